@@ -1,0 +1,1 @@
+"""Trading: numbers, books, detection, execution, exchanges, simulation. Knows nothing of processes."""

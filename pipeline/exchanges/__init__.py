@@ -1,0 +1,1 @@
+"""Wire dialects of exchanges (sans-I/O) and the transports that carry them."""

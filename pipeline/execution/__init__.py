@@ -1,0 +1,1 @@
+"""Order states, in-flight ledger, leg saga, positions, balances, journal, and the pure execution core."""

@@ -1,0 +1,177 @@
+"""Closed sets of values. Integers, because jitted code and shared memory carry them."""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+
+class InstrumentKind(IntEnum):
+    SPOT = 0
+    PERPETUAL = 1
+
+
+class TradingStatus(IntEnum):
+    """What the venue lets anybody do with an instrument."""
+
+    TRADING = 0
+    BUY_ONLY = 1
+    SELL_ONLY = 2
+    HALTED = 3
+
+
+class FeeAssetRule(IntEnum):
+    """In which asset a taker fee is taken."""
+
+    RECEIVED = 0  # a buy pays in base, a sell in quote (Gate.io spot, Binance spot)
+    QUOTE = 1  # always in the quote or settlement asset (futures, MEXC spot)
+
+
+class OpportunityType(IntEnum):
+    SPOT_SPOT = 0
+    SPOT_FUTURES_HEDGE = 1
+    TRIANGULAR = 2
+
+
+class OrderSide(IntEnum):
+    """The sign is the sign of the base quantity."""
+
+    BUY = 1
+    SELL = -1
+
+
+class OrderKind(IntEnum):
+    LIMIT = 0
+    MARKET = 1
+
+
+class TimeInForce(IntEnum):
+    GTC = 0
+    IOC = 1
+    FOK = 2
+    POST_ONLY = 3
+
+
+class OrderState(IntEnum):
+    """States of one order. Only the venue's word ends an order; UNKNOWN is not an end."""
+
+    INTENT = 0  # journalled, no byte has left
+    SENT = 1  # bytes handed to the socket
+    OPEN = 2  # acknowledged, nothing filled
+    PARTIALLY_FILLED = 3
+    UNKNOWN = 4  # timeout, 5xx, disconnect: worst-case exposure is counted until proof
+    FILLED = 5
+    CANCELLED = 6  # terminal, possibly part-filled
+    REJECTED = 7  # the venue said no
+    EXPIRED = 8  # proved never to have reached the book (expiry passed and a complete sweep found nothing)
+    NOT_SENT = 9  # intent that provably never left this host
+
+    @property
+    def is_terminal(self) -> bool:
+        return self >= OrderState.FILLED
+
+
+class ArbitrageState(IntEnum):
+    """States of an operation (one opportunity being executed)."""
+
+    IDLE = 0
+    DETECTING = 1
+    OPPORTUNITY_FOUND = 2
+    EXECUTING = 3
+    COMPLETED = 4
+    FAILED = 5
+    RECOVERING = 6
+
+
+class ReportOutcome(IntEnum):
+    COMPLETED = 0
+    FAILED = 1
+    REFUSED = 2
+    RECOVERED = 3
+
+
+class ProcessState(IntEnum):
+    STARTING = 0
+    WARMING = 1
+    READY = 2
+    DEGRADED = 3
+    STOPPING = 4
+    STOPPED = 5
+
+
+class WaitStrategy(StrEnum):
+    SPIN = "spin"
+    YIELD = "yield"
+    PARK = "park"
+    AUTO = "auto"
+
+
+class Mode(StrEnum):
+    SIM = "sim"
+    PAPER = "paper"
+    LIVE = "live"
+
+
+class BalanceCheck(StrEnum):
+    CONFIRMED = "confirmed"
+    STRICT = "strict"
+
+
+class Durability(StrEnum):
+    PROCESS = "process"
+    POWER = "power"
+
+
+class ExchangeName(StrEnum):
+    """Dialects that ship with the engine."""
+
+    MEXC = "mexc"
+    GATEIO = "gateio"
+    BINANCE = "binance"
+
+
+class Refusal(IntEnum):
+    """First gate that refused an opportunity; detector gates first, executor gates from 100 on.
+
+    The names, lower case, are the keys of ``opportunities.refused`` in the JSON of ``arb demo`` and ``arb status``.
+    """
+
+    NONE = 0
+    NO_BOOK = 1
+    GAP = 2
+    CROSSED = 3
+    UNPROVED = 4
+    HALTED = 5
+    WRITER_DEAD = 6
+    QUIET_UNPROVED = 7  # no proof of currency within max_age_to_trade
+    SKEW = 8
+    QUARANTINED = 9
+    STATUS = 10  # venue status or wallet switch forbids the direction
+    INVENTORY = 11
+    BELOW_MINIMUM = 12  # executable quantity under lot, minimum quantity or notional
+    BELOW_THRESHOLD = 13  # edge positive, below the execution threshold
+    COOLDOWN = 14
+    NOT_AFTER_OWN_FILL = 15  # book not later than our last fill there
+    QUEUE_FULL = 16
+    TORN = 17
+
+    STALE_AT_EXECUTOR = 100
+    MOVED = 101  # edge gone when the executor re-read the books
+    HALT_LATCH = 102
+    LEASE = 103
+    NOT_READY = 104
+    VENUE_BLOCKED = 105
+    INSTRUMENT_BLOCKED = 106
+    POSITION_LIMIT = 107
+    EXPOSURE_LIMIT = 108
+    DAILY_LOSS = 109
+    ORDER_RATE = 110
+    BALANCE_UNPROVED = 111
+    BALANCE_SHORT = 112
+    DUPLICATE = 113
+    MALFORMED = 114
+    BREAKER = 115
+    MARGIN_LIMIT = 116
+    IN_FLIGHT_LIMIT = 117
+    JOURNAL_FULL = 118
+    DISABLED_TYPE = 119
+    SESSION_DOWN = 120  # order entry or private stream of a venue not connected

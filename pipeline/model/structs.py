@@ -1,0 +1,172 @@
+"""Frozen records that cross rooms. Decimals are exact; times name their clock."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+from pipeline.model.enums import (
+    FeeAssetRule,
+    InstrumentKind,
+    OpportunityType,
+    OrderKind,
+    OrderSide,
+    OrderState,
+    TimeInForce,
+    TradingStatus,
+)
+
+ZERO = Decimal(0)
+
+
+class CoinIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """What a ticker really is on a venue.
+
+    ``networks``: sorted tuple of (network, contract address), both lower case, address "" for a native coin.
+    """
+
+    asset: str
+    networks: tuple[tuple[str, str], ...] = ()
+    deposit_enabled: bool = True
+    withdraw_enabled: bool = True
+
+
+class InstrumentSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One symbol of one venue, as the venue's own endpoints describe it. Quantities are in base coin."""
+
+    venue: str
+    symbol: str
+    base: str
+    quote: str
+    kind: InstrumentKind
+    tick: Decimal
+    lot: Decimal  # base step; futures: contract step x multiplier
+    min_qty: Decimal = ZERO
+    max_qty: Decimal = ZERO  # 0 = none
+    min_notional: Decimal = ZERO  # in quote
+    multiplier: Decimal = Decimal(1)  # base coins per contract; 1 for spot
+    status: TradingStatus = TradingStatus.TRADING
+    taker_fee_ppm: int = 0
+    maker_fee_ppm: int = 0
+    fee_rule: FeeAssetRule = FeeAssetRule.RECEIVED
+    price_band_ppm: int = 0
+    funding_rate_ppb: int = 0
+    funding_interval_s: int = 0
+    funding_next_wall_s: int = 0
+    reference_price: Decimal = ZERO  # last or mark price where the venue tells it; 0 = unknown
+    identity: CoinIdentity | None = None
+
+    @property
+    def pair(self) -> str:
+        return f"{self.base}/{self.quote}"
+
+
+class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One order to be placed, exactly once. ``price`` and ``qty`` are already on tick and lot.
+
+    ``qty`` is base coin; codecs turn it into contracts. ``price`` of a market order is 0.
+    """
+
+    client_id: str
+    venue: str
+    symbol: str
+    side: OrderSide
+    kind: OrderKind
+    tif: TimeInForce
+    qty: Decimal
+    price: Decimal
+    reduce_only: bool = False
+    multiplier: Decimal = Decimal(1)
+    expiry_wall_ms: int = 0  # the venue must refuse it after this (Gate.io x-gate-exptime, recvWindow); 0 = none
+
+
+class OrderUpdate(msgspec.Struct, frozen=True, kw_only=True):
+    """What a venue says of an order, by stream or REST. Missing facts are None, never invented."""
+
+    venue: str
+    symbol: str
+    client_id: str
+    order_id: str
+    state: OrderState
+    filled_qty: Decimal | None  # cumulative, base coin
+    average_price: Decimal | None
+    venue_wall_ms: int
+    recv_mono_ns: int
+    source: str  # "ws", "ws_api", "rest"
+    reason: str = ""  # venue's code or label of a refusal or an end
+
+
+class Fill(msgspec.Struct, frozen=True, kw_only=True):
+    """One execution. Deduplicated forever by (venue, symbol, trade_id)."""
+
+    venue: str
+    symbol: str
+    trade_id: str
+    order_id: str
+    client_id: str
+    side: OrderSide
+    qty: Decimal  # base coin
+    price: Decimal
+    fee: Decimal  # positive = paid
+    fee_asset: str
+    is_maker: bool
+    venue_wall_ms: int
+    recv_mono_ns: int
+    source: str
+
+
+class Balance(msgspec.Struct, frozen=True, kw_only=True):
+    venue: str
+    asset: str
+    free: Decimal
+    locked: Decimal
+    recv_mono_ns: int
+    source: str  # "ws" or "rest"
+
+
+class Position(msgspec.Struct, frozen=True, kw_only=True):
+    """Futures position; ``qty`` in base coin, signed."""
+
+    venue: str
+    symbol: str
+    qty: Decimal
+    entry_price: Decimal
+    mark_price: Decimal
+    recv_mono_ns: int
+
+
+class FeeSchedule(msgspec.Struct, frozen=True, kw_only=True):
+    venue: str
+    symbol: str
+    taker_ppm: int
+    maker_ppm: int
+
+
+class Credentials(msgspec.Struct, frozen=True, kw_only=True):
+    """API key of one venue account. ``repr`` never shows it."""
+
+    api_key: str
+    api_secret: str
+    uid: str = ""
+
+    def __repr__(self) -> str:
+        return "Credentials(***)"
+
+    __str__ = __repr__
+
+
+class ArbitrageOpportunity(msgspec.Struct, frozen=True, kw_only=True):
+    """An opportunity as a Python user sees it (requirements S10)."""
+
+    opportunity_id: str
+    opportunity_type: OpportunityType
+    symbol: str
+    buy_exchange: str
+    sell_exchange: str
+    buy_price: Decimal
+    sell_price: Decimal
+    max_quantity: Decimal
+    profit_per_unit: Decimal
+    total_profit_estimate: Decimal
+    profit_margin_bps: Decimal

@@ -1,0 +1,1 @@
+"""Simulated exchanges: matching, ledger, market sources, faults, one wire dialect per exchange."""

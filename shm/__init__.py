@@ -1,0 +1,1 @@
+"""Shared memory: layout, atomics, owned segments, rings, queues, counters. Knows nothing of exchanges."""

@@ -1,0 +1,1 @@
+"""The processes: one file each, the supervisor, and the command line."""
