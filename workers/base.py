@@ -1,0 +1,356 @@
+"""What every process of the engine does the same way: one context, one way to start, one way to stop.
+
+A worker module (``workers.feed``, ``workers.detector``, ...) offers
+
+* ``run(ctx: WorkerContext) -> None`` -- the whole life of the process, from set-up to a clean return after
+  ``ctx.stop_requested()``; calls ``ctx.ready()`` once when warm and ``ctx.progress()`` from its loop;
+* optionally ``warm(dialects: Sequence[str]) -> None`` -- compiles (or loads from the cache) every kernel that ``run``
+  calls, with private arrays: no shared memory, no socket, no thread, no event loop. The nursery calls it once before it
+  forks, so that children start with machine code in memory;
+* ``main()`` -- ``python -m workers.X --instance I --config F``, for systemd and for one process in a debugger.
+
+Two parents are possible: systemd (``python -m workers.X``) and our supervisor, which forks from a warmed nursery. Both
+speak the same ``NOTIFY_SOCKET`` protocol (READY=1, WATCHDOG=1, STATUS=, STOPPING=1).
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import importlib
+import os
+import signal
+import socket
+import stat
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pipeline.model.enums import ProcessState, WaitStrategy
+from pipeline.model.errors import ArbitrageEngineError, ConfigInvalid
+from pipeline.model.structs import Credentials
+
+if TYPE_CHECKING:
+    from pipeline.model.config import EngineConfig
+    from shm.liveness import Liveness
+    from shm.logring import LogRing
+    from shm.metrics import Metrics
+
+EXIT_CLEAN = 0
+EXIT_CRASHED = 1
+EXIT_CONFIG = 2  # the operator's input: starting again cannot help
+EXIT_COULD_NOT_START = 3  # shared memory, port, venue: starting again may help
+
+STOP_GRACE_S = 10.0  # after SIGTERM the kernel ends a process that does not end itself (SIGALRM, default action)
+BEAT_PERIOD_NS = 25_000_000  # while work flows (design 3); a parked process beats every 500 ms
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_SET_NAME = 15
+
+
+def state_root() -> Path:
+    """Folder of all instances: ``ARB_STATE_DIR``, else ``~/.local/state/arb``."""
+    base = os.environ.get("ARB_STATE_DIR")
+    return Path(base) if base else Path.home() / ".local" / "state" / "arb"
+
+
+def instance_dir(instance: str, *, create: bool = False) -> Path:
+    """State folder of one instance; created 0700 with its subfolders when asked."""
+    path = state_root() / instance
+    if create:
+        state_root().mkdir(parents=True, exist_ok=True)
+        for folder in (path, path / "journal", path / "bells", path / "keys", path / "log"):
+            folder.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
+def prctl(option: int, value: int) -> None:
+    """``prctl(option, value)``; errors are ignored because every use only hardens."""
+    ctypes.CDLL(None, use_errno=True).prctl(option, ctypes.c_ulong(value), 0, 0, 0)
+
+
+def die_with_parent(sig: int, parent_pid: int) -> None:
+    """Ask the kernel for ``sig`` when the parent dies; end at once if it is dead already."""
+    prctl(_PR_SET_PDEATHSIG, sig)
+    if os.getppid() != parent_pid:
+        os._exit(EXIT_COULD_NOT_START)
+
+
+def set_undumpable() -> None:
+    """No core dump and no ptrace: a process that holds keys leaves nothing behind."""
+    prctl(_PR_SET_DUMPABLE, 0)
+
+
+class Notifier:
+    """Twelve lines of sd_notify: datagrams to ``NOTIFY_SOCKET`` (a path, or ``@name`` for the abstract space)."""
+
+    def __init__(self, address: str | None = None) -> None:
+        address = os.environ.get("NOTIFY_SOCKET", "") if address is None else address
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) if address else None
+        if self._socket is not None:
+            self._socket.setblocking(False)
+
+    def send(self, text: str) -> None:
+        """Best effort: a full or vanished socket must not stop a trading process."""
+        if self._socket is None:
+            return
+        try:
+            self._socket.sendto(text.encode(), self._address)
+        except OSError:
+            return
+
+
+class WorkerContext:
+    """What a process knows about itself. Attributes are fixed after ``run_worker`` built it."""
+
+    def __init__(self, *, config: EngineConfig, instance: str, process: str, exchange: str, state_dir: Path) -> None:
+        settings = config.processes.get(process)
+        self.config = config
+        self.instance = instance
+        self.process = process
+        self.exchange = exchange  # feed processes only, else ""
+        self.state_dir = state_dir
+        self.cpus: tuple[int, ...] = tuple(settings.cpus) if settings else ()
+        self.wait: WaitStrategy = WaitStrategy(settings.wait) if settings else WaitStrategy.AUTO
+        self.nice: int = settings.nice if settings else 0
+        self.liveness: Liveness
+        self.metrics: Metrics
+        self.log: LogRing
+        self.restarts = int(os.environ.get("ARB_RESTARTS", "0"))  # how often the supervisor started this process again
+        self.stop_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # readable from the stop request on
+        self.reload_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # readable after SIGHUP
+        self.is_ready = False
+        self._stop = False
+        self._notifier = Notifier()
+        watchdog_us = int(os.environ.get("WATCHDOG_USEC", "0"))
+        self._watchdog_ns = watchdog_us * 1000 // 3
+        self._watchdog_at_ns = 0
+        self._beat_at_ns = 0
+
+    def stop_requested(self) -> bool:
+        """True after SIGTERM (or SIGINT when started by hand). The body then returns; event loops watch ``stop_fd``."""
+        return self._stop
+
+    def request_stop(self) -> None:
+        """What SIGTERM does; callable from the process itself. Bounds the time that is left."""
+        if not self._stop:
+            self._stop = True
+            signal.setitimer(signal.ITIMER_REAL, STOP_GRACE_S)
+        os.eventfd_write(self.stop_fd, 1)
+
+    def ready(self, status: str = "") -> None:
+        """Warm: kernels compiled, state reconciled, able to do the work. Told once, again only to change the status."""
+        if not self.is_ready:
+            self.is_ready = True
+            self.liveness.set_state(ProcessState.READY)
+        self.beat()
+        self._notifier.send(f"READY=1\nSTATUS={status}" if status else "READY=1")
+
+    def status(self, text: str) -> None:
+        """One line about what the process is doing, for ``systemctl status`` and ``arb status``."""
+        self._notifier.send(f"STATUS={text}")
+
+    def degraded(self, text: str) -> None:
+        """Able to work, but not as configured (a venue down, a CPU missing): shown, never hidden."""
+        self.liveness.set_state(ProcessState.DEGRADED)
+        self.say("warning", text)
+        self.status(text)
+
+    def recovered(self, text: str) -> None:
+        """The opposite of :meth:`degraded`."""
+        self.liveness.set_state(ProcessState.READY)
+        self.say("info", text)
+        self.status(text)
+
+    def beat(self) -> None:
+        """Proof of progress, now."""
+        self.liveness.beat()
+
+    def progress(self) -> None:
+        """Proof of progress: cheap enough for every loop round; beats at 25 ms and pings the watchdog in its time."""
+        now = time.monotonic_ns()
+        if now - self._beat_at_ns >= BEAT_PERIOD_NS:
+            self._beat_at_ns = now
+            self.liveness.beat()
+            if self._watchdog_ns and now - self._watchdog_at_ns >= self._watchdog_ns:
+                self._watchdog_at_ns = now
+                self._notifier.send("WATCHDOG=1")
+
+    def say(self, level: str, text: str) -> None:
+        """One line for people: into the log ring and to stderr. Never called on the hot path, never with a secret."""
+        clean = text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text
+        self.log.text(level, clean)
+        sys.stderr.write(f"{self.process}: {level}: {clean}\n")
+        sys.stderr.flush()
+
+    def credentials(self, exchange: str) -> Credentials | None:
+        return load_credentials(self.config, exchange, instance=self.instance)
+
+    def bells_dir(self) -> Path:
+        return self.state_dir / "bells"
+
+    def journal_dir(self) -> Path:
+        return self.state_dir / "journal"
+
+
+def load_credentials(config: EngineConfig, exchange: str, *, instance: str | None = None) -> Credentials | None:
+    """Key of one exchange: ``$CREDENTIALS_DIRECTORY/<exchange>.json`` (systemd), else ``<state>/keys/<exchange>.json``.
+
+    None when there is no file. Errors: ConfigInvalid when the file is readable by others or is not the expected JSON
+    (its content is never quoted).
+    """
+    folders = []
+    if os.environ.get("CREDENTIALS_DIRECTORY"):
+        folders.append(Path(os.environ["CREDENTIALS_DIRECTORY"]))
+    folders.append(instance_dir(instance or config.instance) / "keys")
+    for folder in folders:
+        path = folder / f"{exchange}.json"
+        try:
+            mode = path.stat().st_mode
+            raw = path.read_bytes()
+        except FileNotFoundError:
+            continue
+        if stat.S_IMODE(mode) & 0o077:
+            raise ConfigInvalid([f"keys/{exchange}.json: mode {stat.S_IMODE(mode):04o}, wanted 0600 (chmod 600)"])
+        try:
+            return msgspec.json.decode(raw, type=Credentials)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise ConfigInvalid([f'keys/{exchange}.json: wanted {{"api_key", "api_secret", "uid"}}']) from None
+    return None
+
+
+def store_credentials(instance: str, exchange: str, credentials: Credentials) -> Path:
+    """Write a key file 0600 in the instance's state folder; the file never exists with a wider mode."""
+    path = instance_dir(instance, create=True) / "keys" / f"{exchange}.json"
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as handle:
+        handle.write(msgspec.json.encode(credentials))
+    return path
+
+
+def apply_cpus(cpus: Sequence[int]) -> tuple[int, ...]:
+    """Pin this process to ``cpus`` where they exist; returns the CPUs that it may run on now."""
+    allowed = os.sched_getaffinity(0)
+    wanted = allowed.intersection(cpus)
+    if wanted:
+        os.sched_setaffinity(0, wanted)
+    return tuple(sorted(os.sched_getaffinity(0)))
+
+
+def _install_signals(ctx: WorkerContext, *, supervised: bool) -> None:
+    def stop(_signum: int, _frame: object) -> None:
+        ctx.request_stop()
+
+    def reload(_signum: int, _frame: object) -> None:
+        os.eventfd_write(ctx.reload_fd, 1)
+
+    signal.signal(signal.SIGTERM, stop)
+    # A terminal's Ctrl-C reaches the whole group: under the supervisor only the supervisor answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN if supervised else stop)
+    signal.signal(signal.SIGHUP, reload)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+
+def _harden(ctx: WorkerContext) -> None:
+    """CPU, priority, core dumps. What the host refuses is said, not hidden."""
+    prctl_name = ctypes.create_string_buffer(f"arb:{ctx.process}".encode()[:15])
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NAME, prctl_name, 0, 0, 0)
+    set_undumpable()
+    if ctx.nice:
+        try:
+            os.setpriority(os.PRIO_PROCESS, 0, ctx.nice)
+        except OSError as error:
+            ctx.degraded(f"nice {ctx.nice} refused: {error.strerror}; needs CAP_SYS_NICE")
+    if ctx.cpus:
+        running_on = apply_cpus(ctx.cpus)
+        if set(running_on) != set(ctx.cpus):
+            ctx.degraded(f"cpus wanted {list(ctx.cpus)}, running on {list(running_on)}")
+
+
+def start_worker(
+    body: Callable[[WorkerContext], None],
+    *,
+    config: EngineConfig,
+    instance: str,
+    process: str,
+    exchange: str = "",
+    supervised: bool = False,
+) -> int:
+    """Run ``body`` as the process ``process`` of ``instance``; the outermost frame of a child. Returns the exit code."""
+    from shm.liveness import Liveness
+    from shm.logring import LogRing
+    from shm.metrics import Metrics
+
+    ctx = WorkerContext(
+        config=config,
+        instance=instance,
+        process=process,
+        exchange=exchange,
+        state_dir=instance_dir(instance, create=True),
+    )
+    _install_signals(ctx, supervised=supervised)
+    try:
+        ctx.liveness = Liveness.create(instance, process)
+        ctx.log = LogRing.create(instance, process)
+        ctx.metrics = Metrics.create(instance, process)
+        ctx.liveness.set_state(ProcessState.WARMING)
+        _harden(ctx)
+        body(ctx)
+        ctx._notifier.send("STOPPING=1")
+        ctx.liveness.set_state(ProcessState.STOPPED)
+    except ConfigInvalid as error:
+        return _failed(ctx, str(error), EXIT_CONFIG)
+    except ArbitrageEngineError as error:
+        code = EXIT_CRASHED if ctx.is_ready else EXIT_COULD_NOT_START
+        return _failed(ctx, f"{type(error).__name__}: {error}", code)
+    except Exception as error:  # noqa: BLE001  the outermost frame of a process: crash, restart, reconcile
+        traceback.print_exc()
+        return _failed(ctx, f"{type(error).__name__}: {error}", EXIT_CRASHED)
+    return EXIT_CLEAN
+
+
+def _failed(ctx: WorkerContext, text: str, code: int) -> int:
+    ctx._notifier.send(f"STATUS={text.splitlines()[0][:200]}")
+    sys.stderr.write(f"{ctx.process}: error: {text}\n")
+    sys.stderr.flush()
+    return code
+
+
+def run_worker(process: str, body: Callable[[WorkerContext], None], argv: Sequence[str] | None = None) -> int:
+    """``main()`` of a worker module: parse ``--instance --config [--exchange]``, load the configuration, run ``body``.
+
+    ``process`` is ``feed`` (completed by ``--exchange`` to ``feed.<exchange>``) or the full process name.
+    """
+    from pipeline.model.config import load_config
+
+    parser = argparse.ArgumentParser(prog=f"python -m workers.{process}")
+    parser.add_argument("--instance", default="")
+    parser.add_argument("--config", default=None)
+    if process == "feed":
+        parser.add_argument("--exchange", required=True)
+    arguments = parser.parse_args(argv)
+    exchange: str = getattr(arguments, "exchange", "") or ""
+    try:
+        config = load_config(Path(arguments.config) if arguments.config else None, dict(os.environ))
+        if exchange and exchange not in config.exchanges:
+            raise ConfigInvalid([f"--exchange: {exchange!r} is not in exchanges: {', '.join(config.exchanges)}"])
+    except ConfigInvalid as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_CONFIG
+    name = f"feed.{exchange}" if exchange else process
+    instance = arguments.instance or config.instance
+    return start_worker(body, config=config, instance=instance, process=name, exchange=exchange)
+
+
+def worker_module(process: str) -> Any:
+    """The module of a process name: ``feed.mexc`` -> ``workers.feed``."""
+    return importlib.import_module(f"workers.{process.split('.', maxsplit=1)[0]}")
