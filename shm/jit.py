@@ -13,6 +13,7 @@ import os
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -71,7 +72,7 @@ if "numba" not in sys.modules:
 from numba import njit as _njit  # noqa: E402  (must follow the cache folder)
 
 
-def njit(*args: object, **options: object):  # type: ignore[no-untyped-def]
+def njit(*args: Any, **options: Any) -> Any:
     """``numba.njit`` with our defaults: cached on disk, releases the GIL, no fast-math, no exceptions for division."""
     options.setdefault("cache", True)
     options.setdefault("nogil", True)

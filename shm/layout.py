@@ -208,9 +208,10 @@ C_WORDS = SEG_HEADER_WORDS + 2 * LINE_WORDS
 
 # --- opportunity record (queue slot payload; word 0 is the slot's seq) ---
 #   line 0 | seq | id | type | pair | leg_count | detect_mono_ns | trigger_recv_mono_ns | trigger_publish_mono_ns |
-#   line 1 | edge_bps (f64) | profit_quote (f64) | trigger_instrument | direction_key | crc32 | entry_edge_bps (f64) | 0 | 0 |
+#   line 1 | edge_bps (f64) | profit_quote (f64) | trigger_instrument | direction_key | crc32 | entry_edge_bps | 0 | 0 |
 #   line 2.. 3 legs, 2 lines each
-#     | instrument | side (+1 buy, -1 sell) | limit_price_fp | qty_fp | book_seq | update_id | proof_mono_ns | recv_mono_ns |
+#     | instrument | side (+1 buy, -1 sell) | limit_price_fp | qty_fp | book_seq | update_id |
+#     | proof_mono_ns | recv_mono_ns |
 #     | best_price_fp | notional (f64) | row_epoch | writer_epoch | 0 | 0 | 0 | 0 |
 OP_SEQ = 0
 OP_ID = 1
@@ -244,7 +245,8 @@ LEG_CAPACITY = 3
 OPPORTUNITY_WORDS = OP_LEGS + LEG_CAPACITY * LEG_WORDS
 assert OPPORTUNITY_WORDS % LINE_WORDS == 0
 
-# --- report record (executor -> detector): | seq | opportunity_id | outcome | direction_key | cooldown_until_mono_ns | 0.. |
+# --- report record (executor -> detector), one line:
+#   | seq | opportunity_id | outcome | direction_key | cooldown_until_mono_ns | 0.. |
 RP_OPPORTUNITY_ID = 1
 RP_OUTCOME = 2  # ReportOutcome
 RP_DIRECTION_KEY = 3

@@ -1,0 +1,218 @@
+"""Configuration: ``config.yaml`` + ``.env`` + ``ARB_*`` variables -> frozen structs.
+
+Unknown keys are refused, every error is listed with its path before anything starts, and each value knows where it
+came from (``origins``). Precedence: ``ARB_*`` of the environment, then ``.env``, then the file, then defaults.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+from pipeline.model.enums import BalanceCheck, Durability, Mode, OpportunityType, WaitStrategy
+
+MARKETS = ("spot", "futures")
+DIALECTS = ("mexc", "gateio", "binance")
+
+
+class MarketConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Endpoints (drop-in values for the URLs of the venue's documentation) and symbols of one market."""
+
+    rest: str = ""
+    ws: str = ""
+    ws_private: str = ""
+    ws_api: str = ""
+    symbols: tuple[str, ...] = ()
+
+
+class ExchangeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    dialect: str
+    markets: dict[str, MarketConfig]
+    enabled: bool = True
+
+
+class VenueConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One tradable segment, with the dense ids that shared memory uses."""
+
+    name: str
+    exchange: str
+    market: str
+    dialect: str
+    venue_id: int
+    feed_id: int
+    rest: str
+    ws: str
+    ws_private: str
+    ws_api: str
+    symbols: tuple[str, ...]
+
+
+class HedgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a spot-futures hedge is charged beyond its four fees."""
+
+    expected_exit_basis_bps: Decimal = Decimal(0)
+    holding_hours: Decimal = Decimal(8)
+    carry_bps_per_day: Decimal = Decimal(1)
+    leverage: Decimal = Decimal(3)
+
+
+class DetectionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    types: tuple[str, ...] = ("spot_spot", "spot_futures_hedge")
+    min_edge_bps: Decimal = Decimal(0)  # an episode is counted above this
+    execute_edge_bps: Decimal | None = None  # and executed from this on; default: risk_limits.min_profit_margin_bps
+    max_age_to_trade_ms: int = 100
+    dead_after_ms: int = 5000
+    max_skew_ms: int = 150
+    cooldown_ms: int = 250
+    max_notional_usd: Decimal = Decimal(2000)
+    hedge: HedgeConfig = HedgeConfig()
+
+
+class LimitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of one venue, asset or pair; absent = only the engine's own limits hold."""
+
+    max_position_size_usd: Decimal | None = None
+    max_exposure_usd: Decimal | None = None
+    max_orders_per_s: int | None = None
+    enabled: bool = True
+
+
+class RiskLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Requirements S12 and S24. All bounds are inclusive; a missing or non-positive limit refuses the start."""
+
+    max_position_size_usd: Decimal = Decimal(10000)
+    max_total_exposure_usd: Decimal = Decimal(50000)
+    warn_exposure_usd: Decimal = Decimal(40000)
+    max_daily_loss_usd: Decimal = Decimal(5000)
+    min_profit_margin_bps: Decimal = Decimal(50)
+    max_execution_time_ms: int = 1000
+    max_slippage_bps: Decimal = Decimal(20)
+    max_orders_per_s: int = 20
+    max_open_operations: int = 8
+    max_unhedged_ms: int = 2000
+    per_venue: dict[str, LimitConfig] = {}
+    per_asset: dict[str, LimitConfig] = {}
+    per_pair: dict[str, LimitConfig] = {}
+
+
+class ExecutionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    balance_check: BalanceCheck = BalanceCheck.CONFIRMED
+    balance_refresh_interval_ms: int = 1000
+    durability: Durability = Durability.PROCESS
+    target_execution_time_ms: int = 30
+    order_timeout_ms: int = 1000  # no word of an order for this long: UNKNOWN, and questions are asked
+    recv_window_ms: int = 5000
+    unknown_grace_ms: int = 10000  # added to an order's expiry before a negative sweep may settle it
+    unwind_slippage_bps: Decimal = Decimal(50)
+    unwind_max_slippage_bps: Decimal = Decimal(200)
+    journal_segment_bytes: int = 64 * 1024 * 1024
+    numeraire: str = "USDT"
+
+
+class ProcessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """CPU set (empty = not pinned), wait strategy and niceness of one process."""
+
+    cpus: tuple[int, ...] = ()
+    wait: WaitStrategy = WaitStrategy.AUTO
+    nice: int = 0
+
+
+class FeatureConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    enable_circuit_breakers: bool = True
+    enable_risk_checks: bool = True
+    enable_recovery_mode: bool = True
+    enable_dry_run: bool = False
+    enable_detailed_logging: bool = False
+    enable_performance_metrics: bool = True
+
+
+class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole configuration of one instance (the user's ArbitrageConfig, requirements S13)."""
+
+    engine_name: str = "arb"
+    mode: Mode = Mode.PAPER
+    exchanges: dict[str, ExchangeConfig] = {}
+    detection: DetectionConfig = DetectionConfig()
+    risk_limits: RiskLimits = RiskLimits()
+    execution: ExecutionConfig = ExecutionConfig()
+    features: FeatureConfig = FeatureConfig()
+    processes: dict[str, ProcessConfig] = {}
+
+    @property
+    def instance(self) -> str:
+        return self.engine_name
+
+    @property
+    def feeds(self) -> tuple[str, ...]:
+        """Exchanges in the order of their feed ids."""
+        return tuple(name for name, exchange in self.exchanges.items() if exchange.enabled)
+
+    @property
+    def venues(self) -> tuple[VenueConfig, ...]:
+        """Venues in the order of their ids: exchanges as configured, spot before futures."""
+        found: list[VenueConfig] = []
+        for feed_id, name in enumerate(self.feeds):
+            exchange = self.exchanges[name]
+            for market in MARKETS:
+                if market in exchange.markets:
+                    entry = exchange.markets[market]
+                    found.append(
+                        VenueConfig(
+                            name=f"{name}_{market}",
+                            exchange=name,
+                            market=market,
+                            dialect=exchange.dialect,
+                            venue_id=len(found),
+                            feed_id=feed_id,
+                            rest=entry.rest.rstrip("/"),
+                            ws=entry.ws,
+                            ws_private=entry.ws_private,
+                            ws_api=entry.ws_api,
+                            symbols=entry.symbols,
+                        )
+                    )
+        return tuple(found)
+
+    def venue(self, name: str) -> VenueConfig:
+        """The venue of that name; ``KeyError`` names the known ones."""
+        for venue in self.venues:
+            if venue.name == name:
+                return venue
+        raise KeyError(f"venue {name!r} is not configured, known: {[v.name for v in self.venues]}")
+
+    def process(self, name: str) -> ProcessConfig:
+        """Settings of a process; ``feed`` serves for every feed that has no entry of its own."""
+        return self.processes.get(name) or self.processes.get(name.split(".", 1)[0]) or ProcessConfig()
+
+    @property
+    def enabled_opportunity_types(self) -> tuple[OpportunityType, ...]:
+        return tuple(OpportunityType[name.upper()] for name in self.detection.types)
+
+    @property
+    def execute_edge_bps(self) -> Decimal:
+        """Edge from which an opportunity is executed."""
+        own = self.detection.execute_edge_bps
+        return self.risk_limits.min_profit_margin_bps if own is None else own
+
+
+#: ``ARB_*`` variable -> path in the configuration (requirements S24, and the switches beside them)
+ENV_PATHS: dict[str, tuple[str, ...]] = {
+    "ARB_ENGINE_NAME": ("engine_name",),
+    "ARB_MODE": ("mode",),
+    "ARB_MAX_POSITION_SIZE_USD": ("risk_limits", "max_position_size_usd"),
+    "ARB_MAX_TOTAL_EXPOSURE_USD": ("risk_limits", "max_total_exposure_usd"),
+    "ARB_MIN_PROFIT_MARGIN_BPS": ("risk_limits", "min_profit_margin_bps"),
+    "ARB_MAX_DAILY_LOSS_USD": ("risk_limits", "max_daily_loss_usd"),
+    "ARB_TARGET_EXECUTION_TIME_MS": ("execution", "target_execution_time_ms"),
+    "ARB_BALANCE_REFRESH_INTERVAL_MS": ("execution", "balance_refresh_interval_ms"),
+    "ARB_ENABLE_CIRCUIT_BREAKERS": ("features", "enable_circuit_breakers"),
+    "ARB_ENABLE_RISK_CHECKS": ("features", "enable_risk_checks"),
+    "ARB_ENABLE_RECOVERY_MODE": ("features", "enable_recovery_mode"),
+}
+#: Accepted because the source documents name them, without effect: detection is event-driven.
+ENV_WITHOUT_EFFECT = {"ARB_OPPORTUNITY_SCAN_INTERVAL_MS": "detection is event-driven; nothing scans by interval"}
+#: Read by other parts: folders, tests, cache.
+ENV_ELSEWHERE = frozenset(
+    {"ARB_STATE_DIR", "ARB_CACHE_DIR", "ARB_CAPTURES", "ARB_CRASH_AT", "ARB_CONFIG", "ARB_STRESS_READS"}
+)

@@ -1,0 +1,229 @@
+"""Which instruments exist, which pair they belong to, and whether they may be traded against each other.
+
+Two instruments share a tradable pair only where base and quote agree, the coin's identity agrees, and the price
+ratio is plausible. Doubt quarantines: the instrument keeps its books but gets pair id -1, with the reason in words.
+A ticker says nothing about the coin behind it (the same ticker is often another coin on another venue).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+import msgspec
+
+from pipeline.model.enums import InstrumentKind
+from pipeline.model.fixedpoint import pair_exponents, quantize_up
+from pipeline.model.structs import ZERO, CoinIdentity, InstrumentSpec
+
+QUARANTINED = -1
+PRICE_RATIO_MAX = Decimal("1.10")  # reference prices further apart than this are not the same coin
+HEADROOM = Decimal(100)  # largest price and quantity that books must hold: this many times the known ones
+LARGEST_QTY_DEFAULT = Decimal(10) ** 9
+LARGEST_PRICE_DEFAULT = Decimal(10) ** 7
+
+
+class VenueRef(msgspec.Struct, frozen=True, kw_only=True):
+    """Dense ids of a venue, as the configuration orders them."""
+
+    name: str
+    venue_id: int
+    feed_id: int
+
+
+class InstrumentRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the catalogue. ``instrument_id`` is the row's index and never reused within an instance."""
+
+    instrument_id: int
+    venue_id: int
+    feed_id: int
+    book_index: int
+    pair_id: int
+    base_asset_id: int
+    quote_asset_id: int
+    price_exp: int
+    qty_exp: int
+    row_epoch: int
+    spec: InstrumentSpec
+    quarantine_reason: str = ""
+
+    @property
+    def tradable_pair(self) -> bool:
+        return self.pair_id != QUARANTINED
+
+
+def identity_conflict(a: CoinIdentity | None, b: CoinIdentity | None) -> str:
+    """Why two venues' coins are not proved the same; "" when they are.
+
+    Agreement = at least one network on which both name the same contract, and none on which they differ. A venue
+    that tells nothing is not a conflict by itself (the price ratio still speaks); networks that never meet are doubt.
+    """
+    if a is None or b is None or not a.networks or not b.networks:
+        return ""
+    left, right = dict(a.networks), dict(b.networks)
+    shared = sorted(set(left) & set(right))
+    for network in shared:
+        if left[network] != right[network]:
+            return f"contract on {network} differs: {left[network] or 'native'} and {right[network] or 'native'}"
+    if not shared:
+        return f"no common network: {', '.join(sorted(left))} and {', '.join(sorted(right))}"
+    return ""
+
+
+def price_conflict(a: Decimal, b: Decimal) -> str:
+    """Why two reference prices cannot be of one coin; "" when plausible or unknown."""
+    if a <= 0 or b <= 0:
+        return ""
+    ratio = max(a, b) / min(a, b)
+    if ratio > PRICE_RATIO_MAX:
+        return f"prices {a} and {b} are {ratio:.3f} apart, at most {PRICE_RATIO_MAX} is plausible"
+    return ""
+
+
+def conflict(a: InstrumentSpec, b: InstrumentSpec) -> str:
+    """Why two instruments of one ticker pair must not be traded against each other; "" when they may."""
+    same_exchange = a.venue.rsplit("_", 1)[0] == b.venue.rsplit("_", 1)[0]
+    if not same_exchange:
+        reason = identity_conflict(a.identity, b.identity)
+        if reason:
+            return reason
+    return price_conflict(a.reference_price, b.reference_price)
+
+
+def _with_exchange_identity(specs: Sequence[InstrumentSpec]) -> list[InstrumentSpec]:
+    """A contract row names no coin: it takes the identity of the same ticker on the spot market of its exchange."""
+    by_exchange = {s.venue.rsplit("_", 1)[0]: s.identity for s in specs if s.identity is not None}
+    return [
+        spec
+        if spec.identity is not None
+        else msgspec.structs.replace(spec, identity=by_exchange.get(spec.venue.rsplit("_", 1)[0]))
+        for spec in specs
+    ]
+
+
+def _groups(specs: Sequence[InstrumentSpec]) -> list[list[int]]:
+    """Partition indices of one ticker pair into groups without conflict; the largest group comes first."""
+    groups: list[list[int]] = []
+    known = _with_exchange_identity(specs)
+    for index, spec in enumerate(known):
+        for group in groups:
+            if not any(conflict(known[other], spec) for other in group):
+                group.append(index)
+                break
+        else:
+            groups.append([index])
+    return sorted(groups, key=lambda group: (-len(group), group[0]))
+
+
+def _pair_verdicts(specs: Sequence[InstrumentSpec]) -> list[str]:
+    """Quarantine reason per spec of one ticker pair ("" = may pair).
+
+    When no group has a majority, nobody can say which coin is the right one: all are quarantined.
+    """
+    specs = _with_exchange_identity(specs)
+    groups = _groups(specs)
+    verdicts = ["" for _ in specs]
+    if len(groups) == 1:
+        return verdicts
+    exchanges = [{specs[i].venue.rsplit("_", 1)[0] for i in group} for group in groups]
+    main_is_proved = len(exchanges[0]) >= 2 and len(exchanges[0]) > len(exchanges[1])
+    for number, group in enumerate(groups):
+        if number == 0 and main_is_proved:
+            continue
+        against = groups[0] if number else groups[1]
+        for index in group:
+            reasons = (conflict(specs[other], specs[index]) for other in against)
+            reason = next((text for text in reasons if text), "identity in doubt")
+            verdicts[index] = f"{specs[index].pair}: {reason}"
+    return verdicts
+
+
+def _largest(specs: Sequence[InstrumentSpec]) -> tuple[Decimal, Decimal]:
+    prices = [spec.reference_price for spec in specs if spec.reference_price > 0]
+    price = max(prices) * HEADROOM if prices else LARGEST_PRICE_DEFAULT
+    if not prices:
+        return price, LARGEST_QTY_DEFAULT
+    # a book level worth more than 10^10 quote units is not a book level
+    qty = min(Decimal(10) ** 15, max(Decimal(1), Decimal(10) ** 10 / min(prices)))
+    return price, qty
+
+
+def build_rows(
+    specs: Sequence[InstrumentSpec],
+    venues: Sequence[VenueRef],
+    *,
+    existing: Sequence[InstrumentRow] = (),
+) -> list[InstrumentRow]:
+    """Rows for ``specs`` appended to ``existing`` (which keep their ids, pairs and exponents).
+
+    Ids are dense: instruments by order, pairs and assets by first appearance, book indices per feed.
+    Raises ``ValueError`` for a spec of an unknown venue or a symbol listed twice.
+    """
+    by_name = {venue.name: venue for venue in venues}
+    rows = list(existing)
+    seen = {(row.spec.venue, row.spec.symbol) for row in rows}
+    pairs: dict[str, int] = {row.spec.pair: row.pair_id for row in rows if row.tradable_pair}
+    exponents = {row.spec.pair: (row.price_exp, row.qty_exp) for row in rows}
+    assets: dict[str, int] = {}
+    next_book: dict[int, int] = {}
+    for row in rows:
+        assets.setdefault(row.spec.base, row.base_asset_id)
+        assets.setdefault(row.spec.quote, row.quote_asset_id)
+        next_book[row.feed_id] = max(next_book.get(row.feed_id, 0), row.book_index + 1)
+    verdicts = _verdicts([row.spec for row in rows], specs)
+    for spec, reason in zip(specs, verdicts, strict=True):
+        venue = by_name.get(spec.venue)
+        if venue is None:
+            raise ValueError(f"instrument {spec.symbol} names venue {spec.venue!r}, known: {sorted(by_name)}")
+        if (spec.venue, spec.symbol) in seen:
+            raise ValueError(f"instrument {spec.symbol} of {spec.venue} is listed twice")
+        seen.add((spec.venue, spec.symbol))
+        if spec.pair not in exponents:
+            same = [other for other in specs if other.pair == spec.pair]
+            price, qty = _largest(same)
+            exponents[spec.pair] = pair_exponents(
+                (s.tick for s in same), (s.lot for s in same), largest_price=price, largest_qty=qty
+            )
+        price_exp, qty_exp = exponents[spec.pair]
+        rows.append(
+            InstrumentRow(
+                instrument_id=len(rows),
+                venue_id=venue.venue_id,
+                feed_id=venue.feed_id,
+                book_index=next_book.setdefault(venue.feed_id, 0),
+                pair_id=QUARANTINED if reason else pairs.setdefault(spec.pair, len(pairs)),
+                base_asset_id=assets.setdefault(spec.base, len(assets)),
+                quote_asset_id=assets.setdefault(spec.quote, len(assets)),
+                price_exp=price_exp,
+                qty_exp=qty_exp,
+                row_epoch=1,
+                spec=spec,
+                quarantine_reason=reason,
+            )
+        )
+        next_book[venue.feed_id] += 1
+    return rows
+
+
+def _verdicts(old: Sequence[InstrumentSpec], new: Sequence[InstrumentSpec]) -> list[str]:
+    """Quarantine reasons of ``new``, judged together with the instruments that already exist."""
+    result: dict[int, str] = {}
+    for pair in {spec.pair for spec in new}:
+        known = [spec for spec in old if spec.pair == pair]
+        indices = [i for i, spec in enumerate(new) if spec.pair == pair]
+        verdicts = _pair_verdicts([*known, *(new[i] for i in indices)])
+        result.update(zip(indices, verdicts[len(known) :], strict=True))
+    return [result[i] for i in range(len(new))]
+
+
+def wallet_open(spec: InstrumentSpec) -> bool:
+    """Whether the base coin can be moved in and out of the venue (futures need no wallet of the base coin)."""
+    if spec.kind is InstrumentKind.PERPETUAL or spec.identity is None:
+        return True
+    return spec.identity.deposit_enabled and spec.identity.withdraw_enabled
+
+
+def min_qty_at(spec: InstrumentSpec, price: Decimal) -> Decimal:
+    """Smallest base quantity that the venue takes at ``price``: minimum quantity, minimum notional and lot together."""
+    wanted = max(spec.min_qty, spec.lot, spec.min_notional / price if price > ZERO else ZERO)
+    return quantize_up(wanted, spec.lot)
