@@ -1,0 +1,370 @@
+"""What the journal holds: every fact that changes the executor's state, one frozen struct a record.
+
+The execution ledger (ledger.py) is a pure fold over these records: the live state and the state after a restart are
+the same function of the same records. The recorder builds its SQLite tables from them and from nothing else.
+
+``RECORD_TYPES`` maps the number in a record's header to its struct. Numbers are never reused. A struct only ever grows
+at its end, by fields with defaults (bodies are msgpack arrays). Quantities are base coin, prices quote per base, both
+exact Decimals; ``*_mono_ns`` is CLOCK_MONOTONIC of this host, ``*_wall_*`` what a clock or a venue claims.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import IntEnum
+
+import msgspec
+
+from pipeline.model.enums import (
+    ArbitrageState,
+    InstrumentKind,
+    OpportunityType,
+    OrderKind,
+    OrderSide,
+    OrderState,
+    Refusal,
+    ReportOutcome,
+    TimeInForce,
+)
+
+ZERO = Decimal(0)
+
+
+class Purpose(IntEnum):
+    """Why an order exists. Only ENTRY adds risk; everything else is allowed under a halt."""
+
+    ENTRY = 0  # a leg of the opportunity
+    REPAIR = 1  # completes or unwinds a broken leg, whichever is cheaper
+    CLOSE = 2  # profitable or commanded exit of an open hedge
+    FLATTEN = 3  # shut-down or emergency
+    DUST = 4  # sells or buys back collected remainders
+
+    @property
+    def adds_risk(self) -> bool:
+        return self is Purpose.ENTRY
+
+
+class Outcome(IntEnum):
+    """How an operation ended. The ``operations`` object of ``arb demo`` counts these."""
+
+    COMPLETED = 0  # every leg filled as planned (equal quantities, possibly less than planned)
+    FAILED = 1  # nothing filled, or nothing left after an unwind that lost
+    RECOVERED = 2  # a leg broke, and the exposure was repaired
+    UNRESOLVED = 3  # exposure or an unknown order remains: waits for proof or for a person
+
+
+class LegPlan(msgspec.Struct, frozen=True, array_like=True):
+    """One leg as decided. ``edge`` prices are what the executor saw when it re-read the books."""
+
+    instrument_id: int
+    venue: str
+    symbol: str
+    kind: InstrumentKind
+    base: str
+    quote: str
+    side: OrderSide
+    qty: Decimal
+    limit_price: Decimal
+    best_price: Decimal
+    book_seq: int
+    update_id: int
+    proof_mono_ns: int
+    book_recv_mono_ns: int
+
+
+class BootRecord(msgspec.Struct, frozen=True, array_like=True):
+    """First record of every executor run. Client order ids of the run carry ``boot_epoch``."""
+
+    boot_epoch: int
+    instance: str
+    mode: str
+    pid: int
+    build_hash: int
+
+
+class OperationRecord(msgspec.Struct, frozen=True, array_like=True):
+    """An operation begins: the gate approved, legs are planned; its ENTRY intents follow."""
+
+    operation_id: str
+    opportunity_id: int
+    type: OpportunityType
+    pair: str
+    legs: tuple[LegPlan, ...]
+    edge_detect_bps: float
+    edge_send_bps: float
+    direction_key: int
+    notional_usd: Decimal
+    trigger_recv_mono_ns: int
+    detect_mono_ns: int
+    dequeued_mono_ns: int
+    gate_mono_ns: int
+    manual: bool = False
+
+
+class OperationStateRecord(msgspec.Struct, frozen=True, array_like=True):
+    """One step of the operation's state machine (requirements S15): the audit trail."""
+
+    operation_id: str
+    from_state: ArbitrageState
+    to_state: ArbitrageState
+    reason: str
+
+
+class OrderIntentRecord(msgspec.Struct, frozen=True, array_like=True):
+    """Written before any byte of the order leaves this host."""
+
+    client_id: str
+    operation_id: str
+    leg: int  # index into the operation's legs
+    purpose: Purpose
+    instrument_id: int
+    venue: str
+    symbol: str
+    kind: InstrumentKind
+    base: str
+    quote: str
+    side: OrderSide
+    order_kind: OrderKind
+    tif: TimeInForce
+    qty: Decimal
+    price: Decimal
+    reduce_only: bool
+    multiplier: Decimal
+    expiry_wall_ms: int
+    reserve_asset: str
+    reserve_amount: Decimal
+    book_seq: int
+    update_id: int
+    attempt: int = 0
+
+
+class OrderSentRecord(msgspec.Struct, frozen=True, array_like=True):
+    client_id: str
+    send_mono_ns: int  # first byte handed to the socket
+
+
+class OrderStateRecord(msgspec.Struct, frozen=True, array_like=True):
+    """Evidence about an order, merged by the state lattice; ``reported_filled`` is the venue's cumulative word."""
+
+    client_id: str
+    order_id: str
+    state: OrderState
+    reported_filled: Decimal | None
+    average_price: Decimal | None
+    venue_wall_ms: int
+    recv_mono_ns: int
+    source: str
+    reason: str = ""
+
+
+class FillRecord(msgspec.Struct, frozen=True, array_like=True):
+    """One execution, once for ever by (venue, symbol, trade_id)."""
+
+    venue: str
+    symbol: str
+    trade_id: str
+    order_id: str
+    client_id: str
+    operation_id: str
+    instrument_id: int
+    kind: InstrumentKind
+    base: str
+    quote: str
+    side: OrderSide
+    qty: Decimal
+    price: Decimal
+    fee: Decimal  # positive = paid
+    fee_asset: str
+    is_maker: bool
+    venue_wall_ms: int
+    recv_mono_ns: int
+    source: str
+
+
+class BalanceRecord(msgspec.Struct, frozen=True, array_like=True):
+    """What a venue said of a balance; written at reconciliation, at shut-down, and when stream and REST disagree."""
+
+    venue: str
+    asset: str
+    free: Decimal
+    locked: Decimal
+    source: str
+    recv_mono_ns: int
+
+
+class PositionRecord(msgspec.Struct, frozen=True, array_like=True):
+    """What a futures venue said of a position; ``expected_qty`` is the ledger's own sum of fills."""
+
+    venue: str
+    symbol: str
+    qty: Decimal
+    expected_qty: Decimal
+    entry_price: Decimal
+    recv_mono_ns: int
+
+
+class OperationResultRecord(msgspec.Struct, frozen=True, array_like=True):
+    """An operation ended. Amounts are exact; ``pnl`` = change per asset by its fills and fees."""
+
+    operation_id: str
+    opportunity_id: int
+    outcome: Outcome
+    pnl: dict[str, Decimal]
+    pnl_numeraire: Decimal
+    numeraire: str
+    fees: dict[str, Decimal]
+    edge_detect_bps: float
+    edge_send_bps: float
+    edge_fill_bps: float
+    filled_qty: Decimal  # matched base quantity of the entry legs
+    dust: dict[str, Decimal]
+    hedge_open: bool
+    reason: str
+    started_mono_ns: int
+    ended_mono_ns: int
+    stamps: dict[str, int]  # stage name -> mono ns: dequeued gate journal send first_ack last_ack first_fill last_fill
+
+
+class RefusalRecord(msgspec.Struct, frozen=True, array_like=True):
+    """An opportunity was refused by the executor's gate. Bounded: at most a few a second, the rest only counted."""
+
+    opportunity_id: int
+    pair: str
+    refusal: Refusal
+    detail: str
+
+
+class DustRecord(msgspec.Struct, frozen=True, array_like=True):
+    """A remainder below every venue's minimum moves between an operation and the dust ledger (``delta`` signed)."""
+
+    asset: str
+    delta: Decimal
+    operation_id: str
+    reason: str
+
+
+class HedgeRecord(msgspec.Struct, frozen=True, array_like=True):
+    """A spot-futures hedge opens or shrinks. ``qty`` = base coin still hedged after this record (0 = closed)."""
+
+    operation_id: str
+    base: str
+    spot_instrument: int
+    futures_instrument: int
+    spot_venue: str
+    spot_symbol: str
+    futures_venue: str
+    futures_symbol: str
+    spot_side: OrderSide
+    qty: Decimal
+    entry_spot_price: Decimal
+    entry_futures_price: Decimal
+    reason: str
+
+
+class RecoveryRecord(msgspec.Struct, frozen=True, array_like=True):
+    """A recovery begins, moves on, waits for a person, or ends."""
+
+    recovery_id: str
+    operation_id: str
+    strategy: str  # "complete" | "unwind" | "resolve" | "hold"
+    state: str  # "active" | "waiting_approval" | "approved" | "cancelled" | "done"
+    reason: str
+
+
+class ReconcileRecord(msgspec.Struct, frozen=True, array_like=True):
+    """A sweep of one venue: what was found. Only a complete one is proof of absence."""
+
+    venue: str
+    began_mono_ns: int
+    began_venue_wall_ms: int
+    complete: bool
+    symbols: tuple[str, ...]
+    orders_seen: int
+    fills_new: int
+    reason: str
+
+
+class BreakerRecord(msgspec.Struct, frozen=True, array_like=True):
+    name: str
+    tripped: bool  # False = re-armed by a person
+    reason: str
+
+
+class FundingRecord(msgspec.Struct, frozen=True, array_like=True):
+    """Funding as the venue booked it (never estimated); ``amount`` signed, + = received."""
+
+    venue: str
+    symbol: str
+    event_id: str
+    asset: str
+    amount: Decimal
+    venue_wall_ms: int
+
+
+class ExternalRecord(msgspec.Struct, frozen=True, array_like=True):
+    """Something moved in our account that no intent of ours explains."""
+
+    venue: str
+    what: str
+    detail: str
+
+
+class StopRecord(msgspec.Struct, frozen=True, array_like=True):
+    """Last record of a run that ended on purpose."""
+
+    reason: str
+    open_orders: int
+    open_operations: int
+
+
+Record = (
+    BootRecord
+    | OperationRecord
+    | OperationStateRecord
+    | OrderIntentRecord
+    | OrderSentRecord
+    | OrderStateRecord
+    | FillRecord
+    | BalanceRecord
+    | PositionRecord
+    | OperationResultRecord
+    | RefusalRecord
+    | DustRecord
+    | HedgeRecord
+    | RecoveryRecord
+    | ReconcileRecord
+    | BreakerRecord
+    | FundingRecord
+    | ExternalRecord
+    | StopRecord
+)
+
+RECORD_TYPES: dict[int, type[Record]] = {
+    1: BootRecord,
+    2: OperationRecord,
+    3: OperationStateRecord,
+    4: OrderIntentRecord,
+    5: OrderSentRecord,
+    6: OrderStateRecord,
+    7: FillRecord,
+    8: BalanceRecord,
+    9: PositionRecord,
+    10: OperationResultRecord,
+    11: RefusalRecord,
+    12: DustRecord,
+    13: HedgeRecord,
+    14: RecoveryRecord,
+    15: ReconcileRecord,
+    16: BreakerRecord,
+    17: FundingRecord,
+    18: ExternalRecord,
+    19: StopRecord,
+}
+TYPE_OF_RECORD: dict[type[Record], int] = {struct: number for number, struct in RECORD_TYPES.items()}
+
+REPORT_OF_OUTCOME: dict[Outcome, ReportOutcome] = {
+    Outcome.COMPLETED: ReportOutcome.COMPLETED,
+    Outcome.FAILED: ReportOutcome.FAILED,
+    Outcome.RECOVERED: ReportOutcome.RECOVERED,
+    Outcome.UNRESOLVED: ReportOutcome.FAILED,
+}
