@@ -110,20 +110,22 @@ class Notifier:
 class WorkerContext:
     """What a process knows about itself. Attributes are fixed after ``run_worker`` built it."""
 
-    def __init__(self, *, config: EngineConfig, instance: str, process: str, exchange: str, state_dir: Path) -> None:
-        settings = config.processes.get(process)
+    def __init__(
+        self, *, config: EngineConfig, instance: str, process: str, exchange: str, state_dir: Path, restarts: int
+    ) -> None:
+        settings = config.process(process)
         self.config = config
         self.instance = instance
         self.process = process
         self.exchange = exchange  # feed processes only, else ""
         self.state_dir = state_dir
-        self.cpus: tuple[int, ...] = tuple(settings.cpus) if settings else ()
-        self.wait: WaitStrategy = WaitStrategy(settings.wait) if settings else WaitStrategy.AUTO
-        self.nice: int = settings.nice if settings else 0
+        self.cpus: tuple[int, ...] = settings.cpus
+        self.wait: WaitStrategy = settings.wait
+        self.nice: int = settings.nice
         self.liveness: Liveness
         self.metrics: Metrics
         self.log: LogRing
-        self.restarts = int(os.environ.get("ARB_RESTARTS", "0"))  # how often the supervisor started this process again
+        self.restarts = restarts  # how often the supervisor started this process again
         self.stop_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # readable from the stop request on
         self.reload_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # readable after SIGHUP
         self.is_ready = False
@@ -284,8 +286,9 @@ def start_worker(
     process: str,
     exchange: str = "",
     supervised: bool = False,
+    restarts: int = 0,
 ) -> int:
-    """Run ``body`` as the process ``process`` of ``instance``; the outermost frame of a child. Returns the exit code."""
+    """Run ``body`` as the process ``process`` of ``instance``: the outermost frame of a child. Returns the exit code."""
     from shm.liveness import Liveness
     from shm.logring import LogRing
     from shm.metrics import Metrics
@@ -296,6 +299,7 @@ def start_worker(
         process=process,
         exchange=exchange,
         state_dir=instance_dir(instance, create=True),
+        restarts=restarts,
     )
     _install_signals(ctx, supervised=supervised)
     try:
@@ -330,7 +334,7 @@ def run_worker(process: str, body: Callable[[WorkerContext], None], argv: Sequen
 
     ``process`` is ``feed`` (completed by ``--exchange`` to ``feed.<exchange>``) or the full process name.
     """
-    from pipeline.model.config import load_config
+    from pipeline.model.config_load import load_config
 
     parser = argparse.ArgumentParser(prog=f"python -m workers.{process}")
     parser.add_argument("--instance", default="")

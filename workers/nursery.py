@@ -1,0 +1,171 @@
+"""The nursery: a process without thread, loop or socket to the world, from which every child is forked.
+
+It is forked itself from the supervisor before that one has a loop. It imports the worker modules and loads every
+kernel once (``warm``); a child then starts in milliseconds with machine code in memory, also after a crash. It speaks
+with the supervisor over one SOCK_SEQPACKET pair, JSON messages:
+
+    supervisor -> {"op": "config", "path"}                    load the configuration (children inherit it)
+                  {"op": "warm", "modules", "dialects"}       import and warm
+                  {"op": "spawn", "process", "exchange", "instance", "restarts", "env", "log"}
+    nursery    -> {"event": "warming", "module"} / {"event": "warmed", "module", "seconds"} / {"event": "warm"}
+                  {"event": "spawned", "process", "pid"} / {"event": "exited", "process", "pid", "status"}
+                  {"event": "failed", "text"}
+
+A child's exit is seen by its pidfd; ``status`` is the exit code, negative = the signal that ended it. The kernel kills
+the nursery when the supervisor dies, and the children when the nursery dies, so that none outlives the supervisor:
+the executor by SIGTERM (it ends what it has begun, within its grace), the others at once.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipeline.model.errors import ConfigInvalid
+from workers.base import EXIT_COULD_NOT_START, EXIT_CRASHED, die_with_parent, start_worker, worker_module
+
+MESSAGE_BYTES_MAX = 64 * 1024
+_ENV_OF_ONE_CHILD = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "ARB_CRASH_AT")
+
+
+def start_nursery() -> tuple[int, socket.socket]:
+    """Fork the nursery; returns its pid and the supervisor's end of the pair. Call before any thread or loop."""
+    # BLAS starts a thread pool when numpy is imported, and a fork copies only the calling thread.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    parent = os.getpid()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return pid, ours
+    ours.close()
+    die_with_parent(signal.SIGKILL, parent)
+    code = EXIT_CRASHED
+    try:
+        code = Nursery(theirs).serve()
+    finally:
+        os._exit(code)
+
+
+class Nursery:
+    """Serves requests until the supervisor's end closes."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._children: dict[int, tuple[str, int]] = {}  # pidfd -> (process, pid)
+        self._config: Any = None
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # the supervisor decides; its death is our end
+
+    def serve(self) -> int:
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        while True:
+            for descriptor, _ in poll.poll():
+                if descriptor == self._channel.fileno():
+                    raw = self._channel.recv(MESSAGE_BYTES_MAX)
+                    if not raw:
+                        return 0
+                    self._handle(msgspec.json.decode(raw, type=dict[str, Any]), poll)
+                else:
+                    poll.unregister(descriptor)
+                    self._reap(descriptor)
+
+    def _tell(self, **message: Any) -> None:
+        self._channel.send(msgspec.json.encode(message))
+
+    def _handle(self, request: dict[str, Any], poll: select.poll) -> None:
+        operation = request["op"]
+        if operation == "config":
+            self._load(request["path"])
+        elif operation == "warm":
+            self._warm(request["modules"], request["dialects"])
+        elif operation == "spawn":
+            poll.register(self._spawn(request), select.POLLIN)
+
+    def _load(self, path: str | None) -> None:
+        from pipeline.model.config_load import load_config
+
+        try:
+            self._config = load_config(path)
+        except ConfigInvalid as error:
+            self._tell(event="failed", text=str(error))
+
+    def _warm(self, modules: list[str], dialects: list[str]) -> None:
+        for name in modules:
+            self._tell(event="warming", module=name)
+            started = time.monotonic()
+            module = worker_module(name)
+            warm = getattr(module, "warm", None)
+            if warm is not None:
+                warm(dialects)
+            self._tell(event="warmed", module=name, seconds=round(time.monotonic() - started, 3))
+        gc.collect()
+        gc.freeze()  # what exists now is shared with every child; their collectors leave it alone
+        self._tell(event="warm")
+
+    def _spawn(self, request: dict[str, Any]) -> int:
+        nursery = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            code = EXIT_COULD_NOT_START
+            try:
+                code = self._child(request, nursery)
+            finally:
+                sys.stderr.flush()
+                os._exit(code)
+        pidfd = os.pidfd_open(pid)
+        self._children[pidfd] = (request["process"], pid)
+        self._tell(event="spawned", process=request["process"], pid=pid)
+        return pidfd
+
+    def _child(self, request: dict[str, Any], nursery: int) -> int:
+        process: str = request["process"]
+        die_with_parent(signal.SIGTERM if process == "executor" else signal.SIGKILL, nursery)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        self._channel.close()
+        for pidfd in self._children:
+            os.close(pidfd)
+        _redirect(Path(request["log"]))
+        for name in _ENV_OF_ONE_CHILD:
+            os.environ.pop(name, None)
+        os.environ.update(request["env"])
+        return start_worker(
+            worker_module(process).run,
+            config=self._config,
+            instance=request["instance"],
+            process=process,
+            exchange=request["exchange"],
+            supervised=True,
+            restarts=request["restarts"],
+        )
+
+    def _reap(self, pidfd: int) -> None:
+        process, pid = self._children.pop(pidfd)
+        _, status = os.waitpid(pid, 0)
+        os.close(pidfd)
+        self._tell(event="exited", process=process, pid=pid, status=os.waitstatus_to_exitcode(status))
+
+
+def _redirect(log: Path) -> None:
+    """stdin from nowhere, stdout and stderr to the process's own log file (append)."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
