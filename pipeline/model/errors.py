@@ -30,15 +30,40 @@ Messages say what was found, what was wanted, and what to do next. ``code`` is o
 
 from __future__ import annotations
 
+from shm.errors import (
+    ArbitrageEngineError,
+    SegmentBusy,
+    SegmentMismatch,
+    SegmentMissing,
+    ShmError,
+    ShmFull,
+)
 
-class ArbitrageEngineError(Exception):
-    """Root of everything that this engine raises on purpose."""
-
-    def __init__(self, message: str, *, code: int = 0, api_code: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.code = code
-        self.api_code = api_code
+# The root and the branch of shared memory are defined in shm/, the lowest room, and belong to this tree.
+__all__ = [
+    "ArbitrageEngineError",
+    "AuthRefused",
+    "BadInput",
+    "ConfigInvalid",
+    "InsufficientBalance",
+    "JournalError",
+    "OrderExecutionError",
+    "OrderNotFound",
+    "OutcomeUnknown",
+    "ProtocolViolation",
+    "RateLimited",
+    "RecoveryError",
+    "RiskManagementError",
+    "SegmentBusy",
+    "SegmentMismatch",
+    "SegmentMissing",
+    "ShmError",
+    "ShmFull",
+    "TradingDisabled",
+    "VenueError",
+    "VenueRejected",
+    "VenueUnavailable",
+]
 
 
 class ConfigInvalid(ArbitrageEngineError):
@@ -94,26 +119,6 @@ class VenueUnavailable(VenueError):
 
 
 class ProtocolViolation(VenueError):
-    pass
-
-
-class ShmError(ArbitrageEngineError):
-    pass
-
-
-class SegmentMismatch(ShmError):
-    pass
-
-
-class SegmentBusy(ShmError):
-    pass
-
-
-class SegmentMissing(ShmError):
-    pass
-
-
-class ShmFull(ShmError):
     pass
 
 

@@ -1,0 +1,145 @@
+"""Configuration: every error at once, with its path; precedence and origins."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from pipeline.model.config_load import config_from_mapping, load_config, load_with_origins
+from pipeline.model.enums import Mode, OpportunityType, WaitStrategy
+from pipeline.model.errors import ConfigInvalid
+
+GOOD = """
+engine_name: demo
+mode: sim
+exchanges:
+  gateio:
+    dialect: gateio
+    markets:
+      futures: {rest: "http://127.0.0.1:2", ws: "ws://127.0.0.1:2/v4/ws/usdt", symbols: [BTC_USDT]}
+      spot: {rest: "http://127.0.0.1:1", ws: "ws://127.0.0.1:1/ws/v4/", symbols: [BTC_USDT, ETH_USDT]}
+  mexc:
+    dialect: mexc
+    markets:
+      spot: {rest: "http://127.0.0.1:3/", ws: "ws://127.0.0.1:3/ws", symbols: [BTCUSDT]}
+risk_limits: {min_profit_margin_bps: 0.1}
+processes:
+  detector: {cpus: [1], wait: spin}
+  feed: {cpus: [0]}
+"""
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(GOOD)
+    return path
+
+
+def test_venues_have_dense_ids_spot_before_futures(config_file: Path) -> None:
+    config = load_config(config_file, {})
+    assert [(v.name, v.venue_id, v.feed_id) for v in config.venues] == [
+        ("gateio_spot", 0, 0),
+        ("gateio_futures", 1, 0),
+        ("mexc_spot", 2, 1),
+    ]
+    assert config.venue("mexc_spot").rest == "http://127.0.0.1:3"
+    with pytest.raises(KeyError, match="not configured"):
+        config.venue("kraken_spot")
+
+
+def test_yaml_decimals_are_exact(config_file: Path) -> None:
+    assert load_config(config_file, {}).risk_limits.min_profit_margin_bps == Decimal("0.1")
+
+
+def test_process_settings_fall_back_to_the_kind_of_process(config_file: Path) -> None:
+    config = load_config(config_file, {})
+    assert config.process("feed.mexc").cpus == (0,)
+    assert config.process("detector").wait is WaitStrategy.SPIN
+    assert config.process("executor").cpus == ()
+
+
+def test_environment_wins_over_dotenv_over_file_and_origins_say_so(config_file: Path) -> None:
+    (config_file.parent / ".env").write_text("# limits\nARB_MAX_DAILY_LOSS_USD=7\nexport ARB_MODE='sim'\n")
+    config, origins = load_with_origins(config_file, {"ARB_MIN_PROFIT_MARGIN_BPS": "12.5"})
+    assert config.risk_limits.min_profit_margin_bps == Decimal("12.5")
+    assert config.risk_limits.max_daily_loss_usd == 7
+    assert config.mode is Mode.SIM
+    assert origins["risk_limits.min_profit_margin_bps"] == "environment (ARB_MIN_PROFIT_MARGIN_BPS)"
+    assert ".env" in origins["risk_limits.max_daily_loss_usd"]
+    assert "config.yaml" in origins["exchanges.mexc.dialect"]
+
+
+def test_defaults_name_the_two_types_and_the_execution_threshold(config_file: Path) -> None:
+    config = load_config(config_file, {})
+    assert config.enabled_opportunity_types == (OpportunityType.SPOT_SPOT, OpportunityType.SPOT_FUTURES_HEDGE)
+    assert config.execute_edge_bps == Decimal("0.1")
+
+
+BAD = {
+    "foo": 1,
+    "engine_name": "A b",
+    "mode": "simx",
+    "exchanges": {
+        "mexc": {"dialect": "x", "markets": {"spot": {"rest": "http://a", "ws": "", "sym": 1}}},
+        "gateio": {"dialect": "gateio", "markets": {"margin": {"rest": "ftp://x", "ws": "ws://127.0.0.1:1"}}},
+    },
+    "risk_limits": {"max_daily_loss_usd": "NaN", "max_orders_per_s": "x", "max_position_size_usd": 0},
+    "detection": {"types": ["spot_moon"]},
+    "processes": {"feeder": {}, "detector": {"cpus": [-1], "nice": 99}},
+}
+
+
+def test_every_error_is_listed_at_once_with_its_path() -> None:
+    with pytest.raises(ConfigInvalid) as caught:
+        config_from_mapping(BAD)
+    paths = {line.split(":")[0] for line in caught.value.errors}
+    assert paths >= {
+        "foo",
+        "engine_name",
+        "mode",
+        "exchanges.mexc.dialect",
+        "exchanges.mexc.markets.spot.sym",
+        "exchanges.mexc.markets.spot.rest",
+        "exchanges.mexc.markets.spot.ws",
+        "exchanges.gateio.markets.margin",
+        "exchanges.gateio.markets.margin.rest",
+        "risk_limits.max_daily_loss_usd",
+        "risk_limits.max_orders_per_s",
+        "risk_limits.max_position_size_usd",
+        "detection.types",
+        "processes.feeder",
+        "processes.detector.cpus",
+        "processes.detector.nice",
+    }
+
+
+def test_live_mode_refuses_plain_text_and_sim_mode_refuses_other_hosts() -> None:
+    market = {"rest": "http://127.0.0.1:1", "ws": "wss://wbs-api.mexc.com/ws", "symbols": ["BTCUSDT"]}
+    exchanges = {"mexc": {"dialect": "mexc", "markets": {"spot": market}}}
+    with pytest.raises(ConfigInvalid, match="refused in live mode"):
+        config_from_mapping({"mode": "live", "exchanges": exchanges})
+    with pytest.raises(ConfigInvalid, match="refused in sim mode"):
+        config_from_mapping({"mode": "sim", "exchanges": exchanges})
+
+
+def test_unknown_variable_and_broken_dotenv_line_are_named(config_file: Path) -> None:
+    (config_file.parent / ".env").write_text("nonsense\n")
+    with pytest.raises(ConfigInvalid) as caught:
+        load_config(config_file, {"ARB_MAX_POSITON_SIZE_USD": "1"})
+    text = str(caught.value)
+    assert "ARB_MAX_POSITON_SIZE_USD is not known" in text and ".env:1" in text
+
+
+def test_files_that_cannot_be_read_or_parsed_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid, match="cannot be read"):
+        load_config(tmp_path / "absent.yaml", {})
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1\n")
+    with pytest.raises(ConfigInvalid, match="not YAML"):
+        load_config(broken, {})
+    broken.write_text("- 1\n")
+    with pytest.raises(ConfigInvalid, match="wanted a mapping"):
+        load_config(broken, {})
