@@ -18,9 +18,8 @@ import os
 import platform
 import struct
 import time
+from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 from shm.jit import JIT_DISABLED, njit
 from shm.words import Words
@@ -100,9 +99,14 @@ if JIT_DISABLED:
 
 else:
     from llvmlite import ir
-    from numba import types
+    from numba import extending, types
     from numba.core import errors as numba_errors
-    from numba.extending import intrinsic
+
+    # How jitted code calls what an intrinsic's typer defines; numba's own types describe the typer.
+    _int_intrinsic: Callable[[Any], Callable[..., int]] = extending.intrinsic
+    _bool_intrinsic: Callable[[Any], Callable[..., bool]] = extending.intrinsic
+    _float_intrinsic: Callable[[Any], Callable[..., float]] = extending.intrinsic
+    _void_intrinsic: Callable[[Any], Callable[..., None]] = extending.intrinsic
 
     _I32 = ir.IntType(32)
     _I64 = ir.IntType(64)
@@ -122,7 +126,7 @@ else:
     def _cast(context: Any, builder: Any, signature: Any, args: Any, k: int) -> Any:
         return context.cast(builder, args[k], signature.args[k], types.int64)
 
-    def _load(ordering: str) -> Any:
+    def _load(ordering: str) -> Callable[..., int]:
         def typer(typingctx: Any, words: Any, i: Any) -> Any:
             _require_words("load", words)
 
@@ -132,9 +136,9 @@ else:
 
             return types.int64(words, i), codegen
 
-        return intrinsic(typer)
+        return _int_intrinsic(typer)
 
-    def _store(ordering: str) -> Any:
+    def _store(ordering: str) -> Callable[..., None]:
         def typer(typingctx: Any, words: Any, i: Any, value: Any) -> Any:
             _require_words("store", words)
 
@@ -145,9 +149,9 @@ else:
 
             return types.void(words, i, value), codegen
 
-        return intrinsic(typer)
+        return _void_intrinsic(typer)
 
-    def _fence(ordering: str) -> Any:
+    def _fence(ordering: str) -> Callable[..., None]:
         def typer(typingctx: Any) -> Any:
             def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
                 builder.fence(ordering)
@@ -155,9 +159,9 @@ else:
 
             return types.void(), codegen
 
-        return intrinsic(typer)
+        return _void_intrinsic(typer)
 
-    def _clock(clock_id: int) -> Any:
+    def _clock(clock_id: int) -> Callable[..., int]:
         def typer(typingctx: Any) -> Any:
             def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
                 # struct timespec { int64 tv_sec; int64 tv_nsec } on every 64-bit Linux
@@ -174,7 +178,7 @@ else:
 
             return types.int64(), codegen
 
-        return intrinsic(typer)
+        return _int_intrinsic(typer)
 
     _i_load_acquire = _load("acquire")
     _i_load_relaxed = _load("monotonic")
@@ -186,7 +190,7 @@ else:
     _i_mono_ns = _clock(_CLOCK_MONOTONIC)
     _i_wall_ns = _clock(_CLOCK_REALTIME)
 
-    @intrinsic
+    @_int_intrinsic
     def _i_fetch_add(typingctx: Any, words: Any, i: Any, value: Any) -> Any:
         _require_words("fetch_add", words)
 
@@ -196,7 +200,7 @@ else:
 
         return types.int64(words, i, value), codegen
 
-    @intrinsic
+    @_bool_intrinsic
     def _i_compare_exchange(typingctx: Any, words: Any, i: Any, expected: Any, desired: Any) -> Any:
         _require_words("compare_exchange", words)
 
@@ -209,7 +213,7 @@ else:
 
         return types.boolean(words, i, expected, desired), codegen
 
-    @intrinsic
+    @_void_intrinsic
     def _i_cpu_pause(typingctx: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             if X86:
@@ -223,19 +227,17 @@ else:
 
         return types.void(), codegen
 
-    @intrinsic
+    @_void_intrinsic
     def _i_sched_yield(typingctx: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             name = "sched_yield"
-            function = builder.module.globals.get(name) or ir.Function(
-                builder.module, ir.FunctionType(_I32, []), name
-            )
+            function = builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(_I32, []), name)
             builder.call(function, [])
             return context.get_dummy_value()
 
         return types.void(), codegen
 
-    @intrinsic
+    @_int_intrinsic
     def _i_write_byte(typingctx: Any, fd: Any, words: Any, i: Any) -> Any:
         _require_words("write_byte", words)
 
@@ -249,28 +251,28 @@ else:
 
         return types.int64(fd, words, i), codegen
 
-    @intrinsic
+    @_int_intrinsic
     def _i_f64_to_bits(typingctx: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return builder.bitcast(context.cast(builder, args[0], signature.args[0], types.float64), _I64)
 
         return types.int64(value), codegen
 
-    @intrinsic
+    @_float_intrinsic
     def _i_bits_to_f64(typingctx: Any, bits: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return builder.bitcast(_cast(context, builder, signature, args, 0), ir.DoubleType())
 
         return types.float64(bits), codegen
 
-    @intrinsic
+    @_int_intrinsic
     def _i_clz64(typingctx: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return builder.ctlz(_cast(context, builder, signature, args, 0), ir.Constant(ir.IntType(1), 0))
 
         return types.int64(value), codegen
 
-    @intrinsic
+    @_void_intrinsic
     def _i_copy_line(typingctx: Any, src: Any, src_i: Any, dst: Any, dst_i: Any) -> Any:
         """One cache line; volatile: never elided, repeated, or moved over a fence."""
         _require_words("copy_line", src, dst)
@@ -364,12 +366,12 @@ else:
     @njit
     def wrap_add(a: int, b: int) -> int:
         """a + b modulo 2^64, signed."""
-        return np.int64(a) + np.int64(b)
+        return a + b
 
     @njit
     def wrap_sub(a: int, b: int) -> int:
         """a - b modulo 2^64, signed: the distance of two wrapping counters."""
-        return np.int64(a) - np.int64(b)
+        return a - b
 
     @njit
     def clz64(value: int) -> int:
