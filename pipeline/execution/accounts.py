@@ -1,0 +1,127 @@
+"""What our fills did to our accounts: exact amounts per venue and asset, and futures positions.
+
+A spot fill moves base and quote; its fee leaves in the fee's own asset. A futures fill moves a position; money moves
+by the fee at once and by realised profit when a position shrinks. Everything is Decimal in the ``EXACT`` context, in
+which inexact sums raise instead of rounding; the one division (cost of the closed share of a futures position) is
+rounded to 28 digits and what was rounded stays in the open cost, so that a closed position sums to zero exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact
+
+from pipeline.execution.records import FillRecord, FundingRecord
+from pipeline.model.enums import InstrumentKind
+
+ZERO = Decimal(0)
+EXACT = Context(prec=60, traps=[Inexact])  # 60 digits hold any sum of int64 products; a rounding is a bug
+_DIVISION = Context(prec=28, rounding=ROUND_HALF_EVEN)
+
+
+@dataclass(slots=True)
+class FuturesPosition:
+    """``qty`` signed base coin; ``cost`` = sum of price x signed quantity that is still open."""
+
+    qty: Decimal = ZERO
+    cost: Decimal = ZERO
+    realised: Decimal = ZERO
+
+    @property
+    def entry_price(self) -> Decimal:
+        return _DIVISION.divide(self.cost, self.qty) if self.qty else ZERO
+
+    def apply(self, signed_qty: Decimal, price: Decimal) -> Decimal:
+        """Adds an execution; returns the profit that it realised (quote)."""
+        realised = ZERO
+        if self.qty and (self.qty > 0) != (signed_qty > 0):
+            closed = min(abs(signed_qty), abs(self.qty))
+            share = EXACT.multiply(self.cost, closed)
+            released = self.cost if closed == abs(self.qty) else _DIVISION.divide(share, abs(self.qty))
+            direction = 1 if self.qty > 0 else -1
+            realised = EXACT.subtract(EXACT.multiply(EXACT.multiply(price, closed), Decimal(direction)), released)
+            self.cost = EXACT.subtract(self.cost, released)
+            self.qty = EXACT.subtract(self.qty, closed * direction)
+            signed_qty = EXACT.add(signed_qty, closed * direction)
+        if signed_qty:
+            self.cost = EXACT.add(self.cost, EXACT.multiply(price, signed_qty))
+            self.qty = EXACT.add(self.qty, signed_qty)
+        self.realised = EXACT.add(self.realised, realised)
+        return realised
+
+
+@dataclass(slots=True)
+class Accounts:
+    """Running sums of fills and funding. ``flows``: (venue, asset) -> change of the balance since the journal began."""
+
+    flows: dict[tuple[str, str], Decimal] = field(default_factory=dict)
+    fees: dict[tuple[str, str], Decimal] = field(default_factory=dict)
+    futures: dict[tuple[str, str], FuturesPosition] = field(default_factory=dict)
+
+    def _move(self, venue: str, asset: str, amount: Decimal) -> None:
+        if amount:
+            key = (venue, asset)
+            self.flows[key] = EXACT.add(self.flows.get(key, ZERO), amount)
+
+    def apply_fill(self, fill: FillRecord) -> None:
+        """Books one fill and its fee."""
+        signed = fill.qty * int(fill.side)
+        if fill.kind is InstrumentKind.SPOT:
+            self._move(fill.venue, fill.base, signed)
+            self._move(fill.venue, fill.quote, -EXACT.multiply(fill.price, signed))
+        else:
+            position = self.futures.setdefault((fill.venue, fill.symbol), FuturesPosition())
+            self._move(fill.venue, fill.quote, position.apply(signed, fill.price))
+        if fill.fee:
+            key = (fill.venue, fill.fee_asset)
+            self.fees[key] = EXACT.add(self.fees.get(key, ZERO), fill.fee)
+            self._move(fill.venue, fill.fee_asset, -fill.fee)
+
+    def apply_funding(self, record: FundingRecord) -> None:
+        self._move(record.venue, record.asset, record.amount)
+
+    def per_asset(self) -> dict[str, Decimal]:
+        """Change per asset over all venues: the engine's realised P&L, to be equal to the venues' own."""
+        totals: dict[str, Decimal] = {}
+        for (_, asset), amount in self.flows.items():
+            totals[asset] = EXACT.add(totals.get(asset, ZERO), amount)
+        return totals
+
+    def futures_qty(self, venue: str, symbol: str) -> Decimal:
+        position = self.futures.get((venue, symbol))
+        return position.qty if position is not None else ZERO
+
+    def delta(self, base_of: dict[tuple[str, str], str]) -> dict[str, Decimal]:
+        """Net exposure per asset: spot change plus futures positions; ``base_of``: (venue, symbol) -> base asset."""
+        totals = self.per_asset()
+        for key, position in self.futures.items():
+            base = base_of.get(key)
+            if base is not None:
+                totals[base] = EXACT.add(totals.get(base, ZERO), position.qty)
+        return totals
+
+
+def signed_base(fill: FillRecord) -> Decimal:
+    """Change of exposure in the base asset by one fill, fee included when it is taken in base."""
+    signed = fill.qty * int(fill.side)
+    return EXACT.subtract(signed, fill.fee) if fill.fee_asset == fill.base else signed
+
+
+def exposure_by_asset(fills: Iterable[FillRecord]) -> dict[str, Decimal]:
+    """Net change per asset by ``fills``, a futures contract counted as its base coin and no quote.
+
+    That is what an operation must bring back to zero in every asset but the one that it trades in.
+    """
+    totals: dict[str, Decimal] = {}
+
+    def add(asset: str, amount: Decimal) -> None:
+        totals[asset] = EXACT.add(totals.get(asset, ZERO), amount)
+
+    for fill in fills:
+        signed = fill.qty * int(fill.side)
+        add(fill.base, signed)
+        add(fill.quote, -EXACT.multiply(fill.price, signed))
+        if fill.fee:
+            add(fill.fee_asset, -fill.fee)
+    return totals

@@ -1,0 +1,204 @@
+"""Balances with a proof of age, less what our own orders may still take (requirements S7).
+
+A balance may be used in a decision when the venue's private stream is up and REST confirmed it no longer ago than the
+refresh interval. What may be used is the smaller of what stream and REST say, less the reservations:
+
+* an unsettled order holds its whole reservation, worst case;
+* a settled order holds what it really took until the venue has told a balance after it settled.
+
+Credits are never assumed: what a fill brought in counts once the venue says so. Nothing is estimated forward, so the
+error is always on the side of trading less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from pipeline.execution.accounts import ZERO
+from pipeline.execution.ledger import Ledger, Order
+from pipeline.model.enums import BalanceCheck, InstrumentKind, OrderSide, Refusal
+from pipeline.model.structs import Balance
+
+REST_OVERTAKES_NS = 2_000_000_000  # a stream that stayed silent this long while REST differs has missed something
+STRICT_ANSWER_MAX_AGE_NS = 1_000_000_000
+
+
+@dataclass(slots=True)
+class _Row:
+    stream_free: Decimal | None = None
+    stream_total: Decimal | None = None
+    stream_mono_ns: int = 0
+    rest_free: Decimal | None = None
+    rest_total: Decimal | None = None
+    rest_mono_ns: int = 0
+
+
+def spent(order: Order) -> Decimal:
+    """Amount of the reserved asset that a settled order took (spot); futures margin is held by the venue itself."""
+    intent = order.intent
+    if not order.filled:
+        return ZERO
+    if intent.kind is InstrumentKind.SPOT and intent.side is OrderSide.SELL:
+        return order.filled
+    if intent.kind is InstrumentKind.SPOT and intent.price:
+        share = order.quote_filled / (intent.qty * intent.price)
+        return min(intent.reserve_amount, intent.reserve_amount * share)
+    return intent.reserve_amount * order.filled / intent.qty
+
+
+class BalanceMonitor:
+    """What every venue holds for us and how sure that is. Fed by the core; asks the ledger for open orders."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        refresh_interval_ms: int,
+        check: BalanceCheck = BalanceCheck.CONFIRMED,
+        alert: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._interval_ns = refresh_interval_ms * 1_000_000
+        self.check = check
+        self._rows: dict[tuple[str, str], _Row] = {}
+        self._up: dict[str, bool] = {}
+        self._held: dict[str, tuple[tuple[str, str], Order]] = {}  # client_id -> where it holds
+        self._by_key: dict[tuple[str, str], set[str]] = {}
+        self._thresholds: dict[tuple[str, str], Decimal] = {}
+        self._alert = alert
+        self.is_monitoring = False
+
+    def start_monitoring(self, thresholds: dict[tuple[str, str], Decimal] | None = None) -> None:
+        """Begins to alert when a balance falls under its threshold ((venue, asset) -> free amount)."""
+        self._thresholds = dict(thresholds or {})
+        self.is_monitoring = True
+
+    def stop_monitoring(self) -> None:
+        self.is_monitoring = False
+
+    # --- evidence ---
+
+    def session(self, venue: str, up: bool) -> None:
+        """Private stream of a venue up or down; when it comes up, what it said before is no longer trusted."""
+        self._up[venue] = up
+        if not up:
+            for (name, _), row in self._rows.items():
+                if name == venue:
+                    row.stream_free = row.stream_total = None
+
+    def session_up(self, venue: str) -> bool:
+        return self._up.get(venue, False)
+
+    def on_balance(self, balance: Balance) -> None:
+        """A balance by stream or REST. Older ones of the same source are ignored."""
+        key = (balance.venue, balance.asset)
+        row = self._rows.setdefault(key, _Row())
+        total = balance.free + balance.locked
+        if balance.source == "rest":
+            if balance.recv_mono_ns >= row.rest_mono_ns:
+                row.rest_free, row.rest_total, row.rest_mono_ns = balance.free, total, balance.recv_mono_ns
+        elif balance.recv_mono_ns >= row.stream_mono_ns:
+            row.stream_free, row.stream_total, row.stream_mono_ns = balance.free, total, balance.recv_mono_ns
+        self._release(key)
+        threshold = self._thresholds.get(key)
+        if self.is_monitoring and threshold is not None and balance.free < threshold and self._alert is not None:
+            self._alert("balance_low", f"{balance.venue} {balance.asset}: {balance.free} below {threshold}")
+
+    def reserve_balance(self, order: Order) -> None:
+        """Holds the order's reservation; called for every intent, also when a journal is replayed."""
+        key = (order.intent.venue, order.intent.reserve_asset)
+        self._held[order.client_id] = (key, order)
+        self._by_key.setdefault(key, set()).add(order.client_id)
+
+    def settled(self, order: Order) -> None:
+        """An order settled: what it did not take is free at once, the rest when the venue has told a balance."""
+        if order.client_id in self._held and not spent(order):
+            self._drop(order.client_id)
+
+    def _drop(self, client_id: str) -> None:
+        key, _ = self._held.pop(client_id)
+        self._by_key[key].discard(client_id)
+
+    def _release(self, key: tuple[str, str]) -> None:
+        row = self._rows[key]
+        newest = max(row.stream_mono_ns if row.stream_free is not None else 0, row.rest_mono_ns)
+        for client_id in list(self._by_key.get(key, ())):
+            order = self._held[client_id][1]
+            if order.settled and newest > order.settled_mono_ns:
+                self._drop(client_id)
+
+    # --- answers ---
+
+    def held(self, venue: str, asset: str) -> Decimal:
+        """Sum of the reservations on one balance."""
+        total = ZERO
+        for client_id in self._by_key.get((venue, asset), ()):
+            order = self._held[client_id][1]
+            total += spent(order) if order.settled else order.intent.reserve_amount
+        return total
+
+    def get_balance(self, venue: str, asset: str) -> Decimal | None:
+        """Free balance as told, before reservations: the smaller of stream and REST; None when nobody told it."""
+        row = self._rows.get((venue, asset))
+        if row is None:
+            return None
+        if row.stream_free is None or row.rest_free is None:
+            return row.rest_free if row.stream_free is None else row.stream_free
+        lag_ns = row.rest_mono_ns - row.stream_mono_ns
+        if lag_ns < 0:
+            return row.stream_free
+        return row.rest_free if lag_ns > REST_OVERTAKES_NS else min(row.stream_free, row.rest_free)
+
+    def usable(self, venue: str, asset: str) -> Decimal:
+        """What a new order may use: the balance less every reservation, never negative."""
+        balance = self.get_balance(venue, asset)
+        return ZERO if balance is None else max(ZERO, balance - self.held(venue, asset))
+
+    def confirmed_age_ns(self, venue: str, asset: str, mono_ns: int) -> int | None:
+        """Time since REST confirmed this balance; None when it never did."""
+        row = self._rows.get((venue, asset))
+        return None if row is None or not row.rest_mono_ns else mono_ns - row.rest_mono_ns
+
+    def proved(self, venue: str, asset: str, mono_ns: int) -> bool:
+        """Whether this balance may be used in a decision now."""
+        age_ns = self.confirmed_age_ns(venue, asset, mono_ns)
+        if not self.session_up(venue) or age_ns is None:
+            return False
+        return age_ns <= (self._interval_ns if self.check is BalanceCheck.CONFIRMED else STRICT_ANSWER_MAX_AGE_NS)
+
+    def check_sufficient_balance(self, needs: Iterable[tuple[str, str, Decimal]], mono_ns: int) -> tuple[Refusal, str]:
+        """(NONE, "") when every (venue, asset, amount) is proved and covered; amounts on one balance are added up."""
+        sums: dict[tuple[str, str], Decimal] = {}
+        for venue, asset, amount in needs:
+            sums[venue, asset] = sums.get((venue, asset), ZERO) + amount
+        for (venue, asset), amount in sums.items():
+            if not self.proved(venue, asset, mono_ns):
+                age_ns = self.confirmed_age_ns(venue, asset, mono_ns)
+                age = "never" if age_ns is None else f"{age_ns // 1_000_000} ms ago"
+                stream = "up" if self.session_up(venue) else "down"
+                return Refusal.BALANCE_UNPROVED, f"{venue} {asset}: confirmed {age}, stream {stream}"
+            usable = self.usable(venue, asset)
+            if not amount <= usable:
+                return Refusal.BALANCE_SHORT, f"{venue} {asset}: {amount} needed, {usable} usable"
+        return Refusal.NONE, ""
+
+    def totals(self) -> dict[tuple[str, str], Decimal]:
+        """(venue, asset) -> newest total (free and locked) that the venue told."""
+        found: dict[tuple[str, str], Decimal] = {}
+        for key, row in self._rows.items():
+            stream_newer = row.stream_total is not None and row.stream_mono_ns >= row.rest_mono_ns
+            total = row.stream_total if stream_newer else row.rest_total
+            if total is not None:
+                found[key] = total
+        return found
+
+    def unexplained(self, venue: str, asset: str) -> Decimal | None:
+        """REST total less the ledger's expectation since its baseline; None while orders are open there or unknown."""
+        base = self._ledger.baseline.get((venue, asset))
+        row = self._rows.get((venue, asset))
+        if base is None or row is None or row.rest_total is None or self._by_key.get((venue, asset)):
+            return None
+        total, flow = base
+        return row.rest_total - (total + self._ledger.accounts.flows.get((venue, asset), ZERO) - flow)

@@ -1,0 +1,356 @@
+"""The execution ledger: everything that is known, as a pure fold over journal records.
+
+``apply(record, mono_ns, wall_ns)`` is the only way in. The live process applies a record when it appends it; a restart
+applies the same records in the same order: the two states are equal byte for byte (``digest``). Nothing sent is ever
+forgotten: orders, and the ids of all fills, have no time to live.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from hashlib import blake2b
+
+import msgspec
+
+from pipeline.execution.accounts import EXACT, ZERO, Accounts, exposure_by_asset
+from pipeline.execution.order_states import EMPTY_ENDINGS, merge, with_quantity
+from pipeline.execution.records import (
+    BalanceRecord,
+    BootRecord,
+    BreakerRecord,
+    DustRecord,
+    ExternalRecord,
+    FillRecord,
+    FundingRecord,
+    HedgeRecord,
+    OperationRecord,
+    OperationResultRecord,
+    OperationStateRecord,
+    OrderIntentRecord,
+    OrderSentRecord,
+    OrderStateRecord,
+    Outcome,
+    PositionRecord,
+    Purpose,
+    ReconcileRecord,
+    Record,
+    RecoveryRecord,
+    RefusalRecord,
+    StopRecord,
+)
+from pipeline.model.enums import ArbitrageState, OrderState
+from pipeline.model.errors import JournalError
+
+DAY_NS = 86_400 * 1_000_000_000
+AUDIT_MAX = 20_000  # transitions kept in memory; the journal keeps all
+
+
+@dataclass(slots=True)
+class Order:
+    """One order of ours and all evidence about it."""
+
+    intent: OrderIntentRecord
+    intent_mono_ns: int
+    boot_epoch: int
+    state: OrderState = OrderState.INTENT
+    order_id: str = ""
+    reported_filled: Decimal | None = None  # the venue's cumulative word, never less than heard before
+    filled: Decimal = ZERO  # sum of the fills that we hold
+    quote_filled: Decimal = ZERO
+    sent_mono_ns: int = 0
+    ack_mono_ns: int = 0
+    first_fill_mono_ns: int = 0
+    last_fill_mono_ns: int = 0
+    settled_mono_ns: int = 0
+    reason: str = ""
+
+    @property
+    def client_id(self) -> str:
+        return self.intent.client_id
+
+    @property
+    def settled(self) -> bool:
+        """Ended, and every fill that the venue counted is in our hands: nothing of it is open or doubtful.
+
+        A terminal word without a cumulative quantity settles nothing (CANCELED may come before the last trade).
+        """
+        if not self.state.is_terminal:
+            return False
+        if self.state in EMPTY_ENDINGS:
+            return True
+        if self.state is OrderState.FILLED:
+            return self.filled >= self.intent.qty
+        return self.reported_filled is not None and self.filled >= self.reported_filled
+
+    @property
+    def known_filled(self) -> Decimal:
+        """The most that is proved: by our fills or by the venue's cumulative word."""
+        return self.filled if self.reported_filled is None else max(self.filled, self.reported_filled)
+
+    @property
+    def worst_case_open(self) -> Decimal:
+        """Base quantity that may still be, or become, filled without our knowing it."""
+        if self.settled:
+            return ZERO
+        if self.state is OrderState.CANCELLED and self.reported_filled is not None:
+            return self.reported_filled - self.filled
+        return max(ZERO, self.intent.qty - self.filled)
+
+    @property
+    def average_price(self) -> Decimal:
+        return self.quote_filled / self.filled if self.filled else ZERO
+
+
+@dataclass(slots=True)
+class Operation:
+    """One opportunity being executed, with its legs' orders and its repairs."""
+
+    record: OperationRecord
+    started_mono_ns: int
+    started_wall_ns: int
+    boot_epoch: int
+    state: ArbitrageState = ArbitrageState.IDLE
+    orders: list[str] = field(default_factory=list)
+    fills: list[FillRecord] = field(default_factory=list)
+    result: OperationResultRecord | None = None
+    moved_to_dust: dict[str, Decimal] = field(default_factory=dict)
+    recovered: bool = False  # a REPAIR order was needed
+    late: bool = False  # evidence came after the result: to be looked at again
+
+    @property
+    def operation_id(self) -> str:
+        return self.record.operation_id
+
+    def exposure(self) -> dict[str, Decimal]:
+        """Net change per asset by this operation's fills (futures as base coin), before dust was moved out."""
+        return exposure_by_asset(self.fills)
+
+
+class Ledger:
+    """The fold. Attributes are read by everybody in the room and written only by ``apply``."""
+
+    def __init__(self) -> None:
+        self.boot_epoch = 0
+        self.clean_stop = True
+        self.records = 0
+        self.orders: dict[str, Order] = {}
+        self.unsettled: dict[str, Order] = {}
+        self.by_order_id: dict[tuple[str, str], str] = {}
+        self.fills_seen: set[tuple[str, str, str]] = set()
+        self.operations: dict[str, Operation] = {}
+        self.open_operations: dict[str, Operation] = {}
+        self.hedges: dict[str, HedgeRecord] = {}
+        self.dust: dict[str, Decimal] = {}
+        self.breakers: dict[str, str] = {}
+        self.recoveries: dict[str, RecoveryRecord] = {}
+        self.accounts = Accounts()
+        self.funding_seen: set[tuple[str, str]] = set()
+        self.baseline: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}  # (total, flow then) of the last balance row
+        self.outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
+        self.day = 0  # UTC day number of ``day_pnl``
+        self.day_pnl = ZERO  # numeraire
+        self.total_pnl = ZERO
+        self.audit: deque[tuple[int, OperationStateRecord]] = deque(maxlen=AUDIT_MAX)
+        self._apply = {
+            BootRecord: self._boot,
+            OperationRecord: self._operation,
+            OperationStateRecord: self._operation_state,
+            OrderIntentRecord: self._intent,
+            OrderSentRecord: self._sent,
+            OrderStateRecord: self._order_state,
+            FillRecord: self._fill,
+            BalanceRecord: self._balance,
+            OperationResultRecord: self._result,
+            DustRecord: self._dust,
+            HedgeRecord: self._hedge,
+            RecoveryRecord: self._recovery,
+            BreakerRecord: self._breaker,
+            FundingRecord: self._funding,
+            StopRecord: self._stop,
+            PositionRecord: self._nothing,
+            RefusalRecord: self._nothing,
+            ReconcileRecord: self._nothing,
+            ExternalRecord: self._nothing,
+        }
+        self._mono_ns = 0
+        self._wall_ns = 0
+
+    def apply(self, record: Record, mono_ns: int, wall_ns: int) -> None:
+        """Folds one record in. Raises JournalError when it cannot follow what is known (a damaged journal)."""
+        self._mono_ns, self._wall_ns = mono_ns, wall_ns
+        self.records += 1
+        try:
+            self._apply[type(record)](record)  # type: ignore[operator]
+        except KeyError as error:
+            raise JournalError(f"journal record names something unknown: {type(record).__name__} {error}") from error
+
+    # --- queries ---
+
+    def order_of(self, venue: str, client_id: str, order_id: str) -> Order | None:
+        """The order that a venue's message is about: by our id where it carries one, else by the venue's."""
+        order = self.orders.get(client_id) if client_id else None
+        if order is None and order_id:
+            known = self.by_order_id.get((venue, order_id))
+            order = self.orders.get(known) if known is not None else None
+        return order if order is not None and order.intent.venue == venue else None
+
+    def unsettled_of_instrument(self, instrument_id: int) -> Iterator[Order]:
+        return (order for order in self.unsettled.values() if order.intent.instrument_id == instrument_id)
+
+    def unsettled_of_operation(self, operation: Operation) -> list[Order]:
+        return [self.unsettled[i] for i in operation.orders if i in self.unsettled]
+
+    def digest(self) -> str:
+        """Hash of everything that is known: equal for a live process and for a replay of its journal."""
+        content = [
+            self.boot_epoch,
+            [
+                (o.client_id, int(o.state), o.order_id, str(o.reported_filled), str(o.filled), o.sent_mono_ns, o.reason)
+                for o in self.orders.values()
+            ],
+            sorted(self.unsettled),
+            sorted(self.fills_seen),
+            [(o.operation_id, int(o.state), o.orders, o.result, o.late) for o in self.operations.values()],
+            sorted(self.open_operations),
+            sorted(self.hedges.items()),
+            sorted((k, str(v)) for k, v in self.dust.items()),
+            sorted(self.breakers.items()),
+            sorted(self.recoveries.items()),
+            sorted((k, str(v)) for k, v in self.accounts.flows.items()),
+            sorted((k, str(p.qty), str(p.cost)) for k, p in self.accounts.futures.items()),
+            [str(self.day), str(self.day_pnl), str(self.total_pnl)],
+        ]
+        return blake2b(msgspec.msgpack.encode(content), digest_size=16).hexdigest()
+
+    # --- the fold ---
+
+    def _nothing(self, record: Record) -> None:
+        """Records for people and for the recorder: they change no state."""
+
+    def _boot(self, record: BootRecord) -> None:
+        self.boot_epoch = record.boot_epoch
+        self.clean_stop = False
+
+    def _stop(self, record: StopRecord) -> None:
+        self.clean_stop = True
+
+    def _operation(self, record: OperationRecord) -> None:
+        operation = Operation(record, self._mono_ns, self._wall_ns, self.boot_epoch)
+        self.operations[record.operation_id] = operation
+        self.open_operations[record.operation_id] = operation
+
+    def _operation_state(self, record: OperationStateRecord) -> None:
+        operation = self.operations[record.operation_id]
+        operation.state = record.to_state
+        self.audit.append((self._mono_ns, record))
+
+    def _intent(self, record: OrderIntentRecord) -> None:
+        order = Order(record, self._mono_ns, self.boot_epoch)
+        operation = self.operations[record.operation_id]
+        self.orders[record.client_id] = order
+        self.unsettled[record.client_id] = order
+        operation.orders.append(record.client_id)
+        if record.purpose is Purpose.REPAIR:
+            operation.recovered = True
+        self.open_operations[record.operation_id] = operation
+
+    def _sent(self, record: OrderSentRecord) -> None:
+        order = self.orders[record.client_id]
+        order.sent_mono_ns = record.send_mono_ns
+        order.state = merge(order.state, OrderState.SENT)
+
+    def _order_state(self, record: OrderStateRecord) -> None:
+        order = self.orders[record.client_id]
+        if record.order_id and not order.order_id:
+            order.order_id = record.order_id
+            self.by_order_id[order.intent.venue, record.order_id] = order.client_id
+        if record.reported_filled is not None:
+            known = order.reported_filled
+            order.reported_filled = record.reported_filled if known is None else max(known, record.reported_filled)
+        if not order.ack_mono_ns and record.state not in (OrderState.UNKNOWN, OrderState.NOT_SENT, OrderState.EXPIRED):
+            order.ack_mono_ns = record.recv_mono_ns
+        order.state = merge(order.state, record.state)
+        if record.reason:
+            order.reason = record.reason
+        self._after_evidence(order)
+
+    def _fill(self, record: FillRecord) -> None:
+        order = self.orders[record.client_id]
+        operation = self.operations[record.operation_id]
+        self.fills_seen.add((record.venue, record.symbol, record.trade_id))
+        order.filled = EXACT.add(order.filled, record.qty)
+        order.quote_filled = EXACT.add(order.quote_filled, EXACT.multiply(record.qty, record.price))
+        order.first_fill_mono_ns = order.first_fill_mono_ns or record.recv_mono_ns
+        order.last_fill_mono_ns = record.recv_mono_ns
+        operation.fills.append(record)
+        self.accounts.apply_fill(record)
+        if operation.result is not None:
+            operation.late = True
+            self.open_operations[operation.operation_id] = operation
+        self._after_evidence(order)
+
+    def _after_evidence(self, order: Order) -> None:
+        order.state = with_quantity(order.state, order.known_filled, order.intent.qty)
+        if order.settled:
+            if self.unsettled.pop(order.client_id, None) is not None:
+                order.settled_mono_ns = self._mono_ns
+        else:
+            self.unsettled[order.client_id] = order
+
+    def _balance(self, record: BalanceRecord) -> None:
+        key = (record.venue, record.asset)
+        flow = self.accounts.flows.get(key, ZERO)
+        self.baseline[key] = (EXACT.add(record.free, record.locked), flow)
+
+    def _result(self, record: OperationResultRecord) -> None:
+        operation = self.operations[record.operation_id]
+        before = operation.result
+        if before is not None:  # late evidence: the new result replaces the old one
+            self.outcomes[before.outcome] -= 1
+            self._add_pnl(-before.pnl_numeraire)
+        operation.result = record
+        operation.late = False
+        self.outcomes[record.outcome] += 1
+        self._add_pnl(record.pnl_numeraire)
+        if record.outcome is not Outcome.UNRESOLVED:
+            self.open_operations.pop(record.operation_id, None)
+
+    def _add_pnl(self, amount: Decimal) -> None:
+        day = self._wall_ns // DAY_NS
+        if day != self.day:
+            self.day, self.day_pnl = day, ZERO
+        self.day_pnl = EXACT.add(self.day_pnl, amount)
+        self.total_pnl = EXACT.add(self.total_pnl, amount)
+
+    def _dust(self, record: DustRecord) -> None:
+        self.dust[record.asset] = EXACT.add(self.dust.get(record.asset, ZERO), record.delta)
+        operation = self.operations.get(record.operation_id)
+        if operation is not None:
+            moved = operation.moved_to_dust
+            moved[record.asset] = EXACT.add(moved.get(record.asset, ZERO), record.delta)
+        if not self.dust[record.asset]:
+            del self.dust[record.asset]
+
+    def _hedge(self, record: HedgeRecord) -> None:
+        if record.qty:
+            self.hedges[record.operation_id] = record
+        else:
+            self.hedges.pop(record.operation_id, None)
+
+    def _recovery(self, record: RecoveryRecord) -> None:
+        self.recoveries[record.recovery_id] = record
+
+    def _breaker(self, record: BreakerRecord) -> None:
+        if record.tripped:
+            self.breakers.setdefault(record.name, record.reason)
+        else:
+            self.breakers.pop(record.name, None)
+
+    def _funding(self, record: FundingRecord) -> None:
+        key = (record.venue, record.event_id)
+        if key not in self.funding_seen:
+            self.funding_seen.add(key)
+            self.accounts.apply_funding(record)
