@@ -252,3 +252,85 @@ RP_OUTCOME = 2  # ReportOutcome
 RP_DIRECTION_KEY = 3
 RP_COOLDOWN_UNTIL_MONO_NS = 4
 REPORT_WORDS = 8
+
+# --- metrics segment: header | counts line | counter names | histogram names | counter values | histograms ---
+#   name row, 2 lines: | label, 48 bytes of UTF-8 (6 words) | doc, 80 bytes (10 words) |. SYNC metrics.count
+#   histogram: | count | sum_ns | min_ns | max_ns | 0 | 0 | 0 | 0 | buckets ... |
+# Buckets are log-linear: values below 2*HIST_SUB are exact, above there are HIST_SUB buckets per power of two.
+MX_COUNTER_COUNT = SEG_HEADER_WORDS  # named counters (release after the name)
+MX_HIST_COUNT = SEG_HEADER_WORDS + 1
+MX_COUNTER_CAPACITY = 256
+MX_HIST_CAPACITY = 32
+MX_NAME_WORDS = 16
+MX_LABEL_WORDS = 6
+MX_DOC_WORDS = 10
+MX_COUNTER_NAMES_OFF = SEG_HEADER_WORDS + LINE_WORDS
+MX_HIST_NAMES_OFF = MX_COUNTER_NAMES_OFF + MX_COUNTER_CAPACITY * MX_NAME_WORDS
+MX_COUNTERS_OFF = MX_HIST_NAMES_OFF + MX_HIST_CAPACITY * MX_NAME_WORDS
+MX_HISTS_OFF = MX_COUNTERS_OFF + MX_COUNTER_CAPACITY
+HIST_SUB_BITS = 7  # relative error of a percentile at most 2^-7
+HIST_SUB = 1 << HIST_SUB_BITS
+HIST_MAX_BITS = 40  # values of 2^40 ns (18 min) and more count in the last bucket; max_ns stays exact
+HIST_COUNT = 0
+HIST_SUM_NS = 1
+HIST_MIN_NS = 2
+HIST_MAX_NS = 3
+HIST_BUCKETS_OFF = LINE_WORDS
+HIST_BUCKETS = (HIST_MAX_BITS - HIST_SUB_BITS + 1) * HIST_SUB
+HIST_WORDS = HIST_BUCKETS_OFF + HIST_BUCKETS
+METRICS_WORDS = MX_HISTS_OFF + MX_HIST_CAPACITY * HIST_WORDS
+assert MX_COUNTERS_OFF % LINE_WORDS == 0 and HIST_WORDS % LINE_WORDS == 0
+
+# --- account page (poller): header | counts line | venue rows | balance rows | position rows; each row a seqlock ---
+#   venue row: | seq | sweep_begin_mono_ns | sweep_end_mono_ns | state (0 never, 1 ok, 2 failing) | failures |
+#              | clock_offset_ns (venue - wall) | 0 | 0 |
+#   balance row: | seq | venue | asset, 16 bytes (2 words) | free_fp | locked_fp | exp | confirmed_mono_ns |
+#   position row: | seq | venue | instrument | qty_fp (base, signed) | entry_price_fp | qty_exp | price_exp |
+#                 | confirmed_mono_ns | margin_fp | upnl_fp (both quote, price_exp) | liquidation_price_fp | 0.. |
+# confirmed_mono_ns = when the request that carried the value was *sent*. Rows are appended, never moved.
+AP_BALANCE_COUNT = SEG_HEADER_WORDS  # rows in use (release after the row). SYNC account.balance_count
+AP_POSITION_COUNT = SEG_HEADER_WORDS + 1
+AP_VENUES_OFF = SEG_HEADER_WORDS + LINE_WORDS
+AP_BALANCE_CAPACITY = 2048
+AP_POSITION_CAPACITY = 512
+AP_VENUE_WORDS = LINE_WORDS
+AP_BALANCE_WORDS = LINE_WORDS
+AP_POSITION_WORDS = 2 * LINE_WORDS
+AP_BALANCES_OFF = AP_VENUES_OFF + VENUE_CAPACITY * AP_VENUE_WORDS
+AP_POSITIONS_OFF = AP_BALANCES_OFF + AP_BALANCE_CAPACITY * AP_BALANCE_WORDS
+ACCOUNT_WORDS = AP_POSITIONS_OFF + AP_POSITION_CAPACITY * AP_POSITION_WORDS
+AV_SEQ = 0
+AV_SWEEP_BEGIN_MONO_NS = 1
+AV_SWEEP_END_MONO_NS = 2
+AV_STATE = 3
+AV_FAILURES = 4
+AV_CLOCK_OFFSET_NS = 5
+AB_SEQ = 0
+AB_VENUE = 1
+AB_ASSET = 2
+AB_ASSET_WORDS = 2
+AB_FREE_FP = 4
+AB_LOCKED_FP = 5
+AB_EXP = 6
+AB_CONFIRMED_MONO_NS = 7
+APO_SEQ = 0
+APO_VENUE = 1
+APO_INSTRUMENT = 2
+APO_QTY_FP = 3
+APO_ENTRY_PRICE_FP = 4
+APO_QTY_EXP = 5
+APO_PRICE_EXP = 6
+APO_CONFIRMED_MONO_NS = 7
+APO_MARGIN_FP = 8
+APO_UPNL_FP = 9
+APO_LIQUIDATION_PRICE_FP = 10
+
+# --- log ring: header | tail line | slots of one line ---
+#   slot: | seq (index + 1) | mono_ns | code + length << 32 | 5 words of arguments or of text |. SYNC log.seq
+#   A text longer than 40 bytes goes on in the following slots: | seq | 7 words of text |.
+LOG_TAIL = SEG_HEADER_WORDS  # slots written. SYNC log.tail
+LOG_CAPACITY_OFF = SEG_HEADER_WORDS + 1
+LOG_SLOTS_OFF = SEG_HEADER_WORDS + LINE_WORDS
+LOG_SLOT_WORDS = LINE_WORDS
+LOG_CAPACITY_DEFAULT = 4096  # slots (power of two)
+LOG_TEXT_CODE = 0  # code of a text record; jitted events use codes from 1

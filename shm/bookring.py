@@ -1,0 +1,271 @@
+"""A feed's books in shared memory: a small ring per instrument, one notice ring, the connection table, the proof rule.
+
+Jitted; ``words`` is a feed segment, or an arena of them, or any private array; ``feed_off`` is the word where the feed
+segment begins in it. One process writes (the feed), any number read. Readers never wait for the writer and never spin
+on a dead one: a slot is only looked for once its publication has been counted, and then it is whole until the writer
+has published ``BOOK_SLOTS`` - 1 more.
+
+What a killed writer leaves: the slot that it was writing is not counted yet, so no reader looks at it; the next owner
+writes it again. Its books keep the old ``writer_epoch``: a reader compares it with the header's epoch.
+
+Publication numbers n run 1, 2, ... and their seq is 2n, so that seq > 0 for whole records; after 2^62 - 1 comes
+``BOOK_SLOTS`` again (the same slot as 2^62), never 0.
+"""
+
+from __future__ import annotations
+
+from shm.atomics import (
+    copy_lines,
+    fence_acquire,
+    fence_release,
+    load_acquire,
+    load_relaxed,
+    mono_ns,
+    store_relaxed,
+    store_release,
+    wrap_add,
+    wrap_sub,
+)
+from shm.jit import njit
+from shm.layout import (
+    BOOK_HEAD_COUNT,
+    BOOK_HEAD_WORDS,
+    BOOK_RECORD_WORDS,
+    BOOK_RING_WORDS,
+    BOOK_SLOTS,
+    BR_CONN,
+    BR_CONN_GENERATION,
+    BR_PUBLISH_MONO_NS,
+    BR_RECV_MONO_NS,
+    BR_SEQ,
+    BR_WRITER_EPOCH,
+    CONN_ALIVE,
+    CONN_CAPACITY,
+    CONN_CROSS_TOPIC_LAG_NS,
+    CONN_GENERATION,
+    CONN_LAST_FRAME_MONO_NS,
+    CONN_VENUE,
+    CONN_WORDS,
+    FEED_BOOK_CAPACITY,
+    FEED_BOOK_OFF,
+    FEED_CONN_OFF,
+    FEED_NOTICE_OFF,
+    FEED_NOTICE_TAIL,
+    KIND_FEED,
+    LINE_WORDS,
+    NOTICE_CAPACITY,
+    NOTICE_WORDS,
+    SEG_EPOCH,
+    feed_segment_words,
+)
+from shm.segment import Segment, segment_name
+from shm.words import Words
+
+READ_ATTEMPTS = 64  # a writer would have to publish 7 times during each of 64 copies of one book
+NO_DATA = 0
+TORN = -1
+NOTICE_NONE = 0
+NOTICE_ONE = 1
+NOTICE_LAPPED = -1
+_LAST_PUBLICATION = 2**62 - 1
+_SLOT_MASK = BOOK_SLOTS - 1
+_NOTICE_MASK = NOTICE_CAPACITY - 1
+_RECORD_LINES = BOOK_RECORD_WORDS // LINE_WORDS
+assert BOOK_SLOTS & _SLOT_MASK == 0 and NOTICE_CAPACITY & _NOTICE_MASK == 0
+
+
+@njit
+def init_feed(words: Words, feed_off: int, book_capacity: int) -> None:
+    """Makes an empty or taken-over segment usable: capacity set, every connection dead. Books and notices stay."""
+    for conn in range(CONN_CAPACITY):
+        conn_close(words, feed_off, conn)
+    store_release(words, feed_off + FEED_BOOK_CAPACITY, book_capacity)
+
+
+@njit
+def next_publication(n: int) -> int:
+    """The publication number after ``n``."""
+    if n == _LAST_PUBLICATION:
+        return BOOK_SLOTS
+    return n + 1
+
+
+@njit
+def book_offset(feed_off: int, book_index: int) -> int:
+    """First word of an instrument's ring."""
+    return feed_off + FEED_BOOK_OFF + book_index * BOOK_RING_WORDS
+
+
+@njit
+def newest_offset(words: Words, feed_off: int, book_index: int) -> int:
+    """First word of the newest whole record, 0 if none was ever published (for kernels that read in place).
+
+    Read its ``seq`` by acquire (must be even and > 0), then the fields, then ``fence_acquire()``, then ``seq`` again:
+    unequal = lapped, look again.
+    """
+    if book_index < 0 or book_index >= load_relaxed(words, feed_off + FEED_BOOK_CAPACITY):
+        return 0
+    ring: int = book_offset(feed_off, book_index)
+    n: int = load_acquire(words, ring + BOOK_HEAD_COUNT)  # SYNC book.count: acquire; pairs with publish_book
+    if n == 0:
+        return 0
+    return ring + BOOK_HEAD_WORDS + ((n - 1) & _SLOT_MASK) * BOOK_RECORD_WORDS
+
+
+@njit
+def publish_book(words: Words, feed_off: int, book_index: int, record: Words) -> int:
+    """Publishes ``record`` (int64[96], see layout) and its notice; returns the publication number (0: no such book).
+
+    ``seq`` and ``writer_epoch`` are filled here; ``publish_mono_ns`` too where the record carries 0. ``record`` itself
+    stays as it is.
+    """
+    if book_index < 0 or book_index >= load_relaxed(words, feed_off + FEED_BOOK_CAPACITY):
+        return 0
+    ring = book_offset(feed_off, book_index)
+    n: int = next_publication(load_relaxed(words, ring + BOOK_HEAD_COUNT))
+    slot = ring + BOOK_HEAD_WORDS + ((n - 1) & _SLOT_MASK) * BOOK_RECORD_WORDS
+    store_relaxed(words, slot + BR_SEQ, 2 * n - 1)
+    # SYNC book.seq: the odd seq is visible before any word of the new record; pairs with fence_acquire in read_book
+    fence_release()
+    copy_lines(record, LINE_WORDS, words, slot + LINE_WORDS, _RECORD_LINES - 1)
+    for k in range(BR_SEQ + 1, LINE_WORDS):
+        store_relaxed(words, slot + k, record[k])
+    store_relaxed(words, slot + BR_WRITER_EPOCH, load_relaxed(words, feed_off + SEG_EPOCH))
+    if record[BR_PUBLISH_MONO_NS] == 0:
+        store_relaxed(words, slot + BR_PUBLISH_MONO_NS, mono_ns())
+    store_release(words, slot + BR_SEQ, 2 * n)  # SYNC book.seq: release; pairs with the acquire in read_book
+    store_release(words, ring + BOOK_HEAD_COUNT, n)  # SYNC book.count: release; pairs with newest_offset
+    _publish_notice(words, feed_off, book_index)
+    return n
+
+
+@njit
+def _publish_notice(words: Words, feed_off: int, book_index: int) -> None:
+    tail = load_relaxed(words, feed_off + FEED_NOTICE_TAIL)
+    entry = feed_off + FEED_NOTICE_OFF + (tail & _NOTICE_MASK) * NOTICE_WORDS
+    # SYNC notice.tail: every earlier notice's tail is visible before this entry is overwritten; pairs with read_notice
+    fence_release()
+    store_relaxed(words, entry + 1, book_index)
+    store_release(words, entry, wrap_add(tail, 1))  # SYNC notice.seq: release; pairs with the acquire in read_notice
+    store_release(words, feed_off + FEED_NOTICE_TAIL, wrap_add(tail, 1))
+
+
+@njit
+def read_book(words: Words, feed_off: int, book_index: int, out: Words) -> int:
+    """Copies the newest whole record to ``out`` (int64[96]): its seq (> 0), or NO_DATA 0, or TORN -1.
+
+    Bounded: at most ``READ_ATTEMPTS`` tries, each only because the writer lapped the copy. Lock-free for the writer.
+    """
+    for _ in range(READ_ATTEMPTS):
+        slot = newest_offset(words, feed_off, book_index)
+        if slot == 0:
+            return NO_DATA
+        seq = load_acquire(words, slot + BR_SEQ)  # SYNC book.seq: acquire; pairs with publish_book
+        if seq & 1:
+            continue
+        copy_lines(words, slot, out, 0, _RECORD_LINES)
+        fence_acquire()  # SYNC book.seq: the copy is done before seq is read again
+        if load_relaxed(words, slot + BR_SEQ) == seq:
+            out[BR_SEQ] = seq
+            return seq
+    return TORN
+
+
+@njit
+def notice_tail(words: Words, feed_off: int) -> int:
+    """Notices published so far: the cursor of a reader that wants only what comes next."""
+    return load_acquire(words, feed_off + FEED_NOTICE_TAIL)
+
+
+@njit
+def read_notice(words: Words, feed_off: int, cursor: int, out: Words) -> int:
+    """Notice number ``cursor``: 1 and ``out[0]`` = book index, ``out[1]`` = next cursor; 0 none yet; -1 lapped.
+
+    A lapped reader goes on from :func:`notice_tail`, looks at every book, and counts the lap.
+    """
+    entry = feed_off + FEED_NOTICE_OFF + (cursor & _NOTICE_MASK) * NOTICE_WORDS
+    following = wrap_add(cursor, 1)
+    seq = load_acquire(words, entry)  # SYNC notice.seq: acquire; pairs with _publish_notice
+    if seq != following:
+        # Not this one: an older entry (nothing yet) or a newer one (lapped). The tail tells.
+        if wrap_sub(load_acquire(words, feed_off + FEED_NOTICE_TAIL), cursor) > 0:
+            # The tail may have passed between the two loads: then the entry is there now.
+            if load_acquire(words, entry) != following:
+                return NOTICE_LAPPED
+        else:
+            return NOTICE_NONE
+    book_index = load_relaxed(words, entry + 1)
+    fence_acquire()
+    # SYNC notice.tail: the writer overwrites this entry only once the tail stands a whole ring further
+    if wrap_sub(load_relaxed(words, feed_off + FEED_NOTICE_TAIL), cursor) >= NOTICE_CAPACITY:
+        return NOTICE_LAPPED
+    out[0] = book_index
+    out[1] = following
+    return NOTICE_ONE
+
+
+@njit
+def conn_open(words: Words, feed_off: int, conn: int, venue_id: int, lag_ns: int) -> int:
+    """A new life of connection row ``conn``; returns its generation, which its books carry (0: no such row)."""
+    if conn < 0 or conn >= CONN_CAPACITY:
+        return 0
+    row = feed_off + FEED_CONN_OFF + conn * CONN_WORDS
+    generation: int = wrap_add(load_relaxed(words, row + CONN_GENERATION), 1)
+    store_relaxed(words, row + CONN_ALIVE, 0)
+    # SYNC conn.generation: whoever sees the new frame time below sees alive = 0 or the new generation
+    fence_release()
+    store_relaxed(words, row + CONN_GENERATION, generation)
+    fence_release()
+    store_relaxed(words, row + CONN_LAST_FRAME_MONO_NS, 0)
+    store_relaxed(words, row + CONN_CROSS_TOPIC_LAG_NS, lag_ns)
+    store_relaxed(words, row + CONN_VENUE, venue_id)
+    store_release(words, row + CONN_ALIVE, 1)  # SYNC conn.alive: release; pairs with the acquire in proof_mono_ns
+    return generation
+
+
+@njit
+def conn_close(words: Words, feed_off: int, conn: int) -> None:
+    """The connection is gone: every book that it carried is unproved from now on."""
+    if 0 <= conn < CONN_CAPACITY:
+        store_release(words, feed_off + FEED_CONN_OFF + conn * CONN_WORDS + CONN_ALIVE, 0)
+
+
+@njit
+def conn_frame(words: Words, feed_off: int, conn: int, recv_mono_ns: int) -> None:
+    """A frame came in on ``conn``. Call it after the frame's own effect on books is published."""
+    if 0 <= conn < CONN_CAPACITY:
+        row = feed_off + FEED_CONN_OFF + conn * CONN_WORDS
+        # SYNC conn.last_frame: release: a proof time never runs ahead of the books that the frame changed
+        store_release(words, row + CONN_LAST_FRAME_MONO_NS, recv_mono_ns)
+
+
+@njit
+def proof_mono_ns(words: Words, feed_off: int, record: Words) -> int:
+    """When this copy of a book was last proved current (monotonic ns); 0 = its connection is dead or another one.
+
+    max(recv_mono_ns, last frame on the connection - cross_topic_lag). Read the book *after* taking this time where
+    the exact newest is wanted; a proof time taken after the copy may prove a book that has just been replaced.
+    """
+    conn = record[BR_CONN]
+    if conn < 0 or conn >= CONN_CAPACITY:
+        return 0
+    row = feed_off + FEED_CONN_OFF + conn * CONN_WORDS
+    alive = load_acquire(words, row + CONN_ALIVE)  # SYNC conn.alive: acquire; pairs with conn_open
+    last = load_acquire(words, row + CONN_LAST_FRAME_MONO_NS)  # SYNC conn.last_frame: acquire
+    lag = load_relaxed(words, row + CONN_CROSS_TOPIC_LAG_NS)
+    fence_acquire()
+    # SYNC conn.generation: read last: unchanged means that the times above are of this life of the connection
+    generation = load_relaxed(words, row + CONN_GENERATION)
+    if alive != 1 or generation != record[BR_CONN_GENERATION]:
+        return 0
+    return max(record[BR_RECV_MONO_NS], last - lag)
+
+
+def create_feed(instance: str, exchange: str, book_capacity: int) -> Segment:
+    """Creates or takes over ``feed.<exchange>``, initialised and READY; raises what ``Segment.create`` raises."""
+    size_words = feed_segment_words(book_capacity)
+    name = segment_name(instance, f"feed.{exchange}")
+    segment = Segment.create(name, size_words=size_words, kind=KIND_FEED, instance=instance)
+    init_feed(segment.words, 0, book_capacity)
+    segment.set_ready()
+    return segment

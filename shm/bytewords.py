@@ -1,0 +1,176 @@
+"""Unaligned bytes inside a word array, and block moves, for jitted code.
+
+A frame of bytes is copied into a private ``int64`` array; kernels read it there by **byte** index (word index * 8 +
+byte), eight bytes at a time where that helps. Nothing here is bounds checked: callers keep eight zero bytes behind
+the frame, so that every scan stops at a byte that no grammar allows. Little-endian machines only (as the whole
+layout).
+
+Under ``NUMBA_DISABLE_JIT`` plain-Python stand-ins take the place of the intrinsics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from shm.jit import JIT_DISABLED, njit
+from shm.words import Words
+
+_POW10 = (1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
+
+if JIT_DISABLED:
+
+    def load8(words: Words, i: int) -> int:
+        """Eight bytes from byte index ``i`` as a signed little-endian word."""
+        return int.from_bytes(words.view(np.uint8)[i : i + 8].tobytes(), "little", signed=True)
+
+    def load1(words: Words, i: int) -> int:
+        """The byte at byte index ``i``, 0..255."""
+        return int(words.view(np.uint8)[i])
+
+    def digit_run(words: Words, i: int) -> int:
+        """How many of the eight bytes from ``i`` on are ASCII digits before the first that is not (0..8)."""
+        count = 0
+        while count < 8 and 48 <= load1(words, i + count) <= 57:
+            count += 1
+        return count
+
+    def digits_value(words: Words, i: int, count: int) -> int:
+        """Value of the ``count`` (1..8) ASCII digits at byte index ``i``."""
+        value = 0
+        for k in range(count):
+            value = value * 10 + load1(words, i + k) - 48
+        return value
+
+    def move_words(words: Words, dst: int, src: int, count: int) -> None:
+        """Moves ``count`` words from ``src`` to ``dst``; the ranges may overlap."""
+        words[dst : dst + count] = words[src : src + count].copy()
+
+else:
+    from llvmlite import ir
+    from numba import extending, types
+    from numba.core import errors as numba_errors
+
+    _int_intrinsic: Callable[[Any], Callable[..., int]] = extending.intrinsic
+    _void_intrinsic: Callable[[Any], Callable[..., None]] = extending.intrinsic
+
+    _I1 = ir.IntType(1)
+    _I8 = ir.IntType(8)
+    _I64 = ir.IntType(64)
+
+    def _require_words(name: str, array: Any) -> None:
+        if not isinstance(array, types.Array) or array.dtype != types.int64 or array.layout != "C":
+            raise numba_errors.TypingError(f"{name}: wanted a C-contiguous int64 array, found {array}")
+
+    def _byte_pointer(context: Any, builder: Any, array_type: Any, array: Any, index_type: Any, index: Any) -> Any:
+        data = context.make_array(array_type)(context, builder, array).data
+        index = context.cast(builder, index, index_type, types.int64)
+        return builder.gep(builder.bitcast(data, _I8.as_pointer()), [index], source_etype=_I8)
+
+    def _load(builder: Any, pointer: Any) -> Any:
+        return builder.load(builder.bitcast(pointer, _I64.as_pointer()), align=1, typ=_I64)
+
+    def _c(value: int) -> Any:
+        return ir.Constant(_I64, value)
+
+    @_int_intrinsic
+    def _i_load8(typingctx: Any, words: Any, i: Any) -> Any:
+        _require_words("load8", words)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return _load(builder, _byte_pointer(context, builder, words, args[0], signature.args[1], args[1]))
+
+        return types.int64(words, i), codegen
+
+    @_int_intrinsic
+    def _i_load1(typingctx: Any, words: Any, i: Any) -> Any:
+        _require_words("load1", words)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            pointer = _byte_pointer(context, builder, words, args[0], signature.args[1], args[1])
+            return builder.zext(builder.load(pointer, align=1, typ=_I8), _I64)
+
+        return types.int64(words, i), codegen
+
+    @_int_intrinsic
+    def _i_digit_run(typingctx: Any, words: Any, i: Any) -> Any:
+        _require_words("digit_run", words)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            # A byte xor '0' is below 10 only for a digit; adding 0x76 then leaves its high bit clear. A carry out of
+            # a non-digit byte only reaches later bytes, and only the first non-digit counts.
+            value = _load(builder, _byte_pointer(context, builder, words, args[0], signature.args[1], args[1]))
+            low = builder.xor(value, _c(0x3030303030303030))
+            high = builder.or_(builder.add(low, _c(0x7676767676767676)), low)
+            marks = builder.and_(high, _c(0x8080808080808080))
+            return builder.lshr(builder.cttz(marks, ir.Constant(_I1, 0)), _c(3))
+
+        return types.int64(words, i), codegen
+
+    @_int_intrinsic
+    def _i_digits_value(typingctx: Any, words: Any, i: Any, count: Any) -> Any:
+        _require_words("digits_value", words)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            # Three multiplications join neighbours: 8 digits -> 4 pairs -> 2 quads -> 1 value. Shifting left by the
+            # missing digits puts zeros in front, because the first character is the lowest byte.
+            value = _load(builder, _byte_pointer(context, builder, words, args[0], signature.args[1], args[1]))
+            value = builder.xor(value, _c(0x3030303030303030))
+            missing = builder.sub(_c(8), context.cast(builder, args[2], signature.args[2], types.int64))
+            value = builder.shl(value, builder.shl(missing, _c(3)))
+            value = builder.and_(
+                builder.add(builder.mul(value, _c(10)), builder.lshr(value, _c(8))), _c(0x00FF00FF00FF00FF)
+            )
+            value = builder.and_(
+                builder.add(builder.mul(value, _c(100)), builder.lshr(value, _c(16))), _c(0x0000FFFF0000FFFF)
+            )
+            return builder.and_(
+                builder.add(builder.mul(value, _c(10000)), builder.lshr(value, _c(32))), _c(0x00000000FFFFFFFF)
+            )
+
+        return types.int64(words, i, count), codegen
+
+    @_void_intrinsic
+    def _i_move_words(typingctx: Any, words: Any, dst: Any, src: Any, count: Any) -> Any:
+        _require_words("move_words", words)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            data = context.make_array(words)(context, builder, args[0]).data
+            ints = [context.cast(builder, args[k], signature.args[k], types.int64) for k in (1, 2, 3)]
+            target, source = builder.gep(data, [ints[0]]), builder.gep(data, [ints[1]])
+            bytes_type = _I8.as_pointer()
+            name = "memmove"
+            function_type = ir.FunctionType(bytes_type, [bytes_type, bytes_type, _I64])
+            function = builder.module.globals.get(name) or ir.Function(builder.module, function_type, name)
+            size = builder.shl(ints[2], _c(3))
+            builder.call(function, [builder.bitcast(target, bytes_type), builder.bitcast(source, bytes_type), size])
+            return context.get_dummy_value()
+
+        return types.void(words, dst, src, count), codegen
+
+    @njit
+    def load8(words: Words, i: int) -> int:
+        """Eight bytes from byte index ``i`` as a signed little-endian word."""
+        return _i_load8(words, i)
+
+    @njit
+    def load1(words: Words, i: int) -> int:
+        """The byte at byte index ``i``, 0..255."""
+        return _i_load1(words, i)
+
+    @njit
+    def digit_run(words: Words, i: int) -> int:
+        """How many of the eight bytes from ``i`` on are ASCII digits before the first that is not (0..8)."""
+        return _i_digit_run(words, i)
+
+    @njit
+    def digits_value(words: Words, i: int, count: int) -> int:
+        """Value of the ``count`` (1..8) ASCII digits at byte index ``i``."""
+        return _i_digits_value(words, i, count)
+
+    @njit
+    def move_words(words: Words, dst: int, src: int, count: int) -> None:
+        """Moves ``count`` words from ``src`` to ``dst``; the ranges may overlap."""
+        _i_move_words(words, dst, src, count)
