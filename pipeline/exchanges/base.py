@@ -1,0 +1,203 @@
+"""What every venue offers to the rest of the engine, and the events that it sends.
+
+Two ways into a venue, both made by ``factory.py``:
+
+``VenueClient``   REST questions whose answers are bulk (instruments, balances, finished orders, fills). Runs in the
+                  poller, the supervisor, a feed and the recovery path; never in the executor's hot callbacks.
+``VenueTrading``  order entry and the private stream of one venue inside the executor's event loop.
+
+Everything that a venue says arrives as a :data:`VenueEvent`. Who may conclude what from it:
+
+=================  =====================================================================================
+``PlaceOutcome``   ``acked``: the venue has the order (``update`` says what it told). ``rejected``: the
+                   venue's definitive word that this request executed nothing. ``unknown``: anything else
+                   after bytes left (timeout, disconnect, 5xx, an unlisted code, a duplicate-id refusal).
+``CancelOutcome``  the same for a cancel; a refusal (``OrderNotFound``) says nothing about fills: query.
+``OrderUpdate``    private stream or REST; older ones may come after newer ones.
+``Fill``           may come before the acknowledgement, twice, or a minute late.
+``SessionState``   ``up``: order entry and private stream both stand and what was missed while they were
+                   down must be backfilled by REST. ``down``: refuse new risk on the venue.
+=================  =====================================================================================
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+from pipeline.model.errors import VenueError
+from pipeline.model.structs import (
+    Balance,
+    FeeSchedule,
+    Fill,
+    InstrumentSpec,
+    OrderRequest,
+    OrderUpdate,
+    Position,
+)
+
+CLIENT_ID_MAX = 28  # shortest limit of all venues: Gate.io text is "t-" and at most 28 bytes
+
+
+class OutcomeKind(StrEnum):
+    ACKED = "acked"
+    REJECTED = "rejected"
+    UNKNOWN = "unknown"
+
+
+class PlaceOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one placement request. ``error`` is set unless ``kind`` is ``acked``."""
+
+    venue: str
+    symbol: str
+    client_id: str
+    kind: OutcomeKind
+    update: OrderUpdate | None = None
+    error: VenueError | None = None
+    recv_mono_ns: int = 0
+
+
+class CancelOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one cancel request. ``error`` is set unless ``kind`` is ``acked``."""
+
+    venue: str
+    symbol: str
+    client_id: str
+    order_id: str
+    kind: OutcomeKind
+    update: OrderUpdate | None = None
+    error: VenueError | None = None
+    recv_mono_ns: int = 0
+
+
+class SessionState(msgspec.Struct, frozen=True, kw_only=True):
+    """Order entry and private stream of a venue, taken together."""
+
+    venue: str
+    state: Literal["up", "down"]
+    recv_mono_ns: int
+    reason: str = ""
+
+
+VenueEvent = OrderUpdate | Fill | Balance | Position | PlaceOutcome | CancelOutcome | SessionState
+EventSink = Callable[[VenueEvent], None]
+
+
+class HttpCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One HTTP request, already signed: ``target`` is path and query exactly as signed."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+    weight: int = 1
+    bucket: str = "public"
+
+
+class HttpReply(msgspec.Struct, frozen=True, kw_only=True):
+    status: int
+    headers: Mapping[str, str]  # keys lower case
+    body: bytes
+    recv_mono_ns: int
+
+
+class VenueClient(ABC):
+    """REST side of one venue.
+
+    Every method raises the errors of ``pipeline/model/errors.py``: :class:`VenueUnavailable` when nothing was sent,
+    :class:`OutcomeUnknown` when the venue's answer is missing or ambiguous, :class:`VenueRejected` and its children
+    on the venue's definitive no, :class:`ProtocolViolation` when the answer is not what its documents allow.
+    """
+
+    venue: str
+
+    @abstractmethod
+    async def server_time_ms(self) -> int: ...
+
+    @abstractmethod
+    async def instruments(self, symbols: Sequence[str]) -> list[InstrumentSpec]:
+        """Rows of ``symbols`` in their order; symbols that the venue does not list are left out.
+
+        With credentials: the account's own fees and the coin's identity where only signed endpoints tell it.
+        """
+
+    @abstractmethod
+    async def depth_snapshot(self, symbol: str) -> bytes:
+        """REST order book as received (the feed codec decodes it)."""
+
+    @abstractmethod
+    async def balances(self) -> list[Balance]: ...
+
+    @abstractmethod
+    async def positions(self) -> list[Position]:
+        """Open futures positions; [] on a spot venue."""
+
+    @abstractmethod
+    async def fees(self, symbols: Sequence[str]) -> list[FeeSchedule]: ...
+
+    @abstractmethod
+    async def query_order(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate | None:
+        """By ``order_id`` where given, else by ``client_id``. None: the venue says not found, which is no proof
+        that the order never existed (custom ids are forgotten soon after an order ends)."""
+
+    @abstractmethod
+    async def open_orders(self, symbol: str) -> list[OrderUpdate]: ...
+
+    @abstractmethod
+    async def finished_orders(self, symbol: str, since_wall_ms: int) -> list[OrderUpdate]:
+        """Orders that ended at or after ``since_wall_ms`` (local wall clock; shifted to the venue's)."""
+
+    @abstractmethod
+    async def fills(self, symbol: str, since_wall_ms: int) -> list[Fill]: ...
+
+    @abstractmethod
+    async def cancel(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate: ...
+
+    @abstractmethod
+    async def cancel_all(self, symbol: str) -> list[OrderUpdate]: ...
+
+    async def arm_countdown(self, timeout_s: int, symbol: str = "") -> bool:
+        """(Re-)arm the venue's dead-man timer; 0 disarms. False: this venue has none."""
+        return False
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+
+class VenueTrading(ABC):
+    """Order entry and private stream of one venue. Made by ``factory.make_trading(venue, credentials, on_event)``.
+
+    All callbacks run in the loop that called :meth:`connect`; ``on_event`` must return quickly and not raise.
+    """
+
+    venue: str
+
+    @abstractmethod
+    async def connect(self) -> None:
+        """Start both sessions and wait until they stand. Raises ``VenueUnavailable`` or ``AuthRefused`` when the
+        first attempt fails; after that the sessions reconnect by themselves, with backoff, and say so by events."""
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+    @property
+    @abstractmethod
+    def connected(self) -> bool: ...
+
+    @abstractmethod
+    def place(self, request: OrderRequest) -> int:
+        """Hand the order's bytes to the socket and return ``send_mono_ns``. Raises ``VenueUnavailable`` only if
+        provably nothing was sent; every later outcome is a :class:`PlaceOutcome`. Never called twice for one id."""
+
+    @abstractmethod
+    def cancel(self, symbol: str, client_id: str, order_id: str = "") -> None:
+        """Ask for a cancel; the answer is a :class:`CancelOutcome`. Raises ``VenueUnavailable`` if nothing was sent."""
+
+    def set_multipliers(self, multipliers: Mapping[str, Decimal]) -> None:
+        """Base coins per contract by symbol; needed before the private stream can speak in base coin (futures)."""
+        return

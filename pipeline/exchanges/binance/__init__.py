@@ -1,0 +1,1 @@
+"""Wire dialect ``binance``; importing this package loads nothing else."""

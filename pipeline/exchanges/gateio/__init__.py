@@ -1,0 +1,1 @@
+"""Wire dialect ``gateio``; importing this package loads nothing else."""

@@ -1,0 +1,194 @@
+"""Gate.io accounts: REST balances and positions, private-channel frames -> events. Sans-I/O.
+
+Private frames come in the common envelope (venues/gateio_spot.md section 2)::
+
+    {"time":1605175506,"channel":"spot.orders","event":"update","result":[{...}, ...]}
+
+``futures.balances`` tells the balance after a change, not what is available; it is news that a REST reading is due, so
+its ``free`` is not invented: see :func:`parse_push`.
+
+*Source:* venues/gateio_spot.md section 6, venues/gateio_futures.md section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+
+import msgspec
+
+from pipeline.exchanges.gateio import orders
+from pipeline.exchanges.wire import decode, number
+from pipeline.model.errors import ProtocolViolation
+from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
+
+SPOT_CHANNELS = ("spot.orders", "spot.usertrades", "spot.balances")
+FUTURES_CHANNELS = ("futures.orders", "futures.usertrades", "futures.balances", "futures.positions")
+SETTLE = "USDT"
+
+
+class _SpotAccount(msgspec.Struct):
+    currency: str
+    available: Decimal
+    locked: Decimal
+
+
+class _FuturesAccount(msgspec.Struct):
+    currency: str
+    total: Decimal
+    available: Decimal
+    user: int | str = 0
+    order_margin: Decimal = Decimal(0)
+    position_margin: Decimal = Decimal(0)
+
+
+class _Position(msgspec.Struct):
+    contract: str
+    size: Decimal
+    entry_price: Decimal | None = None
+    mark_price: Decimal | None = None
+    mode: str = "single"
+
+
+class _SpotBalancePush(msgspec.Struct):
+    currency: str
+    available: Decimal
+    freeze: Decimal = Decimal(0)
+    total: Decimal | None = None
+
+
+class _FuturesBalancePush(msgspec.Struct):
+    balance: Decimal
+    currency: str = "usdt"
+
+
+class Refused(msgspec.Struct):
+    code: int = 0
+    message: str = ""
+
+
+class Envelope(msgspec.Struct):
+    """Any frame of a channel. ``result`` stays undecoded until the channel is known."""
+
+    channel: str
+    event: str = ""
+    error: Refused | None = None
+    result: msgspec.Raw | None = None
+    id: int | str | None = None
+    time_ms: int = 0
+    payload: msgspec.Raw | None = None
+
+
+class FuturesBalanceChanged(msgspec.Struct, frozen=True):
+    """The futures wallet changed: total balance after it. Available margin must be asked by REST."""
+
+    asset: str
+    total: Decimal
+
+
+envelope = msgspec.json.Decoder(Envelope)
+_spot_accounts = msgspec.json.Decoder(list[_SpotAccount])
+_futures_account = msgspec.json.Decoder(_FuturesAccount)
+_positions = msgspec.json.Decoder(list[_Position])
+_spot_balance_push = msgspec.json.Decoder(list[_SpotBalancePush])
+_futures_balance_push = msgspec.json.Decoder(list[_FuturesBalancePush])
+
+PrivateEvent = OrderUpdate | Fill | Balance | Position | FuturesBalanceChanged
+
+
+def parse_spot_balances(venue: str, payload: bytes, recv_mono_ns: int) -> list[Balance]:
+    """GET /spot/accounts."""
+    return [
+        Balance(
+            venue=venue,
+            asset=row.currency,
+            free=number(row.available, venue),
+            locked=number(row.locked, venue),
+            recv_mono_ns=recv_mono_ns,
+            source="rest",
+        )
+        for row in decode(_spot_accounts, payload, venue, "spot/accounts")
+    ]
+
+
+def parse_futures_balance(venue: str, payload: bytes, recv_mono_ns: int) -> Balance:
+    """GET /futures/usdt/accounts: ``free`` = available margin, ``locked`` = margin of positions and orders."""
+    row = decode(_futures_account, payload, venue, "futures/usdt/accounts")
+    return Balance(
+        venue=venue,
+        asset=row.currency.upper(),
+        free=number(row.available, venue),
+        locked=number(row.order_margin, venue) + number(row.position_margin, venue),
+        recv_mono_ns=recv_mono_ns,
+        source="rest",
+    )
+
+
+def parse_user_id(venue: str, payload: bytes) -> str:
+    """``user`` of GET /futures/usdt/accounts: what private futures channels are subscribed with."""
+    return str(decode(_futures_account, payload, venue, "futures/usdt/accounts").user)
+
+
+def _position(venue: str, row: _Position, multipliers: Mapping[str, Decimal], recv_mono_ns: int) -> Position:
+    return Position(
+        venue=venue,
+        symbol=row.contract,
+        qty=number(row.size, venue) * multipliers[row.contract],
+        entry_price=number(row.entry_price or Decimal(0), venue),
+        mark_price=number(row.mark_price or Decimal(0), venue),
+        recv_mono_ns=recv_mono_ns,
+    )
+
+
+def position_contracts(venue: str, payload: bytes) -> list[str]:
+    """Contracts named by GET /futures/usdt/positions, so that their multipliers can be learnt first."""
+    return [row.contract for row in decode(_positions, payload, venue, "positions") if row.size != 0]
+
+
+def parse_positions(
+    venue: str, payload: bytes, multipliers: Mapping[str, Decimal], recv_mono_ns: int
+) -> list[Position]:
+    """GET /futures/usdt/positions; rows of size 0 are left out."""
+    rows = decode(_positions, payload, venue, "positions")
+    return [_position(venue, row, multipliers, recv_mono_ns) for row in rows if row.size != 0]
+
+
+def parse_push(
+    venue: str, frame: Envelope, multipliers: Mapping[str, Decimal], recv_mono_ns: int
+) -> Iterator[PrivateEvent]:
+    """Events of one ``update`` frame of a private channel.
+
+    Raises ``ProtocolViolation``; ``KeyError`` for a futures contract whose multiplier is not known.
+    """
+    payload = bytes(frame.result) if frame.result is not None else b"null"
+    channel = frame.channel
+    if channel == "spot.orders":
+        for order in decode(orders.spot_orders, payload, venue, channel):
+            yield orders.spot_update(venue, order, recv_mono_ns, "ws")
+    elif channel == "spot.usertrades":
+        for trade in decode(orders.spot_trades, payload, venue, channel):
+            yield orders.spot_fill(venue, trade, recv_mono_ns, "ws")
+    elif channel == "spot.balances":
+        for spot in decode(_spot_balance_push, payload, venue, channel):
+            yield Balance(
+                venue=venue,
+                asset=spot.currency,
+                free=number(spot.available, venue),
+                locked=number(spot.freeze, venue),
+                recv_mono_ns=recv_mono_ns,
+                source="ws",
+            )
+    elif channel == "futures.orders":
+        for contract_order in decode(orders.futures_orders, payload, venue, channel):
+            yield orders.futures_update(venue, contract_order, multipliers, recv_mono_ns, "ws")
+    elif channel == "futures.usertrades":
+        for contract_trade in decode(orders.futures_trades, payload, venue, channel):
+            yield orders.futures_fill(venue, contract_trade, multipliers, recv_mono_ns, "ws")
+    elif channel == "futures.balances":
+        for wallet in decode(_futures_balance_push, payload, venue, channel):
+            yield FuturesBalanceChanged(wallet.currency.upper(), number(wallet.balance, venue))
+    elif channel == "futures.positions":
+        for position in decode(_positions, payload, venue, channel):
+            yield _position(venue, position, multipliers, recv_mono_ns)
+    else:
+        raise ProtocolViolation(f"{venue}: push of an unknown channel {channel!r}", venue=venue)

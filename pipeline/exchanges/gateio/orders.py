@@ -1,0 +1,291 @@
+"""Gate.io orders of spot and USDT futures: requests -> JSON, replies -> updates and fills. Sans-I/O.
+
+One order object serves REST, the WebSocket API and the private stream; the stream leaves ``status`` out (spot) or writes
+bare numbers (futures). Our client id travels as ``text`` = "t-" + id. Futures sizes are signed contracts: base coin is
+|size| x multiplier, and only this module converts.
+
+*Source:* venues/gateio_spot.md section 6, venues/gateio_futures.md section 4. Doubt: what a second order with the same
+``text`` gives; a refusal for it is taken as evidence that the order exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+import msgspec
+
+from pipeline.exchanges.wire import number
+from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
+from pipeline.model.errors import ProtocolViolation
+from pipeline.model.fixedpoint import plain
+from pipeline.model.structs import Fill, OrderRequest, OrderUpdate
+
+ZERO = Decimal(0)
+TEXT_PREFIX = "t-"
+_TIF = {
+    TimeInForce.GTC: "gtc",
+    TimeInForce.IOC: "ioc",
+    TimeInForce.FOK: "fok",
+    TimeInForce.POST_ONLY: "poc",
+}
+GT = "GT"
+POINTS = "POINT"
+
+
+class SpotOrder(msgspec.Struct):
+    """The fields of a spot order that we use."""
+
+    id: str | int
+    currency_pair: str
+    side: str
+    amount: Decimal
+    left: Decimal
+    type: str = "limit"
+    text: str | None = None
+    status: str | None = None
+    event: str | None = None
+    finish_as: str | None = None
+    filled_amount: Decimal | None = None
+    filled_total: Decimal | None = None
+    avg_deal_price: Decimal | None = None
+    update_time_ms: str | int | float | None = None
+    succeeded: bool = True
+    label: str | None = None
+
+
+class FuturesOrder(msgspec.Struct):
+    """The fields of a futures order that we use."""
+
+    id: str | int
+    contract: str
+    size: Decimal
+    left: Decimal
+    status: str
+    text: str | None = None
+    finish_as: str | None = None
+    fill_price: Decimal | None = None
+    create_time: float | None = None
+    finish_time: float | None = None
+    finish_time_ms: int | None = None
+    update_time: float | None = None
+
+
+class SpotTrade(msgspec.Struct):
+    id: str | int
+    currency_pair: str
+    order_id: str | int
+    side: str
+    amount: Decimal
+    price: Decimal
+    create_time_ms: Decimal
+    role: str = "taker"
+    fee: Decimal = ZERO
+    fee_currency: str = ""
+    point_fee: Decimal = ZERO
+    gt_fee: Decimal = ZERO
+    text: str | None = None
+
+
+class FuturesTrade(msgspec.Struct):
+    id: str | int
+    contract: str
+    order_id: str | int
+    size: Decimal
+    price: Decimal
+    create_time: Decimal = ZERO
+    create_time_ms: Decimal | None = None
+    role: str = "taker"
+    fee: Decimal = ZERO
+    point_fee: Decimal = ZERO
+    text: str | None = None
+
+
+class OpenOrdersOfPair(msgspec.Struct):
+    currency_pair: str
+    orders: list[SpotOrder]
+
+
+spot_order = msgspec.json.Decoder(SpotOrder)
+spot_orders = msgspec.json.Decoder(list[SpotOrder])
+spot_open_orders = msgspec.json.Decoder(list[OpenOrdersOfPair])
+spot_trades = msgspec.json.Decoder(list[SpotTrade])
+futures_order = msgspec.json.Decoder(FuturesOrder)
+futures_orders = msgspec.json.Decoder(list[FuturesOrder])
+futures_trades = msgspec.json.Decoder(list[FuturesTrade])
+
+
+def client_id_of(text: str | None) -> str:
+    """Our id from ``text``; "" for an order that somebody else placed (web, app, liquidation)."""
+    return text[len(TEXT_PREFIX) :] if text and text.startswith(TEXT_PREFIX) else ""
+
+
+def place_body(market: str, request: OrderRequest) -> bytes:
+    """JSON of POST …/orders, which is also ``req_param`` of the WebSocket API's order_place."""
+    return _spot_body(request) if market == "spot" else _futures_body(request)
+
+
+def _spot_body(request: OrderRequest) -> bytes:
+    side = "buy" if request.side is OrderSide.BUY else "sell"
+    if request.kind is OrderKind.MARKET:
+        if request.side is OrderSide.BUY:
+            raise ValueError(
+                "a Gate.io spot market buy is in quote amount; use an IOC limit order with a bounded price"
+            )
+        return (
+            f'{{"text":"{TEXT_PREFIX}{request.client_id}","currency_pair":"{request.symbol}","type":"market",'
+            f'"account":"spot","side":"{side}","amount":"{plain(request.qty)}","time_in_force":"ioc"}}'
+        ).encode()
+    return (
+        f'{{"text":"{TEXT_PREFIX}{request.client_id}","currency_pair":"{request.symbol}","type":"limit",'
+        f'"account":"spot","side":"{side}","amount":"{plain(request.qty)}","price":"{plain(request.price)}",'
+        f'"time_in_force":"{_TIF[request.tif]}"}}'
+    ).encode()
+
+
+def contracts_of(request: OrderRequest) -> Decimal:
+    """Signed size in contracts. Raises ``ValueError`` for a quantity that is no whole step of contracts."""
+    contracts = request.qty / request.multiplier
+    if contracts * request.multiplier != request.qty:
+        raise ValueError(f"{request.qty} is no exact number of contracts of {request.multiplier} {request.symbol}")
+    return contracts if request.side is OrderSide.BUY else -contracts
+
+
+def _futures_body(request: OrderRequest) -> bytes:
+    contracts = contracts_of(request)
+    size = plain(contracts)
+    size = size if "." not in size else f'"{size}"'  # decimal contracts are text, under X-Gate-Size-Decimal
+    market = request.kind is OrderKind.MARKET
+    price = "0" if market else plain(request.price)
+    tif = "ioc" if market else _TIF[request.tif]
+    reduce = ',"reduce_only":true' if request.reduce_only else ""
+    return (
+        f'{{"text":"{TEXT_PREFIX}{request.client_id}","contract":"{request.symbol}","size":{size},'
+        f'"price":"{price}","tif":"{tif}"{reduce}}}'
+    ).encode()
+
+
+def _spot_state(row: SpotOrder, filled: Decimal | None, venue: str) -> OrderState:
+    """``status`` where told (REST, WebSocket API), else the stream's ``event`` with ``finish_as``."""
+    status = row.status
+    if status is None:
+        if row.event in ("put", "update"):
+            status = "open"
+        elif row.event == "finish":
+            status = "closed" if row.finish_as == "filled" else "cancelled"
+    if status == "open":
+        return OrderState.PARTIALLY_FILLED if filled else OrderState.OPEN
+    if status == "closed":
+        return OrderState.FILLED
+    if status == "cancelled":
+        return OrderState.CANCELLED
+    raise ProtocolViolation(f"{venue}: order {row.id} with status {row.status!r}, event {row.event!r}", venue=venue)
+
+
+def _spot_filled(row: SpotOrder, venue: str) -> Decimal | None:
+    """Cumulative base quantity; None where only quote amounts are told (market buys)."""
+    if row.filled_amount is not None:
+        return number(row.filled_amount, venue)
+    if row.type == "market" and row.side == "buy":
+        return None
+    return number(row.amount, venue) - number(row.left, venue)
+
+
+def spot_update(venue: str, row: SpotOrder, recv_mono_ns: int, source: str) -> OrderUpdate:
+    filled = _spot_filled(row, venue)
+    average = row.avg_deal_price if row.avg_deal_price and row.avg_deal_price > 0 else None
+    if average is None and filled and row.filled_total:
+        average = number(row.filled_total, venue) / filled
+    return OrderUpdate(
+        venue=venue,
+        symbol=row.currency_pair,
+        client_id=client_id_of(row.text),
+        order_id=str(row.id),
+        state=_spot_state(row, filled, venue),
+        filled_qty=filled,
+        average_price=average if filled is None or filled > 0 else None,
+        venue_wall_ms=int(float(row.update_time_ms or 0)),
+        recv_mono_ns=recv_mono_ns,
+        source=source,
+        reason=row.finish_as or "",
+    )
+
+
+def futures_update(
+    venue: str, row: FuturesOrder, multipliers: Mapping[str, Decimal], recv_mono_ns: int, source: str
+) -> OrderUpdate:
+    """Raises ``KeyError`` for a contract whose multiplier is not known."""
+    multiplier = multipliers[row.contract]
+    filled = (abs(number(row.size, venue)) - abs(number(row.left, venue))) * multiplier
+    if row.status == "open":
+        state = OrderState.PARTIALLY_FILLED if filled else OrderState.OPEN
+    elif row.status == "finished":
+        state = OrderState.FILLED if row.finish_as == "filled" else OrderState.CANCELLED
+    else:
+        raise ProtocolViolation(f"{venue}: order {row.id} with status {row.status!r}", venue=venue)
+    wall_ms = row.finish_time_ms or int((row.finish_time or row.create_time or 0) * 1000)
+    return OrderUpdate(
+        venue=venue,
+        symbol=row.contract,
+        client_id=client_id_of(row.text),
+        order_id=str(row.id),
+        state=state,
+        filled_qty=filled,
+        average_price=row.fill_price if filled > 0 and row.fill_price else None,
+        venue_wall_ms=wall_ms,
+        recv_mono_ns=recv_mono_ns,
+        source=source,
+        reason=row.finish_as or "",
+    )
+
+
+def spot_fill(venue: str, row: SpotTrade, recv_mono_ns: int, source: str) -> Fill:
+    """The fee in the asset in which it was really taken: received coin, GT, or points."""
+    fee, asset = number(row.fee, venue), row.fee_currency
+    if fee == 0 and row.gt_fee > 0:
+        fee, asset = number(row.gt_fee, venue), GT
+    elif fee == 0 and row.point_fee > 0:
+        fee, asset = number(row.point_fee, venue), POINTS
+    return Fill(
+        venue=venue,
+        symbol=row.currency_pair,
+        trade_id=str(row.id),
+        order_id=str(row.order_id),
+        client_id=client_id_of(row.text),
+        side=OrderSide.BUY if row.side == "buy" else OrderSide.SELL,
+        qty=number(row.amount, venue),
+        price=number(row.price, venue),
+        fee=fee,
+        fee_asset=asset,
+        is_maker=row.role == "maker",
+        venue_wall_ms=int(number(row.create_time_ms, venue)),
+        recv_mono_ns=recv_mono_ns,
+        source=source,
+    )
+
+
+def futures_fill(
+    venue: str, row: FuturesTrade, multipliers: Mapping[str, Decimal], recv_mono_ns: int, source: str
+) -> Fill:
+    """Fees are in the settlement coin, positive = paid. Raises ``KeyError`` for an unknown multiplier."""
+    size = number(row.size, venue)
+    fee, asset = number(row.fee, venue), row.contract.rpartition("_")[2]
+    if fee == 0 and row.point_fee > 0:
+        fee, asset = number(row.point_fee, venue), POINTS
+    wall_ms = row.create_time_ms if row.create_time_ms is not None else row.create_time * 1000
+    return Fill(
+        venue=venue,
+        symbol=row.contract,
+        trade_id=str(row.id),
+        order_id=str(row.order_id),
+        client_id=client_id_of(row.text),
+        side=OrderSide.BUY if size > 0 else OrderSide.SELL,
+        qty=abs(size) * multipliers[row.contract],
+        price=number(row.price, venue),
+        fee=fee,
+        fee_asset=asset,
+        is_maker=row.role == "maker",
+        venue_wall_ms=int(number(wall_ms, venue)),
+        recv_mono_ns=recv_mono_ns,
+        source=source,
+    )

@@ -1,0 +1,257 @@
+"""Gate.io instruments, fees and coin identities of spot and USDT futures: REST bytes -> specs. Sans-I/O.
+
+Row of GET /spot/currency_pairs::
+
+    {"id":"ETH_USDT","base":"ETH","quote":"USDT","fee":"0.2","min_base_amount":"0.001","min_quote_amount":"1.0",
+     "amount_precision":3,"precision":6,"trade_status":"tradable","delisting_time":0,"type":"normal", ...}
+
+Row of GET /futures/usdt/contracts (recorded 2023)::
+
+    {"name":"BTC_USDT","type":"direct","quanto_multiplier":"0.0001","order_price_round":"0.1","order_size_min":1,
+     "order_size_max":1000000,"order_price_deviate":"0.5","funding_rate":"0.000086","funding_interval":28800,
+     "funding_next_apply":1684944000,"mark_price":"26704.26","taker_fee_rate":"0.00075","maker_fee_rate":"-0.000152",
+     "in_delisting":false, ...}
+
+*Source:* venues/gateio_spot.md section 1, venues/gateio_futures.md section 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+import msgspec
+
+from pipeline.exchanges.identity import coin_identity
+from pipeline.exchanges.wire import decode, number
+from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
+from pipeline.model.errors import ProtocolViolation
+from pipeline.model.fixedpoint import fee_ppm
+from pipeline.model.structs import CoinIdentity, FeeSchedule, InstrumentSpec
+
+ZERO = Decimal(0)
+_SPOT_STATUS = {
+    "tradable": TradingStatus.TRADING,
+    "buyable": TradingStatus.BUY_ONLY,
+    "sellable": TradingStatus.SELL_ONLY,
+    "untradable": TradingStatus.HALTED,
+}
+
+
+class _Pair(msgspec.Struct):
+    id: str
+    base: str
+    quote: str
+    amount_precision: int
+    precision: int
+    trade_status: str
+    fee: Decimal = ZERO
+    min_base_amount: Decimal | None = None
+    min_quote_amount: Decimal | None = None
+    max_base_amount: Decimal | None = None
+    type: str = "normal"
+
+
+class _Contract(msgspec.Struct):
+    name: str
+    quanto_multiplier: Decimal
+    order_price_round: Decimal
+    order_size_min: Decimal
+    type: str = "direct"
+    status: str = "trading"  # absent in rows before 2024
+    in_delisting: bool = False
+    enable_decimal: bool = False
+    order_size_max: Decimal = ZERO
+    order_price_deviate: Decimal = ZERO
+    funding_rate: Decimal = ZERO
+    funding_interval: int = 0
+    funding_next_apply: int = 0
+    mark_price: Decimal = ZERO
+    last_price: Decimal = ZERO
+    taker_fee_rate: Decimal = ZERO
+    maker_fee_rate: Decimal = ZERO
+
+
+class _WalletFee(msgspec.Struct):
+    taker_fee: Decimal
+    maker_fee: Decimal
+    futures_taker_fee: Decimal = ZERO
+    futures_maker_fee: Decimal = ZERO
+
+
+class _FuturesFee(msgspec.Struct):
+    taker_fee: Decimal
+    maker_fee: Decimal
+
+
+class _Chain(msgspec.Struct):
+    name: str = ""
+    addr: str | None = None
+    deposit_disabled: bool = False
+    withdraw_disabled: bool = False
+
+
+class _Currency(msgspec.Struct):
+    currency: str
+    delisted: bool = False
+    deposit_disabled: bool = False
+    withdraw_disabled: bool = False
+    chain: str = ""
+    chains: list[_Chain] = []
+
+
+class _Ticker(msgspec.Struct):
+    currency_pair: str
+    last: Decimal | None = None
+
+
+_pairs = msgspec.json.Decoder(list[_Pair] | _Pair)
+_contracts = msgspec.json.Decoder(list[_Contract] | _Contract)
+_wallet_fee = msgspec.json.Decoder(_WalletFee)
+_futures_fee = msgspec.json.Decoder(dict[str, _FuturesFee])
+_currencies = msgspec.json.Decoder(list[_Currency])
+_tickers = msgspec.json.Decoder(list[_Ticker])
+
+
+def parse_spot(
+    venue: str,
+    payload: bytes,
+    symbols: Sequence[str],
+    *,
+    fees: Mapping[str, FeeSchedule],
+    coins: Mapping[str, CoinIdentity],
+    prices: Mapping[str, Decimal],
+) -> list[InstrumentSpec]:
+    """Specs of ``symbols`` from GET /spot/currency_pairs, in their order; unlisted ones are left out."""
+    decoded = decode(_pairs, payload, venue, "currency_pairs")
+    rows = {row.id: row for row in (decoded if isinstance(decoded, list) else [decoded])}
+    return [_spot_spec(venue, rows[symbol], fees.get(symbol), coins, prices) for symbol in symbols if symbol in rows]
+
+
+def _spot_spec(
+    venue: str,
+    row: _Pair,
+    own: FeeSchedule | None,
+    coins: Mapping[str, CoinIdentity],
+    prices: Mapping[str, Decimal],
+) -> InstrumentSpec:
+    lot = Decimal(1).scaleb(-row.amount_precision)
+    base_fee = fee_ppm(number(row.fee, venue) / 100)  # the row is in percent
+    tradable = _SPOT_STATUS.get(row.trade_status, TradingStatus.HALTED)
+    return InstrumentSpec(
+        venue=venue,
+        symbol=row.id,
+        base=row.base,
+        quote=row.quote,
+        kind=InstrumentKind.SPOT,
+        tick=Decimal(1).scaleb(-row.precision),
+        lot=lot,
+        min_qty=max(lot, number(row.min_base_amount or ZERO, venue)),
+        max_qty=number(row.max_base_amount or ZERO, venue),
+        min_notional=number(row.min_quote_amount or ZERO, venue),
+        status=tradable if row.type == "normal" else TradingStatus.HALTED,
+        taker_fee_ppm=own.taker_ppm if own else base_fee,
+        maker_fee_ppm=own.maker_ppm if own else base_fee,
+        fee_rule=FeeAssetRule.RECEIVED,
+        reference_price=prices.get(row.id, ZERO),
+        identity=coins.get(row.base),
+    )
+
+
+def parse_futures(
+    venue: str,
+    payload: bytes,
+    symbols: Sequence[str],
+    *,
+    fees: Mapping[str, FeeSchedule],
+    coins: Mapping[str, CoinIdentity],
+) -> list[InstrumentSpec]:
+    """Specs of ``symbols`` from GET /futures/usdt/contracts: contracts become base coin here.
+
+    A contract's coin is the exchange's own spot coin of that ticker (``coins`` of the same exchange).
+    """
+    decoded = decode(_contracts, payload, venue, "contracts")
+    rows = {row.name: row for row in (decoded if isinstance(decoded, list) else [decoded])}
+    return [_futures_spec(venue, rows[symbol], fees.get(symbol), coins) for symbol in symbols if symbol in rows]
+
+
+def _futures_spec(
+    venue: str, row: _Contract, own: FeeSchedule | None, coins: Mapping[str, CoinIdentity]
+) -> InstrumentSpec:
+    base, separator, quote = row.name.partition("_")
+    if not separator or row.quanto_multiplier <= 0:
+        raise ProtocolViolation(f"{venue}: contract {row.name} with multiplier {row.quanto_multiplier}", venue=venue)
+    multiplier = number(row.quanto_multiplier, venue)
+    step = number(row.order_size_min, venue) if row.enable_decimal and 0 < row.order_size_min < 1 else Decimal(1)
+    trading = row.status == "trading" and not row.in_delisting and row.type == "direct"
+    return InstrumentSpec(
+        venue=venue,
+        symbol=row.name,
+        base=base,
+        quote=quote,
+        kind=InstrumentKind.PERPETUAL,
+        tick=number(row.order_price_round, venue),
+        lot=step * multiplier,
+        min_qty=max(step, number(row.order_size_min, venue)) * multiplier,
+        max_qty=number(row.order_size_max, venue) * multiplier,
+        multiplier=multiplier,
+        status=TradingStatus.TRADING if trading else TradingStatus.HALTED,
+        taker_fee_ppm=own.taker_ppm if own else fee_ppm(row.taker_fee_rate),
+        maker_fee_ppm=own.maker_ppm if own else fee_ppm(row.maker_fee_rate),
+        fee_rule=FeeAssetRule.QUOTE,
+        price_band_ppm=int(number(row.order_price_deviate, venue) * 1_000_000),
+        funding_rate_ppb=round(number(row.funding_rate, venue) * 1_000_000_000),
+        funding_interval_s=row.funding_interval,
+        funding_next_wall_s=row.funding_next_apply,
+        reference_price=row.mark_price if row.mark_price > 0 else row.last_price,
+        identity=coins.get(base),
+    )
+
+
+def parse_multipliers(venue: str, payload: bytes) -> dict[str, Decimal]:
+    """Base coins per contract, of every contract in the reply."""
+    decoded = decode(_contracts, payload, venue, "contracts")
+    rows = decoded if isinstance(decoded, list) else [decoded]
+    return {row.name: number(row.quanto_multiplier, venue) for row in rows if row.quanto_multiplier > 0}
+
+
+def parse_spot_fee(venue: str, symbol: str, payload: bytes) -> FeeSchedule:
+    """GET /wallet/fee?currency_pair=…: rates as fractions. The GT discount is not assumed (GT may run out)."""
+    rates = decode(_wallet_fee, payload, venue, "wallet/fee")
+    return FeeSchedule(
+        venue=venue, symbol=symbol, taker_ppm=fee_ppm(rates.taker_fee), maker_ppm=fee_ppm(rates.maker_fee)
+    )
+
+
+def parse_futures_fees(venue: str, payload: bytes) -> dict[str, FeeSchedule]:
+    """GET /futures/usdt/fee: ``{"BTC_USDT":{"taker_fee":"0.00075","maker_fee":"-0.00010"}}``."""
+    return {
+        symbol: FeeSchedule(
+            venue=venue, symbol=symbol, taker_ppm=fee_ppm(rates.taker_fee), maker_ppm=fee_ppm(rates.maker_fee)
+        )
+        for symbol, rates in decode(_futures_fee, payload, venue, "futures/usdt/fee").items()
+    }
+
+
+def parse_coins(venue: str, payload: bytes) -> dict[str, CoinIdentity]:
+    """GET /spot/currencies: identity and wallet switches by coin. A wallet is open if any chain is."""
+    found: dict[str, CoinIdentity] = {}
+    for coin in decode(_currencies, payload, venue, "spot/currencies"):
+        chains = coin.chains
+        found[coin.currency] = coin_identity(
+            coin.currency,
+            ((chain.name, chain.addr or "") for chain in chains),
+            deposit_enabled=not coin.delisted
+            and not coin.deposit_disabled
+            and (not chains or any(not chain.deposit_disabled for chain in chains)),
+            withdraw_enabled=not coin.delisted
+            and not coin.withdraw_disabled
+            and (not chains or any(not chain.withdraw_disabled for chain in chains)),
+        )
+    return found
+
+
+def parse_prices(venue: str, payload: bytes) -> dict[str, Decimal]:
+    """GET /spot/tickers: last price by pair."""
+    rows = decode(_tickers, payload, venue, "spot/tickers")
+    return {row.currency_pair: number(row.last, venue) for row in rows if row.last is not None and row.last > 0}

@@ -1,0 +1,1 @@
+"""Wire dialect ``mexc``; importing this package loads nothing else."""

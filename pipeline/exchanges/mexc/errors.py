@@ -1,0 +1,66 @@
+"""MEXC: which refusals are definitive and which leave the outcome open.
+
+A code that is not in the table is ambiguous for an order, whatever its HTTP status: query, never assume.
+
+*Source:* venues/mexc_spot.md section 6. Undocumented: the code of a duplicate client id (-2010 is taken as on Binance,
+whose API this one follows; both readings lead to a query).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from pipeline.exchanges.base import HttpReply
+from pipeline.exchanges.rest import http_error, printable, retry_after_s, table_error
+from pipeline.model.errors import OutcomeUnknown, VenueError
+
+_KINDS: dict[str, tuple[int, ...]] = {
+    "funds": (30004, 30005, 10101),
+    "rejected": (
+        *(10007, 30014, 30021, 730001, -1121),  # symbol
+        *(30002, 30003, 10096, 10097, 10102),  # notional, amount
+        *(30010, 30087),  # price
+        *(700004, 700008, 730002, 33333, 44444, 700013),  # parameters
+        *(30029, 30032),  # caps on open orders, position
+    ),
+    "clock": (700003, 10073, 700005),
+    "auth": (700002, 602, 700001, 10072, 400, 700006, 700007, 401, 403),
+    "disabled": (30000, 30001, 30016, 30018, 30019, 30020, 30027, 30028, 30041, 30051, 60005, 70011),
+    "not_found": (-2011, -2013, 22222, 30026),
+    "rate": (429, 510),
+    "duplicate": (-2010,),
+    "unknown": (500, 503, 504, 20002),
+}
+KIND_OF_CODE: dict[int, str] = {code: kind for kind, codes in _KINDS.items() for code in codes}
+
+
+class _Body(msgspec.Struct):
+    code: int | str | None = None
+    msg: str | None = None
+
+
+_decoder = msgspec.json.Decoder(_Body)
+
+
+def error_of(venue: str, reply: HttpReply) -> VenueError | None:
+    """The error that a reply carries; None for a success."""
+    ok = 200 <= reply.status < 300
+    if ok and b'"code"' not in reply.body[:400] and b'"code"' not in reply.body[-400:]:
+        return None
+    try:
+        body = _decoder.decode(reply.body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # a bare list has no code; anything else that is not JSON speaks by its status alone
+        return None if ok else http_error(venue, reply, printable(reply.body))
+    code = int(body.code) if isinstance(body.code, int) or str(body.code).lstrip("-").isdigit() else None
+    if ok and code in (None, 0, 200):
+        return None
+    text = f"code {code}: {printable(body.msg or '')}"
+    if reply.status >= 500 or code is None:
+        return http_error(venue, reply, text)
+    kind = KIND_OF_CODE.get(code)
+    if reply.status in (418, 429) or kind == "rate":
+        return table_error(venue, "rate", text, api_code=str(code), retry_s=retry_after_s(reply))
+    if kind is None:
+        return OutcomeUnknown(f"{venue}: HTTP {reply.status}, unlisted {text}", venue=venue, api_code=str(code))
+    return table_error(venue, kind, text, api_code=str(code))

@@ -1,0 +1,187 @@
+"""MEXC orders: ``OrderRequest`` -> query of POST /order, replies -> updates. Sans-I/O.
+
+POST /order answers without a status: ``{"symbol":"MXUSDT","orderId":"C02__…","orderListId":-1,"price":"0.1",
+"origQty":"50","type":"LIMIT","side":"BUY","transactTime":1666676533741}``: accepted, nothing said about fills.
+
+*Source:* venues/mexc_spot.md section 5. Doubt: a cancel's answer may show the state before the cancel ("NEW"), so a
+cancel's answer that is not terminal is not taken as news; the private stream and queries decide.
+"""
+
+from __future__ import annotations
+
+
+import msgspec
+
+from pipeline.exchanges.base import HttpReply
+from pipeline.exchanges.mexc.errors import error_of
+from pipeline.exchanges.wire import decode, number
+from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
+from pipeline.model.errors import ProtocolViolation
+from pipeline.model.fixedpoint import plain
+from pipeline.model.structs import Fill, OrderRequest, OrderUpdate
+
+_TYPE_OF_TIF = {
+    TimeInForce.GTC: "LIMIT",
+    TimeInForce.IOC: "IMMEDIATE_OR_CANCEL",
+    TimeInForce.FOK: "FILL_OR_KILL",
+    TimeInForce.POST_ONLY: "LIMIT_MAKER",
+}
+REST_STATES: dict[str, OrderState] = {
+    "NEW": OrderState.OPEN,
+    "PARTIALLY_FILLED": OrderState.PARTIALLY_FILLED,
+    "FILLED": OrderState.FILLED,
+    "CANCELED": OrderState.CANCELLED,
+    "PARTIALLY_CANCELED": OrderState.CANCELLED,
+}
+#: status of spot@private.orders: 1 open, 2 filled, 3 partial, 4 cancelled, 5 cancelled with fills
+STREAM_STATES: dict[int, OrderState] = {
+    1: OrderState.OPEN,
+    2: OrderState.FILLED,
+    3: OrderState.PARTIALLY_FILLED,
+    4: OrderState.CANCELLED,
+    5: OrderState.CANCELLED,
+}
+
+
+class _Ack(msgspec.Struct):
+    symbol: str
+    orderId: str | int
+    transactTime: int = 0
+
+
+class _Order(msgspec.Struct):
+    symbol: str
+    orderId: str | int
+    executedQty: str
+    cummulativeQuoteQty: str
+    status: str
+    clientOrderId: str | None = None
+    origClientOrderId: str | None = None
+    time: int | None = None
+    updateTime: int | None = None
+
+
+class _Trade(msgspec.Struct):
+    symbol: str
+    id: str | int
+    orderId: str | int
+    price: str
+    qty: str
+    commission: str
+    commissionAsset: str
+    time: int
+    isBuyer: bool
+    isMaker: bool
+    clientOrderId: str | None = None
+
+
+_ack = msgspec.json.Decoder(_Ack)
+_order = msgspec.json.Decoder(_Order)
+_orders = msgspec.json.Decoder(list[_Order])
+_trades = msgspec.json.Decoder(list[_Trade])
+
+
+def place_query(request: OrderRequest) -> str:
+    """Query of POST /order without timestamp, window and signature.
+
+    A market buy names its amount in quote, which an :class:`OrderRequest` does not carry: only market sells.
+    """
+    side = "BUY" if request.side is OrderSide.BUY else "SELL"
+    if request.kind is OrderKind.MARKET:
+        if request.side is OrderSide.BUY:
+            raise ValueError("a MEXC market buy is in quote amount; use an IOC limit order with a bounded price")
+        return (
+            f"symbol={request.symbol}&side={side}&type=MARKET&quantity={plain(request.qty)}"
+            f"&newClientOrderId={request.client_id}"
+        )
+    return (
+        f"symbol={request.symbol}&side={side}&type={_TYPE_OF_TIF[request.tif]}&quantity={plain(request.qty)}"
+        f"&price={plain(request.price)}&newClientOrderId={request.client_id}"
+    )
+
+
+def order_query(symbol: str, client_id: str, order_id: str) -> str:
+    """Query of GET and DELETE /order: by the venue's id where known, else by ours."""
+    return f"symbol={symbol}&orderId={order_id}" if order_id else f"symbol={symbol}&origClientOrderId={client_id}"
+
+
+def parse_ack(venue: str, client_id: str, reply: HttpReply) -> OrderUpdate:
+    """Update of a placement. Raises the reply's error, or ``ProtocolViolation``."""
+    error = error_of(venue, reply)
+    if error is not None:
+        raise error
+    ack = decode(_ack, reply.body, venue, "POST /order")
+    return OrderUpdate(
+        venue=venue,
+        symbol=ack.symbol,
+        client_id=client_id,
+        order_id=str(ack.orderId),
+        state=OrderState.OPEN,
+        filled_qty=None,
+        average_price=None,
+        venue_wall_ms=ack.transactTime,
+        recv_mono_ns=reply.recv_mono_ns,
+        source="rest",
+    )
+
+
+def _update(venue: str, row: _Order, recv_mono_ns: int) -> OrderUpdate:
+    state = REST_STATES.get(row.status)
+    if state is None:
+        raise ProtocolViolation(f"{venue}: unknown order status {row.status!r}", venue=venue)
+    filled = number(row.executedQty, venue)
+    quote = number(row.cummulativeQuoteQty, venue)
+    return OrderUpdate(
+        venue=venue,
+        symbol=row.symbol,
+        client_id=row.origClientOrderId or row.clientOrderId or "",
+        order_id=str(row.orderId),
+        state=state,
+        filled_qty=filled,
+        average_price=quote / filled if filled > 0 else None,
+        venue_wall_ms=row.updateTime or row.time or 0,
+        recv_mono_ns=recv_mono_ns,
+        source="rest",
+        reason=row.status,
+    )
+
+
+def parse_order(venue: str, payload: bytes, recv_mono_ns: int) -> OrderUpdate:
+    return _update(venue, decode(_order, payload, venue, "order"), recv_mono_ns)
+
+
+def parse_cancel(venue: str, payload: bytes, recv_mono_ns: int) -> OrderUpdate:
+    """Answer of DELETE /order. Not terminal (the state before the cancel): nothing is said about the quantity."""
+    update = parse_order(venue, payload, recv_mono_ns)
+    if update.state.is_terminal:
+        return update
+    return msgspec.structs.replace(
+        update, filled_qty=None, average_price=None, reason=f"cancel accepted, {update.reason}"
+    )
+
+
+def parse_orders(venue: str, payload: bytes, recv_mono_ns: int) -> list[OrderUpdate]:
+    return [_update(venue, row, recv_mono_ns) for row in decode(_orders, payload, venue, "orders")]
+
+
+def parse_fills(venue: str, payload: bytes, recv_mono_ns: int) -> list[Fill]:
+    """GET /myTrades."""
+    return [
+        Fill(
+            venue=venue,
+            symbol=row.symbol,
+            trade_id=str(row.id),
+            order_id=str(row.orderId),
+            client_id=row.clientOrderId or "",
+            side=OrderSide.BUY if row.isBuyer else OrderSide.SELL,
+            qty=number(row.qty, venue),
+            price=number(row.price, venue),
+            fee=number(row.commission, venue),
+            fee_asset=row.commissionAsset,
+            is_maker=row.isMaker,
+            venue_wall_ms=row.time,
+            recv_mono_ns=recv_mono_ns,
+            source="rest",
+        )
+        for row in decode(_trades, payload, venue, "myTrades")
+    ]

@@ -1,0 +1,161 @@
+"""MEXC instruments, fees and coin identities: REST bytes -> specs. Sans-I/O.
+
+Row of GET /exchangeInfo (recorded 2025-01)::
+
+    {"symbol":"BROCKUSDT","status":"1","baseAsset":"BROCK","baseAssetPrecision":2,"quoteAsset":"USDT",
+     "quotePrecision":5,"quoteAssetPrecision":5,"orderTypes":["LIMIT","MARKET","LIMIT_MAKER"],
+     "isSpotTradingAllowed":true,"quoteAmountPrecision":"1","baseSizePrecision":"0","maxQuoteAmount":"2000000",
+     "makerCommission":"0.0005","takerCommission":"0.0005","tradeSideType":1, ...}
+
+*Source:* venues/mexc_spot.md section 1; GET /capital/config/getall as independent clients read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+import msgspec
+
+from pipeline.exchanges.identity import coin_identity
+from pipeline.exchanges.wire import decode, number
+from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
+from pipeline.model.fixedpoint import fee_ppm
+from pipeline.model.structs import CoinIdentity, FeeSchedule, InstrumentSpec
+
+_STATUS_ONLINE = ("1", "ENABLED")  # "ENABLED" is the documentation's old sample
+_SIDE_OF_TYPE = {1: TradingStatus.TRADING, 2: TradingStatus.BUY_ONLY, 3: TradingStatus.SELL_ONLY}
+
+
+class _Row(msgspec.Struct):
+    symbol: str
+    status: str | int
+    baseAsset: str
+    quoteAsset: str
+    baseAssetPrecision: int
+    quotePrecision: int
+    isSpotTradingAllowed: bool = True
+    quoteAmountPrecision: str = "0"
+    baseSizePrecision: str = "0"
+    makerCommission: str = "0"
+    takerCommission: str = "0"
+    tradeSideType: int | str = 1
+
+
+class _Info(msgspec.Struct):
+    symbols: list[_Row]
+
+
+class _Rates(msgspec.Struct):
+    makerCommission: Decimal
+    takerCommission: Decimal
+
+
+class _TradeFee(msgspec.Struct):
+    data: _Rates
+
+
+class _Network(msgspec.Struct):
+    network: str = ""
+    netWork: str = ""
+    contract: str | None = None
+    depositEnable: bool = False
+    withdrawEnable: bool = False
+
+
+class _Coin(msgspec.Struct):
+    coin: str
+    networkList: list[_Network] = []
+
+
+class _Ticker(msgspec.Struct):
+    symbol: str
+    bidPrice: str | None = None
+    askPrice: str | None = None
+
+
+_info = msgspec.json.Decoder(_Info)
+_trade_fee = msgspec.json.Decoder(_TradeFee, float_hook=Decimal)
+_coins = msgspec.json.Decoder(list[_Coin])
+_tickers = msgspec.json.Decoder(list[_Ticker] | _Ticker)
+
+
+def _status(row: _Row) -> TradingStatus:
+    if str(row.status) not in _STATUS_ONLINE or not row.isSpotTradingAllowed:
+        return TradingStatus.HALTED
+    return _SIDE_OF_TYPE.get(int(row.tradeSideType), TradingStatus.HALTED)
+
+
+def parse_instruments(
+    venue: str,
+    payload: bytes,
+    symbols: Sequence[str],
+    *,
+    fees: Mapping[str, FeeSchedule],
+    coins: Mapping[str, CoinIdentity],
+    prices: Mapping[str, Decimal],
+) -> list[InstrumentSpec]:
+    """Specs of ``symbols`` from GET /exchangeInfo, in the order of ``symbols``; unlisted ones are left out.
+
+    ``fees`` (by symbol) come from the account's own endpoint; without an entry the row's base rates stand.
+    """
+    rows = {row.symbol: row for row in decode(_info, payload, venue, "exchangeInfo").symbols}
+    specs: list[InstrumentSpec] = []
+    for symbol in symbols:
+        row = rows.get(symbol)
+        if row is None:
+            continue
+        own = fees.get(symbol)
+        lot = Decimal(1).scaleb(-row.baseAssetPrecision)
+        specs.append(
+            InstrumentSpec(
+                venue=venue,
+                symbol=symbol,
+                base=row.baseAsset,
+                quote=row.quoteAsset,
+                kind=InstrumentKind.SPOT,
+                tick=Decimal(1).scaleb(-row.quotePrecision),
+                lot=lot,
+                min_qty=max(lot, number(row.baseSizePrecision, venue)),
+                min_notional=number(row.quoteAmountPrecision, venue),
+                status=_status(row),
+                taker_fee_ppm=own.taker_ppm if own else fee_ppm(row.takerCommission),
+                maker_fee_ppm=own.maker_ppm if own else fee_ppm(row.makerCommission),
+                fee_rule=FeeAssetRule.QUOTE,
+                reference_price=prices.get(symbol, Decimal(0)),
+                identity=coins.get(row.baseAsset),
+            )
+        )
+    return specs
+
+
+def parse_fee(venue: str, symbol: str, payload: bytes) -> FeeSchedule:
+    """GET /tradeFee: ``{"data":{"makerCommission":0.003,"takerCommission":0.003},"code":0,"msg":"success"}``."""
+    rates = decode(_trade_fee, payload, venue, "tradeFee").data
+    return FeeSchedule(
+        venue=venue, symbol=symbol, taker_ppm=fee_ppm(rates.takerCommission), maker_ppm=fee_ppm(rates.makerCommission)
+    )
+
+
+def parse_coins(venue: str, payload: bytes) -> dict[str, CoinIdentity]:
+    """GET /capital/config/getall: identity and wallet switches by coin. A wallet is open if any network is."""
+    found: dict[str, CoinIdentity] = {}
+    for coin in decode(_coins, payload, venue, "capital/config/getall"):
+        found[coin.coin] = coin_identity(
+            coin.coin,
+            ((net.netWork or net.network, net.contract or "") for net in coin.networkList),
+            deposit_enabled=any(net.depositEnable for net in coin.networkList),
+            withdraw_enabled=any(net.withdrawEnable for net in coin.networkList),
+        )
+    return found
+
+
+def parse_prices(venue: str, payload: bytes) -> dict[str, Decimal]:
+    """GET /ticker/bookTicker: mid price by symbol, where both sides are there."""
+    rows = decode(_tickers, payload, venue, "ticker/bookTicker")
+    prices: dict[str, Decimal] = {}
+    for row in rows if isinstance(rows, list) else [rows]:
+        bid, ask = number(row.bidPrice or "0", venue), number(row.askPrice or "0", venue)
+        if bid > 0 and ask > 0:
+            prices[row.symbol] = (bid + ask) / 2
+    return prices
