@@ -1,0 +1,200 @@
+"""What execution knows of instruments and reads out of a book record. Integers as in shared memory, Decimals out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+
+from pipeline.execution.events import BookView, MarketPort
+from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderSide, TradingStatus
+from pipeline.model.fixedpoint import from_fp, quantize_down, quantize_up
+from pipeline.model.instruments import InstrumentRow
+from shm.layout import (
+    BR_ASK_COUNT,
+    BR_ASK_PRICE,
+    BR_ASK_QTY,
+    BR_BID_COUNT,
+    BR_BID_PRICE,
+    BR_BID_QTY,
+    BR_FLAGS,
+    BR_ROW_EPOCH,
+    FLAGS_UNTRADABLE,
+)
+
+ZERO = Decimal(0)
+ONE = Decimal(1)
+PPM = Decimal(1_000_000)
+BPS = Decimal(10_000)
+USD_COINS = frozenset({"USD", "USDT", "USDC"})  # declared rate 1, for limits only; P&L keeps them apart
+
+
+class Instruments:
+    """Catalogue rows by id and by (venue, symbol). ``update`` exchanges rows as the catalogue changes."""
+
+    def __init__(self, rows: Iterable[InstrumentRow] = ()) -> None:
+        self._rows: dict[int, InstrumentRow] = {}
+        self._by_symbol: dict[tuple[str, str], InstrumentRow] = {}
+        self.update(rows)
+
+    def update(self, rows: Iterable[InstrumentRow]) -> None:
+        for row in rows:
+            self._rows[row.instrument_id] = row
+            self._by_symbol[row.spec.venue, row.spec.symbol] = row
+
+    def get(self, instrument_id: int) -> InstrumentRow | None:
+        return self._rows.get(instrument_id)
+
+    def find(self, venue: str, symbol: str) -> InstrumentRow | None:
+        return self._by_symbol.get((venue, symbol))
+
+    def __iter__(self) -> Iterator[InstrumentRow]:
+        return iter(self._rows.values())
+
+    def venues(self) -> list[str]:
+        return sorted({row.spec.venue for row in self})
+
+    def symbols_of(self, venue: str) -> tuple[str, ...]:
+        return tuple(sorted(row.spec.symbol for row in self if row.spec.venue == venue))
+
+
+def tradable(view: BookView, row: InstrumentRow) -> bool:
+    """Flags clean and the numbers of the row's own epoch (age is judged by the caller)."""
+    return not view.words[BR_FLAGS] & FLAGS_UNTRADABLE and view.words[BR_ROW_EPOCH] == row.row_epoch
+
+
+def levels(view: BookView, side: OrderSide) -> Iterator[tuple[int, int]]:
+    """(price_fp, qty_fp) that an order of ``side`` meets, best first: asks for a buy, bids for a sell."""
+    words = view.words
+    if side is OrderSide.BUY:
+        count, price, qty = words[BR_ASK_COUNT], BR_ASK_PRICE, BR_ASK_QTY
+    else:
+        count, price, qty = words[BR_BID_COUNT], BR_BID_PRICE, BR_BID_QTY
+    for index in range(count):
+        yield words[price + index], words[qty + index]
+
+
+def best_price_fp(view: BookView, side: OrderSide) -> int | None:
+    """Best price that an order of ``side`` meets; None on an empty side."""
+    words = view.words
+    if side is OrderSide.BUY:
+        return words[BR_ASK_PRICE] if words[BR_ASK_COUNT] > 0 else None
+    return words[BR_BID_PRICE] if words[BR_BID_COUNT] > 0 else None
+
+
+def within(price_fp: int, limit_fp: int, side: OrderSide) -> bool:
+    """Whether ``price_fp`` is no worse than ``limit_fp`` for an order of ``side``."""
+    return price_fp <= limit_fp if side is OrderSide.BUY else price_fp >= limit_fp
+
+
+def depth_within(view: BookView, side: OrderSide, limit_fp: int) -> int:
+    """Quantity on the visible levels that are no worse than ``limit_fp``."""
+    total = 0
+    for price_fp, qty_fp in levels(view, side):
+        if not within(price_fp, limit_fp, side):
+            break
+        total += qty_fp
+    return total
+
+
+def walk(view: BookView, side: OrderSide, qty_fp: int) -> tuple[int, int]:
+    """(quantity found, its value in price x quantity units) of up to ``qty_fp`` on the visible levels."""
+    left, value = qty_fp, 0
+    for price_fp, available in levels(view, side):
+        take = min(left, available)
+        value += take * price_fp
+        left -= take
+        if left <= 0:
+            break
+    return qty_fp - left, value
+
+
+def average_price(view: BookView, side: OrderSide, qty: Decimal, row: InstrumentRow) -> Decimal | None:
+    """Average price of ``qty`` on the visible levels; None when they do not hold it."""
+    wanted = int(qty.scaleb(row.qty_exp))
+    found, value = walk(view, side, wanted)
+    if wanted <= 0 or found < wanted:
+        return None
+    return Decimal(value).scaleb(-row.price_exp) / wanted
+
+
+def best_price(view: BookView, side: OrderSide, row: InstrumentRow) -> Decimal | None:
+    price_fp = best_price_fp(view, side)
+    return None if price_fp is None else from_fp(price_fp, row.price_exp)
+
+
+def mid_price(view: BookView, row: InstrumentRow) -> Decimal | None:
+    bid, ask = best_price_fp(view, OrderSide.SELL), best_price_fp(view, OrderSide.BUY)
+    return None if bid is None or ask is None else from_fp(bid + ask, row.price_exp) / 2
+
+
+def order_price(price: Decimal, side: OrderSide, tick: Decimal) -> Decimal:
+    """``price`` on the tick, rounded so that we never pay worse: buys down, sells up."""
+    return quantize_down(price, tick) if side is OrderSide.BUY else quantize_up(price, tick)
+
+
+def bounded_price(best: Decimal, side: OrderSide, slippage_bps: Decimal, tick: Decimal) -> Decimal:
+    """Worst price that is within ``slippage_bps`` of ``best``, on the tick."""
+    step = best * slippage_bps / BPS
+    return order_price(best + step if side is OrderSide.BUY else best - step, side, tick)
+
+
+def can_trade(row: InstrumentRow, side: OrderSide) -> bool:
+    status = row.spec.status
+    if status is TradingStatus.TRADING:
+        return True
+    return status is (TradingStatus.BUY_ONLY if side is OrderSide.BUY else TradingStatus.SELL_ONLY)
+
+
+def is_tradable_qty(row: InstrumentRow, qty: Decimal, price: Decimal) -> bool:
+    """Whether the venue takes an order of this base quantity (already on the lot) at this price."""
+    spec = row.spec
+    return qty > 0 and qty >= spec.min_qty and qty * price >= spec.min_notional
+
+
+def fee_of(row: InstrumentRow, side: OrderSide, qty: Decimal, price: Decimal) -> tuple[Decimal, str]:
+    """Expected taker fee of an execution and the asset in which it is taken."""
+    rate = Decimal(row.spec.taker_fee_ppm) / PPM
+    if row.spec.fee_rule is FeeAssetRule.RECEIVED and side is OrderSide.BUY and row.spec.kind is InstrumentKind.SPOT:
+        return qty * rate, row.spec.base
+    return qty * price * rate, row.spec.quote
+
+
+def reservation(
+    row: InstrumentRow, side: OrderSide, qty: Decimal, price: Decimal, leverage: Decimal
+) -> tuple[str, Decimal]:
+    """(asset, amount) that an order may take at worst: quote with its fee, base, or margin with its fee."""
+    spec = row.spec
+    if spec.kind is InstrumentKind.PERPETUAL:
+        notional = qty * price
+        return spec.quote, notional / leverage + notional * spec.taker_fee_ppm / PPM
+    if side is OrderSide.SELL:
+        return spec.base, qty
+    fee = qty * price * spec.taker_fee_ppm / PPM if spec.fee_rule is FeeAssetRule.QUOTE else ZERO
+    return spec.quote, qty * price + fee
+
+
+class UsdRates:
+    """Value of an asset in USD for limits: USD coins count 1, others by the mid of a book against a USD coin."""
+
+    def __init__(self, instruments: Instruments, market: MarketPort) -> None:
+        self._instruments = instruments
+        self._market = market
+
+    def rate(self, asset: str) -> Decimal | None:
+        """None when no book tells it: a limit that cannot be computed refuses."""
+        if asset in USD_COINS:
+            return ONE
+        for row in self._instruments:
+            if row.spec.base == asset and row.spec.quote in USD_COINS and row.tradable_pair:
+                view = self._market.book(row.instrument_id)
+                mid = mid_price(view, row) if view is not None and tradable(view, row) else None
+                if mid is not None:
+                    return mid
+        return None
+
+
+def round_qty(value: Decimal, step: Decimal, *, up: bool = False) -> Decimal:
+    """``value`` on ``step``, toward zero unless ``up``; for amounts of either sign."""
+    rounding = ROUND_CEILING if up else ROUND_FLOOR
+    magnitude = (abs(value) / step).to_integral_value(rounding) * step
+    return magnitude if value >= 0 else -magnitude
