@@ -1,0 +1,138 @@
+"""The supervisor's catalogue: instruments from the venues, as rows in the shared page.
+
+Rows are appended, never reused. A changed tick, lot or multiplier is a new row epoch and halts the symbol (the feed
+that sees the epoch flags its book); changed fees, funding, status and wallet switches are rewritten in place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pipeline.model.catalogue_words import row_to_words
+from pipeline.model.enums import TradingStatus
+from pipeline.model.errors import ArbitrageEngineError, BadInput
+from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
+from pipeline.model.structs import InstrumentSpec
+from shm.layout import CAT_FLAG_REMOVED, CR_FLAGS
+
+if TYPE_CHECKING:
+    from pipeline.exchanges.base import VenueClient
+    from pipeline.model.config import EngineConfig, VenueConfig
+    from shm.pages import CataloguePage
+
+FETCH_TIMEOUT_S = 10.0
+
+
+class VenueFailure(msgspec.Struct, frozen=True, kw_only=True):
+    """A venue whose instruments could not be read, and the words for people."""
+
+    venue: str
+    text: str
+
+
+def changed_shape(old: InstrumentSpec, new: InstrumentSpec) -> bool:
+    """Whether numbers of the instrument mean something else than before: tick, lot or multiplier."""
+    return (old.tick, old.lot, old.multiplier) != (new.tick, new.lot, new.multiplier)
+
+
+class CatalogueService:
+    """Reads instruments of every configured venue and keeps the page. One per supervisor.
+
+    ``say`` takes (level, text) for people. ``clients``: one per venue name, owned by the caller.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        clients: dict[str, VenueClient],
+        page: CataloguePage,
+        say: Callable[[str, str], None],
+    ) -> None:
+        self._clients = clients
+        self._page = page
+        self._say = say
+        self._venues = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in config.venues]
+        self._symbols: dict[str, list[str]] = {v.name: list(v.symbols) for v in config.venues}
+        self.rows: list[InstrumentRow] = []
+        self.removed: set[tuple[str, str]] = set()
+
+    async def load(self, venues: Sequence[VenueConfig]) -> list[VenueFailure]:
+        """Read the instruments of ``venues`` at once; publish what is new or changed. Returns the venues that failed."""
+        results = await asyncio.gather(*(self._fetch(venue.name) for venue in venues), return_exceptions=True)
+        failures: list[VenueFailure] = []
+        specs: list[InstrumentSpec] = []
+        for venue, result in zip(venues, results, strict=True):
+            if isinstance(result, ArbitrageEngineError | TimeoutError | OSError):
+                text = str(result) or "no answer"
+                failures.append(VenueFailure(venue=venue.name, text=f"{venue.name} ({venue.rest}): {text}"))
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                missing = sorted(set(self._symbols[venue.name]) - {spec.symbol for spec in result})
+                if missing:
+                    self._say("warning", f"{venue.name} does not list {', '.join(missing)}")
+                specs.extend(result)
+        self._merge(specs)
+        return failures
+
+    async def _fetch(self, venue: str) -> list[InstrumentSpec]:
+        async with asyncio.timeout(FETCH_TIMEOUT_S):
+            return await self._clients[venue].instruments(self._symbols[venue])
+
+    def _merge(self, specs: Sequence[InstrumentSpec]) -> None:
+        known = {(row.spec.venue, row.spec.symbol): row.instrument_id for row in self.rows}
+        fresh = [spec for spec in specs if (spec.venue, spec.symbol) not in known]
+        for spec in specs:
+            instrument_id = known.get((spec.venue, spec.symbol))
+            if instrument_id is not None:
+                self._update(instrument_id, spec)
+        if fresh:
+            first = len(self.rows)
+            self.rows = build_rows(fresh, self._venues, existing=self.rows)
+            for row in self.rows[first:]:
+                self._page.append(row_to_words(row))
+                if row.quarantine_reason:
+                    self._say("warning", f"quarantined {row.spec.venue} {row.spec.symbol}: {row.quarantine_reason}")
+
+    def _update(self, instrument_id: int, spec: InstrumentSpec) -> None:
+        row = self.rows[instrument_id]
+        spec = msgspec.structs.replace(spec, reference_price=row.spec.reference_price)
+        if spec == row.spec:
+            return
+        epoch = row.row_epoch
+        if changed_shape(row.spec, spec):
+            epoch += 1
+            spec = msgspec.structs.replace(spec, status=TradingStatus.HALTED)
+            self._say("warning", f"{spec.venue} {spec.symbol}: tick, lot or multiplier changed; symbol halted")
+        row = msgspec.structs.replace(row, spec=spec, row_epoch=epoch)
+        self.rows[instrument_id] = row
+        self._page.update(instrument_id, row_to_words(row))
+
+    async def add(self, venue: VenueConfig, symbol: str) -> InstrumentRow:
+        """Append one instrument while running. Raises BadInput when the venue does not list it or it is there."""
+        key = (venue.name, symbol)
+        if any((row.spec.venue, row.spec.symbol) == key for row in self.rows):
+            raise BadInput(f"{venue.name} {symbol} is in the catalogue already")
+        async with asyncio.timeout(FETCH_TIMEOUT_S):
+            specs = await self._clients[venue.name].instruments([symbol])
+        if not specs:
+            raise BadInput(f"{venue.name} does not list {symbol}")
+        self._symbols[venue.name].append(symbol)
+        self._merge(specs)
+        return self.rows[-1]
+
+    def remove(self, venue: str, symbol: str) -> InstrumentRow:
+        """Flag an instrument as removed: feeds unsubscribe, nobody opens anything new on it."""
+        for row in self.rows:
+            if (row.spec.venue, row.spec.symbol) == (venue, symbol) and (venue, symbol) not in self.removed:
+                self.removed.add((venue, symbol))
+                self._symbols[venue].remove(symbol)
+                words = row_to_words(row)
+                words[CR_FLAGS] |= CAT_FLAG_REMOVED
+                self._page.update(row.instrument_id, words)
+                return row
+        raise BadInput(f"{venue} {symbol} is not in the catalogue")

@@ -1,0 +1,202 @@
+"""The table of child processes: started, ready, watched, restarted with backoff, stopped in order.
+
+Nothing here opens a socket or knows a venue. Times are monotonic seconds, given from outside, so that the rules can
+be tested without waiting: a process that ends is started again at once, then after 0.2 s, doubling to 5 s; a process
+that ends ``STORM_EXITS`` times within ``STORM_WINDOW_S`` is not started again, and the instance is halted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+
+from workers.base import EXIT_CLEAN, EXIT_CONFIG
+
+BACKOFF_FIRST_S = 0.2
+BACKOFF_MAX_S = 5.0
+HEALTHY_AFTER_S = 30.0  # READY for this long forgives earlier exits
+STORM_EXITS = 5
+STORM_WINDOW_S = 60.0
+WATCHDOG_S = 10.0  # a READY process that proves no progress for this long is killed
+START_TIMEOUT_S = 60.0  # and one that does not become READY
+STOP_TIMEOUT_S = 12.0  # above base.STOP_GRACE_S
+
+#: Stopped group by group: no new opportunities, then no new orders, then what only reads, last the latch.
+STOP_ORDER = (("detector",), ("executor",), ("feed", "poller"), ("recorder",), ("guard",))
+
+
+class ChildState(StrEnum):
+    WAITING = "waiting"  # not asked for yet, or backing off
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+    STOPPED = "stopped"  # ended because we wanted it
+    FAILED = "failed"  # restart storm or refused configuration: a person must act
+
+
+class Child:
+    """One process of the instance and its history."""
+
+    def __init__(self, process: str, *, exchange: str = "") -> None:
+        self.process = process
+        self.exchange = exchange
+        self.state = ChildState.WAITING
+        self.pid = 0
+        self.pidfd = -1
+        self.restarts = 0
+        self.status = ""
+        self.exit_status: int | None = None
+        self.wanted = False
+        self.start_at_s = 0.0
+        self.started_s = 0.0
+        self.ready_s = 0.0
+        self.proof_s = 0.0
+        self.recovery_ms: float | None = None  # last time from an exit to READY
+        self._exits: deque[float] = deque(maxlen=STORM_EXITS)
+        self._backoff_s = 0.0
+        self._exited_s: float | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self.pid != 0
+
+    def want(self, now_s: float) -> None:
+        """Ask for the process; it is started by the next round."""
+        self.wanted = True
+        self.start_at_s = now_s
+        if self.state in (ChildState.FAILED, ChildState.STOPPED):
+            self.state = ChildState.WAITING
+            self._exits.clear()
+            self._backoff_s = 0.0
+
+    def due(self, now_s: float) -> bool:
+        return self.wanted and self.state is ChildState.WAITING and now_s >= self.start_at_s
+
+    def starting(self, now_s: float) -> None:
+        self.state = ChildState.STARTING
+        self.started_s = self.proof_s = now_s
+
+    def spawned(self, pid: int) -> None:
+        self.pid = pid
+        with contextlib.suppress(ProcessLookupError):  # it is dead already; the nursery's report follows
+            self.pidfd = os.pidfd_open(pid)
+
+    def notified(self, message: str, now_s: float) -> bool:
+        """A datagram of the notify protocol. True when the process has just become READY."""
+        became_ready = False
+        for line in message.splitlines():
+            key, _, value = line.partition("=")
+            if key == "READY" and self.state is ChildState.STARTING:
+                self.state = ChildState.READY
+                self.ready_s = now_s
+                became_ready = True
+                if self._exited_s is not None:
+                    self.recovery_ms = (now_s - self._exited_s) * 1000
+                    self._exited_s = None
+            elif key == "STATUS":
+                self.status = value
+            elif key == "STOPPING" and self.state is not ChildState.STOPPING:
+                self.state = ChildState.STOPPING
+        self.proof_s = now_s
+        return became_ready
+
+    def exited(self, status: int, now_s: float) -> bool:
+        """The process is gone. True when this is a restart storm (or a start that can never succeed)."""
+        self._forget_pid()
+        self.exit_status = status
+        if not self.wanted:
+            self.state = ChildState.STOPPED
+            return False
+        if self.ready_s and now_s - self.ready_s > HEALTHY_AFTER_S:
+            self._exits.clear()
+            self._backoff_s = 0.0
+        self.ready_s = 0.0
+        self._exits.append(now_s)
+        if self._exited_s is None:
+            self._exited_s = now_s
+        storm = len(self._exits) == STORM_EXITS and now_s - self._exits[0] <= STORM_WINDOW_S
+        if storm or status == EXIT_CONFIG:
+            self.state = ChildState.FAILED
+            return True
+        self.state = ChildState.WAITING
+        self.start_at_s = now_s + self._backoff_s
+        self._backoff_s = min(BACKOFF_MAX_S, max(BACKOFF_FIRST_S, self._backoff_s * 2))
+        self.restarts += 1
+        return False
+
+    def hung(self, now_s: float) -> str:
+        """Why the process must be killed; "" when it need not."""
+        if self.state is ChildState.READY and now_s - self.proof_s > WATCHDOG_S:
+            return f"no proof of progress for {now_s - self.proof_s:.1f} s"
+        if self.state is ChildState.STARTING and now_s - self.started_s > START_TIMEOUT_S:
+            return f"not READY after {now_s - self.started_s:.0f} s"
+        return ""
+
+    def signal(self, number: int) -> None:
+        """By pidfd: a recycled pid is never hit."""
+        if self.pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, number)
+
+    def stop(self) -> None:
+        self.wanted = False
+        if self.alive:
+            self.state = ChildState.STOPPING
+            self.signal(signal.SIGTERM)
+        else:
+            self.state = ChildState.STOPPED
+
+    def _forget_pid(self) -> None:
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+        self.pid, self.pidfd = 0, -1
+
+    def describe(self) -> dict[str, object]:
+        """Row of ``run.json`` and of the supervisor's status reply."""
+        return {
+            "pid": self.pid,
+            "state": str(self.state),
+            "ready": self.state is ChildState.READY,
+            "restarts": self.restarts,
+            "status": self.status,
+            "exit_status": self.exit_status if self.exit_status != EXIT_CLEAN else None,
+            "recovery_ms": None if self.recovery_ms is None else round(self.recovery_ms, 1),
+        }
+
+
+class Children:
+    """All processes of an instance, by name and by pid."""
+
+    def __init__(self, exchanges: Iterable[str]) -> None:
+        feeds = [Child(f"feed.{name}", exchange=name) for name in exchanges]
+        others = [Child(name) for name in ("guard", "poller", "detector", "executor", "recorder")]
+        self.by_name: dict[str, Child] = {child.process: child for child in [*others, *feeds]}
+
+    def __iter__(self) -> Iterator[Child]:
+        return iter(self.by_name.values())
+
+    def __getitem__(self, process: str) -> Child:
+        return self.by_name[process]
+
+    def by_pid(self, pid: int) -> Child | None:
+        for child in self.by_name.values():
+            if child.pid == pid:
+                return child
+        return None
+
+    def all_ready(self) -> bool:
+        return all(child.state is ChildState.READY for child in self.by_name.values())
+
+    def any_failed(self) -> bool:
+        return any(child.state is ChildState.FAILED for child in self.by_name.values())
+
+    def stop_groups(self) -> list[list[Child]]:
+        """Children in the order in which they are stopped."""
+        return [
+            [child for child in self.by_name.values() if child.process.split(".", 1)[0] in group]
+            for group in STOP_ORDER
+        ]

@@ -1,0 +1,125 @@
+"""Commands over captures, the ledger and the configuration: books, replay, why, report, config."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.model.errors import BadInput
+from workers.output import EXIT_CHECK_FAILED, EXIT_OK, emit
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")]
+Instance = Annotated[str, typer.Option("--instance", help="Default: the only running one.")]
+Captures = Annotated[list[Path], typer.Argument(metavar="CAPTURE...", help="Recorded files; Gate.io: their prefix.")]
+Fees = Annotated[str, typer.Option("--fees", help="zero, standard, or a file of instrument rows.")]
+MinEdge = Annotated[float, typer.Option("--min-edge-bps", help="An episode begins above this.")]
+
+
+def _lines(fields: dict[str, Any]) -> str:
+    return "\n".join(f"{key:<16}{value}" for key, value in fields.items())
+
+
+def books(
+    captures: Captures,
+    out: Annotated[Path | None, typer.Option("--out", help="One JSON line per applied depth message.")] = None,
+    json: Json = False,
+) -> int:
+    """Recorded frames through the production codec, sequencer and book."""
+    from pipeline.book.capture_books import run_books
+
+    fields = run_books(captures, out)
+    emit(fields, as_json=json, words=_lines)
+    return EXIT_OK if fields["applied"] else EXIT_CHECK_FAILED
+
+
+def replay(
+    captures: Captures,
+    exact: Annotated[bool, typer.Option("--exact", help="Recorded time, one process, deterministic.")] = False,
+    speed: Annotated[str, typer.Option("--speed", help="Factor of the recorded pace, or max.")] = "1",
+    fees: Fees = "standard",
+    min_edge_bps: MinEdge = 0.0,
+    out: Annotated[Path | None, typer.Option("--out", help="With --exact: one JSON line per opportunity.")] = None,
+    json: Json = False,
+) -> int:
+    """Recorded frames through the whole engine: over real sockets, or (--exact) in recorded time."""
+    if exact:
+        from pipeline.replay import run_exact
+
+        fields = run_exact(captures, fees, min_edge_bps, out)
+        emit(fields, as_json=json, words=_lines)
+        return EXIT_OK
+    if out is not None:
+        raise BadInput("--out belongs to --exact")
+    from workers.demo_words import summary_words
+    from workers.replay_live import ReplayOptions, run_replay
+
+    result = run_replay(ReplayOptions(captures=captures, speed=speed, fees=fees, min_edge_bps=min_edge_bps, json=json))
+    emit(result.fields, as_json=json, words=summary_words)
+    return EXIT_OK if result.healthy else EXIT_CHECK_FAILED
+
+
+def why(
+    operation: Annotated[str, typer.Argument(metavar="ID", help="Operation id, or the opportunity's number.")],
+    instance: Instance = "",
+    json: Json = False,
+) -> int:
+    """One operation's whole trail: books, edges, gate, orders, fills, times."""
+    from workers.instances import existing
+    from workers.why import read_trail, trail_words
+
+    emit(read_trail(existing(instance), operation), as_json=json, words=trail_words)
+    return EXIT_OK
+
+
+def report(
+    since: Annotated[str, typer.Option("--since", help="ISO time or a span like 90m, 24h, 7d.")] = "",
+    instance: Instance = "",
+    json: Json = False,
+) -> int:
+    """The ledger: P&L, fees, success, recovery, expected against realised edge."""
+    from workers.instances import existing
+    from workers.report import read_report, report_words
+
+    emit(read_report(existing(instance), since), as_json=json, words=report_words)
+    return EXIT_OK
+
+
+config_app = typer.Typer(help="Configuration: check it, or show each value with its origin.", no_args_is_help=True)
+ConfigPath = Annotated[Path | None, typer.Option("--config", help="Default: $ARB_CONFIG, else ./config.yaml.")]
+
+
+def _path(config: Path | None) -> Path:
+    if config is not None:
+        return config
+    return Path(os.environ["ARB_CONFIG"]) if os.environ.get("ARB_CONFIG") else Path("config.yaml")
+
+
+@config_app.command("check")
+def config_check(config: ConfigPath = None, json: Json = False) -> int:
+    """Read the configuration as a start would; every error is listed with its path (exit code 2)."""
+    from pipeline.model.config_load import load_config
+
+    path = _path(config)
+    loaded = load_config(path)
+    fields = {"valid": True, "config": str(path), "mode": str(loaded.mode), "venues": [v.name for v in loaded.venues]}
+    emit(fields, as_json=json, words=lambda f: f"{f['config']}: valid, mode {f['mode']}, {', '.join(f['venues'])}")
+    return EXIT_OK
+
+
+@config_app.command("show")
+def config_show(config: ConfigPath = None, json: Json = False) -> int:
+    """Every value with its origin: default, file, .env, environment."""
+    from workers.config_view import config_lines, config_values
+
+    emit(config_values(_path(config)), as_json=json, words=config_lines)
+    return EXIT_OK
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands to ``app``."""
+    for command in (books, replay, why, report):
+        app.command(name=command.__name__)(command)
+    app.add_typer(config_app, name="config")

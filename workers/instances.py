@@ -1,0 +1,79 @@
+"""Which instance a command means, and what its state folder says."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipeline.model.errors import BadInput
+from workers.base import instance_dir, state_root
+
+DEFAULT_INSTANCE = "arb"
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
+
+
+def is_running(instance: str) -> bool:
+    """Whether a supervisor holds the instance's lock."""
+    try:
+        descriptor = os.open(instance_dir(instance) / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def known_instances() -> list[str]:
+    """Instances that have a state folder, by name."""
+    root = state_root()
+    return sorted(path.name for path in root.iterdir() if (path / "lock").exists()) if root.is_dir() else []
+
+
+def resolve(instance: str) -> str:
+    """The named instance; else ``ARB_ENGINE_NAME``; else the only running one; else the only known one, else ``arb``.
+
+    Raises BadInput for a name that no instance can have, or when several run and none is named.
+    """
+    name = instance or os.environ.get("ARB_ENGINE_NAME", "")
+    if name:
+        if not NAME.match(name):
+            raise BadInput(f"--instance: found {name!r}, wanted lower-case letters, digits, '-', at most 32")
+        return name
+    known = known_instances()
+    running = [name for name in known if is_running(name)]
+    if len(running) > 1:
+        raise BadInput(f"several instances run: {', '.join(running)}; name one with --instance")
+    if running:
+        return running[0]
+    return known[0] if len(known) == 1 else DEFAULT_INSTANCE
+
+
+def existing(instance: str) -> str:
+    """As :func:`resolve`, and the instance must have a state folder."""
+    name = resolve(instance)
+    if not instance_dir(name).is_dir():
+        known = ", ".join(known_instances()) or "none"
+        raise BadInput(f"no instance {name!r} in {state_root()} (known: {known}); start one with `arb up`")
+    return name
+
+
+def run_file(instance: str) -> dict[str, Any]:
+    """What the supervisor last wrote of the instance; {} when there is nothing readable."""
+    path = instance_dir(instance) / "run.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError):
+        return {}
+
+
+def ledger_path(instance: str) -> Path:
+    return instance_dir(instance) / "ledger.sqlite"

@@ -1,0 +1,243 @@
+"""The ledger for people and reports: SQLite (WAL), folded from the journal's records and from nothing else.
+
+The journal is the truth; this is its index. The reader's position is stored in the same transaction as the rows that
+it covers, so that a killed recorder neither loses nor doubles a row. Opportunities come from the detector's ring, read
+lossily and counted. Decimals are text, exactly as the venue said them; ``*_json`` columns hold small JSON objects.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipeline.execution.journal import JournalEntry, JournalPosition
+from pipeline.execution.records import (
+    BalanceRecord,
+    BootRecord,
+    BreakerRecord,
+    DustRecord,
+    ExternalRecord,
+    FillRecord,
+    FundingRecord,
+    HedgeRecord,
+    OperationRecord,
+    OperationResultRecord,
+    OperationStateRecord,
+    OrderIntentRecord,
+    OrderSentRecord,
+    OrderStateRecord,
+    PositionRecord,
+    ReconcileRecord,
+    RecoveryRecord,
+    RefusalRecord,
+    StopRecord,
+)
+from pipeline.model.enums import OrderState
+
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS opportunities (
+  writer_epoch INTEGER, id INTEGER, wall_ns INTEGER, type TEXT, pair TEXT, edge_bps REAL, entry_edge_bps REAL,
+  profit_quote REAL, detect_mono_ns INTEGER, trigger_recv_mono_ns INTEGER, legs_json TEXT,
+  PRIMARY KEY (writer_epoch, id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS operations (
+  operation_id TEXT PRIMARY KEY, opportunity_id INTEGER, type TEXT, pair TEXT, state TEXT, outcome TEXT, wall_ns INTEGER,
+  notional_usd TEXT, edge_detect_bps REAL, edge_send_bps REAL, edge_fill_bps REAL, pnl_json TEXT, pnl_numeraire TEXT,
+  numeraire TEXT, fees_json TEXT, filled_qty TEXT, dust_json TEXT, hedge_open INTEGER, reason TEXT, manual INTEGER,
+  trigger_recv_mono_ns INTEGER, detect_mono_ns INTEGER, dequeued_mono_ns INTEGER, gate_mono_ns INTEGER,
+  started_mono_ns INTEGER, ended_mono_ns INTEGER, stamps_json TEXT, legs_json TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS operation_states (
+  seq INTEGER PRIMARY KEY, operation_id TEXT, from_state TEXT, to_state TEXT, reason TEXT, mono_ns INTEGER,
+  wall_ns INTEGER);
+CREATE TABLE IF NOT EXISTS orders (
+  client_id TEXT PRIMARY KEY, operation_id TEXT, leg INTEGER, purpose TEXT, attempt INTEGER, venue TEXT, symbol TEXT,
+  side TEXT, kind TEXT, tif TEXT, qty TEXT, price TEXT, reduce_only INTEGER, state TEXT, order_id TEXT, filled TEXT,
+  average_price TEXT, reason TEXT, intent_mono_ns INTEGER, intent_wall_ns INTEGER, send_mono_ns INTEGER,
+  last_mono_ns INTEGER, book_seq INTEGER, update_id INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS fills (
+  venue TEXT, symbol TEXT, trade_id TEXT, order_id TEXT, client_id TEXT, operation_id TEXT, side TEXT, qty TEXT,
+  price TEXT, fee TEXT, fee_asset TEXT, is_maker INTEGER, venue_wall_ms INTEGER, recv_mono_ns INTEGER, source TEXT,
+  wall_ns INTEGER, PRIMARY KEY (venue, symbol, trade_id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS balances (
+  seq INTEGER PRIMARY KEY, venue TEXT, asset TEXT, free TEXT, locked TEXT, source TEXT, wall_ns INTEGER);
+CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY, kind TEXT, wall_ns INTEGER, mono_ns INTEGER, body_json TEXT);
+CREATE INDEX IF NOT EXISTS orders_by_operation ON orders (operation_id);
+CREATE INDEX IF NOT EXISTS fills_by_operation ON fills (operation_id);
+CREATE INDEX IF NOT EXISTS states_by_operation ON operation_states (operation_id);
+"""
+
+Row = Sequence[Any]
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _text(value: Decimal | None) -> str | None:
+    return None if value is None else format(value, "f")
+
+
+class Ledger:
+    """The one writer of ``ledger.sqlite``. Not thread-safe; rows become visible at :meth:`commit`."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.executescript(SCHEMA)
+        self._db.execute("INSERT OR IGNORE INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION),))
+        path.chmod(0o600)
+        self._fold: dict[type, Callable[[JournalEntry, Any], None]] = {
+            OperationRecord: self._operation,
+            OperationStateRecord: self._operation_state,
+            OperationResultRecord: self._operation_result,
+            OrderIntentRecord: self._intent,
+            OrderSentRecord: self._sent,
+            OrderStateRecord: self._order_state,
+            FillRecord: self._fill,
+            BalanceRecord: self._balance,
+        }
+
+    def position(self) -> JournalPosition | None:
+        """Where the journal's reader goes on; None for a new ledger."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = 'position'").fetchone()
+        return None if row is None else msgspec.json.decode(row[0], type=JournalPosition)
+
+    def apply(self, entries: Sequence[JournalEntry], position: JournalPosition | None) -> None:
+        """All of ``entries`` and the reader's ``position``, in one transaction."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for entry in entries:
+                self._fold.get(type(entry.record), self._event)(entry, entry.record)
+            if position is not None:
+                self._db.execute("INSERT OR REPLACE INTO meta VALUES ('position', ?)", (_json(position),))
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def opportunities(self, rows: Sequence[Row]) -> None:
+        """Rows of the ``opportunities`` table, in its column order; known ones are left alone."""
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.executemany("INSERT OR IGNORE INTO opportunities VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
+        self._db.execute("COMMIT")
+
+    def note(self, key: str, value: str) -> None:
+        """A named fact of the recorder itself (what it could not read, when it ran last)."""
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def close(self) -> None:
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._db.close()
+
+    # --- one method per record type that has a table of its own ---
+
+    def _operation(self, entry: JournalEntry, r: OperationRecord) -> None:
+        self._db.execute(
+            "INSERT OR IGNORE INTO operations (operation_id, opportunity_id, type, pair, state, wall_ns, notional_usd,"
+            " edge_detect_bps, edge_send_bps, manual, trigger_recv_mono_ns, detect_mono_ns, dequeued_mono_ns,"
+            " gate_mono_ns, started_mono_ns, legs_json) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (r.operation_id, r.opportunity_id, r.type.name.lower(), r.pair, "executing", entry.wall_ns,
+             _text(r.notional_usd), r.edge_detect_bps, r.edge_send_bps, int(r.manual), r.trigger_recv_mono_ns,
+             r.detect_mono_ns, r.dequeued_mono_ns, r.gate_mono_ns, entry.mono_ns,
+             _json([msgspec.structs.asdict(leg) for leg in r.legs])),
+        )  # fmt: skip
+
+    def _operation_state(self, entry: JournalEntry, r: OperationStateRecord) -> None:
+        self._db.execute(
+            "INSERT OR IGNORE INTO operation_states VALUES (?,?,?,?,?,?,?)",
+            (entry.seq, r.operation_id, r.from_state.name.lower(), r.to_state.name.lower(), r.reason, entry.mono_ns,
+             entry.wall_ns),
+        )  # fmt: skip
+        self._db.execute(
+            "UPDATE operations SET state = ? WHERE operation_id = ?", (r.to_state.name.lower(), r.operation_id)
+        )
+
+    def _operation_result(self, entry: JournalEntry, r: OperationResultRecord) -> None:
+        self._db.execute(
+            "UPDATE operations SET outcome=?, edge_fill_bps=?, pnl_json=?, pnl_numeraire=?, numeraire=?, fees_json=?,"
+            " filled_qty=?, dust_json=?, hedge_open=?, reason=?, started_mono_ns=?, ended_mono_ns=?, stamps_json=?"
+            " WHERE operation_id=?",
+            (r.outcome.name.lower(), r.edge_fill_bps, _json(r.pnl), _text(r.pnl_numeraire), r.numeraire, _json(r.fees),
+             _text(r.filled_qty), _json(r.dust), int(r.hedge_open), r.reason, r.started_mono_ns, r.ended_mono_ns,
+             _json(r.stamps), r.operation_id),
+        )  # fmt: skip
+
+    def _intent(self, entry: JournalEntry, r: OrderIntentRecord) -> None:
+        self._db.execute(
+            "INSERT OR IGNORE INTO orders (client_id, operation_id, leg, purpose, attempt, venue, symbol, side, kind,"
+            " tif, qty, price, reduce_only, state, filled, intent_mono_ns, intent_wall_ns, book_seq, update_id)"
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (r.client_id, r.operation_id, r.leg, r.purpose.name.lower(), r.attempt, r.venue, r.symbol,
+             r.side.name.lower(), r.order_kind.name.lower(), r.tif.name.lower(), _text(r.qty), _text(r.price),
+             int(r.reduce_only), OrderState.INTENT.name.lower(), "0", entry.mono_ns, entry.wall_ns, r.book_seq,
+             r.update_id),
+        )  # fmt: skip
+
+    def _sent(self, entry: JournalEntry, r: OrderSentRecord) -> None:
+        self._db.execute(
+            "UPDATE orders SET send_mono_ns = ?, state = CASE state WHEN 'intent' THEN 'sent' ELSE state END"
+            " WHERE client_id = ?",
+            (r.send_mono_ns, r.client_id),
+        )
+
+    def _order_state(self, entry: JournalEntry, r: OrderStateRecord) -> None:
+        terminal = tuple(state.name.lower() for state in OrderState if state.is_terminal)
+        # A terminal state never goes back: late and repeated news only add what is still unknown.
+        self._db.execute(
+            f"UPDATE orders SET state = CASE WHEN state IN {terminal} THEN state ELSE ? END,"
+            " order_id = CASE WHEN ? = '' THEN order_id ELSE ? END, filled = COALESCE(?, filled),"
+            " average_price = COALESCE(?, average_price), reason = CASE WHEN ? = '' THEN reason ELSE ? END,"
+            " last_mono_ns = ? WHERE client_id = ?",
+            (r.state.name.lower(), r.order_id, r.order_id, _text(r.reported_filled), _text(r.average_price), r.reason,
+             r.reason, r.recv_mono_ns, r.client_id),
+        )  # fmt: skip
+
+    def _fill(self, entry: JournalEntry, r: FillRecord) -> None:
+        self._db.execute(
+            "INSERT OR IGNORE INTO fills VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (r.venue, r.symbol, r.trade_id, r.order_id, r.client_id, r.operation_id, r.side.name.lower(), _text(r.qty),
+             _text(r.price), _text(r.fee), r.fee_asset, int(r.is_maker), r.venue_wall_ms, r.recv_mono_ns, r.source,
+             entry.wall_ns),
+        )  # fmt: skip
+
+    def _balance(self, entry: JournalEntry, r: BalanceRecord) -> None:
+        self._db.execute(
+            "INSERT OR IGNORE INTO balances VALUES (?,?,?,?,?,?,?)",
+            (entry.seq, r.venue, r.asset, _text(r.free), _text(r.locked), r.source, entry.wall_ns),
+        )
+
+    def _event(self, entry: JournalEntry, r: Any) -> None:
+        self._db.execute(
+            "INSERT OR IGNORE INTO events VALUES (?,?,?,?,?)",
+            (entry.seq, EVENT_KINDS[type(r)], entry.wall_ns, entry.mono_ns, _json(msgspec.structs.asdict(r))),
+        )
+
+
+#: Records without a table of their own, and their name in ``events.kind``.
+EVENT_KINDS: dict[type, str] = {
+    BootRecord: "boot",
+    PositionRecord: "position",
+    RefusalRecord: "refusal",
+    DustRecord: "dust",
+    HedgeRecord: "hedge",
+    RecoveryRecord: "recovery",
+    ReconcileRecord: "reconcile",
+    BreakerRecord: "breaker",
+    FundingRecord: "funding",
+    ExternalRecord: "external",
+    StopRecord: "stop",
+}
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A read-only connection with named columns, safe beside the running recorder."""
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    connection.row_factory = sqlite3.Row
+    return connection

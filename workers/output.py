@@ -1,0 +1,57 @@
+"""How commands speak: one JSON object on stdout with ``--json``, words otherwise; progress and prose on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+EXIT_OK = 0
+EXIT_CHECK_FAILED = 1
+EXIT_USAGE = 2
+EXIT_COULD_NOT_START = 3
+EXIT_INTERRUPTED = 130
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if hasattr(value, "item"):  # numpy scalars
+        return value.item()
+    raise TypeError(f"not JSON: {type(value).__name__}")
+
+
+def to_json(value: Any) -> str:
+    """One line; Decimals as plain strings."""
+    return msgspec.json.encode(_plain(value), enc_hook=_encode).decode()
+
+
+def _plain(value: Any) -> Any:
+    """Decimals to plain text everywhere (never exponents), tuples to lists, keys to strings."""
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def say(text: str) -> None:
+    """One line for people, on stderr."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def emit(value: Any, *, as_json: bool, words: Callable[[Any], str]) -> None:
+    """The result of a command on stdout: the object itself, or ``words(object)``."""
+    text = to_json(value) if as_json else words(value)
+    sys.stdout.write(text.rstrip("\n") + "\n")
+    sys.stdout.flush()
+
+
+def stderr_is_terminal() -> bool:
+    return sys.stderr.isatty()

@@ -1,0 +1,266 @@
+"""The account poller: balances and positions of every venue by REST, with the account's key, off the order path.
+
+Each venue is asked all the time, twice per ``balance_refresh_interval_ms``, so that no balance in the account page is
+older than that interval unless the venue is slow. A row's ``confirmed`` stamp is when the request that carried the
+value was *sent*. A venue that fails is backed off from, its failures are counted, and its rows age: the gate sees it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.model.errors import AuthRefused, RateLimited, VenueError
+from pipeline.model.fixedpoint import to_fp_floor
+from pipeline.model.structs import Balance, Position
+from shm import layout as ly
+from shm.words import pack_text, unpack_text
+from workers.base import WorkerContext, run_worker
+from workers.venues import account_clients
+
+if TYPE_CHECKING:
+    from pipeline.exchanges.base import VenueClient
+    from pipeline.model.config import VenueConfig
+    from shm.pages import AccountPage, CataloguePage
+
+BEAT_S = 0.025
+BACKOFF_MAX_S = 10.0
+REFUSED_RETRY_S = 30.0  # a refused key is not asked again in a loop
+CLOCK_EVERY_S = 30.0
+DIGITS_MAX = 18  # of an int64 fixed-point number
+STATE_NEVER, STATE_FRESH, STATE_FAILING, STATE_REFUSED = 0, 1, 2, 3
+
+
+def fixed(value: Decimal, exp_max: int = DIGITS_MAX) -> tuple[int, int]:
+    """(mantissa, exponent) with every digit that fits int64; what does not fit is cut towards minus infinity."""
+    digits = max(0, -int(value.normalize().as_tuple().exponent)) if value else 0
+    exp = min(digits, exp_max)
+    while exp > 0 and abs(value).scaleb(exp) >= 2**62:
+        exp -= 1
+    return to_fp_floor(value, exp), exp
+
+
+def common_exp(values: Sequence[Decimal]) -> int:
+    """The exponent that carries all of ``values``."""
+    exps = [fixed(value)[1] for value in values]
+    exp = max(exps, default=0)
+    while exp > 0 and any(abs(value).scaleb(exp) >= 2**62 for value in values):
+        exp -= 1
+    return exp
+
+
+class AccountWriter:
+    """Rows of the account page: found again after a restart, appended once, never moved."""
+
+    def __init__(self, page: AccountPage, catalogue: CataloguePage, venues: Sequence[VenueConfig]) -> None:
+        self._page = page
+        self._catalogue = catalogue
+        self._venues = {venue.name: venue.venue_id for venue in venues}
+        self._balances: dict[tuple[int, str], int] = {}
+        self._positions: dict[tuple[int, int], int] = {}
+        self._instruments: dict[tuple[int, str], int] = {}
+        self._version = -1
+        for index in range(page.balance_count):
+            row = page.balance(index)
+            if row is not None:
+                asset = unpack_text(row[ly.AB_ASSET : ly.AB_ASSET + ly.AB_ASSET_WORDS])
+                self._balances[int(row[ly.AB_VENUE]), asset] = index
+        for index in range(page.position_count):
+            row = page.position(index)
+            if row is not None:
+                self._positions[int(row[ly.APO_VENUE]), int(row[ly.APO_INSTRUMENT])] = index
+
+    def write_balances(self, venue: str, balances: Sequence[Balance], sent_mono_ns: int) -> None:
+        """A complete statement: an asset of the venue that it does not name is zero."""
+        venue_id = self._venues[venue]
+        named = {balance.asset: (balance.free, balance.locked) for balance in balances}
+        for known_venue, asset in self._balances:
+            if known_venue == venue_id:
+                named.setdefault(asset, (Decimal(0), Decimal(0)))
+        for asset, (free, locked) in named.items():
+            exp = common_exp((free, locked))
+            row = np.zeros(ly.AP_BALANCE_WORDS, dtype=np.int64)
+            row[ly.AB_VENUE] = venue_id
+            row[ly.AB_ASSET : ly.AB_ASSET + ly.AB_ASSET_WORDS] = pack_text(asset, ly.AB_ASSET_WORDS)
+            row[ly.AB_FREE_FP] = to_fp_floor(free, exp)
+            row[ly.AB_LOCKED_FP] = to_fp_floor(locked, exp)
+            row[ly.AB_EXP] = exp
+            row[ly.AB_CONFIRMED_MONO_NS] = sent_mono_ns
+            index = self._balances.setdefault((venue_id, asset), len(self._balances))
+            self._page.write_balance(index, row)
+
+    def write_positions(self, venue: str, positions: Sequence[Position], sent_mono_ns: int) -> None:
+        """A complete statement: a position that the venue does not name is zero."""
+        venue_id = self._venues[venue]
+        self._read_catalogue()
+        named = {
+            self._instruments[venue_id, position.symbol]: (position.qty, position.entry_price)
+            for position in positions
+            if (venue_id, position.symbol) in self._instruments
+        }
+        for known_venue, instrument in self._positions:
+            if known_venue == venue_id:
+                named.setdefault(instrument, (Decimal(0), Decimal(0)))
+        for instrument, (qty, entry_price) in named.items():
+            qty_fp, qty_exp = fixed(qty)
+            price_fp, price_exp = fixed(entry_price)
+            row = np.zeros(ly.AP_POSITION_WORDS, dtype=np.int64)
+            row[ly.APO_VENUE] = venue_id
+            row[ly.APO_INSTRUMENT] = instrument
+            row[ly.APO_QTY_FP], row[ly.APO_QTY_EXP] = qty_fp, qty_exp
+            row[ly.APO_ENTRY_PRICE_FP], row[ly.APO_PRICE_EXP] = price_fp, price_exp
+            row[ly.APO_CONFIRMED_MONO_NS] = sent_mono_ns
+            index = self._positions.setdefault((venue_id, instrument), len(self._positions))
+            self._page.write_position(index, row)
+
+    def write_venue(
+        self, venue: str, *, begin_ns: int, end_ns: int, state: int, failures: int, clock_offset_ns: int
+    ) -> None:
+        row = np.zeros(ly.AP_VENUE_WORDS, dtype=np.int64)
+        row[ly.AV_SWEEP_BEGIN_MONO_NS] = begin_ns
+        row[ly.AV_SWEEP_END_MONO_NS] = end_ns
+        row[ly.AV_STATE] = state
+        row[ly.AV_FAILURES] = failures
+        row[ly.AV_CLOCK_OFFSET_NS] = clock_offset_ns
+        self._page.write_venue(self._venues[venue], row)
+
+    def _read_catalogue(self) -> None:
+        self._catalogue.refresh()
+        if self._catalogue.version == self._version:
+            return
+        self._version = self._catalogue.version
+        for instrument in range(self._catalogue.count):
+            row = self._catalogue.row(instrument)
+            if row is not None:
+                symbol = unpack_text(row[ly.CR_SYMBOL : ly.CR_SYMBOL + ly.CR_SYMBOL_WORDS])
+                self._instruments[int(row[ly.CR_VENUE]), symbol] = instrument
+
+
+class VenuePoller:
+    """Asks one venue for ever."""
+
+    def __init__(self, ctx: WorkerContext, venue: VenueConfig, client: VenueClient, writer: AccountWriter) -> None:
+        self._ctx = ctx
+        self._venue = venue
+        self._client = client
+        self._writer = writer
+        self._interval_s = ctx.config.execution.balance_refresh_interval_ms / 2000
+        self.failures = 0
+        self.swept = False
+        self._offset_ns = 0
+        self._clock_at_s = 0.0
+        self._sweeps = ctx.metrics.counter(f"sweeps.{venue.name}", "complete balance sweeps")
+        self._failed = ctx.metrics.counter(f"sweep_failures.{venue.name}", "balance sweeps that failed")
+
+    async def run(self) -> None:
+        while True:
+            began = time.monotonic()
+            pause = await self._sweep()
+            await asyncio.sleep(max(pause, self._interval_s - (time.monotonic() - began)))
+
+    async def _sweep(self) -> float:
+        """One sweep; returns the least pause before the next, in seconds."""
+        venue, begin_ns = self._venue, time.monotonic_ns()
+        try:
+            balances = await self._client.balances()
+            sent_positions_ns = time.monotonic_ns()
+            positions = await self._client.positions() if venue.market == "futures" else []
+            await self._measure_clock()
+        except AuthRefused as error:
+            return self._failure(begin_ns, STATE_REFUSED, f"key refused: {error}", REFUSED_RETRY_S)
+        except RateLimited as error:
+            return self._failure(begin_ns, STATE_FAILING, str(error), error.retry_after_s)
+        except (VenueError, TimeoutError, OSError) as error:
+            text = str(error) or "no answer"
+            return self._failure(begin_ns, STATE_FAILING, text, min(BACKOFF_MAX_S, 0.25 * 2 ** min(self.failures, 6)))
+        self._writer.write_balances(venue.name, balances, begin_ns)
+        if venue.market == "futures":
+            self._writer.write_positions(venue.name, positions, sent_positions_ns)
+        if self.failures:
+            self._ctx.recovered(f"{venue.name}: account answers again")
+        self.failures = 0
+        self._write_venue(begin_ns, time.monotonic_ns(), STATE_FRESH)
+        self._ctx.metrics.inc(self._sweeps)
+        self.swept = True
+        return 0.0
+
+    async def _measure_clock(self) -> None:
+        now = time.monotonic()
+        if now < self._clock_at_s:
+            return
+        before = time.time_ns()
+        server_ms = await self._client.server_time_ms()
+        self._offset_ns = server_ms * 1_000_000 - (before + time.time_ns()) // 2
+        self._clock_at_s = now + CLOCK_EVERY_S
+
+    def _failure(self, begin_ns: int, state: int, text: str, pause_s: float) -> float:
+        if self.failures == 0:
+            self._ctx.degraded(f"{self._venue.name}: account sweep failed: {text}")
+        self.failures += 1
+        self._ctx.metrics.inc(self._failed)
+        self._write_venue(begin_ns, 0, state)
+        return pause_s
+
+    def _write_venue(self, begin_ns: int, end_ns: int, state: int) -> None:
+        self._writer.write_venue(
+            self._venue.name,
+            begin_ns=begin_ns,
+            end_ns=end_ns,
+            state=state,
+            failures=self.failures,
+            clock_offset_ns=self._offset_ns,
+        )
+
+
+async def _poll(ctx: WorkerContext) -> None:
+    from shm.pages import AccountPage, CataloguePage
+
+    writer = AccountWriter(AccountPage.create(ctx.instance), CataloguePage.attach(ctx.instance), ctx.config.venues)
+    clients = account_clients(ctx)
+    pollers = [VenuePoller(ctx, venue, clients[venue.name], writer) for venue in ctx.config.venues]
+    tasks = [asyncio.create_task(poller.run()) for poller in pollers]
+    try:
+        while not ctx.stop_requested():
+            ctx.progress()
+            # READY when every venue has answered once or is known not to answer: dead venues are not waited for
+            if not ctx.is_ready and all(poller.swept or poller.failures for poller in pollers):
+                ctx.ready(f"{sum(poller.swept for poller in pollers)} of {len(pollers)} venues answer")
+            for task in tasks:
+                if task.done():
+                    task.result()  # a bug, not a venue's answer: crash, restart
+            await asyncio.sleep(BEAT_S)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for client in clients.values():
+            await client.close()
+
+
+def warm(dialects: Sequence[str]) -> None:
+    """Imports what the first sweep needs."""
+    import importlib
+
+    importlib.import_module("aiohttp")
+    for dialect in dialects:
+        importlib.import_module(f"pipeline.exchanges.{dialect}.client")
+
+
+def run(ctx: WorkerContext) -> None:
+    """Sweeps of all venues side by side until the stop."""
+    ctx.liveness.parked = True  # it waits for replies: the slow beat is enough
+    asyncio.run(_poll(ctx))
+
+
+def main() -> int:
+    return run_worker("poller", run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

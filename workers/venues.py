@@ -1,0 +1,33 @@
+"""Which client answers for a venue's account: the venue itself, or in paper mode the local paper account."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.exchanges.factory import make_venue
+from pipeline.model.enums import Mode
+from pipeline.model.errors import ConfigInvalid
+from workers.base import load_credentials
+
+if TYPE_CHECKING:
+    from pipeline.exchanges.base import VenueClient
+    from workers.base import WorkerContext
+
+
+def account_clients(ctx: WorkerContext) -> dict[str, VenueClient]:
+    """One client per venue, by name, able to answer for the account. Raises ConfigInvalid where a key is missing."""
+    if ctx.config.mode is Mode.PAPER:
+        from pipeline.exchanges.paper import paper_client
+
+        return {venue.name: paper_client(venue, ctx.state_dir / "paper") for venue in ctx.config.venues}
+    clients: dict[str, VenueClient] = {}
+    missing: list[str] = []
+    for venue in ctx.config.venues:
+        credentials = load_credentials(ctx.config, venue.exchange, instance=ctx.instance)
+        if credentials is None:
+            missing.append(f"exchanges.{venue.exchange}: no keys/{venue.exchange}.json in the state folder")
+        else:
+            clients[venue.name] = make_venue(venue, credentials)
+    if missing:
+        raise ConfigInvalid(missing)
+    return clients
