@@ -67,6 +67,11 @@ if JIT_DISABLED:
     def sched_yield() -> None:
         os.sched_yield()
 
+    def current_cpu() -> int:
+        with open("/proc/thread-self/stat", "rb") as handle:  # field 39: CPU last run on
+            raw = handle.read()
+        return int(raw[raw.rindex(b")") + 2 :].split()[36])
+
     def mono_ns() -> int:
         return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
@@ -227,15 +232,21 @@ else:
 
         return types.void(), codegen
 
-    @_void_intrinsic
-    def _i_sched_yield(typingctx: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            name = "sched_yield"
-            function = builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(_I32, []), name)
-            builder.call(function, [])
-            return context.get_dummy_value()
+    def _call_int_void(name: str) -> Callable[..., int]:
+        """int name(void) of the C library."""
 
-        return types.void(), codegen
+        def typer(typingctx: Any) -> Any:
+            def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                module = builder.module
+                function = module.globals.get(name) or ir.Function(module, ir.FunctionType(_I32, []), name)
+                return builder.sext(builder.call(function, []), _I64)
+
+            return types.int64(), codegen
+
+        return _int_intrinsic(typer)
+
+    _i_sched_yield = _call_int_void("sched_yield")
+    _i_current_cpu = _call_int_void("sched_getcpu")
 
     @_int_intrinsic
     def _i_write_byte(typingctx: Any, fd: Any, words: Any, i: Any) -> Any:
@@ -342,6 +353,11 @@ else:
     def sched_yield() -> None:
         """Gives the CPU to another runnable thread."""
         _i_sched_yield()
+
+    @njit
+    def current_cpu() -> int:
+        """The CPU that this thread runs on now."""
+        return _i_current_cpu()
 
     @njit
     def mono_ns() -> int:

@@ -258,7 +258,8 @@ def proof_mono_ns(words: Words, feed_off: int, record: Words) -> int:
     generation = load_relaxed(words, row + CONN_GENERATION)
     if alive != 1 or generation != record[BR_CONN_GENERATION]:
         return 0
-    return max(record[BR_RECV_MONO_NS], last - lag)
+    proof: int = max(record[BR_RECV_MONO_NS], last - lag)
+    return proof
 
 
 def create_feed(instance: str, exchange: str, book_capacity: int) -> Segment:

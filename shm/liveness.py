@@ -1,0 +1,207 @@
+"""Proof of life: a small page per process with its beat, state and progress; pidfds for death.
+
+Death is seen by pidfd within milliseconds, whatever the beat says. Beats are for hangs: every 25 ms while work flows,
+every 500 ms while parked, always from proof of progress, never from a thread of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+
+from shm.atomics import current_cpu, load_acquire, load_relaxed, mono_ns, store_relaxed, store_release, wrap_add
+from shm.errors import SegmentMissing
+from shm.jit import njit
+from shm.layout import (
+    KIND_LIVENESS,
+    LIVE_BEAT_MONO_NS,
+    LIVE_CPU,
+    LIVE_PARKED,
+    LIVE_PROGRESS,
+    LIVE_STATE,
+    LIVE_WORDS,
+    SEG_EPOCH,
+    SEG_OWNER_PID,
+    SEG_OWNER_START,
+    SEG_READY,
+)
+from shm.segment import Arena, Segment, attach_arena, list_segments, process_start_ticks, segment_name
+from shm.words import Words
+
+BEAT_BUSY_MS = 25
+BEAT_PARKED_MS = 500
+_WHAT = "live."
+
+
+@njit
+def beat(words: Words, off: int, now_mono_ns: int) -> None:
+    """One more proof of progress at ``now_mono_ns``, and the CPU that it was made on."""
+    store_relaxed(words, off + LIVE_CPU, current_cpu())
+    store_relaxed(words, off + LIVE_PROGRESS, wrap_add(load_relaxed(words, off + LIVE_PROGRESS), 1))
+    store_release(words, off + LIVE_BEAT_MONO_NS, now_mono_ns)  # SYNC live.beat: release; pairs with LivenessView
+
+
+class Liveness:
+    """The writing end; one per process."""
+
+    def __init__(self, segment: Segment) -> None:
+        self.segment = segment
+        self.words = segment.words
+
+    @classmethod
+    def create(cls, instance: str, process: str) -> Liveness:
+        """Creates or takes over ``live.<process>``; SegmentBusy = the process already runs."""
+        name = segment_name(instance, _WHAT + process)
+        segment = Segment.create(name, size_words=LIVE_WORDS, kind=KIND_LIVENESS, instance=instance)
+        live = cls(segment)
+        live.set_state(0)
+        store_relaxed(live.words, LIVE_PARKED, 0)
+        live.beat()
+        segment.set_ready()
+        return live
+
+    @property
+    def epoch(self) -> int:
+        """+1 with every start of this process: a fencing token."""
+        return self.segment.epoch
+
+    def beat(self) -> None:
+        """Progress was made now."""
+        beat(self.words, 0, mono_ns())
+
+    def set_state(self, state: int) -> None:
+        store_release(self.words, LIVE_STATE, int(state))
+
+    @property
+    def parked(self) -> bool:
+        return bool(load_relaxed(self.words, LIVE_PARKED) == 1)
+
+    @parked.setter
+    def parked(self, value: bool) -> None:
+        store_release(self.words, LIVE_PARKED, int(value))
+
+    def close(self) -> None:
+        self.segment.close()
+
+
+class LivenessView:
+    """The reading end; works before the process starts, across its restarts and after its death."""
+
+    def __init__(self, process: str, arena: Arena) -> None:
+        self.process = process
+        self.words = arena.words
+        self._arena = arena
+
+    @classmethod
+    def attach(cls, instance: str, process: str, *, missing_ok: bool = False) -> LivenessView:
+        """Raises SegmentMissing where the process never started, unless ``missing_ok`` (then all reads are 0)."""
+        arena = attach_arena([segment_name(instance, _WHAT + process)], KIND_LIVENESS, instance, LIVE_WORDS)
+        if not missing_ok and not arena.is_mapped(0):
+            raise SegmentMissing(f"process {process} of instance {instance} has no liveness page: never started?")
+        return cls(process, arena)
+
+    @classmethod
+    def attach_all(cls, instance: str) -> dict[str, LivenessView]:
+        """Every process that has a page, by name."""
+        prefix = segment_name(instance, _WHAT + "x")[:-1]
+        found = [name[len(prefix) :] for name in list_segments(instance) if name.startswith(prefix)]
+        views = {process: cls.attach(instance, process, missing_ok=True) for process in found}
+        return {process: view for process, view in views.items() if view.mapped}
+
+    def refresh(self) -> bool:
+        """Looks for a page that appeared or was replaced."""
+        return bool(self._arena.refresh())
+
+    @property
+    def mapped(self) -> bool:
+        return self._arena.is_mapped(0)
+
+    @property
+    def ready_page(self) -> bool:
+        return bool(load_acquire(self.words, SEG_READY) == 1)
+
+    @property
+    def epoch(self) -> int:
+        return int(load_acquire(self.words, SEG_EPOCH))
+
+    @property
+    def pid(self) -> int:
+        return int(load_relaxed(self.words, SEG_OWNER_PID))
+
+    @property
+    def start_ticks(self) -> int:
+        return int(load_relaxed(self.words, SEG_OWNER_START))
+
+    @property
+    def state(self) -> int:
+        return int(load_acquire(self.words, LIVE_STATE))
+
+    @property
+    def progress(self) -> int:
+        return int(load_relaxed(self.words, LIVE_PROGRESS))
+
+    @property
+    def cpu(self) -> int:
+        return int(load_relaxed(self.words, LIVE_CPU))
+
+    @property
+    def parked(self) -> bool:
+        return bool(load_acquire(self.words, LIVE_PARKED) == 1)
+
+    @property
+    def beat_mono_ns(self) -> int:
+        return int(load_acquire(self.words, LIVE_BEAT_MONO_NS))  # SYNC live.beat: acquire; pairs with beat
+
+    def beat_age_ns(self, now_mono_ns: int | None = None) -> int:
+        """Age of the newest beat; the whole clock where there never was one."""
+        return (mono_ns() if now_mono_ns is None else now_mono_ns) - self.beat_mono_ns
+
+    def hung(self, now_mono_ns: int | None = None, *, missed_beats: int = 4) -> bool:
+        """No beat for ``missed_beats`` periods of what the process does (busy or parked)."""
+        period_ms = BEAT_PARKED_MS if self.parked else BEAT_BUSY_MS
+        return self.beat_age_ns(now_mono_ns) > missed_beats * period_ms * 1_000_000
+
+    def alive(self) -> bool:
+        """Whether the very process that owns the page still runs."""
+        return self.mapped and is_alive(self.pid, self.start_ticks)
+
+
+def is_alive(pid: int, start_ticks: int) -> bool:
+    """Whether process ``pid`` runs and began at ``start_ticks`` (/proc/<pid>/stat field 22); a zombie is dead."""
+    if pid <= 0 or process_start_ticks(pid) != start_ticks:
+        return False
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as handle:
+            raw = handle.read()
+    except OSError:
+        return False
+    return raw[raw.rindex(b")") + 2 :].split()[0] not in (b"Z", b"X")
+
+
+def open_pidfd(pid: int, start_ticks: int | None = None) -> int | None:
+    """A pidfd (pollable, readable = dead) of that very process; None if it is gone or its pid belongs to another."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    if start_ticks is not None and process_start_ticks(pid) != start_ticks:
+        os.close(fd)
+        return None
+    return fd
+
+
+def pidfd_dead(fd: int, timeout_ms: int = 0) -> bool:
+    """Waits up to ``timeout_ms`` for the process behind the pidfd to end; whether it has."""
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    return bool(poller.poll(timeout_ms))
+
+
+def pidfd_kill(fd: int, number: int = signal.SIGKILL) -> bool:
+    """Signals exactly the process behind the pidfd; False if it is already gone."""
+    try:
+        signal.pidfd_send_signal(fd, number)
+    except ProcessLookupError:
+        return False
+    return True

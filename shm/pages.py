@@ -1,0 +1,365 @@
+"""Pages: rows and single words that one process writes and any number read.
+
+Rows are seqlocks: word 0 is odd while the row is written. They change rarely (a REST sweep, a fill, a configuration),
+so that a single slot does not starve readers; books, which change all the time, have rings (bookring).
+
+A writer killed in the middle of a row leaves it odd: readers get ``TORN`` after a bounded number of attempts and treat
+the row as no data; the next owner's first write of that row heals it.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+
+from shm.atomics import (
+    cpu_pause,
+    fence_acquire,
+    fence_release,
+    load_acquire,
+    load_relaxed,
+    store_relaxed,
+    store_release,
+    wrap_add,
+)
+from shm.errors import ShmError
+from shm.jit import njit
+from shm.layout import (
+    ACCOUNT_WORDS,
+    AP_BALANCE_CAPACITY,
+    AP_BALANCE_COUNT,
+    AP_BALANCE_WORDS,
+    AP_BALANCES_OFF,
+    AP_POSITION_CAPACITY,
+    AP_POSITION_COUNT,
+    AP_POSITION_WORDS,
+    AP_POSITIONS_OFF,
+    AP_VENUE_WORDS,
+    AP_VENUES_OFF,
+    CAT_COUNT,
+    CAT_ROWS_OFF,
+    CAT_VERSION,
+    CATALOGUE_CAPACITY,
+    CATALOGUE_ROW_WORDS,
+    CATALOGUE_WORDS,
+    HALT_INSTRUMENT_OFF,
+    HALT_LATCH,
+    HALT_LEASE_EXPIRY_MONO_NS,
+    HALT_LEASE_TOKEN,
+    HALT_REASON_OFF,
+    HALT_REASON_WORDS,
+    HALT_VENUE_OFF,
+    HALT_WORDS,
+    INV_ROWS_OFF,
+    INVENTORY_ROW_WORDS,
+    INVENTORY_WORDS,
+    KIND_ACCOUNT,
+    KIND_CATALOGUE,
+    KIND_HALT,
+    KIND_INVENTORY,
+    VENUE_CAPACITY,
+)
+from shm.segment import Arena, Segment, attach_arena, segment_name
+from shm.words import Words, pack_text, unpack_text
+
+ROW_READ_ATTEMPTS = 1000  # with a pause each, some 10 us: far longer than a live writer is inside a row
+ROW_TORN = -1
+
+
+@njit
+def write_row(words: Words, row_off: int, values: Words) -> None:
+    """Writes ``values[1:]`` into the row; ``values[0]`` is ignored, the row's seq grows by 2 (or heals an odd one)."""
+    seq = load_relaxed(words, row_off) | 1
+    store_relaxed(words, row_off, seq)
+    fence_release()  # SYNC row.seq: odd before any word of the row; pairs with fence_acquire in read_row
+    for k in range(1, len(values)):
+        store_relaxed(words, row_off + k, values[k])
+    store_release(words, row_off, wrap_add(seq, 1))  # SYNC row.seq: release; pairs with the acquire in read_row
+
+
+@njit
+def read_row(words: Words, row_off: int, out: Words) -> int:
+    """Copies ``len(out)`` words of the row: its seq (even; 0 = never written), or ``ROW_TORN``."""
+    for _ in range(ROW_READ_ATTEMPTS):
+        seq = load_acquire(words, row_off)  # SYNC row.seq: acquire; pairs with write_row
+        if seq & 1 == 0:
+            for k in range(1, len(out)):
+                out[k] = load_relaxed(words, row_off + k)
+            fence_acquire()
+            if load_relaxed(words, row_off) == seq:
+                out[0] = seq
+                return seq
+        cpu_pause()
+    return ROW_TORN
+
+
+@njit
+def may_send(words: Words, off: int, token: int, now_mono_ns: int) -> bool:
+    """Not halted, and the guard's lease is granted to ``token`` and not over: checked before each send."""
+    # SYNC halt.lease: acquire; pairs with HaltPage.grant: who sees an expiry sees the token that it is for
+    expiry = load_acquire(words, off + HALT_LEASE_EXPIRY_MONO_NS)
+    if load_relaxed(words, off + HALT_LEASE_TOKEN) != token or now_mono_ns >= expiry:
+        return False
+    return load_acquire(words, off + HALT_LATCH) == 0  # SYNC halt.latch: acquire; pairs with HaltPage.latch
+
+
+class Page:
+    """A segment of one kind with fixed size: created by its writer, attached read-only by everybody else."""
+
+    KIND = 0
+    WORDS = 0
+    WHAT = ""
+
+    def __init__(self, segment: Segment | None, arena: Arena | None = None) -> None:
+        self._segment = segment
+        self._arena = arena
+        source = segment if segment is not None else arena
+        assert source is not None
+        self.words: Words = source.words
+
+    @classmethod
+    def create(cls, instance: str) -> Self:
+        """Creates or takes over the page and marks it READY; raises as ``Segment.create``."""
+        name = segment_name(instance, cls.WHAT)
+        segment = Segment.create(name, size_words=cls.WORDS, kind=cls.KIND, instance=instance)
+        page = cls(segment)
+        page._taken_over(segment.taken_over)
+        segment.set_ready()
+        return page
+
+    @classmethod
+    def attach(cls, instance: str) -> Self:
+        """Maps the page read-only; zeros until its writer has created it and :meth:`refresh` was called."""
+        return cls(None, attach_arena([segment_name(instance, cls.WHAT)], cls.KIND, instance, cls.WORDS))
+
+    def _taken_over(self, taken_over: bool) -> None:
+        """What a new owner must not inherit."""
+
+    def refresh(self) -> bool:
+        """Reader: looks for a page that appeared or was replaced; whether one did."""
+        return bool(self._arena.refresh()) if self._arena is not None else False
+
+    @property
+    def mapped(self) -> bool:
+        """Whether there is a page behind the words."""
+        return self._arena is None or self._arena.is_mapped(0)
+
+    @property
+    def segment(self) -> Segment:
+        """The writer's segment; raises ShmError at a reader."""
+        if self._segment is None:
+            raise ShmError(f"page {self.WHAT} is attached read-only")
+        return self._segment
+
+    def close(self) -> None:
+        if self._segment is not None:
+            self._segment.close()
+
+    def _row(self, off: int, row_words: int) -> Words | None:
+        out = np.zeros(row_words, np.int64)
+        return out if read_row(self.words, off, out) > 0 else None
+
+
+class CataloguePage(Page):
+    """Instrument rows (supervisor): append-only, index = instrument id."""
+
+    KIND = KIND_CATALOGUE
+    WORDS = CATALOGUE_WORDS
+    WHAT = "catalogue"
+
+    @property
+    def count(self) -> int:
+        return int(load_acquire(self.words, CAT_COUNT))  # SYNC catalogue.count: acquire; pairs with append
+
+    @property
+    def version(self) -> int:
+        """Grows with every change of any row."""
+        return int(load_acquire(self.words, CAT_VERSION))
+
+    def append(self, row: Words) -> int:
+        """Adds a row (int64[48]); returns its index = instrument id."""
+        index = self.count
+        if index >= CATALOGUE_CAPACITY:
+            raise ShmError(f"catalogue is full: {index} rows")
+        self._write(index, row)
+        store_release(self.words, CAT_COUNT, index + 1)  # SYNC catalogue.count: release
+        self._changed()
+        return index
+
+    def update(self, index: int, row: Words) -> None:
+        """Replaces row ``index``."""
+        if not 0 <= index < self.count:
+            raise ShmError(f"no catalogue row {index}: {self.count} rows")
+        self._write(index, row)
+        self._changed()
+
+    def row(self, index: int) -> Words | None:
+        """A whole copy of the row (int64[48]); None if there is none or its writer died in it."""
+        if not 0 <= index < self.count:
+            return None
+        return self._row(CAT_ROWS_OFF + index * CATALOGUE_ROW_WORDS, CATALOGUE_ROW_WORDS)
+
+    def _write(self, index: int, row: Words) -> None:
+        if row.shape != (CATALOGUE_ROW_WORDS,):
+            raise ShmError(f"catalogue rows have {CATALOGUE_ROW_WORDS} words: shape={row.shape}")
+        write_row(self.words, CAT_ROWS_OFF + index * CATALOGUE_ROW_WORDS, row)
+
+    def _changed(self) -> None:
+        store_release(self.words, CAT_VERSION, int(wrap_add(self.version, 1)))
+
+
+class InventoryPage(Page):
+    """What may be bought and sold per instrument (executor)."""
+
+    KIND = KIND_INVENTORY
+    WORDS = INVENTORY_WORDS
+    WHAT = "inventory"
+
+    def _taken_over(self, taken_over: bool) -> None:
+        self.block_all()  # nothing of a dead executor's inventory is tradable
+
+    def block_all(self) -> None:
+        """Every row state 0: before READY and after a take-over."""
+        empty = np.zeros(INVENTORY_ROW_WORDS, np.int64)
+        for instrument in range(CATALOGUE_CAPACITY):
+            write_row(self.words, INV_ROWS_OFF + instrument * INVENTORY_ROW_WORDS, empty)
+
+    def write(self, instrument: int, row: Words) -> None:
+        """Replaces the instrument's row (int64[8], see layout ``IR_*``)."""
+        if not 0 <= instrument < CATALOGUE_CAPACITY or row.shape != (INVENTORY_ROW_WORDS,):
+            raise ShmError(f"inventory row refused: instrument={instrument} shape={row.shape}")
+        write_row(self.words, INV_ROWS_OFF + instrument * INVENTORY_ROW_WORDS, row)
+
+    def row(self, instrument: int) -> Words | None:
+        """A whole copy of the row (int64[8])."""
+        return self._row(INV_ROWS_OFF + instrument * INVENTORY_ROW_WORDS, INVENTORY_ROW_WORDS)
+
+
+class AccountPage(Page):
+    """Balances, positions and the freshness of each venue's sweep (poller); see layout ``AV_ AB_ APO_``."""
+
+    KIND = KIND_ACCOUNT
+    WORDS = ACCOUNT_WORDS
+    WHAT = "account"
+
+    @property
+    def balance_count(self) -> int:
+        return int(load_acquire(self.words, AP_BALANCE_COUNT))
+
+    @property
+    def position_count(self) -> int:
+        return int(load_acquire(self.words, AP_POSITION_COUNT))
+
+    def write_venue(self, venue: int, row: Words) -> None:
+        """Replaces the venue's row (int64[8])."""
+        if not 0 <= venue < VENUE_CAPACITY or row.shape != (AP_VENUE_WORDS,):
+            raise ShmError(f"account venue row refused: venue={venue} shape={row.shape}")
+        write_row(self.words, AP_VENUES_OFF + venue * AP_VENUE_WORDS, row)
+
+    def venue(self, venue: int) -> Words | None:
+        return self._row(AP_VENUES_OFF + venue * AP_VENUE_WORDS, AP_VENUE_WORDS)
+
+    def write_balance(self, index: int, row: Words) -> None:
+        """Replaces balance row ``index``, or appends it where ``index == balance_count`` (int64[8])."""
+        self._put(index, row, AP_BALANCES_OFF, AP_BALANCE_WORDS, AP_BALANCE_CAPACITY, AP_BALANCE_COUNT)
+
+    def balance(self, index: int) -> Words | None:
+        if not 0 <= index < self.balance_count:
+            return None
+        return self._row(AP_BALANCES_OFF + index * AP_BALANCE_WORDS, AP_BALANCE_WORDS)
+
+    def write_position(self, index: int, row: Words) -> None:
+        """Replaces position row ``index``, or appends it where ``index == position_count`` (int64[16])."""
+        self._put(index, row, AP_POSITIONS_OFF, AP_POSITION_WORDS, AP_POSITION_CAPACITY, AP_POSITION_COUNT)
+
+    def position(self, index: int) -> Words | None:
+        if not 0 <= index < self.position_count:
+            return None
+        return self._row(AP_POSITIONS_OFF + index * AP_POSITION_WORDS, AP_POSITION_WORDS)
+
+    def _put(self, index: int, row: Words, base: int, width: int, capacity: int, count_off: int) -> None:
+        count = int(load_relaxed(self.words, count_off))
+        if not 0 <= index <= count or index >= capacity or row.shape != (width,):
+            raise ShmError(f"account row refused: index={index} of {count}, capacity {capacity}, shape={row.shape}")
+        write_row(self.words, base + index * width, row)
+        if index == count:
+            store_release(self.words, count_off, count + 1)  # SYNC account counts: release after the row
+
+
+class HaltPage(Page):
+    """Halt latch, the executor's lease, blocks per venue and instrument (guard).
+
+    A new owner inherits latch, reason and blocks, never the lease.
+    """
+
+    KIND = KIND_HALT
+    WORDS = HALT_WORDS
+    WHAT = "halt"
+
+    def _taken_over(self, taken_over: bool) -> None:
+        self.revoke()
+
+    def latch(self, reason: str) -> None:
+        """Halts: the latch first, then the reason for people (at most 256 bytes)."""
+        store_release(self.words, HALT_LATCH, 1)  # SYNC halt.latch: release; pairs with may_send
+        text = pack_text(reason, HALT_REASON_WORDS)
+        for k in range(HALT_REASON_WORDS):
+            store_relaxed(self.words, HALT_REASON_OFF + k, int(text[k]))
+        fence_release()
+
+    def release(self) -> None:
+        """Ends the halt; only a person's ``resume`` calls this."""
+        store_release(self.words, HALT_LATCH, 0)
+
+    @property
+    def latched(self) -> bool:
+        """Also true where there is no page: no guard, no trade."""
+        return not self.mapped or bool(load_acquire(self.words, HALT_LATCH) != 0)
+
+    @property
+    def reason(self) -> str:
+        return unpack_text(self.words[HALT_REASON_OFF : HALT_REASON_OFF + HALT_REASON_WORDS])
+
+    def grant(self, token: int, expiry_mono_ns: int) -> None:
+        """Lets the executor of epoch ``token`` send until ``expiry_mono_ns``; another token loses the lease first."""
+        if int(load_relaxed(self.words, HALT_LEASE_TOKEN)) != token:
+            self.revoke()
+            store_relaxed(self.words, HALT_LEASE_TOKEN, token)
+        # SYNC halt.lease: release: the token is visible before the expiry; pairs with may_send
+        store_release(self.words, HALT_LEASE_EXPIRY_MONO_NS, expiry_mono_ns)
+
+    def revoke(self) -> None:
+        """Nobody may send from now on."""
+        store_release(self.words, HALT_LEASE_EXPIRY_MONO_NS, 0)
+        fence_release()
+
+    @property
+    def lease(self) -> tuple[int, int]:
+        """(token, expiry_mono_ns)."""
+        expiry = int(load_acquire(self.words, HALT_LEASE_EXPIRY_MONO_NS))
+        return int(load_relaxed(self.words, HALT_LEASE_TOKEN)), expiry
+
+    def may_send(self, token: int, now_mono_ns: int) -> bool:
+        """See :func:`may_send`."""
+        return bool(may_send(self.words, 0, token, now_mono_ns))
+
+    def block_venue(self, venue: int, blocked: bool) -> None:
+        self._block(HALT_VENUE_OFF, venue, VENUE_CAPACITY, blocked)
+
+    def block_instrument(self, instrument: int, blocked: bool) -> None:
+        self._block(HALT_INSTRUMENT_OFF, instrument, CATALOGUE_CAPACITY, blocked)
+
+    def venue_blocked(self, venue: int) -> bool:
+        return self._blocked(HALT_VENUE_OFF, venue, VENUE_CAPACITY)
+
+    def instrument_blocked(self, instrument: int) -> bool:
+        return self._blocked(HALT_INSTRUMENT_OFF, instrument, CATALOGUE_CAPACITY)
+
+    def _block(self, base: int, index: int, capacity: int, blocked: bool) -> None:
+        if not 0 <= index < capacity:
+            raise ShmError(f"nothing to block at {index}: capacity {capacity}")
+        store_release(self.words, base + index, int(blocked))
+
+    def _blocked(self, base: int, index: int, capacity: int) -> bool:
+        return not 0 <= index < capacity or bool(load_acquire(self.words, base + index) != 0)

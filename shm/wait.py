@@ -1,0 +1,237 @@
+"""How a consumer waits: spin, yield or park; and the bell that wakes a parked one.
+
+The bell is a FIFO per consumer (event loops can poll it; its time-outs are monotonic). The sleeping flag lies in the
+consumer's own segment; producers read it. Fence protocol, SYNC bell.sleeping:
+
+    consumer                                producer
+    sleeping = 1                            publish the item
+    fence seq_cst                           fence seq_cst
+    look once more; something? go on        sleeping == 1? write one byte to the FIFO
+    poll the FIFO
+
+Without both fences either side could read the other's old word, and the wake-up would be lost. A lost wake-up would
+still end at the time-out: nobody parks without one.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from shm.atomics import (
+    cpu_pause,
+    fence_seq_cst,
+    load_acquire,
+    load_relaxed,
+    mono_ns,
+    sched_yield,
+    store_relaxed,
+    store_release,
+    write_byte,
+)
+from shm.errors import ShmError
+from shm.jit import njit
+from shm.layout import C_SLEEPING
+from shm.words import Words
+
+SPIN, YIELD, PARK, AUTO = "spin", "yield", "park", "auto"
+PARK_TIMEOUT_MAX_MS = 500  # the period of beats while parked
+_DRAIN_BYTES = 65536  # a whole pipe at once
+_PAUSES_PER_LOOK = 8
+_FIFO_MODE = 0o660
+
+
+def resolve_wait(strategy: str, *, cores: int, spinners: int) -> str:
+    """``auto`` by cores: spin where every spinning process has a core and one is left; yield where each has one, none
+    is left, and there are more than two; else park. Other strategies stay; raises ShmError on an unknown one.
+    """
+    if strategy in (SPIN, YIELD, PARK):
+        return strategy
+    if strategy != AUTO:
+        raise ShmError(f"wait must be spin, yield, park or auto: wait={strategy!r}")
+    if cores > spinners:
+        return SPIN
+    return YIELD if cores == spinners and cores > 2 else PARK
+
+
+@njit
+def prepare_park(words: Words, off: int) -> None:
+    """Consumer: announces that it is about to sleep; look once more after this."""
+    store_relaxed(words, off, 1)
+    fence_seq_cst()  # SYNC bell.sleeping: pairs with the fence in ring_if_sleeping
+
+
+@njit
+def cancel_park(words: Words, off: int) -> None:
+    """Consumer: awake (again)."""
+    store_release(words, off, 0)
+
+
+@njit
+def ring_if_sleeping(words: Words, off: int, fd: int) -> bool:
+    """Producer, after publishing: rings where the consumer sleeps; whether it rang. Also from jitted loops."""
+    fence_seq_cst()  # SYNC bell.sleeping: pairs with the fence in prepare_park
+    if load_relaxed(words, off) != 1 or fd < 0:
+        return False
+    write_byte(fd, words, off)  # a full pipe means that it has been rung already
+    return True
+
+
+@njit
+def spin_until_changed(words: Words, i: int, seen: int, looks: int, yielding: bool) -> bool:
+    """Looks at ``words[i]`` up to ``looks`` times until it differs from ``seen``; whether it does."""
+    for _ in range(looks):
+        if load_acquire(words, i) != seen:
+            return True
+        if yielding:
+            sched_yield()
+        else:
+            for _ in range(_PAUSES_PER_LOOK):
+                cpu_pause()
+    return False
+
+
+class Bell:
+    """The consumer's end. ``words[offset]`` is its sleeping flag, in a segment that it owns."""
+
+    def __init__(self, path: Path, fd: int, words: Words, offset: int) -> None:
+        self.path = path
+        self._fd = fd
+        self.words = words
+        self.offset = offset
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLIN)
+
+    @classmethod
+    def create(cls, path: Path | str, words: Words, offset: int = C_SLEEPING) -> Bell:
+        """Makes the FIFO (or takes the one that is there) and clears the flag; raises ShmError on anything else."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            os.mkfifo(path, _FIFO_MODE)
+            os.chmod(path, _FIFO_MODE)
+        except FileExistsError:
+            pass
+        # O_RDWR: the FIFO never reports "no writer", and producers may come and go
+        fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+        found = os.fstat(fd)
+        if not stat.S_ISFIFO(found.st_mode) or found.st_uid != os.geteuid():
+            os.close(fd)
+            raise ShmError(f"bell refused, not a FIFO of ours: {path}")
+        cancel_park(words, offset)
+        bell = cls(path, fd, words, offset)
+        bell.drain()
+        return bell
+
+    def fileno(self) -> int:
+        """For event loops: readable = rung; call :meth:`drain` then."""
+        return self._fd
+
+    def prepare_park(self) -> None:
+        """See :func:`prepare_park`; then look once more, then :meth:`park` or :meth:`cancel_park`."""
+        prepare_park(self.words, self.offset)
+
+    def cancel_park(self) -> None:
+        cancel_park(self.words, self.offset)
+
+    def park(self, timeout_ms: int) -> bool:
+        """Sleeps until rung or ``timeout_ms`` (bounded to 500); whether it was rung. The flag is clear afterwards."""
+        rung = bool(self._poll.poll(max(0, min(timeout_ms, PARK_TIMEOUT_MAX_MS))))
+        cancel_park(self.words, self.offset)
+        if rung:
+            self.drain()
+        return rung
+
+    def drain(self) -> None:
+        """Takes all rings that are in the pipe."""
+        try:
+            while len(os.read(self._fd, _DRAIN_BYTES)) == _DRAIN_BYTES:
+                pass
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        cancel_park(self.words, self.offset)
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class BellRinger:
+    """A producer's end: ``words[offset]`` is the consumer's flag, mapped read-only (zeros: it never sleeps)."""
+
+    def __init__(self, path: Path, words: Words, offset: int) -> None:
+        self.path = path
+        self.words = words
+        self.offset = offset
+        self.fd = -1
+        self.refresh()
+
+    @classmethod
+    def open(cls, path: Path | str, words: Words, offset: int = C_SLEEPING) -> BellRinger:
+        """The FIFO may come later: :meth:`refresh` looks for it."""
+        return cls(Path(path), words, offset)
+
+    def refresh(self) -> bool:
+        """Opens the FIFO if it was not there before; whether it is open now."""
+        if self.fd < 0:
+            try:
+                fd = os.open(self.path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                return False
+            if not stat.S_ISFIFO(os.fstat(fd).st_mode):
+                os.close(fd)
+                raise ShmError(f"bell refused, not a FIFO: {self.path}")
+            self.fd = fd
+        return True
+
+    def ring_if_sleeping(self) -> bool:
+        """See :func:`ring_if_sleeping`."""
+        if self.fd < 0:
+            self.refresh()
+        return bool(ring_if_sleeping(self.words, self.offset, self.fd))
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+class Waiter:
+    """Waits until ``ready()`` is true, by one strategy; a parked one needs a bell."""
+
+    def __init__(self, strategy: str, bell: Bell | None = None) -> None:
+        if strategy not in (SPIN, YIELD, PARK):
+            raise ShmError(f"resolve the wait strategy first (resolve_wait): {strategy!r}")
+        if strategy == PARK and bell is None:
+            raise ShmError("park needs a bell")
+        self.strategy = strategy
+        self.bell = bell
+        self.parks = 0
+        self.rings = 0
+
+    def wait(self, ready: Callable[[], bool], timeout_ms: int) -> bool:
+        """Whether ``ready()`` came true within ``timeout_ms``; spurious wake-ups are looked at and slept over."""
+        end_ns = mono_ns() + timeout_ms * 1_000_000
+        while not ready():
+            left_ns = end_ns - mono_ns()
+            if left_ns <= 0:
+                return False
+            if self.strategy == PARK and self.bell is not None:
+                self._park(self.bell, ready, -(-left_ns // 1_000_000))
+            elif self.strategy == YIELD:
+                sched_yield()
+            else:
+                cpu_pause()
+        return True
+
+    def _park(self, bell: Bell, ready: Callable[[], bool], timeout_ms: int) -> None:
+        bell.prepare_park()
+        if ready():
+            bell.cancel_park()
+            return
+        self.parks += 1
+        self.rings += bell.park(timeout_ms)
