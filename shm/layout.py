@@ -326,11 +326,12 @@ APO_UPNL_FP = 9
 APO_LIQUIDATION_PRICE_FP = 10
 
 # --- log ring: header | tail line | slots of one line ---
-#   slot: | seq (index + 1) | mono_ns | code + length << 32 | 5 words of arguments or of text |. SYNC log.seq
-#   A text longer than 40 bytes goes on in the following slots: | seq | 7 words of text |.
+#   event: | seq (index + 1) | mono_ns | code | 5 arguments |. SYNC log.seq
+#   text:  | seq | mono_ns | level << 24 + length << 32 | 5 words of text |, and where it is longer than 40 bytes
+#          | seq | -k (k-th continuation) | 6 words of text |
 LOG_TAIL = SEG_HEADER_WORDS  # slots written. SYNC log.tail
 LOG_CAPACITY_OFF = SEG_HEADER_WORDS + 1
 LOG_SLOTS_OFF = SEG_HEADER_WORDS + LINE_WORDS
 LOG_SLOT_WORDS = LINE_WORDS
 LOG_CAPACITY_DEFAULT = 4096  # slots (power of two)
-LOG_TEXT_CODE = 0  # code of a text record; jitted events use codes from 1
+LOG_TEXT_CODE = 0  # low 24 bits of a text's third word; events use codes from 1 to 2^24 - 1
