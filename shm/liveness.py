@@ -31,6 +31,7 @@ from shm.words import Words
 
 BEAT_BUSY_MS = 25
 BEAT_PARKED_MS = 500
+MISSED_BEATS = 3  # a busy process that died or hangs is seen within 100 ms
 _WHAT = "live."
 
 
@@ -157,7 +158,7 @@ class LivenessView:
         """Age of the newest beat; the whole clock where there never was one."""
         return (mono_ns() if now_mono_ns is None else now_mono_ns) - self.beat_mono_ns
 
-    def hung(self, now_mono_ns: int | None = None, *, missed_beats: int = 4) -> bool:
+    def hung(self, now_mono_ns: int | None = None, *, missed_beats: int = MISSED_BEATS) -> bool:
         """No beat for ``missed_beats`` periods of what the process does (busy or parked)."""
         period_ms = BEAT_PARKED_MS if self.parked else BEAT_BUSY_MS
         return self.beat_age_ns(now_mono_ns) > missed_beats * period_ms * 1_000_000

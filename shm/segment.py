@@ -62,14 +62,13 @@ _MAP_FIXED = 0x10
 _MAP_NORESERVE = 0x4000
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
-_owned_fds: set[int] = set()
+_owned: weakref.WeakSet[Segment] = weakref.WeakSet()
 _trusted_uids: set[int] = set()
 
 
 def _drop_locks_in_child() -> None:
-    for fd in _owned_fds:
-        os.close(fd)
-    _owned_fds.clear()
+    for segment in list(_owned):
+        segment.close()
 
 
 os.register_at_fork(after_in_child=_drop_locks_in_child)
@@ -296,7 +295,7 @@ class Segment:
         words = _map_fd(fd, size_bytes, writable=True)
         segment = cls(name, words, lock_fd=fd, inode=os.fstat(fd).st_ino, taken_over=False)
         segment._write_header(kind, instance, epoch)
-        _owned_fds.add(fd)
+        _owned.add(segment)
         return segment
 
     @classmethod
@@ -327,7 +326,7 @@ class Segment:
                 _check_header(name, words, found_bytes, kind, instance)
                 segment = cls(name, words, lock_fd=fd, inode=os.fstat(fd).st_ino, taken_over=True)
                 segment._write_header(kind, instance, epoch)
-                _owned_fds.add(fd)
+                _owned.add(segment)
                 return segment
         except SegmentMismatch:
             pass  # a dead predecessor of another layout, build or size: replaced below
@@ -420,7 +419,7 @@ class Segment:
     def close(self) -> None:
         """Gives up the ownership; the object stays for readers and successors. ``words`` stays mapped while used."""
         if self._lock_fd >= 0:
-            _owned_fds.discard(self._lock_fd)
+            _owned.discard(self)
             os.close(self._lock_fd)
             self._lock_fd = -1
 
