@@ -99,6 +99,7 @@ class OperationRecord(msgspec.Struct, frozen=True, array_like=True):
     dequeued_mono_ns: int
     gate_mono_ns: int
     manual: bool = False
+    closes: str = ""  # operation whose open hedge this one closes
 
 
 class OperationStateRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -204,7 +205,11 @@ class PositionRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class OperationResultRecord(msgspec.Struct, frozen=True, array_like=True):
-    """An operation ended. Amounts are exact; ``pnl`` = change per asset by its fills and fees."""
+    """An operation ended. Amounts are exact; ``pnl`` = change per asset by its fills and fees.
+
+    A later result of the same operation replaces an earlier one (an UNRESOLVED one that was solved, a late fill).
+    ``pnl_numeraire`` values what is left in other assets at the operation's own average prices.
+    """
 
     operation_id: str
     opportunity_id: int

@@ -1,0 +1,446 @@
+"""The leg saga (requirements S4): both legs at once, then whatever the fills demand, until nothing is owed.
+
+"Both legs or neither" does not exist across venues: a broken leg is a normal state. After every piece of evidence
+``advance`` looks at the operation as a whole::
+
+    orders still answering in time?      wait
+    exposure worth an order?             RECOVERING: repair (complete or unwind, the cheaper), bounded price
+    too many repairs, or none possible?  hold: a breaker trips, a person decides
+    an order still unknown?              wait for recovery's proof; nothing new on its symbol
+    nothing owed                         COMPLETED / FAILED; the remainder is dust
+
+Hedge decisions use proven fills only. Nothing is ever sent twice: a repair is a new order with a new id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from pipeline.execution.accounts import EXACT
+from pipeline.execution.balances import BalanceMonitor
+from pipeline.execution.desk import Desk
+from pipeline.execution.events import CancelOrder, Place, Report
+from pipeline.execution.ledger import Operation, Order
+from pipeline.execution.market import UsdRates
+from pipeline.execution.plan import Plan
+from pipeline.execution.records import (
+    REPORT_OF_OUTCOME,
+    DustRecord,
+    HedgeRecord,
+    LegPlan,
+    OperationRecord,
+    OrderIntentRecord,
+    Outcome,
+    Purpose,
+)
+from pipeline.execution.repair import Repair, RepairBook, debts, operation_start
+from pipeline.execution.settle import average_fill, matched_qty, result_of
+from pipeline.execution.states import StateController
+from pipeline.model.enums import (
+    ArbitrageState,
+    InstrumentKind,
+    OpportunityType,
+    OrderKind,
+    OrderSide,
+    OrderState,
+    TimeInForce,
+)
+from pipeline.model.instruments import InstrumentRow
+from pipeline.model.structs import OrderRequest
+
+REPAIRS_MAX = 8  # orders of the unwind ladder before a person is asked
+REPAIR_PAUSE_FIRST_NS = 20_000_000
+REPAIR_PAUSE_MAX_NS = 500_000_000
+ZERO = Decimal(0)
+
+
+@dataclass(slots=True)
+class Pursuit:
+    """What is only known while the process lives: where the unwind ladder of an operation stands."""
+
+    repairs: int = 0
+    next_try_mono_ns: int = 0
+    blocked_since_mono_ns: int = 0
+    held: bool = False
+    naked_since_mono_ns: int = 0
+
+
+class OrderOrchestrator:
+    """Executes plans and leads every operation to its end."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        states: StateController,
+        balances: BalanceMonitor,
+        rates: UsdRates,
+        *,
+        on_recovery: Callable[[Operation, str, str], None],
+        on_recovered: Callable[[Operation, str], None],
+    ) -> None:
+        self._desk = desk
+        self._states = states
+        self._balances = balances
+        self._rates = rates
+        self._repairs = RepairBook(desk, balances, balances.session_up)
+        self._on_recovery = on_recovery
+        self._on_recovered = on_recovered
+        self._pursuits: dict[str, Pursuit] = {}
+        self.executed = 0
+
+    # --- entry ---
+
+    def execute_opportunity(
+        self, plan: Plan, *, purpose: Purpose = Purpose.ENTRY, closes: str = "", gate_mono_ns: int = 0
+    ) -> Operation:
+        """Records the operation and its intents, then places all legs at once."""
+        desk, opportunity = self._desk, plan.opportunity
+        record = OperationRecord(
+            operation_id=desk.ids.next(),
+            opportunity_id=opportunity.opportunity_id,
+            type=plan.type,
+            pair=plan.pair,
+            legs=tuple(leg.leg_plan() for leg in plan.legs),
+            edge_detect_bps=opportunity.edge_bps,
+            edge_send_bps=plan.edge_send_bps,
+            direction_key=opportunity.direction_key,
+            notional_usd=plan.notional_usd,
+            trigger_recv_mono_ns=opportunity.trigger_recv_mono_ns,
+            detect_mono_ns=opportunity.detect_mono_ns,
+            dequeued_mono_ns=opportunity.dequeued_mono_ns,
+            gate_mono_ns=gate_mono_ns or desk.now.mono_ns,
+            manual=opportunity.manual,
+            closes=closes,
+        )
+        operation = self._states.create_operation(record)
+        requests = [
+            self._intend(
+                operation,
+                index,
+                row=leg.row,
+                side=leg.side,
+                qty=leg.qty,
+                price=leg.limit,
+                purpose=purpose,
+                reserve=(leg.reserve_asset, leg.reserve_amount),
+                reduce_only=bool(closes) and leg.row.spec.kind is InstrumentKind.PERPETUAL,
+            )
+            for index, leg in enumerate(plan.legs)
+        ]
+        for request in requests:
+            desk.act(Place(request, purpose, operation.operation_id))
+        self.executed += 1
+        return operation
+
+    def _intend(
+        self,
+        operation: Operation,
+        leg: int,
+        *,
+        row: InstrumentRow,
+        side: OrderSide,
+        qty: Decimal,
+        price: Decimal,
+        purpose: Purpose,
+        reserve: tuple[str, Decimal],
+        reduce_only: bool = False,
+        attempt: int = 0,
+    ) -> OrderRequest:
+        """The intent's record, and the request that may be sent once it is in the journal."""
+        desk, spec, plan = self._desk, row.spec, operation.record.legs[leg]
+        intent = OrderIntentRecord(
+            client_id=desk.ids.next(),
+            operation_id=operation.operation_id,
+            leg=leg,
+            purpose=purpose,
+            instrument_id=row.instrument_id,
+            venue=spec.venue,
+            symbol=spec.symbol,
+            kind=spec.kind,
+            base=spec.base,
+            quote=spec.quote,
+            side=side,
+            order_kind=OrderKind.LIMIT,
+            tif=TimeInForce.IOC,
+            qty=qty,
+            price=price,
+            reduce_only=reduce_only,
+            multiplier=spec.multiplier,
+            expiry_wall_ms=desk.now.wall_ms + desk.config.execution.recv_window_ms,
+            reserve_asset=reserve[0],
+            reserve_amount=reserve[1],
+            book_seq=plan.book_seq,
+            update_id=plan.update_id,
+            attempt=attempt,
+        )
+        desk.record(intent)
+        self._balances.reserve_balance(desk.ledger.orders[intent.client_id])
+        return request_of(intent)
+
+    # --- progress ---
+
+    def pursuit(self, operation: Operation) -> Pursuit:
+        return self._pursuits.setdefault(operation.operation_id, Pursuit())
+
+    def advance(self, operation: Operation) -> None:
+        """Looks at an operation after evidence or time, and does the next thing that it needs."""
+        ledger, now_ns = self._desk.ledger, self._desk.now.mono_ns
+        if operation.operation_id not in ledger.open_operations:
+            return
+        unsettled = ledger.unsettled_of_operation(operation)
+        if any(self._answer_expected(order) for order in unsettled):
+            return
+        pursuit = self.pursuit(operation)
+        alone = len(ledger.open_operations) == 1
+        owed = False
+        for debt in debts(operation, self._desk.config.execution.numeraire, ledger.dust if alone else {}):
+            repair, worth = self._repairs.choose(operation, debt, self._slippage_bps(pursuit))
+            owed = owed or worth
+            if repair is not None and not pursuit.held and now_ns >= pursuit.next_try_mono_ns:
+                self._repair(operation, pursuit, repair)
+                return
+        if owed:
+            self._owed(operation, pursuit)
+        elif unsettled:
+            if operation.state is not ArbitrageState.RECOVERING:
+                self._states.transition_to_recovery(operation, "an order's outcome is unknown")
+                self._on_recovery(operation, "resolve", unsettled[0].client_id)
+        else:
+            self._finish(operation)
+
+    def _answer_expected(self, order: Order) -> bool:
+        """Whether word of this order may still come in its normal time."""
+        since = order.sent_mono_ns or order.intent_mono_ns
+        waited_ns = self._desk.now.mono_ns - since
+        return 0 <= waited_ns < self._desk.config.execution.order_timeout_ms * 1_000_000
+
+    def _slippage_bps(self, pursuit: Pursuit) -> Decimal:
+        """The unwind ladder: bounded slippage, doubled at each further step, up to the risk limit."""
+        execution = self._desk.config.execution
+        return min(execution.unwind_max_slippage_bps, execution.unwind_slippage_bps * 2**pursuit.repairs)
+
+    def _repair(self, operation: Operation, pursuit: Pursuit, repair: Repair) -> None:
+        """One order of the ladder."""
+        features = self._desk.config.features
+        if pursuit.repairs >= REPAIRS_MAX or not features.enable_recovery_mode:
+            self._hold(operation, pursuit, f"{pursuit.repairs} repairs did not close it")
+            return
+        if repair.purpose is Purpose.REPAIR and operation.state is not ArbitrageState.RECOVERING:
+            self._states.transition_to_recovery(operation, f"leg broken: {repair.side.name} {repair.qty} owed")
+            filled = {f.instrument_id for f in operation.fills}
+            strategy = "unwind" if repair.row.instrument_id in filled else "complete"
+            self._on_recovery(operation, strategy, f"{repair.side.name} {repair.qty} {repair.row.spec.venue}")
+        reduce_only = repair.row.spec.kind is InstrumentKind.PERPETUAL and not repair.reserve_amount
+        request = self._intend(
+            operation,
+            repair.leg,
+            row=repair.row,
+            side=repair.side,
+            qty=repair.qty,
+            price=repair.price,
+            purpose=repair.purpose,
+            reserve=(repair.reserve_asset, repair.reserve_amount),
+            reduce_only=reduce_only,
+            attempt=pursuit.repairs,
+        )
+        pause_ns = min(REPAIR_PAUSE_MAX_NS, REPAIR_PAUSE_FIRST_NS << pursuit.repairs)
+        pursuit.repairs += 1
+        pursuit.next_try_mono_ns = self._desk.now.mono_ns + pause_ns
+        pursuit.blocked_since_mono_ns = 0
+        self._desk.act(Place(request, repair.purpose, operation.operation_id))
+
+    def _owed(self, operation: Operation, pursuit: Pursuit) -> None:
+        """Exposure remains and nothing can be placed now: wait a little, then ask a person."""
+        now_ns = self._desk.now.mono_ns
+        if operation.state is not ArbitrageState.RECOVERING:
+            self._states.transition_to_recovery(operation, "exposure, and no venue can take the order now")
+            self._on_recovery(operation, "resolve", "no venue can take the order now")
+        if pursuit.held or now_ns < pursuit.next_try_mono_ns:
+            return
+        pursuit.blocked_since_mono_ns = pursuit.blocked_since_mono_ns or now_ns
+        patience_ns = 5 * self._desk.config.risk_limits.max_unhedged_ms * 1_000_000
+        if now_ns - pursuit.blocked_since_mono_ns > patience_ns and not self._desk.ledger.unsettled_of_operation(
+            operation
+        ):
+            self._hold(operation, pursuit, "no venue takes the repair")
+
+    def _hold(self, operation: Operation, pursuit: Pursuit, reason: str) -> None:
+        """The end of the ladder: exposure stays, no new risk anywhere until a person has decided."""
+        pursuit.held = True
+        self._on_recovery(operation, "hold", reason)
+        self._desk.trip("recovery_hold", f"operation {operation.operation_id}: {reason}")
+        self._result(operation, Outcome.UNRESOLVED, reason, {})
+
+    def release(self, operation: Operation) -> None:
+        """A person approved: the ladder begins again."""
+        self._pursuits[operation.operation_id] = Pursuit()
+        self.advance(operation)
+
+    # --- end ---
+
+    def _finish(self, operation: Operation) -> None:
+        desk = self._desk
+        start = operation_start(operation, desk.config.execution.numeraire)
+        remainders: dict[str, Decimal] = {}
+        for debt in debts(operation, desk.config.execution.numeraire, {}):
+            remainders[debt.asset] = debt.amount
+            desk.record(DustRecord(debt.asset, debt.amount, operation.operation_id, "remainder"))
+        if start and not operation.fills:
+            outcome, reason = Outcome.FAILED, self._why_empty(operation)
+        elif operation.recovered:
+            outcome, reason = Outcome.RECOVERED, "broken leg repaired"
+        elif matched_qty(operation, desk.ledger) > 0:
+            outcome, reason = Outcome.COMPLETED, "all legs filled"
+        else:
+            outcome, reason = Outcome.FAILED, "a leg filled less than any venue trades"
+        recovering = operation.state is ArbitrageState.RECOVERING
+        to = ArbitrageState.FAILED if outcome is Outcome.FAILED else ArbitrageState.COMPLETED
+        if operation.state is not to:
+            self._states.transition_state(operation, to, reason)
+        self._hedges(operation)
+        self._result(operation, outcome, reason, remainders)
+        if recovering:
+            self._on_recovered(operation, reason)
+        self._pursuits.pop(operation.operation_id, None)
+
+    def _why_empty(self, operation: Operation) -> str:
+        reasons = [
+            f"{order.state.name.lower()} {order.reason}".strip()
+            for client_id in operation.orders
+            if (order := self._desk.ledger.orders[client_id]).state is not OrderState.CANCELLED
+        ]
+        return ("nothing filled: " + "; ".join(reasons))[:200] if reasons else "nothing filled"
+
+    def _result(self, operation: Operation, outcome: Outcome, reason: str, dust: dict[str, Decimal]) -> None:
+        desk = self._desk
+        numeraire = desk.config.execution.numeraire
+        start = operation_start(operation, numeraire)
+        rate = Decimal(1) if start == numeraire else (self._rates.rate(start) or ZERO)
+        desk.record(
+            result_of(
+                operation,
+                desk.ledger,
+                outcome=outcome,
+                reason=reason,
+                numeraire=numeraire,
+                numeraire_rate=rate,
+                ended_mono_ns=desk.now.mono_ns,
+                dust=dust,
+            )
+        )
+        record = operation.record
+        cooldown_ns = desk.config.detection.cooldown_ms * 1_000_000
+        desk.act(
+            Report(
+                record.opportunity_id,
+                REPORT_OF_OUTCOME[outcome],
+                record.direction_key,
+                desk.now.mono_ns + cooldown_ns,
+            )
+        )
+
+    def _hedges(self, operation: Operation) -> None:
+        """A hedge stays open as a target position; a closing operation takes its quantity off."""
+        record, ledger = operation.record, self._desk.ledger
+        if record.type is not OpportunityType.SPOT_FUTURES_HEDGE:
+            return
+        spot = next(leg for leg in record.legs if leg.kind is InstrumentKind.SPOT)
+        futures = next(leg for leg in record.legs if leg.kind is InstrumentKind.PERPETUAL)
+        moved = sum((f.qty * int(f.side) for f in operation.fills if f.kind is InstrumentKind.PERPETUAL), ZERO)
+        if record.closes:
+            opened = ledger.hedges.get(record.closes)
+            if opened is not None:
+                left = EXACT.subtract(opened.qty, min(opened.qty, abs(moved)))
+                self._desk.record(_resized(opened, left, f"closed by {operation.operation_id}"))
+            return
+        if moved:
+            self._desk.record(self._opened(operation, spot, futures, abs(moved)))
+        elif operation.operation_id in ledger.hedges:
+            self._desk.record(_resized(ledger.hedges[operation.operation_id], ZERO, "nothing left of it"))
+
+    def _opened(self, operation: Operation, spot: LegPlan, futures: LegPlan, qty: Decimal) -> HedgeRecord:
+        return HedgeRecord(
+            operation_id=operation.operation_id,
+            base=spot.base,
+            spot_instrument=spot.instrument_id,
+            futures_instrument=futures.instrument_id,
+            spot_venue=spot.venue,
+            spot_symbol=spot.symbol,
+            futures_venue=futures.venue,
+            futures_symbol=futures.symbol,
+            spot_side=spot.side,
+            qty=qty,
+            entry_spot_price=average_fill(operation.fills, InstrumentKind.SPOT, spot.side),
+            entry_futures_price=average_fill(operation.fills, InstrumentKind.PERPETUAL, futures.side),
+            reason="opened",
+        )
+
+    # --- commands and numbers ---
+
+    def cancel_all_orders(self) -> int:
+        """Asks the venues to cancel every order that may still rest; the answers are evidence like any other."""
+        count = 0
+        for order in self._desk.ledger.unsettled.values():
+            if order.state in (OrderState.OPEN, OrderState.PARTIALLY_FILLED, OrderState.UNKNOWN, OrderState.SENT):
+                intent = order.intent
+                self._desk.act(CancelOrder(intent.venue, intent.symbol, intent.client_id, order.order_id))
+                count += 1
+        return count
+
+    def get_execution_statistics(self) -> dict[str, float]:
+        """Counts by outcome, success rate, mean time from gate to last fill in ms."""
+        ledger = self._desk.ledger
+        outcomes = ledger.outcomes
+        done = sum(outcomes.values())
+        times = [
+            result.stamps["last_fill"] - result.stamps["gate"]
+            for operation in ledger.operations.values()
+            if (result := operation.result) is not None and {"last_fill", "gate"} <= result.stamps.keys()
+        ]
+        good = outcomes[Outcome.COMPLETED] + outcomes[Outcome.RECOVERED]
+        return {
+            "executed": float(len(ledger.operations)),
+            "completed": float(outcomes[Outcome.COMPLETED]),
+            "failed": float(outcomes[Outcome.FAILED]),
+            "recovered": float(outcomes[Outcome.RECOVERED]),
+            "unresolved": float(len(ledger.open_operations)),
+            "success_rate": good / done if done else 0.0,
+            "average_execution_time_ms": sum(times) / len(times) / 1e6 if times else 0.0,
+        }
+
+
+def _resized(hedge: HedgeRecord, qty: Decimal, reason: str) -> HedgeRecord:
+    return HedgeRecord(
+        operation_id=hedge.operation_id,
+        base=hedge.base,
+        spot_instrument=hedge.spot_instrument,
+        futures_instrument=hedge.futures_instrument,
+        spot_venue=hedge.spot_venue,
+        spot_symbol=hedge.spot_symbol,
+        futures_venue=hedge.futures_venue,
+        futures_symbol=hedge.futures_symbol,
+        spot_side=hedge.spot_side,
+        qty=qty,
+        entry_spot_price=hedge.entry_spot_price,
+        entry_futures_price=hedge.entry_futures_price,
+        reason=reason,
+    )
+
+
+def request_of(intent: OrderIntentRecord) -> OrderRequest:
+    """The wire request of an intent. Sent at most once, by whoever appended the intent."""
+    return OrderRequest(
+        client_id=intent.client_id,
+        venue=intent.venue,
+        symbol=intent.symbol,
+        side=intent.side,
+        kind=intent.order_kind,
+        tif=intent.tif,
+        qty=intent.qty,
+        price=intent.price,
+        reduce_only=intent.reduce_only,
+        multiplier=intent.multiplier,
+        expiry_wall_ms=intent.expiry_wall_ms,
+    )

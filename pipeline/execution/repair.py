@@ -1,0 +1,173 @@
+"""What a broken operation still owes, and the cheapest bounded order that pays it.
+
+Completing the missing leg and unwinding the filled one are the same order seen from two venues: the exposure in an
+asset is sold (or bought back) wherever that brings more. So a repair looks at every instrument of the operation that
+trades the asset against the start asset, and takes the best price after fees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from pipeline.execution.accounts import EXACT
+from pipeline.execution.balances import BalanceMonitor
+from pipeline.execution.desk import Desk
+from pipeline.execution.ledger import Operation
+from pipeline.execution.market import (
+    average_price,
+    best_price,
+    bounded_price,
+    can_trade,
+    fee_of,
+    is_tradable_qty,
+    reservation,
+    tradable,
+)
+from pipeline.execution.records import LegPlan, Purpose
+from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderSide
+from pipeline.model.fixedpoint import quantize_down
+from pipeline.model.instruments import InstrumentRow
+
+ZERO = Decimal(0)
+
+
+@dataclass(slots=True)
+class Repair:
+    row: InstrumentRow
+    leg: int
+    side: OrderSide
+    qty: Decimal
+    price: Decimal
+    purpose: Purpose
+    reserve_asset: str
+    reserve_amount: Decimal
+    score: Decimal  # quote per base after fees, + = we receive
+
+
+@dataclass(slots=True)
+class Debt:
+    """Exposure of an operation in one asset: ``amount`` its own, ``dust`` what earlier ones left."""
+
+    asset: str
+    amount: Decimal
+    dust: Decimal
+
+
+def debts(operation: Operation, numeraire: str, dust: dict[str, Decimal]) -> list[Debt]:
+    """Exposure per asset but the start asset, dust that was moved out taken off; assets without any are left out."""
+    start = operation_start(operation, numeraire)
+    found: list[Debt] = []
+    exposure = operation.exposure()
+    for asset in sorted(set(exposure) | set(operation.moved_to_dust)):
+        if asset == start or not any(leg.base == asset or leg.quote == asset for leg in operation.record.legs):
+            continue
+        amount = EXACT.subtract(exposure.get(asset, ZERO), operation.moved_to_dust.get(asset, ZERO))
+        if amount:
+            found.append(Debt(asset, amount, dust.get(asset, ZERO)))
+    return found
+
+
+def operation_start(operation: Operation, numeraire: str) -> str:
+    """The asset that the operation trades in."""
+    quotes = [leg.quote for leg in operation.record.legs]
+    if len(quotes) < 3:
+        return quotes[0]
+    return numeraire if numeraire in quotes else max(quotes, key=quotes.count)
+
+
+class RepairBook:
+    """Chooses repairs. ``usable_session``: whether a venue's order entry and private stream are up."""
+
+    def __init__(self, desk: Desk, balances: BalanceMonitor, usable_session: Callable[[str], bool]) -> None:
+        self._desk = desk
+        self._balances = balances
+        self._session_up = usable_session
+
+    def choose(self, operation: Operation, debt: Debt, slippage_bps: Decimal) -> tuple[Repair | None, bool]:
+        """(best repair or None, whether the debt is worth an order at all).
+
+        (None, True): an order is owed but none can be placed now; (None, False): it is dust.
+        """
+        owed = self._worth(operation, debt, debt.amount)
+        both = debt.amount + debt.dust
+        attempts = ((both, Purpose.REPAIR), (debt.amount, Purpose.REPAIR)) if owed else ((both, Purpose.DUST),)
+        for amount, purpose in attempts:
+            if not amount or (owed and (amount > 0) != (debt.amount > 0)):
+                continue
+            if not self._worth(operation, debt, amount):
+                continue
+            options = [
+                found
+                for leg, plan in self._legs(operation, debt.asset)
+                if (found := self._option(leg, plan, amount, slippage_bps, purpose)) is not None
+            ]
+            if options:
+                return max(options, key=lambda option: option.score), True
+        return None, owed
+
+    def _legs(self, operation: Operation, asset: str) -> list[tuple[int, LegPlan]]:
+        start = operation_start(operation, self._desk.config.execution.numeraire)
+        return [
+            (index, leg) for index, leg in enumerate(operation.record.legs) if leg.base == asset and leg.quote == start
+        ]
+
+    def _worth(self, operation: Operation, debt: Debt, amount: Decimal) -> bool:
+        """Whether any instrument of the operation takes an order of this size, at a price from its plan."""
+        for _, plan in self._legs(operation, debt.asset):
+            row = self._desk.instruments.get(plan.instrument_id)
+            if row is not None and is_tradable_qty(row, quantize_down(abs(amount), row.spec.lot), plan.best_price):
+                return True
+        return False
+
+    def _option(
+        self, leg: int, plan: LegPlan, amount: Decimal, slippage_bps: Decimal, purpose: Purpose
+    ) -> Repair | None:
+        """The order that this leg's instrument could do now, or None when it cannot."""
+        row = self._desk.instruments.get(plan.instrument_id)
+        side = OrderSide.SELL if amount > 0 else OrderSide.BUY
+        if row is None or not self._session_up(plan.venue) or not can_trade(row, side):
+            return None
+        if next(self._desk.ledger.unsettled_of_instrument(row.instrument_id), None) is not None:
+            return None  # an unknown order may still fill there: no new intent on that symbol
+        best, expected = self._price(row, plan, side, abs(amount))
+        price = bounded_price(best, side, slippage_bps, row.spec.tick)
+        if price <= 0:
+            return None
+        qty = quantize_down(self._gross(row, side, abs(amount)), row.spec.lot)
+        if not is_tradable_qty(row, qty, min(best, price)):
+            return None
+        asset, reserve = reservation(row, side, qty, price, self._desk.config.detection.hedge.leverage)
+        reducing = row.spec.kind is InstrumentKind.PERPETUAL and self._reduces(row, side, qty)
+        if not reducing and self._balances.usable(plan.venue, asset) < reserve:
+            return None
+        fee, _ = fee_of(row, side, Decimal(1), expected)
+        fee_quote = fee if row.spec.fee_rule is FeeAssetRule.QUOTE or side is OrderSide.SELL else fee * expected
+        score = expected - fee_quote if side is OrderSide.SELL else -(expected + fee_quote)
+        return Repair(row, leg, side, qty, price, purpose, asset, ZERO if reducing else reserve, score)
+
+    def _reduces(self, row: InstrumentRow, side: OrderSide, qty: Decimal) -> bool:
+        held = self._desk.ledger.accounts.futures_qty(row.spec.venue, row.spec.symbol)
+        return abs(held) >= qty and (held > 0) == (side is OrderSide.SELL) and held != 0
+
+    def _gross(self, row: InstrumentRow, side: OrderSide, qty: Decimal) -> Decimal:
+        """What must be traded so that ``qty`` arrives: a buy whose fee is taken in base needs more."""
+        if (
+            side is OrderSide.BUY
+            and row.spec.kind is InstrumentKind.SPOT
+            and row.spec.fee_rule is FeeAssetRule.RECEIVED
+        ):
+            return qty / (1 - Decimal(row.spec.taker_fee_ppm) / 1_000_000)
+        return qty
+
+    def _price(self, row: InstrumentRow, plan: LegPlan, side: OrderSide, qty: Decimal) -> tuple[Decimal, Decimal]:
+        """(best, expected average) from a book that is alive, else the price of the plan."""
+        view = self._desk.market.book(row.instrument_id)
+        dead_ns = self._desk.config.detection.dead_after_ms * 1_000_000
+        if view is None or not tradable(view, row) or self._desk.now.mono_ns - view.proof_mono_ns > dead_ns:
+            return plan.best_price, plan.best_price
+        best = best_price(view, side, row)
+        if best is None:
+            return plan.best_price, plan.best_price
+        return best, average_price(view, side, qty, row) or best

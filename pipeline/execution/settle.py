@@ -1,0 +1,155 @@
+"""How an operation ended: exact P&L per asset, value in the numeraire, edges, stage stamps. Pure functions."""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_EVEN, Decimal
+
+from pipeline.execution.accounts import EXACT, Accounts
+from pipeline.execution.ledger import Ledger, Operation, Order
+from pipeline.execution.records import FillRecord, OperationResultRecord, Outcome, Purpose
+from pipeline.execution.repair import operation_start
+from pipeline.model.enums import InstrumentKind, OpportunityType, OrderSide
+
+ZERO = Decimal(0)
+VALUE_STEP = Decimal("1e-12")  # numeraire values are estimates of a price: kept to this step
+
+
+def entry_orders(operation: Operation, ledger: Ledger) -> list[Order]:
+    orders = (ledger.orders[client_id] for client_id in operation.orders)
+    return [order for order in orders if order.intent.purpose in (Purpose.ENTRY, Purpose.CLOSE, Purpose.FLATTEN)]
+
+
+def matched_qty(operation: Operation, ledger: Ledger) -> Decimal:
+    """Smallest filled quantity over the planned legs: what was executed on every leg."""
+    filled = [ZERO] * len(operation.record.legs)
+    for order in entry_orders(operation, ledger):
+        filled[order.intent.leg] += order.filled
+    return min(filled, default=ZERO)
+
+
+def pnl_per_asset(
+    fills: list[FillRecord],
+) -> tuple[dict[str, Decimal], dict[str, Decimal], dict[str, tuple[Decimal, Decimal]]]:
+    """(change per asset, fees per asset, open futures (quantity, cost) per base) of these fills alone."""
+    accounts = Accounts()
+    futures_base: dict[tuple[str, str], str] = {}
+    for fill in fills:
+        accounts.apply_fill(fill)
+        if fill.kind is InstrumentKind.PERPETUAL:
+            futures_base[fill.venue, fill.symbol] = fill.base
+    fees: dict[str, Decimal] = {}
+    for (_, asset), amount in accounts.fees.items():
+        fees[asset] = EXACT.add(fees.get(asset, ZERO), amount)
+    contracts: dict[str, tuple[Decimal, Decimal]] = {}
+    for key, position in accounts.futures.items():
+        qty, cost = contracts.get(futures_base[key], (ZERO, ZERO))
+        contracts[futures_base[key]] = (EXACT.add(qty, position.qty), EXACT.add(cost, position.cost))
+    return {a: v for a, v in accounts.per_asset().items() if v}, fees, contracts
+
+
+def own_rates(operation: Operation, start: str) -> dict[str, Decimal]:
+    """Value of each asset in the start asset by the operation's own average prices, planned prices where no fill is."""
+    totals: dict[str, tuple[Decimal, Decimal]] = {}
+    for fill in operation.fills:
+        if fill.quote == start and fill.kind is InstrumentKind.SPOT:
+            qty, value = totals.get(fill.base, (ZERO, ZERO))
+            totals[fill.base] = (qty + fill.qty, value + fill.qty * fill.price)
+    rates = {asset: value / qty for asset, (qty, value) in totals.items() if qty}
+    rates[start] = Decimal(1)
+    for leg in operation.record.legs:
+        if leg.quote == start:
+            rates.setdefault(leg.base, leg.best_price)
+        elif leg.base == start and leg.best_price:
+            rates.setdefault(leg.quote, 1 / leg.best_price)
+    return rates
+
+
+def value(amounts: dict[str, Decimal], rates: dict[str, Decimal]) -> Decimal:
+    return sum((amount * rates.get(asset, ZERO) for asset, amount in amounts.items()), ZERO)
+
+
+def outlay(operation: Operation, rates: dict[str, Decimal]) -> Decimal:
+    """Largest filled value of one planned leg, in the start asset."""
+    per_leg: dict[int, Decimal] = {}
+    for fill in operation.fills:
+        amount = fill.qty * fill.price * rates.get(fill.quote, ZERO)
+        per_leg[fill.instrument_id] = per_leg.get(fill.instrument_id, ZERO) + amount
+    return max(per_leg.values(), default=ZERO)
+
+
+def stamps(operation: Operation, ledger: Ledger) -> dict[str, int]:
+    """Monotonic times of the operation's stages; absent where a stage did not happen."""
+    record = operation.record
+    orders = entry_orders(operation, ledger)
+    found = {
+        "trigger_recv": record.trigger_recv_mono_ns,
+        "detect": record.detect_mono_ns,
+        "dequeued": record.dequeued_mono_ns,
+        "gate": record.gate_mono_ns,
+    }
+    for name, times, pick in (
+        ("send", [o.sent_mono_ns for o in orders], min),
+        ("last_send", [o.sent_mono_ns for o in orders], max),
+        ("first_ack", [o.ack_mono_ns for o in orders], min),
+        ("last_ack", [o.ack_mono_ns for o in orders], max),
+        ("first_fill", [o.first_fill_mono_ns for o in orders], min),
+        ("last_fill", [o.last_fill_mono_ns for o in orders], max),
+    ):
+        known = [time for time in times if time]
+        if known:
+            found[name] = pick(known)
+    return {name: time for name, time in found.items() if time}
+
+
+def result_of(
+    operation: Operation,
+    ledger: Ledger,
+    *,
+    outcome: Outcome,
+    reason: str,
+    numeraire: str,
+    numeraire_rate: Decimal,
+    ended_mono_ns: int,
+    dust: dict[str, Decimal],
+) -> OperationResultRecord:
+    """The result record. ``numeraire_rate``: value of the start asset in the numeraire."""
+    record = operation.record
+    start = operation_start(operation, numeraire)
+    pnl, fees, contracts = pnl_per_asset(operation.fills)
+    rates = own_rates(operation, start)
+    exposure = dict(pnl)
+    for base, (qty, cost) in contracts.items():  # an open contract counts as base coin bought at its cost
+        exposure[base] = exposure.get(base, ZERO) + qty
+        exposure[start] = exposure.get(start, ZERO) - cost
+    gained = value(exposure, rates)
+    spent = outlay(operation, rates)
+    matched = matched_qty(operation, ledger)
+    hedge = record.type is OpportunityType.SPOT_FUTURES_HEDGE and not record.closes and matched > 0
+    if hedge:  # the entry basis is not earned before the exit: only what was paid counts now
+        gained = -value(fees, rates)
+    return OperationResultRecord(
+        operation_id=operation.operation_id,
+        opportunity_id=record.opportunity_id,
+        outcome=outcome,
+        pnl=pnl,
+        pnl_numeraire=(gained * numeraire_rate).quantize(VALUE_STEP, ROUND_HALF_EVEN),
+        numeraire=numeraire,
+        fees=fees,
+        edge_detect_bps=record.edge_detect_bps,
+        edge_send_bps=record.edge_send_bps,
+        edge_fill_bps=float(gained / spent * 10_000) if spent else 0.0,
+        filled_qty=matched,
+        dust=dust,
+        hedge_open=hedge,
+        reason=reason,
+        started_mono_ns=operation.started_mono_ns,
+        ended_mono_ns=ended_mono_ns,
+        stamps=stamps(operation, ledger),
+    )
+
+
+def average_fill(fills: list[FillRecord], kind: InstrumentKind, side: OrderSide) -> Decimal:
+    """Average price of the fills of one kind and side; 0 without any."""
+    chosen = [fill for fill in fills if fill.kind is kind and fill.side is side]
+    qty = sum((fill.qty for fill in chosen), ZERO)
+    return sum((fill.qty * fill.price for fill in chosen), ZERO) / qty if qty else ZERO
