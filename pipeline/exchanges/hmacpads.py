@@ -1,6 +1,6 @@
 """HMAC with the key's two pads hashed once, so that a signature costs two short updates.
 
-*Source:* RFC 2104: ``H(key ^ opad || H(key ^ ipad || message))``; block sizes of SHA-256 and SHA-512 are 64 and 128 bytes.
+*Source:* RFC 2104: ``H(key ^ opad || H(key ^ ipad || message))``; blocks of SHA-256 and SHA-512 are 64 and 128 bytes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Request budgets of a venue: token buckets per endpoint class, and silence after the venue has said 429 or 418.
 
 One ``Throttle`` serves one process's connections to one venue. Several processes share a key and an IP, so each takes
-only ``share`` of the venue's published budget; what the venue's reply headers say corrects it downwards.
+only ``share`` of the venue's published budget (orders are placed by one process, which has all of that bucket); what
+the venue's reply headers say corrects it downwards.
 """
 
 from __future__ import annotations
@@ -18,18 +19,20 @@ _NS = 1_000_000_000
 
 
 class Limit(msgspec.Struct, frozen=True):
-    """``capacity`` units per ``window_s`` seconds, as a token bucket."""
+    """``capacity`` units per ``window_s`` seconds, as a token bucket. Not ``shared``: one process has it all."""
 
     capacity: float
     window_s: float
+    shared: bool = True
 
 
 class _Bucket:
     __slots__ = ("capacity", "per_ns", "stamp_ns", "tokens")
 
     def __init__(self, limit: Limit, share: float, now_ns: int) -> None:
-        self.capacity = max(1.0, limit.capacity * share)
-        self.per_ns = limit.capacity * share / (limit.window_s * _NS)
+        part = share if limit.shared else 1.0
+        self.capacity = max(1.0, limit.capacity * part)
+        self.per_ns = limit.capacity * part / (limit.window_s * _NS)
         self.tokens = self.capacity
         self.stamp_ns = now_ns
 
@@ -52,16 +55,21 @@ class Throttle:
         now_ns = clock_ns()
         self._buckets = {name: _Bucket(limit, share, now_ns) for name, limit in limits.items()}
         self._silent_until_ns = 0
+        self._bucket_silent_until_ns = dict.fromkeys(limits, 0)
 
     @property
     def silent_until_ns(self) -> int:
         """Nothing may be sent before this moment (monotonic)."""
         return self._silent_until_ns
 
-    def silence(self, seconds: float) -> None:
-        """The venue said 429 or 418: send nothing for so long. A shorter later one never shortens it."""
+    def silence(self, seconds: float, bucket: str = "") -> None:
+        """The venue said 429 or 418: send nothing for so long (in one ``bucket``, where the venue limits each by
+        itself). A shorter later one never shortens it."""
         until = self._clock_ns() + int(seconds * _NS)
-        self._silent_until_ns = max(self._silent_until_ns, until)
+        if bucket:
+            self._bucket_silent_until_ns[bucket] = max(self._bucket_silent_until_ns[bucket], until)
+        else:
+            self._silent_until_ns = max(self._silent_until_ns, until)
 
     def try_acquire(self, bucket: str, weight: float = 1.0) -> bool:
         """Take ``weight`` now, or nothing. False inside a silence or when the budget is short."""
@@ -70,8 +78,9 @@ class Throttle:
     def delay_s(self, bucket: str, weight: float = 1.0, *, take: bool = False) -> float:
         """Seconds until ``weight`` could be taken; 0.0 = now (and taken, if ``take``)."""
         now_ns = self._clock_ns()
-        if now_ns < self._silent_until_ns:
-            return (self._silent_until_ns - now_ns) / _NS
+        silent_until_ns = max(self._silent_until_ns, self._bucket_silent_until_ns[bucket])
+        if now_ns < silent_until_ns:
+            return (silent_until_ns - now_ns) / _NS
         entry = self._buckets[bucket]
         entry.refill(now_ns)
         wanted = min(weight, entry.capacity)
@@ -89,5 +98,7 @@ class Throttle:
 
     async def acquire(self, bucket: str, weight: float = 1.0) -> None:
         """Wait until ``weight`` is taken. Cancellation takes nothing."""
-        while (delay := self.delay_s(bucket, weight, take=True)) > 0.0:
+        delay = self.delay_s(bucket, weight, take=True)
+        while delay > 0.0:
             await asyncio.sleep(delay)
+            delay = self.delay_s(bucket, weight, take=True)

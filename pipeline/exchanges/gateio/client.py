@@ -1,7 +1,7 @@
 """Gate.io REST client of both markets; the differences are in two tables of paths, not in two copies.
 
-*Source:* venues/gateio_spot.md sections 1, 3, 4, 6, 7; venues/gateio_futures.md sections 1, 2, 4, 5. Limits: public 200 /
-10 s per endpoint and IP; private 200 / 10 s per endpoint; cancel 200 / s; place 10 / s (spot), 100 / s (futures).
+*Source:* venues/gateio_spot.md sections 1, 3, 4, 6, 7; venues/gateio_futures.md sections 1, 2, 4, 5. Limits: public
+200 / 10 s per endpoint and IP; private 200 / 10 s per endpoint; cancel 200 / s; place 10 / s (spot), 100 / s (futures).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pipeline.exchanges.wire import decode
 from pipeline.model.errors import OrderNotFound, VenueError, VenueRejected
 from pipeline.model.structs import (
     Balance,
+    CoinIdentity,
     Credentials,
     FeeSchedule,
     Fill,
@@ -41,9 +42,9 @@ SPOT_LIMITS = {
     "private": Limit(200, 10),
     "query": Limit(200, 10),
     "cancel": Limit(200, 1),
-    "order": Limit(10, 1),
+    "order": Limit(10, 1, shared=False),
 }
-FUTURES_LIMITS = {**SPOT_LIMITS, "order": Limit(100, 1)}
+FUTURES_LIMITS = {**SPOT_LIMITS, "order": Limit(100, 1, shared=False)}
 DEPTH_LEVELS = 100
 PAGE_ROWS = 100
 TRADES_ROWS = 1000
@@ -92,7 +93,7 @@ class GateClient(RestVenueClient):
     def _since_s(self, since_wall_ms: int) -> int:
         return (self.clock.to_venue_ms(since_wall_ms) - LOOK_BACK_SLACK_MS) // 1000
 
-    async def _coins(self) -> dict[str, symbols.CoinIdentity]:
+    async def _coins(self) -> dict[str, CoinIdentity]:
         reply = await self._public("/spot/currencies")
         return symbols.parse_coins(self.venue, reply.body)
 

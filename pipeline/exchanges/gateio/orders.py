@@ -1,8 +1,8 @@
 """Gate.io orders of spot and USDT futures: requests -> JSON, replies -> updates and fills. Sans-I/O.
 
-One order object serves REST, the WebSocket API and the private stream; the stream leaves ``status`` out (spot) or writes
-bare numbers (futures). Our client id travels as ``text`` = "t-" + id. Futures sizes are signed contracts: base coin is
-|size| x multiplier, and only this module converts.
+One order object serves REST, the WebSocket API and the private stream; the stream leaves ``status`` out (spot) or
+writes bare numbers (futures). Our client id travels as ``text`` = "t-" + id. Futures sizes are signed contracts: base
+coin is |size| x multiplier, and only this module converts.
 
 *Source:* venues/gateio_spot.md section 6, venues/gateio_futures.md section 4. Doubt: what a second order with the same
 ``text`` gives; a refusal for it is taken as evidence that the order exists.

@@ -1,7 +1,7 @@
 """MEXC spot REST client.
 
-*Source:* venues/mexc_spot.md sections 1, 2, 5, 6. Limits: 500 weight / 10 s per endpoint, of which 2026 reports leave 300
-per IP; orders 5 per second. Buckets here are per class of endpoint, on the smaller figure.
+*Source:* venues/mexc_spot.md sections 1, 2, 5, 6. Limits: 500 weight / 10 s per endpoint, of which 2026 reports leave
+300 per IP; orders 5 per second. Buckets here are per class of endpoint, on the smaller figure.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LIMITS = {
     "private": Limit(300, 10),
     "query": Limit(300, 10),
     "cancel": Limit(300, 10),
-    "order": Limit(5, 1),
+    "order": Limit(5, 1, shared=False),
 }
 DEPTH_LEVELS = 1000
 ALL_ORDERS_MAX = 1000

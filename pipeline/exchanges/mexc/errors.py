@@ -52,7 +52,7 @@ def error_of(venue: str, reply: HttpReply) -> VenueError | None:
     except (msgspec.DecodeError, UnicodeDecodeError):
         # a bare list has no code; anything else that is not JSON speaks by its status alone
         return None if ok else http_error(venue, reply, printable(reply.body))
-    code = int(body.code) if isinstance(body.code, int) or str(body.code).lstrip("-").isdigit() else None
+    code = int(body.code) if body.code is not None and str(body.code).lstrip("-").isdigit() else None
     if ok and code in (None, 0, 200):
         return None
     text = f"code {code}: {printable(body.msg or '')}"

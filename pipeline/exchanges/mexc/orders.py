@@ -9,7 +9,6 @@ cancel's answer that is not terminal is not taken as news; the private stream an
 
 from __future__ import annotations
 
-
 import msgspec
 
 from pipeline.exchanges.base import HttpReply
