@@ -140,9 +140,12 @@ class FaultRule:
             raise BadFault(f"unknown fault kind: {raw.get('kind')!r}; known: {sorted(KINDS)}")
         try:
             Decimal(str(raw.get("amount", "0")))
-            return cls(**raw)
+            rule = cls(**raw)
         except (TypeError, InvalidOperation) as error:
             raise BadFault(f"bad fault: {error}") from error
+        if rule.kind in ("stall", "delay_stream") and "count" not in raw:
+            rule.count = 0  # these last: for duration_ms, or until removed
+        return rule
 
 
 @dataclass(slots=True, frozen=True)
@@ -169,7 +172,7 @@ CLEAN = Verdict()
 
 @dataclass(slots=True)
 class FaultPlan:
-    """All armed rules of a server. Decisions draw from their own generator, so that the market path stays the seed's."""
+    """All armed rules of a server. Decisions draw from their own generator: the market path stays the seed's."""
 
     clock: ManualClock
     rng: random.Random

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from pipeline.model.enums import OrderSide
 from pipeline.sim.faults import FaultPlan
@@ -70,7 +71,7 @@ class FeedLine:
         self._held: BookDelta | None = None  # a delta kept back to be swapped with its successor
         self.delivered = 0
         for symbol, book in books.items():
-            book.on_change = lambda symbol=symbol: self._changed(symbol)  # type: ignore[misc]
+            book.on_change = partial(self._changed, symbol)
 
     def listen(self, callback: MarketCallback) -> Callable[[], None]:
         self._callbacks.append(callback)
@@ -90,6 +91,7 @@ class FeedLine:
         phase_ns = (len(self._streams) * 7_919_003 + sum(symbol.encode()) * 104_729) % interval_ns
         stream = _Stream(symbol, interval_ms, book.update_id, phase_ns)
         streams.append(stream)
+        book.dirty = False
         book.sinks.append(stream.changes)
 
     def trade(self, symbol: str, price: int, units: int, taker: OrderSide, trade_id: int) -> None:
@@ -98,14 +100,12 @@ class FeedLine:
     def _changed(self, symbol: str) -> None:
         """First change since the last look: schedule what is not scheduled. The flags fall in the flushes."""
         now_ns = self._clock.mono_ns()
-        book = self._books[symbol]
-        book.dirty = False
         for stream in self._streams[symbol]:
             if not stream.scheduled:
                 stream.scheduled = True
                 interval_ns = stream.interval_ms * NS_PER_MS
                 due_ns = now_ns - (now_ns - stream.phase_ns) % interval_ns + interval_ns
-                self._clock.call_at(due_ns, lambda stream=stream: self._flush(stream))  # type: ignore[misc]
+                self._clock.call_at(due_ns, partial(self._flush, stream))
         state = self._tickers[symbol]
         if not state.scheduled:
             state.scheduled = True
@@ -115,6 +115,7 @@ class FeedLine:
     def _flush(self, stream: _Stream) -> None:
         stream.scheduled = False
         changes, book = stream.changes, self._books[stream.symbol]
+        book.dirty = False
         if not changes:
             return
         ts_ms = self._now_ms()
@@ -142,6 +143,7 @@ class FeedLine:
     def _flush_ticker(self, symbol: str, state: _TickerState) -> None:
         state.scheduled = False
         book = self._books[symbol]
+        book.dirty = False
         bid, ask = book.best_level(BID), book.best_level(ASK)
         if bid == state.bid and ask == state.ask:
             return

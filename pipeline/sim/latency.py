@@ -180,7 +180,7 @@ class SimClock(ManualClock):
 
 @dataclass(frozen=True, slots=True)
 class LatencyProfile:
-    """Microseconds, one way, median; ``jitter`` is the sigma of a log-normal factor. Defaults: same region, not loopback.
+    """Microseconds, one way, median; ``jitter``: sigma of a log-normal factor. Defaults: same region, not loopback.
 
     ``feed``: matching engine to the client's socket; ``order``: client to matching engine; ``match``: inside it;
     ``ack``: reply on the way back; ``private``: account stream; ``rest``: other calls, each way.

@@ -6,15 +6,16 @@ Rows (every row: ``seq, kind, venue, wall_ns`` on the venue's clock, ``mono_ns``
 |---|---|
 | instrument | symbol, base, quote, tick, lot, multiplier, taker_fee_ppm, maker_fee_ppm: once at start |
 | request | via (rest, ws, ws_api), operation, symbol, client_id, fault, detail: every arrival |
-| order | order_id, client_id, symbol, side, order_kind, tif, price, qty, filled_qty, filled_quote, status, finish_as, book_id |
+| order | order_id, client_id, symbol, side, order_kind, tif, price, qty, filled_qty, filled_quote, status, finish_as |
 | reject | client_id, symbol, reason, text |
-| fill | trade_id, order_id, client_id, symbol, side, price, qty, quote, fee, fee_asset, is_maker, realised_pnl, book_id |
+| fill | trade_id, order_id, client_id, symbol, side, price, qty, quote, fee, fee_asset, is_maker, realised_pnl |
 | entry | reason, ref, postings [[account, asset, amount], ...]: double entry, sums to zero per asset |
 | balance | uid, asset, free, locked, total, reason: after each change |
 | position | uid, symbol, qty, cost, realised_pnl: after each change |
 | fault | the rule that was armed |
 
-Accounts of the postings: ``user:<uid>`` and the venue's own ``market``, ``fees``, ``funding``, ``external``.
+``order`` and ``fill`` carry ``book_id``, the update id that they met. Accounts of the postings: ``user:<uid>`` and the
+venue's own ``market``, ``fees``, ``funding``, ``external``.
 ``versions`` holds the published book versions (update id, times, best levels), bounded, apart from the rows.
 """
 

@@ -5,8 +5,8 @@ orders of its own, only quantity per price; an own order remembers how much of i
 that price-time priority holds: a trade reaches the own order only through what stood ahead. Synthetic cancels are
 taken from behind the own order as long as they can be.
 
-What an own order consumes is gone. ``refill`` decides when makers come back: a consumed price is barred to the
-market's makers until then.
+What an own order consumes is gone: the consumed prices, and better ones, are barred to the market's makers until the
+venue's refill time has passed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from pipeline.sim.types import Level
 
 BID = 0
 ASK = 1
-BARRED_MAX = 512  # consumed prices remembered per side; the oldest are forgotten first
 
 
 @dataclass(slots=True, eq=False)
@@ -57,7 +56,7 @@ class SimBook:
         self._prices: tuple[list[int], list[int]] = ([], [])  # visible prices, ascending
         self._own: tuple[dict[int, list[Resting]], dict[int, list[Resting]]] = ({}, {})
         self.sinks: list[Changes] = []
-        self.barred_until: tuple[dict[int, int], dict[int, int]] = ({}, {})  # price -> monotonic ns
+        self._barred: list[tuple[int, int]] = [(0, 0), (0, 0)]  # per side: worst consumed price, until monotonic ns
         self.on_change: Callable[[], None] | None = None  # first change since the owner last looked
         self.dirty = False
 
@@ -192,7 +191,7 @@ class SimBook:
         """
         other = ASK if side == BID else BID
         fills: list[Level] = []
-        levels, barred = self.levels[other], self.barred_until[other]
+        levels = self.levels[other]
         while units > 0:
             price = self.best(other)
             if price is None or price in self._own[other]:
@@ -203,14 +202,13 @@ class SimBook:
             filled = min(units, available)
             units -= filled
             fills.append((price, filled))
-            barred[price] = barred_until_ns
-            if len(barred) > BARRED_MAX:
-                del barred[next(iter(barred))]
             if filled == available:
                 del levels[price]
             else:
                 levels[price] = available - filled
             self._touch(other, price)
+        if fills:
+            self._bar(other, fills[-1][0], barred_until_ns)
         return fills
 
     def takeable(self, side: int, limit: int | None) -> int:
@@ -240,13 +238,23 @@ class SimBook:
         self._touch(resting.side, resting.price)
 
     def is_barred(self, side: int, price: int, now_ns: int) -> bool:
-        until_ns = self.barred_until[side].get(price)
-        if until_ns is None:
-            return False
+        """True while makers may not quote here: an own taker has consumed this price or a worse one."""
+        worst, until_ns = self._barred[side]
         if now_ns >= until_ns:
-            del self.barred_until[side][price]
             return False
-        return True
+        return price <= worst if side == ASK else price >= worst
+
+    def _bar(self, side: int, price: int, until_ns: int) -> None:
+        worst, previous_ns = self._barred[side]
+        if previous_ns > until_ns:
+            worst = max(worst, price) if side == ASK else min(worst, price)
+            self._barred[side] = (worst, previous_ns)
+        else:
+            self._barred[side] = (price, until_ns)
+
+    @property
+    def has_own(self) -> bool:
+        return bool(self._own[BID] or self._own[ASK])
 
     # --- inside ---
 

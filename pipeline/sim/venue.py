@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 
 from pipeline.model.enums import InstrumentKind, OrderKind, OrderSide, TimeInForce, TradingStatus
 from pipeline.sim.faults import FaultPlan
@@ -115,7 +116,7 @@ class SimVenue:
         self._listeners: dict[int, list[AccountCallback]] = {}  # by id(account)
         ledger.add_venue(name, self.wall_ns)
         for row in instruments:
-            row.reference = lambda symbol=row.symbol: self.mark_price(symbol)  # type: ignore[misc]
+            row.reference = partial(self.mark_price, row.symbol)
             ledger.append(
                 "instrument",
                 name,
