@@ -118,6 +118,18 @@ else:
     _VOID = ir.VoidType()
     _LINE = ir.VectorType(_I64, _LINE_WORDS)
 
+    class _VolatileLoad(ir.LoadInstr):  # type: ignore[misc]
+        """llvmlite's builder has no volatile access; the instruction's text has."""
+
+        def descr(self, buf: list[str]) -> None:
+            super().descr(buf)
+            buf[-1] = buf[-1].replace("load ", "load volatile ", 1)
+
+    class _VolatileStore(ir.StoreInstr):  # type: ignore[misc]
+        def descr(self, buf: list[str]) -> None:
+            super().descr(buf)
+            buf[-1] = buf[-1].replace("store ", "store volatile ", 1)
+
     def _require_words(name: str, *arrays: Any) -> None:
         for array in arrays:
             if not isinstance(array, types.Array) or array.dtype != types.int64 or array.layout != "C":
@@ -291,10 +303,12 @@ else:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             source = _pointer(context, builder, src, args[0], signature.args[1], args[1])
             target = _pointer(context, builder, dst, args[2], signature.args[3], args[3])
-            line = builder.load(builder.bitcast(source, _LINE.as_pointer()), align=8)
-            line.volatile = True
-            store = builder.store(line, builder.bitcast(target, _LINE.as_pointer()), align=8)
-            store.volatile = True
+            line = _VolatileLoad(builder.block, builder.bitcast(source, _LINE.as_pointer()), typ=_LINE)
+            line.align = 8
+            builder._insert(line)
+            store = _VolatileStore(builder.block, line, builder.bitcast(target, _LINE.as_pointer()))
+            store.align = 8
+            builder._insert(store)
             return context.get_dummy_value()
 
         return types.void(src, src_i, dst, dst_i), codegen
