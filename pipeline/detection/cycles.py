@@ -1,0 +1,158 @@
+"""Cycles of three spot instruments of one venue, found in the catalogue; read by :mod:`triangular`.
+
+A leg sells base (side -1, at the bid) or buys it (side +1, at the ask). The product of the three rates exceeds
+1 + threshold iff ``num * product(bids) > den * product(asks)``, where ``num / den`` holds fees, threshold and the
+powers of ten of the price exponents, in lowest terms.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.detection.edge import PPM
+from pipeline.detection.rows import STABLE_QUOTES, buy_fees, pair_text, tradable_row
+from pipeline.detection.terms import Terms
+from pipeline.model.enums import InstrumentKind, OpportunityType
+from shm import layout as ly
+
+Words = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+LEGS = 3
+SCREEN_SLACK = 2.0**-48
+DIGIT_BITS = 31
+DIGIT_MASK = (1 << 31) - 1
+CONSTANT_DIGITS = 12
+assert ly.CATALOGUE_CAPACITY <= 1 << 12
+
+# cycle columns
+CY_INSTRUMENT = 0  # three
+CY_SIDE = 3  # three, +1 buy, -1 sell
+CY_BASE_PPM = 6  # three: fee of a buy taken in base
+CY_QUARANTINED = 9
+CY_KEY = 10  # negative: never a direction's key
+CY_NUM = 11  # CONSTANT_DIGITS digits, least first: episode threshold
+CY_DEN = CY_NUM + CONSTANT_DIGITS
+CY_EXEC_NUM = CY_DEN + CONSTANT_DIGITS
+CY_EXEC_DEN = CY_EXEC_NUM + CONSTANT_DIGITS
+CY_WORDS = CY_EXEC_DEN + CONSTANT_DIGITS
+
+# cycle floats
+CF_NEED = 0  # screen: constant to be exceeded by product(bids) / product(asks)
+CF_FEE = 1  # product(bids) / product(asks) * this - 1 = the edge
+CF_SCALE = 2  # three: quote per price unit x quantity unit
+CF_QTY_UNIT = 5  # three: quantity units per coin
+CF_KEEP = 8  # three: share of what is received that stays after a fee taken from it
+CF_COST = 11  # three: 1 + fee of a buy taken in quote
+CF_WORDS = 14
+
+
+def _digits(value: int) -> list[int]:
+    found = [(value >> (DIGIT_BITS * k)) & DIGIT_MASK for k in range(CONSTANT_DIGITS)]
+    if value >> (DIGIT_BITS * CONSTANT_DIGITS):
+        raise ValueError(f"cycle constant does not fit {CONSTANT_DIGITS} digits: {value}")
+    return found
+
+
+def cycle_constant(rows: list[Words], sides: list[int], threshold: Fraction) -> Fraction:
+    """product(bids_fp) / product(asks_fp) times this exceeds 1 iff the cycle's edge exceeds ``threshold``."""
+    constant = 1 / (1 + threshold)
+    for row, side in zip(rows, sides, strict=True):
+        unit = 10 ** int(row[ly.CR_PRICE_EXP])
+        if side < 0:
+            constant *= Fraction(PPM - int(row[ly.CR_TAKER_FEE_PPM]), PPM) / unit
+        else:
+            base_ppm, quote_ppm = buy_fees(row)
+            constant *= Fraction(PPM - base_ppm, PPM) / Fraction(PPM + quote_ppm, PPM) * unit
+    return constant
+
+
+def _start_asset(assets: set[str], bases: list[str]) -> str:
+    """Where a cycle starts and ends: a stable coin if there is one, else the asset that is base least often."""
+    return min(assets, key=lambda asset: (asset not in STABLE_QUOTES, bases.count(asset), asset))
+
+
+def find_cycles(rows: Words) -> Iterator[tuple[list[int], list[int]]]:
+    """(instrument ids, sides) of every cycle, both ways round, per venue, in a fixed order."""
+    venues: dict[int, dict[frozenset[str], int]] = {}
+    for instrument, row in enumerate(rows):
+        if int(row[ly.CR_KIND]) == InstrumentKind.SPOT and tradable_row(row):
+            base, _, quote = pair_text(row).partition("/")
+            venues.setdefault(int(row[ly.CR_VENUE]), {})[frozenset((base, quote))] = instrument
+    for markets in venues.values():
+        assets = sorted(set(itertools.chain.from_iterable(markets)))
+        neighbours = {a: {b for b in assets if frozenset((a, b)) in markets} for a in assets}
+        for a in assets:
+            for b, c in itertools.combinations(sorted(n for n in neighbours[a] if n > a), 2):
+                if c in neighbours[b]:
+                    yield from _both_ways(rows, markets, (a, b, c))
+
+
+def _both_ways(
+    rows: Words, markets: dict[frozenset[str], int], assets: tuple[str, str, str]
+) -> Iterator[tuple[list[int], list[int]]]:
+    bases = [pair_text(rows[markets[frozenset(two)]]).partition("/")[0] for two in itertools.combinations(assets, 2)]
+    start = _start_asset(set(assets), bases)
+    first, second = sorted(set(assets) - {start})
+    for path in ((start, first, second, start), (start, second, first, start)):
+        ids = [markets[frozenset(path[k : k + 2])] for k in range(LEGS)]
+        sides = [1 if pair_text(rows[ids[k]]).partition("/")[2] == path[k] else -1 for k in range(LEGS)]
+        yield ids, sides
+
+
+class Cycles(NamedTuple):
+    """``table`` int64[n, CY_WORDS], ``floats`` [n, CF_WORDS], ``by_instrument``: cycle indices, those of one
+    instrument contiguous in its range."""
+
+    table: Words
+    floats: Floats
+    by_instrument: Words
+    ranges: dict[int, tuple[int, int]]
+
+
+def build_cycles(rows: Words, terms: Terms) -> Cycles:
+    """Every cycle of the catalogue's ``rows`` int64[n, 48], if the strategy is enabled."""
+    found = list(find_cycles(rows)) if OpportunityType.TRIANGULAR in terms.types else []
+    table = np.zeros((len(found), CY_WORDS), dtype=np.int64)
+    floats = np.zeros((len(found), CF_WORDS), dtype=np.float64)
+    by_instrument: dict[int, list[int]] = {}
+    for index, (ids, sides) in enumerate(found):
+        legs = [rows[i] for i in ids]
+        _fill_cycle(legs, ids, sides, terms, table[index], floats[index])
+        for instrument in ids:
+            by_instrument.setdefault(instrument, []).append(index)
+    flat: list[int] = []
+    ranges: dict[int, tuple[int, int]] = {}
+    for instrument, indices in sorted(by_instrument.items()):
+        ranges[instrument] = (len(flat), len(flat) + len(indices))
+        flat.extend(indices)
+    return Cycles(table, floats, np.array(flat or [0], dtype=np.int64), ranges)
+
+
+def _fill_cycle(legs: list[Words], ids: list[int], sides: list[int], terms: Terms, out: Words, floats: Floats) -> None:
+    constant = cycle_constant(legs, sides, terms.min_edge)
+    execute = cycle_constant(legs, sides, terms.execute_edge)
+    for at, value in (
+        (CY_NUM, constant.numerator),
+        (CY_DEN, constant.denominator),
+        (CY_EXEC_NUM, execute.numerator),
+        (CY_EXEC_DEN, execute.denominator),
+    ):
+        out[at : at + CONSTANT_DIGITS] = _digits(value)
+    out[CY_KEY] = -1 - ((ids[0] << 24) | (ids[1] << 12) | ids[2])  # ids are below CATALOGUE_CAPACITY = 2**12
+    floats[CF_NEED] = float(1 / constant) * (1.0 - SCREEN_SLACK)
+    floats[CF_FEE] = float(cycle_constant(legs, sides, Fraction(0)))
+    for k, (row, instrument, side) in enumerate(zip(legs, ids, sides, strict=True)):
+        base_ppm, quote_ppm = buy_fees(row)
+        out[CY_INSTRUMENT + k], out[CY_SIDE + k], out[CY_BASE_PPM + k] = instrument, side, base_ppm
+        out[CY_QUARANTINED] |= int(row[ly.CR_PAIR]) < 0
+        floats[CF_SCALE + k] = 10.0 ** -(int(row[ly.CR_PRICE_EXP]) + int(row[ly.CR_QTY_EXP]))
+        floats[CF_QTY_UNIT + k] = 10.0 ** int(row[ly.CR_QTY_EXP])
+        floats[CF_KEEP + k] = 1 - (base_ppm if side > 0 else int(row[ly.CR_TAKER_FEE_PPM])) / PPM
+        floats[CF_COST + k] = 1 + (quote_ppm / PPM if side > 0 else 0)

@@ -1,0 +1,175 @@
+"""The opportunity record (``shm.layout`` OP_*): its checksum, and the record as a Python user sees it.
+
+The checksum is CRC-32 (IEEE 802.3, as zlib) over the little-endian bytes of all words of the record, with ``OP_SEQ``
+and ``OP_CRC32`` taken as 0. It guards against a record that is not what a detector wrote (a bug, another layout);
+word-wise atomicity is the queue's business.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from decimal import Decimal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.model.enums import OpportunityType, OrderSide
+from pipeline.model.fixedpoint import from_fp
+from pipeline.model.instruments import InstrumentRow
+from pipeline.model.structs import ArbitrageOpportunity
+from shm import layout as ly
+from shm.jit import njit
+
+Words = npt.NDArray[np.int64]
+
+_POLYNOMIAL = 0xEDB88320
+
+
+def _tables() -> Words:
+    """Eight tables of 256: entry [k, v] is the remainder of byte ``v`` followed by ``k`` zero bytes."""
+    tables = np.zeros((8, 256), dtype=np.int64)
+    for value in range(256):
+        crc = value
+        for _ in range(8):
+            crc = (crc >> 1) ^ (_POLYNOMIAL if crc & 1 else 0)
+        tables[0, value] = crc
+    for k in range(1, 8):
+        for value in range(256):
+            before = int(tables[k - 1, value])
+            tables[k, value] = (before >> 8) ^ int(tables[0, before & 0xFF])
+    return tables
+
+
+_CRC_TABLES = _tables()
+
+
+@njit
+def record_crc32(record: Words) -> int:
+    """CRC-32 of an opportunity record, int64[OPPORTUNITY_WORDS]; see the module's text. Eight bytes a step."""
+    crc = 0xFFFFFFFF
+    for at in range(ly.OPPORTUNITY_WORDS):
+        word = record[at]
+        if at == ly.OP_SEQ or at == ly.OP_CRC32:
+            word = 0
+        word = word ^ crc
+        crc = 0
+        for k in range(8):
+            crc = crc ^ _CRC_TABLES[7 - k, (word >> (8 * k)) & 0xFF]
+    return crc ^ 0xFFFFFFFF
+
+
+def record_crc32_of(record: Words) -> int:
+    """The same by zlib (readers in Python)."""
+    copy = record[: ly.OPPORTUNITY_WORDS].astype("<i8")
+    copy[ly.OP_SEQ] = 0
+    copy[ly.OP_CRC32] = 0
+    return zlib.crc32(copy.tobytes())
+
+
+def float_of(word: int) -> float:
+    """float64 whose bits a record's word holds."""
+    value: float = struct.unpack("<d", struct.pack("<q", int(word)))[0]
+    return value
+
+
+class OpportunityLeg(msgspec.Struct, frozen=True, kw_only=True):
+    """One leg of a decoded record; quantities in base coin, times on the monotonic clock."""
+
+    instrument_id: int
+    venue: str
+    symbol: str
+    side: OrderSide
+    limit_price: Decimal
+    best_price: Decimal
+    qty: Decimal
+    book_seq: int
+    update_id: int
+    proof_mono_ns: int
+    recv_mono_ns: int
+    notional: float
+    row_epoch: int
+    writer_epoch: int
+
+
+class OpportunityRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A decoded opportunity record."""
+
+    opportunity_id: int
+    kind: OpportunityType
+    pair: str
+    detect_mono_ns: int
+    trigger_recv_mono_ns: int
+    trigger_publish_mono_ns: int
+    edge_bps: float
+    entry_edge_bps: float
+    profit_quote: float
+    trigger_instrument: int
+    direction_key: int
+    legs: tuple[OpportunityLeg, ...]
+
+    def as_opportunity(self) -> ArbitrageOpportunity:
+        """As requirements S10 has it. Buy = first buying leg, sell = last selling leg (a cycle has three)."""
+        buy = next(leg for leg in self.legs if leg.side is OrderSide.BUY)
+        sell = next(leg for leg in reversed(self.legs) if leg.side is OrderSide.SELL)
+        quantity = min(buy.qty, sell.qty) if self.kind is not OpportunityType.TRIANGULAR else self.legs[0].qty
+        profit = Decimal(repr(self.profit_quote))
+        return ArbitrageOpportunity(
+            opportunity_id=str(self.opportunity_id),
+            opportunity_type=self.kind,
+            symbol=self.pair,
+            buy_exchange=buy.venue,
+            sell_exchange=sell.venue,
+            buy_price=buy.limit_price,
+            sell_price=sell.limit_price,
+            max_quantity=quantity,
+            profit_per_unit=profit / quantity,
+            total_profit_estimate=profit,
+            profit_margin_bps=Decimal(repr(self.edge_bps)),
+        )
+
+
+def decode_record(record: Words, rows: dict[int, InstrumentRow] | list[InstrumentRow]) -> OpportunityRecord:
+    """Decodes int64[OPPORTUNITY_WORDS]. Raises ``ValueError`` for a wrong checksum, ``LookupError`` for an instrument
+    that the catalogue does not have."""
+    found = int(record[ly.OP_CRC32])
+    wanted = record_crc32_of(record)
+    if found != wanted:
+        raise ValueError(f"opportunity record {int(record[ly.OP_ID])}: checksum {found:#x}, wanted {wanted:#x}")
+    legs = []
+    for number in range(int(record[ly.OP_LEG_COUNT])):
+        words = record[ly.OP_LEGS + number * ly.LEG_WORDS : ly.OP_LEGS + (number + 1) * ly.LEG_WORDS]
+        row = rows[int(words[ly.LEG_INSTRUMENT])]
+        legs.append(
+            OpportunityLeg(
+                instrument_id=row.instrument_id,
+                venue=row.spec.venue,
+                symbol=row.spec.symbol,
+                side=OrderSide(int(words[ly.LEG_SIDE])),
+                limit_price=from_fp(int(words[ly.LEG_LIMIT_PRICE_FP]), row.price_exp),
+                best_price=from_fp(int(words[ly.LEG_BEST_PRICE_FP]), row.price_exp),
+                qty=from_fp(int(words[ly.LEG_QTY_FP]), row.qty_exp),
+                book_seq=int(words[ly.LEG_BOOK_SEQ]),
+                update_id=int(words[ly.LEG_UPDATE_ID]),
+                proof_mono_ns=int(words[ly.LEG_PROOF_MONO_NS]),
+                recv_mono_ns=int(words[ly.LEG_RECV_MONO_NS]),
+                notional=float_of(int(words[ly.LEG_NOTIONAL])),
+                row_epoch=int(words[ly.LEG_ROW_EPOCH]),
+                writer_epoch=int(words[ly.LEG_WRITER_EPOCH]),
+            )
+        )
+    return OpportunityRecord(
+        opportunity_id=int(record[ly.OP_ID]),
+        kind=OpportunityType(int(record[ly.OP_TYPE])),
+        pair=rows[legs[0].instrument_id].spec.pair,
+        detect_mono_ns=int(record[ly.OP_DETECT_MONO_NS]),
+        trigger_recv_mono_ns=int(record[ly.OP_TRIGGER_RECV_MONO_NS]),
+        trigger_publish_mono_ns=int(record[ly.OP_TRIGGER_PUBLISH_MONO_NS]),
+        edge_bps=float_of(int(record[ly.OP_EDGE_BPS])),
+        entry_edge_bps=float_of(int(record[ly.OP_ENTRY_EDGE_BPS])),
+        profit_quote=float_of(int(record[ly.OP_PROFIT_QUOTE])),
+        trigger_instrument=int(record[ly.OP_TRIGGER_INSTRUMENT]),
+        direction_key=int(record[ly.OP_DIRECTION_KEY]),
+        legs=tuple(legs),
+    )

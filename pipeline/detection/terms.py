@@ -1,0 +1,35 @@
+"""What the thresholds of a detector are made of."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import msgspec
+
+from pipeline.model.config import DetectionConfig, EngineConfig, HedgeConfig
+from pipeline.model.enums import OpportunityType
+
+BPS = 10_000
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What the thresholds are made of. Replays use ``entry_only``: no basis, funding, carry or exit fees."""
+
+    types: tuple[OpportunityType, ...]
+    min_edge: Fraction
+    execute_edge: Fraction
+    hedge: HedgeConfig
+    max_notional_usd: float
+    entry_only: bool = False
+
+    @classmethod
+    def from_config(cls, config: EngineConfig) -> Terms:
+        detection: DetectionConfig = config.detection
+        minimum = Fraction(detection.min_edge_bps) / BPS
+        return cls(
+            types=config.enabled_opportunity_types,
+            min_edge=minimum,
+            execute_edge=max(minimum, Fraction(config.execute_edge_bps) / BPS),
+            hedge=detection.hedge,
+            max_notional_usd=float(detection.max_notional_usd),
+        )
