@@ -49,6 +49,8 @@ EXIT_COULD_NOT_START = 3  # shared memory, port, venue: starting again may help
 STOP_GRACE_S = 10.0  # after SIGTERM the kernel ends a process that does not end itself (SIGALRM, default action)
 BEAT_PERIOD_NS = 25_000_000  # while work flows (design 3); a parked process beats every 500 ms
 
+LOG_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
@@ -188,7 +190,7 @@ class WorkerContext:
     def say(self, level: str, text: str) -> None:
         """One line for people: into the log ring and to stderr. Never called on the hot path, never with a secret."""
         clean = text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text
-        self.log.text(level, clean)
+        self.log.text(LOG_LEVELS[level], clean)
         sys.stderr.write(f"{self.process}: {level}: {clean}\n")
         sys.stderr.flush()
 
@@ -288,7 +290,7 @@ def start_worker(
     supervised: bool = False,
     restarts: int = 0,
 ) -> int:
-    """Run ``body`` as the process ``process`` of ``instance``: the outermost frame of a child. Returns the exit code."""
+    """Run ``body`` as the process ``process`` of ``instance``: a child's outermost frame. Returns the exit code."""
     from shm.liveness import Liveness
     from shm.logring import LogRing
     from shm.metrics import Metrics

@@ -61,7 +61,7 @@ class CatalogueService:
         self.removed: set[tuple[str, str]] = set()
 
     async def load(self, venues: Sequence[VenueConfig]) -> list[VenueFailure]:
-        """Read the instruments of ``venues`` at once; publish what is new or changed. Returns the venues that failed."""
+        """Read the instruments of ``venues`` at once; publish what is new or changed. Returns who failed."""
         results = await asyncio.gather(*(self._fetch(venue.name) for venue in venues), return_exceptions=True)
         failures: list[VenueFailure] = []
         specs: list[InstrumentSpec] = []

@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         say("arb: interrupted")
         return EXIT_INTERRUPTED
-    except Exception as error:  # noqa: BLE001  outermost frame: usage errors of the parser carry exit_code and show()
+    except Exception as error:
         show = getattr(error, "show", None)
         if show is None:
             raise

@@ -47,9 +47,10 @@ CREATE TABLE IF NOT EXISTS opportunities (
   profit_quote REAL, detect_mono_ns INTEGER, trigger_recv_mono_ns INTEGER, legs_json TEXT,
   PRIMARY KEY (writer_epoch, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS operations (
-  operation_id TEXT PRIMARY KEY, opportunity_id INTEGER, type TEXT, pair TEXT, state TEXT, outcome TEXT, wall_ns INTEGER,
-  notional_usd TEXT, edge_detect_bps REAL, edge_send_bps REAL, edge_fill_bps REAL, pnl_json TEXT, pnl_numeraire TEXT,
-  numeraire TEXT, fees_json TEXT, filled_qty TEXT, dust_json TEXT, hedge_open INTEGER, reason TEXT, manual INTEGER,
+  operation_id TEXT PRIMARY KEY, opportunity_id INTEGER, type TEXT, pair TEXT, state TEXT, outcome TEXT,
+  wall_ns INTEGER, notional_usd TEXT, edge_detect_bps REAL, edge_send_bps REAL, edge_fill_bps REAL, pnl_json TEXT,
+  pnl_numeraire TEXT, numeraire TEXT, fees_json TEXT, filled_qty TEXT, dust_json TEXT, hedge_open INTEGER,
+  reason TEXT, manual INTEGER,
   trigger_recv_mono_ns INTEGER, detect_mono_ns INTEGER, dequeued_mono_ns INTEGER, gate_mono_ns INTEGER,
   started_mono_ns INTEGER, ended_mono_ns INTEGER, stamps_json TEXT, legs_json TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS operation_states (
@@ -66,7 +67,8 @@ CREATE TABLE IF NOT EXISTS fills (
   wall_ns INTEGER, PRIMARY KEY (venue, symbol, trade_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS balances (
   seq INTEGER PRIMARY KEY, venue TEXT, asset TEXT, free TEXT, locked TEXT, source TEXT, wall_ns INTEGER);
-CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY, kind TEXT, wall_ns INTEGER, mono_ns INTEGER, body_json TEXT);
+CREATE TABLE IF NOT EXISTS events (
+  seq INTEGER PRIMARY KEY, kind TEXT, wall_ns INTEGER, mono_ns INTEGER, body_json TEXT);
 CREATE INDEX IF NOT EXISTS orders_by_operation ON orders (operation_id);
 CREATE INDEX IF NOT EXISTS fills_by_operation ON fills (operation_id);
 CREATE INDEX IF NOT EXISTS states_by_operation ON operation_states (operation_id);

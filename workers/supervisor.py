@@ -1,7 +1,7 @@
 """The supervisor: the control plane of an instance. ``run`` reads from top to bottom what a start is.
 
 lock the instance -> read the configuration -> warm the nursery while the venues tell their instruments -> publish the
-catalogue -> create the bells -> start the guard, then all others -> watch: exits by the nursery's pidfds, readiness and
+catalogue -> start the guard, then all others -> watch: exits by the nursery's pidfds, readiness and
 watchdog by the notify socket, requests by the control socket -> stop in order.
 
 A storm of restarts halts the instance (the latch is persisted by the guard); ``arb resume`` starts the failed process
@@ -136,7 +136,6 @@ class Supervisor:
         try:
             await self._load_catalogue()
             await control.start()
-            self._create_bells()
             await self._until(self._warm)
             await self._start_children()
             await self._watch()
@@ -174,12 +173,6 @@ class Supervisor:
         if len(failures) == len(self.config.venues):
             reasons = "; ".join(failure.text for failure in failures) or "no venue is configured"
             raise CouldNotStart(f"no venue answers: {reasons}. Check exchanges.*.markets.*.rest")
-
-    def _create_bells(self) -> None:
-        from shm.wait import Bell
-
-        for name in ("detector", "executor", "recorder", *(f"feed.{feed}" for feed in self.config.feeds)):
-            Bell.create(self.state_dir / "bells", name).close()
 
     async def _start_children(self) -> None:
         if self._stop.is_set():
@@ -250,12 +243,14 @@ class Supervisor:
         self.ring_feeds()
 
     def ring_feeds(self) -> None:
-        """Wake the feeds: the catalogue has changed."""
-        from shm.wait import Bell
-
+        """Wake the feeds: the catalogue has changed. A feed that has no bell yet reads the catalogue when it starts."""
         for feed in self.config.feeds:
-            with Bell.open(self.state_dir / "bells", f"feed.{feed}") as bell:
-                bell.ring()
+            with contextlib.suppress(OSError):
+                bell = os.open(self.state_dir / "bells" / f"feed.{feed}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                try:
+                    os.write(bell, b"c")
+                finally:
+                    os.close(bell)
 
     def _in_background(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -361,8 +356,8 @@ class Supervisor:
 
     async def halt(self, reason: str) -> None:
         """Latch the halt: through the guard, or on disk when the guard is not there to hear it."""
-        from workers.guard import ask_guard, latch_on_disk
         from workers.control import ControlError
+        from workers.guard import ask_guard, latch_on_disk
 
         try:
             await asyncio.to_thread(ask_guard, self.instance, {"op": "halt", "reason": reason})

@@ -1,0 +1,419 @@
+"""Paper trading: the real public books, a local account, the same order interface.
+
+``PaperTrading`` stands where a venue's order entry and private stream stand: an order takes ``LATENCY_S`` to arrive, is
+matched against the newest book in shared memory, never at a price better than that book shows, and what it consumed
+stays consumed until the level is refreshed. Immediate orders only (IOC, FOK, market): a resting order's place in the
+queue cannot be known from outside, so none is pretended.
+
+The account is a file of JSON lines, ``<folder>/<venue>.jsonl``: written by one ``PaperTrading`` (the executor's), read
+by any ``PaperClient`` (poller, recovery). It survives a killed process as a venue's account would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pipeline.exchanges.base import (
+    CancelOutcome,
+    EventSink,
+    OutcomeKind,
+    PlaceOutcome,
+    SessionState,
+    VenueClient,
+    VenueEvent,
+    VenueTrading,
+)
+from pipeline.execution.accounts import FuturesPosition
+from pipeline.execution.events import MarketPort
+from pipeline.execution.market import fee_of, levels, tradable, within
+from pipeline.model.clock import mono_ns, wall_ms
+from pipeline.model.enums import InstrumentKind, OrderKind, OrderSide, OrderState, TimeInForce
+from pipeline.model.errors import InsufficientBalance, OrderNotFound, VenueRejected
+from pipeline.model.fixedpoint import from_fp, to_fp_floor
+from pipeline.model.instruments import InstrumentRow
+from pipeline.model.structs import (
+    ZERO,
+    Balance,
+    FeeSchedule,
+    Fill,
+    InstrumentSpec,
+    OrderRequest,
+    OrderUpdate,
+    Position,
+)
+
+if TYPE_CHECKING:
+    from pipeline.model.config import VenueConfig
+
+LATENCY_S = 0.005  # to the venue and through its matching, as from the same region
+LEVERAGE = Decimal(3)
+START_QUOTE = Decimal(10_000)
+START_BASE_VALUE = Decimal(5_000)  # of every base coin of a spot venue, at its reference price
+
+
+class PaperFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the account file. ``balances`` (first line only), or an ended order with its fills."""
+
+    balances: dict[str, Decimal] = {}
+    order: OrderUpdate | None = None
+    fills: tuple[Fill, ...] = ()
+    moves: dict[str, Decimal] = {}  # asset -> change of the wallet
+    futures: bool = False  # the fills move a position, not coins
+
+
+class PaperAccount:
+    """The account of one venue: a fold over its file."""
+
+    def __init__(self, folder: Path, venue: str) -> None:
+        self.path = folder / f"{venue}.jsonl"
+        self.venue = venue
+        self.wallet: dict[str, Decimal] = {}
+        self.orders: dict[str, OrderUpdate] = {}
+        self.fills: list[Fill] = []
+        self.positions: dict[str, FuturesPosition] = {}
+        self._offset = 0
+
+    def refresh(self) -> None:
+        """Fold in the whole lines that were added since the last call."""
+        try:
+            with self.path.open("rb") as handle:
+                handle.seek(self._offset)
+                raw = handle.read()
+        except FileNotFoundError:
+            return
+        whole = raw[: raw.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.splitlines():
+            self._apply(msgspec.json.decode(line, type=PaperFile))
+
+    def _apply(self, line: PaperFile) -> None:
+        for asset, amount in (*line.balances.items(), *line.moves.items()):
+            self.wallet[asset] = self.wallet.get(asset, ZERO) + amount
+        self.fills.extend(line.fills)
+        if line.order is not None:
+            self.orders[line.order.client_id] = line.order
+        if line.futures:
+            for fill in line.fills:
+                self.positions.setdefault(fill.symbol, FuturesPosition()).apply(fill.qty * int(fill.side), fill.price)
+
+    def append(self, line: PaperFile) -> None:
+        """The writer's only way: one write of one line, then the fold."""
+        self.refresh()
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, msgspec.json.encode(line) + b"\n")
+        finally:
+            os.close(descriptor)
+        self.refresh()
+
+    def margin(self) -> Decimal:
+        """Quote that open positions bind."""
+        return sum((abs(position.cost) / LEVERAGE for position in self.positions.values()), ZERO)
+
+    def free(self, asset: str) -> Decimal:
+        return self.wallet.get(asset, ZERO) - (self.margin() if self.positions else ZERO)
+
+    def balances(self, source: str) -> list[Balance]:
+        now = mono_ns()
+        locked = self.margin()
+        return [
+            Balance(
+                venue=self.venue,
+                asset=asset,
+                free=total - locked if self.positions else total,
+                locked=locked if self.positions else ZERO,
+                recv_mono_ns=now,
+                source=source,
+            )
+            for asset, total in self.wallet.items()
+        ]
+
+
+def open_accounts(folder: Path, specs: Sequence[InstrumentSpec]) -> None:
+    """Give every venue of ``specs`` its starting balances, once: quote everywhere, base coins on spot venues."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    by_venue: dict[str, dict[str, Decimal]] = {}
+    for spec in specs:
+        wallet = by_venue.setdefault(spec.venue, {})
+        wallet[spec.quote] = START_QUOTE
+        if spec.kind is InstrumentKind.SPOT and spec.reference_price > 0:
+            coins = START_BASE_VALUE / spec.reference_price
+            wallet[spec.base] = (coins / spec.lot).to_integral_value() * spec.lot
+    for venue, wallet in by_venue.items():
+        account = PaperAccount(folder, venue)
+        if not account.path.exists():
+            account.append(PaperFile(balances=wallet))
+
+
+class PaperTrading(VenueTrading):
+    """Order entry and private stream of one venue, simulated. ``rows``: the venue's instruments by symbol."""
+
+    def __init__(
+        self,
+        venue: VenueConfig,
+        folder: Path,
+        market: MarketPort,
+        rows: Mapping[str, InstrumentRow],
+        on_event: EventSink,
+    ) -> None:
+        self.venue = venue.name
+        self._account = PaperAccount(folder, venue.name)
+        self._market = market
+        self._rows = rows
+        self._on_event = on_event
+        self._connected = False
+        self._consumed: dict[tuple[int, int], tuple[int, int]] = {}  # (instrument, price) -> (quantity shown, taken)
+
+    async def connect(self) -> None:
+        self._account.refresh()
+        self._connected = True
+        for balance in self._account.balances("ws"):
+            self._on_event(balance)
+        self._on_event(SessionState(venue=self.venue, state="up", recv_mono_ns=mono_ns(), reason="paper"))
+
+    async def close(self) -> None:
+        self._connected = False
+
+    @property
+    def connected(self) -> bool:
+        return self._connected
+
+    def place(self, request: OrderRequest) -> int:
+        asyncio.get_running_loop().call_later(LATENCY_S, self._arrive, request)
+        return mono_ns()
+
+    def cancel(self, symbol: str, client_id: str, order_id: str = "") -> None:
+        # Every order has ended when its acknowledgement is out: a cancel always comes too late.
+        outcome = CancelOutcome(
+            venue=self.venue,
+            symbol=symbol,
+            client_id=client_id,
+            order_id=order_id,
+            kind=OutcomeKind.REJECTED,
+            error=OrderNotFound("order has ended", venue=self.venue),
+            recv_mono_ns=mono_ns(),
+        )
+        asyncio.get_running_loop().call_later(LATENCY_S, self._on_event, outcome)
+
+    # --- the simulated venue ---
+
+    def _arrive(self, request: OrderRequest) -> None:
+        row = self._rows.get(request.symbol)
+        if request.client_id in self._account.orders:
+            return self._refuse(request, VenueRejected("duplicate client order id", venue=self.venue))
+        if row is None:
+            return self._refuse(request, VenueRejected(f"no such symbol {request.symbol}", venue=self.venue))
+        if request.kind is OrderKind.LIMIT and request.tif not in (TimeInForce.IOC, TimeInForce.FOK):
+            return self._refuse(request, VenueRejected("paper takes immediate orders only", venue=self.venue))
+        taken = self._match(request, row)
+        if request.tif is TimeInForce.FOK and sum(qty for _, qty in taken) < request.qty:
+            taken = []
+        shortage = self._shortage(request, row, taken)
+        if shortage:
+            return self._refuse(request, InsufficientBalance(shortage, venue=self.venue))
+        return self._execute(request, row, taken)
+
+    def _match(self, request: OrderRequest, row: InstrumentRow) -> list[tuple[Decimal, Decimal]]:
+        """(price, base quantity) per level that the order takes."""
+        view = self._market.book(row.instrument_id)
+        if view is None or not tradable(view, row) or not view.proof_mono_ns:
+            return []
+        limit_fp = to_fp_floor(request.price, row.price_exp)
+        left = to_fp_floor(request.qty, row.qty_exp)
+        if request.reduce_only:
+            position = self._account.positions.get(request.symbol, FuturesPosition())
+            closable = -position.qty * int(request.side)
+            left = min(left, max(0, to_fp_floor(closable, row.qty_exp)))
+        taken: list[tuple[Decimal, Decimal]] = []
+        for price_fp, qty_fp in levels(view, request.side):
+            if left <= 0 or (request.kind is OrderKind.LIMIT and not within(price_fp, limit_fp, request.side)):
+                break
+            key = (row.instrument_id, price_fp)
+            shown, gone = self._consumed.get(key, (0, 0))
+            gone = gone if shown == qty_fp else 0  # the level has changed since: refilled
+            quantity = min(left, qty_fp - gone)
+            if quantity > 0:
+                self._consumed[key] = (qty_fp, gone + quantity)
+                taken.append((from_fp(price_fp, row.price_exp), from_fp(quantity, row.qty_exp)))
+                left -= quantity
+        return taken
+
+    def _shortage(self, request: OrderRequest, row: InstrumentRow, taken: list[tuple[Decimal, Decimal]]) -> str:
+        value = sum((price * qty for price, qty in taken), ZERO)
+        qty = sum((qty for _, qty in taken), ZERO)
+        if row.spec.kind is InstrumentKind.PERPETUAL:
+            asset, needed = row.spec.quote, ZERO if request.reduce_only else value / LEVERAGE
+        elif request.side is OrderSide.BUY:
+            asset, needed = row.spec.quote, value
+        else:
+            asset, needed = row.spec.base, qty
+        free = self._account.free(asset)
+        return f"{asset}: free {free}, needed {needed}" if needed > free else ""
+
+    def _execute(self, request: OrderRequest, row: InstrumentRow, taken: list[tuple[Decimal, Decimal]]) -> None:
+        now, stamp = mono_ns(), wall_ms()
+        order_id = f"p{time.time_ns()}"
+        fills: list[Fill] = []
+        moves: dict[str, Decimal] = {}
+        for number, (price, qty) in enumerate(taken):
+            fee, fee_asset = fee_of(row, request.side, qty, price)
+            moves[fee_asset] = moves.get(fee_asset, ZERO) - fee
+            fills.append(
+                Fill(
+                    venue=self.venue,
+                    symbol=request.symbol,
+                    trade_id=f"{order_id}-{number}",
+                    order_id=order_id,
+                    client_id=request.client_id,
+                    side=request.side,
+                    qty=qty,
+                    price=price,
+                    fee=fee,
+                    fee_asset=fee_asset,
+                    is_maker=False,
+                    venue_wall_ms=stamp,
+                    recv_mono_ns=now,
+                    source="ws",
+                )
+            )
+        filled = sum((fill.qty for fill in fills), ZERO)
+        value = sum((fill.qty * fill.price for fill in fills), ZERO)
+        futures = row.spec.kind is InstrumentKind.PERPETUAL
+        if futures and filled:
+            position = self._account.positions.get(request.symbol, FuturesPosition())
+            probe = FuturesPosition(position.qty, position.cost, position.realised)
+            realised = sum((probe.apply(fill.qty * int(fill.side), fill.price) for fill in fills), ZERO)
+            moves[row.spec.quote] = moves.get(row.spec.quote, ZERO) + realised
+        elif filled:
+            moves[row.spec.base] = moves.get(row.spec.base, ZERO) + filled * int(request.side)
+            moves[row.spec.quote] = moves.get(row.spec.quote, ZERO) - value * int(request.side)
+        update = OrderUpdate(
+            venue=self.venue,
+            symbol=request.symbol,
+            client_id=request.client_id,
+            order_id=order_id,
+            state=OrderState.FILLED if filled == request.qty else OrderState.CANCELLED,
+            filled_qty=filled,
+            average_price=value / filled if filled else None,
+            venue_wall_ms=stamp,
+            recv_mono_ns=now,
+            source="ws",
+        )
+        self._account.append(PaperFile(order=update, fills=tuple(fills), moves=moves, futures=futures))
+        outcome = PlaceOutcome(
+            venue=self.venue,
+            symbol=request.symbol,
+            client_id=request.client_id,
+            kind=OutcomeKind.ACKED,
+            update=update,
+            recv_mono_ns=now,
+        )
+        events: list[VenueEvent] = [outcome, *fills, update, *self._account.balances("ws")]
+        for event in events:
+            self._on_event(event)
+
+    def _refuse(self, request: OrderRequest, error: VenueRejected) -> None:
+        self._on_event(
+            PlaceOutcome(
+                venue=self.venue,
+                symbol=request.symbol,
+                client_id=request.client_id,
+                kind=OutcomeKind.REJECTED,
+                error=error,
+                recv_mono_ns=mono_ns(),
+            )
+        )
+
+
+class PaperClient(VenueClient):
+    """Public questions go to the real venue (``public``); questions about the account are answered by the file."""
+
+    def __init__(self, venue: VenueConfig, folder: Path, public: VenueClient) -> None:
+        self.venue = venue.name
+        self._account = PaperAccount(folder, venue.name)
+        self._public = public
+
+    async def server_time_ms(self) -> int:
+        return await self._public.server_time_ms()
+
+    async def instruments(self, symbols: Sequence[str]) -> list[InstrumentSpec]:
+        return await self._public.instruments(symbols)
+
+    async def depth_snapshot(self, symbol: str) -> bytes:
+        return await self._public.depth_snapshot(symbol)
+
+    async def balances(self) -> list[Balance]:
+        self._account.refresh()
+        return self._account.balances("rest")
+
+    async def positions(self) -> list[Position]:
+        self._account.refresh()
+        now = mono_ns()
+        return [
+            Position(
+                venue=self.venue,
+                symbol=symbol,
+                qty=position.qty,
+                entry_price=position.entry_price,
+                mark_price=ZERO,
+                recv_mono_ns=now,
+            )
+            for symbol, position in self._account.positions.items()
+            if position.qty
+        ]
+
+    async def fees(self, symbols: Sequence[str]) -> list[FeeSchedule]:
+        return [
+            FeeSchedule(venue=self.venue, symbol=s.symbol, taker_ppm=s.taker_fee_ppm, maker_ppm=s.maker_fee_ppm)
+            for s in await self._public.instruments(symbols)
+        ]
+
+    async def query_order(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate | None:
+        self._account.refresh()
+        for order in self._account.orders.values():
+            if order.symbol == symbol and (order.order_id == order_id if order_id else order.client_id == client_id):
+                return msgspec.structs.replace(order, source="rest")
+        return None
+
+    async def open_orders(self, symbol: str) -> list[OrderUpdate]:
+        return []
+
+    async def finished_orders(self, symbol: str, since_wall_ms: int) -> list[OrderUpdate]:
+        self._account.refresh()
+        return [
+            msgspec.structs.replace(order, source="rest")
+            for order in self._account.orders.values()
+            if order.symbol == symbol and order.venue_wall_ms >= since_wall_ms
+        ]
+
+    async def fills(self, symbol: str, since_wall_ms: int) -> list[Fill]:
+        self._account.refresh()
+        return [
+            msgspec.structs.replace(fill, source="rest")
+            for fill in self._account.fills
+            if fill.symbol == symbol and fill.venue_wall_ms >= since_wall_ms
+        ]
+
+    async def cancel(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate:
+        raise OrderNotFound("order has ended", venue=self.venue)
+
+    async def cancel_all(self, symbol: str) -> list[OrderUpdate]:
+        return []
+
+    async def close(self) -> None:
+        await self._public.close()
+
+
+def paper_client(venue: VenueConfig, folder: Path) -> PaperClient:
+    """The account client of a venue in paper mode; public questions go to the venue without a key."""
+    from pipeline.exchanges.factory import make_venue
+
+    return PaperClient(venue, folder, make_venue(venue, None))

@@ -1,0 +1,114 @@
+"""``arb report``: what the ledger says of a span of time; exact sums in Decimal, never in SQL floats."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from pipeline.model.errors import BadInput
+from workers.instances import ledger_path
+from workers.ledger import open_reader
+
+_SPAN = re.compile(r"(\d+)([smhd])\Z")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def since_wall_ns(text: str) -> int:
+    """``""`` = from the beginning; ``90m`` = a span back from now; else an ISO time. Raises BadInput."""
+    if not text:
+        return 0
+    span = _SPAN.match(text)
+    if span:
+        return time.time_ns() - int(span[1]) * _SECONDS[span[2]] * 1_000_000_000
+    try:
+        return int(datetime.fromisoformat(text).timestamp() * 1_000_000_000)
+    except ValueError:
+        raise BadInput(f"--since: found {text!r}, wanted an ISO time or a span like 90m, 24h, 7d") from None
+
+
+def _add(sums: dict[str, Decimal], amounts: dict[str, str] | None) -> None:
+    for asset, amount in (amounts or {}).items():
+        sums[asset] = sums.get(asset, Decimal(0)) + Decimal(amount)
+
+
+def _mean(values: list[float]) -> float | None:
+    return round(sum(values) / len(values), 4) if values else None
+
+
+def read_report(instance: str, since: str) -> dict[str, Any]:
+    """Sums over operations that began at or after ``since``. Raises BadInput without a ledger."""
+    path = ledger_path(instance)
+    if not path.exists():
+        raise BadInput(f"instance {instance} has no ledger yet ({path})")
+    start = since_wall_ns(since)
+    with open_reader(path) as db:
+        rows = db.execute("SELECT * FROM operations WHERE wall_ns >= ? ORDER BY wall_ns", (start,)).fetchall()
+        opportunities = db.execute("SELECT COUNT(*) FROM opportunities WHERE wall_ns >= ?", (start,)).fetchone()[0]
+        orders = db.execute(
+            "SELECT state, COUNT(*) FROM orders WHERE intent_wall_ns >= ? GROUP BY state", (start,)
+        ).fetchall()
+        fills = db.execute("SELECT COUNT(*) FROM fills WHERE wall_ns >= ?", (start,)).fetchone()[0]
+        events = db.execute("SELECT kind, COUNT(*) FROM events WHERE wall_ns >= ? GROUP BY kind", (start,)).fetchall()
+    pnl: dict[str, Decimal] = {}
+    fees: dict[str, Decimal] = {}
+    outcomes: dict[str, int] = {}
+    numeraire: dict[str, Decimal] = {}
+    won = lost = 0
+    detected: list[float] = []
+    sent: list[float] = []
+    realised: list[float] = []
+    for row in rows:
+        outcome = row["outcome"] or "open"
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        _add(pnl, msgspec.json.decode(row["pnl_json"]) if row["pnl_json"] else None)
+        _add(fees, msgspec.json.decode(row["fees_json"]) if row["fees_json"] else None)
+        if row["pnl_numeraire"] is not None:
+            value = Decimal(row["pnl_numeraire"])
+            numeraire[row["numeraire"]] = numeraire.get(row["numeraire"], Decimal(0)) + value
+            won, lost = won + (value > 0), lost + (value < 0)
+        if row["outcome"] == "completed":
+            detected.append(row["edge_detect_bps"])
+            sent.append(row["edge_send_bps"])
+            realised.append(row["edge_fill_bps"])
+    ended = sum(count for name, count in outcomes.items() if name != "open")
+    return {
+        "instance": instance,
+        "since_wall_ns": start,
+        "opportunities": opportunities,
+        "operations": {"total": len(rows), **outcomes, "won": won, "lost": lost},
+        "success_rate": round(outcomes.get("completed", 0) / ended, 4) if ended else None,
+        "orders": {row[0]: row[1] for row in orders},
+        "fills": fills,
+        "pnl": {asset: amount for asset, amount in sorted(pnl.items()) if amount},
+        "pnl_numeraire": numeraire,
+        "fees": dict(sorted(fees.items())),
+        "edge_bps": {"expected": _mean(detected), "at_send": _mean(sent), "realised": _mean(realised)},
+        "events": {row[0]: row[1] for row in events},
+    }
+
+
+def report_words(report: dict[str, Any]) -> str:
+    """The report for people."""
+
+    def amounts(sums: dict[str, Any]) -> str:
+        return ", ".join(f"{value:f} {asset}" for asset, value in sums.items()) or "none"
+
+    operations = report["operations"]
+    counted = ", ".join(f"{count} {name}" for name, count in operations.items() if name != "total")
+    edge = report["edge_bps"]
+    return "\n".join(
+        (
+            f"instance       {report['instance']}",
+            f"opportunities  {report['opportunities']} recorded",
+            f"operations     {operations['total']}: {counted}",
+            f"orders         {report['orders']}, fills {report['fills']}",
+            f"P&L            {amounts(report['pnl'])}; in the numeraire {amounts(report['pnl_numeraire'])}",
+            f"fees           {amounts(report['fees'])}",
+            f"edge bps       expected {edge['expected']}, at send {edge['at_send']}, realised {edge['realised']}",
+        )
+    )
