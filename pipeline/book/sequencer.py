@@ -1,0 +1,94 @@
+"""When an update may touch a book: the gap machine of every venue, rules as data.
+
+An update covers the ids ``first .. last`` (absolute quantities), a snapshot stands at id ``L``::
+
+            +----------- gap, crossed, contradicted, rejected, connection lost ------------+
+            v                                                                              |
+    EMPTY -> WAITING --snapshot--> ALIGNING --first update that reaches back to L--> LIVE -+
+             (buffers)  ^              |
+                        +-- the update begins after L (snapshot too old: fetch again)
+
+===============  ===================  ==========================  ==============================================
+venue            dropped              first applied               then
+===============  ===================  ==========================  ==============================================
+Binance spot     u <= L               U <= L+1 <= u               U == local+1; u <= local is old; U > local+1 gap
+Binance USDM     u < L                U <= L <= u (pu <= L)       pu == local; u <= local is old
+Gate.io          u < L+1              U <= L+1 <= u               U == local+1; ``full`` replaces the book
+MEXC             toVersion < L        fromVersion <= L+1          fromVersion == local+1
+===============  ===================  ==========================  ==============================================
+
+Source: the venues' documentation of local order books (read 2026). Choices where it is silent:
+
+* USDM: ``pu <= L`` instead of ``U <= L``. Ids are shared by all symbols, and an update holds everything after ``pu``;
+  so nothing of this symbol lies between ``pu`` and ``U``, and every ``U <= L`` has ``pu < L`` too.
+* An update that begins at or below the local id and ends above it: Binance spot and Gate.io only call ``U > local+1`` a
+  gap, quantities are absolute, so it is applied; MEXC and USDM demand equality, so it is a gap.
+* ``OLD_RUN_MAX`` old updates in a row on a live book are a restart of the venue's numbering: a gap. Two connections
+  that overlap bring every update twice, never so many in a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.book import state as st
+from shm.jit import njit
+from shm.words import Words
+
+APPLY = 0
+OLD = 1
+GAP = 2
+WAIT = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequenceRule:
+    """One venue's rule; see the table above. Offsets are added to the snapshot's id."""
+
+    link: int = st.LINK_FIRST
+    drop_offset: int
+    first_offset: int
+    overlap: bool
+    ticker: int
+
+    def write(self, mem: Words) -> None:
+        """Puts the rule into a book memory's head."""
+        mem[st.H_LINK] = self.link
+        mem[st.H_DROP_OFFSET] = self.drop_offset
+        mem[st.H_FIRST_OFFSET] = self.first_offset
+        mem[st.H_OVERLAP] = int(self.overlap)
+        mem[st.H_TICKER] = self.ticker
+
+
+BINANCE_SPOT = SequenceRule(drop_offset=1, first_offset=1, overlap=True, ticker=st.TICKER_EVERY)
+BINANCE_USDM = SequenceRule(
+    link=st.LINK_PREVIOUS, drop_offset=0, first_offset=0, overlap=False, ticker=st.TICKER_EVERY
+)
+GATEIO = SequenceRule(drop_offset=1, first_offset=1, overlap=True, ticker=st.TICKER_EQUAL)
+MEXC = SequenceRule(drop_offset=0, first_offset=1, overlap=False, ticker=st.TICKER_NONE)
+
+
+@njit
+def judge(mem: Words, book: int, first: int, last: int, previous: int) -> int:
+    """What to do with an update: ``APPLY``, ``OLD`` (drop), ``GAP`` or ``WAIT`` (buffer). Changes nothing.
+
+    ``book`` is the word offset of the book's row; ``previous`` counts only under ``LINK_PREVIOUS``.
+    """
+    state = mem[book + st.B_STATE]
+    if state < st.STATE_ALIGNING:
+        return WAIT
+    local = mem[book + st.B_UPDATE_ID]
+    linked = mem[st.H_LINK] == st.LINK_PREVIOUS
+    if state == st.STATE_ALIGNING:
+        if last < local + mem[st.H_DROP_OFFSET]:
+            return OLD
+        if linked:
+            return APPLY if previous <= local else GAP
+        return APPLY if first <= local + mem[st.H_FIRST_OFFSET] else GAP
+    if last <= local:
+        return OLD
+    if linked:
+        return APPLY if previous == local else GAP
+    if first == local + 1:
+        return APPLY
+    return APPLY if first <= local and mem[st.H_OVERLAP] else GAP

@@ -1,0 +1,175 @@
+"""Binance public streams, spot and USDⓈ-M: depth updates and best-price tickers.
+
+Raw (``/ws``) and wrapped (``/stream``) frames::
+
+    {"stream":"btcusdt@depth@100ms","data":{"e":"depthUpdate","E":1633998512068,"s":"NKNUSDT","U":499869750,
+     "u":499869752,"b":[["0.35130000","6195.00000000"]],"a":[]}}
+    {"u":400900217,"s":"BNBUSDT","b":"25.35190000","B":"31.21000000","a":"25.36520000","A":"40.66000000"}
+    {"e":"depthUpdate","E":1626992741037,"T":1626992741024,"s":"SUSHIUSDT","U":600859599090,"u":600859600917,
+     "pu":600859598061,"b":[["7.5040","813"]],"a":[]}
+    {"e":"bookTicker","u":600859600576,"s":"SUSHIUSDT","b":"7.6110","B":"2","a":"7.6120","A":"297","T":…,"E":…}
+
+Partial books (``depth5|10|20``) name no symbol on spot and are another topic. Answers (``result``, ``error``, ``code``)
+and ``serverShutdown`` are for the session.
+
+Source: Binance spot and derivatives documentation of market streams (read 2026), recorded frames.
+"""
+
+from __future__ import annotations
+
+from pipeline.book import sequencer
+from pipeline.book import state as st
+from pipeline.book.codec import Decoded, FeedCodec
+from pipeline.book.engine import R_UNKNOWN_SHAPE, route
+from pipeline.exchanges import reference_decoder as ref
+from pipeline.exchanges import scan
+from pipeline.exchanges.scan import BAD, COLON, COMMA, CONTROL, MODE_FRAME, OPEN, OTHER, QUOTE
+from shm.bytewords import load1
+from shm.jit import njit
+from shm.words import Words
+
+_K_STREAM = scan.packed("stream")
+_K_DATA = scan.packed("data")
+_DEPTH_KEYS = scan.S_SYMBOL | scan.S_FIRST | scan.S_LAST | scan.S_BID | scan.S_ASK
+_TICKER_KEYS = (
+    scan.S_SYMBOL | scan.S_LAST | scan.S_BID_PRICE | scan.S_BID_QTY | scan.S_ASK_PRICE | scan.S_ASK_QTY
+)
+_TICKER_FORBIDDEN = scan.S_FIRST | scan.S_BID | scan.S_ASK | scan.S_PREVIOUS
+_DEPTH_FORBIDDEN = scan.S_BID_PRICE | scan.S_BID_QTY | scan.S_ASK_PRICE | scan.S_ASK_QTY
+
+
+@njit
+def scan_frame(mem: Words, length: int) -> int:
+    """Scans the frame in memory into the event; a ``TOPIC_*``."""
+    scan.clear_event(mem)
+    scan.seal(mem, length)
+    start = scan.skip_space(mem, st.FRAME_BYTE)
+    if load1(mem, start) != OPEN:
+        return st.TOPIC_UNKNOWN
+    wrapped = False
+    i = start
+    at = scan.skip_space(mem, start + 1)
+    if load1(mem, at) == QUOTE and scan.word_at(mem, at + 1, 6) == _K_STREAM and load1(mem, at + 7) == QUOTE:
+        wrapped = True
+        i = skip_to_data(mem, at + 8)
+        if i < 0:
+            return st.TOPIC_UNKNOWN
+    i = scan.scan_fields(mem, i, MODE_FRAME)
+    if i == OTHER:
+        return st.TOPIC_OTHER
+    if i == CONTROL:
+        return st.TOPIC_CONTROL
+    if i == BAD:
+        return st.TOPIC_UNKNOWN
+    if wrapped:
+        i = scan.expect(mem, i, scan.CLOSE)
+        if i < 0:
+            return st.TOPIC_UNKNOWN
+    if not scan.at_end(mem, i, length):
+        return st.TOPIC_UNKNOWN
+    return classify(mem)
+
+
+@njit
+def skip_to_data(mem: Words, i: int) -> int:
+    """From behind the key ``stream`` to the brace of ``data``; ``BAD`` for any other shape."""
+    i = scan.expect(mem, i, COLON)
+    if i >= 0:
+        i = scan.expect(mem, i, QUOTE)
+    if i >= 0:
+        i = scan.skip_string(mem, i)
+    if i >= 0:
+        i = scan.expect(mem, i + 1, COMMA)
+    if i >= 0:
+        i = scan.expect(mem, i, QUOTE)
+    if i < 0 or scan.word_at(mem, i, 4) != _K_DATA or load1(mem, i + 4) != QUOTE:
+        return BAD
+    i = scan.expect(mem, i + 5, COLON)
+    if i < 0:
+        return BAD
+    i = scan.skip_space(mem, i)
+    return i if load1(mem, i) == OPEN else BAD
+
+
+@njit
+def classify(mem: Words) -> int:
+    """Topic of a scanned event by the keys that it has."""
+    seen = mem[st.EV_SEEN]
+    if mem[st.EV_SYMBOL_LEN] < 1 or mem[st.EV_SYMBOL_LEN] > st.SYMBOL_BYTES or mem[st.EV_LAST] <= 0:
+        return st.TOPIC_UNKNOWN
+    if mem[st.EV_KIND] == st.TOPIC_DEPTH:
+        if seen & _DEPTH_KEYS != _DEPTH_KEYS or seen & _DEPTH_FORBIDDEN or seen & scan.S_FULL:
+            return st.TOPIC_UNKNOWN
+        if mem[st.EV_FIRST] > mem[st.EV_LAST]:
+            return st.TOPIC_UNKNOWN
+        if mem[st.H_LINK] == st.LINK_PREVIOUS:
+            if not seen & scan.S_PREVIOUS or mem[st.EV_PREVIOUS] > mem[st.EV_LAST]:
+                return st.TOPIC_UNKNOWN
+        return st.TOPIC_DEPTH
+    if seen & _TICKER_KEYS == _TICKER_KEYS and not seen & _TICKER_FORBIDDEN:
+        return st.TOPIC_TICKER
+    return st.TOPIC_UNKNOWN
+
+
+@njit
+def on_frame(mem: Words, words: Words, length: int, recv_ns: int, conn: int) -> int:
+    """The one call per frame: scan, sequence, apply, publish. Returns an ``engine.R_*``."""
+    result = route(mem, words, scan_frame(mem, length), recv_ns, conn)
+    if result < R_UNKNOWN_SHAPE and not mem[st.H_QUIET]:
+        mem[st.C_FRAMES] += 1
+        mem[st.C_FAST_PATH] += 1
+    return result
+
+
+def _reference(frame: bytes, *, linked: bool) -> Decoded:
+    if frame.lstrip()[:1] == b"[":
+        return Decoded(topic=st.TOPIC_OTHER)  # all-market streams are arrays
+    fields = ref.read_object(frame)
+    if "data" in fields and "stream" in fields:
+        fields = ref.read_object(bytes(fields["data"]))
+    for key in fields:
+        if key == "e":
+            kind = ref.read_text(bytes(fields["e"]))
+            if kind == "serverShutdown":
+                return Decoded(topic=st.TOPIC_CONTROL)
+            if kind not in ("depthUpdate", "bookTicker"):
+                return Decoded(topic=st.TOPIC_OTHER)
+        elif key == "lastUpdateId":
+            return Decoded(topic=st.TOPIC_OTHER)
+        elif key in ("result", "error", "code", "msg", "id"):
+            return Decoded(topic=st.TOPIC_CONTROL)
+    symbol = ref.symbol_of(fields, frame)
+    time = ref.time_of(fields, "E")
+    if "e" in fields and ref.read_text(bytes(fields["e"])) == "depthUpdate":
+        return ref.decode_update(fields, frame, symbol=symbol, time=time, linked=linked, sparse=False)
+    return ref.decode_ticker(fields, frame, symbol=symbol, time=time)
+
+
+def reference_spot(frame: bytes) -> Decoded:
+    """A spot frame by msgspec."""
+    return _reference(frame, linked=False)
+
+
+def reference_futures(frame: bytes) -> Decoded:
+    """A USDⓈ-M frame by msgspec: depth updates must name their predecessor."""
+    return _reference(frame, linked=True)
+
+
+CODECS = {
+    "spot": FeedCodec(
+        rule=sequencer.BINANCE_SPOT,
+        on_frame=on_frame,
+        scan_frame=scan_frame,
+        scan_snapshot=scan.scan_snapshot,
+        reference=reference_spot,
+        reference_snapshot=ref.decode_snapshot,
+    ),
+    "futures": FeedCodec(
+        rule=sequencer.BINANCE_USDM,
+        on_frame=on_frame,
+        scan_frame=scan_frame,
+        scan_snapshot=scan.scan_snapshot,
+        reference=reference_futures,
+        reference_snapshot=ref.decode_snapshot,
+    ),
+}

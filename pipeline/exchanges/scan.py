@@ -1,0 +1,567 @@
+"""Bytes of JSON market data to integers, jitted: the part that all dialects share.
+
+A frame lies in the books' private array (:mod:`pipeline.book.state`) with zero bytes behind it. Functions take byte
+indices into that array and return the index behind what they read, or ``BAD`` for anything they do not know: escapes,
+non-ASCII, control characters, exponents, signs, underscores, numbers beyond 19 digits, nested values, repeated keys.
+``BAD`` judges nothing: such a frame goes to the reference decoder. What *is* accepted here is accepted there with the
+same meaning (tests/unit/test_exchanges_feed_codec_equality.py).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.book import state as st
+from shm.bytewords import digit_run, digits_value, load1, load8
+from shm.jit import njit
+from shm.words import Words
+
+BAD = -1
+OTHER = -2  # a topic that is not for books
+CONTROL = -3  # an answer or notice for the session
+
+_POW10 = np.array([10**k for k in range(9)], dtype=np.int64)
+_LIMIT = np.array([(2**63 - 1) // 10**k - 1 for k in range(9)], dtype=np.int64)
+
+QUOTE = 0x22
+COMMA = 0x2C
+COLON = 0x3A
+DOT = 0x2E
+ZERO = 0x30
+NINE = 0x39
+OPEN_LIST = 0x5B
+CLOSE_LIST = 0x5D
+BACKSLASH = 0x5C
+OPEN = 0x7B
+CLOSE = 0x7D
+
+
+def packed(text: str) -> int:
+    """Up to eight ASCII characters as the word that :func:`word_at` reads."""
+    return int.from_bytes(text.encode().ljust(8, b"\0"), "little", signed=True)
+
+
+# keys of one and two characters, and the longer ones by their first eight
+K_A_LOWER = packed("a")
+K_B_LOWER = packed("b")
+K_A_UPPER = packed("A")
+K_B_UPPER = packed("B")
+K_E_LOWER = packed("e")
+K_E_UPPER = packed("E")
+K_S_LOWER = packed("s")
+K_T_LOWER = packed("t")
+K_U_LOWER = packed("u")
+K_U_UPPER = packed("U")
+K_PU = packed("pu")
+K_ID = packed("id")
+K_BIDS = packed("bids")
+K_ASKS = packed("asks")
+K_FULL = packed("full")
+K_CODE = packed("code")
+K_MSG = packed("msg")
+K_ERROR = packed("error")
+K_RESULT = packed("result")
+K_LAST_1 = packed("lastUpda")
+K_LAST_2 = packed("teId")
+V_DEPTH_1 = packed("depthUpd")
+V_DEPTH_2 = packed("ate")
+V_TICKER_1 = packed("bookTick")
+V_TICKER_2 = packed("er")
+V_SHUTDOWN_1 = packed("serverSh")
+V_SHUTDOWN_2 = packed("utdown")
+V_TRUE = packed("true")
+V_FALSE = packed("false")
+V_NULL = packed("null")
+
+# bits of EV_SEEN
+S_EVENT = 1
+S_SYMBOL = 2
+S_FIRST = 4
+S_LAST = 8
+S_PREVIOUS = 16
+S_BID = 32
+S_ASK = 64
+S_BID_QTY = 128
+S_ASK_QTY = 256
+S_TIME = 512
+S_TIME_2 = 1024
+S_FULL = 2048
+S_BID_PRICE = 4096
+S_ASK_PRICE = 8192
+
+MODE_FRAME = 0
+MODE_SNAPSHOT = 1
+
+
+@njit
+def clear_event(mem: Words) -> None:
+    """Forgets the last frame."""
+    for k in range(st.EV, st.EV + st.EVENT_WORDS):
+        mem[k] = 0
+    mem[st.EV_BID_OFF] = st.LEVELS
+    mem[st.EV_ASK_OFF] = st.LEVELS
+
+
+@njit
+def seal(mem: Words, length: int) -> None:
+    """Puts the zero bytes behind a frame of ``length`` bytes that stop every scan."""
+    data = mem.view(np.uint8)
+    end = st.FRAME_BYTE + length
+    for k in range(16):
+        data[end + k] = 0
+
+
+@njit
+def word_at(mem: Words, i: int, length: int) -> int:
+    """The first up to eight of ``length`` bytes at ``i`` as a zero-padded word."""
+    if length >= 8:
+        return load8(mem, i)
+    if length <= 0:
+        return 0
+    return load8(mem, i) & ((1 << (8 * length)) - 1)
+
+
+@njit
+def skip_space(mem: Words, i: int) -> int:
+    """Behind JSON white space."""
+    c = load1(mem, i)
+    while c == 32 or c == 10 or c == 13 or c == 9:
+        i += 1
+        c = load1(mem, i)
+    return i
+
+
+@njit
+def expect(mem: Words, i: int, wanted: int) -> int:
+    """Behind ``wanted``, white space before it allowed; ``BAD`` if something else stands there."""
+    if load1(mem, i) == wanted:
+        return i + 1
+    i = skip_space(mem, i)
+    return i + 1 if load1(mem, i) == wanted else BAD
+
+
+@njit
+def skip_string(mem: Words, i: int) -> int:
+    """``i`` behind the opening quote; returns the index of the closing one. Plain ASCII only."""
+    while True:
+        c = load1(mem, i)
+        if c == QUOTE:
+            return i
+        if c < 32 or c > 126 or c == BACKSLASH:
+            return BAD
+        i += 1
+
+
+@njit
+def scan_integer(mem: Words, i: int) -> tuple[int, int]:
+    """(value, index behind) of a bare JSON integer without sign; index ``BAD`` otherwise."""
+    run = digit_run(mem, i)
+    if run == 0 or (run > 1 and load1(mem, i) == ZERO):
+        return 0, BAD
+    value = digits_value(mem, i, run)
+    i += run
+    while run == 8:
+        run = digit_run(mem, i)
+        if run:
+            if value > _LIMIT[run]:
+                return 0, BAD
+            value = value * _POW10[run] + digits_value(mem, i, run)
+            i += run
+    c = load1(mem, i)
+    if c == DOT or c == 0x65 or c == 0x45:
+        return 0, BAD
+    return value, i
+
+
+@njit
+def scan_decimal(mem: Words, i: int) -> tuple[int, int, int]:
+    """(mantissa, digits after the point, index behind) of a quoted or bare decimal; index ``BAD`` otherwise.
+
+    Digits, optionally a point and more digits: no sign, exponent, underscore, white space or empty part.
+    """
+    quoted = load1(mem, i) == QUOTE
+    j = i + 1 if quoted else i
+    run = digit_run(mem, j)
+    if run == 0 or (not quoted and run > 1 and load1(mem, j) == ZERO):
+        return 0, 0, BAD
+    value = digits_value(mem, j, run)
+    j += run
+    while run == 8:
+        run = digit_run(mem, j)
+        if run:
+            if value > _LIMIT[run]:
+                return 0, 0, BAD
+            value = value * _POW10[run] + digits_value(mem, j, run)
+            j += run
+    digits = 0
+    if load1(mem, j) == DOT:
+        j += 1
+        run = digit_run(mem, j)
+        if run == 0:
+            return 0, 0, BAD
+        while run:
+            if value > _LIMIT[run]:
+                return 0, 0, BAD
+            value = value * _POW10[run] + digits_value(mem, j, run)
+            digits += run
+            j += run
+            run = digit_run(mem, j) if run == 8 else 0
+    c = load1(mem, j)
+    if quoted:
+        return value, digits, j + 1 if c == QUOTE else BAD
+    if c == COMMA or c == CLOSE or c == CLOSE_LIST or c == 32 or c == 10 or c == 13 or c == 9:
+        return value, digits, j
+    return 0, 0, BAD
+
+
+@njit
+def scan_level_object(mem: Words, i: int, level: int) -> int:
+    """``{"p":"0.2983","s":803}`` (either order), ``i`` behind the brace; index behind the closing one."""
+    seen = 0
+    for _ in range(2):
+        i = expect(mem, i, QUOTE)
+        if i < 0 or load1(mem, i + 1) != QUOTE:
+            return BAD
+        key = load1(mem, i)
+        i = expect(mem, i + 2, COLON)
+        if i < 0:
+            return BAD
+        value, digits, i = scan_decimal(mem, skip_space(mem, i))
+        if i < 0:
+            return BAD
+        if key == 0x70:
+            mem[level + st.LV_PRICE] = value
+            mem[level + st.LV_PRICE_DIGITS] = digits
+            seen |= 1
+        elif key == 0x73:
+            mem[level + st.LV_QTY] = value
+            mem[level + st.LV_QTY_DIGITS] = digits
+            seen |= 2
+        else:
+            return BAD
+        if seen != 3:
+            i = expect(mem, i, COMMA)
+            if i < 0:
+                return BAD
+    return expect(mem, i, CLOSE) if seen == 3 else BAD
+
+
+@njit
+def scan_levels(mem: Words, i: int, level: int) -> tuple[int, int]:
+    """(index behind, number of levels) of a JSON array of levels; ``i`` at its bracket, ``level`` the first free
+    raw level. Levels are ``["price","qty"]`` or ``{"p":…,"s":…}``, numbers quoted or bare."""
+    count = 0
+    end = st.LEVELS + st.LEVEL_CAP * st.LEVEL_WORDS
+    i = skip_space(mem, i + 1)
+    if load1(mem, i) == CLOSE_LIST:
+        return i + 1, 0
+    while True:
+        if level >= end:
+            return BAD, 0
+        c = load1(mem, i)
+        if c == OPEN_LIST:
+            i += 1
+            if load1(mem, i) != QUOTE:
+                i = skip_space(mem, i)
+            price, digits, i = scan_decimal(mem, i)
+            if i < 0:
+                return BAD, 0
+            i = expect(mem, i, COMMA)
+            if i < 0:
+                return BAD, 0
+            if load1(mem, i) != QUOTE:
+                i = skip_space(mem, i)
+            qty, qty_digits, i = scan_decimal(mem, i)
+            if i < 0:
+                return BAD, 0
+            i = expect(mem, i, CLOSE_LIST)
+            if i < 0:
+                return BAD, 0
+            mem[level + st.LV_PRICE] = price
+            mem[level + st.LV_QTY] = qty
+            mem[level + st.LV_PRICE_DIGITS] = digits
+            mem[level + st.LV_QTY_DIGITS] = qty_digits
+        elif c == OPEN:
+            i = scan_level_object(mem, i + 1, level)
+            if i < 0:
+                return BAD, 0
+        else:
+            return BAD, 0
+        count += 1
+        level += st.LEVEL_WORDS
+        c = load1(mem, i)
+        if c != COMMA and c != CLOSE_LIST:
+            i = skip_space(mem, i)
+            c = load1(mem, i)
+        if c == CLOSE_LIST:
+            return i + 1, count
+        if c != COMMA:
+            return BAD, 0
+        i += 1
+        if load1(mem, i) != OPEN_LIST:
+            i = skip_space(mem, i)
+
+
+@njit
+def skip_scalar(mem: Words, i: int) -> int:
+    """Behind a string, number, true, false or null; ``BAD`` for nested or unusual values."""
+    c = load1(mem, i)
+    if c == QUOTE:
+        i = skip_string(mem, i + 1)
+        return BAD if i < 0 else i + 1
+    if c == 0x74 and word_at(mem, i, 4) == V_TRUE:
+        return i + 4
+    if c == 0x66 and word_at(mem, i, 5) == V_FALSE:
+        return i + 5
+    if c == 0x6E and word_at(mem, i, 4) == V_NULL:
+        return i + 4
+    if c == 0x2D:
+        i += 1
+    if load1(mem, i) < ZERO or load1(mem, i) > NINE:
+        return BAD
+    if load1(mem, i) == ZERO and ZERO <= load1(mem, i + 1) <= NINE:
+        return BAD
+    while ZERO <= load1(mem, i) <= NINE:
+        i += 1
+    if load1(mem, i) == DOT:
+        i += 1
+        if load1(mem, i) < ZERO or load1(mem, i) > NINE:
+            return BAD
+        while ZERO <= load1(mem, i) <= NINE:
+            i += 1
+    c = load1(mem, i)
+    return BAD if c == 0x65 or c == 0x45 else i
+
+
+@njit
+def mark(mem: Words, bit: int) -> bool:
+    """Notes a key; False if it was there already (which value counts is not for the scanner to say)."""
+    if mem[st.EV_SEEN] & bit:
+        return False
+    mem[st.EV_SEEN] |= bit
+    return True
+
+
+@njit
+def field_levels(mem: Words, i: int, bit: int, is_bid: bool) -> int:
+    """Bids or asks of an event."""
+    if not mark(mem, bit):
+        return BAD
+    off = st.LEVELS + (mem[st.EV_BID_COUNT] + mem[st.EV_ASK_COUNT]) * st.LEVEL_WORDS
+    i, count = scan_levels(mem, i, off)
+    if i < 0:
+        return BAD
+    if is_bid:
+        mem[st.EV_BID_OFF] = off
+        mem[st.EV_BID_COUNT] = count
+    else:
+        mem[st.EV_ASK_OFF] = off
+        mem[st.EV_ASK_COUNT] = count
+    return i
+
+
+@njit
+def field_tick(mem: Words, i: int, bit: int, slot: int) -> int:
+    """One number of a ticker; an empty string is an empty side (digits -1)."""
+    if not mark(mem, bit):
+        return BAD
+    if load1(mem, i) == QUOTE and load1(mem, i + 1) == QUOTE:
+        mem[slot] = 0
+        mem[slot + 1] = -1
+        return i + 2
+    value, digits, i = scan_decimal(mem, i)
+    mem[slot] = value
+    mem[slot + 1] = digits
+    return i
+
+
+@njit
+def field_integer(mem: Words, i: int, bit: int, slot: int) -> int:
+    """An integer of an event."""
+    if not mark(mem, bit):
+        return BAD
+    value, i = scan_integer(mem, i)
+    mem[slot] = value
+    return i
+
+
+@njit
+def field_event(mem: Words, i: int) -> int:
+    """The value of ``e``: goes on for depth and tickers, else ``OTHER`` or ``CONTROL``."""
+    if load1(mem, i) != QUOTE or not mark(mem, S_EVENT):
+        return BAD
+    end = skip_string(mem, i + 1)
+    if end < 0:
+        return BAD
+    length = end - i - 1
+    one, two = word_at(mem, i + 1, length), word_at(mem, i + 9, length - 8)
+    if length == 11 and one == V_DEPTH_1 and two == V_DEPTH_2:
+        mem[st.EV_KIND] = st.TOPIC_DEPTH
+    elif length == 10 and one == V_TICKER_1 and two == V_TICKER_2:
+        mem[st.EV_KIND] = st.TOPIC_TICKER
+    elif length == 14 and one == V_SHUTDOWN_1 and two == V_SHUTDOWN_2:
+        return CONTROL
+    else:
+        return OTHER
+    return end + 1
+
+
+@njit
+def field_symbol(mem: Words, i: int) -> int:
+    """The value of ``s``."""
+    if load1(mem, i) != QUOTE or not mark(mem, S_SYMBOL):
+        return BAD
+    end = skip_string(mem, i + 1)
+    if end < 0:
+        return BAD
+    mem[st.EV_SYMBOL_BYTE] = i + 1
+    mem[st.EV_SYMBOL_LEN] = end - i - 1
+    return end + 1
+
+
+@njit
+def field_full(mem: Words, i: int) -> int:
+    """``"full":true``."""
+    if not mark(mem, S_FULL):
+        return BAD
+    if word_at(mem, i, 4) == V_TRUE:
+        mem[st.EV_FULL] = 1
+        return i + 4
+    return i + 5 if word_at(mem, i, 5) == V_FALSE else BAD
+
+
+@njit
+def field_short(mem: Words, i: int, key: int) -> int:
+    """Value of a key of one or two characters; see :func:`scan_fields`."""
+    c = load1(mem, i)
+    if key == K_B_LOWER:
+        if c == OPEN_LIST:
+            return field_levels(mem, i, S_BID, True)
+        return field_tick(mem, i, S_BID_PRICE, st.EV_TICK)
+    if key == K_A_LOWER:
+        if c == OPEN_LIST:
+            return field_levels(mem, i, S_ASK, False)
+        return field_tick(mem, i, S_ASK_PRICE, st.EV_TICK + 4)
+    if key == K_U_LOWER:
+        return field_integer(mem, i, S_LAST, st.EV_LAST)
+    if key == K_U_UPPER:
+        return field_integer(mem, i, S_FIRST, st.EV_FIRST)
+    if key == K_PU:
+        return field_integer(mem, i, S_PREVIOUS, st.EV_PREVIOUS)
+    if key == K_S_LOWER:
+        return field_symbol(mem, i)
+    if key == K_E_UPPER:
+        return field_integer(mem, i, S_TIME, st.EV_TIME)
+    if key == K_T_LOWER:
+        return field_integer(mem, i, S_TIME_2, st.EV_TIME_2)
+    if key == K_E_LOWER:
+        return field_event(mem, i)
+    if key == K_B_UPPER:
+        return field_tick(mem, i, S_BID_QTY, st.EV_TICK + 2)
+    if key == K_A_UPPER:
+        return field_tick(mem, i, S_ASK_QTY, st.EV_TICK + 6)
+    return skip_scalar(mem, i)
+
+
+@njit
+def field_long(mem: Words, i: int, key: int, key_2: int, length: int, mode: int) -> int:
+    """Value of a longer key (and of ``id``); see :func:`scan_fields`."""
+    whole = (length == 12 and key == K_LAST_1 and key_2 == K_LAST_2) or (length == 2 and key == K_ID)
+    if mode == MODE_SNAPSHOT:
+        if whole:
+            return field_integer(mem, i, S_LAST, st.EV_LAST)
+        if length == 4 and (key == K_BIDS or key == K_ASKS):
+            if load1(mem, i) != OPEN_LIST:
+                return BAD
+            return field_levels(mem, i, S_BID if key == K_BIDS else S_ASK, key == K_BIDS)
+        return skip_scalar(mem, i)
+    if length == 4 and key == K_FULL:
+        return field_full(mem, i)
+    if length == 12 and whole:
+        return OTHER  # partial books of a fixed depth name no symbol
+    if (
+        (length == 2 and key == K_ID)
+        or (length == 3 and key == K_MSG)
+        or (length == 4 and key == K_CODE)
+        or (length == 5 and key == K_ERROR)
+        or (length == 6 and key == K_RESULT)
+    ):
+        return CONTROL
+    return skip_scalar(mem, i)
+
+
+@njit
+def scan_fields(mem: Words, i: int, mode: int) -> int:
+    """One flat object into the event; ``i`` at its brace. Index behind it, ``BAD``, ``OTHER`` or ``CONTROL``.
+
+    Keys in any order: ``e s U u pu b a B A E t full`` of frames; ``lastUpdateId`` or ``id``, ``bids``, ``asks`` of
+    snapshots; others are read over. ``OTHER`` and ``CONTROL`` are returned at the first key that shows them; the rest
+    of such a frame is not read.
+    """
+    i = skip_space(mem, i + 1)
+    if load1(mem, i) == CLOSE:
+        return i + 1
+    while True:
+        if load1(mem, i) != QUOTE:
+            return BAD
+        if load1(mem, i + 2) == QUOTE:
+            length = 1
+            key = load1(mem, i + 1)
+            if key < 32 or key > 126 or key == BACKSLASH or key == QUOTE:
+                return BAD
+            key_2 = 0
+            i += 3
+        else:
+            end = skip_string(mem, i + 1)
+            if end < 0:
+                return BAD
+            length = end - i - 1
+            key = word_at(mem, i + 1, length)
+            key_2 = word_at(mem, i + 9, length - 8)
+            i = end + 1
+        i = expect(mem, i, COLON)
+        if i < 0:
+            return BAD
+        c = load1(mem, i)
+        if c == 32 or c == 10 or c == 13 or c == 9:
+            i = skip_space(mem, i)
+        if length == 1 or (length == 2 and key == K_PU):
+            i = field_short(mem, i, key) if mode == MODE_FRAME else skip_scalar(mem, i)
+        else:
+            i = field_long(mem, i, key, key_2, length, mode)
+        if i < 0:
+            return i
+        c = load1(mem, i)
+        if c != COMMA and c != CLOSE:
+            i = skip_space(mem, i)
+            c = load1(mem, i)
+        if c == CLOSE:
+            return i + 1
+        if c != COMMA:
+            return BAD
+        i += 1
+        if load1(mem, i) != QUOTE:
+            i = skip_space(mem, i)
+
+
+@njit
+def at_end(mem: Words, i: int, length: int) -> bool:
+    """Nothing but white space between ``i`` and the end of the frame."""
+    return skip_space(mem, i) == st.FRAME_BYTE + length
+
+
+@njit
+def scan_snapshot(mem: Words, length: int) -> int:
+    """A REST order book (``lastUpdateId`` or ``id``, ``bids``, ``asks``) into the event; a ``TOPIC_*``."""
+    clear_event(mem)
+    seal(mem, length)
+    i = skip_space(mem, st.FRAME_BYTE)
+    if load1(mem, i) != OPEN:
+        return st.TOPIC_UNKNOWN
+    i = scan_fields(mem, i, MODE_SNAPSHOT)
+    if i < 0 or not at_end(mem, i, length):
+        return st.TOPIC_UNKNOWN
+    wanted = S_LAST | S_BID | S_ASK
+    if mem[st.EV_SEEN] & wanted != wanted or mem[st.EV_LAST] <= 0:
+        return st.TOPIC_UNKNOWN
+    return st.TOPIC_SNAPSHOT
