@@ -288,6 +288,21 @@ else:
 
         return types.float64(bits), codegen
 
+    def _wrapping(operation: str) -> Callable[..., int]:
+        """Add or subtract without numba's "no signed wrap" flag, which lets LLVM turn a - b > 0 into a > b."""
+
+        def typer(typingctx: Any, a: Any, b: Any) -> Any:
+            def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                left, right = (_cast(context, builder, signature, args, k) for k in (0, 1))
+                return getattr(builder, operation)(left, right)
+
+            return types.int64(a, b), codegen
+
+        return _int_intrinsic(typer)
+
+    _i_wrap_add = _wrapping("add")
+    _i_wrap_sub = _wrapping("sub")
+
     @_int_intrinsic
     def _i_clz64(typingctx: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -396,12 +411,12 @@ else:
     @njit
     def wrap_add(a: int, b: int) -> int:
         """a + b modulo 2^64, signed."""
-        return a + b
+        return _i_wrap_add(a, b)
 
     @njit
     def wrap_sub(a: int, b: int) -> int:
         """a - b modulo 2^64, signed: the distance of two wrapping counters."""
-        return a - b
+        return _i_wrap_sub(a, b)
 
     @njit
     def clz64(value: int) -> int:

@@ -227,14 +227,14 @@ class QueueConsumer:
         tail = int(load_acquire(self.words, Q_TAIL))
         slot_words = int(load_relaxed(self.words, Q_SLOT_WORDS))
         cursor = tail
-        while not newest and int(wrap_sub(tail, cursor)) < capacity:
+        while int(wrap_sub(tail, cursor)) < capacity:
             before = int(wrap_sub(cursor, 1))
             slot = Q_SLOTS_OFF + (before & (capacity - 1)) * slot_words
             if slot_words == 0 or int(load_acquire(self.words, slot)) != cursor or cursor == 0:
                 break
             cursor = before
         self.skipped = int(wrap_sub(tail, cursor)) if newest else 0
-        store_release(self.cursor_words, C_CURSOR, cursor)
+        store_release(self.cursor_words, C_CURSOR, tail if newest else cursor)
 
     def _heal(self) -> None:
         """A cursor beyond the tail belongs to an earlier queue that is gone: nothing before the tail is ours."""

@@ -1,4 +1,4 @@
-"""Plain Python twins of the shared-memory kernels: what they promise, in the most obvious words. No layout, no atomics."""
+"""Plain Python twins of the shared-memory kernels: what they promise, in the most obvious words."""
 
 from __future__ import annotations
 
