@@ -12,7 +12,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from typing import Protocol, TypeVar
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote_plus
 
 MEXC_DEFAULT_RECV_WINDOW_MS = 5_000
 MEXC_RECV_WINDOW_MS_MAX = 60_000
@@ -113,7 +113,7 @@ def mexc_deadline_ms(params: Mapping[str, str]) -> int:
 def gate_rest_text(method: str, path: str, query: str, body: bytes, timestamp: str) -> bytes:
     """Five lines: method, path, query as it was before encoding, SHA-512 of the body, timestamp in seconds."""
     body_hash = hashlib.sha512(body).hexdigest() if body else _EMPTY_SHA512
-    return f"{method}\n{path}\n{unquote(query)}\n{body_hash}\n{timestamp}".encode()
+    return f"{method}\n{path}\n{unquote_plus(query)}\n{body_hash}\n{timestamp}".encode()
 
 
 def gate_channel_text(channel: str, event: str, time_s: int) -> bytes:

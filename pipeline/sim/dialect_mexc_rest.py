@@ -17,6 +17,7 @@ from aiohttp import web
 from pipeline.model.enums import OrderKind, OrderSide
 from pipeline.sim import dialect_mexc_words as words
 from pipeline.sim.auth import AuthRefused, mexc_deadline_ms, mexc_params, verify_mexc
+from pipeline.sim.coins import coins
 from pipeline.sim.dialect_mexc_keys import ListenKeys
 from pipeline.sim.dialect_mexc_words import MexcError
 from pipeline.sim.ratelimit import Budget, MexcLimits, WindowLimiter, retry_after_s
@@ -500,7 +501,7 @@ class MexcRest:
         return {"data": data, "code": 0, "msg": "success", "timestamp": call.now_ms}
 
     async def _coins(self, call: Call) -> Any:
-        return words.coin_rows(self._venue.coins())
+        return words.coin_rows(coins(self._venue))
 
     # --- listen keys ---
 

@@ -36,7 +36,18 @@ _NO_QUOTE = (b"", b"")
 class Channel:
     """One public channel: its parsed name, its subscribers, what waits for the next interval."""
 
-    __slots__ = ("deals", "event_type", "flush_due", "instrument", "interval_ms", "levels", "name", "sockets", "ticker")
+    __slots__ = (
+        "deals",
+        "event_type",
+        "flush_due",
+        "instrument",
+        "interval_ms",
+        "last_push_ns",
+        "levels",
+        "name",
+        "sockets",
+        "ticker",
+    )
 
     def __init__(self, name: str, event_type: str, instrument: SimInstrument, interval_ms: int, levels: int) -> None:
         self.name = name.encode()
@@ -48,6 +59,7 @@ class Channel:
         self.ticker: Ticker | None = None
         self.deals: list[TradePrint] = []
         self.flush_due = False
+        self.last_push_ns = -(1 << 62)
 
     def push(self, frame: bytes) -> None:
         for sock in self.sockets:
@@ -57,9 +69,8 @@ class Channel:
 class MexcStream:
     """Public channels of one venue, by symbol, and the encoders behind them."""
 
-    def __init__(self, venue: SimVenue, call_later: Callable[[int, Callable[[], None]], None]) -> None:
+    def __init__(self, venue: SimVenue) -> None:
         self._venue = venue
-        self._call_later = call_later
         self._channels: dict[str, Channel] = {}
         self._depth: dict[tuple[str, int], list[Channel]] = {}
         self._limit: dict[tuple[str, int], list[Channel]] = {}
@@ -139,6 +150,7 @@ class MexcStream:
         channel = Channel(name, event_type, instrument, interval_ms, levels)
         self._channels[name] = channel
         table.setdefault((symbol, interval_ms), []).append(channel)
+        self._venue.open_book_stream(symbol, interval_ms)
         return channel
 
     # --- market events ---
@@ -158,11 +170,19 @@ class MexcStream:
                     self._schedule(channel, self._flush_deals)
 
     def _schedule(self, channel: Channel, flush: Callable[[Channel], None]) -> None:
-        """One push per interval: the first event after a quiet spell opens the interval."""
+        """At most one push per interval; the first event after a quiet spell goes at once."""
         if channel.flush_due:
             return
+        clock = self._venue.clock
+        now_ns = clock.mono_ns()
+        due_ns = channel.last_push_ns + channel.interval_ms * NS_PER_MS
+        if due_ns <= now_ns:
+            channel.last_push_ns = now_ns
+            flush(channel)
+            return
         channel.flush_due = True
-        self._call_later(channel.interval_ms * NS_PER_MS, lambda: flush(channel))
+        channel.last_push_ns = due_ns
+        clock.call_at(due_ns, lambda: flush(channel))
 
     def _on_delta(self, delta: BookDelta) -> None:
         key = (delta.symbol, delta.interval_ms)

@@ -5,10 +5,12 @@ Source: MEXC spot v3 "Spot Account/Trade", "Public API Definitions", "Error Code
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce, TradingStatus
+from pipeline.model.structs import CoinIdentity
 from pipeline.sim.types import OrderStatus, RejectReason, SimInstrument, SimOrder, SimReject, SimTrade
 
 ORDER_TYPES: dict[str, tuple[OrderKind, TimeInForce]] = {
@@ -246,3 +248,33 @@ def symbol_row(instrument: SimInstrument) -> dict[str, Any]:
         "fullName": instrument.identity.asset or instrument.base,
         "tradeSideType": _SIDE_TYPE[instrument.status],
     }
+
+
+def coin_rows(identities: Iterable[CoinIdentity]) -> list[dict[str, Any]]:
+    """GET /capital/config/getall: one row per coin with its networks, contracts and switches."""
+    rows = []
+    for coin in identities:
+        networks = [
+            {
+                "coin": coin.asset,
+                "depositDesc": None,
+                "depositEnable": coin.deposit_enabled,
+                "minConfirm": 12,
+                "name": coin.asset,
+                "Name": coin.asset,
+                "network": network.upper(),
+                "netWork": network.upper(),
+                "withdrawEnable": coin.withdraw_enabled,
+                "withdrawFee": "0.1",
+                "withdrawIntegerMultiple": None,
+                "withdrawMax": "1000000",
+                "withdrawMin": "1",
+                "sameAddress": False,
+                "contract": contract,
+                "withdrawTips": None,
+                "depositTips": None,
+            }
+            for network, contract in coin.networks
+        ]
+        rows.append({"coin": coin.asset, "name": coin.asset, "Name": coin.asset, "networkList": networks})
+    return rows
