@@ -420,8 +420,8 @@ class VenueBooks:
         if outcome is not SnapshotResult.SYNCED:
             return outcome
         self._drop_buffer(slot)
-        engine.publish_synced(self.mem, self.words, slot)
-        return outcome
+        crossed = engine.publish_synced(self.mem, self.words, slot) == engine.R_RESYNC
+        return SnapshotResult.STALE if crossed else outcome
 
     def _replay_quietly(self, slot: int, buffer: deque[Buffered]) -> SnapshotResult:
         index = int(self.mem[self._row(slot) + st.B_BOOK_INDEX])
@@ -434,7 +434,7 @@ class VenueBooks:
                 result = self._kernel(self.mem, self.words, len(item.frame), item.recv_mono_ns, item.conn)
             if result == engine.R_UNKNOWN_SHAPE:
                 result = self._slow(item.frame, item.recv_mono_ns, item.conn)
-            if result == engine.R_APPLIED and self.on_applied is not None:
+            if result in (engine.R_APPLIED, engine.R_RESYNC) and self.on_applied is not None:
                 self.on_applied(index)
             if result == engine.R_NEED_SNAPSHOT:
                 return SnapshotResult.STALE  # this update and those after it stay buffered

@@ -552,11 +552,16 @@ def route_decoded(mem: Words, words: Words, topic: int, slot: int, recv_ns: int,
 
 
 @njit
-def publish_synced(mem: Words, words: Words, slot: int) -> None:
-    """The book stands on a snapshot and the updates buffered since: publishes it as such."""
+def publish_synced(mem: Words, words: Words, slot: int) -> int:
+    """The book stands on a snapshot and the updates buffered since: publishes it as such, unless it is crossed."""
     book = book_row(mem, slot)
+    if is_crossed(mem, book):
+        mem[st.C_CROSSED] += 1
+        lose(mem, words, book, lay.FLAG_CROSSED)
+        return R_RESYNC
     synced(mem, book, mem[book + st.B_STATE])
     publish(mem, words, book, 0)
+    return R_APPLIED
 
 
 @njit
