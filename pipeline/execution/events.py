@@ -265,6 +265,7 @@ class Report(msgspec.Struct, frozen=True):
     outcome: ReportOutcome
     direction_key: int
     cooldown_until_mono_ns: int
+    refusal: Refusal = Refusal.NONE
 
 
 class Refused(msgspec.Struct, frozen=True):

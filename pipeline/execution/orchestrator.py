@@ -219,7 +219,7 @@ class OrderOrchestrator:
     def _slippage_bps(self, pursuit: Pursuit) -> Decimal:
         """The unwind ladder: bounded slippage, doubled at each further step, up to the risk limit."""
         execution = self._desk.config.execution
-        return min(execution.unwind_max_slippage_bps, execution.unwind_slippage_bps * 2**pursuit.repairs)
+        return min(execution.unwind_max_slippage_bps, execution.unwind_slippage_bps * (1 << pursuit.repairs))
 
     def _repair(self, operation: Operation, pursuit: Pursuit, repair: Repair) -> None:
         """One order of the ladder."""

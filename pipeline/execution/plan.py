@@ -108,7 +108,7 @@ def start_asset(type_: OpportunityType, rows: list[InstrumentRow], numeraire: st
     return numeraire if numeraire in quotes else max(quotes, key=quotes.count)
 
 
-def malformed(opportunity: Opportunity, instruments: Instruments, last_id: int) -> str:
+def malformed(opportunity: Opportunity, instruments: Instruments) -> str:
     """What is wrong with an opportunity by itself; "" when nothing is. Catches corruption and a mad detector."""
     if not opportunity.crc_ok:
         return "checksum"
@@ -117,8 +117,6 @@ def malformed(opportunity: Opportunity, instruments: Instruments, last_id: int) 
     numbers = (opportunity.edge_bps, opportunity.entry_edge_bps, opportunity.profit_quote)
     if not all(math.isfinite(number) for number in numbers):
         return f"not finite: {numbers}"
-    if opportunity.opportunity_id <= last_id and not opportunity.manual:
-        return f"id {opportunity.opportunity_id} after {last_id}"
     wanted = 3 if opportunity.type == OpportunityType.TRIANGULAR else 2
     if len(opportunity.legs) != wanted:
         return f"{len(opportunity.legs)} legs, wanted {wanted}"

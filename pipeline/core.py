@@ -1,0 +1,426 @@
+"""The execution core: events in, actions out. No socket, no clock, no file, no randomness of its own.
+
+The same events in the same order give the same actions, so that a run can be replayed and a test can drive years of
+faults on virtual time. The caller (workers/executor.py, or a test) performs the actions in order: ``Append`` before
+the ``Place`` behind it; what it sees is fed back as the next event.
+
+Wiring: the ledger is the only state that matters, and only records change it. Around it stand the nine components'
+execution side: RiskManager (gate), OrderOrchestrator (saga), StateController, PositionManager, BalanceMonitor,
+RecoveryManager (sweeps, proof, escalation) with its Chaser (questions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from pipeline.exchanges.base import CancelOutcome, OutcomeKind, PlaceOutcome, SessionState
+from pipeline.execution.balances import BalanceMonitor
+from pipeline.execution.desk import BOOT_EPOCH_MAX, Desk, Ids
+from pipeline.execution.events import (
+    AccountSnapshot,
+    Action,
+    BalancesAnswer,
+    CatalogueChanged,
+    Command,
+    CommandKind,
+    CoreEvent,
+    FetchBalances,
+    FillsAnswer,
+    HaltPort,
+    JournalPort,
+    MarketPort,
+    NotSent,
+    Now,
+    Opportunity,
+    Place,
+    QueryAnswer,
+    Refused,
+    Report,
+    Sent,
+    SweepAnswer,
+    Tick,
+)
+from pipeline.execution.hedges import HedgeExits
+from pipeline.execution.intake import Intake
+from pipeline.execution.journal import JournalEntry
+from pipeline.execution.ledger import Ledger, Operation, Order
+from pipeline.execution.market import Instruments, UsdRates
+from pipeline.execution.orchestrator import OrderOrchestrator
+from pipeline.execution.plan import Plan, Rejected
+from pipeline.execution.positions import PositionManager
+from pipeline.execution.records import BootRecord, Purpose, RefusalRecord, StopRecord
+from pipeline.execution.states import StateController
+from pipeline.model.config import EngineConfig
+from pipeline.model.enums import BalanceCheck, InstrumentKind, OrderState, ReportOutcome
+from pipeline.model.instruments import InstrumentRow
+from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
+from pipeline.recovery.chase import Chaser
+from pipeline.recovery.manager import RecoveryManager
+from pipeline.risk.manager import RiskManager
+
+REFUSAL_RECORDS_PER_S = 5  # refusals that become records; all are counted
+REFUSAL_PAUSE_NS = 5_000_000  # the detector may offer the same direction again after this
+HEDGE_LOOK_NS = 250_000_000
+STRICT_TIMEOUT_NS = 1_000_000_000
+ZERO = Decimal(0)
+
+
+@dataclass(slots=True)
+class InventoryRow:
+    """What the detector may size with, one instrument (shm/layout.py, IR_*)."""
+
+    instrument_id: int
+    buy_notional: float
+    sell_qty: Decimal
+    position_qty: Decimal
+    blocked_until_mono_ns: int
+    tradable: bool
+
+
+class ExecutionCore:
+    """See the module's text. One instance per executor run."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        rows: Iterable[InstrumentRow],
+        *,
+        market: MarketPort,
+        halt: HaltPort,
+        journal: JournalPort,
+    ) -> None:
+        self.config = config
+        self.ledger = Ledger()
+        self.desk = Desk(config, self.ledger, Instruments(rows), market, halt, journal, Ids(1))
+        self.balances = BalanceMonitor(
+            self.ledger,
+            refresh_interval_ms=config.execution.balance_refresh_interval_ms,
+            check=config.execution.balance_check,
+            alert=lambda code, text: self.desk.alert(1, code, text),
+        )
+        self.rates = UsdRates(self.desk.instruments, market)
+        self.states = StateController(self.ledger, self.desk.record)
+        self.positions = PositionManager(self.ledger, self.rates, self.desk.record)
+        self.intake = Intake(self.desk)
+        self.recovery = RecoveryManager(self.desk, self.intake, self.balances, on_evidence=self._after)
+        self.risk = RiskManager(self.desk, self.balances, self.rates)
+        self.risk.gate.reconciled = self.recovery
+        self.orders = OrderOrchestrator(
+            self.desk,
+            self.states,
+            self.balances,
+            self.rates,
+            on_recovery=self._recovery_begins,
+            on_recovered=self.recovery.finished,
+        )
+        self.chaser = Chaser(self.desk, self.intake)
+        self.hedge_exits = HedgeExits(self.desk)
+        self.stopping = False
+        self.refused = 0
+        self._pending: dict[int, tuple[Plan, int]] = {}  # strict: token -> (plan, asked at)
+        self._token = 0
+        self._refusal_second = 0
+        self._refusal_records = 0
+        self._hedges_looked_mono_ns = 0
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            Opportunity: self._opportunity,
+            OrderUpdate: self._update,
+            Fill: self._fill,
+            Balance: self._balance,
+            Position: self._nothing,
+            PlaceOutcome: self._outcome,
+            CancelOutcome: self._cancel_outcome,
+            SessionState: self._session,
+            Sent: self._sent,
+            NotSent: self._not_sent,
+            Tick: self._tick,
+            AccountSnapshot: self._account,
+            QueryAnswer: self._query_answer,
+            FillsAnswer: self._fills_answer,
+            SweepAnswer: self._sweep,
+            BalancesAnswer: self._balances_answer,
+            CatalogueChanged: self._catalogue,
+            Command: self._command,
+        }
+
+    # --- life ---
+
+    def boot(
+        self, entries: Iterable[JournalEntry], *, now: Now, first_epoch: int, instance: str, pid: int, build_hash: int
+    ) -> list[Action]:
+        """Replays the journal and begins a new run. ``first_epoch``: boot epoch of a journal that has none yet.
+
+        The caller draws ``first_epoch`` at random below 2**45, so that a lost journal does not repeat old ids.
+        """
+        for entry in entries:
+            self.ledger.apply(entry.record, entry.mono_ns, entry.wall_ns)
+        epoch = self.ledger.boot_epoch + 1 if self.ledger.boot_epoch else first_epoch
+        if not 0 < epoch <= BOOT_EPOCH_MAX:
+            raise ValueError(f"boot epoch out of range: {epoch}")
+        self.desk.now = now
+        self.desk.ids = Ids(epoch)
+        self.desk.record(BootRecord(epoch, instance, str(self.config.mode), pid, build_hash))
+        venues = sorted({v.name for v in self.config.venues} | set(self.desk.instruments.venues()))
+        self.risk.start_monitoring()
+        self.recovery.start(venues)
+        return self.desk.drain()
+
+    def stop(self, now: Now, reason: str) -> list[Action]:
+        """Last records of a run that ends on purpose."""
+        self.desk.now = now
+        self.desk.record(StopRecord(reason, len(self.ledger.unsettled), len(self.ledger.open_operations)))
+        return self.desk.drain()
+
+    @property
+    def ready(self) -> bool:
+        return self.recovery.ready() and not self.stopping
+
+    @property
+    def idle(self) -> bool:
+        """Nothing open: no operation, no unsettled order."""
+        return not self.ledger.open_operations and not self.ledger.unsettled
+
+    def handle(self, event: CoreEvent, now: Now) -> list[Action]:
+        """One event; the actions to perform, in order."""
+        self.desk.now = now
+        self.risk.gate.ready = self.ready
+        self._handlers[type(event)](event)
+        return self.desk.drain()
+
+    # --- opportunities ---
+
+    def _opportunity(self, opportunity: Opportunity) -> None:
+        verdict = self.risk.validate_opportunity_risk(opportunity)
+        if isinstance(verdict, Rejected):
+            self._refuse(opportunity, verdict)
+        elif self.config.execution.balance_check is BalanceCheck.STRICT:
+            self._token += 1
+            self._pending[self._token] = (verdict, self.desk.now.mono_ns)
+            venues = tuple(sorted({leg.row.spec.venue for leg in verdict.legs}))
+            self.desk.act(FetchBalances(self._token, venues))
+        else:
+            self._execute(verdict)
+
+    def _execute(self, plan: Plan, *, purpose: Purpose = Purpose.ENTRY, closes: str = "") -> Operation:
+        operation = self.orders.execute_opportunity(plan, purpose=purpose, closes=closes)
+        for action in self.desk.actions:
+            if isinstance(action, Place):
+                self.risk.gate.note_send(action.request.venue, self.desk.now.mono_ns)
+        return operation
+
+    def _refuse(self, opportunity: Opportunity, verdict: Rejected) -> None:
+        now = self.desk.now
+        self.refused += 1
+        second = now.mono_ns // 1_000_000_000
+        if second != self._refusal_second:
+            self._refusal_second, self._refusal_records = second, 0
+        if self._refusal_records < REFUSAL_RECORDS_PER_S:
+            self._refusal_records += 1
+            row = self.desk.instruments.get(opportunity.legs[0].instrument_id) if opportunity.legs else None
+            pair = row.spec.pair if row is not None else ""
+            self.desk.record(RefusalRecord(opportunity.opportunity_id, pair, verdict.refusal, verdict.detail[:200]))
+        self.desk.act(Refused(opportunity.opportunity_id, verdict.refusal, verdict.detail))
+        self.desk.act(
+            Report(
+                opportunity.opportunity_id,
+                ReportOutcome.REFUSED,
+                opportunity.direction_key,
+                now.mono_ns + REFUSAL_PAUSE_NS,
+                verdict.refusal,
+            )
+        )
+
+    def _balances_answer(self, answer: BalancesAnswer) -> None:
+        pending = self._pending.pop(answer.token, None)
+        for balance in answer.balances:
+            self.balances.on_balance(balance)
+        if pending is None:
+            return
+        plan, _ = pending
+        verdict = self.risk.gate.recheck(plan)
+        if isinstance(verdict, Rejected):
+            self._refuse(plan.opportunity, verdict)
+        else:
+            self._execute(verdict)
+
+    # --- evidence ---
+
+    def _after(self, order: Order) -> None:
+        """After any evidence about an order: reservations, then its operation."""
+        if order.settled:
+            self.balances.settled(order)
+        operation = self.ledger.operations[order.intent.operation_id]
+        self.orders.advance(operation)
+
+    def _recovery_begins(self, operation: Operation, strategy: str, reason: str) -> None:
+        self.recovery.initiate_recovery(operation, strategy, reason)
+
+    def _nothing(self, event: object) -> None:
+        """Pushed positions: the poller's complete lists are compared, a push alone proves no absence."""
+
+    def _sent(self, event: Sent) -> None:
+        self.intake.sent(event)
+
+    def _not_sent(self, event: NotSent) -> None:
+        order = self.intake.not_sent(event)
+        if order is not None:
+            self._after(order)
+
+    def _update(self, update: OrderUpdate) -> None:
+        order = self.intake.update(update)
+        if order is not None:
+            self._after(order)
+
+    def _fill(self, fill: Fill) -> None:
+        order = self.intake.fill(fill)
+        if order is not None:
+            self.risk.gate.note_fill(order.intent.instrument_id, fill.recv_mono_ns, fill.venue_wall_ms)
+            self._after(order)
+
+    def _outcome(self, outcome: PlaceOutcome) -> None:
+        order = self.intake.outcome(outcome)
+        if order is None:
+            return
+        text = outcome.error.message if outcome.error is not None else ""
+        self.risk.order_outcome(outcome.venue, outcome.kind is OutcomeKind.ACKED, text)
+        if outcome.kind is OutcomeKind.UNKNOWN and not order.settled:
+            self.chaser.ask_now(order)
+        self._after(order)
+
+    def _cancel_outcome(self, outcome: CancelOutcome) -> None:
+        """Only what it says of the order counts; a refusal to cancel says nothing about fills."""
+        if outcome.update is not None:
+            self._update(outcome.update)
+            return
+        order = self.ledger.order_of(outcome.venue, outcome.client_id, outcome.order_id)
+        if order is not None and not order.settled:
+            self.chaser.ask_now(order)
+
+    def _query_answer(self, answer: QueryAnswer) -> None:
+        if answer.update is not None:
+            self._update(answer.update)
+
+    def _fills_answer(self, answer: FillsAnswer) -> None:
+        for fill in answer.fills:
+            self._fill(fill)
+
+    def _sweep(self, answer: SweepAnswer) -> None:
+        self.recovery.on_sweep(answer)
+        for fill in answer.fills:
+            order = self.ledger.order_of(fill.venue, fill.client_id, fill.order_id)
+            if order is not None:
+                self.risk.gate.note_fill(order.intent.instrument_id, fill.recv_mono_ns, fill.venue_wall_ms)
+
+    # --- accounts, sessions, catalogue ---
+
+    def _balance(self, balance: Balance) -> None:
+        self.balances.on_balance(balance)
+
+    def _account(self, snapshot: AccountSnapshot) -> None:
+        for balance in snapshot.balances:
+            self.balances.on_balance(balance)
+        self.recovery.on_account(snapshot.balances, snapshot.positions, set(snapshot.positions_recv_mono_ns))
+
+    def _session(self, state: SessionState) -> None:
+        up = state.state == "up"
+        self.balances.session(state.venue, up)
+        self.recovery.session(state.venue, up)
+        if not up:
+            self.desk.alert(1, "session_down", f"{state.venue}: {state.reason}")
+            for order in list(self.ledger.unsettled.values()):
+                if order.intent.venue == state.venue and order.state is OrderState.SENT:
+                    self.intake.unknown(order, "session lost")
+                    self.chaser.ask_now(order)
+        self.recovery.tick()
+
+    def _catalogue(self, event: CatalogueChanged) -> None:
+        self.desk.instruments.update(event.rows)
+
+    # --- time ---
+
+    def _tick(self, event: Tick) -> None:
+        self.chaser.tick()
+        self.recovery.tick()
+        for operation in list(self.ledger.open_operations.values()):
+            self.orders.advance(operation)
+        self.risk.tick()
+        now_ns = self.desk.now.mono_ns
+        for token, (_plan, asked_ns) in list(self._pending.items()):
+            if now_ns - asked_ns > STRICT_TIMEOUT_NS:
+                self._balances_answer(BalancesAnswer(token, (), "no answer in time"))
+        if now_ns - self._hedges_looked_mono_ns >= HEDGE_LOOK_NS:
+            self._hedges_looked_mono_ns = now_ns
+            self._look_at_hedges(forced=False)
+
+    def _look_at_hedges(self, *, forced: bool) -> None:
+        """Leaves hedges that pay to leave (all, when forced); a halt does not stand in the way of an exit."""
+        if not (self.ready or forced):
+            return
+        closing = {o.record.closes for o in self.ledger.open_operations.values() if o.record.closes}
+        for hedge in list(self.ledger.hedges.values()):
+            if hedge.operation_id in closing or hedge.operation_id in self.ledger.open_operations:
+                continue
+            if hedge.spot_venue not in self.recovery or hedge.futures_venue not in self.recovery:
+                continue
+            plan = self.hedge_exits.exit_plan(hedge, forced=forced)
+            if plan is not None:
+                self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id)
+
+    # --- commands ---
+
+    def _command(self, command: Command) -> None:
+        kind = command.kind
+        if kind is CommandKind.STOP:
+            self.stopping = True
+        elif kind in (CommandKind.CLOSE_HEDGES, CommandKind.FLATTEN):
+            self._look_at_hedges(forced=True)
+            if kind is CommandKind.FLATTEN:
+                self.orders.cancel_all_orders()
+        elif kind is CommandKind.REARM:
+            self.risk.rearm(command.argument, command.reason)
+        elif kind is CommandKind.APPROVE:
+            operation = self.recovery.approve(command.argument, command.reason)
+            if operation is not None:
+                self.orders.release(operation)
+        elif kind is CommandKind.CANCEL_RECOVERY:
+            self.recovery.cancel_recovery(command.argument, command.reason)
+
+    # --- what the detector sizes with ---
+
+    def inventory(self, now: Now) -> list[InventoryRow]:
+        """One row per instrument: what could be spent and sold now, positions, and from when on books count."""
+        self.desk.now = now
+        return [self._inventory_row(row) for row in self.desk.instruments]
+
+    def _inventory_row(self, row: InstrumentRow) -> InventoryRow:
+        spec, gate = row.spec, self.risk.gate
+        quote = self.balances.usable(spec.venue, spec.quote)
+        fee = Decimal(spec.taker_fee_ppm) / 1_000_000
+        if spec.kind is InstrumentKind.PERPETUAL:
+            leverage = self.config.detection.hedge.leverage
+            buy = quote / (1 / leverage + fee)
+            price = spec.reference_price
+            sell = buy / price if price > 0 else ZERO
+            position = self.ledger.accounts.futures_qty(spec.venue, spec.symbol)
+        else:
+            buy = quote / (1 + fee)
+            sell = self.balances.usable(spec.venue, spec.base)
+            position = ZERO
+        busy = next(self.ledger.unsettled_of_instrument(row.instrument_id), None) is not None
+        tradable = (
+            self.ready
+            and not busy
+            and spec.venue in self.recovery
+            and self.balances.proved(spec.venue, spec.quote, self.desk.now.mono_ns)
+        )
+        return InventoryRow(
+            row.instrument_id,
+            float(buy),
+            sell,
+            position,
+            gate.blocked_until(row.instrument_id),
+            tradable,
+        )

@@ -1,0 +1,108 @@
+"""Open spot-futures hedges: target positions that are closed when leaving pays, or when told to."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from pipeline.execution.desk import Desk
+from pipeline.execution.events import BookView, Opportunity
+from pipeline.execution.market import (
+    average_price,
+    best_price,
+    bounded_price,
+    fee_of,
+    is_tradable_qty,
+    reservation,
+    tradable,
+)
+from pipeline.execution.plan import Plan, PlannedLeg
+from pipeline.execution.records import HedgeRecord
+from pipeline.model.enums import InstrumentKind, OpportunityType, OrderSide
+from pipeline.model.fixedpoint import quantize_down
+from pipeline.model.instruments import InstrumentRow
+
+ZERO = Decimal(0)
+
+
+def _opposite(side: OrderSide) -> OrderSide:
+    return OrderSide.SELL if side is OrderSide.BUY else OrderSide.BUY
+
+
+class HedgeExits:
+    """Plans for leaving a hedge. Both legs at once, as at the entry; the saga repairs what breaks."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def exit_plan(self, hedge: HedgeRecord, *, forced: bool = False) -> Plan | None:
+        """The closing plan when it earns more than nothing after all four fees (or always, if forced); else None."""
+        desk = self._desk
+        spot, futures = desk.instruments.get(hedge.spot_instrument), desk.instruments.get(hedge.futures_instrument)
+        if spot is None or futures is None:
+            return None
+        views = [self._view(row, forced) for row in (spot, futures)]
+        if views[0] is None or views[1] is None:
+            return None
+        lot = max(spot.spec.lot, futures.spec.lot)
+        qty = quantize_down(hedge.qty, lot)
+        spot_leg = self._leg(spot, _opposite(hedge.spot_side), qty, views[0])
+        futures_leg = self._leg(futures, hedge.spot_side, qty, views[1])
+        if spot_leg is None or futures_leg is None:
+            return None
+        profit, outlay = self._profit(hedge, spot_leg, futures_leg)
+        if not forced and not profit > 0:
+            return None
+        edge = float(profit / outlay * 10_000)
+        operation = desk.ledger.operations[hedge.operation_id]
+        opportunity = Opportunity(
+            opportunity_id=0,
+            type=int(OpportunityType.SPOT_FUTURES_HEDGE),
+            pair_id=spot.pair_id,
+            detect_mono_ns=desk.now.mono_ns,
+            trigger_recv_mono_ns=0,
+            trigger_publish_mono_ns=0,
+            edge_bps=edge,
+            entry_edge_bps=edge,
+            profit_quote=float(profit),
+            trigger_instrument=spot.instrument_id,
+            direction_key=-1 - operation.record.direction_key,
+            legs=(),
+            dequeued_mono_ns=desk.now.mono_ns,
+            manual=forced,
+        )
+        return Plan(
+            opportunity, OpportunityType.SPOT_FUTURES_HEDGE, spot.spec.pair, [spot_leg, futures_leg], edge, outlay
+        )
+
+    def _view(self, row: InstrumentRow, forced: bool) -> BookView | None:
+        view = self._desk.market.book(row.instrument_id)
+        if view is None or not tradable(view, row):
+            return None
+        detection = self._desk.config.detection
+        limit_ms = detection.dead_after_ms if forced else detection.max_age_to_trade_ms
+        return view if self._desk.now.mono_ns - view.proof_mono_ns <= limit_ms * 1_000_000 else None
+
+    def _leg(self, row: InstrumentRow, side: OrderSide, qty: Decimal, view: BookView) -> PlannedLeg | None:
+        best = best_price(view, side, row)
+        average = average_price(view, side, qty, row)
+        if best is None or average is None or not is_tradable_qty(row, qty, best):
+            return None
+        if next(self._desk.ledger.unsettled_of_instrument(row.instrument_id), None) is not None:
+            return None
+        limit = bounded_price(best, side, self._desk.config.risk_limits.max_slippage_bps, row.spec.tick)
+        asset, amount = reservation(row, side, qty, limit, self._desk.config.detection.hedge.leverage)
+        if row.spec.kind is InstrumentKind.PERPETUAL:
+            amount = ZERO  # closing needs no margin (requirements 4.6)
+        return PlannedLeg(row, side, qty, limit, best, average, asset, amount, view)
+
+    def _profit(self, hedge: HedgeRecord, spot: PlannedLeg, futures: PlannedLeg) -> tuple[Decimal, Decimal]:
+        """(profit of entry and exit after four taker fees, outlay), in quote."""
+        sign = int(hedge.spot_side)
+        entry = (hedge.entry_futures_price - hedge.entry_spot_price) * sign * spot.qty
+        leaving = (spot.average - futures.average) * sign * spot.qty
+        fees = ZERO
+        for leg, entry_price in ((spot, hedge.entry_spot_price), (futures, hedge.entry_futures_price)):
+            for price in (leg.average, entry_price):
+                fee, asset = fee_of(leg.row, leg.side, leg.qty, price)
+                fees += fee * price if asset == leg.row.spec.base else fee
+        return entry + leaving - fees, spot.qty * spot.average

@@ -1,0 +1,127 @@
+"""Positions as the user sees them (requirements S3, S11): views of the ledger, never a second bookkeeping."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+
+import msgspec
+
+from pipeline.execution.accounts import EXACT
+from pipeline.execution.ledger import Ledger, Operation
+from pipeline.execution.market import UsdRates
+from pipeline.execution.records import FillRecord, Record
+from pipeline.model.enums import InstrumentKind, OrderSide
+
+ZERO = Decimal(0)
+
+
+class PositionEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """Net filled quantity of one operation on one instrument (requirements S11)."""
+
+    position_id: str
+    opportunity_id: int
+    operation_id: str
+    exchange: str  # venue name
+    symbol: str
+    base: str
+    side: OrderSide
+    quantity: Decimal
+    entry_price: Decimal
+    opened_mono_ns: int
+    state: str
+    recovered: bool
+
+
+class PositionManager:
+    """Positions, exposure and P&L out of the ledger."""
+
+    def __init__(self, ledger: Ledger, rates: UsdRates, emit: Callable[[Record], None]) -> None:
+        self._ledger = ledger
+        self._rates = rates
+        self._emit = emit
+
+    def create_position(self, operation: Operation, instrument_id: int) -> PositionEntry | None:
+        """The position that an operation's fills made on one instrument; None when they sum to nothing."""
+        fills = [fill for fill in operation.fills if fill.instrument_id == instrument_id]
+        net = sum((fill.qty * int(fill.side) for fill in fills), ZERO)
+        if not net:
+            return None
+        side = OrderSide.BUY if net > 0 else OrderSide.SELL
+        return PositionEntry(
+            position_id=f"{operation.operation_id}.{instrument_id}",
+            opportunity_id=operation.record.opportunity_id,
+            operation_id=operation.operation_id,
+            exchange=fills[0].venue,
+            symbol=fills[0].symbol,
+            base=fills[0].base,
+            side=side,
+            quantity=abs(net),
+            entry_price=_average([fill for fill in fills if fill.side is side]),
+            opened_mono_ns=fills[0].recv_mono_ns,
+            state=operation.state.name,
+            recovered=operation.recovered,
+        )
+
+    def get_positions(
+        self, *, exchange: str | None = None, symbol: str | None = None, open_only: bool = True
+    ) -> list[PositionEntry]:
+        """Positions of operations that are open or hold a hedge (all operations: ``open_only=False``)."""
+        ledger = self._ledger
+        wanted = list(ledger.operations.values())
+        if open_only:
+            ids = [*ledger.open_operations, *(i for i in ledger.hedges if i not in ledger.open_operations)]
+            wanted = [ledger.operations[i] for i in ids]
+        entries: list[PositionEntry] = []
+        for operation in wanted:
+            for instrument_id in {fill.instrument_id: None for fill in operation.fills}:
+                entry = self.create_position(operation, instrument_id)
+                if entry is None or (exchange and entry.exchange != exchange) or (symbol and entry.symbol != symbol):
+                    continue
+                entries.append(entry)
+        return entries
+
+    def calculate_total_exposure(self) -> Decimal:
+        """USD value of |net exposure| per asset: open operations and hedges should leave it near zero."""
+        total = ZERO
+        for asset, amount in self.delta().items():
+            rate = self._rates.rate(asset)
+            if rate is not None and rate != 1:
+                total += abs(amount) * rate
+        return total
+
+    def calculate_total_pnl(self) -> dict[str, Decimal]:
+        """Realised change per asset by every fill, fee and funding since the journal began; exact."""
+        return self._ledger.accounts.per_asset()
+
+    def delta(self) -> dict[str, Decimal]:
+        """Net change of exposure per asset: spot changes plus futures positions."""
+        base_of = {
+            (leg.venue, leg.symbol): leg.base
+            for operation in self._ledger.operations.values()
+            for leg in operation.record.legs
+            if leg.kind is InstrumentKind.PERPETUAL
+        }
+        return self._ledger.accounts.delta(base_of)
+
+    def targets(self) -> dict[str, Decimal]:
+        """What ``delta`` should be per base asset: the dust that was left on purpose (hedges are flat in delta)."""
+        return dict(self._ledger.dust)
+
+    def age_ns(self, entry: PositionEntry, mono_ns: int) -> int:
+        return mono_ns - entry.opened_mono_ns
+
+    @contextmanager
+    def atomic_operation(self) -> Iterator[list[Record]]:
+        """Collects records and applies them all at the end, or none when the block raises."""
+        batch: list[Record] = []
+        yield batch
+        for record in batch:
+            self._emit(record)
+
+
+def _average(fills: list[FillRecord]) -> Decimal:
+    qty = sum((fill.qty for fill in fills), ZERO)
+    value = sum((EXACT.multiply(fill.qty, fill.price) for fill in fills), ZERO)
+    return value / qty if qty else ZERO

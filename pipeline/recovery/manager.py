@@ -1,0 +1,366 @@
+"""Recovery (requirements S8): learn the truth before new risk, resolve the unknown by proof, escalate to a person.
+
+Start-up: the journal is replayed, every order without an ending becomes a question, and every venue is swept once
+(open and finished orders, fills, balances, positions). A venue that cannot be swept is disabled, not waited for, and
+asked again; its unknown orders keep their worst-case exposure.
+
+An order is proved never to have executed (EXPIRED) only when all of this holds (reliability.md, resolving UNKNOWN):
+
+1. its expiry has passed by ``recv_window + unknown_grace`` on the monotonic clock;
+2. one complete sweep of its venue *begun after that* shows neither the order nor a fill of it;
+3. that sweep's balances agree with the ledger to the last digit in the order's base asset (spot), or its position does
+   (futures), wherever a baseline is known.
+
+Positive evidence, from any source at any time, settles it at once. Nothing is ever resent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from pipeline.execution.accounts import ZERO
+from pipeline.execution.balances import BalanceMonitor
+from pipeline.execution.desk import Desk
+from pipeline.execution.events import SweepAnswer, SweepVenue
+from pipeline.execution.intake import Intake
+from pipeline.execution.ledger import Operation, Order
+from pipeline.execution.records import (
+    BalanceRecord,
+    ExternalRecord,
+    PositionRecord,
+    ReconcileRecord,
+    RecoveryRecord,
+)
+from pipeline.model.enums import InstrumentKind, OrderState
+from pipeline.model.structs import Balance, Position
+
+SWEEP_PAUSE_NS = 1_000_000_000
+SWEEP_RETRY_MAX_NS = 10_000_000_000
+SINCE_MARGIN_MS = 60_000
+MISMATCHES_MAX = 3  # account readings in a row that disagree with the ledger before it is called external
+
+
+@dataclass(slots=True)
+class _Venue:
+    reconciled: bool = False
+    tried: bool = False  # the first sweep ended, well or not
+    sweeping: bool = False
+    wanted: str = "start-up"  # why a sweep is due; "" = none
+    due_mono_ns: int = 0
+    failures: int = 0
+
+
+class RecoveryManager:
+    """Reconciliation, resolution and the register of recoveries."""
+
+    def __init__(
+        self, desk: Desk, intake: Intake, balances: BalanceMonitor, *, on_evidence: Callable[[Order], None]
+    ) -> None:
+        self._desk = desk
+        self._intake = intake
+        self._balances = balances
+        self._on_evidence = on_evidence
+        self._venues: dict[str, _Venue] = {}
+        self._boot_mono_ns = 0
+        self._positions: dict[tuple[str, str], Decimal] = {}  # offset: what the venue held beyond our fills
+        self._mismatches: dict[tuple[str, str], int] = {}
+        self.started = 0
+        self.solved = 0
+
+    # --- start-up and sweeps ---
+
+    def start(self, venues: list[str]) -> None:
+        """After the replay: orders without an ending become questions; every venue is to be swept."""
+        self._boot_mono_ns = self._desk.now.mono_ns
+        for venue in venues:
+            self._venues.setdefault(venue, _Venue())
+        for order in list(self._desk.ledger.unsettled.values()):
+            self._balances.reserve_balance(order)
+            self._intake.unknown(order, "restart")
+        self.tick()
+
+    def ready(self) -> bool:
+        """Every venue's first sweep has ended: reconciled, or disabled because it could not be reached."""
+        return bool(self._venues) and all(v.tried for v in self._venues.values())
+
+    def __contains__(self, venue: object) -> bool:
+        """Whether a venue's past is known since its session last came up (new risk needs that)."""
+        state = self._venues.get(venue) if isinstance(venue, str) else None
+        return state is not None and state.reconciled
+
+    def session(self, venue: str, up: bool) -> None:
+        """What was said while a session was down is learned by a sweep before new risk."""
+        state = self._venues.setdefault(venue, _Venue())
+        if not up:
+            state.reconciled = False
+        elif not state.reconciled:
+            self._want(venue, "session up")
+
+    def _want(self, venue: str, reason: str) -> None:
+        state = self._venues.setdefault(venue, _Venue())
+        if not state.wanted:
+            state.wanted = reason
+            state.due_mono_ns = max(state.due_mono_ns, self._desk.now.mono_ns)
+
+    def tick(self) -> None:
+        """Starts the sweeps that are due, and asks for one where an unknown order may be proved empty."""
+        now_ns = self._desk.now.mono_ns
+        for order in self._desk.ledger.unsettled.values():
+            if order.state is OrderState.UNKNOWN and now_ns >= self.provable_at(order):
+                self._want(order.intent.venue, f"order {order.client_id} unknown")
+        for venue, state in self._venues.items():
+            if state.wanted and not state.sweeping and now_ns >= state.due_mono_ns:
+                state.sweeping = True
+                self._desk.act(SweepVenue(venue, self._symbols(venue), self._since_ms(venue), state.wanted))
+                state.wanted = ""
+
+    def _symbols(self, venue: str) -> tuple[str, ...]:
+        """Everything tradable there, and everything that an unfinished order is about."""
+        symbols = set(self._desk.instruments.symbols_of(venue))
+        symbols.update(o.intent.symbol for o in self._desk.ledger.unsettled.values() if o.intent.venue == venue)
+        return tuple(sorted(symbols))
+
+    def _since_ms(self, venue: str) -> int:
+        window_ms = self._desk.config.execution.recv_window_ms
+        starts = [
+            order.intent.expiry_wall_ms - window_ms
+            for order in self._desk.ledger.unsettled.values()
+            if order.intent.venue == venue
+        ]
+        return min([*starts, self._desk.now.wall_ms]) - SINCE_MARGIN_MS
+
+    def on_sweep(self, answer: SweepAnswer) -> None:
+        """Merges a sweep; only a complete one proves absence."""
+        state = self._venues.setdefault(answer.venue, _Venue())
+        state.sweeping, state.tried = False, True
+        new_fills = 0
+        touched: dict[str, Order] = {}
+        for update in answer.orders:
+            order = self._intake.update(update)
+            if order is not None:
+                touched[order.client_id] = order
+        for fill in answer.fills:
+            order = self._intake.fill(fill)
+            if order is not None:
+                new_fills += 1
+                touched[order.client_id] = order
+        for balance in answer.balances:
+            self._balances.on_balance(balance)
+        complete = not answer.error
+        if complete:
+            self._complete(answer, state)
+        else:
+            self._failed(answer, state)
+        self._desk.record(
+            ReconcileRecord(
+                answer.venue,
+                answer.began_mono_ns,
+                answer.began_wall_ms,
+                complete,
+                answer.symbols,
+                len(answer.orders),
+                new_fills,
+                answer.error[:200],
+            )
+        )
+        for order in touched.values():
+            self._on_evidence(order)
+
+    def _failed(self, answer: SweepAnswer, state: _Venue) -> None:
+        state.failures += 1
+        pause_ns = min(SWEEP_RETRY_MAX_NS, SWEEP_PAUSE_NS << min(state.failures - 1, 4))
+        state.due_mono_ns = self._desk.now.mono_ns + pause_ns
+        state.wanted = state.wanted or "retry"
+        if not state.reconciled and state.failures == 1:
+            self._desk.alert(1, "venue_unreachable", f"{answer.venue}: disabled until a sweep succeeds: {answer.error}")
+
+    def _complete(self, answer: SweepAnswer, state: _Venue) -> None:
+        state.failures = 0
+        state.due_mono_ns = self._desk.now.mono_ns + SWEEP_PAUSE_NS
+        self._resolve(answer)
+        self._intake.external_orphans(answer.venue)
+        if not state.reconciled:
+            self._set_baseline(answer)
+        state.reconciled = True
+
+    def _set_baseline(self, answer: SweepAnswer) -> None:
+        """The balances and positions from which the ledger counts on; a difference to its expectation is told."""
+        ledger = self._desk.ledger
+        for balance in answer.balances:
+            key = (balance.venue, balance.asset)
+            base = ledger.baseline.get(key)
+            if base is not None:
+                moved = ledger.accounts.flows.get(key, ZERO) - base[1]
+                off = balance.free + balance.locked - base[0] - moved
+                if off and self._is_spot(balance.venue):
+                    detail = f"{balance.asset} differs by {off} from the ledger"
+                    self._desk.record(ExternalRecord(balance.venue, "balance", detail))
+                    self._desk.alert(1, "external", f"{balance.venue} {detail}")
+            self._desk.record(
+                BalanceRecord(
+                    balance.venue, balance.asset, balance.free, balance.locked, "reconcile", balance.recv_mono_ns
+                )
+            )
+        held = {(p.venue, p.symbol): p for p in answer.positions}
+        for symbol in answer.symbols:
+            key = (answer.venue, symbol)
+            expected = ledger.accounts.futures_qty(*key)
+            position = held.get(key)
+            qty = position.qty if position is not None else ZERO
+            if position is not None or expected:
+                self._desk.record(
+                    PositionRecord(
+                        answer.venue,
+                        symbol,
+                        qty,
+                        expected,
+                        position.entry_price if position is not None else ZERO,
+                        self._desk.now.mono_ns,
+                    )
+                )
+            if not self._is_spot(answer.venue):
+                self._positions[key] = qty - expected
+
+    def _is_spot(self, venue: str) -> bool:
+        return all(r.spec.kind is InstrumentKind.SPOT for r in self._desk.instruments if r.spec.venue == venue)
+
+    # --- unknown orders ---
+
+    def provable_at(self, order: Order) -> int:
+        """Monotonic time from which a sweep may prove that the order never executed."""
+        execution = self._desk.config.execution
+        wait_ns = (execution.recv_window_ms + execution.unknown_grace_ms) * 1_000_000
+        began = order.sent_mono_ns or order.intent_mono_ns
+        if began > self._desk.now.mono_ns:  # another boot of the host: its clock says nothing here
+            began = self._boot_mono_ns
+        return began + wait_ns
+
+    def _resolve(self, answer: SweepAnswer) -> None:
+        """Negative proof for unknown orders that the sweep neither found nor left room for."""
+        seen = {update.client_id for update in answer.orders} | {fill.client_id for fill in answer.fills}
+        seen_ids = {update.order_id for update in answer.orders} | {fill.order_id for fill in answer.fills}
+        for order in list(self._desk.ledger.unsettled.values()):
+            intent = order.intent
+            if order.state is not OrderState.UNKNOWN or intent.venue != answer.venue:
+                continue
+            if intent.symbol not in answer.symbols or answer.began_mono_ns < self.provable_at(order):
+                continue
+            if order.client_id in seen or (order.order_id and order.order_id in seen_ids) or order.known_filled:
+                continue
+            if not self._balance_agrees(order, answer):
+                self._desk.alert(2, "unknown_unproved", f"{order.client_id}: no trace, yet balances moved")
+                continue
+            self._intake.expired(order, f"complete sweep of {answer.venue} after expiry found nothing")
+            self._on_evidence(order)
+
+    def _balance_agrees(self, order: Order, answer: SweepAnswer) -> bool:
+        """Third witness: had the order executed, base balance or position would have moved by it."""
+        intent, ledger = order.intent, self._desk.ledger
+        if intent.kind is InstrumentKind.PERPETUAL:
+            offset = self._positions.get((intent.venue, intent.symbol))
+            if offset is None:
+                return True
+            held = next((p.qty for p in answer.positions if p.symbol == intent.symbol), ZERO)
+            return held == ledger.accounts.futures_qty(intent.venue, intent.symbol) + offset
+        key = (intent.venue, intent.base)
+        base = ledger.baseline.get(key)
+        told = next((b for b in answer.balances if b.asset == intent.base), None)
+        if base is None or told is None:
+            return True
+        moved = ledger.accounts.flows.get(key, ZERO) - base[1]
+        return told.free + told.locked == base[0] + moved
+
+    # --- the account's own movements ---
+
+    def on_account(self, balances: tuple[Balance, ...], positions: tuple[Position, ...], venues: set[str]) -> None:
+        """Compares what REST confirms with the ledger; three disagreements in a row are not a race any more.
+
+        ``venues``: futures venues whose position list is complete.
+        """
+        for balance in balances:
+            if self._is_spot(balance.venue):
+                self._judge(balance.venue, balance.asset, self._balances.unexplained(balance.venue, balance.asset))
+        held = {(p.venue, p.symbol): p.qty for p in positions}
+        for (venue, symbol), offset in self._positions.items():
+            row = self._desk.instruments.find(venue, symbol)
+            if venue not in venues or row is None:
+                continue
+            busy = next(self._desk.ledger.unsettled_of_instrument(row.instrument_id), None) is not None
+            off = held.get((venue, symbol), ZERO) - self._desk.ledger.accounts.futures_qty(venue, symbol) - offset
+            self._judge(venue, symbol, None if busy else off, trip=True)
+
+    def _judge(self, venue: str, what: str, off: Decimal | None, *, trip: bool = False) -> None:
+        key = (venue, what)
+        if not off:
+            self._mismatches.pop(key, None)
+            return
+        self._mismatches[key] = self._mismatches.get(key, 0) + 1
+        if self._mismatches[key] == MISMATCHES_MAX:
+            detail = f"{what} differs by {off} from the ledger"
+            self._desk.record(ExternalRecord(venue, "account", detail))
+            self._desk.alert(2, "external", f"{venue} {detail}")
+            if trip:  # liquidation, ADL or another hand on the account: nothing new there before a person looked
+                self._desk.trip(f"venue.{venue}", detail)
+
+    # --- the register ---
+
+    def initiate_recovery(self, operation: Operation, strategy: str, reason: str) -> str:
+        """Opens (or changes) the recovery of an operation; "hold" waits for a person. Returns its id."""
+        recovery_id = f"r{operation.operation_id}"
+        state = "waiting_approval" if strategy == "hold" else "active"
+        known = self._desk.ledger.recoveries.get(recovery_id)
+        if known is None:
+            self.started += 1
+        if known is None or (known.strategy, known.state) != (strategy, state):
+            self._desk.record(RecoveryRecord(recovery_id, operation.operation_id, strategy, state, reason))
+        if state == "waiting_approval":
+            self._desk.alert(2, "recovery", f"{recovery_id} waits for a person: {reason}")
+        return recovery_id
+
+    def finished(self, operation: Operation, reason: str) -> None:
+        known = self._desk.ledger.recoveries.get(f"r{operation.operation_id}")
+        if known is not None and known.state != "done":
+            self.solved += 1
+            self._desk.record(RecoveryRecord(known.recovery_id, operation.operation_id, known.strategy, "done", reason))
+
+    def approve(self, recovery_id: str, reason: str) -> Operation | None:
+        """A person lets a held recovery go on; the operation to release, or None when there is none such."""
+        return self._decide(recovery_id, "approved", reason)
+
+    def cancel_recovery(self, recovery_id: str, reason: str = "by command") -> Operation | None:
+        """A person takes over: the engine does no more about it (its exposure stays counted)."""
+        return self._decide(recovery_id, "cancelled", reason)
+
+    def _decide(self, recovery_id: str, state: str, reason: str) -> Operation | None:
+        known = self._desk.ledger.recoveries.get(recovery_id)
+        if known is None or known.state in ("done", "cancelled"):
+            return None
+        self._desk.record(RecoveryRecord(recovery_id, known.operation_id, known.strategy, state, reason))
+        return self._desk.ledger.operations.get(known.operation_id)
+
+    def get_active_recoveries(self) -> list[dict[str, object]]:
+        """Recoveries that are not over: id, operation, strategy, state, whether a person is needed."""
+        return [
+            {
+                "recovery_id": record.recovery_id,
+                "operation_id": record.operation_id,
+                "strategy": record.strategy,
+                "state": record.state,
+                "requires_manual_approval": record.state == "waiting_approval",
+                "reason": record.reason,
+            }
+            for record in self._desk.ledger.recoveries.values()
+            if record.state not in ("done", "cancelled")
+        ]
+
+    def get_recovery_statistics(self) -> dict[str, float]:
+        records = self._desk.ledger.recoveries.values()
+        done = sum(1 for record in records if record.state == "done")
+        return {
+            "started": float(len(records)),
+            "done": float(done),
+            "active": float(len(self.get_active_recoveries())),
+            "success_rate": done / len(records) if records else 1.0,
+        }

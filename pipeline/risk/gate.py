@@ -1,0 +1,298 @@
+"""The gate: every limit, in a fixed order, right before an intent is written. The first refusal is the one counted.
+
+Comparisons are written ``not (x <= limit)``: a number that is not comparable refuses. A limit that cannot be computed
+(an asset without a rate) refuses. Sections: requirements S12, S24; reliability.md rows 31, 42, 74, 79, 85.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Container
+from decimal import Decimal
+
+from pipeline.execution.balances import BalanceMonitor
+from pipeline.execution.desk import Desk
+from pipeline.execution.events import Opportunity
+from pipeline.execution.market import UsdRates, can_trade
+from pipeline.execution.plan import Plan, Planner, Rejected, malformed
+from pipeline.model.config import LimitConfig
+from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide, Refusal
+from pipeline.risk.metrics import exposure
+from shm.layout import BR_RECV_MONO_NS, BR_VENUE_WALL_NS
+
+INTENT_BYTES = 16 * 1024  # more than one operation ever writes before its orders are sent
+SECOND_NS = 1_000_000_000
+MALFORMED_MAX = 5  # malformed opportunities before the detector is declared mad
+DUPLICATES_MAX = 100  # identical opportunities in a row before a person has to look
+ZERO = Decimal(0)
+
+UserCheck = Callable[[Plan], str]  # "" = no objection
+
+
+class Gate:
+    """Approves or refuses. Holds only rates and counts; everything else is asked of the desk."""
+
+    def __init__(self, desk: Desk, balances: BalanceMonitor, rates: UsdRates) -> None:
+        self._desk = desk
+        self._balances = balances
+        self._rates = rates
+        self._planner = Planner(desk.config, desk.instruments, desk.market)
+        self._sends: deque[int] = deque()
+        self._sends_by_venue: dict[str, deque[int]] = {}
+        self._last = (0, -1)  # (detection time, id) of the newest opportunity; ids restart with the detector
+        self._malformed = 0
+        self._duplicates = 0
+        self._cooldown: dict[int, int] = {}  # direction -> mono ns until which it is a duplicate
+        self._blocked: dict[int, tuple[int, int]] = {}  # instrument -> (recv mono ns, venue wall ms) of our last fill
+        self.ready = False
+        self.reducing = ""  # why no new risk is taken while something old is repaired; "" = nothing
+        self.reconciled: Container[str] = ()  # venues whose sessions stand and whose past is known
+        self.user_check: UserCheck | None = None
+        self.enabled_types = frozenset(desk.config.enabled_opportunity_types)
+
+    # --- what others tell the gate ---
+
+    def note_fill(self, instrument_id: int, recv_mono_ns: int, venue_wall_ms: int) -> None:
+        """Our own trade moved this book: no new intent until the book is later than the fill."""
+        before = self._blocked.get(instrument_id, (0, 0))
+        self._blocked[instrument_id] = (max(before[0], recv_mono_ns), max(before[1], venue_wall_ms))
+
+    def blocked_until(self, instrument_id: int) -> int:
+        return self._blocked.get(instrument_id, (0, 0))[0]
+
+    def note_send(self, venue: str, mono_ns: int) -> None:
+        """An order is about to be sent: it counts at once, whatever becomes of it (RTS 6, 15(2))."""
+        self._sends.append(mono_ns)
+        self._sends_by_venue.setdefault(venue, deque()).append(mono_ns)
+
+    def note_end(self, direction_key: int, cooldown_until_mono_ns: int) -> None:
+        self._cooldown[direction_key] = cooldown_until_mono_ns
+
+    def orders_last_second(self, mono_ns: int, venue: str = "") -> int:
+        sends = self._sends_by_venue.get(venue) if venue else self._sends
+        if sends is None:
+            return 0
+        while sends and sends[0] <= mono_ns - SECOND_NS:
+            sends.popleft()
+        return len(sends)
+
+    # --- the judgement ---
+
+    def judge(self, opportunity: Opportunity) -> Plan | Rejected:
+        """The plan, or the first refusal."""
+        first = self._before_books(opportunity)
+        if first is not None:
+            return first
+        if not opportunity.manual:
+            self._last = (opportunity.detect_mono_ns, opportunity.opportunity_id)
+        plan = self._planner.plan(opportunity, self._desk.now.mono_ns)
+        if isinstance(plan, Rejected):
+            return plan
+        if not self._desk.config.features.enable_risk_checks:
+            return self._value(plan) or plan
+        return self._after_fill(plan) or self._limits(plan) or self._money(plan) or self._user(plan) or plan
+
+    def recheck(self, plan: Plan) -> Plan | Rejected:
+        """``balance_check: strict``: the books again, and the money, after the venues have answered."""
+        again = self._planner.plan(plan.opportunity, self._desk.now.mono_ns)
+        if isinstance(again, Rejected):
+            return again
+        return (
+            self._permission()
+            or self._after_fill(again)
+            or self._limits(again)
+            or self._money(again, answered=True)
+            or again
+        )
+
+    def _permission(self) -> Rejected | None:
+        desk = self._desk
+        if not self.ready:
+            return Rejected(Refusal.NOT_READY, "not reconciled")
+        if desk.halt.latched():
+            return Rejected(Refusal.HALT_LATCH, "halted")
+        if not desk.now.mono_ns < desk.halt.lease_expiry_mono_ns():
+            return Rejected(Refusal.LEASE, "no lease")
+        return None
+
+    def _before_books(self, opportunity: Opportunity) -> Rejected | None:
+        desk = self._desk
+        refused = self._permission()
+        if refused is not None:
+            return refused
+        fault = malformed(opportunity, desk.instruments)
+        if fault:
+            self._malformed += 1
+            if self._malformed >= MALFORMED_MAX:
+                desk.trip("malformed", f"{self._malformed} malformed opportunities, last: {fault}")
+            return Rejected(Refusal.MALFORMED, fault)
+        if self.reducing:
+            return Rejected(Refusal.BREAKER, f"reducing: {self.reducing}")
+        if OpportunityType(opportunity.type) not in self.enabled_types:
+            return Rejected(Refusal.DISABLED_TYPE, OpportunityType(opportunity.type).name)
+        if desk.ledger.breakers and desk.config.features.enable_circuit_breakers:
+            blocking = self._breaker_for(opportunity)
+            if blocking:
+                return Rejected(Refusal.BREAKER, blocking)
+        return self._duplicate(opportunity) or self._stale(opportunity) or self._places(opportunity)
+
+    def _breaker_for(self, opportunity: Opportunity) -> str:
+        """Name of a tripped breaker that concerns this opportunity; ``fee.<venue>.<symbol>`` concerns one symbol."""
+        rows = [row for leg in opportunity.legs if (row := self._desk.instruments.get(leg.instrument_id)) is not None]
+        concerned = {f"fee.{row.spec.venue}.{row.spec.symbol}" for row in rows}
+        concerned |= {f"venue.{row.spec.venue}" for row in rows}
+        for name in self._desk.ledger.breakers:
+            if not name.startswith(("fee.", "venue.")) or name in concerned:
+                return name
+        return ""
+
+    def _duplicate(self, opportunity: Opportunity) -> Rejected | None:
+        if opportunity.manual:
+            return None
+        now_ns = self._desk.now.mono_ns
+        key = opportunity.direction_key
+        open_same = any(o.record.direction_key == key for o in self._desk.ledger.open_operations.values())
+        seen = (opportunity.detect_mono_ns, opportunity.opportunity_id) <= self._last
+        if seen or open_same or now_ns < self._cooldown.get(key, 0):
+            self._duplicates += 1
+            if self._duplicates >= DUPLICATES_MAX:
+                self._desk.trip("duplicates", f"{self._duplicates} duplicate opportunities in a row")
+            return Rejected(Refusal.DUPLICATE, f"id {opportunity.opportunity_id} direction {key}")
+        self._duplicates = 0
+        return None
+
+    def _stale(self, opportunity: Opportunity) -> Rejected | None:
+        age_ns = self._desk.now.mono_ns - opportunity.detect_mono_ns
+        limit_ns = self._desk.config.detection.max_age_to_trade_ms * 1_000_000
+        if not opportunity.manual and not age_ns <= limit_ns:
+            return Rejected(Refusal.STALE_AT_EXECUTOR, f"detected {age_ns // 1000} us ago")
+        return None
+
+    def _places(self, opportunity: Opportunity) -> Rejected | None:
+        """Venues and instruments of the legs: sessions, blocks, quarantine, status, own unfinished orders."""
+        desk = self._desk
+        limits = desk.config.risk_limits
+        for leg in opportunity.legs:
+            row = desk.instruments.get(leg.instrument_id)
+            assert row is not None  # judged by malformed()
+            spec, name = row.spec, f"{row.spec.venue} {row.spec.symbol}"
+            if desk.halt.venue_blocked(row.venue_id):
+                return Rejected(Refusal.VENUE_BLOCKED, spec.venue)
+            if desk.halt.instrument_blocked(row.instrument_id):
+                return Rejected(Refusal.INSTRUMENT_BLOCKED, name)
+            for scope, key in (
+                (limits.per_venue, spec.venue),
+                (limits.per_asset, spec.base),
+                (limits.per_pair, spec.pair),
+            ):
+                if key in scope and not scope[key].enabled:
+                    return Rejected(Refusal.INSTRUMENT_BLOCKED, f"{key} disabled by limits")
+            if not row.tradable_pair and opportunity.type != OpportunityType.TRIANGULAR:
+                return Rejected(Refusal.QUARANTINED, f"{name}: {row.quarantine_reason}")
+            if not can_trade(row, OrderSide(leg.side)):
+                return Rejected(Refusal.STATUS, name)
+            if not self._balances.session_up(spec.venue) or spec.venue not in self.reconciled:
+                return Rejected(Refusal.SESSION_DOWN, spec.venue)
+            if next(desk.ledger.unsettled_of_instrument(row.instrument_id), None) is not None:
+                return Rejected(Refusal.INSTRUMENT_BLOCKED, f"{name}: own order not settled")
+        return None
+
+    def _after_fill(self, plan: Plan) -> Rejected | None:
+        for leg in plan.legs:
+            fill_mono_ns, fill_wall_ms = self._blocked.get(leg.row.instrument_id, (0, 0))
+            words = leg.view.words
+            venue_ms = words[BR_VENUE_WALL_NS] // 1_000_000
+            late = words[BR_RECV_MONO_NS] > fill_mono_ns and (venue_ms <= 0 or venue_ms > fill_wall_ms)
+            if fill_mono_ns and not late:
+                return Rejected(Refusal.NOT_AFTER_OWN_FILL, f"{leg.row.spec.venue} {leg.row.spec.symbol}")
+        return None
+
+    def _value(self, plan: Plan) -> Rejected | None:
+        """Sets the plan's USD notional: its largest leg at the limit price."""
+        largest = ZERO
+        for leg in plan.legs:
+            rate = self._rates.rate(leg.row.spec.quote)
+            if rate is None:
+                return Rejected(Refusal.EXPOSURE_LIMIT, f"no USD rate for {leg.row.spec.quote}")
+            largest = max(largest, leg.qty * leg.limit * rate)
+        plan.notional_usd = largest
+        return None
+
+    def _limits(self, plan: Plan) -> Rejected | None:
+        unvalued = self._value(plan)
+        if unvalued is not None:
+            return unvalued
+        limits, ledger, now_ns = self._desk.config.risk_limits, self._desk.ledger, self._desk.now.mono_ns
+        size = plan.notional_usd
+        if not size <= limits.max_position_size_usd:
+            return Rejected(Refusal.POSITION_LIMIT, f"{size:.2f} USD, at most {limits.max_position_size_usd}")
+        if not len(ledger.open_operations) < limits.max_open_operations:
+            return Rejected(Refusal.IN_FLIGHT_LIMIT, f"{len(ledger.open_operations)} operations open")
+        now = exposure(ledger, self._rates)
+        if not now.total + size <= limits.max_total_exposure_usd:
+            return Rejected(Refusal.EXPOSURE_LIMIT, f"{now.total:.2f} + {size:.2f} USD")
+        scoped = [(f"venue {v}", limits.per_venue.get(v), now.by_venue.get(v, ZERO)) for v in _venues(plan)]
+        scoped += [(f"asset {a}", limits.per_asset.get(a), now.by_asset.get(a, ZERO)) for a in _assets(plan)]
+        scoped.append((f"pair {plan.pair}", limits.per_pair.get(plan.pair), now.by_pair.get(plan.pair, ZERO)))
+        for name, limit, open_usd in scoped:
+            refused = _scoped_refusal(name, limit, size, open_usd)
+            if refused is not None:
+                return refused
+        loss = -self._day_pnl()
+        if not loss <= limits.max_daily_loss_usd:
+            self._desk.trip("daily_loss", f"{loss:.2f} USD lost today")
+            return Rejected(Refusal.DAILY_LOSS, f"{loss:.2f} USD lost today")
+        return self._rate_limits(plan, now_ns)
+
+    def _day_pnl(self) -> Decimal:
+        ledger = self._desk.ledger
+        today = self._desk.now.wall_ns // (86_400 * SECOND_NS)
+        return ledger.day_pnl if today == ledger.day else ZERO
+
+    def _rate_limits(self, plan: Plan, now_ns: int) -> Rejected | None:
+        limits = self._desk.config.risk_limits
+        wanted = len(plan.legs)
+        if not self.orders_last_second(now_ns) + wanted <= limits.max_orders_per_s:
+            return Rejected(Refusal.ORDER_RATE, f"{self.orders_last_second(now_ns)} orders in the last second")
+        for venue in _venues(plan):
+            scoped = limits.per_venue.get(venue)
+            if scoped is not None and scoped.max_orders_per_s is not None:
+                orders = sum(1 for leg in plan.legs if leg.row.spec.venue == venue)
+                if not self.orders_last_second(now_ns, venue) + orders <= scoped.max_orders_per_s:
+                    return Rejected(Refusal.ORDER_RATE, f"{venue}: {scoped.max_orders_per_s} a second")
+        return None
+
+    def _money(self, plan: Plan, *, answered: bool = False) -> Rejected | None:
+        """Balances and the journal's room; under ``strict`` balances count only once the venues have answered."""
+        if answered or self._balances.check is not BalanceCheck.STRICT:
+            refusal, detail = self._balances.check_sufficient_balance(plan.needs(), self._desk.now.mono_ns)
+            if refusal is not Refusal.NONE:
+                futures = {leg.row.spec.venue for leg in plan.legs if leg.row.spec.kind is InstrumentKind.PERPETUAL}
+                if refusal is Refusal.BALANCE_SHORT and detail.split(" ", 1)[0] in futures:
+                    refusal = Refusal.MARGIN_LIMIT
+                return Rejected(refusal, detail)
+        if not self._desk.journal.has_room(INTENT_BYTES):
+            return Rejected(Refusal.JOURNAL_FULL, "no room for an intent and its ending")
+        return None
+
+    def _user(self, plan: Plan) -> Rejected | None:
+        objection = self.user_check(plan) if self.user_check is not None else ""
+        return Rejected(Refusal.BREAKER, f"user: {objection}") if objection else None
+
+
+def _venues(plan: Plan) -> set[str]:
+    return {leg.row.spec.venue for leg in plan.legs}
+
+
+def _assets(plan: Plan) -> set[str]:
+    return {leg.row.spec.base for leg in plan.legs}
+
+
+def _scoped_refusal(name: str, limit: LimitConfig | None, size: Decimal, open_usd: Decimal) -> Rejected | None:
+    if limit is None:
+        return None
+    if limit.max_position_size_usd is not None and not size <= limit.max_position_size_usd:
+        return Rejected(Refusal.POSITION_LIMIT, f"{name}: {size:.2f} USD, at most {limit.max_position_size_usd}")
+    if limit.max_exposure_usd is not None and not open_usd + size <= limit.max_exposure_usd:
+        return Rejected(Refusal.EXPOSURE_LIMIT, f"{name}: {open_usd:.2f} + {size:.2f} USD")
+    return None

@@ -1,0 +1,154 @@
+"""The risk manager (requirements S6, S18): the gate, breakers that a person re-arms, one reading of all metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+import msgspec
+
+from pipeline.execution.balances import BalanceMonitor
+from pipeline.execution.desk import Desk
+from pipeline.execution.events import Opportunity
+from pipeline.execution.market import UsdRates
+from pipeline.execution.plan import Plan, Rejected
+from pipeline.execution.records import BreakerRecord
+from pipeline.model.enums import ArbitrageState
+from pipeline.risk.gate import Gate
+from pipeline.risk.metrics import RiskMetrics, exposure
+
+POLL_NS = 1_000_000_000
+CIRCUIT_BREAKER_TRIGGERED = "CIRCUIT_BREAKER_TRIGGERED"
+VENUE_FAULTS_MAX = 5  # unknown outcomes or refusals in a row before a venue is left alone
+AlertCallback = Callable[[str, RiskMetrics], None]
+
+
+class BreakerStatus(msgspec.Struct, frozen=True):
+    triggered_breakers: tuple[str, ...]
+    reasons: dict[str, str]
+
+
+class RiskManager:
+    """Everything that may stand in the way of an order. Re-arming is a person's act, never a timer's."""
+
+    def __init__(self, desk: Desk, balances: BalanceMonitor, rates: UsdRates) -> None:
+        self._desk = desk
+        self._rates = rates
+        self.gate = Gate(desk, balances, rates)
+        self.is_monitoring = False
+        self.risk_alert_callback: AlertCallback | None = None
+        self._next_poll_mono_ns = 0
+        self._warned = False
+        self._known: frozenset[str] = frozenset()
+        self._faults: dict[str, int] = {}
+        self.refusals = 0
+        self.approvals = 0
+
+    # --- the gate ---
+
+    def validate_opportunity_risk(self, opportunity: Opportunity) -> Plan | Rejected:
+        """Approved (a plan) or refused (the first reason)."""
+        verdict = self.gate.judge(opportunity)
+        if isinstance(verdict, Rejected):
+            self.refusals += 1
+        else:
+            self.approvals += 1
+        return verdict
+
+    def order_outcome(self, venue: str, good: bool, text: str = "") -> None:
+        """Counts faults of a venue in a row: unknown outcomes, refusals of orders that our own checks passed."""
+        if good:
+            self._faults.pop(venue, None)
+            return
+        self._faults[venue] = self._faults.get(venue, 0) + 1
+        if self._faults[venue] >= VENUE_FAULTS_MAX:
+            self._desk.trip(f"venue.{venue}", f"{self._faults[venue]} faults in a row, last: {text}"[:200])
+            self._faults[venue] = 0
+
+    # --- breakers ---
+
+    def get_circuit_breaker_status(self) -> BreakerStatus:
+        breakers = self._desk.ledger.breakers
+        return BreakerStatus(tuple(sorted(breakers)), dict(breakers))
+
+    def rearm(self, name: str, reason: str) -> bool:
+        """A person re-arms one breaker; False when it was not tripped."""
+        if name not in self._desk.ledger.breakers:
+            return False
+        self._desk.record(BreakerRecord(name, False, reason))
+        return True
+
+    def force_emergency_shutdown(self, reason: str) -> None:
+        """No new risk from here on, until a person re-arms ``emergency``. Exits stay possible."""
+        self._desk.trip("emergency", reason)
+
+    # --- monitoring ---
+
+    def start_monitoring(self, callback: AlertCallback | None = None) -> None:
+        """Polls once a second from ``tick``; ``callback(alert_type, metrics)`` hears of breakers and warnings."""
+        self.risk_alert_callback = callback or self.risk_alert_callback
+        self.is_monitoring = True
+
+    def tick(self) -> None:
+        """Unhedged time, exposure warning, breaker news: at most once a second, unhedged time at every call."""
+        self._reducing()
+        now_ns = self._desk.now.mono_ns
+        if not self.is_monitoring or now_ns < self._next_poll_mono_ns:
+            return
+        self._next_poll_mono_ns = now_ns + POLL_NS
+        metrics = self.get_current_risk_metrics()
+        warn_at = self._desk.config.risk_limits.warn_exposure_usd
+        above = metrics.total_exposure_usd > warn_at
+        if above and not self._warned:
+            self._desk.alert(1, "exposure", f"{metrics.total_exposure_usd:.0f} USD open, warning from {warn_at}")
+            self._call("HIGH_EXPOSURE", metrics)
+        self._warned = above
+        tripped = frozenset(self._desk.ledger.breakers)
+        if tripped - self._known:
+            self._call(CIRCUIT_BREAKER_TRIGGERED, metrics)
+        self._known = tripped
+
+    def _call(self, alert_type: str, metrics: RiskMetrics) -> None:
+        if self.risk_alert_callback is not None:
+            self.risk_alert_callback(alert_type, metrics)
+
+    def _reducing(self) -> None:
+        """While an operation is broken for longer than the bound, nothing new is risked anywhere."""
+        limit_ns = self._desk.config.risk_limits.max_unhedged_ms * 1_000_000
+        now_ns = self._desk.now.mono_ns
+        slow = ""
+        for operation in self._desk.ledger.open_operations.values():
+            aged = now_ns - operation.started_mono_ns > limit_ns or now_ns < operation.started_mono_ns
+            if operation.state is ArbitrageState.RECOVERING and aged and operation.fills:
+                slow = operation.operation_id
+        if slow and not self.gate.reducing:
+            self._desk.alert(2, "unhedged", f"operation {slow} not repaired within {limit_ns // 1_000_000} ms")
+        self.gate.reducing = f"operation {slow}" if slow else ""
+
+    # --- numbers ---
+
+    def get_current_risk_metrics(self) -> RiskMetrics:
+        ledger = self._desk.ledger
+        now = exposure(ledger, self._rates)
+        today = self._desk.now.wall_ns // (86_400 * 1_000_000_000)
+        return RiskMetrics(
+            total_exposure_usd=now.total,
+            open_exposure_usd=now.total - now.hedges,
+            hedge_exposure_usd=now.hedges,
+            unknown_orders=len(ledger.unsettled),
+            open_operations=len(ledger.open_operations),
+            open_hedges=len(ledger.hedges),
+            daily_realized_pnl=ledger.day_pnl if today == ledger.day else Decimal(0),
+            tripped_breakers=tuple(sorted(ledger.breakers)),
+            orders_last_second=self.gate.orders_last_second(self._desk.now.mono_ns),
+        )
+
+    def get_risk_statistics(self) -> dict[str, object]:
+        metrics = self.get_current_risk_metrics()
+        return {
+            "circuit_breaker_triggers": len(metrics.tripped_breakers),
+            "daily_realized_pnl": metrics.daily_realized_pnl,
+            "approvals": self.approvals,
+            "refusals": self.refusals,
+            "total_exposure_usd": metrics.total_exposure_usd,
+        }
