@@ -34,7 +34,7 @@ import numpy as np
 import posix_ipc
 
 from shm import layout
-from shm.atomics import fence_acquire, load_acquire, load_relaxed, store_relaxed, store_release
+from shm.atomics import load_acquire, load_relaxed, store_relaxed, store_release
 from shm.errors import SegmentBusy, SegmentMismatch, SegmentMissing, ShmError, ShmFull
 from shm.jit import build_hash
 from shm.words import Words
@@ -533,7 +533,6 @@ class Arena:
         finally:
             os.close(fd)
         self._inodes[i] = segment.inode
-        fence_acquire()
         return True
 
 
