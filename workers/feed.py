@@ -1,0 +1,312 @@
+"""The feed process of one exchange: sockets -> books -> shared memory, both markets, many instruments.
+
+Reads the catalogue page for its instruments (and again whenever its version changes), creates the segment
+``feed.<exchange>``, and is READY when every book that the venue serves is whole, or ``WARM_TIMEOUT_S`` later with what
+there is (said as DEGRADED). One thread, one uvloop loop; a frame is handled inside the socket's callback.
+
+Test switches: ``ARB_TEST_FEED_LIFE_S`` (planned life of a connection), ``ARB_TEST_FEED_STALL_S``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from pipeline.model.catalogue_words import words_to_row
+from pipeline.model.clock import mono_ns
+from pipeline.model.enums import TradingStatus
+from pipeline.model.errors import ArbitrageEngineError, ConfigInvalid, SegmentMissing
+from shm.layout import CAT_FLAG_REMOVED, CONN_CAPACITY, CR_FEED, CR_FLAGS, FEED_BOOK_CAPACITY_DEFAULT
+
+if TYPE_CHECKING:
+    from pipeline.exchanges.marketfeed import FeedInstrument, FeedSettings, MarketFeed
+    from pipeline.model.config import VenueConfig
+    from pipeline.model.instruments import InstrumentRow
+    from shm.pages import CataloguePage
+    from workers.base import WorkerContext
+
+CATALOGUE_LOOK_S = 0.1
+CATALOGUE_WAIT_S = 30.0
+WARM_TIMEOUT_S = 20.0
+BEAT_S = 0.02
+PARKED_BEAT_S = 0.4  # a parked process beats every 500 ms
+PARK_AFTER_S = 1.0
+METRICS_S = 0.5
+LATENCY_SAMPLE = 8  # one frame of so many goes into the histogram: recording costs more than the frame's own share
+
+
+def warm(dialects: Sequence[str]) -> None:
+    """Load the machine code of every kernel that a feed calls, with private arrays."""
+    from pipeline.book.builder import VenueBooks
+    from shm.bookring import conn_close, conn_open, init_feed, publish_book, read_book
+    from shm.layout import BOOK_RECORD_WORDS, feed_segment_words
+
+    words = np.zeros(feed_segment_words(2), dtype=np.int64)
+    record = np.zeros(BOOK_RECORD_WORDS, dtype=np.int64)
+    init_feed(words, 0, 2)
+    conn_open(words, 0, 0, 0, 0)
+    publish_book(words, 0, 1, record)
+    read_book(words, 0, 1, record)
+    for dialect in dict.fromkeys(dialects):
+        for market in ("spot", "futures"):
+            try:
+                books = VenueBooks(dialect=dialect, market=market, words=words, feed_off=0, venue_id=0, capacity=2)
+            except ArbitrageEngineError:
+                continue  # this dialect has no such market
+            books.add(book_index=0, instrument_id=0, symbol="WARM_UP", price_exp=8, qty_exp=8)
+            books.on_frame(b"{}", 1, 0)
+            books.request_snapshot(0)
+            books.on_snapshot(0, b'{"id":1,"lastUpdateId":1,"bids":[["1","1"]],"asks":[["2","1"]]}', 1, 0)
+            books.remove("WARM_UP")
+    conn_close(words, 0, 0)
+
+
+class FeedProcess:
+    """The markets of one exchange, the catalogue watch and the beat, in one event loop."""
+
+    def __init__(self, ctx: WorkerContext) -> None:
+        from pipeline.exchanges.marketfeed import ConnSlots
+
+        self.ctx = ctx
+        self.venues: list[VenueConfig] = [v for v in ctx.config.venues if v.exchange == ctx.exchange]
+        if not self.venues:
+            raise ConfigInvalid([f"exchanges: {ctx.exchange!r} is not configured or not enabled"])
+        self.feed_id = self.venues[0].feed_id
+        self.markets: dict[int, MarketFeed] = {}  # by venue id
+        self._slots = ConnSlots(CONN_CAPACITY)
+        self._rows: dict[int, tuple[InstrumentRow, bool]] = {}  # instrument id -> row, removed
+        self._version = -1
+        self._frames = 0
+        self._latency = ctx.metrics.histogram("feed_frame_ns", "receive stamp to end of the frame's handling")
+        self._gauges: dict[str, int] = {}
+
+    def build(self, catalogue: CataloguePage) -> None:
+        """Segment, sessions, clients and the instruments that are there now."""
+        from pipeline.exchanges.factory import make_session, make_venue
+        from pipeline.exchanges.marketfeed import MarketFeed
+        from shm.bookring import create_feed
+
+        segment = create_feed(self.ctx.instance, self.ctx.exchange, FEED_BOOK_CAPACITY_DEFAULT)
+        self._segment = segment
+        for venue in self.venues:
+            self.markets[venue.venue_id] = MarketFeed(
+                venue=venue,
+                session=make_session(venue),
+                client=make_venue(venue),
+                words=segment.words,
+                feed_off=0,
+                slots=self._slots,
+                capacity=FEED_BOOK_CAPACITY_DEFAULT,
+                settings=_settings(),
+                say=self.ctx.say,
+                on_frame_done=self._frame_done,
+            )
+        self.look_at(catalogue)
+
+    def _frame_done(self, recv_mono_ns: int) -> None:
+        self._frames += 1
+        if self._frames % LATENCY_SAMPLE == 0:
+            self.ctx.metrics.record(self._latency, mono_ns() - recv_mono_ns)
+
+    # --- catalogue ---
+
+    def look_at(self, catalogue: CataloguePage) -> None:
+        """Take over what has changed since the last look: new, removed, changed and halted instruments."""
+        version = catalogue.version
+        if version == self._version:
+            return
+        names = {venue.venue_id: venue.name for venue in self.venues}
+        complete = True
+        for index in range(catalogue.count):
+            words = catalogue.row(index)
+            if words is None:  # being written just now: look again
+                complete = False
+                continue
+            if int(words[CR_FEED]) != self.feed_id:
+                continue
+            row = words_to_row(index, words, names.get(int(words[1]), ""))
+            self._take(row, bool(int(words[CR_FLAGS]) & CAT_FLAG_REMOVED))
+        if complete:
+            self._version = version
+
+    def _take(self, row: InstrumentRow, removed: bool) -> None:
+        market = self.markets.get(row.venue_id)
+        if market is None:
+            return
+        known = self._rows.get(row.instrument_id)
+        self._rows[row.instrument_id] = (row, removed)
+        symbol = row.spec.symbol
+        if known is None:
+            if not removed:
+                market.add(_instrument(row))
+                self._halt(market, row)
+            return
+        old, was_removed = known
+        if removed and not was_removed:
+            market.remove(symbol)
+        elif not removed and was_removed:
+            market.add(_instrument(row))
+            self._halt(market, row)
+        elif not removed:
+            if _instrument(row) != _instrument(old):
+                market.replace(_instrument(row))
+                self._halt(market, row)
+            elif (row.spec.status is TradingStatus.HALTED) != (old.spec.status is TradingStatus.HALTED):
+                market.set_halted(symbol, row.spec.status is TradingStatus.HALTED)
+
+    def _halt(self, market: MarketFeed, row: InstrumentRow) -> None:
+        if row.spec.status is TradingStatus.HALTED:
+            market.set_halted(row.spec.symbol, True)
+
+    # --- the loop ---
+
+    async def run(self, catalogue: CataloguePage) -> None:
+        """Until the stop request."""
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        loop.add_reader(self.ctx.stop_fd, stop.set)
+        jobs = [asyncio.ensure_future(market.run()) for market in self.markets.values()]
+        jobs += [
+            asyncio.ensure_future(self._watch_catalogue(catalogue)),
+            asyncio.ensure_future(self._beat()),
+            asyncio.ensure_future(self._publish_metrics()),
+            asyncio.ensure_future(self._become_ready()),
+        ]
+        stopped = asyncio.ensure_future(stop.wait())
+        try:
+            done, _ = await asyncio.wait({stopped, *jobs}, return_when=asyncio.FIRST_COMPLETED)
+            while stopped not in done:
+                for job in done:
+                    job.result()  # raises what ended it; _become_ready simply returns
+                jobs = [job for job in jobs if not job.done()]
+                done, _ = await asyncio.wait({stopped, *jobs}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            loop.remove_reader(self.ctx.stop_fd)
+            for job in (*jobs, stopped):
+                job.cancel()
+            await asyncio.gather(*jobs, stopped, return_exceptions=True)
+            for market in self.markets.values():
+                await market.client.close()
+
+    async def _watch_catalogue(self, catalogue: CataloguePage) -> None:
+        while True:
+            await asyncio.sleep(CATALOGUE_LOOK_S)
+            catalogue.refresh()
+            self.look_at(catalogue)
+
+    async def _beat(self) -> None:
+        """Beats by the loop's own progress: a blocked loop stops beating. Parked = nothing has come for a while."""
+        seen, quiet_since = -1, mono_ns()
+        while True:
+            now_ns = mono_ns()
+            if self._frames != seen:
+                seen, quiet_since = self._frames, now_ns
+            parked = now_ns - quiet_since > PARK_AFTER_S * 1e9
+            if self.ctx.liveness.parked != parked:
+                self.ctx.liveness.parked = parked
+            self.ctx.progress()
+            await asyncio.sleep(PARKED_BEAT_S if parked else BEAT_S)
+
+    async def _become_ready(self) -> None:
+        """READY once every book stands; after ``WARM_TIMEOUT_S`` with what there is."""
+        deadline = mono_ns() + int(WARM_TIMEOUT_S * 1e9)
+        while mono_ns() < deadline:
+            if all(market.synced for market in self.markets.values()):
+                break
+            await asyncio.sleep(0.02)
+        gc.collect()
+        gc.freeze()
+        count = sum(len(market.instruments) for market in self.markets.values())
+        waiting = [f"{m.venue.name} {symbol}" for m in self.markets.values() for symbol in m.waiting_for()]
+        self.ctx.ready(f"{count - len(waiting)} of {count} books")
+        if waiting:
+            self.ctx.degraded(f"books not whole: {', '.join(waiting[:10])}")
+            while any(market.waiting_for() for market in self.markets.values()):
+                await asyncio.sleep(0.25)
+            self.ctx.recovered(f"{count} of {count} books")
+
+    async def _publish_metrics(self) -> None:
+        while True:
+            for market in self.markets.values():
+                values = msgspec.structs.asdict(market.books.counters) | msgspec.structs.asdict(market.counters)
+                values["connected"] = int(market.connected)
+                values["books_whole"] = len(market.instruments) - len(market.waiting_for())
+                for name, value in values.items():
+                    label = f"{market.venue.name}.{name}"
+                    if label not in self._gauges:
+                        self._gauges[label] = self.ctx.metrics.counter(label)
+                    self.ctx.metrics.set(self._gauges[label], value)
+            await asyncio.sleep(METRICS_S)
+
+
+def _instrument(row: InstrumentRow) -> FeedInstrument:
+    from pipeline.exchanges.marketfeed import FeedInstrument
+
+    return FeedInstrument(
+        symbol=row.spec.symbol,
+        book_index=row.book_index,
+        instrument_id=row.instrument_id,
+        price_exp=row.price_exp,
+        qty_exp=row.qty_exp,
+        row_epoch=row.row_epoch,
+        multiplier=row.spec.multiplier,
+    )
+
+
+def _settings() -> FeedSettings:
+    from pipeline.exchanges.marketfeed import FeedSettings
+
+    life, stall = os.environ.get("ARB_TEST_FEED_LIFE_S"), os.environ.get("ARB_TEST_FEED_STALL_S")
+    return FeedSettings(life_s=float(life) if life else None, stall_after_s=float(stall) if stall else None)
+
+
+def _attach_catalogue(ctx: WorkerContext) -> CataloguePage:
+    """The supervisor's page; waits for it a while (systemd may start us first)."""
+    import time
+
+    from shm.pages import CataloguePage
+
+    deadline = mono_ns() + int(CATALOGUE_WAIT_S * 1e9)
+    while True:
+        try:
+            return CataloguePage.attach(ctx.instance)
+        except SegmentMissing:
+            if mono_ns() > deadline or ctx.stop_requested():
+                raise
+            ctx.progress()
+            time.sleep(0.05)
+
+
+def run(ctx: WorkerContext) -> None:
+    """The whole life of a feed process."""
+    import uvloop
+
+    process = FeedProcess(ctx)
+    warm([process.venues[0].dialect])
+    catalogue = _attach_catalogue(ctx)
+    process.build(catalogue)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(process.run(catalogue))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``python -m workers.feed --instance I --config F --exchange NAME``."""
+    from workers.base import run_worker
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="workers.feed", add_help=False)
+    parser.add_argument("--exchange", default="")
+    known, _ = parser.parse_known_args(arguments)
+    return run_worker(f"feed.{known.exchange}" if known.exchange else "feed", run, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
