@@ -23,14 +23,11 @@ Everything that a venue says arrives as a :data:`VenueEvent`. Who may conclude w
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from enum import StrEnum
-from typing import Literal
 
 import msgspec
 
-from pipeline.model.errors import VenueError
 from pipeline.model.structs import (
     Balance,
     FeeSchedule,
@@ -40,52 +37,14 @@ from pipeline.model.structs import (
     OrderUpdate,
     Position,
 )
+from pipeline.model.venue_events import CancelOutcome as CancelOutcome
+from pipeline.model.venue_events import EventSink as EventSink
+from pipeline.model.venue_events import OutcomeKind as OutcomeKind
+from pipeline.model.venue_events import PlaceOutcome as PlaceOutcome
+from pipeline.model.venue_events import SessionState as SessionState
+from pipeline.model.venue_events import VenueEvent as VenueEvent
 
 CLIENT_ID_MAX = 28  # shortest limit of all venues: Gate.io text is "t-" and at most 28 bytes
-
-
-class OutcomeKind(StrEnum):
-    ACKED = "acked"
-    REJECTED = "rejected"
-    UNKNOWN = "unknown"
-
-
-class PlaceOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one placement request. ``error`` is set unless ``kind`` is ``acked``."""
-
-    venue: str
-    symbol: str
-    client_id: str
-    kind: OutcomeKind
-    update: OrderUpdate | None = None
-    error: VenueError | None = None
-    recv_mono_ns: int = 0
-
-
-class CancelOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one cancel request. ``error`` is set unless ``kind`` is ``acked``."""
-
-    venue: str
-    symbol: str
-    client_id: str
-    order_id: str
-    kind: OutcomeKind
-    update: OrderUpdate | None = None
-    error: VenueError | None = None
-    recv_mono_ns: int = 0
-
-
-class SessionState(msgspec.Struct, frozen=True, kw_only=True):
-    """Order entry and private stream of a venue, taken together."""
-
-    venue: str
-    state: Literal["up", "down"]
-    recv_mono_ns: int
-    reason: str = ""
-
-
-VenueEvent = OrderUpdate | Fill | Balance | Position | PlaceOutcome | CancelOutcome | SessionState
-EventSink = Callable[[VenueEvent], None]
 
 
 class HttpCall(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,11 +14,11 @@ from typing import Protocol
 
 import msgspec
 
-from pipeline.exchanges.base import CancelOutcome, PlaceOutcome, SessionState
 from pipeline.execution.records import Purpose, Record
 from pipeline.model.enums import Refusal, ReportOutcome
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, OrderRequest, OrderUpdate, Position
+from pipeline.model.venue_events import CancelOutcome, PlaceOutcome, SessionState
 
 
 class Now(msgspec.Struct, frozen=True):

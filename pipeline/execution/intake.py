@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from decimal import Decimal
 
-from pipeline.exchanges.base import OutcomeKind, PlaceOutcome
 from pipeline.execution.desk import Desk
 from pipeline.execution.events import NotSent, Sent
 from pipeline.execution.ledger import Order
@@ -18,6 +17,7 @@ from pipeline.execution.order_states import RANK
 from pipeline.execution.records import ExternalRecord, FillRecord, OrderSentRecord, OrderStateRecord
 from pipeline.model.enums import OrderSide, OrderState
 from pipeline.model.structs import Fill, OrderUpdate
+from pipeline.model.venue_events import OutcomeKind, PlaceOutcome
 
 ORPHANS_MAX = 1000  # fills and updates whose order id nobody knows yet (the acknowledgement may be behind them)
 FEE_TOLERANCE_PPM = Decimal(2)
