@@ -221,17 +221,19 @@ class Waiter:
             if left_ns <= 0:
                 return False
             if self.strategy == PARK and self.bell is not None:
-                self._park(self.bell, ready, -(-left_ns // 1_000_000))
+                if self._park(self.bell, ready, -(-left_ns // 1_000_000)):
+                    return True
             elif self.strategy == YIELD:
                 sched_yield()
             else:
                 cpu_pause()
         return True
 
-    def _park(self, bell: Bell, ready: Callable[[], bool], timeout_ms: int) -> None:
+    def _park(self, bell: Bell, ready: Callable[[], bool], timeout_ms: int) -> bool:
         bell.prepare_park()
         if ready():
             bell.cancel_park()
-            return
+            return True
         self.parks += 1
         self.rings += bell.park(timeout_ms)
+        return False

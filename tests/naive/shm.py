@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 Record = tuple[int, ...]
 
@@ -109,7 +110,7 @@ class NaiveHistogram:
         """Exact value of rank ceil(p/100 * n), at least 1."""
         if not self.values:
             return 0
-        rank = max(1, math.ceil(p / 100 * len(self.values)))
+        rank = max(1, math.ceil(Fraction(str(p)) * len(self.values) / 100))
         return sorted(self.values)[min(rank, len(self.values)) - 1]
 
 
