@@ -111,6 +111,19 @@ class Dislocations:
         if other is not None and taker_side == other.side:
             other.counter_units += units
 
+    def plant(self, pair: str, edge_bps: float, usd: float, life_ms: float, now_ns: int) -> bool:
+        """Makes one dislocation now, at the first pair of listings that is free; False if there is none."""
+        rows = self.makers.get(pair, [])
+        for stray in rows:
+            for counter in rows:
+                if stray is counter or self._is_busy(stray) or self._is_busy(counter):
+                    continue
+                before = self.offered
+                self._between(stray, counter, ASK, edge_bps, usd, now_ns, life_ms)
+                if self.offered > before:
+                    return True
+        return False
+
     # --- birth ---
 
     def _next_ns(self) -> int:
@@ -127,7 +140,7 @@ class Dislocations:
             if self._is_busy(cross) or self._is_busy(over) or self._is_busy(under):
                 return
             reference = _implied(over, under, side)
-            self._open(cross, [over, under], side, reference, edge, usd, now_ns, "triangular")
+            self._open(cross, [over, under], side, reference, edge, usd, now_ns, "triangular", self._life_ms())
             return
         if not self._pairs:
             return
@@ -135,13 +148,18 @@ class Dislocations:
         stray, counter = self.rng.sample(self.makers[pair], 2)
         if self._is_busy(stray) or self._is_busy(counter):
             return
+        self._between(stray, counter, side, edge, usd, now_ns, self._life_ms())
+
+    def _between(
+        self, stray: Maker, counter: Maker, side: int, edge: float, usd: float, now_ns: int, life_ms: float
+    ) -> None:
         best = counter.book.best(BID if side == ASK else ASK)
         if best is None:
             return
         factor = _net(counter, selling=side == ASK)
         kind = "spot_futures" if stray.instrument.is_futures or counter.instrument.is_futures else "spot_spot"
         reference = float(counter.instrument.price(best)) * factor
-        self._open(stray, [counter], side, reference, edge, usd, now_ns, kind)
+        self._open(stray, [counter], side, reference, edge, usd, now_ns, kind, life_ms)
 
     def _is_busy(self, maker: Maker) -> bool:
         key = (maker.venue.name, maker.instrument.symbol)
@@ -157,6 +175,7 @@ class Dislocations:
         usd: float,
         now_ns: int,
         kind: str,
+        life_ms: float,
     ) -> None:
         """``reference``: what the other legs yield (side ASK) or cost (BID) per base coin, fees included."""
         if reference is None:
@@ -188,7 +207,6 @@ class Dislocations:
             book.set_level(side, second, units - first)
         else:
             units = first
-        life_ms = self._life_ms()
         born = Dislocation(
             number=self.offered + 1,
             pair=stray.instrument.pair,

@@ -10,7 +10,7 @@ A rule names a ``kind``, the ``venue`` and the ``target`` it hits ("*" = any), l
 | drop_request | operation | connection closed, nothing executed |
 | drop_response | operation | executed, connection closed without a reply |
 | delay_request / delay_response | operation | ``delay_ms`` before / after it is executed |
-| reject | place, cancel | the venue refuses with ``reason`` |
+| reject | place | the venue refuses with ``reason`` (a RejectReason) |
 | rate_limit | operation | 429 with Retry-After ``retry_after_s`` |
 | drop_delta / duplicate_delta / reorder_delta | depth | one book delta lost / sent twice / swapped with its successor |
 | stall | public, private | stream silent while the rule lives; the socket stays open |
@@ -157,8 +157,6 @@ class Verdict:
     status_after: int = 0  # execute, then answer with this status
     drop_request: bool = False  # close the connection, do not execute
     drop_response: bool = False  # execute, close the connection
-    reject: str = ""  # a RejectReason: refuse the order
-    reject_text: str = ""
     delay_ns: int = 0
     delay_after_ns: int = 0
 
@@ -211,7 +209,9 @@ class FaultPlan:
             return CLEAN
         fields: dict[str, Any] = {}
         for rule in list(self.rules):
-            if rule.kind not in REQUEST_KINDS or not self._hits(rule, venue, operation, symbol):
+            if rule.kind not in REQUEST_KINDS or rule.kind == "reject":
+                continue  # refusals are the matching engine's: SimVenue.place asks ``stream`` for them
+            if not self._hits(rule, venue, operation, symbol):
                 continue
             if rule.kind == "http_error":
                 fields["status"] = rule.status or 503
@@ -220,9 +220,6 @@ class FaultPlan:
             elif rule.kind == "rate_limit":
                 fields["status"] = 429
                 fields["retry_after_s"] = rule.retry_after_s
-            elif rule.kind == "reject":
-                fields["reject"] = rule.reason
-                fields["reject_text"] = rule.text
             elif rule.kind == "delay_request":
                 fields["delay_ns"] = int(rule.delay_ms * NS_PER_MS)
             elif rule.kind == "delay_response":
@@ -232,7 +229,7 @@ class FaultPlan:
         return Verdict(**fields)
 
     def stream(self, kind: str, venue: str, target: str, symbol: str = "*") -> FaultRule | None:
-        """The first stream rule of this kind that hits now, or None."""
+        """The first rule of this kind that hits now, or None (streams, and refusals of the matching engine)."""
         if not self.rules:
             return None
         for rule in list(self.rules):

@@ -38,6 +38,7 @@ class SyntheticMarket:
         self.fair: dict[str, FairPrice | DerivedPrice] = {}
         self._walks: list[FairPrice] = []
         self.makers: dict[str, list[Maker]] = {}
+        self._derived_from: dict[str, list[str]] = {}  # plain pair -> derived pairs that move with it
         self._make_fair(scenario, seed)
         for pair, spec in scenario.pairs.items():
             for venue_name, listing in spec.listings.items():
@@ -75,6 +76,8 @@ class SyntheticMarket:
                 self.fair[pair] = walk
         for pair, spec in scenario.pairs.items():
             if spec.derived is not None:
+                for name in spec.derived:
+                    self._derived_from.setdefault(name, []).append(pair)
                 over, under = self.fair[spec.derived[0]], self.fair[spec.derived[1]]
                 if isinstance(over, FairPrice) and isinstance(under, FairPrice):
                     self.fair[pair] = DerivedPrice(over, under)
@@ -175,8 +178,15 @@ class SyntheticMarket:
 
     def _react(self, pair: str, now_ns: int) -> None:
         """A large move: each venue's makers follow as soon as they perceive it, before their next event."""
-        for maker in self.makers.get(pair, ()):
-            self.call_at(now_ns + maker.lag_ns + 1, maker.reprice)
+        for name in (pair, *self._derived_from.get(pair, ())):
+            for maker in self.makers.get(name, ()):
+                self.call_at(now_ns + maker.lag_ns + 1, maker.reprice)
+
+    def plant(self, pair: str, edge_bps: float, usd: float, life_ms: float) -> bool:
+        """One dislocation now, for a test of liveness; False if every listing of the pair is busy."""
+        now_ns = self._clock.mono_ns() - self._origin_ns
+        self._now_ns = max(self._now_ns, now_ns)
+        return self.dislocations.plant(pair, edge_bps, usd, life_ms, self._now_ns)
 
     def describe(self) -> dict[str, Any]:
         return {"steps": self.steps, "market_s": round(self._now_ns / NS_PER_S, 3)}

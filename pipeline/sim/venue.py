@@ -248,6 +248,8 @@ class SimVenue:
         if row is None:
             raise SimReject(RejectReason.UNKNOWN_SYMBOL, request.symbol)
         self._check_admission(account, row, request)
+        if self.faults.rules and (rule := self.faults.stream("reject", self.name, "place", row.symbol)) is not None:
+            raise SimReject(RejectReason(rule.reason), rule.text or "injected")
         side = BID if request.side is OrderSide.BUY else ASK
         book = self.books[request.symbol]
         limit = None if request.kind is OrderKind.MARKET else row.ticks(request.price)
@@ -403,6 +405,23 @@ class SimVenue:
             self._settle(account, row, order, price, filled, is_maker=False)
         self._finish(account, row, order, finish_as)
         return order.copy()
+
+    def check_margins(self) -> None:
+        """Liquidates accounts whose equity has fallen below the maintenance margin of their positions."""
+        for account in {id(one): one for one in self.accounts.values()}.values():
+            held = [row for row in account.positions.values() if row.qty]
+            if not held:
+                continue
+            maintenance = sum(
+                (
+                    abs(row.qty) * self.mark_price(row.symbol) * self.instruments[row.symbol].maintenance_rate
+                    for row in held
+                ),
+                ZERO,
+            )
+            if self.margin_account(account).equity < maintenance:
+                for row in held:
+                    self.force_close(account, row.symbol, "liquidated")
 
     # --- checks ---
 

@@ -1,0 +1,212 @@
+"""The simulator's control endpoint: the ledger, what was offered and captured, faults. Loopback only, JSON.
+
+| method, path | does |
+|---|---|
+| GET /health | ready, time, how far the market is |
+| GET /ledger?since=N&kind=a,b&limit=N | ledger rows with seq > N (``ledger`` names the kinds); Decimal strings |
+| GET /fills | the ledger's fills |
+| GET /summary | counts, balance changes, balances, positions, open orders, dislocations |
+| GET /dislocations?all=1 | offered and captured; with ``all`` every one of them |
+| GET /versions?venue=V&symbol=S | published book versions: update id, wall ms, mono ns, best in ticks and units |
+| GET /faults, POST /faults, DELETE /faults[/ID] | armed rules; one rule or a list (``faults`` names them); disarm |
+| POST /plant {pair, edge_bps, usd, life_ms} | one dislocation now |
+| GET /replay, POST /replay/confirm {venue, frames} | recorded sources: frames sent, frames digested |
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+
+from pipeline.model.enums import TradingStatus
+from pipeline.sim.faults import ACTION_KINDS, BadFault, FaultRule
+from pipeline.sim.ledger import plain
+from pipeline.sim.types import ZERO
+from pipeline.sim.venue import SimVenue
+
+if TYPE_CHECKING:
+    from pipeline.sim.server import SimExchangeServer
+
+_ENCODER = msgspec.json.Encoder()
+
+
+def reply(value: Any, status: int = 200) -> web.Response:
+    return web.Response(body=_ENCODER.encode(plain(value)), status=status, content_type="application/json")
+
+
+class Control:
+    """Handlers of the control application."""
+
+    def __init__(self, server: SimExchangeServer) -> None:
+        self._server = server
+
+    def application(self) -> web.Application:
+        app = web.Application(client_max_size=1 << 20)
+        app.router.add_get("/health", self._health)
+        app.router.add_get("/ledger", self._ledger)
+        app.router.add_get("/fills", self._fills)
+        app.router.add_get("/summary", self._summary)
+        app.router.add_get("/dislocations", self._dislocations)
+        app.router.add_get("/versions", self._versions)
+        app.router.add_get("/faults", self._faults)
+        app.router.add_post("/faults", self._arm)
+        app.router.add_delete("/faults", self._disarm)
+        app.router.add_delete("/faults/{rule}", self._disarm)
+        app.router.add_post("/plant", self._plant)
+        app.router.add_get("/replay", self._replay)
+        app.router.add_post("/replay/confirm", self._confirm)
+        return app
+
+    async def _health(self, request: web.Request) -> web.Response:
+        return reply(self._server.health())
+
+    async def _ledger(self, request: web.Request) -> web.Response:
+        query = request.query
+        try:
+            since, limit = int(query.get("since", "0")), int(query.get("limit", "0"))
+        except ValueError:
+            return reply({"error": "since and limit want whole numbers"}, 400)
+        kinds = frozenset(query["kind"].split(",")) if query.get("kind") else None
+        ledger = self._server.ledger
+        rows = ledger.page(since=max(0, since), kinds=kinds, limit=max(0, limit))
+        return reply({"last_seq": len(ledger.rows), "rows": rows})
+
+    async def _fills(self, request: web.Request) -> web.Response:
+        return reply(self._server.ledger.page(kinds=frozenset({"fill"})))
+
+    async def _summary(self, request: web.Request) -> web.Response:
+        return reply(self._server.summary())
+
+    async def _dislocations(self, request: web.Request) -> web.Response:
+        market = self._server.market
+        if market is None:
+            return reply({"offered": 0, "captured": 0, "ends": {}})
+        answer: dict[str, Any] = market.dislocations.summary()
+        if request.query.get("all"):
+            answer["all"] = [row.describe() for row in market.dislocations.records]
+        return reply(answer)
+
+    async def _versions(self, request: web.Request) -> web.Response:
+        venue, symbol = request.query.get("venue"), request.query.get("symbol")
+        ledger = self._server.ledger
+        rows = [
+            [name, sym, *version]
+            for name, sym, version in ledger.versions
+            if venue in (None, name) and symbol in (None, sym)
+        ]
+        return reply({"recorded": ledger.versions_recorded, "kept": len(ledger.versions), "rows": rows})
+
+    async def _faults(self, request: web.Request) -> web.Response:
+        return reply(self._server.faults.describe())
+
+    async def _arm(self, request: web.Request) -> web.Response:
+        try:
+            raw = msgspec.json.decode(await request.read())
+        except msgspec.DecodeError as error:
+            return reply({"error": f"not JSON: {error}"}, 400)
+        try:
+            rules = [FaultRule.parse(row) for row in (raw if isinstance(raw, list) else [raw])]
+            ids = [self._server.arm(rule) for rule in rules]
+        except (BadFault, AttributeError) as error:
+            return reply({"error": str(error)}, 400)
+        return reply({"ids": ids})
+
+    async def _disarm(self, request: web.Request) -> web.Response:
+        text = request.match_info.get("rule")
+        if text is None:
+            self._server.faults.clear()
+            return reply({"cleared": True})
+        found = text.isdigit() and self._server.faults.remove(int(text))
+        return reply({"removed": bool(found)}, 200 if found else 404)
+
+    async def _plant(self, request: web.Request) -> web.Response:
+        market = self._server.market
+        try:
+            raw = msgspec.json.decode(await request.read(), type=dict[str, Any])
+            planted = market is not None and market.plant(
+                str(raw["pair"]),
+                float(raw.get("edge_bps", 20)),
+                float(raw.get("usd", 2000)),
+                float(raw.get("life_ms", 500)),
+            )
+        except (msgspec.DecodeError, msgspec.ValidationError, KeyError, ValueError) as error:
+            return reply({"error": f"wants pair, edge_bps, usd, life_ms: {error}"}, 400)
+        return reply({"planted": planted})
+
+    async def _replay(self, request: web.Request) -> web.Response:
+        source = self._server.source
+        return reply(source.describe() if source is not None else {"done": True, "venues": {}})
+
+    async def _confirm(self, request: web.Request) -> web.Response:
+        source = self._server.source
+        try:
+            raw = msgspec.json.decode(await request.read(), type=dict[str, Any])
+            if source is not None:
+                source.confirm(str(raw["venue"]), int(raw["frames"]))
+        except (msgspec.DecodeError, msgspec.ValidationError, KeyError, ValueError) as error:
+            return reply({"error": f"wants venue and frames: {error}"}, 400)
+        return reply(source.describe() if source is not None else {"done": True, "venues": {}})
+
+
+def act(venues: dict[str, SimVenue], rule: FaultRule) -> int:
+    """Carries out an action rule (all kinds of ``ACTION_KINDS`` but ``disconnect``); returns what it touched."""
+    if rule.kind not in ACTION_KINDS:
+        raise BadFault(f"not an action: {rule.kind}")
+    touched = 0
+    for venue in venues.values():
+        if rule.venue not in ("*", venue.name):
+            continue
+        if rule.kind == "clock_skew":
+            venue.skew_ms = int(rule.delay_ms)
+            touched += 1
+        elif rule.kind in ("withdraw", "deposit"):
+            touched += _move_money(venue, rule)
+        elif rule.kind in ("close_wallet", "open_wallet"):
+            touched += _switch_wallet(venue, rule)
+        else:
+            touched += _act_on_symbols(venue, rule)
+    return touched
+
+
+def _move_money(venue: SimVenue, rule: FaultRule) -> int:
+    amount = Decimal(str(rule.amount)) * (1 if rule.kind == "deposit" else -1)
+    touched = 0
+    for account in {id(one): one for one in venue.accounts.values()}.values():
+        if amount and account.wallet(rule.asset).free + amount >= ZERO:
+            venue.settlement.external(account, rule.asset, amount, rule.kind)
+            touched += 1
+    return touched
+
+
+def _switch_wallet(venue: SimVenue, rule: FaultRule) -> int:
+    is_open = rule.kind == "open_wallet"
+    touched = 0
+    for row in venue.instruments.values():
+        if rule.asset in ("", "*", row.base):
+            row.identity = msgspec.structs.replace(row.identity, deposit_enabled=is_open, withdraw_enabled=is_open)
+            touched += 1
+    return touched
+
+
+def _act_on_symbols(venue: SimVenue, rule: FaultRule) -> int:
+    touched = 0
+    for symbol, row in venue.instruments.items():
+        if rule.symbol not in ("*", symbol):
+            continue
+        touched += 1
+        if rule.kind == "halt_symbol":
+            row.status = TradingStatus.HALTED
+        elif rule.kind == "resume_symbol":
+            row.status = TradingStatus.TRADING
+        elif rule.kind == "funding" and row.is_futures:
+            venue.apply_funding(symbol)
+        else:
+            for account in {id(one): one for one in venue.accounts.values()}.values():
+                if rule.kind == "cancel_orders":
+                    venue.cancel_all(account, symbol)
+                elif rule.kind == "liquidate" and row.is_futures:
+                    venue.force_close(account, symbol, "liquidated")
+    return touched

@@ -1,0 +1,395 @@
+"""Hosts the simulated exchanges: one loopback HTTP/WebSocket server per exchange, and one for control.
+
+``SimExchangeServer(scenario, seed, captures)`` builds the venues; ``start()`` opens the sockets on free ports, starts
+the market and returns what ``arb sim`` prints; ``engine_config()`` is the configuration that an engine needs to
+trade there. With ``captures`` it serves recorded market data instead (see ``capture_source``); with both a scenario
+and captures, both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import random
+import re
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from pipeline.sim.capture_source import CaptureSource, Speed
+from pipeline.sim.control import Control, act
+from pipeline.sim.dialect import Dialect
+from pipeline.sim.factory import build_venues
+from pipeline.sim.faults import ACTION_KINDS, CLEAN, FaultPlan, FaultRule, Verdict
+from pipeline.sim.latency import NS_PER_S, SimClock
+from pipeline.sim.ledger import Ledger
+from pipeline.sim.market import SyntheticMarket
+from pipeline.sim.scenario import Scenario, load_scenario
+from pipeline.sim.venue import SimVenue
+
+HOST = "127.0.0.1"
+BODY_MAX_BYTES = 1 << 20
+MARGIN_CHECK_NS = NS_PER_S
+ORDER_OPERATIONS = frozenset({"place", "cancel", "cancel_all"})  # ``SimVenue.submit*`` brings their latency
+CLIENT_ID = re.compile(r'(?:newClientOrderId=|origClientOrderId=|"text"\s*:\s*")([A-Za-z0-9_.:/-]+)')
+
+DIALECTS: dict[str, str] = {
+    "mexc": "pipeline.sim.dialect_mexc:MexcDialect",
+    "gateio": "pipeline.sim.dialect_gateio:GateioDialect",
+    "binance": "pipeline.sim.dialect_binance:BinanceDialect",
+}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class SimExchangeServer:
+    """All simulated exchanges of a scenario and their control endpoint, on the running event loop."""
+
+    def __init__(
+        self,
+        scenario: Scenario | str | Path | dict[str, Any] | None = None,
+        seed: int | None = None,
+        captures: Sequence[Path | str] = (),
+        *,
+        speed: Speed = 1.0,
+    ) -> None:
+        """``scenario``: loaded one, packaged name, file or mapping; None = ``demo``, or nothing but the captures."""
+        if scenario is None and captures:
+            self.scenario = Scenario(name="captures")
+        else:
+            self.scenario = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
+        self.seed = self.scenario.seed if seed is None else seed
+        self._captures = [Path(path) for path in captures]
+        self._speed: Speed = speed
+        self.venues: dict[str, SimVenue] = {}
+        self.market: SyntheticMarket | None = None
+        self.source: CaptureSource | None = None
+        self.dialects: dict[str, Dialect] = {}
+        self._runners: list[web.AppRunner] = []
+        self._info: dict[str, Any] = {}
+
+    # --- life ---
+
+    async def start(self) -> dict[str, Any]:
+        """Opens everything and starts the market; returns the JSON of ``arb sim``."""
+        self.clock = SimClock(asyncio.get_running_loop())
+        self.ledger = Ledger(self.clock.mono_ns)
+        self.faults = FaultPlan(self.clock, random.Random(f"{self.seed}:faults"))
+        self.venues = build_venues(self.scenario, self.clock, self.ledger, self.faults, self.seed)
+        if self.venues:
+            self.market = SyntheticMarket(self.scenario, self.venues, self.clock, self.seed)
+        info: dict[str, dict[str, Any]] = {}
+        for exchange, spec in self.scenario.exchanges.items():
+            own = {name: venue for name, venue in self.venues.items() if venue.exchange == exchange}
+            dialect = _dialect_class(spec.dialect)(own, self)
+            urls = await self._serve(exchange, dialect)
+            for name, venue in own.items():
+                info[name] = {**urls.get(name, {}), **_account_info(venue), "symbols": list(venue.instruments)}
+        if self._captures:
+            self.source = CaptureSource(self._captures, self.clock, self._speed, taken=set(self.scenario.exchanges))
+            for exchange, dialect in self.source.dialects(self).items():
+                urls = await self._serve(exchange, dialect)
+                for name, symbols in self.source.symbols(exchange).items():
+                    keys = {"api_key": "", "api_secret": "", "uid": ""}
+                    info[name] = {**urls[name], **keys, "symbols": symbols}
+        control_port = await self._listen(Control(self).application())
+        if self.market is not None:
+            self.market.start()
+        for dialect in self.dialects.values():
+            dialect.on_start()
+        for raw in self.scenario.faults:
+            self.arm(FaultRule.parse(raw))
+        self._arm_timers()
+        self._info = {
+            "ready": True,
+            "scenario": self.scenario.name,
+            "seed": self.seed,
+            "venues": info,
+            "control": f"http://{HOST}:{control_port}",
+        }
+        return self._info
+
+    async def stop(self) -> None:
+        """Closes sockets, servers and the market. The ledger stays readable."""
+        if self.market is not None:
+            self.market.stop()
+        if self.source is not None:
+            await self.source.stop()
+        for dialect in self.dialects.values():
+            for sock in list(dialect.sockets):
+                sock.kill()
+            await dialect.close()
+        for runner in self._runners:
+            await runner.cleanup()
+        self._runners.clear()
+        self.clock.close()
+
+    async def _serve(self, exchange: str, dialect: Dialect) -> dict[str, dict[str, str]]:
+        app = web.Application(client_max_size=BODY_MAX_BYTES, middlewares=[self._middleware(dialect)])
+        dialect.routes(app)
+        port = await self._listen(app)
+        self.dialects[exchange] = dialect
+        return dialect.urls(HOST, port)
+
+    async def _listen(self, app: web.Application) -> int:
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+        await runner.setup()
+        self._runners.append(runner)
+        site = web.TCPSite(runner, HOST, 0)
+        await site.start()
+        return int(runner.addresses[0][1])
+
+    def _arm_timers(self) -> None:
+        for venue in self.venues.values():
+            for row in venue.instruments.values():
+                if row.is_futures and row.funding_interval_s:
+                    self._plan_funding(venue, row.symbol)
+            if any(row.is_futures for row in venue.instruments.values()):
+                self.clock.call_later(MARGIN_CHECK_NS, partial(self._check_margins, venue))
+
+    def _plan_funding(self, venue: SimVenue, symbol: str) -> None:
+        row = venue.instruments[symbol]
+        delay_ns = row.funding_next_s * NS_PER_S - venue.wall_ns()
+
+        def pay() -> None:
+            venue.apply_funding(symbol)
+            row.funding_next_s += row.funding_interval_s
+            self._plan_funding(venue, symbol)
+
+        self.clock.call_later(max(0, delay_ns), pay)
+
+    def _check_margins(self, venue: SimVenue) -> None:
+        venue.check_margins()
+        self.clock.call_later(MARGIN_CHECK_NS, partial(self._check_margins, venue))
+
+    # --- faults ---
+
+    def arm(self, rule: FaultRule) -> int:
+        """Arms a rule, or carries out an action at once; the ledger notes either."""
+        self.ledger.append("fault", rule.venue, fault=rule.kind, target=rule.target, symbol=rule.symbol)
+        if rule.kind == "disconnect":
+            return self._disconnect(rule)
+        if rule.kind in ACTION_KINDS:
+            return act(self.venues, rule)
+        return self.faults.add(rule)
+
+    def _disconnect(self, rule: FaultRule) -> int:
+        count = 0
+        for dialect in self.dialects.values():
+            for sock in list(dialect.sockets):
+                if rule.venue in ("*", sock.venue) and rule.target in ("*", "all", sock.scope):
+                    sock.kill()
+                    count += 1
+        return count
+
+    # --- requests ---
+
+    async def admit(
+        self,
+        venue: str,
+        operation: str,
+        *,
+        symbol: str = "*",
+        client_id: str = "",
+        via: str = "ws_api",
+        detail: dict[str, Any] | None = None,
+    ) -> Verdict:
+        """One request has arrived: ledger row, faults, the way in. REST passes here by itself; a WS API call must.
+
+        The caller then obeys the verdict (``status``: refuse; ``drop_request``: close, execute nothing;
+        ``drop_response``: execute, close; ``status_after``: execute, then answer the error) and finally awaits
+        ``release``.
+        """
+        verdict = self.faults.request(venue, operation, symbol)
+        fault = "" if verdict is CLEAN else ",".join(_named(verdict))
+        self.ledger.request(
+            venue=venue,
+            via=via,
+            operation=operation,
+            symbol="" if symbol == "*" else symbol,
+            client_id=client_id,
+            fault=fault,
+            detail=detail,
+        )
+        if verdict.delay_ns:
+            await self.clock.sleep_until(self.clock.mono_ns() + verdict.delay_ns)
+        known = self.venues.get(venue)
+        if known is not None and operation not in ORDER_OPERATIONS:
+            await known.rest_line.travel()
+        return verdict
+
+    async def release(self, venue: str, operation: str, verdict: Verdict) -> None:
+        """The way back of a reply."""
+        known = self.venues.get(venue)
+        if known is not None and operation not in ORDER_OPERATIONS:
+            await known.rest_line.travel()
+        if verdict.delay_after_ns:
+            await self.clock.sleep_until(self.clock.mono_ns() + verdict.delay_after_ns)
+
+    def _middleware(self, dialect: Dialect) -> Any:
+        @web.middleware
+        async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
+            if request.headers.get("Upgrade", "").lower() == "websocket":
+                return await handler(request)
+            named = dialect.classify(request.method, request.path, dict(request.query))
+            if named is None:
+                return await handler(request)
+            venue, operation, symbol = named
+            client_id = await _client_id(request) if operation in ("place", "cancel", "order") else ""
+            verdict = await self.admit(
+                venue, operation, symbol=symbol, client_id=client_id, via="rest", detail={"path": request.path}
+            )
+            if verdict.drop_request:
+                return _hang_up(request)
+            if verdict.status:
+                return dialect.error_response(venue, verdict.status, verdict.retry_after_s)
+            response = await handler(request)
+            await self.release(venue, operation, verdict)
+            if verdict.drop_response:
+                return _hang_up(request)
+            if verdict.status_after:
+                return dialect.error_response(venue, verdict.status_after, 0.0)
+            return response
+
+        return handle
+
+    # --- what others read ---
+
+    def engine_config(self, instance: str = "demo", mode: str = "sim") -> dict[str, Any]:
+        """Configuration of an engine on these venues: exchanges with URLs and symbols, the scenario's settings."""
+        exchanges: dict[str, Any] = {}
+        for name, row in self._info["venues"].items():
+            exchange, _, market = name.rpartition("_")
+            entry = exchanges.setdefault(exchange, {"dialect": self._dialect_name(exchange), "markets": {}})
+            urls = {key: row[key] for key in ("rest", "ws", "ws_private", "ws_api") if row.get(key)}
+            entry["markets"][market] = {**urls, "symbols": list(row["symbols"])}
+        return {"engine_name": instance, "mode": mode, "exchanges": exchanges, **self.scenario.engine}
+
+    def _dialect_name(self, exchange: str) -> str:
+        spec = self.scenario.exchanges.get(exchange)
+        if spec is not None:
+            return spec.dialect
+        return self.source.dialect_of(exchange) if self.source is not None else exchange
+
+    def health(self) -> dict[str, Any]:
+        return {
+            "ready": True,
+            "scenario": self.scenario.name,
+            "seed": self.seed,
+            "mono_ns": self.clock.mono_ns(),
+            "wall_ms": {name: venue.now_ms() for name, venue in self.venues.items()},
+            "clock_lag_max_us": self.clock.lag_max_ns // 1000,
+            "market": self.market.describe() if self.market is not None else {},
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """Compact state: what ``arb demo`` reconciles the engine's books with."""
+        ledger = self.ledger
+        return {
+            "scenario": self.scenario.name,
+            "expect_no_orders": self.scenario.expect_no_orders,
+            "counts": dict(ledger.counts),
+            "requests": ledger.request_counts,
+            "orders": len({(row["venue"], row["order_id"]) for row in ledger.of_kind("order")}),
+            "fills": ledger.counts.get("fill", 0),
+            "changes": ledger.changes(),
+            "by_reason": ledger.by_reason(),
+            "dislocations": self.market.dislocations.summary() if self.market is not None else {},
+            "venues": {name: _venue_summary(venue) for name, venue in self.venues.items()},
+            "book_versions": ledger.versions_recorded,
+            "clock_lag_max_us": self.clock.lag_max_ns // 1000,
+        }
+
+
+def _dialect_class(name: str) -> type[Dialect]:
+    module, _, attribute = DIALECTS[name].partition(":")
+    found = getattr(importlib.import_module(module), attribute)
+    if not (isinstance(found, type) and issubclass(found, Dialect)):
+        raise TypeError(f"{DIALECTS[name]} is not a Dialect")
+    return found
+
+
+def _account_info(venue: SimVenue) -> dict[str, Any]:
+    account = next(iter(venue.accounts.values()))
+    return {
+        "api_key": account.api_key,
+        "api_secret": account.api_secret,
+        "uid": account.uid,
+        "keys": [
+            {"api_key": key.api_key, "api_secret": key.api_secret, "can_trade": key.can_trade}
+            for key in account.keys.values()
+        ],
+    }
+
+
+def _venue_summary(venue: SimVenue) -> dict[str, Any]:
+    account = next(iter(venue.accounts.values()))
+    return {
+        "balances": {asset: {"free": held.free, "locked": held.locked} for asset, held in account.wallets.items()},
+        "positions": {
+            symbol: {"qty": row.qty, "cost": row.cost, "realised_pnl": row.realised_pnl}
+            for symbol, row in account.positions.items()
+            if row.qty or row.realised_pnl or row.paid_fees
+        },
+        "open_orders": [
+            {"order_id": str(row.order_id), "client_id": row.client_id, "symbol": row.symbol}
+            for row in venue.open_orders(account)
+        ],
+        "marks": {symbol: venue.mark_price(symbol) for symbol in venue.instruments},
+        "events": venue.feed.delivered,
+    }
+
+
+def _named(verdict: Verdict) -> list[str]:
+    names = []
+    for name in ("status", "status_after", "drop_request", "drop_response", "delay_ns", "delay_after_ns"):
+        if getattr(verdict, name):
+            names.append(f"{name}={getattr(verdict, name)}")
+    return names
+
+
+async def _client_id(request: web.Request) -> str:
+    """Client order id of a request, if it carries one, for the ledger row."""
+    text = request.raw_path
+    if request.can_read_body:
+        text += "\n" + (await request.read()).decode("utf-8", "replace")
+    found = CLIENT_ID.search(text)
+    return found.group(1) if found else ""
+
+
+def _hang_up(request: web.Request) -> web.Response:
+    """Cuts the TCP connection; the response object goes nowhere."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=500)
+
+
+async def serve_until_stopped(server: SimExchangeServer, on_ready: Callable[[dict[str, Any]], None]) -> None:
+    """Starts, reports readiness, and runs until SIGTERM or SIGINT."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    on_ready(await server.start())
+    try:
+        await stopped.wait()
+    finally:
+        await server.stop()
+
+
+def run_sim(
+    scenario: Scenario | str | Path | dict[str, Any] | None,
+    seed: int | None,
+    captures: Sequence[Path | str],
+    on_ready: Callable[[dict[str, Any]], None],
+    *,
+    speed: Speed = 1.0,
+) -> None:
+    """``arb sim``: the simulated exchanges in the foreground until SIGTERM. Raises ``ConfigInvalid``, ``BadInput``."""
+    server = SimExchangeServer(scenario, seed, captures, speed=speed)
+    with asyncio.Runner() as runner:
+        runner.run(serve_until_stopped(server, on_ready))
