@@ -9,7 +9,6 @@ Test switches: ``ARB_TEST_FEED_LIFE_S`` (planned life of a connection), ``ARB_TE
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import os
@@ -229,8 +228,10 @@ class FeedProcess:
         self.ctx.ready(f"{count - len(waiting)} of {count} books")
         if waiting:
             self.ctx.degraded(f"books not whole: {', '.join(waiting[:10])}")
-            while any(market.waiting_for() for market in self.markets.values()):
+            whole = False
+            while not whole:
                 await asyncio.sleep(0.25)
+                whole = not any(market.waiting_for() for market in self.markets.values())
             self.ctx.recovered(f"{count} of {count} books")
 
     async def _publish_metrics(self) -> None:
@@ -301,11 +302,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """``python -m workers.feed --instance I --config F --exchange NAME``."""
     from workers.base import run_worker
 
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="workers.feed", add_help=False)
-    parser.add_argument("--exchange", default="")
-    known, _ = parser.parse_known_args(arguments)
-    return run_worker(f"feed.{known.exchange}" if known.exchange else "feed", run, arguments)
+    return run_worker("feed", run, argv)
 
 
 if __name__ == "__main__":

@@ -46,12 +46,12 @@ class PublicSession(ABC):
     """
 
     topics_per_connection_max = 200
+    ticker_of_every_symbol = True  # False: one ticker per connection, as its anchor
+    cross_topic_lag_ms = 100  # how far the venue's topics may run apart on one connection
     frames_per_s_max = 10.0  # our control frames
     ping_interval_s = 15.0
     stall_after_s = 10.0  # no frame of any kind while subscribed
     life_s = 23 * 3600.0
-    has_first_book_push = False  # the stream itself opens with a whole book
-    snapshot_bucket = "depth"
 
     @abstractmethod
     def url(self) -> str: ...

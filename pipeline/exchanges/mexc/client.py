@@ -18,7 +18,7 @@ from pipeline.exchanges.mexc.errors import KIND_OF_CODE, error_of
 from pipeline.exchanges.mexc.signing import MexcSigner
 from pipeline.exchanges.throttle import Limit
 from pipeline.exchanges.wire import decode
-from pipeline.model.errors import OrderNotFound, VenueError, VenueRejected
+from pipeline.model.errors import OrderNotFound, RateLimited, VenueError, VenueRejected
 from pipeline.model.structs import (
     Balance,
     CoinIdentity,
@@ -82,8 +82,7 @@ class MexcClient(RestVenueClient):
         return decode(_time, reply.body, self.venue, "time").serverTime
 
     async def instruments(self, symbols_: Sequence[str]) -> list[InstrumentSpec]:
-        query = f"symbols={','.join(symbols_)}" if 0 < len(symbols_) <= SYMBOLS_BY_NAME_MAX else ""
-        info = await self._public("/exchangeInfo", query, weight=10)
+        info = await self._exchange_info(symbols_)
         quotes = await self._public("/ticker/bookTicker")
         fees: dict[str, FeeSchedule] = {}
         coins: dict[str, CoinIdentity] = {}
@@ -99,6 +98,16 @@ class MexcClient(RestVenueClient):
             coins=coins,
             prices=symbols.parse_prices(self.venue, quotes.body),
         )
+
+    async def _exchange_info(self, symbols_: Sequence[str]) -> HttpReply:
+        """By name where they are few; a name that the venue refuses must not cost the others their rows."""
+        if 0 < len(symbols_) <= SYMBOLS_BY_NAME_MAX:
+            try:
+                return await self._public("/exchangeInfo", f"symbols={','.join(symbols_)}", weight=10)
+            except VenueRejected as error:
+                if isinstance(error, RateLimited):
+                    raise
+        return await self._public("/exchangeInfo", weight=10)
 
     async def depth_snapshot(self, symbol: str) -> bytes:
         return (await self._public("/depth", f"symbol={symbol}&limit={DEPTH_LEVELS}", bucket="depth", weight=5)).body

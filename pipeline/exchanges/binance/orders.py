@@ -1,0 +1,209 @@
+"""Binance orders and account, spot and USDⓈ-M: REST answers -> updates, fills, balances, positions. Sans-I/O.
+
+*Source:* venues/binance_spot.md section 4, venues/binance_usdm.md section 4.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+from pipeline.exchanges.wire import decode, number
+from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
+from pipeline.model.errors import ProtocolViolation
+from pipeline.model.fixedpoint import plain
+from pipeline.model.structs import Balance, Fill, OrderRequest, OrderUpdate, Position
+
+ZERO = Decimal(0)
+STATES: dict[str, OrderState] = {
+    "NEW": OrderState.OPEN,
+    "PENDING_NEW": OrderState.OPEN,
+    "PARTIALLY_FILLED": OrderState.PARTIALLY_FILLED,
+    "FILLED": OrderState.FILLED,
+    "CANCELED": OrderState.CANCELLED,
+    "REJECTED": OrderState.REJECTED,
+    "EXPIRED": OrderState.CANCELLED,  # the remainder of IOC, FOK, market; "expired" of ours means never accepted
+    "EXPIRED_IN_MATCH": OrderState.CANCELLED,
+}
+_TIF = {TimeInForce.GTC: "GTC", TimeInForce.IOC: "IOC", TimeInForce.FOK: "FOK", TimeInForce.POST_ONLY: "GTX"}
+
+
+class _Order(msgspec.Struct):
+    symbol: str
+    orderId: int
+    status: str
+    executedQty: Decimal
+    clientOrderId: str = ""
+    origClientOrderId: str | None = None
+    cummulativeQuoteQty: Decimal | None = None
+    cumQuote: Decimal | None = None
+    avgPrice: Decimal | None = None
+    updateTime: int | None = None
+    transactTime: int | None = None
+    time: int | None = None
+
+
+class _Trade(msgspec.Struct):
+    symbol: str
+    id: int
+    orderId: int
+    price: Decimal
+    qty: Decimal
+    commission: Decimal
+    commissionAsset: str
+    time: int
+    isBuyer: bool | None = None
+    isMaker: bool | None = None
+    buyer: bool | None = None
+    maker: bool | None = None
+
+
+class _SpotBalance(msgspec.Struct):
+    asset: str
+    free: Decimal
+    locked: Decimal
+
+
+class _SpotAccount(msgspec.Struct):
+    balances: list[_SpotBalance]
+
+
+class _FuturesBalance(msgspec.Struct):
+    asset: str
+    balance: Decimal
+    availableBalance: Decimal
+
+
+class _Position(msgspec.Struct):
+    symbol: str
+    positionAmt: Decimal
+    entryPrice: Decimal = ZERO
+    markPrice: Decimal = ZERO
+
+
+_order = msgspec.json.Decoder(_Order)
+_orders = msgspec.json.Decoder(list[_Order])
+_trades = msgspec.json.Decoder(list[_Trade])
+_spot_account = msgspec.json.Decoder(_SpotAccount)
+_futures_balances = msgspec.json.Decoder(list[_FuturesBalance])
+_positions = msgspec.json.Decoder(list[_Position])
+
+
+def place_params(market: str, request: OrderRequest) -> list[tuple[str, str]]:
+    """Parameters of POST …/order (also of the WebSocket API's order.place), without timestamp and signature."""
+    params = [
+        ("symbol", request.symbol),
+        ("side", "BUY" if request.side is OrderSide.BUY else "SELL"),
+    ]
+    if request.kind is OrderKind.MARKET:
+        params += [("type", "MARKET"), ("quantity", plain(request.qty))]
+    elif market == "spot" and request.tif is TimeInForce.POST_ONLY:
+        params += [("type", "LIMIT_MAKER"), ("quantity", plain(request.qty)), ("price", plain(request.price))]
+    else:
+        params += [
+            ("type", "LIMIT"),
+            ("timeInForce", _TIF[request.tif]),
+            ("quantity", plain(request.qty)),
+            ("price", plain(request.price)),
+        ]
+    params.append(("newClientOrderId", request.client_id))
+    if market == "futures" and request.reduce_only:
+        params.append(("reduceOnly", "true"))
+    return params
+
+
+def order_name(symbol: str, client_id: str, order_id: str) -> list[tuple[str, str]]:
+    """Parameters that name an order: by the venue's id where known, else by ours."""
+    return [("symbol", symbol), ("orderId", order_id) if order_id else ("origClientOrderId", client_id)]
+
+
+def _update(venue: str, row: _Order, recv_mono_ns: int) -> OrderUpdate:
+    state = STATES.get(row.status)
+    if state is None:
+        raise ProtocolViolation(f"{venue}: unknown order status {row.status!r}", venue=venue)
+    filled = number(row.executedQty, venue)
+    quote = row.cummulativeQuoteQty if row.cummulativeQuoteQty is not None else row.cumQuote
+    average = row.avgPrice if row.avgPrice else None
+    if average is None and filled > 0 and quote:
+        average = number(quote, venue) / filled
+    return OrderUpdate(
+        venue=venue,
+        symbol=row.symbol,
+        client_id=row.origClientOrderId or row.clientOrderId,
+        order_id=str(row.orderId),
+        state=state,
+        filled_qty=filled,
+        average_price=average if filled > 0 else None,
+        venue_wall_ms=row.updateTime or row.transactTime or row.time or 0,
+        recv_mono_ns=recv_mono_ns,
+        source="rest",
+        reason=row.status,
+    )
+
+
+def parse_order(venue: str, payload: bytes, recv_mono_ns: int) -> OrderUpdate:
+    return _update(venue, decode(_order, payload, venue, "order"), recv_mono_ns)
+
+
+def parse_orders(venue: str, payload: bytes, recv_mono_ns: int) -> list[OrderUpdate]:
+    return [_update(venue, row, recv_mono_ns) for row in decode(_orders, payload, venue, "orders")]
+
+
+def parse_fills(venue: str, payload: bytes, recv_mono_ns: int) -> list[Fill]:
+    """GET /api/v3/myTrades or /fapi/v1/userTrades. Rows carry no client id: match by order id."""
+    return [
+        Fill(
+            venue=venue,
+            symbol=row.symbol,
+            trade_id=str(row.id),
+            order_id=str(row.orderId),
+            client_id="",
+            side=OrderSide.BUY if (row.isBuyer or row.buyer) else OrderSide.SELL,
+            qty=number(row.qty, venue),
+            price=number(row.price, venue),
+            fee=number(row.commission, venue),
+            fee_asset=row.commissionAsset,
+            is_maker=bool(row.isMaker or row.maker),
+            venue_wall_ms=row.time,
+            recv_mono_ns=recv_mono_ns,
+            source="rest",
+        )
+        for row in decode(_trades, payload, venue, "trades")
+    ]
+
+
+def parse_balances(venue: str, market: str, payload: bytes, recv_mono_ns: int) -> list[Balance]:
+    """GET /api/v3/account or /fapi/v3/balance."""
+    if market == "spot":
+        rows = [(r.asset, r.free, r.locked) for r in decode(_spot_account, payload, venue, "account").balances]
+    else:
+        found = decode(_futures_balances, payload, venue, "balance")
+        rows = [(r.asset, r.availableBalance, max(ZERO, r.balance - r.availableBalance)) for r in found]
+    return [
+        Balance(
+            venue=venue,
+            asset=asset,
+            free=number(free, venue),
+            locked=number(locked, venue),
+            recv_mono_ns=recv_mono_ns,
+            source="rest",
+        )
+        for asset, free, locked in rows
+    ]
+
+
+def parse_positions(venue: str, payload: bytes, recv_mono_ns: int) -> list[Position]:
+    """GET /fapi/v3/positionRisk; rows of size 0 are left out."""
+    return [
+        Position(
+            venue=venue,
+            symbol=row.symbol,
+            qty=number(row.positionAmt, venue),
+            entry_price=number(row.entryPrice, venue),
+            mark_price=number(row.markPrice, venue),
+            recv_mono_ns=recv_mono_ns,
+        )
+        for row in decode(_positions, payload, venue, "positionRisk")
+        if row.positionAmt != 0
+    ]
