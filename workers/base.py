@@ -334,17 +334,18 @@ def _failed(ctx: WorkerContext, text: str, code: int) -> int:
 def run_worker(process: str, body: Callable[[WorkerContext], None], argv: Sequence[str] | None = None) -> int:
     """``main()`` of a worker module: parse ``--instance --config [--exchange]``, load the configuration, run ``body``.
 
-    ``process`` is ``feed`` (completed by ``--exchange`` to ``feed.<exchange>``) or the full process name.
+    ``process`` is ``feed`` (or ``feed.<exchange>``; ``--exchange`` says which) or another process's name.
     """
     from pipeline.model.config_load import load_config
 
-    parser = argparse.ArgumentParser(prog=f"python -m workers.{process}")
+    parser = argparse.ArgumentParser(prog=f"python -m workers.{process.partition('.')[0]}")
     parser.add_argument("--instance", default="")
     parser.add_argument("--config", default=None)
-    if process == "feed":
+    is_feed = process.partition(".")[0] == "feed"
+    if is_feed:
         parser.add_argument("--exchange", required=True)
     arguments = parser.parse_args(argv)
-    exchange: str = getattr(arguments, "exchange", "") or ""
+    exchange: str = arguments.exchange if is_feed else ""
     try:
         config = load_config(Path(arguments.config) if arguments.config else None, dict(os.environ))
         if exchange and exchange not in config.exchanges:

@@ -106,6 +106,7 @@ class Reader:
         for name in [*known, *(name for name in views if name not in known)]:
             row, view = known.get(name, {}), views.get(name)
             alive = view is not None and view.alive()
+            state = ProcessState(view.state) if view is not None and alive else None
             pid = int(row.get("pid") or (view.pid if view is not None else 0))
             rows[name] = {
                 "pid": pid if alive else 0,
@@ -114,9 +115,9 @@ class Reader:
                 "cpus": allowed_cpus(pid) if alive else None,
                 "cpus_wanted": row.get("cpus", []),
                 "beat_age_ms": round(view.beat_age_ns(now) / 1e6, 1) if view is not None else None,
-                "ready": bool(alive and view.state in (ProcessState.READY, ProcessState.DEGRADED)),
-                "state": ProcessState(view.state).name.lower() if alive else row.get("state", "stopped"),
-                "parked": bool(alive and view.parked),
+                "ready": state in (ProcessState.READY, ProcessState.DEGRADED),
+                "state": row.get("state", "stopped") if state is None else state.name.lower(),
+                "parked": view is not None and state is not None and view.parked,
                 "restarts": row.get("restarts", 0),
                 "recovery_ms": row.get("recovery_ms"),
                 "status": row.get("status", ""),
@@ -128,7 +129,7 @@ class Reader:
         for process, labels in counters.items():
             if process.startswith("feed."):
                 for label, value in labels.items():
-                    what, _, venue = label.partition(".")
+                    venue, _, what = label.partition(".")
                     if venue in rows:
                         rows[venue][what] = value
         return rows

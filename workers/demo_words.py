@@ -1,0 +1,73 @@
+"""The summary of a demo or replay for people. Says what was lost as plainly as what was won; claims nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def _amounts(sums: Mapping[str, Any]) -> str:
+    return ", ".join(f"{amount} {asset}" for asset, amount in sums.items()) or "none"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value * 100:.1f} %"
+
+
+def _latency_lines(latency: Mapping[str, Any]) -> list[str]:
+    lines = []
+    total = latency.get("tick_to_order")
+    if total:
+        lines.append(
+            f"tick to order      p50 {total['p50']} us, p99 {total['p99']}, p99.9 {total['p999']}, "
+            f"max {total['max']}, n {total['n']}"
+        )
+    for name, row in sorted(latency.get("stages", {}).items()):
+        lines.append(f"  {name:<34} p50 {row['p50']:>9} p99 {row['p99']:>9} max {row['max']:>10} n {row['n']}")
+    return lines
+
+
+def summary_words(fields: Mapping[str, Any]) -> str:
+    """The whole summary as text."""
+    operations, pnl, found = fields["operations"], fields["pnl"], fields["opportunities"]
+    terms = fields.get("terms", {})
+    fees = ", ".join(f"{venue} {bps} bps" for venue, bps in terms.get("taker_fee_bps", {}).items())
+    lines = [
+        f"{fields['seconds']} s on {', '.join(fields['venues'])}: {fields['instruments']} instruments, "
+        f"{fields['messages']} messages, {fields['books_published']} books, {fields['gaps']} gaps, "
+        f"{fields['resyncs']} resyncs",
+        f"terms              simulated market; minimum margin {terms.get('min_profit_margin_bps')} bps; "
+        f"taker fees {fees}",
+        f"opportunities      {found['detected']} episodes, {found['taken']} taken; refused "
+        + (", ".join(f"{name} {count}" for name, count in found["refused"].items()) or "none"),
+        f"operations         {operations['completed']} completed, {operations['failed']} failed, "
+        f"{operations['recovered']} recovered, {operations['unresolved']} unresolved; "
+        f"{operations['won']} won, {operations['lost']} lost, win rate {_share(fields['win_rate'])}",
+        f"dislocations       {fields['dislocations']['offered']} offered, "
+        f"{fields['dislocations']['captured']} captured ({_share(fields['captured_share'])})",
+        f"orders             {fields['orders']}, fills {fields['fills']}",
+        f"P&L engine         {_amounts(pnl['engine'])}",
+        f"P&L venues         {_amounts(pnl['venue'])}  ({'equal' if pnl['equal'] else 'NOT EQUAL'})",
+        f"  in {pnl['numeraire']['asset']:<15} {pnl['numeraire']['value']} at {pnl['numeraire']['rates']} "
+        "(simulated: says nothing about real markets)",
+        f"flat               {'yes' if fields['flat'] else 'NO'}; dust {_amounts(fields['dust'])}; "
+        f"{len(fields['open_hedges'])} open hedges",
+    ]
+    lines.extend(
+        f"  hedge {row['qty']} {row['base']}: {row['spot_side']} {row['spot']} against {row['futures']}"
+        for row in fields["open_hedges"]
+    )
+    for row in fields.get("losing_operations", []):
+        lines.append(
+            f"  lost {row['pnl_numeraire']} in {row['operation_id']} ({row['outcome']}): edge {row['edge_detect_bps']} "
+            f"bps seen, {row['edge_fill_bps']} bps got; {row['reason']}"
+        )
+    if fields.get("killed"):
+        killed = fields["killed"]
+        lines.append(f"killed             {killed['process']} ({killed['at']}), back in {killed.get('recovery_ms')} ms")
+    lines.extend(_latency_lines(fields["latency_us"]))
+    for violation in fields["violations"]:
+        lines.append(f"VIOLATION {violation['invariant']}: {violation['text']}")
+    if not fields["violations"]:
+        lines.append("reconciled         no violation: engine and venues agree to the last decimal")
+    return "\n".join(lines)
