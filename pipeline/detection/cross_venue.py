@@ -12,31 +12,50 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.detection.edge import edge_bps, edge_exceeds, screen_ask, screen_bid
-from pipeline.detection.episodes import close_episode, note_pushed, note_refusal, open_episode
+from pipeline.detection.edge import edge_bps, edge_exceeds
+from pipeline.detection.episodes import (
+    close_episode,
+    episode_row,
+    may_be_looked_at,
+    note_pushed,
+    note_refusal,
+    open_episode,
+)
 from pipeline.detection.gates import (
     book_gate,
     first_gate,
+    instrument_row,
     read_inventory,
     read_leg,
+    record_at,
     status_gate,
 )
-from pipeline.detection.record import record_crc32
+from pipeline.detection.ports import Ports
+from pipeline.detection.send import best_ask, best_bid, fill_header, fill_leg, now_of, send_record
 from pipeline.detection.state import (
     C_EVALUATIONS,
     C_TORN,
     CLOSED,
     EP_COOLDOWN_UNTIL_NS,
-    EP_REARMED,
     EP_STATE,
+    H_CAPS,
+    H_DIRECTION_FLOATS,
+    H_DIRECTIONS,
+    H_GROUP_OPEN,
+    H_GROUPS,
+    H_HITS,
+    H_NEED,
+    H_NEED_T,
+    H_TOP_ASK,
+    H_TOP_BID,
+    LIMITS,
+    MONEY,
     OPEN,
-    PUSHED,
-    SE_BELL_FD,
+    PROOFS,
+    RECORDS,
+    ROWS,
     SE_MAX_SKEW_NS,
-    SE_NEXT_ID,
-    SE_NOW_NS,
-    Memory,
-    State,
+    SIZE,
 )
 from pipeline.detection.topology import (
     DF_BUY_COST,
@@ -44,6 +63,7 @@ from pipeline.detection.topology import (
     DF_FEE,
     DF_SCALE,
     DF_SELL_KEEP,
+    DF_WORDS,
     DR_BUY,
     DR_BUY_BASE_PPM,
     DR_DEN,
@@ -53,9 +73,11 @@ from pipeline.detection.topology import (
     DR_QUARANTINED,
     DR_SELL,
     DR_TYPE,
+    DR_WORDS,
     GR_BLOCK,
     GR_COUNT,
     GR_START,
+    GR_WORDS,
     IN_GROUP,
     IN_LOT,
     IN_MAX_QTY,
@@ -64,9 +86,9 @@ from pipeline.detection.topology import (
     IN_PAIR,
     IN_QTY_UNIT,
     IN_SLOT,
-    Topology,
 )
 from pipeline.detection.walk import (
+    LEG_LIMIT_WORDS,
     LL_LOT,
     LL_MAX_QTY,
     LL_MIN_NOTIONAL,
@@ -85,12 +107,11 @@ from pipeline.detection.walk import (
 )
 from pipeline.model.enums import Refusal
 from shm import layout as ly
-from shm.atomics import bits_to_f64, f64_to_bits, mono_ns
+from shm.atomics import bits_to_f64
 from shm.jit import njit
-from shm.queue import push
-from shm.wait import ring_if_sleeping
 
 Words = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 SKEW = int(Refusal.SKEW)
 QUARANTINED = int(Refusal.QUARANTINED)
@@ -102,285 +123,226 @@ NOT_AFTER_OWN_FILL = int(Refusal.NOT_AFTER_OWN_FILL)
 QUEUE_FULL = int(Refusal.QUEUE_FULL)
 BUY_LEG = 0
 SELL_LEG = 1
+BUY_RECORD = RECORDS
+SELL_RECORD = RECORDS + ly.BOOK_RECORD_WORDS
+BUY_LIMITS = LIMITS
+SELL_LIMITS = LIMITS + LEG_LIMIT_WORDS
 
 
 @njit
-def now_of(state: State) -> int:
-    """The monotonic clock, or the recorded time of a replay."""
-    return state.settings[SE_NOW_NS] if state.settings[SE_NOW_NS] != 0 else mono_ns()
+def direction_row(mem: Words, direction: int) -> int:
+    """Word of the direction's columns."""
+    return mem[H_DIRECTIONS] + direction * DR_WORDS
 
 
 @njit
-def best_bid(record: Words) -> int:
-    return record[ly.BR_BID_PRICE] if record[ly.BR_BID_COUNT] > 0 else ly.ABSENT_BID
+def check_member(mem: Words, flt: Floats, instrument: int) -> int:
+    """Directions of the instrument's group that must be evaluated after its tops changed, written to the hit list.
+
+    Hit: the screen cannot exclude an edge, or an episode is open. Cost: linear in the group alone. Returns the count.
+    """
+    row = instrument_row(mem, instrument)
+    slot = mem[row + IN_SLOT]
+    if slot < 0:
+        return 0
+    group = mem[row + IN_GROUP]
+    at = mem[H_GROUPS] + group * GR_WORDS
+    start, count, block = mem[at + GR_START], mem[at + GR_COUNT], mem[at + GR_BLOCK]
+    own = slot - start
+    bids, asks = mem[H_TOP_BID] + start, mem[H_TOP_ASK] + start
+    bid, ask = flt[bids + own], flt[asks + own]
+    need, need_t = mem[H_NEED] + block + own * count, mem[H_NEED_T] + block + own * count
+    busy = mem[mem[H_GROUP_OPEN] + group] > 0
+    hits = mem[H_HITS]
+    found = 0
+    for k in range(count):
+        if flt[bids + k] >= ask * flt[need + k] or (busy and is_open(mem, block + own * count + k)):
+            mem[hits + found] = block + own * count + k
+            found += 1
+        if bid >= flt[asks + k] * flt[need_t + k] or (busy and is_open(mem, block + k * count + own)):
+            mem[hits + found] = block + k * count + own
+            found += 1
+    return found
 
 
 @njit
-def best_ask(record: Words) -> int:
-    return record[ly.BR_ASK_PRICE] if record[ly.BR_ASK_COUNT] > 0 else ly.ABSENT_ASK
+def is_open(mem: Words, episode: int) -> bool:
+    """Whether the episode is open."""
+    return mem[episode_row(mem, episode) + EP_STATE] != CLOSED
 
 
 @njit
-def fill_limits(topology: Topology, state: State, instrument: int, leg: int) -> None:
-    """The leg's lots, minima and the venue's maximum, without inventory."""
-    row = topology.instruments[instrument]
-    out = state.limits[leg]
-    out[LL_LOT] = row[IN_LOT]
-    out[LL_MIN_QTY] = row[IN_MIN_QTY]
-    out[LL_MAX_QTY] = row[IN_MAX_QTY]
-    out[LL_MIN_NOTIONAL] = row[IN_MIN_NOTIONAL]
-    out[LL_QTY_UNIT] = row[IN_QTY_UNIT]
+def fill_limits(mem: Words, instrument: int, at: int) -> None:
+    """The leg's lots, minima and the venue's maximum, without inventory, to word ``at``."""
+    row = instrument_row(mem, instrument)
+    mem[at + LL_LOT] = mem[row + IN_LOT]
+    mem[at + LL_MIN_QTY] = mem[row + IN_MIN_QTY]
+    mem[at + LL_MAX_QTY] = mem[row + IN_MAX_QTY]
+    mem[at + LL_MIN_NOTIONAL] = mem[row + IN_MIN_NOTIONAL]
+    mem[at + LL_QTY_UNIT] = mem[row + IN_QTY_UNIT]
 
 
 @njit
-def fill_money(topology: Topology, state: State, direction: int) -> None:
+def fill_money(mem: Words, flt: Floats, direction: int) -> None:
     """Notional caps of both legs, without inventory."""
-    floats = topology.floats[direction]
-    row = topology.directions[direction]
-    state.money[MN_BUY_CAP] = topology.cap_quote[row[DR_BUY]]
-    state.money[MN_SELL_CAP] = topology.cap_quote[row[DR_SELL]]
-    state.money[MN_SCALE] = floats[DF_SCALE]
-    state.money[MN_BUY_COST] = floats[DF_BUY_COST]
+    floats = mem[H_DIRECTION_FLOATS] + direction * DF_WORDS
+    row = direction_row(mem, direction)
+    flt[MONEY + MN_BUY_CAP] = flt[mem[H_CAPS] + mem[row + DR_BUY]]
+    flt[MONEY + MN_SELL_CAP] = flt[mem[H_CAPS] + mem[row + DR_SELL]]
+    flt[MONEY + MN_SCALE] = flt[floats + DF_SCALE]
+    flt[MONEY + MN_BUY_COST] = flt[floats + DF_BUY_COST]
 
 
 @njit
-def size_at(topology: Topology, state: State, direction: int, num_column: int) -> int:
+def size_at(mem: Words, flt: Floats, direction: int, num_column: int) -> int:
     """Sizes both legs at the episode threshold (DR_NUM) or the execution threshold (DR_EXEC_NUM); 1 or 0."""
-    row = topology.directions[direction]
+    row = direction_row(mem, direction)
     return size_legs(
-        state.records[BUY_LEG],
-        state.records[SELL_LEG],
-        row[num_column],
-        row[num_column + 1],
-        row[DR_BUY_BASE_PPM],
-        state.limits[BUY_LEG],
-        state.limits[SELL_LEG],
-        state.money,
-        state.size,
+        mem,
+        flt,
+        BUY_RECORD,
+        SELL_RECORD,
+        mem[row + num_column],
+        mem[row + num_column + 1],
+        mem[row + DR_BUY_BASE_PPM],
+        BUY_LIMITS,
+        SELL_LIMITS,
+        MONEY,
+        SIZE,
     )
 
 
 @njit
-def size_gates(memory: Memory, topology: Topology, state: State, direction: int) -> int:
-    """Inventory, minimum and threshold gates; 0 leaves the sizes of both legs in ``state.size``."""
-    row = topology.directions[direction]
-    limited = len(memory.inventory) > 1
-    fill_limits(topology, state, row[DR_BUY], BUY_LEG)
-    fill_limits(topology, state, row[DR_SELL], SELL_LEG)
-    fill_money(topology, state, direction)
+def size_gates(ports: Ports, mem: Words, flt: Floats, direction: int) -> int:
+    """Inventory, minimum and threshold gates; 0 leaves the sizes of both legs in SIZE."""
+    row = direction_row(mem, direction)
+    buy, sell = mem[row + DR_BUY], mem[row + DR_SELL]
+    limited = len(ports.inventory) > 1
+    fill_limits(mem, buy, BUY_LIMITS)
+    fill_limits(mem, sell, SELL_LIMITS)
+    fill_money(mem, flt, direction)
     if limited:
-        buy, sell = state.rows[BUY_LEG], state.rows[SELL_LEG]
-        if not read_inventory(memory.inventory, row[DR_BUY], buy) or buy[ly.IR_STATE] != 1:
+        sell_at = ROWS + ly.INVENTORY_ROW_WORDS
+        buy_open = read_inventory(ports.inventory, mem, buy, ROWS)
+        if not read_inventory(ports.inventory, mem, sell, sell_at) or not buy_open:
             return INVENTORY
-        if not read_inventory(memory.inventory, row[DR_SELL], sell) or sell[ly.IR_STATE] != 1:
-            return INVENTORY
-        spendable = bits_to_f64(buy[ly.IR_BUY_NOTIONAL])
-        state.money[MN_BUY_CAP] = min(state.money[MN_BUY_CAP], spendable if spendable > 0.0 else 0.0)
-        state.limits[SELL_LEG, LL_MAX_QTY] = min(state.limits[SELL_LEG, LL_MAX_QTY], max(0, sell[ly.IR_SELL_QTY_FP]))
-    if size_at(topology, state, direction, DR_EXEC_NUM):
+        spendable = bits_to_f64(mem[ROWS + ly.IR_BUY_NOTIONAL])
+        flt[MONEY + MN_BUY_CAP] = min(flt[MONEY + MN_BUY_CAP], spendable if spendable > 0.0 else 0.0)
+        sellable = max(0, mem[sell_at + ly.IR_SELL_QTY_FP])
+        mem[SELL_LIMITS + LL_MAX_QTY] = min(mem[SELL_LIMITS + LL_MAX_QTY], sellable)
+    if size_at(mem, flt, direction, DR_EXEC_NUM):
         return 0
-    if size_at(topology, state, direction, DR_NUM):
+    if size_at(mem, flt, direction, DR_NUM):
         return BELOW_THRESHOLD
     if limited:
-        fill_limits(topology, state, row[DR_SELL], SELL_LEG)
-        fill_money(topology, state, direction)
-        if size_at(topology, state, direction, DR_NUM):
+        fill_limits(mem, sell, SELL_LIMITS)
+        fill_money(mem, flt, direction)
+        if size_at(mem, flt, direction, DR_NUM):
             return INVENTORY
     return BELOW_MINIMUM
 
 
 @njit
 def pair_gates(
-    memory: Memory, topology: Topology, state: State, direction: int, buy_status: int, sell_status: int, now_ns: int
+    ports: Ports, mem: Words, flt: Floats, direction: int, buy_status: int, sell_status: int, now_ns: int
 ) -> int:
-    """Every gate, in order, over copies of both books; 0 = may be pushed, sizes in ``state.size``."""
-    row = topology.directions[direction]
-    buy, sell = row[DR_BUY], row[DR_SELL]
+    """Every gate, in order, over copies of both books; 0 = may be pushed, sizes in SIZE."""
+    row = direction_row(mem, direction)
+    buy, sell = mem[row + DR_BUY], mem[row + DR_SELL]
     code = first_gate(
-        book_gate(memory, topology, state, buy, BUY_LEG, buy_status, now_ns),
-        book_gate(memory, topology, state, sell, SELL_LEG, sell_status, now_ns),
+        book_gate(ports.feeds, mem, buy, BUY_LEG, buy_status, now_ns),
+        book_gate(ports.feeds, mem, sell, SELL_LEG, sell_status, now_ns),
     )
     if code != 0:
         return code
-    if abs(state.proofs[BUY_LEG] - state.proofs[SELL_LEG]) > state.settings[SE_MAX_SKEW_NS]:
+    if abs(mem[PROOFS + BUY_LEG] - mem[PROOFS + SELL_LEG]) > mem[SE_MAX_SKEW_NS]:
         return SKEW
-    if row[DR_QUARANTINED] != 0:
+    if mem[row + DR_QUARANTINED] != 0:
         return QUARANTINED
-    code = first_gate(status_gate(topology, buy, 1), status_gate(topology, sell, -1))
+    code = first_gate(status_gate(mem, buy, 1), status_gate(mem, sell, -1))
     if code != 0:
         return code
-    code = size_gates(memory, topology, state, direction)
+    code = size_gates(ports, mem, flt, direction)
     if code != 0:
         return code
-    if now_ns < state.episodes[direction, EP_COOLDOWN_UNTIL_NS]:
+    if now_ns < mem[episode_row(mem, direction) + EP_COOLDOWN_UNTIL_NS]:
         return COOLDOWN
-    if len(memory.inventory) > 1:
+    if len(ports.inventory) > 1:
         for leg in range(2):
-            if state.records[leg, ly.BR_RECV_MONO_NS] < state.rows[leg, ly.IR_BLOCKED_UNTIL_MONO_NS]:
+            blocked_until = mem[ROWS + leg * ly.INVENTORY_ROW_WORDS + ly.IR_BLOCKED_UNTIL_MONO_NS]
+            if mem[record_at(leg) + ly.BR_RECV_MONO_NS] < blocked_until:
                 return NOT_AFTER_OWN_FILL
     return 0
 
 
 @njit
-def fill_leg(
-    state: State, leg: int, instrument: int, side: int, limit: int, best: int, qty: int, notional: float
-) -> None:
-    """One leg of the opportunity record from ``state.records[leg]``."""
-    out = state.opportunity
-    at = ly.OP_LEGS + leg * ly.LEG_WORDS
-    record = state.records[leg]
-    out[at + ly.LEG_INSTRUMENT] = instrument
-    out[at + ly.LEG_SIDE] = side
-    out[at + ly.LEG_LIMIT_PRICE_FP] = limit
-    out[at + ly.LEG_QTY_FP] = qty
-    out[at + ly.LEG_BOOK_SEQ] = record[ly.BR_SEQ]
-    out[at + ly.LEG_UPDATE_ID] = record[ly.BR_UPDATE_ID]
-    out[at + ly.LEG_PROOF_MONO_NS] = state.proofs[leg]
-    out[at + ly.LEG_RECV_MONO_NS] = record[ly.BR_RECV_MONO_NS]
-    out[at + ly.LEG_BEST_PRICE_FP] = best
-    out[at + ly.LEG_NOTIONAL] = f64_to_bits(notional)
-    out[at + ly.LEG_ROW_EPOCH] = record[ly.BR_ROW_EPOCH]
-    out[at + ly.LEG_WRITER_EPOCH] = record[ly.BR_WRITER_EPOCH]
-
-
-@njit
-def fill_header(
-    state: State, kind: int, pair: int, legs: int, key: int, trigger: int, trigger_recv_ns: int, trigger_pub_ns: int
-) -> None:
-    """Everything of the record but legs, edges and checksum; takes the next id."""
-    out = state.opportunity
-    out[:] = 0
-    out[ly.OP_ID] = state.settings[SE_NEXT_ID]
-    state.settings[SE_NEXT_ID] += 1
-    out[ly.OP_TYPE] = kind
-    out[ly.OP_PAIR] = pair
-    out[ly.OP_LEG_COUNT] = legs
-    out[ly.OP_TRIGGER_RECV_MONO_NS] = trigger_recv_ns
-    out[ly.OP_TRIGGER_PUBLISH_MONO_NS] = trigger_pub_ns
-    out[ly.OP_TRIGGER_INSTRUMENT] = trigger
-    out[ly.OP_DIRECTION_KEY] = key
-
-
-@njit
-def send_record(memory: Memory, state: State, edge: float, entry: float, profit: float, now_ns: int) -> bool:
-    """Stamps, sums and pushes ``state.opportunity`` and rings the executor; False = the queue is full."""
-    out = state.opportunity
-    out[ly.OP_EDGE_BPS] = f64_to_bits(edge)
-    out[ly.OP_ENTRY_EDGE_BPS] = f64_to_bits(entry)
-    out[ly.OP_PROFIT_QUOTE] = f64_to_bits(profit)
-    out[ly.OP_DETECT_MONO_NS] = now_ns
-    out[ly.OP_CRC32] = record_crc32(out)
-    pushed = push(memory.opps, 0, memory.opps_cursor, 0, out)
-    ring_if_sleeping(memory.opps_cursor, ly.C_SLEEPING, state.settings[SE_BELL_FD])
-    return pushed
-
-
-@njit
 def push_direction(
-    memory: Memory,
-    topology: Topology,
-    state: State,
+    ports: Ports,
+    mem: Words,
+    flt: Floats,
     direction: int,
     trigger: int,
     trigger_recv_ns: int,
     trigger_pub_ns: int,
     now_ns: int,
 ) -> bool:
-    """Builds the record of ``state.size`` and pushes it. ``edge_bps`` is that of the sized trade after everything that
-    the strategy charges, base dust at the sell limit; ``entry_edge_bps`` that of the best prices after entry fees."""
-    row = topology.directions[direction]
-    floats = topology.floats[direction]
-    buy_record, sell_record = state.records[BUY_LEG], state.records[SELL_LEG]
-    size = state.size
-    scale = floats[DF_SCALE]
-    spent = walked_value(buy_record, ly.BR_ASK_PRICE, ly.BR_ASK_QTY, size[SZ_BUY_QTY]) * scale
-    brought = walked_value(sell_record, ly.BR_BID_PRICE, ly.BR_BID_QTY, size[SZ_SELL_QTY]) * scale
-    kept = float(size[SZ_BUY_QTY]) * (1.0 - float(row[DR_BUY_BASE_PPM]) / 1e6)
-    dust = (kept - float(size[SZ_SELL_QTY])) * float(size[SZ_SELL_LIMIT]) * scale
-    cost = spent * floats[DF_BUY_COST]
-    profit = (brought + dust) * floats[DF_SELL_KEEP] - cost - floats[DF_COST] * spent
-    pair = topology.instruments[row[DR_BUY], IN_PAIR]
-    fill_header(state, row[DR_TYPE], pair, 2, row[DR_KEY], trigger, trigger_recv_ns, trigger_pub_ns)
-    ask, bid = best_ask(buy_record), best_bid(sell_record)
-    fill_leg(state, BUY_LEG, row[DR_BUY], 1, size[SZ_BUY_LIMIT], ask, size[SZ_BUY_QTY], spent)
-    fill_leg(state, SELL_LEG, row[DR_SELL], -1, size[SZ_SELL_LIMIT], bid, size[SZ_SELL_QTY], brought)
-    return send_record(memory, state, profit / cost * 1e4, edge_bps(bid, ask, floats[DF_FEE]), profit, now_ns)
-
-
-@njit
-def store_tops(state: State, slot: int, record: Words) -> None:
-    """The member's best prices as the screen compares them."""
-    state.top_bid[slot] = screen_bid(best_bid(record))
-    state.top_ask[slot] = screen_ask(best_ask(record))
+    """Builds the record of SIZE and pushes it. ``edge_bps`` is that of the sized trade after everything that the
+    strategy charges, base dust at the sell limit; ``entry_edge_bps`` that of the best prices after entry fees."""
+    row = direction_row(mem, direction)
+    floats = mem[H_DIRECTION_FLOATS] + direction * DF_WORDS
+    buy, sell = mem[row + DR_BUY], mem[row + DR_SELL]
+    buy_qty, sell_qty = mem[SIZE + SZ_BUY_QTY], mem[SIZE + SZ_SELL_QTY]
+    scale = flt[floats + DF_SCALE]
+    spent = walked_value(mem, BUY_RECORD, ly.BR_ASK_PRICE, ly.BR_ASK_QTY, buy_qty) * scale
+    brought = walked_value(mem, SELL_RECORD, ly.BR_BID_PRICE, ly.BR_BID_QTY, sell_qty) * scale
+    kept = float(buy_qty) * (1.0 - float(mem[row + DR_BUY_BASE_PPM]) / 1e6)
+    dust = (kept - float(sell_qty)) * float(mem[SIZE + SZ_SELL_LIMIT]) * scale
+    cost = spent * flt[floats + DF_BUY_COST]
+    profit = (brought + dust) * flt[floats + DF_SELL_KEEP] - cost - flt[floats + DF_COST] * spent
+    pair = mem[instrument_row(mem, buy) + IN_PAIR]
+    fill_header(mem, mem[row + DR_TYPE], pair, 2, mem[row + DR_KEY], trigger, trigger_recv_ns, trigger_pub_ns)
+    ask, bid = best_ask(mem, BUY_RECORD), best_bid(mem, SELL_RECORD)
+    fill_leg(mem, BUY_LEG, buy, 1, mem[SIZE + SZ_BUY_LIMIT], ask, buy_qty, spent)
+    fill_leg(mem, SELL_LEG, sell, -1, mem[SIZE + SZ_SELL_LIMIT], bid, sell_qty, brought)
+    entry = edge_bps(bid, ask, flt[floats + DF_FEE])
+    return send_record(ports, mem, profit / cost * 1e4, entry, profit, now_ns)
 
 
 @njit
 def evaluate_direction(
-    memory: Memory,
-    topology: Topology,
-    state: State,
-    direction: int,
-    trigger: int,
-    trigger_recv_ns: int,
-    trigger_pub_ns: int,
+    ports: Ports, mem: Words, flt: Floats, direction: int, trigger: int, trigger_recv_ns: int, trigger_pub_ns: int
 ) -> None:
     """Exact edge on whole copies of both books; opens, carries on or ends the direction's episode."""
-    row = topology.directions[direction]
-    if row[DR_TYPE] < 0:
+    row = direction_row(mem, direction)
+    if mem[row + DR_TYPE] < 0:
         return
-    group = topology.instruments[row[DR_BUY], IN_GROUP]
-    buy_status = read_leg(memory, topology, state, row[DR_BUY], BUY_LEG)
-    sell_status = read_leg(memory, topology, state, row[DR_SELL], SELL_LEG)
-    state.counters[C_EVALUATIONS] += 1
+    buy, sell = mem[row + DR_BUY], mem[row + DR_SELL]
+    buy_status = read_leg(ports.feeds, mem, buy, BUY_LEG)
+    sell_status = read_leg(ports.feeds, mem, sell, SELL_LEG)
+    mem[C_EVALUATIONS] += 1
     if buy_status < 0 or sell_status < 0:
-        state.counters[C_TORN] += 1
+        mem[C_TORN] += 1
         return
-    was = state.episodes[direction, EP_STATE]
-    bid = best_bid(state.records[SELL_LEG]) if sell_status > 0 else ly.ABSENT_BID
-    ask = best_ask(state.records[BUY_LEG]) if buy_status > 0 else ly.ABSENT_ASK
-    if not edge_exceeds(bid, ask, row[DR_NUM], row[DR_DEN]):
+    was = mem[episode_row(mem, direction) + EP_STATE]
+    group_open = mem[H_GROUP_OPEN] + mem[instrument_row(mem, buy) + IN_GROUP]
+    bid = best_bid(mem, SELL_RECORD) if sell_status > 0 else ly.ABSENT_BID
+    ask = best_ask(mem, BUY_RECORD) if buy_status > 0 else ly.ABSENT_ASK
+    if not edge_exceeds(bid, ask, mem[row + DR_NUM], mem[row + DR_DEN]):
         if was != CLOSED:
-            close_episode(state, direction)
-            state.group_open[group] -= 1
+            close_episode(mem, direction)
+            mem[group_open] -= 1
         return
-    now_ns = now_of(state)
-    episode = state.episodes[direction]
-    if was == PUSHED and (episode[EP_REARMED] == 0 or now_ns < episode[EP_COOLDOWN_UNTIL_NS]):
+    now_ns = now_of(mem)
+    if not may_be_looked_at(mem, direction, now_ns):
         return
     if was == CLOSED:
-        state.group_open[group] += 1
+        mem[group_open] += 1
     if was != OPEN:
-        open_episode(state, direction, now_ns)
-    code = pair_gates(memory, topology, state, direction, buy_status, sell_status, now_ns)
+        open_episode(mem, direction, now_ns)
+    code = pair_gates(ports, mem, flt, direction, buy_status, sell_status, now_ns)
     if code == 0:
-        if push_direction(memory, topology, state, direction, trigger, trigger_recv_ns, trigger_pub_ns, now_ns):
-            note_pushed(state, direction, now_ns)
+        if push_direction(ports, mem, flt, direction, trigger, trigger_recv_ns, trigger_pub_ns, now_ns):
+            note_pushed(mem, direction, now_ns)
             return
         code = QUEUE_FULL
-    note_refusal(state, direction, code, now_ns)
-
-
-@njit
-def check_member(
-    memory: Memory, topology: Topology, state: State, instrument: int, trigger_recv_ns: int, trigger_pub_ns: int
-) -> None:
-    """All directions that touch ``instrument`` after its tops changed. Cost: linear in its group alone."""
-    slot = topology.instruments[instrument, IN_SLOT]
-    if slot < 0:
-        return
-    group = topology.instruments[instrument, IN_GROUP]
-    start = topology.groups[group, GR_START]
-    count = topology.groups[group, GR_COUNT]
-    block = topology.groups[group, GR_BLOCK]
-    own = slot - start
-    row = block + own * count
-    bid, ask = state.top_bid[slot], state.top_ask[slot]
-    busy = state.group_open[group] > 0
-    for k in range(count):
-        may_buy = state.top_bid[start + k] >= ask * topology.need[row + k]
-        may_sell = bid >= state.top_ask[start + k] * topology.need_t[row + k]
-        if may_buy or (busy and state.episodes[row + k, EP_STATE] != CLOSED):
-            evaluate_direction(memory, topology, state, row + k, instrument, trigger_recv_ns, trigger_pub_ns)
-        direction = block + k * count + own
-        if may_sell or (busy and state.episodes[direction, EP_STATE] != CLOSED):
-            evaluate_direction(memory, topology, state, direction, instrument, trigger_recv_ns, trigger_pub_ns)
+    note_refusal(mem, direction, code, now_ns)

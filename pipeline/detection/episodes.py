@@ -11,6 +11,9 @@ episode begins. So at any time: opened = pushed + ended refused + open ones that
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 from pipeline.detection.state import (
     C_ACTIVE,
     C_ENDED,
@@ -25,69 +28,89 @@ from pipeline.detection.state import (
     EP_REARMED,
     EP_REASON,
     EP_STATE,
+    EP_WORDS,
+    H_ACTIVE,
+    H_EPISODES,
     OPEN,
+    OPENED,
     OPENED_RING,
     PUSHED,
     SE_COOLDOWN_NS,
-    State,
 )
 from pipeline.model.enums import Refusal
 from shm.jit import njit
+
+Words = npt.NDArray[np.int64]
 
 TORN = int(Refusal.TORN)
 
 
 @njit
-def open_episode(state: State, episode: int, now_ns: int) -> None:
+def episode_row(mem: Words, episode: int) -> int:
+    """Word of the episode's row."""
+    return mem[H_EPISODES] + episode * EP_WORDS
+
+
+@njit
+def open_episode(mem: Words, episode: int, now_ns: int) -> None:
     """A new episode; a pushed one that is open already ends here (it was counted when it was pushed)."""
-    row = state.episodes[episode]
-    if row[EP_STATE] == CLOSED:
-        count = state.counters[C_ACTIVE]
-        row[EP_POSITION] = count
-        state.active[count] = episode
-        state.counters[C_ACTIVE] = count + 1
-    row[EP_STATE] = OPEN
-    row[EP_REASON] = 0
-    row[EP_OPENED_NS] = now_ns
-    row[EP_EVALUATED_NS] = 0
-    row[EP_REARMED] = 0
-    opened = state.counters[C_OPENED]
-    state.opened[opened & (OPENED_RING - 1)] = episode
-    state.counters[C_OPENED] = opened + 1
+    row = episode_row(mem, episode)
+    if mem[row + EP_STATE] == CLOSED:
+        count = mem[C_ACTIVE]
+        mem[row + EP_POSITION] = count
+        mem[mem[H_ACTIVE] + count] = episode
+        mem[C_ACTIVE] = count + 1
+    mem[row + EP_STATE] = OPEN
+    mem[row + EP_REASON] = 0
+    mem[row + EP_OPENED_NS] = now_ns
+    mem[row + EP_EVALUATED_NS] = 0
+    mem[row + EP_REARMED] = 0
+    opened = mem[C_OPENED]
+    mem[OPENED + (opened & (OPENED_RING - 1))] = episode
+    mem[C_OPENED] = opened + 1
 
 
 @njit
-def close_episode(state: State, episode: int) -> None:
+def close_episode(mem: Words, episode: int) -> None:
     """The edge is gone: counts the refusal unless it was pushed, and leaves the list of open ones."""
-    row = state.episodes[episode]
-    if row[EP_STATE] == CLOSED:
+    row = episode_row(mem, episode)
+    if mem[row + EP_STATE] == CLOSED:
         return
-    if row[EP_STATE] == OPEN:
-        state.counters[C_REFUSED + row[EP_REASON]] += 1
-        state.counters[C_ENDED] += 1
-    row[EP_STATE] = CLOSED
-    last = state.counters[C_ACTIVE] - 1
-    moved = state.active[last]
-    state.active[row[EP_POSITION]] = moved
-    state.episodes[moved, EP_POSITION] = row[EP_POSITION]
-    state.counters[C_ACTIVE] = last
+    if mem[row + EP_STATE] == OPEN:
+        mem[C_REFUSED + mem[row + EP_REASON]] += 1
+        mem[C_ENDED] += 1
+    mem[row + EP_STATE] = CLOSED
+    last = mem[C_ACTIVE] - 1
+    moved = mem[mem[H_ACTIVE] + last]
+    mem[mem[H_ACTIVE] + mem[row + EP_POSITION]] = moved
+    mem[episode_row(mem, moved) + EP_POSITION] = mem[row + EP_POSITION]
+    mem[C_ACTIVE] = last
 
 
 @njit
-def note_refusal(state: State, episode: int, reason: int, now_ns: int) -> None:
+def note_refusal(mem: Words, episode: int, reason: int, now_ns: int) -> None:
     """Remembers the verdict of one evaluation; the one that came furthest stays."""
-    row = state.episodes[episode]
-    row[EP_EVALUATED_NS] = now_ns
-    known = row[EP_REASON]
+    row = episode_row(mem, episode)
+    mem[row + EP_EVALUATED_NS] = now_ns
+    known = mem[row + EP_REASON]
     if known == 0 or known == TORN or (reason != TORN and reason > known):
-        row[EP_REASON] = reason
+        mem[row + EP_REASON] = reason
 
 
 @njit
-def note_pushed(state: State, episode: int, now_ns: int) -> None:
+def note_pushed(mem: Words, episode: int, now_ns: int) -> None:
     """The episode went to the executor: once, and the direction cools down from now."""
-    row = state.episodes[episode]
-    row[EP_STATE] = PUSHED
-    row[EP_EVALUATED_NS] = now_ns
-    row[EP_COOLDOWN_UNTIL_NS] = max(row[EP_COOLDOWN_UNTIL_NS], now_ns + state.settings[SE_COOLDOWN_NS])
-    state.counters[C_PUSHED] += 1
+    row = episode_row(mem, episode)
+    mem[row + EP_STATE] = PUSHED
+    mem[row + EP_EVALUATED_NS] = now_ns
+    mem[row + EP_COOLDOWN_UNTIL_NS] = max(mem[row + EP_COOLDOWN_UNTIL_NS], now_ns + mem[SE_COOLDOWN_NS])
+    mem[C_PUSHED] += 1
+
+
+@njit
+def may_be_looked_at(mem: Words, episode: int, now_ns: int) -> bool:
+    """False for a pushed episode that the executor has not reported on, or that still cools down."""
+    row = episode_row(mem, episode)
+    if mem[row + EP_STATE] != PUSHED:
+        return True
+    return mem[row + EP_REARMED] != 0 and now_ns >= mem[row + EP_COOLDOWN_UNTIL_NS]

@@ -12,9 +12,12 @@ import numpy.typing as npt
 from pipeline.detection.state import (
     FD_ALIVE,
     FD_OFF,
+    FD_WORDS,
+    H_FEEDS,
+    H_INSTRUMENTS,
+    PROOFS,
+    RECORDS,
     SE_MAX_AGE_NS,
-    Memory,
-    State,
 )
 from pipeline.detection.topology import (
     IN_BOOK,
@@ -23,8 +26,8 @@ from pipeline.detection.topology import (
     IN_KIND,
     IN_ROW_EPOCH,
     IN_STATUS,
+    IN_WORDS,
     NO_FEED,
-    Topology,
 )
 from pipeline.model.enums import InstrumentKind, Refusal, TradingStatus
 from shm import layout as ly
@@ -54,61 +57,73 @@ PROVED_READS = 4  # copies tried until book and proof belong together
 
 
 @njit
-def read_leg(memory: Memory, topology: Topology, state: State, instrument: int, leg: int) -> int:
-    """Copies the instrument's newest book to ``state.records[leg]`` and its proof time to ``state.proofs[leg]``.
+def instrument_row(mem: Words, instrument: int) -> int:
+    """Word of the instrument's columns."""
+    return mem[H_INSTRUMENTS] + instrument * IN_WORDS
+
+
+@njit
+def record_at(leg: int) -> int:
+    """Word of the copy of a leg's book."""
+    return RECORDS + leg * ly.BOOK_RECORD_WORDS
+
+
+@njit
+def read_leg(words: Words, mem: Words, instrument: int, leg: int) -> int:
+    """Copies the instrument's newest book to the leg's record and its proof time to ``PROOFS + leg``.
 
     A proof that arrives after the copy may be of a newer book: the proof counts only if the copy is still the newest
     after it was read; otherwise once more, and in the end only the record's own receive time proves it.
     Returns read_book's status: > 0, 0 = no book, -1 = torn.
     """
-    feed = topology.instruments[instrument, IN_FEED]
-    offset = state.feeds[feed, FD_OFF]
-    state.proofs[leg] = 0
+    row = instrument_row(mem, instrument)
+    offset = mem[mem[H_FEEDS] + mem[row + IN_FEED] * FD_WORDS + FD_OFF]
+    mem[PROOFS + leg] = 0
     if offset == NO_FEED:
         return 0
-    book = topology.instruments[instrument, IN_BOOK]
-    record = state.records[leg]
+    book = mem[row + IN_BOOK]
+    at = record_at(leg)
+    record = mem[at : at + ly.BOOK_RECORD_WORDS]
     status = 0
     for _ in range(PROVED_READS):
-        status = read_book(memory.feeds, offset, book, record)
+        status = read_book(words, offset, book, record)
         if status <= 0:
             return status
-        proof = proof_mono_ns(memory.feeds, offset, record)
+        proof = proof_mono_ns(words, offset, record)
         fence_acquire()
-        newest = newest_offset(memory.feeds, offset, book)
-        if load_relaxed(memory.feeds, newest + ly.BR_SEQ) == status:
-            state.proofs[leg] = proof
+        newest = newest_offset(words, offset, book)
+        if load_relaxed(words, newest + ly.BR_SEQ) == status:
+            mem[PROOFS + leg] = proof
             return status
-        state.proofs[leg] = min(proof, record[ly.BR_RECV_MONO_NS])
+        mem[PROOFS + leg] = min(proof, record[ly.BR_RECV_MONO_NS])
     return status
 
 
 @njit
-def book_gate(
-    memory: Memory, topology: Topology, state: State, instrument: int, leg: int, status: int, now_ns: int
-) -> int:
+def book_gate(words: Words, mem: Words, instrument: int, leg: int, status: int, now_ns: int) -> int:
     """First of the book's own gates that fails (no book ... quiet unproved), or 0."""
     if status == -1:
         return TORN
     if status == 0:
         return NO_BOOK
-    record = state.records[leg]
-    flags = record[ly.BR_FLAGS]
+    record = record_at(leg)
+    row = instrument_row(mem, instrument)
+    flags = mem[record + ly.BR_FLAGS]
     if flags & ly.FLAG_GAP:
         return GAP
     if flags & ly.FLAG_CROSSED:
         return CROSSED
     if flags & ly.FLAG_UNPROVED:
         return UNPROVED
-    if flags & ly.FLAG_HALTED or record[ly.BR_ROW_EPOCH] != topology.instruments[instrument, IN_ROW_EPOCH]:
+    if flags & ly.FLAG_HALTED or mem[record + ly.BR_ROW_EPOCH] != mem[row + IN_ROW_EPOCH]:
         return HALTED
-    feed = state.feeds[topology.instruments[instrument, IN_FEED]]
-    epoch = load_relaxed(memory.feeds, feed[FD_OFF] + ly.SEG_EPOCH)
-    if feed[FD_ALIVE] == 0 or record[ly.BR_WRITER_EPOCH] != epoch:
+    feed = mem[H_FEEDS] + mem[row + IN_FEED] * FD_WORDS
+    epoch = load_relaxed(words, mem[feed + FD_OFF] + ly.SEG_EPOCH)
+    if mem[feed + FD_ALIVE] == 0 or mem[record + ly.BR_WRITER_EPOCH] != epoch:
         return WRITER_DEAD
-    if state.proofs[leg] == 0:
+    if mem[PROOFS + leg] == 0:
         return UNPROVED
-    if now_ns - state.proofs[leg] > state.settings[SE_MAX_AGE_NS]:
+    if now_ns - mem[PROOFS + leg] > mem[SE_MAX_AGE_NS]:
         return QUIET_UNPROVED
     return 0
 
@@ -126,18 +141,21 @@ def first_gate(a: int, b: int) -> int:
 
 
 @njit
-def status_gate(topology: Topology, instrument: int, side: int) -> int:
+def status_gate(mem: Words, instrument: int, side: int) -> int:
     """Whether the venue takes this side and, for a spot leg, the coin can be moved in and out of the venue."""
-    row = topology.instruments[instrument]
-    status = row[IN_STATUS]
+    row = instrument_row(mem, instrument)
+    status = mem[row + IN_STATUS]
     if status != TRADING and not (status == BUY_ONLY and side > 0) and not (status == SELL_ONLY and side < 0):
         return STATUS
-    if row[IN_KIND] == SPOT and row[IN_FLAGS] & WALLET_OPEN != WALLET_OPEN:
+    if mem[row + IN_KIND] == SPOT and mem[row + IN_FLAGS] & WALLET_OPEN != WALLET_OPEN:
         return STATUS
     return 0
 
 
 @njit
-def read_inventory(inventory: Words, instrument: int, out: Words) -> bool:
-    """Copies one inventory row; False = never written or its writer died in it, which counts as blocked."""
-    return read_row(inventory, ly.INV_ROWS_OFF + instrument * ly.INVENTORY_ROW_WORDS, out) > 0
+def read_inventory(inventory: Words, mem: Words, instrument: int, at: int) -> bool:
+    """Copies one inventory row to word ``at``; False = blocked: not tradable, never written, or torn by a death."""
+    out = mem[at : at + ly.INVENTORY_ROW_WORDS]
+    if read_row(inventory, ly.INV_ROWS_OFF + instrument * ly.INVENTORY_ROW_WORDS, out) <= 0:
+        return False
+    return mem[at + ly.IR_STATE] == 1

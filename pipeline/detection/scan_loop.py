@@ -13,9 +13,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.detection.cross_venue import check_member, evaluate_direction, now_of
-from pipeline.detection.cycles import CY_INSTRUMENT, CY_KEY
+from pipeline.detection.cross_venue import check_member, direction_row, evaluate_direction
+from pipeline.detection.cycles import CY_INSTRUMENT, CY_KEY, LEGS
 from pipeline.detection.edge import screen_ask, screen_bid
+from pipeline.detection.episodes import episode_row, may_be_looked_at
+from pipeline.detection.gates import instrument_row
+from pipeline.detection.ports import NOTHING, Ports
+from pipeline.detection.send import now_of
 from pipeline.detection.state import (
     C_ACTIVE,
     C_EPOCHS,
@@ -34,11 +38,24 @@ from pipeline.detection.state import (
     FD_CURSOR,
     FD_EPOCH,
     FD_OFF,
-    PUSHED,
+    FD_WORDS,
+    H_ACTIVE,
+    H_BOOK_CAPACITY,
+    H_BOOKS,
+    H_CYCLE_COUNT,
+    H_DIRECTION_COUNT,
+    H_FEED_COUNT,
+    H_FEEDS,
+    H_GROUPS,
+    H_HITS,
+    H_INSTRUMENT_COUNT,
+    H_TOP_ASK,
+    H_TOP_BID,
+    NOTICE,
+    REPORT,
     SE_CATALOGUE_VERSION,
+    SE_HIST_SCAN,
     SE_RECHECK_NS,
-    Memory,
-    State,
 )
 from pipeline.detection.topology import (
     DR_BUY,
@@ -46,24 +63,27 @@ from pipeline.detection.topology import (
     GR_BLOCK,
     GR_COUNT,
     GR_START,
+    GR_WORDS,
     IN_BOOK,
     IN_FEED,
     IN_GROUP,
     IN_SLOT,
     NO_FEED,
-    Topology,
 )
-from pipeline.detection.triangular import check_cycles, evaluate_cycle
+from pipeline.detection.triangular import check_cycles, cycle_row, evaluate_cycle
 from shm import layout as ly
 from shm.atomics import cpu_pause, fence_acquire, load_acquire, load_relaxed, mono_ns, sched_yield
 from shm.bookring import NOTICE_LAPPED, NOTICE_ONE, newest_offset, notice_tail, read_notice
 from shm.jit import njit
+from shm.metrics import hist_record
 from shm.queue import pop
 
 Words = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 TOP_READS = 64  # tries at a record that its writer keeps replacing
 BURST = 64  # notices of one feed before the next feed is looked at
+SAMPLE_MASK = 15  # one update in 16 goes to the histogram of publish-to-scan times
 
 # why the loop came back
 RAN_OUT = 0  # deadline
@@ -74,12 +94,15 @@ REFRESH = 2  # the catalogue changed
 SPIN = 0
 YIELD = 1
 
+# what on_book found
+STAMP_RECV = NOTICE + 2
+STAMP_PUBLISH = NOTICE + 3
+
 
 @njit
-def read_top(memory: Memory, state: State, offset: int, book: int, slot: int, stamps: Words) -> int:
+def read_top(words: Words, mem: Words, flt: Floats, offset: int, book: int, slot: int) -> int:
     """Newest best prices of a book into the tops of ``slot`` (-1: nowhere), read in place; its receive and publish
-    stamps into ``stamps[0:2]``. 1 = read, 0 = no book, -1 = torn."""
-    words = memory.feeds
+    stamps to STAMP_*. 1 = read, 0 = no book, -1 = torn."""
     for _ in range(TOP_READS):
         at = newest_offset(words, offset, book)
         if at == 0:
@@ -94,68 +117,104 @@ def read_top(memory: Memory, state: State, offset: int, book: int, slot: int, st
         published_ns = load_relaxed(words, at + ly.BR_PUBLISH_MONO_NS)
         fence_acquire()  # SYNC book.seq: the fields are read before seq is read again
         if load_relaxed(words, at + ly.BR_SEQ) == seq:
-            stamps[0], stamps[1] = received_ns, published_ns
+            mem[STAMP_RECV], mem[STAMP_PUBLISH] = received_ns, published_ns
             if slot >= 0:
-                state.top_bid[slot] = screen_bid(bid if bids > 0 else ly.ABSENT_BID)
-                state.top_ask[slot] = screen_ask(ask if asks > 0 else ly.ABSENT_ASK)
+                flt[mem[H_TOP_BID] + slot] = screen_bid(bid if bids > 0 else ly.ABSENT_BID)
+                flt[mem[H_TOP_ASK] + slot] = screen_ask(ask if asks > 0 else ly.ABSENT_ASK)
             return 1
     return -1
 
 
 @njit
-def on_book(memory: Memory, topology: Topology, state: State, feed: int, book: int) -> None:
-    """One updated book: tops, its pairs, its cycles."""
+def on_book(words: Words, mem: Words, flt: Floats, feed: int, book: int) -> int:
+    """One updated book: its tops into the table; returns the instrument, or -1 when there is nothing to check."""
     instrument = -1
-    if 0 <= book < topology.books.shape[1]:
-        instrument = topology.books[feed, book]
+    if 0 <= book < mem[H_BOOK_CAPACITY]:
+        instrument = mem[mem[H_BOOKS] + feed * mem[H_BOOK_CAPACITY] + book]
     if instrument < 0:
-        state.counters[C_UNKNOWN_BOOK] += 1
-        return
-    state.counters[C_EVENTS] += 1
-    slot = topology.instruments[instrument, IN_SLOT]
-    status = read_top(memory, state, state.feeds[feed, FD_OFF], book, slot, state.notice)
+        mem[C_UNKNOWN_BOOK] += 1
+        return -1
+    slot = mem[instrument_row(mem, instrument) + IN_SLOT]
+    status = read_top(words, mem, flt, mem[mem[H_FEEDS] + feed * FD_WORDS + FD_OFF], book, slot)
     if status < 0:
-        state.counters[C_TORN] += 1
-        return
-    if status == 0:
-        return
-    received_ns, published_ns = state.notice[0], state.notice[1]
-    check_member(memory, topology, state, instrument, received_ns, published_ns)
-    check_cycles(memory, topology, state, instrument, received_ns, published_ns)
+        mem[C_TORN] += 1
+    return instrument if status > 0 else -1
 
 
 @njit
-def every_book(memory: Memory, topology: Topology, state: State, feed: int) -> None:
-    """Looks at the newest record of each known book of one feed (first sight, or after a lap)."""
-    for book in range(topology.books.shape[1]):
-        if topology.books[feed, book] >= 0:
-            on_book(memory, topology, state, feed, book)
+def evaluate_hits(ports: Ports, mem: Words, flt: Floats, instrument: int, directions: int) -> None:
+    """Evaluates the first ``directions`` of the hit list, in its order."""
+    received_ns, published_ns = mem[STAMP_RECV], mem[STAMP_PUBLISH]
+    for k in range(directions):
+        evaluate_direction(ports, mem, flt, mem[mem[H_HITS] + k], instrument, received_ns, published_ns)
 
 
 @njit
-def drain_feed(memory: Memory, topology: Topology, state: State, feed: int) -> int:
+def evaluate_cycle_hits(ports: Ports, mem: Words, flt: Floats, instrument: int, cycles: int) -> None:
+    """Evaluates the first ``cycles`` of the hit list, in its order."""
+    received_ns, published_ns = mem[STAMP_RECV], mem[STAMP_PUBLISH]
+    for k in range(cycles):
+        evaluate_cycle(ports, mem, flt, mem[mem[H_HITS] + k], instrument, received_ns, published_ns)
+
+
+@njit
+def look_at(ports: Ports, mem: Words, flt: Floats, feed: int, book: int) -> None:
+    """Everything that one notice of a book asks for."""
+    instrument = on_book(ports.feeds, mem, flt, feed, book)
+    if instrument < 0:
+        return
+    mem[C_EVENTS] += 1
+    directions = check_member(mem, flt, instrument)
+    if directions > 0:
+        evaluate_hits(ports, mem, flt, instrument, directions)
+    if mem[H_CYCLE_COUNT] > 0:
+        cycles = check_cycles(mem, flt, instrument)
+        if cycles > 0:
+            evaluate_cycle_hits(ports, mem, flt, instrument, cycles)
+    if mem[C_EVENTS] & SAMPLE_MASK == 0 and len(ports.metrics) > NOTHING:
+        hist_record(ports.metrics, 0, mem[SE_HIST_SCAN], mono_ns() - mem[STAMP_PUBLISH])
+
+
+@njit
+def every_book(ports: Ports, mem: Words, flt: Floats, feed: int) -> None:
+    """Looks at the newest record of each known book of one feed (first sight, new writer, or after a lap).
+
+    Two passes: with all tops in place first, no edge is seen against a book that was never read.
+    """
+    books = mem[H_BOOKS] + feed * mem[H_BOOK_CAPACITY]
+    for book in range(mem[H_BOOK_CAPACITY]):
+        if mem[books + book] >= 0:
+            on_book(ports.feeds, mem, flt, feed, book)
+    for book in range(mem[H_BOOK_CAPACITY]):
+        if mem[books + book] >= 0:
+            look_at(ports, mem, flt, feed, book)
+
+
+@njit
+def drain_feed(ports: Ports, mem: Words, flt: Floats, feed: int) -> int:
     """Up to BURST notices of one feed; returns how many there were (a lap or a new writer counts as one)."""
-    row = state.feeds[feed]
-    offset = row[FD_OFF]
+    words = ports.feeds
+    row = mem[H_FEEDS] + feed * FD_WORDS
+    offset = mem[row + FD_OFF]
     if offset == NO_FEED:
         return 0
-    words = memory.feeds
     epoch = load_relaxed(words, offset + ly.SEG_EPOCH)
-    if epoch != row[FD_EPOCH]:
-        row[FD_EPOCH] = epoch
-        row[FD_CURSOR] = notice_tail(words, offset)
-        state.counters[C_EPOCHS] += 1
-        every_book(memory, topology, state, feed)
+    if epoch != mem[row + FD_EPOCH]:
+        mem[row + FD_EPOCH] = epoch
+        mem[row + FD_CURSOR] = notice_tail(words, offset)
+        mem[C_EPOCHS] += 1
+        every_book(ports, mem, flt, feed)
         return 1
+    notice = mem[NOTICE : NOTICE + 2]
     for done in range(BURST):
-        status = read_notice(words, offset, row[FD_CURSOR], state.notice)
+        status = read_notice(words, offset, mem[row + FD_CURSOR], notice)
         if status == NOTICE_ONE:
-            row[FD_CURSOR] = state.notice[1]
-            on_book(memory, topology, state, feed, state.notice[0])
+            mem[row + FD_CURSOR] = notice[1]
+            look_at(ports, mem, flt, feed, notice[0])
         elif status == NOTICE_LAPPED:
-            state.counters[C_LAPS] += 1
-            row[FD_CURSOR] = notice_tail(words, offset)
-            every_book(memory, topology, state, feed)
+            mem[C_LAPS] += 1
+            mem[row + FD_CURSOR] = notice_tail(words, offset)
+            every_book(ports, mem, flt, feed)
             return done + 1
         else:
             return done
@@ -163,117 +222,132 @@ def drain_feed(memory: Memory, topology: Topology, state: State, feed: int) -> i
 
 
 @njit
-def frame_time(memory: Memory, topology: Topology, state: State, instrument: int) -> int:
+def frame_time(words: Words, mem: Words, instrument: int) -> int:
     """Receive time of the last frame on the connection that carries the instrument's newest book; 0 = unknown."""
-    offset = state.feeds[topology.instruments[instrument, IN_FEED], FD_OFF]
+    row = instrument_row(mem, instrument)
+    offset = mem[mem[H_FEEDS] + mem[row + IN_FEED] * FD_WORDS + FD_OFF]
     if offset == NO_FEED:
         return 0
-    at = newest_offset(memory.feeds, offset, topology.instruments[instrument, IN_BOOK])
+    at = newest_offset(words, offset, mem[row + IN_BOOK])
     if at == 0:
         return 0
-    conn = load_relaxed(memory.feeds, at + ly.BR_CONN)
+    conn = load_relaxed(words, at + ly.BR_CONN)
     if conn < 0 or conn >= ly.CONN_CAPACITY:
         return 0
-    return load_acquire(memory.feeds, offset + ly.FEED_CONN_OFF + conn * ly.CONN_WORDS + ly.CONN_LAST_FRAME_MONO_NS)
+    return load_acquire(words, offset + ly.FEED_CONN_OFF + conn * ly.CONN_WORDS + ly.CONN_LAST_FRAME_MONO_NS)
 
 
 @njit
-def recheck(memory: Memory, topology: Topology, state: State, now_ns: int) -> None:
-    """Looks again at open episodes whose connections had a frame, or that were not looked at for SE_RECHECK_NS.
+def recheck_episode(ports: Ports, mem: Words, flt: Floats, episode: int, now_ns: int) -> None:
+    """Looks again at one open episode if one of its connections had a frame, or SE_RECHECK_NS have passed."""
+    directions = mem[H_DIRECTION_COUNT]
+    if not may_be_looked_at(mem, episode, now_ns):
+        return
+    first = 0
+    watch = 0
+    newest = 0
+    for leg in range(LEGS):
+        if episode < directions:
+            if leg == 2:
+                break
+            instrument = mem[direction_row(mem, episode) + (DR_BUY if leg == 0 else DR_SELL)]
+        else:
+            instrument = mem[cycle_row(mem, episode - directions) + CY_INSTRUMENT + leg]
+        if leg == 0:
+            first = instrument
+        frame_ns = frame_time(ports.feeds, mem, instrument)
+        watch = (watch << 1) ^ frame_ns
+        newest = max(newest, frame_ns)
+    row = episode_row(mem, episode)
+    if watch == mem[row + EP_WATCH] and now_ns - mem[row + EP_EVALUATED_NS] < mem[SE_RECHECK_NS]:
+        return
+    mem[row + EP_WATCH] = watch
+    trigger_ns = max(mem[row + EP_EVALUATED_NS], newest)
+    mem[C_RECHECKS] += 1
+    if episode < directions:
+        evaluate_direction(ports, mem, flt, episode, first, trigger_ns, trigger_ns)
+    else:
+        evaluate_cycle(ports, mem, flt, episode - directions, first, trigger_ns, trigger_ns)
+
+
+@njit
+def recheck(ports: Ports, mem: Words, flt: Floats, now_ns: int) -> None:
+    """Looks again at the open episodes: a proof may have come without an update.
 
     The trigger of what is pushed here is the frame that brought the proof, but never earlier than the evaluation
     that still refused: latency is not flattered by the wait for a proof.
     """
-    directions = len(topology.directions)
     at = 0
-    while at < state.counters[C_ACTIVE]:
-        episode = state.active[at]
-        row = state.episodes[episode]
-        first_frame = second_frame = third_frame = 0
-        if episode < directions:
-            first_frame = frame_time(memory, topology, state, topology.directions[episode, DR_BUY])
-            second_frame = frame_time(memory, topology, state, topology.directions[episode, DR_SELL])
-        else:
-            cycle = topology.cycles[episode - directions]
-            first_frame = frame_time(memory, topology, state, cycle[CY_INSTRUMENT])
-            second_frame = frame_time(memory, topology, state, cycle[CY_INSTRUMENT + 1])
-            third_frame = frame_time(memory, topology, state, cycle[CY_INSTRUMENT + 2])
-        watch = (first_frame ^ (second_frame << 1)) ^ (third_frame << 2)
-        waiting = row[EP_STATE] == PUSHED and (row[EP_REARMED] == 0 or now_ns < row[EP_COOLDOWN_UNTIL_NS])
-        due = watch != row[EP_WATCH] or now_ns - row[EP_EVALUATED_NS] >= state.settings[SE_RECHECK_NS]
-        if due and not waiting:
-            row[EP_WATCH] = watch
-            trigger_ns = max(row[EP_EVALUATED_NS], max(first_frame, max(second_frame, third_frame)))
-            state.counters[C_RECHECKS] += 1
-            if episode < directions:
-                buy = topology.directions[episode, DR_BUY]
-                evaluate_direction(memory, topology, state, episode, buy, trigger_ns, trigger_ns)
-            else:
-                evaluate_cycle(memory, topology, state, episode - directions, -1, trigger_ns, trigger_ns)
-        # an episode that ended was replaced by the last of the list: look at this place again
-        if at < state.counters[C_ACTIVE] and state.active[at] == episode:
+    while at < mem[C_ACTIVE]:
+        episode = mem[mem[H_ACTIVE] + at]
+        recheck_episode(ports, mem, flt, episode, now_ns)
+        # an episode that ended was replaced by the last of the list: then this place is looked at again
+        if at < mem[C_ACTIVE] and mem[mem[H_ACTIVE] + at] == episode:
             at += 1
 
 
 @njit
-def episode_of_key(topology: Topology, key: int) -> int:
+def episode_of_key(mem: Words, key: int) -> int:
     """Episode index of a direction key; -1 = unknown (the catalogue changed meanwhile)."""
     if key < 0:
-        for cycle in range(len(topology.cycles)):
-            if topology.cycles[cycle, CY_KEY] == key:
-                return len(topology.directions) + cycle
+        for cycle in range(mem[H_CYCLE_COUNT]):
+            if mem[cycle_row(mem, cycle) + CY_KEY] == key:
+                return mem[H_DIRECTION_COUNT] + cycle
         return -1
     buy, sell = key // ly.CATALOGUE_CAPACITY, key % ly.CATALOGUE_CAPACITY
-    if buy >= len(topology.instruments) or sell >= len(topology.instruments):
+    if buy >= mem[H_INSTRUMENT_COUNT] or sell >= mem[H_INSTRUMENT_COUNT]:
         return -1
-    group = topology.instruments[buy, IN_GROUP]
-    if group < 0 or topology.instruments[sell, IN_GROUP] != group:
+    buy_row, sell_row = instrument_row(mem, buy), instrument_row(mem, sell)
+    group = mem[buy_row + IN_GROUP]
+    if group < 0 or mem[sell_row + IN_GROUP] != group:
         return -1
-    start = topology.groups[group, GR_START]
-    i, j = topology.instruments[buy, IN_SLOT] - start, topology.instruments[sell, IN_SLOT] - start
-    return topology.groups[group, GR_BLOCK] + i * topology.groups[group, GR_COUNT] + j
+    at = mem[H_GROUPS] + group * GR_WORDS
+    i, j = mem[buy_row + IN_SLOT] - mem[at + GR_START], mem[sell_row + IN_SLOT] - mem[at + GR_START]
+    return mem[at + GR_BLOCK] + i * mem[at + GR_COUNT] + j
 
 
 @njit
-def drain_reports(memory: Memory, topology: Topology, state: State) -> None:
+def drain_reports(ports: Ports, mem: Words) -> None:
     """The executor's reports: the direction cools down until it says, and may be pushed again after that."""
-    if len(memory.reports) <= ly.Q_SLOTS_OFF:
+    if len(ports.reports) <= NOTHING:
         return
+    report = mem[REPORT : REPORT + ly.REPORT_WORDS]
     for _ in range(BURST):
-        if pop(memory.reports, 0, memory.reports_cursor, 0, state.report) == 0:
+        if pop(ports.reports, 0, ports.reports_cursor, 0, report) == 0:
             return
-        state.counters[C_REPORTS] += 1
-        episode = episode_of_key(topology, state.report[ly.RP_DIRECTION_KEY])
+        mem[C_REPORTS] += 1
+        episode = episode_of_key(mem, report[ly.RP_DIRECTION_KEY])
         if episode >= 0:
-            row = state.episodes[episode]
-            row[EP_COOLDOWN_UNTIL_NS] = max(row[EP_COOLDOWN_UNTIL_NS], state.report[ly.RP_COOLDOWN_UNTIL_MONO_NS])
-            if row[EP_STATE] != CLOSED:
-                row[EP_REARMED] = 1
+            row = episode_row(mem, episode)
+            until_ns = max(mem[row + EP_COOLDOWN_UNTIL_NS], report[ly.RP_COOLDOWN_UNTIL_MONO_NS])
+            mem[row + EP_COOLDOWN_UNTIL_NS] = until_ns
+            if mem[row + EP_STATE] != CLOSED:
+                mem[row + EP_REARMED] = 1
 
 
 @njit
-def scan_once(memory: Memory, topology: Topology, state: State) -> int:
+def scan_once(ports: Ports, mem: Words, flt: Floats) -> int:
     """One pass over all feeds, the reports and the open episodes; returns how many notices there were."""
     seen = 0
-    for feed in range(len(state.feeds)):
-        seen += drain_feed(memory, topology, state, feed)
-    drain_reports(memory, topology, state)
-    if state.counters[C_ACTIVE] > 0:
-        recheck(memory, topology, state, now_of(state))
+    for feed in range(mem[H_FEED_COUNT]):
+        seen += drain_feed(ports, mem, flt, feed)
+    drain_reports(ports, mem)
+    if mem[C_ACTIVE] > 0:
+        recheck(ports, mem, flt, now_of(mem))
     return seen
 
 
 @njit
-def scan_loop(memory: Memory, topology: Topology, state: State, deadline_mono_ns: int, idle_ns: int, wait: int) -> int:
+def scan_loop(ports: Ports, mem: Words, flt: Floats, deadline_mono_ns: int, idle_ns: int, wait: int) -> int:
     """Scans until ``deadline_mono_ns``: RAN_OUT; or nothing came for ``idle_ns``: IDLE; or the catalogue's version is
-    not that of the settings: REFRESH."""
+    not that of the settings: REFRESH. ``wait`` (SPIN, YIELD): what an empty pass does."""
     quiet_since_ns = mono_ns()
     while True:
-        seen = scan_once(memory, topology, state)
+        seen = scan_once(ports, mem, flt)
         now_ns = mono_ns()
-        if len(memory.catalogue) > 1:
-            version = load_acquire(memory.catalogue, ly.CAT_VERSION)  # SYNC catalogue.count: acquire
-            if version != state.settings[SE_CATALOGUE_VERSION]:
+        if len(ports.catalogue) > NOTHING:
+            version = load_acquire(ports.catalogue, ly.CAT_VERSION)  # SYNC catalogue.count: acquire
+            if version != mem[SE_CATALOGUE_VERSION]:
                 return REFRESH
         if now_ns >= deadline_mono_ns:
             return RAN_OUT

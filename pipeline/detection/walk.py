@@ -8,7 +8,8 @@ Buy fee in quote: both legs trade one quantity, a whole number of both lots. Buy
 what was received: ``sell_qty`` on the sell lot, ``buy_qty`` the smallest number of buy lots that delivers it; the
 difference (less than one buy lot after the fee) stays as base dust, never as a short position.
 
-Levels: the caller's int64 book record (``shm.layout`` BR_*), best first, quantities positive.
+Records, limits and results are words of the caller's array ``mem``, named by their offset in it: a record is
+``shm.layout`` BR_*, levels best first, quantities positive.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from shm.jit import njit
 from shm.layout import BOOK_DEPTH, BR_ASK_COUNT, BR_ASK_PRICE, BR_ASK_QTY, BR_BID_COUNT, BR_BID_PRICE, BR_BID_QTY
 
 Words = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
-# limits of one leg, as the sizing kernel takes them: int64[LEG_LIMIT_WORDS]
+# limits of one leg, as the sizing kernel takes them: LEG_LIMIT_WORDS
 LL_LOT = 0
 LL_MIN_QTY = 1
 LL_MAX_QTY = 2  # venue's maximum and inventory, whichever is less; NUMBER_LIMIT = none
@@ -39,14 +41,14 @@ LL_MIN_NOTIONAL = 3  # quote at the price exponent
 LL_QTY_UNIT = 4  # 10**qty_exp
 LEG_LIMIT_WORDS = 5
 
-# money, float64[MONEY_WORDS]
+# money: MONEY_WORDS of float64
 MN_BUY_CAP = 0  # quote that the buy leg may cost, its fee in quote included
 MN_SELL_CAP = 1  # quote that the sell leg may bring
 MN_SCALE = 2  # quote per (price unit x quantity unit) = 10**-(price_exp + qty_exp)
 MN_BUY_COST = 3  # 1 + buy fee taken in quote
 MONEY_WORDS = 4
 
-# result of sizing: int64[SIZE_WORDS]
+# result of sizing: SIZE_WORDS
 SZ_BUY_QTY = 0
 SZ_SELL_QTY = 1
 SZ_BUY_LIMIT = 2  # worst ask used
@@ -66,37 +68,37 @@ def saturating_add(a: int, b: int) -> int:
 
 
 @njit
-def frontier(buy: Words, sell: Words, num: int, den: int, buy_base_ppm: int, out: Words) -> int:
+def frontier(mem: Words, buy: int, sell: int, num: int, den: int, buy_base_ppm: int, out: int) -> int:
     """Deepest pair of levels that still clears the threshold.
 
-    ``buy``, ``sell``: book records (asks of the first, bids of the second are walked). Writes ask level index, bid
-    level index, cumulative ask and bid quantity to ``out[SZ_FRONTIER:]``; returns 1, or 0 when even the best pair
-    does not clear. Bound: at most 2 * BOOK_DEPTH steps.
+    ``buy``, ``sell``: words of the book records (asks of the first, bids of the second are walked). Writes ask level
+    index, bid level index, cumulative ask and bid quantity at ``out + SZ_FRONTIER``; returns 1, or 0 when even the
+    best pair does not clear. Bound: at most 2 * BOOK_DEPTH steps.
     """
-    asks = min(buy[BR_ASK_COUNT], BOOK_DEPTH)
-    bids = min(sell[BR_BID_COUNT], BOOK_DEPTH)
+    asks = min(mem[buy + BR_ASK_COUNT], BOOK_DEPTH)
+    bids = min(mem[sell + BR_BID_COUNT], BOOK_DEPTH)
     i = j = 0
     found = 0
-    ask_total = buy[BR_ASK_QTY] if asks > 0 else 0
-    bid_total = sell[BR_BID_QTY] if bids > 0 else 0
+    ask_total = mem[buy + BR_ASK_QTY] if asks > 0 else 0
+    bid_total = mem[sell + BR_BID_QTY] if bids > 0 else 0
     while i < asks and j < bids:
-        if not edge_exceeds(sell[BR_BID_PRICE + j], buy[BR_ASK_PRICE + i], num, den):
+        if not edge_exceeds(mem[sell + BR_BID_PRICE + j], mem[buy + BR_ASK_PRICE + i], num, den):
             break
         found = 1
-        out[SZ_FRONTIER] = i
-        out[SZ_FRONTIER + 1] = j
-        out[SZ_FRONTIER + 2] = ask_total
-        out[SZ_FRONTIER + 3] = bid_total
+        mem[out + SZ_FRONTIER] = i
+        mem[out + SZ_FRONTIER + 1] = j
+        mem[out + SZ_FRONTIER + 2] = ask_total
+        mem[out + SZ_FRONTIER + 3] = bid_total
         deliverable = received(ask_total, buy_base_ppm)
         advance_ask = deliverable <= bid_total
         if bid_total <= deliverable:
             j += 1
             if j < bids:
-                bid_total = saturating_add(bid_total, sell[BR_BID_QTY + j])
+                bid_total = saturating_add(bid_total, mem[sell + BR_BID_QTY + j])
         if advance_ask:
             i += 1
             if i < asks:
-                ask_total = saturating_add(ask_total, buy[BR_ASK_QTY + i])
+                ask_total = saturating_add(ask_total, mem[buy + BR_ASK_QTY + i])
     return found
 
 
@@ -114,7 +116,7 @@ def quantity_for(notional: float, unit_cost: float) -> int:
 
 
 @njit
-def capped_buy(buy: Words, last_level: int, total: int, notional: float, scale: float) -> int:
+def capped_buy(mem: Words, buy: int, last_level: int, total: int, notional: float, scale: float) -> int:
     """Largest quantity within the first ``last_level + 1`` asks whose cost at its own limit price fits ``notional``.
 
     ``scale``: quote per (price unit x quantity unit), fees in quote included. The cost bound is quantity x worst
@@ -123,18 +125,18 @@ def capped_buy(buy: Words, last_level: int, total: int, notional: float, scale: 
     best = 0
     cumulative = 0
     for k in range(last_level + 1):
-        cumulative = min(saturating_add(cumulative, buy[BR_ASK_QTY + k]), total)
-        best = max(best, min(cumulative, quantity_for(notional, float(buy[BR_ASK_PRICE + k]) * scale)))
+        cumulative = min(saturating_add(cumulative, mem[buy + BR_ASK_QTY + k]), total)
+        best = max(best, min(cumulative, quantity_for(notional, float(mem[buy + BR_ASK_PRICE + k]) * scale)))
     return best
 
 
 @njit
-def level_of(record: Words, qty_offset: int, qty: int) -> int:
+def level_of(mem: Words, record: int, qty_offset: int, qty: int) -> int:
     """Index of the level at which the cumulative quantity reaches ``qty`` (within BOOK_DEPTH)."""
     cumulative = 0
     level = 0
     for k in range(BOOK_DEPTH):
-        cumulative = saturating_add(cumulative, record[qty_offset + k])
+        cumulative = saturating_add(cumulative, mem[record + qty_offset + k])
         level = k
         if cumulative >= qty:
             break
@@ -142,39 +144,44 @@ def level_of(record: Words, qty_offset: int, qty: int) -> int:
 
 
 @njit
-def meets_minimum(qty: int, price: int, limits: Words) -> bool:
-    """Quantity and quantity x price reach the leg's minima, exactly. ``limits``: int64[LEG_LIMIT_WORDS]."""
-    if qty <= 0 or qty < limits[LL_MIN_QTY]:
+def meets_minimum(mem: Words, limits: int, qty: int, price: int) -> bool:
+    """Quantity and quantity x price reach the leg's minima, exactly. ``limits``: word of LEG_LIMIT_WORDS."""
+    if qty <= 0 or qty < mem[limits + LL_MIN_QTY]:
         return False
-    return not product_exceeds(limits[LL_MIN_NOTIONAL], limits[LL_QTY_UNIT], qty, price)
+    return not product_exceeds(mem[limits + LL_MIN_NOTIONAL], mem[limits + LL_QTY_UNIT], qty, price)
 
 
 @njit
 def size_legs(
-    buy: Words,
-    sell: Words,
+    mem: Words,
+    flt: Floats,
+    buy: int,
+    sell: int,
     num: int,
     den: int,
     buy_base_ppm: int,
-    buy_limits: Words,
-    sell_limits: Words,
-    money: npt.NDArray[np.float64],
-    out: Words,
+    buy_limits: int,
+    sell_limits: int,
+    money: int,
+    out: int,
 ) -> int:
-    """Quantities and limit prices of both legs into ``out`` int64[SIZE_WORDS]; 1, or 0 when nothing is executable.
+    """Quantities and limit prices of both legs into SIZE_WORDS at ``out``; 1, or 0 when nothing is executable.
 
-    ``buy``, ``sell``: book records; ``num / den``: the threshold of :func:`pipeline.detection.edge.edge_ratio`;
-    ``*_limits``: int64[LEG_LIMIT_WORDS]; ``money``: float64[MONEY_WORDS]. The minimum notional of the buy leg is
-    proved at its best ask, that of the sell leg at its limit price: the lesser value of each.
+    ``buy``, ``sell``: words of book records; ``num / den``: the threshold of
+    :func:`pipeline.detection.edge.edge_ratio`; ``*_limits``: words of LEG_LIMIT_WORDS; ``money``: MONEY_WORDS in
+    ``flt``. The minimum notional of the buy leg is proved at its best ask, that of the sell leg at its limit price:
+    the lesser value of each.
     """
-    if frontier(buy, sell, num, den, buy_base_ppm, out) == 0:
+    if frontier(mem, buy, sell, num, den, buy_base_ppm, out) == 0:
         return 0
-    unit_cost = money[MN_SCALE] * money[MN_BUY_COST]
-    buy_max = capped_buy(buy, out[SZ_FRONTIER], out[SZ_FRONTIER + 2], money[MN_BUY_CAP], unit_cost)
-    buy_max = min(buy_max, buy_limits[LL_MAX_QTY])
-    sell_max = min(out[SZ_FRONTIER + 3], sell_limits[LL_MAX_QTY])
-    sell_max = min(sell_max, quantity_for(money[MN_SELL_CAP], float(sell[BR_BID_PRICE]) * money[MN_SCALE]))
-    buy_lot, sell_lot = buy_limits[LL_LOT], sell_limits[LL_LOT]
+    unit_cost = flt[money + MN_SCALE] * flt[money + MN_BUY_COST]
+    last_ask, ask_total = mem[out + SZ_FRONTIER], mem[out + SZ_FRONTIER + 2]
+    buy_max = capped_buy(mem, buy, last_ask, ask_total, flt[money + MN_BUY_CAP], unit_cost)
+    buy_max = min(buy_max, mem[buy_limits + LL_MAX_QTY])
+    sell_max = min(mem[out + SZ_FRONTIER + 3], mem[sell_limits + LL_MAX_QTY])
+    unit_value = float(mem[sell + BR_BID_PRICE]) * flt[money + MN_SCALE]
+    sell_max = min(sell_max, quantity_for(flt[money + MN_SELL_CAP], unit_value))
+    buy_lot, sell_lot = mem[buy_limits + LL_LOT], mem[sell_limits + LL_LOT]
     if buy_base_ppm <= 0:
         step = common_lot(buy_lot, sell_lot)
         if step == 0:
@@ -187,29 +194,29 @@ def size_legs(
         buy_qty = (needed(sell_qty, buy_base_ppm) + buy_lot - 1) // buy_lot * buy_lot
     if sell_qty <= 0:
         return 0
-    buy_level = level_of(buy, BR_ASK_QTY, buy_qty)
-    sell_level = level_of(sell, BR_BID_QTY, sell_qty)
-    out[SZ_BUY_QTY] = buy_qty
-    out[SZ_SELL_QTY] = sell_qty
-    out[SZ_BUY_LIMIT] = buy[BR_ASK_PRICE + buy_level]
-    out[SZ_SELL_LIMIT] = sell[BR_BID_PRICE + sell_level]
-    out[SZ_BUY_LEVEL] = buy_level
-    out[SZ_SELL_LEVEL] = sell_level
-    if not meets_minimum(buy_qty, buy[BR_ASK_PRICE], buy_limits):
+    buy_level = level_of(mem, buy, BR_ASK_QTY, buy_qty)
+    sell_level = level_of(mem, sell, BR_BID_QTY, sell_qty)
+    mem[out + SZ_BUY_QTY] = buy_qty
+    mem[out + SZ_SELL_QTY] = sell_qty
+    mem[out + SZ_BUY_LIMIT] = mem[buy + BR_ASK_PRICE + buy_level]
+    mem[out + SZ_SELL_LIMIT] = mem[sell + BR_BID_PRICE + sell_level]
+    mem[out + SZ_BUY_LEVEL] = buy_level
+    mem[out + SZ_SELL_LEVEL] = sell_level
+    if not meets_minimum(mem, buy_limits, buy_qty, mem[buy + BR_ASK_PRICE]):
         return 0
-    if not meets_minimum(sell_qty, out[SZ_SELL_LIMIT], sell_limits):
+    if not meets_minimum(mem, sell_limits, sell_qty, mem[out + SZ_SELL_LIMIT]):
         return 0
     return 1
 
 
 @njit
-def walked_value(record: Words, price_offset: int, qty_offset: int, qty: int) -> float:
+def walked_value(mem: Words, record: int, price_offset: int, qty_offset: int, qty: int) -> float:
     """Sum of price x quantity of the first ``qty`` units, in price x quantity units (float64: for records only)."""
     value = 0.0
     left = qty
     for k in range(BOOK_DEPTH):
-        take = min(left, record[qty_offset + k])
-        value += float(take) * float(record[price_offset + k])
+        take = min(left, mem[record + qty_offset + k])
+        value += float(take) * float(mem[record + price_offset + k])
         left -= take
         if left <= 0:
             break

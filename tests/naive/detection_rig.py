@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from pipeline.detection.ports import private_ports
 from pipeline.detection.scan_loop import scan_once
 from pipeline.detection.state import (
     FD_OFF,
@@ -17,7 +18,6 @@ from pipeline.detection.state import (
     SE_NOW_NS,
     SE_RECHECK_NS,
     Memory,
-    new_state,
 )
 from pipeline.detection.terms import Terms
 from pipeline.detection.topology import build_topology
@@ -137,40 +137,35 @@ class World:
         self.topology = build_topology(
             self.rows, self.terms, feed_count=feed_count, book_capacity=BOOKS, usd_rates=self.usd_rates
         )
-        self.state = new_state(self.topology, feed_count=feed_count)
+        self.memory = Memory(self.topology, feed_count=feed_count)
+        self.mem, self.flt = self.memory.mem, self.memory.flt
         self.generations = []
         for feed in range(feed_count):
             offset = feed * self.feed_words
             self.feeds[offset + ly.SEG_EPOCH] = 1
             init_feed(self.feeds, offset, BOOKS)
             self.generations.append(int(conn_open(self.feeds, offset, 0, feed, 0)))
-            self.state.feeds[feed, FD_OFF] = offset
-        self.memory = Memory(
-            self.feeds,
-            np.zeros(ly.INVENTORY_WORDS if self.inventory else 1, dtype=np.int64),
-            np.zeros(1, dtype=np.int64),
-            np.zeros(queue_words(self.queue_capacity, ly.OPPORTUNITY_WORDS), dtype=np.int64),
-            np.zeros(ly.C_WORDS, dtype=np.int64),
-            np.zeros(queue_words(QUEUE, ly.REPORT_WORDS), dtype=np.int64),
-            np.zeros(ly.C_WORDS, dtype=np.int64),
+            self.memory.feeds[feed, FD_OFF] = offset
+        reports = np.zeros(queue_words(QUEUE, ly.REPORT_WORDS), dtype=np.int64)
+        init_queue(reports, 0, QUEUE, ly.REPORT_WORDS, 0)
+        inventory = np.zeros(ly.INVENTORY_WORDS, dtype=np.int64) if self.inventory else None
+        self.ports = private_ports(self.feeds, capacity=self.queue_capacity, inventory=inventory)._replace(
+            reports=reports, reports_cursor=np.zeros(ly.C_WORDS, dtype=np.int64)
         )
-        init_queue(self.memory.opps, 0, self.queue_capacity, ly.OPPORTUNITY_WORDS, 0)
-        init_queue(self.memory.reports, 0, QUEUE, ly.REPORT_WORDS, 0)
         self.now(NOW)
-        settings = self.state.settings
-        settings[SE_MAX_AGE_NS] = 100_000_000
-        settings[SE_MAX_SKEW_NS] = 150_000_000
-        settings[SE_COOLDOWN_NS] = 250_000_000
-        settings[SE_RECHECK_NS] = 1_000_000
-        settings[SE_NEXT_ID] = 1
+        self.mem[SE_MAX_AGE_NS] = 100_000_000
+        self.mem[SE_MAX_SKEW_NS] = 150_000_000
+        self.mem[SE_COOLDOWN_NS] = 250_000_000
+        self.mem[SE_RECHECK_NS] = 1_000_000
+        self.mem[SE_NEXT_ID] = 1
 
     def now(self, ns: int) -> None:
-        self.state.settings[SE_NOW_NS] = ns
+        self.mem[SE_NOW_NS] = ns
 
     def publish(self, instrument: int, bids: Levels, asks: Levels, **fields: int) -> None:
         """Publishes a book of ``instrument`` received now, on its feed's connection, and its frame."""
         feed = self.listings[instrument].feed
-        now = int(self.state.settings[SE_NOW_NS])
+        now = int(self.mem[SE_NOW_NS])
         values = {
             "instrument": instrument,
             "recv_mono_ns": now,
@@ -194,23 +189,23 @@ class World:
         row[ly.IR_SELL_QTY_FP] = sell
         row[ly.IR_STATE] = state
         row[ly.IR_BLOCKED_UNTIL_MONO_NS] = blocked_ns
-        write_row(self.memory.inventory, ly.INV_ROWS_OFF + instrument * ly.INVENTORY_ROW_WORDS, row)
+        write_row(self.ports.inventory, ly.INV_ROWS_OFF + instrument * ly.INVENTORY_ROW_WORDS, row)
 
     def report(self, key: int, cooldown_until_ns: int, outcome: int = 0) -> None:
         payload = np.zeros(ly.REPORT_WORDS, dtype=np.int64)
         payload[ly.RP_DIRECTION_KEY] = key
         payload[ly.RP_OUTCOME] = outcome
         payload[ly.RP_COOLDOWN_UNTIL_MONO_NS] = cooldown_until_ns
-        assert push(self.memory.reports, 0, self.memory.reports_cursor, 0, payload)
+        assert push(self.ports.reports, 0, self.ports.reports_cursor, 0, payload)
 
     def scan(self) -> list[np.ndarray]:
         """One pass; the opportunities that it pushed."""
-        scan_once(self.memory, self.topology, self.state)
+        scan_once(self.ports, self.mem, self.flt)
         found = []
         out = np.zeros(ly.OPPORTUNITY_WORDS, dtype=np.int64)
-        while pop(self.memory.opps, 0, self.memory.opps_cursor, 0, out):
+        while pop(self.ports.opps, 0, self.ports.opps_cursor, 0, out):
             found.append(out.copy())
         return found
 
     def counter(self, index: int) -> int:
-        return int(self.state.counters[index])
+        return int(self.mem[index])
