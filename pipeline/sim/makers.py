@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from pipeline.model.enums import OrderSide
 from pipeline.sim.fair import BPS, DerivedPrice, FairPrice, Hawkes
-from pipeline.sim.latency import NS_PER_MS
+from pipeline.sim.latency import NS_PER_MS, NS_PER_S
 from pipeline.sim.matching import ASK, BID, SimBook
 from pipeline.sim.scenario import ListingSpec, PairSpec
 from pipeline.sim.types import SimInstrument
@@ -23,6 +23,7 @@ from pipeline.sim.venue import SimVenue
 
 SIZE_SIGMA = 1.1  # log-normal sizes of levels
 TIGHT_SIGMA = 0.25  # slow variation of the spread
+NOISE_DECAY_S = 0.5  # memory of a venue's own deviation from the fair price
 RANDOM_SIDE = (BID, ASK)
 
 
@@ -54,6 +55,8 @@ class Maker:
         self._offset = 1.0 + listing.basis_bps * BPS
         self._half_spread_bps = pair.spread_bps * listing.spread / 2.0
         self._tightness = 1.0
+        self._noise_bps = 0.0
+        self._stepped_ns = 0
         self._numeraire = 1.0  # value of one quote coin in the scenario's sizes (derived pairs quote in a coin)
         # A dislocation's hold on this book: makers of a side stay at or behind these prices (None = free).
         self.bid_cap: int | None = None
@@ -73,7 +76,7 @@ class Maker:
 
     def perceived_ticks(self, now_ns: int) -> float:
         """Fair price, in ticks, as this venue sees it at market time ``now_ns``."""
-        return self._fair.at(now_ns - self.lag_ns) * self._offset / self._tick
+        return self._fair.at(now_ns - self.lag_ns) * self._offset * (1.0 + self._noise_bps * BPS) / self._tick
 
     def targets(self, now_ns: int) -> tuple[int, int]:
         """(bid, ask) that the makers want, free of any dislocation."""
@@ -107,6 +110,10 @@ class Maker:
     def step(self, now_ns: int) -> None:
         """One market event at market time ``now_ns``."""
         rng = self.rng
+        keep = math.exp(-(now_ns - self._stepped_ns) / (NOISE_DECAY_S * NS_PER_S))
+        self._stepped_ns = now_ns
+        draw = self.spec.noise_bps * rng.gauss(0.0, 1.0)
+        self._noise_bps = self._noise_bps * keep + draw * math.sqrt(1.0 - keep * keep)
         self._tightness = math.exp(0.98 * math.log(self._tightness) + 0.2 * TIGHT_SIGMA * rng.gauss(0.0, 1.0))
         self.reprice(now_ns)
         if rng.random() < self.spec.trade_share:

@@ -73,6 +73,7 @@ class PairSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     edits: float = 2.0
     depth: int = 40
     gap_bps: float = 0.6  # mean distance between neighbouring levels
+    noise_bps: float = 0.2  # a venue's own wandering around the fair price, standard deviation
     trade_share: float = 0.12  # events that are a trade at the best level
     derived: tuple[str, str] | None = None
     dislocation_weight: float = 1.0
