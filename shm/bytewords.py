@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from shm.jit import JIT_DISABLED, njit
+from shm.jit import JIT_DISABLED
 from shm.words import Words
 
 _POW10 = (1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
@@ -77,6 +77,7 @@ else:
 
     @_int_intrinsic
     def _i_load8(typingctx: Any, words: Any, i: Any) -> Any:
+        """Eight bytes from byte index ``i`` as a signed little-endian word."""
         _require_words("load8", words)
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -86,6 +87,7 @@ else:
 
     @_int_intrinsic
     def _i_load1(typingctx: Any, words: Any, i: Any) -> Any:
+        """The byte at byte index ``i``, 0..255."""
         _require_words("load1", words)
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -96,6 +98,7 @@ else:
 
     @_int_intrinsic
     def _i_digit_run(typingctx: Any, words: Any, i: Any) -> Any:
+        """How many of the eight bytes from ``i`` on are ASCII digits before the first that is not (0..8)."""
         _require_words("digit_run", words)
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -111,6 +114,7 @@ else:
 
     @_int_intrinsic
     def _i_digits_value(typingctx: Any, words: Any, i: Any, count: Any) -> Any:
+        """Value of the ``count`` (1..8) ASCII digits at byte index ``i``."""
         _require_words("digits_value", words)
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -134,6 +138,7 @@ else:
 
     @_void_intrinsic
     def _i_move_words(typingctx: Any, words: Any, dst: Any, src: Any, count: Any) -> Any:
+        """Moves ``count`` words from ``src`` to ``dst``; the ranges may overlap."""
         _require_words("move_words", words)
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -150,27 +155,9 @@ else:
 
         return types.void(words, dst, src, count), codegen
 
-    @njit
-    def load8(words: Words, i: int) -> int:
-        """Eight bytes from byte index ``i`` as a signed little-endian word."""
-        return _i_load8(words, i)
-
-    @njit
-    def load1(words: Words, i: int) -> int:
-        """The byte at byte index ``i``, 0..255."""
-        return _i_load1(words, i)
-
-    @njit
-    def digit_run(words: Words, i: int) -> int:
-        """How many of the eight bytes from ``i`` on are ASCII digits before the first that is not (0..8)."""
-        return _i_digit_run(words, i)
-
-    @njit
-    def digits_value(words: Words, i: int, count: int) -> int:
-        """Value of the ``count`` (1..8) ASCII digits at byte index ``i``."""
-        return _i_digits_value(words, i, count)
-
-    @njit
-    def move_words(words: Words, dst: int, src: int, count: int) -> None:
-        """Moves ``count`` words from ``src`` to ``dst``; the ranges may overlap."""
-        _i_move_words(words, dst, src, count)
+    # Used in kernels only: exported as they are, a jitted wrapper would be one compilation more for each.
+    load8 = _i_load8
+    load1 = _i_load1
+    digit_run = _i_digit_run
+    digits_value = _i_digits_value
+    move_words = _i_move_words

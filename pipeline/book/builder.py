@@ -202,7 +202,7 @@ class VenueBooks:
             return
         row = self._row(slot)
         if self.mem[row + st.B_WAS_SYNCED]:
-            engine.lose_slot(self.mem, self.words, slot, layout.FLAG_GAP)
+            self._owner(slot, layout.FLAG_GAP, engine.OWNER_LOSE)
         for side in (st.BID, st.ASK):
             level2.clear_side(self.mem, row + st.B_SIDE + side * st.SIDE_WORDS)
         del self._slots[symbol]
@@ -260,35 +260,41 @@ class VenueBooks:
 
     def _slow(self, frame: bytes, recv_mono_ns: int, conn: int) -> int:
         """The reference decoder's turn."""
-        seen_slot = int(self.mem[st.H_LAST_SLOT])
-        self.mem[st.C_FRAMES] += 1
-        self.mem[st.C_SLOW_PATH] += 1
+        mem = self.mem
+        seen_slot = int(mem[st.H_LAST_SLOT])
         try:
             decoded = self.codec.reference(frame)
         except ProtocolViolation:
             return self._refuse(seen_slot)
         slot = self._slots.get(decoded.symbol, -1)
-        self.mem[st.H_LAST_SLOT] = slot
-        if decoded.topic in (st.TOPIC_DEPTH, st.TOPIC_TICKER) and slot >= 0:
-            try:
-                self._load_event(decoded, slot)
-            except OutOfRange:
-                return self._refuse(slot)
-            except PricePrecision as error:
-                if decoded.topic == st.TOPIC_TICKER:
-                    return FrameResult.TICKER
-                self.mem[st.H_NEEDED_EXP] = error.digits
+        topic = decoded.topic
+        try:
+            self._load_event(decoded, slot)
+        except OutOfRange:
+            return self._refuse(slot)
+        except PricePrecision as error:
+            if topic == st.TOPIC_DEPTH:
+                mem[st.H_LAST_SLOT] = slot
+                mem[st.H_NEEDED_EXP] = error.digits
                 return FrameResult.PRICE_PRECISION
-        result = engine.route_decoded(self.mem, self.words, decoded.topic, slot, recv_mono_ns, conn)
+            topic = st.TOPIC_OTHER  # nothing that the book could be compared with
+        result = engine.route(self.mem, self.words, topic, recv_mono_ns, conn)
         while result == engine.R_GROW:
             self._grow()
-            result = engine.route_decoded(self.mem, self.words, decoded.topic, slot, recv_mono_ns, conn)
+            result = engine.route(self.mem, self.words, topic, recv_mono_ns, conn)
         return result
 
     def _load_event(self, decoded: Decoded, slot: int) -> None:
-        """Writes a decoded event as a scanner would have left it, numbers already in the book's fixed point."""
-        row = self._row(slot)
+        """Writes a decoded event as a scanner would have left it, numbers already in the book's fixed point.
+
+        ``slot`` -1: no book of ours, nothing but the topic counts.
+        """
         mem = self.mem
+        mem[st.EV : st.EV + st.EVENT_WORDS] = 0
+        mem[st.EV_TOPIC], mem[st.EV_SCALED], mem[st.EV_SLOT] = decoded.topic, 1, slot
+        if slot < 0:
+            return
+        row = self._row(slot)
         price_exp, qty_exp = int(mem[row + st.B_PRICE_EXP]), int(mem[row + st.B_QTY_EXP])
         mult, mult_exp = int(mem[row + st.B_MULT]), int(mem[row + st.B_MULT_EXP])
         levels = decoded.bids + decoded.asks
@@ -302,12 +308,10 @@ class VenueBooks:
             mem[at + st.LV_QTY] = qty_fp
             inexact += cut
             at += st.LEVEL_WORDS
-        mem[st.EV : st.EV + st.EVENT_WORDS] = 0
         for k, number in enumerate(decoded.tick):
             mem[st.EV_TICK + 2 * k] = self._tick_number(number, k, price_exp, (qty_exp, mult, mult_exp))
-        mem[st.EV_TOPIC] = decoded.topic
         mem[st.EV_FIRST], mem[st.EV_LAST], mem[st.EV_PREVIOUS] = decoded.first, decoded.last, decoded.previous
-        mem[st.EV_FULL], mem[st.EV_TIME], mem[st.EV_SCALED] = int(decoded.full), decoded.time, 1
+        mem[st.EV_FULL], mem[st.EV_TIME] = int(decoded.full), decoded.time
         mem[st.EV_INEXACT] = inexact
         mem[st.EV_BID_OFF], mem[st.EV_BID_COUNT] = st.LEVELS, len(decoded.bids)
         mem[st.EV_ASK_OFF] = st.LEVELS + len(decoded.bids) * st.LEVEL_WORDS
@@ -343,7 +347,10 @@ class VenueBooks:
 
     def _lose(self, slot: int, flags: int) -> None:
         self._drop_buffer(slot)
-        engine.lose_slot(self.mem, self.words, slot, flags)
+        self._owner(slot, flags, engine.OWNER_LOSE)
+
+    def _owner(self, slot: int, flags: int, action: int) -> int:
+        return engine.owner_publish(self.mem, self.words, slot, flags, action)
 
     def _grow(self) -> None:
         self.mem = st.grown(self.mem)
@@ -390,12 +397,12 @@ class VenueBooks:
 
     def _load_snapshot(self, payload: bytes, slot: int, recv_mono_ns: int, conn: int) -> SnapshotResult | None:
         """Loads the scanned snapshot; None if it stands, else what to report."""
-        result = engine.snapshot_event(self.mem, self.words, slot, recv_mono_ns, conn)
+        result = engine.snapshot_event(self.mem, slot, recv_mono_ns, conn)
         while result == engine.R_GROW:
             self._grow()
             if not self.mem[st.EV_SCALED]:
                 self.codec.scan_snapshot(self.mem, len(payload))
-            result = engine.snapshot_event(self.mem, self.words, slot, recv_mono_ns, conn)
+            result = engine.snapshot_event(self.mem, slot, recv_mono_ns, conn)
         if result == engine.R_UNKNOWN_SHAPE:
             if not self._read_snapshot(payload, slot):
                 return SnapshotResult.REJECTED
@@ -420,7 +427,7 @@ class VenueBooks:
         if outcome is not SnapshotResult.SYNCED:
             return outcome
         self._drop_buffer(slot)
-        crossed = engine.publish_synced(self.mem, self.words, slot) == engine.R_RESYNC
+        crossed = self._owner(slot, 0, engine.OWNER_SYNCED) == engine.R_RESYNC
         return SnapshotResult.STALE if crossed else outcome
 
     def _replay_quietly(self, slot: int, buffer: deque[Buffered]) -> SnapshotResult:
@@ -469,7 +476,7 @@ class VenueBooks:
             if self.mem[row + st.B_CONN] == old:
                 self.mem[row + st.B_CONN] = new
                 if self.mem[row + st.B_STATE] >= st.STATE_ALIGNING:
-                    engine.publish_slot(self.mem, self.words, slot, 0)
+                    self._owner(slot, 0, engine.OWNER_REPEAT)
 
     def set_halted(self, book_index: int, halted: bool) -> None:
         """Flags every record of a book ``FLAG_HALTED`` (tick, lot, multiplier or status changed), or ends that."""
@@ -477,7 +484,7 @@ class VenueBooks:
         row = self._row(slot)
         self.mem[row + st.B_STICKY_FLAGS] = layout.FLAG_HALTED if halted else 0
         kept = int(self.mem[row + st.B_LAST_FLAGS]) & ~(layout.FLAG_HALTED | layout.FLAG_SNAPSHOT)
-        engine.publish_slot(self.mem, self.words, slot, kept)
+        self._owner(slot, kept, engine.OWNER_REPEAT)
 
     def needs_snapshot(self) -> list[int]:
         """Book indices that wait for a snapshot (an untouched book asks with its first update)."""

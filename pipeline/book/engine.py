@@ -33,6 +33,10 @@ R_UNKNOWN_SHAPE = 20
 R_GROW = 21
 R_OVERFLOW = 22
 
+OWNER_REPEAT = 0
+OWNER_LOSE = 1
+OWNER_SYNCED = 2
+
 POW10 = np.array([10**k for k in range(19)], dtype=np.int64)
 _FLOAT_LIMIT = float(st.FP_LIMIT) * (1 - 1e-12)  # float64 screens a product with a relative error below 1e-15
 
@@ -132,28 +136,30 @@ def scale_qty(mantissa: int, digits: int, exp: int, mult: int, mult_exp: int) ->
 
 
 @njit
-def scale_levels(mem: Words, book: int, off: int, count: int) -> int:
-    """Scales raw levels in place; 0, or an ``R_*`` refusal (levels may then be half scaled: the frame is dead)."""
+def scale_event(mem: Words, book: int) -> int:
+    """Scales the event's raw levels in place; 0, or an ``R_*`` refusal (then half scaled: the frame is dead)."""
     price_exp = mem[book + st.B_PRICE_EXP]
     qty_exp = mem[book + st.B_QTY_EXP]
     mult = mem[book + st.B_MULT]
     mult_exp = mem[book + st.B_MULT_EXP]
     inexact = 0
-    for level in range(off, off + count * st.LEVEL_WORDS, st.LEVEL_WORDS):
-        digits = mem[level + st.LV_PRICE_DIGITS]
-        price = scale_price(mem[level], digits, price_exp)
-        if price < 0:
-            if price == -1:
-                mem[st.H_NEEDED_EXP] = significant_digits(mem[level], digits)
-                return R_PRICE_PRECISION
-            return R_UNKNOWN_SHAPE
-        qty, cut = scale_qty(mem[level + 1], mem[level + st.LV_QTY_DIGITS], qty_exp, mult, mult_exp)
-        if qty < 0:
-            return R_UNKNOWN_SHAPE
-        mem[level] = price
-        mem[level + 1] = qty
-        inexact += cut
-    mem[st.EV_INEXACT] += inexact
+    for side in range(2):
+        off = mem[st.EV_BID_OFF + 2 * side]
+        for level in range(off, off + mem[st.EV_BID_COUNT + 2 * side] * st.LEVEL_WORDS, st.LEVEL_WORDS):
+            digits = mem[level + st.LV_PRICE_DIGITS]
+            price = scale_price(mem[level], digits, price_exp)
+            if price < 0:
+                if price == -1:
+                    mem[st.H_NEEDED_EXP] = significant_digits(mem[level], digits)
+                    return R_PRICE_PRECISION
+                return R_UNKNOWN_SHAPE
+            qty, cut = scale_qty(mem[level + 1], mem[level + st.LV_QTY_DIGITS], qty_exp, mult, mult_exp)
+            if qty < 0:
+                return R_UNKNOWN_SHAPE
+            mem[level] = price
+            mem[level + 1] = qty
+            inexact += cut
+    mem[st.EV_INEXACT] = inexact
     return 0
 
 
@@ -167,23 +173,27 @@ def significant_digits(mantissa: int, digits: int) -> int:
 
 
 @njit
-def apply_side(mem: Words, side: int, sign: int, off: int, count: int) -> int:
-    """Applies scaled levels; 0 or what :func:`set_level` refuses with."""
-    for level in range(off, off + count * st.LEVEL_WORDS, st.LEVEL_WORDS):
-        done = set_level(mem, side, sign * mem[level], mem[level + 1])
-        if done:
-            return done
-    return 0
+def apply_event(mem: Words, book: int, whole: bool) -> int:
+    """Applies the event's scaled levels; 0 or what :func:`set_level` refuses with.
 
-
-@njit
-def apply_side_reversed(mem: Words, side: int, sign: int, off: int, count: int) -> int:
-    """As :func:`apply_side`, last level first: whole books come best first, and appending is cheapest."""
-    for k in range(count - 1, -1, -1):
-        level = off + k * st.LEVEL_WORDS
-        done = set_level(mem, side, sign * mem[level], mem[level + 1])
-        if done:
-            return done
+    ``whole``: the book is emptied first, and levels go in last one first: whole books come best first, and appending
+    at the best end is cheapest.
+    """
+    for which in range(2):
+        side = book + st.B_SIDE + which * st.SIDE_WORDS
+        sign = 1 - 2 * which
+        level = mem[st.EV_BID_OFF + 2 * which]
+        count = mem[st.EV_BID_COUNT + 2 * which]
+        step = st.LEVEL_WORDS
+        if whole:
+            clear_side(mem, side)
+            level += (count - 1) * step
+            step = -step
+        for _ in range(count):
+            done = set_level(mem, side, sign * mem[level], mem[level + 1])
+            if done:
+                return done
+            level += step
     return 0
 
 
@@ -235,11 +245,10 @@ def publish(mem: Words, words: Words, book: int, flags: int) -> None:
 
 
 @njit
-def lose(mem: Words, words: Words, book: int, flags: int) -> None:
-    """Continuity is lost: says so to readers before anything else, then waits for a snapshot."""
+def lose(mem: Words, book: int, flags: int) -> None:
+    """Continuity is lost: the book waits for a snapshot, and ``flags`` are published before anything else."""
     mem[book + st.B_STATE] = st.STATE_WAITING
-    if not mem[st.H_QUIET]:
-        publish(mem, words, book, flags)
+    mem[st.H_PUBLISH] = flags
 
 
 @njit
@@ -263,69 +272,53 @@ def ticker_disagrees(mem: Words, book: int, slot: int, index: int) -> bool:
 
 
 @njit
-def contradicted(mem: Words, book: int, slot: int) -> bool:
-    """Whether a remembered ticker proves the live book wrong.
+def newest_not_above(mem: Words, book: int, slot: int) -> int:
+    """Number of the remembered ticker that must equal the book as it stands; -1 if none is known to.
 
-    Where every change of the top makes a ticker, the newest one not above the book's id must equal the book; it is
-    known to be the newest once one above the book's id has come, or when the ids are equal. Where tickers are
-    conflated, only equal ids compare.
+    Where every change of the top makes a ticker, it is the newest one not above the book's id; it is known to be the
+    newest once one above the book's id has come, or when the ids are equal. Where tickers are conflated, only equal
+    ids compare.
     """
     local = mem[book + st.B_UPDATE_ID]
     count = mem[book + st.B_TICKER_COUNT]
     base = mem[st.H_TICKER_OFF] + slot * st.TICKER_RING * st.TICKER_WORDS
-    every = mem[st.H_TICKER] == st.TICKER_EVERY
     for index in range(count - 1, max(0, count - st.TICKER_RING) - 1, -1):
         update_id = mem[base + (index % st.TICKER_RING) * st.TICKER_WORDS]
-        if update_id > local:
-            continue
-        if update_id == local or (every and index < count - 1):
-            return ticker_disagrees(mem, book, slot, index)
+        if update_id == local:
+            return index
+        if update_id < local:
+            return index if mem[st.H_TICKER] == st.TICKER_EVERY and index < count - 1 else -1
+    return -1
+
+
+@njit
+def check_tickers(mem: Words, book: int, slot: int) -> bool:
+    """Quarantines a live book that a ticker contradicts; whether it did."""
+    index = newest_not_above(mem, book, slot)
+    if index < 0 or not ticker_disagrees(mem, book, slot, index):
         return False
-    return False
+    mem[st.C_CONTRADICTED] += 1
+    mem[st.C_GAPS] += 1
+    lose(mem, book, lay.FLAG_UNPROVED | lay.FLAG_GAP)
+    return True
 
 
 @njit
-def settle(mem: Words, words: Words, book: int, slot: int) -> int:
-    """After an update: quarantine a crossed or contradicted book, else publish. Returns an ``R_*``."""
-    if is_crossed(mem, book):
-        mem[st.C_CROSSED] += 1
-        lose(mem, words, book, lay.FLAG_CROSSED)
-        return R_RESYNC
-    if mem[book + st.B_TICKER_COUNT] and mem[st.H_TICKER] and contradicted(mem, book, slot):
-        mem[st.C_CONTRADICTED] += 1
-        mem[st.C_GAPS] += 1
-        lose(mem, words, book, lay.FLAG_UNPROVED | lay.FLAG_GAP)
-        return R_RESYNC
-    if not mem[st.H_QUIET]:
-        publish(mem, words, book, 0)
-    return R_APPLIED
+def take_event(mem: Words, book: int, whole: bool, recv_ns: int, conn: int) -> int:
+    """The event's levels, id and times into the book; 0 or an ``R_*`` refusal. State and publication are not its.
 
-
-@njit
-def load_book(mem: Words, words: Words, book: int, recv_ns: int, conn: int) -> int:
-    """Replaces the book by the event's levels (a snapshot or a whole-book push); 0 or an ``R_*`` refusal.
-
-    Sets id and times, not the state. On a refusal the book is empty and the state as before: the caller decides.
+    ``R_GROW`` leaves a half-changed book: repeat the whole frame after growth (quantities are absolute).
     """
-    bid_off, bid_count = mem[st.EV_BID_OFF], mem[st.EV_BID_COUNT]
-    ask_off, ask_count = mem[st.EV_ASK_OFF], mem[st.EV_ASK_COUNT]
     if not mem[st.EV_SCALED]:
-        refused = scale_levels(mem, book, bid_off, bid_count)
-        if not refused:
-            refused = scale_levels(mem, book, ask_off, ask_count)
+        refused = scale_event(mem, book)
         if refused:
             return refused
-    bids = book + st.B_SIDE
-    asks = bids + st.SIDE_WORDS
-    clear_side(mem, bids)
-    clear_side(mem, asks)
-    done = apply_side_reversed(mem, bids, 1, bid_off, bid_count)
-    if not done:
-        done = apply_side_reversed(mem, asks, -1, ask_off, ask_count)
+    done = apply_event(mem, book, whole)
     if done:
         return R_GROW if done == NO_ROOM else R_OVERFLOW
     mem[st.C_INEXACT] += mem[st.EV_INEXACT]
     mem[book + st.B_UPDATE_ID] = mem[st.EV_LAST]
+    mem[book + st.B_OLD_RUN] = 0
     mem[book + st.B_RECV_NS] = max(recv_ns, mem[book + st.B_RECV_NS])
     mem[book + st.B_CONN] = conn
     if mem[st.EV_TIME]:
@@ -334,10 +327,8 @@ def load_book(mem: Words, words: Words, book: int, recv_ns: int, conn: int) -> i
 
 
 @njit
-def synced(mem: Words, book: int, state: int) -> None:
-    """The book stands on a snapshot or whole-book push again."""
-    mem[book + st.B_STATE] = state
-    mem[book + st.B_OLD_RUN] = 0
+def synced(mem: Words, book: int) -> None:
+    """The book stands on a snapshot or whole-book push again; its next record says so."""
     mem[book + st.B_PENDING_FLAGS] = lay.FLAG_SNAPSHOT
     if mem[book + st.B_WAS_SYNCED]:
         mem[st.C_RESYNCS] += 1
@@ -345,62 +336,16 @@ def synced(mem: Words, book: int, state: int) -> None:
 
 
 @njit
-def full_event(mem: Words, words: Words, slot: int, recv_ns: int, conn: int) -> int:
-    """A push that carries the whole book: replaces it in any state, unless it is older than the book."""
-    book = book_row(mem, slot)
-    was = mem[book + st.B_STATE]
-    if was >= st.STATE_ALIGNING and mem[st.EV_LAST] < mem[book + st.B_UPDATE_ID]:
-        mem[st.C_DROPPED] += 1
-        return R_DROPPED
-    refused = load_book(mem, words, book, recv_ns, conn)
-    if refused:
-        return refused
-    if was < st.STATE_ALIGNING:
-        synced(mem, book, st.STATE_LIVE)
-    mem[book + st.B_STATE] = st.STATE_LIVE
-    mem[st.C_APPLIED] += 1
-    return settle(mem, words, book, slot)
-
-
-@njit
-def update_event(mem: Words, words: Words, slot: int, recv_ns: int, conn: int) -> int:
-    """An admitted update: scale, apply, settle."""
-    book = book_row(mem, slot)
-    bid_off, bid_count = mem[st.EV_BID_OFF], mem[st.EV_BID_COUNT]
-    ask_off, ask_count = mem[st.EV_ASK_OFF], mem[st.EV_ASK_COUNT]
-    if not mem[st.EV_SCALED]:
-        refused = scale_levels(mem, book, bid_off, bid_count)
-        if not refused:
-            refused = scale_levels(mem, book, ask_off, ask_count)
-        if refused:
-            return refused
-    bids = book + st.B_SIDE
-    done = apply_side(mem, bids, 1, bid_off, bid_count)
-    if not done:
-        done = apply_side(mem, bids + st.SIDE_WORDS, -1, ask_off, ask_count)
-    if done:
-        return R_GROW if done == NO_ROOM else R_OVERFLOW
-    mem[st.C_INEXACT] += mem[st.EV_INEXACT]
-    mem[book + st.B_STATE] = st.STATE_LIVE
-    mem[book + st.B_UPDATE_ID] = mem[st.EV_LAST]
-    mem[book + st.B_OLD_RUN] = 0
-    mem[book + st.B_RECV_NS] = max(recv_ns, mem[book + st.B_RECV_NS])
-    mem[book + st.B_CONN] = conn
-    if mem[st.EV_TIME]:
-        mem[book + st.B_VENUE_NS] = venue_ns(mem[st.EV_TIME])
-    mem[st.C_APPLIED] += 1
-    return settle(mem, words, book, slot)
-
-
-@njit
-def depth_event(mem: Words, words: Words, slot: int, recv_ns: int, conn: int) -> int:
-    """A depth message of a known symbol through sequencer and book. Returns an ``R_*``."""
-    book = book_row(mem, slot)
+def admit(mem: Words, book: int) -> int:
+    """Sequencer: ``R_APPLIED`` = to be applied, else the frame's result."""
     if mem[st.EV_FULL]:
-        return full_event(mem, words, slot, recv_ns, conn)
+        old = mem[book + st.B_STATE] >= st.STATE_ALIGNING and mem[st.EV_LAST] < mem[book + st.B_UPDATE_ID]
+        if old:
+            mem[st.C_DROPPED] += 1
+        return R_DROPPED if old else R_APPLIED
     verdict = judge(mem, book, mem[st.EV_FIRST], mem[st.EV_LAST], mem[st.EV_PREVIOUS])
     if verdict == APPLY:
-        return update_event(mem, words, slot, recv_ns, conn)
+        return R_APPLIED
     if verdict == WAIT:
         mem[st.C_BUFFERED] += 1
         if mem[book + st.B_STATE] == st.STATE_EMPTY:
@@ -408,9 +353,8 @@ def depth_event(mem: Words, words: Words, slot: int, recv_ns: int, conn: int) ->
             return R_NEED_SNAPSHOT
         return R_BUFFERED
     if verdict == OLD:
-        live = mem[book + st.B_STATE] == st.STATE_LIVE
         mem[book + st.B_OLD_RUN] += 1
-        if not live or mem[book + st.B_OLD_RUN] < st.OLD_RUN_MAX:
+        if mem[book + st.B_STATE] != st.STATE_LIVE or mem[book + st.B_OLD_RUN] < st.OLD_RUN_MAX:
             mem[st.C_DROPPED] += 1
             return R_DROPPED
     if mem[st.H_QUIET]:
@@ -418,159 +362,147 @@ def depth_event(mem: Words, words: Words, slot: int, recv_ns: int, conn: int) ->
     else:
         mem[st.C_GAPS] += 1
         mem[st.C_BUFFERED] += 1
-    lose(mem, words, book, lay.FLAG_GAP)
+    lose(mem, book, lay.FLAG_GAP)
     return R_NEED_SNAPSHOT
 
 
 @njit
-def ticker_event(mem: Words, words: Words, slot: int) -> int:
+def depth_event(mem: Words, slot: int, recv_ns: int, conn: int) -> int:
+    """A depth message of a known symbol through sequencer and book. Returns an ``R_*``."""
+    book = book_row(mem, slot)
+    verdict = admit(mem, book)
+    if verdict != R_APPLIED:
+        return verdict
+    whole = mem[st.EV_FULL] == 1
+    refused = take_event(mem, book, whole, recv_ns, conn)
+    if refused:
+        return refused
+    if whole and mem[book + st.B_STATE] < st.STATE_ALIGNING:
+        synced(mem, book)
+    mem[book + st.B_STATE] = st.STATE_LIVE
+    mem[st.C_APPLIED] += 1
+    if is_crossed(mem, book):
+        mem[st.C_CROSSED] += 1
+        lose(mem, book, lay.FLAG_CROSSED)
+        return R_RESYNC
+    if mem[book + st.B_TICKER_COUNT] and check_tickers(mem, book, slot):
+        return R_RESYNC
+    mem[st.H_PUBLISH] = 0
+    return R_APPLIED
+
+
+@njit
+def remember_ticker(mem: Words, book: int, at: int) -> int:
+    """Writes the event's ticker to word offset ``at``: 1 written, 0 not comparable, -1 for the reference decoder."""
+    for k in range(2):
+        raw = st.EV_TICK + 4 * k
+        price = mem[raw]
+        qty = mem[raw + 2]
+        if not mem[st.EV_SCALED]:
+            if price > 0:
+                price = scale_price(price, mem[raw + 1], mem[book + st.B_PRICE_EXP])
+            if qty > 0:
+                exp, mult, mult_exp = mem[book + st.B_QTY_EXP], mem[book + st.B_MULT], mem[book + st.B_MULT_EXP]
+                qty, _ = scale_qty(qty, mem[raw + 3], exp, mult, mult_exp)
+            if price < 0 or qty < 0:
+                return 0 if price == -1 else -1
+        mem[at + 1 + 2 * k] = price
+        mem[at + 2 + 2 * k] = qty
+    mem[at] = mem[st.EV_LAST]
+    return 1
+
+
+@njit
+def ticker_event(mem: Words, slot: int) -> int:
     """Remembers a best-price ticker; one whose id is comparable may prove the book wrong. Returns an ``R_*``."""
-    mode = mem[st.H_TICKER]
-    if mode == st.TICKER_NONE:
+    if mem[st.H_TICKER] == st.TICKER_NONE:
         return R_TICKER
     book = book_row(mem, slot)
     count = mem[book + st.B_TICKER_COUNT]
     base = mem[st.H_TICKER_OFF] + slot * st.TICKER_RING * st.TICKER_WORDS
-    update_id = mem[st.EV_LAST]
-    if count:
-        newest = mem[base + ((count - 1) % st.TICKER_RING) * st.TICKER_WORDS]
-        if update_id <= newest:
-            return R_TICKER  # a second connection repeats it, or an older one: nothing new
-    at = base + (count % st.TICKER_RING) * st.TICKER_WORDS
-    for k in range(2):
-        raw = st.EV_TICK + 4 * k
-        price = 0
-        qty = 0
-        if mem[raw + 1] >= 0:
-            digits, qty_digits = mem[raw + 1], mem[raw + 3]
-            if mem[st.EV_SCALED]:
-                price, qty = mem[raw], mem[raw + 2]
-            else:
-                if mem[raw] > 0:
-                    price = scale_price(mem[raw], digits, mem[book + st.B_PRICE_EXP])
-                qty, _ = scale_qty(
-                    mem[raw + 2], qty_digits, mem[book + st.B_QTY_EXP], mem[book + st.B_MULT], mem[book + st.B_MULT_EXP]
-                )
-            if price < 0 or qty < 0:
-                return R_UNKNOWN_SHAPE if price == -2 or qty == -2 else R_TICKER
-        mem[at + 1 + 2 * k] = price
-        mem[at + 2 + 2 * k] = qty
-    mem[at] = update_id
+    newest = mem[base + ((count + st.TICKER_RING - 1) % st.TICKER_RING) * st.TICKER_WORDS]
+    if count and mem[st.EV_LAST] <= newest:
+        return R_TICKER  # a second connection repeats it, or an older one: nothing new
+    kept = remember_ticker(mem, book, base + (count % st.TICKER_RING) * st.TICKER_WORDS)
+    if kept < 1:
+        return R_TICKER if kept == 0 else R_UNKNOWN_SHAPE
     mem[book + st.B_TICKER_COUNT] = count + 1
-    local = mem[book + st.B_UPDATE_ID]
-    if mem[book + st.B_STATE] != st.STATE_LIVE:
+    # Only the first ticker at or above the book's id tells something new about the book as it stands.
+    if mem[book + st.B_STATE] != st.STATE_LIVE or newest >= mem[book + st.B_UPDATE_ID]:
         return R_TICKER
-    wrong = False
-    if update_id == local:
-        wrong = ticker_disagrees(mem, book, slot, count)
-    elif mode == st.TICKER_EVERY and update_id > local and count:
-        # The first one above the book's id tells that its predecessor was the newest not above it.
-        if mem[base + ((count - 1) % st.TICKER_RING) * st.TICKER_WORDS] <= local:
-            wrong = ticker_disagrees(mem, book, slot, count - 1)
-    if not wrong:
-        return R_TICKER
-    mem[st.C_CONTRADICTED] += 1
-    mem[st.C_GAPS] += 1
-    lose(mem, words, book, lay.FLAG_UNPROVED | lay.FLAG_GAP)
-    return R_RESYNC
+    return R_RESYNC if check_tickers(mem, book, slot) else R_TICKER
 
 
 @njit
 def route(mem: Words, words: Words, topic: int, recv_ns: int, conn: int) -> int:
-    """A scanned frame to its book. Returns an ``R_*``; counts, and stamps the connection after the book's change."""
-    result = dispatch(mem, words, topic, recv_ns, conn)
-    if result < R_UNKNOWN_SHAPE and not mem[st.H_QUIET]:
-        if topic == st.TOPIC_DEPTH and result != R_OTHER:
-            mem[st.C_MESSAGES] += 1
-        conn_frame(words, mem[st.H_FEED_OFF], conn, recv_ns)
+    """A scanned frame to its book. Returns an ``R_*``; counts, publishes, and stamps the connection after that.
+
+    ``TOPIC_*`` of an event that the reference decoder wrote is routed the same way.
+    """
+    slot = -1
+    if mem[st.EV_SCALED]:
+        slot = mem[st.EV_SLOT]
+    elif topic != st.TOPIC_OTHER and topic != st.TOPIC_CONTROL and mem[st.EV_SYMBOL_LEN]:
+        slot = find_symbol(mem, mem[st.EV_SYMBOL_BYTE], mem[st.EV_SYMBOL_LEN])
+    mem[st.H_LAST_SLOT] = slot
+    mem[st.H_PUBLISH] = -1
+    if topic == st.TOPIC_UNKNOWN:
+        return R_UNKNOWN_SHAPE
+    if topic == st.TOPIC_CONTROL:
+        mem[st.C_CONTROL] += 1
+        result = R_CONTROL
+    elif slot < 0:
+        mem[st.C_OTHER] += 1
+        result = R_OTHER
+    elif topic == st.TOPIC_TICKER:
+        result = ticker_event(mem, slot)
+    else:
+        result = depth_event(mem, slot, recv_ns, conn)
+    if result >= R_UNKNOWN_SHAPE or mem[st.H_QUIET]:
+        return result
+    if mem[st.H_PUBLISH] >= 0:
+        publish(mem, words, book_row(mem, slot), mem[st.H_PUBLISH])
+    conn_frame(words, mem[st.H_FEED_OFF], conn, recv_ns)
+    mem[st.C_FRAMES] += 1
+    mem[st.C_SLOW_PATH if mem[st.EV_SCALED] else st.C_FAST_PATH] += 1
+    if slot >= 0:
+        mem[st.C_TICKERS if topic == st.TOPIC_TICKER else st.C_MESSAGES] += 1
     return result
 
 
 @njit
-def dispatch(mem: Words, words: Words, topic: int, recv_ns: int, conn: int) -> int:
-    """The part of :func:`route` that may touch a book. May be repeated after ``R_GROW``, from the scan on."""
-    mem[st.H_LAST_SLOT] = -1
-    if topic == st.TOPIC_CONTROL:
-        mem[st.C_CONTROL] += 1
-        return R_CONTROL
-    slot = -1
-    if topic != st.TOPIC_OTHER and mem[st.EV_SYMBOL_LEN]:
-        slot = find_symbol(mem, mem[st.EV_SYMBOL_BYTE], mem[st.EV_SYMBOL_LEN])
-    mem[st.H_LAST_SLOT] = slot
-    if topic == st.TOPIC_UNKNOWN:
-        return R_UNKNOWN_SHAPE
-    if slot < 0:
-        mem[st.C_OTHER] += 1
-        return R_OTHER
-    if topic == st.TOPIC_TICKER:
-        result = ticker_event(mem, words, slot)
-        if result < R_UNKNOWN_SHAPE:
-            mem[st.C_TICKERS] += 1
-        return result
-    return depth_event(mem, words, slot, recv_ns, conn)
-
-
-@njit
-def snapshot_event(mem: Words, words: Words, slot: int, recv_ns: int, conn: int) -> int:
+def snapshot_event(mem: Words, slot: int, recv_ns: int, conn: int) -> int:
     """A scanned or decoded REST snapshot into its book: ``R_APPLIED`` or a refusal. Publishes nothing.
 
     On a refusal the book waits for another snapshot.
     """
     book = book_row(mem, slot)
     mem[st.H_LAST_SLOT] = slot
-    refused = load_book(mem, words, book, recv_ns, conn)
+    refused = take_event(mem, book, True, recv_ns, conn)
     if refused:
         if mem[book + st.B_STATE] >= st.STATE_ALIGNING:
             mem[book + st.B_STATE] = st.STATE_WAITING
         return refused
     mem[book + st.B_STATE] = st.STATE_ALIGNING
-    mem[book + st.B_OLD_RUN] = 0
     mem[st.C_SNAPSHOTS] += 1
     return R_APPLIED
 
 
 @njit
-def route_decoded(mem: Words, words: Words, topic: int, slot: int, recv_ns: int, conn: int) -> int:
-    """As :func:`route` for an event that the reference decoder wrote; ``slot`` is its book or -1."""
-    mem[st.H_LAST_SLOT] = slot
-    if topic == st.TOPIC_CONTROL:
-        mem[st.C_CONTROL] += 1
-        result = R_CONTROL
-    elif topic == st.TOPIC_OTHER or slot < 0:
-        mem[st.C_OTHER] += 1
-        result = R_OTHER
-    elif topic == st.TOPIC_TICKER:
-        mem[st.C_TICKERS] += 1
-        result = ticker_event(mem, words, slot)
-    else:
-        result = depth_event(mem, words, slot, recv_ns, conn)
-    if result < R_UNKNOWN_SHAPE and not mem[st.H_QUIET]:
-        if topic == st.TOPIC_DEPTH and result != R_OTHER:
-            mem[st.C_MESSAGES] += 1
-        conn_frame(words, mem[st.H_FEED_OFF], conn, recv_ns)
-    return result
-
-
-@njit
-def publish_synced(mem: Words, words: Words, slot: int) -> int:
-    """The book stands on a snapshot and the updates buffered since: publishes it as such, unless it is crossed."""
+def owner_publish(mem: Words, words: Words, slot: int, flags: int, action: int) -> int:
+    """What Python publishes: ``OWNER_SYNCED`` after a snapshot and its replay (``R_RESYNC`` if the book is crossed),
+    ``OWNER_LOSE`` when a book becomes invalid, ``OWNER_REPEAT`` to publish it again as it is."""
     book = book_row(mem, slot)
-    if is_crossed(mem, book):
-        mem[st.C_CROSSED] += 1
-        lose(mem, words, book, lay.FLAG_CROSSED)
-        return R_RESYNC
-    synced(mem, book, mem[book + st.B_STATE])
-    publish(mem, words, book, 0)
-    return R_APPLIED
-
-
-@njit
-def publish_slot(mem: Words, words: Words, slot: int, flags: int) -> None:
-    """Publishes one book from Python."""
-    publish(mem, words, book_row(mem, slot), flags)
-
-
-@njit
-def lose_slot(mem: Words, words: Words, slot: int, flags: int) -> None:
-    """Invalidates one book from Python."""
-    lose(mem, words, book_row(mem, slot), flags)
+    result = R_APPLIED
+    if action == OWNER_LOSE:
+        lose(mem, book, flags)
+    elif action == OWNER_SYNCED:
+        if is_crossed(mem, book):
+            mem[st.C_CROSSED] += 1
+            flags = lay.FLAG_CROSSED
+            lose(mem, book, flags)
+            result = R_RESYNC
+        else:
+            synced(mem, book)
+    publish(mem, words, book, flags)
+    return result

@@ -36,6 +36,7 @@ H_BLOCK_FREE = 16  # head of the free list (block number + 1; 0 = none)
 H_BLOCK_USED = 17  # blocks ever taken from the tail
 # --- head: about the last call ---
 H_LAST_SLOT = 18  # slot of the book that the last result was about; -1 = none
+H_PUBLISH = 20  # flags that the frame's book is to be published with; -1 = not
 H_NEEDED_EXP = 19  # digits after the point that a refused price needs
 # --- head: counters ---
 H_COUNTERS = 24
@@ -113,6 +114,7 @@ EV_KIND = EV + 14  # packed text of the event or channel
 EV_TIME_2 = EV + 15  # the other time key (Gate.io ``t``)
 EV_TICK = EV + 16  # 4 raw numbers: bid, bid qty, ask, ask qty; as (mantissa, digits) pairs; digits -1 = empty
 EV_INEXACT = EV + 24  # quantities cut down in this frame
+EV_SLOT = EV + 25  # the book's slot, with EV_SCALED
 EVENT_WORDS = 32
 
 TOPIC_UNKNOWN = 0  # shape that the scanner does not know: to the reference decoder

@@ -20,7 +20,7 @@ from __future__ import annotations
 from pipeline.book import sequencer
 from pipeline.book import state as st
 from pipeline.book.codec import Decoded, FeedCodec
-from pipeline.book.engine import R_UNKNOWN_SHAPE, route
+from pipeline.book.engine import route
 from pipeline.exchanges import reference_decoder as ref
 from pipeline.exchanges import scan
 from pipeline.exchanges.scan import BAD, COLON, COMMA, CONTROL, MODE_FRAME, OPEN, OTHER, QUOTE
@@ -114,11 +114,7 @@ def classify(mem: Words) -> int:
 @njit
 def on_frame(mem: Words, words: Words, length: int, recv_ns: int, conn: int) -> int:
     """The one call per frame: scan, sequence, apply, publish. Returns an ``engine.R_*``."""
-    result = route(mem, words, scan_frame(mem, length), recv_ns, conn)
-    if result < R_UNKNOWN_SHAPE and not mem[st.H_QUIET]:
-        mem[st.C_FRAMES] += 1
-        mem[st.C_FAST_PATH] += 1
-    return result
+    return route(mem, words, scan_frame(mem, length), recv_ns, conn)
 
 
 def _reference(frame: bytes, *, linked: bool) -> Decoded:
