@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from pipeline.exchanges.base import CancelOutcome, OutcomeKind, PlaceOutcome, SessionState
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.desk import BOOT_EPOCH_MAX, Desk, Ids
 from pipeline.execution.events import (
@@ -57,6 +56,7 @@ from pipeline.model.config import EngineConfig
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OrderState, ReportOutcome
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
+from pipeline.model.venue_events import CancelOutcome, OutcomeKind, PlaceOutcome, SessionState
 from pipeline.recovery.chase import Chaser
 from pipeline.recovery.manager import RecoveryManager
 from pipeline.risk.manager import RiskManager
@@ -86,7 +86,7 @@ class ExecutionCore:
     def __init__(
         self,
         config: EngineConfig,
-        rows: Iterable[InstrumentRow],
+        rows: Iterable[InstrumentRow] | Instruments,
         *,
         market: MarketPort,
         halt: HaltPort,
@@ -94,7 +94,8 @@ class ExecutionCore:
     ) -> None:
         self.config = config
         self.ledger = Ledger()
-        self.desk = Desk(config, self.ledger, Instruments(rows), market, halt, journal, Ids(1))
+        instruments = rows if isinstance(rows, Instruments) else Instruments(rows)
+        self.desk = Desk(config, self.ledger, instruments, market, halt, journal, Ids(1))
         self.balances = BalanceMonitor(
             self.ledger,
             refresh_interval_ms=config.execution.balance_refresh_interval_ms,
@@ -120,6 +121,7 @@ class ExecutionCore:
         self.hedge_exits = HedgeExits(self.desk)
         self.stopping = False
         self.refused = 0
+        self.last_refusal = ""
         self._pending: dict[int, tuple[Plan, int]] = {}  # strict: token -> (plan, asked at)
         self._token = 0
         self._refusal_second = 0
@@ -214,6 +216,7 @@ class ExecutionCore:
     def _refuse(self, opportunity: Opportunity, verdict: Rejected) -> None:
         now = self.desk.now
         self.refused += 1
+        self.last_refusal = f"{verdict.refusal.name.lower()}: {verdict.detail}"
         second = now.mono_ns // 1_000_000_000
         if second != self._refusal_second:
             self._refusal_second, self._refusal_records = second, 0
@@ -390,10 +393,12 @@ class ExecutionCore:
 
     # --- what the detector sizes with ---
 
-    def inventory(self, now: Now) -> list[InventoryRow]:
-        """One row per instrument: what could be spent and sold now, positions, and from when on books count."""
+    def inventory(self, now: Now, instruments: Iterable[int] | None = None) -> list[InventoryRow]:
+        """Rows of ``instruments`` (all): what could be spent and sold now, positions, from when on books count."""
         self.desk.now = now
-        return [self._inventory_row(row) for row in self.desk.instruments]
+        known = self.desk.instruments
+        wanted = known if instruments is None else [row for i in instruments if (row := known.get(i)) is not None]
+        return [self._inventory_row(row) for row in wanted]
 
     def _inventory_row(self, row: InstrumentRow) -> InventoryRow:
         spec, gate = row.spec, self.risk.gate

@@ -251,6 +251,7 @@ RP_OPPORTUNITY_ID = 1
 RP_OUTCOME = 2  # ReportOutcome
 RP_DIRECTION_KEY = 3
 RP_COOLDOWN_UNTIL_MONO_NS = 4
+RP_REFUSAL = 5  # Refusal, where the outcome is REFUSED; else 0
 REPORT_WORDS = 8
 
 # --- metrics segment: header | counts line | counter names | histogram names | counter values | histograms ---

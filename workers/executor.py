@@ -1,0 +1,650 @@
+"""The executor: opportunities in, orders out, truth in the journal.
+
+One uvloop loop: the opportunity queue (bell, or polled when it spins), the venues' order entry and private streams, a
+tick. Everything decided is decided by the pure core (pipeline/core.py); this file reads clocks, pages and sockets,
+performs the core's actions in their order, and stamps the stages. Start = recovery: replay the journal, sweep every
+venue, only then READY. SIGTERM: nothing new, what is open is finished within a bound, then the journal is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import secrets
+import sys
+from collections import deque
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.core import ExecutionCore
+from pipeline.exchanges.base import PlaceOutcome, SessionState, VenueEvent, VenueTrading
+from pipeline.execution.crash import crash_points
+from pipeline.execution.events import (
+    Action,
+    Alert,
+    Append,
+    CancelOrder,
+    CatalogueChanged,
+    Command,
+    CommandKind,
+    CoreEvent,
+    FetchBalances,
+    FetchFills,
+    NotSent,
+    Now,
+    Opportunity,
+    Place,
+    QueryOrder,
+    Refused,
+    Report,
+    Sent,
+    SweepAnswer,
+    SweepVenue,
+    Tick,
+)
+from pipeline.execution.journal import Journal
+from pipeline.execution.market import Instruments
+from pipeline.execution.records import FillRecord, OperationResultRecord, Outcome, Purpose
+from pipeline.execution.shm_ports import AccountReader, ShmHalt, ShmMarket, decode_opportunity
+from pipeline.model.catalogue_words import words_to_row
+from pipeline.model.clock import mono_ns, wall_ns
+from pipeline.model.enums import Durability, Mode, Refusal, ReportOutcome
+from pipeline.model.errors import ConfigInvalid, VenueError, VenueUnavailable
+from pipeline.model.fixedpoint import to_fp_floor
+from pipeline.model.instruments import InstrumentRow
+from pipeline.model.structs import Fill
+from shm import layout as ly
+from shm.jit import build_hash
+from shm.pages import AccountPage, CataloguePage, HaltPage, InventoryPage
+from shm.queue import QueueConsumer, QueueProducer
+from shm.segment import attach_arena, segment_name
+from shm.wait import PARK, Bell, BellRinger, resolve_wait
+from workers.base import WorkerContext, run_worker
+from workers.executor_control import ExecutorControl
+from workers.executor_venues import Questions
+
+if TYPE_CHECKING:
+    from pipeline.exchanges.base import VenueClient
+
+OPPS_CAPACITY = 1024
+REPORTS_CAPACITY = 1024
+TICK_S = 0.02
+TICK_IDLE_S = 0.1
+POPS_PER_TURN = 16  # opportunities judged before sockets get their turn
+INVENTORY_ROWS_PER_TICK = 24
+CATALOGUE_WAIT_S = 30.0
+CONNECT_RETRY_MAX_S = 10.0
+FINISH_S = 6.0  # of the 10 s that SIGTERM leaves
+FIRST_EPOCH_BITS = 45
+USD_CENTS = 100
+
+
+class Executor:
+    """One run of the executor process."""
+
+    def __init__(self, ctx: WorkerContext, loop: asyncio.AbstractEventLoop) -> None:
+        self.ctx = ctx
+        self.loop = loop
+        config = ctx.config
+        self.crash = crash_points(os.environ.get("ARB_CRASH_AT", ""))
+        self.instruments = Instruments()
+        self._catalogue = CataloguePage.attach(ctx.instance)
+        self._catalogue_version = -1
+        names = [segment_name(ctx.instance, f"feed.{feed}") for feed in config.feeds]
+        self._arena = attach_arena(
+            names, ly.KIND_FEED, ctx.instance, ly.feed_segment_words(ly.FEED_BOOK_CAPACITY_DEFAULT)
+        )
+        self.market = ShmMarket(self._arena, len(names), self.instruments)
+        self.halt = ShmHalt(HaltPage.attach(ctx.instance), ctx.liveness.epoch)
+        self._account = AccountReader(AccountPage.attach(ctx.instance), config.venues, self.instruments)
+        self._inventory = InventoryPage.create(ctx.instance)
+        self._opps = QueueConsumer.create(
+            ctx.instance, "opps", capacity=OPPS_CAPACITY, slot_words=ly.OPPORTUNITY_WORDS, start="newest"
+        )
+        self._reports = QueueProducer.create(
+            ctx.instance, "reports", capacity=REPORTS_CAPACITY, slot_words=ly.REPORT_WORDS
+        )
+        self._bell = Bell.create(ctx.bells_dir() / "executor", self._opps.cursor_words, ly.C_SLEEPING)
+        self._detector_bell = BellRinger.open(ctx.bells_dir() / "detector", self._reports.cursor_words, ly.C_SLEEPING)
+        self.journal, self._entries = Journal.open(
+            ctx.journal_dir(),
+            segment_bytes=config.execution.journal_segment_bytes,
+            durability=config.execution.durability,
+        )
+        self.core: ExecutionCore
+        self.trading: dict[str, VenueTrading] = {}
+        self.questions = Questions(self._clients, loop, self.feed)
+        self._venue_ids = {venue.name: venue.venue_id for venue in config.venues}
+        self._events: deque[CoreEvent] = deque()
+        self._busy = False
+        self._record = np.zeros(ly.OPPORTUNITY_WORDS, np.int64)
+        self._report_words = np.zeros(ly.REPORT_WORDS, np.int64)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._inventory_due: deque[int] = deque()
+        self._stopped = asyncio.Event()
+        self._spinning = False
+        self._result_waiters: dict[str, asyncio.Future[OperationResultRecord]] = {}
+        self._define_metrics()
+
+    def _define_metrics(self) -> None:
+        metrics = self.ctx.metrics
+        stage = {
+            "tick_to_order": "receive stamp of the triggering frame to the first byte of the first order",
+            "queue_hop": "detection to dequeue",
+            "gate": "dequeue to verdict and plan",
+            "journal": "one record appended",
+            "send": "dequeue to the first byte of the last leg",
+            "leg_gap": "first leg's first byte to the last leg's",
+            "ack": "first byte to the venue's answer",
+            "fill": "first byte to a fill's message",
+            "event": "one event handled, actions performed",
+            "operation": "dequeue to the operation's result",
+        }
+        self.hist = {label: metrics.histogram(label, doc) for label, doc in stage.items()}
+        names = ("opportunities", "operations", "orders_sent", "orders_not_sent", "fills", "events", "alerts")
+        self.count = {name: metrics.counter(name) for name in names}
+        for outcome in Outcome:
+            self.count[f"operations.{outcome.name.lower()}"] = metrics.counter(f"operations.{outcome.name.lower()}")
+        for name in (
+            "exposure_usd",
+            "breakers",
+            "daily_pnl_cents",
+            "open_operations",
+            "unsettled_orders",
+            "open_hedges",
+        ):
+            self.count[name] = metrics.counter(name)
+        self.refused: dict[Refusal, int] = {
+            r: metrics.counter(f"refused.{r.name.lower()}") for r in Refusal if r is not Refusal.NONE
+        }
+
+    # --- life ---
+
+    async def main(self) -> None:
+        """From the catalogue to the last record."""
+        ctx = self.ctx
+        self.loop.add_reader(ctx.stop_fd, self._stop_asked)
+        if not await self._wait_for_catalogue():
+            return
+        self.core = ExecutionCore(
+            ctx.config, self.instruments, market=self.market, halt=self.halt, journal=self.journal
+        )
+        self.questions.start()
+        now = self._now()
+        self._perform(
+            self.core.boot(
+                self._entries,
+                now=now,
+                first_epoch=1 + secrets.randbits(FIRST_EPOCH_BITS),
+                instance=ctx.instance,
+                pid=os.getpid(),
+                build_hash=build_hash(),
+            ),
+            now,
+        )
+        self._entries = []
+        self.crash("boot_replayed")
+        if self.journal.truncated_bytes:
+            ctx.say("warning", f"journal: torn tail of {self.journal.truncated_bytes} bytes cut off")
+        self._connect_all()
+        control = ExecutorControl(self)
+        await control.start()
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        self._listen()
+        try:
+            await self._live()
+        finally:
+            await control.close()
+            await self._close()
+
+    async def _wait_for_catalogue(self) -> bool:
+        deadline = self.loop.time() + CATALOGUE_WAIT_S
+        while not self.ctx.stop_requested():
+            self._catalogue.refresh()
+            if self._catalogue.mapped and self._catalogue.count > 0:
+                self._read_catalogue()
+                return True
+            if self.loop.time() > deadline:
+                raise VenueUnavailable("the catalogue is empty: is the supervisor running?")
+            self.ctx.progress()
+            await asyncio.sleep(0.02)
+        return False
+
+    def _read_catalogue(self) -> list[InstrumentRow]:
+        """Rows that are new or changed since the last look."""
+        self._catalogue.refresh()
+        if self._catalogue.version == self._catalogue_version:
+            return []
+        self._catalogue_version = self._catalogue.version
+        names = {venue.venue_id: venue.name for venue in self.ctx.config.venues}
+        changed: list[InstrumentRow] = []
+        for index in range(self._catalogue.count):
+            words = self._catalogue.row(index)
+            if words is None or int(words[ly.CR_VENUE]) not in names:
+                continue
+            row = words_to_row(index, words, names[int(words[ly.CR_VENUE])])
+            if self.instruments.get(index) != row:
+                changed.append(row)
+        self.instruments.update(changed)
+        return changed
+
+    async def _live(self) -> None:
+        """Ticks until the stop is asked and everything open has been finished, or the bound is over."""
+        finish_by = 0.0
+        while True:
+            self._tick()
+            if not self.ctx.is_ready and self.core.ready:
+                self.crash("reconciled")
+                self.ctx.ready(f"{len(self.core.ledger.operations)} operations in the journal, venues reconciled")
+            if self.ctx.stop_requested():
+                finish_by = finish_by or self.loop.time() + FINISH_S
+                if self.core.idle or self.loop.time() > finish_by:
+                    return
+            if self.journal.failed is not None:
+                raise OSError(f"journal: {self.journal.failed}")
+            quiet = self.core.idle and self.core.ready and not self.ctx.stop_requested()
+            self.ctx.liveness.parked = quiet and not self._spinning
+            try:
+                async with asyncio.timeout(TICK_IDLE_S if quiet else TICK_S):
+                    await self._stopped.wait()
+                await asyncio.sleep(TICK_S)
+            except TimeoutError:
+                continue
+
+    def _stop_asked(self) -> None:
+        self.loop.remove_reader(self.ctx.stop_fd)
+        self._stopped.set()
+        if hasattr(self, "core"):
+            self.feed(Command(CommandKind.STOP, reason="SIGTERM"))
+
+    async def _close(self) -> None:
+        self._inventory.block_all()
+        self.loop.remove_reader(self._bell.fileno())
+        self._spinning = False
+        now = self._now()
+        if self.journal.failed is None:
+            self._perform(self.core.stop(now, "SIGTERM"), now)
+        for task in list(self._tasks):
+            task.cancel()
+        for trading in self.trading.values():
+            try:
+                async with asyncio.timeout(1.0):
+                    await trading.close()
+            except (VenueError, TimeoutError, OSError) as error:
+                self.ctx.say("warning", f"{trading.venue}: {error}")
+        self.questions.close()
+        self._bell.close()
+        self._detector_bell.close()
+        if self.journal.failed is None:
+            self.journal.close()
+
+    # --- venues ---
+
+    def _clients(self) -> dict[str, VenueClient]:
+        """REST clients for the questions' thread."""
+        from workers.venues import account_clients
+
+        return account_clients(self.ctx)
+
+    def _connect_all(self) -> None:
+        for venue in self.ctx.config.venues:
+            if self.ctx.config.mode is Mode.PAPER:
+                from pipeline.exchanges.paper import PaperTrading
+
+                rows = {row.spec.symbol: row for row in self.instruments if row.spec.venue == venue.name}
+                folder = self.ctx.state_dir / "paper"
+                self.trading[venue.name] = PaperTrading(venue, folder, self.market, rows, self.feed)
+            else:
+                from pipeline.exchanges.factory import make_trading
+
+                credentials = self.ctx.credentials(venue.exchange)
+                if credentials is None:
+                    raise ConfigInvalid([f"exchanges.{venue.exchange}: no keys in the state folder"])
+                self.trading[venue.name] = make_trading(venue, credentials, self.feed)
+        self._set_multipliers()
+        for trading in self.trading.values():
+            task = self.loop.create_task(self._connect(trading))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _set_multipliers(self) -> None:
+        for name, trading in self.trading.items():
+            trading.set_multipliers(
+                {r.spec.symbol: r.spec.multiplier for r in self.instruments if r.spec.venue == name}
+            )
+
+    async def _connect(self, trading: VenueTrading) -> None:
+        """The first connection, until it stands; afterwards the session keeps itself up."""
+        pause_s = 0.2
+        while not self.ctx.stop_requested():
+            try:
+                await trading.connect()
+                return
+            except (VenueError, TimeoutError, OSError) as error:
+                if pause_s == 0.2:
+                    self.ctx.say("warning", f"{trading.venue}: order entry not connected: {error}")
+            await asyncio.sleep(pause_s)
+            pause_s = min(CONNECT_RETRY_MAX_S, pause_s * 2)
+
+    # --- the queue ---
+
+    def _listen(self) -> None:
+        cores = len(os.sched_getaffinity(0))
+        spinners = len(self.ctx.config.feeds) + 2
+        strategy = resolve_wait(str(self.ctx.wait), cores=cores, spinners=spinners)
+        self._spinning = strategy != PARK
+        self.loop.add_reader(self._bell.fileno(), self._rung)
+        if self._spinning:
+            self.loop.call_soon(self._spin)
+        else:
+            self._rung()
+
+    def _spin(self) -> None:
+        if self._spinning:
+            self._drain_queue()
+            self.loop.call_soon(self._spin)
+
+    def _rung(self) -> None:
+        """Woken by the bell: take what is there; announce sleep again; look once more."""
+        self._bell.cancel_park()
+        self._bell.drain()
+        more = self._drain_queue()
+        if more:
+            self.loop.call_soon(self._rung)
+            return
+        self._bell.prepare_park()
+        if not self._opps.empty:
+            self.loop.call_soon(self._rung)
+
+    def _drain_queue(self) -> bool:
+        """Up to POPS_PER_TURN opportunities; whether more may be there."""
+        for _ in range(POPS_PER_TURN):
+            if not self._opps.pop(self._record):
+                return False
+            dequeued_ns = mono_ns()
+            self.crash("dequeued")
+            opportunity = decode_opportunity(self._record, dequeued_ns)
+            self.ctx.metrics.inc(self.count["opportunities"])
+            self.ctx.metrics.record(self.hist["queue_hop"], dequeued_ns - opportunity.detect_mono_ns)
+            self.feed(opportunity)
+        return True
+
+    # --- events and actions ---
+
+    def _now(self) -> Now:
+        return Now(mono_ns(), wall_ns())
+
+    def feed(self, event: CoreEvent | VenueEvent) -> None:
+        """One event into the core, and all that follows from it. Re-entrant calls wait their turn."""
+        self._events.append(event)
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._events:
+                self._handle(self._events.popleft())
+        finally:
+            self._busy = False
+
+    def _handle(self, event: CoreEvent) -> None:
+        now = self._now()
+        self._before(event)
+        actions = self.core.handle(event, now)
+        if isinstance(event, Opportunity):
+            self.ctx.metrics.record(self.hist["gate"], mono_ns() - event.dequeued_mono_ns)
+            self.crash("judged")
+        self._perform(actions, now, event if isinstance(event, Opportunity) else None)
+        self.ctx.metrics.inc(self.count["events"])
+        self.ctx.metrics.record(self.hist["event"], mono_ns() - now.mono_ns)
+
+    def _before(self, event: CoreEvent) -> None:
+        """Stamps and crash points of what comes in."""
+        metrics = self.ctx.metrics
+        if isinstance(event, PlaceOutcome):
+            self.crash("ack_read")
+            order = self.core.ledger.orders.get(event.client_id)
+            if order is not None and order.sent_mono_ns and event.recv_mono_ns:
+                metrics.record(self.hist["ack"], event.recv_mono_ns - order.sent_mono_ns)
+        elif isinstance(event, Fill):
+            self.crash("fill_read")
+            order = self.core.ledger.order_of(event.venue, event.client_id, event.order_id)
+            if order is not None and order.sent_mono_ns:
+                metrics.record(self.hist["fill"], event.recv_mono_ns - order.sent_mono_ns)
+        elif isinstance(event, SweepAnswer):
+            self.crash("sweep_answered")
+        elif isinstance(event, SessionState):
+            self.ctx.say("info", f"{event.venue}: order entry and private stream {event.state} {event.reason}".rstrip())
+
+    def _perform(self, actions: list[Action], now: Now, opportunity: Opportunity | None = None) -> None:
+        """The core's actions in their order."""
+        places: list[Place] = []
+        sends = [action for action in actions if isinstance(action, Place)]
+        for action in actions:
+            if isinstance(action, Append):
+                self._append(action, now)
+            elif isinstance(action, Place):
+                if not places:
+                    self._journalled(action)
+                places.append(action)
+                if len(places) == len(sends):  # all legs are written down: they leave back to back
+                    self._send_all(places, opportunity)
+            elif isinstance(action, CancelOrder):
+                self._cancel(action)
+            elif isinstance(action, (QueryOrder, FetchFills, SweepVenue, FetchBalances)):
+                self.questions.ask(action)
+            elif isinstance(action, Report):
+                self._report(action)
+            elif isinstance(action, Refused):
+                self.ctx.metrics.inc(self.refused[action.refusal])
+            elif isinstance(action, Alert):
+                self.ctx.metrics.inc(self.count["alerts"])
+                self.ctx.say(("info", "warning", "critical")[action.severity], f"{action.code}: {action.text}")
+
+    def _append(self, action: Append, now: Now) -> None:
+        """Into the journal; a failure ends the process before anything that depends on it is sent."""
+        began = mono_ns()
+        self.journal.append(action.record, now.mono_ns, now.wall_ns)
+        metrics = self.ctx.metrics
+        metrics.record(self.hist["journal"], mono_ns() - began)
+        record = action.record
+        if isinstance(record, FillRecord):
+            metrics.inc(self.count["fills"])
+            self.crash("first_fill")
+        elif isinstance(record, OperationResultRecord):
+            metrics.inc(self.count[f"operations.{record.outcome.name.lower()}"])
+            dequeued = record.stamps.get("dequeued")
+            if dequeued:
+                metrics.record(self.hist["operation"], record.ended_mono_ns - dequeued)
+            self.crash("result_journalled")
+            waiter = self._result_waiters.pop(record.operation_id, None)
+            if waiter is not None and not waiter.done():
+                waiter.set_result(record)
+
+    def _journalled(self, place: Place) -> None:
+        """Everything that the send needs is in the journal; under ``power`` also on the device."""
+        if self.journal.durability is Durability.POWER:
+            self.journal.sync()
+        self.crash("journalled" if place.purpose is Purpose.ENTRY else "repair_journalled")
+
+    def _send_all(self, places: list[Place], opportunity: Opportunity | None) -> None:
+        """Hands the bytes of all legs to their sockets. A first leg that cannot leave keeps the others back."""
+        stopped: tuple[Refusal, str] | None = None
+        first_ns = last_ns = 0
+        metrics = self.ctx.metrics
+        for place in places:
+            refused = stopped or self._send_refusal(place)
+            if refused is None:
+                self.crash("before_send")
+                try:
+                    sent_ns = self.trading[place.request.venue].place(place.request)
+                except VenueUnavailable as error:
+                    refused = (Refusal.SESSION_DOWN, str(error))
+                else:
+                    first_ns, last_ns = first_ns or sent_ns, sent_ns
+                    self._events.append(Sent(place.request.client_id, sent_ns))
+                    metrics.inc(self.count["orders_sent"])
+                    if len(places) > 1 and place is places[0]:
+                        self.crash("after_first_leg_sent")
+            if refused is not None:
+                metrics.inc(self.count["orders_not_sent"])
+                self._events.append(NotSent(place.request.client_id, *refused))
+                stopped = refused if place.purpose is Purpose.ENTRY and not first_ns else None
+        if opportunity is not None and first_ns:
+            metrics.inc(self.count["operations"])
+            if opportunity.trigger_recv_mono_ns:
+                metrics.record(self.hist["tick_to_order"], first_ns - opportunity.trigger_recv_mono_ns)
+            metrics.record(self.hist["send"], last_ns - opportunity.dequeued_mono_ns)
+            metrics.record(self.hist["leg_gap"], last_ns - first_ns)
+        if first_ns:
+            self.crash("sent" if places[0].purpose is Purpose.ENTRY else "repair_sent")
+        self._drain_events_if_idle()
+
+    def _drain_events_if_idle(self) -> None:
+        """Outside of ``feed`` (boot, stop) nobody else empties the events."""
+        if not self._busy:
+            self._busy = True
+            try:
+                while self._events:
+                    self._handle(self._events.popleft())
+            finally:
+                self._busy = False
+
+    def _send_refusal(self, place: Place) -> tuple[Refusal, str] | None:
+        """The last look before the bytes leave: lease always, latch and blocks for new risk."""
+        if not mono_ns() < self.halt.lease_expiry_mono_ns():
+            return Refusal.LEASE, "lease ran out before the send"
+        if place.purpose.adds_risk:
+            if self.halt.latched():
+                return Refusal.HALT_LATCH, "halted before the send"
+            if self.halt.venue_blocked(self._venue_ids[place.request.venue]):
+                return Refusal.VENUE_BLOCKED, place.request.venue
+        return None
+
+    def _cancel(self, action: CancelOrder) -> None:
+        try:
+            self.trading[action.venue].cancel(action.symbol, action.client_id, action.order_id)
+        except VenueUnavailable as error:
+            self.ctx.say("warning", f"cancel of {action.client_id} not sent: {error}")
+
+    def _report(self, action: Report) -> None:
+        words = self._report_words
+        words[ly.RP_OPPORTUNITY_ID] = action.opportunity_id
+        words[ly.RP_OUTCOME] = int(action.outcome)
+        words[ly.RP_DIRECTION_KEY] = action.direction_key
+        words[ly.RP_COOLDOWN_UNTIL_MONO_NS] = action.cooldown_until_mono_ns
+        words[ly.RP_REFUSAL] = int(action.refusal) if action.outcome is ReportOutcome.REFUSED else 0
+        if self._reports.push(words):
+            self._detector_bell.ring_if_sleeping()
+
+    # --- time ---
+
+    def _tick(self) -> None:
+        self.ctx.progress()
+        self.halt.refresh()
+        self._arena.refresh()
+        self._opps.refresh()
+        self._reports.refresh()
+        changed = self._read_catalogue()
+        if changed:
+            self.feed(CatalogueChanged(tuple(changed)))
+            self._set_multipliers()
+        snapshot = self._account.poll()
+        if snapshot is not None:
+            self.feed(snapshot)
+        self.feed(Tick())
+        self._write_inventory()
+        self._gauges()
+        self.journal.kick()
+
+    def _write_inventory(self) -> None:
+        """A bounded number of rows a tick, in turn; blocked rows of unfinished orders come first by their tick."""
+        if not self._inventory_due:
+            self._inventory_due.extend(row.instrument_id for row in self.instruments)
+        wanted = {order.intent.instrument_id for order in self.core.ledger.unsettled.values()}
+        for _ in range(min(INVENTORY_ROWS_PER_TICK, len(self._inventory_due))):
+            wanted.add(self._inventory_due.popleft())
+        now = self._now()
+        for row in self.core.inventory(now, wanted):
+            words = np.zeros(ly.INVENTORY_ROW_WORDS, np.int64)
+            instrument = self.instruments.get(row.instrument_id)
+            assert instrument is not None
+            words[ly.IR_BUY_NOTIONAL] = np.array([row.buy_notional]).view(np.int64)[0]
+            words[ly.IR_SELL_QTY_FP] = _fp(row.sell_qty, instrument.qty_exp)
+            words[ly.IR_POSITION_QTY_FP] = _fp(row.position_qty, instrument.qty_exp)
+            words[ly.IR_BLOCKED_UNTIL_MONO_NS] = row.blocked_until_mono_ns
+            words[ly.IR_STATE] = int(row.tradable)
+            self._inventory.write(row.instrument_id, words)
+
+    def _gauges(self) -> None:
+        metrics, ledger = self.ctx.metrics, self.core.ledger
+        reading = self.core.risk.get_current_risk_metrics()
+        for name, value in (
+            ("exposure_usd", int(reading.total_exposure_usd)),
+            ("breakers", len(reading.tripped_breakers)),
+            ("daily_pnl_cents", int(reading.daily_realized_pnl * USD_CENTS)),
+            ("open_operations", reading.open_operations),
+            ("unsettled_orders", len(ledger.unsettled)),
+            ("open_hedges", len(ledger.hedges)),
+        ):
+            metrics.set(self.count[name], value)
+
+    def result_of(self, operation_id: str) -> asyncio.Future[OperationResultRecord]:
+        """Completes when the operation's next result is journalled."""
+        future: asyncio.Future[OperationResultRecord] = self.loop.create_future()
+        self._result_waiters[operation_id] = future
+        return future
+
+
+def _fp(value: Decimal, exp: int) -> int:
+    """Fixed point within int64's half range: what does not fit is more than anybody can use."""
+    limit = 2**62
+    scaled = value.scaleb(exp)
+    return limit if scaled > limit else -limit if scaled < -limit else to_fp_floor(value, exp)
+
+
+def warm(dialects: Sequence[str]) -> None:
+    """Imports and compiles everything that the order path calls, on private arrays."""
+    import importlib
+
+    from pipeline.detection.record import record_crc32
+    from pipeline.execution.shm_ports import read_proved
+    from shm.metrics import Metrics
+
+    importlib.import_module("uvloop")
+    for dialect in dialects:
+        for part in ("client", "trading"):
+            try:
+                importlib.import_module(f"pipeline.exchanges.{dialect}.{part}")
+            except ModuleNotFoundError:  # a dialect with public streams only
+                continue
+    record_crc32(np.zeros(ly.OPPORTUNITY_WORDS, np.int64))
+    read_proved(np.zeros(ly.feed_segment_words(1), np.int64), 0, 0, np.zeros(ly.BOOK_RECORD_WORDS, np.int64))
+    metrics = Metrics.private()
+    metrics.record(metrics.histogram("warm"), 1)
+    metrics.inc(metrics.counter("warm"))
+
+
+def run(ctx: WorkerContext) -> None:
+    """The executor's whole life."""
+    import uvloop
+
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(Executor(ctx, loop).main())
+    finally:
+        loop.close()
+
+
+def main() -> int:
+    return run_worker("executor", run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""The executor's venues: order entry and private streams in its loop, REST questions in a thread of their own.
+
+Bulk replies are fetched and decoded in the questions' loop, so that no callback of the order path waits for a JSON
+document; answers come back as events of the execution core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from pipeline.execution.events import (
+    BalancesAnswer,
+    CoreEvent,
+    FetchBalances,
+    FetchFills,
+    FillsAnswer,
+    QueryAnswer,
+    QueryOrder,
+    SweepAnswer,
+    SweepVenue,
+)
+from pipeline.model.clock import mono_ns, wall_ms
+from pipeline.model.errors import VenueError
+from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
+
+if TYPE_CHECKING:
+    from pipeline.exchanges.base import VenueClient
+
+SWEEP_CONCURRENCY = 4  # requests of one sweep at a time: hedges and cancels keep their share of the budget
+ANSWER_TIMEOUT_S = 5.0
+SWEEP_TIMEOUT_S = 20.0
+FAULTS = (VenueError, TimeoutError, OSError)
+
+
+class Questions:
+    """REST side of all venues, on its own thread and loop. ``deliver`` is called in the executor's loop."""
+
+    def __init__(
+        self,
+        make_clients: Callable[[], dict[str, VenueClient]],
+        loop: asyncio.AbstractEventLoop,
+        deliver: Callable[[CoreEvent], None],
+    ) -> None:
+        self._make_clients = make_clients
+        self._home = loop
+        self._deliver = deliver
+        self._clients: dict[str, VenueClient] = {}
+        self._loop = asyncio.new_event_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._thread = threading.Thread(target=self._run, name="questions", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._open())
+        self._loop.run_forever()
+
+    async def _open(self) -> None:
+        self._clients = self._make_clients()
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Closes the clients and ends the thread."""
+        if not self._thread.is_alive():
+            return
+        future = asyncio.run_coroutine_threadsafe(self._close(), self._loop)
+        try:
+            future.result(timeout_s)
+        except TimeoutError:
+            future.cancel()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout_s)
+
+    async def _close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for client in self._clients.values():
+            await client.close()
+
+    def ask(self, question: QueryOrder | FetchFills | SweepVenue | FetchBalances) -> None:
+        """Asks; the answer comes as an event, an error inside it."""
+        self._loop.call_soon_threadsafe(self._start, question)
+
+    def _start(self, question: QueryOrder | FetchFills | SweepVenue | FetchBalances) -> None:
+        work: Coroutine[Any, Any, CoreEvent]
+        if isinstance(question, QueryOrder):
+            work = self._query(question)
+        elif isinstance(question, FetchFills):
+            work = self._fills(question)
+        elif isinstance(question, SweepVenue):
+            work = self._sweep(question)
+        else:
+            work = self._balances(question)
+        task = self._loop.create_task(self._answer(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, work: Coroutine[Any, Any, CoreEvent]) -> None:
+        event = await work
+        self._home.call_soon_threadsafe(self._deliver, event)
+
+    async def _query(self, question: QueryOrder) -> QueryAnswer:
+        venue, symbol, client_id = question.venue, question.symbol, question.client_id
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                update = await self._clients[venue].query_order(symbol, client_id, question.order_id)
+        except FAULTS as error:
+            return QueryAnswer(venue, symbol, client_id, None, _words(error))
+        return QueryAnswer(venue, symbol, client_id, update)
+
+    async def _fills(self, question: FetchFills) -> FillsAnswer:
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                fills = await self._clients[question.venue].fills(question.symbol, question.since_wall_ms)
+        except FAULTS as error:
+            return FillsAnswer(question.venue, question.symbol, (), _words(error))
+        return FillsAnswer(question.venue, question.symbol, tuple(fills))
+
+    async def _balances(self, question: FetchBalances) -> BalancesAnswer:
+        async def one(venue: str) -> list[Balance]:
+            return await self._clients[venue].balances()
+
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                found = await asyncio.gather(*(one(venue) for venue in question.venues))
+        except FAULTS as error:
+            return BalancesAnswer(question.token, (), _words(error))
+        return BalancesAnswer(question.token, tuple(balance for balances in found for balance in balances))
+
+    async def _sweep(self, question: SweepVenue) -> SweepAnswer:
+        """One complete sweep: open, finished, fills per symbol, then balances and positions. Any fault = incomplete."""
+        venue, began_mono_ns, began_wall_ms = question.venue, mono_ns(), wall_ms()
+        client = self._clients[venue]
+        orders: list[OrderUpdate] = []
+        fills: list[Fill] = []
+        balances: list[Balance] = []
+        positions: list[Position] = []
+        gate = asyncio.Semaphore(SWEEP_CONCURRENCY)
+
+        async def symbol_sweep(symbol: str) -> None:
+            async with gate:
+                orders.extend(await client.open_orders(symbol))
+                orders.extend(await client.finished_orders(symbol, question.since_wall_ms))
+                fills.extend(await client.fills(symbol, question.since_wall_ms))
+
+        error_words = ""
+        try:
+            async with asyncio.timeout(SWEEP_TIMEOUT_S):
+                await asyncio.gather(*(symbol_sweep(symbol) for symbol in question.symbols))
+                balances = await client.balances()
+                positions = await client.positions()
+        except FAULTS as error:
+            error_words = _words(error)
+        return SweepAnswer(
+            venue=venue,
+            began_mono_ns=began_mono_ns,
+            began_wall_ms=began_wall_ms,
+            since_wall_ms=question.since_wall_ms,
+            symbols=question.symbols,
+            orders=tuple(orders),
+            fills=tuple(fills),
+            balances=tuple(balances),
+            positions=tuple(positions),
+            error=error_words,
+        )
+
+
+def _words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:200] if str(error) else type(error).__name__
