@@ -43,6 +43,24 @@ def optional_number(value: Number | None, venue: str) -> Decimal | None:
     return None if value is None or value == "" else number(value, venue)
 
 
+#: A number that a venue may leave out, send as null, as empty text, as text or bare; its exact digits are kept.
+Maybe = msgspec.Raw
+ABSENT = msgspec.Raw(b"null")
+
+
+def maybe_number(raw: msgspec.Raw, venue: str) -> Decimal | None:
+    """None for absent, null and empty text. Raises ``ProtocolViolation`` for anything that is no finite number."""
+    text = bytes(raw)
+    if len(text) >= 2 and text[:1] == b'"':
+        text = text[1:-1]
+    if text in (b"", b"null"):
+        return None
+    try:
+        return number(text.decode("ascii"), venue)
+    except UnicodeDecodeError:
+        raise ProtocolViolation(f"{venue}: not a number: {printable(text)}", venue=venue) from None
+
+
 def whole_ms(value: Number, venue: str) -> int:
     """Milliseconds from "1605176741123", "1605176741123.456" or a number."""
     return int(number(value, venue))

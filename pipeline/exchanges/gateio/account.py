@@ -18,13 +18,12 @@ from decimal import Decimal
 import msgspec
 
 from pipeline.exchanges.gateio import orders
-from pipeline.exchanges.wire import decode, number
+from pipeline.exchanges.wire import ABSENT, Maybe, decode, maybe_number, number
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
 
 SPOT_CHANNELS = ("spot.orders", "spot.usertrades", "spot.balances")
 FUTURES_CHANNELS = ("futures.orders", "futures.usertrades", "futures.balances", "futures.positions")
-SETTLE = "USDT"
 
 
 class _SpotAccount(msgspec.Struct):
@@ -38,15 +37,15 @@ class _FuturesAccount(msgspec.Struct):
     total: Decimal
     available: Decimal
     user: int | str = 0
-    order_margin: Decimal = Decimal(0)
-    position_margin: Decimal = Decimal(0)
+    order_margin: Maybe = ABSENT
+    position_margin: Maybe = ABSENT
 
 
 class _Position(msgspec.Struct):
     contract: str
     size: Decimal
-    entry_price: Decimal | None = None
-    mark_price: Decimal | None = None
+    entry_price: Maybe = ABSENT
+    mark_price: Maybe = ABSENT
     mode: str = "single"
 
 
@@ -73,10 +72,10 @@ class Envelope(msgspec.Struct):
     channel: str
     event: str = ""
     error: Refused | None = None
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw = ABSENT
     id: int | str | None = None
     time_ms: int = 0
-    payload: msgspec.Raw | None = None
+    payload: msgspec.Raw = ABSENT
 
 
 class FuturesBalanceChanged(msgspec.Struct, frozen=True):
@@ -118,7 +117,7 @@ def parse_futures_balance(venue: str, payload: bytes, recv_mono_ns: int) -> Bala
         venue=venue,
         asset=row.currency.upper(),
         free=number(row.available, venue),
-        locked=number(row.order_margin, venue) + number(row.position_margin, venue),
+        locked=sum((maybe_number(x, venue) or Decimal(0) for x in (row.order_margin, row.position_margin)), Decimal(0)),
         recv_mono_ns=recv_mono_ns,
         source="rest",
     )
@@ -134,8 +133,8 @@ def _position(venue: str, row: _Position, multipliers: Mapping[str, Decimal], re
         venue=venue,
         symbol=row.contract,
         qty=number(row.size, venue) * multipliers[row.contract],
-        entry_price=number(row.entry_price or Decimal(0), venue),
-        mark_price=number(row.mark_price or Decimal(0), venue),
+        entry_price=maybe_number(row.entry_price, venue) or Decimal(0),
+        mark_price=maybe_number(row.mark_price, venue) or Decimal(0),
         recv_mono_ns=recv_mono_ns,
     )
 
@@ -160,7 +159,7 @@ def parse_push(
 
     Raises ``ProtocolViolation``; ``KeyError`` for a futures contract whose multiplier is not known.
     """
-    payload = bytes(frame.result) if frame.result is not None else b"null"
+    payload = bytes(frame.result)
     channel = frame.channel
     if channel == "spot.orders":
         for order in decode(orders.spot_orders, payload, venue, channel):

@@ -15,7 +15,7 @@ from decimal import Decimal
 
 import msgspec
 
-from pipeline.exchanges.wire import number
+from pipeline.exchanges.wire import ABSENT, Maybe, maybe_number, number
 from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import plain
@@ -46,10 +46,10 @@ class SpotOrder(msgspec.Struct):
     status: str | None = None
     event: str | None = None
     finish_as: str | None = None
-    filled_amount: Decimal | None = None
-    filled_total: Decimal | None = None
-    avg_deal_price: Decimal | None = None
-    update_time_ms: str | int | float | None = None
+    filled_amount: Maybe = ABSENT
+    filled_total: Maybe = ABSENT
+    avg_deal_price: Maybe = ABSENT
+    update_time_ms: Maybe = ABSENT
     succeeded: bool = True
     label: str | None = None
 
@@ -64,7 +64,7 @@ class FuturesOrder(msgspec.Struct):
     status: str
     text: str | None = None
     finish_as: str | None = None
-    fill_price: Decimal | None = None
+    fill_price: Maybe = ABSENT
     create_time: float | None = None
     finish_time: float | None = None
     finish_time_ms: int | None = None
@@ -80,10 +80,10 @@ class SpotTrade(msgspec.Struct):
     price: Decimal
     create_time_ms: Decimal
     role: str = "taker"
-    fee: Decimal = ZERO
+    fee: Maybe = ABSENT
     fee_currency: str = ""
-    point_fee: Decimal = ZERO
-    gt_fee: Decimal = ZERO
+    point_fee: Maybe = ABSENT
+    gt_fee: Maybe = ABSENT
     text: str | None = None
 
 
@@ -94,10 +94,10 @@ class FuturesTrade(msgspec.Struct):
     size: Decimal
     price: Decimal
     create_time: Decimal = ZERO
-    create_time_ms: Decimal | None = None
+    create_time_ms: Maybe = ABSENT
     role: str = "taker"
-    fee: Decimal = ZERO
-    point_fee: Decimal = ZERO
+    fee: Maybe = ABSENT
+    point_fee: Maybe = ABSENT
     text: str | None = None
 
 
@@ -184,8 +184,9 @@ def _spot_state(row: SpotOrder, filled: Decimal | None, venue: str) -> OrderStat
 
 def _spot_filled(row: SpotOrder, venue: str) -> Decimal | None:
     """Cumulative base quantity; None where only quote amounts are told (market buys)."""
-    if row.filled_amount is not None:
-        return number(row.filled_amount, venue)
+    told = maybe_number(row.filled_amount, venue)
+    if told is not None:
+        return told
     if row.type == "market" and row.side == "buy":
         return None
     return number(row.amount, venue) - number(row.left, venue)
@@ -193,9 +194,10 @@ def _spot_filled(row: SpotOrder, venue: str) -> Decimal | None:
 
 def spot_update(venue: str, row: SpotOrder, recv_mono_ns: int, source: str) -> OrderUpdate:
     filled = _spot_filled(row, venue)
-    average = row.avg_deal_price if row.avg_deal_price and row.avg_deal_price > 0 else None
-    if average is None and filled and row.filled_total:
-        average = number(row.filled_total, venue) / filled
+    average = maybe_number(row.avg_deal_price, venue)
+    total = maybe_number(row.filled_total, venue)
+    if not average and filled and total:
+        average = total / filled
     return OrderUpdate(
         venue=venue,
         symbol=row.currency_pair,
@@ -203,8 +205,8 @@ def spot_update(venue: str, row: SpotOrder, recv_mono_ns: int, source: str) -> O
         order_id=str(row.id),
         state=_spot_state(row, filled, venue),
         filled_qty=filled,
-        average_price=average if filled is None or filled > 0 else None,
-        venue_wall_ms=int(float(row.update_time_ms or 0)),
+        average_price=average if average and filled != 0 else None,
+        venue_wall_ms=int(maybe_number(row.update_time_ms, venue) or 0),
         recv_mono_ns=recv_mono_ns,
         source=source,
         reason=row.finish_as or "",
@@ -231,7 +233,7 @@ def futures_update(
         order_id=str(row.id),
         state=state,
         filled_qty=filled,
-        average_price=row.fill_price if filled > 0 and row.fill_price else None,
+        average_price=maybe_number(row.fill_price, venue) or None if filled > 0 else None,
         venue_wall_ms=wall_ms,
         recv_mono_ns=recv_mono_ns,
         source=source,
@@ -241,11 +243,12 @@ def futures_update(
 
 def spot_fill(venue: str, row: SpotTrade, recv_mono_ns: int, source: str) -> Fill:
     """The fee in the asset in which it was really taken: received coin, GT, or points."""
-    fee, asset = number(row.fee, venue), row.fee_currency
-    if fee == 0 and row.gt_fee > 0:
-        fee, asset = number(row.gt_fee, venue), GT
-    elif fee == 0 and row.point_fee > 0:
-        fee, asset = number(row.point_fee, venue), POINTS
+    fee, asset = maybe_number(row.fee, venue) or ZERO, row.fee_currency
+    gt_fee, point_fee = maybe_number(row.gt_fee, venue), maybe_number(row.point_fee, venue)
+    if not fee and gt_fee:
+        fee, asset = gt_fee, GT
+    elif not fee and point_fee:
+        fee, asset = point_fee, POINTS
     return Fill(
         venue=venue,
         symbol=row.currency_pair,
@@ -269,10 +272,13 @@ def futures_fill(
 ) -> Fill:
     """Fees are in the settlement coin, positive = paid. Raises ``KeyError`` for an unknown multiplier."""
     size = number(row.size, venue)
-    fee, asset = number(row.fee, venue), row.contract.rpartition("_")[2]
-    if fee == 0 and row.point_fee > 0:
-        fee, asset = number(row.point_fee, venue), POINTS
-    wall_ms = row.create_time_ms if row.create_time_ms is not None else row.create_time * 1000
+    fee, asset = maybe_number(row.fee, venue) or ZERO, row.contract.rpartition("_")[2]
+    point_fee = maybe_number(row.point_fee, venue)
+    if not fee and point_fee:
+        fee, asset = point_fee, POINTS
+    wall_ms = maybe_number(row.create_time_ms, venue)
+    if wall_ms is None:
+        wall_ms = number(row.create_time, venue) * 1000
     return Fill(
         venue=venue,
         symbol=row.contract,
@@ -285,7 +291,7 @@ def futures_fill(
         fee=fee,
         fee_asset=asset,
         is_maker=row.role == "maker",
-        venue_wall_ms=int(number(wall_ms, venue)),
+        venue_wall_ms=int(wall_ms),
         recv_mono_ns=recv_mono_ns,
         source=source,
     )

@@ -41,8 +41,8 @@ class _SystemNotice(msgspec.Struct):
 
 
 _status = msgspec.json.Decoder(_Status | None)
-_system = msgspec.json.Decoder(_SystemNotice)
-_payload = msgspec.json.Decoder(list[str])
+_system = msgspec.json.Decoder(_SystemNotice | None)
+_payload = msgspec.json.Decoder(list[str] | None)
 
 
 class GateSession(PublicSession):
@@ -103,16 +103,17 @@ class GateSession(PublicSession):
         if frame.channel.endswith(".pong"):
             return Control(kind=ControlKind.PONG)
         if frame.channel == "futures.system":
-            notice = decode(_system, bytes(frame.result or b"{}"), self._venue, frame.channel)
-            kind = ControlKind.RECONNECT if notice.type == "upgrade" else ControlKind.OTHER
-            return Control(kind=kind, reason=printable(notice.type))
+            notice = decode(_system, bytes(frame.result), self._venue, frame.channel)
+            what = notice.type if notice is not None else ""
+            kind = ControlKind.RECONNECT if what == "upgrade" else ControlKind.OTHER
+            return Control(kind=kind, reason=printable(what))
         if frame.event not in ("subscribe", "unsubscribe"):
             return Control(kind=ControlKind.OTHER, reason=printable(f"{frame.channel} {frame.event}"))
         topics = self._topics_of(frame)
         error = frame.error
         if error is not None and (error.code or error.message):
             return Control(kind=ControlKind.REFUSED, topics=topics, reason=printable(f"{error.code} {error.message}"))
-        result = decode(_status, bytes(frame.result or b"null"), self._venue, frame.channel)
+        result = decode(_status, bytes(frame.result), self._venue, frame.channel)
         if result is not None and result.status == "fail":
             return Control(kind=ControlKind.REFUSED, topics=topics, reason="status fail")
         return (
@@ -125,11 +126,8 @@ class GateSession(PublicSession):
         """By our id where it is echoed, else by the echoed payload; () = the answer names nothing."""
         if isinstance(frame.id, int) and frame.id in self._asked:
             return (self._asked[frame.id],)
-        if frame.payload is not None:
-            symbols = decode(_payload, bytes(frame.payload), self._venue, "payload echo")
-            if symbols:
-                return (f"{frame.channel}|{symbols[0]}",)
-        return ()
+        symbols = decode(_payload, bytes(frame.payload), self._venue, "payload echo")
+        return (f"{frame.channel}|{symbols[0]}",) if symbols else ()
 
     def ping(self, wall_s: int) -> bytes:
         return f'{{"time":{wall_s},"channel":"{self._prefix}.ping"}}'.encode()

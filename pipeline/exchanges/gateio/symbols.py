@@ -23,7 +23,7 @@ from decimal import Decimal
 import msgspec
 
 from pipeline.exchanges.identity import coin_identity
-from pipeline.exchanges.wire import decode, number
+from pipeline.exchanges.wire import ABSENT, Maybe, decode, maybe_number, number
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import fee_ppm
@@ -46,9 +46,9 @@ class _Pair(msgspec.Struct):
     precision: int
     trade_status: str
     fee: Decimal = ZERO
-    min_base_amount: Decimal | None = None
-    min_quote_amount: Decimal | None = None
-    max_base_amount: Decimal | None = None
+    min_base_amount: Maybe = ABSENT
+    min_quote_amount: Maybe = ABSENT
+    max_base_amount: Maybe = ABSENT
     type: str = "normal"
 
 
@@ -61,15 +61,15 @@ class _Contract(msgspec.Struct):
     status: str = "trading"  # absent in rows before 2024
     in_delisting: bool = False
     enable_decimal: bool = False
-    order_size_max: Decimal = ZERO
-    order_price_deviate: Decimal = ZERO
-    funding_rate: Decimal = ZERO
+    order_size_max: Maybe = ABSENT
+    order_price_deviate: Maybe = ABSENT
+    funding_rate: Maybe = ABSENT
     funding_interval: int = 0
     funding_next_apply: int = 0
-    mark_price: Decimal = ZERO
-    last_price: Decimal = ZERO
-    taker_fee_rate: Decimal = ZERO
-    maker_fee_rate: Decimal = ZERO
+    mark_price: Maybe = ABSENT
+    last_price: Maybe = ABSENT
+    taker_fee_rate: Maybe = ABSENT
+    maker_fee_rate: Maybe = ABSENT
 
 
 class _WalletFee(msgspec.Struct):
@@ -102,7 +102,7 @@ class _Currency(msgspec.Struct):
 
 class _Ticker(msgspec.Struct):
     currency_pair: str
-    last: Decimal | None = None
+    last: Maybe = ABSENT
 
 
 _pairs = msgspec.json.Decoder(list[_Pair] | _Pair)
@@ -146,9 +146,9 @@ def _spot_spec(
         kind=InstrumentKind.SPOT,
         tick=Decimal(1).scaleb(-row.precision),
         lot=lot,
-        min_qty=max(lot, number(row.min_base_amount or ZERO, venue)),
-        max_qty=number(row.max_base_amount or ZERO, venue),
-        min_notional=number(row.min_quote_amount or ZERO, venue),
+        min_qty=max(lot, maybe_number(row.min_base_amount, venue) or ZERO),
+        max_qty=maybe_number(row.max_base_amount, venue) or ZERO,
+        min_notional=maybe_number(row.min_quote_amount, venue) or ZERO,
         status=tradable if row.type == "normal" else TradingStatus.HALTED,
         taker_fee_ppm=own.taker_ppm if own else base_fee,
         maker_fee_ppm=own.maker_ppm if own else base_fee,
@@ -193,17 +193,17 @@ def _futures_spec(
         tick=number(row.order_price_round, venue),
         lot=step * multiplier,
         min_qty=max(step, number(row.order_size_min, venue)) * multiplier,
-        max_qty=number(row.order_size_max, venue) * multiplier,
+        max_qty=(maybe_number(row.order_size_max, venue) or ZERO) * multiplier,
         multiplier=multiplier,
         status=TradingStatus.TRADING if trading else TradingStatus.HALTED,
-        taker_fee_ppm=own.taker_ppm if own else fee_ppm(row.taker_fee_rate),
-        maker_fee_ppm=own.maker_ppm if own else fee_ppm(row.maker_fee_rate),
+        taker_fee_ppm=own.taker_ppm if own else fee_ppm(maybe_number(row.taker_fee_rate, venue) or ZERO),
+        maker_fee_ppm=own.maker_ppm if own else fee_ppm(maybe_number(row.maker_fee_rate, venue) or ZERO),
         fee_rule=FeeAssetRule.QUOTE,
-        price_band_ppm=int(number(row.order_price_deviate, venue) * 1_000_000),
-        funding_rate_ppb=round(number(row.funding_rate, venue) * 1_000_000_000),
+        price_band_ppm=int((maybe_number(row.order_price_deviate, venue) or ZERO) * 1_000_000),
+        funding_rate_ppb=round((maybe_number(row.funding_rate, venue) or ZERO) * 1_000_000_000),
         funding_interval_s=row.funding_interval,
         funding_next_wall_s=row.funding_next_apply,
-        reference_price=row.mark_price if row.mark_price > 0 else row.last_price,
+        reference_price=maybe_number(row.mark_price, venue) or maybe_number(row.last_price, venue) or ZERO,
         identity=coins.get(base),
     )
 
@@ -254,4 +254,5 @@ def parse_coins(venue: str, payload: bytes) -> dict[str, CoinIdentity]:
 def parse_prices(venue: str, payload: bytes) -> dict[str, Decimal]:
     """GET /spot/tickers: last price by pair."""
     rows = decode(_tickers, payload, venue, "spot/tickers")
-    return {row.currency_pair: number(row.last, venue) for row in rows if row.last is not None and row.last > 0}
+    prices = {row.currency_pair: maybe_number(row.last, venue) for row in rows}
+    return {symbol: price for symbol, price in prices.items() if price is not None and price > 0}

@@ -240,7 +240,7 @@ class GateTrading(TradingBase):
             self._spawn(self._resync_clock())
         elif error is None:
             try:
-                update = self._update_of(bytes(reply.data.result or b"null"), recv_mono_ns)
+                update = self._update_of(bytes(reply.data.result), recv_mono_ns)
             except (ProtocolViolation, KeyError) as caught:
                 violation = _as_violation(self.venue, caught)
                 self.violation(violation)
@@ -276,7 +276,7 @@ class GateTrading(TradingBase):
         if len(self._held) >= HELD_FRAMES_MAX:
             self.violation(ProtocolViolation(f"{self.venue}: push of unknown contract {contract} dropped"))
             return
-        kept = msgspec.structs.replace(frame, result=msgspec.Raw(bytes(frame.result or b"null")))
+        kept = msgspec.structs.replace(frame, result=msgspec.Raw(bytes(frame.result)))
         self._held.append((kept, recv_mono_ns))
         if len(self._held) == 1:
             self._spawn(self._release(contract))

@@ -22,7 +22,7 @@ import msgspec
 from pipeline.exchanges.gateio.errors import Refusal, refusal_error
 from pipeline.exchanges.gateio.signing import GateSigner
 from pipeline.exchanges.rest import printable
-from pipeline.exchanges.wire import decode
+from pipeline.exchanges.wire import ABSENT, decode
 from pipeline.model.errors import VenueError
 
 RATE_SILENCE_S = 1.0  # limits of the trading channels count per second
@@ -38,7 +38,7 @@ class Header(msgspec.Struct):
 
 
 class Data(msgspec.Struct):
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw = ABSENT
     errs: Refusal | None = None
 
 
@@ -68,7 +68,7 @@ def reply_error(venue: str, reply: ApiReply, now_wall_ms: int) -> VenueError | N
     status = int(reply.header.status) if str(reply.header.status).isdigit() else 0
     if 200 <= status < 300 and reply.data.errs is None:
         return None
-    refusal = reply.data.errs or Refusal(label="", message=printable(bytes(reply.data.result or b"")))
+    refusal = reply.data.errs or Refusal(label="", message=printable(bytes(reply.data.result)))
     return refusal_error(venue, status, refusal, retry_s=_silence_s(reply.header, now_wall_ms))
 
 
@@ -90,7 +90,7 @@ def login_frame(signer: GateSigner, prefix: str, req_id: str, time_s: int) -> by
 
 
 def login_uid(venue: str, reply: ApiReply) -> str:
-    return str(decode(_login, bytes(reply.data.result or b"{}"), venue, "login reply").uid)
+    return str(decode(_login, bytes(reply.data.result), venue, "login reply").uid)
 
 
 def call_frame(channel: str, req_id: str, req_param: bytes, time_s: int, expiry_ms: int = 0) -> bytes:
