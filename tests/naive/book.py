@@ -1,0 +1,129 @@
+"""The slow, obvious book: Decimal levels in dicts, the venues' rules written out, frames by the json module."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+
+@dataclass
+class NaiveBook:
+    """One instrument by one venue's rule; ``rule``: spot, usdm, gate or mexc."""
+
+    rule: str
+    bids: dict[Decimal, Decimal] = field(default_factory=dict)
+    asks: dict[Decimal, Decimal] = field(default_factory=dict)
+    last: int | None = None  # None: waiting for a snapshot
+    aligned: bool = False
+    waiting: list[dict[str, Any]] = field(default_factory=list)
+    gaps: int = 0
+    applied: int = 0
+    dropped: int = 0
+
+    def update(self, event: dict[str, Any]) -> str:
+        """``applied``, ``dropped``, ``buffered`` or ``gap`` (buffered too)."""
+        if event.get("full"):
+            if self.last is not None and event["u"] < self.last:
+                self.dropped += 1
+                return "dropped"
+            self.bids, self.asks = {}, {}
+            return self._apply(event)
+        if self.last is None:
+            self.waiting.append(event)
+            return "buffered"
+        if not self.aligned:
+            old = {
+                "spot": event["u"] <= self.last,
+                "usdm": event["u"] < self.last,
+                "gate": event["u"] < self.last + 1,
+                "mexc": event["u"] < self.last,
+            }[self.rule]
+            fits = event["pu"] <= self.last if self.rule == "usdm" else event["U"] <= self.last + 1
+        else:
+            old = event["u"] <= self.last
+            fits = {
+                "spot": event["U"] <= self.last + 1,
+                "usdm": event.get("pu") == self.last,
+                "gate": event["U"] <= self.last + 1,
+                "mexc": event["U"] == self.last + 1,
+            }[self.rule]
+        if old:
+            self.dropped += 1
+            return "dropped"
+        if not fits:
+            self.last = None
+            self.waiting = [event]
+            self.gaps += 1
+            return "gap"
+        return self._apply(event)
+
+    def _apply(self, event: dict[str, Any]) -> str:
+        for side, name in ((self.bids, "b"), (self.asks, "a")):
+            for price, qty in event.get(name, ()):
+                if qty:
+                    side[price] = qty
+                else:
+                    side.pop(price, None)
+        self.last, self.aligned = event["u"], True
+        self.applied += 1
+        return "applied"
+
+    def snapshot(self, last: int, bids: list[Any], asks: list[Any]) -> bool:
+        """Loads it and replays what waited; False if the first update left begins after it."""
+        self.bids, self.asks = dict(bids), dict(asks)
+        self.last, self.aligned = last, False
+        waiting, self.waiting = self.waiting, []
+        for k, event in enumerate(waiting):
+            if self.update(event) == "gap":
+                self.gaps -= 1
+                self.waiting = waiting[k:]
+                return False
+        return True
+
+    def levels(self) -> tuple[list[tuple[Decimal, Decimal]], list[tuple[Decimal, Decimal]]]:
+        return sorted(self.bids.items(), reverse=True), sorted(self.asks.items())
+
+    @property
+    def best(self) -> tuple[Decimal | None, Decimal | None, Decimal | None, Decimal | None]:
+        bid = max(self.bids, default=None)
+        ask = min(self.asks, default=None)
+        return bid, None if bid is None else self.bids[bid], ask, None if ask is None else self.asks[ask]
+
+
+def decimals(rows: list[Any], multiplier: Decimal = Decimal(1)) -> list[tuple[Decimal, Decimal]]:
+    """Levels of JSON (lists or p/s objects) as (price, base quantity)."""
+    out = []
+    for row in rows:
+        price, qty = (row["p"], row["s"]) if isinstance(row, dict) else row[:2]
+        out.append((Decimal(str(price)), Decimal(str(qty)) * multiplier))
+    return out
+
+
+def binance_event(frame: bytes) -> dict[str, Any] | None:
+    """A depth update of Binance with Decimal levels; None for anything else."""
+    message = json.loads(frame)
+    message = message.get("data", message)
+    if message.get("e") != "depthUpdate":
+        return None
+    return {**message, "b": decimals(message["b"]), "a": decimals(message["a"])}
+
+
+def binance_ticker(frame: bytes) -> tuple[str, int, tuple[Decimal, Decimal, Decimal, Decimal]] | None:
+    """(symbol, u, (bid, bid qty, ask, ask qty)) of a best-price ticker; None for anything else."""
+    message = json.loads(frame)
+    message = message.get("data", message)
+    if message.get("e", "bookTicker") != "bookTicker" or "B" not in message:
+        return None
+    return message["s"], message["u"], tuple(Decimal(message[key]) for key in ("b", "B", "a", "A"))  # type: ignore[return-value]
+
+
+def gate_event(frame: bytes, multipliers: dict[str, Decimal]) -> dict[str, Any] | None:
+    """A depth update of Gate.io with Decimal base quantities; None for anything else."""
+    message = json.loads(frame, parse_float=Decimal)
+    if message.get("event") != "update" or not message["channel"].endswith("order_book_update"):
+        return None
+    result = message["result"]
+    size = multipliers.get(result["s"], Decimal(1))
+    return {**result, "b": decimals(result["b"], size), "a": decimals(result["a"], size)}
