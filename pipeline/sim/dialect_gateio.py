@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from pipeline.sim.server import SimExchangeServer
     from pipeline.sim.venue import SimVenue
 
-_SPOT_SOCKETS = ("/ws/v4/", "/ws/v4")
-_FUTURES_SOCKETS = ("/v4/ws/usdt", "/v4/ws/usdt/")
+# The first of each is the live path; the others are what clients also use: without the slash, and the testnet's.
+_SPOT_SOCKETS = ("/ws/v4/", "/ws/v4", "/v4/ws/spot")
+_FUTURES_SOCKETS = ("/v4/ws/usdt", "/v4/ws/usdt/", "/v4/ws/futures/usdt")
 _CANCELS = ("cancel", "cancel_all")
 _ORDER_OPERATIONS = ("place", "cancel", "cancel_all")
 
@@ -257,7 +258,7 @@ class GateioDialect(Dialect):
         headers: dict[str, str],
         args: tuple[str, ...],
     ) -> Any:
-        body = await request.read() if request.can_read_body else b""
+        body = await request.read()
         raw_query = request.raw_path.partition("?")[2]
         account: SimAccount | None = None
         if route.signed:

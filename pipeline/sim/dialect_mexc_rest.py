@@ -144,7 +144,7 @@ class MexcRest:
         if route is None:
             return _reply({"code": 404, "msg": "Not Found"}, 404)
         raw_query = request.raw_path.partition("?")[2]
-        body = (await request.read()).decode("utf-8", "replace") if request.can_read_body else ""
+        body = (await request.read()).decode("utf-8", "replace")
         now_ms = self._venue.now_ms()
         refused = self._budget(route, request, now_ms)
         if refused is not None:

@@ -1,0 +1,23 @@
+"""One simulator for the request tests, one of its own for each stream test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.clients.support import HostedSim
+
+
+@pytest.fixture(scope="module")
+def sim() -> Iterator[HostedSim]:
+    hosted = HostedSim()
+    yield hosted
+    hosted.stop()
+
+
+@pytest.fixture
+def own_sim() -> Iterator[HostedSim]:
+    hosted = HostedSim()
+    yield hosted
+    hosted.stop()
