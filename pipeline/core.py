@@ -166,6 +166,9 @@ class ExecutionCore:
         self.desk.ids = Ids(epoch)
         self.desk.record(BootRecord(epoch, instance, str(self.config.mode), pid, build_hash))
         venues = sorted({v.name for v in self.config.venues} | set(self.desk.instruments.venues()))
+        for operation in list(self.ledger.open_operations.values()):
+            self.states.transition_to_recovery(operation, "found open at the start")
+            self.recovery.initiate_recovery(operation, "resolve", "found open at the start")
         self.risk.start_monitoring()
         self.recovery.start(venues)
         return self.desk.drain()

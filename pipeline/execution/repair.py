@@ -90,13 +90,13 @@ class RepairBook:
 
         (None, True): an order is owed but none can be placed now; (None, False): it is dust.
         """
-        owed = self._worth(operation, debt, debt.amount)
+        owed = self._worth(operation, debt, debt.amount, slippage_bps)
         both = debt.amount + debt.dust
         attempts = ((both, Purpose.REPAIR), (debt.amount, Purpose.REPAIR)) if owed else ((both, Purpose.DUST),)
         for amount, purpose in attempts:
             if not amount or (owed and (amount > 0) != (debt.amount > 0)):
                 continue
-            if not self._worth(operation, debt, amount):
+            if not self._worth(operation, debt, amount, slippage_bps):
                 continue
             options = [
                 found
@@ -113,11 +113,16 @@ class RepairBook:
             (index, leg) for index, leg in enumerate(operation.record.legs) if leg.base == asset and leg.quote == start
         ]
 
-    def _worth(self, operation: Operation, debt: Debt, amount: Decimal) -> bool:
-        """Whether any instrument of the operation takes an order of this size, at a price from its plan."""
+    def _worth(self, operation: Operation, debt: Debt, amount: Decimal, slippage_bps: Decimal) -> bool:
+        """Whether any instrument of the operation takes an order of this size at the price that it would carry."""
+        side = OrderSide.SELL if amount > 0 else OrderSide.BUY
         for _, plan in self._legs(operation, debt.asset):
             row = self._desk.instruments.get(plan.instrument_id)
-            if row is not None and is_tradable_qty(row, quantize_down(abs(amount), row.spec.lot), plan.best_price):
+            if row is None:
+                continue
+            best, _ = self._price(row, plan, side, abs(amount))
+            price = min(best, bounded_price(best, side, slippage_bps, row.spec.tick))
+            if is_tradable_qty(row, quantize_down(abs(amount), row.spec.lot), price):
                 return True
         return False
 

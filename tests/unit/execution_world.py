@@ -1,0 +1,642 @@
+"""A tiny world on virtual time for the execution core: venues that match orders, lose messages and are late.
+
+Independent bookkeeping: the venues keep their own balances, positions, orders and fills in Decimals and import nothing
+of the engine's accounting. Everything random comes from one seed.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from pipeline.core import ExecutionCore
+from pipeline.exchanges.base import OutcomeKind, PlaceOutcome, SessionState
+from pipeline.execution.events import (
+    AccountSnapshot,
+    Action,
+    Append,
+    BalancesAnswer,
+    BookView,
+    CancelOrder,
+    FetchBalances,
+    FetchFills,
+    FillsAnswer,
+    NotSent,
+    Now,
+    Opportunity,
+    OpportunityLeg,
+    Place,
+    QueryAnswer,
+    QueryOrder,
+    Refused,
+    Sent,
+    SweepAnswer,
+    SweepVenue,
+    Tick,
+)
+from pipeline.execution.journal import JournalEntry
+from pipeline.execution.records import TYPE_OF_RECORD
+from pipeline.model.config import (
+    DetectionConfig,
+    EngineConfig,
+    ExchangeConfig,
+    ExecutionConfig,
+    MarketConfig,
+    RiskLimits,
+)
+from pipeline.model.enums import FeeAssetRule, InstrumentKind, Mode, OpportunityType, OrderSide, OrderState, Refusal
+from pipeline.model.errors import OutcomeUnknown, VenueRejected
+from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
+from pipeline.model.structs import Balance, Fill, InstrumentSpec, OrderRequest, OrderUpdate, Position
+from shm import layout as ly
+
+MS = 1_000_000
+START_NS = 5_000 * MS
+WALL_OFFSET_NS = 1_700_000_000_000 * MS
+FAIR = Decimal(100)
+LOT = Decimal("0.01")
+
+
+def make_config(**overrides: Any) -> EngineConfig:
+    """Three venues of two exchanges, limits wide enough for the default world."""
+    market = MarketConfig(symbols=("BTCUSDT",))
+    execution: dict[str, Any] = {
+        "recv_window_ms": 500,
+        "unknown_grace_ms": 1000,
+        "order_timeout_ms": 400,
+        "balance_refresh_interval_ms": 1000,
+    }
+    execution.update(overrides.pop("execution", {}))
+    limits: dict[str, Any] = {"min_profit_margin_bps": Decimal(5), "max_slippage_bps": Decimal(200)}
+    limits.update(overrides.pop("limits", {}))
+    detection: dict[str, Any] = {"cooldown_ms": 5}
+    detection.update(overrides.pop("detection", {}))
+    return EngineConfig(
+        engine_name="world",
+        mode=Mode.SIM,
+        exchanges={
+            "mexc": ExchangeConfig(dialect="mexc", markets={"spot": market}),
+            "gateio": ExchangeConfig(dialect="gateio", markets={"spot": market, "futures": market}),
+        },
+        detection=DetectionConfig(**detection),
+        risk_limits=RiskLimits(**limits),
+        execution=ExecutionConfig(**execution),
+        **overrides,
+    )
+
+
+def make_rows(config: EngineConfig) -> list[InstrumentRow]:
+    """BTC/USDT on every venue: fees 10 ppm, in base on Gate.io spot buys as the real venue does."""
+    specs = [
+        InstrumentSpec(
+            venue=venue.name,
+            symbol="BTCUSDT",
+            base="BTC",
+            quote="USDT",
+            kind=InstrumentKind.PERPETUAL if venue.market == "futures" else InstrumentKind.SPOT,
+            tick=Decimal("0.01"),
+            lot=LOT,
+            min_qty=LOT,
+            min_notional=Decimal(5),
+            taker_fee_ppm=100,
+            fee_rule=FeeAssetRule.RECEIVED if venue.name == "gateio_spot" else FeeAssetRule.QUOTE,
+            reference_price=FAIR,
+        )
+        for venue in config.venues
+    ]
+    return build_rows(specs, [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in config.venues])
+
+
+@dataclass
+class ModelOrder:
+    request: OrderRequest
+    order_id: str
+    filled: Decimal = Decimal(0)
+    value: Decimal = Decimal(0)
+    done: bool = False
+
+
+@dataclass
+class Faults:
+    """Probabilities of what goes wrong with one order or message."""
+
+    drop_request: float = 0.0
+    drop_response: float = 0.0
+    unknown_response: float = 0.0
+    reject: float = 0.0
+    no_fill: float = 0.0
+    partial: float = 0.0
+    drop_stream: float = 0.0
+    duplicate: float = 0.0
+    late: float = 0.0
+    rest_error: float = 0.0
+    not_sent: float = 0.0
+
+    @classmethod
+    def storm(cls, rng: random.Random) -> Faults:
+        names = list(cls.__dataclass_fields__)
+        chosen = rng.sample(names, rng.randint(1, len(names)))
+        return cls(**{name: rng.choice([0.05, 0.2, 0.5]) for name in chosen})
+
+
+@dataclass
+class ModelVenue:
+    """One venue with its own books of account."""
+
+    name: str
+    spot: bool
+    fee_in_base_on_buy: bool
+    balances: dict[str, Decimal]
+    position: Decimal = Decimal(0)
+    cost: Decimal = Decimal(0)
+    orders: dict[str, ModelOrder] = field(default_factory=dict)
+    fills: list[Fill] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    bid: Decimal = Decimal("99.95")
+    ask: Decimal = Decimal("100.05")
+
+    def book(self, exp: tuple[int, int], instrument_id: int, now_ns: int, seq: int, depth: Decimal) -> BookView:
+        words = [0] * ly.BOOK_RECORD_WORDS
+        price_exp, qty_exp = exp
+        words[ly.BR_SEQ] = 2 * seq
+        words[ly.BR_INSTRUMENT] = instrument_id
+        words[ly.BR_ROW_EPOCH] = 1
+        words[ly.BR_UPDATE_ID] = seq
+        words[ly.BR_RECV_MONO_NS] = now_ns
+        words[ly.BR_VENUE_WALL_NS] = now_ns + WALL_OFFSET_NS
+        words[ly.BR_BID_COUNT] = words[ly.BR_ASK_COUNT] = 3
+        for level in range(3):
+            step = Decimal("0.01") * level
+            words[ly.BR_BID_PRICE + level] = int((self.bid - step).scaleb(price_exp))
+            words[ly.BR_ASK_PRICE + level] = int((self.ask + step).scaleb(price_exp))
+            words[ly.BR_BID_QTY + level] = words[ly.BR_ASK_QTY + level] = int(depth.scaleb(qty_exp))
+        return BookView(words, now_ns)
+
+
+class World:
+    """Venues, time, transport, journal and a core that can be killed and born again."""
+
+    def __init__(self, seed: int, faults: Faults | None = None, config: EngineConfig | None = None) -> None:
+        self.rng = random.Random(seed)
+        self.faults = faults or Faults()
+        self.config = config or make_config()
+        self.rows = make_rows(self.config)
+        self.now_ns = START_NS
+        self.heap: list[tuple[int, int, int, Callable[[], None]]] = []
+        self.counter = 0
+        self.life = 0
+        self.entries: list[JournalEntry] = []
+        self.refusals: list[Refusal] = []
+        self.alerts: list[str] = []
+        self.reports: list[Action] = []
+        self.latched = False
+        self.lease_ns = 2**62
+        self.journal_room = True
+        self.crash_after: int | None = None  # actions until the process dies
+        self.actions_done = 0
+        self.venues = {
+            "mexc_spot": ModelVenue("mexc_spot", True, False, {"USDT": Decimal(10000), "BTC": Decimal(50)}),
+            "gateio_spot": ModelVenue("gateio_spot", True, True, {"USDT": Decimal(10000), "BTC": Decimal(50)}),
+            "gateio_futures": ModelVenue("gateio_futures", False, False, {"USDT": Decimal(10000)}),
+        }
+        self.initial = {(v.name, a): amount for v in self.venues.values() for a, amount in v.balances.items()}
+        self.trade_ids = 0
+        self.order_ids = 0
+        self.opportunity_ids = 0
+        self.up = dict.fromkeys(self.venues, True)
+        self.depth = Decimal(2)
+        self.core = self._born()
+
+    # --- ports ---
+
+    def book(self, instrument_id: int) -> BookView | None:
+        row = self.rows[instrument_id]
+        self.counter += 1
+        venue = self.venues[row.spec.venue]
+        return venue.book((row.price_exp, row.qty_exp), instrument_id, self.now_ns, self.counter, self.depth)
+
+    def has_room(self, size_bytes: int) -> bool:
+        return self.journal_room
+
+    # --- life ---
+
+    def _born(self) -> ExecutionCore:
+        world = self
+
+        class Halt:
+            latched = staticmethod(lambda: world.latched)
+            lease_expiry_mono_ns = staticmethod(lambda: world.lease_ns)
+            venue_blocked = staticmethod(lambda venue_id: False)
+            instrument_blocked = staticmethod(lambda instrument_id: False)
+
+        core = ExecutionCore(self.config, self.rows, market=self, halt=Halt(), journal=self)
+        self.core = core
+        actions = core.boot(list(self.entries), now=self.now(), first_epoch=77, instance="world", pid=1, build_hash=2)
+        self._perform(actions, self.now())
+        for venue in self.venues:
+            if self.up[venue]:
+                self._later(1, lambda v=venue: self.feed(SessionState(venue=v, state="up", recv_mono_ns=self.now_ns)))
+        self._later(1, self._account)
+        self._later(2, self._tick)
+        return core
+
+    def kill(self) -> None:
+        """SIGKILL and restart: the journal survives, every message to the dead process is lost."""
+        self.life += 1
+        self.crash_after = None
+        self._born()
+
+    def now(self) -> Now:
+        return Now(self.now_ns, self.now_ns + WALL_OFFSET_NS)
+
+    def _later(self, delay_ms: float, work: Callable[[], None], *, ours: bool = True) -> None:
+        """``ours``: dies with the process; else it happens at the venue whatever becomes of us."""
+        self.counter += 1
+        life = self.life
+
+        def run() -> None:
+            if not ours or life == self.life:
+                work()
+
+        heapq.heappush(self.heap, (self.now_ns + int(delay_ms * MS), self.counter, life, run))
+
+    def run(self, ms: float) -> None:
+        end_ns = self.now_ns + int(ms * MS)
+        while self.heap and self.heap[0][0] <= end_ns:
+            at, _, _, work = heapq.heappop(self.heap)
+            self.now_ns = max(self.now_ns, at)
+            try:
+                work()
+            except Crash:
+                self.kill()
+        self.now_ns = end_ns
+
+    def _tick(self) -> None:
+        self._later(20, self._tick)
+        self.feed(Tick())
+
+    def _account(self) -> None:
+        self._later(200, self._account)
+        balances = tuple(b for v in self.venues.values() for b in self.rest_balances(v))
+        self.feed(AccountSnapshot(balances, self.rest_positions(), {"gateio_futures": self.now_ns}))
+
+    def feed(self, event: Any) -> None:
+        now = self.now()
+        self._perform(self.core.handle(event, now), now)
+
+    def feed_safely(self, event: Any) -> None:
+        """``feed``, with a restart when the process dies in it."""
+        try:
+            self.feed(event)
+        except Crash:
+            self.kill()
+
+    def _perform(self, actions: list[Action], now: Now) -> None:
+        followers: list[Any] = []
+        for action in actions:
+            if self.crash_after is not None:
+                if self.crash_after == 0:
+                    raise Crash
+                self.crash_after -= 1
+            self.actions_done += 1
+            if isinstance(action, Append):
+                self.entries.append(
+                    JournalEntry(
+                        len(self.entries) + 1,
+                        TYPE_OF_RECORD[type(action.record)],
+                        now.mono_ns,
+                        now.wall_ns,
+                        self.core.ledger.boot_epoch,
+                        action.record,
+                    )
+                )
+            elif isinstance(action, Place):
+                followers.append(self._place(action))
+            elif isinstance(action, SweepVenue):
+                self._later(self._delay(), lambda a=action: self._sweep(a))
+            elif isinstance(action, QueryOrder):
+                self._later(self._delay(), lambda a=action: self._query(a))
+            elif isinstance(action, FetchFills):
+                self._later(self._delay(), lambda a=action: self._fetch_fills(a))
+            elif isinstance(action, FetchBalances):
+                self._later(self._delay(), lambda a=action: self._fetch_balances(a))
+            elif isinstance(action, Refused):
+                self.refusals.append(action.refusal)
+            elif isinstance(action, CancelOrder):
+                pass  # every order of the model has ended when its answer is out
+            else:
+                self.reports.append(action)
+        for event in followers:
+            self.feed(event)
+
+    # --- the venues ---
+
+    def _chance(self, name: str) -> bool:
+        return self.rng.random() < getattr(self.faults, name)
+
+    def _delay(self) -> float:
+        return self.rng.uniform(300, 900) if self._chance("late") else self.rng.uniform(1, 8)
+
+    def _place(self, action: Place) -> Any:
+        request = action.request
+        if self._chance("not_sent") or not self.up[request.venue]:
+            return NotSent(request.client_id, Refusal.SESSION_DOWN, "model")
+        self.check_limits(action)
+        if not self._chance("drop_request"):
+            self._later(self._delay(), lambda: self._arrive(request), ours=False)
+        return Sent(request.client_id, self.now_ns)
+
+    def check_limits(self, action: Place) -> None:
+        """I7 and I10 at the moment of the send."""
+        request = action.request
+        if action.purpose.adds_risk:
+            assert not self.latched, "entry placed under a halt"
+            assert request.qty * request.price <= self.config.risk_limits.max_position_size_usd
+            open_usd = sum(o.record.notional_usd for o in self.core.ledger.open_operations.values())
+            assert open_usd <= self.config.risk_limits.max_total_exposure_usd
+
+    def _arrive(self, request: OrderRequest) -> None:
+        venue = self.venues[request.venue]
+        venue.requests.append(request.client_id)
+        if request.expiry_wall_ms and self.now().wall_ms > request.expiry_wall_ms:
+            self._answer_reject(request, "expired")
+            return
+        if self._chance("reject"):
+            self._answer_reject(request, "model says no")
+            return
+        self.order_ids += 1
+        order = ModelOrder(request, f"{request.venue}-{self.order_ids}")
+        venue.orders[request.client_id] = order
+        fills = self._match(venue, order)
+        order.done = True
+        self._tell(venue, order, fills)
+
+    def _answer_reject(self, request: OrderRequest, text: str) -> None:
+        if not self._chance("drop_response"):
+            error = VenueRejected(text, venue=request.venue)
+            self._deliver(self._outcome(request, OutcomeKind.REJECTED, None, error))
+
+    def _match(self, venue: ModelVenue, order: ModelOrder) -> list[Fill]:
+        request = order.request
+        buy = request.side is OrderSide.BUY
+        price = venue.ask if buy else venue.bid
+        if self._chance("no_fill") or (price > request.price if buy else price < request.price):
+            return []
+        qty = request.qty
+        if self._chance("partial"):
+            qty = (qty * Decimal(self.rng.randint(1, 9)) / 10 / LOT).to_integral_value() * LOT
+        pieces = [qty] if qty < 3 * LOT or self.rng.random() < 0.5 else [LOT, qty - LOT]
+        return [self._execute(venue, order, piece, price) for piece in pieces if piece > 0]
+
+    def _execute(self, venue: ModelVenue, order: ModelOrder, qty: Decimal, price: Decimal) -> Fill:
+        request, sign = order.request, int(order.request.side)
+        self.trade_ids += 1
+        order.filled += qty
+        order.value += qty * price
+        in_base = venue.spot and venue.fee_in_base_on_buy and sign > 0
+        fee = (qty if in_base else qty * price) * Decimal(100) / 1_000_000
+        fee_asset = "BTC" if in_base else "USDT"
+        if venue.spot:
+            venue.balances["BTC"] += sign * qty
+            venue.balances["USDT"] -= sign * qty * price
+        else:
+            self._move_position(venue, sign * qty, price)
+        venue.balances[fee_asset] -= fee
+        assert all(amount >= 0 for amount in venue.balances.values()), "a balance went below zero: I11"
+        fill = Fill(
+            venue=venue.name,
+            symbol=request.symbol,
+            trade_id=str(self.trade_ids),
+            order_id=order.order_id,
+            client_id=request.client_id,
+            side=request.side,
+            qty=qty,
+            price=price,
+            fee=fee,
+            fee_asset=fee_asset,
+            is_maker=False,
+            venue_wall_ms=self.now().wall_ms,
+            recv_mono_ns=self.now_ns,
+            source="ws",
+        )
+        venue.fills.append(fill)
+        return fill
+
+    def _move_position(self, venue: ModelVenue, signed: Decimal, price: Decimal) -> None:
+        """Sum of cash flows as if settled at once: exact, realised when the position is back at zero."""
+        venue.position += signed
+        venue.cost += signed * price
+        if venue.position == 0:
+            venue.balances["USDT"] -= venue.cost
+            venue.cost = Decimal(0)
+
+    def _tell(self, venue: ModelVenue, order: ModelOrder, fills: list[Fill]) -> None:
+        """Answer and stream messages, in any order, some lost, some twice, some late."""
+        request = order.request
+        messages: list[Any] = list(fills)
+        state = OrderState.FILLED if order.filled == request.qty else OrderState.CANCELLED
+        messages.append(self._update(order, state, "ws"))
+        if venue.spot:
+            messages += [b for b in self.rest_balances(venue, source="ws")]
+        messages = [m for m in messages if not self._chance("drop_stream")]
+        messages += [m for m in messages if self._chance("duplicate")]
+        if self._chance("late"):
+            self.rng.shuffle(messages)
+        if not self._chance("drop_response"):
+            if self._chance("unknown_response"):
+                error = OutcomeUnknown("504", venue=venue.name)
+                answer = self._outcome(request, OutcomeKind.UNKNOWN, None, error)
+            else:
+                answer = self._outcome(
+                    request, OutcomeKind.ACKED, self._update(order, OrderState.OPEN, "ws_api", Decimal(0)), None
+                )
+            messages.insert(self.rng.randint(0, len(messages)), answer)
+        for message in messages:
+            self._deliver(message)
+
+    def _outcome(
+        self, request: OrderRequest, kind: OutcomeKind, update: OrderUpdate | None, error: Any
+    ) -> PlaceOutcome:
+        return PlaceOutcome(
+            venue=request.venue,
+            symbol=request.symbol,
+            client_id=request.client_id,
+            kind=kind,
+            update=update,
+            error=error,
+            recv_mono_ns=self.now_ns,
+        )
+
+    def _update(self, order: ModelOrder, state: OrderState, source: str, filled: Decimal | None = None) -> OrderUpdate:
+        return OrderUpdate(
+            venue=order.request.venue,
+            symbol=order.request.symbol,
+            client_id=order.request.client_id,
+            order_id=order.order_id,
+            state=state,
+            filled_qty=order.filled if filled is None else filled,
+            average_price=None,
+            venue_wall_ms=self.now().wall_ms,
+            recv_mono_ns=self.now_ns,
+            source=source,
+        )
+
+    def _deliver(self, message: Any) -> None:
+        self._later(self._delay(), lambda: self.feed(message))
+
+    # --- REST ---
+
+    def rest_balances(self, venue: ModelVenue, source: str = "rest") -> list[Balance]:
+        return [
+            Balance(
+                venue=venue.name, asset=asset, free=amount, locked=Decimal(0), recv_mono_ns=self.now_ns, source=source
+            )
+            for asset, amount in venue.balances.items()
+        ]
+
+    def rest_positions(self) -> tuple[Position, ...]:
+        venue = self.venues["gateio_futures"]
+        if not venue.position:
+            return ()
+        entry = venue.cost / venue.position
+        return (
+            Position(
+                venue=venue.name,
+                symbol="BTCUSDT",
+                qty=venue.position,
+                entry_price=entry,
+                mark_price=entry,
+                recv_mono_ns=self.now_ns,
+            ),
+        )
+
+    def _ended(self, order: ModelOrder) -> OrderUpdate:
+        full = order.filled == order.request.qty
+        return self._update(order, OrderState.FILLED if full else OrderState.CANCELLED, "rest")
+
+    def _sweep(self, action: SweepVenue) -> None:
+        venue = self.venues[action.venue]
+        failed = self._chance("rest_error") or not self.up[action.venue]
+        began = self.now_ns
+        answer = SweepAnswer(
+            venue=action.venue,
+            began_mono_ns=began,
+            began_wall_ms=self.now().wall_ms,
+            since_wall_ms=action.since_wall_ms,
+            symbols=action.symbols,
+            orders=() if failed else tuple(self._ended(o) for o in venue.orders.values()),
+            fills=() if failed else tuple(venue.fills),
+            balances=() if failed else tuple(self.rest_balances(venue)),
+            positions=() if failed or venue.spot else self.rest_positions(),
+            error="model" if failed else "",
+        )
+        self._later(self.rng.uniform(0, 3), lambda: self.feed(answer))
+
+    def _query(self, action: QueryOrder) -> None:
+        if self._chance("rest_error"):
+            self.feed(QueryAnswer(action.venue, action.symbol, action.client_id, None, "model"))
+            return
+        order = self.venues[action.venue].orders.get(action.client_id)
+        update = self._ended(order) if order is not None else None
+        self.feed(QueryAnswer(action.venue, action.symbol, action.client_id, update))
+
+    def _fetch_fills(self, action: FetchFills) -> None:
+        failed = self._chance("rest_error")
+        fills = () if failed else tuple(self.venues[action.venue].fills)
+        self.feed(FillsAnswer(action.venue, action.symbol, fills, "model" if failed else ""))
+
+    def _fetch_balances(self, action: FetchBalances) -> None:
+        balances = tuple(b for name in action.venues for b in self.rest_balances(self.venues[name]))
+        self.feed(BalancesAnswer(action.token, balances))
+
+    # --- opportunities ---
+
+    def offer(
+        self, buy: str, sell: str, qty: Decimal = Decimal(1), edge_bps: float = 20.0, **changes: Any
+    ) -> Opportunity:
+        """Makes the books offer an edge between two venues, and the detector's record of it."""
+        self.venues[buy].bid, self.venues[buy].ask = Decimal("99.90"), Decimal("99.95")
+        self.venues[sell].bid, self.venues[sell].ask = Decimal("100.40"), Decimal("100.45")
+        legs = []
+        futures = "gateio_futures" in (buy, sell)
+        for name, side, price in ((buy, 1, self.venues[buy].ask), (sell, -1, self.venues[sell].bid)):
+            row = next(r for r in self.rows if r.spec.venue == name)
+            limit = price + Decimal("0.02") * side
+            legs.append(
+                OpportunityLeg(
+                    instrument_id=row.instrument_id,
+                    side=side,
+                    limit_price_fp=int(limit.scaleb(row.price_exp)),
+                    qty_fp=int(qty.scaleb(row.qty_exp)),
+                    book_seq=1,
+                    update_id=1,
+                    proof_mono_ns=self.now_ns,
+                    recv_mono_ns=self.now_ns,
+                    best_price_fp=int(price.scaleb(row.price_exp)),
+                    notional=float(qty * price),
+                    row_epoch=1,
+                    writer_epoch=1,
+                )
+            )
+        self.opportunity_ids += 1
+        values: dict[str, Any] = {
+            "opportunity_id": self.opportunity_ids,
+            "type": int(OpportunityType.SPOT_FUTURES_HEDGE if futures else OpportunityType.SPOT_SPOT),
+            "pair_id": 0,
+            "detect_mono_ns": self.now_ns,
+            "trigger_recv_mono_ns": self.now_ns,
+            "trigger_publish_mono_ns": self.now_ns,
+            "edge_bps": edge_bps,
+            "entry_edge_bps": edge_bps,
+            "profit_quote": 1.0,
+            "trigger_instrument": legs[0].instrument_id,
+            "direction_key": legs[0].instrument_id * 4096 + legs[1].instrument_id,
+            "legs": tuple(legs),
+            "dequeued_mono_ns": self.now_ns,
+        }
+        values.update(changes)
+        return Opportunity(**values)
+
+    def calm(self, ms: float = 30_000) -> None:
+        """Faults stop, books are fair everywhere, time passes."""
+        self.faults = Faults()
+        self.crash_after = None
+        for venue in self.venues.values():
+            venue.bid, venue.ask = Decimal("99.95"), Decimal("100.05")
+        self.run(ms)
+
+    # --- the judge ---
+
+    def judge(self) -> None:
+        """I1-I4, I6, I12 and the money, against the venues' own books."""
+        ledger = self.core.ledger
+        placed = [client_id for venue in self.venues.values() for client_id in venue.requests]
+        assert len(placed) == len(set(placed)), "an order was sent twice (I6)"
+        for client_id in placed:
+            assert client_id in ledger.orders, f"the venue saw {client_id}, the journal did not (I4)"
+        venue_fills = sorted((f.venue, f.trade_id) for v in self.venues.values() for f in v.fills)
+        ours = sorted((venue, trade_id) for venue, _, trade_id in ledger.fills_seen)
+        assert ours == venue_fills, "fills differ (I3)"
+        assert not ledger.unsettled, f"unsettled: {[o.state for o in ledger.unsettled.values()]}"
+        for order in ledger.orders.values():
+            assert 0 <= order.filled <= order.intent.qty
+            model = self.venues[order.intent.venue].orders.get(order.client_id)
+            assert order.filled == (model.filled if model is not None else 0)
+        flows = dict(ledger.accounts.flows)
+        for venue in self.venues.values():
+            if not venue.spot and venue.position:
+                continue  # an open hedge: the model settles only closed positions
+            for asset, amount in venue.balances.items():
+                moved = amount - self.initial[venue.name, asset]
+                assert flows.get((venue.name, asset), Decimal(0)) == moved, f"money differs (I2): {venue.name} {asset}"
+        for asset, amount in self.core.positions.delta().items():
+            if asset != "USDT":
+                assert amount == ledger.dust.get(asset, Decimal(0)), f"not flat (I1): {asset} {amount} {ledger.dust}"
+
+
+class Crash(Exception):
+    """The process was killed at this action."""
