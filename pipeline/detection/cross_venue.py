@@ -7,6 +7,9 @@ One update: the updated member's best prices go to the group's tops; two contigu
 directions may have an edge; those, and the ones with an open episode, are evaluated on whole copies of both books.
 """
 
+# Kernels: words of an array are int64 to numba, Any to mypy.
+# mypy: disable-error-code="no-any-return"
+
 from __future__ import annotations
 
 import numpy as np

@@ -18,6 +18,9 @@ each, the products of ``ask``, ``need`` and the slack two more. If ``bid * num >
 never drops an edge; what it lets through too much (relative 2**-48) the exact check removes.
 """
 
+# Kernels: words of an array are int64 to numba, Any to mypy.
+# mypy: disable-error-code="no-any-return"
+
 from __future__ import annotations
 
 import math

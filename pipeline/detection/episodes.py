@@ -9,6 +9,9 @@ After the executor's report a direction is re-armed: when its cooldown is over a
 episode begins. So at any time: opened = pushed + ended refused + open ones that are not pushed.
 """
 
+# Kernels: words of an array are int64 to numba, Any to mypy.
+# mypy: disable-error-code="no-any-return"
+
 from __future__ import annotations
 
 import numpy as np

@@ -4,6 +4,9 @@ Order: no book, gap, crossed, unproved, halted, writer dead, quiet unproved (age
 inventory, minimum, threshold, cooldown, own fill. A gate is asked of every leg before the next gate is asked of any.
 """
 
+# Kernels: words of an array are int64 to numba, Any to mypy.
+# mypy: disable-error-code="no-any-return"
+
 from __future__ import annotations
 
 import numpy as np

@@ -8,6 +8,9 @@ Open episodes are looked at again when a proof may have come (a frame on one of 
 over), and at least every ``SE_RECHECK_NS``: what was refused as ``quiet_unproved`` becomes tradable without an update.
 """
 
+# Kernels: words of an array are int64 to numba, Any to mypy.
+# mypy: disable-error-code="no-any-return"
+
 from __future__ import annotations
 
 import numpy as np

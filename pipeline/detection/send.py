@@ -1,5 +1,8 @@
 """Building and pushing the opportunity record (``shm.layout`` OP_*), shared by all kernels."""
 
+# Kernels: words of an array are int64 to numba, Any to mypy.
+# mypy: disable-error-code="no-any-return"
+
 from __future__ import annotations
 
 import numpy as np

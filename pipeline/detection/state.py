@@ -9,8 +9,6 @@ Episode rows are numbered as directions, then cycles: ``episode = direction`` or
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
@@ -215,14 +213,18 @@ class Memory:
         """Direction keys by episode index: buy instrument * CATALOGUE_CAPACITY + sell; negative = a cycle's."""
         return [*self.topology.directions[:, DR_KEY].tolist(), *self.topology.cycles[:, CY_KEY].tolist()]
 
-    def carry_over(self, old: Memory) -> Sequence[int]:
+    def lost_in(self, new: Memory) -> list[int]:
+        """Open episodes of this memory whose direction does not exist in ``new``."""
+        keys, kept = self.keys, set(new.keys)
+        return [int(episode) for episode in self.active[: int(self.mem[C_ACTIVE])] if keys[int(episode)] not in kept]
+
+    def carry_over(self, old: Memory) -> None:
         """Takes counters, settings, feeds and the episodes whose direction still exists from ``old``.
 
-        Returns the indices (in ``old``) of the open episodes that have no place here; the caller ends them first.
+        The caller has ended :meth:`lost_in` before.
         """
         self.counters[:] = old.counters
         self.settings[:] = old.settings
-        self.opened[:] = 0
         count = min(len(self.feeds), len(old.feeds))
         self.feeds[:count] = old.feeds[:count]
         self.feeds[:, FD_EPOCH] = -1  # every book is looked at again: tops are empty
@@ -240,20 +242,9 @@ class Memory:
                 self.mem[C_ACTIVE] = position + 1
                 if place < len(self.topology.directions):
                     self.group_open[self._group_of(place)] += 1
-        return lost_episodes(old, places)
 
     def _group_of(self, direction: int) -> int:
         return int(self.topology.instruments[self.topology.directions[direction, DR_BUY], IN_GROUP])
-
-
-def lost_episodes(old: Memory, places: dict[int, int]) -> list[int]:
-    """Open episodes of ``old`` whose key is not in ``places``."""
-    keys = old.keys
-    return [
-        int(episode)
-        for episode in old.active[: int(old.mem[C_ACTIVE])]
-        if keys[int(episode)] not in places and int(old.episodes[int(episode), EP_STATE]) != CLOSED
-    ]
 
 
 def _lines(size: int) -> int:

@@ -13,6 +13,9 @@ levels still gain. The flow is float64; quantities are then cut down to lots leg
 than the leg before it delivers at its own worst price; what the cuts leave over stays as dust of the assets between.
 """
 
+# Kernels: words of an array are int64 to numba, Any to mypy.
+# mypy: disable-error-code="no-any-return"
+
 from __future__ import annotations
 
 import math

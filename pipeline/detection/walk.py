@@ -12,6 +12,9 @@ Records, limits and results are words of the caller's array ``mem``, named by th
 ``shm.layout`` BR_*, levels best first, quantities positive.
 """
 
+# Kernels: words of an array are int64 to numba, Any to mypy.
+# mypy: disable-error-code="no-any-return"
+
 from __future__ import annotations
 
 import math

@@ -1,0 +1,429 @@
+"""OpportunityDetector (requirements S2): the scan loop with its catalogue, counters and life cycle around it.
+
+The detector process is made of this object; a Python user drives the same one, either beside a running instance
+(``workers.detector.attach_detector``: looks on, with a queue of its own) or on private arrays (replays, tests).
+
+Threads: exactly one runs the loop (the caller of :meth:`step`, or the thread of :meth:`start_detection`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.detection.cross_venue import pair_gates
+from pipeline.detection.edge import edge_bps, edge_exceeds
+from pipeline.detection.episodes import close_episode
+from pipeline.detection.gates import read_leg
+from pipeline.detection.ports import NOTHING, Ports
+from pipeline.detection.record import OpportunityRecord, decode_record
+from pipeline.detection.rows import STABLE_QUOTES, pair_text
+from pipeline.detection.scan_loop import IDLE, RAN_OUT, REFRESH, SPIN, YIELD, scan_loop
+from pipeline.detection.send import best_ask, best_bid, now_of
+from pipeline.detection.state import (
+    C_ACTIVE,
+    C_ENDED,
+    C_EPOCHS,
+    C_EVALUATIONS,
+    C_EVENTS,
+    C_LAPS,
+    C_OPENED,
+    C_PUSHED,
+    C_RECHECKS,
+    C_REFUSED,
+    C_REPORTS,
+    C_TORN,
+    C_UNKNOWN_BOOK,
+    FD_ALIVE,
+    FD_OFF,
+    RECORDS,
+    REFUSAL_CODES,
+    SE_CATALOGUE_VERSION,
+    SE_COOLDOWN_NS,
+    SE_MAX_AGE_NS,
+    SE_MAX_SKEW_NS,
+    SE_NEXT_ID,
+    SE_RECHECK_NS,
+    SIZE,
+    Memory,
+)
+from pipeline.detection.terms import Terms
+from pipeline.detection.topology import (
+    DF_FEE,
+    DR_DEN,
+    DR_NUM,
+    DR_TYPE,
+    GR_BLOCK,
+    GR_COUNT,
+    GR_START,
+    IN_GROUP,
+    IN_SLOT,
+    NO_FEED,
+    build_topology,
+    notional_caps,
+)
+from pipeline.detection.walk import SZ_BUY_QTY, SZ_SELL_QTY
+from pipeline.model.catalogue_words import words_to_row
+from pipeline.model.config import EngineConfig
+from pipeline.model.enums import Refusal
+from pipeline.model.fixedpoint import from_fp
+from pipeline.model.instruments import InstrumentRow
+from pipeline.model.structs import ArbitrageOpportunity
+from shm import layout as ly
+from shm.atomics import load_acquire
+from shm.pages import read_row
+from shm.queue import pop
+
+Words = npt.NDArray[np.int64]
+
+MS = 1_000_000
+RECHECK_NS = MS  # an open episode is looked at at least this often; a new proof is seen at once
+STEP_NS = 25 * MS  # the loop comes back to Python this often while work flows: beat, commands, liveness of feeds
+THREAD_PAUSE_S = 0.001  # between steps of a user's thread on a quiet market
+
+#: counter label -> word; ``refused.<name>`` come from C_REFUSED
+COUNTER_LABELS: tuple[tuple[str, int, str], ...] = (
+    ("events", C_EVENTS, "book updates looked at"),
+    ("evaluations", C_EVALUATIONS, "directions and cycles whose books were read whole"),
+    ("opened", C_OPENED, "episodes begun"),
+    ("taken", C_PUSHED, "episodes pushed to the executor"),
+    ("laps", C_LAPS, "times the loop fell behind a feed's notices and looked at every book instead"),
+    ("torn", C_TORN, "books that their writer kept replacing while they were read"),
+    ("rechecks", C_RECHECKS, "open episodes looked at again without an update"),
+    ("reports", C_REPORTS, "reports of the executor"),
+    ("unknown_book", C_UNKNOWN_BOOK, "notices of books that the catalogue does not list"),
+    ("writer_changes", C_EPOCHS, "first sights of a feed, and changes of its writer"),
+)
+DETECTOR_REFUSALS = tuple(reason for reason in Refusal if 0 < reason < REFUSAL_CODES)
+
+
+class CounterSink(Protocol):
+    """Where counters go: ``shm.metrics.Metrics``."""
+
+    def counter(self, label: str, doc: str = "") -> int: ...
+
+    def inc(self, index: int, n: int = 1) -> None: ...
+
+    def set(self, index: int, value: int) -> None: ...
+
+
+class Validation(msgspec.Struct, frozen=True, kw_only=True):
+    """Verdict on an opportunity against the books of this moment; true if every gate passes."""
+
+    refusal: Refusal
+    edge_bps: float
+    max_quantity: Decimal
+
+    def __bool__(self) -> bool:
+        return self.refusal is Refusal.NONE
+
+
+class OpportunityDetector:
+    """Finds opportunities on the books behind ``ports`` and pushes them to the queue in ``ports``."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        ports: Ports,
+        *,
+        terms: Terms | None = None,
+        spin: bool = False,
+        on_opportunity: Callable[[OpportunityRecord], None] | None = None,
+    ) -> None:
+        """``on_opportunity``: called from the scanning thread for each opportunity; the detector then consumes the
+        queue itself, so it must be its own (``private_ports``)."""
+        self.config = config
+        self.ports = ports
+        self.terms = terms or Terms.from_config(config)
+        self._venue_names = [venue.name for venue in config.venues]
+        self._feed_count = len(config.feeds)
+        self._symbols: set[str] | None = None
+        self._on_opportunity = on_opportunity
+        self._wait = SPIN if spin else YIELD
+        self._published = np.zeros(len(COUNTER_LABELS) + REFUSAL_CODES + 1, dtype=np.int64)
+        self._rows: Words = np.zeros((0, ly.CATALOGUE_ROW_WORDS), dtype=np.int64)
+        self._decoded: dict[int, InstrumentRow] = {}
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._out = np.zeros(ly.OPPORTUNITY_WORDS, dtype=np.int64)
+        self.failure: BaseException | None = None  # what ended the detection thread
+        self.memory = self._build({})
+        self._configure()
+        if len(ports.catalogue) > NOTHING:
+            self.refresh_catalogue()
+
+    # --- set-up ---
+
+    def _build(self, rates: Mapping[str, float]) -> Memory:
+        topology = build_topology(
+            self._monitored_rows(),
+            self.terms,
+            feed_count=max(1, self._feed_count),
+            book_capacity=ly.FEED_BOOK_CAPACITY_DEFAULT,
+            usd_rates=rates,
+        )
+        return Memory(topology, feed_count=self._feed_count)
+
+    def _configure(self) -> None:
+        detection = self.config.detection
+        mem = self.memory.mem
+        mem[SE_MAX_AGE_NS] = detection.max_age_to_trade_ms * MS
+        mem[SE_MAX_SKEW_NS] = detection.max_skew_ms * MS
+        mem[SE_COOLDOWN_NS] = detection.cooldown_ms * MS
+        mem[SE_RECHECK_NS] = RECHECK_NS
+        mem[SE_NEXT_ID] = first_opportunity_id(self.ports.opps)
+
+    def set_feed(self, feed_id: int, *, offset: int = NO_FEED, alive: bool = True) -> None:
+        """Where a feed's segment begins in ``ports.feeds``, and whether its process lives."""
+        row = self.memory.feeds[feed_id]
+        row[FD_OFF] = offset
+        row[FD_ALIVE] = int(alive)
+
+    def set_rows(self, rows: Words) -> None:
+        """Instrument rows int64[n, 48] (index = id), where there is no catalogue page."""
+        self._rows = rows
+        self._decoded = {}
+        self._rebuild()
+
+    def refresh_catalogue(self) -> int:
+        """Reads the catalogue page and rebuilds what may be compared with what; open episodes and cooldowns stay.
+
+        Returns the number of instruments. A row that its writer left torn ends the table there until it is healed.
+        """
+        page = self.ports.catalogue
+        version = int(load_acquire(page, ly.CAT_VERSION))  # before the rows: a later change is seen as a new version
+        count = int(load_acquire(page, ly.CAT_COUNT))  # SYNC catalogue.count: acquire; pairs with the page's append
+        rows = np.zeros((count, ly.CATALOGUE_ROW_WORDS), dtype=np.int64)
+        for index in range(count):
+            if read_row(page, ly.CAT_ROWS_OFF + index * ly.CATALOGUE_ROW_WORDS, rows[index]) <= 0:
+                rows = rows[:index].copy()
+                break
+        self.memory.mem[SE_CATALOGUE_VERSION] = version
+        self.set_rows(rows)
+        return len(rows)
+
+    def _monitored_rows(self) -> Words:
+        """The rows, those not monitored marked as removed so that ids stay."""
+        if self._symbols is None:
+            return self._rows
+        rows = self._rows.copy()
+        for row in rows:
+            if pair_text(row) not in self._symbols:
+                row[ly.CR_FLAGS] |= ly.CAT_FLAG_REMOVED
+        return rows
+
+    def _rebuild(self) -> None:
+        old, new = self.memory, self._build(self.usd_rates())
+        for episode in old.lost_in(new):
+            close_episode(old.mem, episode)  # its direction is gone: it ends refused
+        new.carry_over(old)
+        self.memory = new
+
+    def usd_rates(self) -> dict[str, float]:
+        """Dollar rates of quotes that are no stable coin, from the mid prices of our own books (for caps only)."""
+        rates: dict[str, float] = {}
+        instruments = self.memory.topology.instruments
+        for index, row in enumerate(self._rows):
+            base, _, quote = pair_text(row).partition("/")
+            slot = int(instruments[index, IN_SLOT]) if index < len(instruments) else -1
+            if base in rates or quote not in STABLE_QUOTES or slot < 0:
+                continue
+            bid, ask = float(self.memory.top_bid[slot]), float(self.memory.top_ask[slot])
+            if 0 < bid <= ask < float("inf"):
+                rates[base] = (bid + ask) / 2 / 10 ** int(row[ly.CR_PRICE_EXP])
+        return rates
+
+    def refresh_caps(self) -> None:
+        """Notional caps at the rates of now, where a quote is no stable coin."""
+        self.memory.caps[: len(self._rows) or 1] = notional_caps(self._rows, self.terms, self.usd_rates())
+
+    # --- the loop ---
+
+    def step(self, budget_ns: int = STEP_NS, idle_ns: int = STEP_NS) -> int:
+        """Scans for at most ``budget_ns``, or until nothing came for ``idle_ns``; RAN_OUT or IDLE.
+
+        A changed catalogue is taken in on the way.
+        """
+        with self._lock:
+            deadline = time.monotonic_ns() + budget_ns
+            while True:
+                memory = self.memory
+                reason = int(scan_loop(self.ports, memory.mem, memory.flt, deadline, idle_ns, self._wait))
+                if reason != REFRESH:
+                    break
+                self.refresh_catalogue()
+            if self._on_opportunity is not None:
+                self._deliver(self._on_opportunity)
+        return reason
+
+    def _deliver(self, receiver: Callable[[OpportunityRecord], None]) -> None:
+        while pop(self.ports.opps, 0, self.ports.opps_cursor, 0, self._out):
+            receiver(self.decode(self._out))
+
+    def decode(self, record: Words) -> OpportunityRecord:
+        """A record of the queue in words and decimals; raises as ``decode_record``."""
+        legs = int(record[ly.OP_LEG_COUNT])
+        ids = [int(record[ly.OP_LEGS + k * ly.LEG_WORDS + ly.LEG_INSTRUMENT]) for k in range(legs)]
+        return decode_record(record, {instrument: self.row(instrument) for instrument in ids})
+
+    def row(self, instrument_id: int) -> InstrumentRow:
+        """The instrument's row; raises ``IndexError`` where the catalogue has none."""
+        found = self._decoded.get(instrument_id)
+        if found is None:
+            words = self._rows[instrument_id]
+            found = words_to_row(instrument_id, words, self._venue_names[int(words[ly.CR_VENUE])])
+            self._decoded[instrument_id] = found
+        return found
+
+    def warm(self) -> None:
+        """Compiles, or loads from the cache, everything that :meth:`step` may call."""
+        scan_loop(self.ports, self.memory.mem, self.memory.flt, 0, 0, self._wait)
+
+    def start_detection(self) -> None:
+        """Runs the loop in a thread of this process (the kernels release the GIL). Idempotent."""
+        if self._thread is not None:
+            return
+        self._stop.clear()
+        self.failure = None
+        self.warm()
+        self._thread = threading.Thread(target=self._run, name="opportunity-detector", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                if self.step(idle_ns=MS) == IDLE:
+                    self._stop.wait(THREAD_PAUSE_S)
+        except BaseException as error:
+            self.failure = error
+            raise
+
+    def stop_detection(self) -> None:
+        """Ends the thread and every open episode (they are counted as refused). Idempotent."""
+        if self._thread is not None:
+            self._stop.set()
+            self._thread.join()
+            self._thread = None
+        self.end_episodes()
+
+    @property
+    def is_detecting(self) -> bool:
+        """Whether the thread of :meth:`start_detection` runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def end_episodes(self) -> None:
+        """Ends every open episode; afterwards opened = taken + refused."""
+        with self._lock:
+            while self.memory.mem[C_ACTIVE] > 0:
+                close_episode(self.memory.mem, int(self.memory.active[0]))
+            self.memory.group_open[:] = 0
+
+    # --- what a user asks ---
+
+    def add_symbol_monitoring(self, pair: str) -> int:
+        """Monitors ``BASE/QUOTE``; the first call narrows the detector from everything to what was added.
+
+        Returns how many instruments the catalogue lists for it (0: it starts when one appears).
+        """
+        with self._lock:
+            self._symbols = (self._symbols or set()) | {pair}
+            self._rebuild()
+        return sum(1 for row in self._rows if pair_text(row) == pair)
+
+    @property
+    def monitored_symbols(self) -> frozenset[str]:
+        """Canonical pairs that are looked at."""
+        listed = frozenset(pair_text(row) for row in self._rows)
+        return listed if self._symbols is None else frozenset(self._symbols)
+
+    def validate_opportunity_risk(self, opportunity: ArbitrageOpportunity) -> Validation:
+        """Profitability and feasibility of a two-legged opportunity on the books of now: every gate of detection.
+
+        The answer is for people and manual execution; the executor's own gate judges again before each send.
+        """
+        ids = [
+            next((i for i in range(len(self._rows)) if self._is(i, venue, opportunity.symbol)), -1)
+            for venue in (opportunity.buy_exchange, opportunity.sell_exchange)
+        ]
+        if -1 in ids or ids[0] == ids[1]:
+            return Validation(refusal=Refusal.NO_BOOK, edge_bps=0.0, max_quantity=Decimal(0))
+        with self._lock:
+            return self._validate(ids[0], ids[1])
+
+    def _is(self, instrument: int, venue: str, pair: str) -> bool:
+        row = self._rows[instrument]
+        return self._venue_names[int(row[ly.CR_VENUE])] == venue and pair_text(row) == pair
+
+    def _validate(self, buy: int, sell: int) -> Validation:
+        topology, mem, flt = self.memory.topology, self.memory.mem, self.memory.flt
+        group = int(topology.instruments[buy, IN_GROUP])
+        if group < 0 or int(topology.instruments[sell, IN_GROUP]) != group:
+            return Validation(refusal=Refusal.QUARANTINED, edge_bps=0.0, max_quantity=Decimal(0))
+        start, count, block = (int(topology.groups[group, c]) for c in (GR_START, GR_COUNT, GR_BLOCK))
+        i, j = (int(topology.instruments[x, IN_SLOT]) - start for x in (buy, sell))
+        direction = block + i * count + j
+        row = topology.directions[direction]
+        if row[DR_TYPE] < 0:
+            return Validation(refusal=Refusal.DISABLED_TYPE, edge_bps=0.0, max_quantity=Decimal(0))
+        statuses = [int(read_leg(self.ports.feeds, mem, x, leg)) for leg, x in enumerate((buy, sell))]
+        ask = int(best_ask(mem, RECORDS)) if statuses[0] > 0 else ly.ABSENT_ASK
+        bid = int(best_bid(mem, RECORDS + ly.BOOK_RECORD_WORDS)) if statuses[1] > 0 else ly.ABSENT_BID
+        code = int(pair_gates(self.ports, mem, flt, direction, statuses[0], statuses[1], int(now_of(mem))))
+        edge = 0.0
+        if bid != ly.ABSENT_BID and ask != ly.ABSENT_ASK:
+            edge = float(edge_bps(bid, ask, topology.floats[direction, DF_FEE]))
+        if code == 0 and not edge_exceeds(bid, ask, row[DR_NUM], row[DR_DEN]):
+            code = int(Refusal.BELOW_THRESHOLD)
+        quantity = min(int(mem[SIZE + SZ_BUY_QTY]), int(mem[SIZE + SZ_SELL_QTY])) if code == 0 else 0
+        exponent = int(self._rows[buy, ly.CR_QTY_EXP])
+        return Validation(refusal=Refusal(code), edge_bps=edge, max_quantity=from_fp(quantity, exponent))
+
+    # --- counters ---
+
+    def counters(self) -> dict[str, int]:
+        """All counters by label; ``detected`` = episodes that have ended or were taken, ``open`` = those still open."""
+        mem = self.memory.mem
+        found = {label: int(mem[word]) for label, word, _ in COUNTER_LABELS}
+        found["detected"] = int(mem[C_PUSHED] + mem[C_ENDED])
+        found["open"] = int(mem[C_OPENED] - mem[C_PUSHED] - mem[C_ENDED])
+        for reason in DETECTOR_REFUSALS:
+            found[f"refused.{reason.name.lower()}"] = int(mem[C_REFUSED + reason])
+        return found
+
+    def publish_counters(self, sink: CounterSink) -> None:
+        """Adds what has happened since the last call to the process's metrics (they outlive the process)."""
+        mem = self.memory.mem
+        words = [word for _, word, _ in COUNTER_LABELS]
+        labels = [(label, doc) for label, _, doc in COUNTER_LABELS]
+        values = [int(mem[word]) for word in words] + [int(mem[C_PUSHED] + mem[C_ENDED])]
+        labels.append(("detected", "episodes that ended: taken + refused"))
+        for reason in DETECTOR_REFUSALS:
+            values.append(int(mem[C_REFUSED + reason]))
+            labels.append((f"refused.{reason.name.lower()}", f"episodes refused under the gate {reason.name.lower()}"))
+        for at, ((label, doc), value) in enumerate(zip(labels, values, strict=True)):
+            index = sink.counter(label, doc)
+            if value != self._published[at]:
+                sink.inc(index, value - int(self._published[at]))
+                self._published[at] = value
+        sink.set(sink.counter("open", "episodes open now"), int(mem[C_OPENED] - mem[C_PUSHED] - mem[C_ENDED]))
+
+
+def first_opportunity_id(opps: Words) -> int:
+    """Ids grow over restarts: seconds of the wall clock in the high bits, never below what the queue has seen."""
+    start = int(time.time()) << 30
+    capacity, width = int(opps[ly.Q_CAPACITY]), int(opps[ly.Q_SLOT_WORDS])
+    if capacity and width == ly.OPPORTUNITY_WORDS:
+        slots = opps[ly.Q_SLOTS_OFF : ly.Q_SLOTS_OFF + capacity * width].reshape(capacity, width)
+        start = max(start, int(slots[:, ly.OP_ID].max()) + 1)
+    return start
+
+
+__all__ = ["IDLE", "RAN_OUT", "OpportunityDetector", "Validation"]

@@ -1,0 +1,259 @@
+"""The detector process: one jitted loop over every feed's books, opportunities out to the executor.
+
+Its own segments: ``opps`` (queue to the executor), ``reports.cursor`` (cursor of the queue back, and the sleeping flag
+of its bell). Everything else is mapped read-only and may come, go or be replaced while it runs: feeds, catalogue,
+inventory. It returns to Python for its beat, for what has appeared or died, and for a changed catalogue.
+
+Waiting: spin and yield scan all the time; park sleeps on the bell ``bells/detector``, which feeds ring after they
+publish and the executor after it reports. With an episode open it sleeps at most a millisecond: a proof, which rings
+nothing, may make it tradable.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.detection.detector import IDLE, MS, STEP_NS, OpportunityDetector
+from pipeline.detection.ports import Ports, nothing, private_ports
+from pipeline.detection.state import (
+    C_ACTIVE,
+    FD_CURSOR,
+    FD_OFF,
+    SE_BELL_FD,
+    SE_HIST_PUBLISH,
+    SE_HIST_RECEIVE,
+    SE_HIST_SCAN,
+)
+from pipeline.detection.topology import NO_FEED
+from pipeline.model.config import EngineConfig, ExchangeConfig, MarketConfig
+from pipeline.model.enums import WaitStrategy
+from shm import layout as ly
+from shm.bookring import init_feed, notice_tail
+from shm.layout import C_SLEEPING, FEED_BOOK_CAPACITY_DEFAULT, KIND_FEED, feed_segment_words
+from shm.liveness import LivenessView
+from shm.pages import CataloguePage, InventoryPage
+from shm.queue import QueueConsumer, QueueProducer
+from shm.segment import Arena, attach_arena, segment_name
+from shm.wait import PARK, PARK_TIMEOUT_MAX_MS, Bell, BellRinger, resolve_wait
+
+if TYPE_CHECKING:
+    from shm.metrics import Metrics
+    from workers.base import WorkerContext
+
+QUEUE_CAPACITY = 1024  # opportunities that the executor may lie behind; more are refused and counted
+REPORT_CAPACITY = 1024
+QUIET_NS = 200_000  # without news for this long a parking detector sleeps
+PARK_OPEN_MS = 1  # with an episode open
+FEED_MISSED_BEATS = 10  # 250 ms of a busy feed, 5 s of a parked one: its books are then not trusted
+HOUSEKEEPING_NS = STEP_NS  # what has appeared, died or changed
+CAPS_NS = 1_000 * MS  # dollar rates of quotes that are no stable coin
+
+
+class Attachments:
+    """Every segment that a detector of ``instance`` reads or owns. ``own_queue``: push to the executor."""
+
+    def __init__(self, config: EngineConfig, instance: str, *, own_queue: bool, metrics: Metrics | None) -> None:
+        self.config = config
+        self.instance = instance
+        names = [segment_name(instance, f"feed.{exchange}") for exchange in config.feeds]
+        self.feeds: Arena = attach_arena(names, KIND_FEED, instance, feed_segment_words(FEED_BOOK_CAPACITY_DEFAULT))
+        self.catalogue: CataloguePage = CataloguePage.attach(instance)
+        self.inventory: InventoryPage = InventoryPage.attach(instance)
+        self.liveness = [LivenessView.attach(instance, f"feed.{name}", missing_ok=True) for name in config.feeds]
+        self.producer: QueueProducer | None = None
+        self.reports: QueueConsumer | None = None
+        private = private_ports(self.feeds.words)
+        self.ports: Ports = private._replace(catalogue=self.catalogue.words, inventory=self.inventory.words)
+        if own_queue:
+            self.producer = QueueProducer.create(
+                instance, "opps", capacity=QUEUE_CAPACITY, slot_words=ly.OPPORTUNITY_WORDS
+            )
+            self.reports = QueueConsumer.create(
+                instance, "reports", capacity=REPORT_CAPACITY, slot_words=ly.REPORT_WORDS
+            )
+            self.ports = self.ports._replace(
+                opps=self.producer.words,
+                opps_cursor=self.producer.cursor_words,
+                reports=self.reports.words,
+                reports_cursor=self.reports.cursor_words,
+                metrics=nothing() if metrics is None else metrics.words,
+            )
+
+    def refresh(self) -> None:
+        """Maps what has appeared or was replaced. A segment of another build raises SegmentMismatch."""
+        self.feeds.refresh()
+        self.catalogue.refresh()
+        self.inventory.refresh()
+        if self.producer is not None:
+            self.producer.refresh()
+        if self.reports is not None:
+            self.reports.refresh()
+
+    def tell(self, detector: OpportunityDetector) -> list[str]:
+        """Tells the detector where feeds are and whether they live; the exchanges whose feed does not."""
+        missing = []
+        for feed_id, (exchange, view) in enumerate(zip(self.config.feeds, self.liveness, strict=True)):
+            view.refresh()
+            alive = view.alive() and not view.hung(missed_beats=FEED_MISSED_BEATS)
+            mapped = self.feeds.is_mapped(feed_id)
+            detector.set_feed(feed_id, offset=self.feeds.offset_of(feed_id) if mapped else NO_FEED, alive=alive)
+            if not (mapped and alive):
+                missing.append(exchange)
+        return missing
+
+    def close(self) -> None:
+        if self.producer is not None:
+            self.producer.close()
+        if self.reports is not None:
+            self.reports.close()
+
+
+def attach_detector(config: EngineConfig, instance: str, **options: object) -> tuple[OpportunityDetector, Attachments]:
+    """A detector of one's own beside a running instance: sees all, disturbs nothing, counts against no balance.
+
+    ``options`` go to :class:`OpportunityDetector` (``on_opportunity``). Call ``attachments.tell(detector)`` now and then.
+    """
+    attachments = Attachments(config, instance, own_queue=False, metrics=None)
+    detector = OpportunityDetector(config, attachments.ports._replace(inventory=nothing()), **options)  # type: ignore[arg-type]
+    attachments.tell(detector)
+    return detector, attachments
+
+
+class DetectorProcess:
+    """The loop around :meth:`OpportunityDetector.step` in its process."""
+
+    def __init__(self, ctx: WorkerContext) -> None:
+        self.ctx = ctx
+        self.attachments = Attachments(ctx.config, ctx.instance, own_queue=True, metrics=ctx.metrics)
+        self.wait = self._wait_strategy()
+        self.detector = OpportunityDetector(ctx.config, self.attachments.ports, spin=self.wait == WaitStrategy.SPIN)
+        reports = self.attachments.reports
+        assert reports is not None
+        self.bell = Bell.create(ctx.bells_dir() / "detector", reports.cursor_words)
+        self.ringer = BellRinger.open(ctx.bells_dir() / "executor", self.attachments.ports.opps_cursor, C_SLEEPING)
+        self._housekeeping_at_ns = 0
+        self._caps_at_ns = 0
+        self._missing: list[str] = []
+        self._parks = ctx.metrics.counter("parks", "times the detector went to sleep")
+        self._name_histograms()
+
+    def _wait_strategy(self) -> str:
+        """``auto`` by cores: every feed, the executor and the detector would spin."""
+        cores = len(self.ctx.cpus) or len_affinity()
+        return resolve_wait(str(self.ctx.wait), cores=cores, spinners=len(self.ctx.config.feeds) + 2)
+
+    def _name_histograms(self) -> None:
+        metrics, mem = self.ctx.metrics, self.detector.memory.mem
+        mem[SE_HIST_SCAN] = metrics.histogram("publish_to_scan", "book published to its directions checked, sampled")
+        mem[SE_HIST_PUBLISH] = metrics.histogram("publish_to_detect", "trigger published to opportunity pushed")
+        mem[SE_HIST_RECEIVE] = metrics.histogram("receive_to_detect", "trigger received to opportunity pushed")
+
+    def housekeeping(self, now_ns: int) -> None:
+        """Every 25 ms: new segments, dead feeds, counters."""
+        self._housekeeping_at_ns = now_ns
+        self.attachments.refresh()
+        missing = self.attachments.tell(self.detector)
+        if missing != self._missing:
+            self._missing = missing
+            text = f"feeds not usable: {', '.join(missing)}" if missing else "all feeds usable"
+            self.ctx.say("warning" if missing else "info", text)
+        self.ringer.refresh()
+        self.detector.memory.mem[SE_BELL_FD] = self.ringer.fd
+        self.detector.publish_counters(self.ctx.metrics)
+        if now_ns - self._caps_at_ns >= CAPS_NS:
+            self._caps_at_ns = now_ns
+            self.detector.refresh_caps()
+
+    def run(self) -> None:
+        """Until a stop is asked for."""
+        self.housekeeping(time.monotonic_ns())
+        self.detector.warm()
+        self.ctx.ready(f"wait={self.wait}")
+        idle_ns = QUIET_NS if self.wait == PARK else STEP_NS
+        while not self.ctx.stop_requested():
+            reason = self.detector.step(STEP_NS, idle_ns)
+            now_ns = time.monotonic_ns()
+            if now_ns - self._housekeeping_at_ns >= HOUSEKEEPING_NS:
+                self.housekeeping(now_ns)
+            self.ctx.progress()
+            if reason == IDLE and self.wait == PARK:
+                self.park()
+
+    def park(self) -> None:
+        """Sleeps until a feed or the executor rings, or it is time for a beat."""
+        open_episodes = self.detector.memory.mem[C_ACTIVE] > 0
+        self.bell.prepare_park()
+        if self.news():
+            self.bell.cancel_park()
+            return
+        timeout_ms = PARK_OPEN_MS if open_episodes else PARK_TIMEOUT_MAX_MS
+        if not open_episodes:
+            self.ctx.liveness.parked = True
+            self.ctx.beat()
+        self.ctx.metrics.inc(self._parks)
+        self.bell.park(timeout_ms)
+        if not open_episodes:
+            self.ctx.liveness.parked = False
+            self.ctx.beat()
+
+    def news(self) -> bool:
+        """Whether a notice or a report has come since the last pass (looked at after the sleeping flag is up)."""
+        words = self.attachments.ports.feeds
+        for row in self.detector.memory.feeds:
+            if row[FD_OFF] != NO_FEED and int(notice_tail(words, int(row[FD_OFF]))) != int(row[FD_CURSOR]):
+                return True
+        reports = self.attachments.reports
+        return reports is not None and not reports.empty
+
+    def close(self) -> None:
+        self.detector.end_episodes()
+        self.detector.publish_counters(self.ctx.metrics)
+        self.bell.close()
+        self.ringer.close()
+        self.attachments.close()
+
+
+def len_affinity() -> int:
+    """CPUs that this process may use."""
+    import os
+
+    return len(os.sched_getaffinity(0))
+
+
+def run(ctx: WorkerContext) -> None:
+    """The detector's life: attach, warm, READY, scan until SIGTERM."""
+    process = DetectorProcess(ctx)
+    try:
+        process.run()
+    finally:
+        process.close()
+
+
+def warm(dialects: Sequence[str]) -> None:
+    """Compiles, or loads from the cache, every kernel of the scan loop with private arrays."""
+    del dialects
+    from pipeline.model.config import DetectionConfig
+
+    market = MarketConfig(symbols=())
+    exchanges = {"warm": ExchangeConfig(dialect="mexc", markets={"spot": market})}
+    config = EngineConfig(exchanges=exchanges, detection=DetectionConfig())
+    words = np.zeros(feed_segment_words(FEED_BOOK_CAPACITY_DEFAULT), dtype=np.int64)
+    init_feed(words, 0, FEED_BOOK_CAPACITY_DEFAULT)
+    detector = OpportunityDetector(config, private_ports(words))
+    detector.set_feed(0, offset=0)
+    detector.warm()
+
+
+def main() -> int:
+    """``python -m workers.detector --instance I --config F``."""
+    from workers.base import run_worker
+
+    return run_worker("detector", run)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
