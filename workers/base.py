@@ -49,7 +49,7 @@ EXIT_COULD_NOT_START = 3  # shared memory, port, venue: starting again may help
 STOP_GRACE_S = 10.0  # after SIGTERM the kernel ends a process that does not end itself (SIGALRM, default action)
 BEAT_PERIOD_NS = 25_000_000  # while work flows (design 3); a parked process beats every 500 ms
 
-LOG_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+LOG_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4

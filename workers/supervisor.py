@@ -154,6 +154,10 @@ class Supervisor:
             self.state = "failed" if self._failure else "stopped"
             self._liveness.set_state(ProcessState.STOPPED)
             self.write_run_file()
+            self._liveness.close()
+            page.close()
+            if not self._failure:
+                cleanup_instance(self.instance)  # after a failure the segments stay for `arb status` to read
         return EXIT_COULD_NOT_START if self._failure else EXIT_CLEAN
 
     async def _until(self, event: asyncio.Event) -> None:

@@ -133,6 +133,14 @@ def test_owner_that_died_before_ready_is_replaced_as_well(instance: str) -> None
     assert make(instance).epoch == 2
 
 
+def test_newborn_without_room_yet_is_missing_and_replaced_if_its_owner_died(instance: str) -> None:
+    path_of(instance).touch(mode=0o600)
+    with pytest.raises(SegmentMissing, match="creating"):
+        attach(instance)
+    assert not attach_arena([segment_name(instance, "x")], KIND, instance, SIZE).is_mapped(0)
+    assert make(instance).epoch == 1 and attach(instance).ready
+
+
 @pytest.mark.parametrize("change", ["size", "kind", "build", "layout", "magic", "mode"])
 def test_dead_segment_of_another_make_is_replaced_and_its_readers_see_that_it_ended(instance: str, change: str) -> None:
     segment = make(instance)
@@ -171,7 +179,7 @@ FORGERIES: list[tuple[str, Callable[[Path], object]]] = [
     ("size in words", corrupt(ly.SEG_SIZE_WORDS, SIZE + 1)),
     ("size in words", lambda path: os.truncate(path, SIZE * 4)),
     ("size in words", lambda path: os.truncate(path, SIZE * 16)),
-    ("is no segment", lambda path: os.truncate(path, 0)),
+    ("is no segment", lambda path: os.truncate(path, 64)),
     ("is no segment", lambda path: os.truncate(path, SIZE * 8 - 3)),
     ("mode 666", lambda path: path.chmod(0o666)),
     ("mode 600", lambda path: path.chmod(0o600)),
