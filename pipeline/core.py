@@ -46,7 +46,7 @@ from pipeline.execution.hedges import HedgeExits
 from pipeline.execution.intake import Intake
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.ledger import Ledger, Operation, Order
-from pipeline.execution.market import Instruments, UsdRates
+from pipeline.execution.market import Instruments, UsdRates, mid_price
 from pipeline.execution.orchestrator import OrderOrchestrator
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.positions import PositionManager
@@ -410,8 +410,9 @@ class ExecutionCore:
         if spec.kind is InstrumentKind.PERPETUAL:
             leverage = self.config.detection.hedge.leverage
             buy = quote / (1 / leverage + fee)
-            price = spec.reference_price
-            sell = buy / price if price > 0 else ZERO
+            view = self.desk.market.book(row.instrument_id)
+            price = mid_price(view, row) if view is not None else None
+            sell = buy / price if price else ZERO
             position = self.ledger.accounts.futures_qty(spec.venue, spec.symbol)
         else:
             buy = quote / (1 + fee)
