@@ -45,12 +45,14 @@ LATENCY_SAMPLE = 8  # one frame of so many goes into the histogram: recording co
 def warm(dialects: Sequence[str]) -> None:
     """Load the machine code of every kernel that a feed calls, with private arrays."""
     from pipeline.book.builder import VenueBooks
+    from shm.atomics import store_relaxed
     from shm.bookring import conn_close, conn_open, init_feed, publish_book, read_book
     from shm.layout import BOOK_RECORD_WORDS, feed_segment_words
 
     words = np.zeros(feed_segment_words(2), dtype=np.int64)
     record = np.zeros(BOOK_RECORD_WORDS, dtype=np.int64)
     init_feed(words, 0, 2)
+    store_relaxed(words, 0, 0)
     conn_open(words, 0, 0, 0, 0)
     publish_book(words, 0, 1, record)
     read_book(words, 0, 1, record)
@@ -239,6 +241,7 @@ class FeedProcess:
             for market in self.markets.values():
                 values = msgspec.structs.asdict(market.books.counters) | msgspec.structs.asdict(market.counters)
                 values["connected"] = int(market.connected)
+                values["cross_topic_lag_ms"] = market.lag_ms
                 values["books_whole"] = len(market.instruments) - len(market.waiting_for())
                 for name, value in values.items():
                     label = f"{market.venue.name}.{name}"

@@ -25,14 +25,25 @@ import msgspec
 import numpy as np
 
 from pipeline.book.builder import FrameResult, SnapshotResult, VenueBooks
+from pipeline.book.state import EV_TIME
 from pipeline.exchanges.backoff import Backoff
 from pipeline.exchanges.base import VenueClient
 from pipeline.exchanges.public import ControlKind, PublicSession
 from pipeline.exchanges.stream import STABLE_S, PublicStream
 from pipeline.model.clock import mono_ns
 from pipeline.model.errors import ProtocolViolation, RateLimited, VenueError, VenueRejected
+from shm.atomics import store_relaxed
 from shm.bookring import conn_close, conn_open, publish_book, read_book
-from shm.layout import BOOK_RECORD_WORDS, BR_FLAGS, BR_PUBLISH_MONO_NS, FLAG_GAP, FLAG_UNPROVED
+from shm.layout import (
+    BOOK_RECORD_WORDS,
+    BR_FLAGS,
+    BR_PUBLISH_MONO_NS,
+    CONN_CROSS_TOPIC_LAG_NS,
+    CONN_WORDS,
+    FEED_CONN_OFF,
+    FLAG_GAP,
+    FLAG_UNPROVED,
+)
 from shm.words import Words
 
 if TYPE_CHECKING:
@@ -47,6 +58,10 @@ REFUSED_RETRY_S = 60.0
 BAD_FRAMES_MAX = 20  # per connection and BAD_FRAMES_WINDOW_S
 BAD_FRAMES_WINDOW_S = 10.0
 OVERLAP_S = 2.0  # both connections run so long at a planned change
+DISORDER_MAX_MS = 250
+DISORDERS_TO_RAISE = 3
+DISORDER_WINDOW_S = 60.0
+MICROSECONDS_FROM = 250_000  # a difference as large as this is in microseconds (or no disorder)
 NO_CONN = -1  # a book that no connection carries: nothing can prove it
 _CONTROL = int(FrameResult.CONTROL)
 _NEED_SNAPSHOT = int(FrameResult.NEED_SNAPSHOT)
@@ -85,6 +100,7 @@ class Counters(msgspec.Struct):
     rest_books: int = 0
     bad_frames: int = 0
     control_frames: int = 0
+    disorder_ms_max: int = 0
 
 
 class ConnSlots:
@@ -176,6 +192,8 @@ class MarketFeed:
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = False
         self.last_data_mono_ns = 0
+        self.lag_ms = session.cross_topic_lag_ms
+        self._disorders: deque[tuple[int, int]] = deque(maxlen=DISORDERS_TO_RAISE)
 
     # --- instruments ---
 
@@ -326,7 +344,7 @@ class MarketFeed:
         )
         self._streams[conn] = stream
         self._bad[conn] = deque(maxlen=BAD_FRAMES_MAX)
-        conn_open(self._words, self._feed_off, conn, self.venue.venue_id, self.session.cross_topic_lag_ms * 1_000_000)
+        conn_open(self._words, self._feed_off, conn, self.venue.venue_id, self.lag_ms * 1_000_000)
         try:
             await stream.open()
         except BaseException:
@@ -418,10 +436,36 @@ class MarketFeed:
         stream = self._streams.get(conn)
         if stream is not None:
             stream.last_data_mono_ns = recv_mono_ns
+            venue_time = int(self.books.mem[EV_TIME])
+            if venue_time >= stream.venue_time_max:
+                stream.venue_time_max = venue_time
+            elif venue_time:
+                self._disorder(stream.venue_time_max - venue_time, recv_mono_ns)
         if self._on_frame_done is not None:
             self._on_frame_done(recv_mono_ns)
         if result >= _NEED_SNAPSHOT:
             self._trouble(result, conn, recv_mono_ns)
+
+    def _disorder(self, back: int, recv_mono_ns: int) -> None:
+        """Venue time ran backward between topics. More than the proof rule allows for, again and again: raise it.
+
+        Far more is no disorder of delivery but old content (a first whole book carries the time of its last change).
+        """
+        back_ms = back // 1000 if back > MICROSECONDS_FROM else back
+        self.counters.disorder_ms_max = max(self.counters.disorder_ms_max, min(back_ms, DISORDER_MAX_MS))
+        if not self.lag_ms < back_ms <= DISORDER_MAX_MS:
+            return
+        self._disorders.append((recv_mono_ns, back_ms))
+        first_ns = self._disorders[0][0]
+        if len(self._disorders) == DISORDERS_TO_RAISE and recv_mono_ns - first_ns < DISORDER_WINDOW_S * 1e9:
+            self.lag_ms = max(ms for _, ms in self._disorders)
+            self._disorders.clear()
+            self._say(
+                "warning", f"{self.venue.name}: topics run apart by {self.lag_ms} ms; books are proved that later"
+            )
+            for conn in self._streams:
+                row = self._feed_off + FEED_CONN_OFF + conn * CONN_WORDS
+                store_relaxed(self._words, row + CONN_CROSS_TOPIC_LAG_NS, self.lag_ms * 1_000_000)
 
     def _trouble(self, result: int, conn: int, recv_mono_ns: int) -> None:
         """A book fell out of sync: gap, crossed, contradicted, bad bytes, digits beyond its exponent."""
@@ -539,8 +583,8 @@ class MarketFeed:
         if stream is None or not stream.is_open or index not in self._by_book:
             return True  # nothing to align with; the next connection asks again
         result = self.books.on_snapshot(index, payload, asked_ns, stream.conn)
-        if result == SnapshotResult.SYNCED:
-            backoff.reset()
+        if result == SnapshotResult.SYNCED or self.books.is_synced(index):
+            backoff.reset()  # also where the stream itself brought a whole book meanwhile
             return True
         if result == SnapshotResult.PRICE_PRECISION:
             self._say_too_fine(index)
@@ -549,7 +593,7 @@ class MarketFeed:
         if result == SnapshotResult.REJECTED:
             self._say("warning", f"{self.venue.name} {instrument.symbol}: snapshot could not be read")
         await asyncio.sleep(backoff.next_s())
-        return index not in set(self.books.needs_snapshot())
+        return index not in self._by_book or self.books.is_synced(index)
 
     # --- REST while a stream is down ---
 

@@ -47,7 +47,9 @@ class PublicSession(ABC):
 
     topics_per_connection_max = 200
     ticker_of_every_symbol = True  # False: one ticker per connection, as its anchor
-    cross_topic_lag_ms = 100  # how far the venue's topics may run apart on one connection
+    #: How far back venue time may run between topics of one connection: a frame proves that everything older than this
+    #: has arrived. A starting value from recordings; the feed measures and raises it, never lowers it.
+    cross_topic_lag_ms = 100
     frames_per_s_max = 10.0  # our control frames
     ping_interval_s = 15.0
     stall_after_s = 10.0  # no frame of any kind while subscribed

@@ -56,6 +56,7 @@ class PublicStream:
         self._request_id = 0
         self.last_data_mono_ns = 0
         self.renew_asked = False
+        self.venue_time_max = 0  # latest venue time of a frame on this connection, as sent
 
     # --- life ---
 

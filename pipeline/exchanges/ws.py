@@ -159,7 +159,8 @@ async def open_ws(
     except (WSError, OSError, TimeoutError, EOFError) as error:
         text = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         raise VenueUnavailable(f"{venue}: cannot open a stream to {host}: {text}", venue=venue) from None
-    assert isinstance(link, WsLink), "the factory above makes WsLink"
+    if not isinstance(link, WsLink):  # picows gives no listener when the peer went away during the upgrade
+        raise VenueUnavailable(f"{venue}: {host} went away during the upgrade", venue=venue)
     return link
 
 

@@ -53,12 +53,13 @@ class BinanceSession(PublicSession):
     frames_per_s_max = 3.0  # 5 inbound messages a second, pings and pongs among them
     ping_interval_s = 60.0
     stall_after_s = 10.0
-    cross_topic_lag_ms = 100
 
     def __init__(self, venue: VenueConfig) -> None:
         self._venue = venue.name
         self._ws = venue.ws.rstrip("/")
         self._market = venue.market
+        # recordings: spot up to 4 ms in 13,208 events, USDⓈ-M up to 36 ms in 168,607
+        self.cross_topic_lag_ms = 10 if venue.market == "spot" else 50
         self._asked: OrderedDict[int, tuple[str, ...]] = OrderedDict()
 
     def url(self) -> str:

@@ -57,6 +57,8 @@ class GateSession(PublicSession):
         self._venue = venue.name
         self._ws = venue.ws
         self._prefix = "spot" if venue.market == "spot" else "futures"
+        # recordings: spot 0 ms in 181 pushes, futures up to 84 ms in 352
+        self.cross_topic_lag_ms = 20 if venue.market == "spot" else 100
         self._book = f"{self._prefix}.order_book_update"
         self._ticker = f"{self._prefix}.book_ticker"
         self._asked: OrderedDict[int, str] = OrderedDict()
