@@ -126,7 +126,10 @@ def gate_api_text(channel: str, req_param: bytes, timestamp: str) -> bytes:
 
 
 def _gate_window(stamp: str, now_ms: int) -> None:
-    if not stamp.isascii() or not stamp.isdigit() or abs(int(stamp) - now_ms // 1000) > GATE_WINDOW_S:
+    """Seconds; the exchange's own SDK sends them with a fraction and signs that text."""
+    whole, _, fraction = stamp.partition(".")
+    is_number = stamp.isascii() and whole.isdigit() and (fraction.isdigit() or not fraction)
+    if not is_number or abs(int(whole) - now_ms // 1000) > GATE_WINDOW_S:
         raise AuthRefused(
             403, "REQUEST_EXPIRED", f"gap between request Timestamp and server time exceeds {GATE_WINDOW_S} seconds"
         )

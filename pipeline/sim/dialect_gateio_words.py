@@ -74,7 +74,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         return number(self.need(name), name)
 
     def flag(self, name: str) -> bool:
-        return self.params.get(name) in (True, "true", "1", 1)
+        return str(self.params.get(name)).lower() in ("true", "1")
 
 
 def number(text: str, name: str) -> Decimal:

@@ -1,0 +1,157 @@
+"""gate-api, the exchange's own SDK: spot and futures, changed in nothing but the host."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import gate_api
+import pytest
+from gate_api.exceptions import GateApiException
+
+from tests.clients.support import HostedSim
+
+
+def client(sim: HostedSim, secret: str | None = None) -> Any:
+    row = sim.info["venues"]["gateio_spot"]
+    config = gate_api.Configuration(host=row["rest"], key=row["api_key"], secret=secret or row["api_secret"])
+    return gate_api.ApiClient(config)
+
+
+@pytest.fixture(scope="module")
+def spot(sim: HostedSim) -> Any:
+    return gate_api.SpotApi(client(sim))
+
+
+@pytest.fixture(scope="module")
+def futures(sim: HostedSim) -> Any:
+    return gate_api.FuturesApi(client(sim))
+
+
+def test_spot_lists_books_and_tickers(spot: Any) -> None:
+    pairs = {row.id: row for row in spot.list_currency_pairs()}
+    assert (pairs["BTC_USDT"].precision, pairs["BTC_USDT"].amount_precision) == (1, 6)
+    assert pairs["BTC_USDT"].trade_status == "tradable"
+    coins = {row.currency: row for row in spot.list_currencies()}
+    assert coins["NOVA"].chains[0].addr.startswith("0x")
+    book = spot.list_order_book("BTC_USDT", limit=20, with_id=True)
+    assert book.id > 0 and Decimal(book.bids[0][0]) < Decimal(book.asks[0][0])
+    (ticker,) = spot.list_tickers(currency_pair="BTC_USDT")
+    assert Decimal(ticker.highest_bid) < Decimal(ticker.lowest_ask)
+    assert spot.get_system_time().server_time > 0
+
+
+def test_spot_order_lives_and_dies(spot: Any) -> None:
+    book = spot.list_order_book("BTC_USDT", limit=5)
+    price = str(round(Decimal(book.bids[0][0]) * Decimal("0.97"), 1))
+    order = gate_api.Order(
+        currency_pair="BTC_USDT", side="buy", amount="0.01", price=price, text="t-sdk-1", time_in_force="gtc"
+    )
+    placed = spot.create_order(order)
+    assert (placed.status, placed.text, placed.left) == ("open", "t-sdk-1", "0.01")
+    assert spot.get_order(placed.id, "BTC_USDT").id == placed.id
+    assert spot.get_order("t-sdk-1", "BTC_USDT").id == placed.id
+    open_pairs = {row.currency_pair: row for row in spot.list_all_open_orders()}
+    assert [row.id for row in open_pairs["BTC_USDT"].orders] == [placed.id]
+    cancelled = spot.cancel_order(placed.id, "BTC_USDT")
+    assert (cancelled.status, cancelled.finish_as) == ("cancelled", "cancelled")
+    with pytest.raises(GateApiException) as refused:
+        spot.cancel_order(placed.id, "BTC_USDT")
+    assert refused.value.label == "ORDER_CANCELLED"
+    assert placed.id in [row.id for row in spot.list_orders("BTC_USDT", "finished")]
+
+
+def test_spot_fill_shows_in_trades_and_accounts(spot: Any) -> None:
+    before = {row.currency: Decimal(row.available) for row in spot.list_spot_accounts()}
+    ask = Decimal(spot.list_order_book("ETH_USDT", limit=5).asks[0][0])
+    order = gate_api.Order(
+        currency_pair="ETH_USDT",
+        side="buy",
+        amount="0.03",
+        price=str(round(ask * Decimal("1.01"), 2)),
+        time_in_force="ioc",
+    )
+    done = spot.create_order(order)
+    assert (done.status, done.finish_as, done.fee_currency) == ("closed", "filled", "ETH")
+    trades = spot.list_my_trades(currency_pair="ETH_USDT", order_id=done.id)
+    assert sum(Decimal(row.amount) for row in trades) == Decimal("0.03")
+    fee = sum(Decimal(row.fee) for row in trades)
+    after = {row.currency: Decimal(row.available) for row in spot.list_spot_accounts()}
+    assert after["ETH"] - before["ETH"] == Decimal("0.03") - fee
+    assert before["USDT"] - after["USDT"] == sum(Decimal(row.amount) * Decimal(row.price) for row in trades)
+
+
+def test_spot_batch_places_and_cancels_item_by_item(spot: Any) -> None:
+    bid = Decimal(spot.list_order_book("XRP_USDT", limit=5).bids[0][0])
+    price = str(round(bid * Decimal("0.97"), 4))
+
+    def order(text: str, amount: str) -> Any:
+        return gate_api.Order(currency_pair="XRP_USDT", side="buy", amount=amount, price=price, text=text)
+
+    good, bad = spot.create_batch_orders([order("t-b1", "100"), order("t-b2", "2")])
+    assert good.succeeded and not bad.succeeded and bad.label == "INVALID_PARAM_VALUE"
+    item = gate_api.CancelBatchOrder(currency_pair="XRP_USDT", id=good.id)
+    (gone,) = spot.cancel_batch_orders([item])
+    assert gone.succeeded
+
+
+def test_dead_man_switch_is_armed_and_disarmed(spot: Any, futures: Any) -> None:
+    armed = spot.countdown_cancel_all_spot(gate_api.CountdownCancelAllSpotTask(timeout=30))
+    assert int(armed.trigger_time) > 0
+    spot.countdown_cancel_all_spot(gate_api.CountdownCancelAllSpotTask(timeout=0))
+    task = gate_api.CountdownCancelAllFuturesTask(timeout=30, contract="BTC_USDT")
+    assert int(futures.countdown_cancel_all_futures("usdt", task).trigger_time) > 0
+    task = gate_api.CountdownCancelAllFuturesTask(timeout=3)
+    with pytest.raises(GateApiException):
+        futures.countdown_cancel_all_futures("usdt", task)
+
+
+def test_fees_come_from_the_wallet_endpoint(sim: HostedSim) -> None:
+    fee = gate_api.WalletApi(client(sim)).get_trade_fee(currency_pair="BTC_USDT")
+    assert Decimal(fee.taker_fee) == Decimal("0.0002")
+    assert Decimal(fee.futures_maker_fee) == Decimal("-0.00005")
+
+
+def test_futures_contract_position_and_account(futures: Any) -> None:
+    contract = futures.get_futures_contract("usdt", "BTC_USDT")
+    assert (contract.quanto_multiplier, contract.order_price_round) == ("0.0001", "0.1")
+    book = futures.list_futures_order_book("usdt", "BTC_USDT", limit=10, with_id=True)
+    ask = Decimal(book.asks[0].p)
+    assert ask > Decimal(book.bids[0].p)
+    order = gate_api.FuturesOrder(contract="BTC_USDT", size="7", price="0", tif="ioc", text="t-fut-1")
+    done = futures.create_futures_order("usdt", order)
+    assert (done.status, done.finish_as, Decimal(done.size), Decimal(done.left)) == ("finished", "filled", 7, 0)
+    position = futures.get_position("usdt", "BTC_USDT")
+    assert Decimal(position.size) == 7 and Decimal(position.entry_price) == Decimal(done.fill_price)
+    account = futures.list_futures_accounts("usdt")
+    assert Decimal(account.position_margin) > 0 and Decimal(account.available) < Decimal(account.total)
+    trades = futures.get_my_trades("usdt", contract="BTC_USDT", order=done.id)
+    assert sum(Decimal(row.size) for row in trades) == 7
+    closing = gate_api.FuturesOrder(contract="BTC_USDT", size="0", price="0", tif="ioc", close=True)
+    futures.create_futures_order("usdt", closing)
+    assert Decimal(futures.get_position("usdt", "BTC_USDT").size) == 0
+
+
+def test_futures_order_is_found_by_both_ids_and_cancelled(futures: Any) -> None:
+    book = futures.list_futures_order_book("usdt", "ETH_USDT", limit=5)
+    price = str(round(Decimal(book.bids[0].p) * Decimal("0.97"), 1))
+    order = gate_api.FuturesOrder(contract="ETH_USDT", size="-2", price=price, tif="poc", text="t-fut-2")
+    with pytest.raises(GateApiException) as refused:
+        futures.create_futures_order("usdt", order)
+    assert refused.value.label == "ORDER_POC_IMMEDIATE"
+    order = gate_api.FuturesOrder(contract="ETH_USDT", size="2", price=price, tif="poc", text="t-fut-3")
+    placed = futures.create_futures_order("usdt", order)
+    assert placed.status == "open"
+    assert futures.get_futures_order("usdt", "t-fut-3").id == placed.id
+    assert [row.id for row in futures.list_futures_orders("usdt", "open", contract="ETH_USDT")] == [placed.id]
+    gone = futures.cancel_futures_order("usdt", str(placed.id))
+    assert (gone.status, gone.finish_as) == ("finished", "cancelled")
+    with pytest.raises(GateApiException) as missing:
+        futures.get_futures_order("usdt", "t-nobody")
+    assert missing.value.label == "ORDER_NOT_FOUND"
+
+
+def test_wrong_secret_is_refused(sim: HostedSim) -> None:
+    with pytest.raises(GateApiException) as refused:
+        gate_api.SpotApi(client(sim, "wrong")).list_spot_accounts()
+    assert refused.value.label == "INVALID_SIGNATURE"
