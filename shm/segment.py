@@ -43,7 +43,10 @@ SHM_FOLDER = Path("/dev/shm")
 PREFIX = "arb"
 MODE = 0o640
 PAGE_WORDS = mmap.PAGESIZE // layout.WORD_BYTES
-CREATE_ATTEMPTS = 16  # each lost attempt means that another process won a race; more is a fight of two owners
+CREATE_ATTEMPTS = 400  # a lost attempt means that a cleaner or another starter won a race just now
+_CLEANER_WAIT_S = 0.001
+_OWNER = 1  # lengths of the lock: bytes 0..1 for an owner, 0..2 for a cleaner, so that who looks can tell them apart
+_CLEANER = 2
 _NAME_MAX = 200
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -147,22 +150,25 @@ def _pages_bytes(size_words: int) -> int:
     return -(-size_words // PAGE_WORDS) * mmap.PAGESIZE
 
 
-def _flock_record(kind: int) -> bytes:
+def _flock_record(kind: int, length: int) -> bytes:
     # struct flock { short l_type; short l_whence; off_t l_start; off_t l_len; pid_t l_pid; } on 64-bit Linux
-    return struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0)
+    return struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, length, 0)
 
 
-def _lock_owner(fd: int) -> bool:
+def _lock(fd: int, length: int) -> bool:
+    """Takes the ownership (``_OWNER``) or the right to clean (``_CLEANER``); they exclude each other."""
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock_record(fcntl.F_WRLCK))
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock_record(fcntl.F_WRLCK, length))
     except (BlockingIOError, PermissionError):  # EAGAIN, EACCES: held by another open file description
         return False
     return True
 
 
 def _owner_lives(fd: int) -> bool:
-    reply = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _flock_record(fcntl.F_WRLCK))
-    return bool(struct.unpack("hhqqi4x", reply)[0] != fcntl.F_UNLCK)
+    """Whether an owner holds the lock; a cleaner, who holds it for an instant, is told by its length."""
+    reply = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _flock_record(fcntl.F_WRLCK, _OWNER))
+    kind, _, _, length, _ = struct.unpack("hhqqi4x", reply)
+    return bool(kind != fcntl.F_UNLCK and length == _OWNER)
 
 
 def _same_object(name: str, fd: int) -> bool:
@@ -193,9 +199,11 @@ def _open(name: str, *, writable: bool) -> int:
 
 
 def _check_file(name: str, fd: int, uids: set[int]) -> int:
-    """Refuses what another user made or loosened; returns the size in bytes."""
+    """Refuses what another user made or loosened; returns the size in bytes. SegmentMissing = a newborn."""
     found = os.fstat(fd)
     mode = stat.S_IMODE(found.st_mode)
+    if found.st_size == 0 and found.st_uid in uids:  # between O_EXCL and posix_fallocate; mode not set yet either
+        raise SegmentMissing(f"segment {name} is not READY: its owner is creating it, or died while creating it")
     if not stat.S_ISREG(found.st_mode) or found.st_uid not in uids or mode != MODE:
         raise SegmentMismatch(
             f"segment {name} refused: uid {found.st_uid} (wanted {sorted(uids)}), mode {mode:o} (wanted {MODE:o})"
@@ -279,7 +287,7 @@ class Segment:
     @classmethod
     def _initialise(cls, name: str, fd: int, size_bytes: int, kind: int, instance: str, epoch: int) -> Segment | None:
         # Between O_EXCL and the lock a cleaner may take the newborn for an orphan: then the name leads elsewhere.
-        if not _lock_owner(fd) or not _same_object(name, fd):
+        if not _lock(fd, _OWNER) or not _same_object(name, fd):
             os.close(fd)
             return None
         try:
@@ -309,9 +317,13 @@ class Segment:
             owner = os.fstat(fd).st_uid
             os.close(fd)
             raise SegmentMismatch(f"segment {name} belongs to uid {owner}, not to us ({os.geteuid()}): refused")
-        if not _lock_owner(fd):
+        if not _lock(fd, _OWNER):
+            busy = _owner_lives(fd)
             os.close(fd)
-            raise SegmentBusy(f"segment {name} has a live owner: is the process already running?")
+            if busy:
+                raise SegmentBusy(f"segment {name} has a live owner: is the process already running?")
+            time.sleep(_CLEANER_WAIT_S)
+            return None
         if not _same_object(name, fd):
             os.close(fd)
             return None
@@ -328,8 +340,8 @@ class Segment:
                 segment._write_header(kind, instance, epoch)
                 _owned.add(segment)
                 return segment
-        except SegmentMismatch:
-            pass  # a dead predecessor of another layout, build or size: replaced below
+        except (SegmentMismatch, SegmentMissing):
+            pass  # a dead predecessor of another layout, build or size, or one that never came to be: replaced below
         _unlink(name)
         os.close(fd)
         return epoch
@@ -460,7 +472,7 @@ def cleanup_instance(instance: str) -> list[str]:
             continue
         try:
             ours = os.fstat(fd).st_uid == os.geteuid()
-            if ours and _lock_owner(fd) and _same_object(name, fd) and _unlink(name):
+            if ours and _lock(fd, _CLEANER) and _same_object(name, fd) and _unlink(name):
                 removed.append(name)
         finally:
             os.close(fd)

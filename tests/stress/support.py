@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import select
 import signal
 import sys
 import traceback
@@ -40,6 +41,7 @@ def fork(body: Callable[[], object]) -> Child:
     code = 1
     try:
         faulthandler.disable()  # a child that is meant to die by a signal says nothing
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(WATCHDOG_S)
         body()
         code = 0
@@ -63,6 +65,41 @@ def children(*bodies: Callable[[], object]) -> Iterator[list[Child]]:
             if child.status is None:
                 child.kill()
                 child.wait()
+
+
+def all_end_well(running: list[Child]) -> bool:
+    """Waits for all; as soon as one fails, says so (whoever leaves ``children`` then kills the rest)."""
+    poller = select.poll()
+    fds = {os.pidfd_open(child.pid): child for child in running}
+    for fd in fds:
+        poller.register(fd, select.POLLIN)
+    well = True
+    while fds and well:
+        for fd, _ in poller.poll():
+            well = well and fds.pop(fd).wait() == 0
+            poller.unregister(fd)
+            os.close(fd)
+    for fd in fds:
+        os.close(fd)
+    return well
+
+
+def pin(slot: int) -> None:
+    """This process to the ``slot``-th of its CPUs, so that two that should run at once do; on one CPU: nothing."""
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) > 1:
+        os.sched_setaffinity(0, {cpus[slot % len(cpus)]})
+
+
+@contextmanager
+def pinned(slot: int) -> Iterator[None]:
+    """:func:`pin` for the length of a block."""
+    before = os.sched_getaffinity(0)
+    pin(slot)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 class Gate:
