@@ -50,7 +50,7 @@ from pipeline.model.enums import (
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import OrderRequest
 
-REPAIRS_MAX = 8  # orders of the unwind ladder before a person is asked
+REPAIRS_MAX = 12  # orders of the unwind ladder that reached a venue before a person is asked
 REPAIR_PAUSE_FIRST_NS = 20_000_000
 REPAIR_PAUSE_MAX_NS = 500_000_000
 ZERO = Decimal(0)
@@ -58,13 +58,13 @@ ZERO = Decimal(0)
 
 @dataclass(slots=True)
 class Pursuit:
-    """What is only known while the process lives: where the unwind ladder of an operation stands."""
+    """What is only known while the process lives: the pace of an operation's unwind ladder."""
 
-    repairs: int = 0
+    attempts: int = 0
+    forgiven: int = 0  # rungs before a person approved that the ladder begins again
     next_try_mono_ns: int = 0
     blocked_since_mono_ns: int = 0
     held: bool = False
-    naked_since_mono_ns: int = 0
 
 
 class OrderOrchestrator:
@@ -196,10 +196,10 @@ class OrderOrchestrator:
         alone = len(ledger.open_operations) == 1
         owed = False
         for debt in debts(operation, self._desk.config.execution.numeraire, ledger.dust if alone else {}):
-            repair, worth = self._repairs.choose(operation, debt, self._slippage_bps(pursuit))
+            repair, worth = self._repairs.choose(operation, debt, self._slippage_bps(operation, pursuit))
             owed = owed or worth
             if repair is not None and not pursuit.held and now_ns >= pursuit.next_try_mono_ns:
-                self._repair(operation, pursuit, repair)
+                self._repair(operation, pursuit, repair, debt.asset)
                 return
         if owed:
             self._owed(operation, pursuit)
@@ -216,17 +216,27 @@ class OrderOrchestrator:
         waited_ns = self._desk.now.mono_ns - since
         return 0 <= waited_ns < self._desk.config.execution.order_timeout_ms * 1_000_000
 
-    def _slippage_bps(self, pursuit: Pursuit) -> Decimal:
+    def _rungs(self, operation: Operation, pursuit: Pursuit) -> int:
+        """Repairs of this operation that reached a venue; counted from the ledger, so that a restart keeps them."""
+        orders = (self._desk.ledger.orders[client_id] for client_id in operation.orders)
+        repairs = (o for o in orders if o.intent.purpose in (Purpose.REPAIR, Purpose.DUST))
+        return sum(1 for order in repairs if order.state is not OrderState.NOT_SENT) - pursuit.forgiven
+
+    def _slippage_bps(self, operation: Operation, pursuit: Pursuit) -> Decimal:
         """The unwind ladder: bounded slippage, doubled at each further step, up to the risk limit."""
         execution = self._desk.config.execution
-        return min(execution.unwind_max_slippage_bps, execution.unwind_slippage_bps * (1 << pursuit.repairs))
+        wider = execution.unwind_slippage_bps * (1 << self._rungs(operation, pursuit))
+        return min(execution.unwind_max_slippage_bps, wider)
 
-    def _repair(self, operation: Operation, pursuit: Pursuit, repair: Repair) -> None:
+    def _repair(self, operation: Operation, pursuit: Pursuit, repair: Repair, asset: str) -> None:
         """One order of the ladder."""
         features = self._desk.config.features
-        if pursuit.repairs >= REPAIRS_MAX or not features.enable_recovery_mode:
-            self._hold(operation, pursuit, f"{pursuit.repairs} repairs did not close it")
+        rungs = self._rungs(operation, pursuit)
+        if rungs >= REPAIRS_MAX or not features.enable_recovery_mode:
+            self._hold(operation, pursuit, f"{rungs} repairs did not close it")
             return
+        if repair.takes_dust:  # from here on the operation owes the old remainder too
+            self._desk.record(DustRecord(asset, -repair.takes_dust, operation.operation_id, "taken to be closed"))
         if repair.purpose is Purpose.REPAIR and operation.state is not ArbitrageState.RECOVERING:
             self._states.transition_to_recovery(operation, f"leg broken: {repair.side.name} {repair.qty} owed")
             filled = {f.instrument_id for f in operation.fills}
@@ -243,10 +253,10 @@ class OrderOrchestrator:
             purpose=repair.purpose,
             reserve=(repair.reserve_asset, repair.reserve_amount),
             reduce_only=reduce_only,
-            attempt=pursuit.repairs,
+            attempt=rungs,
         )
-        pause_ns = min(REPAIR_PAUSE_MAX_NS, REPAIR_PAUSE_FIRST_NS << pursuit.repairs)
-        pursuit.repairs += 1
+        pause_ns = min(REPAIR_PAUSE_MAX_NS, REPAIR_PAUSE_FIRST_NS << min(pursuit.attempts, 8))
+        pursuit.attempts += 1
         pursuit.next_try_mono_ns = self._desk.now.mono_ns + pause_ns
         pursuit.blocked_since_mono_ns = 0
         self._desk.act(Place(request, repair.purpose, operation.operation_id))
@@ -275,7 +285,9 @@ class OrderOrchestrator:
 
     def release(self, operation: Operation) -> None:
         """A person approved: the ladder begins again."""
-        self._pursuits[operation.operation_id] = Pursuit()
+        fresh = Pursuit()
+        fresh.forgiven = self._rungs(operation, fresh)
+        self._pursuits[operation.operation_id] = fresh
         self.advance(operation)
 
     # --- end ---

@@ -44,6 +44,7 @@ class Repair:
     reserve_asset: str
     reserve_amount: Decimal
     score: Decimal  # quote per base after fees, + = we receive
+    takes_dust: Decimal = ZERO  # earlier remainders that this order is to close as well
 
 
 @dataclass(slots=True)
@@ -104,7 +105,9 @@ class RepairBook:
                 if (found := self._option(leg, plan, amount, slippage_bps, purpose)) is not None
             ]
             if options:
-                return max(options, key=lambda option: option.score), True
+                best = max(options, key=lambda option: option.score)
+                best.takes_dust = amount - debt.amount
+                return best, True
         return None, owed
 
     def _legs(self, operation: Operation, asset: str) -> list[tuple[int, LegPlan]]:
