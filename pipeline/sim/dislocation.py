@@ -193,9 +193,11 @@ class Dislocations:
         if side == ASK:
             stray.bid_cap = price - max(1, gap)
             stray.sweep(ASK, 1 << 60, price)
+            stray.restore(BID)
         else:
             stray.ask_floor = price + max(1, gap)
             stray.sweep(BID, 1 << 60, price)
+            stray.restore(ASK)
         best = book.best(side)
         if best is not None and (best <= price if side == ASK else best >= price):
             stray.stray = stray.bid_cap = stray.ask_floor = None
@@ -269,11 +271,13 @@ class Dislocations:
             if best is not None:
                 counter.bid_cap = int(best * (1.0 - away))
                 counter.sweep(ASK, 1 << 60, counter.bid_cap + 1)
+                counter.restore(BID)
         else:
             best = counter.book.best_ask()
             if best is not None:
                 counter.ask_floor = int(best * (1.0 + away)) + 1
                 counter.sweep(BID, 1 << 60, counter.ask_floor - 1)
+                counter.restore(ASK)
         hold_ns = int(self.rng.expovariate(1.0 / COUNTER_LEG_HOLD_MS) * NS_PER_MS)
 
         def release(now_ns: int) -> None:

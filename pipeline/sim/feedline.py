@@ -153,7 +153,7 @@ class FeedLine:
     def _emit(self, event: MarketEvent) -> None:
         if not self._callbacks:
             return
-        if not self._faults.rules:
+        if not self._faults.rules and self._held is None:
             self._line.extra_ns = self._shift_ns
             self._deliver(event)
             return

@@ -122,7 +122,7 @@ class SimClock(ManualClock):
             try:
                 self._timer = _TimerFd()
                 loop.add_reader(self._timer.fd, self._on_timer)
-            except (OSError, AttributeError, NotImplementedError):
+            except (OSError, AttributeError, RuntimeError):
                 self._timer = None
 
     def mono_ns(self) -> int:

@@ -23,6 +23,7 @@ from pipeline.sim.venue import SimVenue
 
 SIZE_SIGMA = 1.1  # log-normal sizes of levels
 TIGHT_SIGMA = 0.25  # slow variation of the spread
+RESTORED = 12  # levels behind a swept book
 NOISE_DECAY_S = 0.5  # memory of a venue's own deviation from the fair price
 RANDOM_SIDE = (BID, ASK)
 
@@ -106,6 +107,17 @@ class Maker:
                     break
                 self.book.set_level(side, price, self._size(index == 0))
                 price += self._gap() if side == ASK else -self._gap()
+
+    def restore(self, side: int) -> None:
+        """Behind a sweep there is always somebody: ``RESTORED`` levels from the cap outwards, if the side is thin."""
+        cap = self.bid_cap if side == BID else self.ask_floor
+        if cap is None or self.book.count(side) >= RESTORED:
+            return
+        price = cap
+        for _ in range(RESTORED):
+            if self._may_quote(side, price):
+                self.book.set_level(side, price, self._size(False))
+            price += self._gap() if side == ASK else -self._gap()
 
     def step(self, now_ns: int) -> None:
         """One market event at market time ``now_ns``."""

@@ -478,6 +478,8 @@ class SimVenue:
             raise SimReject(RejectReason.QTY_TOO_SMALL, f"{qty} < {row.min_qty}")
         if row.max_qty and qty > row.max_qty:
             raise SimReject(RejectReason.QTY_TOO_LARGE, f"{qty} > {row.max_qty}")
+        if request.kind is OrderKind.LIMIT and request.price <= 0:
+            raise SimReject(RejectReason.BAD_PARAMETER, f"price must be positive: price={request.price}")
         mark = self.mark_price(row.symbol)
         price = request.price if request.kind is OrderKind.LIMIT else mark
         notional = request.quote_qty if request.quote_qty is not None else price * qty
@@ -487,8 +489,6 @@ class SimVenue:
             raise SimReject(RejectReason.NOTIONAL_TOO_LARGE, f"{notional} > {row.max_notional}")
         if request.kind is not OrderKind.LIMIT:
             return
-        if price <= 0:
-            raise SimReject(RejectReason.BAD_PARAMETER, f"price must be positive: price={price}")
         if mark and row.price_band_ppm and abs(price - mark) > mark * row.price_band_ppm / PPM:
             raise SimReject(RejectReason.PRICE_BAND, f"price={price} mark={mark}")
 

@@ -1,0 +1,232 @@
+"""The simulator's server on real loopback sockets: what it prints, control, faults, engine settings."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from pipeline.model.enums import InstrumentKind
+from pipeline.sim.scenario import load_scenario
+from pipeline.sim.server import SimExchangeServer, serve_until_stopped
+
+BINANCE = {
+    "name": "binance_small",
+    "exchanges": {
+        "binance": {
+            "dialect": "binance",
+            "venues": {
+                "spot": {"kind": "spot", "balances": {"USDT": "1000"}},
+                "futures": {"kind": "futures", "balances": {"USDT": "1000"}},
+            },
+        }
+    },
+    "pairs": {
+        "BTC/USDT": {
+            "price": 60000,
+            "rate_per_s": 60,
+            "vol_bps": 1,
+            "spread_bps": 0.3,
+            "top_usd": 5000,
+            "level_usd": 3000,
+            "listings": {
+                "binance_spot": {"symbol": "BTCUSDT", "tick": "0.01", "lot": "0.00001", "min_notional": "5"},
+                "binance_futures": {"symbol": "BTCUSDT", "tick": "0.1", "lot": "0.001"},
+            },
+        }
+    },
+}
+
+
+def serve(
+    body: Callable[[SimExchangeServer, dict[str, Any], aiohttp.ClientSession], Awaitable[None]], **options: Any
+) -> None:
+    async def run() -> None:
+        server = SimExchangeServer(options.get("scenario", BINANCE), options.get("seed", 1))
+        info = await server.start()
+        try:
+            async with aiohttp.ClientSession() as client:
+                await body(server, info, client)
+        finally:
+            await server.stop()
+        await asyncio.sleep(0)
+        assert len(asyncio.all_tasks()) == 1, "nothing is left running"
+
+    asyncio.run(run())
+
+
+async def bare_get(url: str) -> tuple[int, str]:
+    """(status, Retry-After) of one GET on its own connection, (0, "") if it was cut: aiohttp would ask again."""
+    host, _, path = url.removeprefix("http://").partition("/")
+    name, _, port = host.partition(":")
+    reader, writer = await asyncio.open_connection(name, int(port))
+    writer.write(f"GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    try:
+        text = (await reader.read()).decode()
+    except ConnectionError:
+        return 0, ""
+    finally:
+        writer.close()
+    if not text:
+        return 0, ""
+    lines = text.partition("\r\n\r\n")[0].split("\r\n")
+    retry = [line.partition(": ")[2] for line in lines if line.lower().startswith("retry-after")]
+    return int(lines[0].split(" ")[1]), retry[0] if retry else ""
+
+
+async def fetch(client: aiohttp.ClientSession, url: str) -> Any:
+    async with client.get(url) as answer:
+        return await answer.json()
+
+
+def test_demo_prints_what_the_command_promises_and_configures_an_engine() -> None:
+    async def body(server: SimExchangeServer, info: dict[str, Any], client: aiohttp.ClientSession) -> None:
+        assert info["ready"] and info["control"].startswith("http://127.0.0.1:")
+        assert set(info["venues"]) == {"mexc_spot", "gateio_spot", "gateio_futures"}
+        for row in info["venues"].values():
+            assert row["rest"].startswith("http://127.0.0.1:") and row["ws"].startswith("ws://127.0.0.1:")
+            assert row["api_key"] and row["api_secret"] and row["uid"] and row["symbols"]
+        spot, futures = info["venues"]["gateio_spot"], info["venues"]["gateio_futures"]
+        assert spot["api_key"] == futures["api_key"] and spot["uid"] == futures["uid"], "one account of one exchange"
+        config = server.engine_config("t-1")
+        assert config["engine_name"] == "t-1" and config["mode"] == "sim"
+        assert list(config["exchanges"]) == ["mexc", "gateio"]
+        assert set(config["exchanges"]["gateio"]["markets"]) == {"spot", "futures"}
+        assert config["risk_limits"]["min_profit_margin_bps"] == "3"
+        assert (await fetch(client, f"{info['control']}/health"))["ready"]
+
+    serve(body, scenario="demo")
+
+
+def test_keys_are_fresh_in_every_run() -> None:
+    keys = []
+
+    async def body(server: SimExchangeServer, info: dict[str, Any], client: aiohttp.ClientSession) -> None:
+        keys.append(info["venues"]["binance_spot"]["api_secret"])
+
+    serve(body)
+    serve(body)
+    assert keys[0] != keys[1]
+
+
+def test_streams_and_snapshots_of_both_binance_markets_align() -> None:
+    async def body(server: SimExchangeServer, info: dict[str, Any], client: aiohttp.ClientSession) -> None:
+        for name, path in (("binance_spot", "/stream"), ("binance_futures", "/public/stream")):
+            venue = info["venues"][name]
+            prefix = "/api/v3" if name == "binance_spot" else "/fapi/v1"
+            rest = f"{venue['rest']}{prefix}"
+            deltas: list[dict[str, Any]] = []
+            async with client.ws_connect(f"{venue['ws']}{path}") as stream:
+                request = {"method": "SUBSCRIBE", "params": ["btcusdt@depth@100ms", "btcusdt@bookTicker"], "id": 1}
+                await stream.send_json(request)
+                assert (await stream.receive_json()) == {"result": None, "id": 1}
+                snapshot: dict[str, Any] = {}
+                while len(deltas) < 4:
+                    row = await stream.receive_json()
+                    if row["stream"].endswith("depth@100ms"):
+                        deltas.append(row["data"])
+                        if not snapshot:
+                            snapshot = await fetch(client, f"{rest}/depth?symbol=BTCUSDT&limit=20")
+            last = snapshot["lastUpdateId"]
+            assert len(snapshot["bids"]) == 20
+            assert any(row["U"] <= last + 1 <= row["u"] + 1 for row in deltas)
+            for before, after in itertools.pairwise(deltas):
+                assert after["U"] == before["u"] + 1
+                if name == "binance_futures":
+                    assert after["pu"] == before["u"]
+            row = (await fetch(client, f"{rest}/exchangeInfo"))["symbols"][0]
+            assert row["symbol"] == "BTCUSDT" and {rule["filterType"] for rule in row["filters"]} >= {"LOT_SIZE"}
+            assert (await fetch(client, f"{rest}/depth?symbol=NOPE"))["code"] == -1121
+
+    serve(body)
+
+
+def test_request_faults_reach_the_wire_and_the_ledger() -> None:
+    async def body(server: SimExchangeServer, info: dict[str, Any], client: aiohttp.ClientSession) -> None:
+        url = f"{info['venues']['binance_spot']['rest']}/api/v3/depth?symbol=BTCUSDT"
+        faults = [
+            {"kind": "http_error", "target": "depth", "status": 503},
+            {"kind": "rate_limit", "target": "depth", "after": 1, "retry_after_s": 2},
+            {"kind": "drop_request", "target": "depth", "after": 2},
+            {"kind": "drop_response", "target": "depth", "after": 3},
+            {"kind": "http_error_after", "target": "depth", "after": 4, "status": 504},
+        ]
+        async with client.post(f"{info['control']}/faults", json=faults) as answer:
+            assert len((await answer.json())["ids"]) == 5
+        outcomes = [await bare_get(url) for _ in range(6)]
+        assert outcomes == [(503, ""), (429, "2"), (0, ""), (0, ""), (504, ""), (200, "")]
+        rows = (await fetch(client, f"{info['control']}/ledger?kind=request"))["rows"]
+        depth = [row for row in rows if row["operation"] == "depth"]
+        assert len(depth) >= 6 and depth[0]["fault"] == "status=503" and depth[0]["symbol"] == "BTCUSDT"
+        async with client.post(f"{info['control']}/faults", json={"kind": "nonsense"}) as answer:
+            assert answer.status == 400
+
+    serve(body)
+
+
+def test_disconnect_closes_streams_and_refused_handshakes_say_so() -> None:
+    async def body(server: SimExchangeServer, info: dict[str, Any], client: aiohttp.ClientSession) -> None:
+        url = f"{info['venues']['binance_spot']['ws']}/ws/btcusdt@depth@100ms"
+        async with client.ws_connect(url) as stream:
+            await stream.receive()
+            async with client.post(f"{info['control']}/faults", json={"kind": "disconnect"}) as answer:
+                assert answer.status == 200
+            while not stream.closed:
+                message = await stream.receive()
+                if message.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.ERROR):
+                    break
+        await client.post(f"{info['control']}/faults", json={"kind": "refuse_connect", "status": 403})
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await client.ws_connect(url)
+        assert caught.value.status == 403
+        async with client.ws_connect(url) as stream:
+            assert (await stream.receive()).type is aiohttp.WSMsgType.TEXT
+
+    serve(body)
+
+
+def test_control_gives_the_ledger_in_pages_of_text_decimals() -> None:
+    async def body(server: SimExchangeServer, info: dict[str, Any], client: aiohttp.ClientSession) -> None:
+        page = await fetch(client, f"{info['control']}/ledger?kind=entry,balance")
+        assert {row["kind"] for row in page["rows"]} == {"entry", "balance"}
+        entry = next(row for row in page["rows"] if row["kind"] == "entry")
+        assert entry["postings"][0][2] == "1000" and entry["postings"][1][2] == "-1000"
+        rest = await fetch(client, f"{info['control']}/ledger?since={page['last_seq']}&kind=entry")
+        assert rest["rows"] == []
+        summary = await fetch(client, f"{info['control']}/summary")
+        assert summary["venues"]["binance_spot"]["balances"]["USDT"]["free"] == "1000"
+        assert summary["orders"] == 0 and summary["changes"] == {}
+        async with client.post(f"{info['control']}/plant", json={"pair": "BTC/USDT", "edge_bps": 20}) as answer:
+            assert (await answer.json())["planted"]
+        offered = await fetch(client, f"{info['control']}/dislocations?all=1")
+        assert offered["offered"] == 1 and offered["all"][0]["edge_bps"] == 20
+        async with client.get(f"{info['control']}/ledger?since=x") as answer:
+            assert answer.status == 400
+
+    serve(body)
+
+
+def test_run_until_sigterm_reports_ready_and_stops() -> None:
+    async def run() -> list[dict[str, Any]]:
+        seen: list[dict[str, Any]] = []
+
+        def on_ready(info: dict[str, Any]) -> None:
+            seen.append(info)
+            asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGTERM)
+
+        await serve_until_stopped(SimExchangeServer(BINANCE, 1), on_ready)
+        return seen
+
+    (info,) = asyncio.run(run())
+    assert info["ready"] and info["seed"] == 1
+
+
+def test_futures_venues_carry_the_kind_and_funding_of_their_contracts() -> None:
+    demo = load_scenario("demo")
+    assert demo.venue("gateio_futures").instrument_kind is InstrumentKind.PERPETUAL
+    assert demo.pairs["BTC/USDT"].listings["gateio_futures"].funding_interval_s == 28800
