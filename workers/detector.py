@@ -115,7 +115,7 @@ class Attachments:
 def attach_detector(config: EngineConfig, instance: str, **options: object) -> tuple[OpportunityDetector, Attachments]:
     """A detector of one's own beside a running instance: sees all, disturbs nothing, counts against no balance.
 
-    ``options`` go to :class:`OpportunityDetector` (``on_opportunity``). Call ``attachments.tell(detector)`` now and then.
+    ``options`` go to :class:`OpportunityDetector` (``on_opportunity``). Call ``attachments.tell(detector)`` regularly.
     """
     attachments = Attachments(config, instance, own_queue=False, metrics=None)
     detector = OpportunityDetector(config, attachments.ports._replace(inventory=nothing()), **options)  # type: ignore[arg-type]

@@ -58,6 +58,7 @@ from pipeline.detection.state import (
     RECORDS,
     ROWS,
     SE_MAX_SKEW_NS,
+    SE_STRICT,
     SIZE,
 )
 from pipeline.detection.topology import (
@@ -330,7 +331,10 @@ def evaluate_direction(
     group_open = mem[H_GROUP_OPEN] + mem[instrument_row(mem, buy) + IN_GROUP]
     bid = best_bid(mem, SELL_RECORD) if sell_status > 0 else ly.ABSENT_BID
     ask = best_ask(mem, BUY_RECORD) if buy_status > 0 else ly.ABSENT_ASK
-    if not edge_exceeds(bid, ask, mem[row + DR_NUM], mem[row + DR_DEN]):
+    broken = mem[SE_STRICT] != 0 and (
+        (mem[BUY_RECORD + ly.BR_FLAGS] | mem[SELL_RECORD + ly.BR_FLAGS]) & ly.FLAGS_UNTRADABLE != 0
+    )
+    if broken or not edge_exceeds(bid, ask, mem[row + DR_NUM], mem[row + DR_DEN]):
         if was != CLOSED:
             close_episode(mem, direction)
             mem[group_open] -= 1

@@ -78,6 +78,7 @@ SE_BELL_FD = SETTINGS + 7  # FIFO of the executor's bell; -1 = none
 SE_HIST_SCAN = SETTINGS + 8  # histogram indices in the metrics words; -1 = none
 SE_HIST_PUBLISH = SETTINGS + 9
 SE_HIST_RECEIVE = SETTINGS + 10
+SE_STRICT = SETTINGS + 11  # 1 = a book that may not be traded on has no edge at all (replays)
 SETTING_WORDS = 16
 
 # --- scratch of one evaluation ---

@@ -103,8 +103,11 @@ def _ratio(sell_ppm: int, base_ppm: int, quote_ppm: int, threshold: Fraction) ->
 
 
 def direction_type(buy: Words, sell: Words) -> OpportunityType | None:
-    """Which strategy a direction belongs to; None for two contracts (no strategy of ours trades them)."""
+    """Which strategy a direction belongs to; None for two contracts (no strategy of ours trades them), and for two
+    instruments of one venue and kind (they are one market)."""
     kinds = {int(buy[ly.CR_KIND]), int(sell[ly.CR_KIND])}
+    if len(kinds) == 1 and int(buy[ly.CR_VENUE]) == int(sell[ly.CR_VENUE]):
+        return None
     if kinds == {int(InstrumentKind.SPOT)}:
         return OpportunityType.SPOT_SPOT
     if kinds == {int(InstrumentKind.SPOT), int(InstrumentKind.PERPETUAL)}:

@@ -1,0 +1,270 @@
+"""``arb replay --exact``: recorded frames through the production codecs, books and kernels, in recorded time.
+
+One process, one thread, no clock and no socket: two runs give the same bytes.
+
+* Captures are merged by their recorded local receive time (ties: in the order given, then in file order).
+* **The clock is the recorded receive time.** A frame's receive time is its recorded one, so a book's proof of age (its
+  own update, or a later frame of the same capture) is what it was when it was recorded. What is *found* does not
+  depend on it: an episode is a matter of prices alone. With the same kernels the other gates (age, skew, lots, minima)
+  are asked as well, and ``tradable`` and ``refused`` say what they would have answered.
+* An event is a recorded message that changed a book: an applied depth message, or a snapshot with what was buffered
+  before it. Tickers and trades only prove. A book that is broken (gap, crossed, contradicted) has no edge.
+* One opportunity = one episode of a pair and direction: from the first event with an entry edge above the minimum
+  to the first event at or below it. Entry edge: best bid against best ask after the chosen taker fees, each in the
+  asset in which the venue takes it; no basis, funding, carry or exit. Inventory is unlimited.
+* Instrument rows: ``instruments.json`` beside the captures. A symbol that it lacks gets a row from its own digits,
+  without minima, and is named in ``assumed``.
+
+``--out``: one JSON line per opportunity, of its first event: ``t_ns, type, buy, sell, edge_bps``, each leg with venue,
+symbol, ``u`` (update id of its book), ``price`` (best, which is what the edge is made of), ``limit`` (worst level
+that the executable quantity needs) and ``qty`` (base coin; the largest executable above the minimum on both legs, "0"
+where lots or minima leave nothing). ``digest`` is the SHA-256 of those lines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from heapq import merge
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.book.capture import SNAPSHOT, Record
+from pipeline.detection.cross_venue import (
+    BUY_LIMITS,
+    BUY_RECORD,
+    SELL_LIMITS,
+    SELL_RECORD,
+    fill_limits,
+    fill_money,
+    size_at,
+)
+from pipeline.detection.edge import edge_bps
+from pipeline.detection.episodes import close_episode
+from pipeline.detection.gates import read_leg
+from pipeline.detection.ports import private_ports
+from pipeline.detection.scan_loop import drain_feed, recheck
+from pipeline.detection.send import best_ask, best_bid
+from pipeline.detection.state import (
+    C_ACTIVE,
+    C_OPENED,
+    C_PUSHED,
+    C_REFUSED,
+    FD_ALIVE,
+    FD_OFF,
+    OPENED_RING,
+    REFUSAL_CODES,
+    SE_COOLDOWN_NS,
+    SE_MAX_AGE_NS,
+    SE_MAX_SKEW_NS,
+    SE_NEXT_ID,
+    SE_NOW_NS,
+    SE_RECHECK_NS,
+    SE_STRICT,
+    SIZE,
+    Memory,
+)
+from pipeline.detection.terms import Terms
+from pipeline.detection.topology import DF_FEE, DR_BUY, DR_NUM, DR_SELL, DR_TYPE, build_topology
+from pipeline.detection.walk import SZ_BUY_LIMIT, SZ_BUY_QTY, SZ_SELL_LIMIT, SZ_SELL_QTY
+from pipeline.model.config import DetectionConfig, HedgeConfig
+from pipeline.model.enums import OpportunityType, Refusal
+from pipeline.model.errors import BadInput
+from pipeline.model.fixedpoint import from_fp, parse_decimal, plain
+from pipeline.replay_rows import ReplayVenue, catalogue_words, open_venues
+from shm import bookring
+from shm import layout as ly
+
+Words = npt.NDArray[np.int64]
+
+MS = 1_000_000
+UNLIMITED_USD = 1e30
+BPS = 10_000
+
+
+class Leg(msgspec.Struct, frozen=True):
+    venue: str
+    symbol: str
+    u: int
+    price: str
+    qty: str
+    limit: str
+
+
+class Found(msgspec.Struct, frozen=True):
+    """One line of ``--out``."""
+
+    t_ns: int
+    type: str
+    buy: Leg
+    sell: Leg
+    edge_bps: str
+
+
+def merged(venues: list[ReplayVenue]) -> Iterator[tuple[int, ReplayVenue, int, Record]]:
+    """(time, venue, record index, record) over all captures in recorded order; ties in the order of ``venues``."""
+
+    def stream(place: int, venue: ReplayVenue) -> Iterator[tuple[int, int, int]]:
+        newest = 0
+        for index, record in enumerate(venue.capture.records):
+            newest = max(newest, record.time_ns)  # a recorder's clock that stepped back does not reorder its file
+            yield newest, place, index
+
+    for time_ns, place, index in merge(*(stream(place, venue) for place, venue in enumerate(venues))):
+        yield time_ns, venues[place], index, venues[place].capture.records[index]
+
+
+class ExactReplay:
+    """All captures, their books in one arena, and the detector's kernels on it."""
+
+    def __init__(self, paths: Iterable[str | Path], fees: str, min_edge_bps: float | str) -> None:
+        """Raises ``BadInput`` for captures, fees or a threshold that cannot be used."""
+        self.venues = open_venues(list(paths), fees)
+        self.rows, self.catalogue = catalogue_words(self.venues)
+        threshold = Fraction(parse_decimal(str(min_edge_bps))) / BPS
+        terms = Terms(
+            types=tuple(OpportunityType),
+            min_edge=threshold,
+            execute_edge=threshold,
+            hedge=HedgeConfig(),
+            max_notional_usd=UNLIMITED_USD,
+            entry_only=True,
+        )
+        capacity = max(1, *(len(venue.instruments) for venue in self.venues))
+        segment = ly.feed_segment_words(capacity)
+        words: Words = np.zeros(segment * len(self.venues), dtype=np.int64)
+        topology = build_topology(
+            self.catalogue,
+            terms,
+            feed_count=len(self.venues),
+            book_capacity=capacity,
+            usd_rates={row.spec.quote: 1.0 for row in self.rows},
+        )
+        self.memory = Memory(topology, feed_count=len(self.venues))
+        self.ports = private_ports(words)
+        self._configure()
+        for feed, venue in enumerate(self.venues):
+            offset = feed * segment
+            words[offset + ly.SEG_EPOCH] = 1
+            bookring.init_feed(words, offset, capacity)
+            bookring.conn_open(words, offset, 0, feed, 0)
+            self.memory.feeds[feed, FD_OFF] = offset
+            self.memory.feeds[feed, FD_ALIVE] = 1
+            venue.open_books(words, offset, feed, capacity)
+        self.found: list[Found] = []
+
+    def _configure(self) -> None:
+        mem, detection = self.memory.mem, DetectionConfig()
+        mem[SE_MAX_AGE_NS] = detection.max_age_to_trade_ms * MS
+        mem[SE_MAX_SKEW_NS] = detection.max_skew_ms * MS
+        mem[SE_COOLDOWN_NS] = 0
+        mem[SE_RECHECK_NS] = 0
+        mem[SE_NEXT_ID] = 1
+        mem[SE_STRICT] = 1
+
+    def run(self) -> None:
+        """Every record, in order."""
+        mem, flt = self.memory.mem, self.memory.flt
+        for time_ns, venue, index, record in merged(self.venues):
+            mem[SE_NOW_NS] = time_ns
+            before = int(mem[C_OPENED])
+            venue.step(index, record, time_ns)
+            drain_feed(self.ports, mem, flt, venue.feed)
+            if mem[C_ACTIVE] > 0 and record.kind != SNAPSHOT:
+                recheck(self.ports, mem, flt, time_ns)  # a frame may have brought the proof
+            for number in range(before, int(mem[C_OPENED])):
+                self._note(time_ns, int(self.memory.opened[number % OPENED_RING]))
+            self._drop_pushed()
+
+    def _drop_pushed(self) -> None:
+        """Nobody consumes the queue here: what was pushed is counted, the slots are free again."""
+        self.ports.opps_cursor[ly.C_CURSOR] = self.ports.opps[ly.Q_TAIL]
+
+    def _note(self, time_ns: int, episode: int) -> None:
+        """The line of an episode's first event."""
+        topology, mem, flt = self.memory.topology, self.memory.mem, self.memory.flt
+        if episode >= len(topology.directions):
+            return  # a cycle: counted, not a pair and direction
+        row = topology.directions[episode]
+        buy, sell = int(row[DR_BUY]), int(row[DR_SELL])
+        read_leg(self.ports.feeds, mem, buy, 0)
+        read_leg(self.ports.feeds, mem, sell, 1)
+        ask, bid = int(best_ask(mem, BUY_RECORD)), int(best_bid(mem, SELL_RECORD))
+        fill_limits(mem, buy, BUY_LIMITS)
+        fill_limits(mem, sell, SELL_LIMITS)
+        fill_money(mem, flt, episode)
+        sized = size_at(mem, flt, episode, DR_NUM)
+        size = [int(mem[SIZE + k]) for k in (SZ_BUY_QTY, SZ_SELL_QTY, SZ_BUY_LIMIT, SZ_SELL_LIMIT)]
+        if not sized:
+            size = [0, 0, ask, bid]
+        edge = float(edge_bps(bid, ask, topology.floats[episode, DF_FEE]))
+        self.found.append(
+            Found(
+                t_ns=time_ns,
+                type=OpportunityType(int(row[DR_TYPE])).name.lower(),
+                buy=self._leg(buy, BUY_RECORD, ask, size[0], size[2]),
+                sell=self._leg(sell, SELL_RECORD, bid, size[1], size[3]),
+                edge_bps=f"{edge:.6f}",
+            )
+        )
+
+    def _leg(self, instrument: int, record: int, price: int, qty: int, limit: int) -> Leg:
+        row = self.rows[instrument]
+        return Leg(
+            venue=row.spec.venue,
+            symbol=row.spec.symbol,
+            u=int(self.memory.mem[record + ly.BR_UPDATE_ID]),
+            price=plain(from_fp(price, row.price_exp)),
+            qty=plain(from_fp(qty, row.qty_exp)),
+            limit=plain(from_fp(limit, row.price_exp)),
+        )
+
+    def refused(self) -> dict[str, int]:
+        """Episodes that the other gates would have refused, by gate; the open ones are ended."""
+        mem = self.memory.mem
+        while mem[C_ACTIVE] > 0:
+            close_episode(mem, int(self.memory.active[0]))
+        counts = {code: int(mem[C_REFUSED + code]) for code in range(REFUSAL_CODES)}
+        return {Refusal(code).name.lower(): count for code, count in counts.items() if count}
+
+
+def run_exact(
+    paths: Iterable[str | Path], fees: str = "standard", min_edge_bps: float | str = 0, out: str | Path | None = None
+) -> dict[str, object]:
+    """Replays ``paths`` in recorded time; returns ``messages, found, digest`` and more (see the module's text).
+
+    ``fees``: ``zero``, ``standard`` (instruments.json), a number of bps for every leg, or a JSON file
+    ``{venue: bps | {symbol: bps}}``. Raises ``BadInput`` for unusable input or an unwritable ``out``; a capture that is
+    damaged at its end is replayed up to the damage, which ``damage`` names.
+    """
+    replay = ExactReplay(paths, fees, min_edge_bps)
+    replay.run()
+    lines = b"".join(msgspec.json.encode(found) + b"\n" for found in replay.found)
+    if out is not None:
+        write_out(Path(out), lines)
+    refused = replay.refused()
+    return {
+        "messages": sum(venue.books.counters.messages for venue in replay.venues),
+        "found": len(replay.found),
+        "digest": hashlib.sha256(lines).hexdigest(),
+        "tradable": int(replay.memory.mem[C_PUSHED]),
+        "refused": refused,
+        "venues": sorted({venue.capture.venue for venue in replay.venues}),
+        "assumed": sorted(name for venue in replay.venues for name in venue.assumed),
+        "damage": [venue.capture.damage for venue in replay.venues if venue.capture.damage],
+    }
+
+
+def write_out(path: Path, lines: bytes) -> None:
+    """Writes the result file; ``BadInput`` where it cannot be written."""
+    try:
+        path.write_bytes(lines)
+    except OSError as error:
+        raise BadInput(f"cannot write {path}: {error.strerror or error}") from None
+
+
+__all__ = ["ExactReplay", "Found", "Leg", "run_exact"]

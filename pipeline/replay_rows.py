@@ -1,0 +1,305 @@
+"""Instrument rows and books for replays in recorded time: captures in, catalogue rows out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.book.builder import VenueBooks, load_codec
+from pipeline.book.capture import SNAPSHOT, Capture, Record, read_capture
+from pipeline.book.digits import DigitCounter, Digits
+from pipeline.model.catalogue_words import row_to_words
+from pipeline.model.enums import FeeAssetRule, InstrumentKind
+from pipeline.model.errors import BadInput
+from pipeline.model.fixedpoint import digits_after_point, parse_decimal
+from pipeline.model.instruments import InstrumentRow
+from pipeline.model.structs import InstrumentSpec
+from shm import layout as ly
+
+Words = npt.NDArray[np.int64]
+
+ROWS_FILE = "instruments.json"
+NEAR = 0.2  # a snapshot without a symbol belongs to the symbol whose prices differ from its own by less than this
+QUOTES = ("USDT", "USDC", "FDUSD", "BUSD", "TUSD", "BTC", "ETH", "BNB", "EUR", "TRY", "USD")  # to split a bare symbol
+PPM_PER_BPS = 100
+#: Taker fees of the venues' base tiers, for symbols that the rows file lacks.
+BASE_TIER_BPS = {"binance_spot": "10", "binance_futures": "5", "gateio_spot": "20", "gateio_futures": "7.5"}
+
+
+class RowSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One row of ``instruments.json``."""
+
+    base: str
+    quote: str
+    tick: str = ""
+    step: str = ""
+    min_qty: str = "0"
+    min_notional: str = "0"
+    taker_bps: str = "0"
+    maker_bps: str = "0"
+
+
+@dataclass
+class Listed:
+    """An instrument of a capture before exponents are agreed over venues."""
+
+    symbol: str
+    row: RowSpec
+    digits: Digits
+    multiplier: Decimal
+    fee_ppm: int
+    price_exp: int = 0
+    qty_exp: int = 0
+    instrument_id: int = -1
+
+    @property
+    def pair(self) -> str:
+        return f"{self.row.base}/{self.row.quote}"
+
+
+@dataclass
+class ReplayVenue:
+    """One capture: its instruments, and its books once they are open."""
+
+    capture: Capture
+    feed: int = 0
+    instruments: list[Listed] = field(default_factory=list)
+    assumed: list[str] = field(default_factory=list)
+    snapshot_symbols: dict[int, str] = field(default_factory=dict)  # record index -> symbol
+    books: VenueBooks = field(init=False)
+
+    def open_books(self, words: Words, offset: int, feed: int, capacity: int) -> None:
+        """Makes the books on ``words`` at ``offset``."""
+        self.feed = feed
+        self.books = VenueBooks(
+            dialect=self.capture.dialect,
+            market=self.capture.market,
+            words=words,
+            feed_off=offset,
+            venue_id=feed,
+            capacity=capacity,
+            recorded_time=True,
+        )
+        for index, listed in enumerate(self.instruments):
+            self.books.add(
+                book_index=index,
+                instrument_id=listed.instrument_id,
+                symbol=listed.symbol,
+                price_exp=listed.price_exp,
+                qty_exp=listed.qty_exp,
+                row_epoch=1,
+                qty_multiplier=listed.multiplier,
+            )
+
+    def step(self, index: int, record: Record, time_ns: int) -> None:
+        """One record through the books; a live book takes no snapshot."""
+        if record.kind == SNAPSHOT:
+            book = self.books.index_of(self.snapshot_symbols.get(index, ""))
+            if book >= 0 and not self.books.is_synced(book):
+                self.books.on_snapshot(book, record.payload, time_ns, 0)
+            return
+        self.books.on_frame(record.payload, time_ns, 0)
+
+
+def open_venues(paths: list[str | Path], fees: str) -> list[ReplayVenue]:
+    """Reads every capture and lists its instruments with rows and fees; raises ``BadInput``."""
+    if not paths:
+        raise BadInput("no capture given")
+    known = _read_rows(Path(paths[0]).parent / ROWS_FILE)
+    schedule = FeeChoice(fees)
+    venues = []
+    for path in paths:
+        venue = ReplayVenue(read_capture(path))
+        _list_instruments(venue, known.get(venue.capture.venue, {}), schedule)
+        venues.append(venue)
+    _agree_on_exponents(venues)
+    return venues
+
+
+def _read_rows(path: Path) -> dict[str, dict[str, RowSpec]]:
+    if not path.is_file():
+        return {}
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, RowSpec]])
+    except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
+        raise BadInput(f"instrument rows {path}: {error}") from None
+
+
+class FeeChoice:
+    """``--fees``: ``zero``, ``standard``, a number of bps, or a JSON file ``{venue: bps | {symbol: bps}}``."""
+
+    def __init__(self, text: str) -> None:
+        self.standard = text == "standard"
+        self.flat: Decimal | None = Decimal(0) if text == "zero" else None
+        self.by_venue: dict[str, str | float | dict[str, str | float]] = {}
+        if self.standard or self.flat is not None:
+            return
+        path = Path(text)
+        if path.is_file():
+            try:
+                self.by_venue = msgspec.json.decode(
+                    path.read_bytes(), type=dict[str, str | float | dict[str, str | float]]
+                )
+            except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
+                raise BadInput(f"fees {path}: {error}") from None
+            return
+        try:
+            self.flat = parse_decimal(text)
+        except ValueError:
+            raise BadInput(f"fees {text!r}: wanted zero, standard, a number of bps, or a JSON file") from None
+
+    def taker_ppm(self, venue: str, symbol: str, standard_bps: str) -> int:
+        """Taker fee of one instrument in ppm, rounded up. Raises ``BadInput``."""
+        if self.flat is not None:
+            bps = self.flat
+        else:
+            chosen: str | float | dict[str, str | float] | None = self.by_venue.get(venue)
+            if isinstance(chosen, dict):
+                chosen = chosen.get(symbol)
+            if chosen is None and not self.standard:
+                raise BadInput(f"fees: nothing for {symbol} of {venue}")
+            try:
+                bps = parse_decimal(standard_bps if chosen is None else str(chosen))
+            except ValueError as error:
+                raise BadInput(f"fees of {symbol} of {venue}: {error}") from None
+        if not -1000 < bps < 1000:
+            raise BadInput(f"fees of {symbol} of {venue}: {bps} bps is out of range")
+        return -int((-bps * PPM_PER_BPS).to_integral_value(rounding="ROUND_FLOOR"))
+
+
+def _list_instruments(venue: ReplayVenue, known: dict[str, RowSpec], fees: FeeChoice) -> None:
+    counter = DigitCounter(load_codec(venue.capture.dialect, venue.capture.market))
+    snapshots: list[tuple[int, Record, Digits]] = []
+    for index, record in enumerate(venue.capture.records):
+        if record.kind != SNAPSHOT:
+            counter.frame(record.payload)
+            continue
+        found = counter.snapshot(record.payload)
+        if found is not None:
+            snapshots.append((index, record, found))
+    for index, record, found in snapshots:
+        symbol = _owner(record, found, counter.symbols)
+        venue.snapshot_symbols[index] = symbol
+        counter.merge(symbol, found)
+    name = venue.capture.venue
+    for symbol, digits in sorted(counter.symbols.items()):
+        row = known.get(symbol)
+        if row is None:
+            base, quote = split_symbol(symbol)
+            row = RowSpec(base=base, quote=quote, taker_bps=BASE_TIER_BPS[name])
+            venue.assumed.append(f"{name}:{symbol}")
+        venue.instruments.append(
+            Listed(
+                symbol=symbol,
+                row=row,
+                digits=digits,
+                multiplier=venue.capture.multipliers.get(symbol, Decimal(1)),
+                fee_ppm=fees.taker_ppm(name, symbol, row.taker_bps),
+            )
+        )
+
+
+def _owner(record: Record, found: Digits, symbols: dict[str, Digits]) -> str:
+    """Whose snapshot it is."""
+    if record.symbol:
+        return record.symbol
+    near = [
+        symbol
+        for symbol, own in symbols.items()
+        if len(symbols) == 1 or abs(own.near_price - found.near_price) <= NEAR * own.near_price
+    ]
+    if len(near) != 1:
+        raise BadInput(f"{record.file}:{record.line}: snapshot without a symbol fits {near or 'no symbol'}")
+    return near[0]
+
+
+def split_symbol(symbol: str) -> tuple[str, str]:
+    """(base, quote) of ``BTC_USDT`` or ``BTCUSDT``; a symbol that ends in no quote that we know pairs with nothing."""
+    base, _, quote = symbol.partition("_")
+    if quote:
+        return base, quote
+    for known in QUOTES:
+        if symbol.endswith(known) and len(symbol) > len(known):
+            return symbol[: -len(known)], known
+    return symbol, symbol
+
+
+def _agree_on_exponents(venues: list[ReplayVenue]) -> None:
+    """One price and one quantity exponent per pair: enough for every venue's own digits and rows.
+
+    Raises ``BadInput`` where they do not fit int64 together.
+    """
+    pairs: dict[str, list[Listed]] = {}
+    for venue in venues:
+        for listed in venue.instruments:
+            pairs.setdefault(listed.pair, []).append(listed)
+    for pair, group in pairs.items():
+        together = Digits()
+        mult_exp = 0
+        for listed in group:
+            own = listed.digits
+            together.price = max(together.price, own.price, _digits(listed.row.tick))
+            together.qty = max(together.qty, own.qty, _digits(listed.row.step))
+            together.largest_price = max(together.largest_price, own.largest_price)
+            together.largest_qty = max(together.largest_qty, own.largest_qty * max(1.0, float(listed.multiplier)))
+            mult_exp = max(mult_exp, digits_after_point(listed.multiplier))
+        price_exp, qty_exp = together.exponents(pair, mult_exp)
+        for listed in group:
+            listed.price_exp, listed.qty_exp = price_exp, qty_exp
+
+
+def _digits(text: str) -> int:
+    return digits_after_point(parse_decimal(text)) if text else 0
+
+
+def catalogue_words(venues: list[ReplayVenue]) -> tuple[list[InstrumentRow], Words]:
+    """Instrument rows of all captures (id = index) and their catalogue words."""
+    rows: list[InstrumentRow] = []
+    pairs: dict[str, int] = {}
+    assets: dict[str, int] = {}
+    venue_ids: dict[str, int] = {}  # two captures of one venue are one venue
+    for feed, venue in enumerate(venues):
+        venue_id = venue_ids.setdefault(venue.capture.venue, len(venue_ids))
+        futures = venue.capture.market == "futures"
+        for book_index, listed in enumerate(venue.instruments):
+            listed.instrument_id = len(rows)
+            row = listed.row
+            unit = Decimal(1).scaleb(-listed.qty_exp)
+            spec = InstrumentSpec(
+                venue=venue.capture.venue,
+                symbol=listed.symbol,
+                base=row.base,
+                quote=row.quote,
+                kind=InstrumentKind.PERPETUAL if futures else InstrumentKind.SPOT,
+                tick=parse_decimal(row.tick) if row.tick else Decimal(1).scaleb(-listed.price_exp),
+                lot=parse_decimal(row.step) if row.step else max(unit, listed.multiplier if futures else unit),
+                min_qty=parse_decimal(row.min_qty),
+                min_notional=parse_decimal(row.min_notional),
+                multiplier=listed.multiplier,
+                taker_fee_ppm=listed.fee_ppm,
+                fee_rule=FeeAssetRule.QUOTE if futures else FeeAssetRule.RECEIVED,
+            )
+            rows.append(
+                InstrumentRow(
+                    instrument_id=len(rows),
+                    venue_id=venue_id,
+                    feed_id=feed,
+                    book_index=book_index,
+                    pair_id=pairs.setdefault(spec.pair, len(pairs)),
+                    base_asset_id=assets.setdefault(spec.base, len(assets)),
+                    quote_asset_id=assets.setdefault(spec.quote, len(assets)),
+                    price_exp=listed.price_exp,
+                    qty_exp=listed.qty_exp,
+                    row_epoch=1,
+                    spec=spec,
+                )
+            )
+    words = np.zeros((len(rows), ly.CATALOGUE_ROW_WORDS), dtype=np.int64)
+    for row_number, instrument in enumerate(rows):
+        words[row_number] = row_to_words(instrument)
+    return rows, words
