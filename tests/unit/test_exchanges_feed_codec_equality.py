@@ -110,6 +110,33 @@ extra = some.dictionaries(
 )
 
 
+clean_level = some.tuples(plain_number, plain_number)
+clean_levels = some.one_of(
+    some.lists(clean_level.map(list), max_size=12),
+    some.lists(some.builds(lambda p, s: {"p": p, "s": s}, plain_number, some.integers(0, 10**9)), max_size=12),
+)
+
+
+@some.composite
+def clean_body(draw: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """What a venue sends: every key right."""
+    last = draw(some.integers(1, 10**15))
+    name = draw(some.sampled_from(names))
+    if not draw(some.integers(0, 3)):
+        keys = ("b", "B", "a", "A")
+        return {"u": last, "s": name, "t": 5, **{key: draw(plain_number) for key in keys}}
+    first = draw(some.integers(0, last))
+    body: dict[str, Any] = {"e": "depthUpdate", "E": draw(some.integers(0, 10**16)), "s": name, "U": first, "u": last}
+    if name == "BTCUSDT":
+        body["pu"] = draw(some.integers(0, last))
+    body["b"], body["a"] = draw(clean_levels), draw(clean_levels)
+    if draw(some.booleans()):
+        body.update({"t": 1684930165217, "l": "100"})
+    if not draw(some.integers(0, 5)):
+        body["full"] = draw(some.booleans())
+    return body
+
+
 @some.composite
 def depth_body(draw: Any) -> dict[str, Any]:
     last = draw(update_id)
@@ -139,7 +166,9 @@ def ticker_body(draw: Any) -> dict[str, Any]:
     return body
 
 
-body = some.one_of(depth_body(), ticker_body())
+binance_body = some.one_of(clean_body(("BTCUSDT",)), clean_body(("BTCUSDT",)), depth_body(), ticker_body())
+gate_names = ("BTC_USDT", "ob.BTC_USDT.50")
+gate_body = some.one_of(clean_body(gate_names), clean_body(gate_names), depth_body(), ticker_body())
 spacing = some.sampled_from([(",", ":"), (", ", ": "), (" ,\n", " :\t")])
 
 
@@ -151,7 +180,7 @@ def shuffled(draw: Any, fields: dict[str, Any]) -> dict[str, Any]:
 
 @some.composite
 def binance_frame(draw: Any) -> bytes:
-    inner = draw(shuffled(draw(body)))
+    inner = draw(shuffled(draw(binance_body)))
     frame = {"stream": "btcusdt@depth", "data": inner} if draw(some.booleans()) else inner
     return json.dumps(frame, separators=draw(spacing), ensure_ascii=draw(some.booleans())).encode()
 
@@ -164,7 +193,7 @@ def gate_frame(draw: Any) -> bytes:
         "time_ms": draw(some.one_of(some.integers(0, 10**13), some.just("x"))),
         "channel": draw(some.sampled_from(channels)),
         "event": draw(some.sampled_from(["update"] * 5 + ["all", "subscribe", ""])),
-        "result": draw(shuffled(draw(body))),
+        "result": draw(shuffled(draw(gate_body))),
     }
     if draw(some.booleans()):
         frame = draw(shuffled(frame))
@@ -223,8 +252,13 @@ def mexc_frame(draw: Any) -> bytes:
         depth.toVersion = str(last) if draw(some.integers(0, 5)) else draw(texts)
         depth.eventType = draw(some.sampled_from(["", "x@100ms", "ä"]))
         depth.lastOrderCreateTime = draw(some.sampled_from([0, 48, 10**12]))
+        clean = draw(some.booleans())
+        if clean:
+            push.channel, push.symbol = "spot@public@BTCUSDT", "BTCUSDT"
+            depth.eventType, depth.fromVersion, depth.toVersion = "x@100ms", str(last), str(last + 3)
         for side in (depth.asks, depth.bids):
-            for price, qty in draw(some.lists(some.tuples(number, texts), max_size=4)):
+            pair = clean_level if clean else some.tuples(number, texts)
+            for price, qty in draw(some.lists(pair, max_size=6)):
                 side.add(price=price, quantity=qty)
     elif kind == 2:
         tick = push.publicAggreBookTicker
