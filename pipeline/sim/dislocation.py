@@ -22,6 +22,7 @@ from pipeline.sim.matching import ASK, BID
 from pipeline.sim.scenario import DislocationSpec
 
 RECORDS_MAX = 50_000
+NEVER_NS = 1 << 62
 COUNTER_LEG_HOLD_MS = 150.0  # how long the counter leg stays away
 
 
@@ -87,6 +88,7 @@ class Dislocations:
         self.rng = random.Random(f"{self.seed}:dislocations")
         self._active: dict[tuple[str, str], Dislocation] = {}  # (venue, symbol) of the stray quote
         self._counter_of: dict[tuple[str, str], Dislocation] = {}
+        self._pair_free_ns: dict[str, int] = {}
         self._pairs = [pair for pair, rows in self.makers.items() if len(rows) > 1 and self.weights.get(pair, 0) > 0]
 
     def start(self) -> None:
@@ -145,6 +147,8 @@ class Dislocations:
         if not self._pairs:
             return
         pair = self.rng.choices(self._pairs, weights=[self.weights[name] for name in self._pairs])[0]
+        if self.spec.pair_gap_ms and now_ns < self._pair_free_ns.get(pair, 0):
+            return
         stray, counter = self.rng.sample(self.makers[pair], 2)
         if self._is_busy(stray) or self._is_busy(counter):
             return
@@ -227,6 +231,7 @@ class Dislocations:
         if len(self.records) < RECORDS_MAX:
             self.records.append(born)
         self._active[(stray.venue.name, stray.instrument.symbol)] = born
+        self._pair_free_ns[born.pair] = NEVER_NS
         for counter in counters:
             self._counter_of[(counter.venue.name, counter.instrument.symbol)] = born
         if self.rng.random() < self.spec.nibble_share:
@@ -254,6 +259,9 @@ class Dislocations:
             return
         if born.attractive_first:
             self._end(born, now_ns, "rivals")
+            return
+        if born.edge_bps <= 0:
+            self._end(born, now_ns, "counter_leg")
             return
         # The counter leg goes first: its best levels are taken and its makers stay away for a while.
         for counter in born.counters:
@@ -298,6 +306,7 @@ class Dislocations:
         self._active.pop((stray.venue.name, stray.instrument.symbol), None)
         for counter in born.counters:
             self._counter_of.pop((counter.venue.name, counter.instrument.symbol), None)
+        self._pair_free_ns[born.pair] = now_ns + int(self.spec.pair_gap_ms * NS_PER_MS)
         # Makers return after a moment, not in the same instant.
         delay_ns = int(self.rng.uniform(5.0, 30.0) * NS_PER_MS)
         self.schedule(delay_ns, stray.reprice)

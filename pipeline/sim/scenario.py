@@ -123,6 +123,7 @@ class DislocationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     notional_usd: tuple[float, float] = (300.0, 6000.0)
     triangle_share: float = 0.1
     start_after_s: float = 0.0
+    pair_gap_ms: float = 0.0  # quiet time of a pair after one; 0 = the next may overlap on other listings
 
 
 class KeySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -18,7 +18,7 @@ from pipeline.sim.ledger import Ledger
 from pipeline.sim.market import SyntheticMarket
 from pipeline.sim.matching import ASK, BID
 from pipeline.sim.scenario import Scenario, load_scenario, scenario_names
-from pipeline.sim.types import SimOrderRequest
+from pipeline.sim.types import BookDelta, MarketEvent, SimOrderRequest
 from pipeline.sim.venue import SimVenue
 
 NULLS = [name for name in scenario_names() if name.startswith("null_")]
@@ -206,6 +206,36 @@ def test_null_markets_offer_nothing_above_the_engines_threshold(name: str) -> No
             worst = max(worst, *edges_bps(world, pair))
     margin = float(scenario(name).engine["risk_limits"]["min_profit_margin_bps"])
     assert worst < margin
+
+
+@pytest.mark.parametrize("name", [name for name in NULLS if name != "null_shifted"])
+def test_null_markets_look_flat_through_delayed_streams_too(name: str) -> None:
+    """Books as an engine sees them (100 ms streams of Gate.io, latency) must not add up to an edge either."""
+    world = World(scenario(name), 21)
+    traps = {"NOVA", "ORB"} | ({"XRP"} if name == "null_closed_wallet" else set())
+    seen: dict[str, dict[str, tuple[float, float]]] = {}  # pair -> venue -> (bid less fee, ask plus fee)
+    worst = -1e9
+    for venue_name, venue in world.venues.items():
+        for row in venue.instruments.values():
+            venue.open_book_stream(row.symbol, 10 if venue_name == "mexc_spot" else 100)
+
+        def look(event: MarketEvent, venue: SimVenue = venue) -> None:
+            nonlocal worst
+            row = venue.instruments[event.symbol]
+            if not isinstance(event, BookDelta) or row.base in traps or not event.best_bid or not event.best_ask:
+                return
+            fee = row.taker_fee_ppm * 1e-6
+            bid, ask = float(row.price(event.best_bid[0])) * (1 - fee), float(row.price(event.best_ask[0])) * (1 + fee)
+            views = seen.setdefault(row.pair, {})
+            for other, (other_bid, other_ask) in views.items():
+                if other != venue.name:
+                    worst = max(worst, (bid / other_ask - 1) * 1e4, (other_bid / ask - 1) * 1e4)
+            views[venue.name] = (bid, ask)
+
+        venue.on_market(look)
+    world.market.start()
+    world.clock.advance(90 * NS_PER_S)
+    assert worst < 3.0
 
 
 def test_traps_really_tempt() -> None:
