@@ -45,7 +45,7 @@ LATENCY_SAMPLE = 8  # one frame of so many goes into the histogram: recording co
 def warm(dialects: Sequence[str]) -> None:
     """Load the machine code of every kernel that a feed calls, with private arrays."""
     from pipeline.book.builder import VenueBooks
-    from shm.atomics import store_relaxed
+    from shm.atomics import store_relaxed, store_release
     from shm.bookring import conn_close, conn_open, init_feed, publish_book, read_book
     from shm.layout import BOOK_RECORD_WORDS, feed_segment_words
 
@@ -53,6 +53,7 @@ def warm(dialects: Sequence[str]) -> None:
     record = np.zeros(BOOK_RECORD_WORDS, dtype=np.int64)
     init_feed(words, 0, 2)
     store_relaxed(words, 0, 0)
+    store_release(words, 0, 0)
     conn_open(words, 0, 0, 0, 0)
     publish_book(words, 0, 1, record)
     read_book(words, 0, 1, record)

@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable
+from typing import cast
 
 import httptools
 
@@ -81,8 +82,7 @@ class Http1Connection(asyncio.Protocol):
     # --- asyncio.Protocol ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport), "stream connections only"
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports share no base class with asyncio's
         self.last_used_mono_ns = mono_ns()
 
     def data_received(self, data: bytes) -> None:

@@ -30,14 +30,16 @@ from pipeline.exchanges.backoff import Backoff
 from pipeline.exchanges.base import VenueClient
 from pipeline.exchanges.public import ControlKind, PublicSession
 from pipeline.exchanges.stream import STABLE_S, PublicStream
+from pipeline.exchanges.timeliness import LATE_MS, ON_TIME_MS, Timeliness
 from pipeline.model.clock import mono_ns
 from pipeline.model.errors import ProtocolViolation, RateLimited, VenueError, VenueRejected
-from shm.atomics import store_relaxed
+from shm.atomics import store_relaxed, store_release
 from shm.bookring import conn_close, conn_open, publish_book, read_book
 from shm.layout import (
     BOOK_RECORD_WORDS,
     BR_FLAGS,
     BR_PUBLISH_MONO_NS,
+    CONN_ALIVE,
     CONN_CROSS_TOPIC_LAG_NS,
     CONN_WORDS,
     FEED_CONN_OFF,
@@ -58,6 +60,10 @@ REFUSED_RETRY_S = 60.0
 BAD_FRAMES_MAX = 20  # per connection and BAD_FRAMES_WINDOW_S
 BAD_FRAMES_WINDOW_S = 10.0
 OVERLAP_S = 2.0  # both connections run so long at a planned change
+TICK_S = 0.1
+PAUSE_NS = 1_000_000_000  # a loop that has not come round for so long has been stopped or starved
+CLOCK_SYNC_S = 60.0
+CLOCK_TRIP_MAX_NS = 1_000_000_000  # a slower answer tells the time too badly
 DISORDER_MAX_MS = 250
 DISORDERS_TO_RAISE = 3
 DISORDER_WINDOW_S = 60.0
@@ -101,6 +107,8 @@ class Counters(msgspec.Struct):
     bad_frames: int = 0
     control_frames: int = 0
     disorder_ms_max: int = 0
+    late_episodes: int = 0
+    pauses: int = 0
 
 
 class ConnSlots:
@@ -193,6 +201,8 @@ class MarketFeed:
         self._running = False
         self.last_data_mono_ns = 0
         self.lag_ms = session.cross_topic_lag_ms
+        self._timeliness = Timeliness()
+        self._tick_ns = 0
         self._disorders: deque[tuple[int, int]] = deque(maxlen=DISORDERS_TO_RAISE)
 
     # --- instruments ---
@@ -297,6 +307,10 @@ class MarketFeed:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
+                self._tick_ns = mono_ns()
+                await self._sync_clock()
+                self._tick_ns = mono_ns()
+                group.create_task(self._tick())
                 for place in self._places:
                     self._start(place)
                 for _ in range(SNAPSHOTS_IN_FLIGHT_MAX):
@@ -345,6 +359,7 @@ class MarketFeed:
         self._streams[conn] = stream
         self._bad[conn] = deque(maxlen=BAD_FRAMES_MAX)
         conn_open(self._words, self._feed_off, conn, self.venue.venue_id, self.lag_ms * 1_000_000)
+        self._set_on_time(stream, False)
         try:
             await stream.open()
         except BaseException:
@@ -393,7 +408,7 @@ class MarketFeed:
             return None
         await new.subscribe(self._topics(place))
         await _first_of(old.watch(), new.watch(), asyncio.sleep(OVERLAP_S))
-        if not (new.is_open and new.complete and old.is_open):
+        if not (new.is_open and new.complete and new.on_time and old.is_open):
             # the successor did not prove itself: it goes, unless it is the only one left
             worse, better = (new, old) if old.is_open else (old, new)
             self._retire(worse)
@@ -428,6 +443,8 @@ class MarketFeed:
 
     def _frame(self, payload: memoryview, is_text: bool, recv_mono_ns: int, conn: int) -> None:
         """Every frame of every connection: the hot path."""
+        if recv_mono_ns - self._tick_ns > PAUSE_NS:
+            self._paused(recv_mono_ns)
         result = self.books.on_frame(payload, recv_mono_ns, conn)
         if result == _CONTROL:
             self._control(bytes(payload), conn)
@@ -436,15 +453,70 @@ class MarketFeed:
         stream = self._streams.get(conn)
         if stream is not None:
             stream.last_data_mono_ns = recv_mono_ns
-            venue_time = int(self.books.mem[EV_TIME])
-            if venue_time >= stream.venue_time_max:
-                stream.venue_time_max = venue_time
-            elif venue_time:
-                self._disorder(stream.venue_time_max - venue_time, recv_mono_ns)
+            self._judge_time(stream, int(self.books.mem[EV_TIME]), recv_mono_ns)
         if self._on_frame_done is not None:
             self._on_frame_done(recv_mono_ns)
         if result >= _NEED_SNAPSHOT:
             self._trouble(result, conn, recv_mono_ns)
+
+    def _paused(self, recv_mono_ns: int) -> None:
+        """This process stood still: what the sockets hold is old. Nothing is proved until frames of now come."""
+        self.counters.pauses += 1
+        self._tick_ns = recv_mono_ns
+        for stream in self._streams.values():
+            self._set_on_time(stream, False)
+
+    def _judge_time(self, stream: PublicStream, venue_time: int, recv_mono_ns: int) -> None:
+        """Late frames make the connection's proofs void, frames of now make them count (again)."""
+        if venue_time <= 0:
+            if not stream.on_time and not stream.venue_time_max:
+                self._set_on_time(stream, True)  # nothing on this connection has carried a time yet
+            return
+        late_ms = self._timeliness.late_ms(venue_time, recv_mono_ns)
+        if stream.on_time:
+            if late_ms > LATE_MS:
+                self.counters.late_episodes += 1
+                self._set_on_time(stream, False)
+        elif late_ms < ON_TIME_MS:
+            self._set_on_time(stream, True)
+        if venue_time >= stream.venue_time_max:
+            stream.venue_time_max = venue_time
+        else:
+            self._disorder(stream.venue_time_max - venue_time, recv_mono_ns)
+
+    def _set_on_time(self, stream: PublicStream, on_time: bool) -> None:
+        stream.on_time = on_time
+        row = self._feed_off + FEED_CONN_OFF + stream.conn * CONN_WORDS
+        # SYNC conn.alive: release; pairs with the acquire in proof_mono_ns
+        store_release(self._words, row + CONN_ALIVE, int(on_time))
+
+    async def _tick(self) -> None:
+        """The loop's own pulse, and the venue's clock every ``CLOCK_SYNC_S``."""
+        next_sync_ns = 0
+        while True:
+            now_ns = mono_ns()
+            self._tick_ns = now_ns
+            if now_ns >= next_sync_ns:
+                next_sync_ns = now_ns + int(CLOCK_SYNC_S * 1e9)
+                self._spawn(self._sync_clock())
+            await asyncio.sleep(TICK_S)
+
+    async def _sync_clock(self) -> None:
+        sent_ns = mono_ns()
+        try:
+            server_ms = await self.client.server_time_ms()
+        except VenueError as error:
+            if not self._timeliness.clock_known:
+                self._say("warning", f"{self.venue.name}: no server time: {error.message}")
+            return
+        received_ns = mono_ns()
+        if received_ns - sent_ns < CLOCK_TRIP_MAX_NS or not self._timeliness.clock_known:
+            self._timeliness.learn(server_ms, sent_ns, received_ns)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._group.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _disorder(self, back: int, recv_mono_ns: int) -> None:
         """Venue time ran backward between topics. More than the proof rule allows for, again and again: raise it.

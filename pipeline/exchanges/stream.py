@@ -19,6 +19,7 @@ ACK_TIMEOUT_S = 5.0
 ASKS_MAX = 3  # a topic that is neither acknowledged nor refused after so many requests ends the connection
 STABLE_S = 10.0
 TICK_S = 0.25
+PAUSE_NS = 1_000_000_000
 
 Sink = Callable[[memoryview, bool, int, int], None]
 
@@ -56,6 +57,7 @@ class PublicStream:
         self._request_id = 0
         self.last_data_mono_ns = 0
         self.renew_asked = False
+        self.on_time = False  # proofs count only while the frames are of now; a new connection shows it first
         self.venue_time_max = 0  # latest venue time of a frame on this connection, as sent
 
     # --- life ---
@@ -166,6 +168,7 @@ class PublicStream:
         """Ping, ask again for what was not answered, end when silent or broken. Returns when the connection is gone."""
         loop = asyncio.get_running_loop()
         next_ping = loop.time() + self.session.ping_interval_s
+        looked_ns = mono_ns()
         while not self._closed.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._closed.wait(), TICK_S)
@@ -174,6 +177,10 @@ class PublicStream:
             if link is None:
                 return
             now_ns = mono_ns()
+            paused = now_ns - looked_ns > PAUSE_NS  # we stood still, not the venue: what came is not read yet
+            looked_ns = now_ns
+            if paused:
+                continue
             if now_ns - link.last_frame_mono_ns > self.stall_after_s * 1e9:
                 self.drop(f"no frame for {self.stall_after_s:g} s")
                 continue
