@@ -409,9 +409,7 @@ GOLDEN: list[tuple[str, str, bytes, Decoded]] = [
         "futures",
         b'{"time":1,"channel":"futures.book_ticker","event":"update","result":{"t":5,"u":6,"s":"BTC_USDT",'
         b'"b":"54696.6","B":37000,"a":"","A":0}}',
-        Decoded(
-            topic=st.TOPIC_TICKER, symbol="BTC_USDT", last=6, time=5, tick=((546966, 1), (37000, 0), None, (0, 0))
-        ),
+        Decoded(topic=st.TOPIC_TICKER, symbol="BTC_USDT", last=6, time=5, tick=((546966, 1), (37000, 0), None, (0, 0))),
     ),
     (
         "gateio",
