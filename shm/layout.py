@@ -201,8 +201,10 @@ Q_TAIL = SEG_HEADER_WORDS
 Q_CAPACITY = SEG_HEADER_WORDS + 1
 Q_SLOT_WORDS = SEG_HEADER_WORDS + 2
 Q_REFUSED = SEG_HEADER_WORDS + 3  # pushes refused because the queue was full
+Q_CURSOR_SEEN = SEG_HEADER_WORDS + 4  # producer's copy of the cursor, so that a push touches the consumer's line rarely
 Q_SLOTS_OFF = SEG_HEADER_WORDS + LINE_WORDS
 C_CURSOR = SEG_HEADER_WORDS  # items consumed. SYNC queue.cursor
+C_LOST = SEG_HEADER_WORDS + 1  # items overwritten before a consumer that was made anew came to them
 C_SLEEPING = SEG_HEADER_WORDS + LINE_WORDS  # 1 while parked. SYNC bell.sleeping
 C_WORDS = SEG_HEADER_WORDS + 2 * LINE_WORDS
 

@@ -29,11 +29,13 @@ from shm.errors import SegmentMissing, ShmError
 from shm.jit import njit
 from shm.layout import (
     C_CURSOR,
+    C_LOST,
     C_WORDS,
     KIND_CURSOR,
     KIND_QUEUE,
     LINE_WORDS,
     Q_CAPACITY,
+    Q_CURSOR_SEEN,
     Q_REFUSED,
     Q_SLOT_WORDS,
     Q_SLOTS_OFF,
@@ -56,6 +58,7 @@ def init_queue(words: Words, off: int, capacity: int, slot_words: int, start: in
     store_relaxed(words, off + Q_CAPACITY, capacity)
     store_relaxed(words, off + Q_SLOT_WORDS, slot_words)
     store_relaxed(words, off + Q_REFUSED, 0)
+    store_relaxed(words, off + Q_CURSOR_SEEN, start)
     store_release(words, off + Q_TAIL, start)
 
 
@@ -65,9 +68,12 @@ def push(queue_words: Words, queue_off: int, cursor_words: Words, cursor_off: in
     capacity = load_relaxed(queue_words, queue_off + Q_CAPACITY)
     slot_words = load_relaxed(queue_words, queue_off + Q_SLOT_WORDS)
     tail = load_relaxed(queue_words, queue_off + Q_TAIL)
-    # SYNC queue.cursor: acquire: the consumer has read the slot before we write it again; pairs with pop
-    cursor = load_acquire(cursor_words, cursor_off + C_CURSOR)
-    used = wrap_sub(tail, cursor)
+    used = wrap_sub(tail, load_relaxed(queue_words, queue_off + Q_CURSOR_SEEN))
+    if used >= capacity or used < 0:
+        # SYNC queue.cursor: acquire: the consumer has read the slot before we write it again; pairs with pop
+        cursor = load_acquire(cursor_words, cursor_off + C_CURSOR)
+        store_relaxed(queue_words, queue_off + Q_CURSOR_SEEN, cursor)
+        used = wrap_sub(tail, cursor)
     if used >= capacity or used < 0:  # < 0: a cursor of another life of the queue; its consumer must re-attach
         refused = load_relaxed(queue_words, queue_off + Q_REFUSED)
         store_relaxed(queue_words, queue_off + Q_REFUSED, wrap_add(refused, 1))
@@ -93,13 +99,30 @@ def pop(queue_words: Words, queue_off: int, cursor_words: Words, cursor_off: int
     cursor = load_relaxed(cursor_words, cursor_off + C_CURSOR)
     slot = queue_off + Q_SLOTS_OFF + (cursor & (capacity - 1)) * slot_words
     following = wrap_add(cursor, 1)
-    if load_acquire(queue_words, slot) != following:  # SYNC queue.seq: acquire; pairs with push
+    seq = load_acquire(queue_words, slot)  # SYNC queue.seq: acquire; pairs with push
+    if seq != following:
+        _skip_overwritten(queue_words, queue_off, cursor_words, cursor_off, wrap_sub(seq, following))
         return 0
     copy_lines(queue_words, slot, out, 0, slot_words // LINE_WORDS)
     out[0] = following
     # SYNC queue.cursor: release: the slot has been read before the producer may reuse it; pairs with push
     store_release(cursor_words, cursor_off + C_CURSOR, following)
     return 1
+
+
+@njit
+def _skip_overwritten(queue_words: Words, queue_off: int, cursor_words: Words, cursor_off: int, ahead: int) -> None:
+    """A consumer made anew may begin at items that its producer, with the old cursor in mind, overwrites: go on behind.
+
+    Never happens to a consumer that was there before, or that took its predecessor's cursor over.
+    """
+    capacity = load_relaxed(queue_words, queue_off + Q_CAPACITY)
+    if ahead <= 0 or ahead & (capacity - 1) != 0:  # an older item, or a slot that was never written
+        return
+    lost = load_relaxed(cursor_words, cursor_off + C_LOST)
+    cursor = load_relaxed(cursor_words, cursor_off + C_CURSOR)
+    store_relaxed(cursor_words, cursor_off + C_LOST, wrap_add(lost, ahead))
+    store_release(cursor_words, cursor_off + C_CURSOR, wrap_add(cursor, ahead))
 
 
 @njit
@@ -163,6 +186,7 @@ class QueueProducer:
         if not segment.taken_over or shape != (capacity, slot_words):
             segment.words[Q_SLOTS_OFF:] = 0
             init_queue(segment.words, 0, capacity, slot_words, int(load_acquire(cursor.words, C_CURSOR)))
+        store_relaxed(segment.words, Q_CURSOR_SEEN, int(load_acquire(cursor.words, C_CURSOR)))
         segment.set_ready()
         return cls(segment, cursor)
 
@@ -182,7 +206,10 @@ class QueueProducer:
 
     def refresh(self) -> bool:
         """Looks for a consumer that appeared or was replaced; whether one did."""
-        return bool(self._cursor.refresh())
+        changed = bool(self._cursor.refresh())
+        if changed:
+            store_relaxed(self.words, Q_CURSOR_SEEN, int(load_acquire(self.cursor_words, C_CURSOR)))
+        return changed
 
     def close(self) -> None:
         self.segment.close()
@@ -251,6 +278,11 @@ class QueueConsumer:
         """The oldest item as a fresh array, or None."""
         out = np.zeros(max(1, int(load_relaxed(self.words, Q_SLOT_WORDS))), np.int64)
         return out if self.pop(out) else None
+
+    @property
+    def lost(self) -> int:
+        """Items that were overwritten before this consumer, made anew beside a living producer, came to them."""
+        return int(load_relaxed(self.cursor_words, C_LOST))
 
     @property
     def empty(self) -> bool:

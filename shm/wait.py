@@ -34,7 +34,8 @@ from shm.atomics import (
 )
 from shm.errors import ShmError
 from shm.jit import njit
-from shm.layout import C_SLEEPING
+from shm.layout import C_SLEEPING, C_WORDS, KIND_CURSOR
+from shm.segment import Arena, attach_arena, segment_name
 from shm.words import Words
 
 SPIN, YIELD, PARK, AUTO = "spin", "yield", "park", "auto"
@@ -168,6 +169,7 @@ class BellRinger:
         self.words = words
         self.offset = offset
         self.fd = -1
+        self._arena: Arena | None = None
         self.refresh()
 
     @classmethod
@@ -175,8 +177,18 @@ class BellRinger:
         """The FIFO may come later: :meth:`refresh` looks for it."""
         return cls(Path(path), words, offset)
 
+    @classmethod
+    def attach(cls, path: Path | str, instance: str, cursor: str) -> BellRinger:
+        """For a producer without a queue to that consumer (a feed): maps its segment ``cursor`` as well."""
+        arena = attach_arena([segment_name(instance, cursor)], KIND_CURSOR, instance, C_WORDS)
+        ringer = cls(Path(path), arena.words, C_SLEEPING)
+        ringer._arena = arena
+        return ringer
+
     def refresh(self) -> bool:
-        """Opens the FIFO if it was not there before; whether it is open now."""
+        """Looks for the FIFO (and the flag's segment) if they were not there before; whether the FIFO is open now."""
+        if self._arena is not None:
+            self._arena.refresh()
         if self.fd < 0:
             try:
                 fd = os.open(self.path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)

@@ -159,7 +159,7 @@ def test_consumer_with_a_cursor_of_another_life_starts_at_the_tail_and_producer_
     old = QueueConsumer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
     old.cursor_words[ly.C_CURSOR] = 900
     cursor, words = np.zeros(ly.C_WORDS, np.int64), make()[0]
-    cursor[ly.C_CURSOR] = 900
+    cursor[ly.C_CURSOR] = words[ly.Q_CURSOR_SEEN] = 900  # as refresh() leaves it
     assert not push(words, 0, cursor, 0, item(1)) and words[ly.Q_REFUSED] == 1
     producer = QueueProducer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
     store_relaxed(producer.words, ly.Q_TAIL, 5)
@@ -200,3 +200,23 @@ def test_second_reader_attaches_only_to_a_queue_that_exists(instance: str) -> No
     producer.push(item(1))
     out = np.zeros(SLOT, np.int64)
     assert read_at(attach_queue(instance, "q").words, 0, 0, out) == 1
+
+
+def test_consumer_made_anew_that_is_overtaken_goes_on_behind_and_counts(instance: str) -> None:
+    producer = QueueProducer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
+    first = QueueConsumer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
+    producer.refresh()
+    for value in range(1, 7):
+        assert producer.push(item(value)) and first.pop_new() is not None
+    first.close()
+    assert len(cleanup_instance(instance)) == 1
+    consumer = QueueConsumer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
+    for value in (7, 8, 9):  # the producer still sees the old cursor: 7 .. 9 overwrite 3 .. 5
+        assert producer.push(item(value))
+    found = []
+    for _ in range(12):
+        got = consumer.pop_new()
+        if got is not None:
+            found.append(int(got[1]))
+    assert found == [701, 801, 901] and consumer.lost == 4 and consumer.empty, "from 3 on, all are accounted for"
+    assert producer.refresh() and producer.depth == 0

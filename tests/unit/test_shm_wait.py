@@ -11,6 +11,7 @@ import pytest
 
 from shm import layout as ly
 from shm.errors import ShmError
+from shm.queue import QueueConsumer
 from shm.wait import (
     AUTO,
     PARK,
@@ -80,6 +81,18 @@ def test_ringer_may_come_first_and_consumers_may_restart(tmp_path: Path) -> None
     assert ringer.ring_if_sleeping() and second.park(0), "the producer's end outlives its consumer"
     second.close()
     ringer.close()
+
+
+def test_producer_without_a_queue_rings_by_the_consumers_cursor_segment(instance: str, tmp_path: Path) -> None:
+    ringer = BellRinger.attach(tmp_path / "b", instance, "reports.cursor")
+    assert not ringer.ring_if_sleeping(), "nobody there yet"
+    consumer = QueueConsumer.create(instance, "reports", capacity=4, slot_words=8)
+    bell = Bell.create(tmp_path / "b", consumer.cursor_words)
+    bell.prepare_park()
+    assert ringer.refresh() and ringer.ring_if_sleeping() and bell.park(0)
+    ringer.close()
+    bell.close()
+    consumer.close()
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])
