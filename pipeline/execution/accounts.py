@@ -3,7 +3,8 @@
 A spot fill moves base and quote; its fee leaves in the fee's own asset. A futures fill moves a position; money moves
 by the fee at once and by realised profit when a position shrinks. Everything is Decimal in the ``EXACT`` context, in
 which inexact sums raise instead of rounding; the one division (cost of the closed share of a futures position) is
-rounded to 28 digits and what was rounded stays in the open cost, so that a closed position sums to zero exactly.
+rounded to 12 digits, as money is booked, and what was rounded stays in the open cost, so that a closed position sums
+to zero exactly.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pipeline.model.enums import InstrumentKind
 
 ZERO = Decimal(0)
 EXACT = Context(prec=60, traps=[Inexact])  # 60 digits hold any sum of int64 products; a rounding is a bug
+PNL_DIGITS = Decimal("1e-12")
 _DIVISION = Context(prec=28, rounding=ROUND_HALF_EVEN)
 
 
@@ -38,7 +40,9 @@ class FuturesPosition:
         if self.qty and (self.qty > 0) != (signed_qty > 0):
             closed = min(abs(signed_qty), abs(self.qty))
             share = EXACT.multiply(self.cost, closed)
-            released = self.cost if closed == abs(self.qty) else _DIVISION.divide(share, abs(self.qty))
+            released = self.cost
+            if closed < abs(self.qty):
+                released = _DIVISION.divide(share, abs(self.qty)).quantize(PNL_DIGITS, ROUND_HALF_EVEN)
             direction = 1 if self.qty > 0 else -1
             realised = EXACT.subtract(EXACT.multiply(EXACT.multiply(price, closed), Decimal(direction)), released)
             self.cost = EXACT.subtract(self.cost, released)

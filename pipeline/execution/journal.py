@@ -300,6 +300,7 @@ class Journal:
         self._wake = threading.Event()
         self._stopping = False
         self._sync_lock = threading.Lock()
+        self._spare_lock = threading.Lock()
         self._file = os.open(segment_path(directory, position.index), os.O_RDWR | os.O_CLOEXEC)
         self._map = mmap.mmap(self._file, os.fstat(self._file).st_size)
         self._capacity = len(self._map)
@@ -432,12 +433,15 @@ class Journal:
     def _prepare_spare(self) -> None:
         """Preallocates the next segment ahead of need; a full disk leaves ``room_bytes`` to say so."""
         spare = self._spare_path()
-        try:
-            if not (spare.exists() and spare.stat().st_size == self.segment_bytes):
-                _create_segment(self.directory, spare, self.segment_bytes, b"")
-            self._spare_ready = True
-        except JournalError:
-            self._spare_ready = False
+        with self._spare_lock:
+            if self._spare_ready:
+                return
+            try:
+                if not (spare.exists() and spare.stat().st_size == self.segment_bytes):
+                    _create_segment(self.directory, spare, self.segment_bytes, b"")
+                self._spare_ready = True
+            except JournalError:
+                self._spare_ready = False
 
     def _rotate(self, need: int) -> None:
         if not self._spare_ready:
@@ -450,12 +454,13 @@ class Journal:
         fresh[:FILE_HEADER_BYTES] = _file_header(index, self._seq, self._chain_value)
         # The rename is what makes the segment part of the journal: a kill before it leaves a spare, after it a
         # segment whose header is whole. Old or new, never neither.
-        os.rename(self._spare_path(), segment_path(self.directory, index))
+        with self._spare_lock:
+            os.rename(self._spare_path(), segment_path(self.directory, index))
+            self._spare_ready = False
         self._map.close()
         self._retired.append(self._file)
         self._file, self._map = descriptor, fresh
         self._index, self._offset, self._capacity = index, FILE_HEADER_BYTES, self.segment_bytes
-        self._spare_ready = False
         self._wake.set()
 
     def _cut_tail(self) -> None:

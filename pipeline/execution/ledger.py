@@ -58,6 +58,7 @@ class Order:
     state: OrderState = OrderState.INTENT
     order_id: str = ""
     reported_filled: Decimal | None = None  # the venue's cumulative word, never less than heard before
+    final_filled: Decimal | None = None  # cumulative quantity of the venue's own FILLED (a cut reduce-only order)
     filled: Decimal = ZERO  # sum of the fills that we hold
     quote_filled: Decimal = ZERO
     sent_mono_ns: int = 0
@@ -82,7 +83,8 @@ class Order:
         if self.state in EMPTY_ENDINGS:
             return True
         if self.state is OrderState.FILLED:
-            return self.filled >= self.intent.qty
+            cut = self.final_filled if self.intent.reduce_only else None
+            return self.filled >= (self.intent.qty if cut is None else min(cut, self.intent.qty))
         return self.reported_filled is not None and self.filled >= self.reported_filled
 
     @property
@@ -270,6 +272,8 @@ class Ledger:
         if record.reported_filled is not None:
             known = order.reported_filled
             order.reported_filled = record.reported_filled if known is None else max(known, record.reported_filled)
+        if record.state is OrderState.FILLED and record.reported_filled:
+            order.final_filled = record.reported_filled
         if not order.ack_mono_ns and record.state not in (OrderState.UNKNOWN, OrderState.NOT_SENT, OrderState.EXPIRED):
             order.ack_mono_ns = record.recv_mono_ns
         order.state = merge(order.state, record.state)

@@ -125,7 +125,7 @@ class OrderOrchestrator:
                 price=leg.limit,
                 purpose=purpose,
                 reserve=(leg.reserve_asset, leg.reserve_amount),
-                reduce_only=bool(closes) and leg.row.spec.kind is InstrumentKind.PERPETUAL,
+                reduce_only=bool(closes) and self._shrinks(leg.row, leg.side, leg.qty),
             )
             for index, leg in enumerate(plan.legs)
         ]
@@ -133,6 +133,14 @@ class OrderOrchestrator:
             desk.act(Place(request, purpose, operation.operation_id))
         self.executed += 1
         return operation
+
+    def _shrinks(self, row: InstrumentRow, side: OrderSide, qty: Decimal) -> bool:
+        """Whether the order only shrinks the net futures position: hedges of both directions share one position, and
+        a venue cuts a reduce-only order down to what is left of it."""
+        if row.spec.kind is not InstrumentKind.PERPETUAL:
+            return False
+        position = self._desk.ledger.accounts.futures_qty(row.spec.venue, row.spec.symbol)
+        return position * int(side) <= -qty
 
     def _intend(
         self,
