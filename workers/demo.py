@@ -89,6 +89,7 @@ class Demo:
         )
         self.sim: dict[str, Any] = {}
         self.config: dict[str, Any] = {}
+        self.before: dict[str, Any] = {}  # what was offered while nobody was there to take it
         self.killed: dict[str, Any] = {}
         self.start_seconds = 0.0
         self.traded_seconds = 0.0
@@ -112,6 +113,7 @@ class Demo:
             warming = now
 
         self.start_seconds = self.engine.wait_ready(progress)
+        self.before = self.simulator.control("/summary")["dislocations"]
         show(f"engine READY {self.start_seconds:.1f} s after its launch")
 
     def trade(self, interrupt: _Interrupt, view: Callable[[float], None]) -> None:
@@ -178,6 +180,7 @@ class Demo:
             sim=self.sim,
             ledger=self.simulator.control("/ledger")["rows"],
             sim_summary=self.simulator.control("/summary"),
+            offered_before=self.before,
             journal_dir=self.engine.state_dir / "journal",
             config=self.config,
             seconds=self.traded_seconds,

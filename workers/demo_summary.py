@@ -49,6 +49,11 @@ def plain_ledger(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def _venue_order(fill: FillRecord) -> tuple[str, str, int, str]:
+    number = int(fill.trade_id) if fill.trade_id.isdigit() else 0
+    return fill.venue, fill.symbol, number, fill.trade_id
+
+
 class EngineBooks:
     """What the engine's own journal says of money: the fold of its fills, fees and funding."""
 
@@ -61,11 +66,11 @@ class EngineBooks:
         self.orders = 0
         self.fills = 0
         funding: set[tuple[str, str]] = set()
+        fills: list[FillRecord] = []
         for entry in entries:
             record = entry.record
             if isinstance(record, FillRecord):
-                self.fills += 1
-                self.accounts.apply_fill(record)
+                fills.append(record)
             elif isinstance(record, OrderIntentRecord):
                 self.orders += 1
             elif isinstance(record, OperationRecord):
@@ -79,6 +84,10 @@ class EngineBooks:
             elif isinstance(record, FundingRecord) and (record.venue, record.event_id) not in funding:
                 funding.add((record.venue, record.event_id))
                 self.accounts.apply_funding(record)
+        # A position's realised profit depends on the order of its fills: the venue's own order, not that of arrival.
+        for fill in sorted(fills, key=_venue_order):
+            self.accounts.apply_fill(fill)
+        self.fills = len(fills)
 
     def pnl(self) -> dict[str, Decimal]:
         """Asset -> change over all venues."""
@@ -165,6 +174,7 @@ def summarise(
     sim: Mapping[str, Any],
     ledger: Sequence[Mapping[str, Any]],
     sim_summary: Mapping[str, Any],
+    offered_before: Mapping[str, Any],
     journal_dir: Path,
     config: Mapping[str, Any],
     seconds: float,
@@ -190,8 +200,8 @@ def summarise(
     dislocations = sim_summary.get("dislocations", {})
     outcomes = books.outcomes()
     judged = outcomes["won"] + outcomes["lost"]
-    offered = int(dislocations.get("offered", 0))
-    captured = int(dislocations.get("captured", 0))
+    offered = int(dislocations.get("offered", 0)) - int(offered_before.get("offered", 0))
+    captured = int(dislocations.get("captured", 0)) - int(offered_before.get("captured", 0))
     return {
         "seconds": round(seconds, 3),
         "start_seconds": round(start_seconds, 3),
