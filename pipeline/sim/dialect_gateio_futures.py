@@ -97,7 +97,7 @@ class FuturesApi:
             instrument,
             decimal_sizes=call.decimal_sizes,
             orderbook_id=update_id,
-            last=instrument.price_text(prints[0].price) if prints else plain(instrument.reference_price()),
+            last=instrument.price_text(prints[0].price if prints else _nearest_tick(instrument)),
             trade_id=prints[0].trade_id if prints else 0,
         )
 
@@ -387,6 +387,11 @@ class FuturesApi:
     async def _orders_timerange(self, call: Call) -> Any:
         start_ms, end_ms = span_ms(call, default_s=7 * DAY_S)
         return [self._row(one, call) for one in page(self._finished(call, start_ms, end_ms), call)]
+
+
+def _nearest_tick(instrument: SimInstrument) -> int:
+    """Stands in for the last price before anything has traded."""
+    return round(instrument.reference_price() / instrument.tick)
 
 
 async def _nothing(call: Call) -> Any:

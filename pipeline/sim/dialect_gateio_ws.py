@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,6 +18,7 @@ from pipeline.sim import dialect_gateio_private as private
 from pipeline.sim.auth import AuthRefused, verify_gate_channel, verify_gate_login
 from pipeline.sim.dialect_gateio_stream import BadPayload, payload_items
 from pipeline.sim.dialect_gateio_words import Call, GateError
+from pipeline.sim.latency import NS_PER_S
 from pipeline.sim.ratelimit import Verdict
 from pipeline.sim.types import AccountEvent, BalanceEvent, OrderEvent, PositionEvent, SimAccount
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pipeline.sim.dialect_gateio import GateMarket
     from pipeline.sim.faults import Verdict as FaultVerdict
 
+_PING_NS = 20 * NS_PER_S
 PLACING = ("order_place", "order_batch_place")
 _OPERATIONS = {
     "order_place": "place",
@@ -75,13 +77,29 @@ class GateSession:
         self._login_key = ""
         self._private: dict[str, dict[str, set[str]]] = {}  # uid -> channel -> symbols
         self._unlisten: dict[str, Callable[[], None]] = {}
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: set[asyncio.Task[Any]] = set()
+        self._plan_ping()
 
     def end(self) -> None:
         self._market.stream.drop(self._sock)
         for remove in self._unlisten.values():
             remove()
         self._unlisten.clear()
+
+    def _plan_ping(self) -> None:
+        """The server pings at protocol level, too; client libraries answer by themselves."""
+        self._venue.clock.call_later(_PING_NS, self._ping)
+
+    def _ping(self) -> None:
+        if self._sock.closed:
+            return
+        self._spawn(self._sock.response.ping())
+        self._plan_ping()
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
 
     # --- control ---
 
@@ -237,9 +255,7 @@ class GateSession:
         if kind == "login":
             self._sock.send(self._on_login(request, payload, in_us))
             return
-        task = asyncio.get_running_loop().create_task(self._api(request.channel, kind, payload, in_us))
-        self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
+        self._spawn(self._api(request.channel, kind, payload, in_us))
 
     def _on_login(self, request: Request, payload: ApiPayload, in_us: int) -> str:
         try:

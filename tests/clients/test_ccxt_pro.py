@@ -55,11 +55,11 @@ def test_watched_book_equals_the_simulators_book(case: str, own_sim: HostedSim) 
         await exchange.load_markets()
         watching = asyncio.ensure_future(exchange.watch_order_book(symbol))
         book, count = None, 0
-        while book is None or count < 40:
+        while book is None or count < 34:
             await loop.run_in_executor(None, own_sim.nudge, venue, native, count)
             count += 1
             cached = len(exchange.orderbooks[symbol].cache) if symbol in exchange.orderbooks else 0
-            pause_s = 0.5 if case == "mexc" and cached >= 24 else 0.12
+            pause_s = 0.4 if case == "mexc" and cached >= 24 else 0.12
             done, _ = await asyncio.wait([watching], timeout=pause_s)
             if done:
                 book = watching.result()
@@ -81,13 +81,13 @@ def test_watched_book_of_the_moving_market_is_never_crossed_and_follows(case: st
 
     async def body(exchange: Any) -> set[int]:
         nonces: set[int] = set()
-        while len(nonces) < 15:
+        while len(nonces) < 8:
             book = await exchange.watch_order_book(symbol)
             assert book["bids"][0][0] < book["asks"][0][0]
             nonces.add(book["nonce"])
         return nonces
 
-    assert len(drive(own_sim, case, body)) == 15
+    assert len(drive(own_sim, case, body)) == 8
 
 
 @ALL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,7 @@ import pytest
 from ccxt.protobuf.mexc import PushDataV3ApiWrapper_pb2
 
 from pipeline.sim.auth import gate_api_text, gate_channel_text, gate_rest_text, hmac_sha256_hex, hmac_sha512_hex
+from pipeline.sim.faults import FaultRule
 from tests.clients.support import HostedSim
 
 T = TypeVar("T")
@@ -120,21 +122,23 @@ def test_mexc_limits_topics_messages_and_listen_keys(sim: HostedSim) -> None:
     topics = [kind.format(symbol) for kind in kinds for symbol in symbols]
     topics += [f"spot@public.aggre.bookTicker.v3.api.pb@100ms@{symbol}" for symbol in symbols]
 
-    async def body(session: aiohttp.ClientSession) -> tuple[Any, str, Any]:
+    async def body(session: aiohttp.ClientSession) -> tuple[Any, str, int]:
         async with session.ws_connect(url) as socket:
             await socket.send_json({"method": "SUBSCRIPTION", "params": topics})
             crowded = await text_of(socket)
         async with session.ws_connect(f"{url}?listenKey=nothing") as socket:
             invalid = await socket.receive_str()
         async with session.ws_connect(url) as socket:
-            for _ in range(130):
-                await socket.send_json({"method": "PING"})
-            last = None
-            async for message in socket:
-                last = message
-            return crowded, invalid, last
+            with contextlib.suppress(ConnectionError):
+                for _ in range(130):
+                    await socket.send_json({"method": "PING"})
+            pongs = 0
+            async for _ in socket:
+                pongs += 1
+            return crowded, invalid, pongs
 
-    crowded, invalid, _ = drive(body)
+    crowded, invalid, pongs = drive(body)
+    assert pongs <= 100
     accepted, _, refused = crowded["msg"].partition(" Not Subscribed successfully! ")
     assert accepted.count("spot@public") == 30 and refused.count("spot@public") == len(topics) - 30
     assert invalid == "Invalid listen key"
@@ -419,3 +423,50 @@ def test_gate_futures_private_items_carry_numbers_and_need_the_users_id(sim: Hos
     assert isinstance(seen["futures.usertrades"]["fee"], float)
     assert isinstance(seen["futures.balances"]["balance"], float)
     assert seen["futures.positions"]["size"] != 0
+
+
+def arm(sim: HostedSim, **fields: Any) -> None:
+    sim.call(lambda: sim.server.arm(FaultRule.parse(fields)))
+
+
+@pytest.mark.parametrize("kind", ["drop_response", "http_error_after", "http_error", "rate_limit"])
+def test_gate_ws_api_faults_leave_exactly_the_promised_truth(own_sim: HostedSim, kind: str) -> None:
+    arm(own_sim, kind=kind, venue="gateio_spot", target="place")
+    order = {"currency_pair": "BTC_USDT", "side": "buy", "amount": "0.001", "price": "50000", "text": "t-lost"}
+
+    async def body(session: aiohttp.ClientSession) -> list[Any]:
+        gate = Gate(own_sim, session)
+        replies = []
+        async with session.ws_connect(gate.row["ws_api"]) as socket:
+            await socket.send_json(gate.login())
+            await text_of(socket)
+            await socket.send_json(gate.call("order_place", order))
+            async for message in socket:
+                replies.append(json.loads(message.data))
+                if "errs" in replies[-1]["data"]:
+                    break
+        return replies
+
+    replies = drive(body)
+    venue = own_sim.venue("gateio_spot")
+    account = next(iter(venue.accounts.values()))
+    executed = own_sim.call(lambda: venue.order(account, "BTC_USDT", client_id="t-lost")) is not None
+    assert executed is (kind in ("drop_response", "http_error_after"))
+    errors = [row["header"]["status"] for row in replies if "errs" in row["data"]]
+    assert (
+        errors == {"drop_response": [], "http_error_after": ["503"], "http_error": ["503"], "rate_limit": ["429"]}[kind]
+    )
+
+
+def test_mexc_order_that_is_executed_without_an_answer_is_found_by_its_client_id(own_sim: HostedSim) -> None:
+    arm(own_sim, kind="drop_response", venue="mexc_spot", target="place")
+    order = "symbol=BTCUSDT&side=BUY&type=LIMIT&quantity=0.001&price=50000&newClientOrderId=lost_1"
+
+    async def body(session: aiohttp.ClientSession) -> tuple[int, Any]:
+        mexc = Mexc(own_sim, session)
+        with pytest.raises(aiohttp.ClientError):
+            await mexc.send("POST", "/order", order)
+        return await mexc.send("GET", "/order", "symbol=BTCUSDT&origClientOrderId=lost_1")
+
+    status, found = drive(body)
+    assert status == 200 and (found["status"], found["clientOrderId"]) == ("NEW", "lost_1")
