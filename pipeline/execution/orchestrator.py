@@ -23,7 +23,7 @@ from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.desk import Desk
 from pipeline.execution.events import CancelOrder, Place, Report
 from pipeline.execution.ledger import Operation, Order
-from pipeline.execution.market import UsdRates
+from pipeline.execution.market import USD_COINS, UsdRates
 from pipeline.execution.plan import Plan
 from pipeline.execution.records import (
     REPORT_OF_OUTCOME,
@@ -307,6 +307,12 @@ class OrderOrchestrator:
         for debt in debts(operation, desk.config.execution.numeraire, {}):
             remainders[debt.asset] = debt.amount
             desk.record(DustRecord(debt.asset, debt.amount, operation.operation_id, "remainder"))
+        if start not in USD_COINS:  # profit in a coin is exposure in that coin: it joins the dust and is sold with it
+            moved = operation.moved_to_dust.get(start, ZERO)
+            gained = EXACT.subtract(operation.exposure().get(start, ZERO), moved)
+            if gained:
+                remainders[start] = gained
+                desk.record(DustRecord(start, gained, operation.operation_id, "profit or loss"))
         if start and not operation.fills:
             outcome, reason = Outcome.FAILED, self._why_empty(operation)
         elif operation.recovered:
