@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -62,7 +63,7 @@ def test_reader_sees_what_the_owner_writes_and_cannot_write_itself(instance: str
     def store() -> None:
         reader.words[100] = 1
 
-    assert fork(store).wait() == -11, "the MMU refuses a store into a read-only map"
+    assert fork(store).wait() == -signal.SIGSEGV, "the MMU refuses a store into a read-only map"
     assert reader.words[100] == 42
 
 
@@ -197,6 +198,26 @@ def test_forged_mismatching_or_truncated_segment_is_refused(
         attach(instance)
     with pytest.raises(SegmentMismatch, match=message):
         attach_arena([segment.name], KIND, instance, SIZE)
+
+
+def test_reader_of_a_truncated_segment_dies_and_takes_nobody_with_it(instance: str) -> None:
+    segment = make(instance, size=4 * sg.PAGE_WORDS)
+    mapped, cut = Signpost(), Signpost()
+
+    def read() -> None:
+        reader = attach(instance)
+        mapped.reached()
+        cut.await_reached()
+        assert reader.words[3 * sg.PAGE_WORDS] == 0
+
+    with children(read) as (child,):
+        mapped.await_reached()
+        os.truncate(path_of(instance), sg.PAGE_WORDS * 8)  # only the owner's user can
+        cut.reached()
+        assert child.wait() == -signal.SIGBUS, "its supervisor starts it again; what it then attaches is refused"
+    with pytest.raises(SegmentMismatch, match="size in words"):
+        attach(instance)
+    assert segment.words[0] == ly.MAGIC
 
 
 def test_symbolic_link_in_place_of_a_segment_is_not_followed(instance: str, tmp_path: Path) -> None:
