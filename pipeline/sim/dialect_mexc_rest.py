@@ -32,7 +32,7 @@ class MexcRest:
     def __init__(self, venue: SimVenue, keys: ListenKeys, limits: MexcLimits) -> None:
         self._venue = venue
         self._limits = limits
-        self._limiter = WindowLimiter()
+        self.limiter = WindowLimiter()
         self._banned_until_ms: dict[str, int] = {}
         self._public = MexcPublic(venue)
         self.on_print = self._public.on_print
@@ -76,7 +76,7 @@ class MexcRest:
             wait_s = -(-(banned_until_ms - now_ms) // 1000)
             return _reply({"code": 418, "msg": "banned"}, 418, {"Retry-After": str(wait_s)})
         budget = self._limits.ip
-        verdict = self._limiter.take(budget, f"{request.method}{request.path}", address, now_ms, route.weight)
+        verdict = self.limiter.take(budget, f"{request.method}{request.path}", address, now_ms, route.weight)
         if verdict.allowed:
             return None
         if verdict.used > budget.limit * self._limits.ban_factor:
@@ -84,9 +84,9 @@ class MexcRest:
         return _too_many(retry_after_s(verdict, now_ms))
 
     def _uid_budget(self, route: Route, path: str, account: SimAccount, now_ms: int) -> web.Response | None:
-        verdict = self._limiter.take(self._limits.uid, f"uid{route.operation}{path}", account.uid, now_ms, route.weight)
+        verdict = self.limiter.take(self._limits.uid, f"uid{route.operation}{path}", account.uid, now_ms, route.weight)
         if verdict.allowed and route.budget is not None:
-            verdict = self._limiter.take(route.budget, f"place{path}", account.uid, now_ms)
+            verdict = self.limiter.take(route.budget, f"place{path}", account.uid, now_ms)
         return None if verdict.allowed else _too_many(retry_after_s(verdict, now_ms))
 
 

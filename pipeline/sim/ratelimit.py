@@ -33,6 +33,10 @@ class WindowLimiter:
     def __init__(self) -> None:
         self._windows: dict[tuple[str, str], tuple[int, int]] = {}
 
+    def clear(self) -> None:
+        """All windows open anew."""
+        self._windows.clear()
+
     def take(self, budget: Budget, name: str, key: str, now_ms: int, weight: int = 1) -> Verdict:
         """Count ``weight``; a refused request is counted too (venues punish those who keep on asking)."""
         slot = (name, key)

@@ -16,6 +16,12 @@ def sim() -> Iterator[HostedSim]:
     hosted.stop()
 
 
+@pytest.fixture(autouse=True)
+def fresh_budgets(request: pytest.FixtureRequest) -> None:
+    if "sim" in request.fixturenames:
+        request.getfixturevalue("sim").forget_budgets()
+
+
 @pytest.fixture
 def own_sim() -> Iterator[HostedSim]:
     hosted = HostedSim()

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from pipeline.sim.dialect_mexc import MexcDialect
 from pipeline.sim.server import SimExchangeServer
 from pipeline.sim.venue import SimVenue
 
@@ -44,6 +45,12 @@ class HostedSim:
 
     def venue(self, name: str) -> SimVenue:
         return self.server.venues[name]
+
+    def forget_budgets(self) -> None:
+        """Tests share one user: what one has asked for must not refuse the next."""
+        dialect = self.server.dialects["mexc"]
+        assert isinstance(dialect, MexcDialect)
+        self.call(dialect.rest.limiter.clear)
 
     def freeze(self) -> None:
         """The market stops; the books stay as they are."""
