@@ -157,6 +157,10 @@ class VenueTrading(ABC):
     def cancel(self, symbol: str, client_id: str, order_id: str = "") -> None:
         """Ask for a cancel; the answer is a :class:`CancelOutcome`. Raises ``VenueUnavailable`` if nothing was sent."""
 
+    def can_place(self, count: int) -> bool:
+        """Whether the venue's order budget takes ``count`` orders now; takes nothing."""
+        return True
+
     def set_multipliers(self, multipliers: Mapping[str, Decimal]) -> None:
         """Base coins per contract by symbol; needed before the private stream can speak in base coin (futures)."""
         return

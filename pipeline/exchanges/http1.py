@@ -30,9 +30,49 @@ REPLY_BYTES_MAX = 1024 * 1024
 REPLY_TIMEOUT_S = 10.0  # venues process an order for at most 10 s; the saga's own time-out is far shorter
 KEEP_WARM_S = 15.0  # well under the idle limit of usual front ends (60 s)
 CONNECT_TIMEOUT_S = 3.0
+CLOSE_ROUNDS_MAX = 100
 
 OnReply = Callable[[HttpReply], None]
 OnLost = Callable[[str], None]
+
+
+class _Exchange:
+    """One request's answer while it is parsed. Of its own object, so that bytes behind the answer can never be taken
+    for the answer of the next request."""
+
+    __slots__ = ("_connection", "body", "done", "headers", "on_lost", "on_reply", "parser")
+
+    def __init__(self, connection: Http1Connection, on_reply: OnReply, on_lost: OnLost) -> None:
+        self._connection = connection
+        self.on_reply = on_reply
+        self.on_lost = on_lost
+        self.headers: dict[str, str] = {}
+        self.body = bytearray()
+        self.done = False
+        self.parser = httptools.HttpResponseParser(self)
+
+    # --- httptools callbacks ---
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+        if len(self.body) > REPLY_BYTES_MAX:
+            self._connection.close(f"reply larger than {REPLY_BYTES_MAX} bytes")
+
+    def on_message_complete(self) -> None:
+        status = self.parser.get_status_code()
+        if self.done:
+            self._connection.close("a second answer to one request")
+        elif status < 200:  # an interim reply; the real one follows
+            self.headers = {}
+            self.body.clear()
+        elif self.headers.get("content-encoding", "identity") != "identity":
+            self._connection.close("compressed reply that was not asked for")
+        else:
+            self.done = True
+            self._connection.answered(self, status)
 
 
 class Http1Connection(asyncio.Protocol):
@@ -41,19 +81,15 @@ class Http1Connection(asyncio.Protocol):
     def __init__(self, on_down: Callable[[Http1Connection], None]) -> None:
         self._on_down = on_down
         self._transport: asyncio.Transport | None = None
-        self._parser: httptools.HttpResponseParser | None = None
-        self._pending: tuple[OnReply, OnLost] | None = None
+        self._exchange: _Exchange | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._headers: dict[str, str] = {}
-        self._body = bytearray()
-        self._keep_alive = True
         self._broken = ""
         self.last_used_mono_ns = 0
 
     @property
     def idle(self) -> bool:
         """Connected and free for a request."""
-        return self._transport is not None and self._pending is None and not self._transport.is_closing()
+        return self._transport is not None and self._exchange is None and not self._transport.is_closing()
 
     @property
     def open(self) -> bool:
@@ -62,12 +98,9 @@ class Http1Connection(asyncio.Protocol):
     def send(self, payload: bytes, on_reply: OnReply, on_lost: OnLost, timeout_s: float = REPLY_TIMEOUT_S) -> int:
         """Write one request; returns the moment. Raises ``VenueUnavailable`` if nothing was written."""
         transport = self._transport
-        if transport is None or self._pending is not None or transport.is_closing():
+        if transport is None or self._exchange is not None or transport.is_closing():
             raise VenueUnavailable("connection is not idle; nothing was sent")
-        self._pending = (on_reply, on_lost)
-        self._headers = {}
-        self._body.clear()
-        self._parser = httptools.HttpResponseParser(self)
+        self._exchange = _Exchange(self, on_reply, on_lost)
         transport.write(payload)
         sent_ns = mono_ns()
         self.last_used_mono_ns = sent_ns
@@ -86,11 +119,12 @@ class Http1Connection(asyncio.Protocol):
         self.last_used_mono_ns = mono_ns()
 
     def data_received(self, data: bytes) -> None:
-        if self._parser is None or self._pending is None:
+        exchange = self._exchange
+        if exchange is None:
             self.close("bytes without a request")
             return
         try:
-            self._parser.feed_data(data)
+            exchange.parser.feed_data(data)
         except httptools.HttpParserError as error:
             self.close(f"broken reply: {type(error).__name__}")
 
@@ -99,53 +133,35 @@ class Http1Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        reason = self._broken or (type(exc).__name__ if exc else "connection closed")
-        self._finish_lost(reason)
+        self._finish_lost(self._broken or (type(exc).__name__ if exc else "connection closed"))
         self._on_down(self)
-
-    # --- httptools callbacks ---
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
-
-    def on_body(self, body: bytes) -> None:
-        self._body += body
-        if len(self._body) > REPLY_BYTES_MAX:
-            self.close(f"reply larger than {REPLY_BYTES_MAX} bytes")
-
-    def on_message_complete(self) -> None:
-        parser, pending = self._parser, self._pending
-        if parser is None or pending is None:
-            return
-        status = parser.get_status_code()
-        if status < 200:  # an interim reply; the real one follows
-            self._headers = {}
-            self._body.clear()
-            return
-        if self._headers.get("content-encoding", "identity") != "identity":
-            self.close("compressed reply that was not asked for")
-            return
-        keep_alive = parser.should_keep_alive()
-        self._release()
-        reply = HttpReply(status=status, headers=self._headers, body=bytes(self._body), recv_mono_ns=mono_ns())
-        if not keep_alive:
-            self.close("venue closes after this reply")
-        pending[0](reply)
 
     # --- ends of a request ---
 
+    def answered(self, exchange: _Exchange, status: int) -> None:
+        """The whole reply is there."""
+        if exchange is not self._exchange:
+            self.close("answer to a request that had ended")
+            return
+        keep_alive = exchange.parser.should_keep_alive()
+        self._release()
+        if not keep_alive:
+            self.close("venue closes after this reply")
+        exchange.on_reply(
+            HttpReply(status=status, headers=exchange.headers, body=bytes(exchange.body), recv_mono_ns=mono_ns())
+        )
+
     def _release(self) -> None:
-        self._pending = None
-        self._parser = None
+        self._exchange = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _finish_lost(self, reason: str) -> None:
-        pending = self._pending
+        exchange = self._exchange
         self._release()
-        if pending is not None:
-            pending[1](reason)
+        if exchange is not None:
+            exchange.on_lost(reason)
 
     def _timed_out(self) -> None:
         # the connection is not used again: a late answer must not meet the next request
@@ -204,6 +220,10 @@ class Http1Pool:
         self._tasks.clear()
         for connection in list(self._connections):
             connection.close()
+        for _ in range(CLOSE_ROUNDS_MAX):  # an aborted transport reports its end in the next round of the loop
+            if not self._connections:
+                break
+            await asyncio.sleep(0)
 
     def take(self) -> Http1Connection:
         """An idle connection, the most recently used one first (its congestion window is warm).

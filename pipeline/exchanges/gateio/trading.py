@@ -201,6 +201,9 @@ class GateTrading(TradingBase):
         self.arm(key)
         return sent_ns
 
+    def can_place(self, count: int) -> bool:
+        return self._throttle.delay_s("order", count) == 0.0
+
     def place(self, request: OrderRequest) -> int:
         self.check_words(request.symbol, request.client_id)
         now_ms = wall_ms()

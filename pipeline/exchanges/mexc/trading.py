@@ -174,6 +174,9 @@ class MexcTrading(TradingBase):
         error = OutcomeUnknown(f"{self.venue}: {reason} before the answer came", venue=self.venue)
         self.end(key, error=error, recv_mono_ns=mono_ns())
 
+    def can_place(self, count: int) -> bool:
+        return self._throttle.delay_s("order", count) == 0.0
+
     def place(self, request: OrderRequest) -> int:
         self.check_words(request.symbol, request.client_id)
         window_ms = request.expiry_wall_ms - wall_ms() if request.expiry_wall_ms else RECV_WINDOW_DEFAULT_MS
