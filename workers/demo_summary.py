@@ -26,6 +26,7 @@ from workers.checker import add, check_all, venue_changes
 
 ZERO = Decimal(0)
 CLIENT_PREFIX = "t-"  # Gate.io puts it before custom ids; the engine's own ids do without
+TAKER_SUFFIX = "X1"  # MEXC puts it behind the trade ids of takers; its ledger does without
 
 
 def plain_journal(entries: Sequence[JournalEntry]) -> list[dict[str, Any]]:
@@ -35,6 +36,8 @@ def plain_journal(entries: Sequence[JournalEntry]) -> list[dict[str, Any]]:
         fields = {key: value for key, value in msgspec.structs.asdict(entry.record).items()}
         fields["record"] = type(entry.record).__name__
         fields["at_mono_ns"] = entry.mono_ns
+        if isinstance(entry.record, FillRecord):
+            fields["trade_id"] = entry.record.trade_id.removesuffix(TAKER_SUFFIX)
         if isinstance(entry.record, OrderStateRecord):
             fields["terminal"] = entry.record.state.is_terminal
         rows.append(fields)
@@ -50,7 +53,8 @@ def plain_ledger(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _venue_order(fill: FillRecord) -> tuple[str, str, int, str]:
-    number = int(fill.trade_id) if fill.trade_id.isdigit() else 0
+    plain = fill.trade_id.removesuffix(TAKER_SUFFIX)
+    number = int(plain) if plain.isdigit() else 0
     return fill.venue, fill.symbol, number, fill.trade_id
 
 

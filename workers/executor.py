@@ -308,6 +308,7 @@ class Executor:
                     raise ConfigInvalid([f"exchanges.{venue.exchange}: no keys in the state folder"])
                 self.trading[venue.name] = make_trading(venue, credentials, self.feed)
         self._set_multipliers()
+        self.core.risk.gate.order_budget = lambda venue, count: self.trading[venue].can_place(count)
         for trading in self.trading.values():
             task = self.loop.create_task(self._connect(trading))
             self._tasks.add(task)

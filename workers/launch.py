@@ -32,15 +32,17 @@ class LaunchError(ArbitrageEngineError):
 class Launched:
     """One instance that this process started; ``stop`` ends it, ``clean`` removes what is left of it."""
 
-    def __init__(self, instance: str, *, mode: str = "", environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, instance: str, *, live_confirmed: bool = False, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.instance = instance
         self.state_dir = instance_dir(instance, create=True)
         self.config_path = self.state_dir / "config.yaml"
         self.started_s = time.monotonic()
         arguments = [sys.executable, "-m", "workers.supervisor", "--instance", instance]
         arguments += ["--config", str(self.config_path), "--await-config", "--parent", str(os.getpid())]
-        if mode:
-            arguments += ["--mode", mode]
+        if live_confirmed:
+            arguments.append("--i-understand-live-trading")
         self._log = (self.state_dir / "log" / "supervisor.log").open("ab")
         self._process = subprocess.Popen(
             arguments,
