@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
-from pipeline.model.enums import TradingStatus
+from pipeline.model.enums import OrderKind, OrderSide, TimeInForce, TradingStatus
 from pipeline.sim.faults import ACTION_KINDS, BadFault, FaultRule
 from pipeline.sim.ledger import plain
-from pipeline.sim.types import ZERO
+from pipeline.sim.types import ZERO, SimInstrument, SimOrderRequest, SimReject
 from pipeline.sim.venue import SimVenue
 
 if TYPE_CHECKING:
@@ -203,6 +203,10 @@ def _act_on_symbols(venue: SimVenue, rule: FaultRule) -> int:
             row.status = TradingStatus.TRADING
         elif rule.kind == "funding" and row.is_futures:
             venue.apply_funding(symbol)
+        elif rule.kind in ("change_tick", "change_lot"):
+            _change_row(row, rule)
+        elif rule.kind == "manual_order":
+            _manual_order(venue, symbol, Decimal(str(rule.amount)))
         else:
             for account in {id(one): one for one in venue.accounts.values()}.values():
                 if rule.kind == "cancel_orders":
@@ -210,3 +214,25 @@ def _act_on_symbols(venue: SimVenue, rule: FaultRule) -> int:
                 elif rule.kind == "liquidate" and row.is_futures:
                     venue.force_close(account, symbol, "liquidated")
     return touched
+
+
+def _change_row(row: SimInstrument, rule: FaultRule) -> None:
+    factor = Decimal(str(rule.amount))
+    if factor < 1 or factor != int(factor):
+        raise BadFault(f"{rule.kind} wants a whole factor from 1: amount={rule.amount}")
+    if rule.kind == "change_tick":
+        row.coarsen_tick(int(factor))
+    else:
+        row.coarsen_lot(int(factor))
+
+
+def _manual_order(venue: SimVenue, symbol: str, amount: Decimal) -> None:
+    account = next(iter(venue.accounts.values()))
+    side = OrderSide.BUY if amount > 0 else OrderSide.SELL
+    request = SimOrderRequest(
+        symbol=symbol, side=side, kind=OrderKind.MARKET, tif=TimeInForce.IOC, qty=abs(amount), client_id=""
+    )
+    try:
+        venue.place(account, request)
+    except SimReject as refusal:
+        raise BadFault(str(refusal)) from refusal

@@ -9,6 +9,7 @@ by ``SimSocket``, so that a dialect holds nothing but the format.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pipeline.sim.server import SimExchangeServer
     from pipeline.sim.venue import SimVenue
 
+_NUMBER = re.compile(r'"\d+\.\d+"')  # a price or quantity as text
 QUEUE_MAX = 20_000  # frames a slow client may lag before its socket is closed, as venues do
 
 
@@ -52,6 +54,14 @@ class Dialect:
         """The venue's body for an injected 5xx, 418 or 429."""
         headers = {"Retry-After": str(max(1, round(retry_after_s)))} if retry_after_s else {}
         return web.json_response({"code": status, "msg": "injected"}, status=status, headers=headers)
+
+    def order_id_text(self, order_id: int) -> str:
+        """An order id as this venue writes it; the ledger keeps it beside the number."""
+        return str(order_id)
+
+    def trade_id_text(self, trade_id: int) -> str:
+        """A trade id as this venue writes it."""
+        return str(trade_id)
 
     def on_start(self) -> None:
         """Called once when the market is about to run: subscribe to the venues here (``venue.on_market``)."""
@@ -107,11 +117,20 @@ class SimSocket:
         if len(self._queue) >= QUEUE_MAX:
             self.kill()
             return
-        rules = self.dialect.server.faults.rules
-        if rules and self.dialect.server.faults.stream("corrupt", self.venue, self.scope) is not None:
-            frame = frame[: len(frame) * 2 // 3]
+        if self.dialect.server.faults.rules:
+            frame = self._spoilt(frame)
         self._queue.append(frame)
         self._wake.set()
+
+    def _spoilt(self, frame: str | bytes) -> str | bytes:
+        faults = self.dialect.server.faults
+        if faults.stream("corrupt", self.venue, self.scope) is not None:
+            return frame[: len(frame) * 2 // 3]
+        if isinstance(frame, str) and _NUMBER.search(frame):
+            rule = faults.stream("bad_number", self.venue, self.scope)
+            if rule is not None:
+                return _NUMBER.sub(f'"{rule.text or "NaN"}"', frame, count=1)
+        return frame
 
     def kill(self) -> None:
         """Closes the TCP connection without a close frame, as a lost connection looks."""

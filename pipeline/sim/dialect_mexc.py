@@ -14,6 +14,7 @@ from aiohttp import web
 
 from pipeline.sim import dialect_mexc_private as private
 from pipeline.sim import dialect_mexc_stream as stream
+from pipeline.sim import dialect_mexc_words as words
 from pipeline.sim.dialect import Dialect, SimSocket
 from pipeline.sim.dialect_mexc_keys import ListenKeys
 from pipeline.sim.dialect_mexc_rest import MexcRest
@@ -57,6 +58,12 @@ class MexcDialect(Dialect):
         if route is not None:
             return self.venue_name, route.operation, query.get("symbol") or "*"
         return (self.venue_name, "other", "*") if path.startswith("/api/") else None
+
+    def order_id_text(self, order_id: int) -> str:
+        return words.order_id_text(order_id)
+
+    def trade_id_text(self, trade_id: int) -> str:
+        return words.trade_id_text(trade_id)
 
     def on_start(self) -> None:
         self.venue.on_market(self._on_market)

@@ -15,13 +15,19 @@ A rule names a ``kind``, the ``venue`` and the ``target`` it hits ("*" = any), l
 | drop_delta / duplicate_delta / reorder_delta | depth | one book delta lost / sent twice / swapped with its successor |
 | stall | public, private | stream silent while the rule lives; the socket stays open |
 | delay_stream | public, private | ``delay_ms`` late, in order |
-| corrupt | public | the frame's last third is cut off |
-| drop_event / duplicate_event | private | one account event lost / sent twice |
+| corrupt | public, private | the frame's last third is cut off |
+| bad_number | public | ``text`` (default NaN) instead of the first decimal number of a text frame |
+| crossed_delta | depth | one delta carries a bid above the best ask |
+| drop_event / duplicate_event / reorder_event | private | one account event lost / sent twice / after its successor |
+| overfill | private | one fill reported with twice its quantity |
 | refuse_connect | public, private | handshake answered with ``status`` (default 429) |
 | disconnect | public, private, all | sockets closed now |
 | halt_symbol / resume_symbol, close_wallet / open_wallet | symbol / asset | instrument status, coin switches |
 | withdraw / deposit | asset | ``amount`` leaves or enters behind the client's back |
 | cancel_orders, liquidate, funding | symbol | the venue's own acts |
+| manual_order | symbol | a market order of ``amount`` base coins (negative sells) by somebody else with the account |
+| change_tick, change_lot | symbol | the instrument row's tick or lot times ``amount`` (a whole number) |
+| burst | - | ``amount`` market events at once on every listing of the venue |
 | clock_skew | - | the venue's clock moves by ``delay_ms`` (may be negative) |
 """
 
@@ -54,8 +60,12 @@ STREAM_KINDS = frozenset(
         "stall",
         "delay_stream",
         "corrupt",
+        "bad_number",
+        "crossed_delta",
         "drop_event",
         "duplicate_event",
+        "reorder_event",
+        "overfill",
         "refuse_connect",
     }
 )
@@ -71,6 +81,10 @@ ACTION_KINDS = frozenset(
         "cancel_orders",
         "liquidate",
         "funding",
+        "manual_order",
+        "change_tick",
+        "change_lot",
+        "burst",
         "clock_skew",
     }
 )

@@ -8,7 +8,7 @@ change of a best level, at most one per ``ticker_interval_ms`` and symbol, with 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from pipeline.model.enums import OrderSide
@@ -175,6 +175,9 @@ class FeedLine:
             return []
         if plan.stream("duplicate_delta", venue, "depth", event.symbol) is not None:
             return [event, event]
+        if plan.stream("crossed_delta", venue, "depth", event.symbol) is not None and event.best_ask is not None:
+            price, units = event.best_ask
+            return [replace(event, bids=[(price + 1, units), *event.bids])]
         if plan.stream("reorder_delta", venue, "depth", event.symbol) is not None:
             self._held = event
             return []

@@ -14,7 +14,8 @@ Rows (every row: ``seq, kind, venue, wall_ns`` on the venue's clock, ``mono_ns``
 | position | uid, symbol, qty, cost, realised_pnl: after each change |
 | fault | the rule that was armed |
 
-``order`` and ``fill`` carry ``book_id``, the update id that they met. Accounts of the postings: ``user:<uid>`` and the
+``order`` and ``fill`` carry ``book_id``, the update id that they met, and ``wire_order_id``, ``wire_trade_id``: the
+ids as the venue's frames write them. Accounts of the postings: ``user:<uid>`` and the
 venue's own ``market``, ``fees``, ``funding``, ``external``.
 ``versions`` holds the published book versions (update id, times, best levels), bounded, apart from the rows.
 """

@@ -188,5 +188,17 @@ class SyntheticMarket:
         self._now_ns = max(self._now_ns, now_ns)
         return self.dislocations.plant(pair, edge_bps, usd, life_ms, self._now_ns)
 
+    def burst(self, venue: str, events: int) -> int:
+        """``events`` market events at once on every listing of a venue ("*" = all); returns how many ran."""
+        now_ns = self._clock.mono_ns() - self._origin_ns
+        count = 0
+        for rows in self.makers.values():
+            for maker in rows:
+                if venue in ("*", maker.venue.name):
+                    for _ in range(events):
+                        maker.step(now_ns)
+                        count += 1
+        return count
+
     def describe(self) -> dict[str, Any]:
         return {"steps": self.steps, "market_s": round(self._now_ns / NS_PER_S, 3)}

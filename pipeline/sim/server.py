@@ -88,6 +88,7 @@ class SimExchangeServer:
             dialect = _dialect_class(spec.dialect)(own, self)
             urls = await self._serve(exchange, dialect)
             for name, venue in own.items():
+                venue.order_id_text, venue.trade_id_text = dialect.order_id_text, dialect.trade_id_text
                 info[name] = {**urls.get(name, {}), **_account_info(venue), "symbols": list(venue.instruments)}
         if self._captures:
             self.source = CaptureSource(self._captures, self.clock, self._speed, taken=set(self.scenario.exchanges))
@@ -173,6 +174,8 @@ class SimExchangeServer:
         self.ledger.append("fault", rule.venue, fault=rule.kind, target=rule.target, symbol=rule.symbol)
         if rule.kind == "disconnect":
             return self._disconnect(rule)
+        if rule.kind == "burst":
+            return self.market.burst(rule.venue, int(rule.amount)) if self.market is not None else 0
         if rule.kind in ACTION_KINDS:
             return act(self.venues, rule)
         return self.faults.add(rule)

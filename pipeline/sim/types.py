@@ -112,6 +112,7 @@ class SimInstrument:
     qty_digits: int = field(init=False)
     lot_units: int = field(init=False)
     _tick_int: int = field(init=False)
+    _tick_factor: int = field(init=False, default=1)
     _unit_int: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -158,7 +159,16 @@ class SimInstrument:
         whole = int(count)
         if whole != count:
             raise SimReject(RejectReason.BAD_PRICE_TICK, f"price {price} is not a multiple of {self.tick}")
-        return whole
+        return whole * self._tick_factor
+
+    def coarsen_tick(self, factor: int) -> None:
+        """From now on orders need a tick ``factor`` times as large; the book keeps counting in the old one."""
+        self.tick *= factor
+        self._tick_factor *= factor
+
+    def coarsen_lot(self, factor: int) -> None:
+        self.lot *= factor
+        self.lot_units *= factor
 
     def units(self, qty: Decimal) -> int:
         """Exact in lots; raises ``SimReject(BAD_QTY_STEP)`` when off the lot."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 
@@ -24,6 +25,7 @@ from pipeline.sim.types import (
     SimAccount,
     SimInstrument,
     SimPosition,
+    TradeEvent,
 )
 
 OwnFillCallback = Callable[[str, OrderSide, int, int], None]  # symbol, side, price ticks, units
@@ -92,6 +94,9 @@ class VenueCore:
         self.on_own_fill: list[OwnFillCallback] = []
         self._order_seq = first_id
         self._trade_seq = first_id // 7
+        self._held_event: AccountEvent | None = None  # kept back to be sent after its successor
+        self.order_id_text: Callable[[int], str] = str  # as the wire writes them; set by the server
+        self.trade_id_text: Callable[[int], str] = str
         self._listeners: dict[int, list[AccountCallback]] = {}  # by id(account)
         ledger.add_venue(name, self.wall_ns)
         for row in instruments:
@@ -189,6 +194,7 @@ class VenueCore:
         if not listeners:
             return
         copies = 1
+        held, self._held_event = self._held_event, None
         if self.faults.rules:
             if self.faults.stream("stall", self.name, "private") or self.faults.stream(
                 "drop_event", self.name, "private"
@@ -196,12 +202,20 @@ class VenueCore:
                 return
             if self.faults.stream("duplicate_event", self.name, "private"):
                 copies = 2
+            if held is None and self.faults.stream("reorder_event", self.name, "private"):
+                self._held_event = event
+                return
+            if isinstance(event, TradeEvent) and self.faults.stream("overfill", self.name, "private"):
+                trade = replace(event.trade, qty=event.trade.qty * 2, quote=event.trade.quote * 2)
+                event = replace(event, trade=trade)
             delay = self.faults.stream("delay_stream", self.name, "private")
             self._private_line.extra_ns = int(delay.delay_ms * NS_PER_MS) if delay is not None else 0
 
         def deliver() -> None:
             for listener in list(listeners):
                 listener(event)
+                if held is not None:
+                    listener(held)
 
         for _ in range(copies):
             self._private_line.deliver(deliver)

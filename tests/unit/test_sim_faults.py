@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from decimal import Decimal
 
 import pytest
 
@@ -11,7 +12,7 @@ from pipeline.sim.control import act
 from pipeline.sim.faults import CLEAN, BadFault, FaultPlan, FaultRule
 from pipeline.sim.latency import NS_PER_MS, ManualClock
 from pipeline.sim.matching import ASK
-from pipeline.sim.types import BookDelta, TradeEvent
+from pipeline.sim.types import BookDelta, RejectReason, SimReject, TradeEvent
 from tests.unit.sim_support import Bench
 
 
@@ -117,3 +118,48 @@ def test_actions_change_the_venue() -> None:
     assert bench.venue.now_ms() == before + 1200
     act(venues, FaultRule.parse({"kind": "halt_symbol", "symbol": "BTC_USDT"}))
     assert bench.row.status.name == "HALTED"
+
+
+def test_crossed_delta_carries_a_bid_above_the_best_ask() -> None:
+    bench = Bench()
+    bench.faults.add(FaultRule.parse({"kind": "crossed_delta", "target": "depth", "after": 1}))
+    seen = feed(bench, 3)
+    crossed = [bool(row.bids and row.best_ask and row.bids[0][0] > row.best_ask[0]) for row in seen]
+    assert crossed == [False, True, False]
+    assert [after.prev_id for after in seen[1:]] == [before.last_id for before in seen[:-1]]
+
+
+def test_account_events_can_change_places_and_overstate_a_fill() -> None:
+    bench = Bench()
+    bench.faults.add(FaultRule.parse({"kind": "reorder_event", "target": "private", "after": 1}))
+    bench.venue.place(bench.account, bench.request("buy", "0.1", "9990"))
+    bench.settle()
+    kinds = [getattr(event, "event", "balance") for event in bench.events]
+    assert kinds == ["balance", "balance", "put", "finish"], "the put came after the balance that followed it"
+    bench = Bench()
+    bench.faults.add(FaultRule.parse({"kind": "overfill", "target": "private"}))
+    bench.venue.place(bench.account, bench.request("buy", "0.1", "10000.5"))
+    bench.settle()
+    (trade,) = [event.trade for event in bench.events if isinstance(event, TradeEvent)]
+    (row,) = bench.ledger.of_kind("fill")
+    assert trade.qty == 2 * row["qty"], "the ledger keeps the truth"
+
+
+def test_tick_and_lot_can_grow_and_somebody_else_can_trade() -> None:
+    bench = Bench()
+    venues = {bench.venue.name: bench.venue}
+    act(venues, FaultRule.parse({"kind": "change_tick", "amount": "2"}))
+    with pytest.raises(SimReject) as caught:
+        bench.venue.place(bench.account, bench.request("buy", "0.1", "10000.5"))
+    assert caught.value.reason is RejectReason.BAD_PRICE_TICK
+    order = bench.venue.place(bench.account, bench.request("buy", "0.1", "10001"))
+    assert order.average_price == Decimal("10000.5"), "the book keeps its own prices"
+    act(venues, FaultRule.parse({"kind": "change_lot", "amount": "10"}))
+    with pytest.raises(SimReject) as caught:
+        bench.venue.place(bench.account, bench.request("buy", "0.105", "10001"))
+    assert caught.value.reason is RejectReason.BAD_QTY_STEP
+    before = bench.free("BTC")
+    act(venues, FaultRule.parse({"kind": "manual_order", "amount": "-0.2"}))
+    assert bench.free("BTC") == before - Decimal("0.2")
+    with pytest.raises(BadFault):
+        act(venues, FaultRule.parse({"kind": "change_tick", "amount": "1.5"}))

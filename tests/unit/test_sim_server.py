@@ -190,6 +190,23 @@ def test_disconnect_closes_streams_and_refused_handshakes_say_so() -> None:
     serve(body)
 
 
+def test_spoilt_numbers_and_bursts_reach_the_stream() -> None:
+    async def body(server: SimExchangeServer, info: dict[str, Any], client: aiohttp.ClientSession) -> None:
+        url = f"{info['venues']['binance_spot']['ws']}/ws/btcusdt@depth@100ms"
+        async with client.ws_connect(url) as stream:
+            await stream.receive()
+            rule = {"kind": "bad_number", "target": "public", "text": "1e999"}
+            await client.post(f"{info['control']}/faults", json=rule)
+            assert '"1e999"' in (await stream.receive()).data
+            assert '"1e999"' not in (await stream.receive()).data
+            async with client.post(f"{info['control']}/faults", json={"kind": "burst", "amount": "50"}) as answer:
+                assert (await answer.json())["ids"] == [100]
+            sizes = [len((await stream.receive()).data) for _ in range(3)]
+            assert max(sizes) > 2000, "a burst is one large delta, conflated"
+
+    serve(body)
+
+
 def test_control_gives_the_ledger_in_pages_of_text_decimals() -> None:
     async def body(server: SimExchangeServer, info: dict[str, Any], client: aiohttp.ClientSession) -> None:
         page = await fetch(client, f"{info['control']}/ledger?kind=entry,balance")
