@@ -325,8 +325,8 @@ class OrderOrchestrator:
         to = ArbitrageState.FAILED if outcome is Outcome.FAILED else ArbitrageState.COMPLETED
         if operation.state is not to:
             self._states.transition_state(operation, to, reason)
-        self._hedges(operation)
-        self._result(operation, outcome, reason, remainders)
+        carried = self._hedges(operation)
+        self._result(operation, outcome, reason, remainders, carried)
         if recovering:
             self._on_recovered(operation, reason)
         self._pursuits.pop(operation.operation_id, None)
@@ -339,7 +339,14 @@ class OrderOrchestrator:
         ]
         return ("nothing filled: " + "; ".join(reasons))[:200] if reasons else "nothing filled"
 
-    def _result(self, operation: Operation, outcome: Outcome, reason: str, dust: dict[str, Decimal]) -> None:
+    def _result(
+        self,
+        operation: Operation,
+        outcome: Outcome,
+        reason: str,
+        dust: dict[str, Decimal],
+        carried: Decimal = ZERO,
+    ) -> None:
         desk = self._desk
         numeraire = desk.config.execution.numeraire
         start = operation_start(operation, numeraire)
@@ -354,6 +361,7 @@ class OrderOrchestrator:
                 numeraire_rate=rate,
                 ended_mono_ns=desk.now.mono_ns,
                 dust=dust,
+                carried=carried,
             )
         )
         record = operation.record
@@ -367,24 +375,30 @@ class OrderOrchestrator:
             )
         )
 
-    def _hedges(self, operation: Operation) -> None:
-        """A hedge stays open as a target position; a closing operation takes its quantity off."""
+    def _hedges(self, operation: Operation) -> Decimal:
+        """A hedge stays open as a target position; a closing operation takes its quantity off.
+
+        Returns the entry basis that the closed quantity had earned, in quote: it is realised only now.
+        """
         record, ledger = operation.record, self._desk.ledger
         if record.type is not OpportunityType.SPOT_FUTURES_HEDGE:
-            return
+            return ZERO
         spot = next(leg for leg in record.legs if leg.kind is InstrumentKind.SPOT)
         futures = next(leg for leg in record.legs if leg.kind is InstrumentKind.PERPETUAL)
         moved = sum((f.qty * int(f.side) for f in operation.fills if f.kind is InstrumentKind.PERPETUAL), ZERO)
         if record.closes:
             opened = ledger.hedges.get(record.closes)
-            if opened is not None:
-                left = EXACT.subtract(opened.qty, min(opened.qty, abs(moved)))
-                self._desk.record(_resized(opened, left, f"closed by {operation.operation_id}"))
-            return
+            if opened is None:
+                return ZERO
+            closed = min(opened.qty, abs(moved))
+            left = EXACT.subtract(opened.qty, closed)
+            self._desk.record(_resized(opened, left, f"closed by {operation.operation_id}"))
+            return (opened.entry_futures_price - opened.entry_spot_price) * int(opened.spot_side) * closed
         if moved:
             self._desk.record(self._opened(operation, spot, futures, abs(moved)))
         elif operation.operation_id in ledger.hedges:
             self._desk.record(_resized(ledger.hedges[operation.operation_id], ZERO, "nothing left of it"))
+        return ZERO
 
     def _opened(self, operation: Operation, spot: LegPlan, futures: LegPlan, qty: Decimal) -> HedgeRecord:
         return HedgeRecord(

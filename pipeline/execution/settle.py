@@ -111,8 +111,10 @@ def result_of(
     numeraire_rate: Decimal,
     ended_mono_ns: int,
     dust: dict[str, Decimal],
+    carried: Decimal = ZERO,
 ) -> OperationResultRecord:
-    """The result record. ``numeraire_rate``: value of the start asset in the numeraire."""
+    """The result record. ``numeraire_rate``: value of the start asset in the numeraire. ``carried``: entry basis of
+    the hedge that this operation closed, in the start asset (it was not booked when the hedge was opened)."""
     record = operation.record
     start = operation_start(operation, numeraire)
     pnl, fees, contracts = pnl_per_asset(operation.fills)
@@ -121,7 +123,7 @@ def result_of(
     for base, (qty, cost) in contracts.items():  # an open contract counts as base coin bought at its cost
         exposure[base] = exposure.get(base, ZERO) + qty
         exposure[start] = exposure.get(start, ZERO) - cost
-    gained = value(exposure, rates)
+    gained = value(exposure, rates) + carried
     spent = outlay(operation, rates)
     matched = matched_qty(operation, ledger)
     hedge = record.type is OpportunityType.SPOT_FUTURES_HEDGE and not record.closes and matched > 0

@@ -27,6 +27,8 @@ DUPLICATES_MAX = 100  # identical opportunities in a row before a person has to 
 ZERO = Decimal(0)
 
 UserCheck = Callable[[Plan], str]  # "" = no objection
+OrderBudget = Callable[[str, int], bool]  # (venue, orders) -> whether the venue takes so many now
+REPAIR_HEADROOM = 1  # orders of each venue's budget that an entry must leave for the repair of its own leg
 
 
 class Gate:
@@ -48,6 +50,7 @@ class Gate:
         self.reducing = ""  # why no new risk is taken while something old is repaired; "" = nothing
         self.reconciled: Container[str] = ()  # venues whose sessions stand and whose past is known
         self.user_check: UserCheck | None = None
+        self.order_budget: OrderBudget | None = None  # the venues' own budgets, where somebody knows them
         self.enabled_types = frozenset(desk.config.enabled_opportunity_types)
 
     # --- what others tell the gate ---
@@ -255,11 +258,18 @@ class Gate:
         if not self.orders_last_second(now_ns) + wanted <= limits.max_orders_per_s:
             return Rejected(Refusal.ORDER_RATE, f"{self.orders_last_second(now_ns)} orders in the last second")
         for venue in _venues(plan):
+            orders = sum(1 for leg in plan.legs if leg.row.spec.venue == venue)
             scoped = limits.per_venue.get(venue)
-            if scoped is not None and scoped.max_orders_per_s is not None:
-                orders = sum(1 for leg in plan.legs if leg.row.spec.venue == venue)
-                if not self.orders_last_second(now_ns, venue) + orders <= scoped.max_orders_per_s:
-                    return Rejected(Refusal.ORDER_RATE, f"{venue}: {scoped.max_orders_per_s} a second")
+            if (
+                scoped is not None
+                and scoped.max_orders_per_s is not None
+                and not self.orders_last_second(now_ns, venue) + orders <= scoped.max_orders_per_s
+            ):
+                return Rejected(Refusal.ORDER_RATE, f"{venue}: {scoped.max_orders_per_s} a second")
+            if self.order_budget is not None and not self.order_budget(venue, orders + REPAIR_HEADROOM):
+                return Rejected(
+                    Refusal.ORDER_RATE, f"{venue}: the venue's budget has no room for {orders} and a repair"
+                )
         return None
 
     def _money(self, plan: Plan, *, answered: bool = False) -> Rejected | None:
