@@ -90,7 +90,9 @@ def best_size(
     most = min(sum(size for _, size in bids), sum(size for _, size in asks))
     for sell_qty in range(sell.lot, most + 1, sell.lot):
         if fees.buy_base > 0:
-            buy_qty = next(q for q in range(0, 3 * most + 3 * buy.lot, buy.lot) if delivered(q, fees.buy_base) >= sell_qty)
+            buy_qty = next(
+                q for q in range(0, 3 * most + 3 * buy.lot, buy.lot) if delivered(q, fees.buy_base) >= sell_qty
+            )
         else:
             buy_qty = sell_qty
             if buy_qty % buy.lot:
@@ -236,12 +238,12 @@ class DecimalBook:
         if not self.first_seen:
             if depth.u < self.last or (not futures and depth.u <= self.last):
                 return False
-            assert depth.U <= self.last + 1, f"hole after the snapshot: {depth.U} after {self.last}"
+            assert self.last + 1 >= depth.U, f"hole after the snapshot: {depth.U} after {self.last}"
             self.first_seen = True
         elif futures:
             assert depth.pu == self.last, f"gap: pu {depth.pu} after {self.last}"
         else:
-            assert depth.U == self.last + 1, f"gap: U {depth.U} after {self.last}"
+            assert self.last + 1 == depth.U, f"gap: U {depth.U} after {self.last}"
         self.put(0, depth.b)
         self.put(1, depth.a)
         self.last = depth.u
@@ -287,7 +289,7 @@ class FoundEpisode:
 def replay_twin(
     captures: list[tuple[str, str, Path, Fees]], threshold_bps: Fraction = Fraction(0)
 ) -> list[FoundEpisode]:
-    """Episodes over captures of (venue, symbol, file, fees of that instrument as buyer and seller), by Decimal books."""
+    """Episodes over captures of (venue, symbol, file, fees of the instrument as buyer and seller), by Decimal books."""
     streams = [
         [(event[0], place, event) for event in capture_events(path, venue.endswith("futures"))]
         for place, (venue, _, path, _) in enumerate(captures)

@@ -37,9 +37,7 @@ thresholds = st.fractions(Fraction(-1, 100), Fraction(1, 100), max_denominator=1
 
 
 def ratio_of(fee: Fees, threshold: Fraction) -> tuple[int, int]:
-    return edge_ratio(
-        sell_ppm=fee.sell, buy_base_ppm=fee.buy_base, buy_quote_ppm=fee.buy_quote, threshold=threshold
-    )
+    return edge_ratio(sell_ppm=fee.sell, buy_base_ppm=fee.buy_base, buy_quote_ppm=fee.buy_quote, threshold=threshold)
 
 
 @given(numbers, numbers, numbers, numbers)

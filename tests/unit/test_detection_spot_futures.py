@@ -63,9 +63,7 @@ def test_carry_is_charged_by_the_day() -> None:
 
 
 def test_the_direction_clears_only_after_all_four_fees() -> None:
-    rows = catalogue_rows(
-        [Listing(feed=0, fee_ppm=1000), Listing(feed=1, kind=InstrumentKind.PERPETUAL, fee_ppm=500)]
-    )
+    rows = catalogue_rows([Listing(feed=0, fee_ppm=1000), Listing(feed=1, kind=InstrumentKind.PERPETUAL, fee_ppm=500)])
     charged = build_topology(rows, terms(entry_only=False, hedge=NOTHING), feed_count=2, book_capacity=4)
     entry = build_topology(rows, terms(), feed_count=2, book_capacity=4)
     direction = 0 * 2 + 1  # buy spot, sell the contract

@@ -42,13 +42,14 @@ BUY_LIMITS = 2 * ly.BOOK_RECORD_WORDS
 SELL_LIMITS = BUY_LIMITS + LEG_LIMIT_WORDS
 OUT = SELL_LIMITS + LEG_LIMIT_WORDS
 FREE = LegLimits()
+NO_FEES = Fees()
 HUGE = 1e30
 
 
 def size(
     asks: Levels,
     bids: Levels,
-    fees: Fees = Fees(),
+    fees: Fees = NO_FEES,
     threshold: Fraction = Fraction(0),
     buy: LegLimits = FREE,
     sell: LegLimits = FREE,
