@@ -104,14 +104,15 @@ class RestVenueClient(VenueClient):
             error = self._error_of(reply)
             if error is None:
                 return reply
-            if attempt == 0 and self._is_clock_error(error):
+            if attempt == 0 and self.is_clock_error(error):
                 await self.server_time_ms()
                 continue
             raise error
         raise AssertionError("unreachable: the second attempt returns or raises")
 
     @abstractmethod
-    def _is_clock_error(self, error: Exception) -> bool: ...
+    def is_clock_error(self, error: Exception) -> bool:
+        """Whether the venue refused a request for its timestamp."""
 
     async def gather(self, symbols: Sequence[str], ask: Callable[[str], Awaitable[T]]) -> list[T | VenueRejected]:
         """``ask`` for every symbol, ``GATHER_MAX`` at once; a refusal stands in its symbol's place."""

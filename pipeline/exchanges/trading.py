@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -25,6 +25,7 @@ from pipeline.exchanges.base import (
     OutcomeKind,
     PlaceOutcome,
     SessionState,
+    VenueClient,
     VenueTrading,
 )
 from pipeline.exchanges.ws import WsLink, open_ws
@@ -271,6 +272,7 @@ class TradingBase(VenueTrading):
         self._was_up = False
         self._closing = False
         self._good_symbols: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @abstractmethod
     def sessions_ready(self) -> tuple[bool, str]:
@@ -301,6 +303,24 @@ class TradingBase(VenueTrading):
             raise VenueUnavailable(
                 f"{self.venue}: client id must be 1-{CLIENT_ID_MAX} letters and digits: {client_id!r}", venue=self.venue
             )
+
+    # --- work beside the events ---
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Short work of this session; ended by :meth:`stop_tasks`."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop_tasks(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def resync_clock(self, client: VenueClient) -> None:
+        """Ask the venue's time once; a failure changes nothing (the next refused timestamp asks again)."""
+        with contextlib.suppress(VenueError):
+            await client.server_time_ms()
 
     # --- requests in flight ---
 

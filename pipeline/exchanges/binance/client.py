@@ -110,7 +110,7 @@ class BinanceClient(RestVenueClient):
     def _error_of(self, reply: HttpReply) -> VenueError | None:
         return error_of(self.venue, reply)
 
-    def _is_clock_error(self, error: Exception) -> bool:
+    def is_clock_error(self, error: Exception) -> bool:
         if not isinstance(error, VenueRejected) or not error.api_code.lstrip("-").isdigit():
             return False
         return KIND_OF_CODE.get(int(error.api_code)) == "clock"

@@ -83,7 +83,7 @@ class GateClient(RestVenueClient):
     def _error_of(self, reply: HttpReply) -> VenueError | None:
         return error_of(self.venue, reply)
 
-    def _is_clock_error(self, error: Exception) -> bool:
+    def is_clock_error(self, error: Exception) -> bool:
         return isinstance(error, VenueRejected) and KIND_OF_LABEL.get(error.api_code) == "clock"
 
     async def _fetch_server_time_ms(self) -> int:

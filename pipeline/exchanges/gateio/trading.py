@@ -9,9 +9,9 @@ channels. The differences of the markets are data: channel names, path tables, w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -138,7 +138,6 @@ class GateTrading(TradingBase):
         self._throttle: Throttle = self.client.transport.throttle
         self._entry = _OrderEntry(self, self.sessions_changed)
         self._private = _PrivateStream(self, self.sessions_changed)
-        self._tasks: set[asyncio.Task[None]] = set()
         self._balance_due = False
         self._held: list[tuple[account.Envelope, int]] = []
 
@@ -162,9 +161,7 @@ class GateTrading(TradingBase):
 
     async def close(self) -> None:
         self._closing = True
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.stop_tasks()
         await self._private.stop()
         await self._entry.stop()
         self.end_all_unknown("closed by us")
@@ -239,8 +236,8 @@ class GateTrading(TradingBase):
         update: OrderUpdate | None = None
         if isinstance(error, RateLimited):
             self._throttle.silence(error.retry_after_s, "order" if key.startswith("p-") else "cancel")
-        elif error is not None and error.api_code == "REQUEST_EXPIRED":
-            self._spawn(self._resync_clock())
+        elif error is not None and self.client.is_clock_error(error):
+            self.spawn(self.resync_clock(self.client))
         elif error is None:
             try:
                 update = self._update_of(bytes(reply.data.result), recv_mono_ns)
@@ -282,7 +279,7 @@ class GateTrading(TradingBase):
         kept = msgspec.structs.replace(frame, result=msgspec.Raw(bytes(frame.result)))
         self._held.append((kept, recv_mono_ns))
         if len(self._held) == 1:
-            self._spawn(self._release(contract))
+            self.spawn(self._release(contract))
 
     async def _release(self, contract: str) -> None:
         """Learn the multiplier, then deliver what was held."""
@@ -301,7 +298,7 @@ class GateTrading(TradingBase):
         """The wallet changed; what is available only REST tells. One question at a time, one per interval."""
         if not self._balance_due:
             self._balance_due = True
-            self._spawn(self._fetch_balance())
+            self.spawn(self._fetch_balance())
 
     async def _fetch_balance(self) -> None:
         await asyncio.sleep(BALANCE_REST_INTERVAL_S)
@@ -312,17 +309,6 @@ class GateTrading(TradingBase):
             return  # the poller's own reading comes, and an unproved balance is refused meanwhile
         for balance in balances:
             self.on_event(balance)
-
-    async def _resync_clock(self) -> None:
-        try:
-            await self.client.server_time_ms()
-        except VenueError as error:
-            self._private.last_reason = error.message
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _as_violation(venue: str, error: ProtocolViolation | KeyError) -> ProtocolViolation:

@@ -147,6 +147,7 @@ class MexcTrading(TradingBase):
 
     async def close(self) -> None:
         self._closing = True
+        await self.stop_tasks()
         await self.stream.stop()
         await self._pool.close()
         self.end_all_unknown("closed by us")
@@ -196,9 +197,15 @@ class MexcTrading(TradingBase):
         try:
             update = orders.parse_ack(self.venue, client_id, reply)
         except VenueError as error:
+            self._check_clock(error)
             self.end(key, error=error, recv_mono_ns=reply.recv_mono_ns)
             return
         self.end(key, update=update, recv_mono_ns=reply.recv_mono_ns)
+
+    def _check_clock(self, error: VenueError) -> None:
+        """A refused timestamp is definitive for the order, and a reason to look at the venue's clock again."""
+        if self.client.is_clock_error(error):
+            self.spawn(self.resync_clock(self.client))
 
     def cancel(self, symbol: str, client_id: str, order_id: str = "") -> None:
         self.check_words(symbol, client_id)
@@ -211,6 +218,7 @@ class MexcTrading(TradingBase):
         self._heed(reply, "cancel")
         error = error_of(self.venue, reply)
         if error is not None:
+            self._check_clock(error)
             self.end(key, error=error, recv_mono_ns=reply.recv_mono_ns)
             return
         try:
