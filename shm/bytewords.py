@@ -44,6 +44,22 @@ if JIT_DISABLED:
             value = value * 10 + load1(words, i + k) - 48
         return value
 
+    def get(words: Words, i: int) -> int:
+        """words[i], ``i`` never negative: numba's own indexing tests for that each time."""
+        return int(words[i])
+
+    def put(words: Words, i: int, value: int) -> None:
+        """words[i] = value, ``i`` never negative."""
+        words[i] = value
+
+    def step_if_below(words: Words, i: int, half: int, key: int) -> int:
+        """``half`` if words[i] < key, else 0; without a branch (binary search: the branch would be a coin toss)."""
+        return half if words[i] < key else 0
+
+    def step_if_not_above(words: Words, i: int, half: int, key: int) -> int:
+        """``half`` if words[i] <= key, else 0; without a branch."""
+        return half if words[i] <= key else 0
+
     def move_words(words: Words, dst: int, src: int, count: int) -> None:
         """Moves ``count`` words from ``src`` to ``dst``; the ranges may overlap."""
         words[dst : dst + count] = words[src : src + count].copy()
@@ -136,6 +152,52 @@ else:
 
         return types.int64(words, i, count), codegen
 
+    def _word_pointer(context: Any, builder: Any, array_type: Any, array: Any, index_type: Any, index: Any) -> Any:
+        data = context.make_array(array_type)(context, builder, array).data
+        return builder.gep(data, [context.cast(builder, index, index_type, types.int64)], inbounds=True)
+
+    @_int_intrinsic
+    def _i_get(typingctx: Any, words: Any, i: Any) -> Any:
+        """words[i], ``i`` never negative: numba's own indexing tests for that each time."""
+        _require_words("get", words)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.load(_word_pointer(context, builder, words, args[0], signature.args[1], args[1]), align=8)
+
+        return types.int64(words, i), codegen
+
+    @_void_intrinsic
+    def _i_put(typingctx: Any, words: Any, i: Any, value: Any) -> Any:
+        """words[i] = value, ``i`` never negative."""
+        _require_words("put", words)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            pointer = _word_pointer(context, builder, words, args[0], signature.args[1], args[1])
+            builder.store(context.cast(builder, args[2], signature.args[2], types.int64), pointer, align=8)
+            return context.get_dummy_value()
+
+        return types.void(words, i, value), codegen
+
+    def _step(inclusive: bool) -> Callable[..., int]:
+        """``half`` if words[i] < key (``inclusive``: <=), else 0, by the sign of the difference: a comparison would be
+        compiled to a branch, which in a binary search is a coin toss. Values within 2**62 of zero only."""
+
+        def typer(typingctx: Any, words: Any, i: Any, half: Any, key: Any) -> Any:
+            _require_words("step", words)
+
+            def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                pointer = _word_pointer(context, builder, words, args[0], signature.args[1], args[1])
+                value = builder.load(pointer, align=8)
+                wanted = context.cast(builder, args[3], signature.args[3], types.int64)
+                step = context.cast(builder, args[2], signature.args[2], types.int64)
+                if inclusive:
+                    return builder.and_(step, builder.not_(builder.ashr(builder.sub(wanted, value), _c(63))))
+                return builder.and_(step, builder.ashr(builder.sub(value, wanted), _c(63)))
+
+            return types.int64(words, i, half, key), codegen
+
+        return _int_intrinsic(typer)
+
     @_void_intrinsic
     def _i_move_words(typingctx: Any, words: Any, dst: Any, src: Any, count: Any) -> Any:
         """Moves ``count`` words from ``src`` to ``dst``; the ranges may overlap."""
@@ -160,4 +222,8 @@ else:
     load1 = _i_load1
     digit_run = _i_digit_run
     digits_value = _i_digits_value
+    get = _i_get
+    put = _i_put
+    step_if_below = _step(False)
+    step_if_not_above = _step(True)
     move_words = _i_move_words

@@ -557,7 +557,7 @@ class VenueBooks:
             packed = int(self.mem[directory + index * st.ENTRY_WORDS + 1])
             base = int(self.mem[st.H_BLOCK_OFF]) + (packed >> st.COUNT_BITS) * st.BLOCK_WORDS
             for k in range((packed & st.COUNT_MASK) - 1, -1, -1):
-                yield int(self.mem[base + k]), int(self.mem[base + st.BLOCK_LEVELS + k])
+                yield int(self.mem[base + 2 * k]), int(self.mem[base + 2 * k + 1])
 
     def _row(self, slot: int) -> int:
         return int(self.mem[st.H_BOOK_OFF]) + slot * st.BOOK_WORDS

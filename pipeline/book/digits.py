@@ -8,7 +8,7 @@ from pipeline.book import state as st
 from pipeline.book.codec import Decoded, FeedCodec, Level
 from pipeline.book.engine import POW10, significant_digits
 from pipeline.model.errors import BadInput, ProtocolViolation
-from shm.jit import njit
+from shm.jit import njit_bare as njit
 from shm.words import Words
 
 

@@ -14,8 +14,8 @@ from pipeline.book.level2 import NO_ROOM, best_key, best_qty, clear_side, copy_t
 from pipeline.book.sequencer import APPLY, OLD, WAIT, judge
 from shm import layout as lay
 from shm.bookring import conn_frame, publish_book
-from shm.bytewords import load8
-from shm.jit import njit
+from shm.bytewords import get, load8, put
+from shm.jit import njit_bare as njit
 from shm.words import Words
 
 # results; numbers are the values of builder.FrameResult and builder.SnapshotResult
@@ -38,7 +38,7 @@ OWNER_LOSE = 1
 OWNER_SYNCED = 2
 
 POW10 = np.array([10**k for k in range(19)], dtype=np.int64)
-_FLOAT_LIMIT = float(st.FP_LIMIT) * (1 - 1e-12)  # float64 screens a product with a relative error below 1e-15
+FP_MAX = np.array([st.FP_LIMIT // 10**k for k in range(19)], dtype=np.int64)  # largest that may be multiplied
 
 
 @njit
@@ -101,65 +101,62 @@ def scale_price(mantissa: int, digits: int, exp: int) -> int:
     """Price in fixed point; -1: digits beyond the exponent; -2: for the reference decoder to judge."""
     if mantissa <= 0:
         return -2
-    if digits <= exp:
-        if exp - digits > 18:
+    shift = exp - digits
+    if shift >= 0:
+        if shift > 18 or mantissa > FP_MAX[shift]:
             return -2
-        power = POW10[exp - digits]
-        if float(mantissa) * float(power) > _FLOAT_LIMIT:
-            return -2
-        return mantissa * power
-    if digits - exp > 18:
+        return mantissa * POW10[shift]
+    if shift < -18:
         return -2
-    power = POW10[digits - exp]
+    power = POW10[-shift]
     price = mantissa // power
     return price if price * power == mantissa else -1
 
 
 @njit
-def scale_qty(mantissa: int, digits: int, exp: int, mult: int, mult_exp: int) -> tuple[int, int]:
-    """(base quantity in fixed point cut down, 1 if digits were cut); (-2, 0): for the reference decoder to judge."""
-    if mantissa == 0:
-        return 0, 0
-    if float(mantissa) * float(mult) > _FLOAT_LIMIT:
-        return -2, 0
-    value = mantissa * mult
-    shift = exp - digits - mult_exp
-    if shift >= 0:
-        if shift > 18 or float(value) * float(POW10[shift]) > _FLOAT_LIMIT:
+def scale_qty(mantissa: int, shift: int, mult: int) -> tuple[int, int]:
+    """(base quantity in fixed point cut down, 1 if digits were cut) of ``mantissa * mult * 10**shift``; (-2, 0): for
+    the reference decoder to judge. ``shift`` = exponent - digits - the multiplier's own exponent."""
+    if mult != 1:
+        if mantissa > st.FP_LIMIT // mult:
             return -2, 0
-        return value * POW10[shift], 0
+        mantissa *= mult
+    if shift >= 0:
+        if shift > 18 or mantissa > FP_MAX[shift]:
+            return (-2, 0) if mantissa else (0, 0)
+        return mantissa * POW10[shift], 0
     if shift < -18:
-        return -2, 0
+        return (-2, 0) if mantissa else (0, 0)
     power = POW10[-shift]
-    cut = value // power
-    return cut, 1 if cut * power != value else 0
+    cut = mantissa // power
+    return cut, 1 if cut * power != mantissa else 0
 
 
 @njit
 def scale_event(mem: Words, book: int) -> int:
     """Scales the event's raw levels in place; 0, or an ``R_*`` refusal (then half scaled: the frame is dead)."""
-    price_exp = mem[book + st.B_PRICE_EXP]
-    qty_exp = mem[book + st.B_QTY_EXP]
-    mult = mem[book + st.B_MULT]
-    mult_exp = mem[book + st.B_MULT_EXP]
+    price_exp = get(mem, book + st.B_PRICE_EXP)
+    qty_exp = get(mem, book + st.B_QTY_EXP)
+    mult = get(mem, book + st.B_MULT)
+    qty_shift = qty_exp - get(mem, book + st.B_MULT_EXP)
     inexact = 0
     for side in range(2):
-        off = mem[st.EV_BID_OFF + 2 * side]
-        for level in range(off, off + mem[st.EV_BID_COUNT + 2 * side] * st.LEVEL_WORDS, st.LEVEL_WORDS):
-            digits = mem[level + st.LV_PRICE_DIGITS]
-            price = scale_price(mem[level], digits, price_exp)
+        off = get(mem, st.EV_BID_OFF + 2 * side)
+        for level in range(off, off + get(mem, st.EV_BID_COUNT + 2 * side) * st.LEVEL_WORDS, st.LEVEL_WORDS):
+            digits = get(mem, level + st.LV_PRICE_DIGITS)
+            price = scale_price(get(mem, level), digits, price_exp)
             if price < 0:
                 if price == -1:
-                    mem[st.H_NEEDED_EXP] = significant_digits(mem[level], digits)
+                    put(mem, st.H_NEEDED_EXP, significant_digits(get(mem, level), digits))
                     return R_PRICE_PRECISION
                 return R_UNKNOWN_SHAPE
-            qty, cut = scale_qty(mem[level + 1], mem[level + st.LV_QTY_DIGITS], qty_exp, mult, mult_exp)
+            qty, cut = scale_qty(get(mem, level + 1), qty_shift - get(mem, level + st.LV_QTY_DIGITS), mult)
             if qty < 0:
                 return R_UNKNOWN_SHAPE
-            mem[level] = price
-            mem[level + 1] = qty
+            put(mem, level, price)
+            put(mem, level + 1, qty)
             inexact += cut
-    mem[st.EV_INEXACT] = inexact
+    put(mem, st.EV_INEXACT, inexact)
     return 0
 
 
@@ -182,15 +179,15 @@ def apply_event(mem: Words, book: int, whole: bool) -> int:
     for which in range(2):
         side = book + st.B_SIDE + which * st.SIDE_WORDS
         sign = 1 - 2 * which
-        level = mem[st.EV_BID_OFF + 2 * which]
-        count = mem[st.EV_BID_COUNT + 2 * which]
+        level = get(mem, st.EV_BID_OFF + 2 * which)
+        count = get(mem, st.EV_BID_COUNT + 2 * which)
         step = st.LEVEL_WORDS
         if whole:
             clear_side(mem, side)
             level += (count - 1) * step
             step = -step
         for _ in range(count):
-            done = set_level(mem, side, sign * mem[level], mem[level + 1])
+            done = set_level(mem, side, sign * get(mem, level), get(mem, level + 1))
             if done:
                 return done
             level += step
@@ -208,40 +205,41 @@ def is_crossed(mem: Words, book: int) -> bool:
 @njit
 def publish(mem: Words, words: Words, book: int, flags: int) -> None:
     """Publishes the book's top with ``flags``, the owner's sticky flags and those pending for one record."""
-    feed = mem[st.H_FEED_OFF]
+    feed = get(mem, st.H_FEED_OFF)
     record = st.RECORD
-    conn = mem[book + st.B_CONN]
-    flags |= mem[book + st.B_STICKY_FLAGS] | mem[book + st.B_PENDING_FLAGS]
-    mem[book + st.B_PENDING_FLAGS] = 0
-    mem[book + st.B_LAST_FLAGS] = flags
-    recv_ns = mem[book + st.B_RECV_NS]
-    mem[record + lay.BR_INSTRUMENT] = mem[book + st.B_INSTRUMENT]
-    mem[record + lay.BR_FLAGS] = flags
-    mem[record + lay.BR_UPDATE_ID] = mem[book + st.B_UPDATE_ID]
-    mem[record + lay.BR_VENUE_WALL_NS] = mem[book + st.B_VENUE_NS]
-    mem[record + lay.BR_RECV_MONO_NS] = recv_ns
-    mem[record + lay.BR_CONN] = conn
+    conn = get(mem, book + st.B_CONN)
+    flags |= get(mem, book + st.B_STICKY_FLAGS) | get(mem, book + st.B_PENDING_FLAGS)
+    put(mem, book + st.B_PENDING_FLAGS, 0)
+    put(mem, book + st.B_LAST_FLAGS, flags)
+    recv_ns = get(mem, book + st.B_RECV_NS)
+    put(mem, record + lay.BR_INSTRUMENT, get(mem, book + st.B_INSTRUMENT))
+    put(mem, record + lay.BR_FLAGS, flags)
+    put(mem, record + lay.BR_UPDATE_ID, get(mem, book + st.B_UPDATE_ID))
+    put(mem, record + lay.BR_VENUE_WALL_NS, get(mem, book + st.B_VENUE_NS))
+    put(mem, record + lay.BR_RECV_MONO_NS, recv_ns)
+    put(mem, record + lay.BR_CONN, conn)
     generation = 0
     if 0 <= conn < lay.CONN_CAPACITY:
         generation = words[feed + lay.FEED_CONN_OFF + conn * lay.CONN_WORDS + lay.CONN_GENERATION]
-    mem[record + lay.BR_CONN_GENERATION] = generation
-    mem[record + lay.BR_ROW_EPOCH] = mem[book + st.B_ROW_EPOCH]
+    put(mem, record + lay.BR_CONN_GENERATION, generation)
+    put(mem, record + lay.BR_ROW_EPOCH, get(mem, book + st.B_ROW_EPOCH))
     bids = book + st.B_SIDE
     asks = bids + st.SIDE_WORDS
     depth = lay.BOOK_DEPTH
     count = copy_top(mem, bids, 1, record + lay.BR_BID_PRICE, record + lay.BR_BID_QTY, depth)
-    mem[record + lay.BR_BID_COUNT] = count
+    put(mem, record + lay.BR_BID_COUNT, count)
     for k in range(count, depth):
-        mem[record + lay.BR_BID_PRICE + k] = lay.ABSENT_BID
-        mem[record + lay.BR_BID_QTY + k] = 0
+        put(mem, record + lay.BR_BID_PRICE + k, lay.ABSENT_BID)
+        put(mem, record + lay.BR_BID_QTY + k, 0)
     count = copy_top(mem, asks, -1, record + lay.BR_ASK_PRICE, record + lay.BR_ASK_QTY, depth)
-    mem[record + lay.BR_ASK_COUNT] = count
+    put(mem, record + lay.BR_ASK_COUNT, count)
     for k in range(count, depth):
-        mem[record + lay.BR_ASK_PRICE + k] = lay.ABSENT_ASK
-        mem[record + lay.BR_ASK_QTY + k] = 0
-    mem[record + lay.BR_PUBLISH_MONO_NS] = recv_ns if mem[st.H_RECORDED] else 0  # 0: the ring stamps it
-    publish_book(words, feed, mem[book + st.B_BOOK_INDEX], mem[record : record + lay.BOOK_RECORD_WORDS])
-    mem[st.C_PUBLISHED] += 1
+        put(mem, record + lay.BR_ASK_PRICE + k, lay.ABSENT_ASK)
+        put(mem, record + lay.BR_ASK_QTY + k, 0)
+    # 0: the ring stamps it
+    put(mem, record + lay.BR_PUBLISH_MONO_NS, recv_ns if get(mem, st.H_RECORDED) else 0)
+    publish_book(words, feed, get(mem, book + st.B_BOOK_INDEX), mem[record : record + lay.BOOK_RECORD_WORDS])
+    put(mem, st.C_PUBLISHED, get(mem, st.C_PUBLISHED) + 1)
 
 
 @njit
@@ -309,20 +307,20 @@ def take_event(mem: Words, book: int, whole: bool, recv_ns: int, conn: int) -> i
 
     ``R_GROW`` leaves a half-changed book: repeat the whole frame after growth (quantities are absolute).
     """
-    if not mem[st.EV_SCALED]:
+    if not get(mem, st.EV_SCALED):
         refused = scale_event(mem, book)
         if refused:
             return refused
     done = apply_event(mem, book, whole)
     if done:
         return R_GROW if done == NO_ROOM else R_OVERFLOW
-    mem[st.C_INEXACT] += mem[st.EV_INEXACT]
-    mem[book + st.B_UPDATE_ID] = mem[st.EV_LAST]
-    mem[book + st.B_OLD_RUN] = 0
-    mem[book + st.B_RECV_NS] = max(recv_ns, mem[book + st.B_RECV_NS])
-    mem[book + st.B_CONN] = conn
-    if mem[st.EV_TIME]:
-        mem[book + st.B_VENUE_NS] = venue_ns(mem[st.EV_TIME])
+    put(mem, st.C_INEXACT, get(mem, st.C_INEXACT) + get(mem, st.EV_INEXACT))
+    put(mem, book + st.B_UPDATE_ID, get(mem, st.EV_LAST))
+    put(mem, book + st.B_OLD_RUN, 0)
+    put(mem, book + st.B_RECV_NS, max(recv_ns, get(mem, book + st.B_RECV_NS)))
+    put(mem, book + st.B_CONN, conn)
+    if get(mem, st.EV_TIME):
+        put(mem, book + st.B_VENUE_NS, venue_ns(get(mem, st.EV_TIME)))
     return 0
 
 
@@ -373,21 +371,21 @@ def depth_event(mem: Words, slot: int, recv_ns: int, conn: int) -> int:
     verdict = admit(mem, book)
     if verdict != R_APPLIED:
         return verdict
-    whole = mem[st.EV_FULL] == 1
+    whole = get(mem, st.EV_FULL) == 1
     refused = take_event(mem, book, whole, recv_ns, conn)
     if refused:
         return refused
-    if whole and mem[book + st.B_STATE] < st.STATE_ALIGNING:
+    if whole and get(mem, book + st.B_STATE) < st.STATE_ALIGNING:
         synced(mem, book)
-    mem[book + st.B_STATE] = st.STATE_LIVE
-    mem[st.C_APPLIED] += 1
+    put(mem, book + st.B_STATE, st.STATE_LIVE)
+    put(mem, st.C_APPLIED, get(mem, st.C_APPLIED) + 1)
     if is_crossed(mem, book):
-        mem[st.C_CROSSED] += 1
+        put(mem, st.C_CROSSED, get(mem, st.C_CROSSED) + 1)
         lose(mem, book, lay.FLAG_CROSSED)
         return R_RESYNC
-    if mem[book + st.B_TICKER_COUNT] and check_tickers(mem, book, slot):
+    if get(mem, book + st.B_TICKER_COUNT) and check_tickers(mem, book, slot):
         return R_RESYNC
-    mem[st.H_PUBLISH] = 0
+    put(mem, st.H_PUBLISH, 0)
     return R_APPLIED
 
 
@@ -402,8 +400,8 @@ def remember_ticker(mem: Words, book: int, at: int) -> int:
             if price > 0:
                 price = scale_price(price, mem[raw + 1], mem[book + st.B_PRICE_EXP])
             if qty > 0:
-                exp, mult, mult_exp = mem[book + st.B_QTY_EXP], mem[book + st.B_MULT], mem[book + st.B_MULT_EXP]
-                qty, _ = scale_qty(qty, mem[raw + 3], exp, mult, mult_exp)
+                shift = mem[book + st.B_QTY_EXP] - mem[book + st.B_MULT_EXP] - mem[raw + 3]
+                qty, _ = scale_qty(qty, shift, mem[book + st.B_MULT])
             if price < 0 or qty < 0:
                 return 0 if price == -1 else -1
         mem[at + 1 + 2 * k] = price

@@ -32,7 +32,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.book import state as st
-from shm.jit import njit
+from shm.jit import njit_bare as njit
 from shm.words import Words
 
 APPLY = 0

@@ -167,11 +167,10 @@ B_PENDING_FLAGS = 15  # in the next record only (snapshot)
 B_LAST_FLAGS = 16  # of the newest published record
 B_TICKER_COUNT = 17
 B_USED = 18
-B_SIDE = 20  # two sides: | blocks | levels | directory offset | -- bids, then asks
+B_SIDE = 20  # two sides: | blocks | directory offset | -- bids, then asks
 SIDE_BLOCKS = 0
-SIDE_LEVELS = 1
-SIDE_DIRECTORY = 2
-SIDE_WORDS = 4
+SIDE_DIRECTORY = 1
+SIDE_WORDS = 2
 BID = 0
 ASK = 1
 BOOK_WORDS = 32
@@ -188,7 +187,7 @@ TICKER_WORDS = 5
 
 # --- directory: the blocks of a side, worst prices first: | first key | block * 128 + count | ---
 BLOCK_LEVELS = 64
-BLOCK_WORDS = 2 * BLOCK_LEVELS  # keys, then quantities
+BLOCK_WORDS = 2 * BLOCK_LEVELS  # a level is | key | quantity |
 DIRECTORY_CAP = 512  # blocks of a side; at least 16384 levels
 ENTRY_WORDS = 2
 DIRECTORY_WORDS = DIRECTORY_CAP * ENTRY_WORDS

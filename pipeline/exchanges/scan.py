@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.book import state as st
-from shm.bytewords import digit_run, digits_value, load1, load8
-from shm.jit import njit
+from shm.bytewords import digit_run, digits_value, get, load1, load8, put
+from shm.jit import njit_bare as njit
 from shm.words import Words
 
 BAD = -1
@@ -21,6 +21,7 @@ OTHER = -2  # a topic that is not for books
 CONTROL = -3  # an answer or notice for the session
 
 _POW10 = np.array([10**k for k in range(9)], dtype=np.int64)
+_SAFE = (2**63 - 1) // 10**8 - 1  # eight more digits always fit
 _LIMIT = np.array([(2**63 - 1) // 10**k - 1 for k in range(9)], dtype=np.int64)
 
 QUOTE = 0x22
@@ -97,9 +98,9 @@ MODE_SNAPSHOT = 1
 def clear_event(mem: Words) -> None:
     """Forgets the last frame."""
     for k in range(st.EV, st.EV + st.EVENT_WORDS):
-        mem[k] = 0
-    mem[st.EV_BID_OFF] = st.LEVELS
-    mem[st.EV_ASK_OFF] = st.LEVELS
+        put(mem, k, 0)
+    put(mem, st.EV_BID_OFF, st.LEVELS)
+    put(mem, st.EV_ASK_OFF, st.LEVELS)
 
 
 @njit
@@ -163,7 +164,7 @@ def scan_integer(mem: Words, i: int) -> tuple[int, int]:
     while run == 8:
         run = digit_run(mem, i)
         if run:
-            if value > _LIMIT[run]:
+            if value > _SAFE and value > _LIMIT[run]:
                 return 0, BAD
             value = value * _POW10[run] + digits_value(mem, i, run)
             i += run
@@ -189,7 +190,7 @@ def scan_decimal(mem: Words, i: int) -> tuple[int, int, int]:
     while run == 8:
         run = digit_run(mem, j)
         if run:
-            if value > _LIMIT[run]:
+            if value > _SAFE and value > _LIMIT[run]:
                 return 0, 0, BAD
             value = value * _POW10[run] + digits_value(mem, j, run)
             j += run
@@ -200,7 +201,7 @@ def scan_decimal(mem: Words, i: int) -> tuple[int, int, int]:
         if run == 0:
             return 0, 0, BAD
         while run:
-            if value > _LIMIT[run]:
+            if value > _SAFE and value > _LIMIT[run]:
                 return 0, 0, BAD
             value = value * _POW10[run] + digits_value(mem, j, run)
             digits += run
@@ -230,12 +231,12 @@ def scan_level_object(mem: Words, i: int, level: int) -> int:
         if i < 0:
             return BAD
         if key == 0x70:
-            mem[level + st.LV_PRICE] = value
-            mem[level + st.LV_PRICE_DIGITS] = digits
+            put(mem, level + st.LV_PRICE, value)
+            put(mem, level + st.LV_PRICE_DIGITS, digits)
             seen |= 1
         elif key == 0x73:
-            mem[level + st.LV_QTY] = value
-            mem[level + st.LV_QTY_DIGITS] = digits
+            put(mem, level + st.LV_QTY, value)
+            put(mem, level + st.LV_QTY_DIGITS, digits)
             seen |= 2
         else:
             return BAD
@@ -277,10 +278,10 @@ def scan_levels(mem: Words, i: int, level: int) -> tuple[int, int]:
             i = expect(mem, i, CLOSE_LIST)
             if i < 0:
                 return BAD, 0
-            mem[level + st.LV_PRICE] = price
-            mem[level + st.LV_QTY] = qty
-            mem[level + st.LV_PRICE_DIGITS] = digits
-            mem[level + st.LV_QTY_DIGITS] = qty_digits
+            put(mem, level + st.LV_PRICE, price)
+            put(mem, level + st.LV_QTY, qty)
+            put(mem, level + st.LV_PRICE_DIGITS, digits)
+            put(mem, level + st.LV_QTY_DIGITS, qty_digits)
         elif c == OPEN:
             i = scan_level_object(mem, i + 1, level)
             if i < 0:
@@ -336,9 +337,9 @@ def skip_scalar(mem: Words, i: int) -> int:
 @njit
 def mark(mem: Words, bit: int) -> bool:
     """Notes a key; False if it was there already (which value counts is not for the scanner to say)."""
-    if mem[st.EV_SEEN] & bit:
+    if get(mem, st.EV_SEEN) & bit:
         return False
-    mem[st.EV_SEEN] |= bit
+    put(mem, st.EV_SEEN, get(mem, st.EV_SEEN) | bit)
     return True
 
 
@@ -347,16 +348,16 @@ def field_levels(mem: Words, i: int, bit: int, is_bid: bool) -> int:
     """Bids or asks of an event."""
     if not mark(mem, bit):
         return BAD
-    off = st.LEVELS + (mem[st.EV_BID_COUNT] + mem[st.EV_ASK_COUNT]) * st.LEVEL_WORDS
+    off = st.LEVELS + (get(mem, st.EV_BID_COUNT) + get(mem, st.EV_ASK_COUNT)) * st.LEVEL_WORDS
     i, count = scan_levels(mem, i, off)
     if i < 0:
         return BAD
     if is_bid:
-        mem[st.EV_BID_OFF] = off
-        mem[st.EV_BID_COUNT] = count
+        put(mem, st.EV_BID_OFF, off)
+        put(mem, st.EV_BID_COUNT, count)
     else:
-        mem[st.EV_ASK_OFF] = off
-        mem[st.EV_ASK_COUNT] = count
+        put(mem, st.EV_ASK_OFF, off)
+        put(mem, st.EV_ASK_COUNT, count)
     return i
 
 
@@ -366,12 +367,12 @@ def field_tick(mem: Words, i: int, bit: int, slot: int) -> int:
     if not mark(mem, bit):
         return BAD
     if load1(mem, i) == QUOTE and load1(mem, i + 1) == QUOTE:
-        mem[slot] = 0
-        mem[slot + 1] = -1
+        put(mem, slot, 0)
+        put(mem, slot + 1, -1)
         return i + 2
     value, digits, i = scan_decimal(mem, i)
-    mem[slot] = value
-    mem[slot + 1] = digits
+    put(mem, slot, value)
+    put(mem, slot + 1, digits)
     return i
 
 
@@ -381,7 +382,7 @@ def field_integer(mem: Words, i: int, bit: int, slot: int) -> int:
     if not mark(mem, bit):
         return BAD
     value, i = scan_integer(mem, i)
-    mem[slot] = value
+    put(mem, slot, value)
     return i
 
 

@@ -6,7 +6,6 @@ Frames are built from the documented shapes with odd values, order and white spa
 from __future__ import annotations
 
 import json
-
 from typing import Any
 
 import pytest

@@ -25,7 +25,7 @@ from pipeline.exchanges import reference_decoder as ref
 from pipeline.exchanges import scan
 from pipeline.exchanges.scan import BAD, COLON, COMMA, CONTROL, MODE_FRAME, OPEN, OTHER, QUOTE
 from shm.bytewords import load1
-from shm.jit import njit
+from shm.jit import njit_bare as njit
 from shm.words import Words
 
 _K_STREAM = scan.packed("stream")

@@ -29,7 +29,7 @@ from pipeline.exchanges import scan
 from pipeline.exchanges.scan import BAD, COLON, COMMA, CONTROL, DOT, MODE_FRAME, OPEN, OTHER, QUOTE
 from pipeline.model.errors import ProtocolViolation
 from shm.bytewords import load1
-from shm.jit import njit
+from shm.jit import njit_bare as njit
 from shm.words import Words
 
 _K_CHANNEL = scan.packed("channel")

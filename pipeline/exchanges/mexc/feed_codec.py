@@ -30,8 +30,8 @@ from pipeline.exchanges import reference_decoder as ref
 from pipeline.exchanges import scan
 from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper
 from pipeline.exchanges.scan import BAD
-from shm.bytewords import digit_run, digits_value, load1
-from shm.jit import njit
+from shm.bytewords import digit_run, digits_value, load1, put
+from shm.jit import njit_bare as njit
 from shm.words import Words
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -105,7 +105,7 @@ def text_decimal(mem: Words, i: int, end: int) -> tuple[int, int]:
     while i < end:
         run = min(digit_run(mem, i), end - i)
         if run:
-            if value > scan._LIMIT[run]:
+            if value > scan._SAFE and value > scan._LIMIT[run]:
                 return 0, BAD
             value = value * scan._POW10[run] + digits_value(mem, i, run)
             i += run
@@ -132,14 +132,14 @@ def scan_item(mem: Words, i: int, end: int, level: int) -> bool:
     value, digits = text_decimal(mem, at, i)
     if digits < 0 or i >= end or load1(mem, i) != 0x12:
         return False
-    mem[level + st.LV_PRICE] = value
-    mem[level + st.LV_PRICE_DIGITS] = digits
+    put(mem, level + st.LV_PRICE, value)
+    put(mem, level + st.LV_PRICE_DIGITS, digits)
     at, i = read_length(mem, i + 1, end)
     if at < 0 or i != end:
         return False
     value, digits = text_decimal(mem, at, i)
-    mem[level + st.LV_QTY] = value
-    mem[level + st.LV_QTY_DIGITS] = digits
+    put(mem, level + st.LV_QTY, value)
+    put(mem, level + st.LV_QTY_DIGITS, digits)
     return digits >= 0
 
 
