@@ -84,6 +84,15 @@ def njit(*args: Any, **options: Any) -> Any:
     return lambda function: _one_version(decorate(function))
 
 
+def njit_bare(function):  # type: ignore[no-untyped-def]
+    """:func:`njit` without reference counting, for kernels that allocate nothing and return no array.
+
+    Numba counts references to an array argument in every function that takes it, and each count is an atomic
+    instruction that the optimiser often cannot remove.
+    """
+    return njit(_nrt=False)(function)
+
+
 def _one_version(dispatcher):  # type: ignore[no-untyped-def]
     """Makes jitted callers share one compilation: numba compiles a callee again for every constant passed to it.
 
