@@ -76,7 +76,15 @@ assert BOOK_SLOTS & _SLOT_MASK == 0 and NOTICE_CAPACITY & _NOTICE_MASK == 0
 
 @njit
 def init_feed(words: Words, feed_off: int, book_capacity: int) -> None:
-    """Makes an empty or taken-over segment usable: capacity set, every connection dead. Books and notices stay."""
+    """Makes an empty or taken-over segment usable: capacity set, every connection dead. Books and notices stay.
+
+    A notice whose sequence is there and whose tail is not (its writer was killed between the two) counts: a reader may
+    have taken it already, and would not come to another one in its place.
+    """
+    following = wrap_add(load_relaxed(words, feed_off + FEED_NOTICE_TAIL), 1)
+    entry = feed_off + FEED_NOTICE_OFF + (wrap_sub(following, 1) & _NOTICE_MASK) * NOTICE_WORDS
+    if load_relaxed(words, entry) == following:
+        store_release(words, feed_off + FEED_NOTICE_TAIL, following)
     for conn in range(CONN_CAPACITY):
         conn_close(words, feed_off, conn)
     store_release(words, feed_off + FEED_BOOK_CAPACITY, book_capacity)

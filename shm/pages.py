@@ -99,7 +99,10 @@ def may_send(words: Words, off: int, token: int, now_mono_ns: int) -> bool:
     """Not halted, and the guard's lease is granted to ``token`` and not over: checked before each send."""
     # SYNC halt.lease: acquire; pairs with HaltPage.grant: who sees an expiry sees the token that it is for
     expiry = load_acquire(words, off + HALT_LEASE_EXPIRY_MONO_NS)
-    if load_relaxed(words, off + HALT_LEASE_TOKEN) != token or now_mono_ns >= expiry:
+    if load_acquire(words, off + HALT_LEASE_TOKEN) != token or now_mono_ns >= expiry:
+        return False
+    # The expiry may have been the lease of the token before, which was revoked between the two loads.
+    if load_relaxed(words, off + HALT_LEASE_EXPIRY_MONO_NS) != expiry:
         return False
     return load_acquire(words, off + HALT_LATCH) == 0  # SYNC halt.latch: acquire; pairs with HaltPage.latch
 

@@ -5,9 +5,10 @@ segment, which the producer maps read-only. A slot's word 0 is its sequence (ind
 slot's other words, so that a payload array has ``slot_words`` words (whole cache lines) of which word 0 is not the
 caller's.
 
-Death of the producer in the middle of a push: the slot's sequence is not there, the consumer sees nothing, the next
-producer writes the slot again. Death of the consumer after reading and before its cursor moved: its successor reads
-the same item once more (the executor refuses ids that it knows). Indices wrap at 2^64.
+Death of the producer in the middle of a push: before the slot's sequence is there the consumer sees nothing, and the
+next producer writes the slot again; after it the item counts (:func:`recover_queue`). Death of the consumer after
+reading and before its cursor moved: its successor reads the same item once more (the executor refuses ids that it
+knows). Indices wrap at 2^64.
 """
 
 from __future__ import annotations
@@ -60,6 +61,20 @@ def init_queue(words: Words, off: int, capacity: int, slot_words: int, start: in
     store_relaxed(words, off + Q_REFUSED, 0)
     store_relaxed(words, off + Q_CURSOR_SEEN, start)
     store_release(words, off + Q_TAIL, start)
+
+
+@njit
+def recover_queue(words: Words, off: int) -> None:
+    """A new producer on a dead one's queue: counts the item whose sequence is there and whose tail is not.
+
+    The consumer may have taken it already; written again, its place would hold an item that nobody comes to.
+    """
+    tail = load_relaxed(words, off + Q_TAIL)
+    capacity = load_relaxed(words, off + Q_CAPACITY)
+    slot = off + Q_SLOTS_OFF + (tail & (capacity - 1)) * load_relaxed(words, off + Q_SLOT_WORDS)
+    following = wrap_add(tail, 1)
+    if load_relaxed(words, slot) == following:
+        store_release(words, off + Q_TAIL, following)
 
 
 @njit
@@ -186,6 +201,7 @@ class QueueProducer:
         if not segment.taken_over or shape != (capacity, slot_words):
             segment.words[Q_SLOTS_OFF:] = 0
             init_queue(segment.words, 0, capacity, slot_words, int(load_acquire(cursor.words, C_CURSOR)))
+        recover_queue(segment.words, 0)
         store_relaxed(segment.words, Q_CURSOR_SEEN, int(load_acquire(cursor.words, C_CURSOR)))
         segment.set_ready()
         return cls(segment, cursor)

@@ -206,6 +206,16 @@ def test_writer_killed_inside_a_publication_leaves_the_last_whole_book(point: in
     assert seq == 4 and payload(out) == payload(record(3)) and out[ly.BR_WRITER_EPOCH] == 4
 
 
+def test_notice_whose_writer_died_before_the_tail_moved_counts_for_its_successor() -> None:
+    words, out = make_feed(), np.zeros(2, np.int64)
+    publish_book(words, 0, 1, record(1))
+    store_relaxed(words, ly.FEED_NOTICE_TAIL, 0)
+    assert read_notice(words, 0, 0, out) == 1 and out.tolist() == [1, 1]
+    init_feed(words, 0, BOOKS)
+    publish_book(words, 0, 2, record(1))
+    assert read_notice(words, 0, 1, out) == 1 and out.tolist() == [2, 2]
+
+
 def test_reader_that_always_finds_an_odd_slot_gives_up_as_torn() -> None:
     words = make_feed()
     publish_book(words, 0, 0, record(1))

@@ -95,6 +95,20 @@ def test_producer_killed_inside_a_push_leaves_an_unseen_slot_that_is_written_aga
     assert out[1:].tolist() == item(2)[1:].tolist() and pop(words, 0, cursor, 0, out) == 0
 
 
+def test_item_whose_producer_died_before_the_tail_moved_counts_for_its_successor(instance: str) -> None:
+    producer = QueueProducer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
+    consumer = QueueConsumer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
+    assert producer.push(item(1)) and producer.push(item(2))
+    store_relaxed(producer.words, ly.Q_TAIL, 1)  # killed between the second item's sequence and the tail
+    got = [consumer.pop_new(), consumer.pop_new()]
+    assert all(g is not None for g in got) and consumer.cursor_words[ly.C_CURSOR] == 2
+    producer.close()
+    successor = QueueProducer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
+    assert successor.depth == 0 and successor.push(item(3))
+    third = consumer.pop_new()
+    assert third is not None and third[1] == 301
+
+
 def test_lossy_reader_is_told_what_it_lost_and_never_disturbs() -> None:
     words, cursor = make()
     out = np.zeros(SLOT, np.int64)

@@ -334,6 +334,41 @@ def test_janitor_removes_the_dead_and_spares_the_living_and_other_instances(inst
     assert cleanup_instance(instance) == [alive.name] and sg.list_segments(instance) == []
 
 
+def test_janitor_that_was_overtaken_by_a_new_owner_leaves_the_new_segment(
+    instance: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(instance).close()
+    successors: list[Segment] = []
+    opened = sg._open
+
+    def overtaken(name: str, *, writable: bool) -> int:
+        fd = opened(name, writable=writable)
+        monkeypatch.setattr(sg, "_open", opened)
+        path_of(instance).unlink()
+        successors.append(make(instance))
+        return fd
+
+    monkeypatch.setattr(sg, "_open", overtaken)
+    assert cleanup_instance(instance) == [] and successors[0].is_current()
+
+
+def test_cleaner_in_passing_is_no_owner_and_starters_wait_for_it(
+    instance: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(instance).close()
+    with path_of(instance).open("r+b") as cleaner:
+        assert sg._lock(cleaner.fileno(), sg._CLEANER)
+        assert not owner_lives(segment_name(instance, "x"))
+        waits: list[float] = []
+
+        def cleaner_goes(seconds: float) -> None:
+            waits.append(seconds)
+            cleaner.close()
+
+        monkeypatch.setattr(sg.time, "sleep", cleaner_goes)
+        assert make(instance).epoch == 2 and len(waits) == 1
+
+
 def test_readers_exit_unlinks_nothing(instance: str) -> None:
     segment = make(instance)
 
