@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shm import atomics
@@ -138,6 +138,7 @@ def test_arrays_that_are_no_words_are_refused_at_compile_time() -> None:
 
 
 @given(INT64, INT64)
+@settings(deadline=None)
 def test_words_wrap_as_two_complement(a: int, b: int) -> None:
     words = np.zeros(8, np.int64)
     store_relaxed(words, 3, a)
@@ -148,6 +149,7 @@ def test_words_wrap_as_two_complement(a: int, b: int) -> None:
 
 
 @given(INT64, INT64, INT64)
+@settings(deadline=None)
 def test_compare_exchange_stores_only_over_the_expected_value(found: int, expected: int, desired: int) -> None:
     words = np.full(4, found, np.int64)
     assert bool(compare_exchange(words, 2, expected, desired)) == (found == expected)
@@ -155,6 +157,7 @@ def test_compare_exchange_stores_only_over_the_expected_value(found: int, expect
 
 
 @given(st.floats(allow_nan=False))
+@settings(deadline=None)
 def test_float_bits_are_those_of_ieee_754(value: float) -> None:
     bits = int(atomics.f64_to_bits(value))
     assert bits == int(np.float64(value).view(np.int64))
@@ -162,6 +165,7 @@ def test_float_bits_are_those_of_ieee_754(value: float) -> None:
 
 
 @given(st.integers(0, 8), st.integers(0, 24), st.integers(0, 24))
+@settings(deadline=None)
 def test_copy_lines_copies_whole_lines_and_nothing_beside(lines: int, source: int, target: int) -> None:
     src, dst = np.arange(1, 97, dtype=np.int64), np.zeros(96, np.int64)
     copy_lines(src, source, dst, target, lines)

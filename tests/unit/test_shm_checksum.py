@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shm.checksum import crc32_record, crc32_words
@@ -14,6 +14,7 @@ WORDS = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=64)
 
 
 @given(WORDS, st.integers(0, 63))
+@settings(deadline=None)
 def test_crc_is_zlibs_also_in_parts(values: list[int], cut: int) -> None:
     words = np.array(values, np.int64)
     cut = min(cut, len(words))
@@ -23,6 +24,7 @@ def test_crc_is_zlibs_also_in_parts(values: list[int], cut: int) -> None:
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=16, max_size=16), st.integers(0, 15), st.integers(0, 63))
+@settings(deadline=None)
 def test_record_crc_sees_every_flipped_bit_but_those_of_seq_and_crc(values: list[int], at: int, bit: int) -> None:
     words = np.array([0, 0, *values], np.int64)
     before = int(crc32_record(words, 2, 16, 5))

@@ -20,6 +20,7 @@ PERCENTILES = [0.0, 1.0, 50.0, 90.0, 99.0, 99.9, 99.99, 100.0]
 
 
 @given(VALUES)
+@settings(deadline=None)
 def test_bucket_is_the_twins_and_holds_its_value_within_the_error(value: int) -> None:
     bucket = int(bucket_of(value))
     assert bucket == naive_bucket(value, ly.HIST_SUB_BITS, ly.HIST_MAX_BITS) < ly.HIST_BUCKETS
