@@ -22,13 +22,14 @@ def demo(
     scenario: Scenario = "demo",
     kill: Annotated[str, typer.Option("--kill", metavar="PROCESS", help="Kill -9 feed, detector or executor.")] = "",
     hold: Annotated[bool, typer.Option("--hold", help="Keep the venues up until SIGTERM, for other clients.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the state folder, for arb why and arb report.")] = False,
     json: Json = False,
 ) -> int:
     """Simulated exchanges on loopback, the whole engine as real processes, and a reconciled summary."""
     from workers.demo import DemoOptions, run_demo
     from workers.demo_words import summary_words
 
-    options = DemoOptions(seconds=seconds, seed=seed, scenario=scenario, kill=kill, hold=hold, json=json)
+    options = DemoOptions(seconds=seconds, seed=seed, scenario=scenario, kill=kill, hold=hold, json=json, keep=keep)
     result = run_demo(options)
     if not (hold and json):  # with --hold the object is out already: clients wait for it while the venues stay up
         emit(result.fields, as_json=json, words=summary_words)

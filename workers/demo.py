@@ -17,9 +17,9 @@ from typing import Any
 
 import msgspec
 
-from pipeline.model.errors import BadInput
 from pipeline.model.structs import Credentials
 from workers.base import store_credentials
+from workers.demo_kill import check_killable, kill_executor
 from workers.launch import Launched, LaunchError, halt_and_drain
 from workers.output import say, stderr_is_terminal
 from workers.simulator import SimulatorProcess
@@ -28,9 +28,6 @@ DRAIN_TIMEOUT_S = 15.0
 RECOVERY_TIMEOUT_S = 30.0
 POLL_S = 0.1
 KILL_AFTER_SHARE = 0.4  # of the run: before it to have something to lose, after it to come back
-KILLABLE = ("feed", "detector", "executor")
-CRASH_POINT = "E8"  # one leg filled, the other in flight
-CRASH_OPERATION = 6  # the sixth time that the point is reached
 
 
 class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,15 +72,11 @@ class Demo:
     """One run. Every step is a method; ``run_demo`` is their order."""
 
     def __init__(self, options: DemoOptions) -> None:
-        if options.kill and options.kill.split(".")[0] not in KILLABLE:
-            raise BadInput(f"--kill: found {options.kill!r}, wanted one of {', '.join(KILLABLE)}")
+        check_killable(options.kill)
         self.options = options
         self.instance = f"demo-{secrets.token_hex(4)}"
         self.started_wall_ns = time.time_ns()
-        environment = {}
-        if options.kill == "executor":
-            environment["ARB_CRASH_AT"] = f"{CRASH_POINT}:{CRASH_OPERATION}"
-        self.engine = Launched(self.instance, environment=environment)
+        self.engine = Launched(self.instance)
         self.simulator = SimulatorProcess(
             seed=options.seed, scenario=options.scenario, log=self.engine.state_dir / "log" / "simulator.log"
         )
@@ -127,24 +120,25 @@ class Demo:
             if not self.simulator.alive():
                 raise LaunchError("the simulated exchanges ended in the middle of the run; see log/simulator.log")
             if self.options.kill and not self.killed and now >= kill_at:
-                self._kill()
+                self._kill(interrupt)
             self._watch_recovery()
             view(end - now)
             time.sleep(min(POLL_S, max(0.0, end - now)))
         self.traded_seconds = time.monotonic() - began
 
-    def _kill(self) -> None:
-        """SIGKILL; the executor has its crash point armed and is only killed here if it never came to it."""
+    def _kill(self, interrupt: _Interrupt) -> None:
+        """SIGKILL; the executor in the middle of an operation (see ``demo_kill``)."""
         process = self.options.kill
         if process == "feed":
             process = f"feed.{next(iter(self.config['exchanges']))}"
         row = self.engine.describe().get("processes", {}).get(process, {})
-        if process == "executor" and row.get("restarts", 0) > 0:
-            self.killed = {"process": process, "pid": 0, "at": "crash point", "restarts": row["restarts"]}
+        if process == "executor":
+            venue = next(iter(self.sim["venues"]))
+            killed = kill_executor(self.engine, self.simulator, venue, lambda: not interrupt.requested)
         else:
-            pid = self.engine.kill(process)
-            self.killed = {"process": process, "pid": pid, "at": "SIGKILL", "restarts": row.get("restarts", 0) + 1}
-        say(f"killed {process} ({self.killed['at']})")
+            killed = {"at": "SIGKILL", "pid": self.engine.kill(process)}
+        self.killed = {"process": process, "restarts": row.get("restarts", 0) + 1, **killed}
+        say(f"killed {process}: {killed['at']}")
 
     def _watch_recovery(self) -> None:
         if self.killed and "recovery_ms" not in self.killed:

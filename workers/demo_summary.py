@@ -232,9 +232,22 @@ def summarise(
         "latency_us": reading["latency_us"],
         "terms": terms(config, venue_rows),
         "expect_no_orders": bool(sim_summary.get("expect_no_orders")),
-        "killed": dict(killed) or None,
+        "killed": _killed(killed, books),
         "sim": dict(sim),
         "violations": violations,
+    }
+
+
+def _killed(killed: Mapping[str, Any], books: EngineBooks) -> dict[str, Any] | None:
+    """What was killed, and how the operation ended that it was killed in."""
+    result = books.results.get(str(killed.get("operation_id", "")))
+    if not killed or result is None:
+        return dict(killed) or None
+    return {
+        **killed,
+        "outcome": result.outcome.name.lower(),
+        "pnl_numeraire": result.pnl_numeraire,
+        "reason": result.reason,
     }
 
 

@@ -64,7 +64,14 @@ def summary_words(fields: Mapping[str, Any]) -> str:
         )
     if fields.get("killed"):
         killed = fields["killed"]
-        lines.append(f"killed             {killed['process']} ({killed['at']}), back in {killed.get('recovery_ms')} ms")
+        lines.append(
+            f"killed             {killed['process']} ({killed['at']}), READY after {killed.get('recovery_ms')} ms"
+        )
+        if "operation_id" in killed:
+            lines.append(
+                f"  {killed['operation_id']}: filled {killed['filled_leg']}, in flight {killed['leg_in_flight']}: "
+                f"{killed.get('outcome', 'open')}, {killed.get('pnl_numeraire')} ({killed.get('reason')})"
+            )
     lines.extend(_latency_lines(fields["latency_us"]))
     for violation in fields["violations"]:
         lines.append(f"VIOLATION {violation['invariant']}: {violation['text']}")
