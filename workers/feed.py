@@ -238,6 +238,7 @@ class FeedProcess:
             self.ctx.recovered(f"{count} of {count} books")
 
     async def _publish_metrics(self) -> None:
+        period_s = float(os.environ.get("ARB_TEST_FEED_METRICS_S", METRICS_S))
         while True:
             for market in self.markets.values():
                 values = msgspec.structs.asdict(market.books.counters) | msgspec.structs.asdict(market.counters)
@@ -249,7 +250,7 @@ class FeedProcess:
                     if label not in self._gauges:
                         self._gauges[label] = self.ctx.metrics.counter(label)
                     self.ctx.metrics.set(self._gauges[label], value)
-            await asyncio.sleep(METRICS_S)
+            await asyncio.sleep(period_s)
 
 
 def _instrument(row: InstrumentRow) -> FeedInstrument:

@@ -64,14 +64,27 @@ TICK_S = 0.1
 PAUSE_NS = 1_000_000_000  # a loop that has not come round for so long has been stopped or starved
 CLOCK_SYNC_S = 60.0
 CLOCK_TRIP_MAX_NS = 1_000_000_000  # a slower answer tells the time too badly
+SETTLED_NS = 200_000_000  # frames of now, and nothing else, for so long end a lateness
+CALM_NS = 5_000_000_000  # disorder right after a lateness is the lateness
 DISORDER_MAX_MS = 250
 DISORDERS_TO_RAISE = 3
 DISORDER_WINDOW_S = 60.0
+DISORDER_FORGET_S = 600.0
 MICROSECONDS_FROM = 250_000  # a difference as large as this is in microseconds (or no disorder)
 NO_CONN = -1  # a book that no connection carries: nothing can prove it
 _CONTROL = int(FrameResult.CONTROL)
 _NEED_SNAPSHOT = int(FrameResult.NEED_SNAPSHOT)
 _REJECTED = int(FrameResult.REJECTED)
+_TIMED = frozenset(  # results that leave the frame's own time behind
+    int(result)
+    for result in (
+        FrameResult.APPLIED,
+        FrameResult.DROPPED,
+        FrameResult.TICKER,
+        FrameResult.BUFFERED,
+        FrameResult.NEED_SNAPSHOT,
+    )
+)
 _PRICE_PRECISION = int(FrameResult.PRICE_PRECISION)
 ANCHORS = ("BTC", "ETH", "SOL", "XRP", "DOGE", "BNB")  # busiest first, where the venue lists them
 
@@ -202,6 +215,7 @@ class MarketFeed:
         self.last_data_mono_ns = 0
         self.lag_ms = session.cross_topic_lag_ms
         self._timeliness = Timeliness()
+        self._disorder_seen_ns = 0
         self._tick_ns = 0
         self._disorders: deque[tuple[int, int]] = deque(maxlen=DISORDERS_TO_RAISE)
 
@@ -383,8 +397,8 @@ class MarketFeed:
 
     async def _steer(self, place: _Place, stream: PublicStream) -> None:
         """Keep the subscriptions as wanted; return when the connection should be changed for a new one."""
+        place.changed.clear()  # before the topics are taken: a change that comes while they are sent must not be lost
         await stream.subscribe(self._topics(place))
-        place.changed.clear()
         retry_at = asyncio.get_running_loop().time() + REFUSED_RETRY_S
         while not stream.renew_asked and (stream.life_s <= 0 or stream.age_s < stream.life_s):
             with contextlib.suppress(TimeoutError):
@@ -453,7 +467,8 @@ class MarketFeed:
         stream = self._streams.get(conn)
         if stream is not None:
             stream.last_data_mono_ns = recv_mono_ns
-            self._judge_time(stream, int(self.books.mem[EV_TIME]), recv_mono_ns)
+            if result in _TIMED:
+                self._judge_time(stream, int(self.books.mem[EV_TIME]), recv_mono_ns)
         if self._on_frame_done is not None:
             self._on_frame_done(recv_mono_ns)
         if result >= _NEED_SNAPSHOT:
@@ -473,15 +488,16 @@ class MarketFeed:
                 self._set_on_time(stream, True)  # nothing on this connection has carried a time yet
             return
         late_ms = self._timeliness.late_ms(venue_time, recv_mono_ns)
-        if stream.on_time:
-            if late_ms > LATE_MS:
+        if late_ms > LATE_MS:
+            stream.late_mono_ns = recv_mono_ns
+            if stream.on_time:
                 self.counters.late_episodes += 1
                 self._set_on_time(stream, False)
-        elif late_ms < ON_TIME_MS:
+        elif not stream.on_time and late_ms < ON_TIME_MS and recv_mono_ns - stream.late_mono_ns > SETTLED_NS:
             self._set_on_time(stream, True)
         if venue_time >= stream.venue_time_max:
             stream.venue_time_max = venue_time
-        else:
+        elif recv_mono_ns - stream.late_mono_ns > CALM_NS:
             self._disorder(stream.venue_time_max - venue_time, recv_mono_ns)
 
     def _set_on_time(self, stream: PublicStream, on_time: bool) -> None:
@@ -498,6 +514,7 @@ class MarketFeed:
             self._tick_ns = now_ns
             if now_ns >= next_sync_ns:
                 next_sync_ns = now_ns + int(CLOCK_SYNC_S * 1e9)
+                self._calm_down(now_ns)
                 self._spawn(self._sync_clock())
             await asyncio.sleep(TICK_S)
 
@@ -525,6 +542,8 @@ class MarketFeed:
         """
         back_ms = back // 1000 if back > MICROSECONDS_FROM else back
         self.counters.disorder_ms_max = max(self.counters.disorder_ms_max, min(back_ms, DISORDER_MAX_MS))
+        if self.session.cross_topic_lag_ms < back_ms <= DISORDER_MAX_MS:
+            self._disorder_seen_ns = recv_mono_ns
         if not self.lag_ms < back_ms <= DISORDER_MAX_MS:
             return
         self._disorders.append((recv_mono_ns, back_ms))
@@ -532,12 +551,20 @@ class MarketFeed:
         if len(self._disorders) == DISORDERS_TO_RAISE and recv_mono_ns - first_ns < DISORDER_WINDOW_S * 1e9:
             self.lag_ms = max(ms for _, ms in self._disorders)
             self._disorders.clear()
-            self._say(
-                "warning", f"{self.venue.name}: topics run apart by {self.lag_ms} ms; books are proved that later"
-            )
-            for conn in self._streams:
-                row = self._feed_off + FEED_CONN_OFF + conn * CONN_WORDS
-                store_relaxed(self._words, row + CONN_CROSS_TOPIC_LAG_NS, self.lag_ms * 1_000_000)
+            self._say("warning", f"{self.venue.name}: topics run apart by {self.lag_ms} ms; proofs are that much older")
+            self._write_lag()
+
+    def _write_lag(self) -> None:
+        for conn in self._streams:
+            row = self._feed_off + FEED_CONN_OFF + conn * CONN_WORDS
+            store_relaxed(self._words, row + CONN_CROSS_TOPIC_LAG_NS, self.lag_ms * 1_000_000)
+
+    def _calm_down(self, now_ns: int) -> None:
+        """Back to the recorded lag when nothing has exceeded it for a while."""
+        base_ms = self.session.cross_topic_lag_ms
+        if self.lag_ms > base_ms and now_ns - self._disorder_seen_ns > DISORDER_FORGET_S * 1e9:
+            self.lag_ms = base_ms
+            self._write_lag()
 
     def _trouble(self, result: int, conn: int, recv_mono_ns: int) -> None:
         """A book fell out of sync: gap, crossed, contradicted, bad bytes, digits beyond its exponent."""

@@ -48,7 +48,7 @@ class PublicSession(ABC):
     topics_per_connection_max = 200
     ticker_of_every_symbol = True  # False: one ticker per connection, as its anchor
     #: How far back venue time may run between topics of one connection: a frame proves that everything older than this
-    #: has arrived. A starting value from recordings; the feed measures and raises it, never lowers it.
+    #: has arrived. From recordings; the feed measures, raises it where it must, and never goes below.
     cross_topic_lag_ms = 100
     frames_per_s_max = 10.0  # our control frames
     ping_interval_s = 15.0

@@ -58,6 +58,7 @@ class PublicStream:
         self.last_data_mono_ns = 0
         self.renew_asked = False
         self.on_time = False  # proofs count only while the frames are of now; a new connection shows it first
+        self.late_mono_ns = 0  # when the last late frame came
         self.venue_time_max = 0  # latest venue time of a frame on this connection, as sent
 
     # --- life ---
@@ -172,7 +173,7 @@ class PublicStream:
         while not self._closed.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._closed.wait(), TICK_S)
-                return
+                break
             link = self._link
             if link is None:
                 return
@@ -195,6 +196,8 @@ class PublicStream:
                 if ping:
                     with contextlib.suppress(VenueUnavailable):
                         link.send_text(ping)
+        if self._link is not None:
+            await self._link.reraise()
 
     async def _ask_again(self, now: float) -> None:
         late = [

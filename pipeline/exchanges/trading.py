@@ -234,6 +234,7 @@ class StreamSession(ABC):
                 await self.upkeep()
                 if self.life_s and now_ns - link.opened_mono_ns > self.life_s * 1e9:
                     link, closed = await self._replace(link, closed)
+        await link.reraise()
         return link, closed
 
     async def _replace(self, old: WsLink, old_closed: asyncio.Event) -> tuple[WsLink, asyncio.Event]:

@@ -8,6 +8,7 @@ compression is never offered. Protocol pings of the server are answered by picow
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import ssl
 from collections.abc import Callable, Mapping
@@ -43,6 +44,7 @@ class WsLink(WSListener):
         self._on_frame = on_frame
         self._on_close = on_close
         self._transport: WSTransport | None = None
+        self._last_transport: WSTransport | None = None
         self._fragments: list[bytes] = []
         self._fragment_is_text = False
         self._close_reason = ""
@@ -53,7 +55,7 @@ class WsLink(WSListener):
     # --- picows callbacks ---
 
     def on_ws_connected(self, transport: WSTransport) -> None:
-        self._transport = transport
+        self._transport = self._last_transport = transport
         self.opened_mono_ns = self.last_frame_mono_ns = mono_ns()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -102,6 +104,13 @@ class WsLink(WSListener):
             raise VenueUnavailable("connection is closed; nothing was sent")
         transport.send(WSMsgType.TEXT, payload)
         return mono_ns()
+
+    async def reraise(self) -> None:
+        """After the end: raise what a frame handler of ours raised. A bug must end the process, not look like a lost
+        connection; what the network or the venue did is told by ``on_close`` and raises nothing here."""
+        if self._last_transport is not None:
+            with contextlib.suppress(WSError, OSError, EOFError):
+                await self._last_transport.wait_disconnected()
 
     def disconnect(self, reason: str) -> None:
         """End the connection now, without a closing handshake (it may be half-open); ``on_close`` follows."""
