@@ -180,7 +180,7 @@ class GateStream:
             sock.send(text)
 
     def _envelope(self, name: str, result: str, event: str) -> str:
-        now_ms = self._venue.now_ms()
+        now_ms = self._venue.stream_ms()
         return f'{{"time":{now_ms // 1000},"time_ms":{now_ms},"channel":"{name}","event":"{event}","result":{result}}}'
 
     def on_market(self, event: MarketEvent) -> None:

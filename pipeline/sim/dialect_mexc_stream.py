@@ -226,7 +226,7 @@ class MexcStream:
         else:
             body = frames.aggre_book_ticker(bid, ask, ticker.update_id, ticker.ts_ms)
             kind = frames.AGGRE_BOOK_TICKER
-        channel.push(frames.wrap(channel.name, symbol, kind, body, send_ms=self._venue.now_ms()))
+        channel.push(frames.wrap(channel.name, symbol, kind, body, send_ms=self._venue.stream_ms()))
 
     def _flush_deals(self, channel: Channel) -> None:
         channel.flush_due = False
@@ -245,7 +245,7 @@ class MexcStream:
         ]
         body = frames.aggre_deals(rows, channel.event_type)
         symbol = instrument.symbol.encode()
-        channel.push(frames.wrap(channel.name, symbol, frames.AGGRE_DEALS, body, send_ms=self._venue.now_ms()))
+        channel.push(frames.wrap(channel.name, symbol, frames.AGGRE_DEALS, body, send_ms=self._venue.stream_ms()))
 
 
 def _text(instrument: SimInstrument, level: Level) -> tuple[bytes, bytes]:

@@ -124,6 +124,10 @@ class VenueCore:
     def now_ms(self) -> int:
         return self.wall_ns() // NS_PER_MS
 
+    def stream_ms(self) -> int:
+        """The time that a frame which arrives now was sent at: the clock less a constant delay of the feed."""
+        return self.now_ms() - int(self.latency.feed_delay_ms)
+
     def add_account(self, uid: str, keys: list[ApiKey], balances: dict[str, Decimal]) -> SimAccount:
         """Opens an account with starting balances (ledger entries with reason ``deposit``)."""
         account = SimAccount(uid=uid, keys={key.api_key: key for key in keys})
