@@ -37,6 +37,27 @@ if JIT_DISABLED:
             count += 1
         return count
 
+    def plain_run(words: Words, i: int) -> int:
+        """How many of the eight bytes from ``i`` on may stand in a JSON string as they are (ASCII, no control
+        character, quote or backslash) before the first that may not (0..8)."""
+        count = 0
+        while count < 8 and 32 <= load1(words, i + count) <= 127 and load1(words, i + count) not in (0x22, 0x5C):
+            count += 1
+        return count
+
+    def byte_marks(words: Words, i: int, wanted: int) -> int:
+        """Bit k of the result: byte ``i`` + k equals ``wanted``, k = 0..63 (as a signed word)."""
+        found = words.view(np.uint8)[i : i + 64] == wanted
+        return int.from_bytes(np.packbits(found, bitorder="little").tobytes(), "little", signed=True)
+
+    def lowest_bit(value: int) -> int:
+        """Number of the lowest bit that is set; 64 for 0."""
+        return (int(value) & -int(value)).bit_length() - 1 if value else 64
+
+    def zero16(words: Words, i: int) -> None:
+        """Sixteen zero bytes at byte index ``i``."""
+        words.view(np.uint8)[i : i + 16] = 0
+
     def digits_value(words: Words, i: int, count: int) -> int:
         """Value of the ``count`` (1..8) ASCII digits at byte index ``i``."""
         value = 0
@@ -75,6 +96,7 @@ else:
     _I1 = ir.IntType(1)
     _I8 = ir.IntType(8)
     _I64 = ir.IntType(64)
+    _V64 = ir.VectorType(_I8, 64)
 
     def _require_words(name: str, array: Any) -> None:
         if not isinstance(array, types.Array) or array.dtype != types.int64 or array.layout != "C":
@@ -127,6 +149,64 @@ else:
             return builder.lshr(builder.cttz(marks, ir.Constant(_I1, 0)), _c(3))
 
         return types.int64(words, i), codegen
+
+    @_int_intrinsic
+    def _i_plain_run(typingctx: Any, words: Any, i: Any) -> Any:
+        """How many of the eight bytes from ``i`` on may stand in a JSON string as they are (ASCII, no control
+        character, quote or backslash) before the first that may not (0..8)."""
+        _require_words("plain_run", words)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            # (x - 01..) & ~x marks zero bytes of x = value ^ wanted; a borrow only reaches later bytes.
+            value = _load(builder, _byte_pointer(context, builder, words, args[0], signature.args[1], args[1]))
+            marks = builder.or_(value, builder.and_(builder.sub(value, _c(0x2020202020202020)), builder.not_(value)))
+            for wanted in (0x2222222222222222, 0x5C5C5C5C5C5C5C5C):
+                x = builder.xor(value, _c(wanted))
+                marks = builder.or_(marks, builder.and_(builder.sub(x, _c(0x0101010101010101)), builder.not_(x)))
+            marks = builder.and_(marks, _c(0x8080808080808080))
+            return builder.lshr(builder.cttz(marks, ir.Constant(_I1, 0)), _c(3))
+
+        return types.int64(words, i), codegen
+
+    @_int_intrinsic
+    def _i_byte_marks(typingctx: Any, words: Any, i: Any, wanted: Any) -> Any:
+        """Bit k of the result: byte ``i`` + k equals ``wanted``, k = 0..63 (as a signed word)."""
+        _require_words("byte_marks", words)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            pointer = _byte_pointer(context, builder, words, args[0], signature.args[1], args[1])
+            block = builder.load(builder.bitcast(pointer, _V64.as_pointer()), align=1, typ=_V64)
+            byte = builder.trunc(context.cast(builder, args[2], signature.args[2], types.int64), _I8)
+            first = builder.insert_element(ir.Constant(_V64, ir.Undefined), byte, ir.Constant(ir.IntType(32), 0))
+            zeros = ir.Constant(ir.VectorType(ir.IntType(32), 64), [0] * 64)
+            every = builder.shuffle_vector(first, ir.Constant(_V64, ir.Undefined), zeros)
+            return builder.bitcast(builder.icmp_unsigned("==", block, every), _I64)
+
+        return types.int64(words, i, wanted), codegen
+
+    @_int_intrinsic
+    def _i_lowest_bit(typingctx: Any, value: Any) -> Any:
+        """Number of the lowest bit that is set; 64 for 0."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            word = context.cast(builder, args[0], signature.args[0], types.int64)
+            return builder.cttz(word, ir.Constant(_I1, 0))
+
+        return types.int64(value), codegen
+
+    @_void_intrinsic
+    def _i_zero16(typingctx: Any, words: Any, i: Any) -> Any:
+        """Sixteen zero bytes at byte index ``i``."""
+        _require_words("zero16", words)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            pointer = _byte_pointer(context, builder, words, args[0], signature.args[1], args[1])
+            pointer = builder.bitcast(pointer, _I64.as_pointer())
+            builder.store(_c(0), pointer, align=1)
+            builder.store(_c(0), builder.gep(pointer, [_c(1)], source_etype=_I64), align=1)
+            return context.get_dummy_value()
+
+        return types.void(words, i), codegen
 
     @_int_intrinsic
     def _i_digits_value(typingctx: Any, words: Any, i: Any, count: Any) -> Any:
@@ -221,6 +301,10 @@ else:
     load8 = _i_load8
     load1 = _i_load1
     digit_run = _i_digit_run
+    plain_run = _i_plain_run
+    byte_marks = _i_byte_marks
+    lowest_bit = _i_lowest_bit
+    zero16 = _i_zero16
     digits_value = _i_digits_value
     get = _i_get
     put = _i_put

@@ -30,10 +30,13 @@ from pipeline.book import state as st
 from pipeline.book.codec import Decoded, FeedCodec, Number, OutOfRange, PricePrecision, exact_price, exact_qty
 from pipeline.model.errors import ArbitrageEngineError, ProtocolViolation
 from shm import layout
+from shm.jit import direct
 from shm.words import Words
 
 BUFFER_FRAMES_MAX = 4096  # a snapshot takes well under a second; 10 ms streams bring 100 updates in one
 BUFFER_BYTES_MAX = 8 << 20
+_FRAME_CAP_BYTES = st.FRAME_CAP_BYTES
+_FINAL = engine.R_CONTROL  # results up to this need nothing from Python
 
 
 class FrameResult(IntEnum):
@@ -134,8 +137,8 @@ class VenueBooks:
         self.mem = st.new_memory(capacity, feed_off)
         self.mem[st.H_RECORDED] = int(recorded_time)
         self.codec.rule.write(self.mem)
-        self._bytes = memoryview(self.mem).cast("B")
-        self._kernel = self.codec.on_frame
+        self._frame = memoryview(self.mem).cast("B")[st.FRAME_BYTE : st.FRAME_BYTE + st.FRAME_CAP_BYTES]
+        self._kernel = direct(self.codec.on_frame, self.mem, self.words, 0, 0, 0)
         self._slots: dict[str, int] = {}
         self._symbols: dict[int, str] = {}
         self._slot_of_index: dict[int, int] = {}
@@ -231,11 +234,11 @@ class VenueBooks:
     def on_frame(self, frame: bytes | bytearray | memoryview, recv_mono_ns: int, conn: int) -> int:
         """One received frame (a ``memoryview`` must be of bytes); returns a ``FrameResult`` value."""
         length = len(frame)
-        if length > st.FRAME_CAP_BYTES:
+        if length > _FRAME_CAP_BYTES:
             return self._refuse(-1)
-        self._bytes[st.FRAME_BYTE : st.FRAME_BYTE + length] = frame
+        self._frame[:length] = frame
         result = self._kernel(self.mem, self.words, length, recv_mono_ns, conn)
-        if result <= engine.R_CONTROL:
+        if result <= _FINAL:
             return result
         return self._rare(result, bytes(frame), recv_mono_ns, conn)
 
@@ -354,7 +357,7 @@ class VenueBooks:
 
     def _grow(self) -> None:
         self.mem = st.grown(self.mem)
-        self._bytes = memoryview(self.mem).cast("B")
+        self._frame = memoryview(self.mem).cast("B")[st.FRAME_BYTE : st.FRAME_BYTE + st.FRAME_CAP_BYTES]
 
     # --- snapshots ---
 
@@ -370,7 +373,7 @@ class VenueBooks:
         if len(payload) > st.FRAME_CAP_BYTES:
             self._refuse(slot)
             return SnapshotResult.REJECTED
-        self._bytes[st.FRAME_BYTE : st.FRAME_BYTE + len(payload)] = payload
+        self._frame[: len(payload)] = payload
         scanned = self.codec.scan_snapshot(self.mem, len(payload)) == st.TOPIC_SNAPSHOT
         if not scanned and not self._read_snapshot(payload, slot):
             return SnapshotResult.REJECTED
@@ -434,7 +437,7 @@ class VenueBooks:
         index = int(self.mem[self._row(slot) + st.B_BOOK_INDEX])
         while buffer:
             item = buffer[0]
-            self._bytes[st.FRAME_BYTE : st.FRAME_BYTE + len(item.frame)] = item.frame
+            self._frame[: len(item.frame)] = item.frame
             result = self._kernel(self.mem, self.words, len(item.frame), item.recv_mono_ns, item.conn)
             while result == engine.R_GROW:
                 self._grow()

@@ -58,7 +58,7 @@ def clear_side(mem: Words, side: int) -> None:
     put(mem, side + st.SIDE_BLOCKS, 0)
 
 
-@njit
+@njit(forceinline=True)
 def find_entry(mem: Words, directory: int, blocks: int, key: int) -> int:
     """Word offset of the last entry whose first key is not above ``key``; of the first if there is none."""
     low = directory
@@ -70,7 +70,7 @@ def find_entry(mem: Words, directory: int, blocks: int, key: int) -> int:
     return low
 
 
-@njit
+@njit(forceinline=True)
 def find_level(mem: Words, base: int, count: int, key: int) -> int:
     """Word offset of the first of a block's ``count`` >= 1 levels whose key is not below ``key``; behind the last one
     if all are below."""
@@ -183,7 +183,7 @@ def remove_level(mem: Words, side: int, entry: int, base: int, at: int) -> None:
     put(mem, entry, get(mem, base))
 
 
-@njit
+@njit(forceinline=True)
 def set_level(mem: Words, side: int, key: int, qty: int) -> int:
     """Sets the quantity at ``key``; 0 deletes. Returns 0, ``NO_ROOM`` (grow and repeat) or ``FULL_SIDE``.
 

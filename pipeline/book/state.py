@@ -128,7 +128,9 @@ RECORD = EV + EVENT_WORDS  # 96 words, handed to the book ring
 assert (RECORD * layout.WORD_BYTES) % 64 == 0
 FRAME = RECORD + layout.BOOK_RECORD_WORDS
 FRAME_CAP_BYTES = 2 << 20  # a REST snapshot of 5000 levels a side is 0.4 MB
-FRAME_WORDS = FRAME_CAP_BYTES // 8 + 16  # zero bytes behind the frame stop every scan
+# Zero bytes behind the frame stop every scan. Levels begin half a page off the frame: a load whose address equals that
+# of a store just before it in the low twelve bits waits for it, and levels are stored while the frame is read.
+FRAME_WORDS = FRAME_CAP_BYTES // 8 + 256
 FRAME_BYTE = FRAME * 8
 
 # --- raw levels: | price | qty | price digits after the point | qty digits after the point | ---
@@ -139,6 +141,7 @@ LV_QTY_DIGITS = 3
 LEVEL_WORDS = 4
 LEVEL_CAP = 32768  # levels of both sides in one frame
 LEVELS = FRAME + FRAME_WORDS
+assert (LEVELS - FRAME) * 8 % 4096 == 2048
 SYMBOLS = LEVELS + LEVEL_CAP * LEVEL_WORDS
 
 # --- symbol table: open addressing; | text 3 words, zero padded | slot + 1 (0 = free) | ---

@@ -12,7 +12,18 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.book import state as st
-from shm.bytewords import digit_run, digits_value, get, load1, load8, put
+from shm.bytewords import (
+    byte_marks,
+    digit_run,
+    digits_value,
+    get,
+    load1,
+    load8,
+    lowest_bit,
+    plain_run,
+    put,
+    zero16,
+)
 from shm.jit import njit_bare as njit
 from shm.words import Words
 
@@ -106,10 +117,7 @@ def clear_event(mem: Words) -> None:
 @njit
 def seal(mem: Words, length: int) -> None:
     """Puts the zero bytes behind a frame of ``length`` bytes that stop every scan."""
-    data = mem.view(np.uint8)
-    end = st.FRAME_BYTE + length
-    for k in range(16):
-        data[end + k] = 0
+    zero16(mem, st.FRAME_BYTE + length)
 
 
 @njit
@@ -144,13 +152,12 @@ def expect(mem: Words, i: int, wanted: int) -> int:
 @njit
 def skip_string(mem: Words, i: int) -> int:
     """``i`` behind the opening quote; returns the index of the closing one. Plain ASCII only."""
-    while True:
-        c = load1(mem, i)
-        if c == QUOTE:
-            return i
-        if c < 32 or c > 126 or c == BACKSLASH:
-            return BAD
-        i += 1
+    run = plain_run(mem, i)
+    while run == 8:
+        i += 8
+        run = plain_run(mem, i)
+    i += run
+    return i if load1(mem, i) == QUOTE else BAD
 
 
 @njit
@@ -248,6 +255,71 @@ def scan_level_object(mem: Words, i: int, level: int) -> int:
 
 
 @njit
+def short_decimal(mem: Words, i: int, end: int) -> tuple[int, int]:
+    """(mantissa, digits after the point) of a decimal that fills ``i``..``end`` with at most eight digits on each side
+    of the point; digits ``BAD`` for anything else."""
+    whole = digit_run(mem, i)
+    rest = end - i - whole - 1
+    if whole == 0:
+        return 0, BAD
+    if rest < 0:
+        # No point: the run may go on behind the end only if it is no digit that ends it.
+        return (digits_value(mem, i, whole), 0) if i + whole == end else (0, BAD)
+    if rest == 0 or rest > 8 or load1(mem, i + whole) != DOT or digit_run(mem, i + whole + 1) < rest:
+        return 0, BAD
+    return digits_value(mem, i, whole) * _POW10[rest] + digits_value(mem, i + whole + 1, rest), rest
+
+
+@njit
+def scan_usual_level(mem: Words, i: int, level: int) -> int:
+    """``["price","qty"]`` without white space inside 64 bytes, ``i`` at its bracket; ``BAD`` for any other shape.
+
+    All four quotes are found at once, so that the next level's place does not wait for this one's digits.
+    """
+    quotes = byte_marks(mem, i, QUOTE)
+    if quotes & 3 != 2:
+        return BAD
+    quotes &= quotes - 1
+    price_end = i + lowest_bit(quotes)
+    quotes &= quotes - 1
+    qty_at = i + lowest_bit(quotes) + 1
+    quotes &= quotes - 1
+    if quotes == 0 or qty_at != price_end + 3 or load1(mem, price_end + 1) != COMMA:
+        return BAD
+    qty_end = i + lowest_bit(quotes)
+    if load1(mem, qty_end + 1) != CLOSE_LIST:
+        return BAD
+    price, digits = short_decimal(mem, i + 2, price_end)
+    qty, qty_digits = short_decimal(mem, qty_at, qty_end)
+    if digits < 0 or qty_digits < 0:
+        return BAD
+    put(mem, level + st.LV_PRICE, price)
+    put(mem, level + st.LV_QTY, qty)
+    put(mem, level + st.LV_PRICE_DIGITS, digits)
+    put(mem, level + st.LV_QTY_DIGITS, qty_digits)
+    return qty_end + 2
+
+
+@njit
+def scan_list_level(mem: Words, i: int, level: int) -> int:
+    """A level as a JSON array of two numbers in any spelling that :func:`scan_decimal` knows, ``i`` at its bracket."""
+    price, digits, i = scan_decimal(mem, skip_space(mem, i + 1))
+    if i < 0:
+        return BAD
+    i = expect(mem, i, COMMA)
+    if i < 0:
+        return BAD
+    qty, qty_digits, i = scan_decimal(mem, skip_space(mem, i))
+    if i < 0:
+        return BAD
+    put(mem, level + st.LV_PRICE, price)
+    put(mem, level + st.LV_QTY, qty)
+    put(mem, level + st.LV_PRICE_DIGITS, digits)
+    put(mem, level + st.LV_QTY_DIGITS, qty_digits)
+    return expect(mem, i, CLOSE_LIST)
+
+
+@njit
 def scan_levels(mem: Words, i: int, level: int) -> tuple[int, int]:
     """(index behind, number of levels) of a JSON array of levels; ``i`` at its bracket, ``level`` the first free
     raw level. Levels are ``["price","qty"]`` or ``{"p":…,"s":…}``, numbers quoted or bare."""
@@ -261,27 +333,12 @@ def scan_levels(mem: Words, i: int, level: int) -> tuple[int, int]:
             return BAD, 0
         c = load1(mem, i)
         if c == OPEN_LIST:
-            i += 1
-            if load1(mem, i) != QUOTE:
-                i = skip_space(mem, i)
-            price, digits, i = scan_decimal(mem, i)
-            if i < 0:
-                return BAD, 0
-            i = expect(mem, i, COMMA)
-            if i < 0:
-                return BAD, 0
-            if load1(mem, i) != QUOTE:
-                i = skip_space(mem, i)
-            qty, qty_digits, i = scan_decimal(mem, i)
-            if i < 0:
-                return BAD, 0
-            i = expect(mem, i, CLOSE_LIST)
-            if i < 0:
-                return BAD, 0
-            put(mem, level + st.LV_PRICE, price)
-            put(mem, level + st.LV_QTY, qty)
-            put(mem, level + st.LV_PRICE_DIGITS, digits)
-            put(mem, level + st.LV_QTY_DIGITS, qty_digits)
+            after = scan_usual_level(mem, i, level)
+            if after < 0:
+                after = scan_list_level(mem, i, level)
+                if after < 0:
+                    return BAD, 0
+            i = after
         elif c == OPEN:
             i = scan_level_object(mem, i + 1, level)
             if i < 0:
@@ -508,7 +565,7 @@ def scan_fields(mem: Words, i: int, mode: int) -> int:
         if load1(mem, i + 2) == QUOTE:
             length = 1
             key = load1(mem, i + 1)
-            if key < 32 or key > 126 or key == BACKSLASH or key == QUOTE:
+            if key < 32 or key > 127 or key == BACKSLASH or key == QUOTE:
                 return BAD
             key_2 = 0
             i += 3
