@@ -70,6 +70,7 @@ if "numba" not in sys.modules:
     os.environ["NUMBA_CACHE_DIR"] = str(cache_root() / kernel_hash())
 
 from numba import njit as _njit  # noqa: E402  (must follow the cache folder)
+from numba import typeof as _typeof  # noqa: E402
 from numba import types as _types  # noqa: E402
 
 
@@ -84,13 +85,27 @@ def njit(*args: Any, **options: Any) -> Any:
     return lambda function: _one_version(decorate(function))
 
 
-def njit_bare(function):  # type: ignore[no-untyped-def]
+def njit_bare(*args: object, **options: object):  # type: ignore[no-untyped-def]
     """:func:`njit` without reference counting, for kernels that allocate nothing and return no array.
 
     Numba counts references to an array argument in every function that takes it, and each count is an atomic
     instruction that the optimiser often cannot remove.
     """
-    return njit(_nrt=False)(function)
+    return njit(*args, _nrt=False, **options)
+
+
+def direct(dispatcher, *example):  # type: ignore[no-untyped-def]
+    """The compiled function behind a kernel for arguments of the types of ``example``, called without numba's look at
+    each argument's type (a hundred nanoseconds and more per call).
+
+    The caller owes it exactly those types from then on. Where there is nothing behind the kernel (jit disabled), it is
+    the kernel itself.
+    """
+    if not hasattr(dispatcher, "compile"):
+        return dispatcher
+    signature = tuple(_typeof(value) for value in example)
+    dispatcher.compile(signature)
+    return dispatcher.overloads[signature].entry_point
 
 
 def _one_version(dispatcher):  # type: ignore[no-untyped-def]
