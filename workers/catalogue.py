@@ -58,6 +58,7 @@ class CatalogueService:
         self._venues = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in config.venues]
         self._symbols: dict[str, list[str]] = {v.name: list(v.symbols) for v in config.venues}
         self.rows: list[InstrumentRow] = []
+        self.fees: dict[str, dict[str, int]] = {}  # paper only: venue -> symbol -> taker ppm in place of the listed one
         self.removed: set[tuple[str, str]] = set()
 
     async def load(self, venues: Sequence[VenueConfig]) -> list[VenueFailure]:
@@ -81,7 +82,12 @@ class CatalogueService:
 
     async def _fetch(self, venue: str) -> list[InstrumentSpec]:
         async with asyncio.timeout(FETCH_TIMEOUT_S):
-            return await self._clients[venue].instruments(self._symbols[venue])
+            specs = await self._clients[venue].instruments(self._symbols[venue])
+        own = self.fees.get(venue, {})
+        return [
+            msgspec.structs.replace(spec, taker_fee_ppm=own[spec.symbol]) if spec.symbol in own else spec
+            for spec in specs
+        ]
 
     def _merge(self, specs: Sequence[InstrumentSpec]) -> None:
         known = {(row.spec.venue, row.spec.symbol): row.instrument_id for row in self.rows}

@@ -50,13 +50,13 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
     interrupted: bool = False
 
 
-class _Interrupt:
+class Interrupt:
     """SIGINT and SIGTERM end the trading early; everything after it still happens."""
 
     def __init__(self) -> None:
         self.requested = False
 
-    def __enter__(self) -> _Interrupt:
+    def __enter__(self) -> Interrupt:
         self._old = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
@@ -109,7 +109,7 @@ class Demo:
         self.before = self.simulator.control("/summary")["dislocations"]
         show(f"engine READY {self.start_seconds:.1f} s after its launch")
 
-    def trade(self, interrupt: _Interrupt, view: Callable[[float], None]) -> None:
+    def trade(self, interrupt: Interrupt, view: Callable[[float], None]) -> None:
         """Until the time is over, SIGINT, or the engine's end (LaunchError)."""
         began = time.monotonic()
         end = began + self.options.seconds
@@ -126,7 +126,7 @@ class Demo:
             time.sleep(min(POLL_S, max(0.0, end - now)))
         self.traded_seconds = time.monotonic() - began
 
-    def _kill(self, interrupt: _Interrupt) -> None:
+    def _kill(self, interrupt: Interrupt) -> None:
         """SIGKILL; the executor in the middle of an operation (see ``demo_kill``)."""
         process = self.options.kill
         if process == "feed":
@@ -212,7 +212,7 @@ def run_demo(options: DemoOptions) -> DemoResult:
     demo = Demo(options)
     keep = options.keep
     try:
-        with _Interrupt() as interrupt:
+        with Interrupt() as interrupt:
             demo.start(say if not options.quiet else lambda text: None)
             on_terminal = stderr_is_terminal() and not options.quiet
             with LiveView(demo.instance, demo.config, enabled=on_terminal, plain=not options.quiet) as view:
@@ -234,7 +234,7 @@ def run_demo(options: DemoOptions) -> DemoResult:
             say(f"state kept in {demo.engine.state_dir} (arb why, arb report --instance {demo.instance})")
 
 
-def _hold(result: DemoResult, interrupt: _Interrupt, options: DemoOptions) -> None:
+def _hold(result: DemoResult, interrupt: Interrupt, options: DemoOptions) -> None:
     """The venues stay up for other clients until SIGTERM; with --json the object is out before."""
     from workers.output import emit
 

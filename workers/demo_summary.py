@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -26,7 +27,7 @@ from workers.checker import add, check_all, venue_changes
 
 ZERO = Decimal(0)
 CLIENT_PREFIX = "t-"  # Gate.io puts it before custom ids; the engine's own ids do without
-TAKER_SUFFIX = "X1"  # MEXC puts it behind the trade ids of takers; its ledger does without
+_LEADING_NUMBER = re.compile(r"\d+")
 
 
 def plain_journal(entries: Sequence[JournalEntry]) -> list[dict[str, Any]]:
@@ -36,8 +37,6 @@ def plain_journal(entries: Sequence[JournalEntry]) -> list[dict[str, Any]]:
         fields = {key: value for key, value in msgspec.structs.asdict(entry.record).items()}
         fields["record"] = type(entry.record).__name__
         fields["at_mono_ns"] = entry.mono_ns
-        if isinstance(entry.record, FillRecord):
-            fields["trade_id"] = entry.record.trade_id.removesuffix(TAKER_SUFFIX)
         if isinstance(entry.record, OrderStateRecord):
             fields["terminal"] = entry.record.state.is_terminal
         rows.append(fields)
@@ -45,17 +44,21 @@ def plain_journal(entries: Sequence[JournalEntry]) -> list[dict[str, Any]]:
 
 
 def plain_ledger(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The venues' rows with client order ids as the engine knows them."""
-    return [
-        {**row, "client_id": str(row["client_id"]).removeprefix(CLIENT_PREFIX)} if row.get("client_id") else dict(row)
-        for row in rows
-    ]
+    """The venues' rows with ids as they went over the wire, client order ids as the engine knows them."""
+    plain = []
+    for row in rows:
+        fields = dict(row)
+        if fields.get("client_id"):
+            fields["client_id"] = str(fields["client_id"]).removeprefix(CLIENT_PREFIX)
+        if fields.get("wire_trade_id"):
+            fields["trade_id"] = fields["wire_trade_id"]
+        plain.append(fields)
+    return plain
 
 
 def _venue_order(fill: FillRecord) -> tuple[str, str, int, str]:
-    plain = fill.trade_id.removesuffix(TAKER_SUFFIX)
-    number = int(plain) if plain.isdigit() else 0
-    return fill.venue, fill.symbol, number, fill.trade_id
+    number = _LEADING_NUMBER.match(fill.trade_id)
+    return fill.venue, fill.symbol, int(number.group()) if number else 0, fill.trade_id
 
 
 class EngineBooks:

@@ -75,6 +75,20 @@ def lock_instance(instance: str) -> int:
     return descriptor
 
 
+def paper_fees(state_dir: Path) -> dict[str, dict[str, int]]:
+    """``fees.json`` of a paper instance: venue -> symbol -> taker fee in ppm; {} without one.
+
+    Raises ConfigInvalid for a file that is something else.
+    """
+    path = state_dir / "fees.json"
+    if not path.exists():
+        return {}
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, int]])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigInvalid([f"{path}: wanted {{venue: {{symbol: ppm}}}}: {error}"]) from None
+
+
 class Supervisor:
     """One running instance."""
 
@@ -105,6 +119,7 @@ class Supervisor:
     async def run(self) -> int:
         """Start, watch, stop. Returns the exit code of the instance."""
         from pipeline.exchanges.factory import make_venue
+        from pipeline.exchanges.paper import open_accounts
         from shm.liveness import Liveness
         from shm.pages import CataloguePage
         from shm.segment import cleanup_instance
@@ -132,9 +147,13 @@ class Supervisor:
         }
         page = CataloguePage.create(self.instance)
         self.catalogue = CatalogueService(self.config, clients, page, self.say)
+        if self.config.mode is Mode.PAPER:
+            self.catalogue.fees = paper_fees(self.state_dir)
         control = ControlServer(self.state_dir / "supervisor.sock", Requests(self).handle)
         try:
             await self._load_catalogue()
+            if self.config.mode is Mode.PAPER:
+                open_accounts(self.state_dir / "paper", [row.spec for row in self.catalogue.rows])
             await control.start()
             await self._until(self._warm)
             await self._start_children()

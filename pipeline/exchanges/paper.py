@@ -76,6 +76,7 @@ class PaperAccount:
         self.path = folder / f"{venue}.jsonl"
         self.venue = venue
         self.wallet: dict[str, Decimal] = {}
+        self.changes: dict[str, Decimal] = {}  # by trading alone, the starting balances apart
         self.orders: dict[str, OrderUpdate] = {}
         self.fills: list[Fill] = []
         self.positions: dict[str, FuturesPosition] = {}
@@ -97,6 +98,8 @@ class PaperAccount:
     def _apply(self, line: PaperFile) -> None:
         for asset, amount in (*line.balances.items(), *line.moves.items()):
             self.wallet[asset] = self.wallet.get(asset, ZERO) + amount
+        for asset, amount in line.moves.items():
+            self.changes[asset] = self.changes.get(asset, ZERO) + amount
         self.fills.extend(line.fills)
         if line.order is not None:
             self.orders[line.order.client_id] = line.order

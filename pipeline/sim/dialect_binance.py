@@ -78,6 +78,9 @@ class BinanceWire(Dialect):
         for path in ("ping", "time", "exchangeInfo", "depth"):
             handler = {"ping": self._ping, "time": self._time, "exchangeInfo": self._info, "depth": self._depth}[path]
             add(f"{USDM}/fapi/v1/{path}", handler)
+        add("/api/v3/ticker/bookTicker", self._book_tickers)
+        add(f"{USDM}/fapi/v1/ticker/bookTicker", self._book_tickers)
+        add(f"{USDM}/fapi/v1/premiumIndex", self._premium_index)
         for prefix in ("", USDM, f"{USDM}/public", f"{USDM}/market"):
             add(f"{prefix}/ws", self._socket)
             add(f"{prefix}/ws/{{stream:.+}}", self._socket)
@@ -129,6 +132,35 @@ class BinanceWire(Dialect):
         if book is None:
             return _reply({"code": -1121, "msg": "Invalid symbol."}, 400)
         return _reply(book)
+
+    async def _tops(self, request: web.Request) -> list[tuple[str, list[str], list[str]]]:
+        """(symbol, best bid [price, qty], best ask) of the asked symbol, or of all that have both sides."""
+        market = _market(request.path)
+        wanted = request.query.get("symbol")
+        found = []
+        for row in self.exchange_info(market)["symbols"]:
+            book = await self.depth(market, row["symbol"], 5) if wanted in (None, row["symbol"]) else None
+            if book is not None and book["bids"] and book["asks"]:
+                found.append((row["symbol"], book["bids"][0], book["asks"][0]))
+        return found
+
+    async def _book_tickers(self, request: web.Request) -> web.Response:
+        rows = [
+            {"symbol": symbol, "bidPrice": bid[0], "bidQty": bid[1], "askPrice": ask[0], "askQty": ask[1]}
+            for symbol, bid, ask in await self._tops(request)
+        ]
+        return _reply(rows[0] if rows and "symbol" in request.query else rows)
+
+    async def _premium_index(self, request: web.Request) -> web.Response:
+        """Mark price = middle of the book; no funding is recorded, so none is told."""
+        now_ms = self.server_time_ms("futures")
+        rows = []
+        for symbol, bid, ask in await self._tops(request):
+            mark = format((Decimal(bid[0]) + Decimal(ask[0])) / 2, "f")
+            rows.append(
+                {"symbol": symbol, "markPrice": mark, "indexPrice": mark, "lastFundingRate": "0", "time": now_ms}
+            )
+        return _reply(rows[0] if rows and "symbol" in request.query else rows)
 
     # --- streams ---
 
