@@ -33,7 +33,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.book.capture import SNAPSHOT, Record
+from pipeline.book.capture import Record
 from pipeline.detection.cross_venue import (
     BUY_LIMITS,
     BUY_RECORD,
@@ -47,7 +47,7 @@ from pipeline.detection.edge import edge_bps
 from pipeline.detection.episodes import close_episode
 from pipeline.detection.gates import read_leg
 from pipeline.detection.ports import private_ports
-from pipeline.detection.scan_loop import drain_feed, recheck
+from pipeline.detection.scan_loop import scan_once
 from pipeline.detection.send import best_ask, best_bid
 from pipeline.detection.state import (
     C_ACTIVE,
@@ -83,6 +83,7 @@ Words = npt.NDArray[np.int64]
 
 MS = 1_000_000
 UNLIMITED_USD = 1e30
+NEVER_NS = 1 << 60  # no timer in recorded time: a frame is what brings a proof
 BPS = 10_000
 
 
@@ -162,7 +163,7 @@ class ExactReplay:
         mem[SE_MAX_AGE_NS] = detection.max_age_to_trade_ms * MS
         mem[SE_MAX_SKEW_NS] = detection.max_skew_ms * MS
         mem[SE_COOLDOWN_NS] = 0
-        mem[SE_RECHECK_NS] = 0
+        mem[SE_RECHECK_NS] = NEVER_NS
         mem[SE_NEXT_ID] = 1
         mem[SE_STRICT] = 1
 
@@ -173,9 +174,7 @@ class ExactReplay:
             mem[SE_NOW_NS] = time_ns
             before = int(mem[C_OPENED])
             venue.step(index, record, time_ns)
-            drain_feed(self.ports, mem, flt, venue.feed)
-            if mem[C_ACTIVE] > 0 and record.kind != SNAPSHOT:
-                recheck(self.ports, mem, flt, time_ns)  # a frame may have brought the proof
+            scan_once(self.ports, mem, flt)  # its event, and open episodes that its frame may have proved
             for number in range(before, int(mem[C_OPENED])):
                 self._note(time_ns, int(self.memory.opened[number % OPENED_RING]))
             self._drop_pushed()

@@ -140,15 +140,16 @@ def direction_row(mem: Words, direction: int) -> int:
 
 
 @njit
-def check_member(mem: Words, flt: Floats, instrument: int) -> int:
-    """Directions of the instrument's group that must be evaluated after its tops changed, written to the hit list.
+def check_member(mem: Words, flt: Floats, instrument: int, found: int) -> int:
+    """Directions of the instrument's group that must be evaluated after its tops changed: to the hit list from
+    ``found`` on; returns its new length.
 
-    Hit: the screen cannot exclude an edge, or an episode is open. Cost: linear in the group alone. Returns the count.
+    Hit: the screen cannot exclude an edge, or an episode is open. Cost: linear in the group alone.
     """
     row = instrument_row(mem, instrument)
     slot = mem[row + IN_SLOT]
     if slot < 0:
-        return 0
+        return found
     group = mem[row + IN_GROUP]
     at = mem[H_GROUPS] + group * GR_WORDS
     start, count, block = mem[at + GR_START], mem[at + GR_COUNT], mem[at + GR_BLOCK]
@@ -158,7 +159,6 @@ def check_member(mem: Words, flt: Floats, instrument: int) -> int:
     need, need_t = mem[H_NEED] + block + own * count, mem[H_NEED_T] + block + own * count
     busy = mem[mem[H_GROUP_OPEN] + group] > 0
     hits = mem[H_HITS]
-    found = 0
     for k in range(count):
         if flt[bids + k] >= ask * flt[need + k] or (busy and is_open(mem, block + own * count + k)):
             mem[hits + found] = block + own * count + k
@@ -216,7 +216,7 @@ def size_at(mem: Words, flt: Floats, direction: int, num_column: int) -> int:
     )
 
 
-@njit
+@njit(no_cpython_wrapper=True)
 def size_gates(ports: Ports, mem: Words, flt: Floats, direction: int) -> int:
     """Inventory, minimum and threshold gates; 0 leaves the sizes of both legs in SIZE."""
     row = direction_row(mem, direction)
@@ -279,7 +279,7 @@ def pair_gates(
     return 0
 
 
-@njit
+@njit(no_cpython_wrapper=True)
 def push_direction(
     ports: Ports,
     mem: Words,
@@ -312,11 +312,14 @@ def push_direction(
     return send_record(ports, mem, profit / cost * 1e4, entry, profit, now_ns)
 
 
-@njit
+@njit(no_cpython_wrapper=True)
 def evaluate_direction(
     ports: Ports, mem: Words, flt: Floats, direction: int, trigger: int, trigger_recv_ns: int, trigger_pub_ns: int
 ) -> None:
-    """Exact edge on whole copies of both books; opens, carries on or ends the direction's episode."""
+    """Exact edge on whole copies of both books; opens, carries on or ends the direction's episode.
+
+    ``trigger`` -1: no single update led here; the later of both books is what was reacted to.
+    """
     row = direction_row(mem, direction)
     if mem[row + DR_TYPE] < 0:
         return
@@ -346,6 +349,10 @@ def evaluate_direction(
         mem[group_open] += 1
     if was != OPEN:
         open_episode(mem, direction, now_ns)
+    if trigger < 0:
+        trigger = buy
+        trigger_recv_ns = max(mem[BUY_RECORD + ly.BR_RECV_MONO_NS], mem[SELL_RECORD + ly.BR_RECV_MONO_NS])
+        trigger_pub_ns = max(mem[BUY_RECORD + ly.BR_PUBLISH_MONO_NS], mem[SELL_RECORD + ly.BR_PUBLISH_MONO_NS])
     code = pair_gates(ports, mem, flt, direction, buy_status, sell_status, now_ns)
     if code == 0:
         if push_direction(ports, mem, flt, direction, trigger, trigger_recv_ns, trigger_pub_ns, now_ns):

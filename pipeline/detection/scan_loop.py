@@ -76,10 +76,10 @@ from pipeline.detection.topology import (
 from pipeline.detection.triangular import check_cycles, cycle_row, evaluate_cycle
 from shm import layout as ly
 from shm.atomics import cpu_pause, fence_acquire, load_acquire, load_relaxed, mono_ns, sched_yield
-from shm.bookring import NOTICE_LAPPED, NOTICE_ONE, newest_offset, notice_tail, read_notice
+from shm.bookring import NOTICE_LAPPED, NOTICE_NONE, newest_offset, notice_tail, read_notice
 from shm.jit import njit
 from shm.metrics import hist_record
-from shm.queue import pop
+from shm.queue import is_empty, pop
 
 Words = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -97,9 +97,14 @@ REFRESH = 2  # the catalogue changed
 SPIN = 0
 YIELD = 1
 
-# what on_book found
+# stamps of the update that is looked at, and where the pass stands
 STAMP_RECV = NOTICE + 2
 STAMP_PUBLISH = NOTICE + 3
+PASS_TRIGGER = NOTICE + 4  # its instrument; -1 = a sweep
+PASS_FEED = NOTICE + 5
+PASS_LEFT = NOTICE + 6  # notices of this feed that may still be read in this pass
+PASS_SEEN = NOTICE + 7  # notices read in this pass
+SAMPLE_NS = NOTICE + 8  # publish-to-scan time that waits for its histogram
 
 
 @njit
@@ -145,83 +150,103 @@ def on_book(words: Words, mem: Words, flt: Floats, feed: int, book: int) -> int:
 
 
 @njit
-def evaluate_hits(ports: Ports, mem: Words, flt: Floats, instrument: int, directions: int) -> None:
-    """Evaluates the first ``directions`` of the hit list, in its order."""
-    received_ns, published_ns = mem[STAMP_RECV], mem[STAMP_PUBLISH]
-    for k in range(directions):
-        evaluate_direction(ports, mem, flt, mem[mem[H_HITS] + k], instrument, received_ns, published_ns)
-
-
-@njit
-def evaluate_cycle_hits(ports: Ports, mem: Words, flt: Floats, instrument: int, cycles: int) -> None:
-    """Evaluates the first ``cycles`` of the hit list, in its order."""
-    received_ns, published_ns = mem[STAMP_RECV], mem[STAMP_PUBLISH]
-    for k in range(cycles):
-        evaluate_cycle(ports, mem, flt, mem[mem[H_HITS] + k], instrument, received_ns, published_ns)
-
-
-@njit
-def look_at(ports: Ports, mem: Words, flt: Floats, feed: int, book: int) -> None:
-    """Everything that one notice of a book asks for."""
-    instrument = on_book(ports.feeds, mem, flt, feed, book)
-    if instrument < 0:
-        return
-    mem[C_EVENTS] += 1
-    directions = check_member(mem, flt, instrument)
-    if directions > 0:
-        evaluate_hits(ports, mem, flt, instrument, directions)
+def check(mem: Words, flt: Floats, instrument: int, at: int) -> int:
+    """Episodes that an update of ``instrument`` may have opened, changed or ended: to the hit list from ``at`` on.
+    Returns the new length of the list."""
+    at = check_member(mem, flt, instrument, at)
     if mem[H_CYCLE_COUNT] > 0:
-        cycles = check_cycles(mem, flt, instrument)
-        if cycles > 0:
-            evaluate_cycle_hits(ports, mem, flt, instrument, cycles)
-    if mem[C_EVENTS] & SAMPLE_MASK == 0 and len(ports.metrics) > NOTHING:
-        hist_record(ports.metrics, 0, mem[SE_HIST_SCAN], mono_ns() - mem[STAMP_PUBLISH])
+        at = check_cycles(mem, flt, instrument, at)
+    return at
 
 
 @njit
-def every_book(ports: Ports, mem: Words, flt: Floats, feed: int) -> None:
-    """Looks at the newest record of each known book of one feed (first sight, new writer, or after a lap).
+def sweep(words: Words, mem: Words, flt: Floats, feed: int) -> int:
+    """Looks at the newest record of each known book of one feed (first sight, new writer, or after a lap); hits.
 
-    Two passes: with all tops in place first, no edge is seen against a book that was never read.
+    Two rounds: with all tops in place first, no edge is seen against a book that was never read. Hits of a sweep have
+    no trigger of their own. Bound: an episode is hit at most once for each of its books.
     """
     books = mem[H_BOOKS] + feed * mem[H_BOOK_CAPACITY]
     for book in range(mem[H_BOOK_CAPACITY]):
         if mem[books + book] >= 0:
-            on_book(ports.feeds, mem, flt, feed, book)
+            on_book(words, mem, flt, feed, book)
+    hits = 0
     for book in range(mem[H_BOOK_CAPACITY]):
         if mem[books + book] >= 0:
-            look_at(ports, mem, flt, feed, book)
+            mem[C_EVENTS] += 1
+            hits = check(mem, flt, mem[books + book], hits)
+    mem[PASS_TRIGGER] = -1
+    mem[STAMP_RECV] = 0
+    mem[STAMP_PUBLISH] = 0
+    return hits
 
 
 @njit
-def drain_feed(ports: Ports, mem: Words, flt: Floats, feed: int) -> int:
-    """Up to BURST notices of one feed; returns how many there were (a lap or a new writer counts as one)."""
-    words = ports.feeds
-    row = mem[H_FEEDS] + feed * FD_WORDS
-    offset = mem[row + FD_OFF]
-    if offset == NO_FEED:
-        return 0
-    epoch = load_relaxed(words, offset + ly.SEG_EPOCH)
-    if epoch != mem[row + FD_EPOCH]:
-        mem[row + FD_EPOCH] = epoch
-        mem[row + FD_CURSOR] = notice_tail(words, offset)
-        mem[C_EPOCHS] += 1
-        every_book(ports, mem, flt, feed)
-        return 1
+def start_pass(mem: Words) -> None:
+    """The next pass begins with the first feed."""
+    mem[PASS_FEED] = 0
+    mem[PASS_LEFT] = BURST
+    mem[PASS_SEEN] = 0
+
+
+@njit
+def next_hits(words: Words, mem: Words, flt: Floats) -> int:
+    """Works through the notices of this pass until something must be evaluated; how many hits, 0 = the pass is over.
+
+    Takes no more than these three arrays, because every other would cost it more than the check itself. Where it
+    stands is in PASS_*: at most BURST notices of a feed, then the next feed.
+    """
     notice = mem[NOTICE : NOTICE + 2]
-    for done in range(BURST):
-        status = read_notice(words, offset, mem[row + FD_CURSOR], notice)
-        if status == NOTICE_ONE:
-            mem[row + FD_CURSOR] = notice[1]
-            look_at(ports, mem, flt, feed, notice[0])
-        elif status == NOTICE_LAPPED:
-            mem[C_LAPS] += 1
+    feeds = mem[H_FEED_COUNT]
+    while mem[PASS_FEED] < feeds:
+        feed = mem[PASS_FEED]
+        row = mem[H_FEEDS] + feed * FD_WORDS
+        offset = mem[row + FD_OFF]
+        status = NOTICE_NONE
+        hits = 0
+        if offset != NO_FEED and mem[PASS_LEFT] > 0:
+            epoch = load_relaxed(words, offset + ly.SEG_EPOCH)
+            if epoch != mem[row + FD_EPOCH]:
+                mem[row + FD_EPOCH] = epoch
+                mem[C_EPOCHS] += 1
+                status = NOTICE_LAPPED
+            else:
+                status = read_notice(words, offset, mem[row + FD_CURSOR], notice)
+                mem[C_LAPS] += status == NOTICE_LAPPED
+        if status == NOTICE_NONE:
+            mem[PASS_FEED] = feed + 1
+            mem[PASS_LEFT] = BURST
+            continue
+        mem[PASS_SEEN] += 1
+        mem[PASS_LEFT] -= 1
+        if status == NOTICE_LAPPED:
             mem[row + FD_CURSOR] = notice_tail(words, offset)
-            every_book(ports, mem, flt, feed)
-            return done + 1
+            hits = sweep(words, mem, flt, feed)
         else:
-            return done
-    return BURST
+            mem[row + FD_CURSOR] = notice[1]
+            instrument = on_book(words, mem, flt, feed, notice[0])
+            if instrument >= 0:
+                mem[C_EVENTS] += 1
+                if mem[C_EVENTS] & SAMPLE_MASK == 0 and mem[SE_HIST_SCAN] >= 0:
+                    mem[SAMPLE_NS] = mono_ns() - mem[STAMP_PUBLISH]
+                mem[PASS_TRIGGER] = instrument
+                hits = check(mem, flt, instrument, 0)
+        if hits > 0:
+            return hits
+    return 0
+
+
+@njit(no_cpython_wrapper=True)
+def evaluate_hits(ports: Ports, mem: Words, flt: Floats, hits: int) -> None:
+    """Evaluates the hit list, in its order."""
+    received_ns, published_ns, trigger = mem[STAMP_RECV], mem[STAMP_PUBLISH], mem[PASS_TRIGGER]
+    directions = mem[H_DIRECTION_COUNT]
+    for k in range(hits):
+        episode = mem[mem[H_HITS] + k]
+        if episode < directions:
+            evaluate_direction(ports, mem, flt, episode, trigger, received_ns, published_ns)
+        else:
+            evaluate_cycle(ports, mem, flt, episode - directions, trigger, received_ns, published_ns)
 
 
 @njit
@@ -240,7 +265,7 @@ def frame_time(words: Words, mem: Words, instrument: int) -> int:
     return load_acquire(words, offset + ly.FEED_CONN_OFF + conn * ly.CONN_WORDS + ly.CONN_LAST_FRAME_MONO_NS)
 
 
-@njit
+@njit(no_cpython_wrapper=True)
 def recheck_episode(ports: Ports, mem: Words, flt: Floats, episode: int, now_ns: int) -> None:
     """Looks again at one open episode if one of its connections had a frame, or SE_RECHECK_NS have passed."""
     directions = mem[H_DIRECTION_COUNT]
@@ -310,13 +335,11 @@ def episode_of_key(mem: Words, key: int) -> int:
 
 
 @njit
-def drain_reports(ports: Ports, mem: Words) -> None:
+def drain_reports(reports: Words, cursor: Words, mem: Words) -> None:
     """The executor's reports: the direction cools down until it says, and may be pushed again after that."""
-    if len(ports.reports) <= NOTHING:
-        return
     report = mem[REPORT : REPORT + ly.REPORT_WORDS]
     for _ in range(BURST):
-        if pop(ports.reports, 0, ports.reports_cursor, 0, report) == 0:
+        if pop(reports, 0, cursor, 0, report) == 0:
             return
         mem[C_REPORTS] += 1
         episode = episode_of_key(mem, report[ly.RP_DIRECTION_KEY])
@@ -331,30 +354,50 @@ def drain_reports(ports: Ports, mem: Words) -> None:
 @njit
 def scan_once(ports: Ports, mem: Words, flt: Floats) -> int:
     """One pass over all feeds, the reports and the open episodes; returns how many notices there were."""
-    seen = 0
-    for feed in range(mem[H_FEED_COUNT]):
-        seen += drain_feed(ports, mem, flt, feed)
-    drain_reports(ports, mem)
+    words = ports.feeds
+    start_pass(mem)
+    hits = next_hits(words, mem, flt)
+    while hits > 0:
+        evaluate_hits(ports, mem, flt, hits)
+        hits = next_hits(words, mem, flt)
+    if len(ports.reports) > NOTHING:
+        drain_reports(ports.reports, ports.reports_cursor, mem)
     if mem[C_ACTIVE] > 0:
         recheck(ports, mem, flt, now_of(mem))
-    return seen
+    return mem[PASS_SEEN]
 
 
 @njit
 def scan_loop(ports: Ports, mem: Words, flt: Floats, deadline_mono_ns: int, idle_ns: int, wait: int) -> int:
     """Scans until ``deadline_mono_ns``: RAN_OUT; or nothing came for ``idle_ns``: IDLE; or the catalogue's version is
-    not that of the settings: REFRESH. ``wait`` (SPIN, YIELD): what an empty pass does."""
+    not that of the settings: REFRESH. ``wait`` (SPIN, YIELD): what an empty pass does.
+
+    The pass of :func:`scan_once`, with the ports that every round needs taken out of the tuple once.
+    """
+    words, catalogue, metrics = ports.feeds, ports.catalogue, ports.metrics
+    reports, reports_cursor = ports.reports, ports.reports_cursor
     quiet_since_ns = mono_ns()
     while True:
-        seen = scan_once(ports, mem, flt)
+        start_pass(mem)
+        hits = next_hits(words, mem, flt)
+        while hits > 0:
+            evaluate_hits(ports, mem, flt, hits)
+            hits = next_hits(words, mem, flt)
+        if len(reports) > NOTHING and not is_empty(reports, 0, reports_cursor, 0):
+            drain_reports(reports, reports_cursor, mem)
+        if mem[C_ACTIVE] > 0:
+            recheck(ports, mem, flt, now_of(mem))
+        if mem[SAMPLE_NS] != 0:
+            hist_record(metrics, 0, mem[SE_HIST_SCAN], mem[SAMPLE_NS])
+            mem[SAMPLE_NS] = 0
         now_ns = mono_ns()
-        if len(ports.catalogue) > NOTHING:
-            version = load_acquire(ports.catalogue, ly.CAT_VERSION)  # SYNC catalogue.count: acquire
+        if len(catalogue) > NOTHING:
+            version = load_acquire(catalogue, ly.CAT_VERSION)  # SYNC catalogue.count: acquire
             if version != mem[SE_CATALOGUE_VERSION]:
                 return REFRESH
         if now_ns >= deadline_mono_ns:
             return RAN_OUT
-        if seen > 0:
+        if mem[PASS_SEEN] > 0:
             quiet_since_ns = now_ns
         elif now_ns - quiet_since_ns >= idle_ns:
             return IDLE

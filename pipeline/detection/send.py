@@ -87,7 +87,7 @@ def fill_header(
     mem[OPPORTUNITY + ly.OP_DIRECTION_KEY] = key
 
 
-@njit
+@njit(no_cpython_wrapper=True)
 def send_record(ports: Ports, mem: Words, edge: float, entry: float, profit: float, now_ns: int) -> bool:
     """Stamps, sums and pushes the record and rings the executor; False = the queue is full."""
     record = mem[OPPORTUNITY : OPPORTUNITY + ly.OPPORTUNITY_WORDS]

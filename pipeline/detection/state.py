@@ -36,7 +36,7 @@ H_GROUP_OPEN = 11
 H_ACTIVE = 12
 H_FEEDS = 13
 H_FEED_COUNT = 14
-H_HITS = 15  # directions, or cycles, of one update that must be evaluated
+H_HITS = 15  # episodes that must be evaluated; in a sweep one may be hit once for each of its books
 # the same in ``flt``
 H_TOP_BID = 16
 H_TOP_ASK = 17
@@ -88,7 +88,7 @@ ROWS = PROOFS + 8  # copies of up to three inventory rows
 LIMITS = ROWS + LEGS * ly.INVENTORY_ROW_WORDS  # two legs
 SIZE = LIMITS + 16
 NOTICE = SIZE + 16
-REPORT = NOTICE + 8
+REPORT = NOTICE + 16
 OPPORTUNITY = REPORT + ly.REPORT_WORDS
 DIGIT_CAPACITY = 24  # 31-bit digits: constants of up to 12 digits times three prices of 2
 DIGITS = OPPORTUNITY + ly.OPPORTUNITY_WORDS
@@ -145,7 +145,7 @@ class Memory:
             H_GROUP_OPEN: len(topology.groups),
             H_ACTIVE: episodes + 1,
             H_FEEDS: feeds * FD_WORDS,
-            H_HITS: episodes + 1,
+            H_HITS: LEGS * episodes + 1,
         }
         float_sizes = {
             H_TOP_BID: slots,

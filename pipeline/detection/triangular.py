@@ -325,7 +325,7 @@ def cycle_caps(mem: Words, flt: Floats, cycle: int, floats: int, limited: bool) 
     return 0
 
 
-@njit
+@njit(no_cpython_wrapper=True)
 def cycle_gates(ports: Ports, mem: Words, flt: Floats, cycle_index: int, now_ns: int) -> int:
     """Every gate of a cycle, in order, over the copies of its books; 0 leaves its quantities in SC_QTY."""
     cycle, floats = cycle_row(mem, cycle_index), cycle_float_row(mem, cycle_index)
@@ -380,7 +380,7 @@ def cycle_edge(mem: Words, flt: Floats, cycle: int, floats: int) -> float:
     return product - 1.0
 
 
-@njit
+@njit(no_cpython_wrapper=True)
 def push_cycle(
     ports: Ports,
     mem: Words,
@@ -416,11 +416,14 @@ def push_cycle(
     return send_record(ports, mem, edge * 1e4, cycle_edge(mem, flt, cycle, floats) * 1e4, edge * spent, now_ns)
 
 
-@njit
+@njit(no_cpython_wrapper=True)
 def evaluate_cycle(
     ports: Ports, mem: Words, flt: Floats, cycle_index: int, trigger: int, trigger_recv_ns: int, trigger_pub_ns: int
 ) -> None:
-    """Exact edge on whole copies of three books; opens, carries on or ends the cycle's episode."""
+    """Exact edge on whole copies of three books; opens, carries on or ends the cycle's episode.
+
+    ``trigger`` -1: no single update led here; the latest of the books is what was reacted to.
+    """
     cycle = cycle_row(mem, cycle_index)
     episode = mem[H_DIRECTION_COUNT] + cycle_index
     mem[C_EVALUATIONS] += 1
@@ -442,6 +445,11 @@ def evaluate_cycle(
         return
     if mem[episode_row(mem, episode) + EP_STATE] != OPEN:
         open_episode(mem, episode, now_ns)
+    if trigger < 0:
+        trigger = mem[cycle + CY_INSTRUMENT]
+        for k in range(LEGS):
+            trigger_recv_ns = max(trigger_recv_ns, mem[record_at(k) + ly.BR_RECV_MONO_NS])
+            trigger_pub_ns = max(trigger_pub_ns, mem[record_at(k) + ly.BR_PUBLISH_MONO_NS])
     code = cycle_gates(ports, mem, flt, cycle_index, now_ns)
     if code == 0:
         if push_cycle(ports, mem, flt, cycle_index, trigger, trigger_recv_ns, trigger_pub_ns, now_ns):
@@ -452,11 +460,11 @@ def evaluate_cycle(
 
 
 @njit
-def check_cycles(mem: Words, flt: Floats, instrument: int) -> int:
-    """Cycles through ``instrument`` that must be evaluated after its tops changed, to the hit list; their count."""
+def check_cycles(mem: Words, flt: Floats, instrument: int, found: int) -> int:
+    """Cycles through ``instrument`` that must be evaluated after its tops changed: their episodes to the hit list from
+    ``found`` on; returns its new length."""
     row = instrument_row(mem, instrument)
     hits = mem[H_HITS]
-    found = 0
     for at in range(mem[row + IN_CYCLE_START], mem[row + IN_CYCLE_END]):
         cycle_index = mem[mem[H_CYCLE_OF] + at]
         cycle = cycle_row(mem, cycle_index)
@@ -468,8 +476,9 @@ def check_cycles(mem: Words, flt: Floats, instrument: int) -> int:
                 sold *= max(flt[mem[H_TOP_BID] + slot], 0.0)
             else:
                 bought *= flt[mem[H_TOP_ASK] + slot]
-        is_open = mem[episode_row(mem, mem[H_DIRECTION_COUNT] + cycle_index) + EP_STATE] != CLOSED
+        episode = mem[H_DIRECTION_COUNT] + cycle_index
+        is_open = mem[episode_row(mem, episode) + EP_STATE] != CLOSED
         if is_open or (sold > 0.0 and sold >= bought):
-            mem[hits + found] = cycle_index
+            mem[hits + found] = episode
             found += 1
     return found
