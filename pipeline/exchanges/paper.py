@@ -49,6 +49,7 @@ from pipeline.model.structs import (
     OrderUpdate,
     Position,
 )
+from shm.layout import BR_VENUE_WALL_NS
 
 if TYPE_CHECKING:
     from pipeline.model.config import VenueConfig
@@ -262,7 +263,7 @@ class PaperTrading(VenueTrading):
         return f"{asset}: free {free}, needed {needed}" if needed > free else ""
 
     def _execute(self, request: OrderRequest, row: InstrumentRow, taken: list[tuple[Decimal, Decimal]]) -> None:
-        now, stamp = mono_ns(), wall_ms()
+        now, stamp = mono_ns(), self._venue_ms(row)
         order_id = f"p{time.time_ns()}"
         fills: list[Fill] = []
         moves: dict[str, Decimal] = {}
@@ -322,6 +323,12 @@ class PaperTrading(VenueTrading):
         events: list[VenueEvent] = [outcome, *fills, update, *self._account.balances("ws")]
         for event in events:
             self._on_event(event)
+
+    def _venue_ms(self, row: InstrumentRow) -> int:
+        """The venue's clock, by its newest book (a replayed venue lives in its own time), else the wall's."""
+        view = self._market.book(row.instrument_id)
+        venue_ns = int(view.words[BR_VENUE_WALL_NS]) if view is not None else 0
+        return venue_ns // 1_000_000 if venue_ns > 0 else wall_ms()
 
     def _refuse(self, request: OrderRequest, error: VenueRejected) -> None:
         self._on_event(
@@ -390,20 +397,17 @@ class PaperClient(VenueClient):
         return []
 
     async def finished_orders(self, symbol: str, since_wall_ms: int) -> list[OrderUpdate]:
+        """All of the symbol: the account's stamps are the venue's, which may be replayed."""
         self._account.refresh()
         return [
             msgspec.structs.replace(order, source="rest")
             for order in self._account.orders.values()
-            if order.symbol == symbol and order.venue_wall_ms >= since_wall_ms
+            if order.symbol == symbol
         ]
 
     async def fills(self, symbol: str, since_wall_ms: int) -> list[Fill]:
         self._account.refresh()
-        return [
-            msgspec.structs.replace(fill, source="rest")
-            for fill in self._account.fills
-            if fill.symbol == symbol and fill.venue_wall_ms >= since_wall_ms
-        ]
+        return [msgspec.structs.replace(fill, source="rest") for fill in self._account.fills if fill.symbol == symbol]
 
     async def cancel(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate:
         raise OrderNotFound("order has ended", venue=self.venue)
