@@ -219,10 +219,8 @@ def conn_open(words: Words, feed_off: int, conn: int, venue_id: int, lag_ns: int
         return 0
     row = feed_off + FEED_CONN_OFF + conn * CONN_WORDS
     generation: int = wrap_add(load_relaxed(words, row + CONN_GENERATION), 1)
-    store_relaxed(words, row + CONN_ALIVE, 0)
-    # SYNC conn.generation: whoever sees the new frame time below sees alive = 0 or the new generation
-    fence_release()
     store_relaxed(words, row + CONN_GENERATION, generation)
+    # SYNC conn.generation: whoever sees a word below sees the new generation; pairs with the fence in proof_mono_ns
     fence_release()
     store_relaxed(words, row + CONN_LAST_FRAME_MONO_NS, 0)
     store_relaxed(words, row + CONN_CROSS_TOPIC_LAG_NS, lag_ns)

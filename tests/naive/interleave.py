@@ -21,6 +21,8 @@ from tests.naive.shm import wrap64
 
 Words = Any
 STEPS_MAX = 200_000  # a schedule that never ends is a bug of the kernel (an unbounded wait), not of the schedule
+# how many steps a process gets in a row: some runs are fine-grained, in some one side is far faster
+BURSTS = ((1,), (1, 2, 3), (1, 10, 40), (1, 40, 300))
 
 
 class Killed(BaseException):
@@ -38,6 +40,7 @@ class _Process:
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.machine: Machine
+        self.bursts: tuple[int, ...] = (1,)
 
     def _run(self) -> None:
         self.turn.acquire()
@@ -59,18 +62,21 @@ class Machine:
         self.back = threading.Semaphore(0)
         self.processes: list[_Process] = []
         self.current: _Process | None = None
+        self.drain_chance = 1.0
 
     def run(self, *bodies: Callable[[], None], kill_after: dict[int, int] | None = None) -> None:
         """All bodies to their ends (or deaths), then every store buffer drained; raises the first error."""
         self.processes = [_Process(body, (kill_after or {}).get(k)) for k, body in enumerate(bodies)]
+        self.drain_chance = self.random.choice((0.02, 0.2, 0.7))
         for process in self.processes:
             process.machine = self
+            process.bursts = self.random.choice(BURSTS)
             process.thread.start()
         steps = 0
         while any(not p.done for p in self.processes):
             runnable = [p for p in self.processes if not p.done]
             process = self.random.choice(runnable)
-            for _ in range(self.random.choice((1, 1, 2, 3, 10, 40, 300))):
+            for _ in range(self.random.choice(process.bursts)):
                 steps += 1
                 if process.done or steps > STEPS_MAX:
                     break
@@ -93,7 +99,7 @@ class Machine:
 
     def _drain_some(self) -> None:
         for process in self.processes:
-            if process.buffer and self.random.random() < 0.6:
+            if process.buffer and self.random.random() < self.drain_chance:
                 self._drain(process, self.random.randint(1, len(process.buffer)))
 
     def _step(self) -> _Process | None:
