@@ -266,7 +266,7 @@ def test_a_process_that_stood_still_proves_nothing_with_what_its_sockets_held() 
         for stream in it.feed._streams.values():
             stream._sink = watched
         it.feed._tick_ns = mono_ns() - 5_000_000_000  # as after five stopped seconds
-        it.feed._timeliness.learn(it.box.server.venues["mexc_spot"].now_ms() + 5000, mono_ns(), mono_ns())
+        it.feed.proofs.timeliness.learn(it.box.server.venues["mexc_spot"].now_ms() + 5000, mono_ns(), mono_ns())
         await until(lambda: len(proved) > 3, "frames")
         assert it.feed.counters.pauses >= 1 and not any(proved)
 

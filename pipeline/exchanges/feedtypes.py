@@ -1,0 +1,42 @@
+"""Small records of a feed: what it needs of an instrument, how a test may set it, what it counts."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+
+class FeedInstrument(msgspec.Struct, frozen=True, kw_only=True):
+    """What a feed needs of a catalogue row."""
+
+    symbol: str
+    book_index: int
+    instrument_id: int
+    price_exp: int
+    qty_exp: int
+    row_epoch: int
+    multiplier: Decimal = Decimal(1)
+
+
+class FeedSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Overrides for tests; None = the session's own."""
+
+    life_s: float | None = None
+    stall_after_s: float | None = None
+
+
+class Counters(msgspec.Struct):
+    """What a feed counts beside the books' own counters."""
+
+    connects: int = 0
+    disconnects: int = 0
+    planned_changes: int = 0
+    refused_topics: int = 0
+    snapshots_failed: int = 0
+    rest_books: int = 0
+    bad_frames: int = 0
+    control_frames: int = 0
+    disorder_ms_max: int = 0
+    late_episodes: int = 0
+    pauses: int = 0
