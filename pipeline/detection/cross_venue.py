@@ -140,6 +140,19 @@ def direction_row(mem: Words, direction: int) -> int:
 
 
 @njit
+def screened(flt: Floats, bids: int, asks: int, need: int, need_t: int, bid: float, ask: float, count: int) -> int:
+    """How many directions of one member the screen cannot exclude. Offsets are words of ``flt``.
+
+    Unsigned offsets: numba then leaves out the test for negative indices, and LLVM makes vectors of the loop.
+    """
+    b, a, n, t = np.uint64(bids), np.uint64(asks), np.uint64(need), np.uint64(need_t)
+    found = 0
+    for k in range(np.uint64(count)):
+        found += (flt[b + k] >= ask * flt[n + k]) | (bid >= flt[a + k] * flt[t + k])
+    return found
+
+
+@njit
 def check_member(mem: Words, flt: Floats, instrument: int, found: int) -> int:
     """Directions of the instrument's group that must be evaluated after its tops changed: to the hit list from
     ``found`` on; returns its new length.
@@ -158,6 +171,8 @@ def check_member(mem: Words, flt: Floats, instrument: int, found: int) -> int:
     bid, ask = flt[bids + own], flt[asks + own]
     need, need_t = mem[H_NEED] + block + own * count, mem[H_NEED_T] + block + own * count
     busy = mem[mem[H_GROUP_OPEN] + group] > 0
+    if not busy and screened(flt, bids, asks, need, need_t, bid, ask, count) == 0:
+        return found
     hits = mem[H_HITS]
     for k in range(count):
         if flt[bids + k] >= ask * flt[need + k] or (busy and is_open(mem, block + own * count + k)):

@@ -87,7 +87,7 @@ PROOFS = RECORDS + LEGS * ly.BOOK_RECORD_WORDS
 ROWS = PROOFS + 8  # copies of up to three inventory rows
 LIMITS = ROWS + LEGS * ly.INVENTORY_ROW_WORDS  # two legs
 SIZE = LIMITS + 16
-NOTICE = SIZE + 16
+NOTICE = SIZE + 32
 REPORT = NOTICE + 16
 OPPORTUNITY = REPORT + ly.REPORT_WORDS
 DIGIT_CAPACITY = 24  # 31-bit digits: constants of up to 12 digits times three prices of 2
@@ -96,7 +96,7 @@ CYCLE_SCRATCH = DIGITS + 2 * DIGIT_CAPACITY  # statuses, prices, quantities, lev
 OPENED_RING = 256  # newest opened episodes, for alerts and replays; lossy, a power of two
 OPENED = CYCLE_SCRATCH + 16
 SECTIONS = OPENED + OPENED_RING
-assert 2 * LEG_LIMIT_WORDS <= 16 and SIZE_WORDS <= 16
+assert 2 * LEG_LIMIT_WORDS <= 16 and SIZE_WORDS <= 32
 
 # --- head of ``flt`` ---
 MONEY = 0

@@ -58,8 +58,8 @@ SZ_BUY_LIMIT = 2  # worst ask used
 SZ_SELL_LIMIT = 3  # worst bid used
 SZ_BUY_LEVEL = 4  # its index
 SZ_SELL_LEVEL = 5
-SZ_FRONTIER = 6  # scratch: ask level, bid level, cumulative ask, cumulative bid of the deepest clearing pair
-SIZE_WORDS = 10
+SZ_WITHIN = 6  # scratch, BOOK_DEPTH words: what can be bought within the first k + 1 asks
+SIZE_WORDS = SZ_WITHIN + BOOK_DEPTH
 
 _CAP_SLACK = 1.0 - 2.0**-50  # float quotients are lowered by this, so a cap is never exceeded
 
@@ -68,41 +68,6 @@ _CAP_SLACK = 1.0 - 2.0**-50  # float quotients are lowered by this, so a cap is 
 def saturating_add(a: int, b: int) -> int:
     """a + b for 0 <= a, b, at most 2**62: beyond any quantity that a book can hold."""
     return a + b if a < NUMBER_LIMIT - b else NUMBER_LIMIT
-
-
-@njit
-def frontier(mem: Words, buy: int, sell: int, num: int, den: int, buy_base_ppm: int, out: int) -> int:
-    """Deepest pair of levels that still clears the threshold.
-
-    ``buy``, ``sell``: words of the book records (asks of the first, bids of the second are walked). Writes ask level
-    index, bid level index, cumulative ask and bid quantity at ``out + SZ_FRONTIER``; returns 1, or 0 when even the
-    best pair does not clear. Bound: at most 2 * BOOK_DEPTH steps.
-    """
-    asks = min(mem[buy + BR_ASK_COUNT], BOOK_DEPTH)
-    bids = min(mem[sell + BR_BID_COUNT], BOOK_DEPTH)
-    i = j = 0
-    found = 0
-    ask_total = mem[buy + BR_ASK_QTY] if asks > 0 else 0
-    bid_total = mem[sell + BR_BID_QTY] if bids > 0 else 0
-    while i < asks and j < bids:
-        if not edge_exceeds(mem[sell + BR_BID_PRICE + j], mem[buy + BR_ASK_PRICE + i], num, den):
-            break
-        found = 1
-        mem[out + SZ_FRONTIER] = i
-        mem[out + SZ_FRONTIER + 1] = j
-        mem[out + SZ_FRONTIER + 2] = ask_total
-        mem[out + SZ_FRONTIER + 3] = bid_total
-        deliverable = received(ask_total, buy_base_ppm)
-        advance_ask = deliverable <= bid_total
-        if bid_total <= deliverable:
-            j += 1
-            if j < bids:
-                bid_total = saturating_add(bid_total, mem[sell + BR_BID_QTY + j])
-        if advance_ask:
-            i += 1
-            if i < asks:
-                ask_total = saturating_add(ask_total, mem[buy + BR_ASK_QTY + i])
-    return found
 
 
 @njit
@@ -119,18 +84,33 @@ def quantity_for(notional: float, unit_cost: float) -> int:
 
 
 @njit
-def capped_buy(mem: Words, buy: int, last_level: int, total: int, notional: float, scale: float) -> int:
-    """Largest quantity within the first ``last_level + 1`` asks whose cost at its own limit price fits ``notional``.
+def buyable_within(mem: Words, flt: Floats, buy: int, limits: int, money: int, out: int) -> int:
+    """Per ask level k, the largest quantity that the first k + 1 asks, the notional cap and the venue's maximum allow,
+    to ``out + SZ_WITHIN``; returns the number of levels.
 
-    ``scale``: quote per (price unit x quantity unit), fees in quote included. The cost bound is quantity x worst
-    price used, as an exchange reserves it. = max over levels k of min(cumulative quantity, notional / price k).
+    The cost bound is quantity x worst price used, as an exchange reserves it: the quantity is the maximum over the
+    levels of min(cumulative quantity, notional / price of the level).
     """
-    best = 0
+    levels = min(mem[buy + BR_ASK_COUNT], BOOK_DEPTH)
+    unit = flt[money + MN_SCALE] * flt[money + MN_BUY_COST]
     cumulative = 0
-    for k in range(last_level + 1):
-        cumulative = min(saturating_add(cumulative, mem[buy + BR_ASK_QTY + k]), total)
-        best = max(best, min(cumulative, quantity_for(notional, float(mem[buy + BR_ASK_PRICE + k]) * scale)))
-    return best
+    best = 0
+    for k in range(levels):
+        cumulative = saturating_add(cumulative, mem[buy + BR_ASK_QTY + k])
+        affordable = quantity_for(flt[money + MN_BUY_CAP], float(mem[buy + BR_ASK_PRICE + k]) * unit)
+        best = max(best, min(cumulative, affordable))
+        mem[out + SZ_WITHIN + k] = min(best, mem[limits + LL_MAX_QTY])
+    return levels
+
+
+@njit
+def matched(buy_max: int, sell_max: int, buy_base_ppm: int, buy_lot: int, sell_lot: int) -> int:
+    """Largest sale on its lot that a purchase on its lot delivers, within both maxima; 0 = none.
+
+    Without a fee in base both trade one quantity, and both lots are the common lot.
+    """
+    delivered = received(buy_max // buy_lot * buy_lot, buy_base_ppm)
+    return min(sell_max, delivered) // sell_lot * sell_lot
 
 
 @njit
@@ -175,28 +155,33 @@ def size_legs(
     ``flt``. The minimum notional of the buy leg is proved at its best ask, that of the sell leg at its limit price:
     the lesser value of each.
     """
-    if frontier(mem, buy, sell, num, den, buy_base_ppm, out) == 0:
-        return 0
-    unit_cost = flt[money + MN_SCALE] * flt[money + MN_BUY_COST]
-    last_ask, ask_total = mem[out + SZ_FRONTIER], mem[out + SZ_FRONTIER + 2]
-    buy_max = capped_buy(mem, buy, last_ask, ask_total, flt[money + MN_BUY_CAP], unit_cost)
-    buy_max = min(buy_max, mem[buy_limits + LL_MAX_QTY])
-    sell_max = min(mem[out + SZ_FRONTIER + 3], mem[sell_limits + LL_MAX_QTY])
-    unit_value = float(mem[sell + BR_BID_PRICE]) * flt[money + MN_SCALE]
-    sell_max = min(sell_max, quantity_for(flt[money + MN_SELL_CAP], unit_value))
     buy_lot, sell_lot = mem[buy_limits + LL_LOT], mem[sell_limits + LL_LOT]
     if buy_base_ppm <= 0:
-        step = common_lot(buy_lot, sell_lot)
-        if step == 0:
+        buy_lot = sell_lot = common_lot(buy_lot, sell_lot)
+        if buy_lot == 0:
             return 0
-        sell_qty = min(buy_max, sell_max) // step * step
-        buy_qty = sell_qty
-    else:
-        buy_max = buy_max // buy_lot * buy_lot
-        sell_qty = min(sell_max, received(buy_max, buy_base_ppm)) // sell_lot * sell_lot
-        buy_qty = (needed(sell_qty, buy_base_ppm) + buy_lot - 1) // buy_lot * buy_lot
+    asks = buyable_within(mem, flt, buy, buy_limits, money, out)
+    unit_value = float(mem[sell + BR_BID_PRICE]) * flt[money + MN_SCALE]
+    sellable = min(mem[sell_limits + LL_MAX_QTY], quantity_for(flt[money + MN_SELL_CAP], unit_value))
+    # asks[0:reach] clear against bid level j; deeper bids reach less far. The best of all j is the best of all.
+    reach = 0
+    bid_total = 0
+    sell_qty = 0
+    for j in range(min(mem[sell + BR_BID_COUNT], BOOK_DEPTH)):
+        bid = mem[sell + BR_BID_PRICE + j]
+        if j == 0:
+            while reach < asks and edge_exceeds(bid, mem[buy + BR_ASK_PRICE + reach], num, den):
+                reach += 1
+        while reach > 0 and not edge_exceeds(bid, mem[buy + BR_ASK_PRICE + reach - 1], num, den):
+            reach -= 1
+        if reach == 0:
+            break
+        bid_total = saturating_add(bid_total, mem[sell + BR_BID_QTY + j])
+        buy_max = mem[out + SZ_WITHIN + reach - 1]
+        sell_qty = max(sell_qty, matched(buy_max, min(bid_total, sellable), buy_base_ppm, buy_lot, sell_lot))
     if sell_qty <= 0:
         return 0
+    buy_qty = (needed(sell_qty, buy_base_ppm) + buy_lot - 1) // buy_lot * buy_lot
     buy_level = level_of(mem, buy, BR_ASK_QTY, buy_qty)
     sell_level = level_of(mem, sell, BR_BID_QTY, sell_qty)
     mem[out + SZ_BUY_QTY] = buy_qty

@@ -108,7 +108,7 @@ fee_sets = st.sampled_from(
     st.sampled_from([HUGE, 2000.0, 333.0]),
     st.sampled_from([HUGE, 1500.0]),
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=500, deadline=None)
 def test_size_is_that_of_trying_every_quantity(
     books: tuple[Levels, Levels],
     fees: Fees,
