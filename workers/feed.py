@@ -48,6 +48,7 @@ def warm(dialects: Sequence[str]) -> None:
     from shm.atomics import store_relaxed, store_release
     from shm.bookring import conn_close, conn_open, init_feed, publish_book, read_book
     from shm.layout import BOOK_RECORD_WORDS, feed_segment_words
+    from shm.wait import ring_if_sleeping
 
     words = np.zeros(feed_segment_words(2), dtype=np.int64)
     record = np.zeros(BOOK_RECORD_WORDS, dtype=np.int64)
@@ -69,6 +70,7 @@ def warm(dialects: Sequence[str]) -> None:
             books.on_snapshot(0, b'{"id":1,"lastUpdateId":1,"bids":[["1","1"]],"asks":[["2","1"]]}', 1, 0)
             books.remove("WARM_UP")
     conn_close(words, 0, 0)
+    ring_if_sleeping(words, 0, -1)
 
 
 class FeedProcess:
@@ -95,9 +97,12 @@ class FeedProcess:
         from pipeline.exchanges.factory import make_session, make_venue
         from pipeline.exchanges.marketfeed import MarketFeed
         from shm.bookring import create_feed
+        from shm.wait import BellRinger
 
         segment = create_feed(self.ctx.instance, self.ctx.exchange, FEED_BOOK_CAPACITY_DEFAULT)
         self._segment = segment
+        # the detector's sleeping flag lies beside its cursor of the report queue
+        self._bell = BellRinger.attach(self.ctx.bells_dir() / "detector", self.ctx.instance, "reports.cursor")
         for venue in self.venues:
             self.markets[venue.venue_id] = MarketFeed(
                 venue=venue,
@@ -115,6 +120,8 @@ class FeedProcess:
 
     def _frame_done(self, recv_mono_ns: int) -> None:
         self._frames += 1
+        if self._bell.fd >= 0:
+            self._bell.ring_if_sleeping()
         if self._frames % LATENCY_SAMPLE == 0:
             self.ctx.metrics.record(self._latency, mono_ns() - recv_mono_ns)
 
@@ -203,6 +210,7 @@ class FeedProcess:
             await asyncio.sleep(CATALOGUE_LOOK_S)
             catalogue.refresh()
             self.look_at(catalogue)
+            self._bell.refresh()  # a detector that came later than this feed
 
     async def _beat(self) -> None:
         """Beats by the loop's own progress: a blocked loop stops beating. Parked = nothing has come for a while."""
