@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
 from collections.abc import Callable
 from typing import cast
@@ -84,6 +85,7 @@ class Http1Connection(asyncio.Protocol):
         self._exchange: _Exchange | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._broken = ""
+        self._fd = -1  # of a plain socket; -1 under TLS
         self.last_used_mono_ns = 0
 
     @property
@@ -101,11 +103,28 @@ class Http1Connection(asyncio.Protocol):
         if transport is None or self._exchange is not None or transport.is_closing():
             raise VenueUnavailable("connection is not idle; nothing was sent")
         self._exchange = _Exchange(self, on_reply, on_lost)
-        transport.write(payload)
+        self._write(transport, payload)
         sent_ns = mono_ns()
         self.last_used_mono_ns = sent_ns
         self._timer = asyncio.get_running_loop().call_later(timeout_s, self._timed_out)
         return sent_ns
+
+    def _write(self, transport: asyncio.Transport, payload: bytes) -> None:
+        """Into the kernel before this returns, where the socket is plain: uvloop's own ``write`` waits for the end of
+        the loop's round. Under TLS there is no way around it."""
+        if self._fd < 0 or transport.get_write_buffer_size():
+            transport.write(payload)
+            return
+        try:
+            written = os.write(self._fd, payload)
+        except BlockingIOError:
+            written = 0
+        except OSError as error:  # reset by the venue and not yet told by the loop: the kernel took nothing
+            self._exchange = None
+            self.close(type(error).__name__)
+            raise VenueUnavailable("connection was reset before; nothing was sent") from None
+        if written < len(payload):
+            transport.write(payload[written:])
 
     def close(self, reason: str = "closed by us") -> None:
         self._broken = self._broken or reason
@@ -116,6 +135,8 @@ class Http1Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports share no base class with asyncio's
+        if transport.get_extra_info("ssl_object") is None:
+            self._fd = transport.get_extra_info("socket").fileno()
         self.last_used_mono_ns = mono_ns()
 
     def data_received(self, data: bytes) -> None:
@@ -133,6 +154,7 @@ class Http1Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._fd = -1
         self._finish_lost(self._broken or (type(exc).__name__ if exc else "connection closed"))
         self._on_down(self)
 

@@ -38,6 +38,8 @@ LIMITS = {
     "depth": Limit(300, 10),
     "private": Limit(300, 10),
     "query": Limit(300, 10),
+    "finished": Limit(300, 10),  # the venue counts each endpoint for itself: a start-up sweep need not queue
+    "trades": Limit(300, 10),
     "cancel": Limit(300, 10),
     "order": Limit(5, 1, shared=False),
 }
@@ -142,7 +144,7 @@ class MexcClient(RestVenueClient):
     async def finished_orders(self, symbol: str, since_wall_ms: int) -> list[OrderUpdate]:
         start = self.clock.to_venue_ms(since_wall_ms) - LOOK_BACK_SLACK_MS
         query = f"symbol={symbol}&startTime={start}&limit={ALL_ORDERS_MAX}"
-        reply = await self._signed("GET", "/allOrders", query, bucket="query", weight=10)
+        reply = await self._signed("GET", "/allOrders", query, bucket="finished", weight=10)
         found = orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns)
         return [update for update in found if update.state.is_terminal]
 
@@ -155,7 +157,7 @@ class MexcClient(RestVenueClient):
             query = f"symbol={symbol}&startTime={start}&limit={MY_TRADES_MAX}"
             if end:
                 query = f"symbol={symbol}&startTime={start}&endTime={end}&limit={MY_TRADES_MAX}"
-            reply = await self._signed("GET", "/myTrades", query, bucket="query", weight=10)
+            reply = await self._signed("GET", "/myTrades", query, bucket="trades", weight=10)
             page = orders.parse_fills(self.venue, reply.body, reply.recv_mono_ns)
             before = len(found)
             found.update((fill.trade_id, fill) for fill in page)
