@@ -50,7 +50,9 @@ def replay(
 
         fields = run_exact(captures, fees, min_edge_bps, out)
         emit(fields, as_json=json, words=_lines)
-        return EXIT_OK
+        for damage in fields["damage"]:
+            typer.echo(f"arb: {damage}; what came before it was replayed", err=True)
+        return EXIT_CHECK_FAILED if fields["damage"] else EXIT_OK
     if out is not None:
         raise BadInput("--out belongs to --exact")
     from workers.demo_words import summary_words
