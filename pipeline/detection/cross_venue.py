@@ -112,7 +112,7 @@ from pipeline.detection.walk import (
 from pipeline.model.enums import Refusal
 from shm import layout as ly
 from shm.atomics import bits_to_f64
-from shm.jit import njit
+from shm.jit import njit_bare
 
 Words = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -133,13 +133,13 @@ BUY_LIMITS = LIMITS
 SELL_LIMITS = LIMITS + LEG_LIMIT_WORDS
 
 
-@njit
+@njit_bare
 def direction_row(mem: Words, direction: int) -> int:
     """Word of the direction's columns."""
     return mem[H_DIRECTIONS] + direction * DR_WORDS
 
 
-@njit
+@njit_bare
 def screened(flt: Floats, bids: int, asks: int, need: int, need_t: int, bid: float, ask: float, count: int) -> int:
     """How many directions of one member the screen cannot exclude. Offsets are words of ``flt``.
 
@@ -152,7 +152,7 @@ def screened(flt: Floats, bids: int, asks: int, need: int, need_t: int, bid: flo
     return found
 
 
-@njit
+@njit_bare
 def check_member(mem: Words, flt: Floats, instrument: int, found: int) -> int:
     """Directions of the instrument's group that must be evaluated after its tops changed: to the hit list from
     ``found`` on; returns its new length.
@@ -184,13 +184,13 @@ def check_member(mem: Words, flt: Floats, instrument: int, found: int) -> int:
     return found
 
 
-@njit
+@njit_bare
 def is_open(mem: Words, episode: int) -> bool:
     """Whether the episode is open."""
     return mem[episode_row(mem, episode) + EP_STATE] != CLOSED
 
 
-@njit
+@njit_bare
 def fill_limits(mem: Words, instrument: int, at: int) -> None:
     """The leg's lots, minima and the venue's maximum, without inventory, to word ``at``."""
     row = instrument_row(mem, instrument)
@@ -201,7 +201,7 @@ def fill_limits(mem: Words, instrument: int, at: int) -> None:
     mem[at + LL_QTY_UNIT] = mem[row + IN_QTY_UNIT]
 
 
-@njit
+@njit_bare
 def fill_money(mem: Words, flt: Floats, direction: int) -> None:
     """Notional caps of both legs, without inventory."""
     floats = mem[H_DIRECTION_FLOATS] + direction * DF_WORDS
@@ -212,7 +212,7 @@ def fill_money(mem: Words, flt: Floats, direction: int) -> None:
     flt[MONEY + MN_BUY_COST] = flt[floats + DF_BUY_COST]
 
 
-@njit
+@njit_bare
 def size_at(mem: Words, flt: Floats, direction: int, num_column: int) -> int:
     """Sizes both legs at the episode threshold (DR_NUM) or the execution threshold (DR_EXEC_NUM); 1 or 0."""
     row = direction_row(mem, direction)
@@ -231,7 +231,7 @@ def size_at(mem: Words, flt: Floats, direction: int, num_column: int) -> int:
     )
 
 
-@njit(no_cpython_wrapper=True)
+@njit_bare
 def size_gates(ports: Ports, mem: Words, flt: Floats, direction: int) -> int:
     """Inventory, minimum and threshold gates; 0 leaves the sizes of both legs in SIZE."""
     row = direction_row(mem, direction)
@@ -261,7 +261,7 @@ def size_gates(ports: Ports, mem: Words, flt: Floats, direction: int) -> int:
     return BELOW_MINIMUM
 
 
-@njit
+@njit_bare
 def pair_gates(
     ports: Ports, mem: Words, flt: Floats, direction: int, buy_status: int, sell_status: int, now_ns: int
 ) -> int:
@@ -294,7 +294,7 @@ def pair_gates(
     return 0
 
 
-@njit(no_cpython_wrapper=True)
+@njit_bare
 def push_direction(
     ports: Ports,
     mem: Words,
@@ -327,7 +327,7 @@ def push_direction(
     return send_record(ports, mem, profit / cost * 1e4, entry, profit, now_ns)
 
 
-@njit(no_cpython_wrapper=True)
+@njit_bare
 def evaluate_direction(
     ports: Ports, mem: Words, flt: Floats, direction: int, trigger: int, trigger_recv_ns: int, trigger_pub_ns: int
 ) -> None:

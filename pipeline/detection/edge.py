@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from shm.jit import njit
+from shm.jit import njit_bare
 from shm.layout import ABSENT_ASK, ABSENT_BID
 
 PPM = 1_000_000
@@ -61,19 +61,19 @@ def screen_factor(num: int, den: int) -> float:
     return (den / num) * (1.0 - SCREEN_SLACK)
 
 
-@njit
+@njit_bare
 def has_bid(price: int) -> bool:
     """True for a usable bid: present, positive, within the number limit."""
     return price != ABSENT_BID and price > 0 and price < NUMBER_LIMIT
 
 
-@njit
+@njit_bare
 def has_ask(price: int) -> bool:
     """True for a usable ask: present, positive, within the number limit."""
     return price != ABSENT_ASK and price > 0 and price < NUMBER_LIMIT
 
 
-@njit
+@njit_bare
 def product_exceeds(a: int, b: int, c: int, d: int) -> bool:
     """``a * b > c * d`` exactly, for 0 <= each < 2**62.
 
@@ -96,7 +96,7 @@ def product_exceeds(a: int, b: int, c: int, d: int) -> bool:
     return left_high > right_high or (left_high == right_high and left_low > right_low)
 
 
-@njit
+@njit_bare
 def edge_exceeds(bid: int, ask: int, num: int, den: int) -> bool:
     """Exact: both sides present and bid * num > ask * den. Compares presence before any arithmetic."""
     if not has_bid(bid) or not has_ask(ask):
@@ -104,25 +104,25 @@ def edge_exceeds(bid: int, ask: int, num: int, den: int) -> bool:
     return product_exceeds(bid, num, ask, den)
 
 
-@njit
+@njit_bare
 def screen_bid(price: int) -> float:
     """Bid as the screen uses it: absent = -1, which no right side is below."""
     return float(price) if has_bid(price) else -1.0
 
 
-@njit
+@njit_bare
 def screen_ask(price: int) -> float:
     """Ask as the screen uses it: absent = infinity."""
     return float(price) if has_ask(price) else math.inf
 
 
-@njit
+@njit_bare
 def edge_bps(bid: int, ask: int, fee_factor: float) -> float:
     """Edge in bps for people and records; ``fee_factor`` = (1-s)(1-r)/(1+q). Never used to decide."""
     return (float(bid) * fee_factor / float(ask) - 1.0) * 10_000.0
 
 
-@njit
+@njit_bare
 def gcd(a: int, b: int) -> int:
     """Greatest common divisor of two non-negative integers; bounded by Euclid's log of the smaller."""
     while b != 0:
@@ -130,7 +130,7 @@ def gcd(a: int, b: int) -> int:
     return a
 
 
-@njit
+@njit_bare
 def common_lot(a: int, b: int) -> int:
     """Smallest quantity that is a whole number of both lots (each >= 1); 0 if it does not fit 2**62."""
     step = a // gcd(a, b)
@@ -139,7 +139,7 @@ def common_lot(a: int, b: int) -> int:
     return step * b
 
 
-@njit
+@njit_bare
 def received(qty: int, fee_ppm: int) -> int:
     """Base that a buy of ``qty`` delivers when the fee is taken from it; the fee is rounded up, so never too much.
 
@@ -151,7 +151,7 @@ def received(qty: int, fee_ppm: int) -> int:
     return qty - whole * fee_ppm - (rest * fee_ppm + PPM - 1) // PPM
 
 
-@njit
+@njit_bare
 def needed(qty: int, fee_ppm: int) -> int:
     """Smallest purchase that delivers at least ``qty`` after a fee taken from it; inverse of :func:`received`."""
     if fee_ppm <= 0:

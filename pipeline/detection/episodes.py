@@ -41,20 +41,20 @@ from pipeline.detection.state import (
     SE_COOLDOWN_NS,
 )
 from pipeline.model.enums import Refusal
-from shm.jit import njit
+from shm.jit import njit_bare
 
 Words = npt.NDArray[np.int64]
 
 TORN = int(Refusal.TORN)
 
 
-@njit
+@njit_bare
 def episode_row(mem: Words, episode: int) -> int:
     """Word of the episode's row."""
     return mem[H_EPISODES] + episode * EP_WORDS
 
 
-@njit
+@njit_bare
 def open_episode(mem: Words, episode: int, now_ns: int) -> None:
     """A new episode; a pushed one that is open already ends here (it was counted when it was pushed)."""
     row = episode_row(mem, episode)
@@ -73,7 +73,7 @@ def open_episode(mem: Words, episode: int, now_ns: int) -> None:
     mem[C_OPENED] = opened + 1
 
 
-@njit
+@njit_bare
 def close_episode(mem: Words, episode: int) -> None:
     """The edge is gone: counts the refusal unless it was pushed, and leaves the list of open ones."""
     row = episode_row(mem, episode)
@@ -90,7 +90,7 @@ def close_episode(mem: Words, episode: int) -> None:
     mem[C_ACTIVE] = last
 
 
-@njit
+@njit_bare
 def note_refusal(mem: Words, episode: int, reason: int, now_ns: int) -> None:
     """Remembers the verdict of one evaluation; the one that came furthest stays."""
     row = episode_row(mem, episode)
@@ -100,7 +100,7 @@ def note_refusal(mem: Words, episode: int, reason: int, now_ns: int) -> None:
         mem[row + EP_REASON] = reason
 
 
-@njit
+@njit_bare
 def note_pushed(mem: Words, episode: int, now_ns: int) -> None:
     """The episode went to the executor: once, and the direction cools down from now."""
     row = episode_row(mem, episode)
@@ -110,7 +110,7 @@ def note_pushed(mem: Words, episode: int, now_ns: int) -> None:
     mem[C_PUSHED] += 1
 
 
-@njit
+@njit_bare
 def may_be_looked_at(mem: Words, episode: int, now_ns: int) -> bool:
     """False for a pushed episode that the executor has not reported on, or that still cools down."""
     row = episode_row(mem, episode)

@@ -36,7 +36,7 @@ from pipeline.model.enums import InstrumentKind, Refusal, TradingStatus
 from shm import layout as ly
 from shm.atomics import fence_acquire, load_relaxed
 from shm.bookring import newest_offset, proof_mono_ns, read_book
-from shm.jit import njit
+from shm.jit import njit_bare
 from shm.pages import read_row
 
 Words = npt.NDArray[np.int64]
@@ -59,19 +59,19 @@ WALLET_OPEN = ly.CAT_FLAG_DEPOSIT | ly.CAT_FLAG_WITHDRAW
 PROVED_READS = 4  # copies tried until book and proof belong together
 
 
-@njit
+@njit_bare
 def instrument_row(mem: Words, instrument: int) -> int:
     """Word of the instrument's columns."""
     return mem[H_INSTRUMENTS] + instrument * IN_WORDS
 
 
-@njit
+@njit_bare
 def record_at(leg: int) -> int:
     """Word of the copy of a leg's book."""
     return RECORDS + leg * ly.BOOK_RECORD_WORDS
 
 
-@njit
+@njit_bare
 def read_leg(words: Words, mem: Words, instrument: int, leg: int) -> int:
     """Copies the instrument's newest book to the leg's record and its proof time to ``PROOFS + leg``.
 
@@ -102,7 +102,7 @@ def read_leg(words: Words, mem: Words, instrument: int, leg: int) -> int:
     return status
 
 
-@njit
+@njit_bare
 def book_gate(words: Words, mem: Words, instrument: int, leg: int, status: int, now_ns: int) -> int:
     """First of the book's own gates that fails (no book ... quiet unproved), or 0."""
     if status == -1:
@@ -131,7 +131,7 @@ def book_gate(words: Words, mem: Words, instrument: int, leg: int, status: int, 
     return 0
 
 
-@njit
+@njit_bare
 def first_gate(a: int, b: int) -> int:
     """The earlier gate of two legs; 0 = passed. A torn read says nothing of any gate, so it comes first."""
     if a == TORN or b == TORN:
@@ -143,7 +143,7 @@ def first_gate(a: int, b: int) -> int:
     return min(a, b)
 
 
-@njit
+@njit_bare
 def status_gate(mem: Words, instrument: int, side: int) -> int:
     """Whether the venue takes this side and, for a spot leg, the coin can be moved in and out of the venue."""
     row = instrument_row(mem, instrument)
@@ -155,7 +155,7 @@ def status_gate(mem: Words, instrument: int, side: int) -> int:
     return 0
 
 
-@njit
+@njit_bare
 def read_inventory(inventory: Words, mem: Words, instrument: int, at: int) -> bool:
     """Copies one inventory row to word ``at``; False = blocked: not tradable, never written, or torn by a death."""
     out = mem[at : at + ly.INVENTORY_ROW_WORDS]

@@ -20,7 +20,7 @@ from pipeline.model.fixedpoint import from_fp
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ArbitrageOpportunity
 from shm import layout as ly
-from shm.jit import njit
+from shm.jit import njit_bare
 
 Words = npt.NDArray[np.int64]
 
@@ -45,7 +45,7 @@ def _tables() -> Words:
 _CRC_TABLES = _tables()
 
 
-@njit
+@njit_bare
 def record_crc32(record: Words) -> int:
     """CRC-32 of an opportunity record, int64[OPPORTUNITY_WORDS]; see the module's text. Eight bytes a step."""
     crc = 0xFFFFFFFF

@@ -77,7 +77,7 @@ from pipeline.detection.triangular import check_cycles, cycle_row, evaluate_cycl
 from shm import layout as ly
 from shm.atomics import cpu_pause, fence_acquire, load_acquire, load_relaxed, mono_ns, sched_yield
 from shm.bookring import NOTICE_LAPPED, NOTICE_NONE, newest_offset, notice_tail, read_notice
-from shm.jit import njit
+from shm.jit import njit_bare
 from shm.metrics import hist_record
 from shm.queue import is_empty, pop
 
@@ -107,7 +107,7 @@ PASS_SEEN = NOTICE + 7  # notices read in this pass
 SAMPLE_NS = NOTICE + 8  # publish-to-scan time that waits for its histogram
 
 
-@njit
+@njit_bare
 def read_top(words: Words, mem: Words, flt: Floats, offset: int, book: int, slot: int) -> int:
     """Newest best prices of a book into the tops of ``slot`` (-1: nowhere), read in place; its receive and publish
     stamps to STAMP_*. 1 = read, 0 = no book, -1 = torn."""
@@ -133,7 +133,7 @@ def read_top(words: Words, mem: Words, flt: Floats, offset: int, book: int, slot
     return -1
 
 
-@njit
+@njit_bare
 def on_book(words: Words, mem: Words, flt: Floats, feed: int, book: int) -> int:
     """One updated book: its tops into the table; returns the instrument, or -1 when there is nothing to check."""
     instrument = -1
@@ -149,7 +149,7 @@ def on_book(words: Words, mem: Words, flt: Floats, feed: int, book: int) -> int:
     return instrument if status > 0 else -1
 
 
-@njit
+@njit_bare
 def check(mem: Words, flt: Floats, instrument: int, at: int) -> int:
     """Episodes that an update of ``instrument`` may have opened, changed or ended: to the hit list from ``at`` on.
     Returns the new length of the list."""
@@ -159,7 +159,7 @@ def check(mem: Words, flt: Floats, instrument: int, at: int) -> int:
     return at
 
 
-@njit
+@njit_bare
 def sweep(words: Words, mem: Words, flt: Floats, feed: int) -> int:
     """Looks at the newest record of each known book of one feed (first sight, new writer, or after a lap); hits.
 
@@ -181,7 +181,7 @@ def sweep(words: Words, mem: Words, flt: Floats, feed: int) -> int:
     return hits
 
 
-@njit
+@njit_bare
 def start_pass(mem: Words) -> None:
     """The next pass begins with the first feed."""
     mem[PASS_FEED] = 0
@@ -189,7 +189,7 @@ def start_pass(mem: Words) -> None:
     mem[PASS_SEEN] = 0
 
 
-@njit
+@njit_bare
 def next_hits(words: Words, mem: Words, flt: Floats) -> int:
     """Works through the notices of this pass until something must be evaluated; how many hits, 0 = the pass is over.
 
@@ -236,7 +236,7 @@ def next_hits(words: Words, mem: Words, flt: Floats) -> int:
     return 0
 
 
-@njit(no_cpython_wrapper=True)
+@njit_bare
 def evaluate_hits(ports: Ports, mem: Words, flt: Floats, hits: int) -> None:
     """Evaluates the hit list, in its order."""
     received_ns, published_ns, trigger = mem[STAMP_RECV], mem[STAMP_PUBLISH], mem[PASS_TRIGGER]
@@ -249,7 +249,7 @@ def evaluate_hits(ports: Ports, mem: Words, flt: Floats, hits: int) -> None:
             evaluate_cycle(ports, mem, flt, episode - directions, trigger, received_ns, published_ns)
 
 
-@njit
+@njit_bare
 def frame_time(words: Words, mem: Words, instrument: int) -> int:
     """Receive time of the last frame on the connection that carries the instrument's newest book; 0 = unknown."""
     row = instrument_row(mem, instrument)
@@ -265,7 +265,7 @@ def frame_time(words: Words, mem: Words, instrument: int) -> int:
     return load_acquire(words, offset + ly.FEED_CONN_OFF + conn * ly.CONN_WORDS + ly.CONN_LAST_FRAME_MONO_NS)
 
 
-@njit(no_cpython_wrapper=True)
+@njit_bare
 def recheck_episode(ports: Ports, mem: Words, flt: Floats, episode: int, now_ns: int) -> None:
     """Looks again at one open episode if one of its connections had a frame, or SE_RECHECK_NS have passed."""
     directions = mem[H_DIRECTION_COUNT]
@@ -298,7 +298,7 @@ def recheck_episode(ports: Ports, mem: Words, flt: Floats, episode: int, now_ns:
         evaluate_cycle(ports, mem, flt, episode - directions, first, trigger_ns, trigger_ns)
 
 
-@njit
+@njit_bare
 def recheck(ports: Ports, mem: Words, flt: Floats, now_ns: int) -> None:
     """Looks again at the open episodes: a proof may have come without an update.
 
@@ -314,7 +314,7 @@ def recheck(ports: Ports, mem: Words, flt: Floats, now_ns: int) -> None:
             at += 1
 
 
-@njit
+@njit_bare
 def episode_of_key(mem: Words, key: int) -> int:
     """Episode index of a direction key; -1 = unknown (the catalogue changed meanwhile)."""
     if key < 0:
@@ -334,7 +334,7 @@ def episode_of_key(mem: Words, key: int) -> int:
     return mem[at + GR_BLOCK] + i * mem[at + GR_COUNT] + j
 
 
-@njit
+@njit_bare
 def drain_reports(reports: Words, cursor: Words, mem: Words) -> None:
     """The executor's reports: the direction cools down until it says, and may be pushed again after that."""
     report = mem[REPORT : REPORT + ly.REPORT_WORDS]
@@ -351,7 +351,7 @@ def drain_reports(reports: Words, cursor: Words, mem: Words) -> None:
                 mem[row + EP_REARMED] = 1
 
 
-@njit
+@njit_bare
 def scan_once(ports: Ports, mem: Words, flt: Floats) -> int:
     """One pass over all feeds, the reports and the open episodes; returns how many notices there were."""
     words = ports.feeds
@@ -367,7 +367,7 @@ def scan_once(ports: Ports, mem: Words, flt: Floats) -> int:
     return mem[PASS_SEEN]
 
 
-@njit
+@njit_bare
 def scan_loop(ports: Ports, mem: Words, flt: Floats, deadline_mono_ns: int, idle_ns: int, wait: int) -> int:
     """Scans until ``deadline_mono_ns``: RAN_OUT; or nothing came for ``idle_ns``: IDLE; or the catalogue's version is
     not that of the settings: REFRESH. ``wait`` (SPIN, YIELD): what an empty pass does.

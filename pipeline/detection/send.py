@@ -22,7 +22,7 @@ from pipeline.detection.state import (
 )
 from shm import layout as ly
 from shm.atomics import f64_to_bits, mono_ns
-from shm.jit import njit
+from shm.jit import njit_bare
 from shm.metrics import hist_record
 from shm.queue import push
 from shm.wait import ring_if_sleeping
@@ -30,25 +30,25 @@ from shm.wait import ring_if_sleeping
 Words = npt.NDArray[np.int64]
 
 
-@njit
+@njit_bare
 def now_of(mem: Words) -> int:
     """The monotonic clock, or the recorded time of a replay."""
     return mem[SE_NOW_NS] if mem[SE_NOW_NS] != 0 else mono_ns()
 
 
-@njit
+@njit_bare
 def best_bid(mem: Words, record: int) -> int:
     """Best bid of the record at word ``record``."""
     return mem[record + ly.BR_BID_PRICE] if mem[record + ly.BR_BID_COUNT] > 0 else ly.ABSENT_BID
 
 
-@njit
+@njit_bare
 def best_ask(mem: Words, record: int) -> int:
     """Best ask of the record at word ``record``."""
     return mem[record + ly.BR_ASK_PRICE] if mem[record + ly.BR_ASK_COUNT] > 0 else ly.ABSENT_ASK
 
 
-@njit
+@njit_bare
 def fill_leg(
     mem: Words, leg: int, instrument: int, side: int, limit: int, best: int, qty: int, notional: float
 ) -> None:
@@ -69,7 +69,7 @@ def fill_leg(
     mem[at + ly.LEG_WRITER_EPOCH] = mem[record + ly.BR_WRITER_EPOCH]
 
 
-@njit
+@njit_bare
 def fill_header(
     mem: Words, kind: int, pair: int, legs: int, key: int, trigger: int, trigger_recv_ns: int, trigger_pub_ns: int
 ) -> None:
@@ -87,7 +87,7 @@ def fill_header(
     mem[OPPORTUNITY + ly.OP_DIRECTION_KEY] = key
 
 
-@njit(no_cpython_wrapper=True)
+@njit_bare
 def send_record(ports: Ports, mem: Words, edge: float, entry: float, profit: float, now_ns: int) -> bool:
     """Stamps, sums and pushes the record and rings the executor; False = the queue is full."""
     record = mem[OPPORTUNITY : OPPORTUNITY + ly.OPPORTUNITY_WORDS]

@@ -102,7 +102,7 @@ from pipeline.detection.walk import LL_MIN_NOTIONAL, LL_MIN_QTY, LL_QTY_UNIT, le
 from pipeline.model.enums import OpportunityType, Refusal
 from shm import layout as ly
 from shm.atomics import bits_to_f64
-from shm.jit import njit
+from shm.jit import njit_bare
 
 Words = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -131,19 +131,19 @@ QUARANTINED = int(Refusal.QUARANTINED)
 TRIANGULAR = int(OpportunityType.TRIANGULAR)
 
 
-@njit
+@njit_bare
 def cycle_row(mem: Words, cycle: int) -> int:
     """Word of the cycle's columns."""
     return mem[H_CYCLES] + cycle * CY_WORDS
 
 
-@njit
+@njit_bare
 def cycle_float_row(mem: Words, cycle: int) -> int:
     """Word (of ``flt``) of the cycle's floats."""
     return mem[H_CYCLE_FLOATS] + cycle * CF_WORDS
 
 
-@njit
+@njit_bare
 def multiply_into(mem: Words, at: int, factor: int) -> None:
     """Multiplies the DIGIT_CAPACITY digits at word ``at`` (31 bits each, least first) by 0 <= factor < 2**62.
 
@@ -161,7 +161,7 @@ def multiply_into(mem: Words, at: int, factor: int) -> None:
         before = digit
 
 
-@njit
+@njit_bare
 def digits_exceed(mem: Words, left: int, right: int) -> bool:
     """Number at word ``left`` > number at word ``right``, DIGIT_CAPACITY digits each, least first."""
     for k in range(DIGIT_CAPACITY - 1, -1, -1):
@@ -170,7 +170,7 @@ def digits_exceed(mem: Words, left: int, right: int) -> bool:
     return False
 
 
-@njit
+@njit_bare
 def cycle_exceeds(mem: Words, cycle: int, prices: int, column: int) -> bool:
     """Exact: the cycle gains more than the threshold whose constants begin at ``column`` (CY_NUM or CY_EXEC_NUM).
 
@@ -193,25 +193,25 @@ def cycle_exceeds(mem: Words, cycle: int, prices: int, column: int) -> bool:
     return digits_exceed(mem, left, right)
 
 
-@njit
+@njit_bare
 def leg_price(mem: Words, record: int, side: int, level: int) -> int:
     """Price at a level of the side that a leg takes."""
     return mem[record + (ly.BR_ASK_PRICE if side > 0 else ly.BR_BID_PRICE) + level]
 
 
-@njit
+@njit_bare
 def leg_qty(mem: Words, record: int, side: int, level: int) -> int:
     """Quantity at a level of the side that a leg takes."""
     return mem[record + (ly.BR_ASK_QTY if side > 0 else ly.BR_BID_QTY) + level]
 
 
-@njit
+@njit_bare
 def leg_levels(mem: Words, record: int, side: int) -> int:
     """Levels of the side that a leg takes."""
     return min(mem[record + (ly.BR_ASK_COUNT if side > 0 else ly.BR_BID_COUNT)], ly.BOOK_DEPTH)
 
 
-@njit
+@njit_bare
 def step_rates(mem: Words, flt: Floats, cycle: int, floats: int) -> float:
     """Rates of the current levels (SC_PRICE) into FL_IN; the largest amount of the start asset that they take."""
     rate = 1.0  # amount that reaches a leg for one unit of the start asset
@@ -230,7 +230,7 @@ def step_rates(mem: Words, flt: Floats, cycle: int, floats: int) -> float:
     return take
 
 
-@njit
+@njit_bare
 def walk_cycle(mem: Words, flt: Floats, cycle: int, floats: int, column: int) -> float:
     """Walks the three copied books while the current levels gain more than the threshold at ``column``.
 
@@ -272,7 +272,7 @@ def walk_cycle(mem: Words, flt: Floats, cycle: int, floats: int, column: int) ->
     return total
 
 
-@njit
+@njit_bare
 def cut_to_lots(mem: Words, flt: Floats, cycle: int, floats: int) -> int:
     """Whole lots per leg into SC_QTY, none spending more than the leg before it delivers; 1, or 0 when a leg falls
     under a minimum."""
@@ -302,7 +302,7 @@ def cut_to_lots(mem: Words, flt: Floats, cycle: int, floats: int) -> int:
     return 1
 
 
-@njit
+@njit_bare
 def cycle_caps(mem: Words, flt: Floats, cycle: int, floats: int, limited: bool) -> int:
     """Bounds of each leg's base quantity (coins) at FL_CAP: the notional cap in each leg's own quote, and inventory
     (rows copied to ROWS). 0, or the refusal."""
@@ -325,7 +325,7 @@ def cycle_caps(mem: Words, flt: Floats, cycle: int, floats: int, limited: bool) 
     return 0
 
 
-@njit(no_cpython_wrapper=True)
+@njit_bare
 def cycle_gates(ports: Ports, mem: Words, flt: Floats, cycle_index: int, now_ns: int) -> int:
     """Every gate of a cycle, in order, over the copies of its books; 0 leaves its quantities in SC_QTY."""
     cycle, floats = cycle_row(mem, cycle_index), cycle_float_row(mem, cycle_index)
@@ -368,7 +368,7 @@ def cycle_gates(ports: Ports, mem: Words, flt: Floats, cycle_index: int, now_ns:
     return 0
 
 
-@njit
+@njit_bare
 def cycle_edge(mem: Words, flt: Floats, cycle: int, floats: int) -> float:
     """Edge of the best prices (SC_BEST) after fees, as a fraction; for records only."""
     product = flt[floats + CF_FEE]
@@ -380,7 +380,7 @@ def cycle_edge(mem: Words, flt: Floats, cycle: int, floats: int) -> float:
     return product - 1.0
 
 
-@njit(no_cpython_wrapper=True)
+@njit_bare
 def push_cycle(
     ports: Ports,
     mem: Words,
@@ -416,7 +416,7 @@ def push_cycle(
     return send_record(ports, mem, edge * 1e4, cycle_edge(mem, flt, cycle, floats) * 1e4, edge * spent, now_ns)
 
 
-@njit(no_cpython_wrapper=True)
+@njit_bare
 def evaluate_cycle(
     ports: Ports, mem: Words, flt: Floats, cycle_index: int, trigger: int, trigger_recv_ns: int, trigger_pub_ns: int
 ) -> None:
@@ -459,7 +459,7 @@ def evaluate_cycle(
     note_refusal(mem, episode, code, now_ns)
 
 
-@njit
+@njit_bare
 def check_cycles(mem: Words, flt: Floats, instrument: int, found: int) -> int:
     """Cycles through ``instrument`` that must be evaluated after its tops changed: their episodes to the hit list from
     ``found`` on; returns its new length."""

@@ -30,7 +30,7 @@ from pipeline.detection.edge import (
     product_exceeds,
     received,
 )
-from shm.jit import njit
+from shm.jit import njit_bare
 from shm.layout import BOOK_DEPTH, BR_ASK_COUNT, BR_ASK_PRICE, BR_ASK_QTY, BR_BID_COUNT, BR_BID_PRICE, BR_BID_QTY
 
 Words = npt.NDArray[np.int64]
@@ -64,13 +64,13 @@ SIZE_WORDS = SZ_WITHIN + BOOK_DEPTH
 _CAP_SLACK = 1.0 - 2.0**-50  # float quotients are lowered by this, so a cap is never exceeded
 
 
-@njit
+@njit_bare
 def saturating_add(a: int, b: int) -> int:
     """a + b for 0 <= a, b, at most 2**62: beyond any quantity that a book can hold."""
     return a + b if a < NUMBER_LIMIT - b else NUMBER_LIMIT
 
 
-@njit
+@njit_bare
 def quantity_for(notional: float, unit_cost: float) -> int:
     """Largest fixed-point quantity that costs at most ``notional``, rounded down.
 
@@ -83,7 +83,7 @@ def quantity_for(notional: float, unit_cost: float) -> int:
     return NUMBER_LIMIT if quotient >= float(NUMBER_LIMIT) else math.floor(quotient)
 
 
-@njit
+@njit_bare
 def buyable_within(mem: Words, flt: Floats, buy: int, limits: int, money: int, out: int) -> int:
     """Per ask level k, the largest quantity that the first k + 1 asks, the notional cap and the venue's maximum allow,
     to ``out + SZ_WITHIN``; returns the number of levels.
@@ -103,7 +103,7 @@ def buyable_within(mem: Words, flt: Floats, buy: int, limits: int, money: int, o
     return levels
 
 
-@njit
+@njit_bare
 def matched(buy_max: int, sell_max: int, buy_base_ppm: int, buy_lot: int, sell_lot: int) -> int:
     """Largest sale on its lot that a purchase on its lot delivers, within both maxima; 0 = none.
 
@@ -113,7 +113,7 @@ def matched(buy_max: int, sell_max: int, buy_base_ppm: int, buy_lot: int, sell_l
     return min(sell_max, delivered) // sell_lot * sell_lot
 
 
-@njit
+@njit_bare
 def level_of(mem: Words, record: int, qty_offset: int, qty: int) -> int:
     """Index of the level at which the cumulative quantity reaches ``qty`` (within BOOK_DEPTH)."""
     cumulative = 0
@@ -126,7 +126,7 @@ def level_of(mem: Words, record: int, qty_offset: int, qty: int) -> int:
     return level
 
 
-@njit
+@njit_bare
 def meets_minimum(mem: Words, limits: int, qty: int, price: int) -> bool:
     """Quantity and quantity x price reach the leg's minima, exactly. ``limits``: word of LEG_LIMIT_WORDS."""
     if qty <= 0 or qty < mem[limits + LL_MIN_QTY]:
@@ -134,7 +134,7 @@ def meets_minimum(mem: Words, limits: int, qty: int, price: int) -> bool:
     return not product_exceeds(mem[limits + LL_MIN_NOTIONAL], mem[limits + LL_QTY_UNIT], qty, price)
 
 
-@njit
+@njit_bare
 def size_legs(
     mem: Words,
     flt: Floats,
@@ -197,7 +197,7 @@ def size_legs(
     return 1
 
 
-@njit
+@njit_bare
 def walked_value(mem: Words, record: int, price_offset: int, qty_offset: int, qty: int) -> float:
     """Sum of price x quantity of the first ``qty`` units, in price x quantity units (float64: for records only)."""
     value = 0.0
