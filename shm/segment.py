@@ -99,9 +99,8 @@ def schema_hash() -> int:
     return int.from_bytes(hashlib.blake2b(repr(constants).encode(), digest_size=8).digest(), "little", signed=True)
 
 
-@functools.cache
-def _build_hash() -> int:
-    return build_hash()
+# Taken when this module is loaded: it names the code that runs, not what lies on the disk when a segment is made.
+_BUILD_HASH = build_hash()
 
 
 def trust_owner_uids(uids: Iterable[int]) -> None:
@@ -218,7 +217,7 @@ def _check_header(name: str, words: Words, size_bytes: int, kind: int, instance:
         "magic": (layout.SEG_MAGIC, layout.MAGIC),
         "layout version": (layout.SEG_LAYOUT_VERSION, layout.LAYOUT_VERSION),
         "schema hash": (layout.SEG_SCHEMA_HASH, schema_hash()),
-        "build hash": (layout.SEG_BUILD_HASH, _build_hash()),
+        "build hash": (layout.SEG_BUILD_HASH, _BUILD_HASH),
         "size in words": (layout.SEG_SIZE_WORDS, size_bytes // layout.WORD_BYTES),
         "kind": (layout.SEG_KIND, kind),
         "instance": (layout.SEG_INSTANCE, instance_hash(instance)),
@@ -350,7 +349,7 @@ class Segment:
         fields = {
             layout.SEG_LAYOUT_VERSION: layout.LAYOUT_VERSION,
             layout.SEG_SCHEMA_HASH: schema_hash(),
-            layout.SEG_BUILD_HASH: _build_hash(),
+            layout.SEG_BUILD_HASH: _BUILD_HASH,
             layout.SEG_OWNER_PID: os.getpid(),
             layout.SEG_OWNER_START: process_start_ticks(os.getpid()),
             layout.SEG_SIZE_WORDS: len(self.words),
