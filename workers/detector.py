@@ -4,9 +4,9 @@ Its own segments: ``opps`` (queue to the executor), ``reports.cursor`` (cursor o
 of its bell). Everything else is mapped read-only and may come, go or be replaced while it runs: feeds, catalogue,
 inventory. It returns to Python for its beat, for what has appeared or died, and for a changed catalogue.
 
-Waiting: spin and yield scan all the time; park sleeps on the bell ``bells/detector``, which feeds ring after they
-publish and the executor after it reports. With an episode open it sleeps at most a millisecond: a proof, which rings
-nothing, may make it tradable.
+Waiting: spin and yield scan all the time; park sleeps on the bell ``bells/detector``, which feeds ring after every
+frame (an update, or a proof that makes an open episode tradable) and the executor after it reports. With an episode open
+it sleeps at most 25 ms: inventory and cooldowns ring nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import numpy as np
 from pipeline.detection.detector import IDLE, MS, STEP_NS, OpportunityDetector
 from pipeline.detection.ports import Ports, nothing, private_ports
 from pipeline.detection.state import (
-    C_ACTIVE,
     FD_CURSOR,
     FD_OFF,
     SE_BELL_FD,
@@ -46,8 +45,8 @@ if TYPE_CHECKING:
 
 QUEUE_CAPACITY = 1024  # opportunities that the executor may lie behind; more are refused and counted
 REPORT_CAPACITY = 1024
-QUIET_NS = 200_000  # without news for this long a parking detector sleeps
-PARK_OPEN_MS = 1  # with an episode open
+QUIET_NS = 50_000  # without news for this long a parking detector sleeps: about what its wake-up costs
+PARK_OPEN_MS = 25  # with an episode open
 FEED_MISSED_BEATS = 10  # 250 ms of a busy feed, 5 s of a parked one: its books are then not trusted
 HOUSEKEEPING_NS = STEP_NS  # what has appeared, died or changed
 CAPS_NS = 1_000 * MS  # dollar rates of quotes that are no stable coin
@@ -185,8 +184,10 @@ class DetectorProcess:
 
     def park(self) -> None:
         """Sleeps until a feed or the executor rings, or it is time for a beat."""
-        open_episodes = self.detector.memory.mem[C_ACTIVE] > 0
+        open_episodes = self.detector.undecided > 0
         self.bell.prepare_park()
+        if open_episodes:
+            self.detector.step(0, 0)  # a proof may have come between the last pass and the sleeping flag
         if self.news():
             self.bell.cancel_park()
             return

@@ -20,7 +20,7 @@ from workers.base import instance_dir
 from workers.control import ControlError, ask
 from workers.instances import run_file
 
-READY_TIMEOUT_S = 120.0  # a cold jit cache compiles every kernel once
+READY_TIMEOUT_S = 120.0  # without counting the first compilation, which takes as long as the host needs
 STOP_TIMEOUT_S = 60.0
 POLL_S = 0.02
 
@@ -76,6 +76,8 @@ class Launched:
             described = self.describe()
             if progress is not None:
                 progress(described)
+            if described.get("warming"):
+                deadline = time.monotonic() + timeout_s
             if described.get("state") == "ready" and described.get("pid") == self.pid:
                 return time.monotonic() - self.started_s
             if self._process.poll() is not None:

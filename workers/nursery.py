@@ -5,7 +5,7 @@ kernel once (``warm``); a child then starts in milliseconds with machine code in
 with the supervisor over one SOCK_SEQPACKET pair, JSON messages:
 
     supervisor -> {"op": "config", "path"}                    load the configuration (children inherit it)
-                  {"op": "warm", "modules", "dialects"}       import and warm
+                  {"op": "warm", "modules", "dialects", "last"} import and warm; ``last``: children may come now
                   {"op": "spawn", "process", "exchange", "instance", "restarts", "env", "log"}
     nursery    -> {"event": "warming", "module"} / {"event": "warmed", "module", "seconds"} / {"event": "warm"}
                   {"event": "spawned", "process", "pid"} / {"event": "exited", "process", "pid", "status"}
@@ -66,6 +66,8 @@ class Nursery:
         self._channel = channel
         self._children: dict[int, tuple[str, int]] = {}  # pidfd -> (process, pid)
         self._config: Any = None
+        self._cold: bool | None = None  # whether the jit cache was empty at the first look
+        self._warmed: set[tuple[str, tuple[str, ...]]] = set()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # the supervisor decides; its death is our end
 
@@ -91,7 +93,7 @@ class Nursery:
         if operation == "config":
             self._load(request["path"])
         elif operation == "warm":
-            self._warm(request["modules"], request["dialects"])
+            self._warm(request["modules"], request["dialects"], request["last"])
         elif operation == "spawn":
             poll.register(self._spawn(request), select.POLLIN)
 
@@ -103,18 +105,45 @@ class Nursery:
         except ConfigInvalid as error:
             self._tell(event="failed", text=str(error))
 
-    def _warm(self, modules: list[str], dialects: list[str]) -> None:
-        for name in modules:
+    def _warm(self, modules: list[str], dialects: list[str], last: bool) -> None:
+        fresh = [name for name in modules if (name, tuple(dialects)) not in self._warmed]
+        if self._cold is None:
+            self._cold = _cache_is_cold()
+        if self._cold and not last:
+            return  # everything is compiled at once, side by side, when all of it is known
+        if self._cold:
+            self._compile_side_by_side(fresh, dialects)
+            self._cold = False
+        for name in fresh:
             self._tell(event="warming", module=name)
             started = time.monotonic()
-            module = worker_module(name)
-            warm = getattr(module, "warm", None)
-            if warm is not None:
-                warm(dialects)
+            _warm_module(name, dialects)
+            self._warmed.add((name, tuple(dialects)))
             self._tell(event="warmed", module=name, seconds=round(time.monotonic() - started, 3))
-        gc.collect()
-        gc.freeze()  # what exists now is shared with every child; their collectors leave it alone
-        self._tell(event="warm")
+        if last:
+            gc.collect()
+            gc.freeze()  # what exists now is shared with every child; their collectors leave it alone
+            self._tell(event="warm")
+
+    def _compile_side_by_side(self, modules: list[str], dialects: list[str]) -> None:
+        """The first compilation takes a minute: helpers fill the cache, as many at once as there are CPUs."""
+        jobs = [(name, [dialect]) for name in modules for dialect in (dialects if name == "feed" else [""])]
+        running: dict[int, str] = {}
+        while jobs or running:
+            while jobs and len(running) < len(os.sched_getaffinity(0)):
+                name, wanted = jobs.pop()  # the heaviest modules stand last
+                pid = os.fork()
+                if pid == 0:
+                    code = EXIT_CRASHED
+                    try:
+                        _warm_module(name, [dialect for dialect in wanted if dialect] or dialects)
+                        code = 0
+                    finally:
+                        os._exit(code)
+                running[pid] = " ".join([name, *wanted]).strip()
+                self._tell(event="warming", module=", ".join(running.values()))
+            pid, _ = os.waitpid(-1, 0)  # what a helper could not compile, the nursery meets again and reports
+            running.pop(pid, None)
 
     def _spawn(self, request: dict[str, Any]) -> int:
         nursery = os.getpid()
@@ -158,6 +187,20 @@ class Nursery:
         _, status = os.waitpid(pid, 0)
         os.close(pidfd)
         self._tell(event="exited", process=process, pid=pid, status=os.waitstatus_to_exitcode(status))
+
+
+def _warm_module(name: str, dialects: list[str]) -> None:
+    warm = getattr(worker_module(name), "warm", None)
+    if warm is not None:
+        warm(dialects)
+
+
+def _cache_is_cold() -> bool:
+    """Whether the jit cache of this build holds nothing yet."""
+    from shm import jit
+
+    folder = jit.cache_root() / jit.kernel_hash()
+    return not jit.JIT_DISABLED and not any(folder.rglob("*.nbi"))
 
 
 def _redirect(log: Path) -> None:

@@ -49,6 +49,7 @@ RETRY_VENUE_S = 10.0  # and a venue that was unreachable at the start, this ofte
 GUARD_READY_S = 30.0
 LOG_BYTES_MAX = 4 * 1024 * 1024  # a process log beyond this is begun anew at start
 WARM_MODULES = ("guard", "recorder", "poller", "feed", "detector", "executor")
+EARLY_MODULES = ("guard", "recorder", "detector")
 WATCHDOG_US = 10_000_000
 EARLY_PIDS_MAX = 32  # more processes than an instance has: the rest is noise
 
@@ -139,7 +140,7 @@ class Supervisor:
         loop.add_reader(self._nursery, self._on_nursery)
         self._tell_nursery(op="config", path=self.config_path)
         dialects = sorted({venue.dialect for venue in self.config.venues})
-        self._tell_nursery(op="warm", modules=list(WARM_MODULES), dialects=dialects)
+        self._tell_nursery(op="warm", modules=WARM_MODULES, dialects=dialects, last=True)
         self.write_run_file()
         clients = {
             venue.name: make_venue(venue, load_credentials(self.config, venue.exchange, instance=self.instance))
@@ -511,7 +512,8 @@ def main(argv: list[str] | None = None) -> int:
 def _supervise(arguments: argparse.Namespace, nursery: socket.socket) -> int:
     from pipeline.model.config_load import load_config
 
-    if arguments.await_config:
+    if arguments.await_config:  # the heavy imports and the kernels that every dialect shares need no configuration
+        nursery.send(msgspec.json.encode({"op": "warm", "modules": EARLY_MODULES, "dialects": [], "last": False}))
         _await_config(Path(arguments.config))
     config = load_config(arguments.config)
     instance = arguments.instance or config.instance
