@@ -137,8 +137,12 @@ class VenueBooks:
         self.mem = st.new_memory(capacity, feed_off)
         self.mem[st.H_RECORDED] = int(recorded_time)
         self.codec.rule.write(self.mem)
-        self._frame = memoryview(self.mem).cast("B")[st.FRAME_BYTE : st.FRAME_BYTE + st.FRAME_CAP_BYTES]
+        self._frame = memoryview(self.mem.data).cast("B")[st.FRAME_BYTE : st.FRAME_BYTE + st.FRAME_CAP_BYTES]
+        # Compiled or loaded here, so that no frame waits for it.
         self._kernel = direct(self.codec.on_frame, self.mem, self.words, 0, 0, 0)
+        self._route = direct(engine.route, self.mem, self.words, 0, 0, 0)
+        self._owner_publish = direct(engine.owner_publish, self.mem, self.words, 0, 0, 0)
+        self._scan_snapshot = direct(self.codec.scan_snapshot, self.mem, 0)
         self._slots: dict[str, int] = {}
         self._symbols: dict[int, str] = {}
         self._slot_of_index: dict[int, int] = {}
@@ -254,11 +258,11 @@ class VenueBooks:
             self._lose(slot, layout.FLAG_GAP)
             return FrameResult.NEED_SNAPSHOT
         if result in (engine.R_BUFFERED, engine.R_NEED_SNAPSHOT):
+            if result == engine.R_NEED_SNAPSHOT:
+                self._drop_buffer(slot)  # of an earlier wait that a whole-book push ended
             self._keep(slot, Buffered(frame, recv_mono_ns, conn))
         elif result in (engine.R_RESYNC, engine.R_PRICE_PRECISION):
             self._drop_buffer(slot)
-            if result == engine.R_PRICE_PRECISION:
-                self._lose(slot, layout.FLAG_GAP | layout.FLAG_HALTED)
         return result
 
     def _slow(self, frame: bytes, recv_mono_ns: int, conn: int) -> int:
@@ -277,14 +281,15 @@ class VenueBooks:
             return self._refuse(slot)
         except PricePrecision as error:
             if topic == st.TOPIC_DEPTH:
+                self._lose(slot, layout.FLAG_GAP | layout.FLAG_HALTED)
                 mem[st.H_LAST_SLOT] = slot
                 mem[st.H_NEEDED_EXP] = error.digits
                 return FrameResult.PRICE_PRECISION
             topic = st.TOPIC_OTHER  # nothing that the book could be compared with
-        result = engine.route(self.mem, self.words, topic, recv_mono_ns, conn)
+        result = self._route(self.mem, self.words, topic, recv_mono_ns, conn)
         while result == engine.R_GROW:
             self._grow()
-            result = engine.route(self.mem, self.words, topic, recv_mono_ns, conn)
+            result = self._route(self.mem, self.words, topic, recv_mono_ns, conn)
         return result
 
     def _load_event(self, decoded: Decoded, slot: int) -> None:
@@ -353,11 +358,11 @@ class VenueBooks:
         self._owner(slot, flags, engine.OWNER_LOSE)
 
     def _owner(self, slot: int, flags: int, action: int) -> int:
-        return engine.owner_publish(self.mem, self.words, slot, flags, action)
+        return self._owner_publish(self.mem, self.words, slot, flags, action)
 
     def _grow(self) -> None:
         self.mem = st.grown(self.mem)
-        self._frame = memoryview(self.mem).cast("B")[st.FRAME_BYTE : st.FRAME_BYTE + st.FRAME_CAP_BYTES]
+        self._frame = memoryview(self.mem.data).cast("B")[st.FRAME_BYTE : st.FRAME_BYTE + st.FRAME_CAP_BYTES]
 
     # --- snapshots ---
 
@@ -374,7 +379,7 @@ class VenueBooks:
             self._refuse(slot)
             return SnapshotResult.REJECTED
         self._frame[: len(payload)] = payload
-        scanned = self.codec.scan_snapshot(self.mem, len(payload)) == st.TOPIC_SNAPSHOT
+        scanned = self._scan_snapshot(self.mem, len(payload)) == st.TOPIC_SNAPSHOT
         if not scanned and not self._read_snapshot(payload, slot):
             return SnapshotResult.REJECTED
         live = self.mem[row + st.B_STATE] >= st.STATE_ALIGNING
@@ -400,12 +405,17 @@ class VenueBooks:
 
     def _load_snapshot(self, payload: bytes, slot: int, recv_mono_ns: int, conn: int) -> SnapshotResult | None:
         """Loads the scanned snapshot; None if it stands, else what to report."""
-        result = engine.snapshot_event(self.mem, slot, recv_mono_ns, conn)
-        while result == engine.R_GROW:
+        mem = self.mem
+        mem[st.EV_SLOT], mem[st.H_QUIET] = slot, 1
+        result = self._route(mem, self.words, st.TOPIC_SNAPSHOT, recv_mono_ns, conn)
+        mem[st.H_QUIET] = 0
+        if result == engine.R_APPLIED:
+            return None
+        if result == engine.R_GROW:
             self._grow()
             if not self.mem[st.EV_SCALED]:
-                self.codec.scan_snapshot(self.mem, len(payload))
-            result = engine.snapshot_event(self.mem, slot, recv_mono_ns, conn)
+                self._scan_snapshot(self.mem, len(payload))
+            return self._load_snapshot(payload, slot, recv_mono_ns, conn)
         if result == engine.R_UNKNOWN_SHAPE:
             if not self._read_snapshot(payload, slot):
                 return SnapshotResult.REJECTED
@@ -413,11 +423,9 @@ class VenueBooks:
         if result == engine.R_PRICE_PRECISION:
             self._lose(slot, layout.FLAG_GAP | layout.FLAG_HALTED)
             return SnapshotResult.PRICE_PRECISION
-        if result == engine.R_OVERFLOW:
-            self.mem[st.C_OVERFLOWED] += 1
-            self._lose(slot, layout.FLAG_GAP)
-            return SnapshotResult.REJECTED
-        return None
+        mem[st.C_OVERFLOWED] += 1
+        self._lose(slot, layout.FLAG_GAP)
+        return SnapshotResult.REJECTED
 
     def _replay(self, slot: int) -> SnapshotResult:
         """Buffered updates on top of a fresh snapshot, unpublished; then one publication."""

@@ -101,7 +101,7 @@ class _Lines:
                 packed = raw.read(2) == GZIP_MAGIC
                 raw.seek(0)
                 handle = gzip.GzipFile(fileobj=raw) if packed else raw
-                for number, line in enumerate(handle, 1):  # noqa: B007 (number is read after a failure)
+                for number, line in enumerate(handle, 1):
                     yield number, line
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             self.damage = f"{self.path}:{number + 1}: compressed data is cut off or damaged ({error})"

@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 
 from pipeline.book import state as st
-from pipeline.book.builder import FrameResult, SnapshotResult, VenueBooks, load_codec
+from pipeline.book.builder import FrameResult, VenueBooks
 from pipeline.book.capture import SNAPSHOT, Capture, Record, is_json, read_capture
 from pipeline.book.digits import DigitCounter, Digits
 from pipeline.model.clock import mono_ns

@@ -68,6 +68,7 @@ class OutOfRange(Exception):
 def exact_price(number: Number, exp: int) -> int:
     """Price in fixed point: the plain twin of ``engine.scale_price``."""
     mantissa, digits = number
+    price: int
     if mantissa <= 0:
         raise OutOfRange("price is zero")
     if digits <= exp:

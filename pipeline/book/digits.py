@@ -59,7 +59,7 @@ class DigitCounter:
         self._codec = codec
         self._mem = st.new_memory(1, 0, blocks=1)
         codec.rule.write(self._mem)
-        self._bytes = memoryview(self._mem).cast("B")
+        self._bytes = memoryview(self._mem.data).cast("B")
         self.symbols: dict[str, Digits] = {}
 
     def _put(self, payload: bytes) -> bool:

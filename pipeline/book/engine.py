@@ -81,10 +81,10 @@ def find_symbol(mem: Words, at: int, length: int) -> int:
     i = symbol_hash(a, b, c) & mask
     for _ in range(mask + 1):
         entry = base + i * st.SYMBOL_ENTRY_WORDS
-        slot = mem[entry + st.SY_SLOT]
+        slot: int = mem[entry + st.SY_SLOT]
         if slot == 0:
             return -1
-        if slot > 0 and mem[entry] == a and mem[entry + 1] == b and mem[entry + 2] == c:
+        if mem[entry] == a and mem[entry + 1] == b and mem[entry + 2] == c:
             return slot - 1
         i = (i + 1) & mask
     return -1
@@ -93,7 +93,8 @@ def find_symbol(mem: Words, at: int, length: int) -> int:
 @njit
 def book_row(mem: Words, slot: int) -> int:
     """Word offset of a slot's row."""
-    return mem[st.H_BOOK_OFF] + slot * st.BOOK_WORDS
+    row: int = mem[st.H_BOOK_OFF] + slot * st.BOOK_WORDS
+    return row
 
 
 @njit
@@ -105,10 +106,11 @@ def scale_price(mantissa: int, digits: int, exp: int) -> int:
     if shift >= 0:
         if shift > 18 or mantissa > FP_MAX[shift]:
             return -2
-        return mantissa * POW10[shift]
+        scaled: int = mantissa * POW10[shift]
+        return scaled
     if shift < -18:
         return -2
-    power = POW10[-shift]
+    power: int = POW10[-shift]
     price = mantissa // power
     return price if price * power == mantissa else -1
 
@@ -167,31 +169,6 @@ def significant_digits(mantissa: int, digits: int) -> int:
         mantissa //= 10
         digits -= 1
     return digits
-
-
-@njit
-def apply_event(mem: Words, book: int, whole: bool) -> int:
-    """Applies the event's scaled levels; 0 or what :func:`set_level` refuses with.
-
-    ``whole``: the book is emptied first, and levels go in last one first: whole books come best first, and appending
-    at the best end is cheapest.
-    """
-    for which in range(2):
-        side = book + st.B_SIDE + which * st.SIDE_WORDS
-        sign = 1 - 2 * which
-        level = get(mem, st.EV_BID_OFF + 2 * which)
-        count = get(mem, st.EV_BID_COUNT + 2 * which)
-        step = st.LEVEL_WORDS
-        if whole:
-            clear_side(mem, side)
-            level += (count - 1) * step
-            step = -step
-        for _ in range(count):
-            done = set_level(mem, side, sign * get(mem, level), get(mem, level + 1))
-            if done:
-                return done
-            level += step
-    return 0
 
 
 @njit
@@ -261,12 +238,9 @@ def ticker_disagrees(mem: Words, book: int, slot: int, index: int) -> bool:
     at = mem[st.H_TICKER_OFF] + (slot * st.TICKER_RING + index % st.TICKER_RING) * st.TICKER_WORDS
     bids = book + st.B_SIDE
     asks = bids + st.SIDE_WORDS
-    return (
-        mem[at + 1] != best_key(mem, bids)
-        or mem[at + 2] != best_qty(mem, bids)
-        or mem[at + 3] != -best_key(mem, asks)
-        or mem[at + 4] != best_qty(mem, asks)
-    )
+    same_bid = get(mem, at + 1) == best_key(mem, bids) and get(mem, at + 2) == best_qty(mem, bids)
+    same_ask = get(mem, at + 3) == -best_key(mem, asks) and get(mem, at + 4) == best_qty(mem, asks)
+    return not (same_bid and same_ask)
 
 
 @njit
@@ -299,29 +273,6 @@ def check_tickers(mem: Words, book: int, slot: int) -> bool:
     mem[st.C_GAPS] += 1
     lose(mem, book, lay.FLAG_UNPROVED | lay.FLAG_GAP)
     return True
-
-
-@njit
-def take_event(mem: Words, book: int, whole: bool, recv_ns: int, conn: int) -> int:
-    """The event's levels, id and times into the book; 0 or an ``R_*`` refusal. State and publication are not its.
-
-    ``R_GROW`` leaves a half-changed book: repeat the whole frame after growth (quantities are absolute).
-    """
-    if not get(mem, st.EV_SCALED):
-        refused = scale_event(mem, book)
-        if refused:
-            return refused
-    done = apply_event(mem, book, whole)
-    if done:
-        return R_GROW if done == NO_ROOM else R_OVERFLOW
-    put(mem, st.C_INEXACT, get(mem, st.C_INEXACT) + get(mem, st.EV_INEXACT))
-    put(mem, book + st.B_UPDATE_ID, get(mem, st.EV_LAST))
-    put(mem, book + st.B_OLD_RUN, 0)
-    put(mem, book + st.B_RECV_NS, max(recv_ns, get(mem, book + st.B_RECV_NS)))
-    put(mem, book + st.B_CONN, conn)
-    if get(mem, st.EV_TIME):
-        put(mem, book + st.B_VENUE_NS, venue_ns(get(mem, st.EV_TIME)))
-    return 0
 
 
 @njit
@@ -365,16 +316,57 @@ def admit(mem: Words, book: int) -> int:
 
 
 @njit
-def depth_event(mem: Words, slot: int, recv_ns: int, conn: int) -> int:
-    """A depth message of a known symbol through sequencer and book. Returns an ``R_*``."""
+def depth_event(mem: Words, slot: int, snapshot: bool, recv_ns: int, conn: int) -> int:
+    """A depth message of a known symbol, or a REST snapshot, through sequencer and book. Returns an ``R_*``.
+
+    A refused number leaves the book as it was; ``R_GROW`` leaves it half changed: repeat the whole frame after growth
+    (quantities are absolute). A whole book is emptied first and goes in last level first: it comes best first, and
+    appending at the best end is cheapest.
+    """
     book = book_row(mem, slot)
-    verdict = admit(mem, book)
-    if verdict != R_APPLIED:
-        return verdict
-    whole = get(mem, st.EV_FULL) == 1
-    refused = take_event(mem, book, whole, recv_ns, conn)
-    if refused:
-        return refused
+    if not snapshot:
+        verdict = admit(mem, book)
+        if verdict != R_APPLIED:
+            return verdict
+    if not get(mem, st.EV_SCALED):
+        refused = scale_event(mem, book)
+        if refused:
+            if refused == R_PRICE_PRECISION:
+                lose(mem, book, lay.FLAG_GAP | lay.FLAG_HALTED)
+            return refused
+    whole = snapshot or get(mem, st.EV_FULL) == 1
+    for which in range(2):
+        side = book + st.B_SIDE + which * st.SIDE_WORDS
+        sign = 1 - 2 * which
+        level = get(mem, st.EV_BID_OFF + 2 * which)
+        count = get(mem, st.EV_BID_COUNT + 2 * which)
+        step = st.LEVEL_WORDS
+        if whole:
+            clear_side(mem, side)
+            level += (count - 1) * step
+            step = -step
+        for _ in range(count):
+            done = set_level(mem, side, sign * get(mem, level), get(mem, level + 1))
+            if done:
+                return R_GROW if done == NO_ROOM else R_OVERFLOW
+            level += step
+    put(mem, st.C_INEXACT, get(mem, st.C_INEXACT) + get(mem, st.EV_INEXACT))
+    put(mem, book + st.B_UPDATE_ID, get(mem, st.EV_LAST))
+    put(mem, book + st.B_OLD_RUN, 0)
+    put(mem, book + st.B_RECV_NS, max(recv_ns, get(mem, book + st.B_RECV_NS)))
+    put(mem, book + st.B_CONN, conn)
+    if get(mem, st.EV_TIME):
+        put(mem, book + st.B_VENUE_NS, venue_ns(get(mem, st.EV_TIME)))
+    return applied(mem, book, slot, snapshot, whole)
+
+
+@njit
+def applied(mem: Words, book: int, slot: int, snapshot: bool, whole: bool) -> int:
+    """State and publication after the levels are in: quarantines a crossed or contradicted book. An ``R_*``."""
+    if snapshot:
+        put(mem, book + st.B_STATE, st.STATE_ALIGNING)
+        put(mem, st.C_SNAPSHOTS, get(mem, st.C_SNAPSHOTS) + 1)
+        return R_APPLIED
     if whole and get(mem, book + st.B_STATE) < st.STATE_ALIGNING:
         synced(mem, book)
     put(mem, book + st.B_STATE, st.STATE_LIVE)
@@ -435,10 +427,11 @@ def ticker_event(mem: Words, slot: int) -> int:
 def route(mem: Words, words: Words, topic: int, recv_ns: int, conn: int) -> int:
     """A scanned frame to its book. Returns an ``R_*``; counts, publishes, and stamps the connection after that.
 
-    ``TOPIC_*`` of an event that the reference decoder wrote is routed the same way.
+    An event that the reference decoder wrote is routed the same way; it knows its slot, and so does a snapshot
+    (``TOPIC_SNAPSHOT``, only while ``H_QUIET``: it publishes nothing).
     """
     slot = -1
-    if mem[st.EV_SCALED]:
+    if mem[st.EV_SCALED] or topic == st.TOPIC_SNAPSHOT:
         slot = mem[st.EV_SLOT]
     elif topic != st.TOPIC_OTHER and topic != st.TOPIC_CONTROL and mem[st.EV_SYMBOL_LEN]:
         slot = find_symbol(mem, mem[st.EV_SYMBOL_BYTE], mem[st.EV_SYMBOL_LEN])
@@ -455,7 +448,7 @@ def route(mem: Words, words: Words, topic: int, recv_ns: int, conn: int) -> int:
     elif topic == st.TOPIC_TICKER:
         result = ticker_event(mem, slot)
     else:
-        result = depth_event(mem, slot, recv_ns, conn)
+        result = depth_event(mem, slot, topic == st.TOPIC_SNAPSHOT, recv_ns, conn)
     if result >= R_UNKNOWN_SHAPE or mem[st.H_QUIET]:
         return result
     if mem[st.H_PUBLISH] >= 0:
@@ -466,24 +459,6 @@ def route(mem: Words, words: Words, topic: int, recv_ns: int, conn: int) -> int:
     if slot >= 0:
         mem[st.C_TICKERS if topic == st.TOPIC_TICKER else st.C_MESSAGES] += 1
     return result
-
-
-@njit
-def snapshot_event(mem: Words, slot: int, recv_ns: int, conn: int) -> int:
-    """A scanned or decoded REST snapshot into its book: ``R_APPLIED`` or a refusal. Publishes nothing.
-
-    On a refusal the book waits for another snapshot.
-    """
-    book = book_row(mem, slot)
-    mem[st.H_LAST_SLOT] = slot
-    refused = take_event(mem, book, True, recv_ns, conn)
-    if refused:
-        if mem[book + st.B_STATE] >= st.STATE_ALIGNING:
-            mem[book + st.B_STATE] = st.STATE_WAITING
-        return refused
-    mem[book + st.B_STATE] = st.STATE_ALIGNING
-    mem[st.C_SNAPSHOTS] += 1
-    return R_APPLIED
 
 
 @njit

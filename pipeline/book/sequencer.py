@@ -61,9 +61,7 @@ class SequenceRule:
 
 
 BINANCE_SPOT = SequenceRule(drop_offset=1, first_offset=1, overlap=True, ticker=st.TICKER_EVERY)
-BINANCE_USDM = SequenceRule(
-    link=st.LINK_PREVIOUS, drop_offset=0, first_offset=0, overlap=False, ticker=st.TICKER_EVERY
-)
+BINANCE_USDM = SequenceRule(link=st.LINK_PREVIOUS, drop_offset=0, first_offset=0, overlap=False, ticker=st.TICKER_EVERY)
 GATEIO = SequenceRule(drop_offset=1, first_offset=1, overlap=True, ticker=st.TICKER_EQUAL)
 MEXC = SequenceRule(drop_offset=0, first_offset=1, overlap=False, ticker=st.TICKER_NONE)
 

@@ -217,7 +217,7 @@ def scan_decimal(mem: Words, i: int) -> tuple[int, int, int]:
     c = load1(mem, j)
     if quoted:
         return value, digits, j + 1 if c == QUOTE else BAD
-    if c == COMMA or c == CLOSE or c == CLOSE_LIST or c == 32 or c == 10 or c == 13 or c == 9:
+    if c in (COMMA, CLOSE, CLOSE_LIST) or c == 32 or c == 10 or c == 13 or c == 9:
         return value, digits, j
     return 0, 0, BAD
 
@@ -528,7 +528,7 @@ def field_long(mem: Words, i: int, key: int, key_2: int, length: int, mode: int)
     if mode == MODE_SNAPSHOT:
         if whole:
             return field_integer(mem, i, S_LAST, st.EV_LAST)
-        if length == 4 and (key == K_BIDS or key == K_ASKS):
+        if length == 4 and key in (K_BIDS, K_ASKS):
             if load1(mem, i) != OPEN_LIST:
                 return BAD
             return field_levels(mem, i, S_BID if key == K_BIDS else S_ASK, key == K_BIDS)
@@ -565,7 +565,7 @@ def scan_fields(mem: Words, i: int, mode: int) -> int:
         if load1(mem, i + 2) == QUOTE:
             length = 1
             key = load1(mem, i + 1)
-            if key < 32 or key > 127 or key == BACKSLASH or key == QUOTE:
+            if key < 32 or key > 127 or key in (BACKSLASH, QUOTE):
                 return BAD
             key_2 = 0
             i += 3

@@ -201,7 +201,10 @@ def log(tmp_path: Path, pushes: list[tuple[float, dict[str, Any]]], replies: lis
     ws = ["wss://x/ws <-> 1.0", 'wss://x/ws <- 1.1: {"event":"subscribe"}']
     ws += [f"{time}: {json.dumps(message)}" for time, message in pushes]
     http = [f"https://x/order_book?{query} -> {time}: {json.dumps(book)}" for time, query, book in replies]
-    contracts = [{"name": "PEPE_USDT", "quanto_multiplier": "10000000"}, {"name": "BTC_USDT", "quanto_multiplier": "0.0001"}]
+    contracts = [
+        {"name": "PEPE_USDT", "quanto_multiplier": "10000000"},
+        {"name": "BTC_USDT", "quanto_multiplier": "0.0001"},
+    ]
     Path(f"{prefix}.0").write_text(f"https://x/contracts -> 0.5: {json.dumps(contracts)}\nconfiguration: {{}}\n")
     Path(f"{prefix}.http.0.0").write_text("\n".join([*http, ""]))
     Path(f"{prefix}.ws.1.0").write_text("\n".join([*ws, ""]))
@@ -221,7 +224,11 @@ def test_request_logs_merge_by_time_and_scale_contracts(tmp_path: Path) -> None:
     ]
     replies = [
         (3.0, "contract=BTC_USDT&limit=100", {"id": 5, "asks": [{"s": 7, "p": "27001"}], "bids": []}),
-        (3.5, "contract=PEPE_USDT", {"id": 8, "asks": [{"s": 1, "p": "0.0000015"}], "bids": [{"s": 2, "p": "0.000001"}]}),
+        (
+            3.5,
+            "contract=PEPE_USDT",
+            {"id": 8, "asks": [{"s": 1, "p": "0.0000015"}], "bids": [{"s": 2, "p": "0.000001"}]},
+        ),
         (3.6, "contract=DIA_USDT", {"id": 8, "asks": [], "bids": []}),
     ]
     prefix, out = log(tmp_path, pushes, replies), tmp_path / "out"
@@ -306,5 +313,8 @@ def test_random_recordings_equal_the_decimal_book(tmp_path: Path, seed: int) -> 
             if naive.update(one) == "applied":
                 wanted.append((one["u"], *naive.best))
         assert naive.applied >= before
-    got = [(r["u"], *(None if r[k] is None else Decimal(r[k]) for k in ("bid", "bid_qty", "ask", "ask_qty"))) for r in rows_of(out)]
+    got = [
+        (r["u"], *(None if r[k] is None else Decimal(r[k]) for k in ("bid", "bid_qty", "ask", "ask_qty")))
+        for r in rows_of(out)
+    ]
     assert got == wanted and len(got) > 250

@@ -12,7 +12,6 @@ from pipeline.book import state as st
 from shm.words import Words
 
 
-
 def memory(blocks: int) -> tuple[Words, int]:
     mem = st.new_memory(1, 0, blocks=blocks)
     side = int(mem[st.H_BOOK_OFF]) + st.B_SIDE

@@ -1,4 +1,4 @@
-"""What the byte scanners accept, the reference decoders accept with the same meaning; golden frames are accepted by both.
+"""What the byte scanners accept, the reference decoders accept with the same meaning; golden frames suit both.
 
 Frames are built from the documented shapes with odd values, order and white space, then damaged byte by byte.
 """

@@ -31,9 +31,7 @@ from shm.words import Words
 _K_STREAM = scan.packed("stream")
 _K_DATA = scan.packed("data")
 _DEPTH_KEYS = scan.S_SYMBOL | scan.S_FIRST | scan.S_LAST | scan.S_BID | scan.S_ASK
-_TICKER_KEYS = (
-    scan.S_SYMBOL | scan.S_LAST | scan.S_BID_PRICE | scan.S_BID_QTY | scan.S_ASK_PRICE | scan.S_ASK_QTY
-)
+_TICKER_KEYS = scan.S_SYMBOL | scan.S_LAST | scan.S_BID_PRICE | scan.S_BID_QTY | scan.S_ASK_PRICE | scan.S_ASK_QTY
 _TICKER_FORBIDDEN = scan.S_FIRST | scan.S_BID | scan.S_ASK | scan.S_PREVIOUS
 _DEPTH_FORBIDDEN = scan.S_BID_PRICE | scan.S_BID_QTY | scan.S_ASK_PRICE | scan.S_ASK_QTY
 
@@ -102,10 +100,8 @@ def classify(mem: Words) -> int:
             return st.TOPIC_UNKNOWN
         if mem[st.EV_FIRST] > mem[st.EV_LAST]:
             return st.TOPIC_UNKNOWN
-        if mem[st.H_LINK] == st.LINK_PREVIOUS:
-            if not seen & scan.S_PREVIOUS or mem[st.EV_PREVIOUS] > mem[st.EV_LAST]:
-                return st.TOPIC_UNKNOWN
-        return st.TOPIC_DEPTH
+        linked = seen & scan.S_PREVIOUS and mem[st.EV_PREVIOUS] <= mem[st.EV_LAST]
+        return st.TOPIC_DEPTH if linked or mem[st.H_LINK] != st.LINK_PREVIOUS else st.TOPIC_UNKNOWN
     if seen & _TICKER_KEYS == _TICKER_KEYS and not seen & _TICKER_FORBIDDEN:
         return st.TOPIC_TICKER
     return st.TOPIC_UNKNOWN

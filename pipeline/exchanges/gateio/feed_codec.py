@@ -49,9 +49,7 @@ _CHANNEL_TICKER = 4
 _EVENT_OTHER = 1
 _EVENT_UPDATE = 2
 
-_TICKER_KEYS = (
-    scan.S_SYMBOL | scan.S_LAST | scan.S_BID_PRICE | scan.S_BID_QTY | scan.S_ASK_PRICE | scan.S_ASK_QTY
-)
+_TICKER_KEYS = scan.S_SYMBOL | scan.S_LAST | scan.S_BID_PRICE | scan.S_BID_QTY | scan.S_ASK_PRICE | scan.S_ASK_QTY
 _TICKER_FORBIDDEN = scan.S_FIRST | scan.S_BID | scan.S_ASK | scan.S_PREVIOUS
 _DEPTH_FORBIDDEN = scan.S_BID_PRICE | scan.S_BID_QTY | scan.S_ASK_PRICE | scan.S_ASK_QTY | scan.S_PREVIOUS
 
@@ -210,6 +208,14 @@ def on_frame(mem: Words, words: Words, length: int, recv_ns: int, conn: int) -> 
     return route(mem, words, scan_frame(mem, length), recv_ns, conn)
 
 
+def _obu_symbol(result: ref.Raw, frame: bytes) -> str:
+    """``ob.BTC_USDT.50`` names BTC_USDT."""
+    parts = ref.read_text(bytes(result["s"])).split(".") if "s" in result else []
+    if len(parts) < 3 or parts[0] != "ob" or not 0 < len(parts[1].encode()) <= st.SYMBOL_BYTES:
+        raise ref.violation("no usable symbol", frame)
+    return parts[1]
+
+
 def reference(frame: bytes) -> Decoded:
     """A frame by msgspec; raises ``ProtocolViolation``."""
     fields = ref.read_object(frame)
@@ -227,15 +233,10 @@ def reference(frame: bytes) -> Decoded:
         result = ref.read_object(bytes(fields["result"]))
     except ProtocolViolation:
         raise ref.violation("result is not an object", frame) from None
-    symbol = ref.symbol_of(result, frame)
     time = ref.time_of(result, "t")
+    symbol = ref.symbol_of(result, frame) if channel != "obu" else _obu_symbol(result, frame)
     if channel == "book_ticker":
         return ref.decode_ticker(result, frame, symbol=symbol, time=time)
-    if channel == "obu":
-        parts = symbol.split(".")
-        if len(parts) < 3 or parts[0] != "ob" or not parts[1]:
-            raise ref.violation("no usable symbol", frame)
-        symbol = parts[1]
     return ref.decode_update(result, frame, symbol=symbol, time=time, linked=False, sparse=True)
 
 

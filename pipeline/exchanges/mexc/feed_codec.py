@@ -188,7 +188,7 @@ def scan_depth_body(mem: Words, i: int, end: int) -> bool:
             if digits != 0:
                 return False
             mem[st.EV_FIRST if field == 4 else st.EV_LAST] = value
-    return seen & 48 == 48 and 0 < mem[st.EV_LAST] and mem[st.EV_FIRST] <= mem[st.EV_LAST]
+    return seen & 48 == 48 and mem[st.EV_LAST] > 0 and mem[st.EV_FIRST] <= mem[st.EV_LAST]
 
 
 @njit
@@ -221,7 +221,8 @@ def scan_ticker_body(mem: Words, i: int, end: int) -> bool:
         else:
             mem[st.EV_TICK + 2 * (field - 1)] = value
             mem[st.EV_TICK + 2 * (field - 1) + 1] = digits
-    return 0 < mem[st.EV_LAST]
+    version: int = mem[st.EV_LAST]
+    return version > 0
 
 
 @njit
@@ -301,7 +302,9 @@ def _version(text: str, frame: bytes) -> int:
 
 
 def _levels(items: Any) -> tuple[Level, ...]:
-    return tuple((ref.read_number(b'"%s"' % i.price.encode()), ref.read_number(b'"%s"' % i.quantity.encode())) for i in items)
+    return tuple(
+        (ref.read_number(b'"%s"' % i.price.encode()), ref.read_number(b'"%s"' % i.quantity.encode())) for i in items
+    )
 
 
 def _tick(text: str) -> Number | None:
