@@ -5,8 +5,8 @@ of its bell). Everything else is mapped read-only and may come, go or be replace
 inventory. It returns to Python for its beat, for what has appeared or died, and for a changed catalogue.
 
 Waiting: spin and yield scan all the time; park sleeps on the bell ``bells/detector``, which feeds ring after every
-frame (an update, or a proof that makes an open episode tradable) and the executor after it reports. With an episode open
-it sleeps at most 25 ms: inventory and cooldowns ring nothing.
+frame (an update, or a proof that makes an open episode tradable) and the executor after it reports. With an episode
+open it sleeps at most 25 ms: inventory and cooldowns ring nothing.
 """
 
 from __future__ import annotations

@@ -388,12 +388,18 @@ class OpportunityDetector:
 
     # --- counters ---
 
+    @property
+    def undecided(self) -> int:
+        """Open episodes that may still be taken or refused."""
+        mem = self.memory.mem
+        return int(mem[C_OPENED] - mem[C_PUSHED] - mem[C_ENDED])
+
     def counters(self) -> dict[str, int]:
         """All counters by label; ``detected`` = episodes that have ended or were taken, ``open`` = those still open."""
         mem = self.memory.mem
         found = {label: int(mem[word]) for label, word, _ in COUNTER_LABELS}
         found["detected"] = int(mem[C_PUSHED] + mem[C_ENDED])
-        found["open"] = int(mem[C_OPENED] - mem[C_PUSHED] - mem[C_ENDED])
+        found["open"] = self.undecided
         for reason in DETECTOR_REFUSALS:
             found[f"refused.{reason.name.lower()}"] = int(mem[C_REFUSED + reason])
         return found
@@ -413,7 +419,7 @@ class OpportunityDetector:
             if value != self._published[at]:
                 sink.inc(index, value - int(self._published[at]))
                 self._published[at] = value
-        sink.set(sink.counter("open", "episodes open now"), int(mem[C_OPENED] - mem[C_PUSHED] - mem[C_ENDED]))
+        sink.set(sink.counter("open", "episodes open now"), self.undecided)
 
 
 def first_opportunity_id(opps: Words) -> int:

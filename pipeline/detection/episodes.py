@@ -5,8 +5,10 @@ evaluation that came furthest (an episode is looked at again on every event of i
 a dislocation that grows through the threshold and then meets an empty balance is an inventory refusal).
 Gates are numbered in their order, so "furthest" is the greatest code; a torn read counts as nothing passed.
 
+A quarantined direction is refused for good: its episode is counted at once and only its end is waited for.
+
 After the executor's report a direction is re-armed: when its cooldown is over and the edge is still there, a new
-episode begins. So at any time: opened = pushed + ended refused + open ones that are not pushed.
+episode begins. So at any time: opened = pushed + refused + open ones that may still become either.
 """
 
 # Kernels: words of an array are int64 to numba, Any to mypy.
@@ -39,6 +41,7 @@ from pipeline.detection.state import (
     OPENED_RING,
     PUSHED,
     SE_COOLDOWN_NS,
+    SETTLED,
 )
 from pipeline.model.enums import Refusal
 from shm.jit import njit_bare
@@ -46,6 +49,7 @@ from shm.jit import njit_bare
 Words = npt.NDArray[np.int64]
 
 TORN = int(Refusal.TORN)
+QUARANTINED = int(Refusal.QUARANTINED)
 
 
 @njit_bare
@@ -75,7 +79,7 @@ def open_episode(mem: Words, episode: int, now_ns: int) -> None:
 
 @njit_bare
 def close_episode(mem: Words, episode: int) -> None:
-    """The edge is gone: counts the refusal unless it was pushed, and leaves the list of open ones."""
+    """The edge is gone: counts the refusal unless it has been counted, and leaves the list of open ones."""
     row = episode_row(mem, episode)
     if mem[row + EP_STATE] == CLOSED:
         return
@@ -98,6 +102,11 @@ def note_refusal(mem: Words, episode: int, reason: int, now_ns: int) -> None:
     known = mem[row + EP_REASON]
     if known == 0 or known == TORN or (reason != TORN and reason > known):
         mem[row + EP_REASON] = reason
+    if reason == QUARANTINED:
+        mem[row + EP_STATE] = SETTLED
+        mem[row + EP_REASON] = QUARANTINED
+        mem[C_REFUSED + QUARANTINED] += 1
+        mem[C_ENDED] += 1
 
 
 @njit_bare
@@ -112,8 +121,8 @@ def note_pushed(mem: Words, episode: int, now_ns: int) -> None:
 
 @njit_bare
 def may_be_looked_at(mem: Words, episode: int, now_ns: int) -> bool:
-    """False for a pushed episode that the executor has not reported on, or that still cools down."""
+    """False for one that is settled, and for a pushed one that the executor has not reported on or that cools down."""
     row = episode_row(mem, episode)
     if mem[row + EP_STATE] != PUSHED:
-        return True
+        return mem[row + EP_STATE] != SETTLED
     return mem[row + EP_REARMED] != 0 and now_ns >= mem[row + EP_COOLDOWN_UNTIL_NS]

@@ -124,6 +124,7 @@ EP_WORDS = 8
 CLOSED = 0
 OPEN = 1
 PUSHED = 2
+SETTLED = 3  # refused for good and counted already: nothing but its end is waited for
 
 
 class Memory:
@@ -236,6 +237,8 @@ class Memory:
             if place is None:
                 continue
             self.episodes[place] = old.episodes[index]
+            if self.episodes[place, EP_STATE] == SETTLED:
+                self.episodes[place, EP_STATE] = CLOSED  # the new catalogue may judge otherwise
             if self.episodes[place, EP_STATE] != CLOSED:
                 position = int(self.mem[C_ACTIVE])
                 self.episodes[place, EP_POSITION] = position

@@ -232,6 +232,24 @@ def test_an_instrument_that_is_removed_ends_its_episodes() -> None:
     assert int(detector.memory.feeds[0, FD_OFF]) == 0
 
 
+def test_a_pair_released_from_quarantine_is_judged_anew() -> None:
+    setup = Setup()
+    found: list[OpportunityRecord] = []
+    words = row_to_words(setup.rows[2])
+    words[ly.CR_PAIR] = -1
+    at = ly.CAT_ROWS_OFF + 2 * ly.CATALOGUE_ROW_WORDS
+    write_row(setup.catalogue, at, words)
+    detector = setup.detector(on_opportunity=found.append)
+    setup.dislocate()
+    detector.step(idle_ns=0)
+    assert found == [] and detector.counters()["refused.quarantined"] == 1
+    write_row(setup.catalogue, at, row_to_words(setup.rows[2]))
+    setup.catalogue[ly.CAT_VERSION] += 1
+    setup.dislocate()
+    detector.step(idle_ns=0)
+    assert len(found) == 1
+
+
 class Sink:
     def __init__(self) -> None:
         self.labels: list[str] = []

@@ -192,6 +192,19 @@ def test_what_the_catalogue_allows_is_taken(listing: dict[str, int]) -> None:
     assert len(w.scan()) == 1
 
 
+def test_a_quarantined_dislocation_is_counted_at_once_and_only_once() -> None:
+    w = world(listings=[Listing(feed=0), Listing(feed=1, pair_id=-1)])
+    for _ in range(3):
+        edge_between(w)
+        w.scan()
+        assert refusals(w) == {Refusal.QUARANTINED: 1}
+    end(w)
+    edge_between(w)
+    w.scan()
+    assert refusals(w) == {Refusal.QUARANTINED: 2}
+    assert (w.counter(C_OPENED), w.counter(C_ENDED)) == (2, 2)
+
+
 def test_a_pair_whose_exponents_differ_is_not_compared() -> None:
     w = world(listings=[Listing(feed=0), Listing(feed=1, price_exp=3)])
     edge_between(w)
