@@ -146,11 +146,14 @@ class Snapshots:
             return True
         if self._instruments.get(index) is not instrument:
             return True
+        if self._books.is_synced(index):
+            backoff.reset()  # the stream itself brought a whole book meanwhile
+            return False
         if not stream.is_open or self._carrier(instrument) is None:
             return self._carrier(instrument) is not None  # asked for too early for the stream that carries it now
         result = self._books.on_snapshot(index, payload, asked_ns, stream.conn)
-        if result == SnapshotResult.SYNCED or self._books.is_synced(index):
-            backoff.reset()  # also where the stream itself brought a whole book meanwhile
+        if result == SnapshotResult.SYNCED:
+            backoff.reset()
             return False
         if result == SnapshotResult.PRICE_PRECISION:
             self.too_fine(index)
