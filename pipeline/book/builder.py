@@ -200,7 +200,7 @@ class VenueBooks:
         self._slot_of_index[book_index] = slot
         self._buffers[slot] = deque()
         self._buffered_bytes[slot] = 0
-        self._write_symbols()
+        self._write_symbol(symbol, slot)
 
     def remove(self, symbol: str) -> None:
         """Forgets an instrument; its last record says gap, so that nobody trades on it. Unknown symbols: nothing."""
@@ -218,20 +218,25 @@ class VenueBooks:
         del self._buffers[slot]
         del self._buffered_bytes[slot]
         self.mem[row + st.B_USED] = 0
-        self._write_symbols()
+        self._rewrite_symbols()
 
-    def _write_symbols(self) -> None:
-        """Rebuilds the symbol table: additions and removals are rare, deletion marks would stay for ever."""
+    def _write_symbol(self, symbol: str, slot: int) -> None:
+        """Puts a symbol into the table (at most half full, so there is room)."""
+        base, mask = int(self.mem[st.H_SYMBOL_OFF]), int(self.mem[st.H_SYMBOL_MASK])
+        key = np.frombuffer(symbol.encode().ljust(st.SYMBOL_BYTES, b"\0"), dtype="<i8")
+        i = int(engine.symbol_hash(int(key[0]), int(key[1]), int(key[2]))) & mask
+        while self.mem[base + i * st.SYMBOL_ENTRY_WORDS + st.SY_SLOT]:
+            i = (i + 1) & mask
+        entry = base + i * st.SYMBOL_ENTRY_WORDS
+        self.mem[entry : entry + st.SYMBOL_WORDS] = key
+        self.mem[entry + st.SY_SLOT] = slot + 1
+
+    def _rewrite_symbols(self) -> None:
+        """Builds the table anew: removals are rare, and deletion marks would stay for ever."""
         base, mask = int(self.mem[st.H_SYMBOL_OFF]), int(self.mem[st.H_SYMBOL_MASK])
         self.mem[base : base + (mask + 1) * st.SYMBOL_ENTRY_WORDS] = 0
         for symbol, slot in self._slots.items():
-            key = np.frombuffer(symbol.encode().ljust(st.SYMBOL_BYTES, b"\0"), dtype="<i8")
-            i = int(engine.symbol_hash(int(key[0]), int(key[1]), int(key[2]))) & mask
-            while self.mem[base + i * st.SYMBOL_ENTRY_WORDS + st.SY_SLOT]:
-                i = (i + 1) & mask
-            entry = base + i * st.SYMBOL_ENTRY_WORDS
-            self.mem[entry : entry + st.SYMBOL_WORDS] = key
-            self.mem[entry + st.SY_SLOT] = slot + 1
+            self._write_symbol(symbol, slot)
 
     # --- frames ---
 
