@@ -34,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.book.capture import Record
+from pipeline.book.capture_books import DamagedCapture
 from pipeline.detection.cross_venue import (
     BUY_LIMITS,
     BUY_RECORD,
@@ -238,7 +239,7 @@ def run_exact(
 
     ``fees``: ``zero``, ``standard`` (instruments.json), a number of bps for every leg, or a JSON file
     ``{venue: bps | {symbol: bps}}``. Raises ``BadInput`` for unusable input or an unwritable ``out``; a capture that is
-    damaged at its end is replayed up to the damage, which ``damage`` names.
+    damaged is replayed up to the damage, and then ``DamagedCapture`` carries the result.
     """
     replay = ExactReplay(paths, fees, min_edge_bps)
     replay.run()
@@ -246,7 +247,7 @@ def run_exact(
     if out is not None:
         write_out(Path(out), lines)
     refused = replay.refused()
-    return {
+    result: dict[str, object] = {
         "messages": sum(venue.books.counters.messages for venue in replay.venues),
         "found": len(replay.found),
         "digest": hashlib.sha256(lines).hexdigest(),
@@ -254,8 +255,11 @@ def run_exact(
         "refused": refused,
         "venues": sorted({venue.capture.venue for venue in replay.venues}),
         "assumed": sorted(name for venue in replay.venues for name in venue.assumed),
-        "damage": [venue.capture.damage for venue in replay.venues if venue.capture.damage],
     }
+    damages = [venue.capture.damage for venue in replay.venues if venue.capture.damage]
+    if damages:
+        raise DamagedCapture("; ".join(damages), result)
+    return result
 
 
 def write_out(path: Path, lines: bytes) -> None:
