@@ -21,6 +21,7 @@ from pipeline.execution.desk import BOOT_EPOCH_MAX, Desk, Ids
 from pipeline.execution.events import (
     AccountSnapshot,
     Action,
+    Append,
     BalancesAnswer,
     CatalogueChanged,
     Command,
@@ -50,10 +51,10 @@ from pipeline.execution.market import Instruments, UsdRates, mid_price
 from pipeline.execution.orchestrator import OrderOrchestrator
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.positions import PositionManager
-from pipeline.execution.records import BootRecord, Purpose, RefusalRecord, StopRecord
+from pipeline.execution.records import BootRecord, FillRecord, Purpose, RefusalRecord, StopRecord
 from pipeline.execution.states import StateController
 from pipeline.model.config import EngineConfig
-from pipeline.model.enums import BalanceCheck, InstrumentKind, OrderState, ReportOutcome
+from pipeline.model.enums import BalanceCheck, InstrumentKind, OrderState, Refusal, ReportOutcome
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
 from pipeline.model.venue_events import CancelOutcome, OutcomeKind, PlaceOutcome, SessionState
@@ -116,6 +117,8 @@ class ExecutionCore:
             self.rates,
             on_recovery=self._recovery_begins,
             on_recovered=self.recovery.finished,
+            with_person=self.recovery.with_person,
+            asking=self.recovery.asking,
         )
         self.chaser = Chaser(self.desk, self.intake)
         self.hedge_exits = HedgeExits(self.desk)
@@ -168,7 +171,8 @@ class ExecutionCore:
         venues = sorted({v.name for v in self.config.venues} | set(self.desk.instruments.venues()))
         for operation in list(self.ledger.open_operations.values()):
             self.states.transition_to_recovery(operation, "found open at the start")
-            self.recovery.initiate_recovery(operation, "resolve", "found open at the start")
+            if not self.recovery.with_person(operation):
+                self.recovery.initiate_recovery(operation, "resolve", "found open at the start")
         self.risk.start_monitoring()
         self.recovery.start(venues)
         return self.desk.drain()
@@ -193,7 +197,14 @@ class ExecutionCore:
         self.desk.now = now
         self.risk.gate.ready = self.ready
         self._handlers[type(event)](event)
-        return self.desk.drain()
+        actions = self.desk.drain()
+        for (
+            action
+        ) in actions:  # whatever way a fill came: answer, stream, question, sweep, or kept until its id was known
+            if isinstance(action, Append) and isinstance(action.record, FillRecord):
+                fill = action.record
+                self.risk.gate.note_fill(fill.instrument_id, fill.recv_mono_ns, fill.venue_wall_ms)
+        return actions
 
     # --- opportunities ---
 
@@ -246,7 +257,9 @@ class ExecutionCore:
         if pending is None:
             return
         plan, _ = pending
-        verdict = self.risk.gate.recheck(plan)
+        verdict: Plan | Rejected = Rejected(Refusal.BALANCE_UNPROVED, answer.error)
+        if not answer.error:
+            verdict = self.risk.gate.recheck(plan)
         if isinstance(verdict, Rejected):
             self._refuse(plan.opportunity, verdict)
         else:
@@ -283,7 +296,6 @@ class ExecutionCore:
     def _fill(self, fill: Fill) -> None:
         order = self.intake.fill(fill)
         if order is not None:
-            self.risk.gate.note_fill(order.intent.instrument_id, fill.recv_mono_ns, fill.venue_wall_ms)
             self._after(order)
 
     def _outcome(self, outcome: PlaceOutcome) -> None:
@@ -292,7 +304,7 @@ class ExecutionCore:
             return
         text = outcome.error.message if outcome.error is not None else ""
         self.risk.order_outcome(outcome.venue, outcome.kind is OutcomeKind.ACKED, text)
-        if outcome.kind is OutcomeKind.UNKNOWN and not order.settled:
+        if outcome.kind is not OutcomeKind.ACKED and not order.settled:
             self.chaser.ask_now(order)
         self._after(order)
 
@@ -315,10 +327,6 @@ class ExecutionCore:
 
     def _sweep(self, answer: SweepAnswer) -> None:
         self.recovery.on_sweep(answer)
-        for fill in answer.fills:
-            order = self.ledger.order_of(fill.venue, fill.client_id, fill.order_id)
-            if order is not None:
-                self.risk.gate.note_fill(order.intent.instrument_id, fill.recv_mono_ns, fill.venue_wall_ms)
 
     # --- accounts, sessions, catalogue ---
 
@@ -392,7 +400,9 @@ class ExecutionCore:
             if operation is not None:
                 self.orders.release(operation)
         elif kind is CommandKind.CANCEL_RECOVERY:
-            self.recovery.cancel_recovery(command.argument, command.reason)
+            operation = self.recovery.cancel_recovery(command.argument, command.reason)
+            if operation is not None:
+                self.orders.pursuit(operation).held = True
 
     # --- what the detector sizes with ---
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 SWEEP_CONCURRENCY = 4  # requests of one sweep at a time: hedges and cancels keep their share of the budget
 ANSWER_TIMEOUT_S = 5.0
 SWEEP_TIMEOUT_S = 20.0
+SWEEP_SYMBOL_S = 1.0  # what the narrowest budget of a venue may make one symbol wait
 FAULTS = (VenueError, TimeoutError, OSError)
 
 
@@ -150,7 +151,7 @@ class Questions:
 
         error_words = ""
         try:
-            async with asyncio.timeout(SWEEP_TIMEOUT_S):
+            async with asyncio.timeout(SWEEP_TIMEOUT_S + SWEEP_SYMBOL_S * len(question.symbols)):
                 await asyncio.gather(*(symbol_sweep(symbol) for symbol in question.symbols))
                 balances = await client.balances()
                 positions = await client.positions()

@@ -58,8 +58,11 @@ class Intake:
             self.update(event.update)
         elif event.kind is OutcomeKind.ACKED:
             self._note(order, OrderState.OPEN, source="ack", recv_mono_ns=event.recv_mono_ns)
-        if event.kind is OutcomeKind.REJECTED:
+        if event.kind is OutcomeKind.REJECTED and RANK[order.state] < RANK[OrderState.OPEN]:
             self._note(order, OrderState.REJECTED, source="ack", reason=reason, recv_mono_ns=event.recv_mono_ns)
+        elif event.kind is OutcomeKind.REJECTED:
+            if not order.state.is_terminal:  # the venue has shown the order before: its no is a question
+                self._desk.alert(1, "contradiction", f"{order.client_id}: refused while {order.state.name}: {reason}")
         elif event.kind is OutcomeKind.UNKNOWN:
             self.unknown(order, reason or "no answer")
         return order
@@ -120,6 +123,9 @@ class Intake:
             return None
         if fill.order_id and not order.order_id:
             self._note(order, OrderState.OPEN, order_id=fill.order_id, source=fill.source)
+            if (fill.venue, fill.symbol, fill.trade_id) in ledger.fills_seen:  # it was among what waited for this id
+                self.duplicates += 1
+                return order
         self._desk.record(
             FillRecord(
                 venue=fill.venue,

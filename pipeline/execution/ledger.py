@@ -144,6 +144,7 @@ class Ledger:
         self.fills_seen: set[tuple[str, str, str]] = set()
         self.operations: dict[str, Operation] = {}
         self.open_operations: dict[str, Operation] = {}
+        self.closings: dict[str, list[Operation]] = {}  # operation that opened a hedge -> those that close it
         self.hedges: dict[str, HedgeRecord] = {}
         self.dust: dict[str, Decimal] = {}
         self.breakers: dict[str, str] = {}
@@ -243,6 +244,8 @@ class Ledger:
         operation = Operation(record, self._mono_ns, self._wall_ns, self.boot_epoch)
         self.operations[record.operation_id] = operation
         self.open_operations[record.operation_id] = operation
+        if record.closes:
+            self.closings.setdefault(record.closes, []).append(operation)
 
     def _operation_state(self, record: OperationStateRecord) -> None:
         operation = self.operations[record.operation_id]

@@ -29,14 +29,13 @@ from pipeline.execution.records import (
     REPORT_OF_OUTCOME,
     DustRecord,
     HedgeRecord,
-    LegPlan,
     OperationRecord,
     OrderIntentRecord,
     Outcome,
     Purpose,
 )
 from pipeline.execution.repair import Repair, RepairBook, debts, operation_start
-from pipeline.execution.settle import average_fill, matched_qty, result_of
+from pipeline.execution.settle import average_fill, entry_basis, futures_moved, matched_qty, result_of
 from pipeline.execution.states import StateController
 from pipeline.model.enums import (
     ArbitrageState,
@@ -79,6 +78,8 @@ class OrderOrchestrator:
         *,
         on_recovery: Callable[[Operation, str, str], None],
         on_recovered: Callable[[Operation, str], None],
+        with_person: Callable[[Operation], bool],
+        asking: Callable[[Order], bool],
     ) -> None:
         self._desk = desk
         self._states = states
@@ -87,6 +88,8 @@ class OrderOrchestrator:
         self._repairs = RepairBook(desk, balances, balances.session_up)
         self._on_recovery = on_recovery
         self._on_recovered = on_recovered
+        self._with_person = with_person
+        self._asking = asking
         self._pursuits: dict[str, Pursuit] = {}
         self.executed = 0
 
@@ -190,7 +193,10 @@ class OrderOrchestrator:
     # --- progress ---
 
     def pursuit(self, operation: Operation) -> Pursuit:
-        return self._pursuits.setdefault(operation.operation_id, Pursuit())
+        known = self._pursuits.get(operation.operation_id)
+        if known is None:
+            known = self._pursuits[operation.operation_id] = Pursuit(held=self._with_person(operation))
+        return known
 
     def advance(self, operation: Operation) -> None:
         """Looks at an operation after evidence or time, and does the next thing that it needs."""
@@ -198,7 +204,7 @@ class OrderOrchestrator:
         if operation.operation_id not in ledger.open_operations:
             return
         unsettled = ledger.unsettled_of_operation(operation)
-        if any(self._answer_expected(order) for order in unsettled):
+        if any(self._answer_expected(order) or self._asking(order) for order in unsettled):
             return
         pursuit = self.pursuit(operation)
         alone = len(ledger.open_operations) == 1
@@ -324,6 +330,8 @@ class OrderOrchestrator:
         recovering = operation.state is ArbitrageState.RECOVERING
         to = ArbitrageState.FAILED if outcome is Outcome.FAILED else ArbitrageState.COMPLETED
         if operation.state is not to:
+            if operation.state in (ArbitrageState.COMPLETED, ArbitrageState.FAILED):
+                self._states.transition_to_recovery(operation, "late evidence changed how it ended")
             self._states.transition_state(operation, to, reason)
         carried = self._hedges(operation)
         self._result(operation, outcome, reason, remainders, carried)
@@ -378,29 +386,29 @@ class OrderOrchestrator:
     def _hedges(self, operation: Operation) -> Decimal:
         """A hedge stays open as a target position; a closing operation takes its quantity off.
 
-        Returns the entry basis that the closed quantity had earned, in quote: it is realised only now.
+        Returns the entry basis in quote, which is realised only at the exit: less at the entry, more at the exit.
         """
         record, ledger = operation.record, self._desk.ledger
         if record.type is not OpportunityType.SPOT_FUTURES_HEDGE:
             return ZERO
-        spot = next(leg for leg in record.legs if leg.kind is InstrumentKind.SPOT)
-        futures = next(leg for leg in record.legs if leg.kind is InstrumentKind.PERPETUAL)
-        moved = sum((f.qty * int(f.side) for f in operation.fills if f.kind is InstrumentKind.PERPETUAL), ZERO)
+        opening = ledger.operations[record.closes] if record.closes else operation
+        # Reckoned from all fills each time, so that an operation that late evidence reopened is not counted twice.
+        closed = sum((abs(futures_moved(o)) for o in ledger.closings.get(opening.operation_id, ())), ZERO)
+        opened = abs(futures_moved(opening))
+        left = max(ZERO, EXACT.subtract(opened, closed))
+        known = ledger.hedges.get(opening.operation_id)
+        reason = f"closed by {operation.operation_id}" if record.closes else "opened"
+        if left or known is not None:
+            self._desk.record(self._hedge(opening, left, reason))
+        basis = entry_basis(opening)
         if record.closes:
-            opened = ledger.hedges.get(record.closes)
-            if opened is None:
-                return ZERO
-            closed = min(opened.qty, abs(moved))
-            left = EXACT.subtract(opened.qty, closed)
-            self._desk.record(_resized(opened, left, f"closed by {operation.operation_id}"))
-            return (opened.entry_futures_price - opened.entry_spot_price) * int(opened.spot_side) * closed
-        if moved:
-            self._desk.record(self._opened(operation, spot, futures, abs(moved)))
-        elif operation.operation_id in ledger.hedges:
-            self._desk.record(_resized(ledger.hedges[operation.operation_id], ZERO, "nothing left of it"))
-        return ZERO
+            return basis * min(opened, abs(futures_moved(operation)))
+        return -basis * opened  # not earned before the exit
 
-    def _opened(self, operation: Operation, spot: LegPlan, futures: LegPlan, qty: Decimal) -> HedgeRecord:
+    def _hedge(self, operation: Operation, qty: Decimal, reason: str) -> HedgeRecord:
+        legs = operation.record.legs
+        spot = next(leg for leg in legs if leg.kind is InstrumentKind.SPOT)
+        futures = next(leg for leg in legs if leg.kind is InstrumentKind.PERPETUAL)
         return HedgeRecord(
             operation_id=operation.operation_id,
             base=spot.base,
@@ -414,7 +422,7 @@ class OrderOrchestrator:
             qty=qty,
             entry_spot_price=average_fill(operation.fills, InstrumentKind.SPOT, spot.side),
             entry_futures_price=average_fill(operation.fills, InstrumentKind.PERPETUAL, futures.side),
-            reason="opened",
+            reason=reason,
         )
 
     # --- commands and numbers ---
@@ -449,24 +457,6 @@ class OrderOrchestrator:
             "success_rate": good / done if done else 0.0,
             "average_execution_time_ms": sum(times) / len(times) / 1e6 if times else 0.0,
         }
-
-
-def _resized(hedge: HedgeRecord, qty: Decimal, reason: str) -> HedgeRecord:
-    return HedgeRecord(
-        operation_id=hedge.operation_id,
-        base=hedge.base,
-        spot_instrument=hedge.spot_instrument,
-        futures_instrument=hedge.futures_instrument,
-        spot_venue=hedge.spot_venue,
-        spot_symbol=hedge.spot_symbol,
-        futures_venue=hedge.futures_venue,
-        futures_symbol=hedge.futures_symbol,
-        spot_side=hedge.spot_side,
-        qty=qty,
-        entry_spot_price=hedge.entry_spot_price,
-        entry_futures_price=hedge.entry_futures_price,
-        reason=reason,
-    )
 
 
 def request_of(intent: OrderIntentRecord) -> OrderRequest:

@@ -138,8 +138,7 @@ def _shape_fault(opportunity: Opportunity, rows: list[InstrumentRow]) -> str:
     if len({row.instrument_id for row in rows}) != len(rows):
         return "an instrument twice"
     if opportunity.type == OpportunityType.TRIANGULAR:
-        assets = {asset for row in rows for asset in (row.spec.base, row.spec.quote)}
-        return "" if len(assets) == 3 else f"cycle over assets {sorted(assets)}"
+        return _cycle_fault(opportunity, rows)
     if rows[0].pair_id != rows[1].pair_id:
         return f"legs of pairs {rows[0].pair_id} and {rows[1].pair_id}"
     if opportunity.legs[0].side + opportunity.legs[1].side:
@@ -149,6 +148,16 @@ def _shape_fault(opportunity: Opportunity, rows: list[InstrumentRow]) -> str:
     if hedge != (kinds == {InstrumentKind.SPOT, InstrumentKind.PERPETUAL}):
         return f"kinds {sorted(kinds)} for type {opportunity.type}"
     return ""
+
+
+def _cycle_fault(opportunity: Opportunity, rows: list[InstrumentRow]) -> str:
+    """Three spot legs of one venue that give every asset away exactly once and receive it exactly once."""
+    if len({row.venue_id for row in rows}) != 1 or any(row.spec.kind is not InstrumentKind.SPOT for row in rows):
+        return "a cycle over venues or futures"
+    pairs = [(row.spec.base, row.spec.quote) for row in rows]
+    ways = [pair if leg.side > 0 else pair[::-1] for leg, pair in zip(opportunity.legs, pairs, strict=True)]
+    received, given = {way[0] for way in ways}, {way[1] for way in ways}
+    return "" if len(received) == 3 and received == given else f"no cycle: {ways} (received, given)"
 
 
 class Planner:

@@ -114,7 +114,7 @@ def result_of(
     carried: Decimal = ZERO,
 ) -> OperationResultRecord:
     """The result record. ``numeraire_rate``: value of the start asset in the numeraire. ``carried``: entry basis of
-    the hedge that this operation closed, in the start asset (it was not booked when the hedge was opened)."""
+    a hedge, in the start asset: taken off when this operation opened it, added when this operation closed it."""
     record = operation.record
     start = operation_start(operation, numeraire)
     pnl, fees, contracts = pnl_per_asset(operation.fills)
@@ -126,9 +126,7 @@ def result_of(
     gained = value(exposure, rates) + carried
     spent = outlay(operation, rates)
     matched = matched_qty(operation, ledger)
-    hedge = record.type is OpportunityType.SPOT_FUTURES_HEDGE and not record.closes and matched > 0
-    if hedge:  # the entry basis is not earned before the exit: only what was paid counts now
-        gained = -value(fees, rates)
+    hedge = record.type is OpportunityType.SPOT_FUTURES_HEDGE and not record.closes and bool(futures_moved(operation))
     return OperationResultRecord(
         operation_id=operation.operation_id,
         opportunity_id=record.opportunity_id,
@@ -148,6 +146,22 @@ def result_of(
         ended_mono_ns=ended_mono_ns,
         stamps=stamps(operation, ledger),
     )
+
+
+def futures_moved(operation: Operation) -> Decimal:
+    """Signed base quantity by which the operation's fills moved its futures position."""
+    return sum((f.qty * int(f.side) for f in operation.fills if f.kind is InstrumentKind.PERPETUAL), ZERO)
+
+
+def entry_basis(operation: Operation) -> Decimal:
+    """What a hedge was entered at, quote per base: futures less spot, by the sides in which they were taken."""
+    sides = {leg.kind: leg.side for leg in operation.record.legs}
+    if futures_moved(operation) == 0:
+        return ZERO
+    spot, futures = sides[InstrumentKind.SPOT], sides[InstrumentKind.PERPETUAL]
+    entry_spot = average_fill(operation.fills, InstrumentKind.SPOT, spot)
+    entry_futures = average_fill(operation.fills, InstrumentKind.PERPETUAL, futures)
+    return (entry_futures - entry_spot) * int(spot)
 
 
 def average_fill(fills: list[FillRecord], kind: InstrumentKind, side: OrderSide) -> Decimal:

@@ -39,7 +39,14 @@ from pipeline.model.structs import Balance, Position
 SWEEP_PAUSE_NS = 1_000_000_000
 SWEEP_RETRY_MAX_NS = 10_000_000_000
 SINCE_MARGIN_MS = 60_000
+SWEEP_LOST_NS = 30_000_000_000  # a sweep without an answer, beyond what its symbols may take, has failed
+SWEEP_SYMBOL_NS = 1_000_000_000
+FIRST_ANSWER_NS = 3_000_000_000  # how long an earlier run's broken operation waits for the first sweep of its venues
 MISMATCHES_MAX = 3  # account readings in a row that disagree with the ledger before it is called external
+
+#: Not ended, and nothing of it filled as far as anybody said: a complete sweep without a trace settles these. OPEN
+#: too, for our orders never rest: its ending was lost, and venues stop listing orders that ended with nothing filled.
+UNPROVED = frozenset({OrderState.UNKNOWN, OrderState.OPEN})
 
 
 @dataclass(slots=True)
@@ -49,6 +56,8 @@ class _Venue:
     sweeping: bool = False
     wanted: str = "start-up"  # why a sweep is due; "" = none
     due_mono_ns: int = 0
+    lost_mono_ns: int = 0  # when the sweep under way counts as failed
+    down_mono_ns: int = 0  # when its session was last lost
     failures: int = 0
 
 
@@ -65,7 +74,7 @@ class RecoveryManager:
         self._venues: dict[str, _Venue] = {}
         self._boot_mono_ns = 0
         self._positions: dict[tuple[str, str], Decimal] = {}  # offset: what the venue held beyond our fills
-        self._mismatches: dict[tuple[str, str], int] = {}
+        self._mismatches: dict[tuple[str, str], tuple[Decimal, int]] = {}
         self.started = 0
         self.solved = 0
 
@@ -95,6 +104,7 @@ class RecoveryManager:
         state = self._venues.setdefault(venue, _Venue())
         if not up:
             state.reconciled = False
+            state.down_mono_ns = self._desk.now.mono_ns
         elif not state.reconciled:
             self._want(venue, "session up")
 
@@ -107,13 +117,19 @@ class RecoveryManager:
     def tick(self) -> None:
         """Starts the sweeps that are due, and asks for one where an unknown order may be proved empty."""
         now_ns = self._desk.now.mono_ns
+        for venue, state in self._venues.items():
+            if state.sweeping and now_ns >= state.lost_mono_ns:
+                state.sweeping, state.tried = False, True
+                self._failed(venue, state, "no answer to the sweep")
         for order in self._desk.ledger.unsettled.values():
-            if order.state is OrderState.UNKNOWN and now_ns >= self.provable_at(order):
+            if order.state in UNPROVED and now_ns >= self.provable_at(order):
                 self._want(order.intent.venue, f"order {order.client_id} unknown")
         for venue, state in self._venues.items():
             if state.wanted and not state.sweeping and now_ns >= state.due_mono_ns:
+                symbols = self._symbols(venue)
                 state.sweeping = True
-                self._desk.act(SweepVenue(venue, self._symbols(venue), self._since_ms(venue), state.wanted))
+                state.lost_mono_ns = now_ns + SWEEP_LOST_NS + len(symbols) * SWEEP_SYMBOL_NS
+                self._desk.act(SweepVenue(venue, symbols, self._since_ms(venue), state.wanted))
                 state.wanted = ""
 
     def _symbols(self, venue: str) -> tuple[str, ...]:
@@ -152,7 +168,7 @@ class RecoveryManager:
         if complete:
             self._complete(answer, state)
         else:
-            self._failed(answer, state)
+            self._failed(answer.venue, state, answer.error)
         self._desk.record(
             ReconcileRecord(
                 answer.venue,
@@ -168,29 +184,33 @@ class RecoveryManager:
         for order in touched.values():
             self._on_evidence(order)
 
-    def _failed(self, answer: SweepAnswer, state: _Venue) -> None:
+    def _failed(self, venue: str, state: _Venue, error: str) -> None:
         state.failures += 1
         pause_ns = min(SWEEP_RETRY_MAX_NS, SWEEP_PAUSE_NS << min(state.failures - 1, 4))
         state.due_mono_ns = self._desk.now.mono_ns + pause_ns
         state.wanted = state.wanted or "retry"
         if not state.reconciled and state.failures == 1:
-            self._desk.alert(1, "venue_unreachable", f"{answer.venue}: disabled until a sweep succeeds: {answer.error}")
+            self._desk.alert(1, "venue_unreachable", f"{venue}: disabled until a sweep succeeds: {error}")
 
     def _complete(self, answer: SweepAnswer, state: _Venue) -> None:
         state.failures = 0
         state.due_mono_ns = self._desk.now.mono_ns + SWEEP_PAUSE_NS
         self._resolve(answer)
         self._intake.external_orphans(answer.venue)
-        if not state.reconciled:
+        if not state.reconciled and answer.began_mono_ns >= state.down_mono_ns:
             self._set_baseline(answer)
-        state.reconciled = True
+            state.reconciled = True
 
     def _set_baseline(self, answer: SweepAnswer) -> None:
         """The balances and positions from which the ledger counts on; a difference to its expectation is told."""
         ledger = self._desk.ledger
-        for balance in answer.balances:
+        doubtful = [order.intent for order in ledger.unsettled.values() if order.intent.venue == answer.venue]
+        witnesses = {intent.base for intent in doubtful if intent.kind is InstrumentKind.SPOT}
+        for balance in (*answer.balances, *self._unlisted(answer)):
             key = (balance.venue, balance.asset)
             base = ledger.baseline.get(key)
+            if base is not None and balance.asset in witnesses:
+                continue  # a new baseline would hide what an order of unknown outcome did to this balance
             if base is not None:
                 moved = ledger.accounts.flows.get(key, ZERO) - base[1]
                 off = balance.free + balance.locked - base[0] - moved
@@ -220,8 +240,32 @@ class RecoveryManager:
                         self._desk.now.mono_ns,
                     )
                 )
-            if not self._is_spot(answer.venue):
+            witness = key in self._positions and any(intent.symbol == symbol for intent in doubtful)
+            if not self._is_spot(answer.venue) and not witness:
                 self._positions[key] = qty - expected
+
+    def _unlisted(self, answer: SweepAnswer) -> list[Balance]:
+        """Zeros that venues leave out of their lists: base assets that can be traded there, or were held there."""
+        listed = {balance.asset for balance in answer.balances}
+        bases = {r.spec.base for r in self._desk.instruments if r.spec.venue == answer.venue}
+        bases = bases if self._is_spot(answer.venue) else set()
+        held = {
+            asset
+            for (venue, asset), (total, _) in self._desk.ledger.baseline.items()
+            if venue == answer.venue and total
+        }
+        fresh = {asset for asset in bases if (answer.venue, asset) not in self._desk.ledger.baseline}
+        return [
+            Balance(
+                venue=answer.venue,
+                asset=asset,
+                free=ZERO,
+                locked=ZERO,
+                recv_mono_ns=answer.began_mono_ns,
+                source="rest",
+            )
+            for asset in sorted((fresh | held) - listed)
+        ]
 
     def _is_spot(self, venue: str) -> bool:
         return all(r.spec.kind is InstrumentKind.SPOT for r in self._desk.instruments if r.spec.venue == venue)
@@ -243,14 +287,15 @@ class RecoveryManager:
         seen_ids = {update.order_id for update in answer.orders} | {fill.order_id for fill in answer.fills}
         for order in list(self._desk.ledger.unsettled.values()):
             intent = order.intent
-            if order.state is not OrderState.UNKNOWN or intent.venue != answer.venue:
+            if order.state not in UNPROVED or intent.venue != answer.venue:
                 continue
             if intent.symbol not in answer.symbols or answer.began_mono_ns < self.provable_at(order):
                 continue
             if order.client_id in seen or (order.order_id and order.order_id in seen_ids) or order.known_filled:
                 continue
-            if not self._balance_agrees(order, answer):
-                self._desk.alert(2, "unknown_unproved", f"{order.client_id}: no trace, yet balances moved")
+            if not self._balance_agrees(order, answer) and not self._approved(intent.operation_id):
+                text = f"{order.client_id}: no trace, yet balances moved; approve r{intent.operation_id} to believe it"
+                self._desk.alert(2, "unknown_unproved", text)
                 continue
             self._intake.expired(order, f"complete sweep of {answer.venue} after expiry found nothing")
             self._on_evidence(order)
@@ -266,11 +311,11 @@ class RecoveryManager:
             return held == ledger.accounts.futures_qty(intent.venue, intent.symbol) + offset
         key = (intent.venue, intent.base)
         base = ledger.baseline.get(key)
-        told = next((b for b in answer.balances if b.asset == intent.base), None)
-        if base is None or told is None:
+        if base is None:
             return True
+        told = sum((b.free + b.locked for b in answer.balances if b.asset == intent.base), ZERO)
         moved = ledger.accounts.flows.get(key, ZERO) - base[1]
-        return told.free + told.locked == base[0] + moved
+        return told == base[0] + moved
 
     # --- the account's own movements ---
 
@@ -296,8 +341,10 @@ class RecoveryManager:
         if not off:
             self._mismatches.pop(key, None)
             return
-        self._mismatches[key] = self._mismatches.get(key, 0) + 1
-        if self._mismatches[key] == MISMATCHES_MAX:
+        before, times = self._mismatches.get(key, (off, 0))
+        times = times + 1 if off == before else 1  # readings that race our own fills differ from one to the next
+        self._mismatches[key] = (off, times)
+        if times == MISMATCHES_MAX:
             detail = f"{what} differs by {off} from the ledger"
             self._desk.record(ExternalRecord(venue, "account", detail))
             self._desk.alert(2, "external", f"{venue} {detail}")
@@ -311,6 +358,8 @@ class RecoveryManager:
         recovery_id = f"r{operation.operation_id}"
         state = "waiting_approval" if strategy == "hold" else "active"
         known = self._desk.ledger.recoveries.get(recovery_id)
+        if known is not None and known.state == "cancelled":
+            return recovery_id  # a person does it
         if known is None:
             self.started += 1
         if known is None or (known.strategy, known.state) != (strategy, state):
@@ -318,6 +367,24 @@ class RecoveryManager:
         if state == "waiting_approval":
             self._desk.alert(2, "recovery", f"{recovery_id} waits for a person: {reason}")
         return recovery_id
+
+    def with_person(self, operation: Operation) -> bool:
+        """Whether a person has to decide about this operation, or has taken it over: also after a restart."""
+        known = self._desk.ledger.recoveries.get(f"r{operation.operation_id}")
+        return known is not None and known.state in ("waiting_approval", "cancelled")
+
+    def _approved(self, operation_id: str) -> bool:
+        known = self._desk.ledger.recoveries.get(f"r{operation_id}")
+        return known is not None and known.state == "approved"
+
+    def asking(self, order: Order) -> bool:
+        """Whether the first sweep may still tell at once what an earlier run's order did. Bounded: a venue that does
+        not answer must not keep the other leg open."""
+        if order.boot_epoch == self._desk.ledger.boot_epoch:
+            return False
+        state = self._venues.get(order.intent.venue)
+        waited_ns = self._desk.now.mono_ns - self._boot_mono_ns
+        return state is not None and not state.tried and waited_ns < FIRST_ANSWER_NS
 
     def finished(self, operation: Operation, reason: str) -> None:
         known = self._desk.ledger.recoveries.get(f"r{operation.operation_id}")

@@ -100,11 +100,16 @@ class Gate:
         again = self._planner.plan(plan.opportunity, self._desk.now.mono_ns)
         if isinstance(again, Rejected):
             return again
+        opportunity = plan.opportunity
         return (
             self._permission()
+            or self._stops(opportunity)
+            or self._already_open(opportunity)
+            or self._places(opportunity)
             or self._after_fill(again)
             or self._limits(again)
             or self._money(again, answered=True)
+            or self._user(again)
             or again
         )
 
@@ -129,15 +134,39 @@ class Gate:
             if self._malformed >= MALFORMED_MAX:
                 desk.trip("malformed", f"{self._malformed} malformed opportunities, last: {fault}")
             return Rejected(Refusal.MALFORMED, fault)
+        return (
+            self._stops(opportunity)
+            or self._future(opportunity)
+            or self._duplicate(opportunity)
+            or self._stale(opportunity)
+            or self._places(opportunity)
+        )
+
+    def _stops(self, opportunity: Opportunity) -> Rejected | None:
+        """What stands in the way of every new risk, or of this kind, by our own decision."""
         if self.reducing:
             return Rejected(Refusal.BREAKER, f"reducing: {self.reducing}")
         if OpportunityType(opportunity.type) not in self.enabled_types:
             return Rejected(Refusal.DISABLED_TYPE, OpportunityType(opportunity.type).name)
-        if desk.ledger.breakers and desk.config.features.enable_circuit_breakers:
+        if self._desk.ledger.breakers and self._desk.config.features.enable_circuit_breakers:
             blocking = self._breaker_for(opportunity)
             if blocking:
                 return Rejected(Refusal.BREAKER, blocking)
-        return self._duplicate(opportunity) or self._stale(opportunity) or self._places(opportunity)
+        return None
+
+    def _already_open(self, opportunity: Opportunity) -> Rejected | None:
+        """An operation of the same direction is under way."""
+        key = opportunity.direction_key
+        if any(o.record.direction_key == key for o in self._desk.ledger.open_operations.values()):
+            return Rejected(Refusal.DUPLICATE, f"direction {key} is under way")
+        return None
+
+    def _future(self, opportunity: Opportunity) -> Rejected | None:
+        """A detection that has not happened yet is no detection, and must not age those that come after it."""
+        ahead_ns = opportunity.detect_mono_ns - self._desk.now.mono_ns
+        if ahead_ns > 0:
+            return Rejected(Refusal.STALE_AT_EXECUTOR, f"detected {ahead_ns // 1000} us in the future")
+        return None
 
     def _breaker_for(self, opportunity: Opportunity) -> str:
         """Name of a tripped breaker that concerns this opportunity; ``fee.<venue>.<symbol>`` concerns one symbol."""
@@ -154,9 +183,8 @@ class Gate:
             return None
         now_ns = self._desk.now.mono_ns
         key = opportunity.direction_key
-        open_same = any(o.record.direction_key == key for o in self._desk.ledger.open_operations.values())
         seen = (opportunity.detect_mono_ns, opportunity.opportunity_id) <= self._last
-        if seen or open_same or now_ns < self._cooldown.get(key, 0):
+        if seen or self._already_open(opportunity) is not None or now_ns < self._cooldown.get(key, 0):
             self._duplicates += 1
             if self._duplicates >= DUPLICATES_MAX:
                 self._desk.trip("duplicates", f"{self._duplicates} duplicate opportunities in a row")
