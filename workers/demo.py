@@ -93,7 +93,7 @@ class Demo:
         self.sim = self.simulator.wait_ready()
         self.config = {**self.sim.pop("engine_config"), "engine_name": self.instance}
         self.config["processes"] = {**self.config.get("processes", {}), **self.options.processes}
-        for exchange, key in _keys(self.sim["venues"]).items():
+        for exchange, key in keys_of(self.sim["venues"]).items():
             store_credentials(self.instance, exchange, key)
         self.engine.configure(self.config)
         warming = ""
@@ -183,7 +183,7 @@ class Demo:
         )
 
 
-def _keys(venues: dict[str, dict[str, Any]]) -> dict[str, Credentials]:
+def keys_of(venues: dict[str, dict[str, Any]]) -> dict[str, Credentials]:
     """One key per exchange, from what the venues printed."""
     return {
         name.rpartition("_")[0]: Credentials(

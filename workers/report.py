@@ -15,6 +15,7 @@ from workers.instances import ledger_path
 from workers.ledger import open_reader
 
 _SPAN = re.compile(r"(\d+)([smhd])\Z")
+WALL_NS_MAX = 2**63 - 1  # the year 2262: what SQLite and the journal can say
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -24,10 +25,11 @@ def since_wall_ns(text: str) -> int:
         return 0
     span = _SPAN.match(text)
     if span:
-        return time.time_ns() - int(span[1]) * _SECONDS[span[2]] * 1_000_000_000
+        return max(0, time.time_ns() - int(span[1]) * _SECONDS[span[2]] * 1_000_000_000)
     try:
-        return int(datetime.fromisoformat(text).timestamp() * 1_000_000_000)
-    except ValueError:
+        wall_ns = int(datetime.fromisoformat(text).timestamp() * 1_000_000_000)
+        return max(0, min(wall_ns, WALL_NS_MAX))
+    except (ValueError, OverflowError):
         raise BadInput(f"--since: found {text!r}, wanted an ISO time or a span like 90m, 24h, 7d") from None
 
 

@@ -1,0 +1,160 @@
+"""Bad input of every kind: a clear sentence on stderr, the right exit code, one JSON object with ``--json``."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+
+def arb(*arguments: str, timeout: float = 90, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "workers", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        **kwargs,  # type: ignore[call-overload]
+    )
+
+
+def config(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+DEAD = """
+engine_name: t-dead
+mode: sim
+exchanges:
+  mexc: {dialect: mexc, markets: {spot: {rest: "http://127.0.0.1:1/api/v3", ws: "ws://127.0.0.1:1/ws", symbols: [A]}}}
+"""
+
+
+def test_help_names_every_command_quickly_enough_to_use() -> None:
+    done = arb("--help")
+    assert done.returncode == 0
+    for command in (
+        "demo",
+        "sim",
+        "books",
+        "replay",
+        "up",
+        "status",
+        "top",
+        "halt",
+        "resume",
+        "execute",
+        "why",
+        "report",
+    ):
+        assert command in done.stdout
+
+
+def test_unknown_command_and_missing_option_are_usage_errors() -> None:
+    assert arb("nonsense").returncode == 2
+    assert arb("halt").returncode == 2
+
+
+def test_unknown_config_keys_are_all_listed(tmp_path: Path) -> None:
+    path = config(tmp_path, "engine_name: t-x\nnonsense: 1\nrisk_limits: {max_possition: 3, max_daily_loss_usd: -1}\n")
+    done = arb("config", "check", "--config", path, "--json")
+    assert done.returncode == 2
+    errors = msgspec.json.decode(done.stdout)["errors"]
+    assert len(errors) >= 3
+    for name in ("nonsense", "risk_limits.max_possition", "risk_limits.max_daily_loss_usd"):
+        assert any(name in line for line in errors)
+        assert name in done.stderr
+
+
+def test_config_show_tells_origins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = config(tmp_path, DEAD)
+    monkeypatch.setenv("ARB_MAX_DAILY_LOSS_USD", "77")
+    done = arb("config", "show", "--config", path, "--json")
+    values = msgspec.json.decode(done.stdout)["values"]
+    assert values["risk_limits.max_daily_loss_usd"]["value"] == "77"
+    assert "ARB_MAX_DAILY_LOSS_USD" in values["risk_limits.max_daily_loss_usd"]["origin"]
+    assert values["engine_name"]["origin"].startswith("file")
+    assert values["risk_limits.max_open_operations"]["origin"] == "default"
+
+
+def test_missing_config_file_says_what_to_do(tmp_path: Path) -> None:
+    done = arb("up", "--config", str(tmp_path / "none.yaml"))
+    assert done.returncode == 2
+    assert "cannot be read" in done.stderr
+
+
+def test_dead_venue_could_not_start(tmp_path: Path) -> None:
+    done = arb("up", "--config", config(tmp_path, DEAD))
+    assert done.returncode == 3
+    assert "mexc_spot" in done.stderr
+    assert not list(Path("/dev/shm").glob("arb.t-dead.feed*"))
+    for leftover in Path("/dev/shm").glob("arb.t-dead.*"):
+        leftover.unlink()
+
+
+def test_live_is_refused_without_keys_and_flag(tmp_path: Path) -> None:
+    text = DEAD.replace("http://127.0.0.1:1/api/v3", "https://localhost/api/v3").replace(
+        "ws://127.0.0.1:1/ws", "wss://localhost/ws"
+    )
+    done = arb("up", "--config", config(tmp_path, text), "--mode", "live")
+    assert done.returncode == 2
+    assert "--i-understand-live-trading" in done.stderr
+    assert "no key" in done.stderr
+
+
+def test_unknown_instance_and_bad_name() -> None:
+    done = arb("status", "--instance", "t-nobody")
+    assert done.returncode == 2
+    assert "arb up" in done.stderr
+    assert arb("status", "--instance", "Not/A/Name").returncode == 2
+
+
+def test_unknown_scenario_and_kill_target() -> None:
+    done = arb("demo", "--kill", "kernel")
+    assert (done.returncode, "feed, detector, executor" in done.stderr) == (2, True)
+    done = arb("sim", "--scenario", "no_such_market")
+    assert done.returncode == 2
+    assert "packaged" in done.stderr
+
+
+def test_missing_and_truncated_captures(tmp_path: Path, captures_dir: Path) -> None:
+    done = arb("books", str(tmp_path / "none.gz"), "--json")
+    assert done.returncode == 2
+    assert "none.gz" in msgspec.json.decode(done.stdout)["error"]
+    whole = (captures_dir / "spot_btcusdt_20240808.gz").read_bytes()
+    cut = tmp_path / "cut.gz"
+    cut.write_bytes(whole[: len(whole) // 2])
+    done = arb("books", str(cut))
+    assert done.returncode == 2
+    assert "cut.gz" in done.stderr
+    empty = tmp_path / "empty.gz"
+    empty.write_bytes(gzip.compress(b""))
+    assert arb("replay", str(empty), "--exact").returncode == 2
+    assert arb("replay", str(tmp_path / "none.gz")).returncode == 2
+    assert arb("replay", str(captures_dir / "spot_btcusdt_20240808.gz"), "--speed", "fast").returncode == 2
+
+
+def test_full_shared_memory_file_system(tmp_path: Path) -> None:
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("needs root and unshare for a small /dev/shm of its own")
+    script = 'mount -t tmpfs -o size=64k none /dev/shm && exec "$@"'
+    probe = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", "true"], capture_output=True, check=False)
+    if probe.returncode:
+        pytest.skip("mount is not permitted here")
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", sys.executable, "-m", "workers", "up", "--config",
+         config(tmp_path, DEAD)],
+        capture_output=True, text=True, timeout=90, check=False,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert "no room" in done.stderr

@@ -1,0 +1,66 @@
+"""``arb demo`` as a user runs it, judged by the venues' own ledger."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from workers.demo import DemoOptions, run_demo
+from workers.output import to_json
+
+pytestmark = pytest.mark.e2e
+
+FIELDS = {
+    "seconds", "venues", "instruments", "messages", "books_published", "gaps", "resyncs", "opportunities", "operations",
+    "dislocations", "orders", "fills", "pnl", "flat", "dust", "open_hedges", "latency_us", "sim", "violations",
+}  # fmt: skip
+
+
+def leftovers() -> list[str]:
+    return [path.name for path in Path("/dev/shm").glob("arb.demo-*") if _owner_is_dead(path)]
+
+
+def _owner_is_dead(path: Path) -> bool:
+    from shm.segment import owner_lives
+
+    try:
+        return not owner_lives(f"/{path.name}")
+    except Exception:  # noqa: BLE001  another run may remove it meanwhile
+        return False
+
+
+def test_executor_killed_between_two_legs_comes_back_and_everything_reconciles(own_state: Path) -> None:
+    result = run_demo(DemoOptions(seconds=16, kill="executor", quiet=True))
+    fields = result.fields
+    assert set(fields) >= FIELDS
+    assert fields["violations"] == []
+    assert fields["pnl"]["equal"] is True
+    assert fields["pnl"]["engine"] == fields["pnl"]["venue"]
+    assert fields["flat"] is True
+    assert fields["operations"]["unresolved"] == 0
+    assert fields["operations"]["completed"] >= 3
+    assert fields["killed"]["at"] == "one leg filled, the other in flight"
+    assert fields["killed"]["recovery_ms"] is not None
+    assert fields["killed"]["outcome"] in ("recovered", "completed", "failed")
+    assert fields["latency_us"]["tick_to_order"]["n"] > 0
+    assert result.healthy
+    assert '"pnl"' in to_json(fields)
+    assert list(own_state.iterdir()) == []  # the state of a healthy run is removed
+
+
+@pytest.mark.parametrize("scenario", ["null_same_ticker", "null_shifted"])
+def test_null_markets_give_no_order(scenario: str) -> None:
+    result = run_demo(DemoOptions(seconds=5, scenario=scenario, quiet=True))
+    assert result.fields["expect_no_orders"] is True
+    assert result.fields["orders"] == 0
+    assert result.fields["fills"] == 0
+    assert result.fields["messages"] > 0
+    assert result.healthy
+
+
+def test_no_segment_of_a_demo_stays_behind() -> None:
+    run_demo(DemoOptions(seconds=1, quiet=True))
+    mine = [name for name in leftovers() if os.stat(Path("/dev/shm") / name).st_uid == os.geteuid()]
+    assert mine == []

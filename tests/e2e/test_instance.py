@@ -1,0 +1,166 @@
+"""A running instance: kills of every process, the halt, symbols, what commands say, and the end of the supervisor."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pipeline.model.errors import BadInput
+from shm.liveness import LivenessView
+from tests.e2e.conftest import Running, segments_of
+from workers.control import ControlError, ask
+from workers.guard import read_halt
+from workers.manual import execute_file
+from workers.report import read_report, report_words
+from workers.status import read_status, status_words
+from workers.why import read_trail, trail_words
+
+pytestmark = pytest.mark.e2e
+
+WAIT_S = 30.0
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Polls; a watchdog, not a timing assertion."""
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"never came true: {what}"
+        time.sleep(0.05)
+
+
+def completed(instance: str) -> int:
+    return int(read_status(instance)["orders"].get("operations.completed", 0))
+
+
+def test_every_process_comes_back_and_the_engine_goes_on(running: Running) -> None:
+    instance = running.instance
+    until(lambda: completed(instance) > 0, "a completed operation")
+    for process in ("feed.mexc", "feed.gateio", "detector", "poller", "recorder", "guard", "executor"):
+        before = running.engine.process_pid(process)
+        assert running.engine.kill(process) == before
+        until(
+            lambda process=process, before=before: (
+                running.engine.process_pid(process) not in (0, before) and running.engine.all_ready()
+            ),
+            f"{process} READY again",
+        )
+    seen = completed(instance)
+    until(lambda: completed(instance) > seen, "a completed operation after all kills")
+    reading = read_status(instance)
+    assert reading["state"] == "ready"
+    assert {row["restarts"] for name, row in reading["processes"].items() if name != "supervisor"} == {1}
+    assert "tick to order" in status_words(reading)
+
+
+def test_halt_is_latched_persisted_and_survives_the_guard(running: Running) -> None:
+    sock = running.engine.state_dir / "supervisor.sock"
+    with pytest.raises(ControlError, match="reason"):
+        ask(sock, {"op": "halt"})
+    assert ask(sock, {"op": "halt", "reason": "test"})["halted"] is True
+    assert read_halt(running.engine.state_dir).reason == "test"
+    before = running.engine.process_pid("guard")
+    running.engine.kill("guard")
+    until(lambda: running.engine.process_pid("guard") not in (0, before) and running.engine.all_ready(), "guard back")
+    reading = read_status(running.instance)
+    assert (reading["state"], reading["halted"], reading["risk"]["latched"]) == ("halted", True, True)
+    sent = reading["orders"]["operations"]
+    refused = reading["opportunities"]["refused"].get("halt_latch", 0)
+    until(
+        lambda: read_status(running.instance)["opportunities"]["refused"].get("halt_latch", 0) > refused,
+        "opportunities refused by the latch",
+    )
+    assert read_status(running.instance)["orders"]["operations"] == sent
+    assert ask(sock, {"op": "resume", "reason": "over"})["halted"] is False
+    until(lambda: read_status(running.instance)["orders"]["operations"] > sent, "operations after the resume")
+
+
+def test_ledger_trail_report_and_manual_execution(running: Running, tmp_path: Path) -> None:
+    instance = running.instance
+
+    def recorded() -> bool:
+        try:
+            return read_report(instance, "")["operations"].get("completed", 0) > 0
+        except BadInput:
+            return False
+
+    until(recorded, "a completed operation in the ledger")
+    report = read_report(instance, "1h")
+    assert report["operations"]["total"] >= report["operations"]["completed"] > 0
+    assert "P&L" in report_words(report)
+    assert read_report(instance, "2999-01-01")["operations"]["total"] == 0
+    with pytest.raises(BadInput, match="newest"):
+        read_trail(instance, "nothing")
+    import sqlite3
+
+    with sqlite3.connect(running.engine.state_dir / "ledger.sqlite") as db:
+        operation = db.execute("SELECT operation_id FROM operations WHERE outcome = 'completed'").fetchone()[0]
+    trail = read_trail(instance, operation)
+    assert len(trail["orders"]) >= 2
+    assert trail["fills"]
+    assert trail["stages_us"]
+    assert operation in trail_words(trail)
+    wish = tmp_path / "wish.json"
+    wish.write_bytes(
+        msgspec.json.encode(
+            {"type": "spot_spot", "legs": [
+                {"venue": "gateio_spot", "symbol": "ETH_USDT", "side": "buy", "qty": "0.01", "limit_price": "100"},
+                {"venue": "mexc_spot", "symbol": "ETHUSDT", "side": "sell", "qty": "0.01", "limit_price": "90000"},
+            ]}
+        )
+    )  # fmt: skip
+    assert execute_file(wish, instance)["final_state"] in ("refused", "failed")
+
+
+def test_symbols_are_removed_and_added_while_running(running: Running) -> None:
+    sock = running.engine.state_dir / "supervisor.sock"
+    books = "books_whole"
+    before = read_status(running.instance)["feeds"]["mexc_spot"][books]
+    ask(sock, {"op": "symbols", "action": "remove", "venue": "mexc_spot", "symbol": "DOGEUSDT"})
+    until(lambda: read_status(running.instance)["feeds"]["mexc_spot"][books] == before - 1, "one book less")
+    listed = {row["symbol"]: row for row in ask(sock, {"op": "symbols"})["instruments"]}
+    assert listed["DOGEUSDT"]["removed"] is True
+    assert listed["NOVAUSDT"]["quarantined"]
+    with pytest.raises(ControlError, match="does not list"):
+        ask(sock, {"op": "symbols", "action": "add", "venue": "mexc_spot", "symbol": "NOSUCHUSDT"}, timeout_s=15)
+    with pytest.raises(ControlError, match="not configured"):
+        ask(sock, {"op": "symbols", "action": "add", "venue": "nowhere", "symbol": "X"})
+
+
+def test_nothing_outlives_a_killed_supervisor(running: Running) -> None:
+    pids = [row["pid"] for row in read_status(running.instance)["processes"].values()]
+    assert len(pids) == 8
+    os.kill(running.engine.pid, signal.SIGKILL)
+    views = LivenessView.attach_all(running.instance)
+    until(lambda: not any(view.alive() for view in views.values()), "every process ended")
+    reading = read_status(running.instance)  # shared memory outlives the processes
+    assert reading["state"] == "down"
+    assert reading["feeds"]["mexc_spot"]["messages"] > 0
+
+
+def test_a_clean_stop_removes_every_segment(running: Running) -> None:
+    assert segments_of(running.instance)
+    assert running.engine.stop() == 0
+    assert segments_of(running.instance) == []
+    assert (running.engine.state_dir / "ledger.sqlite").exists()
+
+
+def test_a_second_start_of_an_instance_is_refused(running: Running) -> None:
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-m", "workers", "up", "--config", str(running.engine.config_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "running already" in done.stderr
+    assert running.engine.all_ready()
