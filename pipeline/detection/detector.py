@@ -9,7 +9,6 @@ Threads: exactly one runs the loop (the caller of :meth:`step`, or the thread of
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Protocol
@@ -71,6 +70,7 @@ from pipeline.detection.topology import (
 )
 from pipeline.detection.walk import SZ_BUY_QTY, SZ_SELL_QTY
 from pipeline.model.catalogue_words import words_to_row
+from pipeline.model.clock import mono_ns, wall_ns
 from pipeline.model.config import EngineConfig
 from pipeline.model.enums import Refusal
 from pipeline.model.fixedpoint import from_fp
@@ -253,7 +253,7 @@ class OpportunityDetector:
         A changed catalogue is taken in on the way.
         """
         with self._lock:
-            deadline = time.monotonic_ns() + budget_ns
+            deadline = mono_ns() + budget_ns
             while True:
                 memory = self.memory
                 reason = int(scan_loop(self.ports, memory.mem, memory.flt, deadline, idle_ns, self._wait))
@@ -424,7 +424,7 @@ class OpportunityDetector:
 
 def first_opportunity_id(opps: Words) -> int:
     """Ids grow over restarts: seconds of the wall clock in the high bits, never below what the queue has seen."""
-    start = int(time.time()) << 30
+    start = (wall_ns() // 1_000_000_000) << 30
     capacity, width = int(opps[ly.Q_CAPACITY]), int(opps[ly.Q_SLOT_WORDS])
     if capacity and width == ly.OPPORTUNITY_WORDS:
         slots = opps[ly.Q_SLOTS_OFF : ly.Q_SLOTS_OFF + capacity * width].reshape(capacity, width)

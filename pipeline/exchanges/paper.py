@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -34,7 +33,7 @@ from pipeline.exchanges.base import (
 from pipeline.execution.accounts import FuturesPosition
 from pipeline.execution.events import MarketPort
 from pipeline.execution.market import fee_of, levels, tradable, within
-from pipeline.model.clock import mono_ns, wall_ms
+from pipeline.model.clock import mono_ns, wall_ms, wall_ns
 from pipeline.model.enums import InstrumentKind, OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import InsufficientBalance, OrderNotFound, VenueRejected
 from pipeline.model.fixedpoint import from_fp, to_fp_floor
@@ -264,7 +263,7 @@ class PaperTrading(VenueTrading):
 
     def _execute(self, request: OrderRequest, row: InstrumentRow, taken: list[tuple[Decimal, Decimal]]) -> None:
         now, stamp = mono_ns(), self._venue_ms(row)
-        order_id = f"p{time.time_ns()}"
+        order_id = f"p{wall_ns()}"
         fills: list[Fill] = []
         moves: dict[str, Decimal] = {}
         for number, (price, qty) in enumerate(taken):
