@@ -82,6 +82,7 @@ def njit(*args: Any, **options: Any) -> Any:
     options.setdefault("cache", True)
     options.setdefault("nogil", True)
     options.setdefault("error_model", "numpy")
+    options.setdefault("no_cfunc_wrapper", True)  # nobody takes a kernel's C address: one compilation less of each
     if args and callable(args[0]):
         return _one_version(_njit(*args, **options))
     decorate = _njit(*args, **options)

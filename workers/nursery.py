@@ -34,6 +34,7 @@ from pipeline.model.errors import ConfigInvalid
 from workers.base import EXIT_COULD_NOT_START, EXIT_CRASHED, die_with_parent, start_worker, worker_module
 
 MESSAGE_BYTES_MAX = 64 * 1024
+HEAVY_MODULES = ("feed", "detector")  # some 20 s of compilation each, all others together 2 s
 _ENV_OF_ONE_CHILD = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "ARB_CRASH_AT")
 
 
@@ -126,21 +127,24 @@ class Nursery:
             self._tell(event="warm")
 
     def _compile_side_by_side(self, modules: list[str], dialects: list[str]) -> None:
-        """The first compilation takes a minute: helpers fill the cache, as many at once as there are CPUs."""
-        jobs = [(name, [dialect]) for name in modules for dialect in (dialects if name == "feed" else [""])]
+        """The first compilation takes a minute: helpers fill the cache, as many at once as there are CPUs.
+
+        A module with all its dialects is one job: dialects share most kernels, and two helpers would both compile them.
+        """
+        jobs = sorted(modules, key=lambda name: name not in HEAVY_MODULES)  # nobody waits for a heavy one at the end
         running: dict[int, str] = {}
         while jobs or running:
             while jobs and len(running) < len(os.sched_getaffinity(0)):
-                name, wanted = jobs.pop()  # the heaviest modules stand last
+                name = jobs.pop(0)
                 pid = os.fork()
                 if pid == 0:
                     code = EXIT_CRASHED
                     try:
-                        _warm_module(name, [dialect for dialect in wanted if dialect] or dialects)
+                        _warm_module(name, dialects)
                         code = 0
                     finally:
                         os._exit(code)
-                running[pid] = " ".join([name, *wanted]).strip()
+                running[pid] = name
                 self._tell(event="warming", module=", ".join(running.values()))
             pid, _ = os.waitpid(-1, 0)  # what a helper could not compile, the nursery meets again and reports
             running.pop(pid, None)
