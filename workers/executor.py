@@ -16,7 +16,7 @@ import sys
 from collections import deque
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -121,6 +121,7 @@ class Executor:
         self._venue_ids = {venue.name: venue.venue_id for venue in config.venues}
         self._events: deque[CoreEvent] = deque()
         self._busy = False
+        self._fault: BaseException | None = None  # what a callback raised: the process ends by it
         self._record = np.zeros(ly.OPPORTUNITY_WORDS, np.int64)
         self._report_words = np.zeros(ly.REPORT_WORDS, np.int64)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -167,6 +168,7 @@ class Executor:
     async def main(self) -> None:
         """From the catalogue to the last record."""
         ctx = self.ctx
+        self.loop.set_exception_handler(self._loop_error)
         self.loop.add_reader(ctx.stop_fd, self._stop_asked)
         if not await self._wait_for_catalogue():
             return
@@ -187,6 +189,7 @@ class Executor:
             now,
         )
         self._entries = []
+        self.journal.sync()  # ids of this run carry its boot epoch: the record of it must outlive the host
         self.crash("boot_replayed")
         if self.journal.truncated_bytes:
             ctx.say("warning", f"journal: torn tail of {self.journal.truncated_bytes} bytes cut off")
@@ -238,6 +241,8 @@ class Executor:
         """Ticks until the stop is asked and everything open has been finished, or the bound is over."""
         finish_by = 0.0
         while True:
+            if self._fault is not None:
+                raise self._fault
             self._tick()
             if not self.ctx.is_ready and self.core.ready:
                 self.crash("reconciled")
@@ -268,7 +273,7 @@ class Executor:
         self.loop.remove_reader(self._bell.fileno())
         self._spinning = False
         now = self._now()
-        if self.journal.failed is None:
+        if self.journal.failed is None and self._fault is None:
             self._perform(self.core.stop(now, "SIGTERM"), now)
         for task in list(self._tasks):
             task.cancel()
@@ -382,16 +387,27 @@ class Executor:
         return Now(mono_ns(), wall_ns())
 
     def feed(self, event: CoreEvent | VenueEvent) -> None:
-        """One event into the core, and all that follows from it. Re-entrant calls wait their turn."""
-        self._events.append(event)
-        if self._busy:
+        """One event into the core, and all that follows from it. Re-entrant calls wait their turn.
+
+        What is raised here ends the process: after half of an event the journal and the ledger may differ, and a loop
+        only logs what its callbacks raise.
+        """
+        if self._fault is not None:
             return
-        self._busy = True
-        try:
-            while self._events:
-                self._handle(self._events.popleft())
-        finally:
-            self._busy = False
+        self._events.append(event)
+        self._drain_events_if_idle()
+
+    def _loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What a callback or a task of ours raised. A network's error is its session's matter; a bug ends us."""
+        error = context.get("exception")
+        if error is None or isinstance(error, OSError):
+            loop.default_exception_handler(context)
+        else:
+            self._end_by(error)
+
+    def _end_by(self, error: BaseException) -> None:
+        self._fault = self._fault or error
+        self._stopped.set()
 
     def _handle(self, event: CoreEvent) -> None:
         now = self._now()
@@ -430,10 +446,9 @@ class Executor:
             if isinstance(action, Append):
                 self._append(action, now)
             elif isinstance(action, Place):
-                if not places:
-                    self._journalled(action)
                 places.append(action)
                 if len(places) == len(sends):  # all legs are written down: they leave back to back
+                    self._journalled(places[0])
                     self._send_all(places, opportunity)
             elif isinstance(action, CancelOrder):
                 self._cancel(action)
@@ -475,11 +490,13 @@ class Executor:
 
     def _send_all(self, places: list[Place], opportunity: Opportunity | None) -> None:
         """Hands the bytes of all legs to their sockets. A first leg that cannot leave keeps the others back."""
-        stopped: tuple[Refusal, str] | None = None
+        stopped: dict[str, tuple[Refusal, str]] = {}  # operations whose first leg could not leave
+        begun: set[str] = set()
         first_ns = last_ns = 0
         metrics = self.ctx.metrics
         for place in places:
-            refused = stopped or self._send_refusal(place)
+            operation = place.operation_id
+            refused = stopped.get(operation) or self._send_refusal(place)
             if refused is None:
                 self.crash("before_send")
                 try:
@@ -488,6 +505,7 @@ class Executor:
                     refused = (Refusal.SESSION_DOWN, str(error))
                 else:
                     first_ns, last_ns = first_ns or sent_ns, sent_ns
+                    begun.add(operation)
                     self._events.append(Sent(place.request.client_id, sent_ns))
                     metrics.inc(self.count["orders_sent"])
                     if len(places) > 1 and place is places[0]:
@@ -495,7 +513,8 @@ class Executor:
             if refused is not None:
                 metrics.inc(self.count["orders_not_sent"])
                 self._events.append(NotSent(place.request.client_id, *refused))
-                stopped = refused if place.purpose is Purpose.ENTRY and not first_ns else None
+                if operation not in begun:
+                    stopped[operation] = refused
         if opportunity is not None and first_ns:
             metrics.inc(self.count["operations"])
             if opportunity.trigger_recv_mono_ns:
@@ -507,12 +526,15 @@ class Executor:
         self._drain_events_if_idle()
 
     def _drain_events_if_idle(self) -> None:
-        """Outside of ``feed`` (boot, stop) nobody else empties the events."""
+        """Empties the events, unless somebody further up does."""
         if not self._busy:
             self._busy = True
             try:
                 while self._events:
                     self._handle(self._events.popleft())
+            except Exception as error:
+                self._end_by(error)
+                raise
             finally:
                 self._busy = False
 

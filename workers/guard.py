@@ -124,23 +124,41 @@ class Guard:
         if operation in ("halt", "resume"):
             if not reason:
                 return {"error": "a reason is needed: --reason WORDS"}
-            self._latch(halted=operation == "halt", reason=reason, by=f"uid {request.get('uid')}")
+            problem = self._latch(halted=operation == "halt", reason=reason, by=f"uid {request.get('uid')}")
+            if problem and operation == "resume":
+                return {"error": f"not resumed: {problem}"}
+            if problem:
+                return {"halted": True, "reason": reason, "draining": self.draining, "warning": problem}
         elif operation in ("drain", "undrain"):
             self.draining = operation == "drain"
             for venue_id in range(self._venues):
                 self._page.block_venue(venue_id, self.draining)
         elif operation in ("block", "unblock"):
-            self._page.block_venue(int(request["venue_id"]), operation == "block")
+            wanted = request.get("venue_id")
+            if not isinstance(wanted, int) or not 0 <= wanted < self._venues:
+                return {"error": f"no venue {wanted!r}: 0 to {self._venues - 1}"}
+            self._page.block_venue(wanted, operation == "block")
         elif operation != "state":
             return {"error": f"unknown request {operation!r}"}
         return {"halted": self.state.halted, "reason": self.state.reason, "draining": self.draining}
 
-    def _latch(self, *, halted: bool, reason: str, by: str) -> None:
-        self.state = HaltState(halted=halted, reason=reason, by=by, wall_ns=time.time_ns())
-        # Disk before page: a guard killed in between restores the newer word, never the older one.
-        write_halt(self._ctx.state_dir, self.state)
+    def _latch(self, *, halted: bool, reason: str, by: str) -> str:
+        """Sets or opens the latch. Returns what went wrong on the disk: a halt is in force all the same (while the
+        guard lives), a resume is not."""
+        state = HaltState(halted=halted, reason=reason, by=by, wall_ns=time.time_ns())
+        problem = ""
+        try:
+            # Disk before page: a guard killed in between restores the newer word, never the older one.
+            write_halt(self._ctx.state_dir, state)
+        except OSError as error:
+            problem = f"halt.json cannot be written: {error.strerror}"
+            self._ctx.say("critical", problem)
+            if not halted:
+                return problem
+        self.state = state
         self._show()
         self._ctx.say("warning", f"{'HALTED' if halted else 'resumed'} by {by}: {reason}")
+        return problem
 
 
 def _serve_one(server: socket.socket, guard: Guard) -> None:

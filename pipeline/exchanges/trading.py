@@ -138,6 +138,7 @@ class StreamSession(ABC):
         """Connect once (raises) and stay connected from then on."""
         link, closed = await self._connect()
         self._task = asyncio.create_task(self._run(link, closed), name=f"{self.venue}.{self.name}")
+        self._task.add_done_callback(_tell_loop)
 
     async def stop(self) -> None:
         task, self._task = self._task, None
@@ -244,6 +245,15 @@ class StreamSession(ABC):
             await asyncio.wait_for(old_closed.wait(), DRAIN_S)
         old.close()
         return link, closed
+
+
+def _tell_loop(task: asyncio.Task[None]) -> None:
+    """A session's task that died of a bug is told to its loop, which ends the process: nobody awaits the task, and a
+    session that never comes back would look like a venue that is down."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        message = f"{task.get_name()} died"
+        task.get_loop().call_exception_handler({"message": message, "exception": error, "task": task})
 
 
 class InFlight(msgspec.Struct):

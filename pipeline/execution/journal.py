@@ -331,9 +331,15 @@ class Journal:
         entries: list[JournalEntry] = []
         while batch := reader.poll():
             entries.extend(batch)
-        position = reader.position
+        position, view = reader.position, reader._view
+        assert position is not None and view is not None  # a segment exists
+        lost_mark = view.whole_record_after(position.offset)
         reader.close()
-        assert position is not None  # a segment exists
+        if lost_mark:  # a record without its mark reads as the end, but an end has nothing whole behind it
+            raise JournalError(
+                f"journal damaged in the middle: path={segment_path(directory, position.index)} "
+                f"offset={position.offset} whole records follow a place without one"
+            )
         journal = cls(directory, position, segment_bytes=segment_bytes, durability=durability)
         journal._cut_tail()
         return journal, entries

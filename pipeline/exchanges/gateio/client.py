@@ -250,7 +250,8 @@ class GateFuturesClient(GateClient):
         row = decode(orders.futures_order, reply.body, self.venue, "futures/orders")
         return orders.futures_update(self.venue, row, self.multipliers, reply.recv_mono_ns, "rest")
 
-    async def _list(self, symbol: str, status: str) -> list[tuple[orders.FuturesOrder, OrderUpdate]]:
+    async def _list(self, symbol: str, status: str, since_s: int = 0) -> list[tuple[orders.FuturesOrder, OrderUpdate]]:
+        """Orders of one contract, pages until one is short or lies wholly before ``since_s`` (newest come first)."""
         await self.learn_multipliers([symbol])
         found: list[tuple[orders.FuturesOrder, OrderUpdate]] = []
         for page in range(PAGES_MAX):
@@ -261,7 +262,7 @@ class GateFuturesClient(GateClient):
                 (row, orders.futures_update(self.venue, row, self.multipliers, reply.recv_mono_ns, "rest"))
                 for row in rows
             ]
-            if len(rows) < PAGE_ROWS:
+            if len(rows) < PAGE_ROWS or all((row.finish_time or since_s) < since_s for row in rows):
                 break
         return found
 
@@ -272,7 +273,7 @@ class GateFuturesClient(GateClient):
         since_s = self._since_s(since_wall_ms)
         return [
             update
-            for row, update in await self._list(symbol, "finished")
+            for row, update in await self._list(symbol, "finished", since_s)
             if row.finish_time is None or row.finish_time >= since_s
         ]
 

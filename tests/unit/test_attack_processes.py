@@ -1,0 +1,252 @@
+"""Attacks on what stands around the execution core: the sends, the journal's file, the guard, the sweeps' questions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from decimal import Decimal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipeline.execution.crash import crash_points
+from pipeline.execution.events import Action, Append, NotSent, Now, Place, Tick
+from pipeline.execution.journal import RECORD_MAGIC, Journal, segment_path
+from pipeline.execution.records import Purpose, StopRecord
+from pipeline.model.enums import Durability, OrderKind, OrderSide, TimeInForce
+from pipeline.model.errors import JournalError, VenueUnavailable
+from pipeline.model.structs import OrderRequest
+from workers.executor import Executor
+from workers.guard import Guard, HaltState, read_halt
+
+NO_TIME = Now(1, 1)
+
+
+def request(venue: str, client_id: str) -> OrderRequest:
+    return OrderRequest(
+        client_id=client_id,
+        venue=venue,
+        symbol="BTCUSDT",
+        side=OrderSide.BUY,
+        kind=OrderKind.LIMIT,
+        tif=TimeInForce.IOC,
+        qty=Decimal(1),
+        price=Decimal(100),
+        reduce_only=False,
+        multiplier=Decimal(1),
+        expiry_wall_ms=0,
+    )
+
+
+class FakeJournal:
+    """Remembers in one list what was stored, synced and sent."""
+
+    durability = Durability.POWER
+    failed = None
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+        self.full = False
+
+    def append(self, record: Any, mono_ns: int, wall_ns: int) -> int:
+        if self.full:
+            raise JournalError("journal is full")
+        self.log.append(f"append {record.reason}")
+        return 1
+
+    def sync(self) -> None:
+        self.log.append("sync")
+
+
+class FakeTrading:
+    def __init__(self, log: list[str], *, up: bool = True) -> None:
+        self.log, self.up = log, up
+
+    def place(self, order: OrderRequest) -> int:
+        if not self.up:
+            raise VenueUnavailable("down; nothing was sent")
+        self.log.append(f"send {order.client_id}")
+        return 5
+
+
+class FakeCore:
+    """Gives the actions that it was told to give, and remembers the events."""
+
+    def __init__(self) -> None:
+        self.actions: deque[list[Action]] = deque()
+        self.events: list[Any] = []
+        self.ready = True
+        self.idle = True
+
+    def handle(self, event: Any, now: Now) -> list[Action]:
+        self.events.append(event)
+        return self.actions.popleft() if self.actions else []
+
+
+def executor(log: list[str], **up: bool) -> Any:
+    """An executor with nothing but its sending side."""
+    made: Any = object.__new__(Executor)
+    nothing = SimpleNamespace(record=lambda *_: None, inc=lambda *_: None)
+    made.ctx = SimpleNamespace(metrics=nothing, say=lambda *_: None, stop_requested=lambda: False)
+    made.crash = crash_points("")
+    made.journal = FakeJournal(log)
+    made.core = FakeCore()
+    made.trading = {venue: FakeTrading(log, up=state) for venue, state in up.items()}
+    made.halt = SimpleNamespace(
+        lease_expiry_mono_ns=lambda: 2**62, latched=lambda: False, venue_blocked=lambda _: False
+    )
+    made.hist = made.count = dict.fromkeys(
+        (
+            "tick_to_order",
+            "send",
+            "leg_gap",
+            "journal",
+            "event",
+            "orders_sent",
+            "orders_not_sent",
+            "operations",
+            "events",
+        ),
+        0,
+    )
+    made._venue_ids = dict.fromkeys(up, 0)
+    made._events = deque()
+    made._busy = False
+    made._fault = None
+    made._stopped = asyncio.Event()
+    made._result_waiters = {}
+    return made
+
+
+def intent(name: str) -> Append:
+    return Append(StopRecord(name, 0, 0))
+
+
+def test_under_power_every_intent_is_on_the_device_before_any_order_leaves() -> None:
+    """Two operations are repaired at one tick: the second intent stands behind the first order in the list."""
+    log: list[str] = []
+    made = executor(log, a=True)
+    made.core.actions.append(
+        [
+            intent("i1"),
+            Place(request("a", "i1"), Purpose.REPAIR, "o1"),
+            intent("i2"),
+            Place(request("a", "i2"), Purpose.REPAIR, "o2"),
+        ]
+    )
+    made.feed(Tick())
+    assert log.index("sync") > log.index("append i2")
+    assert log.index("sync") < min(log.index("send i1"), log.index("send i2"))
+
+
+@pytest.mark.parametrize("purpose", [Purpose.ENTRY, Purpose.CLOSE])
+def test_a_first_leg_that_cannot_leave_keeps_the_second_back(purpose: Purpose) -> None:
+    """Leaving a hedge by one leg alone would make the exposure that the hedge had taken away."""
+    log: list[str] = []
+    made = executor(log, a=False, b=True)
+    made.core.actions.append([Place(request("a", "i1"), purpose, "o1"), Place(request("b", "i2"), purpose, "o1")])
+    made.feed(Tick())
+    assert not [line for line in log if line.startswith("send")]
+    assert [event.client_id for event in made.core.events if isinstance(event, NotSent)] == ["i1", "i2"]
+
+
+def test_one_operation_that_cannot_send_holds_no_other_back() -> None:
+    log: list[str] = []
+    made = executor(log, a=False, b=True)
+    made.core.actions.append(
+        [Place(request("a", "i1"), Purpose.REPAIR, "o1"), Place(request("b", "i2"), Purpose.REPAIR, "o2")]
+    )
+    made.feed(Tick())
+    assert [line for line in log if line.startswith("send")] == ["send i2"]
+
+
+def test_a_journal_that_takes_no_record_ends_the_executor_wherever_the_event_came_from() -> None:
+    """A callback's exception is only logged by the loop: the executor must not live on beside its journal."""
+    log: list[str] = []
+    made = executor(log, a=True)
+    made.journal.full = True
+    made.core.actions.append([intent("i1"), Place(request("a", "i1"), Purpose.ENTRY, "o1")])
+    with pytest.raises(JournalError):
+        made.feed(Tick())
+    made.journal.full = False
+    made.core.actions.append([intent("i2"), Place(request("a", "i2"), Purpose.ENTRY, "o2")])
+    made.feed(Tick())
+    assert not [line for line in log if line.startswith("send")]
+    made._tick = lambda: None
+    with pytest.raises(JournalError):
+        asyncio.run(asyncio.wait_for(made._live(), 5.0))
+
+
+def test_a_record_in_the_middle_that_lost_its_mark_is_damage_and_no_end(tmp_path: Path) -> None:
+    journal, _ = Journal.open(tmp_path, segment_bytes=64 * 1024)
+    offsets = []
+    for number in range(5):
+        offsets.append(journal._offset)
+        journal.append(StopRecord(f"r{number}", 0, 0), 1, 1)
+    journal.close()
+    path = segment_path(tmp_path, 1)
+    content = bytearray(path.read_bytes())
+    assert int.from_bytes(content[offsets[2] : offsets[2] + 4], "little") == RECORD_MAGIC
+    content[offsets[2] : offsets[2] + 4] = bytes(4)
+    path.write_bytes(content)
+    with pytest.raises(JournalError, match="middle"):
+        Journal.open(tmp_path, segment_bytes=64 * 1024)
+
+
+# --- the guard ---
+
+
+class FakePage:
+    def __init__(self) -> None:
+        self.latched = False
+
+    def latch(self, reason: str) -> None:
+        self.latched = True
+
+    def release(self) -> None:
+        self.latched = False
+
+    def block_venue(self, venue_id: int, blocked: bool) -> None:
+        if not 0 <= venue_id < 3:
+            raise IndexError(venue_id)
+
+
+def guard(folder: Path) -> Any:
+    made: Any = object.__new__(Guard)
+    made._ctx = SimpleNamespace(state_dir=folder, say=lambda *_: None)
+    made._page = FakePage()
+    made._venues = 3
+    made.draining = False
+    made.state = HaltState(halted=False, reason="", by="", wall_ns=0)
+    return made
+
+
+def test_a_full_disk_does_not_stop_the_kill_switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = guard(tmp_path)
+
+    def full(folder: Path, state: HaltState) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("workers.guard.write_halt", full)
+    reply = made.handle({"op": "halt", "reason": "now"})
+    assert made._page.latched and reply["halted"] and "No space" in reply["warning"]
+
+
+def test_a_resume_that_cannot_be_written_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = guard(tmp_path)
+    made.handle({"op": "halt", "reason": "now"})
+
+    def full(folder: Path, state: HaltState) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("workers.guard.write_halt", full)
+    reply = made.handle({"op": "resume", "reason": "again"})
+    assert "error" in reply
+    assert made._page.latched and made.state.halted and read_halt(tmp_path).halted
+
+
+@pytest.mark.parametrize("venue_id", [99, -1, None, [], "x"])
+def test_a_request_that_means_nothing_does_not_end_the_guard(tmp_path: Path, venue_id: object) -> None:
+    assert "error" in guard(tmp_path).handle({"op": "block", "venue_id": venue_id})
