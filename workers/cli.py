@@ -41,7 +41,8 @@ def _refused(error: ArbitrageEngineError, code: int) -> int:
     say(f"arb: {error}")
     if "--json" in sys.argv[1:]:
         errors = error.errors if isinstance(error, ConfigInvalid) else [str(error)]
-        sys.stdout.write(to_json({"error": str(error), "errors": errors, "exit": code}) + "\n")
+        done = error.result if isinstance(error, BadInput) else {}  # what went through before a file turned out damaged
+        sys.stdout.write(to_json({**done, "error": str(error), "errors": errors, "exit": code}) + "\n")
     return code
 
 

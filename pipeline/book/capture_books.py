@@ -54,10 +54,6 @@ SUMMED = (
 class DamagedCapture(BadInput):
     """A capture is cut off or damaged. Everything before the damage went through; ``result`` is what it gave."""
 
-    def __init__(self, message: str, result: dict[str, object]) -> None:
-        super().__init__(message)
-        self.result = result
-
 
 @dataclass(slots=True)
 class _Instrument:

@@ -75,7 +75,11 @@ class ConfigInvalid(ArbitrageEngineError):
 
 
 class BadInput(ArbitrageEngineError):
-    pass
+    """A file or argument is not what it should be. ``result`` holds what was done before that was found, if anything."""
+
+    def __init__(self, message: str, result: dict[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.result = result or {}
 
 
 class VenueError(ArbitrageEngineError):
