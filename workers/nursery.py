@@ -18,6 +18,7 @@ the executor by SIGTERM (it ends what it has begun, within its grace), the other
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import select
@@ -25,6 +26,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,8 @@ def start_nursery() -> tuple[int, socket.socket]:
     code = EXIT_CRASHED
     try:
         code = Nursery(theirs).serve()
+    except Exception:  # noqa: BLE001  the outermost frame of a process
+        traceback.print_exc()
     finally:
         os._exit(code)
 
@@ -67,7 +71,6 @@ class Nursery:
         self._channel = channel
         self._children: dict[int, tuple[str, int]] = {}  # pidfd -> (process, pid)
         self._config: Any = None
-        self._cold: bool | None = None  # whether the jit cache was empty at the first look
         self._warmed: set[tuple[str, tuple[str, ...]]] = set()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # the supervisor decides; its death is our end
@@ -108,13 +111,11 @@ class Nursery:
 
     def _warm(self, modules: list[str], dialects: list[str], last: bool) -> None:
         fresh = [name for name in modules if (name, tuple(dialects)) not in self._warmed]
-        if self._cold is None:
-            self._cold = _cache_is_cold()
-        if self._cold and not last:
+        cold = _cache_is_cold(dialects)
+        if cold and not last:
             return  # everything is compiled at once, side by side, when all of it is known
-        if self._cold:
+        if cold:
             self._compile_side_by_side(fresh, dialects)
-            self._cold = False
         for name in fresh:
             self._tell(event="warming", module=name)
             started = time.monotonic()
@@ -122,6 +123,8 @@ class Nursery:
             self._warmed.add((name, tuple(dialects)))
             self._tell(event="warmed", module=name, seconds=round(time.monotonic() - started, 3))
         if last:
+            if cold:
+                _note_warm(dialects)
             gc.collect()
             gc.freeze()  # what exists now is shared with every child; their collectors leave it alone
             self._tell(event="warm")
@@ -199,12 +202,24 @@ def _warm_module(name: str, dialects: list[str]) -> None:
         warm(dialects)
 
 
-def _cache_is_cold() -> bool:
-    """Whether the jit cache of this build holds nothing yet."""
+def _marker(dialects: list[str]) -> Path:
+    """The file in the jit cache of this build that says: every kernel for these dialects has been compiled."""
     from shm import jit
 
-    folder = jit.cache_root() / jit.kernel_hash()
-    return not jit.JIT_DISABLED and not any(folder.rglob("*.nbi"))
+    return jit.cache_root() / jit.kernel_hash() / "-".join(["warm", *dialects])
+
+
+def _cache_is_cold(dialects: list[str]) -> bool:
+    """Whether no start with this build has compiled all that ``dialects`` ([]: any) need; one may have been broken off."""
+    from shm import jit
+
+    return not jit.JIT_DISABLED and not _marker(dialects).exists()
+
+
+def _note_warm(dialects: list[str]) -> None:
+    with contextlib.suppress(OSError):  # a cache that cannot be written stays cold
+        _marker(dialects).touch()
+        _marker([]).touch()
 
 
 def _redirect(log: Path) -> None:
@@ -216,3 +231,6 @@ def _redirect(log: Path) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
+    # whatever the parent had put in their place
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)

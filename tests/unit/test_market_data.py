@@ -1,0 +1,165 @@
+"""Synchronised snapshots out of shared memory, against books that are written here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+from pipeline.market_data import MarketDataAggregator, SharedBooks
+from pipeline.model.catalogue_words import row_to_words
+from pipeline.model.config_load import config_from_mapping
+from pipeline.model.enums import InstrumentKind
+from pipeline.model.errors import BadInput
+from pipeline.model.instruments import VenueRef, build_rows
+from pipeline.model.structs import InstrumentSpec
+from shm import layout as ly
+from shm.atomics import mono_ns
+from shm.bookring import conn_close, conn_open, create_feed, publish_book
+from shm.pages import CataloguePage
+from shm.segment import Segment
+
+CONFIG = config_from_mapping(
+    {
+        "engine_name": "t-x",
+        "mode": "sim",
+        "exchanges": {
+            name: {
+                "dialect": "mexc",
+                "markets": {"spot": {"rest": "http://127.0.0.1:1", "ws": "ws://127.0.0.1:1", "symbols": ["S"]}},
+            }
+            for name in ("aa", "bb")
+        },
+    }
+)
+FUTURE_NS = 10**12
+
+
+class World:
+    """Two feeds with one book each, and the catalogue."""
+
+    def __init__(self, instance: str) -> None:
+        self.instance = instance
+        specs = [
+            InstrumentSpec(
+                venue=f"{name}_spot", symbol="S", base="BTC", quote="USDT", kind=InstrumentKind.SPOT,
+                tick=Decimal("0.01"), lot=Decimal("0.001"), reference_price=Decimal(100),
+            )
+            for name in ("aa", "bb")
+        ]  # fmt: skip
+        venues = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in CONFIG.venues]
+        self.rows = build_rows(specs, venues)
+        self.page = CataloguePage.create(instance)
+        for row in self.rows:
+            self.page.append(row_to_words(row))
+        self.feeds: list[Segment] = [
+            create_feed(instance, name, ly.FEED_BOOK_CAPACITY_DEFAULT) for name in ("aa", "bb")
+        ]
+        self.generations = [int(conn_open(feed.words, 0, 0, i, 0)) for i, feed in enumerate(self.feeds)]
+
+    def publish(self, feed: int, bid: str, ask: str, *, recv_mono_ns: int | None = None, flags: int = 0) -> None:
+        row = self.rows[feed]
+        record = np.zeros(ly.BOOK_RECORD_WORDS, dtype=np.int64)
+        record[ly.BR_INSTRUMENT] = row.instrument_id
+        record[ly.BR_FLAGS] = flags
+        record[ly.BR_UPDATE_ID] = 7
+        # by default received in the future: a slow host does not make the book old
+        record[ly.BR_RECV_MONO_NS] = int(mono_ns()) + FUTURE_NS if recv_mono_ns is None else recv_mono_ns
+        record[ly.BR_CONN_GENERATION] = self.generations[feed]
+        record[ly.BR_BID_COUNT] = record[ly.BR_ASK_COUNT] = 1
+        record[ly.BR_ROW_EPOCH] = 1
+        record[ly.BR_BID_PRICE] = int(Decimal(bid).scaleb(row.price_exp))
+        record[ly.BR_BID_QTY] = int(Decimal(2).scaleb(row.qty_exp))
+        record[ly.BR_ASK_PRICE] = int(Decimal(ask).scaleb(row.price_exp))
+        record[ly.BR_ASK_QTY] = int(Decimal(3).scaleb(row.qty_exp))
+        publish_book(self.feeds[feed].words, 0, row.book_index, record)
+
+    def close(self) -> None:
+        for feed in self.feeds:
+            feed.close()
+        self.page.close()
+
+
+@pytest.fixture
+def world(instance: str) -> Iterator[World]:
+    made = World(instance)
+    yield made
+    made.close()
+
+
+def aggregator(world: World) -> MarketDataAggregator:
+    found = MarketDataAggregator(world.instance, CONFIG)
+    asyncio.run(found.start_aggregation())
+    return found
+
+
+def test_a_snapshot_holds_exact_numbers_of_both_venues(world: World) -> None:
+    world.publish(0, "100.01", "100.02")
+    world.publish(1, "100.03", "100.04")
+    snapshot = aggregator(world).get_latest_snapshot(["BTC/USDT"])
+    assert snapshot.synchronised
+    assert [book.venue for book in snapshot.books] == ["aa_spot", "bb_spot"]
+    assert snapshot.books[0].bids == ((Decimal("100.01"), Decimal(2)),)
+    assert snapshot.books[1].asks == ((Decimal("100.04"), Decimal(3)),)
+    assert all(book.tradable and book.update_id == 7 for book in snapshot.books)
+    assert snapshot.skew_ms is not None and snapshot.skew_ms >= 0
+
+
+def test_books_that_are_old_flagged_or_cut_off_are_not_tradable(world: World) -> None:
+    world.publish(0, "100", "101", recv_mono_ns=1)
+    world.publish(1, "100", "101", flags=ly.FLAG_GAP)
+    old, flagged = aggregator(world).get_latest_snapshot().books
+    assert not old.tradable and old.age_ms is not None and old.age_ms > 100
+    assert not flagged.tradable and flagged.flags == ly.FLAG_GAP
+    world.publish(0, "100", "101")
+    conn_close(world.feeds[0].words, 0, 0)
+    cut = aggregator(world).get_latest_snapshot().books[0]
+    assert (cut.tradable, cut.age_ms) == (False, None)
+
+
+def test_a_book_of_a_dead_writers_epoch_proves_nothing(world: World) -> None:
+    world.publish(0, "100", "101")
+    books = SharedBooks(world.instance, CONFIG)
+    found = books.read(0)
+    assert found is not None and found[1] > 0
+    world.feeds[0].close()
+    taken = Segment.create(
+        world.feeds[0].name,
+        size_words=ly.feed_segment_words(ly.FEED_BOOK_CAPACITY_DEFAULT),
+        kind=ly.KIND_FEED,
+        instance=world.instance,
+    )
+    found = books.read(0)
+    assert found is not None and found[1] == 0
+    taken.close()
+
+
+def test_pairs_filter_and_instruments_without_a_book(world: World) -> None:
+    world.publish(0, "100", "101")
+    found = aggregator(world)
+    assert [book.venue for book in found.get_latest_snapshot().books] == ["aa_spot"]
+    assert found.get_latest_snapshot(["ETH/USDT"]).books == ()
+    assert SharedBooks(world.instance, CONFIG).book(99) is None
+
+
+def test_before_the_start_and_without_an_instance_it_says_so() -> None:
+    found = MarketDataAggregator("t-nobody", CONFIG)
+    assert not found.is_aggregating
+    with pytest.raises(BadInput, match="start_aggregation"):
+        found.get_latest_snapshot()
+    with pytest.raises(BadInput, match="arb up"):
+        asyncio.run(found.add_symbol_subscription("aa_spot", "T"))
+
+
+def test_subscriptions_go_to_whoever_can_be_asked(world: World) -> None:
+    asked: list[tuple[str, str]] = []
+
+    async def subscribe(venue: str, symbol: str) -> None:
+        asked.append((venue, symbol))
+
+    found = MarketDataAggregator(world.instance, CONFIG, subscribe)
+    asyncio.run(found.add_symbol_subscription("aa_spot", "T"))
+    assert asked == [("aa_spot", "T")]
