@@ -210,7 +210,7 @@ def _marker(dialects: list[str]) -> Path:
 
 
 def _cache_is_cold(dialects: list[str]) -> bool:
-    """Whether no start with this build has compiled all that ``dialects`` ([]: any) need; one may have been broken off."""
+    """Whether no start with this build has compiled all that ``dialects`` need ([]: any); one may have been broken off."""
     from shm import jit
 
     return not jit.JIT_DISABLED and not _marker(dialects).exists()
