@@ -119,6 +119,7 @@ class ExecutionCore:
             on_recovered=self.recovery.finished,
             with_person=self.recovery.with_person,
             asking=self.recovery.asking,
+            can_place=lambda venue: self.risk.gate.has_budget(venue, 1),
         )
         self.chaser = Chaser(self.desk, self.intake)
         self.hedge_exits = HedgeExits(self.desk)
@@ -380,7 +381,7 @@ class ExecutionCore:
             if hedge.spot_venue not in self.recovery or hedge.futures_venue not in self.recovery:
                 continue
             plan = self.hedge_exits.exit_plan(hedge, forced=forced)
-            if plan is not None:
+            if plan is not None and (forced or self.risk.gate.has_budget_for(plan)):
                 self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id)
 
     # --- commands ---

@@ -80,12 +80,13 @@ class OrderOrchestrator:
         on_recovered: Callable[[Operation, str], None],
         with_person: Callable[[Operation], bool],
         asking: Callable[[Order], bool],
+        can_place: Callable[[str], bool],
     ) -> None:
         self._desk = desk
         self._states = states
         self._balances = balances
         self._rates = rates
-        self._repairs = RepairBook(desk, balances, balances.session_up)
+        self._repairs = RepairBook(desk, balances, balances.session_up, can_place)
         self._on_recovery = on_recovery
         self._on_recovered = on_recovered
         self._with_person = with_person

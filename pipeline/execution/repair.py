@@ -79,10 +79,18 @@ def operation_start(operation: Operation, numeraire: str) -> str:
 
 
 class RepairBook:
-    """Chooses repairs. ``usable_session``: whether a venue's order entry and private stream are up."""
+    """Chooses repairs. ``usable_session``: whether a venue's order entry and private stream are up; ``can_place``:
+    whether its budget takes an order now."""
 
-    def __init__(self, desk: Desk, balances: BalanceMonitor, usable_session: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        balances: BalanceMonitor,
+        usable_session: Callable[[str], bool],
+        can_place: Callable[[str], bool],
+    ) -> None:
         self._desk = desk
+        self._can_place = can_place
         self._balances = balances
         self._session_up = usable_session
 
@@ -105,7 +113,9 @@ class RepairBook:
                 if (found := self._option(leg, plan, amount, slippage_bps, purpose)) is not None
             ]
             if options:
-                best = max(options, key=lambda option: option.score)
+                # a venue that takes no order now (its budget, its silence after 429) leaves us open: another before it
+                able = [option for option in options if self._can_place(option.row.spec.venue)]
+                best = max(able or options, key=lambda option: option.score)
                 best.takes_dust = amount - debt.amount
                 return best, True
         return None, owed

@@ -294,11 +294,20 @@ class Gate:
                 and not self.orders_last_second(now_ns, venue) + orders <= scoped.max_orders_per_s
             ):
                 return Rejected(Refusal.ORDER_RATE, f"{venue}: {scoped.max_orders_per_s} a second")
-            if self.order_budget is not None and not self.order_budget(venue, orders + REPAIR_HEADROOM):
+            if not self.has_budget(venue, orders + REPAIR_HEADROOM):
                 return Rejected(
                     Refusal.ORDER_RATE, f"{venue}: the venue's budget has no room for {orders} and a repair"
                 )
         return None
+
+    def has_budget(self, venue: str, orders: int) -> bool:
+        """Whether the venue's own limit on requests takes so many orders now."""
+        return self.order_budget is None or self.order_budget(venue, orders)
+
+    def has_budget_for(self, plan: Plan) -> bool:
+        """Whether every venue of a plan takes its orders now, and a repair besides."""
+        venues = [leg.row.spec.venue for leg in plan.legs]
+        return all(self.has_budget(venue, venues.count(venue) + REPAIR_HEADROOM) for venue in set(venues))
 
     def _money(self, plan: Plan, *, answered: bool = False) -> Rejected | None:
         """Balances and the journal's room; under ``strict`` balances count only once the venues have answered."""

@@ -474,3 +474,36 @@ def test_after_a_restart_the_venues_are_asked_before_a_leg_is_unwound() -> None:
         if len(known) == 1:
             assert len(world.core.ledger.orders) == 2, "a leg was unwound although the other had filled"
         world.judge()
+
+
+# --- the venues' budgets ---
+
+
+def test_a_repair_goes_where_an_order_is_taken_now() -> None:
+    """The cheaper venue is silent after 429: the leg is closed at the other one at once."""
+    world = ready_world(faults=SILENT)
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    world.core.risk.gate.order_budget = lambda venue, _count: venue != "gateio_spot"
+    finish_order(world, order_on(world, "mexc_spot"))
+    finish_order(world, order_on(world, "gateio_spot"), Decimal(0))
+    repairs = [o.intent.venue for o in world.core.ledger.orders.values()][2:]
+    assert repairs == ["mexc_spot"]
+
+
+def test_leaving_a_hedge_waits_for_the_budget_that_entries_need() -> None:
+    world = ready_world()
+    world.feed(world.offer("mexc_spot", "gateio_futures", edge_bps=90.0))
+    world.run(100)
+    asked: list[int] = []
+
+    def short(venue: str, count: int) -> bool:
+        asked.append(count)
+        return False
+
+    world.core.risk.gate.order_budget = short
+    world.calm(2000)
+    assert asked, "leaving pays"
+    assert len(world.core.ledger.operations) == 1
+    world.core.risk.gate.order_budget = None
+    world.run(1000)
+    assert not world.core.ledger.hedges

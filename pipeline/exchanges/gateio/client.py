@@ -42,9 +42,9 @@ SPOT_LIMITS = {
     "private": Limit(200, 10),
     "query": Limit(200, 10),
     "cancel": Limit(200, 1),
-    "order": Limit(10, 1, shared=False),
+    "order": Limit(10, 1, shared=False, rolling=True),
 }
-FUTURES_LIMITS = {**SPOT_LIMITS, "order": Limit(100, 1, shared=False)}
+FUTURES_LIMITS = {**SPOT_LIMITS, "order": Limit(100, 1, shared=False, rolling=True)}
 DEPTH_LEVELS = 100
 PAGE_ROWS = 100
 TRADES_ROWS = 1000

@@ -41,7 +41,7 @@ LIMITS = {
     "finished": Limit(300, 10),  # the venue counts each endpoint for itself: a start-up sweep need not queue
     "trades": Limit(300, 10),
     "cancel": Limit(300, 10),
-    "order": Limit(5, 1, shared=False),
+    "order": Limit(5, 1, shared=False, rolling=True),
 }
 DEPTH_LEVELS = 1000
 ALL_ORDERS_MAX = 1000

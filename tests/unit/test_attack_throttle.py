@@ -1,0 +1,54 @@
+"""Attacks on the order budget: one order too many is a broken leg, so no window may ever hold more than the limit."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.exchanges.gateio.client import FUTURES_LIMITS, SPOT_LIMITS
+from pipeline.exchanges.mexc.client import LIMITS
+from pipeline.exchanges.throttle import Limit, Throttle
+
+SECOND = 1_000_000_000
+
+
+@given(st.lists(st.tuples(st.integers(0, SECOND), st.integers(1, 3)), max_size=60))
+def test_no_second_ever_holds_more_orders_than_the_venue_takes(steps: list[tuple[int, int]]) -> None:
+    now = [SECOND]
+    throttle = Throttle({"order": Limit(5, 1, shared=False, rolling=True)}, clock_ns=lambda: now[0])
+    sent: list[int] = []
+    for pause_ns, count in steps:
+        now[0] += pause_ns
+        delay_s = throttle.delay_s("order", count)
+        assert throttle.try_acquire("order", count) == (delay_s == 0.0)
+        if delay_s == 0.0:
+            sent += [now[0]] * count
+        else:
+            assert 0.0 < delay_s <= 1.1
+    for at_ns in sent:
+        assert sum(at_ns - SECOND < other <= at_ns for other in sent) <= 5
+
+
+def test_the_delay_is_long_enough_and_no_longer() -> None:
+    now = [SECOND]
+    throttle = Throttle({"order": Limit(2, 1, shared=False, rolling=True)}, clock_ns=lambda: now[0])
+    assert throttle.try_acquire("order")
+    now[0] += SECOND // 2
+    assert throttle.try_acquire("order")
+    delay_s = throttle.delay_s("order")
+    assert abs(delay_s - 0.6) < 1e-6
+    now[0] += int(delay_s * SECOND)
+    assert throttle.try_acquire("order") and not throttle.try_acquire("order")
+
+
+def test_the_venues_own_count_closes_the_window() -> None:
+    now = [SECOND]
+    throttle = Throttle({"order": Limit(5, 1, shared=False, rolling=True)}, clock_ns=lambda: now[0])
+    throttle.remaining("order", 1)
+    assert throttle.try_acquire("order") and not throttle.try_acquire("order")
+    now[0] += 2 * SECOND
+    assert throttle.delay_s("order", 5) == 0.0
+
+
+def test_orders_of_every_venue_are_counted_in_a_rolling_window() -> None:
+    assert all(limits["order"].rolling for limits in (LIMITS, SPOT_LIMITS, FUTURES_LIMITS))
