@@ -58,6 +58,8 @@ def start_nursery() -> tuple[int, socket.socket]:
     code = EXIT_CRASHED
     try:
         code = Nursery(theirs).serve()
+    except (BrokenPipeError, ConnectionResetError):
+        code = 0  # the supervisor has ended before us: so do we
     except Exception:  # noqa: BLE001  the outermost frame of a process
         traceback.print_exc()
     finally:
@@ -210,7 +212,7 @@ def _marker(dialects: list[str]) -> Path:
 
 
 def _cache_is_cold(dialects: list[str]) -> bool:
-    """Whether no start with this build has compiled all that ``dialects`` need ([]: any); one may have been broken off."""
+    """Whether no start with this build got through compiling for ``dialects`` ([]: any)."""
     from shm import jit
 
     return not jit.JIT_DISABLED and not _marker(dialects).exists()
