@@ -26,8 +26,8 @@ from pipeline.model.structs import ArbitrageOpportunity
 from workers.control import ControlError
 from workers.launch import Launched
 from workers.manual import execute_request, request_of
+from workers.preflight import check_mode
 from workers.status import Reader
-from workers.supervisor import check_mode
 
 
 class ExecutionResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import fcntl
 import os
 import secrets
 import signal
@@ -39,6 +38,7 @@ from workers.base import (
 )
 from workers.children import STOP_TIMEOUT_S, Child, Children, ChildState
 from workers.nursery import MESSAGE_BYTES_MAX, start_nursery
+from workers.preflight import CouldNotStart, check_keys, check_mode, lock_instance, paper_fees
 
 if TYPE_CHECKING:
     from pipeline.model.config import EngineConfig
@@ -52,42 +52,6 @@ WARM_MODULES = ("guard", "recorder", "poller", "feed", "detector", "executor")
 EARLY_MODULES = ("guard", "recorder", "detector")
 WATCHDOG_US = 10_000_000
 EARLY_PIDS_MAX = 32  # more processes than an instance has: the rest is noise
-
-
-class CouldNotStart(ArbitrageEngineError):
-    """The instance cannot be started: lock held, venues dead, configuration refused by a child."""
-
-
-def lock_instance(instance: str) -> int:
-    """The instance's lock, held while the returned descriptor is open. Raises CouldNotStart when another holds it."""
-    path = instance_dir(instance, create=True) / "lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-        os.close(descriptor)
-        raise CouldNotStart(
-            f"instance {instance} is running already (pid {holder}); "
-            f"see `arb status --instance {instance}`, or choose another engine_name"
-        ) from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    return descriptor
-
-
-def paper_fees(state_dir: Path) -> dict[str, dict[str, int]]:
-    """``fees.json`` of a paper instance: venue -> symbol -> taker fee in ppm; {} without one.
-
-    Raises ConfigInvalid for a file that is something else.
-    """
-    path = state_dir / "fees.json"
-    if not path.exists():
-        return {}
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, int]])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigInvalid([f"{path}: wanted {{venue: {{symbol: ppm}}}}: {error}"]) from None
 
 
 class Supervisor:
@@ -111,6 +75,7 @@ class Supervisor:
         self._pending_venues: list[str] = []
         self._warming = ""
         self._failure: str | None = None
+        self._was_ready = False
         self._notifier = Notifier()
         self._started_wall_ns = time.time_ns()
         self._notify_name = f"@arb-{instance}-{secrets.token_hex(6)}"
@@ -155,6 +120,8 @@ class Supervisor:
             await self._load_catalogue()
             if self.config.mode is Mode.PAPER:
                 open_accounts(self.state_dir / "paper", [row.spec for row in self.catalogue.rows])
+            else:
+                await check_keys(self.config, self.instance, clients, self.say)
             await control.start()
             await self._until(self._warm)
             await self._start_children()
@@ -162,6 +129,9 @@ class Supervisor:
         except CouldNotStart as error:
             self.say("error", str(error))
             self._failure = str(error)
+        except ConfigInvalid as error:
+            self._failure = str(error)
+            raise
         finally:
             await self._stop_children()
             await control.close()
@@ -176,8 +146,8 @@ class Supervisor:
             self.write_run_file()
             self._liveness.close()
             page.close()
-            if not self._failure:
-                cleanup_instance(self.instance)  # after a failure the segments stay for `arb status` to read
+            if not self._failure or not self._was_ready:
+                cleanup_instance(self.instance)  # after a failure of a running instance they stay for `arb status`
         return EXIT_COULD_NOT_START if self._failure else EXIT_CLEAN
 
     async def _until(self, event: asyncio.Event) -> None:
@@ -249,6 +219,7 @@ class Supervisor:
             return
         self.state = state
         if state == "ready":
+            self._was_ready = True
             self._liveness.set_state(ProcessState.READY)
             self._notifier.send("READY=1")
         else:
@@ -366,7 +337,7 @@ class Supervisor:
 
     def _on_exit(self, child: Child, status: int) -> None:
         storm = child.exited(status, time.monotonic())
-        if child.state is not ChildState.STOPPED:
+        if child.state is not ChildState.STOPPED and not self._stop.is_set():
             how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"
             self.say("warning", f"{child.process} ended ({how}); {child.status}")
         if storm:
@@ -460,22 +431,6 @@ class Supervisor:
         for log in (self.state_dir / "log").glob("*.log"):
             if log.stat().st_size > LOG_BYTES_MAX:
                 log.unlink()
-
-
-def check_mode(config: EngineConfig, instance: str, *, live_confirmed: bool) -> None:
-    """Live trading needs the flag and a key for every exchange. Raises ConfigInvalid listing all that is missing."""
-    if config.mode is not Mode.LIVE:
-        return
-    errors = []
-    if not live_confirmed:
-        errors.append("mode: live trades real money; confirm with --i-understand-live-trading")
-    errors.extend(
-        f"exchanges.{name}: no key in the state folder (keys/{name}.json) or $CREDENTIALS_DIRECTORY, needed for live"
-        for name in config.feeds
-        if load_credentials(config, name, instance=instance) is None
-    )
-    if errors:
-        raise ConfigInvalid(errors)
 
 
 def _await_config(path: Path) -> None:

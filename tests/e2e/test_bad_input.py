@@ -158,3 +158,26 @@ def test_full_shared_memory_file_system(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 3
     assert "no room" in done.stderr
+
+
+def test_a_key_that_its_exchange_refuses(tmp_path: Path) -> None:
+    import yaml
+
+    from pipeline.model.structs import Credentials
+    from workers.base import store_credentials
+    from workers.simulator import SimulatorProcess
+
+    simulator = SimulatorProcess(seed=1, scenario="null_flat", log=tmp_path / "simulator.log")
+    try:
+        sim = simulator.wait_ready()
+        path = config(tmp_path, yaml.safe_dump({**sim["engine_config"], "engine_name": "t-badkey"}))
+        for name, row in sim["venues"].items():
+            key = Credentials(api_key=row["api_key"], api_secret="canary" * 5, uid=row["uid"])
+            store_credentials("t-badkey", name.rpartition("_")[0], key)
+        done = arb("up", "--config", path)
+    finally:
+        simulator.stop()
+    assert done.returncode == 2
+    assert "keys/gateio.json: refused by gateio_spot" in done.stderr
+    assert "canary" not in done.stderr + done.stdout
+    assert not list(Path("/dev/shm").glob("arb.t-badkey.*"))
