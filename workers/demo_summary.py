@@ -23,6 +23,7 @@ from pipeline.execution.records import (
     OrderStateRecord,
     Outcome,
 )
+from pipeline.execution.trips import round_trips, won_and_lost
 from workers.checker import add, check_all, venue_changes
 
 ZERO = Decimal(0)
@@ -123,15 +124,31 @@ class EngineBooks:
         """Operations by how they ended; one without a result is unresolved."""
         ended = [result.outcome for result in self.results.values()]
         open_count = sum(1 for name in self.operations if name not in self.results)
-        pnl = [result.pnl_numeraire for result in self.results.values()]
+        won, lost = won_and_lost(self.trips())
         return {
             "completed": ended.count(Outcome.COMPLETED),
             "failed": ended.count(Outcome.FAILED),
             "recovered": ended.count(Outcome.RECOVERED),
             "unresolved": ended.count(Outcome.UNRESOLVED) + open_count,
-            "won": sum(1 for value in pnl if value > 0),
-            "lost": sum(1 for value in pnl if value < 0),
+            "won": won,
+            "lost": lost,
         }
+
+    def trips(self) -> dict[str, Decimal]:
+        """P&L of each round trip by the operation that began it; a hedge counts once it is closed."""
+        return round_trips(
+            {name: result.pnl_numeraire for name, result in self.results.items()},
+            {name: record.closes for name, record in self.operations.items() if record.closes},
+            {name for name, hedge in self.hedges.items() if hedge.qty},
+        )
+
+    def closings(self, operation_id: str) -> list[OperationResultRecord]:
+        """Results of the operations that closed this one's hedge."""
+        return [
+            self.results[name]
+            for name, record in self.operations.items()
+            if record.closes == operation_id and name in self.results
+        ]
 
 
 def numeraire_value(changes: Mapping[str, Decimal], marks: Mapping[str, Decimal], numeraire: str) -> dict[str, Any]:
@@ -255,21 +272,32 @@ def _killed(killed: Mapping[str, Any], books: EngineBooks) -> dict[str, Any] | N
 
 
 def losing(books: EngineBooks, limit: int = 10) -> list[dict[str, Any]]:
-    """The operations that lost most, worst first."""
-    rows = sorted(
-        (result for result in books.results.values() if result.pnl_numeraire < 0), key=lambda row: row.pnl_numeraire
-    )
-    return [
-        {
-            "operation_id": row.operation_id,
-            "outcome": row.outcome.name.lower(),
-            "pnl_numeraire": row.pnl_numeraire,
-            "edge_detect_bps": round(row.edge_detect_bps, 2),
-            "edge_fill_bps": round(row.edge_fill_bps, 2),
-            "reason": row.reason,
-        }
-        for row in rows[:limit]
-    ]
+    """The round trips that lost most, worst first; ``closed_by``: the operations that left a hedge."""
+    lost = sorted((pnl, name) for name, pnl in books.trips().items() if pnl < 0)
+    rows = []
+    for pnl, name in lost[:limit]:
+        closings = books.closings(name)
+        opening = books.results.get(name) or closings[0]
+        rows.append(
+            {
+                "operation_id": name,
+                "outcome": opening.outcome.name.lower(),
+                "pnl_numeraire": pnl,
+                "edge_detect_bps": round(opening.edge_detect_bps, 2),
+                "edge_fill_bps": round(_trip_edge(opening, closings), 2),
+                "closed_by": [row.operation_id for row in closings],
+                "reason": "; ".join([opening.reason, *(row.reason for row in closings)]),
+            }
+        )
+    return rows
+
+
+def _trip_edge(opening: OperationResultRecord, closings: Sequence[OperationResultRecord]) -> float:
+    """What the trip got in bps of what was entered: a closing's edge counts by its share of the quantity."""
+    if not opening.filled_qty:
+        return opening.edge_fill_bps
+    left = sum(row.edge_fill_bps * float(row.filled_qty / opening.filled_qty) for row in closings)
+    return opening.edge_fill_bps + left
 
 
 def terms(config: Mapping[str, Any], ledger: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

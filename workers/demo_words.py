@@ -42,7 +42,7 @@ def summary_words(fields: Mapping[str, Any]) -> str:
         + (", ".join(f"{name} {count}" for name, count in found["refused"].items()) or "none"),
         f"operations         {operations['completed']} completed, {operations['failed']} failed, "
         f"{operations['recovered']} recovered, {operations['unresolved']} unresolved; "
-        f"{operations['won']} won, {operations['lost']} lost, win rate {_share(fields['win_rate'])}",
+        f"round trips {operations['won']} won, {operations['lost']} lost, win rate {_share(fields['win_rate'])}",
         f"dislocations       {fields['dislocations']['offered']} offered, "
         f"{fields['dislocations']['captured']} captured ({_share(fields['captured_share'])})",
         f"orders             {fields['orders']}, fills {fields['fills']}",

@@ -39,7 +39,7 @@ from pipeline.execution.records import (
 )
 from pipeline.model.enums import OrderState
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS opportunities (
@@ -50,7 +50,7 @@ CREATE TABLE IF NOT EXISTS operations (
   operation_id TEXT PRIMARY KEY, opportunity_id INTEGER, type TEXT, pair TEXT, state TEXT, outcome TEXT,
   wall_ns INTEGER, notional_usd TEXT, edge_detect_bps REAL, edge_send_bps REAL, edge_fill_bps REAL, pnl_json TEXT,
   pnl_numeraire TEXT, numeraire TEXT, fees_json TEXT, filled_qty TEXT, dust_json TEXT, hedge_open INTEGER,
-  reason TEXT, manual INTEGER,
+  reason TEXT, manual INTEGER, closes TEXT,
   trigger_recv_mono_ns INTEGER, detect_mono_ns INTEGER, dequeued_mono_ns INTEGER, gate_mono_ns INTEGER,
   started_mono_ns INTEGER, ended_mono_ns INTEGER, stamps_json TEXT, legs_json TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS operation_states (
@@ -93,7 +93,9 @@ class Ledger:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.executescript(SCHEMA)
-        self._db.execute("INSERT OR IGNORE INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION),))
+        if "closes" not in {row[1] for row in self._db.execute("PRAGMA table_info(operations)")}:
+            self._db.execute("ALTER TABLE operations ADD COLUMN closes TEXT")  # a ledger of schema 1
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION),))
         path.chmod(0o600)
         self._fold: dict[type, Callable[[JournalEntry, Any], None]] = {
             OperationRecord: self._operation,
@@ -143,11 +145,11 @@ class Ledger:
     def _operation(self, entry: JournalEntry, r: OperationRecord) -> None:
         self._db.execute(
             "INSERT OR IGNORE INTO operations (operation_id, opportunity_id, type, pair, state, wall_ns, notional_usd,"
-            " edge_detect_bps, edge_send_bps, manual, trigger_recv_mono_ns, detect_mono_ns, dequeued_mono_ns,"
-            " gate_mono_ns, started_mono_ns, legs_json) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            " edge_detect_bps, edge_send_bps, manual, closes, trigger_recv_mono_ns, detect_mono_ns, dequeued_mono_ns,"
+            " gate_mono_ns, started_mono_ns, legs_json) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (r.operation_id, r.opportunity_id, r.type.name.lower(), r.pair, "executing", entry.wall_ns,
-             _text(r.notional_usd), r.edge_detect_bps, r.edge_send_bps, int(r.manual), r.trigger_recv_mono_ns,
-             r.detect_mono_ns, r.dequeued_mono_ns, r.gate_mono_ns, entry.mono_ns,
+             _text(r.notional_usd), r.edge_detect_bps, r.edge_send_bps, int(r.manual), r.closes or None,
+             r.trigger_recv_mono_ns, r.detect_mono_ns, r.dequeued_mono_ns, r.gate_mono_ns, entry.mono_ns,
              _json([msgspec.structs.asdict(leg) for leg in r.legs])),
         )  # fmt: skip
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
+from pipeline.execution.trips import round_trips, won_and_lost
 from pipeline.model.errors import BadInput
 from workers.instances import ledger_path
 from workers.ledger import open_reader
@@ -42,8 +45,35 @@ def _mean(values: list[float]) -> float | None:
     return round(sum(values) / len(values), 4) if values else None
 
 
+def _trips(db: sqlite3.Connection, rows: Sequence[sqlite3.Row]) -> dict[str, Decimal]:
+    """Round trips of which any operation is in ``rows``; their other operations may be older than the span."""
+    if rows and "closes" not in rows[0].keys():  # noqa: SIM118  a Row iterates over values; a ledger of schema 1
+        ended = {row["operation_id"]: Decimal(row["pnl_numeraire"]) for row in rows if row["pnl_numeraire"] is not None}
+        return round_trips(ended, {}, ())
+    pnl: dict[str, Decimal] = {}
+    closes: dict[str, str] = {}
+    began = {row["closes"] or row["operation_id"] for row in rows}
+    hedged = {row["closes"] for row in rows if row["closes"]} | {r["operation_id"] for r in rows if r["hedge_open"]}
+    of_hedges = [
+        row
+        for name in sorted(hedged)
+        for row in db.execute("SELECT * FROM operations WHERE operation_id = ? OR closes = ?", (name, name))
+    ]
+    for row in [*rows, *of_hedges]:
+        if row["pnl_numeraire"] is not None:
+            pnl[row["operation_id"]] = Decimal(row["pnl_numeraire"])
+            closes[row["operation_id"]] = row["closes"] or ""
+    left: dict[str, Decimal] = {}
+    for (body,) in db.execute("SELECT body_json FROM events WHERE kind = 'hedge' ORDER BY seq"):
+        hedge = msgspec.json.decode(body)
+        left[hedge["operation_id"]] = Decimal(str(hedge["qty"]))
+    trips = round_trips(pnl, closes, {name for name, qty in left.items() if qty})
+    return {name: amount for name, amount in trips.items() if name in began}
+
+
 def read_report(instance: str, since: str) -> dict[str, Any]:
-    """Sums over operations that began at or after ``since``. Raises BadInput without a ledger."""
+    """Sums over operations that began at or after ``since``; won and lost by round trips. Raises BadInput without a
+    ledger."""
     path = ledger_path(instance)
     if not path.exists():
         raise BadInput(f"instance {instance} has no ledger yet ({path})")
@@ -56,11 +86,11 @@ def read_report(instance: str, since: str) -> dict[str, Any]:
         ).fetchall()
         fills = db.execute("SELECT COUNT(*) FROM fills WHERE wall_ns >= ?", (start,)).fetchone()[0]
         events = db.execute("SELECT kind, COUNT(*) FROM events WHERE wall_ns >= ? GROUP BY kind", (start,)).fetchall()
+        won, lost = won_and_lost(_trips(db, rows))
     pnl: dict[str, Decimal] = {}
     fees: dict[str, Decimal] = {}
     outcomes: dict[str, int] = {}
     numeraire: dict[str, Decimal] = {}
-    won = lost = 0
     detected: list[float] = []
     sent: list[float] = []
     realised: list[float] = []
@@ -72,7 +102,6 @@ def read_report(instance: str, since: str) -> dict[str, Any]:
         if row["pnl_numeraire"] is not None:
             value = Decimal(row["pnl_numeraire"])
             numeraire[row["numeraire"]] = numeraire.get(row["numeraire"], Decimal(0)) + value
-            won, lost = won + (value > 0), lost + (value < 0)
         if row["outcome"] == "completed":
             detected.append(row["edge_detect_bps"])
             sent.append(row["edge_send_bps"])
