@@ -62,15 +62,14 @@ def tradable(view: BookView, row: InstrumentRow) -> bool:
     return not view.words[BR_FLAGS] & FLAGS_UNTRADABLE and view.words[BR_ROW_EPOCH] == row.row_epoch
 
 
-def levels(view: BookView, side: OrderSide) -> Iterator[tuple[int, int]]:
+def levels(view: BookView, side: OrderSide) -> Iterable[tuple[int, int]]:
     """(price_fp, qty_fp) that an order of ``side`` meets, best first: asks for a buy, bids for a sell."""
     words = view.words
     if side is OrderSide.BUY:
         count, price, qty = words[BR_ASK_COUNT], BR_ASK_PRICE, BR_ASK_QTY
     else:
         count, price, qty = words[BR_BID_COUNT], BR_BID_PRICE, BR_BID_QTY
-    for index in range(count):
-        yield words[price + index], words[qty + index]
+    return zip(words[price : price + count], words[qty : qty + count], strict=True)
 
 
 def best_price_fp(view: BookView, side: OrderSide) -> int | None:
@@ -89,10 +88,16 @@ def within(price_fp: int, limit_fp: int, side: OrderSide) -> bool:
 def depth_within(view: BookView, side: OrderSide, limit_fp: int) -> int:
     """Quantity on the visible levels that are no worse than ``limit_fp``."""
     total = 0
-    for price_fp, qty_fp in levels(view, side):
-        if not within(price_fp, limit_fp, side):
-            break
-        total += qty_fp
+    if side is OrderSide.BUY:
+        for price_fp, qty_fp in levels(view, side):
+            if price_fp > limit_fp:
+                break
+            total += qty_fp
+    else:
+        for price_fp, qty_fp in levels(view, side):
+            if price_fp < limit_fp:
+                break
+            total += qty_fp
     return total
 
 
@@ -100,11 +105,10 @@ def walk(view: BookView, side: OrderSide, qty_fp: int) -> tuple[int, int]:
     """(quantity found, its value in price x quantity units) of up to ``qty_fp`` on the visible levels."""
     left, value = qty_fp, 0
     for price_fp, available in levels(view, side):
-        take = min(left, available)
-        value += take * price_fp
-        left -= take
-        if left <= 0:
-            break
+        if available >= left:
+            return qty_fp, value + left * price_fp
+        value += available * price_fp
+        left -= available
     return qty_fp - left, value
 
 

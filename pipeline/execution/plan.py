@@ -13,15 +13,13 @@ from decimal import Decimal
 from fractions import Fraction
 
 from pipeline.detection.spot_futures import HedgeTerms, hedge_cost
-from pipeline.execution.events import BookView, MarketPort, Opportunity, OpportunityLeg
+from pipeline.execution.events import BookView, MarketPort, Opportunity
 from pipeline.execution.market import (
     Instruments,
     best_price_fp,
-    bounded_price,
     depth_within,
     fee_of,
     is_tradable_qty,
-    order_price,
     reservation,
     tradable,
     walk,
@@ -30,7 +28,7 @@ from pipeline.execution.market import (
 from pipeline.execution.records import LegPlan
 from pipeline.model.config import EngineConfig
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OpportunityType, OrderSide, Refusal
-from pipeline.model.fixedpoint import digits_after_point, from_fp, quantize_down, quantize_up, to_fp_ceil, to_fp_floor
+from pipeline.model.fixedpoint import EXP_MAX, from_fp
 from pipeline.model.instruments import InstrumentRow
 from shm.layout import (
     BR_FLAGS,
@@ -46,6 +44,7 @@ from shm.layout import (
 
 ZERO = Decimal(0)
 QTY_FP_MAX = 2**62
+PPM = 1_000_000
 
 
 @dataclass(slots=True)
@@ -160,6 +159,39 @@ def _cycle_fault(opportunity: Opportunity, rows: list[InstrumentRow]) -> str:
     return "" if len(received) == 3 and received == given else f"no cycle: {ways} (received, given)"
 
 
+@dataclass(slots=True, frozen=True)
+class Grid:
+    """A row's steps as integers. Quantities: units of 10**-18 base coins, in which every exponent of a book fits."""
+
+    row: InstrumentRow
+    exact: bool  # both steps are whole numbers of these units
+    tick: Decimal
+    tick_fp: int
+    lot: Decimal
+    lot_units: int
+    qty_unit: int  # of the row's fixed point, in the same units
+    keep_ppm: int  # what a buy delivers of its quantity: less than all where the fee is taken from what is received
+
+
+def grid_of(row: InstrumentRow) -> Grid:
+    """The steps of a row; a venue without a step has that of the row's numbers."""
+    spec = row.spec
+    tick = spec.tick or Decimal(1).scaleb(-row.price_exp)
+    lot = spec.lot or Decimal(1).scaleb(-row.qty_exp)
+    tick_fp, lot_units = tick.scaleb(row.price_exp), lot.scaleb(EXP_MAX)
+    received = spec.kind is InstrumentKind.SPOT and spec.fee_rule is FeeAssetRule.RECEIVED
+    return Grid(
+        row=row,
+        exact=tick_fp == int(tick_fp) > 0 and lot_units == int(lot_units) > 0 and row.qty_exp <= EXP_MAX,
+        tick=tick,
+        tick_fp=int(tick_fp),
+        lot=lot,
+        lot_units=int(lot_units),
+        qty_unit=10 ** max(0, EXP_MAX - row.qty_exp),
+        keep_ppm=PPM - spec.taker_fee_ppm if received else PPM,
+    )
+
+
 class Planner:
     """Sizes opportunities on fresh books. Pure but for the market port that it reads."""
 
@@ -169,7 +201,9 @@ class Planner:
         self._market = market
         self._max_age_ns = config.detection.max_age_to_trade_ms * 1_000_000
         self._max_skew_ns = config.detection.max_skew_ms * 1_000_000
-        self._max_slippage_bps = config.risk_limits.max_slippage_bps
+        slippage = Fraction(config.risk_limits.max_slippage_bps) / 10_000
+        self._slip, self._slip_unit = slippage.numerator, slippage.denominator
+        self._grids: dict[int, Grid] = {}
         self._leverage = config.detection.hedge.leverage
 
     def plan(self, opportunity: Opportunity, mono_ns: int) -> Plan | Rejected:
@@ -192,9 +226,8 @@ class Planner:
         return self._size(opportunity, rows, views)
 
     def _book_fault(self, view: BookView | None, row: InstrumentRow, mono_ns: int) -> Rejected | None:
-        name = f"{row.spec.venue} {row.spec.symbol}"
         if view is None:
-            return Rejected(Refusal.NO_BOOK, name)
+            return Rejected(Refusal.NO_BOOK, _name(row))
         if not tradable(view, row):
             flags = view.words[BR_FLAGS]
             for bit, refusal in (
@@ -204,33 +237,47 @@ class Planner:
                 (FLAG_HALTED, Refusal.HALTED),
             ):
                 if flags & bit:
-                    return Rejected(refusal, name)
-            return Rejected(Refusal.MALFORMED, f"{name}: book of row epoch {view.words[BR_ROW_EPOCH]}")
+                    return Rejected(refusal, _name(row))
+            return Rejected(Refusal.MALFORMED, f"{_name(row)}: book of row epoch {view.words[BR_ROW_EPOCH]}")
         age_ns = mono_ns - view.proof_mono_ns
         if not view.proof_mono_ns or age_ns > self._max_age_ns:
-            return Rejected(Refusal.STALE_AT_EXECUTOR, f"{name}: proved {age_ns // 1000} us ago")
+            return Rejected(Refusal.STALE_AT_EXECUTOR, f"{_name(row)}: proved {age_ns // 1000} us ago")
         return None
 
+    def _grid(self, row: InstrumentRow) -> Grid:
+        """The steps of a row, computed once for each row that the catalogue publishes."""
+        grid = self._grids.get(row.instrument_id)
+        if grid is None or grid.row is not row:
+            grid = self._grids[row.instrument_id] = grid_of(row)
+        return grid
+
     def _size(self, opportunity: Opportunity, rows: list[InstrumentRow], views: list[BookView]) -> Plan | Rejected:
-        limits: list[int] = []
-        share = Fraction(1)
+        sizes: list[tuple[Grid, OrderSide, int, int, int]] = []  # grid, side, best, limit in ticks, detected quantity
+        part, whole = 1, 1  # of the detected quantities
         for leg, row, view in zip(opportunity.legs, rows, views, strict=True):
-            side = OrderSide(leg.side)
+            side, grid = OrderSide(leg.side), self._grid(row)
+            if not grid.exact:
+                return Rejected(Refusal.MALFORMED, f"{_name(row)}: a step finer than the numbers of the books")
             best_fp = best_price_fp(view, side)
             if best_fp is None or not within(best_fp, leg.limit_price_fp, side):
-                return Rejected(Refusal.MOVED, f"{row.spec.venue} {row.spec.symbol}: best price left the limit")
-            limit_fp = self._limit_fp(leg, row, side, best_fp)
-            found = depth_within(view, side, limit_fp)
+                return Rejected(Refusal.MOVED, f"{_name(row)}: best price left the limit")
+            ticks = self._limit_ticks(leg.limit_price_fp, grid, side, best_fp)
+            found = depth_within(view, side, ticks * grid.tick_fp)
             if found <= 0:
-                return Rejected(Refusal.MOVED, f"{row.spec.venue} {row.spec.symbol}: no depth within the limit")
-            limits.append(limit_fp)
-            share = min(share, Fraction(found, leg.qty_fp))
-        quantities = self._quantities(opportunity, rows, share)
+                return Rejected(Refusal.MOVED, f"{_name(row)}: no depth within the limit")
+            sizes.append((grid, side, best_fp, ticks, leg.qty_fp))
+            if found * whole < part * leg.qty_fp:
+                part, whole = found, leg.qty_fp
+        lots = [qty_fp * part * grid.qty_unit // (whole * grid.lot_units) for grid, _, _, _, qty_fp in sizes]
+        if len(lots) == 2:
+            lots = _matched([size[0] for size in sizes], lots, buy=0 if sizes[0][1] is OrderSide.BUY else 1)
         legs: list[PlannedLeg] = []
-        for leg, row, view, limit_fp, qty in zip(opportunity.legs, rows, views, limits, quantities, strict=True):
-            planned = self._leg(OrderSide(leg.side), row, view, from_fp(limit_fp, row.price_exp), qty)
+        for (grid, side, best_fp, ticks, _), count, view in zip(sizes, lots, views, strict=True):
+            planned = self._leg(side, grid, view, best_fp, ticks, count)
             if planned is None:
-                return Rejected(Refusal.BELOW_MINIMUM, f"{row.spec.venue} {row.spec.symbol}: {qty} at {limit_fp}")
+                return Rejected(
+                    Refusal.BELOW_MINIMUM, f"{_name(grid.row)}: {count * grid.lot} at {ticks * grid.tick_fp}"
+                )
             legs.append(planned)
         type_ = OpportunityType(opportunity.type)
         edge = self._edge_bps(type_, legs)
@@ -239,53 +286,29 @@ class Planner:
             return Rejected(Refusal.MOVED, f"edge {edge:.2f} bps now, {opportunity.edge_bps:.2f} detected")
         return Plan(opportunity, type_, rows[0].spec.pair, legs, edge)
 
-    def _limit_fp(self, leg: OpportunityLeg, row: InstrumentRow, side: OrderSide, best_fp: int) -> int:
-        """The detector's limit, no further from the best price than the slippage limit, on the tick."""
-        bound = bounded_price(from_fp(best_fp, row.price_exp), side, self._max_slippage_bps, row.spec.tick)
-        wanted = order_price(from_fp(leg.limit_price_fp, row.price_exp), side, row.spec.tick)
-        price = min(wanted, bound) if side is OrderSide.BUY else max(wanted, bound)
-        return to_fp_floor(price, row.price_exp) if side is OrderSide.BUY else to_fp_ceil(price, row.price_exp)
-
-    def _quantities(self, opportunity: Opportunity, rows: list[InstrumentRow], share: Fraction) -> list[Decimal]:
-        """Quantities of all legs scaled by ``share``, on their lots, matched to each other.
-
-        Two legs: what is sold is what is received, so that a fee in base never leaves us short; the buy is the
-        smallest number of lots that delivers it. Triangular: every leg scaled and cut down.
-        """
-        wanted = [from_fp(leg.qty_fp, row.qty_exp) for leg, row in zip(opportunity.legs, rows, strict=True)]
-        if share < 1:
-            factor = Decimal(share.numerator) / Decimal(share.denominator)
-            wanted = [qty * factor for qty in wanted]
-        wanted = [quantize_down(qty, row.spec.lot) for qty, row in zip(wanted, rows, strict=True)]
-        if len(rows) != 2:
-            return wanted
-        buy = 0 if opportunity.legs[0].side > 0 else 1
-        sell = 1 - buy
-        spec = rows[buy].spec
-        keep = Decimal(1)
-        if spec.kind is InstrumentKind.SPOT and spec.fee_rule is FeeAssetRule.RECEIVED:
-            keep -= Decimal(spec.taker_fee_ppm) / 1_000_000
-        sell_lot = rows[sell].spec.lot
-        wanted[sell] = quantize_down(min(wanted[sell], wanted[buy] * keep), sell_lot)
-        if keep == 1:
-            wanted[sell] = quantize_down(wanted[sell], common_lot(spec.lot, sell_lot))
-        wanted[buy] = min(wanted[buy], quantize_up(wanted[sell] / keep, spec.lot))
-        return wanted
+    def _limit_ticks(self, wanted_fp: int, grid: Grid, side: OrderSide, best_fp: int) -> int:
+        """The detector's limit, no further from the best price than the slippage limit, in ticks: buys rounded down,
+        sells up. Integers throughout: exact at any size."""
+        bound, unit = best_fp * (self._slip_unit + int(side) * self._slip), self._slip_unit * grid.tick_fp
+        if side is OrderSide.BUY:
+            return min(wanted_fp // grid.tick_fp, bound // unit)
+        return max(-(-wanted_fp // grid.tick_fp), -(-bound // unit))
 
     def _leg(
-        self, side: OrderSide, row: InstrumentRow, view: BookView, limit: Decimal, qty: Decimal
+        self, side: OrderSide, grid: Grid, view: BookView, best_fp: int, ticks: int, lots: int
     ) -> PlannedLeg | None:
         """One leg, or None when its quantity is under a minimum of the venue or above its maximum."""
-        spec = row.spec
-        price = limit if side is OrderSide.SELL else min(limit, _best(view, side, row))
+        row, spec = grid.row, grid.row.spec
+        qty, limit, best = lots * grid.lot, ticks * grid.tick, from_fp(best_fp, row.price_exp)
+        price = limit if side is OrderSide.SELL else min(limit, best)
         if not is_tradable_qty(row, qty, price) or (spec.max_qty and qty > spec.max_qty):
             return None
-        found, value = walk(view, side, int(qty.scaleb(row.qty_exp)))
+        found, value = walk(view, side, lots * grid.lot_units // grid.qty_unit)
         if found <= 0:
             return None
         average = Decimal(value).scaleb(-row.price_exp) / found
         asset, amount = reservation(row, side, qty, limit, self._leverage)
-        return PlannedLeg(row, side, qty, limit, _best(view, side, row), average, asset, amount, view)
+        return PlannedLeg(row, side, qty, limit, best, average, asset, amount, view)
 
     def _edge_bps(self, type_: OpportunityType, legs: list[PlannedLeg]) -> float:
         """Profit over outlay in the start asset, fees in their assets, what remains in other assets at leg prices."""
@@ -320,13 +343,18 @@ class Planner:
         return float(hedge_cost(terms, self._config.detection.hedge) * 10_000)
 
 
-def common_lot(a: Decimal, b: Decimal) -> Decimal:
-    """Smallest quantity that is a whole number of both lots."""
-    scale = Decimal(10) ** max(digits_after_point(a), digits_after_point(b))
-    return Decimal(math.lcm(int(a * scale), int(b * scale))) / scale
+def _matched(grids: list[Grid], lots: list[int], *, buy: int) -> list[int]:
+    """Lots of two legs matched to each other: what is sold is what is received, so that a fee in base never leaves us
+    short; the buy is the smallest number of lots that delivers it."""
+    bought, sold = grids[buy], grids[1 - buy]
+    buy_lots, sell_lots, keep = lots[buy], lots[1 - buy], bought.keep_ppm
+    sell_lots = min(sell_lots, buy_lots * bought.lot_units * keep // (PPM * sold.lot_units))
+    if keep == PPM:
+        common = math.lcm(bought.lot_units, sold.lot_units) // sold.lot_units
+        sell_lots -= sell_lots % common
+    buy_lots = min(buy_lots, -(-sell_lots * sold.lot_units * PPM // (keep * bought.lot_units)))
+    return [sell_lots, buy_lots] if buy else [buy_lots, sell_lots]
 
 
-def _best(view: BookView, side: OrderSide, row: InstrumentRow) -> Decimal:
-    price_fp = best_price_fp(view, side)
-    assert price_fp is not None  # judged by the caller
-    return from_fp(price_fp, row.price_exp)
+def _name(row: InstrumentRow) -> str:
+    return f"{row.spec.venue} {row.spec.symbol}"

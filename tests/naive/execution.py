@@ -73,3 +73,26 @@ def realised_profit(executions: Iterable[tuple[Decimal, Decimal]]) -> tuple[Frac
         qty += left
         cost += left * at
     return realised, qty
+
+
+def limit_price(wanted: Fraction, best: Fraction, slippage_bps: Fraction, tick: Fraction, *, buy: bool) -> Fraction:
+    """The better for us of the wanted limit and the slippage bound, on the tick, never worse than either."""
+    if buy:
+        bound = best * (1 + slippage_bps / 10_000)
+        return min(wanted, bound) // tick * tick
+    bound = best * (1 - slippage_bps / 10_000)
+    return -(-max(wanted, bound) // tick) * tick
+
+
+def matched(bought: Fraction, sold: Fraction, buy_lot: Fraction, sell_lot: Fraction, keep: Fraction) -> list[Fraction]:
+    """[buy, sell] on their lots: the largest sale that the buy delivers, the smallest buy that delivers it.
+
+    Searches lot by lot, downwards for the sale and upwards for the buy.
+    """
+    bought, sold = bought // buy_lot * buy_lot, sold // sell_lot * sell_lot
+    while sold > bought * keep or (keep == 1 and sold % buy_lot):
+        sold -= sell_lot
+    needed = Fraction(0)
+    while needed * keep < sold:
+        needed += buy_lot
+    return [min(bought, needed), sold]
