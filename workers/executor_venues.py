@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.execution.events import (
     BalancesAnswer,
@@ -23,7 +23,7 @@ from pipeline.execution.events import (
     SweepVenue,
 )
 from pipeline.model.clock import mono_ns, wall_ms
-from pipeline.model.errors import VenueError
+from pipeline.model.errors import AuthRefused, VenueError
 from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ SWEEP_CONCURRENCY = 4  # requests of one sweep at a time: hedges and cancels kee
 ANSWER_TIMEOUT_S = 5.0
 SWEEP_TIMEOUT_S = 20.0
 SWEEP_SYMBOL_S = 1.0  # what the narrowest budget of a venue may make one symbol wait
+READ_PAUSES_S = (0.1, 0.4, 1.0)  # before the second, third and last attempt of one reading
 FAULTS = (VenueError, TimeoutError, OSError)
+Answer = TypeVar("Answer")
 
 
 class Questions:
@@ -145,16 +147,16 @@ class Questions:
 
         async def symbol_sweep(symbol: str) -> None:
             async with gate:
-                orders.extend(await client.open_orders(symbol))
-                orders.extend(await client.finished_orders(symbol, question.since_wall_ms))
-                fills.extend(await client.fills(symbol, question.since_wall_ms))
+                orders.extend(await patiently(lambda: client.open_orders(symbol)))
+                orders.extend(await patiently(lambda: client.finished_orders(symbol, question.since_wall_ms)))
+                fills.extend(await patiently(lambda: client.fills(symbol, question.since_wall_ms)))
 
         error_words = ""
         try:
             async with asyncio.timeout(SWEEP_TIMEOUT_S + SWEEP_SYMBOL_S * len(question.symbols)):
                 await asyncio.gather(*(symbol_sweep(symbol) for symbol in question.symbols))
-                balances = await client.balances()
-                positions = await client.positions()
+                balances = await patiently(client.balances)
+                positions = await patiently(client.positions)
         except FAULTS as error:
             error_words = _words(error)
         return SweepAnswer(
@@ -169,6 +171,19 @@ class Questions:
             positions=tuple(positions),
             error=error_words,
         )
+
+
+async def patiently(ask: Callable[[], Awaitable[list[Answer]]]) -> list[Answer]:
+    """A reading of a sweep, asked again after a fault that may pass: one 503 in a thousand must not void the sweep of
+    a thousand symbols. Reading changes nothing; a refused key is not knocked with again."""
+    for pause_s in READ_PAUSES_S:
+        try:
+            return await ask()
+        except AuthRefused:
+            raise
+        except FAULTS:
+            await asyncio.sleep(pause_s)
+    return await ask()
 
 
 def _words(error: BaseException) -> str:

@@ -10,9 +10,11 @@ import msgspec
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.desk import Desk
 from pipeline.execution.events import Opportunity
+from pipeline.execution.ledger import Operation
 from pipeline.execution.market import UsdRates
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.records import BreakerRecord
+from pipeline.execution.repair import debts
 from pipeline.model.enums import ArbitrageState
 from pipeline.risk.gate import Gate
 from pipeline.risk.metrics import RiskMetrics, exposure
@@ -119,11 +121,25 @@ class RiskManager:
         slow = ""
         for operation in self._desk.ledger.open_operations.values():
             aged = now_ns - operation.started_mono_ns > limit_ns or now_ns < operation.started_mono_ns
-            if operation.state is ArbitrageState.RECOVERING and aged and operation.fills:
+            if operation.state is ArbitrageState.RECOVERING and aged and operation.fills and self._owes(operation):
                 slow = operation.operation_id
         if slow and not self.gate.reducing:
             self._desk.alert(2, "unhedged", f"operation {slow} not repaired within {limit_ns // 1_000_000} ms")
         self.gate.reducing = f"operation {slow}" if slow else ""
+
+    def _owes(self, operation: Operation) -> bool:
+        """Whether its proved exposure is more than a remainder. An order of unknown outcome is not proved: its worst
+        case stays counted and its symbol blocked, but it stops no other pair."""
+        ledger, instruments = self._desk.ledger, self._desk.instruments
+        alone = len(ledger.open_operations) == 1
+        for debt in debts(operation, self._desk.config.execution.numeraire, ledger.dust if alone else {}):
+            rate = self._rates.rate(debt.asset)
+            rows = [r for leg in operation.record.legs if (r := instruments.get(leg.instrument_id)) is not None]
+            least = [r.spec for r in rows if r.spec.base == debt.asset]
+            amount = abs(debt.amount)
+            if rate is None or not least or any(amount >= s.min_qty and amount * rate >= s.min_notional for s in least):
+                return True
+        return False
 
     # --- numbers ---
 

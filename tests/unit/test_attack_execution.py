@@ -507,3 +507,29 @@ def test_leaving_a_hedge_waits_for_the_budget_that_entries_need() -> None:
     world.core.risk.gate.order_budget = None
     world.run(1000)
     assert not world.core.ledger.hedges
+
+
+# --- what stands still ---
+
+
+def test_a_repaired_operation_whose_other_order_is_unknown_stops_its_symbol_and_not_the_house() -> None:
+    world = ready_world(faults=SILENT, limits={"max_unhedged_ms": 800})
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    finish_order(world, order_on(world, "mexc_spot"))
+    world.faults = Faults()
+    world.run(500)  # the other leg has become UNKNOWN, the first is unwound
+    world.run(400)
+    assert not world.core.risk.gate.reducing
+    unwound = [o for o in world.core.ledger.orders.values() if o.intent.side is OrderSide.SELL and o.filled]
+    assert unwound and order_on(world, "gateio_spot").state is OrderState.UNKNOWN
+
+
+def test_an_exposure_that_nobody_takes_stops_the_house() -> None:
+    world = ready_world(faults=SILENT)
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    finish_order(world, order_on(world, "mexc_spot"))
+    world.run(450)
+    world.up["mexc_spot"] = False
+    world.feed(SessionState(venue="mexc_spot", state="down", recv_mono_ns=world.now_ns))
+    world.run(world.config.risk_limits.max_unhedged_ms + 100)
+    assert world.core.risk.gate.reducing

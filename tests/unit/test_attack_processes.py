@@ -16,9 +16,10 @@ from pipeline.execution.events import Action, Append, NotSent, Now, Place, Tick
 from pipeline.execution.journal import RECORD_MAGIC, Journal, segment_path
 from pipeline.execution.records import Purpose, StopRecord
 from pipeline.model.enums import Durability, OrderKind, OrderSide, TimeInForce
-from pipeline.model.errors import JournalError, VenueUnavailable
+from pipeline.model.errors import AuthRefused, JournalError, OutcomeUnknown, VenueUnavailable
 from pipeline.model.structs import OrderRequest
 from workers.executor import Executor
+from workers.executor_venues import patiently
 from workers.guard import Guard, HaltState, read_halt
 
 NO_TIME = Now(1, 1)
@@ -193,6 +194,37 @@ def test_a_record_in_the_middle_that_lost_its_mark_is_damage_and_no_end(tmp_path
     path.write_bytes(content)
     with pytest.raises(JournalError, match="middle"):
         Journal.open(tmp_path, segment_bytes=64 * 1024)
+
+
+# --- the sweeps' questions ---
+
+
+class Flaky:
+    """Answers after so many faults."""
+
+    def __init__(self, faults: list[Exception]) -> None:
+        self.faults = faults
+        self.asked = 0
+
+    async def read(self) -> list[int]:
+        self.asked += 1
+        if self.faults:
+            raise self.faults.pop(0)
+        return [7]
+
+
+def test_a_sweep_survives_a_503_and_does_not_knock_with_a_refused_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.executor_venues.READ_PAUSES_S", (0.0, 0.0, 0.0))
+    passing = Flaky([OutcomeUnknown("503"), TimeoutError()])
+    assert asyncio.run(patiently(passing.read)) == [7]
+    lasting = Flaky([OutcomeUnknown("503")] * 9)
+    with pytest.raises(OutcomeUnknown):
+        asyncio.run(patiently(lasting.read))
+    assert lasting.asked == 4
+    refused = Flaky([AuthRefused("key")])
+    with pytest.raises(AuthRefused):
+        asyncio.run(patiently(refused.read))
+    assert refused.asked == 1
 
 
 # --- the guard ---
