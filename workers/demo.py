@@ -9,6 +9,7 @@ journal like any other program, and believes only the simulators' ledger.
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import signal
 import time
@@ -19,6 +20,7 @@ import msgspec
 
 from pipeline.model.structs import Credentials
 from workers.base import store_credentials
+from workers.cores import plan_cores
 from workers.demo_kill import check_killable, kill_executor
 from workers.launch import Launched, LaunchError, halt_and_drain
 from workers.output import say, stderr_is_terminal
@@ -92,7 +94,9 @@ class Demo:
         show("starting the simulated exchanges and warming the kernels")
         self.sim = self.simulator.wait_ready()
         self.config = {**self.sim.pop("engine_config"), "engine_name": self.instance}
-        self.config["processes"] = {**self.config.get("processes", {}), **self.options.processes}
+        plan, words = plan_cores(sorted(os.sched_getaffinity(0)), list(self.config["exchanges"]))
+        show(words)
+        self.config["processes"] = {**plan, **self.config.get("processes", {}), **self.options.processes}
         for exchange, key in keys_of(self.sim["venues"]).items():
             store_credentials(self.instance, exchange, key)
         self.engine.configure(self.config)
