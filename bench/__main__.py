@@ -1,0 +1,73 @@
+"""``python -m bench [--quick] [--only NAME,...] [--rounds N] [--cpus A,B] [--captures DIR] [--json] [--out FILE]``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+import msgspec
+
+from bench.cfloor import FLAGS, compiler
+from bench.report import Report
+from bench.settings import BenchFailed, BenchSkipped, Settings, captures_path
+
+BENCHES = ("books", "hop", "detection", "journal", "symbols")
+
+
+def run_all(settings: Settings, names: tuple[str, ...] = BENCHES) -> Report:
+    """Every named bench; what this host cannot do is in ``skipped``. Raises ``BenchFailed`` for a wrong result."""
+    report = Report()
+    found = compiler()
+    report.notes.append(f"floors: {found[1]}, {' '.join(FLAGS)}" if found else "floors: none, no C compiler here")
+    for name in names:
+        try:
+            importlib.import_module(f"bench.{name}").run(settings, report)
+        except BenchSkipped as skipped:
+            report.skipped[name] = str(skipped)
+    return report
+
+
+def _cpus(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit codes: 0 measured, 1 a result is wrong, 2 bad usage."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="everything in less than a minute")
+    parser.add_argument("--tiny", action="store_true", help="does it work at all (numbers mean nothing)")
+    parser.add_argument("--only", default="", help=f"of: {','.join(BENCHES)}")
+    parser.add_argument("--rounds", type=int, default=0, help="alternating rounds (quick 3, full 7)")
+    parser.add_argument("--cpus", type=_cpus, default=(), help="the two CPUs of the hop")
+    parser.add_argument("--captures", type=Path, default=None, help="recorded messages (default: ARB_CAPTURES)")
+    parser.add_argument("--json", action="store_true", help="JSON alone on stdout, the table on stderr")
+    parser.add_argument("--out", type=Path, default=None, help="the JSON also into this file")
+    options = parser.parse_args(arguments)
+    names = tuple(name for name in options.only.split(",") if name) or BENCHES
+    unknown = sorted(set(names) - set(BENCHES))
+    if unknown or options.rounds < 0 or len(options.cpus) not in (0, 2):
+        parser.error(f"unknown benches: {unknown}" if unknown else "rounds must be positive, cpus two numbers")
+    size = 0 if options.tiny else 1 if options.quick else 2
+    settings = Settings(
+        size=size,
+        rounds=options.rounds or (1, 3, 7)[size],
+        captures=options.captures or captures_path(),
+        cpus=options.cpus,
+    )
+    try:
+        report = run_all(settings, names)
+    except BenchFailed as failed:
+        print(f"bench failed: {failed}", file=sys.stderr)
+        return 1
+    encoded = msgspec.json.encode(report.json()).decode()
+    print("ns per operation", report.table(), sep="\n", file=sys.stderr if options.json else sys.stdout)
+    print(encoded)
+    if options.out is not None:
+        options.out.write_text(encoded + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

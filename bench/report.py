@@ -1,0 +1,175 @@
+"""Rows of measurements, the table, the JSON: what was measured, on what, with which result.
+
+A row's values go through the engine's own histogram (``shm.metrics``: buckets at most 0.8 % wide, max exact). A sample
+may span several operations (``per``); then percentiles are those of the means over ``per`` operations, and say so.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from bench.settings import REPO
+from shm.atomics import mono_ns
+from shm.jit import njit
+from shm.metrics import Histogram, hist_record_at
+from shm.words import Words
+
+PERCENTILES = [50.0, 90.0, 99.0, 99.9]
+OURS = "ours"
+_HEAD = ("bench", "case", "who", "n", "per", "p50", "p90", "p99", "p99.9", "max", "mean", "ratio", "result")
+
+
+@njit
+def record_all(hist: Words, samples: Words) -> None:
+    """Every sample (ns) into the histogram at word 0 of ``hist``."""
+    for value in samples:
+        hist_record_at(hist, 0, value)
+
+
+@njit
+def clock_pairs(samples: Words) -> None:
+    """The clock's own cost: two reads with nothing between."""
+    for k in range(len(samples)):
+        start = mono_ns()
+        samples[k] = mono_ns() - start
+
+
+@dataclass(slots=True)
+class Row:
+    """One implementation in one case. ``round_means``: ns per operation, a round each; the floor's stands beside ours."""
+
+    bench: str
+    case: str
+    who: str
+    per: int = 1
+    result: str = ""
+    hist: Histogram = field(default_factory=Histogram.private)
+    round_means: list[float] = field(default_factory=list)
+
+    def add(self, samples: Words) -> None:
+        """Samples of one round, ns each (over ``per`` operations)."""
+        record_all(self.hist._words, samples)
+
+    def add_round(self, samples: Words) -> None:
+        """:meth:`add`, where the samples also give the round's mean."""
+        self.add(samples)
+        self.round_means.append(float(samples.mean()) / self.per)
+
+    def check(self, result: str) -> None:
+        """Every round must give the same result."""
+        if self.result and self.result != result:
+            raise ValueError(f"{self.bench} {self.case} {self.who}: result changed from {self.result} to {result}")
+        self.result = result
+
+    @property
+    def mean(self) -> float:
+        """Median of the rounds' means, ns per operation."""
+        return statistics.median(self.round_means) if self.round_means else 0.0
+
+    def numbers(self) -> dict[str, float]:
+        """ns per operation."""
+        found = [value / self.per for value in self.hist.percentiles(PERCENTILES)]
+        return {**{f"p{p:g}": v for p, v in zip(PERCENTILES, found, strict=True)}, "max": self.hist.max / self.per}
+
+
+@dataclass(slots=True)
+class Report:
+    """All rows of a run, and what was left out."""
+
+    rows: list[Row] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def ratio(self, row: Row) -> float | None:
+        """Ours over the other row of the case, by means of the rounds; None for the other row."""
+        if row.who != OURS:
+            return None
+        for other in self.rows:
+            if (other.bench, other.case) == (row.bench, row.case) and other.who != OURS and other.mean > 0:
+                return row.mean / other.mean
+        return None
+
+    def table(self) -> str:
+        """The rows as text, ns per operation."""
+        lines = [_HEAD, *(self._cells(row) for row in self.rows)]
+        widths = [max(len(line[k]) for line in lines) for k in range(len(_HEAD))]
+        text = [
+            "  ".join(c.ljust(w) if k < 3 else c.rjust(w) for k, (c, w) in enumerate(zip(line, widths, strict=True)))
+            for line in lines
+        ]
+        text += [f"skipped {name}: {why}" for name, why in self.skipped.items()]
+        return "\n".join([*text, *(f"note: {note}" for note in self.notes)])
+
+    def _cells(self, row: Row) -> tuple[str, ...]:
+        ratio = self.ratio(row)
+        shown = [_ns(value) for value in row.numbers().values()]
+        tail = (_ns(row.mean), f"{ratio:.2f}x" if ratio is not None else "", row.result)
+        return (row.bench, row.case, row.who, str(row.hist.count), str(row.per), *shown, *tail)
+
+    def json(self) -> dict[str, object]:
+        """Everything, with the host."""
+        rows = [
+            {
+                "bench": row.bench,
+                "case": row.case,
+                "who": row.who,
+                "n": row.hist.count,
+                "operations_per_sample": row.per,
+                "ns": row.numbers(),
+                "mean_ns": row.mean,
+                "round_means_ns": row.round_means,
+                "ratio": self.ratio(row),
+                "result": row.result,
+            }
+            for row in self.rows
+        ]
+        return {"host": host(), "rows": rows, "skipped": self.skipped, "notes": self.notes}
+
+
+def _ns(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _first_line(path: str, prefix: str = "") -> str:
+    try:
+        lines: Iterable[str] = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return "unknown"
+    return next((line.partition(":")[2].strip() if prefix else line for line in lines if line.startswith(prefix)), "")
+
+
+def commit() -> str:
+    """The checkout's commit, ``+`` behind it where files that can run differ from it."""
+    try:
+        run = ["git", "-C", str(REPO)]
+        head = subprocess.run([*run, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        paths = ["--", "shm", "pipeline", "bench"]
+        dirty = subprocess.run([*run, "status", "--porcelain", *paths], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head + ("+" if dirty.stdout.strip() else "")
+
+
+def host() -> dict[str, object]:
+    """What the numbers depend on."""
+    return {
+        "commit": commit(),
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "cpu": _first_line("/proc/cpuinfo", "model name"),
+        "cpus_allowed": len(os.sched_getaffinity(0)),
+        "governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "load_average": list(os.getloadavg()),
+        "kernel": platform.release(),
+        "python": sys.version.split()[0],
+        "numba": metadata.version("numba"),
+        "numpy": metadata.version("numpy"),
+    }
