@@ -14,10 +14,11 @@ import os
 import secrets
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from pipeline.core import ExecutionCore
@@ -91,6 +92,7 @@ class Executor:
         self.loop = loop
         config = ctx.config
         self.crash = crash_points(os.environ.get("ARB_CRASH_AT", ""))
+        self._slow_s = float(os.environ.get("ARB_TEST_SLOW_MS", "0")) / 1000  # for tests: a slower engine than ours
         self.instruments = Instruments()
         self._catalogue = CataloguePage.attach(ctx.instance)
         self._catalogue_version = -1
@@ -378,8 +380,17 @@ class Executor:
             opportunity = decode_opportunity(self._record, dequeued_ns)
             self.ctx.metrics.inc(self.count["opportunities"])
             self.ctx.metrics.record(self.hist["queue_hop"], dequeued_ns - opportunity.detect_mono_ns)
-            self.feed(opportunity)
+            if self._slow_s:
+                self.loop.call_later(self._slow_s, self._judge_late, opportunity)
+            else:
+                self.feed(opportunity)
         return True
+
+    def _judge_late(self, opportunity: Opportunity) -> None:
+        """For tests: what an engine slower by ``ARB_TEST_SLOW_MS`` would see. Only opportunities wait, and they count
+        as detected later by the same time: the market decides what is left of them, not our own bound on their age."""
+        late_ns = min(mono_ns(), opportunity.detect_mono_ns + int(self._slow_s * 1e9))
+        self.feed(msgspec.structs.replace(opportunity, detect_mono_ns=late_ns))
 
     # --- events and actions ---
 
@@ -489,41 +500,62 @@ class Executor:
         self.crash("journalled" if place.purpose is Purpose.ENTRY else "repair_journalled")
 
     def _send_all(self, places: list[Place], opportunity: Opportunity | None) -> None:
-        """Hands the bytes of all legs to their sockets. A first leg that cannot leave keeps the others back."""
-        stopped: dict[str, tuple[Refusal, str]] = {}  # operations whose first leg could not leave
+        """Hands the bytes of all legs to their sockets, one right behind the other: everything that can be done before
+        is done before, and what is only told or counted comes after. A leg that cannot be built keeps its whole
+        operation back, and a first leg that cannot leave those behind it."""
+        sends, stopped = self._prepared(places)
         begun: set[str] = set()
+        followers: list[CoreEvent] = []
         first_ns = last_ns = 0
-        metrics = self.ctx.metrics
-        for place in places:
+        for place, send in zip(places, sends, strict=True):
             operation = place.operation_id
             refused = stopped.get(operation) or self._send_refusal(place)
-            if refused is None:
+            if refused is None and send is not None:
                 self.crash("before_send")
                 try:
-                    sent_ns = self.trading[place.request.venue].place(place.request)
+                    sent_ns = send()
                 except VenueUnavailable as error:
                     refused = (Refusal.SESSION_DOWN, str(error))
                 else:
                     first_ns, last_ns = first_ns or sent_ns, sent_ns
                     begun.add(operation)
-                    self._events.append(Sent(place.request.client_id, sent_ns))
-                    metrics.inc(self.count["orders_sent"])
+                    followers.append(Sent(place.request.client_id, sent_ns))
                     if len(places) > 1 and place is places[0]:
                         self.crash("after_first_leg_sent")
             if refused is not None:
-                metrics.inc(self.count["orders_not_sent"])
-                self._events.append(NotSent(place.request.client_id, *refused))
+                followers.append(NotSent(place.request.client_id, *refused))
                 if operation not in begun:
                     stopped[operation] = refused
+        self._events.extend(followers)
+        self._count_sends(followers, opportunity, first_ns, last_ns)
+        if first_ns:
+            self.crash("sent" if places[0].purpose is Purpose.ENTRY else "repair_sent")
+        self._drain_events_if_idle()
+
+    def _prepared(self, places: list[Place]) -> tuple[list[Callable[[], int] | None], dict[str, tuple[Refusal, str]]]:
+        """(what sends each order, operations of which an order cannot be built and why)."""
+        sends: list[Callable[[], int] | None] = []
+        stopped: dict[str, tuple[Refusal, str]] = {}
+        for place in places:
+            send = None
+            try:
+                send = self.trading[place.request.venue].prepare(place.request)
+            except VenueUnavailable as error:
+                stopped.setdefault(place.operation_id, (Refusal.SESSION_DOWN, str(error)))
+            sends.append(send)
+        return sends, stopped
+
+    def _count_sends(self, told: list[CoreEvent], opportunity: Opportunity | None, first_ns: int, last_ns: int) -> None:
+        metrics = self.ctx.metrics
+        sent = sum(isinstance(event, Sent) for event in told)
+        metrics.inc(self.count["orders_sent"], sent)
+        metrics.inc(self.count["orders_not_sent"], len(told) - sent)
         if opportunity is not None and first_ns:
             metrics.inc(self.count["operations"])
             if opportunity.trigger_recv_mono_ns:
                 metrics.record(self.hist["tick_to_order"], first_ns - opportunity.trigger_recv_mono_ns)
             metrics.record(self.hist["send"], last_ns - opportunity.dequeued_mono_ns)
             metrics.record(self.hist["leg_gap"], last_ns - first_ns)
-        if first_ns:
-            self.crash("sent" if places[0].purpose is Purpose.ENTRY else "repair_sent")
-        self._drain_events_if_idle()
 
     def _drain_events_if_idle(self) -> None:
         """Empties the events, unless somebody further up does."""
