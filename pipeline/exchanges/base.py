@@ -23,7 +23,7 @@ Everything that a venue says arrives as a :data:`VenueEvent`. Who may conclude w
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 
 import msgspec
@@ -152,6 +152,11 @@ class VenueTrading(ABC):
     def place(self, request: OrderRequest) -> int:
         """Hand the order's bytes to the socket and return ``send_mono_ns``. Raises ``VenueUnavailable`` only if
         provably nothing was sent; every later outcome is a :class:`PlaceOutcome`. Never called twice for one id."""
+
+    def prepare(self, request: OrderRequest) -> Callable[[], int]:
+        """All of :meth:`place` that needs no socket: checks, bytes, signature. The call that it returns does the rest,
+        with :meth:`place`'s result and errors, once and at once. Raises ``VenueUnavailable``: it can never be sent."""
+        return lambda: self.place(request)
 
     @abstractmethod
     def cancel(self, symbol: str, client_id: str, order_id: str = "") -> None:

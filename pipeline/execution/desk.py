@@ -34,11 +34,15 @@ class Ids:
             raise ValueError(f"boot epoch out of range: {boot_epoch}")
         self._prefix = f"{ID_PREFIX}{base36(boot_epoch)}x"
         self._count = 0
+        self._head = ""  # of the counter: all of its digits but the last
 
     def next(self) -> str:
         """At most 28 letters and digits: "a", epoch (at most 10), "x", counter."""
         self._count += 1
-        text = f"{self._prefix}{base36(self._count)}"
+        last = self._count % 36
+        if not last:
+            self._head = base36(self._count // 36)
+        text = f"{self._prefix}{self._head}{_DIGITS[last]}"
         assert len(text) <= ID_MAX, text
         return text
 

@@ -135,6 +135,7 @@ class OrderOrchestrator:
         ]
         for request in requests:
             desk.act(Place(request, purpose, operation.operation_id))
+        self._states.begin(operation)
         self.executed += 1
         return operation
 

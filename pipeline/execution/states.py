@@ -33,12 +33,15 @@ class StateController:
         self._emit = emit
 
     def create_operation(self, record: OperationRecord) -> Operation:
-        """A new operation, walked through its birth states to EXECUTING."""
+        """A new operation, IDLE until :meth:`begin`."""
         self._emit(record)
-        operation = self._ledger.operations[record.operation_id]
+        return self._ledger.operations[record.operation_id]
+
+    def begin(self, operation: Operation) -> None:
+        """Walks a new operation through its birth states to EXECUTING. They say nothing that its record and intents
+        do not say, so they are written behind the sends; a start finds an operation without them IDLE."""
         for state in BIRTH:
             self.transition_state(operation, state, "detected" if state is not S.EXECUTING else "gate approved")
-        return operation
 
     def transition_state(self, operation: Operation, to: ArbitrageState, reason: str) -> None:
         """Moves an operation. Raises OrderExecutionError on a step that the table does not have."""

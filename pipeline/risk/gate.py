@@ -17,7 +17,8 @@ from pipeline.execution.market import UsdRates, can_trade
 from pipeline.execution.plan import Plan, Planner, Rejected, malformed
 from pipeline.model.config import LimitConfig
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide, Refusal
-from pipeline.risk.metrics import exposure
+from pipeline.model.structs import InstrumentSpec
+from pipeline.risk.metrics import Exposure, exposure
 from shm.layout import BR_RECV_MONO_NS, BR_VENUE_WALL_NS
 
 INTENT_BYTES = 16 * 1024  # more than one operation ever writes before its orders are sent
@@ -201,32 +202,41 @@ class Gate:
 
     def _places(self, opportunity: Opportunity) -> Rejected | None:
         """Venues and instruments of the legs: sessions, blocks, quarantine, status, own unfinished orders."""
-        desk = self._desk
-        limits = desk.config.risk_limits
+        desk, scoped = self._desk, self._scoped
         for leg in opportunity.legs:
             row = desk.instruments.get(leg.instrument_id)
             assert row is not None  # judged by malformed()
-            spec, name = row.spec, f"{row.spec.venue} {row.spec.symbol}"
+            spec = row.spec
             if desk.halt.venue_blocked(row.venue_id):
                 return Rejected(Refusal.VENUE_BLOCKED, spec.venue)
             if desk.halt.instrument_blocked(row.instrument_id):
-                return Rejected(Refusal.INSTRUMENT_BLOCKED, name)
-            for scope, key in (
-                (limits.per_venue, spec.venue),
-                (limits.per_asset, spec.base),
-                (limits.per_pair, spec.pair),
-            ):
-                if key in scope and not scope[key].enabled:
-                    return Rejected(Refusal.INSTRUMENT_BLOCKED, f"{key} disabled by limits")
+                return Rejected(Refusal.INSTRUMENT_BLOCKED, f"{spec.venue} {spec.symbol}")
+            disabled = self._disabled(spec) if scoped else ""
+            if disabled:
+                return Rejected(Refusal.INSTRUMENT_BLOCKED, f"{disabled} disabled by limits")
             if not row.tradable_pair and opportunity.type != OpportunityType.TRIANGULAR:
-                return Rejected(Refusal.QUARANTINED, f"{name}: {row.quarantine_reason}")
+                return Rejected(Refusal.QUARANTINED, f"{spec.venue} {spec.symbol}: {row.quarantine_reason}")
             if not can_trade(row, OrderSide(leg.side)):
-                return Rejected(Refusal.STATUS, name)
+                return Rejected(Refusal.STATUS, f"{spec.venue} {spec.symbol}")
             if not self._balances.session_up(spec.venue) or spec.venue not in self.reconciled:
                 return Rejected(Refusal.SESSION_DOWN, spec.venue)
             if next(desk.ledger.unsettled_of_instrument(row.instrument_id), None) is not None:
-                return Rejected(Refusal.INSTRUMENT_BLOCKED, f"{name}: own order not settled")
+                return Rejected(Refusal.INSTRUMENT_BLOCKED, f"{spec.venue} {spec.symbol}: own order not settled")
         return None
+
+    @property
+    def _scoped(self) -> bool:
+        """Whether any limit is for one venue, asset or pair."""
+        limits = self._desk.config.risk_limits
+        return bool(limits.per_venue or limits.per_asset or limits.per_pair)
+
+    def _disabled(self, spec: InstrumentSpec) -> str:
+        """The scope whose limits switch this instrument off; "" when none does."""
+        limits = self._desk.config.risk_limits
+        for scope, key in ((limits.per_venue, spec.venue), (limits.per_asset, spec.base), (limits.per_pair, spec.pair)):
+            if key in scope and not scope[key].enabled:
+                return key
+        return ""
 
     def _after_fill(self, plan: Plan) -> Rejected | None:
         for leg in plan.legs:
@@ -262,6 +272,18 @@ class Gate:
         now = exposure(ledger, self._rates)
         if not now.total + size <= limits.max_total_exposure_usd:
             return Rejected(Refusal.EXPOSURE_LIMIT, f"{now.total:.2f} + {size:.2f} USD")
+        refused = self._scoped_limits(plan, now) if self._scoped else None
+        if refused is not None:
+            return refused
+        loss = -self._day_pnl()
+        if not loss <= limits.max_daily_loss_usd:
+            self._desk.trip("daily_loss", f"{loss:.2f} USD lost today")
+            return Rejected(Refusal.DAILY_LOSS, f"{loss:.2f} USD lost today")
+        return self._rate_limits(plan, now_ns)
+
+    def _scoped_limits(self, plan: Plan, now: Exposure) -> Rejected | None:
+        """Limits of one venue, asset or pair."""
+        limits, size = self._desk.config.risk_limits, plan.notional_usd
         scoped = [(f"venue {v}", limits.per_venue.get(v), now.by_venue.get(v, ZERO)) for v in _venues(plan)]
         scoped += [(f"asset {a}", limits.per_asset.get(a), now.by_asset.get(a, ZERO)) for a in _assets(plan)]
         scoped.append((f"pair {plan.pair}", limits.per_pair.get(plan.pair), now.by_pair.get(plan.pair, ZERO)))
@@ -269,11 +291,7 @@ class Gate:
             refused = _scoped_refusal(name, limit, size, open_usd)
             if refused is not None:
                 return refused
-        loss = -self._day_pnl()
-        if not loss <= limits.max_daily_loss_usd:
-            self._desk.trip("daily_loss", f"{loss:.2f} USD lost today")
-            return Rejected(Refusal.DAILY_LOSS, f"{loss:.2f} USD lost today")
-        return self._rate_limits(plan, now_ns)
+        return None
 
     def _day_pnl(self) -> Decimal:
         ledger = self._desk.ledger

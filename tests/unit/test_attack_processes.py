@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.exchanges.gateio.trading import GateTrading
+from pipeline.exchanges.mexc.trading import MexcTrading
 from pipeline.execution.crash import crash_points
-from pipeline.execution.events import Action, Append, NotSent, Now, Place, Tick
+from pipeline.execution.events import Action, Append, NotSent, Now, Place, Sent, Tick
 from pipeline.execution.journal import RECORD_MAGIC, Journal, segment_path
 from pipeline.execution.records import Purpose, StopRecord
 from pipeline.model.enums import Durability, OrderKind, OrderSide, TimeInForce
@@ -64,6 +67,12 @@ class FakeJournal:
 class FakeTrading:
     def __init__(self, log: list[str], *, up: bool = True) -> None:
         self.log, self.up = log, up
+        self.builds = True
+
+    def prepare(self, order: OrderRequest) -> Callable[[], int]:
+        if not self.builds:
+            raise VenueUnavailable("symbol refused; nothing was sent")
+        return lambda: self.place(order)
 
     def place(self, order: OrderRequest) -> int:
         if not self.up:
@@ -140,6 +149,19 @@ def test_under_power_every_intent_is_on_the_device_before_any_order_leaves() -> 
     made.feed(Tick())
     assert log.index("sync") > log.index("append i2")
     assert log.index("sync") < min(log.index("send i1"), log.index("send i2"))
+
+
+@pytest.mark.parametrize("bad", ["a", "b"])
+def test_a_leg_that_cannot_be_built_keeps_its_whole_operation_back(bad: str) -> None:
+    """Known before the first byte: no leg is broken for it, and another operation goes on."""
+    log: list[str] = []
+    made = executor(log, a=True, b=True, c=True)
+    made.trading[bad].builds = False
+    legs = [Place(request(venue, f"i{venue}"), Purpose.ENTRY, "o1") for venue in "ab"]
+    made.core.actions.append([*legs, Place(request("c", "ic"), Purpose.REPAIR, "o2")])
+    made.feed(Tick())
+    assert log == ["sync", "send ic"]
+    assert [type(event) for event in made.core.events[1:]] == [NotSent, NotSent, Sent]
 
 
 @pytest.mark.parametrize("purpose", [Purpose.ENTRY, Purpose.CLOSE])
@@ -225,6 +247,64 @@ def test_a_sweep_survives_a_503_and_does_not_knock_with_a_refused_key(monkeypatc
     with pytest.raises(AuthRefused):
         asyncio.run(patiently(refused.read))
     assert refused.asked == 1
+
+
+# --- the first connection of a venue ---
+
+
+class Part:
+    """A pool or a session: counts how often it was opened and closed."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.open = 0
+
+    async def start(self) -> None:
+        if self.error is not None:
+            raise self.error
+        self.open += 1
+
+    async def stop(self) -> None:
+        self.open -= 1
+
+    close = stop
+
+
+async def _time() -> int:
+    return 1
+
+
+def test_a_connection_that_fails_half_way_leaves_nothing_open() -> None:
+    """The private stream is refused again and again: order connections must not pile up behind it."""
+    client = SimpleNamespace(server_time_ms=_time)
+    for kind, first, second in ((MexcTrading, "_pool", "stream"), (GateTrading, "_entry", "_private")):
+        made: Any = object.__new__(kind)
+        opened = Part()
+        made.client = client
+        setattr(made, first, opened)
+        setattr(made, second, Part(VenueUnavailable("listen key: 503")))
+        for _ in range(3):
+            with pytest.raises(VenueUnavailable):
+                asyncio.run(made.connect())
+        assert opened.open == 0
+
+
+def test_a_refused_key_is_not_knocked_with_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    made = executor([])
+    made.ctx.say = lambda level, text: said.append(level)
+    attempts: list[int] = []
+
+    async def refuse() -> None:
+        attempts.append(1)
+        raise AuthRefused("bad key")
+
+    async def no_pause(_seconds: float) -> None:
+        return
+
+    monkeypatch.setattr("workers.executor.asyncio.sleep", no_pause)
+    asyncio.run(made._connect(SimpleNamespace(connect=refuse, venue="a")))
+    assert len(attempts) == 3 and said == ["critical"]
 
 
 # --- the guard ---

@@ -156,7 +156,11 @@ class GateTrading(TradingBase):
         if isinstance(self.client, GateFuturesClient) and self.config.symbols:
             self.multipliers |= await self.client.learn_multipliers(self.config.symbols)
         await self._entry.start()
-        await self._private.start()
+        try:
+            await self._private.start()
+        except BaseException:  # the caller tries again: nothing half-open may be left behind each time
+            await self._entry.stop()
+            raise
         self.sessions_changed()
 
     async def close(self) -> None:
@@ -202,6 +206,9 @@ class GateTrading(TradingBase):
         return self._throttle.delay_s("order", count) == 0.0
 
     def place(self, request: OrderRequest) -> int:
+        return self.prepare(request)()
+
+    def prepare(self, request: OrderRequest) -> Callable[[], int]:
         self.check_words(request.symbol, request.client_id)
         now_ms = wall_ms()
         if request.expiry_wall_ms and request.expiry_wall_ms <= now_ms:
@@ -217,8 +224,12 @@ class GateTrading(TradingBase):
         key = f"p-{request.client_id}"
         time_s = clock.to_venue_ms(now_ms) // 1000
         frame = wsapi.call_frame(f"{self.prefix}.order_place", key, body, time_s, expiry_ms)
-        self.begin(key, is_place=True, symbol=request.symbol, client_id=request.client_id)
-        return self._send(key, "order", frame)
+
+        def send() -> int:
+            self.begin(key, is_place=True, symbol=request.symbol, client_id=request.client_id)
+            return self._send(key, "order", frame)
+
+        return send
 
     def cancel(self, symbol: str, client_id: str, order_id: str = "") -> None:
         self.check_words(symbol, client_id)

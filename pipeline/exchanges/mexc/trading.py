@@ -142,7 +142,11 @@ class MexcTrading(TradingBase):
         self._closing = False
         await self.client.server_time_ms()
         await self._pool.start()
-        await self.stream.start()
+        try:
+            await self.stream.start()
+        except BaseException:  # the caller tries again: nothing half-open may be left behind each time
+            await self._pool.close()
+            raise
         self.sessions_changed()
 
     async def close(self) -> None:
@@ -179,6 +183,9 @@ class MexcTrading(TradingBase):
         return self._throttle.delay_s("order", count) == 0.0
 
     def place(self, request: OrderRequest) -> int:
+        return self.prepare(request)()
+
+    def prepare(self, request: OrderRequest) -> Callable[[], int]:
         self.check_words(request.symbol, request.client_id)
         window_ms = request.expiry_wall_ms - wall_ms() if request.expiry_wall_ms else RECV_WINDOW_DEFAULT_MS
         if window_ms <= 0:
@@ -189,8 +196,12 @@ class MexcTrading(TradingBase):
             raise VenueUnavailable(f"{self.venue}: {error}; nothing was sent", venue=self.venue) from None
         payload = self._request(b"POST", query, window_ms)
         key = f"p-{request.client_id}"
-        self.begin(key, is_place=True, symbol=request.symbol, client_id=request.client_id)
-        return self._send(key, "order", payload, lambda reply: self._placed(key, request.client_id, reply))
+
+        def send() -> int:
+            self.begin(key, is_place=True, symbol=request.symbol, client_id=request.client_id)
+            return self._send(key, "order", payload, lambda reply: self._placed(key, request.client_id, reply))
+
+        return send
 
     def _placed(self, key: str, client_id: str, reply: HttpReply) -> None:
         self._heed(reply, "order")
