@@ -75,7 +75,7 @@ class ConfigInvalid(ArbitrageEngineError):
 
 
 class BadInput(ArbitrageEngineError):
-    """A file or argument is not what it should be. ``result`` holds what was done before that was found, if anything."""
+    """A file or argument is not what it should be. ``result``: what was done before that was found."""
 
     def __init__(self, message: str, result: dict[str, object] | None = None) -> None:
         super().__init__(message)
