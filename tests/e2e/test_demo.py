@@ -60,6 +60,19 @@ def test_null_markets_give_no_order(scenario: str) -> None:
     assert result.healthy
 
 
+def test_a_fast_engine_takes_most_of_the_market_and_a_slow_one_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the dislocations are gone after 50 ms: the engine as it is, and slowed by 200 ms on purpose."""
+    fast = run_demo(DemoOptions(seconds=10, quiet=True))
+    monkeypatch.setenv("ARB_TEST_SLOW_MS", "200")
+    slow = run_demo(DemoOptions(seconds=10, quiet=True))
+    for result in (fast, slow):
+        assert result.healthy, result.fields["violations"]
+        assert result.fields["dislocations"]["offered"] > 10
+    assert fast.fields["captured_share"] > 0.3
+    assert slow.fields["captured_share"] < fast.fields["captured_share"] / 2
+    assert fast.fields["operations"]["lost"] + fast.fields["operations"]["recovered"] > 0  # not everything wins
+
+
 def test_no_segment_of_a_demo_stays_behind() -> None:
     run_demo(DemoOptions(seconds=1, quiet=True))
     mine = [name for name in leftovers() if os.stat(Path("/dev/shm") / name).st_uid == os.geteuid()]
