@@ -54,7 +54,7 @@ from pipeline.execution.shm_ports import AccountReader, ShmHalt, ShmMarket, deco
 from pipeline.model.catalogue_words import words_to_row
 from pipeline.model.clock import mono_ns, wall_ns
 from pipeline.model.enums import Durability, Mode, Refusal, ReportOutcome
-from pipeline.model.errors import ConfigInvalid, VenueError, VenueUnavailable
+from pipeline.model.errors import AuthRefused, ConfigInvalid, VenueError, VenueUnavailable
 from pipeline.model.fixedpoint import to_fp_floor
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Fill
@@ -79,6 +79,7 @@ POPS_PER_TURN = 16  # opportunities judged before sockets get their turn
 INVENTORY_ROWS_PER_TICK = 24
 CATALOGUE_WAIT_S = 30.0
 CONNECT_RETRY_MAX_S = 10.0
+AUTH_ATTEMPTS_MAX = 3  # a refused key is not knocked with again and again; a person must look
 FINISH_S = 6.0  # of the 10 s that SIGTERM leaves
 FIRST_EPOCH_BITS = 45
 USD_CENTS = 100
@@ -330,10 +331,16 @@ class Executor:
     async def _connect(self, trading: VenueTrading) -> None:
         """The first connection, until it stands; afterwards the session keeps itself up."""
         pause_s = 0.2
+        refusals = 0
         while not self.ctx.stop_requested():
             try:
                 await trading.connect()
                 return
+            except AuthRefused as error:
+                refusals += 1
+                if refusals >= AUTH_ATTEMPTS_MAX:
+                    self.ctx.say("critical", f"{trading.venue}: key refused, no further attempt: {error}")
+                    return
             except (VenueError, TimeoutError, OSError) as error:
                 if pause_s == 0.2:
                     self.ctx.say("warning", f"{trading.venue}: order entry not connected: {error}")

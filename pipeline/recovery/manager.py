@@ -324,9 +324,15 @@ class RecoveryManager:
 
         ``venues``: futures venues whose position list is complete.
         """
+        moving = {  # an order that is not settled may have moved both of its assets before we know its fills
+            (order.intent.venue, asset)
+            for order in self._desk.ledger.unsettled.values()
+            for asset in (order.intent.base, order.intent.quote)
+        }
         for balance in balances:
+            key = (balance.venue, balance.asset)
             if self._is_spot(balance.venue):
-                self._judge(balance.venue, balance.asset, self._balances.unexplained(balance.venue, balance.asset))
+                self._judge(*key, None if key in moving else self._balances.unexplained(*key))
         held = {(p.venue, p.symbol): p.qty for p in positions}
         for (venue, symbol), offset in self._positions.items():
             row = self._desk.instruments.find(venue, symbol)

@@ -533,3 +533,12 @@ def test_an_exposure_that_nobody_takes_stops_the_house() -> None:
     world.feed(SessionState(venue="mexc_spot", state="down", recv_mono_ns=world.now_ns))
     world.run(world.config.risk_limits.max_unhedged_ms + 100)
     assert world.core.risk.gate.reducing
+
+
+def test_a_fill_that_is_not_told_yet_is_no_foreign_hand() -> None:
+    """The balance has moved by our own order, whose answer and events are lost: no alarm while it is being asked."""
+    world = ready_world(faults=SILENT)
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    world.venues["mexc_spot"].balances["BTC"] += order_on(world, "mexc_spot").intent.qty
+    world.run(1400)
+    assert "external" not in [getattr(report, "code", "") for report in world.reports]
