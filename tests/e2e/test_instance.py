@@ -14,6 +14,7 @@ import pytest
 from pipeline.model.errors import BadInput
 from shm.liveness import LivenessView
 from tests.e2e.conftest import Running, segments_of
+from workers.children import STORM_EXITS
 from workers.control import ControlError, ask
 from workers.guard import read_halt
 from workers.manual import execute_file
@@ -78,6 +79,27 @@ def test_halt_is_latched_persisted_and_survives_the_guard(running: Running) -> N
     assert read_status(running.instance)["orders"]["operations"] == sent
     assert ask(sock, {"op": "resume", "reason": "over"})["halted"] is False
     until(lambda: read_status(running.instance)["orders"]["operations"] > sent, "operations after the resume")
+
+
+def test_a_restart_storm_halts_until_a_person_resumes(running: Running) -> None:
+    def detector() -> dict[str, object]:
+        return running.engine.describe()["processes"]["detector"]
+
+    for _ in range(STORM_EXITS):
+        killed = running.engine.kill("detector")
+        until(
+            lambda killed=killed: (
+                detector()["state"] == "failed" or (detector()["pid"] not in (0, killed) and bool(detector()["ready"]))
+            ),
+            "detector back or given up",
+        )
+    until(lambda: read_status(running.instance)["halted"], "the halt")
+    assert "restart storm of detector" in read_status(running.instance)["halt_reason"]
+    assert detector()["state"] == "failed"
+    assert read_halt(running.engine.state_dir).halted
+    ask(running.engine.state_dir / "supervisor.sock", {"op": "resume", "reason": "looked at it"})
+    until(running.engine.all_ready, "detector READY again")
+    assert not read_status(running.instance)["halted"]
 
 
 def test_ledger_trail_report_and_manual_execution(running: Running, tmp_path: Path) -> None:
