@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from bench.cfloor import FLAGS, compiler
-from bench.report import Report
+from bench.report import Report, clock_note
 from bench.settings import BenchFailed, BenchSkipped, Settings, captures_path
 
 BENCHES = ("books", "hop", "detection", "journal", "symbols")
@@ -21,6 +21,7 @@ def run_all(settings: Settings, names: tuple[str, ...] = BENCHES) -> Report:
     report = Report()
     found = compiler()
     report.notes.append(f"floors: {found[1]}, {' '.join(FLAGS)}" if found else "floors: none, no C compiler here")
+    report.notes.append(clock_note())
     for name in names:
         try:
             importlib.import_module(f"bench.{name}").run(settings, report)

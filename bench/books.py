@@ -31,7 +31,12 @@ from pipeline.book.capture_books import open_capture
 from shm.words import Words
 
 NAME = "books"
-CAPTURES = ("spot_btcusdt_20240808.gz", "usdm_btcusdt_20240808.gz", "spot_ethusdt_20240808.gz", "usdm_ethusdt_20240808.gz")
+CAPTURES = (
+    "spot_btcusdt_20240808.gz",
+    "usdm_btcusdt_20240808.gz",
+    "spot_ethusdt_20240808.gz",
+    "usdm_ethusdt_20240808.gz",
+)
 TINY_MESSAGES = 300
 _SIDE_ROOM = 65536
 
@@ -204,7 +209,7 @@ def measure(source: Input, rounds: int, report: Report) -> None:
             mean = runner.whole()
             samples = runner.each()
             if number:  # the first round warms up
-                row.round_means.append(mean)
+                row.rounds_ns.append(mean)
                 row.add(samples)
             row.check(runner.result())
     report.rows += [row for row, _ in rows]

@@ -12,20 +12,25 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from bench.settings import REPO
+import numpy as np
+
+from bench.settings import REPO, BenchFailed
 from shm.atomics import mono_ns
 from shm.jit import njit
+from shm.layout import HIST_WORDS
 from shm.metrics import Histogram, hist_record_at
 from shm.words import Words
 
 PERCENTILES = [50.0, 90.0, 99.0, 99.9]
 OURS = "ours"
-_HEAD = ("bench", "case", "who", "n", "per", "p50", "p90", "p99", "p99.9", "max", "mean", "ratio", "result")
+CLOCK_PAIRS = 10_000
+_HEAD = ("bench", "case", "who", "n", "per", "p50", "p90", "p99", "p99.9", "max", "round", "ratio", "result")
 
 
 @njit
@@ -37,43 +42,66 @@ def record_all(hist: Words, samples: Words) -> None:
 
 @njit
 def clock_pairs(samples: Words) -> None:
-    """The clock's own cost: two reads with nothing between."""
+    """The clock's own cost in jit: two reads with nothing between."""
     for k in range(len(samples)):
         start = mono_ns()
         samples[k] = mono_ns() - start
 
 
+def clock_note() -> str:
+    """What a pair of clock reads costs; it is inside every sample."""
+    jitted = np.zeros(CLOCK_PAIRS, dtype=np.int64)
+    clock_pairs(jitted)
+    clock = time.monotonic_ns
+    plain = []
+    for _ in range(CLOCK_PAIRS):
+        start = clock()
+        plain.append(clock() - start)
+    return f"two clock reads, inside every sample: {np.mean(jitted):.0f} ns in jit, {np.mean(plain):.0f} ns from Python"
+
+
 @dataclass(slots=True)
 class Row:
-    """One implementation in one case. ``round_means``: ns per operation, a round each; the floor's stands beside ours."""
+    """One implementation in one case.
+
+    ``rounds_ns``: one figure a round, ns per operation; ``figure`` says which (``mean`` or ``p50``). Ratios are made of
+    their medians.
+    """
 
     bench: str
     case: str
     who: str
     per: int = 1
     result: str = ""
-    hist: Histogram = field(default_factory=Histogram.private)
-    round_means: list[float] = field(default_factory=list)
+    words: Words = field(default_factory=lambda: np.zeros(HIST_WORDS, dtype=np.int64))
+    figure: str = "mean"
+    rounds_ns: list[float] = field(default_factory=list)
 
     def add(self, samples: Words) -> None:
         """Samples of one round, ns each (over ``per`` operations)."""
-        record_all(self.hist._words, samples)
+        record_all(self.words, samples)
 
     def add_round(self, samples: Words) -> None:
-        """:meth:`add`, where the samples also give the round's mean."""
+        """:meth:`add`, where the samples also give the round's figure."""
         self.add(samples)
-        self.round_means.append(float(samples.mean()) / self.per)
+        figure = np.median(samples) if self.figure == "p50" else samples.mean()
+        self.rounds_ns.append(float(figure) / self.per)
+
+    @property
+    def hist(self) -> Histogram:
+        """All samples of all rounds."""
+        return Histogram(self.words, 0)
 
     def check(self, result: str) -> None:
         """Every round must give the same result."""
         if self.result and self.result != result:
-            raise ValueError(f"{self.bench} {self.case} {self.who}: result changed from {self.result} to {result}")
+            raise BenchFailed(f"{self.bench} {self.case} {self.who}: result changed from {self.result} to {result}")
         self.result = result
 
     @property
-    def mean(self) -> float:
-        """Median of the rounds' means, ns per operation."""
-        return statistics.median(self.round_means) if self.round_means else 0.0
+    def round_ns(self) -> float:
+        """Median of the rounds' figures, ns per operation."""
+        return statistics.median(self.rounds_ns) if self.rounds_ns else 0.0
 
     def numbers(self) -> dict[str, float]:
         """ns per operation."""
@@ -90,12 +118,12 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def ratio(self, row: Row) -> float | None:
-        """Ours over the other row of the case, by means of the rounds; None for the other row."""
+        """Ours over the other row of the case, by their rounds; None for the other row."""
         if row.who != OURS:
             return None
         for other in self.rows:
-            if (other.bench, other.case) == (row.bench, row.case) and other.who != OURS and other.mean > 0:
-                return row.mean / other.mean
+            if (other.bench, other.case) == (row.bench, row.case) and other.who != OURS and other.round_ns > 0:
+                return row.round_ns / other.round_ns
         return None
 
     def table(self) -> str:
@@ -112,7 +140,7 @@ class Report:
     def _cells(self, row: Row) -> tuple[str, ...]:
         ratio = self.ratio(row)
         shown = [_ns(value) for value in row.numbers().values()]
-        tail = (_ns(row.mean), f"{ratio:.2f}x" if ratio is not None else "", row.result)
+        tail = (_ns(row.round_ns), f"{ratio:.2f}x" if ratio is not None else "", row.result)
         return (row.bench, row.case, row.who, str(row.hist.count), str(row.per), *shown, *tail)
 
     def json(self) -> dict[str, object]:
@@ -125,8 +153,9 @@ class Report:
                 "n": row.hist.count,
                 "operations_per_sample": row.per,
                 "ns": row.numbers(),
-                "mean_ns": row.mean,
-                "round_means_ns": row.round_means,
+                "round_figure": row.figure,
+                "round_ns": row.round_ns,
+                "rounds_ns": row.rounds_ns,
                 "ratio": self.ratio(row),
                 "result": row.result,
             }

@@ -1,0 +1,157 @@
+"""What does one book update cost the detector, against nine other venues of the same pair?
+
+::
+
+    10 feeds' book rings --> [ on_book: newest best prices in place ] --> [ check: 9 others, both ways ] --> hit list
+    10 notice rings      --> [ next_hits: the same, found by its notice, all ten feeds polled            ]
+
+Case ``check``: batches of ten updates, one a venue, timed together; compared with C that does the same. Case ``pass``:
+one update a pass, timed alone, clock included. One process: the lines were just written by the same core (a second core
+would add its cache misses). Prices move at random; few updates are hits, and hits are counted, not
+evaluated: sizing, gates and the push to the executor are excluded. Both sides must count the same hits and end with the
+same tops.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.cfloor import I64, PTR, address, load
+from bench.report import OURS, Report, Row
+from bench.settings import BenchFailed, Settings
+from pipeline.detection.scan_loop import check, next_hits, on_book, start_pass
+from pipeline.detection.state import H_NEED, H_NEED_T
+from shm import layout as ly
+from shm.atomics import mono_ns
+from shm.bookring import publish_book
+from shm.jit import njit_bare
+from shm.words import Words
+from tests.naive.detection_rig import Listing, World, book_record
+
+Floats = npt.NDArray[np.float64]
+NAME = "detection"
+VENUES = 10
+SEED = 20240808
+MID = 6_000_000  # two digits after the point
+STEP = 1_000  # standard deviation of a venue's price around the middle
+FEES_PPM = (1000, 500, 800, 200, 750, 1000, 600, 400, 1000, 300)
+
+
+@njit_bare
+def publish(words: Words, feed_words: int, record: Words, venue: int, bid: int, ask: int) -> None:
+    """A new record of the venue's one book."""
+    record[ly.BR_INSTRUMENT] = venue
+    record[ly.BR_BID_PRICE] = bid
+    record[ly.BR_ASK_PRICE] = ask
+    publish_book(words, venue * feed_words, 0, record)
+
+
+@njit_bare
+def batches(
+    words: Words, mem: Words, flt: Floats, feed_words: int, record: Words, prices: Words, samples: Words
+) -> int:
+    """A batch = one update of every venue, published first, then checked; ns a batch; returns all hits."""
+    hits = 0
+    for batch in range(len(samples)):
+        at = batch * VENUES
+        for venue in range(VENUES):
+            publish(words, feed_words, record, venue, prices[2 * (at + venue)], prices[2 * (at + venue) + 1])
+        start = mono_ns()
+        for venue in range(VENUES):
+            hits += check(mem, flt, on_book(words, mem, flt, venue, 0), 0)
+        samples[batch] = mono_ns() - start
+    return hits
+
+
+@njit_bare
+def passes(words: Words, mem: Words, flt: Floats, feed_words: int, record: Words, prices: Words, samples: Words) -> int:
+    """One update, one pass over all feeds' notices; ns a pass; returns all hits."""
+    hits = 0
+    for event in range(len(samples)):
+        publish(words, feed_words, record, event % VENUES, prices[2 * event], prices[2 * event + 1])
+        start = mono_ns()
+        start_pass(mem)
+        found = next_hits(words, mem, flt)
+        samples[event] = mono_ns() - start
+        while found > 0:
+            hits += found
+            found = next_hits(words, mem, flt)
+    return hits
+
+
+def make_prices(events: int) -> Words:
+    """Flat (bid, ask) pairs, event ``e`` for venue ``e % 10``."""
+    random = np.random.default_rng(SEED)
+    bids = MID + np.rint(random.normal(0, STEP, events)).astype(np.int64)
+    return np.stack([bids, bids + random.integers(1, 200, events)], axis=1).reshape(-1).copy()
+
+
+def make_world() -> World:
+    """Ten venues, one pair, an empty detector."""
+    return World([Listing(feed=venue, fee_ppm=fee) for venue, fee in enumerate(FEES_PPM)])
+
+
+def outcome(hits: int, bids: Floats, asks: Floats) -> str:
+    """Hits and the hash of all tops."""
+    digest = hashlib.blake2b(bids.tobytes() + asks.tobytes(), digest_size=4)
+    return f"{digest.hexdigest()}/{hits}"
+
+
+def ours_batches(prices: Words) -> tuple[Words, str]:
+    world = make_world()
+    samples = np.zeros(len(prices) // 2 // VENUES, dtype=np.int64)
+    record = book_record([(1, 1)] * ly.BOOK_DEPTH, [(1, 1)] * ly.BOOK_DEPTH)
+    hits = batches(world.feeds, world.mem, world.flt, world.feed_words, record, prices, samples)
+    return samples, outcome(int(hits), world.memory.top_bid, world.memory.top_ask)
+
+
+def ours_passes(prices: Words) -> tuple[Words, str]:
+    world = make_world()
+    world.scan()  # the first pass sweeps the feeds that it never saw
+    samples = np.zeros(len(prices) // 2, dtype=np.int64)
+    record = book_record([(1, 1)] * ly.BOOK_DEPTH, [(1, 1)] * ly.BOOK_DEPTH)
+    hits = passes(world.feeds, world.mem, world.flt, world.feed_words, record, prices, samples)
+    return samples, outcome(int(hits), world.memory.top_bid, world.memory.top_ask)
+
+
+def floor_batches(library: ctypes.CDLL, prices: Words) -> tuple[Words, str]:
+    library.detect.argtypes, library.detect.restype = [PTR] * 8, I64
+    world = make_world()  # for its factors and its memory; the floor touches nothing else of it
+    mem, flt = world.mem, world.flt
+    square = VENUES * VENUES
+    need = flt[int(mem[H_NEED]) : int(mem[H_NEED]) + square].copy()
+    need_t = flt[int(mem[H_NEED_T]) : int(mem[H_NEED_T]) + square].copy()
+    bids, asks = world.memory.top_bid.copy(), world.memory.top_ask.copy()
+    events = len(prices) // 2
+    rings = (ly.BOOK_SLOTS, world.feed_words, ly.FEED_BOOK_OFF, ly.BOOK_HEAD_WORDS, ly.BOOK_RECORD_WORDS)
+    fields = (ly.BR_BID_COUNT, ly.BR_ASK_COUNT, ly.BR_BID_PRICE, ly.BR_ASK_PRICE)
+    shape = np.array((VENUES, events, *rings, *fields), dtype=np.int64)
+    samples = np.zeros(events // VENUES, dtype=np.int64)
+    arrays = (world.feeds, shape, need, need_t, bids, asks, prices, samples)
+    hits = library.detect(*(address(array) for array in arrays))
+    return samples, outcome(int(hits), bids, asks)
+
+
+def run(settings: Settings, report: Report) -> None:
+    """Alternating rounds of ours and the floor; then passes."""
+    prices = make_prices(settings.pick(1_000, 200_000, 1_000_000))
+    library = load("detection")
+    ours = Row(NAME, "check, 1 update x 9 others", OURS, per=VENUES)
+    floor = Row(NAME, ours.case, "C", per=VENUES)
+    single = Row(NAME, "pass, 10 feeds polled, 1 update", OURS)
+    report.rows += [ours, floor, single] if library is not None else [ours, single]
+    for number in range(settings.rounds + 1):
+        found = [(ours, *ours_batches(prices))]
+        if library is not None:
+            found.append((floor, *floor_batches(library, prices)))
+        found.append((single, *ours_passes(prices)))
+        for row, samples, result in found:
+            row.check(result)
+            if number:  # the first round warms up
+                row.add_round(samples)
+    if library is not None and ours.result != floor.result:
+        raise BenchFailed(f"detection: ours {ours.result}, floor {floor.result}")

@@ -1,0 +1,204 @@
+"""What does a message cost from one process to another and back?
+
+::
+
+    process A (CPU a)                          process B (CPU b)
+    [ push ] --> | queue, 64 slots of 64 B | --> [ pop ]
+    [ pop  ] <-- | queue, 64 slots of 64 B | <-- [ push ]
+
+Both ends are jitted loops over ``shm.queue``'s push and pop, as the detector and the executor's kernels use them; both
+spin. Every word of every message is checked. The C floor is a ring of slots with a sequence each, same size, same
+payload, same spin. Excluded: bells and parking, Python at either end, the segments' set-up (the queues lie in anonymous
+shared pages). With fewer than two CPUs nothing is pinned and an empty poll yields now and then: a scheduler's number.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+
+import numpy as np
+
+from bench.cfloor import I64, PTR, address, load
+from bench.report import OURS, Report, Row
+from bench.settings import BenchFailed, Settings
+from shm.atomics import cpu_pause, mono_ns, sched_yield
+from shm.jit import njit
+from shm.layout import C_WORDS, LINE_WORDS
+from shm.queue import init_queue, pop, push, queue_words
+from shm.words import Words
+
+NAME = "hop"
+CASE = "round trip, 64 B"
+SLOTS = 64
+DEADLINE_NS = 20_000_000_000  # of one round: a partner that died or starves ends it
+YIELD_AFTER = 64
+_LOOK_AT_CLOCK = 1023
+
+
+@njit
+def take(queue: Words, cursor: Words, out: Words, deadline_ns: int, yield_after: int) -> bool:
+    """Spins until there is an item; False when the deadline passed."""
+    empty = 0
+    while pop(queue, 0, cursor, 0, out) == 0:
+        empty += 1
+        cpu_pause()
+        if yield_after > 0 and empty % yield_after == 0:
+            sched_yield()
+        if empty & _LOOK_AT_CLOCK == 0 and mono_ns() > deadline_ns:
+            return False
+    return True
+
+
+@njit
+def ping(
+    there: Words,
+    there_cursor: Words,
+    back: Words,
+    back_cursor: Words,
+    samples: Words,
+    deadline_ns: int,
+    yield_after: int,
+) -> int:
+    """``len(samples)`` round trips, ns each; returns how many came back with every word right."""
+    payload = np.zeros(LINE_WORDS, np.int64)
+    got = np.zeros(LINE_WORDS, np.int64)
+    right = 0
+    for v in range(len(samples)):
+        for k in range(1, LINE_WORDS):
+            payload[k] = v * k + 1
+        start = mono_ns()
+        push(there, 0, there_cursor, 0, payload)
+        if not take(back, back_cursor, got, deadline_ns, yield_after):
+            return right
+        samples[v] = mono_ns() - start
+        wrong = 0
+        for k in range(1, LINE_WORDS):
+            wrong |= got[k] ^ (v * k + 1)
+        right += wrong == 0
+    return right
+
+
+@njit
+def pong(
+    there: Words, there_cursor: Words, back: Words, back_cursor: Words, n: int, deadline_ns: int, yield_after: int
+) -> int:
+    """Sends ``n`` messages back as they came; returns how many."""
+    got = np.zeros(LINE_WORDS, np.int64)
+    for v in range(n):
+        if not take(there, there_cursor, got, deadline_ns, yield_after):
+            return v
+        push(back, 0, back_cursor, 0, got)
+    return n
+
+
+def shared(words: int) -> Words:
+    """Zeroed words that a forked child shares, on pages of their own."""
+    return np.frombuffer(mmap.mmap(-1, words * 8), dtype=np.int64)
+
+
+def start_partner(body: Callable[[], int], expected: int, cpu: int | None) -> int:
+    """Forks ``body``; its exit code is 0 when it returns ``expected``. Returns the process id."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        if cpu is not None:
+            os.sched_setaffinity(0, {cpu})
+        code = 0 if body() == expected else 1
+    except BaseException:  # noqa: BLE001  (the child's outermost frame: the caller's code must not run on in it)
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def round_trips(name: str, ping_once: Callable[[], int], pong_once: Callable[[], int], n: int, cpus: list[int]) -> None:
+    """One round; raises ``BenchFailed`` when a message was lost or damaged, or the time ran out."""
+    pid = start_partner(pong_once, n, cpus[1] if cpus else None)
+    before = os.sched_getaffinity(0)
+    status: int | None = None
+    try:
+        if cpus:
+            os.sched_setaffinity(0, {cpus[0]})
+        right = ping_once()
+        if right == n:
+            status = os.waitpid(pid, 0)[1]
+    finally:
+        os.sched_setaffinity(0, before)
+        if status is None:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    if right != n or status != 0:
+        raise BenchFailed(f"hop {name}: {right} of {n} round trips were right, partner's status {status}")
+
+
+def ours_round(n: int, cpus: list[int], yield_after: int) -> Words:
+    """ns of each round trip over ``shm.queue``."""
+    size = queue_words(SLOTS, LINE_WORDS)
+    there, there_cursor, back, back_cursor = shared(size), shared(C_WORDS), shared(size), shared(C_WORDS)
+    for queue in (there, back):
+        init_queue(queue, 0, SLOTS, LINE_WORDS, 0)
+    samples = np.zeros(n, dtype=np.int64)
+    deadline = int(mono_ns()) + DEADLINE_NS
+    ends = (there, there_cursor, back, back_cursor)
+    ping(*ends, samples[:0], deadline, yield_after)  # compiled before the fork
+    pong(*ends, 0, deadline, yield_after)
+    round_trips(
+        OURS,
+        lambda: int(ping(*ends, samples, deadline, yield_after)),
+        lambda: int(pong(*ends, n, deadline, yield_after)),
+        n,
+        cpus,
+    )
+    return samples
+
+
+def floor_round(library: ctypes.CDLL, n: int, cpus: list[int], yield_after: int) -> Words:
+    """ns of each round trip over the C ring."""
+    library.hop_ping.argtypes, library.hop_ping.restype = [PTR, PTR, I64, PTR, I64, I64], I64
+    library.hop_pong.argtypes, library.hop_pong.restype = [PTR, PTR, I64, I64, I64], I64
+    there, back = shared(SLOTS * LINE_WORDS), shared(SLOTS * LINE_WORDS)
+    samples = np.zeros(n, dtype=np.int64)
+    deadline = int(mono_ns()) + DEADLINE_NS
+    round_trips(
+        "floor",
+        lambda: int(library.hop_ping(address(there), address(back), n, address(samples), deadline, yield_after)),
+        lambda: int(library.hop_pong(address(there), address(back), n, deadline, yield_after)),
+        n,
+        cpus,
+    )
+    return samples
+
+
+def run(settings: Settings, report: Report) -> None:
+    """Alternating rounds; the first tenth of each warms up."""
+    allowed = sorted(os.sched_getaffinity(0))
+    cpus = list(settings.cpus) or allowed[:2]
+    if settings.cpus and (len(set(cpus)) != 2 or not set(cpus) <= set(allowed)):
+        raise BenchFailed(f"hop: needs two different CPUs of {allowed}: cpus={cpus}")
+    case, yield_after = CASE, 0
+    if len(cpus) < 2:
+        cpus, yield_after, case = [], YIELD_AFTER, f"{CASE}, one CPU"
+        report.notes.append("hop: fewer than two CPUs: not pinned, yields; the scheduler is what it measured")
+    n = settings.pick(200, 50_000, 200_000)
+    # p50: the mean of two spinning processes is that of the scheduler's breaks
+    ours, floor = Row(NAME, case, OURS, figure="p50"), Row(NAME, case, "C slot ring", figure="p50")
+    library = load("hop")
+    report.rows.append(ours)
+    if library is not None:
+        report.rows.append(floor)
+    for _ in range(settings.rounds):
+        samples = {OURS: ours_round(n, cpus, yield_after)}
+        if library is not None:
+            samples[floor.who] = floor_round(library, n, cpus, yield_after)
+        for row in report.rows[-len(samples) :]:
+            row.add_round(samples[row.who][n // 10 :])
+            row.check(f"{n} right")

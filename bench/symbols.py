@@ -1,0 +1,138 @@
+"""What does it cost to find an instrument by its symbol?
+
+::
+
+    bytes in a frame --> [ engine.find_symbol, in jit ] --> slot             beside a C table of the same shape
+    str in Python    --> [ VenueBooks.index_of        ] --> book index       beside a plain dict
+
+500 symbols. In jit each look-up's symbol depends on the one before (latency, not throughput), 500 a sample. From Python
+100 a sample, the loop included in both. Every slot must be the right one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from bench.cfloor import I64, PTR, address, load
+from bench.report import OURS, Report, Row
+from bench.settings import BenchFailed, Settings
+from pipeline.book import state as st
+from pipeline.book.builder import VenueBooks
+from pipeline.book.engine import find_symbol
+from shm import layout
+from shm.atomics import mono_ns
+from shm.jit import njit
+from shm.words import Words
+
+NAME = "symbols"
+SYMBOLS = 500
+CHAIN = 500
+CALLS = 100
+SEED = 7
+
+
+@njit
+def chain(mem: Words, lengths: Words, following: Words, per: int, samples: Words) -> int:
+    """``per`` look-ups a sample, each of the symbol that the one before names; returns the last slot."""
+    slot = 0
+    for batch in range(len(samples)):
+        start = mono_ns()
+        for _ in range(per):
+            wanted = following[slot]
+            slot = find_symbol(mem, st.FRAME_BYTE + st.SYMBOL_BYTES * wanted, lengths[wanted])
+            if slot < 0:
+                return -1
+        samples[batch] = mono_ns() - start
+    return slot
+
+
+def make_symbols() -> list[str]:
+    """Distinct symbols of mixed length, as exchanges name them."""
+    return [f"{'C' * (k % 6)}{k}USDT" if k % 3 else f"COIN{k}_USDT" for k in range(SYMBOLS)]
+
+
+def make_books(symbols: list[str]) -> VenueBooks:
+    """A venue with one (empty) book a symbol; slot, book index and place in the list are the same number."""
+    words = np.zeros(layout.feed_segment_words(1), dtype=np.int64)  # nothing is published
+    books = VenueBooks(
+        dialect="binance",
+        market="spot",
+        words=words,
+        feed_off=0,
+        venue_id=0,
+        capacity=layout.FEED_BOOK_CAPACITY_DEFAULT,
+    )
+    for index, symbol in enumerate(symbols):
+        books.add(book_index=index, instrument_id=index, symbol=symbol, price_exp=2, qty_exp=6)
+    texts = b"".join(symbol.encode().ljust(st.SYMBOL_BYTES, b"\0") for symbol in symbols)
+    books.mem[st.FRAME : st.FRAME + len(texts) // 8] = np.frombuffer(texts, dtype=np.int64)
+    return books
+
+
+def make_chain() -> Words:
+    """One cycle through all symbols in random order: after which one comes which."""
+    order = np.random.default_rng(SEED).permutation(SYMBOLS)
+    following = np.zeros(SYMBOLS, dtype=np.int64)
+    following[order] = np.roll(order, -1)
+    return following
+
+
+def python_round(find: Callable[[str], int | None], wanted: list[str], batches: int) -> tuple[Words, str]:
+    """ns of ``CALLS`` look-ups a sample, and the sum of what was found."""
+    clock = time.monotonic_ns
+    samples = np.zeros(batches, dtype=np.int64)
+    for batch in range(batches):
+        start = clock()
+        for symbol in wanted:
+            find(symbol)
+        samples[batch] = clock() - start
+    return samples, f"sum {sum(find(symbol) or 0 for symbol in wanted)}"
+
+
+def run(settings: Settings, report: Report) -> None:
+    """In jit beside C, then from Python beside a dict; rounds alternate."""
+    symbols = make_symbols()
+    books, following = make_books(symbols), make_chain()
+    lengths = np.array([len(symbol) for symbol in symbols], dtype=np.int64)
+    batches = settings.pick(5, 1_000, 5_000)
+    library = load("symbols")
+    jitted = [Row(NAME, "in jit, 500 symbols", OURS, per=CHAIN)]
+    if library is not None:
+        jitted.append(Row(NAME, jitted[0].case, "C table", per=CHAIN))
+        library.symbols_fill.argtypes, library.symbols_fill.restype = [PTR, I64, PTR, PTR, I64], None
+        library.symbols_chain.argtypes, library.symbols_chain.restype = [PTR, I64, PTR, PTR, PTR, I64, I64, PTR], I64
+        entries = st.table_size(layout.FEED_BOOK_CAPACITY_DEFAULT)
+        table = np.zeros((entries, 4), dtype=np.int64)
+        texts = books.mem[st.FRAME : st.FRAME + SYMBOLS * st.SYMBOL_WORDS].copy()
+        library.symbols_fill(address(table), entries, address(texts), address(lengths), SYMBOLS)
+    plain = dict(zip(symbols, range(SYMBOLS), strict=True))
+    wanted = [symbols[k] for k in following[:CALLS]]
+    finders: list[tuple[Row, Callable[[str], int | None]]] = [
+        (Row(NAME, "from Python, 500 symbols", OURS, per=CALLS), books.index_of),
+        (Row(NAME, "from Python, 500 symbols", "dict.get", per=CALLS), plain.get),
+    ]
+    for number in range(settings.rounds + 1):
+        for row in jitted:
+            samples = np.zeros(batches, dtype=np.int64)
+            if row.who == OURS:
+                last = chain(books.mem, lengths, following, CHAIN, samples)
+            else:
+                assert library is not None
+                arrays = [address(a) for a in (texts, lengths, following)]
+                last = library.symbols_chain(address(table), entries, *arrays, CHAIN, batches, address(samples))
+            if last != 0:  # a whole cycle ends where it began
+                raise BenchFailed(f"symbols: {row.who} ended at slot {last}")
+            row.check(f"ends at {last}")
+            if number:
+                row.add_round(samples)
+        for row, find in finders:
+            samples, result = python_round(find, wanted, batches)
+            row.check(result)
+            if number:
+                row.add_round(samples)
+    if finders[0][0].result != finders[1][0].result:
+        raise BenchFailed(f"symbols: {finders[0][0].result} is not {finders[1][0].result}")
+    report.rows += [*jitted, *(row for row, _ in finders)]
