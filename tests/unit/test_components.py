@@ -140,7 +140,7 @@ def test_detector_finds_validates_and_narrows() -> None:
     detector.step(idle_ns=0)
     assert [(r.kind, r.pair) for r in found] == [(OpportunityType.SPOT_SPOT, "BTC/USDT")]
     setup.dislocate()
-    assert detector.validate_opportunity_risk(opportunity())
+    assert detector.validate_opportunity_risk(opportunity()).refusal is Refusal.COOLDOWN  # it was pushed just now
     assert not detector.validate_opportunity_risk(opportunity(buy_exchange="gateio_spot", sell_exchange="mexc_spot"))
     assert detector.add_symbol_monitoring("ETH/USDT") == 2
     detector.start_detection()
