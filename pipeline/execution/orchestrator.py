@@ -230,7 +230,7 @@ class OrderOrchestrator:
         """Whether word of this order may still come in its normal time."""
         since = order.sent_mono_ns or order.intent_mono_ns
         waited_ns = self._desk.now.mono_ns - since
-        return 0 <= waited_ns < self._desk.config.execution.order_timeout_ms * 1_000_000
+        return 0 <= waited_ns < self._desk.config.answer_timeout_ms * 1_000_000
 
     def _rungs(self, operation: Operation, pursuit: Pursuit) -> int:
         """Repairs of this operation that reached a venue; counted from the ledger, so that a restart keeps them."""

@@ -86,7 +86,7 @@ class RiskLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     warn_exposure_usd: Decimal = Decimal(40000)
     max_daily_loss_usd: Decimal = Decimal(5000)
     min_profit_margin_bps: Decimal = Decimal(50)
-    max_execution_time_ms: int = 1000
+    max_execution_time_ms: int = 1000  # a leg without an answer for this long is UNKNOWN: recovery begins
     max_slippage_bps: Decimal = Decimal(20)
     max_orders_per_s: int = 20
     max_open_operations: int = 8
@@ -100,7 +100,7 @@ class ExecutionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     balance_check: BalanceCheck = BalanceCheck.CONFIRMED
     balance_refresh_interval_ms: int = 1000
     durability: Durability = Durability.PROCESS
-    target_execution_time_ms: int = 30
+    target_execution_time_ms: int = 30  # operations that take longer are counted (``over_target_time``)
     order_timeout_ms: int = 1000  # no word of an order for this long: UNKNOWN, and questions are asked
     recv_window_ms: int = 5000
     unknown_grace_ms: int = 10000  # added to an order's expiry before a negative sweep may settle it
@@ -188,6 +188,11 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     @property
     def enabled_opportunity_types(self) -> tuple[OpportunityType, ...]:
         return tuple(OpportunityType[name.upper()] for name in self.detection.types)
+
+    @property
+    def answer_timeout_ms(self) -> int:
+        """No word of an order for this long: its outcome is unknown, and its operation goes to recovery."""
+        return min(self.execution.order_timeout_ms, self.risk_limits.max_execution_time_ms)
 
     @property
     def execute_edge_bps(self) -> Decimal:

@@ -63,7 +63,7 @@ class Chaser:
         return since if since <= now_ns and order.boot_epoch == self._desk.ledger.boot_epoch else 0
 
     def _time_out(self, order: Order, now_ns: int) -> None:
-        timeout_ns = self._desk.config.execution.order_timeout_ms * 1_000_000
+        timeout_ns = self._desk.config.answer_timeout_ms * 1_000_000
         if now_ns - self._since(order, now_ns) < timeout_ns:
             return
         if order.state in (OrderState.INTENT, OrderState.SENT):

@@ -209,3 +209,16 @@ def test_strict_balances_are_asked_for_at_decision_time() -> None:
     world.run(100)
     assert isinstance(world.core, ExecutionCore)
     assert world.core.ledger.outcomes[Outcome.COMPLETED] == 1
+
+
+@pytest.mark.parametrize(("limit_ms", "wanted"), [(60, ArbitrageState.RECOVERING), (1000, ArbitrageState.EXECUTING)])
+def test_the_longest_execution_time_bounds_the_wait_for_an_answer(limit_ms: int, wanted: ArbitrageState) -> None:
+    world = ready_world(6, Faults(drop_response=1.0, drop_stream=1.0), limits={"max_execution_time_ms": limit_ms})
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    world.run(120)
+    operation = next(iter(world.core.ledger.operations.values()))
+    assert operation.state is wanted
+    unknown = [order.state is OrderState.UNKNOWN for order in world.core.ledger.orders.values()]
+    assert all(unknown) is (wanted is ArbitrageState.RECOVERING)
+    world.calm(20_000)
+    world.judge()
