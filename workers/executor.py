@@ -9,6 +9,7 @@ venue, only then READY. SIGTERM: nothing new, what is open is finished within a 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import secrets
@@ -348,6 +349,28 @@ class Executor:
             )
             for _ in range(REHEARSALS):
                 trading.prepare(request)  # what it returns would send it, and is dropped
+
+    def _rehearse(self) -> None:
+        """The order path before there is an order, up to the bytes: the first order is not the slow one."""
+        rehearse()
+        for name, trading in self.trading.items():
+            row = next((row for row in self.instruments if row.spec.venue == name), None)
+            if row is None:
+                continue
+            request = OrderRequest(
+                client_id="rehearsal",
+                venue=name,
+                symbol=row.spec.symbol,
+                side=OrderSide.BUY,
+                kind=OrderKind.LIMIT,
+                tif=TimeInForce.IOC,
+                qty=row.spec.lot,
+                price=row.spec.tick,
+                multiplier=row.spec.multiplier,
+            )
+            with contextlib.suppress(VenueUnavailable):  # a symbol that cannot be ordered is refused when it is
+                for _ in range(REHEARSALS):
+                    trading.prepare(request)  # what it returns would send it, and is dropped
 
     def _set_multipliers(self) -> None:
         for name, trading in self.trading.items():
