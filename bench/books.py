@@ -3,11 +3,12 @@
 ::
 
     recorded bytes --> [ VenueBooks.on_frame: copy in, scan, sequence, full book, publish top 20 + notice ] --> record
-    recorded bytes --> [ C: scan, sequence, sorted array                                                  ]
+    recorded bytes --> [ C, A: bytes one by one, sequence, one sorted array a side                        ]
+    recorded bytes --> [ C, B: eight bytes at a time, sequence, sorted blocks of 64 levels                ]
 
 One core, one symbol, warm caches. Every round loads the REST snapshot (not timed), then applies every later update: one
 production call per message. The first pass of a round is timed as a whole (the means, the ratio), the second message
-by message (the percentiles, clock included). At the end both must hold the same levels, all of them, on both sides.
+by message (the percentiles, clock included). At the end all must hold the same levels, all of them, on both sides.
 """
 
 from __future__ import annotations
@@ -37,8 +38,10 @@ CAPTURES = (
     "spot_ethusdt_20240808.gz",
     "usdm_ethusdt_20240808.gz",
 )
+FLOORS = {"books_a": "C floor A", "books_b": "C floor B"}
 TINY_MESSAGES = 300
 _SIDE_ROOM = 65536
+_BEHIND = bytes(8)  # a floor may read that far behind a text
 
 
 class _Ids(msgspec.Struct):
@@ -146,7 +149,7 @@ class Ours:
 
 
 class Floor:
-    """The C floor over the same bytes."""
+    """A C floor over the same bytes."""
 
     def __init__(self, library: ctypes.CDLL, source: Input) -> None:
         self.source = source
@@ -159,12 +162,13 @@ class Floor:
         self.book = library.book_new(source.price_exp, source.qty_exp, int(source.previous_key))
         if not self.book:
             raise BenchFailed("floor: no memory")
-        self.text = b"\0".join(source.frames)
+        self.snapshot = source.snapshot + _BEHIND
+        self.text = b"\0".join(source.frames) + _BEHIND
         lengths = [len(frame) + 1 for frame in source.frames]
         self.offsets = np.concatenate(([0], np.cumsum(lengths)[:-1])).astype(np.int64)
 
     def _run(self, samples: Words | None) -> int:
-        if self.library.book_snapshot(self.book, self.source.snapshot):
+        if self.library.book_snapshot(self.book, self.snapshot):
             raise BenchFailed(f"{self.source.case}: floor refused the snapshot")
         count = len(self.offsets)
         start = time.monotonic_ns()
@@ -195,28 +199,28 @@ class Floor:
 
 
 def measure(source: Input, rounds: int, report: Report) -> None:
-    """Alternating rounds of ours and the floor; raises ``BenchFailed`` unless both end with the same book."""
-    ours = Ours(source)
-    library = load("books")
-    floor = Floor(library, source) if library is not None else None
+    """Alternating rounds of ours and the floors; raises ``BenchFailed`` unless all end with the same book."""
     size = sum(map(len, source.frames)) // len(source.frames)
     case = f"{source.case} ({size} B)"
-    rows: list[tuple[Row, Ours | Floor]] = [(Row(NAME, case, OURS), ours)]
-    if floor is not None:
-        rows.append((Row(NAME, case, "C floor A"), floor))
+    runners: list[tuple[Row, Ours | Floor]] = [(Row(NAME, case, OURS), Ours(source))]
+    for name, who in FLOORS.items():
+        library = load(name)
+        if library is not None:
+            runners.append((Row(NAME, case, who), Floor(library, source)))
     for number in range(rounds + 1):
-        for row, runner in rows:
+        for row, runner in runners:
             mean = runner.whole()
             samples = runner.each()
             if number:  # the first round warms up
                 row.rounds_ns.append(mean)
                 row.add(samples)
             row.check(runner.result())
-    report.rows += [row for row, _ in rows]
-    if floor is not None:
-        floor.close()
-        if rows[0][0].result != rows[1][0].result:
-            raise BenchFailed(f"{case}: books differ: ours {rows[0][0].result}, floor {rows[1][0].result}")
+    for row, runner in runners:
+        if isinstance(runner, Floor):
+            runner.close()
+        if row.result != runners[0][0].result:
+            raise BenchFailed(f"{case}: books differ: ours {runners[0][0].result}, {row.who} {row.result}")
+    report.rows += [row for row, _ in runners]
 
 
 def run(settings: Settings, report: Report) -> None:

@@ -52,7 +52,7 @@ def load(name: str) -> ctypes.CDLL | None:
         return None
     path, version = found
     source = _FOLDER / f"{name}.c"
-    texts = [source.read_bytes(), (_FOLDER / "floor.h").read_bytes()]
+    texts = [source.read_bytes(), *(header.read_bytes() for header in sorted(_FOLDER.glob("*.h")))]
     digest = hashlib.blake2b("\0".join([version, *FLAGS, cpu_flags()]).encode(), digest_size=8)
     for text in texts:
         digest.update(text)

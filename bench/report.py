@@ -30,7 +30,7 @@ from shm.words import Words
 PERCENTILES = [50.0, 90.0, 99.0, 99.9]
 OURS = "ours"
 CLOCK_PAIRS = 10_000
-_HEAD = ("bench", "case", "who", "n", "per", "p50", "p90", "p99", "p99.9", "max", "round", "ratio", "result")
+_HEAD = ("bench", "case", "who", "n", "per", "p50", "p90", "p99", "p99.9", "max", "round", "ours/", "result")
 
 
 @njit
@@ -118,13 +118,11 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def ratio(self, row: Row) -> float | None:
-        """Ours over the other row of the case, by their rounds; None for the other row."""
-        if row.who != OURS:
+        """Ours over ``row`` in its case, by their rounds; None for ours itself."""
+        if row.who == OURS or row.round_ns <= 0:
             return None
-        for other in self.rows:
-            if (other.bench, other.case) == (row.bench, row.case) and other.who != OURS and other.round_ns > 0:
-                return row.round_ns / other.round_ns
-        return None
+        ours = next((r for r in self.rows if (r.bench, r.case, r.who) == (row.bench, row.case, OURS)), None)
+        return ours.round_ns / row.round_ns if ours is not None else None
 
     def table(self) -> str:
         """The rows as text, ns per operation."""
@@ -156,7 +154,7 @@ class Report:
                 "round_figure": row.figure,
                 "round_ns": row.round_ns,
                 "rounds_ns": row.rounds_ns,
-                "ratio": self.ratio(row),
+                "ours_over_this": self.ratio(row),
                 "result": row.result,
             }
             for row in self.rows

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bench.__main__ import BENCHES, main, run_all
-from bench.books import CAPTURES, TINY_MESSAGES, Floor, Ours, read_input
+from bench.books import CAPTURES, FLOORS, TINY_MESSAGES, Floor, Ours, read_input
 from bench.cfloor import load
 from bench.report import OURS, Report, Row
 from bench.settings import BenchFailed, Settings
@@ -71,13 +71,13 @@ def test_a_lost_message_fails_the_books_and_the_floor(captures_dir: Path) -> Non
     del source.frames[10]
     with pytest.raises(BenchFailed, match="not applied"):
         Ours(source).whole()
-    library = load("books")
-    if library is None:
-        pytest.skip("no C compiler here: no floor to fail")
-    floor = Floor(library, source)
-    with pytest.raises(BenchFailed, match="refused message 10"):
-        floor.whole()
-    floor.close()
+    for name in FLOORS:
+        library = load(name)
+        if library is not None:
+            floor = Floor(library, source)
+            with pytest.raises(BenchFailed, match="refused message 10"):
+                floor.whole()
+            floor.close()
 
 
 def test_a_result_that_changes_between_rounds_fails() -> None:
@@ -93,7 +93,7 @@ def test_the_ratio_is_that_of_the_rounds_medians_per_operation() -> None:
         ours.add_round(np.array(samples))
     floor.add_round(np.array([100, 100]))
     report = Report([ours, floor])
-    assert ours.round_ns == 20.0 and report.ratio(ours) == 2.0 and report.ratio(floor) is None
+    assert ours.round_ns == 20.0 and report.ratio(floor) == 0.2 and report.ratio(ours) is None
     assert ours.numbers()["max"] == 1000.0
 
 
