@@ -93,7 +93,7 @@ def test_the_ratio_is_that_of_the_rounds_medians_per_operation() -> None:
         ours.add_round(np.array(samples))
     floor.add_round(np.array([100, 100]))
     report = Report([ours, floor])
-    assert ours.round_ns == 20.0 and report.ratio(floor) == 0.2 and report.ratio(ours) is None
+    assert ours.round_ns == 20.0 and report.ratio(floor) == 2.0 and report.ratio(ours) is None
     assert ours.numbers()["max"] == 1000.0
 
 
