@@ -330,27 +330,6 @@ class Executor:
             task.add_done_callback(self._tasks.discard)
 
     def _rehearse(self) -> None:
-        """The order path before there is an order, up to the bytes that would leave: the first one is not the slow one."""
-        rehearse()
-        for name, trading in self.trading.items():
-            row = next((row for row in self.instruments if row.spec.venue == name), None)
-            if row is None:
-                continue
-            request = OrderRequest(
-                client_id="rehearsal",
-                venue=name,
-                symbol=row.spec.symbol,
-                side=OrderSide.BUY,
-                kind=OrderKind.LIMIT,
-                tif=TimeInForce.IOC,
-                qty=row.spec.lot,
-                price=row.spec.tick,
-                multiplier=row.spec.multiplier,
-            )
-            for _ in range(REHEARSALS):
-                trading.prepare(request)  # what it returns would send it, and is dropped
-
-    def _rehearse(self) -> None:
         """The order path before there is an order, up to the bytes: the first order is not the slow one."""
         rehearse()
         for name, trading in self.trading.items():
