@@ -150,6 +150,7 @@ class Ledger:
         self.breakers: dict[str, str] = {}
         self.recoveries: dict[str, RecoveryRecord] = {}
         self.accounts = Accounts()
+        self.moved_mono_ns: dict[tuple[str, str], int] = {}  # (venue, asset or symbol) -> when a fill last moved it
         self.funding_seen: set[tuple[str, str]] = set()
         self.baseline: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}  # (total, flow then) of the last balance row
         self.outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
@@ -294,6 +295,8 @@ class Ledger:
         order.last_fill_mono_ns = record.recv_mono_ns
         operation.fills.append(record)
         self.accounts.apply_fill(record)
+        for what in (record.base, record.quote, record.symbol):
+            self.moved_mono_ns[record.venue, what] = self._mono_ns
         if operation.result is not None:
             operation.late = True
             self.open_operations[operation.operation_id] = operation

@@ -35,7 +35,7 @@ from pipeline.execution.records import (
     Purpose,
 )
 from pipeline.execution.repair import Repair, RepairBook, debts, operation_start
-from pipeline.execution.settle import average_fill, entry_basis, futures_moved, matched_qty, result_of
+from pipeline.execution.settle import entry_basis, futures_moved, hedge_terms, matched_qty, result_of
 from pipeline.execution.states import StateController
 from pipeline.model.enums import (
     ArbitrageState,
@@ -395,22 +395,25 @@ class OrderOrchestrator:
             return ZERO
         opening = ledger.operations[record.closes] if record.closes else operation
         # Reckoned from all fills each time, so that an operation that late evidence reopened is not counted twice.
-        closed = sum((abs(futures_moved(o)) for o in ledger.closings.get(opening.operation_id, ())), ZERO)
-        opened = abs(futures_moved(opening))
-        left = max(ZERO, EXACT.subtract(opened, closed))
+        # Signed: a closing that was unwound and sold a remainder along with it has made the position larger.
+        opened = futures_moved(opening)
+        way = -1 if opened < 0 else 1
+        closed = sum((-way * futures_moved(o) for o in ledger.closings.get(opening.operation_id, ())), ZERO)
+        left = max(ZERO, EXACT.subtract(abs(opened), closed))
         known = ledger.hedges.get(opening.operation_id)
         reason = f"closed by {operation.operation_id}" if record.closes else "opened"
         if left or known is not None:
             self._desk.record(self._hedge(opening, left, reason))
         basis = entry_basis(opening)
         if record.closes:
-            return basis * min(opened, abs(futures_moved(operation)))
-        return -basis * opened  # not earned before the exit
+            return basis * -way * futures_moved(operation)
+        return -basis * abs(opened)  # not earned before the exit
 
     def _hedge(self, operation: Operation, qty: Decimal, reason: str) -> HedgeRecord:
         legs = operation.record.legs
         spot = next(leg for leg in legs if leg.kind is InstrumentKind.SPOT)
         futures = next(leg for leg in legs if leg.kind is InstrumentKind.PERPETUAL)
+        spot_side, entry_spot, entry_futures = hedge_terms(operation)
         return HedgeRecord(
             operation_id=operation.operation_id,
             base=spot.base,
@@ -420,10 +423,10 @@ class OrderOrchestrator:
             spot_symbol=spot.symbol,
             futures_venue=futures.venue,
             futures_symbol=futures.symbol,
-            spot_side=spot.side,
+            spot_side=spot_side,
             qty=qty,
-            entry_spot_price=average_fill(operation.fills, InstrumentKind.SPOT, spot.side),
-            entry_futures_price=average_fill(operation.fills, InstrumentKind.PERPETUAL, futures.side),
+            entry_spot_price=entry_spot,
+            entry_futures_price=entry_futures,
             reason=reason,
         )
 

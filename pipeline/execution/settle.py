@@ -153,15 +153,24 @@ def futures_moved(operation: Operation) -> Decimal:
     return sum((f.qty * int(f.side) for f in operation.fills if f.kind is InstrumentKind.PERPETUAL), ZERO)
 
 
+def hedge_terms(operation: Operation) -> tuple[OrderSide, Decimal, Decimal]:
+    """(spot side, entry price of spot, of futures) of the hedge that an operation holds.
+
+    By the position that is there, not by the plan: what a broken entry leaves may stand the other way round. A price
+    without a fill is the plan's.
+    """
+    spot_side = OrderSide.BUY if futures_moved(operation) < 0 else OrderSide.SELL
+    futures_side = OrderSide.SELL if spot_side is OrderSide.BUY else OrderSide.BUY
+    planned = {leg.kind: leg.best_price for leg in operation.record.legs}
+    spot = average_fill(operation.fills, InstrumentKind.SPOT, spot_side) or planned[InstrumentKind.SPOT]
+    futures = average_fill(operation.fills, InstrumentKind.PERPETUAL, futures_side)
+    return spot_side, spot, futures or planned[InstrumentKind.PERPETUAL]
+
+
 def entry_basis(operation: Operation) -> Decimal:
     """What a hedge was entered at, quote per base: futures less spot, by the sides in which they were taken."""
-    sides = {leg.kind: leg.side for leg in operation.record.legs}
-    if futures_moved(operation) == 0:
-        return ZERO
-    spot, futures = sides[InstrumentKind.SPOT], sides[InstrumentKind.PERPETUAL]
-    entry_spot = average_fill(operation.fills, InstrumentKind.SPOT, spot)
-    entry_futures = average_fill(operation.fills, InstrumentKind.PERPETUAL, futures)
-    return (entry_futures - entry_spot) * int(spot)
+    side, spot, futures = hedge_terms(operation)
+    return (futures - spot) * int(side)
 
 
 def average_fill(fills: list[FillRecord], kind: InstrumentKind, side: OrderSide) -> Decimal:

@@ -197,20 +197,24 @@ class RecoveryManager:
         state.due_mono_ns = self._desk.now.mono_ns + SWEEP_PAUSE_NS
         self._resolve(answer)
         self._intake.external_orphans(answer.venue)
-        if not state.reconciled and answer.began_mono_ns >= state.down_mono_ns:
-            self._set_baseline(answer)
-            state.reconciled = True
+        fresh = not state.reconciled and answer.began_mono_ns >= state.down_mono_ns
+        self._set_baseline(answer, fresh=fresh)
+        state.reconciled = state.reconciled or fresh
 
-    def _set_baseline(self, answer: SweepAnswer) -> None:
+    def _set_baseline(self, answer: SweepAnswer, *, fresh: bool) -> None:
         """The balances and positions from which the ledger counts on; a difference to its expectation is told."""
         ledger = self._desk.ledger
-        doubtful = [order.intent for order in ledger.unsettled.values() if order.intent.venue == answer.venue]
-        witnesses = {intent.base for intent in doubtful if intent.kind is InstrumentKind.SPOT}
+        moving = self._moving(answer.venue)
+
+        def still(what: str) -> bool:
+            """Whether nothing of ours can have moved it between the venue's reading and our own count."""
+            return what not in moving and ledger.moved_mono_ns.get((answer.venue, what), -1) < answer.began_mono_ns
+
         for balance in (*answer.balances, *self._unlisted(answer)):
             key = (balance.venue, balance.asset)
             base = ledger.baseline.get(key)
-            if base is not None and balance.asset in witnesses:
-                continue  # a new baseline would hide what an order of unknown outcome did to this balance
+            if not still(balance.asset) or (base is not None and not fresh):
+                continue  # a new one would hide what an order of unknown outcome did, or count a fill twice or never
             if base is not None:
                 moved = ledger.accounts.flows.get(key, ZERO) - base[1]
                 off = balance.free + balance.locked - base[0] - moved
@@ -226,6 +230,8 @@ class RecoveryManager:
         held = {(p.venue, p.symbol): p for p in answer.positions}
         for symbol in answer.symbols:
             key = (answer.venue, symbol)
+            if not fresh and (self._is_spot(answer.venue) or key in self._positions):
+                continue
             expected = ledger.accounts.futures_qty(*key)
             position = held.get(key)
             qty = position.qty if position is not None else ZERO
@@ -240,9 +246,13 @@ class RecoveryManager:
                         self._desk.now.mono_ns,
                     )
                 )
-            witness = key in self._positions and any(intent.symbol == symbol for intent in doubtful)
-            if not self._is_spot(answer.venue) and not witness:
+            if not self._is_spot(answer.venue) and still(symbol):
                 self._positions[key] = qty - expected
+
+    def _moving(self, venue: str) -> set[str]:
+        """Assets and symbols that an unsettled order may have moved before we know its fills."""
+        intents = [order.intent for order in self._desk.ledger.unsettled.values() if order.intent.venue == venue]
+        return {what for intent in intents for what in (intent.base, intent.quote, intent.symbol)}
 
     def _unlisted(self, answer: SweepAnswer) -> list[Balance]:
         """Zeros that venues leave out of their lists: base assets that can be traded there, or were held there."""
@@ -324,15 +334,11 @@ class RecoveryManager:
 
         ``venues``: futures venues whose position list is complete.
         """
-        moving = {  # an order that is not settled may have moved both of its assets before we know its fills
-            (order.intent.venue, asset)
-            for order in self._desk.ledger.unsettled.values()
-            for asset in (order.intent.base, order.intent.quote)
-        }
+        moving = {venue: self._moving(venue) for venue in self._venues}
         for balance in balances:
             key = (balance.venue, balance.asset)
             if self._is_spot(balance.venue):
-                self._judge(*key, None if key in moving else self._balances.unexplained(*key))
+                self._judge(*key, None if key[1] in moving.get(key[0], ()) else self._balances.unexplained(*key))
         held = {(p.venue, p.symbol): p.qty for p in positions}
         for (venue, symbol), offset in self._positions.items():
             row = self._desk.instruments.find(venue, symbol)
