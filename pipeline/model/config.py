@@ -122,9 +122,9 @@ class FeatureConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     enable_circuit_breakers: bool = True
     enable_risk_checks: bool = True
     enable_recovery_mode: bool = True
-    enable_dry_run: bool = False
-    enable_detailed_logging: bool = False
-    enable_performance_metrics: bool = True
+    enable_dry_run: bool = False  # refused in live mode: a dry run is ``mode: paper``
+    enable_detailed_logging: bool = False  # no effect: every fact is in the journal, always
+    enable_performance_metrics: bool = True  # no effect: every stage is measured, always
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -281,6 +281,8 @@ def _check(config: EngineConfig, errors: list[str]) -> None:
     for key in ("balance_refresh_interval_ms", "order_timeout_ms", "recv_window_ms", "journal_segment_bytes"):
         _positive(getattr(config.execution, key), f"execution.{key}", errors)
     _check_processes(config, errors)
+    if config.features.enable_dry_run and config.mode is Mode.LIVE:
+        errors.append("features.enable_dry_run: found true with mode live, which sends orders; wanted mode paper")
 
 
 def _positive(value: Decimal | int, path: str, errors: list[str]) -> None:

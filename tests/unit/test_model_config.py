@@ -143,3 +143,36 @@ def test_files_that_cannot_be_read_or_parsed_are_named(tmp_path: Path) -> None:
     broken.write_text("- 1\n")
     with pytest.raises(ConfigInvalid, match="wanted a mapping"):
         load_config(broken, {})
+
+
+S24 = {
+    "ARB_MAX_POSITION_SIZE_USD": ("10000", lambda c: c.risk_limits.max_position_size_usd == 10000),
+    "ARB_MAX_TOTAL_EXPOSURE_USD": ("50000", lambda c: c.risk_limits.max_total_exposure_usd == 50000),
+    "ARB_MIN_PROFIT_MARGIN_BPS": ("50", lambda c: c.risk_limits.min_profit_margin_bps == c.execute_edge_bps == 50),
+    "ARB_MAX_DAILY_LOSS_USD": ("5000", lambda c: c.risk_limits.max_daily_loss_usd == 5000),
+    "ARB_TARGET_EXECUTION_TIME_MS": ("31", lambda c: c.execution.target_execution_time_ms == 31),
+    "ARB_OPPORTUNITY_SCAN_INTERVAL_MS": ("100", lambda c: True),  # without effect: detection is event-driven
+    "ARB_BALANCE_REFRESH_INTERVAL_MS": ("900", lambda c: c.execution.balance_refresh_interval_ms == 900),
+    "ARB_ENABLE_CIRCUIT_BREAKERS": ("false", lambda c: c.features.enable_circuit_breakers is False),
+    "ARB_ENABLE_RISK_CHECKS": ("0", lambda c: c.features.enable_risk_checks is False),
+    "ARB_ENABLE_RECOVERY_MODE": ("false", lambda c: c.features.enable_recovery_mode is False),
+}
+
+
+@pytest.mark.parametrize("name", S24)
+def test_every_variable_of_the_requirements_reaches_its_setting(config_file: Path, name: str) -> None:
+    value, holds = S24[name]
+    assert holds(load_config(config_file, {name: value}))
+
+
+def test_a_dry_run_in_live_mode_is_a_contradiction(config_file: Path) -> None:
+    features = {"enable_dry_run": True}
+    with pytest.raises(ConfigInvalid, match="enable_dry_run"):
+        config_from_mapping({"mode": "live", "features": features})
+    assert config_from_mapping({"mode": "paper", "features": features}).features.enable_dry_run
+
+
+def test_the_shorter_of_both_bounds_makes_an_order_unknown() -> None:
+    config = config_from_mapping({"mode": "paper", "risk_limits": {"max_execution_time_ms": 300}})
+    assert config.answer_timeout_ms == 300
+    assert config_from_mapping({"execution": {"order_timeout_ms": 200}}).answer_timeout_ms == 200
