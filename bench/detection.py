@@ -140,9 +140,9 @@ def run(settings: Settings, report: Report) -> None:
     """Alternating rounds of ours and the floor; then passes."""
     prices = make_prices(settings.pick(1_000, 200_000, 1_000_000))
     library = load("detection")
-    ours = Row(NAME, "check, 1 update x 9 others", OURS, per=VENUES)
-    floor = Row(NAME, ours.case, "C", per=VENUES)
-    single = Row(NAME, "pass, 10 feeds polled, 1 update", OURS)
+    ours = Row(NAME, "check, 1 update x 9 others", OURS, per=VENUES, figure="p50")
+    floor = Row(NAME, ours.case, "C", per=VENUES, figure="p50")
+    single = Row(NAME, "pass, 10 feeds polled, 1 update", OURS, figure="p50")
     report.rows += [ours, floor, single] if library is not None else [ours, single]
     for number in range(settings.rounds + 1):
         found = [(ours, *ours_batches(prices))]

@@ -64,8 +64,8 @@ def clock_note() -> str:
 class Row:
     """One implementation in one case.
 
-    ``rounds_ns``: one figure a round, ns per operation; ``figure`` says which (``mean`` or ``p50``). Ratios are made of
-    their medians.
+    ``rounds_ns``: one figure a round, ns per operation; ``figure`` says which (``mean``, ``mean CPU``,
+    ``p50``). Ratios are made of their medians.
     """
 
     bench: str

@@ -99,9 +99,9 @@ def run(settings: Settings, report: Report) -> None:
     lengths = np.array([len(symbol) for symbol in symbols], dtype=np.int64)
     batches = settings.pick(5, 1_000, 5_000)
     library = load("symbols")
-    jitted = [Row(NAME, "in jit, 500 symbols", OURS, per=CHAIN)]
+    jitted = [Row(NAME, "in jit, 500 symbols", OURS, per=CHAIN, figure="p50")]
     if library is not None:
-        jitted.append(Row(NAME, jitted[0].case, "C table", per=CHAIN))
+        jitted.append(Row(NAME, jitted[0].case, "C table", per=CHAIN, figure="p50"))
         library.symbols_fill.argtypes, library.symbols_fill.restype = [PTR, I64, PTR, PTR, I64], None
         library.symbols_chain.argtypes, library.symbols_chain.restype = [PTR, I64, PTR, PTR, PTR, I64, I64, PTR], I64
         entries = st.table_size(layout.FEED_BOOK_CAPACITY_DEFAULT)
@@ -111,8 +111,8 @@ def run(settings: Settings, report: Report) -> None:
     plain = dict(zip(symbols, range(SYMBOLS), strict=True))
     wanted = [symbols[k] for k in following[:CALLS]]
     finders: list[tuple[Row, Callable[[str], int | None]]] = [
-        (Row(NAME, "from Python, 500 symbols", OURS, per=CALLS), books.index_of),
-        (Row(NAME, "from Python, 500 symbols", "dict.get", per=CALLS), plain.get),
+        (Row(NAME, "from Python, 500 symbols", OURS, per=CALLS, figure="p50"), books.index_of),
+        (Row(NAME, "from Python, 500 symbols", "dict.get", per=CALLS, figure="p50"), plain.get),
     ]
     for number in range(settings.rounds + 1):
         for row in jitted:
