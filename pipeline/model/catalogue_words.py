@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.fixedpoint import FP_LIMIT, from_fp, to_fp, to_fp_ceil, to_fp_floor
 from pipeline.model.instruments import InstrumentRow
-from pipeline.model.structs import InstrumentSpec
+from pipeline.model.structs import CoinIdentity, InstrumentSpec
 from shm import layout as ly
 
 Words = npt.NDArray[np.int64]
@@ -77,6 +77,17 @@ def _flags(spec: InstrumentSpec) -> int:
     return flags
 
 
+def _identity(asset: str, flags: int) -> CoinIdentity | None:
+    """The wallet switches; networks stay with the supervisor, who has judged them."""
+    if not flags & ly.CAT_FLAG_IDENTITY:
+        return None
+    return CoinIdentity(
+        asset=asset,
+        deposit_enabled=bool(flags & ly.CAT_FLAG_DEPOSIT),
+        withdraw_enabled=bool(flags & ly.CAT_FLAG_WITHDRAW),
+    )
+
+
 def words_to_row(instrument_id: int, words: Words, venue_name: str) -> InstrumentRow:
     """The row as every process but the supervisor sees it. ``words``: int64[48]; ``venue_name`` of ``CR_VENUE``."""
     price_exp, qty_exp = int(words[ly.CR_PRICE_EXP]), int(words[ly.CR_QTY_EXP])
@@ -101,6 +112,7 @@ def words_to_row(instrument_id: int, words: Words, venue_name: str) -> Instrumen
         funding_rate_ppb=int(words[ly.CR_FUNDING_RATE_PPB]),
         funding_interval_s=int(words[ly.CR_FUNDING_INTERVAL_S]),
         funding_next_wall_s=int(words[ly.CR_FUNDING_NEXT_WALL_S]),
+        identity=_identity(base, int(words[ly.CR_FLAGS])),
     )
     return InstrumentRow(
         instrument_id=instrument_id,

@@ -17,6 +17,7 @@ from pipeline.execution.market import UsdRates, can_trade
 from pipeline.execution.plan import Plan, Planner, Rejected, malformed
 from pipeline.model.config import LimitConfig
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide, Refusal
+from pipeline.model.instruments import wallet_open
 from pipeline.model.structs import InstrumentSpec
 from pipeline.risk.metrics import Exposure, exposure
 from shm.layout import BR_RECV_MONO_NS, BR_VENUE_WALL_NS
@@ -218,6 +219,8 @@ class Gate:
                 return Rejected(Refusal.QUARANTINED, f"{spec.venue} {spec.symbol}: {row.quarantine_reason}")
             if not can_trade(row, OrderSide(leg.side)):
                 return Rejected(Refusal.STATUS, f"{spec.venue} {spec.symbol}")
+            if not wallet_open(spec):  # the detector refuses it too; a person's opportunity comes past the detector
+                return Rejected(Refusal.STATUS, f"{spec.venue} {spec.symbol}: deposits or withdrawals are closed")
             if not self._balances.session_up(spec.venue) or spec.venue not in self.reconciled:
                 return Rejected(Refusal.SESSION_DOWN, spec.venue)
             if next(desk.ledger.unsettled_of_instrument(row.instrument_id), None) is not None:

@@ -139,6 +139,9 @@ def test_row_survives_its_words() -> None:
         assert getattr(back.spec, name) == getattr(s, name), name
     assert (back.spec.taker_fee_ppm, back.spec.maker_fee_ppm, back.spec.fee_rule) == (750, -152, FeeAssetRule.QUOTE)
     assert back.pair_id == row.pair_id and back.book_index == row.book_index
+    assert back.spec.identity is not None
+    assert (back.spec.identity.deposit_enabled, back.spec.identity.withdraw_enabled) == (False, True)
+    assert row_to_words(back).tolist() == row_to_words(row).tolist()
 
 
 def test_text_that_does_not_fit_is_refused() -> None:

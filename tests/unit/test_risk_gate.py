@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from pipeline.execution.events import BookView, Command, CommandKind, Opportunity
+from pipeline.execution.events import BookView, CatalogueChanged, Command, CommandKind, Opportunity
 from pipeline.model.config import LimitConfig
 from pipeline.model.enums import OpportunityType, Refusal
-from pipeline.model.structs import Balance
+from pipeline.model.structs import Balance, CoinIdentity
 from pipeline.model.venue_events import SessionState
 from shm import layout as ly
 from tests.unit.execution_world import World
@@ -247,3 +247,15 @@ def test_sizes_are_cut_to_what_the_fresh_books_hold() -> None:
     world.depth = Decimal("0.1")
     assert refusal(world, offer(world)) is Refusal.NONE
     assert {o.intent.qty for o in world.core.ledger.orders.values()} == {Decimal("0.30")}, "three levels of 0.1"
+
+
+@pytest.mark.parametrize("switches", [{"deposit_enabled": False}, {"withdraw_enabled": False}])
+@pytest.mark.parametrize("manual", [False, True])
+def test_a_coin_whose_wallet_is_closed_is_refused_also_to_a_person(switches: dict[str, bool], manual: bool) -> None:
+    world = ready_world()
+    row = world.rows[0]
+    closed = msgspec.structs.replace(row.spec, identity=CoinIdentity(asset="BTC", **switches))
+    world.feed(CatalogueChanged((msgspec.structs.replace(row, spec=closed),)))
+    assert refusal(world, offer(world, manual=manual)) is Refusal.STATUS
+    world.feed(CatalogueChanged((row,)))
+    assert refusal(world, offer(world, manual=manual)) is Refusal.NONE
