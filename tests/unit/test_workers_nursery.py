@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from workers.base import WorkerContext
-from workers.nursery import start_nursery
+from workers.nursery import _cache_is_cold, _note_warm, start_nursery
 
 WAIT_S = 60.0
 
@@ -132,3 +132,22 @@ def test_the_channel_end_ends_the_nursery() -> None:
     channel.close()
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_a_cache_is_warm_for_the_dialects_that_were_compiled_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A first start that was broken off left files in the cache: it is still cold, and compiled side by side."""
+    from shm import jit
+
+    monkeypatch.setattr(jit, "JIT_DISABLED", False)
+    monkeypatch.setattr(jit, "cache_root", lambda: tmp_path)
+    folder = tmp_path / jit.kernel_hash()
+    folder.mkdir()
+    (folder / "half.nbi").touch()
+    assert _cache_is_cold([]) and _cache_is_cold(["mexc"])
+    _note_warm(["gateio", "mexc"])
+    assert not _cache_is_cold([]) and not _cache_is_cold(["gateio", "mexc"])
+    assert _cache_is_cold(["binance", "mexc"])
+    monkeypatch.setattr(jit, "JIT_DISABLED", True)
+    assert not _cache_is_cold(["binance", "mexc"])
