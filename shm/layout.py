@@ -17,7 +17,7 @@ Any change here bumps ``LAYOUT_VERSION``; attaching refuses a mismatch.
 
 from __future__ import annotations
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 WORD_BYTES = 8
 LINE_WORDS = 8
 MAGIC = 0x31_42_52_41_2E_45_48_54  # "THE.ARB1", little-endian
@@ -195,14 +195,15 @@ LIVE_PARKED = SEG_HEADER_WORDS + 3  # 1 while parked (beats every 500 ms are the
 LIVE_CPU = SEG_HEADER_WORDS + 4  # CPU that the process last ran on
 LIVE_WORDS = SEG_HEADER_WORDS + 2 * LINE_WORDS
 
-# --- SPSC queue: producer segment = header | tail line | slots; consumer segment = header | cursor line ---
+# --- SPSC queue: producer segment = header, tail line, shape line, slots; consumer segment = header, cursor line ---
 #   slot: | seq (= index + 1 when whole, release) | payload words ... |. SYNC queue.seq / queue.cursor
 Q_TAIL = SEG_HEADER_WORDS
-Q_CAPACITY = SEG_HEADER_WORDS + 1
-Q_SLOT_WORDS = SEG_HEADER_WORDS + 2
-Q_REFUSED = SEG_HEADER_WORDS + 3  # pushes refused because the queue was full
-Q_CURSOR_SEEN = SEG_HEADER_WORDS + 4  # producer's copy of the cursor, so that a push touches the consumer's line rarely
-Q_SLOTS_OFF = SEG_HEADER_WORDS + LINE_WORDS
+Q_REFUSED = SEG_HEADER_WORDS + 1  # pushes refused because the queue was full
+Q_CURSOR_SEEN = SEG_HEADER_WORDS + 2  # producer's copy of the cursor, so that a push touches the consumer's line rarely
+# What both ends read at every turn and nobody writes: on the tail's line each push would take it from the consumer.
+Q_CAPACITY = SEG_HEADER_WORDS + LINE_WORDS
+Q_SLOT_WORDS = SEG_HEADER_WORDS + LINE_WORDS + 1
+Q_SLOTS_OFF = SEG_HEADER_WORDS + 2 * LINE_WORDS
 C_CURSOR = SEG_HEADER_WORDS  # items consumed. SYNC queue.cursor
 C_LOST = SEG_HEADER_WORDS + 1  # items overwritten before a consumer that was made anew came to them
 C_SLEEPING = SEG_HEADER_WORDS + LINE_WORDS  # 1 while parked. SYNC bell.sleeping
