@@ -39,7 +39,8 @@ def summary_words(fields: Mapping[str, Any]) -> str:
         f"terms              simulated market; minimum margin {terms.get('min_profit_margin_bps')} bps; "
         f"taker fees {fees}",
         f"opportunities      {found['detected']} episodes, {found['taken']} taken; refused "
-        + (", ".join(f"{name} {count}" for name, count in found["refused"].items()) or "none"),
+        + (", ".join(f"{name} {count}" for name, count in found["refused"].items()) or "none")
+        + (f"; {found['open']} still open" if found.get("open") else ""),
         f"operations         {operations['completed']} completed, {operations['failed']} failed, "
         f"{operations['recovered']} recovered, {operations['unresolved']} unresolved; "
         f"round trips {operations['won']} won, {operations['lost']} lost, win rate {_share(fields['win_rate'])}",

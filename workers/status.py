@@ -213,7 +213,8 @@ def refusals(labels: dict[str, int]) -> dict[str, int]:
 
 
 def opportunities(counters: dict[str, dict[str, int]]) -> dict[str, Any]:
-    """Episodes by how they ended. An episode that the executor refused is no longer counted as taken."""
+    """Episodes by how they ended; ``open`` ones still stand and count under no gate yet (a gap that nobody may take can
+    stand for hours). An episode that the executor refused is no longer counted as taken."""
     detector, executor = counters.get("detector", {}), counters.get("executor", {})
     refused = refusals(detector)
     for reason, count in refusals(executor).items():
@@ -223,6 +224,7 @@ def opportunities(counters: dict[str, dict[str, int]]) -> dict[str, Any]:
         "detected": detector.get("detected", 0),
         "taken": max(0, detector.get("taken", 0) - late),
         "refused": dict(sorted(refused.items())),
+        "open": detector.get("open", 0),
     }
 
 
@@ -273,7 +275,10 @@ def status_words(reading: dict[str, Any]) -> str:
         numbers = ", ".join(f"{key} {value}" for key, value in row.items() if isinstance(value, int) and value)
         lines.append(f"{name:<18}{numbers}")
     found = reading["opportunities"]
-    lines.append(f"opportunities     detected {found['detected']}, taken {found['taken']}, refused {found['refused']}")
+    lines.append(
+        f"opportunities     detected {found['detected']}, taken {found['taken']}, refused {found['refused']}, "
+        f"open {found['open']}"
+    )
     lines.append(f"orders            {msgspec.json.encode(reading['orders']).decode()}")
     for row in reading["positions"]:
         lines.append(f"position          {row['venue']} {row['symbol']} {row['qty']} at {row['entry_price']}")
