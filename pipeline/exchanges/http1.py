@@ -304,7 +304,8 @@ class Http1Pool:
             opened = None
             while not down.is_set():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(down.wait(), KEEP_WARM_S)
+                    async with asyncio.timeout(KEEP_WARM_S):
+                        await down.wait()
                 if connection.idle and mono_ns() - connection.last_used_mono_ns >= KEEP_WARM_S * 1e9:
                     backoff.reset()
                     connection.send(self._keep_warm, lambda _reply: None, lambda _reason: None)

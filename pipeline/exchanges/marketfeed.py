@@ -356,7 +356,8 @@ class MarketFeed:
         retry_at = asyncio.get_running_loop().time() + REFUSED_RETRY_S
         while not stream.renew_asked and (stream.life_s <= 0 or stream.age_s < stream.life_s):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(place.changed.wait(), 0.25)
+                async with asyncio.timeout(0.25):
+                    await place.changed.wait()
             if place.changed.is_set():
                 place.changed.clear()
                 wanted = self._topics(place)

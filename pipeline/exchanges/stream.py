@@ -172,7 +172,8 @@ class PublicStream:
         looked_ns = mono_ns()
         while not self._closed.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closed.wait(), TICK_S)
+                async with asyncio.timeout(TICK_S):
+                    await self._closed.wait()
                 break
             link = self._link
             if link is None:

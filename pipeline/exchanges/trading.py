@@ -222,7 +222,8 @@ class StreamSession(ABC):
         """Ping, watch and renew until the connection is gone; a planned change returns only after the next end."""
         while not closed.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(closed.wait(), self.ping_interval_s)
+                async with asyncio.timeout(self.ping_interval_s):
+                    await closed.wait()
                 break
             now_ns = mono_ns()
             if now_ns - link.last_frame_mono_ns > self.stall_after_s * 1e9:
@@ -242,7 +243,8 @@ class StreamSession(ABC):
         """Planned change: the new connection is ready before the old one goes; both deliver in between."""
         link, closed = await self._connect()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(old_closed.wait(), DRAIN_S)
+            async with asyncio.timeout(DRAIN_S):
+                await old_closed.wait()
         old.close()
         return link, closed
 

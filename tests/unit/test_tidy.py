@@ -97,6 +97,13 @@ def test_clocks_and_sockets_stay_in_their_modules() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_nothing_waits_by_wait_for() -> None:
+    """Until Python 3.12 ``asyncio.wait_for`` loses a cancellation that comes together with its result: the task lives
+    on, and whoever waits for its end waits for ever. ``asyncio.timeout`` does not."""
+    wrong = [str(path.relative_to(REPO)) for path in sources() if "asyncio.wait_for(" in path.read_text()]
+    assert not wrong, f"use asyncio.timeout: {wrong}"
+
+
 def test_modules_public_functions_and_classes_have_docstrings() -> None:
     wrong = []
     for path in sources():
