@@ -50,7 +50,10 @@ def test_executor_killed_between_two_legs_comes_back_and_everything_reconciles(o
     assert list(own_state.iterdir()) == []  # the state of a healthy run is removed
 
 
-@pytest.mark.parametrize("scenario", ["null_flat", "null_below_fees", "null_same_ticker", "null_shifted", "null_closed_wallet"])
+NULL_MARKETS = ("null_flat", "null_below_fees", "null_same_ticker", "null_shifted", "null_closed_wallet")
+
+
+@pytest.mark.parametrize("scenario", NULL_MARKETS)
 def test_null_markets_give_no_order(scenario: str) -> None:
     result = run_demo(DemoOptions(seconds=5, scenario=scenario, quiet=True))
     assert result.fields["expect_no_orders"] is True
