@@ -142,7 +142,8 @@ def test_ledger_trail_report_and_manual_execution(running: Running, tmp_path: Pa
 def test_symbols_are_removed_and_added_while_running(running: Running) -> None:
     sock = running.engine.state_dir / "supervisor.sock"
     books = "books_whole"
-    before = read_status(running.instance)["feeds"]["mexc_spot"][books]
+    before = sum(row["venue"] == "mexc_spot" for row in ask(sock, {"op": "symbols"})["instruments"])
+    until(lambda: read_status(running.instance)["feeds"]["mexc_spot"][books] == before, "every book whole")
     ask(sock, {"op": "symbols", "action": "remove", "venue": "mexc_spot", "symbol": "DOGEUSDT"})
     until(lambda: read_status(running.instance)["feeds"]["mexc_spot"][books] == before - 1, "one book less")
     listed = {row["symbol"]: row for row in ask(sock, {"op": "symbols"})["instruments"]}
@@ -157,6 +158,7 @@ def test_symbols_are_removed_and_added_while_running(running: Running) -> None:
 def test_nothing_outlives_a_killed_supervisor(running: Running) -> None:
     pids = [row["pid"] for row in read_status(running.instance)["processes"].values()]
     assert len(pids) == 8
+    until(lambda: read_status(running.instance)["feeds"]["mexc_spot"]["messages"] > 0, "counted messages")
     os.kill(running.engine.pid, signal.SIGKILL)
     views = LivenessView.attach_all(running.instance)
     until(lambda: not any(view.alive() for view in views.values()), "every process ended")
