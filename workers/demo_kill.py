@@ -21,7 +21,7 @@ from workers.launch import Launched
 from workers.simulator import SimulatorProcess
 
 KILLABLE = ("feed", "detector", "executor")
-IN_FLIGHT_MS = 450.0
+IN_FLIGHT_MS = 2600.0  # longer than a restart with its sweep: the lone leg is repaired while the other still flies
 SETTLED_AFTER_S = 0.02  # natural flights are over by then: what is still unanswered is the order that was held back
 REARM_AFTER_S = 2.0
 GIVE_UP_S = 15.0
