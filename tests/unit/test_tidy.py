@@ -114,9 +114,7 @@ def test_modules_public_functions_and_classes_have_docstrings() -> None:
 
 
 def test_the_tree_holds_no_machine_paths_unfinished_marks_or_registry_addresses() -> None:
-    forbidden = re.compile(
-        re.escape(f"{REPO}/") + r"|/root/|\b(TODO|FIXME|XXX|HACK)\b|NotImplementedError|https?://[^ \"]+/simple/"
-    )
+    forbidden = re.compile(r"/root/|/home/\w+/|\b(TODO|FIXME|XXX|HACK)\b|NotImplementedError|https?://[^ \"]+/simple/")
     listed = subprocess.run(["git", "ls-files"], cwd=REPO, capture_output=True, text=True, check=True).stdout.split()
     wrong = []
     for name in listed:
