@@ -29,6 +29,7 @@ from pipeline.execution.events import (
     CoreEvent,
     FetchBalances,
     FillsAnswer,
+    FundingAnswer,
     HaltPort,
     JournalPort,
     MarketPort,
@@ -57,8 +58,9 @@ from pipeline.model.config import EngineConfig
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OrderState, Refusal, ReportOutcome
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
-from pipeline.model.venue_events import CancelOutcome, OutcomeKind, PlaceOutcome, SessionState
+from pipeline.model.venue_events import CancelOutcome, FundingNews, OutcomeKind, PlaceOutcome, SessionState
 from pipeline.recovery.chase import Chaser
+from pipeline.recovery.funding import FundingWatch
 from pipeline.recovery.manager import RecoveryManager
 from pipeline.risk.manager import RiskManager
 
@@ -122,6 +124,7 @@ class ExecutionCore:
             can_place=lambda venue: self.risk.gate.has_budget(venue, 1),
         )
         self.chaser = Chaser(self.desk, self.intake)
+        self.funding = FundingWatch(self.desk, self._numeraire_rate)
         self.hedge_exits = HedgeExits(self.desk)
         self.stopping = False
         self.refused = 0
@@ -146,6 +149,8 @@ class ExecutionCore:
             AccountSnapshot: self._account,
             QueryAnswer: self._query_answer,
             FillsAnswer: self._fills_answer,
+            FundingNews: self.funding.on_news,
+            FundingAnswer: self.funding.on_answer,
             SweepAnswer: self._sweep,
             BalancesAnswer: self._balances_answer,
             CatalogueChanged: self._catalogue,
@@ -192,6 +197,11 @@ class ExecutionCore:
     def idle(self) -> bool:
         """Nothing open: no operation, no unsettled order."""
         return not self.ledger.open_operations and not self.ledger.unsettled
+
+    @property
+    def finished(self) -> bool:
+        """Idle, and the venues' last bookings are in the journal: a stop loses nothing."""
+        return self.idle and not self.funding.pending
 
     def handle(self, event: CoreEvent, now: Now) -> list[Action]:
         """One event; the actions to perform, in order."""
@@ -343,13 +353,18 @@ class ExecutionCore:
         up = state.state == "up"
         self.balances.session(state.venue, up)
         self.recovery.session(state.venue, up)
-        if not up:
+        if up:
+            self.funding.session_up(state.venue)
+        else:
             self.desk.alert(1, "session_down", f"{state.venue}: {state.reason}")
             for order in list(self.ledger.unsettled.values()):
                 if order.intent.venue == state.venue and order.state is OrderState.SENT:
                     self.intake.unknown(order, "session lost")
                     self.chaser.ask_now(order)
         self.recovery.tick()
+
+    def _numeraire_rate(self, asset: str) -> Decimal | None:
+        return Decimal(1) if asset == self.config.execution.numeraire else self.rates.rate(asset)
 
     def _catalogue(self, event: CatalogueChanged) -> None:
         self.desk.instruments.update(event.rows)
@@ -359,6 +374,7 @@ class ExecutionCore:
     def _tick(self, event: Tick) -> None:
         self.chaser.tick()
         self.recovery.tick()
+        self.funding.tick()
         for operation in list(self.ledger.open_operations.values()):
             self.orders.advance(operation)
         self.risk.tick()
@@ -390,6 +406,7 @@ class ExecutionCore:
         kind = command.kind
         if kind is CommandKind.STOP:
             self.stopping = True
+            self.funding.stopping()
         elif kind in (CommandKind.CLOSE_HEDGES, CommandKind.FLATTEN):
             self._look_at_hedges(forced=True)
             if kind is CommandKind.FLATTEN:

@@ -73,7 +73,8 @@ class EngineBooks:
         self.operations: dict[str, OperationRecord] = {}
         self.orders = 0
         self.fills = 0
-        funding: set[tuple[str, str]] = set()
+        self.funding: dict[str, Decimal] = {}
+        self.payments: set[tuple[str, str]] = set()  # (venue, its number of the booking)
         fills: list[FillRecord] = []
         for entry in entries:
             record = entry.record
@@ -89,9 +90,10 @@ class EngineBooks:
                 add(self.dust, record.asset, record.delta)
             elif isinstance(record, HedgeRecord):
                 self.hedges[record.operation_id] = record
-            elif isinstance(record, FundingRecord) and (record.venue, record.event_id) not in funding:
-                funding.add((record.venue, record.event_id))
+            elif isinstance(record, FundingRecord) and (record.venue, record.event_id) not in self.payments:
+                self.payments.add((record.venue, record.event_id))
                 self.accounts.apply_funding(record)
+                add(self.funding, record.asset, record.amount)
         # A position's realised profit depends on the order of its fills: the venue's own order, not that of arrival.
         for fill in sorted(fills, key=_venue_order):
             self.accounts.apply_fill(fill)
@@ -245,6 +247,7 @@ def summarise(
             "equal": engine_pnl == venue_pnl,
             "numeraire": numeraire_value(engine_pnl, marks, numeraire),
         },
+        "funding": {"payments": len(books.payments), "amounts": books.funding},
         "flat": not any(row["invariant"] == "I1" for row in violations),
         "dust": books.dust,
         "open_hedges": books.open_hedges(),

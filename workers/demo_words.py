@@ -51,6 +51,11 @@ def summary_words(fields: Mapping[str, Any]) -> str:
         f"P&L venues         {_amounts(pnl['venue'])}  ({'equal' if pnl['equal'] else 'NOT EQUAL'})",
         f"  in {pnl['numeraire']['asset']:<15} {pnl['numeraire']['value']} at {pnl['numeraire']['rates']} "
         "(simulated: says nothing about real markets)",
+        *(
+            [f"funding            {funding['payments']} payments, {_amounts(funding['amounts'])} (in the P&L)"]
+            if (funding := fields.get("funding", {})).get("payments")
+            else []
+        ),
         f"flat               {'yes' if fields['flat'] else 'NO'}; dust {_amounts(fields['dust'])}; "
         f"{len(fields['open_hedges'])} open hedges",
     ]

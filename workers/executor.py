@@ -36,6 +36,7 @@ from pipeline.execution.events import (
     CoreEvent,
     FetchBalances,
     FetchFills,
+    FetchFunding,
     NotSent,
     Now,
     Opportunity,
@@ -259,7 +260,7 @@ class Executor:
                 self.ctx.ready(f"{len(self.core.ledger.operations)} operations in the journal, venues reconciled")
             if self.ctx.stop_requested():
                 finish_by = finish_by or self.loop.time() + FINISH_S
-                if self.core.idle or self.loop.time() > finish_by:
+                if self.core.finished or self.loop.time() > finish_by:
                     return
             if self.journal.failed is not None:
                 raise OSError(f"journal: {self.journal.failed}")
@@ -499,7 +500,7 @@ class Executor:
                     self._send_all(places, opportunity)
             elif isinstance(action, CancelOrder):
                 self._cancel(action)
-            elif isinstance(action, (QueryOrder, FetchFills, SweepVenue, FetchBalances)):
+            elif isinstance(action, (QueryOrder, FetchFills, FetchFunding, SweepVenue, FetchBalances)):
                 self.questions.ask(action)
             elif isinstance(action, Report):
                 self._report(action)

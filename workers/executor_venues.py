@@ -16,9 +16,12 @@ from pipeline.execution.events import (
     CoreEvent,
     FetchBalances,
     FetchFills,
+    FetchFunding,
     FillsAnswer,
+    FundingAnswer,
     QueryAnswer,
     QueryOrder,
+    Question,
     SweepAnswer,
     SweepVenue,
 )
@@ -85,16 +88,18 @@ class Questions:
         for client in self._clients.values():
             await client.close()
 
-    def ask(self, question: QueryOrder | FetchFills | SweepVenue | FetchBalances) -> None:
+    def ask(self, question: Question) -> None:
         """Asks; the answer comes as an event, an error inside it."""
         self._loop.call_soon_threadsafe(self._start, question)
 
-    def _start(self, question: QueryOrder | FetchFills | SweepVenue | FetchBalances) -> None:
+    def _start(self, question: Question) -> None:
         work: Coroutine[Any, Any, CoreEvent]
         if isinstance(question, QueryOrder):
             work = self._query(question)
         elif isinstance(question, FetchFills):
             work = self._fills(question)
+        elif isinstance(question, FetchFunding):
+            work = self._funding(question)
         elif isinstance(question, SweepVenue):
             work = self._sweep(question)
         else:
@@ -123,6 +128,14 @@ class Questions:
         except FAULTS as error:
             return FillsAnswer(question.venue, question.symbol, (), _words(error))
         return FillsAnswer(question.venue, question.symbol, tuple(fills))
+
+    async def _funding(self, question: FetchFunding) -> FundingAnswer:
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                rows = await self._clients[question.venue].funding(question.since_wall_ms)
+        except FAULTS as error:
+            return FundingAnswer(question.venue, (), _words(error))
+        return FundingAnswer(question.venue, tuple(rows))
 
     async def _balances(self, question: FetchBalances) -> BalancesAnswer:
         async def one(venue: str) -> list[Balance]:

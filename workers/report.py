@@ -86,7 +86,12 @@ def read_report(instance: str, since: str) -> dict[str, Any]:
         ).fetchall()
         fills = db.execute("SELECT COUNT(*) FROM fills WHERE wall_ns >= ?", (start,)).fetchone()[0]
         events = db.execute("SELECT kind, COUNT(*) FROM events WHERE wall_ns >= ? GROUP BY kind", (start,)).fetchall()
+        paid = db.execute("SELECT body_json FROM events WHERE kind = 'funding' AND wall_ns >= ?", (start,)).fetchall()
         won, lost = won_and_lost(_trips(db, rows))
+    funding: dict[str, Decimal] = {}
+    for (body,) in paid:
+        row = msgspec.json.decode(body)
+        _add(funding, {row["asset"]: row["amount"]})
     pnl: dict[str, Decimal] = {}
     fees: dict[str, Decimal] = {}
     outcomes: dict[str, int] = {}
@@ -118,6 +123,7 @@ def read_report(instance: str, since: str) -> dict[str, Any]:
         "pnl": {asset: amount for asset, amount in sorted(pnl.items()) if amount},
         "pnl_numeraire": numeraire,
         "fees": dict(sorted(fees.items())),
+        "funding": dict(sorted(funding.items())),
         "edge_bps": {"expected": _mean(detected), "at_send": _mean(sent), "realised": _mean(realised)},
         "events": {row[0]: row[1] for row in events},
     }
@@ -140,6 +146,7 @@ def report_words(report: dict[str, Any]) -> str:
             f"orders         {report['orders']}, fills {report['fills']}",
             f"P&L            {amounts(report['pnl'])}; in the numeraire {amounts(report['pnl_numeraire'])}",
             f"fees           {amounts(report['fees'])}",
+            f"funding        {amounts(report['funding'])} (not in the operations' P&L)",
             f"edge bps       expected {edge['expected']}, at send {edge['at_send']}, realised {edge['realised']}",
         )
     )

@@ -17,8 +17,8 @@ import msgspec
 from pipeline.execution.records import Purpose, Record
 from pipeline.model.enums import Refusal, ReportOutcome
 from pipeline.model.instruments import InstrumentRow
-from pipeline.model.structs import Balance, Fill, OrderRequest, OrderUpdate, Position
-from pipeline.model.venue_events import CancelOutcome, PlaceOutcome, SessionState
+from pipeline.model.structs import Balance, Fill, Funding, OrderRequest, OrderUpdate, Position
+from pipeline.model.venue_events import CancelOutcome, FundingNews, PlaceOutcome, SessionState
 
 
 class Now(msgspec.Struct, frozen=True):
@@ -160,6 +160,14 @@ class SweepAnswer(msgspec.Struct, frozen=True):
     error: str = ""
 
 
+class FundingAnswer(msgspec.Struct, frozen=True):
+    """Every funding payment that a venue booked since the question's time; with ``error`` perhaps none of them."""
+
+    venue: str
+    funding: tuple[Funding, ...] = ()
+    error: str = ""
+
+
 class BalancesAnswer(msgspec.Struct, frozen=True):
     """Answer to ``FetchBalances`` (``balance_check: strict``)."""
 
@@ -196,6 +204,7 @@ CoreEvent = (
     | PlaceOutcome
     | CancelOutcome
     | SessionState
+    | FundingNews
     | Sent
     | NotSent
     | Tick
@@ -203,6 +212,7 @@ CoreEvent = (
     | QueryAnswer
     | FillsAnswer
     | SweepAnswer
+    | FundingAnswer
     | BalancesAnswer
     | CatalogueChanged
     | Command
@@ -253,6 +263,11 @@ class SweepVenue(msgspec.Struct, frozen=True):
     reason: str
 
 
+class FetchFunding(msgspec.Struct, frozen=True):
+    venue: str
+    since_wall_ms: int
+
+
 class FetchBalances(msgspec.Struct, frozen=True):
     token: int
     venues: tuple[str, ...]
@@ -282,6 +297,7 @@ class Alert(msgspec.Struct, frozen=True):
     text: str
 
 
-Action = Append | Place | CancelOrder | QueryOrder | FetchFills | SweepVenue | FetchBalances | Report | Refused | Alert
+Question = QueryOrder | FetchFills | FetchFunding | SweepVenue | FetchBalances  # REST, off the order path
+Action = Append | Place | CancelOrder | Question | Report | Refused | Alert
 
 UsdRates = Mapping[str, Decimal]

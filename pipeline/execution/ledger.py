@@ -152,6 +152,8 @@ class Ledger:
         self.accounts = Accounts()
         self.moved_mono_ns: dict[tuple[str, str], int] = {}  # (venue, asset or symbol) -> when a fill last moved it
         self.funding_seen: set[tuple[str, str]] = set()
+        self.funding_wall_ms: dict[str, int] = {}  # venue -> time of its newest funding that is booked here
+        self.began_wall_ms = 0  # first run of this journal: what was booked before is in the first balances
         self.baseline: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}  # (total, flow then) of the last balance row
         self.outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
         self.day = 0  # UTC day number of ``day_pnl``
@@ -217,6 +219,7 @@ class Ledger:
             ],
             sorted(self.unsettled),
             sorted(self.fills_seen),
+            sorted(self.funding_seen),
             [(o.operation_id, int(o.state), o.orders, o.result, o.late) for o in self.operations.values()],
             sorted(self.open_operations),
             sorted(self.hedges.items()),
@@ -237,6 +240,7 @@ class Ledger:
     def _boot(self, record: BootRecord) -> None:
         self.boot_epoch = record.boot_epoch
         self.clean_stop = False
+        self.began_wall_ms = self.began_wall_ms or self._wall_ns // 1_000_000
 
     def _stop(self, record: StopRecord) -> None:
         self.clean_stop = True
@@ -364,3 +368,6 @@ class Ledger:
         if key not in self.funding_seen:
             self.funding_seen.add(key)
             self.accounts.apply_funding(record)
+            self._add_pnl(record.value_numeraire)
+            newest = self.funding_wall_ms.get(record.venue, 0)
+            self.funding_wall_ms[record.venue] = max(newest, record.venue_wall_ms)

@@ -304,6 +304,7 @@ class FundingRecord(msgspec.Struct, frozen=True, array_like=True):
     asset: str
     amount: Decimal
     venue_wall_ms: int
+    value_numeraire: Decimal = ZERO  # what it counts for in the day's profit and loss
 
 
 class ExternalRecord(msgspec.Struct, frozen=True, array_like=True):

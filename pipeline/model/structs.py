@@ -136,6 +136,17 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     recv_mono_ns: int
 
 
+class Funding(msgspec.Struct, frozen=True, kw_only=True):
+    """One funding payment as the venue booked it. Counted once for ever by (venue, event_id)."""
+
+    venue: str
+    symbol: str
+    event_id: str
+    asset: str
+    amount: Decimal  # signed: + = received
+    venue_wall_ms: int
+
+
 class FeeSchedule(msgspec.Struct, frozen=True, kw_only=True):
     venue: str
     symbol: str

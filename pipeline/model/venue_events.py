@@ -52,5 +52,14 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-VenueEvent = OrderUpdate | Fill | Balance | Position | PlaceOutcome | CancelOutcome | SessionState
+class FundingNews(msgspec.Struct, frozen=True, kw_only=True):
+    """A venue booked funding. Its stream rounds the amount and does not name the booking: the books are to be asked."""
+
+    venue: str
+    symbol: str
+    venue_wall_ms: int
+    recv_mono_ns: int
+
+
+VenueEvent = OrderUpdate | Fill | Balance | Position | PlaceOutcome | CancelOutcome | SessionState | FundingNews
 EventSink = Callable[[VenueEvent], None]

@@ -57,6 +57,7 @@ class FuturesApi:
             ("GET", "/api/v4/delivery/btc/contracts"): Route(_nothing, "instruments", False),
             ("GET", "/api/v4/options/underlyings"): Route(_nothing, "instruments", False),
             ("GET", f"{usdt}/accounts"): Route(self._account, "balances"),
+            ("GET", f"{usdt}/account_book"): Route(self._account_book, "account_book"),
             ("GET", f"{usdt}/fee"): Route(self._fee, "fees"),
             ("GET", f"{usdt}/positions"): Route(self._positions, "positions"),
             ("GET", f"{usdt}/positions/{{}}"): Route(self._position, "positions"),
@@ -148,6 +149,17 @@ class FuturesApi:
         if settle not in call.owner.wallets:
             raise GateError("USER_NOT_FOUND", "please transfer funds first to create futures account")
         return rows.account_row(call.owner, self.venue.margin_account(call.owner), settle)
+
+    async def _account_book(self, call: Call) -> Any:
+        """Changes of the wallet, newest first; each has a number of its own."""
+        start_ms, end_ms = span_ms(call, default_s=30 * DAY_S)
+        kind, symbol = call.word("type"), call.word("contract")
+        found = [
+            rows.account_book_row(event, number)
+            for number, event in enumerate(self.venue.settlement.changes.get(call.owner.uid, ()), 1)
+            if start_ms <= event.ts_ms <= end_ms and (not symbol or event.symbol == symbol)
+        ]
+        return page([row for row in found[::-1] if not kind or row["type"] == kind], call)
 
     async def _fee(self, call: Call) -> Any:
         symbol = call.word("contract")

@@ -341,6 +341,20 @@ def balance_push(event: BalanceEvent, account: SimAccount) -> dict[str, Any]:
     }
 
 
+def account_book_row(event: BalanceEvent, number: int) -> dict[str, Any]:
+    """An item of GET /futures/usdt/account_book; ``id`` is the record's own."""
+    return {
+        "time": event.ts_ms / 1000,
+        "change": plain(event.change),
+        "balance": plain(event.free + event.locked),
+        "text": f"{event.symbol}:{event.order_id}" if event.order_id else event.symbol,
+        "type": _CHANGE_KINDS.get(event.reason, "dnw"),
+        "contract": event.symbol,
+        "trade_id": "",
+        "id": str(number),
+    }
+
+
 def public_trade_row(instrument: SimInstrument, trade: TradePrint, decimal_sizes: bool) -> dict[str, Any]:
     """GET /futures/usdt/trades: the size's sign is the taker's side; times in float seconds."""
     return {

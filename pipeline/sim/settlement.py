@@ -30,6 +30,7 @@ from pipeline.sim.types import (
 
 FEE_DIGITS = Decimal("1e-12")
 PNL_DIGITS = Decimal("1e-12")
+FUTURES_REASONS = frozenset({"pnl", "fee", "fund", "deposit", "withdraw"})  # of a futures wallet's account book
 
 
 @dataclass(slots=True, frozen=True)
@@ -69,6 +70,7 @@ class Settlement:
         self._now_ms = now_ms
         self._locks: dict[int, tuple[str, Decimal]] = {}  # spot: order id -> (asset, locked)
         self._order_margin: dict[int, Decimal] = {}  # futures: order id -> margin
+        self.changes: dict[str, list[BalanceEvent]] = {}  # uid -> changes of its futures wallet, oldest first
 
     # --- deposits ---
 
@@ -290,6 +292,8 @@ class Settlement:
         event = BalanceEvent(
             asset, wallet.free, wallet.locked, change, locked_change, reason, symbol, order_id, self._now_ms()
         )
+        if change and reason in FUTURES_REASONS:
+            self.changes.setdefault(account.uid, []).append(event)
         self._push(account, event)
 
     def _position(self, account: SimAccount, position: SimPosition) -> None:

@@ -155,3 +155,11 @@ def test_wrong_secret_is_refused(sim: HostedSim) -> None:
     with pytest.raises(GateApiException) as refused:
         gate_api.SpotApi(client(sim, "wrong")).list_spot_accounts()
     assert refused.value.label == "INVALID_SIGNATURE"
+
+
+def test_futures_account_book_has_deposits_and_fees_with_numbers_of_their_own(futures: Any) -> None:
+    book = futures.list_futures_account_book("usdt", limit=100)
+    assert len({row.id for row in book}) == len(book) > 0
+    deposit = book[-1]
+    assert (deposit.type, Decimal(deposit.change)) == ("dnw", Decimal(deposit.balance))
+    assert not futures.list_futures_account_book("usdt", type="fund")

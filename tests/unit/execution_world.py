@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.core import ExecutionCore
-from pipeline.exchanges.base import OutcomeKind, PlaceOutcome, SessionState
+from pipeline.exchanges.base import FundingNews, OutcomeKind, PlaceOutcome, SessionState
 from pipeline.execution.events import (
     AccountSnapshot,
     Action,
@@ -24,7 +24,9 @@ from pipeline.execution.events import (
     CancelOrder,
     FetchBalances,
     FetchFills,
+    FetchFunding,
     FillsAnswer,
+    FundingAnswer,
     NotSent,
     Now,
     Opportunity,
@@ -52,7 +54,7 @@ from pipeline.model.config import (
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, Mode, OpportunityType, OrderSide, OrderState, Refusal
 from pipeline.model.errors import OutcomeUnknown, VenueRejected
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
-from pipeline.model.structs import Balance, Fill, InstrumentSpec, OrderRequest, OrderUpdate, Position
+from pipeline.model.structs import Balance, Fill, Funding, InstrumentSpec, OrderRequest, OrderUpdate, Position
 from shm import layout as ly
 
 MS = 1_000_000
@@ -157,6 +159,7 @@ class ModelVenue:
     orders: dict[str, ModelOrder] = field(default_factory=dict)
     fills: list[Fill] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+    funding: list[Funding] = field(default_factory=list)
     bid: Decimal = Decimal("99.95")
     ask: Decimal = Decimal("100.05")
 
@@ -323,6 +326,8 @@ class World:
                 self._later(self._delay(), lambda a=action: self._query(a))
             elif isinstance(action, FetchFills):
                 self._later(self._delay(), lambda a=action: self._fetch_fills(a))
+            elif isinstance(action, FetchFunding):
+                self._later(self._delay(), lambda a=action: self._fetch_funding(a))
             elif isinstance(action, FetchBalances):
                 self._later(self._delay(), lambda a=action: self._fetch_balances(a))
             elif isinstance(action, Refused):
@@ -553,6 +558,36 @@ class World:
     def _fetch_balances(self, action: FetchBalances) -> None:
         balances = tuple(b for name in action.venues for b in self.rest_balances(self.venues[name]))
         self.feed(BalancesAnswer(action.token, balances))
+
+    # --- funding ---
+
+    def fund(self, amount: Decimal, *, listed_after_ms: float = 0) -> None:
+        """The futures venue books a payment, perhaps lists it late, and its stream may say so."""
+        venue = self.venues["gateio_futures"]
+        venue.balances["USDT"] += amount
+        self.trade_ids += 1
+        row = Funding(
+            venue=venue.name,
+            symbol="BTCUSDT",
+            event_id=str(self.trade_ids),
+            asset="USDT",
+            amount=amount,
+            venue_wall_ms=self.now().wall_ms,
+        )
+        self._later(listed_after_ms, lambda: venue.funding.append(row), ours=False)
+        if not self._chance("drop_stream"):
+            self._deliver(
+                FundingNews(
+                    venue=venue.name, symbol="BTCUSDT", venue_wall_ms=row.venue_wall_ms, recv_mono_ns=self.now_ns
+                )
+            )
+
+    def _fetch_funding(self, action: FetchFunding) -> None:
+        if self._chance("rest_error"):
+            self.feed(FundingAnswer(action.venue, (), "model"))
+            return
+        rows = [row for row in self.venues[action.venue].funding if row.venue_wall_ms >= action.since_wall_ms]
+        self.feed(FundingAnswer(action.venue, tuple(rows)))
 
     # --- opportunities ---
 

@@ -13,6 +13,7 @@ from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper
 from pipeline.model.enums import OrderSide, OrderState
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
+from pipeline.model.venue_events import FundingNews
 
 MULTIPLIERS = {"BTC_USDT": Decimal("0.0001")}
 
@@ -215,3 +216,37 @@ def test_gate_positions_of_the_sheet_leave_flat_ones_out() -> None:
     assert gate.position_contracts("v", body) == ["BTC_USDT"]
     (position,) = gate.parse_positions("v", body, MULTIPLIERS, 1)
     assert (position.qty, position.mark_price) == (Decimal("-0.9440"), Decimal("3780.32"))
+
+
+BOOK = (
+    b'[{"time":1682294400.123456,"change":"-0.000010152188","balance":"4.59316525194","text":"ETH_USDT:6086261",'
+    b'"type":"fund","contract":"ETH_USDT","trade_id":"1","id":"17"},'
+    b'{"time":1682294400,"change":"0.5","balance":"5.09","text":"BTC_USDT","type":"fund"},'
+    b'{"time":1682294401.5,"change":"-1","balance":"4.09","text":"BTC_USDT:7","type":"fee","contract":"BTC_USDT"}]'
+)
+
+
+def test_gate_account_book_rows_are_funding_with_the_venues_identity() -> None:
+    rows, count = gate.parse_funding("gateio_futures", BOOK)
+    assert count == 3
+    named, old = rows
+    assert (named.symbol, named.event_id, named.asset) == ("ETH_USDT", "17", "USDT")
+    assert (named.amount, named.venue_wall_ms) == (Decimal("-0.000010152188"), 1682294400123)
+    assert (old.symbol, old.amount, old.event_id) == ("BTC_USDT", Decimal("0.5"), "BTC_USDT:1682294400:0.5:5.09")
+
+
+@pytest.mark.parametrize("bad", [b'"x"', b"true", b"1e999999999", b'"NaN"', b"[]"])
+def test_gate_account_book_with_a_time_that_is_none_is_refused(bad: bytes) -> None:
+    with pytest.raises(ProtocolViolation):
+        gate.parse_funding("v", b'[{"time":' + bad + b',"change":"1","type":"fund","contract":"A_B"}]')
+
+
+def test_gate_wallet_push_of_type_fund_is_news_of_funding_and_of_the_balance() -> None:
+    frame = gate.envelope.decode(
+        b'{"time":1,"channel":"futures.balances","event":"update","result":[{"balance":9.99,"change":-2.074e-06,'
+        b'"text":"BTC_USDT:3914424","time":1547199246,"time_ms":1547199246123,"type":"fund","user":"211",'
+        b'"currency":"usdt"}]}'
+    )
+    news, changed = gate.parse_push("gateio_futures", frame, {}, 5)
+    assert news == FundingNews(venue="gateio_futures", symbol="BTC_USDT", venue_wall_ms=1547199246123, recv_mono_ns=5)
+    assert isinstance(changed, gate.FuturesBalanceChanged)

@@ -5,9 +5,14 @@ Private frames come in the common envelope (venues/gateio_spot.md section 2)::
     {"time":1605175506,"channel":"spot.orders","event":"update","result":[{...}, ...]}
 
 ``futures.balances`` tells the balance after a change, not what is available; it is news that a REST reading is due, so
-its ``free`` is not invented: see :func:`parse_push`.
+its ``free`` is not invented: see :func:`parse_push`. The same for funding (type ``fund``): numbers of the stream are
+rounded and the booking is not named, so GET /futures/usdt/account_book is asked::
 
-*Source:* venues/gateio_spot.md section 6, venues/gateio_futures.md section 4.
+    [{"time":1682294400.123456,"change":"0.000010152188","balance":"4.59316525194","text":"ETH_USD:6086261",
+      "type":"fund","contract":"ETH_USD","trade_id":"1","id":"1"}]
+
+*Source:* venues/gateio_spot.md section 6, venues/gateio_futures.md section 4; APIv4 "Query futures account change
+history" (read 2026-11-21): ``contract`` since 2023-10-30, ``id`` newer.
 """
 
 from __future__ import annotations
@@ -20,9 +25,12 @@ import msgspec
 from pipeline.exchanges.gateio import orders
 from pipeline.exchanges.wire import ABSENT, Maybe, decode, maybe_number, number
 from pipeline.model.errors import ProtocolViolation
-from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
+from pipeline.model.structs import Balance, Fill, Funding, OrderUpdate, Position
+from pipeline.model.venue_events import FundingNews
 
 SPOT_CHANNELS = ("spot.orders", "spot.usertrades", "spot.balances")
+FUNDING = "fund"  # the account book's word for it
+SETTLED_IN = "USDT"  # of every contract under /futures/usdt
 FUTURES_CHANNELS = ("futures.orders", "futures.usertrades", "futures.balances", "futures.positions")
 
 
@@ -59,6 +67,22 @@ class _SpotBalancePush(msgspec.Struct):
 class _FuturesBalancePush(msgspec.Struct):
     balance: Decimal
     currency: str = "usdt"
+    type: str = ""
+    text: str = ""
+    time: int = 0
+    time_ms: int = 0
+
+
+class _Booking(msgspec.Struct):
+    """A row of the account book. ``time`` stays text: where no ``id`` comes with it, it is part of the identity."""
+
+    time: msgspec.Raw
+    change: Decimal
+    balance: str = ""
+    text: str = ""
+    type: str = ""
+    contract: str = ""
+    id: int | str = ""
 
 
 class Refused(msgspec.Struct):
@@ -91,8 +115,9 @@ _futures_account = msgspec.json.Decoder(_FuturesAccount)
 _positions = msgspec.json.Decoder(list[_Position])
 _spot_balance_push = msgspec.json.Decoder(list[_SpotBalancePush])
 _futures_balance_push = msgspec.json.Decoder(list[_FuturesBalancePush])
+_bookings = msgspec.json.Decoder(list[_Booking])
 
-PrivateEvent = OrderUpdate | Fill | Balance | Position | FuturesBalanceChanged
+PrivateEvent = OrderUpdate | Fill | Balance | Position | FuturesBalanceChanged | FundingNews
 
 
 def parse_spot_balances(venue: str, payload: bytes, recv_mono_ns: int) -> list[Balance]:
@@ -120,6 +145,30 @@ def parse_futures_balance(venue: str, payload: bytes, recv_mono_ns: int) -> Bala
         locked=sum((maybe_number(x, venue) or Decimal(0) for x in (row.order_margin, row.position_margin)), Decimal(0)),
         recv_mono_ns=recv_mono_ns,
         source="rest",
+    )
+
+
+def parse_funding(venue: str, payload: bytes) -> tuple[list[Funding], int]:
+    """GET /futures/usdt/account_book?type=fund: (its funding rows, number of rows)."""
+    rows = decode(_bookings, payload, venue, "futures/usdt/account_book")
+    return [_funding(venue, row) for row in rows if row.type == FUNDING], len(rows)
+
+
+def _funding(venue: str, row: _Booking) -> Funding:
+    time = bytes(row.time).decode().strip('"')
+    try:
+        venue_wall_ms = int(Decimal(time) * 1000)
+    except (ArithmeticError, ValueError):  # not a number, or not a finite one
+        raise ProtocolViolation(f"{venue}: account_book: time {time!r}", venue=venue) from None
+    amount = number(row.change, venue)
+    symbol = row.contract or row.text.partition(":")[0]
+    return Funding(
+        venue=venue,
+        symbol=symbol,
+        event_id=str(row.id) or f"{symbol}:{time}:{amount}:{row.balance}",
+        asset=SETTLED_IN,
+        amount=amount,
+        venue_wall_ms=venue_wall_ms,
     )
 
 
@@ -185,6 +234,13 @@ def parse_push(
             yield orders.futures_fill(venue, contract_trade, multipliers, recv_mono_ns, "ws")
     elif channel == "futures.balances":
         for wallet in decode(_futures_balance_push, payload, venue, channel):
+            if wallet.type == FUNDING:
+                yield FundingNews(
+                    venue=venue,
+                    symbol=wallet.text.partition(":")[0],
+                    venue_wall_ms=wallet.time_ms or wallet.time * 1000,
+                    recv_mono_ns=recv_mono_ns,
+                )
             yield FuturesBalanceChanged(wallet.currency.upper(), number(wallet.balance, venue))
     elif channel == "futures.positions":
         for position in decode(_positions, payload, venue, channel):
