@@ -1,0 +1,55 @@
+"""Funding on open hedges, in real processes: booked by the venue, counted once, also across the executor's death."""
+
+from __future__ import annotations
+
+import secrets
+
+import pytest
+
+from pipeline.execution.records import FundingRecord, HedgeRecord
+from tests.e2e.rig import Rig, until
+
+pytestmark = pytest.mark.e2e
+
+
+def hedged(rig: Rig) -> bool:
+    newest = {e.record.operation_id: e.record for e in rig.entries() if isinstance(e.record, HedgeRecord)}
+    return sum(1 for record in newest.values() if record.qty) >= 2
+
+
+def payments(rig: Rig) -> int:
+    return sum(1 for row in rig.ledger() if row["kind"] == "entry" and row["reason"] == "fund")
+
+
+def booked(rig: Rig) -> list[FundingRecord]:
+    return [entry.record for entry in rig.entries() if isinstance(entry.record, FundingRecord)]
+
+
+def pay(rig: Rig, times: int = 1) -> None:
+    for _ in range(times):
+        rig.fault(kind="funding", venue="gateio_futures")
+
+
+def test_funding_of_open_hedges_is_in_the_profit_and_loss_to_the_last_digit() -> None:
+    rig = Rig(f"t-{secrets.token_hex(4)}")
+    try:
+        rig.start()
+        until(lambda: hedged(rig), "two open hedges")
+        pay(rig, 3)
+        until(lambda: len(booked(rig)) >= 3, "the payments in the journal")
+        before = rig.engine.process_pid("executor")
+        rig.engine.kill("executor")
+        pay(rig, 2)  # nobody hears of these
+        until(lambda: rig.engine.process_pid("executor") not in (0, before) and rig.engine.all_ready(), "READY again")
+        until(lambda: len(booked(rig)) == payments(rig), "what was paid meanwhile")
+        rig.fault(kind="drop_event", venue="gateio_futures", target="private", count=0)
+        pay(rig)  # the stream says nothing: the stop has to ask
+        rig.end()
+        records = booked(rig)
+        assert len(records) == payments(rig) >= 6
+        assert len({record.event_id for record in records}) == len(records)
+        engine, venues = rig.money()
+        assert engine == venues
+        assert rig.judge() == []
+    finally:
+        rig.close()
