@@ -50,22 +50,19 @@ from pipeline.execution.events import (
     Tick,
 )
 from pipeline.execution.journal import Journal
-from pipeline.execution.market import Instruments
 from pipeline.execution.records import FillRecord, OperationResultRecord, Outcome, Purpose
-from pipeline.execution.shm_ports import AccountReader, ShmHalt, ShmMarket, decode_opportunity
-from pipeline.model.catalogue_words import words_to_row
+from pipeline.execution.shm_ports import AccountReader, ShmHalt, decode_opportunity
+from pipeline.market_data import MarketDataAggregator
 from pipeline.model.clock import mono_ns, wall_ns
 from pipeline.model.enums import Durability, Mode, OrderKind, OrderSide, Refusal, ReportOutcome, TimeInForce
 from pipeline.model.errors import AuthRefused, ConfigInvalid, VenueError, VenueUnavailable
 from pipeline.model.fixedpoint import to_fp_floor
-from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Fill, OrderRequest
 from pipeline.rehearsal import rehearse
 from shm import layout as ly
 from shm.jit import build_hash
-from shm.pages import AccountPage, CataloguePage, HaltPage, InventoryPage
+from shm.pages import AccountPage, HaltPage, InventoryPage
 from shm.queue import QueueConsumer, QueueProducer
-from shm.segment import attach_arena, segment_name
 from shm.wait import PARK, Bell, BellRinger, resolve_wait
 from workers.base import WorkerContext, run_worker
 from workers.executor_control import ExecutorControl
@@ -98,14 +95,9 @@ class Executor:
         config = ctx.config
         self.crash = crash_points(os.environ.get("ARB_CRASH_AT", ""))
         self._slow_s = float(os.environ.get("ARB_TEST_SLOW_MS", "0")) / 1000  # for tests: a slower engine than ours
-        self.instruments = Instruments()
-        self._catalogue = CataloguePage.attach(ctx.instance)
-        self._catalogue_version = -1
-        names = [segment_name(ctx.instance, f"feed.{feed}") for feed in config.feeds]
-        self._arena = attach_arena(
-            names, ly.KIND_FEED, ctx.instance, ly.feed_segment_words(ly.FEED_BOOK_CAPACITY_DEFAULT)
-        )
-        self.market = ShmMarket(self._arena, len(names), self.instruments)
+        self.market = MarketDataAggregator(ctx.instance, config)
+        self.market.attach()
+        self.instruments = self.market.instruments
         self.halt = ShmHalt(HaltPage.attach(ctx.instance), ctx.liveness.epoch)
         self._account = AccountReader(AccountPage.attach(ctx.instance), config.venues, self.instruments)
         self._inventory = InventoryPage.create(ctx.instance)
@@ -220,33 +212,14 @@ class Executor:
     async def _wait_for_catalogue(self) -> bool:
         deadline = self.loop.time() + CATALOGUE_WAIT_S
         while not self.ctx.stop_requested():
-            self._catalogue.refresh()
-            if self._catalogue.mapped and self._catalogue.count > 0:
-                self._read_catalogue()
+            self.market.refresh()
+            if len(self.instruments):
                 return True
             if self.loop.time() > deadline:
                 raise VenueUnavailable("the catalogue is empty: is the supervisor running?")
             self.ctx.progress()
             await asyncio.sleep(0.02)
         return False
-
-    def _read_catalogue(self) -> list[InstrumentRow]:
-        """Rows that are new or changed since the last look."""
-        self._catalogue.refresh()
-        if self._catalogue.version == self._catalogue_version:
-            return []
-        self._catalogue_version = self._catalogue.version
-        names = {venue.venue_id: venue.name for venue in self.ctx.config.venues}
-        changed: list[InstrumentRow] = []
-        for index in range(self._catalogue.count):
-            words = self._catalogue.row(index)
-            if words is None or int(words[ly.CR_VENUE]) not in names:
-                continue
-            row = words_to_row(index, words, names[int(words[ly.CR_VENUE])])
-            if self.instruments.get(index) != row:
-                changed.append(row)
-        self.instruments.update(changed)
-        return changed
 
     async def _live(self) -> None:
         """Ticks until the stop is asked and everything open has been finished, or the bound is over."""
@@ -642,10 +615,9 @@ class Executor:
     def _tick(self) -> None:
         self.ctx.progress()
         self.halt.refresh()
-        self._arena.refresh()
         self._opps.refresh()
         self._reports.refresh()
-        changed = self._read_catalogue()
+        changed = self.market.refresh()
         if changed:
             self.feed(CatalogueChanged(tuple(changed)))
             self._set_multipliers()

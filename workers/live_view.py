@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 REDRAW_S = 0.5
 PLAIN_EVERY_S = 5.0
+BOOKS_MAX = 12
 
 
 def _table(title: str, columns: list[str], rows: list[list[str]]) -> RenderableType:
@@ -42,6 +43,19 @@ def _process_rows(reading: dict[str, Any]) -> list[list[str]]:
 def _feed_rows(reading: dict[str, Any]) -> list[list[str]]:
     names = ("messages", "applied", "gaps", "resyncs", "crossed", "books_whole", "connected")
     return [[venue, *(str(row.get(name, "-")) for name in names)] for venue, row in reading["feeds"].items()]
+
+
+def _book_rows(reading: dict[str, Any]) -> list[list[str]]:
+    """Pairs in turn, so that what is compared stands together; the rest is counted."""
+    books = sorted(reading["books"], key=lambda row: (row["pair"], row["venue"]))
+    rows = []
+    for row in books[:BOOKS_MAX]:
+        bid, ask = ("-" if row[side] is None else f"{row[side]:f} x {row[f'{side}_qty']:f}" for side in ("bid", "ask"))
+        age = "unproved" if row["age_ms"] is None else f"{row['age_ms']:.0f}"
+        rows.append([row["pair"], row["venue"], bid, ask, age if row["whole"] else "not whole"])
+    if len(books) > BOOKS_MAX:
+        rows.append([f"and {len(books) - BOOKS_MAX} more", "", "", "", ""])
+    return rows
 
 
 def _money_rows(reading: dict[str, Any]) -> list[list[str]]:
@@ -79,6 +93,7 @@ def render(reading: dict[str, Any], headline: str) -> RenderableType:
         _table(
             "feeds", ["venue", "messages", "applied", "gaps", "resyncs", "crossed", "books", "up"], _feed_rows(reading)
         ),
+        _table("books", ["pair", "venue", "bid", "ask", "proved ms ago"], _book_rows(reading)),
         Text(f"opportunities: {found['detected']} episodes, {found['taken']} taken; why not: {why_not}"),
         Text(f"executor: {orders}"),
         _table("balances and positions", ["account", "free", "locked", "age ms"], _money_rows(reading)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -15,6 +15,9 @@ from pipeline.model.errors import ArbitrageEngineError
 from workers.base import instance_dir
 from workers.guard import read_halt
 from workers.instances import is_running, run_file
+
+if TYPE_CHECKING:
+    from pipeline.market_data import MarketDataAggregator
 
 PERCENTILES = (50.0, 99.0, 99.9)
 
@@ -56,6 +59,8 @@ class Reader:
     def __init__(self, instance: str) -> None:
         self.instance = instance
         self.state_dir = instance_dir(instance)
+        self._market: MarketDataAggregator | None = None
+        self._market_of: object = None  # supervisor whose memory it maps
 
     def read(self) -> dict[str, Any]:
         """Everything that cli.md names for ``arb status``."""
@@ -69,6 +74,7 @@ class Reader:
         counters = {process: found.counters() for process, found in metrics.items()}
         state = described.get("state", "unknown") if running else "down"
         halt = read_halt(self.state_dir)
+        market = self._attached(described)
         return {
             "instance": self.instance,
             "state": "halted" if halt.halted and state == "ready" else state,
@@ -79,9 +85,10 @@ class Reader:
             "halt_reason": halt.reason if halt.halted else None,
             "processes": self._processes(described, views),
             "feeds": self._feeds(described, counters),
+            "books": [] if market is None else books(market),
             "opportunities": opportunities(counters),
             "orders": orders(counters),
-            "positions": self._positions(),
+            "positions": self._positions(market),
             "balances": self._balances(),
             "risk": self._risk(counters),
             "latency_us": latencies(metrics),
@@ -98,6 +105,23 @@ class Reader:
             return load_config(path)
         except ArbitrageEngineError:
             return None
+
+    def _attached(self, described: dict[str, Any]) -> MarketDataAggregator | None:
+        """The instance's books; None where its configuration or its memory cannot be read any more."""
+        from pipeline.market_data import MarketDataAggregator
+        from shm.errors import ShmError
+
+        if described.get("pid") != self._market_of or self._market is None:
+            config = self.config()
+            self._market_of = described.get("pid")
+            self._market = None if config is None else MarketDataAggregator(self.instance, config)
+        if self._market is not None:
+            try:
+                self._market.attach()
+                self._market.refresh()
+            except ShmError:  # memory of another build
+                return None
+        return self._market
 
     def _processes(self, described: dict[str, Any], views: dict[str, Any]) -> dict[str, Any]:
         now = time.monotonic_ns()
@@ -172,24 +196,21 @@ class Reader:
             }
         return rows
 
-    def _positions(self) -> list[dict[str, Any]]:
+    def _positions(self, market: MarketDataAggregator | None) -> list[dict[str, Any]]:
         from shm import layout as ly
-        from shm.pages import AccountPage, CataloguePage
-        from shm.words import unpack_text
+        from shm.pages import AccountPage
 
         page, names = AccountPage.attach(self.instance), self._venue_names()
-        catalogue = CataloguePage.attach(self.instance)
         rows = []
         for index in range(page.position_count):
             row = page.position(index)
-            if row is None or int(row[ly.APO_QTY_FP]) == 0:
+            if row is None or int(row[ly.APO_QTY_FP]) == 0 or int(row[ly.APO_VENUE]) >= len(names):
                 continue
-            instrument = catalogue.row(int(row[ly.APO_INSTRUMENT]))
-            symbol = "" if instrument is None else unpack_text(instrument[ly.CR_SYMBOL : ly.CR_SYMBOL + 4])
+            instrument = None if market is None else market.instruments.get(int(row[ly.APO_INSTRUMENT]))
             rows.append(
                 {
                     "venue": names[int(row[ly.APO_VENUE])],
-                    "symbol": symbol,
+                    "symbol": "" if instrument is None else instrument.spec.symbol,
                     "qty": _decimal(int(row[ly.APO_QTY_FP]), int(row[ly.APO_QTY_EXP])),
                     "entry_price": _decimal(int(row[ly.APO_ENTRY_PRICE_FP]), int(row[ly.APO_PRICE_EXP])),
                 }
@@ -198,6 +219,34 @@ class Reader:
 
     def _venue_names(self) -> list[str]:
         return list(run_file(self.instance).get("venues", {}))
+
+
+def books(market: MarketDataAggregator) -> list[dict[str, Any]]:
+    """The best level of every instrument, whether it may be traded on now, and since when it is proved."""
+    from pipeline.execution.market import best_price_fp, tradable
+    from pipeline.model.enums import OrderSide
+    from shm import layout as ly
+
+    now, rows = time.monotonic_ns(), []
+    for row in market.instruments:
+        view = market.book(row.instrument_id)
+        if view is None or row.instrument_id in market.removed:
+            continue
+        bid, ask = best_price_fp(view, OrderSide.SELL), best_price_fp(view, OrderSide.BUY)
+        rows.append(
+            {
+                "venue": row.spec.venue,
+                "symbol": row.spec.symbol,
+                "pair": row.spec.pair,
+                "bid": None if bid is None else _decimal(bid, row.price_exp).normalize(),
+                "bid_qty": None if bid is None else _decimal(view.words[ly.BR_BID_QTY], row.qty_exp).normalize(),
+                "ask": None if ask is None else _decimal(ask, row.price_exp).normalize(),
+                "ask_qty": None if ask is None else _decimal(view.words[ly.BR_ASK_QTY], row.qty_exp).normalize(),
+                "age_ms": round((now - view.proof_mono_ns) / 1e6, 1) if view.proof_mono_ns else None,
+                "whole": tradable(view, row),
+            }
+        )
+    return rows
 
 
 def _decimal(mantissa: int, exp: int) -> Any:

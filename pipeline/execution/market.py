@@ -47,6 +47,9 @@ class Instruments:
     def find(self, venue: str, symbol: str) -> InstrumentRow | None:
         return self._by_symbol.get((venue, symbol))
 
+    def __len__(self) -> int:
+        return len(self._rows)
+
     def __iter__(self) -> Iterator[InstrumentRow]:
         return iter(self._rows.values())
 

@@ -1,16 +1,15 @@
-"""The core's ports on shared memory: books of all feeds, halt page, account page, opportunity records."""
+"""The core's ports on shared memory: proved reads of books, halt page, account page, opportunity records."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.detection.record import record_crc32
-from pipeline.execution.events import AccountSnapshot, BookView, Opportunity, OpportunityLeg
+from pipeline.execution.events import AccountSnapshot, Opportunity, OpportunityLeg
 from pipeline.execution.market import Instruments
 from pipeline.model.config import VenueConfig
 from pipeline.model.fixedpoint import from_fp
@@ -47,33 +46,6 @@ def read_proved(words: Words, feed_off: int, book_index: int, out: Words) -> int
                 return 0
             return proof
     return 0
-
-
-class BookArena(Protocol):
-    """``shm.segment.Arena`` as far as it is needed here."""
-
-    words: Words
-
-    def offset_of(self, i: int) -> int: ...
-
-
-class ShmMarket:
-    """Books of every feed (one arena, one slot per feed id)."""
-
-    def __init__(self, arena: BookArena, feeds: int, instruments: Instruments) -> None:
-        self._words = arena.words
-        self._offsets = [arena.offset_of(i) for i in range(feeds)]
-        self._instruments = instruments
-        self._record = np.zeros(ly.BOOK_RECORD_WORDS, np.int64)
-
-    def book(self, instrument_id: int) -> BookView | None:
-        row = self._instruments.get(instrument_id)
-        if row is None or not 0 <= row.feed_id < len(self._offsets):
-            return None
-        proof = int(read_proved(self._words, self._offsets[row.feed_id], row.book_index, self._record))
-        if proof < 0 or self._record[ly.BR_INSTRUMENT] != instrument_id:
-            return None
-        return BookView(self._record.tolist(), proof)
 
 
 class ShmHalt:

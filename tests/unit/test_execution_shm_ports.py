@@ -9,12 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.detection.record import record_crc32_of
-from pipeline.execution.market import Instruments
-from pipeline.execution.shm_ports import ShmMarket, decode_opportunity, read_proved
+from pipeline.execution.shm_ports import decode_opportunity, read_proved
 from shm import layout as ly
 from shm.bookring import conn_close, conn_frame, conn_open, init_feed, publish_book
 from tests.naive import execution as naive
-from tests.unit.execution_world import make_config, make_rows
 
 CAPACITY = 2
 
@@ -60,28 +58,6 @@ def test_the_proved_read_is_its_plain_twin(
     ours, theirs = np.zeros(ly.BOOK_RECORD_WORDS, np.int64), np.zeros(ly.BOOK_RECORD_WORDS, np.int64)
     assert read_proved(words, 0, index, ours) == naive.read_proved(words, 0, index, theirs)
     assert (ours == theirs).all()
-
-
-class PrivateArena:
-    def __init__(self, words: np.ndarray) -> None:
-        self.words = words
-
-    def offset_of(self, i: int) -> int:
-        return 0
-
-
-def test_a_book_of_another_instrument_is_no_book() -> None:
-    words = feed_words()
-    generation = conn_open(words, 0, 1, 0, 100)
-    rows = make_rows(make_config())
-    market = ShmMarket(PrivateArena(words), 1, Instruments(rows[:1]))
-    assert market.book(0) is None
-    publish_book(words, 0, rows[0].book_index, record(generation, instrument=5))
-    assert market.book(0) is None
-    publish_book(words, 0, rows[0].book_index, record(generation, instrument=0, recv_ns=77))
-    view = market.book(0)
-    assert view is not None and view.proof_mono_ns >= 77
-    assert market.book(9) is None, "not in the catalogue"
 
 
 def test_an_opportunity_is_decoded_and_a_flipped_bit_is_seen() -> None:

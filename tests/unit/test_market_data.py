@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Iterator
 from decimal import Decimal
 
+import msgspec
 import numpy as np
 import pytest
 
-from pipeline.market_data import MarketDataAggregator, SharedBooks
+from pipeline.market_data import MarketDataAggregator
 from pipeline.model.catalogue_words import row_to_words
 from pipeline.model.config_load import config_from_mapping
 from pipeline.model.enums import InstrumentKind
@@ -60,12 +61,22 @@ class World:
         ]
         self.generations = [int(conn_open(feed.words, 0, 0, i, 0)) for i, feed in enumerate(self.feeds)]
 
-    def publish(self, feed: int, bid: str, ask: str, *, recv_mono_ns: int | None = None, flags: int = 0) -> None:
+    def publish(
+        self,
+        feed: int,
+        bid: str,
+        ask: str,
+        *,
+        recv_mono_ns: int | None = None,
+        flags: int = 0,
+        instrument: int | None = None,
+    ) -> None:
         row = self.rows[feed]
         record = np.zeros(ly.BOOK_RECORD_WORDS, dtype=np.int64)
-        record[ly.BR_INSTRUMENT] = row.instrument_id
+        record[ly.BR_INSTRUMENT] = row.instrument_id if instrument is None else instrument
         record[ly.BR_FLAGS] = flags
         record[ly.BR_UPDATE_ID] = 7
+        record[ly.BR_WRITER_EPOCH] = self.feeds[feed].epoch
         # by default received in the future: a slow host does not make the book old
         record[ly.BR_RECV_MONO_NS] = int(mono_ns()) + FUTURE_NS if recv_mono_ns is None else recv_mono_ns
         record[ly.BR_CONN_GENERATION] = self.generations[feed]
@@ -122,9 +133,9 @@ def test_books_that_are_old_flagged_or_cut_off_are_not_tradable(world: World) ->
 
 def test_a_book_of_a_dead_writers_epoch_proves_nothing(world: World) -> None:
     world.publish(0, "100", "101")
-    books = SharedBooks(world.instance, CONFIG)
-    found = books.read(0)
-    assert found is not None and found[1] > 0
+    books = aggregator(world)
+    found = books.book(0)
+    assert found is not None and found.proof_mono_ns > 0
     world.feeds[0].close()
     taken = Segment.create(
         world.feeds[0].name,
@@ -132,8 +143,8 @@ def test_a_book_of_a_dead_writers_epoch_proves_nothing(world: World) -> None:
         kind=ly.KIND_FEED,
         instance=world.instance,
     )
-    found = books.read(0)
-    assert found is not None and found[1] == 0
+    found = books.book(0)
+    assert found is not None and found.proof_mono_ns == 0
     taken.close()
 
 
@@ -142,7 +153,33 @@ def test_pairs_filter_and_instruments_without_a_book(world: World) -> None:
     found = aggregator(world)
     assert [book.venue for book in found.get_latest_snapshot().books] == ["aa_spot"]
     assert found.get_latest_snapshot(["ETH/USDT"]).books == ()
-    assert SharedBooks(world.instance, CONFIG).book(99) is None
+    assert found.book(0) is not None
+    assert found.book(1) is None, "nothing was published yet"
+    assert found.book(99) is None, "not in the catalogue"
+
+
+def test_a_book_of_another_instrument_is_no_book(world: World) -> None:
+    world.publish(0, "100", "101", instrument=5)
+    assert aggregator(world).book(0) is None
+
+
+def test_instruments_come_change_and_go(world: World) -> None:
+    found = aggregator(world)
+    assert len(found.instruments) == 2
+    assert found.refresh() == []
+    row = msgspec.structs.replace(world.rows[1], row_epoch=2)
+    words = row_to_words(row)
+    words[ly.CR_FLAGS] |= ly.CAT_FLAG_REMOVED
+    world.page.update(1, words)
+    (changed,) = found.refresh()
+    assert (changed.instrument_id, changed.row_epoch) == (1, 2)
+    world.publish(1, "100", "101")
+    assert found.get_latest_snapshot().books == ()
+    assert found.removed == {1}
+    asyncio.run(found.stop_aggregation())
+    assert (found.is_aggregating, len(found.instruments), found.book(0), found.refresh()) == (False, 0, None, [])
+    asyncio.run(found.start_aggregation())
+    assert len(found.instruments) == 2
 
 
 def test_before_the_start_and_without_an_instance_it_says_so() -> None:
