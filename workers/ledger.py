@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -39,13 +39,12 @@ from pipeline.execution.records import (
 )
 from pipeline.model.enums import OrderState
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS opportunities (
-  writer_epoch INTEGER, id INTEGER, wall_ns INTEGER, type TEXT, pair TEXT, edge_bps REAL, entry_edge_bps REAL,
-  profit_quote REAL, detect_mono_ns INTEGER, trigger_recv_mono_ns INTEGER, legs_json TEXT,
-  PRIMARY KEY (writer_epoch, id)) WITHOUT ROWID;
+  id INTEGER, detect_mono_ns INTEGER, wall_ns INTEGER, type TEXT, pair TEXT, edge_bps REAL, entry_edge_bps REAL,
+  profit_quote REAL, trigger_recv_mono_ns INTEGER, legs_json TEXT, PRIMARY KEY (id, detect_mono_ns)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS operations (
   operation_id TEXT PRIMARY KEY, opportunity_id INTEGER, type TEXT, pair TEXT, state TEXT, outcome TEXT,
   wall_ns INTEGER, notional_usd TEXT, edge_detect_bps REAL, edge_send_bps REAL, edge_fill_bps REAL, pnl_json TEXT,
@@ -75,6 +74,7 @@ CREATE INDEX IF NOT EXISTS states_by_operation ON operation_states (operation_id
 """
 
 Row = Sequence[Any]
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 def _json(value: object) -> str:
@@ -92,6 +92,8 @@ class Ledger:
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
+        if "writer_epoch" in {row[1] for row in self._db.execute("PRAGMA table_info(opportunities)")}:
+            self._db.execute("DROP TABLE opportunities")  # of schema 2: numbers of a catalogue that is gone
         self._db.executescript(SCHEMA)
         if "closes" not in {row[1] for row in self._db.execute("PRAGMA table_info(operations)")}:
             self._db.execute("ALTER TABLE operations ADD COLUMN closes TEXT")  # a ledger of schema 1
@@ -126,11 +128,30 @@ class Ledger:
             raise
         self._db.execute("COMMIT")
 
-    def opportunities(self, rows: Sequence[Row]) -> None:
-        """Rows of the ``opportunities`` table, in its column order; known ones are left alone."""
+    def opportunities(self, rows: Sequence[Row], position: msgspec.Struct | None) -> None:
+        """Rows of the ``opportunities`` table, in its column order; known ones are left alone. And the ring reader's
+        ``position``, in the same transaction."""
         self._db.execute("BEGIN IMMEDIATE")
-        self._db.executemany("INSERT OR IGNORE INTO opportunities VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
+        try:
+            self._db.executemany("INSERT OR IGNORE INTO opportunities VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
+            if position is not None:
+                self.remember("opportunities", position)
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
         self._db.execute("COMMIT")
+
+    def remember(self, what: str, position: msgspec.Struct) -> None:
+        """How far a lossy reader came, for :meth:`recall` after a restart."""
+        self.note(f"position_{what}", _json(position))
+
+    def recall(self, what: str, kind: type[T]) -> T | None:
+        """What :meth:`remember` stored last; None when there is nothing, or nothing that is understood any more."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (f"position_{what}",)).fetchone()
+        try:
+            return None if row is None else msgspec.json.decode(row[0], type=kind)
+        except msgspec.DecodeError:
+            return None
 
     def note(self, key: str, value: str) -> None:
         """A named fact of the recorder itself (what it could not read, when it ran last)."""

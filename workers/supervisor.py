@@ -31,6 +31,7 @@ from workers.base import (
     EXIT_CLEAN,
     EXIT_CONFIG,
     EXIT_COULD_NOT_START,
+    LOG_LEVELS,
     Notifier,
     die_with_parent,
     instance_dir,
@@ -47,7 +48,8 @@ TICK_S = 0.25
 REFRESH_S = 600.0  # instruments are read again every 10 minutes
 RETRY_VENUE_S = 10.0  # and a venue that was unreachable at the start, this often
 GUARD_READY_S = 30.0
-LOG_BYTES_MAX = 4 * 1024 * 1024  # a process log beyond this is begun anew at start
+LOG_BYTES_MAX = 4 * 1024 * 1024  # what a process wrote to stderr is begun anew beyond this; logs/ has it in order
+TRIM_LOGS_S = 30.0
 WARM_MODULES = ("guard", "recorder", "poller", "feed", "detector", "executor")
 EARLY_MODULES = ("guard", "recorder", "detector")
 WATCHDOG_US = 10_000_000
@@ -87,6 +89,7 @@ class Supervisor:
         from pipeline.exchanges.factory import make_venue
         from pipeline.exchanges.paper import open_accounts
         from shm.liveness import Liveness
+        from shm.logring import LogRing
         from shm.pages import CataloguePage
         from shm.segment import cleanup_instance
         from workers.catalogue import CatalogueService
@@ -99,6 +102,7 @@ class Supervisor:
         cleanup_instance(self.instance)
         self._trim_logs()
         self._liveness = Liveness.create(self.instance, "supervisor")
+        self._log = LogRing.create(self.instance, "supervisor")
         self._liveness.set_state(ProcessState.WARMING)
         notify = self._open_notify(loop)
         self._nursery.setblocking(False)
@@ -145,6 +149,7 @@ class Supervisor:
             self._liveness.set_state(ProcessState.STOPPED)
             self.write_run_file()
             self._liveness.close()
+            self._log.close()
             page.close()
             if not self._failure or not self._was_ready:
                 cleanup_instance(self.instance)  # after a failure of a running instance they stay for `arb status`
@@ -189,6 +194,7 @@ class Supervisor:
         """Until the stop: restart what ended, kill what hangs, refresh the catalogue, beat."""
         refresh_at = time.monotonic() + REFRESH_S
         retry_at = time.monotonic() + RETRY_VENUE_S
+        trim_at = time.monotonic() + TRIM_LOGS_S
         while not self._stop.is_set():
             now = time.monotonic()
             self._liveness.beat()
@@ -202,6 +208,9 @@ class Supervisor:
             elif self._pending_venues and now >= retry_at:
                 retry_at = now + RETRY_VENUE_S
                 self._in_background(self._refresh(self._pending_venues))
+            if now >= trim_at:
+                trim_at = now + TRIM_LOGS_S
+                self._trim_logs()
             if self._nursery_gone.is_set():
                 raise CouldNotStart("the nursery died: children died with it")
             await self._next_change()
@@ -394,6 +403,7 @@ class Supervisor:
 
     def say(self, level: str, text: str) -> None:
         self.notes = [*self.notes[-49:], f"{level}: {text}"]
+        self._log.text(LOG_LEVELS[level], text)
         sys.stderr.write(f"supervisor: {level}: {text}\n")
         sys.stderr.flush()
 
@@ -430,7 +440,7 @@ class Supervisor:
     def _trim_logs(self) -> None:
         for log in (self.state_dir / "log").glob("*.log"):
             if log.stat().st_size > LOG_BYTES_MAX:
-                log.unlink()
+                os.truncate(log, 0)  # its writer appends: it goes on at the beginning
 
 
 def _await_config(path: Path) -> None:

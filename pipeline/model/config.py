@@ -118,6 +118,13 @@ class ProcessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     nice: int = 0
 
 
+class RecordingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much the recorder keeps of the processes' logs: ``log_files`` files of ``log_file_bytes`` each."""
+
+    log_file_bytes: int = 4 * 1024 * 1024
+    log_files: int = 5
+
+
 class FeatureConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     enable_circuit_breakers: bool = True
     enable_risk_checks: bool = True
@@ -137,6 +144,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     risk_limits: RiskLimits = RiskLimits()
     execution: ExecutionConfig = ExecutionConfig()
     features: FeatureConfig = FeatureConfig()
+    recording: RecordingConfig = RecordingConfig()
     processes: dict[str, ProcessConfig] = {}
 
     @property

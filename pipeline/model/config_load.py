@@ -27,6 +27,7 @@ from pipeline.model.config import (
     LimitConfig,
     MarketConfig,
     ProcessConfig,
+    RecordingConfig,
     RiskLimits,
 )
 from pipeline.model.enums import Mode, OpportunityType
@@ -206,6 +207,7 @@ def _decode(data: dict[str, Any], errors: list[str]) -> EngineConfig | None:
         "risk_limits": RiskLimits,
         "execution": ExecutionConfig,
         "features": FeatureConfig,
+        "recording": RecordingConfig,
     }
     known = {field.name for field in msgspec.structs.fields(EngineConfig)}
     values: dict[str, Any] = {}
@@ -280,6 +282,8 @@ def _check(config: EngineConfig, errors: list[str]) -> None:
         _positive(getattr(config.detection, key), f"detection.{key}", errors)
     for key in ("balance_refresh_interval_ms", "order_timeout_ms", "recv_window_ms", "journal_segment_bytes"):
         _positive(getattr(config.execution, key), f"execution.{key}", errors)
+    for key in ("log_file_bytes", "log_files"):
+        _positive(getattr(config.recording, key), f"recording.{key}", errors)
     _check_processes(config, errors)
     if config.features.enable_dry_run and config.mode is Mode.LIVE:
         errors.append("features.enable_dry_run: found true with mode live, which sends orders; wanted mode paper")
