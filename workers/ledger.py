@@ -38,6 +38,7 @@ from pipeline.execution.records import (
     StopRecord,
 )
 from pipeline.model.enums import OrderState
+from pipeline.model.structs import Balance
 
 SCHEMA_VERSION = 3
 SCHEMA = """
@@ -65,7 +66,8 @@ CREATE TABLE IF NOT EXISTS fills (
   price TEXT, fee TEXT, fee_asset TEXT, is_maker INTEGER, venue_wall_ms INTEGER, recv_mono_ns INTEGER, source TEXT,
   wall_ns INTEGER, PRIMARY KEY (venue, symbol, trade_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS balances (
-  seq INTEGER PRIMARY KEY, venue TEXT, asset TEXT, free TEXT, locked TEXT, source TEXT, wall_ns INTEGER);
+  venue TEXT, asset TEXT, wall_ns INTEGER, free TEXT, locked TEXT, source TEXT,
+  PRIMARY KEY (venue, asset, wall_ns)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events (
   seq INTEGER PRIMARY KEY, kind TEXT, wall_ns INTEGER, mono_ns INTEGER, body_json TEXT);
 CREATE INDEX IF NOT EXISTS orders_by_operation ON orders (operation_id);
@@ -94,7 +96,15 @@ class Ledger:
         self._db.execute("PRAGMA synchronous=NORMAL")
         if "writer_epoch" in {row[1] for row in self._db.execute("PRAGMA table_info(opportunities)")}:
             self._db.execute("DROP TABLE opportunities")  # of schema 2: numbers of a catalogue that is gone
+        if "seq" in {row[1] for row in self._db.execute("PRAGMA table_info(balances)")}:
+            self._db.execute("ALTER TABLE balances RENAME TO balances_of_schema_2")
         self._db.executescript(SCHEMA)
+        if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'balances_of_schema_2'").fetchone():
+            self._db.execute(
+                "INSERT OR IGNORE INTO balances SELECT venue, asset, wall_ns, free, locked, source"
+                " FROM balances_of_schema_2"
+            )
+            self._db.execute("DROP TABLE balances_of_schema_2")
         if "closes" not in {row[1] for row in self._db.execute("PRAGMA table_info(operations)")}:
             self._db.execute("ALTER TABLE operations ADD COLUMN closes TEXT")  # a ledger of schema 1
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION),))
@@ -140,6 +150,22 @@ class Ledger:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+
+    def balances(self, rows: Sequence[Balance], wall_ns: int) -> None:
+        """What the account page says now, beside what the journal recorded at each reconciliation."""
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.executemany(
+            "INSERT OR IGNORE INTO balances VALUES (?,?,?,?,?,?)",
+            [(row.venue, row.asset, wall_ns, _text(row.free), _text(row.locked), row.source) for row in rows],
+        )
+        self._db.execute("COMMIT")
+
+    def prune(self, opportunities_max: int) -> None:
+        """Forget the oldest opportunities beyond ``opportunities_max`` (ids grow with time); nothing else goes."""
+        self._db.execute(
+            "DELETE FROM opportunities WHERE id <= (SELECT id FROM opportunities ORDER BY id DESC LIMIT 1 OFFSET ?)",
+            (opportunities_max,),
+        )
 
     def remember(self, what: str, position: msgspec.Struct) -> None:
         """How far a lossy reader came, for :meth:`recall` after a restart."""
@@ -234,8 +260,8 @@ class Ledger:
 
     def _balance(self, entry: JournalEntry, r: BalanceRecord) -> None:
         self._db.execute(
-            "INSERT OR IGNORE INTO balances VALUES (?,?,?,?,?,?,?)",
-            (entry.seq, r.venue, r.asset, _text(r.free), _text(r.locked), r.source, entry.wall_ns),
+            "INSERT OR IGNORE INTO balances VALUES (?,?,?,?,?,?)",
+            (r.venue, r.asset, entry.wall_ns, _text(r.free), _text(r.locked), r.source),
         )
 
     def _event(self, entry: JournalEntry, r: Any) -> None:

@@ -11,6 +11,7 @@ import select
 import sys
 import time
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,13 +19,15 @@ import numpy as np
 
 from pipeline.execution.journal import JournalReader
 from pipeline.execution.market import Instruments
-from pipeline.execution.shm_ports import float_of
+from pipeline.execution.shm_ports import AccountReader, float_of
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.enums import OpportunityType
 from pipeline.model.errors import JournalError
 from pipeline.model.fixedpoint import from_fp, plain
+from pipeline.model.structs import Balance
 from shm import layout as ly
 from shm.errors import ShmError
+from shm.pages import AccountPage
 from shm.words import Words
 from workers.base import WorkerContext, run_worker
 from workers.ledger import Ledger
@@ -37,6 +40,7 @@ ROUND_MS = 100
 RING_ITEMS_PER_ROUND = 512
 OPPORTUNITY_NAMES = {kind.value: kind.name.lower() for kind in OpportunityType}
 WARM_LOG_SLOTS = 16
+PRUNE_EVERY_NS = 3600 * 1_000_000_000
 STOP_ROUNDS_MAX = 50  # at the stop everything is read to its end, bounded
 
 
@@ -169,6 +173,30 @@ def warm(dialects: Sequence[str]) -> None:
     LogReader(segment, 0).read()
 
 
+class BalanceWatch:
+    """Confirmed balances that changed since the last look, at most every ``every_s`` seconds."""
+
+    def __init__(self, account: AccountReader, every_s: int) -> None:
+        self._account = account
+        self._every_ns = every_s * 1_000_000_000
+        self._next_ns = 0
+        self._newest: dict[tuple[str, str], Balance] = {}
+        self._written: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}
+
+    def changed(self, now_ns: int, *, last: bool = False) -> list[Balance]:
+        """``last``: at the stop, whatever the time."""
+        snapshot = self._account.poll()
+        for balance in snapshot.balances if snapshot is not None else ():
+            self._newest[balance.venue, balance.asset] = balance
+        if now_ns < self._next_ns and not last:
+            return []
+        found = [b for key, b in self._newest.items() if self._written.get(key) != (b.free, b.locked)]
+        if found:
+            self._next_ns = now_ns + self._every_ns
+            self._written.update({(b.venue, b.asset): (b.free, b.locked) for b in found})
+        return found
+
+
 class Recorder:
     """Everything that one round moves from shared memory and journal to disk."""
 
@@ -187,6 +215,9 @@ class Recorder:
             file_bytes_max=settings.log_file_bytes,
             files_max=settings.log_files,
         )
+        account = AccountReader(AccountPage.attach(ctx.instance), ctx.config.venues, self.market.instruments)
+        self.balances = BalanceWatch(account, settings.balances_every_s)
+        self._prune_at_ns = 0
         counter = ctx.metrics.counter
         self._records = counter("journal_records", "journal records in the ledger")
         self._opportunities = counter("opportunities_recorded", "opportunities in the ledger")
@@ -218,6 +249,16 @@ class Recorder:
         metrics.set(self._slots_lost, slots_before + self.logs.lost)
         return len(entries) + len(rows) + lines
 
+    def keep_up(self, *, last: bool = False) -> None:
+        """What is written by time and not by news: balances, and what is too old to be kept."""
+        now_ns = time.monotonic_ns()
+        changed = self.balances.changed(now_ns, last=last)
+        if changed:
+            self.ledger.balances(changed, time.time_ns())
+        if now_ns >= self._prune_at_ns:
+            self._prune_at_ns = now_ns + PRUNE_EVERY_NS
+            self.ledger.prune(self.ctx.config.recording.opportunities_max)
+
     def close(self) -> None:
         self.journal.close()
         self.logs.close()
@@ -234,11 +275,13 @@ def run(ctx: WorkerContext) -> None:
     try:
         while not ctx.stop_requested():
             recorder.round()
+            recorder.keep_up()
             ctx.progress()
             poll.poll(ROUND_MS)
         for _ in range(STOP_ROUNDS_MAX):
             if not recorder.round():
                 break
+        recorder.keep_up(last=True)
     except JournalError as error:
         recorder.ledger.note("journal_error", str(error))
         raise

@@ -119,10 +119,12 @@ class ProcessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class RecordingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much the recorder keeps of the processes' logs: ``log_files`` files of ``log_file_bytes`` each."""
+    """How much the recorder keeps: ``log_files`` files of ``log_file_bytes`` each, and the newest opportunities."""
 
     log_file_bytes: int = 4 * 1024 * 1024
     log_files: int = 5
+    opportunities_max: int = 1_000_000
+    balances_every_s: int = 60  # balances that changed, at most this often
 
 
 class FeatureConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -282,7 +282,7 @@ def _check(config: EngineConfig, errors: list[str]) -> None:
         _positive(getattr(config.detection, key), f"detection.{key}", errors)
     for key in ("balance_refresh_interval_ms", "order_timeout_ms", "recv_window_ms", "journal_segment_bytes"):
         _positive(getattr(config.execution, key), f"execution.{key}", errors)
-    for key in ("log_file_bytes", "log_files"):
+    for key in ("log_file_bytes", "log_files", "opportunities_max", "balances_every_s"):
         _positive(getattr(config.recording, key), f"recording.{key}", errors)
     _check_processes(config, errors)
     if config.features.enable_dry_run and config.mode is Mode.LIVE:

@@ -11,12 +11,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pipeline.execution.journal import JournalReader
+from pipeline.execution.records import BalanceRecord, FillRecord, OperationRecord, OrderIntentRecord
 from pipeline.model.errors import BadInput
 from shm.liveness import LivenessView
 from tests.e2e.conftest import Running, segments_of
 from workers.children import STORM_EXITS
 from workers.control import ControlError, ask
 from workers.guard import read_halt
+from workers.ledger import open_reader
 from workers.manual import execute_file
 from workers.report import read_report, report_words
 from workers.status import read_status, status_words
@@ -100,6 +103,48 @@ def test_a_restart_storm_halts_until_a_person_resumes(running: Running) -> None:
     ask(running.engine.state_dir / "supervisor.sock", {"op": "resume", "reason": "looked at it"})
     until(running.engine.all_ready, "detector READY again")
     assert not read_status(running.instance)["halted"]
+
+
+def test_a_killed_recorder_loses_and_doubles_nothing(running: Running) -> None:
+    state = running.engine.state_dir
+    until(lambda: completed(running.instance) > 0, "a completed operation")
+    for _ in range(2):
+        before = running.engine.process_pid("recorder")
+        running.engine.kill("recorder")
+        until(lambda before=before: running.engine.process_pid("recorder") not in (0, before), "recorder back")
+        seen = completed(running.instance)
+        until(lambda seen=seen: completed(running.instance) > seen, "an operation beside it")
+    books = read_status(running.instance)["books"]
+    assert {row["venue"] for row in books} == {"mexc_spot", "gateio_spot", "gateio_futures"}
+    assert all(row["bid"] < row["ask"] for row in books if row["whole"])
+    running.engine.stop()
+    reader = JournalReader(state / "journal")
+    entries = []
+    while more := reader.poll():
+        entries += more
+    reader.close()
+
+    def journalled(kind: type) -> int:
+        return sum(isinstance(entry.record, kind) for entry in entries)
+
+    with open_reader(state / "ledger.sqlite") as db:
+
+        def rows(table: str) -> int:
+            return int(db.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0])
+
+        assert rows("operations") == journalled(OperationRecord) > 0
+        assert rows("orders") == journalled(OrderIntentRecord) > 0
+        fills = {
+            (e.record.venue, e.record.symbol, e.record.trade_id) for e in entries if isinstance(e.record, FillRecord)
+        }
+        assert rows("fills") == len(fills) > 0
+        assert rows("balances") > journalled(BalanceRecord) > 0, "those of the end, too"
+        pairs = {row[0] for row in db.execute("SELECT DISTINCT pair FROM opportunities")}
+    assert pairs and all("/" in pair for pair in pairs)
+    lines = [msgspec.json.decode(line) for line in (state / "logs" / "arb.jsonl").read_bytes().splitlines()]
+    assert len({(line["process"], line["mono_ns"]) for line in lines}) == len(lines), "a line came twice"
+    texts = " ".join(str(line.get("text")) for line in lines)
+    assert "recorder ended (signal SIGKILL)" in texts and "order entry and private stream" in texts
 
 
 def test_ledger_trail_report_and_manual_execution(running: Running, tmp_path: Path) -> None:

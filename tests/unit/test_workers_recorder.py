@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import struct
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
+from pipeline.execution.events import AccountSnapshot
 from pipeline.execution.market import Instruments
 from pipeline.model.instruments import InstrumentRow
+from pipeline.model.structs import Balance
 from shm import layout as ly
 from shm.logring import LogRing
-from shm.queue import QueueProducer
+from shm.queue import QueueConsumer, QueueProducer
 from tests.unit.execution_world import make_config, make_rows
 from workers.ledger import Ledger, open_reader
 from workers.log_drain import FILE_NAME, DrainPosition, LogDrain
-from workers.recorder import RingPosition, RingReader, opportunity_row
+from workers.recorder import BalanceWatch, RingPosition, RingReader, opportunity_row
 
 SMALL_RING = 256
 
@@ -135,13 +139,60 @@ def test_an_opportunity_is_written_in_words() -> None:
     assert unknown[4] == "pair 0" and msgspec.json.decode(unknown[-1])[0]["symbol"] == "instrument 0"
 
 
+class Account:
+    """What the poller confirmed, look by look."""
+
+    def __init__(self, *looks: AccountSnapshot | None) -> None:
+        self._looks = list(looks)
+
+    def poll(self) -> AccountSnapshot | None:
+        return self._looks.pop(0) if self._looks else None
+
+
+def usdt(free: int) -> AccountSnapshot:
+    balance = Balance(
+        venue="mexc_spot", asset="USDT", free=Decimal(free), locked=Decimal(0), recv_mono_ns=1, source="rest"
+    )
+    return AccountSnapshot((balance,), (), {})
+
+
+def test_balances_are_written_when_they_change_and_not_too_often() -> None:
+    watch = BalanceWatch(Account(usdt(5), usdt(5), usdt(7), None, usdt(8)), every_s=1)  # type: ignore[arg-type]
+    second = 10**9
+    assert [b.free for b in watch.changed(1)] == [5]
+    assert watch.changed(2 * second) == [], "the same"
+    assert watch.changed(second // 2) == [], "too soon"
+    assert [b.free for b in watch.changed(3 * second)] == [7]
+    assert [b.free for b in watch.changed(3 * second + 1, last=True)] == [8]
+
+
+def test_a_ledger_of_schema_2_keeps_its_balances_and_old_opportunities_go(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with sqlite3.connect(path) as old:
+        old.execute("CREATE TABLE opportunities (writer_epoch INTEGER, id INTEGER, PRIMARY KEY (writer_epoch, id))")
+        old.execute("INSERT INTO opportunities VALUES (1, 1)")
+        old.execute(
+            "CREATE TABLE balances (seq INTEGER PRIMARY KEY, venue TEXT, asset TEXT, free TEXT, locked TEXT,"
+            " source TEXT, wall_ns INTEGER)"
+        )
+        old.execute("INSERT INTO balances VALUES (9, 'mexc_spot', 'USDT', '1.5', '0', 'reconcile', 77)")
+    for _ in range(2):
+        ledger = Ledger(path)
+        rows = [(n, n, n, "spot_spot", "BTC/USDT", 1.0, 1.0, 1.0, n, "[]") for n in range(10)]
+        ledger.opportunities(rows, None)
+        ledger.prune(4)
+        ledger.close()
+    with open_reader(path) as db:
+        assert [tuple(row) for row in db.execute("SELECT * FROM balances")] == [
+            ("mexc_spot", "USDT", 77, "1.5", "0", "reconcile")
+        ]
+        assert [row[0] for row in db.execute("SELECT id FROM opportunities")] == [6, 7, 8, 9]
+
+
 def test_the_opportunity_ring_goes_on_where_the_ledger_stopped(instance: str, tmp_path: Path) -> None:
     rows = make_rows(make_config())[:2]
     instruments = Instruments(rows)
     producer = QueueProducer.create(instance, "opps", capacity=8, slot_words=ly.OPPORTUNITY_WORDS)
-    # nobody consumes: the cursor moves with the tail, as the executor's does
-    from shm.queue import QueueConsumer
-
     consumer = QueueConsumer.create(instance, "opps", capacity=8, slot_words=ly.OPPORTUNITY_WORDS)
     producer.refresh()
     out = np.zeros(ly.OPPORTUNITY_WORDS, np.int64)
