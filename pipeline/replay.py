@@ -33,7 +33,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.book.capture import Record
 from pipeline.book.capture_books import DamagedCapture
 from pipeline.detection.cross_venue import (
     BUY_LIMITS,
@@ -107,8 +106,8 @@ class Found(msgspec.Struct, frozen=True):
     edge_bps: str
 
 
-def merged(venues: list[ReplayVenue]) -> Iterator[tuple[int, ReplayVenue, int, Record]]:
-    """(time, venue, record index, record) over all captures in recorded order; ties in the order of ``venues``."""
+def merged(venues: list[ReplayVenue]) -> Iterator[tuple[int, ReplayVenue, int]]:
+    """(time, venue, record index) over all captures in recorded order; ties in the order of ``venues``."""
 
     def stream(place: int, venue: ReplayVenue) -> Iterator[tuple[int, int, int]]:
         newest = 0
@@ -117,7 +116,7 @@ def merged(venues: list[ReplayVenue]) -> Iterator[tuple[int, ReplayVenue, int, R
             yield newest, place, index
 
     for time_ns, place, index in merge(*(stream(place, venue) for place, venue in enumerate(venues))):
-        yield time_ns, venues[place], index, venues[place].capture.records[index]
+        yield time_ns, venues[place], index
 
 
 class ExactReplay:
@@ -171,10 +170,10 @@ class ExactReplay:
     def run(self) -> None:
         """Every record, in order."""
         mem, flt = self.memory.mem, self.memory.flt
-        for time_ns, venue, index, record in merged(self.venues):
+        for time_ns, venue, index in merged(self.venues):
             mem[SE_NOW_NS] = time_ns
             before = int(mem[C_OPENED])
-            venue.step(index, record, time_ns)
+            venue.recorded.step(index, time_ns)
             scan_once(self.ports, mem, flt)  # its event, and open episodes that its frame may have proved
             for number in range(before, int(mem[C_OPENED])):
                 self._note(time_ns, int(self.memory.opened[number % OPENED_RING]))

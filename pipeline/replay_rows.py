@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.book.builder import VenueBooks, load_codec
-from pipeline.book.capture import SNAPSHOT, Capture, Record, read_capture
-from pipeline.book.digits import DigitCounter, Digits
+from pipeline.book.capture import Capture, read_capture
+from pipeline.book.digits import Digits
+from pipeline.book.recorded import RecordedBooks
+from pipeline.book.survey import Survey
 from pipeline.model.catalogue_words import row_to_words
 from pipeline.model.enums import FeeAssetRule, InstrumentKind
 from pipeline.model.errors import BadInput
@@ -24,7 +26,6 @@ from shm import layout as ly
 Words = npt.NDArray[np.int64]
 
 ROWS_FILE = "instruments.json"
-NEAR = 0.2  # a snapshot without a symbol belongs to the symbol whose prices differ from its own by less than this
 QUOTES = ("USDT", "USDC", "FDUSD", "BUSD", "TUSD", "BTC", "ETH", "BNB", "EUR", "TRY", "USD")  # to split a bare symbol
 PPM_PER_BPS = 100
 #: Taker fees of the venues' base tiers, for symbols that the rows file lacks.
@@ -70,8 +71,9 @@ class ReplayVenue:
     feed: int = 0
     instruments: list[Listed] = field(default_factory=list)
     assumed: list[str] = field(default_factory=list)
-    snapshot_symbols: dict[int, str] = field(default_factory=dict)  # record index -> symbol
+    owners: dict[int, str] = field(default_factory=dict)  # record index of a snapshot -> symbol
     books: VenueBooks = field(init=False)
+    recorded: RecordedBooks = field(init=False)
 
     def open_books(self, words: Words, offset: int, feed: int, capacity: int) -> None:
         """Makes the books on ``words`` at ``offset``."""
@@ -95,15 +97,7 @@ class ReplayVenue:
                 row_epoch=1,
                 qty_multiplier=listed.multiplier,
             )
-
-    def step(self, index: int, record: Record, time_ns: int) -> None:
-        """One record through the books; a live book takes no snapshot."""
-        if record.kind == SNAPSHOT:
-            book = self.books.index_of(self.snapshot_symbols.get(index, ""))
-            if book >= 0 and not self.books.is_synced(book):
-                self.books.on_snapshot(book, record.payload, time_ns, 0)
-            return
-        self.books.on_frame(record.payload, time_ns, 0)
+        self.recorded = RecordedBooks(self.capture, self.books, self.owners)
 
 
 def open_venues(paths: list[str | Path], fees: str) -> list[ReplayVenue]:
@@ -173,21 +167,10 @@ class FeeChoice:
 
 
 def _list_instruments(venue: ReplayVenue, known: dict[str, RowSpec], fees: FeeChoice) -> None:
-    counter = DigitCounter(load_codec(venue.capture.dialect, venue.capture.market))
-    snapshots: list[tuple[int, Record, Digits]] = []
-    for index, record in enumerate(venue.capture.records):
-        if record.kind != SNAPSHOT:
-            counter.frame(record.payload)
-            continue
-        found = counter.snapshot(record.payload)
-        if found is not None:
-            snapshots.append((index, record, found))
-    for index, record, found in snapshots:
-        symbol = _owner(record, found, counter.symbols)
-        venue.snapshot_symbols[index] = symbol
-        counter.merge(symbol, found)
+    survey = Survey(venue.capture, load_codec(venue.capture.dialect, venue.capture.market))
+    venue.owners = survey.owners
     name = venue.capture.venue
-    for symbol, digits in sorted(counter.symbols.items()):
+    for symbol, digits in sorted(survey.digits.items()):
         row = known.get(symbol)
         if row is None:
             base, quote = split_symbol(symbol)
@@ -202,20 +185,6 @@ def _list_instruments(venue: ReplayVenue, known: dict[str, RowSpec], fees: FeeCh
                 fee_ppm=fees.taker_ppm(name, symbol, row.taker_bps),
             )
         )
-
-
-def _owner(record: Record, found: Digits, symbols: dict[str, Digits]) -> str:
-    """Whose snapshot it is."""
-    if record.symbol:
-        return record.symbol
-    near = [
-        symbol
-        for symbol, own in symbols.items()
-        if len(symbols) == 1 or abs(own.near_price - found.near_price) <= NEAR * own.near_price
-    ]
-    if len(near) != 1:
-        raise BadInput(f"{record.file}:{record.line}: snapshot without a symbol fits {near or 'no symbol'}")
-    return near[0]
 
 
 def split_symbol(symbol: str) -> tuple[str, str]:
@@ -240,15 +209,16 @@ def _agree_on_exponents(venues: list[ReplayVenue]) -> None:
             pairs.setdefault(listed.pair, []).append(listed)
     for pair, group in pairs.items():
         together = Digits()
-        mult_exp = 0
+        finest = Decimal(1)
         for listed in group:
             own = listed.digits
             together.price = max(together.price, own.price, _digits(listed.row.tick))
             together.qty = max(together.qty, own.qty, _digits(listed.row.step))
             together.largest_price = max(together.largest_price, own.largest_price)
             together.largest_qty = max(together.largest_qty, own.largest_qty * max(1.0, float(listed.multiplier)))
-            mult_exp = max(mult_exp, digits_after_point(listed.multiplier))
-        price_exp, qty_exp = together.exponents(pair, mult_exp)
+            if digits_after_point(listed.multiplier) > digits_after_point(finest):
+                finest = listed.multiplier
+        price_exp, qty_exp = together.exponents(pair, finest)
         for listed in group:
             listed.price_exp, listed.qty_exp = price_exp, qty_exp
 

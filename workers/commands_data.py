@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.model.errors import BadInput
-from workers.output import EXIT_CHECK_FAILED, EXIT_OK, emit
+from workers.output import EXIT_CHECK_FAILED, EXIT_OK, emit, say
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")]
 Instance = Annotated[str, typer.Option("--instance", help="Default: the only running one.")]
@@ -31,6 +31,9 @@ def books(
     from pipeline.book.capture_books import run_books
 
     fields = run_books(captures, out)
+    bookless = fields["bookless"]
+    if isinstance(bookless, list) and bookless:
+        say(f"arb: no snapshot of the recording reaches the updates of {', '.join(bookless)}: no book")
     emit(fields, as_json=json, words=_lines)
     return EXIT_OK if fields["applied"] else EXIT_CHECK_FAILED
 

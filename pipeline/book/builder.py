@@ -169,7 +169,7 @@ class VenueBooks:
         when the room is full, the symbol too long or the book index taken.
         """
         raw = symbol.encode()
-        if not 0 < len(raw) <= st.SYMBOL_BYTES or not raw.isascii():
+        if not 0 < len(raw) <= st.SYMBOL_BYTES:
             raise ArbitrageEngineError(f"symbol does not fit the table: {symbol!r}, at most {st.SYMBOL_BYTES} bytes")
         if symbol in self._slots:
             self.remove(symbol)
@@ -519,6 +519,10 @@ class VenueBooks:
     def is_synced(self, book_index: int) -> bool:
         """Whether the book stands on a snapshot with no gap since."""
         return bool(self.mem[self._row(self._slot_of_index[book_index]) + st.B_STATE] >= st.STATE_ALIGNING)
+
+    def ever_synced(self, book_index: int) -> bool:
+        """Whether the book has stood on a snapshot that its updates reached, at any time."""
+        return bool(self.mem[self._row(self._slot_of_index[book_index]) + st.B_WAS_SYNCED])
 
     @property
     def last_book_index(self) -> int:

@@ -26,12 +26,14 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from pipeline.model.errors import BadInput
+from pipeline.model.fixedpoint import parse_decimal
 
 GZIP_MAGIC = b"\x1f\x8b"
 LOG_PARTS = (".0", ".http.0.0", ".ws.1.0")
 
 FRAME = 0
 SNAPSHOT = 1
+TIME_MAX_NS = 2**63 - 1
 
 _LINE = re.compile(rb"([0-9]{1,19}) (\{.*\}|\[.*\])\s*", re.DOTALL)
 _PUSH = re.compile(rb"([0-9]+(?:\.[0-9]+)?): (.*)", re.DOTALL)
@@ -40,6 +42,7 @@ _REQUEST = re.compile(rb"\w+://\S+ (?:<-|<->|->) [0-9.]+")
 _CHANNEL = re.compile(rb'"channel"\s*:\s*"(spot|futures)\.')
 _DEPTH_EVENT = re.compile(rb'"e"\s*:\s*"depthUpdate"')
 _PREVIOUS = re.compile(rb'"pu"\s*:\s*[0-9]')
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last: nested a thousand deep
 _SYMBOL_PARAMETERS = ("currency_pair", "contract", "symbol")
 
 
@@ -129,7 +132,7 @@ def is_json(payload: bytes) -> bool:
     """Whether the bytes are one whole JSON value."""
     try:
         msgspec.json.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return False
     return True
 
@@ -147,7 +150,7 @@ def _snapshot_symbol(payload: bytes) -> str | None:
                 return None
             return wrapped.data.s or wrapped.data.symbol or wrapped.stream.partition("@")[0].upper()
         head = msgspec.json.decode(payload, type=_SnapshotHead)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
     return None if head.lastUpdateId is None else head.s or head.symbol
 
@@ -162,6 +165,14 @@ def _venue_of(payload: bytes) -> str:
     return "binance_futures" if _PREVIOUS.search(payload) is not None else "binance_spot"
 
 
+def _set_venue(capture: Capture, record: Record) -> None:
+    """The capture's venue by its first telling message; ``BadInput`` when a later one is another venue's."""
+    venue = _venue_of(record.payload) if record.kind == FRAME else ""
+    if venue and capture.venue and venue != capture.venue:
+        raise BadInput(f"{record.file}:{record.line}: a message of {venue} in a capture of {capture.venue}")
+    capture.venue = capture.venue or venue
+
+
 def _read_lines(path: Path) -> Capture:
     """A line capture."""
     capture = Capture(name=str(path), venue="")
@@ -170,14 +181,14 @@ def _read_lines(path: Path) -> Capture:
         if not line.strip():
             continue
         match = _LINE.fullmatch(line)
-        if match is None or (not line.endswith(b"\n") and not is_json(match[2])):
+        if match is None or int(match[1]) > TIME_MAX_NS or (not line.endswith(b"\n") and not is_json(match[2])):
             capture.damage = f"{path}:{number}: not a whole '<ns> <JSON>' line, starts with {line[:60]!r}"
             break
         payload = match[2]
         symbol = _snapshot_symbol(payload)
         kind = FRAME if symbol is None else SNAPSHOT
         capture.records.append(Record(int(match[1]), kind, payload, symbol or "", str(path), number))
-        capture.venue = capture.venue or _venue_of(payload)
+        _set_venue(capture, capture.records[-1])
     capture.damage = capture.damage or lines.damage
     if not capture.records:
         raise BadInput(capture.damage or f"capture is empty: {path}")
@@ -198,7 +209,10 @@ def _read_log(prefix: Path) -> Capture:
     capture = Capture(name=str(prefix), venue="")
     pushes = _log_records(Path(f"{prefix}{LOG_PARTS[2]}"), capture)
     snapshots = _log_records(Path(f"{prefix}{LOG_PARTS[1]}"), capture)
-    capture.venue = _log_venue(pushes, prefix, capture.damage)
+    for record in pushes:
+        _set_venue(capture, record)
+    if not capture.venue:
+        raise BadInput(capture.damage or f"capture {prefix}: no push of a venue that we know")
     # Stable: at equal times a snapshot comes first, as its reply was there before the next push was read.
     capture.records = sorted(snapshots + pushes, key=lambda record: (record.time_ns, record.kind == FRAME))
     if capture.venue == "gateio_futures":
@@ -234,12 +248,13 @@ def _url_symbol(url: str) -> str:
     return next((query[name][0] for name in _SYMBOL_PARAMETERS if name in query), "")
 
 
-def _log_venue(pushes: list[Record], prefix: Path, damage: str) -> str:
-    for record in pushes:
-        venue = _venue_of(record.payload)
-        if venue:
-            return venue
-    raise BadInput(damage or f"capture {prefix}: no push of a venue that we know")
+def _contract_size(text: str) -> Decimal | None:
+    """Base coins per contract; 0 = no size of its own (inverse contracts), None = not a size."""
+    try:
+        size = parse_decimal(text)
+    except ValueError:
+        return None
+    return size if size >= 0 else None
 
 
 def _multipliers(path: Path, capture: Capture) -> dict[str, Decimal]:
@@ -252,11 +267,16 @@ def _multipliers(path: Path, capture: Capture) -> dict[str, Decimal]:
             continue
         try:
             rows = msgspec.json.decode(match[3])
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             capture.damage = capture.damage or f"{path}:{number}: contract list is not whole JSON"
             break
         for row in rows if isinstance(rows, list) else [rows]:
             if isinstance(row, dict) and "name" in row and "quanto_multiplier" in row:
-                found[row["name"]] = Decimal(row["quanto_multiplier"])
+                size = _contract_size(str(row["quanto_multiplier"]))
+                if size is None:
+                    where = f"{path}:{number}: contract {row['name']!r} of size {row['quanto_multiplier']!r}"
+                    capture.damage = capture.damage or where
+                elif size:
+                    found[str(row["name"])] = size
     capture.damage = capture.damage or lines.damage
     return found

@@ -5,8 +5,8 @@ zero, so equal values are equal strings. An empty side has null price and quanti
 (contracts x contract size of the recorded contract list); where the size is not 1, ``bid_contracts`` and
 ``ask_contracts`` are there too.
 
-Exponents are chosen from the capture's own digits, so that every number is held exactly. A snapshot that names no
-symbol belongs to the capture's one symbol, else to the one whose prices are near its own.
+Exponents are chosen from the capture's own digits, so that every number is held exactly. Whose a snapshot without a
+symbol is: ``pipeline.book.survey``. A symbol with updates that no snapshot reaches has no book: ``bookless`` names it.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ from typing import IO
 import msgspec
 import numpy as np
 
-from pipeline.book import state as st
 from pipeline.book.builder import FrameResult, VenueBooks
-from pipeline.book.capture import SNAPSHOT, Capture, Record, is_json, read_capture
-from pipeline.book.digits import DigitCounter, Digits
+from pipeline.book.capture import Capture, is_json, read_capture
+from pipeline.book.recorded import RecordedBooks
+from pipeline.book.survey import Survey
 from pipeline.model.clock import mono_ns
 from pipeline.model.errors import BadInput
-from pipeline.model.fixedpoint import digits_after_point, from_fp, plain
+from pipeline.model.fixedpoint import from_fp, plain
 from shm import bookring, layout
 
 CAPACITY = layout.FEED_BOOK_CAPACITY_DEFAULT
-NEAR = 0.2  # a snapshot's top and its symbol's prices differ by less than this share
 SUMMED = (
     "messages",
     "applied",
@@ -48,6 +47,7 @@ SUMMED = (
     "inexact_levels",
     "snapshots",
     "stale_snapshots",
+    "overflowed",
 )
 
 
@@ -70,30 +70,19 @@ class CaptureBooks:
     capture: Capture
     books: VenueBooks
     instruments: dict[int, _Instrument] = field(default_factory=dict)
-    snapshot_symbols: dict[int, str] = field(default_factory=dict)  # record index -> symbol
     out: IO[bytes] | None = None
     damage: str = ""
+    recorded: RecordedBooks = field(init=False)
 
     def prepare(self) -> None:
         """Reads the capture's digits, adds its symbols, tells which snapshot is whose."""
-        counter = DigitCounter(self.books.codec)
-        snapshots: list[tuple[int, Digits]] = []
-        for index, record in enumerate(self.capture.records):
-            if record.kind != SNAPSHOT:
-                counter.frame(record.payload)
-                continue
-            found = counter.snapshot(record.payload)
-            if found is not None:
-                snapshots.append((index, found))
-        for index, found in snapshots:
-            symbol = self._owner(self.capture.records[index], found, counter.symbols)
-            self.snapshot_symbols[index] = symbol
-            counter.merge(symbol, found)
-        if len(counter.symbols) > self.books.capacity:
-            raise BadInput(f"{self.capture.name}: {len(counter.symbols)} symbols, room for {self.books.capacity}")
-        for index, (symbol, own) in enumerate(sorted(counter.symbols.items())):
+        survey = Survey(self.capture, self.books.codec)
+        self.recorded = RecordedBooks(self.capture, self.books, survey.owners)
+        if len(survey.digits) > self.books.capacity:
+            raise BadInput(f"{self.capture.name}: {len(survey.digits)} symbols, room for {self.books.capacity}")
+        for index, (symbol, own) in enumerate(sorted(survey.digits.items())):
             multiplier = self.capture.multipliers.get(symbol, Decimal(1))
-            price_exp, qty_exp = own.exponents(symbol, digits_after_point(multiplier))
+            price_exp, qty_exp = own.exponents(symbol, multiplier)
             self.instruments[index] = _Instrument(symbol, price_exp, qty_exp, multiplier)
             self.books.add(
                 book_index=index,
@@ -104,33 +93,11 @@ class CaptureBooks:
                 qty_multiplier=multiplier,
             )
 
-    def _owner(self, record: Record, found: Digits, symbols: dict[str, Digits]) -> str:
-        """Whose snapshot it is; ``BadInput`` where that cannot be told."""
-        if record.symbol:
-            return record.symbol
-        if len(symbols) == 1:
-            return next(iter(symbols))
-        near = [
-            symbol
-            for symbol, own in symbols.items()
-            if own.near_price and abs(own.near_price - found.near_price) <= NEAR * own.near_price
-        ]
-        if len(near) != 1:
-            raise BadInput(f"{record.file}:{record.line}: snapshot without a symbol fits {near or 'no symbol'}")
-        return near[0]
-
     def step(self, index: int) -> None:
         """One record through the books."""
         record = self.capture.records[index]
-        if record.kind == SNAPSHOT:
-            book = self.books.index_of(self.snapshot_symbols.get(index, ""))
-            # A live book needs none: periodic snapshots of a recorder would hide whether the updates are whole.
-            if book >= 0 and not self.books.is_synced(book):
-                self.books.on_snapshot(book, record.payload, record.time_ns, 0)
-            return
-        applied = int(self.books.mem[st.C_APPLIED])
-        result = self.books.on_frame(record.payload, record.time_ns, 0)
-        if self.books.mem[st.C_APPLIED] != applied:
+        result = self.recorded.step(index, record.time_ns)
+        if result == FrameResult.APPLIED:
             self.line(self.books.last_book_index)
         elif result == FrameResult.REJECTED and not is_json(record.payload):
             self.damage = f"{record.file}:{record.line}: message is not whole JSON"
@@ -191,6 +158,7 @@ def run_books(paths: Iterable[str | Path], out: str | Path | None = None) -> dic
     """
     totals = dict.fromkeys(SUMMED, 0)
     symbols: list[str] = []
+    bookless: list[str] = []
     damages: list[str] = []
     nanos = 0
     with ExitStack() as stack:
@@ -207,10 +175,16 @@ def run_books(paths: Iterable[str | Path], out: str | Path | None = None) -> dic
             counters = msgspec.structs.asdict(books_of.books.counters)
             for name in SUMMED:
                 totals[name] += counters[name]
-            symbols += [f"{books_of.capture.venue}:{i.symbol}" for i in books_of.instruments.values()]
+            venue, waiting = books_of.capture.venue, books_of.books.needs_snapshot()
+            symbols += [f"{venue}:{instrument.symbol}" for instrument in books_of.instruments.values()]
+            bookless += [
+                f"{venue}:{instrument.symbol}"
+                for index, instrument in books_of.instruments.items()
+                if index in waiting and not books_of.books.ever_synced(index)
+            ]
             if books_of.damage:
                 damages.append(books_of.damage)
-    result: dict[str, object] = {**totals, "seconds": nanos / 1e9, "symbols": symbols}
+    result: dict[str, object] = {**totals, "seconds": nanos / 1e9, "symbols": symbols, "bookless": bookless}
     if damages:
         raise DamagedCapture("; ".join(damages), result)
     return result

@@ -65,6 +65,14 @@ class OutOfRange(Exception):
     """A number that fixed point cannot hold, or a price of zero."""
 
 
+def shortest(number: Number) -> Number:
+    """The same number without trailing zeros after the point: equal numbers are equal pairs."""
+    mantissa, digits = number
+    while digits > 0 and mantissa % 10 == 0:
+        mantissa, digits = mantissa // 10, digits - 1
+    return mantissa, digits
+
+
 def exact_price(number: Number, exp: int) -> int:
     """Price in fixed point: the plain twin of ``engine.scale_price``."""
     mantissa, digits = number
@@ -76,10 +84,7 @@ def exact_price(number: Number, exp: int) -> int:
     else:
         price, rest = divmod(mantissa, 10 ** (digits - exp))
         if rest:
-            while mantissa % 10 == 0:
-                mantissa //= 10
-                digits -= 1
-            raise PricePrecision(digits)
+            raise PricePrecision(shortest(number)[1])
     if price > FP_LIMIT:
         raise OutOfRange(f"price does not fit: {mantissa}e-{digits} at {exp} digits")
     return price

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 
 from pipeline.book import state as st
-from pipeline.book.codec import Decoded, FeedCodec, Level
+from pipeline.book.codec import Decoded, FeedCodec, shortest
 from pipeline.book.engine import POW10, significant_digits
 from pipeline.model.errors import BadInput, ProtocolViolation
+from pipeline.model.fixedpoint import digits_after_point
 from shm.jit import njit_bare as njit
 from shm.words import Words
 
@@ -20,19 +22,22 @@ class Digits:
     qty: int = 0
     largest_price: float = 0.0
     largest_qty: float = 0.0
-    near_price: float = 0.0  # a recent price at the top of a side, to tell whose snapshot one is
 
-    def exponents(self, symbol: str, mult_exp: int) -> tuple[int, int]:
+    def exponents(self, symbol: str, multiplier: Decimal) -> tuple[int, int]:
         """(price_exp, qty_exp): exact for prices; quantities lose digits only where int64 cannot hold them.
 
-        Raises ``BadInput`` when the largest price and the finest one do not fit together.
+        ``multiplier``: base coins per unit of quantity. Raises ``BadInput`` when the largest price and the finest
+        one do not fit together, or a quantity does not fit at all.
         """
         limit = float(st.FP_LIMIT) * (1 - 1e-9)
         if self.largest_price * 10.0**self.price > limit:
             raise BadInput(f"{symbol}: prices up to {self.largest_price:g} with {self.price} digits do not fit int64")
-        qty_exp = min(18, self.qty + mult_exp)
-        while qty_exp > 0 and self.largest_qty * 10.0**qty_exp > limit:
+        largest_qty = self.largest_qty * max(1.0, float(multiplier))
+        qty_exp = min(18, self.qty + digits_after_point(multiplier))
+        while qty_exp > 0 and largest_qty * 10.0**qty_exp > limit:
             qty_exp -= 1
+        if largest_qty * 10.0**qty_exp > limit:
+            raise BadInput(f"{symbol}: quantities up to {largest_qty:g} do not fit int64")
         return self.price, qty_exp
 
 
@@ -90,15 +95,12 @@ class DigitCounter:
         found = Digits()
         if self._put(payload) and self._codec.scan_snapshot(self._mem, len(payload)) == st.TOPIC_SNAPSHOT:
             self._scanned(found)
-            top = int(self._mem[st.EV_BID_OFF if self._mem[st.EV_BID_COUNT] else st.EV_ASK_OFF])
-            found.near_price = float(self._mem[top]) / 10.0 ** int(self._mem[top + st.LV_PRICE_DIGITS])
             return found
         try:
             decoded = self._codec.reference_snapshot(payload)
         except ProtocolViolation:
             return None
         self._decoded(decoded, found)
-        found.near_price = found.largest_price
         return found
 
     def merge(self, symbol: str, found: Digits) -> None:
@@ -115,22 +117,11 @@ class DigitCounter:
             own.price, own.largest_price = max(own.price, int(price)), max(own.largest_price, float(largest))
             qty, largest = most_digits(mem, mem[off], mem[count], st.LV_QTY)
             own.qty, own.largest_qty = max(own.qty, int(qty)), max(own.largest_qty, float(largest))
-        bids = int(mem[st.EV_BID_COUNT])
-        if bids:
-            best = int(mem[st.EV_BID_OFF]) + (bids - 1) * st.LEVEL_WORDS
-            own.near_price = float(mem[best]) / 10.0 ** int(mem[best + st.LV_PRICE_DIGITS])
 
     @staticmethod
     def _decoded(decoded: Decoded, own: Digits) -> None:
-        def significant(number: tuple[int, int]) -> int:
-            mantissa, digits = number
-            while digits and mantissa % 10 == 0:
-                mantissa, digits = mantissa // 10, digits - 1
-            return digits
-
-        levels: tuple[Level, ...] = decoded.bids + decoded.asks
-        for (price, price_digits), (qty, qty_digits) in levels:
-            own.price = max(own.price, significant((price, price_digits)))
-            own.qty = max(own.qty, significant((qty, qty_digits)))
+        for level in decoded.bids + decoded.asks:
+            (price, price_digits), (qty, qty_digits) = shortest(level[0]), shortest(level[1])
+            own.price, own.qty = max(own.price, price_digits), max(own.qty, qty_digits)
             own.largest_price = max(own.largest_price, price / 10**price_digits)
             own.largest_qty = max(own.largest_qty, qty / 10**qty_digits)

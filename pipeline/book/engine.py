@@ -265,11 +265,18 @@ def newest_not_above(mem: Words, book: int, slot: int) -> int:
 
 @njit
 def check_tickers(mem: Words, book: int, slot: int) -> bool:
-    """Quarantines a live book that a ticker contradicts; whether it did."""
+    """Quarantines a live book that a ticker contradicts; whether it did.
+
+    In a recording the state is published as unproved and the next one is judged anew: there is no snapshot to ask for,
+    and recorders and venues did lose tickers (COIN-M in 2021: 3 of 1730).
+    """
     index = newest_not_above(mem, book, slot)
     if index < 0 or not ticker_disagrees(mem, book, slot, index):
         return False
     mem[st.C_CONTRADICTED] += 1
+    if mem[st.H_RECORDED]:
+        mem[st.H_PUBLISH] = lay.FLAG_UNPROVED
+        return True
     mem[st.C_GAPS] += 1
     lose(mem, book, lay.FLAG_UNPROVED | lay.FLAG_GAP)
     return True
@@ -362,7 +369,8 @@ def depth_event(mem: Words, slot: int, snapshot: bool, recv_ns: int, conn: int) 
 
 @njit
 def applied(mem: Words, book: int, slot: int, snapshot: bool, whole: bool) -> int:
-    """State and publication after the levels are in: quarantines a crossed or contradicted book. An ``R_*``."""
+    """State and publication after the levels are in: quarantines a crossed or contradicted book (a recorded one only
+    for as long as it is so). An ``R_*``."""
     if snapshot:
         put(mem, book + st.B_STATE, st.STATE_ALIGNING)
         put(mem, st.C_SNAPSHOTS, get(mem, st.C_SNAPSHOTS) + 1)
@@ -371,12 +379,16 @@ def applied(mem: Words, book: int, slot: int, snapshot: bool, whole: bool) -> in
         synced(mem, book)
     put(mem, book + st.B_STATE, st.STATE_LIVE)
     put(mem, st.C_APPLIED, get(mem, st.C_APPLIED) + 1)
+    doubted = R_APPLIED if get(mem, st.H_RECORDED) else R_RESYNC
     if is_crossed(mem, book):
         put(mem, st.C_CROSSED, get(mem, st.C_CROSSED) + 1)
-        lose(mem, book, lay.FLAG_CROSSED)
-        return R_RESYNC
+        if doubted == R_RESYNC:
+            lose(mem, book, lay.FLAG_CROSSED)
+        else:
+            put(mem, st.H_PUBLISH, lay.FLAG_CROSSED)
+        return doubted
     if get(mem, book + st.B_TICKER_COUNT) and check_tickers(mem, book, slot):
-        return R_RESYNC
+        return doubted
     put(mem, st.H_PUBLISH, 0)
     return R_APPLIED
 
@@ -420,7 +432,7 @@ def ticker_event(mem: Words, slot: int) -> int:
     # Only the first ticker at or above the book's id tells something new about the book as it stands.
     if mem[book + st.B_STATE] != st.STATE_LIVE or newest >= mem[book + st.B_UPDATE_ID]:
         return R_TICKER
-    return R_RESYNC if check_tickers(mem, book, slot) else R_TICKER
+    return R_RESYNC if check_tickers(mem, book, slot) and not mem[st.H_RECORDED] else R_TICKER
 
 
 @njit
@@ -473,8 +485,11 @@ def owner_publish(mem: Words, words: Words, slot: int, flags: int, action: int) 
         if is_crossed(mem, book):
             mem[st.C_CROSSED] += 1
             flags = lay.FLAG_CROSSED
-            lose(mem, book, flags)
-            result = R_RESYNC
+            if mem[st.H_RECORDED]:
+                synced(mem, book)
+            else:
+                lose(mem, book, flags)
+                result = R_RESYNC
         else:
             synced(mem, book)
     publish(mem, words, book, flags)

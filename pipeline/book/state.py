@@ -24,7 +24,7 @@ H_FIRST_OFFSET = 3  # the first update must have first <= snapshot + this
 H_OVERLAP = 4  # 1: an update that begins at or below the local id and ends above it is applied
 H_TICKER = 5  # TICKER_*: what a ticker's update id proves
 H_QUIET = 7  # 1 while buffered updates are replayed: nothing is published
-H_RECORDED = 8  # 1: publish time = receive time (replay in recorded time), 0: the clock
+H_RECORDED = 8  # 1: recorded time: publish time = receive time, and a doubted book goes on (nobody can be asked)
 H_BOOK_OFF = 9  # word offset of the book rows
 H_SYMBOL_OFF = 10
 H_SYMBOL_MASK = 11
@@ -127,7 +127,7 @@ TOPIC_SNAPSHOT = 5
 RECORD = EV + EVENT_WORDS  # 96 words, handed to the book ring
 assert (RECORD * layout.WORD_BYTES) % 64 == 0
 FRAME = RECORD + layout.BOOK_RECORD_WORDS
-FRAME_CAP_BYTES = 2 << 20  # a REST snapshot of 5000 levels a side is 0.4 MB
+FRAME_CAP_BYTES = 4 << 20  # what the sockets let through; a REST snapshot of 5000 levels a side is 0.4 MB
 # Zero bytes behind the frame stop every scan. Levels begin half a page off the frame: a load whose address equals that
 # of a store just before it in the low twelve bits waits for it, and levels are stored while the frame is read.
 FRAME_WORDS = FRAME_CAP_BYTES // 8 + 256
@@ -139,7 +139,7 @@ LV_QTY = 1
 LV_PRICE_DIGITS = 2
 LV_QTY_DIGITS = 3
 LEVEL_WORDS = 4
-LEVEL_CAP = 32768  # levels of both sides in one frame
+LEVEL_CAP = 131072  # levels of both sides in one frame
 LEVELS = FRAME + FRAME_WORDS
 assert (LEVELS - FRAME) * 8 % 4096 == 2048
 SYMBOLS = LEVELS + LEVEL_CAP * LEVEL_WORDS
@@ -191,7 +191,7 @@ TICKER_WORDS = 5
 # --- directory: the blocks of a side, worst prices first: | first key | block * 128 + count | ---
 BLOCK_LEVELS = 64
 BLOCK_WORDS = 2 * BLOCK_LEVELS  # a level is | key | quantity |
-DIRECTORY_CAP = 512  # blocks of a side; at least 16384 levels
+DIRECTORY_CAP = 2048  # blocks of a side; at least 65536 levels
 ENTRY_WORDS = 2
 DIRECTORY_WORDS = DIRECTORY_CAP * ENTRY_WORDS
 COUNT_BITS = 7
@@ -200,6 +200,7 @@ BLOCKS_START = 64
 
 OLD_RUN_MAX = 64  # so many old updates in a row on a live book: the venue's numbering restarted, resynchronise
 FP_LIMIT = 2**62
+_COPY_WORDS = 4096
 
 
 def table_size(capacity: int) -> int:
@@ -228,9 +229,12 @@ def new_memory(capacity: int, feed_off: int, *, blocks: int = BLOCKS_START) -> W
 
 
 def grown(mem: Words) -> Words:
-    """Memory with twice the blocks and the same contents in front."""
+    """Memory with twice the blocks and the same contents in front. Pages that hold nothing stay untouched."""
     blocks = int(mem[H_BLOCK_COUNT]) * 2
     bigger = np.zeros(int(mem[H_BLOCK_OFF]) + blocks * BLOCK_WORDS, dtype=np.int64)
-    bigger[: len(mem)] = mem
+    for at in range(0, len(mem), _COPY_WORDS):
+        part = mem[at : at + _COPY_WORDS]
+        if part.any():
+            bigger[at : at + len(part)] = part
     bigger[H_BLOCK_COUNT] = blocks
     return bigger

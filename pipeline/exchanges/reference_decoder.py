@@ -1,8 +1,9 @@
 """The slow, obvious JSON decoder: what the fast scanners must equal, and what decides about frames they do not know.
 
 msgspec parses; numbers are taken from their own text, never through a float. A number is ASCII digits, optionally a
-point and more digits, quoted or bare: signs, exponents, NaN, Infinity, underscores and other digits are refused
-(``ProtocolViolation``), as are a missing symbol, missing or disordered ids and levels of another shape.
+point and more digits, quoted or bare; a bare one may have a decimal exponent (some JSON writers spell small numbers
+so). Signs, NaN, Infinity, underscores and other digits are refused (``ProtocolViolation``), as are a missing symbol,
+missing or disordered ids, levels of another shape and values nested deeper than any venue nests them.
 
 Source: the venue sheets' market data sections (Binance spot and USDM, Gate.io spot and futures, MEXC REST), read 2026.
 """
@@ -18,11 +19,12 @@ from pipeline.book import state as st
 from pipeline.book.codec import Decoded, Level, Number
 from pipeline.model.errors import ProtocolViolation
 
-_NUMBER = re.compile(rb"([0-9]+)(?:\.([0-9]+))?", re.ASCII)
+_NUMBER = re.compile(rb"([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]{1,2}))?", re.ASCII)
 _INTEGER = re.compile(rb"(?:0|[1-9][0-9]*)", re.ASCII)
 _CONTROL_KEYS = ("result", "error", "code", "msg", "id")
 _ID_LIMIT = 2**63 - 1
 _NUMBER_LENGTH_MAX = 80
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last: nested a thousand deep
 
 Raw = dict[str, msgspec.Raw]
 _object = msgspec.json.Decoder(Raw)
@@ -39,7 +41,7 @@ def read_object(frame: bytes) -> Raw:
     """A JSON object whose values are still bytes."""
     try:
         return _object.decode(frame)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise violation(f"not a JSON object ({error})", frame) from None
 
 
@@ -47,7 +49,7 @@ def read_text(value: bytes) -> str:
     """A JSON string."""
     try:
         return _text.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise violation(f"not a JSON string ({error})", value) from None
 
 
@@ -56,10 +58,11 @@ def read_number(value: bytes) -> Number:
     raw = bytes(value).strip(b" \t\r\n")
     text = raw[1:-1] if raw[:1] == b'"' and raw[-1:] == b'"' and len(raw) > 1 else raw
     match = _NUMBER.fullmatch(text)
-    if match is None or len(text) > _NUMBER_LENGTH_MAX:
+    if match is None or len(text) > _NUMBER_LENGTH_MAX or (match[3] and text is not raw):
         raise violation("not a plain decimal", raw)
     whole, part = match[1], match[2] or b""
-    return int(whole + part), len(part)
+    mantissa, digits = int(whole + part), len(part) - int(match[3] or b"0")
+    return (mantissa, digits) if digits >= 0 else (mantissa * 10**-digits, 0)
 
 
 def read_integer(value: bytes) -> int:
@@ -74,7 +77,7 @@ def read_levels(value: bytes) -> tuple[Level, ...]:
     """Levels as ``["price","qty", …]`` or ``{"p":…,"s":…}``."""
     try:
         rows = _levels.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise violation(f"not a list of levels ({error})", value) from None
     return tuple(_level(bytes(row)) for row in rows)
 
@@ -87,7 +90,7 @@ def _level(row: bytes) -> Level:
         return read_number(bytes(fields["p"])), read_number(bytes(fields["s"]))
     try:
         cells = _levels.decode(row)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise violation(f"not a level ({error})", row) from None
     if len(cells) < 2:
         raise violation("level without price and quantity", row)

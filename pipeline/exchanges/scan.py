@@ -207,11 +207,16 @@ def scan_decimal(mem: Words, i: int) -> tuple[int, int, int]:
         run = digit_run(mem, j)
         if run == 0:
             return 0, 0, BAD
+        full = False  # what does not fit may only be zeros (a quantity of 10**12 padded to eight places)
         while run:
-            if value > _SAFE and value > _LIMIT[run]:
-                return 0, 0, BAD
-            value = value * _POW10[run] + digits_value(mem, j, run)
-            digits += run
+            part = digits_value(mem, j, run)
+            if full or (value > _SAFE and value > _LIMIT[run]):
+                if part:
+                    return 0, 0, BAD
+                full = True
+            else:
+                value = value * _POW10[run] + part
+                digits += run
             j += run
             run = digit_run(mem, j) if run == 8 else 0
     c = load1(mem, j)

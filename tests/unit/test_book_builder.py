@@ -250,8 +250,25 @@ def test_unusual_but_valid_shapes_take_the_slow_path() -> None:
     assert rig.frame(frame) is FrameResult.APPLIED
     assert rig.books.counters.slow_path == 1
     assert rig.books.levels(2)[0] == [(1000000, 10000), (990000, 10000), (980000, 25000)]
-    huge = spot_update(13, 13, [["97.000000000000000000000", "1"]])
+    huge = spot_update(13, 13, [["97", "1.000000000000000000001"]])
     assert rig.frame(huge) is FrameResult.APPLIED and rig.books.counters.slow_path == 2
+    bare = spot_update(14, 14, [[98, 2.5e-3]])  # json writers of some languages spell small numbers so
+    assert rig.frame(bare.replace(b"0.0025", b"25E-4")) is FrameResult.APPLIED
+    assert rig.books.levels(2)[0][2] == (980000, 25)
+
+
+def test_padding_zeros_beyond_nineteen_digits_stay_on_the_fast_path() -> None:
+    rig = Rig().live()
+    rows = [["97.000000000000000000000", "1000000000000.00000000"]]
+    assert rig.frame(spot_update(12, 12, rows)) is FrameResult.APPLIED
+    assert rig.books.counters.slow_path == 0
+    assert rig.books.levels(2)[0][-1] == (970000, 10**16)
+
+
+def test_a_frame_nested_without_end_is_refused() -> None:
+    rig = Rig().live()
+    assert rig.frame(b'{"x":' * 100_000) is FrameResult.REJECTED
+    assert rig.snap(b'{"lastUpdateId":99,"bids":[],"asks":' + b"[" * 100_000) is SnapshotResult.REJECTED
 
 
 def test_wrapped_and_raw_frames_mean_the_same() -> None:
@@ -407,7 +424,7 @@ def test_memory_grows_with_the_book() -> None:
 
 def test_a_side_beyond_its_bound_is_a_gap() -> None:
     rig = Rig().live()
-    for k in range(1, 4):
+    for k in range(1, 12):
         rows = [[f"{100000 + k * 15000 - i}", "1"] for i in range(15000)]
         result = rig.frame(spot_update(11 + k, 11 + k, [], rows))
         if result is FrameResult.NEED_SNAPSHOT:
@@ -464,10 +481,18 @@ def test_symbols_come_and_go_while_running() -> None:
     assert rig.flags() == 0
 
 
-@pytest.mark.parametrize("symbol", ["", "X" * 25, "Ä"])
+@pytest.mark.parametrize("symbol", ["", "X" * 25, "Ä" * 13])
 def test_symbols_that_the_table_cannot_hold_are_refused(symbol: str) -> None:
     with pytest.raises(ArbitrageEngineError, match="symbol"):
         Rig(symbol=symbol)
+
+
+def test_symbols_beyond_ascii_are_kept_and_take_the_slow_path() -> None:
+    rig = Rig(symbol="币安USDT")
+    rig.frame(spot_update(9, 9, s="币安USDT"))
+    assert rig.snap(snapshot(10, [["100", "1"]], [["101", "2"]])) is SnapshotResult.SYNCED
+    assert rig.frame(spot_update(11, 11, [["100.5", "1"]], s="币安USDT")) is FrameResult.APPLIED
+    assert rig.books.counters.slow_path == 2
 
 
 def test_unknown_dialects_are_refused() -> None:
