@@ -61,7 +61,7 @@ from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
 from pipeline.model.venue_events import CancelOutcome, FundingNews, OutcomeKind, PlaceOutcome, SessionState
 from pipeline.recovery.chase import Chaser
 from pipeline.recovery.funding import FundingWatch
-from pipeline.recovery.manager import RecoveryManager
+from pipeline.recovery.manager import Earlier, RecoveryManager
 from pipeline.risk.manager import RiskManager
 
 REFUSAL_RECORDS_PER_S = 5  # refusals that become records; all are counted
@@ -160,7 +160,15 @@ class ExecutionCore:
     # --- life ---
 
     def boot(
-        self, entries: Iterable[JournalEntry], *, now: Now, first_epoch: int, instance: str, pid: int, build_hash: int
+        self,
+        entries: Iterable[JournalEntry],
+        *,
+        now: Now,
+        first_epoch: int,
+        instance: str,
+        pid: int,
+        build_hash: int,
+        host_boot: str = "",
     ) -> list[Action]:
         """Replays the journal and begins a new run. ``first_epoch``: boot epoch of a journal that has none yet.
 
@@ -173,14 +181,17 @@ class ExecutionCore:
             raise ValueError(f"boot epoch out of range: {epoch}")
         self.desk.now = now
         self.desk.ids = Ids(epoch)
-        self.desk.record(BootRecord(epoch, instance, str(self.config.mode), pid, build_hash))
+        ran = Earlier.of(self.ledger, host_boot)
+        self.desk.record(BootRecord(epoch, instance, str(self.config.mode), pid, build_hash, host_boot))
+        for order in self.ledger.orders.values() if ran.same_host_boot else ():
+            self.risk.gate.recall_send(order.intent.venue, order.sent_mono_ns or order.intent_mono_ns, now.mono_ns)
         venues = sorted({v.name for v in self.config.venues} | set(self.desk.instruments.venues()))
         for operation in list(self.ledger.open_operations.values()):
             self.states.transition_to_recovery(operation, "found open at the start")
             if not self.recovery.with_person(operation):
                 self.recovery.initiate_recovery(operation, "resolve", "found open at the start")
         self.risk.start_monitoring()
-        self.recovery.start(venues)
+        self.recovery.start(venues, ran)
         return self.desk.drain()
 
     def stop(self, now: Now, reason: str) -> list[Action]:

@@ -17,6 +17,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -67,6 +68,7 @@ from shm.wait import PARK, Bell, BellRinger, resolve_wait
 from workers.base import WorkerContext, run_worker
 from workers.executor_control import ExecutorControl
 from workers.executor_venues import Questions
+from workers.venues import remember_budgets
 
 if TYPE_CHECKING:
     from pipeline.exchanges.base import VenueClient
@@ -84,6 +86,7 @@ REHEARSALS = 16  # bytecode is specialised after 8 passes
 FINISH_S = 6.0  # of the 10 s that SIGTERM leaves
 FIRST_EPOCH_BITS = 45
 USD_CENTS = 100
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Executor:
@@ -179,17 +182,17 @@ class Executor:
         )
         self.questions.start()
         now = self._now()
-        self._perform(
-            self.core.boot(
-                self._entries,
-                now=now,
-                first_epoch=1 + secrets.randbits(FIRST_EPOCH_BITS),
-                instance=ctx.instance,
-                pid=os.getpid(),
-                build_hash=build_hash(),
-            ),
-            now,
+        actions = self.core.boot(
+            self._entries,
+            now=now,
+            first_epoch=1 + secrets.randbits(FIRST_EPOCH_BITS),
+            instance=ctx.instance,
+            pid=os.getpid(),
+            build_hash=build_hash(),
+            host_boot=host_boot_id(),
         )
+        self.journal.boot_epoch = self.core.ledger.boot_epoch
+        self._perform(actions, now)
         self._entries = []
         self.journal.sync()  # ids of this run carry its boot epoch: the record of it must outlive the host
         self.crash("boot_replayed")
@@ -296,6 +299,7 @@ class Executor:
                 if credentials is None:
                     raise ConfigInvalid([f"exchanges.{venue.exchange}: no keys in the state folder"])
                 self.trading[venue.name] = make_trading(venue, credentials, self.feed)
+                remember_budgets(self.ctx, self.trading[venue.name])
         self._set_multipliers()
         self.core.risk.gate.order_budget = lambda venue, count: self.trading[venue].can_place(count)
         for trading in self.trading.values():
@@ -673,6 +677,14 @@ def _fp(value: Decimal, exp: int) -> int:
     limit = 2**62
     scaled = value.scaleb(exp)
     return limit if scaled > limit else -limit if scaled < -limit else to_fp_floor(value, exp)
+
+
+def host_boot_id() -> str:
+    """What the kernel calls this boot of the host; "" where it does not say."""
+    try:
+        return BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def warm(dialects: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipeline.exchanges.base import VenueTrading
 from pipeline.exchanges.factory import make_venue
 from pipeline.model.enums import Mode
 from pipeline.model.errors import ConfigInvalid
@@ -28,6 +29,16 @@ def account_clients(ctx: WorkerContext) -> dict[str, VenueClient]:
             missing.append(f"exchanges.{venue.exchange}: no keys/{venue.exchange}.json in the state folder")
         else:
             clients[venue.name] = make_venue(venue, credentials)
+            remember_budgets(ctx, clients[venue.name])
     if missing:
         raise ConfigInvalid(missing)
     return clients
+
+
+def remember_budgets(ctx: WorkerContext, venue: VenueClient | VenueTrading) -> None:
+    """Lets a process begin with what its predecessor left of the venue's budgets; with all of them without the file."""
+    kind = "orders" if isinstance(venue, VenueTrading) else "rest"
+    try:
+        venue.remember_budgets(ctx.state_dir / "budgets" / f"{ctx.process}.{kind}.{venue.venue}")
+    except OSError as error:
+        ctx.say("warning", f"{venue.venue}: budgets of an earlier run are not known: {error}")

@@ -26,6 +26,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from pathlib import Path
 
 import msgspec
 
@@ -131,6 +132,10 @@ class VenueClient(ABC):
         """(Re-)arm the venue's dead-man timer; 0 disarms. False: this venue has none."""
         return False
 
+    def remember_budgets(self, path: Path) -> None:
+        """Request budgets and silences of the process before still hold (throttle.py). Raises OSError."""
+        return
+
     @abstractmethod
     async def close(self) -> None: ...
 
@@ -172,6 +177,10 @@ class VenueTrading(ABC):
     def can_place(self, count: int) -> bool:
         """Whether the venue's order budget takes ``count`` orders now; takes nothing."""
         return True
+
+    def remember_budgets(self, path: Path) -> None:
+        """Order budgets and silences of the process before still hold (throttle.py). Raises OSError."""
+        return
 
     def set_multipliers(self, multipliers: Mapping[str, Decimal]) -> None:
         """Base coins per contract by symbol; needed before the private stream can speak in base coin (futures)."""

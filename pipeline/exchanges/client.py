@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.exchanges.base import HttpCall, HttpReply, VenueClient
@@ -126,6 +127,9 @@ class RestVenueClient(VenueClient):
                     return error
 
         return list(await asyncio.gather(*(one(symbol) for symbol in symbols)))
+
+    def remember_budgets(self, path: Path) -> None:
+        self.transport.throttle.remember(path)
 
     async def close(self) -> None:
         await self.transport.close()

@@ -45,6 +45,7 @@ from pipeline.model.enums import ArbitrageState, OrderState
 from pipeline.model.errors import JournalError
 
 DAY_NS = 86_400 * 1_000_000_000
+LATE_NS = 120_000_000_000  # how long after an order's end a venue may still add a fill to it
 AUDIT_MAX = 20_000  # transitions kept in memory; the journal keeps all
 
 
@@ -136,6 +137,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.boot_epoch = 0
+        self.host_boot = ""
         self.clean_stop = True
         self.records = 0
         self.orders: dict[str, Order] = {}
@@ -155,6 +157,8 @@ class Ledger:
         self.funding_wall_ms: dict[str, int] = {}  # venue -> time of its newest funding that is booked here
         self.began_wall_ms = 0  # first run of this journal: what was booked before is in the first balances
         self.baseline: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}  # (total, flow then) of the last balance row
+        self.beyond: dict[tuple[str, str], Decimal] = {}  # futures: what the venue held beyond our fills
+        self.touched: dict[tuple[str, str], int] = {}  # (venue, symbol) -> last mono ns of ours that no sweep covers
         self.outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
         self.day = 0  # UTC day number of ``day_pnl``
         self.day_pnl = ZERO  # numeraire
@@ -176,13 +180,18 @@ class Ledger:
             BreakerRecord: self._breaker,
             FundingRecord: self._funding,
             StopRecord: self._stop,
-            PositionRecord: self._nothing,
+            PositionRecord: self._position,
             RefusalRecord: self._nothing,
-            ReconcileRecord: self._nothing,
+            ReconcileRecord: self._reconcile,
             ExternalRecord: self._nothing,
         }
         self._mono_ns = 0
         self._wall_ns = 0
+
+    @property
+    def last_wall_ns(self) -> int:
+        """Wall clock of the newest record; 0 before the first."""
+        return self._wall_ns
 
     def apply(self, record: Record, mono_ns: int, wall_ns: int) -> None:
         """Folds one record in. Raises JournalError when it cannot follow what is known (a damaged journal)."""
@@ -220,6 +229,8 @@ class Ledger:
             sorted(self.unsettled),
             sorted(self.fills_seen),
             sorted(self.funding_seen),
+            sorted((k, str(v)) for k, v in self.beyond.items()),
+            sorted(self.touched.items()),
             [(o.operation_id, int(o.state), o.orders, o.result, o.late) for o in self.operations.values()],
             sorted(self.open_operations),
             sorted(self.hedges.items()),
@@ -239,6 +250,7 @@ class Ledger:
 
     def _boot(self, record: BootRecord) -> None:
         self.boot_epoch = record.boot_epoch
+        self.host_boot = record.host_boot
         self.clean_stop = False
         self.began_wall_ms = self.began_wall_ms or self._wall_ns // 1_000_000
 
@@ -263,6 +275,7 @@ class Ledger:
         self.orders[record.client_id] = order
         self.unsettled[record.client_id] = order
         operation.orders.append(record.client_id)
+        self.touched[record.venue, record.symbol] = self._mono_ns
         if record.purpose is Purpose.REPAIR:
             operation.recovered = True
         self.open_operations[record.operation_id] = operation
@@ -307,6 +320,7 @@ class Ledger:
         self._after_evidence(order)
 
     def _after_evidence(self, order: Order) -> None:
+        self.touched[order.intent.venue, order.intent.symbol] = self._mono_ns
         order.state = with_quantity(order.state, order.known_filled, order.intent.qty)
         if order.settled:
             if self.unsettled.pop(order.client_id, None) is not None:
@@ -318,6 +332,20 @@ class Ledger:
         key = (record.venue, record.asset)
         flow = self.accounts.flows.get(key, ZERO)
         self.baseline[key] = (EXACT.add(record.free, record.locked), flow)
+
+    def _position(self, record: PositionRecord) -> None:
+        if record.baseline:
+            self.beyond[record.venue, record.symbol] = EXACT.subtract(record.qty, record.expected_qty)
+
+    def _reconcile(self, record: ReconcileRecord) -> None:
+        """A complete sweep closes the past of its symbols, as far as venues may still add to it."""
+        if not record.complete:
+            return
+        busy = {(o.intent.venue, o.intent.symbol) for o in self.unsettled.values()}
+        for symbol in record.symbols:
+            key = (record.venue, symbol)
+            if key not in busy and record.began_mono_ns - self.touched.get(key, 0) >= LATE_NS:
+                self.touched.pop(key, None)
 
     def _result(self, record: OperationResultRecord) -> None:
         operation = self.operations[record.operation_id]

@@ -80,6 +80,7 @@ class BootRecord(msgspec.Struct, frozen=True, array_like=True):
     mode: str
     pid: int
     build_hash: int
+    host_boot: str = ""  # the kernel's name of this boot: monotonic times of another one say nothing
 
 
 class OperationRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -194,7 +195,10 @@ class BalanceRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PositionRecord(msgspec.Struct, frozen=True, array_like=True):
-    """What a futures venue said of a position; ``expected_qty`` is the ledger's own sum of fills."""
+    """What a futures venue said of a position; ``expected_qty`` is the ledger's own sum of fills.
+
+    ``baseline``: nothing of ours was moving it, so their difference is what the account held beyond our fills.
+    """
 
     venue: str
     symbol: str
@@ -202,6 +206,7 @@ class PositionRecord(msgspec.Struct, frozen=True, array_like=True):
     expected_qty: Decimal
     entry_price: Decimal
     recv_mono_ns: int
+    baseline: bool = False
 
 
 class OperationResultRecord(msgspec.Struct, frozen=True, array_like=True):

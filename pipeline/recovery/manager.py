@@ -17,7 +17,7 @@ Positive evidence, from any source at any time, settles it at once. Nothing is e
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from pipeline.execution.accounts import ZERO
@@ -25,7 +25,7 @@ from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.desk import Desk
 from pipeline.execution.events import SweepAnswer, SweepVenue
 from pipeline.execution.intake import Intake
-from pipeline.execution.ledger import Operation, Order
+from pipeline.execution.ledger import LATE_NS, Ledger, Operation, Order
 from pipeline.execution.records import (
     BalanceRecord,
     ExternalRecord,
@@ -42,11 +42,27 @@ SINCE_MARGIN_MS = 60_000
 SWEEP_LOST_NS = 30_000_000_000  # a sweep without an answer, beyond what its symbols may take, has failed
 SWEEP_SYMBOL_NS = 1_000_000_000
 FIRST_ANSWER_NS = 3_000_000_000  # how long an earlier run's broken operation waits for the first sweep of its venues
+LATE_MARGIN_MS = LATE_NS // 1_000_000
+SUSPECT_NS = 900_000_000_000  # how far back an unexplained movement is searched for among our own orders
 MISMATCHES_MAX = 3  # account readings in a row that disagree with the ledger before it is called external
 
 #: Not ended, and nothing of it filled as far as anybody said: a complete sweep without a trace settles these. OPEN
 #: too, for our orders never rest: its ending was lost, and venues stop listing orders that ended with nothing filled.
 UNPROVED = frozenset({OrderState.UNKNOWN, OrderState.OPEN})
+
+
+@dataclass(slots=True, frozen=True)
+class Earlier:
+    """What the journal says of the run before this one."""
+
+    same_host_boot: bool  # its pages are all in the journal, its monotonic times are comparable
+    alive_wall_ms: int  # its last record; 0 = there was none
+
+    @classmethod
+    def of(cls, ledger: Ledger, host_boot: str) -> Earlier:
+        """Before the new run's first record is applied."""
+        same = bool(host_boot) and ledger.host_boot == host_boot
+        return cls(same or not ledger.boot_epoch, ledger.last_wall_ns // 1_000_000)
 
 
 @dataclass(slots=True)
@@ -55,6 +71,9 @@ class _Venue:
     tried: bool = False  # the first sweep ended, well or not
     sweeping: bool = False
     wanted: str = "start-up"  # why a sweep is due; "" = none
+    everything: bool = False  # every symbol is to be swept: the journal may lack what was sent
+    suspects: set[str] = field(default_factory=set)  # symbols to sweep besides: something moved that nobody explains
+    since_wall_ms: int = 0  # how far back the next sweep must look; 0 = as far as its orders
     due_mono_ns: int = 0
     lost_mono_ns: int = 0  # when the sweep under way counts as failed
     down_mono_ns: int = 0  # when its session was last lost
@@ -73,18 +92,24 @@ class RecoveryManager:
         self._on_evidence = on_evidence
         self._venues: dict[str, _Venue] = {}
         self._boot_mono_ns = 0
-        self._positions: dict[tuple[str, str], Decimal] = {}  # offset: what the venue held beyond our fills
         self._mismatches: dict[tuple[str, str], tuple[Decimal, int]] = {}
         self.started = 0
         self.solved = 0
 
     # --- start-up and sweeps ---
 
-    def start(self, venues: list[str]) -> None:
-        """After the replay: orders without an ending become questions; every venue is to be swept."""
+    def start(self, venues: list[str], ran: Earlier) -> None:
+        """After the replay: orders without an ending become questions; every venue is to be swept.
+
+        Swept are the symbols with anything unresolved, or touched since the last sweep that closed their past: a killed
+        process leaves its journal whole, and the balances of the whole account bear witness for the others. After a
+        boot of the host the journal may lack its last moments: everything is swept.
+        """
         self._boot_mono_ns = self._desk.now.mono_ns
         for venue in venues:
-            self._venues.setdefault(venue, _Venue())
+            state = self._venues.setdefault(venue, _Venue())
+            state.everything = not ran.same_host_boot
+            state.since_wall_ms = ran.alive_wall_ms - LATE_MARGIN_MS if ran.alive_wall_ms else 0
         for order in list(self._desk.ledger.unsettled.values()):
             self._balances.reserve_balance(order)
             self._intake.unknown(order, "restart")
@@ -105,8 +130,8 @@ class RecoveryManager:
         if not up:
             state.reconciled = False
             state.down_mono_ns = self._desk.now.mono_ns
-        elif not state.reconciled:
-            self._want(venue, "session up")
+        elif not state.reconciled and not (state.sweeping and state.down_mono_ns == 0):
+            self._want(venue, "session up")  # the first session need not: the start's own sweep is under way
 
     def _want(self, venue: str, reason: str) -> None:
         state = self._venues.setdefault(venue, _Venue())
@@ -133,9 +158,13 @@ class RecoveryManager:
                 state.wanted = ""
 
     def _symbols(self, venue: str) -> tuple[str, ...]:
-        """Everything tradable there, and everything that an unfinished order is about."""
-        symbols = set(self._desk.instruments.symbols_of(venue))
-        symbols.update(o.intent.symbol for o in self._desk.ledger.unsettled.values() if o.intent.venue == venue)
+        """What an unfinished order is about, what no sweep has covered since it was touched, what is suspected."""
+        ledger, state = self._desk.ledger, self._venues[venue]
+        symbols = {o.intent.symbol for o in ledger.unsettled.values() if o.intent.venue == venue}
+        symbols |= {symbol for name, symbol in ledger.touched if name == venue}
+        symbols |= state.suspects
+        if state.everything:
+            symbols.update(self._desk.instruments.symbols_of(venue))
         return tuple(sorted(symbols))
 
     def _since_ms(self, venue: str) -> int:
@@ -145,7 +174,9 @@ class RecoveryManager:
             for order in self._desk.ledger.unsettled.values()
             if order.intent.venue == venue
         ]
-        return min([*starts, self._desk.now.wall_ms]) - SINCE_MARGIN_MS
+        since_ms = min([*starts, self._desk.now.wall_ms]) - SINCE_MARGIN_MS
+        wanted_ms = self._venues[venue].since_wall_ms
+        return min(since_ms, wanted_ms) if wanted_ms else since_ms
 
     def on_sweep(self, answer: SweepAnswer) -> None:
         """Merges a sweep; only a complete one proves absence."""
@@ -195,6 +226,10 @@ class RecoveryManager:
     def _complete(self, answer: SweepAnswer, state: _Venue) -> None:
         state.failures = 0
         state.due_mono_ns = self._desk.now.mono_ns + SWEEP_PAUSE_NS
+        state.suspects.difference_update(answer.symbols)
+        state.everything = False
+        if answer.since_wall_ms <= state.since_wall_ms:
+            state.since_wall_ms = 0
         self._resolve(answer)
         self._intake.external_orphans(answer.venue)
         fresh = not state.reconciled and answer.began_mono_ns >= state.down_mono_ns
@@ -227,27 +262,34 @@ class RecoveryManager:
                     balance.venue, balance.asset, balance.free, balance.locked, "reconcile", balance.recv_mono_ns
                 )
             )
-        held = {(p.venue, p.symbol): p for p in answer.positions}
-        for symbol in answer.symbols:
-            key = (answer.venue, symbol)
-            if not fresh and (self._is_spot(answer.venue) or key in self._positions):
+        if not self._is_spot(answer.venue):
+            self._set_positions(answer, still, fresh=fresh)
+
+    def _set_positions(self, answer: SweepAnswer, still: Callable[[str], bool], *, fresh: bool) -> None:
+        """The same for positions; the venue's list is complete, so every symbol that it leaves out is at zero. What the
+        journal knows of the account beyond our fills outlives a restart: a position that changed meanwhile is told."""
+        ledger, venue = self._desk.ledger, answer.venue
+        held = {p.symbol: p for p in answer.positions}
+        for symbol in sorted({*self._desk.instruments.symbols_of(venue), *held}):
+            known = ledger.beyond.get((venue, symbol))
+            expected, position = ledger.accounts.futures_qty(venue, symbol), held.get(symbol)
+            qty, entry = (position.qty, position.entry_price) if position is not None else (ZERO, ZERO)
+            witness = still(symbol) and (known is None or fresh)
+            if not witness and not (fresh and (qty or expected)):
                 continue
-            expected = ledger.accounts.futures_qty(*key)
-            position = held.get(key)
-            qty = position.qty if position is not None else ZERO
-            if position is not None or expected:
-                self._desk.record(
-                    PositionRecord(
-                        answer.venue,
-                        symbol,
-                        qty,
-                        expected,
-                        position.entry_price if position is not None else ZERO,
-                        self._desk.now.mono_ns,
-                    )
-                )
-            if not self._is_spot(answer.venue) and still(symbol):
-                self._positions[key] = qty - expected
+            off = qty - expected
+            if witness and known is not None and off != known:
+                self._external(venue, "position", f"{symbol} differs by {off - known} from the ledger", trip=True)
+            if not witness or off != known or qty:
+                now_ns = self._desk.now.mono_ns
+                self._desk.record(PositionRecord(venue, symbol, qty, expected, entry, now_ns, witness))
+
+    def _external(self, venue: str, what: str, detail: str, *, trip: bool = False) -> None:
+        """Something moved that no intent of ours explains."""
+        self._desk.record(ExternalRecord(venue, what, detail))
+        self._desk.alert(2, "external", f"{venue} {detail}")
+        if trip:  # liquidation, ADL or another hand on the account: nothing new there before a person looked
+            self._desk.trip(f"venue.{venue}", detail)
 
     def _moving(self, venue: str) -> set[str]:
         """Assets and symbols that an unsettled order may have moved before we know its fills."""
@@ -314,7 +356,7 @@ class RecoveryManager:
         """Third witness: had the order executed, base balance or position would have moved by it."""
         intent, ledger = order.intent, self._desk.ledger
         if intent.kind is InstrumentKind.PERPETUAL:
-            offset = self._positions.get((intent.venue, intent.symbol))
+            offset = ledger.beyond.get((intent.venue, intent.symbol))
             if offset is None:
                 return True
             held = next((p.qty for p in answer.positions if p.symbol == intent.symbol), ZERO)
@@ -340,9 +382,12 @@ class RecoveryManager:
             if self._is_spot(balance.venue):
                 self._judge(*key, None if key[1] in moving.get(key[0], ()) else self._balances.unexplained(*key))
         held = {(p.venue, p.symbol): p.qty for p in positions}
-        for (venue, symbol), offset in self._positions.items():
+        for (venue, symbol), offset in self._desk.ledger.beyond.items():
             row = self._desk.instruments.find(venue, symbol)
             if venue not in venues or row is None:
+                continue
+            if not offset and (venue, symbol) not in held and not self._desk.ledger.accounts.futures_qty(venue, symbol):
+                self._mismatches.pop((venue, symbol), None)
                 continue
             busy = next(self._desk.ledger.unsettled_of_instrument(row.instrument_id), None) is not None
             off = held.get((venue, symbol), ZERO) - self._desk.ledger.accounts.futures_qty(venue, symbol) - offset
@@ -356,12 +401,26 @@ class RecoveryManager:
         before, times = self._mismatches.get(key, (off, 0))
         times = times + 1 if off == before else 1  # readings that race our own fills differ from one to the next
         self._mismatches[key] = (off, times)
+        if times == MISMATCHES_MAX - 1:
+            self._suspect(venue, what)
         if times == MISMATCHES_MAX:
-            detail = f"{what} differs by {off} from the ledger"
-            self._desk.record(ExternalRecord(venue, "account", detail))
-            self._desk.alert(2, "external", f"{venue} {detail}")
-            if trip:  # liquidation, ADL or another hand on the account: nothing new there before a person looked
-                self._desk.trip(f"venue.{venue}", detail)
+            self._external(venue, "account", f"{what} differs by {off} from the ledger", trip=trip)
+
+    def _suspect(self, venue: str, what: str) -> None:
+        """Perhaps a venue added a fill to an ended order: the symbols that we traded lately are swept again."""
+        since_ns = self._desk.now.mono_ns - SUSPECT_NS
+        found = {
+            order.intent.symbol
+            for order in self._desk.ledger.orders.values()
+            if order.intent.venue == venue
+            and what in (order.intent.base, order.intent.quote, order.intent.symbol)
+            and since_ns < order.intent_mono_ns <= self._desk.now.mono_ns
+        }
+        if found:
+            state = self._venues.setdefault(venue, _Venue())
+            state.suspects |= found
+            state.since_wall_ms = self._desk.now.wall_ms - SUSPECT_NS // 1_000_000
+            self._want(venue, f"{what} moved")
 
     # --- the register ---
 

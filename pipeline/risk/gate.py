@@ -70,6 +70,11 @@ class Gate:
         self._sends.append(mono_ns)
         self._sends_by_venue.setdefault(venue, deque()).append(mono_ns)
 
+    def recall_send(self, venue: str, sent_mono_ns: int, mono_ns: int) -> None:
+        """An order of the run before: a restart does not open a new second."""
+        if mono_ns - SECOND_NS < sent_mono_ns <= mono_ns:
+            self.note_send(venue, sent_mono_ns)
+
     def note_end(self, direction_key: int, cooldown_until_mono_ns: int) -> None:
         self._cooldown[direction_key] = cooldown_until_mono_ns
 

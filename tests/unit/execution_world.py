@@ -212,6 +212,8 @@ class World:
         self.order_ids = 0
         self.opportunity_ids = 0
         self.up = dict.fromkeys(self.venues, True)
+        self.host_boot = "first"
+        self.sweeps: list[SweepVenue] = []
         self.depth = Decimal(2)
         self.core = self._born()
 
@@ -239,7 +241,15 @@ class World:
 
         core = ExecutionCore(self.config, self.rows, market=self, halt=Halt(), journal=self)
         self.core = core
-        actions = core.boot(list(self.entries), now=self.now(), first_epoch=77, instance="world", pid=1, build_hash=2)
+        actions = core.boot(
+            list(self.entries),
+            now=self.now(),
+            first_epoch=77,
+            instance="world",
+            pid=1,
+            build_hash=2,
+            host_boot=self.host_boot,
+        )
         self._perform(actions, self.now())
         for venue in self.venues:
             if self.up[venue]:
@@ -321,6 +331,7 @@ class World:
             elif isinstance(action, Place):
                 followers.append(self._place(action))
             elif isinstance(action, SweepVenue):
+                self.sweeps.append(action)
                 self._later(self._delay(), lambda a=action: self._sweep(a))
             elif isinstance(action, QueryOrder):
                 self._later(self._delay(), lambda a=action: self._query(a))

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
+
+from pipeline.exchanges.base import SessionState
 from pipeline.execution.events import Command, CommandKind
+from pipeline.execution.ledger import LATE_NS
 from pipeline.execution.records import ExternalRecord, Outcome, Purpose, RecoveryRecord
 from pipeline.model.enums import OrderState, Refusal
-from tests.unit.execution_world import Faults, World
+from tests.unit.execution_world import MS, Faults, World
 from tests.unit.test_core_world import ready_world
 
 
@@ -131,3 +135,105 @@ def test_recovery_is_idempotent_over_repeated_deaths() -> None:
     world.calm(8000)
     world.judge()
     assert not world.core.ledger.open_operations
+
+
+def swept(world: World) -> dict[str, tuple[str, ...]]:
+    """Venue -> symbols of its first sweep since the last call."""
+    found: dict[str, tuple[str, ...]] = {}
+    for action in world.sweeps:
+        found.setdefault(action.venue, action.symbols)
+    world.sweeps.clear()
+    return found
+
+
+def test_only_what_no_sweep_has_covered_is_swept_again() -> None:
+    world = ready_world(1)
+    assert set(swept(world).values()) == {()}, "nothing of ours is unresolved in a new journal"
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    world.run(100)
+    world.kill()
+    world.run(400)
+    expected = {"mexc_spot": ("BTCUSDT",), "gateio_spot": ("BTCUSDT",), "gateio_futures": ()}
+    assert swept(world) == expected
+    world.kill()
+    world.run(400)
+    assert swept(world) == expected, "a venue may still add a fill: one early sweep does not close the past"
+    world.run(LATE_NS / MS)
+    world.kill()
+    world.run(400)
+    assert swept(world) == expected
+    world.kill()
+    world.run(400)
+    assert set(swept(world).values()) == {()}
+    world.host_boot = "second"
+    world.kill()
+    world.run(400)
+    assert set(swept(world).values()) == {("BTCUSDT",)}, "the host died: the journal may lack what was sent"
+    assert world.core.ready
+
+
+def test_the_first_sweep_looks_back_to_the_last_record_of_the_run_before() -> None:
+    world = ready_world(1)
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    world.run(100)
+    alive_ms = world.now().wall_ms
+    world.life += 1  # dead
+    world.run(7_200_000)
+    world.sweeps.clear()
+    world.kill()
+    world.run(400)
+    assert all(action.since_wall_ms <= alive_ms - LATE_NS // MS for action in world.sweeps)
+    world.sweeps.clear()
+    for venue in ("mexc_spot", "gateio_spot"):
+        world.feed(SessionState(venue=venue, state="down", recv_mono_ns=world.now_ns))
+        world.feed(SessionState(venue=venue, state="up", recv_mono_ns=world.now_ns))
+    world.run(1500)
+    assert world.sweeps
+    assert all(action.since_wall_ms > alive_ms for action in world.sweeps), "once is enough"
+
+
+def test_a_fill_added_to_an_ended_order_is_found_by_the_balances() -> None:
+    world = ready_world(2)
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    world.run(100)
+    world.kill()
+    world.run(LATE_NS / MS + 1000)
+    world.kill()
+    world.run(1000)  # their past is closed
+    venue = world.venues["mexc_spot"]
+    order = next(iter(venue.orders.values()))
+    order.request = msgspec.structs.replace(order.request, qty=order.filled)
+    world._execute(venue, order, Decimal("0.01"), Decimal("99.95"))  # and nobody says so
+    world.run(1500)
+    assert len(world.core.ledger.fills_seen) == len(venue.fills) + len(world.venues["gateio_spot"].fills)
+
+
+def test_a_position_that_changed_while_we_were_dead_stops_its_venue() -> None:
+    world = ready_world(4)
+    world.feed(world.offer("gateio_spot", "gateio_futures"))
+    world.run(300)
+    assert world.core.ledger.hedges
+    world.kill()
+    world.run(1000)
+    assert not world.core.ledger.breakers
+    world.life += 1  # dead
+    world.venues["gateio_futures"].position += Decimal("0.4")
+    world.run(5000)
+    world.kill()
+    world.run(1000)
+    assert "venue.gateio_futures" in world.core.ledger.breakers
+
+
+def test_a_position_bears_witness_over_a_restart() -> None:
+    """An order of the run before left no trace, but the position has moved: that is no proof that it never executed."""
+    world = ready_world(3)
+    world.faults = Faults(drop_request=1.0)
+    world.feed(world.offer("gateio_spot", "gateio_futures"))
+    world.life += 1
+    world.venues["gateio_futures"].position -= Decimal("0.5")
+    world.faults = Faults()
+    world.kill()
+    world.run(6000)
+    states = {o.intent.venue: o.state for o in world.core.ledger.orders.values()}
+    assert states["gateio_futures"] is OrderState.UNKNOWN
+    assert states["gateio_spot"] is OrderState.EXPIRED

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -201,6 +202,9 @@ class GateTrading(TradingBase):
         self.in_flight[key].link = self._entry.link
         self.arm(key)
         return sent_ns
+
+    def remember_budgets(self, path: Path) -> None:
+        self._throttle.remember(path)
 
     def can_place(self, count: int) -> bool:
         return self._throttle.delay_s("order", count) == 0.0

@@ -12,6 +12,7 @@ There is no dead-man switch and no cancel-on-disconnect here: only IOC and FOK o
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -178,6 +179,9 @@ class MexcTrading(TradingBase):
     def _lost(self, key: str, reason: str) -> None:
         error = OutcomeUnknown(f"{self.venue}: {reason} before the answer came", venue=self.venue)
         self.end(key, error=error, recv_mono_ns=mono_ns())
+
+    def remember_budgets(self, path: Path) -> None:
+        self._throttle.remember(path)
 
     def can_place(self, count: int) -> bool:
         return self._throttle.delay_s("order", count) == 0.0
