@@ -56,6 +56,7 @@ class CatalogueService:
         self._page = page
         self._say = say
         self._venues = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in config.venues]
+        self._trusted_coins = frozenset(config.detection.trusted_coins)
         self._symbols: dict[str, list[str]] = {v.name: list(v.symbols) for v in config.venues}
         self.rows: list[InstrumentRow] = []
         self.fees: dict[str, dict[str, int]] = {}  # paper only: venue -> symbol -> taker ppm in place of the listed one
@@ -98,7 +99,7 @@ class CatalogueService:
                 self._update(instrument_id, spec)
         if fresh:
             first = len(self.rows)
-            self.rows = build_rows(fresh, self._venues, existing=self.rows)
+            self.rows = build_rows(fresh, self._venues, existing=self.rows, trusted_coins=self._trusted_coins)
             for row in self.rows[first:]:
                 self._page.append(row_to_words(row))
                 if row.quarantine_reason:

@@ -60,15 +60,20 @@ def check_speed(text: str) -> str:
     return text
 
 
-def fee_overrides(captures: list[Path], fees: str) -> dict[str, dict[str, int]]:
-    """venue -> symbol -> taker fee in ppm, by the same rule as ``--exact``. Raises BadInput, also for the captures."""
+def recorded_listing(captures: list[Path], fees: str) -> tuple[dict[str, dict[str, int]], list[str]]:
+    """What the captures list: venue -> symbol -> taker fee in ppm (the rule of ``--exact``), and all base coins.
+
+    Raises BadInput.
+    """
     from pipeline.replay_rows import open_venues
 
     found: dict[str, dict[str, int]] = {}
+    coins: set[str] = set()
     for venue in open_venues(list(captures), fees):
         rows = found.setdefault(venue.capture.venue, {})
         rows.update({listed.symbol: listed.fee_ppm for listed in venue.instruments})
-    return found
+        coins.update(listed.row.base for listed in venue.instruments)
+    return found, sorted(coins)
 
 
 class Confirmer(threading.Thread):
@@ -107,14 +112,22 @@ class Confirmer(threading.Thread):
         self.join()
 
 
-def replay_config(engine_config: Mapping[str, Any], instance: str, options: ReplayOptions) -> dict[str, Any]:
+def replay_config(
+    engine_config: Mapping[str, Any], instance: str, options: ReplayOptions, coins: list[str]
+) -> dict[str, Any]:
     """Paper trading on the recorded venues; the entry threshold is the caller's."""
     edge = str(options.min_edge_bps)
     return {
         "engine_name": instance,
         "mode": "paper",
         "exchanges": engine_config["exchanges"],
-        "detection": {"types": ["spot_spot", "spot_futures_hedge"], "min_edge_bps": edge, "execute_edge_bps": edge},
+        "detection": {
+            "types": ["spot_spot", "spot_futures_hedge"],
+            "min_edge_bps": edge,
+            "execute_edge_bps": edge,
+            # recordings name no coins; ``--exact`` pairs by ticker and price, and so does this
+            "trusted_coins": coins,
+        },
         "risk_limits": {"min_profit_margin_bps": edge},
     }
 
@@ -125,7 +138,7 @@ def run_replay(options: ReplayOptions) -> DemoResult:
     from workers.status import Reader
 
     check_speed(options.speed)
-    overrides = fee_overrides(options.captures, options.fees)
+    overrides, coins = recorded_listing(options.captures, options.fees)
     instance = f"replay-{secrets.token_hex(4)}"
     environment = {"ARB_TEST_FEED_METRICS_S": str(FEED_METRICS_S)} if options.speed == "max" else {}
     engine = Launched(instance, environment=environment)
@@ -142,7 +155,7 @@ def run_replay(options: ReplayOptions) -> DemoResult:
         with Interrupt() as interrupt:
             show("reading the captures and warming the kernels")
             sim = simulator.wait_ready()
-            config = replay_config(sim.pop("engine_config"), instance, options)
+            config = replay_config(sim.pop("engine_config"), instance, options, coins)
             (engine.state_dir / "fees.json").write_bytes(msgspec.json.encode(overrides))
             confirmer = Confirmer(instance, simulator, list(sim["venues"]))
             confirmer.start()

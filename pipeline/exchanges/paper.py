@@ -33,7 +33,7 @@ from pipeline.exchanges.base import (
 from pipeline.execution.accounts import FuturesPosition
 from pipeline.execution.events import MarketPort
 from pipeline.execution.market import fee_of, levels, tradable, within
-from pipeline.model.clock import mono_ns, wall_ms, wall_ns
+from pipeline.model.clock import mono_ns, wall_ns
 from pipeline.model.enums import InstrumentKind, OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import InsufficientBalance, OrderNotFound, VenueRejected
 from pipeline.model.fixedpoint import from_fp, to_fp_floor
@@ -56,7 +56,9 @@ if TYPE_CHECKING:
 LATENCY_S = 0.005  # to the venue and through its matching, as from the same region
 LEVERAGE = Decimal(3)
 START_QUOTE = Decimal(10_000)
-START_BASE_VALUE = Decimal(5_000)  # of every base coin of a spot venue, at its reference price
+START_BASE_VALUE = Decimal(5_000)  # of every coin that a spot venue trades, at a reference price in dollars
+DOLLARS = ("USDT", "USDC", "USD", "FDUSD", "TUSD", "BUSD")
+COIN_STEP = Decimal("0.00000001")
 
 
 class PaperFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,14 +143,21 @@ class PaperAccount:
 
 
 def open_accounts(folder: Path, specs: Sequence[InstrumentSpec]) -> None:
-    """Give every venue of ``specs`` its starting balances, once: quote everywhere, base coins on spot venues."""
+    """Give every venue of ``specs`` its starting balances, once: dollars everywhere, base coins on spot venues.
+
+    A quote that is a coin itself (ETH/BTC) is held as that coin, where a spot venue prices it in dollars.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     by_venue: dict[str, dict[str, Decimal]] = {}
+    prices = {s.base: s.reference_price for s in specs if s.quote in DOLLARS and s.reference_price > 0}
     for spec in specs:
         wallet = by_venue.setdefault(spec.venue, {})
-        wallet[spec.quote] = START_QUOTE
-        if spec.kind is InstrumentKind.SPOT and spec.reference_price > 0:
-            coins = START_BASE_VALUE / spec.reference_price
+        if spec.quote in DOLLARS:
+            wallet[spec.quote] = START_QUOTE
+        elif spec.quote in prices:
+            wallet.setdefault(spec.quote, (START_BASE_VALUE / prices[spec.quote]).quantize(COIN_STEP))
+        if spec.kind is InstrumentKind.SPOT and prices.get(spec.base, ZERO) > 0:
+            coins = START_BASE_VALUE / prices[spec.base]
             wallet[spec.base] = (coins / spec.lot).to_integral_value() * spec.lot
     for venue, wallet in by_venue.items():
         account = PaperAccount(folder, venue)
@@ -324,10 +333,13 @@ class PaperTrading(VenueTrading):
             self._on_event(event)
 
     def _venue_ms(self, row: InstrumentRow) -> int:
-        """The venue's clock, by its newest book (a replayed venue lives in its own time), else the wall's."""
+        """The venue's clock by its newest book; 0 = unknown, as where the book is a snapshot without a time.
+
+        Never our own wall clock: a replayed venue lives in its own time, and a fill stamped years after it would
+        keep every later book of the instrument "not after our own fill".
+        """
         view = self._market.book(row.instrument_id)
-        venue_ns = int(view.words[BR_VENUE_WALL_NS]) if view is not None else 0
-        return venue_ns // 1_000_000 if venue_ns > 0 else wall_ms()
+        return max(0, int(view.words[BR_VENUE_WALL_NS]) // 1_000_000) if view is not None else 0
 
     def _refuse(self, request: OrderRequest, error: VenueRejected) -> None:
         self._on_event(

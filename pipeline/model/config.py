@@ -57,6 +57,10 @@ class HedgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     leverage: Decimal = Decimal(3)
 
 
+#: Coins whose ticker means the same coin on every exchange: paired by ticker and price where a venue tells no identity.
+TRUSTED_COINS = ("ADA", "BNB", "BTC", "DOGE", "ETH", "LTC", "SOL", "TRX", "XRP")
+
+
 class DetectionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     types: tuple[str, ...] = ("spot_spot", "spot_futures_hedge")
     min_edge_bps: Decimal = Decimal(0)  # an episode is counted above this
@@ -66,6 +70,7 @@ class DetectionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     max_skew_ms: int = 150
     cooldown_ms: int = 250
     max_notional_usd: Decimal = Decimal(2000)
+    trusted_coins: tuple[str, ...] = TRUSTED_COINS
     hedge: HedgeConfig = HedgeConfig()
 
 

@@ -7,11 +7,12 @@ A ticker says nothing about the coin behind it (the same ticker is often another
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 
 import msgspec
 
+from pipeline.model.config import TRUSTED_COINS
 from pipeline.model.enums import InstrumentKind
 from pipeline.model.fixedpoint import pair_exponents, quantize_up
 from pipeline.model.structs import ZERO, CoinIdentity, InstrumentSpec
@@ -53,12 +54,12 @@ class InstrumentRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def identity_conflict(a: CoinIdentity | None, b: CoinIdentity | None) -> str:
-    """Why two venues' coins are not proved the same; "" when they are.
+    """Why two coins, of which both venues tell the identity, are not proved the same; "" when they are.
 
-    Agreement = at least one network on which both name the same contract, and none on which they differ. A venue
-    that tells nothing is not a conflict by itself (the price ratio still speaks); networks that never meet are doubt.
+    Agreement = at least one network on which both name the same contract, and none on which they differ; networks
+    that never meet are doubt.
     """
-    if a is None or b is None or not a.networks or not b.networks:
+    if a is None or b is None:
         return ""
     left, right = dict(a.networks), dict(b.networks)
     shared = sorted(set(left) & set(right))
@@ -80,13 +81,29 @@ def price_conflict(a: Decimal, b: Decimal) -> str:
     return ""
 
 
-def conflict(a: InstrumentSpec, b: InstrumentSpec) -> str:
-    """Why two instruments of one ticker pair must not be traded against each other; "" when they may."""
+def unknown_identity(spec: InstrumentSpec) -> bool:
+    """Whether the venue told nothing of the coin (most tell it to a key only)."""
+    return spec.identity is None or not spec.identity.networks
+
+
+def conflict(a: InstrumentSpec, b: InstrumentSpec, trusted_coins: Collection[str] = TRUSTED_COINS) -> str:
+    """Why two instruments of one ticker pair must not be traded against each other; "" when they may.
+
+    Across exchanges an identity that is not told is doubt, but for a coin of ``trusted_coins``: there the ticker
+    and the price ratio have to do.
+    """
     same_exchange = a.venue.rsplit("_", 1)[0] == b.venue.rsplit("_", 1)[0]
     if not same_exchange:
-        reason = identity_conflict(a.identity, b.identity)
-        if reason:
-            return reason
+        silent = next((spec for spec in (a, b) if unknown_identity(spec)), None)
+        if silent is None:
+            reason = identity_conflict(a.identity, b.identity)
+            if reason:
+                return reason
+        elif silent.base not in trusted_coins:
+            return (
+                f"{silent.venue} tells nothing of the coin {silent.base} (with a key it may); "
+                "detection.trusted_coins names coins that may be paired by ticker and price alone"
+            )
     return price_conflict(a.reference_price, b.reference_price)
 
 
@@ -101,13 +118,13 @@ def _with_exchange_identity(specs: Sequence[InstrumentSpec]) -> list[InstrumentS
     ]
 
 
-def _groups(specs: Sequence[InstrumentSpec]) -> list[list[int]]:
+def _groups(specs: Sequence[InstrumentSpec], trusted_coins: Collection[str]) -> list[list[int]]:
     """Partition indices of one ticker pair into groups without conflict; the largest group comes first."""
     groups: list[list[int]] = []
     known = _with_exchange_identity(specs)
     for index, spec in enumerate(known):
         for group in groups:
-            if not any(conflict(known[other], spec) for other in group):
+            if not any(conflict(known[other], spec, trusted_coins) for other in group):
                 group.append(index)
                 break
         else:
@@ -115,24 +132,32 @@ def _groups(specs: Sequence[InstrumentSpec]) -> list[list[int]]:
     return sorted(groups, key=lambda group: (-len(group), group[0]))
 
 
-def _pair_verdicts(specs: Sequence[InstrumentSpec]) -> list[str]:
+def _pair_verdicts(specs: Sequence[InstrumentSpec], trusted_coins: Collection[str]) -> list[str]:
     """Quarantine reason per spec of one ticker pair ("" = may pair).
 
-    When no group has a majority, nobody can say which coin is the right one: all are quarantined.
+    When no group has a majority, nobody can say which coin is the right one: all are quarantined. Who tells nothing
+    has no vote against those who do.
     """
     specs = _with_exchange_identity(specs)
-    groups = _groups(specs)
+    groups = _groups(specs, trusted_coins)
     verdicts = ["" for _ in specs]
     if len(groups) == 1:
         return verdicts
-    exchanges = [{specs[i].venue.rsplit("_", 1)[0] for i in group} for group in groups]
-    main_is_proved = len(exchanges[0]) >= 2 and len(exchanges[0]) > len(exchanges[1])
+
+    def silent(group: list[int]) -> bool:
+        return all(unknown_identity(specs[i]) and specs[i].base not in trusted_coins for i in group)
+
+    groups.sort(key=silent)  # stable: the largest group that tells something comes first
+    exchanges = [{specs[i].venue.rsplit("_", 1)[0] for i in group} for group in groups if not silent(group)]
+    main_is_proved = len(exchanges) == 1 or (
+        len(exchanges) > 1 and len(exchanges[0]) >= 2 and len(exchanges[0]) > len(exchanges[1])
+    )
     for number, group in enumerate(groups):
         if number == 0 and main_is_proved:
             continue
         against = groups[0] if number else groups[1]
         for index in group:
-            reasons = (conflict(specs[other], specs[index]) for other in against)
+            reasons = (conflict(specs[other], specs[index], trusted_coins) for other in against)
             reason = next((text for text in reasons if text), "identity in doubt")
             verdicts[index] = f"{specs[index].pair}: {reason}"
     return verdicts
@@ -153,6 +178,7 @@ def build_rows(
     venues: Sequence[VenueRef],
     *,
     existing: Sequence[InstrumentRow] = (),
+    trusted_coins: Collection[str] = TRUSTED_COINS,
 ) -> list[InstrumentRow]:
     """Rows for ``specs`` appended to ``existing`` (which keep their ids, pairs and exponents).
 
@@ -170,7 +196,7 @@ def build_rows(
         assets.setdefault(row.spec.base, row.base_asset_id)
         assets.setdefault(row.spec.quote, row.quote_asset_id)
         next_book[row.feed_id] = max(next_book.get(row.feed_id, 0), row.book_index + 1)
-    verdicts = _verdicts([row.spec for row in rows], specs)
+    verdicts = _verdicts([row.spec for row in rows], specs, trusted_coins)
     for spec, reason in zip(specs, verdicts, strict=True):
         venue = by_name.get(spec.venue)
         if venue is None:
@@ -205,13 +231,15 @@ def build_rows(
     return rows
 
 
-def _verdicts(old: Sequence[InstrumentSpec], new: Sequence[InstrumentSpec]) -> list[str]:
+def _verdicts(
+    old: Sequence[InstrumentSpec], new: Sequence[InstrumentSpec], trusted_coins: Collection[str]
+) -> list[str]:
     """Quarantine reasons of ``new``, judged together with the instruments that already exist."""
     result: dict[int, str] = {}
     for pair in {spec.pair for spec in new}:
         known = [spec for spec in old if spec.pair == pair]
         indices = [i for i, spec in enumerate(new) if spec.pair == pair]
-        verdicts = _pair_verdicts([*known, *(new[i] for i in indices)])
+        verdicts = _pair_verdicts([*known, *(new[i] for i in indices)], trusted_coins)
         result.update(zip(indices, verdicts[len(known) :], strict=True))
     return [result[i] for i in range(len(new))]
 

@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -105,6 +106,17 @@ def test_a_buy_walks_the_asks_up_to_its_limit(tmp_path: Path) -> None:
     assert account.changes["BTC"] == 3
 
 
+@pytest.mark.parametrize(("venue_ns", "expected_ms"), [(1_723_161_256_059_000_000, 1_723_161_256_059), (0, 0)])
+def test_fills_are_stamped_by_the_venues_clock_and_never_by_ours(
+    tmp_path: Path, venue_ns: int, expected_ms: int
+) -> None:
+    book = Book([("100", "1")], [("99", "1")])
+    book.venue_ns = venue_ns
+    events, _ = trade(tmp_path, book, order(OrderSide.BUY, "1", "100"))
+    stamps = {event.venue_wall_ms for event in events if isinstance(event, Fill | OrderUpdate)}
+    assert stamps == {expected_ms}
+
+
 def test_what_was_taken_stays_taken_until_the_level_changes(tmp_path: Path) -> None:
     book = Book([("100", "1")], [])
     events, account = trade(
@@ -180,6 +192,20 @@ def test_the_account_survives_its_writer_and_answers_questions(tmp_path: Path) -
         await client.close()
 
     asyncio.run(questions())
+
+
+def test_every_coin_is_held_for_the_same_value_in_dollars(tmp_path: Path) -> None:
+    def listed(base: str, quote: str, price: str) -> InstrumentSpec:
+        return msgspec.structs.replace(
+            row().spec, symbol=f"{base}_{quote}", base=base, quote=quote, reference_price=Decimal(price)
+        )
+
+    open_accounts(
+        tmp_path, [listed("BTC", "USDT", "50000"), listed("ETH", "USDT", "2500"), listed("ETH", "BTC", "0.05")]
+    )
+    account = PaperAccount(tmp_path, "x_spot")
+    account.refresh()
+    assert account.wallet == {"USDT": Decimal(10_000), "BTC": Decimal("0.1"), "ETH": Decimal(2)}
 
 
 def test_a_half_written_line_is_waited_for(tmp_path: Path) -> None:
