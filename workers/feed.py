@@ -97,12 +97,14 @@ class FeedProcess:
         from pipeline.exchanges.factory import make_session, make_venue
         from pipeline.exchanges.marketfeed import MarketFeed
         from shm.bookring import create_feed
-        from shm.wait import BellRinger
+        from shm.jit import direct
+        from shm.wait import BellRinger, ring_if_sleeping
 
         segment = create_feed(self.ctx.instance, self.ctx.exchange, FEED_BOOK_CAPACITY_DEFAULT)
         self._segment = segment
         # the detector's sleeping flag lies beside its cursor of the report queue
         self._bell = BellRinger.attach(self.ctx.bells_dir() / "detector", self.ctx.instance, "reports.cursor")
+        self._ring = direct(ring_if_sleeping, self._bell.words, 0, 0)
         for venue in self.venues:
             self.markets[venue.venue_id] = MarketFeed(
                 venue=venue,
@@ -119,10 +121,11 @@ class FeedProcess:
         self.look_at(catalogue)
 
     def _frame_done(self, recv_mono_ns: int) -> None:
-        self._frames += 1
-        if self._bell.fd >= 0:
-            self._bell.ring_if_sleeping()
-        if self._frames % LATENCY_SAMPLE == 0:
+        self._frames = frames = self._frames + 1
+        bell = self._bell
+        if bell.fd >= 0:
+            self._ring(bell.words, bell.offset, bell.fd)
+        if not frames % LATENCY_SAMPLE:
             self.ctx.metrics.record(self._latency, mono_ns() - recv_mono_ns)
 
     # --- catalogue ---

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.book import state as st
 from pipeline.book.level2 import NO_ROOM, best_key, best_qty, clear_side, copy_top, set_level
 from pipeline.book.sequencer import APPLY, OLD, WAIT, judge
+from pipeline.book.timely import check_pause, judge_time
 from shm import layout as lay
 from shm.bookring import conn_frame, publish_book
 from shm.bytewords import get, load8, put
@@ -32,6 +33,7 @@ R_PRICE_PRECISION = 9  # a price has digits beyond the exponent: raise the row's
 R_UNKNOWN_SHAPE = 20
 R_GROW = 21
 R_OVERFLOW = 22
+R_NOTICE = 64  # added to a result: H_NOTICE says what the connections' owner must look at
 
 OWNER_REPEAT = 0
 OWNER_LOSE = 1
@@ -436,6 +438,19 @@ def ticker_event(mem: Words, slot: int) -> int:
 
 
 @njit
+def watch_connection(mem: Words, words: Words, topic: int, slot: int, recv_ns: int, conn: int) -> None:
+    """Before anything of a frame is published: whether its connection's frames are of now. Sets ``H_NOTICE``."""
+    mem[st.H_NOTICE] = 0
+    check_pause(mem, words, recv_ns)
+    row = st.CONNS + conn * st.CW_WORDS
+    if conn < 0 or conn >= lay.CONN_CAPACITY or not mem[row + st.CW_OPEN] or topic == st.TOPIC_CONTROL:
+        return
+    mem[row + st.CW_DATA_NS] = recv_ns
+    if slot >= 0 and (topic == st.TOPIC_DEPTH or topic == st.TOPIC_TICKER):
+        judge_time(mem, words, conn, recv_ns)
+
+
+@njit
 def route(mem: Words, words: Words, topic: int, recv_ns: int, conn: int) -> int:
     """A scanned frame to its book. Returns an ``R_*``; counts, publishes, and stamps the connection after that.
 
@@ -451,6 +466,9 @@ def route(mem: Words, words: Words, topic: int, recv_ns: int, conn: int) -> int:
     mem[st.H_PUBLISH] = -1
     if topic == st.TOPIC_UNKNOWN:
         return R_UNKNOWN_SHAPE
+    live = not mem[st.H_QUIET] and not mem[st.H_RECORDED]
+    if live:
+        watch_connection(mem, words, topic, slot, recv_ns, conn)
     if topic == st.TOPIC_CONTROL:
         mem[st.C_CONTROL] += 1
         result = R_CONTROL
@@ -461,7 +479,9 @@ def route(mem: Words, words: Words, topic: int, recv_ns: int, conn: int) -> int:
         result = ticker_event(mem, slot)
     else:
         result = depth_event(mem, slot, topic == st.TOPIC_SNAPSHOT, recv_ns, conn)
-    if result >= R_UNKNOWN_SHAPE or mem[st.H_QUIET]:
+    if live and mem[st.H_NOTICE]:
+        result |= R_NOTICE
+    if (result & ~R_NOTICE) >= R_UNKNOWN_SHAPE or mem[st.H_QUIET]:
         return result
     if mem[st.H_PUBLISH] >= 0:
         publish(mem, words, book_row(mem, slot), mem[st.H_PUBLISH])

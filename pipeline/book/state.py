@@ -84,8 +84,17 @@ COUNTER_NAMES = (
     C_PUBLISHED,
     C_OVERFLOWED,
 ) = range(H_COUNTERS, H_COUNTERS + len(COUNTER_NAMES))
+# --- head: are frames of now (timely.py) ---
+H_TICK_NS = 48  # when the owner's loop last came round; 0 = nobody watches it
+H_CLOCK_KNOWN = 49
+H_CLOCK_OFFSET_MS = 50  # venue unix ms = monotonic ms + this
+H_GAP_KNOWN = 51
+H_LEAST_GAP_MS = 52  # least (receive ms - venue ms) ever seen
+H_LAG_MS = 53  # what the rows allow topics to run apart
+H_BACK_MS = 54  # the backward step that exceeded it
+H_NOTICE = 55  # timely.NOTICE_*: what the owner must look at after this frame
 HEAD_WORDS = 64
-assert H_COUNTERS + len(COUNTER_NAMES) <= HEAD_WORDS
+assert H_COUNTERS + len(COUNTER_NAMES) <= H_TICK_NS
 
 LINK_FIRST = 0  # first id == predecessor's last id + 1
 LINK_PREVIOUS = 1  # the update carries its predecessor's last id
@@ -124,7 +133,18 @@ TOPIC_OTHER = 3
 TOPIC_CONTROL = 4
 TOPIC_SNAPSHOT = 5
 
-RECORD = EV + EVENT_WORDS  # 96 words, handed to the book ring
+# --- connections that the owner watches, by row of the feed's connection table ---
+CONNS = EV + EVENT_WORDS
+CW_OPEN = 0
+CW_ON_TIME = 1
+CW_TIME_MAX = 2  # latest venue time of a frame, as sent
+CW_LATE_NS = 3  # when the last late frame came
+CW_DATA_NS = 4  # when the last frame that is no answer or notice came
+CW_BACK_MS = 5  # largest backward step since the owner took it
+CW_TIMED = 6  # frames that carried a time
+CW_WORDS = 8
+
+RECORD = CONNS + layout.CONN_CAPACITY * CW_WORDS  # 96 words, handed to the book ring
 assert (RECORD * layout.WORD_BYTES) % 64 == 0
 FRAME = RECORD + layout.BOOK_RECORD_WORDS
 FRAME_CAP_BYTES = 4 << 20  # what the sockets let through; a REST snapshot of 5000 levels a side is 0.4 MB

@@ -21,7 +21,6 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
 from pipeline.book.builder import FrameResult, VenueBooks
-from pipeline.book.state import EV_TIME
 from pipeline.exchanges.backoff import Backoff
 from pipeline.exchanges.base import VenueClient
 from pipeline.exchanges.feedtypes import Counters as Counters
@@ -47,22 +46,12 @@ OVERLAP_S = 1.0  # both connections run so long, complete and on time, at a plan
 OVERLAP_MAX_S = 15.0
 OVERLAP_LOOK_S = 0.05
 TICK_S = 0.1
-PAUSE_NS = 1_000_000_000  # a loop that has not come round for so long has been stopped or starved
+MEASURE_S = 1.0
 CLOCK_SYNC_S = 60.0
 CLOCK_TRIP_MAX_NS = 1_000_000_000  # a slower answer tells the time too badly
 _CONTROL = int(FrameResult.CONTROL)
 _NEED_SNAPSHOT = int(FrameResult.NEED_SNAPSHOT)
 _REJECTED = int(FrameResult.REJECTED)
-_TIMED = frozenset(  # results that leave the frame's own time behind
-    int(result)
-    for result in (
-        FrameResult.APPLIED,
-        FrameResult.DROPPED,
-        FrameResult.TICKER,
-        FrameResult.BUFFERED,
-        FrameResult.NEED_SNAPSHOT,
-    )
-)
 _PRICE_PRECISION = int(FrameResult.PRICE_PRECISION)
 ANCHORS = ("BTC", "ETH", "SOL", "XRP", "DOGE", "BNB")  # busiest first, where the venue lists them
 
@@ -146,11 +135,10 @@ class MarketFeed:
         self._bad: dict[int, deque[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = False
-        self._tick_ns = 0
         self.proofs = Proofs(
             venue=venue.name,
             venue_id=venue.venue_id,
-            words=words,
+            books=self.books,
             feed_off=feed_off,
             lag_ms=session.cross_topic_lag_ms,
             counters=self.counters,
@@ -273,9 +261,8 @@ class MarketFeed:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                self._tick_ns = mono_ns()
                 await self._sync_clock()
-                self._tick_ns = mono_ns()
+                self.proofs.ticked(mono_ns())
                 group.create_task(self._tick())
                 for place in self._places:
                     self._start(place)
@@ -319,7 +306,8 @@ class MarketFeed:
             self.session,
             venue=self.venue.name,
             conn=conn,
-            sink=self._frame,
+            sink=self._sink(conn),
+            last_data_ns=lambda: self.proofs.last_data_ns(conn),
             life_s=self._life_s,
             stall_after_s=self._stall_after_s,
             on_ack=self._acked,
@@ -417,34 +405,35 @@ class MarketFeed:
 
     # --- frames ---
 
-    def _frame(self, payload: memoryview, is_text: bool, recv_mono_ns: int, conn: int) -> None:
-        """Every frame of every connection: the hot path."""
-        if recv_mono_ns - self._tick_ns > PAUSE_NS:
-            self._tick_ns = recv_mono_ns
-            self.proofs.paused()
-        result = self.books.on_frame(payload, recv_mono_ns, conn)
-        if result == _CONTROL:
-            self._control(bytes(payload), conn)
-            return
-        stream = self._streams.get(conn)
-        if stream is not None:
-            stream.last_data_mono_ns = recv_mono_ns
-            if result in _TIMED:
-                self.proofs.judge(stream, int(self.books.mem[EV_TIME]), recv_mono_ns)
-        if self._on_frame_done is not None:
-            self._on_frame_done(recv_mono_ns)
-        if result >= _NEED_SNAPSHOT:
-            self._trouble(result, conn, recv_mono_ns)
+    def _sink(self, conn: int) -> Callable[[memoryview, bool, int], None]:
+        """What takes every frame of one connection: the hot path, one function of local names, because the code that a
+        frame runs through is out of the caches by the time the next one comes."""
+        on_frame = self.books.on_frame
+        done = self._on_frame_done
+
+        def take(payload: memoryview, is_text: bool, recv_mono_ns: int) -> None:
+            result = on_frame(payload, recv_mono_ns, conn)
+            if result == _CONTROL:
+                self._control(bytes(payload), conn)
+                return
+            if done is not None:
+                done(recv_mono_ns)
+            if result >= _NEED_SNAPSHOT:
+                self._trouble(result, conn, recv_mono_ns)
+
+        return take
 
     async def _tick(self) -> None:
-        """The loop's own pulse, and the venue's clock every ``CLOCK_SYNC_S``."""
-        next_sync_ns = 0
+        """The loop's own pulse; now and then how far topics run apart, and the venue's clock."""
+        next_sync_ns = next_measure_ns = 0
         while True:
             now_ns = mono_ns()
-            self._tick_ns = now_ns
+            self.proofs.ticked(now_ns)
+            if now_ns >= next_measure_ns:
+                next_measure_ns = now_ns + int(MEASURE_S * 1e9)
+                self.proofs.measure(now_ns)
             if now_ns >= next_sync_ns:
                 next_sync_ns = now_ns + int(CLOCK_SYNC_S * 1e9)
-                self.proofs.calm_down(now_ns)
                 self._spawn(self._sync_clock())
             await asyncio.sleep(TICK_S)
 
@@ -453,12 +442,12 @@ class MarketFeed:
         try:
             server_ms = await self.client.server_time_ms()
         except VenueError as error:
-            if not self.proofs.timeliness.clock_known:
+            if not self.proofs.clock_known:
                 self._say("warning", f"{self.venue.name}: no server time: {error.message}")
             return
         received_ns = mono_ns()
-        if received_ns - sent_ns < CLOCK_TRIP_MAX_NS or not self.proofs.timeliness.clock_known:
-            self.proofs.timeliness.learn(server_ms, sent_ns, received_ns)
+        if received_ns - sent_ns < CLOCK_TRIP_MAX_NS or not self.proofs.clock_known:
+            self.proofs.learn(server_ms, sent_ns, received_ns)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._group.create_task(work)

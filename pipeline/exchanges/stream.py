@@ -1,7 +1,7 @@
 """One public connection of a feed: topics wanted, asked, acknowledged, refused; pings; stalls; its end.
 
-The connection knows nothing of books: frames go to ``sink(payload, is_text, recv_mono_ns, conn)``; the owner gives
-back control frames. It lives once; the owner replaces it.
+The connection knows nothing of books: frames go to ``sink(payload, is_text, recv_mono_ns)``; the owner gives back
+control frames and says when the last other one came. It lives once; the owner replaces it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Sequence
 
 from pipeline.exchanges.public import Control, ControlKind, PublicSession, Request
-from pipeline.exchanges.ws import WsLink, open_ws
+from pipeline.exchanges.ws import FrameSink, WsLink, open_ws
 from pipeline.model.clock import mono_ns, wall_ms
 from pipeline.model.errors import VenueUnavailable
 
@@ -20,8 +20,6 @@ ASKS_MAX = 3  # a topic that is neither acknowledged nor refused after so many r
 STABLE_S = 10.0
 TICK_S = 0.25
 PAUSE_NS = 1_000_000_000
-
-Sink = Callable[[memoryview, bool, int, int], None]
 
 
 class PublicStream:
@@ -33,7 +31,8 @@ class PublicStream:
         *,
         venue: str,
         conn: int,
-        sink: Sink,
+        sink: FrameSink,
+        last_data_ns: Callable[[], int],
         life_s: float,
         stall_after_s: float,
         on_ack: Callable[[PublicStream, tuple[str, ...]], None],
@@ -55,11 +54,9 @@ class PublicStream:
         self.refused: dict[str, str] = {}
         self._asked: dict[str, tuple[float, int]] = {}  # topic -> (loop time of the last request, requests)
         self._request_id = 0
-        self.last_data_mono_ns = 0
+        self._last_data_ns = last_data_ns
         self.renew_asked = False
         self.on_time = False  # proofs count only while the frames are of now; a new connection shows it first
-        self.late_mono_ns = 0  # when the last late frame came
-        self.venue_time_max = 0  # latest venue time of a frame on this connection, as sent
 
     # --- life ---
 
@@ -68,14 +65,10 @@ class PublicStream:
         self._link = await open_ws(
             self.session.url(),
             venue=self.venue,
-            on_frame=self._frame,
+            on_frame=self._sink,
             on_close=self._ended,
             headers=self.session.headers(),
         )
-        self.last_data_mono_ns = mono_ns()
-
-    def _frame(self, payload: memoryview, is_text: bool, recv_mono_ns: int) -> None:
-        self._sink(payload, is_text, recv_mono_ns, self.conn)
 
     def _ended(self, reason: str) -> None:
         self.end_reason = self.end_reason or reason
@@ -186,7 +179,7 @@ class PublicStream:
             if now_ns - link.last_frame_mono_ns > self.stall_after_s * 1e9:
                 self.drop(f"no frame for {self.stall_after_s:g} s")
                 continue
-            if self.acked and now_ns - self.last_data_mono_ns > 3 * self.stall_after_s * 1e9:
+            if self.acked and now_ns - self._last_data_ns() > 3 * self.stall_after_s * 1e9:
                 # pongs come, data does not: subscriptions are dead behind a living socket
                 self.drop(f"no data for {3 * self.stall_after_s:g} s")
                 continue

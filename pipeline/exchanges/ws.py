@@ -34,6 +34,7 @@ PING_IDLE_S = 10.0
 PING_REPLY_S = 5.0
 
 FrameSink = Callable[[memoryview, bool, int], None]
+_TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY
 _log = logging.getLogger("arb.ws")
 
 
@@ -62,9 +63,10 @@ class WsLink(WSListener):
         recv_mono_ns = mono_ns()
         self.last_frame_mono_ns = recv_mono_ns
         kind = frame.msg_type
-        if frame.fin and (kind == WSMsgType.BINARY or kind == WSMsgType.TEXT):
+        # Looked up once above: each look-up of a member through its class costs as much as the rest of this function.
+        if (kind is _TEXT or kind is _BINARY) and frame.fin:
             self.frames += 1
-            self._on_frame(frame.get_payload_as_memoryview(), kind == WSMsgType.TEXT, recv_mono_ns)
+            self._on_frame(frame.get_payload_as_memoryview(), kind is _TEXT, recv_mono_ns)
         elif kind in (WSMsgType.BINARY, WSMsgType.TEXT, WSMsgType.CONTINUATION):
             self._fragment(frame, kind, recv_mono_ns)
         elif kind == WSMsgType.CLOSE:

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.exchanges.factory import make_session, make_venue
 from pipeline.exchanges.marketfeed import ConnSlots, FeedInstrument, FeedSettings, MarketFeed
+from pipeline.exchanges.ws import FrameSink
 from pipeline.model.clock import mono_ns
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
 from shm.bookring import init_feed, proof_mono_ns, read_book
@@ -256,17 +257,20 @@ def test_a_stream_that_becomes_late_is_unproved_until_it_has_caught_up() -> None
 def test_a_process_that_stood_still_proves_nothing_with_what_its_sockets_held() -> None:
     async def scenario(it: Bench) -> None:
         proved: list[bool] = []
-        frame = it.feed._frame
 
-        def watched(payload: memoryview, is_text: bool, recv_mono_ns: int, conn: int) -> None:
-            frame(payload, is_text, recv_mono_ns, conn)
-            proved.append(any(it.tradable(row) for row in it.rows))
+        def watched(frame: FrameSink) -> FrameSink:
+            def take(payload: memoryview, is_text: bool, recv_mono_ns: int) -> None:
+                frame(payload, is_text, recv_mono_ns)
+                proved.append(any(it.tradable(row) for row in it.rows))
+
+            return take
 
         await asyncio.sleep(0)
         for stream in it.feed._streams.values():
-            stream._sink = watched
-        it.feed._tick_ns = mono_ns() - 5_000_000_000  # as after five stopped seconds
-        it.feed.proofs.timeliness.learn(it.box.server.venues["mexc_spot"].now_ms() + 5000, mono_ns(), mono_ns())
+            assert stream._link is not None
+            stream._link._on_frame = watched(stream._link._on_frame)
+        it.feed.proofs.ticked(mono_ns() - 5_000_000_000)  # as after five stopped seconds
+        it.feed.proofs.learn(it.box.server.venues["mexc_spot"].now_ms() + 5000, mono_ns(), mono_ns())
         await until(lambda: len(proved) > 3, "frames")
         assert it.feed.counters.pauses >= 1 and not any(proved)
 

@@ -13,7 +13,6 @@ from pipeline.exchanges.backoff import Backoff
 from pipeline.exchanges.marketfeed import anchor_symbol
 from pipeline.exchanges.rest import ServerClock
 from pipeline.exchanges.throttle import Limit, Throttle
-from pipeline.exchanges.timeliness import LATE_MS, Timeliness
 
 S = 1_000_000_000
 
@@ -122,30 +121,6 @@ def test_server_clock_takes_the_middle_of_the_trip() -> None:
     clock = ServerClock()
     clock.learn(1_000_000, 900_000, 200 * 1_000_000)
     assert clock.offset_ms == 99_900 and clock.to_venue_ms(5) == 99_905
-
-
-def test_lateness_is_against_the_venues_clock() -> None:
-    time = Timeliness()
-    time.learn(1_700_000_000_000, 5 * S, 5 * S)
-    assert time.late_ms(1_700_000_000_000, 5 * S) == 0
-    assert time.late_ms(1_700_000_000_000, 15 * S) == 10_000 > LATE_MS
-    assert time.late_ms(1_700_000_000_000_000, 6 * S) == 1000  # microseconds
-    assert time.late_ms(1_700_000_000_500, 5 * S) == -500
-
-
-def test_a_stream_late_from_its_first_frame_is_late() -> None:
-    time = Timeliness()
-    time.learn(1_700_000_010_000, 5 * S, 5 * S)
-    assert all(time.late_ms(1_700_000_000_000 + k, 5 * S + k * 1_000_000) == 10_000 for k in range(100))
-
-
-def test_without_a_clock_or_in_recorded_time_only_growing_delay_shows() -> None:
-    time = Timeliness()
-    assert time.late_ms(1_500_000_000_000, 5 * S) == 0
-    assert time.late_ms(1_500_000_000_000, 7 * S) == 2000
-    recorded = Timeliness()
-    recorded.learn(1_700_000_000_000, 5 * S, 5 * S)
-    assert recorded.late_ms(1_500_000_000_000, 6 * S) == 0 and recorded.late_ms(1_500_000_000_000, 6 * S + S) == 1000
 
 
 def test_the_anchor_is_the_busiest_market_that_is_there() -> None:
