@@ -169,22 +169,24 @@ class ExecutionCore:
         pid: int,
         build_hash: int,
         host_boot: str = "",
+        epoch_step: int = 1,
     ) -> list[Action]:
         """Replays the journal and begins a new run. ``first_epoch``: boot epoch of a journal that has none yet.
 
-        The caller draws ``first_epoch`` at random below 2**45, so that a lost journal does not repeat old ids.
+        The caller draws ``first_epoch`` at random below 2**45 and ``epoch_step`` at random from 1 on, so that neither a
+        lost journal nor one restored from an old copy repeats old ids.
         """
         for entry in entries:
             self.ledger.apply(entry.record, entry.mono_ns, entry.wall_ns)
-        epoch = self.ledger.boot_epoch + 1 if self.ledger.boot_epoch else first_epoch
+        epoch = self.ledger.boot_epoch + epoch_step if self.ledger.boot_epoch else first_epoch
         if not 0 < epoch <= BOOT_EPOCH_MAX:
             raise ValueError(f"boot epoch out of range: {epoch}")
         self.desk.now = now
         self.desk.ids = Ids(epoch)
         ran = Earlier.of(self.ledger, host_boot)
         self.desk.record(BootRecord(epoch, instance, str(self.config.mode), pid, build_hash, host_boot))
-        for order in self.ledger.orders.values() if ran.same_host_boot else ():
-            self.risk.gate.recall_send(order.intent.venue, order.sent_mono_ns or order.intent_mono_ns, now.mono_ns)
+        if ran.same_host_boot:
+            self._recall(now)
         venues = sorted({v.name for v in self.config.venues} | set(self.desk.instruments.venues()))
         for operation in list(self.ledger.open_operations.values()):
             self.states.transition_to_recovery(operation, "found open at the start")
@@ -193,6 +195,15 @@ class ExecutionCore:
         self.risk.start_monitoring()
         self.recovery.start(venues, ran)
         return self.desk.drain()
+
+    def _recall(self, now: Now) -> None:
+        """What the gate knew of the run before: orders of the last second, and books that must be later than a fill."""
+        gate = self.risk.gate
+        for order in self.ledger.orders.values():
+            gate.recall_send(order.intent.venue, order.sent_mono_ns or order.intent_mono_ns, now.mono_ns)
+        for operation in self.ledger.operations.values():
+            for fill in operation.fills:
+                gate.note_fill(fill.instrument_id, min(fill.recv_mono_ns, now.mono_ns), fill.venue_wall_ms)
 
     def stop(self, now: Now, reason: str) -> list[Action]:
         """Last records of a run that ends on purpose."""
@@ -226,6 +237,8 @@ class ExecutionCore:
             if isinstance(action, Append) and isinstance(action.record, FillRecord):
                 fill = action.record
                 self.risk.gate.note_fill(fill.instrument_id, fill.recv_mono_ns, fill.venue_wall_ms)
+            elif isinstance(action, Report) and action.outcome is not ReportOutcome.REFUSED:
+                self.risk.gate.note_end(action.direction_key, action.cooldown_until_mono_ns)
         return actions
 
     # --- opportunities ---

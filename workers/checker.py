@@ -7,6 +7,7 @@ returns violations ``{"invariant", "text"}``; an unreadable ledger is a failed r
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -15,6 +16,9 @@ from typing import Any
 Row = Mapping[str, Any]
 Violation = dict[str, str]
 ZERO = Decimal(0)
+ENTRY = 0  # purpose of an order that adds risk
+FLIGHT_NS = 5_000_000_000  # longer than anything is on its way to a venue
+USD_COINS = frozenset({"USDT", "USDC", "USD"})
 LISTED_MAX = 20  # violations of one invariant that are spelled out
 
 
@@ -164,6 +168,95 @@ def check_sent_once(ledger: Sequence[Row]) -> list[Violation]:
     return _violations("I6", (f"{name} was placed {count} times" for name, count in placed.items() if count > 1))
 
 
+def check_ids(ledger: Sequence[Row], journal: Sequence[Row]) -> list[Violation]:
+    """I5: ids of intents and operations are unique over all runs, and a venue knows one order by each."""
+    texts = []
+    for record, name in (("OrderIntentRecord", "client_id"), ("OperationRecord", "operation_id")):
+        counted = Counter(row[name] for row in journal if row["record"] == record)
+        texts += [f"{name} {value} was given {count} times" for value, count in counted.items() if count > 1]
+    orders: dict[tuple[str, str], set[str]] = {}
+    for row in ledger:
+        if row["kind"] == "order" and row["client_id"]:
+            orders.setdefault((row["venue"], row["client_id"]), set()).add(str(row.get("order_id")))
+    texts += [f"{name} is {len(found)} orders at its venue" for name, found in orders.items() if len(found) > 1]
+    return _violations("I5", texts)
+
+
+def check_halt(ledger: Sequence[Row], journal: Sequence[Row], spans: Sequence[tuple[int, int]]) -> list[Violation]:
+    """I7: while the halt latch stood (``spans``: monotonic ns), nothing that adds risk was begun or sent."""
+    begun = {row["client_id"]: row for row in journal if row["record"] == "OrderIntentRecord"}
+    texts = []
+    for client_id, intent in begun.items():
+        if int(intent["purpose"]) == ENTRY and any(first < intent["at_mono_ns"] < last for first, last in spans):
+            texts.append(f"{client_id} was begun under the halt")
+    for row in ledger:
+        if row["kind"] == "request" and row["operation"] == "place" and row["client_id"] in begun:
+            risky = int(begun[row["client_id"]]["purpose"]) == ENTRY
+            if risky and any(first + FLIGHT_NS < row["mono_ns"] < last for first, last in spans):
+                texts.append(f"{row['client_id']} reached its venue under the halt")
+    return _violations("I7", texts)
+
+
+def stale_ns(journal: Sequence[Row], versions: Sequence[Sequence[Any]]) -> list[tuple[int, str]]:
+    """(ns, client id) of every order that added risk: for how long the book that it named had been overtaken by a
+    newer publication of its venue when the intent was written; 0 = it was the newest. ``versions``: the venues' rows
+    [venue, symbol, update id, wall ms, mono ns, ...]."""
+    published: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for venue, symbol, update_id, _, mono_ns, *_ in versions:
+        published.setdefault((venue, symbol), []).append((int(update_id), int(mono_ns)))
+    found = []
+    for row in journal:
+        if row["record"] != "OrderIntentRecord" or int(row["purpose"]) != ENTRY:
+            continue
+        later = [
+            at for update_id, at in published.get((row["venue"], row["symbol"]), ()) if update_id > row["update_id"]
+        ]
+        found.append((max(0, row["at_mono_ns"] - min(later)) if later else 0, row["client_id"]))
+    return found
+
+
+def check_fresh(journal: Sequence[Row], versions: Sequence[Sequence[Any]], limit_ms: float) -> list[Violation]:
+    """I8: no order that adds risk names a book overtaken for longer than ``limit_ms``."""
+    texts = [
+        f"{client_id}: its book had been overtaken for {ns // 1_000_000} ms"
+        for ns, client_id in stale_ns(journal, versions)
+        if ns > limit_ms * 1e6
+    ]
+    return _violations("I8", texts)
+
+
+def check_limits(journal: Sequence[Row], size_max: Decimal) -> list[Violation]:
+    """I10: no order that adds risk is worth more than ``size_max`` in a USD coin."""
+    texts = []
+    for row in journal:
+        if row["record"] == "OrderIntentRecord" and int(row["purpose"]) == ENTRY and row["quote"] in USD_COINS:
+            worth = Decimal(row["qty"]) * Decimal(row["price"])
+            if not worth <= size_max:
+                texts.append(f"{row['client_id']} is worth {worth}, at most {size_max}")
+    return _violations("I10", texts)
+
+
+def check_collar(ledger: Sequence[Row], versions: Sequence[Sequence[Any]], bps_max: Decimal) -> list[Violation]:
+    """I10: no fill is further than ``bps_max`` from the best price that its venue had published last."""
+    ticks = {(row["venue"], row["symbol"]): Decimal(row["tick"]) for row in ledger if row["kind"] == "instrument"}
+    published: dict[tuple[str, str], list[tuple[int, int, int]]] = {}
+    for venue, symbol, _, _, mono_ns, bid, _, ask, _ in versions:
+        published.setdefault((venue, symbol), []).append((int(mono_ns), int(bid), int(ask)))
+    texts = []
+    for row in ledger:
+        key = (row["venue"], row.get("symbol", ""))
+        if row["kind"] != "fill" or key not in published:
+            continue
+        at = bisect_right(published[key], (row["mono_ns"], 0, 0)) - 1
+        touch = published[key][at][2 if row["side"] == "buy" else 1] if at >= 0 else -1
+        if touch <= 0:
+            continue
+        off_bps = abs(Decimal(row["price"]) / (touch * ticks[key]) - 1) * 10_000
+        if not off_bps <= bps_max:
+            texts.append(f"fill {row['trade_id']} of {row['client_id']}: {off_bps:.1f} bps from the best price")
+    return _violations("I10", texts)
+
+
 def filled_quantities(journal: Sequence[Row]) -> dict[str, Decimal]:
     """Client order id -> sum of its fills in the journal."""
     filled: dict[str, Decimal] = {}
@@ -214,6 +307,7 @@ def check_all(
         *check_double_entry(ledger),
         *check_fills(ledger, journal, ours),
         *check_accounted(ledger, journal),
+        *check_ids(ledger, journal),
         *check_sent_once(ledger),
         *check_monotone(ledger, journal),
     ]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pipeline.exchanges.base import HttpCall, HttpReply, VenueClient
 from pipeline.exchanges.rest import RestTransport, ServerClock
 from pipeline.exchanges.throttle import Limit, Throttle
-from pipeline.model.clock import mono_ns, wall_ms
+from pipeline.model.clock import mono_ns
 from pipeline.model.errors import AuthRefused, VenueRejected
 from pipeline.model.structs import Credentials
 
@@ -54,9 +54,9 @@ class RestVenueClient(VenueClient):
 
     async def server_time_ms(self) -> int:
         """The venue's clock; also corrects our offset to it."""
-        send_wall_ms, send_ns = wall_ms(), mono_ns()
+        send_ns = mono_ns()
         server_ms = await self._fetch_server_time_ms()
-        self.clock.learn(server_ms, send_wall_ms, mono_ns() - send_ns)
+        self.clock.learn(server_ms, mono_ns() - send_ns)
         return server_ms
 
     async def _public(

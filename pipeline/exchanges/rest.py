@@ -58,27 +58,28 @@ DEFINITIVE: Mapping[str, type[VenueRejected]] = {
 
 
 class ServerClock:
-    """Offset of the venue's wall clock to ours: ``server = local + offset``, by the reply with the shortest trip."""
+    """The venue's clock, told once and carried on by CLOCK_MONOTONIC: steps of our wall clock do not move it."""
 
-    __slots__ = ("best_trip_ns", "offset_ms", "synced_mono_ns")
+    __slots__ = ("_server_ms", "synced_mono_ns")
 
     def __init__(self) -> None:
-        self.offset_ms = 0
-        self.best_trip_ns = 0
-        self.synced_mono_ns = 0
+        self._server_ms = 0
+        self.synced_mono_ns = 0  # when the venue's clock showed ``_server_ms``; 0 = never asked
 
-    def learn(self, server_ms: int, send_wall_ms: int, trip_ns: int) -> None:
-        """One answer of the venue's time endpoint; the newest always counts (the clock may have stepped)."""
-        self.offset_ms = server_ms - (send_wall_ms + trip_ns // 2_000_000)
-        self.best_trip_ns = trip_ns
-        self.synced_mono_ns = mono_ns()
+    def learn(self, server_ms: int, trip_ns: int) -> None:
+        """One answer of the venue's time endpoint, just received; the newest always counts."""
+        self._server_ms = server_ms
+        self.synced_mono_ns = mono_ns() - trip_ns // 2
 
     def now_ms(self) -> int:
-        """The venue's clock, as far as we know it, in unix ms."""
-        return wall_ms() + self.offset_ms
+        """The venue's clock, as far as we know it, in unix ms; until it was asked, ours."""
+        if not self.synced_mono_ns:
+            return wall_ms()
+        return self._server_ms + (mono_ns() - self.synced_mono_ns) // 1_000_000
 
     def to_venue_ms(self, local_wall_ms: int) -> int:
-        return local_wall_ms + self.offset_ms
+        """A moment that our wall clock, as it stands now, calls ``local_wall_ms``."""
+        return local_wall_ms + self.now_ms() - wall_ms()
 
 
 class RestTransport:

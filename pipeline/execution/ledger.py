@@ -250,6 +250,9 @@ class Ledger:
 
     def _boot(self, record: BootRecord) -> None:
         self.boot_epoch = record.boot_epoch
+        if record.host_boot != self.host_boot:  # its clock counts from another zero: every stamp so far is in its past
+            self.moved_mono_ns.clear()
+            self.touched = dict.fromkeys(self.touched, 0)
         self.host_boot = record.host_boot
         self.clean_stop = False
         self.began_wall_ms = self.began_wall_ms or self._wall_ns // 1_000_000
@@ -362,7 +365,7 @@ class Ledger:
 
     def _add_pnl(self, amount: Decimal) -> None:
         day = self._wall_ns // DAY_NS
-        if day != self.day:
+        if day > self.day:  # a wall clock that steps back does not begin a day again
             self.day, self.day_pnl = day, ZERO
         self.day_pnl = EXACT.add(self.day_pnl, amount)
         self.total_pnl = EXACT.add(self.total_pnl, amount)

@@ -52,6 +52,7 @@ from pipeline.model.structs import OrderRequest
 REPAIRS_MAX = 12  # orders of the unwind ladder that reached a venue before a person is asked
 REPAIR_PAUSE_FIRST_NS = 20_000_000
 REPAIR_PAUSE_MAX_NS = 500_000_000
+COOLDOWN_MAX_NS = 60_000_000_000
 ZERO = Decimal(0)
 
 
@@ -92,6 +93,7 @@ class OrderOrchestrator:
         self._with_person = with_person
         self._asking = asking
         self._pursuits: dict[str, Pursuit] = {}
+        self._broken: dict[int, int] = {}  # direction -> broken legs in a row
         self.executed = 0
 
     # --- entry ---
@@ -375,15 +377,17 @@ class OrderOrchestrator:
             )
         )
         record = operation.record
-        cooldown_ns = desk.config.detection.cooldown_ms * 1_000_000
-        desk.act(
-            Report(
-                record.opportunity_id,
-                REPORT_OF_OUTCOME[outcome],
-                record.direction_key,
-                desk.now.mono_ns + cooldown_ns,
-            )
-        )
+        until_ns = desk.now.mono_ns + self._cooldown_ns(record.direction_key, outcome)
+        desk.act(Report(record.opportunity_id, REPORT_OF_OUTCOME[outcome], record.direction_key, until_ns))
+
+    def _cooldown_ns(self, direction_key: int, outcome: Outcome) -> int:
+        """Doubled with every further broken leg in a row: a price that never fills would cost an unwind each time."""
+        if outcome is Outcome.RECOVERED:
+            self._broken[direction_key] = self._broken.get(direction_key, 0) + 1
+        elif outcome is Outcome.COMPLETED:
+            self._broken.pop(direction_key, None)
+        doublings = min(16, max(0, self._broken.get(direction_key, 0) - 1))
+        return min(COOLDOWN_MAX_NS, self._desk.config.detection.cooldown_ms * 1_000_000 << doublings)
 
     def _hedges(self, operation: Operation) -> Decimal:
         """A hedge stays open as a target position; a closing operation takes its quantity off.

@@ -31,6 +31,7 @@ from pipeline.model.fixedpoint import quantize_down
 from pipeline.model.instruments import InstrumentRow
 
 ZERO = Decimal(0)
+PLAN_PRICE_NS = 60_000_000_000  # how long the prices of a plan may stand for a book that is dead
 
 
 @dataclass(slots=True)
@@ -110,15 +111,25 @@ class RepairBook:
             options = [
                 found
                 for leg, plan in self._legs(operation, debt.asset)
-                if (found := self._option(leg, plan, amount, slippage_bps, purpose)) is not None
+                if (found := self._option(operation, leg, plan, amount, slippage_bps, purpose)) is not None
             ]
             if options:
                 # a venue that takes no order now (its budget, its silence after 429) leaves us open: another before it
                 able = [option for option in options if self._can_place(option.row.spec.venue)]
-                best = max(able or options, key=lambda option: option.score)
+                empty = self._empty(operation)  # a price that did not fill before is believed after the others
+                best = max(able or options, key=lambda o: (-empty.get(o.row.instrument_id, 0), o.score))
                 best.takes_dust = amount - debt.amount
                 return best, True
         return None, owed
+
+    def _empty(self, operation: Operation) -> dict[int, int]:
+        """Repairs of this operation that came back with nothing, by instrument."""
+        found: dict[int, int] = {}
+        for client_id in operation.orders:
+            order = self._desk.ledger.orders[client_id]
+            if order.intent.purpose in (Purpose.REPAIR, Purpose.DUST) and order.settled and not order.filled:
+                found[order.intent.instrument_id] = found.get(order.intent.instrument_id, 0) + 1
+        return found
 
     def _legs(self, operation: Operation, asset: str) -> list[tuple[int, LegPlan]]:
         start = operation_start(operation, self._desk.config.execution.numeraire)
@@ -140,7 +151,7 @@ class RepairBook:
         return False
 
     def _option(
-        self, leg: int, plan: LegPlan, amount: Decimal, slippage_bps: Decimal, purpose: Purpose
+        self, operation: Operation, leg: int, plan: LegPlan, amount: Decimal, slippage_bps: Decimal, purpose: Purpose
     ) -> Repair | None:
         """The order that this leg's instrument could do now, or None when it cannot."""
         row = self._desk.instruments.get(plan.instrument_id)
@@ -150,8 +161,8 @@ class RepairBook:
         if next(self._desk.ledger.unsettled_of_instrument(row.instrument_id), None) is not None:
             return None  # an unknown order may still fill there: no new intent on that symbol
         best, expected = self._price(row, plan, side, abs(amount))
-        price = bounded_price(best, side, slippage_bps, row.spec.tick)
-        if price <= 0:
+        price = self._collared(operation, plan, side, best, slippage_bps, row.spec.tick)
+        if price is None:
             return None
         qty = quantize_down(self._gross(row, side, abs(amount)), row.spec.lot)
         if not is_tradable_qty(row, qty, min(best, price)):
@@ -164,6 +175,45 @@ class RepairBook:
         fee_quote = fee if row.spec.fee_rule is FeeAssetRule.QUOTE or side is OrderSide.SELL else fee * expected
         score = expected - fee_quote if side is OrderSide.SELL else -(expected + fee_quote)
         return Repair(row, leg, side, qty, price, purpose, asset, ZERO if reducing else reserve, score)
+
+    def _collared(
+        self, operation: Operation, plan: LegPlan, side: OrderSide, best: Decimal, slippage_bps: Decimal, tick: Decimal
+    ) -> Decimal | None:
+        """The worst price of a repair, or None where ``best`` is none that a market has.
+
+        Within ``slippage_bps`` of the best price, and within the largest slippage of what the operation's other books
+        say, or of its own plan where no other book lives: a lone stub quote is not sold to. Without a living book the
+        plan itself is believed for a minute.
+        """
+        started = operation.started_mono_ns
+        old = not 0 <= self._desk.now.mono_ns - started <= PLAN_PRICE_NS
+        others = [
+            price
+            for _, other in self._legs(operation, plan.base)
+            if other.instrument_id != plan.instrument_id and (price := self._living(other, side)) is not None
+        ]
+        living = self._living(plan, side)
+        if living is None and old:
+            return None
+        references = others or ([] if old else [plan.best_price])
+        widest = self._desk.config.execution.unwind_max_slippage_bps
+        price = bounded_price(best, side, slippage_bps, tick)
+        if references:
+            bound = max(references) if side is OrderSide.BUY else min(references)
+            limit = bounded_price(bound, side, widest, tick)
+            if (best > limit) if side is OrderSide.BUY else (best < limit):
+                return None
+            price = min(price, limit) if side is OrderSide.BUY else max(price, limit)
+        return price if price > 0 else None
+
+    def _living(self, plan: LegPlan, side: OrderSide) -> Decimal | None:
+        """Best price of a leg's book, if that book is alive."""
+        row = self._desk.instruments.get(plan.instrument_id)
+        view = self._desk.market.book(plan.instrument_id)
+        dead_ns = self._desk.config.detection.dead_after_ms * 1_000_000
+        if row is None or view is None or not tradable(view, row):
+            return None
+        return None if self._desk.now.mono_ns - view.proof_mono_ns > dead_ns else best_price(view, side, row)
 
     def _reduces(self, row: InstrumentRow, side: OrderSide, qty: Decimal) -> bool:
         held = self._desk.ledger.accounts.futures_qty(row.spec.venue, row.spec.symbol)

@@ -92,6 +92,7 @@ class RecoveryManager:
         self._on_evidence = on_evidence
         self._venues: dict[str, _Venue] = {}
         self._boot_mono_ns = 0
+        self._same_host_boot = True
         self._mismatches: dict[tuple[str, str], tuple[Decimal, int]] = {}
         self.started = 0
         self.solved = 0
@@ -106,6 +107,7 @@ class RecoveryManager:
         boot of the host the journal may lack its last moments: everything is swept.
         """
         self._boot_mono_ns = self._desk.now.mono_ns
+        self._same_host_boot = ran.same_host_boot
         for venue in venues:
             state = self._venues.setdefault(venue, _Venue())
             state.everything = not ran.same_host_boot
@@ -329,8 +331,9 @@ class RecoveryManager:
         execution = self._desk.config.execution
         wait_ns = (execution.recv_window_ms + execution.unknown_grace_ms) * 1_000_000
         began = order.sent_mono_ns or order.intent_mono_ns
-        if began > self._desk.now.mono_ns:  # another boot of the host: its clock says nothing here
-            began = self._boot_mono_ns
+        earlier = order.boot_epoch != self._desk.ledger.boot_epoch
+        if began > self._desk.now.mono_ns or (earlier and not self._same_host_boot):
+            began = self._boot_mono_ns  # another boot of the host: its clock says nothing here
         return began + wait_ns
 
     def _resolve(self, answer: SweepAnswer) -> None:

@@ -191,7 +191,9 @@ class Gate:
         now_ns = self._desk.now.mono_ns
         key = opportunity.direction_key
         seen = (opportunity.detect_mono_ns, opportunity.opportunity_id) <= self._last
-        if seen or self._already_open(opportunity) is not None or now_ns < self._cooldown.get(key, 0):
+        if now_ns < self._cooldown.get(key, 0):  # a detector that was born anew does not know: no reason to stop it
+            return Rejected(Refusal.COOLDOWN, f"direction {key}")
+        if seen or self._already_open(opportunity) is not None:
             self._duplicates += 1
             if self._duplicates >= DUPLICATES_MAX:
                 self._desk.trip("duplicates", f"{self._duplicates} duplicate opportunities in a row")
@@ -304,7 +306,7 @@ class Gate:
     def _day_pnl(self) -> Decimal:
         ledger = self._desk.ledger
         today = self._desk.now.wall_ns // (86_400 * SECOND_NS)
-        return ledger.day_pnl if today == ledger.day else ZERO
+        return ledger.day_pnl if today <= ledger.day else ZERO
 
     def _rate_limits(self, plan: Plan, now_ns: int) -> Rejected | None:
         limits = self._desk.config.risk_limits

@@ -154,7 +154,7 @@ class RiskManager:
             unknown_orders=len(ledger.unsettled),
             open_operations=len(ledger.open_operations),
             open_hedges=len(ledger.hedges),
-            daily_realized_pnl=ledger.day_pnl if today == ledger.day else Decimal(0),
+            daily_realized_pnl=ledger.day_pnl if today <= ledger.day else Decimal(0),
             tripped_breakers=tuple(sorted(ledger.breakers)),
             orders_last_second=self.gate.orders_last_second(self._desk.now.mono_ns),
         )

@@ -17,10 +17,12 @@ from typing import Any
 import msgspec
 
 from pipeline.execution.journal import JournalEntry, read_journal
+from pipeline.execution.records import BreakerRecord
 from workers.base import store_credentials
 from workers.checker import Violation, check_all, venue_changes
-from workers.control import ControlError
+from workers.control import ControlError, ask
 from workers.demo import keys_of
+from workers.demo_kill import kill_executor
 from workers.demo_summary import EngineBooks, plain_journal, plain_ledger
 from workers.launch import Launched, LaunchError, halt_and_drain
 from workers.simulator import SimulatorProcess
@@ -28,14 +30,23 @@ from workers.status import Reader, read_status
 
 WAIT_S = 60.0
 POLL_S = 0.05
+IN_FLIGHT_WAIT_S = 4.0
 DRAIN_S = 45.0  # unknown orders need their grace, a silenced venue its silence
 
 
 class Rig:
     """Venues and an engine on them."""
 
-    def __init__(self, instance: str, *, scenario: str = "demo", seed: int = 1, **config: Any) -> None:
-        self.engine = Launched(instance)
+    def __init__(
+        self,
+        instance: str,
+        *,
+        scenario: str = "demo",
+        seed: int = 1,
+        environment: dict[str, str] | None = None,
+        **config: Any,
+    ) -> None:
+        self.engine = Launched(instance, environment=environment)
         self.simulator = SimulatorProcess(
             seed=seed, scenario=scenario, log=self.engine.state_dir / "log" / "simulator.log"
         )
@@ -45,6 +56,7 @@ class Rig:
             self.config[section] = {**self.config.get(section, {}), **values}
         self.uids = frozenset(str(row["uid"]) for row in self.sim["venues"].values())
         self.restarts = 0
+        self.halts: list[tuple[int, int]] = []  # monotonic ns between which the latch stood
 
     @property
     def instance(self) -> str:
@@ -76,6 +88,51 @@ class Rig:
             os.kill(pid, signal.SIGKILL)
         until(lambda: not self.engine.alive(), "the instance's end after its nursery's")
         self.engine.stop()
+
+    def kill(self, process: str) -> None:
+        """SIGKILL; does not wait."""
+        self.engine.kill(process)
+
+    def kill_in_flight(self, venue: str) -> None:
+        """SIGKILL of the executor with one leg filled and the other on its way, if such a moment comes soon."""
+        give_up = time.monotonic() + IN_FLIGHT_WAIT_S
+        kill_executor(self.engine, self.simulator, venue, lambda: time.monotonic() < give_up)
+
+    def halted(self, seconds: float) -> None:
+        """Latches the halt, waits, releases it."""
+        with contextlib.suppress(ControlError):
+            self.engine.ask(op="halt", reason="campaign")
+            first = time.monotonic_ns()
+            time.sleep(seconds)
+            self.halts.append((first, time.monotonic_ns()))
+        self.resume()
+
+    def resume(self) -> None:
+        """Releases the latch, whoever latched it; processes that were given up start again."""
+        until(lambda: self._answers("supervisor.sock", {"op": "resume", "reason": "campaign"}), "the resume")
+
+    def _answers(self, socket: str, request: dict[str, Any]) -> bool:
+        with contextlib.suppress(ControlError):
+            ask(self.engine.state_dir / socket, request, timeout_s=15.0)
+            return True
+        return False
+
+    def all_ready(self) -> bool:
+        return self.engine.alive() and self.engine.all_ready() and self.reading()["state"] == "ready"
+
+    def breakers(self) -> dict[str, str]:
+        """Tripped breakers and their reasons, as the journal says."""
+        found: dict[str, str] = {}
+        for entry in self.entries():
+            if isinstance(entry.record, BreakerRecord):
+                found.pop(entry.record.name, None)
+                if entry.record.tripped:
+                    found[entry.record.name] = entry.record.reason
+        return found
+
+    def rearm(self, name: str) -> None:
+        request = {"op": "rearm", "name": name, "reason": "campaign"}
+        until(lambda: self._answers("executor.sock", request), f"{name} re-armed")
 
     def pause(self, process: str, seconds: float) -> None:
         """SIGSTOP, SIGCONT later."""

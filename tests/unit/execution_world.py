@@ -162,6 +162,7 @@ class ModelVenue:
     funding: list[Funding] = field(default_factory=list)
     bid: Decimal = Decimal("99.95")
     ask: Decimal = Decimal("100.05")
+    phantom: bool = False  # its prices never fill
 
     def book(self, exp: tuple[int, int], instrument_id: int, now_ns: int, seq: int, depth: Decimal) -> BookView:
         words = [0] * ly.BOOK_RECORD_WORDS
@@ -213,6 +214,8 @@ class World:
         self.opportunity_ids = 0
         self.up = dict.fromkeys(self.venues, True)
         self.host_boot = "first"
+        self.epoch_step = 1
+        self.blind = False  # no book is there
         self.sweeps: list[SweepVenue] = []
         self.depth = Decimal(2)
         self.core = self._born()
@@ -220,6 +223,8 @@ class World:
     # --- ports ---
 
     def book(self, instrument_id: int) -> BookView | None:
+        if self.blind:
+            return None
         row = self.rows[instrument_id]
         self.counter += 1
         venue = self.venues[row.spec.venue]
@@ -249,6 +254,7 @@ class World:
             pid=1,
             build_hash=2,
             host_boot=self.host_boot,
+            epoch_step=self.epoch_step,
         )
         self._perform(actions, self.now())
         for venue in self.venues:
@@ -401,7 +407,7 @@ class World:
         request = order.request
         buy = request.side is OrderSide.BUY
         price = venue.ask if buy else venue.bid
-        if self._chance("no_fill") or (price > request.price if buy else price < request.price):
+        if venue.phantom or self._chance("no_fill") or (price > request.price if buy else price < request.price):
             return []
         qty = request.qty
         if self._chance("partial"):

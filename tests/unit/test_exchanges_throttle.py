@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.exchanges import rest
 from pipeline.exchanges.backoff import Backoff
 from pipeline.exchanges.marketfeed import anchor_symbol
 from pipeline.exchanges.rest import ServerClock
@@ -117,10 +118,13 @@ def test_backoff_refuses_senseless_bounds(base: float, cap: float) -> None:
         Backoff(base_s=base, cap_s=cap)
 
 
-def test_server_clock_takes_the_middle_of_the_trip() -> None:
+def test_server_clock_takes_the_middle_of_the_trip(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rest, "mono_ns", lambda: 10 * S)
+    monkeypatch.setattr(rest, "wall_ms", lambda: 900_200)
     clock = ServerClock()
-    clock.learn(1_000_000, 900_000, 200 * 1_000_000)
-    assert clock.offset_ms == 99_900 and clock.to_venue_ms(5) == 99_905
+    clock.learn(1_000_000, 200 * 1_000_000)
+    assert clock.now_ms() == 1_000_100
+    assert clock.to_venue_ms(900_205) == 1_000_105
 
 
 def test_the_anchor_is_the_busiest_market_that_is_there() -> None:

@@ -12,7 +12,7 @@ from pipeline.execution.events import Command, CommandKind
 from pipeline.execution.trips import round_trips, won_and_lost
 from tests.unit.execution_world import World
 from workers.demo_summary import EngineBooks, losing
-from workers.ledger import Ledger, open_reader
+from workers.ledger import SCHEMA_VERSION, Ledger, open_reader
 from workers.report import read_report
 
 
@@ -115,4 +115,4 @@ def test_a_ledger_of_the_first_schema_gets_its_column(tmp_path: Path) -> None:
     ledger.close()
     with open_reader(path) as db:
         assert [row["closes"] for row in db.execute("SELECT closes FROM operations")] == [None]
-        assert db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()[0] == "2"
+        assert db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()[0] == str(SCHEMA_VERSION)

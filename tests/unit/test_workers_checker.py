@@ -126,3 +126,55 @@ def test_long_lists_are_cut_and_say_so() -> None:
     found = checker.check_accounted(rows, journal())
     assert len(found) == checker.LISTED_MAX + 1
     assert found[-1]["text"] == "and 10 more"
+
+
+def test_an_id_given_twice_is_found_at_either_side() -> None:
+    records = [*journal(), {**journal()[0], "at_mono_ns": 11}]
+    assert "I5" in judge(records=records)
+    rows = ledger()
+    for number, row in enumerate(r for r in rows if r["kind"] == "order"):
+        row["order_id"] = str(number)
+    assert judge(rows) == ["I5"]
+
+
+def intent(**fields: Any) -> dict[str, Any]:
+    return {
+        "record": "OrderIntentRecord", "client_id": "a1", "qty": Decimal(2), "price": Decimal(10), "quote": "USDT",
+        "venue": "v", "symbol": "S", "purpose": 0, "update_id": 7, "at_mono_ns": 10, **fields,
+    }  # fmt: skip
+
+
+def test_risk_begun_or_arrived_under_the_halt() -> None:
+    halt = [(5, 20_000_000_000)]
+    assert [row["invariant"] for row in checker.check_halt([], [intent()], halt)] == ["I7"]
+    assert checker.check_halt([], [intent(purpose=1)], halt) == []
+    assert checker.check_halt([], [intent()], [(11, 20)]) == []
+    late = {"kind": "request", "operation": "place", "client_id": "a1", "mono_ns": 15_000_000_000}
+    assert len(checker.check_halt([late], [intent(at_mono_ns=1)], halt)) == 1
+    flying = {**late, "mono_ns": 1_000_000_000}
+    assert checker.check_halt([flying], [intent(at_mono_ns=1)], halt) == []
+
+
+def test_books_that_had_been_overtaken_for_too_long() -> None:
+    versions = [
+        ["v", "S", 7, 0, 5, 1, 1, 2, 1],
+        ["v", "S", 8, 0, 1_000_000, 1, 1, 2, 1],
+        ["v", "X", 9, 0, 0, 1, 1, 2, 1],
+    ]
+    assert checker.stale_ns([intent(at_mono_ns=4_000_000)], versions) == [(3_000_000, "a1")]
+    assert checker.stale_ns([intent(update_id=8, at_mono_ns=4_000_000)], versions) == [(0, "a1")]
+    assert [row["invariant"] for row in checker.check_fresh([intent(at_mono_ns=4_000_000)], versions, 2)] == ["I8"]
+    assert checker.check_fresh([intent(at_mono_ns=4_000_000, purpose=1)], versions, 2) == []
+
+
+def test_orders_above_the_limit_and_fills_far_from_the_market() -> None:
+    assert checker.check_limits([intent()], Decimal(20)) == []
+    assert [row["invariant"] for row in checker.check_limits([intent()], Decimal("19.99"))] == ["I10"]
+    rows = [
+        {"kind": "instrument", "venue": "v", "symbol": "S", "tick": "0.5"},
+        {"kind": "fill", "venue": "v", "symbol": "S", "side": "sell", "price": "49", "mono_ns": 10, "trade_id": 1,
+         "client_id": "a1"},
+    ]  # fmt: skip
+    versions = [["v", "S", 7, 0, 5, 100, 1, 102, 1], ["v", "S", 8, 0, 20, 98, 1, 99, 1]]
+    assert checker.check_collar(rows, versions, Decimal(200)) == []
+    assert [row["invariant"] for row in checker.check_collar(rows, versions, Decimal(199))] == ["I10"]
