@@ -74,7 +74,10 @@ if JIT_DISABLED:
         words[i] = value
 
     def step_if_below(words: Words, i: int, half: int, key: int) -> int:
-        """``half`` if words[i] < key, else 0; without a branch (binary search: the branch would be a coin toss)."""
+        """``half`` if words[i] < key, else 0; without a branch (binary search: the branch would be a coin toss).
+
+        The two lie less than 2^63 apart (both within 2^62 of 0, or of one sign).
+        """
         return half if words[i] < key else 0
 
     def step_if_not_above(words: Words, i: int, half: int, key: int) -> int:

@@ -74,7 +74,8 @@ if "numba" not in sys.modules:
 
 from numba import njit as _njit  # noqa: E402  (must follow the cache folder)
 from numba import typeof as _typeof  # noqa: E402
-from numba import types as _types  # noqa: E402
+
+from shm import jitlink  # noqa: E402
 
 
 def njit(*args: Any, **options: Any) -> Any:
@@ -84,9 +85,9 @@ def njit(*args: Any, **options: Any) -> Any:
     options.setdefault("error_model", "numpy")
     options.setdefault("no_cfunc_wrapper", True)  # nobody takes a kernel's C address: one compilation less of each
     if args and callable(args[0]):
-        return _one_version(_njit(*args, **options))
+        return _linked(_njit(*args, **options))
     decorate = _njit(*args, **options)
-    return lambda function: _one_version(decorate(function))
+    return lambda function: _linked(decorate(function))
 
 
 @overload
@@ -117,24 +118,13 @@ def direct(dispatcher: F, *example: object) -> F:
     return cast(F, dispatcher.overloads[signature].entry_point)  # type: ignore[attr-defined]
 
 
-def _one_version(dispatcher: Any) -> Any:
-    """Makes jitted callers share one compilation: numba compiles a callee again for every constant passed to it.
-
-    Constants still reach the callee where LLVM inlines it. Cold compilation of a feed's kernel: 124 versions, 19 s of
-    CPU; with this 89, 13 s.
-    """
-    if not hasattr(dispatcher, "get_call_template"):
-        return dispatcher  # jit disabled: a plain function
-    original = dispatcher.get_call_template
-
-    unliteral: Callable[[Any], Any] = _types.unliteral
-
-    def get_call_template(args: Any, kws: Any) -> Any:
-        plain = {name: unliteral(kind) for name, kind in kws.items()}
-        return original(tuple(unliteral(kind) for kind in args), plain)
-
-    dispatcher.get_call_template = get_call_template
+def _linked(dispatcher: Any) -> Any:
+    """A jitted function whose jitted callers take it into their own compilation (:mod:`shm.jitlink`)."""
+    if jitlink.SUPPORTED and hasattr(dispatcher, "get_call_template"):  # without: jit is disabled, a plain function
+        return jitlink.call_as_part(dispatcher)
     return dispatcher
 
 
 JIT_DISABLED = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+if jitlink.SUPPORTED and not JIT_DISABLED:
+    jitlink.install()

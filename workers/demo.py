@@ -22,7 +22,7 @@ from pipeline.model.structs import Credentials
 from workers.base import store_credentials
 from workers.cores import plan_cores
 from workers.demo_kill import check_killable, kill_executor
-from workers.launch import Launched, LaunchError, halt_and_drain
+from workers.launch import Launched, LaunchError, compiling_words, halt_and_drain
 from workers.output import say, stderr_is_terminal
 from workers.simulator import SimulatorProcess
 
@@ -91,7 +91,7 @@ class Demo:
 
     def start(self, show: Callable[[str], None]) -> None:
         """Venues, keys, configuration, engine READY. Raises LaunchError, SimulatorError."""
-        show("starting the simulated exchanges and warming the kernels")
+        show("starting the simulated exchanges and the engine")
         self.sim = self.simulator.wait_ready()
         self.config = {**self.sim.pop("engine_config"), "engine_name": self.instance}
         plan, words = plan_cores(sorted(os.sched_getaffinity(0)), list(self.config["exchanges"]))
@@ -100,16 +100,7 @@ class Demo:
         for exchange, key in keys_of(self.sim["venues"]).items():
             store_credentials(self.instance, exchange, key)
         self.engine.configure(self.config)
-        warming = ""
-
-        def progress(described: dict[str, Any]) -> None:
-            nonlocal warming
-            now = described.get("warming") or ""
-            if now and now != warming:
-                show(f"compiling kernels (the first time only): {now}")
-            warming = now
-
-        self.start_seconds = self.engine.wait_ready(progress)
+        self.start_seconds = self.engine.wait_ready(compiling_words(show))
         self.before = self.simulator.control("/summary")["dislocations"]
         show(f"engine READY {self.start_seconds:.1f} s after its launch")
 

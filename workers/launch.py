@@ -25,6 +25,20 @@ STOP_TIMEOUT_S = 60.0
 POLL_S = 0.02
 
 
+def compiling_words(show: Callable[[str], None]) -> Callable[[dict[str, Any]], None]:
+    """A ``progress`` for :meth:`Launched.wait_ready` that shows how far a first compilation is; else nothing."""
+    shown = ""
+
+    def progress(described: dict[str, Any]) -> None:
+        nonlocal shown
+        now = described.get("warming") or ""
+        if now and now != shown:
+            show(f"compiling kernels, the first time only: {now}")
+        shown = now
+
+    return progress
+
+
 class LaunchError(ArbitrageEngineError):
     """The instance did not become READY; the message carries the last lines that it said."""
 

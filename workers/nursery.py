@@ -7,7 +7,8 @@ with the supervisor over one SOCK_SEQPACKET pair, JSON messages:
     supervisor -> {"op": "config", "path"}                    load the configuration (children inherit it)
                   {"op": "warm", "modules", "dialects", "last"} import and warm; ``last``: children may come now
                   {"op": "spawn", "process", "exchange", "instance", "restarts", "env", "log"}
-    nursery    -> {"event": "warming", "module"} / {"event": "warmed", "module", "seconds"} / {"event": "warm"}
+    nursery    -> {"event": "warming", "text"} while it compiles, and only then
+                  {"event": "warmed", "module", "seconds"} / {"event": "warm"}
                   {"event": "spawned", "process", "pid"} / {"event": "exited", "process", "pid", "status"}
                   {"event": "failed", "text"}
 
@@ -36,7 +37,9 @@ from pipeline.model.errors import ConfigInvalid
 from workers.base import EXIT_COULD_NOT_START, EXIT_CRASHED, die_with_parent, start_worker, worker_module
 
 MESSAGE_BYTES_MAX = 64 * 1024
-HEAVY_MODULES = ("feed", "detector")  # some 20 s of compilation each, all others together 2 s
+SHARED = "shm"  # stands for the kernels that every process calls
+HEAVY_MODULES = ("feed", "detector")  # some 10 s of compilation each, all others together 5 s
+PROGRESS_MS = 5000  # while it compiles, it says how far it is at least so often
 _ENV_OF_ONE_CHILD = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "ARB_CRASH_AT")
 
 
@@ -112,14 +115,14 @@ class Nursery:
             self._tell(event="failed", text=str(error))
 
     def _warm(self, modules: list[str], dialects: list[str], last: bool) -> None:
-        fresh = [name for name in modules if (name, tuple(dialects)) not in self._warmed]
+        fresh = [name for name in (SHARED, *modules) if (name, tuple(dialects)) not in self._warmed]
         cold = _cache_is_cold(dialects)
-        if cold and not last:
-            return  # everything is compiled at once, side by side, when all of it is known
         if cold:
+            _prepare(fresh)
+            if not last:
+                return  # everything is compiled at once, side by side, when all of it is known
             self._compile_side_by_side(fresh, dialects)
         for name in fresh:
-            self._tell(event="warming", module=name)
             started = time.monotonic()
             _warm_module(name, dialects)
             self._warmed.add((name, tuple(dialects)))
@@ -132,27 +135,29 @@ class Nursery:
             self._tell(event="warm")
 
     def _compile_side_by_side(self, modules: list[str], dialects: list[str]) -> None:
-        """The first compilation takes a minute: helpers fill the cache, as many at once as there are CPUs.
+        """The first compilation: helpers fill the cache, as many at once as there are CPUs.
 
         A module with all its dialects is one job: dialects share most kernels, and two helpers would both compile them.
         """
-        jobs = sorted(modules, key=lambda name: name not in HEAVY_MODULES)  # nobody waits for a heavy one at the end
-        running: dict[int, str] = {}
+        jobs = sorted(filter(_warms, modules), key=lambda name: name not in HEAVY_MODULES)  # heavy ones first
+        total, started = len(jobs), time.monotonic()
+        running: dict[int, tuple[str, int]] = {}  # pidfd -> (module, pid)
+        ended = select.poll()
         while jobs or running:
             while jobs and len(running) < len(os.sched_getaffinity(0)):
                 name = jobs.pop(0)
-                pid = os.fork()
-                if pid == 0:
-                    code = EXIT_CRASHED
-                    try:
-                        _warm_module(name, dialects)
-                        code = 0
-                    finally:
-                        os._exit(code)
-                running[pid] = name
-                self._tell(event="warming", module=", ".join(running.values()))
-            pid, _ = os.waitpid(-1, 0)  # what a helper could not compile, the nursery meets again and reports
-            running.pop(pid, None)
+                pid = _start_helper(name, dialects)
+                pidfd = os.pidfd_open(pid)
+                ended.register(pidfd, select.POLLIN)
+                running[pidfd] = name, pid
+            done, seconds = total - len(jobs) - len(running), time.monotonic() - started
+            now = ", ".join(name for name, _ in running.values())
+            self._tell(event="warming", text=f"{done} of {total} done after {seconds:.0f} s, now {now}")
+            for pidfd, _ in ended.poll(PROGRESS_MS):
+                _, pid = running.pop(pidfd)
+                os.waitpid(pid, 0)  # what a helper could not compile, the nursery meets again and reports
+                ended.unregister(pidfd)
+                os.close(pidfd)
 
     def _spawn(self, request: dict[str, Any]) -> int:
         nursery = os.getpid()
@@ -198,10 +203,42 @@ class Nursery:
         self._tell(event="exited", process=process, pid=pid, status=os.waitstatus_to_exitcode(status))
 
 
+def _warms(name: str) -> bool:
+    return name == SHARED or hasattr(worker_module(name), "warm")
+
+
 def _warm_module(name: str, dialects: list[str]) -> None:
-    warm = getattr(worker_module(name), "warm", None)
-    if warm is not None:
-        warm(dialects)
+    if name == SHARED:
+        from shm.warm import warm as warm_shared
+
+        warm_shared()
+    elif _warms(name):
+        worker_module(name).warm(dialects)
+
+
+def _prepare(modules: list[str]) -> None:
+    """What every helper would do for itself: imports, and the first kernel, which brings numba's tables."""
+    from shm.atomics import mono_ns
+
+    for name in modules:
+        _warms(name)
+    mono_ns()
+
+
+def _start_helper(name: str, dialects: list[str]) -> int:
+    """Forks a process that compiles one module's kernels into the cache and ends; its pid."""
+    nursery = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    code = EXIT_CRASHED
+    try:
+        die_with_parent(signal.SIGKILL, nursery)
+        gc.disable()  # a short life; a tenth of its time
+        _warm_module(name, dialects)
+        code = 0
+    finally:
+        os._exit(code)
 
 
 def _marker(dialects: list[str]) -> Path:

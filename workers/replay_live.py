@@ -26,7 +26,7 @@ from pipeline.model.structs import ZERO
 from workers.checker import add, check_flat, check_money
 from workers.demo import DemoResult, Interrupt
 from workers.demo_summary import EngineBooks, feed_totals, losing, numeraire_value
-from workers.launch import Launched, LaunchError, halt_and_drain
+from workers.launch import Launched, LaunchError, compiling_words, halt_and_drain
 from workers.output import say, stderr_is_terminal
 from workers.simulator import SimulatorError, SimulatorProcess
 
@@ -153,7 +153,7 @@ def run_replay(options: ReplayOptions) -> DemoResult:
     show = (lambda text: None) if options.quiet else say
     try:
         with Interrupt() as interrupt:
-            show("reading the captures and warming the kernels")
+            show("reading the captures and starting the engine")
             sim = simulator.wait_ready()
             config = replay_config(sim.pop("engine_config"), instance, options, coins)
             (engine.state_dir / "fees.json").write_bytes(msgspec.json.encode(overrides))
@@ -161,7 +161,7 @@ def run_replay(options: ReplayOptions) -> DemoResult:
             confirmer.start()
             engine.configure(config)
             began = time.monotonic()
-            start_seconds = engine.wait_ready()
+            start_seconds = engine.wait_ready(compiling_words(show))
             show(f"engine READY {start_seconds:.1f} s after its launch")
             on_terminal = stderr_is_terminal() and not options.quiet
             with LiveView(instance, config, enabled=on_terminal, plain=not options.quiet) as view:

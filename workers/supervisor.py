@@ -324,8 +324,9 @@ class Supervisor:
         message: dict[str, Any] = msgspec.json.decode(raw)
         event = message["event"]
         if event == "warming":
-            self._warming = message["module"]
-            self._notifier.send(f"STATUS=compiling kernels: {self._warming}")
+            self._warming = message["text"]
+            self.say("info", f"compiling kernels, the first time only: {self._warming}")
+            self._notifier.send(f"STATUS=compiling kernels, the first time only: {self._warming}")
             self.write_run_file()
         elif event == "warmed":
             self.say("info", f"warm: {message['module']} in {message['seconds']} s")

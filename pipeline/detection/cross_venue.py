@@ -295,6 +295,25 @@ def pair_gates(
 
 
 @njit_bare
+def judge_direction(ports: Ports, mem: Words, flt: Floats, direction: int) -> tuple[int, float]:
+    """A direction as it stands, for who asks from outside the loop: the gate that refuses it (0 = none, sizes in SIZE),
+    and the edge of the best prices in bps (0 where one is absent). All in one kernel: what compiles or loads at its
+    first call does so before the books are read, not while they grow old."""
+    row = direction_row(mem, direction)
+    buy_status = read_leg(ports.feeds, mem, mem[row + DR_BUY], BUY_LEG)
+    sell_status = read_leg(ports.feeds, mem, mem[row + DR_SELL], SELL_LEG)
+    code = pair_gates(ports, mem, flt, direction, buy_status, sell_status, now_of(mem))
+    ask = best_ask(mem, record_at(BUY_LEG)) if buy_status > 0 else ly.ABSENT_ASK
+    bid = best_bid(mem, record_at(SELL_LEG)) if sell_status > 0 else ly.ABSENT_BID
+    edge = 0.0
+    if bid != ly.ABSENT_BID and ask != ly.ABSENT_ASK:
+        edge = edge_bps(bid, ask, flt[mem[H_DIRECTION_FLOATS] + direction * DF_WORDS + DF_FEE])
+    if code == 0 and not edge_exceeds(bid, ask, mem[row + DR_NUM], mem[row + DR_DEN]):
+        code = BELOW_THRESHOLD
+    return code, edge
+
+
+@njit_bare
 def push_direction(
     ports: Ports,
     mem: Words,

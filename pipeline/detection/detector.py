@@ -17,15 +17,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.detection.cross_venue import pair_gates
-from pipeline.detection.edge import edge_bps, edge_exceeds
+from pipeline.detection.cross_venue import judge_direction
 from pipeline.detection.episodes import close_episode
-from pipeline.detection.gates import read_leg
 from pipeline.detection.ports import NOTHING, Ports
 from pipeline.detection.record import OpportunityRecord, decode_record
 from pipeline.detection.rows import STABLE_QUOTES, pair_text
 from pipeline.detection.scan_loop import IDLE, RAN_OUT, REFRESH, SPIN, YIELD, scan_loop
-from pipeline.detection.send import best_ask, best_bid, now_of
 from pipeline.detection.state import (
     C_ACTIVE,
     C_ENDED,
@@ -42,7 +39,6 @@ from pipeline.detection.state import (
     C_UNKNOWN_BOOK,
     FD_ALIVE,
     FD_OFF,
-    RECORDS,
     REFUSAL_CODES,
     SE_CATALOGUE_VERSION,
     SE_COOLDOWN_NS,
@@ -55,9 +51,6 @@ from pipeline.detection.state import (
 )
 from pipeline.detection.terms import Terms
 from pipeline.detection.topology import (
-    DF_FEE,
-    DR_DEN,
-    DR_NUM,
     DR_TYPE,
     GR_BLOCK,
     GR_COUNT,
@@ -78,6 +71,7 @@ from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ArbitrageOpportunity
 from shm import layout as ly
 from shm.atomics import load_acquire
+from shm.jit import direct
 from shm.pages import read_row
 from shm.queue import pop
 
@@ -286,6 +280,7 @@ class OpportunityDetector:
     def warm(self) -> None:
         """Compiles, or loads from the cache, everything that :meth:`step` may call."""
         scan_loop(self.ports, self.memory.mem, self.memory.flt, 0, 0, self._wait)
+        direct(close_episode, self.memory.mem, 0)
 
     def start_detection(self) -> None:
         """Runs the loop in a thread of this process (the kernels release the GIL). Idempotent."""
@@ -363,28 +358,19 @@ class OpportunityDetector:
         return self._venue_names[int(row[ly.CR_VENUE])] == venue and pair_text(row) == pair
 
     def _validate(self, buy: int, sell: int) -> Validation:
-        topology, mem, flt = self.memory.topology, self.memory.mem, self.memory.flt
+        topology, mem = self.memory.topology, self.memory.mem
         group = int(topology.instruments[buy, IN_GROUP])
         if group < 0 or int(topology.instruments[sell, IN_GROUP]) != group:
             return Validation(refusal=Refusal.QUARANTINED, edge_bps=0.0, max_quantity=Decimal(0))
         start, count, block = (int(topology.groups[group, c]) for c in (GR_START, GR_COUNT, GR_BLOCK))
         i, j = (int(topology.instruments[x, IN_SLOT]) - start for x in (buy, sell))
         direction = block + i * count + j
-        row = topology.directions[direction]
-        if row[DR_TYPE] < 0:
+        if topology.directions[direction, DR_TYPE] < 0:
             return Validation(refusal=Refusal.DISABLED_TYPE, edge_bps=0.0, max_quantity=Decimal(0))
-        statuses = [int(read_leg(self.ports.feeds, mem, x, leg)) for leg, x in enumerate((buy, sell))]
-        ask = int(best_ask(mem, RECORDS)) if statuses[0] > 0 else ly.ABSENT_ASK
-        bid = int(best_bid(mem, RECORDS + ly.BOOK_RECORD_WORDS)) if statuses[1] > 0 else ly.ABSENT_BID
-        code = int(pair_gates(self.ports, mem, flt, direction, statuses[0], statuses[1], int(now_of(mem))))
-        edge = 0.0
-        if bid != ly.ABSENT_BID and ask != ly.ABSENT_ASK:
-            edge = float(edge_bps(bid, ask, topology.floats[direction, DF_FEE]))
-        if code == 0 and not edge_exceeds(bid, ask, row[DR_NUM], row[DR_DEN]):
-            code = int(Refusal.BELOW_THRESHOLD)
+        code, edge = judge_direction(self.ports, mem, self.memory.flt, direction)
         quantity = min(int(mem[SIZE + SZ_BUY_QTY]), int(mem[SIZE + SZ_SELL_QTY])) if code == 0 else 0
         exponent = int(self._rows[buy, ly.CR_QTY_EXP])
-        return Validation(refusal=Refusal(code), edge_bps=edge, max_quantity=from_fp(quantity, exponent))
+        return Validation(refusal=Refusal(code), edge_bps=float(edge), max_quantity=from_fp(quantity, exponent))
 
     # --- counters ---
 
