@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce, TradingStatus
 from pipeline.sim.matching import ASK, BID, SimBook
+from pipeline.sim.positions import mode_of, position_of
 from pipeline.sim.types import PPM, ZERO, RejectReason, SimAccount, SimInstrument, SimOrderRequest, SimReject
 
 
@@ -28,25 +29,24 @@ def wanted_units(row: SimInstrument, book: SimBook, account: SimAccount, request
     if request.close_position or request.reduce_only:
         return _reducing_units(row, account, request)
     if request.quote_qty is not None:
-        return _units_for_quote(row, book, request.quote_qty)
+        return _units_for_quote(row, book, request.quote_qty, id(account))
     if request.qty is None or request.qty <= 0:
         raise SimReject(RejectReason.BAD_PARAMETER, f"quantity must be positive: qty={request.qty}")
     return row.units(request.qty)
 
 
 def _reducing_units(row: SimInstrument, account: SimAccount, request: SimOrderRequest) -> int:
-    position = account.positions.get(row.symbol)
-    held = position.qty if position is not None else ZERO
-    if not row.is_futures or not held or (held > 0) == (request.side is OrderSide.BUY):
+    held = position_of(account, row.symbol, mode_of(account, request.side, True)).qty if row.is_futures else ZERO
+    if not held or (held > 0) == (request.side is OrderSide.BUY):
         raise SimReject(RejectReason.REDUCE_ONLY, f"nothing to reduce: position={held}")
     wanted = abs(held) if request.close_position else min(abs(held), request.qty or ZERO)
     return int(wanted / row.unit)
 
 
-def _units_for_quote(row: SimInstrument, book: SimBook, quote: Decimal) -> int:
+def _units_for_quote(row: SimInstrument, book: SimBook, quote: Decimal, owner: int) -> int:
     """Whole lots that a market buy of ``quote`` gets from the visible book."""
     units, left = 0, quote
-    for price, available in book.reachable(BID, None):
+    for price, available in book.reachable(BID, None, owner):
         cost = row.price(price) * row.unit
         affordable = min(available, int(left / cost))
         units += affordable
@@ -79,11 +79,13 @@ def check_limits(row: SimInstrument, request: SimOrderRequest, units: int, mark:
         raise SimReject(RejectReason.PRICE_BAND, f"price={price} mark={mark}")
 
 
-def check_standing(book: SimBook, side: int, limit: int | None, units: int, request: SimOrderRequest) -> None:
+def check_standing(
+    book: SimBook, side: int, limit: int | None, units: int, request: SimOrderRequest, owner: int
+) -> None:
     """Post-only and fill-or-kill of a venue that refuses what cannot stand."""
-    if request.post_only and book.takeable(side, limit) > 0:
+    if request.post_only and book.takeable(side, limit, owner) > 0:
         raise SimReject(RejectReason.POST_ONLY_WOULD_TAKE, f"price={request.price}")
-    if request.tif is TimeInForce.FOK and book.takeable(side, limit) < units:
+    if request.tif is TimeInForce.FOK and book.takeable(side, limit, owner) < units:
         raise SimReject(RejectReason.FOK_NOT_FILLED, f"qty={request.qty}")
 
 
@@ -93,10 +95,10 @@ def meets_own(book: SimBook, side: int, limit: int) -> bool:
     return best is not None and (best <= limit if side == BID else best >= limit)
 
 
-def walk_cost(row: SimInstrument, book: SimBook, side: int, units: int) -> Decimal:
+def walk_cost(row: SimInstrument, book: SimBook, side: int, units: int, owner: int) -> Decimal:
     """Quote that a taker of ``units`` would move through the visible book."""
     cost = ZERO
-    for price, available in book.reachable(side, None):
+    for price, available in book.reachable(side, None, owner):
         taken = min(units, available)
         cost += row.price(price) * row.qty(taken)
         units -= taken

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
 from pipeline.sim.admission import check_limits, check_standing, check_status, meets_own, walk_cost, wanted_units
 from pipeline.sim.latency import NS_PER_MS
 from pipeline.sim.matching import ASK, BID, Resting, SimBook
+from pipeline.sim.positions import mode_of
 from pipeline.sim.settlement import opening_qty
 from pipeline.sim.types import (
     ZERO,
@@ -69,10 +71,10 @@ class OrderDesk(VenueCore):
         limit = None if request.kind is OrderKind.MARKET else row.ticks(request.price)
         units = wanted_units(row, book, account, request)
         check_limits(row, request, units, self.mark_price(row.symbol))
-        if limit is None and book.takeable(side, None) == 0:
+        if limit is None and book.takeable(side, None, id(account)) == 0:
             raise SimReject(RejectReason.NO_LIQUIDITY, request.symbol)
         if self._rejects_unfillable:
-            check_standing(book, side, limit, units, request)
+            check_standing(book, side, limit, units, request, id(account))
         order = self._new_order(row, request, units, book.update_id)
         self._reserve(account, row, order, side, limit, units)
         self._orders[order.order_id] = order
@@ -82,6 +84,7 @@ class OrderDesk(VenueCore):
         self._record(order)
         self._push(account, OrderEvent(order.copy(), "put", self.now_ms()))
         self._match(account, row, book, order, side, limit, units)
+        self._trim_reducing(account, row)
         return order.copy()
 
     def _match(
@@ -94,17 +97,14 @@ class OrderDesk(VenueCore):
         limit: int | None,
         units: int,
     ) -> None:
-        if order.tif is TimeInForce.FOK and order.quote_qty is None and book.takeable(side, limit) < units:
+        owner = id(account)
+        if order.tif is TimeInForce.FOK and order.quote_qty is None and book.takeable(side, limit, owner) < units:
             self._finish(account, row, order, "fok")
             return
-        if order.tif is TimeInForce.POST_ONLY and book.takeable(side, limit) > 0:
+        if order.tif is TimeInForce.POST_ONLY and book.takeable(side, limit, owner) > 0:
             self._finish(account, row, order, "poc")
             return
-        refill_ns = self.clock.mono_ns() + int(self._rng.expovariate(1.0) * self._refill_ms * NS_PER_MS)
-        fills = book.take(side, units, limit, refill_ns)
-        for price, filled in fills:
-            units -= filled
-            self._settle(account, row, order, price, filled, is_maker=False)
+        units, met = self._take(account, row, book, order, side, limit, units)
         if order.quote_qty is not None:
             order.qty = order.filled_qty
         if units == 0 or (order.quote_qty is not None and order.filled_qty):
@@ -113,11 +113,72 @@ class OrderDesk(VenueCore):
             if limit is not None and meets_own(book, side, limit):
                 self._finish(account, row, order, "stp")
                 return
-            self._resting[order.order_id] = book.rest(order.order_id, side, limit or 0, units)
-            if fills:
+            self._resting[order.order_id] = book.rest(order.order_id, side, limit or 0, units, owner)
+            if met:
                 self._update(account, row, order)
         else:
             self._finish(account, row, order, "fok" if order.tif is TimeInForce.FOK else "ioc")
+
+    def _take(
+        self,
+        account: SimAccount,
+        row: SimInstrument,
+        book: SimBook,
+        order: SimOrder,
+        side: int,
+        limit: int | None,
+        units: int,
+    ) -> tuple[int, bool]:
+        """Matches by price and time and settles both ends; returns (units left, whether anything was met).
+
+        Between two users it is one trade: the resting order's price, one id, a row for each of them.
+        """
+        refill_ns = self.clock.mono_ns() + int(self._rng.expovariate(1.0) * self._refill_ms * NS_PER_MS)
+        takes = book.take(side, units, limit, refill_ns, id(account))
+        makers: list[SimAccount] = []
+        for take in takes:
+            units -= take.units
+            trade_id = self._settle(account, row, order, take.price, take.units, is_maker=False)
+            if take.maker is not None:
+                makers.append(self._settle_maker(row, take.maker, take.units, trade_id))
+        for maker in makers:
+            self._trim_reducing(maker, row)
+        return units, bool(takes)
+
+    def settle_own(self, fills: list[tuple[Resting, int]], symbol: str) -> None:
+        """Users' resting orders that the market has hit: they filled at their own price, as maker."""
+        row = self.instruments[symbol]
+        for account in [self._settle_maker(row, resting, units, 0) for resting, units in fills]:
+            self._trim_reducing(account, row)
+
+    def _settle_maker(self, row: SimInstrument, resting: Resting, units: int, trade_id: int) -> SimAccount:
+        """``trade_id``: of the trade that the taker's side has already printed; 0 = print one. Returns the owner."""
+        order, account = self._orders[resting.order_id], self._owner[resting.order_id]
+        self._settle(account, row, order, resting.price, units, is_maker=True, trade_id=trade_id)
+        if resting.left == 0:
+            self._resting.pop(order.order_id, None)
+        if order.left_qty:
+            self._update(account, row, order)
+        else:
+            self._finish(account, row, order, "filled")
+        return account
+
+    def _trim_reducing(self, account: SimAccount, row: SimInstrument) -> None:
+        """Reduce-only orders that rest never exceed what is held: the oldest of those too many end."""
+        if not row.is_futures:
+            return
+        room: dict[str, Decimal] = {}
+        for order in reversed(self._open_of(account, row.symbol)):
+            if not order.reduce_only:
+                continue
+            mode = mode_of(account, order.side, True)
+            held = self.position(account, row.symbol, mode).qty
+            against = abs(held) if held and (held > 0) is (order.side is OrderSide.SELL) else ZERO
+            left = room.get(mode, against) - order.left_qty
+            if left >= 0:
+                room[mode] = left
+            else:
+                self._end(account, order, "reduce_out")
 
     def cancel(
         self, account: SimAccount, symbol: str, *, order_id: int | None = None, client_id: str | None = None
@@ -147,24 +208,26 @@ class OrderDesk(VenueCore):
             if known is not None and self._orders[known].is_open:
                 raise SimReject(RejectReason.DUPLICATE_CLIENT_ID, request.client_id)
         if len(self._resting) >= OPEN_ORDERS_MAX:
-            raise SimReject(RejectReason.TOO_MANY_ORDERS, f"open={len(self._resting)}")
+            held = sum(self._owner[order_id] is account for order_id in self._resting)
+            if held >= OPEN_ORDERS_MAX:
+                raise SimReject(RejectReason.TOO_MANY_ORDERS, f"open={held}")
 
     def _reserve(
         self, account: SimAccount, row: SimInstrument, order: SimOrder, side: int, limit: int | None, units: int
     ) -> None:
         if row.is_futures:
             price = order.price if limit is not None else self.mark_price(row.symbol)
-            position = self.position(account, row.symbol)
+            position = self.position(account, row.symbol, mode_of(account, order.side, order.reduce_only))
             opening = ZERO if order.reduce_only else opening_qty(position, order.side, order.qty)
             margin = self.margin_account(account)
-            self.settlement.reserve_margin(order, opening * price, position.leverage, margin.available)
+            self.settlement.reserve_margin(account, order, opening * price, position.leverage, margin.available)
             return
         if limit is not None:
             cost = order.price * order.qty
         elif order.quote_qty is not None:
             cost = order.quote_qty
         else:
-            cost = walk_cost(row, self.books[row.symbol], side, units)
+            cost = walk_cost(row, self.books[row.symbol], side, units, id(account))
         self.settlement.lock_spot(account, row, order, cost)
 
     # --- order state ---
@@ -190,12 +253,20 @@ class OrderDesk(VenueCore):
         )
 
     def _settle(
-        self, account: SimAccount, row: SimInstrument, order: SimOrder, ticks: int, units: int, *, is_maker: bool
-    ) -> None:
-        """One execution: money, order totals, ledger, private push, public print."""
+        self,
+        account: SimAccount,
+        row: SimInstrument,
+        order: SimOrder,
+        ticks: int,
+        units: int,
+        *,
+        is_maker: bool,
+        trade_id: int = 0,
+    ) -> int:
+        """One execution: money, order totals, ledger, private push, public print (unless it has an id already)."""
         price, qty = row.price(ticks), row.qty(units)
         taker = order.side if not is_maker else OrderSide(-order.side)
-        trade_id = self.print_trade(row.symbol, ticks, units, taker)
+        trade_id = trade_id or self.print_trade(row.symbol, ticks, units, taker)
         order.filled_qty += qty
         order.filled_quote += price * qty
         order.last_fill_qty, order.last_fill_price = qty, price
@@ -245,6 +316,7 @@ class OrderDesk(VenueCore):
         self._push(account, TradeEvent(trade, order.copy(), order.updated_ms))
         for callback in self.on_own_fill:
             callback(row.symbol, order.side, ticks, units)
+        return trade_id
 
     def _update(self, account: SimAccount, row: SimInstrument, order: SimOrder) -> None:
         self._release(account, row, order)
@@ -275,6 +347,7 @@ class OrderDesk(VenueCore):
             self.settlement.relock_spot(account, row, order, reason)
 
     def _record(self, order: SimOrder) -> None:
+        self.settlement.history.note_order(self.clock.mono_ns(), order)
         self.ledger.append(
             "order",
             self.name,

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 _SPOT_SOCKETS = ("/ws/v4/", "/ws/v4", "/v4/ws/spot")
 _FUTURES_SOCKETS = ("/v4/ws/usdt", "/v4/ws/usdt/", "/v4/ws/futures/usdt")
 _CANCELS = ("cancel", "cancel_all")
-_ORDER_OPERATIONS = ("place", "cancel", "cancel_all")
+_ORDER_OPERATIONS = ("place", "amend", "cancel", "cancel_all")
+_PLACINGS = ("place", "amend")  # one budget
 
 
 class GateMarket:
@@ -57,6 +58,7 @@ class GateMarket:
         self.api_handlers: dict[str, Handler] = {
             "order_place": api.place,
             "order_batch_place": api.place_batch,
+            "order_amend": api.amend,
             "order_cancel": api.cancel,
             "order_cancel_ids": api.cancel_ids,
             "order_cancel_cp": api.cancel_pair,
@@ -75,7 +77,7 @@ class GateMarket:
         self.stream.on_market(event)
 
     def is_cross(self, uid: str, symbol: str) -> bool:
-        return isinstance(self.api, FuturesApi) and self.api.is_cross(uid, symbol)
+        return isinstance(self.api, FuturesApi) and self.api.positions.is_cross(uid, symbol)
 
     def call(
         self,
@@ -192,7 +194,11 @@ class GateioDialect(Dialect):
     # --- REST ---
 
     def _match(self, method: str, path: str) -> tuple[GateMarket, Route, tuple[str, ...]] | None:
-        """Exact paths first; then one segment, last or last but one, taken as an argument."""
+        """Exact paths first; then one segment, last or last but one, taken as an argument.
+
+        The settlement coin of futures may come in capitals, as ccxt sends it here and there.
+        """
+        path = path.replace("/futures/USDT/", "/futures/usdt/")
         found = self._routes.get((method, path))
         if found is not None:
             return *found, ()
@@ -237,14 +243,14 @@ class GateioDialect(Dialect):
         account = market.venue.accounts.get(key) if route.signed else None
         who = account.uid if account is not None else key
         budget, name = self._budget(market, route, f"{request.method}{request.path}")
-        if route.operation == "place" and not market.is_futures:
+        if route.operation in _PLACINGS and not market.is_futures:
             who = f"{who}:{market.venue.name}"
         return self._limiter.take(budget, name, who, now_ms)
 
     def _budget(self, market: GateMarket, route: Route, endpoint: str) -> tuple[Budget, str]:
         if not route.signed:
             return self.limits.public, endpoint
-        if route.operation == "place":
+        if route.operation in _PLACINGS:
             return market.place_budget, f"{market.prefix}.place"
         if route.operation in _CANCELS:
             return market.cancel_budget, f"{market.prefix}.cancel"

@@ -1,6 +1,6 @@
 """Gate.io USDT futures REST v4 over a simulated venue; the WebSocket API calls the same handlers.
 
-One-way mode. Market orders are price "0" with ioc or fok; sizes are signed contracts.
+One-way or dual mode. Market orders are price "0" with ioc or fok; sizes are signed contracts.
 Source: Gate.io APIv4 "Futures"; what ccxt 4.5 and gate-api ask for beyond the sheet.
 """
 
@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING, Any
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
 from pipeline.sim import dialect_gateio_futures_rows as rows
 from pipeline.sim.dialect_gateio_api import Countdown, Prints, Route, page, span_ms, text_is_known
+from pipeline.sim.dialect_gateio_futures_info import FuturesInfoApi
+from pipeline.sim.dialect_gateio_positions import PositionsApi
 from pipeline.sim.dialect_gateio_words import (
     TIF_OF,
     Call,
     GateError,
+    amend_text,
     client_text,
     number,
     plain,
     refusal,
     split_id,
+    with_params,
 )
 from pipeline.sim.types import OrderStatus, SimInstrument, SimOrder, SimOrderRequest, SimReject
 
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 TEXT_LIFE_MS = 60_000
 ZERO_FILL_LIFE_MS = 600_000  # "unfilled cancelled orders vanish after 10 minutes"
 BATCH_MAX = 10
+CANCEL_BATCH_MAX = 20
 DEPTH_MAX = 300
 DAY_S = 86_400
 _SIDES = {"bid": OrderSide.BUY, "ask": OrderSide.SELL}
@@ -42,11 +47,12 @@ class FuturesApi:
         self.venue = venue
         self.prints = Prints()
         self.countdown = Countdown(venue)
-        self._cross: set[tuple[str, str]] = set()  # (uid, contract) in cross margin
+        self.positions = PositionsApi(venue)
+        self._info = FuturesInfoApi(venue)
 
     def routes(self) -> dict[tuple[str, str], Route]:
         usdt = "/api/v4/futures/usdt"
-        return {
+        own: dict[tuple[str, str], Route] = {
             ("GET", f"{usdt}/contracts"): Route(self._contracts, "instruments", False),
             ("GET", f"{usdt}/contracts/{{}}"): Route(self._contract, "instruments", False),
             ("GET", f"{usdt}/order_book"): Route(self._order_book, "depth", False),
@@ -56,26 +62,22 @@ class FuturesApi:
             ("GET", "/api/v4/delivery/usdt/contracts"): Route(_nothing, "instruments", False),
             ("GET", "/api/v4/delivery/btc/contracts"): Route(_nothing, "instruments", False),
             ("GET", "/api/v4/options/underlyings"): Route(_nothing, "instruments", False),
-            ("GET", f"{usdt}/accounts"): Route(self._account, "balances"),
-            ("GET", f"{usdt}/account_book"): Route(self._account_book, "account_book"),
             ("GET", f"{usdt}/fee"): Route(self._fee, "fees"),
-            ("GET", f"{usdt}/positions"): Route(self._positions, "positions"),
-            ("GET", f"{usdt}/positions/{{}}"): Route(self._position, "positions"),
-            ("POST", f"{usdt}/positions/{{}}/leverage"): Route(self._leverage, "leverage"),
-            ("POST", f"{usdt}/positions/cross_mode"): Route(self._cross_mode, "leverage"),
-            ("POST", f"{usdt}/dual_mode"): Route(self._dual_mode, "other"),
             ("POST", f"{usdt}/orders"): Route(self.place, "place", True, 201),
             ("GET", f"{usdt}/orders"): Route(self.orders, "finished_orders"),
             ("GET", f"{usdt}/orders_timerange"): Route(self._orders_timerange, "finished_orders"),
             ("DELETE", f"{usdt}/orders"): Route(self.cancel_pair, "cancel_all"),
             ("GET", f"{usdt}/orders/{{}}"): Route(self.order, "order"),
             ("DELETE", f"{usdt}/orders/{{}}"): Route(self.cancel, "cancel"),
+            ("PUT", f"{usdt}/orders/{{}}"): Route(self.amend, "amend"),
+            ("POST", f"{usdt}/batch_amend_orders"): Route(self.amend_batch, "amend"),
             ("POST", f"{usdt}/batch_orders"): Route(self.place_batch, "place"),
             ("POST", f"{usdt}/batch_cancel_orders"): Route(self.cancel_ids, "cancel"),
             ("GET", f"{usdt}/my_trades"): Route(self._my_trades, "trades"),
             ("GET", f"{usdt}/my_trades_timerange"): Route(self._my_trades_timerange, "trades"),
             ("POST", f"{usdt}/countdown_cancel_all"): Route(self._countdown, "countdown"),
         }
+        return own | self.positions.routes() | self._info.routes()
 
     def instrument(self, symbol: str) -> SimInstrument:
         found = self.venue.instruments.get(symbol)
@@ -85,9 +87,6 @@ class FuturesApi:
 
     def _row(self, order: SimOrder, call: Call) -> dict[str, Any]:
         return rows.order_row(order, self.venue.instruments[order.symbol], call.owner, call.decimal_sizes)
-
-    def is_cross(self, uid: str, symbol: str) -> bool:
-        return (uid, symbol) in self._cross
 
     # --- public ---
 
@@ -143,24 +142,6 @@ class FuturesApi:
 
     # --- account ---
 
-    async def _account(self, call: Call) -> Any:
-        """A user who never moved money in does not exist here."""
-        settle = self.venue.settle_asset
-        if settle not in call.owner.wallets:
-            raise GateError("USER_NOT_FOUND", "please transfer funds first to create futures account")
-        return rows.account_row(call.owner, self.venue.margin_account(call.owner), settle)
-
-    async def _account_book(self, call: Call) -> Any:
-        """Changes of the wallet, newest first; each has a number of its own."""
-        start_ms, end_ms = span_ms(call, default_s=30 * DAY_S)
-        kind, symbol = call.word("type"), call.word("contract")
-        found = [
-            rows.account_book_row(event, number)
-            for number, event in enumerate(self.venue.settlement.changes.get(call.owner.uid, ()), 1)
-            if start_ms <= event.ts_ms <= end_ms and (not symbol or event.symbol == symbol)
-        ]
-        return page([row for row in found[::-1] if not kind or row["type"] == kind], call)
-
     async def _fee(self, call: Call) -> Any:
         symbol = call.word("contract")
         wanted = [self.instrument(symbol)] if symbol else self.venue.instruments.values()
@@ -171,64 +152,6 @@ class FuturesApi:
             }
             for one in wanted
         }
-
-    def _position_row(self, symbol: str, call: Call) -> dict[str, Any]:
-        return rows.position_row(
-            self.venue.position(call.owner, symbol),
-            self.instrument(symbol),
-            call.owner,
-            decimal_sizes=call.decimal_sizes,
-            is_cross=self.is_cross(call.owner.uid, symbol),
-            pending_orders=len(self.venue.open_orders(call.owner, symbol)),
-        )
-
-    async def _positions(self, call: Call) -> Any:
-        held = call.flag("holding")
-        symbols = [symbol for symbol, one in call.owner.positions.items() if one.qty or not held]
-        return page([self._position_row(symbol, call) for symbol in symbols], call)
-
-    async def _position(self, call: Call) -> Any:
-        return self._position_row(self.instrument(call.args[0]).symbol, call)
-
-    async def _leverage(self, call: Call) -> Any:
-        """``leverage`` > 0 is isolated; 0 is cross with ``cross_leverage_limit``. Both come in the query."""
-        instrument = self.instrument(call.args[0])
-        wanted = call.amount("leverage")
-        is_cross = wanted == 0
-        if is_cross:
-            limit = call.word("cross_leverage_limit")
-            wanted = number(limit, "cross_leverage_limit") if limit else Decimal(0)
-            wanted = wanted or Decimal(instrument.leverage_max)
-        if wanted < 1:
-            raise GateError("LEVERAGE_TOO_LOW", f"leverage {plain(wanted)} is below 1")
-        if wanted > instrument.leverage_max:
-            raise GateError("LEVERAGE_TOO_HIGH", f"leverage {plain(wanted)} exceeds {instrument.leverage_max}")
-        self._set_cross(call.owner.uid, instrument.symbol, is_cross)
-        self.venue.set_leverage(call.owner, instrument.symbol, wanted)
-        return self._position_row(instrument.symbol, call)
-
-    def _set_cross(self, uid: str, symbol: str, is_cross: bool) -> None:
-        if is_cross:
-            self._cross.add((uid, symbol))
-        else:
-            self._cross.discard((uid, symbol))
-
-    async def _cross_mode(self, call: Call) -> Any:
-        symbol, mode = self.instrument(call.need("contract")).symbol, call.need("mode")
-        if mode not in ("ISOLATED", "CROSS"):
-            raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `mode` value: {mode}")
-        self._set_cross(call.owner.uid, symbol, mode == "CROSS")
-        return self._position_row(symbol, call)
-
-    async def _dual_mode(self, call: Call) -> Any:
-        """This venue keeps one-way positions: hedge mode is refused, staying in one-way mode changes nothing."""
-        if not call.flag("dual_mode"):
-            raise GateError("NO_CHANGE", "no change")
-        if any(one.qty for one in call.owner.positions.values()):
-            raise GateError("POSITION_HOLDING", "there are open positions")
-        if self.venue.open_orders(call.owner, None):
-            raise GateError("ORDER_PENDING", "there are open orders")
-        raise GateError("FORBIDDEN", "dual mode is not available", 403)
 
     async def _my_trades(self, call: Call) -> Any:
         return [
@@ -268,9 +191,12 @@ class FuturesApi:
             raise GateError("INVALID_PARAM_VALUE", "Invalid request parameter `tif` or `price`")
         if is_market and tif not in (TimeInForce.IOC, TimeInForce.FOK):
             raise GateError("INVALID_PARAM_VALUE", "Invalid request parameter `tif`: price 0 takes ioc or fok")
-        if call.word("auto_size"):
-            raise GateError("INVALID_PARAM_VALUE", "auto_size is for dual mode")
-        if close:
+        auto, dual = call.word("auto_size"), call.owner.dual_side
+        if auto or (close and dual):
+            if not dual or size != 0 or auto not in ("close_long", "close_short"):
+                raise GateError("INVALID_PARAM_VALUE", "auto_size closes a side in dual mode, with size 0")
+            side, qty, close = (OrderSide.SELL if auto == "close_long" else OrderSide.BUY), None, True
+        elif close:
             held = self.venue.position(call.owner, instrument.symbol).qty
             if size != 0:
                 raise GateError("INVALID_PARAM_VALUE", "close needs size 0")
@@ -308,15 +234,7 @@ class FuturesApi:
             raise GateError("INVALID_PARAM_VALUE", f"batch: 1 to {BATCH_MAX} orders")
         done: list[dict[str, Any]] = []
         for item in call.items:
-            if not isinstance(item, dict):
-                raise GateError("INVALID_REQUEST_BODY", "Invalid request body")
-            single = Call(
-                params=item,
-                account=call.account,
-                now_ms=call.now_ms,
-                expiry_ms=call.expiry_ms,
-                decimal_sizes=call.decimal_sizes,
-            )
+            single = with_params(call, item)
             try:
                 done.append({"succeeded": True} | await self.place(single))
             except GateError as error:
@@ -360,6 +278,47 @@ class FuturesApi:
         except SimReject as reject:
             raise refusal(reject, None, futures=True) from reject
 
+    async def amend(self, call: Call) -> dict[str, Any]:
+        """``size`` includes what is filled and keeps the order's sign."""
+        order = self._known(call, self.order_id(call))
+        instrument = self.venue.instruments[order.symbol]
+        if not call.word("size") and not call.word("price"):
+            raise GateError("MISSING_REQUIRED_PARAM", "Missing required parameter: size or price")
+        qty: Decimal | None = None
+        if call.word("size"):
+            size = call.amount("size")
+            if size and (size > 0) is not (order.side is OrderSide.BUY):
+                raise GateError("INVALID_PARAM_VALUE", "the side of an order cannot be changed")
+            qty = abs(size) * instrument.multiplier
+        try:
+            amended = await self.venue.submit_amend(
+                call.owner,
+                order.symbol,
+                order_id=order.order_id,
+                price=call.amount("price") if call.word("price") else None,
+                qty=qty,
+                amend_text=amend_text(call),
+                expiry_wall_ms=call.expiry_ms,
+            )
+        except SimReject as reject:
+            raise refusal(reject, instrument, futures=True) from reject
+        return self._row(amended, call)
+
+    async def amend_batch(self, call: Call) -> list[dict[str, Any]]:
+        """Orders by ``order_id`` or ``text``."""
+        if not call.items or len(call.items) > BATCH_MAX:
+            raise GateError("INVALID_PARAM_VALUE", f"batch: 1 to {BATCH_MAX} orders")
+        done: list[dict[str, Any]] = []
+        for item in call.items:
+            try:
+                single = with_params(call, item)
+                if not single.word("order_id"):
+                    single = with_params(call, item | {"order_id": single.need("text")})
+                done.append({"succeeded": True} | await self.amend(single))
+            except GateError as error:
+                done.append({"succeeded": False, "label": error.label, "detail": error.text})
+        return done
+
     async def cancel_pair(self, call: Call) -> list[dict[str, Any]]:
         symbol, side = self.instrument(call.need("contract")).symbol, call.word("side")
         if side and side not in _SIDES:
@@ -368,6 +327,8 @@ class FuturesApi:
         return [self._row(one, call) for one in orders]
 
     async def cancel_ids(self, call: Call) -> list[dict[str, Any]]:
+        if len(call.items) > CANCEL_BATCH_MAX:
+            raise GateError("INVALID_PARAM_VALUE", f"at most {CANCEL_BATCH_MAX} orders")
         done: list[dict[str, Any]] = []
         for item in call.items:
             id_text = str(item)

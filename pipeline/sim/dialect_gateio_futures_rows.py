@@ -13,7 +13,16 @@ from typing import Any
 from pipeline.model.enums import OrderKind, TradingStatus
 from pipeline.sim.dialect_gateio_words import TIF_TEXT, order_text, plain
 from pipeline.sim.settlement import MarginAccount
-from pipeline.sim.types import BalanceEvent, SimAccount, SimInstrument, SimOrder, SimPosition, SimTrade, TradePrint
+from pipeline.sim.types import (
+    BalanceEvent,
+    PositionClose,
+    SimAccount,
+    SimInstrument,
+    SimOrder,
+    SimPosition,
+    SimTrade,
+    TradePrint,
+)
 
 _STATUS = {
     TradingStatus.TRADING: "trading",
@@ -132,7 +141,7 @@ def order_row(order: SimOrder, instrument: SimInstrument, account: SimAccount, d
         "status": "open" if order.is_open else "finished",
         "stp_id": 0,
         "stp_act": "-",
-        "amend_text": "-",
+        "amend_text": order.amend_text or "-",
         "biz_info": "-",
     }
     if not order.is_open:
@@ -235,7 +244,7 @@ def position_row(
         "leverage_max": str(instrument.leverage_max),
         "maintenance_rate": plain(instrument.maintenance_rate),
         "value": plain(value),
-        "margin": plain(round(value / position.leverage, 8)),
+        "margin": plain(round(value / position.leverage + position.extra_margin, 8)),
         "initial_margin": plain(round(value / position.leverage, 8)),
         "maintenance_margin": plain(round(value * instrument.maintenance_rate, 8)),
         "entry_price": plain(round(position.entry_price, 12)),
@@ -253,10 +262,10 @@ def position_row(
         "adl_ranking": 5,
         "pending_orders": pending_orders,
         "close_order": None,
-        "mode": "single",
+        "mode": position.mode,
         "update_time": position.updated_ms // 1000,
         "update_id": position.update_seq,
-        "open_time": position.updated_ms // 1000,
+        "open_time": position.span.opened_ms // 1000 if position.qty else 0,
         "cross_leverage_limit": leverage if is_cross else "0",
     }
 
@@ -277,8 +286,8 @@ def position_push(
         "leverage_max": instrument.leverage_max,
         "liq_price": float(liquidation_price(position, instrument)),
         "maintenance_rate": float(instrument.maintenance_rate),
-        "margin": float(round(abs(position.cost) / position.leverage, 8)),
-        "mode": "single",
+        "margin": float(round(abs(position.cost) / position.leverage + position.extra_margin, 8)),
+        "mode": position.mode,
         "realised_pnl": float(position.realised_pnl - position.paid_fees - position.paid_funding),
         "realised_point": 0,
         "risk_limit": 1_000_000,
@@ -287,6 +296,45 @@ def position_push(
         "time_ms": position.updated_ms,
         "user": account.uid,
         "update_id": position.update_seq,
+    }
+
+
+def close_row(close: PositionClose, instrument: SimInstrument, decimal_sizes: bool) -> dict[str, Any]:
+    """GET /futures/usdt/position_close: gains positive; entry and exit by the side that each was."""
+    entry, leave = plain(round(close.entry_price, 12)), plain(round(close.exit_price, 12))
+    return {
+        "time": close.closed_ms / 1000,
+        "contract": close.symbol,
+        "side": "long" if close.is_long else "short",
+        "pnl": plain(close.realised_pnl - close.paid_fees - close.paid_funding),
+        "pnl_pnl": plain(close.realised_pnl),
+        "pnl_fund": plain(-close.paid_funding),
+        "pnl_fee": plain(-close.paid_fees),
+        "text": "api",
+        "max_size": str(size(contracts(instrument, close.max_qty), decimal_sizes)),
+        "accum_size": str(size(contracts(instrument, close.total_qty), decimal_sizes)),
+        "first_open_time": close.opened_ms // 1000,
+        "long_price": entry if close.is_long else leave,
+        "short_price": leave if close.is_long else entry,
+    }
+
+
+def liquidation_row(order: SimOrder, instrument: SimInstrument, decimal_sizes: bool) -> dict[str, Any]:
+    """GET /futures/usdt/liquidates."""
+    sign, price = int(order.side), plain(round(order.average_price, 12))
+    return {
+        "time": order.finished_ms // 1000,
+        "contract": order.symbol,
+        "size": size(contracts(instrument, order.filled_qty) * -sign, decimal_sizes),
+        "leverage": "0",
+        "margin": "0",
+        "entry_price": "0",
+        "liq_price": price,
+        "mark_price": plain(instrument.reference_price()),
+        "order_id": order.order_id,
+        "order_price": price,
+        "fill_price": price,
+        "left": size(contracts(instrument, order.left_qty) * sign, decimal_sizes),
     }
 
 
@@ -338,20 +386,6 @@ def balance_push(event: BalanceEvent, account: SimAccount) -> dict[str, Any]:
         "type": _CHANGE_KINDS.get(event.reason, "dnw"),
         "user": account.uid,
         "currency": event.asset.lower(),
-    }
-
-
-def account_book_row(event: BalanceEvent, number: int) -> dict[str, Any]:
-    """An item of GET /futures/usdt/account_book; ``id`` is the record's own."""
-    return {
-        "time": event.ts_ms / 1000,
-        "change": plain(event.change),
-        "balance": plain(event.free + event.locked),
-        "text": f"{event.symbol}:{event.order_id}" if event.order_id else event.symbol,
-        "type": _CHANGE_KINDS.get(event.reason, "dnw"),
-        "contract": event.symbol,
-        "trade_id": "",
-        "id": str(number),
     }
 
 

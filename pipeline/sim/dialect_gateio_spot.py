@@ -9,17 +9,29 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
+from pipeline.sim import dialect_gateio_candles as candles
 from pipeline.sim import dialect_gateio_spot_rows as rows
 from pipeline.sim.coins import coins
 from pipeline.sim.dialect_gateio_api import Countdown, Prints, Route, page, span_ms, text_is_known
-from pipeline.sim.dialect_gateio_words import TIF_OF, Call, GateError, client_text, refusal, split_id
-from pipeline.sim.types import OrderStatus, SimInstrument, SimOrder, SimOrderRequest, SimReject
+from pipeline.sim.dialect_gateio_wallet import WalletApi
+from pipeline.sim.dialect_gateio_words import (
+    TIF_OF,
+    Call,
+    GateError,
+    amend_text,
+    client_text,
+    refusal,
+    split_id,
+    with_params,
+)
+from pipeline.sim.types import OrderStatus, RejectReason, SimInstrument, SimOrder, SimOrderRequest, SimReject
 
 if TYPE_CHECKING:
     from pipeline.sim.venue import SimVenue
 
-BATCH_PAIRS_MAX, BATCH_PER_PAIR_MAX, CANCEL_BATCH_MAX = 4, 10, 20
+BATCH_PAIRS_MAX, BATCH_PER_PAIR_MAX, CANCEL_BATCH_MAX, AMEND_BATCH_MAX = 4, 10, 20, 5
 DEPTH_MAX = 1000
+BATCH_FEE_MAX = 50
 DAY_S = 86_400
 # One document line grants custom ids about an hour after the end, another only pending orders: the harsher holds.
 TEXT_LIFE_MS = 0
@@ -34,10 +46,11 @@ class SpotApi:
         self._futures = futures
         self.prints = Prints()
         self.countdown = Countdown(venue)
+        self._wallet = WalletApi(venue, futures)
 
     def routes(self) -> dict[tuple[str, str], Route]:
         spot = "/api/v4/spot"
-        return {
+        own: dict[tuple[str, str], Route] = {
             ("GET", f"{spot}/time"): Route(self._time, "time", False),
             ("GET", f"{spot}/currency_pairs"): Route(self._pairs, "instruments", False),
             ("GET", f"{spot}/currency_pairs/{{}}"): Route(self._pair, "instruments", False),
@@ -45,11 +58,13 @@ class SpotApi:
             ("GET", f"{spot}/currencies/{{}}"): Route(self._currency, "currencies", False),
             ("GET", f"{spot}/order_book"): Route(self._order_book, "depth", False),
             ("GET", f"{spot}/trades"): Route(self._trades, "public_trades", False),
+            ("GET", f"{spot}/candlesticks"): Route(self._candles, "candles", False),
             ("GET", f"{spot}/tickers"): Route(self._tickers, "ticker", False),
             ("GET", "/api/v4/margin/currency_pairs"): Route(_nothing, "instruments", False),
             ("GET", "/api/v4/margin/uni/currency_pairs"): Route(_nothing, "instruments", False),
             ("GET", "/api/v4/wallet/fee"): Route(self._fee, "fees"),
             ("GET", f"{spot}/fee"): Route(self._fee, "fees"),
+            ("GET", f"{spot}/batch_fee"): Route(self._batch_fee, "fees"),
             ("GET", "/api/v4/account/detail"): Route(self._detail, "other"),
             ("GET", f"{spot}/accounts"): Route(self._accounts, "balances"),
             ("POST", f"{spot}/orders"): Route(self.place, "place", True, 201),
@@ -57,12 +72,15 @@ class SpotApi:
             ("DELETE", f"{spot}/orders"): Route(self.cancel_pair, "cancel_all"),
             ("GET", f"{spot}/orders/{{}}"): Route(self.order, "order"),
             ("DELETE", f"{spot}/orders/{{}}"): Route(self.cancel, "cancel"),
+            ("PATCH", f"{spot}/orders/{{}}"): Route(self.amend, "amend"),
+            ("POST", f"{spot}/amend_batch_orders"): Route(self.amend_batch, "amend"),
             ("POST", f"{spot}/batch_orders"): Route(self.place_batch, "place"),
             ("POST", f"{spot}/cancel_batch_orders"): Route(self.cancel_ids, "cancel"),
             ("GET", f"{spot}/open_orders"): Route(self._open_orders, "open_orders"),
             ("GET", f"{spot}/my_trades"): Route(self._my_trades, "trades"),
             ("POST", f"{spot}/countdown_cancel_all"): Route(self._countdown, "countdown"),
         }
+        return own | self._wallet.routes()
 
     def instrument(self, symbol: str) -> SimInstrument:
         found = self.venue.instruments.get(symbol)
@@ -118,6 +136,9 @@ class SpotApi:
         wanted = [self.instrument(symbol)] if symbol else self.venue.instruments.values()
         return [self.ticker(one) for one in wanted]
 
+    async def _candles(self, call: Call) -> Any:
+        return candles.spot_rows(call, self.venue.candles[self.instrument(call.need("currency_pair")).symbol])
+
     # --- account ---
 
     async def _fee(self, call: Call) -> Any:
@@ -128,6 +149,13 @@ class SpotApi:
             listed = self._futures.instruments
             futures = listed.get(symbol) or next(iter(listed.values()), None)
         return rows.fee_row(call.owner, spot, futures)
+
+    async def _batch_fee(self, call: Call) -> Any:
+        """Up to 50 pairs, comma-separated."""
+        wanted = call.need("currency_pairs").split(",")
+        if len(wanted) > BATCH_FEE_MAX:
+            raise GateError("INVALID_PARAM_VALUE", f"at most {BATCH_FEE_MAX} currency pairs")
+        return {symbol: rows.fee_row(call.owner, self.instrument(symbol), None) for symbol in wanted}
 
     async def _detail(self, call: Call) -> Any:
         return {
@@ -143,7 +171,7 @@ class SpotApi:
         wanted = call.word("currency")
         return [
             rows.balance_row(asset, wallet.free, wallet.locked, wallet.update_seq)
-            for asset, wallet in call.owner.wallets.items()
+            for asset, wallet in self.venue.wallets(call.owner).items()
             if not wanted or asset == wanted
         ]
 
@@ -213,7 +241,7 @@ class SpotApi:
             raise GateError("INVALID_PARAM_VALUE", "batch: at most 4 currency pairs with 10 orders each")
         done: list[dict[str, Any]] = []
         for item in call.items:
-            single = _with_params(call, item)
+            single = with_params(call, item)
             text = single.word("text")
             try:
                 single.need("text")
@@ -247,12 +275,54 @@ class SpotApi:
         try:
             return await self.venue.submit_cancel(call.owner, symbol, order_id=order_id, client_id=text)
         except SimReject as reject:
-            order = self._look_up(call, symbol, id_text)  # raises when there is none
-            if order.is_open:
-                raise refusal(reject, None, futures=False) from reject
-            if order.status is OrderStatus.FILLED:
-                raise GateError("ORDER_CLOSED", "Order closed") from reject
-            raise GateError("ORDER_CANCELLED", "Order cancelled") from reject
+            raise self._not_open(call, symbol, id_text, reject) from reject
+
+    def _not_open(self, call: Call, symbol: str, id_text: str, reject: SimReject) -> GateError:
+        """Why an order could not be cancelled or amended, in the venue's words."""
+        if reject.reason not in (RejectReason.ORDER_NOT_FOUND, RejectReason.ORDER_FINISHED):
+            return refusal(reject, self.venue.instruments.get(symbol), futures=False)
+        try:
+            order = self._look_up(call, symbol, id_text)
+        except GateError as missing:
+            return missing
+        if order.status is OrderStatus.FILLED:
+            return GateError("ORDER_CLOSED", "Order closed")
+        return GateError("ORDER_CANCELLED", "Order cancelled")
+
+    async def amend(self, call: Call) -> dict[str, Any]:
+        """``amount`` includes what is filled. Body before query: the body's fields have overwritten the query's."""
+        symbol, id_text = call.need("currency_pair"), self.order_id(call)
+        self.instrument(symbol)
+        if not call.word("amount") and not call.word("price"):
+            raise GateError("MISSING_REQUIRED_PARAM", "Missing required parameter: amount or price")
+        order_id, text = split_id(id_text)
+        try:
+            order = await self.venue.submit_amend(
+                call.owner,
+                symbol,
+                order_id=order_id,
+                client_id=text,
+                price=call.amount("price") if call.word("price") else None,
+                qty=call.amount("amount") if call.word("amount") else None,
+                amend_text=amend_text(call),
+                expiry_wall_ms=call.expiry_ms,
+            )
+        except SimReject as reject:
+            raise self._not_open(call, symbol, id_text, reject) from reject
+        return rows.order_row(order)
+
+    async def amend_batch(self, call: Call) -> list[dict[str, Any]]:
+        if not call.items or len(call.items) > AMEND_BATCH_MAX:
+            raise GateError("INVALID_PARAM_VALUE", f"batch: 1 to {AMEND_BATCH_MAX} orders")
+        done: list[dict[str, Any]] = []
+        for item in call.items:
+            single = with_params(call, item)
+            try:
+                done.append(await self.amend(single) | {"succeeded": True, "label": "", "message": ""})
+            except GateError as error:
+                row = {"id": single.word("order_id"), "currency_pair": single.word("currency_pair")}
+                done.append(row | {"succeeded": False, "label": error.label, "message": error.text})
+        return done
 
     async def cancel_pair(self, call: Call) -> list[dict[str, Any]]:
         symbol, side = call.word("currency_pair"), call.word("side")
@@ -268,7 +338,7 @@ class SpotApi:
             raise GateError("INVALID_PARAM_VALUE", f"at most {CANCEL_BATCH_MAX} orders")
         done: list[dict[str, Any]] = []
         for item in call.items:
-            single = _with_params(call, item)
+            single = with_params(call, item)
             symbol, id_text = single.need("currency_pair"), single.need("id")
             row: dict[str, Any] = {"currency_pair": symbol, "id": id_text, "account": "spot"}
             try:
@@ -306,18 +376,6 @@ class SpotApi:
             {"currency_pair": symbol, "total": len(orders), "orders": page(orders, call, most=100)}
             for symbol, orders in by_pair.items()
         ]
-
-
-def _with_params(call: Call, item: Any) -> Call:
-    if not isinstance(item, dict):
-        raise GateError("INVALID_REQUEST_BODY", "Invalid request body")
-    return Call(
-        params=item,
-        account=call.account,
-        now_ms=call.now_ms,
-        expiry_ms=call.expiry_ms,
-        decimal_sizes=call.decimal_sizes,
-    )
 
 
 async def _nothing(call: Call) -> Any:

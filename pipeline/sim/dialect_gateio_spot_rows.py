@@ -106,7 +106,7 @@ def order_row(order: SimOrder) -> dict[str, Any]:
     return {
         "id": str(order.order_id),
         "text": order_text(order),
-        "amend_text": "-",
+        "amend_text": order.amend_text or "-",
         "create_time": str(order.created_ms // 1000),
         "update_time": str(order.updated_ms // 1000),
         "create_time_ms": order.created_ms,

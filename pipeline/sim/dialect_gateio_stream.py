@@ -7,12 +7,15 @@ Source: Gate.io WebSocket v4 "spot.*" and "futures.*" public channels; recorded 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from pipeline.model.enums import InstrumentKind, OrderSide
+from pipeline.sim import dialect_gateio_candles as candles
 from pipeline.sim import dialect_gateio_futures_rows as futures_rows
+from pipeline.sim.candles import Candle
 from pipeline.sim.dialect_gateio_words import GateError, ms_fraction, side_text
 from pipeline.sim.latency import NS_PER_MS
 from pipeline.sim.matching import ASK, BID
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 TickerRow = Callable[[SimInstrument, bool], dict[str, Any]]
 TICKER_INTERVAL_NS = 1000 * NS_PER_MS
+CANDLE_INTERVAL_NS = 2000 * NS_PER_MS
 _UPDATE_LEVELS = {"20ms": ("20",), "100ms": ("100", "50", "20")}  # futures; spot: the first of each
 _OBU = {"50": 20, "400": 100}  # levels -> interval ms
 _SPOT_BOOK_LEVELS = ("5", "10", "20", "50", "100")
@@ -76,6 +80,7 @@ class GateStream:
             "order_book_update": self._parse_update,
             "obu": self._parse_obu,
             "order_book": self._parse_book,
+            "candlesticks": self._parse_candles,
         }.get(kind)
         if parse is not None:
             return parse(channel, payload)
@@ -129,6 +134,17 @@ class GateStream:
         if level not in _SPOT_BOOK_LEVELS or interval not in _SPOT_BOOK_INTERVALS:
             raise BadPayload(f"invalid level {level} or interval {interval}")
         return [((channel, symbol, f"{level}.{interval}"), _SPOT_BOOK_INTERVALS[interval], int(level))]
+
+    def _parse_candles(self, channel: str, payload: list[str]) -> list[tuple[tuple[str, str, str], int, int]]:
+        """``[interval, symbol]``; on futures a mark or index price goes by its prefix."""
+        if len(payload) != 2:
+            raise BadPayload("invalid payload length")
+        interval, name = payload
+        if interval not in candles.STREAM_INTERVALS:
+            raise BadPayload(f"invalid interval {interval}")
+        symbol = candles.split_contract(name)[0] if self._market == "futures" else name
+        self._check(symbol)
+        return [((channel, symbol, f"{interval}_{name}"), 0, 0)]
 
     def subscribe(
         self, wanted: Iterable[tuple[tuple[str, str, str], int, int]], sock: SimSocket, decimal_sizes: bool
@@ -193,10 +209,12 @@ class GateStream:
                 if channel.sockets:
                     self._push(channel, lambda decimal: self._ticker_text(event, decimal))
             self._day_ticker(event.symbol)
+            self._candles(event.symbol)
         else:
             for channel in self._by_symbol.get(("trades", event.symbol), ()):
                 if channel.sockets:
                     self._push(channel, lambda decimal: self._trade_text(event, decimal))
+            self._candles(event.symbol)
 
     def _due(self, channel: Channel, interval_ns: int) -> bool:
         now_ns = self._venue.clock.mono_ns()
@@ -214,6 +232,35 @@ class GateStream:
         row = self._ticker_row(self._venue.instruments[symbol], decimal_sizes)
         return msgspec.json.encode([row] if self._market == "futures" else row).decode()
 
+    # --- candles ---
+
+    def _candles(self, symbol: str) -> None:
+        """The running window at its pace; once more, closed, before the next one starts."""
+        for channel in self._by_symbol.get(("candlesticks", symbol), ()):
+            if channel.sockets and self._due(channel, CANDLE_INTERVAL_NS):
+                for candle, closed in self._running(channel):
+                    self._push(channel, partial(self._candle_text, channel, candle, closed))
+
+    def _running(self, channel: Channel) -> list[tuple[Candle, bool]]:
+        interval, _, name = channel.key[2].partition("_")
+        length_s = candles.STREAM_INTERVALS[interval]
+        series = candles.series_of(self._venue, name)
+        newest = series.newest(length_s, self._venue.now_ms() // 1000) if series is not None else None
+        if series is None or newest is None:
+            return []
+        found = [(newest, False)]
+        if channel.prev_id and channel.prev_id != newest.start_s:
+            ended = series.between(length_s, channel.prev_id, channel.prev_id)
+            found = [*((one, True) for one in ended), *found]
+        channel.prev_id = newest.start_s
+        return found
+
+    def _candle_text(self, channel: Channel, candle: Candle, closed: bool, decimal_sizes: bool) -> str:
+        instrument, name = self._venue.instruments[channel.symbol], channel.key[2]
+        if self._market == "futures":
+            return msgspec.json.encode(candles.futures_push(candle, name, closed, instrument, decimal_sizes)).decode()
+        return msgspec.json.encode(candles.spot_push(candle, name, closed)).decode()
+
     # --- books ---
 
     def open_pushes(self, channel: Channel, sock: SimSocket, decimal_sizes: bool) -> None:
@@ -221,6 +268,10 @@ class GateStream:
         kind = channel.name.partition(".")[2]
         if kind == "tickers":
             sock.send(self._envelope(channel.name, self._day_text(channel.symbol, decimal_sizes), "update"))
+        elif kind == "candlesticks":
+            for candle, closed in self._running(channel):
+                text = self._candle_text(channel, candle, closed, decimal_sizes)
+                sock.send(self._envelope(channel.name, text, "update"))
         elif kind == "obu" or (kind == "order_book_update" and self._market == "futures"):
             sock.send(self._envelope(channel.name, self._full_text(channel, decimal_sizes), "update"))
         elif kind == "order_book" and self._market == "futures":

@@ -77,6 +77,19 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         return str(self.params.get(name)).lower() in ("true", "1")
 
 
+def with_params(call: Call, item: Any) -> Call:
+    """One item of a batch as a request of its own."""
+    if not isinstance(item, dict):
+        raise GateError("INVALID_REQUEST_BODY", "Invalid request body")
+    return Call(
+        params=item,
+        account=call.account,
+        now_ms=call.now_ms,
+        expiry_ms=call.expiry_ms,
+        decimal_sizes=call.decimal_sizes,
+    )
+
+
 def number(text: str, name: str) -> Decimal:
     """Finite decimals only; raises ``GateError`` with the parameter's name."""
     try:
@@ -100,6 +113,14 @@ def client_text(call: Call) -> str:
         return ""
     if len(text) > _TEXT_BYTES_MAX or not _CLIENT_TEXT.match(text):
         raise GateError("INVALID_PARAM_VALUE", f"Invalid text: {text}")
+    return text
+
+
+def amend_text(call: Call) -> str:
+    """The remark of an amendment: the rules of ``text``; empty when not given."""
+    text = call.word("amend_text")
+    if text and text != "-" and not _CLIENT_TEXT.match(text):
+        raise GateError("INVALID_PARAM_VALUE", f"Invalid amend_text: {text}")
     return text
 
 

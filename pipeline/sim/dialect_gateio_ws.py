@@ -35,12 +35,13 @@ _OPERATIONS = {
     "order_cancel": "cancel",
     "order_cancel_ids": "cancel",
     "order_cancel_cp": "cancel_all",
+    "order_amend": "amend",
     "order_status": "order",
     "order_list": "finished_orders",
 }
 
 
-_ORDERING = ("place", "cancel", "cancel_all")
+_ORDERING = ("place", "amend", "cancel", "cancel_all")
 
 
 class Request(msgspec.Struct):
@@ -299,10 +300,11 @@ class GateSession:
                 raise GateError(label, "injected", fault.status)
             if operation in _ORDERING:
                 market.check_trade_permission(self._login, self._login_key)
-            if operation == "place":
+            if operation in ("place", "amend"):
                 answer.verdict = market.ws_budget(self._login, self._venue.now_ms())
                 if not answer.verdict.allowed:
                     raise GateError("TOO_MANY_REQUESTS", f"Request Rate limit Exceeded ({market.limit_code})", 429)
+            if operation == "place":
                 answer.plan_ack()
             await self._run(answer, operation, handler, call, fault)
         except GateError as error:

@@ -16,6 +16,9 @@ LIMIT_DEPTHS = 303
 PRIVATE_ORDERS = 304
 PRIVATE_DEALS = 306
 PRIVATE_ACCOUNT = 307
+SPOT_KLINE = 308
+MINI_TICKER = 309
+MINI_TICKERS = 310
 BOOK_TICKER_BATCH = 311
 AGGRE_DEPTHS = 313
 AGGRE_DEALS = 314
@@ -119,6 +122,46 @@ def aggre_deals(deals: Sequence[tuple[bytes, bytes, int, int, bytes]], event_typ
         inner = text(1, price) + text(2, quantity) + number(3, trade_type) + number(4, time_ms) + text(5, trade_id)
         parts.append(b"\x0a" + length(len(inner)) + inner)
     return b"".join(parts) + text(2, event_type)
+
+
+def spot_kline(
+    interval: bytes, start_s: int, prices: tuple[bytes, bytes, bytes, bytes], base: bytes, quote: bytes, end_s: int
+) -> bytes:
+    """``prices``: open, close, high, low. Times are seconds."""
+    opened, closed, highest, lowest = prices
+    return (
+        text(1, interval)
+        + number(2, start_s)
+        + text(3, opened)
+        + text(4, closed)
+        + text(5, highest)
+        + text(6, lowest)
+        + text(7, base)
+        + text(8, quote)
+        + number(9, end_s)
+    )
+
+
+def mini_ticker(symbol: bytes, price: bytes, rate: bytes, high: bytes, low: bytes, quote: bytes, base: bytes) -> bytes:
+    """The zone's figures equal the plain ones: the simulated day starts with the process."""
+    return (
+        text(1, symbol)
+        + text(2, price)
+        + text(3, rate)
+        + text(4, rate)
+        + text(5, high)
+        + text(6, low)
+        + text(7, quote)
+        + text(8, base)
+        + text(9, rate)
+        + text(10, rate)
+        + text(11, high)
+        + text(12, low)
+    )
+
+
+def mini_tickers(items: Sequence[bytes]) -> bytes:
+    return b"".join(b"\x0a" + length(len(item)) + item for item in items)
 
 
 def private_orders(

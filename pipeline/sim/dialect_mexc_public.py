@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.model.enums import OrderSide
 from pipeline.sim import dialect_mexc_words as words
+from pipeline.sim.candles import MONTH_S, STEP_S, WEEK_S, window_end_s
 from pipeline.sim.dialect_mexc_call import Call, Route, instrument_of
+from pipeline.sim.dialect_mexc_words import MexcError
 from pipeline.sim.types import SimInstrument, TradePrint
 
 if TYPE_CHECKING:
@@ -20,6 +22,19 @@ if TYPE_CHECKING:
 TRADES_KEPT = 1000
 DAY_MS = 86_400_000
 _DEPTH_DEFAULT, _DEPTH_MAX = 100, 5000
+_KLINES_MAX = 1000
+_AVERAGE_MINUTES = 5
+KLINES = {
+    "1m": 60,
+    "5m": 300,
+    "15m": 900,
+    "30m": 1800,
+    "60m": 3600,
+    "4h": 14_400,
+    "1d": 86_400,
+    "1W": WEEK_S,
+    "1M": MONTH_S,
+}
 
 
 class MexcPublic:
@@ -40,6 +55,8 @@ class MexcPublic:
             ("GET", f"{v3}/trades"): Route(self._trades, "public_trades", 5),
             ("GET", f"{v3}/historicalTrades"): Route(self._trades, "public_trades", 5),
             ("GET", f"{v3}/aggTrades"): Route(self._agg_trades, "public_trades", 1),
+            ("GET", f"{v3}/klines"): Route(self._klines, "candles", 1),
+            ("GET", f"{v3}/avgPrice"): Route(self._average_price, "ticker", 1),
             ("GET", f"{v3}/ticker/bookTicker"): Route(self._book_ticker, "ticker", 1),
             ("GET", f"{v3}/ticker/price"): Route(self._price, "ticker", 1),
             ("GET", f"{v3}/ticker/24hr"): Route(self._ticker_24h, "ticker", 1),
@@ -127,6 +144,41 @@ class MexcPublic:
             }
             for one in prints
         ]
+
+    async def _klines(self, call: Call) -> Any:
+        """Oldest first; with a start the oldest ``limit`` windows from it, else the newest."""
+        instrument = instrument_of(self._venue, call.need("symbol"))
+        length_s = KLINES.get(call.need("interval"))
+        if length_s is None:
+            raise MexcError(-1121, "Invalid interval.")
+        limit = min(call.whole("limit", 500) or 500, _KLINES_MAX)
+        end_s = min(call.whole("endTime", call.now_ms), call.now_ms) // 1000
+        start_s = -(-call.whole("startTime", 0) // 1000)
+        found = self._venue.candles[instrument.symbol].between(length_s, start_s, end_s, monday=True)
+        chosen = found[:limit] if start_s else found[-limit:]
+        return [
+            [
+                one.start_s * 1000,
+                words.plain(one.open),
+                words.plain(one.high),
+                words.plain(one.low),
+                words.plain(one.close),
+                words.plain(one.base),
+                window_end_s(one.start_s, length_s) * 1000,
+                words.plain(one.quote),
+            ]
+            for one in chosen
+        ]
+
+    async def _average_price(self, call: Call) -> Any:
+        """Mean of the trades of the last minutes, weighted by quantity."""
+        instrument = instrument_of(self._venue, call.need("symbol"))
+        now_s = call.now_ms // 1000
+        found = self._venue.candles[instrument.symbol].between(STEP_S, now_s - _AVERAGE_MINUTES * 60, now_s)
+        base = sum((one.base for one in found), Decimal(0))
+        quote = sum((one.quote for one in found), Decimal(0))
+        price = round(quote / base, 12) if base else instrument.reference_price()
+        return {"mins": _AVERAGE_MINUTES, "price": words.plain(price)}
 
     def _quotes(self, symbol: str) -> dict[str, Any]:
         instrument = instrument_of(self._venue, symbol)

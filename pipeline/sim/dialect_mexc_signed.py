@@ -5,6 +5,7 @@ Source: MEXC spot v3 "Spot Account/Trade", "Wallet Endpoints", "Listen Key".
 
 from __future__ import annotations
 
+import hashlib
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from pipeline.sim.dialect_mexc_call import Call, Route, instrument_of
 from pipeline.sim.dialect_mexc_keys import ListenKeys
 from pipeline.sim.dialect_mexc_words import MexcError
 from pipeline.sim.ratelimit import MexcLimits
-from pipeline.sim.types import SimOrder, SimOrderRequest, SimReject
+from pipeline.sim.types import BookEntry, SimOrder, SimOrderRequest, SimReject
 
 if TYPE_CHECKING:
     from pipeline.sim.venue import SimVenue
@@ -52,6 +53,9 @@ class MexcSigned:
             ("GET", f"{v3}/account"): Route(self._account, "balances", 10, True),
             ("GET", f"{v3}/tradeFee"): Route(self._trade_fee, "fees", 20, True),
             ("GET", f"{v3}/capital/config/getall"): Route(self._coins, "currencies", 10, True),
+            ("GET", f"{v3}/capital/deposit/address"): Route(self._address, "currencies", 10, True),
+            ("GET", f"{v3}/capital/deposit/hisrec"): Route(self._deposits, "account_book", 1, True),
+            ("GET", f"{v3}/capital/withdraw/history"): Route(self._withdrawals, "account_book", 1, True),
             ("POST", f"{v3}/userDataStream"): Route(self._key_new, "listen_key", 1, True),
             ("PUT", f"{v3}/userDataStream"): Route(self._key_extend, "listen_key", 1, True),
             ("DELETE", f"{v3}/userDataStream"): Route(self._key_close, "listen_key", 1, True),
@@ -204,9 +208,9 @@ class MexcSigned:
 
     async def _account(self, call: Call) -> Any:
         balances = [
-            {"asset": asset, "free": words.plain(free), "locked": words.plain(locked)}
-            for asset, (free, locked) in call.owner.balances.items()
-            if free or locked
+            {"asset": asset, "free": words.plain(wallet.free), "locked": words.plain(wallet.locked)}
+            for asset, wallet in self._venue.wallets(call.owner).items()
+            if wallet.free or wallet.locked
         ]
         return {
             "makerCommission": None,
@@ -231,6 +235,73 @@ class MexcSigned:
 
     async def _coins(self, call: Call) -> Any:
         return words.coin_rows(coins(self._venue))
+
+    async def _address(self, call: Call) -> Any:
+        """Addresses that belong to nobody: the texts of hashes."""
+        asset, network = call.need("coin"), call.params.get("network", "")
+        known = next((coin for coin in coins(self._venue) if coin.asset == asset), None)
+        if known is None:
+            raise MexcError(10232, "currency does not exist")
+        return [
+            {
+                "coin": asset,
+                "network": name.upper(),
+                "address": "sim" + hashlib.sha256(f"{call.owner.uid}:{asset}:{name}".encode()).hexdigest()[:32],
+                "memo": None,
+            }
+            for name, _ in known.networks
+            if not network or network.upper() == name.upper()
+        ]
+
+    def _moved(self, call: Call, reason: str) -> list[BookEntry]:
+        """Deposits or withdrawals, newest first; 7 days unless told."""
+        start_ms, end_ms = self._span(call, 7 * DAY_MS, 90 * DAY_MS)
+        asset = call.params.get("coin", "")
+        found = [
+            one
+            for one in reversed(call.owner.book)
+            if one.reason == reason and start_ms <= one.ts_ms <= end_ms and asset in ("", one.asset)
+        ]
+        return found[: min(call.whole("limit", 1000), 1000)]
+
+    async def _deposits(self, call: Call) -> Any:
+        """Status 5: booked."""
+        return [
+            {
+                "amount": words.plain(one.change),
+                "coin": one.asset,
+                "network": one.asset,
+                "status": 5,
+                "address": "",
+                "txId": f"deposit{one.entry_id}",
+                "insertTime": one.ts_ms,
+                "unlockConfirm": "1",
+                "confirmTimes": "1",
+                "memo": None,
+            }
+            for one in self._moved(call, "deposit")
+        ]
+
+    async def _withdrawals(self, call: Call) -> Any:
+        """Status 7: done."""
+        return [
+            {
+                "id": f"withdraw{one.entry_id}",
+                "txId": f"withdraw{one.entry_id}",
+                "coin": one.asset,
+                "network": one.asset,
+                "address": "",
+                "amount": words.plain(-one.change),
+                "transferType": 0,
+                "status": 7,
+                "transactionFee": "0",
+                "confirmNo": None,
+                "applyTime": one.ts_ms,
+                "remark": "",
+                "memo": None,
+            }
+            for one in self._moved(call, "withdraw")
+        ]
 
     # --- listen keys ---
 

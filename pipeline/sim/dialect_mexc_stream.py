@@ -14,8 +14,10 @@ import msgspec
 
 from pipeline.model.enums import OrderSide
 from pipeline.sim import dialect_mexc_frames as frames
+from pipeline.sim.candles import MONTH_S, WEEK_S, window_end_s
+from pipeline.sim.dialect_mexc_words import plain
 from pipeline.sim.latency import NS_PER_MS
-from pipeline.sim.types import BookDelta, Level, MarketEvent, SimInstrument, Ticker, TradePrint
+from pipeline.sim.types import ZERO, BookDelta, Level, MarketEvent, SimInstrument, Ticker, TradePrint
 
 if TYPE_CHECKING:
     from pipeline.sim.dialect import SimSocket
@@ -29,7 +31,27 @@ _LIMIT = "spot@public.limit.depth.v3.api.pb"
 _TICKER = "spot@public.aggre.bookTicker.v3.api.pb"
 _TICKER_BATCH = "spot@public.bookTicker.batch.v3.api.pb"
 _DEALS = "spot@public.aggre.deals.v3.api.pb"
+_KLINE = "spot@public.kline.v3.api.pb"
+_MINI = "spot@public.miniTicker.v3.api.pb"
+_MINIS = "spot@public.miniTickers.v3.api.pb"
 _BATCH_INTERVAL_MS = 100
+_KLINE_INTERVAL_MS = 1000
+_MINI_INTERVAL_MS = 3000
+KLINES = {
+    "Min1": 60,
+    "Min5": 300,
+    "Min15": 900,
+    "Min30": 1800,
+    "Min60": 3600,
+    "Hour4": 14_400,
+    "Hour8": 28_800,
+    "Day1": 86_400,
+    "Week1": WEEK_S,
+    "Month1": MONTH_S,
+}
+_HOURS = (-10, -8, -7, -6, -5, -4, -3, *range(14))
+_ZONES = frozenset({"24H", "UTC+4:30", "UTC+5:30", "UTC+12:45", *(f"UTC{hour:+d}" for hour in _HOURS)})
+_DAY_S = 86_400
 _NO_QUOTE = (b"", b"")
 
 
@@ -47,6 +69,7 @@ class Channel:
         "name",
         "sockets",
         "ticker",
+        "window_s",
     )
 
     def __init__(self, name: str, event_type: str, instrument: SimInstrument, interval_ms: int, levels: int) -> None:
@@ -60,6 +83,7 @@ class Channel:
         self.deals: list[TradePrint] = []
         self.flush_due = False
         self.last_push_ns = -(1 << 62)
+        self.window_s = 0  # of a kline: start of the window last sent
 
     def push(self, frame: bytes) -> None:
         for sock in self.sockets:
@@ -76,6 +100,7 @@ class MexcStream:
         self._limit: dict[tuple[str, int], list[Channel]] = {}
         self._tickers: dict[str, list[Channel]] = {}
         self._deals: dict[str, list[Channel]] = {}
+        self._charts: dict[str, list[Channel]] = {}  # klines and mini tickers
 
     # --- subscriptions ---
 
@@ -106,12 +131,23 @@ class MexcStream:
         if len(parts) < 3 or len(parts) > 4:
             return None
         kind = f"{parts[0]}@{parts[1]}"
+        if kind == _MINIS and len(parts) == 3 and parts[2] in _ZONES:
+            first = next(iter(self._venue.instruments))
+            channel = self._add(name, kind, first, _MINI_INTERVAL_MS, 0, self._charts)
+            for symbol in self._venue.instruments:  # whichever of them moves
+                if channel is not None and symbol != first:
+                    self._charts.setdefault(symbol, []).append(channel)
+            return channel
         if kind == _TICKER_BATCH and len(parts) == 3:
             return self._add(name, kind, parts[2], _BATCH_INTERVAL_MS, 0, self._tickers)
         if len(parts) != 4:
             return None
         if kind == _LIMIT and parts[3] in LIMIT_DEPTHS:
             return self._add_depth(name, kind, parts[2], _BATCH_INTERVAL_MS, int(parts[3]), self._limit)
+        if kind == _KLINE and parts[3] in KLINES:
+            return self._add(name, parts[3], parts[2], _KLINE_INTERVAL_MS, KLINES[parts[3]], self._charts)
+        if kind == _MINI and parts[3] in _ZONES:
+            return self._add(name, kind, parts[2], _MINI_INTERVAL_MS, 0, self._charts)
         interval_ms = INTERVALS_MS.get(parts[2])
         if interval_ms is None:
             return None
@@ -168,6 +204,9 @@ class MexcStream:
                 if channel.sockets:
                     channel.deals.append(event)
                     self._schedule(channel, self._flush_deals)
+            for channel in self._charts.get(event.symbol, ()):
+                if channel.sockets:
+                    self._schedule(channel, self._flush_kline if channel.levels else self._flush_mini)
 
     def _schedule(self, channel: Channel, flush: Callable[[Channel], None]) -> None:
         """At most one push per interval; the first event after a quiet spell goes at once."""
@@ -246,6 +285,62 @@ class MexcStream:
         body = frames.aggre_deals(rows, channel.event_type)
         symbol = instrument.symbol.encode()
         channel.push(frames.wrap(channel.name, symbol, frames.AGGRE_DEALS, body, send_ms=self._venue.stream_ms()))
+
+    def _flush_kline(self, channel: Channel) -> None:
+        """The running window, and the one before it once more when it has ended. ``levels``: seconds of a window."""
+        channel.flush_due = False
+        instrument, length_s = channel.instrument, channel.levels
+        series, now_ms = self._venue.candles[instrument.symbol], self._venue.stream_ms()
+        newest = series.newest(length_s, now_ms // 1000, monday=True)
+        if newest is None or not channel.sockets:
+            return
+        pushed = [newest]
+        if channel.window_s and channel.window_s != newest.start_s:
+            pushed = [*series.between(length_s, channel.window_s, channel.window_s, monday=True), newest]
+        channel.window_s = newest.start_s
+        for one in pushed:
+            prices = (one.open, one.close, one.high, one.low)
+            opened, closed, high, low = (plain(value).encode() for value in prices)
+            body = frames.spot_kline(
+                channel.event_type,
+                one.start_s,
+                (opened, closed, high, low),
+                plain(one.base).encode(),
+                plain(one.quote).encode(),
+                window_end_s(one.start_s, length_s),
+            )
+            symbol = instrument.symbol.encode()
+            channel.push(frames.wrap(channel.name, symbol, frames.SPOT_KLINE, body, send_ms=0, create_ms=now_ms))
+
+    def _flush_mini(self, channel: Channel) -> None:
+        channel.flush_due = False
+        if not channel.sockets:
+            return
+        is_all = channel.event_type == _MINIS.encode()
+        wanted = list(self._venue.instruments) if is_all else [channel.instrument.symbol]
+        items = [item for item in (self._mini(symbol) for symbol in wanted) if item]
+        symbol = b"" if is_all else channel.instrument.symbol.encode()
+        body = frames.mini_tickers(items) if is_all else b"".join(items)
+        kind = frames.MINI_TICKERS if is_all else frames.MINI_TICKER
+        if items:
+            channel.push(frames.wrap(channel.name, symbol, kind, body, send_ms=self._venue.stream_ms()))
+
+    def _mini(self, symbol: str) -> bytes:
+        """The day so far; nothing before the first trade."""
+        now_s = self._venue.now_ms() // 1000
+        days = self._venue.candles[symbol].between(_DAY_S, now_s - 2 * _DAY_S, now_s)
+        if not days:
+            return b""
+        first, last = days[0], days[-1]
+        texts = (
+            last.close,
+            round(last.close / first.open - 1, 4),
+            max(one.high for one in days),
+            min(one.low for one in days),
+            sum((one.quote for one in days), ZERO),
+            sum((one.base for one in days), ZERO),
+        )
+        return frames.mini_ticker(symbol.encode(), *(plain(value).encode() for value in texts))
 
 
 def _text(instrument: SimInstrument, level: Level) -> tuple[bytes, bytes]:

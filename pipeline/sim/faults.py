@@ -10,6 +10,7 @@ A rule names a ``kind``, the ``venue`` and the ``target`` it hits ("*" = any), l
 | drop_request | operation | connection closed, nothing executed |
 | drop_response | operation | executed, connection closed without a reply |
 | delay_request / delay_response | operation | ``delay_ms`` before / after it is executed |
+| stale | query operations | the answer is ``delay_ms`` old: balances, orders, trades, positions as they were then |
 | reject | place | the venue refuses with ``reason`` (a RejectReason) |
 | rate_limit | operation | 429 with Retry-After ``retry_after_s`` |
 | drop_delta / duplicate_delta / reorder_delta | depth | one book delta lost / sent twice / swapped with its successor |
@@ -48,6 +49,7 @@ REQUEST_KINDS = frozenset(
         "drop_response",
         "delay_request",
         "delay_response",
+        "stale",
         "reject",
         "rate_limit",
     }
@@ -88,11 +90,14 @@ ACTION_KINDS = frozenset(
         "clock_skew",
     }
 )
+# Stale answers are for questions about the account; a rule for "*" leaves everything else alone.
+STALE_OPERATIONS = frozenset({"order", "open_orders", "finished_orders", "trades", "balances", "positions"})
 KINDS = REQUEST_KINDS | STREAM_KINDS | ACTION_KINDS
 
 # Operations that dialects name when they classify a request.
 OPERATIONS = (
     "place",
+    "amend",
     "cancel",
     "cancel_all",
     "order",
@@ -100,6 +105,7 @@ OPERATIONS = (
     "finished_orders",
     "trades",
     "balances",
+    "account_book",
     "positions",
     "fees",
     "leverage",
@@ -109,6 +115,7 @@ OPERATIONS = (
     "time",
     "ticker",
     "public_trades",
+    "candles",
     "listen_key",
     "countdown",
     "login",
@@ -157,7 +164,7 @@ class FaultRule:
             rule = cls(**raw)
         except (TypeError, InvalidOperation) as error:
             raise BadFault(f"bad fault: {error}") from error
-        if rule.kind in ("stall", "delay_stream") and "count" not in raw:
+        if rule.kind in ("stall", "delay_stream", "stale") and "count" not in raw:
             rule.count = 0  # these last: for duration_ms, or until removed
         return rule
 
@@ -173,6 +180,7 @@ class Verdict:
     drop_response: bool = False  # execute, close the connection
     delay_ns: int = 0
     delay_after_ns: int = 0
+    stale_ns: int = 0  # age of what a query shows
 
     @property
     def is_clean(self) -> bool:
@@ -225,6 +233,8 @@ class FaultPlan:
         for rule in list(self.rules):
             if rule.kind not in REQUEST_KINDS or rule.kind == "reject":
                 continue  # refusals are the matching engine's: SimVenue.place asks ``stream`` for them
+            if rule.kind == "stale" and operation not in STALE_OPERATIONS:
+                continue
             if not self._hits(rule, venue, operation, symbol):
                 continue
             if rule.kind == "http_error":
@@ -234,6 +244,8 @@ class FaultPlan:
             elif rule.kind == "rate_limit":
                 fields["status"] = 429
                 fields["retry_after_s"] = rule.retry_after_s
+            elif rule.kind == "stale":
+                fields["stale_ns"] = int(rule.delay_ms * NS_PER_MS)
             elif rule.kind == "delay_request":
                 fields["delay_ns"] = int(rule.delay_ms * NS_PER_MS)
             elif rule.kind == "delay_response":

@@ -1,9 +1,10 @@
-"""The book of one instrument: a synthetic visible book that the market moves, own orders resting in it, and matching.
+"""The book of one instrument: a visible book that the market moves, users' orders resting in it, and matching.
 
 All integers: prices in ticks, quantities in units. ``BID``/``ASK`` index the sides. The synthetic part has no
 orders of its own, only quantity per price; an own order remembers how much of it stood before it at its price, so
 that price-time priority holds: a trade reaches the own order only through what stood ahead. Synthetic cancels are
-taken from behind the own order as long as they can be.
+taken from behind the own order as long as they can be. Users trade with each other, too; nobody trades with himself:
+a taker stops before his own resting order.
 
 What an own order consumes is gone: the consumed prices, and better ones, are barred to the market's makers until the
 venue's refill time has passed.
@@ -11,7 +12,7 @@ venue's refill time has passed.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -23,13 +24,23 @@ ASK = 1
 
 @dataclass(slots=True, eq=False)
 class Resting:
-    """An own order in the book. ``ahead``: synthetic units before it at its price."""
+    """A user's order in the book. ``ahead``: synthetic units before it at its price; ``owner``: whose it is."""
 
     order_id: int
     side: int
     price: int
     left: int
     ahead: int
+    owner: int = 0
+
+
+@dataclass(slots=True, frozen=True)
+class Take:
+    """One match of a taker: ``maker`` is a user's order, or None for the synthetic market."""
+
+    price: int
+    units: int
+    maker: Resting | None
 
 
 @dataclass(slots=True)
@@ -184,53 +195,103 @@ class SimBook:
 
     # --- writing: own orders ---
 
-    def take(self, side: int, units: int, limit: int | None, barred_until_ns: int) -> list[Level]:
-        """An own taker on ``side`` (BID buys) takes synthetic units up to ``limit``: fills, best first.
+    def take(self, side: int, units: int, limit: int | None, barred_until_ns: int, owner: int = 0) -> list[Take]:
+        """A user's taker on ``side`` (BID buys) takes up to ``limit``, best price first, then by time.
 
-        Stops before an own resting order (self-trade prevention). Consumed prices are barred to the makers.
+        Stops before an order of the same ``owner`` (self-trade prevention). Consumed synthetic prices are barred to
+        the makers.
         """
         other = ASK if side == BID else BID
-        fills: list[Level] = []
-        levels = self.levels[other]
-        while units > 0:
-            price = self.best(other)
-            if price is None or price in self._own[other]:
+        takes: list[Take] = []
+        worst: int | None = None
+        for price in self._reach(side, limit):
+            wanted = units
+            for take in self._matches_at(other, price, units, owner):
+                takes.append(take)
+                units -= take.units
+                if take.maker is not None:
+                    self._fill_own(take.maker, take.units)
+                else:
+                    worst = price
+                    self._consume(other, price, take.units)
+            if not units or (wanted == units) or self._is_held(other, price, owner):
                 break
-            if limit is not None and (price > limit if other == ASK else price < limit):
-                break
-            available = levels[price]
-            filled = min(units, available)
-            units -= filled
-            fills.append((price, filled))
-            if filled == available:
-                del levels[price]
-            else:
-                levels[price] = available - filled
-            self._touch(other, price)
-        if fills:
-            self._bar(other, fills[-1][0], barred_until_ns)
-        return fills
+        if worst is not None:
+            self._bar(other, worst, barred_until_ns)
+        return takes
 
-    def takeable(self, side: int, limit: int | None) -> int:
+    def takeable(self, side: int, limit: int | None, owner: int = 0) -> int:
         """Units that ``take`` could get."""
-        return sum(units for _, units in self.reachable(side, limit))
+        return sum(units for _, units in self.reachable(side, limit, owner))
 
-    def reachable(self, side: int, limit: int | None) -> list[Level]:
-        """Synthetic levels that a taker on ``side`` could reach, best first, up to the first own order."""
+    def reachable(self, side: int, limit: int | None, owner: int = 0) -> list[Level]:
+        """(price, units) that a taker on ``side`` could get, best first, up to the first order of his own."""
         other = ASK if side == BID else BID
-        prices = self._prices[other]
         found: list[Level] = []
-        for price in prices if other == ASK else reversed(prices):
-            if price in self._own[other] or (limit is not None and (price > limit if other == ASK else price < limit)):
+        for price in self._reach(side, limit):
+            got = sum(take.units for take in self._matches_at(other, price, None, owner))
+            if got:
+                found.append((price, got))
+            if self._is_held(other, price, owner):
                 break
-            found.append((price, self.levels[other][price]))
         return found
 
-    def rest(self, order_id: int, side: int, price: int, units: int) -> Resting:
-        resting = Resting(order_id, side, price, units, self.levels[side].get(price, 0))
+    def _reach(self, side: int, limit: int | None) -> list[int]:
+        """Prices of the other side within the limit, best first."""
+        if side == BID:
+            prices = self._prices[ASK]
+            return prices[: bisect_right(prices, limit)] if limit is not None else list(prices)
+        prices = self._prices[BID]
+        return prices[bisect_left(prices, limit) :][::-1] if limit is not None else prices[::-1]
+
+    def _is_held(self, side: int, price: int, owner: int) -> bool:
+        return any(resting.owner == owner for resting in self._own[side].get(price, ()))
+
+    def _matches_at(self, side: int, price: int, units: int | None, owner: int) -> list[Take]:
+        """What up to ``units`` (None = all) meet at one price, by time, before the first order of ``owner``."""
+        synthetic = self.levels[side].get(price, 0)
+        left = synthetic + sum(one.left for one in self._own[side].get(price, ())) if units is None else units
+        found: list[Take] = []
+        passed = 0
+        for resting in self._own[side].get(price, ()):
+            before = min(left, max(0, min(resting.ahead, synthetic) - passed))
+            if before:
+                found.append(Take(price, before, None))
+                passed += before
+                left -= before
+            if resting.owner == owner:
+                return found
+            filled = min(left, resting.left)
+            if filled:
+                found.append(Take(price, filled, resting))
+                left -= filled
+        rest = min(left, synthetic - passed)
+        if rest:
+            found.append(Take(price, rest, None))
+        return found
+
+    def _consume(self, side: int, price: int, units: int) -> None:
+        """Synthetic units at a price are gone: those that stood first."""
+        left = self.levels[side][price] - units
+        if left:
+            self.levels[side][price] = left
+        else:
+            del self.levels[side][price]
+        for resting in self._own[side].get(price, ()):
+            resting.ahead = max(0, resting.ahead - units)
+        self._touch(side, price)
+
+    def rest(self, order_id: int, side: int, price: int, units: int, owner: int = 0) -> Resting:
+        """The order joins the queue at its price as the last."""
+        resting = Resting(order_id, side, price, units, self.levels[side].get(price, 0), owner)
         self._own[side].setdefault(price, []).append(resting)
         self._touch(side, price)
         return resting
+
+    def shrink(self, resting: Resting, left: int) -> None:
+        """Less of an order stands (an amendment): it keeps its place in the queue."""
+        resting.left = left
+        self._touch(resting.side, resting.price)
 
     def withdraw(self, resting: Resting) -> None:
         """Takes an own order out (cancel)."""

@@ -25,6 +25,7 @@ from pipeline.sim.control import Control, act
 from pipeline.sim.dialect import Dialect
 from pipeline.sim.factory import build_venues
 from pipeline.sim.faults import ACTION_KINDS, CLEAN, FaultPlan, FaultRule, Verdict
+from pipeline.sim.history import STALE_NS
 from pipeline.sim.latency import NS_PER_S, SimClock
 from pipeline.sim.ledger import Ledger
 from pipeline.sim.market import SyntheticMarket
@@ -34,7 +35,7 @@ from pipeline.sim.venue import SimVenue
 HOST = "127.0.0.1"
 BODY_MAX_BYTES = 1 << 20
 MARGIN_CHECK_NS = NS_PER_S
-ORDER_OPERATIONS = frozenset({"place", "cancel", "cancel_all"})  # ``SimVenue.submit*`` brings their latency
+ORDER_OPERATIONS = frozenset({"place", "amend", "cancel", "cancel_all"})  # ``SimVenue.submit*`` brings their latency
 CLIENT_ID = re.compile(r'(?:newClientOrderId=|origClientOrderId=|"text"\s*:\s*")([A-Za-z0-9_.:/-]+)')
 
 DIALECTS: dict[str, str] = {
@@ -208,6 +209,7 @@ class SimExchangeServer:
         ``release``.
         """
         verdict = self.faults.request(venue, operation, symbol)
+        STALE_NS.set(verdict.stale_ns)
         fault = "" if verdict is CLEAN else ",".join(_named(verdict))
         self.ledger.request(
             venue=venue,
@@ -242,7 +244,7 @@ class SimExchangeServer:
             if named is None:
                 return await handler(request)
             venue, operation, symbol = named
-            client_id = await _client_id(request) if operation in ("place", "cancel", "order") else ""
+            client_id = await _client_id(request) if operation in ("place", "amend", "cancel", "order") else ""
             verdict = await self.admit(
                 venue, operation, symbol=symbol, client_id=client_id, via="rest", detail={"path": request.path}
             )
@@ -349,7 +351,7 @@ def _venue_summary(venue: SimVenue) -> dict[str, Any]:
 
 def _named(verdict: Verdict) -> list[str]:
     names = []
-    for name in ("status", "status_after", "drop_request", "drop_response", "delay_ns", "delay_after_ns"):
+    for name in ("status", "status_after", "drop_request", "drop_response", "delay_ns", "delay_after_ns", "stale_ns"):
         if getattr(verdict, name):
             names.append(f"{name}={getattr(verdict, name)}")
     return names

@@ -10,6 +10,7 @@ Nothing of the engine is imported but the model's words, so that this stays an i
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -21,6 +22,7 @@ from pipeline.model.structs import CoinIdentity
 ZERO = Decimal(0)
 ONE = Decimal(1)
 PPM = Decimal(1_000_000)
+BOOK_ENTRIES_MAX = 20_000  # of an account's book
 
 Level = tuple[int, int]  # (price in ticks, quantity in units); quantity 0 in a delta deletes the level
 
@@ -237,8 +239,11 @@ class SimOrder:
     quote_qty: Decimal | None = None
     reduce_only: bool = False
     is_close: bool = False
+    amend_text: str = ""
     status: OrderStatus = OrderStatus.NEW
-    finish_as: str = "open"  # open filled cancelled ioc fok poc stp reduce_only liquidated auto_deleveraged expired
+    finish_as: str = (
+        "open"  # open filled cancelled ioc fok poc stp reduce_only reduce_out liquidated auto_deleveraged expired
+    )
     filled_qty: Decimal = ZERO
     filled_quote: Decimal = ZERO  # sum of price x base quantity
     fees: dict[str, Decimal] = field(default_factory=dict)
@@ -287,9 +292,49 @@ class SimTrade:
     close_qty: Decimal = ZERO  # part that reduced a position
 
 
+@dataclass(slots=True)
+class PositionSpan:
+    """A position's life since it was last flat; the first three are what its totals were then."""
+
+    realised_pnl: Decimal = ZERO
+    paid_fees: Decimal = ZERO
+    paid_funding: Decimal = ZERO
+    opened_ms: int = 0
+    entered_qty: Decimal = ZERO
+    entered_quote: Decimal = ZERO
+    exited_qty: Decimal = ZERO
+    exited_quote: Decimal = ZERO
+    max_qty: Decimal = ZERO
+
+    def start(self, position: SimPosition, now_ms: int) -> None:
+        self.realised_pnl, self.paid_fees = position.realised_pnl, position.paid_fees
+        self.paid_funding, self.opened_ms = position.paid_funding, now_ms
+        self.entered_qty = self.entered_quote = self.exited_qty = self.exited_quote = self.max_qty = ZERO
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class PositionClose:
+    """A position that went back to flat. Fees and funding: positive = paid."""
+
+    symbol: str
+    is_long: bool
+    opened_ms: int
+    closed_ms: int
+    realised_pnl: Decimal
+    paid_fees: Decimal
+    paid_funding: Decimal
+    max_qty: Decimal
+    total_qty: Decimal
+    entry_price: Decimal
+    exit_price: Decimal
+
+
 @dataclass(slots=True, kw_only=True)
 class SimPosition:
-    """Futures position. ``cost`` is the signed open cost: average entry = cost / qty, exact until divided."""
+    """Futures position. ``cost`` is the signed open cost: average entry = cost / qty, exact until divided.
+
+    ``mode``: single, dual_long or dual_short; ``extra_margin``: what was added by hand to its initial margin.
+    """
 
     symbol: str
     qty: Decimal = ZERO  # base coin, signed
@@ -300,13 +345,31 @@ class SimPosition:
     paid_funding: Decimal = ZERO
     updated_ms: int = 0
     update_seq: int = 0
+    mode: str = "single"
+    extra_margin: Decimal = ZERO
+    span: PositionSpan = field(default_factory=PositionSpan)
 
     @property
     def entry_price(self) -> Decimal:
         return self.cost / self.qty if self.qty else ZERO
 
     def copy(self) -> SimPosition:
-        return replace(self)
+        return replace(self, span=replace(self.span))
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class BookEntry:
+    """One change of an account's money, as its account book shows it. ``reason`` as in ``BalanceEvent``."""
+
+    entry_id: int
+    ts_ms: int
+    asset: str
+    change: Decimal
+    balance: Decimal  # total after the change
+    reason: str
+    symbol: str
+    order_id: int
+    trade_id: int
 
 
 @dataclass(slots=True)
@@ -340,6 +403,8 @@ class SimAccount:
     wallets: dict[str, Wallet] = field(default_factory=dict)
     positions: dict[str, SimPosition] = field(default_factory=dict)
     dual_side: bool = False
+    book: deque[BookEntry] = field(default_factory=lambda: deque(maxlen=BOOK_ENTRIES_MAX))
+    closes: list[PositionClose] = field(default_factory=list)
 
     @property
     def api_key(self) -> str:
@@ -435,7 +500,7 @@ class TradeEvent:
 class BalanceEvent:
     """``change`` is of the total (free + locked) except for order-create/-cancel, where only ``locked_change`` moves.
 
-    ``reason``: order-create, order-match, order-cancel, fee, pnl, fund, deposit, withdraw.
+    ``reason``: order-create, order-update, order-match, order-cancel, fee, pnl, fund, deposit, withdraw.
     """
 
     asset: str

@@ -9,11 +9,13 @@ from decimal import Decimal
 from functools import partial
 
 from pipeline.model.enums import InstrumentKind, OrderSide
+from pipeline.sim.candles import CandleSeries
 from pipeline.sim.faults import FaultPlan
 from pipeline.sim.feedline import FeedLine
 from pipeline.sim.latency import NS_PER_MS, LatencyProfile, Line, ManualClock
 from pipeline.sim.ledger import Ledger
 from pipeline.sim.matching import ASK, BID, SimBook
+from pipeline.sim.positions import position_of, positions_of
 from pipeline.sim.settlement import MarginAccount, Settlement
 from pipeline.sim.types import (
     ZERO,
@@ -89,8 +91,11 @@ class VenueCore:
             ticker_interval_ms=ticker_interval_ms,
             shift_ns=int(self.latency.feed_delay_ms * NS_PER_MS),
         )
-        self.settlement = Settlement(name, ledger, self._push, self.now_ms)
+        self.settlement = Settlement(name, ledger, self._push, self.now_ms, clock.mono_ns)
         self.last_prices: dict[str, Decimal] = {}
+        self.candles: dict[str, CandleSeries] = {symbol: CandleSeries() for symbol in self.instruments}
+        self.mark_candles: dict[str, CandleSeries] = {symbol: CandleSeries() for symbol in self.instruments}
+        self.funding_paid: dict[str, list[tuple[int, Decimal]]] = {}  # (wall seconds, rate) of each funding so far
         self.on_own_fill: list[OwnFillCallback] = []
         self._order_seq = first_id
         self._trade_seq = first_id // 7
@@ -174,18 +179,24 @@ class VenueCore:
     def print_trade(self, symbol: str, price: int, units: int, taker: OrderSide) -> int:
         """Publishes one trade; returns its id."""
         self._trade_seq += 1
-        self.last_prices[symbol] = self.instruments[symbol].price(price)
+        row, now_ms = self.instruments[symbol], self.now_ms()
+        self.last_prices[symbol] = row.price(price)
+        self.candles[symbol].add(now_ms, row.price(price), row.qty(units))
+        if row.is_futures:
+            self.mark_candles[symbol].add(now_ms, self.mark_price(symbol), ZERO)
         self.feed.trade(symbol, price, units, taker, self._trade_seq)
         return self._trade_seq
 
     # --- positions ---
 
-    def position(self, account: SimAccount, symbol: str) -> SimPosition:
+    def position(self, account: SimAccount, symbol: str, mode: str = "single") -> SimPosition:
         """The futures position, zero if there never was one."""
-        return account.positions.setdefault(symbol, SimPosition(symbol=symbol))
+        return position_of(account, symbol, mode)
 
     def set_leverage(self, account: SimAccount, symbol: str, leverage: Decimal) -> None:
-        self.position(account, symbol).leverage = leverage
+        """Of the contract: in dual mode of both sides."""
+        for position in positions_of(account, symbol):
+            position.leverage = leverage
 
     def margin_account(self, account: SimAccount) -> MarginAccount:
         return self.settlement.margin(account, self.settle_asset, self.mark_price, self.instruments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.sim.matching import ASK, BID, Changes, SimBook
+from pipeline.sim.matching import ASK, BID, Changes, SimBook, Take
 
 
 def book_of(bids: list[tuple[int, int]], asks: list[tuple[int, int]]) -> SimBook:
@@ -19,7 +19,7 @@ def book_of(bids: list[tuple[int, int]], asks: list[tuple[int, int]]) -> SimBook
 
 def test_taker_walks_from_the_best_price_and_never_past_its_limit() -> None:
     book = book_of([(99, 5)], [(101, 3), (102, 4), (103, 9)])
-    assert book.take(BID, 10, 102, 0) == [(101, 3), (102, 4)]
+    assert book.take(BID, 10, 102, 0) == [Take(101, 3, None), Take(102, 4, None)]
     assert book.top(ASK, 5) == [(103, 9)]
     assert book.top(BID, 5) == [(99, 5)]
 
@@ -65,7 +65,7 @@ def test_quotes_that_cross_an_own_order_fill_it_at_the_better_price_first() -> N
 def test_own_taker_stops_before_an_own_resting_order() -> None:
     book = book_of([(90, 5)], [(101, 3), (103, 5)])
     book.rest(1, ASK, 102, 4)
-    assert book.take(BID, 20, None, 0) == [(101, 3)]
+    assert book.take(BID, 20, None, 0) == [Take(101, 3, None)]
 
 
 def test_consumed_prices_are_barred_to_makers_until_the_refill_time() -> None:
@@ -121,7 +121,7 @@ def test_any_sequence_keeps_the_book_whole(steps: list[tuple[str, int, int, int]
             book.set_level(side, price, units)
         elif kind == "take":
             before = book.reachable(side, price)
-            filled = sum(got for _, got in book.take(side, units, price, 0))
+            filled = sum(take.units for take in book.take(side, units, price, 0))
             assert filled == min(units, sum(got for _, got in before))
         elif kind == "trade":
             prints, fills = book.trade(side, units)
