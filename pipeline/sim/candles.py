@@ -1,4 +1,4 @@
-"""Candles of one venue, fed by its own trades; nothing is made up before the first of them.
+"""Candles of one venue, fed by its own trades from the opening price on; nothing is made up before.
 
 Trades are kept in steps of ten seconds (the finest that a venue offers), wider windows are put together when somebody
 asks. A window without a trade repeats the close before it, flat and with no volume, as the venues' charts do.

@@ -54,6 +54,7 @@ class FuturesApi:
         usdt = "/api/v4/futures/usdt"
         own: dict[tuple[str, str], Route] = {
             ("GET", f"{usdt}/contracts"): Route(self._contracts, "instruments", False),
+            ("GET", f"{usdt}/contracts_all"): Route(self._contracts, "instruments", False),
             ("GET", f"{usdt}/contracts/{{}}"): Route(self._contract, "instruments", False),
             ("GET", f"{usdt}/order_book"): Route(self._order_book, "depth", False),
             ("GET", f"{usdt}/trades"): Route(self._trades, "public_trades", False),

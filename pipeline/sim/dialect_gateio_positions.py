@@ -34,6 +34,8 @@ class PositionsApi:
             ("GET", f"{usdt}/positions"): Route(self._positions, "positions"),
             ("GET", f"{usdt}/positions/{{}}"): Route(self._position, "positions"),
             ("POST", f"{usdt}/positions/{{}}/leverage"): Route(self._leverage, "leverage"),
+            ("POST", f"{usdt}/positions/{{}}/set_leverage"): Route(self._set_leverage, "leverage"),
+            ("GET", f"{usdt}/get_leverage/{{}}"): Route(self._get_leverage, "leverage"),
             ("POST", f"{usdt}/positions/{{}}/margin"): Route(self._margin, "leverage"),
             ("POST", f"{usdt}/positions/cross_mode"): Route(self._cross_mode, "leverage"),
             ("GET", f"{dual}/{{}}"): Route(self._dual_positions, "positions"),
@@ -122,6 +124,19 @@ class PositionsApi:
         self._want_mode(call, dual=True)
         symbol = self._apply_leverage(call)
         return [self._row(one, call) for one in positions_of(call.owner, symbol)]
+
+    async def _set_leverage(self, call: Call) -> Any:
+        """The newer call: the margin mode is named, the leverage is its own."""
+        symbol, mode = self.instrument(call.args[0]).symbol, call.need("margin_mode")
+        if mode not in ("isolated", "cross"):
+            raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `margin_mode` value: {mode}")
+        self._apply_leverage(call)
+        self._set_cross(call.owner.uid, symbol, mode == "cross")
+        return self._row(positions_of(call.owner, symbol)[0], call)
+
+    async def _get_leverage(self, call: Call) -> Any:
+        position = positions_of(call.owner, self.instrument(call.args[0]).symbol)[0]
+        return {"lever": plain(position.leverage)}
 
     def _add_margin(self, call: Call, position: SimPosition) -> None:
         change = call.amount("change")

@@ -246,6 +246,7 @@ class MexcSigned:
             {
                 "coin": asset,
                 "network": name.upper(),
+                "netWork": name.upper(),
                 "address": "sim" + hashlib.sha256(f"{call.owner.uid}:{asset}:{name}".encode()).hexdigest()[:32],
                 "memo": None,
             }

@@ -68,10 +68,11 @@ def track(
     opened: Decimal,
     now_ms: int,
 ) -> None:
-    """Keeps the story of a position from flat to flat; its end becomes a ``PositionClose``. After ``move``."""
+    """Keeps the story of a position from flat to flat; its end becomes a ``PositionClose``.
+
+    After ``move`` and the fill's own gain and fee; whoever opens from flat has started the span before those.
+    """
     span = position.span
-    if not before:
-        span.start(position, now_ms)
     if closed:
         span.exited_qty += closed
         span.exited_quote += closed * price

@@ -101,6 +101,8 @@ class SimExchangeServer:
         control_port = await self._listen(Control(self).application())
         if self.market is not None:
             self.market.start()
+        for venue in self.venues.values():
+            venue.open_charts()
         for dialect in self.dialects.values():
             dialect.on_start()
         for raw in self.scenario.faults:

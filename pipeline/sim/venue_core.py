@@ -176,6 +176,14 @@ class VenueCore:
             return self.last_prices.get(symbol, ZERO)
         return (row.price(bid) + row.price(ask)) / 2
 
+    def open_charts(self) -> None:
+        """The charts begin at the opening price, without a trade: a venue's chart is never empty."""
+        for symbol in self.instruments:
+            price = self.mark_price(symbol)
+            if price:
+                self.candles[symbol].add(self.now_ms(), price, ZERO)
+                self.mark_candles[symbol].add(self.now_ms(), price, ZERO)
+
     def print_trade(self, symbol: str, price: int, units: int, taker: OrderSide) -> int:
         """Publishes one trade; returns its id."""
         self._trade_seq += 1

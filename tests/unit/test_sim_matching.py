@@ -141,3 +141,30 @@ def test_any_sequence_keeps_the_book_whole(steps: list[tuple[str, int, int, int]
         assert all(units > 0 for units in levels.values())
         assert levels == {price: units for price, units in changed.items() if units}
         assert book.prices(side) == sorted(levels)
+
+
+def test_what_a_taker_consumes_stood_first_and_later_quotes_stand_behind_an_order_that_waited() -> None:
+    book = book_of([], [(101, 100)])
+    waiting = book.rest(1, ASK, 101, 5, owner=7)
+    assert book.take(BID, 60, None, 0, owner=8) == [Take(101, 60, None)]
+    book.set_level(ASK, 101, 120)  # eighty more join, behind
+    assert book.reachable(BID, None, owner=8) == [(101, 125)]
+    assert book.take(BID, 50, None, 0, owner=8) == [Take(101, 40, None), Take(101, 5, waiting), Take(101, 5, None)]
+
+
+def test_a_taker_gets_what_stands_before_his_own_order_at_its_price_and_no_more() -> None:
+    book = book_of([], [(101, 10), (102, 10)])
+    other = book.rest(1, ASK, 101, 3, owner=7)
+    book.rest(2, ASK, 101, 4, owner=8)
+    assert book.takeable(BID, None, owner=8) == 13
+    assert book.take(BID, 50, None, 0, owner=8) == [Take(101, 10, None), Take(101, 3, other)]
+    assert book.top(ASK, 2) == [(101, 4), (102, 10)]
+
+
+def test_a_smaller_order_keeps_its_place() -> None:
+    book = book_of([], [(101, 10)])
+    first = book.rest(1, ASK, 101, 8, owner=7)
+    second = book.rest(2, ASK, 101, 8, owner=9)
+    book.shrink(first, 2)
+    assert book.visible(ASK, 101) == 20
+    assert book.take(BID, 14, None, 0, owner=8) == [Take(101, 10, None), Take(101, 2, first), Take(101, 2, second)]
