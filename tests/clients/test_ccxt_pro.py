@@ -176,6 +176,27 @@ def _topics(client: Any) -> int:
     return sum(1 for name in client.subscriptions if not name.isdigit())
 
 
+@ALL
+def test_watched_candles_follow_the_trades(case: str, sim: HostedSim) -> None:
+    _, venue, symbol, native, _ = CASES[case]
+    symbol, native = symbol.replace("XRP", "BTC"), native.replace("XRP", "BTC")
+
+    async def body(exchange: Any) -> list[float]:
+        while True:
+            candles = await exchange.watch_ohlcv(symbol, "1m")
+            if candles[-1][5] > 0:
+                return list(candles[-1])
+
+    started_ms, opened, high, low, close, volume = drive(sim, case, body)
+    row = sim.venue(venue).instruments[native]
+    start_s = int(started_ms) // 1000
+    (own,) = sim.call(lambda: sim.venue(venue).candles[native].between(60, start_s, start_s))
+    assert started_ms % 60_000 == 0 and opened == float(own.open)
+    assert float(own.low) <= low <= min(opened, close) and max(opened, close) <= high <= float(own.high)
+    # ccxt takes ``v``, which is the quote volume on Gate.io spot.
+    assert volume <= float(own.quote if case == "gate" else own.base / row.multiplier)
+
+
 def test_watched_positions_follow_a_trade(sim: HostedSim) -> None:
     """By the testnet's path: ccxt tells the market of a socket from its URL."""
     symbol = "SOL/USDT:USDT"
@@ -209,7 +230,15 @@ def test_orders_are_placed_queried_and_cancelled_over_the_websocket_api(case: st
         taken = await exchange.create_order_ws(symbol, "limit", "buy", amount, high, {"timeInForce": "IOC"})
         resting = await exchange.create_order_ws(symbol, "limit", "buy", amount, low)
         found = await exchange.fetch_order_ws(resting["id"], symbol)
+        cheaper = float(exchange.price_to_precision(symbol, low * 0.99))
+        amended = await exchange.edit_order_ws(resting["id"], symbol, "limit", "buy", amount * 2, cheaper)
+        assert (amended["id"], amended["price"], amended["amount"]) == (resting["id"], cheaper, amount * 2)
         gone = await exchange.cancel_order_ws(resting["id"], symbol)
+        more = await exchange.create_order_ws(symbol, "limit", "buy", amount, low)
+        swept = await exchange.cancel_all_orders_ws(symbol)
+        assert [row["id"] for row in swept] == [more["id"]]
+        with pytest.raises(ccxt.OrderNotFound):
+            await exchange.cancel_order_ws("12", symbol)
         with pytest.raises(ccxt.InsufficientFunds if case == "gate" else ccxt.ExchangeError):
             await exchange.create_order_ws(symbol, "limit", "buy", 900_000, low)
         if case == "swap":

@@ -163,3 +163,116 @@ def test_futures_account_book_has_deposits_and_fees_with_numbers_of_their_own(fu
     deposit = book[-1]
     assert (deposit.type, Decimal(deposit.change)) == ("dnw", Decimal(deposit.balance))
     assert not futures.list_futures_account_book("usdt", type="fund")
+
+
+def test_spot_orders_are_amended_one_by_one_and_in_a_batch(spot: Any, sim: HostedSim) -> None:
+    bid = Decimal(spot.list_order_book("DOGE_USDT", limit=5).bids[0][0])
+    prices = [str(round(bid * Decimal(factor), 5)) for factor in ("0.97", "0.96", "0.95")]
+    order = gate_api.Order(currency_pair="DOGE_USDT", side="buy", amount="100", price=prices[0], text="t-am-1")
+    placed = spot.create_order(order)
+    patch = gate_api.OrderPatch(currency_pair="DOGE_USDT", price=prices[1], amend_text="t-why")
+    amended = spot.amend_order("t-am-1", patch)
+    assert (amended.id, amended.price, amended.amend_text) == (placed.id, prices[1].rstrip("0"), "t-why")
+    items = [
+        gate_api.BatchAmendItem(order_id=placed.id, currency_pair="DOGE_USDT", amount="80"),
+        gate_api.BatchAmendItem(order_id="1", currency_pair="DOGE_USDT", amount="80"),
+    ]
+    good, bad = spot.amend_batch_orders(items)
+    assert (good.succeeded, good.amount, bad.succeeded, bad.label) == (True, "80", False, "ORDER_NOT_FOUND")
+    venue = sim.venue("gateio_spot")
+    account = next(iter(venue.accounts.values()))
+    (own,) = sim.call(lambda: venue.open_orders(account, "DOGE_USDT"))
+    assert (own.qty, own.price) == (Decimal(80), Decimal(prices[1]))
+    for change, label in (({}, "MISSING_REQUIRED_PARAM"), ({"amount": "900000"}, "BALANCE_NOT_ENOUGH")):
+        with pytest.raises(GateApiException) as refused:
+            spot.amend_order(placed.id, gate_api.OrderPatch(currency_pair="DOGE_USDT", **change))
+        assert refused.value.label == label
+    (gone,) = spot.cancel_orders(currency_pair="DOGE_USDT", side="buy")
+    assert (gone.id, gone.succeeded) == (placed.id, True)
+
+
+def test_futures_orders_are_amended_placed_and_cancelled_in_batches(futures: Any) -> None:
+    bid = Decimal(futures.list_futures_order_book("usdt", "DOGE_USDT", limit=5).bids[0].p)
+    low = str(round(bid * Decimal("0.97"), 5))
+
+    def order(size: str, price: str, text: str) -> Any:
+        return gate_api.FuturesOrder(contract="DOGE_USDT", size=size, price=price, text=text)
+
+    first, bad = futures.create_batch_futures_order("usdt", [order("3", low, "t-bf-1"), order("3", "0", "t-bf-2")])
+    assert first.succeeded and (bad.succeeded, bad.label) == (False, "INVALID_PARAM_VALUE")
+    amended = futures.amend_futures_order("usdt", "t-bf-1", gate_api.FuturesOrderAmendment(size="5"))
+    assert (Decimal(amended.size), Decimal(amended.left)) == (5, 5)
+    requests = [
+        gate_api.BatchAmendOrderReq(order_id=first.id, size="4"),
+        gate_api.BatchAmendOrderReq(text="t-no", size="4"),
+    ]
+    done, missing = futures.amend_batch_future_orders("usdt", requests)
+    assert done.succeeded and Decimal(done.size) == 4 and missing.label == "ORDER_NOT_FOUND"
+    with pytest.raises(GateApiException) as refused:
+        futures.amend_futures_order("usdt", str(first.id), gate_api.FuturesOrderAmendment(size="-4"))
+    assert refused.value.label == "INVALID_PARAM_VALUE"
+    gone, unknown = futures.cancel_batch_future_orders("usdt", [str(first.id), "1"])
+    assert gone.succeeded and (unknown.succeeded, unknown.message) == (False, "ORDER_NOT_FOUND")
+
+
+def test_candles_of_both_markets_come_by_limit_or_by_span_and_never_by_both(spot: Any, futures: Any) -> None:
+    now_s = spot.get_system_time().server_time // 1000
+    newest = spot.list_candlesticks("BTC_USDT", limit=2, interval="10s")
+    assert 1 <= len(newest) <= 2 and int(newest[-1][0]) % 10 == 0
+    spanned = spot.list_candlesticks("BTC_USDT", _from=now_s - 300, to=now_s, interval="1m")
+    assert spanned[-1][0] == str(now_s // 60 * 60) and spanned[-1][7] == "false"
+    candle = futures.list_futures_candlesticks("usdt", "BTC_USDT", limit=1, interval="1h")[-1]
+    assert float(candle.l) <= float(candle.c) <= float(candle.h)
+    mark = futures.list_futures_candlesticks("usdt", "mark_BTC_USDT", limit=1, interval="1h")[-1]
+    assert mark.v is None and mark.c
+    for call in (
+        lambda: spot.list_candlesticks("BTC_USDT", limit=2, to=now_s),
+        lambda: spot.list_candlesticks("BTC_USDT", interval="7m"),
+        lambda: futures.list_futures_candlesticks("usdt", "BTC_USDT", _from=now_s - 90_000, to=now_s, interval="10s"),
+    ):
+        with pytest.raises(GateApiException) as refused:
+            call()
+        assert refused.value.label == "INVALID_PARAM_VALUE"
+
+
+def test_wallet_and_account_tell_chains_totals_and_what_moved(sim: HostedSim) -> None:
+    wallet, account = gate_api.WalletApi(client(sim)), gate_api.AccountApi(client(sim))
+    (chain,) = wallet.list_currency_chains("NOVA")
+    assert chain.contract_address.startswith("0x") and chain.is_deposit_disabled == 0
+    total = wallet.get_total_balance()
+    parts = sum(Decimal(part.amount) for part in total.details.values())
+    assert Decimal(total.total.amount) == pytest.approx(parts) and parts > 120_000
+    moved = gate_api.Transfer(currency="USDT", _from="futures", to="spot", amount="10", settle="usdt")
+    assert wallet.transfer(moved).tx_id
+    assert wallet.list_deposits(currency="USDT", limit=1)[0].amount == "10"
+    futures_book = gate_api.FuturesApi(client(sim)).list_futures_account_book("usdt", type="dnw", limit=1)
+    assert futures_book[0].change == "-10"
+    assert account.get_account_detail().user_id == int(sim.info["venues"]["gateio_spot"]["uid"])
+    assert wallet.transfer(gate_api.Transfer(currency="USDT", _from="spot", to="futures", amount="10", settle="usdt"))
+
+
+def test_futures_dual_mode_by_its_own_endpoints(futures: Any) -> None:
+    contract = "SOL_USDT"
+    assert futures.set_dual_mode("usdt", True).in_dual_mode
+
+    def send(size: str, **more: Any) -> Any:
+        order = gate_api.FuturesOrder(contract=contract, size=size, price="0", tif="ioc", **more)
+        return futures.create_futures_order("usdt", order)
+
+    def held() -> dict[str, Decimal]:
+        return {row.mode: Decimal(row.size) for row in futures.get_dual_mode_position("usdt", contract)}
+
+    send("5")
+    send("-3")
+    assert held() == {"dual_long": 5, "dual_short": -3}
+    assert {row.leverage for row in futures.update_dual_mode_position_leverage("usdt", contract, "7")} == {"7"}
+    with pytest.raises(GateApiException) as refused:
+        futures.get_position("usdt", contract)
+    assert refused.value.label == "POSITION_DUAL_MODE"
+    send("-2", reduce_only=True)
+    assert held() == {"dual_long": 3, "dual_short": -3}
+    send("0", auto_size="close_long")
+    send("0", auto_size="close_short")
+    assert held() == {"dual_long": 0, "dual_short": 0}
+    assert futures.set_position_mode("usdt", "single").position_mode == "single"
+    assert futures.list_position_close("usdt", contract=contract)[0].side in ("long", "short")
