@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.model.errors import BadInput
 from workers.output import EXIT_CHECK_FAILED, EXIT_OK, emit, say
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")]
@@ -43,6 +44,8 @@ def _latch(operation: str, instance: str, reason: str, json: bool) -> int:
     from workers.instances import existing, is_running
 
     name = existing(instance)
+    if not reason.strip():
+        raise BadInput("a reason is needed: --reason WORDS")
     folder = instance_dir(name)
     reply: dict[str, Any] = {}
     for socket_name in ("supervisor.sock", "guard.sock"):  # the guard answers also when the supervisor hangs

@@ -14,10 +14,11 @@ from workers.output import EXIT_INTERRUPTED, emit
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the synthetic market.")]
 Scenario = Annotated[str, typer.Option("--scenario", help="Scenario file (YAML), or the name of one that ships.")]
+SECONDS_MAX = 7 * 86400.0
 
 
 def demo(
-    seconds: Annotated[float, typer.Option("--seconds", min=1.0, help="How long to trade.")] = 30.0,
+    seconds: Annotated[float, typer.Option("--seconds", min=1.0, max=SECONDS_MAX, help="How long to trade.")] = 30.0,
     seed: Seed = 1,
     scenario: Scenario = "demo",
     kill: Annotated[str, typer.Option("--kill", metavar="PROCESS", help="Kill -9 feed, detector or executor.")] = "",
@@ -59,19 +60,14 @@ def up(
     json: Json = False,
 ) -> int:
     """Start and supervise all processes, in the foreground, until SIGTERM or Ctrl-C."""
-    from workers import supervisor
+    from workers.supervisor import run_instance
 
     path = config or (Path(os.environ["ARB_CONFIG"]) if os.environ.get("ARB_CONFIG") else Path("config.yaml"))
-    arguments = ["--config", str(path)]
-    if mode is not None:
-        arguments += ["--mode", mode.value]
-    if instance:
-        arguments += ["--instance", instance]
-    if confirmed:
-        arguments.append("--i-understand-live-trading")
-    code = supervisor.main(arguments)
+    code, failure = run_instance(
+        str(path), instance=instance, mode="" if mode is None else mode.value, live_confirmed=confirmed
+    )
     if json:
-        emit({"exit": code}, as_json=True, words=str)
+        emit({"exit": code, "error": failure}, as_json=True, words=str)
     return code
 
 

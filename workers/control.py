@@ -20,9 +20,10 @@ from typing import Any
 
 import msgspec
 
-from pipeline.model.errors import ArbitrageEngineError
+from pipeline.model.errors import ArbitrageEngineError, BadInput
 
 REQUEST_BYTES_MAX = 256 * 1024
+BAD_INPUT = "bad_input"  # what a refusal is marked with that the asker has to answer for
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
@@ -99,12 +100,17 @@ class ControlServer:
             return {"error": f"not a JSON object: {error}"}
         try:
             return await self._handler(request)
+        except BadInput as error:
+            return {"error": str(error), "kind": BAD_INPUT}
         except ArbitrageEngineError as error:
             return {"error": str(error)}
 
 
 def ask(path: Path, request: dict[str, Any], *, timeout_s: float = 5.0) -> dict[str, Any]:
-    """One request, one reply. Raises ControlError when nobody listens, on a time-out, and for a refusal."""
+    """One request, one reply.
+
+    Raises ControlError when nobody listens, on a time-out, and for a refusal; BadInput where the request is at fault.
+    """
     if not path.parent.is_dir():
         raise ControlError(f"no instance at {path.parent}: start it with `arb up`, or name another with --instance")
     folder = _open_folder(path)
@@ -124,6 +130,8 @@ def ask(path: Path, request: dict[str, Any], *, timeout_s: float = 5.0) -> dict[
     if not line:
         raise ControlError(f"{path.name}: closed without an answer")
     reply = msgspec.json.decode(line, type=dict[str, Any])
+    if reply.get("kind") == BAD_INPUT:
+        raise BadInput(str(reply["error"]))
     if "error" in reply:
         raise ControlError(str(reply["error"]))
     return reply

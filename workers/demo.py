@@ -74,7 +74,10 @@ class Demo:
     """One run. Every step is a method; ``run_demo`` is their order."""
 
     def __init__(self, options: DemoOptions) -> None:
+        from pipeline.sim.scenario import load_scenario
+
         check_killable(options.kill)
+        load_scenario(options.scenario)  # refused before anything is started
         self.options = options
         self.instance = f"demo-{secrets.token_hex(4)}"
         self.started_wall_ns = time.time_ns()
@@ -89,8 +92,9 @@ class Demo:
         self.start_seconds = 0.0
         self.traded_seconds = 0.0
 
-    def start(self, show: Callable[[str], None]) -> None:
-        """Venues, keys, configuration, engine READY. Raises LaunchError, SimulatorError."""
+    def start(self, show: Callable[[str], None], interrupt: Interrupt) -> None:
+        """Venues, keys, configuration, engine READY. Raises LaunchError, SimulatorError; KeyboardInterrupt when asked
+        to end before it has begun."""
         show("starting the simulated exchanges and the engine")
         self.sim = self.simulator.wait_ready()
         self.config = {**self.sim.pop("engine_config"), "engine_name": self.instance}
@@ -100,7 +104,14 @@ class Demo:
         for exchange, key in keys_of(self.sim["venues"]).items():
             store_credentials(self.instance, exchange, key)
         self.engine.configure(self.config)
-        self.start_seconds = self.engine.wait_ready(compiling_words(show))
+        words_of = compiling_words(show)
+
+        def progress(described: dict[str, Any]) -> None:
+            if interrupt.requested:
+                raise KeyboardInterrupt
+            words_of(described)
+
+        self.start_seconds = self.engine.wait_ready(progress)
         self.before = self.simulator.control("/summary")["dislocations"]
         show(f"engine READY {self.start_seconds:.1f} s after its launch")
 
@@ -208,7 +219,7 @@ def run_demo(options: DemoOptions) -> DemoResult:
     keep = options.keep
     try:
         with Interrupt() as interrupt:
-            demo.start(say if not options.quiet else lambda text: None)
+            demo.start(say if not options.quiet else lambda text: None, interrupt)
             on_terminal = stderr_is_terminal() and not options.quiet
             with LiveView(demo.instance, demo.config, enabled=on_terminal, plain=not options.quiet) as view:
                 demo.trade(interrupt, view.update)

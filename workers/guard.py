@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from workers.base import WorkerContext, instance_dir, run_worker
-from workers.control import REQUEST_BYTES_MAX, ask, listen, peer_uid
+from workers.control import BAD_INPUT, REQUEST_BYTES_MAX, ask, listen, peer_uid
 
 if TYPE_CHECKING:
     from shm.pages import HaltPage
@@ -120,10 +120,10 @@ class Guard:
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """halt, resume, drain, undrain, block, unblock, state."""
         operation = request.get("op")
-        reason = str(request.get("reason", ""))
+        reason = str(request.get("reason", "")).strip()
         if operation in ("halt", "resume"):
             if not reason:
-                return {"error": "a reason is needed: --reason WORDS"}
+                return {"error": "a reason is needed: --reason WORDS", "kind": BAD_INPUT}
             problem = self._latch(halted=operation == "halt", reason=reason, by=f"uid {request.get('uid')}")
             if problem and operation == "resume":
                 return {"error": f"not resumed: {problem}"}

@@ -75,5 +75,15 @@ def run_file(instance: str) -> dict[str, Any]:
         return {}
 
 
+def described(instance: str) -> dict[str, Any]:
+    """As :func:`run_file`, but never of an earlier run: {} while a new supervisor has not written yet."""
+    found = run_file(instance)
+    try:
+        holder = int((instance_dir(instance) / "lock").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        holder = 0
+    return {} if is_running(instance) and holder != found.get("pid") else found
+
+
 def ledger_path(instance: str) -> Path:
     return instance_dir(instance) / "ledger.sqlite"

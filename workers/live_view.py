@@ -17,16 +17,19 @@ if TYPE_CHECKING:
 REDRAW_S = 0.5
 PLAIN_EVERY_S = 5.0
 BOOKS_MAX = 12
+WIDE = 72  # characters from which every column has room
 
 
-def _table(title: str, columns: list[str], rows: list[list[str]]) -> RenderableType:
+def _table(title: str, columns: list[str], rows: list[list[str]], keep: tuple[int, ...] = ()) -> RenderableType:
+    """``keep``: the columns that a narrow terminal has room for (empty: all)."""
     from rich.table import Table
 
+    wanted = keep or tuple(range(len(columns)))
     table = Table(title=title, title_justify="left", expand=True, pad_edge=False)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+    for number in wanted:
+        table.add_column(columns[number], justify="left" if number == 0 else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(row[number] for number in wanted))
     return table
 
 
@@ -69,8 +72,8 @@ def _money_rows(reading: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def render(reading: dict[str, Any], headline: str) -> RenderableType:
-    """One screen of a reading."""
+def render(reading: dict[str, Any], headline: str, width: int = WIDE) -> RenderableType:
+    """One screen of a reading; ``width`` in characters: a narrow one shows fewer columns."""
     from rich.console import Group
     from rich.text import Text
 
@@ -83,21 +86,33 @@ def render(reading: dict[str, Any], headline: str) -> RenderableType:
         for name, row in {"tick_to_order": latency, **reading["latency_us"]["stages"]}.items()
         if row
     ]
+    narrow = width < WIDE
     mode = str(reading["mode"] or "").upper()
     style = "bold red" if mode == "LIVE" or reading["halted"] else "bold"
     return Group(
         Text(f"{reading['instance']}  {mode}  {reading['state']}  {headline}", style=style),
         _table(
-            "processes", ["process", "pid", "cpu", "pinned", "beat ms", "state", "restarts"], _process_rows(reading)
+            "processes",
+            ["process", "pid", "cpu", "pinned", "beat ms", "state", "restarts"],
+            _process_rows(reading),
+            (0, 4, 5) if narrow else (),
         ),
         _table(
-            "feeds", ["venue", "messages", "applied", "gaps", "resyncs", "crossed", "books", "up"], _feed_rows(reading)
+            "feeds",
+            ["venue", "messages", "applied", "gaps", "resyncs", "crossed", "books", "up"],
+            _feed_rows(reading),
+            (0, 1, 3, 6) if narrow else (),
         ),
-        _table("books", ["pair", "venue", "bid", "ask", "proved ms ago"], _book_rows(reading)),
+        _table(
+            "books",
+            ["pair", "venue", "bid", "ask", "proved ms ago"],
+            _book_rows(reading),
+            (0, 1, 4) if narrow else (),
+        ),
         Text(f"opportunities: {found['detected']} episodes, {found['taken']} taken; why not: {why_not}"),
         Text(f"executor: {orders}"),
         _table("balances and positions", ["account", "free", "locked", "age ms"], _money_rows(reading)),
-        _table("latency, us", ["stage", "p50", "p99", "p99.9", "max", "n"], stages),
+        _table("latency, us", ["stage", "p50", "p99", "p99.9", "max", "n"], stages, (0, 1, 2) if narrow else ()),
     )
 
 
@@ -134,7 +149,9 @@ class LiveView:
         if self._live is not None:
             self._next_s = now + REDRAW_S
             reading = self._reader.read()
-            self._live.update(render(reading, f"{seconds_left:.0f} s left  {self._terms}"), refresh=True)
+            self._live.update(
+                render(reading, f"{seconds_left:.0f} s left  {self._terms}", self._live.console.width), refresh=True
+            )
         elif self._plain:
             self._next_s = now + PLAIN_EVERY_S
             reading = self._reader.read()

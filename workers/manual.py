@@ -44,7 +44,14 @@ def execute_file(path: Path, instance: str) -> dict[str, Any]:
         data = yaml.safe_load(raw)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: neither JSON nor YAML: {' '.join(str(error).split())}") from None
-    return execute_request(parse_opportunity(data, str(path)), existing(instance))
+    opportunity = parse_opportunity(data, str(path))
+    name = existing(instance)
+    if any("/" in leg["symbol"] for leg in opportunity["legs"]):  # a pair: each venue has its own word for it
+        reply = ask(instance_dir(name) / "supervisor.sock", {"op": "symbols"})
+        symbols = {(row["venue"], row["pair"]): row["symbol"] for row in reply["instruments"]}
+        for leg in opportunity["legs"]:
+            leg["symbol"] = symbols.get((leg["venue"], leg["symbol"]), leg["symbol"])
+    return execute_request(opportunity, name)
 
 
 def execute_request(opportunity: dict[str, Any], instance: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from decimal import Decimal
@@ -48,9 +49,23 @@ def say(text: str) -> None:
 
 def emit(value: Any, *, as_json: bool, words: Callable[[Any], str]) -> None:
     """The result of a command on stdout: the object itself, or ``words(object)``."""
-    text = to_json(value) if as_json else words(value)
-    sys.stdout.write(text.rstrip("\n") + "\n")
-    sys.stdout.flush()
+    write(to_json(value) if as_json else words(value))
+
+
+def write(text: str) -> None:
+    """``text`` and a line end on stdout; a reader that has gone (``| head``) changes nothing about the command."""
+    try:
+        sys.stdout.write(text.rstrip("\n") + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        drop_stdout()
+
+
+def drop_stdout() -> None:
+    """stdout leads nowhere from now on: without this the interpreter complains about it once more at its end."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
 
 
 def stderr_is_terminal() -> bool:

@@ -14,6 +14,7 @@ import msgspec
 
 from pipeline.execution.trips import round_trips, won_and_lost
 from pipeline.model.errors import BadInput
+from pipeline.model.fixedpoint import plain
 from workers.instances import ledger_path
 from workers.ledger import open_reader
 
@@ -133,7 +134,7 @@ def report_words(report: dict[str, Any]) -> str:
     """The report for people."""
 
     def amounts(sums: dict[str, Any]) -> str:
-        return ", ".join(f"{value:f} {asset}" for asset, value in sums.items()) or "none"
+        return ", ".join(f"{plain(value)} {asset}" for asset, value in sums.items()) or "none"
 
     operations = report["operations"]
     counted = ", ".join(f"{count} {name}" for name, count in operations.items() if name != "total")

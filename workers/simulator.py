@@ -18,7 +18,7 @@ import msgspec
 
 from pipeline.model.errors import ArbitrageEngineError, ConfigInvalid
 from workers.base import die_with_parent
-from workers.output import EXIT_COULD_NOT_START, EXIT_USAGE, say, to_json
+from workers.output import EXIT_COULD_NOT_START, EXIT_INTERRUPTED, EXIT_USAGE, say, to_json, write
 
 if TYPE_CHECKING:
     from pipeline.sim.scenario import Scenario
@@ -47,13 +47,20 @@ def run_simulator(*, config: Path | None, seed: int, scenario: str, captures: Se
     factor: Literal["max"] | float = "max" if speed == "max" else float(speed)
     server = SimExchangeServer(chosen, seed, captures, speed=factor)
 
+    interrupted = False
+
+    def interrupt() -> None:
+        nonlocal interrupted
+        interrupted = True
+        signal.raise_signal(signal.SIGTERM)  # the same orderly stop; only the exit code says who asked
+
     def on_ready(fields: dict[str, Any]) -> None:
-        sys.stdout.write(to_json({**fields, "engine_config": server.engine_config()}) + "\n")
-        sys.stdout.flush()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt)
+        write(to_json({**fields, "engine_config": server.engine_config()}))
 
     with asyncio.Runner() as runner:
         runner.run(serve_until_stopped(server, on_ready))
-    return 0
+    return EXIT_INTERRUPTED if interrupted else 0
 
 
 def _only_configured(scenario: Scenario, config: Path) -> Scenario:

@@ -14,6 +14,7 @@ from pipeline.model.enums import ProcessState
 from pipeline.model.errors import ArbitrageEngineError
 from workers.base import instance_dir
 from workers.guard import read_halt
+from workers.instances import described as instance_description
 from workers.instances import is_running, run_file
 
 if TYPE_CHECKING:
@@ -67,12 +68,12 @@ class Reader:
         from shm.liveness import LivenessView
         from shm.metrics import Metrics
 
-        described = run_file(self.instance)
+        described = instance_description(self.instance)
         running = is_running(self.instance)
         views = LivenessView.attach_all(self.instance)
         metrics = Metrics.attach_all(self.instance)
         counters = {process: found.counters() for process, found in metrics.items()}
-        state = described.get("state", "unknown") if running else "down"
+        state = described.get("state", "starting") if running else "down"
         halt = read_halt(self.state_dir)
         market = self._attached(described)
         return {
@@ -140,7 +141,7 @@ class Reader:
                 "cpus_wanted": row.get("cpus", []),
                 "beat_age_ms": round(view.beat_age_ns(now) / 1e6, 1) if view is not None else None,
                 "ready": state in (ProcessState.READY, ProcessState.DEGRADED),
-                "state": row.get("state", "stopped") if state is None else state.name.lower(),
+                "state": _ended(row) if state is None else state.name.lower(),
                 "parked": view is not None and state is not None and view.parked,
                 "restarts": row.get("restarts", 0),
                 "recovery_ms": row.get("recovery_ms"),
@@ -219,6 +220,12 @@ class Reader:
 
     def _venue_names(self) -> list[str]:
         return list(run_file(self.instance).get("venues", {}))
+
+
+def _ended(row: dict[str, Any]) -> str:
+    """Of a process that is not there: what the supervisor last said of it, if that was about its end."""
+    said = str(row.get("state", "stopped"))
+    return "dead" if said in ("starting", "ready", "stopping") else said
 
 
 def books(market: MarketDataAggregator) -> list[dict[str, Any]]:

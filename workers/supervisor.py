@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pipeline.model.enums import Mode, ProcessState
-from pipeline.model.errors import ArbitrageEngineError, BadInput, ConfigInvalid
+from pipeline.model.errors import ArbitrageEngineError, ConfigInvalid
 from workers.base import (
     EXIT_CLEAN,
     EXIT_CONFIG,
@@ -39,6 +39,7 @@ from workers.base import (
 )
 from workers.children import STOP_TIMEOUT_S, Child, Children, ChildState
 from workers.nursery import MESSAGE_BYTES_MAX, start_nursery
+from workers.output import EXIT_INTERRUPTED
 from workers.preflight import CouldNotStart, check_keys, check_mode, lock_instance, paper_fees
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ EARLY_PIDS_MAX = 32  # more processes than an instance has: the rest is noise
 class Supervisor:
     """One running instance."""
 
-    def __init__(self, *, instance: str, config: EngineConfig, config_path: str, nursery: socket.socket) -> None:
+    def __init__(self, *, instance: str, config: EngineConfig, config_path: str | None, nursery: socket.socket) -> None:
         self.instance = instance
         self.config = config
         self.config_path = config_path
@@ -78,6 +79,7 @@ class Supervisor:
         self._warming = ""
         self._failure: str | None = None
         self._was_ready = False
+        self._interrupted = False
         self._notifier = Notifier()
         self._started_wall_ns = time.time_ns()
         self._notify_name = f"@arb-{instance}-{secrets.token_hex(6)}"
@@ -97,8 +99,8 @@ class Supervisor:
         from workers.requests import Requests
 
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGTERM, self.request_stop)
+        loop.add_signal_handler(signal.SIGINT, self._interrupt)
         cleanup_instance(self.instance)
         self._trim_logs()
         self._liveness = Liveness.create(self.instance, "supervisor")
@@ -153,7 +155,19 @@ class Supervisor:
             page.close()
             if not self._failure or not self._was_ready:
                 cleanup_instance(self.instance)  # after a failure of a running instance they stay for `arb status`
-        return EXIT_COULD_NOT_START if self._failure else EXIT_CLEAN
+        if self._failure:
+            return EXIT_COULD_NOT_START
+        return EXIT_INTERRUPTED if self._interrupted else EXIT_CLEAN
+
+    @property
+    def failure(self) -> str | None:
+        """Why the instance could not start or go on; None when nothing was wrong."""
+        return self._failure
+
+    def _interrupt(self) -> None:
+        """Ctrl-C: the same orderly stop; the exit code says who asked."""
+        self._interrupted = True
+        self.request_stop()
 
     async def _until(self, event: asyncio.Event) -> None:
         """Wait for ``event`` unless the instance is asked to stop or the nursery dies before."""
@@ -462,33 +476,48 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.parent:
         die_with_parent(signal.SIGTERM, arguments.parent)
-    if arguments.mode:
-        os.environ["ARB_MODE"] = arguments.mode
-    _, nursery = start_nursery()  # before any thread or loop
     try:
-        return _supervise(arguments, nursery)
+        code, _ = run_instance(
+            arguments.config,
+            instance=arguments.instance,
+            mode=arguments.mode,
+            live_confirmed=arguments.i_understand_live_trading,
+            await_config=arguments.await_config,
+        )
+        return code
     except ConfigInvalid as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_CONFIG
-    except (CouldNotStart, BadInput, ArbitrageEngineError) as error:
+    except ArbitrageEngineError as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_COULD_NOT_START
 
 
-def _supervise(arguments: argparse.Namespace, nursery: socket.socket) -> int:
+def run_instance(
+    config_path: str | None, *, instance: str, mode: str, live_confirmed: bool, await_config: bool = False
+) -> tuple[int, str | None]:
+    """A whole instance in the foreground until SIGTERM or SIGINT: its exit code, and why it failed if it did.
+
+    Raises ConfigInvalid, CouldNotStart. Call before any thread or loop.
+    """
     from pipeline.model.config_load import load_config
 
-    if arguments.await_config:  # the heavy imports and the kernels that every dialect shares need no configuration
+    if mode:
+        os.environ["ARB_MODE"] = mode
+    if not await_config:  # what is wrong is said before anything is started
+        early = load_config(config_path)
+        check_mode(early, instance or early.instance, live_confirmed=live_confirmed)
+    _, nursery = start_nursery()
+    if await_config:  # the heavy imports and the kernels that every dialect shares need no configuration
         nursery.send(msgspec.json.encode({"op": "warm", "modules": EARLY_MODULES, "dialects": [], "last": False}))
-        _await_config(Path(arguments.config))
-    config = load_config(arguments.config)
-    instance = arguments.instance or config.instance
-    check_mode(config, instance, live_confirmed=arguments.i_understand_live_trading)
-    lock = lock_instance(instance)
+        _await_config(Path(str(config_path)))
+    config = load_config(config_path)
+    name = instance or config.instance
+    check_mode(config, name, live_confirmed=live_confirmed)
+    lock = lock_instance(name)
     try:
-        return asyncio.run(
-            Supervisor(instance=instance, config=config, config_path=arguments.config, nursery=nursery).run()
-        )
+        supervisor = Supervisor(instance=name, config=config, config_path=config_path, nursery=nursery)
+        return asyncio.run(supervisor.run()), supervisor.failure
     finally:
         os.close(lock)
 

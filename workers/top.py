@@ -19,12 +19,15 @@ def run_top(instance: str, *, once: bool, as_json: bool) -> int:
     from rich.live import Live
 
     if once:
-        Console().print(render(reader.read(), ""))
+        console = Console()
+        console.print(render(reader.read(), "", console.width))
         return EXIT_OK
     with Live(auto_refresh=False, screen=True) as live:
         try:
             while True:
-                live.update(render(reader.read(), "Ctrl-C ends this view, not the engine"), refresh=True)
+                live.update(
+                    render(reader.read(), "Ctrl-C ends this view, not the engine", live.console.width), refresh=True
+                )
                 time.sleep(REDRAW_S)
         except KeyboardInterrupt:
             return EXIT_OK

@@ -100,9 +100,13 @@ def _read_yaml(path: str | Path | None) -> tuple[dict[str, Any], list[str]]:
 
 
 def _read_dotenv(path: Path, errors: list[str]) -> dict[str, str]:
+    """``NAME=value`` lines as shells write them; a value is never quoted in an error, it may be a secret."""
     found: dict[str, str] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        errors.append(f"{path}: not UTF-8 text (byte {error.start})")
+        return found
     except OSError:
         return found
     for number, line in enumerate(lines, 1):
@@ -111,10 +115,18 @@ def _read_dotenv(path: Path, errors: list[str]) -> dict[str, str]:
             continue
         name, separator, value = stripped.partition("=")
         if not separator:
-            errors.append(f"{path}:{number}: found {stripped[:40]!r}, wanted NAME=value")
+            errors.append(f"{path}:{number}: found a line without '=', wanted NAME=value")
             continue
-        found[name.strip()] = value.strip().strip("'\"")
+        found[name.strip()] = _dotenv_value(value.strip())
     return found
+
+
+def _dotenv_value(text: str) -> str:
+    """Quotes hold everything up to their partner; without them a value ends where `` #`` begins a comment."""
+    if text[:1] in ("'", '"'):
+        end = text.find(text[0], 1)
+        return text[1:end] if end > 0 else text[1:]
+    return re.split(r"\s#", f" {text}", maxsplit=1)[0].strip()
 
 
 def _apply_env(

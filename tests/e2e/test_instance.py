@@ -17,7 +17,7 @@ from pipeline.model.errors import BadInput
 from shm.liveness import LivenessView
 from tests.e2e.conftest import Running, segments_of
 from workers.children import STORM_EXITS
-from workers.control import ControlError, ask
+from workers.control import ask
 from workers.guard import read_halt
 from workers.ledger import open_reader
 from workers.manual import execute_file
@@ -64,7 +64,7 @@ def test_every_process_comes_back_and_the_engine_goes_on(running: Running) -> No
 
 def test_halt_is_latched_persisted_and_survives_the_guard(running: Running) -> None:
     sock = running.engine.state_dir / "supervisor.sock"
-    with pytest.raises(ControlError, match="reason"):
+    with pytest.raises(BadInput, match="reason"):
         ask(sock, {"op": "halt"})
     assert ask(sock, {"op": "halt", "reason": "test"})["halted"] is True
     assert read_halt(running.engine.state_dir).reason == "test"
@@ -194,9 +194,9 @@ def test_symbols_are_removed_and_added_while_running(running: Running) -> None:
     listed = {row["symbol"]: row for row in ask(sock, {"op": "symbols"})["instruments"]}
     assert listed["DOGEUSDT"]["removed"] is True
     assert listed["NOVAUSDT"]["quarantined"]
-    with pytest.raises(ControlError, match="does not list"):
+    with pytest.raises(BadInput, match="does not list"):
         ask(sock, {"op": "symbols", "action": "add", "venue": "mexc_spot", "symbol": "NOSUCHUSDT"}, timeout_s=15)
-    with pytest.raises(ControlError, match="not configured"):
+    with pytest.raises(BadInput, match="not configured"):
         ask(sock, {"op": "symbols", "action": "add", "venue": "nowhere", "symbol": "X"})
 
 

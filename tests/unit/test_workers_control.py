@@ -26,8 +26,8 @@ async def serving(path: Path, *requests: dict[str, Any]) -> list[Any]:
         for request in requests:
             try:
                 answers.append(await asyncio.to_thread(ask, path, request))
-            except ControlError as error:
-                answers.append(str(error))
+            except (BadInput, ControlError) as error:
+                answers.append(error)
     finally:
         await server.close()
     return answers
@@ -36,7 +36,7 @@ async def serving(path: Path, *requests: dict[str, Any]) -> list[Any]:
 def test_requests_and_refusals_travel(tmp_path: Path) -> None:
     heard, refused = asyncio.run(serving(tmp_path / "a.sock", {"op": "x", "n": 1}, {"op": "refuse"}))
     assert heard == {"heard": {"op": "x", "n": 1}}
-    assert refused == "not today"
+    assert isinstance(refused, BadInput) and str(refused) == "not today"
     assert not (tmp_path / "a.sock").exists()
 
 
