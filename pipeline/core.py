@@ -157,6 +157,11 @@ class ExecutionCore:
             Command: self._command,
         }
 
+    def reconfigure(self, config: EngineConfig) -> None:
+        """Other thresholds and limits from the next event on (what ``model.config_reload`` lets change, no more)."""
+        self.config = self.desk.config = config
+        self.risk.gate.reconfigure()
+
     # --- life ---
 
     def boot(

@@ -46,6 +46,7 @@ EXIT_CRASHED = 1
 EXIT_CONFIG = 2  # the operator's input: starting again cannot help
 EXIT_COULD_NOT_START = 3  # shared memory, port, venue: starting again may help
 
+RELOAD_FILE = "reload.json"  # in the state folder: the configuration as the supervisor checked it
 STOP_GRACE_S = 10.0  # after SIGTERM the kernel ends a process that does not end itself (SIGALRM, default action)
 BEAT_PERIOD_NS = 25_000_000  # while work flows (design 3); a parked process beats every 500 ms
 
@@ -193,6 +194,25 @@ class WorkerContext:
         self.log.text(LOG_LEVELS[level], clean)
         sys.stderr.write(f"{self.process}: {level}: {clean}\n")
         sys.stderr.flush()
+
+    def reloaded(self) -> EngineConfig | None:
+        """The configuration that the supervisor has checked and written, where a SIGHUP came since the last call.
+
+        ``config`` is then the new one. What the body computed from the old one is the body's to compute anew.
+        """
+        from pipeline.model.config import EngineConfig
+
+        try:
+            os.eventfd_read(self.reload_fd)
+        except BlockingIOError:
+            return None
+        try:
+            self.config = msgspec.json.decode((self.state_dir / RELOAD_FILE).read_bytes(), type=EngineConfig)
+        except (OSError, msgspec.DecodeError) as error:
+            self.say("error", f"{RELOAD_FILE}: {error}; the configuration stays as it was")
+            return None
+        self.say("info", "configuration reloaded")
+        return self.config
 
     def credentials(self, exchange: str) -> Credentials | None:
         return load_credentials(self.config, exchange, instance=self.instance)

@@ -121,6 +121,19 @@ def config_show(config: ConfigPath = None, json: Json = False) -> int:
     return EXIT_OK
 
 
+@config_app.command("reload")
+def config_reload(instance: Instance = "", json: Json = False) -> int:
+    """Take in changed thresholds and limits while the engine runs, as SIGHUP does; all or nothing."""
+    from workers.base import instance_dir
+    from workers.control import ask
+    from workers.instances import existing
+
+    reply = ask(instance_dir(existing(instance)) / "supervisor.sock", {"op": "reload"})
+    rows = [f"{path}: {row['from']} -> {row['to']}" for path, row in reply["changed"].items()]
+    emit(reply, as_json=json, words=lambda r: "\n".join(rows) or "nothing changed")
+    return EXIT_OK
+
+
 def register(app: typer.Typer) -> None:
     """Add this file's commands to ``app``."""
     for command in (books, replay, why, report):

@@ -154,6 +154,9 @@ class DetectorProcess:
     def housekeeping(self, now_ns: int) -> None:
         """Every 25 ms: new segments, dead feeds, counters."""
         self._housekeeping_at_ns = now_ns
+        fresh = self.ctx.reloaded()
+        if fresh is not None:
+            self.detector.reconfigure(fresh)
         self.attachments.refresh()
         missing = self.attachments.tell(self.detector)
         if missing != self._missing:

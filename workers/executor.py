@@ -176,6 +176,7 @@ class Executor:
         ctx = self.ctx
         self.loop.set_exception_handler(self._loop_error)
         self.loop.add_reader(ctx.stop_fd, self._stop_asked)
+        self.loop.add_reader(ctx.reload_fd, self._reload)
         if not await self._wait_for_catalogue():
             return
         self.core = ExecutionCore(
@@ -250,6 +251,12 @@ class Executor:
                 await asyncio.sleep(TICK_S)
             except TimeoutError:
                 continue
+
+    def _reload(self) -> None:
+        """Other limits, between two events."""
+        config = self.ctx.reloaded()
+        if config is not None and hasattr(self, "core"):
+            self.core.reconfigure(config)
 
     def _stop_asked(self) -> None:
         self.loop.remove_reader(self.ctx.stop_fd)

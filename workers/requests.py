@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from pipeline.model.errors import BadInput
+from pipeline.model.errors import BadInput, ConfigInvalid
 from workers.children import ChildState
 from workers.control import ask
 
@@ -30,6 +30,7 @@ class Requests:
             "execute": self._executor,
             "operations": self._executor,
             "symbols": self._symbols,
+            "reload": self._reload,
             "stop": self._stop,
         }
 
@@ -90,6 +91,14 @@ class Requests:
             raise BadInput(f"unknown action {action!r}; known: list, add, remove")
         self._supervisor.ring_feeds()
         return {"instrument_id": row.instrument_id, "quarantined": row.quarantine_reason or None}
+
+    async def _reload(self, request: dict[str, Any]) -> dict[str, Any]:
+        """As SIGHUP, and what it changed."""
+        try:
+            changes = self._supervisor.reload()
+        except ConfigInvalid as error:
+            raise BadInput(f"reload refused, nothing changed: {error}") from None
+        return {"changed": {path: {"from": old, "to": new} for path, (old, new) in changes.items()}}
 
     async def _stop(self, request: dict[str, Any]) -> dict[str, Any]:
         self._supervisor.request_stop()

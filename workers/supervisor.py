@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pipeline.model.config_reload import Changes, changes_in_words, reload_changes
 from pipeline.model.enums import Mode, ProcessState
 from pipeline.model.errors import ArbitrageEngineError, ConfigInvalid
 from workers.base import (
@@ -32,6 +33,7 @@ from workers.base import (
     EXIT_CONFIG,
     EXIT_COULD_NOT_START,
     LOG_LEVELS,
+    RELOAD_FILE,
     Notifier,
     die_with_parent,
     instance_dir,
@@ -53,6 +55,7 @@ LOG_BYTES_MAX = 4 * 1024 * 1024  # what a process wrote to stderr is begun anew 
 TRIM_LOGS_S = 30.0
 WARM_MODULES = ("guard", "recorder", "poller", "feed", "detector", "executor")
 EARLY_MODULES = ("guard", "recorder", "detector")
+RELOADING = ("detector", "executor")  # processes that take in a reloaded configuration
 WATCHDOG_US = 10_000_000
 EARLY_PIDS_MAX = 32  # more processes than an instance has: the rest is noise
 
@@ -101,7 +104,10 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.request_stop)
         loop.add_signal_handler(signal.SIGINT, self._interrupt)
+        # a terminal that closes ends what it started; without one, SIGHUP is the word for a reload
+        loop.add_signal_handler(signal.SIGHUP, self.request_stop if os.isatty(0) else self._hang_up)
         cleanup_instance(self.instance)
+        (self.state_dir / RELOAD_FILE).unlink(missing_ok=True)  # of an earlier run
         self._trim_logs()
         self._liveness = Liveness.create(self.instance, "supervisor")
         self._log = LogRing.create(self.instance, "supervisor")
@@ -259,6 +265,33 @@ class Supervisor:
         failed = [failure.venue for failure in failures]
         self._pending_venues = [v for v in self._pending_venues if v not in names] + failed
         self.ring_feeds()
+
+    def _hang_up(self) -> None:
+        try:
+            self.reload()
+        except ConfigInvalid as error:
+            self.say("error", f"reload refused, nothing changed: {error}")
+
+    def reload(self) -> Changes:
+        """Read the configuration again and hand it to who reads limits at each use; returns what changed.
+
+        Raises ConfigInvalid, and nothing has changed, when it is wrong or changes something that needs a restart.
+        """
+        from pipeline.model.config_load import load_config
+
+        wanted = load_config(self.config_path)
+        changes = reload_changes(self.config, wanted)
+        if changes:
+            path = self.state_dir / RELOAD_FILE
+            temporary = path.with_suffix(".tmp")
+            temporary.write_bytes(msgspec.json.encode(wanted))
+            temporary.replace(path)
+            self.config = wanted
+            self._tell_nursery(op="config", path=str(path))  # for children that are started from now on
+            for process in RELOADING:
+                self.children[process].signal(signal.SIGHUP)
+        self.say("info", f"configuration reloaded: {changes_in_words(changes)}")
+        return changes
 
     def ring_feeds(self) -> None:
         """Wake the feeds: the catalogue has changed. A feed that has no bell yet reads the catalogue when it starts."""

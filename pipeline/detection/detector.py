@@ -167,13 +167,26 @@ class OpportunityDetector:
         return Memory(topology, feed_count=self._feed_count)
 
     def _configure(self) -> None:
+        self._set_bounds()
+        mem = self.memory.mem
+        mem[SE_RECHECK_NS] = RECHECK_NS
+        mem[SE_NEXT_ID] = first_opportunity_id(self.ports.opps)
+
+    def _set_bounds(self) -> None:
         detection = self.config.detection
         mem = self.memory.mem
         mem[SE_MAX_AGE_NS] = detection.max_age_to_trade_ms * MS
         mem[SE_MAX_SKEW_NS] = detection.max_skew_ms * MS
         mem[SE_COOLDOWN_NS] = detection.cooldown_ms * MS
-        mem[SE_RECHECK_NS] = RECHECK_NS
-        mem[SE_NEXT_ID] = first_opportunity_id(self.ports.opps)
+
+    def reconfigure(self, config: EngineConfig) -> None:
+        """Other thresholds and bounds from the next pass on (what ``model.config_reload`` lets change, no more); open
+        episodes and cooldowns stay."""
+        with self._lock:
+            self.config = config
+            self.terms = Terms.from_config(config)
+            self._rebuild()
+            self._set_bounds()
 
     def set_feed(self, feed_id: int, *, offset: int = NO_FEED, alive: bool = True) -> None:
         """Where a feed's segment begins in ``ports.feeds``, and whether its process lives."""

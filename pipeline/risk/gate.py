@@ -57,6 +57,10 @@ class Gate:
 
     # --- what others tell the gate ---
 
+    def reconfigure(self) -> None:
+        """The desk's configuration has changed: what was computed from it is computed anew."""
+        self._planner = Planner(self._desk.config, self._desk.instruments, self._desk.market)
+
     def note_fill(self, instrument_id: int, recv_mono_ns: int, venue_wall_ms: int) -> None:
         """Our own trade moved this book: no new intent until the book is later than the fill."""
         before = self._blocked.get(instrument_id, (0, 0))

@@ -233,3 +233,46 @@ def test_a_second_start_of_an_instance_is_refused(running: Running) -> None:
     assert done.returncode == 3
     assert "running already" in done.stderr
     assert running.engine.all_ready()
+
+
+def test_limits_are_reloaded_while_it_runs_and_the_rest_is_refused(running: Running) -> None:
+    state, instance = running.engine.state_dir, running.instance
+    sock = state / "supervisor.sock"
+    assert ask(sock, {"op": "reload"})["changed"] == {}
+    until(lambda: completed(instance) > 0, "a completed operation")
+    limits = dict(running.config["risk_limits"])
+    running.engine.configure({**running.config, "risk_limits": {**limits, "min_profit_margin_bps": 100_000}})
+    os.kill(running.engine.pid, signal.SIGHUP)
+    processes = {name: row["pid"] for name, row in read_status(instance)["processes"].items()}
+
+    def reloaded(process: str) -> int:
+        lines = [msgspec.json.decode(line) for line in (state / "logs" / "arb.jsonl").read_bytes().splitlines()]
+        return sum(line["process"] == process and line.get("text") == "configuration reloaded" for line in lines)
+
+    until(lambda: reloaded("executor") == reloaded("detector") == 1, "detector and executor have heard")
+    until(lambda: not read_status(instance)["orders"]["open_operations"], "what was open has ended")
+    sent = read_status(instance)["orders"]["operations"]
+    detected = read_status(instance)["opportunities"]["detected"]
+    until(lambda: read_status(instance)["opportunities"]["detected"] > detected + 10, "episodes that nobody takes")
+    assert read_status(instance)["orders"]["operations"] == sent
+    running.engine.configure({**running.config, "processes": {"detector": {"nice": 5}}})
+    with pytest.raises(BadInput, match=r"processes\.detector\.nice"):
+        ask(sock, {"op": "reload"})
+    running.engine.configure({**running.config, "nonsense": 1})
+    with pytest.raises(BadInput, match="nonsense"):
+        ask(sock, {"op": "reload"})
+    killed = running.engine.kill("detector")  # one that starts now starts with what holds now
+    until(lambda: running.engine.process_pid("detector") not in (0, killed) and running.engine.all_ready(), "back")
+    detected = read_status(instance)["opportunities"]["detected"]
+    until(lambda: read_status(instance)["opportunities"]["detected"] > detected + 3, "it detects")
+    assert read_status(instance)["orders"]["operations"] == sent
+    running.engine.configure(running.config)
+    changed = ask(sock, {"op": "reload"})["changed"]
+    assert changed == {
+        "risk_limits.min_profit_margin_bps": {"from": "100000", "to": str(limits["min_profit_margin_bps"])}
+    }
+    until(lambda: read_status(instance)["orders"]["operations"] > sent, "operations again")
+    after = {name: row["pid"] for name, row in read_status(instance)["processes"].items()}
+    assert {name: pid for name, pid in after.items() if name != "detector"} == {
+        name: pid for name, pid in processes.items() if name != "detector"
+    }, "nothing else was restarted"
