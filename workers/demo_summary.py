@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline.execution.accounts import Accounts
+from pipeline.execution.accounts import Accounts, venue_order
 from pipeline.execution.journal import JournalEntry, read_journal
 from pipeline.execution.records import (
     DustRecord,
@@ -28,7 +27,6 @@ from workers.checker import add, check_all, venue_changes
 
 ZERO = Decimal(0)
 CLIENT_PREFIX = "t-"  # Gate.io puts it before custom ids; the engine's own ids do without
-_LEADING_NUMBER = re.compile(r"\d+")
 
 
 def plain_journal(entries: Sequence[JournalEntry]) -> list[dict[str, Any]]:
@@ -55,11 +53,6 @@ def plain_ledger(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             fields["trade_id"] = fields["wire_trade_id"]
         plain.append(fields)
     return plain
-
-
-def _venue_order(fill: FillRecord) -> tuple[str, str, int, str]:
-    number = _LEADING_NUMBER.match(fill.trade_id)
-    return fill.venue, fill.symbol, int(number.group()) if number else 0, fill.trade_id
 
 
 class EngineBooks:
@@ -95,7 +88,7 @@ class EngineBooks:
                 self.accounts.apply_funding(record)
                 add(self.funding, record.asset, record.amount)
         # A position's realised profit depends on the order of its fills: the venue's own order, not that of arrival.
-        for fill in sorted(fills, key=_venue_order):
+        for fill in sorted(fills, key=venue_order):
             self.accounts.apply_fill(fill)
         self.fills = len(fills)
 

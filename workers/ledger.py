@@ -37,10 +37,10 @@ from pipeline.execution.records import (
     RefusalRecord,
     StopRecord,
 )
-from pipeline.model.enums import OrderState
+from pipeline.model.enums import InstrumentKind, OrderSide, OrderState
 from pipeline.model.structs import Balance
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS opportunities (
@@ -64,7 +64,7 @@ CREATE TABLE IF NOT EXISTS orders (
 CREATE TABLE IF NOT EXISTS fills (
   venue TEXT, symbol TEXT, trade_id TEXT, order_id TEXT, client_id TEXT, operation_id TEXT, side TEXT, qty TEXT,
   price TEXT, fee TEXT, fee_asset TEXT, is_maker INTEGER, venue_wall_ms INTEGER, recv_mono_ns INTEGER, source TEXT,
-  wall_ns INTEGER, PRIMARY KEY (venue, symbol, trade_id)) WITHOUT ROWID;
+  wall_ns INTEGER, kind TEXT, base TEXT, quote TEXT, PRIMARY KEY (venue, symbol, trade_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS balances (
   venue TEXT, asset TEXT, wall_ns INTEGER, free TEXT, locked TEXT, source TEXT,
   PRIMARY KEY (venue, asset, wall_ns)) WITHOUT ROWID;
@@ -98,6 +98,11 @@ class Ledger:
             self._db.execute("DROP TABLE opportunities")  # of schema 2: numbers of a catalogue that is gone
         if "seq" in {row[1] for row in self._db.execute("PRAGMA table_info(balances)")}:
             self._db.execute("ALTER TABLE balances RENAME TO balances_of_schema_2")
+        fill_columns = {row[1] for row in self._db.execute("PRAGMA table_info(fills)")}
+        if fill_columns and "kind" not in fill_columns:  # up to schema 3: the journal, read again, tells the rest
+            self._db.execute("DROP TABLE fills")
+            self._db.execute("DROP TABLE operations")
+            self._db.execute("DELETE FROM meta WHERE key = 'position'")
         self._db.executescript(SCHEMA)
         if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'balances_of_schema_2'").fetchone():
             self._db.execute(
@@ -105,8 +110,6 @@ class Ledger:
                 " FROM balances_of_schema_2"
             )
             self._db.execute("DROP TABLE balances_of_schema_2")
-        if "closes" not in {row[1] for row in self._db.execute("PRAGMA table_info(operations)")}:
-            self._db.execute("ALTER TABLE operations ADD COLUMN closes TEXT")  # a ledger of schema 1
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION),))
         path.chmod(0o600)
         self._fold: dict[type, Callable[[JournalEntry, Any], None]] = {
@@ -252,10 +255,10 @@ class Ledger:
 
     def _fill(self, entry: JournalEntry, r: FillRecord) -> None:
         self._db.execute(
-            "INSERT OR IGNORE INTO fills VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            "INSERT OR IGNORE INTO fills VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (r.venue, r.symbol, r.trade_id, r.order_id, r.client_id, r.operation_id, r.side.name.lower(), _text(r.qty),
              _text(r.price), _text(r.fee), r.fee_asset, int(r.is_maker), r.venue_wall_ms, r.recv_mono_ns, r.source,
-             entry.wall_ns),
+             entry.wall_ns, r.kind.name.lower(), r.base, r.quote),
         )  # fmt: skip
 
     def _balance(self, entry: JournalEntry, r: BalanceRecord) -> None:
@@ -285,6 +288,31 @@ EVENT_KINDS: dict[type, str] = {
     ExternalRecord: "external",
     StopRecord: "stop",
 }
+
+
+def read_fill(row: sqlite3.Row) -> FillRecord:
+    """The record that a row of ``fills`` was written from, but for the instrument's number (it is of one run only)."""
+    return FillRecord(
+        venue=row["venue"],
+        symbol=row["symbol"],
+        trade_id=row["trade_id"],
+        order_id=row["order_id"],
+        client_id=row["client_id"],
+        operation_id=row["operation_id"],
+        instrument_id=-1,
+        kind=InstrumentKind[row["kind"].upper()],
+        base=row["base"],
+        quote=row["quote"],
+        side=OrderSide[row["side"].upper()],
+        qty=Decimal(row["qty"]),
+        price=Decimal(row["price"]),
+        fee=Decimal(row["fee"]),
+        fee_asset=row["fee_asset"],
+        is_maker=bool(row["is_maker"]),
+        venue_wall_ms=row["venue_wall_ms"],
+        recv_mono_ns=row["recv_mono_ns"],
+        source=row["source"],
+    )
 
 
 def open_reader(path: Path) -> sqlite3.Connection:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
+from pipeline.execution.accounts import fold_fills
 from pipeline.execution.trips import round_trips, won_and_lost
 from pipeline.model.errors import BadInput
 from pipeline.model.fixedpoint import plain
 from workers.instances import ledger_path
-from workers.ledger import open_reader
+from workers.ledger import SCHEMA_VERSION, open_reader, read_fill
 
 _SPAN = re.compile(r"(\d+)([smhd])\Z")
 WALL_NS_MAX = 2**63 - 1  # the year 2262: what SQLite and the journal can say
@@ -37,8 +38,8 @@ def since_wall_ns(text: str) -> int:
         raise BadInput(f"--since: found {text!r}, wanted an ISO time or a span like 90m, 24h, 7d") from None
 
 
-def _add(sums: dict[str, Decimal], amounts: dict[str, str] | None) -> None:
-    for asset, amount in (amounts or {}).items():
+def _add(sums: dict[str, Decimal], amounts: Mapping[str, str | Decimal]) -> None:
+    for asset, amount in amounts.items():
         sums[asset] = sums.get(asset, Decimal(0)) + Decimal(amount)
 
 
@@ -48,9 +49,6 @@ def _mean(values: list[float]) -> float | None:
 
 def _trips(db: sqlite3.Connection, rows: Sequence[sqlite3.Row]) -> dict[str, Decimal]:
     """Round trips of which any operation is in ``rows``; their other operations may be older than the span."""
-    if rows and "closes" not in rows[0].keys():  # noqa: SIM118  a Row iterates over values; a ledger of schema 1
-        ended = {row["operation_id"]: Decimal(row["pnl_numeraire"]) for row in rows if row["pnl_numeraire"] is not None}
-        return round_trips(ended, {}, ())
     pnl: dict[str, Decimal] = {}
     closes: dict[str, str] = {}
     began = {row["closes"] or row["operation_id"] for row in rows}
@@ -72,29 +70,46 @@ def _trips(db: sqlite3.Connection, rows: Sequence[sqlite3.Row]) -> dict[str, Dec
     return {name: amount for name, amount in trips.items() if name in began}
 
 
+def _change_of_accounts(db: sqlite3.Connection, start_wall_ns: int) -> tuple[dict[str, Decimal], dict[str, Decimal]]:
+    """(change, fees) per asset by the fills since then. A futures fill realises profit against fills before it, which
+    may be of another operation, or older than the span: so all are folded, and those before the span taken off."""
+    rows = db.execute("SELECT * FROM fills").fetchall()
+    now = fold_fills(read_fill(row) for row in rows)
+    before = fold_fills(read_fill(row) for row in rows if row["wall_ns"] < start_wall_ns)
+    change, fees = now.per_asset(), now.fees_per_asset()
+    for sums, old in ((change, before.per_asset()), (fees, before.fees_per_asset())):
+        _add(sums, {asset: -amount for asset, amount in old.items()})
+    return change, fees
+
+
 def read_report(instance: str, since: str) -> dict[str, Any]:
-    """Sums over operations that began at or after ``since``; won and lost by round trips. Raises BadInput without a
-    ledger."""
+    """What fills, fees and funding since ``since`` did to the accounts (``pnl``), and sums over operations that began
+    since then; won and lost by round trips. Raises BadInput without a ledger."""
     path = ledger_path(instance)
     if not path.exists():
         raise BadInput(f"instance {instance} has no ledger yet ({path})")
     start = since_wall_ns(since)
     with open_reader(path) as db:
+        schema = int(db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()[0])
+        if schema != SCHEMA_VERSION:
+            raise BadInput(
+                f"{path} is of version {schema}, wanted {SCHEMA_VERSION}; one `arb up` of it brings it up to date"
+            )
         rows = db.execute("SELECT * FROM operations WHERE wall_ns >= ? ORDER BY wall_ns", (start,)).fetchall()
         opportunities = db.execute("SELECT COUNT(*) FROM opportunities WHERE wall_ns >= ?", (start,)).fetchone()[0]
         orders = db.execute(
             "SELECT state, COUNT(*) FROM orders WHERE intent_wall_ns >= ? GROUP BY state", (start,)
         ).fetchall()
         fills = db.execute("SELECT COUNT(*) FROM fills WHERE wall_ns >= ?", (start,)).fetchone()[0]
+        pnl, fees = _change_of_accounts(db, start)
         events = db.execute("SELECT kind, COUNT(*) FROM events WHERE wall_ns >= ? GROUP BY kind", (start,)).fetchall()
         paid = db.execute("SELECT body_json FROM events WHERE kind = 'funding' AND wall_ns >= ?", (start,)).fetchall()
         won, lost = won_and_lost(_trips(db, rows))
     funding: dict[str, Decimal] = {}
-    for (body,) in paid:
-        row = msgspec.json.decode(body)
+    payments = {(row["venue"], row["event_id"]): row for row in (msgspec.json.decode(body) for (body,) in paid)}
+    for row in payments.values():  # once by the venue's own number, as everywhere
         _add(funding, {row["asset"]: row["amount"]})
-    pnl: dict[str, Decimal] = {}
-    fees: dict[str, Decimal] = {}
+    _add(pnl, funding)
     outcomes: dict[str, int] = {}
     numeraire: dict[str, Decimal] = {}
     detected: list[float] = []
@@ -103,8 +118,6 @@ def read_report(instance: str, since: str) -> dict[str, Any]:
     for row in rows:
         outcome = row["outcome"] or "open"
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
-        _add(pnl, msgspec.json.decode(row["pnl_json"]) if row["pnl_json"] else None)
-        _add(fees, msgspec.json.decode(row["fees_json"]) if row["fees_json"] else None)
         if row["pnl_numeraire"] is not None:
             value = Decimal(row["pnl_numeraire"])
             numeraire[row["numeraire"]] = numeraire.get(row["numeraire"], Decimal(0)) + value
@@ -123,7 +136,7 @@ def read_report(instance: str, since: str) -> dict[str, Any]:
         "fills": fills,
         "pnl": {asset: amount for asset, amount in sorted(pnl.items()) if amount},
         "pnl_numeraire": numeraire,
-        "fees": dict(sorted(fees.items())),
+        "fees": {asset: amount for asset, amount in sorted(fees.items()) if amount},
         "funding": dict(sorted(funding.items())),
         "edge_bps": {"expected": _mean(detected), "at_send": _mean(sent), "realised": _mean(realised)},
         "events": {row[0]: row[1] for row in events},
@@ -145,9 +158,10 @@ def report_words(report: dict[str, Any]) -> str:
             f"opportunities  {report['opportunities']} recorded",
             f"operations     {operations['total']}: {counted}",
             f"orders         {report['orders']}, fills {report['fills']}",
-            f"P&L            {amounts(report['pnl'])}; in the numeraire {amounts(report['pnl_numeraire'])}",
+            f"P&L            {amounts(report['pnl'])} (fills, fees and funding; a futures position counts once closed)",
+            f"  operations   {amounts(report['pnl_numeraire'])}, each at its own prices, without funding",
             f"fees           {amounts(report['fees'])}",
-            f"funding        {amounts(report['funding'])} (not in the operations' P&L)",
+            f"funding        {amounts(report['funding'])} (in the P&L, not in the operations')",
             f"edge bps       expected {edge['expected']}, at send {edge['at_send']}, realised {edge['realised']}",
         )
     )

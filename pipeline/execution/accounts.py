@@ -9,6 +9,7 @@ to zero exactly.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact
@@ -20,6 +21,7 @@ ZERO = Decimal(0)
 EXACT = Context(prec=60, traps=[Inexact])  # 60 digits hold any sum of int64 products; a rounding is a bug
 PNL_DIGITS = Decimal("1e-12")
 _DIVISION = Context(prec=28, rounding=ROUND_HALF_EVEN)
+_LEADING_NUMBER = re.compile(r"\d+")
 
 
 @dataclass(slots=True)
@@ -92,6 +94,13 @@ class Accounts:
             totals[asset] = EXACT.add(totals.get(asset, ZERO), amount)
         return totals
 
+    def fees_per_asset(self) -> dict[str, Decimal]:
+        """Fees paid over all venues."""
+        totals: dict[str, Decimal] = {}
+        for (_, asset), amount in self.fees.items():
+            totals[asset] = EXACT.add(totals.get(asset, ZERO), amount)
+        return totals
+
     def futures_qty(self, venue: str, symbol: str) -> Decimal:
         position = self.futures.get((venue, symbol))
         return position.qty if position is not None else ZERO
@@ -104,6 +113,20 @@ class Accounts:
             if base is not None:
                 totals[base] = EXACT.add(totals.get(base, ZERO), position.qty)
         return totals
+
+
+def venue_order(fill: FillRecord) -> tuple[str, str, int, str]:
+    """Sort key: the venue's own order of its fills, not that of arrival. A position's realised profit depends on it."""
+    number = _LEADING_NUMBER.match(fill.trade_id)
+    return fill.venue, fill.symbol, int(number.group()) if number else 0, fill.trade_id
+
+
+def fold_fills(fills: Iterable[FillRecord]) -> Accounts:
+    """What ``fills`` did to the accounts, in the venues' own order."""
+    accounts = Accounts()
+    for fill in sorted(fills, key=venue_order):
+        accounts.apply_fill(fill)
+    return accounts
 
 
 def signed_base(fill: FillRecord) -> Decimal:

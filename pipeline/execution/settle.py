@@ -37,9 +37,7 @@ def pnl_per_asset(
         accounts.apply_fill(fill)
         if fill.kind is InstrumentKind.PERPETUAL:
             futures_base[fill.venue, fill.symbol] = fill.base
-    fees: dict[str, Decimal] = {}
-    for (_, asset), amount in accounts.fees.items():
-        fees[asset] = EXACT.add(fees.get(asset, ZERO), amount)
+    fees = accounts.fees_per_asset()
     contracts: dict[str, tuple[Decimal, Decimal]] = {}
     for key, position in accounts.futures.items():
         qty, cost = contracts.get(futures_base[key], (ZERO, ZERO))

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.execution.events import Command, CommandKind
+from pipeline.execution.journal import JournalPosition
 from pipeline.execution.trips import round_trips, won_and_lost
+from pipeline.model.errors import BadInput
 from tests.unit.execution_world import World
 from workers.demo_summary import EngineBooks, losing
-from workers.ledger import SCHEMA_VERSION, Ledger, open_reader
+from workers.ledger import Ledger, open_reader
 from workers.report import read_report
 
 
@@ -103,16 +105,46 @@ def test_the_report_judges_as_the_summary_does(tmp_path: Path, monkeypatch: pyte
     assert only_closing["operations"] == {"total": 1, "completed": 1, "won": 1, "lost": 0}
 
 
-def test_a_ledger_of_the_first_schema_gets_its_column(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.sqlite"
-    Ledger(path).close()
+def test_the_reported_change_holds_what_futures_realised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The closing fills alone look like a position of their own: their profit stands against the entry's."""
+    monkeypatch.setenv("ARB_STATE_DIR", str(tmp_path))
+    (tmp_path / "t-one").mkdir()
+    world = hedged_world()
+    entered = EngineBooks(world.entries).pnl()
+    leave(world)
+    ledger = Ledger(tmp_path / "t-one" / "ledger.sqlite")
+    ledger.apply(world.entries, None)
+    ledger.close()
+    whole = EngineBooks(world.entries).pnl()
+    realised = sum(position.realised for position in EngineBooks(world.entries).accounts.futures.values())
+    assert realised, "the contract moved between entry and exit"
+    assert read_report("t-one", "")["pnl"] == {asset: amount for asset, amount in whole.items() if amount}
+    with open_reader(tmp_path / "t-one" / "ledger.sqlite") as db:
+        since_ns = db.execute("SELECT MAX(wall_ns) FROM operations").fetchone()[0]
+    monkeypatch.setattr("workers.report.since_wall_ns", lambda text: since_ns)
+    gained = {asset: amount - entered.get(asset, Decimal(0)) for asset, amount in whole.items()}
+    assert read_report("t-one", "5s")["pnl"] == {asset: amount for asset, amount in gained.items() if amount}
+
+
+def test_an_older_ledger_is_folded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARB_STATE_DIR", str(tmp_path))
+    (tmp_path / "t-one").mkdir()
+    path = tmp_path / "t-one" / "ledger.sqlite"
+    world = hedged_world()
+    ledger = Ledger(path)
+    ledger.apply(world.entries, JournalPosition(index=1, offset=64, next_seq=9, chain=bytes(8)))
+    ledger.close()
     old = sqlite3.connect(path)
+    for column in ("kind", "base", "quote"):
+        old.execute(f"ALTER TABLE fills DROP COLUMN {column}")
     old.execute("ALTER TABLE operations DROP COLUMN closes")
+    old.execute("UPDATE meta SET value = '3' WHERE key = 'schema'")
     old.commit()
     old.close()
+    with pytest.raises(BadInput, match="version 3"):
+        read_report("t-one", "")
     ledger = Ledger(path)
-    ledger.apply(hedged_world().entries, None)
+    assert ledger.position() is None, "the journal is read from its beginning"
+    ledger.apply(world.entries, None)
     ledger.close()
-    with open_reader(path) as db:
-        assert [row["closes"] for row in db.execute("SELECT closes FROM operations")] == [None]
-        assert db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()[0] == str(SCHEMA_VERSION)
+    assert read_report("t-one", "")["pnl"] == {a: v for a, v in EngineBooks(world.entries).pnl().items() if v}
