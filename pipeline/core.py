@@ -52,7 +52,7 @@ from pipeline.execution.market import Instruments, UsdRates, mid_price
 from pipeline.execution.orchestrator import OrderOrchestrator
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.positions import PositionManager
-from pipeline.execution.records import BootRecord, FillRecord, Purpose, RefusalRecord, StopRecord
+from pipeline.execution.records import BootRecord, FillRecord, HedgeRecord, Purpose, RefusalRecord, StopRecord
 from pipeline.execution.states import StateController
 from pipeline.model.config import EngineConfig
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OrderState, Refusal, ReportOutcome
@@ -426,8 +426,14 @@ class ExecutionCore:
             if hedge.spot_venue not in self.recovery or hedge.futures_venue not in self.recovery:
                 continue
             plan = self.hedge_exits.exit_plan(hedge, forced=forced)
-            if plan is not None and (forced or self.risk.gate.has_budget_for(plan)):
+            if plan is not None and (forced or self._may_leave(plan, hedge)):
                 self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id)
+
+    def _may_leave(self, plan: Plan, hedge: HedgeRecord) -> bool:
+        """An exit by our own decision: not where the position is in doubt, nor right after exits that broke."""
+        doubt = f"venue.{hedge.futures_venue}" in self.ledger.breakers
+        resting = self.risk.gate.resting(plan.opportunity.direction_key)
+        return not doubt and not resting and self.risk.gate.has_budget_for(plan)
 
     # --- commands ---
 

@@ -181,35 +181,30 @@ class RepairBook:
     ) -> Decimal | None:
         """The worst price of a repair, or None where ``best`` is none that a market has.
 
-        Within ``slippage_bps`` of the best price, and within the largest slippage of what the operation's other books
-        say, or of its own plan where no other book lives: a lone stub quote is not sold to. Without a living book the
-        plan itself is believed for a minute.
+        Within ``slippage_bps`` of the best price, and within the largest slippage of the mildest of these: the living
+        books of the same pair elsewhere, and the plan while it is young. A lone stub quote is not sold to, and a
+        phantom elsewhere does not forbid the honest market. Without a living book of its own a young plan is believed.
         """
-        started = operation.started_mono_ns
-        old = not 0 <= self._desk.now.mono_ns - started <= PLAN_PRICE_NS
-        others = [
-            price
-            for _, other in self._legs(operation, plan.base)
-            if other.instrument_id != plan.instrument_id and (price := self._living(other, side)) is not None
-        ]
-        living = self._living(plan, side)
-        if living is None and old:
+        old = not 0 <= self._desk.now.mono_ns - operation.started_mono_ns <= PLAN_PRICE_NS
+        if old and self._living(plan.instrument_id, side) is None:
             return None
-        references = others or ([] if old else [plan.best_price])
-        widest = self._desk.config.execution.unwind_max_slippage_bps
+        references = [] if old else [plan.best_price]
+        for row in self._desk.instruments:
+            if (row.spec.base, row.spec.quote) == (plan.base, plan.quote) and row.instrument_id != plan.instrument_id:
+                elsewhere = self._living(row.instrument_id, side)
+                references += [] if elsewhere is None else [elsewhere]
         price = bounded_price(best, side, slippage_bps, tick)
         if references:
-            bound = max(references) if side is OrderSide.BUY else min(references)
-            limit = bounded_price(bound, side, widest, tick)
+            mildest = max(references) if side is OrderSide.BUY else min(references)
+            limit = bounded_price(mildest, side, self._desk.config.execution.unwind_max_slippage_bps, tick)
             if (best > limit) if side is OrderSide.BUY else (best < limit):
                 return None
             price = min(price, limit) if side is OrderSide.BUY else max(price, limit)
         return price if price > 0 else None
 
-    def _living(self, plan: LegPlan, side: OrderSide) -> Decimal | None:
-        """Best price of a leg's book, if that book is alive."""
-        row = self._desk.instruments.get(plan.instrument_id)
-        view = self._desk.market.book(plan.instrument_id)
+    def _living(self, instrument_id: int, side: OrderSide) -> Decimal | None:
+        """Best price of an instrument's book, if that book is alive."""
+        row, view = self._desk.instruments.get(instrument_id), self._desk.market.book(instrument_id)
         dead_ns = self._desk.config.detection.dead_after_ms * 1_000_000
         if row is None or view is None or not tradable(view, row):
             return None

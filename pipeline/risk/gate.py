@@ -82,6 +82,10 @@ class Gate:
     def note_end(self, direction_key: int, cooldown_until_mono_ns: int) -> None:
         self._cooldown[direction_key] = cooldown_until_mono_ns
 
+    def resting(self, direction_key: int) -> bool:
+        """Whether a direction is still in its pause after an operation."""
+        return self._desk.now.mono_ns < self._cooldown.get(direction_key, 0)
+
     def orders_last_second(self, mono_ns: int, venue: str = "") -> int:
         sends = self._sends_by_venue.get(venue) if venue else self._sends
         if sends is None:
@@ -192,10 +196,9 @@ class Gate:
     def _duplicate(self, opportunity: Opportunity) -> Rejected | None:
         if opportunity.manual:
             return None
-        now_ns = self._desk.now.mono_ns
         key = opportunity.direction_key
         seen = (opportunity.detect_mono_ns, opportunity.opportunity_id) <= self._last
-        if now_ns < self._cooldown.get(key, 0):  # a detector that was born anew does not know: no reason to stop it
+        if self.resting(key):  # a detector that was born anew does not know: no reason to stop it
             return Rejected(Refusal.COOLDOWN, f"direction {key}")
         if seen or self._already_open(opportunity) is not None:
             self._duplicates += 1

@@ -197,3 +197,50 @@ def test_a_session_that_flaps_does_not_lose_an_order() -> None:
             world.run(3)
     world.calm(8000)
     world.judge()
+
+
+def test_a_hedge_whose_position_was_taken_away_is_not_left_again_and_again() -> None:
+    """Liquidated behind our back: every exit would sell the spot leg, break, and buy it back."""
+    world = ready_world(7)
+    world.feed(world.offer("gateio_spot", "gateio_futures"))
+    world.run(300)
+    assert world.core.ledger.hedges
+    futures = world.venues["gateio_futures"]
+    futures.position, futures.cost = Decimal(0), Decimal(0)
+    futures.phantom = True  # reduce-only finds nothing to reduce
+    futures.bid, futures.ask = Decimal("90"), Decimal("90.05")  # leaving would pay
+    before = len(world.core.ledger.operations)
+    world.run(20_000)
+    assert "venue.gateio_futures" in world.core.ledger.breakers
+    assert len(world.core.ledger.operations) - before <= 4
+
+
+def test_an_exit_that_keeps_breaking_is_tried_ever_less_often() -> None:
+    world = ready_world(7)
+    world.feed(world.offer("gateio_spot", "gateio_futures"))
+    world.run(300)
+    futures = world.venues["gateio_futures"]
+    futures.phantom = True
+    futures.bid, futures.ask = Decimal("90"), Decimal("90.05")
+    before = len(world.core.ledger.operations)
+    world.run(30_000)
+    tries = len(world.core.ledger.operations) - before
+    assert 2 <= tries <= 16, tries
+
+
+def test_repairs_of_unknown_outcome_are_never_more_than_the_exposure_that_is_counted() -> None:
+    world = ready_world(8)
+    half_filled(world)
+    gateio = world.venues["gateio_spot"]
+    gateio.bid = Decimal("99.90")
+    world.faults = Faults(drop_request=1.0)
+    world.run(3000)
+    ledger = world.core.ledger
+    (operation,) = ledger.open_operations.values()
+    unknown = [o for o in ledger.unsettled.values() if o.intent.purpose is Purpose.REPAIR]
+    assert len(unknown) == 2, "both venues were tried, neither answers"
+    proved = operation.exposure()["BTC"]
+    doubtful = sum((o.worst_case_open for o in unknown), Decimal(0))
+    worst = max(abs(proved), abs(proved - doubtful)) * Decimal("99.90")
+    assert proved > 0
+    assert world.core.risk.get_current_risk_metrics().total_exposure_usd >= worst
