@@ -1,7 +1,8 @@
 """The supervisor's catalogue: instruments from the venues, as rows in the shared page.
 
-Rows are appended, never reused. A changed tick, lot or multiplier is a new row epoch and halts the symbol (the feed
-that sees the epoch flags its book); changed fees, funding, status and wallet switches are rewritten in place.
+Rows are appended, never reused for another symbol. A changed tick, lot or multiplier is a new row epoch and halts the
+symbol (the feed that sees the epoch flags its book); changed fees, funding, status and wallet switches are rewritten in
+place. A symbol that was removed and comes back has its row again, in a new epoch: what was said of the old one is void.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ class CatalogueService:
 
     async def load(self, venues: Sequence[VenueConfig]) -> list[VenueFailure]:
         """Read the instruments of ``venues`` at once; publish what is new or changed. Returns who failed."""
-        results = await asyncio.gather(*(self._fetch(venue.name) for venue in venues), return_exceptions=True)
+        results = await asyncio.gather(
+            *(self._fetch(venue.name, self._symbols[venue.name]) for venue in venues), return_exceptions=True
+        )
         failures: list[VenueFailure] = []
         specs: list[InstrumentSpec] = []
         for venue, result in zip(venues, results, strict=True):
@@ -81,9 +84,9 @@ class CatalogueService:
         self._merge(specs)
         return failures
 
-    async def _fetch(self, venue: str) -> list[InstrumentSpec]:
+    async def _fetch(self, venue: str, symbols: Sequence[str]) -> list[InstrumentSpec]:
         async with asyncio.timeout(FETCH_TIMEOUT_S):
-            specs = await self._clients[venue].instruments(self._symbols[venue])
+            specs = await self._clients[venue].instruments(symbols)
         own = self.fees.get(venue, {})
         return [
             msgspec.structs.replace(spec, taker_fee_ppm=own[spec.symbol]) if spec.symbol in own else spec
@@ -91,6 +94,7 @@ class CatalogueService:
         ]
 
     def _merge(self, specs: Sequence[InstrumentSpec]) -> None:
+        specs = [spec for spec in specs if (spec.venue, spec.symbol) not in self.removed]  # removed while we asked
         known = {(row.spec.venue, row.spec.symbol): row.instrument_id for row in self.rows}
         fresh = [spec for spec in specs if (spec.venue, spec.symbol) not in known]
         for spec in specs:
@@ -120,17 +124,34 @@ class CatalogueService:
         self._page.update(instrument_id, row_to_words(row))
 
     async def add(self, venue: VenueConfig, symbol: str) -> InstrumentRow:
-        """Append one instrument while running. Raises BadInput when the venue does not list it or it is there."""
+        """Append one instrument while running, or bring a removed one back. Raises BadInput when the venue does not
+        list it or it is there."""
         key = (venue.name, symbol)
-        if any((row.spec.venue, row.spec.symbol) == key for row in self.rows):
+        if self._id_of(key) >= 0 and key not in self.removed:
             raise BadInput(f"{venue.name} {symbol} is in the catalogue already")
-        async with asyncio.timeout(FETCH_TIMEOUT_S):
-            specs = await self._clients[venue.name].instruments([symbol])
+        specs = await self._fetch(venue.name, [symbol])
         if not specs:
             raise BadInput(f"{venue.name} does not list {symbol}")
-        self._symbols[venue.name].append(symbol)
-        self._merge(specs)
-        return self.rows[-1]
+        if symbol not in self._symbols[venue.name]:  # asked for twice at once: one may have come while we waited
+            self._symbols[venue.name].append(symbol)
+        instrument_id = self._id_of(key)
+        if instrument_id < 0:
+            self._merge(specs)
+        elif key in self.removed:
+            self._revive(instrument_id, specs[0])
+        return self.rows[self._id_of(key)]
+
+    def _id_of(self, key: tuple[str, str]) -> int:
+        """Row of (venue, symbol), removed or not; -1 where there has never been one."""
+        return next((row.instrument_id for row in self.rows if (row.spec.venue, row.spec.symbol) == key), -1)
+
+    def _revive(self, instrument_id: int, spec: InstrumentSpec) -> None:
+        row = self.rows[instrument_id]
+        spec = msgspec.structs.replace(spec, reference_price=row.spec.reference_price)
+        row = msgspec.structs.replace(row, spec=spec, row_epoch=row.row_epoch + 1)
+        self.rows[instrument_id] = row
+        self.removed.discard((spec.venue, spec.symbol))
+        self._page.update(instrument_id, row_to_words(row))
 
     def remove(self, venue: str, symbol: str) -> InstrumentRow:
         """Flag an instrument as removed: feeds unsubscribe, nobody opens anything new on it."""

@@ -13,14 +13,17 @@ import pytest
 
 from pipeline.execution.journal import JournalReader
 from pipeline.execution.records import BalanceRecord, FillRecord, OperationRecord, OrderIntentRecord
+from pipeline.market_data import MarketDataAggregator
+from pipeline.model.config_load import load_config
 from pipeline.model.errors import BadInput
+from shm.layout import BR_ROW_EPOCH
 from shm.liveness import LivenessView
 from tests.e2e.conftest import Running, segments_of
 from workers.children import STORM_EXITS
 from workers.control import ask
 from workers.guard import read_halt
 from workers.ledger import open_reader
-from workers.manual import execute_file
+from workers.manual import execute_file, execute_request
 from workers.report import read_report, report_words
 from workers.status import read_status, status_words
 from workers.why import read_trail, trail_words
@@ -184,6 +187,17 @@ def test_ledger_trail_report_and_manual_execution(running: Running, tmp_path: Pa
     assert execute_file(wish, instance)["final_state"] in ("refused", "failed")
 
 
+def _executed_doge(instance: str) -> bool:
+    """Executor and venue know the symbol: an IOC pair far from both markets is planned on its book, or the gate says
+    what its book lacks for the moment (it is quiet)."""
+    legs = [
+        {"venue": "gateio_spot", "symbol": "DOGE_USDT", "side": "buy", "qty": "200", "limit_price": "0.2"},
+        {"venue": "mexc_spot", "symbol": "DOGEUSDT", "side": "sell", "qty": "200", "limit_price": "0.05"},
+    ]
+    reply = execute_request({"type": "spot_spot", "legs": legs}, instance)
+    return "operation_id" in reply
+
+
 def test_symbols_are_removed_and_added_while_running(running: Running) -> None:
     sock = running.engine.state_dir / "supervisor.sock"
     books = "books_whole"
@@ -194,6 +208,18 @@ def test_symbols_are_removed_and_added_while_running(running: Running) -> None:
     listed = {row["symbol"]: row for row in ask(sock, {"op": "symbols"})["instruments"]}
     assert listed["DOGEUSDT"]["removed"] is True
     assert listed["NOVAUSDT"]["quarantined"]
+    doge = listed["DOGEUSDT"]["instrument_id"]
+    back = ask(sock, {"op": "symbols", "action": "add", "venue": "mexc_spot", "symbol": "DOGEUSDT"}, timeout_s=15)
+    assert back["instrument_id"] == doge, "its row again, in a new epoch"
+    until(lambda: read_status(running.instance)["feeds"]["mexc_spot"][books] == before, "the book is back")
+    with pytest.raises(BadInput, match="already"):
+        ask(sock, {"op": "symbols", "action": "add", "venue": "mexc_spot", "symbol": "DOGEUSDT"})
+    market = MarketDataAggregator(running.instance, load_config(running.engine.config_path))
+    market.attach()
+    row = market.instruments.get(doge)
+    assert row is not None and row.row_epoch == 2 and doge not in market.removed
+    until(lambda: (view := market.book(doge)) is not None and view.words[BR_ROW_EPOCH] == 2, "a book of the new epoch")
+    until(lambda: _executed_doge(running.instance), "an order of ours on the symbol that came back")
     with pytest.raises(BadInput, match="does not list"):
         ask(sock, {"op": "symbols", "action": "add", "venue": "mexc_spot", "symbol": "NOSUCHUSDT"}, timeout_s=15)
     with pytest.raises(BadInput, match="not configured"):
