@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.desk import BOOT_EPOCH_MAX, Desk, Ids
 from pipeline.execution.events import (
@@ -27,6 +30,7 @@ from pipeline.execution.events import (
     Command,
     CommandKind,
     CoreEvent,
+    Entered,
     FetchBalances,
     FillsAnswer,
     FundingAnswer,
@@ -62,6 +66,7 @@ from pipeline.model.venue_events import CancelOutcome, FundingNews, OutcomeKind,
 from pipeline.recovery.chase import Chaser
 from pipeline.recovery.funding import FundingWatch
 from pipeline.recovery.manager import Earlier, RecoveryManager
+from pipeline.risk.express import Express
 from pipeline.risk.manager import RiskManager
 
 REFUSAL_RECORDS_PER_S = 5  # refusals that become records; all are counted
@@ -111,6 +116,7 @@ class ExecutionCore:
         self.intake = Intake(self.desk)
         self.recovery = RecoveryManager(self.desk, self.intake, self.balances, on_evidence=self._after)
         self.risk = RiskManager(self.desk, self.balances, self.rates)
+        self.express: Express | None = None
         self.risk.gate.reconciled = self.recovery
         self.orders = OrderOrchestrator(
             self.desk,
@@ -136,6 +142,7 @@ class ExecutionCore:
         self._hedges_looked_mono_ns = 0
         self._handlers: dict[type, Callable[[Any], None]] = {
             Opportunity: self._opportunity,
+            Entered: self._entered,
             OrderUpdate: self._update,
             Fill: self._fill,
             Balance: self._balance,
@@ -161,6 +168,8 @@ class ExecutionCore:
         """Other thresholds and limits from the next event on (what ``model.config_reload`` lets change, no more)."""
         self.config = self.desk.config = config
         self.risk.gate.reconfigure()
+        if self.express is not None:
+            self.express.reconfigured()
 
     # --- life ---
 
@@ -259,6 +268,24 @@ class ExecutionCore:
             self.desk.act(FetchBalances(self._token, venues))
         else:
             self._execute(verdict)
+
+    def open_express(self, words: npt.NDArray[np.int64], feeds: list[int], lease_token: int) -> Express:
+        """The short way of entries, for a market whose books lie in ``words`` (see Express). After :meth:`boot`: the
+        orders that it makes carry this run's ids."""
+        self.express = Express(
+            self.desk, self.risk.gate, self.balances, self.rates, words=words, feeds=feeds, lease_token=lease_token
+        )
+        return self.express
+
+    def settle_board(self) -> None:
+        """What the short way looks at is what the ledger says, after every event and before the next opportunity."""
+        if self.express is not None:
+            self.risk.gate.ready = self.ready
+            self.express.board.refresh()
+
+    def _entered(self, entered: Entered) -> None:
+        self.risk.entered(entered)
+        self.orders.adopt(entered)
 
     def _execute(self, plan: Plan, *, purpose: Purpose = Purpose.ENTRY, closes: str = "") -> Operation:
         operation = self.orders.execute_opportunity(plan, purpose=purpose, closes=closes)
@@ -397,6 +424,8 @@ class ExecutionCore:
 
     def _catalogue(self, event: CatalogueChanged) -> None:
         self.desk.instruments.update(event.rows)
+        if self.express is not None:
+            self.express.rows_changed(event.rows)
 
     # --- time ---
 

@@ -155,6 +155,11 @@ class MarketDataAggregator:
         self.instruments.update(changed)
         return changed
 
+    @property
+    def memory(self) -> tuple[Words, list[int]]:
+        """Words of all feeds, and where each feed begins in them: for kernels that read books themselves."""
+        return self._words, self._offsets
+
     # --- books ---
 
     def book(self, instrument_id: int) -> BookView | None:

@@ -15,50 +15,31 @@ import os
 import secrets
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
-from decimal import Decimal
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
 from pipeline.core import ExecutionCore
-from pipeline.exchanges.base import PlaceOutcome, SessionState, VenueEvent, VenueTrading
+from pipeline.exchanges.base import VenueTrading
 from pipeline.execution.crash import crash_points
 from pipeline.execution.events import (
-    Action,
-    Alert,
-    Append,
-    CancelOrder,
     CatalogueChanged,
     Command,
     CommandKind,
-    CoreEvent,
-    FetchBalances,
-    FetchFills,
-    FetchFunding,
-    NotSent,
-    Now,
     Opportunity,
-    Place,
-    QueryOrder,
-    Refused,
-    Report,
-    Sent,
-    SweepAnswer,
-    SweepVenue,
     Tick,
 )
 from pipeline.execution.journal import Journal
-from pipeline.execution.records import FillRecord, OperationResultRecord, Outcome, Purpose
+from pipeline.execution.records import OperationResultRecord
 from pipeline.execution.shm_ports import AccountReader, ShmHalt, decode_opportunity
 from pipeline.market_data import MarketDataAggregator
-from pipeline.model.clock import mono_ns, wall_ns
-from pipeline.model.enums import Durability, Mode, OrderKind, OrderSide, Refusal, ReportOutcome, TimeInForce
+from pipeline.model.clock import mono_ns
+from pipeline.model.enums import Mode, OrderKind, OrderSide, TimeInForce
 from pipeline.model.errors import AuthRefused, ConfigInvalid, VenueError, VenueUnavailable
-from pipeline.model.fixedpoint import to_fp_floor
-from pipeline.model.structs import Fill, OrderRequest
+from pipeline.model.structs import OrderRequest
 from pipeline.rehearsal import rehearse
 from shm import layout as ly
 from shm.jit import build_hash
@@ -67,6 +48,8 @@ from shm.queue import QueueConsumer, QueueProducer
 from shm.wait import PARK, Bell, BellRinger, resolve_wait
 from workers.base import WorkerContext, run_worker
 from workers.executor_control import ExecutorControl
+from workers.executor_hands import Hands
+from workers.executor_pages import ExecutorNumbers, InventoryWriter
 from workers.executor_venues import Questions
 from workers.venues import remember_budgets
 
@@ -90,7 +73,7 @@ USD_CENTS = 100
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-class Executor:
+class Executor(Hands):
     """One run of the executor process."""
 
     def __init__(self, ctx: WorkerContext, loop: asyncio.AbstractEventLoop) -> None:
@@ -104,7 +87,7 @@ class Executor:
         self.instruments = self.market.instruments
         self.halt = ShmHalt(HaltPage.attach(ctx.instance), ctx.liveness.epoch)
         self._account = AccountReader(AccountPage.attach(ctx.instance), config.venues, self.instruments)
-        self._inventory = InventoryPage.create(ctx.instance)
+        self._inventory = InventoryWriter(InventoryPage.create(ctx.instance), self.instruments)
         self._opps = QueueConsumer.create(
             ctx.instance, "opps", capacity=OPPS_CAPACITY, slot_words=ly.OPPORTUNITY_WORDS, start="newest"
         )
@@ -118,56 +101,20 @@ class Executor:
             segment_bytes=config.execution.journal_segment_bytes,
             durability=config.execution.durability,
         )
-        self.core: ExecutionCore
-        self.trading: dict[str, VenueTrading] = {}
+        self.trading = {}
         self.questions = Questions(self._clients, loop, self.feed)
         self._venue_ids = {venue.name: venue.venue_id for venue in config.venues}
-        self._events: deque[CoreEvent] = deque()
+        self._events = deque()
         self._busy = False
-        self._fault: BaseException | None = None  # what a callback raised: the process ends by it
+        self._fault = None
         self._record = np.zeros(ly.OPPORTUNITY_WORDS, np.int64)
         self._report_words = np.zeros(ly.REPORT_WORDS, np.int64)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._inventory_due: deque[int] = deque()
         self._stopped = asyncio.Event()
         self._spinning = False
-        self._result_waiters: dict[str, asyncio.Future[OperationResultRecord]] = {}
-        self._define_metrics()
-
-    def _define_metrics(self) -> None:
-        metrics = self.ctx.metrics
-        stage = {
-            "tick_to_order": "receive stamp of the triggering frame to the first byte of the first order",
-            "queue_hop": "detection to dequeue",
-            "gate": "dequeue to verdict and plan",
-            "journal": "one record appended",
-            "send": "dequeue to the first byte of the last leg",
-            "leg_gap": "first leg's first byte to the last leg's",
-            "ack": "first byte to the venue's answer",
-            "fill": "first byte to a fill's message",
-            "event": "one event handled, actions performed",
-            "operation": "dequeue to the operation's result",
-        }
-        self.hist = {label: metrics.histogram(label, doc) for label, doc in stage.items()}
-        names = ("opportunities", "operations", "orders_sent", "orders_not_sent", "fills", "events", "alerts")
-        self.count = {name: metrics.counter(name) for name in names}
-        self.count["over_target_time"] = metrics.counter(
-            "over_target_time", "operations that took longer than execution.target_execution_time_ms"
-        )
-        for outcome in Outcome:
-            self.count[f"operations.{outcome.name.lower()}"] = metrics.counter(f"operations.{outcome.name.lower()}")
-        for name in (
-            "exposure_usd",
-            "breakers",
-            "daily_pnl_cents",
-            "open_operations",
-            "unsettled_orders",
-            "open_hedges",
-        ):
-            self.count[name] = metrics.counter(name)
-        self.refused: dict[Refusal, int] = {
-            r: metrics.counter(f"refused.{r.name.lower()}") for r in Refusal if r is not Refusal.NONE
-        }
+        self._result_waiters = {}
+        self._numbers = ExecutorNumbers(ctx.metrics)
+        self.hist, self.count, self.refused = self._numbers.hist, self._numbers.count, self._numbers.refused
 
     # --- life ---
 
@@ -310,6 +257,8 @@ class Executor:
                 self.trading[venue.name] = make_trading(venue, credentials, self.feed)
                 remember_budgets(self.ctx, self.trading[venue.name])
         self._set_multipliers()
+        express = self.core.open_express(*self.market.memory, self.halt.token)
+        express.learn(lambda venue, terms: self.trading[venue].stencil(terms))
         self.core.risk.gate.order_budget = lambda venue, count: self.trading[venue].can_place(count)
         for trading in self.trading.values():
             task = self.loop.create_task(self._connect(trading))
@@ -400,228 +349,26 @@ class Executor:
                 return False
             dequeued_ns = mono_ns()
             self.crash("dequeued")
+            if not self._slow_s and self._express(self._record, dequeued_ns):
+                self._count_pop(dequeued_ns, int(self._record[ly.OP_DETECT_MONO_NS]))
+                continue
             opportunity = decode_opportunity(self._record, dequeued_ns)
-            self.ctx.metrics.inc(self.count["opportunities"])
-            self.ctx.metrics.record(self.hist["queue_hop"], dequeued_ns - opportunity.detect_mono_ns)
+            self._count_pop(dequeued_ns, opportunity.detect_mono_ns)
             if self._slow_s:
                 self.loop.call_later(self._slow_s, self._judge_late, opportunity)
             else:
                 self.feed(opportunity)
         return True
 
+    def _count_pop(self, dequeued_ns: int, detect_ns: int) -> None:
+        self.ctx.metrics.inc(self.count["opportunities"])
+        self.ctx.metrics.record(self.hist["queue_hop"], dequeued_ns - detect_ns)
+
     def _judge_late(self, opportunity: Opportunity) -> None:
         """For tests: what an engine slower by ``ARB_TEST_SLOW_MS`` would see. Only opportunities wait, and they count
         as detected later by the same time: the market decides what is left of them, not our own bound on their age."""
         late_ns = min(mono_ns(), opportunity.detect_mono_ns + int(self._slow_s * 1e9))
         self.feed(msgspec.structs.replace(opportunity, detect_mono_ns=late_ns))
-
-    # --- events and actions ---
-
-    def _now(self) -> Now:
-        return Now(mono_ns(), wall_ns())
-
-    def feed(self, event: CoreEvent | VenueEvent) -> None:
-        """One event into the core, and all that follows from it. Re-entrant calls wait their turn.
-
-        What is raised here ends the process: after half of an event the journal and the ledger may differ, and a loop
-        only logs what its callbacks raise.
-        """
-        if self._fault is not None:
-            return
-        self._events.append(event)
-        self._drain_events_if_idle()
-
-    def _loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """What a callback or a task of ours raised. A network's error is its session's matter; a bug ends us."""
-        error = context.get("exception")
-        if error is None or isinstance(error, OSError):
-            loop.default_exception_handler(context)
-        else:
-            self._end_by(error)
-
-    def _end_by(self, error: BaseException) -> None:
-        self._fault = self._fault or error
-        self._stopped.set()
-
-    def _handle(self, event: CoreEvent) -> None:
-        now = self._now()
-        self._before(event)
-        actions = self.core.handle(event, now)
-        if isinstance(event, Opportunity):
-            self.ctx.metrics.record(self.hist["gate"], mono_ns() - event.dequeued_mono_ns)
-            self.crash("judged")
-        self._perform(actions, now, event if isinstance(event, Opportunity) else None)
-        self.ctx.metrics.inc(self.count["events"])
-        self.ctx.metrics.record(self.hist["event"], mono_ns() - now.mono_ns)
-
-    def _before(self, event: CoreEvent) -> None:
-        """Stamps and crash points of what comes in."""
-        metrics = self.ctx.metrics
-        if isinstance(event, PlaceOutcome):
-            self.crash("ack_read")
-            order = self.core.ledger.orders.get(event.client_id)
-            if order is not None and order.sent_mono_ns and event.recv_mono_ns:
-                metrics.record(self.hist["ack"], event.recv_mono_ns - order.sent_mono_ns)
-        elif isinstance(event, Fill):
-            self.crash("fill_read")
-            order = self.core.ledger.order_of(event.venue, event.client_id, event.order_id)
-            if order is not None and order.sent_mono_ns:
-                metrics.record(self.hist["fill"], event.recv_mono_ns - order.sent_mono_ns)
-        elif isinstance(event, SweepAnswer):
-            self.crash("sweep_answered")
-        elif isinstance(event, SessionState):
-            self.ctx.say("info", f"{event.venue}: order entry and private stream {event.state} {event.reason}".rstrip())
-
-    def _perform(self, actions: list[Action], now: Now, opportunity: Opportunity | None = None) -> None:
-        """The core's actions in their order."""
-        places: list[Place] = []
-        sends = [action for action in actions if isinstance(action, Place)]
-        for action in actions:
-            if isinstance(action, Append):
-                self._append(action, now)
-            elif isinstance(action, Place):
-                places.append(action)
-                if len(places) == len(sends):  # all legs are written down: they leave back to back
-                    self._journalled(places[0])
-                    self._send_all(places, opportunity)
-            elif isinstance(action, CancelOrder):
-                self._cancel(action)
-            elif isinstance(action, (QueryOrder, FetchFills, FetchFunding, SweepVenue, FetchBalances)):
-                self.questions.ask(action)
-            elif isinstance(action, Report):
-                self._report(action)
-            elif isinstance(action, Refused):
-                self.ctx.metrics.inc(self.refused[action.refusal])
-            elif isinstance(action, Alert):
-                self.ctx.metrics.inc(self.count["alerts"])
-                self.ctx.say(("info", "warning", "critical")[action.severity], f"{action.code}: {action.text}")
-
-    def _append(self, action: Append, now: Now) -> None:
-        """Into the journal; a failure ends the process before anything that depends on it is sent."""
-        began = mono_ns()
-        self.journal.append(action.record, now.mono_ns, now.wall_ns)
-        metrics = self.ctx.metrics
-        metrics.record(self.hist["journal"], mono_ns() - began)
-        record = action.record
-        if isinstance(record, FillRecord):
-            metrics.inc(self.count["fills"])
-            self.crash("first_fill")
-        elif isinstance(record, OperationResultRecord):
-            metrics.inc(self.count[f"operations.{record.outcome.name.lower()}"])
-            dequeued = record.stamps.get("dequeued")
-            if dequeued:
-                took_ns = record.ended_mono_ns - dequeued
-                metrics.record(self.hist["operation"], took_ns)
-                if took_ns > self.ctx.config.execution.target_execution_time_ms * 1_000_000:
-                    metrics.inc(self.count["over_target_time"])
-            self.crash("result_journalled")
-            waiter = self._result_waiters.pop(record.operation_id, None)
-            if waiter is not None and not waiter.done():
-                waiter.set_result(record)
-
-    def _journalled(self, place: Place) -> None:
-        """Everything that the send needs is in the journal; under ``power`` also on the device."""
-        if self.journal.durability is Durability.POWER:
-            self.journal.sync()
-        self.crash("journalled" if place.purpose is Purpose.ENTRY else "repair_journalled")
-
-    def _send_all(self, places: list[Place], opportunity: Opportunity | None) -> None:
-        """Hands the bytes of all legs to their sockets, one right behind the other: everything that can be done before
-        is done before, and what is only told or counted comes after. A leg that cannot be built keeps its whole
-        operation back, and a first leg that cannot leave those behind it."""
-        sends, stopped = self._prepared(places)
-        begun: set[str] = set()
-        followers: list[CoreEvent] = []
-        first_ns = last_ns = 0
-        for place, send in zip(places, sends, strict=True):
-            operation = place.operation_id
-            refused = stopped.get(operation) or self._send_refusal(place)
-            if refused is None and send is not None:
-                self.crash("before_send")
-                try:
-                    sent_ns = send()
-                except VenueUnavailable as error:
-                    refused = (Refusal.SESSION_DOWN, str(error))
-                else:
-                    first_ns, last_ns = first_ns or sent_ns, sent_ns
-                    begun.add(operation)
-                    followers.append(Sent(place.request.client_id, sent_ns))
-                    if len(places) > 1 and place is places[0]:
-                        self.crash("after_first_leg_sent")
-            if refused is not None:
-                followers.append(NotSent(place.request.client_id, *refused))
-                if operation not in begun:
-                    stopped[operation] = refused
-        self._events.extend(followers)
-        self._count_sends(followers, opportunity, first_ns, last_ns)
-        if first_ns:
-            self.crash("sent" if places[0].purpose is Purpose.ENTRY else "repair_sent")
-        self._drain_events_if_idle()
-
-    def _prepared(self, places: list[Place]) -> tuple[list[Callable[[], int] | None], dict[str, tuple[Refusal, str]]]:
-        """(what sends each order, operations of which an order cannot be built and why)."""
-        sends: list[Callable[[], int] | None] = []
-        stopped: dict[str, tuple[Refusal, str]] = {}
-        for place in places:
-            send = None
-            try:
-                send = self.trading[place.request.venue].prepare(place.request)
-            except VenueUnavailable as error:
-                stopped.setdefault(place.operation_id, (Refusal.SESSION_DOWN, str(error)))
-            sends.append(send)
-        return sends, stopped
-
-    def _count_sends(self, told: list[CoreEvent], opportunity: Opportunity | None, first_ns: int, last_ns: int) -> None:
-        metrics = self.ctx.metrics
-        sent = sum(isinstance(event, Sent) for event in told)
-        metrics.inc(self.count["orders_sent"], sent)
-        metrics.inc(self.count["orders_not_sent"], len(told) - sent)
-        if opportunity is not None and first_ns:
-            metrics.inc(self.count["operations"])
-            if opportunity.trigger_recv_mono_ns:
-                metrics.record(self.hist["tick_to_order"], first_ns - opportunity.trigger_recv_mono_ns)
-            metrics.record(self.hist["send"], last_ns - opportunity.dequeued_mono_ns)
-            metrics.record(self.hist["leg_gap"], last_ns - first_ns)
-
-    def _drain_events_if_idle(self) -> None:
-        """Empties the events, unless somebody further up does."""
-        if not self._busy:
-            self._busy = True
-            try:
-                while self._events:
-                    self._handle(self._events.popleft())
-            except Exception as error:
-                self._end_by(error)
-                raise
-            finally:
-                self._busy = False
-
-    def _send_refusal(self, place: Place) -> tuple[Refusal, str] | None:
-        """The last look before the bytes leave: lease always, latch and blocks for new risk."""
-        if not mono_ns() < self.halt.lease_expiry_mono_ns():
-            return Refusal.LEASE, "lease ran out before the send"
-        if place.purpose.adds_risk:
-            if self.halt.latched():
-                return Refusal.HALT_LATCH, "halted before the send"
-            if self.halt.venue_blocked(self._venue_ids[place.request.venue]):
-                return Refusal.VENUE_BLOCKED, place.request.venue
-        return None
-
-    def _cancel(self, action: CancelOrder) -> None:
-        try:
-            self.trading[action.venue].cancel(action.symbol, action.client_id, action.order_id)
-        except VenueUnavailable as error:
-            self.ctx.say("warning", f"cancel of {action.client_id} not sent: {error}")
-
-    def _report(self, action: Report) -> None:
-        words = self._report_words
-        words[ly.RP_OPPORTUNITY_ID] = action.opportunity_id
-        words[ly.RP_OUTCOME] = int(action.outcome)
-        words[ly.RP_DIRECTION_KEY] = action.direction_key
-        words[ly.RP_COOLDOWN_UNTIL_MONO_NS] = action.cooldown_until_mono_ns
-        words[ly.RP_REFUSAL] = int(action.refusal) if action.outcome is ReportOutcome.REFUSED else 0
-        if self._reports.push(words):
-            self._detector_bell.ring_if_sleeping()
 
     # --- time ---
 
@@ -632,60 +379,21 @@ class Executor:
         self._reports.refresh()
         changed = self.market.refresh()
         if changed:
-            self.feed(CatalogueChanged(tuple(changed)))
             self._set_multipliers()
+            self.feed(CatalogueChanged(tuple(changed)))
         snapshot = self._account.poll()
         if snapshot is not None:
             self.feed(snapshot)
         self.feed(Tick())
-        self._write_inventory()
-        self._gauges()
+        self._inventory.write(self.core, self._now())
+        self._numbers.gauges(self.core)
         self.journal.kick()
-
-    def _write_inventory(self) -> None:
-        """A bounded number of rows a tick, in turn; blocked rows of unfinished orders come first by their tick."""
-        if not self._inventory_due:
-            self._inventory_due.extend(row.instrument_id for row in self.instruments)
-        wanted = {order.intent.instrument_id for order in self.core.ledger.unsettled.values()}
-        for _ in range(min(INVENTORY_ROWS_PER_TICK, len(self._inventory_due))):
-            wanted.add(self._inventory_due.popleft())
-        now = self._now()
-        for row in self.core.inventory(now, wanted):
-            words = np.zeros(ly.INVENTORY_ROW_WORDS, np.int64)
-            instrument = self.instruments.get(row.instrument_id)
-            assert instrument is not None
-            words[ly.IR_BUY_NOTIONAL] = np.array([row.buy_notional]).view(np.int64)[0]
-            words[ly.IR_SELL_QTY_FP] = _fp(row.sell_qty, instrument.qty_exp)
-            words[ly.IR_POSITION_QTY_FP] = _fp(row.position_qty, instrument.qty_exp)
-            words[ly.IR_BLOCKED_UNTIL_MONO_NS] = row.blocked_until_mono_ns
-            words[ly.IR_STATE] = int(row.tradable)
-            self._inventory.write(row.instrument_id, words)
-
-    def _gauges(self) -> None:
-        metrics, ledger = self.ctx.metrics, self.core.ledger
-        reading = self.core.risk.get_current_risk_metrics()
-        for name, value in (
-            ("exposure_usd", int(reading.total_exposure_usd)),
-            ("breakers", len(reading.tripped_breakers)),
-            ("daily_pnl_cents", int(reading.daily_realized_pnl * USD_CENTS)),
-            ("open_operations", reading.open_operations),
-            ("unsettled_orders", len(ledger.unsettled)),
-            ("open_hedges", len(ledger.hedges)),
-        ):
-            metrics.set(self.count[name], value)
 
     def result_of(self, operation_id: str) -> asyncio.Future[OperationResultRecord]:
         """Completes when the operation's next result is journalled."""
         future: asyncio.Future[OperationResultRecord] = self.loop.create_future()
         self._result_waiters[operation_id] = future
         return future
-
-
-def _fp(value: Decimal, exp: int) -> int:
-    """Fixed point within int64's half range: what does not fit is more than anybody can use."""
-    limit = 2**62
-    scaled = value.scaleb(exp)
-    return limit if scaled > limit else -limit if scaled < -limit else to_fp_floor(value, exp)
 
 
 def host_boot_id() -> str:
@@ -701,7 +409,9 @@ def warm(dialects: Sequence[str]) -> None:
     import importlib
 
     from pipeline.detection.record import record_crc32
+    from pipeline.execution.press import Press
     from pipeline.execution.shm_ports import read_proved
+    from pipeline.risk.express import verdict_kernel
     from shm.metrics import Metrics
 
     importlib.import_module("uvloop")
@@ -716,6 +426,8 @@ def warm(dialects: Sequence[str]) -> None:
     metrics = Metrics.private()
     metrics.record(metrics.histogram("warm"), 1)
     metrics.inc(metrics.counter("warm"))
+    Press("warm")
+    verdict_kernel()
     rehearse()  # what it specialises and imports, every child inherits
 
 

@@ -27,9 +27,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from pipeline.model.clock import wall_ms
+from pipeline.model.errors import VenueUnavailable
 from pipeline.model.structs import (
     Balance,
     FeeSchedule,
@@ -47,6 +50,9 @@ from pipeline.model.venue_events import OutcomeKind as OutcomeKind
 from pipeline.model.venue_events import PlaceOutcome as PlaceOutcome
 from pipeline.model.venue_events import SessionState as SessionState
 from pipeline.model.venue_events import VenueEvent as VenueEvent
+
+if TYPE_CHECKING:
+    from pipeline.execution.stencil import OrderTerms, Pieces
 
 CLIENT_ID_MAX = 28  # shortest limit of all venues: Gate.io text is "t-" and at most 28 bytes
 
@@ -169,6 +175,25 @@ class VenueTrading(ABC):
         """All of :meth:`place` that needs no socket: checks, bytes, signature. The call that it returns does the rest,
         with :meth:`place`'s result and errors, once and at once. Raises ``VenueUnavailable``: it can never be sent."""
         return lambda: self.place(request)
+
+    def stencil(self, terms: OrderTerms) -> Pieces | None:
+        """An IOC limit order of ``terms`` as text with holes (pipeline/execution/stencil.py), byte for byte what
+        :meth:`prepare` makes of such a request; None: this venue's orders are made by :meth:`prepare` alone."""
+        return None
+
+    def now_ms(self) -> int:
+        """The venue's clock, as far as we know it."""
+        return wall_ms()
+
+    def sign(self, order: memoryview, start: int, stop: int, place: int) -> None:
+        """Puts the signature of ``order[start:stop]`` at ``place``, where orders of this venue carry one."""
+        return
+
+    def launch(self, symbol: str, client_id: str, payload: bytes) -> int:
+        """Hands a filled and signed stencil to the socket: the result and the errors of :meth:`place`."""
+        raise VenueUnavailable(
+            f"{self.venue}: no orders of stencils here; nothing was sent", venue=self.venue
+        )
 
     @abstractmethod
     def cancel(self, symbol: str, client_id: str, order_id: str = "") -> None:

@@ -30,7 +30,7 @@ class HmacPads:
     def __repr__(self) -> str:
         return "HmacPads(***)"
 
-    def hexdigest(self, message: bytes) -> str:
+    def hexdigest(self, message: bytes | memoryview) -> str:
         """Lower-case hex HMAC of ``message``."""
         inner = self._inner.copy()
         inner.update(message)

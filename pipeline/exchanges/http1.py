@@ -102,9 +102,10 @@ class Http1Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or self._exchange is not None or transport.is_closing():
             raise VenueUnavailable("connection is not idle; nothing was sent")
-        self._exchange = _Exchange(self, on_reply, on_lost)
         self._write(transport, payload)
         sent_ns = mono_ns()
+        # behind the bytes: the loop that would bring an answer runs only after this call
+        self._exchange = _Exchange(self, on_reply, on_lost)
         self.last_used_mono_ns = sent_ns
         self._timer = asyncio.get_running_loop().call_later(timeout_s, self._timed_out)
         return sent_ns
@@ -120,7 +121,6 @@ class Http1Connection(asyncio.Protocol):
         except BlockingIOError:
             written = 0
         except OSError as error:  # reset by the venue and not yet told by the loop: the kernel took nothing
-            self._exchange = None
             self.close(type(error).__name__)
             raise VenueUnavailable("connection was reset before; nothing was sent") from None
         if written < len(payload):

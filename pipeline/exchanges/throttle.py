@@ -83,12 +83,13 @@ class _Bucket:
 class _Window:
     """At most ``capacity`` units in any ``window_s`` seconds."""
 
-    __slots__ = ("_base", "_memory", "_taken", "capacity", "window_ns")
+    __slots__ = ("_base", "_memory", "_sum", "_taken", "capacity", "window_ns")
 
     def __init__(self, limit: Limit, share: float) -> None:
         self.capacity = max(1.0, limit.capacity * (share if limit.shared else 1.0))
         self.window_ns = int(limit.window_s * ROLLING_SLACK * _NS)
         self._taken: deque[tuple[int, float]] = deque()
+        self._sum = 0.0  # of the units in it
         self._memory: BudgetMemory | None = None
         self._base = 0
 
@@ -97,10 +98,12 @@ class _Window:
         for at_ns, units in memory.entries(base):
             if 0 < at_ns <= now_ns:
                 self._taken.append((at_ns, units))
+                self._sum += units
         self._memory, self._base = memory, base
 
     def _add(self, now_ns: int, units: float) -> None:
         self._taken.append((now_ns, units))
+        self._sum += units
         if self._memory is not None:
             self._memory.push(self._base, now_ns, units)
 
@@ -108,8 +111,10 @@ class _Window:
         """Seconds until ``wanted`` more fit; 0.0 = now (and taken, if ``take``)."""
         taken = self._taken
         while taken and now_ns - taken[0][0] >= self.window_ns:
-            taken.popleft()
-        over = sum(units for _, units in taken) + wanted - self.capacity
+            self._sum -= taken.popleft()[1]
+        if not taken:
+            self._sum = 0.0  # no rounding outlives a window
+        over = self._sum + wanted - self.capacity
         if over <= 0:
             if take:
                 self._add(now_ns, wanted)
@@ -123,7 +128,7 @@ class _Window:
     def left(self, now_ns: int, count: float) -> None:
         """The venue says that ``count`` are left: what it counts beyond ours counts as sent now."""
         self.delay_s(now_ns, 0.0, take=False)
-        unseen = self.capacity - sum(units for _, units in self._taken) - max(0.0, count)
+        unseen = self.capacity - self._sum - max(0.0, count)
         if unseen > 0:
             self._add(now_ns, unseen)
 

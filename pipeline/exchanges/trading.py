@@ -306,10 +306,15 @@ class TradingBase(VenueTrading):
                 )
                 self.on_event(state)
 
+    @staticmethod
+    def good_symbol(symbol: str) -> bool:
+        """Whether a symbol is nothing but letters, digits and ``_``."""
+        return symbol.isascii() and symbol.replace("_", "").isalnum()
+
     def check_words(self, symbol: str, client_id: str) -> None:
         """Templates are filled by plain text: nothing but letters, digits and ``_`` may enter them."""
         if symbol not in self._good_symbols:
-            if not symbol.replace("_", "").isalnum() or not symbol.isascii():
+            if not self.good_symbol(symbol):
                 raise VenueUnavailable(f"{self.venue}: symbol {symbol!r} refused; nothing was sent", venue=self.venue)
             self._good_symbols.add(symbol)
         if not (0 < len(client_id) <= CLIENT_ID_MAX and client_id.isascii() and client_id.isalnum()):

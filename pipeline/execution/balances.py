@@ -68,6 +68,7 @@ class BalanceMonitor:
         self._by_key: dict[tuple[str, str], set[str]] = {}
         self._thresholds: dict[tuple[str, str], Decimal] = {}
         self._alert = alert
+        self.changed: set[tuple[str, str]] = set()  # (venue, asset) that the verdict's board has not seen yet
         self.is_monitoring = False
 
     def start_monitoring(self, thresholds: dict[tuple[str, str], Decimal] | None = None) -> None:
@@ -87,6 +88,7 @@ class BalanceMonitor:
             for (name, _), row in self._rows.items():
                 if name == venue:
                     row.stream_free = row.stream_total = None
+            self.changed.update(key for key in self._rows if key[0] == venue)
 
     def session_up(self, venue: str) -> bool:
         return self._up.get(venue, False)
@@ -95,6 +97,7 @@ class BalanceMonitor:
         """A balance by stream or REST. Older ones of the same source are ignored."""
         key = (balance.venue, balance.asset)
         row = self._rows.setdefault(key, _Row())
+        self.changed.add(key)
         total = balance.free + balance.locked
         if balance.source == "rest":
             if balance.recv_mono_ns >= row.rest_mono_ns:
@@ -111,6 +114,7 @@ class BalanceMonitor:
         key = (order.intent.venue, order.intent.reserve_asset)
         self._held[order.client_id] = (key, order)
         self._by_key.setdefault(key, set()).add(order.client_id)
+        self.changed.add(key)
 
     def settled(self, order: Order) -> None:
         """An order settled: what it did not take is free at once, the rest when the venue has told a balance."""
@@ -120,6 +124,7 @@ class BalanceMonitor:
     def _drop(self, client_id: str) -> None:
         key, _ = self._held.pop(client_id)
         self._by_key[key].discard(client_id)
+        self.changed.add(key)
 
     def _release(self, key: tuple[str, str]) -> None:
         row = self._rows[key]
@@ -160,6 +165,15 @@ class BalanceMonitor:
         """Time since REST confirmed this balance; None when it never did."""
         row = self._rows.get((venue, asset))
         return None if row is None or not row.rest_mono_ns else mono_ns - row.rest_mono_ns
+
+    def confirmed_mono_ns(self, venue: str, asset: str) -> int:
+        """When REST confirmed this balance; 0 = never."""
+        row = self._rows.get((venue, asset))
+        return row.rest_mono_ns if row is not None else 0
+
+    def holding(self) -> set[tuple[str, str]]:
+        """Balances on which anything is reserved."""
+        return {key for key, _ in self._held.values()}
 
     def proved(self, venue: str, asset: str, mono_ns: int) -> bool:
         """Whether this balance may be used in a decision now."""

@@ -32,19 +32,29 @@ class Ids:
     def __init__(self, boot_epoch: int) -> None:
         if not 0 < boot_epoch <= BOOT_EPOCH_MAX:
             raise ValueError(f"boot epoch out of range: {boot_epoch}")
-        self._prefix = f"{ID_PREFIX}{base36(boot_epoch)}x"
+        self.prefix = f"{ID_PREFIX}{base36(boot_epoch)}x"
         self._count = 0
         self._head = ""  # of the counter: all of its digits but the last
+        self._head_of = 0  # the number that they are
 
     def next(self) -> str:
         """At most 28 letters and digits: "a", epoch (at most 10), "x", counter."""
-        self._count += 1
-        last = self._count % 36
-        if not last:
-            self._head = base36(self._count // 36)
-        text = f"{self._prefix}{self._head}{_DIGITS[last]}"
+        text = self.text(self.claim(1))
         assert len(text) <= ID_MAX, text
         return text
+
+    def claim(self, count: int) -> int:
+        """The counters of the next ``count`` ids: this one and those behind it (``prefix`` and base 36 make the id)."""
+        first = self._count + 1
+        self._count += count
+        return first
+
+    def text(self, counter: int) -> str:
+        """The id of a claimed counter."""
+        head, last = divmod(counter, 36)
+        if head != self._head_of:
+            self._head, self._head_of = base36(head), head
+        return f"{self.prefix}{self._head}{_DIGITS[last]}"
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import msgspec
 
-from pipeline.execution.records import Purpose, Record
+from pipeline.execution.records import OperationRecord, OrderIntentRecord, Purpose, Record
 from pipeline.model.enums import Refusal, ReportOutcome
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, Funding, OrderRequest, OrderUpdate, Position
@@ -99,6 +99,13 @@ class Opportunity(msgspec.Struct, frozen=True):
     crc_ok: bool = True
     dequeued_mono_ns: int = 0
     manual: bool = False
+
+
+class Entered(msgspec.Struct, frozen=True):
+    """An entry that the short way (pipeline/risk/express.py) approved: these records are in the journal already."""
+
+    operation: OperationRecord
+    intents: tuple[OrderIntentRecord, ...]
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -197,6 +204,7 @@ class Command(msgspec.Struct, frozen=True):
 
 CoreEvent = (
     Opportunity
+    | Entered
     | OrderUpdate
     | Fill
     | Balance

@@ -39,6 +39,8 @@ from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from pipeline.execution.records import RECORD_TYPES, TYPE_OF_RECORD, Record
 from pipeline.model.enums import Durability
@@ -279,6 +281,23 @@ def read_journal(directory: Path) -> Iterator[JournalEntry]:
         reader.close()
 
 
+class Place:
+    """Where the writer of ready-made records (press.py) goes on: the open segment's bytes, and what a header needs."""
+
+    __slots__ = ("chain", "octets", "offset", "scratch", "words")
+
+    def __init__(self) -> None:
+        self.offset = 0
+        self.scratch = np.zeros(32, np.uint64)  # the chain so far; the rest is the writer's
+        self.chain = memoryview(self.scratch.data).cast("B")[:8]
+        self.show(None)
+
+    def show(self, segment: mmap.mmap | None) -> None:
+        """The bytes of another segment (None: of none, so that it can be unmapped)."""
+        self.octets: npt.NDArray[np.uint8] = np.frombuffer(segment if segment is not None else bytearray(8), np.uint8)
+        self.words: npt.NDArray[np.int64] = self.octets.view(np.int64)
+
+
 class Journal:
     """The one writer. Use ``Journal.open``; one thread appends, a thread of its own syncs in the background."""
 
@@ -304,6 +323,8 @@ class Journal:
         self._file = os.open(segment_path(directory, position.index), os.O_RDWR | os.O_CLOEXEC)
         self._map = mmap.mmap(self._file, os.fstat(self._file).st_size)
         self._capacity = len(self._map)
+        self._place = Place()
+        self._place.show(self._map)
         self._spare_ready = False
         self._retired: list[int] = []
         self._prepare_spare()
@@ -378,6 +399,38 @@ class Journal:
         self.appended += 1
         return seq
 
+    def claim(self, size_bytes: int) -> Place:
+        """Room for records of up to ``size_bytes`` in all, to be written there at once and told by :meth:`claimed`.
+
+        Raises as :meth:`append`.
+        """
+        if self._error is not None:
+            raise JournalError(f"journal sync failed before, nothing more is written: {self._error}")
+        if self._offset + size_bytes > self._capacity:
+            self._rotate(size_bytes)
+        place = self._place
+        place.offset = self._offset
+        place.chain[:] = self._chain_value
+        return place
+
+    def claimed(self, end: int, count: int) -> None:
+        """``count`` records were committed up to byte ``end``."""
+        self._offset = end
+        self._chain_value = bytes(self._place.chain)
+        self._seq += count
+        self.appended += count
+
+    def recent(self, count: int) -> list[Record]:
+        """The last ``count`` records written since ``claim``, as a reader would find them."""
+        found: list[Record] = []
+        at = self._place.offset
+        for _ in range(count):
+            _, _, kind, length, *_ = _RECORD_HEADER.unpack_from(self._map, at)
+            body = self._map[at + RECORD_HEADER_BYTES : at + RECORD_HEADER_BYTES + length]
+            found.append(_DECODERS[kind].decode(body))
+            at += RECORD_HEADER_BYTES + _padded(length)
+        return found
+
     @property
     def next_seq(self) -> int:
         return self._seq
@@ -428,6 +481,7 @@ class Journal:
         self._thread.join()
         if self._error is None:
             self.sync()
+        self._place.show(None)
         self._map.close()
         os.close(self._file)
 
@@ -463,6 +517,7 @@ class Journal:
         with self._spare_lock:
             os.rename(self._spare_path(), segment_path(self.directory, index))
             self._spare_ready = False
+        self._place.show(fresh)  # the old segment is unmapped only when nothing shows its bytes
         self._map.close()
         self._retired.append(self._file)
         self._file, self._map = descriptor, fresh

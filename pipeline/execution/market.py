@@ -166,18 +166,25 @@ def fee_of(row: InstrumentRow, side: OrderSide, qty: Decimal, price: Decimal) ->
     return qty * price * rate, row.spec.quote
 
 
+def reserved_share(row: InstrumentRow, side: OrderSide, leverage: Decimal) -> tuple[str, Decimal]:
+    """(asset, share of the notional) that an order may take at worst: quote with its fee, or margin with its fee, in
+    whole ppm and never less; share 0: its quantity of base."""
+    spec = row.spec
+    if spec.kind is InstrumentKind.PERPETUAL:
+        margin_ppm = (PPM / leverage).to_integral_value(ROUND_CEILING)
+        return spec.quote, (margin_ppm + spec.taker_fee_ppm) / PPM
+    if side is OrderSide.SELL:
+        return spec.base, ZERO
+    fee_ppm = spec.taker_fee_ppm if spec.fee_rule is FeeAssetRule.QUOTE else 0
+    return spec.quote, (PPM + fee_ppm) / PPM
+
+
 def reservation(
     row: InstrumentRow, side: OrderSide, qty: Decimal, price: Decimal, leverage: Decimal
 ) -> tuple[str, Decimal]:
-    """(asset, amount) that an order may take at worst: quote with its fee, base, or margin with its fee."""
-    spec = row.spec
-    if spec.kind is InstrumentKind.PERPETUAL:
-        notional = qty * price
-        return spec.quote, notional / leverage + notional * spec.taker_fee_ppm / PPM
-    if side is OrderSide.SELL:
-        return spec.base, qty
-    fee = qty * price * spec.taker_fee_ppm / PPM if spec.fee_rule is FeeAssetRule.QUOTE else ZERO
-    return spec.quote, qty * price + fee
+    """(asset, amount) that an order may take at worst."""
+    asset, share = reserved_share(row, side, leverage)
+    return asset, qty * price * share if share else qty
 
 
 class UsdRates:

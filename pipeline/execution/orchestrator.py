@@ -21,7 +21,7 @@ from decimal import Decimal
 from pipeline.execution.accounts import EXACT
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.desk import Desk
-from pipeline.execution.events import CancelOrder, Place, Report
+from pipeline.execution.events import CancelOrder, Entered, Place, Report
 from pipeline.execution.ledger import Operation, Order
 from pipeline.execution.market import USD_COINS, UsdRates
 from pipeline.execution.plan import Plan
@@ -137,6 +137,18 @@ class OrderOrchestrator:
         ]
         for request in requests:
             desk.act(Place(request, purpose, operation.operation_id))
+        self._states.begin(operation)
+        self.executed += 1
+        return operation
+
+    def adopt(self, entered: Entered) -> Operation:
+        """An entry whose records stand in the journal: folded in, reserved, and led from here on like any other."""
+        ledger, now = self._desk.ledger, self._desk.now
+        ledger.apply(entered.operation, now.mono_ns, now.wall_ns)
+        for intent in entered.intents:
+            ledger.apply(intent, now.mono_ns, now.wall_ns)
+            self._balances.reserve_balance(ledger.orders[intent.client_id])
+        operation = ledger.operations[entered.operation.operation_id]
         self._states.begin(operation)
         self.executed += 1
         return operation

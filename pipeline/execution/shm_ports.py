@@ -68,6 +68,14 @@ class ShmHalt:
     def instrument_blocked(self, instrument_id: int) -> bool:
         return bool(self._page.instrument_blocked(instrument_id))
 
+    def words(self) -> Words | None:
+        """The page itself, for the jitted verdict; None where there is none: no guard, no trade."""
+        return self._page.words if self._page.mapped else None
+
+    def may_send(self, mono_ns: int) -> bool:
+        """Lease held and no halt, in one look right before bytes leave."""
+        return self._page.may_send(self.token, mono_ns)
+
     def refresh(self) -> None:
         self._page.refresh()
 

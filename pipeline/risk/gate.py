@@ -24,6 +24,7 @@ from shm.layout import BR_RECV_MONO_NS, BR_VENUE_WALL_NS
 
 INTENT_BYTES = 16 * 1024  # more than one operation ever writes before its orders are sent
 SECOND_NS = 1_000_000_000
+NEVER_NS = 2**62
 MALFORMED_MAX = 5  # malformed opportunities before the detector is declared mad
 DUPLICATES_MAX = 100  # identical opportunities in a row before a person has to look
 ZERO = Decimal(0)
@@ -48,6 +49,7 @@ class Gate:
         self._duplicates = 0
         self._cooldown: dict[int, int] = {}  # direction -> mono ns until which it is a duplicate
         self._blocked: dict[int, tuple[int, int]] = {}  # instrument -> (recv mono ns, venue wall ms) of our last fill
+        self.fills_noted: set[int] = set()  # instruments whose last fill the verdict's board has not seen yet
         self.ready = False
         self.reducing = ""  # why no new risk is taken while something old is repaired; "" = nothing
         self.reconciled: Container[str] = ()  # venues whose sessions stand and whose past is known
@@ -65,14 +67,53 @@ class Gate:
         """Our own trade moved this book: no new intent until the book is later than the fill."""
         before = self._blocked.get(instrument_id, (0, 0))
         self._blocked[instrument_id] = (max(before[0], recv_mono_ns), max(before[1], venue_wall_ms))
+        self.fills_noted.add(instrument_id)
+
+    def last_fill(self, instrument_id: int) -> tuple[int, int]:
+        """(receive mono ns, venue wall ms) of our last fill there; zeros: none."""
+        return self._blocked.get(instrument_id, (0, 0))
 
     def blocked_until(self, instrument_id: int) -> int:
         return self._blocked.get(instrument_id, (0, 0))[0]
 
+    @property
+    def newest(self) -> tuple[int, int]:
+        """(detection time, id) of the newest opportunity that was judged."""
+        return self._last
+
+    def rate_free_mono_ns(self, orders: int) -> int:
+        """From when on ``orders`` more are within the order rate of all venues together; 0 = now."""
+        over = len(self._sends) + orders - self._desk.config.risk_limits.max_orders_per_s
+        if over <= 0:
+            return 0
+        return self._sends[over - 1] + SECOND_NS if over <= len(self._sends) else NEVER_NS
+
+    def may_enter(self, direction_key: int, venues: tuple[str, str]) -> bool:
+        """What the jitted verdict does not look at: the direction's own pause, the venues' budgets, the journal."""
+        if self.user_check is not None or self.resting(direction_key):
+            return False
+        if any(o.record.direction_key == direction_key for o in self._desk.ledger.open_operations.values()):
+            return False
+        first, second = venues
+        if first == second:
+            return self.has_budget(first, 2 + REPAIR_HEADROOM) and self._desk.journal.has_room(INTENT_BYTES)
+        return (
+            self.has_budget(first, 1 + REPAIR_HEADROOM)
+            and self.has_budget(second, 1 + REPAIR_HEADROOM)
+            and self._desk.journal.has_room(INTENT_BYTES)
+        )
+
+    def entered(self, detect_mono_ns: int, opportunity_id: int) -> None:
+        """An opportunity was approved by the jitted verdict."""
+        self._last = (detect_mono_ns, opportunity_id)
+        self._duplicates = 0
+
     def note_send(self, venue: str, mono_ns: int) -> None:
         """An order is about to be sent: it counts at once, whatever becomes of it (RTS 6, 15(2))."""
-        self._sends.append(mono_ns)
-        self._sends_by_venue.setdefault(venue, deque()).append(mono_ns)
+        for sends in (self._sends, self._sends_by_venue.setdefault(venue, deque())):
+            while sends and sends[0] <= mono_ns - SECOND_NS:
+                sends.popleft()
+            sends.append(mono_ns)
 
     def recall_send(self, venue: str, sent_mono_ns: int, mono_ns: int) -> None:
         """An order of the run before: a restart does not open a new second."""

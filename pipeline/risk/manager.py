@@ -9,7 +9,7 @@ import msgspec
 
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.desk import Desk
-from pipeline.execution.events import Opportunity
+from pipeline.execution.events import Entered, Opportunity
 from pipeline.execution.ledger import Operation
 from pipeline.execution.market import UsdRates
 from pipeline.execution.plan import Plan, Rejected
@@ -56,6 +56,14 @@ class RiskManager:
         else:
             self.approvals += 1
         return verdict
+
+    def entered(self, entered: Entered) -> None:
+        """An entry that the jitted verdict approved: counted like one of the gate's own."""
+        self.approvals += 1
+        now_ns = self._desk.now.mono_ns
+        self.gate.entered(entered.operation.detect_mono_ns, entered.operation.opportunity_id)
+        for intent in entered.intents:
+            self.gate.note_send(intent.venue, now_ns)
 
     def order_outcome(self, venue: str, good: bool, text: str = "") -> None:
         """Counts faults of a venue in a row: unknown outcomes, refusals of orders that our own checks passed."""

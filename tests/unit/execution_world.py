@@ -315,14 +315,18 @@ class World:
         except Crash:
             self.kill()
 
+    def _survive(self) -> None:
+        """One more thing is about to be done: the process may die instead."""
+        if self.crash_after is not None:
+            if self.crash_after == 0:
+                raise Crash
+            self.crash_after -= 1
+        self.actions_done += 1
+
     def _perform(self, actions: list[Action], now: Now) -> None:
         followers: list[Any] = []
         for action in actions:
-            if self.crash_after is not None:
-                if self.crash_after == 0:
-                    raise Crash
-                self.crash_after -= 1
-            self.actions_done += 1
+            self._survive()
             if isinstance(action, Append):
                 self.entries.append(
                     JournalEntry(

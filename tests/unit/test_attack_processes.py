@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from bench.entry_world import EntryWorld
 from pipeline.exchanges.gateio.trading import GateTrading
 from pipeline.exchanges.mexc.trading import MexcTrading
 from pipeline.execution.crash import crash_points
@@ -21,6 +22,7 @@ from pipeline.execution.records import Purpose, StopRecord
 from pipeline.model.enums import Durability, OrderKind, OrderSide, TimeInForce
 from pipeline.model.errors import AuthRefused, JournalError, OutcomeUnknown, VenueUnavailable
 from pipeline.model.structs import OrderRequest
+from shm import layout as ly
 from workers.executor import Executor
 from workers.executor_venues import patiently
 from workers.guard import Guard, HaltState, read_halt
@@ -93,6 +95,9 @@ class FakeCore:
     def handle(self, event: Any, now: Now) -> list[Action]:
         self.events.append(event)
         return self.actions.popleft() if self.actions else []
+
+    def settle_board(self) -> None:
+        """There is none."""
 
 
 def executor(log: list[str], **up: bool) -> Any:
@@ -362,3 +367,112 @@ def test_a_resume_that_cannot_be_written_is_none(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize("venue_id", [99, -1, None, [], "x"])
 def test_a_request_that_means_nothing_does_not_end_the_guard(tmp_path: Path, venue_id: object) -> None:
     assert "error" in guard(tmp_path).handle({"op": "block", "venue_id": venue_id})
+
+
+# --- the short way of an entry ---
+
+
+class ShortTrading(FakeTrading):
+    """Launches what it gets; ``halts``: what happens to the halt page with the first launch."""
+
+    def __init__(self, log: list[str], *, up: bool = True, halts: Callable[[], None] = lambda: None) -> None:
+        super().__init__(log, up=up)
+        self.halts = halts
+
+    def now_ms(self) -> int:
+        return 7
+
+    def sign(self, order: memoryview, start: int, stop: int, place: int) -> None:
+        self.log.append("sign")
+
+    def launch(self, symbol: str, client_id: str, payload: bytes) -> int:
+        if not self.up:
+            raise VenueUnavailable("down; nothing was sent")
+        self.log.append(f"send {payload.decode()}")
+        self.halts()
+        return 5
+
+
+def short_executor(world: EntryWorld, log: list[str], **trading: ShortTrading) -> Any:
+    """An executor's sending side on a world whose opportunity is taken."""
+    made = executor(log)
+    made.core, made.journal, made.trading = world.core, world.journal, trading
+    made.hist = made.count = defaultdict(int)
+    made.ctx.config = world.config
+    made._report = lambda _action: None
+    made._venue_ids = {row.spec.venue: row.venue_id for row in world.rows}
+    made.halt = SimpleNamespace(
+        words=lambda: world.halt,
+        may_send=lambda _now_ns: not world.latched(),
+        latched=world.latched,
+        venue_blocked=world.venue_blocked,
+        lease_expiry_mono_ns=world.lease_expiry_mono_ns,
+    )
+    world.fund_all()
+    world.publish(0, [(Decimal(99), Decimal(5))], [(Decimal("99.1"), Decimal(5))])
+    world.publish(1, [(Decimal(100), Decimal(5))], [(Decimal("100.1"), Decimal(5))])
+    return made
+
+
+def entry_record(world: EntryWorld) -> Any:
+    return world.record([(0, 1, Decimal("0.5"), Decimal("99.5")), (1, -1, Decimal("0.5"), Decimal("99.6"))])
+
+
+def states_of(world: EntryWorld) -> list[str]:
+    return [order.state.name for order in world.core.ledger.orders.values()]
+
+
+def test_a_short_entry_is_journalled_then_signed_then_sent_and_the_core_knows(tmp_path: Path) -> None:
+    log: list[str] = []
+    world = EntryWorld(tmp_path)
+    made = short_executor(world, log, mexc_spot=ShortTrading(log), gateio_spot=ShortTrading(log))
+    appended = world.journal.appended
+    passed: list[tuple[str, int]] = []
+    made.crash = lambda point: passed.append((point, world.journal.appended - appended))
+    assert made._express(entry_record(world), world.now_ns)
+    assert [line.split()[0] for line in log] == ["sign", "sign", "send", "send"]
+    assert [point for point, _ in passed] == [
+        "judged", "journalled", "before_send", "after_first_leg_sent", "before_send", "sent",
+    ]  # fmt: skip
+    assert dict(passed[:2]) == {"judged": 0, "journalled": 3}, "the records stand before any byte leaves"
+    assert states_of(world) == ["SENT", "SENT"]
+    assert not made._express(entry_record(world), world.now_ns), "its instruments have orders of ours"
+    world.close()
+
+
+def test_a_first_leg_that_cannot_leave_keeps_the_second_one_back(tmp_path: Path) -> None:
+    log: list[str] = []
+    world = EntryWorld(tmp_path)
+    made = short_executor(world, log, mexc_spot=ShortTrading(log, up=False), gateio_spot=ShortTrading(log))
+    assert made._express(entry_record(world), world.now_ns)
+    assert not [line for line in log if line.startswith("send")]
+    assert states_of(world) == ["NOT_SENT", "NOT_SENT"]
+    world.close()
+
+
+def test_a_halt_between_the_legs_stops_the_second_one(tmp_path: Path) -> None:
+    log: list[str] = []
+    world = EntryWorld(tmp_path)
+
+    def halts() -> None:
+        world.halt[ly.HALT_LATCH] = 1
+
+    made = short_executor(world, log, mexc_spot=ShortTrading(log, halts=halts), gateio_spot=ShortTrading(log))
+    assert made._express(entry_record(world), world.now_ns)
+    assert len([line for line in log if line.startswith("send")]) == 1
+    assert states_of(world) == ["SENT", "NOT_SENT"]
+    world.close()
+
+
+def test_a_journal_that_takes_nothing_ends_the_process_and_nothing_is_sent(tmp_path: Path) -> None:
+    log: list[str] = []
+    world = EntryWorld(tmp_path)
+    made = short_executor(world, log, mexc_spot=ShortTrading(log), gateio_spot=ShortTrading(log))
+    world.journal._error = OSError("device")
+    world.core.desk.journal = SimpleNamespace(has_room=lambda _size: True)
+    with pytest.raises(JournalError):
+        made._express(entry_record(world), world.now_ns)
+    assert log == [] and isinstance(made._fault, JournalError)
+    assert not made._express(entry_record(world), world.now_ns)
+    world.journal._error = None
+    world.close()

@@ -11,10 +11,14 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline.exchanges.base import VenueClient, VenueTrading
 from pipeline.exchanges.factory import make_session, make_trading, make_venue
+from pipeline.execution import stencil as st
+from pipeline.execution.stencil import OrderTerms, StencilBook
+from pipeline.execution.stencil_writer import fill_stencil
 from pipeline.model.clock import wall_ms
 from pipeline.model.config import VenueConfig
 from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
@@ -358,3 +362,41 @@ def test_unknown_dialects_and_missing_parts_are_configuration_errors() -> None:
             make_session(config(dialect))
     with pytest.raises(ConfigInvalid, match="trading"):
         make_trading(config("binance"), Credentials(api_key="k", api_secret="s"), Events())
+
+
+@pytest.mark.parametrize("name", TRADED)
+def test_an_order_made_of_a_stencil_is_the_order_that_is_prepared(name: str) -> None:
+    """Filled, signed and launched, it ends like any other; what the venue reads is the same but for the moment."""
+
+    async def scenario(it: Desk) -> None:
+        spec = it.spec
+        terms = OrderTerms(
+            symbol=spec.symbol, side=OrderSide.BUY, tick=spec.tick, lot=spec.lot, multiplier=spec.multiplier,
+            id_prefix="s1x", window_ms=5000,
+        )  # fmt: skip
+        pieces = it.trading.stencil(terms)
+        assert pieces is not None
+        book = StencilBook()
+        book.add(pieces)
+        program, pool = book.freeze(np.zeros(0, np.int64))
+        wanted = it.buy("s1x1")
+        slots, out = np.zeros(st.SLOTS, np.int64), np.zeros(2048, np.uint8)
+        leg = slots[st.LEG_SLOTS : 2 * st.LEG_SLOTS]
+        leg[st.L_LOTS], leg[st.L_TICKS] = wanted.qty / spec.lot, wanted.price / spec.tick
+        now_ms = it.trading.now_ms()
+        leg[st.L_CLIENT], leg[st.L_NOW_MS], leg[st.L_NOW_S] = 1, now_ms, now_ms // 1000
+        leg[st.L_EXPIRY_MS] = now_ms + 5000
+        size = fill_stencil(program, pool, 0, slots, 0, out, 0)
+        view = memoryview(out.data).cast("B")[:size]
+        marks = [int(leg[slot]) for slot in (st.L_SIGN_FROM, st.L_SIGN_TO, st.L_SIGNATURE)]
+        it.trading.sign(view, *marks)
+        it.trading.launch(spec.symbol, "s1x1", bytes(view))
+        outcome = await it.events.one(PlaceOutcome, client_id="s1x1")
+        assert outcome.kind is OutcomeKind.ACKED
+        end = await it.events.one(OrderUpdate, client_id="s1x1", state=OrderState.FILLED)
+        assert end.filled_qty == wanted.qty
+        await it.trading.close()
+        with pytest.raises(VenueUnavailable):
+            it.trading.launch(spec.symbol, "s1x2", bytes(view))
+
+    on(name, scenario)

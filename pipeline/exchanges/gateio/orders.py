@@ -16,6 +16,8 @@ from decimal import Decimal
 import msgspec
 
 from pipeline.exchanges.wire import ABSENT, Maybe, maybe_number, number
+from pipeline.execution import stencil as st
+from pipeline.execution.stencil import OrderTerms, Pieces
 from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import plain
@@ -141,6 +143,25 @@ def _spot_body(request: OrderRequest) -> bytes:
         f'"account":"spot","side":"{side}","amount":"{plain(request.qty)}","price":"{plain(request.price)}",'
         f'"time_in_force":"{_TIF[request.tif]}"}}'
     ).encode()
+
+
+def place_pieces(market: str, terms: OrderTerms) -> Pieces | None:
+    """:func:`place_body` of an IOC order, with holes. None: a lot of this contract is no whole number of contracts."""
+    client_id = (f'{{"text":"{TEXT_PREFIX}{terms.id_prefix}'.encode(), st.id_text(st.leg(st.L_CLIENT)))
+    price = st.amount_text(st.leg(st.L_TICKS), terms.tick)
+    if market == "spot":
+        side = "buy" if terms.side is OrderSide.BUY else "sell"
+        head = f'","currency_pair":"{terms.symbol}","type":"limit","account":"spot","side":"{side}","amount":"'
+        qty = st.amount_text(st.leg(st.L_LOTS), terms.lot)
+        tail = f'","time_in_force":"{_TIF[TimeInForce.IOC]}"}}'
+        return [*client_id, head.encode(), qty, b'","price":"', price, tail.encode()]
+    per_lot = terms.lot / terms.multiplier
+    if per_lot * terms.multiplier != terms.lot or per_lot != int(per_lot):
+        return None
+    signed = per_lot if terms.side is OrderSide.BUY else -per_lot
+    head = f'","contract":"{terms.symbol}","size":'
+    qty = st.amount_text(st.leg(st.L_LOTS), signed)
+    return [*client_id, head.encode(), qty, b',"price":"', price, f'","tif":"{_TIF[TimeInForce.IOC]}"}}'.encode()]
 
 
 def contracts_of(request: OrderRequest) -> Decimal:

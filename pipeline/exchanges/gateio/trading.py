@@ -24,6 +24,7 @@ from pipeline.exchanges.throttle import Throttle
 from pipeline.exchanges.trading import StreamSession, TradingBase
 from pipeline.exchanges.wire import decode
 from pipeline.exchanges.ws import WsLink
+from pipeline.execution.stencil import OrderTerms, Pieces
 from pipeline.model.clock import wall_ms
 from pipeline.model.errors import (
     AuthRefused,
@@ -228,12 +229,23 @@ class GateTrading(TradingBase):
         key = f"p-{request.client_id}"
         time_s = clock.to_venue_ms(now_ms) // 1000
         frame = wsapi.call_frame(f"{self.prefix}.order_place", key, body, time_s, expiry_ms)
+        return lambda: self.launch(request.symbol, request.client_id, frame)
 
-        def send() -> int:
-            self.begin(key, is_place=True, symbol=request.symbol, client_id=request.client_id)
-            return self._send(key, "order", frame)
+    def stencil(self, terms: OrderTerms) -> Pieces | None:
+        body = orders.place_pieces(self.prefix, terms) if self.good_symbol(terms.symbol) else None
+        if body is None:
+            return None
+        if self.prefix == "futures":
+            self.multipliers.setdefault(terms.symbol, terms.multiplier)
+        return wsapi.call_pieces(f"{self.prefix}.order_place", f"p-{terms.id_prefix}", body)
 
-        return send
+    def now_ms(self) -> int:
+        return self.client.clock.now_ms()
+
+    def launch(self, symbol: str, client_id: str, payload: bytes) -> int:
+        key = f"p-{client_id}"
+        self.begin(key, is_place=True, symbol=symbol, client_id=client_id)
+        return self._send(key, "order", payload)
 
     def cancel(self, symbol: str, client_id: str, order_id: str = "") -> None:
         self.check_words(symbol, client_id)

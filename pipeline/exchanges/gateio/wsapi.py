@@ -23,6 +23,8 @@ from pipeline.exchanges.gateio.errors import Refusal, refusal_error
 from pipeline.exchanges.gateio.signing import GateSigner
 from pipeline.exchanges.rest import printable
 from pipeline.exchanges.wire import ABSENT, decode
+from pipeline.execution import stencil as st
+from pipeline.execution.stencil import Pieces
 from pipeline.model.errors import VenueError
 
 RATE_SILENCE_S = 1.0  # limits of the trading channels count per second
@@ -103,6 +105,21 @@ def call_frame(channel: str, req_id: str, req_param: bytes, time_s: int, expiry_
         req_param,
         header,
     )
+
+
+def call_pieces(channel: str, id_prefix: str, req_param: Pieces) -> Pieces:
+    """:func:`call_frame` of a placement that expires, with holes; its ``req_id`` is ``id_prefix`` and the client id."""
+    return [
+        b'{"time":',
+        st.integer_text(st.leg(st.L_NOW_S)),
+        f',"channel":"{channel}","event":"api","payload":{{"req_id":"{id_prefix}'.encode(),
+        st.id_text(st.leg(st.L_CLIENT)),
+        b'","req_param":',
+        *req_param,
+        b',"req_header":{"x-gate-exptime":"',
+        st.integer_text(st.leg(st.L_EXPIRY_MS)),
+        b'"}}}',
+    ]
 
 
 def cancel_param(market: str, symbol: str, name: str) -> bytes:

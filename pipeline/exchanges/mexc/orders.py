@@ -14,6 +14,8 @@ import msgspec
 from pipeline.exchanges.base import HttpReply
 from pipeline.exchanges.mexc.errors import error_of
 from pipeline.exchanges.wire import decode, number
+from pipeline.execution import stencil as st
+from pipeline.execution.stencil import OrderTerms, Pieces
 from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import plain
@@ -97,6 +99,24 @@ def place_query(request: OrderRequest) -> str:
         f"symbol={request.symbol}&side={side}&type={_TYPE_OF_TIF[request.tif]}&quantity={plain(request.qty)}"
         f"&price={plain(request.price)}&newClientOrderId={request.client_id}"
     )
+
+
+def place_pieces(terms: OrderTerms, window_ms: int) -> Pieces:
+    """:func:`place_query` of an IOC order with timestamp and window, with holes."""
+    side = "BUY" if terms.side is OrderSide.BUY else "SELL"
+    return [
+        st.mark(st.leg(st.L_SIGN_FROM)),
+        f"symbol={terms.symbol}&side={side}&type={_TYPE_OF_TIF[TimeInForce.IOC]}&quantity=".encode(),
+        st.amount_text(st.leg(st.L_LOTS), terms.lot),
+        b"&price=",
+        st.amount_text(st.leg(st.L_TICKS), terms.tick),
+        f"&newClientOrderId={terms.id_prefix}".encode(),
+        st.id_text(st.leg(st.L_CLIENT)),
+        b"&timestamp=",
+        st.integer_text(st.leg(st.L_NOW_MS)),
+        f"&recvWindow={window_ms}".encode(),
+        st.mark(st.leg(st.L_SIGN_TO)),
+    ]
 
 
 def order_query(symbol: str, client_id: str, order_id: str) -> str:

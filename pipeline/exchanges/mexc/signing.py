@@ -17,6 +17,7 @@ from pipeline.exchanges.hmacpads import HmacPads
 RECV_WINDOW_MIN_MS = 1
 RECV_WINDOW_MAX_MS = 60_000
 RECV_WINDOW_DEFAULT_MS = 5_000
+SIGNATURE_BYTES = 64
 _SAFE = "-_.~,"
 
 
@@ -29,13 +30,18 @@ class MexcSigner:
         self.api_key = api_key
         self._pads = HmacPads(api_secret, "sha256")
 
-    def sign(self, payload: bytes) -> str:
+    def sign(self, payload: bytes | memoryview) -> str:
         """Signature of query plus body."""
         return self._pads.hexdigest(payload)
 
+    @staticmethod
+    def window(recv_window_ms: int) -> int:
+        """The window as the venue takes it."""
+        return min(RECV_WINDOW_MAX_MS, max(RECV_WINDOW_MIN_MS, recv_window_ms))
+
     def signed_query(self, query: str, *, timestamp_ms: int, recv_window_ms: int = RECV_WINDOW_DEFAULT_MS) -> str:
         """``query`` with timestamp, window and signature appended, in this order."""
-        window = min(RECV_WINDOW_MAX_MS, max(RECV_WINDOW_MIN_MS, recv_window_ms))
+        window = self.window(recv_window_ms)
         head = f"{query}&" if query else ""
         text = f"{head}timestamp={timestamp_ms}&recvWindow={window}"
         return f"{text}&signature={self.sign(text.encode())}"

@@ -24,12 +24,14 @@ from pipeline.exchanges.mexc import account, orders
 from pipeline.exchanges.mexc.client import MexcClient
 from pipeline.exchanges.mexc.errors import error_of
 from pipeline.exchanges.mexc.session import ControlReply, control_decoder, parse_ack
-from pipeline.exchanges.mexc.signing import RECV_WINDOW_DEFAULT_MS, MexcSigner
+from pipeline.exchanges.mexc.signing import RECV_WINDOW_DEFAULT_MS, SIGNATURE_BYTES, MexcSigner
 from pipeline.exchanges.rest import retry_after_s
 from pipeline.exchanges.throttle import Throttle
 from pipeline.exchanges.trading import StreamSession, TradingBase
 from pipeline.exchanges.wire import decode
 from pipeline.exchanges.ws import WsLink, tls_context
+from pipeline.execution import stencil as st
+from pipeline.execution.stencil import OrderTerms, Pieces
 from pipeline.model.clock import mono_ns, wall_ms
 from pipeline.model.errors import (
     AuthRefused,
@@ -199,13 +201,29 @@ class MexcTrading(TradingBase):
         except ValueError as error:
             raise VenueUnavailable(f"{self.venue}: {error}; nothing was sent", venue=self.venue) from None
         payload = self._request(b"POST", query, window_ms)
-        key = f"p-{request.client_id}"
+        return lambda: self.launch(request.symbol, request.client_id, payload)
 
-        def send() -> int:
-            self.begin(key, is_place=True, symbol=request.symbol, client_id=request.client_id)
-            return self._send(key, "order", payload, lambda reply: self._placed(key, request.client_id, reply))
+    def stencil(self, terms: OrderTerms) -> Pieces | None:
+        if not self.good_symbol(terms.symbol):
+            return None
+        return [
+            b"POST %b/order?" % self._prefix.encode(),
+            *orders.place_pieces(terms, self._signer.window(terms.window_ms)),
+            b"&signature=",
+            st.gap(st.leg(st.L_SIGNATURE), SIGNATURE_BYTES),
+            self._tail,
+        ]
 
-        return send
+    def now_ms(self) -> int:
+        return self.client.clock.now_ms()
+
+    def sign(self, order: memoryview, start: int, stop: int, place: int) -> None:
+        order[place : place + SIGNATURE_BYTES] = self._signer.sign(order[start:stop]).encode()
+
+    def launch(self, symbol: str, client_id: str, payload: bytes) -> int:
+        key = f"p-{client_id}"
+        self.begin(key, is_place=True, symbol=symbol, client_id=client_id)
+        return self._send(key, "order", payload, lambda reply: self._placed(key, client_id, reply))
 
     def _placed(self, key: str, client_id: str, reply: HttpReply) -> None:
         self._heed(reply, "order")

@@ -1,0 +1,245 @@
+"""A market of a few instruments in private memory, and a core with both ways of an entry on top: for bench and tests.
+
+Books lie in feed segments as the feeds write them, opportunities in records as the detector writes them, halt and lease
+in a page; time is virtual. Nothing here leaves the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.core import ExecutionCore
+from pipeline.detection.record import record_crc32_of
+from pipeline.execution import stencil as st
+from pipeline.execution.events import AccountSnapshot, Action, Append, BookView, Now, SweepAnswer, SweepVenue
+from pipeline.execution.journal import Journal
+from pipeline.execution.market import Instruments
+from pipeline.execution.shm_ports import read_proved
+from pipeline.execution.stencil import OrderTerms, Pieces
+from pipeline.model.config import (
+    DetectionConfig,
+    EngineConfig,
+    ExchangeConfig,
+    ExecutionConfig,
+    MarketConfig,
+    RiskLimits,
+)
+from pipeline.model.enums import FeeAssetRule, InstrumentKind, Mode, OpportunityType
+from pipeline.model.fixedpoint import to_fp
+from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
+from pipeline.model.structs import Balance, InstrumentSpec
+from pipeline.model.venue_events import SessionState
+from pipeline.risk.express import Express
+from shm import layout as ly
+from shm.bookring import conn_open, init_feed, publish_book
+from shm.words import Words
+
+BOOKS = 16
+START_NS = 10**15
+WALL_NS = 1_700_000_000 * 10**9
+LEASE_TOKEN = 7
+FIRST_EPOCH = 4242
+Level = tuple[Decimal, Decimal]  # price, quantity
+
+
+def spec(venue: str, **changes: Any) -> InstrumentSpec:
+    """BTC/USDT of a venue."""
+    fields: dict[str, Any] = {
+        "venue": venue,
+        "symbol": "BTCUSDT" if venue == "mexc_spot" else "BTC_USDT",
+        "base": "BTC",
+        "quote": "USDT",
+        "kind": InstrumentKind.PERPETUAL if venue.endswith("futures") else InstrumentKind.SPOT,
+        "tick": Decimal("0.01"),
+        "lot": Decimal("0.0001"),
+        "min_qty": Decimal("0.0001"),
+        "min_notional": Decimal(5),
+        "taker_fee_ppm": 100,
+        "fee_rule": FeeAssetRule.RECEIVED if venue == "gateio_spot" else FeeAssetRule.QUOTE,
+        "reference_price": Decimal(100),
+    }
+    return InstrumentSpec(**{**fields, **changes})
+
+
+def engine_config(**overrides: dict[str, Any]) -> EngineConfig:
+    """MEXC spot, Gate.io spot and futures; ``overrides`` by section: limits, execution, detection."""
+    market = MarketConfig(symbols=("BTCUSDT",))
+    limits = {"min_profit_margin_bps": Decimal(5), "max_slippage_bps": Decimal(200), "max_orders_per_s": 1000}
+    return EngineConfig(
+        engine_name="entry",
+        mode=Mode.SIM,
+        exchanges={
+            "mexc": ExchangeConfig(dialect="mexc", markets={"spot": market}),
+            "gateio": ExchangeConfig(dialect="gateio", markets={"spot": market, "futures": market}),
+        },
+        detection=DetectionConfig(**overrides.get("detection", {})),
+        risk_limits=RiskLimits(**{**limits, **overrides.get("limits", {})}),
+        execution=ExecutionConfig(**overrides.get("execution", {})),
+    )
+
+
+def plain_stencil(_venue: str, terms: OrderTerms) -> Pieces:
+    """An order that says its numbers and nothing else."""
+    return [
+        f"{terms.symbol} {terms.side.name} {terms.id_prefix}".encode(),
+        st.id_text(st.leg(st.L_CLIENT)),
+        b" ",
+        st.amount_text(st.leg(st.L_LOTS), terms.lot),
+        b" at ",
+        st.amount_text(st.leg(st.L_TICKS), terms.tick),
+    ]
+
+
+class EntryWorld:
+    """See the module's text. ``specs``: one instrument per venue of the configuration, in its order."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        config: EngineConfig | None = None,
+        specs: Sequence[InstrumentSpec] | None = None,
+        stencil_of: Callable[[str, OrderTerms], Pieces | None] = plain_stencil,
+    ) -> None:
+        self.config = config or engine_config()
+        venues = self.config.venues
+        refs = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in venues]
+        self.rows: list[InstrumentRow] = build_rows(list(specs or [spec(v.name) for v in venues]), refs)
+        self.now_ns = START_NS
+        self.halt = np.zeros(ly.HALT_WORDS, np.int64)
+        self.halt[ly.HALT_LEASE_TOKEN] = LEASE_TOKEN
+        self.halt[ly.HALT_LEASE_EXPIRY_MONO_NS] = 2**62
+        feeds = 1 + max(row.feed_id for row in self.rows)
+        size = ly.feed_segment_words(BOOKS)
+        self.words = np.zeros(feeds * size, np.int64)
+        self.offsets = [feed * size for feed in range(feeds)]
+        self._generations = []
+        for feed, offset in enumerate(self.offsets):
+            self.words[offset + ly.SEG_EPOCH] = 1
+            init_feed(self.words, offset, BOOKS)
+            self._generations.append(int(conn_open(self.words, offset, 0, feed, 0)))
+        self._scratch = np.zeros(ly.BOOK_RECORD_WORDS, np.int64)
+        self.instruments = Instruments(self.rows)
+        self.journal, _ = Journal.open(folder, segment_bytes=1 << 22)
+        self.numbers = 0
+        self.core = ExecutionCore(self.config, self.instruments, market=self, halt=self, journal=self.journal)
+        self.perform(self.core.boot([], now=self.now(), first_epoch=FIRST_EPOCH, instance="entry", pid=1, build_hash=2))
+        for venue in venues:
+            self.feed(SessionState(venue=venue.name, state="up", recv_mono_ns=self.now_ns))
+        self.express: Express = self.core.open_express(self.words, self.offsets, LEASE_TOKEN)
+        self.express.learn(stencil_of)
+        self.core.settle_board()
+
+    def close(self) -> None:
+        self.journal.close()
+
+    # --- ports of the core ---
+
+    def book(self, instrument_id: int) -> BookView | None:
+        row = self.rows[instrument_id]
+        proof = int(read_proved(self.words, self.offsets[row.feed_id], row.book_index, self._scratch))
+        return None if proof < 0 else BookView(self._scratch.tolist(), proof)
+
+    def latched(self) -> bool:
+        return bool(self.halt[ly.HALT_LATCH])
+
+    def lease_expiry_mono_ns(self) -> int:
+        held = self.halt[ly.HALT_LEASE_TOKEN] == LEASE_TOKEN
+        return int(self.halt[ly.HALT_LEASE_EXPIRY_MONO_NS]) if held else 0
+
+    def venue_blocked(self, venue_id: int) -> bool:
+        return bool(self.halt[ly.HALT_VENUE_OFF + venue_id])
+
+    def instrument_blocked(self, instrument_id: int) -> bool:
+        return bool(self.halt[ly.HALT_INSTRUMENT_OFF + instrument_id])
+
+    # --- events ---
+
+    def now(self) -> Now:
+        return Now(self.now_ns, WALL_NS + self.now_ns)
+
+    def feed(self, event: Any) -> list[Action]:
+        """One event into the core; sweeps are answered at once, records go to the journal."""
+        actions = self.core.handle(event, self.now())
+        self.perform(actions)
+        self.core.settle_board()
+        return actions
+
+    def perform(self, actions: list[Action]) -> None:
+        now = self.now()
+        for action in actions:
+            if isinstance(action, Append):
+                self.journal.append(action.record, now.mono_ns, now.wall_ns)
+            elif isinstance(action, SweepVenue):
+                self.feed(SweepAnswer(action.venue, now.mono_ns, now.wall_ms, now.wall_ms, action.symbols))
+
+    def fund(self, amounts: dict[tuple[str, str], Decimal]) -> None:
+        """The poller confirms what each venue holds."""
+        self.feed(
+            AccountSnapshot(
+                tuple(
+                    Balance(
+                        venue=venue,
+                        asset=asset,
+                        free=free,
+                        locked=Decimal(0),
+                        recv_mono_ns=self.now_ns,
+                        source="rest",
+                    )
+                    for (venue, asset), free in amounts.items()
+                )
+            )
+        )
+
+    def fund_all(self, amount: Decimal = Decimal(1_000_000)) -> None:
+        keys = {(row.spec.venue, asset) for row in self.rows for asset in (row.spec.base, row.spec.quote)}
+        self.fund(dict.fromkeys(sorted(keys), amount))
+
+    # --- the market ---
+
+    def publish(self, instrument_id: int, bids: Sequence[Level], asks: Sequence[Level], **fields: int) -> None:
+        """A book as its feed publishes it; ``fields`` by their names (BR_*), ``recv_mono_ns`` now by default."""
+        row = self.rows[instrument_id]
+        record = np.zeros(ly.BOOK_RECORD_WORDS, np.int64)
+        record[ly.BR_INSTRUMENT], record[ly.BR_ROW_EPOCH] = instrument_id, row.row_epoch
+        record[ly.BR_RECV_MONO_NS] = self.now_ns
+        record[ly.BR_CONN_GENERATION] = self._generations[row.feed_id]
+        record[ly.BR_UPDATE_ID], record[ly.BR_PUBLISH_MONO_NS] = self.now_ns % 1_000_003, 1
+        sides = ((ly.BR_BID_COUNT, ly.BR_BID_PRICE, ly.BR_BID_QTY), (ly.BR_ASK_COUNT, ly.BR_ASK_PRICE, ly.BR_ASK_QTY))
+        for (count, price_at, qty_at), levels in zip(sides, (bids, asks), strict=True):
+            record[count] = len(levels)
+            for k, (price, qty) in enumerate(levels):
+                record[price_at + k] = to_fp(price, row.price_exp)
+                record[qty_at + k] = to_fp(qty, row.qty_exp)
+        for name, value in fields.items():
+            record[getattr(ly, f"BR_{name.upper()}")] = value
+        publish_book(self.words, self.offsets[row.feed_id], row.book_index, record)
+
+    def record(
+        self, legs: Sequence[tuple[int, int, Decimal, Decimal]], kind: OpportunityType = OpportunityType.SPOT_SPOT
+    ) -> Words:
+        """An opportunity record; a leg: instrument, side, quantity, limit price."""
+        self.numbers += 1
+        record = np.zeros(ly.OPPORTUNITY_WORDS, np.int64)
+        record[ly.OP_ID], record[ly.OP_TYPE], record[ly.OP_LEG_COUNT] = self.numbers, int(kind), len(legs)
+        record[ly.OP_DETECT_MONO_NS] = record[ly.OP_TRIGGER_RECV_MONO_NS] = self.now_ns
+        for word, value in ((ly.OP_EDGE_BPS, 30.5), (ly.OP_ENTRY_EDGE_BPS, 31.0), (ly.OP_PROFIT_QUOTE, 2.25)):
+            record[word : word + 1].view(np.float64)[0] = value
+        record[ly.OP_DIRECTION_KEY] = legs[0][0] * ly.CATALOGUE_CAPACITY + legs[-1][0]
+        for k, (instrument, side, qty, limit) in enumerate(legs):
+            row = self.rows[instrument]
+            leg = record[ly.OP_LEGS + k * ly.LEG_WORDS :]
+            leg[ly.LEG_INSTRUMENT], leg[ly.LEG_SIDE], leg[ly.LEG_ROW_EPOCH] = instrument, side, row.row_epoch
+            leg[ly.LEG_LIMIT_PRICE_FP], leg[ly.LEG_QTY_FP] = to_fp(limit, row.price_exp), to_fp(qty, row.qty_exp)
+        return sealed(record)
+
+
+def sealed(record: Words) -> Words:
+    """The record with the checksum of what it says now."""
+    record[ly.OP_CRC32] = record_crc32_of(record)
+    return record

@@ -1,0 +1,105 @@
+"""What the executor publishes: its counters and histograms, and the inventory that the detector sizes with."""
+
+from __future__ import annotations
+
+from collections import deque
+from decimal import Decimal
+
+import numpy as np
+
+from pipeline.core import ExecutionCore
+from pipeline.execution.events import Now
+from pipeline.execution.market import Instruments
+from pipeline.execution.records import Outcome
+from pipeline.model.enums import Refusal
+from pipeline.model.fixedpoint import to_fp_floor
+from shm import layout as ly
+from shm.metrics import Metrics
+from shm.pages import InventoryPage
+
+INVENTORY_ROWS_PER_TICK = 24
+USD_CENTS = 100
+STAGES = {
+    "tick_to_order": "receive stamp of the triggering frame to the first byte of the first order",
+    "queue_hop": "detection to dequeue",
+    "gate": "dequeue to verdict and plan",
+    "journal": "what one event appended: a record, or the three of an entry that took the short way",
+    "send": "dequeue to the first byte of the last leg",
+    "leg_gap": "first leg's first byte to the last leg's",
+    "ack": "first byte to the venue's answer",
+    "fill": "first byte to a fill's message",
+    "event": "one event handled, actions performed",
+    "operation": "dequeue to the operation's result",
+}
+COUNTED = ("opportunities", "operations", "orders_sent", "orders_not_sent", "fills", "events", "alerts", "express")
+GAUGES = ("exposure_usd", "breakers", "daily_pnl_cents", "open_operations", "unsettled_orders", "open_hedges")
+
+
+class ExecutorNumbers:
+    """Handles of everything that the executor counts and measures."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self.hist = {label: metrics.histogram(label, doc) for label, doc in STAGES.items()}
+        self.count = {name: metrics.counter(name) for name in COUNTED}
+        self.count["over_target_time"] = metrics.counter(
+            "over_target_time", "operations that took longer than execution.target_execution_time_ms"
+        )
+        for outcome in Outcome:
+            self.count[f"operations.{outcome.name.lower()}"] = metrics.counter(f"operations.{outcome.name.lower()}")
+        for name in GAUGES:
+            self.count[name] = metrics.counter(name)
+        self.refused: dict[Refusal, int] = {
+            r: metrics.counter(f"refused.{r.name.lower()}") for r in Refusal if r is not Refusal.NONE
+        }
+
+    def gauges(self, core: ExecutionCore) -> None:
+        """How things stand, for whoever looks."""
+        reading = core.risk.get_current_risk_metrics()
+        values = (
+            int(reading.total_exposure_usd),
+            len(reading.tripped_breakers),
+            int(reading.daily_realized_pnl * USD_CENTS),
+            reading.open_operations,
+            len(core.ledger.unsettled),
+            len(core.ledger.hedges),
+        )
+        for name, value in zip(GAUGES, values, strict=True):
+            self._metrics.set(self.count[name], value)
+
+
+class InventoryWriter:
+    """The inventory page: a bounded number of rows a tick, in turn; rows of unfinished orders each time."""
+
+    def __init__(self, page: InventoryPage, instruments: Instruments) -> None:
+        self._page = page
+        self._instruments = instruments
+        self._due: deque[int] = deque()
+
+    def write(self, core: ExecutionCore, now: Now) -> None:
+        if not self._due:
+            self._due.extend(row.instrument_id for row in self._instruments)
+        wanted = {order.intent.instrument_id for order in core.ledger.unsettled.values()}
+        for _ in range(min(INVENTORY_ROWS_PER_TICK, len(self._due))):
+            wanted.add(self._due.popleft())
+        for row in core.inventory(now, wanted):
+            words = np.zeros(ly.INVENTORY_ROW_WORDS, np.int64)
+            instrument = self._instruments.get(row.instrument_id)
+            assert instrument is not None
+            words[ly.IR_BUY_NOTIONAL] = np.array([row.buy_notional]).view(np.int64)[0]
+            words[ly.IR_SELL_QTY_FP] = _fp(row.sell_qty, instrument.qty_exp)
+            words[ly.IR_POSITION_QTY_FP] = _fp(row.position_qty, instrument.qty_exp)
+            words[ly.IR_BLOCKED_UNTIL_MONO_NS] = row.blocked_until_mono_ns
+            words[ly.IR_STATE] = int(row.tradable)
+            self._page.write(row.instrument_id, words)
+
+    def block_all(self) -> None:
+        """The detector sizes with nothing from here on."""
+        self._page.block_all()
+
+
+def _fp(value: Decimal, exp: int) -> int:
+    """Fixed point within int64's half range: what does not fit is more than anybody can use."""
+    limit = 2**62
+    scaled = value.scaleb(exp)
+    return limit if scaled > limit else -limit if scaled < -limit else to_fp_floor(value, exp)
