@@ -48,6 +48,7 @@ EXIT_COULD_NOT_START = 3  # shared memory, port, venue: starting again may help
 
 RELOAD_FILE = "reload.json"  # in the state folder: the configuration as the supervisor checked it
 STOP_GRACE_S = 10.0  # after SIGTERM the kernel ends a process that does not end itself (SIGALRM, default action)
+STATUS_CHARS_MAX = 2000  # of an ending process: every line of what it refuses, and far below a datagram
 BEAT_PERIOD_NS = 25_000_000  # while work flows (design 3); a parked process beats every 500 ms
 
 LOG_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
@@ -345,7 +346,7 @@ def start_worker(
 
 
 def _failed(ctx: WorkerContext, text: str, code: int) -> int:
-    ctx._notifier.send(f"STATUS={text.splitlines()[0][:200]}")
+    ctx._notifier.send(f"STATUS={' '.join(text.split())[:STATUS_CHARS_MAX]}")  # a status is one line
     sys.stderr.write(f"{ctx.process}: error: {text}\n")
     sys.stderr.flush()
     return code

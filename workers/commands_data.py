@@ -91,6 +91,7 @@ def report(
 
 
 config_app = typer.Typer(help="Configuration: check it, or show each value with its origin.", no_args_is_help=True)
+ConfigInstance = Annotated[str, typer.Option("--instance", help="Whose keys; default: engine_name.")]
 ConfigPath = Annotated[Path | None, typer.Option("--config", help="Default: $ARB_CONFIG, else ./config.yaml.")]
 
 
@@ -101,12 +102,14 @@ def _path(config: Path | None) -> Path:
 
 
 @config_app.command("check")
-def config_check(config: ConfigPath = None, json: Json = False) -> int:
-    """Read the configuration as a start would; every error is listed with its path (exit code 2)."""
+def config_check(config: ConfigPath = None, instance: ConfigInstance = "", json: Json = False) -> int:
+    """Read the configuration as a start would, keys included; every error is listed with its path (exit code 2)."""
     from pipeline.model.config_load import load_config
+    from workers.preflight import check_mode
 
     path = _path(config)
     loaded = load_config(path)
+    check_mode(loaded, instance or loaded.instance, live_confirmed=True)  # the flag belongs to `arb up`
     fields = {"valid": True, "config": str(path), "mode": str(loaded.mode), "venues": [v.name for v in loaded.venues]}
     emit(fields, as_json=json, words=lambda f: f"{f['config']}: valid, mode {f['mode']}, {', '.join(f['venues'])}")
     return EXIT_OK

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pipeline.model.config import EngineConfig, VenueConfig
 
 KEY_CHECK_S = 5.0
+KEY_FORMAT = '{"api_key": "...", "api_secret": "...", "uid": ""}'
 
 
 class CouldNotStart(ArbitrageEngineError):
@@ -45,19 +46,32 @@ def lock_instance(instance: str) -> int:
 
 
 def check_mode(config: EngineConfig, instance: str, *, live_confirmed: bool) -> None:
-    """Live trading needs the flag and a key for every exchange. Raises ConfigInvalid listing all that is missing."""
-    if config.mode is not Mode.LIVE:
-        return
+    """What a start in this mode needs: an exchange, a key for each where orders are sent, and for live trading the
+    flag. Raises ConfigInvalid listing all that is missing."""
     errors = []
-    if not live_confirmed:
+    if not config.venues:
+        errors.append("exchanges: none is configured (or enabled); `arb demo` brings its own")
+    if config.mode is Mode.LIVE and not live_confirmed:
         errors.append("mode: live trades real money; confirm with --i-understand-live-trading")
-    errors.extend(
-        f"exchanges.{name}: no key in the state folder (keys/{name}.json) or $CREDENTIALS_DIRECTORY, needed for live"
-        for name in config.feeds
-        if load_credentials(config, name, instance=instance) is None
-    )
+    if config.mode is not Mode.PAPER:
+        errors.extend(missing_keys(config, instance))
     if errors:
         raise ConfigInvalid(errors)
+
+
+def missing_keys(config: EngineConfig, instance: str) -> list[str]:
+    """One line for each exchange without a usable key, and where the key goes."""
+    errors = []
+    for name in config.feeds:
+        try:
+            if load_credentials(config, name, instance=instance) is None:
+                errors.append(
+                    f"exchanges.{name}: no key, needed for mode {config.mode}; put {KEY_FORMAT} into "
+                    f"{instance_dir(instance) / 'keys' / name}.json (mode 0600), or $CREDENTIALS_DIRECTORY/{name}.json"
+                )
+        except ConfigInvalid as error:
+            errors.extend(error.errors)
+    return errors
 
 
 def paper_fees(state_dir: Path) -> dict[str, dict[str, int]]:

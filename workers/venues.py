@@ -9,6 +9,7 @@ from pipeline.exchanges.factory import make_venue
 from pipeline.model.enums import Mode
 from pipeline.model.errors import ConfigInvalid
 from workers.base import load_credentials
+from workers.preflight import missing_keys
 
 if TYPE_CHECKING:
     from pipeline.exchanges.base import VenueClient
@@ -22,16 +23,13 @@ def account_clients(ctx: WorkerContext) -> dict[str, VenueClient]:
 
         return {venue.name: paper_client(venue, ctx.state_dir / "paper") for venue in ctx.config.venues}
     clients: dict[str, VenueClient] = {}
-    missing: list[str] = []
-    for venue in ctx.config.venues:
-        credentials = load_credentials(ctx.config, venue.exchange, instance=ctx.instance)
-        if credentials is None:
-            missing.append(f"exchanges.{venue.exchange}: no keys/{venue.exchange}.json in the state folder")
-        else:
-            clients[venue.name] = make_venue(venue, credentials)
-            remember_budgets(ctx, clients[venue.name])
+    missing = missing_keys(ctx.config, ctx.instance)
     if missing:
         raise ConfigInvalid(missing)
+    for venue in ctx.config.venues:
+        credentials = load_credentials(ctx.config, venue.exchange, instance=ctx.instance)
+        clients[venue.name] = make_venue(venue, credentials)
+        remember_budgets(ctx, clients[venue.name])
     return clients
 
 

@@ -34,7 +34,7 @@ def config(tmp_path: Path, text: str) -> str:
 
 DEAD = """
 engine_name: t-dead
-mode: sim
+mode: paper
 exchanges:
   mexc: {dialect: mexc, markets: {spot: {rest: "http://127.0.0.1:1/api/v3", ws: "ws://127.0.0.1:1/ws", symbols: [A]}}}
 """
@@ -100,6 +100,35 @@ def test_dead_venue_could_not_start(tmp_path: Path) -> None:
     assert not list(Path("/dev/shm").glob("arb.t-dead.feed*"))
     for leftover in Path("/dev/shm").glob("arb.t-dead.*"):
         leftover.unlink()
+
+
+@pytest.mark.parametrize("command", [("config", "check"), ("up",)])
+def test_keys_that_are_missing_are_named_with_their_place(tmp_path: Path, own_state: Path, command: list[str]) -> None:
+    gateio = """
+  gateio: {dialect: gateio, markets: {spot: {rest: "http://127.0.0.1:1/api/v4", ws: "ws://127.0.0.1:1/", symbols: [A]}}}
+"""
+    path = config(tmp_path, DEAD.replace("mode: paper", "mode: sim").rstrip() + gateio)
+    done = arb(*command, "--config", path, "--json")
+    assert done.returncode == 2
+    errors = msgspec.json.decode(done.stdout)["errors"]
+    assert [line.split(":")[0] for line in errors] == ["exchanges.mexc", "exchanges.gateio"]
+    keys = own_state / "t-dead" / "keys"
+    for name, line in zip(("mexc", "gateio"), errors, strict=True):
+        assert str(keys / f"{name}.json") in line and "api_secret" in line and line in done.stderr
+    keys.mkdir(parents=True)
+    (keys / "mexc.json").write_text('{"api_key": "a"}')
+    (keys / "mexc.json").chmod(0o600)
+    errors = msgspec.json.decode(arb(*command, "--config", path, "--json").stdout)["errors"]
+    assert "api_secret" in errors[0] and "keys/gateio.json" in errors[1], "a damaged key is said with the missing one"
+
+
+@pytest.mark.parametrize("mode", ["sim", "paper"])
+@pytest.mark.parametrize("command", [("config", "check"), ("up",)])
+def test_a_configuration_without_exchanges_is_refused(tmp_path: Path, command: list[str], mode: str) -> None:
+    path = config(tmp_path, f"engine_name: t-none\nmode: {mode}\n")
+    done = arb(*command, "--config", path, "--json")
+    assert done.returncode == 2
+    assert "exchanges: none" in msgspec.json.decode(done.stdout)["error"]
 
 
 def test_live_is_refused_without_keys_and_flag(tmp_path: Path) -> None:
