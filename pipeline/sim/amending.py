@@ -2,7 +2,8 @@
 
 Only a smaller quantity at the same price keeps the order's place in the queue; everything else joins the end of the
 queue at its price, and matches first if it now crosses. A quantity that is already filled ends the order. What cannot
-be carried out (funds, limits, a post-only order that would take) changes nothing.
+be carried out (funds, limits, a post-only order that would take) changes nothing. A reduce-only order grows to what is
+held and no further.
 Source: Gate.io APIv4 "Amend single order" (spot and futures).
 """
 
@@ -41,6 +42,8 @@ class OrderAmender(OrderDesk):
         if not order.is_open:
             raise SimReject(RejectReason.ORDER_FINISHED, f"order {order.order_id} is {order.finish_as}")
         row = self.instruments[symbol]
+        if qty is not None and order.reduce_only:
+            qty = min(qty, order.filled_qty + self._reducible(account, row, order))
         wanted = _request(order, order.price if price is None else price, order.qty if qty is None else qty)
         if expiry_wall_ms and self.now_ms() > expiry_wall_ms:
             raise SimReject(RejectReason.EXPIRED, f"now={self.now_ms()} expiry={expiry_wall_ms}")

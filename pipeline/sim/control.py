@@ -7,7 +7,8 @@
 | GET /fills | the ledger's fills |
 | GET /summary | counts, balance changes, balances, positions, open orders, dislocations |
 | GET /dislocations?all=1 | offered and captured; with ``all`` every one of them |
-| GET /versions?venue=V&symbol=S | published book versions: update id, wall ms, mono ns, best in ticks and units |
+| GET /versions?venue=V&symbol=S&depth=20&first=ID&last=ID | published book versions: update id, wall ms, mono ns, best
+  in ticks and units; with ``depth`` (20 at most) also interval ms, bids, asks; ``first``, ``last`` choose update ids |
 | GET /faults, POST /faults, DELETE /faults[/ID] | armed rules; one rule or a list (``faults`` names them); disarm |
 | POST /plant {pair, edge_bps, usd, life_ms} | one dislocation now |
 | GET /replay, POST /replay/confirm {venue, frames} | recorded sources: frames sent, frames digested |
@@ -90,14 +91,20 @@ class Control:
         return reply(answer)
 
     async def _versions(self, request: web.Request) -> web.Response:
-        venue, symbol = request.query.get("venue"), request.query.get("symbol")
-        ledger = self._server.ledger
-        rows = [
-            [name, sym, *version]
-            for name, sym, version in ledger.versions
-            if venue in (None, name) and symbol in (None, sym)
-        ]
-        return reply({"recorded": ledger.versions_recorded, "kept": len(ledger.versions), "rows": rows})
+        query, versions = request.query, self._server.ledger.versions
+        try:
+            depth, first_id = int(query.get("depth", "0")), int(query.get("first", "0"))
+            last_id = int(query["last"]) if "last" in query else None
+        except ValueError:
+            return reply({"error": "depth, first and last want whole numbers"}, 400)
+        rows = versions.rows(
+            venue=query.get("venue"),
+            symbol=query.get("symbol"),
+            depth=max(0, depth),
+            first_id=first_id,
+            last_id=last_id,
+        )
+        return reply({"recorded": versions.recorded, "kept": len(versions), "rows": list(rows)})
 
     async def _faults(self, request: web.Request) -> web.Response:
         return reply(self._server.faults.describe())

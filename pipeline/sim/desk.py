@@ -134,33 +134,52 @@ class OrderDesk(VenueCore):
         Between two users it is one trade: the resting order's price, one id, a row for each of them.
         """
         refill_ns = self.clock.mono_ns() + int(self._rng.expovariate(1.0) * self._refill_ms * NS_PER_MS)
-        takes = book.take(side, units, limit, refill_ns, id(account))
-        makers: list[SimAccount] = []
-        for take in takes:
-            units -= take.units
-            trade_id = self._settle(account, row, order, take.price, take.units, is_maker=False)
-            if take.maker is not None:
-                makers.append(self._settle_maker(row, take.maker, take.units, trade_id))
-        for maker in makers:
-            self._trim_reducing(maker, row)
-        return units, bool(takes)
+        met = False
+        while units and (takes := book.take(side, units, limit, refill_ns, id(account))):
+            met = True
+            makers: list[SimAccount] = []
+            for take in takes:
+                filled = self._allowed(row, take.maker, take.units)
+                units -= filled
+                trade_id = self._settle(account, row, order, take.price, filled, is_maker=False) if filled else 0
+                if take.maker is not None:
+                    makers.append(self._settle_maker(row, take.maker, filled, trade_id))
+            for maker in makers:
+                self._trim_reducing(maker, row)
+        return units, met
 
     def settle_own(self, fills: list[tuple[Resting, int]], symbol: str) -> None:
         """Users' resting orders that the market has hit: they filled at their own price, as maker."""
         row = self.instruments[symbol]
-        for account in [self._settle_maker(row, resting, units, 0) for resting, units in fills]:
+        makers = [self._settle_maker(row, resting, self._allowed(row, resting, units), 0) for resting, units in fills]
+        for account in makers:
             self._trim_reducing(account, row)
+
+    def _allowed(self, row: SimInstrument, resting: Resting | None, units: int) -> int:
+        """Of what hits a resting order, the part that may fill: a reduce-only order whose position an order before it
+        in the same sweep has closed fills no further."""
+        order = self._orders[resting.order_id] if resting is not None else None
+        if order is None or not order.reduce_only:
+            return units
+        return min(units, int(self._reducible(self._owner[order.order_id], row, order) / row.unit))
+
+    def _reducible(self, account: SimAccount, row: SimInstrument, order: SimOrder) -> Decimal:
+        held = self.position(account, row.symbol, mode_of(account, order.side, True)).qty
+        return abs(held) if held and (held > 0) is (order.side is OrderSide.SELL) else ZERO
 
     def _settle_maker(self, row: SimInstrument, resting: Resting, units: int, trade_id: int) -> SimAccount:
         """``trade_id``: of the trade that the taker's side has already printed; 0 = print one. Returns the owner."""
         order, account = self._orders[resting.order_id], self._owner[resting.order_id]
-        self._settle(account, row, order, resting.price, units, is_maker=True, trade_id=trade_id)
+        if units:
+            self._settle(account, row, order, resting.price, units, is_maker=True, trade_id=trade_id)
         if resting.left == 0:
             self._resting.pop(order.order_id, None)
-        if order.left_qty:
-            self._update(account, row, order)
-        else:
+        if not order.left_qty:
             self._finish(account, row, order, "filled")
+        elif resting.left == 0:
+            self._finish(account, row, order, "reduce_out")
+        else:
+            self._update(account, row, order)
         return account
 
     def _trim_reducing(self, account: SimAccount, row: SimInstrument) -> None:
@@ -172,9 +191,7 @@ class OrderDesk(VenueCore):
             if not order.reduce_only:
                 continue
             mode = mode_of(account, order.side, True)
-            held = self.position(account, row.symbol, mode).qty
-            against = abs(held) if held and (held > 0) is (order.side is OrderSide.SELL) else ZERO
-            left = room.get(mode, against) - order.left_qty
+            left = room.get(mode, self._reducible(account, row, order)) - order.left_qty
             if left >= 0:
                 room[mode] = left
             else:

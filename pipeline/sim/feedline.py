@@ -137,7 +137,9 @@ class FeedLine:
         bid_price, bid_qty = bid or (-1, -1)
         ask_price, ask_qty = ask or (-1, -1)
         version = (book.update_id, ts_ms, self._clock.mono_ns(), bid_price, bid_qty, ask_price, ask_qty)
-        self._ledger.version(self._venue, stream.symbol, version)
+        self._ledger.versions.add(
+            self._venue, stream.symbol, stream.interval_ms, version, (delta.bids, delta.asks), book.whole
+        )
         self._emit(delta)
 
     def _flush_ticker(self, symbol: str, state: _TickerState) -> None:

@@ -17,22 +17,18 @@ Rows (every row: ``seq, kind, venue, wall_ns`` on the venue's clock, ``mono_ns``
 ``order`` and ``fill`` carry ``book_id``, the update id that they met, and ``wire_order_id``, ``wire_trade_id``: the
 ids as the venue's frames write them. Accounts of the postings: ``user:<uid>`` and the
 venue's own ``market``, ``fees``, ``funding``, ``external``.
-``versions`` holds the published book versions (update id, times, best levels), bounded, apart from the rows.
+``versions`` holds the published book versions (update id, times, levels), bounded, apart from the rows.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
-Posting = tuple[str, str, Decimal]  # account, asset, amount
-Version = tuple[
-    int, int, int, int, int, int, int
-]  # update_id, wall ms, mono ns, bid, bid qty, ask, ask qty (-1 absent)
+from pipeline.sim.versions import Versions
 
-VERSIONS_MAX = 200_000  # book versions kept per server: about 15 minutes at the default rates
+Posting = tuple[str, str, Decimal]  # account, asset, amount
 
 
 class Ledger:
@@ -44,8 +40,7 @@ class Ledger:
         self.rows: list[dict[str, Any]] = []
         self.counts: dict[str, int] = {}
         self.request_counts: dict[str, dict[str, int]] = {}
-        self.versions: deque[tuple[str, str, Version]] = deque(maxlen=VERSIONS_MAX)
-        self.versions_recorded = 0
+        self.versions = Versions()
         self._totals: dict[tuple[str, str, str], Decimal] = {}  # (venue, account, asset)
         self._by_reason: dict[tuple[str, str, str], Decimal] = {}  # (venue, reason, asset), the user's side
 
@@ -108,10 +103,6 @@ class Ledger:
                 why = (venue, reason, asset)
                 self._by_reason[why] = self._by_reason.get(why, Decimal(0)) + amount
         return self.append("entry", venue, reason=reason, ref=ref, postings=[list(row) for row in postings])
-
-    def version(self, venue: str, symbol: str, version: Version) -> None:
-        self.versions_recorded += 1
-        self.versions.append((venue, symbol, version))
 
     def total(self, venue: str, account: str, asset: str) -> Decimal:
         return self._totals.get((venue, account, asset), Decimal(0))

@@ -100,6 +100,10 @@ class SimBook:
         chosen = prices[: -limit - 1 : -1] if side == BID else prices[:limit]
         return [(price, self.visible(side, price)) for price in chosen]
 
+    def whole(self) -> tuple[list[Level], list[Level]]:
+        """(bids, asks), every level, best first."""
+        return self.top(BID, len(self._prices[BID])), self.top(ASK, len(self._prices[ASK]))
+
     def count(self, side: int) -> int:
         return len(self._prices[side])
 

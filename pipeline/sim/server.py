@@ -307,7 +307,7 @@ class SimExchangeServer:
             "by_reason": ledger.by_reason(),
             "dislocations": self.market.dislocations.summary() if self.market is not None else {},
             "venues": {name: _venue_summary(venue) for name, venue in self.venues.items()},
-            "book_versions": ledger.versions_recorded,
+            "book_versions": ledger.versions.recorded,
             "clock_lag_max_us": self.clock.lag_max_ns // 1000,
         }
 

@@ -6,15 +6,20 @@ made or lost; no balance is ever negative; when all is cancelled nothing is lock
 
 from __future__ import annotations
 
+import contextlib
+import random
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
 from pipeline.sim.matching import ASK, BID
-from pipeline.sim.types import ApiKey, RejectReason, SimAccount, SimOrderRequest, SimReject
+from pipeline.sim.types import ApiKey, RejectReason, SimAccount, SimOrderRequest, SimReject, SimTrade
 from tests.naive.exchange import NaiveExchange, NaiveFill, NaiveOrder
 from tests.unit.sim_support import Bench
 
@@ -210,11 +215,183 @@ OPERATIONS = st.one_of(
 
 @settings(max_examples=250, deadline=None)
 @given(st.lists(OPERATIONS, max_size=40))
-def test_any_history_of_two_users_equals_the_naive_exchange(history: list[tuple[object, ...]]) -> None:
+def test_any_history_of_two_users_equals_the_naive_exchange(history: list[tuple[Any, ...]]) -> None:
+    run_spot(history)
+
+
+def run_spot(history: Iterable[tuple[Any, ...]]) -> None:
     pair = Pair()
     for name, *arguments in history:
-        getattr(pair, str(name))(*arguments)
+        getattr(pair, name)(*arguments)
         pair.check()
     for account in pair.users:
         pair.bench.venue.cancel_all(account)
         assert all(wallet.locked == 0 for wallet in account.wallets.values())
+
+
+def _long_history(rng: random.Random, count: int) -> Iterator[tuple[Any, ...]]:
+    """What hypothesis seldom finds: many open orders, long queues."""
+    for _ in range(count):
+        user, is_buy, price, lots = (
+            rng.randrange(2),
+            rng.random() < 0.5,
+            rng.randint(19_999, 20_002),
+            rng.randint(1, 60),
+        )
+        yield rng.choices(
+            [
+                ("place", user, is_buy, price, lots, rng.choice(["gtc", "gtc", "gtc", "ioc", "fok", "poc"])),
+                ("cancel", user, rng.randrange(10)),
+                ("amend", user, rng.randrange(10), price, lots),
+                ("market", is_buy, rng.randint(1, 400)),
+                ("quote", is_buy, price, rng.randint(1, 200)),
+            ],
+            weights=[6, 1, 2, 2, 4],
+        )[0]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_long_histories_equal_the_naive_exchange(seed: int) -> None:
+    run_spot(_long_history(random.Random(seed), 500))
+
+
+# --- futures: nothing to compare with but arithmetic ---
+
+FUTURES = st.one_of(
+    st.tuples(
+        st.just("place"),
+        USERS,
+        BUYS,
+        PRICES,
+        st.integers(1_000, 3_000),
+        st.sampled_from(["gtc", "gtc", "ioc"]),
+        st.sampled_from([False, False, True]),
+    ),
+    st.tuples(st.just("cancel"), USERS, st.integers(0, 9)),
+    st.tuples(st.just("amend"), USERS, st.integers(0, 9), PRICES, st.integers(1, 3_000)),
+    st.tuples(st.just("quote"), BUYS, PRICES, st.integers(1, 4_000)),
+    st.tuples(
+        st.just("fund"),
+    ),
+)
+
+
+def _act(bench: Bench, users: list[SimAccount], name: str, arguments: list[Any]) -> None:
+    venue, row = bench.venue, bench.row
+    if name == "place":
+        user, is_buy, price, units, tif, reduces = arguments
+        request = SimOrderRequest(
+            symbol=SYMBOL,
+            side=OrderSide.BUY if is_buy else OrderSide.SELL,
+            kind=OrderKind.LIMIT,
+            tif=TIFS[tif],
+            qty=row.qty(units),
+            price=row.price(price),
+            reduce_only=reduces,
+        )
+        before = venue.position(users[user], SYMBOL).qty
+        with contextlib.suppress(SimReject):
+            placed = venue.place(users[user], request)
+            if reduces:
+                after = venue.position(users[user], SYMBOL).qty
+                assert abs(after) <= abs(before) and after * before >= 0
+                assert placed.qty <= abs(before)
+    elif name == "fund":
+        venue.apply_funding(SYMBOL)
+    elif name == "quote":
+        is_buy, price, units = arguments
+        other = bench.book.best(ASK if is_buy else BID)
+        if other is None or (price < other if is_buy else price > other):
+            bench.book.set_level(BID if is_buy else ASK, price, units)
+    else:
+        user, nth, *change = arguments
+        own = venue.open_orders(users[user])
+        if not own:
+            return
+        order_id = own[nth % len(own)].order_id
+        if name == "cancel":
+            venue.cancel(users[user], SYMBOL, order_id=order_id)
+        else:
+            with contextlib.suppress(SimReject):
+                venue.amend(users[user], SYMBOL, order_id=order_id, price=row.price(change[0]), qty=row.qty(change[1]))
+
+
+def _open_cost(trades: list[SimTrade]) -> Decimal:
+    """Average cost by the book: what is left of a position keeps its average, what turns round starts anew."""
+    held = average = D(0)
+    for trade in trades:
+        signed = trade.qty * int(trade.side)
+        if held * signed >= 0:
+            average = (held * average + signed * trade.price) / (held + signed)
+        elif abs(signed) > abs(held):
+            average = trade.price
+        held += signed
+    return held * average
+
+
+def _check_futures(bench: Bench, users: list[SimAccount]) -> None:
+    ledger, venue, row = bench.ledger, bench.venue, bench.row
+    for account in users:
+        position = venue.position(account, SYMBOL)
+        trades = venue.trades(account)
+        assert position.qty == sum((trade.qty * int(trade.side) for trade in trades), D(0))
+        paid = sum((trade.fee for trade in trades), D(0)) + position.paid_funding
+        gained = sum((trade.realised_pnl for trade in trades), D(0))
+        total = account.wallet("USDT").total
+        assert total == D(10_000) + gained - paid == ledger.total(venue.name, f"user:{account.uid}", "USDT")
+        assert abs(position.cost - _open_cost(trades)) < D("1e-6")
+        reducing = {order.order_id for order in venue.finished_orders(account) if order.reduce_only}
+        assert all(trade.close_qty == trade.qty for trade in trades if trade.order_id in reducing)
+        resting = [order for order in venue.open_orders(account) if order.reduce_only]
+        for side in (OrderSide.BUY, OrderSide.SELL):
+            against = -position.qty * int(side)
+            left = sum((order.left_qty for order in resting if order.side is side), D(0))
+            assert left <= max(D(0), against)
+    owners = [f"user:{account.uid}" for account in users] + ["market", "fees", "funding", "external"]
+    assert sum((ledger.total(venue.name, owner, "USDT") for owner in owners), D(0)) == 0
+    best_bid, best_ask = bench.book.best_bid(), bench.book.best_ask()
+    assert best_bid is None or best_ask is None or best_bid < best_ask
+    assert row.is_futures
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(FUTURES, min_size=8, max_size=40))
+def test_any_futures_history_adds_up(history: list[tuple[Any, ...]]) -> None:
+    """Positions are the sum of the fills, money the sum of gains, fees and funding; reduce-only never opens."""
+    run_futures(history)
+
+
+def run_futures(history: Iterable[tuple[Any, ...]]) -> None:
+    bench = Bench(futures=True)
+    users = [bench.account, bench.venue.add_account("88", [ApiKey("other", "secret")], {"USDT": D(10_000)})]
+    for name, *arguments in history:
+        _act(bench, users, name, arguments)
+        _check_futures(bench, users)
+    for account in users:
+        bench.venue.cancel_all(account)
+        assert bench.venue.margin_account(account).order_margin == 0
+
+
+def _long_futures(rng: random.Random, count: int) -> Iterator[tuple[Any, ...]]:
+    for _ in range(count):
+        user, is_buy, price, units = (
+            rng.randrange(2),
+            rng.random() < 0.5,
+            rng.randint(19_998, 20_003),
+            rng.randint(1, 900),
+        )
+        yield rng.choices(
+            [
+                ("place", user, is_buy, price, units, rng.choice(["gtc", "gtc", "ioc", "poc"]), rng.random() < 0.3),
+                ("cancel", user, rng.randrange(10)),
+                ("amend", user, rng.randrange(10), price, units),
+                ("quote", is_buy, price, rng.randint(1, 2_000)),
+                ("fund",),
+            ],
+            weights=[10, 1, 2, 3, 1],
+        )[0]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_long_futures_histories_add_up(seed: int) -> None:
+    run_futures(_long_futures(random.Random(seed), 500))
