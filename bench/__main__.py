@@ -13,7 +13,7 @@ from bench.cfloor import FLAGS, compiler
 from bench.report import Report, clock_note
 from bench.settings import BenchFailed, BenchSkipped, Settings, captures_path
 
-BENCHES = ("books", "hop", "detection", "journal", "symbols")
+BENCHES = ("books", "hop", "detection", "journal", "orders", "symbols")
 
 
 def run_all(settings: Settings, names: tuple[str, ...] = BENCHES) -> Report:

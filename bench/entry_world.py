@@ -111,6 +111,7 @@ class EntryWorld:
         refs = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in venues]
         self.rows: list[InstrumentRow] = build_rows(list(specs or [spec(v.name) for v in venues]), refs)
         self.now_ns = START_NS
+        self.wall_offset_ns = WALL_NS
         self.halt = np.zeros(ly.HALT_WORDS, np.int64)
         self.halt[ly.HALT_LEASE_TOKEN] = LEASE_TOKEN
         self.halt[ly.HALT_LEASE_EXPIRY_MONO_NS] = 2**62
@@ -161,7 +162,7 @@ class EntryWorld:
     # --- events ---
 
     def now(self) -> Now:
-        return Now(self.now_ns, WALL_NS + self.now_ns)
+        return Now(self.now_ns, self.now_ns + self.wall_offset_ns)
 
     def feed(self, event: Any) -> list[Action]:
         """One event into the core; sweeps are answered at once, records go to the journal."""

@@ -1,0 +1,336 @@
+"""From an opportunity record to the bytes of both orders on their sockets: what does the executor's own part cost?
+
+::
+
+    record --> [ judge: gate and plan ] --> [ journal: ids, three records, order bytes ] --> [ send ]
+
+Loopback sockets, the adapters of MEXC (signed HTTP/1.1) and Gate.io (WebSocket) as they are in production; behind the
+sockets two sinks in the same loop that read and answer. ``ours``: the short way (pipeline/risk/express.py).
+``exact path``: the same record decoded, judged by the exact gate, journalled record by record, made into bytes by the
+codecs and sent.
+Both alternate within each round, on the same books and balances; what they ordered must be equal. ``cold``: 64 MiB
+are read through before each entry, so that nothing of the path is left in a cache. Excluded: the queue's pop, what is
+done behind the sends, the venues. "two writes": as many ready bytes to the same kinds of socket, nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import uvloop
+from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
+
+from bench.entry_world import EntryWorld, engine_config, spec
+from bench.report import OURS, Report, Row
+from bench.settings import BenchFailed, Settings
+from pipeline.exchanges.gateio.trading import GateTrading
+from pipeline.exchanges.mexc.trading import MexcTrading
+from pipeline.exchanges.throttle import Limit, Throttle
+from pipeline.exchanges.ws import WsLink, open_ws
+from pipeline.execution.events import Append, Place, Sent
+from pipeline.execution.orchestrator import request_of
+from pipeline.execution.records import OrderIntentRecord
+from pipeline.execution.shm_ports import decode_opportunity
+from pipeline.execution.stencil import OrderTerms, Pieces
+from pipeline.model.clock import mono_ns, wall_ns
+from pipeline.model.enums import FeeAssetRule, OrderState
+from pipeline.model.structs import Credentials, Fill, OrderUpdate
+from shm.words import Words
+
+NAME = "orders"
+STAGES = ("judge", "journal", "send", "whole")
+KEY = Credentials(api_key="key", api_secret="secret")
+TRASH_WORDS = 8 << 20
+REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+PAUSE_NS = 2_000_000_000  # between entries, in the world's time: longer than every limit that counts by the second
+ANSWER_ROUNDS_MAX = 10_000
+
+
+class _HttpSink(asyncio.Protocol):
+    """Answers every request at once, and keeps it."""
+
+    def __init__(self, seen: list[bytes]) -> None:
+        self._seen = seen
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: Any = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._seen.append(data)
+        self._transport.write(REPLY)
+
+
+class _WsSink(WSListener):
+    def __init__(self, seen: list[bytes]) -> None:
+        self._seen = seen
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.msg_type == WSMsgType.TEXT:
+            self._seen.append(frame.get_payload_as_bytes())
+
+
+class Lane:
+    """A world with two venues behind loopback sockets, and both ways of an entry."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.seen: list[bytes] = []
+        self._ended: list[Any] = []
+        self._servers: list[asyncio.base_events.Server] = []
+
+    async def open(self) -> None:
+        loop = asyncio.get_running_loop()
+        http = await loop.create_server(lambda: _HttpSink(self.seen), "127.0.0.1", 0)
+        ws = await ws_create_server(lambda _request: _WsSink(self.seen), "127.0.0.1", 0)
+        self._servers = [http, ws]
+        ports = [server.sockets[0].getsockname()[1] for server in self._servers]
+        config = engine_config(execution={"balance_refresh_interval_ms": 10_000})
+        venues = {venue.name: venue for venue in config.venues}
+        self.mexc = MexcTrading(
+            msgspec.structs.replace(venues["mexc_spot"], rest=f"http://127.0.0.1:{ports[0]}"), KEY, self._ended.append
+        )
+        self.gate = GateTrading(venues["gateio_spot"], KEY, self._ended.append)
+        for trading in (self.mexc, self.gate):  # a bench sends faster than any venue allows
+            trading._throttle = Throttle({"order": Limit(1e9, 1.0, rolling=True)}, share=1.0)
+        await self.mexc._pool.start()  # order entry alone: no private streams, no questions here
+        self._link: WsLink = await open_ws(
+            f"ws://127.0.0.1:{ports[1]}", venue="gateio_spot", on_frame=lambda *_: None, on_close=lambda _: None
+        )
+        self.gate._entry._link = self._link
+        self.trading: dict[str, MexcTrading | GateTrading] = {"mexc_spot": self.mexc, "gateio_spot": self.gate}
+        specs = [spec(venue.name, taker_fee_ppm=0, fee_rule=FeeAssetRule.QUOTE) for venue in config.venues]
+        self.world = EntryWorld(self._folder, config=config, specs=specs, stencil_of=self._stencil)
+
+    def _stencil(self, venue: str, terms: OrderTerms) -> Pieces | None:
+        trading = self.trading.get(venue)
+        return trading.stencil(terms) if trading is not None else None
+
+    async def close(self) -> None:
+        self.gate._entry._link = None
+        self._link.disconnect("done")
+        self.gate.end_all_unknown("done")
+        await self.mexc.close()
+        await self.gate.client.close()
+        for server in self._servers:
+            server.close()
+        self.world.close()
+
+    # --- one entry ---
+
+    def prepare(self, number: int) -> Words:
+        """Fresh books and balances; the record of an opportunity. Prices and depth move with ``number``."""
+        world = self.world
+        world.now_ns += PAUSE_NS
+        world.wall_offset_ns = wall_ns() - world.now_ns  # the adapters read the real one
+        world.fund_all()
+        step = Decimal(number % 17) / 100
+        world.publish(
+            0, [(99 - step, Decimal(5))], [(Decimal("99.10") + step, Decimal("0.3")), (Decimal("99.30"), Decimal(4))]
+        )
+        world.publish(
+            1, [(100 + step, Decimal("0.4")), (Decimal("99.9"), Decimal(4))], [(Decimal("100.3"), Decimal(5))]
+        )
+        qty = Decimal("0.5") + Decimal(number % 7) / 100
+        return world.record([(0, 1, qty, Decimal("99.50")), (1, -1, qty, Decimal("99.60"))])
+
+    def ours(self, record: Words) -> list[int]:
+        """The stamps of the short way."""
+        world, express, clock = self.world, self.world.express, time.monotonic_ns
+        now = world.now()
+        began = clock()
+        if not express.offer(record, world.halt, now):
+            raise BenchFailed(f"orders: the short way says no: {express.last_no}")
+        judged = clock()
+        orders = express.write(world.journal, now, now.mono_ns, self._venue_ms)
+        journalled = clock()
+        for order in orders:
+            self.trading[order.venue].sign(order.view, *order.signed)
+        payloads = [bytes(order.view) for order in orders]
+        for order, payload in zip(orders, payloads, strict=True):
+            self.trading[order.venue].launch(order.symbol, order.client_id, payload)
+        sent = clock()
+        entered = express.entered(world.journal)
+        world.feed(entered)
+        self._end(list(entered.intents))
+        return [judged - began, journalled - judged, sent - journalled, sent - began]
+
+    def exact(self, record: Words) -> list[int]:
+        """The stamps of the exact path."""
+        world, clock = self.world, time.monotonic_ns
+        now = world.now()
+        began = clock()
+        opportunity = decode_opportunity(record, now.mono_ns)
+        actions = world.core.handle(opportunity, now)
+        judged = clock()
+        places = [action for action in actions if isinstance(action, Place)]
+        left = len(places)
+        behind = []
+        for action in actions:
+            if isinstance(action, Place):
+                left -= 1
+            elif isinstance(action, Append):
+                if left:
+                    world.journal.append(action.record, now.mono_ns, now.wall_ns)
+                else:
+                    behind.append(action)
+        journalled = clock()
+        sends = [self.trading[place.request.venue].prepare(place.request) for place in places]
+        for send in sends:
+            send()
+        sent = clock()
+        world.perform(list(behind))
+        if len(places) != 2:
+            raise BenchFailed(f"orders: the exact path says {world.core.last_refusal}")
+        orders = world.core.ledger.orders
+        self._end([orders[place.request.client_id].intent for place in places])
+        return [judged - began, journalled - judged, sent - journalled, sent - began]
+
+    def _venue_ms(self, venue: str) -> int:
+        return self.trading[venue].now_ms()
+
+    def _end(self, intents: list[OrderIntentRecord]) -> None:
+        """Both orders fill, so that nothing is open when the next opportunity comes."""
+        world = self.world
+        for intent in intents:
+            world.now_ns += 1_000
+            request = request_of(intent)
+            world.feed(Sent(intent.client_id, world.now_ns))
+            told = {
+                "venue": request.venue,
+                "symbol": request.symbol,
+                "client_id": request.client_id,
+                "order_id": f"o{request.client_id}",
+                "venue_wall_ms": world.now().wall_ms,
+                "recv_mono_ns": world.now_ns,
+                "source": "ws",
+            }
+            world.feed(
+                Fill(
+                    **told,
+                    trade_id=f"t{request.client_id}",
+                    side=request.side,
+                    qty=request.qty,
+                    price=request.price,
+                    fee=Decimal(0),
+                    fee_asset="USDT",
+                    is_maker=False,
+                )
+            )
+            world.feed(
+                OrderUpdate(**told, state=OrderState.FILLED, filled_qty=request.qty, average_price=request.price)
+            )
+
+    async def answered(self) -> None:
+        """Both sinks have read, and the HTTP connection is free again."""
+        for _ in range(ANSWER_ROUNDS_MAX):
+            if len(self.seen) >= 2 and self.mexc._pool.idle_count:
+                break
+            await asyncio.sleep(0)
+        self.gate.end_all_unknown("bench")  # the sink answers no frame
+        self._ended.clear()
+
+    def ordered(self) -> bytes:
+        """What the venues read in the last entry, without ids, times and signatures."""
+        texts = sorted(self.seen, key=len)
+        self.seen.clear()
+        words = b" ".join(texts).replace(b"&", b" ").replace(b",", b" ").split()
+        kept = (b"symbol", b"side", b"type", b"quantity", b"price", b'"currency_pair', b'"side', b'"amount', b'"price')
+        return b" ".join(word for word in words if word.startswith(kept))
+
+
+async def measure(settings: Settings, rows: dict[tuple[str, str], Row]) -> None:
+    """Alternating entries of both ways, warm and cold."""
+    n = {"warm": settings.pick(3, 300, 2000), "cold": settings.pick(2, 60, 300)}
+    trash = np.arange(TRASH_WORDS if settings.size else 8, dtype=np.int64)
+    with tempfile.TemporaryDirectory(prefix="arb-bench-") as folder:
+        lane = Lane(Path(folder))
+        await lane.open()
+        ways: dict[str, Callable[[Words], list[int]]] = {OURS: lane.ours, "exact path": lane.exact}
+        for number in range(settings.pick(1, 200, 200)):  # bytecode and branch predictors
+            for way in ways.values():
+                way(lane.prepare(number))
+                await lane.answered()
+                lane.seen.clear()
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        try:
+            for _ in range(settings.rounds):
+                for heat, count in n.items():
+                    taken: dict[str, list[list[int]]] = {who: [] for who in ways}
+                    digests = {who: hashlib.blake2b(digest_size=4) for who in ways}
+                    for number in range(count):
+                        for who, way in ways.items():
+                            record = lane.prepare(number)
+                            if heat == "cold":
+                                trash.sum()
+                            taken[who].append(way(record))
+                            await lane.answered()
+                            digests[who].update(lane.ordered())
+                    for who in ways:
+                        for stage, column in zip(STAGES, zip(*taken[who], strict=True), strict=True):
+                            row = rows[who, f"{stage}, {heat}"]
+                            row.add_round(np.array(column, dtype=np.int64))
+                            row.check(f"{count} {digests[who].hexdigest()}")
+        finally:
+            gc.enable()
+            gc.unfreeze()
+            await lane.close()
+
+
+def two_writes(n: int) -> Words:
+    """Ready bytes of an order's size into two connected sockets, one after the other."""
+    pairs = [_connected() for _ in range(2)]
+    payload = bytes(400)
+    samples = np.zeros(n, dtype=np.int64)
+    for number in range(n):
+        start = mono_ns()
+        for ours, _ in pairs:
+            os.write(ours.fileno(), payload)
+        samples[number] = mono_ns() - start
+        for _, theirs in pairs:
+            theirs.recv(4096)
+    for pair in pairs:
+        for end in pair:
+            end.close()
+    return samples
+
+
+def _connected() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        theirs, _ = server.accept()
+    ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return ours, theirs
+
+
+def run(settings: Settings, report: Report) -> None:
+    """Every stage warm and cold, the short way beside the exact one."""
+    heats = ("warm", "cold")
+    rows = {
+        (who, f"{stage}, {heat}"): Row(NAME, f"{stage}, {heat}", who, figure="p50")
+        for heat in heats
+        for stage in STAGES
+        for who in (OURS, "exact path")
+    }
+    loop = uvloop.new_event_loop()
+    try:
+        loop.run_until_complete(measure(settings, rows))
+    finally:
+        loop.close()
+    writes = Row(NAME, "send, warm", "two writes", figure="p50", result=rows[OURS, "send, warm"].result)
+    for _ in range(settings.rounds):
+        writes.add_round(two_writes(settings.pick(5, 500, 5000)))
+    report.rows += [*rows.values(), writes]
