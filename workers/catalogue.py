@@ -1,22 +1,30 @@
 """The supervisor's catalogue: instruments from the venues, as rows in the shared page.
 
 Rows are appended, never reused for another symbol. A changed tick, lot or multiplier is a new row epoch and halts the
-symbol (the feed that sees the epoch flags its book); changed fees, funding, status and wallet switches are rewritten in
-place. A symbol that was removed and comes back has its row again, in a new epoch: what was said of the old one is void.
+symbol (the feed that sees the epoch flags its book) until somebody has looked at it and says so by ``arb symbols add``;
+changed fees, funding, status and wallet switches are rewritten in place. A symbol that was removed and comes back has
+its row again, in a new epoch: what was said of the old one is void.
+
+A feed that meets a price with more digits than its row holds halts that book and says how many it needs
+(``wanted_digits``). The whole pair then gets a finer exponent and every row of it a new epoch; its feeds start those
+books anew. Between two of those writes the rows of the pair have different exponents: the detector compares only
+instruments whose exponents are equal, and nobody takes a book of another epoch than its row's.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from pipeline.exchanges.feedtypes import WANTED_DIGITS
 from pipeline.model.catalogue_words import row_to_words
 from pipeline.model.enums import TradingStatus
 from pipeline.model.errors import ArbitrageEngineError, BadInput
-from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
+from pipeline.model.fixedpoint import EXP_MAX, EXTRA_DIGITS, FP_LIMIT, plain
+from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows, largest_price
 from pipeline.model.structs import InstrumentSpec
 from shm.layout import CAT_FLAG_REMOVED, CR_FLAGS
 
@@ -38,6 +46,22 @@ class VenueFailure(msgspec.Struct, frozen=True, kw_only=True):
 def changed_shape(old: InstrumentSpec, new: InstrumentSpec) -> bool:
     """Whether numbers of the instrument mean something else than before: tick, lot or multiplier."""
     return (old.tick, old.lot, old.multiplier) != (new.tick, new.lot, new.multiplier)
+
+
+def _shape(spec: InstrumentSpec) -> str:
+    return f"{plain(spec.tick)}, {plain(spec.lot)}, {plain(spec.multiplier)}"
+
+
+def _fit(rows: Sequence[InstrumentRow]) -> bool:
+    """Whether the largest price that books of the pair must hold, and the rows' own numbers, fit their exponents."""
+    if largest_price([row.spec for row in rows]).scaleb(rows[0].price_exp) > FP_LIMIT:
+        return False
+    try:
+        for row in rows:
+            row_to_words(row)
+    except ValueError:
+        return False
+    return True
 
 
 class CatalogueService:
@@ -62,6 +86,8 @@ class CatalogueService:
         self.rows: list[InstrumentRow] = []
         self.fees: dict[str, dict[str, int]] = {}  # paper only: venue -> symbol -> taker ppm in place of the listed one
         self.removed: set[tuple[str, str]] = set()
+        self.held: set[tuple[str, str]] = set()  # tick, lot or multiplier changed: halted until added again
+        self._too_fine: set[str] = set()  # pairs whose prices no exponent holds: said once
 
     async def load(self, venues: Sequence[VenueConfig]) -> list[VenueFailure]:
         """Read the instruments of ``venues`` at once; publish what is new or changed. Returns who failed."""
@@ -111,23 +137,72 @@ class CatalogueService:
 
     def _update(self, instrument_id: int, spec: InstrumentSpec) -> None:
         row = self.rows[instrument_id]
+        key = (spec.venue, spec.symbol)
         spec = msgspec.structs.replace(spec, reference_price=row.spec.reference_price)
-        if spec == row.spec:
-            return
         epoch = row.row_epoch
         if changed_shape(row.spec, spec):
             epoch += 1
+            self.held.add(key)
+            self._say(
+                "warning",
+                f"{spec.venue} {spec.symbol}: tick, lot or multiplier changed ({_shape(row.spec)} to {_shape(spec)}); "
+                f"halted until `arb symbols add {spec.venue} {spec.symbol}`",
+            )
+        if key in self.held:
             spec = msgspec.structs.replace(spec, status=TradingStatus.HALTED)
-            self._say("warning", f"{spec.venue} {spec.symbol}: tick, lot or multiplier changed; symbol halted")
-        row = msgspec.structs.replace(row, spec=spec, row_epoch=epoch)
-        self.rows[instrument_id] = row
-        self._page.update(instrument_id, row_to_words(row))
+        if spec == row.spec:
+            return
+        changed = msgspec.structs.replace(row, spec=spec, row_epoch=epoch)
+        try:
+            self._write(changed)
+        except ValueError as error:  # finer than the pair's exponents: the old numbers stay, halted
+            self._say("error", f"{spec.venue} {spec.symbol}: {error}; restart to take the new numbers")
+            self._write(
+                msgspec.structs.replace(
+                    row, spec=msgspec.structs.replace(row.spec, status=TradingStatus.HALTED), row_epoch=epoch
+                )
+            )
+
+    def _write(self, row: InstrumentRow) -> None:
+        """Replace a row; raises ``ValueError``, before anything is written, where its numbers do not fit."""
+        words = row_to_words(row)
+        if (row.spec.venue, row.spec.symbol) in self.removed:
+            words[CR_FLAGS] |= CAT_FLAG_REMOVED
+        self._page.update(row.instrument_id, words)
+        self.rows[row.instrument_id] = row
+
+    def take_wanted(self, counters: Mapping[str, int]) -> bool:
+        """Raise the exponents that a feed's counters ask for (``<venue>.wanted_digits.<instrument>``); whether any."""
+        raised = False
+        for label, digits in counters.items():
+            _, found, instrument_id = label.partition(f".{WANTED_DIGITS}.")
+            if found and digits and int(instrument_id) < len(self.rows):
+                raised |= self.raise_price_exp(int(instrument_id), digits)
+        return raised
+
+    def raise_price_exp(self, instrument_id: int, digits: int) -> bool:
+        """Give the pair of an instrument a price exponent of at least ``digits``; False where it has that already, or
+        where its largest price would not fit (then said once, and the books stay halted)."""
+        pair = self.rows[instrument_id].spec.pair
+        group = [row for row in self.rows if row.spec.pair == pair]
+        if group[0].price_exp >= digits or pair in self._too_fine:
+            return False
+        for exp in range(min(EXP_MAX, digits + EXTRA_DIGITS), digits - 1, -1):
+            finer = [msgspec.structs.replace(row, price_exp=exp, row_epoch=row.row_epoch + 1) for row in group]
+            if _fit(finer):
+                for row in finer:
+                    self._write(row)
+                self._say("info", f"{pair}: a price has {digits} digits; exponent {group[0].price_exp} raised to {exp}")
+                return True
+        self._too_fine.add(pair)
+        self._say("error", f"{pair}: no exponent holds a price of {digits} digits beside its largest; halted")
+        return False
 
     async def add(self, venue: VenueConfig, symbol: str) -> InstrumentRow:
-        """Append one instrument while running, or bring a removed one back. Raises BadInput when the venue does not
-        list it or it is there."""
+        """Append one instrument while running, bring a removed one back, or end the halt of a changed one. Raises
+        BadInput when the venue does not list it or it is there."""
         key = (venue.name, symbol)
-        if self._id_of(key) >= 0 and key not in self.removed:
+        if self._id_of(key) >= 0 and key not in self.removed | self.held:
             raise BadInput(f"{venue.name} {symbol} is in the catalogue already")
         specs = await self._fetch(venue.name, [symbol])
         if not specs:
@@ -139,6 +214,9 @@ class CatalogueService:
             self._merge(specs)
         elif key in self.removed:
             self._revive(instrument_id, specs[0])
+        elif key in self.held:
+            self.held.discard(key)
+            self._update(instrument_id, specs[0])
         return self.rows[self._id_of(key)]
 
     def _id_of(self, key: tuple[str, str]) -> int:
@@ -146,12 +224,15 @@ class CatalogueService:
         return next((row.instrument_id for row in self.rows if (row.spec.venue, row.spec.symbol) == key), -1)
 
     def _revive(self, instrument_id: int, spec: InstrumentSpec) -> None:
-        row = self.rows[instrument_id]
+        row, key = self.rows[instrument_id], (spec.venue, spec.symbol)
+        self.removed.discard(key)
+        self.held.discard(key)
         spec = msgspec.structs.replace(spec, reference_price=row.spec.reference_price)
-        row = msgspec.structs.replace(row, spec=spec, row_epoch=row.row_epoch + 1)
-        self.rows[instrument_id] = row
-        self.removed.discard((spec.venue, spec.symbol))
-        self._page.update(instrument_id, row_to_words(row))
+        try:
+            self._write(msgspec.structs.replace(row, spec=spec, row_epoch=row.row_epoch + 1))
+        except ValueError as error:
+            self.removed.add(key)
+            raise BadInput(f"{spec.venue} {spec.symbol}: {error}; restart to take the new numbers") from None
 
     def remove(self, venue: str, symbol: str) -> InstrumentRow:
         """Flag an instrument as removed: feeds unsubscribe, nobody opens anything new on it."""
@@ -159,8 +240,6 @@ class CatalogueService:
             if (row.spec.venue, row.spec.symbol) == (venue, symbol) and (venue, symbol) not in self.removed:
                 self.removed.add((venue, symbol))
                 self._symbols[venue].remove(symbol)
-                words = row_to_words(row)
-                words[CR_FLAGS] |= CAT_FLAG_REMOVED
-                self._page.update(row.instrument_id, words)
+                self._write(row)
                 return row
         raise BadInput(f"{venue} {symbol} is not in the catalogue")

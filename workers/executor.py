@@ -55,6 +55,7 @@ from workers.venues import remember_budgets
 
 if TYPE_CHECKING:
     from pipeline.exchanges.base import VenueClient
+    from pipeline.model.instruments import InstrumentRow
 
 OPPS_CAPACITY = 1024
 REPORTS_CAPACITY = 1024
@@ -381,6 +382,7 @@ class Executor(Hands):
         if changed:
             self._set_multipliers()
             self.feed(CatalogueChanged(tuple(changed)))
+            self._tell_paper(changed)
         snapshot = self._account.poll()
         if snapshot is not None:
             self.feed(snapshot)
@@ -388,6 +390,16 @@ class Executor(Hands):
         self._inventory.write(self.core, self._now())
         self._numbers.gauges(self.core)
         self.journal.kick()
+
+    def _tell_paper(self, changed: list[InstrumentRow]) -> None:
+        if self.ctx.config.mode is not Mode.PAPER:
+            return
+        from pipeline.exchanges.paper import PaperTrading
+
+        for row in changed:
+            trading = self.trading.get(row.spec.venue)
+            if isinstance(trading, PaperTrading):
+                trading.take_row(row)
 
     def result_of(self, operation_id: str) -> asyncio.Future[OperationResultRecord]:
         """Completes when the operation's next result is journalled."""

@@ -249,6 +249,8 @@ class FeedProcess:
             self.ctx.recovered(f"{count} of {count} books")
 
     async def _publish_metrics(self) -> None:
+        from pipeline.exchanges.feedtypes import WANTED_DIGITS
+
         period_s = float(os.environ.get("ARB_TEST_FEED_METRICS_S", METRICS_S))
         while True:
             for market in self.markets.values():
@@ -256,6 +258,8 @@ class FeedProcess:
                 values["connected"] = int(market.connected)
                 values["cross_topic_lag_ms"] = market.lag_ms
                 values["books_whole"] = len(market.instruments) - len(market.waiting_for())
+                for instrument_id, digits in market.snapshots.wanted_digits.items():
+                    values[f"{WANTED_DIGITS}.{instrument_id}"] = digits
                 for name, value in values.items():
                     label = f"{market.venue.name}.{name}"
                     if label not in self._gauges:

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 TICK_S = 0.25
 REFRESH_S = 600.0  # instruments are read again every 10 minutes
+WANTED_DIGITS_S = 0.5  # how often the feeds are asked whether a price needed a finer exponent
 RETRY_VENUE_S = 10.0  # and a venue that was unreachable at the start, this often
 GUARD_READY_S = 30.0
 LOG_BYTES_MAX = 4 * 1024 * 1024  # what a process wrote to stderr is begun anew beyond this; logs/ has it in order
@@ -212,7 +213,9 @@ class Supervisor:
 
     async def _watch(self) -> None:
         """Until the stop: restart what ended, kill what hangs, refresh the catalogue, beat."""
-        refresh_at = time.monotonic() + REFRESH_S
+        refresh_s = float(os.environ.get("ARB_TEST_CATALOGUE_REFRESH_S", REFRESH_S))
+        refresh_at = time.monotonic() + refresh_s
+        digits_at = 0.0
         retry_at = time.monotonic() + RETRY_VENUE_S
         trim_at = time.monotonic() + TRIM_LOGS_S
         while not self._stop.is_set():
@@ -222,8 +225,11 @@ class Supervisor:
             self._spawn_due(now)
             self._kill_hung(now)
             self._follow_state()
+            if now >= digits_at:
+                digits_at = now + WANTED_DIGITS_S
+                self._raise_exponents()
             if now >= refresh_at:
-                refresh_at = now + REFRESH_S
+                refresh_at = now + refresh_s
                 self._in_background(self._refresh([venue.name for venue in self.config.venues]))
             elif self._pending_venues and now >= retry_at:
                 retry_at = now + RETRY_VENUE_S
@@ -293,6 +299,20 @@ class Supervisor:
         self.say("info", f"configuration reloaded: {changes_in_words(changes)}")
         return changes
 
+    def _raise_exponents(self) -> None:
+        """A feed met a price that its row cannot hold: the whole pair gets a finer exponent and a new epoch."""
+        from shm.errors import ShmError
+        from shm.metrics import Metrics
+
+        for feed in self.config.feeds:
+            try:
+                metrics = Metrics.attach(self.instance, f"feed.{feed}")
+            except ShmError:  # not there yet, or being replaced: the next look finds it
+                continue
+            if self.catalogue.take_wanted(metrics.counters()):
+                self.ring_feeds()
+            metrics.close()
+
     def ring_feeds(self) -> None:
         """Wake the feeds: the catalogue has changed. A feed that has no bell yet reads the catalogue when it starts."""
         for feed in self.config.feeds:
@@ -306,7 +326,14 @@ class Supervisor:
     def _in_background(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        task.add_done_callback(self._background_done)
+
+    def _background_done(self, task: asyncio.Task[Any]) -> None:
+        """What failed in the background is said; the watch goes on without it."""
+        self._background.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.say("error", f"in the background: {type(error).__name__}: {error}")
 
     # --- children ---
 

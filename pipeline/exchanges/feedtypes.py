@@ -6,6 +6,9 @@ from decimal import Decimal
 
 import msgspec
 
+#: A feed's counter ``<venue>.wanted_digits.<instrument>``: digits after the point that a price of it needs.
+WANTED_DIGITS = "wanted_digits"
+
 
 class FeedInstrument(msgspec.Struct, frozen=True, kw_only=True):
     """What a feed needs of a catalogue row."""

@@ -179,7 +179,7 @@ class PaperTrading(VenueTrading):
         self.venue = venue.name
         self._account = PaperAccount(folder, venue.name)
         self._market = market
-        self._rows = rows
+        self._rows = dict(rows)
         self._on_event = on_event
         self._connected = False
         self._consumed: dict[tuple[int, int], tuple[int, int]] = {}  # (instrument, price) -> (quantity shown, taken)
@@ -232,6 +232,12 @@ class PaperTrading(VenueTrading):
         if shortage:
             return self._refuse(request, InsufficientBalance(shortage, venue=self.venue))
         return self._execute(request, row, taken)
+
+    def take_row(self, row: InstrumentRow) -> None:
+        """A new or changed catalogue row: orders on it are matched by its numbers from now on."""
+        self._rows[row.spec.symbol] = row
+        for key in [key for key in self._consumed if key[0] == row.instrument_id]:
+            del self._consumed[key]  # told in the old fixed point
 
     def _match(self, request: OrderRequest, row: InstrumentRow) -> list[tuple[Decimal, Decimal]]:
         """(price, base quantity) per level that the order takes."""

@@ -64,6 +64,7 @@ class Snapshots:
         self._backoff: dict[int, Backoff] = {}
         self._event = asyncio.Event()
         self._too_fine: set[int] = set()  # books whose prices need a finer exponent than their row has
+        self.wanted_digits: dict[int, int] = {}  # by instrument: most digits that a refused price needed
         self._rest_filled: set[int] = set()  # books that show a REST snapshot without a stream behind it
         self._record: Words = np.zeros(BOOK_RECORD_WORDS, dtype=np.int64)
 
@@ -97,9 +98,11 @@ class Snapshots:
         instrument = self._instruments.get(book_index)
         if instrument is not None and book_index not in self._too_fine:
             self._too_fine.add(book_index)
+            digits = self._books.needed_price_exp
+            self.wanted_digits[instrument.instrument_id] = digits
             self._say(
                 "warning",
-                f"{self._venue} {instrument.symbol}: halted, a price has {self._books.needed_price_exp} digits after "
+                f"{self._venue} {instrument.symbol}: halted, a price has {digits} digits after "
                 f"the point, the catalogue row holds {instrument.price_exp}",
             )
 

@@ -163,9 +163,15 @@ def _pair_verdicts(specs: Sequence[InstrumentSpec], trusted_coins: Collection[st
     return verdicts
 
 
+def largest_price(specs: Sequence[InstrumentSpec]) -> Decimal:
+    """The largest price that books of one pair must hold."""
+    prices = [spec.reference_price for spec in specs if spec.reference_price > 0]
+    return max(prices) * HEADROOM if prices else LARGEST_PRICE_DEFAULT
+
+
 def _largest(specs: Sequence[InstrumentSpec]) -> tuple[Decimal, Decimal]:
     prices = [spec.reference_price for spec in specs if spec.reference_price > 0]
-    price = max(prices) * HEADROOM if prices else LARGEST_PRICE_DEFAULT
+    price = largest_price(specs)
     if not prices:
         return price, LARGEST_QTY_DEFAULT
     # a book level worth more than 10^10 quote units is not a book level

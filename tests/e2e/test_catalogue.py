@@ -1,0 +1,116 @@
+"""A running instance whose venues change: a tick that moves, a price finer than anybody expected."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipeline.model.catalogue_words import words_to_row
+from pipeline.model.enums import TradingStatus
+from pipeline.model.instruments import InstrumentRow
+from shm.pages import CataloguePage
+from tests.e2e.conftest import Running
+from tests.e2e.test_instance import until
+from workers.control import ask
+from workers.status import read_status
+
+pytestmark = pytest.mark.e2e
+
+SYMBOL = "BTC_USDT"
+
+
+@pytest.fixture
+def refreshing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    """A READY instance that reads its instruments every second."""
+    monkeypatch.setenv("ARB_TEST_CATALOGUE_REFRESH_S", "1")
+    started = Running("demo", f"t-{secrets.token_hex(4)}")
+    try:
+        started.start()
+        yield started
+    finally:
+        started.close()
+
+
+class Looker:
+    """What every process sees of the catalogue, and what the engine has done."""
+
+    def __init__(self, running: Running) -> None:
+        self.running = running
+        self.page = CataloguePage.attach(running.instance)
+        self.page.refresh()
+
+    def symbols(self) -> list[dict[str, Any]]:
+        reply = ask(self.running.engine.state_dir / "supervisor.sock", {"op": "symbols", "action": "list"})
+        return list(reply["instruments"])
+
+    def rows(self) -> dict[tuple[str, str], InstrumentRow]:
+        found = {}
+        for listed in self.symbols():
+            words = self.page.row(listed["instrument_id"])
+            assert words is not None
+            found[listed["venue"], listed["symbol"]] = words_to_row(listed["instrument_id"], words, listed["venue"])
+        return found
+
+    def fault(self, **rule: object) -> None:
+        self.running.simulator.control("/faults", msgspec.json.encode(rule))
+
+    def feeds(self) -> dict[str, Any]:
+        return dict(read_status(self.running.instance)["feeds"])
+
+    def operations(self) -> int:
+        return int(read_status(self.running.instance)["orders"].get("operations", 0))
+
+    def detected(self) -> int:
+        return int(read_status(self.running.instance)["opportunities"]["detected"])
+
+    def whole(self) -> bool:
+        """Every book of every venue stands."""
+        count = {venue: 0 for venue, _ in self.rows()}
+        for venue, _ in self.rows():
+            count[venue] += 1
+        return all(row.get("books_whole") == count[venue] for venue, row in self.feeds().items() if venue in count)
+
+
+def test_a_tick_that_changes_halts_its_symbol_until_somebody_has_looked(refreshing: Running) -> None:
+    look = Looker(refreshing)
+    before = look.rows()["gateio_spot", SYMBOL]
+    look.fault(kind="change_tick", venue="gateio_spot", target=SYMBOL, symbol=SYMBOL, amount="10")
+    until(lambda: look.rows()["gateio_spot", SYMBOL].row_epoch == 2, "the new epoch")
+    row = look.rows()["gateio_spot", SYMBOL]
+    assert row.spec.tick == before.spec.tick * 10 and row.spec.status is TradingStatus.HALTED
+    until(look.whole, "the book under its new epoch")
+    assert {key for key, other in look.rows().items() if other.row_epoch != 1} == {("gateio_spot", SYMBOL)}
+    seen = look.detected()
+    until(lambda: look.detected() > seen, "opportunities on the other symbols")
+    assert look.rows()["gateio_spot", SYMBOL].spec.status is TradingStatus.HALTED
+    sock = refreshing.engine.state_dir / "supervisor.sock"
+    ask(sock, {"op": "symbols", "action": "add", "venue": "gateio_spot", "symbol": SYMBOL})
+    until(lambda: look.rows()["gateio_spot", SYMBOL].spec.status is TradingStatus.TRADING, "trading again")
+
+
+def test_a_finer_price_raises_the_pairs_exponent_everywhere_and_trading_goes_on(running: Running) -> None:
+    look = Looker(running)
+    before = look.rows()
+    fine = f"1.{'1' * (max(row.price_exp for row in before.values()) + 1)}"
+    look.fault(kind="bad_number", target="public", text=fine, count=40)
+
+    def raised() -> dict[str, set[int]]:
+        """Pair -> exponents, of pairs where any row has changed."""
+        rows = look.rows()
+        pairs = {row.spec.pair for key, row in rows.items() if row.price_exp != before[key].price_exp}
+        return {pair: {row.price_exp for row in rows.values() if row.spec.pair == pair} for pair in pairs}
+
+    until(lambda: bool(raised()) and all(len(found) == 1 for found in raised().values()), "a finer exponent")
+    until(look.whole, "books under the new exponents")
+    finer = raised()
+    for key, row in look.rows().items():
+        assert (row.row_epoch > 1) == (row.spec.pair in finer), key
+        assert (row.spec.tick, row.spec.lot) == (before[key].spec.tick, before[key].spec.lot)
+    done = look.operations()
+    until(lambda: look.operations() > done, "operations afterwards")
+    reading = read_status(running.instance)
+    assert not reading["halted"] and all(row["restarts"] == 0 for row in reading["processes"].values())
