@@ -217,8 +217,13 @@ def stale_ns(journal: Sequence[Row], versions: Sequence[Sequence[Any]]) -> list[
 
 def check_fresh(journal: Sequence[Row], versions: Sequence[Sequence[Any]], limit_ms: float) -> list[Violation]:
     """I8: no order that adds risk names a book overtaken for longer than ``limit_ms``."""
+    places = {
+        row["client_id"]: f"{row['venue']} {row['symbol']} u {row['update_id']} at {row['at_mono_ns']}"
+        for row in journal
+        if row["record"] == "OrderIntentRecord"
+    }
     texts = [
-        f"{client_id}: its book had been overtaken for {ns // 1_000_000} ms"
+        f"{client_id} on {places[client_id]}: its book had been overtaken for {ns // 1_000_000} ms"
         for ns, client_id in stale_ns(journal, versions)
         if ns > limit_ms * 1e6
     ]

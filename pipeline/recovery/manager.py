@@ -41,7 +41,8 @@ SWEEP_RETRY_MAX_NS = 10_000_000_000
 SINCE_MARGIN_MS = 60_000
 SWEEP_LOST_NS = 30_000_000_000  # a sweep without an answer, beyond what its symbols may take, has failed
 SWEEP_SYMBOL_NS = 1_000_000_000
-FIRST_ANSWER_NS = 3_000_000_000  # how long an earlier run's broken operation waits for the first sweep of its venues
+FIRST_ANSWER_NS = 3_000_000_000  # how long READY and an earlier run's broken operation wait for a venue's first sweep
+VENUES_TO_TRADE = 2
 LATE_MARGIN_MS = LATE_NS // 1_000_000
 SUSPECT_NS = 900_000_000_000  # how far back an unexplained movement is searched for among our own orders
 MISMATCHES_MAX = 3  # account readings in a row that disagree with the ledger before it is called external
@@ -118,8 +119,13 @@ class RecoveryManager:
         self.tick()
 
     def ready(self) -> bool:
-        """Every venue's first sweep has ended: reconciled, or disabled because it could not be reached."""
-        return bool(self._venues) and all(v.tried for v in self._venues.values())
+        """Every venue's first sweep has ended: reconciled, or disabled because it could not be reached. One that hangs is
+        not waited for longer than ``FIRST_ANSWER_NS`` once another is there to trade on: it stays disabled by itself."""
+        venues = self._venues.values()
+        if all(v.tried for v in venues):
+            return bool(venues)
+        waited_ns = self._desk.now.mono_ns - self._boot_mono_ns
+        return waited_ns >= FIRST_ANSWER_NS and sum(v.reconciled for v in venues) >= VENUES_TO_TRADE
 
     def __contains__(self, venue: object) -> bool:
         """Whether a venue's past is known since its session last came up (new risk needs that)."""

@@ -99,8 +99,8 @@ def venue_trouble(rng: random.Random) -> dict[str, Any]:
     return {"kind": kind, **rules[kind]}
 
 
-def plan(seed: int, seconds: float) -> list[Step]:
-    """The run's trouble, in order of time."""
+def plan(seed: int, seconds: float, storm: int = 1) -> list[Step]:
+    """The run's trouble, in order of time; ``storm``: how many times the venues' usual share of it."""
     rng = random.Random(seed)
     steps: list[Step] = []
 
@@ -119,7 +119,7 @@ def plan(seed: int, seconds: float) -> list[Step]:
     for _ in range(rng.randint(1, 3)):
         process, pause_s = rng.choices(PROCESSES, WEIGHTS)[0], rng.choice([0.2, 0.7, 1.5, 3.0])
         add(f"stop {process} for {pause_s} s", lambda rig, p=process, s=pause_s: rig.pause(p, s))
-    for _ in range(rng.randint(3, 9)):
+    for _ in range(rng.randint(3, 9) * storm):
         rule = venue_trouble(rng)
         words = " ".join(f"{key}={value}" for key, value in rule.items() if key != "kind")
         add(f"{rule['kind']} {words}", lambda rig, rule=rule: rig.fault(**rule))
@@ -143,9 +143,11 @@ def crash_spec(seed: int) -> str:
     return "" if seed % 3 else f"{point}:{passing}"
 
 
-def run_seed(seed: int, seconds: float, say: Callable[[str], None] = lambda text: None) -> Outcome:
+def run_seed(
+    seed: int, seconds: float, *, storm: int = 1, scenario: str = "demo", say: Callable[[str], None] = lambda text: None
+) -> Outcome:
     """One seed from the first process to the verdict."""
-    steps = plan(seed, seconds)
+    steps = plan(seed, seconds, storm)
     outcome = Outcome(seed, [f"{step.at_s:.1f} {step.what}" for step in steps])
     execution = {**PROFILE["execution"], "journal_segment_bytes": 64 * 1024 if seed % 2 else 4 * 1024 * 1024}
     config = {**PROFILE, "execution": execution}
@@ -154,6 +156,7 @@ def run_seed(seed: int, seconds: float, say: Callable[[str], None] = lambda text
     rig = Rig(
         f"k{seed}-{random.SystemRandom().randrange(16**6):06x}",
         seed=seed,
+        scenario=scenario,
         environment={"ARB_CRASH_AT": crash},
         **config,
     )
@@ -237,12 +240,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.e2e.campaign")
     parser.add_argument("seeds", help="A:B (B excluded) or one seed")
     parser.add_argument("--seconds", type=float, default=12.0)
+    parser.add_argument("--storm", type=int, default=1, help="times the usual number of venue faults")
+    parser.add_argument("--scenario", default="demo")
     arguments = parser.parse_args()
     first, _, last = arguments.seeds.partition(":")
     bad = 0
     for seed in range(int(first), int(last or int(first) + 1)):
         try:
-            outcome = run_seed(seed, arguments.seconds)
+            outcome = run_seed(seed, arguments.seconds, storm=arguments.storm, scenario=arguments.scenario)
         except (AssertionError, ControlError, OSError, RuntimeError) as error:
             sys.stdout.write(f"seed {seed}: FAILED to run: {error}\n")
             bad += 1

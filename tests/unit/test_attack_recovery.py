@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.exchanges import rest
 from pipeline.exchanges.base import SessionState
+from pipeline.execution.events import SweepVenue
 from pipeline.execution.ledger import DAY_NS, Ledger
 from pipeline.execution.records import OperationResultRecord, Outcome, Purpose
 from pipeline.model.enums import OrderState, Refusal
@@ -244,3 +245,28 @@ def test_repairs_of_unknown_outcome_are_never_more_than_the_exposure_that_is_cou
     worst = max(abs(proved), abs(proved - doubtful)) * Decimal("99.90")
     assert proved > 0
     assert world.core.risk.get_current_risk_metrics().total_exposure_usd >= worst
+
+
+def test_a_venue_that_hangs_is_disabled_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = World._sweep
+
+    def hangs(self: World, action: SweepVenue) -> None:
+        if action.venue != "mexc_spot":
+            real(self, action)
+
+    monkeypatch.setattr(World, "_sweep", hangs)
+    world = World(9)
+    world.run(2500)
+    assert not world.core.ready
+    world.run(1000)
+    assert world.core.ready
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    assert world.refusals[-1] is Refusal.SESSION_DOWN
+    world.feed(world.offer("gateio_spot", "gateio_futures"))
+    world.run(200)
+    assert world.core.ledger.hedges
+    monkeypatch.setattr(World, "_sweep", real)
+    world.run(40_000)
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    world.run(200)
+    assert world.core.ledger.outcomes[Outcome.COMPLETED] >= 2
