@@ -119,8 +119,10 @@ class RecoveryManager:
         self.tick()
 
     def ready(self) -> bool:
-        """Every venue's first sweep has ended: reconciled, or disabled because it could not be reached. One that hangs is
-        not waited for longer than ``FIRST_ANSWER_NS`` once another is there to trade on: it stays disabled by itself."""
+        """Every venue's first sweep has ended: reconciled, or disabled because it could not be reached.
+
+        One that hangs is not waited for longer than ``FIRST_ANSWER_NS`` once two others stand: it stays disabled.
+        """
         venues = self._venues.values()
         if all(v.tried for v in venues):
             return bool(venues)
