@@ -33,7 +33,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.book.capture_books import DamagedCapture
+from pipeline.book.capture_books import DamagedCapture, output_file
 from pipeline.detection.cross_venue import (
     BUY_LIMITS,
     BUY_RECORD,
@@ -73,7 +73,6 @@ from pipeline.detection.topology import DF_FEE, DR_BUY, DR_NUM, DR_SELL, DR_TYPE
 from pipeline.detection.walk import SZ_BUY_LIMIT, SZ_BUY_QTY, SZ_SELL_LIMIT, SZ_SELL_QTY
 from pipeline.model.config import DetectionConfig, HedgeConfig
 from pipeline.model.enums import OpportunityType, Refusal
-from pipeline.model.errors import BadInput
 from pipeline.model.fixedpoint import from_fp, parse_decimal, plain
 from pipeline.replay_rows import ReplayVenue, catalogue_words, open_venues
 from shm import bookring
@@ -243,8 +242,9 @@ def run_exact(
     replay = ExactReplay(paths, fees, min_edge_bps)
     replay.run()
     lines = b"".join(msgspec.json.encode(found) + b"\n" for found in replay.found)
-    if out is not None:
-        write_out(Path(out), lines)
+    with output_file(out) as sink:
+        if sink is not None:
+            sink.write(lines)
     refused = replay.refused()
     result: dict[str, object] = {
         "messages": sum(venue.books.counters.messages for venue in replay.venues),
@@ -259,14 +259,6 @@ def run_exact(
     if damages:
         raise DamagedCapture("; ".join(damages), result)
     return result
-
-
-def write_out(path: Path, lines: bytes) -> None:
-    """Writes the result file; ``BadInput`` where it cannot be written."""
-    try:
-        path.write_bytes(lines)
-    except OSError as error:
-        raise BadInput(f"cannot write {path}: {error.strerror or error}") from None
 
 
 __all__ = ["ExactReplay", "Found", "Leg", "run_exact"]

@@ -6,6 +6,7 @@ Exit codes: 0 done and healthy, 1 done but a check failed, 2 bad usage or config
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ from workers.output import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_USAGE,
+    OutputLost,
     drop_stdout,
     say,
     to_json,
@@ -95,7 +97,8 @@ def _interrupted(arguments: list[str]) -> int:
 
 def _error_object(fields: dict[str, Any], arguments: list[str]) -> None:
     if "--json" in arguments:
-        write(to_json(fields))
+        with contextlib.suppress(OutputLost):  # said on stderr; the exit code is the first error's
+            write(to_json(fields))
 
 
 def _open_streams() -> None:
@@ -108,6 +111,16 @@ def _open_streams() -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code (``arb`` of the installed script exits with it)."""
     _open_streams()
+    try:
+        return _main(argv)
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            drop_stdout()  # what it could not take would be tried again, and told, at the interpreter's end
+
+
+def _main(argv: list[str] | None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     try:
         result = app(args=argv, prog_name="arb", standalone_mode=False)
@@ -123,8 +136,8 @@ def main(argv: list[str] | None = None) -> int:
         drop_stdout()  # whoever read us has seen enough
         return EXIT_OK
     except OSError as error:  # a folder that cannot be written, a disk that is full
-        where = f" {error.filename}" if error.filename else ""
-        text = f"{error.strerror or error}{where}; ARB_STATE_DIR chooses where the state is kept"
+        where = f" {error.filename}; ARB_STATE_DIR chooses where the state is kept" if error.filename else ""
+        text = f"{error.strerror or error}{where}"
         return _refused(ArbitrageEngineError(text), EXIT_COULD_NOT_START, arguments)
     except Exception as error:
         show = getattr(error, "show", None)

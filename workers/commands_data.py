@@ -27,15 +27,21 @@ def books(
     out: Annotated[Path | None, typer.Option("--out", help="One JSON line per applied depth message.")] = None,
     json: Json = False,
 ) -> int:
-    """Recorded frames through the production codec, sequencer and book."""
+    """Recorded frames through the production codec, sequencer and book.
+
+    Exit code 1: a book is not whole at the end - no snapshot reaches its updates (bookless), or a gap was not healed by
+    a later snapshot (broken) -, or nothing was applied. Gaps that were healed are counted and are no error.
+    """
     from pipeline.book.capture_books import run_books
 
     fields = run_books(captures, out)
-    bookless = fields["bookless"]
-    if isinstance(bookless, list) and bookless:
-        say(f"arb: no snapshot of the recording reaches the updates of {', '.join(bookless)}: no book")
+    bookless, broken = (", ".join(map(str, fields[name])) for name in ("bookless", "broken"))  # type: ignore[call-overload]
+    if bookless:
+        say(f"arb: no snapshot of the recording reaches the updates of {bookless}: no book")
+    if broken:
+        say(f"arb: no later snapshot of the recording heals the gap of {broken}: no book from there on")
     emit(fields, as_json=json, words=_lines)
-    return EXIT_OK if fields["applied"] else EXIT_CHECK_FAILED
+    return EXIT_OK if fields["applied"] and not bookless and not broken else EXIT_CHECK_FAILED
 
 
 def replay(

@@ -10,11 +10,17 @@ from typing import Any
 
 import msgspec
 
+from pipeline.model.errors import ArbitrageEngineError
+
 EXIT_OK = 0
 EXIT_CHECK_FAILED = 1
 EXIT_USAGE = 2
 EXIT_COULD_NOT_START = 3
 EXIT_INTERRUPTED = 130
+
+
+class OutputLost(ArbitrageEngineError):
+    """What a command had to say could not be written."""
 
 
 def _encode(value: Any) -> Any:
@@ -53,12 +59,18 @@ def emit(value: Any, *, as_json: bool, words: Callable[[Any], str]) -> None:
 
 
 def write(text: str) -> None:
-    """``text`` and a line end on stdout; a reader that has gone (``| head``) changes nothing about the command."""
+    """``text`` and a line end on stdout; a reader that has gone (``| head``) changes nothing about the command.
+
+    Raises OutputLost where stdout cannot take it (a full device).
+    """
     try:
         sys.stdout.write(text.rstrip("\n") + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
         drop_stdout()
+    except OSError as error:
+        drop_stdout()
+        raise OutputLost(f"stdout cannot be written ({error.strerror}); the command's result is lost") from None
 
 
 def drop_stdout() -> None:

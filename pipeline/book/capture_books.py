@@ -7,12 +7,13 @@ zero, so equal values are equal strings. An empty side has null price and quanti
 
 Exponents are chosen from the capture's own digits, so that every number is held exactly. Whose a snapshot without a
 symbol is: ``pipeline.book.survey``. A symbol with updates that no snapshot reaches has no book: ``bookless`` names it.
+``broken`` names symbols whose book stood and was lost (gap, contradiction) with no later snapshot to heal it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -26,7 +27,7 @@ from pipeline.book.capture import Capture, is_json, read_capture
 from pipeline.book.recorded import RecordedBooks
 from pipeline.book.survey import Survey
 from pipeline.model.clock import mono_ns
-from pipeline.model.errors import BadInput
+from pipeline.model.errors import ArbitrageEngineError, BadInput
 from pipeline.model.fixedpoint import from_fp, plain
 from shm import bookring, layout
 
@@ -148,25 +149,40 @@ def open_capture(path: str | Path, out: IO[bytes] | None = None) -> CaptureBooks
     return books_of
 
 
+@contextmanager
+def output_file(path: str | Path | None) -> Iterator[IO[bytes] | None]:
+    """The file that lines go to (None: nowhere). Raises BadInput where it cannot be one, ArbitrageEngineError where it
+    takes no more (a full disk): it then holds less than it should."""
+    if path is None:
+        yield None
+        return
+    try:
+        handle = open(path, "wb")  # noqa: SIM115  closed below, where a failure has other words
+    except OSError as error:
+        raise BadInput(f"cannot write {path}: {error.strerror or error}") from None
+    try:
+        with handle:
+            yield handle
+    except OSError as error:
+        raise ArbitrageEngineError(f"cannot write all of {path}: {error.strerror or error}") from None
+
+
 def run_books(paths: Iterable[str | Path], out: str | Path | None = None) -> dict[str, object]:
     """Runs every capture through its own books, in the order given; writes one JSON line per applied depth message.
 
     Returns ``messages`` (depth messages), ``applied``, ``dropped``, ``gaps``, ``resyncs``, ``fast_path``,
     ``slow_path`` (frames by decoder), ``seconds`` (in the books, reading and compiling apart) and more totals. Raises
-    ``BadInput`` when a capture cannot be read at all, before anything is written; ``DamagedCapture`` after
-    everything before the damage has gone through.
+    ``BadInput`` when a capture cannot be read at all, before anything is written; ``DamagedCapture`` after everything
+    before the damage has gone through; and what ``output_file`` raises.
     """
     totals = dict.fromkeys(SUMMED, 0)
     symbols: list[str] = []
     bookless: list[str] = []
+    broken: list[str] = []
     damages: list[str] = []
     nanos = 0
-    with ExitStack() as stack:
-        captures = [open_capture(path) for path in paths]
-        try:
-            sink = stack.enter_context(open(out, "wb")) if out is not None else None
-        except OSError as error:
-            raise BadInput(f"cannot write {out}: {error.strerror or error}") from None
+    captures = [open_capture(path) for path in paths]
+    with output_file(out) as sink:
         for books_of in captures:
             books_of.out = sink
             start_ns = mono_ns()
@@ -177,14 +193,14 @@ def run_books(paths: Iterable[str | Path], out: str | Path | None = None) -> dic
                 totals[name] += counters[name]
             venue, waiting = books_of.capture.venue, books_of.books.needs_snapshot()
             symbols += [f"{venue}:{instrument.symbol}" for instrument in books_of.instruments.values()]
-            bookless += [
-                f"{venue}:{instrument.symbol}"
-                for index, instrument in books_of.instruments.items()
-                if index in waiting and not books_of.books.ever_synced(index)
-            ]
+            for index, instrument in books_of.instruments.items():
+                if index in waiting:
+                    lost = broken if books_of.books.ever_synced(index) else bookless
+                    lost.append(f"{venue}:{instrument.symbol}")
             if books_of.damage:
                 damages.append(books_of.damage)
-    result: dict[str, object] = {**totals, "seconds": nanos / 1e9, "symbols": symbols, "bookless": bookless}
+    result: dict[str, object] = {**totals, "seconds": nanos / 1e9, "symbols": symbols}
+    result |= {"bookless": bookless, "broken": broken}
     if damages:
         raise DamagedCapture("; ".join(damages), result)
     return result

@@ -173,6 +173,18 @@ def test_missing_and_truncated_captures(tmp_path: Path, captures_dir: Path) -> N
     assert arb("replay", str(captures_dir / "spot_btcusdt_20240808.gz"), "--speed", "fast").returncode == 2
 
 
+def test_a_gap_that_nothing_heals_is_a_failed_check(tmp_path: Path, captures_dir: Path) -> None:
+    lines = gzip.decompress((captures_dir / "spot_btcusdt_20240808.gz").read_bytes()).splitlines(keepends=True)
+    depth = [number for number, line in enumerate(lines) if b"depthUpdate" in line]
+    holed = tmp_path / "holed.gz"
+    holed.write_bytes(gzip.compress(b"".join(lines[: depth[500]] + lines[depth[500] + 1 :]), 1))
+    done = arb("books", str(holed), "--json")
+    fields = msgspec.json.decode(done.stdout)
+    assert (done.returncode, fields["gaps"], fields["broken"]) == (1, 1, ["binance_spot:BTCUSDT"])
+    assert "no later snapshot" in done.stderr
+    assert arb("books", str(captures_dir / "spot_btcusdt_20240808.gz")).returncode == 0
+
+
 def test_full_shared_memory_file_system(tmp_path: Path) -> None:
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("needs root and unshare for a small /dev/shm of its own")

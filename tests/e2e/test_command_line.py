@@ -124,6 +124,27 @@ def test_no_home_no_stdout_no_reader() -> None:
         assert (done.returncode, "Traceback" in done.stderr) == (code, False), (wish, done.stderr)
 
 
+def test_a_full_output_device_is_a_sentence(captures_dir: Path, tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    capture = str(captures_dir / "spot_btcusdt_20240808.gz")
+    for arguments, stdout in (
+        (("config", "show", "--config", "/dev/null", "--json"), "/dev/full"),
+        (("config", "show", "--config", "/dev/null"), "/dev/full"),
+        (("--help",), "/dev/full"),
+        (("books", capture, "--out", "/dev/full"), "/dev/null"),
+        (("replay", "--exact", "--fees", "zero", capture, capture.replace("spot", "usdm"), "--out", "/dev/full"),
+         "/dev/null"),
+    ):  # fmt: skip
+        with open(stdout, "wb") as sink:
+            done = subprocess.run(
+                [sys.executable, "-m", "workers", *arguments],
+                stdout=sink, stderr=subprocess.PIPE, text=True, timeout=90, check=False,
+            )  # fmt: skip
+        assert (done.returncode, "No space left" in done.stderr) == (3, True), (arguments, done.stderr)
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
 def interrupt(arguments: list[str], when: Callable[[], bool]) -> subprocess.CompletedProcess[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "workers", *arguments],
