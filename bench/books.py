@@ -18,13 +18,15 @@ import ctypes
 import hashlib
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from bench.books_ccxt import CcxtBook
 from bench.cfloor import I64, PTR, address, load
-from bench.report import OURS, Report, Row
+from bench.report import OURS, PEER, Report, Row
 from bench.settings import BenchFailed, BenchSkipped, Settings
 from pipeline.book import state as st
 from pipeline.book.builder import FrameResult, SnapshotResult, VenueBooks
@@ -202,20 +204,35 @@ class Floor:
         self.library.book_free(self.book)
 
 
-def measure(source: Input, rounds: int, report: Report) -> None:
+class Ccxt:
+    """The peer, with the same results."""
+
+    def __init__(self, source: Input) -> None:
+        self._book = CcxtBook(source.snapshot, source.frames, source.previous_key, source.price_exp, source.qty_exp)
+        self.whole, self.each = self._book.whole, self._book.each
+
+    def result(self) -> str:
+        return levels_hash(*self._book.levels())
+
+
+def measure(source: Input, rounds: int, report: Report, peers: bool = False) -> None:
     """Alternating rounds of ours and the floors; raises ``BenchFailed`` unless all end with the same book."""
     size = sum(map(len, source.frames)) // len(source.frames)
     case = f"{source.case} ({size} B)"
-    runners: list[tuple[Row, Ours | Floor]] = [(Row(NAME, case, OURS, figure=FIGURE), Ours(source))]
+    runners: list[tuple[Row, Ours | Floor | Ccxt]] = [(Row(NAME, case, OURS, figure=FIGURE), Ours(source))]
     for name, who in FLOORS.items():
         library = load(name)
         if library is not None:
             runners.append((Row(NAME, case, who, figure=FIGURE), Floor(library, source)))
+    if peers and find_spec("ccxt") is not None:
+        runners.append((Row(NAME, case, "ccxt.pro", figure=FIGURE, role=PEER), Ccxt(source)))
     for number in range(rounds + 1):
         for row, runner in runners:
+            if isinstance(runner, Ccxt) and number % ROUNDS:
+                continue  # slow, and steady enough for fewer rounds
             mean = runner.whole()
             samples = runner.each()
-            if number:  # the first round warms up
+            if number or isinstance(runner, Ccxt):  # the first round warms up
                 row.rounds_ns.append(mean)
                 row.add(samples)
             row.check(runner.result())
@@ -239,6 +256,7 @@ def run(settings: Settings, report: Report) -> None:
             read_input(path, settings.pick(TINY_MESSAGES, 1 << 30, 1 << 30)),
             settings.rounds * settings.pick(1, ROUNDS, ROUNDS),
             report,
+            settings.peers,
         )
     missing = [path.name for path in paths if path not in present]
     if missing:

@@ -5,28 +5,30 @@
     10 feeds' book rings --> [ on_book: newest best prices in place ] --> [ check: 9 others, both ways ] --> hit list
     10 notice rings      --> [ next_hits: the same, found by its notice, all ten feeds polled            ]
 
-Case ``check``: batches of ten updates, one a venue, timed together; compared with C that does the same. Case ``pass``:
-one update a pass, timed alone, clock included. One process: the lines were just written by the same core (a second core
-would add its cache misses). Prices move at random; few updates are hits, and hits are counted, not
-evaluated: sizing, gates and the push to the executor are excluded. Both sides must count the same hits and end with the
-same tops.
+Case ``check``: batches of ten updates, one a venue, timed together; compared with C that does the same; the lines were
+just written by the same core. ``lines dirty``: the same, the books written by another process on another core between
+the batches. Case ``pass``: one update a pass, timed alone, clock included. Prices move at random; few updates are hits,
+and hits are counted, not evaluated: sizing, gates and the push to the executor are excluded. Both sides must count the
+same hits and end with the same tops.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 
 import numpy as np
 import numpy.typing as npt
 
 from bench.cfloor import I64, PTR, address, load
+from bench.hop import DEADLINE_NS, YIELD_AFTER, round_trips, shared
 from bench.report import OURS, Report, Row
 from bench.settings import BenchFailed, Settings
 from pipeline.detection.scan_loop import check, next_hits, on_book, start_pass
 from pipeline.detection.state import H_NEED, H_NEED_T
 from shm import layout as ly
-from shm.atomics import mono_ns
+from shm.atomics import cpu_pause, load_acquire, mono_ns, sched_yield, store_release
 from shm.bookring import publish_book
 from shm.jit import njit_bare
 from shm.words import Words
@@ -38,6 +40,9 @@ VENUES = 10
 SEED = 20240808
 MID = 6_000_000  # two digits after the point
 STEP = 1_000  # standard deviation of a venue's price around the middle
+ASKED, HITS, WRITTEN = 0, 1, 8  # words of the flags; the two that are waited for on lines of their own
+FLAGS_WORDS = 16
+_LOOK_AT_CLOCK = 1023
 FEES_PPM = (1000, 500, 800, 200, 750, 1000, 600, 400, 1000, 300)
 
 
@@ -65,6 +70,60 @@ def batches(
             hits += check(mem, flt, on_book(words, mem, flt, venue, 0), 0)
         samples[batch] = mono_ns() - start
     return hits
+
+
+@njit_bare
+def wait_for(flags: Words, i: int, value: int, deadline_ns: int, yield_after: int) -> bool:
+    """Spins until flags[i] == value; False when the deadline passed."""
+    empty = 0
+    while load_acquire(flags, i) != value:
+        empty += 1
+        cpu_pause()
+        if yield_after > 0 and empty % yield_after == 0:
+            sched_yield()
+        if empty & _LOOK_AT_CLOCK == 0 and mono_ns() > deadline_ns:
+            return False
+    return True
+
+
+@njit_bare
+def write_batches(
+    words: Words,
+    feed_words: int,
+    record: Words,
+    prices: Words,
+    flags: Words,
+    batches: int,
+    deadline_ns: int,
+    yield_after: int,
+) -> int:
+    """The other core: a batch of updates whenever flags[ASKED] asks for it; how many."""
+    for batch in range(batches):
+        if not wait_for(flags, ASKED, batch + 1, deadline_ns, yield_after):
+            return batch
+        at = batch * VENUES
+        for venue in range(VENUES):
+            publish(words, feed_words, record, venue, prices[2 * (at + venue)], prices[2 * (at + venue) + 1])
+        store_release(flags, WRITTEN, batch + 1)
+    return batches
+
+
+@njit_bare
+def read_batches(
+    words: Words, mem: Words, flt: Floats, flags: Words, samples: Words, deadline_ns: int, yield_after: int
+) -> int:
+    """Checks each batch that the other core has written; how many. All hits in flags[HITS]."""
+    hits = 0
+    for batch in range(len(samples)):
+        store_release(flags, ASKED, batch + 1)
+        if not wait_for(flags, WRITTEN, batch + 1, deadline_ns, yield_after):
+            return batch
+        start = mono_ns()
+        for venue in range(VENUES):
+            hits += check(mem, flt, on_book(words, mem, flt, venue, 0), 0)
+        samples[batch] = mono_ns() - start
+    flags[HITS] = hits
+    return len(samples)
 
 
 @njit_bare
@@ -118,18 +177,65 @@ def ours_passes(prices: Words) -> tuple[Words, str]:
     return samples, outcome(int(hits), world.memory.top_bid, world.memory.top_ask)
 
 
-def floor_batches(library: ctypes.CDLL, prices: Words) -> tuple[Words, str]:
-    library.detect.argtypes, library.detect.restype = [PTR] * 8, I64
-    world = make_world()  # for its factors and its memory; the floor touches nothing else of it
+def ours_dirty(prices: Words, cpus: list[int]) -> tuple[Words, str]:
+    """Rings in pages that a forked writer shares."""
+    world = make_world()
+    words, flags = shared(len(world.feeds)), shared(FLAGS_WORDS)
+    words[:] = world.feeds
+    samples = np.zeros(len(prices) // 2 // VENUES, dtype=np.int64)
+    record = book_record([(1, 1)] * ly.BOOK_DEPTH, [(1, 1)] * ly.BOOK_DEPTH)
+    deadline, yield_after = int(mono_ns()) + DEADLINE_NS, 0 if cpus else YIELD_AFTER
+    writer = (words, world.feed_words, record, prices, flags)
+    write_batches(*writer, 0, deadline, yield_after)  # compiled before the fork
+    read_batches(words, world.mem, world.flt, flags, samples[:0], deadline, yield_after)
+    round_trips(
+        "lines dirty",
+        lambda: int(read_batches(words, world.mem, world.flt, flags, samples, deadline, yield_after)),
+        lambda: int(write_batches(*writer, len(samples), deadline, yield_after)),
+        len(samples),
+        cpus,
+    )
+    return samples, outcome(int(flags[HITS]), world.memory.top_bid, world.memory.top_ask)
+
+
+def floor_dirty(library: ctypes.CDLL, prices: Words, cpus: list[int]) -> tuple[Words, str]:
+    library.detect_write.argtypes, library.detect_write.restype = [PTR] * 4 + [I64] * 2, I64
+    library.detect_read.argtypes, library.detect_read.restype = [PTR] * 8 + [I64] * 2, I64
+    world = make_world()
+    words, flags = shared(len(world.feeds)), shared(FLAGS_WORDS)
+    words[:] = world.feeds
+    shape, need, need_t, bids, asks = floor_arrays(world, len(prices) // 2)
+    samples = np.zeros(len(prices) // 2 // VENUES, dtype=np.int64)
+    deadline, yield_after = int(mono_ns()) + DEADLINE_NS, 0 if cpus else YIELD_AFTER
+    reader = [address(array) for array in (words, shape, need, need_t, bids, asks, flags, samples)]
+    writer = [address(array) for array in (words, shape, prices, flags)]
+    round_trips(
+        "lines dirty, floor",
+        lambda: int(library.detect_read(*reader, deadline, yield_after)),
+        lambda: int(library.detect_write(*writer, deadline, yield_after)),
+        len(samples),
+        cpus,
+    )
+    return samples, outcome(int(flags[HITS]), bids, asks)
+
+
+def floor_arrays(world: World, events: int) -> tuple[Words, Floats, Floats, Floats, Floats]:
+    """The shape of everything, the factors both ways and the tops, for the floor."""
     mem, flt = world.mem, world.flt
     square = VENUES * VENUES
     need = flt[int(mem[H_NEED]) : int(mem[H_NEED]) + square].copy()
     need_t = flt[int(mem[H_NEED_T]) : int(mem[H_NEED_T]) + square].copy()
-    bids, asks = world.memory.top_bid.copy(), world.memory.top_ask.copy()
-    events = len(prices) // 2
     rings = (ly.BOOK_SLOTS, world.feed_words, ly.FEED_BOOK_OFF, ly.BOOK_HEAD_WORDS, ly.BOOK_RECORD_WORDS)
     fields = (ly.BR_BID_COUNT, ly.BR_ASK_COUNT, ly.BR_BID_PRICE, ly.BR_ASK_PRICE)
     shape = np.array((VENUES, events, *rings, *fields), dtype=np.int64)
+    return shape, need, need_t, world.memory.top_bid.copy(), world.memory.top_ask.copy()
+
+
+def floor_batches(library: ctypes.CDLL, prices: Words) -> tuple[Words, str]:
+    library.detect.argtypes, library.detect.restype = [PTR] * 8, I64
+    world = make_world()  # for its factors and its memory; the floor touches nothing else of it
+    events = len(prices) // 2
+    shape, need, need_t, bids, asks = floor_arrays(world, events)
     samples = np.zeros(events // VENUES, dtype=np.int64)
     arrays = (world.feeds, shape, need, need_t, bids, asks, prices, samples)
     hits = library.detect(*(address(array) for array in arrays))
@@ -139,19 +245,24 @@ def floor_batches(library: ctypes.CDLL, prices: Words) -> tuple[Words, str]:
 def run(settings: Settings, report: Report) -> None:
     """Alternating rounds of ours and the floor; then passes."""
     prices = make_prices(settings.pick(1_000, 200_000, 1_000_000))
+    cpus = list(settings.cpus) or sorted(os.sched_getaffinity(0))[:2]
+    cpus = cpus if len(cpus) == 2 else []
     library = load("detection")
-    ours = Row(NAME, "check, 1 update x 9 others", OURS, per=VENUES, figure="p50")
-    floor = Row(NAME, ours.case, "C", per=VENUES, figure="p50")
+    case = "check, 1 update x 9 others"
+    ours, floor = Row(NAME, case, OURS, per=VENUES, figure="p50"), Row(NAME, case, "C", per=VENUES, figure="p50")
+    dirty = Row(NAME, f"{case}, lines dirty", OURS, per=VENUES, figure="p50")
+    dirty_floor = Row(NAME, dirty.case, "C", per=VENUES, figure="p50")
     single = Row(NAME, "pass, 10 feeds polled, 1 update", OURS, figure="p50")
-    report.rows += [ours, floor, single] if library is not None else [ours, single]
     for number in range(settings.rounds + 1):
-        found = [(ours, *ours_batches(prices))]
+        found = [(ours, *ours_batches(prices)), (dirty, *ours_dirty(prices, cpus))]
         if library is not None:
             found.append((floor, *floor_batches(library, prices)))
+            found.append((dirty_floor, *floor_dirty(library, prices, cpus)))
         found.append((single, *ours_passes(prices)))
         for row, samples, result in found:
             row.check(result)
             if number:  # the first round warms up
                 row.add_round(samples)
-    if library is not None and ours.result != floor.result:
-        raise BenchFailed(f"detection: ours {ours.result}, floor {floor.result}")
+            if row is not single and result != ours.result:
+                raise BenchFailed(f"detection: ours {ours.result}, {row.who} {row.case} {result}")
+    report.rows += [row for row in (ours, floor, dirty, dirty_floor, single) if row.hist.count]

@@ -6,35 +6,41 @@
     [ push ] --> | queue, 64 slots of 64 B | --> [ pop ]
     [ pop  ] <-- | queue, 64 slots of 64 B | <-- [ push ]
 
-Both ends are jitted loops over ``shm.queue``'s push and pop, as the detector and the executor's kernels use them; both
-spin. Every word of every message is checked. The C floor is a ring of slots with a sequence each, same size, same
-payload, same spin. Excluded: bells and parking, Python at either end, the segments' set-up (the queues lie in anonymous
-shared pages). With fewer than two CPUs nothing is pinned and an empty poll yields now and then: a scheduler's number.
+Both ends are jitted loops over ``shm.queue``'s push and pop, as the detector uses them; both spin. ``Python at one
+end``: process B is a Python loop over the same two, as the executor's; beside it, with peers, the standard library's
+pipe and queue between processes (both block). Every word of every message is checked. The C floor is a ring of slots
+with a sequence each, same size, same payload, same spin. Excluded: bells and parking, the segments' set-up (the queues
+lie in anonymous shared pages). With fewer than two CPUs nothing is pinned and an empty poll yields now and then: a
+scheduler's number.
 """
 
 from __future__ import annotations
 
 import ctypes
 import mmap
+import multiprocessing
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 
 import numpy as np
 
 from bench.cfloor import I64, PTR, address, load
-from bench.report import OURS, Report, Row
+from bench.report import OURS, PEER, Report, Row
 from bench.settings import BenchFailed, Settings
 from shm.atomics import cpu_pause, mono_ns, sched_yield
-from shm.jit import njit
+from shm.jit import direct, njit
 from shm.layout import C_WORDS, LINE_WORDS
 from shm.queue import init_queue, pop, push, queue_words
 from shm.words import Words
 
 NAME = "hop"
 CASE = "round trip, 64 B"
+PYTHON = ", Python at one end"
+PEER_SHARE = 50  # a blocking round trip takes a hundred times as long: so many fewer of them
 SLOTS = 64
 DEADLINE_NS = 20_000_000_000  # of one round: a partner that died or starves ends it
 YIELD_AFTER = 64
@@ -97,6 +103,24 @@ def pong(
     return n
 
 
+def python_pong(
+    there: Words, there_cursor: Words, back: Words, back_cursor: Words, n: int, deadline_ns: int, yield_after: int
+) -> int:
+    """:func:`pong` in Python: every poll and every push is a call into jitted code."""
+    got = np.zeros(LINE_WORDS, dtype=np.int64)
+    take_one, put_one = direct(pop, there, 0, there_cursor, 0, got), direct(push, back, 0, back_cursor, 0, got)
+    for v in range(n):
+        empty = 0
+        while not take_one(there, 0, there_cursor, 0, got):
+            empty += 1
+            if yield_after and empty % yield_after == 0:
+                os.sched_yield()
+            if not empty & _LOOK_AT_CLOCK and time.monotonic_ns() > deadline_ns:
+                return v
+        put_one(back, 0, back_cursor, 0, got)
+    return n
+
+
 def shared(words: int) -> Words:
     """Zeroed words that a forked child shares, on pages of their own."""
     return np.frombuffer(mmap.mmap(-1, words * 8), dtype=np.int64)
@@ -140,7 +164,7 @@ def round_trips(name: str, ping_once: Callable[[], int], pong_once: Callable[[],
         raise BenchFailed(f"hop {name}: {right} of {n} round trips were right, partner's status {status}")
 
 
-def ours_round(n: int, cpus: list[int], yield_after: int) -> Words:
+def ours_round(n: int, cpus: list[int], yield_after: int, partner: Callable[..., int] = pong) -> Words:
     """ns of each round trip over ``shm.queue``."""
     size = queue_words(SLOTS, LINE_WORDS)
     there, there_cursor, back, back_cursor = shared(size), shared(C_WORDS), shared(size), shared(C_WORDS)
@@ -150,11 +174,11 @@ def ours_round(n: int, cpus: list[int], yield_after: int) -> Words:
     deadline = int(mono_ns()) + DEADLINE_NS
     ends = (there, there_cursor, back, back_cursor)
     ping(*ends, samples[:0], deadline, yield_after)  # compiled before the fork
-    pong(*ends, 0, deadline, yield_after)
+    partner(*ends, 0, deadline, yield_after)
     round_trips(
         OURS,
         lambda: int(ping(*ends, samples, deadline, yield_after)),
-        lambda: int(pong(*ends, n, deadline, yield_after)),
+        lambda: int(partner(*ends, n, deadline, yield_after)),
         n,
         cpus,
     )
@@ -178,6 +202,61 @@ def floor_round(library: ctypes.CDLL, n: int, cpus: list[int], yield_after: int)
     return samples
 
 
+class PipeEnds:
+    """multiprocessing.Pipe: 64 bytes each way."""
+
+    who = "multiprocessing.Pipe"
+
+    def __init__(self) -> None:
+        self._ours, self._theirs = multiprocessing.Pipe()
+
+    def send(self, message: bytes) -> bytes:
+        self._ours.send_bytes(message)
+        return self._ours.recv_bytes()
+
+    def echo(self) -> None:
+        self._theirs.send_bytes(self._theirs.recv_bytes())
+
+
+class QueueEnds:
+    """multiprocessing.SimpleQueue, one each way (the faster of its queues: no thread between)."""
+
+    who = "multiprocessing.SimpleQueue"
+
+    def __init__(self) -> None:
+        self._there, self._back = multiprocessing.SimpleQueue(), multiprocessing.SimpleQueue()
+
+    def send(self, message: bytes) -> bytes:
+        self._there.put(message)
+        return bytes(self._back.get())
+
+    def echo(self) -> None:
+        self._back.put(self._there.get())
+
+
+def peer_round(ends: PipeEnds | QueueEnds, n: int, cpus: list[int]) -> Words:
+    """ns of each round trip; every message differs and must come back as it went."""
+    samples, clock = np.zeros(n, dtype=np.int64), time.monotonic_ns
+
+    def go() -> int:
+        right = 0
+        for v in range(n):
+            message = v.to_bytes(8, "little") * LINE_WORDS
+            start = clock()
+            back = ends.send(message)
+            samples[v] = clock() - start
+            right += back == message
+        return right
+
+    def answer() -> int:
+        for _ in range(n):
+            ends.echo()
+        return n
+
+    round_trips(ends.who, go, answer, n, cpus)
+    return samples
+
+
 def run(settings: Settings, report: Report) -> None:
     """Alternating rounds; the first tenth of each warms up."""
     allowed = sorted(os.sched_getaffinity(0))
@@ -189,16 +268,23 @@ def run(settings: Settings, report: Report) -> None:
         cpus, yield_after, case = [], YIELD_AFTER, f"{CASE}, one CPU"
         report.notes.append("hop: fewer than two CPUs: not pinned, yields; the scheduler is what it measured")
     n = settings.pick(200, 50_000, 200_000)
-    # p50: the mean of two spinning processes is that of the scheduler's breaks
-    ours, floor = Row(NAME, case, OURS, figure="p50"), Row(NAME, case, "C slot ring", figure="p50")
     library = load("hop")
-    report.rows.append(ours)
-    if library is not None:
-        report.rows.append(floor)
+    # p50: the mean of two spinning processes is that of the scheduler's breaks
+    rows = {
+        (where, who): Row(NAME, case + where, who, figure="p50")
+        for where in ("", PYTHON)
+        for who in ([OURS, "C slot ring"] if library is not None else [OURS])
+    }
+    for ends in (PipeEnds, QueueEnds) if settings.peers else ():
+        rows[PYTHON, ends.who] = Row(NAME, case + PYTHON, ends.who, figure="p50", role=PEER)
     for _ in range(settings.rounds):
-        samples = {OURS: ours_round(n, cpus, yield_after)}
+        found = {("", OURS): ours_round(n, cpus, yield_after)}
+        found[PYTHON, OURS] = ours_round(n // 4, cpus, yield_after, python_pong)
         if library is not None:
-            samples[floor.who] = floor_round(library, n, cpus, yield_after)
-        for row in report.rows[-len(samples) :]:
-            row.add_round(samples[row.who][n // 10 :])
-            row.check(f"{n} right")
+            found["", "C slot ring"] = found[PYTHON, "C slot ring"] = floor_round(library, n, cpus, yield_after)
+        for ends in (PipeEnds, QueueEnds) if settings.peers else ():
+            found[PYTHON, ends.who] = peer_round(ends(), max(10, n // PEER_SHARE), cpus)
+        for key, samples in found.items():
+            rows[key].add_round(samples[len(samples) // 10 :])
+            rows[key].check("all right")
+    report.rows += rows.values()

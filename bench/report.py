@@ -29,8 +29,9 @@ from shm.words import Words
 
 PERCENTILES = [50.0, 90.0, 99.0, 99.9]
 OURS = "ours"
+FLOOR, PEER = "floor", "peer"  # what a row beside ours is: a lower bound, or what users would pick
 CLOCK_PAIRS = 10_000
-_HEAD = ("bench", "case", "who", "n", "per", "p50", "p90", "p99", "p99.9", "max", "round", "ours/", "result")
+_HEAD = ("bench", "case", "who", "unit", "n", "per", "p50", "p90", "p99", "p99.9", "max", "round", "ours/", "result")
 
 
 @njit
@@ -65,7 +66,8 @@ class Row:
     """One implementation in one case.
 
     ``rounds_ns``: one figure a round, ns per operation; ``figure`` says which (``mean``, ``mean CPU``,
-    ``p50``). Ratios are made of their medians.
+    ``p50``). Ratios are made of their medians. Where ``unit`` is not ns, a sample is a whole number of ``unit / per``.
+    ``role``: what a row is beside ours; where a case has several floors, the last one is the goal's.
     """
 
     bench: str
@@ -75,6 +77,8 @@ class Row:
     result: str = ""
     words: Words = field(default_factory=lambda: np.zeros(HIST_WORDS, dtype=np.int64))
     figure: str = "mean"
+    unit: str = "ns"
+    role: str = FLOOR
     rounds_ns: list[float] = field(default_factory=list)
 
     def add(self, samples: Words) -> None:
@@ -125,11 +129,11 @@ class Report:
         return ours.round_ns / row.round_ns if ours is not None else None
 
     def table(self) -> str:
-        """The rows as text, ns per operation."""
+        """The rows as text, per operation."""
         lines = [_HEAD, *(self._cells(row) for row in self.rows)]
         widths = [max(len(line[k]) for line in lines) for k in range(len(_HEAD))]
         text = [
-            "  ".join(c.ljust(w) if k < 3 else c.rjust(w) for k, (c, w) in enumerate(zip(line, widths, strict=True)))
+            "  ".join(c.ljust(w) if k < 4 else c.rjust(w) for k, (c, w) in enumerate(zip(line, widths, strict=True)))
             for line in lines
         ]
         text += [f"skipped {name}: {why}" for name, why in self.skipped.items()]
@@ -139,11 +143,11 @@ class Report:
         ratio = self.ratio(row)
         shown = [_ns(value) for value in row.numbers().values()]
         tail = (_ns(row.round_ns), f"{ratio:.2f}x" if ratio is not None else "", row.result)
-        return (row.bench, row.case, row.who, str(row.hist.count), str(row.per), *shown, *tail)
+        return (row.bench, row.case, row.who, row.unit, str(row.hist.count), str(row.per), *shown, *tail)
 
     def json(self) -> dict[str, object]:
         """Everything, with the host."""
-        rows = [
+        measured = [
             {
                 "bench": row.bench,
                 "case": row.case,
@@ -154,16 +158,44 @@ class Report:
                 "round_figure": row.figure,
                 "round_ns": row.round_ns,
                 "rounds_ns": row.rounds_ns,
+                "unit": row.unit,
                 "ours_over_this": self.ratio(row),
                 "result": row.result,
             }
             for row in self.rows
         ]
-        return {"host": host(), "rows": rows, "skipped": self.skipped, "notes": self.notes}
+        rows = [self._joined(row) for row in self.rows if row.who == OURS]
+        return {"host": host(), "rows": rows, "measured": measured, "skipped": self.skipped, "notes": self.notes}
+
+    def _joined(self, ours: Row) -> dict[str, object]:
+        """One case: ours, the floor that its goal is set against, the peers. Ratios by the rounds' figures."""
+        beside = [row for row in self.rows if (row.bench, row.case) == (ours.bench, ours.case) and row.who != OURS]
+        floor = next((row for row in reversed(beside) if row.role == FLOOR), None)
+        numbers = ours.numbers()
+        ratio = self.ratio(floor) if floor is not None else None
+        peers = {
+            row.who: {"p50": row.numbers()["p50"], "ratio": None if not (r := self.ratio(row)) else 1 / r}
+            for row in beside
+            if row.role == PEER
+        }
+        return {
+            "name": f"{ours.bench}: {ours.case}",
+            "unit": ours.unit,
+            "p50": numbers["p50"],
+            "p90": numbers["p90"],
+            "p99": numbers["p99"],
+            "p999": numbers["p99.9"],
+            "max": numbers["max"],
+            "n": ours.hist.count,
+            "floor_p50": None if floor is None else floor.numbers()["p50"],
+            "ratio_to_floor": ratio,
+            "peers": peers,
+            "check": ours.result,
+        }
 
 
 def _ns(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def _first_line(path: str, prefix: str = "") -> str:

@@ -24,12 +24,16 @@ def captures_path() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """``size``: 0 tiny (tests), 1 quick, 2 full. ``cpus``: the two CPUs of the hop; empty = the first two allowed."""
+    """``size``: 0 tiny (tests), 1 quick, 2 full. ``cpus``: the two CPUs of the hop; empty = the first two allowed.
+
+    ``peers``: what is installed and does the same, measured in the same rounds.
+    """
 
     size: int = 2
     rounds: int = 7
     captures: Path = field(default_factory=captures_path)
     cpus: tuple[int, ...] = ()
+    peers: bool = False
 
     def pick(self, tiny: int, quick: int, full: int) -> int:
         """The count for this size."""

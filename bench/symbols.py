@@ -3,7 +3,7 @@
 ::
 
     bytes in a frame --> [ engine.find_symbol, in jit ] --> slot             beside a C table of the same shape
-    str in Python    --> [ VenueBooks.index_of        ] --> book index       beside a plain dict
+    str in Python    --> [ Instruments.find           ] --> catalogue row    beside a plain dict, ccxt's market()
 
 500 symbols. In jit each look-up's symbol depends on the one before (latency, not throughput), 500 a sample. From Python
 100 a sample, the loop included in both. Every slot must be the right one.
@@ -13,15 +13,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 
 from bench.cfloor import I64, PTR, address, load
-from bench.report import OURS, Report, Row
+from bench.report import OURS, PEER, Report, Row
 from bench.settings import BenchFailed, Settings
 from pipeline.book import state as st
 from pipeline.book.builder import VenueBooks
 from pipeline.book.engine import find_symbol
+from pipeline.execution.market import Instruments
+from pipeline.model.instruments import InstrumentRow
 from shm import layout
 from shm.atomics import mono_ns
 from shm.jit import njit
@@ -32,6 +38,8 @@ SYMBOLS = 500
 CHAIN = 500
 CALLS = 100
 SEED = 7
+CATALOGUE = "from Python, 500 symbols"
+VENUE = "binance_spot"
 
 
 @njit
@@ -80,8 +88,25 @@ def make_chain() -> Words:
     return following
 
 
-def python_round(find: Callable[[str], int | None], wanted: list[str], batches: int) -> tuple[Words, str]:
-    """ns of ``CALLS`` look-ups a sample, and the sum of what was found."""
+def make_catalogue(symbols: list[str]) -> Instruments:
+    """Rows with what a look-up by symbol reads."""
+    specs = [SimpleNamespace(venue=VENUE, symbol=symbol) for symbol in symbols]
+    rows = [SimpleNamespace(instrument_id=k, spec=spec) for k, spec in enumerate(specs)]
+    return Instruments(cast(list[InstrumentRow], rows))
+
+
+def make_ccxt(symbols: list[str]) -> Any:
+    """A ccxt exchange that knows the same symbols; no network."""
+    import ccxt
+
+    exchange = ccxt.binance()
+    exchange.markets = {symbol: {"index": k, "symbol": symbol} for k, symbol in enumerate(symbols)}
+    exchange.markets_by_id = {symbol: [market] for symbol, market in exchange.markets.items()}
+    return exchange
+
+
+def python_round(find: Callable[[str], Any], wanted: list[str], batches: int, index: Callable[[Any], int]) -> Any:
+    """ns of ``CALLS`` look-ups a sample, and the sum of the indices that were found."""
     clock = time.monotonic_ns
     samples = np.zeros(batches, dtype=np.int64)
     for batch in range(batches):
@@ -89,7 +114,7 @@ def python_round(find: Callable[[str], int | None], wanted: list[str], batches: 
         for symbol in wanted:
             find(symbol)
         samples[batch] = clock() - start
-    return samples, f"sum {sum(find(symbol) or 0 for symbol in wanted)}"
+    return samples, f"sum {sum(index(find(symbol)) for symbol in wanted)}"
 
 
 def run(settings: Settings, report: Report) -> None:
@@ -110,10 +135,16 @@ def run(settings: Settings, report: Report) -> None:
         library.symbols_fill(address(table), entries, address(texts), address(lengths), SYMBOLS)
     plain = dict(zip(symbols, range(SYMBOLS), strict=True))
     wanted = [symbols[k] for k in following[:CALLS]]
-    finders: list[tuple[Row, Callable[[str], int | None]]] = [
-        (Row(NAME, "from Python, 500 symbols", OURS, per=CALLS, figure="p50"), books.index_of),
-        (Row(NAME, "from Python, 500 symbols", "dict.get", per=CALLS, figure="p50"), plain.get),
+    find = partial(make_catalogue(symbols).find, VENUE)
+    finders: list[tuple[Row, Callable[[str], Any], Callable[[Any], int]]] = [
+        (Row(NAME, CATALOGUE, OURS, per=CALLS, figure="p50"), find, lambda row: row.instrument_id),
+        (Row(NAME, CATALOGUE, "dict.get", per=CALLS, figure="p50"), plain.get, int),
+        (Row(NAME, "in a feed, from Python, 500 symbols", OURS, per=CALLS, figure="p50"), books.index_of, int),
     ]
+    if settings.peers and find_spec("ccxt") is not None:
+        market = make_ccxt(symbols).market
+        peer = Row(NAME, CATALOGUE, "ccxt market()", per=CALLS, figure="p50", role=PEER)
+        finders.append((peer, market, lambda found: found["index"]))
     for number in range(settings.rounds + 1):
         for row in jitted:
             samples = np.zeros(batches, dtype=np.int64)
@@ -128,11 +159,11 @@ def run(settings: Settings, report: Report) -> None:
             row.check(f"ends at {last}")
             if number:
                 row.add_round(samples)
-        for row, find in finders:
-            samples, result = python_round(find, wanted, batches)
+        for row, look_up, index in finders:
+            samples, result = python_round(look_up, wanted, batches, index)
             row.check(result)
             if number:
                 row.add_round(samples)
-    if finders[0][0].result != finders[1][0].result:
-        raise BenchFailed(f"symbols: {finders[0][0].result} is not {finders[1][0].result}")
-    report.rows += [*jitted, *(row for row, _ in finders)]
+    if len({row.result for row, *_ in finders}) != 1:
+        raise BenchFailed(f"symbols: results differ: {[row.result for row, *_ in finders]}")
+    report.rows += [*jitted, *(row for row, *_ in finders)]

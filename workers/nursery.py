@@ -39,6 +39,7 @@ from workers.base import EXIT_COULD_NOT_START, EXIT_CRASHED, die_with_parent, st
 MESSAGE_BYTES_MAX = 64 * 1024
 SHARED = "shm"  # stands for the kernels that every process calls
 HEAVY_MODULES = ("feed", "detector")  # some 10 s of compilation each, all others together 5 s
+HELPER_NICENESS = 5  # the supervisor talks with the venues meanwhile, and waits seconds for an answer, not longer
 PROGRESS_MS = 5000  # while it compiles, it says how far it is at least so often
 _ENV_OF_ONE_CHILD = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "ARB_CRASH_AT")
 
@@ -234,6 +235,7 @@ def _start_helper(name: str, dialects: list[str]) -> int:
     code = EXIT_CRASHED
     try:
         die_with_parent(signal.SIGKILL, nursery)
+        os.nice(HELPER_NICENESS)
         gc.disable()  # a short life; a tenth of its time
         _warm_module(name, dialects)
         code = 0

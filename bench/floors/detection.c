@@ -60,3 +60,40 @@ int64_t detect(int64_t *words, const shape *s, const double *need, const double 
     }
     return hits;
 }
+
+/* The same with the books written by another process: flags[0] asks for a batch, flags[8] says that it is there. */
+static inline int wait_for(const int64_t *flag, int64_t value, int64_t deadline_ns, int64_t yield_after) {
+    for (int64_t empty = 1; __atomic_load_n(flag, __ATOMIC_ACQUIRE) != value; empty++) {
+        spin_pause();
+        if (yield_after && empty % yield_after == 0) sched_yield();
+        if ((empty & 1023) == 0 && now_ns() > deadline_ns) return 0;
+    }
+    return 1;
+}
+
+int64_t detect_write(int64_t *words, const shape *s, const int64_t *prices, int64_t *flags, int64_t deadline_ns,
+                     int64_t yield_after) {
+    int64_t batches = s->events / s->venues;
+    for (int64_t batch = 0; batch < batches; batch++) {
+        if (!wait_for(flags, batch + 1, deadline_ns, yield_after)) return batch;
+        for (int64_t k = 0, at = batch * s->venues; k < s->venues; k++)
+            publish(words, s, k, prices[2 * (at + k)], prices[2 * (at + k) + 1]);
+        __atomic_store_n(flags + 8, batch + 1, __ATOMIC_RELEASE);
+    }
+    return batches;
+}
+
+/* Returns the batches checked; all hits in flags[1]. */
+int64_t detect_read(int64_t *words, const shape *s, const double *need, const double *need_t, double *bids,
+                    double *asks, int64_t *flags, int64_t *samples, int64_t deadline_ns, int64_t yield_after) {
+    int64_t batches = s->events / s->venues, hits = 0;
+    for (int64_t batch = 0; batch < batches; batch++) {
+        __atomic_store_n(flags, batch + 1, __ATOMIC_RELEASE);
+        if (!wait_for(flags + 8, batch + 1, deadline_ns, yield_after)) return batch;
+        int64_t start = now_ns();
+        for (int64_t k = 0; k < s->venues; k++) hits += check(words, s, k, need, need_t, bids, asks);
+        samples[batch] = now_ns() - start;
+    }
+    flags[1] = hits;
+    return batches;
+}

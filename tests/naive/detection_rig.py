@@ -128,14 +128,15 @@ class World:
     inventory: bool = False
     usd_rates: dict[str, float] = field(default_factory=dict)
     queue_capacity: int = QUEUE
+    books: int = BOOKS
 
     def __post_init__(self) -> None:
         feed_count = 1 + max(listing.feed for listing in self.listings)
         self.rows = catalogue_rows(self.listings)
-        self.feed_words = ly.feed_segment_words(BOOKS)
+        self.feed_words = ly.feed_segment_words(self.books)
         self.feeds = np.zeros(feed_count * self.feed_words, dtype=np.int64)
         self.topology = build_topology(
-            self.rows, self.terms, feed_count=feed_count, book_capacity=BOOKS, usd_rates=self.usd_rates
+            self.rows, self.terms, feed_count=feed_count, book_capacity=self.books, usd_rates=self.usd_rates
         )
         self.memory = Memory(self.topology, feed_count=feed_count)
         self.mem, self.flt = self.memory.mem, self.memory.flt
@@ -143,7 +144,7 @@ class World:
         for feed in range(feed_count):
             offset = feed * self.feed_words
             self.feeds[offset + ly.SEG_EPOCH] = 1
-            init_feed(self.feeds, offset, BOOKS)
+            init_feed(self.feeds, offset, self.books)
             self.generations.append(int(conn_open(self.feeds, offset, 0, feed, 0)))
             self.memory.feeds[feed, FD_OFF] = offset
         reports = np.zeros(queue_words(QUEUE, ly.REPORT_WORDS), dtype=np.int64)
