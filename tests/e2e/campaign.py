@@ -22,9 +22,9 @@ from typing import Any
 
 from pipeline.execution.crash import POINTS
 from pipeline.execution.records import BreakerRecord, ExternalRecord
+from pipeline.model.errors import ArbitrageEngineError
 from tests.e2e.rig import DRAIN_S, Rig, until
 from workers.checker import Violation, check_collar, check_fresh, check_halt, check_limits, stale_ns
-from workers.control import ControlError
 from workers.demo_summary import plain_journal
 
 PROCESSES = ("executor", "detector", "feed.mexc", "feed.gateio", "poller", "recorder", "guard")
@@ -248,7 +248,7 @@ def main() -> int:
     for seed in range(int(first), int(last or int(first) + 1)):
         try:
             outcome = run_seed(seed, arguments.seconds, storm=arguments.storm, scenario=arguments.scenario)
-        except (AssertionError, ControlError, OSError, RuntimeError) as error:
+        except (AssertionError, ArbitrageEngineError, OSError, RuntimeError) as error:
             sys.stdout.write(f"seed {seed}: FAILED to run: {error}\n")
             bad += 1
             continue
