@@ -16,6 +16,7 @@ speak the same ``NOTIFY_SOCKET`` protocol (READY=1, WATCHDOG=1, STATUS=, STOPPIN
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import importlib
 import os
@@ -46,6 +47,7 @@ EXIT_CRASHED = 1
 EXIT_CONFIG = 2  # the operator's input: starting again cannot help
 EXIT_COULD_NOT_START = 3  # shared memory, port, venue: starting again may help
 
+WARM_TIMEOUT_US = 300_000_000  # a first compilation, on a busy host
 RELOAD_FILE = "reload.json"  # in the state folder: the configuration as the supervisor checked it
 STOP_GRACE_S = 10.0  # after SIGTERM the kernel ends a process that does not end itself (SIGALRM, default action)
 STATUS_CHARS_MAX = 2000  # of an ending process: every line of what it refuses, and far below a datagram
@@ -265,8 +267,9 @@ def apply_cpus(cpus: Sequence[int]) -> tuple[int, ...]:
     """Pin this process to ``cpus`` where they exist; returns the CPUs that it may run on now."""
     allowed = os.sched_getaffinity(0)
     wanted = allowed.intersection(cpus)
-    if wanted:
-        os.sched_setaffinity(0, wanted)
+    if wanted and wanted != allowed:  # a unit has pinned it already, and its sandbox refuses the call
+        with contextlib.suppress(PermissionError):
+            os.sched_setaffinity(0, wanted)
     return tuple(sorted(os.sched_getaffinity(0)))
 
 
@@ -290,7 +293,7 @@ def _harden(ctx: WorkerContext) -> None:
     prctl_name = ctypes.create_string_buffer(f"arb:{ctx.process}".encode()[:15])
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NAME, prctl_name, 0, 0, 0)
     set_undumpable()
-    if ctx.nice:
+    if ctx.nice and ctx.nice != os.getpriority(os.PRIO_PROCESS, 0):
         try:
             os.setpriority(os.PRIO_PROCESS, 0, ctx.nice)
         except OSError as error:
@@ -376,6 +379,10 @@ def run_worker(process: str, body: Callable[[WorkerContext], None], argv: Sequen
         return EXIT_CONFIG
     name = f"feed.{exchange}" if exchange else process
     instance = arguments.instance or config.instance
+    warm = getattr(sys.modules[body.__module__], "warm", None)
+    if warm is not None:  # no nursery has done it: from the cache it is a second, on a cold one a minute
+        Notifier().send(f"EXTEND_TIMEOUT_USEC={WARM_TIMEOUT_US}\nSTATUS=loading kernels")
+        warm([config.exchanges[exchange].dialect] if exchange else sorted({v.dialect for v in config.venues}))
     return start_worker(body, config=config, instance=instance, process=name, exchange=exchange)
 
 

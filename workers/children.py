@@ -11,10 +11,15 @@ import contextlib
 import os
 import signal
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
+from pipeline.model.enums import ProcessState
 from workers.base import EXIT_CLEAN, EXIT_CONFIG
+
+if TYPE_CHECKING:
+    from shm.liveness import LivenessView
 
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MAX_S = 5.0
@@ -128,6 +133,21 @@ class Child:
         self.restarts += 1
         return False
 
+    def observed(self, pid: int, state: ChildState, now_s: float) -> None:
+        """As :meth:`spawned`, :meth:`notified` and :meth:`exited`, of a process that is not ours to start."""
+        if pid != self.pid:
+            if self.pid:
+                self._forget_pid()
+                self._exited_s = self._exited_s or now_s
+            if pid:
+                self.restarts += self.started_s > 0
+                self.started_s = now_s
+                self.spawned(pid)
+        if state is ChildState.READY and self.state is not ChildState.READY and self._exited_s is not None:
+            self.recovery_ms = (now_s - self._exited_s) * 1000
+            self._exited_s = None
+        self.state = state
+
     def hung(self, now_s: float) -> str:
         """Why the process must be killed; "" when it need not."""
         if self.state is ChildState.READY and now_s - self.proof_s > WATCHDOG_S:
@@ -181,6 +201,19 @@ class Children:
 
     def __getitem__(self, process: str) -> Child:
         return self.by_name[process]
+
+    def observe(self, views: Mapping[str, LivenessView], now_s: float) -> bool:
+        """Processes that somebody else starts (systemd): what their liveness pages say. Whether anything changed."""
+        changed = False
+        for child in self.by_name.values():
+            view = views.get(child.process)
+            alive = view is not None and view.alive()
+            ready = alive and view is not None and view.state in (ProcessState.READY, ProcessState.DEGRADED)
+            state = ChildState.READY if ready else ChildState.STARTING if alive else ChildState.WAITING
+            pid = view.pid if alive and view is not None else 0
+            changed |= (state, pid) != (child.state, child.pid)
+            child.observed(pid, state, now_s)
+        return changed
 
     def by_pid(self, pid: int) -> Child | None:
         for child in self.by_name.values():

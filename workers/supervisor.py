@@ -34,6 +34,7 @@ from workers.base import (
     EXIT_COULD_NOT_START,
     LOG_LEVELS,
     RELOAD_FILE,
+    WARM_TIMEOUT_US,
     Notifier,
     die_with_parent,
     instance_dir,
@@ -64,7 +65,9 @@ EARLY_PIDS_MAX = 32  # more processes than an instance has: the rest is noise
 class Supervisor:
     """One running instance."""
 
-    def __init__(self, *, instance: str, config: EngineConfig, config_path: str | None, nursery: socket.socket) -> None:
+    def __init__(
+        self, *, instance: str, config: EngineConfig, config_path: str | None, nursery: socket.socket, units: bool
+    ) -> None:
         self.instance = instance
         self.config = config
         self.config_path = config_path
@@ -72,7 +75,8 @@ class Supervisor:
         self.children = Children(config.feeds)
         self.state = "starting"
         self.notes: list[str] = []
-        self._nursery = nursery
+        self._nursery = nursery  # with ``units`` only until the kernels are in the cache
+        self._units = units  # systemd starts, pins and watches the processes: we observe
         self._nursery_gone = asyncio.Event()
         self._warm = asyncio.Event()
         self._changed = asyncio.Event()
@@ -137,7 +141,11 @@ class Supervisor:
                 await check_keys(self.config, self.instance, clients, self.say)
             await control.start()
             await self._until(self._warm)
-            await self._start_children()
+            if self._units:
+                self._close_nursery()
+                self._notifier.send("READY=1\nSTATUS=catalogue published; waiting for the other units")
+            else:
+                await self._start_children()
             await self._watch()
         except CouldNotStart as error:
             self.say("error", str(error))
@@ -152,8 +160,7 @@ class Supervisor:
                 await client.close()
             loop.remove_reader(notify)
             notify.close()
-            loop.remove_reader(self._nursery)
-            self._nursery.close()
+            self._close_nursery()
             self.state = "failed" if self._failure else "stopped"
             self._liveness.set_state(ProcessState.STOPPED)
             self.write_run_file()
@@ -175,6 +182,11 @@ class Supervisor:
         """Ctrl-C: the same orderly stop; the exit code says who asked."""
         self._interrupted = True
         self.request_stop()
+
+    def _close_nursery(self) -> None:
+        if self._nursery.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._nursery)
+            self._nursery.close()
 
     async def _until(self, event: asyncio.Event) -> None:
         """Wait for ``event`` unless the instance is asked to stop or the nursery dies before."""
@@ -213,6 +225,8 @@ class Supervisor:
 
     async def _watch(self) -> None:
         """Until the stop: restart what ended, kill what hangs, refresh the catalogue, beat."""
+        from shm.liveness import LivenessView
+
         refresh_s = float(os.environ.get("ARB_TEST_CATALOGUE_REFRESH_S", REFRESH_S))
         refresh_at = time.monotonic() + refresh_s
         digits_at = 0.0
@@ -222,8 +236,12 @@ class Supervisor:
             now = time.monotonic()
             self._liveness.beat()
             self._notifier.send("WATCHDOG=1")
-            self._spawn_due(now)
-            self._kill_hung(now)
+            if self._units:
+                if self.children.observe(LivenessView.attach_all(self.instance), now):
+                    self.write_run_file()
+            else:
+                self._spawn_due(now)
+                self._kill_hung(now)
             self._follow_state()
             if now >= digits_at:
                 digits_at = now + WANTED_DIGITS_S
@@ -367,6 +385,8 @@ class Supervisor:
         self.state = "stopping"
         self._liveness.set_state(ProcessState.STOPPING)
         self._notifier.send("STOPPING=1")
+        if self._units:
+            return
         for group in self.children.stop_groups():
             for child in group:
                 child.stop()
@@ -381,7 +401,8 @@ class Supervisor:
                 await self._next_change()
 
     def _tell_nursery(self, **message: Any) -> None:
-        self._nursery.send(msgspec.json.encode(message))
+        if self._nursery.fileno() >= 0:
+            self._nursery.send(msgspec.json.encode(message))
 
     def _on_nursery(self) -> None:
         try:
@@ -400,7 +421,7 @@ class Supervisor:
         if event == "warming":
             self._warming = message["text"]
             self.say("info", f"compiling kernels, the first time only: {self._warming}")
-            self._notifier.send(f"STATUS=compiling kernels, the first time only: {self._warming}")
+            self._notifier.send(f"EXTEND_TIMEOUT_USEC={WARM_TIMEOUT_US}\nSTATUS=compiling kernels: {self._warming}")
             self.write_run_file()
         elif event == "warmed":
             self.say("info", f"warm: {message['module']} in {message['seconds']} s")
@@ -531,6 +552,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--instance", default="")
     parser.add_argument("--mode", default="", choices=["", *(mode.value for mode in Mode)])
     parser.add_argument("--i-understand-live-trading", action="store_true")
+    parser.add_argument("--units", action="store_true", help="systemd starts the other processes")
     parser.add_argument("--await-config", action="store_true")
     parser.add_argument("--parent", type=int, default=0, help="end when this parent process ends")
     arguments = parser.parse_args(argv)
@@ -543,6 +565,7 @@ def main(argv: list[str] | None = None) -> int:
             mode=arguments.mode,
             live_confirmed=arguments.i_understand_live_trading,
             await_config=arguments.await_config,
+            units=arguments.units,
         )
         return code
     except ConfigInvalid as error:
@@ -554,7 +577,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run_instance(
-    config_path: str | None, *, instance: str, mode: str, live_confirmed: bool, await_config: bool = False
+    config_path: str | None,
+    *,
+    instance: str,
+    mode: str,
+    live_confirmed: bool,
+    await_config: bool = False,
+    units: bool = False,
 ) -> tuple[int, str | None]:
     """A whole instance in the foreground until SIGTERM or SIGINT: its exit code, and why it failed if it did.
 
@@ -576,7 +605,7 @@ def run_instance(
     check_mode(config, name, live_confirmed=live_confirmed)
     lock = lock_instance(name)
     try:
-        supervisor = Supervisor(instance=name, config=config, config_path=config_path, nursery=nursery)
+        supervisor = Supervisor(instance=name, config=config, config_path=config_path, nursery=nursery, units=units)
         return asyncio.run(supervisor.run()), supervisor.failure
     finally:
         os.close(lock)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from pipeline.model.enums import ProcessState
 from workers.base import EXIT_CONFIG
 from workers.children import (
     BACKOFF_FIRST_S,
@@ -130,3 +133,38 @@ def test_stop_order_ends_with_the_latch_and_names_every_child() -> None:
     assert groups[1] == ["executor"]
     assert groups[-1] == ["guard"]
     assert sorted(name for group in groups for name in group) == sorted(child.process for child in children)
+
+
+class Page:
+    """A liveness page as :meth:`Children.observe` reads it."""
+
+    def __init__(self, pid: int, state: ProcessState, *, lives: bool = True) -> None:
+        self.pid, self.state, self.lives = pid, int(state), lives
+
+    def alive(self) -> bool:
+        return self.lives
+
+
+def test_processes_that_systemd_starts_are_observed() -> None:
+    children = Children(["mexc"])
+    assert not children.observe({}, 0.0)
+    own = os.getpid()
+    pages = {child.process: Page(own, ProcessState.WARMING) for child in children}
+    assert children.observe(pages, 1.0)  # type: ignore[arg-type]
+    assert not children.all_ready() and children["feed.mexc"].state is ChildState.STARTING
+    for page in pages.values():
+        page.state = int(ProcessState.READY)
+    assert children.observe(pages, 2.0)  # type: ignore[arg-type]
+    assert children.all_ready()
+    assert not children.observe(pages, 2.1), "nothing new"  # type: ignore[arg-type]
+    pages["feed.mexc"].lives = False
+    children.observe(pages, 3.0)  # type: ignore[arg-type]
+    gone = children["feed.mexc"]
+    assert (gone.pid, gone.state, gone.pidfd) == (0, ChildState.WAITING, -1)
+    pages["feed.mexc"] = Page(os.getppid(), ProcessState.READY)
+    children.observe(pages, 3.5)  # type: ignore[arg-type]
+    back = children["feed.mexc"]
+    assert (back.pid, back.restarts, back.recovery_ms) == (os.getppid(), 1, 500.0)
+    assert children.all_ready()
+    for child in children:
+        child.observed(0, ChildState.WAITING, 4.0)  # closes what was opened
