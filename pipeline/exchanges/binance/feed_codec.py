@@ -23,23 +23,22 @@ from pipeline.book.codec import Decoded, FeedCodec
 from pipeline.book.engine import route
 from pipeline.exchanges import reference_decoder as ref
 from pipeline.exchanges import scan
-from pipeline.exchanges.scan import BAD, COLON, COMMA, CONTROL, MODE_FRAME, OPEN, OTHER, QUOTE
+from pipeline.exchanges import scan_fields as keys
+from pipeline.exchanges.scan import BAD, COLON, COMMA, CONTROL, OPEN, OTHER, QUOTE
 from shm.bytewords import load1
 from shm.jit import njit_bare as njit
 from shm.words import Words
 
 _K_STREAM = scan.packed("stream")
 _K_DATA = scan.packed("data")
-_DEPTH_KEYS = scan.S_SYMBOL | scan.S_FIRST | scan.S_LAST | scan.S_BID | scan.S_ASK
-_TICKER_KEYS = scan.S_SYMBOL | scan.S_LAST | scan.S_BID_PRICE | scan.S_BID_QTY | scan.S_ASK_PRICE | scan.S_ASK_QTY
-_TICKER_FORBIDDEN = scan.S_FIRST | scan.S_BID | scan.S_ASK | scan.S_PREVIOUS
-_DEPTH_FORBIDDEN = scan.S_BID_PRICE | scan.S_BID_QTY | scan.S_ASK_PRICE | scan.S_ASK_QTY
+_DEPTH_KEYS = keys.S_SYMBOL | keys.S_FIRST | keys.S_LAST | keys.S_BID | keys.S_ASK
+_DEPTH_FORBIDDEN = keys.S_BID_PRICE | keys.S_BID_QTY | keys.S_ASK_PRICE | keys.S_ASK_QTY
 
 
 @njit
 def scan_frame(mem: Words, length: int) -> int:
     """Scans the frame in memory into the event; a ``TOPIC_*``."""
-    scan.clear_event(mem)
+    keys.clear_event(mem)
     scan.seal(mem, length)
     start = scan.skip_space(mem, st.FRAME_BYTE)
     if load1(mem, start) != OPEN:
@@ -52,7 +51,7 @@ def scan_frame(mem: Words, length: int) -> int:
         i = skip_to_data(mem, at + 8)
         if i < 0:
             return st.TOPIC_UNKNOWN
-    i = scan.scan_fields(mem, i, MODE_FRAME)
+    i = keys.scan_fields(mem, i, keys.MODE_FRAME)
     if i == OTHER:
         return st.TOPIC_OTHER
     if i == CONTROL:
@@ -96,13 +95,13 @@ def classify(mem: Words) -> int:
     if mem[st.EV_SYMBOL_LEN] < 1 or mem[st.EV_SYMBOL_LEN] > st.SYMBOL_BYTES or mem[st.EV_LAST] <= 0:
         return st.TOPIC_UNKNOWN
     if mem[st.EV_KIND] == st.TOPIC_DEPTH:
-        if seen & _DEPTH_KEYS != _DEPTH_KEYS or seen & _DEPTH_FORBIDDEN or seen & scan.S_FULL:
+        if seen & _DEPTH_KEYS != _DEPTH_KEYS or seen & _DEPTH_FORBIDDEN or seen & keys.S_FULL:
             return st.TOPIC_UNKNOWN
         if mem[st.EV_FIRST] > mem[st.EV_LAST]:
             return st.TOPIC_UNKNOWN
-        linked = seen & scan.S_PREVIOUS and mem[st.EV_PREVIOUS] <= mem[st.EV_LAST]
+        linked = seen & keys.S_PREVIOUS and mem[st.EV_PREVIOUS] <= mem[st.EV_LAST]
         return st.TOPIC_DEPTH if linked or mem[st.H_LINK] != st.LINK_PREVIOUS else st.TOPIC_UNKNOWN
-    if seen & _TICKER_KEYS == _TICKER_KEYS and not seen & _TICKER_FORBIDDEN:
+    if seen & keys.TICKER_KEYS == keys.TICKER_KEYS and not seen & keys.TICKER_FORBIDDEN:
         return st.TOPIC_TICKER
     return st.TOPIC_UNKNOWN
 
@@ -152,7 +151,7 @@ CODECS = {
         rule=sequencer.BINANCE_SPOT,
         on_frame=on_frame,
         scan_frame=scan_frame,
-        scan_snapshot=scan.scan_snapshot,
+        scan_snapshot=keys.scan_snapshot,
         reference=reference_spot,
         reference_snapshot=ref.decode_snapshot,
     ),
@@ -160,7 +159,7 @@ CODECS = {
         rule=sequencer.BINANCE_USDM,
         on_frame=on_frame,
         scan_frame=scan_frame,
-        scan_snapshot=scan.scan_snapshot,
+        scan_snapshot=keys.scan_snapshot,
         reference=reference_futures,
         reference_snapshot=ref.decode_snapshot,
     ),

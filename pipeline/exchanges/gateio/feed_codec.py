@@ -26,7 +26,8 @@ from pipeline.book.codec import Decoded, FeedCodec
 from pipeline.book.engine import route
 from pipeline.exchanges import reference_decoder as ref
 from pipeline.exchanges import scan
-from pipeline.exchanges.scan import BAD, COLON, COMMA, CONTROL, DOT, MODE_FRAME, OPEN, OTHER, QUOTE
+from pipeline.exchanges import scan_fields as keys
+from pipeline.exchanges.scan import BAD, COLON, COMMA, CONTROL, DOT, OPEN, OTHER, QUOTE
 from pipeline.model.errors import ProtocolViolation
 from shm.bytewords import load1
 from shm.jit import njit_bare as njit
@@ -49,9 +50,7 @@ _CHANNEL_TICKER = 4
 _EVENT_OTHER = 1
 _EVENT_UPDATE = 2
 
-_TICKER_KEYS = scan.S_SYMBOL | scan.S_LAST | scan.S_BID_PRICE | scan.S_BID_QTY | scan.S_ASK_PRICE | scan.S_ASK_QTY
-_TICKER_FORBIDDEN = scan.S_FIRST | scan.S_BID | scan.S_ASK | scan.S_PREVIOUS
-_DEPTH_FORBIDDEN = scan.S_BID_PRICE | scan.S_BID_QTY | scan.S_ASK_PRICE | scan.S_ASK_QTY | scan.S_PREVIOUS
+_DEPTH_FORBIDDEN = keys.S_BID_PRICE | keys.S_BID_QTY | keys.S_ASK_PRICE | keys.S_ASK_QTY | keys.S_PREVIOUS
 
 
 @njit
@@ -127,7 +126,7 @@ def scan_envelope(mem: Words, i: int) -> tuple[int, int]:
             if not channel or not event or done or load1(mem, i) != OPEN:
                 return 0, BAD
             done = True
-            i = scan.scan_fields(mem, i, MODE_FRAME)
+            i = keys.scan_fields(mem, i, keys.MODE_FRAME)
             if i < 0:
                 return 0, BAD
         else:
@@ -148,7 +147,7 @@ def scan_envelope(mem: Words, i: int) -> tuple[int, int]:
 @njit
 def scan_frame(mem: Words, length: int) -> int:
     """Scans the frame in memory into the event; a ``TOPIC_*``."""
-    scan.clear_event(mem)
+    keys.clear_event(mem)
     scan.seal(mem, length)
     i = scan.skip_space(mem, st.FRAME_BYTE)
     if load1(mem, i) != OPEN:
@@ -173,12 +172,12 @@ def classify(mem: Words, channel: int) -> int:
     if mem[st.EV_SYMBOL_LEN] < 1 or mem[st.EV_SYMBOL_LEN] > st.SYMBOL_BYTES or mem[st.EV_LAST] <= 0:
         return st.TOPIC_UNKNOWN
     if channel == _CHANNEL_TICKER:
-        if seen & _TICKER_KEYS == _TICKER_KEYS and not seen & _TICKER_FORBIDDEN:
+        if seen & keys.TICKER_KEYS == keys.TICKER_KEYS and not seen & keys.TICKER_FORBIDDEN:
             return st.TOPIC_TICKER
         return st.TOPIC_UNKNOWN
     if seen & _DEPTH_FORBIDDEN:
         return st.TOPIC_UNKNOWN
-    if not seen & scan.S_FIRST:
+    if not seen & keys.S_FIRST:
         if not mem[st.EV_FULL]:
             return st.TOPIC_UNKNOWN
         mem[st.EV_FIRST] = mem[st.EV_LAST]
@@ -244,7 +243,7 @@ _CODEC = FeedCodec(
     rule=sequencer.GATEIO,
     on_frame=on_frame,
     scan_frame=scan_frame,
-    scan_snapshot=scan.scan_snapshot,
+    scan_snapshot=keys.scan_snapshot,
     reference=reference,
     reference_snapshot=ref.decode_snapshot,
 )

@@ -28,6 +28,7 @@ from pipeline.book.codec import Decoded, FeedCodec, Level, Number
 from pipeline.book.engine import route
 from pipeline.exchanges import reference_decoder as ref
 from pipeline.exchanges import scan
+from pipeline.exchanges import scan_fields as keys
 from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper
 from pipeline.exchanges.scan import BAD
 from shm.bytewords import digit_run, digits_value, load1, put
@@ -273,7 +274,7 @@ def scan_wrapper(mem: Words, i: int, end: int) -> tuple[int, int, int]:
 @njit
 def scan_frame(mem: Words, length: int) -> int:
     """Scans the frame in memory into the event; a ``TOPIC_*``."""
-    scan.clear_event(mem)
+    keys.clear_event(mem)
     scan.seal(mem, length)
     if length and load1(mem, st.FRAME_BYTE) == scan.OPEN:
         return st.TOPIC_CONTROL
@@ -356,7 +357,7 @@ CODECS = {
         rule=sequencer.MEXC,
         on_frame=on_frame,
         scan_frame=scan_frame,
-        scan_snapshot=scan.scan_snapshot,
+        scan_snapshot=keys.scan_snapshot,
         reference=reference,
         reference_snapshot=ref.decode_snapshot,
     ),
