@@ -422,7 +422,7 @@ def warm(dialects: Sequence[str]) -> None:
 
     from pipeline.detection.record import record_crc32
     from pipeline.execution.press import Press
-    from pipeline.execution.shm_ports import read_proved
+    from pipeline.execution.shm_ports import may_launch, read_proved
     from pipeline.risk.express import verdict_kernel
     from shm.metrics import Metrics
 
@@ -438,6 +438,7 @@ def warm(dialects: Sequence[str]) -> None:
     metrics = Metrics.private()
     metrics.record(metrics.histogram("warm"), 1)
     metrics.inc(metrics.counter("warm"))
+    may_launch(np.zeros(ly.HALT_WORDS, np.int64), 0, 0, 0)
     Press("warm")
     verdict_kernel()
     rehearse()  # what it specialises and imports, every child inherits

@@ -360,12 +360,11 @@ class Hands:
 
     def _last_look(self, venue: str) -> tuple[Refusal, str] | None:
         """Lease, latch and the venue's block right before the bytes of new risk leave."""
-        if not self.halt.may_send(mono_ns()):
-            return (
-                (Refusal.HALT_LATCH, "halted before the send")
-                if self.halt.latched()
-                else (Refusal.LEASE, "lease ran out before the send")
-            )
-        if self.halt.venue_blocked(self._venue_ids[venue]):
+        venue_id = self._venue_ids[venue]
+        if self.halt.may_launch(mono_ns(), venue_id):
+            return None
+        if self.halt.latched():
+            return Refusal.HALT_LATCH, "halted before the send"
+        if self.halt.venue_blocked(venue_id):
             return Refusal.VENUE_BLOCKED, venue
-        return None
+        return Refusal.LEASE, "lease ran out before the send"

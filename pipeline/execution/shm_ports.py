@@ -15,9 +15,10 @@ from pipeline.model.config import VenueConfig
 from pipeline.model.fixedpoint import from_fp
 from pipeline.model.structs import Balance, Position
 from shm import layout as ly
+from shm.atomics import load_acquire
 from shm.bookring import proof_mono_ns, read_book
-from shm.jit import njit
-from shm.pages import AccountPage, HaltPage
+from shm.jit import direct, njit, njit_bare
+from shm.pages import AccountPage, HaltPage, may_send
 from shm.words import unpack_text
 
 Words = npt.NDArray[np.int64]
@@ -48,12 +49,23 @@ def read_proved(words: Words, feed_off: int, book_index: int, out: Words) -> int
     return 0
 
 
+@njit_bare
+def may_launch(words: Words, token: int, mono_ns: int, venue_id: int) -> bool:
+    """Whether the executor of epoch ``token`` may send new risk to a venue now; ``words``: the halt page."""
+    if venue_id < 0 or venue_id >= ly.VENUE_CAPACITY or not may_send(words, 0, token, mono_ns):
+        return False
+    return (
+        load_acquire(words, ly.HALT_VENUE_OFF + venue_id) == 0
+    )  # SYNC halt.block: acquire; pairs with HaltPage._block
+
+
 class ShmHalt:
     """Latch, lease and blocks. ``token``: the executor's liveness epoch; a lease for another token is none."""
 
     def __init__(self, page: HaltPage, token: int) -> None:
         self._page = page
         self.token = token
+        self._may_launch = direct(may_launch, page.words, token, 0, 0)
 
     def latched(self) -> bool:
         return bool(self._page.latched)
@@ -72,9 +84,9 @@ class ShmHalt:
         """The page itself, for the jitted verdict; None where there is none: no guard, no trade."""
         return self._page.words if self._page.mapped else None
 
-    def may_send(self, mono_ns: int) -> bool:
-        """Lease held and no halt, in one look right before bytes leave."""
-        return self._page.may_send(self.token, mono_ns)
+    def may_launch(self, mono_ns: int, venue_id: int) -> bool:
+        """Lease held, no halt, the venue not blocked: one look right before the bytes of new risk leave."""
+        return bool(self._may_launch(self._page.words, self.token, mono_ns, venue_id))
 
     def refresh(self) -> None:
         self._page.refresh()

@@ -403,7 +403,7 @@ def short_executor(world: EntryWorld, log: list[str], **trading: ShortTrading) -
     made._venue_ids = {row.spec.venue: row.venue_id for row in world.rows}
     made.halt = SimpleNamespace(
         words=lambda: world.halt,
-        may_send=lambda _now_ns: not world.latched(),
+        may_launch=lambda _now_ns, venue_id: not world.latched() and not world.venue_blocked(venue_id),
         latched=world.latched,
         venue_blocked=world.venue_blocked,
         lease_expiry_mono_ns=world.lease_expiry_mono_ns,

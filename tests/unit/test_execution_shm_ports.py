@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.detection.record import record_crc32_of
-from pipeline.execution.shm_ports import decode_opportunity, read_proved
+from pipeline.execution.shm_ports import decode_opportunity, may_launch, read_proved
 from shm import layout as ly
 from shm.bookring import conn_close, conn_frame, conn_open, init_feed, publish_book
 from tests.naive import execution as naive
@@ -75,3 +75,15 @@ def test_an_opportunity_is_decoded_and_a_flipped_bit_is_seen() -> None:
     assert not decode_opportunity(words, 7).crc_ok
     words[ly.OP_LEG_COUNT] = 2**40
     assert len(decode_opportunity(words, 7).legs) == ly.LEG_CAPACITY, "an absurd count is bounded"
+
+
+@given(st.booleans(), st.integers(0, 3), st.integers(0, 3), st.integers(-1, ly.VENUE_CAPACITY), st.integers(0, 3))
+@settings(deadline=None)
+def test_new_risk_leaves_only_with_lease_no_halt_and_no_block(
+    latched: bool, token: int, expiry: int, venue: int, blocked: int
+) -> None:
+    words = np.zeros(ly.HALT_WORDS, np.int64)
+    words[ly.HALT_LATCH], words[ly.HALT_LEASE_TOKEN], words[ly.HALT_LEASE_EXPIRY_MONO_NS] = latched, token, expiry
+    words[ly.HALT_VENUE_OFF + blocked] = 1
+    wanted = not latched and token == 1 and expiry > 2 and 0 <= venue < ly.VENUE_CAPACITY and venue != blocked
+    assert may_launch(words, 1, 2, venue) == wanted
