@@ -297,7 +297,8 @@ class Segment:
             os.close(fd)
             raise ShmFull(
                 f"no room for {name}: {size_bytes} bytes wanted in {SHM_FOLDER} ({error.strerror}); "
-                "free it with the janitor or enlarge the file system"
+                f"`df -h {SHM_FOLDER}` shows what it holds (a start removes what an instance of its name left there); "
+                f"`mount -o remount,size=1G {SHM_FOLDER}` enlarges it"
             ) from error
         words = _map_fd(fd, size_bytes, writable=True)
         segment = cls(name, words, lock_fd=fd, inode=os.fstat(fd).st_ino, taken_over=False)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.model.errors import BadInput
-from workers.output import EXIT_CHECK_FAILED, EXIT_OK, emit, say
+from workers.output import EXIT_CHECK_FAILED, EXIT_INTERRUPTED, EXIT_OK, emit, say
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")]
 Instance = Annotated[str, typer.Option("--instance", help="Default: the only running one.")]
@@ -67,6 +67,8 @@ def replay(
 
     result = run_replay(ReplayOptions(captures=captures, speed=speed, fees=fees, min_edge_bps=min_edge_bps, json=json))
     emit(result.fields, as_json=json, words=summary_words)
+    if result.interrupted:
+        return EXIT_INTERRUPTED
     return EXIT_OK if result.healthy else EXIT_CHECK_FAILED
 
 

@@ -115,7 +115,7 @@ class Demo:
         self.before = self.simulator.control("/summary")["dislocations"]
         show(f"engine READY {self.start_seconds:.1f} s after its launch")
 
-    def trade(self, interrupt: Interrupt, view: Callable[[float], None]) -> None:
+    def trade(self, interrupt: Interrupt, view: Callable[[str], None]) -> None:
         """Until the time is over, SIGINT, or the engine's end (LaunchError)."""
         began = time.monotonic()
         end = began + self.options.seconds
@@ -124,11 +124,12 @@ class Demo:
             if not self.engine.alive():
                 raise LaunchError(f"the engine ended in the middle of the run:\n{self.engine.last_words()}")
             if not self.simulator.alive():
-                raise LaunchError("the simulated exchanges ended in the middle of the run; see log/simulator.log")
+                words = self.simulator.last_words()
+                raise LaunchError(f"the simulated exchanges ended in the middle of the run:\n{words}")
             if self.options.kill and not self.killed and now >= kill_at:
                 self._kill(interrupt)
             self._watch_recovery()
-            view(end - now)
+            view(f"{end - now:.0f} s left")
             time.sleep(min(POLL_S, max(0.0, end - now)))
         self.traded_seconds = time.monotonic() - began
 
@@ -217,6 +218,7 @@ def run_demo(options: DemoOptions) -> DemoResult:
 
     demo = Demo(options)
     keep = options.keep
+    result: DemoResult | None = None
     try:
         with Interrupt() as interrupt:
             demo.start(say if not options.quiet else lambda text: None, interrupt)
@@ -227,7 +229,6 @@ def run_demo(options: DemoOptions) -> DemoResult:
             demo.engine.stop()
             fields = demo.judge(reading)
             result = DemoResult(fields=fields, healthy=healthy(fields), interrupted=interrupt.requested)
-            keep = keep or not result.healthy
             if options.hold and not interrupt.requested:
                 _hold(result, interrupt, options)
             return result
@@ -236,8 +237,11 @@ def run_demo(options: DemoOptions) -> DemoResult:
             demo.engine.stop()
         demo.simulator.stop()
         demo.engine.clean(keep_state=keep)
+        if not keep and result is not None and not result.healthy:
+            say("the run's state is removed; --keep keeps it, for arb why and arb report")
         if keep:
-            say(f"state kept in {demo.engine.state_dir} (arb why, arb report --instance {demo.instance})")
+            at = f"--instance {demo.instance}"
+            say(f"state kept in {demo.engine.state_dir} (arb why ID {at}, arb report {at}; rm -r when done)")
 
 
 def _hold(result: DemoResult, interrupt: Interrupt, options: DemoOptions) -> None:

@@ -13,7 +13,6 @@ import msgspec
 from pipeline.model.errors import BadInput
 from workers.base import instance_dir, state_root
 
-DEFAULT_INSTANCE = "arb"
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
 
 
@@ -39,9 +38,9 @@ def known_instances() -> list[str]:
 
 
 def resolve(instance: str) -> str:
-    """The named instance; else ``ARB_ENGINE_NAME``; else the only running one; else the only known one, else ``arb``.
+    """The named instance; else ``ARB_ENGINE_NAME``; else the only running one; else the only known one.
 
-    Raises BadInput for a name that no instance can have, or when several run and none is named.
+    Raises BadInput for a name that no instance can have, and where none or several could be meant.
     """
     name = instance or os.environ.get("ARB_ENGINE_NAME", "")
     if name:
@@ -54,7 +53,11 @@ def resolve(instance: str) -> str:
         raise BadInput(f"several instances run: {', '.join(running)}; name one with --instance")
     if running:
         return running[0]
-    return known[0] if len(known) == 1 else DEFAULT_INSTANCE
+    if len(known) > 1:
+        raise BadInput(f"no instance runs, several have run: {', '.join(known)}; name one with --instance")
+    if not known:
+        raise BadInput(f"no instance in {state_root()}; start one with `arb up` (or try `arb demo --keep`)")
+    return known[0]
 
 
 def existing(instance: str) -> str:

@@ -117,7 +117,7 @@ def render(reading: dict[str, Any], headline: str, width: int = WIDE) -> Rendera
 
 
 class LiveView:
-    """``update(seconds_left)`` as often as one likes; draws at its own pace."""
+    """``update(left)`` as often as one likes; draws at its own pace."""
 
     def __init__(self, instance: str, config: dict[str, Any], *, enabled: bool, plain: bool) -> None:
         self._reader = Reader(instance)
@@ -141,20 +141,18 @@ class LiveView:
         if self._live is not None:
             self._live.stop()
 
-    def update(self, seconds_left: float) -> None:
-        """Draw if it is time."""
+    def update(self, left: str) -> None:
+        """Draw if it is time; ``left``: how far the run is."""
         now = time.monotonic()
         if now < self._next_s:
             return
         if self._live is not None:
             self._next_s = now + REDRAW_S
             reading = self._reader.read()
-            self._live.update(
-                render(reading, f"{seconds_left:.0f} s left  {self._terms}", self._live.console.width), refresh=True
-            )
+            self._live.update(render(reading, f"{left}  {self._terms}", self._live.console.width), refresh=True)
         elif self._plain:
             self._next_s = now + PLAIN_EVERY_S
             reading = self._reader.read()
             found = reading["opportunities"]
             counts = ", ".join(f"{name} {value}" for name, value in reading["orders"].items() if value)
-            say(f"{seconds_left:5.0f} s left: {found['detected']} episodes, {found['taken']} taken; {counts}")
+            say(f"{left:>11}: {found['detected']} episodes; {counts or 'nothing sent yet'}")

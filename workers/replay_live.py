@@ -204,7 +204,7 @@ def _until_done(simulator: SimulatorProcess, engine: Launched, interrupt: Interr
             settled_at = time.monotonic() + SETTLE_S
         if interrupt.requested or (settled_at is not None and time.monotonic() >= settled_at):
             return progress
-        view.update(0.0)
+        view.update(f"{progress['t_ms'] / 1000:.1f} s played")
         time.sleep(POLL_S)
 
 

@@ -117,9 +117,10 @@ class SimulatorProcess:
                     return self.fields
             if self._process.poll() is not None:
                 break
-        raise SimulatorError(f"the simulated exchanges did not start:\n{self._last_words()}")
+        raise SimulatorError(f"the simulated exchanges did not start:\n{self.last_words()}")
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
+        """The end of what the simulator said, for an error message."""
         try:
             return "\n".join(self._log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-8:])
         except OSError:

@@ -85,13 +85,13 @@ class Reader:
             "halted": halt.halted,
             "halt_reason": halt.reason if halt.halted else None,
             "processes": self._processes(described, views),
-            "feeds": self._feeds(described, counters),
+            "feeds": self._feeds(described, counters, running),
             "books": [] if market is None else books(market),
             "opportunities": opportunities(counters),
             "orders": orders(counters),
             "positions": self._positions(market),
             "balances": self._balances(),
-            "risk": self._risk(counters),
+            "risk": self._risk(counters, halt.halted),
             "latency_us": latencies(metrics),
             "counters": counters,
             "notes": described.get("notes", []),
@@ -149,8 +149,10 @@ class Reader:
             }
         return rows
 
-    def _feeds(self, described: dict[str, Any], counters: dict[str, dict[str, int]]) -> dict[str, Any]:
+    def _feeds(self, described: dict[str, Any], counters: dict[str, dict[str, int]], running: bool) -> dict[str, Any]:
         rows: dict[str, Any] = {name: dict(row) for name, row in described.get("venues", {}).items()}
+        for row in rows.values():
+            row["reachable"] = row.get("reachable") if running else None  # nobody asks the venues any more
         for process, labels in counters.items():
             if process.startswith("feed."):
                 for label, value in labels.items():
@@ -159,13 +161,13 @@ class Reader:
                         rows[venue][what] = value
         return rows
 
-    def _risk(self, counters: dict[str, dict[str, int]]) -> dict[str, Any]:
+    def _risk(self, counters: dict[str, dict[str, int]], halted_on_disk: bool) -> dict[str, Any]:
         from shm.pages import HaltPage
 
         page = HaltPage.attach(self.instance)
         token, expiry = page.lease if page.mapped else (0, 0)
         return {
-            "latched": page.latched,
+            "latched": page.latched if page.mapped else halted_on_disk,
             "reason": page.reason if page.mapped and page.latched else None,
             "lease_token": token,
             "lease_left_ms": round(max(0, expiry - time.monotonic_ns()) / 1e6, 1),
@@ -328,8 +330,10 @@ def status_words(reading: dict[str, Any]) -> str:
             f"{name:<18}{row['pid']:>8} {cpu!s:>4} {cpus:<8}{beat:>9} {row['state']:<10}{row['restarts']}{parked}"
         )
     for name, row in reading["feeds"].items():
-        numbers = ", ".join(f"{key} {value}" for key, value in row.items() if isinstance(value, int) and value)
-        lines.append(f"{name:<18}{numbers}")
+        numbers = [f"{key} {value}" for key, value in row.items() if type(value) is int and value]
+        if row.get("reachable") is False:
+            numbers.insert(0, "UNREACHABLE")
+        lines.append(f"{name:<18}{', '.join(numbers) or '-'}")
     found = reading["opportunities"]
     lines.append(
         f"opportunities     detected {found['detected']}, taken {found['taken']}, refused {found['refused']}, "

@@ -98,6 +98,7 @@ class Supervisor:
         """Start, watch, stop. Returns the exit code of the instance."""
         from pipeline.exchanges.factory import make_venue
         from pipeline.exchanges.paper import open_accounts
+        from pipeline.execution.journal import shrink
         from shm.liveness import Liveness
         from shm.logring import LogRing
         from shm.pages import CataloguePage
@@ -155,6 +156,8 @@ class Supervisor:
             raise
         finally:
             await self._stop_children()
+            if not any(child.alive for child in self.children):
+                shrink(self.state_dir / "journal")
             await control.close()
             for client in clients.values():
                 await client.close()

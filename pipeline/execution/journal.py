@@ -28,6 +28,7 @@ is a flip in the middle and is refused (JournalError). After an I/O error on a s
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
@@ -227,6 +228,8 @@ class JournalReader:
             try:
                 found = view.record_at(position.offset, position.next_seq, position.chain)
             except _Broken as broken:
+                if self._grown(view):
+                    continue
                 if following or view.whole_record_after(position.offset):
                     raise JournalError(
                         f"journal damaged in the middle: path={view.path} offset={position.offset} {broken.text}"
@@ -236,6 +239,8 @@ class JournalReader:
                 entry, offset, chain = found
                 entries.append(entry)
                 self._position = JournalPosition(position.index, offset, entry.seq + 1, chain)
+            elif self._grown(view):
+                continue
             elif following:
                 view.close()
                 self._view = None
@@ -243,6 +248,14 @@ class JournalReader:
             else:
                 break
         return entries
+
+    def _grown(self, view: _SegmentView) -> bool:
+        """Whether the segment is longer than it was when it was mapped (it was shrunk then); it is mapped anew."""
+        if view.path.stat().st_size <= view.size:
+            return False
+        view.close()
+        self._view = None
+        return True
 
     def _open(self) -> bool:
         position = self._position
@@ -361,6 +374,7 @@ class Journal:
                 f"journal damaged in the middle: path={segment_path(directory, position.index)} "
                 f"offset={position.offset} whole records follow a place without one"
             )
+        _extend(segment_path(directory, position.index), segment_bytes)
         journal = cls(directory, position, segment_bytes=segment_bytes, durability=durability)
         journal._cut_tail()
         return journal, entries
@@ -546,6 +560,59 @@ class Journal:
                     self.sync()
                 except JournalError:
                     return  # ``failed`` tells the owner
+
+
+def shrink(directory: Path) -> int:
+    """Gives back what a journal preallocated and did not use; returns the bytes. ``Journal.open`` extends it again.
+
+    Only while no process writes it. A reader that stands at the end is safe: a page of zeros stays behind the last
+    record, and it looks no further. Damage stays as it is, for ``open`` to tell.
+    """
+    indices = segment_indices(directory)
+    freed = 0
+    spare = directory / "spare.seg"
+    with contextlib.suppress(FileNotFoundError):
+        freed = spare.stat().st_size
+        spare.unlink()
+    if not indices:
+        return freed
+    path = segment_path(directory, indices[-1])
+    try:
+        end = _end_of_segment(path)
+    except (JournalError, _Broken):
+        return freed
+    size = path.stat().st_size
+    kept = -(-end // mmap.PAGESIZE) * mmap.PAGESIZE + mmap.PAGESIZE
+    if kept < size:
+        os.truncate(path, kept)
+        freed += size - kept
+    return freed
+
+
+def _end_of_segment(path: Path) -> int:
+    """Where the last record ends. Raises JournalError or _Broken where something else than zeros follows it."""
+    view = _SegmentView(path)
+    try:
+        offset, seq, chain = FILE_HEADER_BYTES, view.first_seq, view.seed
+        while (found := view.record_at(offset, seq, chain)) is not None:
+            _, offset, chain = found
+            seq += 1
+        if view.map[offset:].rstrip(b"\0"):
+            raise _Broken("bytes behind the end")
+        return offset
+    finally:
+        view.close()
+
+
+def _extend(path: Path, size_bytes: int) -> None:
+    """The preallocation of a segment that :func:`shrink` has cut; a full disk leaves it short."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        if os.fstat(descriptor).st_size < size_bytes:
+            with contextlib.suppress(OSError):
+                os.posix_fallocate(descriptor, 0, size_bytes)
+    finally:
+        os.close(descriptor)
 
 
 def _create_segment(directory: Path, path: Path, size_bytes: int, header: bytes) -> None:

@@ -168,6 +168,28 @@ def test_ctrl_c_during_the_start_ends_everything(own_state: Path) -> None:
     assert not [name for name in os.listdir("/dev/shm") if name.startswith("arb.demo-") and _is_ours(name, done.stderr)]
 
 
+def test_ctrl_c_ends_a_replay_with_130(own_state: Path, captures_dir: Path) -> None:
+    def ready() -> bool:
+        return any(read_status(path.name)["state"] == "ready" for path in own_state.glob("replay-*"))
+
+    done = interrupt(["replay", str(captures_dir / "spot_btcusdt_20240808.gz"), "--json"], ready)
+    assert done.returncode == INTERRUPTED, done.stderr
+    assert one_object(done)["orders"] == 0
+    assert "s played" in done.stderr and "left" not in done.stderr
+    assert list(own_state.iterdir()) == []
+
+
+def test_instances_that_have_run_are_listed(own_state: Path) -> None:
+    done = arb("status", "--json")
+    assert (done.returncode, "arb up" in one_object(done)["error"]) == (2, True)
+    for name in ("one", "two"):
+        (own_state / name).mkdir(parents=True)
+        (own_state / name / "lock").write_text("")
+    done = arb("status", "--json")
+    assert (done.returncode, "one, two" in one_object(done)["error"]) == (2, True)
+    assert "'arb'" not in done.stderr
+
+
 def _is_ours(name: str, text: str) -> bool:
     return name.split(".")[1] in text
 

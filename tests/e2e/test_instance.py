@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pipeline.execution.journal import JournalReader
+from pipeline.execution.journal import JournalReader, read_journal
 from pipeline.execution.records import BalanceRecord, FillRecord, OperationRecord, OrderIntentRecord
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.config_load import load_config
@@ -243,6 +243,13 @@ def test_a_clean_stop_removes_every_segment(running: Running) -> None:
     assert running.engine.stop() == 0
     assert segments_of(running.instance) == []
     assert (running.engine.state_dir / "ledger.sqlite").exists()
+    kept = sum(path.stat().st_size for path in (running.engine.state_dir / "journal").iterdir())
+    assert kept < 4 * 1024 * 1024, "what the journal preallocated is given back"
+    assert list(read_journal(running.engine.state_dir / "journal"))
+    reading = read_status(running.instance)
+    assert (reading["state"], reading["halted"], reading["risk"]["latched"]) == ("down", False, False)
+    assert {row["reachable"] for row in reading["feeds"].values()} == {None}, "nobody asks any more"
+    assert "UNREACHABLE" not in status_words(reading)
 
 
 def test_a_second_start_of_an_instance_is_refused(running: Running) -> None:

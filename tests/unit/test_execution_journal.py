@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import multiprocessing
 import os
 import signal
@@ -49,6 +50,44 @@ def test_segments_rotate_and_chain(tmp_path: Path) -> None:
     journal.close()
     assert len(jn.segment_indices(tmp_path)) > 2
     assert [entry.record for entry in read_journal(tmp_path)] == records
+
+
+def test_a_shrunk_journal_goes_on_and_its_readers_too(tmp_path: Path) -> None:
+    size = 64 * SMALL
+    journal, _ = Journal.open(tmp_path, segment_bytes=size)
+    records = fill(journal, 20)
+    reader = JournalReader(tmp_path)
+    assert [entry.record for entry in reader.poll()] == records
+    journal.close()
+    assert jn.shrink(tmp_path) > 2 * size - 4 * mmap.PAGESIZE
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 3 * mmap.PAGESIZE
+    assert reader.poll() == [], "a page stands behind the end"
+    early = JournalReader(tmp_path)  # maps the short file, as a recorder does that is up before the executor
+    assert [entry.record for entry in early.poll()] == records
+    assert jn.shrink(tmp_path) == 0
+    again, entries = Journal.open(tmp_path, segment_bytes=size)
+    assert [entry.record for entry in entries] == records
+    assert segment_path(tmp_path, 1).stat().st_size == size and again.room_bytes() > size
+    more = fill(again, 200, start=20)
+    assert [entry.record for entry in reader.poll()] == more, "where it stood"
+    assert [entry.record for entry in early.poll()] == more
+    early.close()
+    again.close()
+    reader.close()
+    assert len(jn.segment_indices(tmp_path)) == 1
+
+
+def test_damage_is_not_cut_away_by_shrinking(tmp_path: Path) -> None:
+    journal, _ = opened(tmp_path)
+    fill(journal, 5)
+    journal.close()
+    path = segment_path(tmp_path, 1)
+    raw = bytearray(path.read_bytes())
+    raw[-1] = 7
+    path.write_bytes(raw)
+    jn.shrink(tmp_path)
+    assert path.read_bytes() == bytes(raw)
+    assert jn.shrink(tmp_path / "none") == 0
 
 
 def test_a_reader_follows_the_writer_and_resumes_where_it_stood(tmp_path: Path) -> None:
