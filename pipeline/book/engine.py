@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.book import state as st
 from pipeline.book.level2 import NO_ROOM, best_key, best_qty, clear_side, copy_top, set_level
 from pipeline.book.sequencer import APPLY, OLD, WAIT, judge
-from pipeline.book.timely import check_pause, judge_time
+from pipeline.book.timely import check_pause, judge_time, note_frame
 from shm import layout as lay
 from shm.bookring import conn_frame, publish_book
 from shm.bytewords import get, load8, put
@@ -198,7 +198,8 @@ def publish(mem: Words, words: Words, book: int, flags: int) -> None:
     put(mem, record + lay.BR_RECV_MONO_NS, recv_ns)
     put(mem, record + lay.BR_CONN, conn)
     generation = 0
-    if 0 <= conn < lay.CONN_CAPACITY:
+    # a book from before its connection's silence stays unproved, also where it is published again as it is
+    if 0 <= conn < lay.CONN_CAPACITY and recv_ns >= get(mem, st.CONNS + conn * st.CW_WORDS + st.CW_LIFE_NS):
         generation = words[feed + lay.FEED_CONN_OFF + conn * lay.CONN_WORDS + lay.CONN_GENERATION]
     put(mem, record + lay.BR_CONN_GENERATION, generation)
     put(mem, record + lay.BR_ROW_EPOCH, get(mem, book + st.B_ROW_EPOCH))
@@ -445,7 +446,7 @@ def watch_connection(mem: Words, words: Words, topic: int, slot: int, recv_ns: i
     row = st.CONNS + conn * st.CW_WORDS
     if conn < 0 or conn >= lay.CONN_CAPACITY or not mem[row + st.CW_OPEN] or topic == st.TOPIC_CONTROL:
         return
-    mem[row + st.CW_DATA_NS] = recv_ns
+    note_frame(mem, words, conn, recv_ns)
     if slot >= 0 and (topic == st.TOPIC_DEPTH or topic == st.TOPIC_TICKER):
         judge_time(mem, words, conn, recv_ns)
 

@@ -142,6 +142,7 @@ CW_LATE_NS = 3  # when the last late frame came
 CW_DATA_NS = 4  # when the last frame that is no answer or notice came
 CW_BACK_MS = 5  # largest backward step since the owner took it
 CW_TIMED = 6  # frames that carried a time
+CW_LIFE_NS = 7  # since when its frames follow each other without a silence (0: since it opened)
 CW_WORDS = 8
 
 RECORD = CONNS + layout.CONN_CAPACITY * CW_WORDS  # 96 words, handed to the book ring

@@ -6,6 +6,8 @@ things back. So the time that a frame carries is held against the venue's own cl
 our wall clock do not matter), and the connection's row says "dead" from the first late frame on, until frames of now
 have come for a while. Only connections that their owner has opened (``CW_OPEN``) are judged; recordings are not.
 
+A connection that was silent and goes on begins a new life: see ``note_frame``.
+
 Venue times that run backward tell how far topics of one connection run apart; the largest step is kept for the owner
 (``CW_BACK_MS``), and one beyond what the row allows is reported at once.
 """
@@ -13,9 +15,17 @@ Venue times that run backward tell how far topics of one connection run apart; t
 from __future__ import annotations
 
 from pipeline.book import state as st
-from shm.atomics import store_release
+from shm.atomics import load_relaxed, store_release
+from shm.bookring import conn_open
 from shm.jit import njit_bare as njit
-from shm.layout import CONN_ALIVE, CONN_CAPACITY, CONN_WORDS, FEED_CONN_OFF
+from shm.layout import (
+    CONN_ALIVE,
+    CONN_CAPACITY,
+    CONN_CROSS_TOPIC_LAG_NS,
+    CONN_VENUE,
+    CONN_WORDS,
+    FEED_CONN_OFF,
+)
 from shm.words import Words
 
 LATE_MS = 500  # a frame this far behind the venue's clock proves nothing
@@ -23,6 +33,7 @@ ON_TIME_MS = 250  # and one within this ends the lateness
 FOREIGN_MS = 3_600_000  # frames an hour away from the venue's own clock: no clock to compare with
 SETTLED_NS = 200_000_000  # frames of now, and nothing else, for so long end a lateness
 CALM_NS = 5_000_000_000  # disorder right after a lateness is the lateness
+SILENCE_NS = 500_000_000  # an anchored connection that says nothing for so long may have lost something
 PAUSE_NS = 1_000_000_000  # a loop that has not come round for so long has been stopped or starved
 DISORDER_MAX_MS = 250  # more is no disorder of delivery: a first whole book carries the time of its last change
 MICROSECONDS_FROM = 10**14  # venue times are unix ms, or us from here on
@@ -33,6 +44,7 @@ NOTICE_ON_TIME = 1
 NOTICE_LATE = 2
 NOTICE_DISORDER = 4
 NOTICE_PAUSED = 8
+NOTICE_SILENCE = 16
 
 
 @njit
@@ -74,6 +86,23 @@ def check_pause(mem: Words, words: Words, recv_ns: int) -> None:
     for conn in range(CONN_CAPACITY):
         if mem[st.CONNS + conn * st.CW_WORDS + st.CW_OPEN]:
             set_on_time(mem, words, conn, 0)
+
+
+@njit
+def note_frame(mem: Words, words: Words, conn: int, recv_ns: int) -> None:
+    """A frame with data on an open connection. The first one after a silence begins a new life of the row.
+
+    Whoever held frames back may have dropped some: a frame of another topic must not prove the books from before the
+    silence. They wait for an update of their own, which their sequence rule judges.
+    """
+    row = st.CONNS + conn * st.CW_WORDS
+    if mem[row + st.CW_ON_TIME] and recv_ns - mem[row + st.CW_DATA_NS] > SILENCE_NS:
+        shared = mem[st.H_FEED_OFF] + FEED_CONN_OFF + conn * CONN_WORDS
+        venue, lag_ns = load_relaxed(words, shared + CONN_VENUE), load_relaxed(words, shared + CONN_CROSS_TOPIC_LAG_NS)
+        conn_open(words, mem[st.H_FEED_OFF], conn, venue, lag_ns)
+        mem[row + st.CW_LIFE_NS] = recv_ns
+        mem[st.H_NOTICE] |= NOTICE_SILENCE
+    mem[row + st.CW_DATA_NS] = recv_ns
 
 
 @njit

@@ -42,4 +42,5 @@ class Counters(msgspec.Struct):
     control_frames: int = 0
     disorder_ms_max: int = 0
     late_episodes: int = 0
+    silences: int = 0  # connections that said nothing for a while and went on
     pauses: int = 0

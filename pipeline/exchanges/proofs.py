@@ -118,6 +118,8 @@ class Proofs:
             self._counters.pauses += 1
         if notice & timely.NOTICE_LATE:
             self._counters.late_episodes += 1
+        if notice & timely.NOTICE_SILENCE:
+            self._counters.silences += 1
         if notice & timely.NOTICE_DISORDER:
             self._exceeded(int(self._books.mem[st.H_BACK_MS]), recv_mono_ns)
         for each in self._streams.values():

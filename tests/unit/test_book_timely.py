@@ -161,6 +161,22 @@ def test_a_process_that_stood_still_proves_nothing_with_what_its_sockets_held() 
     assert not rig.stream.on_time and rig.proof() == 0 and rig.counters.pauses == 1
 
 
+def test_after_a_silence_a_book_waits_for_an_update_of_its_own() -> None:
+    rig = Rig()
+    rig.frame(0, 10 * S)
+    rig.frame(0, 10 * S + 400 * MS, "ETH_USDT")
+    assert rig.proof() == 10 * S + 300 * MS, "another topic proves it, less the lag"
+    rig.frame(0, 10 * S + 1000 * MS, "ETH_USDT")
+    assert rig.proof() == 0 and rig.proof(1) == 10 * S + 1000 * MS and rig.counters.silences == 1
+    rig.frame(0, 10 * S + 1200 * MS, "ETH_USDT")
+    assert rig.proof() == 0, "still none of its own"
+    rig.books.set_halted(0, halted=False)  # publishes it again as it is
+    assert rig.proof() == 0
+    rig.frame(0, 10 * S + 1300 * MS)
+    rig.frame(0, 10 * S + 1500 * MS, "ETH_USDT")
+    assert rig.proof() == 10 * S + 1400 * MS and rig.counters.silences == 1
+
+
 def test_control_frames_are_no_data_and_closed_rows_are_not_judged() -> None:
     rig = Rig()
     began = rig.proofs.last_data_ns(CONN)
