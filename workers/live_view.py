@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from workers.output import say
+from workers.small_view import FULL_ROWS, small_screen
 from workers.status import Reader
 
 if TYPE_CHECKING:
@@ -72,11 +73,13 @@ def _money_rows(reading: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def render(reading: dict[str, Any], headline: str, width: int = WIDE) -> RenderableType:
-    """One screen of a reading; ``width`` in characters: a narrow one shows fewer columns."""
+def render(reading: dict[str, Any], headline: str, width: int = WIDE, height: int = FULL_ROWS) -> RenderableType:
+    """One screen of a reading; ``width`` in characters: a narrow one shows fewer columns, a low one short lines."""
     from rich.console import Group
     from rich.text import Text
 
+    if height < FULL_ROWS:
+        return Text("\n".join(small_screen(reading, headline, width, height)), no_wrap=True, overflow="crop")
     found = reading["opportunities"]
     why_not = ", ".join(f"{name} {count}" for name, count in found["refused"].items()) or "none"
     orders = ", ".join(f"{name} {value}" for name, value in reading["orders"].items() if value)
@@ -149,7 +152,7 @@ class LiveView:
         if self._live is not None:
             self._next_s = now + REDRAW_S
             reading = self._reader.read()
-            self._live.update(render(reading, f"{left}  {self._terms}", self._live.console.width), refresh=True)
+            self._live.update(render(reading, f"{left}  {self._terms}", *self._live.console.size), refresh=True)
         elif self._plain:
             self._next_s = now + PLAIN_EVERY_S
             reading = self._reader.read()

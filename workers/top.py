@@ -26,7 +26,7 @@ def run_top(instance: str, *, once: bool, as_json: bool) -> int:
         try:
             while True:
                 live.update(
-                    render(reader.read(), "Ctrl-C ends this view, not the engine", live.console.width), refresh=True
+                    render(reader.read(), "Ctrl-C ends this view, not the engine", *live.console.size), refresh=True
                 )
                 time.sleep(REDRAW_S)
         except KeyboardInterrupt:

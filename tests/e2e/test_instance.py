@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from pipeline.execution.journal import JournalReader, read_journal
 from pipeline.execution.records import BalanceRecord, FillRecord, OperationRecord, OrderIntentRecord
@@ -23,8 +25,10 @@ from workers.children import STORM_EXITS
 from workers.control import ask
 from workers.guard import read_halt
 from workers.ledger import open_reader
+from workers.live_view import render
 from workers.manual import execute_file, execute_request
 from workers.report import read_report, report_words
+from workers.small_view import small_screen
 from workers.status import read_status, status_words
 from workers.why import read_trail, trail_words
 
@@ -185,6 +189,25 @@ def test_ledger_trail_report_and_manual_execution(running: Running, tmp_path: Pa
         )
     )  # fmt: skip
     assert execute_file(wish, instance)["final_state"] in ("refused", "failed")
+
+
+def test_a_terminal_of_24_rows_shows_money_and_latency(running: Running) -> None:
+    """What ``arb top`` draws on the smallest terminal that people still have."""
+    until(lambda: completed(running.instance) > 0, "a completed operation")
+    reading = read_status(running.instance)
+    screen = small_screen(reading, "headline", 80, 24)
+    assert len(screen) <= 23 and max(map(len, screen)) <= 80
+    text = "\n".join(screen)
+    for word in ("headline", "executor", "mexc_spot", "why not", "P&L", "positions", "USDT", "tick_to_order"):
+        assert word in text, text
+    console = Console(width=80, height=24, file=io.StringIO())
+    console.print(render(reading, "headline", *console.size))
+    drawn = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "tick_to_order" in drawn and len(drawn.splitlines()) == len(screen)
+    worst = {**reading, "halted": True, "halt_reason": "x" * 300, "positions": reading["positions"] * 40}
+    worst["feeds"] = {f"venue{number}": {} for number in range(30)}
+    assert len(small_screen(worst, "headline", 80, 24)) <= 23
+    assert {"latency,", "P&L", "positions"} <= {line.split()[0] for line in small_screen(worst, "headline", 80, 24)}
 
 
 def _executed_doge(instance: str) -> bool:

@@ -1,0 +1,84 @@
+"""The live view for a terminal of 24 rows: what a person must not miss first, the rest as far as there is room."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+ROWS_MIN = 12
+FULL_ROWS = 48  # from here on the tables of ``live_view`` have room
+WHY_ROWS, ORDER_ROWS, PROCESS_ROWS, POSITION_ROWS, FEED_ROWS = 2, 2, 2, 3, 5
+
+
+def _wrapped(label: str, text: str, width: int, rows: int) -> list[str]:
+    """``text`` behind ``label`` in at most ``rows`` lines; what does not fit is marked."""
+    indent = " " * 10
+    text = text or "none"
+    return textwrap.wrap(
+        text, width, initial_indent=f"{label:<10}", subsequent_indent=indent, max_lines=rows, placeholder=" ..."
+    )
+
+
+def _processes(reading: Mapping[str, Any], width: int) -> list[str]:
+    bad, good = [], []
+    for name, row in reading["processes"].items():
+        beat = "-" if row["beat_age_ms"] is None else f"{row['beat_age_ms']:.0f}"
+        restarts = f" {row['restarts']} restarts" if row["restarts"] else ""
+        state = "" if row["ready"] else f"{row['state'].upper()} "
+        (good if row["ready"] else bad).append(f"{name} {state}{beat}{restarts}")
+    return _wrapped("beat ms", ", ".join([*bad, *good]), width, PROCESS_ROWS)
+
+
+def _feeds(reading: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for venue, row in reading["feeds"].items():
+        words = [f"{name} {row[name]}" for name in ("messages", "gaps", "resyncs", "books_whole") if name in row]
+        up = "" if row.get("connected", 1) else "NOT CONNECTED, "
+        lines.append(f"{venue:<18}{up}{', '.join(words) or 'no feed'}")
+    if len(lines) > FEED_ROWS:
+        lines[FEED_ROWS - 1 :] = [f"and {len(lines) - FEED_ROWS + 1} more venues"]
+    return lines
+
+
+def _money(reading: Mapping[str, Any], width: int) -> list[str]:
+    orders = reading["orders"]
+    pnl = f"{orders.get('daily_pnl_cents', 0) / 100:.2f} USD today, exposure {orders.get('exposure_usd', 0)} USD"
+    pnl += f", {orders.get('open_operations', 0)} operations and {orders.get('open_hedges', 0)} hedges open"
+    held = [f"{row['venue']} {row['symbol']} {row['qty']:f} @ {row['entry_price']:f}" for row in reading["positions"]]
+    lines = [*_wrapped("P&L", pnl, width, 1), *_wrapped("positions", "; ".join(held), width, POSITION_ROWS)]
+    for venue, assets in reading["balances"].items():
+        free = [f"{asset} {row['free']:f}" for asset, row in assets.items() if row["free"] or row["locked"]]
+        lines.append(f"{venue}: free " + (", ".join(free) or "none"))
+    return lines
+
+
+def _latencies(reading: Mapping[str, Any]) -> list[str]:
+    total = reading["latency_us"]["tick_to_order"]
+    rows = {"tick_to_order": total} if total else {}
+    rows |= reading["latency_us"]["stages"]
+    lines = [f"{'latency, us':<34}{'p50':>9}{'p99':>10}{'max':>10}{'n':>8}"]
+    lines += [f"{name:<34}{row['p50']:>9}{row['p99']:>10}{row['max']:>10}{row['n']:>8}" for name, row in rows.items()]
+    return lines if rows else ["latency     nothing measured yet"]
+
+
+def small_screen(reading: Mapping[str, Any], headline: str, width: int, height: int) -> list[str]:
+    """At most ``height - 1`` lines of at most ``width`` characters: state, why-nots, money and latency always."""
+    found = reading["opportunities"]
+    refused = sorted(found["refused"].items(), key=lambda item: -item[1])
+    why = f"{found['detected']} episodes, {found['taken']} taken; why not: "
+    counted = ", ".join(f"{name} {count}" for name, count in reading["orders"].items() if count)
+    halted = f"  HALTED: {reading['halt_reason']}" if reading["halted"] else ""
+    money, latency = _money(reading, width), _latencies(reading)
+    first = [
+        f"{reading['instance']}  {str(reading['mode'] or '').upper()}  {reading['state']}{halted}  {headline}",
+        *_processes(reading, width),
+        *_feeds(reading),
+        *_wrapped("found", why + (", ".join(f"{name} {count}" for name, count in refused) or "none"), width, WHY_ROWS),
+        *_wrapped("executor", counted, width, ORDER_ROWS),
+        *money,
+    ]
+    room = max(ROWS_MIN, height - 1)
+    lines = first[: room - 2]  # two rows of latency at least
+    lines += latency[: room - len(lines)]
+    return [line[:width] for line in lines]
