@@ -21,7 +21,8 @@ def _wrapped(label: str, text: str, width: int, rows: int) -> list[str]:
 
 
 def _processes(reading: Mapping[str, Any], width: int) -> list[str]:
-    bad, good = [], []
+    bad: list[str] = []
+    good: list[str] = []
     for name, row in reading["processes"].items():
         beat = "-" if row["beat_age_ms"] is None else f"{row['beat_age_ms']:.0f}"
         restarts = f" {row['restarts']} restarts" if row["restarts"] else ""
