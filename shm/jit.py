@@ -3,7 +3,8 @@
 Numba's file cache is stale across files: a changed callee in another file keeps the old machine code. So the
 cache folder is named by a hash over every source that a kernel may inline from (all of ``shm/``, and each file of
 ``pipeline/`` that mentions ``shm.jit`` or is ``pipeline/model/enums.py``), the versions of numba, llvmlite and
-numpy, and the CPU's name. It is set before numba is imported; import ``njit`` only from here.
+numpy, and the CPU's name. It is set before numba is imported; import ``njit`` only from here. Where the sources lie and
+when they were written does not matter (``shm.jitcache``): a second checkout starts warm.
 """
 
 from __future__ import annotations
@@ -74,8 +75,13 @@ if "numba" not in sys.modules:
 
 from numba import njit as _njit  # noqa: E402  (must follow the cache folder)
 from numba import typeof as _typeof  # noqa: E402
+from numba.core import config as _config  # noqa: E402
 
 from shm import jitlink  # noqa: E402
+
+# ours first; then numba's own, for functions outside of this tree
+LOCATORS = "shm.jitcache.ContentLocator,UserProvidedCacheLocator,InTreeCacheLocator,UserWideCacheLocator"
+cast("Any", _config).CACHE_LOCATOR_CLASSES = LOCATORS
 
 
 def njit(*args: Any, **options: Any) -> Any:
