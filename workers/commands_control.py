@@ -90,7 +90,19 @@ def execute(
     instance: Instance = "",
     json: Json = False,
 ) -> int:
-    """Send one opportunity of your own through the same gate and saga."""
+    """Send one opportunity of your own through the same gate and saga. Exit code 0: completed; 1: it ended otherwise.
+
+    FILE is JSON or YAML in one of two forms; decimals are text or numbers.
+
+    Two or three legs: {"type": "spot_spot", "legs": [{"venue": "mexc_spot", "symbol": "XRPUSDT", "side": "buy",
+    "qty": "100", "limit_price": "0.53"}, {"venue": "gateio_spot", "symbol": "XRP_USDT", "side": "sell", "qty": "100",
+    "limit_price": "0.52"}]}. Types: spot_spot, spot_futures_hedge, triangular.
+
+    A pair and two venues (fields of ArbitrageOpportunity; others are ignored): {"opportunity_type": "SPOT_SPOT",
+    "symbol": "XRP/USDT", "buy_exchange": "mexc_spot", "sell_exchange": "gateio_spot", "buy_price": "0.53",
+    "sell_price": "0.52", "max_quantity": "100"}. The pair finds each venue's own symbol; a venue's symbol works in either
+    form. Prices are limits, quantities base coin.
+    """
     from workers.manual import execute_file
 
     fields = execute_file(file, instance)

@@ -53,7 +53,11 @@ def replay(
     out: Annotated[Path | None, typer.Option("--out", help="With --exact: one JSON line per opportunity.")] = None,
     json: Json = False,
 ) -> int:
-    """Recorded frames through the whole engine: over real sockets, or (--exact) in recorded time."""
+    """Recorded frames through the whole engine: over real sockets, or (--exact) in recorded time.
+
+    Edge after fees, of quote paid: bid x (1 - s) x (1 - r) / (ask x (1 + q)) - 1, with s the seller's taker fee and the
+    buyer's as r where it is taken in base (a spot buy on Gate.io), else as q. --fees standard: each row's listed taker fee.
+    """
     if exact:
         from pipeline.replay import run_exact
 

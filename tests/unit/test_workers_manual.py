@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from pipeline.model.enums import OpportunityType
@@ -87,3 +88,14 @@ def test_a_users_opportunity_needs_an_instrument_on_both_venues() -> None:
     assert request["legs"][1]["symbol"] == "BTC_USDT"
     with pytest.raises(BadInput, match="b has no instrument"):
         request_of(opportunity, {("a", "BTC/USDT"): "BTCUSDT"})
+
+
+def test_the_forms_of_the_readme_are_understood() -> None:
+    text = (Path(__file__).parents[2] / "workers" / "README.md").read_text(encoding="utf-8")
+    section = text.partition("## A manual opportunity")[2].partition("\n## ")[0]
+    legs, pair = (block.partition("```")[0] for block in section.split("```json\n")[1:])
+    first = parse_opportunity(msgspec.json.decode(legs), "README")
+    second = parse_opportunity({**msgspec.json.decode(pair), "opportunity_id": "x", "profit_margin_bps": "1"}, "README")
+    assert [leg["symbol"] for leg in first["legs"]] == ["XRPUSDT", "XRP_USDT"]
+    assert [leg["symbol"] for leg in second["legs"]] == ["XRP/USDT"] * 2
+    assert [{**leg, "symbol": ""} for leg in first["legs"]] == [{**leg, "symbol": ""} for leg in second["legs"]]
