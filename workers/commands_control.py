@@ -100,8 +100,8 @@ def execute(
 
     A pair and two venues (fields of ArbitrageOpportunity; others are ignored): {"opportunity_type": "SPOT_SPOT",
     "symbol": "XRP/USDT", "buy_exchange": "mexc_spot", "sell_exchange": "gateio_spot", "buy_price": "0.53",
-    "sell_price": "0.52", "max_quantity": "100"}. The pair finds each venue's own symbol; a venue's symbol works in either
-    form. Prices are limits, quantities base coin.
+    "sell_price": "0.52", "max_quantity": "100"}. The pair finds each venue's own symbol; a venue's symbol works
+    in either form. Prices are limits, quantities base coin.
     """
     from workers.manual import execute_file
 
