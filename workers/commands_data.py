@@ -56,7 +56,7 @@ def replay(
     """Recorded frames through the whole engine: over real sockets, or (--exact) in recorded time.
 
     Edge after fees, of quote paid: bid x (1 - s) x (1 - r) / (ask x (1 + q)) - 1, with s the seller's taker fee and the
-    buyer's as r where it is taken in base (a spot buy on Gate.io), else as q. --fees standard: the row's listed taker fee.
+    buyer's as r where it is taken in base (a spot buy on Gate.io), else as q. --fees standard: the row's listed fee.
     """
     if exact:
         from pipeline.replay import run_exact
