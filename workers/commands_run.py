@@ -38,10 +38,14 @@ def demo(
 
 
 def sim(
-    config: Annotated[Path | None, typer.Option("--config", help="Configuration that names the exchanges.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Names the exchanges, and their ports on loopback.")
+    ] = None,
     seed: Seed = 1,
     scenario: Scenario = "demo",
-    capture: Annotated[list[Path] | None, typer.Option("--capture", help="Serve recorded frames (repeatable).")] = None,
+    capture: Annotated[
+        list[Path] | None, typer.Option("--capture", help="Recorded venues beside the simulated (repeatable).")
+    ] = None,
     json: Json = False,
 ) -> int:
     """The simulated exchanges alone, in the foreground, until SIGTERM; one JSON line when ready."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -21,8 +22,10 @@ from workers.base import die_with_parent
 from workers.output import EXIT_COULD_NOT_START, EXIT_INTERRUPTED, EXIT_USAGE, say, to_json, write
 
 if TYPE_CHECKING:
+    from pipeline.model.config import EngineConfig
     from pipeline.sim.scenario import Scenario
 
+LOOPBACK = ("127.0.0.1", "localhost")
 READY_TIMEOUT_S = 60.0
 
 
@@ -33,19 +36,25 @@ class SimulatorError(ArbitrageEngineError):
 def run_simulator(*, config: Path | None, seed: int, scenario: str, captures: Sequence[Path], speed: str = "1") -> int:
     """Serve until SIGTERM; one JSON line on stdout when every port listens. Returns the exit code.
 
-    ``config``: an engine's configuration; only the exchanges that it names are served. With captures and no scenario
-    named ("") only the recorded venues are. Raises ConfigInvalid, BadInput.
+    ``config``: an engine's configuration; only the exchanges that it names are served, on the ports of its loopback
+    URLs. Recorded venues stand beside the scenario's; with no scenario ("") alone. Raises ConfigInvalid, BadInput, and
+    ArbitrageEngineError for a port in use.
     """
     import asyncio
 
+    from pipeline.model.config_load import load_config
     from pipeline.sim.scenario import load_scenario
     from pipeline.sim.server import SimExchangeServer, serve_until_stopped
 
     chosen = load_scenario(scenario) if scenario or not captures else None
-    if config is not None and chosen is not None:
-        chosen = _only_configured(chosen, config)
+    ports: dict[str, int] = {}
+    if config is not None:
+        configured = load_config(config)
+        ports = configured_ports(configured)
+        if chosen is not None:
+            chosen = _only_configured(chosen, configured, recorded=bool(captures))
     factor: Literal["max"] | float = "max" if speed == "max" else float(speed)
-    server = SimExchangeServer(chosen, seed, captures, speed=factor)
+    server = SimExchangeServer(chosen, seed, captures, speed=factor, ports=ports)
 
     interrupted = False
 
@@ -56,6 +65,11 @@ def run_simulator(*, config: Path | None, seed: int, scenario: str, captures: Se
 
     def on_ready(fields: dict[str, Any]) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt)
+        for name, venue in fields["venues"].items():
+            market = (
+                "recorded, market data only" if venue["source"] == "recorded" else f"synthetic ({fields['scenario']})"
+            )
+            say(f"arb sim: {name}: {market}, {len(venue['symbols'])} symbols, {venue['rest']}")
         write(to_json({**fields, "engine_config": server.engine_config()}))
 
     with asyncio.Runner() as runner:
@@ -63,12 +77,34 @@ def run_simulator(*, config: Path | None, seed: int, scenario: str, captures: Se
     return EXIT_INTERRUPTED if interrupted else 0
 
 
-def _only_configured(scenario: Scenario, config: Path) -> Scenario:
-    """The scenario without the exchanges that the configuration does not name (nor their listings)."""
-    from pipeline.model.config_load import load_config
+def configured_ports(config: EngineConfig) -> dict[str, int]:
+    """Exchange -> the port of its URLs on loopback; those elsewhere are simulated on a free one. Raises ConfigInvalid."""
+    ports: dict[str, int] = {}
+    errors = []
+    for name, exchange in config.exchanges.items():
+        urls = [
+            urlsplit(url)
+            for market in exchange.markets.values()
+            for url in (market.rest, market.ws, market.ws_private, market.ws_api)
+        ]
+        found = sorted({url.port for url in urls if url.hostname in LOOPBACK and url.port})
+        if len(found) > 1:
+            errors.append(f"exchanges.{name}: found ports {', '.join(map(str, found))}; a simulated exchange has one")
+        ports.update(dict.fromkeys([name], found[0]) if found else {})
+    if len(set(ports.values())) < len(ports):
+        errors.append(f"exchanges: found one port for two exchanges: {ports}")
+    if errors:
+        raise ConfigInvalid(errors)
+    return ports
 
-    named = set(load_config(config).exchanges)
+
+def _only_configured(scenario: Scenario, config: EngineConfig, *, recorded: bool) -> Scenario | None:
+    """The scenario without the exchanges that the configuration does not name (nor their listings); None where it
+    names none of them but recordings stand beside."""
+    named = set(config.exchanges)
     kept = {name: spec for name, spec in scenario.exchanges.items() if name in named}
+    if not kept and recorded:
+        return None
     if not kept:
         known = ", ".join(scenario.exchanges)
         raise ConfigInvalid([f"exchanges: none of {', '.join(sorted(named))} is simulated; the scenario has {known}"])

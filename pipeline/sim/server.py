@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import random
 import re
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
+from pipeline.model.errors import ArbitrageEngineError
 from pipeline.sim.capture_source import CaptureSource, Speed
 from pipeline.sim.control import Control, act
 from pipeline.sim.dialect import Dialect
@@ -57,8 +59,10 @@ class SimExchangeServer:
         captures: Sequence[Path | str] = (),
         *,
         speed: Speed = 1.0,
+        ports: Mapping[str, int] | None = None,
     ) -> None:
-        """``scenario``: loaded one, packaged name, file or mapping; None = ``demo``, or nothing but the captures."""
+        """``scenario``: loaded one, packaged name, file or mapping; None = ``demo``, or nothing but the captures.
+        ``ports``: exchange -> port; the others get free ones."""
         if scenario is None and captures:
             self.scenario = Scenario(name="captures")
         else:
@@ -66,6 +70,7 @@ class SimExchangeServer:
         self.seed = self.scenario.seed if seed is None else seed
         self._captures = [Path(path) for path in captures]
         self._speed: Speed = speed
+        self._ports = dict(ports or {})
         self.venues: dict[str, SimVenue] = {}
         self.market: SyntheticMarket | None = None
         self.source: CaptureSource | None = None
@@ -90,14 +95,19 @@ class SimExchangeServer:
             urls = await self._serve(exchange, dialect)
             for name, venue in own.items():
                 venue.order_id_text, venue.trade_id_text = dialect.order_id_text, dialect.trade_id_text
-                info[name] = {**urls.get(name, {}), **_account_info(venue), "symbols": list(venue.instruments)}
+                info[name] = {
+                    **urls.get(name, {}),
+                    "source": "synthetic",
+                    **_account_info(venue),
+                    "symbols": list(venue.instruments),
+                }
         if self._captures:
             self.source = CaptureSource(self._captures, self.clock, self._speed, taken=set(self.scenario.exchanges))
             for exchange, dialect in self.source.dialects(self).items():
                 urls = await self._serve(exchange, dialect)
                 for name, symbols in self.source.symbols(exchange).items():
                     keys = {"api_key": "", "api_secret": "", "uid": ""}
-                    info[name] = {**urls[name], **keys, "symbols": symbols}
+                    info[name] = {**urls[name], "source": "recorded", **keys, "symbols": symbols}
         control_port = await self._listen(Control(self).application())
         if self.market is not None:
             self.market.start()
@@ -135,16 +145,22 @@ class SimExchangeServer:
     async def _serve(self, exchange: str, dialect: Dialect) -> dict[str, dict[str, str]]:
         app = web.Application(client_max_size=BODY_MAX_BYTES, middlewares=[self._middleware(dialect)])
         dialect.routes(app)
-        port = await self._listen(app)
+        port = await self._listen(app, self._ports.get(exchange, 0))
         self.dialects[exchange] = dialect
         return dialect.urls(HOST, port)
 
-    async def _listen(self, app: web.Application) -> int:
+    async def _listen(self, app: web.Application, port: int = 0) -> int:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
         await runner.setup()
         self._runners.append(runner)
-        site = web.TCPSite(runner, HOST, 0)
-        await site.start()
+        site = web.TCPSite(runner, HOST, port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise ArbitrageEngineError(
+                f"{HOST}:{port} cannot be listened on ({os.strerror(error.errno or 0)}): another simulator, or another "
+                "port in the configuration's URLs?"
+            ) from None
         return int(runner.addresses[0][1])
 
     def _arm_timers(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -222,3 +223,31 @@ def test_a_key_that_its_exchange_refuses(tmp_path: Path) -> None:
     assert "keys/gateio.json: refused by gateio_spot" in done.stderr
     assert "canary" not in done.stderr + done.stdout
     assert not list(Path("/dev/shm").glob("arb.t-badkey.*"))
+
+
+def test_sim_takes_the_ports_of_its_configuration_and_says_what_it_serves(tmp_path: Path, captures_dir: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    path = config(tmp_path, DEAD.replace("127.0.0.1:1/", f"127.0.0.1:{port}/"))
+    capture = str(captures_dir / "spot_btcusdt_20240808.gz")
+    command = [sys.executable, "-m", "workers", "sim", "--config", path, "--capture", capture]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert first.stdout is not None
+        ready = msgspec.json.decode(first.stdout.readline())
+        assert ready["venues"]["mexc_spot"]["rest"] == f"http://127.0.0.1:{port}/api/v3"
+        assert {name: row["source"] for name, row in ready["venues"].items()} == {
+            "mexc_spot": "synthetic",
+            "binance_spot": "recorded",
+        }
+        second = arb("sim", "--config", path, "--json")
+        assert (second.returncode, f":{port} cannot be listened on" in second.stderr) == (3, True)
+    finally:
+        first.terminate()
+        _, said = first.communicate(timeout=30)
+    assert first.returncode == 0
+    assert "binance_spot: recorded" in said and "mexc_spot: synthetic (demo)" in said
+    two = DEAD.replace("ws://127.0.0.1:1/ws", "ws://127.0.0.1:2/ws")
+    done = arb("sim", "--config", config(tmp_path, two))
+    assert (done.returncode, "ports 1, 2" in done.stderr) == (2, True)
