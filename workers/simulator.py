@@ -78,7 +78,7 @@ def run_simulator(*, config: Path | None, seed: int, scenario: str, captures: Se
 
 
 def configured_ports(config: EngineConfig) -> dict[str, int]:
-    """Exchange -> the port of its URLs on loopback; those elsewhere are simulated on a free one. Raises ConfigInvalid."""
+    """Exchange -> the port of its URLs on loopback (elsewhere: a free one serves it). Raises ConfigInvalid."""
     ports: dict[str, int] = {}
     errors = []
     for name, exchange in config.exchanges.items():
