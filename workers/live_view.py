@@ -81,7 +81,7 @@ def render(reading: dict[str, Any], headline: str, width: int = WIDE, height: in
     if height < FULL_ROWS:
         return Text("\n".join(small_screen(reading, headline, width, height)), no_wrap=True, overflow="crop")
     found = reading["opportunities"]
-    why_not = ", ".join(f"{name} {count}" for name, count in found["refused"].items()) or "none"
+    why_not = "why not: " + (", ".join(f"{name} {count}" for name, count in found["refused"].items()) or "none")
     orders = ", ".join(f"{name} {value}" for name, value in reading["orders"].items() if value)
     latency = reading["latency_us"]["tick_to_order"] or {}
     stages = [
@@ -112,7 +112,10 @@ def render(reading: dict[str, Any], headline: str, width: int = WIDE, height: in
             _book_rows(reading),
             (0, 1, 4) if narrow else (),
         ),
-        Text(f"opportunities: {found['detected']} episodes, {found['taken']} taken; why not: {why_not}"),
+        # operations begun: "taken" shrinks for a moment when the executor refuses what the detector has counted as sent
+        Text(
+            f"opportunities: {found['detected']} episodes, {reading['orders'].get('operations', 0)} entered; {why_not}"
+        ),
         Text(f"executor: {orders}"),
         _table("balances and positions", ["account", "free", "locked", "age ms"], _money_rows(reading)),
         _table("latency, us", ["stage", "p50", "p99", "p99.9", "max", "n"], stages, (0, 1, 2) if narrow else ()),

@@ -67,7 +67,7 @@ def small_screen(reading: Mapping[str, Any], headline: str, width: int, height: 
     """At most ``height - 1`` lines of at most ``width`` characters: state, why-nots, money and latency always."""
     found = reading["opportunities"]
     refused = sorted(found["refused"].items(), key=lambda item: -item[1])
-    why = f"{found['detected']} episodes, {found['taken']} taken; why not: "
+    why = f"{found['detected']} episodes, {reading['orders'].get('operations', 0)} entered; why not: "
     counted = ", ".join(f"{name} {count}" for name, count in reading["orders"].items() if count)
     halted = f"  HALTED: {reading['halt_reason']}" if reading["halted"] else ""
     money, latency = _money(reading, width), _latencies(reading)

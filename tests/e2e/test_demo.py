@@ -63,6 +63,33 @@ def test_null_markets_give_no_order(scenario: str) -> None:
     assert result.healthy
 
 
+#: More of everything than any book offers, and no minimum: nothing but lateness is left to refuse an edge. Spot against
+#: spot only: those are the directions that touch the late venue (the others live inside Gate.io, whose books are fresh).
+RICH_AND_CAREFREE = """
+extends: null_shifted
+name: shifted_rich
+exchanges:
+  mexc: {venues: {spot: {balances: &rich {USDT: "100000000", BTC: "1000", ETH: "50000", SOL: "900000", XRP: "100000000",
+    DOGE: "500000000", NOVA: "4000000", ORB: "4000000"}}}}
+  gateio: {venues: {spot: {balances: *rich}}}
+engine:
+  detection: {types: [spot_spot], min_edge_bps: "0", execute_edge_bps: "0"}
+  risk_limits: {min_profit_margin_bps: "0"}
+"""
+ABOUT_TIME = {"unproved", "quiet_unproved", "skew", "gap", "no_book", "torn"}
+
+
+def test_lateness_alone_refuses_a_late_venue(tmp_path: Path) -> None:
+    scenario = tmp_path / "rich.yaml"
+    scenario.write_text(RICH_AND_CAREFREE, encoding="utf-8")
+    result = run_demo(DemoOptions(seconds=20, seed=9, scenario=str(scenario), quiet=True))
+    refused = result.fields["opportunities"]["refused"]
+    assert result.fields["orders"] == 0
+    assert refused["unproved"] > 0, "old prices look like edges"
+    assert set(refused) <= ABOUT_TIME | {"quarantined"}, "no other gate had a say"
+    assert result.healthy
+
+
 def test_no_segment_of_a_demo_stays_behind() -> None:
     run_demo(DemoOptions(seconds=1, quiet=True))
     mine = [name for name in leftovers() if os.stat(Path("/dev/shm") / name).st_uid == os.geteuid()]
