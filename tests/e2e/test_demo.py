@@ -64,7 +64,7 @@ def test_null_markets_give_no_order(scenario: str) -> None:
 
 
 #: More of everything than any book offers, and no minimum: nothing but lateness is left to refuse an edge. Spot against
-#: spot only: those are the directions that touch the late venue (the others live inside Gate.io, whose books are fresh).
+#: spot only: those directions touch the late venue (the others lie inside Gate.io, whose books are fresh).
 RICH_AND_CAREFREE = """
 extends: null_shifted
 name: shifted_rich
