@@ -213,11 +213,14 @@ class ExecutionCore:
     def _recall(self, now: Now) -> None:
         """What the gate knew of the run before: orders of the last second, and books that must be later than a fill."""
         gate = self.risk.gate
-        for order in self.ledger.orders.values():
-            gate.recall_send(order.intent.venue, order.sent_mono_ns or order.intent_mono_ns, now.mono_ns)
+        sends = [
+            (order.sent_mono_ns or order.intent_mono_ns, order.intent.venue) for order in self.ledger.orders.values()
+        ]
+        for sent_mono_ns, venue in sorted(sends):
+            gate.recall_send(venue, sent_mono_ns, now.mono_ns)
         for operation in self.ledger.operations.values():
             for fill in operation.fills:
-                gate.note_fill(fill.instrument_id, min(fill.recv_mono_ns, now.mono_ns), fill.venue_wall_ms)
+                gate.note_fill(fill.venue, fill.symbol, min(fill.recv_mono_ns, now.mono_ns), fill.venue_wall_ms)
 
     def stop(self, now: Now, reason: str) -> list[Action]:
         """Last records of a run that ends on purpose."""
@@ -250,7 +253,7 @@ class ExecutionCore:
         ) in actions:  # whatever way a fill came: answer, stream, question, sweep, or kept until its id was known
             if isinstance(action, Append) and isinstance(action.record, FillRecord):
                 fill = action.record
-                self.risk.gate.note_fill(fill.instrument_id, fill.recv_mono_ns, fill.venue_wall_ms)
+                self.risk.gate.note_fill(fill.venue, fill.symbol, fill.recv_mono_ns, fill.venue_wall_ms)
             elif isinstance(action, Report) and action.outcome is not ReportOutcome.REFUSED:
                 self.risk.gate.note_end(action.direction_key, action.cooldown_until_mono_ns)
         return actions
@@ -510,7 +513,7 @@ class ExecutionCore:
             buy = quote / (1 + fee)
             sell = self.balances.usable(spec.venue, spec.base)
             position = ZERO
-        busy = next(self.ledger.unsettled_of_instrument(row.instrument_id), None) is not None
+        busy = next(self.ledger.unsettled_of_symbol(spec.venue, spec.symbol), None) is not None
         tradable = (
             self.ready
             and not busy
@@ -522,6 +525,6 @@ class ExecutionCore:
             float(buy),
             sell,
             position,
-            gate.blocked_until(row.instrument_id),
+            gate.last_fill(spec.venue, spec.symbol)[0],
             tradable,
         )

@@ -79,7 +79,9 @@ class InventoryWriter:
     def write(self, core: ExecutionCore, now: Now) -> None:
         if not self._due:
             self._due.extend(row.instrument_id for row in self._instruments)
-        wanted = {order.intent.instrument_id for order in core.ledger.unsettled.values()}
+        intents = (order.intent for order in core.ledger.unsettled.values())
+        rows = (self._instruments.find(intent.venue, intent.symbol) for intent in intents)
+        wanted = {row.instrument_id for row in rows if row is not None}
         for _ in range(min(INVENTORY_ROWS_PER_TICK, len(self._due))):
             wanted.add(self._due.popleft())
         for row in core.inventory(now, wanted):

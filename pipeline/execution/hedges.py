@@ -37,7 +37,8 @@ class HedgeExits:
     def exit_plan(self, hedge: HedgeRecord, *, forced: bool = False) -> Plan | None:
         """The closing plan when it earns more than nothing after all four fees (or always, if forced); else None."""
         desk = self._desk
-        spot, futures = desk.instruments.get(hedge.spot_instrument), desk.instruments.get(hedge.futures_instrument)
+        spot = desk.instruments.find(hedge.spot_venue, hedge.spot_symbol)
+        futures = desk.instruments.find(hedge.futures_venue, hedge.futures_symbol)
         if spot is None or futures is None:
             return None
         views = [self._view(row, forced) for row in (spot, futures)]
@@ -87,7 +88,7 @@ class HedgeExits:
         average = average_price(view, side, qty, row)
         if best is None or average is None or not is_tradable_qty(row, qty, best):
             return None
-        if next(self._desk.ledger.unsettled_of_instrument(row.instrument_id), None) is not None:
+        if next(self._desk.ledger.unsettled_of_symbol(row.spec.venue, row.spec.symbol), None) is not None:
             return None
         limit = bounded_price(best, side, self._desk.config.risk_limits.max_slippage_bps, row.spec.tick)
         asset, amount = reservation(row, side, qty, limit, self._desk.config.detection.hedge.leverage)

@@ -170,7 +170,7 @@ class Intake:
             self._desk.trip(
                 "bad_fill", f"{order.client_id}: {fill.side.name} {order.filled} at {fill.price}, wanted {intent.price}"
             )
-        row = self._desk.instruments.get(intent.instrument_id)
+        row = self._desk.instruments.find(intent.venue, intent.symbol)
         if row is None or fill.is_maker:
             return
         expected, asset = fee_of(row, fill.side, fill.qty, fill.price)

@@ -212,8 +212,10 @@ class Ledger:
             order = self.orders.get(known) if known is not None else None
         return order if order is not None and order.intent.venue == venue else None
 
-    def unsettled_of_instrument(self, instrument_id: int) -> Iterator[Order]:
-        return (order for order in self.unsettled.values() if order.intent.instrument_id == instrument_id)
+    def unsettled_of_symbol(self, venue: str, symbol: str) -> Iterator[Order]:
+        """By name: the number of an instrument is that of one run, and an order may be of the run before."""
+        orders = self.unsettled.values()
+        return (order for order in orders if order.intent.symbol == symbol and order.intent.venue == venue)
 
     def unsettled_of_operation(self, operation: Operation) -> list[Order]:
         return [self.unsettled[i] for i in operation.orders if i in self.unsettled]

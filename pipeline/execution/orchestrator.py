@@ -269,8 +269,9 @@ class OrderOrchestrator:
             self._desk.record(DustRecord(asset, -repair.takes_dust, operation.operation_id, "taken to be closed"))
         if repair.purpose is Purpose.REPAIR and operation.state is not ArbitrageState.RECOVERING:
             self._states.transition_to_recovery(operation, f"leg broken: {repair.side.name} {repair.qty} owed")
-            filled = {f.instrument_id for f in operation.fills}
-            strategy = "unwind" if repair.row.instrument_id in filled else "complete"
+            filled = {(f.venue, f.symbol) for f in operation.fills}
+            spec = repair.row.spec
+            strategy = "unwind" if (spec.venue, spec.symbol) in filled else "complete"
             self._on_recovery(operation, strategy, f"{repair.side.name} {repair.qty} {repair.row.spec.venue}")
         reduce_only = repair.row.spec.kind is InstrumentKind.PERPETUAL and not repair.reserve_amount
         request = self._intend(

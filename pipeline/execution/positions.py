@@ -42,15 +42,15 @@ class PositionManager:
         self._rates = rates
         self._emit = emit
 
-    def create_position(self, operation: Operation, instrument_id: int) -> PositionEntry | None:
+    def create_position(self, operation: Operation, venue: str, symbol: str) -> PositionEntry | None:
         """The position that an operation's fills made on one instrument; None when they sum to nothing."""
-        fills = [fill for fill in operation.fills if fill.instrument_id == instrument_id]
+        fills = [fill for fill in operation.fills if (fill.venue, fill.symbol) == (venue, symbol)]
         net = sum((fill.qty * int(fill.side) for fill in fills), ZERO)
         if not net:
             return None
         side = OrderSide.BUY if net > 0 else OrderSide.SELL
         return PositionEntry(
-            position_id=f"{operation.operation_id}.{instrument_id}",
+            position_id=f"{operation.operation_id}.{fills[0].instrument_id}",
             opportunity_id=operation.record.opportunity_id,
             operation_id=operation.operation_id,
             exchange=fills[0].venue,
@@ -75,8 +75,8 @@ class PositionManager:
             wanted = [ledger.operations[i] for i in ids]
         entries: list[PositionEntry] = []
         for operation in wanted:
-            for instrument_id in {fill.instrument_id: None for fill in operation.fills}:
-                entry = self.create_position(operation, instrument_id)
+            for place in dict.fromkeys((fill.venue, fill.symbol) for fill in operation.fills):
+                entry = self.create_position(operation, *place)
                 if entry is None or (exchange and entry.exchange != exchange) or (symbol and entry.symbol != symbol):
                     continue
                 entries.append(entry)

@@ -117,18 +117,21 @@ class RepairBook:
                 # a venue that takes no order now (its budget, its silence after 429) leaves us open: another before it
                 able = [option for option in options if self._can_place(option.row.spec.venue)]
                 empty = self._empty(operation)  # a price that did not fill before is believed after the others
-                best = max(able or options, key=lambda o: (-empty.get(o.row.instrument_id, 0), o.score))
+                best = max(
+                    able or options, key=lambda o: (-empty.get((o.row.spec.venue, o.row.spec.symbol), 0), o.score)
+                )
                 best.takes_dust = amount - debt.amount
                 return best, True
         return None, owed
 
-    def _empty(self, operation: Operation) -> dict[int, int]:
+    def _empty(self, operation: Operation) -> dict[tuple[str, str], int]:
         """Repairs of this operation that came back with nothing, by instrument."""
-        found: dict[int, int] = {}
+        found: dict[tuple[str, str], int] = {}
         for client_id in operation.orders:
             order = self._desk.ledger.orders[client_id]
             if order.intent.purpose in (Purpose.REPAIR, Purpose.DUST) and order.settled and not order.filled:
-                found[order.intent.instrument_id] = found.get(order.intent.instrument_id, 0) + 1
+                place = (order.intent.venue, order.intent.symbol)
+                found[place] = found.get(place, 0) + 1
         return found
 
     def _legs(self, operation: Operation, asset: str) -> list[tuple[int, LegPlan]]:
@@ -138,10 +141,16 @@ class RepairBook:
         ]
 
     def _worth(self, operation: Operation, debt: Debt, amount: Decimal, slippage_bps: Decimal) -> bool:
-        """Whether any instrument of the operation takes an order of this size at the price that it would carry."""
+        """Whether any instrument of the operation takes an order of this size at the price that it would carry. Where
+        the catalogue has none of them (a venue that answers late) nobody knows its minima: it is owed."""
         side = OrderSide.SELL if amount > 0 else OrderSide.BUY
-        for _, plan in self._legs(operation, debt.asset):
-            row = self._desk.instruments.get(plan.instrument_id)
+        legs = [
+            (plan, self._desk.instruments.find(plan.venue, plan.symbol))
+            for _, plan in self._legs(operation, debt.asset)
+        ]
+        if legs and all(row is None for _, row in legs):
+            return True
+        for plan, row in legs:
             if row is None:
                 continue
             best, _ = self._price(row, plan, side, abs(amount))
@@ -154,11 +163,11 @@ class RepairBook:
         self, operation: Operation, leg: int, plan: LegPlan, amount: Decimal, slippage_bps: Decimal, purpose: Purpose
     ) -> Repair | None:
         """The order that this leg's instrument could do now, or None when it cannot."""
-        row = self._desk.instruments.get(plan.instrument_id)
+        row = self._desk.instruments.find(plan.venue, plan.symbol)
         side = OrderSide.SELL if amount > 0 else OrderSide.BUY
         if row is None or not self._session_up(plan.venue) or not can_trade(row, side):
             return None
-        if next(self._desk.ledger.unsettled_of_instrument(row.instrument_id), None) is not None:
+        if next(self._desk.ledger.unsettled_of_symbol(plan.venue, plan.symbol), None) is not None:
             return None  # an unknown order may still fill there: no new intent on that symbol
         best, expected = self._price(row, plan, side, abs(amount))
         price = self._collared(operation, plan, side, best, slippage_bps, row.spec.tick)
@@ -186,12 +195,14 @@ class RepairBook:
         phantom elsewhere does not forbid the honest market. Without a living book of its own a young plan is believed.
         """
         old = not 0 <= self._desk.now.mono_ns - operation.started_mono_ns <= PLAN_PRICE_NS
-        if old and self._living(plan.instrument_id, side) is None:
+        own = (plan.venue, plan.symbol)
+        if old and self._living(self._desk.instruments.find(*own), side) is None:
             return None
         references = [] if old else [plan.best_price]
         for row in self._desk.instruments:
-            if (row.spec.base, row.spec.quote) == (plan.base, plan.quote) and row.instrument_id != plan.instrument_id:
-                elsewhere = self._living(row.instrument_id, side)
+            spec = row.spec
+            if (spec.base, spec.quote) == (plan.base, plan.quote) and (spec.venue, spec.symbol) != own:
+                elsewhere = self._living(row, side)
                 references += [] if elsewhere is None else [elsewhere]
         price = bounded_price(best, side, slippage_bps, tick)
         if references:
@@ -202,9 +213,9 @@ class RepairBook:
             price = min(price, limit) if side is OrderSide.BUY else max(price, limit)
         return price if price > 0 else None
 
-    def _living(self, instrument_id: int, side: OrderSide) -> Decimal | None:
+    def _living(self, row: InstrumentRow | None, side: OrderSide) -> Decimal | None:
         """Best price of an instrument's book, if that book is alive."""
-        row, view = self._desk.instruments.get(instrument_id), self._desk.market.book(instrument_id)
+        view = None if row is None else self._desk.market.book(row.instrument_id)
         dead_ns = self._desk.config.detection.dead_after_ms * 1_000_000
         if row is None or view is None or not tradable(view, row):
             return None

@@ -68,10 +68,11 @@ def value(amounts: dict[str, Decimal], rates: dict[str, Decimal]) -> Decimal:
 
 def outlay(operation: Operation, rates: dict[str, Decimal]) -> Decimal:
     """Largest filled value of one planned leg, in the start asset."""
-    per_leg: dict[int, Decimal] = {}
+    per_leg: dict[tuple[str, str], Decimal] = {}
     for fill in operation.fills:
         amount = fill.qty * fill.price * rates.get(fill.quote, ZERO)
-        per_leg[fill.instrument_id] = per_leg.get(fill.instrument_id, ZERO) + amount
+        place = (fill.venue, fill.symbol)
+        per_leg[place] = per_leg.get(place, ZERO) + amount
     return max(per_leg.values(), default=ZERO)
 
 

@@ -400,7 +400,7 @@ class RecoveryManager:
             if not offset and (venue, symbol) not in held and not self._desk.ledger.accounts.futures_qty(venue, symbol):
                 self._mismatches.pop((venue, symbol), None)
                 continue
-            busy = next(self._desk.ledger.unsettled_of_instrument(row.instrument_id), None) is not None
+            busy = next(self._desk.ledger.unsettled_of_symbol(venue, symbol), None) is not None
             off = held.get((venue, symbol), ZERO) - self._desk.ledger.accounts.futures_qty(venue, symbol) - offset
             self._judge(venue, symbol, None if busy else off, trip=True)
 

@@ -94,7 +94,7 @@ FR_WORDS = 16
 
 LOTS_MAX = 1 << 61
 FLOAT_UNDER = 1.0 - 1e-12  # of what may be used: a float64 may lie above the Decimal that it stands for
-Key = tuple[str, str]
+Key = tuple[str, str]  # venue and asset, or venue and symbol
 
 
 class Board:
@@ -110,7 +110,8 @@ class Board:
         self._feeds = feeds
         self._lease_token = lease_token
         self._assets: dict[Key, int] = {}
-        self._busy: set[int] = set()
+        self._busy: set[Key] = set()
+        self._ids: dict[Key, int] = {}  # (venue, symbol) -> instrument of this run
         self._venues: dict[str, int] = {}
         self._held: set[Key] = set()
         self.orderable: set[tuple[int, OrderSide]] = set()  # instruments and sides whose order can be written
@@ -123,6 +124,7 @@ class Board:
     def rows_changed(self) -> None:
         """A new catalogue (or stencils): every array anew."""
         rows = list(self._desk.instruments)
+        self._ids = {(row.spec.venue, row.spec.symbol): row.instrument_id for row in rows}
         self._venues = {row.spec.venue: row.venue_id for row in rows}
         self._assets = {}
         for row in rows:
@@ -146,7 +148,7 @@ class Board:
         """Everything that moves anew: after an entry that was reserved here and not made, and at the start."""
         self._busy = set()
         self._balances.changed.update(self._assets)
-        self._gate.fills_noted.update(row.instrument_id for row in self._desk.instruments)
+        self._gate.fills_noted.update(self._ids)
         first = int(self.ints[G_ROWS_OFF])
         self.ints[first + R_BUSY :: R_WORDS] = 0
         self.refresh()
@@ -250,15 +252,18 @@ class Board:
         for venue, number in self._venues.items():
             words[GLOBALS + number] = self._balances.session_up(venue) and venue in known
         rows = int(words[G_ROWS_OFF])
-        busy = {order.intent.instrument_id for order in self._desk.ledger.unsettled.values()}
-        for instrument in busy ^ self._busy:
-            words[rows + R_WORDS * instrument + R_BUSY] = instrument in busy
+        ids = self._ids  # what an order or a fill of the run before names need not be in this catalogue
+        busy = {(order.intent.venue, order.intent.symbol) for order in self._desk.ledger.unsettled.values()}
+        for key in busy ^ self._busy:
+            if key in ids:
+                words[rows + R_WORDS * ids[key] + R_BUSY] = key in busy
         self._busy = busy
         noted = self._gate.fills_noted
         while noted:
-            instrument = noted.pop()
-            at = rows + R_WORDS * instrument
-            words[at + R_FILL_MONO_NS], words[at + R_FILL_WALL_MS] = self._gate.last_fill(instrument)
+            key = noted.pop()
+            if key in ids:
+                at = rows + R_WORDS * ids[key]
+                words[at + R_FILL_MONO_NS], words[at + R_FILL_WALL_MS] = self._gate.last_fill(*key)
         changed, holding = self._balances.changed, self._balances.holding()
         self._amounts(changed | holding | self._held)
         changed.clear()

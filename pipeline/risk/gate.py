@@ -30,6 +30,7 @@ DUPLICATES_MAX = 100  # identical opportunities in a row before a person has to 
 ZERO = Decimal(0)
 
 UserCheck = Callable[[Plan], str]  # "" = no objection
+Symbol = tuple[str, str]  # venue and its name for an instrument: the same in every run
 OrderBudget = Callable[[str, int], bool]  # (venue, orders) -> whether the venue takes so many now
 REPAIR_HEADROOM = 1  # orders of each venue's budget that an entry must leave for the repair of its own leg
 
@@ -48,8 +49,8 @@ class Gate:
         self._malformed = 0
         self._duplicates = 0
         self._cooldown: dict[int, int] = {}  # direction -> mono ns until which it is a duplicate
-        self._blocked: dict[int, tuple[int, int]] = {}  # instrument -> (recv mono ns, venue wall ms) of our last fill
-        self.fills_noted: set[int] = set()  # instruments whose last fill the verdict's board has not seen yet
+        self._blocked: dict[Symbol, tuple[int, int]] = {}  # (recv mono ns, venue wall ms) of our last fill there
+        self.fills_noted: set[Symbol] = set()  # where the verdict's board has not seen the last fill yet
         self.ready = False
         self.reducing = ""  # why no new risk is taken while something old is repaired; "" = nothing
         self.reconciled: Container[str] = ()  # venues whose sessions stand and whose past is known
@@ -63,18 +64,16 @@ class Gate:
         """The desk's configuration has changed: what was computed from it is computed anew."""
         self._planner = Planner(self._desk.config, self._desk.instruments, self._desk.market)
 
-    def note_fill(self, instrument_id: int, recv_mono_ns: int, venue_wall_ms: int) -> None:
-        """Our own trade moved this book: no new intent until the book is later than the fill."""
-        before = self._blocked.get(instrument_id, (0, 0))
-        self._blocked[instrument_id] = (max(before[0], recv_mono_ns), max(before[1], venue_wall_ms))
-        self.fills_noted.add(instrument_id)
+    def note_fill(self, venue: str, symbol: str, recv_mono_ns: int, venue_wall_ms: int) -> None:
+        """Our own trade moved this book: no new intent until the book is later than the fill. By name: a fill of the
+        run before carries that run's number of the instrument."""
+        before = self.last_fill(venue, symbol)
+        self._blocked[venue, symbol] = (max(before[0], recv_mono_ns), max(before[1], venue_wall_ms))
+        self.fills_noted.add((venue, symbol))
 
-    def last_fill(self, instrument_id: int) -> tuple[int, int]:
+    def last_fill(self, venue: str, symbol: str) -> tuple[int, int]:
         """(receive mono ns, venue wall ms) of our last fill there; zeros: none."""
-        return self._blocked.get(instrument_id, (0, 0))
-
-    def blocked_until(self, instrument_id: int) -> int:
-        return self._blocked.get(instrument_id, (0, 0))[0]
+        return self._blocked.get((venue, symbol), (0, 0))
 
     @property
     def newest(self) -> tuple[int, int]:
@@ -278,7 +277,7 @@ class Gate:
                 return Rejected(Refusal.STATUS, f"{spec.venue} {spec.symbol}: deposits or withdrawals are closed")
             if not self._balances.session_up(spec.venue) or spec.venue not in self.reconciled:
                 return Rejected(Refusal.SESSION_DOWN, spec.venue)
-            if next(desk.ledger.unsettled_of_instrument(row.instrument_id), None) is not None:
+            if next(desk.ledger.unsettled_of_symbol(spec.venue, spec.symbol), None) is not None:
                 return Rejected(Refusal.INSTRUMENT_BLOCKED, f"{spec.venue} {spec.symbol}: own order not settled")
         return None
 
@@ -298,7 +297,7 @@ class Gate:
 
     def _after_fill(self, plan: Plan) -> Rejected | None:
         for leg in plan.legs:
-            fill_mono_ns, fill_wall_ms = self._blocked.get(leg.row.instrument_id, (0, 0))
+            fill_mono_ns, fill_wall_ms = self.last_fill(leg.row.spec.venue, leg.row.spec.symbol)
             words = leg.view.words
             venue_ms = words[BR_VENUE_WALL_NS] // 1_000_000
             late = words[BR_RECV_MONO_NS] > fill_mono_ns and (venue_ms <= 0 or venue_ms > fill_wall_ms)

@@ -142,7 +142,8 @@ class RiskManager:
         alone = len(ledger.open_operations) == 1
         for debt in debts(operation, self._desk.config.execution.numeraire, ledger.dust if alone else {}):
             rate = self._rates.rate(debt.asset)
-            rows = [r for leg in operation.record.legs if (r := instruments.get(leg.instrument_id)) is not None]
+            legs = operation.record.legs
+            rows = [r for leg in legs if (r := instruments.find(leg.venue, leg.symbol)) is not None]
             least = [r.spec for r in rows if r.spec.base == debt.asset]
             amount = abs(debt.amount)
             if rate is None or not least or any(amount >= s.min_qty and amount * rate >= s.min_notional for s in least):

@@ -137,7 +137,7 @@ def test_fills_that_came_before_their_acknowledgement_block_the_book_like_any_ot
     world.feed(fill_of(world, order, client_id=""))
     world.feed(update_of(world, order, OrderState.OPEN, None))
     assert order.filled == order.intent.qty
-    assert world.core.risk.gate.blocked_until(order.intent.instrument_id) == world.now_ns
+    assert world.core.risk.gate.last_fill(order.intent.venue, order.intent.symbol)[0] == world.now_ns
 
 
 def test_fills_of_orders_that_were_refused_reopen_the_operation() -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from pipeline.exchanges import rest
 from pipeline.exchanges.base import SessionState
-from pipeline.execution.events import SweepVenue
+from pipeline.execution.events import CatalogueChanged, Command, CommandKind, SweepVenue
 from pipeline.execution.ledger import DAY_NS, Ledger
 from pipeline.execution.records import OperationResultRecord, Outcome, Purpose
 from pipeline.model.enums import OrderState, Refusal
+from pipeline.risk.board import G_ROWS_OFF, R_BUSY, R_WORDS
 from tests.unit.execution_world import MS, Faults, World
+from tests.unit.express_world import ExpressWorld
 from tests.unit.test_core_world import ready_world
 from tests.unit.test_recovery_manager import half_filled
 
@@ -22,11 +25,11 @@ def test_after_a_restart_a_book_from_before_our_own_fill_is_not_traded_on() -> N
     world.feed(world.offer("mexc_spot", "gateio_spot"))
     world.run(100)
     gate = world.core.risk.gate
-    before = {row.instrument_id: gate.blocked_until(row.instrument_id) for row in world.rows}
+    before = {row.instrument_id: gate.last_fill(row.spec.venue, row.spec.symbol)[0] for row in world.rows}
     assert sum(1 for ns in before.values() if ns) == 2
     world.kill()
     gate = world.core.risk.gate
-    assert {row.instrument_id: gate.blocked_until(row.instrument_id) for row in world.rows} == before
+    assert {row.instrument_id: gate.last_fill(row.spec.venue, row.spec.symbol)[0] for row in world.rows} == before
 
 
 def test_a_restart_does_not_open_a_new_second_of_orders() -> None:
@@ -270,3 +273,82 @@ def test_a_venue_that_hangs_is_disabled_and_not_waited_for(monkeypatch: pytest.M
     world.feed(world.offer("mexc_spot", "gateio_spot"))
     world.run(200)
     assert world.core.ledger.outcomes[Outcome.COMPLETED] >= 2
+
+
+def renumbered(world: World) -> None:
+    """A catalogue that begins anew counts its instruments from the start: a venue that answers late is last in it."""
+    rows = [*world.rows[1:], world.rows[0]]
+    world.rows = [msgspec.structs.replace(row, instrument_id=number) for number, row in enumerate(rows)]
+
+
+def test_a_broken_leg_is_repaired_on_its_own_instrument_after_a_restart_with_other_numbers() -> None:
+    world = ready_world(2)
+    half_filled(world)
+    gate = world.core.risk.gate
+    before = {row.spec.venue: gate.last_fill(row.spec.venue, row.spec.symbol) for row in world.rows}
+    renumbered(world)
+    world.kill()
+    gate = world.core.risk.gate
+    assert {row.spec.venue: gate.last_fill(row.spec.venue, row.spec.symbol) for row in world.rows} == before
+    world.calm()
+    world.judge()
+    assert not world.venues["gateio_futures"].orders
+
+
+def test_an_unknown_order_blocks_its_own_instrument_after_a_restart_with_other_numbers() -> None:
+    world = ExpressWorld(1)
+    world.run(100)
+    world.faults = Faults(drop_response=1.0, drop_stream=1.0, no_fill=1.0, rest_error=1.0)
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    world.run(50)
+    renumbered(world)
+    world.kill()
+    unknown = {order.intent.venue for order in world.core.ledger.unsettled.values()}
+    assert unknown == {"mexc_spot", "gateio_spot"}
+    board = world.express.board
+    first = int(board.ints[G_ROWS_OFF])
+    busy = {row.spec.venue: int(board.ints[first + R_WORDS * row.instrument_id + R_BUSY]) for row in world.rows}
+    assert busy == {"mexc_spot": 1, "gateio_spot": 1, "gateio_futures": 0}
+
+
+@pytest.mark.parametrize("symbol", ["BTCUSDT", "GONEUSDT"])
+def test_what_the_journal_names_need_not_be_in_the_catalogue(symbol: str) -> None:
+    """A symbol that was taken from the configuration, or a venue that answers late: the board has no row of it."""
+    world = ExpressWorld(1)
+    world.run(100)
+    world.core.risk.gate.note_fill("elsewhere_spot", symbol, world.now_ns, 0)
+    world.core.settle_board()
+    assert not world.core.risk.gate.fills_noted
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    assert world.taken == 1
+
+
+def test_a_hedge_is_left_on_its_own_instruments_after_a_restart_with_other_numbers() -> None:
+    world = ready_world(3)
+    world.feed(world.offer("gateio_spot", "gateio_futures"))
+    world.run(300)
+    assert len(world.core.ledger.hedges) == 1
+    renumbered(world)
+    world.kill()
+    world.run(300)
+    assert world.core.ready and not world.venues["mexc_spot"].orders
+    world.feed(Command(CommandKind.CLOSE_HEDGES))
+    world.calm()
+    assert not world.core.ledger.hedges and not world.venues["gateio_futures"].position
+    assert not world.venues["mexc_spot"].orders
+    world.judge()
+
+
+def test_what_no_catalogue_row_can_judge_is_owed_and_no_dust() -> None:
+    """A restart while both venues of a broken operation are unreachable: rows come later, and so does the repair."""
+    world = ready_world(2)
+    half_filled(world)
+    whole = world.rows
+    world.rows = [msgspec.structs.replace(whole[2], instrument_id=0)]
+    world.kill()
+    world.run(1500)
+    assert len(world.core.ledger.open_operations) == 1 and not world.core.ledger.dust
+    world.rows = [*world.rows, *(msgspec.structs.replace(whole[k], instrument_id=k + 1) for k in (0, 1))]
+    world.feed(CatalogueChanged(tuple(world.rows[1:])))
+    world.calm()
+    world.judge()

@@ -253,7 +253,7 @@ def refuse_by(world: EntryWorld, reason: str) -> Any:
     elif reason == "budget":
         world.core.risk.gate.order_budget = lambda venue, _count: venue != "mexc_spot"
     elif reason == "own fill":
-        world.core.risk.gate.note_fill(0, world.now_ns, 0)
+        world.core.risk.gate.note_fill("mexc_spot", "BTCUSDT", world.now_ns, 0)
         world.core.settle_board()
     elif reason == "book of a dead feed":
         world.words[ly.SEG_EPOCH] = 2

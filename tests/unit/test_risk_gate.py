@@ -149,7 +149,7 @@ def test_a_book_without_proof_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_no_new_intent_before_the_book_is_later_than_our_own_fill() -> None:
     world = ready_world()
-    world.core.risk.gate.note_fill(0, world.now_ns, world.now().wall_ms)
+    world.core.risk.gate.note_fill("mexc_spot", "BTCUSDT", world.now_ns, world.now().wall_ms)
     assert refusal(world, offer(world)) is Refusal.NOT_AFTER_OWN_FILL
     world.run(5)
     assert refusal(world, offer(world)) is Refusal.NONE
