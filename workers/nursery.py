@@ -38,7 +38,7 @@ from workers.base import EXIT_COULD_NOT_START, EXIT_CRASHED, die_with_parent, st
 
 MESSAGE_BYTES_MAX = 64 * 1024
 SHARED = "shm"  # stands for the kernels that every process calls
-HEAVY_MODULES = ("feed", "detector")  # some 10 s of compilation each, all others together 5 s
+HEAVY_MODULES = ("feed", "detector", "executor")  # some 10, 7 and 4 s of compilation, all others together 1 s
 HELPER_NICENESS = 5  # the supervisor talks with the venues meanwhile, and waits seconds for an answer, not longer
 PROGRESS_MS = 5000  # while it compiles, it says how far it is at least so often
 _ENV_OF_ONE_CHILD = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "ARB_CRASH_AT")
@@ -140,7 +140,9 @@ class Nursery:
 
         A module with all its dialects is one job: dialects share most kernels, and two helpers would both compile them.
         """
-        jobs = sorted(filter(_warms, modules), key=lambda name: name not in HEAVY_MODULES)  # heavy ones first
+        # the longest first: whatever is left to the end is waited for with the other CPUs idle
+        jobs = [name for name in HEAVY_MODULES if name in modules]
+        jobs += [name for name in modules if name not in HEAVY_MODULES and _warms(name)]
         total, started = len(jobs), time.monotonic()
         running: dict[int, tuple[str, int]] = {}  # pidfd -> (module, pid)
         ended = select.poll()
