@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Iterator
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from pipeline.detection.detector import OpportunityDetector
@@ -23,10 +24,11 @@ from pipeline.execution.records import DustRecord, Outcome
 from pipeline.execution.states import StateController
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.config import RiskLimits
-from pipeline.model.enums import ArbitrageState, OpportunityType, OrderSide, Refusal
+from pipeline.model.enums import ArbitrageState, Mode, OpportunityType, OrderSide, Refusal
 from pipeline.model.errors import (
     ArbitrageEngineError,
     BadInput,
+    ConfigInvalid,
     OrderExecutionError,
     RecoveryError,
     RiskManagementError,
@@ -92,7 +94,9 @@ def traded_world() -> World:
 
 
 def test_engine_refuses_what_needs_a_running_instance_and_counts_nothing_yet(state_dir: object, instance: str) -> None:
-    engine = ArbitrageEngine(make_config(), instance=instance)
+    with pytest.raises(ConfigInvalid, match="no key, needed for mode sim"):
+        ArbitrageEngine(make_config(), instance=instance)
+    engine = ArbitrageEngine(msgspec.structs.replace(make_config(), mode=Mode.PAPER), instance=instance)
     assert engine.is_healthy is False
     assert engine.get_engine_statistics() == {
         "opportunities_detected": 0,
@@ -134,7 +138,8 @@ def test_opportunities_are_frozen() -> None:
 
 
 def test_detector_finds_validates_and_narrows() -> None:
-    setup = Setup(max_age_to_trade_ms=60_000, max_skew_ms=60_000)  # a slow host does not make the books old
+    # a slow host neither makes the books old nor ends the cooldown
+    setup = Setup(max_age_to_trade_ms=60_000, max_skew_ms=60_000, cooldown_ms=60_000)
     found: list[OpportunityRecord] = []
     detector = setup.detector(on_opportunity=found.append)
     setup.dislocate()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as some
@@ -60,6 +61,29 @@ def read_event(mem: Any, topic: int) -> Decoded:
     )
 
 
+def shortest(number: Number | None) -> Number | None:
+    """The same value without zeros at its end."""
+    if number is None:
+        return None
+    mantissa, digits = number
+    while digits and mantissa % 10 == 0:
+        mantissa, digits = mantissa // 10, digits - 1
+    return mantissa, digits
+
+
+def by_value(event: Decoded) -> Decoded:
+    """``event`` with every number as short as it goes."""
+    sides = [tuple((shortest(p), shortest(q)) for p, q in side) for side in (event.bids, event.asks)]
+    ticks = tuple(shortest(number) for number in event.tick)
+    return msgspec.structs.replace(event, bids=sides[0], asks=sides[1], tick=ticks)
+
+
+def beyond_64_bits(event: Decoded) -> bool:
+    """Whether a number needs more than the scanner's word: then zeros at its end may be left out."""
+    numbers = [number for level in event.bids + event.asks for number in level]
+    return any(number is not None and number[0] >= 2**63 for number in (*numbers, *event.tick))
+
+
 def compare(codec: FeedCodec, mem: Any, frame: bytes) -> int:
     """Scans, compares with the reference decoder, returns the topic."""
     put(codec, mem, frame)
@@ -76,7 +100,10 @@ def compare(codec: FeedCodec, mem: Any, frame: bytes) -> int:
     if topic in (st.TOPIC_OTHER, st.TOPIC_CONTROL):
         assert wanted.topic == topic, frame
         return topic
-    assert scanned == wanted, frame
+    if beyond_64_bits(wanted):
+        assert by_value(scanned) == by_value(wanted), frame
+    else:
+        assert scanned == wanted, frame
     return topic
 
 
@@ -229,6 +256,10 @@ def test_binance_scanner_agrees_with_the_reference_decoder(market: str, data: An
 @SETTINGS
 @given(frame=damaged(gate_frame()))
 @example(b'{"channel":"spot.obu","event":"update","result":{"t":5,"full":true,"s":"ob.XRP_USDT.50","u":7}}')
+@example(
+    b'{"time":1,"time_ms":0,"channel":"spot.order_book_update","event":"update","result":{"e":"depthUpdate","E":0,'
+    b'"s":"BTC_USDT","U":0,"u":1,"b":[],"a":[["0","10000000000.000000000"]],"full":false}}'
+)
 def test_gateio_scanner_agrees_with_the_reference_decoder(frame: bytes) -> None:
     compare(load_codec("gateio", "spot"), MEMORY["gateio", "spot"], frame)
 
