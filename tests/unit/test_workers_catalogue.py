@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
@@ -19,7 +18,6 @@ from pipeline.model.errors import BadInput, VenueUnavailable
 from pipeline.model.structs import CoinIdentity, InstrumentSpec
 from shm.layout import CAT_FLAG_REMOVED, CR_FLAGS
 from shm.pages import CataloguePage
-from shm.segment import cleanup_instance
 from workers.catalogue import CatalogueService
 
 VENUES = ("mexc_spot", "gateio_spot", "gateio_futures")
@@ -101,12 +99,8 @@ class Rig:
 
 
 @pytest.fixture
-def rig() -> Iterator[Rig]:
-    instance = f"t-{secrets.token_hex(4)}"
-    try:
-        yield Rig(instance)
-    finally:
-        cleanup_instance(instance)
+def rig(instance: str) -> Rig:
+    return Rig(instance)
 
 
 def test_a_refresh_that_finds_nothing_new_writes_nothing(rig: Rig) -> None:
