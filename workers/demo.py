@@ -217,7 +217,6 @@ def run_demo(options: DemoOptions) -> DemoResult:
     from workers.live_view import LiveView
 
     demo = Demo(options)
-    keep = options.keep
     result: DemoResult | None = None
     try:
         with Interrupt() as interrupt:
@@ -236,10 +235,10 @@ def run_demo(options: DemoOptions) -> DemoResult:
         with contextlib.suppress(OSError):
             demo.engine.stop()
         demo.simulator.stop()
-        demo.engine.clean(keep_state=keep)
-        if not keep and result is not None and not result.healthy:
-            say("the run's state is removed; --keep keeps it, for arb why and arb report")
-        if keep:
+        # what went wrong must be looked at: the state of a run that failed its own check is its evidence
+        failed = result is not None and not result.healthy and not result.interrupted
+        demo.engine.clean(keep_state=options.keep or failed)
+        if options.keep or failed:
             at = f"--instance {demo.instance}"
             say(f"state kept in {demo.engine.state_dir} (arb why ID {at}, arb report {at}; rm -r when done)")
 
