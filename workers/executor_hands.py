@@ -305,12 +305,13 @@ class Hands:
         self.crash("judged")
         self._busy = True
         try:
-            orders = express.write(self.journal, now, dequeued_ns, self._venue_ms)
+            orders = express.write(self.journal, now, dequeued_ns, lambda venue: self._venue_ms(venue, dequeued_ns))
             written_ns = mono_ns()
             if self.journal.durability is Durability.POWER:
                 self.journal.sync()
             self.crash("journalled")
-            followers, first_ns, last_ns = self._launch(orders)
+            expiry_ns = dequeued_ns + self.ctx.config.execution.recv_window_ms * 1_000_000
+            followers, first_ns, last_ns = self._launch(orders, expiry_ns)
             self._handle(express.entered(self.journal), now)  # before anything that the launch itself made heard
         except Exception as error:
             self._end_by(error)
@@ -328,11 +329,15 @@ class Hands:
         self._drain_events_if_idle()
         return True
 
-    def _venue_ms(self, venue: str) -> int:
-        return self.trading[venue].now_ms()
+    def _venue_ms(self, venue: str, at_mono_ns: int) -> int:
+        """What a venue's clock showed at a moment of the past: however late the bytes are made, they expire when the
+        journal says so, and no proof of absence comes before that."""
+        venue_ms = self.trading[venue].now_ms()
+        return venue_ms - max(0, mono_ns() - at_mono_ns) // 1_000_000
 
-    def _launch(self, orders: list[OrderBytes]) -> tuple[list[CoreEvent], int, int]:
-        """Both legs to their sockets, signed before the first one leaves: (what the core is told, first, last)."""
+    def _launch(self, orders: list[OrderBytes], expiry_mono_ns: int) -> tuple[list[CoreEvent], int, int]:
+        """Both legs to their sockets, signed before the first one leaves: (what the core is told, first, last).
+        ``expiry_mono_ns``: from when on a venue refuses them (a device may have taken its time to sync)."""
         refused: tuple[Refusal, str] | None = None
         payloads = []
         for order in orders:
@@ -341,7 +346,7 @@ class Hands:
         followers: list[CoreEvent] = []
         first_ns = last_ns = 0
         for order, payload in zip(orders, payloads, strict=True):
-            own = (None if first_ns else refused) or self._last_look(order.venue)
+            own = (None if first_ns else refused) or self._last_look(order.venue, expiry_mono_ns)
             if own is None:
                 self.crash("before_send")
                 try:
@@ -358,10 +363,12 @@ class Hands:
                 refused = own
         return followers, first_ns, last_ns
 
-    def _last_look(self, venue: str) -> tuple[Refusal, str] | None:
-        """Lease, latch and the venue's block right before the bytes of new risk leave."""
-        venue_id = self._venue_ids[venue]
-        if self.halt.may_launch(mono_ns(), venue_id):
+    def _last_look(self, venue: str, expiry_mono_ns: int) -> tuple[Refusal, str] | None:
+        """Lease, latch, the venue's block and the order's own time right before the bytes of new risk leave."""
+        venue_id, now_ns = self._venue_ids[venue], mono_ns()
+        if now_ns >= expiry_mono_ns:
+            return Refusal.STALE_AT_EXECUTOR, "order expired before it was sent"
+        if self.halt.may_launch(now_ns, venue_id):
             return None
         if self.halt.latched():
             return Refusal.HALT_LATCH, "halted before the send"

@@ -308,7 +308,8 @@ class Place:
     def show(self, segment: mmap.mmap | None) -> None:
         """The bytes of another segment (None: of none, so that it can be unmapped)."""
         self.octets: npt.NDArray[np.uint8] = np.frombuffer(segment if segment is not None else bytearray(8), np.uint8)
-        self.words: npt.NDArray[np.int64] = self.octets.view(np.int64)
+        whole = len(self.octets) & ~7  # a segment's size is configured in bytes; records begin at words
+        self.words: npt.NDArray[np.int64] = self.octets[:whole].view(np.int64)
 
 
 class Journal:

@@ -71,6 +71,7 @@ R_TICK_FACTOR = 18
 R_LOT_FACTOR = 19
 R_ASSET_BUY = 20
 R_ASSET_SELL = 21
+R_QTY_EXP = 22
 R_WORDS = 24
 
 # --- floats: globals, usable amount per asset, rows ---
@@ -93,6 +94,7 @@ FR_HEDGE_LONG_BPS = 10
 FR_WORDS = 16
 
 LOTS_MAX = 1 << 61
+WORD_MAX = 1 << 61  # a configured number beyond it means as much as this
 FLOAT_UNDER = 1.0 - 1e-12  # of what may be used: a float64 may lie above the Decimal that it stands for
 Key = tuple[str, str]  # venue and asset, or venue and symbol
 
@@ -165,10 +167,13 @@ class Board:
         config, words, floats = self._desk.config, self.ints, self.floats
         slip = Fraction(config.risk_limits.max_slippage_bps) / 10_000
         words[G_LEASE_TOKEN] = self._lease_token
-        words[G_MAX_AGE_NS] = config.detection.max_age_to_trade_ms * 1_000_000
-        words[G_MAX_SKEW_NS] = config.detection.max_skew_ms * 1_000_000
-        words[G_SLIP], words[G_SLIP_UNIT] = slip.numerator, slip.denominator
-        words[G_REFRESH_NS] = config.execution.balance_refresh_interval_ms * 1_000_000
+        words[G_MAX_AGE_NS] = min(config.detection.max_age_to_trade_ms * 1_000_000, WORD_MAX)
+        words[G_MAX_SKEW_NS] = min(config.detection.max_skew_ms * 1_000_000, WORD_MAX)
+        writable = slip.denominator < WORD_MAX  # more digits than a word has: the exact path's alone
+        words[G_SLIP], words[G_SLIP_UNIT] = (
+            (slip.numerator, slip.denominator) if 0 <= slip <= 1 and writable else (1, 0)
+        )
+        words[G_REFRESH_NS] = min(config.execution.balance_refresh_interval_ms * 1_000_000, WORD_MAX)
         two_legged = self._gate.enabled_types - {OpportunityType.TRIANGULAR}
         words[G_TYPES] = sum(1 << int(kind) for kind in two_legged)
         floats[F_EDGE_MIN_BPS] = float(config.execute_edge_bps)
@@ -180,7 +185,7 @@ class Board:
         at = int(self.ints[G_ROWS_OFF]) + R_WORDS * row.instrument_id
         words = self.ints[at : at + R_WORDS]
         words[R_PAIR], words[R_VENUE], words[R_BOOK] = row.pair_id, row.venue_id, row.book_index
-        words[R_EPOCH], words[R_KIND] = row.row_epoch, int(spec.kind)
+        words[R_EPOCH], words[R_KIND], words[R_QTY_EXP] = row.row_epoch, int(spec.kind), row.qty_exp
         lot_fp = Fraction(grid.lot) * 10**row.qty_exp
         sides = [side for side in OrderSide if (row.instrument_id, side) in self.orderable]
         if not sides or not self._fits(row, grid, lot_fp):
@@ -209,7 +214,7 @@ class Board:
             and 0 < lot_fp < LOTS_MAX
             and 0 <= row.venue_id < VENUE_CAPACITY
             and 0 <= row.feed_id < len(self._feeds)
-            and 2 * grid.keep_ppm >= int(PPM)
+            and 0 <= 2 * spec.taker_fee_ppm <= int(PPM)
             and max(spec.min_qty, spec.max_qty) / grid.lot < LOTS_MAX
         )
 
@@ -280,7 +285,7 @@ class Board:
         desk, gate, words = self._desk, self._gate, self.ints
         config, ledger, limits = desk.config, desk.ledger, desk.config.risk_limits
         words[G_LAST_DETECT_MONO_NS], words[G_LAST_ID] = gate.newest
-        words[G_OPEN_LEFT] = limits.max_open_operations - len(ledger.open_operations)
+        words[G_OPEN_LEFT] = min(limits.max_open_operations - len(ledger.open_operations), WORD_MAX)
         words[G_RATE_FREE_MONO_NS] = gate.rate_free_mono_ns(2)
         self.floats[F_EXPOSURE_ROOM] = (
             float(limits.max_total_exposure_usd - exposure(ledger, self._rates).total) * FLOAT_UNDER
@@ -295,4 +300,5 @@ class Board:
             and not ledger.breakers
             and words[G_SLIP] <= words[G_SLIP_UNIT]
             and -ledger.day_pnl <= limits.max_daily_loss_usd
+            and all(ledger.operations[name].record.legs[0].quote in USD_COINS for name in ledger.hedges)
         )

@@ -123,11 +123,11 @@ class Express:
             id_prefix=self._desk.ids.prefix,
             window_ms=self._desk.config.execution.recv_window_ms,
         )
-        order = self._stencil_of(spec.venue, terms)
-        if order is None:
-            return False
         asset, share = reserved_share(row, side, leverage)
         try:
+            order = self._stencil_of(spec.venue, terms)
+            if order is None:
+                return False
             reserve = (asset, st.L_LOTS, grid.lot)
             if share:
                 reserve = (asset, st.L_NOTIONAL, share * notional_unit(grid.tick, grid.lot))

@@ -71,6 +71,7 @@ from pipeline.risk.board import (
     R_MAX_LOTS,
     R_MIN_LOTS,
     R_PAIR,
+    R_QTY_EXP,
     R_TICK_FACTOR,
     R_TICK_FP,
     R_USABLE,
@@ -229,7 +230,7 @@ def _places(record: Words, halt: Words, ints: Words) -> bool:
     if first == second or record[ly.OP_LEGS + ly.LEG_WORDS + ly.LEG_SIDE] != -side or (side != 1 and side != -1):
         return False
     kinds = 0
-    pair = -1
+    pair, qty_exp = -1, 0
     for k in range(2):
         leg = ly.OP_LEGS + k * ly.LEG_WORDS
         instrument = record[leg + ly.LEG_INSTRUMENT]
@@ -246,9 +247,9 @@ def _places(record: Words, halt: Words, ints: Words) -> bool:
         # SYNC halt.block: acquire; pairs with HaltPage._block
         if load_acquire(halt, ly.HALT_VENUE_OFF + venue) or load_acquire(halt, ly.HALT_INSTRUMENT_OFF + instrument):
             return False
-        if k == 1 and ints[row + R_PAIR] != pair:
+        if k == 1 and (ints[row + R_PAIR] != pair or ints[row + R_QTY_EXP] != qty_exp):
             return False
-        pair = ints[row + R_PAIR]
+        pair, qty_exp = ints[row + R_PAIR], ints[row + R_QTY_EXP]
         kinds += ints[row + R_KIND]
     return kinds == (1 if record[ly.OP_TYPE] == OpportunityType.SPOT_FUTURES_HEDGE else 0)
 

@@ -15,14 +15,17 @@ import pytest
 from bench.entry_world import EntryWorld
 from pipeline.exchanges.gateio.trading import GateTrading
 from pipeline.exchanges.mexc.trading import MexcTrading
+from pipeline.execution import stencil as st
 from pipeline.execution.crash import crash_points
 from pipeline.execution.events import Action, Append, NotSent, Now, Place, Sent, Tick
 from pipeline.execution.journal import RECORD_MAGIC, Journal, segment_path
 from pipeline.execution.records import Purpose, StopRecord
+from pipeline.execution.stencil import OrderTerms, Pieces
 from pipeline.model.enums import Durability, OrderKind, OrderSide, TimeInForce
 from pipeline.model.errors import AuthRefused, JournalError, OutcomeUnknown, VenueUnavailable
 from pipeline.model.structs import OrderRequest
 from shm import layout as ly
+from workers import executor_hands
 from workers.executor import Executor
 from workers.executor_venues import patiently
 from workers.guard import Guard, HaltState, read_halt
@@ -393,8 +396,9 @@ class ShortTrading(FakeTrading):
         return 5
 
 
-def short_executor(world: EntryWorld, log: list[str], **trading: ShortTrading) -> Any:
-    """An executor's sending side on a world whose opportunity is taken."""
+def short_executor(patch: pytest.MonkeyPatch, world: EntryWorld, log: list[str], **trading: ShortTrading) -> Any:
+    """An executor's sending side on a world whose opportunity is taken, and whose clock it reads."""
+    patch.setattr(executor_hands, "mono_ns", lambda: world.now_ns)
     made = executor(log)
     made.core, made.journal, made.trading = world.core, world.journal, trading
     made.hist = made.count = defaultdict(int)
@@ -422,10 +426,12 @@ def states_of(world: EntryWorld) -> list[str]:
     return [order.state.name for order in world.core.ledger.orders.values()]
 
 
-def test_a_short_entry_is_journalled_then_signed_then_sent_and_the_core_knows(tmp_path: Path) -> None:
+def test_a_short_entry_is_journalled_then_signed_then_sent_and_the_core_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log: list[str] = []
     world = EntryWorld(tmp_path)
-    made = short_executor(world, log, mexc_spot=ShortTrading(log), gateio_spot=ShortTrading(log))
+    made = short_executor(monkeypatch, world, log, mexc_spot=ShortTrading(log), gateio_spot=ShortTrading(log))
     appended = world.journal.appended
     passed: list[tuple[str, int]] = []
     made.crash = lambda point: passed.append((point, world.journal.appended - appended))
@@ -440,34 +446,40 @@ def test_a_short_entry_is_journalled_then_signed_then_sent_and_the_core_knows(tm
     world.close()
 
 
-def test_a_first_leg_that_cannot_leave_keeps_the_second_one_back(tmp_path: Path) -> None:
+def test_a_first_leg_that_cannot_leave_keeps_the_second_one_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log: list[str] = []
     world = EntryWorld(tmp_path)
-    made = short_executor(world, log, mexc_spot=ShortTrading(log, up=False), gateio_spot=ShortTrading(log))
+    made = short_executor(monkeypatch, world, log, mexc_spot=ShortTrading(log, up=False), gateio_spot=ShortTrading(log))
     assert made._express(entry_record(world), world.now_ns)
     assert not [line for line in log if line.startswith("send")]
     assert states_of(world) == ["NOT_SENT", "NOT_SENT"]
     world.close()
 
 
-def test_a_halt_between_the_legs_stops_the_second_one(tmp_path: Path) -> None:
+def test_a_halt_between_the_legs_stops_the_second_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log: list[str] = []
     world = EntryWorld(tmp_path)
 
     def halts() -> None:
         world.halt[ly.HALT_LATCH] = 1
 
-    made = short_executor(world, log, mexc_spot=ShortTrading(log, halts=halts), gateio_spot=ShortTrading(log))
+    made = short_executor(
+        monkeypatch, world, log, mexc_spot=ShortTrading(log, halts=halts), gateio_spot=ShortTrading(log)
+    )
     assert made._express(entry_record(world), world.now_ns)
     assert len([line for line in log if line.startswith("send")]) == 1
     assert states_of(world) == ["SENT", "NOT_SENT"]
     world.close()
 
 
-def test_a_journal_that_takes_nothing_ends_the_process_and_nothing_is_sent(tmp_path: Path) -> None:
+def test_a_journal_that_takes_nothing_ends_the_process_and_nothing_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log: list[str] = []
     world = EntryWorld(tmp_path)
-    made = short_executor(world, log, mexc_spot=ShortTrading(log), gateio_spot=ShortTrading(log))
+    made = short_executor(monkeypatch, world, log, mexc_spot=ShortTrading(log), gateio_spot=ShortTrading(log))
     world.journal._error = OSError("device")
     world.core.desk.journal = SimpleNamespace(has_room=lambda _size: True)
     with pytest.raises(JournalError):
@@ -475,4 +487,48 @@ def test_a_journal_that_takes_nothing_ends_the_process_and_nothing_is_sent(tmp_p
     assert log == [] and isinstance(made._fault, JournalError)
     assert not made._express(entry_record(world), world.now_ns)
     world.journal._error = None
+    world.close()
+
+
+def test_bytes_that_are_made_late_expire_when_the_journal_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop between the decision and the bytes must not carry the venue's expiry beyond the one that is written down:
+    a proof of absence counts from there."""
+    log: list[str] = []
+
+    def stencil(_venue: str, _terms: OrderTerms) -> Pieces:
+        return [st.integer_text(st.leg(st.L_EXPIRY_MS))]
+
+    world = EntryWorld(tmp_path, stencil_of=stencil)
+    made = short_executor(monkeypatch, world, log, mexc_spot=ShortTrading(log), gateio_spot=ShortTrading(log))
+    began = world.now_ns
+
+    def stopped(point: str) -> None:
+        if point == "judged":
+            world.now_ns += 300_000_000
+
+    made.crash = stopped
+    for trading in made.trading.values():
+        trading.now_ms = lambda: 50_000 + (world.now_ns - began) // 1_000_000
+    assert made._express(entry_record(world), began)
+    window_ms = world.config.execution.recv_window_ms
+    assert [line for line in log if line.startswith("send")] == [f"send {50_000 + window_ms}"] * 2
+    world.close()
+
+
+def test_an_entry_whose_sync_took_longer_than_its_window_is_not_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log: list[str] = []
+    world = EntryWorld(tmp_path)
+    made = short_executor(monkeypatch, world, log, mexc_spot=ShortTrading(log), gateio_spot=ShortTrading(log))
+    world.journal.durability = Durability.POWER
+
+    def slow() -> None:
+        world.now_ns += world.config.execution.recv_window_ms * 1_000_000
+
+    monkeypatch.setattr(world.journal, "sync", slow)
+    assert made._express(entry_record(world), world.now_ns)
+    assert not [line for line in log if line.startswith("send")]
+    assert states_of(world) == ["NOT_SENT", "NOT_SENT"]
+    monkeypatch.undo()
     world.close()
