@@ -88,8 +88,10 @@ class Gate:
         return self._sends[over - 1] + SECOND_NS if over <= len(self._sends) else NEVER_NS
 
     def may_enter(self, direction_key: int, venues: tuple[str, str]) -> bool:
-        """What the jitted verdict does not look at: the direction's own pause, the venues' budgets, the journal."""
-        if self.user_check is not None or self.resting(direction_key):
+        """What the jitted verdict does not look at: the direction's own pause, the venues' budgets, the journal; and
+        once more what stops everything, which somebody may have said since the board was told of the last event."""
+        stopped = not self.ready or self.reducing or self._desk.ledger.breakers or self.user_check is not None
+        if stopped or self.resting(direction_key):
             return False
         if any(o.record.direction_key == direction_key for o in self._desk.ledger.open_operations.values()):
             return False

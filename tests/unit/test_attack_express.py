@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,12 +13,11 @@ import pytest
 
 from bench.entry_world import EntryWorld, engine_config, plain_stencil, sealed, spec
 from pipeline.execution.events import CatalogueChanged
-from pipeline.execution.journal import Journal, read_journal
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.records import HedgeRecord
 from pipeline.execution.stencil import OrderTerms, Pieces
 from pipeline.model.config import FeatureConfig, LimitConfig
-from pipeline.model.enums import BalanceCheck, OpportunityType, OrderSide, Refusal, TradingStatus
+from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide, Refusal, TradingStatus
 from pipeline.model.structs import CoinIdentity
 from pipeline.model.venue_events import SessionState
 from pipeline.risk.board import G_ENABLED
@@ -330,6 +328,44 @@ def long_ago(world: EntryWorld) -> Any:
     return sealed(record)
 
 
+def of_type(number: int) -> Attack:
+    def attack(world: EntryWorld) -> Any:
+        record = ordinary(world)
+        record[ly.OP_TYPE] = number
+        return sealed(record)
+
+    return attack
+
+
+def cycle_of_two(world: EntryWorld) -> Any:
+    world.core.risk.gate.enabled_types = frozenset(OpportunityType)
+    world.express.reconfigured()
+    return of_type(int(OpportunityType.TRIANGULAR))(world)
+
+
+def one_instrument_twice(world: EntryWorld) -> Any:
+    """A book that is crossed and not flagged would pay."""
+    world.publish(0, levels("100.00", "-0.01", "5"), levels("99.10", "0.05", "3"))
+    return world.record([(0, 1, Decimal("0.5"), Decimal("99.5")), (0, -1, Decimal("0.5"), Decimal("99.6"))])
+
+
+def two_of_a_side(side: int) -> Attack:
+    """Two buys, of which one is cheap, look like profit where only base is summed up; two sells likewise."""
+
+    def attack(world: EntryWorld) -> Any:
+        price = "97.00" if side > 0 else "102.00"
+        world.publish(1, levels(price, "-0.01", "5"), levels(price, "0.01", "5"))
+        limit = Decimal(101) if side > 0 else Decimal(98)
+        return world.record([(0, side, Decimal("0.5"), limit), (1, side, Decimal("0.5"), limit)])
+
+    return attack
+
+
+def tick_between_the_numbers(world: EntryWorld) -> Any:
+    changed(world, 1, tick=Decimal("0.000000015"))
+    return ordinary(world)
+
+
 ATTACKS: dict[str, tuple[Attack, Refusal]] = {
     "cooldown": (cooldown, Refusal.COOLDOWN),
     "direction under way": (under_way, Refusal.DUPLICATE),
@@ -384,6 +420,12 @@ ATTACKS: dict[str, tuple[Attack, Refusal]] = {
     "first instrument negative": (leg_word(0, ly.LEG_INSTRUMENT, -1), Refusal.MALFORMED),
     "second quantity": (leg_word(1, ly.LEG_QTY_FP, 2**62), Refusal.MALFORMED),
     "second price": (leg_word(1, ly.LEG_LIMIT_PRICE_FP, 0), Refusal.MALFORMED),
+    **{f"type {number}": (of_type(number), Refusal.MALFORMED) for number in (-1, -64, 3, 32, 64, 65, 2**40)},
+    "one instrument twice": (one_instrument_twice, Refusal.MALFORMED),
+    "two buys": (two_of_a_side(1), Refusal.MALFORMED),
+    "two sells": (two_of_a_side(-1), Refusal.MALFORMED),
+    "tick between the numbers": (tick_between_the_numbers, Refusal.MALFORMED),
+    "cycle of two legs": (cycle_of_two, Refusal.MALFORMED),
     "detected before time": (long_ago, Refusal.DUPLICATE),
 }
 
@@ -491,16 +533,6 @@ def test_limits_that_no_word_holds_end_nothing(digits: str) -> None:
         assert not world.express.offer(ordinary(world), world.halt, world.now())
 
 
-def test_a_segment_of_any_size_is_written_to(tmp_path: Path) -> None:
-    """Its size is configured in bytes, and an older run may have left one of an odd size."""
-    journal, _ = Journal.open(tmp_path, segment_bytes=100_001)
-    journal.claim(8192)
-    journal.close()
-    journal, entries = Journal.open(tmp_path, segment_bytes=100_001)
-    assert not entries and list(read_journal(tmp_path)) == []
-    journal.close()
-
-
 def test_a_session_that_fell_is_told_to_the_board_before_the_next_opportunity() -> None:
     with a_world() as world:
         opened(world)
@@ -509,3 +541,102 @@ def test_a_session_that_fell_is_told_to_the_board_before_the_next_opportunity() 
         world.feed(SessionState(venue="mexc_spot", state="up", recv_mono_ns=world.now_ns))
         record = ordinary(world)
         assert world.express.offer(record, world.halt, world.now()) is isinstance(exact(world, record), Plan)
+
+
+@pytest.mark.parametrize("what", ["breaker", "reducing", "not ready", "user"])
+def test_a_stop_holds_before_the_board_has_heard_of_it(what: str) -> None:
+    """Strategies and tools speak to gate and risk manager between two events."""
+    with a_world() as world:
+        opened(world)
+        gate = world.core.risk.gate
+        if what == "breaker":
+            world.core.risk.force_emergency_shutdown("test")
+        elif what == "reducing":
+            gate.reducing = "operation x"
+        elif what == "not ready":
+            gate.ready = False
+        else:
+            gate.user_check = lambda _plan: "no"
+        assert not world.express.offer(ordinary(world), world.halt, world.now())
+
+
+# --- shapes that only the exact way may take ---
+
+
+def test_a_hedge_within_one_balance_needs_the_sum() -> None:
+    """Spot and contract of one venue, paid from one balance; and both orders from one budget."""
+    config = engine_config()
+    specs = [spec("mexc_spot"), spec("mexc_spot", symbol="BTC_PERP", kind=InstrumentKind.PERPETUAL)]
+    legs = [(0, 1, Decimal("0.5"), Decimal("99.5")), (1, -1, Decimal("0.5"), Decimal("99.6"))]
+
+    def record(world: EntryWorld) -> Any:
+        world.fund_all()
+        world.publish(0, levels("98.99", "-0.01", "5"), levels("99.10", "0.05", "3"))
+        world.publish(1, levels("100.00", "-0.05", "4"), levels("100.10", "0.05", "5"))
+        return world.record(legs, OpportunityType.SPOT_FUTURES_HEDGE)
+
+    with a_world(config=config, specs=specs) as world:
+        assert world.express.offer(record(world), world.halt, world.now())
+    with a_world(config=config, specs=specs) as world:
+        first = record(world)
+        word = exact(world, first)
+        assert isinstance(word, Plan)
+        amounts = [amount for _, _, amount in word.needs()]
+        world.fund({("mexc_spot", "USDT"): sum(amounts, Decimal(0)) - Decimal("0.01")})
+        assert max(amounts) < sum(amounts, Decimal(0)) - 1
+        second = record(world)
+        world.fund({("mexc_spot", "USDT"): sum(amounts, Decimal(0)) - Decimal("0.01")})
+        assert not world.express.offer(second, world.halt, world.now())
+        refused = exact(world, second)
+        assert isinstance(refused, Rejected) and refused.refusal is Refusal.MARGIN_LIMIT
+    with a_world(config=config, specs=specs) as world:
+        world.core.risk.gate.order_budget = lambda _venue, orders: orders <= 2
+        first = record(world)
+        assert not world.express.offer(first, world.halt, world.now())
+        refused = exact(world, first)
+        assert isinstance(refused, Rejected) and refused.refusal is Refusal.ORDER_RATE
+
+
+def test_a_quote_without_a_declared_rate_is_the_exact_ways() -> None:
+    specs = [spec(venue.name, quote="EUR") for venue in engine_config().venues]
+    with a_world(specs=specs) as world:
+        opened(world)
+        assert not world.express.offer(ordinary(world), world.halt, world.now())
+        refused = exact(world, ordinary(world))
+        assert isinstance(refused, Rejected) and refused.refusal is Refusal.EXPOSURE_LIMIT
+
+
+def test_amounts_that_no_word_holds_are_the_exact_ways() -> None:
+    """The reservation's text is a product of four integers; beyond a word it would be another amount."""
+    much = Decimal(10) ** 13
+    config = engine_config(limits={"max_position_size_usd": much, "max_total_exposure_usd": much})
+    with a_world(config=config) as world:
+        opened(world)
+        world.fund_all(Decimal(10) ** 12)
+        huge = Decimal(10) ** 8
+        world.publish(0, [(Decimal(99), huge)], [(Decimal("99.1"), huge)])
+        world.publish(1, [(Decimal(100), huge)], [(Decimal("100.1"), huge)])
+        record = world.record([(0, 1, huge, Decimal("99.5")), (1, -1, huge, Decimal("99.6"))])
+        assert not world.express.offer(record, world.halt, world.now())
+        assert isinstance(exact(world, record), Plan)
+
+
+def test_a_lot_between_the_books_numbers_is_the_exact_ways() -> None:
+    with a_world() as world:
+        opened(world)
+        changed(world, 1, lot=Decimal("0.000000015"))
+        assert not world.express.offer(ordinary(world), world.halt, world.now())
+
+
+def test_an_own_order_and_an_own_fill_outlive_a_change_of_their_row() -> None:
+    with a_world() as world:
+        opened(world)
+        entered(world, settled=False)
+        changed(world, 0, funding_rate_ppb=5)
+        assert not world.express.offer(other_direction(world), world.halt, world.now())
+    with a_world() as world:
+        opened(world)
+        world.core.risk.gate.note_fill("mexc_spot", "BTCUSDT", world.now_ns, 0)
+        world.core.settle_board()
+        changed(world, 0, funding_rate_ppb=5)
+        assert not world.express.offer(ordinary(world), world.halt, world.now())
