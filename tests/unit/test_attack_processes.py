@@ -21,7 +21,7 @@ from pipeline.execution.events import Action, Append, NotSent, Now, Place, Sent,
 from pipeline.execution.journal import RECORD_MAGIC, Journal, segment_path
 from pipeline.execution.records import Purpose, StopRecord
 from pipeline.execution.stencil import OrderTerms, Pieces
-from pipeline.model.enums import Durability, OrderKind, OrderSide, TimeInForce
+from pipeline.model.enums import Durability, OrderKind, OrderSide, Refusal, TimeInForce
 from pipeline.model.errors import AuthRefused, JournalError, OutcomeUnknown, VenueUnavailable
 from pipeline.model.structs import OrderRequest
 from shm import layout as ly
@@ -531,4 +531,23 @@ def test_an_entry_whose_sync_took_longer_than_its_window_is_not_sent(
     assert not [line for line in log if line.startswith("send")]
     assert states_of(world) == ["NOT_SENT", "NOT_SENT"]
     monkeypatch.undo()
+    world.close()
+
+
+@pytest.mark.parametrize("what", ["events wait", "in the middle of one", "no halt page"])
+def test_nothing_goes_the_short_way_before_the_core_has_heard_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """An event that waits its turn may be the one that forbids it: the board does not know it yet."""
+    log: list[str] = []
+    world = EntryWorld(tmp_path)
+    made = short_executor(monkeypatch, world, log, mexc_spot=ShortTrading(log), gateio_spot=ShortTrading(log))
+    if what == "events wait":
+        made._events.append(NotSent("x", Refusal.LEASE, "test"))
+    elif what == "in the middle of one":
+        made._busy = True
+    else:
+        made.halt.words = lambda: None
+    assert not made._express(entry_record(world), world.now_ns)
+    assert log == [] and not world.core.ledger.orders
     world.close()
