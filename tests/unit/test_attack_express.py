@@ -141,6 +141,13 @@ def stream_came_back(world: EntryWorld) -> Any:
     return ordinary(world)
 
 
+def stream_down(world: EntryWorld) -> Any:
+    """Only the balances have heard of it yet."""
+    world.core.balances.session("gateio_spot", False)
+    world.core.settle_board()
+    return ordinary(world)
+
+
 def journal_full(world: EntryWorld) -> Any:
     world.core.desk.journal = SimpleNamespace(has_room=lambda _size: False)
     return ordinary(world)
@@ -380,6 +387,7 @@ ATTACKS: dict[str, tuple[Attack, Refusal]] = {
     "no sells": (no_sells, Refusal.STATUS),
     "no buys": (no_buys, Refusal.STATUS),
     "not reconciled": (not_reconciled, Refusal.SESSION_DOWN),
+    "stream down": (stream_down, Refusal.SESSION_DOWN),
     "past unknown": (stream_came_back, Refusal.SESSION_DOWN),
     "journal full": (journal_full, Refusal.JOURNAL_FULL),
     "seen before": (seen_before, Refusal.DUPLICATE),

@@ -534,7 +534,7 @@ def test_an_entry_whose_sync_took_longer_than_its_window_is_not_sent(
     world.close()
 
 
-@pytest.mark.parametrize("what", ["events wait", "in the middle of one", "no halt page"])
+@pytest.mark.parametrize("what", ["events wait", "in the middle of one", "no halt page", "a fault"])
 def test_nothing_goes_the_short_way_before_the_core_has_heard_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -546,6 +546,8 @@ def test_nothing_goes_the_short_way_before_the_core_has_heard_all(
         made._events.append(NotSent("x", Refusal.LEASE, "test"))
     elif what == "in the middle of one":
         made._busy = True
+    elif what == "a fault":
+        made._fault = OSError("half of an event was done")
     else:
         made.halt.words = lambda: None
     assert not made._express(entry_record(world), world.now_ns)
