@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from decimal import Decimal
 
 import msgspec
 import pytest
 
+from pipeline.core import ExecutionCore
 from pipeline.exchanges import rest
 from pipeline.exchanges.base import SessionState
 from pipeline.execution.events import CatalogueChanged, Command, CommandKind, SweepVenue
@@ -352,3 +354,29 @@ def test_what_no_catalogue_row_can_judge_is_owed_and_no_dust() -> None:
     world.feed(CatalogueChanged(tuple(world.rows[1:])))
     world.calm()
     world.judge()
+
+
+class Renumbering(ExpressWorld):
+    """Each life finds its instruments under other numbers."""
+
+    def _born(self) -> ExecutionCore:
+        if self.life:
+            renumbered(self)
+        return super()._born()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_storms_and_deaths_end_flat_though_every_life_numbers_its_instruments_anew(seed: int) -> None:
+    rng = random.Random(seed)
+    world = Renumbering(seed)
+    world.run(100)
+    world.faults = Faults.storm(rng)
+    for _ in range(12):
+        buy, sell = rng.sample(list(world.venues), 2)
+        if rng.random() < 0.4:
+            world.crash_after = rng.randint(0, 14)
+        world.feed_safely(world.offer(buy, sell, Decimal(rng.randint(10, 150)) / 100))
+        world.run(rng.choice([3, 30, 300, 900]))
+    world.calm()
+    world.judge()
+    assert world.life
