@@ -208,7 +208,9 @@ def flagged(bit: int) -> Attack:
 
 
 def skewed(world: EntryWorld) -> Any:
-    world.now_ns += world.config.detection.max_skew_ms * 1_000_000 + 1
+    detection = msgspec.structs.replace(world.core.config.detection, max_skew_ms=50)
+    world.core.reconfigure(msgspec.structs.replace(world.core.config, detection=detection))
+    world.now_ns += 50_000_001  # young enough each, but too far apart
     world.publish(1, levels("100.00", "-0.05", "4"), levels("100.10", "0.05", "5"))
     return ordinary(world)
 
