@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,23 +146,26 @@ def test_a_full_output_device_is_a_sentence(captures_dir: Path, tmp_path: Path) 
         assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
-def interrupt(arguments: list[str], when: Callable[[], bool]) -> subprocess.CompletedProcess[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "workers", *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, restore_signals=True,
-    )  # fmt: skip
-    try:
-        until(when, "the moment to interrupt")
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=90)
-    finally:
-        process.kill()
-        process.wait()
-    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+def interrupt(arguments: list[str], when: Callable[[str], bool]) -> subprocess.CompletedProcess[str]:
+    """``arb`` interrupted as soon as ``when``, given what it has said on stderr so far, is true."""
+    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "stderr").open("w") as said:
+        heard = Path(said.name)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "workers", *arguments],
+            stdout=subprocess.PIPE, stderr=said, text=True, restore_signals=True,
+        )  # fmt: skip
+        try:
+            until(lambda: when(heard.read_text()), "the moment to interrupt")
+            process.send_signal(signal.SIGINT)
+            out, _ = process.communicate(timeout=90)
+        finally:
+            process.kill()
+            process.wait()
+        return subprocess.CompletedProcess(arguments, process.returncode, out, heard.read_text())
 
 
 def test_ctrl_c_during_the_start_ends_everything(own_state: Path) -> None:
-    done = interrupt(["demo", "--json"], lambda: any(own_state.glob("demo-*/run.json")))
+    done = interrupt(["demo", "--json"], lambda _: any(own_state.glob("demo-*/run.json")))
     assert done.returncode == INTERRUPTED
     assert one_object(done)["error"] == "interrupted"
     assert list(own_state.iterdir()) == []
@@ -169,13 +173,12 @@ def test_ctrl_c_during_the_start_ends_everything(own_state: Path) -> None:
 
 
 def test_ctrl_c_ends_a_replay_with_130(own_state: Path, captures_dir: Path) -> None:
-    def ready() -> bool:
-        return any(read_status(path.name)["state"] == "ready" for path in own_state.glob("replay-*"))
-
-    done = interrupt(["replay", str(captures_dir / "spot_btcusdt_20240808.gz"), "--json"], ready)
+    done = interrupt(
+        ["replay", str(captures_dir / "spot_btcusdt_20240808.gz"), "--json"], lambda said: "s played" in said
+    )
     assert done.returncode == INTERRUPTED, done.stderr
     assert one_object(done)["orders"] == 0
-    assert "s played" in done.stderr and "left" not in done.stderr
+    assert "left" not in done.stderr
     assert list(own_state.iterdir()) == []
 
 
@@ -210,7 +213,7 @@ def test_paper_up_is_interrupted_in_order_and_refuses_a_twin(running: Running, t
         assert (twin.returncode, "running already" in one_object(twin)["error"]) == (3, True)
         return True
 
-    done = interrupt(["up", "--config", str(path), "--json"], ready_and_refuses_a_twin)
+    done = interrupt(["up", "--config", str(path), "--json"], lambda _: ready_and_refuses_a_twin())
     assert done.returncode == INTERRUPTED
     assert one_object(done) == {"exit": INTERRUPTED, "error": None}
     assert segments_of(name) == []
