@@ -489,8 +489,10 @@ def test_numbers_of_different_exponents_are_not_compared(instrument_id: int) -> 
     with a_world() as world:
         changed(world, instrument_id, qty_exp=world.rows[instrument_id].qty_exp + 1)
         opened(world)
-        assert not world.express.offer(ordinary(world), world.halt, world.now())
-        assert isinstance(exact(world, ordinary(world)), Plan)
+        two = Decimal(2)  # a tenth of it is no dust either
+        legs = [(0, 1, two, Decimal("99.5")), (1, -1, two, Decimal("99.6"))]
+        assert not world.express.offer(world.record(legs), world.halt, world.now())
+        assert isinstance(exact(world, world.record(legs)), Plan)
 
 
 def test_a_book_of_another_instrument_is_none() -> None:
