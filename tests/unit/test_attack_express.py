@@ -428,6 +428,7 @@ ATTACKS: dict[str, tuple[Attack, Refusal]] = {
     "no profit": (not_finite(ly.OP_PROFIT_QUOTE, float("-inf")), Refusal.MALFORMED),
     "instrument beyond": (leg_word(1, ly.LEG_INSTRUMENT, 2**40), Refusal.MALFORMED),
     "first instrument negative": (leg_word(0, ly.LEG_INSTRUMENT, -1), Refusal.MALFORMED),
+    "first instrument far below": (leg_word(0, ly.LEG_INSTRUMENT, -(2**40)), Refusal.MALFORMED),
     "second quantity": (leg_word(1, ly.LEG_QTY_FP, 2**62), Refusal.MALFORMED),
     "second price": (leg_word(1, ly.LEG_LIMIT_PRICE_FP, 0), Refusal.MALFORMED),
     **{f"type {number}": (of_type(number), Refusal.MALFORMED) for number in (-1, -64, 3, 32, 64, 65, 2**40)},
