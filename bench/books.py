@@ -28,10 +28,10 @@ from bench.books_ccxt import CcxtBook
 from bench.cfloor import I64, PTR, address, load
 from bench.report import OURS, PEER, Report, Row
 from bench.settings import BenchFailed, BenchSkipped, Settings
-from pipeline.book import state as st
-from pipeline.book.builder import FrameResult, SnapshotResult, VenueBooks
-from pipeline.book.capture import SNAPSHOT
-from pipeline.book.capture_books import open_capture
+from pipeline.book import memory as st
+from pipeline.book.recording.capture_books import open_capture
+from pipeline.book.recording.capture_files import SNAPSHOT
+from pipeline.book.venue_books import FrameResult, SnapshotResult, VenueBooks
 from shm.words import Words
 
 NAME = "books"

@@ -25,8 +25,8 @@ from bench.cfloor import I64, PTR, address, load
 from bench.hop import DEADLINE_NS, YIELD_AFTER, round_trips, shared
 from bench.report import OURS, Report, Row
 from bench.settings import BenchFailed, Settings
+from pipeline.detection.memory import H_NEED, H_NEED_T
 from pipeline.detection.scan_loop import check, next_hits, on_book, start_pass
-from pipeline.detection.state import H_NEED, H_NEED_T
 from shm import layout as ly
 from shm.atomics import cpu_pause, load_acquire, mono_ns, sched_yield, store_release
 from shm.bookring import publish_book

@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.core import ExecutionCore
-from pipeline.detection.record import record_crc32_of
-from pipeline.execution import stencil as st
+from pipeline.detection.opportunity_record import record_crc32_of
 from pipeline.execution.events import AccountSnapshot, Action, Append, BookView, Now, SweepAnswer, SweepVenue
 from pipeline.execution.journal import Journal
 from pipeline.execution.market import Instruments
-from pipeline.execution.shm_ports import read_proved
-from pipeline.execution.stencil import OrderTerms, Pieces
+from pipeline.execution.shared_reads import read_proved
+from pipeline.fast_entry.entry import Express
 from pipeline.model.config import (
     DetectionConfig,
     EngineConfig,
@@ -34,7 +33,8 @@ from pipeline.model.fixedpoint import to_fp
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
 from pipeline.model.structs import Balance, InstrumentSpec
 from pipeline.model.venue_events import SessionState
-from pipeline.risk.express import Express
+from pipeline.templates import template as st
+from pipeline.templates.template import OrderTerms, Pieces
 from shm import layout as ly
 from shm.bookring import conn_open, init_feed, publish_book
 from shm.words import Words

@@ -19,9 +19,9 @@ import numpy as np
 
 from bench.report import OURS, PEER, Report, Row
 from bench.settings import BenchFailed, Settings
-from pipeline.book.builder import FrameResult, SnapshotResult, VenueBooks
+from pipeline.book.venue_books import FrameResult, SnapshotResult, VenueBooks
 from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper
-from pipeline.sim.dialect_mexc_frames import aggre_depths, wrap
+from pipeline.sim.wire.mexc.push_frames import aggre_depths, wrap
 from shm.layout import feed_segment_words
 from shm.words import Words
 

@@ -5,7 +5,7 @@
     record --> [ judge: gate and plan ] --> [ journal: ids, three records, order bytes ] --> [ send ]
 
 Loopback sockets, the adapters of MEXC (signed HTTP/1.1) and Gate.io (WebSocket) as they are in production; behind the
-sockets two sinks in the same loop that read and answer. ``ours``: the short way (pipeline/risk/express.py).
+sockets two sinks in the same loop that read and answer. ``ours``: the short way (pipeline/fast_entry/entry.py).
 ``exact path``: the same record decoded, judged by the exact gate, journalled record by record, made into bytes by the
 codecs and sent.
 Both alternate within each round, on the same books and balances; what they ordered must be equal. ``cold``: 64 MiB
@@ -35,18 +35,18 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 from bench.entry_world import EntryWorld, engine_config, spec
 from bench.report import OURS, Report, Row
 from bench.settings import BenchFailed, Settings
-from pipeline.exchanges.gateio.trading import GateTrading
-from pipeline.exchanges.mexc.trading import MexcTrading
-from pipeline.exchanges.throttle import Limit, Throttle
-from pipeline.exchanges.ws import WsLink, open_ws
+from pipeline.exchanges.gateio.order_session import GateTrading
+from pipeline.exchanges.mexc.order_session import MexcTrading
+from pipeline.exchanges.transport.throttle import Limit, Throttle
+from pipeline.exchanges.transport.websocket import WsLink, open_ws
 from pipeline.execution.events import Append, Place, Sent
 from pipeline.execution.orchestrator import request_of
 from pipeline.execution.records import OrderIntentRecord
-from pipeline.execution.shm_ports import decode_opportunity
-from pipeline.execution.stencil import OrderTerms, Pieces
+from pipeline.execution.shared_reads import decode_opportunity
 from pipeline.model.clock import mono_ns, wall_ns
 from pipeline.model.enums import FeeAssetRule, OrderState
 from pipeline.model.structs import Credentials, Fill, OrderUpdate
+from pipeline.templates.template import OrderTerms, Pieces
 from shm.words import Words
 
 NAME = "orders"

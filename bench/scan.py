@@ -22,8 +22,8 @@ from bench.cfloor import I64, PTR, address, load
 from bench.detection import FEES_PPM, MID, SEED, STEP, VENUES, Floats
 from bench.report import OURS, PEER, Report, Row
 from bench.settings import BenchFailed, Settings
+from pipeline.detection.memory import H_HITS, H_NEED
 from pipeline.detection.scan_loop import sweep
-from pipeline.detection.state import H_HITS, H_NEED
 from shm import layout as ly
 from shm.atomics import mono_ns
 from shm.bookring import publish_book

@@ -28,10 +28,10 @@ import psutil
 from bench.report import OURS, Report, Row
 from bench.settings import BenchFailed, Settings
 from workers.base import store_credentials
-from workers.demo import keys_of
-from workers.launch import Launched
-from workers.simulator import SimulatorProcess
-from workers.status import read_status
+from workers.control_plane.launch import Launched
+from workers.demo.demo import keys_of
+from workers.demo.simulator import SimulatorProcess
+from workers.view.status import read_status
 
 NAME = "start"
 PARKED_WAIT_S = 20.0

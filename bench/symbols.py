@@ -23,9 +23,9 @@ import numpy as np
 from bench.cfloor import I64, PTR, address, load
 from bench.report import OURS, PEER, Report, Row
 from bench.settings import BenchFailed, Settings
-from pipeline.book import state as st
-from pipeline.book.builder import VenueBooks
-from pipeline.book.engine import find_symbol
+from pipeline.book import memory as st
+from pipeline.book.frame_kernels import find_symbol
+from pipeline.book.venue_books import VenueBooks
 from pipeline.execution.market import Instruments
 from pipeline.model.instruments import InstrumentRow
 from shm import layout

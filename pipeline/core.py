@@ -1,8 +1,8 @@
 """The execution core: events in, actions out. No socket, no clock, no file, no randomness of its own.
 
 The same events in the same order give the same actions, so that a run can be replayed and a test can drive years of
-faults on virtual time. The caller (workers/executor.py, or a test) performs the actions in order: ``Append`` before
-the ``Place`` behind it; what it sees is fed back as the next event.
+faults on virtual time. The caller (workers/executor/process.py, or a test) performs the actions in order: ``Append``
+before the ``Place`` behind it; what it sees is fed back as the next event.
 
 Wiring: the ledger is the only state that matters, and only records change it. Around it stand the nine components'
 execution side: RiskManager (gate), OrderOrchestrator (saga), StateController, PositionManager, BalanceMonitor,
@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.execution.balances import BalanceMonitor
-from pipeline.execution.desk import BOOT_EPOCH_MAX, Desk, Ids
+from pipeline.execution.core_context import BOOT_EPOCH_MAX, Desk, Ids
 from pipeline.execution.events import (
     AccountSnapshot,
     Action,
@@ -48,25 +48,25 @@ from pipeline.execution.events import (
     SweepAnswer,
     Tick,
 )
+from pipeline.execution.evidence import Intake
 from pipeline.execution.hedges import HedgeExits
-from pipeline.execution.intake import Intake
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.ledger import Ledger, Operation, Order
 from pipeline.execution.market import Instruments, UsdRates, mid_price
+from pipeline.execution.operation_states import StateController
 from pipeline.execution.orchestrator import OrderOrchestrator
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.positions import PositionManager
 from pipeline.execution.records import BootRecord, FillRecord, HedgeRecord, Purpose, RefusalRecord, StopRecord
-from pipeline.execution.states import StateController
+from pipeline.fast_entry.entry import Express
 from pipeline.model.config import EngineConfig
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OrderState, Refusal, ReportOutcome
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
 from pipeline.model.venue_events import CancelOutcome, FundingNews, OutcomeKind, PlaceOutcome, SessionState
-from pipeline.recovery.chase import Chaser
 from pipeline.recovery.funding import FundingWatch
 from pipeline.recovery.manager import Earlier, RecoveryManager
-from pipeline.risk.express import Express
+from pipeline.recovery.order_queries import Chaser
 from pipeline.risk.manager import RiskManager
 
 REFUSAL_RECORDS_PER_S = 5  # refusals that become records; all are counted

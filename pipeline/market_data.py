@@ -16,8 +16,8 @@ import numpy as np
 
 from pipeline.execution.events import BookView
 from pipeline.execution.market import Instruments, levels, tradable
-from pipeline.execution.shm_ports import read_proved
-from pipeline.model.catalogue_words import words_to_row
+from pipeline.execution.shared_reads import read_proved
+from pipeline.model.catalogue_row import words_to_row
 from pipeline.model.config import EngineConfig
 from pipeline.model.enums import OrderSide
 from pipeline.model.errors import BadInput

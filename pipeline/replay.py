@@ -33,7 +33,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.book.capture_books import DamagedCapture, output_file
+from pipeline.book.recording.capture_books import DamagedCapture, output_file
 from pipeline.detection.cross_venue import (
     BUY_LIMITS,
     BUY_RECORD,
@@ -43,13 +43,12 @@ from pipeline.detection.cross_venue import (
     fill_money,
     size_at,
 )
+from pipeline.detection.depth_walk import SZ_BUY_LIMIT, SZ_BUY_QTY, SZ_SELL_LIMIT, SZ_SELL_QTY
 from pipeline.detection.edge import edge_bps
 from pipeline.detection.episodes import close_episode
 from pipeline.detection.gates import read_leg
-from pipeline.detection.ports import private_ports
-from pipeline.detection.scan_loop import scan_once
-from pipeline.detection.send import best_ask, best_bid
-from pipeline.detection.state import (
+from pipeline.detection.kernel_arrays import private_ports
+from pipeline.detection.memory import (
     C_ACTIVE,
     C_OPENED,
     C_PUSHED,
@@ -68,9 +67,10 @@ from pipeline.detection.state import (
     SIZE,
     Memory,
 )
-from pipeline.detection.terms import Terms
+from pipeline.detection.publish import best_ask, best_bid
+from pipeline.detection.scan_loop import scan_once
+from pipeline.detection.thresholds import Terms
 from pipeline.detection.topology import DF_FEE, DR_BUY, DR_NUM, DR_SELL, DR_TYPE, build_topology
-from pipeline.detection.walk import SZ_BUY_LIMIT, SZ_BUY_QTY, SZ_SELL_LIMIT, SZ_SELL_QTY
 from pipeline.model.config import DetectionConfig, HedgeConfig
 from pipeline.model.enums import OpportunityType, Refusal
 from pipeline.model.fixedpoint import from_fp, parse_decimal, plain

@@ -10,12 +10,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.book.builder import VenueBooks, load_codec
-from pipeline.book.capture import Capture, read_capture
-from pipeline.book.digits import Digits
-from pipeline.book.recorded import RecordedBooks
-from pipeline.book.survey import Survey
-from pipeline.model.catalogue_words import row_to_words
+from pipeline.book.recording.capture_files import Capture, read_capture
+from pipeline.book.recording.contents import Survey
+from pipeline.book.recording.digits import Digits
+from pipeline.book.recording.message_order import RecordedBooks
+from pipeline.book.venue_books import VenueBooks, load_codec
+from pipeline.model.catalogue_row import row_to_words
 from pipeline.model.enums import FeeAssetRule, InstrumentKind
 from pipeline.model.errors import BadInput
 from pipeline.model.fixedpoint import digits_after_point, parse_decimal

@@ -5,7 +5,7 @@ Every operation takes ``(words, i)``: a C-contiguous ``int64`` array and a word 
 shared words are read and written through these functions only. On x86-64 the loads and stores are plain ``mov``,
 the fences of acquire and release are nothing but barriers to the compiler, ``fence_seq_cst`` is ``mfence`` or a
 locked instruction, ``fetch_add`` is ``lock xadd``, ``compare_exchange`` is ``lock cmpxchg``
-(tests/unit/test_shm_atomics.py asserts them in the generated code).
+(tests/unit/shm/test_atomics.py asserts them in the generated code).
 
 Under ``NUMBA_DISABLE_JIT`` plain-Python stand-ins with the same values take their place, so that coverage and fuzzers
 see inside the kernels; they are sequentially consistent within one interpreter and promise nothing across processes.

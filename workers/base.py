@@ -50,6 +50,8 @@ EXIT_COULD_NOT_START = 3  # shared memory, port, venue: starting again may help
 WARM_TIMEOUT_US = 300_000_000  # a first compilation, on a busy host
 RELOAD_FILE = "reload.json"  # in the state folder: the configuration as the supervisor checked it
 STOP_GRACE_S = 10.0  # after SIGTERM the kernel ends a process that does not end itself (SIGALRM, default action)
+#: Processes that are a folder: the module in it that has ``run``. Every other process is ``workers/<name>.py``.
+PROCESS_MODULES = {"executor": "workers.executor.process", "recorder": "workers.recorder.process"}
 STATUS_CHARS_MAX = 2000  # of an ending process: every line of what it refuses, and far below a datagram
 BEAT_PERIOD_NS = 25_000_000  # while work flows (design 3); a parked process beats every 500 ms
 
@@ -387,5 +389,6 @@ def run_worker(process: str, body: Callable[[WorkerContext], None], argv: Sequen
 
 
 def worker_module(process: str) -> Any:
-    """The module of a process name: ``feed.mexc`` -> ``workers.feed``."""
-    return importlib.import_module(f"workers.{process.split('.', maxsplit=1)[0]}")
+    """The module of a process name: ``feed.mexc`` -> ``workers.feed``, ``executor`` -> ``workers.executor.process``."""
+    kind = process.split(".", maxsplit=1)[0]
+    return importlib.import_module(PROCESS_MODULES.get(kind, f"workers.{kind}"))

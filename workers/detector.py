@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.detection.detector import IDLE, MS, STEP_NS, OpportunityDetector
-from pipeline.detection.ports import Ports, nothing, private_ports
-from pipeline.detection.state import (
+from pipeline.detection.kernel_arrays import Ports, nothing, private_ports
+from pipeline.detection.memory import (
     FD_CURSOR,
     FD_OFF,
     SE_BELL_FD,

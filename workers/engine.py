@@ -23,11 +23,11 @@ from pipeline.model.config import EngineConfig
 from pipeline.model.config_load import load_config
 from pipeline.model.errors import BadInput, OrderExecutionError
 from pipeline.model.structs import ArbitrageOpportunity
-from workers.control import ControlError
-from workers.launch import Launched
-from workers.manual import execute_request, request_of
-from workers.preflight import check_mode
-from workers.status import Reader
+from workers.cli.manual_opportunity import execute_request, request_of
+from workers.control_plane.control_socket import ControlError
+from workers.control_plane.launch import Launched
+from workers.control_plane.preflight import check_mode
+from workers.view.status import Reader
 
 
 class ExecutionResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from pipeline.model.catalogue_words import words_to_row
+from pipeline.model.catalogue_row import words_to_row
 from pipeline.model.clock import mono_ns
 from pipeline.model.enums import TradingStatus
 from pipeline.model.errors import ArbitrageEngineError, ConfigInvalid, SegmentMissing
 from shm.layout import CAT_FLAG_REMOVED, CONN_CAPACITY, CR_FEED, CR_FLAGS, FEED_BOOK_CAPACITY_DEFAULT
 
 if TYPE_CHECKING:
-    from pipeline.exchanges.marketfeed import FeedInstrument, FeedSettings, MarketFeed
+    from pipeline.exchanges.feed.market_feed import FeedInstrument, FeedSettings, MarketFeed
     from pipeline.model.config import VenueConfig
     from pipeline.model.instruments import InstrumentRow
     from shm.pages import CataloguePage
@@ -44,8 +44,8 @@ LATENCY_SAMPLE = 8  # one frame of so many goes into the histogram: recording co
 
 def warm(dialects: Sequence[str]) -> None:
     """Load the machine code of every kernel that a feed calls, with private arrays."""
-    from pipeline.book import timely
-    from pipeline.book.builder import VenueBooks
+    from pipeline.book import freshness as timely
+    from pipeline.book.venue_books import VenueBooks
     from shm.atomics import store_relaxed, store_release
     from shm.bookring import conn_close, conn_open, init_feed, publish_book, read_book
     from shm.layout import BOOK_RECORD_WORDS, feed_segment_words
@@ -79,7 +79,7 @@ class FeedProcess:
     """The markets of one exchange, the catalogue watch and the beat, in one event loop."""
 
     def __init__(self, ctx: WorkerContext) -> None:
-        from pipeline.exchanges.marketfeed import ConnSlots
+        from pipeline.exchanges.feed.market_feed import ConnSlots
 
         self.ctx = ctx
         self.venues: list[VenueConfig] = [v for v in ctx.config.venues if v.exchange == ctx.exchange]
@@ -97,7 +97,7 @@ class FeedProcess:
     def build(self, catalogue: CataloguePage) -> None:
         """Segment, sessions, clients and the instruments that are there now."""
         from pipeline.exchanges.factory import make_session, make_venue
-        from pipeline.exchanges.marketfeed import MarketFeed
+        from pipeline.exchanges.feed.market_feed import MarketFeed
         from shm.bookring import create_feed
         from shm.jit import direct
         from shm.wait import BellRinger, ring_if_sleeping
@@ -251,7 +251,7 @@ class FeedProcess:
             self.ctx.recovered(f"{count} of {count} books")
 
     async def _publish_metrics(self) -> None:
-        from pipeline.exchanges.feedtypes import WANTED_DIGITS
+        from pipeline.exchanges.feed.types import WANTED_DIGITS
 
         period_s = float(os.environ.get("ARB_TEST_FEED_METRICS_S", METRICS_S))
         while True:
@@ -271,7 +271,7 @@ class FeedProcess:
 
 
 def _instrument(row: InstrumentRow) -> FeedInstrument:
-    from pipeline.exchanges.marketfeed import FeedInstrument
+    from pipeline.exchanges.feed.market_feed import FeedInstrument
 
     return FeedInstrument(
         symbol=row.spec.symbol,
@@ -285,7 +285,7 @@ def _instrument(row: InstrumentRow) -> FeedInstrument:
 
 
 def _settings() -> FeedSettings:
-    from pipeline.exchanges.marketfeed import FeedSettings
+    from pipeline.exchanges.feed.market_feed import FeedSettings
 
     life, stall = os.environ.get("ARB_TEST_FEED_LIFE_S"), os.environ.get("ARB_TEST_FEED_STALL_S")
     return FeedSettings(life_s=float(life) if life else None, stall_after_s=float(stall) if stall else None)

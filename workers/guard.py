@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from workers.base import WorkerContext, instance_dir, run_worker
-from workers.control import BAD_INPUT, REQUEST_BYTES_MAX, ask, listen, peer_uid
+from workers.control_plane.control_socket import BAD_INPUT, REQUEST_BYTES_MAX, ask, listen, peer_uid
 
 if TYPE_CHECKING:
     from shm.pages import HaltPage

@@ -21,8 +21,8 @@ from pipeline.model.fixedpoint import to_fp_floor
 from pipeline.model.structs import Balance, Position
 from shm import layout as ly
 from shm.words import pack_text, unpack_text
+from workers.account_clients import account_clients
 from workers.base import WorkerContext, run_worker
-from workers.venues import account_clients
 
 if TYPE_CHECKING:
     from pipeline.exchanges.base import VenueClient
@@ -249,7 +249,7 @@ def warm(dialects: Sequence[str]) -> None:
 
     importlib.import_module("aiohttp")
     for dialect in dialects:
-        importlib.import_module(f"pipeline.exchanges.{dialect}.client")
+        importlib.import_module(f"pipeline.exchanges.{dialect}.rest_client")
 
 
 def run(ctx: WorkerContext) -> None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from pipeline.book.memory import FP_LIMIT
 from pipeline.book.sequencer import SequenceRule
-from pipeline.book.state import FP_LIMIT
 from shm.words import Words
 
 Number = tuple[int, int]

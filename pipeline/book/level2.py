@@ -6,12 +6,12 @@ and minus the price for asks: both sides rise towards the best. Zero quantity de
 nothing. A level is two words, key and quantity, side by side: one cache line to find and change it, one move to make
 room for it.
 
-Kernels take the private array of :mod:`pipeline.book.state` and ``side``, the word offset of a side's header.
+Kernels take the private array of :mod:`pipeline.book.memory` and ``side``, the word offset of a side's header.
 """
 
 from __future__ import annotations
 
-from pipeline.book import state as st
+from pipeline.book import memory as st
 from shm.bytewords import get, move_words, put, step_if_below, step_if_not_above
 from shm.jit import njit_bare as njit
 from shm.words import Words

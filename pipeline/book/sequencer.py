@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.book import state as st
+from pipeline.book import memory as st
 from shm.jit import njit_bare as njit
 from shm.words import Words
 

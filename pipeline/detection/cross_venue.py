@@ -15,6 +15,24 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.detection.depth_walk import (
+    LEG_LIMIT_WORDS,
+    LL_LOT,
+    LL_MAX_QTY,
+    LL_MIN_NOTIONAL,
+    LL_MIN_QTY,
+    LL_QTY_UNIT,
+    MN_BUY_CAP,
+    MN_BUY_COST,
+    MN_SCALE,
+    MN_SELL_CAP,
+    SZ_BUY_LIMIT,
+    SZ_BUY_QTY,
+    SZ_SELL_LIMIT,
+    SZ_SELL_QTY,
+    size_legs,
+    walked_value,
+)
 from pipeline.detection.edge import edge_bps, edge_exceeds
 from pipeline.detection.episodes import (
     close_episode,
@@ -33,9 +51,8 @@ from pipeline.detection.gates import (
     record_at,
     status_gate,
 )
-from pipeline.detection.ports import Ports
-from pipeline.detection.send import best_ask, best_bid, fill_header, fill_leg, now_of, send_record
-from pipeline.detection.state import (
+from pipeline.detection.kernel_arrays import Ports
+from pipeline.detection.memory import (
     C_EVALUATIONS,
     C_TORN,
     CLOSED,
@@ -61,6 +78,7 @@ from pipeline.detection.state import (
     SE_STRICT,
     SIZE,
 )
+from pipeline.detection.publish import best_ask, best_bid, fill_header, fill_leg, now_of, send_record
 from pipeline.detection.topology import (
     DF_BUY_COST,
     DF_COST,
@@ -90,24 +108,6 @@ from pipeline.detection.topology import (
     IN_PAIR,
     IN_QTY_UNIT,
     IN_SLOT,
-)
-from pipeline.detection.walk import (
-    LEG_LIMIT_WORDS,
-    LL_LOT,
-    LL_MAX_QTY,
-    LL_MIN_NOTIONAL,
-    LL_MIN_QTY,
-    LL_QTY_UNIT,
-    MN_BUY_CAP,
-    MN_BUY_COST,
-    MN_SCALE,
-    MN_SELL_CAP,
-    SZ_BUY_LIMIT,
-    SZ_BUY_QTY,
-    SZ_SELL_LIMIT,
-    SZ_SELL_QTY,
-    size_legs,
-    walked_value,
 )
 from pipeline.model.enums import Refusal
 from shm import layout as ly

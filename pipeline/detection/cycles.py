@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.detection.catalogue_rows import STABLE_QUOTES, buy_fees, pair_text, tradable_row
 from pipeline.detection.edge import PPM
-from pipeline.detection.rows import STABLE_QUOTES, buy_fees, pair_text, tradable_row
-from pipeline.detection.terms import Terms
+from pipeline.detection.thresholds import Terms
 from pipeline.model.enums import InstrumentKind, OpportunityType
 from shm import layout as ly
 

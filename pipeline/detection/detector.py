@@ -17,13 +17,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.detection.catalogue_rows import STABLE_QUOTES, pair_text
 from pipeline.detection.cross_venue import judge_direction
+from pipeline.detection.depth_walk import SZ_BUY_QTY, SZ_SELL_QTY
 from pipeline.detection.episodes import close_episode
-from pipeline.detection.ports import NOTHING, Ports
-from pipeline.detection.record import OpportunityRecord, decode_record
-from pipeline.detection.rows import STABLE_QUOTES, pair_text
-from pipeline.detection.scan_loop import IDLE, RAN_OUT, REFRESH, SPIN, YIELD, scan_loop
-from pipeline.detection.state import (
+from pipeline.detection.kernel_arrays import NOTHING, Ports
+from pipeline.detection.memory import (
     C_ACTIVE,
     C_ENDED,
     C_EPOCHS,
@@ -49,7 +48,9 @@ from pipeline.detection.state import (
     SIZE,
     Memory,
 )
-from pipeline.detection.terms import Terms
+from pipeline.detection.opportunity_record import OpportunityRecord, decode_record
+from pipeline.detection.scan_loop import IDLE, RAN_OUT, REFRESH, SPIN, YIELD, scan_loop
+from pipeline.detection.thresholds import Terms
 from pipeline.detection.topology import (
     DR_TYPE,
     GR_BLOCK,
@@ -61,8 +62,7 @@ from pipeline.detection.topology import (
     build_topology,
     notional_caps,
 )
-from pipeline.detection.walk import SZ_BUY_QTY, SZ_SELL_QTY
-from pipeline.model.catalogue_words import words_to_row
+from pipeline.model.catalogue_row import words_to_row
 from pipeline.model.clock import mono_ns, wall_ns
 from pipeline.model.config import EngineConfig
 from pipeline.model.enums import Refusal

@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.detection.state import (
+from pipeline.detection.memory import (
     C_ACTIVE,
     C_ENDED,
     C_OPENED,

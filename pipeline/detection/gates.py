@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.detection.state import (
+from pipeline.detection.memory import (
     FD_ALIVE,
     FD_OFF,
     FD_WORDS,

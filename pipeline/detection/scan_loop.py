@@ -21,9 +21,8 @@ from pipeline.detection.cycles import CY_INSTRUMENT, CY_KEY, LEGS
 from pipeline.detection.edge import screen_ask, screen_bid
 from pipeline.detection.episodes import episode_row, may_be_looked_at
 from pipeline.detection.gates import instrument_row
-from pipeline.detection.ports import NOTHING, Ports
-from pipeline.detection.send import now_of
-from pipeline.detection.state import (
+from pipeline.detection.kernel_arrays import NOTHING, Ports
+from pipeline.detection.memory import (
     C_ACTIVE,
     C_EPOCHS,
     C_EVENTS,
@@ -60,6 +59,7 @@ from pipeline.detection.state import (
     SE_HIST_SCAN,
     SE_RECHECK_NS,
 )
+from pipeline.detection.publish import now_of
 from pipeline.detection.topology import (
     DR_BUY,
     DR_SELL,

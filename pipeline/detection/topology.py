@@ -20,11 +20,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.detection.catalogue_rows import STABLE_QUOTES, buy_fees, pair_text, tradable_row
 from pipeline.detection.cycles import build_cycles
 from pipeline.detection.edge import DISABLED, edge_ratio, screen_factor
-from pipeline.detection.rows import STABLE_QUOTES, buy_fees, pair_text, tradable_row
 from pipeline.detection.spot_futures import HedgeTerms, hedge_cost
-from pipeline.detection.terms import Terms
+from pipeline.detection.thresholds import Terms
 from pipeline.model.enums import InstrumentKind, OpportunityType
 from shm import layout as ly
 

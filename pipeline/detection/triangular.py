@@ -8,7 +8,7 @@ and the powers of ten of the price exponents. They and the products exceed 128 b
 31-bit digits. The float64 screen multiplies three rates and one constant: at most 8 roundings of 2**-53, covered by a
 slack of 2**-48.
 
-Sizing is marginal as in :mod:`pipeline.detection.walk`: three books are walked together while the three current
+Sizing is marginal as in :mod:`pipeline.detection.depth_walk`: three books are walked together while the three current
 levels still gain. The flow is float64; quantities are then cut down to lots leg by leg, so that no leg spends more
 than the leg before it delivers at its own worst price; what the cuts leave over stays as dust of the assets between.
 """
@@ -43,6 +43,14 @@ from pipeline.detection.cycles import (
     DIGIT_MASK,
     LEGS,
 )
+from pipeline.detection.depth_walk import (
+    LL_MIN_NOTIONAL,
+    LL_MIN_QTY,
+    LL_QTY_UNIT,
+    level_of,
+    meets_minimum,
+    walked_value,
+)
 from pipeline.detection.edge import has_ask, has_bid
 from pipeline.detection.episodes import (
     close_episode,
@@ -61,9 +69,8 @@ from pipeline.detection.gates import (
     record_at,
     status_gate,
 )
-from pipeline.detection.ports import Ports
-from pipeline.detection.send import best_ask, best_bid, fill_header, fill_leg, now_of, send_record
-from pipeline.detection.state import (
+from pipeline.detection.kernel_arrays import Ports
+from pipeline.detection.memory import (
     C_EVALUATIONS,
     C_TORN,
     CLOSED,
@@ -87,6 +94,7 @@ from pipeline.detection.state import (
     ROWS,
     SE_MAX_SKEW_NS,
 )
+from pipeline.detection.publish import best_ask, best_bid, fill_header, fill_leg, now_of, send_record
 from pipeline.detection.topology import (
     IN_CYCLE_END,
     IN_CYCLE_START,
@@ -98,7 +106,6 @@ from pipeline.detection.topology import (
     IN_QTY_UNIT,
     IN_SLOT,
 )
-from pipeline.detection.walk import LL_MIN_NOTIONAL, LL_MIN_QTY, LL_QTY_UNIT, level_of, meets_minimum, walked_value
 from pipeline.model.enums import OpportunityType, Refusal
 from shm import layout as ly
 from shm.atomics import bits_to_f64

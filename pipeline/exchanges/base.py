@@ -52,7 +52,7 @@ from pipeline.model.venue_events import SessionState as SessionState
 from pipeline.model.venue_events import VenueEvent as VenueEvent
 
 if TYPE_CHECKING:
-    from pipeline.execution.stencil import OrderTerms, Pieces
+    from pipeline.templates.template import OrderTerms, Pieces
 
 CLIENT_ID_MAX = 28  # shortest limit of all venues: Gate.io text is "t-" and at most 28 bytes
 
@@ -177,7 +177,7 @@ class VenueTrading(ABC):
         return lambda: self.place(request)
 
     def stencil(self, terms: OrderTerms) -> Pieces | None:
-        """An IOC limit order of ``terms`` as text with holes (pipeline/execution/stencil.py), byte for byte what
+        """An IOC limit order of ``terms`` as text with holes (pipeline/templates/template.py), byte for byte what
         :meth:`prepare` makes of such a request; None: this venue's orders are made by :meth:`prepare` alone."""
         return None
 
@@ -191,9 +191,7 @@ class VenueTrading(ABC):
 
     def launch(self, symbol: str, client_id: str, payload: bytes) -> int:
         """Hands a filled and signed stencil to the socket: the result and the errors of :meth:`place`."""
-        raise VenueUnavailable(
-            f"{self.venue}: no orders of stencils here; nothing was sent", venue=self.venue
-        )
+        raise VenueUnavailable(f"{self.venue}: no orders of stencils here; nothing was sent", venue=self.venue)
 
     @abstractmethod
     def cancel(self, symbol: str, client_id: str, order_id: str = "") -> None:

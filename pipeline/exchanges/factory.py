@@ -18,7 +18,7 @@ from pipeline.model.errors import ConfigInvalid
 from pipeline.model.structs import Credentials
 
 if TYPE_CHECKING:
-    from pipeline.exchanges.public import PublicSession
+    from pipeline.exchanges.feed.public_stream import PublicSession
     from pipeline.model.config import VenueConfig
 
 _DIALECT = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
@@ -41,19 +41,19 @@ def _module(dialect: str, part: str) -> ModuleType:
 
 def make_venue(venue: VenueConfig, credentials: Credentials | None = None) -> VenueClient:
     """REST client of one venue; without ``credentials`` only its public questions work."""
-    client: VenueClient = _module(venue.dialect, "client").make_client(venue, credentials)
+    client: VenueClient = _module(venue.dialect, "rest_client").make_client(venue, credentials)
     return client
 
 
 def make_trading(venue: VenueConfig, credentials: Credentials, on_event: EventSink) -> VenueTrading:
     """Order entry and private stream of one venue."""
-    trading: VenueTrading = _module(venue.dialect, "trading").make_trading(venue, credentials, on_event)
+    trading: VenueTrading = _module(venue.dialect, "order_session").make_trading(venue, credentials, on_event)
     return trading
 
 
 def make_session(venue: VenueConfig) -> PublicSession:
     """Sans-I/O description of the venue's public streams, for the feed."""
-    session: PublicSession = _module(venue.dialect, "session").make_session(venue)
+    session: PublicSession = _module(venue.dialect, "public_stream").make_session(venue)
     return session
 
 

@@ -102,7 +102,7 @@ class Opportunity(msgspec.Struct, frozen=True):
 
 
 class Entered(msgspec.Struct, frozen=True):
-    """An entry that the short way (pipeline/risk/express.py) approved: these records are in the journal already."""
+    """An entry that the short way (pipeline/fast_entry/entry.py) approved: these records are in the journal already."""
 
     operation: OperationRecord
     intents: tuple[OrderIntentRecord, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from pipeline.execution.desk import Desk
+from pipeline.execution.core_context import Desk
 from pipeline.execution.events import BookView, Opportunity
 from pipeline.execution.market import (
     average_price,

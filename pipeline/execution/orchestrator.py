@@ -20,10 +20,11 @@ from decimal import Decimal
 
 from pipeline.execution.accounts import EXACT
 from pipeline.execution.balances import BalanceMonitor
-from pipeline.execution.desk import Desk
+from pipeline.execution.core_context import Desk
 from pipeline.execution.events import CancelOrder, Entered, Place, Report
 from pipeline.execution.ledger import Operation, Order
 from pipeline.execution.market import USD_COINS, UsdRates
+from pipeline.execution.operation_states import StateController
 from pipeline.execution.plan import Plan
 from pipeline.execution.records import (
     REPORT_OF_OUTCOME,
@@ -36,7 +37,6 @@ from pipeline.execution.records import (
 )
 from pipeline.execution.repair import Repair, RepairBook, debts, operation_start
 from pipeline.execution.settle import entry_basis, futures_moved, hedge_terms, matched_qty, result_of
-from pipeline.execution.states import StateController
 from pipeline.model.enums import (
     ArbitrageState,
     InstrumentKind,

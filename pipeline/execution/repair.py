@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from pipeline.execution.accounts import EXACT
 from pipeline.execution.balances import BalanceMonitor
-from pipeline.execution.desk import Desk
+from pipeline.execution.core_context import Desk
 from pipeline.execution.ledger import Operation
 from pipeline.execution.market import (
     average_price,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from pipeline.execution.desk import Desk
+from pipeline.execution.core_context import Desk
 from pipeline.execution.events import FetchFunding, FundingAnswer
 from pipeline.execution.records import FundingRecord
 from pipeline.model.enums import InstrumentKind

@@ -22,9 +22,9 @@ from decimal import Decimal
 
 from pipeline.execution.accounts import ZERO
 from pipeline.execution.balances import BalanceMonitor
-from pipeline.execution.desk import Desk
+from pipeline.execution.core_context import Desk
 from pipeline.execution.events import SweepAnswer, SweepVenue
-from pipeline.execution.intake import Intake
+from pipeline.execution.evidence import Intake
 from pipeline.execution.ledger import LATE_NS, Ledger, Operation, Order
 from pipeline.execution.records import (
     BalanceRecord,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Container
 from decimal import Decimal
 
 from pipeline.execution.balances import BalanceMonitor
-from pipeline.execution.desk import Desk
+from pipeline.execution.core_context import Desk
 from pipeline.execution.events import Opportunity
 from pipeline.execution.market import UsdRates, can_trade
 from pipeline.execution.plan import Plan, Planner, Rejected, malformed
@@ -19,7 +19,7 @@ from pipeline.model.config import LimitConfig
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide, Refusal
 from pipeline.model.instruments import wallet_open
 from pipeline.model.structs import InstrumentSpec
-from pipeline.risk.metrics import Exposure, exposure
+from pipeline.risk.exposure import Exposure, exposure
 from shm.layout import BR_RECV_MONO_NS, BR_VENUE_WALL_NS
 
 INTENT_BYTES = 16 * 1024  # more than one operation ever writes before its orders are sent

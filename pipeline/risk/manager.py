@@ -8,7 +8,7 @@ from decimal import Decimal
 import msgspec
 
 from pipeline.execution.balances import BalanceMonitor
-from pipeline.execution.desk import Desk
+from pipeline.execution.core_context import Desk
 from pipeline.execution.events import Entered, Opportunity
 from pipeline.execution.ledger import Operation
 from pipeline.execution.market import UsdRates
@@ -16,8 +16,8 @@ from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.records import BreakerRecord
 from pipeline.execution.repair import debts
 from pipeline.model.enums import ArbitrageState
+from pipeline.risk.exposure import RiskMetrics, exposure
 from pipeline.risk.gate import Gate
-from pipeline.risk.metrics import RiskMetrics, exposure
 
 POLL_NS = 1_000_000_000
 CIRCUIT_BREAKER_TRIGGERED = "CIRCUIT_BREAKER_TRIGGERED"

@@ -23,10 +23,10 @@ import msgspec
 from aiohttp import web
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce, TradingStatus
-from pipeline.sim.faults import ACTION_KINDS, BadFault, FaultRule
-from pipeline.sim.ledger import plain
-from pipeline.sim.types import ZERO, SimInstrument, SimOrderRequest, SimReject
-from pipeline.sim.venue import SimVenue
+from pipeline.sim.exchange.faults import ACTION_KINDS, BadFault, FaultRule
+from pipeline.sim.exchange.types import ZERO, SimInstrument, SimOrderRequest, SimReject
+from pipeline.sim.exchange.venue import SimVenue
+from pipeline.sim.exchange.venue_ledger import plain
 
 if TYPE_CHECKING:
     from pipeline.sim.server import SimExchangeServer

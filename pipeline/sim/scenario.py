@@ -17,7 +17,7 @@ import yaml
 
 from pipeline.model.enums import InstrumentKind
 from pipeline.model.errors import ConfigInvalid
-from pipeline.sim.latency import LatencyProfile
+from pipeline.sim.exchange.latency import LatencyProfile
 
 SCENARIO_DIR = Path(__file__).resolve().parent / "scenarios"
 EXTENDS_MAX = 8  # a chain longer than this is a circle

@@ -22,17 +22,17 @@ from typing import Any
 from aiohttp import web
 
 from pipeline.model.errors import ArbitrageEngineError
-from pipeline.sim.capture_source import CaptureSource, Speed
 from pipeline.sim.control import Control, act
-from pipeline.sim.dialect import Dialect
+from pipeline.sim.exchange.faults import ACTION_KINDS, CLEAN, FaultPlan, FaultRule, Verdict
+from pipeline.sim.exchange.history import STALE_NS
+from pipeline.sim.exchange.latency import NS_PER_S, SimClock
+from pipeline.sim.exchange.venue import SimVenue
+from pipeline.sim.exchange.venue_ledger import Ledger
 from pipeline.sim.factory import build_venues
-from pipeline.sim.faults import ACTION_KINDS, CLEAN, FaultPlan, FaultRule, Verdict
-from pipeline.sim.history import STALE_NS
-from pipeline.sim.latency import NS_PER_S, SimClock
-from pipeline.sim.ledger import Ledger
-from pipeline.sim.market import SyntheticMarket
+from pipeline.sim.market.synthetic import SyntheticMarket
+from pipeline.sim.recorded.capture_source import CaptureSource, Speed
 from pipeline.sim.scenario import Scenario, load_scenario
-from pipeline.sim.venue import SimVenue
+from pipeline.sim.wire.dialect import Dialect
 
 HOST = "127.0.0.1"
 BODY_MAX_BYTES = 1 << 20
@@ -41,9 +41,9 @@ ORDER_OPERATIONS = frozenset({"place", "amend", "cancel", "cancel_all"})  # ``Si
 CLIENT_ID = re.compile(r'(?:newClientOrderId=|origClientOrderId=|"text"\s*:\s*")([A-Za-z0-9_.:/-]+)')
 
 DIALECTS: dict[str, str] = {
-    "mexc": "pipeline.sim.dialect_mexc:MexcDialect",
-    "gateio": "pipeline.sim.dialect_gateio:GateioDialect",
-    "binance": "pipeline.sim.dialect_binance:BinanceDialect",
+    "mexc": "pipeline.sim.wire.mexc.exchange:MexcDialect",
+    "gateio": "pipeline.sim.wire.gateio.exchange:GateioDialect",
+    "binance": "pipeline.sim.wire.binance.exchange:BinanceDialect",
 }
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

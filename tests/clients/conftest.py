@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.clients.support import HostedSim
+from tests.worlds.client_support import HostedSim
 
 
 @pytest.fixture(scope="module")

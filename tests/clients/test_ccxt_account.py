@@ -14,8 +14,8 @@ import ccxt
 import pytest
 
 from pipeline.sim.control import act
-from pipeline.sim.faults import FaultRule
-from tests.clients.support import HostedSim, credentials, point
+from pipeline.sim.exchange.faults import FaultRule
+from tests.worlds.client_support import HostedSim, credentials, point
 
 D = Decimal
 SYMBOLS = {"mexc": ("XRP/USDT", "XRPUSDT"), "gate": ("XRP/USDT", "XRP_USDT"), "swap": ("XRP/USDT:USDT", "XRP_USDT")}

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import ccxt.pro
 import pytest
 
-from tests.clients.support import HostedSim, credentials, point
+from tests.worlds.client_support import HostedSim, credentials, point
 
 T = TypeVar("T")
 WATCHDOG_S = 30

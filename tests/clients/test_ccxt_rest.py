@@ -8,7 +8,7 @@ from typing import Any
 import ccxt
 import pytest
 
-from tests.clients.support import HostedSim, credentials, point
+from tests.worlds.client_support import HostedSim, credentials, point
 
 
 @pytest.fixture(scope="module")

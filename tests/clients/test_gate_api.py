@@ -9,7 +9,7 @@ import gate_api
 import pytest
 from gate_api.exceptions import GateApiException
 
-from tests.clients.support import HostedSim
+from tests.worlds.client_support import HostedSim
 
 
 def client(sim: HostedSim, secret: str | None = None) -> Any:

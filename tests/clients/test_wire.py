@@ -14,9 +14,9 @@ import aiohttp
 import pytest
 from ccxt.protobuf.mexc import PushDataV3ApiWrapper_pb2
 
-from pipeline.sim.auth import gate_api_text, gate_channel_text, gate_rest_text, hmac_sha256_hex, hmac_sha512_hex
-from pipeline.sim.faults import FaultRule
-from tests.clients.support import HostedSim
+from pipeline.sim.exchange.faults import FaultRule
+from pipeline.sim.wire.auth import gate_api_text, gate_channel_text, gate_rest_text, hmac_sha256_hex, hmac_sha512_hex
+from tests.worlds.client_support import HostedSim
 
 T = TypeVar("T")
 WATCHDOG_S = 20

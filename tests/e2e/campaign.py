@@ -20,12 +20,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from pipeline.execution.crash import POINTS
+from pipeline.execution.crash_points import POINTS
 from pipeline.execution.records import BreakerRecord, ExternalRecord
 from pipeline.model.errors import ArbitrageEngineError
-from tests.e2e.rig import DRAIN_S, Rig, until
-from workers.checker import Violation, check_collar, check_fresh, check_halt, check_limits, stale_ns
-from workers.demo_summary import plain_journal
+from tests.worlds.instance_rig import DRAIN_S, Rig, until
+from workers.demo.run_checker import Violation, check_collar, check_fresh, check_halt, check_limits, stale_ns
+from workers.demo.summary import plain_journal
 
 PROCESSES = ("executor", "detector", "feed.mexc", "feed.gateio", "poller", "recorder", "guard")
 WEIGHTS = (6, 2, 2, 2, 1, 1, 1)

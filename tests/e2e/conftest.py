@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from workers.base import store_credentials
-from workers.demo import keys_of
-from workers.launch import Launched
-from workers.simulator import SimulatorProcess
+from workers.control_plane.launch import Launched
+from workers.demo.demo import keys_of
+from workers.demo.simulator import SimulatorProcess
 
 
 @pytest.fixture(autouse=True)

@@ -207,7 +207,7 @@ def test_a_key_that_its_exchange_refuses(tmp_path: Path) -> None:
 
     from pipeline.model.structs import Credentials
     from workers.base import store_credentials
-    from workers.simulator import SimulatorProcess
+    from workers.demo.simulator import SimulatorProcess
 
     simulator = SimulatorProcess(seed=1, scenario="null_flat", log=tmp_path / "simulator.log")
     try:

@@ -9,14 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from pipeline.model.catalogue_words import words_to_row
+from pipeline.model.catalogue_row import words_to_row
 from pipeline.model.enums import TradingStatus
 from pipeline.model.instruments import InstrumentRow
 from shm.pages import CataloguePage
 from tests.e2e.conftest import Running
 from tests.e2e.test_instance import until
-from workers.control import ask
-from workers.status import read_status
+from workers.control_plane.control_socket import ask
+from workers.view.status import read_status
 
 pytestmark = pytest.mark.e2e
 

@@ -14,9 +14,9 @@ from pipeline.model.errors import BadInput, ConfigInvalid
 from pipeline.model.structs import ArbitrageOpportunity
 from tests.e2e.conftest import segments_of
 from workers.base import store_credentials
-from workers.demo import keys_of
+from workers.demo.demo import keys_of
+from workers.demo.simulator import SimulatorProcess
 from workers.engine import ArbitrageEngine
-from workers.simulator import SimulatorProcess
 
 pytestmark = pytest.mark.e2e
 

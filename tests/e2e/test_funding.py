@@ -7,7 +7,7 @@ import secrets
 import pytest
 
 from pipeline.execution.records import FundingRecord, HedgeRecord
-from tests.e2e.rig import Rig, until
+from tests.worlds.instance_rig import Rig, until
 
 pytestmark = pytest.mark.e2e
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Running
-from workers.status import read_status, status_words
+from workers.view.status import read_status, status_words
 
 pytestmark = pytest.mark.e2e
 

@@ -21,16 +21,16 @@ from pipeline.model.errors import BadInput
 from shm.layout import BR_ROW_EPOCH
 from shm.liveness import LivenessView
 from tests.e2e.conftest import Running, segments_of
-from workers.children import STORM_EXITS
-from workers.control import ask
+from workers.cli.manual_opportunity import execute_file, execute_request
+from workers.cli.report import read_report, report_words
+from workers.cli.why import read_trail, trail_words
+from workers.control_plane.children import STORM_EXITS
+from workers.control_plane.control_socket import ask
 from workers.guard import read_halt
-from workers.ledger import open_reader
-from workers.live_view import render
-from workers.manual import execute_file, execute_request
-from workers.report import read_report, report_words
-from workers.small_view import small_screen
-from workers.status import read_status, status_words
-from workers.why import read_trail, trail_words
+from workers.recorder.sqlite_ledger import open_reader
+from workers.view.live_view import render
+from workers.view.small_view import small_screen
+from workers.view.status import read_status, status_words
 
 pytestmark = pytest.mark.e2e
 

@@ -20,13 +20,13 @@ import yaml
 from pipeline.execution.journal import read_journal
 from tests.e2e.conftest import segments_of
 from tests.e2e.test_instance import until
-from workers.checker import check_flat, check_money
-from workers.control import ask
-from workers.demo_summary import EngineBooks
-from workers.instances import run_file
-from workers.launch import READY_TIMEOUT_S
-from workers.replay_live import paper_changes
-from workers.status import read_status
+from workers.control_plane.control_socket import ask
+from workers.control_plane.instances import run_file
+from workers.control_plane.launch import READY_TIMEOUT_S
+from workers.demo.replay_live import paper_changes
+from workers.demo.run_checker import check_flat, check_money
+from workers.demo.summary import EngineBooks
+from workers.view.status import read_status
 
 pytestmark = pytest.mark.e2e
 

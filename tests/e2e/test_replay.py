@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.model.errors import BadInput
-from workers.replay_live import ReplayOptions, check_speed, run_replay
+from workers.demo.replay_live import ReplayOptions, check_speed, run_replay
 
 pytestmark = pytest.mark.e2e
 

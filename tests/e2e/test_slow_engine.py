@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.demo import DemoOptions, run_demo
+from workers.demo.demo import DemoOptions, run_demo
 
 pytestmark = pytest.mark.e2e
 

@@ -7,9 +7,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from pipeline.detection.ports import private_ports
-from pipeline.detection.scan_loop import scan_once
-from pipeline.detection.state import (
+from pipeline.detection.kernel_arrays import private_ports
+from pipeline.detection.memory import (
     FD_OFF,
     SE_COOLDOWN_NS,
     SE_MAX_AGE_NS,
@@ -19,9 +18,10 @@ from pipeline.detection.state import (
     SE_RECHECK_NS,
     Memory,
 )
-from pipeline.detection.terms import Terms
+from pipeline.detection.scan_loop import scan_once
+from pipeline.detection.thresholds import Terms
 from pipeline.detection.topology import build_topology
-from pipeline.model.catalogue_words import text_to_words
+from pipeline.model.catalogue_row import text_to_words
 from pipeline.model.config import HedgeConfig
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OpportunityType
 from shm import layout as ly

@@ -15,13 +15,13 @@ import msgspec
 import pytest
 
 from pipeline.detection.detector import OpportunityDetector
-from pipeline.detection.record import OpportunityRecord
+from pipeline.detection.opportunity_record import OpportunityRecord
 from pipeline.execution.balances import BalanceMonitor
+from pipeline.execution.operation_states import StateController
 from pipeline.execution.orchestrator import OrderOrchestrator
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.positions import PositionEntry, PositionManager
 from pipeline.execution.records import DustRecord, Outcome
-from pipeline.execution.states import StateController
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.config import RiskLimits
 from pipeline.model.enums import ArbitrageState, Mode, OpportunityType, OrderSide, Refusal
@@ -35,14 +35,14 @@ from pipeline.model.errors import (
 )
 from pipeline.model.structs import ArbitrageOpportunity
 from pipeline.recovery.manager import RecoveryManager
+from pipeline.risk.exposure import RiskMetrics
 from pipeline.risk.manager import CIRCUIT_BREAKER_TRIGGERED, RiskManager
-from pipeline.risk.metrics import RiskMetrics
-from tests.unit.execution_world import World, make_config
+from tests.unit.detection.test_detector import Setup
+from tests.unit.recovery.test_manager import held_world
 from tests.unit.test_core_world import ready_world
-from tests.unit.test_detection_detector import Setup
 from tests.unit.test_market_data import CONFIG
 from tests.unit.test_market_data import World as BooksWorld
-from tests.unit.test_recovery_manager import held_world
+from tests.worlds.execution_world import World, make_config
 from workers.engine import ArbitrageEngine, ExecutionResult
 
 NAMES: dict[type, str] = {

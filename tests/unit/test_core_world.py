@@ -11,7 +11,7 @@ from pipeline.core import ExecutionCore
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import Outcome, Purpose
 from pipeline.model.enums import ArbitrageState, BalanceCheck, OrderState, Refusal
-from tests.unit.execution_world import Faults, World, make_config
+from tests.worlds.execution_world import Faults, World, make_config
 
 SPOT = ("mexc_spot", "gateio_spot")
 

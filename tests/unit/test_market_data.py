@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.market_data import MarketDataAggregator
-from pipeline.model.catalogue_words import row_to_words
+from pipeline.model.catalogue_row import row_to_words
 from pipeline.model.config_load import config_from_mapping
 from pipeline.model.enums import InstrumentKind
 from pipeline.model.errors import BadInput

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.book.capture_books import DamagedCapture
+from pipeline.book.recording.capture_books import DamagedCapture
 from pipeline.model.errors import BadInput
 from pipeline.replay import run_exact
 from pipeline.replay_rows import FeeChoice, split_symbol

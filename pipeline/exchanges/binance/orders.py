@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import msgspec
 
-from pipeline.exchanges.wire import decode, number
+from pipeline.exchanges.parsing.venue_json import decode, number
 from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import plain

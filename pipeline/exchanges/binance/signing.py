@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote
 
-from pipeline.exchanges.hmacpads import HmacPads
+from pipeline.exchanges.transport.hmac_pads import HmacPads
 
 RECV_WINDOW_DEFAULT_MS = 5_000
 RECV_WINDOW_MAX_MS = 60_000

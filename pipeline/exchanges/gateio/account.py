@@ -23,7 +23,7 @@ from decimal import Decimal
 import msgspec
 
 from pipeline.exchanges.gateio import orders
-from pipeline.exchanges.wire import ABSENT, Maybe, decode, maybe_number, number
+from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, maybe_number, number
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.structs import Balance, Fill, Funding, OrderUpdate, Position
 from pipeline.model.venue_events import FundingNews

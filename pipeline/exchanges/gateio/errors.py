@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from pipeline.exchanges.base import HttpReply
-from pipeline.exchanges.rest import RETRY_AFTER_DEFAULT_S, http_error, printable, retry_after_s, table_error
+from pipeline.exchanges.transport.rest import RETRY_AFTER_DEFAULT_S, http_error, printable, retry_after_s, table_error
 from pipeline.model.errors import OutcomeUnknown, VenueError
 
 _KINDS: dict[str, str] = {

@@ -20,14 +20,14 @@ Source: Gate.io WebSocket v4 documentation of spot and futures (read 2026), reco
 
 from __future__ import annotations
 
+from pipeline.book import memory as st
 from pipeline.book import sequencer
-from pipeline.book import state as st
 from pipeline.book.codec import Decoded, FeedCodec
-from pipeline.book.engine import route
-from pipeline.exchanges import reference_decoder as ref
-from pipeline.exchanges import scan
-from pipeline.exchanges import scan_fields as keys
-from pipeline.exchanges.scan import BAD, COLON, COMMA, CONTROL, DOT, OPEN, OTHER, QUOTE
+from pipeline.book.frame_kernels import route
+from pipeline.exchanges.parsing import json_fields as keys
+from pipeline.exchanges.parsing import json_scanner as scan
+from pipeline.exchanges.parsing import reference_decoder as ref
+from pipeline.exchanges.parsing.json_scanner import BAD, COLON, COMMA, CONTROL, DOT, OPEN, OTHER, QUOTE
 from pipeline.model.errors import ProtocolViolation
 from shm.bytewords import load1
 from shm.jit import njit_bare as njit

@@ -15,13 +15,13 @@ from decimal import Decimal
 
 import msgspec
 
-from pipeline.exchanges.wire import ABSENT, Maybe, maybe_number, number
-from pipeline.execution import stencil as st
-from pipeline.execution.stencil import OrderTerms, Pieces
+from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, maybe_number, number
 from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import plain
 from pipeline.model.structs import Fill, OrderRequest, OrderUpdate
+from pipeline.templates import template as st
+from pipeline.templates.template import OrderTerms, Pieces
 
 ZERO = Decimal(0)
 TEXT_PREFIX = "t-"

@@ -22,8 +22,8 @@ from decimal import Decimal
 
 import msgspec
 
-from pipeline.exchanges.identity import coin_identity
-from pipeline.exchanges.wire import ABSENT, Maybe, decode, maybe_number, number
+from pipeline.exchanges.parsing.network_names import coin_identity
+from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, maybe_number, number
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import fee_ppm

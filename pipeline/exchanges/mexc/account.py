@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from pipeline.exchanges.mexc.orders import STREAM_STATES
 from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper
-from pipeline.exchanges.wire import decode, number, optional_number
+from pipeline.exchanges.parsing.venue_json import decode, number, optional_number
 from pipeline.model.enums import OrderSide
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.structs import Balance, Fill, OrderUpdate

@@ -11,7 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from pipeline.exchanges.base import HttpReply
-from pipeline.exchanges.rest import http_error, printable, retry_after_s, table_error
+from pipeline.exchanges.transport.rest import http_error, printable, retry_after_s, table_error
 from pipeline.model.errors import OutcomeUnknown, VenueError
 
 _KINDS: dict[str, tuple[int, ...]] = {

@@ -22,15 +22,15 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
+from pipeline.book import memory as st
 from pipeline.book import sequencer
-from pipeline.book import state as st
 from pipeline.book.codec import Decoded, FeedCodec, Level, Number
-from pipeline.book.engine import route
-from pipeline.exchanges import reference_decoder as ref
-from pipeline.exchanges import scan
-from pipeline.exchanges import scan_fields as keys
+from pipeline.book.frame_kernels import route
 from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper
-from pipeline.exchanges.scan import BAD
+from pipeline.exchanges.parsing import json_fields as keys
+from pipeline.exchanges.parsing import json_scanner as scan
+from pipeline.exchanges.parsing import reference_decoder as ref
+from pipeline.exchanges.parsing.json_scanner import BAD
 from shm.bytewords import digit_run, digits_value, load1, put
 from shm.jit import njit_bare as njit
 from shm.words import Words

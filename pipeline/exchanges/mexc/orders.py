@@ -13,13 +13,13 @@ import msgspec
 
 from pipeline.exchanges.base import HttpReply
 from pipeline.exchanges.mexc.errors import error_of
-from pipeline.exchanges.wire import decode, number
-from pipeline.execution import stencil as st
-from pipeline.execution.stencil import OrderTerms, Pieces
+from pipeline.exchanges.parsing.venue_json import decode, number
 from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import plain
 from pipeline.model.structs import Fill, OrderRequest, OrderUpdate
+from pipeline.templates import template as st
+from pipeline.templates.template import OrderTerms, Pieces
 
 _TYPE_OF_TIF = {
     TimeInForce.GTC: "LIMIT",

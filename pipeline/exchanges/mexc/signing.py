@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from urllib.parse import quote
 
-from pipeline.exchanges.hmacpads import HmacPads
+from pipeline.exchanges.transport.hmac_pads import HmacPads
 
 RECV_WINDOW_MIN_MS = 1
 RECV_WINDOW_MAX_MS = 60_000

@@ -17,8 +17,8 @@ from decimal import Decimal
 
 import msgspec
 
-from pipeline.exchanges.identity import coin_identity
-from pipeline.exchanges.wire import decode, number
+from pipeline.exchanges.parsing.network_names import coin_identity
+from pipeline.exchanges.parsing.venue_json import decode, number
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.fixedpoint import fee_ppm
 from pipeline.model.structs import CoinIdentity, FeeSchedule, InstrumentSpec

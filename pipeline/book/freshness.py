@@ -1,0 +1,138 @@
+"""Are a connection's frames of now, and how far apart do its topics run? Jitted, asked before a frame is published.
+
+A frame that comes late is stamped as received just now, so age by receipt alone would call old books fresh: a delayed
+stream (fault row 14), a process that was stopped and reads its full socket buffers (fault row 42), a proxy that holds
+things back. So the time that a frame carries is held against the venue's own clock, on our monotonic clock (steps of
+our wall clock do not matter), and the connection's row says "dead" from the first late frame on, until frames of now
+have come for a while. Only connections that their owner has opened (``CW_OPEN``) are judged; recordings are not.
+
+A connection that was silent and goes on begins a new life: see ``note_frame``.
+
+Venue times that run backward tell how far topics of one connection run apart; the largest step is kept for the owner
+(``CW_BACK_MS``), and one beyond what the row allows is reported at once.
+"""
+
+from __future__ import annotations
+
+from pipeline.book import memory as st
+from shm.atomics import load_relaxed, store_release
+from shm.bookring import conn_open
+from shm.jit import njit_bare as njit
+from shm.layout import (
+    CONN_ALIVE,
+    CONN_CAPACITY,
+    CONN_CROSS_TOPIC_LAG_NS,
+    CONN_VENUE,
+    CONN_WORDS,
+    FEED_CONN_OFF,
+)
+from shm.words import Words
+
+LATE_MS = 500  # a frame this far behind the venue's clock proves nothing
+ON_TIME_MS = 250  # and one within this ends the lateness
+FOREIGN_MS = 3_600_000  # frames an hour away from the venue's own clock: no clock to compare with
+SETTLED_NS = 200_000_000  # frames of now, and nothing else, for so long end a lateness
+CALM_NS = 5_000_000_000  # disorder right after a lateness is the lateness
+SILENCE_NS = 500_000_000  # an anchored connection that says nothing for so long may have lost something
+PAUSE_NS = 1_000_000_000  # a loop that has not come round for so long has been stopped or starved
+DISORDER_MAX_MS = 250  # more is no disorder of delivery: a first whole book carries the time of its last change
+MICROSECONDS_FROM = 10**14  # venue times are unix ms, or us from here on
+MICROSECONDS_BACK = 250_000  # a difference as large as this is in microseconds (or no disorder)
+
+# what the owner is told (``H_NOTICE``, added up)
+NOTICE_ON_TIME = 1
+NOTICE_LATE = 2
+NOTICE_DISORDER = 4
+NOTICE_PAUSED = 8
+NOTICE_SILENCE = 16
+
+
+@njit
+def late_ms(mem: Words, venue_time: int, recv_ns: int) -> int:
+    """How long after its own time a frame came (unix ms or us as sent, > 0). Negative: ahead of the clock.
+
+    Without a venue clock, or where frames live in another hour altogether, the least gap ever seen counts as on time:
+    then only a growing delay shows.
+    """
+    if venue_time >= MICROSECONDS_FROM:
+        venue_time //= 1000
+    gap: int = recv_ns // 1_000_000 - venue_time
+    if mem[st.H_CLOCK_KNOWN]:
+        late: int = gap + mem[st.H_CLOCK_OFFSET_MS]
+        if -FOREIGN_MS < late < FOREIGN_MS:
+            return late
+    if not mem[st.H_GAP_KNOWN] or gap < mem[st.H_LEAST_GAP_MS]:
+        mem[st.H_GAP_KNOWN] = 1
+        mem[st.H_LEAST_GAP_MS] = gap
+    least: int = mem[st.H_LEAST_GAP_MS]
+    return gap - least
+
+
+@njit
+def set_on_time(mem: Words, words: Words, conn: int, on_time: int) -> None:
+    """Whether a connection's frames prove anything from now on."""
+    mem[st.CONNS + conn * st.CW_WORDS + st.CW_ON_TIME] = on_time
+    row = mem[st.H_FEED_OFF] + FEED_CONN_OFF + conn * CONN_WORDS
+    store_release(words, row + CONN_ALIVE, on_time)  # SYNC conn.alive: release; pairs with the acquire in proof_mono_ns
+
+
+@njit
+def check_pause(mem: Words, words: Words, recv_ns: int) -> None:
+    """This process stood still: what the sockets hold is old. Nothing is proved until frames of now come."""
+    if mem[st.H_TICK_NS] == 0 or recv_ns - mem[st.H_TICK_NS] <= PAUSE_NS:
+        return
+    mem[st.H_TICK_NS] = recv_ns
+    mem[st.H_NOTICE] |= NOTICE_PAUSED
+    for conn in range(CONN_CAPACITY):
+        if mem[st.CONNS + conn * st.CW_WORDS + st.CW_OPEN]:
+            set_on_time(mem, words, conn, 0)
+
+
+@njit
+def note_frame(mem: Words, words: Words, conn: int, recv_ns: int) -> None:
+    """A frame with data on an open connection. The first one after a silence begins a new life of the row.
+
+    Whoever held frames back may have dropped some: a frame of another topic must not prove the books from before the
+    silence. They wait for an update of their own, which their sequence rule judges.
+    """
+    row = st.CONNS + conn * st.CW_WORDS
+    if mem[row + st.CW_ON_TIME] and recv_ns - mem[row + st.CW_DATA_NS] > SILENCE_NS:
+        shared = mem[st.H_FEED_OFF] + FEED_CONN_OFF + conn * CONN_WORDS
+        venue, lag_ns = load_relaxed(words, shared + CONN_VENUE), load_relaxed(words, shared + CONN_CROSS_TOPIC_LAG_NS)
+        conn_open(words, mem[st.H_FEED_OFF], conn, venue, lag_ns)
+        mem[row + st.CW_LIFE_NS] = recv_ns
+        mem[st.H_NOTICE] |= NOTICE_SILENCE
+    mem[row + st.CW_DATA_NS] = recv_ns
+
+
+@njit
+def judge_time(mem: Words, words: Words, conn: int, recv_ns: int) -> None:
+    """The time of the frame in the event (0 = not sent), on an open connection: lateness and disorder."""
+    row = st.CONNS + conn * st.CW_WORDS
+    venue_time = mem[st.EV_TIME]
+    if venue_time <= 0:
+        if not mem[row + st.CW_ON_TIME] and not mem[row + st.CW_TIME_MAX]:
+            set_on_time(mem, words, conn, 1)  # nothing on this connection has carried a time yet
+            mem[st.H_NOTICE] |= NOTICE_ON_TIME
+        return
+    late = late_ms(mem, venue_time, recv_ns)
+    if late > LATE_MS:
+        mem[row + st.CW_LATE_NS] = recv_ns
+        if mem[row + st.CW_ON_TIME]:
+            set_on_time(mem, words, conn, 0)
+            mem[st.H_NOTICE] |= NOTICE_LATE
+    elif not mem[row + st.CW_ON_TIME] and late < ON_TIME_MS and recv_ns - mem[row + st.CW_LATE_NS] > SETTLED_NS:
+        set_on_time(mem, words, conn, 1)
+        mem[st.H_NOTICE] |= NOTICE_ON_TIME
+    mem[row + st.CW_TIMED] += 1
+    back = mem[row + st.CW_TIME_MAX] - venue_time
+    if back <= 0:
+        mem[row + st.CW_TIME_MAX] = venue_time
+    elif recv_ns - mem[row + st.CW_LATE_NS] > CALM_NS:
+        if back > MICROSECONDS_BACK:
+            back //= 1000
+        if back <= DISORDER_MAX_MS:
+            mem[row + st.CW_BACK_MS] = max(mem[row + st.CW_BACK_MS], back)
+            if back > mem[st.H_LAG_MS]:
+                mem[st.H_BACK_MS] = back
+                mem[st.H_NOTICE] |= NOTICE_DISORDER

@@ -1,0 +1,207 @@
+"""``arb books``: recorded frames through the production codec, sequencer and book.
+
+Normal form of decimals in the output: plain notation, never an exponent, no trailing zeros after the point, ``0`` for
+zero, so equal values are equal strings. An empty side has null price and quantity. Quantities of futures are base coin
+(contracts x contract size of the recorded contract list); where the size is not 1, ``bid_contracts`` and
+``ask_contracts`` are there too.
+
+Exponents are chosen from the capture's own digits, so that every number is held exactly. Whose a snapshot without a
+symbol is: ``pipeline.book.recording.contents``. A symbol with updates that no snapshot reaches has no book:
+``bookless`` names it.
+``broken`` names symbols whose book stood and was lost (gap, contradiction) with no later snapshot to heal it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import IO
+
+import msgspec
+import numpy as np
+
+from pipeline.book.recording.capture_files import Capture, is_json, read_capture
+from pipeline.book.recording.contents import Survey
+from pipeline.book.recording.message_order import RecordedBooks
+from pipeline.book.venue_books import FrameResult, VenueBooks
+from pipeline.model.clock import mono_ns
+from pipeline.model.errors import ArbitrageEngineError, BadInput
+from pipeline.model.fixedpoint import from_fp, plain
+from shm import bookring, layout
+
+CAPACITY = layout.FEED_BOOK_CAPACITY_DEFAULT
+SUMMED = (
+    "messages",
+    "applied",
+    "dropped",
+    "gaps",
+    "resyncs",
+    "fast_path",
+    "slow_path",
+    "frames",
+    "tickers",
+    "contradicted",
+    "crossed",
+    "rejected",
+    "inexact_levels",
+    "snapshots",
+    "stale_snapshots",
+    "overflowed",
+)
+
+
+class DamagedCapture(BadInput):
+    """A capture is cut off or damaged. Everything before the damage went through; ``result`` is what it gave."""
+
+
+@dataclass(slots=True)
+class _Instrument:
+    symbol: str
+    price_exp: int
+    qty_exp: int
+    multiplier: Decimal
+
+
+@dataclass(slots=True)
+class CaptureBooks:
+    """The books of one capture; also for replays in recorded time, which bring their own words."""
+
+    capture: Capture
+    books: VenueBooks
+    instruments: dict[int, _Instrument] = field(default_factory=dict)
+    out: IO[bytes] | None = None
+    damage: str = ""
+    recorded: RecordedBooks = field(init=False)
+
+    def prepare(self) -> None:
+        """Reads the capture's digits, adds its symbols, tells which snapshot is whose."""
+        survey = Survey(self.capture, self.books.codec)
+        self.recorded = RecordedBooks(self.capture, self.books, survey.owners)
+        if len(survey.digits) > self.books.capacity:
+            raise BadInput(f"{self.capture.name}: {len(survey.digits)} symbols, room for {self.books.capacity}")
+        for index, (symbol, own) in enumerate(sorted(survey.digits.items())):
+            multiplier = self.capture.multipliers.get(symbol, Decimal(1))
+            price_exp, qty_exp = own.exponents(symbol, multiplier)
+            self.instruments[index] = _Instrument(symbol, price_exp, qty_exp, multiplier)
+            self.books.add(
+                book_index=index,
+                instrument_id=index,
+                symbol=symbol,
+                price_exp=price_exp,
+                qty_exp=qty_exp,
+                qty_multiplier=multiplier,
+            )
+
+    def step(self, index: int) -> None:
+        """One record through the books."""
+        record = self.capture.records[index]
+        result = self.recorded.step(index, record.time_ns)
+        if result == FrameResult.APPLIED:
+            self.line(self.books.last_book_index)
+        elif result == FrameResult.REJECTED and not is_json(record.payload):
+            self.damage = f"{record.file}:{record.line}: message is not whole JSON"
+
+    def run(self) -> None:
+        """All records, until the first damaged one."""
+        self.books.on_applied = self.line
+        for index in range(len(self.capture.records)):
+            self.step(index)
+            if self.damage:
+                return
+        self.damage = self.capture.damage
+
+    def line(self, book_index: int) -> None:
+        """The output line of an applied depth message."""
+        if self.out is None:
+            return
+        instrument = self.instruments[book_index]
+        top = self.books.top(book_index)
+        row: dict[str, object] = {"venue": self.capture.venue, "symbol": instrument.symbol, "u": top.update_id}
+        for side, price, qty in (("bid", top.bid, top.bid_qty), ("ask", top.ask, top.ask_qty)):
+            base = from_fp(qty, instrument.qty_exp)
+            row[side] = plain(from_fp(price, instrument.price_exp)) if price else None
+            row[f"{side}_qty"] = plain(base) if price else None
+            if instrument.multiplier != 1:
+                row[f"{side}_contracts"] = plain(base / instrument.multiplier) if price else None
+        self.out.write(msgspec.json.encode(row))
+        self.out.write(b"\n")
+
+
+def open_capture(path: str | Path, out: IO[bytes] | None = None) -> CaptureBooks:
+    """Reads a capture and makes its books on private words; raises ``BadInput``."""
+    capture = read_capture(path)
+    words = np.zeros(layout.feed_segment_words(CAPACITY), dtype=np.int64)
+    bookring.init_feed(words, 0, CAPACITY)
+    bookring.conn_open(words, 0, 0, 0, 0)
+    books = VenueBooks(
+        dialect=capture.dialect,
+        market=capture.market,
+        words=words,
+        feed_off=0,
+        venue_id=0,
+        capacity=CAPACITY,
+        recorded_time=True,
+    )
+    books_of = CaptureBooks(capture, books, out=out)
+    books_of.prepare()
+    return books_of
+
+
+@contextmanager
+def output_file(path: str | Path | None) -> Iterator[IO[bytes] | None]:
+    """The file that lines go to (None: nowhere). Raises BadInput where it cannot be one, ArbitrageEngineError where it
+    takes no more (a full disk): it then holds less than it should."""
+    if path is None:
+        yield None
+        return
+    try:
+        handle = open(path, "wb")  # noqa: SIM115  closed below, where a failure has other words
+    except OSError as error:
+        raise BadInput(f"cannot write {path}: {error.strerror or error}") from None
+    try:
+        with handle:
+            yield handle
+    except OSError as error:
+        raise ArbitrageEngineError(f"cannot write all of {path}: {error.strerror or error}") from None
+
+
+def run_books(paths: Iterable[str | Path], out: str | Path | None = None) -> dict[str, object]:
+    """Runs every capture through its own books, in the order given; writes one JSON line per applied depth message.
+
+    Returns ``messages`` (depth messages), ``applied``, ``dropped``, ``gaps``, ``resyncs``, ``fast_path``,
+    ``slow_path`` (frames by decoder), ``seconds`` (in the books, reading and compiling apart) and more totals. Raises
+    ``BadInput`` when a capture cannot be read at all, before anything is written; ``DamagedCapture`` after everything
+    before the damage has gone through; and what ``output_file`` raises.
+    """
+    totals = dict.fromkeys(SUMMED, 0)
+    symbols: list[str] = []
+    bookless: list[str] = []
+    broken: list[str] = []
+    damages: list[str] = []
+    nanos = 0
+    captures = [open_capture(path) for path in paths]
+    with output_file(out) as sink:
+        for books_of in captures:
+            books_of.out = sink
+            start_ns = mono_ns()
+            books_of.run()
+            nanos += mono_ns() - start_ns
+            counters = msgspec.structs.asdict(books_of.books.counters)
+            for name in SUMMED:
+                totals[name] += counters[name]
+            venue, waiting = books_of.capture.venue, books_of.books.needs_snapshot()
+            symbols += [f"{venue}:{instrument.symbol}" for instrument in books_of.instruments.values()]
+            for index, instrument in books_of.instruments.items():
+                if index in waiting:
+                    lost = broken if books_of.books.ever_synced(index) else bookless
+                    lost.append(f"{venue}:{instrument.symbol}")
+            if books_of.damage:
+                damages.append(books_of.damage)
+    result: dict[str, object] = {**totals, "seconds": nanos / 1e9, "symbols": symbols}
+    result |= {"bookless": bookless, "broken": broken}
+    if damages:
+        raise DamagedCapture("; ".join(damages), result)
+    return result

@@ -1,0 +1,237 @@
+"""Binance REST client of spot and USDⓈ-M; the markets differ by a table of paths and weights.
+
+Order entry and user streams are not here: ``factory.make_trading`` refuses this dialect with words.
+
+*Source:* venues/binance_spot.md sections 1, 2, 4, 6; venues/binance_usdm.md sections 1, 2, 4, 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pipeline.exchanges.base import HttpCall, HttpReply
+from pipeline.exchanges.binance import orders, symbols
+from pipeline.exchanges.binance.errors import KIND_OF_CODE, error_of
+from pipeline.exchanges.binance.signing import BinanceSigner, encode_query
+from pipeline.exchanges.parsing.venue_json import decode
+from pipeline.exchanges.rest_client import RestVenueClient
+from pipeline.exchanges.transport.throttle import Limit
+from pipeline.model.errors import OrderNotFound, VenueError, VenueRejected
+from pipeline.model.structs import (
+    Balance,
+    CoinIdentity,
+    Credentials,
+    FeeSchedule,
+    Fill,
+    InstrumentSpec,
+    OrderUpdate,
+    Position,
+)
+
+if TYPE_CHECKING:
+    from pipeline.model.config import VenueConfig
+
+DEPTH_LEVELS = 1000
+TRADES_MAX = 1000
+PAGES_MAX = 20
+LOOK_BACK_SLACK_MS = 2_000
+SPAN_MAX_MS = {"spot": 24 * 3600 * 1000, "futures": 7 * 24 * 3600 * 1000}
+LIMITS = {
+    "spot": {"public": Limit(6000, 60), "private": Limit(6000, 60)},
+    "futures": {"public": Limit(2400, 60), "private": Limit(2400, 60)},
+}
+
+
+class _Paths(msgspec.Struct, frozen=True):
+    time: str
+    info: str
+    depth: str
+    order: str
+    open_orders: str
+    all_orders: str
+    cancel_all: str
+    trades: str
+    balances: str
+    commission: str
+
+
+_PATHS = {
+    "spot": _Paths(
+        time="/api/v3/time",
+        info="/api/v3/exchangeInfo",
+        depth="/api/v3/depth",
+        order="/api/v3/order",
+        open_orders="/api/v3/openOrders",
+        all_orders="/api/v3/allOrders",
+        cancel_all="/api/v3/openOrders",
+        trades="/api/v3/myTrades",
+        balances="/api/v3/account",
+        commission="/api/v3/account/commission",
+    ),
+    "futures": _Paths(
+        time="/fapi/v1/time",
+        info="/fapi/v1/exchangeInfo",
+        depth="/fapi/v1/depth",
+        order="/fapi/v1/order",
+        open_orders="/fapi/v1/openOrders",
+        all_orders="/fapi/v1/allOrders",
+        cancel_all="/fapi/v1/allOpenOrders",
+        trades="/fapi/v1/userTrades",
+        balances="/fapi/v3/balance",
+        commission="/fapi/v1/commissionRate",
+    ),
+}
+
+
+class _Time(msgspec.Struct):
+    serverTime: int
+
+
+_time = msgspec.json.Decoder(_Time)
+
+
+class BinanceClient(RestVenueClient):
+    """:class:`VenueClient` of one Binance market."""
+
+    def __init__(self, venue: VenueConfig, credentials: Credentials | None) -> None:
+        super().__init__(venue, credentials, rest=venue.rest, limits=LIMITS[venue.market])
+        self._market = venue.market
+        self._paths = _PATHS[venue.market]
+        self._signer = BinanceSigner(credentials.api_key, credentials.api_secret) if credentials else None
+
+    def _sign(self, method: str, path: str, query: str, body: bytes) -> HttpCall:
+        assert self._signer is not None, "a signed call needs credentials"
+        signed = self._signer.signed_query(query, timestamp_ms=self.clock.now_ms())
+        return HttpCall(method=method, target=f"{path}?{signed}", headers={"X-MBX-APIKEY": self._signer.api_key})
+
+    def _error_of(self, reply: HttpReply) -> VenueError | None:
+        return error_of(self.venue, reply)
+
+    def is_clock_error(self, error: Exception) -> bool:
+        if not isinstance(error, VenueRejected) or not error.api_code.lstrip("-").isdigit():
+            return False
+        return KIND_OF_CODE.get(int(error.api_code)) == "clock"
+
+    async def _fetch_server_time_ms(self) -> int:
+        return decode(_time, (await self._public(self._paths.time)).body, self.venue, "time").serverTime
+
+    async def instruments(self, symbols_: Sequence[str]) -> list[InstrumentSpec]:
+        info = await self._public(self._paths.info, weight=20)
+        fees: dict[str, FeeSchedule] = {}
+        coins: dict[str, CoinIdentity] = {}
+        if self.has_credentials:
+            fees = {fee.symbol: fee for fee in await self.fees(symbols_)}
+            if self._market == "spot":
+                reply = await self._signed("GET", "/sapi/v1/capital/config/getall", weight=10)
+                coins = symbols.parse_coins(self.venue, reply.body)
+        if self._market == "spot":
+            quotes = await self._public("/api/v3/ticker/bookTicker", weight=4)
+            prices, premiums = symbols.parse_prices(self.venue, quotes.body), None
+        else:
+            reply = await self._public("/fapi/v1/premiumIndex", weight=10)
+            prices, premiums = {}, symbols.parse_premiums(self.venue, reply.body)
+        return symbols.parse_instruments(
+            self.venue,
+            self._market,
+            info.body,
+            symbols_,
+            fees=fees,
+            coins=coins,
+            prices=prices,
+            premiums=premiums,
+        )
+
+    async def depth_snapshot(self, symbol: str) -> bytes:
+        weight = 50 if self._market == "spot" else 20
+        return (await self._public(self._paths.depth, f"symbol={symbol}&limit={DEPTH_LEVELS}", weight=weight)).body
+
+    async def balances(self) -> list[Balance]:
+        reply = await self._signed("GET", self._paths.balances, weight=20)
+        return orders.parse_balances(self.venue, self._market, reply.body, reply.recv_mono_ns)
+
+    async def positions(self) -> list[Position]:
+        if self._market == "spot":
+            return []
+        reply = await self._signed("GET", "/fapi/v3/positionRisk", weight=5)
+        return orders.parse_positions(self.venue, reply.body, reply.recv_mono_ns)
+
+    async def fees(self, symbols_: Sequence[str]) -> list[FeeSchedule]:
+        async def one(symbol: str) -> FeeSchedule:
+            reply = await self._signed("GET", self._paths.commission, f"symbol={symbol}", weight=20)
+            return symbols.parse_fee(self.venue, self._market, symbol, reply.body)
+
+        return [found for found in await self.gather(symbols_, one) if isinstance(found, FeeSchedule)]
+
+    async def query_order(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate | None:
+        query = encode_query(orders.order_name(symbol, client_id, order_id))
+        try:
+            reply = await self._signed("GET", self._paths.order, query, weight=4)
+        except OrderNotFound:
+            return None
+        return orders.parse_order(self.venue, reply.body, reply.recv_mono_ns)
+
+    async def open_orders(self, symbol: str) -> list[OrderUpdate]:
+        reply = await self._signed("GET", self._paths.open_orders, f"symbol={symbol}", weight=6)
+        return orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns)
+
+    async def finished_orders(self, symbol: str, since_wall_ms: int) -> list[OrderUpdate]:
+        """Windows of at most 24 h, oldest first."""
+        found: dict[str, OrderUpdate] = {}
+        for start, end in self._windows(since_wall_ms):
+            query = f"symbol={symbol}&startTime={start}&endTime={end}&limit={TRADES_MAX}"
+            reply = await self._signed("GET", self._paths.all_orders, query, weight=20)
+            rows = orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns)
+            found.update((row.order_id, row) for row in rows if row.state.is_terminal)
+        return list(found.values())
+
+    def _windows(self, since_wall_ms: int) -> list[tuple[int, int]]:
+        start = self.clock.to_venue_ms(since_wall_ms) - LOOK_BACK_SLACK_MS
+        now = self.clock.now_ms() + LOOK_BACK_SLACK_MS
+        span = SPAN_MAX_MS[self._market]
+        edges = range(start, now, span)
+        return [(edge, min(edge + span - 1, now)) for edge in edges][-PAGES_MAX:]
+
+    async def fills(self, symbol: str, since_wall_ms: int) -> list[Fill]:
+        found: dict[str, Fill] = {}
+        for window_start, end in self._windows(since_wall_ms):
+            start = window_start
+            for _ in range(PAGES_MAX):
+                query = f"symbol={symbol}&startTime={start}&endTime={end}&limit={TRADES_MAX}"
+                reply = await self._signed("GET", self._paths.trades, query, weight=20)
+                rows = orders.parse_fills(self.venue, reply.body, reply.recv_mono_ns)
+                found.update((row.trade_id, row) for row in rows)
+                if len(rows) < TRADES_MAX:
+                    break
+                start = max(row.venue_wall_ms for row in rows)
+        return sorted(found.values(), key=lambda fill: (fill.venue_wall_ms, int(fill.trade_id)))
+
+    async def cancel(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate:
+        query = encode_query(orders.order_name(symbol, client_id, order_id))
+        reply = await self._signed("DELETE", self._paths.order, query)
+        return orders.parse_order(self.venue, reply.body, reply.recv_mono_ns)
+
+    async def cancel_all(self, symbol: str) -> list[OrderUpdate]:
+        before = await self.open_orders(symbol) if self._market == "futures" else []
+        try:
+            reply = await self._signed("DELETE", self._paths.cancel_all, f"symbol={symbol}")
+        except OrderNotFound:
+            return []
+        if self._market == "spot":
+            return orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns)
+        # USDⓈ-M answers without a list: ask for each order that was open
+        asked = [await self.query_order(symbol, row.client_id, row.order_id) for row in before]
+        return [row for row in asked if row is not None]
+
+    async def arm_countdown(self, timeout_s: int, symbol: str = "") -> bool:
+        if self._market == "spot" or not symbol:
+            return False
+        query = f"symbol={symbol}&countdownTime={timeout_s * 1000}"
+        await self._signed("POST", "/fapi/v1/countdownCancelAll", query, weight=10)
+        return True
+
+
+def make_client(venue: VenueConfig, credentials: Credentials | None) -> BinanceClient:
+    return BinanceClient(venue, credentials)

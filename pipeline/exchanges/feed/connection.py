@@ -1,0 +1,209 @@
+"""One public connection of a feed: topics wanted, asked, acknowledged, refused; pings; stalls; its end.
+
+The connection knows nothing of books: frames go to ``sink(payload, is_text, recv_mono_ns)``; the owner gives back
+control frames and says when the last other one came. It lives once; the owner replaces it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+
+from pipeline.exchanges.feed.public_stream import Control, ControlKind, PublicSession, Request
+from pipeline.exchanges.transport.websocket import FrameSink, WsLink, open_ws
+from pipeline.model.clock import mono_ns, wall_ms
+from pipeline.model.errors import VenueUnavailable
+
+ACK_TIMEOUT_S = 5.0
+ASKS_MAX = 3  # a topic that is neither acknowledged nor refused after so many requests ends the connection
+STABLE_S = 10.0
+TICK_S = 0.25
+PAUSE_NS = 1_000_000_000
+
+
+class PublicStream:
+    """State of one connection. ``conn`` is its row in the feed's connection table."""
+
+    def __init__(
+        self,
+        session: PublicSession,
+        *,
+        venue: str,
+        conn: int,
+        sink: FrameSink,
+        last_data_ns: Callable[[], int],
+        life_s: float,
+        stall_after_s: float,
+        on_ack: Callable[[PublicStream, tuple[str, ...]], None],
+        on_refused: Callable[[PublicStream, tuple[str, ...], str], None],
+    ) -> None:
+        self.session = session
+        self.venue = venue
+        self.conn = conn
+        self.life_s = life_s
+        self.stall_after_s = stall_after_s
+        self._sink = sink
+        self._on_ack = on_ack
+        self._on_refused = on_refused
+        self._link: WsLink | None = None
+        self._closed = asyncio.Event()
+        self.end_reason = ""
+        self.wanted: dict[str, None] = {}  # ordered
+        self.acked: set[str] = set()
+        self.refused: dict[str, str] = {}
+        self._asked: dict[str, tuple[float, int]] = {}  # topic -> (loop time of the last request, requests)
+        self._request_id = 0
+        self._last_data_ns = last_data_ns
+        self.renew_asked = False
+        self.on_time = False  # proofs count only while the frames are of now; a new connection shows it first
+
+    # --- life ---
+
+    async def open(self) -> None:
+        """Connect. Raises ``VenueUnavailable``, ``RateLimited``, ``AuthRefused``."""
+        self._link = await open_ws(
+            self.session.url(),
+            venue=self.venue,
+            on_frame=self._sink,
+            on_close=self._ended,
+            headers=self.session.headers(),
+        )
+
+    def _ended(self, reason: str) -> None:
+        self.end_reason = self.end_reason or reason
+        self._closed.set()
+
+    @property
+    def is_open(self) -> bool:
+        return self._link is not None and self._link.is_open
+
+    @property
+    def age_s(self) -> float:
+        return (mono_ns() - self._link.opened_mono_ns) / 1e9 if self._link is not None else 0.0
+
+    @property
+    def complete(self) -> bool:
+        """Every topic that was asked for is acknowledged or refused."""
+        return all(topic in self.acked or topic in self.refused for topic in self.wanted)
+
+    def drop(self, reason: str) -> None:
+        self.end_reason = self.end_reason or reason
+        if self._link is not None:
+            self._link.disconnect(reason)
+
+    def close(self) -> None:
+        self.end_reason = self.end_reason or "closed by us"
+        if self._link is not None:
+            self._link.close()
+
+    # --- topics ---
+
+    @property
+    def free_topics(self) -> int:
+        return self.session.topics_per_connection_max - len(self.wanted)
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """Ask for topics, at the pace that the venue allows."""
+        fresh = [topic for topic in topics if topic not in self.acked]
+        for topic in fresh:
+            self.wanted[topic] = None
+            self.refused.pop(topic, None)
+        await self._send(self.session.subscribe(fresh, self._next_id(len(fresh)), wall_ms() // 1000))
+
+    async def unsubscribe(self, topics: Sequence[str]) -> None:
+        known = [topic for topic in topics if topic in self.wanted]
+        for topic in known:
+            self.wanted.pop(topic, None)
+            self.acked.discard(topic)
+            self._asked.pop(topic, None)
+        await self._send(self.session.unsubscribe(known, self._next_id(len(known)), wall_ms() // 1000))
+
+    def _next_id(self, count: int) -> int:
+        first = self._request_id + 1
+        self._request_id += max(1, count)
+        return first
+
+    async def _send(self, requests: Sequence[Request]) -> None:
+        loop = asyncio.get_running_loop()
+        for request in requests:
+            if self._link is None or not self._link.is_open:
+                return
+            with contextlib.suppress(VenueUnavailable):
+                self._link.send_text(request.payload)
+            for topic in request.topics:
+                asked = self._asked.get(topic, (0.0, 0))[1]
+                if topic in self.wanted:
+                    self._asked[topic] = (loop.time(), asked + 1)
+            await asyncio.sleep(1.0 / self.session.frames_per_s_max)
+
+    def on_control(self, control: Control) -> None:
+        """Apply one verdict. An acknowledgement that names nothing is of the oldest open request: answers come in
+        the order of the questions."""
+        if control.kind is ControlKind.ACK:
+            topics = tuple(topic for topic in control.topics or self._oldest_asked() if topic in self.wanted)
+            self.acked.update(topics)
+            if topics:
+                self._on_ack(self, topics)
+        elif control.kind is ControlKind.REFUSED:
+            topics = tuple(topic for topic in control.topics if topic in self.wanted and topic not in self.acked)
+            self.refused.update(dict.fromkeys(topics, control.reason))
+            self._on_refused(self, topics, control.reason)
+        elif control.kind is ControlKind.RECONNECT:
+            self.renew_asked = True
+
+    def _oldest_asked(self) -> tuple[str, ...]:
+        open_topics = [topic for topic in self._asked if topic not in self.acked and topic not in self.refused]
+        return tuple(sorted(open_topics, key=lambda topic: self._asked[topic][0])[:1])
+
+    # --- watch ---
+
+    async def watch(self) -> None:
+        """Ping, ask again for what was not answered, end when silent or broken. Returns when the connection is gone."""
+        loop = asyncio.get_running_loop()
+        next_ping = loop.time() + self.session.ping_interval_s
+        looked_ns = mono_ns()
+        while not self._closed.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await self._closed.wait()
+                break
+            link = self._link
+            if link is None:
+                return
+            now_ns = mono_ns()
+            paused = now_ns - looked_ns > PAUSE_NS  # we stood still, not the venue: what came is not read yet
+            looked_ns = now_ns
+            if paused:
+                continue
+            if now_ns - link.last_frame_mono_ns > self.stall_after_s * 1e9:
+                self.drop(f"no frame for {self.stall_after_s:g} s")
+                continue
+            if self.acked and now_ns - self._last_data_ns() > 3 * self.stall_after_s * 1e9:
+                # pongs come, data does not: subscriptions are dead behind a living socket
+                self.drop(f"no data for {3 * self.stall_after_s:g} s")
+                continue
+            await self._ask_again(loop.time())
+            if loop.time() >= next_ping:
+                next_ping = loop.time() + self.session.ping_interval_s
+                ping = self.session.ping(wall_ms() // 1000)
+                if ping:
+                    with contextlib.suppress(VenueUnavailable):
+                        link.send_text(ping)
+        if self._link is not None:
+            await self._link.reraise()
+
+    async def _ask_again(self, now: float) -> None:
+        late = [
+            topic
+            for topic in self.wanted
+            if topic not in self.acked
+            and topic not in self.refused
+            and now - self._asked.get(topic, (now, 0))[0] > ACK_TIMEOUT_S
+        ]
+        if not late:
+            return
+        if any(self._asked[topic][1] >= ASKS_MAX for topic in late):
+            self.drop(f"{len(late)} subscriptions not answered: {late[0]}")
+            return
+        await self.subscribe(late)

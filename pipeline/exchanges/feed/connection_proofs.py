@@ -1,0 +1,177 @@
+"""Whose frames count as proof: the rows of one venue's connections in the feed's connection table.
+
+A book is proved current by later frames on its connection (the rule is in ``shm/layout.py``). That holds only while
+
+* the connection is alive and its frames are of now: ``pipeline.book.freshness`` judges each frame before it is
+  published and marks the row dead; here is what follows from that, and the venue's clock;
+* topics of one connection do not run apart further than the row's lag allows. That is measured by venue times that run
+  backward: the lag begins at the venue's recorded value; after ``OBSERVED_FRAMES`` and ``OBSERVED_NS`` it is
+  ``MARGIN`` times the largest step of the last ``WINDOW_NS``, never below ``FLOOR_MS`` and never above the recorded
+  value. A step beyond it puts the recorded value back at once; steps beyond that, again and again, raise it further.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from pipeline.book import freshness as timely
+from pipeline.book import memory as st
+from pipeline.book.venue_books import VenueBooks
+from pipeline.exchanges.feed.connection import PublicStream
+from pipeline.exchanges.feed.types import Counters
+from pipeline.model.clock import mono_ns
+from shm.atomics import store_relaxed
+from shm.bookring import conn_close, conn_open
+from shm.layout import CONN_CROSS_TOPIC_LAG_NS, CONN_WORDS, FEED_CONN_OFF
+from shm.words import Words
+
+DISORDERS_TO_RAISE = 3
+DISORDER_WINDOW_NS = 60 * 1_000_000_000
+DISORDER_FORGET_NS = 600 * 1_000_000_000
+WINDOW_NS = 600 * 1_000_000_000  # a step that large may come again for so long
+OBSERVED_NS = 30 * 1_000_000_000
+OBSERVED_FRAMES = 1000
+MARGIN = 2  # a step that has not come yet may be larger than every one that has
+FLOOR_MS = 20
+NS_PER_MS = 1_000_000
+
+
+class Proofs:
+    """Connection rows of one venue. ``lag_ms`` is what its rows allow for now."""
+
+    def __init__(
+        self,
+        *,
+        venue: str,
+        venue_id: int,
+        books: VenueBooks,
+        feed_off: int,
+        lag_ms: int,
+        counters: Counters,
+        say: Callable[[str, str], None],
+    ) -> None:
+        self.lag_ms = lag_ms
+        self._base_lag_ms = lag_ms
+        self._venue = venue
+        self._venue_id = venue_id
+        self._books = books
+        self._words: Words = books.words
+        self._feed_off = feed_off
+        self._counters = counters
+        self._say = say
+        self._streams: dict[int, PublicStream] = {}
+        self._disorders: deque[tuple[int, int]] = deque(maxlen=DISORDERS_TO_RAISE)
+        self._disorder_seen_ns = 0
+        self._steps: deque[tuple[int, int]] = deque()  # (when, largest step since the one before), the newest last
+        self._observed_since_ns = 0  # since when, and over how many frames, no step exceeded the lag
+        self._observed_frames = 0
+        books.on_notice = self._notice
+        self._set(st.H_LAG_MS, lag_ms)
+
+    # --- the books' private words ---
+
+    def _set(self, word: int, value: int) -> None:
+        self._books.mem[word] = value
+
+    def _row(self, conn: int) -> int:
+        return st.CONNS + conn * st.CW_WORDS
+
+    def ticked(self, now_ns: int) -> None:
+        """The owner's loop has come round; without that for a while, frames in the sockets are old."""
+        self._set(st.H_TICK_NS, now_ns)
+
+    @property
+    def clock_known(self) -> bool:
+        return bool(self._books.mem[st.H_CLOCK_KNOWN])
+
+    def learn(self, server_ms: int, send_mono_ns: int, recv_mono_ns: int) -> None:
+        """One answer of the venue's time endpoint."""
+        self._set(st.H_CLOCK_OFFSET_MS, server_ms - (send_mono_ns + recv_mono_ns) // 2_000_000)
+        self._set(st.H_CLOCK_KNOWN, 1)
+
+    def last_data_ns(self, conn: int) -> int:
+        """When the last frame came on ``conn`` that is no answer or notice."""
+        return int(self._books.mem[self._row(conn) + st.CW_DATA_NS])
+
+    # --- connections ---
+
+    def open(self, stream: PublicStream) -> None:
+        """A new life of the stream's row; it proves nothing until its first frame of now."""
+        self._streams[stream.conn] = stream
+        conn_open(self._words, self._feed_off, stream.conn, self._venue_id, self.lag_ms * NS_PER_MS)
+        row = self._row(stream.conn)
+        self._books.mem[row : row + st.CW_WORDS] = 0
+        self._set(row + st.CW_DATA_NS, mono_ns())
+        self._set(row + st.CW_OPEN, 1)
+        timely.set_on_time(self._books.mem, self._words, stream.conn, 0)
+        stream.on_time = False
+
+    def close(self, stream: PublicStream) -> None:
+        self._streams.pop(stream.conn, None)
+        self._set(self._row(stream.conn) + st.CW_OPEN, 0)
+        conn_close(self._words, self._feed_off, stream.conn)
+
+    def _notice(self, notice: int, recv_mono_ns: int, conn: int) -> None:
+        """What the kernel found; the rows say it already."""
+        if notice & timely.NOTICE_PAUSED:
+            self._counters.pauses += 1
+        if notice & timely.NOTICE_LATE:
+            self._counters.late_episodes += 1
+        if notice & timely.NOTICE_SILENCE:
+            self._counters.silences += 1
+        if notice & timely.NOTICE_DISORDER:
+            self._exceeded(int(self._books.mem[st.H_BACK_MS]), recv_mono_ns)
+        for each in self._streams.values():
+            each.on_time = bool(self._books.mem[self._row(each.conn) + st.CW_ON_TIME])
+
+    # --- how far topics run apart ---
+
+    def measure(self, now_ns: int) -> None:
+        """Once a second or so: the steps since the last time into the window; the lag by what the window holds."""
+        largest = 0
+        for conn in self._streams:
+            row = self._row(conn)
+            largest = max(largest, int(self._books.mem[row + st.CW_BACK_MS]))
+            self._observed_frames += int(self._books.mem[row + st.CW_TIMED])
+            self._books.mem[row + st.CW_BACK_MS] = self._books.mem[row + st.CW_TIMED] = 0
+        self._counters.disorder_ms_max = max(self._counters.disorder_ms_max, largest)
+        self._observed_since_ns = self._observed_since_ns or now_ns
+        if largest > self._base_lag_ms:
+            self._disorder_seen_ns = now_ns
+        while self._steps and self._steps[-1][1] <= largest:
+            self._steps.pop()  # never the largest of a window again
+        self._steps.append((now_ns, largest))
+        while now_ns - self._steps[0][0] > WINDOW_NS:
+            self._steps.popleft()
+        if self.lag_ms > self._base_lag_ms:
+            if now_ns - self._disorder_seen_ns > DISORDER_FORGET_NS:
+                self._write_lag(self._base_lag_ms)
+            return
+        seen_enough = self._observed_frames >= OBSERVED_FRAMES and now_ns - self._observed_since_ns >= OBSERVED_NS
+        wanted = max(min(FLOOR_MS, self._base_lag_ms), MARGIN * self._steps[0][1])
+        self._write_lag(min(wanted, self._base_lag_ms) if seen_enough else self._base_lag_ms)
+
+    def _exceeded(self, back_ms: int, recv_mono_ns: int) -> None:
+        """A step beyond what the rows allow: back to the recorded lag; beyond that, again and again, to the step."""
+        self._observed_since_ns, self._observed_frames = recv_mono_ns, 0
+        if self.lag_ms < self._base_lag_ms:
+            self._write_lag(self._base_lag_ms)
+        if back_ms <= self.lag_ms:
+            return
+        self._disorder_seen_ns = recv_mono_ns
+        self._disorders.append((recv_mono_ns, back_ms))
+        first_ns = self._disorders[0][0]
+        if len(self._disorders) == DISORDERS_TO_RAISE and recv_mono_ns - first_ns < DISORDER_WINDOW_NS:
+            self._write_lag(max(ms for _, ms in self._disorders))
+            self._disorders.clear()
+            self._say("warning", f"{self._venue}: topics run apart by {self.lag_ms} ms; proofs are that much older")
+
+    def _write_lag(self, lag_ms: int) -> None:
+        if lag_ms == self.lag_ms:
+            return
+        self.lag_ms = lag_ms
+        self._set(st.H_LAG_MS, lag_ms)
+        for conn in self._streams:
+            row = self._feed_off + FEED_CONN_OFF + conn * CONN_WORDS
+            store_relaxed(self._words, row + CONN_CROSS_TOPIC_LAG_NS, lag_ms * NS_PER_MS)

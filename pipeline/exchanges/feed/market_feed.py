@@ -1,0 +1,549 @@
+"""The public side of one venue inside a feed process: connections, subscriptions, snapshots, books.
+
+What happens when (fault rows 1-17 of the reliability notes):
+
+* a frame -> one call into the books, which decode, sequence, apply and publish it;
+* a book needs a snapshot (first time, gap, crossed, bad bytes) -> that one book, through a queue with the venue's
+  request budget and jittered backoff per book; the others go on;
+* a connection is lost, silent or stalled -> its books are unproved at once; jittered backoff; meanwhile REST books are
+  polled, published as unproved: they show the market and prove nothing;
+* a connection comes to its planned end (24 h, or the venue says so) -> the next one stands and is subscribed before the
+  old one goes; books that nothing has changed meanwhile are moved over, so that no hole appears in their proof;
+* too many bad frames -> the connection is replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any
+
+from pipeline.book.venue_books import FrameResult, VenueBooks
+from pipeline.exchanges.base import VenueClient
+from pipeline.exchanges.feed.connection import STABLE_S, PublicStream
+from pipeline.exchanges.feed.connection_proofs import Proofs
+from pipeline.exchanges.feed.public_stream import ControlKind, PublicSession
+from pipeline.exchanges.feed.snapshots import IN_FLIGHT_MAX, Snapshots
+from pipeline.exchanges.feed.types import Counters as Counters
+from pipeline.exchanges.feed.types import FeedInstrument as FeedInstrument
+from pipeline.exchanges.feed.types import FeedSettings as FeedSettings
+from pipeline.exchanges.transport.backoff import Backoff
+from pipeline.model.clock import mono_ns
+from pipeline.model.errors import ProtocolViolation, RateLimited, VenueError, VenueRejected
+from shm.words import Words
+
+if TYPE_CHECKING:
+    from pipeline.model.config import VenueConfig
+
+REST_FALLBACK_AFTER_S = 1.0  # a reconnect usually takes less
+REST_FALLBACK_PERIOD_S = 1.0
+REFUSED_RETRY_S = 60.0
+BAD_FRAMES_MAX = 20  # per connection and BAD_FRAMES_WINDOW_S
+BAD_FRAMES_WINDOW_S = 10.0
+OVERLAP_S = 1.0  # both connections run so long, complete and on time, at a planned change
+OVERLAP_MAX_S = 15.0
+OVERLAP_LOOK_S = 0.05
+TICK_S = 0.1
+MEASURE_S = 1.0
+CLOCK_SYNC_S = 60.0
+CLOCK_TRIP_MAX_NS = 1_000_000_000  # a slower answer tells the time too badly
+_CONTROL = int(FrameResult.CONTROL)
+_NEED_SNAPSHOT = int(FrameResult.NEED_SNAPSHOT)
+_REJECTED = int(FrameResult.REJECTED)
+_PRICE_PRECISION = int(FrameResult.PRICE_PRECISION)
+ANCHORS = ("BTC", "ETH", "SOL", "XRP", "DOGE", "BNB")  # busiest first, where the venue lists them
+
+
+class ConnSlots:
+    """Rows of the feed's connection table, shared by the markets of one exchange."""
+
+    def __init__(self, capacity: int) -> None:
+        self._free = deque(range(capacity))
+
+    def take(self) -> int:
+        """The row that has been free for longest. Raises ``VenueRejected`` when all are in use."""
+        if not self._free:
+            raise VenueRejected("no free row in the feed's connection table")
+        return self._free.popleft()
+
+    def give_back(self, conn: int) -> None:
+        self._free.append(conn)
+
+
+def anchor_symbol(symbols: Iterable[str]) -> str:
+    """The symbol whose ticker pushes most, by the usual order of markets; "" when there is none."""
+    known = list(symbols)
+    for base in ANCHORS:
+        for symbol in known:
+            if symbol.startswith(base):
+                return symbol
+    return known[0] if known else ""
+
+
+class _Place:
+    """One kept-up connection: its symbols and, in turn, the streams that carry them."""
+
+    def __init__(self) -> None:
+        self.symbols: dict[str, None] = {}
+        self.stream: PublicStream | None = None
+        self.down_since_ns = mono_ns()
+        self.task: asyncio.Task[None] | None = None
+        self.changed = asyncio.Event()
+
+
+class MarketFeed:
+    """Keeps every instrument's book of one venue. ``run()`` until cancelled; ``add`` and ``remove`` at any time."""
+
+    def __init__(
+        self,
+        *,
+        venue: VenueConfig,
+        session: PublicSession,
+        client: VenueClient,
+        words: Words,
+        feed_off: int,
+        slots: ConnSlots,
+        capacity: int,
+        settings: FeedSettings | None = None,
+        say: Callable[[str, str], None],
+        on_frame_done: Callable[[int], None] | None = None,
+    ) -> None:
+        self.venue = venue
+        self.session = session
+        self.client = client
+        self.counters = Counters()
+        settings = settings or FeedSettings()
+        self._life_s = settings.life_s if settings.life_s is not None else session.life_s
+        self._stall_after_s = settings.stall_after_s if settings.stall_after_s is not None else session.stall_after_s
+        self._slots = slots
+        self._say = say
+        self._on_frame_done = on_frame_done
+        self.books = VenueBooks(
+            dialect=venue.dialect,
+            market=venue.market,
+            words=words,
+            feed_off=feed_off,
+            venue_id=venue.venue_id,
+            capacity=capacity,
+        )
+        self.instruments: dict[str, FeedInstrument] = {}
+        self._by_book: dict[int, FeedInstrument] = {}
+        self._places: list[_Place] = []
+        self._streams: dict[int, PublicStream] = {}  # by conn
+        self._bad: dict[int, deque[int]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._running = False
+        self.proofs = Proofs(
+            venue=venue.name,
+            venue_id=venue.venue_id,
+            books=self.books,
+            feed_off=feed_off,
+            lag_ms=session.cross_topic_lag_ms,
+            counters=self.counters,
+            say=say,
+        )
+        self.snapshots = Snapshots(
+            venue=venue.name,
+            client=client,
+            books=self.books,
+            words=words,
+            feed_off=feed_off,
+            instruments=self._by_book,
+            carrier=self._carrier,
+            counters=self.counters,
+            say=say,
+        )
+
+    # --- instruments ---
+
+    def add(self, instrument: FeedInstrument) -> None:
+        """A new instrument; subscribed at once when running."""
+        self._register(instrument)
+        place = next((place for place in self._places if self._room(place)), None)
+        if place is None:
+            place = _Place()
+            self._places.append(place)
+            if self._running:
+                self._start(place)
+        place.symbols[instrument.symbol] = None
+        place.changed.set()
+
+    def _register(self, instrument: FeedInstrument) -> None:
+        self.instruments[instrument.symbol] = instrument
+        self._by_book[instrument.book_index] = instrument
+        self.books.add(
+            book_index=instrument.book_index,
+            instrument_id=instrument.instrument_id,
+            symbol=instrument.symbol,
+            price_exp=instrument.price_exp,
+            qty_exp=instrument.qty_exp,
+            row_epoch=instrument.row_epoch,
+            qty_multiplier=instrument.multiplier,
+        )
+
+    def replace(self, instrument: FeedInstrument) -> None:
+        """A changed row (exponents, multiplier, epoch): the book starts anew under the new numbers."""
+        old = self.instruments[instrument.symbol]
+        self.books.remove(old.symbol)
+        self._by_book.pop(old.book_index, None)
+        self.snapshots.forget(old.book_index)
+        self._register(instrument)
+        self.books.request_snapshot(instrument.book_index)
+        self.snapshots.want(instrument.book_index)
+
+    def set_halted(self, symbol: str, halted: bool) -> None:
+        """Flag a book (the venue or the catalogue says that its instrument must not be traded), or end that."""
+        instrument = self.instruments.get(symbol)
+        if instrument is not None:
+            self.books.set_halted(instrument.book_index, halted)
+
+    def remove(self, symbol: str) -> None:
+        instrument = self.instruments.pop(symbol, None)
+        if instrument is None:
+            return
+        self._by_book.pop(instrument.book_index, None)
+        self.snapshots.forget(instrument.book_index)
+        self.books.remove(symbol)
+        for place in self._places:
+            if symbol in place.symbols:
+                del place.symbols[symbol]
+                place.changed.set()
+
+    def _room(self, place: _Place) -> bool:
+        per_symbol = 2 if self.session.ticker_of_every_symbol else 1
+        anchor = 0 if self.session.ticker_of_every_symbol else 1
+        return (len(place.symbols) + 1) * per_symbol + anchor <= self.session.topics_per_connection_max
+
+    def _topics(self, place: _Place) -> list[str]:
+        """Topics of a connection, the anchor first."""
+        if not place.symbols:
+            return []
+        anchor = anchor_symbol(place.symbols if self.session.ticker_of_every_symbol else self.instruments)
+        tickers = [anchor]
+        if self.session.ticker_of_every_symbol:
+            tickers += [symbol for symbol in place.symbols if symbol != anchor]
+        return [self.session.anchor_topic(symbol) for symbol in tickers] + [
+            self.session.book_topic(symbol) for symbol in place.symbols
+        ]
+
+    # --- state for the process ---
+
+    @property
+    def synced(self) -> bool:
+        """Every instrument that the venue did not refuse has a whole book."""
+        return not self.waiting_for()
+
+    def waiting_for(self) -> list[str]:
+        """Symbols without a whole book, refused ones left out."""
+        refused = {topic for stream in self._streams.values() for topic in stream.refused}
+        return [
+            symbol
+            for symbol, instrument in self.instruments.items()
+            if not self.snapshots.whole(instrument) and self.session.book_topic(symbol) not in refused
+        ]
+
+    @property
+    def lag_ms(self) -> int:
+        """What the proof rule allows topics to run apart."""
+        return self.proofs.lag_ms
+
+    @property
+    def connected(self) -> bool:
+        return bool(self._places) and all(p.stream is not None and p.stream.is_open for p in self._places if p.symbols)
+
+    # --- running ---
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._running = True
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                await self._sync_clock()
+                self.proofs.ticked(mono_ns())
+                group.create_task(self._tick())
+                for place in self._places:
+                    self._start(place)
+                for _ in range(IN_FLIGHT_MAX):
+                    group.create_task(self.snapshots.work())
+                group.create_task(self._fallback())
+        finally:
+            self._running = False
+            for stream in list(self._streams.values()):
+                stream.close()
+                self.proofs.close(stream)
+
+    def _start(self, place: _Place) -> None:
+        place.task = self._group.create_task(self._keep(place))
+
+    async def _keep(self, place: _Place) -> None:
+        """Own one connection for ever: open, subscribe, watch, replace."""
+        backoff = Backoff()
+        while True:
+            while not place.symbols:  # a connection without subscriptions is closed by its venue
+                place.changed.clear()
+                await place.changed.wait()
+            floor_s = 0.0
+            try:
+                stream = await self._open(place)
+            except RateLimited as error:
+                floor_s = error.retry_after_s
+                self._say("warning", error.message)
+            except VenueError as error:
+                self._say("warning", error.message)
+            else:
+                stream = await self._live(place, stream)
+                self._lost(place, stream)
+                if stream.age_s > STABLE_S:
+                    backoff.reset()
+            await asyncio.sleep(backoff.next_s(floor_s))
+
+    async def _open(self, place: _Place) -> PublicStream:
+        conn = self._slots.take()
+        stream = PublicStream(
+            self.session,
+            venue=self.venue.name,
+            conn=conn,
+            sink=self._sink(conn),
+            last_data_ns=lambda: self.proofs.last_data_ns(conn),
+            life_s=self._life_s,
+            stall_after_s=self._stall_after_s,
+            on_ack=self._acked,
+            on_refused=self._refused,
+        )
+        self._streams[conn] = stream
+        self._bad[conn] = deque(maxlen=BAD_FRAMES_MAX)
+        self.proofs.open(stream)
+        try:
+            await stream.open()
+        except BaseException:
+            self._forget(stream)
+            raise
+        self.counters.connects += 1
+        place.stream = stream
+        return stream
+
+    async def _live(self, place: _Place, stream: PublicStream) -> PublicStream:
+        """Until the connection (or the last of its planned successors) is gone."""
+        while True:
+            await _first_of(stream.watch(), self._steer(place, stream))
+            if not stream.is_open:
+                return stream
+            successor = await self._change_over(place, stream)
+            if successor is None:
+                stream.life_s += 60.0  # could not be replaced now; the old one still serves
+            else:
+                stream = successor
+
+    async def _steer(self, place: _Place, stream: PublicStream) -> None:
+        """Keep the subscriptions as wanted; return when the connection should be changed for a new one."""
+        place.changed.clear()  # before the topics are taken: a change that comes while they are sent must not be lost
+        await stream.subscribe(self._topics(place))
+        retry_at = asyncio.get_running_loop().time() + REFUSED_RETRY_S
+        while not stream.renew_asked and (stream.life_s <= 0 or stream.age_s < stream.life_s):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.25):
+                    await place.changed.wait()
+            if place.changed.is_set():
+                place.changed.clear()
+                wanted = self._topics(place)
+                if not wanted:
+                    stream.drop("no symbols left")
+                    return
+                await stream.unsubscribe([topic for topic in stream.wanted if topic not in wanted])
+                await stream.subscribe([topic for topic in wanted if topic not in stream.wanted])
+            if stream.refused and asyncio.get_running_loop().time() > retry_at:
+                retry_at = asyncio.get_running_loop().time() + REFUSED_RETRY_S
+                await stream.subscribe(list(stream.refused))
+
+    async def _change_over(self, place: _Place, old: PublicStream) -> PublicStream | None:
+        """Make before break: None when no successor could be opened."""
+        try:
+            new = await self._open(place)
+        except VenueError as error:
+            place.stream = old
+            self._say("warning", f"planned change put off: {error.message}")
+            return None
+        await new.subscribe(self._topics(place))
+        await _first_of(old.watch(), new.watch(), _overlap(old, new))
+        if not (new.is_open and _replaces(old, new) and old.is_open):
+            # the successor did not prove itself: it goes, unless it is the only one left
+            worse, better = (new, old) if old.is_open else (old, new)
+            self._retire(worse)
+            place.stream = better
+            if better is new:
+                return new
+            for symbol in place.symbols:  # what was asked for while nobody carried it
+                self.snapshots.carried(self.instruments[symbol])
+            return None
+        # whatever came over the old one while both were subscribed came over the new one, too
+        self.books.move_connection(old.conn, new.conn)
+        self._retire(old)
+        self.counters.planned_changes += 1
+        return new
+
+    def _retire(self, stream: PublicStream) -> None:
+        stream.close()
+        self._forget(stream)
+
+    def _forget(self, stream: PublicStream) -> None:
+        self.proofs.close(stream)
+        self._streams.pop(stream.conn, None)
+        self._bad.pop(stream.conn, None)
+        self._slots.give_back(stream.conn)
+
+    def _lost(self, place: _Place, stream: PublicStream) -> None:
+        """Unplanned end: unproved at once, said once."""
+        self.counters.disconnects += 1
+        self.books.invalidate_connection(stream.conn)
+        self._forget(stream)
+        place.stream = None
+        place.down_since_ns = mono_ns()
+        self._say("warning", f"{self.venue.name}: connection {stream.conn} lost: {stream.end_reason}")
+
+    # --- frames ---
+
+    def _sink(self, conn: int) -> Callable[[memoryview, bool, int], None]:
+        """What takes every frame of one connection: the hot path, one function of local names, because the code that a
+        frame runs through is out of the caches by the time the next one comes."""
+        on_frame = self.books.on_frame
+        done = self._on_frame_done
+
+        def take(payload: memoryview, is_text: bool, recv_mono_ns: int) -> None:
+            result = on_frame(payload, recv_mono_ns, conn)
+            if result == _CONTROL:
+                self._control(bytes(payload), conn)
+                return
+            if done is not None:
+                done(recv_mono_ns)
+            if result >= _NEED_SNAPSHOT:
+                self._trouble(result, conn, recv_mono_ns)
+
+        return take
+
+    async def _tick(self) -> None:
+        """The loop's own pulse; now and then how far topics run apart, and the venue's clock."""
+        next_sync_ns = next_measure_ns = 0
+        while True:
+            now_ns = mono_ns()
+            self.proofs.ticked(now_ns)
+            if now_ns >= next_measure_ns:
+                next_measure_ns = now_ns + int(MEASURE_S * 1e9)
+                self.proofs.measure(now_ns)
+            if now_ns >= next_sync_ns:
+                next_sync_ns = now_ns + int(CLOCK_SYNC_S * 1e9)
+                self._spawn(self._sync_clock())
+            await asyncio.sleep(TICK_S)
+
+    async def _sync_clock(self) -> None:
+        sent_ns = mono_ns()
+        try:
+            server_ms = await self.client.server_time_ms()
+        except VenueError as error:
+            if not self.proofs.clock_known:
+                self._say("warning", f"{self.venue.name}: no server time: {error.message}")
+            return
+        received_ns = mono_ns()
+        if received_ns - sent_ns < CLOCK_TRIP_MAX_NS or not self.proofs.clock_known:
+            self.proofs.learn(server_ms, sent_ns, received_ns)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._group.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _trouble(self, result: int, conn: int, recv_mono_ns: int) -> None:
+        """A book fell out of sync: gap, crossed, contradicted, bad bytes, digits beyond its exponent."""
+        book_index = self.books.last_book_index
+        if result == _REJECTED:
+            self._bad_frame(conn, recv_mono_ns)
+        if result == _PRICE_PRECISION:
+            self.snapshots.too_fine(book_index)
+        elif book_index >= 0:
+            self.snapshots.want(book_index)
+
+    def _control(self, payload: bytes, conn: int) -> None:
+        self.counters.control_frames += 1
+        stream = self._streams.get(conn)
+        if stream is None:
+            return
+        try:
+            control = self.session.control(payload)
+        except ProtocolViolation as error:
+            self._say("warning", error.message)
+            self._bad_frame(conn, mono_ns())
+            return
+        if control.kind is ControlKind.OTHER and control.reason:
+            self._say("info", f"{self.venue.name}: {control.reason}")
+        stream.on_control(control)
+
+    def _bad_frame(self, conn: int, recv_mono_ns: int) -> None:
+        self.counters.bad_frames += 1
+        seen = self._bad.get(conn)
+        if seen is None:
+            return
+        seen.append(recv_mono_ns)
+        if len(seen) == BAD_FRAMES_MAX and recv_mono_ns - seen[0] < BAD_FRAMES_WINDOW_S * 1e9:
+            self._streams[conn].drop(f"{BAD_FRAMES_MAX} bad frames within {BAD_FRAMES_WINDOW_S:g} s")
+
+    def _acked(self, stream: PublicStream, topics: tuple[str, ...]) -> None:
+        """Book topics stand: their books may be aligned."""
+        for symbol, instrument in self.instruments.items():
+            if self.session.book_topic(symbol) in topics:
+                self.snapshots.carried(instrument)
+
+    def _carrier(self, instrument: FeedInstrument) -> PublicStream | None:
+        """The open stream that carries the instrument's book topic, acknowledged."""
+        topic = self.session.book_topic(instrument.symbol)
+        for place in self._places:
+            stream = place.stream
+            if instrument.symbol in place.symbols and stream is not None and stream.is_open and topic in stream.acked:
+                return stream
+        return None
+
+    def _refused(self, stream: PublicStream, topics: tuple[str, ...], reason: str) -> None:
+        self.counters.refused_topics += len(topics)
+        named = ", ".join(topics) or "a topic that the answer does not name"
+        self._say("warning", f"{self.venue.name}: refused {named}: {reason}")
+
+    # --- REST while a stream is down ---
+
+    async def _fallback(self) -> None:
+        """Poll books of connections that have been down for a while."""
+        while True:
+            await asyncio.sleep(REST_FALLBACK_PERIOD_S)
+            now_ns = mono_ns()
+            for place in self._places:
+                if place.stream is None and now_ns - place.down_since_ns > REST_FALLBACK_AFTER_S * 1e9:
+                    shown = [self.instruments[symbol] for symbol in place.symbols if symbol in self.instruments]
+                    await self.snapshots.show(shown, lambda place=place: place.stream is None)  # type: ignore[misc]
+
+
+async def _overlap(old: PublicStream, new: PublicStream) -> None:
+    """Until ``new`` has replaced ``old`` in everything for a while, or does not manage to."""
+    for _ in range(int(OVERLAP_MAX_S / OVERLAP_LOOK_S)):
+        if _replaces(old, new):
+            break
+        await asyncio.sleep(OVERLAP_LOOK_S)
+    await asyncio.sleep(OVERLAP_S)
+
+
+def _replaces(old: PublicStream, new: PublicStream) -> bool:
+    """``new`` is on time and carries every topic that ``old`` carries."""
+    return new.on_time and new.complete and old.acked <= new.acked
+
+
+async def _first_of(*work: Coroutine[Any, Any, None]) -> None:
+    """Until the first of ``work`` returns; the others are cancelled. An exception of any of them comes out."""
+    tasks = [asyncio.ensure_future(item) for item in work]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, BaseException) and not isinstance(end, asyncio.CancelledError):
+            raise end

@@ -1,0 +1,193 @@
+"""Books by REST: the snapshots that diffs are aligned with, and what is shown while a stream is down.
+
+One queue per venue, a few requests in flight, the venue's request budget in front, jittered backoff per book: a gap on
+every symbol at once drains in order and costs no 429 (fault rows 4 to 6).
+
+A snapshot proves a book only together with a stream that carried the book's topic *before* the snapshot was asked for:
+otherwise an update could fall between the two, unseen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from pipeline.book.venue_books import SnapshotResult, VenueBooks
+from pipeline.exchanges.base import VenueClient
+from pipeline.exchanges.feed.connection import PublicStream
+from pipeline.exchanges.feed.types import Counters, FeedInstrument
+from pipeline.exchanges.transport.backoff import Backoff
+from pipeline.model.clock import mono_ns
+from pipeline.model.errors import VenueError
+from shm.bookring import publish_book, read_book
+from shm.layout import BOOK_RECORD_WORDS, BR_FLAGS, BR_PUBLISH_MONO_NS, FLAG_GAP, FLAG_UNPROVED
+from shm.words import Words
+
+IN_FLIGHT_MAX = 4
+RETRY_BASE_S = 0.05
+RETRY_CAP_S = 10.0
+NO_CONN = -1  # a book that no connection carries: nothing can prove it
+
+#: stream that carries an instrument's book topic, acknowledged; None = none does
+Carrier = Callable[[FeedInstrument], PublicStream | None]
+
+
+class Snapshots:
+    """The queue of one venue. ``instruments`` is the feed's table by book index, kept by the feed."""
+
+    def __init__(
+        self,
+        *,
+        venue: str,
+        client: VenueClient,
+        books: VenueBooks,
+        words: Words,
+        feed_off: int,
+        instruments: dict[int, FeedInstrument],
+        carrier: Carrier,
+        counters: Counters,
+        say: Callable[[str, str], None],
+    ) -> None:
+        self._venue = venue
+        self._client = client
+        self._books = books
+        self._words = words
+        self._feed_off = feed_off
+        self._instruments = instruments
+        self._carrier = carrier
+        self._counters = counters
+        self._say = say
+        self._wanted: dict[int, None] = {}  # ordered set of book indices
+        self._running: set[int] = set()
+        self._backoff: dict[int, Backoff] = {}
+        self._event = asyncio.Event()
+        self._too_fine: set[int] = set()  # books whose prices need a finer exponent than their row has
+        self.wanted_digits: dict[int, int] = {}  # by instrument: most digits that a refused price needed
+        self._rest_filled: set[int] = set()  # books that show a REST snapshot without a stream behind it
+        self._record: Words = np.zeros(BOOK_RECORD_WORDS, dtype=np.int64)
+
+    # --- asking ---
+
+    def want(self, book_index: int) -> None:
+        """Queue one book; once, however often it is asked for."""
+        if book_index in self._instruments and book_index not in self._too_fine and book_index not in self._running:
+            self._wanted.setdefault(book_index)
+            self._event.set()
+
+    def carried(self, instrument: FeedInstrument) -> None:
+        """A stream carries the book's topic now: align it (a quiet book gets no update that would ask for it)."""
+        index = instrument.book_index
+        if index in self._rest_filled:
+            self._rest_filled.discard(index)
+            self._books.invalidate(index, "a stream carries it again", FLAG_UNPROVED | FLAG_GAP)
+        if not self._books.is_synced(index):
+            self._books.request_snapshot(index)
+            self.want(index)
+
+    def forget(self, book_index: int) -> None:
+        """The instrument is removed or starts anew."""
+        self._wanted.pop(book_index, None)
+        self._backoff.pop(book_index, None)
+        self._too_fine.discard(book_index)
+        self._rest_filled.discard(book_index)
+
+    def too_fine(self, book_index: int) -> None:
+        """A price has more digits than the row's exponent holds: halted until the catalogue brings a finer row."""
+        instrument = self._instruments.get(book_index)
+        if instrument is not None and book_index not in self._too_fine:
+            self._too_fine.add(book_index)
+            digits = self._books.needed_price_exp
+            self.wanted_digits[instrument.instrument_id] = digits
+            self._say(
+                "warning",
+                f"{self._venue} {instrument.symbol}: halted, a price has {digits} digits after "
+                f"the point, the catalogue row holds {instrument.price_exp}",
+            )
+
+    def whole(self, instrument: FeedInstrument) -> bool:
+        """The book stands on a snapshot and a stream, or cannot (too fine: said, halted, waited for by nobody)."""
+        index = instrument.book_index
+        return index in self._too_fine or (self._books.is_synced(index) and index not in self._rest_filled)
+
+    # --- working ---
+
+    async def work(self) -> None:
+        """One of ``IN_FLIGHT_MAX`` workers; until cancelled."""
+        while True:
+            while not self._wanted:
+                self._event.clear()
+                await self._event.wait()
+            book_index = next(iter(self._wanted))
+            del self._wanted[book_index]
+            instrument = self._instruments.get(book_index)
+            if instrument is None:
+                continue
+            self._running.add(book_index)
+            try:
+                again = await self._align(instrument)
+            finally:
+                self._running.discard(book_index)
+            if again:
+                self.want(book_index)
+
+    async def _align(self, instrument: FeedInstrument) -> bool:
+        """Fetch and load one snapshot; True = ask again."""
+        index = instrument.book_index
+        stream = self._carrier(instrument)
+        if stream is None:
+            return False  # the acknowledgement of its topic asks again
+        backoff = self._backoff.setdefault(index, Backoff(base_s=RETRY_BASE_S, cap_s=RETRY_CAP_S))
+        asked_ns = mono_ns()  # the answer is at least as new as its question
+        try:
+            payload = await self._client.depth_snapshot(instrument.symbol)
+        except VenueError as error:
+            self._counters.snapshots_failed += 1
+            self._say("warning", f"{self._venue} {instrument.symbol}: snapshot failed: {error.message}")
+            await asyncio.sleep(backoff.next_s())
+            return True
+        if self._instruments.get(index) is not instrument:
+            return True
+        if self._books.is_synced(index):
+            backoff.reset()  # the stream itself brought a whole book meanwhile
+            return False
+        if not stream.is_open or self._carrier(instrument) is None:
+            return self._carrier(instrument) is not None  # asked for too early for the stream that carries it now
+        result = self._books.on_snapshot(index, payload, asked_ns, stream.conn)
+        if result == SnapshotResult.SYNCED:
+            backoff.reset()
+            return False
+        if result == SnapshotResult.PRICE_PRECISION:
+            self.too_fine(index)
+            return False
+        self._counters.snapshots_failed += 1
+        if result == SnapshotResult.REJECTED:
+            self._say("warning", f"{self._venue} {instrument.symbol}: snapshot could not be read")
+        await asyncio.sleep(backoff.next_s())
+        return not self._books.is_synced(index) if index in self._instruments else False
+
+    # --- while a stream is down ---
+
+    async def show(self, instruments: Iterable[FeedInstrument], still_down: Callable[[], bool]) -> None:
+        """Books by REST, shown and flagged: no stream stands behind them, so nothing proves them afterwards."""
+        for instrument in instruments:
+            asked_ns = mono_ns()
+            try:
+                payload = await self._client.depth_snapshot(instrument.symbol)
+            except VenueError:
+                self._counters.snapshots_failed += 1
+                continue
+            index = instrument.book_index
+            if not still_down():
+                return
+            if self._instruments.get(index) is not instrument:
+                continue
+            if self._books.on_snapshot(index, payload, asked_ns, NO_CONN) != SnapshotResult.SYNCED:
+                continue
+            self._counters.rest_books += 1
+            self._rest_filled.add(index)
+            if read_book(self._words, self._feed_off, index, self._record) > 0:
+                self._record[BR_FLAGS] |= FLAG_UNPROVED
+                self._record[BR_PUBLISH_MONO_NS] = 0
+                publish_book(self._words, self._feed_off, index, self._record)

@@ -1,0 +1,349 @@
+"""Gate.io order entry (WebSocket API) and private stream, spot and USDT futures.
+
+Two connections: one carries only orders, so that no burst of pushes stands before an answer; one carries the private
+channels. The differences of the markets are data: channel names, path tables, whether sizes are contracts.
+
+*Source:* venues/gateio_spot.md sections 2, 5, 6; venues/gateio_futures.md section 4.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pipeline.exchanges.base import EventSink
+from pipeline.exchanges.gateio import account, orders
+from pipeline.exchanges.gateio import websocket_api as wsapi
+from pipeline.exchanges.gateio.rest_client import SIZE_DECIMAL, GateFuturesClient, make_client
+from pipeline.exchanges.gateio.signing import GateSigner
+from pipeline.exchanges.order_session import StreamSession, TradingBase
+from pipeline.exchanges.parsing.venue_json import decode
+from pipeline.exchanges.transport.throttle import Throttle
+from pipeline.exchanges.transport.websocket import WsLink
+from pipeline.model.clock import wall_ms
+from pipeline.model.errors import (
+    AuthRefused,
+    ProtocolViolation,
+    RateLimited,
+    VenueError,
+    VenueUnavailable,
+)
+from pipeline.model.structs import Credentials, OrderRequest, OrderUpdate
+from pipeline.templates.template import OrderTerms, Pieces
+
+if TYPE_CHECKING:
+    from pipeline.model.config import VenueConfig
+
+BALANCE_REST_INTERVAL_S = 0.1  # a burst of wallet changes asks once
+HELD_FRAMES_MAX = 256  # frames of contracts whose multiplier is being asked
+
+
+class _OrderEntry(StreamSession):
+    """The trading connection: logged in, answers matched by request id."""
+
+    def __init__(self, owner: GateTrading, on_change: Callable[[], None]) -> None:
+        super().__init__("order entry", owner.venue, on_change)
+        self._owner = owner
+        self.uid = ""
+
+    async def url(self) -> str:
+        return self._owner.config.ws_api or self._owner.config.ws
+
+    def headers(self) -> Mapping[str, str]:
+        return SIZE_DECIMAL
+
+    async def handshake(self, link: WsLink) -> None:
+        time_s = self._owner.client.clock.now_ms() // 1000
+        frame = wsapi.login_frame(self._owner.signer, self._owner.prefix, "login", time_s)
+        reply = wsapi.parse_reply(self.venue, await self.ask(link, "login", frame))
+        error = wsapi.reply_error(self.venue, reply, wall_ms())
+        if error is not None:
+            raise error
+        self.uid = wsapi.login_uid(self.venue, reply)
+
+    def on_frame(self, payload: memoryview, is_text: bool, recv_mono_ns: int) -> None:
+        try:
+            if b'"request_id"' not in bytes(payload):
+                return  # pongs and other channel frames
+            reply = wsapi.parse_reply(self.venue, payload)
+        except ProtocolViolation as error:
+            self._owner.violation(error)
+            return
+        if reply.ack is True or self.answer(reply.request_id, payload):
+            return
+        self._owner.answered(reply, recv_mono_ns)
+
+    def ping(self) -> bytes:
+        return f'{{"time":{wall_ms() // 1000},"channel":"{self._owner.prefix}.ping"}}'.encode()
+
+    def on_lost(self, link: WsLink, reason: str) -> None:
+        self._owner.end_all_unknown(reason, link)
+
+
+class _PrivateStream(StreamSession):
+    """Orders, trades, balances and positions of the account."""
+
+    def __init__(self, owner: GateTrading, on_change: Callable[[], None]) -> None:
+        super().__init__("private", owner.venue, on_change)
+        self._owner = owner
+
+    async def url(self) -> str:
+        return self._owner.config.ws_private or self._owner.config.ws
+
+    def headers(self) -> Mapping[str, str]:
+        return SIZE_DECIMAL
+
+    async def handshake(self, link: WsLink) -> None:
+        owner = self._owner
+        payloads = await owner.channel_payloads()
+        for number, (channel, payload) in enumerate(payloads.items(), 1):
+            time_s = owner.client.clock.now_ms() // 1000
+            sign = owner.signer.channel(channel, "subscribe", time_s)
+            body = f',"payload":{payload}' if payload else ""
+            frame = (
+                f'{{"time":{time_s},"id":{number},"channel":"{channel}","event":"subscribe"{body},'
+                f'"auth":{{"method":"api_key","KEY":"{owner.signer.api_key}","SIGN":"{sign}"}}}}'
+            ).encode()
+            answer = decode(account.envelope, await self.ask(link, channel, frame), self.venue, "subscribe reply")
+            if answer.error is not None and (answer.error.code or answer.error.message):
+                text = f"{self.venue}: {channel} refused: {answer.error.code} {answer.error.message}"
+                raise AuthRefused(text, venue=self.venue) if answer.error.code == 4 else VenueUnavailable(text)
+
+    def on_frame(self, payload: memoryview, is_text: bool, recv_mono_ns: int) -> None:
+        try:
+            frame = decode(account.envelope, payload, self.venue, "private frame")
+        except ProtocolViolation as error:
+            self._owner.violation(error)
+            return
+        if frame.event == "subscribe":
+            self.answer(frame.channel, payload)
+        elif frame.event == "update":
+            self._owner.pushed(frame, recv_mono_ns)
+
+    def ping(self) -> bytes:
+        return f'{{"time":{wall_ms() // 1000},"channel":"{self._owner.prefix}.ping"}}'.encode()
+
+
+class GateTrading(TradingBase):
+    """:class:`VenueTrading` of both Gate.io markets."""
+
+    def __init__(self, venue: VenueConfig, credentials: Credentials, on_event: EventSink) -> None:
+        super().__init__(venue, credentials, on_event)
+        self.client = make_client(venue, credentials)
+        self.signer = GateSigner(credentials.api_key, credentials.api_secret)
+        self.prefix = "spot" if venue.market == "spot" else "futures"
+        self.multipliers: dict[str, Decimal] = {}
+        self._throttle: Throttle = self.client.transport.throttle
+        self._entry = _OrderEntry(self, self.sessions_changed)
+        self._private = _PrivateStream(self, self.sessions_changed)
+        self._balance_due = False
+        self._held: list[tuple[account.Envelope, int]] = []
+
+    def sessions_ready(self) -> tuple[bool, str]:
+        for session in (self._entry, self._private):
+            if not session.ready:
+                return False, f"{session.name}: {session.last_reason or 'not connected'}"
+        return True, ""
+
+    def set_multipliers(self, multipliers: Mapping[str, Decimal]) -> None:
+        self.multipliers.update(multipliers)
+
+    async def connect(self) -> None:
+        self._closing = False
+        await self.client.server_time_ms()
+        if isinstance(self.client, GateFuturesClient) and self.config.symbols:
+            self.multipliers |= await self.client.learn_multipliers(self.config.symbols)
+        await self._entry.start()
+        try:
+            await self._private.start()
+        except BaseException:  # the caller tries again: nothing half-open may be left behind each time
+            await self._entry.stop()
+            raise
+        self.sessions_changed()
+
+    async def close(self) -> None:
+        self._closing = True
+        await self.stop_tasks()
+        await self._private.stop()
+        await self._entry.stop()
+        self.end_all_unknown("closed by us")
+        await self.client.close()
+
+    async def channel_payloads(self) -> dict[str, str]:
+        """Private channels and their payload text; "" = none."""
+        if self.prefix == "spot":
+            return {"spot.orders": '["!all"]', "spot.usertrades": '["!all"]', "spot.balances": ""}
+        uid = self.credentials.uid or self._entry.uid
+        if not uid and isinstance(self.client, GateFuturesClient):
+            uid = await self.client.user_id()
+        if not uid.isalnum():
+            raise AuthRefused(
+                f"{self.venue}: user id of the account is not known; add uid to the key", venue=self.venue
+            )
+        every = f'["{uid}","!all"]'
+        return {
+            channel: f'["{uid}"]' if channel.endswith("balances") else every for channel in account.FUTURES_CHANNELS
+        }
+
+    # --- orders ---
+
+    def _send(self, key: str, bucket: str, frame: bytes) -> int:
+        """Send one registered call; forgets it again when nothing could be sent."""
+        try:
+            if not self._throttle.try_acquire(bucket):
+                raise VenueUnavailable(f"{self.venue}: no budget for {bucket}; nothing was sent", venue=self.venue)
+            sent_ns = self._entry.send(frame)
+        except VenueUnavailable:
+            self.abandon(key)
+            raise
+        self.in_flight[key].link = self._entry.link
+        self.arm(key)
+        return sent_ns
+
+    def remember_budgets(self, path: Path) -> None:
+        self._throttle.remember(path)
+
+    def can_place(self, count: int) -> bool:
+        return self._throttle.delay_s("order", count) == 0.0
+
+    def place(self, request: OrderRequest) -> int:
+        return self.prepare(request)()
+
+    def prepare(self, request: OrderRequest) -> Callable[[], int]:
+        self.check_words(request.symbol, request.client_id)
+        now_ms = wall_ms()
+        if request.expiry_wall_ms and request.expiry_wall_ms <= now_ms:
+            raise VenueUnavailable(f"{self.venue}: order expired before it was sent", venue=self.venue)
+        try:
+            body = orders.place_body(self.prefix, request)
+        except ValueError as error:
+            raise VenueUnavailable(f"{self.venue}: {error}; nothing was sent", venue=self.venue) from None
+        if self.prefix == "futures":
+            self.multipliers.setdefault(request.symbol, request.multiplier)
+        clock = self.client.clock
+        expiry_ms = clock.to_venue_ms(request.expiry_wall_ms) if request.expiry_wall_ms else 0
+        key = f"p-{request.client_id}"
+        time_s = clock.to_venue_ms(now_ms) // 1000
+        frame = wsapi.call_frame(f"{self.prefix}.order_place", key, body, time_s, expiry_ms)
+        return lambda: self.launch(request.symbol, request.client_id, frame)
+
+    def stencil(self, terms: OrderTerms) -> Pieces | None:
+        body = orders.place_pieces(self.prefix, terms) if self.good_symbol(terms.symbol) else None
+        if body is None:
+            return None
+        if self.prefix == "futures":
+            self.multipliers.setdefault(terms.symbol, terms.multiplier)
+        return wsapi.call_pieces(f"{self.prefix}.order_place", f"p-{terms.id_prefix}", body)
+
+    def now_ms(self) -> int:
+        return self.client.clock.now_ms()
+
+    def launch(self, symbol: str, client_id: str, payload: bytes) -> int:
+        key = f"p-{client_id}"
+        self.begin(key, is_place=True, symbol=symbol, client_id=client_id)
+        return self._send(key, "order", payload)
+
+    def cancel(self, symbol: str, client_id: str, order_id: str = "") -> None:
+        self.check_words(symbol, client_id)
+        name = order_id or orders.TEXT_PREFIX + client_id
+        param = wsapi.cancel_param(self.prefix, symbol, name)
+        key = f"c-{client_id}"
+        frame = wsapi.call_frame(f"{self.prefix}.order_cancel", key, param, self.client.clock.now_ms() // 1000)
+        self.begin(key, is_place=False, symbol=symbol, client_id=client_id, order_id=order_id)
+        self._send(key, "cancel", frame)
+
+    def answered(self, reply: wsapi.ApiReply, recv_mono_ns: int) -> None:
+        """The final reply of a call."""
+        key = reply.request_id
+        error = wsapi.reply_error(self.venue, reply, self.client.clock.now_ms())
+        update: OrderUpdate | None = None
+        if isinstance(error, RateLimited):
+            self._throttle.silence(error.retry_after_s, "order" if key.startswith("p-") else "cancel")
+        elif error is not None and self.client.is_clock_error(error):
+            self.spawn(self.resync_clock(self.client))
+        elif error is None:
+            try:
+                update = self._update_of(bytes(reply.data.result), recv_mono_ns)
+            except (ProtocolViolation, KeyError) as caught:
+                violation = _as_violation(self.venue, caught)
+                self.violation(violation)
+                error = violation
+        self.end(key, update=update, error=error, recv_mono_ns=recv_mono_ns)
+
+    def _update_of(self, payload: bytes, recv_mono_ns: int) -> OrderUpdate:
+        if self.prefix == "spot":
+            spot = decode(orders.spot_order, payload, self.venue, "order")
+            return orders.spot_update(self.venue, spot, recv_mono_ns, "ws_api")
+        futures = decode(orders.futures_order, payload, self.venue, "order")
+        return orders.futures_update(self.venue, futures, self.multipliers, recv_mono_ns, "ws_api")
+
+    # --- private stream ---
+
+    def pushed(self, frame: account.Envelope, recv_mono_ns: int) -> None:
+        """One update frame; held back while a contract's multiplier is being asked."""
+        try:
+            events = list(account.parse_push(self.venue, frame, self.multipliers, recv_mono_ns))
+        except ProtocolViolation as error:
+            self.violation(error)
+            return
+        except KeyError as unknown:
+            self._hold(frame, recv_mono_ns, str(unknown.args[0]))
+            return
+        for event in events:
+            if isinstance(event, account.FuturesBalanceChanged):
+                self._ask_balance()
+            else:
+                self.on_event(event)
+
+    def _hold(self, frame: account.Envelope, recv_mono_ns: int, contract: str) -> None:
+        if len(self._held) >= HELD_FRAMES_MAX:
+            self.violation(ProtocolViolation(f"{self.venue}: push of unknown contract {contract} dropped"))
+            return
+        kept = msgspec.structs.replace(frame, result=msgspec.Raw(bytes(frame.result)))
+        self._held.append((kept, recv_mono_ns))
+        if len(self._held) == 1:
+            self.spawn(self._release(contract))
+
+    async def _release(self, contract: str) -> None:
+        """Learn the multiplier, then deliver what was held."""
+        assert isinstance(self.client, GateFuturesClient), "only futures have multipliers"
+        try:
+            self.multipliers |= await self.client.learn_multipliers([contract])
+        except VenueError as error:
+            self.violation(ProtocolViolation(f"{self.venue}: multiplier of {contract} not known: {error.message}"))
+            self._held.clear()
+            return
+        held, self._held = self._held, []
+        for frame, recv_mono_ns in held:
+            self.pushed(frame, recv_mono_ns)
+
+    def _ask_balance(self) -> None:
+        """The wallet changed; what is available only REST tells. One question at a time, one per interval."""
+        if not self._balance_due:
+            self._balance_due = True
+            self.spawn(self._fetch_balance())
+
+    async def _fetch_balance(self) -> None:
+        await asyncio.sleep(BALANCE_REST_INTERVAL_S)
+        self._balance_due = False
+        try:
+            balances = await self.client.balances()
+        except VenueError:
+            return  # the poller's own reading comes, and an unproved balance is refused meanwhile
+        for balance in balances:
+            self.on_event(balance)
+
+
+def _as_violation(venue: str, error: ProtocolViolation | KeyError) -> ProtocolViolation:
+    if isinstance(error, ProtocolViolation):
+        return error
+    return ProtocolViolation(f"{venue}: order of unknown contract {error.args[0]}", venue=venue)
+
+
+def make_trading(venue: VenueConfig, credentials: Credentials, on_event: EventSink) -> GateTrading:
+    return GateTrading(venue, credentials, on_event)

@@ -1,0 +1,337 @@
+"""Gate.io REST client of both markets; the differences are in two tables of paths, not in two copies.
+
+*Source:* venues/gateio_spot.md sections 1, 3, 4, 6, 7; venues/gateio_futures.md sections 1, 2, 4, 5. Limits: public
+200 / 10 s per endpoint and IP; private 200 / 10 s per endpoint; cancel 200 / s; place 10 / s (spot), 100 / s (futures).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pipeline.exchanges.base import HttpCall, HttpReply
+from pipeline.exchanges.gateio import account, orders, symbols
+from pipeline.exchanges.gateio.errors import KIND_OF_LABEL, error_of
+from pipeline.exchanges.gateio.signing import GateSigner
+from pipeline.exchanges.parsing.venue_json import decode
+from pipeline.exchanges.rest_client import RestVenueClient
+from pipeline.exchanges.transport.throttle import Limit
+from pipeline.model.errors import OrderNotFound, ProtocolViolation, VenueError, VenueRejected
+from pipeline.model.structs import (
+    Balance,
+    CoinIdentity,
+    Credentials,
+    FeeSchedule,
+    Fill,
+    Funding,
+    InstrumentSpec,
+    OrderUpdate,
+    Position,
+)
+
+if TYPE_CHECKING:
+    from pipeline.model.config import VenueConfig
+
+FUTURES_PATH = "/futures/usdt"
+SIZE_DECIMAL = {"X-Gate-Size-Decimal": "1"}  # sizes as decimal text; without it fractional contracts are truncated
+SPOT_LIMITS = {
+    "public": Limit(200, 10),
+    "depth": Limit(200, 10),
+    "private": Limit(200, 10),
+    "query": Limit(200, 10),
+    "cancel": Limit(200, 1),
+    "order": Limit(10, 1, shared=False, rolling=True),
+}
+FUTURES_LIMITS = {**SPOT_LIMITS, "order": Limit(100, 1, shared=False, rolling=True)}
+DEPTH_LEVELS = 100
+PAGE_ROWS = 100
+TRADES_ROWS = 1000
+PAGES_MAX = 20
+FUNDING_PAGES_MAX = 200  # three settlements a day on a hundred contracts for two months
+MULTIPLIER_ROWS_MIN = 3  # more unknown contracts than this: one list instead of single questions
+LOOK_BACK_SLACK_MS = 2_000
+
+
+class _Time(msgspec.Struct):
+    server_time: int
+
+
+_time = msgspec.json.Decoder(_Time)
+
+
+def rest_base(rest: str) -> str:
+    """The common base of both markets; a base that already names the futures path is taken, too."""
+    return rest.rstrip("/").removesuffix(FUTURES_PATH)
+
+
+class GateClient(RestVenueClient):
+    """What spot and futures share."""
+
+    def __init__(self, venue: VenueConfig, credentials: Credentials | None) -> None:
+        limits = SPOT_LIMITS if venue.market == "spot" else FUTURES_LIMITS
+        super().__init__(venue, credentials, rest=rest_base(venue.rest), limits=limits)
+        self._signer = GateSigner(credentials.api_key, credentials.api_secret) if credentials else None
+
+    def _sign(self, method: str, path: str, query: str, body: bytes) -> HttpCall:
+        assert self._signer is not None, "a signed call needs credentials"
+        headers = self._signer.rest_headers(method, path, query, body, self.clock.now_ms() // 1000)
+        headers |= SIZE_DECIMAL
+        headers["Content-Type"] = "application/json"
+        return HttpCall(method=method, target=f"{path}?{query}" if query else path, headers=headers, body=body)
+
+    def _error_of(self, reply: HttpReply) -> VenueError | None:
+        return error_of(self.venue, reply)
+
+    def is_clock_error(self, error: Exception) -> bool:
+        return isinstance(error, VenueRejected) and KIND_OF_LABEL.get(error.api_code) == "clock"
+
+    async def _fetch_server_time_ms(self) -> int:
+        reply = await self._public("/spot/time")
+        return decode(_time, reply.body, self.venue, "spot/time").server_time
+
+    def _since_s(self, since_wall_ms: int) -> int:
+        return (self.clock.to_venue_ms(since_wall_ms) - LOOK_BACK_SLACK_MS) // 1000
+
+    async def _coins(self) -> dict[str, CoinIdentity]:
+        reply = await self._public("/spot/currencies")
+        return symbols.parse_coins(self.venue, reply.body)
+
+    async def _countdown(self, path: str, timeout_s: int, key: str, symbol: str) -> bool:
+        scope = f',"{key}":"{symbol}"' if symbol else ""
+        body = f'{{"timeout":{timeout_s}{scope}}}'.encode()
+        await self._signed("POST", path, body=body, bucket="query")
+        return True
+
+
+class GateSpotClient(GateClient):
+    """:class:`VenueClient` of Gate.io spot."""
+
+    async def instruments(self, symbols_: Sequence[str]) -> list[InstrumentSpec]:
+        pairs = await self._public("/spot/currency_pairs")
+        tickers = await self._public("/spot/tickers")
+        fees = {fee.symbol: fee for fee in await self.fees(symbols_)} if self.has_credentials else {}
+        return symbols.parse_spot(
+            self.venue,
+            pairs.body,
+            symbols_,
+            fees=fees,
+            coins=await self._coins(),
+            prices=symbols.parse_prices(self.venue, tickers.body),
+        )
+
+    async def depth_snapshot(self, symbol: str) -> bytes:
+        query = f"currency_pair={symbol}&limit={DEPTH_LEVELS}&with_id=true"
+        return (await self._public("/spot/order_book", query, bucket="depth")).body
+
+    async def balances(self) -> list[Balance]:
+        reply = await self._signed("GET", "/spot/accounts")
+        return account.parse_spot_balances(self.venue, reply.body, reply.recv_mono_ns)
+
+    async def positions(self) -> list[Position]:
+        return []
+
+    async def fees(self, symbols_: Sequence[str]) -> list[FeeSchedule]:
+        async def one(symbol: str) -> FeeSchedule:
+            reply = await self._signed("GET", "/wallet/fee", f"currency_pair={symbol}", bucket="query")
+            return symbols.parse_spot_fee(self.venue, symbol, reply.body)
+
+        return [found for found in await self.gather(symbols_, one) if isinstance(found, FeeSchedule)]
+
+    async def query_order(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate | None:
+        name = order_id or orders.TEXT_PREFIX + client_id
+        try:
+            reply = await self._signed("GET", f"/spot/orders/{name}", f"currency_pair={symbol}", bucket="query")
+        except OrderNotFound:
+            return None
+        row = decode(orders.spot_order, reply.body, self.venue, "spot/orders")
+        return orders.spot_update(self.venue, row, reply.recv_mono_ns, "rest")
+
+    async def _list(self, query: str) -> list[OrderUpdate]:
+        found: list[OrderUpdate] = []
+        for page in range(1, PAGES_MAX + 1):
+            reply = await self._signed("GET", "/spot/orders", f"{query}&page={page}&limit={PAGE_ROWS}", bucket="query")
+            rows = decode(orders.spot_orders, reply.body, self.venue, "spot/orders")
+            found += [orders.spot_update(self.venue, row, reply.recv_mono_ns, "rest") for row in rows]
+            if len(rows) < PAGE_ROWS:
+                break
+        return found
+
+    async def open_orders(self, symbol: str) -> list[OrderUpdate]:
+        return await self._list(f"currency_pair={symbol}&status=open")
+
+    async def finished_orders(self, symbol: str, since_wall_ms: int) -> list[OrderUpdate]:
+        return await self._list(f"currency_pair={symbol}&status=finished&from={self._since_s(since_wall_ms)}")
+
+    async def fills(self, symbol: str, since_wall_ms: int) -> list[Fill]:
+        query = f"currency_pair={symbol}&from={self._since_s(since_wall_ms)}&limit={TRADES_ROWS}"
+        found: list[Fill] = []
+        for page in range(1, PAGES_MAX + 1):
+            reply = await self._signed("GET", "/spot/my_trades", f"{query}&page={page}", bucket="query")
+            rows = decode(orders.spot_trades, reply.body, self.venue, "spot/my_trades")
+            found += [orders.spot_fill(self.venue, row, reply.recv_mono_ns, "rest") for row in rows]
+            if len(rows) < TRADES_ROWS:
+                break
+        return sorted(found, key=lambda fill: (fill.venue_wall_ms, fill.trade_id))
+
+    async def cancel(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate:
+        name = order_id or orders.TEXT_PREFIX + client_id
+        reply = await self._signed("DELETE", f"/spot/orders/{name}", f"currency_pair={symbol}", bucket="cancel")
+        row = decode(orders.spot_order, reply.body, self.venue, "DELETE spot/orders")
+        return orders.spot_update(self.venue, row, reply.recv_mono_ns, "rest")
+
+    async def cancel_all(self, symbol: str) -> list[OrderUpdate]:
+        reply = await self._signed("DELETE", "/spot/orders", f"currency_pair={symbol}&account=spot", bucket="cancel")
+        rows = decode(orders.spot_orders, reply.body, self.venue, "DELETE spot/orders")
+        return [orders.spot_update(self.venue, row, reply.recv_mono_ns, "rest") for row in rows if row.succeeded]
+
+    async def arm_countdown(self, timeout_s: int, symbol: str = "") -> bool:
+        return await self._countdown("/spot/countdown_cancel_all", timeout_s, "currency_pair", symbol)
+
+
+class GateFuturesClient(GateClient):
+    """:class:`VenueClient` of Gate.io USDT perpetuals. Sizes in contracts become base coin by each contract's row."""
+
+    def __init__(self, venue: VenueConfig, credentials: Credentials | None) -> None:
+        super().__init__(venue, credentials)
+        self.multipliers: dict[str, Decimal] = {}
+
+    async def learn_multipliers(self, contracts: Sequence[str]) -> dict[str, Decimal]:
+        """Multipliers of ``contracts``, asked where unknown. A delisted contract raises the venue's refusal."""
+        unknown = [name for name in dict.fromkeys(contracts) if name not in self.multipliers]
+        if len(unknown) > MULTIPLIER_ROWS_MIN:
+            reply = await self._public(f"{FUTURES_PATH}/contracts", headers=SIZE_DECIMAL)
+            self.multipliers |= symbols.parse_multipliers(self.venue, reply.body)
+            unknown = [name for name in unknown if name not in self.multipliers]
+        for name in unknown:
+            reply = await self._public(f"{FUTURES_PATH}/contracts/{name}", headers=SIZE_DECIMAL)
+            self.multipliers |= symbols.parse_multipliers(self.venue, reply.body)
+        return self.multipliers
+
+    async def instruments(self, symbols_: Sequence[str]) -> list[InstrumentSpec]:
+        reply = await self._public(f"{FUTURES_PATH}/contracts", headers=SIZE_DECIMAL)
+        fees = {fee.symbol: fee for fee in await self.fees(symbols_)} if self.has_credentials else {}
+        specs = symbols.parse_futures(self.venue, reply.body, symbols_, fees=fees, coins=await self._coins())
+        self.multipliers |= {spec.symbol: spec.multiplier for spec in specs}
+        return specs
+
+    async def depth_snapshot(self, symbol: str) -> bytes:
+        query = f"contract={symbol}&limit={DEPTH_LEVELS}&with_id=true"
+        path = f"{FUTURES_PATH}/order_book"
+        return (await self._public(path, query, bucket="depth", headers=SIZE_DECIMAL)).body
+
+    async def balances(self) -> list[Balance]:
+        reply = await self._signed("GET", f"{FUTURES_PATH}/accounts")
+        return [account.parse_futures_balance(self.venue, reply.body, reply.recv_mono_ns)]
+
+    async def user_id(self) -> str:
+        reply = await self._signed("GET", f"{FUTURES_PATH}/accounts")
+        return account.parse_user_id(self.venue, reply.body)
+
+    async def positions(self) -> list[Position]:
+        reply = await self._signed("GET", f"{FUTURES_PATH}/positions")
+        await self.learn_multipliers(account.position_contracts(self.venue, reply.body))
+        return account.parse_positions(self.venue, reply.body, self.multipliers, reply.recv_mono_ns)
+
+    async def fees(self, symbols_: Sequence[str]) -> list[FeeSchedule]:
+        async def one(symbol: str) -> FeeSchedule | None:
+            reply = await self._signed("GET", f"{FUTURES_PATH}/fee", f"contract={symbol}", bucket="query")
+            return symbols.parse_futures_fees(self.venue, reply.body).get(symbol)
+
+        return [found for found in await self.gather(symbols_, one) if isinstance(found, FeeSchedule)]
+
+    async def query_order(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate | None:
+        name = order_id or orders.TEXT_PREFIX + client_id
+        await self.learn_multipliers([symbol])
+        try:
+            reply = await self._signed("GET", f"{FUTURES_PATH}/orders/{name}", bucket="query")
+        except OrderNotFound:
+            return None
+        row = decode(orders.futures_order, reply.body, self.venue, "futures/orders")
+        return orders.futures_update(self.venue, row, self.multipliers, reply.recv_mono_ns, "rest")
+
+    async def _list(self, symbol: str, status: str, since_s: int = 0) -> list[tuple[orders.FuturesOrder, OrderUpdate]]:
+        """Orders of one contract, pages until one is short or lies wholly before ``since_s`` (newest come first)."""
+        await self.learn_multipliers([symbol])
+        found: list[tuple[orders.FuturesOrder, OrderUpdate]] = []
+        for page in range(PAGES_MAX):
+            query = f"contract={symbol}&status={status}&limit={PAGE_ROWS}&offset={page * PAGE_ROWS}"
+            reply = await self._signed("GET", f"{FUTURES_PATH}/orders", query, bucket="query")
+            rows = decode(orders.futures_orders, reply.body, self.venue, "futures/orders")
+            found += [
+                (row, orders.futures_update(self.venue, row, self.multipliers, reply.recv_mono_ns, "rest"))
+                for row in rows
+            ]
+            if len(rows) < PAGE_ROWS or all((row.finish_time or since_s) < since_s for row in rows):
+                break
+        return found
+
+    async def open_orders(self, symbol: str) -> list[OrderUpdate]:
+        return [update for _, update in await self._list(symbol, "open")]
+
+    async def finished_orders(self, symbol: str, since_wall_ms: int) -> list[OrderUpdate]:
+        since_s = self._since_s(since_wall_ms)
+        return [
+            update
+            for row, update in await self._list(symbol, "finished", since_s)
+            if row.finish_time is None or row.finish_time >= since_s
+        ]
+
+    async def fills(self, symbol: str, since_wall_ms: int) -> list[Fill]:
+        await self.learn_multipliers([symbol])
+        since_s = self._since_s(since_wall_ms)
+        found: list[Fill] = []
+        for page in range(PAGES_MAX):
+            query = f"contract={symbol}&limit={PAGE_ROWS}&offset={page * PAGE_ROWS}"
+            reply = await self._signed("GET", f"{FUTURES_PATH}/my_trades", query, bucket="query")
+            rows = decode(orders.futures_trades, reply.body, self.venue, "futures/my_trades")
+            page_fills = [
+                orders.futures_fill(self.venue, row, self.multipliers, reply.recv_mono_ns, "rest") for row in rows
+            ]
+            found += [fill for fill in page_fills if fill.venue_wall_ms >= since_s * 1000]
+            # newest first is what the venue gives; without that promise only a short page ends the search
+            if len(rows) < PAGE_ROWS or all(fill.venue_wall_ms < since_s * 1000 for fill in page_fills):
+                break
+        return sorted(found, key=lambda fill: (fill.venue_wall_ms, fill.trade_id))
+
+    async def funding(self, since_wall_ms: int) -> list[Funding]:
+        """Every page of the account book: a row left out would be money that nobody explains."""
+        since_ms = self.clock.to_venue_ms(since_wall_ms)
+        found: dict[str, Funding] = {}
+        for page in range(FUNDING_PAGES_MAX):
+            query = f"type={account.FUNDING}&from={since_ms // 1000}&limit={PAGE_ROWS}&offset={page * PAGE_ROWS}"
+            reply = await self._signed("GET", f"{FUTURES_PATH}/account_book", query, bucket="query")
+            rows, count = account.parse_funding(self.venue, reply.body)
+            found.update((row.event_id, row) for row in rows if row.venue_wall_ms >= since_ms)
+            if count < PAGE_ROWS:
+                return sorted(found.values(), key=lambda row: (row.venue_wall_ms, row.event_id))
+        raise ProtocolViolation(
+            f"{self.venue}: account_book: more than {FUNDING_PAGES_MAX} pages since {since_ms}", venue=self.venue
+        )
+
+    async def cancel(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate:
+        name = order_id or orders.TEXT_PREFIX + client_id
+        await self.learn_multipliers([symbol])
+        reply = await self._signed("DELETE", f"{FUTURES_PATH}/orders/{name}", bucket="cancel")
+        row = decode(orders.futures_order, reply.body, self.venue, "DELETE futures/orders")
+        return orders.futures_update(self.venue, row, self.multipliers, reply.recv_mono_ns, "rest")
+
+    async def cancel_all(self, symbol: str) -> list[OrderUpdate]:
+        await self.learn_multipliers([symbol])
+        reply = await self._signed("DELETE", f"{FUTURES_PATH}/orders", f"contract={symbol}", bucket="cancel")
+        rows = decode(orders.futures_orders, reply.body, self.venue, "DELETE futures/orders")
+        return [orders.futures_update(self.venue, row, self.multipliers, reply.recv_mono_ns, "rest") for row in rows]
+
+    async def set_leverage(self, symbol: str, leverage: int) -> None:
+        """Isolated margin at ``leverage``. The reply is not used: positions are read afterwards."""
+        path = f"{FUTURES_PATH}/positions/{symbol}/leverage"
+        await self._signed("POST", path, f"leverage={leverage}", bucket="query")
+
+    async def arm_countdown(self, timeout_s: int, symbol: str = "") -> bool:
+        return await self._countdown(f"{FUTURES_PATH}/countdown_cancel_all", timeout_s, "contract", symbol)
+
+
+def make_client(venue: VenueConfig, credentials: Credentials | None) -> GateClient:
+    return GateSpotClient(venue, credentials) if venue.market == "spot" else GateFuturesClient(venue, credentials)

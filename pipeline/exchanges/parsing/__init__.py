@@ -1,0 +1,1 @@
+"""Bytes to values: the jitted JSON scanner, the reference decoder, checked decoding of venue JSON."""

@@ -1,0 +1,66 @@
+"""Decoding of venue JSON with one kind of failure: ``ProtocolViolation`` that says what could not be read."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from pipeline.exchanges.transport.rest import printable
+from pipeline.model.errors import ProtocolViolation
+from pipeline.model.fixedpoint import parse_decimal
+
+T_co = TypeVar("T_co", covariant=True)
+Number = str | int | Decimal  # venues write numbers as text or bare; decoders use ``float_hook=Decimal``
+
+
+class Decodes(Protocol[T_co]):
+    def decode(self, buf: Any, /) -> T_co: ...
+
+
+def decode(decoder: Decodes[T_co], payload: bytes | memoryview, venue: str, what: str) -> T_co:
+    """Decoded ``payload``; raises ``ProtocolViolation`` for anything that its documents do not allow."""
+    try:
+        return decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        head = printable(bytes(payload[:120]))
+        raise ProtocolViolation(
+            f"{venue}: {what} is not what its documents say: {error}: {head}", venue=venue
+        ) from None
+
+
+def number(value: Number, venue: str) -> Decimal:
+    """Finite decimal; raises ``ProtocolViolation`` for NaN, infinities, underscores, foreign digits."""
+    try:
+        return parse_decimal(value)
+    except ValueError as error:
+        raise ProtocolViolation(f"{venue}: {error}", venue=venue) from None
+
+
+def optional_number(value: Number | None, venue: str) -> Decimal | None:
+    """None for absent and for empty text."""
+    return None if value is None or value == "" else number(value, venue)
+
+
+#: A number that a venue may leave out, send as null, as empty text, as text or bare; its exact digits are kept.
+Maybe = msgspec.Raw
+ABSENT = msgspec.Raw(b"null")
+
+
+def maybe_number(raw: msgspec.Raw, venue: str) -> Decimal | None:
+    """None for absent, null and empty text. Raises ``ProtocolViolation`` for anything that is no finite number."""
+    text = bytes(raw)
+    if len(text) >= 2 and text[:1] == b'"':
+        text = text[1:-1]
+    if text in (b"", b"null"):
+        return None
+    try:
+        return number(text.decode("ascii"), venue)
+    except UnicodeDecodeError:
+        raise ProtocolViolation(f"{venue}: not a number: {printable(text)}", venue=venue) from None
+
+
+def whole_ms(value: Number, venue: str) -> int:
+    """Milliseconds from "1605176741123", "1605176741123.456" or a number."""
+    return int(number(value, venue))

@@ -1,0 +1,223 @@
+"""REST transport: one warm aiohttp session per venue, with the venue's budget in front and honest errors behind.
+
+What may be concluded from a failure is decided here and nowhere else:
+
+* nothing left this host (name, connect, TLS failed; our own budget said no) -> ``VenueUnavailable``
+* bytes may have left and no whole answer came (timeout, reset, oversized or cut reply) -> ``OutcomeUnknown``
+* a whole answer came -> ``HttpReply``; its dialect decides with :func:`raise_for_reply`
+
+Redirects are off (a signed request must never follow one), nothing is retried, no proxy variables are read, and
+compression is not offered (a small reply must not become a large one).
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
+
+import aiohttp
+from yarl import URL
+
+from pipeline.exchanges.base import HttpCall, HttpReply
+from pipeline.exchanges.transport.throttle import Throttle
+from pipeline.model.clock import mono_ns, wall_ms
+from pipeline.model.errors import (
+    AuthRefused,
+    InsufficientBalance,
+    OrderNotFound,
+    OutcomeUnknown,
+    ProtocolViolation,
+    RateLimited,
+    TradingDisabled,
+    VenueError,
+    VenueRejected,
+    VenueUnavailable,
+)
+
+REPLY_BYTES_MAX = 64 * 1024 * 1024  # MEXC's full instrument list is several MB
+CONNECT_TIMEOUT_S = 3.0
+TOTAL_TIMEOUT_S = 10.0
+CONNECTIONS_MAX = 20
+KEEPALIVE_S = 30.0
+RETRY_AFTER_DEFAULT_S = 10.0  # a 429 without Retry-After: one whole window of every venue here
+BAN_DEFAULT_S = 120.0  # a 418 lasts two minutes at least
+
+DUPLICATE = "duplicate"  # api_code of an OutcomeUnknown that is evidence: an order with this client id exists
+
+#: Kinds of a dialect's error table that are the venue's definitive no. The rest: ``rate`` (definitive, and silence),
+#: ``unknown`` (ambiguous), ``duplicate`` (ambiguous, and evidence that the order exists: query it).
+DEFINITIVE: Mapping[str, type[VenueRejected]] = {
+    "rejected": VenueRejected,
+    "clock": VenueRejected,
+    "funds": InsufficientBalance,
+    "auth": AuthRefused,
+    "disabled": TradingDisabled,
+    "not_found": OrderNotFound,
+}
+
+
+class ServerClock:
+    """The venue's clock, told once and carried on by CLOCK_MONOTONIC: steps of our wall clock do not move it."""
+
+    __slots__ = ("_server_ms", "synced_mono_ns")
+
+    def __init__(self) -> None:
+        self._server_ms = 0
+        self.synced_mono_ns = 0  # when the venue's clock showed ``_server_ms``; 0 = never asked
+
+    def learn(self, server_ms: int, trip_ns: int) -> None:
+        """One answer of the venue's time endpoint, just received; the newest always counts."""
+        self._server_ms = server_ms
+        self.synced_mono_ns = mono_ns() - trip_ns // 2
+
+    def now_ms(self) -> int:
+        """The venue's clock, as far as we know it, in unix ms; until it was asked, ours."""
+        if not self.synced_mono_ns:
+            return wall_ms()
+        return self._server_ms + (mono_ns() - self.synced_mono_ns) // 1_000_000
+
+    def to_venue_ms(self, local_wall_ms: int) -> int:
+        """A moment that our wall clock, as it stands now, calls ``local_wall_ms``."""
+        return local_wall_ms + self.now_ms() - wall_ms()
+
+
+class RestTransport:
+    """Sends :class:`HttpCall` to one origin. ``base_url`` is scheme, host and path prefix (``prefix``)."""
+
+    def __init__(self, base_url: str, *, venue: str, throttle: Throttle, timeout_s: float = TOTAL_TIMEOUT_S) -> None:
+        parts = urlsplit(base_url)
+        self.venue = venue
+        self.origin = f"{parts.scheme}://{parts.netloc}"
+        self.host = parts.netloc
+        self.prefix = parts.path.rstrip("/")
+        self.throttle = throttle
+        self._timeout_s = timeout_s
+        self._session: aiohttp.ClientSession | None = None
+        self.requests = 0
+        self.rate_limited = 0
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None or self._session.closed:
+            tls: ssl.SSLContext | bool = True
+            if self.origin.startswith("https"):
+                tls = ssl.create_default_context()
+                tls.minimum_version = ssl.TLSVersion.TLSv1_2
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=CONNECTIONS_MAX, limit_per_host=CONNECTIONS_MAX, keepalive_timeout=KEEPALIVE_S, ssl=tls
+                ),
+                timeout=aiohttp.ClientTimeout(total=self._timeout_s, connect=CONNECT_TIMEOUT_S),
+                headers={"Accept-Encoding": "identity", "User-Agent": "arb-engine"},
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+            )
+        return self._session
+
+    async def send(self, sign: Callable[[], HttpCall], *, bucket: str, weight: float = 1.0) -> HttpReply:
+        """Wait for budget, then sign (so that the timestamp is fresh) and send once.
+
+        Raises ``VenueUnavailable`` or ``OutcomeUnknown`` as the module's head says.
+        """
+        await self.throttle.acquire(bucket, weight)
+        call = sign()
+        return await self.send_now(call)
+
+    async def send_now(self, call: HttpCall) -> HttpReply:
+        """Send a signed call at once. Error messages hold the path only: a query may hold a signature."""
+        session = self._open()
+        path = call.target.partition("?")[0]
+        self.requests += 1
+        try:
+            async with session.request(
+                call.method,
+                URL(self.origin + call.target, encoded=True),
+                headers=call.headers,
+                data=call.body or None,
+                allow_redirects=False,
+            ) as response:
+                buffer = bytearray()
+                async for chunk in response.content.iter_any():
+                    buffer += chunk
+                    if len(buffer) > REPLY_BYTES_MAX:
+                        break
+                received_ns = mono_ns()
+                headers = {key.lower(): value for key, value in response.headers.items()}
+                status = response.status
+        except aiohttp.ClientConnectorError as error:
+            reason = error.os_error.strerror or type(error.os_error).__name__
+            raise VenueUnavailable(f"{self.venue}: cannot connect to {self.host}: {reason}", venue=self.venue) from None
+        except aiohttp.ConnectionTimeoutError:
+            raise VenueUnavailable(
+                f"{self.venue}: no connection to {self.host} within {CONNECT_TIMEOUT_S} s", venue=self.venue
+            ) from None
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise OutcomeUnknown(
+                f"{self.venue}: no whole answer to {call.method} {path}: {type(error).__name__}", venue=self.venue
+            ) from None
+        if len(buffer) > REPLY_BYTES_MAX:
+            raise OutcomeUnknown(
+                f"{self.venue}: answer to {path} is larger than {REPLY_BYTES_MAX} bytes", venue=self.venue
+            )
+        reply = HttpReply(status=status, headers=headers, body=bytes(buffer), recv_mono_ns=received_ns)
+        self.heed(reply)
+        return reply
+
+    def heed(self, reply: HttpReply) -> None:
+        """Obey 429 and 418: silence for Retry-After."""
+        if reply.status in (418, 429):
+            self.rate_limited += 1
+            self.throttle.silence(retry_after_s(reply))
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+def retry_after_s(reply: HttpReply) -> float:
+    """Seconds of silence that a 429 or 418 asks for."""
+    text = reply.headers.get("retry-after", "")
+    if text.isascii() and text.isdigit():
+        return min(float(text), 3 * 86_400.0)
+    return BAN_DEFAULT_S if reply.status == 418 else RETRY_AFTER_DEFAULT_S
+
+
+def http_error(venue: str, reply: HttpReply, text: str) -> VenueError:
+    """Error of a status whose body names no code that the dialect's table knows.
+
+    5xx and 408 are ambiguous by every venue's own words; other 4xx are the gateway's no before any matching.
+    """
+    message = f"{venue}: HTTP {reply.status}: {text}"
+    if reply.status in (418, 429):
+        return RateLimited(message, retry_after_s=retry_after_s(reply), venue=venue, api_code=str(reply.status))
+    if reply.status >= 500 or reply.status == 408:
+        return OutcomeUnknown(message, venue=venue, code=reply.status, api_code=str(reply.status))
+    if reply.status in (401, 403):
+        return AuthRefused(message, venue=venue, code=reply.status, api_code=str(reply.status))
+    if 400 <= reply.status < 500:
+        return VenueRejected(message, venue=venue, code=reply.status, api_code=str(reply.status))
+    return ProtocolViolation(message, venue=venue, code=reply.status, api_code=str(reply.status))
+
+
+def table_error(
+    venue: str, kind: str, message: str, *, api_code: str, retry_s: float = RETRY_AFTER_DEFAULT_S
+) -> VenueError:
+    """Error of a code that a dialect's table names with ``kind``."""
+    text = f"{venue}: {message}"
+    definitive = DEFINITIVE.get(kind)
+    if definitive is not None:
+        return definitive(text, venue=venue, api_code=api_code)
+    if kind == "rate":
+        return RateLimited(text, retry_after_s=retry_s, venue=venue, api_code=api_code)
+    if kind == DUPLICATE:
+        return OutcomeUnknown(text, venue=venue, api_code=DUPLICATE)
+    return OutcomeUnknown(text, venue=venue, api_code=api_code)
+
+
+def printable(text: str | bytes, limit: int = 200) -> str:
+    """Venue text for messages and logs: one line, no control characters, bounded."""
+    if isinstance(text, bytes):
+        text = text[: 4 * limit].decode("utf-8", "replace")
+    clean = "".join(char if char.isprintable() else "?" for char in text)
+    return clean[:limit]

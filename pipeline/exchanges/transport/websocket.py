@@ -1,0 +1,190 @@
+"""WebSocket transport: picows for TLS and plain, one listener that stamps, reassembles and hands on without copying.
+
+``on_frame(payload, is_text, recv_mono_ns)`` gets a memoryview that is valid only during the call. A frame over
+``FRAME_BYTES_MAX`` or an endless chain of fragments ends the connection (the venue or somebody in between is broken);
+compression is never offered. Protocol pings of the server are answered by picows; ours go out when nothing has come for
+``ping_idle_s`` and end a half-open connection when no answer comes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import ssl
+from collections.abc import Callable, Mapping
+
+from picows import (
+    WSError,
+    WSFrame,
+    WSHandshakeError,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    ws_connect,
+)
+
+from pipeline.exchanges.transport.rest import BAN_DEFAULT_S, RETRY_AFTER_DEFAULT_S
+from pipeline.model.clock import mono_ns
+from pipeline.model.errors import AuthRefused, RateLimited, VenueUnavailable
+
+FRAME_BYTES_MAX = 4 * 1024 * 1024  # a whole 400-level book is under 64 KiB; MEXC's order lists under 1 MiB
+FRAGMENTS_MAX = 64
+HANDSHAKE_TIMEOUT_S = 5.0
+PING_IDLE_S = 10.0
+PING_REPLY_S = 5.0
+
+FrameSink = Callable[[memoryview, bool, int], None]
+_TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY
+_log = logging.getLogger("arb.ws")
+
+
+class WsLink(WSListener):
+    """One connection, from the upgrade to its end; never reused."""
+
+    def __init__(self, on_frame: FrameSink, on_close: Callable[[str], None]) -> None:
+        self._on_frame = on_frame
+        self._on_close = on_close
+        self._transport: WSTransport | None = None
+        self._last_transport: WSTransport | None = None
+        self._fragments: list[bytes] = []
+        self._fragment_is_text = False
+        self._close_reason = ""
+        self.opened_mono_ns = 0
+        self.last_frame_mono_ns = 0  # any frame, pongs included
+        self.frames = 0
+
+    # --- picows callbacks ---
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._transport = self._last_transport = transport
+        self.opened_mono_ns = self.last_frame_mono_ns = mono_ns()
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        recv_mono_ns = mono_ns()
+        self.last_frame_mono_ns = recv_mono_ns
+        kind = frame.msg_type
+        # Looked up once above: each look-up of a member through its class costs as much as the rest of this function.
+        if (kind is _TEXT or kind is _BINARY) and frame.fin:
+            self.frames += 1
+            self._on_frame(frame.get_payload_as_memoryview(), kind is _TEXT, recv_mono_ns)
+        elif kind in (WSMsgType.BINARY, WSMsgType.TEXT, WSMsgType.CONTINUATION):
+            self._fragment(frame, kind, recv_mono_ns)
+        elif kind == WSMsgType.CLOSE:
+            self._close_reason = (
+                f"closed by the venue: {frame.get_close_code()} {frame.get_close_reason() or ''}".strip()
+            )
+            transport.send_close(frame.get_close_code())
+            transport.disconnect()
+
+    def _fragment(self, frame: WSFrame, kind: WSMsgType, recv_mono_ns: int) -> None:
+        if kind != WSMsgType.CONTINUATION:
+            self._fragments.clear()
+            self._fragment_is_text = kind == WSMsgType.TEXT
+        self._fragments.append(frame.get_payload_as_bytes())
+        if len(self._fragments) > FRAGMENTS_MAX or sum(map(len, self._fragments)) > FRAME_BYTES_MAX:
+            self.disconnect(f"more than {FRAGMENTS_MAX} fragments or {FRAME_BYTES_MAX} bytes in one message")
+        elif frame.fin:
+            whole = b"".join(self._fragments)
+            self._fragments.clear()
+            self.frames += 1
+            self._on_frame(memoryview(whole), self._fragment_is_text, recv_mono_ns)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        self._transport = None
+        self._on_close(self._close_reason or "connection lost")
+
+    # --- our side ---
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None
+
+    def send_text(self, payload: bytes) -> int:
+        """Hand one text frame to the socket; returns the moment. Raises ``VenueUnavailable`` when it is closed."""
+        transport = self._transport
+        if transport is None:
+            raise VenueUnavailable("connection is closed; nothing was sent")
+        transport.send(WSMsgType.TEXT, payload)
+        return mono_ns()
+
+    async def reraise(self) -> None:
+        """After the end: raise what a frame handler of ours raised. A bug must end the process, not look like a lost
+        connection; what the network or the venue did is told by ``on_close`` and raises nothing here."""
+        if self._last_transport is not None:
+            with contextlib.suppress(WSError, OSError, EOFError):
+                await self._last_transport.wait_disconnected()
+
+    def disconnect(self, reason: str) -> None:
+        """End the connection now, without a closing handshake (it may be half-open); ``on_close`` follows."""
+        self._close_reason = self._close_reason or reason
+        if self._transport is not None:
+            self._transport.disconnect(False)
+
+    def close(self) -> None:
+        """End the connection politely."""
+        self._close_reason = self._close_reason or "closed by us"
+        if self._transport is not None:
+            self._transport.send_close()
+            self._transport.disconnect()
+
+
+def tls_context() -> ssl.SSLContext:
+    """TLS 1.2 at least, certificates and host names checked."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+async def open_ws(
+    url: str,
+    *,
+    venue: str,
+    on_frame: FrameSink,
+    on_close: Callable[[str], None],
+    headers: Mapping[str, str] | None = None,
+    ping_idle_s: float = PING_IDLE_S,
+    ping_reply_s: float = PING_REPLY_S,
+    tls: ssl.SSLContext | None = None,
+) -> WsLink:
+    """Connect and upgrade. Raises ``VenueUnavailable``, ``RateLimited`` (429, 418) or ``AuthRefused`` (401, 403).
+
+    The URL may hold a listen key: errors name the host only.
+    """
+    host = url.partition("://")[2].partition("/")[0]
+    try:
+        _, link = await ws_connect(
+            lambda: WsLink(on_frame, on_close),
+            url,
+            ssl_context=(tls or tls_context()) if url.startswith("wss://") else None,
+            websocket_handshake_timeout=HANDSHAKE_TIMEOUT_S,
+            enable_auto_ping=True,
+            auto_ping_idle_timeout=ping_idle_s,
+            auto_ping_reply_timeout=ping_reply_s,
+            max_frame_size=FRAME_BYTES_MAX,
+            max_redirects=0,
+            extra_headers=dict(headers or {}),
+            logger_name=_log,
+        )
+    except WSHandshakeError as error:
+        raise _handshake_error(venue, host, error) from None
+    except (WSError, OSError, TimeoutError, EOFError) as error:
+        text = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        raise VenueUnavailable(f"{venue}: cannot open a stream to {host}: {text}", venue=venue) from None
+    if not isinstance(link, WsLink):  # picows gives no listener when the peer went away during the upgrade
+        raise VenueUnavailable(f"{venue}: {host} went away during the upgrade", venue=venue)
+    return link
+
+
+def _handshake_error(venue: str, host: str, error: WSHandshakeError) -> VenueUnavailable | RateLimited | AuthRefused:
+    response = error.response
+    status = int(response.status) if response is not None else 0
+    message = (
+        f"{venue}: {host} refused the upgrade with HTTP {status}" if status else f"{venue}: {host}: upgrade failed"
+    )
+    if status in (418, 429):
+        text = response.headers.get("Retry-After", "") if response is not None else ""
+        default_s = BAN_DEFAULT_S if status == 418 else RETRY_AFTER_DEFAULT_S
+        return RateLimited(message, retry_after_s=float(text) if text.isdigit() else default_s, venue=venue)
+    if status in (401, 403):
+        return AuthRefused(message, venue=venue, api_code=str(status))
+    return VenueUnavailable(message, venue=venue, api_code=str(status))

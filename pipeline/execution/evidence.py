@@ -1,0 +1,216 @@
+"""Evidence about orders, from any source in any order, turned into journal records: each fact once.
+
+Streams and REST tell the same things; what adds nothing is dropped here, so that the journal holds facts and not
+messages. A fill is one fact for ever, by (venue, symbol, trade id).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from decimal import Decimal
+
+from pipeline.execution.core_context import Desk
+from pipeline.execution.events import NotSent, Sent
+from pipeline.execution.ledger import Order
+from pipeline.execution.market import PPM, fee_of
+from pipeline.execution.order_states import RANK
+from pipeline.execution.records import ExternalRecord, FillRecord, OrderSentRecord, OrderStateRecord
+from pipeline.model.enums import OrderSide, OrderState
+from pipeline.model.structs import Fill, OrderUpdate
+from pipeline.model.venue_events import OutcomeKind, PlaceOutcome
+
+ORPHANS_MAX = 1000  # fills and updates whose order id nobody knows yet (the acknowledgement may be behind them)
+FEE_TOLERANCE_PPM = Decimal(2)
+FEE_TOLERANCE_ABS = Decimal("0.00000001")
+ZERO = Decimal(0)
+
+
+class Intake:
+    """Merges what venues say into the ledger. Methods return the order that changed, or None."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._orphans: OrderedDict[tuple[str, str], list[Fill | OrderUpdate]] = OrderedDict()
+        self.duplicates = 0
+        self.fee_surprises = 0
+
+    def sent(self, event: Sent) -> Order | None:
+        order = self._desk.ledger.orders.get(event.client_id)
+        if order is None or order.sent_mono_ns:
+            return None
+        self._desk.record(OrderSentRecord(event.client_id, event.send_mono_ns))
+        return order
+
+    def not_sent(self, event: NotSent) -> Order | None:
+        order = self._desk.ledger.orders.get(event.client_id)
+        if order is None or order.state is not OrderState.INTENT:
+            return None
+        self._note(order, OrderState.NOT_SENT, source="local", reason=f"{event.refusal.name}: {event.reason}")
+        return order
+
+    def outcome(self, event: PlaceOutcome) -> Order | None:
+        """What became of a placement request: only ``rejected`` is final, ``unknown`` is a question."""
+        order = self._desk.ledger.order_of(event.venue, event.client_id, "")
+        if order is None:
+            return None
+        reason = "" if event.error is None else f"{event.error.api_code} {event.error.message}".strip()[:200]
+        if event.update is not None:
+            self.update(event.update)
+        elif event.kind is OutcomeKind.ACKED:
+            self._note(order, OrderState.OPEN, source="ack", recv_mono_ns=event.recv_mono_ns)
+        if event.kind is OutcomeKind.REJECTED and RANK[order.state] < RANK[OrderState.OPEN]:
+            self._note(order, OrderState.REJECTED, source="ack", reason=reason, recv_mono_ns=event.recv_mono_ns)
+        elif event.kind is OutcomeKind.REJECTED:
+            if not order.state.is_terminal:  # the venue has shown the order before: its no is a question
+                self._desk.alert(1, "contradiction", f"{order.client_id}: refused while {order.state.name}: {reason}")
+        elif event.kind is OutcomeKind.UNKNOWN:
+            self.unknown(order, reason or "no answer")
+        return order
+
+    def unknown(self, order: Order, reason: str) -> None:
+        """No word in time: UNKNOWN, unless something better is known already."""
+        if RANK[order.state] < RANK[OrderState.UNKNOWN]:
+            self._note(order, OrderState.UNKNOWN, source="local", reason=reason)
+
+    def expired(self, order: Order, reason: str) -> None:
+        """Proved never to have reached the book (recovery's rule)."""
+        self._note(order, OrderState.EXPIRED, source="recovery", reason=reason)
+
+    def update(self, update: OrderUpdate) -> Order | None:
+        order = self._desk.ledger.order_of(update.venue, update.client_id, update.order_id)
+        if order is None:
+            self._keep(update)
+            return None
+        if order.intent.symbol != update.symbol:
+            return None
+        reported = update.filled_qty
+        news_of_qty = reported is not None and (order.reported_filled is None or reported > order.reported_filled)
+        news_of_id = bool(update.order_id) and not order.order_id
+        if RANK[update.state] <= RANK[order.state] and not news_of_qty and not news_of_id:
+            self.duplicates += 1
+            return None
+        self._desk.record(
+            OrderStateRecord(
+                order.client_id,
+                update.order_id,
+                update.state,
+                reported,
+                update.average_price,
+                update.venue_wall_ms,
+                update.recv_mono_ns,
+                update.source,
+                update.reason,
+            )
+        )
+        if reported is not None and reported > order.intent.qty:
+            self._desk.trip("overfill", f"{order.client_id}: {reported} of {order.intent.qty}")
+        if news_of_id:
+            self._adopt(update.venue, update.order_id)
+        return order
+
+    def fill(self, fill: Fill) -> Order | None:
+        """Books a fill once; late ones too. None when it is known, or nobody's yet."""
+        ledger = self._desk.ledger
+        if (fill.venue, fill.symbol, fill.trade_id) in ledger.fills_seen:
+            self.duplicates += 1
+            return None
+        order = ledger.order_of(fill.venue, fill.client_id, fill.order_id)
+        if order is None:
+            self._keep(fill)
+            return None
+        intent = order.intent
+        if intent.symbol != fill.symbol:
+            return None
+        if fill.order_id and not order.order_id:
+            self._note(order, OrderState.OPEN, order_id=fill.order_id, source=fill.source)
+            if (fill.venue, fill.symbol, fill.trade_id) in ledger.fills_seen:  # it was among what waited for this id
+                self.duplicates += 1
+                return order
+        self._desk.record(
+            FillRecord(
+                venue=fill.venue,
+                symbol=fill.symbol,
+                trade_id=fill.trade_id,
+                order_id=fill.order_id,
+                client_id=order.client_id,
+                operation_id=intent.operation_id,
+                instrument_id=intent.instrument_id,
+                kind=intent.kind,
+                base=intent.base,
+                quote=intent.quote,
+                side=fill.side,
+                qty=fill.qty,
+                price=fill.price,
+                fee=fill.fee,
+                fee_asset=fill.fee_asset,
+                is_maker=fill.is_maker,
+                venue_wall_ms=fill.venue_wall_ms,
+                recv_mono_ns=fill.recv_mono_ns,
+                source=fill.source,
+            )
+        )
+        self._judge(fill, order)
+        return order
+
+    def external_orphans(self, venue: str) -> int:
+        """After a complete sweep of ``venue``: what still belongs to nobody is not ours. Returns how much."""
+        found = 0
+        for key in [key for key in self._orphans if key[0] == venue]:
+            for message in self._orphans.pop(key):
+                found += 1
+                what = "fill" if isinstance(message, Fill) else "order"
+                self._desk.record(ExternalRecord(venue, what, f"{message.symbol} order {key[1]}"))
+        return found
+
+    def _judge(self, fill: Fill, order: Order) -> None:
+        """A fill that contradicts its order or its fee schedule stops what it touches (and is booked all the same)."""
+        intent = order.intent
+        worse = fill.price > intent.price if intent.side is OrderSide.BUY else fill.price < intent.price
+        if fill.side is not intent.side or (worse and intent.price > 0) or order.filled > intent.qty:
+            self._desk.trip(
+                "bad_fill", f"{order.client_id}: {fill.side.name} {order.filled} at {fill.price}, wanted {intent.price}"
+            )
+        row = self._desk.instruments.find(intent.venue, intent.symbol)
+        if row is None or fill.is_maker:
+            return
+        expected, asset = fee_of(row, fill.side, fill.qty, fill.price)
+        scale = fill.qty if asset == intent.base else fill.qty * fill.price
+        tolerance = scale * FEE_TOLERANCE_PPM / PPM + FEE_TOLERANCE_ABS
+        if fill.fee_asset != asset or abs(fill.fee - expected) > tolerance:
+            self.fee_surprises += 1
+            self._desk.trip(
+                f"fee.{intent.venue}.{intent.symbol}",
+                f"fee {fill.fee} {fill.fee_asset}, expected {expected.normalize()} {asset}",
+            )
+
+    def _note(
+        self,
+        order: Order,
+        state: OrderState,
+        *,
+        source: str,
+        reason: str = "",
+        order_id: str = "",
+        recv_mono_ns: int = 0,
+    ) -> None:
+        at = recv_mono_ns or self._desk.now.mono_ns
+        self._desk.record(OrderStateRecord(order.client_id, order_id, state, None, None, 0, at, source, reason))
+        if order_id:
+            self._adopt(order.intent.venue, order_id)
+
+    def _keep(self, message: Fill | OrderUpdate) -> None:
+        if not message.order_id:
+            return
+        key = (message.venue, message.order_id)
+        self._orphans.setdefault(key, []).append(message)
+        if len(self._orphans) > ORPHANS_MAX:
+            (venue, order_id), lost = self._orphans.popitem(last=False)
+            self._desk.record(ExternalRecord(venue, "orphans dropped", f"order {order_id}: {len(lost)} messages"))
+
+    def _adopt(self, venue: str, order_id: str) -> None:
+        """What came before the acknowledgement finds its order now."""
+        for message in self._orphans.pop((venue, order_id), []):
+            if isinstance(message, Fill):
+                self.fill(message)
+            else:
+                self.update(message)

@@ -1,0 +1,200 @@
+"""The short way of an entry: verdict, journal and order bytes without an object in between.
+
+``offer`` asks the jitted verdict (verdict.py) and what only Python knows; ``write`` puts the approved entry's records
+into the journal and its orders' bytes into ``press.orders``. The caller sends, and tells the core by ``Entered`` what
+was written, which the ledger folds in like any record. Where this way says no, the exact one (gate.py) has the word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.execution.balances import BalanceMonitor
+from pipeline.execution.core_context import Desk
+from pipeline.execution.events import Entered, Now
+from pipeline.execution.market import UsdRates, reserved_share
+from pipeline.execution.plan import grid_of
+from pipeline.execution.records import OperationRecord, OrderIntentRecord
+from pipeline.fast_entry.encoder import ORDER_BYTES_MAX, EntryJournal, Press, notional_unit
+from pipeline.fast_entry.limits_table import Board
+from pipeline.fast_entry.verdict import YES, judge
+from pipeline.model.enums import OrderSide
+from pipeline.model.instruments import InstrumentRow
+from pipeline.model.structs import InstrumentSpec
+from pipeline.risk.gate import Gate
+from pipeline.templates import template as st
+from pipeline.templates.template import LEG_SLOTS, LEGS, OrderTerms
+from shm.jit import direct
+
+Words = npt.NDArray[np.int64]
+StencilOf = Callable[[str, OrderTerms], "st.Pieces | None"]  # (venue, terms): the venue's order, None = no stencil
+_LEG_BASES = tuple(LEG_SLOTS * (k + 1) for k in range(LEGS))
+
+
+def verdict_kernel() -> Callable[[Words, Words, Words, Words, npt.NDArray[np.float64], Words, int], int]:
+    """The jitted verdict, compiled."""
+    words = np.zeros(8, np.int64)
+    return direct(judge, words, words, words, words, np.zeros(8), words, 0)
+
+
+class OrderBytes:
+    """One order of an entry, ready for its venue."""
+
+    __slots__ = ("client_id", "signed", "symbol", "venue", "view")
+
+    def __init__(self, venue: str, symbol: str, client_id: str, view: memoryview, signed: list[int]) -> None:
+        self.venue = venue
+        self.symbol = symbol
+        self.client_id = client_id
+        self.view = view
+        self.signed = signed  # (from, to, place of the signature) within ``view``
+
+
+class Express:
+    """See the module's text. ``words``: the arena of all feeds, ``feeds``: where each begins; ``lease_token``: ours."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        gate: Gate,
+        balances: BalanceMonitor,
+        rates: UsdRates,
+        *,
+        words: Words,
+        feeds: list[int],
+        lease_token: int,
+    ) -> None:
+        self._desk = desk
+        self._gate = gate
+        self._words = words
+        self._stencil_of: StencilOf = lambda _venue, _terms: None
+        self.board = Board(desk, gate, balances, rates, lease_token=lease_token, feeds=feeds)
+        self.press = Press(desk.ids.prefix)
+        self._rows: dict[int, InstrumentRow] = {}
+        self._legs: tuple[InstrumentSpec, InstrumentSpec]  # of the entry that was approved
+        self._window_ms = desk.config.execution.recv_window_ms
+        self._judge = verdict_kernel()
+        self.last_no = YES  # why the last offer was not taken, for people
+
+    # --- what is known before ---
+
+    def learn(self, stencil_of: StencilOf) -> None:
+        """Stencils of every instrument, by the venues' sessions; again after each change of the catalogue."""
+        self._stencil_of = stencil_of
+        self._learn_all()
+
+    def reconfigured(self) -> None:
+        """The desk's configuration is another one: stencils and board anew."""
+        self._window_ms = self._desk.config.execution.recv_window_ms
+        self._learn_all()
+
+    def rows_changed(self, rows: Sequence[InstrumentRow]) -> None:
+        """Rows of the catalogue are new or changed: what no stencil mentions (funding, status) costs no new ones."""
+        known = [self._rows.get(row.instrument_id) for row in rows]
+        if all(old is not None and _written(old) == _written(row) for old, row in zip(known, rows, strict=True)):
+            for row in rows:
+                self._rows[row.instrument_id] = row
+                self.board.row_changed(row)
+        else:
+            self._learn_all()
+
+    def _learn_all(self) -> None:
+        desk, board = self._desk, self.board
+        self.press = Press(desk.ids.prefix)
+        self._rows = {row.instrument_id: row for row in desk.instruments}
+        board.orderable = {
+            (row.instrument_id, side) for row in desk.instruments for side in OrderSide if self._learned(row, side)
+        }
+        self.press.freeze()
+        board.rows_changed()
+
+    def _learned(self, row: InstrumentRow, side: OrderSide) -> bool:
+        """Whether every byte of an entry with this instrument and side can be made beforehand."""
+        spec, grid, leverage = row.spec, grid_of(row), self._desk.config.detection.hedge.leverage
+        terms = OrderTerms(
+            symbol=spec.symbol,
+            side=side,
+            tick=grid.tick,
+            lot=grid.lot,
+            multiplier=spec.multiplier,
+            id_prefix=self._desk.ids.prefix,
+            window_ms=self._desk.config.execution.recv_window_ms,
+        )
+        asset, share = reserved_share(row, side, leverage)
+        try:
+            order = self._stencil_of(spec.venue, terms)
+            if order is None:
+                return False
+            reserve = (asset, st.L_LOTS, grid.lot)
+            if share:
+                reserve = (asset, st.L_NOTIONAL, share * notional_unit(grid.tick, grid.lot))
+            self.press.learn(row, side, tick=grid.tick, lot=grid.lot, reserve=reserve, order=order)
+        except ValueError:  # numbers that no stencil can write
+            return False
+        return True
+
+    # --- one opportunity ---
+
+    def offer(self, record: Words, halt: Words, now: Now) -> bool:
+        """Whether the record is approved here; its numbers are then in ``press.slots``, its amounts reserved."""
+        board, slots = self.board, self.press.slots
+        no = self._judge(record, self._words, halt, board.ints, board.floats, slots, now.mono_ns)
+        self.last_no = no
+        if no:
+            return False
+        self._desk.now = now
+        first = self._rows[int(slots[_LEG_BASES[0] + st.L_INSTRUMENT])].spec
+        second = self._rows[int(slots[_LEG_BASES[1] + st.L_INSTRUMENT])].spec
+        self._legs = (first, second)
+        if self._gate.may_enter(int(slots[st.S_DIRECTION]), (first.venue, second.venue)):
+            return True
+        board.all_changed()  # what the verdict reserved is free again
+        return False
+
+    def write(
+        self, journal: EntryJournal, now: Now, dequeued_ns: int, venue_ms: Callable[[str], int]
+    ) -> list[OrderBytes]:
+        """The approved entry into the journal; its orders' bytes. ``venue_ms``: a venue's own clock.
+
+        Raises JournalError when the journal takes nothing: nothing may be sent then.
+        """
+        press, desk, legs = self.press, self._desk, self._legs
+        counter = desk.ids.claim(1 + LEGS)
+        press.print_entry(
+            journal,
+            mono_ns=now.mono_ns,
+            wall_ns=now.wall_ns,
+            dequeued_ns=dequeued_ns,
+            counter=counter,
+            window_ms=self._window_ms,
+            venues_ms=(venue_ms(legs[0].venue), venue_ms(legs[1].venue)),
+        )
+        told, text, view = press.told(), desk.ids.text, press.orders_view
+        return [
+            OrderBytes(legs[0].venue, legs[0].symbol, text(counter + 1), view[: told[0]], told[1:4]),
+            OrderBytes(
+                legs[1].venue,
+                legs[1].symbol,
+                text(counter + 2),
+                view[ORDER_BYTES_MAX : ORDER_BYTES_MAX + told[4]],
+                told[5:8],
+            ),
+        ]
+
+    def entered(self, journal: EntryJournal) -> Entered:
+        """What was written, for the core: read back from the journal's own bytes."""
+        operation, *intents = journal.recent(1 + LEGS)
+        assert isinstance(operation, OperationRecord)
+        return Entered(operation, tuple(intent for intent in intents if isinstance(intent, OrderIntentRecord)))
+
+
+def _written(row: InstrumentRow) -> tuple[object, ...]:
+    """What an instrument's stencils are made of."""
+    spec = row.spec
+    return (
+        spec.venue, spec.symbol, spec.base, spec.quote, spec.kind, spec.tick, spec.lot, spec.multiplier,
+        spec.taker_fee_ppm, spec.fee_rule, row.price_exp, row.qty_exp,
+    )  # fmt: skip

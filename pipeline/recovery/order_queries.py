@@ -1,0 +1,80 @@
+"""Asking after orders: a timeout, a 5xx, a disconnect is a question, never an answer.
+
+Per unsettled order a schedule of questions with growing pauses: the order itself, and the fills that its cumulative
+quantity says we miss. An immediate-or-cancel order that a venue still calls open is also asked to be cancelled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.execution.core_context import Desk
+from pipeline.execution.events import CancelOrder, FetchFills, QueryOrder
+from pipeline.execution.evidence import Intake
+from pipeline.execution.ledger import Order
+from pipeline.model.enums import OrderState
+
+FIRST_QUESTION_NS = 250_000_000  # streams answer in a few ms; REST budgets must not pay for impatience
+FIRST_FILLS_NS = 60_000_000  # ended by the venue's word, fills still missing
+PAUSE_MAX_NS = 5_000_000_000
+FILLS_MARGIN_MS = 60_000  # clock differences between us and a venue
+
+
+@dataclass(slots=True)
+class _Schedule:
+    due_mono_ns: int
+    pause_ns: int
+
+
+class Chaser:
+    """Emits questions on ``tick``; answers come back as events."""
+
+    def __init__(self, desk: Desk, intake: Intake) -> None:
+        self._desk = desk
+        self._intake = intake
+        self._schedules: dict[str, _Schedule] = {}
+
+    def ask_now(self, order: Order) -> None:
+        """An ambiguous outcome was told: the first question goes out at once."""
+        self._schedules[order.client_id] = _Schedule(self._desk.now.mono_ns, FIRST_QUESTION_NS)
+
+    def tick(self) -> None:
+        now_ns = self._desk.now.mono_ns
+        ledger = self._desk.ledger
+        for client_id in [c for c in self._schedules if c not in ledger.unsettled]:
+            del self._schedules[client_id]
+        for order in list(ledger.unsettled.values()):
+            self._time_out(order, now_ns)
+            schedule = self._schedules.get(order.client_id)
+            if schedule is None:
+                schedule = _Schedule(self._since(order, now_ns) + FIRST_QUESTION_NS, FIRST_QUESTION_NS)
+                self._schedules[order.client_id] = schedule
+            if order.state.is_terminal and schedule.pause_ns == FIRST_QUESTION_NS:
+                schedule.due_mono_ns = min(schedule.due_mono_ns, now_ns + FIRST_FILLS_NS)
+                schedule.pause_ns += 1  # once: from here on the pauses grow
+            if now_ns >= schedule.due_mono_ns:
+                self._ask(order)
+                schedule.due_mono_ns = now_ns + schedule.pause_ns
+                schedule.pause_ns = min(PAUSE_MAX_NS, schedule.pause_ns * 2)
+
+    def _since(self, order: Order, now_ns: int) -> int:
+        """When the order left, on this boot's clock; an order of another boot is overdue."""
+        since = order.sent_mono_ns or order.intent_mono_ns
+        return since if since <= now_ns and order.boot_epoch == self._desk.ledger.boot_epoch else 0
+
+    def _time_out(self, order: Order, now_ns: int) -> None:
+        timeout_ns = self._desk.config.answer_timeout_ms * 1_000_000
+        if now_ns - self._since(order, now_ns) < timeout_ns:
+            return
+        if order.state in (OrderState.INTENT, OrderState.SENT):
+            self._intake.unknown(order, "no word in time")
+
+    def _ask(self, order: Order) -> None:
+        intent = order.intent
+        if not order.state.is_terminal or order.reported_filled is None:
+            self._desk.act(QueryOrder(intent.venue, intent.symbol, intent.client_id, order.order_id))
+        if order.state.is_terminal or order.known_filled > order.filled or order.state is OrderState.UNKNOWN:
+            since_ms = intent.expiry_wall_ms - self._desk.config.execution.recv_window_ms - FILLS_MARGIN_MS
+            self._desk.act(FetchFills(intent.venue, intent.symbol, since_ms))
+        if order.state in (OrderState.OPEN, OrderState.PARTIALLY_FILLED):
+            self._desk.act(CancelOrder(intent.venue, intent.symbol, intent.client_id, order.order_id))

@@ -1,0 +1,1 @@
+"""A simulated exchange without a wire format: matching, accounts, ledger, faults, latency."""

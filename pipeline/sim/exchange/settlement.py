@@ -1,0 +1,427 @@
+"""Money of one simulated venue: locks, fees, fills into wallets or positions, margin, funding. Exact Decimals.
+
+Every movement is posted to the ledger as a double entry before the wallet changes, so the ledger can prove each
+balance. Fees are charged per fill at the account's tier, rounded up to ``FEE_DIGITS`` digits; in the received asset
+or in quote by the instrument's rule. A futures wallet holds the realised balance; what is available is computed
+from it, the marks and the margins (cross margin, one-way mode).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, ROUND_UP, Decimal
+
+from pipeline.model.enums import OrderKind, OrderSide
+from pipeline.sim.exchange.history import History
+from pipeline.sim.exchange.positions import PNL_DIGITS, mode_of, move, position_of, positions_of, track
+from pipeline.sim.exchange.types import (
+    PPM,
+    ZERO,
+    AccountEvent,
+    BalanceEvent,
+    BookEntry,
+    PositionEvent,
+    RejectReason,
+    SimAccount,
+    SimInstrument,
+    SimOrder,
+    SimPosition,
+    SimReject,
+)
+from pipeline.sim.exchange.venue_ledger import Ledger, Posting
+
+FEE_DIGITS = Decimal("1e-12")
+
+
+@dataclass(slots=True, frozen=True)
+class MarginAccount:
+    """A futures wallet as the venue shows it; all in the settlement asset."""
+
+    total: Decimal  # realised balance
+    unrealised_pnl: Decimal
+    position_margin: Decimal
+    order_margin: Decimal
+    available: Decimal  # may be used for new orders; never below 0
+
+    @property
+    def equity(self) -> Decimal:
+        return self.total + self.unrealised_pnl
+
+
+@dataclass(slots=True, frozen=True)
+class Settled:
+    fee: Decimal
+    fee_asset: str
+    realised_pnl: Decimal
+    close_qty: Decimal
+
+
+class Settlement:
+    def __init__(
+        self,
+        venue: str,
+        ledger: Ledger,
+        push: Callable[[SimAccount, AccountEvent], None],
+        now_ms: Callable[[], int],
+        mono_ns: Callable[[], int],
+    ) -> None:
+        self._mono_ns = mono_ns
+        self.history = History()
+        self._venue = venue
+        self._ledger = ledger
+        self._push = push
+        self._now_ms = now_ms
+        self._locks: dict[int, tuple[str, Decimal]] = {}  # spot: order id -> (asset, locked)
+        self._order_margin: dict[int, tuple[Decimal, Decimal]] = {}  # futures: order id -> (margin, open quantity then)
+        self._held_margin: dict[int, Decimal] = {}  # what of it is held now
+        self._margin_owner: dict[int, SimAccount] = {}
+
+    # --- deposits ---
+
+    def external(self, account: SimAccount, asset: str, amount: Decimal, reason: str) -> None:
+        """A deposit (amount > 0) or withdrawal (< 0) from outside."""
+        user = f"user:{account.uid}"
+        self._apply(account, reason, "", [(user, asset, amount), ("external", asset, -amount)])
+        self._balance(account, asset, amount, ZERO, reason, "", 0)
+
+    # --- spot ---
+
+    def lock_spot(self, account: SimAccount, instrument: SimInstrument, order: SimOrder, cost: Decimal) -> None:
+        """Locks what the order may cost; ``cost`` is its worst notional in quote. Raises ``SimReject`` when short."""
+        if order.side is OrderSide.BUY:
+            asset, amount = instrument.quote, cost + self._quote_fee(instrument, cost)
+        else:
+            asset, amount = instrument.base, order.qty
+        wallet = account.wallet(asset)
+        if wallet.free < amount:
+            text = f"{asset}: free={wallet.free} wanted={amount}"
+            raise SimReject(RejectReason.INSUFFICIENT_BALANCE, text)
+        self._locks[order.order_id] = (asset, amount)
+        self._move_lock(account, asset, amount, "order-create", order)
+
+    def relock_spot(self, account: SimAccount, instrument: SimInstrument, order: SimOrder, reason: str) -> None:
+        """Shrinks the lock to what is still open (nothing, when the order has ended)."""
+        held = self._locks.get(order.order_id)
+        if held is None:
+            return
+        asset, amount = held
+        if not order.is_open:
+            wanted = ZERO
+        elif order.side is OrderSide.BUY:
+            notional = order.left_qty * order.price
+            wanted = notional + self._quote_fee(instrument, notional)
+        else:
+            wanted = order.left_qty
+        if wanted >= amount:
+            return
+        if order.is_open:
+            self._locks[order.order_id] = (asset, wanted)
+        else:
+            del self._locks[order.order_id]
+        self._move_lock(account, asset, wanted - amount, reason, order)
+
+    def amend_lock(
+        self, account: SimAccount, instrument: SimInstrument, order: SimOrder, price: Decimal, left: Decimal
+    ) -> None:
+        """Locks what the rest of an amended order needs; raises ``SimReject`` when short (nothing has changed)."""
+        asset, held = self._locks[order.order_id]
+        if order.side is OrderSide.BUY:
+            wanted = price * left + self._quote_fee(instrument, price * left)
+        else:
+            wanted = left
+        wallet = account.wallet(asset)
+        if wallet.free < wanted - held:
+            text = f"{asset}: free={wallet.free} wanted={wanted - held}"
+            raise SimReject(RejectReason.INSUFFICIENT_BALANCE, text)
+        if wanted != held:
+            self._locks[order.order_id] = (asset, wanted)
+            self._move_lock(account, asset, wanted - held, "order-update", order)
+
+    def fill_spot(
+        self,
+        account: SimAccount,
+        instrument: SimInstrument,
+        order: SimOrder,
+        price: Decimal,
+        qty: Decimal,
+        is_maker: bool,
+        trade_id: int,
+    ) -> Settled:
+        quote = price * qty
+        sign = int(order.side)
+        user, ref = f"user:{account.uid}", f"trade:{trade_id}"
+        base_delta, quote_delta = qty * sign, -quote * sign
+        self._release_for_fill(account, order, base_delta, quote_delta)
+        self._apply(
+            account,
+            "order-match",
+            ref,
+            [
+                (user, instrument.base, base_delta),
+                ("market", instrument.base, -base_delta),
+                (user, instrument.quote, quote_delta),
+                ("market", instrument.quote, -quote_delta),
+            ],
+            order,
+            trade_id,
+        )
+        rate = instrument.maker_fee_ppm if is_maker else instrument.taker_fee_ppm
+        in_base = instrument.fee_asset_is_base_on_buy and order.side is OrderSide.BUY
+        fee_asset, basis = (instrument.base, qty) if in_base else (instrument.quote, quote)
+        fee = (basis * rate / PPM).quantize(FEE_DIGITS, ROUND_UP).normalize() if rate else ZERO
+        fee += ZERO  # no negative zero, no exponent surprises
+        if fee:
+            self._apply(account, "fee", ref, [(user, fee_asset, -fee), ("fees", fee_asset, fee)], order, trade_id)
+        fee_of = {fee_asset: fee}
+        for asset, delta in ((instrument.base, base_delta), (instrument.quote, quote_delta)):
+            change = delta - fee_of.get(asset, ZERO)
+            self._balance(account, asset, change, ZERO, "order-match", instrument.symbol, order.order_id)
+        return Settled(fee, fee_asset, ZERO, ZERO)
+
+    def _release_for_fill(self, account: SimAccount, order: SimOrder, base: Decimal, quote: Decimal) -> None:
+        """Frees, from this order's lock, exactly what the fill is about to spend."""
+        held = self._locks.get(order.order_id)
+        if held is None:
+            return
+        asset, amount = held
+        spent = min(amount, -quote if order.side is OrderSide.BUY else -base)
+        self._locks[order.order_id] = (asset, amount - spent)
+        wallet = account.wallet(asset)
+        wallet.locked -= spent
+        wallet.free += spent
+
+    # --- futures ---
+
+    def margin(
+        self, account: SimAccount, asset: str, marks: Callable[[str], Decimal], instruments: dict[str, SimInstrument]
+    ) -> MarginAccount:
+        """The futures wallet valued at ``marks`` (symbol -> mark price)."""
+        held = [one for one in account.positions.values() if one.symbol in instruments]
+        order_margin = sum(
+            (margin for order_id, margin in self._held_margin.items() if self._margin_owner[order_id] is account), ZERO
+        )
+        return valued(account.wallet(asset).total, held, marks, order_margin)
+
+    def reserve_margin(
+        self, account: SimAccount, order: SimOrder, opening_notional: Decimal, leverage: Decimal, available: Decimal
+    ) -> None:
+        """Reserves the initial margin of what the order would open; raises ``SimReject`` when short."""
+        needed = opening_notional / leverage
+        if needed > available:
+            raise SimReject(RejectReason.INSUFFICIENT_MARGIN, f"available={available:.8f} wanted={needed:.8f}")
+        self._hold_margin(account, order, needed, order.left_qty)
+
+    def amend_margin(
+        self,
+        account: SimAccount,
+        order: SimOrder,
+        left: Decimal,
+        opening_notional: Decimal,
+        leverage: Decimal,
+        available: Decimal,
+    ) -> None:
+        """The same for what an amended order would open with ``left``; what it held is available to it."""
+        held = self._held_margin.get(order.order_id, ZERO)
+        needed = opening_notional / leverage
+        if needed > available + held:
+            raise SimReject(RejectReason.INSUFFICIENT_MARGIN, f"available={available + held:.8f} wanted={needed:.8f}")
+        self._hold_margin(account, order, needed, left)
+
+    def _hold_margin(self, account: SimAccount, order: SimOrder, needed: Decimal, left: Decimal) -> None:
+        for table in (self._order_margin, self._held_margin, self._margin_owner):
+            table.pop(order.order_id, None)
+        if needed:
+            self._margin_owner[order.order_id] = account
+            self._order_margin[order.order_id] = (needed, left)
+            self._held_margin[order.order_id] = needed
+
+    def release_margin(self, order: SimOrder) -> None:
+        """Scales the reservation to what is still open, or drops it."""
+        reserved = self._order_margin.get(order.order_id)
+        if reserved is None:
+            return
+        if order.is_open:
+            needed, left = reserved
+            self._held_margin[order.order_id] = min(needed, needed * order.left_qty / left)
+        else:
+            del self._order_margin[order.order_id], self._held_margin[order.order_id]
+            del self._margin_owner[order.order_id]
+
+    def fill_futures(
+        self,
+        account: SimAccount,
+        instrument: SimInstrument,
+        order: SimOrder,
+        price: Decimal,
+        qty: Decimal,
+        is_maker: bool,
+        trade_id: int,
+    ) -> Settled:
+        position = position_of(account, instrument.symbol, mode_of(account, order.side, order.reduce_only))
+        before = position.qty
+        realised, closed = move(position, price, qty * int(order.side))
+        user, ref, asset = f"user:{account.uid}", f"trade:{trade_id}", instrument.quote
+        rate = instrument.maker_fee_ppm if is_maker else instrument.taker_fee_ppm
+        fee = (price * qty * rate / PPM).quantize(FEE_DIGITS, ROUND_UP).normalize() if rate else ZERO
+        fee += ZERO
+        if not before:
+            position.span.start(position, self._now_ms())
+        position.realised_pnl += realised
+        position.paid_fees += fee
+        track(
+            account,
+            position,
+            before=before,
+            price=price,
+            closed=closed,
+            opened=qty - closed,
+            now_ms=self._now_ms(),
+        )
+        symbol, order_id = instrument.symbol, order.order_id
+        if realised:
+            self._apply(account, "pnl", ref, [(user, asset, realised), ("market", asset, -realised)], order, trade_id)
+            self._balance(account, asset, realised, ZERO, "pnl", symbol, order_id)
+        if fee:
+            self._apply(account, "fee", ref, [(user, asset, -fee), ("fees", asset, fee)], order, trade_id)
+            self._balance(account, asset, -fee, ZERO, "fee", symbol, order_id)
+        self._position(account, position)
+        return Settled(fee, asset, realised, closed)
+
+    def fund(self, account: SimAccount, instrument: SimInstrument, mark: Decimal, rate: Decimal) -> None:
+        """Pays (long, positive rate) or receives funding on what is open."""
+        for position in positions_of(account, instrument.symbol):
+            if not position.qty:
+                continue
+            paid = (position.qty * mark * rate).quantize(PNL_DIGITS, ROUND_HALF_EVEN).normalize() + ZERO
+            asset, symbol = instrument.quote, instrument.symbol
+            ref = f"funding:{symbol}:{self._now_ms()}"
+            postings = [(f"user:{account.uid}", asset, -paid), ("funding", asset, paid)]
+            self._apply(account, "fund", ref, postings, symbol=symbol)
+            position.paid_funding += paid
+            self._balance(account, asset, -paid, ZERO, "fund", symbol, 0)
+            self._position(account, position)
+
+    def add_margin(self, account: SimAccount, position: SimPosition, change: Decimal, available: Decimal) -> None:
+        """Moves money into (or out of) one position's margin by hand; raises ``SimReject`` when it is not there."""
+        if change > available or position.extra_margin + change < 0:
+            raise SimReject(RejectReason.INSUFFICIENT_MARGIN, f"available={available:.8f} wanted={change}")
+        position.extra_margin += change
+        self._position(account, position)
+
+    # --- inside ---
+
+    def _quote_fee(self, instrument: SimInstrument, notional: Decimal) -> Decimal:
+        """What a buy may additionally cost in quote (zero where fees are taken from what is received)."""
+        if instrument.fee_asset_is_base_on_buy:
+            return ZERO
+        rate = max(instrument.taker_fee_ppm, instrument.maker_fee_ppm, 0)
+        return (notional * rate / PPM).quantize(FEE_DIGITS, ROUND_UP) if rate else ZERO
+
+    def _apply(
+        self,
+        account: SimAccount,
+        reason: str,
+        ref: str,
+        postings: list[Posting],
+        order: SimOrder | None = None,
+        trade_id: int = 0,
+        *,
+        symbol: str = "",
+    ) -> None:
+        """Ledger, wallet, account book."""
+        seq = self._ledger.entry(self._venue, reason, ref, postings)
+        user = f"user:{account.uid}"
+        for owner, asset, amount in postings:
+            if owner == user:
+                wallet = account.wallet(asset)
+                wallet.free += amount
+                account.book.append(
+                    BookEntry(
+                        entry_id=seq,
+                        ts_ms=self._now_ms(),
+                        asset=asset,
+                        change=amount,
+                        balance=wallet.total,
+                        reason=reason,
+                        symbol=order.symbol if order is not None else symbol,
+                        order_id=order.order_id if order is not None else 0,
+                        trade_id=trade_id,
+                    )
+                )
+
+    def _move_lock(self, account: SimAccount, asset: str, delta: Decimal, reason: str, order: SimOrder) -> None:
+        wallet = account.wallet(asset)
+        wallet.locked += delta
+        wallet.free -= delta
+        self._balance(account, asset, ZERO, delta, reason, order.symbol, order.order_id)
+
+    def _balance(
+        self,
+        account: SimAccount,
+        asset: str,
+        change: Decimal,
+        locked_change: Decimal,
+        reason: str,
+        symbol: str,
+        order_id: int,
+    ) -> None:
+        wallet = account.wallet(asset)
+        wallet.update_seq += 1
+        self.history.note_wallet(self._mono_ns(), account, asset, wallet)
+        self._ledger.append(
+            "balance",
+            self._venue,
+            uid=account.uid,
+            asset=asset,
+            free=wallet.free,
+            locked=wallet.locked,
+            total=wallet.total,
+            reason=reason,
+            order_id=str(order_id),
+        )
+        event = BalanceEvent(
+            asset, wallet.free, wallet.locked, change, locked_change, reason, symbol, order_id, self._now_ms()
+        )
+        self._push(account, event)
+
+    def _position(self, account: SimAccount, position: SimPosition) -> None:
+        position.update_seq += 1
+        position.updated_ms = self._now_ms()
+        self.history.note_position(self._mono_ns(), account, position)
+        self._ledger.append(
+            "position",
+            self._venue,
+            uid=account.uid,
+            symbol=position.symbol,
+            mode=position.mode,
+            qty=position.qty,
+            cost=position.cost,
+            realised_pnl=position.realised_pnl,
+        )
+        self._push(account, PositionEvent(position.copy(), self._now_ms()))
+
+
+def valued(
+    total: Decimal, held: Iterable[SimPosition], marks: Callable[[str], Decimal], order_margin: Decimal
+) -> MarginAccount:
+    """A realised balance and positions at their marks."""
+    unrealised = position_margin = ZERO
+    for position in held:
+        if position.qty:
+            value = position.qty * marks(position.symbol)
+            unrealised += value - position.cost
+            position_margin += abs(value) / position.leverage + position.extra_margin
+    available = max(ZERO, total + unrealised - position_margin - order_margin)
+    return MarginAccount(total, unrealised, position_margin, order_margin, available)
+
+
+def opening_qty(position: SimPosition | None, side: OrderSide, qty: Decimal) -> Decimal:
+    """The part of an order that would open or increase a position (the rest reduces)."""
+    if position is None or not position.qty or (position.qty > 0) == (side is OrderSide.BUY):
+        return qty
+    return max(ZERO, qty - abs(position.qty))
+
+
+def is_market(order_kind: OrderKind) -> bool:
+    return order_kind is OrderKind.MARKET

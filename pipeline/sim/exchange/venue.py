@@ -1,0 +1,238 @@
+"""A simulated venue: its instruments, clock, matching, accounts, and what it pushes. Wire formats live in dialects.
+
+``SimVenue`` runs in one asyncio thread. ``place``/``cancel`` (``desk``) are what the matching engine does at the moment
+a request reaches it; ``submit``/``submit_cancel`` put the network and the engine around them (order latency, matching
+time, acknowledgement) and are what a dialect calls. Pushes come by callback after feed or private-stream latency, in
+order (``venue_core``). See ``types`` for every structure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
+from pipeline.sim.exchange.amending import OrderAmender
+from pipeline.sim.exchange.history import STALE_NS
+from pipeline.sim.exchange.latency import NS_PER_MS
+from pipeline.sim.exchange.order_book import ASK, BID
+from pipeline.sim.exchange.positions import positions_of
+from pipeline.sim.exchange.settlement import MarginAccount, valued
+from pipeline.sim.exchange.types import (
+    ZERO,
+    SimAccount,
+    SimOrder,
+    SimOrderRequest,
+    SimPosition,
+    SimReject,
+    SimTrade,
+    Wallet,
+)
+from pipeline.sim.exchange.venue_core import OwnFillCallback
+
+__all__ = ["OwnFillCallback", "SimVenue"]
+
+
+class SimVenue(OrderAmender):
+    """One tradable segment of one exchange."""
+
+    # --- order entry: with the network around it ---
+
+    async def submit(self, account: SimAccount, request: SimOrderRequest, *, delay_after_ns: int = 0) -> SimOrder:
+        """Order latency, ``place``, acknowledgement latency. Raises ``SimReject``, also after the acknowledgement."""
+        await self._order_line.travel()
+        try:
+            order = self.place(account, request)
+        except SimReject as refusal:
+            await self._ack(delay_after_ns)
+            raise refusal from None
+        await self._ack(delay_after_ns)
+        return order
+
+    async def submit_cancel(
+        self, account: SimAccount, symbol: str, *, order_id: int | None = None, client_id: str | None = None
+    ) -> SimOrder:
+        await self._order_line.travel()
+        try:
+            order = self.cancel(account, symbol, order_id=order_id, client_id=client_id)
+        except SimReject as refusal:
+            await self._ack(0)
+            raise refusal from None
+        await self._ack(0)
+        return order
+
+    async def submit_amend(
+        self,
+        account: SimAccount,
+        symbol: str,
+        *,
+        order_id: int | None = None,
+        client_id: str | None = None,
+        price: Decimal | None = None,
+        qty: Decimal | None = None,
+        amend_text: str = "",
+        expiry_wall_ms: int = 0,
+    ) -> SimOrder:
+        await self._order_line.travel()
+        try:
+            order = self.amend(
+                account,
+                symbol,
+                order_id=order_id,
+                client_id=client_id,
+                price=price,
+                qty=qty,
+                amend_text=amend_text,
+                expiry_wall_ms=expiry_wall_ms,
+            )
+        except SimReject as refusal:
+            await self._ack(0)
+            raise refusal from None
+        await self._ack(0)
+        return order
+
+    async def submit_cancel_all(
+        self, account: SimAccount, symbol: str | None, side: OrderSide | None = None
+    ) -> list[SimOrder]:
+        await self._order_line.travel()
+        orders = self.cancel_all(account, symbol, side)
+        await self._ack(0)
+        return orders
+
+    async def _ack(self, delay_after_ns: int) -> None:
+        await self.clock.sleep_until(self._ack_line.arrival_ns() + delay_after_ns)
+
+    # --- queries: the truth now, or what it was while a fault makes answers stale; a dialect adds its own rules ---
+
+    def _as_of_ns(self) -> int | None:
+        """The moment that answers of the request at hand show; None = now."""
+        stale_ns = STALE_NS.get()
+        return self.clock.mono_ns() - stale_ns if stale_ns else None
+
+    def _seen(self, order: SimOrder) -> SimOrder | None:
+        at_ns = self._as_of_ns()
+        return order.copy() if at_ns is None else self.settlement.history.order_at(order.order_id, at_ns)
+
+    def _orders_of(self, account: SimAccount, symbol: str | None, wanted: Callable[[SimOrder], bool]) -> list[SimOrder]:
+        """Those that show as ``wanted``, oldest first."""
+        own = [
+            order
+            for order_id, order in self._orders.items()
+            if self._owner[order_id] is account and (symbol is None or order.symbol == symbol)
+        ]
+        if self._as_of_ns() is None:
+            return [order.copy() for order in own if wanted(order)]
+        return [seen for order in own if (seen := self._seen(order)) is not None and wanted(seen)]
+
+    def order(
+        self, account: SimAccount, symbol: str, *, order_id: int | None = None, client_id: str | None = None
+    ) -> SimOrder | None:
+        found = self._find(account, symbol, order_id, client_id)
+        return None if found is None else self._seen(found)
+
+    def open_orders(self, account: SimAccount, symbol: str | None = None) -> list[SimOrder]:
+        if self._as_of_ns() is None:
+            return [order.copy() for order in self._open_of(account, symbol)]
+        return self._orders_of(account, symbol, lambda order: order.is_open)
+
+    def finished_orders(self, account: SimAccount, symbol: str | None = None, since_ms: int = 0) -> list[SimOrder]:
+        """Oldest first."""
+        return self._orders_of(account, symbol, lambda order: not order.is_open and order.finished_ms >= since_ms)
+
+    def trades(self, account: SimAccount, symbol: str | None = None, since_ms: int = 0) -> list[SimTrade]:
+        """Oldest first."""
+        stale_ms = STALE_NS.get() // NS_PER_MS
+        until_ms = self.now_ms() - stale_ms if stale_ms else None
+        return [
+            trade
+            for trade in self._trades.get(account.uid, [])
+            if (symbol is None or trade.symbol == symbol)
+            and trade.ts_ms >= since_ms
+            and (until_ms is None or trade.ts_ms <= until_ms)
+        ]
+
+    def wallets(self, account: SimAccount) -> dict[str, Wallet]:
+        at_ns = self._as_of_ns()
+        if at_ns is None:
+            return dict(account.wallets)
+        seen = {asset: self.settlement.history.wallet_at(account, asset, at_ns) for asset in account.wallets}
+        return {asset: wallet for asset, wallet in seen.items() if wallet is not None}
+
+    def shown_positions(self, account: SimAccount, symbol: str | None = None) -> list[SimPosition]:
+        """Of one contract (both sides in dual mode), or of every contract that was ever touched."""
+        symbols = [symbol] if symbol else list(dict.fromkeys(one.symbol for one in account.positions.values()))
+        rows = [position for name in symbols for position in positions_of(account, name)]
+        at_ns = self._as_of_ns()
+        if at_ns is None:
+            return rows
+        return [self.settlement.history.position_at(account, row, at_ns) for row in rows]
+
+    def shown_margin(self, account: SimAccount) -> MarginAccount:
+        """The margin account as it shows: stale wallet, positions and orders at the marks of now."""
+        if self._as_of_ns() is None:
+            return self.margin_account(account)
+        wallet = self.wallets(account).get(self.settle_asset, Wallet())
+        reserved = sum(
+            (
+                order.left_qty * order.price / self.position(account, order.symbol).leverage
+                for order in self.open_orders(account)
+                if not order.reduce_only
+            ),
+            ZERO,
+        )
+        return valued(wallet.total, self.shown_positions(account), self.mark_price, reserved)
+
+    # --- market's side: called by the market and by faults ---
+
+    def apply_funding(self, symbol: str) -> None:
+        """Charges funding to every position of the symbol and schedules the next time."""
+        row = self.instruments[symbol]
+        mark = self.mark_price(symbol)
+        self.funding_paid.setdefault(symbol, []).append((self.now_ms() // 1000, row.funding_rate))
+        for account in {id(one): one for one in self.accounts.values()}.values():
+            self.settlement.fund(account, row, mark, row.funding_rate)
+
+    def force_close(self, account: SimAccount, symbol: str, finish_as: str) -> SimOrder | None:
+        """Liquidation or auto-deleveraging: the venue closes what is open at the market; the last such order."""
+        last: SimOrder | None = None
+        for position in positions_of(account, symbol):
+            if position.qty:
+                self.cancel_all(account, symbol)
+                last = self._force_out(account, symbol, position.qty, finish_as)
+        return last
+
+    def _force_out(self, account: SimAccount, symbol: str, held: Decimal, finish_as: str) -> SimOrder:
+        row, book = self.instruments[symbol], self.books[symbol]
+        side = OrderSide.SELL if held > 0 else OrderSide.BUY
+        request = SimOrderRequest(
+            symbol=symbol,
+            side=side,
+            kind=OrderKind.MARKET,
+            tif=TimeInForce.IOC,
+            qty=abs(held),
+            reduce_only=account.dual_side,
+        )
+        units = int(abs(held) / row.unit)
+        order = self._new_order(row, request, units, book.update_id)
+        self._orders[order.order_id] = order
+        self._owner[order.order_id] = account
+        self._take(account, row, book, order, BID if side is OrderSide.BUY else ASK, None, units)
+        self._finish(account, row, order, finish_as)
+        return order.copy()
+
+    def check_margins(self) -> None:
+        """Liquidates accounts whose equity has fallen below the maintenance margin of their positions."""
+        for account in {id(one): one for one in self.accounts.values()}.values():
+            held = [row for row in account.positions.values() if row.qty]
+            if not held:
+                continue
+            maintenance = sum(
+                (
+                    abs(row.qty) * self.mark_price(row.symbol) * self.instruments[row.symbol].maintenance_rate
+                    for row in held
+                ),
+                ZERO,
+            )
+            if self.margin_account(account).equity < maintenance:
+                for symbol in dict.fromkeys(row.symbol for row in held):
+                    self.force_close(account, symbol, "liquidated")

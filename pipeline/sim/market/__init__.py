@@ -1,0 +1,1 @@
+"""The synthetic market: fair prices, makers, dislocations and their statistics."""

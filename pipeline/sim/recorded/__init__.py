@@ -1,0 +1,1 @@
+"""Recorded frames served over the wire as a simulated exchange."""

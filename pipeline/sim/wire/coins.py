@@ -1,0 +1,37 @@
+"""The coins of a venue: what each ticker really is, for the currency lists of the dialects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.model.structs import CoinIdentity
+
+if TYPE_CHECKING:
+    from pipeline.sim.exchange.venue import SimVenue
+
+# Quote coins have no instrument of their own that would carry their identity.
+_KNOWN = {
+    "USDT": (("eth", "0xdac17f958d2ee523a2206206994597c13d831ec7"), ("trx", "tr7nhqjekqxgtci8q8zy4pl8otszgjlj6t")),
+    "USDC": (("eth", "0xa0b86991c6218b36c1d19d4a2e9eb0ce3606eb48"),),
+}
+
+
+def coins(venue: SimVenue) -> list[CoinIdentity]:
+    """Every base and quote coin once, in the order of the instrument list."""
+    found: dict[str, CoinIdentity] = {}
+    for instrument in venue.instruments.values():
+        identity = instrument.identity
+        networks = identity.networks or ((instrument.base.lower(), ""),)
+        found.setdefault(
+            instrument.base,
+            CoinIdentity(
+                asset=instrument.base,
+                networks=networks,
+                deposit_enabled=identity.deposit_enabled,
+                withdraw_enabled=identity.withdraw_enabled,
+            ),
+        )
+    for instrument in venue.instruments.values():
+        quote = instrument.quote
+        found.setdefault(quote, CoinIdentity(asset=quote, networks=_KNOWN.get(quote, ((quote.lower(), ""),))))
+    return list(found.values())

@@ -1,0 +1,186 @@
+"""What a wire dialect is made of: its interface, and the socket that it pushes frames through.
+
+One exchange = one aiohttp application on one loopback socket that serves REST and WebSocket of all its venues. A
+``Dialect`` mounts its paths on it and speaks the venue's wire format; everything that is the same on every venue
+(request arrival in the ledger, network latency, faults, connection registry) is done by the server's middleware and
+by ``SimSocket``, so that a dialect holds nothing but the format.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from typing import TYPE_CHECKING
+
+from aiohttp import WSMessage, WSMsgType, web
+
+if TYPE_CHECKING:
+    from pipeline.sim.exchange.venue import SimVenue
+    from pipeline.sim.server import SimExchangeServer
+
+_NUMBER = re.compile(r'"\d+\.\d+"')  # a price or quantity as text
+QUEUE_MAX = 20_000  # frames a slow client may lag before its socket is closed, as venues do
+
+
+class Dialect:
+    """Base of every wire dialect.
+
+    ``venues``: the venues of this exchange by name (``gateio_spot`` ...), which the dialect serves.
+    ``server``: ``admit`` (faults, latency and ledger for WS API calls; REST goes through the middleware),
+    ``clock``, ``ledger``, ``faults``.
+    """
+
+    def __init__(self, venues: dict[str, SimVenue], server: SimExchangeServer) -> None:
+        self.venues = venues
+        self.server = server
+        self.sockets: set[SimSocket] = set()
+
+    def routes(self, app: web.Application) -> None:
+        """Adds the dialect's REST and WebSocket paths."""
+
+    def urls(self, host: str, port: int) -> dict[str, dict[str, str]]:
+        """venue name -> {"rest": ..., "ws": ..., optional "ws_private", "ws_api"}: values for venues/ section 1."""
+        return {}
+
+    def classify(self, method: str, path: str, query: dict[str, str]) -> tuple[str, str, str] | None:
+        """(venue name, operation of ``faults.OPERATIONS``, symbol or "*") of a REST request; None = not mine.
+
+        WebSocket upgrades are not asked about.
+        """
+        return None
+
+    def error_response(self, venue: str, status: int, retry_after_s: float) -> web.Response:
+        """The venue's body for an injected 5xx, 418 or 429."""
+        headers = {"Retry-After": str(max(1, round(retry_after_s)))} if retry_after_s else {}
+        return web.json_response({"code": status, "msg": "injected"}, status=status, headers=headers)
+
+    def order_id_text(self, order_id: int) -> str:
+        """An order id as this venue writes it; the ledger keeps it beside the number."""
+        return str(order_id)
+
+    def trade_id_text(self, trade_id: int) -> str:
+        """A trade id as this venue writes it."""
+        return str(trade_id)
+
+    def on_start(self) -> None:
+        """Called once when the market is about to run: subscribe to the venues here (``venue.on_market``)."""
+
+    async def close(self) -> None:
+        """Called at shutdown, after the sockets are closed."""
+
+
+class SimSocket:
+    """A WebSocket of one client with one writer task: sends are synchronous and keep their order.
+
+    Usage in a handler::
+
+        sock = SimSocket(self, request, "gateio_spot", "public")
+        if (refused := await sock.open()) is not None:
+            return refused
+        async for message in sock:          # aiohttp WSMessage, TEXT and BINARY only
+            ...
+        return sock.response
+
+    ``scope`` is "public" or "private"; a socket that turns private (login, listenKey) sets ``sock.scope``.
+    """
+
+    def __init__(self, dialect: Dialect, request: web.Request, venue: str, scope: str) -> None:
+        self.dialect = dialect
+        self.request = request
+        self.venue = venue
+        self.scope = scope
+        self.response = web.WebSocketResponse(autoping=True, max_msg_size=1 << 20, compress=False)
+        self.sent_count = 0
+        self.closed = False
+        self._queue: deque[str | bytes] = deque()
+        self._wake = asyncio.Event()
+        self._writer: asyncio.Task[None] | None = None
+
+    async def open(self) -> web.StreamResponse | None:
+        """Accepts the handshake; a response instead of None means that a fault refused it: return that."""
+        rule = self.dialect.server.faults.stream("refuse_connect", self.venue, self.scope)
+        self.dialect.server.ledger.request(
+            venue=self.venue, via="ws", operation="connect", detail={"path": self.request.path, "scope": self.scope}
+        )
+        if rule is not None:
+            return web.Response(status=rule.status or 429, text="refused")
+        await self.response.prepare(self.request)
+        self.dialect.sockets.add(self)
+        self._writer = asyncio.create_task(self._write())
+        return None
+
+    def send(self, frame: str | bytes) -> None:
+        """Queues a text (str) or binary (bytes) frame. Never blocks; a client that lags too far is cut off."""
+        if self.closed:
+            return
+        if len(self._queue) >= QUEUE_MAX:
+            self.kill()
+            return
+        if self.dialect.server.faults.rules:
+            frame = self._spoilt(frame)
+        self._queue.append(frame)
+        self._wake.set()
+
+    def _spoilt(self, frame: str | bytes) -> str | bytes:
+        faults = self.dialect.server.faults
+        if faults.stream("corrupt", self.venue, self.scope) is not None:
+            return frame[: len(frame) * 2 // 3]
+        if isinstance(frame, str) and _NUMBER.search(frame):
+            rule = faults.stream("bad_number", self.venue, self.scope)
+            if rule is not None:
+                return _NUMBER.sub(f'"{rule.text or "NaN"}"', frame, count=1)
+        return frame
+
+    def kill(self) -> None:
+        """Closes the TCP connection without a close frame, as a lost connection looks."""
+        if self.closed:
+            return
+        self.closed = True
+        self._wake.set()
+        transport = self.request.transport
+        if transport is not None:
+            transport.abort()
+
+    def __aiter__(self) -> SimSocket:
+        return self
+
+    async def __anext__(self) -> WSMessage:
+        while True:
+            message = await self.response.receive()
+            if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                return message
+            if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.CLOSING, WSMsgType.ERROR):
+                await self._finish()
+                raise StopAsyncIteration
+
+    async def close(self) -> None:
+        """Orderly close with a close frame."""
+        if not self.response.closed:
+            await self.response.close()
+        await self._finish()
+
+    async def _finish(self) -> None:
+        self.closed = True
+        self.dialect.sockets.discard(self)
+        self._wake.set()
+        if self._writer is not None and self._writer is not asyncio.current_task():
+            self._writer.cancel()
+
+    async def _write(self) -> None:
+        try:
+            while not self.closed:
+                if not self._queue:
+                    self._wake.clear()
+                    await self._wake.wait()
+                    continue
+                frame = self._queue.popleft()
+                if isinstance(frame, str):
+                    await self.response.send_str(frame)
+                else:
+                    await self.response.send_bytes(frame)
+                self.sent_count += 1
+        except (ConnectionError, RuntimeError):
+            self.kill()
+        finally:
+            self.dialect.sockets.discard(self)

@@ -1,0 +1,312 @@
+"""Gate.io as a whole: REST v4 and the WebSockets of spot and USDT futures over the venues of one exchange.
+
+A request passes, in the venue's order: budget, headers, clock window, key, signature, expiry, then its handler.
+Every reply carries the rate-limit and timing headers. Source: Gate.io APIv4 "Rate limit", "Authentication".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from aiohttp import web
+
+from pipeline.model.enums import InstrumentKind
+from pipeline.sim.exchange.faults import Verdict as FaultVerdict
+from pipeline.sim.exchange.types import MarketEvent, RejectReason, SimAccount, SimReject, TradePrint
+from pipeline.sim.wire.auth import AuthRefused, check_gate_exptime, gate_exptime_ms, verify_gate_rest
+from pipeline.sim.wire.dialect import Dialect, SimSocket
+from pipeline.sim.wire.gateio import private_pushes as private
+from pipeline.sim.wire.gateio.api import Handler, Route
+from pipeline.sim.wire.gateio.formats import Call, GateError, refusal
+from pipeline.sim.wire.gateio.futures import FuturesApi
+from pipeline.sim.wire.gateio.spot import SpotApi
+from pipeline.sim.wire.gateio.streams import GateStream
+from pipeline.sim.wire.gateio.websocket import GateSession
+from pipeline.sim.wire.rate_limits import Budget, GateLimits, Verdict, WindowLimiter, gate_headers
+
+if TYPE_CHECKING:
+    from pipeline.sim.exchange.venue import SimVenue
+    from pipeline.sim.server import SimExchangeServer
+
+# The first of each is the live path; the others are what clients also use: without the slash, and the testnet's.
+_SPOT_SOCKETS = ("/ws/v4/", "/ws/v4", "/v4/ws/spot")
+_FUTURES_SOCKETS = ("/v4/ws/usdt", "/v4/ws/usdt/", "/v4/ws/futures/usdt")
+_CANCELS = ("cancel", "cancel_all")
+_ORDER_OPERATIONS = ("place", "amend", "cancel", "cancel_all")
+_PLACINGS = ("place", "amend")  # one budget
+
+
+class GateMarket:
+    """One market (spot or futures) of the exchange, as its sockets and REST paths need it."""
+
+    def __init__(self, venue: SimVenue, api: SpotApi | FuturesApi, server: SimExchangeServer, limits: GateLimits):
+        self.venue = venue
+        self.api = api
+        self.server = server
+        self.is_futures = isinstance(api, FuturesApi)
+        self.prefix = "futures" if self.is_futures else "spot"
+        self.limit_code = 311 if self.is_futures else 211
+        self.private_channels = private.FUTURES_CHANNELS if self.is_futures else private.SPOT_CHANNELS
+        self.place_budget = limits.futures_place if self.is_futures else limits.spot_place
+        self.cancel_budget = limits.futures_cancel if self.is_futures else limits.spot_cancel
+        self._ws_budget = limits.futures_ws_trading if self.is_futures else limits.spot_ws_trading
+        self._limiter = WindowLimiter()
+        self.routes: dict[tuple[str, str], Route] = api.routes()
+        self.stream = GateStream(venue, self._ticker_row)
+        self.api_handlers: dict[str, Handler] = {
+            "order_place": api.place,
+            "order_batch_place": api.place_batch,
+            "order_amend": api.amend,
+            "order_cancel": api.cancel,
+            "order_cancel_ids": api.cancel_ids,
+            "order_cancel_cp": api.cancel_pair,
+            "order_status": api.order,
+            "order_list": api.orders,
+        }
+
+    def _ticker_row(self, instrument: Any, decimal_sizes: bool) -> dict[str, Any]:
+        if isinstance(self.api, FuturesApi):
+            return self.api.ticker(instrument, decimal_sizes)
+        return self.api.ticker(instrument)
+
+    def on_market(self, event: MarketEvent) -> None:
+        if isinstance(event, TradePrint):
+            self.api.prints.add(event)
+        self.stream.on_market(event)
+
+    def is_cross(self, uid: str, symbol: str) -> bool:
+        return isinstance(self.api, FuturesApi) and self.api.positions.is_cross(uid, symbol)
+
+    def call(
+        self,
+        headers: dict[str, str],
+        params: dict[str, Any],
+        items: list[Any],
+        *,
+        account: SimAccount | None,
+        decimal_sizes: bool,
+        args: tuple[str, ...] = (),
+    ) -> Call:
+        """``headers``: lower-case names. Raises ``AuthRefused`` when ``x-gate-exptime`` is past."""
+        now_ms = self.venue.now_ms()
+        check_gate_exptime(headers, now_ms)
+        return Call(
+            params=params,
+            args=args,
+            items=items,
+            account=account,
+            now_ms=now_ms,
+            expiry_ms=gate_exptime_ms(headers),
+            decimal_sizes=decimal_sizes,
+        )
+
+    async def admit_ws(self, operation: str, call: Call) -> FaultVerdict:
+        """The arrival of a WebSocket API call: ledger row, faults, latency."""
+        symbol = call.word("contract" if self.is_futures else "currency_pair") or "*"
+        return await self.server.admit(
+            self.venue.name, operation, symbol=symbol, client_id=call.word("text"), via="ws_api"
+        )
+
+    def ws_budget(self, account: SimAccount, now_ms: int) -> Verdict:
+        return self._limiter.take(self._ws_budget, "ws", account.uid, now_ms)
+
+    def check_trade_permission(self, account: SimAccount, api_key: str) -> None:
+        if not account.keys[api_key].can_trade:
+            raise refusal(SimReject(RejectReason.NOT_PERMITTED, ""), None, futures=self.is_futures)
+
+
+class GateioDialect(Dialect):
+    """Spot, futures or both, by what ``venues`` holds."""
+
+    def __init__(
+        self, venues: dict[str, SimVenue], server: SimExchangeServer, limits: GateLimits | None = None
+    ) -> None:
+        super().__init__(venues, server)
+        self.limits = limits or GateLimits()
+        self._limiter = WindowLimiter()
+        self._serial = 0
+        futures = next((one for one in venues.values() if one.kind is InstrumentKind.PERPETUAL), None)
+        spot = next((one for one in venues.values() if one.kind is InstrumentKind.SPOT), None)
+        self.markets: list[GateMarket] = []
+        if spot is not None:
+            self.markets.append(GateMarket(spot, SpotApi(spot, futures), server, self.limits))
+        if futures is not None:
+            self.markets.append(GateMarket(futures, FuturesApi(futures), server, self.limits))
+        self._routes = {key: (market, route) for market in self.markets for key, route in market.routes.items()}
+
+    def routes(self, app: web.Application) -> None:
+        for market in self.markets:
+            for path in _FUTURES_SOCKETS if market.is_futures else _SPOT_SOCKETS:
+                app.router.add_get(path, self._socket_of(market))
+        app.router.add_route("*", "/api/{tail:.*}", self._serve)
+
+    def urls(self, host: str, port: int) -> dict[str, dict[str, str]]:
+        found = {}
+        for market in self.markets:
+            path = _FUTURES_SOCKETS[0] if market.is_futures else _SPOT_SOCKETS[0]
+            socket = f"ws://{host}:{port}{path}"
+            found[market.venue.name] = {
+                "rest": f"http://{host}:{port}/api/v4",
+                "ws": socket,
+                "ws_private": socket,
+                "ws_api": socket,
+            }
+        return found
+
+    def classify(self, method: str, path: str, query: dict[str, str]) -> tuple[str, str, str] | None:
+        found = self._match(method, path)
+        if found is None:
+            return None
+        market, route, _ = found
+        symbol = query.get("currency_pair") or query.get("contract") or "*"
+        return market.venue.name, route.operation, symbol
+
+    def error_response(self, venue: str, status: int, retry_after_s: float) -> web.Response:
+        if status == 429:
+            market = next((one for one in self.markets if one.venue.name == venue), self.markets[0])
+            return _reply({"label": "TOO_MANY_REQUESTS", "message": _too_many_text(market)}, status)
+        return _reply({"label": "SERVER_ERROR" if status >= 500 else "INTERNAL", "message": "injected"}, status)
+
+    def on_start(self) -> None:
+        for market in self.markets:
+            market.venue.on_market(market.on_market)
+
+    def _socket_of(self, market: GateMarket) -> Any:
+        async def serve(request: web.Request) -> web.StreamResponse:
+            sock = SimSocket(self, request, market.venue.name, "public")
+            refused = await sock.open()
+            if refused is not None:
+                return refused
+            self._serial += 1
+            decimal_sizes = request.headers.get("X-Gate-Size-Decimal") == "1"
+            session = GateSession(market, sock, decimal_sizes, self._serial)
+            try:
+                async for message in sock:
+                    session.on_message(message.data)
+            finally:
+                session.end()
+            return sock.response
+
+        return serve
+
+    # --- REST ---
+
+    def _match(self, method: str, path: str) -> tuple[GateMarket, Route, tuple[str, ...]] | None:
+        """Exact paths first; then one segment, last or last but one, taken as an argument.
+
+        The settlement coin of futures may come in capitals, as ccxt sends it here and there.
+        """
+        path = path.replace("/futures/USDT/", "/futures/usdt/")
+        found = self._routes.get((method, path))
+        if found is not None:
+            return *found, ()
+        parts = path.split("/")
+        for at in (-1, -2):
+            if len(parts) < -at + 1:
+                continue
+            argument, parts_tried = parts[at], [*parts]
+            parts_tried[at] = "{}"
+            found = self._routes.get((method, "/".join(parts_tried)))
+            if found is not None:
+                return *found, (argument,)
+        return None
+
+    async def _serve(self, request: web.Request) -> web.Response:
+        found = self._match(request.method, request.path)
+        if found is None:
+            return _reply({"label": "NOT_FOUND", "message": f"{request.method} {request.path} not found"}, 404)
+        market, route, args = found
+        venue = market.venue
+        in_us = venue.wall_ns() // 1000
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        key = headers.get("key", "") if route.signed else (request.remote or "")
+        verdict = self._take(market, route, request, key)
+        timing = gate_headers(verdict) | {"X-In-Time": str(in_us)}
+        status = route.status
+        try:
+            if not verdict.allowed:
+                raise GateError("TOO_MANY_REQUESTS", _too_many_text(market), 429)
+            payload = await self._handle(market, route, request, headers, args)
+        except GateError as error:
+            status, payload = error.status, {"label": error.label, "message": error.text}
+            if error.label == "ORDER_POC_IMMEDIATE":
+                payload = {"label": error.label, "detail": error.text}
+        except AuthRefused as refused:
+            status, payload = refused.status, {"label": refused.code, "message": refused.text}
+        return _reply(payload, status, timing | {"X-Out-Time": str(venue.wall_ns() // 1000)})
+
+    def _take(self, market: GateMarket, route: Route, request: web.Request, key: str) -> Verdict:
+        """Public: per endpoint and address. Private: placing, cancelling, everything else per endpoint; per user."""
+        now_ms = market.venue.now_ms()
+        account = market.venue.accounts.get(key) if route.signed else None
+        who = account.uid if account is not None else key
+        budget, name = self._budget(market, route, f"{request.method}{request.path}")
+        if route.operation in _PLACINGS and not market.is_futures:
+            who = f"{who}:{market.venue.name}"
+        return self._limiter.take(budget, name, who, now_ms)
+
+    def _budget(self, market: GateMarket, route: Route, endpoint: str) -> tuple[Budget, str]:
+        if not route.signed:
+            return self.limits.public, endpoint
+        if route.operation in _PLACINGS:
+            return market.place_budget, f"{market.prefix}.place"
+        if route.operation in _CANCELS:
+            return market.cancel_budget, f"{market.prefix}.cancel"
+        return self.limits.private, endpoint
+
+    async def _handle(
+        self,
+        market: GateMarket,
+        route: Route,
+        request: web.Request,
+        headers: dict[str, str],
+        args: tuple[str, ...],
+    ) -> Any:
+        body = await request.read()
+        raw_query = request.raw_path.partition("?")[2]
+        account: SimAccount | None = None
+        if route.signed:
+            account = verify_gate_rest(
+                market.venue.accounts,
+                headers,
+                method=request.method,
+                path=request.path,
+                query=raw_query,
+                body=body,
+                now_ms=market.venue.now_ms(),
+            )
+            if route.operation in _ORDER_OPERATIONS:
+                market.check_trade_permission(account, headers["key"])
+        params: dict[str, Any] = dict(parse_qsl(raw_query, keep_blank_values=True))
+        decoded = _decoded(body)
+        params.update(decoded if isinstance(decoded, dict) else {})
+        call = market.call(
+            headers,
+            params,
+            decoded if isinstance(decoded, list) else [],
+            account=account,
+            decimal_sizes=headers.get("x-gate-size-decimal") == "1",
+            args=args,
+        )
+        return await route.handler(call)
+
+
+def _decoded(body: bytes) -> Any:
+    if not body:
+        return {}
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.DecodeError as error:
+        raise GateError("INVALID_REQUEST_BODY", "Invalid request body") from error
+
+
+def _too_many_text(market: GateMarket) -> str:
+    return f"Request Rate limit Exceeded ({market.limit_code})"
+
+
+def _reply(payload: Any, status: int, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(
+        body=msgspec.json.encode(payload), status=status, headers=headers, content_type="application/json"
+    )

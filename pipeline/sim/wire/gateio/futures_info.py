@@ -1,0 +1,163 @@
+"""Gate.io futures: public lists around a contract, and the account's book.
+
+Source: Gate.io APIv4 "Futures": candlesticks, premium index, funding rates, risk limit tiers, contract statistics,
+insurance, index constituents, liquidations, account book.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from pipeline.sim.exchange.types import BookEntry, SimInstrument
+from pipeline.sim.wire.gateio import candles
+from pipeline.sim.wire.gateio.api import Route, page, span_ms
+from pipeline.sim.wire.gateio.formats import Call, GateError, plain
+
+if TYPE_CHECKING:
+    from pipeline.sim.exchange.venue import SimVenue
+
+_DAY_S = 86_400
+_KINDS = {"deposit": "dnw", "withdraw": "dnw", "pnl": "pnl", "fee": "fee", "fund": "fund"}
+_KIND_NAMES = frozenset(
+    ("dnw", "pnl", "fee", "refr", "fund", "point_dnw", "point_fee", "point_refr", "bonus_offset", "cross_settle")
+)
+RISK_LIMIT = "1000000"
+_STILL = (  # figures of others' trading: there are none
+    *("lsr_taker", "lsr_account", "top_lsr_account", "top_lsr_size"),
+    *("long_liq_size", "long_liq_amount", "long_liq_usd", "short_liq_size", "short_liq_amount", "short_liq_usd"),
+)
+
+
+class FuturesInfoApi:
+    """Handlers of lists that nobody's orders depend on."""
+
+    def __init__(self, venue: SimVenue) -> None:
+        self.venue = venue
+
+    def routes(self) -> dict[tuple[str, str], Route]:
+        usdt = "/api/v4/futures/usdt"
+        return {
+            ("GET", f"{usdt}/candlesticks"): Route(self._candles, "candles", False),
+            ("GET", f"{usdt}/premium_index"): Route(self._premium, "candles", False),
+            ("GET", f"{usdt}/funding_rate"): Route(self._funding_rate, "ticker", False),
+            ("GET", f"{usdt}/risk_limit_tiers"): Route(self._tiers, "instruments", False),
+            ("GET", f"{usdt}/contract_stats"): Route(self._stats, "ticker", False),
+            ("GET", f"{usdt}/insurance"): Route(self._insurance, "ticker", False),
+            ("GET", f"{usdt}/index_constituents/{{}}"): Route(self._constituents, "instruments", False),
+            ("GET", f"{usdt}/liq_orders"): Route(self._liquidations, "public_trades", False),
+            ("GET", f"{usdt}/account_book"): Route(self._book, "account_book"),
+        }
+
+    def instrument(self, symbol: str) -> SimInstrument:
+        found = self.venue.instruments.get(symbol)
+        if found is None:
+            raise GateError("CONTRACT_NOT_FOUND", f"Contract {symbol} not found")
+        return found
+
+    async def _candles(self, call: Call) -> Any:
+        """``mark_`` and ``index_`` before a contract ask for those prices."""
+        name = call.need("contract")
+        instrument = self.instrument(candles.split_contract(name)[0])
+        series = candles.series_of(self.venue, name)
+        return candles.futures_rows(call, instrument, name, series) if series is not None else []
+
+    async def _premium(self, call: Call) -> Any:
+        """The mark is the index here: no premium at any time."""
+        name = self.instrument(call.need("contract")).symbol
+        series = self.venue.mark_candles[name]
+        found = candles.futures_rows(call, self.venue.instruments[name], f"mark_{name}", series)
+        return [{"t": one["t"], "c": "0", "h": "0", "l": "0", "o": "0"} for one in found]
+
+    async def _funding_rate(self, call: Call) -> Any:
+        """What has been applied since the start, newest first."""
+        symbol = self.instrument(call.need("contract")).symbol
+        start_s, end_s = call.whole("from", 0), call.whole("to", call.now_ms // 1000)
+        paid = [one for one in self.venue.funding_paid.get(symbol, []) if start_s <= one[0] <= end_s]
+        return [{"t": time_s, "r": plain(rate)} for time_s, rate in page(paid[::-1], call)]
+
+    async def _tiers(self, call: Call) -> Any:
+        symbol = call.word("contract")
+        wanted = [self.instrument(symbol)] if symbol else page(list(self.venue.instruments.values()), call)
+        return [
+            {
+                "tier": 1,
+                "risk_limit": RISK_LIMIT,
+                "initial_rate": plain(round(Decimal(1) / one.leverage_max, 8)),
+                "maintenance_rate": plain(one.maintenance_rate),
+                "leverage_max": str(one.leverage_max),
+                "deduction": "0",
+                "contract": one.symbol,
+            }
+            for one in wanted
+        ]
+
+    async def _stats(self, call: Call) -> Any:
+        """Open interest is what the simulated users hold; nobody else's is known."""
+        instrument = self.instrument(call.need("contract"))
+        accounts = {id(one): one for one in self.venue.accounts.values()}.values()
+        held = sum(
+            (abs(row.qty) for one in accounts for row in one.positions.values() if row.symbol == instrument.symbol),
+            Decimal(0),
+        )
+        length_s = candles.INTERVALS.get(call.word("interval", "5m"))
+        if length_s is None:
+            raise GateError("INVALID_PARAM_VALUE", "Invalid request parameter `interval`")
+        now_s = call.now_ms // 1000
+        limit = max(1, min(call.whole("limit", 30), 100))
+        first_s = call.whole("from", now_s - (limit + 1) * length_s)
+        found = self.venue.mark_candles[instrument.symbol].between(length_s, first_s, now_s, most=limit)
+        interest = held / instrument.multiplier
+        still = dict.fromkeys(_STILL, 0)
+        return [
+            still
+            | {
+                "time": one.start_s,
+                "open_interest": int(interest),
+                "open_interest_usd": float(held * one.close),
+                "mark_price": float(one.close),
+            }
+            for one in found
+        ]
+
+    async def _insurance(self, call: Call) -> Any:
+        return [{"t": call.now_ms // 1000 // _DAY_S * _DAY_S, "b": "0"}]
+
+    async def _constituents(self, call: Call) -> Any:
+        symbol = self.instrument(call.args[0]).symbol
+        return {"index": symbol, "constituents": [{"exchange": "Gate.io", "symbols": [symbol]}]}
+
+    async def _liquidations(self, call: Call) -> Any:
+        """Others' liquidations: none. A user's own are in ``liquidates``."""
+        if call.word("contract"):
+            self.instrument(call.word("contract"))
+        return []
+
+    async def _book(self, call: Call) -> Any:
+        """Newest first; ``type`` and ``contract`` choose."""
+        start_ms, end_ms = span_ms(call, default_s=30 * _DAY_S)
+        kind, symbol = call.word("type"), call.word("contract")
+        if kind and kind not in _KIND_NAMES:
+            raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `type` value: {kind}")
+        found = [
+            one
+            for one in reversed(call.owner.book)
+            if start_ms <= one.ts_ms <= end_ms
+            and kind in ("", _KINDS.get(one.reason, "dnw"))
+            and symbol in ("", one.symbol)
+        ]
+        return [_book_row(one) for one in page(found, call)]
+
+
+def _book_row(entry: BookEntry) -> dict[str, Any]:
+    """``time`` is a number that may have a fraction; whole seconds are sent: ccxt's Python cannot read others."""
+    return {
+        "time": entry.ts_ms // 1000,
+        "change": plain(entry.change),
+        "balance": plain(entry.balance),
+        "text": f"{entry.symbol}:{entry.order_id}" if entry.order_id else entry.symbol,
+        "type": _KINDS.get(entry.reason, "dnw"),
+        "contract": entry.symbol,
+        "trade_id": str(entry.trade_id) if entry.trade_id else "",
+        "id": str(entry.entry_id),
+    }

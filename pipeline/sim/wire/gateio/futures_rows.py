@@ -1,0 +1,432 @@
+"""Gate.io USDT futures rows: contracts, orders, trades, positions, account, tickers. Sizes are signed contracts.
+
+With ``X-Gate-Size-Decimal: 1`` sizes are decimal strings; without it integers, truncated toward zero.
+Source: Gate.io APIv4 "Futures"; WebSocket v4 "futures.orders" and its neighbours; recorded contract rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+from pipeline.model.enums import OrderKind, TradingStatus
+from pipeline.sim.exchange.settlement import MarginAccount
+from pipeline.sim.exchange.types import (
+    BalanceEvent,
+    PositionClose,
+    SimAccount,
+    SimInstrument,
+    SimOrder,
+    SimPosition,
+    SimTrade,
+    TradePrint,
+)
+from pipeline.sim.wire.gateio.formats import TIF_TEXT, order_text, plain
+
+_STATUS = {
+    TradingStatus.TRADING: "trading",
+    TradingStatus.BUY_ONLY: "trading",
+    TradingStatus.SELL_ONLY: "trading",
+    TradingStatus.HALTED: "delisting",
+}
+_SIZE_MAX = Decimal(1_000_000)
+_FINISHED_AS = {"fok": "cancelled", "poc": "cancelled", "expired": "cancelled"}
+
+
+def contracts(instrument: SimInstrument, qty: Decimal) -> Decimal:
+    return qty / instrument.multiplier
+
+
+def size(value: Decimal, decimal_sizes: bool) -> str | int:
+    return plain(value) if decimal_sizes else int(value)
+
+
+def units_size(instrument: SimInstrument, units: int, decimal_sizes: bool) -> str | int:
+    """Contracts of a book level, from units."""
+    if instrument.unit == instrument.multiplier:
+        return str(units) if decimal_sizes else units
+    return size(contracts(instrument, instrument.qty(units)), decimal_sizes)
+
+
+def is_fractional(instrument: SimInstrument) -> bool:
+    return instrument.lot < instrument.multiplier
+
+
+def contract_row(
+    instrument: SimInstrument, *, decimal_sizes: bool, orderbook_id: int, last: str, trade_id: int
+) -> dict[str, Any]:
+    """GET /futures/usdt/contracts: every field of the recorded row and the newer ones."""
+    mark = plain(instrument.reference_price())
+    funding = plain(instrument.funding_rate)
+    least = contracts(instrument, instrument.min_qty or instrument.lot)
+    most = contracts(instrument, instrument.max_qty) if instrument.max_qty else _SIZE_MAX
+
+    def rate(ppm: int) -> str:
+        return plain(Decimal(ppm).scaleb(-6))
+
+    return {
+        "name": instrument.symbol,
+        "type": "direct",
+        "quanto_multiplier": plain(instrument.multiplier),
+        "ref_discount_rate": "0",
+        "order_price_deviate": rate(instrument.price_band_ppm),
+        "maintenance_rate": plain(instrument.maintenance_rate),
+        "mark_type": "index",
+        "last_price": last,
+        "mark_price": mark,
+        "index_price": mark,
+        "funding_rate_indicative": funding,
+        "mark_price_round": "0.01",
+        "funding_offset": 0,
+        "in_delisting": instrument.status is TradingStatus.HALTED,
+        "risk_limit_base": "1000000",
+        "interest_rate": "0.0003",
+        "order_price_round": plain(instrument.tick),
+        "order_size_min": size(least, decimal_sizes),
+        "ref_rebate_rate": "0.2",
+        "funding_interval": instrument.funding_interval_s,
+        "risk_limit_step": "1000000",
+        "leverage_min": "1",
+        "leverage_max": str(instrument.leverage_max),
+        "risk_limit_max": "30000000",
+        "maker_fee_rate": rate(instrument.list_maker_fee_ppm),
+        "taker_fee_rate": rate(instrument.list_taker_fee_ppm),
+        "funding_rate": funding,
+        "order_size_max": size(most, decimal_sizes),
+        "funding_next_apply": instrument.funding_next_s,
+        "short_users": 0,
+        "long_users": 0,
+        "config_change_time": 1682318841,
+        "create_time": 1546300800,
+        "trade_size": size(Decimal(0), decimal_sizes),
+        "position_size": size(Decimal(0), decimal_sizes),
+        "funding_impact_value": "60000",
+        "orders_limit": 100,
+        "trade_id": trade_id,
+        "orderbook_id": orderbook_id,
+        "enable_bonus": True,
+        "enable_credit": True,
+        "funding_cap_ratio": "0.75",
+        "status": _STATUS[instrument.status],
+        "launch_time": 1546300800,
+        "enable_decimal": is_fractional(instrument),
+    }
+
+
+def order_row(order: SimOrder, instrument: SimInstrument, account: SimAccount, decimal_sizes: bool) -> dict[str, Any]:
+    """An order as REST and the WebSocket API show it; ``fill_price`` is the average."""
+    sign = int(order.side)
+    is_market = order.kind is OrderKind.MARKET
+    row: dict[str, Any] = {
+        "id": order.order_id,
+        "user": int(account.uid),
+        "contract": order.symbol,
+        "create_time": order.created_ms / 1000,
+        "update_time": order.updated_ms / 1000,
+        "update_id": order.update_seq + 1,
+        "size": size(contracts(instrument, order.qty) * sign, decimal_sizes),
+        "iceberg": size(Decimal(0), decimal_sizes),
+        "left": size(contracts(instrument, order.left_qty) * sign, decimal_sizes),
+        "price": "0" if is_market else plain(order.price),
+        "fill_price": plain(round(order.average_price, 12)),
+        "mkfr": plain(Decimal(instrument.maker_fee_ppm).scaleb(-6)),
+        "tkfr": plain(Decimal(instrument.taker_fee_ppm).scaleb(-6)),
+        "tif": TIF_TEXT[order.tif],
+        "refu": 0,
+        "is_reduce_only": order.reduce_only,
+        "is_close": order.is_close,
+        "is_liq": order.finish_as in ("liquidated", "auto_deleveraged"),
+        "text": order_text(order),
+        "status": "open" if order.is_open else "finished",
+        "stp_id": 0,
+        "stp_act": "-",
+        "amend_text": order.amend_text or "-",
+        "biz_info": "-",
+    }
+    if not order.is_open:
+        row["finish_time"] = order.finished_ms / 1000
+        row["finish_as"] = _FINISHED_AS.get(order.finish_as, order.finish_as)
+    return row
+
+
+def order_push(order: SimOrder, instrument: SimInstrument, account: SimAccount, decimal_sizes: bool) -> dict[str, Any]:
+    """An item of ``futures.orders``: prices and rates are numbers here, not strings."""
+    row = order_row(order, instrument, account, decimal_sizes)
+    for name in ("price", "fill_price", "mkfr", "tkfr"):
+        row[name] = float(row[name])
+    return row | {
+        "create_time": order.created_ms // 1000,
+        "create_time_ms": order.created_ms,
+        "finish_as": row.get("finish_as", "_new" if not order.filled_qty else "_update"),
+        "finish_time": order.finished_ms // 1000,
+        "finish_time_ms": order.finished_ms,
+        "update_time": order.updated_ms,
+        "refr": 0,
+        "user": account.uid,
+        "stop_loss_price": "",
+        "stop_profit_price": "",
+    }
+
+
+def trade_row(trade: SimTrade, instrument: SimInstrument, decimal_sizes: bool) -> dict[str, Any]:
+    """GET /futures/usdt/my_trades."""
+    sign = int(trade.side)
+    return {
+        "id": trade.trade_id,
+        "create_time": trade.ts_ms / 1000,
+        "contract": trade.symbol,
+        "order_id": str(trade.order_id),
+        "size": size(contracts(instrument, trade.qty) * sign, decimal_sizes),
+        "price": plain(trade.price),
+        "text": trade.client_id or "apiv4",
+        "fee": plain(trade.fee),
+        "point_fee": "0",
+        "role": "maker" if trade.is_maker else "taker",
+        "close_size": size(contracts(instrument, trade.close_qty) * sign, decimal_sizes),
+    }
+
+
+def timerange_trade_row(trade: SimTrade, instrument: SimInstrument, decimal_sizes: bool) -> dict[str, Any]:
+    """GET /futures/usdt/my_trades_timerange: the id is called ``trade_id`` and is text."""
+    row = trade_row(trade, instrument, decimal_sizes)
+    del row["id"]
+    return {"trade_id": str(trade.trade_id)} | row
+
+
+def trade_push(trade: SimTrade, instrument: SimInstrument, decimal_sizes: bool) -> dict[str, Any]:
+    """An item of ``futures.usertrades``: fees are numbers."""
+    return {
+        "id": str(trade.trade_id),
+        "create_time": trade.ts_ms // 1000,
+        "create_time_ms": trade.ts_ms,
+        "contract": trade.symbol,
+        "order_id": str(trade.order_id),
+        "size": size(contracts(instrument, trade.qty) * int(trade.side), decimal_sizes),
+        "price": plain(trade.price),
+        "role": "maker" if trade.is_maker else "taker",
+        "text": trade.client_id or "apiv4",
+        "fee": float(trade.fee),
+        "point_fee": 0,
+    }
+
+
+def liquidation_price(position: SimPosition, instrument: SimInstrument) -> Decimal:
+    """Where the position's own margin is gone: entry moved by 1/leverage less maintenance."""
+    if not position.qty:
+        return Decimal(0)
+    room = 1 / position.leverage - instrument.maintenance_rate
+    factor = 1 - room if position.qty > 0 else 1 + room
+    return max(Decimal(0), round(position.entry_price * factor / instrument.tick) * instrument.tick)
+
+
+def position_row(
+    position: SimPosition,
+    instrument: SimInstrument,
+    account: SimAccount,
+    *,
+    decimal_sizes: bool,
+    is_cross: bool,
+    pending_orders: int,
+) -> dict[str, Any]:
+    """GET /futures/usdt/positions; ``leverage`` "0" means cross."""
+    mark = instrument.reference_price()
+    value = abs(position.qty) * mark
+    unrealised = position.qty * mark - position.cost
+    leverage = plain(position.leverage)
+    pnl = position.realised_pnl - position.paid_fees - position.paid_funding
+    return {
+        "user": int(account.uid),
+        "contract": position.symbol,
+        "size": size(contracts(instrument, position.qty), decimal_sizes),
+        "leverage": "0" if is_cross else leverage,
+        "risk_limit": "1000000",
+        "leverage_max": str(instrument.leverage_max),
+        "maintenance_rate": plain(instrument.maintenance_rate),
+        "value": plain(value),
+        "margin": plain(round(value / position.leverage + position.extra_margin, 8)),
+        "initial_margin": plain(round(value / position.leverage, 8)),
+        "maintenance_margin": plain(round(value * instrument.maintenance_rate, 8)),
+        "entry_price": plain(round(position.entry_price, 12)),
+        "liq_price": plain(liquidation_price(position, instrument)),
+        "mark_price": plain(mark),
+        "unrealised_pnl": plain(unrealised),
+        "realised_pnl": plain(pnl),
+        "pnl_pnl": plain(position.realised_pnl),
+        "pnl_fund": plain(-position.paid_funding),
+        "pnl_fee": plain(-position.paid_fees),
+        "history_pnl": plain(pnl),
+        "last_close_pnl": "0",
+        "realised_point": "0",
+        "history_point": "0",
+        "adl_ranking": 5,
+        "pending_orders": pending_orders,
+        "close_order": None,
+        "mode": position.mode,
+        "update_time": position.updated_ms // 1000,
+        "update_id": position.update_seq,
+        "open_time": position.span.opened_ms // 1000 if position.qty else 0,
+        "cross_leverage_limit": leverage if is_cross else "0",
+    }
+
+
+def position_push(
+    position: SimPosition, instrument: SimInstrument, account: SimAccount, *, decimal_sizes: bool, is_cross: bool
+) -> dict[str, Any]:
+    """An item of ``futures.positions``: numbers."""
+    leverage = float(position.leverage)
+    return {
+        "contract": position.symbol,
+        "cross_leverage_limit": leverage if is_cross else 0,
+        "entry_price": float(round(position.entry_price, 12)),
+        "history_pnl": float(position.realised_pnl),
+        "history_point": 0,
+        "last_close_pnl": 0,
+        "leverage": 0 if is_cross else leverage,
+        "leverage_max": instrument.leverage_max,
+        "liq_price": float(liquidation_price(position, instrument)),
+        "maintenance_rate": float(instrument.maintenance_rate),
+        "margin": float(round(abs(position.cost) / position.leverage + position.extra_margin, 8)),
+        "mode": position.mode,
+        "realised_pnl": float(position.realised_pnl - position.paid_fees - position.paid_funding),
+        "realised_point": 0,
+        "risk_limit": 1_000_000,
+        "size": size(contracts(instrument, position.qty), decimal_sizes),
+        "time": position.updated_ms // 1000,
+        "time_ms": position.updated_ms,
+        "user": account.uid,
+        "update_id": position.update_seq,
+    }
+
+
+def close_row(close: PositionClose, instrument: SimInstrument, decimal_sizes: bool) -> dict[str, Any]:
+    """GET /futures/usdt/position_close: gains positive; entry and exit by the side that each was."""
+    entry, leave = plain(round(close.entry_price, 12)), plain(round(close.exit_price, 12))
+    return {
+        "time": close.closed_ms / 1000,
+        "contract": close.symbol,
+        "side": "long" if close.is_long else "short",
+        "pnl": plain(close.realised_pnl - close.paid_fees - close.paid_funding),
+        "pnl_pnl": plain(close.realised_pnl),
+        "pnl_fund": plain(-close.paid_funding),
+        "pnl_fee": plain(-close.paid_fees),
+        "text": "api",
+        "max_size": str(size(contracts(instrument, close.max_qty), decimal_sizes)),
+        "accum_size": str(size(contracts(instrument, close.total_qty), decimal_sizes)),
+        "first_open_time": close.opened_ms // 1000,
+        "long_price": entry if close.is_long else leave,
+        "short_price": leave if close.is_long else entry,
+    }
+
+
+def liquidation_row(order: SimOrder, instrument: SimInstrument, decimal_sizes: bool) -> dict[str, Any]:
+    """GET /futures/usdt/liquidates."""
+    sign, price = int(order.side), plain(round(order.average_price, 12))
+    return {
+        "time": order.finished_ms // 1000,
+        "contract": order.symbol,
+        "size": size(contracts(instrument, order.filled_qty) * -sign, decimal_sizes),
+        "leverage": "0",
+        "margin": "0",
+        "entry_price": "0",
+        "liq_price": price,
+        "mark_price": plain(instrument.reference_price()),
+        "order_id": order.order_id,
+        "order_price": price,
+        "fill_price": price,
+        "left": size(contracts(instrument, order.left_qty) * sign, decimal_sizes),
+    }
+
+
+def account_row(account: SimAccount, margin: MarginAccount, settle: str) -> dict[str, Any]:
+    """GET /futures/usdt/accounts: ``total`` is the realised balance."""
+    return {
+        "user": int(account.uid),
+        "currency": settle,
+        "total": plain(margin.total),
+        "unrealised_pnl": plain(margin.unrealised_pnl),
+        "position_margin": plain(round(margin.position_margin, 8)),
+        "order_margin": plain(round(margin.order_margin, 8)),
+        "available": plain(round(margin.available, 8)),
+        "point": "0",
+        "bonus": "0",
+        "in_dual_mode": account.dual_side,
+        "enable_credit": False,
+        "position_mode": "dual" if account.dual_side else "single",
+        "margin_mode": 0,
+        "position_initial_margin": plain(round(margin.position_margin, 8)),
+        "maintenance_margin": "0",
+        "cross_available": plain(round(margin.available, 8)),
+        "history": {
+            "dnw": "0",
+            "pnl": "0",
+            "fee": "0",
+            "refr": "0",
+            "fund": "0",
+            "point_dnw": "0",
+            "point_fee": "0",
+            "point_refr": "0",
+            "bonus_dnw": "0",
+            "bonus_offset": "0",
+        },
+    }
+
+
+_CHANGE_KINDS = {"deposit": "dnw", "withdraw": "dnw", "pnl": "pnl", "fee": "fee", "fund": "fund"}
+
+
+def balance_push(event: BalanceEvent, account: SimAccount) -> dict[str, Any]:
+    """An item of ``futures.balances``: numbers; types pnl, fee, refr, fund, dnw."""
+    return {
+        "balance": float(event.free + event.locked),
+        "change": float(event.change),
+        "text": f"{event.symbol}:{event.order_id}" if event.order_id else event.symbol,
+        "time": event.ts_ms // 1000,
+        "time_ms": event.ts_ms,
+        "type": _CHANGE_KINDS.get(event.reason, "dnw"),
+        "user": account.uid,
+        "currency": event.asset.lower(),
+    }
+
+
+def public_trade_row(instrument: SimInstrument, trade: TradePrint, decimal_sizes: bool) -> dict[str, Any]:
+    """GET /futures/usdt/trades: the size's sign is the taker's side; times in float seconds."""
+    return {
+        "id": trade.trade_id,
+        "create_time": trade.ts_ms / 1000,
+        "create_time_ms": trade.ts_ms / 1000,
+        "contract": trade.symbol,
+        "size": units_size(instrument, trade.qty * int(trade.side), decimal_sizes),
+        "price": instrument.price_text(trade.price),
+    }
+
+
+def ticker_row(
+    instrument: SimInstrument, bid: str, ask: str, prints: Sequence[TradePrint], decimal_sizes: bool
+) -> dict[str, Any]:
+    """GET /futures/usdt/tickers and ``futures.tickers``: over the prints that are kept."""
+    prices = [one.price for one in prints]
+    mark = plain(instrument.reference_price())
+    last = instrument.price_text(prices[-1]) if prices else mark
+    base = sum((instrument.qty(one.qty) for one in prints), Decimal(0))
+    quote = sum((instrument.qty(one.qty) * instrument.price(one.price) for one in prints), Decimal(0))
+    change = round((Decimal(prices[-1]) / prices[0] - 1) * 100, 2) if prices and prices[0] else Decimal(0)
+    return {
+        "contract": instrument.symbol,
+        "last": last,
+        "low_24h": instrument.price_text(min(prices)) if prices else last,
+        "high_24h": instrument.price_text(max(prices)) if prices else last,
+        "change_percentage": plain(change),
+        "total_size": size(Decimal(0), decimal_sizes),
+        "volume_24h": size(contracts(instrument, base), decimal_sizes),
+        "volume_24h_base": plain(base),
+        "volume_24h_quote": plain(quote),
+        "volume_24h_settle": plain(quote),
+        "mark_price": mark,
+        "index_price": mark,
+        "funding_rate": plain(instrument.funding_rate),
+        "funding_rate_indicative": plain(instrument.funding_rate),
+        "quanto_base_rate": "",
+        "lowest_ask": ask,
+        "highest_bid": bid,
+    }

@@ -1,0 +1,239 @@
+"""Gate.io futures positions: rows, leverage, margin by hand, cross and isolated, one-way and dual (hedge) mode.
+
+Source: Gate.io APIv4 "Futures": positions, dual_mode, dual_comp, position_close, liquidates.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from pipeline.sim.exchange.positions import LONG, SHORT, positions_of
+from pipeline.sim.exchange.types import SimInstrument, SimPosition, SimReject
+from pipeline.sim.wire.gateio import futures_rows as rows
+from pipeline.sim.wire.gateio.api import Route, page, span_ms
+from pipeline.sim.wire.gateio.formats import Call, GateError, number, plain, refusal
+
+if TYPE_CHECKING:
+    from pipeline.sim.exchange.venue import SimVenue
+
+_DAY_S = 86_400
+
+
+class PositionsApi:
+    """Handlers about what is held, and how."""
+
+    def __init__(self, venue: SimVenue) -> None:
+        self.venue = venue
+        self._cross: set[tuple[str, str]] = set()  # (uid, contract) in cross margin
+
+    def routes(self) -> dict[tuple[str, str], Route]:
+        usdt, dual = "/api/v4/futures/usdt", "/api/v4/futures/usdt/dual_comp/positions"
+        return {
+            ("GET", f"{usdt}/accounts"): Route(self.account, "balances"),
+            ("GET", f"{usdt}/positions"): Route(self._positions, "positions"),
+            ("GET", f"{usdt}/positions/{{}}"): Route(self._position, "positions"),
+            ("POST", f"{usdt}/positions/{{}}/leverage"): Route(self._leverage, "leverage"),
+            ("POST", f"{usdt}/positions/{{}}/set_leverage"): Route(self._set_leverage, "leverage"),
+            ("GET", f"{usdt}/get_leverage/{{}}"): Route(self._get_leverage, "leverage"),
+            ("POST", f"{usdt}/positions/{{}}/margin"): Route(self._margin, "leverage"),
+            ("POST", f"{usdt}/positions/cross_mode"): Route(self._cross_mode, "leverage"),
+            ("GET", f"{dual}/{{}}"): Route(self._dual_positions, "positions"),
+            ("POST", f"{dual}/{{}}/leverage"): Route(self._dual_leverage, "leverage"),
+            ("POST", f"{dual}/{{}}/margin"): Route(self._dual_margin, "leverage"),
+            ("POST", f"{dual}/cross_mode"): Route(self._dual_cross_mode, "leverage"),
+            ("POST", f"{usdt}/dual_mode"): Route(self._dual_mode, "leverage"),
+            ("POST", f"{usdt}/set_position_mode"): Route(self._position_mode, "leverage"),
+            ("GET", f"{usdt}/position_close"): Route(self._closes, "positions"),
+            ("GET", f"{usdt}/liquidates"): Route(self._liquidates, "positions"),
+            ("GET", f"{usdt}/auto_deleverages"): Route(self._deleverages, "positions"),
+        }
+
+    def instrument(self, symbol: str) -> SimInstrument:
+        found = self.venue.instruments.get(symbol)
+        if found is None:
+            raise GateError("CONTRACT_NOT_FOUND", f"Contract {symbol} not found")
+        return found
+
+    def is_cross(self, uid: str, symbol: str) -> bool:
+        return (uid, symbol) in self._cross
+
+    # --- rows ---
+
+    async def account(self, call: Call) -> Any:
+        """A user who never moved money in does not exist here."""
+        settle = self.venue.settle_asset
+        if settle not in call.owner.wallets:
+            raise GateError("USER_NOT_FOUND", "please transfer funds first to create futures account")
+        return rows.account_row(call.owner, self.venue.shown_margin(call.owner), settle)
+
+    def _row(self, position: SimPosition, call: Call) -> dict[str, Any]:
+        return rows.position_row(
+            position,
+            self.instrument(position.symbol),
+            call.owner,
+            decimal_sizes=call.decimal_sizes,
+            is_cross=self.is_cross(call.owner.uid, position.symbol),
+            pending_orders=len(self.venue.open_orders(call.owner, position.symbol)),
+        )
+
+    async def _positions(self, call: Call) -> Any:
+        held = call.flag("holding")
+        shown = [one for one in self.venue.shown_positions(call.owner) if one.qty or not held]
+        return page([self._row(one, call) for one in shown], call)
+
+    async def _position(self, call: Call) -> Any:
+        symbol = self.instrument(call.args[0]).symbol
+        self._want_mode(call, dual=False)
+        return self._row(self.venue.shown_positions(call.owner, symbol)[0], call)
+
+    async def _dual_positions(self, call: Call) -> Any:
+        symbol = self.instrument(call.args[0]).symbol
+        return [self._row(one, call) for one in self.venue.shown_positions(call.owner, symbol)]
+
+    def _want_mode(self, call: Call, *, dual: bool) -> None:
+        if call.owner.dual_side and not dual:
+            raise GateError("POSITION_DUAL_MODE", "the account is in dual mode")
+        if dual and not call.owner.dual_side:
+            raise GateError("POSITION_DUAL_MODE", "the account is not in dual mode")
+
+    # --- leverage and margin ---
+
+    def _apply_leverage(self, call: Call) -> str:
+        """``leverage`` > 0 is isolated; 0 is cross with ``cross_leverage_limit``. Both come in the query."""
+        instrument = self.instrument(call.args[0])
+        wanted = call.amount("leverage")
+        is_cross = wanted == 0
+        if is_cross:
+            limit = call.word("cross_leverage_limit")
+            wanted = number(limit, "cross_leverage_limit") if limit else Decimal(0)
+            wanted = wanted or Decimal(instrument.leverage_max)
+        if wanted < 1:
+            raise GateError("LEVERAGE_TOO_LOW", f"leverage {plain(wanted)} is below 1")
+        if wanted > instrument.leverage_max:
+            raise GateError("LEVERAGE_TOO_HIGH", f"leverage {plain(wanted)} exceeds {instrument.leverage_max}")
+        self._set_cross(call.owner.uid, instrument.symbol, is_cross)
+        self.venue.set_leverage(call.owner, instrument.symbol, wanted)
+        return instrument.symbol
+
+    async def _leverage(self, call: Call) -> Any:
+        self._want_mode(call, dual=False)
+        return self._row(self.venue.position(call.owner, self._apply_leverage(call)), call)
+
+    async def _dual_leverage(self, call: Call) -> Any:
+        self._want_mode(call, dual=True)
+        symbol = self._apply_leverage(call)
+        return [self._row(one, call) for one in positions_of(call.owner, symbol)]
+
+    async def _set_leverage(self, call: Call) -> Any:
+        """The newer call: the margin mode is named, the leverage is its own."""
+        symbol, mode = self.instrument(call.args[0]).symbol, call.need("margin_mode")
+        if mode not in ("isolated", "cross"):
+            raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `margin_mode` value: {mode}")
+        self._apply_leverage(call)
+        self._set_cross(call.owner.uid, symbol, mode == "cross")
+        return self._row(positions_of(call.owner, symbol)[0], call)
+
+    async def _get_leverage(self, call: Call) -> Any:
+        position = positions_of(call.owner, self.instrument(call.args[0]).symbol)[0]
+        return {"lever": plain(position.leverage)}
+
+    def _add_margin(self, call: Call, position: SimPosition) -> None:
+        change = call.amount("change")
+        if not position.qty:
+            raise GateError("POSITION_EMPTY", "position is empty")
+        available = self.venue.margin_account(call.owner).available
+        try:
+            self.venue.settlement.add_margin(call.owner, position, change, available)
+        except SimReject as reject:
+            raise refusal(reject, None, futures=True) from reject
+
+    async def _margin(self, call: Call) -> Any:
+        """``change``: positive adds, negative takes out."""
+        self._want_mode(call, dual=False)
+        position = self.venue.position(call.owner, self.instrument(call.args[0]).symbol)
+        self._add_margin(call, position)
+        return self._row(position, call)
+
+    async def _dual_margin(self, call: Call) -> Any:
+        self._want_mode(call, dual=True)
+        symbol, side = self.instrument(call.args[0]).symbol, call.need("dual_side")
+        if side not in (LONG, SHORT):
+            raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `dual_side` value: {side}")
+        self._add_margin(call, self.venue.position(call.owner, symbol, side))
+        return [self._row(one, call) for one in positions_of(call.owner, symbol)]
+
+    def _set_cross(self, uid: str, symbol: str, is_cross: bool) -> None:
+        if is_cross:
+            self._cross.add((uid, symbol))
+        else:
+            self._cross.discard((uid, symbol))
+
+    def _apply_cross(self, call: Call) -> str:
+        symbol, mode = self.instrument(call.need("contract")).symbol, call.need("mode")
+        if mode not in ("ISOLATED", "CROSS"):
+            raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `mode` value: {mode}")
+        self._set_cross(call.owner.uid, symbol, mode == "CROSS")
+        return symbol
+
+    async def _cross_mode(self, call: Call) -> Any:
+        self._want_mode(call, dual=False)
+        return self._row(self.venue.position(call.owner, self._apply_cross(call)), call)
+
+    async def _dual_cross_mode(self, call: Call) -> Any:
+        self._want_mode(call, dual=True)
+        return [self._row(one, call) for one in positions_of(call.owner, self._apply_cross(call))]
+
+    # --- modes ---
+
+    def _switch(self, call: Call, dual: bool) -> None:
+        """Needs an account without positions and orders."""
+        if dual == call.owner.dual_side:
+            raise GateError("NO_CHANGE", "no change")
+        if any(one.qty for one in call.owner.positions.values()):
+            raise GateError("POSITION_HOLDING", "there are open positions")
+        if self.venue.open_orders(call.owner, None):
+            raise GateError("ORDER_PENDING", "there are open orders")
+        call.owner.dual_side = dual
+
+    async def _dual_mode(self, call: Call) -> Any:
+        call.need("dual_mode")
+        self._switch(call, call.flag("dual_mode"))
+        return await self.account(call)
+
+    async def _position_mode(self, call: Call) -> Any:
+        mode = call.need("position_mode")
+        if mode not in ("single", "dual"):
+            raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `position_mode` value: {mode}")
+        self._switch(call, mode == "dual")
+        return await self.account(call)
+
+    # --- history ---
+
+    async def _closes(self, call: Call) -> Any:
+        """Positions that went back to flat, newest first."""
+        start_ms, end_ms = span_ms(call, default_s=7 * _DAY_S)
+        symbol, side = call.word("contract"), call.word("side")
+        found = [
+            one
+            for one in reversed(call.owner.closes)
+            if start_ms <= one.closed_ms <= end_ms
+            and symbol in ("", one.symbol)
+            and side in ("", "long" if one.is_long else "short")
+        ]
+        return [rows.close_row(one, self.instrument(one.symbol), call.decimal_sizes) for one in page(found, call)]
+
+    async def _liquidates(self, call: Call) -> Any:
+        symbol = call.word("contract")
+        orders = [
+            one
+            for one in reversed(self.venue.finished_orders(call.owner, symbol or None))
+            if one.finish_as == "liquidated"
+        ]
+        return [
+            rows.liquidation_row(one, self.instrument(one.symbol), call.decimal_sizes) for one in page(orders, call)
+        ]
+
+    async def _deleverages(self, call: Call) -> Any:
+        """Nobody is deleveraged here."""
+        return []

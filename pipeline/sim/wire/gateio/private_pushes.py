@@ -1,0 +1,68 @@
+"""Gate.io private pushes: account events as items of the private channels, filtered by what a socket asked for.
+
+Source: Gate.io WebSocket v4 "spot.orders", "spot.usertrades", "spot.balances" and their v2 and futures variants.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.sim.exchange.types import (
+    AccountEvent,
+    BalanceEvent,
+    OrderEvent,
+    PositionEvent,
+    SimAccount,
+    SimInstrument,
+    TradeEvent,
+)
+from pipeline.sim.wire.gateio import futures_rows, spot_rows
+
+SPOT_CHANNELS = ("spot.orders", "spot.usertrades", "spot.balances", "spot.orders_v2", "spot.usertrades_v2")
+FUTURES_CHANNELS = ("futures.orders", "futures.usertrades", "futures.balances", "futures.positions")
+ALL = "!all"
+
+
+def spot_items(event: AccountEvent, account: SimAccount) -> list[tuple[str, str, dict[str, Any]]]:
+    """(channel, symbol or "", item) for every spot channel that tells of the event."""
+    uid = int(account.uid)
+    if isinstance(event, OrderEvent):
+        order = event.order
+        return [
+            ("spot.orders", order.symbol, spot_rows.order_push(order, event.event, uid, fees=True)),
+            ("spot.orders_v2", order.symbol, spot_rows.order_push(order, event.event, uid, fees=False)),
+        ]
+    if isinstance(event, TradeEvent):
+        trade = event.trade
+        return [
+            ("spot.usertrades", trade.symbol, spot_rows.trade_push(trade, uid, fees=True)),
+            ("spot.usertrades_v2", trade.symbol, spot_rows.trade_push(trade, uid, fees=False)),
+        ]
+    if isinstance(event, BalanceEvent):
+        return [("spot.balances", "", spot_rows.balance_push(event, account))]
+    return []
+
+
+def futures_items(
+    event: AccountEvent,
+    account: SimAccount,
+    instruments: dict[str, SimInstrument],
+    *,
+    decimal_sizes: bool,
+    is_cross: bool,
+) -> list[tuple[str, str, dict[str, Any]]]:
+    """The same for futures; ``is_cross``: margin mode of the event's contract."""
+    if isinstance(event, OrderEvent):
+        order = event.order
+        item = futures_rows.order_push(order, instruments[order.symbol], account, decimal_sizes)
+        return [("futures.orders", order.symbol, item)]
+    if isinstance(event, TradeEvent):
+        trade = event.trade
+        item = futures_rows.trade_push(trade, instruments[trade.symbol], decimal_sizes)
+        return [("futures.usertrades", trade.symbol, item)]
+    if isinstance(event, PositionEvent):
+        position = event.position
+        row = instruments[position.symbol]
+        item = futures_rows.position_push(position, row, account, decimal_sizes=decimal_sizes, is_cross=is_cross)
+        return [("futures.positions", position.symbol, item)]
+    return [("futures.balances", "", futures_rows.balance_push(event, account))]

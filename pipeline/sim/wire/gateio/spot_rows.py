@@ -1,0 +1,313 @@
+"""Gate.io spot rows: currency pairs, currencies, orders, trades, balances, tickers.
+
+Source: Gate.io APIv4 "Spot"; WebSocket v4 "spot.orders", "spot.usertrades", "spot.balances".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Any
+
+from pipeline.model.enums import OrderKind, OrderSide, TradingStatus
+from pipeline.model.structs import CoinIdentity
+from pipeline.sim.exchange.types import (
+    BalanceEvent,
+    OrderStatus,
+    SimAccount,
+    SimInstrument,
+    SimOrder,
+    SimTrade,
+    TradePrint,
+)
+from pipeline.sim.wire.gateio.formats import TIF_TEXT, ms_fraction, order_text, plain, side_text
+
+_TRADE_STATUS = {
+    TradingStatus.TRADING: "tradable",
+    TradingStatus.BUY_ONLY: "buyable",
+    TradingStatus.SELL_ONLY: "sellable",
+    TradingStatus.HALTED: "untradable",
+}
+
+
+def digits(step: Decimal) -> int:
+    exponent = step.normalize().as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0
+
+
+def pair_row(instrument: SimInstrument) -> dict[str, Any]:
+    """GET /spot/currency_pairs; minima are absent when there are none; ``fee`` is in percent."""
+    row: dict[str, Any] = {
+        "id": instrument.symbol,
+        "base": instrument.base,
+        "base_name": instrument.identity.asset or instrument.base,
+        "quote": instrument.quote,
+        "quote_name": instrument.quote,
+        "fee": plain(Decimal(instrument.list_taker_fee_ppm).scaleb(-4)),
+    }
+    if instrument.min_qty:
+        row["min_base_amount"] = plain(instrument.min_qty)
+    if instrument.min_notional:
+        row["min_quote_amount"] = plain(instrument.min_notional)
+    if instrument.max_qty:
+        row["max_base_amount"] = plain(instrument.max_qty)
+    row["max_quote_amount"] = plain(instrument.max_notional or Decimal(5_000_000))
+    return row | {
+        "amount_precision": digits(instrument.lot),
+        "precision": digits(instrument.tick),
+        "trade_status": _TRADE_STATUS[instrument.status],
+        "sell_start": 0,
+        "buy_start": 0,
+        "delisting_time": 0,
+        "type": "normal",
+        "trade_url": f"https://www.gate.com/trade/{instrument.symbol}",
+        "st_tag": False,
+    }
+
+
+def currency_rows(identities: Iterable[CoinIdentity]) -> list[dict[str, Any]]:
+    """GET /spot/currencies; ``chains[].addr`` is the contract address."""
+    rows = []
+    for coin in identities:
+        no_withdraw, no_deposit = not coin.withdraw_enabled, not coin.deposit_enabled
+        chains = [
+            {
+                "name": network.upper(),
+                "addr": contract,
+                "withdraw_disabled": no_withdraw,
+                "withdraw_delayed": False,
+                "deposit_disabled": no_deposit,
+            }
+            for network, contract in coin.networks
+        ]
+        rows.append(
+            {
+                "currency": coin.asset,
+                "name": coin.asset,
+                "delisted": False,
+                "withdraw_disabled": no_withdraw,
+                "withdraw_delayed": False,
+                "deposit_disabled": no_deposit,
+                "trade_disabled": False,
+                "chain": chains[0]["name"] if chains else coin.asset,
+                "chains": chains,
+            }
+        )
+    return rows
+
+
+def status_text(order: SimOrder) -> str:
+    if order.is_open:
+        return "open"
+    return "closed" if order.status is OrderStatus.FILLED else "cancelled"
+
+
+def order_row(order: SimOrder) -> dict[str, Any]:
+    """An order as REST and the WebSocket API show it. ``fill_price`` is the deprecated name of the filled total."""
+    by_quote = order.quote_qty is not None
+    amount = order.quote_qty if order.quote_qty is not None else order.qty
+    left = amount - (order.filled_quote if by_quote else order.filled_qty)
+    asset, fee = next(iter(order.fees.items()), ("", Decimal(0)))
+    pair_quote = order.symbol.rpartition("_")[2]
+    received = order.symbol.partition("_")[0] if order.side is OrderSide.BUY else pair_quote
+    total = plain(order.filled_quote)
+    return {
+        "id": str(order.order_id),
+        "text": order_text(order),
+        "amend_text": order.amend_text or "-",
+        "create_time": str(order.created_ms // 1000),
+        "update_time": str(order.updated_ms // 1000),
+        "create_time_ms": order.created_ms,
+        "update_time_ms": order.updated_ms,
+        "status": status_text(order),
+        "currency_pair": order.symbol,
+        "type": "market" if order.kind is OrderKind.MARKET else "limit",
+        "account": "spot",
+        "side": side_text(order.side),
+        "amount": plain(amount),
+        "price": plain(order.price),
+        "time_in_force": TIF_TEXT[order.tif],
+        "iceberg": "0",
+        "left": plain(max(Decimal(0), left)),
+        "filled_amount": plain(order.filled_qty),
+        "fill_price": total,
+        "filled_total": total,
+        "avg_deal_price": plain(round(order.average_price, 12)) if order.filled_qty else "",
+        "fee": plain(fee),
+        "fee_currency": asset or received,
+        "point_fee": "0",
+        "gt_fee": "0",
+        "gt_maker_fee": "0",
+        "gt_taker_fee": "0",
+        "gt_discount": False,
+        "rebated_fee": "0",
+        "rebated_fee_currency": pair_quote,
+        "finish_as": order.finish_as,
+    }
+
+
+_FEE_FIELDS = frozenset(
+    (
+        "fee",
+        "fee_currency",
+        "point_fee",
+        "gt_fee",
+        "gt_maker_fee",
+        "gt_taker_fee",
+        "gt_discount",
+        "rebated_fee",
+        "rebated_fee_currency",
+    )
+)
+
+
+def order_push(order: SimOrder, event: str, uid: int, *, fees: bool) -> dict[str, Any]:
+    """An item of ``spot.orders``: an order without ``status``, with ``event``; its times are strings."""
+    row = order_row(order)
+    del row["status"]
+    row |= {
+        "create_time_ms": str(order.created_ms),
+        "update_time_ms": str(order.updated_ms),
+        "event": event,
+        "user": uid,
+        "stp_id": 0,
+        "stp_act": "-",
+        "biz_info": "-",
+    }
+    if not fees:
+        for name in (
+            "fee",
+            "fee_currency",
+            "point_fee",
+            "gt_fee",
+            "gt_discount",
+            "rebated_fee",
+            "rebated_fee_currency",
+        ):
+            del row[name]
+    return row
+
+
+def trade_row(trade: SimTrade) -> dict[str, Any]:
+    """GET /spot/my_trades."""
+    return {
+        "id": str(trade.trade_id),
+        "create_time": str(trade.ts_ms // 1000),
+        "create_time_ms": ms_fraction(trade.ts_ms),
+        "currency_pair": trade.symbol,
+        "order_id": str(trade.order_id),
+        "side": side_text(trade.side),
+        "role": "maker" if trade.is_maker else "taker",
+        "amount": plain(trade.qty),
+        "price": plain(trade.price),
+        "fee": plain(trade.fee),
+        "fee_currency": trade.fee_asset,
+        "point_fee": "0",
+        "gt_fee": "0",
+        "sequence_id": str(trade.trade_id),
+        "text": trade.client_id or "apiv4",
+        "amend_text": "-",
+    }
+
+
+def trade_push(trade: SimTrade, uid: int, *, fees: bool) -> dict[str, Any]:
+    """An item of ``spot.usertrades``: the same trade with a numeric id and time."""
+    row: dict[str, Any] = {
+        "id": trade.trade_id,
+        "user_id": uid,
+        "order_id": str(trade.order_id),
+        "currency_pair": trade.symbol,
+        "create_time": trade.ts_ms // 1000,
+        "create_time_ms": ms_fraction(trade.ts_ms),
+        "side": side_text(trade.side),
+        "amount": plain(trade.qty),
+        "role": "maker" if trade.is_maker else "taker",
+        "price": plain(trade.price),
+        "text": trade.client_id or "apiv4",
+        "id_market": trade.trade_id,
+        "amend_text": "-",
+        "biz_info": "-",
+    }
+    if fees:
+        row |= {"fee": plain(trade.fee), "fee_currency": trade.fee_asset, "point_fee": "0", "gt_fee": "0"}
+    return row
+
+
+def balance_row(asset: str, free: Decimal, locked: Decimal, update_id: int) -> dict[str, Any]:
+    """GET /spot/accounts."""
+    return {"currency": asset, "available": plain(free), "locked": plain(locked), "update_id": update_id}
+
+
+_CHANGE_TYPES = {"order-create": "order-create", "order-match": "order-match", "fee": "order-match"}
+
+
+def balance_push(event: BalanceEvent, account: SimAccount) -> dict[str, Any]:
+    """An item of ``spot.balances``; ``change`` is what the available amount moved by."""
+    kind = _CHANGE_TYPES.get(event.reason, "order-update" if event.reason == "order-cancel" else event.reason)
+    return {
+        "timestamp": str(event.ts_ms // 1000),
+        "timestamp_ms": str(event.ts_ms),
+        "user": account.uid,
+        "currency": event.asset,
+        "change": plain(event.change - event.locked_change),
+        "total": plain(event.free + event.locked),
+        "available": plain(event.free),
+        "freeze": plain(event.locked),
+        "freeze_change": plain(event.locked_change),
+        "change_type": kind,
+    }
+
+
+def fee_row(account: SimAccount, spot: SimInstrument | None, futures: SimInstrument | None) -> dict[str, Any]:
+    """GET /wallet/fee: the account's own rates as fractions."""
+
+    def rate(ppm: int) -> str:
+        return plain(Decimal(ppm).scaleb(-6))
+
+    return {
+        "user_id": int(account.uid),
+        "taker_fee": rate(spot.taker_fee_ppm if spot else 2000),
+        "maker_fee": rate(spot.maker_fee_ppm if spot else 2000),
+        "gt_discount": False,
+        "gt_taker_fee": "0",
+        "gt_maker_fee": "0",
+        "loan_fee": "0.18",
+        "point_type": "1",
+        "futures_taker_fee": rate(futures.taker_fee_ppm if futures else 500),
+        "futures_maker_fee": rate(futures.maker_fee_ppm if futures else 200),
+        "debit_fee": 3,
+    }
+
+
+def public_trade_row(instrument: SimInstrument, trade: TradePrint) -> dict[str, Any]:
+    """GET /spot/trades."""
+    return {
+        "id": str(trade.trade_id),
+        "create_time": str(trade.ts_ms // 1000),
+        "create_time_ms": ms_fraction(trade.ts_ms),
+        "currency_pair": trade.symbol,
+        "side": side_text(trade.side),
+        "amount": plain(instrument.qty(trade.qty)),
+        "price": instrument.price_text(trade.price),
+        "sequence_id": str(trade.trade_id),
+    }
+
+
+def ticker_row(instrument: SimInstrument, bid: str, ask: str, prints: Sequence[TradePrint]) -> dict[str, Any]:
+    """GET /spot/tickers and ``spot.tickers``: over the prints that are kept."""
+    prices = [one.price for one in prints]
+    last = instrument.price_text(prices[-1]) if prices else plain(instrument.reference_price())
+    base = sum((instrument.qty(one.qty) for one in prints), Decimal(0))
+    quote = sum((instrument.qty(one.qty) * instrument.price(one.price) for one in prints), Decimal(0))
+    change = round((Decimal(prices[-1]) / prices[0] - 1) * 100, 2) if prices and prices[0] else Decimal(0)
+    return {
+        "currency_pair": instrument.symbol,
+        "last": last,
+        "lowest_ask": ask,
+        "highest_bid": bid,
+        "change_percentage": plain(change),
+        "base_volume": plain(base),
+        "quote_volume": plain(quote),
+        "high_24h": instrument.price_text(max(prices)) if prices else last,
+        "low_24h": instrument.price_text(min(prices)) if prices else last,
+    }

@@ -1,0 +1,280 @@
+"""MEXC spot v3 words: order types, statuses, ids, error codes, and the JSON rows of orders, trades and symbols.
+
+Source: MEXC spot v3 "Spot Account/Trade", "Public API Definitions", "Error Code"; rows as recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+from pipeline.model.enums import OrderKind, OrderSide, TimeInForce, TradingStatus
+from pipeline.model.structs import CoinIdentity
+from pipeline.sim.exchange.types import OrderStatus, RejectReason, SimInstrument, SimOrder, SimReject, SimTrade
+
+ORDER_TYPES: dict[str, tuple[OrderKind, TimeInForce]] = {
+    "LIMIT": (OrderKind.LIMIT, TimeInForce.GTC),
+    "MARKET": (OrderKind.MARKET, TimeInForce.IOC),
+    "LIMIT_MAKER": (OrderKind.LIMIT, TimeInForce.POST_ONLY),
+    "IMMEDIATE_OR_CANCEL": (OrderKind.LIMIT, TimeInForce.IOC),
+    "FILL_OR_KILL": (OrderKind.LIMIT, TimeInForce.FOK),
+}
+SIDES = {"BUY": OrderSide.BUY, "SELL": OrderSide.SELL}
+_TYPE_OF = {pair: name for name, pair in ORDER_TYPES.items()}
+_WS_TYPE = {"LIMIT": 1, "LIMIT_MAKER": 2, "IMMEDIATE_OR_CANCEL": 3, "FILL_OR_KILL": 4, "MARKET": 5}
+_WS_STATUS = {"NEW": 1, "FILLED": 2, "PARTIALLY_FILLED": 3, "CANCELED": 4, "PARTIALLY_CANCELED": 5}
+_SIDE_TYPE = {
+    TradingStatus.TRADING: 1,
+    TradingStatus.BUY_ONLY: 2,
+    TradingStatus.SELL_ONLY: 3,
+    TradingStatus.HALTED: 4,
+}
+_ORDER_ID_PREFIX = "C02__"
+
+
+class MexcError(Exception):
+    """A refusal with MEXC's code and text; almost all come with HTTP 400."""
+
+    def __init__(self, code: int, text: str, status: int = 400) -> None:
+        super().__init__(f"{code}: {text}")
+        self.code = code
+        self.text = text
+        self.status = status
+
+
+# Codes by document; where the sheet leaves a doubt (post-only that would take, a duplicate client id) the
+# nearest documented code stands in, so that a client must not rely on it.
+_REJECTS: dict[RejectReason, tuple[int, str]] = {
+    RejectReason.UNKNOWN_SYMBOL: (10007, "bad symbol"),
+    RejectReason.SYMBOL_HALTED: (30000, "Suspended transaction for the symbol"),
+    RejectReason.SIDE_BARRED: (30001, "Current transaction direction is not allowed to place an order"),
+    RejectReason.BAD_PARAMETER: (700004, "Parameter error"),
+    RejectReason.BAD_PRICE_TICK: (30087, "Order price precision is invalid"),
+    RejectReason.BAD_QTY_STEP: (10096, "amount precision is invalid"),
+    RejectReason.PRICE_BAND: (30010, "no valid trade price"),
+    RejectReason.NO_LIQUIDITY: (30010, "no valid trade price"),
+    RejectReason.INSUFFICIENT_MARGIN: (10101, "Insufficient balance"),
+    RejectReason.POST_ONLY_WOULD_TAKE: (30041, "current order type can not place order"),
+    RejectReason.FOK_NOT_FILLED: (30041, "current order type can not place order"),
+    RejectReason.REDUCE_ONLY: (700004, "Parameter error"),
+    RejectReason.DUPLICATE_CLIENT_ID: (730002, "Parameter error: duplicate newClientOrderId"),
+    RejectReason.TOO_MANY_ORDERS: (30029, "Cannot exceed the maximum order limit"),
+    RejectReason.EXPIRED: (700003, "Timestamp for this request is outside of the recvWindow."),
+    RejectReason.ORDER_NOT_FOUND: (-2011, "Unknown order sent"),
+    RejectReason.ORDER_FINISHED: (-2011, "Unknown order sent"),
+    RejectReason.NOT_PERMITTED: (700007, "No permission to access the endpoint."),
+    RejectReason.INJECTED: (30016, "Trading disabled"),
+}
+
+
+def refusal(reject: SimReject, instrument: SimInstrument | None, side: OrderSide | None) -> MexcError:
+    """MEXC's code for a venue-neutral refusal."""
+    reason = reject.reason
+    if reason is RejectReason.INSUFFICIENT_BALANCE:
+        return MexcError(30005, "Oversold") if side is OrderSide.SELL else MexcError(30004, "Insufficient position")
+    if reason in (RejectReason.QTY_TOO_SMALL, RejectReason.NOTIONAL_TOO_SMALL):
+        bound = f"{plain(instrument.min_notional)}{instrument.quote}" if instrument else "0"
+        return MexcError(30002, f"The minimum transaction volume cannot be less than:{bound}")
+    if reason in (RejectReason.QTY_TOO_LARGE, RejectReason.NOTIONAL_TOO_LARGE):
+        bound = f"{plain(instrument.max_notional)}{instrument.quote}" if instrument else "0"
+        return MexcError(30003, f"The maximum transaction volume cannot be greater than:{bound}")
+    code, text = _REJECTS[reason]
+    return MexcError(code, text, 403 if reason is RejectReason.NOT_PERMITTED else 400)
+
+
+def plain(value: Decimal) -> str:
+    """Digits without exponent and without trailing zeros: the exact value as MEXC writes amounts."""
+    return format(value.normalize(), "f") if value else "0"
+
+
+def order_id_text(order_id: int) -> str:
+    return f"{_ORDER_ID_PREFIX}{order_id}"
+
+
+def parse_order_id(text: str) -> int:
+    """Raises -2013/-2011-like not-found by returning -1 for text that no order of ours can have."""
+    digits = text.removeprefix(_ORDER_ID_PREFIX)
+    return int(digits) if digits.isascii() and digits.isdigit() else -1
+
+
+def trade_id_text(trade_id: int) -> str:
+    """The same text by REST and by stream: clients deduplicate on it."""
+    return f"{trade_id}X1"
+
+
+def type_text(order: SimOrder) -> str:
+    if order.kind is OrderKind.MARKET:
+        return "MARKET"
+    return _TYPE_OF[(order.kind, order.tif)]
+
+
+def status_text(order: SimOrder) -> str:
+    if order.status is OrderStatus.NEW:
+        return "NEW"
+    if order.status is OrderStatus.PARTIALLY_FILLED:
+        return "PARTIALLY_FILLED"
+    if order.status is OrderStatus.FILLED:
+        return "FILLED"
+    return "PARTIALLY_CANCELED" if order.filled_qty else "CANCELED"
+
+
+def ws_type(order: SimOrder) -> int:
+    return _WS_TYPE[type_text(order)]
+
+
+def ws_status(order: SimOrder) -> int:
+    return _WS_STATUS[status_text(order)]
+
+
+def side_text(side: OrderSide) -> str:
+    return "BUY" if side is OrderSide.BUY else "SELL"
+
+
+def order_row(order: SimOrder) -> dict[str, Any]:
+    """GET /order, /openOrders, /allOrders."""
+    return {
+        "symbol": order.symbol,
+        "orderId": order_id_text(order.order_id),
+        "orderListId": -1,
+        "clientOrderId": order.client_id,
+        "price": plain(order.price),
+        "origQty": plain(order.qty),
+        "executedQty": plain(order.filled_qty),
+        "cummulativeQuoteQty": plain(order.filled_quote),
+        "status": status_text(order),
+        "timeInForce": None,
+        "type": type_text(order),
+        "side": side_text(order.side),
+        "stopPrice": None,
+        "icebergQty": None,
+        "time": order.created_ms,
+        "updateTime": order.updated_ms,
+        "isWorking": True,
+        "origQuoteOrderQty": plain(order.quote_qty) if order.quote_qty is not None else "0",
+    }
+
+
+def cancel_row(order: SimOrder, orig_client_id: str) -> dict[str, Any]:
+    """DELETE /order and /openOrders."""
+    return {
+        "symbol": order.symbol,
+        "origClientOrderId": orig_client_id,
+        "orderId": order_id_text(order.order_id),
+        "clientOrderId": order.client_id,
+        "price": plain(order.price),
+        "origQty": plain(order.qty),
+        "executedQty": plain(order.filled_qty),
+        "cummulativeQuoteQty": plain(order.filled_quote),
+        "status": status_text(order),
+        "timeInForce": None,
+        "type": type_text(order),
+        "side": side_text(order.side),
+    }
+
+
+def placed_row(order: SimOrder) -> dict[str, Any]:
+    """POST /order: no status, no fills: they come by stream and by query."""
+    return {
+        "symbol": order.symbol,
+        "orderId": order_id_text(order.order_id),
+        "orderListId": -1,
+        "price": plain(order.price),
+        "origQty": plain(order.qty),
+        "type": type_text(order),
+        "side": side_text(order.side),
+        "transactTime": order.created_ms,
+    }
+
+
+def trade_row(trade: SimTrade) -> dict[str, Any]:
+    """GET /myTrades."""
+    return {
+        "symbol": trade.symbol,
+        "id": trade_id_text(trade.trade_id),
+        "orderId": order_id_text(trade.order_id),
+        "orderListId": -1,
+        "price": plain(trade.price),
+        "qty": plain(trade.qty),
+        "quoteQty": plain(trade.quote),
+        "commission": plain(trade.fee),
+        "commissionAsset": trade.fee_asset,
+        "time": trade.ts_ms,
+        "isBuyer": trade.side is OrderSide.BUY,
+        "isMaker": trade.is_maker,
+        "isBestMatch": True,
+        "isSelfTrade": False,
+        "clientOrderId": trade.client_id or None,
+    }
+
+
+def _digits(step: Decimal) -> int:
+    exponent = step.normalize().as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0
+
+
+def _rate(ppm: int) -> str:
+    return plain(Decimal(ppm).scaleb(-6))
+
+
+def symbol_row(instrument: SimInstrument) -> dict[str, Any]:
+    """One row of GET /exchangeInfo, all fields of the recorded row. Status 1 online, 2 paused."""
+    price_digits = _digits(instrument.tick)
+    qty_digits = _digits(instrument.lot)
+    halted = instrument.status is TradingStatus.HALTED
+    maximum = plain(instrument.max_notional or Decimal(2_000_000))
+    return {
+        "symbol": instrument.symbol,
+        "status": "2" if halted else "1",
+        "baseAsset": instrument.base,
+        "baseAssetPrecision": qty_digits,
+        "quoteAsset": instrument.quote,
+        "quotePrecision": price_digits,
+        "quoteAssetPrecision": price_digits,
+        "baseCommissionPrecision": qty_digits,
+        "quoteCommissionPrecision": price_digits,
+        "orderTypes": list(ORDER_TYPES),
+        "isSpotTradingAllowed": not halted,
+        "isMarginTradingAllowed": False,
+        "quoteAmountPrecision": plain(instrument.min_notional),
+        "baseSizePrecision": plain(instrument.min_qty),
+        "permissions": ["SPOT"],
+        "filters": [],
+        "maxQuoteAmount": maximum,
+        "makerCommission": _rate(instrument.list_maker_fee_ppm),
+        "takerCommission": _rate(instrument.list_taker_fee_ppm),
+        "quoteAmountPrecisionMarket": plain(instrument.min_notional),
+        "maxQuoteAmountMarket": maximum,
+        "fullName": instrument.identity.asset or instrument.base,
+        "tradeSideType": _SIDE_TYPE[instrument.status],
+    }
+
+
+def coin_rows(identities: Iterable[CoinIdentity]) -> list[dict[str, Any]]:
+    """GET /capital/config/getall: one row per coin with its networks, contracts and switches."""
+    rows = []
+    for coin in identities:
+        networks = [
+            {
+                "coin": coin.asset,
+                "depositDesc": None,
+                "depositEnable": coin.deposit_enabled,
+                "minConfirm": 12,
+                "name": coin.asset,
+                "Name": coin.asset,
+                "network": network.upper(),
+                "netWork": network.upper(),
+                "withdrawEnable": coin.withdraw_enabled,
+                "withdrawFee": "0.1",
+                "withdrawIntegerMultiple": None,
+                "withdrawMax": "1000000",
+                "withdrawMin": "1",
+                "sameAddress": False,
+                "contract": contract,
+                "withdrawTips": None,
+                "depositTips": None,
+            }
+            for network, contract in coin.networks
+        ]
+        rows.append({"coin": coin.asset, "name": coin.asset, "Name": coin.asset, "networkList": networks})
+    return rows

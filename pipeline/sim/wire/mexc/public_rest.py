@@ -1,0 +1,238 @@
+"""MEXC spot public REST: symbols, books, trades, tickers, time.
+
+Source: MEXC spot v3 "Market Data Endpoints"; recorded rows; what ccxt 4.5 asks for beyond them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from pipeline.model.enums import OrderSide
+from pipeline.sim.exchange.candles import MONTH_S, STEP_S, WEEK_S, window_end_s
+from pipeline.sim.exchange.types import SimInstrument, TradePrint
+from pipeline.sim.wire.mexc import formats as words
+from pipeline.sim.wire.mexc.formats import MexcError
+from pipeline.sim.wire.mexc.request import Call, Route, instrument_of
+
+if TYPE_CHECKING:
+    from pipeline.sim.exchange.venue import SimVenue
+
+TRADES_KEPT = 1000
+DAY_MS = 86_400_000
+_DEPTH_DEFAULT, _DEPTH_MAX = 100, 5000
+_KLINES_MAX = 1000
+_AVERAGE_MINUTES = 5
+KLINES = {
+    "1m": 60,
+    "5m": 300,
+    "15m": 900,
+    "30m": 1800,
+    "60m": 3600,
+    "4h": 14_400,
+    "1d": 86_400,
+    "1W": WEEK_S,
+    "1M": MONTH_S,
+}
+
+
+class MexcPublic:
+    """Handlers that need no key, and the prints behind their lists."""
+
+    def __init__(self, venue: SimVenue) -> None:
+        self._venue = venue
+        self._prints: dict[str, deque[TradePrint]] = {}
+
+    def routes(self) -> dict[tuple[str, str], Route]:
+        v3 = "/api/v3"
+        return {
+            ("GET", f"{v3}/ping"): Route(self._ping, "time", 1),
+            ("GET", f"{v3}/time"): Route(self._time, "time", 1),
+            ("GET", f"{v3}/defaultSymbols"): Route(self._default_symbols, "instruments", 1),
+            ("GET", f"{v3}/exchangeInfo"): Route(self._exchange_info, "instruments", 10),
+            ("GET", f"{v3}/depth"): Route(self._depth, "depth", 1),
+            ("GET", f"{v3}/trades"): Route(self._trades, "public_trades", 5),
+            ("GET", f"{v3}/historicalTrades"): Route(self._trades, "public_trades", 5),
+            ("GET", f"{v3}/aggTrades"): Route(self._agg_trades, "public_trades", 1),
+            ("GET", f"{v3}/klines"): Route(self._klines, "candles", 1),
+            ("GET", f"{v3}/avgPrice"): Route(self._average_price, "ticker", 1),
+            ("GET", f"{v3}/ticker/bookTicker"): Route(self._book_ticker, "ticker", 1),
+            ("GET", f"{v3}/ticker/price"): Route(self._price, "ticker", 1),
+            ("GET", f"{v3}/ticker/24hr"): Route(self._ticker_24h, "ticker", 1),
+            ("GET", "/api/v1/contract/detail"): Route(self._no_contracts, "instruments", 1),
+            ("GET", f"{v3}/selfSymbols"): Route(self._default_symbols, "instruments", 1, True),
+        }
+
+    def on_print(self, trade: TradePrint) -> None:
+        self._prints.setdefault(trade.symbol, deque(maxlen=TRADES_KEPT)).append(trade)
+
+    async def _ping(self, call: Call) -> Any:
+        return {}
+
+    async def _time(self, call: Call) -> Any:
+        return {"serverTime": call.now_ms}
+
+    async def _default_symbols(self, call: Call) -> Any:
+        return {"code": 200, "data": list(self._venue.instruments), "msg": None}
+
+    async def _no_contracts(self, call: Call) -> Any:
+        """The perpetual market of this exchange is not simulated; clients that load all markets see none."""
+        return {"success": True, "code": 0, "data": []}
+
+    async def _exchange_info(self, call: Call) -> Any:
+        wanted = call.params.get("symbols") or call.params.get("symbol")
+        symbols = wanted.split(",") if wanted else list(self._venue.instruments)
+        rows = [words.symbol_row(instrument_of(self._venue, symbol)) for symbol in symbols]
+        return {
+            "timezone": "CST",
+            "serverTime": call.now_ms,
+            "rateLimits": [],
+            "exchangeFilters": [],
+            "symbols": rows,
+        }
+
+    async def _depth(self, call: Call) -> Any:
+        instrument = instrument_of(self._venue, call.need("symbol"))
+        limit = min(call.whole("limit", _DEPTH_DEFAULT) or _DEPTH_DEFAULT, _DEPTH_MAX)
+        update_id, bids, asks = self._venue.depth(instrument.symbol, limit)
+        return {
+            "lastUpdateId": update_id,
+            "bids": [[instrument.price_text(p), instrument.qty_text(q)] for p, q in bids],
+            "asks": [[instrument.price_text(p), instrument.qty_text(q)] for p, q in asks],
+            "timestamp": call.now_ms,
+        }
+
+    def _recent(self, call: Call) -> tuple[SimInstrument, list[TradePrint]]:
+        instrument = instrument_of(self._venue, call.need("symbol"))
+        limit = min(call.whole("limit", 500), TRADES_KEPT)
+        prints = list(self._prints.get(instrument.symbol, ()))[-limit:]
+        return instrument, prints[::-1]
+
+    async def _trades(self, call: Call) -> Any:
+        instrument, prints = self._recent(call)
+        rows = []
+        for one in prints:
+            price, qty = instrument.price(one.price), instrument.qty(one.qty)
+            buyer_maker = one.side is OrderSide.SELL
+            rows.append(
+                {
+                    "id": None,
+                    "price": instrument.price_text(one.price),
+                    "qty": words.plain(qty),
+                    "quoteQty": words.plain(price * qty),
+                    "time": one.ts_ms,
+                    "isBuyerMaker": buyer_maker,
+                    "isBestMatch": True,
+                    "tradeType": "ASK" if buyer_maker else "BID",
+                }
+            )
+        return rows
+
+    async def _agg_trades(self, call: Call) -> Any:
+        instrument, prints = self._recent(call)
+        return [
+            {
+                "a": None,
+                "f": None,
+                "l": None,
+                "p": instrument.price_text(one.price),
+                "q": words.plain(instrument.qty(one.qty)),
+                "T": one.ts_ms,
+                "m": one.side is OrderSide.SELL,
+                "M": True,
+            }
+            for one in prints
+        ]
+
+    async def _klines(self, call: Call) -> Any:
+        """Oldest first; with a start the oldest ``limit`` windows from it, else the newest."""
+        instrument = instrument_of(self._venue, call.need("symbol"))
+        length_s = KLINES.get(call.need("interval"))
+        if length_s is None:
+            raise MexcError(-1121, "Invalid interval.")
+        limit = min(call.whole("limit", 500) or 500, _KLINES_MAX)
+        end_s = min(call.whole("endTime", call.now_ms), call.now_ms) // 1000
+        start_s = -(-call.whole("startTime", 0) // 1000)
+        found = self._venue.candles[instrument.symbol].between(length_s, start_s, end_s, monday=True)
+        chosen = found[:limit] if start_s else found[-limit:]
+        return [
+            [
+                one.start_s * 1000,
+                words.plain(one.open),
+                words.plain(one.high),
+                words.plain(one.low),
+                words.plain(one.close),
+                words.plain(one.base),
+                window_end_s(one.start_s, length_s) * 1000,
+                words.plain(one.quote),
+            ]
+            for one in chosen
+        ]
+
+    async def _average_price(self, call: Call) -> Any:
+        """Mean of the trades of the last minutes, weighted by quantity."""
+        instrument = instrument_of(self._venue, call.need("symbol"))
+        now_s = call.now_ms // 1000
+        found = self._venue.candles[instrument.symbol].between(STEP_S, now_s - _AVERAGE_MINUTES * 60, now_s)
+        base = sum((one.base for one in found), Decimal(0))
+        quote = sum((one.quote for one in found), Decimal(0))
+        price = round(quote / base, 12) if base else instrument.reference_price()
+        return {"mins": _AVERAGE_MINUTES, "price": words.plain(price)}
+
+    def _quotes(self, symbol: str) -> dict[str, Any]:
+        instrument = instrument_of(self._venue, symbol)
+        _, bids, asks = self._venue.depth(symbol, 1)
+        return {
+            "symbol": symbol,
+            "bidPrice": instrument.price_text(bids[0][0]) if bids else "",
+            "bidQty": instrument.qty_text(bids[0][1]) if bids else "",
+            "askPrice": instrument.price_text(asks[0][0]) if asks else "",
+            "askQty": instrument.qty_text(asks[0][1]) if asks else "",
+        }
+
+    async def _book_ticker(self, call: Call) -> Any:
+        symbol = call.params.get("symbol")
+        return self._quotes(symbol) if symbol else [self._quotes(name) for name in self._venue.instruments]
+
+    def _last_price(self, symbol: str) -> str:
+        instrument = instrument_of(self._venue, symbol)
+        prints = self._prints.get(symbol)
+        return instrument.price_text(prints[-1].price) if prints else words.plain(instrument.reference_price())
+
+    async def _price(self, call: Call) -> Any:
+        symbol = call.params.get("symbol")
+        if symbol:
+            return {"symbol": symbol, "price": self._last_price(symbol)}
+        return [{"symbol": name, "price": self._last_price(name)} for name in self._venue.instruments]
+
+    def _day(self, symbol: str, now_ms: int) -> dict[str, Any]:
+        """Statistics over the kept prints: the simulated day starts with the process."""
+        instrument = instrument_of(self._venue, symbol)
+        prints = self._prints.get(symbol) or ()
+        prices = [one.price for one in prints]
+        last = self._last_price(symbol)
+        first = instrument.price_text(prices[0]) if prices else last
+        change = Decimal(last) - Decimal(first)
+        base = sum((instrument.qty(one.qty) for one in prints), Decimal(0))
+        quote = sum((instrument.qty(one.qty) * instrument.price(one.price) for one in prints), Decimal(0))
+        return self._quotes(symbol) | {
+            "priceChange": words.plain(change),
+            "priceChangePercent": words.plain(round(change / Decimal(first), 6)) if Decimal(first) else "0",
+            "prevClosePrice": first,
+            "lastPrice": last,
+            "openPrice": first,
+            "highPrice": instrument.price_text(max(prices)) if prices else last,
+            "lowPrice": instrument.price_text(min(prices)) if prices else last,
+            "volume": words.plain(base),
+            "quoteVolume": words.plain(quote),
+            "openTime": now_ms - DAY_MS,
+            "closeTime": now_ms,
+            "count": None,
+        }
+
+    async def _ticker_24h(self, call: Call) -> Any:
+        symbol = call.params.get("symbol")
+        if symbol:
+            return self._day(symbol, call.now_ms)
+        return [self._day(name, call.now_ms) for name in self._venue.instruments]

@@ -1,0 +1,76 @@
+"""One MEXC REST request as its handler sees it, and the shape of a route."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pipeline.sim.exchange.types import SimAccount, SimInstrument
+from pipeline.sim.wire.mexc.formats import MexcError
+from pipeline.sim.wire.rate_limits import Budget
+
+if TYPE_CHECKING:
+    from pipeline.sim.exchange.venue import SimVenue
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One request after the checks. ``account`` is None on public calls."""
+
+    params: dict[str, str]
+    account: SimAccount | None
+    now_ms: int
+    deadline_ms: int
+
+    def need(self, name: str) -> str:
+        value = self.params.get(name, "")
+        if not value:
+            raise MexcError(700004, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
+        return value
+
+    def whole(self, name: str, default: int) -> int:
+        text = self.params.get(name, "")
+        if not text:
+            return default
+        if not text.isascii() or not text.isdigit():
+            raise MexcError(700004, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
+        return int(text)
+
+    def amount(self, name: str) -> Decimal | None:
+        text = self.params.get(name, "")
+        if not text:
+            return None
+        try:
+            value = Decimal(text)
+        except InvalidOperation:
+            value = Decimal("NaN")
+        if not value.is_finite() or not text.isascii() or "_" in text:
+            raise MexcError(700004, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
+        return value
+
+    @property
+    def owner(self) -> SimAccount:
+        assert self.account is not None
+        return self.account
+
+
+Handler = Callable[[Call], Awaitable[Any]]
+
+
+class Route(msgspec.Struct, frozen=True):
+    """``operation`` is the simulator's own word for faults and ledger; ``weight`` is MEXC's."""
+
+    handler: Handler
+    operation: str
+    weight: int
+    signed: bool = False
+    budget: Budget | None = None  # besides the weights
+
+
+def instrument_of(venue: SimVenue, symbol: str) -> SimInstrument:
+    instrument = venue.instruments.get(symbol)
+    if instrument is None:
+        raise MexcError(-1121, "Invalid symbol.")
+    return instrument

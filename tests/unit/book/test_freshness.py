@@ -1,0 +1,239 @@
+"""Late frames prove nothing, and prove it before they are published; how far topics run apart is measured."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from pipeline.book import freshness as timely
+from pipeline.book import memory as st
+from pipeline.book.venue_books import VenueBooks
+from pipeline.exchanges.feed import connection_proofs as pf
+from pipeline.exchanges.feed.connection_proofs import Proofs
+from pipeline.exchanges.feed.types import Counters
+from shm import bookring, layout
+from tests.naive.freshness import Clock, Judge
+
+S = 1_000_000_000
+MS = 1_000_000
+CONN = 3
+NOW_MS = 1_700_000_000_000
+
+
+class Stream:
+    """What ``Proofs`` needs of a connection."""
+
+    def __init__(self, conn: int = CONN) -> None:
+        self.conn = conn
+        self.on_time = False
+
+
+class Rig:
+    """Books of a venue whose ids and times the test chooses, watched by ``Proofs``."""
+
+    def __init__(self, lag_ms: int = 100) -> None:
+        self.words = np.zeros(layout.feed_segment_words(4), dtype=np.int64)
+        bookring.init_feed(self.words, 0, 4)
+        self.books = VenueBooks(
+            dialect="gateio", market="futures", words=self.words, feed_off=0, venue_id=1, capacity=4
+        )
+        for index, symbol in enumerate(("BTC_USDT", "ETH_USDT")):
+            self.books.add(book_index=index, instrument_id=index, symbol=symbol, price_exp=2, qty_exp=2)
+        self.counters = Counters()
+        self.said: list[str] = []
+        self.proofs = Proofs(
+            venue="gateio_futures",
+            venue_id=1,
+            books=self.books,
+            feed_off=0,
+            lag_ms=lag_ms,
+            counters=self.counters,
+            say=lambda level, text: self.said.append(text),
+        )
+        self.stream = Stream()
+        self.proofs.open(self.stream)  # type: ignore[arg-type]
+        self.last = 1
+
+    def frame(self, venue_time: int, recv_ns: int, symbol: str = "BTC_USDT") -> None:
+        """A whole-book push of ``symbol`` that carries ``venue_time``."""
+        self.last += 1
+        levels = {"b": [{"p": "10", "s": 1}], "a": [{"p": "11", "s": 1}]}
+        result: dict[str, Any] = {"t": venue_time, "full": True, "s": symbol, "u": self.last, **levels}
+        message = {"channel": "futures.order_book_update", "event": "update", "result": result}
+        self.books.on_frame(json.dumps(message).encode(), recv_ns, CONN)
+
+    def record(self, index: int = 0) -> Any:
+        out = np.zeros(layout.BOOK_RECORD_WORDS, dtype=np.int64)
+        assert bookring.read_book(self.words, 0, index, out) > 0
+        return out
+
+    def proof(self, index: int = 0) -> int:
+        return int(bookring.proof_mono_ns(self.words, 0, self.record(index)))
+
+    @property
+    def row_lag_ms(self) -> int:
+        row = layout.FEED_CONN_OFF + CONN * layout.CONN_WORDS
+        return int(self.words[row + layout.CONN_CROSS_TOPIC_LAG_NS]) // MS
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    offset=some.one_of(some.none(), some.integers(-1000, 1000)),
+    lag=some.integers(0, 120),
+    frames=some.lists(
+        some.tuples(some.integers(0, 3000), some.integers(-400, 900), some.sampled_from([0, 1, 1, 1, 1000])),
+        min_size=1,
+        max_size=40,
+    ),
+)
+def test_the_kernel_judges_as_the_plain_twin(offset: int | None, lag: int, frames: list[tuple[int, int, int]]) -> None:
+    mem = st.new_memory(1, 0)
+    words = np.zeros(layout.feed_segment_words(1), dtype=np.int64)
+    row = st.CONNS + CONN * st.CW_WORDS
+    mem[row + st.CW_OPEN], mem[st.H_LAG_MS] = 1, lag
+    clock = Clock()
+    if offset is not None:
+        clock.offset_ms = NOW_MS - 100_000 + offset
+        mem[st.H_CLOCK_KNOWN], mem[st.H_CLOCK_OFFSET_MS] = 1, clock.offset_ms
+    twin = Judge(clock, lag)
+    said: list[str] = []
+    recv_ns = 100 * S
+    for wait_ms, late_ms, unit in frames:
+        recv_ns += wait_ms * MS
+        sent = (NOW_MS + (recv_ns - 100 * S) // MS - late_ms) * unit
+        twin.frame(sent, recv_ns)
+        mem[st.EV_TIME], mem[st.H_NOTICE] = sent, 0
+        timely.judge_time(mem, words, CONN, recv_ns)
+        notice = int(mem[st.H_NOTICE])
+        said += ["late"] if notice & timely.NOTICE_LATE else []
+        said += ["on time"] if notice & timely.NOTICE_ON_TIME else []
+        said += [f"disorder {mem[st.H_BACK_MS]}"] if notice & timely.NOTICE_DISORDER else []
+        assert (mem[row + st.CW_ON_TIME], mem[row + st.CW_TIME_MAX]) == (twin.on_time, twin.time_max)
+        assert words[layout.FEED_CONN_OFF + CONN * layout.CONN_WORDS + layout.CONN_ALIVE] == twin.on_time
+    assert (said, mem[row + st.CW_BACK_MS]) == (twin.said, twin.back_ms)
+
+
+def test_a_late_frame_is_unproved_when_it_is_published_and_frames_of_now_end_that() -> None:
+    rig = Rig()
+    rig.proofs.learn(NOW_MS, 10 * S, 10 * S)
+    rig.frame(NOW_MS, 10 * S)
+    assert rig.stream.on_time and rig.proof() == 10 * S
+    rig.frame(NOW_MS, 11 * S)  # a second old
+    assert not rig.stream.on_time and rig.proof() == 0 and rig.counters.late_episodes == 1
+    rig.frame(NOW_MS + 1100, 11 * S + 100 * MS)
+    assert rig.proof() == 0, "too soon after the late one"
+    rig.frame(NOW_MS + 1300, 11 * S + 300 * MS)
+    assert rig.stream.on_time and rig.proof() == 11 * S + 300 * MS
+
+
+def test_a_stream_late_from_its_first_frame_proves_nothing() -> None:
+    rig = Rig()
+    rig.proofs.learn(NOW_MS + 10_000, 10 * S, 10 * S)
+    for k in range(50):
+        rig.frame(NOW_MS + k * 100, 10 * S + k * 100 * MS)
+        assert rig.proof() == 0 and not rig.stream.on_time
+
+
+@pytest.mark.parametrize("foreign", [False, True], ids=["no_clock", "recorded_time"])
+def test_without_a_usable_clock_only_growing_delay_shows(foreign: bool) -> None:
+    rig = Rig()
+    if foreign:
+        rig.proofs.learn(NOW_MS + 7 * 24 * 3_600_000, 10 * S, 10 * S)
+    rig.frame(NOW_MS, 10 * S)
+    assert rig.proof() == 10 * S
+    rig.frame(NOW_MS + 100, 12 * S)
+    assert rig.proof() == 0
+
+
+def test_a_process_that_stood_still_proves_nothing_with_what_its_sockets_held() -> None:
+    rig = Rig()
+    rig.proofs.ticked(10 * S)
+    rig.frame(0, 10 * S)
+    assert rig.stream.on_time
+    rig.frame(0, 10 * S + 900 * MS)
+    assert rig.stream.on_time and rig.counters.pauses == 0
+    rig.books.on_frame(b'{"channel":"futures.pong","event":""}', 12 * S, CONN)
+    assert not rig.stream.on_time and rig.proof() == 0 and rig.counters.pauses == 1
+
+
+def test_after_a_silence_a_book_waits_for_an_update_of_its_own() -> None:
+    rig = Rig()
+    rig.frame(0, 10 * S)
+    rig.frame(0, 10 * S + 400 * MS, "ETH_USDT")
+    assert rig.proof() == 10 * S + 300 * MS, "another topic proves it, less the lag"
+    rig.frame(0, 10 * S + 1000 * MS, "ETH_USDT")
+    assert rig.proof() == 0 and rig.proof(1) == 10 * S + 1000 * MS and rig.counters.silences == 1
+    rig.frame(0, 10 * S + 1200 * MS, "ETH_USDT")
+    assert rig.proof() == 0, "still none of its own"
+    rig.books.set_halted(0, halted=False)  # publishes it again as it is
+    assert rig.proof() == 0
+    rig.frame(0, 10 * S + 1300 * MS)
+    rig.frame(0, 10 * S + 1500 * MS, "ETH_USDT")
+    assert rig.proof() == 10 * S + 1400 * MS and rig.counters.silences == 1
+
+
+def test_control_frames_are_no_data_and_closed_rows_are_not_judged() -> None:
+    rig = Rig()
+    began = rig.proofs.last_data_ns(CONN)
+    rig.books.on_frame(b'{"channel":"futures.pong","event":""}', began + 5, CONN)
+    assert rig.proofs.last_data_ns(CONN) == began
+    rig.frame(NOW_MS, began + 9)
+    assert rig.proofs.last_data_ns(CONN) == began + 9
+    rig.proofs.close(rig.stream)  # type: ignore[arg-type]
+    rig.frame(NOW_MS, began + 20)
+    assert rig.proofs.last_data_ns(CONN) == began + 9 and rig.proof() == 0
+
+
+def observed(rig: Rig, back_ms: int, start_s: int = 10, seconds: int = 40) -> int:
+    """Two topics, the second always ``back_ms`` behind, 40 frames a second; returns the time after it in ns."""
+    for second in range(start_s, start_s + seconds):
+        for k in range(40):
+            now_ns = second * S + k * 25 * MS
+            sent = NOW_MS + now_ns // MS
+            symbol, sent = ("ETH_USDT", sent - back_ms - 25) if k % 2 else ("BTC_USDT", sent)
+            rig.frame(sent, now_ns, symbol)
+        rig.proofs.measure((second + 1) * S)
+    return (start_s + seconds) * S
+
+
+@pytest.mark.parametrize(("back_ms", "lag_ms"), [(3, 20), (15, 30), (45, 90), (84, 100)])
+def test_the_lag_comes_down_to_twice_what_is_measured(back_ms: int, lag_ms: int) -> None:
+    rig = Rig(lag_ms=100)
+    observed(rig, back_ms, seconds=20)
+    assert rig.row_lag_ms == 100, "not seen for long enough"
+    observed(rig, back_ms, start_s=30)
+    assert rig.row_lag_ms == rig.proofs.lag_ms == lag_ms
+    assert rig.counters.disorder_ms_max == back_ms
+
+
+def test_a_step_beyond_the_measured_lag_puts_the_recorded_one_back_at_once() -> None:
+    rig = Rig(lag_ms=100)
+    now_ns = observed(rig, 3)
+    assert rig.row_lag_ms == 20
+    rig.frame(NOW_MS + now_ns // MS, now_ns)
+    rig.frame(NOW_MS + now_ns // MS - 30, now_ns, "ETH_USDT")
+    assert rig.row_lag_ms == 100
+    after_ns = observed(rig, 3, start_s=now_ns // S)
+    assert rig.row_lag_ms == 60, "twice the step, for as long as it is in the window"
+    rig.proofs.measure(after_ns + pf.WINDOW_NS)
+    assert rig.row_lag_ms == 20
+
+
+def test_a_recorded_lag_below_the_floor_stays_and_larger_steps_raise_it_only_again_and_again() -> None:
+    rig = Rig(lag_ms=10)
+    now_ns = observed(rig, 2)
+    assert rig.row_lag_ms == 10
+    for k in range(pf.DISORDERS_TO_RAISE):
+        assert rig.row_lag_ms == 10
+        sent = NOW_MS + now_ns // MS + k * 60
+        rig.frame(sent, now_ns + k * 60 * MS)
+        rig.frame(sent - 50 - k, now_ns + k * 60 * MS, "ETH_USDT")
+    assert rig.row_lag_ms == 52 and len(rig.said) == 1
+    rig.proofs.measure(now_ns + S)
+    rig.proofs.measure(now_ns + 2 * S + pf.DISORDER_FORGET_NS)
+    assert rig.row_lag_ms == 10

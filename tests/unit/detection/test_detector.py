@@ -1,0 +1,306 @@
+"""OpportunityDetector: catalogue in, opportunities out, and what its users may ask of it."""
+
+from __future__ import annotations
+
+import threading
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+from pipeline.detection.detector import IDLE, OpportunityDetector, first_opportunity_id
+from pipeline.detection.kernel_arrays import Ports, private_ports
+from pipeline.detection.memory import C_ACTIVE, FD_OFF, SE_NEXT_ID
+from pipeline.detection.opportunity_record import OpportunityRecord, decode_record
+from pipeline.model.catalogue_row import row_to_words
+from pipeline.model.config import DetectionConfig, EngineConfig, ExchangeConfig, MarketConfig, RiskLimits
+from pipeline.model.enums import InstrumentKind, OpportunityType, OrderSide, Refusal
+from pipeline.model.fixedpoint import to_fp
+from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
+from pipeline.model.structs import ArbitrageOpportunity, InstrumentSpec
+from shm import layout as ly
+from shm.atomics import mono_ns
+from shm.bookring import conn_frame, conn_open, init_feed, publish_book
+from shm.pages import write_row
+from tests.naive.detection_rig import book_record
+
+BOOKS = 8
+
+
+def spec(venue: str, symbol: str, base: str = "BTC", **changes: object) -> InstrumentSpec:
+    values: dict[str, object] = {
+        "venue": venue,
+        "symbol": symbol,
+        "base": base,
+        "quote": "USDT",
+        "kind": InstrumentKind.SPOT,
+        "tick": Decimal("0.01"),
+        "lot": Decimal("0.0001"),
+        "min_qty": Decimal("0.0001"),
+        "min_notional": Decimal(5),
+        "reference_price": Decimal(60_000),
+        "taker_fee_ppm": 500,
+    }
+    values.update(changes)
+    return InstrumentSpec(**values)  # type: ignore[arg-type]
+
+
+def engine_config(**detection: object) -> EngineConfig:
+    market = {"spot": MarketConfig(symbols=("X",))}
+    return EngineConfig(
+        exchanges={
+            "mexc": ExchangeConfig(dialect="mexc", markets=market),
+            "gateio": ExchangeConfig(dialect="gateio", markets=market),
+        },
+        detection=DetectionConfig(**{"max_notional_usd": Decimal(1_000), **detection}),  # type: ignore[arg-type]
+        risk_limits=RiskLimits(min_profit_margin_bps=Decimal(5)),
+    )
+
+
+class Setup:
+    """Two venues with BTC and ETH, a catalogue page in a plain array, and their books."""
+
+    def __init__(self, **detection: object) -> None:
+        self.config = engine_config(**detection)
+        refs = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in self.config.venues]
+        self.specs = [
+            spec(venue, f"{base}{n}", base)
+            for n, venue in enumerate(("mexc_spot", "gateio_spot"))
+            for base in ("BTC", "ETH")
+        ]
+        self.rows = build_rows(self.specs, refs)
+        self.size = ly.feed_segment_words(BOOKS)
+        self.feeds = np.zeros(2 * self.size, dtype=np.int64)
+        self.catalogue = np.zeros(ly.CATALOGUE_WORDS, dtype=np.int64)
+        self.write_catalogue(self.rows)
+        for feed in range(2):
+            self.feeds[feed * self.size + ly.SEG_EPOCH] = 1
+            init_feed(self.feeds, feed * self.size, BOOKS)
+            conn_open(self.feeds, feed * self.size, 0, feed, 0)
+        self.ports: Ports = private_ports(self.feeds)._replace(catalogue=self.catalogue)
+
+    def write_catalogue(self, rows: list[InstrumentRow]) -> None:
+        for row in rows:
+            at = ly.CAT_ROWS_OFF + row.instrument_id * ly.CATALOGUE_ROW_WORDS
+            write_row(self.catalogue, at, row_to_words(row))
+        self.catalogue[ly.CAT_COUNT] = len(rows)
+        self.catalogue[ly.CAT_VERSION] += 1
+
+    def detector(self, **options: object) -> OpportunityDetector:
+        detector = OpportunityDetector(self.config, self.ports, **options)  # type: ignore[arg-type]
+        for feed in range(2):
+            detector.set_feed(feed, offset=feed * self.size)
+        detector.warm()  # so that no book grows old while kernels load
+        return detector
+
+    def publish(self, instrument: int, bid: str, ask: str, qty: str = "1") -> None:
+        row = self.rows[instrument]
+        now = int(mono_ns())
+        quantity = to_fp(qty, row.qty_exp)
+        record = book_record(
+            [(to_fp(bid, row.price_exp), quantity)],
+            [(to_fp(ask, row.price_exp), quantity)],
+            instrument=instrument,
+            recv_mono_ns=now,
+            conn_generation=1,
+            publish_mono_ns=now,
+        )
+        publish_book(self.feeds, row.feed_id * self.size, row.book_index, record)
+        conn_frame(self.feeds, row.feed_id * self.size, 0, now)
+
+    def dislocate(self) -> None:
+        """BTC: buy on MEXC at 60000, sell on Gate.io at 60300."""
+        self.publish(0, "59990", "60000")
+        self.publish(2, "60300", "60310")
+
+
+def test_an_opportunity_reaches_the_user_in_words_and_decimals() -> None:
+    setup = Setup()
+    found: list[OpportunityRecord] = []
+    detector = setup.detector(on_opportunity=found.append)
+    setup.dislocate()
+    assert detector.step(idle_ns=0) == IDLE
+    (record,) = found
+    assert record.kind is OpportunityType.SPOT_SPOT and record.pair == "BTC/USDT"
+    buy, sell = record.legs
+    assert (buy.venue, buy.symbol, buy.side, buy.limit_price) == ("mexc_spot", "BTC0", OrderSide.BUY, Decimal(60_000))
+    assert (sell.venue, sell.side, sell.limit_price) == ("gateio_spot", OrderSide.SELL, Decimal(60_300))
+    # 1000 dollars at 60300 on the sell leg, on the lot
+    assert sell.qty == Decimal("0.0165") and Decimal("0.0165") <= buy.qty <= Decimal("0.0166")
+    view = record.as_opportunity()
+    assert (view.buy_exchange, view.sell_exchange, view.max_quantity) == ("mexc_spot", "gateio_spot", sell.qty)
+    assert view.profit_margin_bps == pytest.approx(Decimal(40), abs=Decimal("0.5"))
+    assert view.total_profit_estimate == pytest.approx(Decimal("3.95"), abs=Decimal("0.2"))
+    detector.end_episodes()
+    counters = detector.counters()
+    assert (counters["opened"], counters["taken"], counters["detected"], counters["open"]) == (1, 1, 1, 0)
+
+
+def test_detection_runs_in_a_thread_until_it_is_stopped() -> None:
+    setup = Setup()
+    seen = threading.Event()
+    detector = setup.detector(on_opportunity=lambda _record: seen.set())
+    detector.start_detection()
+    detector.start_detection()  # idempotent
+    assert detector.is_detecting
+    setup.dislocate()
+    assert seen.wait(30.0)
+    detector.stop_detection()
+    detector.stop_detection()
+    assert not detector.is_detecting and detector.failure is None
+
+
+def test_validation_asks_every_gate_of_now() -> None:
+    setup = Setup()
+    detector = setup.detector()
+    opportunity = ArbitrageOpportunity(
+        opportunity_id="1",
+        opportunity_type=OpportunityType.SPOT_SPOT,
+        symbol="BTC/USDT",
+        buy_exchange="mexc_spot",
+        sell_exchange="gateio_spot",
+        buy_price=Decimal(60_000),
+        sell_price=Decimal(60_300),
+        max_quantity=Decimal(1),
+        profit_per_unit=Decimal(300),
+        total_profit_estimate=Decimal(300),
+        profit_margin_bps=Decimal(50),
+    )
+    assert detector.validate_opportunity_risk(opportunity).refusal is Refusal.NO_BOOK
+    setup.dislocate()
+    verdict = detector.validate_opportunity_risk(opportunity)
+    assert verdict and verdict.max_quantity == Decimal("0.0165")
+    assert verdict.edge_bps == pytest.approx(40.0, abs=0.1)
+    setup.publish(2, "60010", "60020")
+    verdict = detector.validate_opportunity_risk(opportunity)
+    assert not verdict and verdict.refusal in (Refusal.BELOW_THRESHOLD, Refusal.BELOW_MINIMUM)
+
+
+def test_a_user_may_narrow_what_is_monitored_and_add_to_it() -> None:
+    setup = Setup()
+    found: list[OpportunityRecord] = []
+    detector = setup.detector(on_opportunity=found.append)
+    assert detector.monitored_symbols == {"BTC/USDT", "ETH/USDT"}
+    assert detector.add_symbol_monitoring("ETH/USDT") == 2
+    assert detector.monitored_symbols == {"ETH/USDT"}
+    setup.dislocate()
+    detector.step(idle_ns=0)
+    assert found == []
+    assert detector.add_symbol_monitoring("BTC/USDT") == 2
+    setup.dislocate()
+    detector.step(idle_ns=0)
+    assert [record.pair for record in found] == ["BTC/USDT"]
+    assert detector.add_symbol_monitoring("DOGE/USDT") == 0
+
+
+def test_a_changed_catalogue_keeps_open_episodes_and_their_cooldowns() -> None:
+    setup = Setup(cooldown_ms=3_600_000)
+    found: list[OpportunityRecord] = []
+    detector = setup.detector(on_opportunity=found.append)
+    setup.dislocate()
+    detector.step(idle_ns=0)
+    assert len(found) == 1 and detector.memory.mem[C_ACTIVE] == 1
+    refs = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in setup.config.venues]
+    setup.rows = build_rows([spec("mexc_spot", "SOL0", "SOL")], refs, existing=setup.rows)
+    setup.write_catalogue(setup.rows)
+    setup.dislocate()
+    detector.step(idle_ns=0)
+    assert len(detector.memory.topology.instruments) == 5
+    assert len(found) == 1 and detector.counters()["opened"] == 1
+    setup.publish(2, "60000", "60010")
+    detector.step(idle_ns=0)
+    assert detector.memory.mem[C_ACTIVE] == 0
+    setup.dislocate()
+    detector.step(idle_ns=0)
+    assert len(found) == 1  # still cooling down
+
+
+def test_an_instrument_that_is_removed_ends_its_episodes() -> None:
+    setup = Setup(max_notional_usd=Decimal(1))  # nothing is executable: the episode stays open, refused
+    detector = setup.detector()
+    setup.dislocate()
+    detector.step(idle_ns=0)
+    assert detector.counters()["open"] == 1
+    at = ly.CAT_ROWS_OFF + 2 * ly.CATALOGUE_ROW_WORDS
+    words = row_to_words(setup.rows[2])
+    words[ly.CR_FLAGS] |= ly.CAT_FLAG_REMOVED
+    write_row(setup.catalogue, at, words)
+    setup.catalogue[ly.CAT_VERSION] += 1
+    detector.step(idle_ns=0)
+    counters = detector.counters()
+    assert (counters["open"], counters["detected"], counters["refused.below_minimum"]) == (0, 1, 1)
+    assert int(detector.memory.feeds[0, FD_OFF]) == 0
+
+
+def test_a_pair_released_from_quarantine_is_judged_anew() -> None:
+    setup = Setup()
+    found: list[OpportunityRecord] = []
+    words = row_to_words(setup.rows[2])
+    words[ly.CR_PAIR] = -1
+    at = ly.CAT_ROWS_OFF + 2 * ly.CATALOGUE_ROW_WORDS
+    write_row(setup.catalogue, at, words)
+    detector = setup.detector(on_opportunity=found.append)
+    setup.dislocate()
+    detector.step(idle_ns=0)
+    assert found == [] and detector.counters()["refused.quarantined"] == 1
+    write_row(setup.catalogue, at, row_to_words(setup.rows[2]))
+    setup.catalogue[ly.CAT_VERSION] += 1
+    setup.dislocate()
+    detector.step(idle_ns=0)
+    assert len(found) == 1
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.labels: list[str] = []
+        self.values: dict[int, int] = {}
+
+    def counter(self, label: str, doc: str = "") -> int:
+        if label not in self.labels:
+            assert doc
+            self.labels.append(label)
+        return self.labels.index(label)
+
+    def inc(self, index: int, n: int = 1) -> None:
+        self.values[index] = self.values.get(index, 0) + n
+
+    def set(self, index: int, value: int) -> None:
+        self.values[index] = value
+
+    def __getitem__(self, label: str) -> int:
+        return self.values.get(self.labels.index(label), 0)
+
+
+def test_metrics_get_only_what_is_new() -> None:
+    setup = Setup()
+    detector = setup.detector()
+    sink = Sink()
+    setup.dislocate()
+    detector.step(idle_ns=0)
+    for _ in range(3):
+        detector.publish_counters(sink)
+    assert (sink["taken"], sink["detected"], sink["opened"], sink["open"]) == (1, 1, 1, 0)
+    assert f"refused.{Refusal.QUIET_UNPROVED.name.lower()}" in sink.labels
+
+
+def test_ids_grow_over_a_restart() -> None:
+    setup = Setup()
+    first = setup.detector()
+    setup.dislocate()
+    first.step(idle_ns=0)
+    last = int(first.memory.mem[SE_NEXT_ID]) - 1
+    assert first_opportunity_id(setup.ports.opps) > last
+    setup.ports.opps[ly.Q_SLOTS_OFF + ly.OP_ID] = 2**62  # written under a clock that was far ahead
+    assert first_opportunity_id(setup.ports.opps) == 2**62 + 1
+
+
+def test_a_record_with_a_wrong_checksum_is_not_decoded() -> None:
+    setup = Setup()
+    detector = setup.detector()
+    setup.dislocate()
+    detector.step(idle_ns=0)
+    record = setup.ports.opps[ly.Q_SLOTS_OFF : ly.Q_SLOTS_OFF + ly.OPPORTUNITY_WORDS].copy()
+    assert detector.decode(record).opportunity_id == record[ly.OP_ID]
+    record[ly.OP_LEGS + ly.LEG_QTY_FP] += 1
+    with pytest.raises(ValueError, match="checksum"):
+        decode_record(record, {})

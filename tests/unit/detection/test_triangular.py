@@ -1,0 +1,231 @@
+"""Cycles: found once each way, exact at the threshold, no leg spends what the leg before did not bring."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.detection.cycles import CY_EXEC_NUM, CY_INSTRUMENT, CY_NUM, CY_SIDE, cycle_constant, find_cycles
+from pipeline.detection.edge import NUMBER_LIMIT
+from pipeline.detection.memory import C_ENDED, C_OPENED, C_PUSHED, C_REFUSED
+from pipeline.detection.triangular import SC_BEST, cycle_exceeds, cycle_row
+from pipeline.model.enums import FeeAssetRule, InstrumentKind, OpportunityType, Refusal
+from shm import layout as ly
+from shm.atomics import bits_to_f64
+from tests.naive.detection import Fees, cycle_edge
+from tests.naive.detection_rig import NOW, Levels, Listing, World, catalogue_rows, terms
+
+PAIRS = ("BTC/USDT", "ETH/USDT", "ETH/BTC")
+EXPONENTS = {"BTC/USDT": (2, 6), "ETH/USDT": (2, 6), "ETH/BTC": (6, 6)}
+RATES = {"BTC": 60_000.0, "ETH": 3_000.0}
+
+
+def triangle(*, fee_ppm: int = 0, rule: FeeAssetRule = FeeAssetRule.QUOTE, lot: int = 1, **changes: object) -> World:
+    listings = [
+        Listing(
+            feed=0, pair=pair, fee_ppm=fee_ppm, rule=rule, lot=lot, price_exp=EXPONENTS[pair][0],
+            qty_exp=EXPONENTS[pair][1], pair_id=number,
+        )
+        for number, pair in enumerate(PAIRS)
+    ]  # fmt: skip
+    return World(listings, usd_rates=RATES, **changes)  # type: ignore[arg-type]
+
+
+def fees_of(listing: Listing) -> Fees:
+    in_base = listing.rule is FeeAssetRule.RECEIVED
+    return Fees(listing.fee_ppm, listing.fee_ppm if in_base else 0, 0 if in_base else listing.fee_ppm)
+
+
+def cycle_listings() -> list[Listing]:
+    return [Listing(feed=0, pair=pair, pair_id=number) for number, pair in enumerate(PAIRS)]
+
+
+def test_each_triangle_of_a_venue_is_found_once_each_way() -> None:
+    listings = [*cycle_listings(), Listing(feed=0, pair="SOL/USDT"), Listing(feed=0, pair="SOL/ETH")]
+    found = list(find_cycles(catalogue_rows(listings)))
+    assert sorted(sorted(ids) for ids, _ in found) == [[0, 1, 2], [0, 1, 2], [1, 3, 4], [1, 3, 4]]
+    for ids, sides in found[:2]:
+        assert sides[0] == 1  # from USDT: the first leg buys
+        assert (sides[ids.index(2)] == 1) == (ids[0] == 0)  # with bitcoin in hand ether is bought
+
+
+def test_triangles_of_different_venues_or_of_contracts_are_none() -> None:
+    listings = cycle_listings()
+    listings[2].feed = 1
+    assert list(find_cycles(catalogue_rows(listings))) == []
+    listings = cycle_listings()
+    listings[2].kind = InstrumentKind.PERPETUAL
+    assert list(find_cycles(catalogue_rows(listings))) == []
+
+
+def test_the_strategy_is_off_unless_it_is_named() -> None:
+    w = World(cycle_listings(), terms=terms(types=(OpportunityType.SPOT_SPOT,)))
+    assert len(w.topology.cycles) == 0
+
+
+prices = st.one_of(st.integers(1, NUMBER_LIMIT - 1), st.integers(1, 10**10))
+
+
+@given(
+    st.tuples(prices, prices, prices),
+    st.integers(0, 1),
+    st.sampled_from([0, 777, 1000]),
+    st.sampled_from(list(FeeAssetRule)),
+    st.fractions(Fraction(-1, 100), Fraction(1, 100), max_denominator=10**5),
+    st.booleans(),
+)
+@settings(max_examples=200, deadline=None)
+def test_a_cycle_gains_exactly_when_the_fraction_does(
+    fp: tuple[int, int, int], which: int, fee: int, rule: FeeAssetRule, threshold: Fraction, boundary: bool
+) -> None:
+    w = triangle(fee_ppm=fee, rule=rule, terms=terms(min_edge=threshold, execute_edge=threshold))
+    cycle = w.topology.cycles[which]
+    ids = [int(cycle[CY_INSTRUMENT + k]) for k in range(3)]
+    sides = [int(cycle[CY_SIDE + k]) for k in range(3)]
+    chosen = list(fp)
+    if boundary:  # put the last price as near to the threshold as integers are
+        constant = cycle_constant([w.rows[i] for i in ids], sides, threshold)
+        value = constant
+        for k in range(2):
+            value = value * chosen[k] if sides[k] < 0 else value / chosen[k]
+        wanted = 1 / value if sides[2] < 0 else value
+        chosen[2] = min(max(round(wanted), 1), NUMBER_LIMIT - 1)
+    legs = []
+    for k in range(3):
+        w.mem[SC_BEST + k] = chosen[k]
+        listing = w.listings[ids[k]]
+        legs.append((sides[k], Fraction(chosen[k], 10**listing.price_exp), fees_of(listing)))
+    gains = cycle_edge(legs) > threshold
+    for column in (CY_NUM, CY_EXEC_NUM):
+        assert bool(cycle_exceeds(w.mem, int(cycle_row(w.mem, which)), SC_BEST, column)) is gains
+
+
+def publish_triangle(
+    w: World, btc: tuple[Levels, Levels], eth: tuple[Levels, Levels], cross: tuple[Levels, Levels]
+) -> None:
+    for instrument, (bids, asks) in enumerate((btc, eth, cross)):
+        w.publish(instrument, bids, asks)
+
+
+# buy BTC at 60000, buy ETH with it at 0.05, sell ETH at 3030: 1 % more than what went in
+GAINING = (
+    ([(5_999_000, 10**6)], [(6_000_000, 2 * 10**6)]),
+    ([(303_000, 30 * 10**6)], [(303_100, 10**6)]),
+    ([(49_900, 10**6)], [(50_000, 50 * 10**6)]),
+)
+
+
+def test_a_gaining_cycle_is_pushed_with_three_legs_in_order() -> None:
+    w = triangle()
+    publish_triangle(w, *GAINING)
+    (record,) = w.scan()
+    assert record[ly.OP_TYPE] == OpportunityType.TRIANGULAR and record[ly.OP_LEG_COUNT] == 3
+    assert record[ly.OP_DIRECTION_KEY] < 0
+    legs = [record[ly.OP_LEGS + k * ly.LEG_WORDS :][: ly.LEG_WORDS] for k in range(3)]
+    assert [(int(leg[ly.LEG_INSTRUMENT]), int(leg[ly.LEG_SIDE])) for leg in legs] == [(0, 1), (2, 1), (1, -1)]
+    btc, eth_bought, eth_sold = (int(leg[ly.LEG_QTY_FP]) for leg in legs)
+    # 30 ETH can be sold: 1.5 BTC are needed
+    assert 29_999_900 <= eth_sold <= eth_bought <= 30 * 10**6
+    assert 1_499_990 <= btc <= 1_500_000
+    assert float(bits_to_f64(record[ly.OP_EDGE_BPS])) == pytest.approx(100.0, abs=0.01)
+    assert float(bits_to_f64(record[ly.OP_PROFIT_QUOTE])) == pytest.approx(900.0, abs=0.1)
+
+
+def test_the_cycle_walks_into_depth_only_while_it_gains() -> None:
+    w = triangle()
+    btc = ([(5_999_000, 10**6)], [(6_000_000, 10**6), (6_050_000, 10**6), (6_100_000, 10**6)])
+    publish_triangle(w, btc, GAINING[1], GAINING[2])
+    (record,) = w.scan()
+    leg = record[ly.OP_LEGS :]
+    # at 60500 the cycle still gains 0.16 %, at 61000 it loses: and 1.5 BTC is all that the last leg takes
+    assert leg[ly.LEG_LIMIT_PRICE_FP] == 6_050_000
+    assert 1_499_900 <= leg[ly.LEG_QTY_FP] <= 1_500_000
+
+
+level_lists = st.lists(st.tuples(st.integers(0, 400), st.integers(1, 10**8)), min_size=1, max_size=4)
+
+
+def stacked(start: int, steps: Levels, sign: int) -> Levels:
+    out = []
+    for step, qty in steps:
+        start += sign * step
+        out.append((start, qty))
+    return out
+
+
+@given(level_lists, level_lists, level_lists, st.sampled_from([0, 100, 1000]), st.sampled_from([1, 1000]),
+       st.sampled_from(list(FeeAssetRule)))  # fmt: skip
+@settings(max_examples=150, deadline=None)
+def test_no_leg_spends_more_than_the_leg_before_it_brings(
+    btc: Levels, eth: Levels, cross: Levels, fee: int, lot: int, rule: FeeAssetRule
+) -> None:
+    w = triangle(fee_ppm=fee, rule=rule, lot=lot, terms=terms(max_notional_usd=50_000.0))
+    publish_triangle(
+        w,
+        ([], stacked(6_000_000, btc, 1)),
+        (stacked(303_000, eth, -1), []),
+        ([], stacked(50_000, cross, 1)),
+    )
+    for record in w.scan():
+        held: Fraction | None = None
+        for k in range(3):
+            leg = record[ly.OP_LEGS + k * ly.LEG_WORDS :]
+            listing = w.listings[int(leg[ly.LEG_INSTRUMENT])]
+            qty = Fraction(int(leg[ly.LEG_QTY_FP]), 10**listing.qty_exp)
+            worst = Fraction(int(leg[ly.LEG_LIMIT_PRICE_FP]), 10**listing.price_exp)
+            fees = fees_of(listing)
+            assert int(leg[ly.LEG_QTY_FP]) % lot == 0 and qty > 0
+            if leg[ly.LEG_SIDE] > 0:
+                cost = qty * worst * (1 + Fraction(fees.buy_quote, 10**6))
+                assert held is None or cost <= held
+                held = qty * (1 - Fraction(fees.buy_base, 10**6))
+            else:
+                assert held is None or qty <= held
+                held = qty * worst * (1 - Fraction(fees.sell, 10**6))
+            dollars = {"USDT": 1, "BTC": 60_000}[listing.pair.split("/")[1]]
+            best = Fraction(int(leg[ly.LEG_BEST_PRICE_FP]), 10**listing.price_exp)
+            assert qty * best * dollars <= 50_000 * (1 + Fraction(1, 10**9))
+
+
+def test_a_cycle_episode_ends_when_the_gain_is_gone_and_is_refused_under_its_gate() -> None:
+    w = triangle(terms=terms(execute_edge=Fraction(2, 100)))
+    publish_triangle(w, *GAINING)
+    assert w.scan() == []
+    w.now(NOW + 5)
+    w.publish(1, [(300_000, 10**6)], [(303_100, 10**6)])
+    w.scan()
+    assert w.counter(C_REFUSED + Refusal.BELOW_THRESHOLD) == 1
+    assert (w.counter(C_OPENED), w.counter(C_PUSHED), w.counter(C_ENDED)) == (1, 0, 1)
+
+
+def test_a_cycle_is_bounded_by_what_each_venue_balance_allows() -> None:
+    w = triangle(inventory=True)
+    publish_triangle(w, *GAINING)
+    assert w.scan() == []
+    for instrument in range(3):
+        w.set_inventory(instrument, buy=30_000.0, sell=5 * 10**6)
+    w.now(NOW + 2_000_000)
+    (record,) = w.scan()
+    quantities = [int(record[ly.OP_LEGS + k * ly.LEG_WORDS + ly.LEG_QTY_FP]) for k in range(3)]
+    assert quantities[2] <= 5 * 10**6 and quantities[0] <= 250_000
+    assert quantities[2] >= 4_999_000
+
+
+def test_one_leg_without_a_proof_refuses_the_cycle() -> None:
+    w = triangle()
+    publish_triangle(w, *GAINING)
+    w.now(NOW + 101_000_000)
+    assert w.scan() == []
+    w.frame(0, NOW + 101_000_000)
+    assert len(w.scan()) == 1
+
+
+def test_absent_sides_make_no_cycle() -> None:
+    w = triangle()
+    publish_triangle(w, (GAINING[0][0], []), GAINING[1], GAINING[2])
+    assert w.scan() == [] and w.counter(C_OPENED) == 0
+    assert np.count_nonzero(w.memory.episodes[:, 0]) == 0

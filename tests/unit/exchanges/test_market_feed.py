@@ -1,0 +1,430 @@
+"""The public side of a venue against the simulated exchanges: books equal to the venue's, through fault rows 1-17."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+
+from pipeline.exchanges.factory import make_session, make_venue
+from pipeline.exchanges.feed.market_feed import ConnSlots, FeedInstrument, FeedSettings, MarketFeed
+from pipeline.exchanges.transport.websocket import FrameSink
+from pipeline.model.clock import mono_ns
+from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
+from shm.bookring import init_feed, proof_mono_ns, read_book
+from shm.layout import (
+    BOOK_RECORD_WORDS,
+    BR_ASK_PRICE,
+    BR_BID_PRICE,
+    BR_CONN,
+    BR_FLAGS,
+    BR_UPDATE_ID,
+    FLAG_HALTED,
+    FLAG_UNPROVED,
+    FLAGS_UNTRADABLE,
+    feed_segment_words,
+)
+from shm.words import Words
+from tests.worlds.exchange_world import TRADED, World, until, world
+from workers.feed import warm
+
+CAPACITY = 32
+
+
+@pytest.fixture(scope="module", autouse=True)
+def machine_code() -> None:
+    """Kernels are compiled (or loaded) before any loop runs: a blocked loop would look like a stalled venue."""
+    warm(["mexc", "gateio"])
+
+
+class Bench:
+    """One venue's feed over private memory."""
+
+    def __init__(self, box: World, name: str, rows: list[InstrumentRow], settings: FeedSettings) -> None:
+        self.box = box
+        self.name = name
+        self.rows = rows
+        self.words: Words = np.zeros(feed_segment_words(CAPACITY), dtype=np.int64)
+        init_feed(self.words, 0, CAPACITY)
+        self.record: Words = np.zeros(BOOK_RECORD_WORDS, dtype=np.int64)
+        self.said: list[str] = []
+        config = box.venue(name)
+        self.feed = MarketFeed(
+            venue=config,
+            session=make_session(config),
+            client=make_venue(config),
+            words=self.words,
+            feed_off=0,
+            slots=ConnSlots(8),
+            capacity=CAPACITY,
+            settings=settings,
+            say=lambda level, text: self.said.append(text),
+        )
+
+    def instrument(self, row: InstrumentRow) -> FeedInstrument:
+        return FeedInstrument(
+            symbol=row.spec.symbol,
+            book_index=row.book_index,
+            instrument_id=row.instrument_id,
+            price_exp=row.price_exp,
+            qty_exp=row.qty_exp,
+            row_epoch=row.row_epoch,
+            multiplier=row.spec.multiplier,
+        )
+
+    def read(self, row: InstrumentRow) -> Words:
+        assert read_book(self.words, 0, row.book_index, self.record) > 0, f"{row.spec.symbol}: no book"
+        return self.record
+
+    def tradable(self, row: InstrumentRow) -> bool:
+        if read_book(self.words, 0, row.book_index, self.record) <= 0:
+            return False
+        return not self.record[BR_FLAGS] & FLAGS_UNTRADABLE and proof_mono_ns(self.words, 0, self.record) > 0
+
+    def all_tradable(self) -> bool:
+        return self.feed.synced and all(self.tradable(row) for row in self.rows)
+
+    def equals_venue(self, row: InstrumentRow) -> bool:
+        """Best prices equal to the simulator's own book at the same update id."""
+        update_id, bids, asks = self.box.server.venues[self.name].depth(row.spec.symbol, 1)
+        record = self.read(row)
+        if record[BR_UPDATE_ID] != update_id:
+            return False
+        places = self.box.server.venues[self.name].instruments[row.spec.symbol]
+        bid = float(record[BR_BID_PRICE]) / 10**row.price_exp
+        ask = float(record[BR_ASK_PRICE]) / 10**row.price_exp
+        tick = float(places.tick)
+        assert bid == pytest.approx(bids[0][0] * tick) and ask == pytest.approx(asks[0][0] * tick), row.spec.symbol
+        return True
+
+    async def equal(self) -> None:
+        """Every book was seen equal to the venue's at the same id."""
+        waiting = {row.instrument_id: row for row in self.rows}
+
+        def look() -> bool:
+            for key, row in list(waiting.items()):
+                if self.equals_venue(row):
+                    del waiting[key]
+            return not waiting
+
+        await until(look, f"equality of {[row.spec.symbol for row in waiting.values()]}")
+
+    async def moved(self, row: InstrumentRow) -> None:
+        """The book has taken an update behind its snapshot: before, the snapshot may hold what a fault removes."""
+        began = int(self.read(row)[BR_UPDATE_ID])
+        await until(lambda: int(self.read(row)[BR_UPDATE_ID]) > began, f"an update of {row.spec.symbol}")
+
+
+@asynccontextmanager
+async def bench(
+    name: str, *, scenario: str = "demo", settings: FeedSettings | None = None, wait: bool = True, add: bool = True
+) -> AsyncIterator[Bench]:
+    async with world(scenario) as box:
+        client = make_venue(box.venue(name))
+        specs = await client.instruments(box.venue(name).symbols)
+        await client.close()
+        rows = build_rows(specs, [VenueRef(name=name, venue_id=0, feed_id=0)])
+        it = Bench(box, name, rows, settings or FeedSettings())
+        if add:
+            for row in rows:
+                it.feed.add(it.instrument(row))
+        task = asyncio.ensure_future(it.feed.run())
+        try:
+            if wait:
+                await until(it.all_tradable, "whole, proved books")
+            yield it
+            assert not task.done(), "the feed ended by itself"
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await it.feed.client.close()
+
+
+def on(name: str, scenario: Callable[[Bench], Awaitable[None]], **options: object) -> None:
+    async def body() -> None:
+        async with bench(name, **options) as it:  # type: ignore[arg-type]
+            await scenario(it)
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("name", TRADED)
+def test_every_book_equals_the_venues_own(name: str) -> None:
+    async def scenario(it: Bench) -> None:
+        await it.equal()
+        assert it.feed.counters.disconnects == 0 and it.feed.counters.bad_frames == 0
+
+    on(name, scenario)
+
+
+@pytest.mark.parametrize("name", TRADED)
+def test_a_lost_update_resyncs_that_book_and_leaves_the_others(name: str) -> None:
+    async def scenario(it: Bench) -> None:
+        symbol = it.rows[0].spec.symbol
+        before = it.feed.books.counters.snapshots
+        await it.moved(it.rows[0])
+        it.box.fault(kind="drop_delta", venue=name, target="depth", symbol=symbol)
+        await until(lambda: it.feed.books.counters.gaps > 0, "the gap")
+        await until(it.all_tradable, "whole books again")
+        await it.equal()
+        counters = it.feed.books.counters
+        assert counters.gaps == counters.resyncs == 1 and counters.snapshots <= before + 4
+
+    on(name, scenario)
+
+
+@pytest.mark.parametrize("name", TRADED)
+def test_duplicates_change_nothing_and_swapped_updates_are_a_gap(name: str) -> None:
+    async def scenario(it: Bench) -> None:
+        it.box.fault(kind="duplicate_delta", venue=name, target="depth", count=5)
+        await until(lambda: it.feed.books.counters.dropped >= 5, "duplicates")
+        assert it.feed.books.counters.gaps == 0
+        await it.moved(it.rows[0])
+        it.box.fault(kind="reorder_delta", venue=name, target="depth", symbol=it.rows[0].spec.symbol)
+        await until(lambda: it.feed.books.counters.gaps > 0, "the gap of a swapped update")
+        await until(it.all_tradable, "whole books again")
+        await it.equal()
+
+    on(name, scenario)
+
+
+@pytest.mark.parametrize("name", TRADED)
+def test_a_cut_connection_unproves_at_once_and_heals(name: str) -> None:
+    async def scenario(it: Bench) -> None:
+        it.box.fault(kind="disconnect", venue=name, target="public")
+        await until(lambda: it.feed.counters.disconnects == 1, "the cut")
+        assert not any(it.tradable(row) for row in it.rows)
+        await until(it.all_tradable, "whole books again")
+        await it.equal()
+        assert it.feed.counters.connects == 2
+
+    on(name, scenario)
+
+
+@pytest.mark.parametrize("name", ["mexc_spot", "gateio_futures"])
+def test_a_silent_stall_with_an_open_socket_ends_in_a_new_connection(name: str) -> None:
+    async def scenario(it: Bench) -> None:
+        it.box.fault(kind="stall", venue=name, target="public", duration_ms=1500, count=0)
+        await until(lambda: it.feed.counters.disconnects > 0, "the stall being noticed")
+        assert any("no frame" in text or "no data" in text for text in it.said)
+        await until(it.all_tradable, "whole books again")
+        await it.equal()
+
+    on(name, scenario, settings=FeedSettings(stall_after_s=0.4))
+
+
+@pytest.mark.parametrize("name", TRADED)
+def test_the_planned_change_of_connections_leaves_no_hole_in_any_proof(name: str) -> None:
+    async def scenario(it: Bench) -> None:
+        first = {int(it.read(row)[BR_CONN]) for row in it.rows}
+        holes: list[str] = []
+
+        def look() -> bool:
+            holes.extend(row.spec.symbol for row in it.rows if not it.tradable(row))
+            return it.feed.counters.planned_changes >= 1
+
+        await until(look, "the change")
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+            look()
+        assert holes == [] and it.feed.counters.disconnects == 0
+        assert first.isdisjoint({int(it.read(row)[BR_CONN]) for row in it.rows})
+        assert it.feed.books.counters.gaps == 0
+        await it.equal()
+
+    on(name, scenario, settings=FeedSettings(life_s=1.0))
+
+
+@pytest.mark.parametrize("name", TRADED)
+def test_a_stream_that_is_late_from_its_first_frame_proves_nothing(name: str) -> None:
+    async def scenario(it: Bench) -> None:
+        it.box.fault(kind="delay_stream", venue=name, target="public", delay_ms=2000, count=0)
+        it.box.fault(kind="disconnect", venue=name, target="public")
+        await until(lambda: it.feed.counters.disconnects == 1, "the cut")
+        applied = it.feed.books.counters.applied
+        await until(lambda: it.feed.books.counters.applied > applied + 20, "late frames")
+        assert not any(it.tradable(row) for row in it.rows)
+
+    on(name, scenario)
+
+
+def test_a_stream_that_becomes_late_is_unproved_until_it_has_caught_up() -> None:
+    async def scenario(it: Bench) -> None:
+        it.box.fault(kind="delay_stream", venue="mexc_spot", target="public", delay_ms=1500, count=0, duration_ms=2500)
+        await until(lambda: it.feed.counters.late_episodes > 0, "lateness being noticed")
+        assert not any(it.tradable(row) for row in it.rows)
+        await until(it.all_tradable, "frames of now")
+
+    on("mexc_spot", scenario)
+
+
+def test_a_process_that_stood_still_proves_nothing_with_what_its_sockets_held() -> None:
+    async def scenario(it: Bench) -> None:
+        proved: list[bool] = []
+
+        def watched(frame: FrameSink) -> FrameSink:
+            def take(payload: memoryview, is_text: bool, recv_mono_ns: int) -> None:
+                frame(payload, is_text, recv_mono_ns)
+                proved.append(any(it.tradable(row) for row in it.rows))
+
+            return take
+
+        await asyncio.sleep(0)
+        for stream in it.feed._streams.values():
+            assert stream._link is not None
+            stream._link._on_frame = watched(stream._link._on_frame)
+        it.feed.proofs.ticked(mono_ns() - 5_000_000_000)  # as after five stopped seconds
+        it.feed.proofs.learn(it.box.server.venues["mexc_spot"].now_ms() + 5000, mono_ns(), mono_ns())
+        await until(lambda: len(proved) > 3, "frames")
+        assert it.feed.counters.pauses >= 1 and not any(proved)
+
+    on("mexc_spot", scenario)
+
+
+@pytest.mark.parametrize("name", TRADED)
+def test_refused_handshakes_are_waited_out_while_rest_shows_unproved_books(name: str) -> None:
+    async def scenario(it: Bench) -> None:
+        it.box.fault(kind="refuse_connect", venue=name, target="public", status=503, count=0, duration_ms=3500)
+        it.box.fault(kind="disconnect", venue=name, target="public")
+        await until(lambda: it.feed.counters.rest_books >= len(it.rows), "books by REST")
+        for row in it.rows:
+            record = it.read(row)
+            assert record[BR_FLAGS] & FLAG_UNPROVED and proof_mono_ns(it.words, 0, record) == 0
+            assert record[BR_BID_PRICE] > 0 and record[BR_ASK_PRICE] > 0
+        await until(it.all_tradable, "whole, proved books after the outage")
+        await it.equal()
+
+    on(name, scenario)
+
+
+def test_a_429_handshake_is_not_knocked_on_again_before_its_time() -> None:
+    async def scenario(it: Bench) -> None:
+        it.box.fault(kind="refuse_connect", venue="gateio_spot", target="public", status=429, count=0)
+        it.box.fault(kind="disconnect", venue="gateio_spot", target="public")
+        await until(lambda: any("429" in text for text in it.said), "the refusal")
+        await asyncio.sleep(1.0)
+        assert sum("429" in text for text in it.said) == 1
+
+    on("gateio_spot", scenario)
+
+
+@pytest.mark.parametrize("name", TRADED)
+def test_an_unknown_symbol_is_refused_and_costs_the_others_nothing(name: str) -> None:
+    async def scenario(it: Bench) -> None:
+        row = it.rows[0]
+        symbol = "NOSUCHUSDT" if name == "mexc_spot" else "NOSUCH_USDT"
+        it.feed.add(
+            FeedInstrument(
+                symbol=symbol,
+                book_index=20,
+                instrument_id=20,
+                price_exp=row.price_exp,
+                qty_exp=row.qty_exp,
+                row_epoch=1,
+            )
+        )
+        await until(lambda: it.feed.counters.refused_topics > 0, "the refusal")
+        assert any(symbol in text for text in it.said)
+        await until(it.all_tradable, "whole books of the others")
+        await it.equal()
+
+    on(name, scenario)
+
+
+@pytest.mark.parametrize("name", TRADED)
+def test_symbols_come_and_go_while_running(name: str) -> None:
+    async def scenario(it: Bench) -> None:
+        rows = it.rows
+        it.rows = []
+        for row in rows[:2]:
+            it.feed.add(it.instrument(row))
+        it.rows = rows[:2]
+        await until(it.all_tradable, "the first two books")
+        it.feed.add(it.instrument(rows[2]))
+        it.rows = rows[:3]
+        await until(it.all_tradable, "the third book")
+        it.feed.remove(rows[0].spec.symbol)
+        assert not it.tradable(rows[0])
+        it.rows = rows[1:3]
+        await it.equal()
+        it.feed.add(it.instrument(rows[0]))
+        it.rows = rows[:3]
+        await until(it.all_tradable, "the first book again")
+        assert it.feed.counters.connects == 1
+
+    on(name, scenario, add=False, wait=False)
+
+
+def test_thirty_topics_are_the_limit_of_a_mexc_connection() -> None:
+    async def body() -> None:
+        async with bench("mexc_spot", wait=False) as it:
+            row = it.rows[0]
+            for number in range(60):
+                it.feed.add(
+                    FeedInstrument(
+                        symbol=f"X{number}USDT",
+                        book_index=31,
+                        instrument_id=100 + number,
+                        price_exp=row.price_exp,
+                        qty_exp=row.qty_exp,
+                        row_epoch=1,
+                    )
+                )
+                it.feed.books.remove(f"X{number}USDT")  # only the spreading over connections is looked at
+            sizes = [len(it.feed._topics(place)) for place in it.feed._places]
+            assert len(sizes) == 3 and max(sizes) == 30 and sum(sizes) == len(it.rows) + 60 + 3
+
+    asyncio.run(body())
+
+
+def test_a_changed_row_starts_the_book_anew_under_its_new_numbers() -> None:
+    async def scenario(it: Bench) -> None:
+        row = it.rows[0]
+        old = it.instrument(row)
+        it.feed.replace(
+            FeedInstrument(
+                symbol=old.symbol,
+                book_index=old.book_index,
+                instrument_id=old.instrument_id,
+                price_exp=old.price_exp + 1,
+                qty_exp=old.qty_exp,
+                row_epoch=2,
+                multiplier=old.multiplier,
+            )
+        )
+        await until(it.all_tradable, "the book under its new exponent")
+        assert it.read(row)[BR_BID_PRICE] > 10 ** (row.price_exp + 1)
+        it.feed.set_halted(old.symbol, True)
+        assert it.read(row)[BR_FLAGS] & FLAG_HALTED
+        it.feed.set_halted(old.symbol, False)
+        await until(it.all_tradable, "the book after the halt")
+
+    on("gateio_spot", scenario)
+
+
+def test_bad_frames_cost_their_books_and_too_many_the_connection() -> None:
+    async def scenario(it: Bench) -> None:
+        it.box.fault(kind="corrupt", venue="gateio_spot", target="public", count=25)
+        await until(lambda: it.feed.counters.disconnects > 0, "the error budget being spent")
+        assert any("bad frames" in text for text in it.said)
+        await until(it.all_tradable, "whole books again")
+        await it.equal()
+
+    on("gateio_spot", scenario)
+
+
+def test_snapshots_that_fail_are_asked_again_with_backoff() -> None:
+    async def scenario(it: Bench) -> None:
+        symbol = it.rows[0].spec.symbol
+        await it.moved(it.rows[0])
+        it.box.fault(kind="http_error", venue="mexc_spot", target="depth", count=2)
+        it.box.fault(kind="drop_delta", venue="mexc_spot", target="depth", symbol=symbol)
+        await until(lambda: it.feed.counters.snapshots_failed >= 2, "failed snapshots")
+        others = it.rows[1:]
+        assert all(it.tradable(row) for row in others)
+        await until(it.all_tradable, "whole books again")
+
+    on("mexc_spot", scenario)

@@ -1,0 +1,655 @@
+"""Attacks on the short way of an entry: in no state of the engine does it take what the exact gate refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from bench.entry_world import EntryWorld, engine_config, plain_stencil, sealed, spec
+from pipeline.execution.events import CatalogueChanged
+from pipeline.execution.plan import Plan, Rejected
+from pipeline.execution.records import HedgeRecord
+from pipeline.fast_entry.limits_table import G_ENABLED
+from pipeline.model.config import FeatureConfig, LimitConfig
+from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide, Refusal, TradingStatus
+from pipeline.model.structs import CoinIdentity
+from pipeline.model.venue_events import SessionState
+from pipeline.templates.template import OrderTerms, Pieces
+from shm import layout as ly
+from tests.unit.fast_entry.test_entry import a_world, exact, levels, opened, ordinary, written
+
+SECOND = ly.OP_LEGS + ly.LEG_WORDS
+Attack = Callable[[EntryWorld], Any]
+
+
+def changed(world: EntryWorld, instrument_id: int, **fields: Any) -> None:
+    """The catalogue says something else of an instrument; fields of the row, else of its spec."""
+    row = world.rows[instrument_id]
+    own = {name: value for name, value in fields.items() if name in row.__struct_fields__}
+    of_spec = {name: value for name, value in fields.items() if name not in own}
+    row = msgspec.structs.replace(row, spec=msgspec.structs.replace(row.spec, **of_spec), **own)
+    world.rows[instrument_id] = row
+    world.instruments.update([row])
+    world.feed(CatalogueChanged((row,)))
+
+
+def entered(world: EntryWorld, *, settled: bool = True) -> None:
+    """An entry is under way; ``settled``: its orders have ended, it has not."""
+    assert world.express.offer(ordinary(world), world.halt, world.now())
+    world.feed(written(world))
+    if settled:
+        world.core.ledger.unsettled.clear()
+    world.now_ns += 1_000_000
+    opened(world)
+
+
+def other_direction(world: EntryWorld) -> Any:
+    record = ordinary(world)
+    record[ly.OP_DIRECTION_KEY] = 999
+    return sealed(record)
+
+
+def configured(world: EntryWorld, **limits: Any) -> None:
+    changed_limits = msgspec.structs.replace(world.core.config.risk_limits, **limits)
+    world.core.reconfigure(msgspec.structs.replace(world.core.config, risk_limits=changed_limits))
+
+
+def cooldown(world: EntryWorld) -> Any:
+    record = ordinary(world)
+    world.core.risk.gate.note_end(int(record[ly.OP_DIRECTION_KEY]), world.now_ns + 1)
+    return record
+
+
+def under_way(world: EntryWorld) -> Any:
+    entered(world)
+    return ordinary(world)
+
+
+def own_order(world: EntryWorld) -> Any:
+    entered(world, settled=False)
+    return other_direction(world)
+
+
+def too_many_open(world: EntryWorld) -> Any:
+    entered(world)
+    configured(world, max_open_operations=1)
+    return other_direction(world)
+
+
+def exposed(world: EntryWorld) -> Any:
+    entered(world)
+    configured(world, max_total_exposure_usd=Decimal(80))
+    return other_direction(world)
+
+
+def order_rate(world: EntryWorld) -> Any:
+    entered(world)
+    configured(world, max_orders_per_s=3)
+    return other_direction(world)
+
+
+def daily_loss(world: EntryWorld) -> Any:
+    ledger = world.core.ledger
+    ledger.day, ledger.day_pnl = world.now().wall_ns // 86_400_000_000_000, Decimal(-1_000_000)
+    world.core.settle_board()
+    return ordinary(world)
+
+
+def quarantined(world: EntryWorld) -> Any:
+    for instrument_id in (0, 1):
+        changed(world, instrument_id, pair_id=-1, quarantine_reason="doubt")
+    return ordinary(world)
+
+
+def other_pair(world: EntryWorld) -> Any:
+    changed(world, 1, pair_id=5)
+    return ordinary(world)
+
+
+def wallet_closed(world: EntryWorld) -> Any:
+    identity = CoinIdentity(asset="BTC", networks=(("BTC", ""),), deposit_enabled=False, withdraw_enabled=True)
+    changed(world, 1, identity=identity)
+    return ordinary(world)
+
+
+def no_sells(world: EntryWorld) -> Any:
+    changed(world, 1, status=TradingStatus.BUY_ONLY)
+    return ordinary(world)
+
+
+def no_buys(world: EntryWorld) -> Any:
+    changed(world, 0, status=TradingStatus.SELL_ONLY)
+    return ordinary(world)
+
+
+def not_reconciled(world: EntryWorld) -> Any:
+    world.core.risk.gate.reconciled = {"mexc_spot"}
+    world.core.settle_board()
+    return ordinary(world)
+
+
+def stream_came_back(world: EntryWorld) -> Any:
+    """Up again: what the stream said before is void, and the past is not known yet."""
+    world.core.recovery.session("gateio_spot", False)
+    world.core.settle_board()
+    return ordinary(world)
+
+
+def stream_down(world: EntryWorld) -> Any:
+    """Only the balances have heard of it yet."""
+    world.core.balances.session("gateio_spot", False)
+    world.core.settle_board()
+    return ordinary(world)
+
+
+def journal_full(world: EntryWorld) -> Any:
+    world.core.desk.journal = SimpleNamespace(has_room=lambda _size: False)
+    return ordinary(world)
+
+
+def seen_before(world: EntryWorld) -> Any:
+    record = ordinary(world)
+    world.core.risk.gate.entered(int(record[ly.OP_DETECT_MONO_NS]), int(record[ly.OP_ID]))
+    world.core.settle_board()
+    return record
+
+
+def older_than_the_newest(world: EntryWorld) -> Any:
+    record = ordinary(world)
+    world.core.risk.gate.entered(int(record[ly.OP_DETECT_MONO_NS]) + 1, -5)
+    world.core.settle_board()
+    world.now_ns += 1
+    return record
+
+
+def disabled_type(world: EntryWorld) -> Any:
+    world.core.risk.gate.enabled_types = frozenset({OpportunityType.SPOT_FUTURES_HEDGE})
+    world.express.reconfigured()
+    return ordinary(world)
+
+
+def reducing(world: EntryWorld) -> Any:
+    world.core.risk.gate.reducing = "operation x"
+    world.core.settle_board()
+    return ordinary(world)
+
+
+def old_row_epoch(world: EntryWorld) -> Any:
+    record = ordinary(world)
+    changed(world, 1, row_epoch=2)
+    return record
+
+
+def old_epoch_of_the_book(world: EntryWorld) -> Any:
+    changed(world, 1, row_epoch=2)
+    return ordinary(world)
+
+
+def finer_prices(world: EntryWorld) -> Any:
+    """The pair's exponent is raised: the record is of before, the book too."""
+    record = ordinary(world)
+    row = world.rows[1]
+    changed(world, 1, row_epoch=2, price_exp=row.price_exp + 1)
+    return record
+
+
+def flagged(bit: int) -> Attack:
+    def attack(world: EntryWorld) -> Any:
+        world.publish(1, levels("100.00", "-0.05", "4"), levels("100.10", "0.05", "5"), flags=bit)
+        return ordinary(world)
+
+    return attack
+
+
+def skewed(world: EntryWorld) -> Any:
+    detection = msgspec.structs.replace(world.core.config.detection, max_skew_ms=50)
+    world.core.reconfigure(msgspec.structs.replace(world.core.config, detection=detection))
+    world.now_ns += 50_000_001  # young enough each, but too far apart
+    world.publish(1, levels("100.00", "-0.05", "4"), levels("100.10", "0.05", "5"))
+    return ordinary(world)
+
+
+def old_first_book(world: EntryWorld) -> Any:
+    world.now_ns += 101_000_000
+    world.publish(1, levels("100.00", "-0.05", "4"), levels("100.10", "0.05", "5"))
+    return ordinary(world)
+
+
+def old_second_book(world: EntryWorld) -> Any:
+    world.now_ns += 101_000_000
+    world.publish(0, levels("98.99", "-0.01", "5"), levels("99.10", "0.05", "3"))
+    return ordinary(world)
+
+
+def own_fill_by_the_venues_clock(world: EntryWorld) -> Any:
+    """Received after our fill, but the venue says that it is of before."""
+    world.core.risk.gate.note_fill("gateio_spot", "BTC_USDT", world.now_ns - 1, world.now().wall_ms)
+    world.core.settle_board()
+    wall_ns = world.now().wall_ns
+    world.publish(1, levels("100.00", "-0.05", "4"), levels("100.10", "0.05", "5"), venue_wall_ns=wall_ns)
+    return ordinary(world)
+
+
+def poor(venue: str, asset: str) -> Attack:
+    def attack(world: EntryWorld) -> Any:
+        world.fund({(venue, asset): Decimal("0.4")})
+        return ordinary(world)
+
+    return attack
+
+
+def unproved(venue: str) -> Attack:
+    def attack(world: EntryWorld) -> Any:
+        world.now_ns += world.config.execution.balance_refresh_interval_ms * 1_000_000 + 1
+        opened(world)
+        keys = [(row.spec.venue, asset) for row in world.rows for asset in ("BTC", "USDT") if row.spec.venue == venue]
+        for key in keys:
+            world.core.balances._rows[key].rest_mono_ns -= 10**11
+        world.core.balances.changed.update(keys)
+        world.core.settle_board()
+        return ordinary(world)
+
+    return attack
+
+
+def venue_off(world: EntryWorld) -> Any:
+    configured(world, per_venue={"gateio_spot": LimitConfig(enabled=False)})
+    return ordinary(world)
+
+
+def price_left(world: EntryWorld) -> Any:
+    world.publish(0, levels("99.60", "-0.01", "5"), levels("99.61", "0.05", "3"))
+    return ordinary(world)
+
+
+def empty_side(world: EntryWorld) -> Any:
+    world.publish(1, [], levels("100.10", "0.05", "5"))
+    return ordinary(world)
+
+
+def below_the_notional(world: EntryWorld) -> Any:
+    changed(world, 1, min_notional=Decimal(60))
+    return ordinary(world)
+
+
+def below_the_quantity(world: EntryWorld) -> Any:
+    changed(world, 1, min_qty=Decimal("0.6"))
+    return ordinary(world)
+
+
+def above_the_quantity(world: EntryWorld) -> Any:
+    changed(world, 1, max_qty=Decimal("0.4"))
+    return ordinary(world)
+
+
+def dearer_fee(world: EntryWorld) -> Any:
+    changed(world, 1, taker_fee_ppm=20_000)
+    return ordinary(world)
+
+
+def wrong_kind(world: EntryWorld) -> Any:
+    legs = [(0, 1, Decimal("0.5"), Decimal("99.5")), (2, -1, Decimal("0.5"), Decimal("99.6"))]
+    return world.record(legs, OpportunityType.SPOT_SPOT)
+
+
+def no_hedge(world: EntryWorld) -> Any:
+    legs = [(0, 1, Decimal("0.5"), Decimal("99.5")), (1, -1, Decimal("0.5"), Decimal("99.6"))]
+    return world.record(legs, OpportunityType.SPOT_FUTURES_HEDGE)
+
+
+def tripped(name: str) -> Attack:
+    def attack(world: EntryWorld) -> Any:
+        world.core.desk.trip(name, "test")
+        world.perform(world.core.desk.drain())
+        world.core.settle_board()
+        return ordinary(world)
+
+    return attack
+
+
+def not_finite(word: int, value: float) -> Attack:
+    def attack(world: EntryWorld) -> Any:
+        record = ordinary(world)
+        record[word : word + 1].view(np.float64)[0] = value
+        return sealed(record)
+
+    return attack
+
+
+def leg_word(leg: int, word: int, value: int) -> Attack:
+    def attack(world: EntryWorld) -> Any:
+        record = ordinary(world)
+        record[ly.OP_LEGS + leg * ly.LEG_WORDS + word] = value
+        return sealed(record)
+
+    return attack
+
+
+def long_ago(world: EntryWorld) -> Any:
+    record = ordinary(world)
+    record[ly.OP_DETECT_MONO_NS] = -(2**63)
+    return sealed(record)
+
+
+def of_type(number: int) -> Attack:
+    def attack(world: EntryWorld) -> Any:
+        record = ordinary(world)
+        record[ly.OP_TYPE] = number
+        return sealed(record)
+
+    return attack
+
+
+def cycle_of_two(world: EntryWorld) -> Any:
+    world.core.risk.gate.enabled_types = frozenset(OpportunityType)
+    world.express.reconfigured()
+    return of_type(int(OpportunityType.TRIANGULAR))(world)
+
+
+def one_instrument_twice(world: EntryWorld) -> Any:
+    """A book that is crossed and not flagged would pay."""
+    world.publish(0, levels("100.00", "-0.01", "5"), levels("99.10", "0.05", "3"))
+    return world.record([(0, 1, Decimal("0.5"), Decimal("99.5")), (0, -1, Decimal("0.5"), Decimal("99.6"))])
+
+
+def two_of_a_side(side: int) -> Attack:
+    """Two buys, of which one is cheap, look like profit where only base is summed up; two sells likewise."""
+
+    def attack(world: EntryWorld) -> Any:
+        price = "97.00" if side > 0 else "102.00"
+        world.publish(1, levels(price, "-0.01", "5"), levels(price, "0.01", "5"))
+        limit = Decimal(101) if side > 0 else Decimal(98)
+        return world.record([(0, side, Decimal("0.5"), limit), (1, side, Decimal("0.5"), limit)])
+
+    return attack
+
+
+def tick_between_the_numbers(world: EntryWorld) -> Any:
+    changed(world, 1, tick=Decimal("0.000000015"))
+    return ordinary(world)
+
+
+ATTACKS: dict[str, tuple[Attack, Refusal]] = {
+    "cooldown": (cooldown, Refusal.COOLDOWN),
+    "direction under way": (under_way, Refusal.DUPLICATE),
+    "own order": (own_order, Refusal.INSTRUMENT_BLOCKED),
+    "open operations": (too_many_open, Refusal.IN_FLIGHT_LIMIT),
+    "exposure of what is open": (exposed, Refusal.EXPOSURE_LIMIT),
+    "order rate": (order_rate, Refusal.ORDER_RATE),
+    "daily loss": (daily_loss, Refusal.DAILY_LOSS),
+    "quarantined": (quarantined, Refusal.QUARANTINED),
+    "other pair": (other_pair, Refusal.MALFORMED),
+    "wallet closed": (wallet_closed, Refusal.STATUS),
+    "no sells": (no_sells, Refusal.STATUS),
+    "no buys": (no_buys, Refusal.STATUS),
+    "not reconciled": (not_reconciled, Refusal.SESSION_DOWN),
+    "stream down": (stream_down, Refusal.SESSION_DOWN),
+    "past unknown": (stream_came_back, Refusal.SESSION_DOWN),
+    "journal full": (journal_full, Refusal.JOURNAL_FULL),
+    "seen before": (seen_before, Refusal.DUPLICATE),
+    "older than the newest": (older_than_the_newest, Refusal.DUPLICATE),
+    "disabled type": (disabled_type, Refusal.DISABLED_TYPE),
+    "reducing": (reducing, Refusal.BREAKER),
+    "record of an old row": (old_row_epoch, Refusal.MALFORMED),
+    "book of an old row": (old_epoch_of_the_book, Refusal.MALFORMED),
+    "finer prices": (finer_prices, Refusal.MALFORMED),
+    "gap": (flagged(ly.FLAG_GAP), Refusal.GAP),
+    "crossed": (flagged(ly.FLAG_CROSSED), Refusal.CROSSED),
+    "halted book": (flagged(ly.FLAG_HALTED), Refusal.HALTED),
+    "unproved book": (flagged(ly.FLAG_UNPROVED), Refusal.UNPROVED),
+    "skew": (skewed, Refusal.STALE_AT_EXECUTOR),
+    "old first book": (old_first_book, Refusal.STALE_AT_EXECUTOR),
+    "old second book": (old_second_book, Refusal.STALE_AT_EXECUTOR),
+    "own fill, venue's clock": (own_fill_by_the_venues_clock, Refusal.NOT_AFTER_OWN_FILL),
+    "no money to buy": (poor("mexc_spot", "USDT"), Refusal.BALANCE_SHORT),
+    "nothing to sell": (poor("gateio_spot", "BTC"), Refusal.BALANCE_SHORT),
+    "buyer's balance unproved": (unproved("mexc_spot"), Refusal.BALANCE_UNPROVED),
+    "seller's balance unproved": (unproved("gateio_spot"), Refusal.BALANCE_UNPROVED),
+    "venue off": (venue_off, Refusal.INSTRUMENT_BLOCKED),
+    "price left": (price_left, Refusal.MOVED),
+    "empty side": (empty_side, Refusal.MOVED),
+    "least notional": (below_the_notional, Refusal.BELOW_MINIMUM),
+    "least quantity": (below_the_quantity, Refusal.BELOW_MINIMUM),
+    "largest quantity": (above_the_quantity, Refusal.BELOW_MINIMUM),
+    "dearer fee": (dearer_fee, Refusal.MOVED),
+    "futures as spot": (wrong_kind, Refusal.MALFORMED),
+    "spot as hedge": (no_hedge, Refusal.MALFORMED),
+    "venue tripped": (tripped("venue.gateio_spot"), Refusal.BREAKER),
+    "fees tripped": (tripped("fee.mexc_spot.BTCUSDT"), Refusal.BREAKER),
+    "held": (tripped("recovery_hold"), Refusal.BREAKER),
+    "infinite edge": (not_finite(ly.OP_EDGE_BPS, float("inf")), Refusal.MALFORMED),
+    "no entry edge": (not_finite(ly.OP_ENTRY_EDGE_BPS, float("nan")), Refusal.MALFORMED),
+    "no profit": (not_finite(ly.OP_PROFIT_QUOTE, float("-inf")), Refusal.MALFORMED),
+    "instrument beyond": (leg_word(1, ly.LEG_INSTRUMENT, 2**40), Refusal.MALFORMED),
+    "first instrument negative": (leg_word(0, ly.LEG_INSTRUMENT, -1), Refusal.MALFORMED),
+    "first instrument far below": (leg_word(0, ly.LEG_INSTRUMENT, -(2**40)), Refusal.MALFORMED),
+    "second quantity": (leg_word(1, ly.LEG_QTY_FP, 2**62), Refusal.MALFORMED),
+    "second price": (leg_word(1, ly.LEG_LIMIT_PRICE_FP, 0), Refusal.MALFORMED),
+    **{f"type {number}": (of_type(number), Refusal.MALFORMED) for number in (-1, -64, 3, 32, 64, 65, 2**40)},
+    "one instrument twice": (one_instrument_twice, Refusal.MALFORMED),
+    "two buys": (two_of_a_side(1), Refusal.MALFORMED),
+    "two sells": (two_of_a_side(-1), Refusal.MALFORMED),
+    "tick between the numbers": (tick_between_the_numbers, Refusal.MALFORMED),
+    "cycle of two legs": (cycle_of_two, Refusal.MALFORMED),
+    "detected before time": (long_ago, Refusal.DUPLICATE),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_what_the_exact_gate_refuses_does_not_go_the_short_way(name: str) -> None:
+    attack, refusal = ATTACKS[name]
+    with a_world() as world:
+        opened(world)
+        world.fund_all()
+        world.now_ns += 1
+        opened(world)
+        record = attack(world)
+        assert not world.express.offer(record, world.halt, world.now())
+        word = exact(world, record)
+        assert isinstance(word, Rejected) and word.refusal is refusal, word
+
+
+def test_the_attacks_begin_from_a_state_that_is_taken() -> None:
+    with a_world() as world:
+        opened(world)
+        world.now_ns += 1
+        opened(world)
+        entered(world)
+        assert world.express.offer(other_direction(world), world.halt, world.now())
+
+
+@pytest.mark.parametrize("check", [BalanceCheck.STRICT, BalanceCheck.CONFIRMED])
+def test_balances_that_are_asked_at_the_decision_are_the_exact_ways(check: BalanceCheck) -> None:
+    with a_world(config=engine_config(execution={"balance_check": check})) as world:
+        opened(world)
+        assert world.express.offer(ordinary(world), world.halt, world.now()) is (check is BalanceCheck.CONFIRMED)
+
+
+def test_what_has_no_checks_or_scoped_limits_is_the_exact_ways() -> None:
+    features = FeatureConfig(enable_risk_checks=False)
+    with a_world(config=msgspec.structs.replace(engine_config(), features=features)) as world:
+        opened(world)
+        assert not world.express.offer(ordinary(world), world.halt, world.now())
+    with a_world() as world:
+        opened(world)
+        configured(world, per_pair={"BTC/USDT": LimitConfig(max_position_size_usd=Decimal(1000))})
+        record = ordinary(world)
+        assert not world.express.offer(record, world.halt, world.now())
+        assert isinstance(exact(world, record), Plan)
+
+
+@pytest.mark.parametrize("instrument_id", [0, 1])
+def test_numbers_of_different_exponents_are_not_compared(instrument_id: int) -> None:
+    """One pair's quantities have one exponent; should they not, the lots of both legs are no common numbers."""
+    with a_world() as world:
+        changed(world, instrument_id, qty_exp=world.rows[instrument_id].qty_exp + 1)
+        opened(world)
+        two = Decimal(2)  # a tenth of it is no dust either
+        legs = [(0, 1, two, Decimal("99.5")), (1, -1, two, Decimal("99.6"))]
+        assert not world.express.offer(world.record(legs), world.halt, world.now())
+        assert isinstance(exact(world, world.record(legs)), Plan)
+
+
+def test_a_book_of_another_instrument_is_none() -> None:
+    with a_world() as world:
+        opened(world)
+        world.publish(1, levels("100.00", "-0.05", "4"), levels("100.10", "0.05", "5"), instrument=2)
+        assert not world.express.offer(ordinary(world), world.halt, world.now())
+
+
+def test_a_venue_that_pays_for_taking_is_the_exact_ways() -> None:
+    specs = [spec(venue.name, taker_fee_ppm=-100) for venue in engine_config().venues]
+    with a_world(specs=specs) as world:
+        opened(world)
+        assert not world.express.offer(ordinary(world), world.halt, world.now())
+        assert isinstance(exact(world, ordinary(world)), Plan)
+
+
+def test_a_hedge_whose_coin_has_a_moving_rate_is_valued_by_the_exact_way() -> None:
+    """Its exposure moves with each book; the board is refreshed with each event."""
+    with a_world() as world:
+        opened(world)
+        entered(world)
+        (name, operation), *_ = world.core.ledger.open_operations.items()
+        legs = tuple(msgspec.structs.replace(leg, quote="EUR") for leg in operation.record.legs)
+        operation.record = msgspec.structs.replace(operation.record, legs=legs)
+        hedge = HedgeRecord(
+            name, "BTC", 0, 2, "mexc_spot", "BTCUSDT", "gateio_futures", "BTC_USDT", OrderSide.BUY,
+            Decimal(1), Decimal(99), Decimal(100), "",
+        )  # fmt: skip
+        world.core.ledger.hedges[name] = hedge
+        world.core.settle_board()
+        assert not world.express.board.ints[G_ENABLED]
+
+
+def test_numbers_that_no_stencil_writes_take_the_exact_way_and_end_nothing() -> None:
+    def stencil(venue: str, terms: OrderTerms) -> Pieces | None:
+        return plain_stencil(venue, terms)
+
+    with a_world(stencil_of=stencil) as world:
+        opened(world)
+        changed(world, 1, tick=Decimal("1e-30"))
+        assert not world.express.offer(ordinary(world), world.halt, world.now())
+
+
+@pytest.mark.parametrize("digits", ["3.141592653589793238462643", "20000"])
+def test_limits_that_no_word_holds_end_nothing(digits: str) -> None:
+    with a_world() as world:
+        opened(world)
+        configured(world, max_slippage_bps=Decimal(digits), max_open_operations=10**30)
+        assert not world.express.offer(ordinary(world), world.halt, world.now())
+
+
+def test_a_session_that_fell_is_told_to_the_board_before_the_next_opportunity() -> None:
+    with a_world() as world:
+        opened(world)
+        world.feed(SessionState(venue="mexc_spot", state="down", recv_mono_ns=world.now_ns, reason="test"))
+        assert not world.express.offer(ordinary(world), world.halt, world.now())
+        world.feed(SessionState(venue="mexc_spot", state="up", recv_mono_ns=world.now_ns))
+        record = ordinary(world)
+        assert world.express.offer(record, world.halt, world.now()) is isinstance(exact(world, record), Plan)
+
+
+@pytest.mark.parametrize("what", ["breaker", "reducing", "not ready", "user"])
+def test_a_stop_holds_before_the_board_has_heard_of_it(what: str) -> None:
+    """Strategies and tools speak to gate and risk manager between two events."""
+    with a_world() as world:
+        opened(world)
+        gate = world.core.risk.gate
+        if what == "breaker":
+            world.core.risk.force_emergency_shutdown("test")
+        elif what == "reducing":
+            gate.reducing = "operation x"
+        elif what == "not ready":
+            gate.ready = False
+        else:
+            gate.user_check = lambda _plan: "no"
+        assert not world.express.offer(ordinary(world), world.halt, world.now())
+
+
+# --- shapes that only the exact way may take ---
+
+
+def test_a_hedge_within_one_balance_needs_the_sum() -> None:
+    """Spot and contract of one venue, paid from one balance; and both orders from one budget."""
+    config = engine_config()
+    specs = [spec("mexc_spot"), spec("mexc_spot", symbol="BTC_PERP", kind=InstrumentKind.PERPETUAL)]
+    legs = [(0, 1, Decimal("0.5"), Decimal("99.5")), (1, -1, Decimal("0.5"), Decimal("99.6"))]
+
+    def record(world: EntryWorld) -> Any:
+        world.fund_all()
+        world.publish(0, levels("98.99", "-0.01", "5"), levels("99.10", "0.05", "3"))
+        world.publish(1, levels("100.00", "-0.05", "4"), levels("100.10", "0.05", "5"))
+        return world.record(legs, OpportunityType.SPOT_FUTURES_HEDGE)
+
+    with a_world(config=config, specs=specs) as world:
+        assert world.express.offer(record(world), world.halt, world.now())
+    with a_world(config=config, specs=specs) as world:
+        first = record(world)
+        word = exact(world, first)
+        assert isinstance(word, Plan)
+        amounts = [amount for _, _, amount in word.needs()]
+        world.fund({("mexc_spot", "USDT"): sum(amounts, Decimal(0)) - Decimal("0.01")})
+        assert max(amounts) < sum(amounts, Decimal(0)) - 1
+        second = record(world)
+        world.fund({("mexc_spot", "USDT"): sum(amounts, Decimal(0)) - Decimal("0.01")})
+        assert not world.express.offer(second, world.halt, world.now())
+        refused = exact(world, second)
+        assert isinstance(refused, Rejected) and refused.refusal is Refusal.MARGIN_LIMIT
+    with a_world(config=config, specs=specs) as world:
+        world.core.risk.gate.order_budget = lambda _venue, orders: orders <= 2
+        first = record(world)
+        assert not world.express.offer(first, world.halt, world.now())
+        refused = exact(world, first)
+        assert isinstance(refused, Rejected) and refused.refusal is Refusal.ORDER_RATE
+
+
+def test_a_quote_without_a_declared_rate_is_the_exact_ways() -> None:
+    specs = [spec(venue.name, quote="EUR") for venue in engine_config().venues]
+    with a_world(specs=specs) as world:
+        opened(world)
+        assert not world.express.offer(ordinary(world), world.halt, world.now())
+        refused = exact(world, ordinary(world))
+        assert isinstance(refused, Rejected) and refused.refusal is Refusal.EXPOSURE_LIMIT
+
+
+def test_amounts_that_no_word_holds_are_the_exact_ways() -> None:
+    """The reservation's text is a product of four integers; beyond a word it would be another amount."""
+    much = Decimal(10) ** 13
+    config = engine_config(limits={"max_position_size_usd": much, "max_total_exposure_usd": much})
+    with a_world(config=config) as world:
+        opened(world)
+        world.fund_all(Decimal(10) ** 12)
+        huge = Decimal(10) ** 8
+        world.publish(0, [(Decimal(99), huge)], [(Decimal("99.1"), huge)])
+        world.publish(1, [(Decimal(100), huge)], [(Decimal("100.1"), huge)])
+        record = world.record([(0, 1, huge, Decimal("99.5")), (1, -1, huge, Decimal("99.6"))])
+        assert not world.express.offer(record, world.halt, world.now())
+        assert isinstance(exact(world, record), Plan)
+
+
+def test_a_lot_between_the_books_numbers_is_the_exact_ways() -> None:
+    with a_world() as world:
+        opened(world)
+        changed(world, 1, lot=Decimal("0.000000015"))
+        assert not world.express.offer(ordinary(world), world.halt, world.now())
+
+
+def test_an_own_order_and_an_own_fill_outlive_a_change_of_their_row() -> None:
+    with a_world() as world:
+        opened(world)
+        entered(world, settled=False)
+        changed(world, 0, funding_rate_ppb=5)
+        assert not world.express.offer(other_direction(world), world.halt, world.now())
+    with a_world() as world:
+        opened(world)
+        world.core.risk.gate.note_fill("mexc_spot", "BTCUSDT", world.now_ns, 0)
+        world.core.settle_board()
+        changed(world, 0, funding_rate_ppb=5)
+        assert not world.express.offer(ordinary(world), world.halt, world.now())

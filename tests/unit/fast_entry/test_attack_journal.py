@@ -1,0 +1,81 @@
+"""Attacks on what the short way of an entry writes: rotations between its records, deaths between two of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.entry_world import EntryWorld
+from pipeline.execution.journal import Journal, read_journal, segment_path
+from pipeline.execution.records import StopRecord
+from tests.unit.fast_entry.test_entry import a_world, opened, ordinary
+
+
+def printed(world: EntryWorld, journal: Journal) -> list[str]:
+    """One more entry of the numbers that were approved, into ``journal``; the ids of its records."""
+    orders = world.express.write(journal, world.now(), world.now_ns, lambda _venue: 0)
+    told = world.express.entered(journal)
+    assert [order.client_id for order in orders] == [intent.client_id for intent in told.intents]
+    return [told.operation.operation_id, *(intent.client_id for intent in told.intents)]
+
+
+def test_entries_and_ordinary_records_are_one_chain_over_every_rotation(tmp_path: Path) -> None:
+    with a_world() as world:
+        opened(world)
+        assert world.express.offer(ordinary(world), world.halt, world.now())
+        journal, _ = Journal.open(tmp_path, segment_bytes=16 * 1024)
+        journal.boot_epoch = 7
+        ids: list[str] = []
+        notes = 0
+        for number in range(90):
+            for _ in range(number % 4):
+                journal.append(StopRecord("x" * (number * 7 % 300), 0, 0), number, number)
+                notes += 1
+            ids += printed(world, journal)
+        found = list(read_journal(tmp_path))
+        assert [entry.seq for entry in found] == list(range(1, len(found) + 1))
+        assert len(found) == notes + len(ids) and len(set(ids)) == len(ids)
+        journal.close()
+        journal, entries = Journal.open(tmp_path, segment_bytes=16 * 1024)
+        assert [entry.record for entry in entries] == [entry.record for entry in found]
+        ids += printed(world, journal)
+        assert len(list(read_journal(tmp_path))) == notes + len(ids)
+        assert len(list(tmp_path.glob("*.seg"))) > 5, "it rotated"
+        journal.close()
+
+
+@pytest.mark.parametrize("whole", [0, 1, 2])
+def test_an_entry_that_was_written_in_part_is_cut_to_its_whole_records(tmp_path: Path, whole: int) -> None:
+    """A death between two of its records: the ones that were committed stand, and the journal goes on behind them."""
+    with a_world() as world:
+        opened(world)
+        assert world.express.offer(ordinary(world), world.halt, world.now())
+        journal, _ = Journal.open(tmp_path, segment_bytes=64 * 1024)
+        printed(world, journal)
+        segment = segment_path(tmp_path, 1)
+        image = bytearray(segment.read_bytes())
+        magic = image[64:68]
+        marks = [64]
+        while (at := image.find(magic, marks[-1] + 4)) != -1:
+            marks.append(at)
+        assert len(marks) == 3
+        for mark in marks[whole:]:  # not committed yet
+            image[mark : mark + 4] = bytes(4)
+        journal.close()
+        segment.write_bytes(image)
+        journal, entries = Journal.open(tmp_path, segment_bytes=64 * 1024)
+        assert len(entries) == whole and journal.truncated_bytes
+        printed(world, journal)
+        assert len(list(read_journal(tmp_path))) == whole + 3
+        journal.close()
+
+
+def test_a_segment_of_any_size_is_written_to(tmp_path: Path) -> None:
+    """Its size is configured in bytes, and an older run may have left one of an odd size."""
+    journal, _ = Journal.open(tmp_path, segment_bytes=100_001)
+    journal.claim(8192)
+    journal.close()
+    journal, entries = Journal.open(tmp_path, segment_bytes=100_001)
+    assert not entries and list(read_journal(tmp_path)) == []
+    journal.close()

@@ -1,0 +1,584 @@
+"""The short way of an entry says yes only where the exact one does, with the same plan, records and orders."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from bench.entry_world import LEASE_TOKEN, EntryWorld, Level, engine_config, sealed, spec
+from pipeline.exchanges.gateio import orders as gate
+from pipeline.exchanges.gateio import websocket_api as wsapi
+from pipeline.exchanges.mexc import orders as mexc
+from pipeline.execution.core_context import base36
+from pipeline.execution.events import CatalogueChanged, Command, CommandKind, Entered
+from pipeline.execution.journal import read_journal
+from pipeline.execution.journal_commit import chain_of, crc32_octets
+from pipeline.execution.ledger import Ledger
+from pipeline.execution.plan import Plan, Rejected, _matched, grid_of
+from pipeline.execution.records import OperationRecord, OrderIntentRecord
+from pipeline.execution.shared_reads import decode_opportunity
+from pipeline.fast_entry import verdict
+from pipeline.fast_entry.limits_table import Board
+from pipeline.model.enums import (
+    FeeAssetRule,
+    OpportunityType,
+    OrderKind,
+    OrderSide,
+    Refusal,
+    TimeInForce,
+    TradingStatus,
+)
+from pipeline.model.fixedpoint import plain
+from pipeline.model.instruments import VenueRef, build_rows
+from pipeline.model.structs import OrderRequest
+from pipeline.model.venue_events import SessionState
+from pipeline.templates import template as st
+from pipeline.templates.template_writer import fill_stencil, put_base36, put_number
+from shm import layout as ly
+from tests.worlds.execution_world import Faults, World
+from tests.worlds.fast_entry_world import ExpressWorld
+
+ROOM = 1e-5  # bps, and relative: nearer than this to a bound the short way may leave the word to the exact one
+MANY = settings(max_examples=250, deadline=None)
+QUICK = settings(deadline=None)  # the first example may compile
+
+
+@contextmanager
+def a_world(**changes: Any) -> Iterator[EntryWorld]:
+    with tempfile.TemporaryDirectory() as folder:
+        world = EntryWorld(Path(folder), **changes)
+        try:
+            yield world
+        finally:
+            world.close()
+
+
+def levels(first: str, step: str, *quantities: str) -> list[Level]:
+    return [(Decimal(first) + k * Decimal(step), Decimal(qty)) for k, qty in enumerate(quantities)]
+
+
+def opened(world: EntryWorld) -> None:
+    """Funds, and books on which buying on MEXC and selling on Gate.io pays."""
+    world.fund_all()
+    world.publish(0, levels("98.99", "-0.01", "5", "5"), levels("99.10", "0.05", "0.3", "4"))
+    world.publish(1, levels("100.00", "-0.05", "0.4", "4"), levels("100.10", "0.05", "5"))
+    world.publish(2, levels("100.20", "-0.05", "0.4", "4"), levels("100.30", "0.05", "5"))
+
+
+def ordinary(world: EntryWorld, **changes: Any) -> Any:
+    legs = [(0, 1, Decimal("0.5"), Decimal("99.5")), (1, -1, Decimal("0.5"), Decimal("99.6"))]
+    return world.record(legs, **changes)
+
+
+def exact(world: EntryWorld, record: Any) -> Plan | Rejected:
+    """The exact path's word on the same state."""
+    world.core.desk.now = world.now()
+    world.core.risk.gate.ready = world.core.ready
+    return world.core.risk.gate.judge(decode_opportunity(record, world.now_ns))
+
+
+def written(world: EntryWorld) -> Entered:
+    world.express.write(world.journal, world.now(), world.now_ns, lambda _venue: world.now().wall_ms)
+    return world.express.entered(world.journal)
+
+
+def same_plan(entered: Entered, plan: Plan, world: EntryWorld) -> None:
+    """Every number that the exact path would have written."""
+    operation = entered.operation
+    assert operation.notional_usd == plan.notional_usd
+    assert operation.type is plan.type and operation.pair == plan.pair
+    assert operation.edge_send_bps == pytest.approx(plan.edge_send_bps, abs=1e-7)
+    assert operation.legs == tuple(leg.leg_plan() for leg in plan.legs)
+    for intent, leg in zip(entered.intents, plan.legs, strict=True):
+        assert (intent.reserve_asset, intent.reserve_amount) == (leg.reserve_asset, leg.reserve_amount)
+        assert (intent.qty, intent.price, intent.side) == (leg.qty, leg.limit, leg.side)
+        assert intent.multiplier == leg.row.spec.multiplier and not intent.reduce_only
+        assert intent.expiry_wall_ms == world.now().wall_ms + world.config.execution.recv_window_ms
+
+
+def near_a_bound(world: EntryWorld, plan: Plan) -> bool:
+    """Whether a comparison of the exact path was as good as equal."""
+    limits, balances, now_ns = world.config.risk_limits, world.core.balances, world.now_ns
+    pairs = [(plan.notional_usd, limits.max_position_size_usd), (plan.notional_usd, limits.max_total_exposure_usd)]
+    for leg in plan.legs:
+        pairs.append((leg.qty * min(leg.limit, leg.best), leg.row.spec.min_notional))
+        pairs.append((leg.qty * leg.limit, leg.row.spec.min_notional))
+        pairs.append((leg.reserve_amount, balances.usable(leg.row.spec.venue, leg.reserve_asset)))
+    assert all(balances.proved(venue, asset, now_ns) for venue, asset, _ in plan.needs())
+    near = any(abs(float(a) - float(b)) <= ROOM * max(float(b), 1e-9) for a, b in pairs)
+    sizes = [float(leg.qty * leg.limit) for leg in plan.legs]
+    alike = abs(sizes[0] - sizes[1]) <= 1e-8 * max(sizes)
+    return near or alike or abs(plan.edge_send_bps - float(world.config.execute_edge_bps)) < ROOM
+
+
+STEPS = some.sampled_from(["0.01", "0.01", "0.02", "0.025", "0.1"])
+LOTS = some.sampled_from(["0.0001", "0.001", "0.0003", "0.01", "0.1"])
+AMOUNTS = some.decimals(Decimal("0.3"), Decimal(12), places=4)
+ONCE_IN_A_WHILE = some.integers(0, 11).map(lambda number: number == 0)
+
+
+@some.composite
+def books(draw: Any, middle: Decimal) -> tuple[list[Level], list[Level]]:
+    spread = draw(some.decimals(Decimal("0.01"), Decimal("0.4"), places=2))
+    bid = middle - spread
+    ask = middle + spread
+    steps = [draw(some.decimals(Decimal("0.01"), Decimal("0.3"), places=2)) for _ in range(6)]
+    count = [0 if draw(ONCE_IN_A_WHILE) else draw(some.integers(1, 3)) for _ in range(2)]
+    bids = [(bid - sum(steps[:k], Decimal(0)), draw(AMOUNTS)) for k in range(count[0])]
+    asks = [(ask + sum(steps[3 : 3 + k], Decimal(0)), draw(AMOUNTS)) for k in range(count[1])]
+    return bids, asks
+
+
+@some.composite
+def venue_spec(draw: Any, venue: str) -> Any:
+    lot = draw(LOTS)
+    return spec(
+        venue,
+        tick=Decimal(draw(STEPS)),
+        lot=Decimal(lot),
+        min_qty=Decimal(draw(some.sampled_from(["0", lot, "0.05"]))),
+        max_qty=Decimal(draw(some.sampled_from(["0", "0", "3"]))),
+        min_notional=Decimal(draw(some.sampled_from(["0", "5", "50"]))),
+        taker_fee_ppm=draw(some.sampled_from([0, 100, 333, 1000])),
+        fee_rule=draw(some.sampled_from(list(FeeAssetRule))),
+        multiplier=Decimal(draw(some.sampled_from(["1", "0.0001"]))),
+        funding_rate_ppb=draw(some.sampled_from([0, 100_000, -50_000])),
+        funding_interval_s=draw(some.sampled_from([0, 28_800])),
+        status=TradingStatus.BUY_ONLY if draw(ONCE_IN_A_WHILE) else TradingStatus.TRADING,
+    )
+
+
+@MANY
+@given(data=some.data())
+def test_a_yes_is_the_exact_yes_and_a_no_is_no_common_case(data: Any) -> None:
+    draw = data.draw
+    config = engine_config(
+        limits={
+            "max_position_size_usd": Decimal(draw(some.sampled_from([10000, 10000, 300]))),
+            "max_total_exposure_usd": Decimal(draw(some.sampled_from([50000, 50000, 200]))),
+            "max_slippage_bps": Decimal(draw(some.sampled_from(["200", "50", "7.5"]))),
+        }
+    )
+    specs = [draw(venue_spec(venue.name)) for venue in config.venues]
+    with a_world(config=config, specs=specs) as world:
+        assert world.core.ready
+        world.fund_all(Decimal(draw(some.sampled_from(["1000000", "1000000", "500", "3"]))))
+        first, second = draw(some.permutations([0, 1, 2]))[:2]
+        side = draw(some.sampled_from([1, -1]))
+        for number in range(3):
+            dear = side if number == second else -side
+            middle = 100 + dear * Decimal(draw(some.integers(-20, 150))) / 100
+            bids, asks = draw(books(middle))
+            world.publish(number, bids, asks, flags=ly.FLAG_GAP if draw(ONCE_IN_A_WHILE) else 0)
+        kinds = {world.rows[i].spec.kind for i in (first, second)}
+        hedge = len(kinds) == 2
+        limits = [100 + draw(some.decimals(Decimal(-1), Decimal(5), places=2)) for _ in range(2)]
+        limits[1] = 200 - limits[1]
+        quantities = [draw(AMOUNTS)] * 2 if draw(some.booleans()) else [draw(AMOUNTS), draw(AMOUNTS)]
+        legs = [
+            (first, side, quantities[0], limits[0 if side > 0 else 1]),
+            (second, -side, quantities[1], limits[1 if side > 0 else 0]),
+        ]
+        kind = OpportunityType.SPOT_FUTURES_HEDGE if hedge else OpportunityType.SPOT_SPOT
+        record = world.record(legs, kind)
+        yes = world.express.offer(record, world.halt, world.now())
+        entered = written(world) if yes else None
+        word = exact(world, record)
+        if entered is not None:
+            assert isinstance(word, Plan), f"the exact path says {word}"
+            same_plan(entered, word, world)
+        elif isinstance(word, Plan):
+            assert near_a_bound(world, word), f"no {world.express.last_no} to {word}"
+
+
+def test_the_ordinary_opportunity_goes_the_short_way_and_its_journal_is_whole() -> None:
+    with a_world() as world:
+        opened(world)
+        record = ordinary(world)
+        assert world.express.offer(record, world.halt, world.now())
+        entered = written(world)
+        word = exact(world, record)
+        assert isinstance(word, Plan)
+        same_plan(entered, word, world)
+        world.feed(entered)
+        assert world.core.ledger.open_operations
+        ledger = Ledger()
+        kinds = []
+        for entry in read_journal(world.journal.directory):  # chain and checksums of every record are compared here
+            kinds.append(type(entry.record))
+            ledger.apply(entry.record, entry.mono_ns, entry.wall_ns)
+        assert kinds.count(OperationRecord) == 1 and kinds.count(OrderIntentRecord) == 2
+        assert ledger.digest() == world.core.ledger.digest()
+
+
+def refuse_by(world: EntryWorld, reason: str) -> Any:
+    """The ordinary opportunity with one thing wrong; its record."""
+    record = ordinary(world)
+    second = ly.OP_LEGS + ly.LEG_WORDS
+    if reason == "latch":
+        world.halt[ly.HALT_LATCH] = 1
+    elif reason == "lease over":
+        world.halt[ly.HALT_LEASE_EXPIRY_MONO_NS] = world.now_ns
+    elif reason == "lease of another":
+        world.halt[ly.HALT_LEASE_TOKEN] = 99
+    elif reason == "venue blocked":
+        world.halt[ly.HALT_VENUE_OFF + 1] = 1
+    elif reason == "instrument blocked":
+        world.halt[ly.HALT_INSTRUMENT_OFF + 0] = 1
+    elif reason == "checksum":
+        record[ly.OP_PROFIT_QUOTE] ^= 1
+    elif reason == "session down":
+        world.feed(SessionState(venue="gateio_spot", state="down", recv_mono_ns=world.now_ns, reason="test"))
+    elif reason == "breaker":
+        world.core.risk.force_emergency_shutdown("test")
+        world.core.settle_board()
+    elif reason == "stopping":
+        world.feed(Command(CommandKind.STOP))
+    elif reason == "user":
+        world.core.risk.gate.user_check = lambda _plan: "no"
+    elif reason == "budget":
+        world.core.risk.gate.order_budget = lambda venue, _count: venue != "mexc_spot"
+    elif reason == "own fill":
+        world.core.risk.gate.note_fill("mexc_spot", "BTCUSDT", world.now_ns, 0)
+        world.core.settle_board()
+    elif reason == "book of a dead feed":
+        world.words[ly.SEG_EPOCH] = 2
+    elif reason == "old book":
+        world.now_ns += 101_000_000
+        record = ordinary(world)
+    elif reason == "skew":
+        world.now_ns += 90_000_000
+        world.publish(0, levels("98.99", "-0.01", "5"), levels("99.10", "0.05", "3"), recv_mono_ns=world.now_ns)
+        record = ordinary(world)
+        record[second + ly.LEG_ROW_EPOCH] += 1
+    elif reason == "unconfirmed balance":
+        world.now_ns += 1_500_000_000
+        opened_books(world)
+        record = ordinary(world)
+    elif reason == "detected too long ago":
+        record[ly.OP_DETECT_MONO_NS] -= 101_000_000
+    elif reason == "detected in the future":
+        record[ly.OP_DETECT_MONO_NS] += 1
+    elif reason == "no number":
+        record[ly.OP_EDGE_BPS : ly.OP_EDGE_BPS + 1].view(np.float64)[0] = float("nan")
+    elif reason == "unknown instrument":
+        record[second + ly.LEG_INSTRUMENT] = 3
+    elif reason == "negative instrument":
+        record[second + ly.LEG_INSTRUMENT] = -1
+    elif reason == "one instrument twice":
+        record[second + ly.LEG_INSTRUMENT] = 0
+    elif reason == "two buys":
+        record[second + ly.LEG_SIDE] = 1
+    elif reason == "side":
+        record[ly.OP_LEGS + ly.LEG_SIDE], record[second + ly.LEG_SIDE] = 2, -2
+    elif reason == "huge quantity":
+        record[ly.OP_LEGS + ly.LEG_QTY_FP] = 2**62
+    elif reason == "no quantity":
+        record[ly.OP_LEGS + ly.LEG_QTY_FP] = 0
+    elif reason == "price":
+        record[ly.OP_LEGS + ly.LEG_LIMIT_PRICE_FP] = -1
+    elif reason == "legs":
+        record[ly.OP_LEG_COUNT] = 3
+    elif reason == "type":
+        record[ly.OP_TYPE] = 9
+    return record if reason == "checksum" else sealed(record)
+
+
+def opened_books(world: EntryWorld) -> None:
+    world.publish(0, levels("98.99", "-0.01", "5"), levels("99.10", "0.05", "3"))
+    world.publish(1, levels("100.00", "-0.05", "4"), levels("100.10", "0.05", "5"))
+
+
+REASONS = {
+    "latch": Refusal.HALT_LATCH,
+    "lease over": Refusal.LEASE,
+    "lease of another": Refusal.LEASE,
+    "venue blocked": Refusal.VENUE_BLOCKED,
+    "instrument blocked": Refusal.INSTRUMENT_BLOCKED,
+    "checksum": Refusal.MALFORMED,
+    "session down": Refusal.SESSION_DOWN,
+    "breaker": Refusal.BREAKER,
+    "stopping": Refusal.NOT_READY,
+    "user": Refusal.BREAKER,
+    "budget": Refusal.ORDER_RATE,
+    "own fill": Refusal.NOT_AFTER_OWN_FILL,
+    "book of a dead feed": Refusal.STALE_AT_EXECUTOR,
+    "old book": Refusal.STALE_AT_EXECUTOR,
+    "skew": Refusal.MALFORMED,
+    "unconfirmed balance": Refusal.BALANCE_UNPROVED,
+    "detected too long ago": Refusal.STALE_AT_EXECUTOR,
+    "detected in the future": Refusal.STALE_AT_EXECUTOR,
+    **dict.fromkeys(
+        (
+            "no number",
+            "unknown instrument",
+            "negative instrument",
+            "one instrument twice",
+            "two buys",
+            "side",
+            "huge quantity",
+            "no quantity",
+            "price",
+            "legs",
+            "type",
+        ),
+        Refusal.MALFORMED,
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_whatever_stands_in_the_way_is_named_by_the_exact_path(reason: str) -> None:
+    with a_world() as world:
+        opened(world)
+        record = refuse_by(world, reason)
+        assert not world.express.offer(record, world.halt, world.now())
+        word = exact(world, record)
+        assert isinstance(word, Rejected) and word.refusal is REASONS[reason], word
+
+
+# --- the board ---
+
+
+def fresh(board: Board, world: EntryWorld | World) -> tuple[list[int], list[float]]:
+    """What a board that is made now says."""
+    core = world.core
+    other = Board(
+        core.desk, core.risk.gate, core.balances, core.rates, lease_token=LEASE_TOKEN, feeds=list(world.offsets)
+    )
+    other.orderable = board.orderable
+    other.rows_changed()
+    return other.ints.tolist(), other.floats.tolist()
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_storms_on_the_short_way_end_flat_and_the_board_is_always_the_ledgers(seed: int) -> None:
+    rng = random.Random(seed)
+    world = ExpressWorld(seed)
+    world.run(100)
+    assert world.core.ready
+    if seed % 3:
+        world.faults = Faults.storm(rng)
+    for _ in range(12):
+        buy, sell = rng.sample(list(world.venues), 2)
+        qty = Decimal(rng.randint(10, 150)) / 100
+        if seed % 4 == 1 and rng.random() < 0.5:
+            world.crash_after = rng.randint(0, 14)
+        world.feed_safely(world.offer(buy, sell, qty))
+        world.run(rng.choice([3, 30, 300, 900]))
+        board = world.express.board
+        world.core.settle_board()
+        said = (board.ints.tolist(), board.floats.tolist())
+        assert said == fresh(board, world)
+    world.calm()
+    world.judge()
+    if not seed % 3:
+        assert world.taken >= 5, "without faults nearly every opportunity goes the short way"
+
+
+@pytest.mark.parametrize("crash_after", range(14))
+def test_a_death_at_any_action_of_a_short_entry_is_recovered(crash_after: int) -> None:
+    """Between two records, before and between the orders' bytes, before the core hears of it."""
+    world = ExpressWorld(3)
+    world.run(100)
+    world.crash_after = crash_after
+    world.feed_safely(world.offer("mexc_spot", "gateio_spot"))
+    assert world.taken == 1
+    world.calm()
+    world.judge()
+
+
+def test_an_entry_that_python_refuses_leaves_nothing_reserved() -> None:
+    with a_world() as world:
+        opened(world)
+        board = world.express.board
+        before = (board.ints.tolist(), board.floats.tolist())
+        world.core.risk.gate.order_budget = lambda _venue, _count: False
+        assert not world.express.offer(ordinary(world), world.halt, world.now())
+        assert (board.ints.tolist(), board.floats.tolist()) == before
+
+
+def test_what_the_verdict_approved_is_reserved_before_anything_else() -> None:
+    """The same opportunity again, and one on the same instruments: no, before the core has heard of the first."""
+    with a_world() as world:
+        opened(world)
+        record = ordinary(world)
+        assert world.express.offer(record, world.halt, world.now())
+        assert not world.express.offer(record, world.halt, world.now())
+        assert not world.express.offer(ordinary(world), world.halt, world.now())
+
+
+def test_a_changed_row_of_the_catalogue_is_heeded() -> None:
+    with a_world() as world:
+        opened(world)
+        row = world.rows[0]
+        halted = msgspec.structs.replace(row, spec=msgspec.structs.replace(row.spec, status=TradingStatus.HALTED))
+        world.feed(CatalogueChanged((halted,)))
+        assert not world.express.offer(ordinary(world), world.halt, world.now())
+        finer = msgspec.structs.replace(row, spec=msgspec.structs.replace(row.spec, tick=Decimal("0.001")))
+        world.feed(CatalogueChanged((finer,)))
+        assert world.express.offer(ordinary(world), world.halt, world.now())
+        word = exact(world, ordinary(world))
+        assert isinstance(word, Rejected | Plan)
+
+
+def test_other_limits_are_heeded_from_the_next_opportunity_on() -> None:
+    with a_world() as world:
+        opened(world)
+        limits = msgspec.structs.replace(world.config.risk_limits, max_position_size_usd=Decimal(40))
+        world.core.reconfigure(msgspec.structs.replace(world.config, risk_limits=limits))
+        record = ordinary(world)
+        assert not world.express.offer(record, world.halt, world.now())
+        word = exact(world, record)
+        assert isinstance(word, Rejected) and word.refusal is Refusal.POSITION_LIMIT
+        world.core.reconfigure(world.config)
+        assert world.express.offer(ordinary(world), world.halt, world.now())
+
+
+# --- kernels and their twins ---
+
+BIG = some.integers(1, 2**61)
+
+
+@QUICK
+@given(BIG, BIG, BIG)
+def test_mul_div_is_exact(a: int, b: int, c: int) -> None:
+    b, c = min(b, c), max(b, c)
+    assert verdict.mul_div(a, b, c) == divmod(a * b, c)
+
+
+@QUICK
+@given(some.integers(0, 10**9), some.integers(0, 10**9), LOTS, LOTS, some.integers(500_000, 1_000_000))
+def test_lots_are_matched_as_the_exact_path_does(buy: int, sell: int, lot_a: str, lot_b: str, keep: int) -> None:
+    with_lots = [spec("mexc_spot", lot=Decimal(lot), reference_price=Decimal(0)) for lot in (lot_a, lot_b)]
+    rows = build_rows(
+        [with_lots[0], msgspec.structs.replace(with_lots[1], venue="gateio_spot")],
+        [VenueRef(name="mexc_spot", venue_id=0, feed_id=0), VenueRef(name="gateio_spot", venue_id=1, feed_id=1)],
+    )
+    grids = [dataclasses.replace(grid_of(row), keep_ppm=keep) for row in rows]
+    lots_fp = [int(grid.lot.scaleb(row.qty_exp)) for grid, row in zip(grids, rows, strict=True)]
+    assert list(verdict.match_lots(buy, sell, *lots_fp, keep)) == _matched(grids, [buy, sell], buy=0)
+
+
+@QUICK
+@given(some.integers(-(2**62) + 1, 2**62 - 1), some.integers(0, 28))
+def test_numbers_are_written_plainly(value: int, digits: int) -> None:
+    out = np.zeros(64, np.uint8)
+    end = put_number(out, 3, value, digits)
+    assert bytes(out[3:end]).decode() == plain(Decimal(value).scaleb(-digits))
+
+
+@QUICK
+@given(some.integers(1, 2**62))
+def test_base_36(value: int) -> None:
+    out = np.zeros(32, np.uint8)
+    assert bytes(out[: put_base36(out, 0, value)]).decode() == base36(value)
+
+
+@QUICK
+@given(some.binary(max_size=700), some.binary(min_size=8, max_size=8))
+def test_chain_and_checksum_are_the_librarys(body: bytes, previous: bytes) -> None:
+    octets = np.zeros((len(body) + 15) // 8 * 8, np.uint8)
+    octets[: len(body)] = np.frombuffer(body, np.uint8)
+    before = np.frombuffer(previous, np.uint64)[0]
+    scratch = np.zeros(24, np.uint64)
+    chain = chain_of(before, octets.view(np.int64), 0, len(body), scratch[:8], scratch[8:])
+    assert int(chain).to_bytes(8, "little") == blake2b(previous + body, digest_size=8).digest()
+    assert crc32_octets(octets, 0, len(body), 0) == zlib.crc32(body)
+
+
+NUMBERS = some.integers(-(2**62), 2**62)
+
+
+@QUICK
+@given(NUMBERS, NUMBERS, some.integers(1, 10**12), some.floats(allow_nan=False))
+def test_msgpack_of_a_stencil_is_decoded_as_what_it_says(a: int, b: int, counter: int, number: float) -> None:
+    class Row(msgspec.Struct, array_like=True):
+        one: int
+        two: Decimal
+        name: str
+        fixed: str
+        real: float
+
+    book = st.StencilBook()
+    values = {
+        "one": st.number(0),
+        "two": st.amount(st.leg(st.L_LOTS), Decimal("0.0010")),
+        "name": st.id_str(2, "ab"),
+        "fixed": "x" * 40,
+        "real": st.real(3),
+    }
+    book.add(st.record_pieces(Row, values))
+    program, pool = book.freeze(np.zeros(0, np.int64))
+    slots, out = np.zeros(st.SLOTS, np.int64), np.zeros(512, np.uint8)
+    slots[0], slots[2 * st.LEG_SLOTS + st.L_LOTS], slots[2] = a, b, counter
+    slots[3] = np.array([number]).view(np.int64)[0]
+    end = fill_stencil(program, pool, 0, slots, 1, out, 0)
+    row = msgspec.msgpack.decode(bytes(out[:end]), type=Row)
+    assert row == Row(a, Decimal(b) / 1000, "ab" + base36(counter), "x" * 40, number)
+    with pytest.raises(ValueError, match="not in both"):
+        st.record_pieces(Row, {"one": 1})
+
+
+# --- orders ---
+
+
+@given(some.integers(1, 10**8), some.integers(1, 10**8), STEPS, LOTS, some.sampled_from(list(OrderSide)))
+@settings(deadline=None)
+def test_orders_are_byte_for_byte_what_the_codecs_write(
+    lots: int, ticks: int, tick: str, lot: str, side: OrderSide
+) -> None:
+    prefix, counter, now_ms, window = "a39ux", 77, 1_700_000_000_123, 5000
+    multiplier = Decimal(lot)
+    terms = st.OrderTerms(
+        symbol="BTC_USDT", side=side, tick=Decimal(tick), lot=Decimal(lot), multiplier=multiplier,
+        id_prefix=prefix, window_ms=window,
+    )  # fmt: skip
+    client_id = prefix + base36(counter)
+    order = OrderRequest(
+        client_id=client_id, venue="v", symbol="BTC_USDT", side=side, kind=OrderKind.LIMIT, tif=TimeInForce.IOC,
+        qty=lots * Decimal(lot), price=ticks * Decimal(tick), multiplier=multiplier,
+    )  # fmt: skip
+    slots = np.zeros(st.SLOTS, np.int64)
+    base = st.LEG_SLOTS
+    slots[base + st.L_LOTS], slots[base + st.L_TICKS], slots[base + st.L_CLIENT] = lots, ticks, counter
+    slots[base + st.L_NOW_MS], slots[base + st.L_NOW_S] = now_ms, now_ms // 1000
+    slots[base + st.L_EXPIRY_MS] = now_ms + window
+    query = mexc.place_query(order)
+    wanted = {"mexc": f"{query}&timestamp={now_ms}&recvWindow={window}".encode()}
+    pieces = {"mexc": mexc.place_pieces(terms, window)}
+    for market in ("spot", "futures"):
+        body = gate.place_pieces(market, terms)
+        assert body is not None
+        pieces[market] = wsapi.call_pieces(f"{market}.order_place", f"p-{prefix}", body)
+        wanted[market] = wsapi.call_frame(
+            f"{market}.order_place", f"p-{client_id}", gate.place_body(market, order), now_ms // 1000, now_ms + window
+        )
+    for name, parts in pieces.items():
+        book = st.StencilBook()
+        book.add(parts)
+        program, pool = book.freeze(np.zeros(0, np.int64))
+        out = np.zeros(2048, np.uint8)
+        assert bytes(out[: fill_stencil(program, pool, 0, slots, 0, out, 0)]) == wanted[name]
+
+
+def test_contracts_that_are_no_whole_number_have_no_stencil() -> None:
+    terms = st.OrderTerms(
+        symbol="BTC_USDT", side=OrderSide.BUY, tick=Decimal("0.1"), lot=Decimal("0.00005"),
+        multiplier=Decimal("0.0001"), id_prefix="a1x", window_ms=5000,
+    )  # fmt: skip
+    assert gate.place_pieces("futures", terms) is None

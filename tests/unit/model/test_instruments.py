@@ -1,0 +1,176 @@
+"""Pairs, identity, quarantine, and the catalogue's words."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+import pytest
+
+from pipeline.model.catalogue_row import row_to_words, text_to_words, words_to_row, words_to_text
+from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
+from pipeline.model.instruments import QUARANTINED, VenueRef, build_rows, min_qty_at, wallet_open
+from pipeline.model.structs import CoinIdentity, InstrumentSpec
+
+VENUES = [
+    VenueRef(name="mexc_spot", venue_id=0, feed_id=0),
+    VenueRef(name="gateio_spot", venue_id=1, feed_id=1),
+    VenueRef(name="gateio_futures", venue_id=2, feed_id=1),
+    VenueRef(name="binance_spot", venue_id=3, feed_id=2),
+]
+
+
+def spec(venue: str, base: str = "BTC", price: str = "100", **changes: object) -> InstrumentSpec:
+    kind = InstrumentKind.PERPETUAL if venue.endswith("futures") else InstrumentKind.SPOT
+    made = InstrumentSpec(
+        venue=venue,
+        symbol=f"{base}_USDT",
+        base=base,
+        quote="USDT",
+        kind=kind,
+        tick=Decimal("0.01"),
+        lot=Decimal("0.0001"),
+        reference_price=Decimal(price),
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+def coin(*networks: tuple[str, str], deposit: bool = True, withdraw: bool = True) -> CoinIdentity:
+    return CoinIdentity(asset="BTC", networks=networks, deposit_enabled=deposit, withdraw_enabled=withdraw)
+
+
+def test_same_pair_on_three_venues_shares_one_pair_id_and_exponents() -> None:
+    rows = build_rows([spec("mexc_spot"), spec("gateio_spot"), spec("gateio_futures")], VENUES)
+    assert {row.pair_id for row in rows} == {0}
+    assert len({(row.price_exp, row.qty_exp) for row in rows}) == 1
+    assert [row.book_index for row in rows] == [0, 0, 1]
+
+
+def test_same_ticker_with_another_contract_is_quarantined_with_its_reason() -> None:
+    a = spec("mexc_spot", "TRAP", identity=coin(("eth", "0xaa")))
+    b = spec("gateio_spot", "TRAP", identity=coin(("eth", "0xbb")))
+    rows = build_rows([a, b], VENUES)
+    assert [row.pair_id for row in rows] == [QUARANTINED, QUARANTINED]
+    assert "0xaa" in rows[0].quarantine_reason and "0xbb" in rows[1].quarantine_reason
+
+
+def test_a_futures_contract_takes_the_coin_of_its_own_exchange() -> None:
+    a = spec("mexc_spot", "TRAP", identity=coin(("eth", "0xaa")))
+    b = spec("gateio_spot", "TRAP", identity=coin(("eth", "0xbb")))
+    f = spec("gateio_futures", "TRAP")
+    rows = build_rows([a, b, f], VENUES)
+    assert {row.pair_id for row in rows} == {QUARANTINED}
+
+
+def test_networks_that_never_meet_are_doubt() -> None:
+    a = spec("mexc_spot", identity=coin(("trx", "t1")))
+    b = spec("gateio_spot", identity=coin(("sol", "s1")))
+    assert "no common network" in build_rows([a, b], VENUES)[0].quarantine_reason
+
+
+def test_prices_too_far_apart_are_doubt() -> None:
+    rows = build_rows([spec("mexc_spot", price="100"), spec("gateio_spot", price="130")], VENUES)
+    assert {row.pair_id for row in rows} == {QUARANTINED}
+    assert "plausible" in rows[0].quarantine_reason
+
+
+def test_a_venue_that_tells_nothing_of_a_coin_does_not_pair_it() -> None:
+    told = coin(("eth", "0xaa"))
+    rows = build_rows(
+        [spec("mexc_spot", "NOVA"), spec("gateio_spot", "NOVA", identity=told), spec("gateio_futures", "NOVA")], VENUES
+    )
+    assert [row.pair_id for row in rows] == [QUARANTINED, 0, 0]
+    assert "mexc_spot tells nothing of the coin NOVA" in rows[0].quarantine_reason
+    assert "detection.trusted_coins" in rows[0].quarantine_reason
+    rows = build_rows([spec("mexc_spot", "NOVA"), spec("gateio_spot", "NOVA")], VENUES)
+    assert [row.pair_id for row in rows] == [QUARANTINED, QUARANTINED]
+    rows = build_rows([spec("gateio_spot", "NOVA"), spec("gateio_futures", "NOVA")], VENUES)
+    assert [row.pair_id for row in rows] == [0, 0]  # one exchange does not give one name to two coins
+
+
+def test_trusted_coins_pair_by_ticker_and_price_where_nothing_is_told() -> None:
+    pair = [spec("mexc_spot", "NOVA"), spec("gateio_spot", "NOVA", identity=coin(("eth", "0xaa")))]
+    assert [row.pair_id for row in build_rows(pair, VENUES, trusted_coins=("NOVA",))] == [0, 0]
+    apart = [spec("mexc_spot", "NOVA", price="1"), pair[1]]
+    assert [row.pair_id for row in build_rows(apart, VENUES, trusted_coins=("NOVA",))] == [QUARANTINED, QUARANTINED]
+    contradicted = [
+        spec("mexc_spot", "BTC", identity=coin(("eth", "0xbb"))),
+        spec("gateio_spot", identity=coin(("eth", "0xaa"))),
+    ]
+    assert [row.pair_id for row in build_rows(contradicted, VENUES)] == [QUARANTINED, QUARANTINED]
+
+
+def test_a_majority_of_exchanges_keeps_the_pair_and_the_odd_one_is_quarantined() -> None:
+    good = coin(("eth", "0xaa"))
+    rows = build_rows(
+        [
+            spec("mexc_spot", identity=good),
+            spec("gateio_spot", identity=coin(("eth", "0xbb"))),
+            spec("binance_spot", identity=good),
+        ],
+        VENUES,
+    )
+    assert [row.pair_id for row in rows] == [0, QUARANTINED, 0]
+
+
+def test_rows_appended_later_keep_the_ids_and_exponents_of_the_first() -> None:
+    first = build_rows([spec("mexc_spot")], VENUES)
+    rows = build_rows([spec("gateio_spot"), spec("gateio_spot", "ETH")], VENUES, existing=first)
+    assert rows[0] == first[0]
+    assert rows[1].pair_id == rows[0].pair_id and rows[2].pair_id == 1
+    assert (rows[1].price_exp, rows[1].qty_exp) == (first[0].price_exp, first[0].qty_exp)
+    assert [row.book_index for row in rows] == [0, 0, 1]
+
+
+def test_symbol_listed_twice_and_unknown_venue_are_refused() -> None:
+    with pytest.raises(ValueError, match="listed twice"):
+        build_rows([spec("mexc_spot"), spec("mexc_spot")], VENUES)
+    with pytest.raises(ValueError, match="names venue"):
+        build_rows([spec("kraken_spot")], VENUES)
+
+
+def test_closed_wallet_is_seen_for_spot_only() -> None:
+    assert not wallet_open(spec("mexc_spot", identity=coin(("eth", ""), withdraw=False)))
+    assert wallet_open(spec("gateio_futures", identity=coin(("eth", ""), withdraw=False)))
+
+
+def test_minimum_quantity_is_the_strictest_of_lot_quantity_and_notional() -> None:
+    s = spec("mexc_spot", min_qty=Decimal("0.001"), min_notional=Decimal(5))
+    assert min_qty_at(s, Decimal(100)) == Decimal("0.05")
+    assert min_qty_at(s, Decimal(100000)) == Decimal("0.001")
+
+
+def test_row_survives_its_words() -> None:
+    s = spec(
+        "gateio_futures",
+        "SHIB",
+        price="0.00001",
+        tick=Decimal("0.000000001"),
+        lot=Decimal(10000),
+        min_qty=Decimal(10000),
+        max_qty=Decimal("1e30"),
+        min_notional=Decimal("0.5"),
+        multiplier=Decimal(10000),
+        status=TradingStatus.SELL_ONLY,
+        taker_fee_ppm=750,
+        maker_fee_ppm=-152,
+        fee_rule=FeeAssetRule.QUOTE,
+        funding_rate_ppb=-86000,
+        funding_interval_s=28800,
+        identity=coin(("eth", ""), deposit=False),
+    )
+    row = build_rows([s], VENUES)[0]
+    back = words_to_row(row.instrument_id, row_to_words(row), "gateio_futures")
+    for name in ("symbol", "base", "quote", "kind", "tick", "lot", "min_qty", "min_notional", "multiplier", "status"):
+        assert getattr(back.spec, name) == getattr(s, name), name
+    assert (back.spec.taker_fee_ppm, back.spec.maker_fee_ppm, back.spec.fee_rule) == (750, -152, FeeAssetRule.QUOTE)
+    assert back.pair_id == row.pair_id and back.book_index == row.book_index
+    assert back.spec.identity is not None
+    assert (back.spec.identity.deposit_enabled, back.spec.identity.withdraw_enabled) == (False, True)
+    assert row_to_words(back).tolist() == row_to_words(row).tolist()
+
+
+def test_text_that_does_not_fit_is_refused() -> None:
+    assert words_to_text(text_to_words("BTC_USDT", 4)) == "BTC_USDT"
+    with pytest.raises(ValueError, match="at most 32"):
+        text_to_words("X" * 33, 4)

@@ -1,0 +1,218 @@
+"""The catalogue over time: refreshes, changed shapes that halt, finer exponents for whole pairs; never a mixture."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipeline.detection.topology import group_rows
+from pipeline.model.catalogue_row import words_to_row
+from pipeline.model.config import EngineConfig, ExchangeConfig, MarketConfig
+from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
+from pipeline.model.errors import BadInput, VenueUnavailable
+from pipeline.model.structs import CoinIdentity, InstrumentSpec
+from shm.layout import CAT_FLAG_REMOVED, CR_FLAGS
+from shm.pages import CataloguePage
+from workers.control_plane.catalogue import CatalogueService
+
+VENUES = ("mexc_spot", "gateio_spot", "gateio_futures")
+
+
+def spec(venue: str, symbol: str = "BTC_USDT", **more: Any) -> InstrumentSpec:
+    base, _, quote = symbol.partition("_")
+    values: dict[str, Any] = {
+        "kind": InstrumentKind.PERPETUAL if venue.endswith("futures") else InstrumentKind.SPOT,
+        "tick": Decimal("0.01"),
+        "lot": Decimal("0.0001"),
+        "multiplier": Decimal("0.0001") if venue.endswith("futures") else Decimal(1),
+        "taker_fee_ppm": 1000,
+        "fee_rule": FeeAssetRule.QUOTE,
+        "reference_price": Decimal(60000),
+    }
+    return InstrumentSpec(venue=venue, symbol=symbol, base=base, quote=quote, **{**values, **more})
+
+
+class Listing:
+    """What one venue lists; a test changes it."""
+
+    def __init__(self, *specs: InstrumentSpec) -> None:
+        self.specs = {spec.symbol: spec for spec in specs}
+        self.down = False
+
+    async def instruments(self, symbols: Sequence[str]) -> list[InstrumentSpec]:
+        if self.down:
+            raise VenueUnavailable("no answer")
+        return [self.specs[symbol] for symbol in symbols if symbol in self.specs]
+
+    def change(self, symbol: str = "BTC_USDT", **fields: Any) -> None:
+        self.specs[symbol] = msgspec.structs.replace(self.specs[symbol], **fields)
+
+
+class Rig:
+    """A catalogue of three venues on a page of its own."""
+
+    def __init__(self, instance: str) -> None:
+        symbols = ("BTC_USDT", "ETH_USDT")
+        market = MarketConfig(symbols=symbols)
+        self.config = EngineConfig(
+            exchanges={
+                "mexc": ExchangeConfig(dialect="mexc", markets={"spot": market}),
+                "gateio": ExchangeConfig(dialect="gateio", markets={"spot": market, "futures": market}),
+            }
+        )
+        self.venues = {
+            name: Listing(spec(name), spec(name, "ETH_USDT", reference_price=Decimal(2500))) for name in VENUES
+        }
+        self.page = CataloguePage.create(instance)
+        self.said: list[str] = []
+        clients: Any = self.venues
+        self.service = CatalogueService(
+            self.config, clients, self.page, lambda level, text: self.said.append(f"{level}: {text}")
+        )
+        self.load()
+
+    def load(self) -> list[str]:
+        return [failure.text for failure in asyncio.run(self.service.load(self.config.venues))]
+
+    def rows(self) -> list[Any]:
+        found = []
+        for index in range(self.page.count):
+            words = self.page.row(index)
+            assert words is not None
+            found.append(words_to_row(index, words, self.service.rows[index].spec.venue))
+        return found
+
+    def row(self, venue: str, symbol: str = "BTC_USDT") -> Any:
+        return next(row for row in self.rows() if (row.spec.venue, row.spec.symbol) == (venue, symbol))
+
+    def removed(self, venue: str, symbol: str = "BTC_USDT") -> bool:
+        words = self.page.row(self.row(venue, symbol).instrument_id)
+        return words is not None and bool(int(words[CR_FLAGS]) & CAT_FLAG_REMOVED)
+
+    def add(self, venue: str, symbol: str = "BTC_USDT") -> Any:
+        return asyncio.run(self.service.add(self.config.venue(venue), symbol))
+
+
+@pytest.fixture
+def rig(instance: str) -> Rig:
+    return Rig(instance)
+
+
+def test_a_refresh_that_finds_nothing_new_writes_nothing(rig: Rig) -> None:
+    version = rig.page.version
+    assert rig.load() == [] and rig.page.version == version and rig.said == []
+
+
+def test_fees_status_and_wallets_are_rewritten_in_place(rig: Rig) -> None:
+    closed = CoinIdentity(asset="BTC", deposit_enabled=False, withdraw_enabled=True)
+    rig.venues["mexc_spot"].change(taker_fee_ppm=777, status=TradingStatus.HALTED, identity=closed)
+    rig.load()
+    row = rig.row("mexc_spot")
+    assert (row.spec.taker_fee_ppm, row.spec.status, row.row_epoch) == (777, TradingStatus.HALTED, 1)
+    assert row.spec.identity.deposit_enabled is False
+    rig.venues["mexc_spot"].change(status=TradingStatus.TRADING)
+    rig.load()
+    assert rig.row("mexc_spot").spec.status is TradingStatus.TRADING
+
+
+@pytest.mark.parametrize("field", ["tick", "lot", "multiplier"])
+def test_a_changed_shape_is_a_new_epoch_and_halts_until_somebody_has_looked(rig: Rig, field: str) -> None:
+    listing = rig.venues["gateio_futures"]
+    listing.change(**{field: getattr(listing.specs["BTC_USDT"], field) * 10})
+    rig.load()
+    row = rig.row("gateio_futures")
+    assert (row.row_epoch, row.spec.status) == (2, TradingStatus.HALTED)
+    assert getattr(row.spec, field) == getattr(listing.specs["BTC_USDT"], field)
+    assert len(rig.said) == 1 and "halted until `arb symbols add gateio_futures BTC_USDT`" in rig.said[0]
+    rig.load()
+    assert rig.row("gateio_futures").spec.status is TradingStatus.HALTED, "the next refresh does not end it"
+    assert rig.row("gateio_spot").spec.status is TradingStatus.TRADING
+    rig.add("gateio_futures")
+    row = rig.row("gateio_futures")
+    assert (row.row_epoch, row.spec.status) == (2, TradingStatus.TRADING)
+    with pytest.raises(BadInput, match="already"):
+        rig.add("gateio_futures")
+
+
+def test_a_removed_instrument_stays_so_over_refreshes_and_comes_back_by_name(rig: Rig) -> None:
+    rig.service.remove("mexc_spot", "BTC_USDT")
+    rig.venues["mexc_spot"].change(taker_fee_ppm=5)
+    rig.load()
+    assert rig.removed("mexc_spot") and rig.row("mexc_spot").spec.taker_fee_ppm == 1000
+    rig.service.raise_price_exp(rig.row("gateio_spot").instrument_id, 9)
+    assert rig.removed("mexc_spot")
+    count = rig.page.count
+    row = rig.add("mexc_spot")
+    assert not rig.removed("mexc_spot") and rig.page.count == count
+    assert row.spec.taker_fee_ppm == 5 == rig.row("mexc_spot").spec.taker_fee_ppm
+
+
+def test_new_numbers_that_the_exponents_cannot_hold_halt_and_the_old_ones_stay(rig: Rig) -> None:
+    rig.venues["mexc_spot"].change(lot=Decimal("0.000000000000000001"))
+    rig.load()
+    row = rig.row("mexc_spot")
+    assert (row.row_epoch, row.spec.status, row.spec.lot) == (2, TradingStatus.HALTED, Decimal("0.0001"))
+    assert any(text.startswith("error") and "restart" in text for text in rig.said)
+
+
+def test_an_unreachable_venue_keeps_its_rows(rig: Rig) -> None:
+    rig.venues["mexc_spot"].down = True
+    assert len(rig.load()) == 1 and rig.row("mexc_spot").spec.status is TradingStatus.TRADING
+
+
+def test_a_finer_price_raises_the_exponent_and_the_epoch_of_the_whole_pair_and_of_no_other(rig: Rig) -> None:
+    before = {(row.spec.venue, row.spec.symbol): row for row in rig.rows()}
+    wanted = before["mexc_spot", "BTC_USDT"].price_exp + 1
+    counters = {
+        f"mexc_spot.wanted_digits.{before['mexc_spot', 'BTC_USDT'].instrument_id}": wanted,
+        "mexc_spot.frames": 9,
+    }
+    assert rig.service.take_wanted(counters)
+    exponents = set()
+    for key, row in ((key, rig.row(*key)) for key in before):
+        old = before[key]
+        if key[1] == "ETH_USDT":
+            assert row == old
+            continue
+        exponents.add(row.price_exp)
+        assert (row.row_epoch, row.qty_exp) == (old.row_epoch + 1, old.qty_exp)
+        assert (row.spec.tick, row.spec.min_notional) == (old.spec.tick, old.spec.min_notional)
+    assert len(exponents) == 1 and min(exponents) >= wanted
+    assert not rig.service.take_wanted(counters), "asked once, answered once"
+
+
+def test_the_detector_never_pairs_rows_of_different_exponents(rig: Rig) -> None:
+    """Between any two writes of the raise, whoever builds pairs from the page compares equal exponents only."""
+    seen: list[set[tuple[int, ...]]] = []
+    update = rig.page.update
+
+    def watched(instrument_id: int, words: Any) -> None:
+        update(instrument_id, words)
+        table = [rig.page.row(index) for index in range(rig.page.count)]
+        seen.append({tuple(group) for group in group_rows(_stack(table))})
+
+    rig.page.update = watched  # type: ignore[method-assign]
+    ids = [rig.row(venue).instrument_id for venue in VENUES]
+    assert rig.service.raise_price_exp(ids[0], 9)
+    assert len(seen) == 3
+    grouped = [next((set(group) for group in groups if ids[0] in group), {ids[0]}) & set(ids) for groups in seen]
+    assert grouped == [{ids[0]}, {ids[0], ids[1]}, set(ids)]
+
+
+def _stack(rows: list[Any]) -> Any:
+    import numpy as np
+
+    return np.stack(rows)
+
+
+def test_a_price_that_no_exponent_holds_is_said_once_and_changes_nothing(rig: Rig) -> None:
+    before = rig.rows()
+    row = rig.row("mexc_spot")
+    for _ in range(2):
+        assert not rig.service.take_wanted({f"mexc_spot.wanted_digits.{row.instrument_id}": 17})
+    assert rig.rows() == before and len(rig.said) == 1 and "no exponent holds" in rig.said[0]

@@ -1,0 +1,96 @@
+"""Control sockets: who may speak, what comes back, paths longer than a socket address."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.model.errors import BadInput
+from workers.control_plane.control_socket import ControlError, ControlServer, ask
+
+
+async def echo(request: dict[str, Any]) -> dict[str, Any]:
+    if request.get("op") == "refuse":
+        raise BadInput("not today")
+    return {"heard": request}
+
+
+async def serving(path: Path, *requests: dict[str, Any]) -> list[Any]:
+    server = ControlServer(path, echo)
+    await server.start()
+    answers: list[Any] = []
+    try:
+        for request in requests:
+            try:
+                answers.append(await asyncio.to_thread(ask, path, request))
+            except (BadInput, ControlError) as error:
+                answers.append(error)
+    finally:
+        await server.close()
+    return answers
+
+
+def test_requests_and_refusals_travel(tmp_path: Path) -> None:
+    heard, refused = asyncio.run(serving(tmp_path / "a.sock", {"op": "x", "n": 1}, {"op": "refuse"}))
+    assert heard == {"heard": {"op": "x", "n": 1}}
+    assert isinstance(refused, BadInput) and str(refused) == "not today"
+    assert not (tmp_path / "a.sock").exists()
+
+
+def test_paths_beyond_a_socket_address_work(tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    path = folder / "supervisor.sock"
+    assert len(str(path)) > 108
+    assert asyncio.run(serving(path, {"op": "x"})) == [{"heard": {"op": "x"}}]
+
+
+def test_socket_is_for_its_owner_only(tmp_path: Path) -> None:
+    async def mode() -> int:
+        server = ControlServer(tmp_path / "a.sock", echo)
+        await server.start()
+        try:
+            return (tmp_path / "a.sock").stat().st_mode & 0o777
+        finally:
+            await server.close()
+
+    assert asyncio.run(mode()) == 0o600
+
+
+def test_garbage_gets_an_error_and_the_server_lives(tmp_path: Path) -> None:
+    import os
+    import socket
+
+    path = tmp_path / "a.sock"
+
+    async def talk() -> tuple[bytes, Any]:
+        server = ControlServer(path, echo)
+        await server.start()
+        try:
+
+            def raw() -> bytes:
+                with socket.socket(socket.AF_UNIX) as client:
+                    folder = os.open(tmp_path, os.O_PATH)
+                    client.connect(f"/proc/self/fd/{folder}/a.sock")
+                    os.close(folder)
+                    client.sendall(b"[1, 2]\n")
+                    return client.recv(1000)
+
+            first = await asyncio.to_thread(raw)
+            return first, await asyncio.to_thread(ask, path, {"op": "x"})
+        finally:
+            await server.close()
+
+    first, second = asyncio.run(talk())
+    assert b"error" in first
+    assert second == {"heard": {"op": "x"}}
+
+
+def test_silence_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(ControlError, match="is the instance running"):
+        ask(tmp_path / "none.sock", {"op": "x"})
+    with pytest.raises(ControlError, match="arb up"):
+        ask(tmp_path / "nowhere" / "none.sock", {"op": "x"})

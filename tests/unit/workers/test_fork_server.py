@@ -1,0 +1,153 @@
+"""The fork server: children by message, exits by pidfd, nothing outlives its parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import pytest
+
+from workers.base import WorkerContext
+from workers.control_plane.fork_server import _cache_is_cold, _note_warm, start_nursery
+
+WAIT_S = 60.0
+
+
+def module(name: str, run: Any, warm: Any = None) -> None:
+    made = ModuleType(f"workers.{name}")
+    made.run = run  # type: ignore[attr-defined]
+    if warm is not None:
+        made.warm = warm  # type: ignore[attr-defined]
+    sys.modules[f"workers.{name}"] = made
+
+
+class Nest:
+    """A nursery and the supervisor's end of its channel."""
+
+    def __init__(self, folder: Path, instance: str) -> None:
+        self.folder, self.instance = folder, instance
+        self.pid, self.channel = start_nursery()
+        self.channel.settimeout(WAIT_S)
+
+    def tell(self, **message: Any) -> None:
+        self.channel.send(msgspec.json.encode(message))
+
+    def hear(self) -> dict[str, Any]:
+        return msgspec.json.decode(self.channel.recv(65536))
+
+    def until(self, event: str) -> dict[str, Any]:
+        while (message := self.hear())["event"] != event:
+            pass
+        return message
+
+    def spawn(self, process: str, **env: str) -> int:
+        self.tell(
+            op="spawn", process=process, exchange="", instance=self.instance, restarts=3, env=env,
+            log=str(self.folder / "log.txt"),
+        )  # fmt: skip
+        return int(self.until("spawned")["pid"])
+
+
+@pytest.fixture
+def nest(tmp_path: Path, instance: str, state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nest]:
+    def counts(ctx: WorkerContext) -> None:
+        (tmp_path / "seen").write_text(f"{ctx.restarts} {os.environ.get('CHILD_WORD')} {ctx.process}")
+
+    def raises(ctx: WorkerContext) -> None:
+        raise ValueError("a bug")
+
+    def sleeps(ctx: WorkerContext) -> None:
+        signal.pause()
+
+    module("testcounts", counts)
+    module("testraises", raises)
+    module("testsleeps", sleeps)
+    module("testwarm", counts, warm=lambda dialects: (tmp_path / "warm").write_text(",".join(dialects)))
+    config = tmp_path / "config.yaml"
+    config.write_text("engine_name: t-x\nmode: sim\n")
+    made = Nest(tmp_path, instance)
+    made.tell(op="config", path=str(config))
+    yield made
+    made.channel.close()
+    os.waitpid(made.pid, 0)
+    for name in ("testcounts", "testraises", "testsleeps", "testwarm"):
+        sys.modules.pop(f"workers.{name}", None)
+
+
+def test_children_run_with_their_own_environment_and_report_their_end(nest: Nest, tmp_path: Path) -> None:
+    pid = nest.spawn("testcounts", CHILD_WORD="hello")
+    ended = nest.until("exited")
+    assert (ended["pid"], ended["process"], ended["status"]) == (pid, "testcounts", 0)
+    assert (tmp_path / "seen").read_text() == "3 hello testcounts"
+
+
+def test_crash_and_kill_are_told_apart_and_logged(nest: Nest, tmp_path: Path) -> None:
+    nest.spawn("testraises")
+    assert nest.until("exited")["status"] == 1
+    assert "a bug" in (tmp_path / "log.txt").read_text()
+    os.kill(nest.spawn("testsleeps"), signal.SIGKILL)
+    assert nest.until("exited")["status"] == -signal.SIGKILL
+
+
+def test_modules_are_warmed_once(nest: Nest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nest.tell(op="warm", modules=["testwarm"], dialects=["mexc", "gateio"], last=True)
+    assert nest.until("warm") == {"event": "warm"}
+    assert (tmp_path / "warm").read_text() == "mexc,gateio"
+    (tmp_path / "warm").unlink()
+    nest.tell(op="warm", modules=["testwarm"], dialects=["mexc", "gateio"], last=True)
+    nest.until("warm")
+    assert not (tmp_path / "warm").exists()
+
+
+def test_a_refused_configuration_is_told(nest: Nest, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("nonsense: 1\n")
+    nest.tell(op="config", path=str(bad))
+    assert "nonsense" in nest.until("failed")["text"]
+
+
+def test_no_child_outlives_the_nursery(nest: Nest) -> None:
+    pid = nest.spawn("testsleeps")
+    pidfd = os.pidfd_open(pid)
+    os.kill(nest.pid, signal.SIGKILL)
+    import select
+
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    assert poll.poll(WAIT_S * 1000), "the child is still there"
+    os.close(pidfd)
+    assert nest.channel.recv(10) == b""
+
+
+def test_the_channel_end_ends_the_nursery() -> None:
+    pid, channel = start_nursery()
+    assert isinstance(channel, socket.socket)
+    channel.close()
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_a_cache_is_warm_for_the_dialects_that_were_compiled_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A first start that was broken off left files in the cache: it is still cold, and compiled side by side."""
+    from shm import jit
+
+    monkeypatch.setattr(jit, "JIT_DISABLED", False)
+    monkeypatch.setattr(jit, "cache_root", lambda: tmp_path)
+    folder = tmp_path / jit.kernel_hash()
+    folder.mkdir()
+    (folder / "half.nbi").touch()
+    assert _cache_is_cold([]) and _cache_is_cold(["mexc"])
+    _note_warm(["gateio", "mexc"])
+    assert not _cache_is_cold([]) and not _cache_is_cold(["gateio", "mexc"])
+    assert _cache_is_cold(["binance", "mexc"])
+    monkeypatch.setattr(jit, "JIT_DISABLED", True)
+    assert not _cache_is_cold(["binance", "mexc"])

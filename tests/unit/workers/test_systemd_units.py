@@ -1,0 +1,147 @@
+"""The unit files are accepted by systemd itself, and sandboxed; what an instance adds comes from its configuration."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+
+from pipeline.model.config_load import config_from_mapping
+from workers.control_plane.systemd_units import MARK, main, stale_files, unit_files
+
+UNITS = Path(__file__).resolve().parents[3] / "systemd"
+ANALYZE = shutil.which("systemd-analyze")
+#: Exposure times ten that each sandbox must stay under (a bare unit has 96).
+EXPOSURE_MAX = {
+    "arb@main.service": 25,  # sets its children's CPUs and priorities itself
+    "arb-supervisor@main.service": 17,
+    "arb-poller@main.service": 17,
+    "arb-executor@main.service": 17,
+    "arb-feed@main:mexc.service": 17,
+    "arb-guard@main.service": 9,
+    "arb-recorder@main.service": 9,
+    "arb-detector@main.service": 9,
+}
+CONFIG = {
+    "engine_name": "main",
+    "mode": "sim",
+    "exchanges": {
+        name: {
+            "dialect": "mexc",
+            "markets": {"spot": {"rest": "http://127.0.0.1:1", "ws": "ws://127.0.0.1:1", "symbols": ["S"]}},
+        }
+        for name in ("mexc", "second")
+    },
+    "processes": {
+        "feed": {"cpus": [2]},
+        "feed.second": {"cpus": [3, 4]},
+        "detector": {"cpus": [1]},
+        "recorder": {"nice": 5},
+    },
+}
+
+
+def installed(folder: Path) -> Path:
+    """The templates and an instance ``main``, with programs that exist on any host."""
+    for source in UNITS.rglob("*"):
+        if source.is_file() and (source.suffix in (".service", ".target") or source.parent.suffix == ".d"):
+            target = folder / source.relative_to(UNITS)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(source.read_text())
+    for path, text in unit_files(config_from_mapping(CONFIG), "main", "/etc/arb/main.yaml").items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+    for path in list(folder.rglob("*")):
+        if path.is_file():
+            text = re.sub(r"/opt/arb/.venv/bin/\w+", "/bin/true", path.read_text()).replace("/opt/arb", "/tmp")
+            path.write_text(text)
+            if "@." in path.name and path.suffix in (".service", ".target"):
+                (path.parent / path.name.replace("@.", "@main.")).write_text(text.replace("%i", "main"))
+    return folder
+
+
+@pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not installed")
+def test_units_are_valid(tmp_path: Path) -> None:
+    assert ANALYZE is not None
+    folder = installed(tmp_path)
+    for name in [*EXPOSURE_MAX, "halt-arb@main.service", "arb@main.target"]:
+        unit = folder / name
+        if ":" in name:  # `verify` wants a template behind every "@"; systemd itself takes the unit as it is
+            unit = unit.rename(folder / "arb-feed-main-mexc.service")
+        done = subprocess.run(
+            [ANALYZE, "verify", "--recursive-errors=no", "--man=no", str(unit)],
+            capture_output=True, text=True, check=False, env={"SYSTEMD_UNIT_PATH": f"{folder}:"},
+        )  # fmt: skip
+        assert done.returncode == 0 and not done.stderr.strip(), (name, done.stderr)
+
+
+@pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not installed")
+@pytest.mark.parametrize("name", EXPOSURE_MAX)
+def test_sandboxes_are_tight(name: str, tmp_path: Path) -> None:
+    """``security`` reads no drop-ins offline: they are joined to the unit in systemd's order."""
+    assert ANALYZE is not None
+    folder = installed(tmp_path)
+    text = (folder / name).read_text()
+    kind = name.split("@", maxsplit=1)[0]
+    if kind != "arb":
+        drop_ins = [folder / "arb-.service.d", folder / f"{kind}@.service.d", folder / f"{name}.d"]
+        found = sorted((path for drop_in in drop_ins for path in drop_in.glob("*.conf")), key=lambda path: path.name)
+        text += "".join("\n" + path.read_text() for path in found)
+    joined = tmp_path / "joined"
+    joined.mkdir()
+    unit = joined / name.replace(":", "-")
+    unit.write_text(text)
+    done = subprocess.run(
+        [ANALYZE, "security", "--offline=true", f"--threshold={EXPOSURE_MAX[name]}", str(unit)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-600:]
+
+
+def test_units_never_hide_processes_or_let_systemd_remove_live_shared_memory() -> None:
+    texts = [path.read_text() for path in UNITS.rglob("*") if path.is_file() and path.suffix in (".service", ".conf")]
+    settings = {line.split("=")[0] for text in texts for line in text.splitlines() if "=" in line}
+    assert "ProtectSystem" in settings
+    forbidden = {"DynamicUser", "RemoveIPC", "PrivateUsers", "MemoryDenyWriteExecute", "ProtectProc", "ProcSubset"}
+    assert not forbidden & settings
+
+
+def test_every_process_has_its_unit_cpus_and_priority() -> None:
+    files = unit_files(config_from_mapping(CONFIG), "main", "/etc/arb/main.yaml")
+    target = files["arb@main.target.d/10-feeds.conf"]
+    assert "Wants=arb-feed@main:mexc.service arb-feed@main:second.service" in target
+    assert "CPUAffinity=2\n" in files["arb-feed@main:mexc.service"]
+    assert "CPUAffinity=3 4\n" in files["arb-feed@main:second.service"]
+    assert "--exchange second --config /etc/arb/main.yaml" in files["arb-feed@main:second.service"]
+    assert files["arb-detector@main.service.d/20-cpus.conf"].endswith("[Service]\nCPUAffinity=1\n")
+    assert files["arb-recorder@main.service.d/20-cpus.conf"].endswith("[Service]\nNice=5\n")
+    assert "arb-guard@main.service.d/20-cpus.conf" not in files
+    wanted = re.findall(r"arb-(\w+)@%i", (UNITS / "arb@.target").read_text())
+    assert {*wanted} == {"supervisor", "guard", "recorder", "poller", "executor", "detector"}
+    assert all((UNITS / f"arb-{process}@.service").exists() for process in wanted)
+
+
+def test_files_are_written_and_what_is_not_wanted_any_more_goes(tmp_path: Path) -> None:
+    path = tmp_path / "main.yaml"
+    out = tmp_path / "units"
+    path.write_text(yaml.safe_dump(CONFIG))
+    assert main(["--config", str(path), "--out", str(out)]) == 0
+    assert (out / "arb-feed@main:second.service").read_text().startswith(MARK)
+    own = out / "arb-detector@main.service.d" / "99-own.conf"
+    own.write_text("[Service]\nNice=1\n")
+    fewer = msgspec.to_builtins(CONFIG)
+    del fewer["exchanges"]["second"], fewer["processes"]["feed.second"], fewer["processes"]["detector"]
+    path.write_text(yaml.safe_dump(fewer))
+    assert main(["--config", str(path), "--out", str(out)]) == 0
+    assert not (out / "arb-feed@main:second.service").exists()
+    assert not (out / "arb-detector@main.service.d" / "20-cpus.conf").exists()
+    assert own.exists(), "what a person wrote stays"
+    assert stale_files(out, "main", {str(f.relative_to(out)): "" for f in out.rglob("*") if f.is_file()}) == []
+    path.write_text("nonsense: 1\n")
+    assert main(["--config", str(path), "--out", str(out)]) == 2

@@ -1,0 +1,1 @@
+"""Worlds that tests share: simulated venues, execution on virtual time, whole instances."""

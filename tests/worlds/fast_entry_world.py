@@ -1,0 +1,145 @@
+"""The world of execution_world.py with the short way of entries switched on: the same faults and deaths on top of it.
+
+Its books lie in a private arena, published right before each opportunity; the entry's records are those that the press
+wrote, one action each, so that a death may come between any two of them and between any two orders.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from bench.entry_world import LEASE_TOKEN, plain_stencil, sealed
+from pipeline.core import ExecutionCore
+from pipeline.execution.events import Append, Opportunity, Place
+from pipeline.execution.journal import Place as JournalPlace
+from pipeline.execution.orchestrator import request_of
+from pipeline.execution.records import RECORD_TYPES, Record
+from shm import layout as ly
+from shm.bookring import conn_open, init_feed, publish_book
+from tests.worlds.execution_world import World
+
+BOOKS = 4
+HEADER = struct.Struct("<IHHIIqqqq8s")
+
+
+class MemoryJournal:
+    """What the press writes to, and nothing else: the world keeps the entries."""
+
+    def __init__(self) -> None:
+        self.boot_epoch = 0
+        self.next_seq = 1
+        self._place = JournalPlace()
+        self._place.octets = np.zeros(1 << 16, np.uint8)
+        self._place.words = self._place.octets.view(np.int64)
+
+    def claim(self, size_bytes: int) -> JournalPlace:
+        assert size_bytes <= len(self._place.octets)
+        return self._place
+
+    def claimed(self, end: int, count: int) -> None:
+        self.next_seq += count
+
+    def recent(self, count: int) -> list[Record]:
+        found: list[Record] = []
+        at = 0
+        for _ in range(count):
+            kind, length = HEADER.unpack_from(self._place.octets, at)[2:4]
+            body = bytes(self._place.octets[at + HEADER.size : at + HEADER.size + length])
+            found.append(msgspec.msgpack.decode(body, type=RECORD_TYPES[kind]))
+            at += HEADER.size + ((length + 7) & ~7)
+        return found
+
+
+class ExpressWorld(World):
+    """See the module's text. ``taken``: entries that went the short way."""
+
+    taken = 0
+
+    def _born(self) -> ExecutionCore:
+        core = super()._born()
+        feeds = 1 + max(row.feed_id for row in self.rows)
+        size = ly.feed_segment_words(BOOKS)
+        self.words = np.zeros(feeds * size, np.int64)
+        self.offsets = [feed * size for feed in range(feeds)]
+        self.generations = []
+        for feed, offset in enumerate(self.offsets):
+            self.words[offset + ly.SEG_EPOCH] = 1
+            init_feed(self.words, offset, BOOKS)
+            self.generations.append(int(conn_open(self.words, offset, 0, feed, 0)))
+        self.memory = MemoryJournal()
+        self.express = core.open_express(self.words, self.offsets, LEASE_TOKEN)
+        self.express.learn(plain_stencil)
+        core.settle_board()
+        return core
+
+    def feed(self, event: Any) -> None:
+        if isinstance(event, Opportunity) and not event.manual and self._short_way(event):
+            return
+        super().feed(event)
+        self.core.settle_board()
+
+    def _halt(self) -> np.ndarray:
+        page = np.zeros(ly.HALT_WORDS, np.int64)
+        page[ly.HALT_LATCH], page[ly.HALT_LEASE_TOKEN] = self.latched, LEASE_TOKEN
+        page[ly.HALT_LEASE_EXPIRY_MONO_NS] = self.lease_ns
+        return page
+
+    def _publish(self) -> None:
+        for row in self.rows:
+            view = self.book(row.instrument_id)
+            assert view is not None
+            record = np.array(view.words, np.int64)
+            record[ly.BR_CONN_GENERATION] = self.generations[row.feed_id]
+            publish_book(self.words, self.offsets[row.feed_id], row.book_index, record)
+
+    def _short_way(self, opportunity: Opportunity) -> bool:
+        self._publish()
+        now = self.now()
+        if not self.express.offer(record_of(opportunity), self._halt(), now):
+            return False
+        self.taken += 1
+        self.express.write(self.memory, now, opportunity.dequeued_mono_ns, lambda _venue: 0)
+        entered = self.express.entered(self.memory)
+        self._perform([Append(entered.operation), *(Append(intent) for intent in entered.intents)], now)
+        places = [Place(request_of(intent), intent.purpose, intent.operation_id) for intent in entered.intents]
+        followers = []
+        for place in places:
+            self._survive()
+            followers.append(self._place(place))
+        self._perform(self.core.handle(entered, now), now)
+        self.core.settle_board()
+        for follower in followers:
+            self.feed(follower)
+        return True
+
+    def check_limits(self, action: Place) -> None:
+        """The entry that is being sent is not in the ledger yet: it counts all the same."""
+        super().check_limits(action)
+        known = {order.client_id for order in self.core.ledger.orders.values()}
+        if action.purpose.adds_risk and action.request.client_id not in known:
+            open_usd = sum(o.record.notional_usd for o in self.core.ledger.open_operations.values())
+            size = action.request.qty * action.request.price
+            assert open_usd + size <= self.config.risk_limits.max_total_exposure_usd
+
+
+def record_of(opportunity: Opportunity) -> np.ndarray:
+    """The record that the detector would have written."""
+    record = np.zeros(ly.OPPORTUNITY_WORDS, np.int64)
+    record[ly.OP_ID], record[ly.OP_TYPE] = opportunity.opportunity_id, opportunity.type
+    record[ly.OP_LEG_COUNT] = len(opportunity.legs)
+    record[ly.OP_DETECT_MONO_NS] = opportunity.detect_mono_ns
+    record[ly.OP_TRIGGER_RECV_MONO_NS] = opportunity.trigger_recv_mono_ns
+    record[ly.OP_DIRECTION_KEY] = opportunity.direction_key
+    floats = record.view(np.float64)
+    floats[ly.OP_EDGE_BPS], floats[ly.OP_PROFIT_QUOTE] = opportunity.edge_bps, opportunity.profit_quote
+    floats[ly.OP_ENTRY_EDGE_BPS] = opportunity.entry_edge_bps
+    for k, leg in enumerate(opportunity.legs):
+        at = ly.OP_LEGS + k * ly.LEG_WORDS
+        record[at + ly.LEG_INSTRUMENT], record[at + ly.LEG_SIDE] = leg.instrument_id, leg.side
+        record[at + ly.LEG_LIMIT_PRICE_FP], record[at + ly.LEG_QTY_FP] = leg.limit_price_fp, leg.qty_fp
+        record[at + ly.LEG_ROW_EPOCH] = leg.row_epoch
+    return sealed(record)

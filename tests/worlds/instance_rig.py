@@ -1,0 +1,226 @@
+"""A whole instance on simulated venues that a test hurts on purpose, and its judge: the venues' own ledger.
+
+``Rig`` starts, breaks (processes by signals, venues by their control endpoint), starts the instance again on the same
+state, lets it end and judges. Nothing inside the engine takes part, and nothing that the engine says of itself is
+believed where the ledger can tell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from pipeline.execution.journal import JournalEntry, read_journal
+from pipeline.execution.records import BreakerRecord
+from workers.base import store_credentials
+from workers.control_plane.control_socket import ControlError, ask
+from workers.control_plane.launch import Launched, LaunchError, halt_and_drain
+from workers.demo.demo import keys_of
+from workers.demo.kill import kill_executor
+from workers.demo.run_checker import Violation, check_all, venue_changes
+from workers.demo.simulator import SimulatorProcess
+from workers.demo.summary import EngineBooks, plain_journal, plain_ledger
+from workers.view.status import Reader, read_status
+
+WAIT_S = 60.0
+POLL_S = 0.05
+IN_FLIGHT_WAIT_S = 4.0
+DRAIN_S = 45.0  # unknown orders need their grace, a silenced venue its silence
+
+
+class Rig:
+    """Venues and an engine on them."""
+
+    def __init__(
+        self,
+        instance: str,
+        *,
+        scenario: str = "demo",
+        seed: int = 1,
+        environment: dict[str, str] | None = None,
+        **config: Any,
+    ) -> None:
+        self.engine = Launched(instance, environment=environment)
+        self.simulator = SimulatorProcess(
+            seed=seed, scenario=scenario, log=self.engine.state_dir / "log" / "simulator.log"
+        )
+        self.sim = self.simulator.wait_ready()
+        self.config: dict[str, Any] = {**self.sim.pop("engine_config"), "engine_name": instance}
+        for section, values in config.items():
+            self.config[section] = {**self.config.get(section, {}), **values}
+        self.uids = frozenset(str(row["uid"]) for row in self.sim["venues"].values())
+        self.restarts = 0
+        self.halts: list[tuple[int, int]] = []  # monotonic ns between which the latch stood
+
+    @property
+    def instance(self) -> str:
+        return self.engine.instance
+
+    # --- life ---
+
+    def start(self) -> None:
+        for exchange, key in keys_of(self.sim["venues"]).items():
+            store_credentials(self.instance, exchange, key)
+        self.engine.configure(self.config)
+        self.engine.wait_ready()
+
+    def start_again(self) -> None:
+        """``arb up`` on the same state, after the instance has ended."""
+        self.restarts += 1
+        self.engine = Launched(self.instance)
+        self.engine.configure(self.config)
+        self.engine.wait_ready()
+
+    def kill_instance(self) -> None:
+        """SIGKILL of the supervisor: everything below it dies, nothing says goodbye."""
+        os.kill(self.engine.pid, signal.SIGKILL)
+        self.engine.stop()
+
+    def kill_nursery(self) -> None:
+        """SIGKILL of the fork server: its children die with it, and the instance ends."""
+        for pid in _children_of(self.engine.pid):
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: not self.engine.alive(), "the instance's end after its nursery's")
+        self.engine.stop()
+
+    def kill(self, process: str) -> None:
+        """SIGKILL; does not wait."""
+        self.engine.kill(process)
+
+    def kill_in_flight(self, venue: str) -> None:
+        """SIGKILL of the executor with one leg filled and the other on its way, if such a moment comes soon."""
+        give_up = time.monotonic() + IN_FLIGHT_WAIT_S
+        kill_executor(self.engine, self.simulator, venue, lambda: time.monotonic() < give_up)
+
+    def halted(self, seconds: float) -> None:
+        """Latches the halt, waits, releases it."""
+        with contextlib.suppress(ControlError):
+            self.engine.ask(op="halt", reason="campaign")
+            first = time.monotonic_ns()
+            time.sleep(seconds)
+            self.halts.append((first, time.monotonic_ns()))
+        self.resume()
+
+    def resume(self) -> None:
+        """Releases the latch, whoever latched it; processes that were given up start again."""
+        until(lambda: self._answers("supervisor.sock", {"op": "resume", "reason": "campaign"}), "the resume")
+
+    def _answers(self, socket: str, request: dict[str, Any]) -> bool:
+        with contextlib.suppress(ControlError):
+            ask(self.engine.state_dir / socket, request, timeout_s=15.0)
+            return True
+        return False
+
+    def all_ready(self) -> bool:
+        return self.engine.alive() and self.engine.all_ready() and self.reading()["state"] == "ready"
+
+    def breakers(self) -> dict[str, str]:
+        """Tripped breakers and their reasons, as the journal says."""
+        found: dict[str, str] = {}
+        for entry in self.entries():
+            if isinstance(entry.record, BreakerRecord):
+                found.pop(entry.record.name, None)
+                if entry.record.tripped:
+                    found[entry.record.name] = entry.record.reason
+        return found
+
+    def rearm(self, name: str) -> None:
+        request = {"op": "rearm", "name": name, "reason": "campaign"}
+        until(lambda: self._answers("executor.sock", request), f"{name} re-armed")
+
+    def pause(self, process: str, seconds: float) -> None:
+        """SIGSTOP, SIGCONT later."""
+        pid = self.engine.process_pid(process)
+        if not pid:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(seconds)
+            os.kill(pid, signal.SIGCONT)
+
+    def fault(self, **rule: Any) -> None:
+        self.simulator.control("/faults", msgspec.json.encode(rule))
+
+    def heal(self) -> None:
+        """No fault any more; halted symbols trade again."""
+        from urllib import request
+
+        url = self.simulator.fields["control"].rstrip("/") + "/faults"
+        request.urlopen(request.Request(url, method="DELETE"), timeout=10).close()
+        self.fault(kind="resume_symbol")
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.engine.stop()
+        self.simulator.stop()
+        self.engine.clean(keep_state=bool(os.environ.get("ARB_TEST_KEEP")))
+
+    # --- what is to be seen ---
+
+    def reading(self) -> dict[str, Any]:
+        return read_status(self.instance)
+
+    def counter(self, name: str) -> int:
+        return int(self.reading()["orders"].get(name, 0))
+
+    def entries(self) -> list[JournalEntry]:
+        return list(read_journal(self.engine.state_dir / "journal"))
+
+    def books(self) -> EngineBooks:
+        return EngineBooks(self.entries())
+
+    def ledger(self) -> list[dict[str, Any]]:
+        return plain_ledger(self.simulator.control("/ledger")["rows"])
+
+    # --- the end ---
+
+    def end(self) -> None:
+        """No new risk; every operation and order ends; the engine stops."""
+        halt_and_drain(self.engine)
+        reader = Reader(self.instance)
+        deadline = time.monotonic() + DRAIN_S
+        while time.monotonic() < deadline:
+            orders = reader.read()["orders"]
+            if not orders.get("open_operations", 1) and not orders.get("unsettled_orders", 1):
+                break
+            time.sleep(POLL_S)
+        self.engine.stop()
+
+    def judge(self) -> list[Violation]:
+        """Every invariant that the venues' ledger can be asked for, after :meth:`end`."""
+        ledger, entries = self.ledger(), self.entries()
+        books = EngineBooks(entries)
+        return check_all(
+            ledger=ledger,
+            journal=plain_journal(entries),
+            uids=self.uids,
+            numeraire="USDT",
+            engine_pnl=books.pnl(),
+            dust=books.dust,
+        )
+
+    def money(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(the engine's, the venues') change per asset."""
+        return self.books().pnl(), dict(venue_changes(self.ledger(), self.uids))
+
+
+def until(condition: Callable[[], bool], what: str, wait_s: float = WAIT_S) -> None:
+    """Polls; a watchdog, not a timing assertion."""
+    deadline = time.monotonic() + wait_s
+    while not condition():
+        assert time.monotonic() < deadline, f"never came true: {what}"
+        time.sleep(POLL_S)
+
+
+def _children_of(pid: int) -> list[int]:
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as handle:
+        return [int(word) for word in handle.read().split()]
+
+
+__all__ = ["ControlError", "LaunchError", "Rig", "until"]

@@ -1,0 +1,167 @@
+"""Commands that look at a running instance or steer it: status, top, halt, resume, execute, symbols."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.model.errors import BadInput
+from workers.cli.output import EXIT_CHECK_FAILED, EXIT_OK, emit, say
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")]
+Instance = Annotated[str, typer.Option("--instance", help="Default: the only running one.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; kept in halt.json and shown by status.")]
+
+
+def status(instance: Instance = "", json: Json = False) -> int:
+    """One reading of an instance, from shared memory; also after a crash."""
+    from workers.control_plane.instances import existing
+    from workers.view.status import read_status, status_words
+
+    reading = read_status(existing(instance))
+    emit(reading, as_json=json, words=status_words)
+    return EXIT_OK if reading["state"] == "ready" else EXIT_CHECK_FAILED
+
+
+def top(
+    instance: Instance = "",
+    once: Annotated[bool, typer.Option("--once", help="Draw one screen and end.")] = False,
+    json: Json = False,
+) -> int:
+    """A live view of an instance, from shared memory, from any shell."""
+    from workers.control_plane.instances import existing
+    from workers.view.top import run_top
+
+    return run_top(existing(instance), once=once, as_json=json)
+
+
+def _latch(operation: str, instance: str, reason: str, json: bool) -> int:
+    from workers.base import instance_dir
+    from workers.control_plane.control_socket import ControlError, ask
+    from workers.control_plane.instances import existing, is_running
+    from workers.guard import HaltState, latch_on_disk, read_halt
+
+    name = existing(instance)
+    if not reason.strip():
+        raise BadInput("a reason is needed: --reason WORDS")
+    folder = instance_dir(name)
+    reply: dict[str, Any] = {}
+    for socket_name in ("supervisor.sock", "guard.sock"):  # the guard answers also when the supervisor hangs
+        try:
+            reply = ask(folder / socket_name, {"op": operation, "reason": reason})
+            break
+        except ControlError as error:
+            last = error
+    else:
+        if operation == "halt":
+            latch_on_disk(folder, reason)
+            say(f"arb: {name} does not answer; the halt is on disk and holds from its next start")
+            reply = {"halted": True, "reason": reason}
+        elif is_running(name):
+            raise last
+        else:
+            from workers.guard import write_halt
+
+            old = read_halt(folder)
+            write_halt(folder, HaltState(halted=False, reason=reason, by="disk", wall_ns=old.wall_ns))
+            reply = {"halted": False, "reason": reason}
+    emit(
+        {"halted": reply["halted"], "reason": reply["reason"]},
+        as_json=json,
+        words=lambda r: f"{name}: {'HALTED' if r['halted'] else 'running'} ({r['reason']})",
+    )
+    return EXIT_OK
+
+
+def halt(reason: Reason, instance: Instance = "", json: Json = False) -> int:
+    """Latch the halt: nothing new is risked, exits stay possible. Survives restarts."""
+    return _latch("halt", instance, reason, json)
+
+
+def resume(reason: Reason, instance: Instance = "", json: Json = False) -> int:
+    """Release the halt. Never implied by anything else."""
+    return _latch("resume", instance, reason, json)
+
+
+def execute(
+    file: Annotated[Path, typer.Argument(help="Opportunity as JSON or YAML.")],
+    instance: Instance = "",
+    json: Json = False,
+) -> int:
+    """Send one opportunity of your own through the same gate and saga. Exit code 0: completed; 1: it ended otherwise.
+
+    FILE is JSON or YAML in one of two forms; decimals are text or numbers.
+
+    Two or three legs: {"type": "spot_spot", "legs": [{"venue": "mexc_spot", "symbol": "XRPUSDT", "side": "buy",
+    "qty": "100", "limit_price": "0.53"}, {"venue": "gateio_spot", "symbol": "XRP_USDT", "side": "sell", "qty": "100",
+    "limit_price": "0.52"}]}. Types: spot_spot, spot_futures_hedge, triangular.
+
+    A pair and two venues (fields of ArbitrageOpportunity; others are ignored): {"opportunity_type": "SPOT_SPOT",
+    "symbol": "XRP/USDT", "buy_exchange": "mexc_spot", "sell_exchange": "gateio_spot", "buy_price": "0.53",
+    "sell_price": "0.52", "max_quantity": "100"}. The pair finds each venue's own symbol; a venue's symbol works
+    in either form. Prices are limits, quantities base coin.
+    """
+    from workers.cli.manual_opportunity import execute_file
+
+    fields = execute_file(file, instance)
+    emit(
+        fields,
+        as_json=json,
+        words=lambda f: (
+            f"{f['final_state']} in {f['total_execution_time_ms']} ms, realised {f['realized_profit']}"
+            + (f" ({f['reason']})" if f.get("reason") else "")
+        ),
+    )
+    return EXIT_OK if fields["final_state"] == "completed" else EXIT_CHECK_FAILED
+
+
+symbols_app = typer.Typer(help="Instruments of a running instance: list, add, remove.", no_args_is_help=True)
+
+
+def _symbols(instance: str, **request: str) -> dict[str, Any]:
+    from workers.base import instance_dir
+    from workers.control_plane.control_socket import ask
+    from workers.control_plane.instances import existing
+
+    return ask(instance_dir(existing(instance)) / "supervisor.sock", {"op": "symbols", **request}, timeout_s=15.0)
+
+
+def _symbol_lines(reply: dict[str, Any]) -> str:
+    lines = []
+    for row in reply["instruments"]:
+        state = "removed" if row["removed"] else row["status"]
+        doubt = f"  QUARANTINED: {row['quarantined']}" if row["quarantined"] else ""
+        lines.append(f"{row['instrument_id']:>4}  {row['venue']:<18}{row['symbol']:<20}{row['pair']:<16}{state}{doubt}")
+    return "\n".join(lines)
+
+
+@symbols_app.command("list")
+def symbols_list(instance: Instance = "", json: Json = False) -> int:
+    """The catalogue of instruments."""
+    emit(_symbols(instance, action="list"), as_json=json, words=_symbol_lines)
+    return EXIT_OK
+
+
+@symbols_app.command("add")
+def symbols_add(venue: str, symbol: str, instance: Instance = "", json: Json = False) -> int:
+    """Add an instrument while the engine runs, e.g. `arb symbols add mexc_spot SOLUSDT`."""
+    reply = _symbols(instance, action="add", venue=venue, symbol=symbol)
+    emit(reply, as_json=json, words=lambda r: f"instrument {r['instrument_id']}: {r['quarantined'] or 'added'}")
+    return EXIT_OK
+
+
+@symbols_app.command("remove")
+def symbols_remove(venue: str, symbol: str, instance: Instance = "", json: Json = False) -> int:
+    """Take an instrument out while the engine runs; open positions stay."""
+    reply = _symbols(instance, action="remove", venue=venue, symbol=symbol)
+    emit(reply, as_json=json, words=lambda r: f"instrument {r['instrument_id']}: removed")
+    return EXIT_OK
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands to ``app``."""
+    for command in (status, top, halt, resume, execute):
+        app.command(name=command.__name__)(command)
+    app.add_typer(symbols_app, name="symbols")

@@ -1,0 +1,155 @@
+"""``arb``: the command line. Commands live in ``commands_*.py``; heavy imports happen inside them.
+
+Exit codes: 0 done and healthy, 1 done but a check failed, 2 bad usage or configuration, 3 could not start,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from pipeline.model.errors import ArbitrageEngineError, BadInput, ConfigInvalid
+from workers.cli import commands_bench, commands_control, commands_data, commands_run
+from workers.cli.output import (
+    EXIT_COULD_NOT_START,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_USAGE,
+    OutputLost,
+    drop_stdout,
+    say,
+    to_json,
+    write,
+)
+
+
+class _Interrupted(Exception):
+    """Ctrl-C: typer would turn it into a plain exit code, which a command that ended in order may return as well."""
+
+
+class _InOrder(TyperGroup):
+    """Commands in the order of their definition, not of the alphabet."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise _Interrupted from None
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        return list(self.commands)
+
+
+app = typer.Typer(
+    name="arb",
+    cls=_InOrder,
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    help="Arbitrage engine for centralised exchanges. Start with `arb demo`: no keys, no network.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            text = version("arb")
+        except PackageNotFoundError:  # run from a checkout that is not installed
+            text = "not installed"
+        sys.stdout.write(f"arb {text}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say it.")] = False,
+) -> None:
+    """Arbitrage engine for centralised exchanges. Start with `arb demo`: no keys, no network."""
+
+
+commands_run.register(app)
+commands_control.register(app)
+commands_data.register(app)
+commands_bench.register(app)
+
+
+def _refused(error: ArbitrageEngineError, code: int, arguments: list[str]) -> int:
+    """An error in words on stderr; with ``--json`` also as the one object on stdout."""
+    say(f"arb: {error}")
+    errors = error.errors if isinstance(error, ConfigInvalid) else [str(error)]
+    done = error.result if isinstance(error, BadInput) else {}  # what went through before a file turned out damaged
+    _error_object({**done, "error": str(error), "errors": errors, "exit": code}, arguments)
+    return code
+
+
+def _interrupted(arguments: list[str]) -> int:
+    say("arb: interrupted")
+    _error_object({"error": "interrupted", "errors": ["interrupted"], "exit": EXIT_INTERRUPTED}, arguments)
+    return EXIT_INTERRUPTED
+
+
+def _error_object(fields: dict[str, Any], arguments: list[str]) -> None:
+    if "--json" in arguments:
+        with contextlib.suppress(OutputLost):  # said on stderr; the exit code is the first error's
+            write(to_json(fields))
+
+
+def _open_streams() -> None:
+    """A shell may start us without stdout or stderr (``>&-``): what is written there is then lost, nothing else."""
+    for name, mode in (("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  open as long as we live
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code (``arb`` of the installed script exits with it)."""
+    _open_streams()
+    try:
+        return _main(argv)
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            drop_stdout()  # what it could not take would be tried again, and told, at the interpreter's end
+
+
+def _main(argv: list[str] | None) -> int:
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        result = app(args=argv, prog_name="arb", standalone_mode=False)
+    except (ConfigInvalid, BadInput) as error:
+        return _refused(error, EXIT_USAGE, arguments)
+    except ArbitrageEngineError as error:
+        return _refused(error, EXIT_COULD_NOT_START, arguments)
+    except typer.Exit as error:
+        return error.exit_code
+    except (_Interrupted, KeyboardInterrupt, typer.Abort):
+        return _interrupted(arguments)
+    except BrokenPipeError:
+        drop_stdout()  # whoever read us has seen enough
+        return EXIT_OK
+    except OSError as error:  # a folder that cannot be written, a disk that is full
+        where = f" {error.filename}; ARB_STATE_DIR chooses where the state is kept" if error.filename else ""
+        text = f"{error.strerror or error}{where}"
+        return _refused(ArbitrageEngineError(text), EXIT_COULD_NOT_START, arguments)
+    except Exception as error:
+        show = getattr(error, "show", None)
+        if show is None:
+            raise
+        show(file=sys.stderr)
+        text = str(error.format_message()) if hasattr(error, "format_message") else str(error)
+        _error_object({"error": text, "errors": [text], "exit": EXIT_USAGE}, arguments)
+        return EXIT_USAGE
+    return result if isinstance(result, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

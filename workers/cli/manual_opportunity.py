@@ -1,0 +1,150 @@
+"""``arb execute FILE``: a person's opportunity, read, checked and sent to the executor's gate.
+
+Two shapes are understood, as JSON or YAML: the engine's own legs
+
+    {"type": "spot_spot", "legs": [{"venue", "symbol", "side", "qty", "limit_price"}, ...]}
+
+and the opportunity of requirements S10 (``symbol`` is the pair, ``buy_exchange``/``sell_exchange`` are venues):
+
+    {"opportunity_type": "SPOT_SPOT", "symbol": "BTC/USDT", "buy_exchange": "mexc_spot", "sell_exchange": "gateio_spot",
+     "buy_price": "64000", "sell_price": "64100", "max_quantity": "0.01"}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.model.errors import BadInput
+from pipeline.model.fixedpoint import parse_decimal
+from pipeline.model.structs import ArbitrageOpportunity
+from workers.base import instance_dir
+from workers.control_plane.control_socket import ask
+from workers.control_plane.instances import existing
+
+LEG_KEYS = ("venue", "symbol", "side", "qty", "limit_price")
+TYPES = ("spot_spot", "spot_futures_hedge", "triangular")
+EXECUTE_TIMEOUT_S = 20.0
+FILE_BYTES_MAX = 64 * 1024
+
+
+def execute_file(path: Path, instance: str) -> dict[str, Any]:
+    """Read ``path`` and execute it on ``instance``. Raises BadInput listing what is wrong, ControlError."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+    if len(raw) > FILE_BYTES_MAX:
+        raise BadInput(f"{path}: {len(raw)} bytes, at most {FILE_BYTES_MAX}")
+    try:
+        data = yaml.safe_load(raw)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: neither JSON nor YAML: {' '.join(str(error).split())}") from None
+    opportunity = parse_opportunity(data, str(path))
+    name = existing(instance)
+    if any("/" in leg["symbol"] for leg in opportunity["legs"]):  # a pair: each venue has its own word for it
+        reply = ask(instance_dir(name) / "supervisor.sock", {"op": "symbols"})
+        symbols = {(row["venue"], row["pair"]): row["symbol"] for row in reply["instruments"]}
+        for leg in opportunity["legs"]:
+            leg["symbol"] = symbols.get((leg["venue"], leg["symbol"]), leg["symbol"])
+    return execute_request(opportunity, name)
+
+
+def execute_request(opportunity: dict[str, Any], instance: str) -> dict[str, Any]:
+    """Send a parsed opportunity to the instance's executor; fields as in cli.md."""
+    reply = ask(
+        instance_dir(instance) / "supervisor.sock",
+        {"op": "execute", "opportunity": opportunity},
+        timeout_s=EXECUTE_TIMEOUT_S,
+    )
+    return {"total_execution_time_ms": None, "realized_profit": None, **reply}
+
+
+def parse_opportunity(data: object, where: str) -> dict[str, Any]:
+    """The executor's shape of either accepted one. Raises BadInput with every error."""
+    if not isinstance(data, dict):
+        raise BadInput(f"{where}: found {type(data).__name__}, wanted a mapping with type and legs")
+    errors: list[str] = []
+    kind = str(data.get("type", data.get("opportunity_type", "spot_spot"))).lower()
+    if kind not in TYPES:
+        errors.append(f"type: found {kind!r}, wanted one of {', '.join(TYPES)}")
+    legs = data.get("legs")
+    if legs is None:
+        legs = _legs_of_pair(data, errors)
+    elif not isinstance(legs, list) or not 2 <= len(legs) <= 3:
+        errors.append("legs: wanted a list of two or three")
+        legs = []
+    checked = [_leg(leg, f"legs[{number}]", errors) for number, leg in enumerate(legs)]
+    if errors:
+        raise BadInput(f"{where}: " + "; ".join(errors))
+    return {"type": kind, "legs": checked}
+
+
+def _legs_of_pair(data: Mapping[str, Any], errors: list[str]) -> list[dict[str, Any]]:
+    missing = [
+        key
+        for key in ("symbol", "buy_exchange", "sell_exchange", "buy_price", "sell_price", "max_quantity")
+        if key not in data
+    ]
+    if missing:
+        errors.append(f"missing {', '.join(missing)} (or legs)")
+        return []
+    return [
+        {
+            "venue": data[f"{side}_exchange"],
+            "symbol": data.get(f"{side}_symbol", data["symbol"]),
+            "side": side,
+            "qty": data["max_quantity"],
+            "limit_price": data[f"{side}_price"],
+        }
+        for side in ("buy", "sell")
+    ]
+
+
+def _leg(leg: object, where: str, errors: list[str]) -> dict[str, str]:
+    if not isinstance(leg, dict):
+        errors.append(f"{where}: wanted a mapping with {', '.join(LEG_KEYS)}")
+        return {}
+    missing = [key for key in LEG_KEYS if key not in leg]
+    unknown = sorted(set(map(str, leg)) - set(LEG_KEYS))
+    errors.extend(f"{where}.{key}: missing" for key in missing)
+    errors.extend(f"{where}.{key}: unknown key" for key in unknown)
+    if missing:
+        return {}
+    if str(leg["side"]).lower() not in ("buy", "sell"):
+        errors.append(f"{where}.side: found {leg['side']!r}, wanted buy or sell")
+    for key in ("qty", "limit_price"):
+        try:
+            positive = parse_decimal(str(leg[key])) > 0
+        except ValueError as error:
+            errors.append(f"{where}.{key}: {error}")
+            continue
+        if not positive:
+            errors.append(f"{where}.{key}: found {leg[key]}, wanted a number above 0")
+    return {key: str(leg[key]) for key in LEG_KEYS}
+
+
+def request_of(opportunity: ArbitrageOpportunity, symbols: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+    """The executor's shape of a Python user's opportunity. ``symbols``: (venue, pair) -> the venue's own symbol."""
+    legs = []
+    for side, venue, price in (
+        ("buy", opportunity.buy_exchange, opportunity.buy_price),
+        ("sell", opportunity.sell_exchange, opportunity.sell_price),
+    ):
+        symbol = symbols.get((venue, opportunity.symbol))
+        if symbol is None:
+            raise BadInput(f"{venue} has no instrument for {opportunity.symbol}")
+        legs.append(
+            {
+                "venue": venue,
+                "symbol": symbol,
+                "side": side,
+                "qty": format(opportunity.max_quantity, "f"),
+                "limit_price": format(Decimal(price), "f"),
+            }
+        )
+    return {"type": opportunity.opportunity_type.name.lower(), "legs": legs}

@@ -1,0 +1,167 @@
+"""``arb report``: what the ledger says of a span of time; exact sums in Decimal, never in SQL floats."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from pipeline.execution.accounts import fold_fills
+from pipeline.execution.round_trips import round_trips, won_and_lost
+from pipeline.model.errors import BadInput
+from pipeline.model.fixedpoint import plain
+from workers.control_plane.instances import ledger_path
+from workers.recorder.sqlite_ledger import SCHEMA_VERSION, open_reader, read_fill
+
+_SPAN = re.compile(r"(\d+)([smhd])\Z")
+WALL_NS_MAX = 2**63 - 1  # the year 2262: what SQLite and the journal can say
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def since_wall_ns(text: str) -> int:
+    """``""`` = from the beginning; ``90m`` = a span back from now; else an ISO time. Raises BadInput."""
+    if not text:
+        return 0
+    span = _SPAN.match(text)
+    if span:
+        return max(0, time.time_ns() - int(span[1]) * _SECONDS[span[2]] * 1_000_000_000)
+    try:
+        wall_ns = int(datetime.fromisoformat(text).timestamp() * 1_000_000_000)
+        return max(0, min(wall_ns, WALL_NS_MAX))
+    except (ValueError, OverflowError):
+        raise BadInput(f"--since: found {text!r}, wanted an ISO time or a span like 90m, 24h, 7d") from None
+
+
+def _add(sums: dict[str, Decimal], amounts: Mapping[str, str | Decimal]) -> None:
+    for asset, amount in amounts.items():
+        sums[asset] = sums.get(asset, Decimal(0)) + Decimal(amount)
+
+
+def _mean(values: list[float]) -> float | None:
+    return round(sum(values) / len(values), 4) if values else None
+
+
+def _trips(db: sqlite3.Connection, rows: Sequence[sqlite3.Row]) -> dict[str, Decimal]:
+    """Round trips of which any operation is in ``rows``; their other operations may be older than the span."""
+    pnl: dict[str, Decimal] = {}
+    closes: dict[str, str] = {}
+    began = {row["closes"] or row["operation_id"] for row in rows}
+    hedged = {row["closes"] for row in rows if row["closes"]} | {r["operation_id"] for r in rows if r["hedge_open"]}
+    of_hedges = [
+        row
+        for name in sorted(hedged)
+        for row in db.execute("SELECT * FROM operations WHERE operation_id = ? OR closes = ?", (name, name))
+    ]
+    for row in [*rows, *of_hedges]:
+        if row["pnl_numeraire"] is not None:
+            pnl[row["operation_id"]] = Decimal(row["pnl_numeraire"])
+            closes[row["operation_id"]] = row["closes"] or ""
+    left: dict[str, Decimal] = {}
+    for (body,) in db.execute("SELECT body_json FROM events WHERE kind = 'hedge' ORDER BY seq"):
+        hedge = msgspec.json.decode(body)
+        left[hedge["operation_id"]] = Decimal(str(hedge["qty"]))
+    trips = round_trips(pnl, closes, {name for name, qty in left.items() if qty})
+    return {name: amount for name, amount in trips.items() if name in began}
+
+
+def _change_of_accounts(db: sqlite3.Connection, start_wall_ns: int) -> tuple[dict[str, Decimal], dict[str, Decimal]]:
+    """(change, fees) per asset by the fills since then. A futures fill realises profit against fills before it, which
+    may be of another operation, or older than the span: so all are folded, and those before the span taken off."""
+    rows = db.execute("SELECT * FROM fills").fetchall()
+    now = fold_fills(read_fill(row) for row in rows)
+    before = fold_fills(read_fill(row) for row in rows if row["wall_ns"] < start_wall_ns)
+    change, fees = now.per_asset(), now.fees_per_asset()
+    for sums, old in ((change, before.per_asset()), (fees, before.fees_per_asset())):
+        _add(sums, {asset: -amount for asset, amount in old.items()})
+    return change, fees
+
+
+def read_report(instance: str, since: str) -> dict[str, Any]:
+    """What fills, fees and funding since ``since`` did to the accounts (``pnl``), and sums over operations that began
+    since then; won and lost by round trips. Raises BadInput without a ledger."""
+    path = ledger_path(instance)
+    if not path.exists():
+        raise BadInput(f"instance {instance} has no ledger yet ({path})")
+    start = since_wall_ns(since)
+    with open_reader(path) as db:
+        schema = int(db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()[0])
+        if schema != SCHEMA_VERSION:
+            raise BadInput(
+                f"{path} is of version {schema}, wanted {SCHEMA_VERSION}; one `arb up` of it brings it up to date"
+            )
+        rows = db.execute("SELECT * FROM operations WHERE wall_ns >= ? ORDER BY wall_ns", (start,)).fetchall()
+        opportunities = db.execute("SELECT COUNT(*) FROM opportunities WHERE wall_ns >= ?", (start,)).fetchone()[0]
+        orders = db.execute(
+            "SELECT state, COUNT(*) FROM orders WHERE intent_wall_ns >= ? GROUP BY state", (start,)
+        ).fetchall()
+        fills = db.execute("SELECT COUNT(*) FROM fills WHERE wall_ns >= ?", (start,)).fetchone()[0]
+        pnl, fees = _change_of_accounts(db, start)
+        events = db.execute("SELECT kind, COUNT(*) FROM events WHERE wall_ns >= ? GROUP BY kind", (start,)).fetchall()
+        paid = db.execute("SELECT body_json FROM events WHERE kind = 'funding' AND wall_ns >= ?", (start,)).fetchall()
+        won, lost = won_and_lost(_trips(db, rows))
+    funding: dict[str, Decimal] = {}
+    payments = {(row["venue"], row["event_id"]): row for row in (msgspec.json.decode(body) for (body,) in paid)}
+    for row in payments.values():  # once by the venue's own number, as everywhere
+        _add(funding, {row["asset"]: row["amount"]})
+    _add(pnl, funding)
+    outcomes: dict[str, int] = {}
+    numeraire: dict[str, Decimal] = {}
+    detected: list[float] = []
+    sent: list[float] = []
+    realised: list[float] = []
+    for row in rows:
+        outcome = row["outcome"] or "open"
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        if row["pnl_numeraire"] is not None:
+            value = Decimal(row["pnl_numeraire"])
+            numeraire[row["numeraire"]] = numeraire.get(row["numeraire"], Decimal(0)) + value
+        if row["outcome"] == "completed":
+            detected.append(row["edge_detect_bps"])
+            sent.append(row["edge_send_bps"])
+            realised.append(row["edge_fill_bps"])
+    ended = sum(count for name, count in outcomes.items() if name != "open")
+    return {
+        "instance": instance,
+        "since_wall_ns": start,
+        "opportunities": opportunities,
+        "operations": {"total": len(rows), **outcomes, "won": won, "lost": lost},
+        "success_rate": round(outcomes.get("completed", 0) / ended, 4) if ended else None,
+        "orders": {row[0]: row[1] for row in orders},
+        "fills": fills,
+        "pnl": {asset: amount for asset, amount in sorted(pnl.items()) if amount},
+        "pnl_numeraire": numeraire,
+        "fees": {asset: amount for asset, amount in sorted(fees.items()) if amount},
+        "funding": dict(sorted(funding.items())),
+        "edge_bps": {"expected": _mean(detected), "at_send": _mean(sent), "realised": _mean(realised)},
+        "events": {row[0]: row[1] for row in events},
+    }
+
+
+def report_words(report: dict[str, Any]) -> str:
+    """The report for people."""
+
+    def amounts(sums: dict[str, Any]) -> str:
+        return ", ".join(f"{plain(value)} {asset}" for asset, value in sums.items()) or "none"
+
+    operations = report["operations"]
+    counted = ", ".join(f"{count} {name}" for name, count in operations.items() if name != "total")
+    edge = report["edge_bps"]
+    return "\n".join(
+        (
+            f"instance       {report['instance']}",
+            f"opportunities  {report['opportunities']} recorded",
+            f"operations     {operations['total']}: {counted}",
+            f"orders         {report['orders']}, fills {report['fills']}",
+            f"P&L            {amounts(report['pnl'])} (fills, fees and funding; a futures position counts once closed)",
+            f"  operations   {amounts(report['pnl_numeraire'])}, each at its own prices, without funding",
+            f"fees           {amounts(report['fees'])}",
+            f"funding        {amounts(report['funding'])} (in the P&L, not in the operations')",
+            f"edge bps       expected {edge['expected']}, at send {edge['at_send']}, realised {edge['realised']}",
+        )
+    )

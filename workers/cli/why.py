@@ -1,0 +1,140 @@
+"""``arb why ID``: one operation's whole trail from the ledger, in the order in which it happened."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from pipeline.model.errors import BadInput
+from workers.control_plane.instances import ledger_path
+from workers.recorder.sqlite_ledger import open_reader
+
+#: stage name -> the stage that it follows; latencies are shown between them
+STAGES = (
+    ("detect", "trigger_recv"),
+    ("dequeued", "detect"),
+    ("gate", "dequeued"),
+    ("journal", "gate"),
+    ("send", "journal"),
+    ("first_ack", "send"),
+    ("last_ack", "send"),
+    ("first_fill", "send"),
+    ("last_fill", "send"),
+)
+
+
+def _row(row: Any) -> dict[str, Any]:
+    """A ledger row as plain values; ``*_json`` columns become objects without the suffix."""
+    fields: dict[str, Any] = {}
+    for key in tuple(row.keys()):
+        value = row[key]
+        if key.endswith("_json"):
+            fields[key.removesuffix("_json")] = None if value is None else msgspec.json.decode(value)
+        else:
+            fields[key] = value
+    return fields
+
+
+def read_trail(instance: str, wanted: str) -> dict[str, Any]:
+    """Everything that the ledger holds of an operation. Raises BadInput when there is none of that id."""
+    path = ledger_path(instance)
+    if not path.exists():
+        raise BadInput(f"instance {instance} has no ledger yet ({path})")
+    with open_reader(path) as db:
+        found = db.execute("SELECT * FROM operations WHERE operation_id = ?", (wanted,)).fetchone()
+        if found is None and wanted.isdigit():
+            found = db.execute(
+                "SELECT * FROM operations WHERE opportunity_id = ? ORDER BY wall_ns DESC", (int(wanted),)
+            ).fetchone()
+        if found is None:
+            newest = db.execute("SELECT operation_id FROM operations ORDER BY wall_ns DESC LIMIT 5").fetchall()
+            names = ", ".join(row[0] for row in newest) or "none yet"
+            raise BadInput(f"no operation {wanted!r} in {path}; newest: {names}")
+        operation = _row(found)
+        key = (operation["operation_id"],)
+        states = db.execute("SELECT * FROM operation_states WHERE operation_id = ? ORDER BY seq", key).fetchall()
+        orders = db.execute(
+            "SELECT * FROM orders WHERE operation_id = ? ORDER BY intent_mono_ns, client_id", key
+        ).fetchall()
+        fills = db.execute("SELECT * FROM fills WHERE operation_id = ? ORDER BY recv_mono_ns, trade_id", key).fetchall()
+        opportunity = db.execute(
+            "SELECT * FROM opportunities WHERE id = ? AND detect_mono_ns = ?",
+            (operation["opportunity_id"], operation["detect_mono_ns"]),
+        ).fetchone()
+    return {
+        "operation": operation,
+        "opportunity": None if opportunity is None else _row(opportunity),
+        "states": [_row(row) for row in states],
+        "orders": [_row(row) for row in orders],
+        "fills": [_row(row) for row in fills],
+        "stages_us": stage_times(operation),
+    }
+
+
+def stage_times(operation: dict[str, Any]) -> dict[str, float]:
+    """Microseconds from each stage to the one it follows, as far as both were stamped."""
+    stamps: dict[str, int] = {
+        "trigger_recv": operation["trigger_recv_mono_ns"] or 0,
+        "detect": operation["detect_mono_ns"] or 0,
+        "dequeued": operation["dequeued_mono_ns"] or 0,
+        "gate": operation["gate_mono_ns"] or 0,
+        **{name: value for name, value in (operation["stamps"] or {}).items() if value},
+    }
+    times = {
+        name: round((stamps[name] - stamps[before]) / 1000, 1)
+        for name, before in STAGES
+        if stamps.get(name) and stamps.get(before)
+    }
+    if stamps.get("send") and stamps.get("trigger_recv"):
+        times["tick_to_order"] = round((stamps["send"] - stamps["trigger_recv"]) / 1000, 1)
+    return times
+
+
+def _bps(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def trail_words(trail: dict[str, Any]) -> str:
+    """The trail for people, one fact a line."""
+    operation = trail["operation"]
+    start = operation["trigger_recv_mono_ns"] or operation["started_mono_ns"] or 0
+
+    def at(mono_ns: int | None) -> str:
+        return f"{(mono_ns - start) / 1e6:>10.3f} ms" if mono_ns else " " * 13
+
+    lines = [
+        f"operation {operation['operation_id']}  {operation['type']}  {operation['pair']}  "
+        f"opportunity {operation['opportunity_id']}  {operation['outcome'] or operation['state']}",
+        f"  edge bps: detected {_bps(operation['edge_detect_bps'])}, at send {_bps(operation['edge_send_bps'])}, "
+        f"realised {_bps(operation['edge_fill_bps'])}",
+        f"  P&L {operation['pnl']} = {operation['pnl_numeraire']} {operation['numeraire']}; fees {operation['fees']}; "
+        f"dust {operation['dust']}",
+    ]
+    if operation["reason"]:
+        lines.append(f"  reason: {operation['reason']}")
+    for leg in operation["legs"] or []:
+        lines.append(
+            f"  leg {leg['venue']} {leg['symbol']}: {'buy' if leg['side'] > 0 else 'sell'} {leg['qty']} "
+            f"to {leg['limit_price']}, book {leg['update_id']} best {leg['best_price']}"
+        )
+    events = [
+        (row["mono_ns"], f"state {row['from_state']} -> {row['to_state']}  {row['reason']}") for row in trail["states"]
+    ]
+    for order in trail["orders"]:
+        words = (
+            f"{order['purpose']} {order['side']} {order['qty']} @ {order['price']} {order['venue']} {order['symbol']}"
+        )
+        events.append((order["intent_mono_ns"], f"intent {order['client_id']}: {words}"))
+        if order["send_mono_ns"]:
+            events.append((order["send_mono_ns"], f"sent {order['client_id']}"))
+        if order["last_mono_ns"]:
+            state = f"{order['state']} filled {order['filled']} {order['reason'] or ''}"
+            events.append((order["last_mono_ns"], f"order {order['client_id']}: {state}"))
+    for fill in trail["fills"]:
+        words = f"{fill['side']} {fill['qty']} @ {fill['price']} fee {fill['fee']} {fill['fee_asset']}"
+        events.append((fill["recv_mono_ns"], f"fill {fill['trade_id']} {fill['venue']}: {words} ({fill['source']})"))
+    lines.extend(f"  {at(mono_ns)}  {text}" for mono_ns, text in sorted(events, key=lambda event: event[0] or 0))
+    if trail["stages_us"]:
+        lines.append("  us: " + ", ".join(f"{name} {value}" for name, value in trail["stages_us"].items()))
+    return "\n".join(lines)

@@ -1,0 +1,245 @@
+"""The supervisor's catalogue: instruments from the venues, as rows in the shared page.
+
+Rows are appended, never reused for another symbol. A changed tick, lot or multiplier is a new row epoch and halts the
+symbol (the feed that sees the epoch flags its book) until somebody has looked at it and says so by ``arb symbols add``;
+changed fees, funding, status and wallet switches are rewritten in place. A symbol that was removed and comes back has
+its row again, in a new epoch: what was said of the old one is void.
+
+A feed that meets a price with more digits than its row holds halts that book and says how many it needs
+(``wanted_digits``). The whole pair then gets a finer exponent and every row of it a new epoch; its feeds start those
+books anew. Between two of those writes the rows of the pair have different exponents: the detector compares only
+instruments whose exponents are equal, and nobody takes a book of another epoch than its row's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pipeline.exchanges.feed.types import WANTED_DIGITS
+from pipeline.model.catalogue_row import row_to_words
+from pipeline.model.enums import TradingStatus
+from pipeline.model.errors import ArbitrageEngineError, BadInput
+from pipeline.model.fixedpoint import EXP_MAX, EXTRA_DIGITS, FP_LIMIT, plain
+from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows, largest_price
+from pipeline.model.structs import InstrumentSpec
+from shm.layout import CAT_FLAG_REMOVED, CR_FLAGS
+
+if TYPE_CHECKING:
+    from pipeline.exchanges.base import VenueClient
+    from pipeline.model.config import EngineConfig, VenueConfig
+    from shm.pages import CataloguePage
+
+FETCH_TIMEOUT_S = 10.0
+
+
+class VenueFailure(msgspec.Struct, frozen=True, kw_only=True):
+    """A venue whose instruments could not be read, and the words for people."""
+
+    venue: str
+    text: str
+
+
+def changed_shape(old: InstrumentSpec, new: InstrumentSpec) -> bool:
+    """Whether numbers of the instrument mean something else than before: tick, lot or multiplier."""
+    return (old.tick, old.lot, old.multiplier) != (new.tick, new.lot, new.multiplier)
+
+
+def _shape(spec: InstrumentSpec) -> str:
+    return f"{plain(spec.tick)}, {plain(spec.lot)}, {plain(spec.multiplier)}"
+
+
+def _fit(rows: Sequence[InstrumentRow]) -> bool:
+    """Whether the largest price that books of the pair must hold, and the rows' own numbers, fit their exponents."""
+    if largest_price([row.spec for row in rows]).scaleb(rows[0].price_exp) > FP_LIMIT:
+        return False
+    try:
+        for row in rows:
+            row_to_words(row)
+    except ValueError:
+        return False
+    return True
+
+
+class CatalogueService:
+    """Reads instruments of every configured venue and keeps the page. One per supervisor.
+
+    ``say`` takes (level, text) for people. ``clients``: one per venue name, owned by the caller.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        clients: dict[str, VenueClient],
+        page: CataloguePage,
+        say: Callable[[str, str], None],
+    ) -> None:
+        self._clients = clients
+        self._page = page
+        self._say = say
+        self._venues = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in config.venues]
+        self._trusted_coins = frozenset(config.detection.trusted_coins)
+        self._symbols: dict[str, list[str]] = {v.name: list(v.symbols) for v in config.venues}
+        self.rows: list[InstrumentRow] = []
+        self.fees: dict[str, dict[str, int]] = {}  # paper only: venue -> symbol -> taker ppm in place of the listed one
+        self.removed: set[tuple[str, str]] = set()
+        self.held: set[tuple[str, str]] = set()  # tick, lot or multiplier changed: halted until added again
+        self._too_fine: set[str] = set()  # pairs whose prices no exponent holds: said once
+
+    async def load(self, venues: Sequence[VenueConfig]) -> list[VenueFailure]:
+        """Read the instruments of ``venues`` at once; publish what is new or changed. Returns who failed."""
+        results = await asyncio.gather(
+            *(self._fetch(venue.name, self._symbols[venue.name]) for venue in venues), return_exceptions=True
+        )
+        failures: list[VenueFailure] = []
+        specs: list[InstrumentSpec] = []
+        for venue, result in zip(venues, results, strict=True):
+            if isinstance(result, ArbitrageEngineError | TimeoutError | OSError):
+                text = str(result) or "no answer"
+                failures.append(VenueFailure(venue=venue.name, text=f"{venue.name} ({venue.rest}): {text}"))
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                missing = sorted(set(self._symbols[venue.name]) - {spec.symbol for spec in result})
+                if missing:
+                    self._say("warning", f"{venue.name} does not list {', '.join(missing)}")
+                specs.extend(result)
+        self._merge(specs)
+        return failures
+
+    async def _fetch(self, venue: str, symbols: Sequence[str]) -> list[InstrumentSpec]:
+        async with asyncio.timeout(FETCH_TIMEOUT_S):
+            specs = await self._clients[venue].instruments(symbols)
+        own = self.fees.get(venue, {})
+        return [
+            msgspec.structs.replace(spec, taker_fee_ppm=own[spec.symbol]) if spec.symbol in own else spec
+            for spec in specs
+        ]
+
+    def _merge(self, specs: Sequence[InstrumentSpec]) -> None:
+        specs = [spec for spec in specs if (spec.venue, spec.symbol) not in self.removed]  # removed while we asked
+        known = {(row.spec.venue, row.spec.symbol): row.instrument_id for row in self.rows}
+        fresh = [spec for spec in specs if (spec.venue, spec.symbol) not in known]
+        for spec in specs:
+            instrument_id = known.get((spec.venue, spec.symbol))
+            if instrument_id is not None:
+                self._update(instrument_id, spec)
+        if fresh:
+            first = len(self.rows)
+            self.rows = build_rows(fresh, self._venues, existing=self.rows, trusted_coins=self._trusted_coins)
+            for row in self.rows[first:]:
+                self._page.append(row_to_words(row))
+                if row.quarantine_reason:
+                    self._say("warning", f"quarantined {row.spec.venue} {row.spec.symbol}: {row.quarantine_reason}")
+
+    def _update(self, instrument_id: int, spec: InstrumentSpec) -> None:
+        row = self.rows[instrument_id]
+        key = (spec.venue, spec.symbol)
+        spec = msgspec.structs.replace(spec, reference_price=row.spec.reference_price)
+        epoch = row.row_epoch
+        if changed_shape(row.spec, spec):
+            epoch += 1
+            self.held.add(key)
+            self._say(
+                "warning",
+                f"{spec.venue} {spec.symbol}: tick, lot or multiplier changed ({_shape(row.spec)} to {_shape(spec)}); "
+                f"halted until `arb symbols add {spec.venue} {spec.symbol}`",
+            )
+        if key in self.held:
+            spec = msgspec.structs.replace(spec, status=TradingStatus.HALTED)
+        if spec == row.spec:
+            return
+        changed = msgspec.structs.replace(row, spec=spec, row_epoch=epoch)
+        try:
+            self._write(changed)
+        except ValueError as error:  # finer than the pair's exponents: the old numbers stay, halted
+            self._say("error", f"{spec.venue} {spec.symbol}: {error}; restart to take the new numbers")
+            self._write(
+                msgspec.structs.replace(
+                    row, spec=msgspec.structs.replace(row.spec, status=TradingStatus.HALTED), row_epoch=epoch
+                )
+            )
+
+    def _write(self, row: InstrumentRow) -> None:
+        """Replace a row; raises ``ValueError``, before anything is written, where its numbers do not fit."""
+        words = row_to_words(row)
+        if (row.spec.venue, row.spec.symbol) in self.removed:
+            words[CR_FLAGS] |= CAT_FLAG_REMOVED
+        self._page.update(row.instrument_id, words)
+        self.rows[row.instrument_id] = row
+
+    def take_wanted(self, counters: Mapping[str, int]) -> bool:
+        """Raise the exponents that a feed's counters ask for (``<venue>.wanted_digits.<instrument>``); whether any."""
+        raised = False
+        for label, digits in counters.items():
+            _, found, instrument_id = label.partition(f".{WANTED_DIGITS}.")
+            if found and digits and int(instrument_id) < len(self.rows):
+                raised |= self.raise_price_exp(int(instrument_id), digits)
+        return raised
+
+    def raise_price_exp(self, instrument_id: int, digits: int) -> bool:
+        """Give the pair of an instrument a price exponent of at least ``digits``; False where it has that already, or
+        where its largest price would not fit (then said once, and the books stay halted)."""
+        pair = self.rows[instrument_id].spec.pair
+        group = [row for row in self.rows if row.spec.pair == pair]
+        if group[0].price_exp >= digits or pair in self._too_fine:
+            return False
+        for exp in range(min(EXP_MAX, digits + EXTRA_DIGITS), digits - 1, -1):
+            finer = [msgspec.structs.replace(row, price_exp=exp, row_epoch=row.row_epoch + 1) for row in group]
+            if _fit(finer):
+                for row in finer:
+                    self._write(row)
+                self._say("info", f"{pair}: a price has {digits} digits; exponent {group[0].price_exp} raised to {exp}")
+                return True
+        self._too_fine.add(pair)
+        self._say("error", f"{pair}: no exponent holds a price of {digits} digits beside its largest; halted")
+        return False
+
+    async def add(self, venue: VenueConfig, symbol: str) -> InstrumentRow:
+        """Append one instrument while running, bring a removed one back, or end the halt of a changed one. Raises
+        BadInput when the venue does not list it or it is there."""
+        key = (venue.name, symbol)
+        if self._id_of(key) >= 0 and key not in self.removed | self.held:
+            raise BadInput(f"{venue.name} {symbol} is in the catalogue already")
+        specs = await self._fetch(venue.name, [symbol])
+        if not specs:
+            raise BadInput(f"{venue.name} does not list {symbol}")
+        if symbol not in self._symbols[venue.name]:  # asked for twice at once: one may have come while we waited
+            self._symbols[venue.name].append(symbol)
+        instrument_id = self._id_of(key)
+        if instrument_id < 0:
+            self._merge(specs)
+        elif key in self.removed:
+            self._revive(instrument_id, specs[0])
+        elif key in self.held:
+            self.held.discard(key)
+            self._update(instrument_id, specs[0])
+        return self.rows[self._id_of(key)]
+
+    def _id_of(self, key: tuple[str, str]) -> int:
+        """Row of (venue, symbol), removed or not; -1 where there has never been one."""
+        return next((row.instrument_id for row in self.rows if (row.spec.venue, row.spec.symbol) == key), -1)
+
+    def _revive(self, instrument_id: int, spec: InstrumentSpec) -> None:
+        row, key = self.rows[instrument_id], (spec.venue, spec.symbol)
+        self.removed.discard(key)
+        self.held.discard(key)
+        spec = msgspec.structs.replace(spec, reference_price=row.spec.reference_price)
+        try:
+            self._write(msgspec.structs.replace(row, spec=spec, row_epoch=row.row_epoch + 1))
+        except ValueError as error:
+            self.removed.add(key)
+            raise BadInput(f"{spec.venue} {spec.symbol}: {error}; restart to take the new numbers") from None
+
+    def remove(self, venue: str, symbol: str) -> InstrumentRow:
+        """Flag an instrument as removed: feeds unsubscribe, nobody opens anything new on it."""
+        for row in self.rows:
+            if (row.spec.venue, row.spec.symbol) == (venue, symbol) and (venue, symbol) not in self.removed:
+                self.removed.add((venue, symbol))
+                self._symbols[venue].remove(symbol)
+                self._write(row)
+                return row
+        raise BadInput(f"{venue} {symbol} is not in the catalogue")

@@ -1,0 +1,173 @@
+"""Starting a whole instance from Python and letting it go again: what demo, replay, ArbitrageEngine and tests share."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from pipeline.model.errors import ArbitrageEngineError
+from workers.base import instance_dir
+from workers.control_plane.control_socket import ControlError, ask
+from workers.control_plane.instances import run_file
+
+READY_TIMEOUT_S = 120.0  # without counting the first compilation, which takes as long as the host needs
+STOP_TIMEOUT_S = 60.0
+POLL_S = 0.02
+
+
+def compiling_words(show: Callable[[str], None]) -> Callable[[dict[str, Any]], None]:
+    """A ``progress`` for :meth:`Launched.wait_ready` that shows how far a first compilation is; else nothing."""
+    shown = ""
+
+    def progress(described: dict[str, Any]) -> None:
+        nonlocal shown
+        now = described.get("warming") or ""
+        if now and now != shown:
+            show(f"compiling kernels, the first time only: {now}")
+        shown = now
+
+    return progress
+
+
+class LaunchError(ArbitrageEngineError):
+    """The instance did not become READY; the message carries the last lines that it said."""
+
+
+class Launched:
+    """One instance that this process started; ``stop`` ends it, ``clean`` removes what is left of it."""
+
+    def __init__(
+        self, instance: str, *, live_confirmed: bool = False, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.instance = instance
+        self.state_dir = instance_dir(instance, create=True)
+        self.config_path = self.state_dir / "config.yaml"
+        self.started_s = time.monotonic()
+        arguments = [sys.executable, "-m", "workers.control_plane.supervisor", "--instance", instance]
+        arguments += ["--config", str(self.config_path), "--await-config", "--parent", str(os.getpid())]
+        if live_confirmed:
+            arguments.append("--i-understand-live-trading")
+        self._log = (self.state_dir / "log" / "supervisor.log").open("ab")
+        self._process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,  # Ctrl-C goes to us, and we stop it in order
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def configure(self, config: Mapping[str, Any]) -> None:
+        """Hand over the configuration; the supervisor has been warming up and waits for it."""
+        temporary = self.config_path.with_suffix(".tmp")
+        temporary.write_text(yaml.safe_dump(msgspec.to_builtins(dict(config)), sort_keys=False), encoding="utf-8")
+        temporary.replace(self.config_path)
+
+    def describe(self) -> dict[str, Any]:
+        """The supervisor's newest word on the instance (``run.json``)."""
+        return run_file(self.instance)
+
+    def wait_ready(
+        self, progress: Callable[[dict[str, Any]], None] | None = None, timeout_s: float = READY_TIMEOUT_S
+    ) -> float:
+        """Seconds from the launch to READY. Raises LaunchError when the supervisor ends or time runs out."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            described = self.describe()
+            if progress is not None:
+                progress(described)
+            if described.get("warming"):
+                deadline = time.monotonic() + timeout_s
+            if described.get("state") == "ready" and described.get("pid") == self.pid:
+                return time.monotonic() - self.started_s
+            if self._process.poll() is not None:
+                raise LaunchError(f"the instance ended with exit code {self._process.returncode}:\n{self.last_words()}")
+            if time.monotonic() > deadline:
+                states = {name: row["state"] for name, row in described.get("processes", {}).items()}
+                raise LaunchError(f"not READY after {timeout_s:.0f} s: {states}\n{self.last_words()}")
+            time.sleep(POLL_S)
+
+    def all_ready(self) -> bool:
+        """Whether every process is READY now."""
+        described = self.describe()
+        rows = described.get("processes", {})
+        return bool(rows) and all(row["ready"] for row in rows.values())
+
+    def last_words(self, lines: int = 12) -> str:
+        """The end of what the supervisor said, for an error message."""
+        try:
+            text = (self.state_dir / "log" / "supervisor.log").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def process_pid(self, process: str) -> int:
+        """Pid of a child; 0 while it is down."""
+        row = self.describe().get("processes", {}).get(process, {})
+        return int(row.get("pid", 0))
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """One request at the control socket. Raises ControlError."""
+        return ask(self.state_dir / "supervisor.sock", request, timeout_s=15.0)
+
+    def kill(self, process: str) -> int:
+        """SIGKILL a child by pidfd; its pid, 0 when it was not running."""
+        pid = self.process_pid(process)
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                descriptor = os.pidfd_open(pid)
+                try:
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                finally:
+                    os.close(descriptor)
+        return pid
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def stop(self) -> int:
+        """SIGTERM, ordered stop, exit code. A supervisor that does not end is killed, and its children with it."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._log.close()
+        return self._process.returncode
+
+    def clean(self, *, keep_state: bool = False) -> list[str]:
+        """Remove segments of dead owners and (unless kept) the state folder; returns the removed segments."""
+        import shutil
+
+        from shm.segment import cleanup_instance
+
+        removed = cleanup_instance(self.instance)
+        if not keep_state:
+            shutil.rmtree(self.state_dir, ignore_errors=True)
+        return removed
+
+
+def halt_and_drain(launched: Launched) -> None:
+    """Ask the guard to block every venue for new risk; operations under way go on. A silent guard is no obstacle."""
+    with contextlib.suppress(ControlError):
+        launched.ask(op="drain", reason="drain")
+
+
+def journal_dir(instance: str) -> Path:
+    return instance_dir(instance) / "journal"

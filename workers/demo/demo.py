@@ -1,0 +1,258 @@
+"""``arb demo``: simulated exchanges on loopback, the whole engine as real processes, and a reconciled summary.
+
+venues up -> keys and configuration into the instance's state -> engine READY -> trade (with a live view on a terminal;
+a process killed on request) -> stop taking, let operations end -> stop the engine -> judge by the venues' own ledger ->
+clean up. Nothing here knows how the engine works inside: it starts ``workers.control_plane.supervisor``, reads shared
+memory and the journal like any other program, and believes only the simulators' ledger.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from pipeline.model.structs import Credentials
+from workers.base import store_credentials
+from workers.cli.output import say, stderr_is_terminal
+from workers.control_plane.cores import plan_cores
+from workers.control_plane.launch import Launched, LaunchError, compiling_words, halt_and_drain
+from workers.demo.kill import check_killable, kill_executor
+from workers.demo.simulator import SimulatorProcess
+
+DRAIN_TIMEOUT_S = 15.0
+RECOVERY_TIMEOUT_S = 30.0
+POLL_S = 0.1
+KILL_AFTER_SHARE = 0.4  # of the run: before it to have something to lose, after it to come back
+
+
+class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
+    seconds: float = 30.0
+    seed: int = 1
+    scenario: str = "demo"
+    kill: str = ""
+    hold: bool = False
+    json: bool = False
+    keep: bool = False
+    quiet: bool = False
+    processes: dict[str, Any] = {}  # overrides of the configuration's ``processes``
+
+
+class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
+    """``fields`` as in cli.md; ``healthy`` decides the exit code."""
+
+    fields: dict[str, Any]
+    healthy: bool
+    interrupted: bool = False
+
+
+class Interrupt:
+    """SIGINT and SIGTERM end the trading early; everything after it still happens."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __enter__(self) -> Interrupt:
+        self._old = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _handle(self, _number: int, _frame: object) -> None:
+        self.requested = True
+
+
+class Demo:
+    """One run. Every step is a method; ``run_demo`` is their order."""
+
+    def __init__(self, options: DemoOptions) -> None:
+        from pipeline.sim.scenario import load_scenario
+
+        check_killable(options.kill)
+        load_scenario(options.scenario)  # refused before anything is started
+        self.options = options
+        self.instance = f"demo-{secrets.token_hex(4)}"
+        self.started_wall_ns = time.time_ns()
+        self.engine = Launched(self.instance)
+        self.simulator = SimulatorProcess(
+            seed=options.seed, scenario=options.scenario, log=self.engine.state_dir / "log" / "simulator.log"
+        )
+        self.sim: dict[str, Any] = {}
+        self.config: dict[str, Any] = {}
+        self.before: dict[str, Any] = {}  # what was offered while nobody was there to take it
+        self.killed: dict[str, Any] = {}
+        self.start_seconds = 0.0
+        self.traded_seconds = 0.0
+
+    def start(self, show: Callable[[str], None], interrupt: Interrupt) -> None:
+        """Venues, keys, configuration, engine READY. Raises LaunchError, SimulatorError; KeyboardInterrupt when asked
+        to end before it has begun."""
+        show("starting the simulated exchanges and the engine")
+        self.sim = self.simulator.wait_ready()
+        self.config = {**self.sim.pop("engine_config"), "engine_name": self.instance}
+        plan, words = plan_cores(sorted(os.sched_getaffinity(0)), list(self.config["exchanges"]))
+        show(words)
+        self.config["processes"] = {**plan, **self.config.get("processes", {}), **self.options.processes}
+        for exchange, key in keys_of(self.sim["venues"]).items():
+            store_credentials(self.instance, exchange, key)
+        self.engine.configure(self.config)
+        words_of = compiling_words(show)
+
+        def progress(described: dict[str, Any]) -> None:
+            if interrupt.requested:
+                raise KeyboardInterrupt
+            words_of(described)
+
+        self.start_seconds = self.engine.wait_ready(progress)
+        self.before = self.simulator.control("/summary")["dislocations"]
+        show(f"engine READY {self.start_seconds:.1f} s after its launch")
+
+    def trade(self, interrupt: Interrupt, view: Callable[[str], None]) -> None:
+        """Until the time is over, SIGINT, or the engine's end (LaunchError)."""
+        began = time.monotonic()
+        end = began + self.options.seconds
+        kill_at = began + self.options.seconds * KILL_AFTER_SHARE
+        while (now := time.monotonic()) < end and not interrupt.requested:
+            if not self.engine.alive():
+                raise LaunchError(f"the engine ended in the middle of the run:\n{self.engine.last_words()}")
+            if not self.simulator.alive():
+                words = self.simulator.last_words()
+                raise LaunchError(f"the simulated exchanges ended in the middle of the run:\n{words}")
+            if self.options.kill and not self.killed and now >= kill_at:
+                self._kill(interrupt)
+            self._watch_recovery()
+            view(f"{end - now:.0f} s left")
+            time.sleep(min(POLL_S, max(0.0, end - now)))
+        self.traded_seconds = time.monotonic() - began
+
+    def _kill(self, interrupt: Interrupt) -> None:
+        """SIGKILL; the executor in the middle of an operation (see ``demo_kill``)."""
+        process = self.options.kill
+        if process == "feed":
+            process = f"feed.{next(iter(self.config['exchanges']))}"
+        row = self.engine.describe().get("processes", {}).get(process, {})
+        if process == "executor":
+            venue = next(iter(self.sim["venues"]))
+            killed = kill_executor(self.engine, self.simulator, venue, lambda: not interrupt.requested)
+        else:
+            killed = {"at": "SIGKILL", "pid": self.engine.kill(process)}
+        self.killed = {"process": process, "restarts": row.get("restarts", 0) + 1, **killed}
+        say(f"killed {process}: {killed['at']}")
+
+    def _watch_recovery(self) -> None:
+        if self.killed and "recovery_ms" not in self.killed:
+            row = self.engine.describe().get("processes", {}).get(self.killed["process"], {})
+            if row.get("ready") and row.get("restarts", 0) >= self.killed["restarts"]:
+                self.killed["recovery_ms"] = row.get("recovery_ms")
+                say(f"{self.killed['process']} is READY again after {row.get('recovery_ms')} ms")
+
+    def drain(self) -> dict[str, Any]:
+        """No new risk; wait for open operations. Returns the last reading of the living instance."""
+        from workers.view.status import Reader
+
+        deadline = time.monotonic() + (RECOVERY_TIMEOUT_S if self.killed else 0.0)
+        while self.killed and "recovery_ms" not in self.killed and time.monotonic() < deadline:
+            self._watch_recovery()
+            time.sleep(POLL_S)
+        halt_and_drain(self.engine)
+        reader = Reader(self.instance)
+        deadline = time.monotonic() + DRAIN_TIMEOUT_S
+        while True:
+            reading = reader.read()
+            open_operations = reading["orders"].get("open_operations", 0)
+            if not open_operations or time.monotonic() > deadline:
+                return reading
+            time.sleep(POLL_S)
+
+    def judge(self, reading: dict[str, Any]) -> dict[str, Any]:
+        """The summary, after the engine has stopped: its journal against the venues' ledger."""
+        from workers.demo.summary import summarise
+
+        return summarise(
+            reading=reading,
+            sim=self.sim,
+            ledger=self.simulator.control("/ledger")["rows"],
+            sim_summary=self.simulator.control("/summary"),
+            offered_before=self.before,
+            journal_dir=self.engine.state_dir / "journal",
+            config=self.config,
+            seconds=self.traded_seconds,
+            start_seconds=self.start_seconds,
+            killed=self.killed,
+        )
+
+
+def keys_of(venues: dict[str, dict[str, Any]]) -> dict[str, Credentials]:
+    """One key per exchange, from what the venues printed."""
+    return {
+        name.rpartition("_")[0]: Credentials(
+            api_key=row["api_key"], api_secret=row["api_secret"], uid=row.get("uid", "")
+        )
+        for name, row in venues.items()
+        if row.get("api_key")
+    }
+
+
+def healthy(fields: dict[str, Any]) -> bool:
+    """Reconciled, flat, nothing unresolved, nothing violated."""
+    return bool(
+        fields["pnl"]["equal"]
+        and fields["flat"]
+        and not fields["violations"]
+        and not fields["operations"]["unresolved"]
+        and not (fields["expect_no_orders"] and fields["orders"])
+    )
+
+
+def run_demo(options: DemoOptions) -> DemoResult:
+    """Start, trade, drain, stop, judge, clean up. Raises ArbitrageEngineError when it could not start."""
+    from workers.view.live_view import LiveView
+
+    demo = Demo(options)
+    result: DemoResult | None = None
+    try:
+        with Interrupt() as interrupt:
+            demo.start(say if not options.quiet else lambda text: None, interrupt)
+            on_terminal = stderr_is_terminal() and not options.quiet
+            with LiveView(demo.instance, demo.config, enabled=on_terminal, plain=not options.quiet) as view:
+                demo.trade(interrupt, view.update)
+            reading = demo.drain()
+            demo.engine.stop()
+            fields = demo.judge(reading)
+            result = DemoResult(fields=fields, healthy=healthy(fields), interrupted=interrupt.requested)
+            if options.hold and not interrupt.requested:
+                _hold(result, interrupt, options)
+            return result
+    finally:
+        with contextlib.suppress(OSError):
+            demo.engine.stop()
+        demo.simulator.stop()
+        # what went wrong must be looked at: the state of a run that failed its own check is its evidence
+        failed = result is not None and not result.healthy and not result.interrupted
+        demo.engine.clean(keep_state=options.keep or failed)
+        if options.keep or failed:
+            at = f"--instance {demo.instance}"
+            say(f"state kept in {demo.engine.state_dir} (arb why ID {at}, arb report {at}; rm -r when done)")
+
+
+def _hold(result: DemoResult, interrupt: Interrupt, options: DemoOptions) -> None:
+    """The venues stay up for other clients until SIGTERM; with --json the object is out before."""
+    from workers.cli.output import emit
+
+    if options.json:
+        emit(result.fields, as_json=True, words=str)
+    for name, row in result.fields["sim"]["venues"].items():
+        say(f"{name}: rest {row['rest']}  ws {row['ws']}")
+    say(f"control {result.fields['sim']['control']}")
+    say("holding the venues until SIGTERM or Ctrl-C")
+    while not interrupt.requested:
+        time.sleep(POLL_S)
+    interrupt.requested = False  # asked for: not an interruption of the run

@@ -1,0 +1,103 @@
+"""Killing a process of a running demo at the moment that hurts.
+
+For the executor that moment is: one leg filled, the other in flight. It is made, not waited for: the venue's own fault
+rule holds one order back on its way for ``IN_FLIGHT_MS``; when the journal shows a fill of the other leg and no word of
+that order, the process gets SIGKILL. Nothing inside the engine takes part.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipeline.execution.journal import JournalReader
+from pipeline.execution.records import FillRecord, OrderIntentRecord, OrderStateRecord, Purpose
+from pipeline.model.errors import BadInput
+from workers.control_plane.launch import Launched
+from workers.demo.simulator import SimulatorProcess
+
+KILLABLE = ("feed", "detector", "executor")
+IN_FLIGHT_MS = 2600.0  # longer than a restart with its sweep: the lone leg is repaired while the other still flies
+SETTLED_AFTER_S = 0.02  # natural flights are over by then: what is still unanswered is the order that was held back
+REARM_AFTER_S = 2.0
+GIVE_UP_S = 15.0
+POLL_S = 0.001
+
+
+def check_killable(process: str) -> None:
+    """Raises BadInput for a process that a demo does not kill."""
+    if process and process.partition(".")[0] not in KILLABLE:
+        raise BadInput(f"--kill: found {process!r}, wanted one of {', '.join(KILLABLE)}")
+
+
+class HalfDone:
+    """Follows the journal for an operation with one leg filled and another without any word."""
+
+    def __init__(self, journal_dir: Path) -> None:
+        self._reader = JournalReader(journal_dir)
+        self._legs: dict[str, dict[str, OrderIntentRecord]] = {}  # operation -> its entry orders
+        self._filled: set[str] = set()
+        self._ended: set[str] = set()
+
+    def poll(self) -> None:
+        """Take what is new."""
+        for entry in self._reader.poll():
+            record = entry.record
+            if isinstance(record, OrderIntentRecord) and record.purpose is Purpose.ENTRY:
+                self._legs.setdefault(record.operation_id, {})[record.client_id] = record
+            elif isinstance(record, FillRecord):
+                self._filled.add(record.client_id)
+            elif isinstance(record, OrderStateRecord) and record.state.is_terminal:
+                self._ended.add(record.client_id)
+
+    def find(self) -> tuple[OrderIntentRecord, OrderIntentRecord] | None:
+        """(filled leg, leg in flight) of the newest such operation."""
+        for legs in reversed(self._legs.values()):
+            filled = [leg for name, leg in legs.items() if name in self._filled]
+            flying = [leg for name, leg in legs.items() if name not in self._filled and name not in self._ended]
+            if filled and flying:
+                return filled[0], flying[0]
+        return None
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+def kill_executor(
+    engine: Launched, simulator: SimulatorProcess, venue: str, goes_on: Callable[[], bool]
+) -> dict[str, Any]:
+    """SIGKILL with one leg filled and the other in flight; what was killed. Kills anyway when that never comes."""
+    watch = HalfDone(engine.state_dir / "journal")
+    rule = msgspec.json.encode(
+        {"kind": "delay_request", "venue": venue, "target": "place", "count": 1, "delay_ms": IN_FLIGHT_MS}
+    )
+    give_up = time.monotonic() + GIVE_UP_S
+    rearm_at = 0.0
+    try:
+        while goes_on() and time.monotonic() < give_up:
+            if time.monotonic() >= rearm_at:
+                rearm_at = time.monotonic() + REARM_AFTER_S
+                simulator.control("/faults", rule)
+            watch.poll()
+            if watch.find() is not None:
+                time.sleep(SETTLED_AFTER_S)
+                watch.poll()
+                found = watch.find()
+                if found is not None:
+                    pid = engine.kill("executor")
+                    return {"at": "one leg filled, the other in flight", "pid": pid, **_legs(*found)}
+            time.sleep(POLL_S)
+    finally:
+        watch.close()
+    return {"at": "no half-done operation came; killed where it stood", "pid": engine.kill("executor")}
+
+
+def _legs(filled: OrderIntentRecord, flying: OrderIntentRecord) -> dict[str, Any]:
+    def words(leg: OrderIntentRecord) -> str:
+        return f"{leg.side.name.lower()} {leg.qty} {leg.venue} {leg.symbol}"
+
+    return {"operation_id": filled.operation_id, "filled_leg": words(filled), "leg_in_flight": words(flying)}

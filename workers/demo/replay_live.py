@@ -1,0 +1,313 @@
+"""``arb replay`` (live): captures served over loopback sockets to real feed processes; detection and paper execution.
+
+At a finite speed the engine sees the recording as it came; at ``max`` the source keeps the merged recorded order, at
+most 64 frames ahead of what the feeds have digested, and books, gaps and rates are what counts. Execution is paper:
+orders are matched against the replayed books, by the same order interface.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipeline.execution.journal import read_journal
+from pipeline.execution.records import FillRecord
+from pipeline.model.errors import BadInput
+from pipeline.model.structs import ZERO
+from pipeline.paper import PaperAccount
+from workers.cli.output import say, stderr_is_terminal
+from workers.control_plane.launch import Launched, LaunchError, compiling_words, halt_and_drain
+from workers.demo.demo import DemoResult, Interrupt
+from workers.demo.run_checker import add, check_flat, check_money
+from workers.demo.simulator import SimulatorError, SimulatorProcess
+from workers.demo.summary import EngineBooks, feed_totals, losing, numeraire_value
+
+POLL_S = 0.05
+CONFIRM_POLL_S = 0.001
+FEED_METRICS_S = 0.002  # at ``max`` the feeds' counters are the pace
+SETTLE_S = 0.5  # after the last frame
+DRAIN_TIMEOUT_S = 10.0
+NUMERAIRE = "USDT"
+
+
+class ReplayOptions(msgspec.Struct, frozen=True, kw_only=True):
+    captures: list[Path]
+    speed: str = "1"
+    fees: str = "standard"
+    min_edge_bps: float = 0.0
+    json: bool = False
+    quiet: bool = False
+
+
+def check_speed(text: str) -> str:
+    """``max`` or a factor above 0. Raises BadInput."""
+    if text == "max":
+        return text
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = 0.0
+    if not 0 < factor <= 1000:
+        raise BadInput(f"--speed: found {text!r}, wanted max, or a factor above 0 and up to 1000")
+    return text
+
+
+def recorded_listing(captures: list[Path], fees: str) -> tuple[dict[str, dict[str, int]], list[str]]:
+    """What the captures list: venue -> symbol -> taker fee in ppm (the rule of ``--exact``), and all base coins.
+
+    Raises BadInput.
+    """
+    from pipeline.replay_rows import open_venues
+
+    found: dict[str, dict[str, int]] = {}
+    coins: set[str] = set()
+    for venue in open_venues(list(captures), fees):
+        rows = found.setdefault(venue.capture.venue, {})
+        rows.update({listed.symbol: listed.fee_ppm for listed in venue.instruments})
+        coins.update(listed.row.base for listed in venue.instruments)
+    return found, sorted(coins)
+
+
+class Confirmer(threading.Thread):
+    """Tells the source how many frames the feeds have digested, for as long as it runs."""
+
+    def __init__(self, instance: str, simulator: SimulatorProcess, venues: list[str]) -> None:
+        super().__init__(name="confirmer", daemon=True)
+        self._instance = instance
+        self._simulator = simulator
+        self._venues = venues
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        from shm.errors import ShmError
+        from shm.metrics import Metrics
+
+        told: dict[str, int] = {}
+        attached: dict[str, Metrics] = {}
+        while not self._over.wait(CONFIRM_POLL_S):
+            for venue in self._venues:
+                process = f"feed.{venue.rpartition('_')[0]}"
+                try:
+                    metrics = attached.get(process) or Metrics.attach(self._instance, process)
+                except ShmError:
+                    continue
+                attached[process] = metrics
+                frames = metrics.value(f"{venue}.frames") - metrics.value(f"{venue}.control")
+                if frames > told.get(venue, 0):
+                    told[venue] = frames
+                    body = msgspec.json.encode({"venue": venue, "frames": frames})
+                    with contextlib.suppress(SimulatorError):
+                        self._simulator.control("/replay/confirm", body)
+
+    def stop(self) -> None:
+        self._over.set()
+        self.join()
+
+
+def replay_config(
+    engine_config: Mapping[str, Any], instance: str, options: ReplayOptions, coins: list[str]
+) -> dict[str, Any]:
+    """Paper trading on the recorded venues; the entry threshold is the caller's."""
+    edge = str(options.min_edge_bps)
+    return {
+        "engine_name": instance,
+        "mode": "paper",
+        "exchanges": engine_config["exchanges"],
+        "detection": {
+            "types": ["spot_spot", "spot_futures_hedge"],
+            "min_edge_bps": edge,
+            "execute_edge_bps": edge,
+            # recordings name no coins; ``--exact`` pairs by ticker and price, and so does this
+            "trusted_coins": coins,
+        },
+        "risk_limits": {"min_profit_margin_bps": edge},
+    }
+
+
+def run_replay(options: ReplayOptions) -> DemoResult:
+    """Serve, feed, detect, execute on paper, judge. Raises ArbitrageEngineError when it cannot start."""
+    from workers.view.live_view import LiveView
+    from workers.view.status import Reader
+
+    check_speed(options.speed)
+    overrides, coins = recorded_listing(options.captures, options.fees)
+    instance = f"replay-{secrets.token_hex(4)}"
+    environment = {"ARB_TEST_FEED_METRICS_S": str(FEED_METRICS_S)} if options.speed == "max" else {}
+    engine = Launched(instance, environment=environment)
+    simulator = SimulatorProcess(
+        seed=1,
+        scenario="",
+        captures=options.captures,
+        speed=options.speed,
+        log=engine.state_dir / "log" / "simulator.log",
+    )
+    confirmer: Confirmer | None = None
+    show = (lambda text: None) if options.quiet else say
+    try:
+        with Interrupt() as interrupt:
+            show("reading the captures and starting the engine")
+            sim = simulator.wait_ready()
+            config = replay_config(sim.pop("engine_config"), instance, options, coins)
+            (engine.state_dir / "fees.json").write_bytes(msgspec.json.encode(overrides))
+            confirmer = Confirmer(instance, simulator, list(sim["venues"]))
+            confirmer.start()
+            engine.configure(config)
+            began = time.monotonic()
+            start_seconds = engine.wait_ready(compiling_words(show))
+            show(f"engine READY {start_seconds:.1f} s after its launch")
+            on_terminal = stderr_is_terminal() and not options.quiet
+            with LiveView(instance, config, enabled=on_terminal, plain=not options.quiet) as view:
+                progress = _until_done(simulator, engine, interrupt, view)
+            seconds = time.monotonic() - began
+            reading = _drain(engine, Reader(instance))
+            confirmer.stop()
+            engine.stop()
+            fields = summarise_replay(
+                reading=reading,
+                sim=sim,
+                state_dir=engine.state_dir,
+                seconds=seconds,
+                start_seconds=start_seconds,
+                progress=progress,
+                options=options,
+                fees=overrides,
+            )
+            return DemoResult(
+                fields=fields,
+                healthy=bool(fields["pnl"]["equal"] and not fields["violations"] and fields["messages"]),
+                interrupted=interrupt.requested,
+            )
+    finally:
+        if confirmer is not None and confirmer.is_alive():
+            confirmer.stop()
+        engine.stop()
+        simulator.stop()
+        engine.clean()
+
+
+def _until_done(simulator: SimulatorProcess, engine: Launched, interrupt: Interrupt, view: Any) -> dict[str, Any]:
+    """Wait for the last frame to be digested; the source's last word."""
+    settled_at: float | None = None
+    while True:
+        progress: dict[str, Any] = simulator.control("/replay")
+        if not engine.alive():
+            raise LaunchError(f"the engine ended in the middle of the replay:\n{engine.last_words()}")
+        if progress["done"] and settled_at is None:
+            settled_at = time.monotonic() + SETTLE_S
+        if interrupt.requested or (settled_at is not None and time.monotonic() >= settled_at):
+            return progress
+        view.update(f"{progress['t_ms'] / 1000:.1f} s played")
+        time.sleep(POLL_S)
+
+
+def _drain(engine: Launched, reader: Any) -> dict[str, Any]:
+    halt_and_drain(engine)
+    deadline = time.monotonic() + DRAIN_TIMEOUT_S
+    while True:
+        reading: dict[str, Any] = reader.read()
+        if not reading["orders"].get("open_operations", 0) or time.monotonic() > deadline:
+            return reading
+        time.sleep(POLL_S)
+
+
+def paper_changes(folder: Path, venues: list[str]) -> tuple[dict[str, Decimal], dict[str, Decimal], list[Any]]:
+    """(change per asset, futures position per base symbol's fills, fills) of the paper accounts."""
+    changes: dict[str, Decimal] = {}
+    positions: dict[str, Decimal] = {}
+    fills: list[Any] = []
+    for venue in venues:
+        account = PaperAccount(folder, venue)
+        account.refresh()
+        for asset, amount in account.changes.items():
+            add(changes, asset, amount)
+        for symbol, position in account.positions.items():
+            add(positions, f"{venue} {symbol}", position.qty)
+        fills.extend(account.fills)
+    return changes, positions, fills
+
+
+def summarise_replay(
+    *,
+    reading: Mapping[str, Any],
+    sim: Mapping[str, Any],
+    state_dir: Path,
+    seconds: float,
+    start_seconds: float,
+    progress: Mapping[str, Any],
+    options: ReplayOptions,
+    fees: Mapping[str, Mapping[str, int]],
+) -> dict[str, Any]:
+    """The fields of ``arb demo``; the venue's side is the paper accounts' own files."""
+    entries = list(read_journal(state_dir / "journal"))
+    books = EngineBooks(entries)
+    venues = list(sim["venues"])
+    changes, positions, fills = paper_changes(state_dir / "paper", venues)
+    engine_pnl = books.pnl()
+    bases = {
+        f"{fill.venue} {fill.symbol}": fill.base
+        for fill in (entry.record for entry in entries)
+        if isinstance(fill, FillRecord)
+    }
+    delta = {asset: amount for asset, amount in changes.items() if asset != NUMERAIRE}
+    for name, qty in positions.items():
+        add(delta, bases.get(name, name), qty)
+    violations = [*check_flat(delta, books.dust), *check_money(engine_pnl, changes)]
+    outcomes = books.outcomes()
+    judged = outcomes["won"] + outcomes["lost"]
+    totals = feed_totals(reading["feeds"])
+    frames = sum(int(row.get("frames", 0)) for row in reading["feeds"].values())
+    return {
+        "seconds": round(seconds, 3),
+        "start_seconds": round(start_seconds, 3),
+        "speed": options.speed,
+        "frames": {"played": progress["played"], "received": frames, "per_s": round(frames / seconds, 1)},
+        "venues": venues,
+        "instruments": sum(len(row["symbols"]) for row in sim["venues"].values()),
+        **totals,
+        "opportunities": reading["opportunities"],
+        "operations": outcomes,
+        "dislocations": {"offered": 0, "captured": 0},
+        "captured_share": None,
+        "win_rate": round(outcomes["won"] / judged, 4) if judged else None,
+        "orders": books.orders,
+        "fills": len(fills),
+        "pnl": {
+            "engine": engine_pnl,
+            "venue": changes,
+            "equal": engine_pnl == changes,
+            "numeraire": numeraire_value(engine_pnl, _last_prices(fills), NUMERAIRE),
+        },
+        "flat": not any(row["invariant"] == "I1" for row in violations),
+        "dust": books.dust,
+        "open_hedges": books.open_hedges(),
+        "losing_operations": losing(books),
+        "latency_us": reading["latency_us"],
+        "terms": {
+            "min_profit_margin_bps": str(options.min_edge_bps),
+            "taker_fee_bps": {venue: _fee_words(rows) for venue, rows in fees.items()},
+        },
+        "sim": {**sim, "source": progress},
+        "violations": violations,
+    }
+
+
+def _last_prices(fills: list[Any]) -> dict[str, Decimal]:
+    """Base asset by its own symbol's prefix -> the last price that was filled at."""
+    prices: dict[str, Decimal] = {}
+    for fill in fills:
+        base = fill.symbol.removesuffix(NUMERAIRE).rstrip("_-")
+        prices[base] = fill.price
+    return {base: price for base, price in prices.items() if price > ZERO}
+
+
+def _fee_words(rows: Mapping[str, int]) -> str:
+    values = sorted({Decimal(ppm) / 100 for ppm in rows.values()})
+    return "/".join(f"{value.normalize():f}" for value in values)

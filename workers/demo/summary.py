@@ -1,0 +1,308 @@
+"""The fields of ``arb demo --json``: the engine's journal and shared memory against the venues' ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipeline.execution.accounts import Accounts, venue_order
+from pipeline.execution.journal import JournalEntry, read_journal
+from pipeline.execution.records import (
+    DustRecord,
+    FillRecord,
+    FundingRecord,
+    HedgeRecord,
+    OperationRecord,
+    OperationResultRecord,
+    OrderIntentRecord,
+    OrderStateRecord,
+    Outcome,
+)
+from pipeline.execution.round_trips import round_trips, won_and_lost
+from workers.demo.run_checker import add, check_all, venue_changes
+
+ZERO = Decimal(0)
+CLIENT_PREFIX = "t-"  # Gate.io puts it before custom ids; the engine's own ids do without
+
+
+def plain_journal(entries: Sequence[JournalEntry]) -> list[dict[str, Any]]:
+    """Records as mappings with their type's name, for a checker that knows no engine code."""
+    rows = []
+    for entry in entries:
+        fields = {key: value for key, value in msgspec.structs.asdict(entry.record).items()}
+        fields["record"] = type(entry.record).__name__
+        fields["at_mono_ns"] = entry.mono_ns
+        if isinstance(entry.record, OrderStateRecord):
+            fields["terminal"] = entry.record.state.is_terminal
+        rows.append(fields)
+    return rows
+
+
+def plain_ledger(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The venues' rows with ids as they went over the wire, client order ids as the engine knows them."""
+    plain = []
+    for row in rows:
+        fields = dict(row)
+        if fields.get("client_id"):
+            fields["client_id"] = str(fields["client_id"]).removeprefix(CLIENT_PREFIX)
+        if fields.get("wire_trade_id"):
+            fields["trade_id"] = fields["wire_trade_id"]
+        plain.append(fields)
+    return plain
+
+
+class EngineBooks:
+    """What the engine's own journal says of money: the fold of its fills, fees and funding."""
+
+    def __init__(self, entries: Sequence[JournalEntry]) -> None:
+        self.accounts = Accounts()
+        self.dust: dict[str, Decimal] = {}
+        self.hedges: dict[str, HedgeRecord] = {}
+        self.results: dict[str, OperationResultRecord] = {}
+        self.operations: dict[str, OperationRecord] = {}
+        self.orders = 0
+        self.fills = 0
+        self.funding: dict[str, Decimal] = {}
+        self.payments: set[tuple[str, str]] = set()  # (venue, its number of the booking)
+        fills: list[FillRecord] = []
+        for entry in entries:
+            record = entry.record
+            if isinstance(record, FillRecord):
+                fills.append(record)
+            elif isinstance(record, OrderIntentRecord):
+                self.orders += 1
+            elif isinstance(record, OperationRecord):
+                self.operations[record.operation_id] = record
+            elif isinstance(record, OperationResultRecord):
+                self.results[record.operation_id] = record
+            elif isinstance(record, DustRecord):
+                add(self.dust, record.asset, record.delta)
+            elif isinstance(record, HedgeRecord):
+                self.hedges[record.operation_id] = record
+            elif isinstance(record, FundingRecord) and (record.venue, record.event_id) not in self.payments:
+                self.payments.add((record.venue, record.event_id))
+                self.accounts.apply_funding(record)
+                add(self.funding, record.asset, record.amount)
+        # A position's realised profit depends on the order of its fills: the venue's own order, not that of arrival.
+        for fill in sorted(fills, key=venue_order):
+            self.accounts.apply_fill(fill)
+        self.fills = len(fills)
+
+    def pnl(self) -> dict[str, Decimal]:
+        """Asset -> change over all venues."""
+        total: dict[str, Decimal] = {}
+        for (_, asset), amount in self.accounts.flows.items():
+            add(total, asset, amount)
+        return total
+
+    def open_hedges(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "operation_id": hedge.operation_id,
+                "base": hedge.base,
+                "qty": hedge.qty,
+                "spot": f"{hedge.spot_venue} {hedge.spot_symbol}",
+                "futures": f"{hedge.futures_venue} {hedge.futures_symbol}",
+                "spot_side": hedge.spot_side.name.lower(),
+                "entry_spot_price": hedge.entry_spot_price,
+                "entry_futures_price": hedge.entry_futures_price,
+            }
+            for hedge in self.hedges.values()
+            if hedge.qty
+        ]
+
+    def outcomes(self) -> dict[str, int]:
+        """Operations by how they ended; one without a result is unresolved."""
+        ended = [result.outcome for result in self.results.values()]
+        open_count = sum(1 for name in self.operations if name not in self.results)
+        won, lost = won_and_lost(self.trips())
+        return {
+            "completed": ended.count(Outcome.COMPLETED),
+            "failed": ended.count(Outcome.FAILED),
+            "recovered": ended.count(Outcome.RECOVERED),
+            "unresolved": ended.count(Outcome.UNRESOLVED) + open_count,
+            "won": won,
+            "lost": lost,
+        }
+
+    def trips(self) -> dict[str, Decimal]:
+        """P&L of each round trip by the operation that began it; a hedge counts once it is closed."""
+        return round_trips(
+            {name: result.pnl_numeraire for name, result in self.results.items()},
+            {name: record.closes for name, record in self.operations.items() if record.closes},
+            {name for name, hedge in self.hedges.items() if hedge.qty},
+        )
+
+    def closings(self, operation_id: str) -> list[OperationResultRecord]:
+        """Results of the operations that closed this one's hedge."""
+        return [
+            self.results[name]
+            for name, record in self.operations.items()
+            if record.closes == operation_id and name in self.results
+        ]
+
+
+def numeraire_value(changes: Mapping[str, Decimal], marks: Mapping[str, Decimal], numeraire: str) -> dict[str, Any]:
+    """``changes`` valued at the venues' own marks; an asset without a mark is listed, not guessed."""
+    value, unknown = ZERO, []
+    for asset, amount in changes.items():
+        if asset == numeraire:
+            value += amount
+        elif asset in marks:
+            value += amount * marks[asset]
+        else:
+            unknown.append(asset)
+    fields: dict[str, Any] = {"asset": numeraire, "value": value.quantize(Decimal("1e-8")), "rates": "venue marks"}
+    if unknown:
+        fields["without_rate"] = unknown
+    return fields
+
+
+def asset_marks(ledger: Sequence[Mapping[str, Any]], venues: Mapping[str, Any], numeraire: str) -> dict[str, Decimal]:
+    """Base asset -> a venue's mark against the numeraire at the end of the run."""
+    marks: dict[str, Decimal] = {}
+    for row in ledger:
+        if row["kind"] == "instrument" and row["quote"] == numeraire:
+            price = venues.get(row["venue"], {}).get("marks", {}).get(row["symbol"])
+            if price is not None and Decimal(price) > 0:
+                marks.setdefault(row["base"], Decimal(price))
+    return marks
+
+
+def feed_totals(feeds: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """Sums over venues of what the feeds counted."""
+
+    def total(*names: str) -> int:
+        return sum(int(row.get(name, 0)) for row in feeds.values() for name in names)
+
+    return {
+        "messages": total("messages"),
+        "books_published": total("published", "books_published"),
+        "gaps": total("gaps"),
+        "resyncs": total("resyncs"),
+    }
+
+
+def summarise(
+    *,
+    reading: Mapping[str, Any],
+    sim: Mapping[str, Any],
+    ledger: Sequence[Mapping[str, Any]],
+    sim_summary: Mapping[str, Any],
+    offered_before: Mapping[str, Any],
+    journal_dir: Path,
+    config: Mapping[str, Any],
+    seconds: float,
+    start_seconds: float,
+    killed: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Every field of cli.md, and the scenario's own terms (margin, fee tier) that the run was made under."""
+    entries = list(read_journal(journal_dir))
+    books = EngineBooks(entries)
+    venue_rows = plain_ledger(ledger)
+    uids = frozenset(str(row["uid"]) for row in sim["venues"].values())
+    numeraire = str(config.get("execution", {}).get("numeraire", "USDT"))
+    engine_pnl, venue_pnl = books.pnl(), venue_changes(venue_rows, uids)
+    violations = check_all(
+        ledger=venue_rows,
+        journal=plain_journal(entries),
+        uids=uids,
+        numeraire=numeraire,
+        engine_pnl=engine_pnl,
+        dust=books.dust,
+    )
+    marks = asset_marks(venue_rows, sim_summary["venues"], numeraire)
+    dislocations = sim_summary.get("dislocations", {})
+    outcomes = books.outcomes()
+    judged = outcomes["won"] + outcomes["lost"]
+    offered = int(dislocations.get("offered", 0)) - int(offered_before.get("offered", 0))
+    captured = int(dislocations.get("captured", 0)) - int(offered_before.get("captured", 0))
+    return {
+        "seconds": round(seconds, 3),
+        "start_seconds": round(start_seconds, 3),
+        "venues": list(sim["venues"]),
+        "instruments": sum(len(row["symbols"]) for row in sim["venues"].values()),
+        **feed_totals(reading["feeds"]),
+        "opportunities": reading["opportunities"],
+        "operations": outcomes,
+        "dislocations": {"offered": offered, "captured": captured},
+        "captured_share": round(captured / offered, 4) if offered else None,
+        "win_rate": round(outcomes["won"] / judged, 4) if judged else None,
+        "orders": sim_summary["orders"],
+        "fills": sim_summary["fills"],
+        "pnl": {
+            "engine": engine_pnl,
+            "venue": venue_pnl,
+            "equal": engine_pnl == venue_pnl,
+            "numeraire": numeraire_value(engine_pnl, marks, numeraire),
+        },
+        "funding": {"payments": len(books.payments), "amounts": books.funding},
+        "flat": not any(row["invariant"] == "I1" for row in violations),
+        "dust": books.dust,
+        "open_hedges": books.open_hedges(),
+        "losing_operations": losing(books),
+        "latency_us": reading["latency_us"],
+        "terms": terms(config, venue_rows),
+        "expect_no_orders": bool(sim_summary.get("expect_no_orders")),
+        "killed": _killed(killed, books),
+        "sim": dict(sim),
+        "violations": violations,
+    }
+
+
+def _killed(killed: Mapping[str, Any], books: EngineBooks) -> dict[str, Any] | None:
+    """What was killed, and how the operation ended that it was killed in."""
+    result = books.results.get(str(killed.get("operation_id", "")))
+    if not killed or result is None:
+        return dict(killed) or None
+    return {
+        **killed,
+        "outcome": result.outcome.name.lower(),
+        "pnl_numeraire": result.pnl_numeraire,
+        "reason": result.reason,
+    }
+
+
+def losing(books: EngineBooks, limit: int = 10) -> list[dict[str, Any]]:
+    """The round trips that lost most, worst first; ``closed_by``: the operations that left a hedge."""
+    lost = sorted((pnl, name) for name, pnl in books.trips().items() if pnl < 0)
+    rows = []
+    for pnl, name in lost[:limit]:
+        closings = books.closings(name)
+        opening = books.results.get(name) or closings[0]
+        rows.append(
+            {
+                "operation_id": name,
+                "outcome": opening.outcome.name.lower(),
+                "pnl_numeraire": pnl,
+                "edge_detect_bps": round(opening.edge_detect_bps, 2),
+                "edge_fill_bps": round(_trip_edge(opening, closings), 2),
+                "closed_by": [row.operation_id for row in closings],
+                "reason": "; ".join([opening.reason, *(row.reason for row in closings)]),
+            }
+        )
+    return rows
+
+
+def _trip_edge(opening: OperationResultRecord, closings: Sequence[OperationResultRecord]) -> float:
+    """What the trip got in bps of what was entered: a closing's edge counts by its share of the quantity."""
+    if not opening.filled_qty:
+        return opening.edge_fill_bps
+    left = sum(row.edge_fill_bps * float(row.filled_qty / opening.filled_qty) for row in closings)
+    return opening.edge_fill_bps + left
+
+
+def terms(config: Mapping[str, Any], ledger: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The scenario's own minimum margin and fee tier: the run's figures hold under these and no others."""
+    fees: dict[str, str] = {}
+    for row in ledger:
+        if row["kind"] == "instrument":
+            fees[row["venue"]] = f"{Decimal(row['taker_fee_ppm']) / 100:f}"
+    return {
+        "min_profit_margin_bps": str(config.get("risk_limits", {}).get("min_profit_margin_bps", "")),
+        "taker_fee_bps": fees,
+    }

@@ -1,0 +1,1 @@
+"""The executor process: opportunities in, orders out, truth in the journal."""

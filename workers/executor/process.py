@@ -1,0 +1,464 @@
+"""The executor: opportunities in, orders out, truth in the journal.
+
+One uvloop loop: the opportunity queue (bell, or polled when it spins), the venues' order entry and private streams, a
+tick. Everything decided is decided by the pure core (pipeline/core.py); this file reads clocks, pages and sockets,
+performs the core's actions in their order, and stamps the stages. Start = recovery: replay the journal, sweep every
+venue, only then READY. SIGTERM: nothing new, what is open is finished within a bound, then the journal is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import secrets
+import sys
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from pipeline.core import ExecutionCore
+from pipeline.exchanges.base import VenueTrading
+from pipeline.execution.crash_points import crash_points
+from pipeline.execution.events import (
+    CatalogueChanged,
+    Command,
+    CommandKind,
+    Opportunity,
+    Tick,
+)
+from pipeline.execution.journal import Journal
+from pipeline.execution.records import OperationResultRecord
+from pipeline.execution.shared_reads import AccountReader, ShmHalt, decode_opportunity
+from pipeline.market_data import MarketDataAggregator
+from pipeline.model.clock import mono_ns
+from pipeline.model.enums import Mode, OrderKind, OrderSide, TimeInForce
+from pipeline.model.errors import AuthRefused, ConfigInvalid, VenueError, VenueUnavailable
+from pipeline.model.structs import OrderRequest
+from pipeline.rehearsal import rehearse
+from shm import layout as ly
+from shm.jit import build_hash
+from shm.pages import AccountPage, HaltPage, InventoryPage
+from shm.queue import QueueConsumer, QueueProducer
+from shm.wait import PARK, Bell, BellRinger, resolve_wait
+from workers.account_clients import remember_budgets
+from workers.base import WorkerContext, run_worker
+from workers.executor.control import ExecutorControl
+from workers.executor.pages import ExecutorNumbers, InventoryWriter
+from workers.executor.performer import Hands
+from workers.executor.venues import Questions
+
+if TYPE_CHECKING:
+    from pipeline.exchanges.base import VenueClient
+    from pipeline.model.instruments import InstrumentRow
+
+OPPS_CAPACITY = 1024
+REPORTS_CAPACITY = 1024
+TICK_S = 0.02
+TICK_IDLE_S = 0.1
+POPS_PER_TURN = 16  # opportunities judged before sockets get their turn
+INVENTORY_ROWS_PER_TICK = 24
+CATALOGUE_WAIT_S = 30.0
+CONNECT_RETRY_MAX_S = 10.0
+AUTH_ATTEMPTS_MAX = 3  # a refused key is not knocked with again and again; a person must look
+REHEARSALS = 16  # bytecode is specialised after 8 passes
+FINISH_S = 6.0  # of the 10 s that SIGTERM leaves
+FIRST_EPOCH_BITS = 45
+STEP_EPOCH_BITS = 24  # an id repeats by chance once in 16 million restored journals; room for 200 million runs
+USD_CENTS = 100
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Executor(Hands):
+    """One run of the executor process."""
+
+    def __init__(self, ctx: WorkerContext, loop: asyncio.AbstractEventLoop) -> None:
+        self.ctx = ctx
+        self.loop = loop
+        config = ctx.config
+        self.crash = crash_points(os.environ.get("ARB_CRASH_AT", ""))
+        self._slow_s = float(os.environ.get("ARB_TEST_SLOW_MS", "0")) / 1000  # for tests: a slower engine than ours
+        self.market = MarketDataAggregator(ctx.instance, config)
+        self.market.attach()
+        self.instruments = self.market.instruments
+        self.halt = ShmHalt(HaltPage.attach(ctx.instance), ctx.liveness.epoch)
+        self._account = AccountReader(AccountPage.attach(ctx.instance), config.venues, self.instruments)
+        self._inventory = InventoryWriter(InventoryPage.create(ctx.instance), self.instruments)
+        self._opps = QueueConsumer.create(
+            ctx.instance, "opps", capacity=OPPS_CAPACITY, slot_words=ly.OPPORTUNITY_WORDS, start="newest"
+        )
+        self._reports = QueueProducer.create(
+            ctx.instance, "reports", capacity=REPORTS_CAPACITY, slot_words=ly.REPORT_WORDS
+        )
+        self._bell = Bell.create(ctx.bells_dir() / "executor", self._opps.cursor_words, ly.C_SLEEPING)
+        self._detector_bell = BellRinger.open(ctx.bells_dir() / "detector", self._reports.cursor_words, ly.C_SLEEPING)
+        self.journal, self._entries = Journal.open(
+            ctx.journal_dir(),
+            segment_bytes=config.execution.journal_segment_bytes,
+            durability=config.execution.durability,
+        )
+        self.trading = {}
+        self.questions = Questions(self._clients, loop, self.feed)
+        self._venue_ids = {venue.name: venue.venue_id for venue in config.venues}
+        self._events = deque()
+        self._busy = False
+        self._fault = None
+        self._record = np.zeros(ly.OPPORTUNITY_WORDS, np.int64)
+        self._report_words = np.zeros(ly.REPORT_WORDS, np.int64)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = asyncio.Event()
+        self._spinning = False
+        self._result_waiters = {}
+        self._numbers = ExecutorNumbers(ctx.metrics)
+        self.hist, self.count, self.refused = self._numbers.hist, self._numbers.count, self._numbers.refused
+
+    # --- life ---
+
+    async def main(self) -> None:
+        """From the catalogue to the last record."""
+        ctx = self.ctx
+        self.loop.set_exception_handler(self._loop_error)
+        self.loop.add_reader(ctx.stop_fd, self._stop_asked)
+        self.loop.add_reader(ctx.reload_fd, self._reload)
+        if not await self._wait_for_catalogue():
+            return
+        self.core = ExecutionCore(
+            ctx.config, self.instruments, market=self.market, halt=self.halt, journal=self.journal
+        )
+        self.questions.start()
+        now = self._now()
+        actions = self.core.boot(
+            self._entries,
+            now=now,
+            first_epoch=1 + secrets.randbits(FIRST_EPOCH_BITS),
+            instance=ctx.instance,
+            pid=os.getpid(),
+            build_hash=build_hash(),
+            host_boot=host_boot_id(),
+            epoch_step=1 + secrets.randbits(STEP_EPOCH_BITS),
+        )
+        self.journal.boot_epoch = self.core.ledger.boot_epoch
+        self._perform(actions, now)
+        self._entries = []
+        self.journal.sync()  # ids of this run carry its boot epoch: the record of it must outlive the host
+        self.crash("boot_replayed")
+        if self.journal.truncated_bytes:
+            ctx.say("warning", f"journal: torn tail of {self.journal.truncated_bytes} bytes cut off")
+        self._connect_all()
+        self._rehearse()
+        control = ExecutorControl(self)
+        await control.start()
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        self._listen()
+        try:
+            await self._live()
+        finally:
+            await control.close()
+            await self._close()
+
+    async def _wait_for_catalogue(self) -> bool:
+        deadline = self.loop.time() + CATALOGUE_WAIT_S
+        while not self.ctx.stop_requested():
+            self.market.refresh()
+            if len(self.instruments):
+                return True
+            if self.loop.time() > deadline:
+                raise VenueUnavailable("the catalogue is empty: is the supervisor running?")
+            self.ctx.progress()
+            await asyncio.sleep(0.02)
+        return False
+
+    async def _live(self) -> None:
+        """Ticks until the stop is asked and everything open has been finished, or the bound is over."""
+        finish_by = 0.0
+        while True:
+            if self._fault is not None:
+                raise self._fault
+            self._tick()
+            if not self.ctx.is_ready and self.core.ready:
+                self.crash("reconciled")
+                self.ctx.ready(f"{len(self.core.ledger.operations)} operations in the journal, venues reconciled")
+            if self.ctx.stop_requested():
+                finish_by = finish_by or self.loop.time() + FINISH_S
+                if self.core.finished or self.loop.time() > finish_by:
+                    return
+            if self.journal.failed is not None:
+                raise OSError(f"journal: {self.journal.failed}")
+            quiet = self.core.idle and self.core.ready and not self.ctx.stop_requested()
+            self.ctx.liveness.parked = quiet and not self._spinning
+            try:
+                async with asyncio.timeout(TICK_IDLE_S if quiet else TICK_S):
+                    await self._stopped.wait()
+                await asyncio.sleep(TICK_S)
+            except TimeoutError:
+                continue
+
+    def _reload(self) -> None:
+        """Other limits, between two events."""
+        config = self.ctx.reloaded()
+        if config is not None and hasattr(self, "core"):
+            self.core.reconfigure(config)
+
+    def _stop_asked(self) -> None:
+        self.loop.remove_reader(self.ctx.stop_fd)
+        self._stopped.set()
+        if hasattr(self, "core"):
+            self.feed(Command(CommandKind.STOP, reason="SIGTERM"))
+
+    async def _close(self) -> None:
+        self._inventory.block_all()
+        self.loop.remove_reader(self._bell.fileno())
+        self._spinning = False
+        now = self._now()
+        if self.journal.failed is None and self._fault is None:
+            self._perform(self.core.stop(now, "SIGTERM"), now)
+        for task in list(self._tasks):
+            task.cancel()
+        for trading in self.trading.values():
+            try:
+                async with asyncio.timeout(1.0):
+                    await trading.close()
+            except (VenueError, TimeoutError, OSError) as error:
+                self.ctx.say("warning", f"{trading.venue}: {error}")
+        self.questions.close()
+        self._bell.close()
+        self._detector_bell.close()
+        if self.journal.failed is None:
+            self.journal.close()
+
+    # --- venues ---
+
+    def _clients(self) -> dict[str, VenueClient]:
+        """REST clients for the questions' thread."""
+        from workers.account_clients import account_clients
+
+        return account_clients(self.ctx)
+
+    def _connect_all(self) -> None:
+        for venue in self.ctx.config.venues:
+            if self.ctx.config.mode is Mode.PAPER:
+                from pipeline.paper import PaperTrading
+
+                rows = {row.spec.symbol: row for row in self.instruments if row.spec.venue == venue.name}
+                folder = self.ctx.state_dir / "paper"
+                self.trading[venue.name] = PaperTrading(venue, folder, self.market, rows, self.feed)
+            else:
+                from pipeline.exchanges.factory import make_trading
+
+                credentials = self.ctx.credentials(venue.exchange)
+                if credentials is None:
+                    raise ConfigInvalid([f"exchanges.{venue.exchange}: no keys in the state folder"])
+                self.trading[venue.name] = make_trading(venue, credentials, self.feed)
+                remember_budgets(self.ctx, self.trading[venue.name])
+        self._set_multipliers()
+        express = self.core.open_express(*self.market.memory, self.halt.token)
+        express.learn(lambda venue, terms: self.trading[venue].stencil(terms))
+        self.core.risk.gate.order_budget = lambda venue, count: self.trading[venue].can_place(count)
+        for trading in self.trading.values():
+            task = self.loop.create_task(self._connect(trading))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _rehearse(self) -> None:
+        """The order path before there is an order, up to the bytes: the first order is not the slow one."""
+        rehearse()
+        for name, trading in self.trading.items():
+            row = next((row for row in self.instruments if row.spec.venue == name), None)
+            if row is None:
+                continue
+            request = OrderRequest(
+                client_id="rehearsal",
+                venue=name,
+                symbol=row.spec.symbol,
+                side=OrderSide.BUY,
+                kind=OrderKind.LIMIT,
+                tif=TimeInForce.IOC,
+                qty=row.spec.lot,
+                price=row.spec.tick,
+                multiplier=row.spec.multiplier,
+            )
+            with contextlib.suppress(VenueUnavailable):  # a symbol that cannot be ordered is refused when it is
+                for _ in range(REHEARSALS):
+                    trading.prepare(request)  # what it returns would send it, and is dropped
+
+    def _set_multipliers(self) -> None:
+        for name, trading in self.trading.items():
+            trading.set_multipliers(
+                {r.spec.symbol: r.spec.multiplier for r in self.instruments if r.spec.venue == name}
+            )
+
+    async def _connect(self, trading: VenueTrading) -> None:
+        """The first connection, until it stands; afterwards the session keeps itself up."""
+        pause_s = 0.2
+        refusals = 0
+        while not self.ctx.stop_requested():
+            try:
+                await trading.connect()
+                return
+            except AuthRefused as error:
+                refusals += 1
+                if refusals >= AUTH_ATTEMPTS_MAX:
+                    self.ctx.say("critical", f"{trading.venue}: key refused, no further attempt: {error}")
+                    return
+            except (VenueError, TimeoutError, OSError) as error:
+                if pause_s == 0.2:
+                    self.ctx.say("warning", f"{trading.venue}: order entry not connected: {error}")
+            await asyncio.sleep(pause_s)
+            pause_s = min(CONNECT_RETRY_MAX_S, pause_s * 2)
+
+    # --- the queue ---
+
+    def _listen(self) -> None:
+        cores = len(os.sched_getaffinity(0))
+        spinners = len(self.ctx.config.feeds) + 2
+        strategy = resolve_wait(str(self.ctx.wait), cores=cores, spinners=spinners)
+        self._spinning = strategy != PARK
+        self.loop.add_reader(self._bell.fileno(), self._rung)
+        if self._spinning:
+            self.loop.call_soon(self._spin)
+        else:
+            self._rung()
+
+    def _spin(self) -> None:
+        if self._spinning:
+            self._drain_queue()
+            self.loop.call_soon(self._spin)
+
+    def _rung(self) -> None:
+        """Woken by the bell: take what is there; announce sleep again; look once more."""
+        self._bell.cancel_park()
+        self._bell.drain()
+        more = self._drain_queue()
+        if more:
+            self.loop.call_soon(self._rung)
+            return
+        self._bell.prepare_park()
+        if not self._opps.empty:
+            self.loop.call_soon(self._rung)
+
+    def _drain_queue(self) -> bool:
+        """Up to POPS_PER_TURN opportunities; whether more may be there."""
+        for _ in range(POPS_PER_TURN):
+            if not self._opps.pop(self._record):
+                return False
+            dequeued_ns = mono_ns()
+            self.crash("dequeued")
+            if not self._slow_s and self._express(self._record, dequeued_ns):
+                self._count_pop(dequeued_ns, int(self._record[ly.OP_DETECT_MONO_NS]))
+                continue
+            opportunity = decode_opportunity(self._record, dequeued_ns)
+            self._count_pop(dequeued_ns, opportunity.detect_mono_ns)
+            if self._slow_s:
+                self.loop.call_later(self._slow_s, self._judge_late, opportunity)
+            else:
+                self.feed(opportunity)
+        return True
+
+    def _count_pop(self, dequeued_ns: int, detect_ns: int) -> None:
+        self.ctx.metrics.inc(self.count["opportunities"])
+        self.ctx.metrics.record(self.hist["queue_hop"], dequeued_ns - detect_ns)
+
+    def _judge_late(self, opportunity: Opportunity) -> None:
+        """For tests: what an engine slower by ``ARB_TEST_SLOW_MS`` would see. Only opportunities wait, and they count
+        as detected later by the same time: the market decides what is left of them, not our own bound on their age."""
+        late_ns = min(mono_ns(), opportunity.detect_mono_ns + int(self._slow_s * 1e9))
+        self.feed(msgspec.structs.replace(opportunity, detect_mono_ns=late_ns))
+
+    # --- time ---
+
+    def _tick(self) -> None:
+        self.ctx.progress()
+        self.halt.refresh()
+        self._opps.refresh()
+        self._reports.refresh()
+        changed = self.market.refresh()
+        if changed:
+            self._set_multipliers()
+            self.feed(CatalogueChanged(tuple(changed)))
+            self._tell_paper(changed)
+        snapshot = self._account.poll()
+        if snapshot is not None:
+            self.feed(snapshot)
+        self.feed(Tick())
+        self._inventory.write(self.core, self._now())
+        self._numbers.gauges(self.core)
+        self.journal.kick()
+
+    def _tell_paper(self, changed: list[InstrumentRow]) -> None:
+        if self.ctx.config.mode is not Mode.PAPER:
+            return
+        from pipeline.paper import PaperTrading
+
+        for row in changed:
+            trading = self.trading.get(row.spec.venue)
+            if isinstance(trading, PaperTrading):
+                trading.take_row(row)
+
+    def result_of(self, operation_id: str) -> asyncio.Future[OperationResultRecord]:
+        """Completes when the operation's next result is journalled."""
+        future: asyncio.Future[OperationResultRecord] = self.loop.create_future()
+        self._result_waiters[operation_id] = future
+        return future
+
+
+def host_boot_id() -> str:
+    """What the kernel calls this boot of the host; "" where it does not say."""
+    try:
+        return BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def warm(dialects: Sequence[str]) -> None:
+    """Imports and compiles everything that the order path calls, on private arrays."""
+    import importlib
+
+    from pipeline.detection.opportunity_record import record_crc32
+    from pipeline.execution.shared_reads import may_launch, read_proved
+    from pipeline.fast_entry.encoder import Press
+    from pipeline.fast_entry.entry import verdict_kernel
+    from shm.metrics import Metrics
+
+    importlib.import_module("uvloop")
+    for dialect in dialects:
+        for part in ("rest_client", "order_session"):
+            try:
+                importlib.import_module(f"pipeline.exchanges.{dialect}.{part}")
+            except ModuleNotFoundError:  # a dialect with public streams only
+                continue
+    record_crc32(np.zeros(ly.OPPORTUNITY_WORDS, np.int64))
+    read_proved(np.zeros(ly.feed_segment_words(1), np.int64), 0, 0, np.zeros(ly.BOOK_RECORD_WORDS, np.int64))
+    metrics = Metrics.private()
+    metrics.record(metrics.histogram("warm"), 1)
+    metrics.inc(metrics.counter("warm"))
+    may_launch(np.zeros(ly.HALT_WORDS, np.int64), 0, 0, 0)
+    Press("warm")
+    verdict_kernel()
+    rehearse()  # what it specialises and imports, every child inherits
+
+
+def run(ctx: WorkerContext) -> None:
+    """The executor's whole life."""
+    import uvloop
+
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(Executor(ctx, loop).main())
+    finally:
+        loop.close()
+
+
+def main() -> int:
+    return run_worker("executor", run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The recorder process: journal and rings to SQLite and log files."""

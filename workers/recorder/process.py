@@ -1,0 +1,297 @@
+"""The recorder: journal and opportunity ring -> SQLite ledger, log rings -> log files. Nothing waits for it.
+
+The journal is read from the position that the ledger stored in its last transaction, so nothing is lost or doubled by
+a kill. The rings belong to others: the recorder reads them lossily and counts what it missed; how far it came is
+stored with the rows (opportunities) or after the lines (logs), so that a restart doubles nothing and counts the gap.
+"""
+
+from __future__ import annotations
+
+import select
+import sys
+import time
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from pipeline.execution.journal import JournalReader
+from pipeline.execution.market import Instruments
+from pipeline.execution.shared_reads import AccountReader, float_of
+from pipeline.market_data import MarketDataAggregator
+from pipeline.model.enums import OpportunityType
+from pipeline.model.errors import JournalError
+from pipeline.model.fixedpoint import from_fp, plain
+from pipeline.model.structs import Balance
+from shm import layout as ly
+from shm.errors import ShmError
+from shm.pages import AccountPage
+from shm.words import Words
+from workers.base import WorkerContext, run_worker
+from workers.recorder.log_files import DrainPosition, LogDrain, boot_id
+from workers.recorder.sqlite_ledger import Ledger
+
+if TYPE_CHECKING:
+    from shm.segment import Segment
+
+ROUND_MS = 100
+RING_ITEMS_PER_ROUND = 512
+OPPORTUNITY_NAMES = {kind.value: kind.name.lower() for kind in OpportunityType}
+WARM_LOG_SLOTS = 16
+PRUNE_EVERY_NS = 3600 * 1_000_000_000
+STOP_ROUNDS_MAX = 50  # at the stop everything is read to its end, bounded
+
+
+class RingPosition(msgspec.Struct, frozen=True):
+    """Where the opportunity ring's reader goes on: the ring (by boot and inode) and its next item."""
+
+    boot_id: str
+    inode: int
+    next: int
+
+
+def opportunity_row(words: Words, instruments: Instruments, wall_minus_mono_ns: int) -> tuple[Any, ...]:
+    """One record of the ring (int64[64]) as a row of ``opportunities``: names and decimals, no ids and no fixed point.
+
+    An instrument that the catalogue does not know (any more) is told by its number, its amounts by their integers.
+    """
+    legs: list[dict[str, Any]] = []
+    pair = f"pair {int(words[ly.OP_PAIR])}"
+    for number in range(min(int(words[ly.OP_LEG_COUNT]), ly.LEG_CAPACITY)):
+        at = ly.OP_LEGS + number * ly.LEG_WORDS
+        instrument_id = int(words[at + ly.LEG_INSTRUMENT])
+        row = instruments.get(instrument_id)
+        amounts = {
+            "limit_price": (int(words[at + ly.LEG_LIMIT_PRICE_FP]), 0 if row is None else row.price_exp),
+            "qty": (int(words[at + ly.LEG_QTY_FP]), 0 if row is None else row.qty_exp),
+            "best_price": (int(words[at + ly.LEG_BEST_PRICE_FP]), 0 if row is None else row.price_exp),
+        }
+        if row is not None and number == 0:
+            pair = row.spec.pair
+        legs.append(
+            {
+                "venue": "" if row is None else row.spec.venue,
+                "symbol": f"instrument {instrument_id}" if row is None else row.spec.symbol,
+                "side": "buy" if int(words[at + ly.LEG_SIDE]) > 0 else "sell",
+                **{name: plain(from_fp(mantissa, exp)) for name, (mantissa, exp) in amounts.items()},
+                "book_seq": int(words[at + ly.LEG_BOOK_SEQ]),
+                "update_id": int(words[at + ly.LEG_UPDATE_ID]),
+                "proof_mono_ns": int(words[at + ly.LEG_PROOF_MONO_NS]),
+                "recv_mono_ns": int(words[at + ly.LEG_RECV_MONO_NS]),
+            }
+        )
+    kind = int(words[ly.OP_TYPE])
+    detected = int(words[ly.OP_DETECT_MONO_NS])
+    return (
+        int(words[ly.OP_ID]),
+        detected,
+        detected + wall_minus_mono_ns,
+        OPPORTUNITY_NAMES.get(kind, str(kind)),
+        pair,
+        float_of(int(words[ly.OP_EDGE_BPS])),
+        float_of(int(words[ly.OP_ENTRY_EDGE_BPS])),
+        float_of(int(words[ly.OP_PROFIT_QUOTE])),
+        int(words[ly.OP_TRIGGER_RECV_MONO_NS]),
+        msgspec.json.encode(legs).decode(),
+    )
+
+
+class RingReader:
+    """The lossy second reader of the opportunity queue. ``lost``: items that were overwritten before it came."""
+
+    def __init__(self, instance: str, instruments: Instruments, resume: RingPosition | None) -> None:
+        self._instance = instance
+        self._instruments = instruments
+        self._boot = boot_id()
+        self._resume = resume
+        self._segment: Segment | None = None
+        self._next = 0
+        self._out = np.zeros(ly.OPPORTUNITY_WORDS, dtype=np.int64)
+        self.lost = 0
+
+    def position(self) -> RingPosition | None:
+        """To be stored with the rows; None before there is a ring."""
+        if self._segment is None:
+            return None
+        return RingPosition(self._boot, self._segment.inode, self._next)
+
+    def _attach(self) -> bool:
+        from shm.queue import attach_queue
+
+        if self._segment is not None and self._segment.is_current():
+            return True
+        try:
+            self._segment = attach_queue(self._instance, "opps")
+        except ShmError:
+            return False
+        known = self._resume
+        same = known is not None and (known.boot_id, known.inode) == (self._boot, self._segment.inode)
+        self._next = known.next if known is not None and same else 0
+        return True
+
+    def poll(self) -> list[tuple[Any, ...]]:
+        """What is new since the last call, at most ``RING_ITEMS_PER_ROUND`` rows."""
+        from shm.queue import read_at
+
+        if not self._attach():
+            return []
+        assert self._segment is not None
+        words = self._segment.words
+        oldest = int(words[ly.Q_TAIL]) - int(words[ly.Q_CAPACITY]) + 1
+        if oldest > self._next:
+            self.lost += oldest - self._next
+            self._next = oldest
+        offset = time.time_ns() - time.monotonic_ns()
+        rows: list[tuple[Any, ...]] = []
+        while len(rows) < RING_ITEMS_PER_ROUND:
+            status = int(read_at(words, 0, self._next, self._out))
+            if status == 0:
+                break
+            if status == 1:
+                rows.append(opportunity_row(self._out, self._instruments, offset))
+            else:
+                self.lost += 1
+            self._next += 1
+        return rows
+
+
+def warm(dialects: Sequence[str]) -> None:
+    """Loads the kernels that the ring readers call."""
+    from shm.logring import LogReader, LogRing
+    from shm.queue import init_queue, queue_words, read_at
+    from shm.segment import Segment
+
+    words = np.zeros(queue_words(2, ly.OPPORTUNITY_WORDS), dtype=np.int64)
+    init_queue(words, 0, 2, ly.OPPORTUNITY_WORDS, 0)
+    read_at(words, 0, 0, np.zeros(ly.OPPORTUNITY_WORDS, dtype=np.int64))
+    ring = np.zeros(ly.LOG_SLOTS_OFF + WARM_LOG_SLOTS * ly.LOG_SLOT_WORDS, np.int64)
+    ring[ly.LOG_CAPACITY_OFF] = WARM_LOG_SLOTS
+    segment = Segment("", ring, lock_fd=-1, inode=0, taken_over=False)
+    LogRing(segment).text(0, "a line that takes more than one slot: " + "-" * 64)
+    LogReader(segment, 0).read()
+
+
+class BalanceWatch:
+    """Confirmed balances that changed since the last look, at most every ``every_s`` seconds."""
+
+    def __init__(self, account: AccountReader, every_s: int) -> None:
+        self._account = account
+        self._every_ns = every_s * 1_000_000_000
+        self._next_ns = 0
+        self._newest: dict[tuple[str, str], Balance] = {}
+        self._written: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}
+
+    def changed(self, now_ns: int, *, last: bool = False) -> list[Balance]:
+        """``last``: at the stop, whatever the time."""
+        snapshot = self._account.poll()
+        for balance in snapshot.balances if snapshot is not None else ():
+            self._newest[balance.venue, balance.asset] = balance
+        if now_ns < self._next_ns and not last:
+            return []
+        found = [b for key, b in self._newest.items() if self._written.get(key) != (b.free, b.locked)]
+        if found:
+            self._next_ns = now_ns + self._every_ns
+            self._written.update({(b.venue, b.asset): (b.free, b.locked) for b in found})
+        return found
+
+
+class Recorder:
+    """Everything that one round moves from shared memory and journal to disk."""
+
+    def __init__(self, ctx: WorkerContext) -> None:
+        self.ctx = ctx
+        settings = ctx.config.recording
+        self.ledger = Ledger(ctx.state_dir / "ledger.sqlite")
+        self.journal = JournalReader(ctx.journal_dir(), self.ledger.position())
+        self.market = MarketDataAggregator(ctx.instance, ctx.config)
+        self.market.attach()
+        self.ring = RingReader(ctx.instance, self.market.instruments, self.ledger.recall("opportunities", RingPosition))
+        self.logs = LogDrain(
+            ctx.instance,
+            ctx.state_dir / "logs",
+            self.ledger.recall("logs", DrainPosition),
+            file_bytes_max=settings.log_file_bytes,
+            files_max=settings.log_files,
+        )
+        account = AccountReader(AccountPage.attach(ctx.instance), ctx.config.venues, self.market.instruments)
+        self.balances = BalanceWatch(account, settings.balances_every_s)
+        self._prune_at_ns = 0
+        counter = ctx.metrics.counter
+        self._records = counter("journal_records", "journal records in the ledger")
+        self._opportunities = counter("opportunities_recorded", "opportunities in the ledger")
+        self._opportunities_lost = counter("opportunities_lost", "opportunities overwritten before they were seen")
+        self._lines = counter("log_lines", "lines written to the log files")
+        self._slots_lost = counter("log_slots_lost", "slots of log rings overwritten before they were read")
+        self._lost_before = (ctx.metrics.value("opportunities_lost"), ctx.metrics.value("log_slots_lost"))
+
+    def round(self) -> int:
+        """One round; how much it moved."""
+        metrics = self.ctx.metrics
+        entries = self.journal.poll()
+        if entries:
+            self.ledger.apply(entries, self.journal.position)
+            metrics.inc(self._records, len(entries))
+        self.market.refresh()
+        rows = self.ring.poll()
+        if rows:
+            self.ledger.opportunities(rows, self.ring.position())
+            metrics.inc(self._opportunities, len(rows))
+        lines = self.logs.poll()
+        if lines:
+            self.ledger.remember("logs", self.logs.position())
+            metrics.inc(self._lines, lines)
+            if self.logs.rotate():
+                self.ledger.remember("logs", self.logs.position())
+        opportunities_before, slots_before = self._lost_before
+        metrics.set(self._opportunities_lost, opportunities_before + self.ring.lost)
+        metrics.set(self._slots_lost, slots_before + self.logs.lost)
+        return len(entries) + len(rows) + lines
+
+    def keep_up(self, *, last: bool = False) -> None:
+        """What is written by time and not by news: balances, and what is too old to be kept."""
+        now_ns = time.monotonic_ns()
+        changed = self.balances.changed(now_ns, last=last)
+        if changed:
+            self.ledger.balances(changed, time.time_ns())
+        if now_ns >= self._prune_at_ns:
+            self._prune_at_ns = now_ns + PRUNE_EVERY_NS
+            self.ledger.prune(self.ctx.config.recording.opportunities_max)
+
+    def close(self) -> None:
+        self.journal.close()
+        self.logs.close()
+        self.ledger.close()
+
+
+def run(ctx: WorkerContext) -> None:
+    """Rounds until the stop; then what is left."""
+    recorder = Recorder(ctx)
+    poll = select.poll()
+    poll.register(ctx.stop_fd, select.POLLIN)
+    ctx.liveness.parked = True
+    ctx.ready()
+    try:
+        while not ctx.stop_requested():
+            recorder.round()
+            recorder.keep_up()
+            ctx.progress()
+            poll.poll(ROUND_MS)
+        for _ in range(STOP_ROUNDS_MAX):
+            if not recorder.round():
+                break
+        recorder.keep_up(last=True)
+    except JournalError as error:
+        recorder.ledger.note("journal_error", str(error))
+        raise
+    finally:
+        recorder.close()
+
+
+def main() -> int:
+    return run_worker("recorder", run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

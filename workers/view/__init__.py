@@ -1,0 +1,1 @@
+"""Readings and live views of an instance out of shared memory."""

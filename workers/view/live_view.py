@@ -1,0 +1,164 @@
+"""The live view of an instance with rich: feeds, books, opportunities and why not, operations, money, latency.
+
+On a terminal one screen is redrawn twice a second; elsewhere a plain line every few seconds tells that it goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from workers.cli.output import say
+from workers.view.small_view import FULL_ROWS, small_screen
+from workers.view.status import Reader
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+REDRAW_S = 0.5
+PLAIN_EVERY_S = 5.0
+BOOKS_MAX = 12
+WIDE = 72  # characters from which every column has room
+
+
+def _table(title: str, columns: list[str], rows: list[list[str]], keep: tuple[int, ...] = ()) -> RenderableType:
+    """``keep``: the columns that a narrow terminal has room for (empty: all)."""
+    from rich.table import Table
+
+    wanted = keep or tuple(range(len(columns)))
+    table = Table(title=title, title_justify="left", expand=True, pad_edge=False)
+    for number in wanted:
+        table.add_column(columns[number], justify="left" if number == 0 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(row[number] for number in wanted))
+    return table
+
+
+def _process_rows(reading: dict[str, Any]) -> list[list[str]]:
+    rows = []
+    for name, row in reading["processes"].items():
+        state = row["state"] + (" parked" if row["parked"] else "")
+        pinned = ",".join(map(str, row["cpus"] or [])) or "-"
+        beat = "-" if row["beat_age_ms"] is None else f"{row['beat_age_ms']:.0f}"
+        rows.append([name, str(row["pid"]), str(row["cpu"]), pinned, beat, state, str(row["restarts"])])
+    return rows
+
+
+def _feed_rows(reading: dict[str, Any]) -> list[list[str]]:
+    names = ("messages", "applied", "gaps", "resyncs", "crossed", "books_whole", "connected")
+    return [[venue, *(str(row.get(name, "-")) for name in names)] for venue, row in reading["feeds"].items()]
+
+
+def _book_rows(reading: dict[str, Any]) -> list[list[str]]:
+    """Pairs in turn, so that what is compared stands together; the rest is counted."""
+    books = sorted(reading["books"], key=lambda row: (row["pair"], row["venue"]))
+    rows = []
+    for row in books[:BOOKS_MAX]:
+        bid, ask = ("-" if row[side] is None else f"{row[side]:f} x {row[f'{side}_qty']:f}" for side in ("bid", "ask"))
+        age = "unproved" if row["age_ms"] is None else f"{row['age_ms']:.0f}"
+        rows.append([row["pair"], row["venue"], bid, ask, age if row["whole"] else "not whole"])
+    if len(books) > BOOKS_MAX:
+        rows.append([f"and {len(books) - BOOKS_MAX} more", "", "", "", ""])
+    return rows
+
+
+def _money_rows(reading: dict[str, Any]) -> list[list[str]]:
+    rows = []
+    for venue, assets in reading["balances"].items():
+        for asset, row in assets.items():
+            if row["free"] or row["locked"]:
+                rows.append([f"{venue} {asset}", f"{row['free']:f}", f"{row['locked']:f}", f"{row['age_ms']:.0f}"])
+    for row in reading["positions"]:
+        rows.append([f"{row['venue']} {row['symbol']}", f"{row['qty']:f}", f"@ {row['entry_price']:f}", ""])
+    return rows
+
+
+def render(reading: dict[str, Any], headline: str, width: int = WIDE, height: int = FULL_ROWS) -> RenderableType:
+    """One screen of a reading; ``width`` in characters: a narrow one shows fewer columns, a low one short lines."""
+    from rich.console import Group
+    from rich.text import Text
+
+    if height < FULL_ROWS:
+        return Text("\n".join(small_screen(reading, headline, width, height)), no_wrap=True, overflow="crop")
+    found = reading["opportunities"]
+    why_not = "why not: " + (", ".join(f"{name} {count}" for name, count in found["refused"].items()) or "none")
+    orders = ", ".join(f"{name} {value}" for name, value in reading["orders"].items() if value)
+    latency = reading["latency_us"]["tick_to_order"] or {}
+    stages = [
+        [name, *(str(row[key]) for key in ("p50", "p99", "p999", "max", "n"))]
+        for name, row in {"tick_to_order": latency, **reading["latency_us"]["stages"]}.items()
+        if row
+    ]
+    narrow = width < WIDE
+    mode = str(reading["mode"] or "").upper()
+    style = "bold red" if mode == "LIVE" or reading["halted"] else "bold"
+    return Group(
+        Text(f"{reading['instance']}  {mode}  {reading['state']}  {headline}", style=style),
+        _table(
+            "processes",
+            ["process", "pid", "cpu", "pinned", "beat ms", "state", "restarts"],
+            _process_rows(reading),
+            (0, 4, 5) if narrow else (),
+        ),
+        _table(
+            "feeds",
+            ["venue", "messages", "applied", "gaps", "resyncs", "crossed", "books", "up"],
+            _feed_rows(reading),
+            (0, 1, 3, 6) if narrow else (),
+        ),
+        _table(
+            "books",
+            ["pair", "venue", "bid", "ask", "proved ms ago"],
+            _book_rows(reading),
+            (0, 1, 4) if narrow else (),
+        ),
+        # operations begun: "taken" shrinks for a moment when the executor refuses what the detector has counted as sent
+        Text(
+            f"opportunities: {found['detected']} episodes, {reading['orders'].get('operations', 0)} entered; {why_not}"
+        ),
+        Text(f"executor: {orders}"),
+        _table("balances and positions", ["account", "free", "locked", "age ms"], _money_rows(reading)),
+        _table("latency, us", ["stage", "p50", "p99", "p99.9", "max", "n"], stages, (0, 1, 2) if narrow else ()),
+    )
+
+
+class LiveView:
+    """``update(left)`` as often as one likes; draws at its own pace."""
+
+    def __init__(self, instance: str, config: dict[str, Any], *, enabled: bool, plain: bool) -> None:
+        self._reader = Reader(instance)
+        self._enabled = enabled
+        self._plain = plain
+        self._live: Any = None
+        self._next_s = 0.0
+        margin = config.get("risk_limits", {}).get("min_profit_margin_bps", "")
+        self._terms = f"minimum margin {margin} bps" if margin else ""
+
+    def __enter__(self) -> LiveView:
+        if self._enabled:
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(console=Console(stderr=True), auto_refresh=False, screen=False, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def update(self, left: str) -> None:
+        """Draw if it is time; ``left``: how far the run is."""
+        now = time.monotonic()
+        if now < self._next_s:
+            return
+        if self._live is not None:
+            self._next_s = now + REDRAW_S
+            reading = self._reader.read()
+            self._live.update(render(reading, f"{left}  {self._terms}", *self._live.console.size), refresh=True)
+        elif self._plain:
+            self._next_s = now + PLAIN_EVERY_S
+            reading = self._reader.read()
+            found = reading["opportunities"]
+            counts = ", ".join(f"{name} {value}" for name, value in reading["orders"].items() if value)
+            say(f"{left:>11}: {found['detected']} episodes; {counts or 'nothing sent yet'}")

@@ -1,0 +1,351 @@
+"""One reading of an instance out of shared memory and ``run.json``; works while it runs and after a crash."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pipeline.model.config import EngineConfig
+from pipeline.model.config_load import load_config
+from pipeline.model.enums import ProcessState
+from pipeline.model.errors import ArbitrageEngineError
+from workers.base import instance_dir
+from workers.control_plane.instances import described as instance_description
+from workers.control_plane.instances import is_running, run_file
+from workers.guard import read_halt
+
+if TYPE_CHECKING:
+    from pipeline.market_data import MarketDataAggregator
+
+PERCENTILES = (50.0, 99.0, 99.9)
+
+
+def latency_fields(histogram: Any) -> dict[str, Any]:
+    """p50, p99, p999, max in microseconds and the count of one histogram."""
+    p50, p99, p999 = histogram.percentiles(list(PERCENTILES))
+    return {
+        "p50": round(p50 / 1000, 1),
+        "p99": round(p99 / 1000, 1),
+        "p999": round(p999 / 1000, 1),
+        "max": round(histogram.max / 1000, 1),
+        "n": int(histogram.count),
+    }
+
+
+def current_cpu(pid: int) -> int | None:
+    """CPU that the process last ran on (/proc/<pid>/stat field 39); None when it is gone."""
+    try:
+        raw = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    return int(raw[raw.rindex(b")") + 2 :].split()[36])
+
+
+def allowed_cpus(pid: int) -> list[int] | None:
+    """CPU set of the process as the kernel holds it: what pinning really came to."""
+    import os
+
+    try:
+        return sorted(os.sched_getaffinity(pid))
+    except OSError:
+        return None
+
+
+class Reader:
+    """Attached metrics and liveness of an instance; ``read`` may be called again and again (``arb top``)."""
+
+    def __init__(self, instance: str) -> None:
+        self.instance = instance
+        self.state_dir = instance_dir(instance)
+        self._market: MarketDataAggregator | None = None
+        self._market_of: object = None  # supervisor whose memory it maps
+
+    def read(self) -> dict[str, Any]:
+        """Everything that cli.md names for ``arb status``."""
+        from shm.liveness import LivenessView
+        from shm.metrics import Metrics
+
+        described = instance_description(self.instance)
+        running = is_running(self.instance)
+        views = LivenessView.attach_all(self.instance)
+        metrics = Metrics.attach_all(self.instance)
+        counters = {process: found.counters() for process, found in metrics.items()}
+        state = described.get("state", "starting") if running else "down"
+        halt = read_halt(self.state_dir)
+        market = self._attached(described)
+        return {
+            "instance": self.instance,
+            "state": "halted" if halt.halted and state == "ready" else state,
+            "mode": described.get("mode"),
+            "warming": described.get("warming") or None,
+            "failure": described.get("failure"),
+            "halted": halt.halted,
+            "halt_reason": halt.reason if halt.halted else None,
+            "processes": self._processes(described, views),
+            "feeds": self._feeds(described, counters, running),
+            "books": [] if market is None else books(market),
+            "opportunities": opportunities(counters),
+            "orders": orders(counters),
+            "positions": self._positions(market),
+            "balances": self._balances(),
+            "risk": self._risk(counters, halt.halted),
+            "latency_us": latencies(metrics),
+            "counters": counters,
+            "notes": described.get("notes", []),
+        }
+
+    def config(self) -> EngineConfig | None:
+        """The configuration that the instance runs with; None when it cannot be read any more."""
+        path = run_file(self.instance).get("config")
+        if not path:
+            return None
+        try:
+            return load_config(path)
+        except ArbitrageEngineError:
+            return None
+
+    def _attached(self, described: dict[str, Any]) -> MarketDataAggregator | None:
+        """The instance's books; None where its configuration or its memory cannot be read any more."""
+        from pipeline.market_data import MarketDataAggregator
+        from shm.errors import ShmError
+
+        if described.get("pid") != self._market_of or self._market is None:
+            config = self.config()
+            self._market_of = described.get("pid")
+            self._market = None if config is None else MarketDataAggregator(self.instance, config)
+        if self._market is not None:
+            try:
+                self._market.attach()
+                self._market.refresh()
+            except ShmError:  # memory of another build
+                return None
+        return self._market
+
+    def _processes(self, described: dict[str, Any], views: dict[str, Any]) -> dict[str, Any]:
+        now = time.monotonic_ns()
+        rows: dict[str, Any] = {}
+        known = described.get("processes", {})
+        for name in [*known, *(name for name in views if name not in known)]:
+            row, view = known.get(name, {}), views.get(name)
+            alive = view is not None and view.alive()
+            state = ProcessState(view.state) if view is not None and alive else None
+            pid = int(row.get("pid") or (view.pid if view is not None else 0))
+            rows[name] = {
+                "pid": pid if alive else 0,
+                "alive": alive,
+                "cpu": current_cpu(pid) if alive else None,
+                "cpus": allowed_cpus(pid) if alive else None,
+                "cpus_wanted": row.get("cpus", []),
+                "beat_age_ms": round(view.beat_age_ns(now) / 1e6, 1) if view is not None else None,
+                "ready": state in (ProcessState.READY, ProcessState.DEGRADED),
+                "state": _ended(row) if state is None else state.name.lower(),
+                "parked": view is not None and state is not None and view.parked,
+                "restarts": row.get("restarts", 0),
+                "recovery_ms": row.get("recovery_ms"),
+                "status": row.get("status", ""),
+            }
+        return rows
+
+    def _feeds(self, described: dict[str, Any], counters: dict[str, dict[str, int]], running: bool) -> dict[str, Any]:
+        rows: dict[str, Any] = {name: dict(row) for name, row in described.get("venues", {}).items()}
+        for row in rows.values():
+            row["reachable"] = row.get("reachable") if running else None  # nobody asks the venues any more
+        for process, labels in counters.items():
+            if process.startswith("feed."):
+                for label, value in labels.items():
+                    venue, _, what = label.partition(".")
+                    if venue in rows:
+                        rows[venue][what] = value
+        return rows
+
+    def _risk(self, counters: dict[str, dict[str, int]], halted_on_disk: bool) -> dict[str, Any]:
+        from shm.pages import HaltPage
+
+        page = HaltPage.attach(self.instance)
+        token, expiry = page.lease if page.mapped else (0, 0)
+        return {
+            "latched": page.latched if page.mapped else halted_on_disk,
+            "reason": page.reason if page.mapped and page.latched else None,
+            "lease_token": token,
+            "lease_left_ms": round(max(0, expiry - time.monotonic_ns()) / 1e6, 1),
+            **{
+                label: value
+                for label, value in counters.get("executor", {}).items()
+                if label.split(".", 1)[0] in ("exposure_usd", "breakers", "daily_pnl", "open_operations")
+            },
+        }
+
+    def _balances(self) -> dict[str, Any]:
+        from shm import layout as ly
+        from shm.pages import AccountPage
+        from shm.words import unpack_text
+
+        page, names = AccountPage.attach(self.instance), self._venue_names()
+        rows: dict[str, Any] = {}
+        now = time.monotonic_ns()
+        for index in range(page.balance_count):
+            row = page.balance(index)
+            if row is None or int(row[ly.AB_VENUE]) >= len(names):
+                continue
+            asset = unpack_text(row[ly.AB_ASSET : ly.AB_ASSET + ly.AB_ASSET_WORDS])
+            exp = int(row[ly.AB_EXP])
+            rows.setdefault(names[int(row[ly.AB_VENUE])], {})[asset] = {
+                "free": _decimal(int(row[ly.AB_FREE_FP]), exp),
+                "locked": _decimal(int(row[ly.AB_LOCKED_FP]), exp),
+                "age_ms": round((now - int(row[ly.AB_CONFIRMED_MONO_NS])) / 1e6, 1),
+            }
+        return rows
+
+    def _positions(self, market: MarketDataAggregator | None) -> list[dict[str, Any]]:
+        from shm import layout as ly
+        from shm.pages import AccountPage
+
+        page, names = AccountPage.attach(self.instance), self._venue_names()
+        rows = []
+        for index in range(page.position_count):
+            row = page.position(index)
+            if row is None or int(row[ly.APO_QTY_FP]) == 0 or int(row[ly.APO_VENUE]) >= len(names):
+                continue
+            instrument = None if market is None else market.instruments.get(int(row[ly.APO_INSTRUMENT]))
+            rows.append(
+                {
+                    "venue": names[int(row[ly.APO_VENUE])],
+                    "symbol": "" if instrument is None else instrument.spec.symbol,
+                    "qty": _decimal(int(row[ly.APO_QTY_FP]), int(row[ly.APO_QTY_EXP])),
+                    "entry_price": _decimal(int(row[ly.APO_ENTRY_PRICE_FP]), int(row[ly.APO_PRICE_EXP])),
+                }
+            )
+        return rows
+
+    def _venue_names(self) -> list[str]:
+        return list(run_file(self.instance).get("venues", {}))
+
+
+def _ended(row: dict[str, Any]) -> str:
+    """Of a process that is not there: what the supervisor last said of it, if that was about its end."""
+    said = str(row.get("state", "stopped"))
+    return "dead" if said in ("starting", "ready", "stopping") else said
+
+
+def books(market: MarketDataAggregator) -> list[dict[str, Any]]:
+    """The best level of every instrument, whether it may be traded on now, and since when it is proved."""
+    from pipeline.execution.market import best_price_fp, tradable
+    from pipeline.model.enums import OrderSide
+    from shm import layout as ly
+
+    now, rows = time.monotonic_ns(), []
+    for row in market.instruments:
+        view = market.book(row.instrument_id)
+        if view is None or row.instrument_id in market.removed:
+            continue
+        bid, ask = best_price_fp(view, OrderSide.SELL), best_price_fp(view, OrderSide.BUY)
+        rows.append(
+            {
+                "venue": row.spec.venue,
+                "symbol": row.spec.symbol,
+                "pair": row.spec.pair,
+                "bid": None if bid is None else _decimal(bid, row.price_exp).normalize(),
+                "bid_qty": None if bid is None else _decimal(view.words[ly.BR_BID_QTY], row.qty_exp).normalize(),
+                "ask": None if ask is None else _decimal(ask, row.price_exp).normalize(),
+                "ask_qty": None if ask is None else _decimal(view.words[ly.BR_ASK_QTY], row.qty_exp).normalize(),
+                "age_ms": round((now - view.proof_mono_ns) / 1e6, 1) if view.proof_mono_ns else None,
+                "whole": tradable(view, row),
+            }
+        )
+    return rows
+
+
+def _decimal(mantissa: int, exp: int) -> Any:
+    from pipeline.model.fixedpoint import from_fp
+
+    return from_fp(mantissa, exp)
+
+
+def refusals(labels: dict[str, int]) -> dict[str, int]:
+    """``refused.<reason>`` counters of one process, without the zeros."""
+    prefix = "refused."
+    return {label.removeprefix(prefix): n for label, n in labels.items() if label.startswith(prefix) and n}
+
+
+def opportunities(counters: dict[str, dict[str, int]]) -> dict[str, Any]:
+    """Episodes by how they ended; ``open`` ones still stand and count under no gate yet (a gap that nobody may take can
+    stand for hours). An episode that the executor refused is no longer counted as taken."""
+    detector, executor = counters.get("detector", {}), counters.get("executor", {})
+    refused = refusals(detector)
+    for reason, count in refusals(executor).items():
+        refused[reason] = refused.get(reason, 0) + count
+    late = sum(refusals(executor).values())
+    return {
+        "detected": detector.get("detected", 0),
+        "taken": max(0, detector.get("taken", 0) - late),
+        "refused": dict(sorted(refused.items())),
+        "open": detector.get("open", 0),
+    }
+
+
+def orders(counters: dict[str, dict[str, int]]) -> dict[str, int]:
+    """The executor's own counts."""
+    labels = counters.get("executor", {})
+    return {name: value for name, value in labels.items() if not name.startswith("refused.")}
+
+
+def latencies(metrics: dict[str, Any]) -> dict[str, Any]:
+    """``tick_to_order`` and every stage that has values, in microseconds."""
+    stages: dict[str, Any] = {}
+    tick_to_order: dict[str, Any] | None = None
+    for process, found in metrics.items():
+        for label, histogram in found.histograms().items():
+            if not histogram.count:
+                continue
+            fields = latency_fields(histogram)
+            if label == "tick_to_order":
+                tick_to_order = fields
+            else:
+                stages[f"{process}.{label}"] = fields
+    return {"tick_to_order": tick_to_order, "stages": stages}
+
+
+def read_status(instance: str) -> dict[str, Any]:
+    """One reading."""
+    return Reader(instance).read()
+
+
+def status_words(reading: dict[str, Any]) -> str:
+    """One screen for people."""
+    lines = [f"{reading['instance']}: {reading['state']}, mode {reading['mode']}"]
+    if reading["halted"]:
+        lines.append(f"HALTED: {reading['halt_reason']}  (arb resume --reason ... releases it)")
+    if reading["failure"]:
+        lines.append(f"failure: {reading['failure']}")
+    lines.append(f"{'process':<18}{'pid':>8} {'cpu':>4} {'cpus':<8}{'beat ms':>9} {'state':<10}restarts")
+    for name, row in reading["processes"].items():
+        cpus = ",".join(map(str, row["cpus"] or [])) + ("" if row["cpus_wanted"] else " (any)")
+        beat = "-" if row["beat_age_ms"] is None else f"{row['beat_age_ms']:.0f}"
+        parked = " parked" if row["parked"] else ""
+        cpu = "-" if row["cpu"] is None else row["cpu"]
+        lines.append(
+            f"{name:<18}{row['pid']:>8} {cpu!s:>4} {cpus:<8}{beat:>9} {row['state']:<10}{row['restarts']}{parked}"
+        )
+    for name, row in reading["feeds"].items():
+        numbers = [f"{key} {value}" for key, value in row.items() if type(value) is int and value]
+        if row.get("reachable") is False:
+            numbers.insert(0, "UNREACHABLE")
+        lines.append(f"{name:<18}{', '.join(numbers) or '-'}")
+    found = reading["opportunities"]
+    lines.append(
+        f"opportunities     detected {found['detected']}, taken {found['taken']}, refused {found['refused']}, "
+        f"open {found['open']}"
+    )
+    lines.append(f"orders            {msgspec.json.encode(reading['orders']).decode()}")
+    for row in reading["positions"]:
+        lines.append(f"position          {row['venue']} {row['symbol']} {row['qty']} at {row['entry_price']}")
+    total = reading["latency_us"]["tick_to_order"]
+    if total:
+        lines.append(
+            f"tick to order us  p50 {total['p50']}, p99 {total['p99']}, p99.9 {total['p999']}, "
+            f"max {total['max']}, n {total['n']}"
+        )
+    return "\n".join(lines)
