@@ -19,7 +19,7 @@ from pipeline.execution.events import AccountSnapshot, Action, Append, BookView,
 from pipeline.execution.journal import Journal
 from pipeline.execution.market import Instruments
 from pipeline.execution.shared_reads import read_proved
-from pipeline.fast_entry.entry import Express
+from pipeline.fast_entry.entry import FastEntry
 from pipeline.model.config import (
     DetectionConfig,
     EngineConfig,
@@ -83,7 +83,7 @@ def engine_config(**overrides: dict[str, Any]) -> EngineConfig:
     )
 
 
-def plain_stencil(_venue: str, terms: OrderTerms) -> Pieces:
+def plain_template(_venue: str, terms: OrderTerms) -> Pieces:
     """An order that says its numbers and nothing else."""
     return [
         f"{terms.symbol} {terms.side.name} {terms.id_prefix}".encode(),
@@ -104,7 +104,7 @@ class EntryWorld:
         *,
         config: EngineConfig | None = None,
         specs: Sequence[InstrumentSpec] | None = None,
-        stencil_of: Callable[[str, OrderTerms], Pieces | None] = plain_stencil,
+        template_of: Callable[[str, OrderTerms], Pieces | None] = plain_template,
     ) -> None:
         self.config = config or engine_config()
         venues = self.config.venues
@@ -132,9 +132,9 @@ class EntryWorld:
         self.perform(self.core.boot([], now=self.now(), first_epoch=FIRST_EPOCH, instance="entry", pid=1, build_hash=2))
         for venue in venues:
             self.feed(SessionState(venue=venue.name, state="up", recv_mono_ns=self.now_ns))
-        self.express: Express = self.core.open_express(self.words, self.offsets, LEASE_TOKEN)
-        self.express.learn(stencil_of)
-        self.core.settle_board()
+        self.fast_entry: FastEntry = self.core.open_fast_entry(self.words, self.offsets, LEASE_TOKEN)
+        self.fast_entry.learn(template_of)
+        self.core.update_limits_table()
 
     def close(self) -> None:
         self.journal.close()
@@ -168,7 +168,7 @@ class EntryWorld:
         """One event into the core; sweeps are answered at once, records go to the journal."""
         actions = self.core.handle(event, self.now())
         self.perform(actions)
-        self.core.settle_board()
+        self.core.update_limits_table()
         return actions
 
     def perform(self, actions: list[Action]) -> None:
@@ -237,10 +237,10 @@ class EntryWorld:
             leg = record[ly.OP_LEGS + k * ly.LEG_WORDS :]
             leg[ly.LEG_INSTRUMENT], leg[ly.LEG_SIDE], leg[ly.LEG_ROW_EPOCH] = instrument, side, row.row_epoch
             leg[ly.LEG_LIMIT_PRICE_FP], leg[ly.LEG_QTY_FP] = to_fp(limit, row.price_exp), to_fp(qty, row.qty_exp)
-        return sealed(record)
+        return with_crc(record)
 
 
-def sealed(record: Words) -> Words:
+def with_crc(record: Words) -> Words:
     """The record with the checksum of what it says now."""
     record[ly.OP_CRC32] = record_crc32_of(record)
     return record

@@ -5,7 +5,7 @@
     record --> [ judge: gate and plan ] --> [ journal: ids, three records, order bytes ] --> [ send ]
 
 Loopback sockets, the adapters of MEXC (signed HTTP/1.1) and Gate.io (WebSocket) as they are in production; behind the
-sockets two sinks in the same loop that read and answer. ``ours``: the short way (pipeline/fast_entry/entry.py).
+sockets two sinks in the same loop that read and answer. ``ours``: the fast path (pipeline/fast_entry/entry.py).
 ``exact path``: the same record decoded, judged by the exact gate, journalled record by record, made into bytes by the
 codecs and sent.
 Both alternate within each round, on the same books and balances; what they ordered must be equal. ``cold``: 64 MiB
@@ -111,11 +111,11 @@ class Lane:
         self.gate._entry._link = self._link
         self.trading: dict[str, MexcTrading | GateTrading] = {"mexc_spot": self.mexc, "gateio_spot": self.gate}
         specs = [spec(venue.name, taker_fee_ppm=0, fee_rule=FeeAssetRule.QUOTE) for venue in config.venues]
-        self.world = EntryWorld(self._folder, config=config, specs=specs, stencil_of=self._stencil)
+        self.world = EntryWorld(self._folder, config=config, specs=specs, template_of=self._template)
 
-    def _stencil(self, venue: str, terms: OrderTerms) -> Pieces | None:
+    def _template(self, venue: str, terms: OrderTerms) -> Pieces | None:
         trading = self.trading.get(venue)
-        return trading.stencil(terms) if trading is not None else None
+        return trading.template(terms) if trading is not None else None
 
     async def close(self) -> None:
         self.gate._entry._link = None
@@ -146,14 +146,14 @@ class Lane:
         return world.record([(0, 1, qty, Decimal("99.50")), (1, -1, qty, Decimal("99.60"))])
 
     def ours(self, record: Words) -> list[int]:
-        """The stamps of the short way."""
-        world, express, clock = self.world, self.world.express, time.monotonic_ns
+        """The stamps of the fast path."""
+        world, fast_entry, clock = self.world, self.world.fast_entry, time.monotonic_ns
         now = world.now()
         began = clock()
-        if not express.offer(record, world.halt, now):
-            raise BenchFailed(f"orders: the short way says no: {express.last_no}")
+        if not fast_entry.offer(record, world.halt, now):
+            raise BenchFailed(f"orders: the fast path says no: {fast_entry.last_no}")
         judged = clock()
-        orders = express.write(world.journal, now, now.mono_ns, self._venue_ms)
+        orders = fast_entry.write(world.journal, now, now.mono_ns, self._venue_ms)
         journalled = clock()
         for order in orders:
             self.trading[order.venue].sign(order.view, *order.signed)
@@ -161,7 +161,7 @@ class Lane:
         for order, payload in zip(orders, payloads, strict=True):
             self.trading[order.venue].launch(order.symbol, order.client_id, payload)
         sent = clock()
-        entered = express.entered(world.journal)
+        entered = fast_entry.entered(world.journal)
         world.feed(entered)
         self._end(list(entered.intents))
         return [judged - began, journalled - judged, sent - journalled, sent - began]
@@ -317,7 +317,7 @@ def _connected() -> tuple[socket.socket, socket.socket]:
 
 
 def run(settings: Settings, report: Report) -> None:
-    """Every stage warm and cold, the short way beside the exact one."""
+    """Every stage warm and cold, the fast path beside the exact one."""
     heats = ("warm", "cold")
     rows = {
         (who, f"{stage}, {heat}"): Row(NAME, f"{stage}, {heat}", who, figure="p50")

@@ -2,7 +2,7 @@
 
 ::
 
-    launch --> [ supervisor, nursery, guard, feeds, detector, executor, poller, recorder ] --> READY
+    launch --> [ supervisor, fork server, guard, feeds, detector, executor, poller, recorder ] --> READY
     venues stopped (SIGSTOP: sockets stand, nothing comes) --> all parked --> CPU time over some seconds
 
 A real instance on simulated exchanges in a market where nothing may be traded (``null_flat``), kernels from the cache.
@@ -65,12 +65,12 @@ class Instance:
         return self.engine.wait_ready()
 
     def pids(self) -> dict[str, int]:
-        """Of every process of the engine, the supervisor and its nursery too."""
+        """Of every process of the engine, the supervisor and its fork server too."""
         found = {name: row["pid"] for name, row in self.engine.describe()["processes"].items()}
         known = {*found.values(), self.engine.pid}
         children = psutil.Process(self.engine.pid).children(recursive=True)
         others = [child.pid for child in children if child.pid not in known]
-        return {**found, "supervisor": self.engine.pid, **{f"nursery.{k}": pid for k, pid in enumerate(others)}}
+        return {**found, "supervisor": self.engine.pid, **{f"fork server.{k}": pid for k, pid in enumerate(others)}}
 
     def close(self) -> None:
         self.engine.stop()

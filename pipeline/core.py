@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.execution.balances import BalanceMonitor
-from pipeline.execution.core_context import BOOT_EPOCH_MAX, Desk, Ids
+from pipeline.execution.core_context import BOOT_EPOCH_MAX, CoreContext, Ids
 from pipeline.execution.events import (
     AccountSnapshot,
     Action,
@@ -48,7 +48,7 @@ from pipeline.execution.events import (
     SweepAnswer,
     Tick,
 )
-from pipeline.execution.evidence import Intake
+from pipeline.execution.evidence import Evidence
 from pipeline.execution.hedges import HedgeExits
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.ledger import Ledger, Operation, Order
@@ -58,7 +58,7 @@ from pipeline.execution.orchestrator import OrderOrchestrator
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.positions import PositionManager
 from pipeline.execution.records import BootRecord, FillRecord, HedgeRecord, Purpose, RefusalRecord, StopRecord
-from pipeline.fast_entry.entry import Express
+from pipeline.fast_entry.entry import FastEntry
 from pipeline.model.config import EngineConfig
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OrderState, Refusal, ReportOutcome
 from pipeline.model.instruments import InstrumentRow
@@ -66,7 +66,7 @@ from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
 from pipeline.model.venue_events import CancelOutcome, FundingNews, OutcomeKind, PlaceOutcome, SessionState
 from pipeline.recovery.funding import FundingWatch
 from pipeline.recovery.manager import Earlier, RecoveryManager
-from pipeline.recovery.order_queries import Chaser
+from pipeline.recovery.order_queries import OrderQueries
 from pipeline.risk.manager import RiskManager
 
 REFUSAL_RECORDS_PER_S = 5  # refusals that become records; all are counted
@@ -103,35 +103,35 @@ class ExecutionCore:
         self.config = config
         self.ledger = Ledger()
         instruments = rows if isinstance(rows, Instruments) else Instruments(rows)
-        self.desk = Desk(config, self.ledger, instruments, market, halt, journal, Ids(1))
+        self.context = CoreContext(config, self.ledger, instruments, market, halt, journal, Ids(1))
         self.balances = BalanceMonitor(
             self.ledger,
             refresh_interval_ms=config.execution.balance_refresh_interval_ms,
             check=config.execution.balance_check,
-            alert=lambda code, text: self.desk.alert(1, code, text),
+            alert=lambda code, text: self.context.alert(1, code, text),
         )
-        self.rates = UsdRates(self.desk.instruments, market)
-        self.states = StateController(self.ledger, self.desk.record)
-        self.positions = PositionManager(self.ledger, self.rates, self.desk.record)
-        self.intake = Intake(self.desk)
-        self.recovery = RecoveryManager(self.desk, self.intake, self.balances, on_evidence=self._after)
-        self.risk = RiskManager(self.desk, self.balances, self.rates)
-        self.express: Express | None = None
+        self.rates = UsdRates(self.context.instruments, market)
+        self.states = StateController(self.ledger, self.context.record)
+        self.positions = PositionManager(self.ledger, self.rates, self.context.record)
+        self.evidence = Evidence(self.context)
+        self.recovery = RecoveryManager(self.context, self.evidence, self.balances, on_evidence=self._after)
+        self.risk = RiskManager(self.context, self.balances, self.rates)
+        self.fast_entry: FastEntry | None = None
         self.risk.gate.reconciled = self.recovery
         self.orders = OrderOrchestrator(
-            self.desk,
+            self.context,
             self.states,
             self.balances,
             self.rates,
             on_recovery=self._recovery_begins,
             on_recovered=self.recovery.finished,
-            with_person=self.recovery.with_person,
+            held_by_operator=self.recovery.held_by_operator,
             asking=self.recovery.asking,
             can_place=lambda venue: self.risk.gate.has_budget(venue, 1),
         )
-        self.chaser = Chaser(self.desk, self.intake)
-        self.funding = FundingWatch(self.desk, self._numeraire_rate)
-        self.hedge_exits = HedgeExits(self.desk)
+        self.order_queries = OrderQueries(self.context, self.evidence)
+        self.funding = FundingWatch(self.context, self._numeraire_rate)
+        self.hedge_exits = HedgeExits(self.context)
         self.stopping = False
         self.refused = 0
         self.last_refusal = ""
@@ -166,10 +166,10 @@ class ExecutionCore:
 
     def reconfigure(self, config: EngineConfig) -> None:
         """Other thresholds and limits from the next event on (what ``model.config_reload`` lets change, no more)."""
-        self.config = self.desk.config = config
+        self.config = self.context.config = config
         self.risk.gate.reconfigure()
-        if self.express is not None:
-            self.express.reconfigured()
+        if self.fast_entry is not None:
+            self.fast_entry.reconfigured()
 
     # --- life ---
 
@@ -195,20 +195,20 @@ class ExecutionCore:
         epoch = self.ledger.boot_epoch + epoch_step if self.ledger.boot_epoch else first_epoch
         if not 0 < epoch <= BOOT_EPOCH_MAX:
             raise ValueError(f"boot epoch out of range: {epoch}")
-        self.desk.now = now
-        self.desk.ids = Ids(epoch)
+        self.context.now = now
+        self.context.ids = Ids(epoch)
         ran = Earlier.of(self.ledger, host_boot)
-        self.desk.record(BootRecord(epoch, instance, str(self.config.mode), pid, build_hash, host_boot))
+        self.context.record(BootRecord(epoch, instance, str(self.config.mode), pid, build_hash, host_boot))
         if ran.same_host_boot:
             self._recall(now)
-        venues = sorted({v.name for v in self.config.venues} | set(self.desk.instruments.venues()))
+        venues = sorted({v.name for v in self.config.venues} | set(self.context.instruments.venues()))
         for operation in list(self.ledger.open_operations.values()):
             self.states.transition_to_recovery(operation, "found open at the start")
-            if not self.recovery.with_person(operation):
+            if not self.recovery.held_by_operator(operation):
                 self.recovery.initiate_recovery(operation, "resolve", "found open at the start")
         self.risk.start_monitoring()
         self.recovery.start(venues, ran)
-        return self.desk.drain()
+        return self.context.drain()
 
     def _recall(self, now: Now) -> None:
         """What the gate knew of the run before: orders of the last second, and books that must be later than a fill."""
@@ -224,9 +224,9 @@ class ExecutionCore:
 
     def stop(self, now: Now, reason: str) -> list[Action]:
         """Last records of a run that ends on purpose."""
-        self.desk.now = now
-        self.desk.record(StopRecord(reason, len(self.ledger.unsettled), len(self.ledger.open_operations)))
-        return self.desk.drain()
+        self.context.now = now
+        self.context.record(StopRecord(reason, len(self.ledger.unsettled), len(self.ledger.open_operations)))
+        return self.context.drain()
 
     @property
     def ready(self) -> bool:
@@ -244,10 +244,10 @@ class ExecutionCore:
 
     def handle(self, event: CoreEvent, now: Now) -> list[Action]:
         """One event; the actions to perform, in order."""
-        self.desk.now = now
+        self.context.now = now
         self.risk.gate.ready = self.ready
         self._handlers[type(event)](event)
-        actions = self.desk.drain()
+        actions = self.context.drain()
         for (
             action
         ) in actions:  # whatever way a fill came: answer, stream, question, sweep, or kept until its id was known
@@ -266,25 +266,25 @@ class ExecutionCore:
             self._refuse(opportunity, verdict)
         elif self.config.execution.balance_check is BalanceCheck.STRICT:
             self._token += 1
-            self._pending[self._token] = (verdict, self.desk.now.mono_ns)
+            self._pending[self._token] = (verdict, self.context.now.mono_ns)
             venues = tuple(sorted({leg.row.spec.venue for leg in verdict.legs}))
-            self.desk.act(FetchBalances(self._token, venues))
+            self.context.act(FetchBalances(self._token, venues))
         else:
             self._execute(verdict)
 
-    def open_express(self, words: npt.NDArray[np.int64], feeds: list[int], lease_token: int) -> Express:
-        """The short way of entries, for a market whose books lie in ``words`` (see Express). After :meth:`boot`: the
+    def open_fast_entry(self, words: npt.NDArray[np.int64], feeds: list[int], lease_token: int) -> FastEntry:
+        """The fast path of entries, for a market whose books lie in ``words`` (see Express). After :meth:`boot`: the
         orders that it makes carry this run's ids."""
-        self.express = Express(
-            self.desk, self.risk.gate, self.balances, self.rates, words=words, feeds=feeds, lease_token=lease_token
+        self.fast_entry = FastEntry(
+            self.context, self.risk.gate, self.balances, self.rates, words=words, feeds=feeds, lease_token=lease_token
         )
-        return self.express
+        return self.fast_entry
 
-    def settle_board(self) -> None:
-        """What the short way looks at is what the ledger says, after every event and before the next opportunity."""
-        if self.express is not None:
+    def update_limits_table(self) -> None:
+        """What the fast path looks at is what the ledger says, after every event and before the next opportunity."""
+        if self.fast_entry is not None:
             self.risk.gate.ready = self.ready
-            self.express.board.refresh()
+            self.fast_entry.limits_table.refresh()
 
     def _entered(self, entered: Entered) -> None:
         self.risk.entered(entered)
@@ -292,13 +292,13 @@ class ExecutionCore:
 
     def _execute(self, plan: Plan, *, purpose: Purpose = Purpose.ENTRY, closes: str = "") -> Operation:
         operation = self.orders.execute_opportunity(plan, purpose=purpose, closes=closes)
-        for action in self.desk.actions:
+        for action in self.context.actions:
             if isinstance(action, Place):
-                self.risk.gate.note_send(action.request.venue, self.desk.now.mono_ns)
+                self.risk.gate.note_send(action.request.venue, self.context.now.mono_ns)
         return operation
 
     def _refuse(self, opportunity: Opportunity, verdict: Rejected) -> None:
-        now = self.desk.now
+        now = self.context.now
         self.refused += 1
         self.last_refusal = f"{verdict.refusal.name.lower()}: {verdict.detail}"
         second = now.mono_ns // 1_000_000_000
@@ -306,11 +306,11 @@ class ExecutionCore:
             self._refusal_second, self._refusal_records = second, 0
         if self._refusal_records < REFUSAL_RECORDS_PER_S:
             self._refusal_records += 1
-            row = self.desk.instruments.get(opportunity.legs[0].instrument_id) if opportunity.legs else None
+            row = self.context.instruments.get(opportunity.legs[0].instrument_id) if opportunity.legs else None
             pair = row.spec.pair if row is not None else ""
-            self.desk.record(RefusalRecord(opportunity.opportunity_id, pair, verdict.refusal, verdict.detail[:200]))
-        self.desk.act(Refused(opportunity.opportunity_id, verdict.refusal, verdict.detail))
-        self.desk.act(
+            self.context.record(RefusalRecord(opportunity.opportunity_id, pair, verdict.refusal, verdict.detail[:200]))
+        self.context.act(Refused(opportunity.opportunity_id, verdict.refusal, verdict.detail))
+        self.context.act(
             Report(
                 opportunity.opportunity_id,
                 ReportOutcome.REFUSED,
@@ -351,31 +351,31 @@ class ExecutionCore:
         """Pushed positions: the poller's complete lists are compared, a push alone proves no absence."""
 
     def _sent(self, event: Sent) -> None:
-        self.intake.sent(event)
+        self.evidence.sent(event)
 
     def _not_sent(self, event: NotSent) -> None:
-        order = self.intake.not_sent(event)
+        order = self.evidence.not_sent(event)
         if order is not None:
             self._after(order)
 
     def _update(self, update: OrderUpdate) -> None:
-        order = self.intake.update(update)
+        order = self.evidence.update(update)
         if order is not None:
             self._after(order)
 
     def _fill(self, fill: Fill) -> None:
-        order = self.intake.fill(fill)
+        order = self.evidence.fill(fill)
         if order is not None:
             self._after(order)
 
     def _outcome(self, outcome: PlaceOutcome) -> None:
-        order = self.intake.outcome(outcome)
+        order = self.evidence.outcome(outcome)
         if order is None:
             return
         text = outcome.error.message if outcome.error is not None else ""
         self.risk.order_outcome(outcome.venue, outcome.kind is OutcomeKind.ACKED, text)
         if outcome.kind is not OutcomeKind.ACKED and not order.settled:
-            self.chaser.ask_now(order)
+            self.order_queries.ask_now(order)
         self._after(order)
 
     def _cancel_outcome(self, outcome: CancelOutcome) -> None:
@@ -385,7 +385,7 @@ class ExecutionCore:
             return
         order = self.ledger.order_of(outcome.venue, outcome.client_id, outcome.order_id)
         if order is not None and not order.settled:
-            self.chaser.ask_now(order)
+            self.order_queries.ask_now(order)
 
     def _query_answer(self, answer: QueryAnswer) -> None:
         if answer.update is not None:
@@ -415,31 +415,31 @@ class ExecutionCore:
         if up:
             self.funding.session_up(state.venue)
         else:
-            self.desk.alert(1, "session_down", f"{state.venue}: {state.reason}")
+            self.context.alert(1, "session_down", f"{state.venue}: {state.reason}")
             for order in list(self.ledger.unsettled.values()):
                 if order.intent.venue == state.venue and order.state is OrderState.SENT:
-                    self.intake.unknown(order, "session lost")
-                    self.chaser.ask_now(order)
+                    self.evidence.unknown(order, "session lost")
+                    self.order_queries.ask_now(order)
         self.recovery.tick()
 
     def _numeraire_rate(self, asset: str) -> Decimal | None:
         return Decimal(1) if asset == self.config.execution.numeraire else self.rates.rate(asset)
 
     def _catalogue(self, event: CatalogueChanged) -> None:
-        self.desk.instruments.update(event.rows)
-        if self.express is not None:
-            self.express.rows_changed(event.rows)
+        self.context.instruments.update(event.rows)
+        if self.fast_entry is not None:
+            self.fast_entry.rows_changed(event.rows)
 
     # --- time ---
 
     def _tick(self, event: Tick) -> None:
-        self.chaser.tick()
+        self.order_queries.tick()
         self.recovery.tick()
         self.funding.tick()
         for operation in list(self.ledger.open_operations.values()):
             self.orders.advance(operation)
         self.risk.tick()
-        now_ns = self.desk.now.mono_ns
+        now_ns = self.context.now.mono_ns
         for token, (_plan, asked_ns) in list(self._pending.items()):
             if now_ns - asked_ns > STRICT_TIMEOUT_NS:
                 self._balances_answer(BalancesAnswer(token, (), "no answer in time"))
@@ -493,8 +493,8 @@ class ExecutionCore:
 
     def inventory(self, now: Now, instruments: Iterable[int] | None = None) -> list[InventoryRow]:
         """Rows of ``instruments`` (all): what could be spent and sold now, positions, from when on books count."""
-        self.desk.now = now
-        known = self.desk.instruments
+        self.context.now = now
+        known = self.context.instruments
         wanted = known if instruments is None else [row for i in instruments if (row := known.get(i)) is not None]
         return [self._inventory_row(row) for row in wanted]
 
@@ -505,7 +505,7 @@ class ExecutionCore:
         if spec.kind is InstrumentKind.PERPETUAL:
             leverage = self.config.detection.hedge.leverage
             buy = quote / (1 / leverage + fee)
-            view = self.desk.market.book(row.instrument_id)
+            view = self.context.market.book(row.instrument_id)
             price = mid_price(view, row) if view is not None else None
             sell = buy / price if price else ZERO
             position = self.ledger.accounts.futures_qty(spec.venue, spec.symbol)
@@ -518,7 +518,7 @@ class ExecutionCore:
             self.ready
             and not busy
             and spec.venue in self.recovery
-            and self.balances.proved(spec.venue, spec.quote, self.desk.now.mono_ns)
+            and self.balances.proved(spec.venue, spec.quote, self.context.now.mono_ns)
         )
         return InventoryRow(
             row.instrument_id,

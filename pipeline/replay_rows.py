@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.book.recording.capture_files import Capture, read_capture
-from pipeline.book.recording.contents import Survey
+from pipeline.book.recording.contents import CaptureContents
 from pipeline.book.recording.digits import Digits
 from pipeline.book.recording.message_order import RecordedBooks
 from pipeline.book.venue_books import VenueBooks, load_codec
@@ -167,10 +167,10 @@ class FeeChoice:
 
 
 def _list_instruments(venue: ReplayVenue, known: dict[str, RowSpec], fees: FeeChoice) -> None:
-    survey = Survey(venue.capture, load_codec(venue.capture.dialect, venue.capture.market))
-    venue.owners = survey.owners
+    contents = CaptureContents(venue.capture, load_codec(venue.capture.dialect, venue.capture.market))
+    venue.owners = contents.owners
     name = venue.capture.venue
-    for symbol, digits in sorted(survey.digits.items()):
+    for symbol, digits in sorted(contents.digits.items()):
         row = known.get(symbol)
         if row is None:
             base, quote = split_symbol(symbol)

@@ -312,7 +312,7 @@ class HaltPage(Page):
         fence_release()
 
     def release(self) -> None:
-        """Ends the halt; only a person's ``resume`` calls this."""
+        """Ends the halt; only an operator's ``resume`` calls this."""
         store_release(self.words, HALT_LATCH, 0)
 
     @property

@@ -5,12 +5,12 @@ A worker module (``workers.feed``, ``workers.detector``, ...) offers
 * ``run(ctx: WorkerContext) -> None`` -- the whole life of the process, from set-up to a clean return after
   ``ctx.stop_requested()``; calls ``ctx.ready()`` once when warm and ``ctx.progress()`` from its loop;
 * optionally ``warm(dialects: Sequence[str]) -> None`` -- compiles (or loads from the cache) every kernel that ``run``
-  calls, with private arrays: no shared memory, no socket, no thread, no event loop. The nursery calls it once before it
-  forks, so that children start with machine code in memory;
+  calls, with private arrays: no shared memory, no socket, no thread, no event loop. The fork server calls it once
+  before it forks, so that children start with machine code in memory;
 * ``main()`` -- ``python -m workers.X --instance I --config F``, for systemd and for one process in a debugger.
 
-Two parents are possible: systemd (``python -m workers.X``) and our supervisor, which forks from a warmed nursery. Both
-speak the same ``NOTIFY_SOCKET`` protocol (READY=1, WATCHDOG=1, STATUS=, STOPPING=1).
+Two parents are possible: systemd (``python -m workers.X``) and our supervisor, which forks from a warmed fork server.
+Both speak the same ``NOTIFY_SOCKET`` protocol (READY=1, WATCHDOG=1, STATUS=, STOPPING=1).
 """
 
 from __future__ import annotations
@@ -382,7 +382,7 @@ def run_worker(process: str, body: Callable[[WorkerContext], None], argv: Sequen
     name = f"feed.{exchange}" if exchange else process
     instance = arguments.instance or config.instance
     warm = getattr(sys.modules[body.__module__], "warm", None)
-    if warm is not None:  # no nursery has done it: from the cache it is a second, on a cold one a minute
+    if warm is not None:  # no fork server has done it: from the cache it is a second, on a cold one a minute
         Notifier().send(f"EXTEND_TIMEOUT_USEC={WARM_TIMEOUT_US}\nSTATUS=loading kernels")
         warm([config.exchanges[exchange].dialect] if exchange else sorted({v.dialect for v in config.venues}))
     return start_worker(body, config=config, instance=instance, process=name, exchange=exchange)

@@ -44,7 +44,7 @@ LATENCY_SAMPLE = 8  # one frame of so many goes into the histogram: recording co
 
 def warm(dialects: Sequence[str]) -> None:
     """Load the machine code of every kernel that a feed calls, with private arrays."""
-    from pipeline.book import freshness as timely
+    from pipeline.book import freshness as freshness
     from pipeline.book.venue_books import VenueBooks
     from shm.atomics import store_relaxed, store_release
     from shm.bookring import conn_close, conn_open, init_feed, publish_book, read_book
@@ -70,7 +70,7 @@ def warm(dialects: Sequence[str]) -> None:
             books.request_snapshot(0)
             books.on_snapshot(0, b'{"id":1,"lastUpdateId":1,"bids":[["1","1"]],"asks":[["2","1"]]}', 1, 0)
             books.remove("WARM_UP")
-            timely.set_on_time(books.mem, words, 0, 0)
+            freshness.set_on_time(books.mem, words, 0, 0)
     conn_close(words, 0, 0)
     ring_if_sleeping(words, 0, -1)
 

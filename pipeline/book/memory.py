@@ -84,7 +84,7 @@ COUNTER_NAMES = (
     C_PUBLISHED,
     C_OVERFLOWED,
 ) = range(H_COUNTERS, H_COUNTERS + len(COUNTER_NAMES))
-# --- head: are frames of now (timely.py) ---
+# --- head: are frames of now (freshness.py) ---
 H_TICK_NS = 48  # when the owner's loop last came round; 0 = nobody watches it
 H_CLOCK_KNOWN = 49
 H_CLOCK_OFFSET_MS = 50  # venue unix ms = monotonic ms + this
@@ -92,7 +92,7 @@ H_GAP_KNOWN = 51
 H_LEAST_GAP_MS = 52  # least (receive ms - venue ms) ever seen
 H_LAG_MS = 53  # what the rows allow topics to run apart
 H_BACK_MS = 54  # the backward step that exceeded it
-H_NOTICE = 55  # timely.NOTICE_*: what the owner must look at after this frame
+H_NOTICE = 55  # freshness.NOTICE_*: what the owner must look at after this frame
 HEAD_WORDS = 64
 assert H_COUNTERS + len(COUNTER_NAMES) <= H_TICK_NS
 

@@ -150,7 +150,7 @@ class VenueBooks:
         self._buffers: dict[int, deque[Buffered]] = {}
         self._buffered_bytes: dict[int, int] = {}
         self.on_applied: Callable[[int], None] | None = None  # called with the book index after each replayed update
-        self.on_notice: Callable[[int, int, int], None] | None = None  # timely.NOTICE_*, receive time, connection
+        self.on_notice: Callable[[int, int, int], None] | None = None  # freshness.NOTICE_*, receive time, connection
 
     # --- instruments ---
 
@@ -253,7 +253,7 @@ class VenueBooks:
             return result
         return self._rare(result, bytes(frame), recv_mono_ns, conn)
 
-    def _heed(self, result: int, recv_mono_ns: int, conn: int) -> int:
+    def _apply_result(self, result: int, recv_mono_ns: int, conn: int) -> int:
         """The result alone; what it says about connections goes to ``on_notice``."""
         if result & engine.R_NOTICE:
             result &= ~engine.R_NOTICE
@@ -262,10 +262,12 @@ class VenueBooks:
         return result
 
     def _rare(self, result: int, frame: bytes, recv_mono_ns: int, conn: int) -> int:
-        result = self._heed(result, recv_mono_ns, conn)
+        result = self._apply_result(result, recv_mono_ns, conn)
         while result == engine.R_GROW:
             self._grow()
-            result = self._heed(self._kernel(self.mem, self.words, len(frame), recv_mono_ns, conn), recv_mono_ns, conn)
+            result = self._apply_result(
+                self._kernel(self.mem, self.words, len(frame), recv_mono_ns, conn), recv_mono_ns, conn
+            )
         if result == engine.R_UNKNOWN_SHAPE:
             result = self._slow(frame, recv_mono_ns, conn)
         slot = int(self.mem[st.H_LAST_SLOT])
@@ -302,10 +304,12 @@ class VenueBooks:
                 mem[st.H_NEEDED_EXP] = error.digits
                 return FrameResult.PRICE_PRECISION
             topic = st.TOPIC_OTHER  # nothing that the book could be compared with
-        result = self._heed(self._route(self.mem, self.words, topic, recv_mono_ns, conn), recv_mono_ns, conn)
+        result = self._apply_result(self._route(self.mem, self.words, topic, recv_mono_ns, conn), recv_mono_ns, conn)
         while result == engine.R_GROW:
             self._grow()
-            result = self._heed(self._route(self.mem, self.words, topic, recv_mono_ns, conn), recv_mono_ns, conn)
+            result = self._apply_result(
+                self._route(self.mem, self.words, topic, recv_mono_ns, conn), recv_mono_ns, conn
+            )
         return result
 
     def _load_event(self, decoded: Decoded, slot: int) -> None:

@@ -176,7 +176,7 @@ class VenueTrading(ABC):
         with :meth:`place`'s result and errors, once and at once. Raises ``VenueUnavailable``: it can never be sent."""
         return lambda: self.place(request)
 
-    def stencil(self, terms: OrderTerms) -> Pieces | None:
+    def template(self, terms: OrderTerms) -> Pieces | None:
         """An IOC limit order of ``terms`` as text with holes (pipeline/templates/template.py), byte for byte what
         :meth:`prepare` makes of such a request; None: this venue's orders are made by :meth:`prepare` alone."""
         return None
@@ -190,8 +190,8 @@ class VenueTrading(ABC):
         return
 
     def launch(self, symbol: str, client_id: str, payload: bytes) -> int:
-        """Hands a filled and signed stencil to the socket: the result and the errors of :meth:`place`."""
-        raise VenueUnavailable(f"{self.venue}: no orders of stencils here; nothing was sent", venue=self.venue)
+        """Hands a filled and signed template to the socket: the result and the errors of :meth:`place`."""
+        raise VenueUnavailable(f"{self.venue}: no orders of templates here; nothing was sent", venue=self.venue)
 
     @abstractmethod
     def cancel(self, symbol: str, client_id: str, order_id: str = "") -> None:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 HANDSHAKE_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 10.0  # a venue processes an order for at most 10 s; the saga asks questions much earlier
-AUTH_ATTEMPTS_MAX = 3  # a refused key is not knocked with again and again; a person must look
+AUTH_ATTEMPTS_MAX = 3  # a refused key is not knocked with again and again; an operator must look
 DRAIN_S = 5.0  # the replaced connection of a planned change lives on this long for answers under way
 STABLE_S = 10.0  # a session that lived this long has proved itself: its backoff starts anew
 
@@ -311,7 +311,7 @@ class TradingBase(VenueTrading):
         """Whether a symbol is nothing but letters, digits and ``_``."""
         return symbol.isascii() and symbol.replace("_", "").isalnum()
 
-    def check_words(self, symbol: str, client_id: str) -> None:
+    def check_text(self, symbol: str, client_id: str) -> None:
         """Templates are filled by plain text: nothing but letters, digits and ``_`` may enter them."""
         if symbol not in self._good_symbols:
             if not self.good_symbol(symbol):

@@ -58,7 +58,7 @@ class Ids:
 
 
 @dataclass(slots=True)
-class Desk:
+class CoreContext:
     """One event's surroundings. ``record`` is the only way to change state, ``act`` the only way out."""
 
     config: EngineConfig
@@ -83,7 +83,7 @@ class Desk:
         self.actions.append(Alert(severity, code, text))
 
     def trip(self, name: str, reason: str) -> None:
-        """Trips a breaker once; a person re-arms it."""
+        """Trips a breaker once; an operator re-arms it."""
         if name not in self.ledger.breakers and self.config.features.enable_circuit_breakers:
             self.record(BreakerRecord(name, True, reason))
             self.alert(2, "breaker", f"{name}: {reason}")

@@ -102,7 +102,7 @@ class Opportunity(msgspec.Struct, frozen=True):
 
 
 class Entered(msgspec.Struct, frozen=True):
-    """An entry that the short way (pipeline/fast_entry/entry.py) approved: these records are in the journal already."""
+    """An entry that the fast path (pipeline/fast_entry/entry.py) approved: these records are in the journal already."""
 
     operation: OperationRecord
     intents: tuple[OrderIntentRecord, ...]
@@ -190,7 +190,7 @@ class CatalogueChanged(msgspec.Struct, frozen=True):
 class CommandKind(IntEnum):
     FLATTEN = 0  # unwind every open exposure, hedges included
     CLOSE_HEDGES = 1
-    APPROVE = 2  # a recovery that waits for a person may go on
+    APPROVE = 2  # a recovery that waits for an operator may go on
     CANCEL_RECOVERY = 3
     REARM = 4  # a breaker
     STOP = 5  # take no new opportunity, finish what is open

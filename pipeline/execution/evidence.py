@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from decimal import Decimal
 
-from pipeline.execution.core_context import Desk
+from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import NotSent, Sent
 from pipeline.execution.ledger import Order
 from pipeline.execution.market import PPM, fee_of
@@ -25,24 +25,24 @@ FEE_TOLERANCE_ABS = Decimal("0.00000001")
 ZERO = Decimal(0)
 
 
-class Intake:
+class Evidence:
     """Merges what venues say into the ledger. Methods return the order that changed, or None."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: CoreContext) -> None:
+        self._context = context
         self._orphans: OrderedDict[tuple[str, str], list[Fill | OrderUpdate]] = OrderedDict()
         self.duplicates = 0
         self.fee_surprises = 0
 
     def sent(self, event: Sent) -> Order | None:
-        order = self._desk.ledger.orders.get(event.client_id)
+        order = self._context.ledger.orders.get(event.client_id)
         if order is None or order.sent_mono_ns:
             return None
-        self._desk.record(OrderSentRecord(event.client_id, event.send_mono_ns))
+        self._context.record(OrderSentRecord(event.client_id, event.send_mono_ns))
         return order
 
     def not_sent(self, event: NotSent) -> Order | None:
-        order = self._desk.ledger.orders.get(event.client_id)
+        order = self._context.ledger.orders.get(event.client_id)
         if order is None or order.state is not OrderState.INTENT:
             return None
         self._note(order, OrderState.NOT_SENT, source="local", reason=f"{event.refusal.name}: {event.reason}")
@@ -50,7 +50,7 @@ class Intake:
 
     def outcome(self, event: PlaceOutcome) -> Order | None:
         """What became of a placement request: only ``rejected`` is final, ``unknown`` is a question."""
-        order = self._desk.ledger.order_of(event.venue, event.client_id, "")
+        order = self._context.ledger.order_of(event.venue, event.client_id, "")
         if order is None:
             return None
         reason = "" if event.error is None else f"{event.error.api_code} {event.error.message}".strip()[:200]
@@ -62,7 +62,9 @@ class Intake:
             self._note(order, OrderState.REJECTED, source="ack", reason=reason, recv_mono_ns=event.recv_mono_ns)
         elif event.kind is OutcomeKind.REJECTED:
             if not order.state.is_terminal:  # the venue has shown the order before: its no is a question
-                self._desk.alert(1, "contradiction", f"{order.client_id}: refused while {order.state.name}: {reason}")
+                self._context.alert(
+                    1, "contradiction", f"{order.client_id}: refused while {order.state.name}: {reason}"
+                )
         elif event.kind is OutcomeKind.UNKNOWN:
             self.unknown(order, reason or "no answer")
         return order
@@ -77,7 +79,7 @@ class Intake:
         self._note(order, OrderState.EXPIRED, source="recovery", reason=reason)
 
     def update(self, update: OrderUpdate) -> Order | None:
-        order = self._desk.ledger.order_of(update.venue, update.client_id, update.order_id)
+        order = self._context.ledger.order_of(update.venue, update.client_id, update.order_id)
         if order is None:
             self._keep(update)
             return None
@@ -89,7 +91,7 @@ class Intake:
         if RANK[update.state] <= RANK[order.state] and not news_of_qty and not news_of_id:
             self.duplicates += 1
             return None
-        self._desk.record(
+        self._context.record(
             OrderStateRecord(
                 order.client_id,
                 update.order_id,
@@ -103,14 +105,14 @@ class Intake:
             )
         )
         if reported is not None and reported > order.intent.qty:
-            self._desk.trip("overfill", f"{order.client_id}: {reported} of {order.intent.qty}")
+            self._context.trip("overfill", f"{order.client_id}: {reported} of {order.intent.qty}")
         if news_of_id:
             self._adopt(update.venue, update.order_id)
         return order
 
     def fill(self, fill: Fill) -> Order | None:
         """Books a fill once; late ones too. None when it is known, or nobody's yet."""
-        ledger = self._desk.ledger
+        ledger = self._context.ledger
         if (fill.venue, fill.symbol, fill.trade_id) in ledger.fills_seen:
             self.duplicates += 1
             return None
@@ -126,7 +128,7 @@ class Intake:
             if (fill.venue, fill.symbol, fill.trade_id) in ledger.fills_seen:  # it was among what waited for this id
                 self.duplicates += 1
                 return order
-        self._desk.record(
+        self._context.record(
             FillRecord(
                 venue=fill.venue,
                 symbol=fill.symbol,
@@ -159,7 +161,7 @@ class Intake:
             for message in self._orphans.pop(key):
                 found += 1
                 what = "fill" if isinstance(message, Fill) else "order"
-                self._desk.record(ExternalRecord(venue, what, f"{message.symbol} order {key[1]}"))
+                self._context.record(ExternalRecord(venue, what, f"{message.symbol} order {key[1]}"))
         return found
 
     def _judge(self, fill: Fill, order: Order) -> None:
@@ -167,10 +169,10 @@ class Intake:
         intent = order.intent
         worse = fill.price > intent.price if intent.side is OrderSide.BUY else fill.price < intent.price
         if fill.side is not intent.side or (worse and intent.price > 0) or order.filled > intent.qty:
-            self._desk.trip(
+            self._context.trip(
                 "bad_fill", f"{order.client_id}: {fill.side.name} {order.filled} at {fill.price}, wanted {intent.price}"
             )
-        row = self._desk.instruments.find(intent.venue, intent.symbol)
+        row = self._context.instruments.find(intent.venue, intent.symbol)
         if row is None or fill.is_maker:
             return
         expected, asset = fee_of(row, fill.side, fill.qty, fill.price)
@@ -178,7 +180,7 @@ class Intake:
         tolerance = scale * FEE_TOLERANCE_PPM / PPM + FEE_TOLERANCE_ABS
         if fill.fee_asset != asset or abs(fill.fee - expected) > tolerance:
             self.fee_surprises += 1
-            self._desk.trip(
+            self._context.trip(
                 f"fee.{intent.venue}.{intent.symbol}",
                 f"fee {fill.fee} {fill.fee_asset}, expected {expected.normalize()} {asset}",
             )
@@ -193,8 +195,8 @@ class Intake:
         order_id: str = "",
         recv_mono_ns: int = 0,
     ) -> None:
-        at = recv_mono_ns or self._desk.now.mono_ns
-        self._desk.record(OrderStateRecord(order.client_id, order_id, state, None, None, 0, at, source, reason))
+        at = recv_mono_ns or self._context.now.mono_ns
+        self._context.record(OrderStateRecord(order.client_id, order_id, state, None, None, 0, at, source, reason))
         if order_id:
             self._adopt(order.intent.venue, order_id)
 
@@ -205,7 +207,7 @@ class Intake:
         self._orphans.setdefault(key, []).append(message)
         if len(self._orphans) > ORPHANS_MAX:
             (venue, order_id), lost = self._orphans.popitem(last=False)
-            self._desk.record(ExternalRecord(venue, "orphans dropped", f"order {order_id}: {len(lost)} messages"))
+            self._context.record(ExternalRecord(venue, "orphans dropped", f"order {order_id}: {len(lost)} messages"))
 
     def _adopt(self, venue: str, order_id: str) -> None:
         """What came before the acknowledgement finds its order now."""

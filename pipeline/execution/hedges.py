@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from pipeline.execution.core_context import Desk
+from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import BookView, Opportunity
 from pipeline.execution.market import (
     average_price,
@@ -31,14 +31,14 @@ def _opposite(side: OrderSide) -> OrderSide:
 class HedgeExits:
     """Plans for leaving a hedge. Both legs at once, as at the entry; the saga repairs what breaks."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: CoreContext) -> None:
+        self._context = context
 
     def exit_plan(self, hedge: HedgeRecord, *, forced: bool = False) -> Plan | None:
         """The closing plan when it earns more than nothing after all four fees (or always, if forced); else None."""
-        desk = self._desk
-        spot = desk.instruments.find(hedge.spot_venue, hedge.spot_symbol)
-        futures = desk.instruments.find(hedge.futures_venue, hedge.futures_symbol)
+        context = self._context
+        spot = context.instruments.find(hedge.spot_venue, hedge.spot_symbol)
+        futures = context.instruments.find(hedge.futures_venue, hedge.futures_symbol)
         if spot is None or futures is None:
             return None
         views = [self._view(row, forced) for row in (spot, futures)]
@@ -54,12 +54,12 @@ class HedgeExits:
         if not forced and not profit > 0:
             return None
         edge = float(profit / outlay * 10_000)
-        operation = desk.ledger.operations[hedge.operation_id]
+        operation = context.ledger.operations[hedge.operation_id]
         opportunity = Opportunity(
             opportunity_id=0,
             type=int(OpportunityType.SPOT_FUTURES_HEDGE),
             pair_id=spot.pair_id,
-            detect_mono_ns=desk.now.mono_ns,
+            detect_mono_ns=context.now.mono_ns,
             trigger_recv_mono_ns=0,
             trigger_publish_mono_ns=0,
             edge_bps=edge,
@@ -68,7 +68,7 @@ class HedgeExits:
             trigger_instrument=spot.instrument_id,
             direction_key=-1 - operation.record.direction_key,
             legs=(),
-            dequeued_mono_ns=desk.now.mono_ns,
+            dequeued_mono_ns=context.now.mono_ns,
             manual=forced,
         )
         return Plan(
@@ -76,22 +76,22 @@ class HedgeExits:
         )
 
     def _view(self, row: InstrumentRow, forced: bool) -> BookView | None:
-        view = self._desk.market.book(row.instrument_id)
+        view = self._context.market.book(row.instrument_id)
         if view is None or not tradable(view, row):
             return None
-        detection = self._desk.config.detection
+        detection = self._context.config.detection
         limit_ms = detection.dead_after_ms if forced else detection.max_age_to_trade_ms
-        return view if self._desk.now.mono_ns - view.proof_mono_ns <= limit_ms * 1_000_000 else None
+        return view if self._context.now.mono_ns - view.proof_mono_ns <= limit_ms * 1_000_000 else None
 
     def _leg(self, row: InstrumentRow, side: OrderSide, qty: Decimal, view: BookView) -> PlannedLeg | None:
         best = best_price(view, side, row)
         average = average_price(view, side, qty, row)
         if best is None or average is None or not is_tradable_qty(row, qty, best):
             return None
-        if next(self._desk.ledger.unsettled_of_symbol(row.spec.venue, row.spec.symbol), None) is not None:
+        if next(self._context.ledger.unsettled_of_symbol(row.spec.venue, row.spec.symbol), None) is not None:
             return None
-        limit = bounded_price(best, side, self._desk.config.risk_limits.max_slippage_bps, row.spec.tick)
-        asset, amount = reservation(row, side, qty, limit, self._desk.config.detection.hedge.leverage)
+        limit = bounded_price(best, side, self._context.config.risk_limits.max_slippage_bps, row.spec.tick)
+        asset, amount = reservation(row, side, qty, limit, self._context.config.detection.hedge.leverage)
         if row.spec.kind is InstrumentKind.PERPETUAL:
             amount = ZERO  # closing needs no margin (requirements 4.6)
         return PlannedLeg(row, side, qty, limit, best, average, asset, amount, view)

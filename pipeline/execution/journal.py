@@ -295,7 +295,8 @@ def read_journal(directory: Path) -> Iterator[JournalEntry]:
 
 
 class Place:
-    """Where the writer of ready-made records (press.py) goes on: the open segment's bytes, and what a header needs."""
+    """Where the writer of ready-made records (encoder.py) goes on: the open segment's bytes, and what a header
+    needs."""
 
     __slots__ = ("chain", "octets", "offset", "scratch", "words")
 

@@ -137,7 +137,7 @@ def chain_of(previous: np.uint64, words: Words, start: int, size: int, h: Cells,
 
 
 @njit_bare
-def seal_record(
+def commit_record(
     octets: Octets,
     words: Words,
     at: int,

@@ -5,7 +5,7 @@
 
     orders still answering in time?      wait
     exposure worth an order?             RECOVERING: repair (complete or unwind, the cheaper), bounded price
-    too many repairs, or none possible?  hold: a breaker trips, a person decides
+    too many repairs, or none possible?  hold: a breaker trips, an operator decides
     an order still unknown?              wait for recovery's proof; nothing new on its symbol
     nothing owed                         COMPLETED / FAILED; the remainder is dust
 
@@ -20,7 +20,7 @@ from decimal import Decimal
 
 from pipeline.execution.accounts import EXACT
 from pipeline.execution.balances import BalanceMonitor
-from pipeline.execution.core_context import Desk
+from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import CancelOrder, Entered, Place, Report
 from pipeline.execution.ledger import Operation, Order
 from pipeline.execution.market import USD_COINS, UsdRates
@@ -49,7 +49,7 @@ from pipeline.model.enums import (
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import OrderRequest
 
-REPAIRS_MAX = 12  # orders of the unwind ladder that reached a venue before a person is asked
+REPAIRS_MAX = 12  # orders of the unwind ladder that reached a venue before an operator is asked
 REPAIR_PAUSE_FIRST_NS = 20_000_000
 REPAIR_PAUSE_MAX_NS = 500_000_000
 COOLDOWN_MAX_NS = 60_000_000_000
@@ -61,7 +61,7 @@ class Pursuit:
     """What is only known while the process lives: the pace of an operation's unwind ladder."""
 
     attempts: int = 0
-    forgiven: int = 0  # rungs before a person approved that the ladder begins again
+    forgiven: int = 0  # rungs before an operator approved that the ladder begins again
     next_try_mono_ns: int = 0
     blocked_since_mono_ns: int = 0
     held: bool = False
@@ -72,25 +72,25 @@ class OrderOrchestrator:
 
     def __init__(
         self,
-        desk: Desk,
+        context: CoreContext,
         states: StateController,
         balances: BalanceMonitor,
         rates: UsdRates,
         *,
         on_recovery: Callable[[Operation, str, str], None],
         on_recovered: Callable[[Operation, str], None],
-        with_person: Callable[[Operation], bool],
+        held_by_operator: Callable[[Operation], bool],
         asking: Callable[[Order], bool],
         can_place: Callable[[str], bool],
     ) -> None:
-        self._desk = desk
+        self._context = context
         self._states = states
         self._balances = balances
         self._rates = rates
-        self._repairs = RepairBook(desk, balances, balances.session_up, can_place)
+        self._repairs = RepairBook(context, balances, balances.session_up, can_place)
         self._on_recovery = on_recovery
         self._on_recovered = on_recovered
-        self._with_person = with_person
+        self._held_by_operator = held_by_operator
         self._asking = asking
         self._pursuits: dict[str, Pursuit] = {}
         self._broken: dict[int, int] = {}  # direction -> broken legs in a row
@@ -102,9 +102,9 @@ class OrderOrchestrator:
         self, plan: Plan, *, purpose: Purpose = Purpose.ENTRY, closes: str = "", gate_mono_ns: int = 0
     ) -> Operation:
         """Records the operation and its intents, then places all legs at once."""
-        desk, opportunity = self._desk, plan.opportunity
+        context, opportunity = self._context, plan.opportunity
         record = OperationRecord(
-            operation_id=desk.ids.next(),
+            operation_id=context.ids.next(),
             opportunity_id=opportunity.opportunity_id,
             type=plan.type,
             pair=plan.pair,
@@ -116,7 +116,7 @@ class OrderOrchestrator:
             trigger_recv_mono_ns=opportunity.trigger_recv_mono_ns,
             detect_mono_ns=opportunity.detect_mono_ns,
             dequeued_mono_ns=opportunity.dequeued_mono_ns,
-            gate_mono_ns=gate_mono_ns or desk.now.mono_ns,
+            gate_mono_ns=gate_mono_ns or context.now.mono_ns,
             manual=opportunity.manual,
             closes=closes,
         )
@@ -136,14 +136,14 @@ class OrderOrchestrator:
             for index, leg in enumerate(plan.legs)
         ]
         for request in requests:
-            desk.act(Place(request, purpose, operation.operation_id))
+            context.act(Place(request, purpose, operation.operation_id))
         self._states.begin(operation)
         self.executed += 1
         return operation
 
     def adopt(self, entered: Entered) -> Operation:
         """An entry whose records stand in the journal: folded in, reserved, and led from here on like any other."""
-        ledger, now = self._desk.ledger, self._desk.now
+        ledger, now = self._context.ledger, self._context.now
         ledger.apply(entered.operation, now.mono_ns, now.wall_ns)
         for intent in entered.intents:
             ledger.apply(intent, now.mono_ns, now.wall_ns)
@@ -158,7 +158,7 @@ class OrderOrchestrator:
         a venue cuts a reduce-only order down to what is left of it."""
         if row.spec.kind is not InstrumentKind.PERPETUAL:
             return False
-        position = self._desk.ledger.accounts.futures_qty(row.spec.venue, row.spec.symbol)
+        position = self._context.ledger.accounts.futures_qty(row.spec.venue, row.spec.symbol)
         return position * int(side) <= -qty
 
     def _intend(
@@ -176,9 +176,9 @@ class OrderOrchestrator:
         attempt: int = 0,
     ) -> OrderRequest:
         """The intent's record, and the request that may be sent once it is in the journal."""
-        desk, spec, plan = self._desk, row.spec, operation.record.legs[leg]
+        context, spec, plan = self._context, row.spec, operation.record.legs[leg]
         intent = OrderIntentRecord(
-            client_id=desk.ids.next(),
+            client_id=context.ids.next(),
             operation_id=operation.operation_id,
             leg=leg,
             purpose=purpose,
@@ -195,15 +195,15 @@ class OrderOrchestrator:
             price=price,
             reduce_only=reduce_only,
             multiplier=spec.multiplier,
-            expiry_wall_ms=desk.now.wall_ms + desk.config.execution.recv_window_ms,
+            expiry_wall_ms=context.now.wall_ms + context.config.execution.recv_window_ms,
             reserve_asset=reserve[0],
             reserve_amount=reserve[1],
             book_seq=plan.book_seq,
             update_id=plan.update_id,
             attempt=attempt,
         )
-        desk.record(intent)
-        self._balances.reserve_balance(desk.ledger.orders[intent.client_id])
+        context.record(intent)
+        self._balances.reserve_balance(context.ledger.orders[intent.client_id])
         return request_of(intent)
 
     # --- progress ---
@@ -211,12 +211,12 @@ class OrderOrchestrator:
     def pursuit(self, operation: Operation) -> Pursuit:
         known = self._pursuits.get(operation.operation_id)
         if known is None:
-            known = self._pursuits[operation.operation_id] = Pursuit(held=self._with_person(operation))
+            known = self._pursuits[operation.operation_id] = Pursuit(held=self._held_by_operator(operation))
         return known
 
     def advance(self, operation: Operation) -> None:
         """Looks at an operation after evidence or time, and does the next thing that it needs."""
-        ledger, now_ns = self._desk.ledger, self._desk.now.mono_ns
+        ledger, now_ns = self._context.ledger, self._context.now.mono_ns
         if operation.operation_id not in ledger.open_operations:
             return
         unsettled = ledger.unsettled_of_operation(operation)
@@ -224,15 +224,15 @@ class OrderOrchestrator:
             return
         pursuit = self.pursuit(operation)
         alone = len(ledger.open_operations) == 1
-        owed = False
-        for debt in debts(operation, self._desk.config.execution.numeraire, ledger.dust if alone else {}):
+        unmatched = False
+        for debt in debts(operation, self._context.config.execution.numeraire, ledger.dust if alone else {}):
             repair, worth = self._repairs.choose(operation, debt, self._slippage_bps(operation, pursuit))
-            owed = owed or worth
+            unmatched = unmatched or worth
             if repair is not None and not pursuit.held and now_ns >= pursuit.next_try_mono_ns:
                 self._repair(operation, pursuit, repair, debt.asset)
                 return
-        if owed:
-            self._owed(operation, pursuit)
+        if unmatched:
+            self._repair_impossible(operation, pursuit)
         elif unsettled:
             if operation.state is not ArbitrageState.RECOVERING:
                 self._states.transition_to_recovery(operation, "an order's outcome is unknown")
@@ -243,30 +243,30 @@ class OrderOrchestrator:
     def _answer_expected(self, order: Order) -> bool:
         """Whether word of this order may still come in its normal time."""
         since = order.sent_mono_ns or order.intent_mono_ns
-        waited_ns = self._desk.now.mono_ns - since
-        return 0 <= waited_ns < self._desk.config.answer_timeout_ms * 1_000_000
+        waited_ns = self._context.now.mono_ns - since
+        return 0 <= waited_ns < self._context.config.answer_timeout_ms * 1_000_000
 
     def _rungs(self, operation: Operation, pursuit: Pursuit) -> int:
         """Repairs of this operation that reached a venue; counted from the ledger, so that a restart keeps them."""
-        orders = (self._desk.ledger.orders[client_id] for client_id in operation.orders)
+        orders = (self._context.ledger.orders[client_id] for client_id in operation.orders)
         repairs = (o for o in orders if o.intent.purpose in (Purpose.REPAIR, Purpose.DUST))
         return sum(1 for order in repairs if order.state is not OrderState.NOT_SENT) - pursuit.forgiven
 
     def _slippage_bps(self, operation: Operation, pursuit: Pursuit) -> Decimal:
         """The unwind ladder: bounded slippage, doubled at each further step, up to the risk limit."""
-        execution = self._desk.config.execution
+        execution = self._context.config.execution
         wider = execution.unwind_slippage_bps * (1 << self._rungs(operation, pursuit))
         return min(execution.unwind_max_slippage_bps, wider)
 
     def _repair(self, operation: Operation, pursuit: Pursuit, repair: Repair, asset: str) -> None:
         """One order of the ladder."""
-        features = self._desk.config.features
+        features = self._context.config.features
         rungs = self._rungs(operation, pursuit)
         if rungs >= REPAIRS_MAX or not features.enable_recovery_mode:
             self._hold(operation, pursuit, f"{rungs} repairs did not close it")
             return
         if repair.takes_dust:  # from here on the operation owes the old remainder too
-            self._desk.record(DustRecord(asset, -repair.takes_dust, operation.operation_id, "taken to be closed"))
+            self._context.record(DustRecord(asset, -repair.takes_dust, operation.operation_id, "taken to be closed"))
         if repair.purpose is Purpose.REPAIR and operation.state is not ArbitrageState.RECOVERING:
             self._states.transition_to_recovery(operation, f"leg broken: {repair.side.name} {repair.qty} owed")
             filled = {(f.venue, f.symbol) for f in operation.fills}
@@ -288,34 +288,34 @@ class OrderOrchestrator:
         )
         pause_ns = min(REPAIR_PAUSE_MAX_NS, REPAIR_PAUSE_FIRST_NS << min(pursuit.attempts, 8))
         pursuit.attempts += 1
-        pursuit.next_try_mono_ns = self._desk.now.mono_ns + pause_ns
+        pursuit.next_try_mono_ns = self._context.now.mono_ns + pause_ns
         pursuit.blocked_since_mono_ns = 0
-        self._desk.act(Place(request, repair.purpose, operation.operation_id))
+        self._context.act(Place(request, repair.purpose, operation.operation_id))
 
-    def _owed(self, operation: Operation, pursuit: Pursuit) -> None:
-        """Exposure remains and nothing can be placed now: wait a little, then ask a person."""
-        now_ns = self._desk.now.mono_ns
+    def _repair_impossible(self, operation: Operation, pursuit: Pursuit) -> None:
+        """Exposure remains and nothing can be placed now: wait a little, then ask an operator."""
+        now_ns = self._context.now.mono_ns
         if operation.state is not ArbitrageState.RECOVERING:
             self._states.transition_to_recovery(operation, "exposure, and no venue can take the order now")
             self._on_recovery(operation, "resolve", "no venue can take the order now")
         if pursuit.held or now_ns < pursuit.next_try_mono_ns:
             return
         pursuit.blocked_since_mono_ns = pursuit.blocked_since_mono_ns or now_ns
-        patience_ns = 5 * self._desk.config.risk_limits.max_unhedged_ms * 1_000_000
-        if now_ns - pursuit.blocked_since_mono_ns > patience_ns and not self._desk.ledger.unsettled_of_operation(
+        patience_ns = 5 * self._context.config.risk_limits.max_unhedged_ms * 1_000_000
+        if now_ns - pursuit.blocked_since_mono_ns > patience_ns and not self._context.ledger.unsettled_of_operation(
             operation
         ):
             self._hold(operation, pursuit, "no venue takes the repair")
 
     def _hold(self, operation: Operation, pursuit: Pursuit, reason: str) -> None:
-        """The end of the ladder: exposure stays, no new risk anywhere until a person has decided."""
+        """The end of the ladder: exposure stays, no new risk anywhere until an operator has decided."""
         pursuit.held = True
         self._on_recovery(operation, "hold", reason)
-        self._desk.trip("recovery_hold", f"operation {operation.operation_id}: {reason}")
+        self._context.trip("recovery_hold", f"operation {operation.operation_id}: {reason}")
         self._result(operation, Outcome.UNRESOLVED, reason, {})
 
     def release(self, operation: Operation) -> None:
-        """A person approved: the ladder begins again."""
+        """An operator approved: the ladder begins again."""
         fresh = Pursuit()
         fresh.forgiven = self._rungs(operation, fresh)
         self._pursuits[operation.operation_id] = fresh
@@ -324,23 +324,23 @@ class OrderOrchestrator:
     # --- end ---
 
     def _finish(self, operation: Operation) -> None:
-        desk = self._desk
-        start = operation_start(operation, desk.config.execution.numeraire)
+        context = self._context
+        start = operation_start(operation, context.config.execution.numeraire)
         remainders: dict[str, Decimal] = {}
-        for debt in debts(operation, desk.config.execution.numeraire, {}):
+        for debt in debts(operation, context.config.execution.numeraire, {}):
             remainders[debt.asset] = debt.amount
-            desk.record(DustRecord(debt.asset, debt.amount, operation.operation_id, "remainder"))
+            context.record(DustRecord(debt.asset, debt.amount, operation.operation_id, "remainder"))
         if start not in USD_COINS:  # profit in a coin is exposure in that coin: it joins the dust and is sold with it
             moved = operation.moved_to_dust.get(start, ZERO)
             gained = EXACT.subtract(operation.exposure().get(start, ZERO), moved)
             if gained:
                 remainders[start] = gained
-                desk.record(DustRecord(start, gained, operation.operation_id, "profit or loss"))
+                context.record(DustRecord(start, gained, operation.operation_id, "profit or loss"))
         if start and not operation.fills:
             outcome, reason = Outcome.FAILED, self._why_empty(operation)
         elif operation.recovered:
             outcome, reason = Outcome.RECOVERED, "broken leg repaired"
-        elif matched_qty(operation, desk.ledger) > 0:
+        elif matched_qty(operation, context.ledger) > 0:
             outcome, reason = Outcome.COMPLETED, "all legs filled"
         else:
             outcome, reason = Outcome.FAILED, "a leg filled less than any venue trades"
@@ -360,7 +360,7 @@ class OrderOrchestrator:
         reasons = [
             f"{order.state.name.lower()} {order.reason}".strip()
             for client_id in operation.orders
-            if (order := self._desk.ledger.orders[client_id]).state is not OrderState.CANCELLED
+            if (order := self._context.ledger.orders[client_id]).state is not OrderState.CANCELLED
         ]
         return ("nothing filled: " + "; ".join(reasons))[:200] if reasons else "nothing filled"
 
@@ -372,26 +372,26 @@ class OrderOrchestrator:
         dust: dict[str, Decimal],
         carried: Decimal = ZERO,
     ) -> None:
-        desk = self._desk
-        numeraire = desk.config.execution.numeraire
+        context = self._context
+        numeraire = context.config.execution.numeraire
         start = operation_start(operation, numeraire)
         rate = Decimal(1) if start == numeraire else (self._rates.rate(start) or ZERO)
-        desk.record(
+        context.record(
             result_of(
                 operation,
-                desk.ledger,
+                context.ledger,
                 outcome=outcome,
                 reason=reason,
                 numeraire=numeraire,
                 numeraire_rate=rate,
-                ended_mono_ns=desk.now.mono_ns,
+                ended_mono_ns=context.now.mono_ns,
                 dust=dust,
                 carried=carried,
             )
         )
         record = operation.record
-        until_ns = desk.now.mono_ns + self._cooldown_ns(record.direction_key, outcome)
-        desk.act(Report(record.opportunity_id, REPORT_OF_OUTCOME[outcome], record.direction_key, until_ns))
+        until_ns = context.now.mono_ns + self._cooldown_ns(record.direction_key, outcome)
+        context.act(Report(record.opportunity_id, REPORT_OF_OUTCOME[outcome], record.direction_key, until_ns))
 
     def _cooldown_ns(self, direction_key: int, outcome: Outcome) -> int:
         """Doubled with every further broken leg in a row: a price that never fills would cost an unwind each time."""
@@ -400,14 +400,14 @@ class OrderOrchestrator:
         elif outcome is Outcome.COMPLETED:
             self._broken.pop(direction_key, None)
         doublings = min(16, max(0, self._broken.get(direction_key, 0) - 1))
-        return min(COOLDOWN_MAX_NS, self._desk.config.detection.cooldown_ms * 1_000_000 << doublings)
+        return min(COOLDOWN_MAX_NS, self._context.config.detection.cooldown_ms * 1_000_000 << doublings)
 
     def _hedges(self, operation: Operation) -> Decimal:
         """A hedge stays open as a target position; a closing operation takes its quantity off.
 
         Returns the entry basis in quote, which is realised only at the exit: less at the entry, more at the exit.
         """
-        record, ledger = operation.record, self._desk.ledger
+        record, ledger = operation.record, self._context.ledger
         if record.type is not OpportunityType.SPOT_FUTURES_HEDGE:
             return ZERO
         opening = ledger.operations[record.closes] if record.closes else operation
@@ -420,7 +420,7 @@ class OrderOrchestrator:
         known = ledger.hedges.get(opening.operation_id)
         reason = f"closed by {operation.operation_id}" if record.closes else "opened"
         if left or known is not None:
-            self._desk.record(self._hedge(opening, left, reason))
+            self._context.record(self._hedge(opening, left, reason))
         basis = entry_basis(opening)
         if record.closes:
             return basis * -way * futures_moved(operation)
@@ -452,16 +452,16 @@ class OrderOrchestrator:
     def cancel_all_orders(self) -> int:
         """Asks the venues to cancel every order that may still rest; the answers are evidence like any other."""
         count = 0
-        for order in self._desk.ledger.unsettled.values():
+        for order in self._context.ledger.unsettled.values():
             if order.state in (OrderState.OPEN, OrderState.PARTIALLY_FILLED, OrderState.UNKNOWN, OrderState.SENT):
                 intent = order.intent
-                self._desk.act(CancelOrder(intent.venue, intent.symbol, intent.client_id, order.order_id))
+                self._context.act(CancelOrder(intent.venue, intent.symbol, intent.client_id, order.order_id))
                 count += 1
         return count
 
     def get_execution_statistics(self) -> dict[str, float]:
         """Counts by outcome, success rate, mean time from gate to last fill in ms."""
-        ledger = self._desk.ledger
+        ledger = self._context.ledger
         outcomes = ledger.outcomes
         done = sum(outcomes.values())
         times = [

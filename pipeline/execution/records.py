@@ -50,7 +50,7 @@ class Outcome(IntEnum):
     COMPLETED = 0  # every leg filled as planned (equal quantities, possibly less than planned)
     FAILED = 1  # nothing filled, or nothing left after an unwind that lost
     RECOVERED = 2  # a leg broke, and the exposure was repaired
-    UNRESOLVED = 3  # exposure or an unknown order remains: waits for proof or for a person
+    UNRESOLVED = 3  # exposure or an unknown order remains: waits for proof or for an operator
 
 
 class LegPlan(msgspec.Struct, frozen=True, array_like=True):
@@ -272,7 +272,7 @@ class HedgeRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class RecoveryRecord(msgspec.Struct, frozen=True, array_like=True):
-    """A recovery begins, moves on, waits for a person, or ends."""
+    """A recovery begins, moves on, waits for an operator, or ends."""
 
     recovery_id: str
     operation_id: str
@@ -296,7 +296,7 @@ class ReconcileRecord(msgspec.Struct, frozen=True, array_like=True):
 
 class BreakerRecord(msgspec.Struct, frozen=True, array_like=True):
     name: str
-    tripped: bool  # False = re-armed by a person
+    tripped: bool  # False = re-armed by an operator
     reason: str
 
 

@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from pipeline.execution.accounts import EXACT
 from pipeline.execution.balances import BalanceMonitor
-from pipeline.execution.core_context import Desk
+from pipeline.execution.core_context import CoreContext
 from pipeline.execution.ledger import Operation
 from pipeline.execution.market import (
     average_price,
@@ -85,12 +85,12 @@ class RepairBook:
 
     def __init__(
         self,
-        desk: Desk,
+        context: CoreContext,
         balances: BalanceMonitor,
         usable_session: Callable[[str], bool],
         can_place: Callable[[str], bool],
     ) -> None:
-        self._desk = desk
+        self._context = context
         self._can_place = can_place
         self._balances = balances
         self._session_up = usable_session
@@ -100,11 +100,11 @@ class RepairBook:
 
         (None, True): an order is owed but none can be placed now; (None, False): it is dust.
         """
-        owed = self._worth(operation, debt, debt.amount, slippage_bps)
+        unmatched = self._worth(operation, debt, debt.amount, slippage_bps)
         both = debt.amount + debt.dust
-        attempts = ((both, Purpose.REPAIR), (debt.amount, Purpose.REPAIR)) if owed else ((both, Purpose.DUST),)
+        attempts = ((both, Purpose.REPAIR), (debt.amount, Purpose.REPAIR)) if unmatched else ((both, Purpose.DUST),)
         for amount, purpose in attempts:
-            if not amount or (owed and (amount > 0) != (debt.amount > 0)):
+            if not amount or (unmatched and (amount > 0) != (debt.amount > 0)):
                 continue
             if not self._worth(operation, debt, amount, slippage_bps):
                 continue
@@ -122,20 +122,20 @@ class RepairBook:
                 )
                 best.takes_dust = amount - debt.amount
                 return best, True
-        return None, owed
+        return None, unmatched
 
     def _empty(self, operation: Operation) -> dict[tuple[str, str], int]:
         """Repairs of this operation that came back with nothing, by instrument."""
         found: dict[tuple[str, str], int] = {}
         for client_id in operation.orders:
-            order = self._desk.ledger.orders[client_id]
+            order = self._context.ledger.orders[client_id]
             if order.intent.purpose in (Purpose.REPAIR, Purpose.DUST) and order.settled and not order.filled:
                 place = (order.intent.venue, order.intent.symbol)
                 found[place] = found.get(place, 0) + 1
         return found
 
     def _legs(self, operation: Operation, asset: str) -> list[tuple[int, LegPlan]]:
-        start = operation_start(operation, self._desk.config.execution.numeraire)
+        start = operation_start(operation, self._context.config.execution.numeraire)
         return [
             (index, leg) for index, leg in enumerate(operation.record.legs) if leg.base == asset and leg.quote == start
         ]
@@ -145,7 +145,7 @@ class RepairBook:
         the catalogue has none of them (a venue that answers late) nobody knows its minima: it is owed."""
         side = OrderSide.SELL if amount > 0 else OrderSide.BUY
         legs = [
-            (plan, self._desk.instruments.find(plan.venue, plan.symbol))
+            (plan, self._context.instruments.find(plan.venue, plan.symbol))
             for _, plan in self._legs(operation, debt.asset)
         ]
         if legs and all(row is None for _, row in legs):
@@ -163,11 +163,11 @@ class RepairBook:
         self, operation: Operation, leg: int, plan: LegPlan, amount: Decimal, slippage_bps: Decimal, purpose: Purpose
     ) -> Repair | None:
         """The order that this leg's instrument could do now, or None when it cannot."""
-        row = self._desk.instruments.find(plan.venue, plan.symbol)
+        row = self._context.instruments.find(plan.venue, plan.symbol)
         side = OrderSide.SELL if amount > 0 else OrderSide.BUY
         if row is None or not self._session_up(plan.venue) or not can_trade(row, side):
             return None
-        if next(self._desk.ledger.unsettled_of_symbol(plan.venue, plan.symbol), None) is not None:
+        if next(self._context.ledger.unsettled_of_symbol(plan.venue, plan.symbol), None) is not None:
             return None  # an unknown order may still fill there: no new intent on that symbol
         best, expected = self._price(row, plan, side, abs(amount))
         price = self._collared(operation, plan, side, best, slippage_bps, row.spec.tick)
@@ -176,7 +176,7 @@ class RepairBook:
         qty = quantize_down(self._gross(row, side, abs(amount)), row.spec.lot)
         if not is_tradable_qty(row, qty, min(best, price)):
             return None
-        asset, reserve = reservation(row, side, qty, price, self._desk.config.detection.hedge.leverage)
+        asset, reserve = reservation(row, side, qty, price, self._context.config.detection.hedge.leverage)
         reducing = row.spec.kind is InstrumentKind.PERPETUAL and self._reduces(row, side, qty)
         if not reducing and self._balances.usable(plan.venue, asset) < reserve:
             return None
@@ -194,12 +194,12 @@ class RepairBook:
         books of the same pair elsewhere, and the plan while it is young. A lone stub quote is not sold to, and a
         phantom elsewhere does not forbid the honest market. Without a living book of its own a young plan is believed.
         """
-        old = not 0 <= self._desk.now.mono_ns - operation.started_mono_ns <= PLAN_PRICE_NS
+        old = not 0 <= self._context.now.mono_ns - operation.started_mono_ns <= PLAN_PRICE_NS
         own = (plan.venue, plan.symbol)
-        if old and self._living(self._desk.instruments.find(*own), side) is None:
+        if old and self._living(self._context.instruments.find(*own), side) is None:
             return None
         references = [] if old else [plan.best_price]
-        for row in self._desk.instruments:
+        for row in self._context.instruments:
             spec = row.spec
             if (spec.base, spec.quote) == (plan.base, plan.quote) and (spec.venue, spec.symbol) != own:
                 elsewhere = self._living(row, side)
@@ -207,7 +207,7 @@ class RepairBook:
         price = bounded_price(best, side, slippage_bps, tick)
         if references:
             mildest = max(references) if side is OrderSide.BUY else min(references)
-            limit = bounded_price(mildest, side, self._desk.config.execution.unwind_max_slippage_bps, tick)
+            limit = bounded_price(mildest, side, self._context.config.execution.unwind_max_slippage_bps, tick)
             if (best > limit) if side is OrderSide.BUY else (best < limit):
                 return None
             price = min(price, limit) if side is OrderSide.BUY else max(price, limit)
@@ -215,14 +215,14 @@ class RepairBook:
 
     def _living(self, row: InstrumentRow | None, side: OrderSide) -> Decimal | None:
         """Best price of an instrument's book, if that book is alive."""
-        view = None if row is None else self._desk.market.book(row.instrument_id)
-        dead_ns = self._desk.config.detection.dead_after_ms * 1_000_000
+        view = None if row is None else self._context.market.book(row.instrument_id)
+        dead_ns = self._context.config.detection.dead_after_ms * 1_000_000
         if row is None or view is None or not tradable(view, row):
             return None
-        return None if self._desk.now.mono_ns - view.proof_mono_ns > dead_ns else best_price(view, side, row)
+        return None if self._context.now.mono_ns - view.proof_mono_ns > dead_ns else best_price(view, side, row)
 
     def _reduces(self, row: InstrumentRow, side: OrderSide, qty: Decimal) -> bool:
-        held = self._desk.ledger.accounts.futures_qty(row.spec.venue, row.spec.symbol)
+        held = self._context.ledger.accounts.futures_qty(row.spec.venue, row.spec.symbol)
         return abs(held) >= qty and (held > 0) == (side is OrderSide.SELL) and held != 0
 
     def _gross(self, row: InstrumentRow, side: OrderSide, qty: Decimal) -> Decimal:
@@ -237,9 +237,9 @@ class RepairBook:
 
     def _price(self, row: InstrumentRow, plan: LegPlan, side: OrderSide, qty: Decimal) -> tuple[Decimal, Decimal]:
         """(best, expected average) from a book that is alive, else the price of the plan."""
-        view = self._desk.market.book(row.instrument_id)
-        dead_ns = self._desk.config.detection.dead_after_ms * 1_000_000
-        if view is None or not tradable(view, row) or self._desk.now.mono_ns - view.proof_mono_ns > dead_ns:
+        view = self._context.market.book(row.instrument_id)
+        dead_ns = self._context.config.detection.dead_after_ms * 1_000_000
+        if view is None or not tradable(view, row) or self._context.now.mono_ns - view.proof_mono_ns > dead_ns:
             return plan.best_price, plan.best_price
         best = best_price(view, side, row)
         if best is None:

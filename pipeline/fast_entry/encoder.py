@@ -1,4 +1,4 @@
-"""An entry as bytes: its records in the journal and its orders, out of stencils, in one jitted call.
+"""An entry as bytes: its records in the journal and its orders, out of templates, in one jitted call.
 
 Everything but the numbers is ready before: per instrument and side the parts of the operation's record, the intent and
 the venue's order. What is written is byte for byte what the codecs would write of the same records and requests.
@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.execution.journal import FORMAT_VERSION, RECORD_MAGIC, Place
-from pipeline.execution.journal_commit import HEADER_WORDS, seal_record
+from pipeline.execution.journal_commit import HEADER_WORDS, commit_record
 from pipeline.execution.records import TYPE_OF_RECORD, LegPlan, OperationRecord, OrderIntentRecord, Purpose, Record
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
 from pipeline.model.instruments import InstrumentRow
 from pipeline.templates import template as st
-from pipeline.templates.template import CUT, LEG_SLOTS, LEGS, PROGRAM_EXTRA, SLOTS, Hole, StencilBook, leg
-from pipeline.templates.template_writer import fill_stencil
+from pipeline.templates.template import CUT, LEG_SLOTS, LEGS, PROGRAM_EXTRA, SLOTS, Hole, TemplateTable, leg
+from pipeline.templates.template_writer import fill_template
 from shm.jit import direct, njit_bare
 from shm.layout import BOOK_RECORD_WORDS
 
@@ -28,7 +28,7 @@ Words = npt.NDArray[np.int64]
 Octets = npt.NDArray[np.uint8]
 Cells = npt.NDArray[np.uint64]
 
-# --- stencils of one instrument and side ---
+# --- templates of one instrument and side ---
 PAIR = 0
 LEG = 1
 INTENT = 2
@@ -36,7 +36,7 @@ NOTIONAL = 3
 ORDER = 4
 KINDS = 8
 
-# --- stencils of every entry ---
+# --- templates of every entry ---
 HEAD = 0
 MIDDLE = 1
 TAIL = 2
@@ -58,7 +58,7 @@ def _close(octets: Octets, end: int) -> int:
 
 
 @njit_bare
-def press_entry(
+def encode_entry(
     program: Words,
     pool: Octets,
     slots: Words,
@@ -84,10 +84,10 @@ def press_entry(
     ``venue_*_ms``: each venue's own clock.
     """
     first, second = LEG_SLOTS, 2 * LEG_SLOTS
-    stencils = PROGRAM_EXTRA
+    templates = PROGRAM_EXTRA
     keys = (
-        stencils + KINDS * (2 * slots[first + st.L_INSTRUMENT] + (1 if slots[first + st.L_SIDE] < 0 else 0)),
-        stencils + KINDS * (2 * slots[second + st.L_INSTRUMENT] + (1 if slots[second + st.L_SIDE] < 0 else 0)),
+        templates + KINDS * (2 * slots[first + st.L_INSTRUMENT] + (1 if slots[first + st.L_SIDE] < 0 else 0)),
+        templates + KINDS * (2 * slots[second + st.L_INSTRUMENT] + (1 if slots[second + st.L_SIDE] < 0 else 0)),
     )
     slots[st.S_OPERATION] = counter
     slots[st.S_DEQUEUED_MONO_NS] = dequeued_ns
@@ -102,28 +102,28 @@ def press_entry(
         slots[base + st.L_NOW_S] = now_ms // 1000
         slots[base + st.L_EXPIRY_MS] = now_ms + window_ms
         place = k * ORDER_BYTES_MAX
-        end = fill_stencil(program, pool, program[keys[k] + ORDER], slots, k, orders, place)
-        told = st.S_ORDERS + st.ORDER_SLOTS * k
-        slots[told] = end - place
-        slots[told + 1] = slots[base + st.L_SIGN_FROM] - place
-        slots[told + 2] = slots[base + st.L_SIGN_TO] - place
-        slots[told + 3] = slots[base + st.L_SIGNATURE] - place
+        end = fill_template(program, pool, program[keys[k] + ORDER], slots, k, orders, place)
+        order_spans = st.S_ORDERS + st.ORDER_SLOTS * k
+        slots[order_spans] = end - place
+        slots[order_spans + 1] = slots[base + st.L_SIGN_FROM] - place
+        slots[order_spans + 2] = slots[base + st.L_SIGN_TO] - place
+        slots[order_spans + 3] = slots[base + st.L_SIGNATURE] - place
     body = at + _BODY
-    end = fill_stencil(program, pool, HEAD, slots, 0, octets, body)
-    end = fill_stencil(program, pool, program[keys[0] + PAIR], slots, 0, octets, end)
+    end = fill_template(program, pool, HEAD, slots, 0, octets, body)
+    end = fill_template(program, pool, program[keys[0] + PAIR], slots, 0, octets, end)
     for k in range(LEGS):
-        end = fill_stencil(program, pool, program[keys[k] + LEG], slots, k, octets, end)
-    end = fill_stencil(program, pool, MIDDLE, slots, 0, octets, end)
+        end = fill_template(program, pool, program[keys[k] + LEG], slots, k, octets, end)
+    end = fill_template(program, pool, MIDDLE, slots, 0, octets, end)
     largest = slots[st.S_LARGEST_LEG]
-    end = fill_stencil(program, pool, program[keys[largest] + NOTIONAL], slots, largest, octets, end)
-    end = fill_stencil(program, pool, TAIL, slots, 0, octets, end)
+    end = fill_template(program, pool, program[keys[largest] + NOTIONAL], slots, largest, octets, end)
+    end = fill_template(program, pool, TAIL, slots, 0, octets, end)
     for number in range(1 + LEGS):
         if number:
             body = at + _BODY
-            end = fill_stencil(program, pool, program[keys[number - 1] + INTENT], slots, number - 1, octets, body)
+            end = fill_template(program, pool, program[keys[number - 1] + INTENT], slots, number - 1, octets, body)
         following = _close(octets, end)
         kind = _INTENT if number else _OPERATION
-        seal_record(
+        commit_record(
             octets, words, at, end - body, kind, RECORD_MAGIC, seq + number, mono_ns, wall_ns, boot_epoch, scratch
         )
         at = following
@@ -145,22 +145,22 @@ class EntryJournal(Protocol):
     def recent(self, count: int) -> list[Record]: ...
 
 
-class Press:
-    """Stencils of all instruments, and the numbers of the entry that is being made (``slots``, ``orders``)."""
+class EntryEncoder:
+    """Templates of all instruments, and the numbers of the entry that is being made (``slots``, ``orders``)."""
 
     def __init__(self, id_prefix: str) -> None:
         self._id_prefix = id_prefix
-        self._book = StencilBook()
+        self._book = TemplateTable()
         for part in cut_operation(id_prefix):
             self._book.add(part)
         self._of_key: dict[int, list[int]] = {}
         octets = np.zeros(64, np.uint8)
         words, cells = octets.view(np.int64), octets.view(np.uint64)
         self._kernel = direct(
-            press_entry, words, octets, words, octets, words, cells, octets, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+            encode_entry, words, octets, words, octets, words, cells, octets, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
         )
         self.slots = np.zeros(SLOTS + LEGS * BOOK_RECORD_WORDS, np.int64)
-        self._told = self.slots[st.S_ORDERS : st.S_ORDERS + LEGS * st.ORDER_SLOTS]
+        self._order_spans = self.slots[st.S_ORDERS : st.S_ORDERS + LEGS * st.ORDER_SLOTS]
         self.orders: Octets = np.zeros(LEGS * ORDER_BYTES_MAX, np.uint8)
         self.orders_view = memoryview(self.orders.data).cast("B")
         self.freeze()
@@ -175,15 +175,15 @@ class Press:
         reserve: tuple[str, int, Decimal],
         order: st.Pieces,
     ) -> None:
-        """Stencils of one instrument and side; ``reserve``: asset, slot of the leg, what the slot is multiplied with.
+        """Templates of one instrument and side; ``reserve``: asset, slot of the leg, what the slot is multiplied with.
 
-        Raises ``ValueError`` for a row whose numbers no stencil can write. ``freeze`` before the next entry.
+        Raises ``ValueError`` for a row whose numbers no template can write. ``freeze`` before the next entry.
         """
         qty, price = st.amount(leg(st.L_LOTS), lot), st.amount(leg(st.L_TICKS), tick)
         plan = leg_pieces(row, side, qty, price)
         intent = intent_pieces(row, side, self._id_prefix, qty, price, reserve)
         if st.bytes_max(order) > ORDER_BYTES_MAX or st.bytes_max(plan) + st.bytes_max(intent) > ENTRY_BYTES_MAX // 4:
-            raise ValueError(f"stencils of {row.spec.venue} {row.spec.symbol} are too long")
+            raise ValueError(f"templates of {row.spec.venue} {row.spec.symbol} are too long")
         pair = msgspec.msgpack.encode(row.spec.pair) + st.array_head(LEGS)
         notional: st.Pieces = [st.amount(leg(st.L_NOTIONAL), notional_unit(tick, lot))]
         parts: tuple[st.Pieces, ...] = ([pair], plan, intent, notional, order)
@@ -191,12 +191,12 @@ class Press:
 
     def freeze(self) -> None:
         """Makes what was learned ready for use."""
-        stencils = np.zeros(KINDS * (max(self._of_key, default=0) + 2), np.int64)
+        templates = np.zeros(KINDS * (max(self._of_key, default=0) + 2), np.int64)
         for key, numbers in self._of_key.items():
-            stencils[KINDS * key : KINDS * key + len(numbers)] = numbers
-        self._program, self._pool = self._book.freeze(stencils)
+            templates[KINDS * key : KINDS * key + len(numbers)] = numbers
+        self._program, self._pool = self._book.freeze(templates)
 
-    def print_entry(
+    def encode(
         self,
         journal: EntryJournal,
         *,
@@ -219,9 +219,9 @@ class Press:
         )  # fmt: skip
         journal.claimed(end, 1 + LEGS)
 
-    def told(self) -> list[int]:
+    def order_spans(self) -> list[int]:
         """``S_ORDERS`` of both orders."""
-        return self._told.tolist()  # type: ignore[no-any-return]
+        return self._order_spans.tolist()  # type: ignore[no-any-return]
 
 
 def notional_unit(tick: Decimal, lot: Decimal) -> Decimal:

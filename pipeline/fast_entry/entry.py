@@ -1,4 +1,4 @@
-"""The short way of an entry: verdict, journal and order bytes without an object in between.
+"""The fast path of an entry: verdict, journal and order bytes without an object in between.
 
 ``offer`` asks the jitted verdict (verdict.py) and what only Python knows; ``write`` puts the approved entry's records
 into the journal and its orders' bytes into ``press.orders``. The caller sends, and tells the core by ``Entered`` what
@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.execution.balances import BalanceMonitor
-from pipeline.execution.core_context import Desk
+from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import Entered, Now
 from pipeline.execution.market import UsdRates, reserved_share
 from pipeline.execution.plan import grid_of
 from pipeline.execution.records import OperationRecord, OrderIntentRecord
-from pipeline.fast_entry.encoder import ORDER_BYTES_MAX, EntryJournal, Press, notional_unit
-from pipeline.fast_entry.limits_table import Board
+from pipeline.fast_entry.encoder import ORDER_BYTES_MAX, EntryEncoder, EntryJournal, notional_unit
+from pipeline.fast_entry.limits_table import LimitsTable
 from pipeline.fast_entry.verdict import YES, judge
 from pipeline.model.enums import OrderSide
 from pipeline.model.instruments import InstrumentRow
@@ -30,7 +30,7 @@ from pipeline.templates.template import LEG_SLOTS, LEGS, OrderTerms
 from shm.jit import direct
 
 Words = npt.NDArray[np.int64]
-StencilOf = Callable[[str, OrderTerms], "st.Pieces | None"]  # (venue, terms): the venue's order, None = no stencil
+TemplateOf = Callable[[str, OrderTerms], "st.Pieces | None"]  # (venue, terms): the venue's order, None = no template
 _LEG_BASES = tuple(LEG_SLOTS * (k + 1) for k in range(LEGS))
 
 
@@ -53,12 +53,12 @@ class OrderBytes:
         self.signed = signed  # (from, to, place of the signature) within ``view``
 
 
-class Express:
+class FastEntry:
     """See the module's text. ``words``: the arena of all feeds, ``feeds``: where each begins; ``lease_token``: ours."""
 
     def __init__(
         self,
-        desk: Desk,
+        context: CoreContext,
         gate: Gate,
         balances: BalanceMonitor,
         rates: UsdRates,
@@ -67,72 +67,72 @@ class Express:
         feeds: list[int],
         lease_token: int,
     ) -> None:
-        self._desk = desk
+        self._context = context
         self._gate = gate
         self._words = words
-        self._stencil_of: StencilOf = lambda _venue, _terms: None
-        self.board = Board(desk, gate, balances, rates, lease_token=lease_token, feeds=feeds)
-        self.press = Press(desk.ids.prefix)
+        self._template_of: TemplateOf = lambda _venue, _terms: None
+        self.limits_table = LimitsTable(context, gate, balances, rates, lease_token=lease_token, feeds=feeds)
+        self.encoder = EntryEncoder(context.ids.prefix)
         self._rows: dict[int, InstrumentRow] = {}
         self._legs: tuple[InstrumentSpec, InstrumentSpec]  # of the entry that was approved
-        self._window_ms = desk.config.execution.recv_window_ms
+        self._window_ms = context.config.execution.recv_window_ms
         self._judge = verdict_kernel()
         self.last_no = YES  # why the last offer was not taken, for people
 
     # --- what is known before ---
 
-    def learn(self, stencil_of: StencilOf) -> None:
-        """Stencils of every instrument, by the venues' sessions; again after each change of the catalogue."""
-        self._stencil_of = stencil_of
+    def learn(self, template_of: TemplateOf) -> None:
+        """Templates of every instrument, by the venues' sessions; again after each change of the catalogue."""
+        self._template_of = template_of
         self._learn_all()
 
     def reconfigured(self) -> None:
-        """The desk's configuration is another one: stencils and board anew."""
-        self._window_ms = self._desk.config.execution.recv_window_ms
+        """The core context's configuration is another one: templates and board anew."""
+        self._window_ms = self._context.config.execution.recv_window_ms
         self._learn_all()
 
     def rows_changed(self, rows: Sequence[InstrumentRow]) -> None:
-        """Rows of the catalogue are new or changed: what no stencil mentions (funding, status) costs no new ones."""
+        """Rows of the catalogue are new or changed: what no template mentions (funding, status) costs no new ones."""
         known = [self._rows.get(row.instrument_id) for row in rows]
         if all(old is not None and _written(old) == _written(row) for old, row in zip(known, rows, strict=True)):
             for row in rows:
                 self._rows[row.instrument_id] = row
-                self.board.row_changed(row)
+                self.limits_table.row_changed(row)
         else:
             self._learn_all()
 
     def _learn_all(self) -> None:
-        desk, board = self._desk, self.board
-        self.press = Press(desk.ids.prefix)
-        self._rows = {row.instrument_id: row for row in desk.instruments}
-        board.orderable = {
-            (row.instrument_id, side) for row in desk.instruments for side in OrderSide if self._learned(row, side)
+        context, limits_table = self._context, self.limits_table
+        self.encoder = EntryEncoder(context.ids.prefix)
+        self._rows = {row.instrument_id: row for row in context.instruments}
+        limits_table.orderable = {
+            (row.instrument_id, side) for row in context.instruments for side in OrderSide if self._learned(row, side)
         }
-        self.press.freeze()
-        board.rows_changed()
+        self.encoder.freeze()
+        limits_table.rows_changed()
 
     def _learned(self, row: InstrumentRow, side: OrderSide) -> bool:
         """Whether every byte of an entry with this instrument and side can be made beforehand."""
-        spec, grid, leverage = row.spec, grid_of(row), self._desk.config.detection.hedge.leverage
+        spec, grid, leverage = row.spec, grid_of(row), self._context.config.detection.hedge.leverage
         terms = OrderTerms(
             symbol=spec.symbol,
             side=side,
             tick=grid.tick,
             lot=grid.lot,
             multiplier=spec.multiplier,
-            id_prefix=self._desk.ids.prefix,
-            window_ms=self._desk.config.execution.recv_window_ms,
+            id_prefix=self._context.ids.prefix,
+            window_ms=self._context.config.execution.recv_window_ms,
         )
         asset, share = reserved_share(row, side, leverage)
         try:
-            order = self._stencil_of(spec.venue, terms)
+            order = self._template_of(spec.venue, terms)
             if order is None:
                 return False
             reserve = (asset, st.L_LOTS, grid.lot)
             if share:
                 reserve = (asset, st.L_NOTIONAL, share * notional_unit(grid.tick, grid.lot))
-            self.press.learn(row, side, tick=grid.tick, lot=grid.lot, reserve=reserve, order=order)
-        except ValueError:  # numbers that no stencil can write
+            self.encoder.learn(row, side, tick=grid.tick, lot=grid.lot, reserve=reserve, order=order)
+        except ValueError:  # numbers that no template can write
             return False
         return True
 
@@ -140,18 +140,18 @@ class Express:
 
     def offer(self, record: Words, halt: Words, now: Now) -> bool:
         """Whether the record is approved here; its numbers are then in ``press.slots``, its amounts reserved."""
-        board, slots = self.board, self.press.slots
-        no = self._judge(record, self._words, halt, board.ints, board.floats, slots, now.mono_ns)
+        limits_table, slots = self.limits_table, self.encoder.slots
+        no = self._judge(record, self._words, halt, limits_table.ints, limits_table.floats, slots, now.mono_ns)
         self.last_no = no
         if no:
             return False
-        self._desk.now = now
+        self._context.now = now
         first = self._rows[int(slots[_LEG_BASES[0] + st.L_INSTRUMENT])].spec
         second = self._rows[int(slots[_LEG_BASES[1] + st.L_INSTRUMENT])].spec
         self._legs = (first, second)
         if self._gate.may_enter(int(slots[st.S_DIRECTION]), (first.venue, second.venue)):
             return True
-        board.all_changed()  # what the verdict reserved is free again
+        limits_table.all_changed()  # what the verdict reserved is free again
         return False
 
     def write(
@@ -161,9 +161,9 @@ class Express:
 
         Raises JournalError when the journal takes nothing: nothing may be sent then.
         """
-        press, desk, legs = self.press, self._desk, self._legs
-        counter = desk.ids.claim(1 + LEGS)
-        press.print_entry(
+        encoder, context, legs = self.encoder, self._context, self._legs
+        counter = context.ids.claim(1 + LEGS)
+        encoder.encode(
             journal,
             mono_ns=now.mono_ns,
             wall_ns=now.wall_ns,
@@ -172,15 +172,15 @@ class Express:
             window_ms=self._window_ms,
             venues_ms=(venue_ms(legs[0].venue), venue_ms(legs[1].venue)),
         )
-        told, text, view = press.told(), desk.ids.text, press.orders_view
+        order_spans, text, view = encoder.order_spans(), context.ids.text, encoder.orders_view
         return [
-            OrderBytes(legs[0].venue, legs[0].symbol, text(counter + 1), view[: told[0]], told[1:4]),
+            OrderBytes(legs[0].venue, legs[0].symbol, text(counter + 1), view[: order_spans[0]], order_spans[1:4]),
             OrderBytes(
                 legs[1].venue,
                 legs[1].symbol,
                 text(counter + 2),
-                view[ORDER_BYTES_MAX : ORDER_BYTES_MAX + told[4]],
-                told[5:8],
+                view[ORDER_BYTES_MAX : ORDER_BYTES_MAX + order_spans[4]],
+                order_spans[5:8],
             ),
         ]
 
@@ -192,7 +192,7 @@ class Express:
 
 
 def _written(row: InstrumentRow) -> tuple[object, ...]:
-    """What an instrument's stencils are made of."""
+    """What an instrument's templates are made of."""
     spec = row.spec
     return (
         spec.venue, spec.symbol, spec.base, spec.quote, spec.kind, spec.tick, spec.lot, spec.multiplier,

@@ -1,8 +1,8 @@
 """What the jitted verdict looks at: limits, venues, balances and instruments as two arrays, kept equal to the ledger.
 
 ``refresh`` after each event writes what the event may have changed; ``rows_changed`` a new catalogue. Nothing here
-decides: where a number cannot be told exactly enough, the row (or the whole board) is switched off, and the exact path
-judges.
+decides: where a number cannot be told exactly enough, the row (or the whole limits table) is switched off, and the
+exact path judges.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pipeline.detection.spot_futures import HedgeTerms, hedge_cost
 from pipeline.execution.balances import BalanceMonitor
-from pipeline.execution.core_context import Desk
+from pipeline.execution.core_context import CoreContext
 from pipeline.execution.market import PPM, USD_COINS, UsdRates, can_trade, reserved_share
 from pipeline.execution.plan import Grid, grid_of
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide
@@ -99,13 +99,20 @@ FLOAT_UNDER = 1.0 - 1e-12  # of what may be used: a float64 may lie above the De
 Key = tuple[str, str]  # venue and asset, or venue and symbol
 
 
-class Board:
+class LimitsTable:
     """The arrays and their upkeep. ``feed_offset``: first word of a feed's books in the market's memory, -1 = none."""
 
     def __init__(
-        self, desk: Desk, gate: Gate, balances: BalanceMonitor, rates: UsdRates, *, lease_token: int, feeds: list[int]
+        self,
+        context: CoreContext,
+        gate: Gate,
+        balances: BalanceMonitor,
+        rates: UsdRates,
+        *,
+        lease_token: int,
+        feeds: list[int],
     ) -> None:
-        self._desk = desk
+        self._context = context
         self._gate = gate
         self._balances = balances
         self._rates = rates
@@ -124,8 +131,8 @@ class Board:
     # --- all of it ---
 
     def rows_changed(self) -> None:
-        """A new catalogue (or stencils): every array anew."""
-        rows = list(self._desk.instruments)
+        """A new catalogue (or templates): every array anew."""
+        rows = list(self._context.instruments)
         self._ids = {(row.spec.venue, row.spec.symbol): row.instrument_id for row in rows}
         self._venues = {row.spec.venue: row.venue_id for row in rows}
         self._assets = {}
@@ -164,7 +171,7 @@ class Board:
         self.ints[at + R_BUSY : at + R_FILL_WALL_MS + 1] = keep
 
     def _constants(self) -> None:
-        config, words, floats = self._desk.config, self.ints, self.floats
+        config, words, floats = self._context.config, self.ints, self.floats
         slip = Fraction(config.risk_limits.max_slippage_bps) / 10_000
         words[G_LEASE_TOKEN] = self._lease_token
         words[G_MAX_AGE_NS] = min(config.detection.max_age_to_trade_ms * 1_000_000, WORD_MAX)
@@ -228,7 +235,7 @@ class Board:
         floats[FR_LOT] = float(grid.lot)
         floats[FR_FEE] = spec.taker_fee_ppm / 1e6
         floats[FR_NOTIONAL] = 10.0 ** -(factor_of(grid.tick)[1] + factor_of(grid.lot)[1])
-        leverage = self._desk.config.detection.hedge.leverage
+        leverage = self._context.config.detection.hedge.leverage
         for side, asset, reserve, factor in (
             (OrderSide.BUY, R_ASSET_BUY, FR_RESERVE_BUY, FR_FACTOR_BUY),
             (OrderSide.SELL, R_ASSET_SELL, FR_RESERVE_SELL, FR_FACTOR_SELL),
@@ -246,7 +253,7 @@ class Board:
                     funding_interval_s=spec.funding_interval_s,
                     short_futures=short,
                 )
-                floats[slot] = float(hedge_cost(hedge, self._desk.config.detection.hedge) * 10_000)
+                floats[slot] = float(hedge_cost(hedge, self._context.config.detection.hedge) * 10_000)
 
     # --- what moves ---
 
@@ -258,7 +265,7 @@ class Board:
             words[GLOBALS + number] = self._balances.session_up(venue) and venue in known
         rows = int(words[G_ROWS_OFF])
         ids = self._ids  # what an order or a fill of the run before names need not be in this catalogue
-        busy = {(order.intent.venue, order.intent.symbol) for order in self._desk.ledger.unsettled.values()}
+        busy = {(order.intent.venue, order.intent.symbol) for order in self._context.ledger.unsettled.values()}
         for key in busy ^ self._busy:
             if key in ids:
                 words[rows + R_WORDS * ids[key] + R_BUSY] = key in busy
@@ -282,8 +289,8 @@ class Board:
                 self.ints[self.ints[G_ASSETS_OFF] + asset] = self._balances.confirmed_mono_ns(*key)
 
     def _globals(self) -> None:
-        desk, gate, words = self._desk, self._gate, self.ints
-        config, ledger, limits = desk.config, desk.ledger, desk.config.risk_limits
+        context, gate, words = self._context, self._gate, self.ints
+        config, ledger, limits = context.config, context.ledger, context.config.risk_limits
         words[G_LAST_DETECT_MONO_NS], words[G_LAST_ID] = gate.newest
         words[G_OPEN_LEFT] = min(limits.max_open_operations - len(ledger.open_operations), WORD_MAX)
         words[G_RATE_FREE_MONO_NS] = gate.rate_free_mono_ns(2)

@@ -439,8 +439,8 @@ def judge(
     slots: Words,
     now_ns: int,
 ) -> int:
-    """YES, with the entry's numbers in ``slots`` and everything that it may take reserved on the board; else why not
-    (for people: the exact path judges it again)."""
+    """YES, with the entry's numbers in ``slots`` and everything that it may take reserved on the limits table; else
+    why not (for people: the exact path judges it again)."""
     if not ints[G_ENABLED] or not may_send(halt, 0, ints[G_LEASE_TOKEN], now_ns):
         return NO_ORDINARY
     if not _ordinary(record, ints, now_ns):

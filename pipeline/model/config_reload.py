@@ -55,6 +55,6 @@ def reload_changes(running: EngineConfig, wanted: EngineConfig) -> Changes:
     return changed
 
 
-def changes_in_words(changes: Changes) -> str:
+def changes_text(changes: Changes) -> str:
     """One line for logs."""
     return ", ".join(f"{path} {old} -> {new}" for path, (old, new) in changes.items()) or "nothing changed"

@@ -23,7 +23,7 @@
     +-- JournalError             append or replay failed; the process must not send
     +-- OrderExecutionError      an operation failed and went to recovery
     +-- RiskManagementError      a limit or breaker stands in the way
-    +-- RecoveryError            recovery could not finish without a person
+    +-- RecoveryError            recovery could not finish without an operator
 
 Messages say what was found, what was wanted, and what to do next. ``code`` is ours, ``api_code`` the venue's.
 """

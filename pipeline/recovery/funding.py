@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from pipeline.execution.core_context import Desk
+from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import FetchFunding, FundingAnswer
 from pipeline.execution.records import FundingRecord
 from pipeline.model.enums import InstrumentKind
@@ -38,28 +38,28 @@ class _Venue:
 class FundingWatch:
     """Questions on ``tick``, records on answers. ``rate``: value of an asset in the numeraire, None = unknown."""
 
-    def __init__(self, desk: Desk, rate: Callable[[str], Decimal | None]) -> None:
-        self._desk = desk
+    def __init__(self, context: CoreContext, rate: Callable[[str], Decimal | None]) -> None:
+        self._context = context
         self._rate = rate
         self._venues: dict[str, _Venue] = {}
 
     def session_up(self, venue: str) -> None:
         """A futures venue stands (again): what it booked meanwhile is asked for at once."""
-        if any(r.spec.venue == venue and r.spec.kind is InstrumentKind.PERPETUAL for r in self._desk.instruments):
+        if any(r.spec.venue == venue and r.spec.kind is InstrumentKind.PERPETUAL for r in self._context.instruments):
             state = self._venues.setdefault(venue, _Venue())
-            state.due_mono_ns = self._desk.now.mono_ns
+            state.due_mono_ns = self._context.now.mono_ns
 
     def on_news(self, news: FundingNews) -> None:
         state = self._venues.setdefault(news.venue, _Venue())
         state.news.append(news)
         state.tries = 0
-        state.due_mono_ns = min(state.due_mono_ns, self._desk.now.mono_ns + NEWS_PAUSE_FIRST_NS)
+        state.due_mono_ns = min(state.due_mono_ns, self._context.now.mono_ns + NEWS_PAUSE_FIRST_NS)
 
     def stopping(self) -> None:
         """One more question of each venue, so that the last record is not missing money."""
         for state in self._venues.values():
             state.final, state.tries = True, 0
-            state.due_mono_ns = self._desk.now.mono_ns
+            state.due_mono_ns = self._context.now.mono_ns
 
     @property
     def pending(self) -> bool:
@@ -67,30 +67,30 @@ class FundingWatch:
         return any(state.final or state.news for state in self._venues.values())
 
     def tick(self) -> None:
-        now_ns = self._desk.now.mono_ns
+        now_ns = self._context.now.mono_ns
         for venue, state in self._venues.items():
             if state.asked_mono_ns and now_ns - state.asked_mono_ns >= ANSWER_LOST_NS:
                 state.asked_mono_ns = 0
             if not state.asked_mono_ns and now_ns >= state.due_mono_ns:
                 state.asked_mono_ns = now_ns
-                self._desk.act(FetchFunding(venue, self._since_ms(venue)))
+                self._context.act(FetchFunding(venue, self._since_ms(venue)))
 
     def _since_ms(self, venue: str) -> int:
         """Never before the journal began: earlier payments are part of the first balances."""
-        ledger = self._desk.ledger
+        ledger = self._context.ledger
         newest = ledger.funding_wall_ms.get(venue, 0)
         return max(ledger.began_wall_ms, newest - SINCE_MARGIN_MS)
 
     def on_answer(self, answer: FundingAnswer) -> None:
         """Books what is new; asks again while news of the stream is not in the books, or the answer failed."""
-        desk = self._desk
+        context = self._context
         state = self._venues.setdefault(answer.venue, _Venue())
         state.asked_mono_ns = 0
         for row in answer.funding:
-            if (row.venue, row.event_id) in desk.ledger.funding_seen:
+            if (row.venue, row.event_id) in context.ledger.funding_seen:
                 continue
             value = row.amount * (self._rate(row.asset) or Decimal(0))
-            desk.record(
+            context.record(
                 FundingRecord(row.venue, row.symbol, row.event_id, row.asset, row.amount, row.venue_wall_ms, value)
             )
             for news in state.news:
@@ -105,4 +105,4 @@ class FundingWatch:
             state.news.clear()
             state.tries = 0
             pause_ns = INTERVAL_NS
-        state.due_mono_ns = desk.now.mono_ns + pause_ns
+        state.due_mono_ns = context.now.mono_ns + pause_ns

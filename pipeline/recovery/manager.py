@@ -1,4 +1,4 @@
-"""Recovery (requirements S8): learn the truth before new risk, resolve the unknown by proof, escalate to a person.
+"""Recovery (requirements S8): learn the truth before new risk, resolve the unknown by proof, escalate to an operator.
 
 Start-up: the journal is replayed, every order without an ending becomes a question, and every venue is swept once
 (open and finished orders, fills, balances, positions). A venue that cannot be swept is disabled, not waited for, and
@@ -22,9 +22,9 @@ from decimal import Decimal
 
 from pipeline.execution.accounts import ZERO
 from pipeline.execution.balances import BalanceMonitor
-from pipeline.execution.core_context import Desk
+from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import SweepAnswer, SweepVenue
-from pipeline.execution.evidence import Intake
+from pipeline.execution.evidence import Evidence
 from pipeline.execution.ledger import LATE_NS, Ledger, Operation, Order
 from pipeline.execution.records import (
     BalanceRecord,
@@ -85,10 +85,15 @@ class RecoveryManager:
     """Reconciliation, resolution and the register of recoveries."""
 
     def __init__(
-        self, desk: Desk, intake: Intake, balances: BalanceMonitor, *, on_evidence: Callable[[Order], None]
+        self,
+        context: CoreContext,
+        evidence: Evidence,
+        balances: BalanceMonitor,
+        *,
+        on_evidence: Callable[[Order], None],
     ) -> None:
-        self._desk = desk
-        self._intake = intake
+        self._context = context
+        self._evidence = evidence
         self._balances = balances
         self._on_evidence = on_evidence
         self._venues: dict[str, _Venue] = {}
@@ -107,15 +112,15 @@ class RecoveryManager:
         process leaves its journal whole, and the balances of the whole account bear witness for the others. After a
         boot of the host the journal may lack its last moments: everything is swept.
         """
-        self._boot_mono_ns = self._desk.now.mono_ns
+        self._boot_mono_ns = self._context.now.mono_ns
         self._same_host_boot = ran.same_host_boot
         for venue in venues:
             state = self._venues.setdefault(venue, _Venue())
             state.everything = not ran.same_host_boot
             state.since_wall_ms = ran.alive_wall_ms - LATE_MARGIN_MS if ran.alive_wall_ms else 0
-        for order in list(self._desk.ledger.unsettled.values()):
+        for order in list(self._context.ledger.unsettled.values()):
             self._balances.reserve_balance(order)
-            self._intake.unknown(order, "restart")
+            self._evidence.unknown(order, "restart")
         self.tick()
 
     def ready(self) -> bool:
@@ -126,7 +131,7 @@ class RecoveryManager:
         venues = self._venues.values()
         if all(v.tried for v in venues):
             return bool(venues)
-        waited_ns = self._desk.now.mono_ns - self._boot_mono_ns
+        waited_ns = self._context.now.mono_ns - self._boot_mono_ns
         return waited_ns >= FIRST_ANSWER_NS and sum(v.reconciled for v in venues) >= VENUES_TO_TRADE
 
     def __contains__(self, venue: object) -> bool:
@@ -139,7 +144,7 @@ class RecoveryManager:
         state = self._venues.setdefault(venue, _Venue())
         if not up:
             state.reconciled = False
-            state.down_mono_ns = self._desk.now.mono_ns
+            state.down_mono_ns = self._context.now.mono_ns
         elif not state.reconciled and not (state.sweeping and state.down_mono_ns == 0):
             self._want(venue, "session up")  # the first session need not: the start's own sweep is under way
 
@@ -147,16 +152,16 @@ class RecoveryManager:
         state = self._venues.setdefault(venue, _Venue())
         if not state.wanted:
             state.wanted = reason
-            state.due_mono_ns = max(state.due_mono_ns, self._desk.now.mono_ns)
+            state.due_mono_ns = max(state.due_mono_ns, self._context.now.mono_ns)
 
     def tick(self) -> None:
         """Starts the sweeps that are due, and asks for one where an unknown order may be proved empty."""
-        now_ns = self._desk.now.mono_ns
+        now_ns = self._context.now.mono_ns
         for venue, state in self._venues.items():
             if state.sweeping and now_ns >= state.lost_mono_ns:
                 state.sweeping, state.tried = False, True
                 self._failed(venue, state, "no answer to the sweep")
-        for order in self._desk.ledger.unsettled.values():
+        for order in self._context.ledger.unsettled.values():
             if order.state in UNPROVED and now_ns >= self.provable_at(order):
                 self._want(order.intent.venue, f"order {order.client_id} unknown")
         for venue, state in self._venues.items():
@@ -164,27 +169,27 @@ class RecoveryManager:
                 symbols = self._symbols(venue)
                 state.sweeping = True
                 state.lost_mono_ns = now_ns + SWEEP_LOST_NS + len(symbols) * SWEEP_SYMBOL_NS
-                self._desk.act(SweepVenue(venue, symbols, self._since_ms(venue), state.wanted))
+                self._context.act(SweepVenue(venue, symbols, self._since_ms(venue), state.wanted))
                 state.wanted = ""
 
     def _symbols(self, venue: str) -> tuple[str, ...]:
         """What an unfinished order is about, what no sweep has covered since it was touched, what is suspected."""
-        ledger, state = self._desk.ledger, self._venues[venue]
+        ledger, state = self._context.ledger, self._venues[venue]
         symbols = {o.intent.symbol for o in ledger.unsettled.values() if o.intent.venue == venue}
         symbols |= {symbol for name, symbol in ledger.touched if name == venue}
         symbols |= state.suspects
         if state.everything:
-            symbols.update(self._desk.instruments.symbols_of(venue))
+            symbols.update(self._context.instruments.symbols_of(venue))
         return tuple(sorted(symbols))
 
     def _since_ms(self, venue: str) -> int:
-        window_ms = self._desk.config.execution.recv_window_ms
+        window_ms = self._context.config.execution.recv_window_ms
         starts = [
             order.intent.expiry_wall_ms - window_ms
-            for order in self._desk.ledger.unsettled.values()
+            for order in self._context.ledger.unsettled.values()
             if order.intent.venue == venue
         ]
-        since_ms = min([*starts, self._desk.now.wall_ms]) - SINCE_MARGIN_MS
+        since_ms = min([*starts, self._context.now.wall_ms]) - SINCE_MARGIN_MS
         wanted_ms = self._venues[venue].since_wall_ms
         return min(since_ms, wanted_ms) if wanted_ms else since_ms
 
@@ -195,11 +200,11 @@ class RecoveryManager:
         new_fills = 0
         touched: dict[str, Order] = {}
         for update in answer.orders:
-            order = self._intake.update(update)
+            order = self._evidence.update(update)
             if order is not None:
                 touched[order.client_id] = order
         for fill in answer.fills:
-            order = self._intake.fill(fill)
+            order = self._evidence.fill(fill)
             if order is not None:
                 new_fills += 1
                 touched[order.client_id] = order
@@ -210,7 +215,7 @@ class RecoveryManager:
             self._complete(answer, state)
         else:
             self._failed(answer.venue, state, answer.error)
-        self._desk.record(
+        self._context.record(
             ReconcileRecord(
                 answer.venue,
                 answer.began_mono_ns,
@@ -228,27 +233,27 @@ class RecoveryManager:
     def _failed(self, venue: str, state: _Venue, error: str) -> None:
         state.failures += 1
         pause_ns = min(SWEEP_RETRY_MAX_NS, SWEEP_PAUSE_NS << min(state.failures - 1, 4))
-        state.due_mono_ns = self._desk.now.mono_ns + pause_ns
+        state.due_mono_ns = self._context.now.mono_ns + pause_ns
         state.wanted = state.wanted or "retry"
         if not state.reconciled and state.failures == 1:
-            self._desk.alert(1, "venue_unreachable", f"{venue}: disabled until a sweep succeeds: {error}")
+            self._context.alert(1, "venue_unreachable", f"{venue}: disabled until a sweep succeeds: {error}")
 
     def _complete(self, answer: SweepAnswer, state: _Venue) -> None:
         state.failures = 0
-        state.due_mono_ns = self._desk.now.mono_ns + SWEEP_PAUSE_NS
+        state.due_mono_ns = self._context.now.mono_ns + SWEEP_PAUSE_NS
         state.suspects.difference_update(answer.symbols)
         state.everything = False
         if answer.since_wall_ms <= state.since_wall_ms:
             state.since_wall_ms = 0
         self._resolve(answer)
-        self._intake.external_orphans(answer.venue)
+        self._evidence.external_orphans(answer.venue)
         fresh = not state.reconciled and answer.began_mono_ns >= state.down_mono_ns
         self._set_baseline(answer, fresh=fresh)
         state.reconciled = state.reconciled or fresh
 
     def _set_baseline(self, answer: SweepAnswer, *, fresh: bool) -> None:
         """The balances and positions from which the ledger counts on; a difference to its expectation is told."""
-        ledger = self._desk.ledger
+        ledger = self._context.ledger
         moving = self._moving(answer.venue)
 
         def still(what: str) -> bool:
@@ -265,9 +270,9 @@ class RecoveryManager:
                 off = balance.free + balance.locked - base[0] - moved
                 if off and self._is_spot(balance.venue):
                     detail = f"{balance.asset} differs by {off} from the ledger"
-                    self._desk.record(ExternalRecord(balance.venue, "balance", detail))
-                    self._desk.alert(1, "external", f"{balance.venue} {detail}")
-            self._desk.record(
+                    self._context.record(ExternalRecord(balance.venue, "balance", detail))
+                    self._context.alert(1, "external", f"{balance.venue} {detail}")
+            self._context.record(
                 BalanceRecord(
                     balance.venue, balance.asset, balance.free, balance.locked, "reconcile", balance.recv_mono_ns
                 )
@@ -278,9 +283,9 @@ class RecoveryManager:
     def _set_positions(self, answer: SweepAnswer, still: Callable[[str], bool], *, fresh: bool) -> None:
         """The same for positions; the venue's list is complete, so every symbol that it leaves out is at zero. What the
         journal knows of the account beyond our fills outlives a restart: a position that changed meanwhile is told."""
-        ledger, venue = self._desk.ledger, answer.venue
+        ledger, venue = self._context.ledger, answer.venue
         held = {p.symbol: p for p in answer.positions}
-        for symbol in sorted({*self._desk.instruments.symbols_of(venue), *held}):
+        for symbol in sorted({*self._context.instruments.symbols_of(venue), *held}):
             known = ledger.beyond.get((venue, symbol))
             expected, position = ledger.accounts.futures_qty(venue, symbol), held.get(symbol)
             qty, entry = (position.qty, position.entry_price) if position is not None else (ZERO, ZERO)
@@ -291,32 +296,32 @@ class RecoveryManager:
             if witness and known is not None and off != known:
                 self._external(venue, "position", f"{symbol} differs by {off - known} from the ledger", trip=True)
             if not witness or off != known or qty:
-                now_ns = self._desk.now.mono_ns
-                self._desk.record(PositionRecord(venue, symbol, qty, expected, entry, now_ns, witness))
+                now_ns = self._context.now.mono_ns
+                self._context.record(PositionRecord(venue, symbol, qty, expected, entry, now_ns, witness))
 
     def _external(self, venue: str, what: str, detail: str, *, trip: bool = False) -> None:
         """Something moved that no intent of ours explains."""
-        self._desk.record(ExternalRecord(venue, what, detail))
-        self._desk.alert(2, "external", f"{venue} {detail}")
-        if trip:  # liquidation, ADL or another hand on the account: nothing new there before a person looked
-            self._desk.trip(f"venue.{venue}", detail)
+        self._context.record(ExternalRecord(venue, what, detail))
+        self._context.alert(2, "external", f"{venue} {detail}")
+        if trip:  # liquidation, ADL or another hand on the account: nothing new there before an operator looked
+            self._context.trip(f"venue.{venue}", detail)
 
     def _moving(self, venue: str) -> set[str]:
         """Assets and symbols that an unsettled order may have moved before we know its fills."""
-        intents = [order.intent for order in self._desk.ledger.unsettled.values() if order.intent.venue == venue]
+        intents = [order.intent for order in self._context.ledger.unsettled.values() if order.intent.venue == venue]
         return {what for intent in intents for what in (intent.base, intent.quote, intent.symbol)}
 
     def _unlisted(self, answer: SweepAnswer) -> list[Balance]:
         """Zeros that venues leave out of their lists: base assets that can be traded there, or were held there."""
         listed = {balance.asset for balance in answer.balances}
-        bases = {r.spec.base for r in self._desk.instruments if r.spec.venue == answer.venue}
+        bases = {r.spec.base for r in self._context.instruments if r.spec.venue == answer.venue}
         bases = bases if self._is_spot(answer.venue) else set()
         held = {
             asset
-            for (venue, asset), (total, _) in self._desk.ledger.baseline.items()
+            for (venue, asset), (total, _) in self._context.ledger.baseline.items()
             if venue == answer.venue and total
         }
-        fresh = {asset for asset in bases if (answer.venue, asset) not in self._desk.ledger.baseline}
+        fresh = {asset for asset in bases if (answer.venue, asset) not in self._context.ledger.baseline}
         return [
             Balance(
                 venue=answer.venue,
@@ -330,17 +335,17 @@ class RecoveryManager:
         ]
 
     def _is_spot(self, venue: str) -> bool:
-        return all(r.spec.kind is InstrumentKind.SPOT for r in self._desk.instruments if r.spec.venue == venue)
+        return all(r.spec.kind is InstrumentKind.SPOT for r in self._context.instruments if r.spec.venue == venue)
 
     # --- unknown orders ---
 
     def provable_at(self, order: Order) -> int:
         """Monotonic time from which a sweep may prove that the order never executed."""
-        execution = self._desk.config.execution
+        execution = self._context.config.execution
         wait_ns = (execution.recv_window_ms + execution.unknown_grace_ms) * 1_000_000
         began = order.sent_mono_ns or order.intent_mono_ns
-        earlier = order.boot_epoch != self._desk.ledger.boot_epoch
-        if began > self._desk.now.mono_ns or (earlier and not self._same_host_boot):
+        earlier = order.boot_epoch != self._context.ledger.boot_epoch
+        if began > self._context.now.mono_ns or (earlier and not self._same_host_boot):
             began = self._boot_mono_ns  # another boot of the host: its clock says nothing here
         return began + wait_ns
 
@@ -348,7 +353,7 @@ class RecoveryManager:
         """Negative proof for unknown orders that the sweep neither found nor left room for."""
         seen = {update.client_id for update in answer.orders} | {fill.client_id for fill in answer.fills}
         seen_ids = {update.order_id for update in answer.orders} | {fill.order_id for fill in answer.fills}
-        for order in list(self._desk.ledger.unsettled.values()):
+        for order in list(self._context.ledger.unsettled.values()):
             intent = order.intent
             if order.state not in UNPROVED or intent.venue != answer.venue:
                 continue
@@ -358,14 +363,14 @@ class RecoveryManager:
                 continue
             if not self._balance_agrees(order, answer) and not self._approved(intent.operation_id):
                 text = f"{order.client_id}: no trace, yet balances moved; approve r{intent.operation_id} to believe it"
-                self._desk.alert(2, "unknown_unproved", text)
+                self._context.alert(2, "unknown_unproved", text)
                 continue
-            self._intake.expired(order, f"complete sweep of {answer.venue} after expiry found nothing")
+            self._evidence.expired(order, f"complete sweep of {answer.venue} after expiry found nothing")
             self._on_evidence(order)
 
     def _balance_agrees(self, order: Order, answer: SweepAnswer) -> bool:
         """Third witness: had the order executed, base balance or position would have moved by it."""
-        intent, ledger = order.intent, self._desk.ledger
+        intent, ledger = order.intent, self._context.ledger
         if intent.kind is InstrumentKind.PERPETUAL:
             offset = ledger.beyond.get((intent.venue, intent.symbol))
             if offset is None:
@@ -393,15 +398,19 @@ class RecoveryManager:
             if self._is_spot(balance.venue):
                 self._judge(*key, None if key[1] in moving.get(key[0], ()) else self._balances.unexplained(*key))
         held = {(p.venue, p.symbol): p.qty for p in positions}
-        for (venue, symbol), offset in self._desk.ledger.beyond.items():
-            row = self._desk.instruments.find(venue, symbol)
+        for (venue, symbol), offset in self._context.ledger.beyond.items():
+            row = self._context.instruments.find(venue, symbol)
             if venue not in venues or row is None:
                 continue
-            if not offset and (venue, symbol) not in held and not self._desk.ledger.accounts.futures_qty(venue, symbol):
+            if (
+                not offset
+                and (venue, symbol) not in held
+                and not self._context.ledger.accounts.futures_qty(venue, symbol)
+            ):
                 self._mismatches.pop((venue, symbol), None)
                 continue
-            busy = next(self._desk.ledger.unsettled_of_symbol(venue, symbol), None) is not None
-            off = held.get((venue, symbol), ZERO) - self._desk.ledger.accounts.futures_qty(venue, symbol) - offset
+            busy = next(self._context.ledger.unsettled_of_symbol(venue, symbol), None) is not None
+            off = held.get((venue, symbol), ZERO) - self._context.ledger.accounts.futures_qty(venue, symbol) - offset
             self._judge(venue, symbol, None if busy else off, trip=True)
 
     def _judge(self, venue: str, what: str, off: Decimal | None, *, trip: bool = False) -> None:
@@ -419,78 +428,80 @@ class RecoveryManager:
 
     def _suspect(self, venue: str, what: str) -> None:
         """Perhaps a venue added a fill to an ended order: the symbols that we traded lately are swept again."""
-        since_ns = self._desk.now.mono_ns - SUSPECT_NS
+        since_ns = self._context.now.mono_ns - SUSPECT_NS
         found = {
             order.intent.symbol
-            for order in self._desk.ledger.orders.values()
+            for order in self._context.ledger.orders.values()
             if order.intent.venue == venue
             and what in (order.intent.base, order.intent.quote, order.intent.symbol)
-            and since_ns < order.intent_mono_ns <= self._desk.now.mono_ns
+            and since_ns < order.intent_mono_ns <= self._context.now.mono_ns
         }
         if found:
             state = self._venues.setdefault(venue, _Venue())
             state.suspects |= found
-            state.since_wall_ms = self._desk.now.wall_ms - SUSPECT_NS // 1_000_000
+            state.since_wall_ms = self._context.now.wall_ms - SUSPECT_NS // 1_000_000
             self._want(venue, f"{what} moved")
 
     # --- the register ---
 
     def initiate_recovery(self, operation: Operation, strategy: str, reason: str) -> str:
-        """Opens (or changes) the recovery of an operation; "hold" waits for a person. Returns its id."""
+        """Opens (or changes) the recovery of an operation; "hold" waits for an operator. Returns its id."""
         recovery_id = f"r{operation.operation_id}"
         state = "waiting_approval" if strategy == "hold" else "active"
-        known = self._desk.ledger.recoveries.get(recovery_id)
+        known = self._context.ledger.recoveries.get(recovery_id)
         if known is not None and known.state == "cancelled":
-            return recovery_id  # a person does it
+            return recovery_id  # an operator does it
         if known is None:
             self.started += 1
         if known is None or (known.strategy, known.state) != (strategy, state):
-            self._desk.record(RecoveryRecord(recovery_id, operation.operation_id, strategy, state, reason))
+            self._context.record(RecoveryRecord(recovery_id, operation.operation_id, strategy, state, reason))
         if state == "waiting_approval":
-            self._desk.alert(2, "recovery", f"{recovery_id} waits for a person: {reason}")
+            self._context.alert(2, "recovery", f"{recovery_id} waits for an operator: {reason}")
         return recovery_id
 
-    def with_person(self, operation: Operation) -> bool:
-        """Whether a person has to decide about this operation, or has taken it over: also after a restart."""
-        known = self._desk.ledger.recoveries.get(f"r{operation.operation_id}")
+    def held_by_operator(self, operation: Operation) -> bool:
+        """Whether an operator has to decide about this operation, or has taken it over: also after a restart."""
+        known = self._context.ledger.recoveries.get(f"r{operation.operation_id}")
         return known is not None and known.state in ("waiting_approval", "cancelled")
 
     def _approved(self, operation_id: str) -> bool:
-        known = self._desk.ledger.recoveries.get(f"r{operation_id}")
+        known = self._context.ledger.recoveries.get(f"r{operation_id}")
         return known is not None and known.state == "approved"
 
     def asking(self, order: Order) -> bool:
         """Whether the first sweep may still tell at once what an earlier run's order did. Bounded: a venue that does
         not answer must not keep the other leg open."""
-        if order.boot_epoch == self._desk.ledger.boot_epoch:
+        if order.boot_epoch == self._context.ledger.boot_epoch:
             return False
         state = self._venues.get(order.intent.venue)
-        waited_ns = self._desk.now.mono_ns - self._boot_mono_ns
+        waited_ns = self._context.now.mono_ns - self._boot_mono_ns
         return state is not None and not state.tried and waited_ns < FIRST_ANSWER_NS
 
     def finished(self, operation: Operation, reason: str) -> None:
-        known = self._desk.ledger.recoveries.get(f"r{operation.operation_id}")
+        known = self._context.ledger.recoveries.get(f"r{operation.operation_id}")
         if known is not None and known.state != "done":
             self.solved += 1
-            self._desk.record(RecoveryRecord(known.recovery_id, operation.operation_id, known.strategy, "done", reason))
+            self._context.record(
+                RecoveryRecord(known.recovery_id, operation.operation_id, known.strategy, "done", reason)
+            )
 
     def approve(self, recovery_id: str, reason: str) -> Operation | None:
-        """A person lets a held recovery go on; the operation to release, or None when there is none such."""
+        """An operator lets a held recovery go on; the operation to release, or None when there is none such."""
         return self._decide(recovery_id, "approved", reason)
 
     def cancel_recovery(self, recovery_id: str, reason: str = "by command") -> Operation | None:
-        """A person takes over: the engine does no more about it (its exposure stays counted)."""
+        """An operator takes over: the engine does no more about it (its exposure stays counted)."""
         return self._decide(recovery_id, "cancelled", reason)
 
     def _decide(self, recovery_id: str, state: str, reason: str) -> Operation | None:
-        known = self._desk.ledger.recoveries.get(recovery_id)
+        known = self._context.ledger.recoveries.get(recovery_id)
         if known is None or known.state in ("done", "cancelled"):
             return None
-        self._desk.record(RecoveryRecord(recovery_id, known.operation_id, known.strategy, state, reason))
-        return self._desk.ledger.operations.get(known.operation_id)
+        self._context.record(RecoveryRecord(recovery_id, known.operation_id, known.strategy, state, reason))
+        return self._context.ledger.operations.get(known.operation_id)
 
     def get_active_recoveries(self) -> list[dict[str, object]]:
-        """Recoveries that are not over: id, operation, strategy, state, whether a person is needed."""
+        """Recoveries that are not over: id, operation, strategy, state, whether an operator is needed."""
         return [
             {
                 "recovery_id": record.recovery_id,
@@ -500,12 +511,12 @@ class RecoveryManager:
                 "requires_manual_approval": record.state == "waiting_approval",
                 "reason": record.reason,
             }
-            for record in self._desk.ledger.recoveries.values()
+            for record in self._context.ledger.recoveries.values()
             if record.state not in ("done", "cancelled")
         ]
 
     def get_recovery_statistics(self) -> dict[str, float]:
-        records = self._desk.ledger.recoveries.values()
+        records = self._context.ledger.recoveries.values()
         done = sum(1 for record in records if record.state == "done")
         return {
             "started": float(len(records)),

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.execution.core_context import Desk
+from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import CancelOrder, FetchFills, QueryOrder
-from pipeline.execution.evidence import Intake
+from pipeline.execution.evidence import Evidence
 from pipeline.execution.ledger import Order
 from pipeline.model.enums import OrderState
 
@@ -26,21 +26,21 @@ class _Schedule:
     pause_ns: int
 
 
-class Chaser:
+class OrderQueries:
     """Emits questions on ``tick``; answers come back as events."""
 
-    def __init__(self, desk: Desk, intake: Intake) -> None:
-        self._desk = desk
-        self._intake = intake
+    def __init__(self, context: CoreContext, evidence: Evidence) -> None:
+        self._context = context
+        self._evidence = evidence
         self._schedules: dict[str, _Schedule] = {}
 
     def ask_now(self, order: Order) -> None:
         """An ambiguous outcome was told: the first question goes out at once."""
-        self._schedules[order.client_id] = _Schedule(self._desk.now.mono_ns, FIRST_QUESTION_NS)
+        self._schedules[order.client_id] = _Schedule(self._context.now.mono_ns, FIRST_QUESTION_NS)
 
     def tick(self) -> None:
-        now_ns = self._desk.now.mono_ns
-        ledger = self._desk.ledger
+        now_ns = self._context.now.mono_ns
+        ledger = self._context.ledger
         for client_id in [c for c in self._schedules if c not in ledger.unsettled]:
             del self._schedules[client_id]
         for order in list(ledger.unsettled.values()):
@@ -60,21 +60,21 @@ class Chaser:
     def _since(self, order: Order, now_ns: int) -> int:
         """When the order left, on this boot's clock; an order of another boot is overdue."""
         since = order.sent_mono_ns or order.intent_mono_ns
-        return since if since <= now_ns and order.boot_epoch == self._desk.ledger.boot_epoch else 0
+        return since if since <= now_ns and order.boot_epoch == self._context.ledger.boot_epoch else 0
 
     def _time_out(self, order: Order, now_ns: int) -> None:
-        timeout_ns = self._desk.config.answer_timeout_ms * 1_000_000
+        timeout_ns = self._context.config.answer_timeout_ms * 1_000_000
         if now_ns - self._since(order, now_ns) < timeout_ns:
             return
         if order.state in (OrderState.INTENT, OrderState.SENT):
-            self._intake.unknown(order, "no word in time")
+            self._evidence.unknown(order, "no word in time")
 
     def _ask(self, order: Order) -> None:
         intent = order.intent
         if not order.state.is_terminal or order.reported_filled is None:
-            self._desk.act(QueryOrder(intent.venue, intent.symbol, intent.client_id, order.order_id))
+            self._context.act(QueryOrder(intent.venue, intent.symbol, intent.client_id, order.order_id))
         if order.state.is_terminal or order.known_filled > order.filled or order.state is OrderState.UNKNOWN:
-            since_ms = intent.expiry_wall_ms - self._desk.config.execution.recv_window_ms - FILLS_MARGIN_MS
-            self._desk.act(FetchFills(intent.venue, intent.symbol, since_ms))
+            since_ms = intent.expiry_wall_ms - self._context.config.execution.recv_window_ms - FILLS_MARGIN_MS
+            self._context.act(FetchFills(intent.venue, intent.symbol, since_ms))
         if order.state in (OrderState.OPEN, OrderState.PARTIALLY_FILLED):
-            self._desk.act(CancelOrder(intent.venue, intent.symbol, intent.client_id, order.order_id))
+            self._context.act(CancelOrder(intent.venue, intent.symbol, intent.client_id, order.order_id))

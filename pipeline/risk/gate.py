@@ -11,7 +11,7 @@ from collections.abc import Callable, Container
 from decimal import Decimal
 
 from pipeline.execution.balances import BalanceMonitor
-from pipeline.execution.core_context import Desk
+from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import Opportunity
 from pipeline.execution.market import UsdRates, can_trade
 from pipeline.execution.plan import Plan, Planner, Rejected, malformed
@@ -26,7 +26,7 @@ INTENT_BYTES = 16 * 1024  # more than one operation ever writes before its order
 SECOND_NS = 1_000_000_000
 NEVER_NS = 2**62
 MALFORMED_MAX = 5  # malformed opportunities before the detector is declared mad
-DUPLICATES_MAX = 100  # identical opportunities in a row before a person has to look
+DUPLICATES_MAX = 100  # identical opportunities in a row before an operator has to look
 ZERO = Decimal(0)
 
 UserCheck = Callable[[Plan], str]  # "" = no objection
@@ -36,13 +36,13 @@ REPAIR_HEADROOM = 1  # orders of each venue's budget that an entry must leave fo
 
 
 class Gate:
-    """Approves or refuses. Holds only rates and counts; everything else is asked of the desk."""
+    """Approves or refuses. Holds only rates and counts; everything else is asked of the core context."""
 
-    def __init__(self, desk: Desk, balances: BalanceMonitor, rates: UsdRates) -> None:
-        self._desk = desk
+    def __init__(self, context: CoreContext, balances: BalanceMonitor, rates: UsdRates) -> None:
+        self._context = context
         self._balances = balances
         self._rates = rates
-        self._planner = Planner(desk.config, desk.instruments, desk.market)
+        self._planner = Planner(context.config, context.instruments, context.market)
         self._sends: deque[int] = deque()
         self._sends_by_venue: dict[str, deque[int]] = {}
         self._last = (0, -1)  # (detection time, id) of the newest opportunity; ids restart with the detector
@@ -56,13 +56,13 @@ class Gate:
         self.reconciled: Container[str] = ()  # venues whose sessions stand and whose past is known
         self.user_check: UserCheck | None = None
         self.order_budget: OrderBudget | None = None  # the venues' own budgets, where somebody knows them
-        self.enabled_types = frozenset(desk.config.enabled_opportunity_types)
+        self.enabled_types = frozenset(context.config.enabled_opportunity_types)
 
     # --- what others tell the gate ---
 
     def reconfigure(self) -> None:
-        """The desk's configuration has changed: what was computed from it is computed anew."""
-        self._planner = Planner(self._desk.config, self._desk.instruments, self._desk.market)
+        """The core context's configuration has changed: what was computed from it is computed anew."""
+        self._planner = Planner(self._context.config, self._context.instruments, self._context.market)
 
     def note_fill(self, venue: str, symbol: str, recv_mono_ns: int, venue_wall_ms: int) -> None:
         """Our own trade moved this book: no new intent until the book is later than the fill. By name: a fill of the
@@ -82,26 +82,27 @@ class Gate:
 
     def rate_free_mono_ns(self, orders: int) -> int:
         """From when on ``orders`` more are within the order rate of all venues together; 0 = now."""
-        over = len(self._sends) + orders - self._desk.config.risk_limits.max_orders_per_s
+        over = len(self._sends) + orders - self._context.config.risk_limits.max_orders_per_s
         if over <= 0:
             return 0
         return self._sends[over - 1] + SECOND_NS if over <= len(self._sends) else NEVER_NS
 
     def may_enter(self, direction_key: int, venues: tuple[str, str]) -> bool:
         """What the jitted verdict does not look at: the direction's own pause, the venues' budgets, the journal; and
-        once more what stops everything, which somebody may have said since the board was told of the last event."""
-        stopped = not self.ready or self.reducing or self._desk.ledger.breakers or self.user_check is not None
+        once more what stops everything, which somebody may have said since the limits table was told of the last
+        event."""
+        stopped = not self.ready or self.reducing or self._context.ledger.breakers or self.user_check is not None
         if stopped or self.resting(direction_key):
             return False
-        if any(o.record.direction_key == direction_key for o in self._desk.ledger.open_operations.values()):
+        if any(o.record.direction_key == direction_key for o in self._context.ledger.open_operations.values()):
             return False
         first, second = venues
         if first == second:
-            return self.has_budget(first, 2 + REPAIR_HEADROOM) and self._desk.journal.has_room(INTENT_BYTES)
+            return self.has_budget(first, 2 + REPAIR_HEADROOM) and self._context.journal.has_room(INTENT_BYTES)
         return (
             self.has_budget(first, 1 + REPAIR_HEADROOM)
             and self.has_budget(second, 1 + REPAIR_HEADROOM)
-            and self._desk.journal.has_room(INTENT_BYTES)
+            and self._context.journal.has_room(INTENT_BYTES)
         )
 
     def entered(self, detect_mono_ns: int, opportunity_id: int) -> None:
@@ -126,7 +127,7 @@ class Gate:
 
     def resting(self, direction_key: int) -> bool:
         """Whether a direction is still in its pause after an operation."""
-        return self._desk.now.mono_ns < self._cooldown.get(direction_key, 0)
+        return self._context.now.mono_ns < self._cooldown.get(direction_key, 0)
 
     def orders_last_second(self, mono_ns: int, venue: str = "") -> int:
         sends = self._sends_by_venue.get(venue) if venue else self._sends
@@ -145,16 +146,16 @@ class Gate:
             return first
         if not opportunity.manual:
             self._last = (opportunity.detect_mono_ns, opportunity.opportunity_id)
-        plan = self._planner.plan(opportunity, self._desk.now.mono_ns)
+        plan = self._planner.plan(opportunity, self._context.now.mono_ns)
         if isinstance(plan, Rejected):
             return plan
-        if not self._desk.config.features.enable_risk_checks:
+        if not self._context.config.features.enable_risk_checks:
             return self._value(plan) or plan
         return self._after_fill(plan) or self._limits(plan) or self._money(plan) or self._user(plan) or plan
 
     def recheck(self, plan: Plan) -> Plan | Rejected:
         """``balance_check: strict``: the books again, and the money, after the venues have answered."""
-        again = self._planner.plan(plan.opportunity, self._desk.now.mono_ns)
+        again = self._planner.plan(plan.opportunity, self._context.now.mono_ns)
         if isinstance(again, Rejected):
             return again
         opportunity = plan.opportunity
@@ -171,25 +172,25 @@ class Gate:
         )
 
     def _permission(self) -> Rejected | None:
-        desk = self._desk
+        context = self._context
         if not self.ready:
             return Rejected(Refusal.NOT_READY, "not reconciled")
-        if desk.halt.latched():
+        if context.halt.latched():
             return Rejected(Refusal.HALT_LATCH, "halted")
-        if not desk.now.mono_ns < desk.halt.lease_expiry_mono_ns():
+        if not context.now.mono_ns < context.halt.lease_expiry_mono_ns():
             return Rejected(Refusal.LEASE, "no lease")
         return None
 
     def _before_books(self, opportunity: Opportunity) -> Rejected | None:
-        desk = self._desk
+        context = self._context
         refused = self._permission()
         if refused is not None:
             return refused
-        fault = malformed(opportunity, desk.instruments)
+        fault = malformed(opportunity, context.instruments)
         if fault:
             self._malformed += 1
             if self._malformed >= MALFORMED_MAX:
-                desk.trip("malformed", f"{self._malformed} malformed opportunities, last: {fault}")
+                context.trip("malformed", f"{self._malformed} malformed opportunities, last: {fault}")
             return Rejected(Refusal.MALFORMED, fault)
         return (
             self._stops(opportunity)
@@ -205,7 +206,7 @@ class Gate:
             return Rejected(Refusal.BREAKER, f"reducing: {self.reducing}")
         if OpportunityType(opportunity.type) not in self.enabled_types:
             return Rejected(Refusal.DISABLED_TYPE, OpportunityType(opportunity.type).name)
-        if self._desk.ledger.breakers and self._desk.config.features.enable_circuit_breakers:
+        if self._context.ledger.breakers and self._context.config.features.enable_circuit_breakers:
             blocking = self._breaker_for(opportunity)
             if blocking:
                 return Rejected(Refusal.BREAKER, blocking)
@@ -214,23 +215,25 @@ class Gate:
     def _already_open(self, opportunity: Opportunity) -> Rejected | None:
         """An operation of the same direction is under way."""
         key = opportunity.direction_key
-        if any(o.record.direction_key == key for o in self._desk.ledger.open_operations.values()):
+        if any(o.record.direction_key == key for o in self._context.ledger.open_operations.values()):
             return Rejected(Refusal.DUPLICATE, f"direction {key} is under way")
         return None
 
     def _future(self, opportunity: Opportunity) -> Rejected | None:
         """A detection that has not happened yet is no detection, and must not age those that come after it."""
-        ahead_ns = opportunity.detect_mono_ns - self._desk.now.mono_ns
+        ahead_ns = opportunity.detect_mono_ns - self._context.now.mono_ns
         if ahead_ns > 0:
             return Rejected(Refusal.STALE_AT_EXECUTOR, f"detected {ahead_ns // 1000} us in the future")
         return None
 
     def _breaker_for(self, opportunity: Opportunity) -> str:
         """Name of a tripped breaker that concerns this opportunity; ``fee.<venue>.<symbol>`` concerns one symbol."""
-        rows = [row for leg in opportunity.legs if (row := self._desk.instruments.get(leg.instrument_id)) is not None]
+        rows = [
+            row for leg in opportunity.legs if (row := self._context.instruments.get(leg.instrument_id)) is not None
+        ]
         concerned = {f"fee.{row.spec.venue}.{row.spec.symbol}" for row in rows}
         concerned |= {f"venue.{row.spec.venue}" for row in rows}
-        for name in self._desk.ledger.breakers:
+        for name in self._context.ledger.breakers:
             if not name.startswith(("fee.", "venue.")) or name in concerned:
                 return name
         return ""
@@ -245,28 +248,28 @@ class Gate:
         if seen or self._already_open(opportunity) is not None:
             self._duplicates += 1
             if self._duplicates >= DUPLICATES_MAX:
-                self._desk.trip("duplicates", f"{self._duplicates} duplicate opportunities in a row")
+                self._context.trip("duplicates", f"{self._duplicates} duplicate opportunities in a row")
             return Rejected(Refusal.DUPLICATE, f"id {opportunity.opportunity_id} direction {key}")
         self._duplicates = 0
         return None
 
     def _stale(self, opportunity: Opportunity) -> Rejected | None:
-        age_ns = self._desk.now.mono_ns - opportunity.detect_mono_ns
-        limit_ns = self._desk.config.detection.max_age_to_trade_ms * 1_000_000
+        age_ns = self._context.now.mono_ns - opportunity.detect_mono_ns
+        limit_ns = self._context.config.detection.max_age_to_trade_ms * 1_000_000
         if not opportunity.manual and not age_ns <= limit_ns:
             return Rejected(Refusal.STALE_AT_EXECUTOR, f"detected {age_ns // 1000} us ago")
         return None
 
     def _places(self, opportunity: Opportunity) -> Rejected | None:
         """Venues and instruments of the legs: sessions, blocks, quarantine, status, own unfinished orders."""
-        desk, scoped = self._desk, self._scoped
+        context, scoped = self._context, self._scoped
         for leg in opportunity.legs:
-            row = desk.instruments.get(leg.instrument_id)
+            row = context.instruments.get(leg.instrument_id)
             assert row is not None  # judged by malformed()
             spec = row.spec
-            if desk.halt.venue_blocked(row.venue_id):
+            if context.halt.venue_blocked(row.venue_id):
                 return Rejected(Refusal.VENUE_BLOCKED, spec.venue)
-            if desk.halt.instrument_blocked(row.instrument_id):
+            if context.halt.instrument_blocked(row.instrument_id):
                 return Rejected(Refusal.INSTRUMENT_BLOCKED, f"{spec.venue} {spec.symbol}")
             disabled = self._disabled(spec) if scoped else ""
             if disabled:
@@ -275,23 +278,23 @@ class Gate:
                 return Rejected(Refusal.QUARANTINED, f"{spec.venue} {spec.symbol}: {row.quarantine_reason}")
             if not can_trade(row, OrderSide(leg.side)):
                 return Rejected(Refusal.STATUS, f"{spec.venue} {spec.symbol}")
-            if not wallet_open(spec):  # the detector refuses it too; a person's opportunity comes past the detector
+            if not wallet_open(spec):  # the detector refuses it too; an operator's opportunity comes past the detector
                 return Rejected(Refusal.STATUS, f"{spec.venue} {spec.symbol}: deposits or withdrawals are closed")
             if not self._balances.session_up(spec.venue) or spec.venue not in self.reconciled:
                 return Rejected(Refusal.SESSION_DOWN, spec.venue)
-            if next(desk.ledger.unsettled_of_symbol(spec.venue, spec.symbol), None) is not None:
+            if next(context.ledger.unsettled_of_symbol(spec.venue, spec.symbol), None) is not None:
                 return Rejected(Refusal.INSTRUMENT_BLOCKED, f"{spec.venue} {spec.symbol}: own order not settled")
         return None
 
     @property
     def _scoped(self) -> bool:
         """Whether any limit is for one venue, asset or pair."""
-        limits = self._desk.config.risk_limits
+        limits = self._context.config.risk_limits
         return bool(limits.per_venue or limits.per_asset or limits.per_pair)
 
     def _disabled(self, spec: InstrumentSpec) -> str:
         """The scope whose limits switch this instrument off; "" when none does."""
-        limits = self._desk.config.risk_limits
+        limits = self._context.config.risk_limits
         for scope, key in ((limits.per_venue, spec.venue), (limits.per_asset, spec.base), (limits.per_pair, spec.pair)):
             if key in scope and not scope[key].enabled:
                 return key
@@ -322,7 +325,7 @@ class Gate:
         unvalued = self._value(plan)
         if unvalued is not None:
             return unvalued
-        limits, ledger, now_ns = self._desk.config.risk_limits, self._desk.ledger, self._desk.now.mono_ns
+        limits, ledger, now_ns = self._context.config.risk_limits, self._context.ledger, self._context.now.mono_ns
         size = plan.notional_usd
         if not size <= limits.max_position_size_usd:
             return Rejected(Refusal.POSITION_LIMIT, f"{size:.2f} USD, at most {limits.max_position_size_usd}")
@@ -336,13 +339,13 @@ class Gate:
             return refused
         loss = -self._day_pnl()
         if not loss <= limits.max_daily_loss_usd:
-            self._desk.trip("daily_loss", f"{loss:.2f} USD lost today")
+            self._context.trip("daily_loss", f"{loss:.2f} USD lost today")
             return Rejected(Refusal.DAILY_LOSS, f"{loss:.2f} USD lost today")
         return self._rate_limits(plan, now_ns)
 
     def _scoped_limits(self, plan: Plan, now: Exposure) -> Rejected | None:
         """Limits of one venue, asset or pair."""
-        limits, size = self._desk.config.risk_limits, plan.notional_usd
+        limits, size = self._context.config.risk_limits, plan.notional_usd
         scoped = [(f"venue {v}", limits.per_venue.get(v), now.by_venue.get(v, ZERO)) for v in _venues(plan)]
         scoped += [(f"asset {a}", limits.per_asset.get(a), now.by_asset.get(a, ZERO)) for a in _assets(plan)]
         scoped.append((f"pair {plan.pair}", limits.per_pair.get(plan.pair), now.by_pair.get(plan.pair, ZERO)))
@@ -353,12 +356,12 @@ class Gate:
         return None
 
     def _day_pnl(self) -> Decimal:
-        ledger = self._desk.ledger
-        today = self._desk.now.wall_ns // (86_400 * SECOND_NS)
+        ledger = self._context.ledger
+        today = self._context.now.wall_ns // (86_400 * SECOND_NS)
         return ledger.day_pnl if today <= ledger.day else ZERO
 
     def _rate_limits(self, plan: Plan, now_ns: int) -> Rejected | None:
-        limits = self._desk.config.risk_limits
+        limits = self._context.config.risk_limits
         wanted = len(plan.legs)
         if not self.orders_last_second(now_ns) + wanted <= limits.max_orders_per_s:
             return Rejected(Refusal.ORDER_RATE, f"{self.orders_last_second(now_ns)} orders in the last second")
@@ -389,13 +392,13 @@ class Gate:
     def _money(self, plan: Plan, *, answered: bool = False) -> Rejected | None:
         """Balances and the journal's room; under ``strict`` balances count only once the venues have answered."""
         if answered or self._balances.check is not BalanceCheck.STRICT:
-            refusal, detail = self._balances.check_sufficient_balance(plan.needs(), self._desk.now.mono_ns)
+            refusal, detail = self._balances.check_sufficient_balance(plan.needs(), self._context.now.mono_ns)
             if refusal is not Refusal.NONE:
                 futures = {leg.row.spec.venue for leg in plan.legs if leg.row.spec.kind is InstrumentKind.PERPETUAL}
                 if refusal is Refusal.BALANCE_SHORT and detail.split(" ", 1)[0] in futures:
                     refusal = Refusal.MARGIN_LIMIT
                 return Rejected(refusal, detail)
-        if not self._desk.journal.has_room(INTENT_BYTES):
+        if not self._context.journal.has_room(INTENT_BYTES):
             return Rejected(Refusal.JOURNAL_FULL, "no room for an intent and its ending")
         return None
 

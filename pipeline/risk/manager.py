@@ -1,4 +1,4 @@
-"""The risk manager (requirements S6, S18): the gate, breakers that a person re-arms, one reading of all metrics."""
+"""The risk manager (requirements S6, S18): the gate, breakers that an operator re-arms, one reading of all metrics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from decimal import Decimal
 import msgspec
 
 from pipeline.execution.balances import BalanceMonitor
-from pipeline.execution.core_context import Desk
+from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import Entered, Opportunity
 from pipeline.execution.ledger import Operation
 from pipeline.execution.market import UsdRates
@@ -31,12 +31,12 @@ class BreakerStatus(msgspec.Struct, frozen=True):
 
 
 class RiskManager:
-    """Everything that may stand in the way of an order. Re-arming is a person's act, never a timer's."""
+    """Everything that may stand in the way of an order. Re-arming is an operator's act, never a timer's."""
 
-    def __init__(self, desk: Desk, balances: BalanceMonitor, rates: UsdRates) -> None:
-        self._desk = desk
+    def __init__(self, context: CoreContext, balances: BalanceMonitor, rates: UsdRates) -> None:
+        self._context = context
         self._rates = rates
-        self.gate = Gate(desk, balances, rates)
+        self.gate = Gate(context, balances, rates)
         self.is_monitoring = False
         self.risk_alert_callback: AlertCallback | None = None
         self._next_poll_mono_ns = 0
@@ -60,7 +60,7 @@ class RiskManager:
     def entered(self, entered: Entered) -> None:
         """An entry that the jitted verdict approved: counted like one of the gate's own."""
         self.approvals += 1
-        now_ns = self._desk.now.mono_ns
+        now_ns = self._context.now.mono_ns
         self.gate.entered(entered.operation.detect_mono_ns, entered.operation.opportunity_id)
         for intent in entered.intents:
             self.gate.note_send(intent.venue, now_ns)
@@ -72,25 +72,25 @@ class RiskManager:
             return
         self._faults[venue] = self._faults.get(venue, 0) + 1
         if self._faults[venue] >= VENUE_FAULTS_MAX:
-            self._desk.trip(f"venue.{venue}", f"{self._faults[venue]} faults in a row, last: {text}"[:200])
+            self._context.trip(f"venue.{venue}", f"{self._faults[venue]} faults in a row, last: {text}"[:200])
             self._faults[venue] = 0
 
     # --- breakers ---
 
     def get_circuit_breaker_status(self) -> BreakerStatus:
-        breakers = self._desk.ledger.breakers
+        breakers = self._context.ledger.breakers
         return BreakerStatus(tuple(sorted(breakers)), dict(breakers))
 
     def rearm(self, name: str, reason: str) -> bool:
-        """A person re-arms one breaker; False when it was not tripped."""
-        if name not in self._desk.ledger.breakers:
+        """An operator re-arms one breaker; False when it was not tripped."""
+        if name not in self._context.ledger.breakers:
             return False
-        self._desk.record(BreakerRecord(name, False, reason))
+        self._context.record(BreakerRecord(name, False, reason))
         return True
 
     def force_emergency_shutdown(self, reason: str) -> None:
-        """No new risk from here on, until a person re-arms ``emergency``. Exits stay possible."""
-        self._desk.trip("emergency", reason)
+        """No new risk from here on, until an operator re-arms ``emergency``. Exits stay possible."""
+        self._context.trip("emergency", reason)
 
     # --- monitoring ---
 
@@ -102,18 +102,18 @@ class RiskManager:
     def tick(self) -> None:
         """Unhedged time, exposure warning, breaker news: at most once a second, unhedged time at every call."""
         self._reducing()
-        now_ns = self._desk.now.mono_ns
+        now_ns = self._context.now.mono_ns
         if not self.is_monitoring or now_ns < self._next_poll_mono_ns:
             return
         self._next_poll_mono_ns = now_ns + POLL_NS
         metrics = self.get_current_risk_metrics()
-        warn_at = self._desk.config.risk_limits.warn_exposure_usd
+        warn_at = self._context.config.risk_limits.warn_exposure_usd
         above = metrics.total_exposure_usd > warn_at
         if above and not self._warned:
-            self._desk.alert(1, "exposure", f"{metrics.total_exposure_usd:.0f} USD open, warning from {warn_at}")
+            self._context.alert(1, "exposure", f"{metrics.total_exposure_usd:.0f} USD open, warning from {warn_at}")
             self._call("HIGH_EXPOSURE", metrics)
         self._warned = above
-        tripped = frozenset(self._desk.ledger.breakers)
+        tripped = frozenset(self._context.ledger.breakers)
         if tripped - self._known:
             self._call(CIRCUIT_BREAKER_TRIGGERED, metrics)
         self._known = tripped
@@ -124,23 +124,28 @@ class RiskManager:
 
     def _reducing(self) -> None:
         """While an operation is broken for longer than the bound, nothing new is risked anywhere."""
-        limit_ns = self._desk.config.risk_limits.max_unhedged_ms * 1_000_000
-        now_ns = self._desk.now.mono_ns
+        limit_ns = self._context.config.risk_limits.max_unhedged_ms * 1_000_000
+        now_ns = self._context.now.mono_ns
         slow = ""
-        for operation in self._desk.ledger.open_operations.values():
+        for operation in self._context.ledger.open_operations.values():
             aged = now_ns - operation.started_mono_ns > limit_ns or now_ns < operation.started_mono_ns
-            if operation.state is ArbitrageState.RECOVERING and aged and operation.fills and self._owes(operation):
+            if (
+                operation.state is ArbitrageState.RECOVERING
+                and aged
+                and operation.fills
+                and self._has_unmatched(operation)
+            ):
                 slow = operation.operation_id
         if slow and not self.gate.reducing:
-            self._desk.alert(2, "unhedged", f"operation {slow} not repaired within {limit_ns // 1_000_000} ms")
+            self._context.alert(2, "unhedged", f"operation {slow} not repaired within {limit_ns // 1_000_000} ms")
         self.gate.reducing = f"operation {slow}" if slow else ""
 
-    def _owes(self, operation: Operation) -> bool:
+    def _has_unmatched(self, operation: Operation) -> bool:
         """Whether its proved exposure is more than a remainder. An order of unknown outcome is not proved: its worst
         case stays counted and its symbol blocked, but it stops no other pair."""
-        ledger, instruments = self._desk.ledger, self._desk.instruments
+        ledger, instruments = self._context.ledger, self._context.instruments
         alone = len(ledger.open_operations) == 1
-        for debt in debts(operation, self._desk.config.execution.numeraire, ledger.dust if alone else {}):
+        for debt in debts(operation, self._context.config.execution.numeraire, ledger.dust if alone else {}):
             rate = self._rates.rate(debt.asset)
             legs = operation.record.legs
             rows = [r for leg in legs if (r := instruments.find(leg.venue, leg.symbol)) is not None]
@@ -153,9 +158,9 @@ class RiskManager:
     # --- numbers ---
 
     def get_current_risk_metrics(self) -> RiskMetrics:
-        ledger = self._desk.ledger
+        ledger = self._context.ledger
         now = exposure(ledger, self._rates)
-        today = self._desk.now.wall_ns // (86_400 * 1_000_000_000)
+        today = self._context.now.wall_ns // (86_400 * 1_000_000_000)
         return RiskMetrics(
             total_exposure_usd=now.total,
             open_exposure_usd=now.total - now.hedges,
@@ -165,7 +170,7 @@ class RiskManager:
             open_hedges=len(ledger.hedges),
             daily_realized_pnl=ledger.day_pnl if today <= ledger.day else Decimal(0),
             tripped_breakers=tuple(sorted(ledger.breakers)),
-            orders_last_second=self.gate.orders_last_second(self._desk.now.mono_ns),
+            orders_last_second=self.gate.orders_last_second(self._context.now.mono_ns),
         )
 
     def get_risk_statistics(self) -> dict[str, object]:

@@ -11,14 +11,14 @@ from pipeline.sim.exchange.faults import FaultPlan
 from pipeline.sim.exchange.latency import NS_PER_S, ManualClock
 from pipeline.sim.exchange.types import ApiKey, SimInstrument
 from pipeline.sim.exchange.venue import SimVenue
-from pipeline.sim.exchange.venue_ledger import Ledger
+from pipeline.sim.exchange.venue_ledger import VenueLedger
 from pipeline.sim.scenario import AccountSpec, CoinSpec, ListingSpec, Scenario, VenueSpec
 
 KEY_ROLES = 3  # keys that a generated account gets: the engine's, the guard's, a read-only one
 
 
 def build_venues(
-    scenario: Scenario, clock: ManualClock, ledger: Ledger, faults: FaultPlan, seed: int
+    scenario: Scenario, clock: ManualClock, ledger: VenueLedger, faults: FaultPlan, seed: int
 ) -> dict[str, SimVenue]:
     """Every venue of the scenario, with its accounts opened and their starting balances in the ledger."""
     venues: dict[str, SimVenue] = {}

@@ -27,7 +27,7 @@ from pipeline.sim.exchange.faults import ACTION_KINDS, CLEAN, FaultPlan, FaultRu
 from pipeline.sim.exchange.history import STALE_NS
 from pipeline.sim.exchange.latency import NS_PER_S, SimClock
 from pipeline.sim.exchange.venue import SimVenue
-from pipeline.sim.exchange.venue_ledger import Ledger
+from pipeline.sim.exchange.venue_ledger import VenueLedger
 from pipeline.sim.factory import build_venues
 from pipeline.sim.market.synthetic import SyntheticMarket
 from pipeline.sim.recorded.capture_source import CaptureSource, Speed
@@ -83,7 +83,7 @@ class SimExchangeServer:
     async def start(self) -> dict[str, Any]:
         """Opens everything and starts the market; returns the JSON of ``arb sim``."""
         self.clock = SimClock(asyncio.get_running_loop())
-        self.ledger = Ledger(self.clock.mono_ns)
+        self.ledger = VenueLedger(self.clock.mono_ns)
         self.faults = FaultPlan(self.clock, random.Random(f"{self.seed}:faults"))
         self.venues = build_venues(self.scenario, self.clock, self.ledger, self.faults, self.seed)
         if self.venues:

@@ -1,10 +1,10 @@
 """Texts with holes: everything of a record or an order that is known before, and where the numbers go.
 
-A stencil is a short program over a pool of ready bytes. Writing one (stencil_writer.py) copies those bytes and puts
+A template is a short program over a pool of ready bytes. Writing one (stencil_writer.py) copies those bytes and puts
 the numbers of an entry (``slots``) into the holes: as msgpack (journal bodies) or as text (orders).
 
 Slots are one int64 array: ``LEG_SLOTS`` common ones (``S_*``), then ``LEG_SLOTS`` for each leg (``L_*``), which a
-stencil names relative to the leg that it is written for.
+template names relative to the leg that it is written for.
 """
 
 from __future__ import annotations
@@ -76,13 +76,13 @@ OP_CUT = 9
 OP_WORDS = 4
 PROGRAM_SPANS = 0  # word that holds where the spans begin
 PROGRAM_OPS = 1
-PROGRAM_EXTRA = 2  # where the words begin that the owner of the stencils put in
+PROGRAM_EXTRA = 2  # where the words begin that the owner of the templates put in
 HOLE_BYTES_MAX = 64  # more than any hole but a gap ever takes
 DIGITS_MAX = 28  # with them the text of any slot is shorter than 32 characters, msgpack's short string
 
 
 class Hole(msgspec.Struct, frozen=True):
-    """A hole of a stencil: ``kind`` of writing, ``slot``, and what its number is multiplied with and divided by."""
+    """A hole of a template: ``kind`` of writing, ``slot``, and what its number is multiplied with and divided by."""
 
     kind: int
     slot: int
@@ -95,7 +95,7 @@ Pieces = list[bytes | Hole]
 
 
 class OrderTerms(msgspec.Struct, frozen=True, kw_only=True):
-    """What an order's stencil is made of: one instrument and side, IOC limit orders within the window."""
+    """What an order's template is made of: one instrument and side, IOC limit orders within the window."""
 
     symbol: str
     side: OrderSide
@@ -107,7 +107,7 @@ class OrderTerms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def leg(slot: int) -> int:
-    """Slot of the leg that the stencil is written for."""
+    """Slot of the leg that the template is written for."""
     return LEG_SLOTS + slot
 
 
@@ -157,7 +157,7 @@ def gap(slot: int, size: int) -> Hole:
     return Hole(OP_GAP, slot, factor=size)
 
 
-#: where a record's own stencil ends and another one's bytes come in between
+#: where a record's own template ends and another one's bytes come in between
 CUT = Hole(OP_CUT, 0)
 
 
@@ -173,7 +173,7 @@ def cut_at(pieces: Pieces) -> list[Pieces]:
 
 
 def bytes_max(pieces: Pieces) -> int:
-    """What a stencil may take at most."""
+    """What a template may take at most."""
     return sum(
         len(piece) if isinstance(piece, bytes) else piece.factor if piece.kind == OP_GAP else HOLE_BYTES_MAX
         for piece in pieces
@@ -188,7 +188,7 @@ def factor_of(unit: Decimal) -> tuple[int, int]:
     factor = int("".join(map(str, figures))) * (-1 if sign else 1)
     factor, digits = (factor * 10**exponent, 0) if exponent > 0 else (factor, -exponent)
     if digits > DIGITS_MAX or abs(factor) >= NUMBER_MAX:
-        raise ValueError(f"no stencil for a unit of {unit}")
+        raise ValueError(f"no template for a unit of {unit}")
     return factor, digits
 
 
@@ -217,8 +217,8 @@ def array_head(size: int) -> bytes:
     return bytes([0x90 | size]) if size < 16 else bytes([0xDC, size >> 8, size & 0xFF])
 
 
-class StencilBook:
-    """Programs and their pool, as arrays for the writer. ``add`` returns a stencil's number; ``freeze`` the
+class TemplateTable:
+    """Programs and their pool, as arrays for the writer. ``add`` returns a template's number; ``freeze`` the
     arrays."""
 
     def __init__(self) -> None:
@@ -228,7 +228,7 @@ class StencilBook:
         self._places: dict[bytes, int] = {}
 
     def add(self, pieces: Pieces) -> int:
-        """Compiles a stencil; neighbouring ready bytes become one copy."""
+        """Compiles a template; neighbouring ready bytes become one copy."""
         start = len(self._ops)
         ready = b""
         for piece in [*pieces, None]:

@@ -1,4 +1,4 @@
-"""The jitted writer of stencils: numbers as text and as msgpack, without an object on the way."""
+"""The jitted writer of templates: numbers as text and as msgpack, without an object on the way."""
 
 from __future__ import annotations
 
@@ -86,12 +86,12 @@ def put_text(out: Octets, at: int, pool: Octets, start: int, size: int) -> int:
 
 
 @njit_bare
-def fill_stencil(
-    program: Words, pool: Octets, stencil: int, slots: Words, leg_number: int, out: Octets, at: int
+def fill_template(
+    program: Words, pool: Octets, template: int, slots: Words, leg_number: int, out: Octets, at: int
 ) -> int:
-    """Writes one stencil for leg ``leg_number`` at ``out[at]``; the place behind it. The caller owes it the room."""
+    """Writes one template for leg ``leg_number`` at ``out[at]``; the place behind it. The caller owes it the room."""
     base = LEG_SLOTS * leg_number
-    span = program[PROGRAM_SPANS] + 2 * stencil
+    span = program[PROGRAM_SPANS] + 2 * template
     for op in range(program[span], program[span + 1]):
         word = program[PROGRAM_OPS] + op * OP_WORDS
         kind, slot = program[word], program[word + 1]

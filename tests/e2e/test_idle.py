@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Running
-from workers.view.status import read_status, status_words
+from workers.view.status import read_status, status_text
 
 pytestmark = pytest.mark.e2e
 
@@ -52,7 +52,7 @@ def test_a_pipeline_without_frames_parks_and_wakes_again() -> None:
         rows = processes(running.instance)
         assert (rows["detector"]["cpus_wanted"], rows["detector"]["cpus"]) == ([cpu], [cpu])
         assert rows["executor"]["cpus"] == sorted(os.sched_getaffinity(0))
-        words = status_words(read_status(running.instance))
+        words = status_text(read_status(running.instance))
         assert "detector" in words and "(any)" in words  # the executor's set was not asked for
         simulator = running.simulator._process.pid
         os.kill(simulator, signal.SIGSTOP)  # half-open: the sockets stand, nothing comes

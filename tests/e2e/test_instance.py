@@ -22,15 +22,15 @@ from shm.layout import BR_ROW_EPOCH
 from shm.liveness import LivenessView
 from tests.e2e.conftest import Running, segments_of
 from workers.cli.manual_opportunity import execute_file, execute_request
-from workers.cli.report import read_report, report_words
-from workers.cli.why import read_trail, trail_words
+from workers.cli.report import read_report, report_text
+from workers.cli.why import read_trail, trail_text
 from workers.control_plane.children import STORM_EXITS
 from workers.control_plane.control_socket import ask
 from workers.guard import read_halt
 from workers.recorder.sqlite_ledger import open_reader
 from workers.view.live_view import render
 from workers.view.small_view import small_screen
-from workers.view.status import read_status, status_words
+from workers.view.status import read_status, status_text
 
 pytestmark = pytest.mark.e2e
 
@@ -66,7 +66,7 @@ def test_every_process_comes_back_and_the_engine_goes_on(running: Running) -> No
     reading = read_status(instance)
     assert reading["state"] == "ready"
     assert {row["restarts"] for name, row in reading["processes"].items() if name != "supervisor"} == {1}
-    assert "tick to order" in status_words(reading)
+    assert "tick to order" in status_text(reading)
 
 
 def test_halt_is_latched_persisted_and_survives_the_guard(running: Running) -> None:
@@ -91,7 +91,7 @@ def test_halt_is_latched_persisted_and_survives_the_guard(running: Running) -> N
     until(lambda: read_status(running.instance)["orders"]["operations"] > sent, "operations after the resume")
 
 
-def test_a_restart_storm_halts_until_a_person_resumes(running: Running) -> None:
+def test_a_restart_storm_halts_until_an_operator_resumes(running: Running) -> None:
     def detector() -> dict[str, object]:
         return running.engine.describe()["processes"]["detector"]
 
@@ -166,7 +166,7 @@ def test_ledger_trail_report_and_manual_execution(running: Running, tmp_path: Pa
     until(recorded, "a completed operation in the ledger")
     report = read_report(instance, "1h")
     assert report["operations"]["total"] >= report["operations"]["completed"] > 0
-    assert "P&L" in report_words(report)
+    assert "P&L" in report_text(report)
     assert read_report(instance, "2999-01-01")["operations"]["total"] == 0
     with pytest.raises(BadInput, match="newest"):
         read_trail(instance, "nothing")
@@ -178,7 +178,7 @@ def test_ledger_trail_report_and_manual_execution(running: Running, tmp_path: Pa
     assert len(trail["orders"]) >= 2
     assert trail["fills"]
     assert trail["stages_us"]
-    assert operation in trail_words(trail)
+    assert operation in trail_text(trail)
     wish = tmp_path / "wish.json"
     wish.write_bytes(
         msgspec.json.encode(
@@ -272,7 +272,7 @@ def test_a_clean_stop_removes_every_segment(running: Running) -> None:
     reading = read_status(running.instance)
     assert (reading["state"], reading["halted"], reading["risk"]["latched"]) == ("down", False, False)
     assert {row["reachable"] for row in reading["feeds"].values()} == {None}, "nobody asks any more"
-    assert "UNREACHABLE" not in status_words(reading)
+    assert "UNREACHABLE" not in status_text(reading)
 
 
 def test_a_second_start_of_an_instance_is_refused(running: Running) -> None:

@@ -228,20 +228,20 @@ def test_risk_manager_judges_alerts_and_shuts_down() -> None:
     world = ready_world()
     risk, heard = world.core.risk, list[tuple[str, RiskMetrics]]()
     risk.start_monitoring(lambda kind, metrics: heard.append((kind, metrics)))
-    world.core.desk.now = world.now()
+    world.core.context.now = world.now()
     assert isinstance(risk.validate_opportunity_risk(world.offer("mexc_spot", "gateio_spot")), Plan)
     assert risk.get_circuit_breaker_status().triggered_breakers == ()
     risk.force_emergency_shutdown("test")
     world.run(1500)
     assert [kind for kind, _ in heard] == [CIRCUIT_BREAKER_TRIGGERED]
     assert heard[0][1].tripped_breakers == risk.get_circuit_breaker_status().triggered_breakers == ("emergency",)
-    world.core.desk.now = world.now()
+    world.core.context.now = world.now()
     verdict = risk.validate_opportunity_risk(world.offer("mexc_spot", "gateio_spot"))
     assert isinstance(verdict, Rejected) and verdict.refusal is Refusal.BREAKER
     statistics = risk.get_risk_statistics()
     assert (statistics["circuit_breaker_triggers"], statistics["daily_realized_pnl"]) == (1, Decimal(0))
     assert risk.get_current_risk_metrics().total_exposure_usd == 0
-    assert risk.rearm("emergency", "a person") and not risk.rearm("emergency", "again")
+    assert risk.rearm("emergency", "an operator") and not risk.rearm("emergency", "again")
 
 
 def test_exposure_above_the_warning_is_told_once() -> None:
@@ -297,7 +297,7 @@ def test_recoveries_are_listed_decided_and_counted() -> None:
     assert recovery.cancel_recovery("nothing") is None
 
 
-def test_a_broken_leg_is_recovered_without_a_person() -> None:
+def test_a_broken_leg_is_recovered_without_an_operator() -> None:
     world = ready_world(2)
     world.feed(world.offer("mexc_spot", "gateio_spot"))
     world.venues["gateio_spot"].bid = Decimal("99.80")  # the attractive leg is gone before the order arrives

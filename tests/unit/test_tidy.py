@@ -34,7 +34,14 @@ ORDER = (
 #: Files that may read a clock of their own.
 CLOCKS = ("shm/", "pipeline/model/clock.py", "pipeline/sim/", "workers/")
 #: Files that may open sockets or run an event loop.
-SOCKETS = ("pipeline/exchanges/", "pipeline/sim/", "workers/", "pipeline/market_data.py", "pipeline/paper.py", "pipeline/recovery/")
+SOCKETS = (
+    "pipeline/exchanges/",
+    "pipeline/sim/",
+    "workers/",
+    "pipeline/market_data.py",
+    "pipeline/paper.py",
+    "pipeline/recovery/",
+)
 
 
 def sources() -> list[Path]:

@@ -690,11 +690,11 @@ class World:
             for asset, amount in venue.balances.items():
                 moved = amount - self.initial[venue.name, asset]
                 assert flows.get((venue.name, asset), Decimal(0)) == moved, f"money differs (I2): {venue.name} {asset}"
-        held = [o for o in ledger.open_operations.values() if o.result is not None]  # wait for a person
+        held = [o for o in ledger.open_operations.values() if o.result is not None]  # wait for an operator
         assert len(held) == len(ledger.open_operations), "an operation was forgotten"
         assert bool(held) <= ("recovery_hold" in ledger.breakers)
-        owed = [d.amount for o in held for d in debts(o, "USDT", {}) if d.asset == "BTC"]
-        known = sum(owed, ledger.dust.get("BTC", Decimal(0)))
+        unmatched = [d.amount for o in held for d in debts(o, "USDT", {}) if d.asset == "BTC"]
+        known = sum(unmatched, ledger.dust.get("BTC", Decimal(0)))
         delta = self.core.positions.delta().get("BTC", Decimal(0))
         assert delta == known, f"not flat (I1): {delta} {known} {ledger.dust}"
 

@@ -1,4 +1,4 @@
-"""The world of execution_world.py with the short way of entries switched on: the same faults and deaths on top of it.
+"""The world of execution_world.py with the fast path of entries switched on: the same faults and deaths on top of it.
 
 Its books lie in a private arena, published right before each opportunity; the entry's records are those that the press
 wrote, one action each, so that a death may come between any two of them and between any two orders.
@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bench.entry_world import LEASE_TOKEN, plain_stencil, sealed
+from bench.entry_world import LEASE_TOKEN, plain_template, with_crc
 from pipeline.core import ExecutionCore
 from pipeline.execution.events import Append, Opportunity, Place
 from pipeline.execution.journal import Place as JournalPlace
@@ -54,8 +54,8 @@ class MemoryJournal:
         return found
 
 
-class ExpressWorld(World):
-    """See the module's text. ``taken``: entries that went the short way."""
+class FastEntryWorld(World):
+    """See the module's text. ``taken``: entries that went the fast path."""
 
     taken = 0
 
@@ -71,16 +71,16 @@ class ExpressWorld(World):
             init_feed(self.words, offset, BOOKS)
             self.generations.append(int(conn_open(self.words, offset, 0, feed, 0)))
         self.memory = MemoryJournal()
-        self.express = core.open_express(self.words, self.offsets, LEASE_TOKEN)
-        self.express.learn(plain_stencil)
-        core.settle_board()
+        self.fast_entry = core.open_fast_entry(self.words, self.offsets, LEASE_TOKEN)
+        self.fast_entry.learn(plain_template)
+        core.update_limits_table()
         return core
 
     def feed(self, event: Any) -> None:
-        if isinstance(event, Opportunity) and not event.manual and self._short_way(event):
+        if isinstance(event, Opportunity) and not event.manual and self._fast_path(event):
             return
         super().feed(event)
-        self.core.settle_board()
+        self.core.update_limits_table()
 
     def _halt(self) -> np.ndarray:
         page = np.zeros(ly.HALT_WORDS, np.int64)
@@ -96,14 +96,14 @@ class ExpressWorld(World):
             record[ly.BR_CONN_GENERATION] = self.generations[row.feed_id]
             publish_book(self.words, self.offsets[row.feed_id], row.book_index, record)
 
-    def _short_way(self, opportunity: Opportunity) -> bool:
+    def _fast_path(self, opportunity: Opportunity) -> bool:
         self._publish()
         now = self.now()
-        if not self.express.offer(record_of(opportunity), self._halt(), now):
+        if not self.fast_entry.offer(record_of(opportunity), self._halt(), now):
             return False
         self.taken += 1
-        self.express.write(self.memory, now, opportunity.dequeued_mono_ns, lambda _venue: 0)
-        entered = self.express.entered(self.memory)
+        self.fast_entry.write(self.memory, now, opportunity.dequeued_mono_ns, lambda _venue: 0)
+        entered = self.fast_entry.entered(self.memory)
         self._perform([Append(entered.operation), *(Append(intent) for intent in entered.intents)], now)
         places = [Place(request_of(intent), intent.purpose, intent.operation_id) for intent in entered.intents]
         followers = []
@@ -111,7 +111,7 @@ class ExpressWorld(World):
             self._survive()
             followers.append(self._place(place))
         self._perform(self.core.handle(entered, now), now)
-        self.core.settle_board()
+        self.core.update_limits_table()
         for follower in followers:
             self.feed(follower)
         return True
@@ -142,4 +142,4 @@ def record_of(opportunity: Opportunity) -> np.ndarray:
         record[at + ly.LEG_INSTRUMENT], record[at + ly.LEG_SIDE] = leg.instrument_id, leg.side
         record[at + ly.LEG_LIMIT_PRICE_FP], record[at + ly.LEG_QTY_FP] = leg.limit_price_fp, leg.qty_fp
         record[at + ly.LEG_ROW_EPOCH] = leg.row_epoch
-    return sealed(record)
+    return with_crc(record)

@@ -82,11 +82,11 @@ class Rig:
         os.kill(self.engine.pid, signal.SIGKILL)
         self.engine.stop()
 
-    def kill_nursery(self) -> None:
+    def kill_fork_server(self) -> None:
         """SIGKILL of the fork server: its children die with it, and the instance ends."""
         for pid in _children_of(self.engine.pid):
             os.kill(pid, signal.SIGKILL)
-        until(lambda: not self.engine.alive(), "the instance's end after its nursery's")
+        until(lambda: not self.engine.alive(), "the instance's end after its fork server's")
         self.engine.stop()
 
     def kill(self, process: str) -> None:

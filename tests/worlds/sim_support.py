@@ -14,7 +14,7 @@ from pipeline.sim.exchange.latency import NS_PER_MS, ManualClock
 from pipeline.sim.exchange.order_book import ASK, BID
 from pipeline.sim.exchange.types import AccountEvent, ApiKey, SimAccount, SimInstrument, SimOrderRequest
 from pipeline.sim.exchange.venue import SimVenue
-from pipeline.sim.exchange.venue_ledger import Ledger
+from pipeline.sim.exchange.venue_ledger import VenueLedger
 
 T = TypeVar("T")
 D = Decimal
@@ -25,7 +25,7 @@ class Bench:
 
     def __init__(self, *, futures: bool = False, rule: FeeAssetRule = FeeAssetRule.QUOTE, rejects: bool = True) -> None:
         self.clock = ManualClock()
-        self.ledger = Ledger(self.clock.mono_ns)
+        self.ledger = VenueLedger(self.clock.mono_ns)
         self.faults = FaultPlan(self.clock, random.Random(7))
         if futures:
             self.row = SimInstrument(

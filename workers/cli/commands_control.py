@@ -18,10 +18,10 @@ Reason = Annotated[str, typer.Option("--reason", help="Why; kept in halt.json an
 def status(instance: Instance = "", json: Json = False) -> int:
     """One reading of an instance, from shared memory; also after a crash."""
     from workers.control_plane.instances import existing
-    from workers.view.status import read_status, status_words
+    from workers.view.status import read_status, status_text
 
     reading = read_status(existing(instance))
-    emit(reading, as_json=json, words=status_words)
+    emit(reading, as_json=json, words=status_text)
     return EXIT_OK if reading["state"] == "ready" else EXIT_CHECK_FAILED
 
 

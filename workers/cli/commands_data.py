@@ -67,10 +67,10 @@ def replay(
     if out is not None:
         raise BadInput("--out belongs to --exact")
     from workers.demo.replay_live import ReplayOptions, run_replay
-    from workers.demo.summary_text import summary_words
+    from workers.demo.summary_text import summary_text
 
     result = run_replay(ReplayOptions(captures=captures, speed=speed, fees=fees, min_edge_bps=min_edge_bps, json=json))
-    emit(result.fields, as_json=json, words=summary_words)
+    emit(result.fields, as_json=json, words=summary_text)
     if result.interrupted:
         return EXIT_INTERRUPTED
     return EXIT_OK if result.healthy else EXIT_CHECK_FAILED
@@ -82,10 +82,10 @@ def why(
     json: Json = False,
 ) -> int:
     """One operation's whole trail: books, edges, gate, orders, fills, times."""
-    from workers.cli.why import read_trail, trail_words
+    from workers.cli.why import read_trail, trail_text
     from workers.control_plane.instances import existing
 
-    emit(read_trail(existing(instance), operation), as_json=json, words=trail_words)
+    emit(read_trail(existing(instance), operation), as_json=json, words=trail_text)
     return EXIT_OK
 
 
@@ -95,10 +95,10 @@ def report(
     json: Json = False,
 ) -> int:
     """The ledger: P&L, fees, success, recovery, expected against realised edge."""
-    from workers.cli.report import read_report, report_words
+    from workers.cli.report import read_report, report_text
     from workers.control_plane.instances import existing
 
-    emit(read_report(existing(instance), since), as_json=json, words=report_words)
+    emit(read_report(existing(instance), since), as_json=json, words=report_text)
     return EXIT_OK
 
 

@@ -28,12 +28,12 @@ def demo(
 ) -> int:
     """Simulated exchanges on loopback, the whole engine as real processes, and a reconciled summary."""
     from workers.demo.demo import DemoOptions, run_demo
-    from workers.demo.summary_text import summary_words
+    from workers.demo.summary_text import summary_text
 
     options = DemoOptions(seconds=seconds, seed=seed, scenario=scenario, kill=kill, hold=hold, json=json, keep=keep)
     result = run_demo(options)
     if not (hold and json):  # with --hold the object is out already: clients wait for it while the venues stay up
-        emit(result.fields, as_json=json, words=summary_words)
+        emit(result.fields, as_json=json, words=summary_text)
     return EXIT_INTERRUPTED if result.interrupted else int(not result.healthy)
 
 

@@ -1,4 +1,4 @@
-"""``arb execute FILE``: a person's opportunity, read, checked and sent to the executor's gate.
+"""``arb execute FILE``: an operator's opportunity, read, checked and sent to the executor's gate.
 
 Two shapes are understood, as JSON or YAML: the engine's own legs
 

@@ -143,7 +143,7 @@ def read_report(instance: str, since: str) -> dict[str, Any]:
     }
 
 
-def report_words(report: dict[str, Any]) -> str:
+def report_text(report: dict[str, Any]) -> str:
     """The report for people."""
 
     def amounts(sums: dict[str, Any]) -> str:

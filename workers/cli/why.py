@@ -95,7 +95,7 @@ def _bps(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def trail_words(trail: dict[str, Any]) -> str:
+def trail_text(trail: dict[str, Any]) -> str:
     """The trail for people, one fact a line."""
     operation = trail["operation"]
     start = operation["trigger_recv_mono_ns"] or operation["started_mono_ns"] or 0

@@ -40,7 +40,7 @@ class ChildState(StrEnum):
     READY = "ready"
     STOPPING = "stopping"
     STOPPED = "stopped"  # ended because we wanted it
-    FAILED = "failed"  # restart storm or refused configuration: a person must act
+    FAILED = "failed"  # restart storm or refused configuration: an operator must act
 
 
 class Child:
@@ -87,7 +87,7 @@ class Child:
 
     def spawned(self, pid: int) -> None:
         self.pid = pid
-        with contextlib.suppress(ProcessLookupError):  # it is dead already; the nursery's report follows
+        with contextlib.suppress(ProcessLookupError):  # it is dead already; the fork server's report follows
             self.pidfd = os.pidfd_open(pid)
 
     def notified(self, message: str, now_s: float) -> bool:

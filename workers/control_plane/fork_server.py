@@ -1,4 +1,4 @@
-"""The nursery: a process without thread, loop or socket to the world, from which every child is forked.
+"""The fork server: a process without thread, loop or socket to the world, from which every child is forked.
 
 It is forked itself from the supervisor before that one has a loop. It imports the worker modules and loads every
 kernel once (``warm``); a child then starts in milliseconds with machine code in memory, also after a crash. It speaks
@@ -7,14 +7,14 @@ with the supervisor over one SOCK_SEQPACKET pair, JSON messages:
     supervisor -> {"op": "config", "path"}                    load the configuration (children inherit it)
                   {"op": "warm", "modules", "dialects", "last"} import and warm; ``last``: children may come now
                   {"op": "spawn", "process", "exchange", "instance", "restarts", "env", "log"}
-    nursery    -> {"event": "warming", "text"} while it compiles, and only then
+    fork server    -> {"event": "warming", "text"} while it compiles, and only then
                   {"event": "warmed", "module", "seconds"} / {"event": "warm"}
                   {"event": "spawned", "process", "pid"} / {"event": "exited", "process", "pid", "status"}
                   {"event": "failed", "text"}
 
 A child's exit is seen by its pidfd; ``status`` is the exit code, negative = the signal that ended it. The kernel kills
-the nursery when the supervisor dies, and the children when the nursery dies, so that none outlives the supervisor:
-the executor by SIGTERM (it ends what it has begun, within its grace), the others at once.
+the fork server when the supervisor dies, and the children when the fork server dies, so that none outlives the
+supervisor: the executor by SIGTERM (it ends what it has begun, within its grace), the others at once.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ PROGRESS_MS = 5000  # while it compiles, it says how far it is at least so often
 _ENV_OF_ONE_CHILD = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "ARB_CRASH_AT")
 
 
-def start_nursery() -> tuple[int, socket.socket]:
-    """Fork the nursery; returns its pid and the supervisor's end of the pair. Call before any thread or loop."""
+def start_fork_server() -> tuple[int, socket.socket]:
+    """Fork the fork server; returns its pid and the supervisor's end of the pair. Call before any thread or loop."""
     # BLAS starts a thread pool when numpy is imported, and a fork copies only the calling thread.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -61,7 +61,7 @@ def start_nursery() -> tuple[int, socket.socket]:
     die_with_parent(signal.SIGKILL, parent)
     code = EXIT_CRASHED
     try:
-        code = Nursery(theirs).serve()
+        code = ForkServer(theirs).serve()
     except (BrokenPipeError, ConnectionResetError):
         code = 0  # the supervisor has ended before us: so do we
     except Exception:  # noqa: BLE001  the outermost frame of a process
@@ -70,7 +70,7 @@ def start_nursery() -> tuple[int, socket.socket]:
         os._exit(code)
 
 
-class Nursery:
+class ForkServer:
     """Serves requests until the supervisor's end closes."""
 
     def __init__(self, channel: socket.socket) -> None:
@@ -158,17 +158,17 @@ class Nursery:
             self._tell(event="warming", text=f"{done} of {total} done after {seconds:.0f} s, now {now}")
             for pidfd, _ in ended.poll(PROGRESS_MS):
                 _, pid = running.pop(pidfd)
-                os.waitpid(pid, 0)  # what a helper could not compile, the nursery meets again and reports
+                os.waitpid(pid, 0)  # what a helper could not compile, the fork server meets again and reports
                 ended.unregister(pidfd)
                 os.close(pidfd)
 
     def _spawn(self, request: dict[str, Any]) -> int:
-        nursery = os.getpid()
+        fork_server = os.getpid()
         pid = os.fork()
         if pid == 0:
             code = EXIT_COULD_NOT_START
             try:
-                code = self._child(request, nursery)
+                code = self._child(request, fork_server)
             finally:
                 sys.stderr.flush()
                 os._exit(code)
@@ -177,9 +177,9 @@ class Nursery:
         self._tell(event="spawned", process=request["process"], pid=pid)
         return pidfd
 
-    def _child(self, request: dict[str, Any], nursery: int) -> int:
+    def _child(self, request: dict[str, Any], fork_server: int) -> int:
         process: str = request["process"]
-        die_with_parent(signal.SIGTERM if process == "executor" else signal.SIGKILL, nursery)
+        die_with_parent(signal.SIGTERM if process == "executor" else signal.SIGKILL, fork_server)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         self._channel.close()
@@ -230,13 +230,13 @@ def _prepare(modules: list[str]) -> None:
 
 def _start_helper(name: str, dialects: list[str]) -> int:
     """Forks a process that compiles one module's kernels into the cache and ends; its pid."""
-    nursery = os.getpid()
+    fork_server = os.getpid()
     pid = os.fork()
     if pid:
         return pid
     code = EXIT_CRASHED
     try:
-        die_with_parent(signal.SIGKILL, nursery)
+        die_with_parent(signal.SIGKILL, fork_server)
         os.nice(HELPER_NICENESS)
         gc.disable()  # a short life; a tenth of its time
         _warm_module(name, dialects)

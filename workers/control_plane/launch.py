@@ -25,7 +25,7 @@ STOP_TIMEOUT_S = 60.0
 POLL_S = 0.02
 
 
-def compiling_words(show: Callable[[str], None]) -> Callable[[dict[str, Any]], None]:
+def compiling_text(show: Callable[[str], None]) -> Callable[[dict[str, Any]], None]:
     """A ``progress`` for :meth:`Launched.wait_ready` that shows how far a first compilation is; else nothing."""
     shown = ""
 
@@ -95,10 +95,12 @@ class Launched:
             if described.get("state") == "ready" and described.get("pid") == self.pid:
                 return time.monotonic() - self.started_s
             if self._process.poll() is not None:
-                raise LaunchError(f"the instance ended with exit code {self._process.returncode}:\n{self.last_words()}")
+                raise LaunchError(
+                    f"the instance ended with exit code {self._process.returncode}:\n{self.last_message()}"
+                )
             if time.monotonic() > deadline:
                 states = {name: row["state"] for name, row in described.get("processes", {}).items()}
-                raise LaunchError(f"not READY after {timeout_s:.0f} s: {states}\n{self.last_words()}")
+                raise LaunchError(f"not READY after {timeout_s:.0f} s: {states}\n{self.last_message()}")
             time.sleep(POLL_S)
 
     def all_ready(self) -> bool:
@@ -107,7 +109,7 @@ class Launched:
         rows = described.get("processes", {})
         return bool(rows) and all(row["ready"] for row in rows.values())
 
-    def last_words(self, lines: int = 12) -> str:
+    def last_message(self, lines: int = 12) -> str:
         """The end of what the supervisor said, for an error message."""
         try:
             text = (self.state_dir / "log" / "supervisor.log").read_text(encoding="utf-8", errors="replace")

@@ -1,7 +1,7 @@
 """The supervisor: the control plane of an instance. ``run`` reads from top to bottom what a start is.
 
-lock the instance -> read the configuration -> warm the nursery while the venues tell their instruments -> publish the
-catalogue -> start the guard, then all others -> watch: exits by the nursery's pidfds, readiness and
+lock the instance -> read the configuration -> warm the fork server while the venues tell their instruments -> publish
+the catalogue -> start the guard, then all others -> watch: exits by the fork server's pidfds, readiness and
 watchdog by the notify socket, requests by the control socket -> stop in order.
 
 A storm of restarts halts the instance (the latch is persisted by the guard); ``arb resume`` starts the failed process
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pipeline.model.config_reload import Changes, changes_in_words, reload_changes
+from pipeline.model.config_reload import Changes, changes_text, reload_changes
 from pipeline.model.enums import Mode, ProcessState
 from pipeline.model.errors import ArbitrageEngineError, ConfigInvalid
 from workers.base import (
@@ -42,7 +42,7 @@ from workers.base import (
 )
 from workers.cli.output import EXIT_INTERRUPTED
 from workers.control_plane.children import STOP_TIMEOUT_S, Child, Children, ChildState
-from workers.control_plane.fork_server import MESSAGE_BYTES_MAX, start_nursery
+from workers.control_plane.fork_server import MESSAGE_BYTES_MAX, start_fork_server
 from workers.control_plane.preflight import CouldNotStart, check_keys, check_mode, lock_instance, paper_fees
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Supervisor:
     """One running instance."""
 
     def __init__(
-        self, *, instance: str, config: EngineConfig, config_path: str | None, nursery: socket.socket, units: bool
+        self, *, instance: str, config: EngineConfig, config_path: str | None, fork_server: socket.socket, units: bool
     ) -> None:
         self.instance = instance
         self.config = config
@@ -75,14 +75,14 @@ class Supervisor:
         self.children = Children(config.feeds)
         self.state = "starting"
         self.notes: list[str] = []
-        self._nursery = nursery  # with ``units`` only until the kernels are in the cache
+        self._fork_server = fork_server  # with ``units`` only until the kernels are in the cache
         self._units = units  # systemd starts, pins and watches the processes: we observe
-        self._nursery_gone = asyncio.Event()
+        self._fork_server_gone = asyncio.Event()
         self._warm = asyncio.Event()
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
-        self._early: dict[int, list[str]] = {}  # words of children whose pid the nursery has not told yet
+        self._early: dict[int, list[str]] = {}  # words of children whose pid the fork server has not told yet
         self._pending_venues: list[str] = []
         self._warming = ""
         self._failure: str | None = None
@@ -119,11 +119,11 @@ class Supervisor:
         self._log = LogRing.create(self.instance, "supervisor")
         self._liveness.set_state(ProcessState.WARMING)
         notify = self._open_notify(loop)
-        self._nursery.setblocking(False)
-        loop.add_reader(self._nursery, self._on_nursery)
-        self._tell_nursery(op="config", path=self.config_path)
+        self._fork_server.setblocking(False)
+        loop.add_reader(self._fork_server, self._on_fork_server)
+        self._send_to_fork_server(op="config", path=self.config_path)
         dialects = sorted({venue.dialect for venue in self.config.venues})
-        self._tell_nursery(op="warm", modules=WARM_MODULES, dialects=dialects, last=True)
+        self._send_to_fork_server(op="warm", modules=WARM_MODULES, dialects=dialects, last=True)
         self.write_run_file()
         clients = {
             venue.name: make_venue(venue, load_credentials(self.config, venue.exchange, instance=self.instance))
@@ -143,7 +143,7 @@ class Supervisor:
             await control.start()
             await self._until(self._warm)
             if self._units:
-                self._close_nursery()
+                self._close_fork_server()
                 self._notifier.send("READY=1\nSTATUS=catalogue published; waiting for the other units")
             else:
                 await self._start_children()
@@ -163,7 +163,7 @@ class Supervisor:
                 await client.close()
             loop.remove_reader(notify)
             notify.close()
-            self._close_nursery()
+            self._close_fork_server()
             self.state = "failed" if self._failure else "stopped"
             self._liveness.set_state(ProcessState.STOPPED)
             self.write_run_file()
@@ -186,19 +186,19 @@ class Supervisor:
         self._interrupted = True
         self.request_stop()
 
-    def _close_nursery(self) -> None:
-        if self._nursery.fileno() >= 0:
-            asyncio.get_running_loop().remove_reader(self._nursery)
-            self._nursery.close()
+    def _close_fork_server(self) -> None:
+        if self._fork_server.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._fork_server)
+            self._fork_server.close()
 
     async def _until(self, event: asyncio.Event) -> None:
-        """Wait for ``event`` unless the instance is asked to stop or the nursery dies before."""
-        waits = [asyncio.create_task(e.wait()) for e in (event, self._stop, self._nursery_gone)]
+        """Wait for ``event`` unless the instance is asked to stop or the fork server dies before."""
+        waits = [asyncio.create_task(e.wait()) for e in (event, self._stop, self._fork_server_gone)]
         _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for task in pending:
             task.cancel()
-        if self._nursery_gone.is_set() or self._failure:
-            raise CouldNotStart(self._failure or "the nursery ended before it was warm; see the lines above")
+        if self._fork_server_gone.is_set() or self._failure:
+            raise CouldNotStart(self._failure or "the fork server ended before it was warm; see the lines above")
 
     async def _load_catalogue(self) -> None:
         failures = await self.catalogue.load(self.config.venues)
@@ -258,8 +258,8 @@ class Supervisor:
             if now >= trim_at:
                 trim_at = now + TRIM_LOGS_S
                 self._trim_logs()
-            if self._nursery_gone.is_set():
-                raise CouldNotStart("the nursery died: children died with it")
+            if self._fork_server_gone.is_set():
+                raise CouldNotStart("the fork server died: children died with it")
             await self._next_change()
 
     async def _next_change(self) -> None:
@@ -314,10 +314,10 @@ class Supervisor:
             temporary.write_bytes(msgspec.json.encode(wanted))
             temporary.replace(path)
             self.config = wanted
-            self._tell_nursery(op="config", path=str(path))  # for children that are started from now on
+            self._send_to_fork_server(op="config", path=str(path))  # for children that are started from now on
             for process in RELOADING:
                 self.children[process].signal(signal.SIGHUP)
-        self.say("info", f"configuration reloaded: {changes_in_words(changes)}")
+        self.say("info", f"configuration reloaded: {changes_text(changes)}")
         return changes
 
     def _raise_exponents(self) -> None:
@@ -366,7 +366,7 @@ class Supervisor:
                 crash_at = os.environ.get("ARB_CRASH_AT", "")
                 if crash_at and child.restarts == 0:
                     environment["ARB_CRASH_AT"] = crash_at
-                self._tell_nursery(
+                self._send_to_fork_server(
                     op="spawn",
                     process=child.process,
                     exchange=child.exchange,
@@ -394,7 +394,7 @@ class Supervisor:
             for child in group:
                 child.stop()
             deadline = time.monotonic() + STOP_TIMEOUT_S
-            while any(child.alive for child in group) and not self._nursery_gone.is_set():
+            while any(child.alive for child in group) and not self._fork_server_gone.is_set():
                 if time.monotonic() > deadline:
                     for child in group:
                         if child.alive:
@@ -403,21 +403,21 @@ class Supervisor:
                     deadline += STOP_TIMEOUT_S
                 await self._next_change()
 
-    def _tell_nursery(self, **message: Any) -> None:
-        if self._nursery.fileno() >= 0:
-            self._nursery.send(msgspec.json.encode(message))
+    def _send_to_fork_server(self, **message: Any) -> None:
+        if self._fork_server.fileno() >= 0:
+            self._fork_server.send(msgspec.json.encode(message))
 
-    def _on_nursery(self) -> None:
+    def _on_fork_server(self) -> None:
         try:
-            raw = self._nursery.recv(MESSAGE_BYTES_MAX)
+            raw = self._fork_server.recv(MESSAGE_BYTES_MAX)
         except BlockingIOError:
             return
         except OSError:
             raw = b""
         self._changed.set()
         if not raw:
-            asyncio.get_running_loop().remove_reader(self._nursery)
-            self._nursery_gone.set()
+            asyncio.get_running_loop().remove_reader(self._fork_server)
+            self._fork_server_gone.set()
             return
         message: dict[str, Any] = msgspec.json.decode(raw)
         event = message["event"]
@@ -599,16 +599,18 @@ def run_instance(
     if not await_config:  # what is wrong is said before anything is started
         early = load_config(config_path)
         check_mode(early, instance or early.instance, live_confirmed=live_confirmed)
-    _, nursery = start_nursery()
+    _, fork_server = start_fork_server()
     if await_config:  # the heavy imports and the kernels that every dialect shares need no configuration
-        nursery.send(msgspec.json.encode({"op": "warm", "modules": EARLY_MODULES, "dialects": [], "last": False}))
+        fork_server.send(msgspec.json.encode({"op": "warm", "modules": EARLY_MODULES, "dialects": [], "last": False}))
         _await_config(Path(str(config_path)))
     config = load_config(config_path)
     name = instance or config.instance
     check_mode(config, name, live_confirmed=live_confirmed)
     lock = lock_instance(name)
     try:
-        supervisor = Supervisor(instance=name, config=config, config_path=config_path, nursery=nursery, units=units)
+        supervisor = Supervisor(
+            instance=name, config=config, config_path=config_path, fork_server=fork_server, units=units
+        )
         return asyncio.run(supervisor.run()), supervisor.failure
     finally:
         os.close(lock)

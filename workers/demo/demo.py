@@ -22,7 +22,7 @@ from pipeline.model.structs import Credentials
 from workers.base import store_credentials
 from workers.cli.output import say, stderr_is_terminal
 from workers.control_plane.cores import plan_cores
-from workers.control_plane.launch import Launched, LaunchError, compiling_words, halt_and_drain
+from workers.control_plane.launch import Launched, LaunchError, compiling_text, halt_and_drain
 from workers.demo.kill import check_killable, kill_executor
 from workers.demo.simulator import SimulatorProcess
 
@@ -104,7 +104,7 @@ class Demo:
         for exchange, key in keys_of(self.sim["venues"]).items():
             store_credentials(self.instance, exchange, key)
         self.engine.configure(self.config)
-        words_of = compiling_words(show)
+        words_of = compiling_text(show)
 
         def progress(described: dict[str, Any]) -> None:
             if interrupt.requested:
@@ -122,9 +122,9 @@ class Demo:
         kill_at = began + self.options.seconds * KILL_AFTER_SHARE
         while (now := time.monotonic()) < end and not interrupt.requested:
             if not self.engine.alive():
-                raise LaunchError(f"the engine ended in the middle of the run:\n{self.engine.last_words()}")
+                raise LaunchError(f"the engine ended in the middle of the run:\n{self.engine.last_message()}")
             if not self.simulator.alive():
-                words = self.simulator.last_words()
+                words = self.simulator.last_message()
                 raise LaunchError(f"the simulated exchanges ended in the middle of the run:\n{words}")
             if self.options.kill and not self.killed and now >= kill_at:
                 self._kill(interrupt)

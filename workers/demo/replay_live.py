@@ -24,7 +24,7 @@ from pipeline.model.errors import BadInput
 from pipeline.model.structs import ZERO
 from pipeline.paper import PaperAccount
 from workers.cli.output import say, stderr_is_terminal
-from workers.control_plane.launch import Launched, LaunchError, compiling_words, halt_and_drain
+from workers.control_plane.launch import Launched, LaunchError, compiling_text, halt_and_drain
 from workers.demo.demo import DemoResult, Interrupt
 from workers.demo.run_checker import add, check_flat, check_money
 from workers.demo.simulator import SimulatorError, SimulatorProcess
@@ -161,7 +161,7 @@ def run_replay(options: ReplayOptions) -> DemoResult:
             confirmer.start()
             engine.configure(config)
             began = time.monotonic()
-            start_seconds = engine.wait_ready(compiling_words(show))
+            start_seconds = engine.wait_ready(compiling_text(show))
             show(f"engine READY {start_seconds:.1f} s after its launch")
             on_terminal = stderr_is_terminal() and not options.quiet
             with LiveView(instance, config, enabled=on_terminal, plain=not options.quiet) as view:
@@ -199,7 +199,7 @@ def _until_done(simulator: SimulatorProcess, engine: Launched, interrupt: Interr
     while True:
         progress: dict[str, Any] = simulator.control("/replay")
         if not engine.alive():
-            raise LaunchError(f"the engine ended in the middle of the replay:\n{engine.last_words()}")
+            raise LaunchError(f"the engine ended in the middle of the replay:\n{engine.last_message()}")
         if progress["done"] and settled_at is None:
             settled_at = time.monotonic() + SETTLE_S
         if interrupt.requested or (settled_at is not None and time.monotonic() >= settled_at):
@@ -292,7 +292,7 @@ def summarise_replay(
         "latency_us": reading["latency_us"],
         "terms": {
             "min_profit_margin_bps": str(options.min_edge_bps),
-            "taker_fee_bps": {venue: _fee_words(rows) for venue, rows in fees.items()},
+            "taker_fee_bps": {venue: _fee_text(rows) for venue, rows in fees.items()},
         },
         "sim": {**sim, "source": progress},
         "violations": violations,
@@ -308,6 +308,6 @@ def _last_prices(fills: list[Any]) -> dict[str, Decimal]:
     return {base: price for base, price in prices.items() if price > ZERO}
 
 
-def _fee_words(rows: Mapping[str, int]) -> str:
+def _fee_text(rows: Mapping[str, int]) -> str:
     values = sorted({Decimal(ppm) / 100 for ppm in rows.values()})
     return "/".join(f"{value.normalize():f}" for value in values)

@@ -153,9 +153,9 @@ class SimulatorProcess:
                     return self.fields
             if self._process.poll() is not None:
                 break
-        raise SimulatorError(f"the simulated exchanges did not start:\n{self.last_words()}")
+        raise SimulatorError(f"the simulated exchanges did not start:\n{self.last_message()}")
 
-    def last_words(self) -> str:
+    def last_message(self) -> str:
         """The end of what the simulator said, for an error message."""
         try:
             return "\n".join(self._log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-8:])

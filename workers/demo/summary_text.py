@@ -27,7 +27,7 @@ def _latency_lines(latency: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def summary_words(fields: Mapping[str, Any]) -> str:
+def summary_text(fields: Mapping[str, Any]) -> str:
     """The whole summary as text."""
     operations, pnl, found = fields["operations"], fields["pnl"], fields["opportunities"]
     terms = fields.get("terms", {})

@@ -85,7 +85,7 @@ class ExecutorControl:
         }
 
     async def _execute(self, request: dict[str, Any]) -> dict[str, Any]:
-        """A person's opportunity through the same gate and saga; waits for its end, bounded."""
+        """An operator's opportunity through the same gate and saga; waits for its end, bounded."""
         executor, core = self._executor, self._executor.core
         opportunity = self._manual(request)
         known = set(core.ledger.operations)

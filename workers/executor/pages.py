@@ -23,7 +23,7 @@ STAGES = {
     "tick_to_order": "receive stamp of the triggering frame to the first byte of the first order",
     "queue_hop": "detection to dequeue",
     "gate": "dequeue to verdict and plan",
-    "journal": "what one event appended: a record, or the three of an entry that took the short way",
+    "journal": "what one event appended: a record, or the three of an entry that took the fast path",
     "send": "dequeue to the first byte of the last leg",
     "leg_gap": "first leg's first byte to the last leg's",
     "ack": "first byte to the venue's answer",
@@ -31,7 +31,7 @@ STAGES = {
     "event": "one event handled, actions performed",
     "operation": "dequeue to the operation's result",
 }
-COUNTED = ("opportunities", "operations", "orders_sent", "orders_not_sent", "fills", "events", "alerts", "express")
+COUNTED = ("opportunities", "operations", "orders_sent", "orders_not_sent", "fills", "events", "alerts", "fast_path")
 GAUGES = ("exposure_usd", "breakers", "daily_pnl_cents", "open_operations", "unsettled_orders", "open_hedges")
 
 

@@ -1,7 +1,7 @@
 """The executor's hands: events into the core, its actions out, in their order and nothing twice.
 
 Records are in the journal before the bytes that depend on them leave; the legs of an entry leave back to back. Entries
-that the short way (pipeline/fast_entry/entry.py) approves go from the queue's record to the sockets without the core's
+that the fast path (pipeline/fast_entry/entry.py) approves go from the queue's record to the sockets without the core's
 objects; the core hears of them by the records that were written.
 """
 
@@ -115,7 +115,7 @@ class Hands:
             self.ctx.metrics.record(self.hist["gate"], mono_ns() - event.dequeued_mono_ns)
             self.crash("judged")
         self._perform(actions, now, event if isinstance(event, Opportunity) else None)
-        self.core.settle_board()
+        self.core.update_limits_table()
         self.ctx.metrics.inc(self.count["events"])
         self.ctx.metrics.record(self.hist["event"], mono_ns() - now.mono_ns)
 
@@ -291,28 +291,28 @@ class Hands:
         if self._reports.push(words):
             self._detector_bell.ring_if_sleeping()
 
-    # --- the short way ---
+    # --- the fast path ---
 
-    def _express(self, record: Words, dequeued_ns: int) -> bool:
-        """Sends the entry of an opportunity record by the short way; False: it is the core's to judge."""
-        express, halt = self.core.express, self.halt.words()
-        if express is None or halt is None or self._busy or self._fault is not None or self._events:
+    def _fast_entry(self, record: Words, dequeued_ns: int) -> bool:
+        """Sends the entry of an opportunity record by the fast path; False: it is the core's to judge."""
+        fast_entry, halt = self.core.fast_entry, self.halt.words()
+        if fast_entry is None or halt is None or self._busy or self._fault is not None or self._events:
             return False
         now = Now(dequeued_ns, wall_ns())
-        if not express.offer(record, halt, now):
+        if not fast_entry.offer(record, halt, now):
             return False
         judged_ns = mono_ns()
         self.crash("judged")
         self._busy = True
         try:
-            orders = express.write(self.journal, now, dequeued_ns, lambda venue: self._venue_ms(venue, dequeued_ns))
+            orders = fast_entry.write(self.journal, now, dequeued_ns, lambda venue: self._venue_ms(venue, dequeued_ns))
             written_ns = mono_ns()
             if self.journal.durability is Durability.POWER:
                 self.journal.sync()
             self.crash("journalled")
             expiry_ns = dequeued_ns + self.ctx.config.execution.recv_window_ms * 1_000_000
             followers, first_ns, last_ns = self._launch(orders, expiry_ns)
-            self._handle(express.entered(self.journal), now)  # before anything that the launch itself made heard
+            self._handle(fast_entry.entered(self.journal), now)  # before anything that the launch itself made heard
         except Exception as error:
             self._end_by(error)
             raise
@@ -322,7 +322,7 @@ class Hands:
         metrics, trigger_ns = self.ctx.metrics, int(record[ly.OP_TRIGGER_RECV_MONO_NS])
         metrics.record(self.hist["gate"], judged_ns - dequeued_ns)
         metrics.record(self.hist["journal"], written_ns - judged_ns)
-        metrics.inc(self.count["express"])
+        metrics.inc(self.count["fast_path"])
         self._count_sends(followers, (trigger_ns, dequeued_ns), first_ns, last_ns)
         if first_ns:
             self.crash("sent")

@@ -65,7 +65,7 @@ POPS_PER_TURN = 16  # opportunities judged before sockets get their turn
 INVENTORY_ROWS_PER_TICK = 24
 CATALOGUE_WAIT_S = 30.0
 CONNECT_RETRY_MAX_S = 10.0
-AUTH_ATTEMPTS_MAX = 3  # a refused key is not knocked with again and again; a person must look
+AUTH_ATTEMPTS_MAX = 3  # a refused key is not knocked with again and again; an operator must look
 REHEARSALS = 16  # bytecode is specialised after 8 passes
 FINISH_S = 6.0  # of the 10 s that SIGTERM leaves
 FIRST_EPOCH_BITS = 45
@@ -258,8 +258,8 @@ class Executor(Hands):
                 self.trading[venue.name] = make_trading(venue, credentials, self.feed)
                 remember_budgets(self.ctx, self.trading[venue.name])
         self._set_multipliers()
-        express = self.core.open_express(*self.market.memory, self.halt.token)
-        express.learn(lambda venue, terms: self.trading[venue].stencil(terms))
+        fast_entry = self.core.open_fast_entry(*self.market.memory, self.halt.token)
+        fast_entry.learn(lambda venue, terms: self.trading[venue].template(terms))
         self.core.risk.gate.order_budget = lambda venue, count: self.trading[venue].can_place(count)
         for trading in self.trading.values():
             task = self.loop.create_task(self._connect(trading))
@@ -350,7 +350,7 @@ class Executor(Hands):
                 return False
             dequeued_ns = mono_ns()
             self.crash("dequeued")
-            if not self._slow_s and self._express(self._record, dequeued_ns):
+            if not self._slow_s and self._fast_entry(self._record, dequeued_ns):
                 self._count_pop(dequeued_ns, int(self._record[ly.OP_DETECT_MONO_NS]))
                 continue
             opportunity = decode_opportunity(self._record, dequeued_ns)
@@ -422,7 +422,7 @@ def warm(dialects: Sequence[str]) -> None:
 
     from pipeline.detection.opportunity_record import record_crc32
     from pipeline.execution.shared_reads import may_launch, read_proved
-    from pipeline.fast_entry.encoder import Press
+    from pipeline.fast_entry.encoder import EntryEncoder
     from pipeline.fast_entry.entry import verdict_kernel
     from shm.metrics import Metrics
 
@@ -439,7 +439,7 @@ def warm(dialects: Sequence[str]) -> None:
     metrics.record(metrics.histogram("warm"), 1)
     metrics.inc(metrics.counter("warm"))
     may_launch(np.zeros(ly.HALT_WORDS, np.int64), 0, 0, 0)
-    Press("warm")
+    EntryEncoder("warm")
     verdict_kernel()
     rehearse()  # what it specialises and imports, every child inherits
 

@@ -164,14 +164,14 @@ class Questions:
                 orders.extend(await patiently(lambda: client.finished_orders(symbol, question.since_wall_ms)))
                 fills.extend(await patiently(lambda: client.fills(symbol, question.since_wall_ms)))
 
-        error_words = ""
+        error_text = ""
         try:
             async with asyncio.timeout(SWEEP_TIMEOUT_S + SWEEP_SYMBOL_S * len(question.symbols)):
                 await asyncio.gather(*(symbol_sweep(symbol) for symbol in question.symbols))
                 balances = await patiently(client.balances)
                 positions = await patiently(client.positions)
         except FAULTS as error:
-            error_words = _words(error)
+            error_text = _words(error)
         return SweepAnswer(
             venue=venue,
             began_mono_ns=began_mono_ns,
@@ -182,7 +182,7 @@ class Questions:
             fills=tuple(fills),
             balances=tuple(balances),
             positions=tuple(positions),
-            error=error_words,
+            error=error_text,
         )
 
 

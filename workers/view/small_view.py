@@ -1,4 +1,4 @@
-"""The live view for a terminal of 24 rows: what a person must not miss first, the rest as far as there is room."""
+"""The live view for a terminal of 24 rows: what an operator must not miss first, the rest as far as there is room."""
 
 from __future__ import annotations
 

@@ -313,7 +313,7 @@ def read_status(instance: str) -> dict[str, Any]:
     return Reader(instance).read()
 
 
-def status_words(reading: dict[str, Any]) -> str:
+def status_text(reading: dict[str, Any]) -> str:
     """One screen for people."""
     lines = [f"{reading['instance']}: {reading['state']}, mode {reading['mode']}"]
     if reading["halted"]:

@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 
 from pipeline.book.recording.capture_files import Capture, is_json, read_capture
-from pipeline.book.recording.contents import Survey
+from pipeline.book.recording.contents import CaptureContents
 from pipeline.book.recording.message_order import RecordedBooks
 from pipeline.book.venue_books import FrameResult, VenueBooks
 from pipeline.model.clock import mono_ns
@@ -78,11 +78,11 @@ class CaptureBooks:
 
     def prepare(self) -> None:
         """Reads the capture's digits, adds its symbols, tells which snapshot is whose."""
-        survey = Survey(self.capture, self.books.codec)
-        self.recorded = RecordedBooks(self.capture, self.books, survey.owners)
-        if len(survey.digits) > self.books.capacity:
-            raise BadInput(f"{self.capture.name}: {len(survey.digits)} symbols, room for {self.books.capacity}")
-        for index, (symbol, own) in enumerate(sorted(survey.digits.items())):
+        contents = CaptureContents(self.capture, self.books.codec)
+        self.recorded = RecordedBooks(self.capture, self.books, contents.owners)
+        if len(contents.digits) > self.books.capacity:
+            raise BadInput(f"{self.capture.name}: {len(contents.digits)} symbols, room for {self.books.capacity}")
+        for index, (symbol, own) in enumerate(sorted(contents.digits.items())):
             multiplier = self.capture.multipliers.get(symbol, Decimal(1))
             price_exp, qty_exp = own.exponents(symbol, multiplier)
             self.instruments[index] = _Instrument(symbol, price_exp, qty_exp, multiplier)

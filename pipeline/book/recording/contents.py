@@ -22,7 +22,7 @@ WITNESSES_MAX = 500  # updates of a symbol on each side of a snapshot that are a
 Levels = dict[tuple[int, Number], Number]  # (side, price) -> quantity
 
 
-class Survey:
+class CaptureContents:
     """``digits`` by symbol; ``owners``: record index of a snapshot -> symbol. Raises ``BadInput``."""
 
     def __init__(self, capture: Capture, codec: FeedCodec) -> None:

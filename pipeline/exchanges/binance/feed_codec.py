@@ -39,7 +39,7 @@ _DEPTH_FORBIDDEN = keys.S_BID_PRICE | keys.S_BID_QTY | keys.S_ASK_PRICE | keys.S
 def scan_frame(mem: Words, length: int) -> int:
     """Scans the frame in memory into the event; a ``TOPIC_*``."""
     keys.clear_event(mem)
-    scan.seal(mem, length)
+    scan.end_frame(mem, length)
     start = scan.skip_space(mem, st.FRAME_BYTE)
     if load1(mem, start) != OPEN:
         return st.TOPIC_UNKNOWN

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from pipeline.book import freshness as timely
+from pipeline.book import freshness as freshness
 from pipeline.book import memory as st
 from pipeline.book.venue_books import VenueBooks
 from pipeline.exchanges.feed.connection import PublicStream
@@ -104,7 +104,7 @@ class Proofs:
         self._books.mem[row : row + st.CW_WORDS] = 0
         self._set(row + st.CW_DATA_NS, mono_ns())
         self._set(row + st.CW_OPEN, 1)
-        timely.set_on_time(self._books.mem, self._words, stream.conn, 0)
+        freshness.set_on_time(self._books.mem, self._words, stream.conn, 0)
         stream.on_time = False
 
     def close(self, stream: PublicStream) -> None:
@@ -114,13 +114,13 @@ class Proofs:
 
     def _notice(self, notice: int, recv_mono_ns: int, conn: int) -> None:
         """What the kernel found; the rows say it already."""
-        if notice & timely.NOTICE_PAUSED:
+        if notice & freshness.NOTICE_PAUSED:
             self._counters.pauses += 1
-        if notice & timely.NOTICE_LATE:
+        if notice & freshness.NOTICE_LATE:
             self._counters.late_episodes += 1
-        if notice & timely.NOTICE_SILENCE:
+        if notice & freshness.NOTICE_SILENCE:
             self._counters.silences += 1
-        if notice & timely.NOTICE_DISORDER:
+        if notice & freshness.NOTICE_DISORDER:
             self._exceeded(int(self._books.mem[st.H_BACK_MS]), recv_mono_ns)
         for each in self._streams.values():
             each.on_time = bool(self._books.mem[self._row(each.conn) + st.CW_ON_TIME])

@@ -148,7 +148,7 @@ def scan_envelope(mem: Words, i: int) -> tuple[int, int]:
 def scan_frame(mem: Words, length: int) -> int:
     """Scans the frame in memory into the event; a ``TOPIC_*``."""
     keys.clear_event(mem)
-    scan.seal(mem, length)
+    scan.end_frame(mem, length)
     i = scan.skip_space(mem, st.FRAME_BYTE)
     if load1(mem, i) != OPEN:
         return st.TOPIC_UNKNOWN

@@ -215,7 +215,7 @@ class GateTrading(TradingBase):
         return self.prepare(request)()
 
     def prepare(self, request: OrderRequest) -> Callable[[], int]:
-        self.check_words(request.symbol, request.client_id)
+        self.check_text(request.symbol, request.client_id)
         now_ms = wall_ms()
         if request.expiry_wall_ms and request.expiry_wall_ms <= now_ms:
             raise VenueUnavailable(f"{self.venue}: order expired before it was sent", venue=self.venue)
@@ -232,7 +232,7 @@ class GateTrading(TradingBase):
         frame = wsapi.call_frame(f"{self.prefix}.order_place", key, body, time_s, expiry_ms)
         return lambda: self.launch(request.symbol, request.client_id, frame)
 
-    def stencil(self, terms: OrderTerms) -> Pieces | None:
+    def template(self, terms: OrderTerms) -> Pieces | None:
         body = orders.place_pieces(self.prefix, terms) if self.good_symbol(terms.symbol) else None
         if body is None:
             return None
@@ -249,7 +249,7 @@ class GateTrading(TradingBase):
         return self._send(key, "order", payload)
 
     def cancel(self, symbol: str, client_id: str, order_id: str = "") -> None:
-        self.check_words(symbol, client_id)
+        self.check_text(symbol, client_id)
         name = order_id or orders.TEXT_PREFIX + client_id
         param = wsapi.cancel_param(self.prefix, symbol, name)
         key = f"c-{client_id}"

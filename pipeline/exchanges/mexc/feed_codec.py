@@ -275,7 +275,7 @@ def scan_wrapper(mem: Words, i: int, end: int) -> tuple[int, int, int]:
 def scan_frame(mem: Words, length: int) -> int:
     """Scans the frame in memory into the event; a ``TOPIC_*``."""
     keys.clear_event(mem)
-    scan.seal(mem, length)
+    scan.end_frame(mem, length)
     if length and load1(mem, st.FRAME_BYTE) == scan.OPEN:
         return st.TOPIC_CONTROL
     body, at, end = scan_wrapper(mem, st.FRAME_BYTE, st.FRAME_BYTE + length)

@@ -192,7 +192,7 @@ class MexcTrading(TradingBase):
         return self.prepare(request)()
 
     def prepare(self, request: OrderRequest) -> Callable[[], int]:
-        self.check_words(request.symbol, request.client_id)
+        self.check_text(request.symbol, request.client_id)
         window_ms = request.expiry_wall_ms - wall_ms() if request.expiry_wall_ms else RECV_WINDOW_DEFAULT_MS
         if window_ms <= 0:
             raise VenueUnavailable(f"{self.venue}: order expired before it was sent", venue=self.venue)
@@ -203,7 +203,7 @@ class MexcTrading(TradingBase):
         payload = self._request(b"POST", query, window_ms)
         return lambda: self.launch(request.symbol, request.client_id, payload)
 
-    def stencil(self, terms: OrderTerms) -> Pieces | None:
+    def template(self, terms: OrderTerms) -> Pieces | None:
         if not self.good_symbol(terms.symbol):
             return None
         return [
@@ -226,7 +226,7 @@ class MexcTrading(TradingBase):
         return self._send(key, "order", payload, lambda reply: self._placed(key, client_id, reply))
 
     def _placed(self, key: str, client_id: str, reply: HttpReply) -> None:
-        self._heed(reply, "order")
+        self._note_reply(reply, "order")
         try:
             update = orders.parse_ack(self.venue, client_id, reply)
         except VenueError as error:
@@ -241,14 +241,14 @@ class MexcTrading(TradingBase):
             self.spawn(self.resync_clock(self.client))
 
     def cancel(self, symbol: str, client_id: str, order_id: str = "") -> None:
-        self.check_words(symbol, client_id)
+        self.check_text(symbol, client_id)
         payload = self._request(b"DELETE", orders.order_query(symbol, client_id, order_id), RECV_WINDOW_DEFAULT_MS)
         key = f"c-{client_id}"
         self.begin(key, is_place=False, symbol=symbol, client_id=client_id, order_id=order_id)
         self._send(key, "cancel", payload, lambda reply: self._cancelled(key, client_id, reply))
 
     def _cancelled(self, key: str, client_id: str, reply: HttpReply) -> None:
-        self._heed(reply, "cancel")
+        self._note_reply(reply, "cancel")
         error = error_of(self.venue, reply)
         if error is not None:
             self._check_clock(error)
@@ -262,7 +262,7 @@ class MexcTrading(TradingBase):
             return
         self.end(key, update=msgspec.structs.replace(update, client_id=client_id), recv_mono_ns=reply.recv_mono_ns)
 
-    def _heed(self, reply: HttpReply, bucket: str) -> None:
+    def _note_reply(self, reply: HttpReply, bucket: str) -> None:
         """429: this endpoint is silent for Retry-After; 418: everything is."""
         if reply.status == 429:
             self._throttle.silence(retry_after_s(reply), bucket)

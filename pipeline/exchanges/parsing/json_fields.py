@@ -21,12 +21,12 @@ from pipeline.exchanges.parsing.json_scanner import (
     V_FALSE,
     V_TRUE,
     at_end,
+    end_frame,
     expect,
     packed,
     scan_decimal,
     scan_integer,
     scan_levels,
-    seal,
     skip_scalar,
     skip_space,
     skip_string,
@@ -311,7 +311,7 @@ def scan_fields(mem: Words, i: int, mode: int) -> int:
 def scan_snapshot(mem: Words, length: int) -> int:
     """A REST order book (``lastUpdateId`` or ``id``, ``bids``, ``asks``) into the event; a ``TOPIC_*``."""
     clear_event(mem)
-    seal(mem, length)
+    end_frame(mem, length)
     i = skip_space(mem, st.FRAME_BYTE)
     if load1(mem, i) != OPEN:
         return st.TOPIC_UNKNOWN

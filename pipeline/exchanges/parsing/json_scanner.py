@@ -58,7 +58,7 @@ V_NULL = packed("null")
 
 
 @njit
-def seal(mem: Words, length: int) -> None:
+def end_frame(mem: Words, length: int) -> None:
     """Puts the zero bytes behind a frame of ``length`` bytes that stop every scan."""
     zero16(mem, st.FRAME_BYTE + length)
 

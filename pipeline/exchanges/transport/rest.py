@@ -160,10 +160,10 @@ class RestTransport:
                 f"{self.venue}: answer to {path} is larger than {REPLY_BYTES_MAX} bytes", venue=self.venue
             )
         reply = HttpReply(status=status, headers=headers, body=bytes(buffer), recv_mono_ns=received_ns)
-        self.heed(reply)
+        self.note_reply(reply)
         return reply
 
-    def heed(self, reply: HttpReply) -> None:
+    def note_reply(self, reply: HttpReply) -> None:
         """Obey 429 and 418: silence for Retry-After."""
         if reply.status in (418, 429):
             self.rate_limited += 1

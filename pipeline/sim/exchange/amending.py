@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from pipeline.model.enums import OrderKind, OrderSide
 from pipeline.sim.exchange.admission import check_limits, check_standing, check_status
-from pipeline.sim.exchange.matching_engine import OrderDesk
+from pipeline.sim.exchange.matching_engine import MatchingEngine
 from pipeline.sim.exchange.order_book import ASK, BID
 from pipeline.sim.exchange.positions import mode_of
 from pipeline.sim.exchange.settlement import opening_qty
@@ -28,7 +28,7 @@ from pipeline.sim.exchange.types import (
 )
 
 
-class OrderAmender(OrderDesk):
+class OrderAmender(MatchingEngine):
     """An order desk whose open orders can be amended."""
 
     def amend(

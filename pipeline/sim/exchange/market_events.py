@@ -16,7 +16,7 @@ from pipeline.sim.exchange.faults import FaultPlan
 from pipeline.sim.exchange.latency import NS_PER_MS, Line, ManualClock
 from pipeline.sim.exchange.order_book import ASK, BID, Changes, SimBook
 from pipeline.sim.exchange.types import BookDelta, Level, MarketCallback, MarketEvent, Ticker, TradePrint
-from pipeline.sim.exchange.venue_ledger import Ledger
+from pipeline.sim.exchange.venue_ledger import VenueLedger
 
 
 @dataclass(slots=True, eq=False)
@@ -48,7 +48,7 @@ class FeedLine:
         venue: str,
         books: dict[str, SimBook],
         clock: ManualClock,
-        ledger: Ledger,
+        ledger: VenueLedger,
         faults: FaultPlan,
         line: Line,
         now_ms: Callable[[], int],

@@ -36,7 +36,7 @@ from pipeline.sim.exchange.venue_core import VenueCore
 OPEN_ORDERS_MAX = 200
 
 
-class OrderDesk(VenueCore):
+class MatchingEngine(VenueCore):
     """Orders of a venue. Everything happens at the moment of the call; latency is ``SimVenue``'s."""
 
     def __init__(self, **options: Any) -> None:

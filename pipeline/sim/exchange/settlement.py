@@ -29,7 +29,7 @@ from pipeline.sim.exchange.types import (
     SimPosition,
     SimReject,
 )
-from pipeline.sim.exchange.venue_ledger import Ledger, Posting
+from pipeline.sim.exchange.venue_ledger import Posting, VenueLedger
 
 FEE_DIGITS = Decimal("1e-12")
 
@@ -61,7 +61,7 @@ class Settlement:
     def __init__(
         self,
         venue: str,
-        ledger: Ledger,
+        ledger: VenueLedger,
         push: Callable[[SimAccount, AccountEvent], None],
         now_ms: Callable[[], int],
         mono_ns: Callable[[], int],

@@ -28,7 +28,7 @@ from pipeline.sim.exchange.types import (
     SimPosition,
     TradeEvent,
 )
-from pipeline.sim.exchange.venue_ledger import Ledger
+from pipeline.sim.exchange.venue_ledger import VenueLedger
 
 OwnFillCallback = Callable[[str, OrderSide, int, int], None]  # symbol, side, price ticks, units
 
@@ -44,7 +44,7 @@ class VenueCore:
         kind: InstrumentKind,
         instruments: list[SimInstrument],
         clock: ManualClock,
-        ledger: Ledger,
+        ledger: VenueLedger,
         faults: FaultPlan,
         seed: int,
         latency: LatencyProfile | None = None,

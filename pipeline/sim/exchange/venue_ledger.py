@@ -31,7 +31,7 @@ from pipeline.sim.exchange.book_versions import Versions
 Posting = tuple[str, str, Decimal]  # account, asset, amount
 
 
-class Ledger:
+class VenueLedger:
     """Rows in order of arrival; nothing is ever changed or removed."""
 
     def __init__(self, mono_ns: Callable[[], int]) -> None:

@@ -22,7 +22,7 @@ from pipeline.sim.exchange.faults import FaultPlan
 from pipeline.sim.exchange.latency import NS_PER_MS, NS_PER_S, ManualClock
 from pipeline.sim.exchange.types import BookDelta, MarketEvent, Ticker
 from pipeline.sim.exchange.venue import SimVenue
-from pipeline.sim.exchange.venue_ledger import Ledger
+from pipeline.sim.exchange.venue_ledger import VenueLedger
 from pipeline.sim.factory import build_venues
 from pipeline.sim.market.synthetic import SyntheticMarket
 from pipeline.sim.recorded.capture_frames import open_recordings
@@ -160,7 +160,7 @@ def observe_captures(paths: list[Path]) -> dict[str, Observed]:
 def observe_simulation(scenario: Scenario, seed: int, seconds: int, interval_ms: int) -> dict[str, Observed]:
     """Runs a scenario on virtual time: "venue symbol" -> what its feed looks like at ``interval_ms`` depth."""
     clock = ManualClock()
-    ledger = Ledger(clock.mono_ns)
+    ledger = VenueLedger(clock.mono_ns)
     venues = build_venues(scenario, clock, ledger, FaultPlan(clock, random.Random(seed)), seed)
     market = SyntheticMarket(scenario, venues, clock, seed)
     found: dict[str, Observed] = {}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from pipeline.book import freshness as timely
+from pipeline.book import freshness as freshness
 from pipeline.book import memory as st
 from pipeline.book.venue_books import VenueBooks
 from pipeline.exchanges.feed import connection_proofs as pf
@@ -108,11 +108,11 @@ def test_the_kernel_judges_as_the_plain_twin(offset: int | None, lag: int, frame
         sent = (NOW_MS + (recv_ns - 100 * S) // MS - late_ms) * unit
         twin.frame(sent, recv_ns)
         mem[st.EV_TIME], mem[st.H_NOTICE] = sent, 0
-        timely.judge_time(mem, words, CONN, recv_ns)
+        freshness.judge_time(mem, words, CONN, recv_ns)
         notice = int(mem[st.H_NOTICE])
-        said += ["late"] if notice & timely.NOTICE_LATE else []
-        said += ["on time"] if notice & timely.NOTICE_ON_TIME else []
-        said += [f"disorder {mem[st.H_BACK_MS]}"] if notice & timely.NOTICE_DISORDER else []
+        said += ["late"] if notice & freshness.NOTICE_LATE else []
+        said += ["on time"] if notice & freshness.NOTICE_ON_TIME else []
+        said += [f"disorder {mem[st.H_BACK_MS]}"] if notice & freshness.NOTICE_DISORDER else []
         assert (mem[row + st.CW_ON_TIME], mem[row + st.CW_TIME_MAX]) == (twin.on_time, twin.time_max)
         assert words[layout.FEED_CONN_OFF + CONN * layout.CONN_WORDS + layout.CONN_ALIVE] == twin.on_time
     assert (said, mem[row + st.CW_BACK_MS]) == (twin.said, twin.back_ms)

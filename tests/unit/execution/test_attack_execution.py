@@ -431,7 +431,7 @@ def held_operations(world: World) -> int:
     return sum(1 for o in world.core.ledger.open_operations.values() if o.result is not None)
 
 
-def test_a_recovery_that_a_person_took_over_is_left_alone_also_after_a_restart() -> None:
+def test_a_recovery_that_an_operator_took_over_is_left_alone_also_after_a_restart() -> None:
     world = ready_world(faults=Faults(no_fill=0.0))
     world.faults = SILENT
     world.feed(world.offer("mexc_spot", "gateio_spot"))
@@ -450,7 +450,7 @@ def test_a_recovery_that_a_person_took_over_is_left_alone_also_after_a_restart()
         world.up[name] = True
         world.feed(SessionState(venue=name, state="up", recv_mono_ns=world.now_ns))
     world.run(3000)
-    assert len(world.core.ledger.orders) == before, "the engine traded what a person had taken over"
+    assert len(world.core.ledger.orders) == before, "the engine traded what an operator had taken over"
     world.kill()
     world.run(3000)
     assert len(world.core.ledger.orders) == before, "... after its restart"
@@ -568,7 +568,7 @@ def test_when_all_hedges_are_left_no_contract_remains_and_every_cent_was_counted
     world = hedge_storm(seed)
     ledger = world.core.ledger
     if ledger.open_operations:
-        return  # waits for a person: judged above
+        return  # waits for an operator: judged above
     assert all(h.qty * Decimal("99.95") < 5 for h in ledger.hedges.values()), "what no venue takes may stay, hedged"
     if ledger.hedges:
         return

@@ -1,4 +1,4 @@
-"""Attacks on the short way of an entry: in no state of the engine does it take what the exact gate refuses."""
+"""Attacks on the fast path of an entry: in no state of the engine does it take what the exact gate refuses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from bench.entry_world import EntryWorld, engine_config, plain_stencil, sealed, spec
+from bench.entry_world import EntryWorld, engine_config, plain_template, spec, with_crc
 from pipeline.execution.events import CatalogueChanged
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.records import HedgeRecord
@@ -41,7 +41,7 @@ def changed(world: EntryWorld, instrument_id: int, **fields: Any) -> None:
 
 def entered(world: EntryWorld, *, settled: bool = True) -> None:
     """An entry is under way; ``settled``: its orders have ended, it has not."""
-    assert world.express.offer(ordinary(world), world.halt, world.now())
+    assert world.fast_entry.offer(ordinary(world), world.halt, world.now())
     world.feed(written(world))
     if settled:
         world.core.ledger.unsettled.clear()
@@ -52,7 +52,7 @@ def entered(world: EntryWorld, *, settled: bool = True) -> None:
 def other_direction(world: EntryWorld) -> Any:
     record = ordinary(world)
     record[ly.OP_DIRECTION_KEY] = 999
-    return sealed(record)
+    return with_crc(record)
 
 
 def configured(world: EntryWorld, **limits: Any) -> None:
@@ -97,7 +97,7 @@ def order_rate(world: EntryWorld) -> Any:
 def daily_loss(world: EntryWorld) -> Any:
     ledger = world.core.ledger
     ledger.day, ledger.day_pnl = world.now().wall_ns // 86_400_000_000_000, Decimal(-1_000_000)
-    world.core.settle_board()
+    world.core.update_limits_table()
     return ordinary(world)
 
 
@@ -130,53 +130,53 @@ def no_buys(world: EntryWorld) -> Any:
 
 def not_reconciled(world: EntryWorld) -> Any:
     world.core.risk.gate.reconciled = {"mexc_spot"}
-    world.core.settle_board()
+    world.core.update_limits_table()
     return ordinary(world)
 
 
 def stream_came_back(world: EntryWorld) -> Any:
     """Up again: what the stream said before is void, and the past is not known yet."""
     world.core.recovery.session("gateio_spot", False)
-    world.core.settle_board()
+    world.core.update_limits_table()
     return ordinary(world)
 
 
 def stream_down(world: EntryWorld) -> Any:
     """Only the balances have heard of it yet."""
     world.core.balances.session("gateio_spot", False)
-    world.core.settle_board()
+    world.core.update_limits_table()
     return ordinary(world)
 
 
 def journal_full(world: EntryWorld) -> Any:
-    world.core.desk.journal = SimpleNamespace(has_room=lambda _size: False)
+    world.core.context.journal = SimpleNamespace(has_room=lambda _size: False)
     return ordinary(world)
 
 
 def seen_before(world: EntryWorld) -> Any:
     record = ordinary(world)
     world.core.risk.gate.entered(int(record[ly.OP_DETECT_MONO_NS]), int(record[ly.OP_ID]))
-    world.core.settle_board()
+    world.core.update_limits_table()
     return record
 
 
 def older_than_the_newest(world: EntryWorld) -> Any:
     record = ordinary(world)
     world.core.risk.gate.entered(int(record[ly.OP_DETECT_MONO_NS]) + 1, -5)
-    world.core.settle_board()
+    world.core.update_limits_table()
     world.now_ns += 1
     return record
 
 
 def disabled_type(world: EntryWorld) -> Any:
     world.core.risk.gate.enabled_types = frozenset({OpportunityType.SPOT_FUTURES_HEDGE})
-    world.express.reconfigured()
+    world.fast_entry.reconfigured()
     return ordinary(world)
 
 
 def reducing(world: EntryWorld) -> Any:
     world.core.risk.gate.reducing = "operation x"
-    world.core.settle_board()
+    world.core.update_limits_table()
     return ordinary(world)
 
 
@@ -230,7 +230,7 @@ def old_second_book(world: EntryWorld) -> Any:
 def own_fill_by_the_venues_clock(world: EntryWorld) -> Any:
     """Received after our fill, but the venue says that it is of before."""
     world.core.risk.gate.note_fill("gateio_spot", "BTC_USDT", world.now_ns - 1, world.now().wall_ms)
-    world.core.settle_board()
+    world.core.update_limits_table()
     wall_ns = world.now().wall_ns
     world.publish(1, levels("100.00", "-0.05", "4"), levels("100.10", "0.05", "5"), venue_wall_ns=wall_ns)
     return ordinary(world)
@@ -252,7 +252,7 @@ def unproved(venue: str) -> Attack:
         for key in keys:
             world.core.balances._rows[key].rest_mono_ns -= 10**11
         world.core.balances.changed.update(keys)
-        world.core.settle_board()
+        world.core.update_limits_table()
         return ordinary(world)
 
     return attack
@@ -305,9 +305,9 @@ def no_hedge(world: EntryWorld) -> Any:
 
 def tripped(name: str) -> Attack:
     def attack(world: EntryWorld) -> Any:
-        world.core.desk.trip(name, "test")
-        world.perform(world.core.desk.drain())
-        world.core.settle_board()
+        world.core.context.trip(name, "test")
+        world.perform(world.core.context.drain())
+        world.core.update_limits_table()
         return ordinary(world)
 
     return attack
@@ -317,7 +317,7 @@ def not_finite(word: int, value: float) -> Attack:
     def attack(world: EntryWorld) -> Any:
         record = ordinary(world)
         record[word : word + 1].view(np.float64)[0] = value
-        return sealed(record)
+        return with_crc(record)
 
     return attack
 
@@ -326,7 +326,7 @@ def leg_word(leg: int, word: int, value: int) -> Attack:
     def attack(world: EntryWorld) -> Any:
         record = ordinary(world)
         record[ly.OP_LEGS + leg * ly.LEG_WORDS + word] = value
-        return sealed(record)
+        return with_crc(record)
 
     return attack
 
@@ -334,21 +334,21 @@ def leg_word(leg: int, word: int, value: int) -> Attack:
 def long_ago(world: EntryWorld) -> Any:
     record = ordinary(world)
     record[ly.OP_DETECT_MONO_NS] = -(2**63)
-    return sealed(record)
+    return with_crc(record)
 
 
 def of_type(number: int) -> Attack:
     def attack(world: EntryWorld) -> Any:
         record = ordinary(world)
         record[ly.OP_TYPE] = number
-        return sealed(record)
+        return with_crc(record)
 
     return attack
 
 
 def cycle_of_two(world: EntryWorld) -> Any:
     world.core.risk.gate.enabled_types = frozenset(OpportunityType)
-    world.express.reconfigured()
+    world.fast_entry.reconfigured()
     return of_type(int(OpportunityType.TRIANGULAR))(world)
 
 
@@ -442,7 +442,7 @@ ATTACKS: dict[str, tuple[Attack, Refusal]] = {
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_what_the_exact_gate_refuses_does_not_go_the_short_way(name: str) -> None:
+def test_what_the_exact_gate_refuses_does_not_go_the_fast_path(name: str) -> None:
     attack, refusal = ATTACKS[name]
     with a_world() as world:
         opened(world)
@@ -450,7 +450,7 @@ def test_what_the_exact_gate_refuses_does_not_go_the_short_way(name: str) -> Non
         world.now_ns += 1
         opened(world)
         record = attack(world)
-        assert not world.express.offer(record, world.halt, world.now())
+        assert not world.fast_entry.offer(record, world.halt, world.now())
         word = exact(world, record)
         assert isinstance(word, Rejected) and word.refusal is refusal, word
 
@@ -461,26 +461,26 @@ def test_the_attacks_begin_from_a_state_that_is_taken() -> None:
         world.now_ns += 1
         opened(world)
         entered(world)
-        assert world.express.offer(other_direction(world), world.halt, world.now())
+        assert world.fast_entry.offer(other_direction(world), world.halt, world.now())
 
 
 @pytest.mark.parametrize("check", [BalanceCheck.STRICT, BalanceCheck.CONFIRMED])
-def test_balances_that_are_asked_at_the_decision_are_the_exact_ways(check: BalanceCheck) -> None:
+def test_balances_that_are_asked_at_the_decision_are_the_exact_paths(check: BalanceCheck) -> None:
     with a_world(config=engine_config(execution={"balance_check": check})) as world:
         opened(world)
-        assert world.express.offer(ordinary(world), world.halt, world.now()) is (check is BalanceCheck.CONFIRMED)
+        assert world.fast_entry.offer(ordinary(world), world.halt, world.now()) is (check is BalanceCheck.CONFIRMED)
 
 
-def test_what_has_no_checks_or_scoped_limits_is_the_exact_ways() -> None:
+def test_what_has_no_checks_or_scoped_limits_is_the_exact_paths() -> None:
     features = FeatureConfig(enable_risk_checks=False)
     with a_world(config=msgspec.structs.replace(engine_config(), features=features)) as world:
         opened(world)
-        assert not world.express.offer(ordinary(world), world.halt, world.now())
+        assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
     with a_world() as world:
         opened(world)
         configured(world, per_pair={"BTC/USDT": LimitConfig(max_position_size_usd=Decimal(1000))})
         record = ordinary(world)
-        assert not world.express.offer(record, world.halt, world.now())
+        assert not world.fast_entry.offer(record, world.halt, world.now())
         assert isinstance(exact(world, record), Plan)
 
 
@@ -492,7 +492,7 @@ def test_numbers_of_different_exponents_are_not_compared(instrument_id: int) -> 
         opened(world)
         two = Decimal(2)  # a tenth of it is no dust either
         legs = [(0, 1, two, Decimal("99.5")), (1, -1, two, Decimal("99.6"))]
-        assert not world.express.offer(world.record(legs), world.halt, world.now())
+        assert not world.fast_entry.offer(world.record(legs), world.halt, world.now())
         assert isinstance(exact(world, world.record(legs)), Plan)
 
 
@@ -500,19 +500,19 @@ def test_a_book_of_another_instrument_is_none() -> None:
     with a_world() as world:
         opened(world)
         world.publish(1, levels("100.00", "-0.05", "4"), levels("100.10", "0.05", "5"), instrument=2)
-        assert not world.express.offer(ordinary(world), world.halt, world.now())
+        assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
 
 
-def test_a_venue_that_pays_for_taking_is_the_exact_ways() -> None:
+def test_a_venue_that_pays_for_taking_is_the_exact_paths() -> None:
     specs = [spec(venue.name, taker_fee_ppm=-100) for venue in engine_config().venues]
     with a_world(specs=specs) as world:
         opened(world)
-        assert not world.express.offer(ordinary(world), world.halt, world.now())
+        assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
         assert isinstance(exact(world, ordinary(world)), Plan)
 
 
-def test_a_hedge_whose_coin_has_a_moving_rate_is_valued_by_the_exact_way() -> None:
-    """Its exposure moves with each book; the board is refreshed with each event."""
+def test_a_hedge_whose_coin_has_a_moving_rate_is_valued_by_the_exact_path() -> None:
+    """Its exposure moves with each book; the limits table is refreshed with each event."""
     with a_world() as world:
         opened(world)
         entered(world)
@@ -524,18 +524,18 @@ def test_a_hedge_whose_coin_has_a_moving_rate_is_valued_by_the_exact_way() -> No
             Decimal(1), Decimal(99), Decimal(100), "",
         )  # fmt: skip
         world.core.ledger.hedges[name] = hedge
-        world.core.settle_board()
-        assert not world.express.board.ints[G_ENABLED]
+        world.core.update_limits_table()
+        assert not world.fast_entry.limits_table.ints[G_ENABLED]
 
 
-def test_numbers_that_no_stencil_writes_take_the_exact_way_and_end_nothing() -> None:
-    def stencil(venue: str, terms: OrderTerms) -> Pieces | None:
-        return plain_stencil(venue, terms)
+def test_numbers_that_no_template_writes_take_the_exact_path_and_end_nothing() -> None:
+    def template(venue: str, terms: OrderTerms) -> Pieces | None:
+        return plain_template(venue, terms)
 
-    with a_world(stencil_of=stencil) as world:
+    with a_world(template_of=template) as world:
         opened(world)
         changed(world, 1, tick=Decimal("1e-30"))
-        assert not world.express.offer(ordinary(world), world.halt, world.now())
+        assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
 
 
 @pytest.mark.parametrize("digits", ["3.141592653589793238462643", "20000"])
@@ -543,21 +543,21 @@ def test_limits_that_no_word_holds_end_nothing(digits: str) -> None:
     with a_world() as world:
         opened(world)
         configured(world, max_slippage_bps=Decimal(digits), max_open_operations=10**30)
-        assert not world.express.offer(ordinary(world), world.halt, world.now())
+        assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
 
 
-def test_a_session_that_fell_is_told_to_the_board_before_the_next_opportunity() -> None:
+def test_a_session_that_fell_is_told_to_the_limits_table_before_the_next_opportunity() -> None:
     with a_world() as world:
         opened(world)
         world.feed(SessionState(venue="mexc_spot", state="down", recv_mono_ns=world.now_ns, reason="test"))
-        assert not world.express.offer(ordinary(world), world.halt, world.now())
+        assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
         world.feed(SessionState(venue="mexc_spot", state="up", recv_mono_ns=world.now_ns))
         record = ordinary(world)
-        assert world.express.offer(record, world.halt, world.now()) is isinstance(exact(world, record), Plan)
+        assert world.fast_entry.offer(record, world.halt, world.now()) is isinstance(exact(world, record), Plan)
 
 
 @pytest.mark.parametrize("what", ["breaker", "reducing", "not ready", "user"])
-def test_a_stop_holds_before_the_board_has_heard_of_it(what: str) -> None:
+def test_a_stop_holds_before_the_limits_table_has_heard_of_it(what: str) -> None:
     """Strategies and tools speak to gate and risk manager between two events."""
     with a_world() as world:
         opened(world)
@@ -570,10 +570,10 @@ def test_a_stop_holds_before_the_board_has_heard_of_it(what: str) -> None:
             gate.ready = False
         else:
             gate.user_check = lambda _plan: "no"
-        assert not world.express.offer(ordinary(world), world.halt, world.now())
+        assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
 
 
-# --- shapes that only the exact way may take ---
+# --- shapes that only the exact path may take ---
 
 
 def test_a_hedge_within_one_balance_needs_the_sum() -> None:
@@ -589,7 +589,7 @@ def test_a_hedge_within_one_balance_needs_the_sum() -> None:
         return world.record(legs, OpportunityType.SPOT_FUTURES_HEDGE)
 
     with a_world(config=config, specs=specs) as world:
-        assert world.express.offer(record(world), world.halt, world.now())
+        assert world.fast_entry.offer(record(world), world.halt, world.now())
     with a_world(config=config, specs=specs) as world:
         first = record(world)
         word = exact(world, first)
@@ -599,27 +599,27 @@ def test_a_hedge_within_one_balance_needs_the_sum() -> None:
         assert max(amounts) < sum(amounts, Decimal(0)) - 1
         second = record(world)
         world.fund({("mexc_spot", "USDT"): sum(amounts, Decimal(0)) - Decimal("0.01")})
-        assert not world.express.offer(second, world.halt, world.now())
+        assert not world.fast_entry.offer(second, world.halt, world.now())
         refused = exact(world, second)
         assert isinstance(refused, Rejected) and refused.refusal is Refusal.MARGIN_LIMIT
     with a_world(config=config, specs=specs) as world:
         world.core.risk.gate.order_budget = lambda _venue, orders: orders <= 2
         first = record(world)
-        assert not world.express.offer(first, world.halt, world.now())
+        assert not world.fast_entry.offer(first, world.halt, world.now())
         refused = exact(world, first)
         assert isinstance(refused, Rejected) and refused.refusal is Refusal.ORDER_RATE
 
 
-def test_a_quote_without_a_declared_rate_is_the_exact_ways() -> None:
+def test_a_quote_without_a_declared_rate_is_the_exact_paths() -> None:
     specs = [spec(venue.name, quote="EUR") for venue in engine_config().venues]
     with a_world(specs=specs) as world:
         opened(world)
-        assert not world.express.offer(ordinary(world), world.halt, world.now())
+        assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
         refused = exact(world, ordinary(world))
         assert isinstance(refused, Rejected) and refused.refusal is Refusal.EXPOSURE_LIMIT
 
 
-def test_amounts_that_no_word_holds_are_the_exact_ways() -> None:
+def test_amounts_that_no_word_holds_are_the_exact_paths() -> None:
     """The reservation's text is a product of four integers; beyond a word it would be another amount."""
     much = Decimal(10) ** 13
     config = engine_config(limits={"max_position_size_usd": much, "max_total_exposure_usd": much})
@@ -630,15 +630,15 @@ def test_amounts_that_no_word_holds_are_the_exact_ways() -> None:
         world.publish(0, [(Decimal(99), huge)], [(Decimal("99.1"), huge)])
         world.publish(1, [(Decimal(100), huge)], [(Decimal("100.1"), huge)])
         record = world.record([(0, 1, huge, Decimal("99.5")), (1, -1, huge, Decimal("99.6"))])
-        assert not world.express.offer(record, world.halt, world.now())
+        assert not world.fast_entry.offer(record, world.halt, world.now())
         assert isinstance(exact(world, record), Plan)
 
 
-def test_a_lot_between_the_books_numbers_is_the_exact_ways() -> None:
+def test_a_lot_between_the_books_numbers_is_the_exact_paths() -> None:
     with a_world() as world:
         opened(world)
         changed(world, 1, lot=Decimal("0.000000015"))
-        assert not world.express.offer(ordinary(world), world.halt, world.now())
+        assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
 
 
 def test_an_own_order_and_an_own_fill_outlive_a_change_of_their_row() -> None:
@@ -646,10 +646,10 @@ def test_an_own_order_and_an_own_fill_outlive_a_change_of_their_row() -> None:
         opened(world)
         entered(world, settled=False)
         changed(world, 0, funding_rate_ppb=5)
-        assert not world.express.offer(other_direction(world), world.halt, world.now())
+        assert not world.fast_entry.offer(other_direction(world), world.halt, world.now())
     with a_world() as world:
         opened(world)
         world.core.risk.gate.note_fill("mexc_spot", "BTCUSDT", world.now_ns, 0)
-        world.core.settle_board()
+        world.core.update_limits_table()
         changed(world, 0, funding_rate_ppb=5)
-        assert not world.express.offer(ordinary(world), world.halt, world.now())
+        assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())

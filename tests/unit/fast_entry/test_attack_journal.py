@@ -1,4 +1,4 @@
-"""Attacks on what the short way of an entry writes: rotations between its records, deaths between two of them."""
+"""Attacks on what the fast path of an entry writes: rotations between its records, deaths between two of them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.unit.fast_entry.test_entry import a_world, opened, ordinary
 
 def printed(world: EntryWorld, journal: Journal) -> list[str]:
     """One more entry of the numbers that were approved, into ``journal``; the ids of its records."""
-    orders = world.express.write(journal, world.now(), world.now_ns, lambda _venue: 0)
-    told = world.express.entered(journal)
+    orders = world.fast_entry.write(journal, world.now(), world.now_ns, lambda _venue: 0)
+    told = world.fast_entry.entered(journal)
     assert [order.client_id for order in orders] == [intent.client_id for intent in told.intents]
     return [told.operation.operation_id, *(intent.client_id for intent in told.intents)]
 
@@ -23,7 +23,7 @@ def printed(world: EntryWorld, journal: Journal) -> list[str]:
 def test_entries_and_ordinary_records_are_one_chain_over_every_rotation(tmp_path: Path) -> None:
     with a_world() as world:
         opened(world)
-        assert world.express.offer(ordinary(world), world.halt, world.now())
+        assert world.fast_entry.offer(ordinary(world), world.halt, world.now())
         journal, _ = Journal.open(tmp_path, segment_bytes=16 * 1024)
         journal.boot_epoch = 7
         ids: list[str] = []
@@ -50,7 +50,7 @@ def test_an_entry_that_was_written_in_part_is_cut_to_its_whole_records(tmp_path:
     """A death between two of its records: the ones that were committed stand, and the journal goes on behind them."""
     with a_world() as world:
         opened(world)
-        assert world.express.offer(ordinary(world), world.halt, world.now())
+        assert world.fast_entry.offer(ordinary(world), world.halt, world.now())
         journal, _ = Journal.open(tmp_path, segment_bytes=64 * 1024)
         printed(world, journal)
         segment = segment_path(tmp_path, 1)

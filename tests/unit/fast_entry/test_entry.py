@@ -1,4 +1,4 @@
-"""The short way of an entry says yes only where the exact one does, with the same plan, records and orders."""
+"""The fast path of an entry says yes only where the exact one does, with the same plan, records and orders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from bench.entry_world import LEASE_TOKEN, EntryWorld, Level, engine_config, sealed, spec
+from bench.entry_world import LEASE_TOKEN, EntryWorld, Level, engine_config, spec, with_crc
 from pipeline.exchanges.gateio import orders as gate
 from pipeline.exchanges.gateio import websocket_api as wsapi
 from pipeline.exchanges.mexc import orders as mexc
@@ -32,7 +32,7 @@ from pipeline.execution.plan import Plan, Rejected, _matched, grid_of
 from pipeline.execution.records import OperationRecord, OrderIntentRecord
 from pipeline.execution.shared_reads import decode_opportunity
 from pipeline.fast_entry import verdict
-from pipeline.fast_entry.limits_table import Board
+from pipeline.fast_entry.limits_table import LimitsTable
 from pipeline.model.enums import (
     FeeAssetRule,
     OpportunityType,
@@ -47,12 +47,12 @@ from pipeline.model.instruments import VenueRef, build_rows
 from pipeline.model.structs import OrderRequest
 from pipeline.model.venue_events import SessionState
 from pipeline.templates import template as st
-from pipeline.templates.template_writer import fill_stencil, put_base36, put_number
+from pipeline.templates.template_writer import fill_template, put_base36, put_number
 from shm import layout as ly
 from tests.worlds.execution_world import Faults, World
-from tests.worlds.fast_entry_world import ExpressWorld
+from tests.worlds.fast_entry_world import FastEntryWorld
 
-ROOM = 1e-5  # bps, and relative: nearer than this to a bound the short way may leave the word to the exact one
+ROOM = 1e-5  # bps, and relative: nearer than this to a bound the fast path may leave the word to the exact one
 MANY = settings(max_examples=250, deadline=None)
 QUICK = settings(deadline=None)  # the first example may compile
 
@@ -86,14 +86,14 @@ def ordinary(world: EntryWorld, **changes: Any) -> Any:
 
 def exact(world: EntryWorld, record: Any) -> Plan | Rejected:
     """The exact path's word on the same state."""
-    world.core.desk.now = world.now()
+    world.core.context.now = world.now()
     world.core.risk.gate.ready = world.core.ready
     return world.core.risk.gate.judge(decode_opportunity(record, world.now_ns))
 
 
 def written(world: EntryWorld) -> Entered:
-    world.express.write(world.journal, world.now(), world.now_ns, lambda _venue: world.now().wall_ms)
-    return world.express.entered(world.journal)
+    world.fast_entry.write(world.journal, world.now(), world.now_ns, lambda _venue: world.now().wall_ms)
+    return world.fast_entry.entered(world.journal)
 
 
 def same_plan(entered: Entered, plan: Plan, world: EntryWorld) -> None:
@@ -195,21 +195,21 @@ def test_a_yes_is_the_exact_yes_and_a_no_is_no_common_case(data: Any) -> None:
         ]
         kind = OpportunityType.SPOT_FUTURES_HEDGE if hedge else OpportunityType.SPOT_SPOT
         record = world.record(legs, kind)
-        yes = world.express.offer(record, world.halt, world.now())
+        yes = world.fast_entry.offer(record, world.halt, world.now())
         entered = written(world) if yes else None
         word = exact(world, record)
         if entered is not None:
             assert isinstance(word, Plan), f"the exact path says {word}"
             same_plan(entered, word, world)
         elif isinstance(word, Plan):
-            assert near_a_bound(world, word), f"no {world.express.last_no} to {word}"
+            assert near_a_bound(world, word), f"no {world.fast_entry.last_no} to {word}"
 
 
-def test_the_ordinary_opportunity_goes_the_short_way_and_its_journal_is_whole() -> None:
+def test_the_ordinary_opportunity_goes_the_fast_path_and_its_journal_is_whole() -> None:
     with a_world() as world:
         opened(world)
         record = ordinary(world)
-        assert world.express.offer(record, world.halt, world.now())
+        assert world.fast_entry.offer(record, world.halt, world.now())
         entered = written(world)
         word = exact(world, record)
         assert isinstance(word, Plan)
@@ -245,7 +245,7 @@ def refuse_by(world: EntryWorld, reason: str) -> Any:
         world.feed(SessionState(venue="gateio_spot", state="down", recv_mono_ns=world.now_ns, reason="test"))
     elif reason == "breaker":
         world.core.risk.force_emergency_shutdown("test")
-        world.core.settle_board()
+        world.core.update_limits_table()
     elif reason == "stopping":
         world.feed(Command(CommandKind.STOP))
     elif reason == "user":
@@ -254,7 +254,7 @@ def refuse_by(world: EntryWorld, reason: str) -> Any:
         world.core.risk.gate.order_budget = lambda venue, _count: venue != "mexc_spot"
     elif reason == "own fill":
         world.core.risk.gate.note_fill("mexc_spot", "BTCUSDT", world.now_ns, 0)
-        world.core.settle_board()
+        world.core.update_limits_table()
     elif reason == "book of a dead feed":
         world.words[ly.SEG_EPOCH] = 2
     elif reason == "old book":
@@ -295,7 +295,7 @@ def refuse_by(world: EntryWorld, reason: str) -> Any:
         record[ly.OP_LEG_COUNT] = 3
     elif reason == "type":
         record[ly.OP_TYPE] = 9
-    return record if reason == "checksum" else sealed(record)
+    return record if reason == "checksum" else with_crc(record)
 
 
 def opened_books(world: EntryWorld) -> None:
@@ -346,29 +346,29 @@ def test_whatever_stands_in_the_way_is_named_by_the_exact_path(reason: str) -> N
     with a_world() as world:
         opened(world)
         record = refuse_by(world, reason)
-        assert not world.express.offer(record, world.halt, world.now())
+        assert not world.fast_entry.offer(record, world.halt, world.now())
         word = exact(world, record)
         assert isinstance(word, Rejected) and word.refusal is REASONS[reason], word
 
 
-# --- the board ---
+# --- the limits table ---
 
 
-def fresh(board: Board, world: EntryWorld | World) -> tuple[list[int], list[float]]:
+def fresh(limits_table: LimitsTable, world: EntryWorld | World) -> tuple[list[int], list[float]]:
     """What a board that is made now says."""
     core = world.core
-    other = Board(
-        core.desk, core.risk.gate, core.balances, core.rates, lease_token=LEASE_TOKEN, feeds=list(world.offsets)
+    other = LimitsTable(
+        core.context, core.risk.gate, core.balances, core.rates, lease_token=LEASE_TOKEN, feeds=list(world.offsets)
     )
-    other.orderable = board.orderable
+    other.orderable = limits_table.orderable
     other.rows_changed()
     return other.ints.tolist(), other.floats.tolist()
 
 
 @pytest.mark.parametrize("seed", range(24))
-def test_storms_on_the_short_way_end_flat_and_the_board_is_always_the_ledgers(seed: int) -> None:
+def test_storms_on_the_fast_path_end_flat_and_the_limits_table_is_always_the_ledgers(seed: int) -> None:
     rng = random.Random(seed)
-    world = ExpressWorld(seed)
+    world = FastEntryWorld(seed)
     world.run(100)
     assert world.core.ready
     if seed % 3:
@@ -380,20 +380,20 @@ def test_storms_on_the_short_way_end_flat_and_the_board_is_always_the_ledgers(se
             world.crash_after = rng.randint(0, 14)
         world.feed_safely(world.offer(buy, sell, qty))
         world.run(rng.choice([3, 30, 300, 900]))
-        board = world.express.board
-        world.core.settle_board()
-        said = (board.ints.tolist(), board.floats.tolist())
-        assert said == fresh(board, world)
+        limits_table = world.fast_entry.limits_table
+        world.core.update_limits_table()
+        said = (limits_table.ints.tolist(), limits_table.floats.tolist())
+        assert said == fresh(limits_table, world)
     world.calm()
     world.judge()
     if not seed % 3:
-        assert world.taken >= 5, "without faults nearly every opportunity goes the short way"
+        assert world.taken >= 5, "without faults nearly every opportunity goes the fast path"
 
 
 @pytest.mark.parametrize("crash_after", range(14))
 def test_a_death_at_any_action_of_a_short_entry_is_recovered(crash_after: int) -> None:
     """Between two records, before and between the orders' bytes, before the core hears of it."""
-    world = ExpressWorld(3)
+    world = FastEntryWorld(3)
     world.run(100)
     world.crash_after = crash_after
     world.feed_safely(world.offer("mexc_spot", "gateio_spot"))
@@ -405,11 +405,11 @@ def test_a_death_at_any_action_of_a_short_entry_is_recovered(crash_after: int) -
 def test_an_entry_that_python_refuses_leaves_nothing_reserved() -> None:
     with a_world() as world:
         opened(world)
-        board = world.express.board
-        before = (board.ints.tolist(), board.floats.tolist())
+        limits_table = world.fast_entry.limits_table
+        before = (limits_table.ints.tolist(), limits_table.floats.tolist())
         world.core.risk.gate.order_budget = lambda _venue, _count: False
-        assert not world.express.offer(ordinary(world), world.halt, world.now())
-        assert (board.ints.tolist(), board.floats.tolist()) == before
+        assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
+        assert (limits_table.ints.tolist(), limits_table.floats.tolist()) == before
 
 
 def test_what_the_verdict_approved_is_reserved_before_anything_else() -> None:
@@ -417,9 +417,9 @@ def test_what_the_verdict_approved_is_reserved_before_anything_else() -> None:
     with a_world() as world:
         opened(world)
         record = ordinary(world)
-        assert world.express.offer(record, world.halt, world.now())
-        assert not world.express.offer(record, world.halt, world.now())
-        assert not world.express.offer(ordinary(world), world.halt, world.now())
+        assert world.fast_entry.offer(record, world.halt, world.now())
+        assert not world.fast_entry.offer(record, world.halt, world.now())
+        assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
 
 
 def test_a_changed_row_of_the_catalogue_is_heeded() -> None:
@@ -428,10 +428,10 @@ def test_a_changed_row_of_the_catalogue_is_heeded() -> None:
         row = world.rows[0]
         halted = msgspec.structs.replace(row, spec=msgspec.structs.replace(row.spec, status=TradingStatus.HALTED))
         world.feed(CatalogueChanged((halted,)))
-        assert not world.express.offer(ordinary(world), world.halt, world.now())
+        assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
         finer = msgspec.structs.replace(row, spec=msgspec.structs.replace(row.spec, tick=Decimal("0.001")))
         world.feed(CatalogueChanged((finer,)))
-        assert world.express.offer(ordinary(world), world.halt, world.now())
+        assert world.fast_entry.offer(ordinary(world), world.halt, world.now())
         word = exact(world, ordinary(world))
         assert isinstance(word, Rejected | Plan)
 
@@ -442,11 +442,11 @@ def test_other_limits_are_heeded_from_the_next_opportunity_on() -> None:
         limits = msgspec.structs.replace(world.config.risk_limits, max_position_size_usd=Decimal(40))
         world.core.reconfigure(msgspec.structs.replace(world.config, risk_limits=limits))
         record = ordinary(world)
-        assert not world.express.offer(record, world.halt, world.now())
+        assert not world.fast_entry.offer(record, world.halt, world.now())
         word = exact(world, record)
         assert isinstance(word, Rejected) and word.refusal is Refusal.POSITION_LIMIT
         world.core.reconfigure(world.config)
-        assert world.express.offer(ordinary(world), world.halt, world.now())
+        assert world.fast_entry.offer(ordinary(world), world.halt, world.now())
 
 
 # --- kernels and their twins ---
@@ -506,7 +506,7 @@ NUMBERS = some.integers(-(2**62), 2**62)
 
 @QUICK
 @given(NUMBERS, NUMBERS, some.integers(1, 10**12), some.floats(allow_nan=False))
-def test_msgpack_of_a_stencil_is_decoded_as_what_it_says(a: int, b: int, counter: int, number: float) -> None:
+def test_msgpack_of_a_template_is_decoded_as_what_it_says(a: int, b: int, counter: int, number: float) -> None:
     class Row(msgspec.Struct, array_like=True):
         one: int
         two: Decimal
@@ -514,7 +514,7 @@ def test_msgpack_of_a_stencil_is_decoded_as_what_it_says(a: int, b: int, counter
         fixed: str
         real: float
 
-    book = st.StencilBook()
+    book = st.TemplateTable()
     values = {
         "one": st.number(0),
         "two": st.amount(st.leg(st.L_LOTS), Decimal("0.0010")),
@@ -527,7 +527,7 @@ def test_msgpack_of_a_stencil_is_decoded_as_what_it_says(a: int, b: int, counter
     slots, out = np.zeros(st.SLOTS, np.int64), np.zeros(512, np.uint8)
     slots[0], slots[2 * st.LEG_SLOTS + st.L_LOTS], slots[2] = a, b, counter
     slots[3] = np.array([number]).view(np.int64)[0]
-    end = fill_stencil(program, pool, 0, slots, 1, out, 0)
+    end = fill_template(program, pool, 0, slots, 1, out, 0)
     row = msgspec.msgpack.decode(bytes(out[:end]), type=Row)
     assert row == Row(a, Decimal(b) / 1000, "ab" + base36(counter), "x" * 40, number)
     with pytest.raises(ValueError, match="not in both"):
@@ -569,14 +569,14 @@ def test_orders_are_byte_for_byte_what_the_codecs_write(
             f"{market}.order_place", f"p-{client_id}", gate.place_body(market, order), now_ms // 1000, now_ms + window
         )
     for name, parts in pieces.items():
-        book = st.StencilBook()
+        book = st.TemplateTable()
         book.add(parts)
         program, pool = book.freeze(np.zeros(0, np.int64))
         out = np.zeros(2048, np.uint8)
-        assert bytes(out[: fill_stencil(program, pool, 0, slots, 0, out, 0)]) == wanted[name]
+        assert bytes(out[: fill_template(program, pool, 0, slots, 0, out, 0)]) == wanted[name]
 
 
-def test_contracts_that_are_no_whole_number_have_no_stencil() -> None:
+def test_contracts_that_are_no_whole_number_have_no_template() -> None:
     terms = st.OrderTerms(
         symbol="BTC_USDT", side=OrderSide.BUY, tick=Decimal("0.1"), lot=Decimal("0.00005"),
         multiplier=Decimal("0.0001"), id_prefix="a1x", window_ms=5000,

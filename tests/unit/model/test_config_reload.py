@@ -11,7 +11,7 @@ import pytest
 from pipeline.detection.opportunity_record import OpportunityRecord
 from pipeline.model.config import EngineConfig
 from pipeline.model.config_load import config_from_mapping
-from pipeline.model.config_reload import changes_in_words, reload_changes
+from pipeline.model.config_reload import changes_text, reload_changes
 from pipeline.model.enums import Refusal
 from pipeline.model.errors import ConfigInvalid
 from pipeline.risk.manager import RiskManager
@@ -44,8 +44,8 @@ def test_limits_and_thresholds_may_change() -> None:
     assert changes["detection.cooldown_ms"] == (250, 9)
     assert changes["detection.execute_edge_bps"] == (None, "4")
     assert changes["risk_limits.per_asset.BTC.max_exposure_usd"] == (None, "3")
-    assert "detection.cooldown_ms 250 -> 9" in changes_in_words(changes)
-    assert changes_in_words(reload_changes(wanted, wanted)) == "nothing changed"
+    assert "detection.cooldown_ms 250 -> 9" in changes_text(changes)
+    assert changes_text(reload_changes(wanted, wanted)) == "nothing changed"
     assert msgspec.json.decode(msgspec.json.encode(wanted), type=EngineConfig) == wanted, "it is handed over as JSON"
 
 
@@ -69,7 +69,7 @@ def test_the_gate_and_the_planner_take_other_limits() -> None:
     core = world.core
     limits = msgspec.structs.replace(core.config.risk_limits, min_profit_margin_bps=Decimal(100_000))
     strict = msgspec.structs.replace(core.config, risk_limits=limits)
-    core.desk.now = world.now()
+    core.context.now = world.now()
     assert isinstance(core.risk, RiskManager)
     before = core.risk.validate_opportunity_risk(world.offer("mexc_spot", "gateio_spot"))
     core.reconfigure(strict)

@@ -19,7 +19,7 @@ from pipeline.model.enums import OrderState, Refusal
 from tests.unit.recovery.test_manager import half_filled
 from tests.unit.test_core_world import ready_world
 from tests.worlds.execution_world import MS, Faults, World
-from tests.worlds.fast_entry_world import ExpressWorld
+from tests.worlds.fast_entry_world import FastEntryWorld
 
 
 def test_after_a_restart_a_book_from_before_our_own_fill_is_not_traded_on() -> None:
@@ -298,7 +298,7 @@ def test_a_broken_leg_is_repaired_on_its_own_instrument_after_a_restart_with_oth
 
 
 def test_an_unknown_order_blocks_its_own_instrument_after_a_restart_with_other_numbers() -> None:
-    world = ExpressWorld(1)
+    world = FastEntryWorld(1)
     world.run(100)
     world.faults = Faults(drop_response=1.0, drop_stream=1.0, no_fill=1.0, rest_error=1.0)
     world.feed(world.offer("mexc_spot", "gateio_spot"))
@@ -307,19 +307,20 @@ def test_an_unknown_order_blocks_its_own_instrument_after_a_restart_with_other_n
     world.kill()
     unknown = {order.intent.venue for order in world.core.ledger.unsettled.values()}
     assert unknown == {"mexc_spot", "gateio_spot"}
-    board = world.express.board
-    first = int(board.ints[G_ROWS_OFF])
-    busy = {row.spec.venue: int(board.ints[first + R_WORDS * row.instrument_id + R_BUSY]) for row in world.rows}
+    limits_table = world.fast_entry.limits_table
+    first = int(limits_table.ints[G_ROWS_OFF])
+    busy = {row.spec.venue: int(limits_table.ints[first + R_WORDS * row.instrument_id + R_BUSY]) for row in world.rows}
     assert busy == {"mexc_spot": 1, "gateio_spot": 1, "gateio_futures": 0}
 
 
 @pytest.mark.parametrize("symbol", ["BTCUSDT", "GONEUSDT"])
 def test_what_the_journal_names_need_not_be_in_the_catalogue(symbol: str) -> None:
-    """A symbol that was taken from the configuration, or a venue that answers late: the board has no row of it."""
-    world = ExpressWorld(1)
+    """A symbol that was taken from the configuration, or a venue that answers late: the limits table has no row of
+    it."""
+    world = FastEntryWorld(1)
     world.run(100)
     world.core.risk.gate.note_fill("elsewhere_spot", symbol, world.now_ns, 0)
-    world.core.settle_board()
+    world.core.update_limits_table()
     assert not world.core.risk.gate.fills_noted
     world.feed(world.offer("mexc_spot", "gateio_spot"))
     assert world.taken == 1
@@ -356,7 +357,7 @@ def test_what_no_catalogue_row_can_judge_is_owed_and_no_dust() -> None:
     world.judge()
 
 
-class Renumbering(ExpressWorld):
+class Renumbering(FastEntryWorld):
     """Each life finds its instruments under other numbers."""
 
     def _born(self) -> ExecutionCore:

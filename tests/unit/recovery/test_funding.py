@@ -188,7 +188,7 @@ async def ask_a_spot_venue() -> None:
 
 def test_questions_reach_back_behind_the_newest_booking_but_never_before_the_journal() -> None:
     world = hedged_world()
-    asked = [action for action in world.core.funding._desk.drain() if isinstance(action, FetchFunding)]
+    asked = [action for action in world.core.funding._context.drain() if isinstance(action, FetchFunding)]
     assert not asked
     assert world.core.funding._since_ms("gateio_futures") == world.core.ledger.began_wall_ms
     world.run(10_000_000)

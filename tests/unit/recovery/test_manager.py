@@ -1,4 +1,4 @@
-"""Recovery: proof before absence, a person before giving up, the account's own movements seen."""
+"""Recovery: proof before absence, an operator before giving up, the account's own movements seen."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def held_world() -> World:
     return world
 
 
-def test_the_ladder_ends_with_a_person_and_a_breaker() -> None:
+def test_the_ladder_ends_with_an_operator_and_a_breaker() -> None:
     world = held_world()
     active = world.core.recovery.get_active_recoveries()
     assert [(a["strategy"], a["requires_manual_approval"]) for a in active] == [("hold", True)]

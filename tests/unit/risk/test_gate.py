@@ -61,7 +61,7 @@ def test_malformed_opportunities_are_refused(name: str) -> None:
     assert not world.core.ledger.operations
 
 
-def test_a_mad_detector_trips_a_breaker_that_only_a_person_re_arms() -> None:
+def test_a_mad_detector_trips_a_breaker_that_only_an_operator_re_arms() -> None:
     world = ready_world()
     for _ in range(5):
         refusal(world, msgspec.structs.replace(offer(world), crc_ok=False))
@@ -251,7 +251,7 @@ def test_sizes_are_cut_to_what_the_fresh_books_hold() -> None:
 
 @pytest.mark.parametrize("switches", [{"deposit_enabled": False}, {"withdraw_enabled": False}])
 @pytest.mark.parametrize("manual", [False, True])
-def test_a_coin_whose_wallet_is_closed_is_refused_also_to_a_person(switches: dict[str, bool], manual: bool) -> None:
+def test_a_coin_whose_wallet_is_closed_is_refused_also_to_an_operator(switches: dict[str, bool], manual: bool) -> None:
     world = ready_world()
     row = world.rows[0]
     closed = msgspec.structs.replace(row.spec, identity=CoinIdentity(asset="BTC", **switches))

@@ -8,7 +8,7 @@ from pipeline.sim.exchange.book_versions import DEPTH_MAX, KEYFRAME_EVERY, Versi
 from pipeline.sim.exchange.faults import FaultPlan
 from pipeline.sim.exchange.latency import NS_PER_S, ManualClock
 from pipeline.sim.exchange.types import BookDelta, MarketEvent
-from pipeline.sim.exchange.venue_ledger import Ledger
+from pipeline.sim.exchange.venue_ledger import VenueLedger
 from pipeline.sim.factory import build_venues
 from pipeline.sim.market.synthetic import SyntheticMarket
 from pipeline.sim.scenario import load_scenario
@@ -16,7 +16,7 @@ from pipeline.sim.scenario import load_scenario
 
 def test_versions_of_a_running_market_are_the_books_that_its_deltas_build() -> None:
     scenario, clock = load_scenario("demo"), ManualClock()
-    ledger = Ledger(clock.mono_ns)
+    ledger = VenueLedger(clock.mono_ns)
     venues = build_venues(scenario, clock, ledger, FaultPlan(clock, random.Random(1)), 3)
     market = SyntheticMarket(scenario, venues, clock, 3)
     venue = venues["gateio_futures"]

@@ -15,7 +15,7 @@ from pipeline.sim.exchange.latency import NS_PER_MS, NS_PER_S, ManualClock
 from pipeline.sim.exchange.order_book import ASK, BID
 from pipeline.sim.exchange.types import BookDelta, MarketEvent, SimOrderRequest
 from pipeline.sim.exchange.venue import SimVenue
-from pipeline.sim.exchange.venue_ledger import Ledger
+from pipeline.sim.exchange.venue_ledger import VenueLedger
 from pipeline.sim.factory import build_venues
 from pipeline.sim.market.dislocation import Dislocation
 from pipeline.sim.market.synthetic import SyntheticMarket
@@ -27,7 +27,7 @@ NULLS = [name for name in scenario_names() if name.startswith("null_")]
 class World:
     def __init__(self, scenario: Scenario, seed: int) -> None:
         self.clock = ManualClock()
-        self.ledger = Ledger(self.clock.mono_ns)
+        self.ledger = VenueLedger(self.clock.mono_ns)
         faults = FaultPlan(self.clock, random.Random(seed))
         self.venues: dict[str, SimVenue] = build_venues(scenario, self.clock, self.ledger, faults, seed)
         self.market = SyntheticMarket(scenario, self.venues, self.clock, seed)

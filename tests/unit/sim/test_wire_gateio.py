@@ -26,7 +26,7 @@ from pipeline.sim.exchange.types import (
 from pipeline.sim.wire.gateio import futures_rows as futures
 from pipeline.sim.wire.gateio import spot_rows as spot
 from pipeline.sim.wire.gateio.api import Countdown, page
-from pipeline.sim.wire.gateio.formats import Call, GateError, client_text, number, refusal, split_id
+from pipeline.sim.wire.gateio.formats import ApiRequest, GateError, client_text, number, refusal, split_id
 
 ACCOUNT = SimAccount(uid="10001", keys={"k": ApiKey("k", "s")})
 
@@ -298,12 +298,12 @@ def test_small_spot_orders_are_refused_in_the_recorded_words() -> None:
 @pytest.mark.parametrize("text", ["x-1", "t-", "t-" + "a" * 29, "t-a b", "t-ä"])
 def test_bad_texts_are_refused(text: str) -> None:
     with pytest.raises(GateError):
-        client_text(Call(params={"text": text}))
+        client_text(ApiRequest(params={"text": text}))
 
 
 def test_good_texts_pass_and_default_texts_mean_none() -> None:
-    assert client_text(Call(params={"text": "t-" + "a" * 28})) == "t-" + "a" * 28
-    assert client_text(Call(params={"text": "apiv4"})) == client_text(Call(params={})) == ""
+    assert client_text(ApiRequest(params={"text": "t-" + "a" * 28})) == "t-" + "a" * 28
+    assert client_text(ApiRequest(params={"text": "apiv4"})) == client_text(ApiRequest(params={})) == ""
     assert split_id("123") == (123, None) and split_id("t-1") == (None, "t-1")
 
 
@@ -319,9 +319,9 @@ def test_numbers_that_are_none_are_refused(text: str) -> None:
 
 def test_pages_count_from_one_and_offsets_from_zero() -> None:
     rows = list(range(10))
-    assert page(rows, Call(params={"limit": "3"})) == [0, 1, 2]
-    assert page(rows, Call(params={"limit": "3", "page": "2"})) == [3, 4, 5]
-    assert page(rows, Call(params={"limit": "3", "offset": "9"})) == [9]
+    assert page(rows, ApiRequest(params={"limit": "3"})) == [0, 1, 2]
+    assert page(rows, ApiRequest(params={"limit": "3", "page": "2"})) == [3, 4, 5]
+    assert page(rows, ApiRequest(params={"limit": "3", "offset": "9"})) == [9]
 
 
 def test_countdown_fires_only_when_it_was_not_repeated_or_disarmed() -> None:

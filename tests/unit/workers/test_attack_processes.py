@@ -25,7 +25,7 @@ from pipeline.model.structs import OrderRequest
 from pipeline.templates import template as st
 from pipeline.templates.template import OrderTerms, Pieces
 from shm import layout as ly
-from workers.executor import performer as executor_hands
+from workers.executor import performer as performer
 from workers.executor.process import Executor
 from workers.executor.venues import patiently
 from workers.guard import Guard, HaltState, read_halt
@@ -99,7 +99,7 @@ class FakeCore:
         self.events.append(event)
         return self.actions.popleft() if self.actions else []
 
-    def settle_board(self) -> None:
+    def update_limits_table(self) -> None:
         """There is none."""
 
 
@@ -372,7 +372,7 @@ def test_a_request_that_means_nothing_does_not_end_the_guard(tmp_path: Path, ven
     assert "error" in guard(tmp_path).handle({"op": "block", "venue_id": venue_id})
 
 
-# --- the short way of an entry ---
+# --- the fast path of an entry ---
 
 
 class ShortTrading(FakeTrading):
@@ -398,7 +398,7 @@ class ShortTrading(FakeTrading):
 
 def short_executor(patch: pytest.MonkeyPatch, world: EntryWorld, log: list[str], **trading: ShortTrading) -> Any:
     """An executor's sending side on a world whose opportunity is taken, and whose clock it reads."""
-    patch.setattr(executor_hands, "mono_ns", lambda: world.now_ns)
+    patch.setattr(performer, "mono_ns", lambda: world.now_ns)
     made = executor(log)
     made.core, made.journal, made.trading = world.core, world.journal, trading
     made.hist = made.count = defaultdict(int)
@@ -435,14 +435,14 @@ def test_a_short_entry_is_journalled_then_signed_then_sent_and_the_core_knows(
     appended = world.journal.appended
     passed: list[tuple[str, int]] = []
     made.crash = lambda point: passed.append((point, world.journal.appended - appended))
-    assert made._express(entry_record(world), world.now_ns)
+    assert made._fast_entry(entry_record(world), world.now_ns)
     assert [line.split()[0] for line in log] == ["sign", "sign", "send", "send"]
     assert [point for point, _ in passed] == [
         "judged", "journalled", "before_send", "after_first_leg_sent", "before_send", "sent",
     ]  # fmt: skip
     assert dict(passed[:2]) == {"judged": 0, "journalled": 3}, "the records stand before any byte leaves"
     assert states_of(world) == ["SENT", "SENT"]
-    assert not made._express(entry_record(world), world.now_ns), "its instruments have orders of ours"
+    assert not made._fast_entry(entry_record(world), world.now_ns), "its instruments have orders of ours"
     world.close()
 
 
@@ -452,7 +452,7 @@ def test_a_first_leg_that_cannot_leave_keeps_the_second_one_back(
     log: list[str] = []
     world = EntryWorld(tmp_path)
     made = short_executor(monkeypatch, world, log, mexc_spot=ShortTrading(log, up=False), gateio_spot=ShortTrading(log))
-    assert made._express(entry_record(world), world.now_ns)
+    assert made._fast_entry(entry_record(world), world.now_ns)
     assert not [line for line in log if line.startswith("send")]
     assert states_of(world) == ["NOT_SENT", "NOT_SENT"]
     world.close()
@@ -468,7 +468,7 @@ def test_a_halt_between_the_legs_stops_the_second_one(tmp_path: Path, monkeypatc
     made = short_executor(
         monkeypatch, world, log, mexc_spot=ShortTrading(log, halts=halts), gateio_spot=ShortTrading(log)
     )
-    assert made._express(entry_record(world), world.now_ns)
+    assert made._fast_entry(entry_record(world), world.now_ns)
     assert len([line for line in log if line.startswith("send")]) == 1
     assert states_of(world) == ["SENT", "NOT_SENT"]
     world.close()
@@ -481,11 +481,11 @@ def test_a_journal_that_takes_nothing_ends_the_process_and_nothing_is_sent(
     world = EntryWorld(tmp_path)
     made = short_executor(monkeypatch, world, log, mexc_spot=ShortTrading(log), gateio_spot=ShortTrading(log))
     world.journal._error = OSError("device")
-    world.core.desk.journal = SimpleNamespace(has_room=lambda _size: True)
+    world.core.context.journal = SimpleNamespace(has_room=lambda _size: True)
     with pytest.raises(JournalError):
-        made._express(entry_record(world), world.now_ns)
+        made._fast_entry(entry_record(world), world.now_ns)
     assert log == [] and isinstance(made._fault, JournalError)
-    assert not made._express(entry_record(world), world.now_ns)
+    assert not made._fast_entry(entry_record(world), world.now_ns)
     world.journal._error = None
     world.close()
 
@@ -495,10 +495,10 @@ def test_bytes_that_are_made_late_expire_when_the_journal_says(tmp_path: Path, m
     a proof of absence counts from there."""
     log: list[str] = []
 
-    def stencil(_venue: str, _terms: OrderTerms) -> Pieces:
+    def template(_venue: str, _terms: OrderTerms) -> Pieces:
         return [st.integer_text(st.leg(st.L_EXPIRY_MS))]
 
-    world = EntryWorld(tmp_path, stencil_of=stencil)
+    world = EntryWorld(tmp_path, template_of=template)
     made = short_executor(monkeypatch, world, log, mexc_spot=ShortTrading(log), gateio_spot=ShortTrading(log))
     began = world.now_ns
 
@@ -509,7 +509,7 @@ def test_bytes_that_are_made_late_expire_when_the_journal_says(tmp_path: Path, m
     made.crash = stopped
     for trading in made.trading.values():
         trading.now_ms = lambda: 50_000 + (world.now_ns - began) // 1_000_000
-    assert made._express(entry_record(world), began)
+    assert made._fast_entry(entry_record(world), began)
     window_ms = world.config.execution.recv_window_ms
     assert [line for line in log if line.startswith("send")] == [f"send {50_000 + window_ms}"] * 2
     world.close()
@@ -527,7 +527,7 @@ def test_an_entry_whose_sync_took_longer_than_its_window_is_not_sent(
         world.now_ns += world.config.execution.recv_window_ms * 1_000_000
 
     monkeypatch.setattr(world.journal, "sync", slow)
-    assert made._express(entry_record(world), world.now_ns)
+    assert made._fast_entry(entry_record(world), world.now_ns)
     assert not [line for line in log if line.startswith("send")]
     assert states_of(world) == ["NOT_SENT", "NOT_SENT"]
     monkeypatch.undo()
@@ -535,10 +535,10 @@ def test_an_entry_whose_sync_took_longer_than_its_window_is_not_sent(
 
 
 @pytest.mark.parametrize("what", ["events wait", "in the middle of one", "no halt page", "a fault"])
-def test_nothing_goes_the_short_way_before_the_core_has_heard_all(
+def test_nothing_goes_the_fast_path_before_the_core_has_heard_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """An event that waits its turn may be the one that forbids it: the board does not know it yet."""
+    """An event that waits its turn may be the one that forbids it: the limits table does not know it yet."""
     log: list[str] = []
     world = EntryWorld(tmp_path)
     made = short_executor(monkeypatch, world, log, mexc_spot=ShortTrading(log), gateio_spot=ShortTrading(log))
@@ -550,6 +550,6 @@ def test_nothing_goes_the_short_way_before_the_core_has_heard_all(
         made._fault = OSError("half of an event was done")
     else:
         made.halt.words = lambda: None
-    assert not made._express(entry_record(world), world.now_ns)
+    assert not made._fast_entry(entry_record(world), world.now_ns)
     assert log == [] and not world.core.ledger.orders
     world.close()

@@ -71,7 +71,7 @@ def test_backoff_doubles_from_the_second_exit_on() -> None:
     assert waits == pytest.approx([0.0, BACKOFF_FIRST_S, 2 * BACKOFF_FIRST_S, 4 * BACKOFF_FIRST_S])
 
 
-def test_storm_fails_the_child_until_a_person_wants_it_again() -> None:
+def test_storm_fails_the_child_until_an_operator_wants_it_again() -> None:
     child = Child("detector")
     child.want(0.0)
     verdicts = []

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from workers.base import WorkerContext
-from workers.control_plane.fork_server import _cache_is_cold, _note_warm, start_nursery
+from workers.control_plane.fork_server import _cache_is_cold, _note_warm, start_fork_server
 
 WAIT_S = 60.0
 
@@ -29,11 +29,11 @@ def module(name: str, run: Any, warm: Any = None) -> None:
 
 
 class Nest:
-    """A nursery and the supervisor's end of its channel."""
+    """A fork server and the supervisor's end of its channel."""
 
     def __init__(self, folder: Path, instance: str) -> None:
         self.folder, self.instance = folder, instance
-        self.pid, self.channel = start_nursery()
+        self.pid, self.channel = start_fork_server()
         self.channel.settimeout(WAIT_S)
 
     def tell(self, **message: Any) -> None:
@@ -113,7 +113,7 @@ def test_a_refused_configuration_is_told(nest: Nest, tmp_path: Path) -> None:
     assert "nonsense" in nest.until("failed")["text"]
 
 
-def test_no_child_outlives_the_nursery(nest: Nest) -> None:
+def test_no_child_outlives_the_fork_server(nest: Nest) -> None:
     pid = nest.spawn("testsleeps")
     pidfd = os.pidfd_open(pid)
     os.kill(nest.pid, signal.SIGKILL)
@@ -126,8 +126,8 @@ def test_no_child_outlives_the_nursery(nest: Nest) -> None:
     assert nest.channel.recv(10) == b""
 
 
-def test_the_channel_end_ends_the_nursery() -> None:
-    pid, channel = start_nursery()
+def test_the_channel_end_ends_the_fork_server() -> None:
+    pid, channel = start_fork_server()
     assert isinstance(channel, socket.socket)
     channel.close()
     _, status = os.waitpid(pid, 0)

@@ -34,7 +34,7 @@ from pipeline.model.enums import (
 )
 from pipeline.model.errors import BadInput
 from workers.cli.report import read_report, since_wall_ns
-from workers.cli.why import read_trail, trail_words
+from workers.cli.why import read_trail, trail_text
 from workers.recorder.sqlite_ledger import Ledger, open_reader
 
 LEG = LegPlan(
@@ -159,7 +159,7 @@ def test_trail_and_report_read_it_back(journal: Path, tmp_path: Path, monkeypatc
     trail = read_trail("t-one", "op1")
     assert trail["stages_us"]["tick_to_order"] == 4.0
     assert read_trail("t-one", "5")["operation"]["operation_id"] == "op1"
-    text = trail_words(trail)
+    text = trail_text(trail)
     assert "gate approved" in text and "fill 77" in text and "edge bps: detected 12.50" in text
     report = read_report("t-one", "")
     assert report["operations"] == {"total": 1, "completed": 1, "won": 0, "lost": 1}

@@ -141,7 +141,7 @@ def test_files_are_written_and_what_is_not_wanted_any_more_goes(tmp_path: Path) 
     assert main(["--config", str(path), "--out", str(out)]) == 0
     assert not (out / "arb-feed@main:second.service").exists()
     assert not (out / "arb-detector@main.service.d" / "20-cpus.conf").exists()
-    assert own.exists(), "what a person wrote stays"
+    assert own.exists(), "what an operator wrote stays"
     assert stale_files(out, "main", {str(f.relative_to(out)): "" for f in out.rglob("*") if f.is_file()}) == []
     path.write_text("nonsense: 1\n")
     assert main(["--config", str(path), "--out", str(out)]) == 2

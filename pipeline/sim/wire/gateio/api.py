@@ -10,12 +10,12 @@ import msgspec
 
 from pipeline.sim.exchange.latency import NS_PER_S
 from pipeline.sim.exchange.types import SimAccount, SimOrder, TradePrint
-from pipeline.sim.wire.gateio.formats import Call, GateError
+from pipeline.sim.wire.gateio.formats import ApiRequest, GateError
 
 if TYPE_CHECKING:
     from pipeline.sim.exchange.venue import SimVenue
 
-Handler = Callable[[Call], Awaitable[Any]]
+Handler = Callable[[ApiRequest], Awaitable[Any]]
 Item = TypeVar("Item")
 TRADES_KEPT = 1000
 COUNTDOWN_LEAST_S = 5
@@ -30,14 +30,14 @@ class Route(msgspec.Struct, frozen=True):
     status: int = 200  # of success
 
 
-def page(rows: Sequence[Item], call: Call, *, default: int = 100, most: int = 1000) -> list[Item]:
+def page(rows: Sequence[Item], call: ApiRequest, *, default: int = 100, most: int = 1000) -> list[Item]:
     """``limit`` with ``page`` (from 1) or ``offset``."""
     limit = max(1, min(call.whole("limit", default), most))
     offset = call.whole("offset", 0) or (max(1, call.whole("page", 1)) - 1) * limit
     return list(rows[offset : offset + limit])
 
 
-def span_ms(call: Call, *, default_s: int) -> tuple[int, int]:
+def span_ms(call: ApiRequest, *, default_s: int) -> tuple[int, int]:
     """``from`` and ``to`` in unix seconds, as inclusive milliseconds."""
     end_s = call.whole("to", 0)
     end_ms = end_s * 1000 + 999 if end_s else call.now_ms

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.sim.exchange.candles import MONTH_S, WEEK_S, Candle, CandleSeries, window_end_s
 from pipeline.sim.exchange.types import SimInstrument
-from pipeline.sim.wire.gateio.formats import Call, GateError, plain
+from pipeline.sim.wire.gateio.formats import ApiRequest, GateError, plain
 from pipeline.sim.wire.gateio.futures_rows import contracts, size
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def series_of(venue: SimVenue, name: str) -> CandleSeries | None:
     return (venue.mark_candles if is_mark else venue.candles).get(symbol)
 
 
-def _chosen(call: Call, series: CandleSeries, intervals: dict[str, int], default: str, most: int) -> list[Candle]:
+def _chosen(call: ApiRequest, series: CandleSeries, intervals: dict[str, int], default: str, most: int) -> list[Candle]:
     """``limit``, or ``from`` and ``to``: never both."""
     name = call.word("interval", default)
     length_s = intervals.get(name)
@@ -72,7 +72,7 @@ def _chosen(call: Call, series: CandleSeries, intervals: dict[str, int], default
     return series.between(length_s, start_s, min(to_s, now_s), monday=name == "1w", most=points if not has_span else 0)
 
 
-def spot_rows(call: Call, series: CandleSeries) -> list[list[str]]:
+def spot_rows(call: ApiRequest, series: CandleSeries) -> list[list[str]]:
     """GET /spot/candlesticks: time, quote volume, close, high, low, open, base volume, whether it has closed."""
     length_s, now_s = INTERVALS.get(call.word("interval", "30m"), 0), call.now_ms // 1000
     return [
@@ -90,7 +90,7 @@ def spot_rows(call: Call, series: CandleSeries) -> list[list[str]]:
     ]
 
 
-def futures_rows(call: Call, instrument: SimInstrument, name: str, series: CandleSeries) -> list[dict[str, Any]]:
+def futures_rows(call: ApiRequest, instrument: SimInstrument, name: str, series: CandleSeries) -> list[dict[str, Any]]:
     """GET /futures/usdt/candlesticks; mark and index prices have no volume."""
     _, is_mark = split_contract(name)
     found = []

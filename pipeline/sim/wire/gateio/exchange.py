@@ -19,7 +19,7 @@ from pipeline.sim.wire.auth import AuthRefused, check_gate_exptime, gate_exptime
 from pipeline.sim.wire.dialect import Dialect, SimSocket
 from pipeline.sim.wire.gateio import private_pushes as private
 from pipeline.sim.wire.gateio.api import Handler, Route
-from pipeline.sim.wire.gateio.formats import Call, GateError, refusal
+from pipeline.sim.wire.gateio.formats import ApiRequest, GateError, refusal
 from pipeline.sim.wire.gateio.futures import FuturesApi
 from pipeline.sim.wire.gateio.spot import SpotApi
 from pipeline.sim.wire.gateio.streams import GateStream
@@ -88,11 +88,11 @@ class GateMarket:
         account: SimAccount | None,
         decimal_sizes: bool,
         args: tuple[str, ...] = (),
-    ) -> Call:
+    ) -> ApiRequest:
         """``headers``: lower-case names. Raises ``AuthRefused`` when ``x-gate-exptime`` is past."""
         now_ms = self.venue.now_ms()
         check_gate_exptime(headers, now_ms)
-        return Call(
+        return ApiRequest(
             params=params,
             args=args,
             items=items,
@@ -102,7 +102,7 @@ class GateMarket:
             decimal_sizes=decimal_sizes,
         )
 
-    async def admit_ws(self, operation: str, call: Call) -> FaultVerdict:
+    async def admit_ws(self, operation: str, call: ApiRequest) -> FaultVerdict:
         """The arrival of a WebSocket API call: ledger row, faults, latency."""
         symbol = call.word("contract" if self.is_futures else "currency_pair") or "*"
         return await self.server.admit(

@@ -32,7 +32,7 @@ class GateError(Exception):
         self.status = status
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
+class ApiRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One request after the checks, from REST or from the WebSocket API.
 
     ``args``: what the path names (order id, contract); ``params``: query, or the body's object; ``items``: a body
@@ -77,11 +77,11 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         return str(self.params.get(name)).lower() in ("true", "1")
 
 
-def with_params(call: Call, item: Any) -> Call:
+def with_params(call: ApiRequest, item: Any) -> ApiRequest:
     """One item of a batch as a request of its own."""
     if not isinstance(item, dict):
         raise GateError("INVALID_REQUEST_BODY", "Invalid request body")
-    return Call(
+    return ApiRequest(
         params=item,
         account=call.account,
         now_ms=call.now_ms,
@@ -106,7 +106,7 @@ def plain(value: Decimal) -> str:
     return format(value.normalize(), "f") if value else "0"
 
 
-def client_text(call: Call) -> str:
+def client_text(call: ApiRequest) -> str:
     """The order's own ``text``, checked: ``t-`` and at most 28 of ``[0-9A-Za-z_.-]``; empty when not given."""
     text = call.word("text")
     if not text or text in (REST_TEXT, WS_TEXT, "api", "web", "app"):
@@ -116,7 +116,7 @@ def client_text(call: Call) -> str:
     return text
 
 
-def amend_text(call: Call) -> str:
+def amend_text(call: ApiRequest) -> str:
     """The remark of an amendment: the rules of ``text``; empty when not given."""
     text = call.word("amend_text")
     if text and text != "-" and not _CLIENT_TEXT.match(text):

@@ -15,7 +15,7 @@ from pipeline.sim.wire.gateio import futures_rows as rows
 from pipeline.sim.wire.gateio.api import Countdown, Prints, Route, page, span_ms, text_is_known
 from pipeline.sim.wire.gateio.formats import (
     TIF_OF,
-    Call,
+    ApiRequest,
     GateError,
     amend_text,
     client_text,
@@ -86,12 +86,12 @@ class FuturesApi:
             raise GateError("CONTRACT_NOT_FOUND", f"Contract {symbol} not found")
         return found
 
-    def _row(self, order: SimOrder, call: Call) -> dict[str, Any]:
+    def _row(self, order: SimOrder, call: ApiRequest) -> dict[str, Any]:
         return rows.order_row(order, self.venue.instruments[order.symbol], call.owner, call.decimal_sizes)
 
     # --- public ---
 
-    def _contract_row(self, instrument: SimInstrument, call: Call) -> dict[str, Any]:
+    def _contract_row(self, instrument: SimInstrument, call: ApiRequest) -> dict[str, Any]:
         update_id, _, _ = self.venue.depth(instrument.symbol, 1)
         prints = self.prints.newest(instrument.symbol, 1)
         return rows.contract_row(
@@ -102,13 +102,13 @@ class FuturesApi:
             trade_id=prints[0].trade_id if prints else 0,
         )
 
-    async def _contracts(self, call: Call) -> Any:
+    async def _contracts(self, call: ApiRequest) -> Any:
         return page([self._contract_row(one, call) for one in self.venue.instruments.values()], call, default=1000)
 
-    async def _contract(self, call: Call) -> Any:
+    async def _contract(self, call: ApiRequest) -> Any:
         return self._contract_row(self.instrument(call.args[0]), call)
 
-    async def _order_book(self, call: Call) -> Any:
+    async def _order_book(self, call: ApiRequest) -> Any:
         instrument = self.instrument(call.need("contract"))
         limit = max(1, min(call.whole("limit", 10), DEPTH_MAX))
         update_id, bids, asks = self.venue.depth(instrument.symbol, limit)
@@ -125,7 +125,7 @@ class FuturesApi:
             "bids": [level(*one) for one in bids],
         }
 
-    async def _trades(self, call: Call) -> Any:
+    async def _trades(self, call: ApiRequest) -> Any:
         instrument = self.instrument(call.need("contract"))
         newest = self.prints.newest(instrument.symbol, min(call.whole("limit", 100), 1000))
         return [rows.public_trade_row(instrument, one, call.decimal_sizes) for one in newest]
@@ -136,14 +136,14 @@ class FuturesApi:
         ask = instrument.price_text(asks[0][0]) if asks else ""
         return rows.ticker_row(instrument, bid, ask, self.prints.of(instrument.symbol), decimal_sizes)
 
-    async def _tickers(self, call: Call) -> Any:
+    async def _tickers(self, call: ApiRequest) -> Any:
         symbol = call.word("contract")
         wanted = [self.instrument(symbol)] if symbol else self.venue.instruments.values()
         return [self.ticker(one, call.decimal_sizes) for one in wanted]
 
     # --- account ---
 
-    async def _fee(self, call: Call) -> Any:
+    async def _fee(self, call: ApiRequest) -> Any:
         symbol = call.word("contract")
         wanted = [self.instrument(symbol)] if symbol else self.venue.instruments.values()
         return {
@@ -154,26 +154,26 @@ class FuturesApi:
             for one in wanted
         }
 
-    async def _my_trades(self, call: Call) -> Any:
+    async def _my_trades(self, call: ApiRequest) -> Any:
         return [
             rows.trade_row(one, self.venue.instruments[one.symbol], call.decimal_sizes)
             for one in page(self._own_trades(call, 0, call.now_ms), call)
         ]
 
-    async def _my_trades_timerange(self, call: Call) -> Any:
+    async def _my_trades_timerange(self, call: ApiRequest) -> Any:
         start_ms, end_ms = span_ms(call, default_s=7 * DAY_S)
         return [
             rows.timerange_trade_row(one, self.venue.instruments[one.symbol], call.decimal_sizes)
             for one in page(self._own_trades(call, start_ms, end_ms), call)
         ]
 
-    def _own_trades(self, call: Call, start_ms: int, end_ms: int) -> list[Any]:
+    def _own_trades(self, call: ApiRequest, start_ms: int, end_ms: int) -> list[Any]:
         """Newest first."""
         symbol, wanted = call.word("contract"), call.word("order")
         found = self.venue.trades(call.owner, symbol or None, start_ms)
         return [one for one in found[::-1] if one.ts_ms <= end_ms and (not wanted or str(one.order_id) == wanted)]
 
-    async def _countdown(self, call: Call) -> Any:
+    async def _countdown(self, call: ApiRequest) -> Any:
         symbol = call.word("contract")
         if symbol:
             self.instrument(symbol)
@@ -182,7 +182,7 @@ class FuturesApi:
 
     # --- orders ---
 
-    def _request(self, call: Call) -> SimOrderRequest:
+    def _request(self, call: ApiRequest) -> SimOrderRequest:
         instrument = self.instrument(call.need("contract"))
         close, size = call.flag("close"), call.amount("size")
         price = number(call.word("price", "0"), "price")
@@ -222,7 +222,7 @@ class FuturesApi:
             expiry_wall_ms=call.expiry_ms,
         )
 
-    async def place(self, call: Call) -> dict[str, Any]:
+    async def place(self, call: ApiRequest) -> dict[str, Any]:
         request = self._request(call)
         try:
             order = await self.venue.submit(call.owner, request)
@@ -230,7 +230,7 @@ class FuturesApi:
             raise refusal(reject, self.venue.instruments.get(request.symbol), futures=True) from reject
         return self._row(order, call)
 
-    async def place_batch(self, call: Call) -> list[dict[str, Any]]:
+    async def place_batch(self, call: ApiRequest) -> list[dict[str, Any]]:
         if not call.items or len(call.items) > BATCH_MAX:
             raise GateError("INVALID_PARAM_VALUE", f"batch: 1 to {BATCH_MAX} orders")
         done: list[dict[str, Any]] = []
@@ -242,7 +242,7 @@ class FuturesApi:
                 done.append({"succeeded": False, "label": error.label, "detail": error.text})
         return done
 
-    def _find(self, call: Call, id_text: str) -> SimOrder | None:
+    def _find(self, call: ApiRequest, id_text: str) -> SimOrder | None:
         """Ids carry no contract here: look through all of them."""
         order_id, text = split_id(id_text)
         wanted = call.word("contract")
@@ -257,29 +257,29 @@ class FuturesApi:
         ended = order.status is OrderStatus.CANCELED and not order.filled_qty
         return ended and now_ms - order.finished_ms > ZERO_FILL_LIFE_MS
 
-    def order_id(self, call: Call) -> str:
+    def order_id(self, call: ApiRequest) -> str:
         return call.args[0] if call.args else call.need("order_id")
 
-    def _known(self, call: Call, id_text: str) -> SimOrder:
+    def _known(self, call: ApiRequest, id_text: str) -> SimOrder:
         order = self._find(call, id_text)
         if order is None:
             raise GateError("ORDER_NOT_FOUND", f"Order {id_text} not found", 404)
         return order
 
-    async def order(self, call: Call) -> dict[str, Any]:
+    async def order(self, call: ApiRequest) -> dict[str, Any]:
         return self._row(self._known(call, self.order_id(call)), call)
 
-    async def cancel(self, call: Call) -> dict[str, Any]:
+    async def cancel(self, call: ApiRequest) -> dict[str, Any]:
         return self._row(await self._cancel_one(call, self.order_id(call)), call)
 
-    async def _cancel_one(self, call: Call, id_text: str) -> SimOrder:
+    async def _cancel_one(self, call: ApiRequest, id_text: str) -> SimOrder:
         order = self._known(call, id_text)
         try:
             return await self.venue.submit_cancel(call.owner, order.symbol, order_id=order.order_id)
         except SimReject as reject:
             raise refusal(reject, None, futures=True) from reject
 
-    async def amend(self, call: Call) -> dict[str, Any]:
+    async def amend(self, call: ApiRequest) -> dict[str, Any]:
         """``size`` includes what is filled and keeps the order's sign."""
         order = self._known(call, self.order_id(call))
         instrument = self.venue.instruments[order.symbol]
@@ -305,7 +305,7 @@ class FuturesApi:
             raise refusal(reject, instrument, futures=True) from reject
         return self._row(amended, call)
 
-    async def amend_batch(self, call: Call) -> list[dict[str, Any]]:
+    async def amend_batch(self, call: ApiRequest) -> list[dict[str, Any]]:
         """Orders by ``order_id`` or ``text``."""
         if not call.items or len(call.items) > BATCH_MAX:
             raise GateError("INVALID_PARAM_VALUE", f"batch: 1 to {BATCH_MAX} orders")
@@ -320,14 +320,14 @@ class FuturesApi:
                 done.append({"succeeded": False, "label": error.label, "detail": error.text})
         return done
 
-    async def cancel_pair(self, call: Call) -> list[dict[str, Any]]:
+    async def cancel_pair(self, call: ApiRequest) -> list[dict[str, Any]]:
         symbol, side = self.instrument(call.need("contract")).symbol, call.word("side")
         if side and side not in _SIDES:
             raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `side` value: {side}")
         orders = await self.venue.submit_cancel_all(call.owner, symbol, _SIDES.get(side))
         return [self._row(one, call) for one in orders]
 
-    async def cancel_ids(self, call: Call) -> list[dict[str, Any]]:
+    async def cancel_ids(self, call: ApiRequest) -> list[dict[str, Any]]:
         if len(call.items) > CANCEL_BATCH_MAX:
             raise GateError("INVALID_PARAM_VALUE", f"at most {CANCEL_BATCH_MAX} orders")
         done: list[dict[str, Any]] = []
@@ -341,12 +341,12 @@ class FuturesApi:
                 done.append(row)
         return done
 
-    def _finished(self, call: Call, start_ms: int, end_ms: int) -> list[SimOrder]:
+    def _finished(self, call: ApiRequest, start_ms: int, end_ms: int) -> list[SimOrder]:
         """Newest first, without what has vanished."""
         found = self.venue.finished_orders(call.owner, call.word("contract") or None, start_ms)
         return [one for one in found[::-1] if one.finished_ms <= end_ms and not self._vanished(one, call.now_ms)]
 
-    async def orders(self, call: Call) -> list[dict[str, Any]]:
+    async def orders(self, call: ApiRequest) -> list[dict[str, Any]]:
         status, symbol = call.need("status"), call.word("contract")
         if symbol:
             self.instrument(symbol)
@@ -358,7 +358,7 @@ class FuturesApi:
             raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `status` value: {status}")
         return [self._row(one, call) for one in page(found, call, most=1000)]
 
-    async def _orders_timerange(self, call: Call) -> Any:
+    async def _orders_timerange(self, call: ApiRequest) -> Any:
         start_ms, end_ms = span_ms(call, default_s=7 * DAY_S)
         return [self._row(one, call) for one in page(self._finished(call, start_ms, end_ms), call)]
 
@@ -368,6 +368,6 @@ def _nearest_tick(instrument: SimInstrument) -> int:
     return round(instrument.reference_price() / instrument.tick)
 
 
-async def _nothing(call: Call) -> Any:
+async def _nothing(call: ApiRequest) -> Any:
     """Markets of this exchange that are not simulated: clients that load all markets see none."""
     return []

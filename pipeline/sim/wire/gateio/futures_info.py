@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.sim.exchange.types import BookEntry, SimInstrument
 from pipeline.sim.wire.gateio import candles
 from pipeline.sim.wire.gateio.api import Route, page, span_ms
-from pipeline.sim.wire.gateio.formats import Call, GateError, plain
+from pipeline.sim.wire.gateio.formats import ApiRequest, GateError, plain
 
 if TYPE_CHECKING:
     from pipeline.sim.exchange.venue import SimVenue
@@ -55,28 +55,28 @@ class FuturesInfoApi:
             raise GateError("CONTRACT_NOT_FOUND", f"Contract {symbol} not found")
         return found
 
-    async def _candles(self, call: Call) -> Any:
+    async def _candles(self, call: ApiRequest) -> Any:
         """``mark_`` and ``index_`` before a contract ask for those prices."""
         name = call.need("contract")
         instrument = self.instrument(candles.split_contract(name)[0])
         series = candles.series_of(self.venue, name)
         return candles.futures_rows(call, instrument, name, series) if series is not None else []
 
-    async def _premium(self, call: Call) -> Any:
+    async def _premium(self, call: ApiRequest) -> Any:
         """The mark is the index here: no premium at any time."""
         name = self.instrument(call.need("contract")).symbol
         series = self.venue.mark_candles[name]
         found = candles.futures_rows(call, self.venue.instruments[name], f"mark_{name}", series)
         return [{"t": one["t"], "c": "0", "h": "0", "l": "0", "o": "0"} for one in found]
 
-    async def _funding_rate(self, call: Call) -> Any:
+    async def _funding_rate(self, call: ApiRequest) -> Any:
         """What has been applied since the start, newest first."""
         symbol = self.instrument(call.need("contract")).symbol
         start_s, end_s = call.whole("from", 0), call.whole("to", call.now_ms // 1000)
         paid = [one for one in self.venue.funding_paid.get(symbol, []) if start_s <= one[0] <= end_s]
         return [{"t": time_s, "r": plain(rate)} for time_s, rate in page(paid[::-1], call)]
 
-    async def _tiers(self, call: Call) -> Any:
+    async def _tiers(self, call: ApiRequest) -> Any:
         symbol = call.word("contract")
         wanted = [self.instrument(symbol)] if symbol else page(list(self.venue.instruments.values()), call)
         return [
@@ -92,7 +92,7 @@ class FuturesInfoApi:
             for one in wanted
         ]
 
-    async def _stats(self, call: Call) -> Any:
+    async def _stats(self, call: ApiRequest) -> Any:
         """Open interest is what the simulated users hold; nobody else's is known."""
         instrument = self.instrument(call.need("contract"))
         accounts = {id(one): one for one in self.venue.accounts.values()}.values()
@@ -120,20 +120,20 @@ class FuturesInfoApi:
             for one in found
         ]
 
-    async def _insurance(self, call: Call) -> Any:
+    async def _insurance(self, call: ApiRequest) -> Any:
         return [{"t": call.now_ms // 1000 // _DAY_S * _DAY_S, "b": "0"}]
 
-    async def _constituents(self, call: Call) -> Any:
+    async def _constituents(self, call: ApiRequest) -> Any:
         symbol = self.instrument(call.args[0]).symbol
         return {"index": symbol, "constituents": [{"exchange": "Gate.io", "symbols": [symbol]}]}
 
-    async def _liquidations(self, call: Call) -> Any:
+    async def _liquidations(self, call: ApiRequest) -> Any:
         """Others' liquidations: none. A user's own are in ``liquidates``."""
         if call.word("contract"):
             self.instrument(call.word("contract"))
         return []
 
-    async def _book(self, call: Call) -> Any:
+    async def _book(self, call: ApiRequest) -> Any:
         """Newest first; ``type`` and ``contract`` choose."""
         start_ms, end_ms = span_ms(call, default_s=30 * _DAY_S)
         kind, symbol = call.word("type"), call.word("contract")

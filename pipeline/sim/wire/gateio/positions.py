@@ -12,7 +12,7 @@ from pipeline.sim.exchange.positions import LONG, SHORT, positions_of
 from pipeline.sim.exchange.types import SimInstrument, SimPosition, SimReject
 from pipeline.sim.wire.gateio import futures_rows as rows
 from pipeline.sim.wire.gateio.api import Route, page, span_ms
-from pipeline.sim.wire.gateio.formats import Call, GateError, number, plain, refusal
+from pipeline.sim.wire.gateio.formats import ApiRequest, GateError, number, plain, refusal
 
 if TYPE_CHECKING:
     from pipeline.sim.exchange.venue import SimVenue
@@ -60,14 +60,14 @@ class PositionsApi:
 
     # --- rows ---
 
-    async def account(self, call: Call) -> Any:
+    async def account(self, call: ApiRequest) -> Any:
         """A user who never moved money in does not exist here."""
         settle = self.venue.settle_asset
         if settle not in call.owner.wallets:
             raise GateError("USER_NOT_FOUND", "please transfer funds first to create futures account")
         return rows.account_row(call.owner, self.venue.shown_margin(call.owner), settle)
 
-    def _row(self, position: SimPosition, call: Call) -> dict[str, Any]:
+    def _row(self, position: SimPosition, call: ApiRequest) -> dict[str, Any]:
         return rows.position_row(
             position,
             self.instrument(position.symbol),
@@ -77,21 +77,21 @@ class PositionsApi:
             pending_orders=len(self.venue.open_orders(call.owner, position.symbol)),
         )
 
-    async def _positions(self, call: Call) -> Any:
+    async def _positions(self, call: ApiRequest) -> Any:
         held = call.flag("holding")
         shown = [one for one in self.venue.shown_positions(call.owner) if one.qty or not held]
         return page([self._row(one, call) for one in shown], call)
 
-    async def _position(self, call: Call) -> Any:
+    async def _position(self, call: ApiRequest) -> Any:
         symbol = self.instrument(call.args[0]).symbol
         self._want_mode(call, dual=False)
         return self._row(self.venue.shown_positions(call.owner, symbol)[0], call)
 
-    async def _dual_positions(self, call: Call) -> Any:
+    async def _dual_positions(self, call: ApiRequest) -> Any:
         symbol = self.instrument(call.args[0]).symbol
         return [self._row(one, call) for one in self.venue.shown_positions(call.owner, symbol)]
 
-    def _want_mode(self, call: Call, *, dual: bool) -> None:
+    def _want_mode(self, call: ApiRequest, *, dual: bool) -> None:
         if call.owner.dual_side and not dual:
             raise GateError("POSITION_DUAL_MODE", "the account is in dual mode")
         if dual and not call.owner.dual_side:
@@ -99,7 +99,7 @@ class PositionsApi:
 
     # --- leverage and margin ---
 
-    def _apply_leverage(self, call: Call) -> str:
+    def _apply_leverage(self, call: ApiRequest) -> str:
         """``leverage`` > 0 is isolated; 0 is cross with ``cross_leverage_limit``. Both come in the query."""
         instrument = self.instrument(call.args[0])
         wanted = call.amount("leverage")
@@ -116,16 +116,16 @@ class PositionsApi:
         self.venue.set_leverage(call.owner, instrument.symbol, wanted)
         return instrument.symbol
 
-    async def _leverage(self, call: Call) -> Any:
+    async def _leverage(self, call: ApiRequest) -> Any:
         self._want_mode(call, dual=False)
         return self._row(self.venue.position(call.owner, self._apply_leverage(call)), call)
 
-    async def _dual_leverage(self, call: Call) -> Any:
+    async def _dual_leverage(self, call: ApiRequest) -> Any:
         self._want_mode(call, dual=True)
         symbol = self._apply_leverage(call)
         return [self._row(one, call) for one in positions_of(call.owner, symbol)]
 
-    async def _set_leverage(self, call: Call) -> Any:
+    async def _set_leverage(self, call: ApiRequest) -> Any:
         """The newer call: the margin mode is named, the leverage is its own."""
         symbol, mode = self.instrument(call.args[0]).symbol, call.need("margin_mode")
         if mode not in ("isolated", "cross"):
@@ -134,11 +134,11 @@ class PositionsApi:
         self._set_cross(call.owner.uid, symbol, mode == "cross")
         return self._row(positions_of(call.owner, symbol)[0], call)
 
-    async def _get_leverage(self, call: Call) -> Any:
+    async def _get_leverage(self, call: ApiRequest) -> Any:
         position = positions_of(call.owner, self.instrument(call.args[0]).symbol)[0]
         return {"lever": plain(position.leverage)}
 
-    def _add_margin(self, call: Call, position: SimPosition) -> None:
+    def _add_margin(self, call: ApiRequest, position: SimPosition) -> None:
         change = call.amount("change")
         if not position.qty:
             raise GateError("POSITION_EMPTY", "position is empty")
@@ -148,14 +148,14 @@ class PositionsApi:
         except SimReject as reject:
             raise refusal(reject, None, futures=True) from reject
 
-    async def _margin(self, call: Call) -> Any:
+    async def _margin(self, call: ApiRequest) -> Any:
         """``change``: positive adds, negative takes out."""
         self._want_mode(call, dual=False)
         position = self.venue.position(call.owner, self.instrument(call.args[0]).symbol)
         self._add_margin(call, position)
         return self._row(position, call)
 
-    async def _dual_margin(self, call: Call) -> Any:
+    async def _dual_margin(self, call: ApiRequest) -> Any:
         self._want_mode(call, dual=True)
         symbol, side = self.instrument(call.args[0]).symbol, call.need("dual_side")
         if side not in (LONG, SHORT):
@@ -169,24 +169,24 @@ class PositionsApi:
         else:
             self._cross.discard((uid, symbol))
 
-    def _apply_cross(self, call: Call) -> str:
+    def _apply_cross(self, call: ApiRequest) -> str:
         symbol, mode = self.instrument(call.need("contract")).symbol, call.need("mode")
         if mode not in ("ISOLATED", "CROSS"):
             raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `mode` value: {mode}")
         self._set_cross(call.owner.uid, symbol, mode == "CROSS")
         return symbol
 
-    async def _cross_mode(self, call: Call) -> Any:
+    async def _cross_mode(self, call: ApiRequest) -> Any:
         self._want_mode(call, dual=False)
         return self._row(self.venue.position(call.owner, self._apply_cross(call)), call)
 
-    async def _dual_cross_mode(self, call: Call) -> Any:
+    async def _dual_cross_mode(self, call: ApiRequest) -> Any:
         self._want_mode(call, dual=True)
         return [self._row(one, call) for one in positions_of(call.owner, self._apply_cross(call))]
 
     # --- modes ---
 
-    def _switch(self, call: Call, dual: bool) -> None:
+    def _switch(self, call: ApiRequest, dual: bool) -> None:
         """Needs an account without positions and orders."""
         if dual == call.owner.dual_side:
             raise GateError("NO_CHANGE", "no change")
@@ -196,12 +196,12 @@ class PositionsApi:
             raise GateError("ORDER_PENDING", "there are open orders")
         call.owner.dual_side = dual
 
-    async def _dual_mode(self, call: Call) -> Any:
+    async def _dual_mode(self, call: ApiRequest) -> Any:
         call.need("dual_mode")
         self._switch(call, call.flag("dual_mode"))
         return await self.account(call)
 
-    async def _position_mode(self, call: Call) -> Any:
+    async def _position_mode(self, call: ApiRequest) -> Any:
         mode = call.need("position_mode")
         if mode not in ("single", "dual"):
             raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `position_mode` value: {mode}")
@@ -210,7 +210,7 @@ class PositionsApi:
 
     # --- history ---
 
-    async def _closes(self, call: Call) -> Any:
+    async def _closes(self, call: ApiRequest) -> Any:
         """Positions that went back to flat, newest first."""
         start_ms, end_ms = span_ms(call, default_s=7 * _DAY_S)
         symbol, side = call.word("contract"), call.word("side")
@@ -223,7 +223,7 @@ class PositionsApi:
         ]
         return [rows.close_row(one, self.instrument(one.symbol), call.decimal_sizes) for one in page(found, call)]
 
-    async def _liquidates(self, call: Call) -> Any:
+    async def _liquidates(self, call: ApiRequest) -> Any:
         symbol = call.word("contract")
         orders = [
             one
@@ -234,6 +234,6 @@ class PositionsApi:
             rows.liquidation_row(one, self.instrument(one.symbol), call.decimal_sizes) for one in page(orders, call)
         ]
 
-    async def _deleverages(self, call: Call) -> Any:
+    async def _deleverages(self, call: ApiRequest) -> Any:
         """Nobody is deleveraged here."""
         return []

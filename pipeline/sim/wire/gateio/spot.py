@@ -16,7 +16,7 @@ from pipeline.sim.wire.gateio import spot_rows as rows
 from pipeline.sim.wire.gateio.api import Countdown, Prints, Route, page, span_ms, text_is_known
 from pipeline.sim.wire.gateio.formats import (
     TIF_OF,
-    Call,
+    ApiRequest,
     GateError,
     amend_text,
     client_text,
@@ -90,25 +90,25 @@ class SpotApi:
 
     # --- public ---
 
-    async def _time(self, call: Call) -> Any:
+    async def _time(self, call: ApiRequest) -> Any:
         return {"server_time": call.now_ms}
 
-    async def _pairs(self, call: Call) -> Any:
+    async def _pairs(self, call: ApiRequest) -> Any:
         return [rows.pair_row(one) for one in self.venue.instruments.values()]
 
-    async def _pair(self, call: Call) -> Any:
+    async def _pair(self, call: ApiRequest) -> Any:
         return rows.pair_row(self.instrument(call.args[0]))
 
-    async def _currencies(self, call: Call) -> Any:
+    async def _currencies(self, call: ApiRequest) -> Any:
         return rows.currency_rows(coins(self.venue))
 
-    async def _currency(self, call: Call) -> Any:
+    async def _currency(self, call: ApiRequest) -> Any:
         for coin in coins(self.venue):
             if coin.asset == call.args[0]:
                 return rows.currency_rows([coin])[0]
         raise GateError("INVALID_CURRENCY", f"Invalid currency {call.args[0]}")
 
-    async def _order_book(self, call: Call) -> Any:
+    async def _order_book(self, call: ApiRequest) -> Any:
         instrument = self.instrument(call.need("currency_pair"))
         limit = max(1, min(call.whole("limit", 10), DEPTH_MAX))
         update_id, bids, asks = self.venue.depth(instrument.symbol, limit)
@@ -120,7 +120,7 @@ class SpotApi:
             "bids": [[instrument.price_text(price), instrument.qty_text(units)] for price, units in bids],
         }
 
-    async def _trades(self, call: Call) -> Any:
+    async def _trades(self, call: ApiRequest) -> Any:
         instrument = self.instrument(call.need("currency_pair"))
         limit = min(call.whole("limit", 100), 1000)
         return [rows.public_trade_row(instrument, one) for one in self.prints.newest(instrument.symbol, limit)]
@@ -131,17 +131,17 @@ class SpotApi:
         ask = instrument.price_text(asks[0][0]) if asks else ""
         return rows.ticker_row(instrument, bid, ask, self.prints.of(instrument.symbol))
 
-    async def _tickers(self, call: Call) -> Any:
+    async def _tickers(self, call: ApiRequest) -> Any:
         symbol = call.word("currency_pair")
         wanted = [self.instrument(symbol)] if symbol else self.venue.instruments.values()
         return [self.ticker(one) for one in wanted]
 
-    async def _candles(self, call: Call) -> Any:
+    async def _candles(self, call: ApiRequest) -> Any:
         return candles.spot_rows(call, self.venue.candles[self.instrument(call.need("currency_pair")).symbol])
 
     # --- account ---
 
-    async def _fee(self, call: Call) -> Any:
+    async def _fee(self, call: ApiRequest) -> Any:
         symbol = call.word("currency_pair")
         spot = self.instrument(symbol) if symbol else next(iter(self.venue.instruments.values()), None)
         futures = None
@@ -150,14 +150,14 @@ class SpotApi:
             futures = listed.get(symbol) or next(iter(listed.values()), None)
         return rows.fee_row(call.owner, spot, futures)
 
-    async def _batch_fee(self, call: Call) -> Any:
+    async def _batch_fee(self, call: ApiRequest) -> Any:
         """Up to 50 pairs, comma-separated."""
         wanted = call.need("currency_pairs").split(",")
         if len(wanted) > BATCH_FEE_MAX:
             raise GateError("INVALID_PARAM_VALUE", f"at most {BATCH_FEE_MAX} currency pairs")
         return {symbol: rows.fee_row(call.owner, self.instrument(symbol), None) for symbol in wanted}
 
-    async def _detail(self, call: Call) -> Any:
+    async def _detail(self, call: ApiRequest) -> Any:
         return {
             "user_id": int(call.owner.uid),
             "ip_whitelist": [],
@@ -167,7 +167,7 @@ class SpotApi:
             "copy_trading_role": 0,
         }
 
-    async def _accounts(self, call: Call) -> Any:
+    async def _accounts(self, call: ApiRequest) -> Any:
         wanted = call.word("currency")
         return [
             rows.balance_row(asset, wallet.free, wallet.locked, wallet.update_seq)
@@ -175,7 +175,7 @@ class SpotApi:
             if not wanted or asset == wanted
         ]
 
-    async def _my_trades(self, call: Call) -> Any:
+    async def _my_trades(self, call: ApiRequest) -> Any:
         """Newest first; 7 days unless told."""
         symbol = call.word("currency_pair")
         start_ms, end_ms = span_ms(call, default_s=7 * DAY_S)
@@ -187,7 +187,7 @@ class SpotApi:
         ]
         return [rows.trade_row(one) for one in page(trades[::-1], call)]
 
-    async def _countdown(self, call: Call) -> Any:
+    async def _countdown(self, call: ApiRequest) -> Any:
         symbol = call.word("currency_pair")
         if symbol:
             self.instrument(symbol)
@@ -196,7 +196,7 @@ class SpotApi:
 
     # --- orders ---
 
-    def _request(self, call: Call) -> SimOrderRequest:
+    def _request(self, call: ApiRequest) -> SimOrderRequest:
         symbol, side = call.need("currency_pair"), _SIDES.get(call.need("side"))
         kind = {"limit": OrderKind.LIMIT, "market": OrderKind.MARKET}.get(call.word("type", "limit"))
         is_market = kind is OrderKind.MARKET
@@ -225,7 +225,7 @@ class SpotApi:
             expiry_wall_ms=call.expiry_ms,
         )
 
-    async def place(self, call: Call) -> dict[str, Any]:
+    async def place(self, call: ApiRequest) -> dict[str, Any]:
         request = self._request(call)
         try:
             order = await self.venue.submit(call.owner, request)
@@ -233,7 +233,7 @@ class SpotApi:
             raise refusal(reject, self.venue.instruments.get(request.symbol), futures=False) from reject
         return rows.order_row(order)
 
-    async def place_batch(self, call: Call) -> list[dict[str, Any]]:
+    async def place_batch(self, call: ApiRequest) -> list[dict[str, Any]]:
         """Each item succeeds or fails by itself; ``text`` is required here."""
         pairs = [item.get("currency_pair") for item in call.items if isinstance(item, dict)]
         most = max((pairs.count(pair) for pair in pairs), default=0)
@@ -250,7 +250,7 @@ class SpotApi:
                 done.append({"text": text, "succeeded": False, "label": error.label, "message": error.text})
         return done
 
-    def _look_up(self, call: Call, symbol: str, id_text: str) -> SimOrder:
+    def _look_up(self, call: ApiRequest, symbol: str, id_text: str) -> SimOrder:
         self.instrument(symbol)
         order_id, text = split_id(id_text)
         order = self.venue.order(call.owner, symbol, order_id=order_id, client_id=text)
@@ -259,17 +259,17 @@ class SpotApi:
             raise GateError(label, f"Order with ID {id_text} not found", 404)
         return order
 
-    def order_id(self, call: Call) -> str:
+    def order_id(self, call: ApiRequest) -> str:
         """From the path (REST) or from ``order_id`` (WebSocket API)."""
         return call.args[0] if call.args else call.need("order_id")
 
-    async def order(self, call: Call) -> dict[str, Any]:
+    async def order(self, call: ApiRequest) -> dict[str, Any]:
         return rows.order_row(self._look_up(call, call.need("currency_pair"), self.order_id(call)))
 
-    async def cancel(self, call: Call) -> dict[str, Any]:
+    async def cancel(self, call: ApiRequest) -> dict[str, Any]:
         return rows.order_row(await self._cancel_one(call, call.need("currency_pair"), self.order_id(call)))
 
-    async def _cancel_one(self, call: Call, symbol: str, id_text: str) -> SimOrder:
+    async def _cancel_one(self, call: ApiRequest, symbol: str, id_text: str) -> SimOrder:
         self.instrument(symbol)
         order_id, text = split_id(id_text)
         try:
@@ -277,7 +277,7 @@ class SpotApi:
         except SimReject as reject:
             raise self._not_open(call, symbol, id_text, reject) from reject
 
-    def _not_open(self, call: Call, symbol: str, id_text: str, reject: SimReject) -> GateError:
+    def _not_open(self, call: ApiRequest, symbol: str, id_text: str, reject: SimReject) -> GateError:
         """Why an order could not be cancelled or amended, in the venue's words."""
         if reject.reason not in (RejectReason.ORDER_NOT_FOUND, RejectReason.ORDER_FINISHED):
             return refusal(reject, self.venue.instruments.get(symbol), futures=False)
@@ -289,7 +289,7 @@ class SpotApi:
             return GateError("ORDER_CLOSED", "Order closed")
         return GateError("ORDER_CANCELLED", "Order cancelled")
 
-    async def amend(self, call: Call) -> dict[str, Any]:
+    async def amend(self, call: ApiRequest) -> dict[str, Any]:
         """``amount`` includes what is filled. Body before query: the body's fields have overwritten the query's."""
         symbol, id_text = call.need("currency_pair"), self.order_id(call)
         self.instrument(symbol)
@@ -311,7 +311,7 @@ class SpotApi:
             raise self._not_open(call, symbol, id_text, reject) from reject
         return rows.order_row(order)
 
-    async def amend_batch(self, call: Call) -> list[dict[str, Any]]:
+    async def amend_batch(self, call: ApiRequest) -> list[dict[str, Any]]:
         if not call.items or len(call.items) > AMEND_BATCH_MAX:
             raise GateError("INVALID_PARAM_VALUE", f"batch: 1 to {AMEND_BATCH_MAX} orders")
         done: list[dict[str, Any]] = []
@@ -324,7 +324,7 @@ class SpotApi:
                 done.append(row | {"succeeded": False, "label": error.label, "message": error.text})
         return done
 
-    async def cancel_pair(self, call: Call) -> list[dict[str, Any]]:
+    async def cancel_pair(self, call: ApiRequest) -> list[dict[str, Any]]:
         symbol, side = call.word("currency_pair"), call.word("side")
         if symbol:
             self.instrument(symbol)
@@ -333,7 +333,7 @@ class SpotApi:
         orders = await self.venue.submit_cancel_all(call.owner, symbol or None, _SIDES.get(side))
         return [rows.order_row(one) | {"succeeded": True, "label": "", "message": ""} for one in orders]
 
-    async def cancel_ids(self, call: Call) -> list[dict[str, Any]]:
+    async def cancel_ids(self, call: ApiRequest) -> list[dict[str, Any]]:
         if len(call.items) > CANCEL_BATCH_MAX:
             raise GateError("INVALID_PARAM_VALUE", f"at most {CANCEL_BATCH_MAX} orders")
         done: list[dict[str, Any]] = []
@@ -349,7 +349,7 @@ class SpotApi:
             done.append(row)
         return done
 
-    async def orders(self, call: Call) -> list[dict[str, Any]]:
+    async def orders(self, call: ApiRequest) -> list[dict[str, Any]]:
         """``status=open`` needs a pair; ``finished`` goes newest first."""
         status, symbol = call.need("status"), call.word("currency_pair")
         if symbol:
@@ -368,7 +368,7 @@ class SpotApi:
         ]
         return [rows.order_row(one) for one in page(found[::-1], call)]
 
-    async def _open_orders(self, call: Call) -> Any:
+    async def _open_orders(self, call: ApiRequest) -> Any:
         by_pair: dict[str, list[dict[str, Any]]] = {}
         for order in self.venue.open_orders(call.owner, None):
             by_pair.setdefault(order.symbol, []).append(rows.order_row(order))
@@ -378,6 +378,6 @@ class SpotApi:
         ]
 
 
-async def _nothing(call: Call) -> Any:
+async def _nothing(call: ApiRequest) -> Any:
     """Markets of this exchange that are not simulated: clients that load all markets see none."""
     return []

@@ -14,7 +14,7 @@ from pipeline.model.structs import CoinIdentity
 from pipeline.sim.exchange.types import ZERO, BookEntry, SimAccount
 from pipeline.sim.wire.coins import coins
 from pipeline.sim.wire.gateio.api import Route, page, span_ms
-from pipeline.sim.wire.gateio.formats import Call, GateError, plain
+from pipeline.sim.wire.gateio.formats import ApiRequest, GateError, plain
 
 if TYPE_CHECKING:
     from pipeline.sim.exchange.venue import SimVenue
@@ -56,7 +56,7 @@ class WalletApi:
                 return coin
         raise GateError("INVALID_CURRENCY", f"Invalid currency {name}")
 
-    async def _chains(self, call: Call) -> Any:
+    async def _chains(self, call: ApiRequest) -> Any:
         coin = self._coin(call.need("currency"))
         closed = not coin.deposit_enabled and not coin.withdraw_enabled
         return [
@@ -74,7 +74,7 @@ class WalletApi:
             for network, contract in coin.networks
         ]
 
-    async def _address(self, call: Call) -> Any:
+    async def _address(self, call: ApiRequest) -> Any:
         """An address that belongs to nobody: the text of a hash."""
         coin = self._coin(call.need("currency"))
         chains = [
@@ -90,7 +90,7 @@ class WalletApi:
         first = chains[0]["address"] if chains else ""
         return {"currency": coin.asset, "address": first, "min_confirms": 1, "multichain_addresses": chains}
 
-    async def _withdraw_status(self, call: Call) -> Any:
+    async def _withdraw_status(self, call: ApiRequest) -> Any:
         wanted = call.word("currency")
         chosen = [self._coin(wanted)] if wanted else coins(self._venue)
         return [
@@ -113,7 +113,7 @@ class WalletApi:
 
     # --- money ---
 
-    def _moved(self, call: Call, reason: str) -> list[dict[str, Any]]:
+    def _moved(self, call: ApiRequest, reason: str) -> list[dict[str, Any]]:
         """Records of one kind, newest first, 30 days at most."""
         start_ms, end_ms = span_ms(call, default_s=7 * _DAY_S)
         if end_ms - start_ms > _SPAN_MAX_S * 1000 + 999:
@@ -144,10 +144,10 @@ class WalletApi:
         networks = next((coin.networks for coin in coins(self._venue) if coin.asset == asset), ())
         return networks[0][0].upper() if networks else ""
 
-    async def _deposits(self, call: Call) -> Any:
+    async def _deposits(self, call: ApiRequest) -> Any:
         return self._moved(call, "deposit")
 
-    async def _withdrawals(self, call: Call) -> Any:
+    async def _withdrawals(self, call: ApiRequest) -> Any:
         return self._moved(call, "withdraw")
 
     def _futures_account(self, account: SimAccount) -> SimAccount | None:
@@ -155,7 +155,7 @@ class WalletApi:
             return None
         return next((one for one in self._futures.accounts.values() if one.uid == account.uid), None)
 
-    async def _total(self, call: Call) -> Any:
+    async def _total(self, call: ApiRequest) -> Any:
         """Everything valued in USDT at the simulated prices."""
         spot = ZERO
         for asset, wallet in call.owner.wallets.items():
@@ -177,7 +177,7 @@ class WalletApi:
         found = self._venue.instruments.get(f"{asset}_USDT")
         return found.reference_price() if found is not None else ZERO
 
-    async def _transfer(self, call: Call) -> Any:
+    async def _transfer(self, call: ApiRequest) -> Any:
         """Between spot and futures of the same user: out of one ledger account, into the other."""
         asset, amount = call.need("currency"), call.amount("amount")
         origin, target = call.need("from"), call.need("to")
@@ -201,7 +201,7 @@ class WalletApi:
         self._moves += 1
         return {"tx_id": call.now_ms * 1000 + self._moves}
 
-    async def _book(self, call: Call) -> Any:
+    async def _book(self, call: ApiRequest) -> Any:
         """Newest first."""
         start_ms, end_ms = span_ms(call, default_s=7 * _DAY_S)
         kind, asset = call.word("type"), call.word("currency")
@@ -216,10 +216,10 @@ class WalletApi:
 
     # --- account ---
 
-    async def _rate_limit(self, call: Call) -> Any:
+    async def _rate_limit(self, call: ApiRequest) -> Any:
         return [{"tier": "1", "ratio": "0", "main_ratio": "0", "updated_at": str(call.now_ms // 1000)}]
 
-    async def _debit_fee(self, call: Call) -> Any:
+    async def _debit_fee(self, call: ApiRequest) -> Any:
         return {"enabled": False}
 
 
@@ -239,5 +239,5 @@ def _address_text(account: SimAccount, asset: str, network: str) -> str:
     return "sim" + hashlib.sha256(f"{account.uid}:{asset}:{network}".encode()).hexdigest()[:32]
 
 
-async def _none(call: Call) -> Any:
+async def _none(call: ApiRequest) -> Any:
     return []

@@ -18,7 +18,7 @@ from pipeline.sim.exchange.latency import NS_PER_S
 from pipeline.sim.exchange.types import AccountEvent, BalanceEvent, OrderEvent, PositionEvent, SimAccount
 from pipeline.sim.wire.auth import AuthRefused, verify_gate_channel, verify_gate_login
 from pipeline.sim.wire.gateio import private_pushes as private
-from pipeline.sim.wire.gateio.formats import Call, GateError
+from pipeline.sim.wire.gateio.formats import ApiRequest, GateError
 from pipeline.sim.wire.gateio.streams import BadPayload, payload_items
 from pipeline.sim.wire.rate_limits import Verdict
 
@@ -316,8 +316,8 @@ class GateSession:
         self,
         answer: _Answer,
         operation: str,
-        handler: Callable[[Call], Awaitable[Any]],
-        call: Call,
+        handler: Callable[[ApiRequest], Awaitable[Any]],
+        call: ApiRequest,
         fault: FaultVerdict,
     ) -> None:
         """Executes, brings the reply home, and lets faults have their way with it."""
@@ -338,7 +338,7 @@ class GateSession:
         else:
             answer.result(result)
 
-    def _call(self, payload: ApiPayload) -> Call:
+    def _call(self, payload: ApiPayload) -> ApiRequest:
         try:
             body = msgspec.json.decode(payload.req_param) if bytes(payload.req_param) else {}
         except msgspec.DecodeError as error:

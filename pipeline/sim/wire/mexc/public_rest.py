@@ -14,7 +14,7 @@ from pipeline.sim.exchange.candles import MONTH_S, STEP_S, WEEK_S, window_end_s
 from pipeline.sim.exchange.types import SimInstrument, TradePrint
 from pipeline.sim.wire.mexc import formats as words
 from pipeline.sim.wire.mexc.formats import MexcError
-from pipeline.sim.wire.mexc.request import Call, Route, instrument_of
+from pipeline.sim.wire.mexc.request import ApiRequest, Route, instrument_of
 
 if TYPE_CHECKING:
     from pipeline.sim.exchange.venue import SimVenue
@@ -67,20 +67,20 @@ class MexcPublic:
     def on_print(self, trade: TradePrint) -> None:
         self._prints.setdefault(trade.symbol, deque(maxlen=TRADES_KEPT)).append(trade)
 
-    async def _ping(self, call: Call) -> Any:
+    async def _ping(self, call: ApiRequest) -> Any:
         return {}
 
-    async def _time(self, call: Call) -> Any:
+    async def _time(self, call: ApiRequest) -> Any:
         return {"serverTime": call.now_ms}
 
-    async def _default_symbols(self, call: Call) -> Any:
+    async def _default_symbols(self, call: ApiRequest) -> Any:
         return {"code": 200, "data": list(self._venue.instruments), "msg": None}
 
-    async def _no_contracts(self, call: Call) -> Any:
+    async def _no_contracts(self, call: ApiRequest) -> Any:
         """The perpetual market of this exchange is not simulated; clients that load all markets see none."""
         return {"success": True, "code": 0, "data": []}
 
-    async def _exchange_info(self, call: Call) -> Any:
+    async def _exchange_info(self, call: ApiRequest) -> Any:
         wanted = call.params.get("symbols") or call.params.get("symbol")
         symbols = wanted.split(",") if wanted else list(self._venue.instruments)
         rows = [words.symbol_row(instrument_of(self._venue, symbol)) for symbol in symbols]
@@ -92,7 +92,7 @@ class MexcPublic:
             "symbols": rows,
         }
 
-    async def _depth(self, call: Call) -> Any:
+    async def _depth(self, call: ApiRequest) -> Any:
         instrument = instrument_of(self._venue, call.need("symbol"))
         limit = min(call.whole("limit", _DEPTH_DEFAULT) or _DEPTH_DEFAULT, _DEPTH_MAX)
         update_id, bids, asks = self._venue.depth(instrument.symbol, limit)
@@ -103,13 +103,13 @@ class MexcPublic:
             "timestamp": call.now_ms,
         }
 
-    def _recent(self, call: Call) -> tuple[SimInstrument, list[TradePrint]]:
+    def _recent(self, call: ApiRequest) -> tuple[SimInstrument, list[TradePrint]]:
         instrument = instrument_of(self._venue, call.need("symbol"))
         limit = min(call.whole("limit", 500), TRADES_KEPT)
         prints = list(self._prints.get(instrument.symbol, ()))[-limit:]
         return instrument, prints[::-1]
 
-    async def _trades(self, call: Call) -> Any:
+    async def _trades(self, call: ApiRequest) -> Any:
         instrument, prints = self._recent(call)
         rows = []
         for one in prints:
@@ -129,7 +129,7 @@ class MexcPublic:
             )
         return rows
 
-    async def _agg_trades(self, call: Call) -> Any:
+    async def _agg_trades(self, call: ApiRequest) -> Any:
         instrument, prints = self._recent(call)
         return [
             {
@@ -145,7 +145,7 @@ class MexcPublic:
             for one in prints
         ]
 
-    async def _klines(self, call: Call) -> Any:
+    async def _klines(self, call: ApiRequest) -> Any:
         """Oldest first; with a start the oldest ``limit`` windows from it, else the newest."""
         instrument = instrument_of(self._venue, call.need("symbol"))
         length_s = KLINES.get(call.need("interval"))
@@ -170,7 +170,7 @@ class MexcPublic:
             for one in chosen
         ]
 
-    async def _average_price(self, call: Call) -> Any:
+    async def _average_price(self, call: ApiRequest) -> Any:
         """Mean of the trades of the last minutes, weighted by quantity."""
         instrument = instrument_of(self._venue, call.need("symbol"))
         now_s = call.now_ms // 1000
@@ -191,7 +191,7 @@ class MexcPublic:
             "askQty": instrument.qty_text(asks[0][1]) if asks else "",
         }
 
-    async def _book_ticker(self, call: Call) -> Any:
+    async def _book_ticker(self, call: ApiRequest) -> Any:
         symbol = call.params.get("symbol")
         return self._quotes(symbol) if symbol else [self._quotes(name) for name in self._venue.instruments]
 
@@ -200,7 +200,7 @@ class MexcPublic:
         prints = self._prints.get(symbol)
         return instrument.price_text(prints[-1].price) if prints else words.plain(instrument.reference_price())
 
-    async def _price(self, call: Call) -> Any:
+    async def _price(self, call: ApiRequest) -> Any:
         symbol = call.params.get("symbol")
         if symbol:
             return {"symbol": symbol, "price": self._last_price(symbol)}
@@ -231,7 +231,7 @@ class MexcPublic:
             "count": None,
         }
 
-    async def _ticker_24h(self, call: Call) -> Any:
+    async def _ticker_24h(self, call: ApiRequest) -> Any:
         symbol = call.params.get("symbol")
         if symbol:
             return self._day(symbol, call.now_ms)

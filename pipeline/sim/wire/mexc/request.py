@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipeline.sim.exchange.venue import SimVenue
 
 
-class Call(msgspec.Struct, frozen=True):
+class ApiRequest(msgspec.Struct, frozen=True):
     """One request after the checks. ``account`` is None on public calls."""
 
     params: dict[str, str]
@@ -56,7 +56,7 @@ class Call(msgspec.Struct, frozen=True):
         return self.account
 
 
-Handler = Callable[[Call], Awaitable[Any]]
+Handler = Callable[[ApiRequest], Awaitable[Any]]
 
 
 class Route(msgspec.Struct, frozen=True):

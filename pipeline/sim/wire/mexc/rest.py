@@ -16,7 +16,7 @@ from pipeline.sim.wire.auth import AuthRefused, mexc_deadline_ms, mexc_params, v
 from pipeline.sim.wire.mexc.formats import MexcError, refusal
 from pipeline.sim.wire.mexc.listen_keys import ListenKeys
 from pipeline.sim.wire.mexc.public_rest import MexcPublic
-from pipeline.sim.wire.mexc.request import Call, Route
+from pipeline.sim.wire.mexc.request import ApiRequest, Route
 from pipeline.sim.wire.mexc.signed_rest import MexcSigned
 from pipeline.sim.wire.rate_limits import MexcLimits, WindowLimiter, retry_after_s
 
@@ -62,7 +62,7 @@ class MexcRest:
                 refused = self._uid_budget(route, request.path, account, now_ms)
                 if refused is not None:
                     return refused
-            return _reply(await route.handler(Call(params, account, now_ms, deadline_ms)))
+            return _reply(await route.handler(ApiRequest(params, account, now_ms, deadline_ms)))
         except AuthRefused as error:
             return _reply({"code": error.code, "msg": error.text}, error.status)
         except MexcError as error:

@@ -17,7 +17,7 @@ from pipeline.sim.wire.coins import coins
 from pipeline.sim.wire.mexc import formats as words
 from pipeline.sim.wire.mexc.formats import MexcError
 from pipeline.sim.wire.mexc.listen_keys import ListenKeys
-from pipeline.sim.wire.mexc.request import Call, Route, instrument_of
+from pipeline.sim.wire.mexc.request import ApiRequest, Route, instrument_of
 from pipeline.sim.wire.rate_limits import MexcLimits
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ class MexcSigned:
 
     # --- orders ---
 
-    def _order_request(self, params: dict[str, str], call: Call) -> SimOrderRequest:
-        item = Call(params, call.account, call.now_ms, call.deadline_ms)
+    def _order_request(self, params: dict[str, str], call: ApiRequest) -> SimOrderRequest:
+        item = ApiRequest(params, call.account, call.now_ms, call.deadline_ms)
         side = words.SIDES.get(item.need("side"))
         kind_tif = words.ORDER_TYPES.get(item.need("type"))
         if side is None or kind_tif is None:
@@ -98,7 +98,7 @@ class MexcSigned:
             expiry_wall_ms=call.deadline_ms,
         )
 
-    async def _submit(self, params: dict[str, str], call: Call) -> SimOrder:
+    async def _submit(self, params: dict[str, str], call: ApiRequest) -> SimOrder:
         order = self._order_request(params, call)
         try:
             return await self._venue.submit(call.owner, order)
@@ -106,14 +106,14 @@ class MexcSigned:
             instrument = self._venue.instruments.get(order.symbol)
             raise words.refusal(reject, instrument, order.side) from reject
 
-    async def _place(self, call: Call) -> Any:
+    async def _place(self, call: ApiRequest) -> Any:
         return words.placed_row(await self._submit(call.params, call))
 
-    async def _place_test(self, call: Call) -> Any:
+    async def _place_test(self, call: ApiRequest) -> Any:
         instrument_of(self._venue, self._order_request(call.params, call).symbol)
         return {}
 
-    async def _batch(self, call: Call) -> Any:
+    async def _batch(self, call: ApiRequest) -> Any:
         try:
             items = msgspec.json.decode(call.need("batchOrders"), type=list[dict[str, str | int | float | None]])
         except msgspec.DecodeError as error:
@@ -131,7 +131,7 @@ class MexcSigned:
                 rows.append({"newClientOrderId": client_id, "msg": error.text, "code": error.code})
         return rows
 
-    def _ids(self, call: Call) -> tuple[str, int | None, str | None]:
+    def _ids(self, call: ApiRequest) -> tuple[str, int | None, str | None]:
         """(symbol, order id, client id); the order id wins where both are given."""
         symbol = call.need("symbol")
         instrument_of(self._venue, symbol)
@@ -142,7 +142,7 @@ class MexcSigned:
             return symbol, None, client_id
         raise MexcError(700004, "Param 'origClientOrderId' or 'orderId' must be sent, but both were empty/null!")
 
-    async def _cancel(self, call: Call) -> Any:
+    async def _cancel(self, call: ApiRequest) -> Any:
         symbol, order_id, client_id = self._ids(call)
         try:
             order = await self._venue.submit_cancel(call.owner, symbol, order_id=order_id, client_id=client_id)
@@ -150,7 +150,7 @@ class MexcSigned:
             raise words.refusal(reject, self._venue.instruments[symbol], None) from reject
         return words.cancel_row(order, client_id or order.client_id)
 
-    async def _cancel_all(self, call: Call) -> Any:
+    async def _cancel_all(self, call: ApiRequest) -> Any:
         symbols = call.need("symbol").split(",")
         if len(symbols) > _CANCEL_SYMBOLS_MAX:
             raise MexcError(700004, "symbol: at most 5 symbols")
@@ -163,26 +163,26 @@ class MexcSigned:
             ]
         return rows
 
-    async def _query(self, call: Call) -> Any:
+    async def _query(self, call: ApiRequest) -> Any:
         symbol, order_id, client_id = self._ids(call)
         order = self._venue.order(call.owner, symbol, order_id=order_id, client_id=client_id)
         if order is None:
             raise MexcError(-2013, "Order does not exist.")
         return words.order_row(order)
 
-    async def _open_orders(self, call: Call) -> Any:
+    async def _open_orders(self, call: ApiRequest) -> Any:
         rows = []
         for symbol in call.need("symbol").split(","):
             instrument_of(self._venue, symbol)
             rows += [words.order_row(order) for order in self._venue.open_orders(call.owner, symbol)]
         return rows
 
-    def _span(self, call: Call, default_ms: int, longest_ms: int) -> tuple[int, int]:
+    def _span(self, call: ApiRequest, default_ms: int, longest_ms: int) -> tuple[int, int]:
         end_ms = call.whole("endTime", call.now_ms)
         start_ms = call.whole("startTime", end_ms - default_ms)
         return max(start_ms, call.now_ms - longest_ms), end_ms
 
-    async def _all_orders(self, call: Call) -> Any:
+    async def _all_orders(self, call: ApiRequest) -> Any:
         """Open and finished, newest first; 24 h unless told, 7 days at most."""
         symbol = instrument_of(self._venue, call.need("symbol")).symbol
         start_ms, end_ms = self._span(call, DAY_MS, 7 * DAY_MS)
@@ -192,7 +192,7 @@ class MexcSigned:
         chosen.sort(key=lambda order: order.order_id, reverse=True)
         return [words.order_row(order) for order in chosen[:limit]]
 
-    async def _my_trades(self, call: Call) -> Any:
+    async def _my_trades(self, call: ApiRequest) -> Any:
         """Newest first; one month, at most 100."""
         symbol = instrument_of(self._venue, call.need("symbol")).symbol
         start_ms, end_ms = self._span(call, 30 * DAY_MS, 30 * DAY_MS)
@@ -206,7 +206,7 @@ class MexcSigned:
 
     # --- account ---
 
-    async def _account(self, call: Call) -> Any:
+    async def _account(self, call: ApiRequest) -> Any:
         balances = [
             {"asset": asset, "free": words.plain(wallet.free), "locked": words.plain(wallet.locked)}
             for asset, wallet in self._venue.wallets(call.owner).items()
@@ -226,17 +226,17 @@ class MexcSigned:
             "permissions": ["SPOT"],
         }
 
-    async def _trade_fee(self, call: Call) -> Any:
+    async def _trade_fee(self, call: ApiRequest) -> Any:
         """Numbers, not strings, in this one reply."""
         instrument = instrument_of(self._venue, call.need("symbol"))
         maker, taker = instrument.maker_fee_ppm / 1_000_000, instrument.taker_fee_ppm / 1_000_000
         data = {"makerCommission": maker, "takerCommission": taker}
         return {"data": data, "code": 0, "msg": "success", "timestamp": call.now_ms}
 
-    async def _coins(self, call: Call) -> Any:
+    async def _coins(self, call: ApiRequest) -> Any:
         return words.coin_rows(coins(self._venue))
 
-    async def _address(self, call: Call) -> Any:
+    async def _address(self, call: ApiRequest) -> Any:
         """Addresses that belong to nobody: the texts of hashes."""
         asset, network = call.need("coin"), call.params.get("network", "")
         known = next((coin for coin in coins(self._venue) if coin.asset == asset), None)
@@ -254,7 +254,7 @@ class MexcSigned:
             if not network or network.upper() == name.upper()
         ]
 
-    def _moved(self, call: Call, reason: str) -> list[BookEntry]:
+    def _moved(self, call: ApiRequest, reason: str) -> list[BookEntry]:
         """Deposits or withdrawals, newest first; 7 days unless told."""
         start_ms, end_ms = self._span(call, 7 * DAY_MS, 90 * DAY_MS)
         asset = call.params.get("coin", "")
@@ -265,7 +265,7 @@ class MexcSigned:
         ]
         return found[: min(call.whole("limit", 1000), 1000)]
 
-    async def _deposits(self, call: Call) -> Any:
+    async def _deposits(self, call: ApiRequest) -> Any:
         """Status 5: booked."""
         return [
             {
@@ -283,7 +283,7 @@ class MexcSigned:
             for one in self._moved(call, "deposit")
         ]
 
-    async def _withdrawals(self, call: Call) -> Any:
+    async def _withdrawals(self, call: ApiRequest) -> Any:
         """Status 7: done."""
         return [
             {
@@ -306,18 +306,18 @@ class MexcSigned:
 
     # --- listen keys ---
 
-    async def _key_new(self, call: Call) -> Any:
+    async def _key_new(self, call: ApiRequest) -> Any:
         return {"listenKey": self._keys.create(call.owner, call.now_ms)}
 
-    async def _key_extend(self, call: Call) -> Any:
+    async def _key_extend(self, call: ApiRequest) -> Any:
         key = call.need("listenKey")
         self._keys.extend(call.owner, key, call.now_ms)
         return {"listenKey": key}
 
-    async def _key_close(self, call: Call) -> Any:
+    async def _key_close(self, call: ApiRequest) -> Any:
         key = call.need("listenKey")
         self._keys.close(call.owner, key)
         return {"listenKey": key}
 
-    async def _key_list(self, call: Call) -> Any:
+    async def _key_list(self, call: ApiRequest) -> Any:
         return {"listenKey": self._keys.of(call.owner, call.now_ms)}
