@@ -10,6 +10,7 @@ Ross and von Wachter, *Fundamentals of Perpetual Futures*, arXiv 2212.06888 (cos
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import exp, floor, inf, isfinite, log
 
 #: k/(theta sd) -> z with phi(z)/N(z) = k/(theta sd): normal density over distribution. Linear between, clamped outside.
@@ -39,7 +40,7 @@ def stop_distance_sd(cost_ratio: float) -> float:
     table = _STOP_TABLE
     if not cost_ratio > table[0][0]:
         return table[0][1]
-    for (x0, z0), (x1, z1) in zip(table, table[1:], strict=False):
+    for (x0, z0), (x1, z1) in pairwise(table):
         if cost_ratio <= x1:
             return z0 + (z1 - z0) * (cost_ratio - x0) / (x1 - x0)
     return table[-1][1]
