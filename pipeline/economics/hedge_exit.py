@@ -10,44 +10,28 @@ Ross and von Wachter, *Fundamentals of Perpetual Futures*, arXiv 2212.06888 (cos
 
 from __future__ import annotations
 
-from itertools import pairwise
 from math import exp, floor, inf, isfinite, log
 
-#: k/(theta sd) -> z with phi(z)/N(z) = k/(theta sd): normal density over distribution. Linear between, clamped outside.
-_STOP_TABLE = (
-    (0.001, 3.46),
-    (0.01, 2.72),
-    (0.03, 2.28),
-    (0.1, 1.69),
-    (0.2, 1.26),
-    (0.4, 0.73),
-    (0.6, 0.33),
-    (0.8, 0.0),
-    (1.0, -0.30),
-    (1.5, -0.97),
-    (2.0, -1.57),
-    (3.0, -2.69),
-    (5.0, -4.81),
-)
+#: k/(theta sd), and z with phi(z)/N(z) equal to it (normal density over distribution); linear between, clamped outside.
+_STOP_RATIO = (0.001, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0)
+_STOP_Z = (3.46, 2.72, 2.28, 1.69, 1.26, 0.73, 0.33, 0.0, -0.30, -0.97, -1.57, -2.69, -4.81)
 STAMPS_AHEAD = 8  # funding stamps that the look-ahead considers
 RATE_PERSISTENCE = 0.7  # of a rate's distance from its long mean, from one stamp to the next
 MILLI_BPS_MAX = 2**53  # a threshold beyond this is not compared in the kernel
 
 
 def stop_distance_sd(cost_ratio: float) -> float:
-    """How many standard deviations below the mean one leaves, for ``k / (theta sd)`` = ``cost_ratio`` (not
-    negative)."""
-    table = _STOP_TABLE
-    if not cost_ratio > table[0][0]:
-        return table[0][1]
-    for (x0, z0), (x1, z1) in pairwise(table):
-        if cost_ratio <= x1:
-            return z0 + (z1 - z0) * (cost_ratio - x0) / (x1 - x0)
-    return table[-1][1]
+    """How many standard deviations below the mean one leaves, for ``k / (theta sd)`` = ``cost_ratio``."""
+    if not cost_ratio > _STOP_RATIO[0]:
+        return _STOP_Z[0]
+    for k in range(1, len(_STOP_RATIO)):
+        if cost_ratio <= _STOP_RATIO[k]:
+            share = (cost_ratio - _STOP_RATIO[k - 1]) / (_STOP_RATIO[k] - _STOP_RATIO[k - 1])
+            return _STOP_Z[k - 1] + (_STOP_Z[k] - _STOP_Z[k - 1]) * share
+    return _STOP_Z[-1]
 
 
 def exit_threshold_bps(
-    *,
     basis_mean_now_bps: float,
     mu_bps: float,
     sd_bps: float,
@@ -65,8 +49,10 @@ def exit_threshold_bps(
     ``y``. ``next_rate_bps`` and ``mean_rate_bps``: funding that we receive (negative: pay) at the next stamp and in the
     long run. ``carry_bps_per_h``: cost of capital and borrow. ``round_trip_bps``: both taker fees of entry and exit:
     a dip deeper than that is always taken, because the hedge can be entered again at the mean.
+
+    Call it with keywords; it is written so that numba compiles it as it stands (``bench.economics``).
     """
-    theta = log(2) / half_life_h
+    theta = log(2.0) / half_life_h
     hourly_cost, received = carry_bps_per_h, 0.0
     best, rate = basis_mean_now_bps, next_rate_bps
     for stamp in range(STAMPS_AHEAD):

@@ -7,7 +7,7 @@ from math import exp, log, sqrt
 
 import pytest
 
-from pipeline.economics.basis_model import HALF_LIFE_TRADED_MAX_H, BasisModel
+from pipeline.economics.basis_model import DECAY, HALF_LIFE_TRADED_MAX_H, MEAN, VARIANCE, BasisModel
 
 
 def observed(days: float, *, mu: float, sd: float, half_life_h: float, seed: int = 1) -> BasisModel:
@@ -58,15 +58,27 @@ def test_a_constant_basis_is_no_edge() -> None:
 
 def test_a_restored_model_goes_on_like_the_one_it_came_from() -> None:
     model = observed(3, mu=5, sd=10, half_life_h=2)
-    other = BasisModel.restored(model.state())
+    other = BasisModel(model.state())
     for basis in (3.0, 9.0, -4.0):
         model.observe(basis)
         other.observe(basis)
     assert other.view(1.0) == model.view(1.0)
 
 
-def test_a_state_of_another_shape_is_refused() -> None:
-    with pytest.raises(KeyError):
-        BasisModel.restored({})
-    with pytest.raises(ValueError, match="wanted a list"):
-        BasisModel.restored({**BasisModel().state(), "recent": "none"})
+def test_a_state_of_another_length_is_refused() -> None:
+    with pytest.raises(ValueError, match="wanted 36"):
+        BasisModel([1.0, 2.0])
+
+
+def test_moments_equal_their_definitions() -> None:
+    """Against the weighted sums written out: mean and variance over all minutes, covariance over those with a lag."""
+    rng = random.Random(3)
+    seen = [rng.gauss(12, 6) for _ in range(300)]
+    model = BasisModel()
+    for basis in seen:
+        model.observe(basis)
+    weights = [DECAY ** (len(seen) - 1 - k) for k in range(len(seen))]
+    mean = sum(w * b for w, b in zip(weights, seen, strict=True)) / sum(weights)
+    variance = sum(w * (b - mean) ** 2 for w, b in zip(weights, seen, strict=True)) / sum(weights)
+    assert model.state()[MEAN] == pytest.approx(mean, rel=1e-9)
+    assert model.state()[VARIANCE] == pytest.approx(variance, rel=0.02)
