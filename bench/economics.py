@@ -2,7 +2,7 @@
 
 ::
 
-    synthetic basis and funding by the minute --> entry rule (the same for both) --> exit rule --> P&L in bps
+    basis and funding by the minute --> entry rule (the same for both) --> exit rule --> P&L in bps
 
 Half a year of minutes a seed. One hedge at a time, fees of 10 bps a round of two legs on the way in and out, 1 bps half
 spread each way. Both exits enter by the same rule and are held to the same hard acts (deadline, loss). The threshold and
