@@ -79,6 +79,7 @@ class Nursery:
         self._channel = channel
         self._children: dict[int, tuple[str, int]] = {}  # pidfd -> (process, pid)
         self._config: Any = None
+        self._tell_kernel_at = 0.0
         self._warmed: set[tuple[str, tuple[str, ...]]] = set()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # the supervisor decides; its death is our end
@@ -120,7 +121,7 @@ class Nursery:
     def _warm(self, modules: list[str], dialects: list[str], last: bool) -> None:
         from shm import jitcache
 
-        jitcache.report_to(self._tell_of_cache, lambda kernel: self._tell(event="warming", text=f"now {kernel}"))
+        jitcache.report_to(self._tell_of_cache, self._tell_of_kernel)
         fresh = [name for name in (SHARED, *modules) if (name, tuple(dialects)) not in self._warmed]
         cold = _cache_is_cold(dialects)
         if cold:
@@ -144,6 +145,13 @@ class Nursery:
 
     def _tell_of_cache(self, text: str) -> None:
         self._tell(event="cache", text=text)
+
+    def _tell_of_kernel(self, kernel: str) -> None:
+        """A kernel that the nursery had to compile itself: the cache has lost it, or cannot be written."""
+        now = time.monotonic()
+        if now >= self._tell_kernel_at:
+            self._tell_kernel_at = now + PROGRESS_MS / 1000
+            self._tell(event="warming", text=f"now {kernel}")
 
     def _compile_side_by_side(self, modules: list[str], dialects: list[str]) -> None:
         """The first compilation: helpers fill the cache, as many at once as there are CPUs.

@@ -164,34 +164,33 @@ while (message := json.loads(channel.recv(65536)))["event"] != "warm":
 """
 
 
-def warmed_with(cache: Path) -> tuple[list[str], int]:
-    """What a nursery without memory says of the cache while it loads the shared kernels, and how often of compiling."""
+def warmed_with(cache: Path) -> tuple[list[str], bool]:
+    """What a nursery without memory says of the cache while it loads the shared kernels, and whether of compiling."""
     environment = {**os.environ, "ARB_CACHE_DIR": str(cache), "PYTHONPATH": str(REPO)}
     run = [sys.executable, "-c", WARMS]
     done = subprocess.run(run, env=environment, cwd=REPO, capture_output=True, text=True, check=True, timeout=250)
     assert done.stderr == ""
     heard = [msgspec.json.decode(line) for line in done.stdout.splitlines()]
     said = [message["text"] for message in heard if message["event"] == "cache"]
-    return said, sum(message["event"] == "warming" for message in heard)
+    return said, any(message["event"] == "warming" for message in heard)
 
 
 @pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"), reason="nothing is compiled")
 def test_damaged_machine_code_is_compiled_again_counted_and_said(tmp_path: Path) -> None:
-    said, compiling = warmed_with(tmp_path)
-    assert (said, compiling > 0) == ([], True)
-    assert warmed_with(tmp_path) == ([], 0)
+    assert warmed_with(tmp_path) == ([], True)
+    assert warmed_with(tmp_path) == ([], False)
     files = sorted((tmp_path / "kernels").rglob("*.code"))
     for number, path in enumerate(files):
         os.truncate(path, path.stat().st_size * number // len(files))
     (first, total), compiling = warmed_with(tmp_path)
     assert first.startswith("1 damaged file, compiled again: ")
     assert total == f"{len(files)} damaged files in all, compiled again"
-    assert compiling == len(files)
-    assert warmed_with(tmp_path) == ([], 0)
+    assert compiling
+    assert warmed_with(tmp_path) == ([], False)
 
 
 @pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"), reason="nothing is compiled")
 def test_a_cache_that_cannot_be_written_is_said_once_and_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (sentence,), compiling = warmed_with(tmp_path / "file")
-    assert "cannot be used" in sentence and compiling > 10
+    assert "cannot be used" in sentence and compiling
