@@ -5,10 +5,10 @@
     basis and funding by the minute --> entry rule (the same for both) --> exit rule --> P&L in bps
 
 Half a year of minutes a seed. One hedge at a time, fees of 10 bps a round of two legs on the way in and out, 1 bps half
-spread each way. Both exits enter by the same rule and are held to the same hard acts (deadline, loss). The threshold and
-the basis model are the engine's own functions (``pipeline.economics``), compiled as they stand. P&L is what the run
-is worth if it were left at each moment; drawdown is of that. ``sized`` scales the rule to the other exit's drawdown.
-Synthetic markets rank rules; they forecast no income.
+spread each way. Both exits enter by the same rule and are held to the same hard acts (deadline, loss). The threshold
+and the basis model are the engine's own functions (``pipeline.economics``), compiled as they stand. P&L is what the
+run is worth if it were left at each moment; drawdown is of that. ``sized`` scales the rule to the other exit's
+drawdown. Synthetic markets rank rules; they forecast no income.
 """
 
 from __future__ import annotations
