@@ -115,7 +115,7 @@ class Operation:
     started_mono_ns: int
     started_wall_ns: int
     boot_epoch: int
-    state: ArbitrageState = ArbitrageState.IDLE
+    state: ArbitrageState = ArbitrageState.EXECUTING
     orders: list[str] = field(default_factory=list)
     fills: list[FillRecord] = field(default_factory=list)
     result: OperationResultRecord | None = None
@@ -271,7 +271,8 @@ class Ledger:
 
     def _operation_state(self, record: OperationStateRecord) -> None:
         operation = self.operations[record.operation_id]
-        operation.state = record.to_state
+        if record.to_state.rests:  # the others only name where an operation came from
+            operation.state = record.to_state
         self.audit.append((self._mono_ns, record))
 
     def _intent(self, record: OrderIntentRecord) -> None:

@@ -137,7 +137,7 @@ class OrderOrchestrator:
         ]
         for request in requests:
             context.act(Place(request, purpose, operation.operation_id))
-        self._states.begin(operation)
+        self._states.record_origin(operation)
         self.executed += 1
         return operation
 
@@ -149,7 +149,7 @@ class OrderOrchestrator:
             ledger.apply(intent, now.mono_ns, now.wall_ns)
             self._balances.reserve_balance(ledger.orders[intent.client_id])
         operation = ledger.operations[entered.operation.operation_id]
-        self._states.begin(operation)
+        self._states.record_origin(operation)
         self.executed += 1
         return operation
 
