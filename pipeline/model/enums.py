@@ -130,7 +130,8 @@ class Durability(StrEnum):
 
 
 class ExchangeName(StrEnum):
-    """Dialects that ship with the engine."""
+    """Exchanges by name, for users of the Python interface (requirements S16): ``ExchangeName.MEXC`` names an exchange,
+    ``"mexc_spot"`` a venue of it. The engine itself knows exchanges by the names in its configuration."""
 
     MEXC = "mexc"
     GATEIO = "gateio"

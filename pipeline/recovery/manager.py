@@ -92,8 +92,6 @@ class RecoveryManager:
         self._boot_mono_ns = 0
         self._same_host_boot = True
         self._account = AccountCheck(context, balances, self._suspect)
-        self.started = 0
-        self.solved = 0
 
     # --- start-up and sweeps ---
 
@@ -303,8 +301,6 @@ class RecoveryManager:
         known = self._context.ledger.recoveries.get(recovery_id)
         if known is not None and known.state == "cancelled":
             return recovery_id  # an operator does it
-        if known is None:
-            self.started += 1
         if known is None or (known.strategy, known.state) != (strategy, state):
             self._context.record(RecoveryRecord(recovery_id, operation.operation_id, strategy, state, reason))
         if state == "waiting_approval":
@@ -332,7 +328,6 @@ class RecoveryManager:
     def finished(self, operation: Operation, reason: str) -> None:
         known = self._context.ledger.recoveries.get(f"r{operation.operation_id}")
         if known is not None and known.state != "done":
-            self.solved += 1
             self._context.record(
                 RecoveryRecord(known.recovery_id, operation.operation_id, known.strategy, "done", reason)
             )
