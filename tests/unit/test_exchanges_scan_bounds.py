@@ -79,9 +79,7 @@ def field(number: int, content: bytes, is_varint: bool, *, tag: int = 0, length:
     return head + content if is_varint else head + varint(len(content) if size < 0 else size, length) + content
 
 
-def encode(
-    fields: Fields, target: tuple[int, ...] = (), spell: Spelling = field, path: tuple[int, ...] = ()
-) -> bytes:
+def encode(fields: Fields, target: tuple[int, ...] = (), spell: Spelling = field, path: tuple[int, ...] = ()) -> bytes:
     """A message; the field at the place ``target`` is spelled by ``spell``, those around it have their right lengths."""
     out = b""
     for k, (number, value) in enumerate(fields):
@@ -248,3 +246,19 @@ def test_the_case_of_a_varint_cut_by_the_frames_end() -> None:
     assert {compare(codec, mem, frame, rest) for rest in FILLS} == {st.TOPIC_UNKNOWN}
     # with its last byte in the frame it is a good one
     assert compare(codec, mem, frame.replace(b"\xca\x13\xea", b"\xca\x13\xeb") + b"\0") == st.TOPIC_DEPTH
+
+
+@pytest.mark.parametrize("length", [79, 80, 81, 90])
+@pytest.mark.parametrize("shape", ["{:0>{n}}", "0.{:0>{m}}", "1.{:0<{m}}"])
+def test_numbers_of_many_characters(length: int, shape: str) -> None:
+    """Numbers of more than eighty characters are refused by the reference decoder, so the scanners do not take them."""
+    text = shape.format("5", n=length, m=length - 2)
+    assert len(text) == length
+    update = '{"e":"depthUpdate","E":1,"s":"A","U":1,"u":2,"b":[["%s","1"]],"a":[["1","%s"]]}' % (text, text)
+    compare(load_codec("binance", "spot"), MEMORY["binance", "spot"], update.encode())
+    compare(load_codec("gateio", "spot"), MEMORY["gateio", "spot"], b'{"channel":"spot.book_ticker","event":"update",'
+            b'"result":{"t":5,"u":6,"s":"A","b":"%s","B":1,"a":"2","A":0}}' % text.encode())  # fmt: skip
+    snapshot = '{"lastUpdateId":1,"bids":[["2","%s"]],"asks":[]}' % text
+    compare_snapshot(load_codec("binance", "spot"), MEMORY["binance", "spot"], snapshot.encode())
+    body: Fields = [(1, [(1, text.encode()), (2, b"1")]), *TEXTS]
+    compare(load_codec("mexc", "spot"), MEMORY["mexc", "spot"], encode([*CHANNEL, *HEAD, (313, body)]))

@@ -113,6 +113,8 @@ def text_decimal(mem: Words, i: int, end: int) -> tuple[int, int]:
     digits = 0
     part = 0  # 0 before the point, 1 behind it
     got = 0
+    if end - i > scan.NUMBER_LENGTH_MAX:
+        return 0, BAD
     while i < end:
         run = min(digit_run(mem, i), end - i)
         if run:
