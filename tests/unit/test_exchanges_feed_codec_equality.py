@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as some
 
-from pipeline.book import state as st
 from pipeline.book.builder import load_codec
 from pipeline.book.codec import Decoded
 from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper

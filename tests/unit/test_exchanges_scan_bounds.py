@@ -1,23 +1,23 @@
 """No reader of a scanner passes the end of the field that it is in, whatever bytes lie behind it.
 
-Every frame is cut at every byte, with hostile bytes behind the cut; protobuf fields are cut, stretched and spelled longer
-inside frames whose other lengths are right. The reference decoder, which sees the cut bytes alone, is the judge.
+Every frame is cut at every byte, with hostile bytes behind the cut; protobuf fields are cut, stretched and spelled
+longer inside frames whose other lengths are right. The reference decoder, which sees the cut bytes alone, is the judge.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 
 from pipeline.book import state as st
 from pipeline.book.builder import load_codec
+from tests.conftest import REPO
 from tests.unit.feed_frames import GOLDEN, MEMORY, compare, compare_snapshot
 
-CASES = Path(__file__).resolve().parent.parent / "cases"
+CASES = REPO / "tests" / "cases"
 
 FILL_BYTES = 640
 # The scanner itself puts sixteen zero bytes behind a frame: the hostile bytes that stay lie behind those.
@@ -47,7 +47,8 @@ JSON_SHAPES: list[tuple[str, str, bytes]] = [
         "gateio",
         "futures",
         b'{"channel":"futures.order_book_update","event":"all","result":{"s":"A_B","U":1,"u":2,"full":false,"t":9,'
-        b'"b":[{"s":"12.5","p":0.5},{"p":"123456789.123456789","s":1234567890123}],"a":[{ "p" : "1" , "s" : 2 }]},"x":"y"}',
+        b'"b":[{"s":"12.5","p":0.5},{"p":"123456789.123456789","s":1234567890123}],"a":[{ "p" : "1" , "s" : 2 }]},'
+        b'"x":"y"}',
     ),
     ("gateio", "spot", b'{"channel":"spot.obu","event":"update","result":{"s":"ob.A.50","full":true,"u":7,"t":1}}'),
     ("gateio", "spot", b'{"channel":"spot.trades","event":"update","result":{"id":1}}'),
@@ -80,7 +81,7 @@ def field(number: int, content: bytes, is_varint: bool, *, tag: int = 0, length:
 
 
 def encode(fields: Fields, target: tuple[int, ...] = (), spell: Spelling = field, path: tuple[int, ...] = ()) -> bytes:
-    """A message; the field at the place ``target`` is spelled by ``spell``, those around it have their right lengths."""
+    """A message; the field at the place ``target`` is spelled by ``spell``, the lengths around it are right."""
     out = b""
     for k, (number, value) in enumerate(fields):
         here = (*path, k)
@@ -254,11 +255,13 @@ def test_numbers_of_many_characters(length: int, shape: str) -> None:
     """Numbers of more than eighty characters are refused by the reference decoder, so the scanners do not take them."""
     text = shape.format("5", n=length, m=length - 2)
     assert len(text) == length
-    update = '{"e":"depthUpdate","E":1,"s":"A","U":1,"u":2,"b":[["%s","1"]],"a":[["1","%s"]]}' % (text, text)
-    compare(load_codec("binance", "spot"), MEMORY["binance", "spot"], update.encode())
-    compare(load_codec("gateio", "spot"), MEMORY["gateio", "spot"], b'{"channel":"spot.book_ticker","event":"update",'
-            b'"result":{"t":5,"u":6,"s":"A","b":"%s","B":1,"a":"2","A":0}}' % text.encode())  # fmt: skip
-    snapshot = '{"lastUpdateId":1,"bids":[["2","%s"]],"asks":[]}' % text
-    compare_snapshot(load_codec("binance", "spot"), MEMORY["binance", "spot"], snapshot.encode())
-    body: Fields = [(1, [(1, text.encode()), (2, b"1")]), *TEXTS]
+    number = text.encode()
+    update = b'{"e":"depthUpdate","E":1,"s":"A","U":1,"u":2,"b":[["%s","1"]],"a":[["1","%s"]]}' % (number, number)
+    compare(load_codec("binance", "spot"), MEMORY["binance", "spot"], update)
+    result = b'{"t":5,"u":6,"s":"A","b":"%s","B":1,"a":"2","A":0}' % number
+    ticker = b'{"channel":"spot.book_ticker","event":"update","result":%s}' % result
+    compare(load_codec("gateio", "spot"), MEMORY["gateio", "spot"], ticker)
+    snapshot = b'{"lastUpdateId":1,"bids":[["2","%s"]],"asks":[]}' % number
+    compare_snapshot(load_codec("binance", "spot"), MEMORY["binance", "spot"], snapshot)
+    body: Fields = [(1, [(1, number), (2, b"1")]), *TEXTS]
     compare(load_codec("mexc", "spot"), MEMORY["mexc", "spot"], encode([*CHANNEL, *HEAD, (313, body)]))
