@@ -15,7 +15,7 @@ import pytest
 from tests.clients.support import HostedSim, credentials, point
 
 T = TypeVar("T")
-WATCHDOG_S = 30
+WATCHDOG_S = 240
 
 CASES = {
     "mexc": ("mexc", "mexc_spot", "XRP/USDT", "XRPUSDT", {}),

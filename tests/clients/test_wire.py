@@ -19,7 +19,7 @@ from pipeline.sim.faults import FaultRule
 from tests.clients.support import HostedSim
 
 T = TypeVar("T")
-WATCHDOG_S = 20
+WATCHDOG_S = 240
 
 
 def drive(body: Callable[[aiohttp.ClientSession], Awaitable[T]]) -> T:

@@ -28,10 +28,10 @@ from workers.launch import Launched, LaunchError, halt_and_drain
 from workers.simulator import SimulatorProcess
 from workers.status import Reader, read_status
 
-WAIT_S = 60.0
+WAIT_S = 240.0
 POLL_S = 0.05
 IN_FLIGHT_WAIT_S = 4.0
-DRAIN_S = 45.0  # unknown orders need their grace, a silenced venue its silence
+DRAIN_S = 240.0  # unknown orders need their grace, a silenced venue its silence
 
 
 class Rig:

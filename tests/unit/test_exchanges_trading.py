@@ -6,6 +6,7 @@ Fault rows 47-52, 54, 60, 66, 77: what is lost on the way is unknown, never reje
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -34,7 +35,7 @@ from pipeline.model.errors import (
 from pipeline.model.fixedpoint import quantize_down, quantize_up
 from pipeline.model.structs import Balance, Credentials, Fill, InstrumentSpec, OrderRequest, OrderUpdate, Position
 from pipeline.model.venue_events import CancelOutcome, OutcomeKind, PlaceOutcome, SessionState
-from tests.unit.exchange_world import TRADED, Events, World, until, world
+from tests.unit.exchange_world import TRADED, WAIT_S, Events, World, until, world
 
 
 class Desk:
@@ -235,9 +236,12 @@ def test_a_skewed_clock_is_a_definitive_refusal_and_is_corrected(name: str) -> N
             it.trading.place(it.order("t1", OrderSide.BUY, "1.02", TimeInForce.IOC, expiry_wall_ms=0))
             outcome = await it.events.one(PlaceOutcome, client_id="t1")
             assert outcome.kind is OutcomeKind.REJECTED
-            await asyncio.sleep(0.2)
-            it.trading.place(it.order("t2", OrderSide.BUY, "1.02", TimeInForce.IOC, expiry_wall_ms=0))
-            assert (await it.events.one(PlaceOutcome, client_id="t2")).kind is OutcomeKind.ACKED
+            async with asyncio.timeout(WAIT_S):  # the session asks for the venue's time meanwhile
+                for attempt in itertools.count(2):
+                    it.trading.place(it.order(f"t{attempt}", OrderSide.BUY, "1.02", TimeInForce.IOC, expiry_wall_ms=0))
+                    if (await it.events.one(PlaceOutcome, client_id=f"t{attempt}")).kind is OutcomeKind.ACKED:
+                        break
+                    await asyncio.sleep(0.01)
 
     on(name, scenario)
 
@@ -281,10 +285,13 @@ def test_spot_balance_pushes_agree_with_rest_at_the_end() -> None:
     async def scenario(it: Desk) -> None:
         it.trading.place(it.buy("p1"))
         await it.events.one(OrderUpdate, client_id="p1", state=OrderState.FILLED, source="ws")
-        await asyncio.sleep(0.2)
         asked = {b.asset: (b.free, b.locked) for b in await it.client.balances()}
-        pushed = {b.asset: (b.free, b.locked) for b in it.events.of(Balance)}
-        assert pushed and all(asked[asset] == amounts for asset, amounts in pushed.items())
+
+        def agree() -> bool:
+            pushed = {b.asset: (b.free, b.locked) for b in it.events.of(Balance)}
+            return bool(pushed) and all(asked[asset] == amounts for asset, amounts in pushed.items())
+
+        await until(agree, "pushes that end with what REST says")
 
     on("gateio_spot", scenario)
 

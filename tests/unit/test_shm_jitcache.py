@@ -36,7 +36,7 @@ def _misses_and_hits(checkout: Path, cache: Path) -> list[int]:
         check=True,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
     return [int(count) for count in done.stdout.split()]
 

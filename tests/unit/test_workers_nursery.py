@@ -17,7 +17,7 @@ import pytest
 from workers.base import WorkerContext
 from workers.nursery import _cache_is_cold, _note_warm, start_nursery
 
-WAIT_S = 60.0
+WAIT_S = 240.0
 
 
 def module(name: str, run: Any, warm: Any = None) -> None:
