@@ -18,7 +18,7 @@ import pytest
 from workers.base import WorkerContext
 from workers.control_plane.fork_server import _cache_is_cold, _note_warm, start_fork_server
 
-WAIT_S = 60.0
+WAIT_S = 240.0
 REPO = Path(__file__).resolve().parents[3]
 
 
