@@ -9,7 +9,6 @@ and captures, both.
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
 import random
 import re
@@ -22,7 +21,8 @@ from typing import Any
 from aiohttp import web
 
 from pipeline.model.errors import ArbitrageEngineError
-from pipeline.sim.control import Control, act
+from pipeline.sim.control import Control
+from pipeline.sim.exchange.fault_actions import apply_action
 from pipeline.sim.exchange.faults import ACTION_KINDS, CLEAN, FaultPlan, FaultRule, Verdict
 from pipeline.sim.exchange.history import STALE_NS
 from pipeline.sim.exchange.latency import NS_PER_S, SimClock
@@ -30,21 +30,17 @@ from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 from pipeline.sim.factory import build_venues
 from pipeline.sim.market.synthetic import SyntheticMarket
+from pipeline.sim.recorded.capture_dialects import CAPTURE_DIALECTS
 from pipeline.sim.recorded.capture_source import CaptureSource, Speed
-from pipeline.sim.scenario import Scenario, load_scenario
+from pipeline.sim.scenarios.specs import Scenario, load_scenario
 from pipeline.sim.wire.dialect import Dialect
+from pipeline.sim.wire.discovery import load_dialect
 
 HOST = "127.0.0.1"
 BODY_MAX_BYTES = 1 << 20
 MARGIN_CHECK_NS = NS_PER_S
 ORDER_OPERATIONS = frozenset({"place", "amend", "cancel", "cancel_all"})  # ``SimVenue.submit*`` brings their latency
 CLIENT_ID = re.compile(r'(?:newClientOrderId=|origClientOrderId=|"text"\s*:\s*")([A-Za-z0-9_.:/-]+)')
-
-DIALECTS: dict[str, str] = {
-    "mexc": "pipeline.sim.wire.mexc.exchange:MexcDialect",
-    "gateio": "pipeline.sim.wire.gateio.exchange:GateioDialect",
-    "binance": "pipeline.sim.wire.binance.exchange:BinanceDialect",
-}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -91,7 +87,7 @@ class SimExchangeServer:
         info: dict[str, dict[str, Any]] = {}
         for exchange, spec in self.scenario.exchanges.items():
             own = {name: venue for name, venue in self.venues.items() if venue.exchange == exchange}
-            dialect = _dialect_class(spec.dialect)(own, self)
+            dialect = load_dialect(spec.dialect)(own, self)
             urls = await self._serve(exchange, dialect)
             for name, venue in own.items():
                 venue.order_id_text, venue.trade_id_text = dialect.order_id_text, dialect.trade_id_text
@@ -103,7 +99,7 @@ class SimExchangeServer:
                 }
         if self._captures:
             self.source = CaptureSource(self._captures, self.clock, self._speed, taken=set(self.scenario.exchanges))
-            for exchange, dialect in self.source.dialects(self).items():
+            for exchange, dialect in self.source.dialects(self, CAPTURE_DIALECTS).items():
                 urls = await self._serve(exchange, dialect)
                 for name, symbols in self.source.symbols(exchange).items():
                     keys = {"api_key": "", "api_secret": "", "uid": ""}
@@ -196,7 +192,7 @@ class SimExchangeServer:
         if rule.kind == "burst":
             return self.market.burst(rule.venue, int(rule.amount)) if self.market is not None else 0
         if rule.kind in ACTION_KINDS:
-            return act(self.venues, rule)
+            return apply_action(self.venues, rule)
         return self.faults.add(rule)
 
     def _disconnect(self, rule: FaultRule) -> int:
@@ -328,14 +324,6 @@ class SimExchangeServer:
         }
 
 
-def _dialect_class(name: str) -> type[Dialect]:
-    module, _, attribute = DIALECTS[name].partition(":")
-    found = getattr(importlib.import_module(module), attribute)
-    if not (isinstance(found, type) and issubclass(found, Dialect)):
-        raise TypeError(f"{DIALECTS[name]} is not a Dialect")
-    return found
-
-
 def _account_info(venue: SimVenue) -> dict[str, Any]:
     account = next(iter(venue.accounts.values()))
     return {
@@ -402,17 +390,3 @@ async def serve_until_stopped(server: SimExchangeServer, on_ready: Callable[[dic
         await stopped.wait()
     finally:
         await server.stop()
-
-
-def run_sim(
-    scenario: Scenario | str | Path | dict[str, Any] | None,
-    seed: int | None,
-    captures: Sequence[Path | str],
-    on_ready: Callable[[dict[str, Any]], None],
-    *,
-    speed: Speed = 1.0,
-) -> None:
-    """``arb sim``: the simulated exchanges in the foreground until SIGTERM. Raises ``ConfigInvalid``, ``BadInput``."""
-    server = SimExchangeServer(scenario, seed, captures, speed=speed)
-    with asyncio.Runner() as runner:
-        runner.run(serve_until_stopped(server, on_ready))

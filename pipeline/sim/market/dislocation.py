@@ -19,7 +19,7 @@ from pipeline.sim.exchange.latency import NS_PER_MS, NS_PER_S
 from pipeline.sim.exchange.order_book import ASK, BID
 from pipeline.sim.market.fair_price import BPS
 from pipeline.sim.market.makers import Maker
-from pipeline.sim.scenario import DislocationSpec
+from pipeline.sim.scenarios.specs import DislocationSpec
 
 RECORDS_MAX = 50_000
 NEVER_NS = 1 << 62

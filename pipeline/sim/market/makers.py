@@ -19,7 +19,7 @@ from pipeline.sim.exchange.order_book import ASK, BID, SimBook
 from pipeline.sim.exchange.types import SimInstrument
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.market.fair_price import BPS, DerivedPrice, FairPrice, Hawkes
-from pipeline.sim.scenario import ListingSpec, PairSpec
+from pipeline.sim.scenarios.specs import ListingSpec, PairSpec
 
 SIZE_SIGMA = 1.1  # log-normal sizes of levels
 TIGHT_SIGMA = 0.25  # slow variation of the spread

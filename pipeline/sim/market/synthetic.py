@@ -18,7 +18,7 @@ from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.market.dislocation import Dislocations
 from pipeline.sim.market.fair_price import DerivedPrice, FairPrice
 from pipeline.sim.market.makers import Maker
-from pipeline.sim.scenario import Scenario
+from pipeline.sim.scenarios.specs import Scenario
 
 Action = Callable[[int], None]  # takes market time in ns
 

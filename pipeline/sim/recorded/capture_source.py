@@ -9,19 +9,13 @@ after that the book as it stands.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
-from aiohttp import web
-
-from pipeline.sim.exchange.latency import NS_PER_MS, NS_PER_S, ManualClock
+from pipeline.sim.exchange.latency import NS_PER_MS, ManualClock
 from pipeline.sim.recorded.capture_frames import Frame, RebuiltBook, Recording, merged, open_recordings
-from pipeline.sim.wire.dialect import Dialect
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from pipeline.sim.server import SimExchangeServer
+from pipeline.sim.wire.dialect import Dialect, Host
 
 Speed = float | Literal["max"]
 AHEAD_MAX = 64  # frames in flight at ``max``: what an SPSC queue and a book ring hold without conflation
@@ -42,9 +36,6 @@ class CaptureDialect(Dialect):
     def has_subscriber(self, venue: str, symbol: str) -> bool:
         """True once somebody listens to the symbol's depth."""
         return False
-
-    async def snapshot(self, request: web.Request, venue: str, symbol: str, limit: int) -> dict[str, Any] | None:
-        return await self.source.snapshot(venue, symbol, limit)
 
 
 class CaptureSource:
@@ -72,13 +63,10 @@ class CaptureSource:
         """Name under which a recorded exchange is served: its own, unless a synthetic one has it."""
         return f"{exchange}rec" if exchange in self._taken else exchange
 
-    def dialects(self, server: SimExchangeServer) -> dict[str, Dialect]:
-        """One dialect per recorded exchange; playing starts by itself."""
-        from pipeline.sim.recorded.capture_dialects import BinanceCaptureDialect, GateioCaptureDialect
-
-        kinds: dict[str, type[CaptureDialect]] = {"binance": BinanceCaptureDialect, "gateio": GateioCaptureDialect}
+    def dialects(self, host: Host, kinds: Mapping[str, type[CaptureDialect]]) -> dict[str, CaptureDialect]:
+        """One dialect per recorded exchange, of the class that ``kinds`` has for it; starts playing."""
         for exchange in dict.fromkeys(row.venue.partition("_")[0] for row in self.recordings):
-            dialect = kinds[exchange]({}, server)
+            dialect = kinds[exchange]({}, host)
             dialect.source = self
             served = self.exchange_name(exchange)
             dialect.market_venues = {
@@ -217,7 +205,3 @@ def _rebuild(recording: Recording, symbol: str, depth_frames: int) -> RebuiltBoo
             if not left:
                 break
     return book
-
-
-def seconds(t_ns: int) -> float:
-    return t_ns / NS_PER_S

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pipeline.model.structs import CoinIdentity
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
+from pipeline.sim.exchange.venue import SimVenue
 
 # Quote coins have no instrument of their own that would carry their identity.
 _KNOWN = {

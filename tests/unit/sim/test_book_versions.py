@@ -11,7 +11,7 @@ from pipeline.sim.exchange.types import BookDelta, MarketEvent
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 from pipeline.sim.factory import build_venues
 from pipeline.sim.market.synthetic import SyntheticMarket
-from pipeline.sim.scenario import load_scenario
+from pipeline.sim.scenarios.specs import load_scenario
 
 
 def test_versions_of_a_running_market_are_the_books_that_its_deltas_build() -> None:

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from pipeline.sim.control import act
+from pipeline.sim.exchange.fault_actions import apply_action
 from pipeline.sim.exchange.faults import CLEAN, BadFault, FaultPlan, FaultRule
 from pipeline.sim.exchange.latency import NS_PER_MS, ManualClock
 from pipeline.sim.exchange.order_book import ASK
@@ -108,15 +108,15 @@ def test_private_events_can_be_lost_or_come_twice() -> None:
 def test_actions_change_the_venue() -> None:
     bench = Bench()
     venues = {bench.venue.name: bench.venue}
-    act(venues, FaultRule.parse({"kind": "withdraw", "asset": "USDT", "amount": "100"}))
+    apply_action(venues, FaultRule.parse({"kind": "withdraw", "asset": "USDT", "amount": "100"}))
     assert bench.free("USDT") == 9900
     assert bench.ledger.by_reason()[bench.venue.name]["withdraw"]["USDT"] == -100
-    act(venues, FaultRule.parse({"kind": "close_wallet", "asset": "BTC"}))
+    apply_action(venues, FaultRule.parse({"kind": "close_wallet", "asset": "BTC"}))
     assert not bench.row.identity.deposit_enabled
     before = bench.venue.now_ms()
-    act(venues, FaultRule.parse({"kind": "clock_skew", "delay_ms": 1200}))
+    apply_action(venues, FaultRule.parse({"kind": "clock_skew", "delay_ms": 1200}))
     assert bench.venue.now_ms() == before + 1200
-    act(venues, FaultRule.parse({"kind": "halt_symbol", "symbol": "BTC_USDT"}))
+    apply_action(venues, FaultRule.parse({"kind": "halt_symbol", "symbol": "BTC_USDT"}))
     assert bench.row.status.name == "HALTED"
 
 
@@ -148,18 +148,18 @@ def test_account_events_can_change_places_and_overstate_a_fill() -> None:
 def test_tick_and_lot_can_grow_and_somebody_else_can_trade() -> None:
     bench = Bench()
     venues = {bench.venue.name: bench.venue}
-    act(venues, FaultRule.parse({"kind": "change_tick", "amount": "2"}))
+    apply_action(venues, FaultRule.parse({"kind": "change_tick", "amount": "2"}))
     with pytest.raises(SimReject) as caught:
         bench.venue.place(bench.account, bench.request("buy", "0.1", "10000.5"))
     assert caught.value.reason is RejectReason.BAD_PRICE_TICK
     order = bench.venue.place(bench.account, bench.request("buy", "0.1", "10001"))
     assert order.average_price == Decimal("10000.5"), "the book keeps its own prices"
-    act(venues, FaultRule.parse({"kind": "change_lot", "amount": "10"}))
+    apply_action(venues, FaultRule.parse({"kind": "change_lot", "amount": "10"}))
     with pytest.raises(SimReject) as caught:
         bench.venue.place(bench.account, bench.request("buy", "0.105", "10001"))
     assert caught.value.reason is RejectReason.BAD_QTY_STEP
     before = bench.free("BTC")
-    act(venues, FaultRule.parse({"kind": "manual_order", "amount": "-0.2"}))
+    apply_action(venues, FaultRule.parse({"kind": "manual_order", "amount": "-0.2"}))
     assert bench.free("BTC") == before - Decimal("0.2")
     with pytest.raises(BadFault):
-        act(venues, FaultRule.parse({"kind": "change_tick", "amount": "1.5"}))
+        apply_action(venues, FaultRule.parse({"kind": "change_tick", "amount": "1.5"}))

@@ -19,7 +19,7 @@ from pipeline.sim.exchange.venue_ledger import VenueLedger
 from pipeline.sim.factory import build_venues
 from pipeline.sim.market.dislocation import Dislocation
 from pipeline.sim.market.synthetic import SyntheticMarket
-from pipeline.sim.scenario import Scenario, load_scenario, scenario_names
+from pipeline.sim.scenarios.specs import Scenario, load_scenario, scenario_names
 
 NULLS = [name for name in scenario_names() if name.startswith("null_")]
 

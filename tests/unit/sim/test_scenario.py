@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.model.errors import ConfigInvalid
-from pipeline.sim.scenario import load_scenario, scenario_names
+from pipeline.sim.scenarios.specs import load_scenario, scenario_names
 
 
 @pytest.mark.parametrize("name", scenario_names())

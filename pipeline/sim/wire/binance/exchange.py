@@ -16,7 +16,7 @@ from aiohttp import web
 from pipeline.model.enums import OrderSide, TradingStatus
 from pipeline.sim.exchange.types import BookDelta, Level, MarketEvent, SimInstrument, Ticker
 from pipeline.sim.exchange.venue import SimVenue
-from pipeline.sim.wire.dialect import Dialect, SimSocket
+from pipeline.sim.wire.dialect import Dialect, Host, SimSocket
 
 USDM = "/usdm"
 STREAMS_MAX = 1024
@@ -43,10 +43,8 @@ def canonical(name: str) -> str:
 class BinanceWire(Dialect):
     """Paths, subscriptions and frames; subclasses say what the data is."""
 
-    TOPICS = frozenset({"depth", "bookTicker", "trade", "aggTrade"})
-
-    def __init__(self, venues: dict[str, SimVenue], server: Any) -> None:
-        super().__init__(venues, server)
+    def __init__(self, venues: dict[str, SimVenue], host: Host) -> None:
+        super().__init__(venues, host)
         self._clients: dict[tuple[str, str], list[tuple[_Client, str]]] = {}  # (market, canonical) -> clients
 
     # --- what subclasses provide ---
@@ -303,8 +301,8 @@ def info_row(
 class BinanceDialect(BinanceWire):
     """Public data of simulated Binance venues."""
 
-    def __init__(self, venues: dict[str, SimVenue], server: Any) -> None:
-        super().__init__(venues, server)
+    def __init__(self, venues: dict[str, SimVenue], host: Host) -> None:
+        super().__init__(venues, host)
         self._by_market = {name.rpartition("_")[2]: venue for name, venue in venues.items()}
 
     def on_start(self) -> None:
@@ -378,3 +376,6 @@ def _ticker(row: SimInstrument, event: Ticker, market: str) -> dict[str, Any]:
     if market == "futures":
         data = {"e": "bookTicker", **data, "T": event.ts_ms, "E": event.ts_ms}
     return data
+
+
+DIALECT = BinanceDialect

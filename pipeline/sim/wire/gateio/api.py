@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from pipeline.sim.exchange.latency import NS_PER_S
 from pipeline.sim.exchange.types import SimAccount, SimOrder, TradePrint
+from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.gateio.formats import ApiRequest, GateError
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
 
 Handler = Callable[[ApiRequest], Awaitable[Any]]
 Item = TypeVar("Item")

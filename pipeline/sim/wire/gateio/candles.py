@@ -6,15 +6,13 @@ Source: Gate.io APIv4 "Market K-line chart", "Futures market K-line chart"; WebS
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.sim.exchange.candles import MONTH_S, WEEK_S, Candle, CandleSeries, window_end_s
 from pipeline.sim.exchange.types import SimInstrument
+from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.gateio.formats import ApiRequest, GateError, plain
 from pipeline.sim.wire.gateio.futures_rows import contracts, size
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
 
 INTERVALS = {
     "10s": 10,

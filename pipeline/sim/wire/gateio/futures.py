@@ -7,10 +7,11 @@ Source: Gate.io APIv4 "Futures"; what ccxt 4.5 and gate-api ask for beyond the s
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
 from pipeline.sim.exchange.types import OrderStatus, SimInstrument, SimOrder, SimOrderRequest, SimReject
+from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.gateio import futures_rows as rows
 from pipeline.sim.wire.gateio.api import Countdown, Prints, Route, page, span_ms, text_is_known
 from pipeline.sim.wire.gateio.formats import (
@@ -27,9 +28,6 @@ from pipeline.sim.wire.gateio.formats import (
 )
 from pipeline.sim.wire.gateio.futures_info import FuturesInfoApi
 from pipeline.sim.wire.gateio.positions import PositionsApi
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
 
 TEXT_LIFE_MS = 60_000
 ZERO_FILL_LIFE_MS = 600_000  # "unfilled cancelled orders vanish after 10 minutes"

@@ -7,15 +7,13 @@ insurance, index constituents, liquidations, account book.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.sim.exchange.types import BookEntry, SimInstrument
+from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.gateio import candles
 from pipeline.sim.wire.gateio.api import Route, page, span_ms
 from pipeline.sim.wire.gateio.formats import ApiRequest, GateError, plain
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
 
 _DAY_S = 86_400
 _KINDS = {"deposit": "dnw", "withdraw": "dnw", "pnl": "pnl", "fee": "fee", "fund": "fund"}

@@ -6,16 +6,14 @@ Source: Gate.io APIv4 "Futures": positions, dual_mode, dual_comp, position_close
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.sim.exchange.positions import LONG, SHORT, positions_of
 from pipeline.sim.exchange.types import SimInstrument, SimPosition, SimReject
+from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.gateio import futures_rows as rows
 from pipeline.sim.wire.gateio.api import Route, page, span_ms
 from pipeline.sim.wire.gateio.formats import ApiRequest, GateError, number, plain, refusal
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
 
 _DAY_S = 86_400
 

@@ -6,10 +6,11 @@ Source: Gate.io APIv4 "Spot", "Wallet"; what ccxt 4.5 and gate-api ask for beyon
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
 from pipeline.sim.exchange.types import OrderStatus, RejectReason, SimInstrument, SimOrder, SimOrderRequest, SimReject
+from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.coins import coins
 from pipeline.sim.wire.gateio import candles
 from pipeline.sim.wire.gateio import spot_rows as rows
@@ -25,9 +26,6 @@ from pipeline.sim.wire.gateio.formats import (
     with_params,
 )
 from pipeline.sim.wire.gateio.wallet import WalletApi
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
 
 BATCH_PAIRS_MAX, BATCH_PER_PAIR_MAX, CANCEL_BATCH_MAX, AMEND_BATCH_MAX = 4, 10, 20, 5
 DEPTH_MAX = 1000

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -17,12 +17,10 @@ from pipeline.sim.exchange.candles import Candle
 from pipeline.sim.exchange.latency import NS_PER_MS
 from pipeline.sim.exchange.order_book import ASK, BID
 from pipeline.sim.exchange.types import BookDelta, Level, MarketEvent, SimInstrument, Ticker, TradePrint
+from pipeline.sim.exchange.venue import SimVenue
+from pipeline.sim.wire.dialect import SimSocket
 from pipeline.sim.wire.gateio import candles, futures_rows
 from pipeline.sim.wire.gateio.formats import GateError, ms_fraction, side_text
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
-    from pipeline.sim.wire.dialect import SimSocket
 
 TickerRow = Callable[[SimInstrument, bool], dict[str, Any]]
 TICKER_INTERVAL_NS = 1000 * NS_PER_MS

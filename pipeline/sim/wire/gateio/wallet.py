@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.model.structs import CoinIdentity
 from pipeline.sim.exchange.types import ZERO, BookEntry, SimAccount
+from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.coins import coins
 from pipeline.sim.wire.gateio.api import Route, page, span_ms
 from pipeline.sim.wire.gateio.formats import ApiRequest, GateError, plain
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
 
 _DAY_S = 86_400
 _SPAN_MAX_S = 30 * _DAY_S

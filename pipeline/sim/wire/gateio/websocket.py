@@ -10,22 +10,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
+from pipeline.sim.exchange.faults import Verdict as FaultVerdict
 from pipeline.sim.exchange.latency import NS_PER_S
 from pipeline.sim.exchange.types import AccountEvent, BalanceEvent, OrderEvent, PositionEvent, SimAccount
 from pipeline.sim.wire.auth import AuthRefused, verify_gate_channel, verify_gate_login
+from pipeline.sim.wire.dialect import SimSocket
 from pipeline.sim.wire.gateio import private_pushes as private
 from pipeline.sim.wire.gateio.formats import ApiRequest, GateError
+from pipeline.sim.wire.gateio.market import GateMarket
 from pipeline.sim.wire.gateio.streams import BadPayload, payload_items
 from pipeline.sim.wire.rate_limits import Verdict
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.faults import Verdict as FaultVerdict
-    from pipeline.sim.wire.dialect import SimSocket
-    from pipeline.sim.wire.gateio.exchange import GateMarket
 
 _PING_NS = 20 * NS_PER_S
 PLACING = ("order_place", "order_batch_place")
@@ -327,7 +325,7 @@ class GateSession:
             result = await handler(call)
         except GateError as error:
             refused = error
-        await self._market.server.release(self._venue.name, operation, fault)
+        await self._market.host.release(self._venue.name, operation, fault)
         if fault.drop_response:
             self._sock.kill()
             return

@@ -7,24 +7,21 @@ data, 24 h of life. Source: MEXC spot v3 "WebSocket Market Streams", "WebSocket 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from pipeline.sim.exchange.latency import NS_PER_S
 from pipeline.sim.exchange.types import AccountEvent, MarketEvent, SimAccount, TradePrint
-from pipeline.sim.wire.dialect import Dialect, SimSocket
+from pipeline.sim.exchange.venue import SimVenue
+from pipeline.sim.wire.dialect import Dialect, Host, SimSocket
 from pipeline.sim.wire.mexc import formats as words
 from pipeline.sim.wire.mexc import private_pushes as private
 from pipeline.sim.wire.mexc import streams as stream
 from pipeline.sim.wire.mexc.listen_keys import ListenKeys
 from pipeline.sim.wire.mexc.rest import MexcRest
 from pipeline.sim.wire.rate_limits import MexcLimits, WindowLimiter
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
-    from pipeline.sim.server import SimExchangeServer
 
 _NO_SUBSCRIPTION_NS = 30 * NS_PER_S
 _NO_DATA_NS = 60 * NS_PER_S
@@ -35,10 +32,8 @@ _INVALID_KEY_TEXT = "Invalid listen key"
 class MexcDialect(Dialect):
     """``venues`` holds exactly one venue: MEXC spot."""
 
-    def __init__(
-        self, venues: dict[str, SimVenue], server: SimExchangeServer, limits: MexcLimits | None = None
-    ) -> None:
-        super().__init__(venues, server)
+    def __init__(self, venues: dict[str, SimVenue], host: Host, limits: MexcLimits | None = None) -> None:
+        super().__init__(venues, host)
         ((self.venue_name, self.venue),) = venues.items()
         self.limits = limits or MexcLimits()
         self.keys = ListenKeys(self.limits.listen_keys_max, self.limits.sockets_per_key_max)
@@ -185,3 +180,6 @@ class MexcSession:
         encoded = private.encode(event)
         if encoded is not None and encoded[0] in self._topics:
             self._sock.send(encoded[1])
+
+
+DIALECT = MexcDialect

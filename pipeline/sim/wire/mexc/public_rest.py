@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from collections import deque
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.model.enums import OrderSide
 from pipeline.sim.exchange.candles import MONTH_S, STEP_S, WEEK_S, window_end_s
 from pipeline.sim.exchange.types import SimInstrument, TradePrint
+from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.mexc import formats as words
 from pipeline.sim.wire.mexc.formats import MexcError
 from pipeline.sim.wire.mexc.request import ApiRequest, Route, instrument_of
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
 
 TRADES_KEPT = 1000
 DAY_MS = 86_400_000

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from pipeline.sim.exchange.types import SimAccount, SimInstrument
+from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.mexc.formats import MexcError
 from pipeline.sim.wire.rate_limits import Budget
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
 
 
 class ApiRequest(msgspec.Struct, frozen=True):

@@ -6,12 +6,13 @@ Source: MEXC spot v3 "General Info", "SIGNED"; limits as reported in 2025 and 20
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from pipeline.sim.exchange.types import RejectReason, SimAccount, SimReject
+from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.auth import AuthRefused, mexc_deadline_ms, mexc_params, verify_mexc
 from pipeline.sim.wire.mexc.formats import MexcError, refusal
 from pipeline.sim.wire.mexc.listen_keys import ListenKeys
@@ -19,9 +20,6 @@ from pipeline.sim.wire.mexc.public_rest import MexcPublic
 from pipeline.sim.wire.mexc.request import ApiRequest, Route
 from pipeline.sim.wire.mexc.signed_rest import MexcSigned
 from pipeline.sim.wire.rate_limits import MexcLimits, WindowLimiter, retry_after_s
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
 
 _TRADING = ("place", "cancel", "cancel_all")
 

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import hashlib
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from pipeline.model.enums import OrderKind
 from pipeline.sim.exchange.types import BookEntry, SimOrder, SimOrderRequest, SimReject
+from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.coins import coins
 from pipeline.sim.wire.mexc import formats as words
 from pipeline.sim.wire.mexc.formats import MexcError
 from pipeline.sim.wire.mexc.listen_keys import ListenKeys
 from pipeline.sim.wire.mexc.request import ApiRequest, Route, instrument_of
 from pipeline.sim.wire.rate_limits import MexcLimits
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
 
 DAY_MS = 86_400_000
 _BATCH_MAX = 20

@@ -8,7 +8,7 @@ Source: MEXC spot v3 "WebSocket Market Streams"; websocket-proto; third-party re
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -16,12 +16,10 @@ from pipeline.model.enums import OrderSide
 from pipeline.sim.exchange.candles import MONTH_S, WEEK_S, window_end_s
 from pipeline.sim.exchange.latency import NS_PER_MS
 from pipeline.sim.exchange.types import ZERO, BookDelta, Level, MarketEvent, SimInstrument, Ticker, TradePrint
+from pipeline.sim.exchange.venue import SimVenue
+from pipeline.sim.wire.dialect import SimSocket
 from pipeline.sim.wire.mexc import push_frames as frames
 from pipeline.sim.wire.mexc.formats import plain
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
-    from pipeline.sim.wire.dialect import SimSocket
 
 INTERVALS_MS = {"10ms": 10, "100ms": 100}
 LIMIT_DEPTHS = ("5", "10", "20")

@@ -19,7 +19,7 @@ from pipeline.model.enums import InstrumentKind
 from pipeline.model.errors import ConfigInvalid
 from pipeline.sim.exchange.latency import LatencyProfile
 
-SCENARIO_DIR = Path(__file__).resolve().parent / "scenarios"
+SCENARIO_DIR = Path(__file__).resolve().parent
 EXTENDS_MAX = 8  # a chain longer than this is a circle
 
 
@@ -87,7 +87,6 @@ class VenueSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     lag_ms: float = 0.0
     latency: dict[str, float] = {}
     ticker_interval_ms: int = 10
-    intervals_ms: tuple[int, ...] = ()  # depth streams that the venue offers
     taker_fee_ppm: int = 200
     maker_fee_ppm: int = 0
     list_taker_fee_ppm: int = 1000
@@ -150,7 +149,6 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     description: str = ""
     seed: int = 1
     expect_no_orders: bool = False  # a null market: any order is a failure
-    warmup_s: float = 0.0
     exchanges: dict[str, ExchangeSpec] = {}
     coins: dict[str, CoinSpec] = {}
     pairs: dict[str, PairSpec] = {}

@@ -26,7 +26,7 @@ from pipeline.sim.exchange.venue_ledger import VenueLedger
 from pipeline.sim.factory import build_venues
 from pipeline.sim.market.synthetic import SyntheticMarket
 from pipeline.sim.recorded.capture_frames import open_recordings
-from pipeline.sim.scenario import Scenario
+from pipeline.sim.scenarios.specs import Scenario
 
 Floats = NDArray[np.float64]
 
