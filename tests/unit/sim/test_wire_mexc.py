@@ -22,7 +22,7 @@ from pipeline.sim.exchange.types import (
     SimTrade,
     TradeEvent,
 )
-from pipeline.sim.wire.mexc import formats as words
+from pipeline.sim.wire.mexc import formats
 from pipeline.sim.wire.mexc import private_pushes as private
 from pipeline.sim.wire.mexc import push_frames as frames
 from pipeline.sim.wire.mexc import streams as stream
@@ -134,7 +134,7 @@ def test_private_deal_frame_carries_fee_and_ids() -> None:
     assert (body.price, body.quantity, body.amount, body.tradeType) == ("3.6962", "1", "3.6962", 1)
     assert (body.tradeId, body.orderId, body.clientOrderId) == ("77X1", "C02__5", "ab_2")
     assert (body.feeAmount, body.feeCurrency, body.time) == ("0.0003998377369698171", "MX", 1736417034280)
-    assert words.trade_row(trade)["id"] == body.tradeId
+    assert formats.trade_row(trade)["id"] == body.tradeId
 
 
 def test_account_frame_shows_available_and_frozen_apart() -> None:
@@ -160,7 +160,7 @@ def test_account_frame_shows_available_and_frozen_apart() -> None:
 )
 def test_statuses_agree_between_rest_and_stream(status: OrderStatus, filled: str, text: str, number: int) -> None:
     seen = order(status=status, filled_qty=Decimal(filled))
-    assert (words.status_text(seen), words.ws_status(seen)) == (text, number)
+    assert (formats.status_text(seen), formats.ws_status(seen)) == (text, number)
 
 
 def test_refused_subscriptions_say_so_only_in_their_text() -> None:
@@ -175,11 +175,11 @@ def test_refused_subscriptions_say_so_only_in_their_text() -> None:
 
 def test_every_refusal_has_a_code_and_the_known_ones_are_the_sheets() -> None:
     for reason in RejectReason:
-        error = words.refusal(SimReject(reason, "x"), None, OrderSide.BUY)
+        error = formats.refusal(SimReject(reason, "x"), None, OrderSide.BUY)
         assert error.text and error.code != 0
-    assert words.refusal(SimReject(RejectReason.INSUFFICIENT_BALANCE, ""), None, OrderSide.SELL).code == 30005
-    assert words.refusal(SimReject(RejectReason.INSUFFICIENT_BALANCE, ""), None, OrderSide.BUY).code == 30004
-    assert words.refusal(SimReject(RejectReason.ORDER_NOT_FOUND, ""), None, None).code == -2011
+    assert formats.refusal(SimReject(RejectReason.INSUFFICIENT_BALANCE, ""), None, OrderSide.SELL).code == 30005
+    assert formats.refusal(SimReject(RejectReason.INSUFFICIENT_BALANCE, ""), None, OrderSide.BUY).code == 30004
+    assert formats.refusal(SimReject(RejectReason.ORDER_NOT_FOUND, ""), None, None).code == -2011
 
 
 def test_listen_keys_expire_are_extended_and_limited() -> None:
@@ -190,10 +190,10 @@ def test_listen_keys_expire_are_extended_and_limited() -> None:
     assert keys.account_of(first, LIFE_MS - 1) is owner and keys.account_of(first, LIFE_MS) is None
     keys.extend(owner, first, LIFE_MS - 1)
     assert keys.account_of(first, LIFE_MS) is owner
-    with pytest.raises(words.MexcError):
+    with pytest.raises(formats.MexcError):
         keys.extend(other, first, LIFE_MS)
     keys.create(owner, LIFE_MS)
-    with pytest.raises(words.MexcError):
+    with pytest.raises(formats.MexcError):
         keys.create(owner, LIFE_MS)
     assert keys.socket_opened(first) and not keys.socket_opened(first)
     keys.socket_closed(first)

@@ -11,8 +11,9 @@ from typing import Any
 from pipeline.sim.exchange.candles import MONTH_S, WEEK_S, Candle, CandleSeries, window_end_s
 from pipeline.sim.exchange.types import SimInstrument
 from pipeline.sim.exchange.venue import SimVenue
-from pipeline.sim.wire.gateio.formats import ApiRequest, GateError, plain
+from pipeline.sim.wire.gateio.formats import ApiRequest, GateError
 from pipeline.sim.wire.gateio.futures_rows import contracts, size
+from pipeline.sim.wire.numbers import exact_text
 
 INTERVALS = {
     "10s": 10,
@@ -76,12 +77,12 @@ def spot_rows(call: ApiRequest, series: CandleSeries) -> list[list[str]]:
     return [
         [
             str(one.start_s),
-            plain(one.quote),
-            plain(one.close),
-            plain(one.high),
-            plain(one.low),
-            plain(one.open),
-            plain(one.base),
+            exact_text(one.quote),
+            exact_text(one.close),
+            exact_text(one.high),
+            exact_text(one.low),
+            exact_text(one.open),
+            exact_text(one.base),
             "true" if window_end_s(one.start_s, length_s) <= now_s else "false",
         ]
         for one in _chosen(call, series, INTERVALS, "30m", 1000)
@@ -93,10 +94,10 @@ def futures_rows(call: ApiRequest, instrument: SimInstrument, name: str, series:
     _, is_mark = split_contract(name)
     found = []
     for one in _chosen(call, series, FUTURES_INTERVALS, "5m", 2000):
-        row: dict[str, Any] = {"t": one.start_s, "c": plain(one.close), "h": plain(one.high)}
-        row |= {"l": plain(one.low), "o": plain(one.open)}
+        row: dict[str, Any] = {"t": one.start_s, "c": exact_text(one.close), "h": exact_text(one.high)}
+        row |= {"l": exact_text(one.low), "o": exact_text(one.open)}
         if not is_mark:
-            row |= {"v": _contracts(instrument, one.base, call.decimal_sizes), "sum": plain(one.quote)}
+            row |= {"v": _contracts(instrument, one.base, call.decimal_sizes), "sum": exact_text(one.quote)}
         found.append(row)
     return found
 
@@ -109,13 +110,13 @@ def spot_push(candle: Candle, subscription: str, closed: bool) -> dict[str, Any]
     """``spot.candlesticks``: all text."""
     return {
         "t": str(candle.start_s),
-        "v": plain(candle.quote),
-        "c": plain(candle.close),
-        "h": plain(candle.high),
-        "l": plain(candle.low),
-        "o": plain(candle.open),
+        "v": exact_text(candle.quote),
+        "c": exact_text(candle.close),
+        "h": exact_text(candle.high),
+        "l": exact_text(candle.low),
+        "o": exact_text(candle.open),
         "n": subscription,
-        "a": plain(candle.base),
+        "a": exact_text(candle.base),
         "w": closed,
     }
 
@@ -128,12 +129,12 @@ def futures_push(
         {
             "t": candle.start_s,
             "v": _contracts(instrument, candle.base, decimal_sizes),
-            "c": plain(candle.close),
-            "h": plain(candle.high),
-            "l": plain(candle.low),
-            "o": plain(candle.open),
+            "c": exact_text(candle.close),
+            "h": exact_text(candle.high),
+            "l": exact_text(candle.low),
+            "o": exact_text(candle.open),
             "n": subscription,
-            "a": plain(candle.base),
+            "a": exact_text(candle.base),
             "w": closed,
         }
     ]

@@ -13,6 +13,7 @@ import msgspec
 
 from pipeline.model.enums import OrderSide, TimeInForce
 from pipeline.sim.exchange.types import RejectReason, SimAccount, SimInstrument, SimOrder, SimReject
+from pipeline.sim.wire.numbers import exact_text
 
 TIF_OF = {"gtc": TimeInForce.GTC, "ioc": TimeInForce.IOC, "poc": TimeInForce.POST_ONLY, "fok": TimeInForce.FOK}
 TIF_TEXT = {tif: text for text, tif in TIF_OF.items()}
@@ -101,11 +102,6 @@ def number(text: str, name: str) -> Decimal:
     return value
 
 
-def plain(value: Decimal) -> str:
-    """Digits without exponent and without trailing zeros."""
-    return format(value.normalize(), "f") if value else "0"
-
-
 def client_text(call: ApiRequest) -> str:
     """The order's own ``text``, checked: ``t-`` and at most 28 of ``[0-9A-Za-z_.-]``; empty when not given."""
     text = call.word("text")
@@ -139,12 +135,12 @@ def refusal(reject: SimReject, instrument: SimInstrument | None, *, futures: boo
     """Gate.io's label for a venue-neutral refusal."""
     reason = reject.reason
     if reason is RejectReason.NOTIONAL_TOO_SMALL and instrument is not None and not futures:
-        least, quote = plain(instrument.min_notional), instrument.quote
+        least, quote = exact_text(instrument.min_notional), instrument.quote
         size = reject.text.partition(" ")[0]
         text = f"Your order size {size} {quote} is too small. The minimum is {least} {quote}"
         return GateError("INVALID_PARAM_VALUE", text)
     if reason is RejectReason.QTY_TOO_SMALL and instrument is not None and not futures:
-        least, base = plain(instrument.min_qty), instrument.base
+        least, base = exact_text(instrument.min_qty), instrument.base
         size = reject.text.partition(" ")[0]
         text = f"Your order size {size} {base} is too small. The minimum is {least} {base}"
         return GateError("INVALID_PARAM_VALUE", text)

@@ -21,13 +21,13 @@ from pipeline.sim.wire.gateio.formats import (
     amend_text,
     client_text,
     number,
-    plain,
     refusal,
     split_id,
     with_params,
 )
 from pipeline.sim.wire.gateio.futures_info import FuturesInfoApi
 from pipeline.sim.wire.gateio.positions import PositionsApi
+from pipeline.sim.wire.numbers import exact_text
 
 TEXT_LIFE_MS = 60_000
 ZERO_FILL_LIFE_MS = 600_000  # "unfilled cancelled orders vanish after 10 minutes"
@@ -146,8 +146,8 @@ class FuturesApi:
         wanted = [self.instrument(symbol)] if symbol else self.venue.instruments.values()
         return {
             one.symbol: {
-                "taker_fee": plain(Decimal(one.taker_fee_ppm).scaleb(-6)),
-                "maker_fee": plain(Decimal(one.maker_fee_ppm).scaleb(-6)),
+                "taker_fee": exact_text(Decimal(one.taker_fee_ppm).scaleb(-6)),
+                "maker_fee": exact_text(Decimal(one.maker_fee_ppm).scaleb(-6)),
             }
             for one in wanted
         }

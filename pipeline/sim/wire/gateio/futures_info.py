@@ -13,7 +13,8 @@ from pipeline.sim.exchange.types import BookEntry, SimInstrument
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.gateio import candles
 from pipeline.sim.wire.gateio.api import Route, page, span_ms
-from pipeline.sim.wire.gateio.formats import ApiRequest, GateError, plain
+from pipeline.sim.wire.gateio.formats import ApiRequest, GateError
+from pipeline.sim.wire.numbers import exact_text
 
 _DAY_S = 86_400
 _KINDS = {"deposit": "dnw", "withdraw": "dnw", "pnl": "pnl", "fee": "fee", "fund": "fund"}
@@ -72,7 +73,7 @@ class FuturesInfoApi:
         symbol = self.instrument(call.need("contract")).symbol
         start_s, end_s = call.whole("from", 0), call.whole("to", call.now_ms // 1000)
         paid = [one for one in self.venue.funding_paid.get(symbol, []) if start_s <= one[0] <= end_s]
-        return [{"t": time_s, "r": plain(rate)} for time_s, rate in page(paid[::-1], call)]
+        return [{"t": time_s, "r": exact_text(rate)} for time_s, rate in page(paid[::-1], call)]
 
     async def _tiers(self, call: ApiRequest) -> Any:
         symbol = call.word("contract")
@@ -81,8 +82,8 @@ class FuturesInfoApi:
             {
                 "tier": 1,
                 "risk_limit": RISK_LIMIT,
-                "initial_rate": plain(round(Decimal(1) / one.leverage_max, 8)),
-                "maintenance_rate": plain(one.maintenance_rate),
+                "initial_rate": exact_text(round(Decimal(1) / one.leverage_max, 8)),
+                "maintenance_rate": exact_text(one.maintenance_rate),
                 "leverage_max": str(one.leverage_max),
                 "deduction": "0",
                 "contract": one.symbol,
@@ -151,8 +152,8 @@ def _book_row(entry: BookEntry) -> dict[str, Any]:
     """``time`` is a number that may have a fraction; whole seconds are sent: ccxt's Python cannot read others."""
     return {
         "time": entry.ts_ms // 1000,
-        "change": plain(entry.change),
-        "balance": plain(entry.balance),
+        "change": exact_text(entry.change),
+        "balance": exact_text(entry.balance),
         "text": f"{entry.symbol}:{entry.order_id}" if entry.order_id else entry.symbol,
         "type": _KINDS.get(entry.reason, "dnw"),
         "contract": entry.symbol,

@@ -13,7 +13,8 @@ from pipeline.sim.exchange.types import SimInstrument, SimPosition, SimReject
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.gateio import futures_rows as rows
 from pipeline.sim.wire.gateio.api import Route, page, span_ms
-from pipeline.sim.wire.gateio.formats import ApiRequest, GateError, number, plain, refusal
+from pipeline.sim.wire.gateio.formats import ApiRequest, GateError, number, refusal
+from pipeline.sim.wire.numbers import exact_text
 
 _DAY_S = 86_400
 
@@ -107,9 +108,9 @@ class PositionsApi:
             wanted = number(limit, "cross_leverage_limit") if limit else Decimal(0)
             wanted = wanted or Decimal(instrument.leverage_max)
         if wanted < 1:
-            raise GateError("LEVERAGE_TOO_LOW", f"leverage {plain(wanted)} is below 1")
+            raise GateError("LEVERAGE_TOO_LOW", f"leverage {exact_text(wanted)} is below 1")
         if wanted > instrument.leverage_max:
-            raise GateError("LEVERAGE_TOO_HIGH", f"leverage {plain(wanted)} exceeds {instrument.leverage_max}")
+            raise GateError("LEVERAGE_TOO_HIGH", f"leverage {exact_text(wanted)} exceeds {instrument.leverage_max}")
         self._set_cross(call.owner.uid, instrument.symbol, is_cross)
         self.venue.set_leverage(call.owner, instrument.symbol, wanted)
         return instrument.symbol
@@ -134,7 +135,7 @@ class PositionsApi:
 
     async def _get_leverage(self, call: ApiRequest) -> Any:
         position = positions_of(call.owner, self.instrument(call.args[0]).symbol)[0]
-        return {"lever": plain(position.leverage)}
+        return {"lever": exact_text(position.leverage)}
 
     def _add_margin(self, call: ApiRequest, position: SimPosition) -> None:
         change = call.amount("change")

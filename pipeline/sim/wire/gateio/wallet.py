@@ -15,7 +15,8 @@ from pipeline.sim.exchange.types import ZERO, BookEntry, SimAccount
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.coins import coins
 from pipeline.sim.wire.gateio.api import Route, page, span_ms
-from pipeline.sim.wire.gateio.formats import ApiRequest, GateError, plain
+from pipeline.sim.wire.gateio.formats import ApiRequest, GateError
+from pipeline.sim.wire.numbers import exact_text
 
 _DAY_S = 86_400
 _SPAN_MAX_S = 30 * _DAY_S
@@ -130,7 +131,7 @@ class WalletApi:
                 "currency": one.asset,
                 "address": "",
                 "txid": hashlib.sha256(f"{reason}{one.entry_id}".encode()).hexdigest(),
-                "amount": plain(abs(one.change)),
+                "amount": exact_text(abs(one.change)),
                 "memo": "",
                 "status": "DONE",
                 "chain": self._chain_of(one.asset),
@@ -166,8 +167,8 @@ class WalletApi:
             futures, unrealised = margin.total, margin.unrealised_pnl
 
         def row(amount: Decimal, gain: Decimal = ZERO) -> dict[str, str]:
-            value = {"amount": plain(round(amount, 8)), "currency": "USDT"}
-            return value | {"unrealised_pnl": plain(round(gain, 8)), "borrowed": "0"}
+            value = {"amount": exact_text(round(amount, 8)), "currency": "USDT"}
+            return value | {"unrealised_pnl": exact_text(round(gain, 8)), "borrowed": "0"}
 
         return {"details": {"spot": row(spot), "futures": row(futures, unrealised)}, "total": row(spot + futures)}
 
@@ -226,8 +227,8 @@ def _book_row(entry: BookEntry) -> dict[str, Any]:
         "id": str(entry.entry_id),
         "time": entry.ts_ms,
         "currency": entry.asset,
-        "change": plain(entry.change),
-        "balance": plain(entry.balance),
+        "change": exact_text(entry.change),
+        "balance": exact_text(entry.balance),
         "type": _KINDS.get(entry.reason, "unknown"),
         "text": str(entry.order_id) if entry.order_id else "",
     }

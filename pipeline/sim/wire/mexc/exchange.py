@@ -16,7 +16,7 @@ from pipeline.sim.exchange.latency import NS_PER_S
 from pipeline.sim.exchange.types import AccountEvent, MarketEvent, SimAccount, TradePrint
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.dialect import Dialect, Host, SimSocket
-from pipeline.sim.wire.mexc import formats as words
+from pipeline.sim.wire.mexc import formats
 from pipeline.sim.wire.mexc import private_pushes as private
 from pipeline.sim.wire.mexc import streams as stream
 from pipeline.sim.wire.mexc.listen_keys import ListenKeys
@@ -55,10 +55,10 @@ class MexcDialect(Dialect):
         return (self.venue_name, "other", "*") if path.startswith("/api/") else None
 
     def order_id_text(self, order_id: int) -> str:
-        return words.order_id_text(order_id)
+        return formats.order_id_text(order_id)
 
     def trade_id_text(self, trade_id: int) -> str:
-        return words.trade_id_text(trade_id)
+        return formats.trade_id_text(trade_id)
 
     def on_start(self) -> None:
         self.venue.on_market(self._on_market)

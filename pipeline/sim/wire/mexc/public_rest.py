@@ -13,9 +13,10 @@ from pipeline.model.enums import OrderSide
 from pipeline.sim.exchange.candles import MONTH_S, STEP_S, WEEK_S, window_end_s
 from pipeline.sim.exchange.types import SimInstrument, TradePrint
 from pipeline.sim.exchange.venue import SimVenue
-from pipeline.sim.wire.mexc import formats as words
+from pipeline.sim.wire.mexc import formats
 from pipeline.sim.wire.mexc.formats import MexcError
 from pipeline.sim.wire.mexc.request import ApiRequest, Route, instrument_of
+from pipeline.sim.wire.numbers import exact_text
 
 TRADES_KEPT = 1000
 DAY_MS = 86_400_000
@@ -81,7 +82,7 @@ class MexcPublic:
     async def _exchange_info(self, call: ApiRequest) -> Any:
         wanted = call.params.get("symbols") or call.params.get("symbol")
         symbols = wanted.split(",") if wanted else list(self._venue.instruments)
-        rows = [words.symbol_row(instrument_of(self._venue, symbol)) for symbol in symbols]
+        rows = [formats.symbol_row(instrument_of(self._venue, symbol)) for symbol in symbols]
         return {
             "timezone": "CST",
             "serverTime": call.now_ms,
@@ -117,8 +118,8 @@ class MexcPublic:
                 {
                     "id": None,
                     "price": instrument.price_text(one.price),
-                    "qty": words.plain(qty),
-                    "quoteQty": words.plain(price * qty),
+                    "qty": exact_text(qty),
+                    "quoteQty": exact_text(price * qty),
                     "time": one.ts_ms,
                     "isBuyerMaker": buyer_maker,
                     "isBestMatch": True,
@@ -135,7 +136,7 @@ class MexcPublic:
                 "f": None,
                 "l": None,
                 "p": instrument.price_text(one.price),
-                "q": words.plain(instrument.qty(one.qty)),
+                "q": exact_text(instrument.qty(one.qty)),
                 "T": one.ts_ms,
                 "m": one.side is OrderSide.SELL,
                 "M": True,
@@ -157,13 +158,13 @@ class MexcPublic:
         return [
             [
                 one.start_s * 1000,
-                words.plain(one.open),
-                words.plain(one.high),
-                words.plain(one.low),
-                words.plain(one.close),
-                words.plain(one.base),
+                exact_text(one.open),
+                exact_text(one.high),
+                exact_text(one.low),
+                exact_text(one.close),
+                exact_text(one.base),
                 window_end_s(one.start_s, length_s) * 1000,
-                words.plain(one.quote),
+                exact_text(one.quote),
             ]
             for one in chosen
         ]
@@ -176,7 +177,7 @@ class MexcPublic:
         base = sum((one.base for one in found), Decimal(0))
         quote = sum((one.quote for one in found), Decimal(0))
         price = round(quote / base, 12) if base else instrument.reference_price()
-        return {"mins": _AVERAGE_MINUTES, "price": words.plain(price)}
+        return {"mins": _AVERAGE_MINUTES, "price": exact_text(price)}
 
     def _quotes(self, symbol: str) -> dict[str, Any]:
         instrument = instrument_of(self._venue, symbol)
@@ -196,7 +197,7 @@ class MexcPublic:
     def _last_price(self, symbol: str) -> str:
         instrument = instrument_of(self._venue, symbol)
         prints = self._prints.get(symbol)
-        return instrument.price_text(prints[-1].price) if prints else words.plain(instrument.reference_price())
+        return instrument.price_text(prints[-1].price) if prints else exact_text(instrument.reference_price())
 
     async def _price(self, call: ApiRequest) -> Any:
         symbol = call.params.get("symbol")
@@ -215,15 +216,15 @@ class MexcPublic:
         base = sum((instrument.qty(one.qty) for one in prints), Decimal(0))
         quote = sum((instrument.qty(one.qty) * instrument.price(one.price) for one in prints), Decimal(0))
         return self._quotes(symbol) | {
-            "priceChange": words.plain(change),
-            "priceChangePercent": words.plain(round(change / Decimal(first), 6)) if Decimal(first) else "0",
+            "priceChange": exact_text(change),
+            "priceChangePercent": exact_text(round(change / Decimal(first), 6)) if Decimal(first) else "0",
             "prevClosePrice": first,
             "lastPrice": last,
             "openPrice": first,
             "highPrice": instrument.price_text(max(prices)) if prices else last,
             "lowPrice": instrument.price_text(min(prices)) if prices else last,
-            "volume": words.plain(base),
-            "quoteVolume": words.plain(quote),
+            "volume": exact_text(base),
+            "quoteVolume": exact_text(quote),
             "openTime": now_ms - DAY_MS,
             "closeTime": now_ms,
             "count": None,

@@ -15,10 +15,11 @@ from pipeline.model.enums import OrderKind
 from pipeline.sim.exchange.types import BookEntry, SimOrder, SimOrderRequest, SimReject
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.coins import coins
-from pipeline.sim.wire.mexc import formats as words
+from pipeline.sim.wire.mexc import formats
 from pipeline.sim.wire.mexc.formats import MexcError
 from pipeline.sim.wire.mexc.listen_keys import ListenKeys
 from pipeline.sim.wire.mexc.request import ApiRequest, Route, instrument_of
+from pipeline.sim.wire.numbers import exact_text
 from pipeline.sim.wire.rate_limits import MexcLimits
 
 DAY_MS = 86_400_000
@@ -64,8 +65,8 @@ class MexcSigned:
 
     def _order_request(self, params: dict[str, str], call: ApiRequest) -> SimOrderRequest:
         item = ApiRequest(params, call.account, call.now_ms, call.deadline_ms)
-        side = words.SIDES.get(item.need("side"))
-        kind_tif = words.ORDER_TYPES.get(item.need("type"))
+        side = formats.SIDES.get(item.need("side"))
+        kind_tif = formats.ORDER_TYPES.get(item.need("type"))
         if side is None or kind_tif is None:
             raise MexcError(700004, "Parameter error: side or type")
         kind, tif = kind_tif
@@ -102,10 +103,10 @@ class MexcSigned:
             return await self._venue.submit(call.owner, order)
         except SimReject as reject:
             instrument = self._venue.instruments.get(order.symbol)
-            raise words.refusal(reject, instrument, order.side) from reject
+            raise formats.refusal(reject, instrument, order.side) from reject
 
     async def _place(self, call: ApiRequest) -> Any:
-        return words.placed_row(await self._submit(call.params, call))
+        return formats.placed_row(await self._submit(call.params, call))
 
     async def _place_test(self, call: ApiRequest) -> Any:
         instrument_of(self._venue, self._order_request(call.params, call).symbol)
@@ -123,7 +124,7 @@ class MexcSigned:
         for item in items:
             params = {name: str(value) for name, value in item.items() if value is not None}
             try:
-                rows.append(words.placed_row(await self._submit(params, call)))
+                rows.append(formats.placed_row(await self._submit(params, call)))
             except MexcError as error:
                 client_id = params.get("newClientOrderId", "")
                 rows.append({"newClientOrderId": client_id, "msg": error.text, "code": error.code})
@@ -135,7 +136,7 @@ class MexcSigned:
         instrument_of(self._venue, symbol)
         order_id, client_id = call.params.get("orderId", ""), call.params.get("origClientOrderId", "")
         if order_id:
-            return symbol, words.parse_order_id(order_id), None
+            return symbol, formats.parse_order_id(order_id), None
         if client_id:
             return symbol, None, client_id
         raise MexcError(700004, "Param 'origClientOrderId' or 'orderId' must be sent, but both were empty/null!")
@@ -145,8 +146,8 @@ class MexcSigned:
         try:
             order = await self._venue.submit_cancel(call.owner, symbol, order_id=order_id, client_id=client_id)
         except SimReject as reject:
-            raise words.refusal(reject, self._venue.instruments[symbol], None) from reject
-        return words.cancel_row(order, client_id or order.client_id)
+            raise formats.refusal(reject, self._venue.instruments[symbol], None) from reject
+        return formats.cancel_row(order, client_id or order.client_id)
 
     async def _cancel_all(self, call: ApiRequest) -> Any:
         symbols = call.need("symbol").split(",")
@@ -156,7 +157,7 @@ class MexcSigned:
         for symbol in symbols:
             instrument_of(self._venue, symbol)
             rows += [
-                words.cancel_row(order, order.client_id)
+                formats.cancel_row(order, order.client_id)
                 for order in await self._venue.submit_cancel_all(call.owner, symbol)
             ]
         return rows
@@ -166,13 +167,13 @@ class MexcSigned:
         order = self._venue.order(call.owner, symbol, order_id=order_id, client_id=client_id)
         if order is None:
             raise MexcError(-2013, "Order does not exist.")
-        return words.order_row(order)
+        return formats.order_row(order)
 
     async def _open_orders(self, call: ApiRequest) -> Any:
         rows = []
         for symbol in call.need("symbol").split(","):
             instrument_of(self._venue, symbol)
-            rows += [words.order_row(order) for order in self._venue.open_orders(call.owner, symbol)]
+            rows += [formats.order_row(order) for order in self._venue.open_orders(call.owner, symbol)]
         return rows
 
     def _span(self, call: ApiRequest, default_ms: int, longest_ms: int) -> tuple[int, int]:
@@ -188,7 +189,7 @@ class MexcSigned:
         orders = [*self._venue.finished_orders(call.owner, symbol, 0), *self._venue.open_orders(call.owner, symbol)]
         chosen = [order for order in orders if start_ms <= order.created_ms <= end_ms]
         chosen.sort(key=lambda order: order.order_id, reverse=True)
-        return [words.order_row(order) for order in chosen[:limit]]
+        return [formats.order_row(order) for order in chosen[:limit]]
 
     async def _my_trades(self, call: ApiRequest) -> Any:
         """Newest first; one month, at most 100."""
@@ -197,16 +198,16 @@ class MexcSigned:
         limit = min(call.whole("limit", 100), 100)
         trades = [t for t in self._venue.trades(call.owner, symbol, start_ms) if start_ms <= t.ts_ms <= end_ms]
         if "orderId" in call.params:
-            wanted = words.parse_order_id(call.params["orderId"])
+            wanted = formats.parse_order_id(call.params["orderId"])
             trades = [t for t in trades if t.order_id == wanted]
         trades.sort(key=lambda trade: trade.trade_id, reverse=True)
-        return [words.trade_row(trade) for trade in trades[:limit]]
+        return [formats.trade_row(trade) for trade in trades[:limit]]
 
     # --- account ---
 
     async def _account(self, call: ApiRequest) -> Any:
         balances = [
-            {"asset": asset, "free": words.plain(wallet.free), "locked": words.plain(wallet.locked)}
+            {"asset": asset, "free": exact_text(wallet.free), "locked": exact_text(wallet.locked)}
             for asset, wallet in self._venue.wallets(call.owner).items()
             if wallet.free or wallet.locked
         ]
@@ -232,7 +233,7 @@ class MexcSigned:
         return {"data": data, "code": 0, "msg": "success", "timestamp": call.now_ms}
 
     async def _coins(self, call: ApiRequest) -> Any:
-        return words.coin_rows(coins(self._venue))
+        return formats.coin_rows(coins(self._venue))
 
     async def _address(self, call: ApiRequest) -> Any:
         """Addresses that belong to nobody: the texts of hashes."""
@@ -267,7 +268,7 @@ class MexcSigned:
         """Status 5: booked."""
         return [
             {
-                "amount": words.plain(one.change),
+                "amount": exact_text(one.change),
                 "coin": one.asset,
                 "network": one.asset,
                 "status": 5,
@@ -290,7 +291,7 @@ class MexcSigned:
                 "coin": one.asset,
                 "network": one.asset,
                 "address": "",
-                "amount": words.plain(-one.change),
+                "amount": exact_text(-one.change),
                 "transferType": 0,
                 "status": 7,
                 "transactionFee": "0",

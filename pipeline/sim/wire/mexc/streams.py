@@ -19,7 +19,7 @@ from pipeline.sim.exchange.types import ZERO, BookDelta, Level, MarketEvent, Sim
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.dialect import SimSocket
 from pipeline.sim.wire.mexc import push_frames as frames
-from pipeline.sim.wire.mexc.formats import plain
+from pipeline.sim.wire.numbers import exact_text
 
 INTERVALS_MS = {"10ms": 10, "100ms": 100}
 LIMIT_DEPTHS = ("5", "10", "20")
@@ -298,13 +298,13 @@ class MexcStream:
         channel.window_s = newest.start_s
         for one in pushed:
             prices = (one.open, one.close, one.high, one.low)
-            opened, closed, high, low = (plain(value).encode() for value in prices)
+            opened, closed, high, low = (exact_text(value).encode() for value in prices)
             body = frames.spot_kline(
                 channel.event_type,
                 one.start_s,
                 (opened, closed, high, low),
-                plain(one.base).encode(),
-                plain(one.quote).encode(),
+                exact_text(one.base).encode(),
+                exact_text(one.quote).encode(),
                 window_end_s(one.start_s, length_s),
             )
             symbol = instrument.symbol.encode()
@@ -338,7 +338,7 @@ class MexcStream:
             sum((one.quote for one in days), ZERO),
             sum((one.base for one in days), ZERO),
         )
-        return frames.mini_ticker(symbol.encode(), *(plain(value).encode() for value in texts))
+        return frames.mini_ticker(symbol.encode(), *(exact_text(value).encode() for value in texts))
 
 
 def _text(instrument: SimInstrument, level: Level) -> tuple[bytes, bytes]:
