@@ -15,7 +15,7 @@ from pipeline.model.enums import OrderSide
 from pipeline.sim.exchange.faults import FaultPlan
 from pipeline.sim.exchange.latency import NS_PER_MS, Line, ManualClock
 from pipeline.sim.exchange.order_book import ASK, BID, Changes, SimBook
-from pipeline.sim.exchange.types import BookDelta, Level, MarketCallback, MarketEvent, Ticker, TradePrint
+from pipeline.sim.exchange.types import BookDelta, Level, MarketCallback, MarketEvent, MarketTrade, Ticker
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 
 
@@ -95,7 +95,7 @@ class FeedLine:
         book.sinks.append(stream.changes)
 
     def trade(self, symbol: str, price: int, units: int, taker: OrderSide, trade_id: int) -> None:
-        self._emit(TradePrint(symbol, price, units, taker, trade_id, self._now_ms()))
+        self._emit(MarketTrade(symbol, price, units, taker, trade_id, self._now_ms()))
 
     def _changed(self, symbol: str) -> None:
         """First change since the last look: schedule what is not scheduled. The flags fall in the flushes."""

@@ -453,7 +453,7 @@ class BookDelta:
 
 
 @dataclass(slots=True, frozen=True)
-class TradePrint:
+class MarketTrade:
     symbol: str
     price: int  # ticks
     qty: int  # units
@@ -473,7 +473,7 @@ class Ticker:
     ts_ms: int
 
 
-MarketEvent = BookDelta | TradePrint | Ticker
+MarketEvent = BookDelta | MarketTrade | Ticker
 MarketCallback = Callable[[MarketEvent], None]
 
 

@@ -14,6 +14,7 @@ from pipeline.sim.exchange.order_book import ASK, BID
 from pipeline.sim.exchange.types import (
     BalanceEvent,
     BookDelta,
+    MarketTrade,
     OrderEvent,
     OrderStatus,
     PositionEvent,
@@ -21,7 +22,6 @@ from pipeline.sim.exchange.types import (
     SimReject,
     Ticker,
     TradeEvent,
-    TradePrint,
 )
 from tests.worlds.sim_support import Bench, run_on
 
@@ -339,4 +339,4 @@ def test_tickers_are_conflated_and_trades_are_not() -> None:
     bench.settle()
     tickers = [event for event in seen if isinstance(event, Ticker)]
     assert len(tickers) == 2 and tickers[-1].ask == (20_001, 104)
-    assert len([event for event in seen if isinstance(event, TradePrint)]) == 5
+    assert len([event for event in seen if isinstance(event, MarketTrade)]) == 5

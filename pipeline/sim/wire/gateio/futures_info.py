@@ -9,14 +9,12 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from pipeline.sim.exchange.types import BookEntry, SimInstrument
-from pipeline.sim.exchange.venue import SimVenue
+from pipeline.sim.exchange.types import BookEntry
 from pipeline.sim.wire.gateio import candles
-from pipeline.sim.wire.gateio.api import Route, page, span_ms
+from pipeline.sim.wire.gateio.api import DAY_S, FuturesContracts, Route, page, span_ms
 from pipeline.sim.wire.gateio.formats import ApiRequest, GateError
 from pipeline.sim.wire.numbers import exact_text
 
-_DAY_S = 86_400
 _KINDS = {"deposit": "dnw", "withdraw": "dnw", "pnl": "pnl", "fee": "fee", "fund": "fund"}
 _KIND_NAMES = frozenset(
     ("dnw", "pnl", "fee", "refr", "fund", "point_dnw", "point_fee", "point_refr", "bonus_offset", "cross_settle")
@@ -28,11 +26,8 @@ _STILL = (  # figures of others' trading: there are none
 )
 
 
-class FuturesInfoApi:
+class FuturesInfoApi(FuturesContracts):
     """Handlers of lists that nobody's orders depend on."""
-
-    def __init__(self, venue: SimVenue) -> None:
-        self.venue = venue
 
     def routes(self) -> dict[tuple[str, str], Route]:
         usdt = "/api/v4/futures/usdt"
@@ -47,12 +42,6 @@ class FuturesInfoApi:
             ("GET", f"{usdt}/liq_orders"): Route(self._liquidations, "public_trades", False),
             ("GET", f"{usdt}/account_book"): Route(self._book, "account_book"),
         }
-
-    def instrument(self, symbol: str) -> SimInstrument:
-        found = self.venue.instruments.get(symbol)
-        if found is None:
-            raise GateError("CONTRACT_NOT_FOUND", f"Contract {symbol} not found")
-        return found
 
     async def _candles(self, call: ApiRequest) -> Any:
         """``mark_`` and ``index_`` before a contract ask for those prices."""
@@ -120,7 +109,7 @@ class FuturesInfoApi:
         ]
 
     async def _insurance(self, call: ApiRequest) -> Any:
-        return [{"t": call.now_ms // 1000 // _DAY_S * _DAY_S, "b": "0"}]
+        return [{"t": call.now_ms // 1000 // DAY_S * DAY_S, "b": "0"}]
 
     async def _constituents(self, call: ApiRequest) -> Any:
         symbol = self.instrument(call.args[0]).symbol
@@ -134,7 +123,7 @@ class FuturesInfoApi:
 
     async def _book(self, call: ApiRequest) -> Any:
         """Newest first; ``type`` and ``contract`` choose."""
-        start_ms, end_ms = span_ms(call, default_s=30 * _DAY_S)
+        start_ms, end_ms = span_ms(call, default_s=30 * DAY_S)
         kind, symbol = call.word("type"), call.word("contract")
         if kind and kind not in _KIND_NAMES:
             raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `type` value: {kind}")

@@ -14,13 +14,13 @@ from pipeline.model.enums import OrderKind, TradingStatus
 from pipeline.sim.exchange.settlement import MarginAccount
 from pipeline.sim.exchange.types import (
     BalanceEvent,
+    MarketTrade,
     PositionClose,
     SimAccount,
     SimInstrument,
     SimOrder,
     SimPosition,
     SimTrade,
-    TradePrint,
 )
 from pipeline.sim.wire.gateio.formats import TIF_TEXT, order_text
 from pipeline.sim.wire.numbers import exact_text, rate_text
@@ -386,7 +386,7 @@ def balance_push(event: BalanceEvent, account: SimAccount) -> dict[str, Any]:
     }
 
 
-def public_trade_row(instrument: SimInstrument, trade: TradePrint, decimal_sizes: bool) -> dict[str, Any]:
+def public_trade_row(instrument: SimInstrument, trade: MarketTrade, decimal_sizes: bool) -> dict[str, Any]:
     """GET /futures/usdt/trades: the size's sign is the taker's side; times in float seconds."""
     return {
         "id": trade.trade_id,
@@ -399,7 +399,7 @@ def public_trade_row(instrument: SimInstrument, trade: TradePrint, decimal_sizes
 
 
 def ticker_row(
-    instrument: SimInstrument, bid: str, ask: str, prints: Sequence[TradePrint], decimal_sizes: bool
+    instrument: SimInstrument, bid: str, ask: str, prints: Sequence[MarketTrade], decimal_sizes: bool
 ) -> dict[str, Any]:
     """GET /futures/usdt/tickers and ``futures.tickers``: over the prints that are kept."""
     prices = [one.price for one in prints]

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.sim.exchange.faults import Verdict as FaultVerdict
-from pipeline.sim.exchange.types import MarketEvent, RejectReason, SimAccount, SimReject, TradePrint
+from pipeline.sim.exchange.types import MarketEvent, MarketTrade, RejectReason, SimAccount, SimReject
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.auth import check_gate_exptime, gate_exptime_ms
 from pipeline.sim.wire.dialect import Host
 from pipeline.sim.wire.gateio import private_pushes as private
-from pipeline.sim.wire.gateio.api import Handler, Route
+from pipeline.sim.wire.gateio.api import Handler, MarketApi, Route
 from pipeline.sim.wire.gateio.formats import ApiRequest, refusal
-from pipeline.sim.wire.gateio.futures import FuturesApi
-from pipeline.sim.wire.gateio.spot import SpotApi
 from pipeline.sim.wire.gateio.streams import GateStream
 from pipeline.sim.wire.rate_limits import GateLimits, Verdict, WindowLimiter
 
@@ -21,11 +19,11 @@ from pipeline.sim.wire.rate_limits import GateLimits, Verdict, WindowLimiter
 class GateMarket:
     """One market (spot or futures) of the exchange, as its sockets and REST paths need it."""
 
-    def __init__(self, venue: SimVenue, api: SpotApi | FuturesApi, host: Host, limits: GateLimits):
+    def __init__(self, venue: SimVenue, api: MarketApi, host: Host, limits: GateLimits):
         self.venue = venue
         self.api = api
         self.host = host
-        self.is_futures = isinstance(api, FuturesApi)
+        self.is_futures = api.is_futures
         self.prefix = "futures" if self.is_futures else "spot"
         self.limit_code = 311 if self.is_futures else 211
         self.private_channels = private.FUTURES_CHANNELS if self.is_futures else private.SPOT_CHANNELS
@@ -34,7 +32,7 @@ class GateMarket:
         self._ws_budget = limits.futures_ws_trading if self.is_futures else limits.spot_ws_trading
         self._limiter = WindowLimiter()
         self.routes: dict[tuple[str, str], Route] = api.routes()
-        self.stream = GateStream(venue, self._ticker_row)
+        self.stream = GateStream(venue, api.ticker)
         self.api_handlers: dict[str, Handler] = {
             "order_place": api.place,
             "order_batch_place": api.place_batch,
@@ -46,18 +44,10 @@ class GateMarket:
             "order_list": api.orders,
         }
 
-    def _ticker_row(self, instrument: Any, decimal_sizes: bool) -> dict[str, Any]:
-        if isinstance(self.api, FuturesApi):
-            return self.api.ticker(instrument, decimal_sizes)
-        return self.api.ticker(instrument)
-
     def on_market(self, event: MarketEvent) -> None:
-        if isinstance(event, TradePrint):
-            self.api.prints.add(event)
+        if isinstance(event, MarketTrade):
+            self.api.trades.add(event)
         self.stream.on_market(event)
-
-    def is_cross(self, uid: str, symbol: str) -> bool:
-        return isinstance(self.api, FuturesApi) and self.api.positions.is_cross(uid, symbol)
 
     def call(
         self,
@@ -84,7 +74,7 @@ class GateMarket:
 
     async def admit_ws(self, operation: str, call: ApiRequest) -> FaultVerdict:
         """The arrival of a WebSocket API call: ledger row, faults, latency."""
-        symbol = call.word("contract" if self.is_futures else "currency_pair") or "*"
+        symbol = call.word(self.api.symbol_param) or "*"
         return await self.host.admit(
             self.venue.name, operation, symbol=symbol, client_id=call.word("text"), via="ws_api"
         )

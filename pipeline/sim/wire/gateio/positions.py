@@ -9,21 +9,19 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.sim.exchange.positions import LONG, SHORT, positions_of
-from pipeline.sim.exchange.types import SimInstrument, SimPosition, SimReject
+from pipeline.sim.exchange.types import SimPosition, SimReject
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.gateio import futures_rows as rows
-from pipeline.sim.wire.gateio.api import Route, page, span_ms
+from pipeline.sim.wire.gateio.api import DAY_S, FuturesContracts, Route, page, span_ms
 from pipeline.sim.wire.gateio.formats import ApiRequest, GateError, number, refusal
 from pipeline.sim.wire.numbers import exact_text
 
-_DAY_S = 86_400
 
-
-class PositionsApi:
+class PositionsApi(FuturesContracts):
     """Handlers about what is held, and how."""
 
     def __init__(self, venue: SimVenue) -> None:
-        self.venue = venue
+        super().__init__(venue)
         self._cross: set[tuple[str, str]] = set()  # (uid, contract) in cross margin
 
     def routes(self) -> dict[tuple[str, str], Route]:
@@ -47,12 +45,6 @@ class PositionsApi:
             ("GET", f"{usdt}/liquidates"): Route(self._liquidates, "positions"),
             ("GET", f"{usdt}/auto_deleverages"): Route(self._deleverages, "positions"),
         }
-
-    def instrument(self, symbol: str) -> SimInstrument:
-        found = self.venue.instruments.get(symbol)
-        if found is None:
-            raise GateError("CONTRACT_NOT_FOUND", f"Contract {symbol} not found")
-        return found
 
     def is_cross(self, uid: str, symbol: str) -> bool:
         return (uid, symbol) in self._cross
@@ -211,7 +203,7 @@ class PositionsApi:
 
     async def _closes(self, call: ApiRequest) -> Any:
         """Positions that went back to flat, newest first."""
-        start_ms, end_ms = span_ms(call, default_s=7 * _DAY_S)
+        start_ms, end_ms = span_ms(call, default_s=7 * DAY_S)
         symbol, side = call.word("contract"), call.word("side")
         found = [
             one

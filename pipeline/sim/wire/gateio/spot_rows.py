@@ -13,12 +13,12 @@ from pipeline.model.enums import OrderKind, OrderSide, TradingStatus
 from pipeline.model.structs import CoinIdentity
 from pipeline.sim.exchange.types import (
     BalanceEvent,
+    MarketTrade,
     OrderStatus,
     SimAccount,
     SimInstrument,
     SimOrder,
     SimTrade,
-    TradePrint,
 )
 from pipeline.sim.wire.gateio.formats import TIF_TEXT, ms_fraction, order_text, side_text
 from pipeline.sim.wire.numbers import exact_text, fraction_digits, rate_text
@@ -256,7 +256,7 @@ def fee_row(account: SimAccount, spot: SimInstrument | None, futures: SimInstrum
     }
 
 
-def public_trade_row(instrument: SimInstrument, trade: TradePrint) -> dict[str, Any]:
+def public_trade_row(instrument: SimInstrument, trade: MarketTrade) -> dict[str, Any]:
     """GET /spot/trades."""
     return {
         "id": str(trade.trade_id),
@@ -270,7 +270,7 @@ def public_trade_row(instrument: SimInstrument, trade: TradePrint) -> dict[str, 
     }
 
 
-def ticker_row(instrument: SimInstrument, bid: str, ask: str, prints: Sequence[TradePrint]) -> dict[str, Any]:
+def ticker_row(instrument: SimInstrument, bid: str, ask: str, prints: Sequence[MarketTrade]) -> dict[str, Any]:
     """GET /spot/tickers and ``spot.tickers``: over the prints that are kept."""
     prices = [one.price for one in prints]
     last = instrument.price_text(prices[-1]) if prices else exact_text(instrument.reference_price())

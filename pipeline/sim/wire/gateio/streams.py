@@ -16,7 +16,7 @@ from pipeline.model.enums import InstrumentKind, OrderSide
 from pipeline.sim.exchange.candles import Candle
 from pipeline.sim.exchange.latency import NS_PER_MS
 from pipeline.sim.exchange.order_book import ASK, BID
-from pipeline.sim.exchange.types import BookDelta, Level, MarketEvent, SimInstrument, Ticker, TradePrint
+from pipeline.sim.exchange.types import BookDelta, Level, MarketEvent, MarketTrade, SimInstrument, Ticker
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.dialect import SimSocket
 from pipeline.sim.wire.gateio import candles, futures_rows
@@ -441,7 +441,7 @@ class GateStream:
         size = futures_rows.units_size(instrument, level[1], decimal_sizes)
         return price, f'"{size}"' if decimal_sizes else str(size)
 
-    def _trade_text(self, trade: TradePrint, decimal_sizes: bool) -> str:
+    def _trade_text(self, trade: MarketTrade, decimal_sizes: bool) -> str:
         instrument = self._venue.instruments[trade.symbol]
         price, seconds = instrument.price_text(trade.price), trade.ts_ms // 1000
         if self._market == "futures":

@@ -14,12 +14,11 @@ from pipeline.model.structs import CoinIdentity
 from pipeline.sim.exchange.types import ZERO, BookEntry, SimAccount
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.coins import coins
-from pipeline.sim.wire.gateio.api import Route, page, span_ms
+from pipeline.sim.wire.gateio.api import DAY_S, Route, empty_list, page, span_ms
 from pipeline.sim.wire.gateio.formats import ApiRequest, GateError
 from pipeline.sim.wire.numbers import exact_text
 
-_DAY_S = 86_400
-_SPAN_MAX_S = 30 * _DAY_S
+_SPAN_MAX_S = 30 * DAY_S
 _KINDS = {"deposit": "deposit", "withdraw": "withdraw", "order-match": "order_fill", "fee": "order_fee"}
 _ACCOUNTS = ("spot", "futures")
 
@@ -41,8 +40,8 @@ class WalletApi:
             ("GET", f"{wallet}/deposits"): Route(self._deposits, "account_book"),
             ("GET", f"{wallet}/withdrawals"): Route(self._withdrawals, "account_book"),
             ("GET", f"{wallet}/total_balance"): Route(self._total, "balances"),
-            ("GET", f"{wallet}/sub_account_balances"): Route(_none, "balances"),
-            ("GET", f"{wallet}/saved_address"): Route(_none, "currencies"),
+            ("GET", f"{wallet}/sub_account_balances"): Route(empty_list, "balances"),
+            ("GET", f"{wallet}/saved_address"): Route(empty_list, "currencies"),
             ("POST", f"{wallet}/transfers"): Route(self._transfer, "other"),
             ("GET", "/api/v4/spot/account_book"): Route(self._book, "account_book"),
             ("GET", "/api/v4/account/rate_limit"): Route(self._rate_limit, "other"),
@@ -114,7 +113,7 @@ class WalletApi:
 
     def _moved(self, call: ApiRequest, reason: str) -> list[dict[str, Any]]:
         """Records of one kind, newest first, 30 days at most."""
-        start_ms, end_ms = span_ms(call, default_s=7 * _DAY_S)
+        start_ms, end_ms = span_ms(call, default_s=7 * DAY_S)
         if end_ms - start_ms > _SPAN_MAX_S * 1000 + 999:
             raise GateError("INVALID_PARAM_VALUE", "time range cannot exceed 30 days")
         wanted = call.word("currency")
@@ -202,7 +201,7 @@ class WalletApi:
 
     async def _book(self, call: ApiRequest) -> Any:
         """Newest first."""
-        start_ms, end_ms = span_ms(call, default_s=7 * _DAY_S)
+        start_ms, end_ms = span_ms(call, default_s=7 * DAY_S)
         kind, asset = call.word("type"), call.word("currency")
         found = [
             one
@@ -236,7 +235,3 @@ def _book_row(entry: BookEntry) -> dict[str, Any]:
 
 def _address_text(account: SimAccount, asset: str, network: str) -> str:
     return "sim" + hashlib.sha256(f"{account.uid}:{asset}:{network}".encode()).hexdigest()[:32]
-
-
-async def _none(call: ApiRequest) -> Any:
-    return []

@@ -231,7 +231,7 @@ class GateSession:
             account,
             self._venue.instruments,
             decimal_sizes=self._decimal_sizes,
-            is_cross=self._market.is_cross(account.uid, symbol),
+            is_cross=self._market.api.is_cross(account.uid, symbol),
         )
 
     def _private_push(self, channel: str, item: dict[str, Any]) -> str:

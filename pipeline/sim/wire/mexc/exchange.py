@@ -13,7 +13,7 @@ import msgspec
 from aiohttp import web
 
 from pipeline.sim.exchange.latency import NS_PER_S
-from pipeline.sim.exchange.types import AccountEvent, MarketEvent, SimAccount, TradePrint
+from pipeline.sim.exchange.types import AccountEvent, MarketEvent, MarketTrade, SimAccount
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.dialect import Dialect, Host, SimSocket
 from pipeline.sim.wire.mexc import formats
@@ -64,7 +64,7 @@ class MexcDialect(Dialect):
         self.venue.on_market(self._on_market)
 
     def _on_market(self, event: MarketEvent) -> None:
-        if isinstance(event, TradePrint):
+        if isinstance(event, MarketTrade):
             self.rest.on_print(event)
         self.stream.on_market(event)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.model.enums import OrderSide
 from pipeline.sim.exchange.candles import MONTH_S, STEP_S, WEEK_S, window_end_s
-from pipeline.sim.exchange.types import SimInstrument, TradePrint
+from pipeline.sim.exchange.types import MarketTrade, SimInstrument
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.mexc import formats
 from pipeline.sim.wire.mexc.formats import MexcError
@@ -41,7 +41,7 @@ class MexcPublic:
 
     def __init__(self, venue: SimVenue) -> None:
         self._venue = venue
-        self._prints: dict[str, deque[TradePrint]] = {}
+        self._prints: dict[str, deque[MarketTrade]] = {}
 
     def routes(self) -> dict[tuple[str, str], Route]:
         v3 = "/api/v3"
@@ -63,7 +63,7 @@ class MexcPublic:
             ("GET", f"{v3}/selfSymbols"): Route(self._default_symbols, "instruments", 1, True),
         }
 
-    def on_print(self, trade: TradePrint) -> None:
+    def on_print(self, trade: MarketTrade) -> None:
         self._prints.setdefault(trade.symbol, deque(maxlen=TRADES_KEPT)).append(trade)
 
     async def _ping(self, call: ApiRequest) -> Any:
@@ -102,7 +102,7 @@ class MexcPublic:
             "timestamp": call.now_ms,
         }
 
-    def _recent(self, call: ApiRequest) -> tuple[SimInstrument, list[TradePrint]]:
+    def _recent(self, call: ApiRequest) -> tuple[SimInstrument, list[MarketTrade]]:
         instrument = instrument_of(self._venue, call.need("symbol"))
         limit = min(call.whole("limit", 500), TRADES_KEPT)
         prints = list(self._prints.get(instrument.symbol, ()))[-limit:]

@@ -15,7 +15,7 @@ import msgspec
 from pipeline.model.enums import OrderSide
 from pipeline.sim.exchange.candles import MONTH_S, WEEK_S, window_end_s
 from pipeline.sim.exchange.latency import NS_PER_MS
-from pipeline.sim.exchange.types import ZERO, BookDelta, Level, MarketEvent, SimInstrument, Ticker, TradePrint
+from pipeline.sim.exchange.types import ZERO, BookDelta, Level, MarketEvent, MarketTrade, SimInstrument, Ticker
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.dialect import SimSocket
 from pipeline.sim.wire.mexc import push_frames as frames
@@ -78,7 +78,7 @@ class Channel:
         self.levels = levels
         self.sockets: list[SimSocket] = []
         self.ticker: Ticker | None = None
-        self.deals: list[TradePrint] = []
+        self.deals: list[MarketTrade] = []
         self.flush_due = False
         self.last_push_ns = -(1 << 62)
         self.window_s = 0  # of a kline: start of the window last sent
