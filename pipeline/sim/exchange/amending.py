@@ -12,20 +12,15 @@ from __future__ import annotations
 from decimal import Decimal
 
 from pipeline.model.enums import OrderKind, OrderSide
+from pipeline.sim.exchange.accounts import SimAccount
 from pipeline.sim.exchange.admission import check_limits, check_standing, check_status
+from pipeline.sim.exchange.decimals import ZERO
+from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.matching_engine import MatchingEngine
 from pipeline.sim.exchange.order_book import ASK, BID
+from pipeline.sim.exchange.orders import RejectReason, SimOrder, SimOrderRequest, SimReject
 from pipeline.sim.exchange.positions import mode_of
 from pipeline.sim.exchange.settlement import opening_qty
-from pipeline.sim.exchange.types import (
-    ZERO,
-    RejectReason,
-    SimAccount,
-    SimInstrument,
-    SimOrder,
-    SimOrderRequest,
-    SimReject,
-)
 
 
 class OrderAmender(MatchingEngine):

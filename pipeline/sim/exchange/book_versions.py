@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from pipeline.sim.exchange.types import Level
+from pipeline.sim.exchange.instruments import Level
 
 # update_id, wall ms, mono ns, bid, bid qty, ask, ask qty (-1 absent)
 Version = tuple[int, int, int, int, int, int, int]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from pipeline.sim.exchange.types import ZERO
+from pipeline.sim.exchange.decimals import ZERO
 
 STEP_S = 10
 STEPS_MAX = 60_480  # a week in which every step has trades

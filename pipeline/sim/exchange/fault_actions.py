@@ -7,8 +7,10 @@ from decimal import Decimal
 import msgspec
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce, TradingStatus
+from pipeline.sim.exchange.decimals import ZERO
 from pipeline.sim.exchange.faults import ACTION_KINDS, BadFault, FaultRule
-from pipeline.sim.exchange.types import ZERO, SimInstrument, SimOrderRequest, SimReject
+from pipeline.sim.exchange.instruments import SimInstrument
+from pipeline.sim.exchange.orders import SimOrderRequest, SimReject
 from pipeline.sim.exchange.venue import SimVenue
 
 

@@ -10,7 +10,8 @@ from bisect import bisect_right
 from collections import deque
 from contextvars import ContextVar
 
-from pipeline.sim.exchange.types import SimAccount, SimOrder, SimPosition, Wallet
+from pipeline.sim.exchange.accounts import SimAccount, SimPosition, Wallet
+from pipeline.sim.exchange.orders import SimOrder
 
 # Of the request that is being served in this task; 0 = the truth.
 STALE_NS: ContextVar[int] = ContextVar("stale_ns", default=0)

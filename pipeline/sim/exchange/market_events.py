@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from pipeline.model.enums import OrderSide
+from pipeline.sim.exchange.events import BookDelta, MarketCallback, MarketEvent, MarketTrade, Ticker
 from pipeline.sim.exchange.faults import FaultPlan
+from pipeline.sim.exchange.instruments import Level
 from pipeline.sim.exchange.latency import NS_PER_MS, Line, ManualClock
 from pipeline.sim.exchange.order_book import ASK, BID, Changes, SimBook
-from pipeline.sim.exchange.types import BookDelta, Level, MarketCallback, MarketEvent, MarketTrade, Ticker
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 
 

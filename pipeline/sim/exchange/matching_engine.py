@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
+from pipeline.sim.exchange.accounts import SimAccount
 from pipeline.sim.exchange.admission import (
     check_limits,
     check_standing,
@@ -14,23 +15,14 @@ from pipeline.sim.exchange.admission import (
     walk_cost,
     wanted_units,
 )
+from pipeline.sim.exchange.decimals import ZERO
+from pipeline.sim.exchange.events import OrderEvent, TradeEvent
+from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_MS
 from pipeline.sim.exchange.order_book import ASK, BID, Resting, SimBook
+from pipeline.sim.exchange.orders import OrderStatus, RejectReason, SimOrder, SimOrderRequest, SimReject, SimTrade
 from pipeline.sim.exchange.positions import mode_of
 from pipeline.sim.exchange.settlement import opening_qty
-from pipeline.sim.exchange.types import (
-    ZERO,
-    OrderEvent,
-    OrderStatus,
-    RejectReason,
-    SimAccount,
-    SimInstrument,
-    SimOrder,
-    SimOrderRequest,
-    SimReject,
-    SimTrade,
-    TradeEvent,
-)
 from pipeline.sim.exchange.venue_core import VenueCore
 
 OPEN_ORDERS_MAX = 200

@@ -16,7 +16,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pipeline.sim.exchange.types import Level
+from pipeline.sim.exchange.instruments import Level
 
 BID = 0
 ASK = 1

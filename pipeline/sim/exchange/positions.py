@@ -9,7 +9,8 @@ from __future__ import annotations
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from pipeline.model.enums import OrderSide
-from pipeline.sim.exchange.types import ZERO, PositionClose, SimAccount, SimPosition
+from pipeline.sim.exchange.accounts import PositionClose, SimAccount, SimPosition
+from pipeline.sim.exchange.decimals import ZERO
 
 PNL_DIGITS = Decimal("1e-12")
 LONG, SHORT = "dual_long", "dual_short"

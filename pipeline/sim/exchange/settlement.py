@@ -13,22 +13,13 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, ROUND_UP, Decimal
 
 from pipeline.model.enums import OrderKind, OrderSide
+from pipeline.sim.exchange.accounts import BookEntry, SimAccount, SimPosition
+from pipeline.sim.exchange.decimals import PPM, ZERO
+from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, PositionEvent
 from pipeline.sim.exchange.history import History
+from pipeline.sim.exchange.instruments import SimInstrument
+from pipeline.sim.exchange.orders import RejectReason, SimOrder, SimReject
 from pipeline.sim.exchange.positions import PNL_DIGITS, mode_of, move, position_of, positions_of, track
-from pipeline.sim.exchange.types import (
-    PPM,
-    ZERO,
-    AccountEvent,
-    BalanceEvent,
-    BookEntry,
-    PositionEvent,
-    RejectReason,
-    SimAccount,
-    SimInstrument,
-    SimOrder,
-    SimPosition,
-    SimReject,
-)
 from pipeline.sim.exchange.venue_ledger import Posting, VenueLedger
 
 FEE_DIGITS = Decimal("1e-12")

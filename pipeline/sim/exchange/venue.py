@@ -12,22 +12,15 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
+from pipeline.sim.exchange.accounts import SimAccount, SimPosition, Wallet
 from pipeline.sim.exchange.amending import OrderAmender
+from pipeline.sim.exchange.decimals import ZERO
 from pipeline.sim.exchange.history import STALE_NS
 from pipeline.sim.exchange.latency import NS_PER_MS
 from pipeline.sim.exchange.order_book import ASK, BID
+from pipeline.sim.exchange.orders import SimOrder, SimOrderRequest, SimReject, SimTrade
 from pipeline.sim.exchange.positions import positions_of
 from pipeline.sim.exchange.settlement import MarginAccount, valued
-from pipeline.sim.exchange.types import (
-    ZERO,
-    SimAccount,
-    SimOrder,
-    SimOrderRequest,
-    SimPosition,
-    SimReject,
-    SimTrade,
-    Wallet,
-)
 from pipeline.sim.exchange.venue_core import OwnFillCallback
 
 __all__ = ["OwnFillCallback", "SimVenue"]

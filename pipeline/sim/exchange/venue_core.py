@@ -9,25 +9,17 @@ from decimal import Decimal
 from functools import partial
 
 from pipeline.model.enums import InstrumentKind, OrderSide
+from pipeline.sim.exchange.accounts import ApiKey, SimAccount, SimPosition
 from pipeline.sim.exchange.candles import CandleSeries
+from pipeline.sim.exchange.decimals import ZERO
+from pipeline.sim.exchange.events import AccountCallback, AccountEvent, MarketCallback, TradeEvent
 from pipeline.sim.exchange.faults import FaultPlan
+from pipeline.sim.exchange.instruments import Level, SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_MS, LatencyProfile, Line, ManualClock
 from pipeline.sim.exchange.market_events import FeedLine
 from pipeline.sim.exchange.order_book import ASK, BID, SimBook
 from pipeline.sim.exchange.positions import position_of, positions_of
 from pipeline.sim.exchange.settlement import MarginAccount, Settlement
-from pipeline.sim.exchange.types import (
-    ZERO,
-    AccountCallback,
-    AccountEvent,
-    ApiKey,
-    Level,
-    MarketCallback,
-    SimAccount,
-    SimInstrument,
-    SimPosition,
-    TradeEvent,
-)
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 
 OwnFillCallback = Callable[[str, OrderSide, int, int], None]  # symbol, side, price ticks, units

@@ -14,9 +14,9 @@ import random
 from collections.abc import Callable
 
 from pipeline.model.enums import OrderSide
+from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_MS, NS_PER_S
 from pipeline.sim.exchange.order_book import ASK, BID, SimBook
-from pipeline.sim.exchange.types import SimInstrument
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.market.fair_price import BPS, DerivedPrice, FairPrice, Hawkes
 from pipeline.sim.scenarios.specs import ListingSpec, PairSpec

@@ -8,9 +8,10 @@ import pytest
 
 from pipeline.model.enums import OrderSide, TimeInForce
 from pipeline.sim.exchange.candles import MONTH_S, WEEK_S, CandleSeries, window_end_s, window_start_s
+from pipeline.sim.exchange.events import OrderEvent
 from pipeline.sim.exchange.history import STALE_NS
 from pipeline.sim.exchange.latency import NS_PER_S
-from pipeline.sim.exchange.types import OrderEvent, OrderStatus, RejectReason, SimOrder, SimReject
+from pipeline.sim.exchange.orders import OrderStatus, RejectReason, SimOrder, SimReject
 from tests.worlds.sim_support import Bench
 
 D = Decimal

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 from pipeline.sim.exchange.book_versions import DEPTH_MAX, KEYFRAME_EVERY, Versions
+from pipeline.sim.exchange.events import BookDelta, MarketEvent
 from pipeline.sim.exchange.faults import FaultPlan
 from pipeline.sim.exchange.latency import NS_PER_S, ManualClock
-from pipeline.sim.exchange.types import BookDelta, MarketEvent
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 from pipeline.sim.factory import build_venues
 from pipeline.sim.market.synthetic import SyntheticMarket

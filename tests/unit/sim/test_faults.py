@@ -8,11 +8,12 @@ from decimal import Decimal
 
 import pytest
 
+from pipeline.sim.exchange.events import BookDelta, TradeEvent
 from pipeline.sim.exchange.fault_actions import apply_action
 from pipeline.sim.exchange.faults import CLEAN, BadFault, FaultPlan, FaultRule
 from pipeline.sim.exchange.latency import NS_PER_MS, ManualClock
 from pipeline.sim.exchange.order_book import ASK
-from pipeline.sim.exchange.types import BookDelta, RejectReason, SimReject, TradeEvent
+from pipeline.sim.exchange.orders import RejectReason, SimReject
 from tests.worlds.sim_support import Bench
 
 

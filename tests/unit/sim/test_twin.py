@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
+from pipeline.sim.exchange.accounts import ApiKey, SimAccount
 from pipeline.sim.exchange.order_book import ASK, BID
-from pipeline.sim.exchange.types import ApiKey, RejectReason, SimAccount, SimOrderRequest, SimReject, SimTrade
+from pipeline.sim.exchange.orders import RejectReason, SimOrderRequest, SimReject, SimTrade
 from tests.naive.exchange import NaiveExchange, NaiveFill, NaiveOrder
 from tests.worlds.sim_support import Bench
 

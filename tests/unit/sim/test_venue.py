@@ -8,21 +8,19 @@ from decimal import Decimal
 import pytest
 
 from pipeline.model.enums import FeeAssetRule, TimeInForce, TradingStatus
-from pipeline.sim.exchange.faults import FaultRule
-from pipeline.sim.exchange.latency import NS_PER_MS
-from pipeline.sim.exchange.order_book import ASK, BID
-from pipeline.sim.exchange.types import (
+from pipeline.sim.exchange.events import (
     BalanceEvent,
     BookDelta,
     MarketTrade,
     OrderEvent,
-    OrderStatus,
     PositionEvent,
-    RejectReason,
-    SimReject,
     Ticker,
     TradeEvent,
 )
+from pipeline.sim.exchange.faults import FaultRule
+from pipeline.sim.exchange.latency import NS_PER_MS
+from pipeline.sim.exchange.order_book import ASK, BID
+from pipeline.sim.exchange.orders import OrderStatus, RejectReason, SimReject
 from tests.worlds.sim_support import Bench, run_on
 
 D = Decimal

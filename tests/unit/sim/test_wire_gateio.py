@@ -10,19 +10,11 @@ import pytest
 
 from pipeline.model.enums import InstrumentKind, OrderKind, OrderSide, TimeInForce
 from pipeline.model.structs import CoinIdentity
+from pipeline.sim.exchange.accounts import ApiKey, SimAccount, SimPosition
+from pipeline.sim.exchange.events import BalanceEvent
+from pipeline.sim.exchange.instruments import SimInstrument
+from pipeline.sim.exchange.orders import OrderStatus, RejectReason, SimOrder, SimReject, SimTrade
 from pipeline.sim.exchange.settlement import MarginAccount
-from pipeline.sim.exchange.types import (
-    ApiKey,
-    BalanceEvent,
-    OrderStatus,
-    RejectReason,
-    SimAccount,
-    SimInstrument,
-    SimOrder,
-    SimPosition,
-    SimReject,
-    SimTrade,
-)
 from pipeline.sim.wire.gateio import futures_rows as futures
 from pipeline.sim.wire.gateio import spot_rows as spot
 from pipeline.sim.wire.gateio.api import Countdown, page

@@ -10,18 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
-from pipeline.sim.exchange.types import (
-    ApiKey,
-    BalanceEvent,
-    OrderEvent,
-    OrderStatus,
-    RejectReason,
-    SimAccount,
-    SimOrder,
-    SimReject,
-    SimTrade,
-    TradeEvent,
-)
+from pipeline.sim.exchange.accounts import ApiKey, SimAccount
+from pipeline.sim.exchange.events import BalanceEvent, OrderEvent, TradeEvent
+from pipeline.sim.exchange.orders import OrderStatus, RejectReason, SimOrder, SimReject, SimTrade
 from pipeline.sim.wire.mexc import formats
 from pipeline.sim.wire.mexc import private_pushes as private
 from pipeline.sim.wire.mexc import push_frames as frames

@@ -14,7 +14,8 @@ import msgspec
 from aiohttp import web
 
 from pipeline.model.enums import OrderSide, TradingStatus
-from pipeline.sim.exchange.types import BookDelta, Level, MarketEvent, SimInstrument, Ticker
+from pipeline.sim.exchange.events import BookDelta, MarketEvent, Ticker
+from pipeline.sim.exchange.instruments import Level, SimInstrument
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.dialect import Dialect, Host, SimSocket
 

@@ -14,17 +14,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from pipeline.model.enums import OrderSide
+from pipeline.sim.exchange.accounts import SimAccount
+from pipeline.sim.exchange.events import MarketTrade
+from pipeline.sim.exchange.instruments import Level, SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_S
-from pipeline.sim.exchange.types import (
-    Level,
-    MarketTrade,
-    SimAccount,
-    SimInstrument,
-    SimOrder,
-    SimOrderRequest,
-    SimReject,
-    SimTrade,
-)
+from pipeline.sim.exchange.orders import SimOrder, SimOrderRequest, SimReject, SimTrade
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.gateio.formats import ApiRequest, GateError, amend_text, refusal
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.sim.exchange.candles import MONTH_S, WEEK_S, Candle, CandleSeries, window_end_s
-from pipeline.sim.exchange.types import SimInstrument
+from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.gateio.formats import ApiRequest, GateError
 from pipeline.sim.wire.gateio.futures_rows import contracts, size

@@ -13,7 +13,7 @@ import msgspec
 from aiohttp import web
 
 from pipeline.model.enums import InstrumentKind
-from pipeline.sim.exchange.types import SimAccount
+from pipeline.sim.exchange.accounts import SimAccount
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.auth import AuthRefused, verify_gate_rest
 from pipeline.sim.wire.dialect import Dialect, Host, SimSocket

@@ -12,7 +12,9 @@ from typing import Any
 import msgspec
 
 from pipeline.model.enums import OrderSide, TimeInForce
-from pipeline.sim.exchange.types import RejectReason, SimAccount, SimInstrument, SimOrder, SimReject
+from pipeline.sim.exchange.accounts import SimAccount
+from pipeline.sim.exchange.instruments import SimInstrument
+from pipeline.sim.exchange.orders import RejectReason, SimOrder, SimReject
 from pipeline.sim.wire.numbers import exact_text
 
 TIF_OF = {"gtc": TimeInForce.GTC, "ioc": TimeInForce.IOC, "poc": TimeInForce.POST_ONLY, "fok": TimeInForce.FOK}

@@ -10,7 +10,8 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
-from pipeline.sim.exchange.types import OrderStatus, SimInstrument, SimOrder, SimOrderRequest, SimReject
+from pipeline.sim.exchange.instruments import SimInstrument
+from pipeline.sim.exchange.orders import OrderStatus, SimOrder, SimOrderRequest, SimReject
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.gateio import futures_rows as rows
 from pipeline.sim.wire.gateio.api import (

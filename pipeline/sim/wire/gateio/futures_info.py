@@ -9,7 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from pipeline.sim.exchange.types import BookEntry
+from pipeline.sim.exchange.accounts import BookEntry
 from pipeline.sim.wire.gateio import candles
 from pipeline.sim.wire.gateio.api import DAY_S, FuturesContracts, Route, page, span_ms
 from pipeline.sim.wire.gateio.formats import ApiRequest, GateError

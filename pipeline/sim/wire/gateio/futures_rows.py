@@ -11,17 +11,11 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.model.enums import OrderKind, TradingStatus
+from pipeline.sim.exchange.accounts import PositionClose, SimAccount, SimPosition
+from pipeline.sim.exchange.events import BalanceEvent, MarketTrade
+from pipeline.sim.exchange.instruments import SimInstrument
+from pipeline.sim.exchange.orders import SimOrder, SimTrade
 from pipeline.sim.exchange.settlement import MarginAccount
-from pipeline.sim.exchange.types import (
-    BalanceEvent,
-    MarketTrade,
-    PositionClose,
-    SimAccount,
-    SimInstrument,
-    SimOrder,
-    SimPosition,
-    SimTrade,
-)
 from pipeline.sim.wire.gateio.formats import TIF_TEXT, order_text
 from pipeline.sim.wire.numbers import exact_text, rate_text
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.sim.exchange.accounts import SimAccount
+from pipeline.sim.exchange.events import MarketEvent, MarketTrade
 from pipeline.sim.exchange.faults import Verdict as FaultVerdict
-from pipeline.sim.exchange.types import MarketEvent, MarketTrade, RejectReason, SimAccount, SimReject
+from pipeline.sim.exchange.orders import RejectReason, SimReject
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.auth import check_gate_exptime, gate_exptime_ms
 from pipeline.sim.wire.dialect import Host

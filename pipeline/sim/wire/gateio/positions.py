@@ -8,8 +8,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from pipeline.sim.exchange.accounts import SimPosition
+from pipeline.sim.exchange.orders import SimReject
 from pipeline.sim.exchange.positions import LONG, SHORT, positions_of
-from pipeline.sim.exchange.types import SimPosition, SimReject
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.gateio import futures_rows as rows
 from pipeline.sim.wire.gateio.api import DAY_S, FuturesContracts, Route, page, span_ms

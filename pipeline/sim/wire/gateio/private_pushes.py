@@ -7,15 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.sim.exchange.types import (
-    AccountEvent,
-    BalanceEvent,
-    OrderEvent,
-    PositionEvent,
-    SimAccount,
-    SimInstrument,
-    TradeEvent,
-)
+from pipeline.sim.exchange.accounts import SimAccount
+from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, OrderEvent, PositionEvent, TradeEvent
+from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.wire.gateio import futures_rows, spot_rows
 
 SPOT_CHANNELS = ("spot.orders", "spot.usertrades", "spot.balances", "spot.orders_v2", "spot.usertrades_v2")

@@ -9,7 +9,8 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
-from pipeline.sim.exchange.types import OrderStatus, RejectReason, SimInstrument, SimOrder, SimOrderRequest, SimReject
+from pipeline.sim.exchange.instruments import SimInstrument
+from pipeline.sim.exchange.orders import OrderStatus, RejectReason, SimOrder, SimOrderRequest, SimReject
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.coins import coins
 from pipeline.sim.wire.gateio import candles

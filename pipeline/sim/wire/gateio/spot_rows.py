@@ -11,15 +11,10 @@ from typing import Any
 
 from pipeline.model.enums import OrderKind, OrderSide, TradingStatus
 from pipeline.model.structs import CoinIdentity
-from pipeline.sim.exchange.types import (
-    BalanceEvent,
-    MarketTrade,
-    OrderStatus,
-    SimAccount,
-    SimInstrument,
-    SimOrder,
-    SimTrade,
-)
+from pipeline.sim.exchange.accounts import SimAccount
+from pipeline.sim.exchange.events import BalanceEvent, MarketTrade
+from pipeline.sim.exchange.instruments import SimInstrument
+from pipeline.sim.exchange.orders import OrderStatus, SimOrder, SimTrade
 from pipeline.sim.wire.gateio.formats import TIF_TEXT, ms_fraction, order_text, side_text
 from pipeline.sim.wire.numbers import exact_text, fraction_digits, rate_text
 

@@ -14,9 +14,10 @@ import msgspec
 
 from pipeline.model.enums import InstrumentKind, OrderSide
 from pipeline.sim.exchange.candles import Candle
+from pipeline.sim.exchange.events import BookDelta, MarketEvent, MarketTrade, Ticker
+from pipeline.sim.exchange.instruments import Level, SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_MS
 from pipeline.sim.exchange.order_book import ASK, BID
-from pipeline.sim.exchange.types import BookDelta, Level, MarketEvent, MarketTrade, SimInstrument, Ticker
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.dialect import SimSocket
 from pipeline.sim.wire.gateio import candles, futures_rows

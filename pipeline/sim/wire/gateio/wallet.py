@@ -11,7 +11,8 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.model.structs import CoinIdentity
-from pipeline.sim.exchange.types import ZERO, BookEntry, SimAccount
+from pipeline.sim.exchange.accounts import BookEntry, SimAccount
+from pipeline.sim.exchange.decimals import ZERO
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.coins import coins
 from pipeline.sim.wire.gateio.api import DAY_S, Route, empty_list, page, span_ms

@@ -14,9 +14,10 @@ from typing import Any
 
 import msgspec
 
+from pipeline.sim.exchange.accounts import SimAccount
+from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, OrderEvent, PositionEvent
 from pipeline.sim.exchange.faults import Verdict as FaultVerdict
 from pipeline.sim.exchange.latency import NS_PER_S
-from pipeline.sim.exchange.types import AccountEvent, BalanceEvent, OrderEvent, PositionEvent, SimAccount
 from pipeline.sim.wire.auth import AuthRefused, verify_gate_channel, verify_gate_login
 from pipeline.sim.wire.dialect import SimSocket
 from pipeline.sim.wire.gateio import private_pushes as private

@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from pipeline.sim.exchange.accounts import SimAccount
+from pipeline.sim.exchange.events import AccountEvent, MarketEvent, MarketTrade
 from pipeline.sim.exchange.latency import NS_PER_S
-from pipeline.sim.exchange.types import AccountEvent, MarketEvent, MarketTrade, SimAccount
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.dialect import Dialect, Host, SimSocket
 from pipeline.sim.wire.mexc import formats

@@ -11,7 +11,8 @@ from typing import Any
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce, TradingStatus
 from pipeline.model.structs import CoinIdentity
-from pipeline.sim.exchange.types import OrderStatus, RejectReason, SimInstrument, SimOrder, SimReject, SimTrade
+from pipeline.sim.exchange.instruments import SimInstrument
+from pipeline.sim.exchange.orders import OrderStatus, RejectReason, SimOrder, SimReject, SimTrade
 from pipeline.sim.wire.numbers import exact_text, fraction_digits, rate_text
 
 ORDER_TYPES: dict[str, tuple[OrderKind, TimeInForce]] = {

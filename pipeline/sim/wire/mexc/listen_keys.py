@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from pipeline.sim.exchange.types import SimAccount
+from pipeline.sim.exchange.accounts import SimAccount
 from pipeline.sim.wire.mexc.formats import MexcError
 
 LIFE_MS = 60 * 60_000

@@ -9,7 +9,8 @@ import hashlib
 from decimal import Decimal
 
 from pipeline.model.enums import OrderSide
-from pipeline.sim.exchange.types import AccountEvent, BalanceEvent, OrderEvent, PositionEvent, SimOrder, SimTrade
+from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, OrderEvent, PositionEvent
+from pipeline.sim.exchange.orders import SimOrder, SimTrade
 from pipeline.sim.wire.mexc import formats
 from pipeline.sim.wire.mexc import push_frames as frames
 from pipeline.sim.wire.numbers import exact_text

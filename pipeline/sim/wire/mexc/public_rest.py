@@ -11,7 +11,8 @@ from typing import Any
 
 from pipeline.model.enums import OrderSide
 from pipeline.sim.exchange.candles import MONTH_S, STEP_S, WEEK_S, window_end_s
-from pipeline.sim.exchange.types import MarketTrade, SimInstrument
+from pipeline.sim.exchange.events import MarketTrade
+from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.mexc import formats
 from pipeline.sim.wire.mexc.formats import MexcError

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from pipeline.sim.exchange.types import SimAccount, SimInstrument
+from pipeline.sim.exchange.accounts import SimAccount
+from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.mexc.formats import MexcError
 from pipeline.sim.wire.rate_limits import Budget

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from pipeline.sim.exchange.types import RejectReason, SimAccount, SimReject
+from pipeline.sim.exchange.accounts import SimAccount
+from pipeline.sim.exchange.orders import RejectReason, SimReject
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.auth import AuthRefused, mexc_deadline_ms, mexc_params, verify_mexc
 from pipeline.sim.wire.mexc.formats import MexcError, refusal

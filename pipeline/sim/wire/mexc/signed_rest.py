@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from pipeline.model.enums import OrderKind
-from pipeline.sim.exchange.types import BookEntry, SimOrder, SimOrderRequest, SimReject
+from pipeline.sim.exchange.accounts import BookEntry
+from pipeline.sim.exchange.orders import SimOrder, SimOrderRequest, SimReject
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.coins import coins
 from pipeline.sim.wire.mexc import formats

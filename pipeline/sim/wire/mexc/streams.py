@@ -14,8 +14,10 @@ import msgspec
 
 from pipeline.model.enums import OrderSide
 from pipeline.sim.exchange.candles import MONTH_S, WEEK_S, window_end_s
+from pipeline.sim.exchange.decimals import ZERO
+from pipeline.sim.exchange.events import BookDelta, MarketEvent, MarketTrade, Ticker
+from pipeline.sim.exchange.instruments import Level, SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_MS
-from pipeline.sim.exchange.types import ZERO, BookDelta, Level, MarketEvent, MarketTrade, SimInstrument, Ticker
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.dialect import SimSocket
 from pipeline.sim.wire.mexc import push_frames as frames

@@ -1,0 +1,9 @@
+"""Decimal constants of money and quantities."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+ZERO = Decimal(0)
+ONE = Decimal(1)
+PPM = Decimal(1_000_000)
