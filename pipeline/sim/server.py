@@ -23,7 +23,7 @@ from aiohttp import web
 from pipeline.model.errors import ArbitrageEngineError
 from pipeline.sim.control import Control
 from pipeline.sim.exchange.fault_actions import apply_action
-from pipeline.sim.exchange.faults import ACTION_KINDS, CLEAN, FaultPlan, FaultRule, Verdict
+from pipeline.sim.exchange.faults import ACTION_KINDS, NO_FAULTS, ORDER_OPERATIONS, FaultPlan, FaultRule, RequestFaults
 from pipeline.sim.exchange.history import STALE_NS
 from pipeline.sim.exchange.latency import NS_PER_S, SimClock
 from pipeline.sim.exchange.venue import SimVenue
@@ -39,7 +39,6 @@ from pipeline.sim.wire.discovery import load_dialect
 HOST = "127.0.0.1"
 BODY_MAX_BYTES = 1 << 20
 MARGIN_CHECK_NS = NS_PER_S
-ORDER_OPERATIONS = frozenset({"place", "amend", "cancel", "cancel_all"})  # ``SimVenue.submit*`` brings their latency
 CLIENT_ID = re.compile(r'(?:newClientOrderId=|origClientOrderId=|"text"\s*:\s*")([A-Za-z0-9_.:/-]+)')
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -215,16 +214,16 @@ class SimExchangeServer:
         client_id: str = "",
         via: str = "ws_api",
         detail: dict[str, Any] | None = None,
-    ) -> Verdict:
+    ) -> RequestFaults:
         """One request has arrived: ledger row, faults, the way in. REST passes here by itself; a WS API call must.
 
-        The caller then obeys the verdict (``status``: refuse; ``drop_request``: close, execute nothing;
+        The caller then obeys the faults (``status``: refuse; ``drop_request``: close, execute nothing;
         ``drop_response``: execute, close; ``status_after``: execute, then answer the error) and finally awaits
         ``release``.
         """
-        verdict = self.faults.request(venue, operation, symbol)
-        STALE_NS.set(verdict.stale_ns)
-        fault = "" if verdict is CLEAN else ",".join(_named(verdict))
+        faults = self.faults.request(venue, operation, symbol)
+        STALE_NS.set(faults.stale_ns)
+        fault = "" if faults is NO_FAULTS else ",".join(_named(faults))
         self.ledger.request(
             venue=venue,
             via=via,
@@ -234,20 +233,20 @@ class SimExchangeServer:
             fault=fault,
             detail=detail,
         )
-        if verdict.delay_ns:
-            await self.clock.sleep_until(self.clock.mono_ns() + verdict.delay_ns)
+        if faults.delay_ns:
+            await self.clock.sleep_until(self.clock.mono_ns() + faults.delay_ns)
         known = self.venues.get(venue)
         if known is not None and operation not in ORDER_OPERATIONS:
-            await known.rest_line.travel()
-        return verdict
+            await known.rest_link.transit()
+        return faults
 
-    async def release(self, venue: str, operation: str, verdict: Verdict) -> None:
+    async def release(self, venue: str, operation: str, faults: RequestFaults) -> None:
         """The way back of a reply."""
         known = self.venues.get(venue)
         if known is not None and operation not in ORDER_OPERATIONS:
-            await known.rest_line.travel()
-        if verdict.delay_after_ns:
-            await self.clock.sleep_until(self.clock.mono_ns() + verdict.delay_after_ns)
+            await known.rest_link.transit()
+        if faults.delay_after_ns:
+            await self.clock.sleep_until(self.clock.mono_ns() + faults.delay_after_ns)
 
     def _middleware(self, dialect: Dialect) -> Any:
         @web.middleware
@@ -259,19 +258,19 @@ class SimExchangeServer:
                 return await handler(request)
             venue, operation, symbol = named
             client_id = await _client_id(request) if operation in ("place", "amend", "cancel", "order") else ""
-            verdict = await self.admit(
+            faults = await self.admit(
                 venue, operation, symbol=symbol, client_id=client_id, via="rest", detail={"path": request.path}
             )
-            if verdict.drop_request:
+            if faults.drop_request:
                 return _hang_up(request)
-            if verdict.status:
-                return dialect.error_response(venue, verdict.status, verdict.retry_after_s)
+            if faults.status:
+                return dialect.error_response(venue, faults.status, faults.retry_after_s)
             response = await handler(request)
-            await self.release(venue, operation, verdict)
-            if verdict.drop_response:
+            await self.release(venue, operation, faults)
+            if faults.drop_response:
                 return _hang_up(request)
-            if verdict.status_after:
-                return dialect.error_response(venue, verdict.status_after, 0.0)
+            if faults.status_after:
+                return dialect.error_response(venue, faults.status_after, 0.0)
             return response
 
         return handle
@@ -355,11 +354,11 @@ def _venue_summary(venue: SimVenue) -> dict[str, Any]:
     }
 
 
-def _named(verdict: Verdict) -> list[str]:
+def _named(faults: RequestFaults) -> list[str]:
     names = []
     for name in ("status", "status_after", "drop_request", "drop_response", "delay_ns", "delay_after_ns", "stale_ns"):
-        if getattr(verdict, name):
-            names.append(f"{name}={getattr(verdict, name)}")
+        if getattr(faults, name):
+            names.append(f"{name}={getattr(faults, name)}")
     return names
 
 

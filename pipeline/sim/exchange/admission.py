@@ -82,7 +82,7 @@ def check_limits(row: SimInstrument, request: SimOrderRequest, units: int, mark:
         raise SimReject(RejectReason.PRICE_BAND, f"price={price} mark={mark}")
 
 
-def check_standing(
+def check_unfillable(
     book: SimBook, side: int, limit: int | None, units: int, request: SimOrderRequest, owner: int
 ) -> None:
     """Post-only and fill-or-kill of a venue that refuses what cannot stand."""

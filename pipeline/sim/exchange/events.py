@@ -20,8 +20,8 @@ from pipeline.sim.exchange.orders import SimOrder, SimTrade
 class BookDelta:
     """Changed levels of one aggregation interval, absolute quantities in units, 0 = delete.
 
-    ``first_id == prev_id + 1`` unless a fault dropped a delta before. ``top_bids``/``top_asks`` best first, at most
-    one level each when the dialect only needs the best.
+    ``first_id == prev_id + 1`` unless a fault dropped a delta before. Bids and asks best first; ``best_bid`` and
+    ``best_ask`` are the book's after the change, None for an empty side.
     """
 
     symbol: str

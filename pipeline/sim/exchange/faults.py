@@ -123,6 +123,10 @@ OPERATIONS = (
 )
 
 
+# Those that change orders: ``SimVenue.submit*`` brings their latency, and keys need the permission to trade.
+ORDER_OPERATIONS = frozenset({"place", "amend", "cancel", "cancel_all"})
+
+
 class BadFault(ValueError):
     """A rule that means nothing; the text says what was found and what is wanted."""
 
@@ -170,7 +174,7 @@ class FaultRule:
 
 
 @dataclass(slots=True, frozen=True)
-class Verdict:
+class RequestFaults:
     """What a dialect must do with one request. The default is: serve it."""
 
     status: int = 0  # answer with this HTTP status (or the WS API's equal) and do not execute
@@ -182,12 +186,8 @@ class Verdict:
     delay_after_ns: int = 0
     stale_ns: int = 0  # age of what a query shows
 
-    @property
-    def is_clean(self) -> bool:
-        return self == CLEAN
 
-
-CLEAN = Verdict()
+NO_FAULTS = RequestFaults()
 
 
 @dataclass(slots=True)
@@ -225,10 +225,10 @@ class FaultPlan:
             "retired": [asdict(rule) for rule in self.retired],
         }
 
-    def request(self, venue: str, operation: str, symbol: str = "*") -> Verdict:
-        """The verdict on one request; counts a match for each rule that applies."""
+    def request(self, venue: str, operation: str, symbol: str = "*") -> RequestFaults:
+        """The faults on one request; counts a match for each rule that applies."""
         if not self.rules:
-            return CLEAN
+            return NO_FAULTS
         fields: dict[str, Any] = {}
         for rule in list(self.rules):
             if rule.kind not in REQUEST_KINDS or rule.kind == "reject":
@@ -252,7 +252,7 @@ class FaultPlan:
                 fields["delay_after_ns"] = int(rule.delay_ms * NS_PER_MS)
             else:
                 fields[rule.kind] = True
-        return Verdict(**fields)
+        return RequestFaults(**fields)
 
     def stream(self, kind: str, venue: str, target: str, symbol: str = "*") -> FaultRule | None:
         """The first rule of this kind that hits now, or None (streams, and refusals of the matching engine)."""

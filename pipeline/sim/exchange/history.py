@@ -26,14 +26,14 @@ class History:
         self._wallets: dict[tuple[int, str], deque[tuple[int, Wallet]]] = {}
         self._positions: dict[tuple[int, str], deque[tuple[int, SimPosition]]] = {}
 
-    def note_order(self, now_ns: int, order: SimOrder) -> None:
+    def record_order(self, now_ns: int, order: SimOrder) -> None:
         self._orders.setdefault(order.order_id, []).append((now_ns, order.copy()))
 
-    def note_wallet(self, now_ns: int, account: SimAccount, asset: str, wallet: Wallet) -> None:
+    def record_wallet(self, now_ns: int, account: SimAccount, asset: str, wallet: Wallet) -> None:
         kept = self._wallets.setdefault((id(account), asset), deque(maxlen=STATES_MAX))
         kept.append((now_ns, Wallet(wallet.free, wallet.locked, wallet.update_seq)))
 
-    def note_position(self, now_ns: int, account: SimAccount, position: SimPosition) -> None:
+    def record_position(self, now_ns: int, account: SimAccount, position: SimPosition) -> None:
         key = (id(account), f"{position.symbol}:{position.mode}")
         self._positions.setdefault(key, deque(maxlen=STATES_MAX)).append((now_ns, position.copy()))
 

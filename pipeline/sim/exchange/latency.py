@@ -196,7 +196,7 @@ class LatencyProfile:
     feed_delay_ms: float = 0.0  # a constant added to the feed: the "shifted venue"
 
 
-class Line:
+class Link:
     """One direction of one connection class: jittered delay that never reorders."""
 
     def __init__(self, clock: ManualClock, rng: random.Random, median_us: float, jitter: float) -> None:
@@ -217,5 +217,5 @@ class Line:
     def deliver(self, action: Callable[[], None]) -> None:
         self._clock.call_at(self.arrival_ns(), action)
 
-    async def travel(self) -> None:
+    async def transit(self) -> None:
         await self._clock.sleep_until(self.arrival_ns())

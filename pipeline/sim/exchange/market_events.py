@@ -15,7 +15,7 @@ from pipeline.model.enums import OrderSide
 from pipeline.sim.exchange.events import BookDelta, MarketCallback, MarketEvent, MarketTrade, Ticker
 from pipeline.sim.exchange.faults import FaultPlan
 from pipeline.sim.exchange.instruments import Level
-from pipeline.sim.exchange.latency import NS_PER_MS, Line, ManualClock
+from pipeline.sim.exchange.latency import NS_PER_MS, Link, ManualClock
 from pipeline.sim.exchange.order_book import ASK, BID, Changes, SimBook
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 
@@ -40,7 +40,7 @@ class _TickerState:
     last_ns: int = -(1 << 62)
 
 
-class FeedLine:
+class MarketFeed:
     """The public side of one venue."""
 
     def __init__(
@@ -51,7 +51,7 @@ class FeedLine:
         clock: ManualClock,
         ledger: VenueLedger,
         faults: FaultPlan,
-        line: Line,
+        link: Link,
         now_ms: Callable[[], int],
         ticker_interval_ms: int,
         shift_ns: int,
@@ -61,11 +61,11 @@ class FeedLine:
         self._clock = clock
         self._ledger = ledger
         self._faults = faults
-        self._line = line
+        self._link = link
         self._now_ms = now_ms
         self._ticker_interval_ns = ticker_interval_ms * NS_PER_MS
         self._shift_ns = shift_ns
-        self._line.extra_ns = shift_ns
+        self._link.extra_ns = shift_ns
         self._callbacks: list[MarketCallback] = []
         self._streams: dict[str, list[_Stream]] = {symbol: [] for symbol in books}
         self._tickers: dict[str, _TickerState] = {symbol: _TickerState() for symbol in books}
@@ -157,7 +157,7 @@ class FeedLine:
         if not self._callbacks:
             return
         if not self._faults.rules and self._held is None:
-            self._line.extra_ns = self._shift_ns
+            self._link.extra_ns = self._shift_ns
             self._deliver(event)
             return
         for passed in self._with_faults(event):
@@ -168,7 +168,7 @@ class FeedLine:
         if plan.stream("stall", venue, "public", event.symbol) is not None:
             return []
         delay = plan.stream("delay_stream", venue, "public", event.symbol)
-        self._line.extra_ns = self._shift_ns + (int(delay.delay_ms * NS_PER_MS) if delay is not None else 0)
+        self._link.extra_ns = self._shift_ns + (int(delay.delay_ms * NS_PER_MS) if delay is not None else 0)
         if not isinstance(event, BookDelta):
             return [event]
         if self._held is not None and self._held.symbol == event.symbol:
@@ -193,4 +193,4 @@ class FeedLine:
             for callback in list(self._callbacks):
                 callback(event)
 
-        self._line.deliver(hand_over)
+        self._link.deliver(hand_over)

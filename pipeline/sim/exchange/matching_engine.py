@@ -9,8 +9,8 @@ from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
 from pipeline.sim.exchange.accounts import SimAccount
 from pipeline.sim.exchange.admission import (
     check_limits,
-    check_standing,
     check_status,
+    check_unfillable,
     meets_own,
     walk_cost,
     wanted_units,
@@ -62,7 +62,7 @@ class MatchingEngine(VenueCore):
         if row is None:
             raise SimReject(RejectReason.UNKNOWN_SYMBOL, request.symbol)
         check_status(row, request, self.now_ms())
-        self._check_room(account, request)
+        self._check_open_orders(account, request)
         if self.faults.rules and (rule := self.faults.stream("reject", self.name, "place", row.symbol)) is not None:
             raise SimReject(RejectReason(rule.reason), rule.text or "injected")
         side = BID if request.side is OrderSide.BUY else ASK
@@ -73,7 +73,7 @@ class MatchingEngine(VenueCore):
         if limit is None and book.takeable(side, None, id(account)) == 0:
             raise SimReject(RejectReason.NO_LIQUIDITY, request.symbol)
         if self._rejects_unfillable:
-            check_standing(book, side, limit, units, request, id(account))
+            check_unfillable(book, side, limit, units, request, id(account))
         order = self._new_order(row, request, units, book.update_id)
         self._reserve(account, row, order, side, limit, units)
         self._orders[order.order_id] = order
@@ -199,12 +199,8 @@ class MatchingEngine(VenueCore):
     def cancel(
         self, account: SimAccount, symbol: str, *, order_id: int | None = None, client_id: str | None = None
     ) -> SimOrder:
-        """Cancels an open order; returns a copy. Raises ``SimReject`` (ORDER_NOT_FOUND, ORDER_FINISHED)."""
-        order = self._find(account, symbol, order_id, client_id)
-        if order is None:
-            raise SimReject(RejectReason.ORDER_NOT_FOUND, f"order_id={order_id} client_id={client_id}")
-        if not order.is_open:
-            raise SimReject(RejectReason.ORDER_FINISHED, f"order {order.order_id} is {order.finish_as}")
+        """Cancels an open order now; returns a copy. Raises ``SimReject`` (ORDER_NOT_FOUND, ORDER_FINISHED)."""
+        order = self._open_order(account, symbol, order_id, client_id)
         self._end(account, order, "cancelled")
         return order.copy()
 
@@ -218,7 +214,7 @@ class MatchingEngine(VenueCore):
                 cancelled.append(order.copy())
         return cancelled
 
-    def _check_room(self, account: SimAccount, request: SimOrderRequest) -> None:
+    def _check_open_orders(self, account: SimAccount, request: SimOrderRequest) -> None:
         if request.client_id:
             known = self._by_client.get((account.uid, request.symbol, request.client_id))
             if known is not None and self._orders[known].is_open:
@@ -282,7 +278,7 @@ class MatchingEngine(VenueCore):
         """One execution: money, order totals, ledger, private push, public print (unless it has an id already)."""
         price, qty = row.price(ticks), row.qty(units)
         taker = order.side if not is_maker else OrderSide(-order.side)
-        trade_id = trade_id or self.print_trade(row.symbol, ticks, units, taker)
+        trade_id = trade_id or self.publish_trade(row.symbol, ticks, units, taker)
         order.filled_qty += qty
         order.filled_quote += price * qty
         order.last_fill_qty, order.last_fill_price = qty, price
@@ -363,7 +359,7 @@ class MatchingEngine(VenueCore):
             self.settlement.relock_spot(account, row, order, reason)
 
     def _record(self, order: SimOrder) -> None:
-        self.settlement.history.note_order(self.clock.mono_ns(), order)
+        self.settlement.history.record_order(self.clock.mono_ns(), order)
         self.ledger.append(
             "order",
             self.name,
@@ -393,6 +389,15 @@ class MatchingEngine(VenueCore):
         order = self._orders.get(order_id)
         if order is None or self._owner[order_id] is not account or order.symbol != symbol:
             return None
+        return order
+
+    def _open_order(self, account: SimAccount, symbol: str, order_id: int | None, client_id: str | None) -> SimOrder:
+        """Raises ``SimReject`` (ORDER_NOT_FOUND, ORDER_FINISHED)."""
+        order = self._find(account, symbol, order_id, client_id)
+        if order is None:
+            raise SimReject(RejectReason.ORDER_NOT_FOUND, f"order_id={order_id} client_id={client_id}")
+        if not order.is_open:
+            raise SimReject(RejectReason.ORDER_FINISHED, f"order {order.order_id} is {order.finish_as}")
         return order
 
     def _open_of(self, account: SimAccount, symbol: str | None) -> list[SimOrder]:

@@ -111,10 +111,6 @@ class SimBook:
         """Ascending; the book's own list: do not change it."""
         return self._prices[side]
 
-    def own_at_best(self, side: int) -> bool:
-        price = self.best(side)
-        return price is not None and price in self._own[side]
-
     # --- writing: synthetic part ---
 
     def set_level(self, side: int, price: int, units: int) -> None:
@@ -154,9 +150,9 @@ class SimBook:
     def trade(
         self, taker_side: int, units: int, limit: int | None = None
     ) -> tuple[list[Level], list[tuple[Resting, int]]]:
-        """A synthetic taker consumes up to ``units`` at and beyond the best: (prints, own fills)."""
+        """A synthetic taker consumes up to ``units`` at and beyond the best: (trades, own fills)."""
         side = ASK if taker_side == BID else BID
-        prints: list[Level] = []
+        trades: list[Level] = []
         fills: list[tuple[Resting, int]] = []
         while units > 0:
             price = self.best(side)
@@ -165,9 +161,9 @@ class SimBook:
             consumed = self._trade_at(side, price, units, fills)
             if consumed == 0:
                 break
-            prints.append((price, consumed))
+            trades.append((price, consumed))
             units -= consumed
-        return prints, fills
+        return trades, fills
 
     def _trade_at(self, side: int, price: int, units: int, fills: list[tuple[Resting, int]]) -> int:
         synthetic = self.levels[side].get(price, 0)

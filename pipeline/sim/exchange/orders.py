@@ -84,6 +84,22 @@ class SimOrderRequest:
         return self.tif is TimeInForce.POST_ONLY
 
 
+@dataclass(slots=True, frozen=True)
+class SimAmendRequest:
+    """A change of an open order: named by ``order_id`` or ``client_id``; None leaves price or quantity as they are.
+
+    ``qty`` is base coin and includes what is filled; ``expiry_wall_ms`` is on the venue's clock, 0 = none.
+    """
+
+    symbol: str
+    order_id: int | None = None
+    client_id: str | None = None
+    price: Decimal | None = None
+    qty: Decimal | None = None
+    amend_text: str = ""
+    expiry_wall_ms: int = 0
+
+
 @dataclass(slots=True, kw_only=True)
 class SimOrder:
     """An order in the venue's eyes. The venue mutates its own object; everybody else gets ``copy()``."""

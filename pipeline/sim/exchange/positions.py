@@ -10,9 +10,8 @@ from decimal import ROUND_HALF_EVEN, Decimal
 
 from pipeline.model.enums import OrderSide
 from pipeline.sim.exchange.accounts import PositionClose, SimAccount, SimPosition
-from pipeline.sim.exchange.decimals import ZERO
+from pipeline.sim.exchange.decimals import MONEY_STEP, ZERO
 
-PNL_DIGITS = Decimal("1e-12")
 LONG, SHORT = "dual_long", "dual_short"
 
 
@@ -47,7 +46,7 @@ def move(position: SimPosition, price: Decimal, signed: Decimal) -> tuple[Decima
         if closed == abs(position.qty):
             released = position.cost
         else:
-            released = (position.cost * closed / abs(position.qty)).quantize(PNL_DIGITS, ROUND_HALF_EVEN)
+            released = (position.cost * closed / abs(position.qty)).quantize(MONEY_STEP, ROUND_HALF_EVEN)
         direction = 1 if position.qty > 0 else -1
         realised = price * closed * direction - released
         position.cost -= released

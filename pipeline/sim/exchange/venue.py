@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
+from typing import TypeVar
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
 from pipeline.sim.exchange.accounts import SimAccount, SimPosition, Wallet
@@ -18,12 +19,11 @@ from pipeline.sim.exchange.decimals import ZERO
 from pipeline.sim.exchange.history import STALE_NS
 from pipeline.sim.exchange.latency import NS_PER_MS
 from pipeline.sim.exchange.order_book import ASK, BID
-from pipeline.sim.exchange.orders import SimOrder, SimOrderRequest, SimReject, SimTrade
+from pipeline.sim.exchange.orders import SimAmendRequest, SimOrder, SimOrderRequest, SimTrade
 from pipeline.sim.exchange.positions import positions_of
 from pipeline.sim.exchange.settlement import MarginAccount, valued
-from pipeline.sim.exchange.venue_core import OwnFillCallback
 
-__all__ = ["OwnFillCallback", "SimVenue"]
+T = TypeVar("T")
 
 
 class SimVenue(OrderAmender):
@@ -31,69 +31,33 @@ class SimVenue(OrderAmender):
 
     # --- order entry: with the network around it ---
 
-    async def submit(self, account: SimAccount, request: SimOrderRequest, *, delay_after_ns: int = 0) -> SimOrder:
-        """Order latency, ``place``, acknowledgement latency. Raises ``SimReject``, also after the acknowledgement."""
-        await self._order_line.travel()
-        try:
-            order = self.place(account, request)
-        except SimReject as refusal:
-            await self._ack(delay_after_ns)
-            raise refusal from None
-        await self._ack(delay_after_ns)
-        return order
+    async def submit(self, account: SimAccount, request: SimOrderRequest) -> SimOrder:
+        """Places an order with the network around it. Raises ``SimReject`` when the refusal has come back."""
+        return await self._with_latency(lambda: self.place(account, request))
 
     async def submit_cancel(
         self, account: SimAccount, symbol: str, *, order_id: int | None = None, client_id: str | None = None
     ) -> SimOrder:
-        await self._order_line.travel()
-        try:
-            order = self.cancel(account, symbol, order_id=order_id, client_id=client_id)
-        except SimReject as refusal:
-            await self._ack(0)
-            raise refusal from None
-        await self._ack(0)
-        return order
+        """Cancels an order with the network around it. Raises ``SimReject``."""
+        return await self._with_latency(lambda: self.cancel(account, symbol, order_id=order_id, client_id=client_id))
 
-    async def submit_amend(
-        self,
-        account: SimAccount,
-        symbol: str,
-        *,
-        order_id: int | None = None,
-        client_id: str | None = None,
-        price: Decimal | None = None,
-        qty: Decimal | None = None,
-        amend_text: str = "",
-        expiry_wall_ms: int = 0,
-    ) -> SimOrder:
-        await self._order_line.travel()
-        try:
-            order = self.amend(
-                account,
-                symbol,
-                order_id=order_id,
-                client_id=client_id,
-                price=price,
-                qty=qty,
-                amend_text=amend_text,
-                expiry_wall_ms=expiry_wall_ms,
-            )
-        except SimReject as refusal:
-            await self._ack(0)
-            raise refusal from None
-        await self._ack(0)
-        return order
+    async def submit_amend(self, account: SimAccount, request: SimAmendRequest) -> SimOrder:
+        """Amends an order with the network around it. Raises ``SimReject``."""
+        return await self._with_latency(lambda: self.amend(account, request))
 
     async def submit_cancel_all(
         self, account: SimAccount, symbol: str | None, side: OrderSide | None = None
     ) -> list[SimOrder]:
-        await self._order_line.travel()
-        orders = self.cancel_all(account, symbol, side)
-        await self._ack(0)
-        return orders
+        """Cancels all open orders (of a symbol, of a side) with the network around it."""
+        return await self._with_latency(lambda: self.cancel_all(account, symbol, side))
 
-    async def _ack(self, delay_after_ns: int) -> None:
-        await self.clock.sleep_until(self._ack_line.arrival_ns() + delay_after_ns)
+    async def _with_latency(self, action: Callable[[], T]) -> T:
+        """Order latency, ``action`` in the matching engine, then the latency of its acknowledgement or refusal."""
+        await self._order_link.transit()
+        try:
+            return action()
+        finally:
+            await self._ack_link.transit()
 
     # --- queries: the truth now, or what it was while a fault makes answers stale; a dialect adds its own rules ---
 

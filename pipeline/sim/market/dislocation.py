@@ -236,7 +236,7 @@ class Dislocations:
             self._counter_of[(counter.venue.name, counter.instrument.symbol)] = born
         if self.rng.random() < self.spec.nibble_share:
             share = self.rng.uniform(0.2, 0.7)
-            self.schedule(int(life_ms * self.rng.random() * NS_PER_MS), lambda now: self._nibble(born, share))
+            self.schedule(int(life_ms * self.rng.random() * NS_PER_MS), lambda now: self._take_part(born, share))
         self.schedule(int(life_ms * NS_PER_MS), lambda now: self._rivals(born, now))
 
     def _life_ms(self) -> float:
@@ -245,7 +245,7 @@ class Dislocations:
 
     # --- death ---
 
-    def _nibble(self, born: Dislocation, share: float) -> None:
+    def _take_part(self, born: Dislocation, share: float) -> None:
         if not born.end:
             born.rival_units += self._take_stray(born, int(born.units * share))
 

@@ -66,7 +66,7 @@ class Maker:
 
     # --- quantities and prices ---
 
-    def value_in(self, quote_value: float) -> None:
+    def set_quote_value(self, quote_value: float) -> None:
         """Tells what one quote coin is worth in the unit of ``top_usd`` (1 for USDT quotes)."""
         self._numeraire = quote_value
 
@@ -260,16 +260,16 @@ class Maker:
         self.sweep(taker, max(1, int(best[1] * rng.random() ** 2)), best[0])
 
     def sweep(self, taker: int, units: int, limit: int | None) -> int:
-        """A rival takes up to ``units`` to ``limit``; prints, fills own resting orders. Returns units taken."""
+        """A rival takes up to ``units`` to ``limit``; trades, fills own resting orders. Returns units taken."""
         side = OrderSide.BUY if taker == BID else OrderSide.SELL
-        prints, fills = self.book.trade(taker, units, limit)
+        trades, fills = self.book.trade(taker, units, limit)
         own = sum(filled for _, filled in fills)
-        for price, taken in prints:
+        for price, taken in trades:
             # Own parts are printed by their settlement.
             rest = taken - min(own, taken)
             own -= taken - rest
             if rest:
-                self.venue.print_trade(self.instrument.symbol, price, rest, side)
+                self.venue.publish_trade(self.instrument.symbol, price, rest, side)
         if fills:
             self.venue.settle_own(fills, self.instrument.symbol)
-        return sum(taken for _, taken in prints)
+        return sum(taken for _, taken in trades)

@@ -55,7 +55,7 @@ class SyntheticMarket:
                 )
                 quote_pair = f"{pair.split('/')[1]}/USDT"
                 if quote_pair in self.fair:
-                    maker.value_in(self.fair[quote_pair].now)
+                    maker.set_quote_value(self.fair[quote_pair].now)
                 self.makers.setdefault(pair, []).append(maker)
         self.dislocations = Dislocations(
             spec=scenario.dislocations,

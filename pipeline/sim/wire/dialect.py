@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from aiohttp import WSMessage, WSMsgType, web
 
-from pipeline.sim.exchange.faults import FaultPlan, Verdict
+from pipeline.sim.exchange.faults import FaultPlan, RequestFaults
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 
@@ -43,7 +43,7 @@ class Host(Protocol):
         client_id: str = "",
         via: str = "ws_api",
         detail: dict[str, Any] | None = None,
-    ) -> Verdict:
+    ) -> RequestFaults:
         """A request has arrived: writes its ledger row, applies faults and the network latency on the way in.
 
         REST requests pass here by the server's middleware; a dialect calls this itself for each call of a WebSocket
@@ -51,7 +51,7 @@ class Host(Protocol):
         ``drop_response``: execute, close; ``status_after``: execute, answer the error) and awaits ``release``.
         """
 
-    async def release(self, venue: str, operation: str, verdict: Verdict) -> None:
+    async def release(self, venue: str, operation: str, faults: RequestFaults) -> None:
         """The reply leaves: applies the network latency on the way back and a fault's delay."""
 
 
@@ -150,11 +150,11 @@ class SimSocket:
             self.kill()
             return
         if self.dialect.host.faults.rules:
-            frame = self._spoilt(frame)
+            frame = self._damaged(frame)
         self._queue.append(frame)
         self._wake.set()
 
-    def _spoilt(self, frame: str | bytes) -> str | bytes:
+    def _damaged(self, frame: str | bytes) -> str | bytes:
         faults = self.dialect.host.faults
         if faults.stream("corrupt", self.venue, self.scope) is not None:
             return frame[: len(frame) * 2 // 3]

@@ -19,7 +19,7 @@ class Budget(msgspec.Struct, frozen=True):
     interval_ms: int
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class BudgetState(msgspec.Struct, frozen=True):
     allowed: bool
     limit: int
     remain: int
@@ -37,7 +37,7 @@ class WindowLimiter:
         """All windows open anew."""
         self._windows.clear()
 
-    def take(self, budget: Budget, name: str, key: str, now_ms: int, weight: int = 1) -> Verdict:
+    def take(self, budget: Budget, name: str, key: str, now_ms: int, weight: int = 1) -> BudgetState:
         """Count ``weight``; a refused request is counted too (venues punish those who keep on asking)."""
         slot = (name, key)
         started_ms, used = self._windows.get(slot, (now_ms, 0))
@@ -47,7 +47,7 @@ class WindowLimiter:
         if len(self._windows) >= _KEYS_MAX and slot not in self._windows:
             self._windows.clear()
         self._windows[slot] = (started_ms, used)
-        return Verdict(
+        return BudgetState(
             used <= budget.limit, budget.limit, max(0, budget.limit - used), started_ms + budget.interval_ms, used
         )
 
@@ -78,15 +78,15 @@ class GateLimits(msgspec.Struct, frozen=True, kw_only=True):
     futures_ws_trading: Budget = Budget(100, 1_000)
 
 
-def gate_headers(verdict: Verdict) -> dict[str, str]:
+def gate_headers(state: BudgetState) -> dict[str, str]:
     """Response headers that every limited Gate.io reply carries; the reset time is in unix seconds."""
     return {
-        "X-Gate-RateLimit-Requests-Remain": str(verdict.remain),
-        "X-Gate-RateLimit-Limit": str(verdict.limit),
-        "X-Gate-RateLimit-Reset-Timestamp": str(verdict.reset_ms // 1000),
+        "X-Gate-RateLimit-Requests-Remain": str(state.remain),
+        "X-Gate-RateLimit-Limit": str(state.limit),
+        "X-Gate-RateLimit-Reset-Timestamp": str(state.reset_ms // 1000),
     }
 
 
-def retry_after_s(verdict: Verdict, now_ms: int) -> int:
+def retry_after_s(state: BudgetState, now_ms: int) -> int:
     """Whole seconds, rounded up, as ``Retry-After`` wants them."""
-    return max(1, -(-(verdict.reset_ms - now_ms) // 1000))
+    return max(1, -(-(state.reset_ms - now_ms) // 1000))

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.sim.exchange.events import BookDelta, TradeEvent
 from pipeline.sim.exchange.fault_actions import apply_action
-from pipeline.sim.exchange.faults import CLEAN, BadFault, FaultPlan, FaultRule
+from pipeline.sim.exchange.faults import NO_FAULTS, BadFault, FaultPlan, FaultRule
 from pipeline.sim.exchange.latency import NS_PER_MS, ManualClock
 from pipeline.sim.exchange.order_book import ASK
 from pipeline.sim.exchange.orders import RejectReason, SimReject
@@ -33,19 +33,19 @@ def test_rule_lets_some_pass_then_hits_its_count_and_retires() -> None:
 def test_rule_matches_venue_operation_and_symbol() -> None:
     faults, _ = plan()
     faults.add(FaultRule.parse({"kind": "drop_response", "venue": "gateio_spot", "target": "place", "symbol": "A"}))
-    assert faults.request("mexc_spot", "place", "A") == CLEAN
-    assert faults.request("gateio_spot", "cancel", "A") == CLEAN
-    assert faults.request("gateio_spot", "place", "B") == CLEAN
+    assert faults.request("mexc_spot", "place", "A") == NO_FAULTS
+    assert faults.request("gateio_spot", "cancel", "A") == NO_FAULTS
+    assert faults.request("gateio_spot", "place", "B") == NO_FAULTS
     assert faults.request("gateio_spot", "place", "A").drop_response
 
 
 def test_rule_with_a_duration_expires() -> None:
     faults, clock = plan()
     faults.add(FaultRule.parse({"kind": "rate_limit", "count": 0, "duration_ms": 100, "retry_after_s": 3}))
-    verdict = faults.request("mexc_spot", "balances")
-    assert verdict.status == 429 and verdict.retry_after_s == 3
+    hit = faults.request("mexc_spot", "balances")
+    assert hit.status == 429 and hit.retry_after_s == 3
     clock.advance(101 * NS_PER_MS)
-    assert faults.request("mexc_spot", "balances") == CLEAN and not faults.rules
+    assert faults.request("mexc_spot", "balances") == NO_FAULTS and not faults.rules
 
 
 @pytest.mark.parametrize(

@@ -333,7 +333,7 @@ def test_tickers_are_conflated_and_trades_are_not() -> None:
     for index in range(5):
         bench.book.set_level(ASK, 20_001, 100 + index)
         bench.clock.advance(NS_PER_MS)
-        bench.venue.print_trade("BTC_USDT", 20_001, 1, bench.request("buy", "1").side)
+        bench.venue.publish_trade("BTC_USDT", 20_001, 1, bench.request("buy", "1").side)
     bench.settle()
     tickers = [event for event in seen if isinstance(event, Ticker)]
     assert len(tickers) == 2 and tickers[-1].ask == (20_001, 104)

@@ -196,7 +196,7 @@ def test_listen_keys_expire_are_extended_and_limited() -> None:
 def test_windows_count_refused_requests_and_open_anew() -> None:
     limiter, budget = WindowLimiter(), Budget(3, 1000)
     assert [limiter.take(budget, "n", "k", 0).allowed for _ in range(4)] == [True, True, True, False]
-    verdict = limiter.take(budget, "n", "k", 999)
-    assert (verdict.allowed, verdict.remain, verdict.used, retry_after_s(verdict, 999)) == (False, 0, 5, 1)
+    state = limiter.take(budget, "n", "k", 999)
+    assert (state.allowed, state.remain, state.used, retry_after_s(state, 999)) == (False, 0, 5, 1)
     assert limiter.take(budget, "n", "other", 999).allowed
     assert limiter.take(budget, "n", "k", 1000).remain == 2

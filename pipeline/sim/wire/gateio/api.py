@@ -6,7 +6,6 @@ Source: Gate.io APIv4 "Spot", "Futures"; WebSocket v4 "Spot/Futures Websocket AP
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -18,13 +17,13 @@ from pipeline.sim.exchange.accounts import SimAccount
 from pipeline.sim.exchange.events import MarketTrade
 from pipeline.sim.exchange.instruments import Level, SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_S
-from pipeline.sim.exchange.orders import SimOrder, SimOrderRequest, SimReject, SimTrade
+from pipeline.sim.exchange.orders import SimAmendRequest, SimOrder, SimOrderRequest, SimReject, SimTrade
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.gateio.formats import ApiRequest, GateError, amend_text, refusal
+from pipeline.sim.wire.recent_trades import TRADES_KEPT, RecentTrades
 
 Handler = Callable[[ApiRequest], Awaitable[Any]]
 Item = TypeVar("Item")
-TRADES_KEPT = 1000
 COUNTDOWN_LEAST_S = 5
 DAY_S = 86_400
 
@@ -40,35 +39,17 @@ class Route(msgspec.Struct, frozen=True):
 
 def page(rows: Sequence[Item], call: ApiRequest, *, default: int = 100, most: int = 1000) -> list[Item]:
     """``limit`` with ``page`` (from 1) or ``offset``."""
-    limit = max(1, min(call.whole("limit", default), most))
-    offset = call.whole("offset", 0) or (max(1, call.whole("page", 1)) - 1) * limit
+    limit = max(1, min(call.integer("limit", default), most))
+    offset = call.integer("offset", 0) or (max(1, call.integer("page", 1)) - 1) * limit
     return list(rows[offset : offset + limit])
 
 
 def span_ms(call: ApiRequest, *, default_s: int) -> tuple[int, int]:
     """``from`` and ``to`` in unix seconds, as inclusive milliseconds."""
-    end_s = call.whole("to", 0)
+    end_s = call.integer("to", 0)
     end_ms = end_s * 1000 + 999 if end_s else call.now_ms
-    start_s = call.whole("from", 0)
+    start_s = call.integer("from", 0)
     return (start_s * 1000 if start_s else end_ms - default_s * 1000), end_ms
-
-
-class RecentTrades:
-    """The newest public trades of each symbol, for the REST lists and day statistics."""
-
-    def __init__(self) -> None:
-        self._kept: dict[str, deque[MarketTrade]] = {}
-
-    def add(self, trade: MarketTrade) -> None:
-        self._kept.setdefault(trade.symbol, deque(maxlen=TRADES_KEPT)).append(trade)
-
-    def of(self, symbol: str) -> Sequence[MarketTrade]:
-        """Oldest first."""
-        return self._kept.get(symbol) or ()
-
-    def newest(self, symbol: str, limit: int) -> list[MarketTrade]:
-        """At most ``limit``, newest first."""
-        return list(self.of(symbol))[-limit:][::-1]
 
 
 class Countdown:
@@ -192,7 +173,7 @@ class MarketApi(ABC):
 
     def named_or_all(self, call: ApiRequest) -> list[SimInstrument]:
         """The instrument that a request names, or every one."""
-        symbol = call.word(self.symbol_param)
+        symbol = call.text(self.symbol_param)
         return [self.instrument(symbol)] if symbol else list(self.venue.instruments.values())
 
     async def tickers(self, call: ApiRequest) -> Any:
@@ -208,45 +189,45 @@ class MarketApi(ABC):
         self, call: ApiRequest, limit_max: int
     ) -> tuple[SimInstrument, dict[str, Any], list[Level], list[Level]]:
         """(instrument, the reply's first fields, bids, asks) of an order book request."""
-        instrument = self.instrument(call.need(self.symbol_param))
-        limit = max(1, min(call.whole("limit", 10), limit_max))
+        instrument = self.instrument(call.required(self.symbol_param))
+        limit = max(1, min(call.integer("limit", 10), limit_max))
         update_id, bids, asks = self.venue.depth(instrument.symbol, limit)
         return instrument, {"id": update_id} if call.flag("with_id") else {}, bids, asks
 
     def asked_trades(self, call: ApiRequest) -> tuple[SimInstrument, list[MarketTrade]]:
         """The newest public trades of the instrument that a request names, newest first."""
-        instrument = self.instrument(call.need(self.symbol_param))
-        return instrument, self.trades.newest(instrument.symbol, min(call.whole("limit", 100), TRADES_KEPT))
+        instrument = self.instrument(call.required(self.symbol_param))
+        return instrument, self.trades.newest(instrument.symbol, min(call.integer("limit", 100), TRADES_KEPT))
 
     # --- account ---
 
     def own_trades(self, call: ApiRequest, start_ms: int, end_ms: int) -> list[SimTrade]:
         """Newest first; of one instrument and one order where the request names them."""
-        symbol, wanted = call.word(self.symbol_param), call.word(self.order_param)
+        symbol, wanted = call.text(self.symbol_param), call.text(self.order_param)
         found = self.venue.trades(call.owner, symbol or None, start_ms)
         return [one for one in found[::-1] if one.ts_ms <= end_ms and wanted in ("", str(one.order_id))]
 
     def finished(self, call: ApiRequest, start_ms: int, end_ms: int) -> list[SimOrder]:
         """Newest first."""
-        found = self.venue.finished_orders(call.owner, call.word(self.symbol_param) or None, start_ms)
+        found = self.venue.finished_orders(call.owner, call.text(self.symbol_param) or None, start_ms)
         return [one for one in found[::-1] if one.finished_ms <= end_ms]
 
     async def set_countdown(self, call: ApiRequest) -> Any:
-        symbol = call.word(self.symbol_param)
+        symbol = call.text(self.symbol_param)
         if symbol:
             self.instrument(symbol)
-        call.need("timeout")
-        return self.countdown.set(call.owner, symbol, call.whole("timeout", 0), call.now_ms)
+        call.required("timeout")
+        return self.countdown.set(call.owner, symbol, call.integer("timeout", 0), call.now_ms)
 
     # --- orders ---
 
     def order_id(self, call: ApiRequest) -> str:
         """From the path (REST) or from ``order_id`` (WebSocket API)."""
-        return call.args[0] if call.args else call.need("order_id")
+        return call.args[0] if call.args else call.required("order_id")
 
     def side_of(self, call: ApiRequest) -> OrderSide | None:
         """The side that a mass cancellation names; None = both. Raises ``GateError`` for another text."""
-        side = call.word("side")
+        side = call.text("side")
         if side and side not in self.sides:
             raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `side` value: {side}")
         return self.sides.get(side)
@@ -268,23 +249,23 @@ class MarketApi(ABC):
 
     def want_amendment(self, call: ApiRequest, qty_param: str) -> None:
         """Raises ``GateError`` when an amendment changes neither price nor quantity."""
-        if not call.word(qty_param) and not call.word("price"):
+        if not call.text(qty_param) and not call.text("price"):
             raise GateError("MISSING_REQUIRED_PARAM", f"Missing required parameter: {qty_param} or price")
 
     async def submit_amend(
         self, call: ApiRequest, symbol: str, qty: Decimal | None, *, order_id: int | None, client_id: str | None = None
     ) -> SimOrder:
         """``qty``: base coin, including what is filled; None leaves it. Raises ``SimReject``."""
-        return await self.venue.submit_amend(
-            call.owner,
+        request = SimAmendRequest(
             symbol,
             order_id=order_id,
             client_id=client_id,
-            price=call.amount("price") if call.word("price") else None,
+            price=call.decimal("price") if call.text("price") else None,
             qty=qty,
             amend_text=amend_text(call),
             expiry_wall_ms=call.expiry_ms,
         )
+        return await self.venue.submit_amend(call.owner, request)
 
 
 def want_items(call: ApiRequest, most: int, *, least: int = 1) -> None:

@@ -50,17 +50,17 @@ def series_of(venue: SimVenue, name: str) -> CandleSeries | None:
 
 def _chosen(call: ApiRequest, series: CandleSeries, intervals: dict[str, int], default: str, most: int) -> list[Candle]:
     """``limit``, or ``from`` and ``to``: never both."""
-    name = call.word("interval", default)
+    name = call.text("interval", default)
     length_s = intervals.get(name)
     if length_s is None:
         raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `interval` value: {name}")
-    has_span = bool(call.word("from") or call.word("to"))
-    if has_span and call.word("limit"):
+    has_span = bool(call.text("from") or call.text("to"))
+    if has_span and call.text("limit"):
         raise GateError("INVALID_PARAM_VALUE", "Invalid request parameter `limit`: conflicts with `from` and `to`")
     now_s = call.now_ms // 1000
-    to_s = call.whole("to", now_s)
-    points = call.whole("limit", 100)
-    from_s = call.whole("from", to_s - (points - 1) * length_s)
+    to_s = call.integer("to", now_s)
+    points = call.integer("limit", 100)
+    from_s = call.integer("from", to_s - (points - 1) * length_s)
     if points > most or (to_s - from_s) // length_s + 1 > most + 1:
         text = f"Candlestick range too broad. Maximum {most} data points are allowed per request"
         raise GateError("INVALID_PARAM_VALUE", text)
@@ -73,7 +73,7 @@ def _chosen(call: ApiRequest, series: CandleSeries, intervals: dict[str, int], d
 
 def spot_rows(call: ApiRequest, series: CandleSeries) -> list[list[str]]:
     """GET /spot/candlesticks: time, quote volume, close, high, low, open, base volume, whether it has closed."""
-    length_s, now_s = INTERVALS.get(call.word("interval", "30m"), 0), call.now_ms // 1000
+    length_s, now_s = INTERVALS.get(call.text("interval", "30m"), 0), call.now_ms // 1000
     return [
         [
             str(one.start_s),
@@ -107,7 +107,10 @@ def _contracts(instrument: SimInstrument, base: Decimal, decimal_sizes: bool) ->
 
 
 def spot_push(candle: Candle, subscription: str, closed: bool) -> dict[str, Any]:
-    """``spot.candlesticks``: all text."""
+    """``spot.candlesticks``: all text.
+
+    ``v``: quote volume, ``a``: base volume, ``n``: the subscription, ``w``: whether the window has closed.
+    """
     return {
         "t": str(candle.start_s),
         "v": exact_text(candle.quote),
@@ -124,17 +127,6 @@ def spot_push(candle: Candle, subscription: str, closed: bool) -> dict[str, Any]
 def futures_push(
     candle: Candle, subscription: str, closed: bool, instrument: SimInstrument, decimal_sizes: bool
 ) -> list[dict[str, Any]]:
-    """``futures.candlesticks``: an array; time and volume are numbers."""
-    return [
-        {
-            "t": candle.start_s,
-            "v": _contracts(instrument, candle.base, decimal_sizes),
-            "c": exact_text(candle.close),
-            "h": exact_text(candle.high),
-            "l": exact_text(candle.low),
-            "o": exact_text(candle.open),
-            "n": subscription,
-            "a": exact_text(candle.base),
-            "w": closed,
-        }
-    ]
+    """``futures.candlesticks``: an array; time and volume (contracts) are numbers."""
+    volume = _contracts(instrument, candle.base, decimal_sizes)
+    return [spot_push(candle, subscription, closed) | {"t": candle.start_s, "v": volume}]

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from pipeline.model.enums import InstrumentKind
 from pipeline.sim.exchange.accounts import SimAccount
+from pipeline.sim.exchange.faults import ORDER_OPERATIONS
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.auth import AuthRefused, verify_gate_rest
 from pipeline.sim.wire.dialect import Dialect, Host, SimSocket
@@ -23,13 +24,12 @@ from pipeline.sim.wire.gateio.futures import FuturesApi
 from pipeline.sim.wire.gateio.market import GateMarket
 from pipeline.sim.wire.gateio.spot import SpotApi
 from pipeline.sim.wire.gateio.websocket import GateSession
-from pipeline.sim.wire.rate_limits import Budget, GateLimits, Verdict, WindowLimiter, gate_headers
+from pipeline.sim.wire.rate_limits import Budget, BudgetState, GateLimits, WindowLimiter, gate_headers
 
 # The first of each is the live path; the others are what clients also use: without the slash, and the testnet's.
 _SPOT_SOCKETS = ("/ws/v4/", "/ws/v4", "/v4/ws/spot")
 _FUTURES_SOCKETS = ("/v4/ws/usdt", "/v4/ws/usdt/", "/v4/ws/futures/usdt")
 _CANCELS = ("cancel", "cancel_all")
-_ORDER_OPERATIONS = ("place", "amend", "cancel", "cancel_all")
 _PLACINGS = ("place", "amend")  # one budget
 
 
@@ -136,11 +136,11 @@ class GateioDialect(Dialect):
         in_us = venue.wall_ns() // 1000
         headers = {name.lower(): value for name, value in request.headers.items()}
         key = headers.get("key", "") if route.signed else (request.remote or "")
-        verdict = self._take(market, route, request, key)
-        timing = gate_headers(verdict) | {"X-In-Time": str(in_us)}
+        state = self._take(market, route, request, key)
+        timing = gate_headers(state) | {"X-In-Time": str(in_us)}
         status = route.status
         try:
-            if not verdict.allowed:
+            if not state.allowed:
                 raise GateError("TOO_MANY_REQUESTS", _too_many_text(market), 429)
             payload = await self._handle(market, route, request, headers, args)
         except GateError as error:
@@ -151,7 +151,7 @@ class GateioDialect(Dialect):
             status, payload = refused.status, {"label": refused.code, "message": refused.text}
         return _reply(payload, status, timing | {"X-Out-Time": str(venue.wall_ns() // 1000)})
 
-    def _take(self, market: GateMarket, route: Route, request: web.Request, key: str) -> Verdict:
+    def _take(self, market: GateMarket, route: Route, request: web.Request, key: str) -> BudgetState:
         """Public: per endpoint and address. Private: placing, cancelling, everything else per endpoint; per user."""
         now_ms = market.venue.now_ms()
         account = market.venue.accounts.get(key) if route.signed else None
@@ -191,7 +191,7 @@ class GateioDialect(Dialect):
                 body=body,
                 now_ms=market.venue.now_ms(),
             )
-            if route.operation in _ORDER_OPERATIONS:
+            if route.operation in ORDER_OPERATIONS:
                 market.check_trade_permission(account, headers["key"])
         params: dict[str, Any] = dict(parse_qsl(raw_query, keep_blank_values=True))
         decoded = _decoded(body)

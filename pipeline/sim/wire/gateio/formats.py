@@ -55,26 +55,26 @@ class ApiRequest(msgspec.Struct, frozen=True, kw_only=True):
         assert self.account is not None
         return self.account
 
-    def need(self, name: str) -> str:
+    def required(self, name: str) -> str:
         value = self.params.get(name)
         if value is None or value == "":
             raise GateError("MISSING_REQUIRED_PARAM", f"Missing required parameter: {name}")
         return str(value)
 
-    def word(self, name: str, default: str = "") -> str:
+    def text(self, name: str, default: str = "") -> str:
         value = self.params.get(name)
         return default if value is None or value == "" else str(value)
 
-    def whole(self, name: str, default: int) -> int:
-        text = self.word(name)
+    def integer(self, name: str, default: int) -> int:
+        text = self.text(name)
         if not text:
             return default
         if not text.isascii() or not text.isdigit():
             raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `{name}` value: {text}")
         return int(text)
 
-    def amount(self, name: str) -> Decimal:
-        return number(self.need(name), name)
+    def decimal(self, name: str) -> Decimal:
+        return number(self.required(name), name)
 
     def flag(self, name: str) -> bool:
         return str(self.params.get(name)).lower() in ("true", "1")
@@ -106,7 +106,7 @@ def number(text: str, name: str) -> Decimal:
 
 def client_text(call: ApiRequest) -> str:
     """The order's own ``text``, checked: ``t-`` and at most 28 of ``[0-9A-Za-z_.-]``; empty when not given."""
-    text = call.word("text")
+    text = call.text("text")
     if not text or text in (REST_TEXT, WS_TEXT, "api", "web", "app"):
         return ""
     if len(text) > _TEXT_BYTES_MAX or not _CLIENT_TEXT.match(text):
@@ -116,7 +116,7 @@ def client_text(call: ApiRequest) -> str:
 
 def amend_text(call: ApiRequest) -> str:
     """The remark of an amendment: the rules of ``text``; empty when not given."""
-    text = call.word("amend_text")
+    text = call.text("amend_text")
     if text and text != "-" and not _CLIENT_TEXT.match(text):
         raise GateError("INVALID_PARAM_VALUE", f"Invalid amend_text: {text}")
     return text

@@ -161,16 +161,16 @@ class FuturesApi(FuturesContracts, MarketApi):
     # --- orders ---
 
     def order_request(self, call: ApiRequest) -> SimOrderRequest:
-        instrument = self.instrument(call.need("contract"))
-        close, size = call.flag("close"), call.amount("size")
-        price = number(call.word("price", "0"), "price")
+        instrument = self.instrument(call.required("contract"))
+        close, size = call.flag("close"), call.decimal("size")
+        price = number(call.text("price", "0"), "price")
         is_market = price == 0
-        tif = TIF_OF.get(call.word("tif", "gtc"))
+        tif = TIF_OF.get(call.text("tif", "gtc"))
         if tif is None or price < 0:
             raise GateError("INVALID_PARAM_VALUE", "Invalid request parameter `tif` or `price`")
         if is_market and tif not in (TimeInForce.IOC, TimeInForce.FOK):
             raise GateError("INVALID_PARAM_VALUE", "Invalid request parameter `tif`: price 0 takes ioc or fok")
-        auto, dual = call.word("auto_size"), call.owner.dual_side
+        auto, dual = call.text("auto_size"), call.owner.dual_side
         if auto or (close and dual):
             if not dual or size != 0 or auto not in ("close_long", "close_short"):
                 raise GateError("INVALID_PARAM_VALUE", "auto_size closes a side in dual mode, with size 0")
@@ -214,7 +214,7 @@ class FuturesApi(FuturesContracts, MarketApi):
     def _find(self, call: ApiRequest, id_text: str) -> SimOrder | None:
         """Ids carry no contract here: look through all of them."""
         order_id, text = split_id(id_text)
-        wanted = call.word("contract")
+        wanted = call.text("contract")
         for symbol in [wanted] if wanted else self.venue.instruments:
             order = self.venue.order(call.owner, symbol, order_id=order_id, client_id=text)
             if order is not None:
@@ -251,8 +251,8 @@ class FuturesApi(FuturesContracts, MarketApi):
         instrument = self.venue.instruments[order.symbol]
         self.want_amendment(call, "size")
         qty: Decimal | None = None
-        if call.word("size"):
-            size = call.amount("size")
+        if call.text("size"):
+            size = call.decimal("size")
             if size and (size > 0) is not (order.side is OrderSide.BUY):
                 raise GateError("INVALID_PARAM_VALUE", "the side of an order cannot be changed")
             qty = abs(size) * instrument.multiplier
@@ -269,15 +269,15 @@ class FuturesApi(FuturesContracts, MarketApi):
         for item in call.items:
             try:
                 single = with_params(call, item)
-                if not single.word("order_id"):
-                    single = with_params(call, item | {"order_id": single.need("text")})
+                if not single.text("order_id"):
+                    single = with_params(call, item | {"order_id": single.required("text")})
                 done.append({"succeeded": True} | await self.amend(single))
             except GateError as error:
                 done.append({"succeeded": False, "label": error.label, "detail": error.text})
         return done
 
     async def cancel_pair(self, call: ApiRequest) -> list[dict[str, Any]]:
-        symbol = self.instrument(call.need("contract")).symbol
+        symbol = self.instrument(call.required("contract")).symbol
         orders = await self.venue.submit_cancel_all(call.owner, symbol, self.side_of(call))
         return [self.order_row(one, call) for one in orders]
 
@@ -299,7 +299,7 @@ class FuturesApi(FuturesContracts, MarketApi):
         return [one for one in super().finished(call, start_ms, end_ms) if not self._vanished(one, call.now_ms)]
 
     async def orders(self, call: ApiRequest) -> list[dict[str, Any]]:
-        status, symbol = call.need("status"), call.word("contract")
+        status, symbol = call.required("status"), call.text("contract")
         if symbol:
             self.instrument(symbol)
         if status == "open":

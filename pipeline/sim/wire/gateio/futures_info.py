@@ -45,27 +45,27 @@ class FuturesInfoApi(FuturesContracts):
 
     async def _candles(self, call: ApiRequest) -> Any:
         """``mark_`` and ``index_`` before a contract ask for those prices."""
-        name = call.need("contract")
+        name = call.required("contract")
         instrument = self.instrument(candles.split_contract(name)[0])
         series = candles.series_of(self.venue, name)
         return candles.futures_rows(call, instrument, name, series) if series is not None else []
 
     async def _premium(self, call: ApiRequest) -> Any:
         """The mark is the index here: no premium at any time."""
-        name = self.instrument(call.need("contract")).symbol
+        name = self.instrument(call.required("contract")).symbol
         series = self.venue.mark_candles[name]
         found = candles.futures_rows(call, self.venue.instruments[name], f"mark_{name}", series)
         return [{"t": one["t"], "c": "0", "h": "0", "l": "0", "o": "0"} for one in found]
 
     async def _funding_rate(self, call: ApiRequest) -> Any:
         """What has been applied since the start, newest first."""
-        symbol = self.instrument(call.need("contract")).symbol
-        start_s, end_s = call.whole("from", 0), call.whole("to", call.now_ms // 1000)
+        symbol = self.instrument(call.required("contract")).symbol
+        start_s, end_s = call.integer("from", 0), call.integer("to", call.now_ms // 1000)
         paid = [one for one in self.venue.funding_paid.get(symbol, []) if start_s <= one[0] <= end_s]
         return [{"t": time_s, "r": exact_text(rate)} for time_s, rate in page(paid[::-1], call)]
 
     async def _tiers(self, call: ApiRequest) -> Any:
-        symbol = call.word("contract")
+        symbol = call.text("contract")
         wanted = [self.instrument(symbol)] if symbol else page(list(self.venue.instruments.values()), call)
         return [
             {
@@ -82,18 +82,18 @@ class FuturesInfoApi(FuturesContracts):
 
     async def _stats(self, call: ApiRequest) -> Any:
         """Open interest is what the simulated users hold; nobody else's is known."""
-        instrument = self.instrument(call.need("contract"))
+        instrument = self.instrument(call.required("contract"))
         accounts = {id(one): one for one in self.venue.accounts.values()}.values()
         held = sum(
             (abs(row.qty) for one in accounts for row in one.positions.values() if row.symbol == instrument.symbol),
             Decimal(0),
         )
-        length_s = candles.INTERVALS.get(call.word("interval", "5m"))
+        length_s = candles.INTERVALS.get(call.text("interval", "5m"))
         if length_s is None:
             raise GateError("INVALID_PARAM_VALUE", "Invalid request parameter `interval`")
         now_s = call.now_ms // 1000
-        limit = max(1, min(call.whole("limit", 30), 100))
-        first_s = call.whole("from", now_s - (limit + 1) * length_s)
+        limit = max(1, min(call.integer("limit", 30), 100))
+        first_s = call.integer("from", now_s - (limit + 1) * length_s)
         found = self.venue.mark_candles[instrument.symbol].between(length_s, first_s, now_s, most=limit)
         interest = held / instrument.multiplier
         still = dict.fromkeys(_STILL, 0)
@@ -117,14 +117,14 @@ class FuturesInfoApi(FuturesContracts):
 
     async def _liquidations(self, call: ApiRequest) -> Any:
         """Others' liquidations: none. A user's own are in ``liquidates``."""
-        if call.word("contract"):
-            self.instrument(call.word("contract"))
+        if call.text("contract"):
+            self.instrument(call.text("contract"))
         return []
 
     async def _book(self, call: ApiRequest) -> Any:
         """Newest first; ``type`` and ``contract`` choose."""
         start_ms, end_ms = span_ms(call, default_s=30 * DAY_S)
-        kind, symbol = call.word("type"), call.word("contract")
+        kind, symbol = call.text("type"), call.text("contract")
         if kind and kind not in _KIND_NAMES:
             raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `type` value: {kind}")
         found = [

@@ -18,6 +18,7 @@ from pipeline.sim.exchange.orders import SimOrder, SimTrade
 from pipeline.sim.exchange.settlement import MarginAccount
 from pipeline.sim.wire.gateio.formats import TIF_TEXT, order_text
 from pipeline.sim.wire.numbers import exact_text, rate_text
+from pipeline.sim.wire.recent_trades import day_figures
 
 _STATUS = {
     TradingStatus.TRADING: "trading",
@@ -393,26 +394,21 @@ def public_trade_row(instrument: SimInstrument, trade: MarketTrade, decimal_size
 
 
 def ticker_row(
-    instrument: SimInstrument, bid: str, ask: str, prints: Sequence[MarketTrade], decimal_sizes: bool
+    instrument: SimInstrument, bid: str, ask: str, trades: Sequence[MarketTrade], decimal_sizes: bool
 ) -> dict[str, Any]:
-    """GET /futures/usdt/tickers and ``futures.tickers``: over the prints that are kept."""
-    prices = [one.price for one in prints]
-    mark = exact_text(instrument.reference_price())
-    last = instrument.price_text(prices[-1]) if prices else mark
-    base = sum((instrument.qty(one.qty) for one in prints), Decimal(0))
-    quote = sum((instrument.qty(one.qty) * instrument.price(one.price) for one in prints), Decimal(0))
-    change = round((Decimal(prices[-1]) / prices[0] - 1) * 100, 2) if prices and prices[0] else Decimal(0)
+    """GET /futures/usdt/tickers and ``futures.tickers``: over the trades that are kept."""
+    day, mark = day_figures(instrument, trades), exact_text(instrument.reference_price())
     return {
         "contract": instrument.symbol,
-        "last": last,
-        "low_24h": instrument.price_text(min(prices)) if prices else last,
-        "high_24h": instrument.price_text(max(prices)) if prices else last,
-        "change_percentage": exact_text(change),
+        "last": day.last,
+        "low_24h": day.low,
+        "high_24h": day.high,
+        "change_percentage": exact_text(round(day.ratio * 100, 2)),
         "total_size": size(Decimal(0), decimal_sizes),
-        "volume_24h": size(contracts(instrument, base), decimal_sizes),
-        "volume_24h_base": exact_text(base),
-        "volume_24h_quote": exact_text(quote),
-        "volume_24h_settle": exact_text(quote),
+        "volume_24h": size(contracts(instrument, day.base), decimal_sizes),
+        "volume_24h_base": exact_text(day.base),
+        "volume_24h_quote": exact_text(day.quote),
+        "volume_24h_settle": exact_text(day.quote),
         "mark_price": mark,
         "index_price": mark,
         "funding_rate": exact_text(instrument.funding_rate),

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.sim.exchange.accounts import SimAccount
 from pipeline.sim.exchange.events import MarketEvent, MarketTrade
-from pipeline.sim.exchange.faults import Verdict as FaultVerdict
+from pipeline.sim.exchange.faults import RequestFaults
 from pipeline.sim.exchange.orders import RejectReason, SimReject
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.auth import check_gate_exptime, gate_exptime_ms
@@ -15,7 +15,7 @@ from pipeline.sim.wire.gateio import private_pushes as private
 from pipeline.sim.wire.gateio.api import Handler, MarketApi, Route
 from pipeline.sim.wire.gateio.formats import ApiRequest, refusal
 from pipeline.sim.wire.gateio.streams import GateStream
-from pipeline.sim.wire.rate_limits import GateLimits, Verdict, WindowLimiter
+from pipeline.sim.wire.rate_limits import BudgetState, GateLimits, WindowLimiter
 
 
 class GateMarket:
@@ -74,14 +74,14 @@ class GateMarket:
             decimal_sizes=decimal_sizes,
         )
 
-    async def admit_ws(self, operation: str, call: ApiRequest) -> FaultVerdict:
+    async def admit_ws(self, operation: str, call: ApiRequest) -> RequestFaults:
         """The arrival of a WebSocket API call: ledger row, faults, latency."""
-        symbol = call.word(self.api.symbol_param) or "*"
+        symbol = call.text(self.api.symbol_param) or "*"
         return await self.host.admit(
-            self.venue.name, operation, symbol=symbol, client_id=call.word("text"), via="ws_api"
+            self.venue.name, operation, symbol=symbol, client_id=call.text("text"), via="ws_api"
         )
 
-    def ws_budget(self, account: SimAccount, now_ms: int) -> Verdict:
+    def ws_budget(self, account: SimAccount, now_ms: int) -> BudgetState:
         return self._limiter.take(self._ws_budget, "ws", account.uid, now_ms)
 
     def check_trade_permission(self, account: SimAccount, api_key: str) -> None:

@@ -94,10 +94,10 @@ class PositionsApi(FuturesContracts):
     def _apply_leverage(self, call: ApiRequest) -> str:
         """``leverage`` > 0 is isolated; 0 is cross with ``cross_leverage_limit``. Both come in the query."""
         instrument = self.instrument(call.args[0])
-        wanted = call.amount("leverage")
+        wanted = call.decimal("leverage")
         is_cross = wanted == 0
         if is_cross:
-            limit = call.word("cross_leverage_limit")
+            limit = call.text("cross_leverage_limit")
             wanted = number(limit, "cross_leverage_limit") if limit else Decimal(0)
             wanted = wanted or Decimal(instrument.leverage_max)
         if wanted < 1:
@@ -119,7 +119,7 @@ class PositionsApi(FuturesContracts):
 
     async def _set_leverage(self, call: ApiRequest) -> Any:
         """The newer call: the margin mode is named, the leverage is its own."""
-        symbol, mode = self.instrument(call.args[0]).symbol, call.need("margin_mode")
+        symbol, mode = self.instrument(call.args[0]).symbol, call.required("margin_mode")
         if mode not in ("isolated", "cross"):
             raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `margin_mode` value: {mode}")
         self._apply_leverage(call)
@@ -131,7 +131,7 @@ class PositionsApi(FuturesContracts):
         return {"lever": exact_text(position.leverage)}
 
     def _add_margin(self, call: ApiRequest, position: SimPosition) -> None:
-        change = call.amount("change")
+        change = call.decimal("change")
         if not position.qty:
             raise GateError("POSITION_EMPTY", "position is empty")
         available = self.venue.margin_account(call.owner).available
@@ -149,7 +149,7 @@ class PositionsApi(FuturesContracts):
 
     async def _dual_margin(self, call: ApiRequest) -> Any:
         self._want_mode(call, dual=True)
-        symbol, side = self.instrument(call.args[0]).symbol, call.need("dual_side")
+        symbol, side = self.instrument(call.args[0]).symbol, call.required("dual_side")
         if side not in (LONG, SHORT):
             raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `dual_side` value: {side}")
         self._add_margin(call, self.venue.position(call.owner, symbol, side))
@@ -162,7 +162,7 @@ class PositionsApi(FuturesContracts):
             self._cross.discard((uid, symbol))
 
     def _apply_cross(self, call: ApiRequest) -> str:
-        symbol, mode = self.instrument(call.need("contract")).symbol, call.need("mode")
+        symbol, mode = self.instrument(call.required("contract")).symbol, call.required("mode")
         if mode not in ("ISOLATED", "CROSS"):
             raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `mode` value: {mode}")
         self._set_cross(call.owner.uid, symbol, mode == "CROSS")
@@ -189,12 +189,12 @@ class PositionsApi(FuturesContracts):
         call.owner.dual_side = dual
 
     async def _dual_mode(self, call: ApiRequest) -> Any:
-        call.need("dual_mode")
+        call.required("dual_mode")
         self._switch(call, call.flag("dual_mode"))
         return await self.account(call)
 
     async def _position_mode(self, call: ApiRequest) -> Any:
-        mode = call.need("position_mode")
+        mode = call.required("position_mode")
         if mode not in ("single", "dual"):
             raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `position_mode` value: {mode}")
         self._switch(call, mode == "dual")
@@ -205,7 +205,7 @@ class PositionsApi(FuturesContracts):
     async def _closes(self, call: ApiRequest) -> Any:
         """Positions that went back to flat, newest first."""
         start_ms, end_ms = span_ms(call, default_s=7 * DAY_S)
-        symbol, side = call.word("contract"), call.word("side")
+        symbol, side = call.text("contract"), call.text("side")
         found = [
             one
             for one in reversed(call.owner.closes)
@@ -216,7 +216,7 @@ class PositionsApi(FuturesContracts):
         return [rows.close_row(one, self.instrument(one.symbol), call.decimal_sizes) for one in page(found, call)]
 
     async def _liquidates(self, call: ApiRequest) -> Any:
-        symbol = call.word("contract")
+        symbol = call.text("contract")
         orders = [
             one
             for one in reversed(self.venue.finished_orders(call.owner, symbol or None))

@@ -127,12 +127,12 @@ class SpotApi(MarketApi):
         return rows.ticker_row(instrument, bid, ask, self.trades.of(instrument.symbol))
 
     async def _candles(self, call: ApiRequest) -> Any:
-        return candles.spot_rows(call, self.venue.candles[self.instrument(call.need("currency_pair")).symbol])
+        return candles.spot_rows(call, self.venue.candles[self.instrument(call.required("currency_pair")).symbol])
 
     # --- account ---
 
     async def _fee(self, call: ApiRequest) -> Any:
-        symbol = call.word("currency_pair")
+        symbol = call.text("currency_pair")
         spot = self.instrument(symbol) if symbol else next(iter(self.venue.instruments.values()), None)
         futures = None
         if self._futures is not None:
@@ -142,7 +142,7 @@ class SpotApi(MarketApi):
 
     async def _batch_fee(self, call: ApiRequest) -> Any:
         """Up to 50 pairs, comma-separated."""
-        wanted = call.need("currency_pairs").split(",")
+        wanted = call.required("currency_pairs").split(",")
         if len(wanted) > BATCH_FEE_MAX:
             raise GateError("INVALID_PARAM_VALUE", f"at most {BATCH_FEE_MAX} currency pairs")
         return {symbol: rows.fee_row(call.owner, self.instrument(symbol), None) for symbol in wanted}
@@ -158,7 +158,7 @@ class SpotApi(MarketApi):
         }
 
     async def _accounts(self, call: ApiRequest) -> Any:
-        wanted = call.word("currency")
+        wanted = call.text("currency")
         return [
             rows.balance_row(asset, wallet.free, wallet.locked, wallet.update_seq)
             for asset, wallet in self.venue.wallets(call.owner).items()
@@ -173,19 +173,19 @@ class SpotApi(MarketApi):
     # --- orders ---
 
     def order_request(self, call: ApiRequest) -> SimOrderRequest:
-        symbol, side = call.need("currency_pair"), _SIDES.get(call.need("side"))
-        kind = {"limit": OrderKind.LIMIT, "market": OrderKind.MARKET}.get(call.word("type", "limit"))
+        symbol, side = call.required("currency_pair"), _SIDES.get(call.required("side"))
+        kind = {"limit": OrderKind.LIMIT, "market": OrderKind.MARKET}.get(call.text("type", "limit"))
         is_market = kind is OrderKind.MARKET
-        tif = TIF_OF.get(call.word("time_in_force", "ioc" if is_market else "gtc"))
+        tif = TIF_OF.get(call.text("time_in_force", "ioc" if is_market else "gtc"))
         if side is None or kind is None or tif is None:
             raise GateError("INVALID_PARAM_VALUE", "Invalid request parameter `side`, `type` or `time_in_force`")
         if is_market and tif not in (TimeInForce.IOC, TimeInForce.FOK):
             raise GateError("INVALID_PARAM_VALUE", "Invalid request parameter `time_in_force`: market takes ioc or fok")
-        if call.word("account", "spot") != "spot":
+        if call.text("account", "spot") != "spot":
             raise GateError("INVALID_PARAM_VALUE", "Invalid request parameter `account` value")
         self.instrument(symbol)
-        amount = call.amount("amount")
-        price = Decimal(0) if is_market else call.amount("price")
+        amount = call.decimal("amount")
+        price = Decimal(0) if is_market else call.decimal("price")
         if amount <= 0 or (not is_market and price <= 0):
             raise GateError("INVALID_PARAM_VALUE", "Invalid request parameter `amount` or `price` value")
         by_quote = is_market and side is OrderSide.BUY
@@ -210,9 +210,9 @@ class SpotApi(MarketApi):
         done: list[dict[str, Any]] = []
         for item in call.items:
             single = with_params(call, item)
-            text = single.word("text")
+            text = single.text("text")
             try:
-                single.need("text")
+                single.required("text")
                 done.append(await self.place(single) | _SUCCEEDED)
             except GateError as error:
                 done.append({"text": text, "succeeded": False, "label": error.label, "message": error.text})
@@ -231,10 +231,10 @@ class SpotApi(MarketApi):
         return rows.order_row(order)
 
     def known_order(self, call: ApiRequest) -> SimOrder:
-        return self._look_up(call, call.need("currency_pair"), self.order_id(call))
+        return self._look_up(call, call.required("currency_pair"), self.order_id(call))
 
     async def cancel_order(self, call: ApiRequest) -> SimOrder:
-        return await self._cancel_one(call, call.need("currency_pair"), self.order_id(call))
+        return await self._cancel_one(call, call.required("currency_pair"), self.order_id(call))
 
     async def _cancel_one(self, call: ApiRequest, symbol: str, id_text: str) -> SimOrder:
         self.instrument(symbol)
@@ -258,11 +258,11 @@ class SpotApi(MarketApi):
 
     async def amend(self, call: ApiRequest) -> dict[str, Any]:
         """``amount`` includes what is filled. Body before query: the body's fields have overwritten the query's."""
-        symbol, id_text = call.need("currency_pair"), self.order_id(call)
+        symbol, id_text = call.required("currency_pair"), self.order_id(call)
         self.instrument(symbol)
         self.want_amendment(call, "amount")
         order_id, text = split_id(id_text)
-        qty = call.amount("amount") if call.word("amount") else None
+        qty = call.decimal("amount") if call.text("amount") else None
         try:
             order = await self.submit_amend(call, symbol, qty, order_id=order_id, client_id=text)
         except SimReject as reject:
@@ -277,12 +277,12 @@ class SpotApi(MarketApi):
             try:
                 done.append(await self.amend(single) | _SUCCEEDED)
             except GateError as error:
-                row = {"id": single.word("order_id"), "currency_pair": single.word("currency_pair")}
+                row = {"id": single.text("order_id"), "currency_pair": single.text("currency_pair")}
                 done.append(row | {"succeeded": False, "label": error.label, "message": error.text})
         return done
 
     async def cancel_pair(self, call: ApiRequest) -> list[dict[str, Any]]:
-        symbol = call.word("currency_pair")
+        symbol = call.text("currency_pair")
         if symbol:
             self.instrument(symbol)
         orders = await self.venue.submit_cancel_all(call.owner, symbol or None, self.side_of(call))
@@ -293,7 +293,7 @@ class SpotApi(MarketApi):
         done: list[dict[str, Any]] = []
         for item in call.items:
             single = with_params(call, item)
-            symbol, id_text = single.need("currency_pair"), single.need("id")
+            symbol, id_text = single.required("currency_pair"), single.required("id")
             row: dict[str, Any] = {"currency_pair": symbol, "id": id_text, "account": "spot"}
             try:
                 order = await self._cancel_one(call, symbol, id_text)
@@ -305,15 +305,15 @@ class SpotApi(MarketApi):
 
     async def orders(self, call: ApiRequest) -> list[dict[str, Any]]:
         """``status=open`` needs a pair; ``finished`` goes newest first."""
-        status, symbol = call.need("status"), call.word("currency_pair")
+        status, symbol = call.required("status"), call.text("currency_pair")
         if symbol:
             self.instrument(symbol)
         if status == "open":
-            call.need("currency_pair")
+            call.required("currency_pair")
             return [rows.order_row(one) for one in page(self.venue.open_orders(call.owner, symbol), call, most=100)]
         if status != "finished":
             raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `status` value: {status}")
-        side = self.sides.get(call.word("side"))
+        side = self.sides.get(call.text("side"))
         found = [one for one in self.finished(call, *span_ms(call, default_s=7 * DAY_S)) if side in (None, one.side)]
         return [rows.order_row(one) for one in page(found, call)]
 

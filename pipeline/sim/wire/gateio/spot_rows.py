@@ -17,6 +17,7 @@ from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.orders import OrderStatus, SimOrder, SimTrade
 from pipeline.sim.wire.gateio.formats import TIF_TEXT, ms_fraction, order_text, side_text
 from pipeline.sim.wire.numbers import exact_text, fraction_digits, rate_text
+from pipeline.sim.wire.recent_trades import day_figures
 
 _TRADE_STATUS = {
     TradingStatus.TRADING: "tradable",
@@ -265,21 +266,17 @@ def public_trade_row(instrument: SimInstrument, trade: MarketTrade) -> dict[str,
     }
 
 
-def ticker_row(instrument: SimInstrument, bid: str, ask: str, prints: Sequence[MarketTrade]) -> dict[str, Any]:
-    """GET /spot/tickers and ``spot.tickers``: over the prints that are kept."""
-    prices = [one.price for one in prints]
-    last = instrument.price_text(prices[-1]) if prices else exact_text(instrument.reference_price())
-    base = sum((instrument.qty(one.qty) for one in prints), Decimal(0))
-    quote = sum((instrument.qty(one.qty) * instrument.price(one.price) for one in prints), Decimal(0))
-    change = round((Decimal(prices[-1]) / prices[0] - 1) * 100, 2) if prices and prices[0] else Decimal(0)
+def ticker_row(instrument: SimInstrument, bid: str, ask: str, trades: Sequence[MarketTrade]) -> dict[str, Any]:
+    """GET /spot/tickers and ``spot.tickers``: over the trades that are kept."""
+    day = day_figures(instrument, trades)
     return {
         "currency_pair": instrument.symbol,
-        "last": last,
+        "last": day.last,
         "lowest_ask": ask,
         "highest_bid": bid,
-        "change_percentage": exact_text(change),
-        "base_volume": exact_text(base),
-        "quote_volume": exact_text(quote),
-        "high_24h": instrument.price_text(max(prices)) if prices else last,
-        "low_24h": instrument.price_text(min(prices)) if prices else last,
+        "change_percentage": exact_text(round(day.ratio * 100, 2)),
+        "base_volume": exact_text(day.base),
+        "quote_volume": exact_text(day.quote),
+        "high_24h": day.high,
+        "low_24h": day.low,
     }

@@ -56,7 +56,7 @@ class WalletApi:
         raise GateError("INVALID_CURRENCY", f"Invalid currency {name}")
 
     async def _chains(self, call: ApiRequest) -> Any:
-        coin = self._coin(call.need("currency"))
+        coin = self._coin(call.required("currency"))
         closed = not coin.deposit_enabled and not coin.withdraw_enabled
         return [
             {
@@ -75,7 +75,7 @@ class WalletApi:
 
     async def _address(self, call: ApiRequest) -> Any:
         """An address that belongs to nobody: the text of a hash."""
-        coin = self._coin(call.need("currency"))
+        coin = self._coin(call.required("currency"))
         chains = [
             {
                 "chain": network.upper(),
@@ -90,7 +90,7 @@ class WalletApi:
         return {"currency": coin.asset, "address": first, "min_confirms": 1, "multichain_addresses": chains}
 
     async def _withdraw_status(self, call: ApiRequest) -> Any:
-        wanted = call.word("currency")
+        wanted = call.text("currency")
         chosen = [self._coin(wanted)] if wanted else coins(self._venue)
         return [
             {
@@ -117,7 +117,7 @@ class WalletApi:
         start_ms, end_ms = span_ms(call, default_s=7 * DAY_S)
         if end_ms - start_ms > _SPAN_MAX_S * 1000 + 999:
             raise GateError("INVALID_PARAM_VALUE", "time range cannot exceed 30 days")
-        wanted = call.word("currency")
+        wanted = call.text("currency")
         found = [
             one
             for one in reversed(call.owner.book)
@@ -178,15 +178,15 @@ class WalletApi:
 
     async def _transfer(self, call: ApiRequest) -> Any:
         """Between spot and futures of the same user: out of one ledger account, into the other."""
-        asset, amount = call.need("currency"), call.amount("amount")
-        origin, target = call.need("from"), call.need("to")
+        asset, amount = call.required("currency"), call.decimal("amount")
+        origin, target = call.required("from"), call.required("to")
         account = self._futures_account(call.owner)
         known = self._futures is not None and account is not None
         if {origin, target} != set(_ACCOUNTS) or not known or amount <= 0:
             raise GateError("INVALID_PARAM_VALUE", f"cannot transfer {amount} from {origin} to {target}")
         assert self._futures is not None
         assert account is not None
-        if call.need("settle").lower() != "usdt" or asset != self._futures.settle_asset:
+        if call.required("settle").lower() != "usdt" or asset != self._futures.settle_asset:
             raise GateError("INVALID_PARAM_VALUE", "Invalid request parameter `settle` value")
         if origin == "spot":
             free = call.owner.wallet(asset).free
@@ -203,7 +203,7 @@ class WalletApi:
     async def _book(self, call: ApiRequest) -> Any:
         """Newest first."""
         start_ms, end_ms = span_ms(call, default_s=7 * DAY_S)
-        kind, asset = call.word("type"), call.word("currency")
+        kind, asset = call.text("type"), call.text("currency")
         found = [
             one
             for one in reversed(call.owner.book)

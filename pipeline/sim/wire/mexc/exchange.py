@@ -66,7 +66,7 @@ class MexcDialect(Dialect):
 
     def _on_market(self, event: MarketEvent) -> None:
         if isinstance(event, MarketTrade):
-            self.rest.on_print(event)
+            self.rest.on_trade(event)
         self.stream.on_market(event)
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
@@ -134,8 +134,8 @@ class MexcSession:
         self._venue.clock.call_later(_NO_DATA_NS, self._check_flow)
 
     def on_message(self, data: str | bytes) -> None:
-        verdict = self._limiter.take(self._dialect.limits.ws_in, "in", "", self._venue.now_ms())
-        if not verdict.allowed:
+        state = self._limiter.take(self._dialect.limits.ws_in, "in", "", self._venue.now_ms())
+        if not state.allowed:
             self._sock.kill()
             return
         try:
@@ -157,7 +157,7 @@ class MexcSession:
         accepted, refused = [], []
         for name in names:
             room = name in self._topics or len(self._topics) < self._dialect.limits.ws_topics_max
-            known = self._account is not None if name in stream.PRIVATE_CHANNELS else None
+            known = self._account is not None if name in private.CHANNELS else None
             if room and (known if known is not None else self._dialect.stream.subscribe(name, self._sock)):
                 accepted.append(name)
                 if name not in self._topics:

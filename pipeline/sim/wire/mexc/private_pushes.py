@@ -18,6 +18,7 @@ from pipeline.sim.wire.numbers import exact_text
 ORDERS = "spot@private.orders.v3.api.pb"
 DEALS = "spot@private.deals.v3.api.pb"
 ACCOUNT = "spot@private.account.v3.api.pb"
+CHANNELS = (ORDERS, DEALS, ACCOUNT)
 
 _BALANCE_KINDS = {
     "order-create": b"ENTRUST_PLACE",

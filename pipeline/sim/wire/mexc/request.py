@@ -23,13 +23,13 @@ class ApiRequest(msgspec.Struct, frozen=True):
     now_ms: int
     deadline_ms: int
 
-    def need(self, name: str) -> str:
+    def required(self, name: str) -> str:
         value = self.params.get(name, "")
         if not value:
             raise MexcError(700004, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
         return value
 
-    def whole(self, name: str, default: int) -> int:
+    def integer(self, name: str, default: int) -> int:
         text = self.params.get(name, "")
         if not text:
             return default
@@ -37,7 +37,7 @@ class ApiRequest(msgspec.Struct, frozen=True):
             raise MexcError(700004, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
         return int(text)
 
-    def amount(self, name: str) -> Decimal | None:
+    def decimal(self, name: str) -> Decimal | None:
         text = self.params.get(name, "")
         if not text:
             return None

@@ -66,17 +66,17 @@ class MexcSigned:
 
     def _order_request(self, params: dict[str, str], call: ApiRequest) -> SimOrderRequest:
         item = ApiRequest(params, call.account, call.now_ms, call.deadline_ms)
-        side = formats.SIDES.get(item.need("side"))
-        kind_tif = formats.ORDER_TYPES.get(item.need("type"))
+        side = formats.SIDES.get(item.required("side"))
+        kind_tif = formats.ORDER_TYPES.get(item.required("type"))
         if side is None or kind_tif is None:
             raise MexcError(700004, "Parameter error: side or type")
         kind, tif = kind_tif
-        quantity, quote = item.amount("quantity"), item.amount("quoteOrderQty")
+        quantity, quote = item.decimal("quantity"), item.decimal("quoteOrderQty")
         price = Decimal(0)
         if kind is OrderKind.LIMIT:
-            item.need("quantity")
-            item.need("price")
-            price, quote = item.amount("price") or Decimal(0), None
+            item.required("quantity")
+            item.required("price")
+            price, quote = item.decimal("price") or Decimal(0), None
         elif quantity is None and quote is None:
             raise MexcError(700004, "Mandatory parameter 'quantity' was not sent, was empty/null, or malformed.")
         elif quantity is not None:
@@ -87,7 +87,7 @@ class MexcSigned:
         if kind is OrderKind.LIMIT and price <= 0:
             raise MexcError(30010, "no valid trade price")
         return SimOrderRequest(
-            symbol=item.need("symbol"),
+            symbol=item.required("symbol"),
             side=side,
             kind=kind,
             tif=tif,
@@ -115,7 +115,7 @@ class MexcSigned:
 
     async def _batch(self, call: ApiRequest) -> Any:
         try:
-            items = msgspec.json.decode(call.need("batchOrders"), type=list[dict[str, str | int | float | None]])
+            items = msgspec.json.decode(call.required("batchOrders"), type=list[dict[str, str | int | float | None]])
         except msgspec.DecodeError as error:
             raise MexcError(700004, "Mandatory parameter 'batchOrders' was malformed.") from error
         symbols = {item.get("symbol") for item in items}
@@ -133,7 +133,7 @@ class MexcSigned:
 
     def _ids(self, call: ApiRequest) -> tuple[str, int | None, str | None]:
         """(symbol, order id, client id); the order id wins where both are given."""
-        symbol = call.need("symbol")
+        symbol = call.required("symbol")
         instrument_of(self._venue, symbol)
         order_id, client_id = call.params.get("orderId", ""), call.params.get("origClientOrderId", "")
         if order_id:
@@ -151,7 +151,7 @@ class MexcSigned:
         return formats.cancel_row(order, client_id or order.client_id)
 
     async def _cancel_all(self, call: ApiRequest) -> Any:
-        symbols = call.need("symbol").split(",")
+        symbols = call.required("symbol").split(",")
         if len(symbols) > _CANCEL_SYMBOLS_MAX:
             raise MexcError(700004, "symbol: at most 5 symbols")
         rows = []
@@ -172,21 +172,21 @@ class MexcSigned:
 
     async def _open_orders(self, call: ApiRequest) -> Any:
         rows = []
-        for symbol in call.need("symbol").split(","):
+        for symbol in call.required("symbol").split(","):
             instrument_of(self._venue, symbol)
             rows += [formats.order_row(order) for order in self._venue.open_orders(call.owner, symbol)]
         return rows
 
     def _span(self, call: ApiRequest, default_ms: int, longest_ms: int) -> tuple[int, int]:
-        end_ms = call.whole("endTime", call.now_ms)
-        start_ms = call.whole("startTime", end_ms - default_ms)
+        end_ms = call.integer("endTime", call.now_ms)
+        start_ms = call.integer("startTime", end_ms - default_ms)
         return max(start_ms, call.now_ms - longest_ms), end_ms
 
     async def _all_orders(self, call: ApiRequest) -> Any:
         """Open and finished, newest first; 24 h unless told, 7 days at most."""
-        symbol = instrument_of(self._venue, call.need("symbol")).symbol
+        symbol = instrument_of(self._venue, call.required("symbol")).symbol
         start_ms, end_ms = self._span(call, DAY_MS, 7 * DAY_MS)
-        limit = min(call.whole("limit", 500), 1000)
+        limit = min(call.integer("limit", 500), 1000)
         orders = [*self._venue.finished_orders(call.owner, symbol, 0), *self._venue.open_orders(call.owner, symbol)]
         chosen = [order for order in orders if start_ms <= order.created_ms <= end_ms]
         chosen.sort(key=lambda order: order.order_id, reverse=True)
@@ -194,9 +194,9 @@ class MexcSigned:
 
     async def _my_trades(self, call: ApiRequest) -> Any:
         """Newest first; one month, at most 100."""
-        symbol = instrument_of(self._venue, call.need("symbol")).symbol
+        symbol = instrument_of(self._venue, call.required("symbol")).symbol
         start_ms, end_ms = self._span(call, 30 * DAY_MS, 30 * DAY_MS)
-        limit = min(call.whole("limit", 100), 100)
+        limit = min(call.integer("limit", 100), 100)
         trades = [t for t in self._venue.trades(call.owner, symbol, start_ms) if start_ms <= t.ts_ms <= end_ms]
         if "orderId" in call.params:
             wanted = formats.parse_order_id(call.params["orderId"])
@@ -228,7 +228,7 @@ class MexcSigned:
 
     async def _trade_fee(self, call: ApiRequest) -> Any:
         """Numbers, not strings, in this one reply."""
-        instrument = instrument_of(self._venue, call.need("symbol"))
+        instrument = instrument_of(self._venue, call.required("symbol"))
         maker, taker = instrument.maker_fee_ppm / 1_000_000, instrument.taker_fee_ppm / 1_000_000
         data = {"makerCommission": maker, "takerCommission": taker}
         return {"data": data, "code": 0, "msg": "success", "timestamp": call.now_ms}
@@ -238,7 +238,7 @@ class MexcSigned:
 
     async def _address(self, call: ApiRequest) -> Any:
         """Addresses that belong to nobody: the texts of hashes."""
-        asset, network = call.need("coin"), call.params.get("network", "")
+        asset, network = call.required("coin"), call.params.get("network", "")
         known = next((coin for coin in coins(self._venue) if coin.asset == asset), None)
         if known is None:
             raise MexcError(10232, "currency does not exist")
@@ -263,7 +263,7 @@ class MexcSigned:
             for one in reversed(call.owner.book)
             if one.reason == reason and start_ms <= one.ts_ms <= end_ms and asset in ("", one.asset)
         ]
-        return found[: min(call.whole("limit", 1000), 1000)]
+        return found[: min(call.integer("limit", 1000), 1000)]
 
     async def _deposits(self, call: ApiRequest) -> Any:
         """Status 5: booked."""
@@ -310,12 +310,12 @@ class MexcSigned:
         return {"listenKey": self._keys.create(call.owner, call.now_ms)}
 
     async def _key_extend(self, call: ApiRequest) -> Any:
-        key = call.need("listenKey")
+        key = call.required("listenKey")
         self._keys.extend(call.owner, key, call.now_ms)
         return {"listenKey": key}
 
     async def _key_close(self, call: ApiRequest) -> Any:
-        key = call.need("listenKey")
+        key = call.required("listenKey")
         self._keys.close(call.owner, key)
         return {"listenKey": key}
 

@@ -8,7 +8,7 @@ Source: MEXC spot v3 "WebSocket Market Streams"; websocket-proto; third-party re
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -25,7 +25,6 @@ from pipeline.sim.wire.numbers import exact_text
 
 INTERVALS_MS = {"10ms": 10, "100ms": 100}
 LIMIT_DEPTHS = ("5", "10", "20")
-PRIVATE_CHANNELS = ("spot@private.orders.v3.api.pb", "spot@private.deals.v3.api.pb", "spot@private.account.v3.api.pb")
 _DEPTH = "spot@public.aggre.depth.v3.api.pb"
 _LIMIT = "spot@public.limit.depth.v3.api.pb"
 _TICKER = "spot@public.aggre.bookTicker.v3.api.pb"
@@ -53,6 +52,10 @@ _HOURS = (-10, -8, -7, -6, -5, -4, -3, *range(14))
 _ZONES = frozenset({"24H", "UTC+4:30", "UTC+5:30", "UTC+12:45", *(f"UTC{hour:+d}" for hour in _HOURS)})
 _DAY_S = 86_400
 _NO_QUOTE = (b"", b"")
+
+
+DepthKey = tuple[str, int]  # symbol, interval ms
+Key = TypeVar("Key")
 
 
 class Channel:
@@ -96,8 +99,8 @@ class MexcStream:
     def __init__(self, venue: SimVenue) -> None:
         self._venue = venue
         self._channels: dict[str, Channel] = {}
-        self._depth: dict[tuple[str, int], list[Channel]] = {}
-        self._limit: dict[tuple[str, int], list[Channel]] = {}
+        self._depth: dict[DepthKey, list[Channel]] = {}
+        self._limit: dict[DepthKey, list[Channel]] = {}
         self._tickers: dict[str, list[Channel]] = {}
         self._deals: dict[str, list[Channel]] = {}
         self._charts: dict[str, list[Channel]] = {}  # klines and mini tickers
@@ -133,21 +136,21 @@ class MexcStream:
         kind = f"{parts[0]}@{parts[1]}"
         if kind == _MINIS and len(parts) == 3 and parts[2] in _ZONES:
             first = next(iter(self._venue.instruments))
-            channel = self._add(name, kind, first, _MINI_INTERVAL_MS, 0, self._charts)
+            channel = self._add(name, kind, first, _MINI_INTERVAL_MS, 0, self._charts, first)
             for symbol in self._venue.instruments:  # whichever of them moves
                 if channel is not None and symbol != first:
                     self._charts.setdefault(symbol, []).append(channel)
             return channel
         if kind == _TICKER_BATCH and len(parts) == 3:
-            return self._add(name, kind, parts[2], _BATCH_INTERVAL_MS, 0, self._tickers)
+            return self._add(name, kind, parts[2], _BATCH_INTERVAL_MS, 0, self._tickers, parts[2])
         if len(parts) != 4:
             return None
         if kind == _LIMIT and parts[3] in LIMIT_DEPTHS:
             return self._add_depth(name, kind, parts[2], _BATCH_INTERVAL_MS, int(parts[3]), self._limit)
         if kind == _KLINE and parts[3] in KLINES:
-            return self._add(name, parts[3], parts[2], _KLINE_INTERVAL_MS, KLINES[parts[3]], self._charts)
+            return self._add(name, parts[3], parts[2], _KLINE_INTERVAL_MS, KLINES[parts[3]], self._charts, parts[2])
         if kind == _MINI and parts[3] in _ZONES:
-            return self._add(name, kind, parts[2], _MINI_INTERVAL_MS, 0, self._charts)
+            return self._add(name, kind, parts[2], _MINI_INTERVAL_MS, 0, self._charts, parts[2])
         interval_ms = INTERVALS_MS.get(parts[2])
         if interval_ms is None:
             return None
@@ -155,20 +158,28 @@ class MexcStream:
         if kind == _DEPTH:
             return self._add_depth(name, event_type, parts[3], interval_ms, 0, self._depth)
         if kind == _TICKER:
-            return self._add(name, event_type, parts[3], interval_ms, 0, self._tickers)
+            return self._add(name, event_type, parts[3], interval_ms, 0, self._tickers, parts[3])
         if kind == _DEALS:
-            return self._add(name, event_type, parts[3], interval_ms, 0, self._deals)
+            return self._add(name, event_type, parts[3], interval_ms, 0, self._deals, parts[3])
         return None
 
     def _add(
-        self, name: str, event_type: str, symbol: str, interval_ms: int, levels: int, table: dict[str, list[Channel]]
+        self,
+        name: str,
+        event_type: str,
+        symbol: str,
+        interval_ms: int,
+        levels: int,
+        table: dict[Key, list[Channel]],
+        key: Key,
     ) -> Channel | None:
+        """A new channel in ``table`` under ``key``; None for an unknown symbol."""
         instrument = self._venue.instruments.get(symbol)
         if instrument is None:
             return None
         channel = Channel(name, event_type, instrument, interval_ms, levels)
         self._channels[name] = channel
-        table.setdefault(symbol, []).append(channel)
+        table.setdefault(key, []).append(channel)
         return channel
 
     def _add_depth(
@@ -178,15 +189,11 @@ class MexcStream:
         symbol: str,
         interval_ms: int,
         levels: int,
-        table: dict[tuple[str, int], list[Channel]],
+        table: dict[DepthKey, list[Channel]],
     ) -> Channel | None:
-        instrument = self._venue.instruments.get(symbol)
-        if instrument is None:
-            return None
-        channel = Channel(name, event_type, instrument, interval_ms, levels)
-        self._channels[name] = channel
-        table.setdefault((symbol, interval_ms), []).append(channel)
-        self._venue.open_book_stream(symbol, interval_ms)
+        channel = self._add(name, event_type, symbol, interval_ms, levels, table, (symbol, interval_ms))
+        if channel is not None:
+            self._venue.open_book_stream(symbol, interval_ms)
         return channel
 
     # --- market events ---
