@@ -294,6 +294,7 @@ class SimExchangeServer:
         return self.source.dialect_of(exchange) if self.source is not None else exchange
 
     def health(self) -> dict[str, Any]:
+        """The reply of ``GET /health``."""
         return {
             "ready": True,
             "scenario": self.scenario.name,

@@ -70,9 +70,11 @@ class SimPosition:
 
     @property
     def entry_price(self) -> Decimal:
+        """Average entry price in quote per base coin; 0 when flat."""
         return self.cost / self.qty if self.qty else ZERO
 
     def copy(self) -> SimPosition:
+        """A copy that later fills do not change."""
         return replace(self, span=replace(self.span))
 
 
@@ -127,16 +129,20 @@ class SimAccount:
 
     @property
     def api_key(self) -> str:
+        """The first key."""
         return next(iter(self.keys))
 
     @property
     def api_secret(self) -> str:
+        """The secret of the first key."""
         return next(iter(self.keys.values())).api_secret
 
     def secret_of(self, api_key: str) -> str:
+        """The secret of a key; raises ``KeyError`` for a key of another account."""
         return self.keys[api_key].api_secret
 
     def wallet(self, asset: str) -> Wallet:
+        """The wallet of an asset; an empty one is made where there is none."""
         found = self.wallets.get(asset)
         if found is None:
             found = self.wallets[asset] = Wallet()

@@ -33,6 +33,7 @@ class Candle:
     quote: Decimal = ZERO
 
     def absorb(self, later: Candle) -> None:
+        """Adds the trades of a later candle of the same window."""
         self.high, self.low = max(self.high, later.high), min(self.low, later.low)
         self.close = later.close
         self.base += later.base

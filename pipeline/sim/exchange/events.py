@@ -38,6 +38,8 @@ class BookDelta:
 
 @dataclass(slots=True, frozen=True)
 class MarketTrade:
+    """One public trade."""
+
     symbol: str
     price: int  # ticks
     qty: int  # units
@@ -72,6 +74,8 @@ class OrderEvent:
 
 @dataclass(slots=True, frozen=True)
 class TradeEvent:
+    """One execution of an own order, with the order after it."""
+
     trade: SimTrade
     order: SimOrder
     ts_ms: int
@@ -97,6 +101,8 @@ class BalanceEvent:
 
 @dataclass(slots=True, frozen=True)
 class PositionEvent:
+    """A position after a change."""
+
     position: SimPosition
     ts_ms: int
 

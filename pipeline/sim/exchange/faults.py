@@ -133,6 +133,10 @@ class BadFault(ValueError):
 
 @dataclass(slots=True)
 class FaultRule:
+    """One rule: the module's table says what each ``kind`` does and which fields it reads. ``rule_id`` and below are
+    counted.
+    """
+
     kind: str
     venue: str = "*"
     target: str = "*"
@@ -201,6 +205,7 @@ class FaultPlan:
     _next_id: int = 1
 
     def add(self, rule: FaultRule) -> int:
+        """Arms a rule; returns its id."""
         rule.rule_id = self._next_id
         self._next_id += 1
         rule.armed_ns = self.clock.mono_ns()
@@ -208,6 +213,7 @@ class FaultPlan:
         return rule.rule_id
 
     def remove(self, rule_id: int) -> bool:
+        """Disarms a rule; False when no armed rule has the id."""
         for rule in self.rules:
             if rule.rule_id == rule_id:
                 self.rules.remove(rule)
@@ -216,10 +222,12 @@ class FaultPlan:
         return False
 
     def clear(self) -> None:
+        """Disarms every rule."""
         self.retired.extend(self.rules)
         self.rules.clear()
 
     def describe(self) -> dict[str, Any]:
+        """Armed and retired rules, JSON-ready, with what they have seen and hit."""
         return {
             "armed": [asdict(rule) for rule in self.rules],
             "retired": [asdict(rule) for rule in self.retired],

@@ -71,14 +71,17 @@ class SimInstrument:
 
     @property
     def pair(self) -> str:
+        """BASE/QUOTE."""
         return f"{self.base}/{self.quote}"
 
     @property
     def is_futures(self) -> bool:
+        """True for a perpetual contract."""
         return self.kind is InstrumentKind.PERPETUAL
 
     @property
     def fee_asset_is_base_on_buy(self) -> bool:
+        """True where fees are taken from what is received, so that a buy pays in base coin."""
         return self.fee_rule is FeeAssetRule.RECEIVED
 
     def reference_price(self) -> Decimal:
@@ -86,9 +89,11 @@ class SimInstrument:
         return self.reference() if self.reference is not None else ZERO
 
     def price(self, ticks: int) -> Decimal:
+        """Price in quote coin of a number of ticks; exact."""
         return Decimal(ticks * self._tick_int).scaleb(-self.price_digits)
 
     def qty(self, units: int) -> Decimal:
+        """Base coins of a number of units; exact."""
         return Decimal(units * self._unit_int).scaleb(-self.qty_digits)
 
     def price_text(self, ticks: int) -> str:
@@ -113,6 +118,7 @@ class SimInstrument:
         self._tick_factor *= factor
 
     def coarsen_lot(self, factor: int) -> None:
+        """From now on orders need a lot ``factor`` times as large."""
         self.lot *= factor
         self.lot_units *= factor
 

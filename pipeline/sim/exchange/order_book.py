@@ -51,6 +51,7 @@ class Changes:
     asks: dict[int, int] = field(default_factory=dict)
 
     def clear(self) -> None:
+        """Begins the next interval."""
         self.bids = {}
         self.asks = {}
 
@@ -74,21 +75,26 @@ class SimBook:
     # --- reading ---
 
     def best_bid(self) -> int | None:
+        """Highest bid in ticks; None for an empty side."""
         prices = self._prices[BID]
         return prices[-1] if prices else None
 
     def best_ask(self) -> int | None:
+        """Lowest ask in ticks; None for an empty side."""
         prices = self._prices[ASK]
         return prices[0] if prices else None
 
     def best(self, side: int) -> int | None:
+        """Best price of a side in ticks; None for an empty side."""
         return self.best_bid() if side == BID else self.best_ask()
 
     def best_level(self, side: int) -> Level | None:
+        """(price in ticks, units) of the best level; None for an empty side."""
         price = self.best(side)
         return None if price is None else (price, self.visible(side, price))
 
     def visible(self, side: int, price: int) -> int:
+        """Units at a price, users' orders included; 0 for none."""
         total = self.levels[side].get(price, 0)
         for resting in self._own[side].get(price, ()):
             total += resting.left
@@ -105,6 +111,7 @@ class SimBook:
         return self.top(BID, len(self._prices[BID])), self.top(ASK, len(self._prices[ASK]))
 
     def count(self, side: int) -> int:
+        """Number of visible levels of a side."""
         return len(self._prices[side])
 
     def prices(self, side: int) -> list[int]:
@@ -315,6 +322,7 @@ class SimBook:
 
     @property
     def has_own(self) -> bool:
+        """True while a user's order rests in the book."""
         return bool(self._own[BID] or self._own[ASK])
 
     # --- inside ---

@@ -49,6 +49,8 @@ class SimReject(Exception):
 
 
 class OrderStatus(StrEnum):
+    """Where an order stands. Open: NEW and PARTIALLY_FILLED."""
+
     NEW = "new"
     PARTIALLY_FILLED = "partially_filled"
     FILLED = "filled"
@@ -56,6 +58,7 @@ class OrderStatus(StrEnum):
 
     @property
     def is_open(self) -> bool:
+        """True while the order may still fill."""
         return self in (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
 
 
@@ -81,6 +84,7 @@ class SimOrderRequest:
 
     @property
     def post_only(self) -> bool:
+        """True for an order that must not take."""
         return self.tif is TimeInForce.POST_ONLY
 
 
@@ -133,10 +137,12 @@ class SimOrder:
 
     @property
     def is_open(self) -> bool:
+        """True while the order may still fill."""
         return self.status.is_open
 
     @property
     def left_qty(self) -> Decimal:
+        """Base coins that are not filled."""
         return self.qty - self.filled_qty
 
     @property
@@ -145,6 +151,7 @@ class SimOrder:
         return self.filled_quote / self.filled_qty if self.filled_qty else ZERO
 
     def copy(self) -> SimOrder:
+        """A copy that later fills do not change."""
         return replace(self, fees=dict(self.fees))
 
 

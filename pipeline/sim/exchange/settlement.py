@@ -35,6 +35,7 @@ class MarginAccount:
 
     @property
     def equity(self) -> Decimal:
+        """Realised balance and unrealised PnL."""
         return self.total + self.unrealised_pnl
 
 

@@ -84,10 +84,12 @@ class SimVenue(OrderAmender):
     def order(
         self, account: SimAccount, symbol: str, *, order_id: int | None = None, client_id: str | None = None
     ) -> SimOrder | None:
+        """One order of the account by id or client id; None when it has no such order."""
         found = self._find(account, symbol, order_id, client_id)
         return None if found is None else self._seen(found)
 
     def open_orders(self, account: SimAccount, symbol: str | None = None) -> list[SimOrder]:
+        """Open orders of the account, oldest first."""
         if self._as_of_ns() is None:
             return [order.copy() for order in self._open_of(account, symbol)]
         return self._orders_of(account, symbol, lambda order: order.is_open)
@@ -109,6 +111,7 @@ class SimVenue(OrderAmender):
         ]
 
     def wallets(self, account: SimAccount) -> dict[str, Wallet]:
+        """asset -> wallet of the account."""
         at_ns = self._as_of_ns()
         if at_ns is None:
             return dict(account.wallets)

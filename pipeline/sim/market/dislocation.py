@@ -49,6 +49,7 @@ class Dislocation:
     rival_units: int = 0
 
     def describe(self) -> dict[str, Any]:
+        """JSON-ready row of ``GET /dislocations?all=1``. Times are market time in ms."""
         row = self.stray.instrument
         return {
             "number": self.number,

@@ -128,6 +128,7 @@ class SyntheticMarket:
             self._wake_at(self._heap[0][0])
 
     def stop(self) -> None:
+        """Ends the market; the books stay as they are."""
         self._running = False
         self._heap.clear()
 
@@ -201,4 +202,5 @@ class SyntheticMarket:
         return count
 
     def describe(self) -> dict[str, Any]:
+        """Events so far and market time in seconds."""
         return {"steps": self.steps, "market_s": round(self._now_ns / NS_PER_S, 3)}

@@ -79,6 +79,7 @@ class CaptureSource:
         return dict(self._by_exchange)
 
     def dialect_of(self, exchange: str) -> str:
+        """The dialect of a served exchange's name."""
         return exchange.removesuffix("rec")
 
     def symbols(self, exchange: str) -> dict[str, list[str]]:
@@ -91,6 +92,7 @@ class CaptureSource:
         return found
 
     def of_venue(self, served: str) -> list[Recording]:
+        """The recordings behind a served venue."""
         return [row for row in self.recordings if self._served(row.venue) == served]
 
     def now_ms(self, served: str) -> int:
@@ -108,6 +110,7 @@ class CaptureSource:
         self._confirmation.set()
 
     def describe(self) -> dict[str, Any]:
+        """The reply of ``GET /replay``."""
         return {
             "done": self._done,
             "started": bool(self._started_ns),
@@ -130,6 +133,7 @@ class CaptureSource:
         return None
 
     async def stop(self) -> None:
+        """Ends playing."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

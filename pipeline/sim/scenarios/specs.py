@@ -99,10 +99,12 @@ class VenueSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def instrument_kind(self) -> InstrumentKind:
+        """Perpetual for ``futures``, else spot."""
         return InstrumentKind.PERPETUAL if self.kind == "futures" else InstrumentKind.SPOT
 
     @property
     def latency_profile(self) -> LatencyProfile:
+        """The latencies with their defaults; microseconds."""
         return LatencyProfile(**self.latency)
 
 
@@ -126,6 +128,8 @@ class DislocationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class KeySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One API key of an account. ``can_trade`` False = read-only."""
+
     api_key: str
     api_secret: str
     can_trade: bool = True
@@ -139,12 +143,16 @@ class AccountSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class ExchangeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One exchange. ``dialect``: a folder of ``wire/``."""
+
     dialect: str
     account: AccountSpec | None = None
     venues: dict[str, VenueSpec] = {}  # by market: spot, futures
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole scenario file, validated. ``engine`` is configuration that ``engine_config`` passes to the engine."""
+
     name: str
     description: str = ""
     seed: int = 1
@@ -158,9 +166,11 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def venue_names(self) -> list[str]:
+        """``<exchange>_<market>`` of every venue."""
         return [f"{exchange}_{market}" for exchange, spec in self.exchanges.items() for market in spec.venues]
 
     def venue(self, name: str) -> VenueSpec:
+        """The venue of a name; raises ``KeyError``."""
         exchange, _, market = name.rpartition("_")
         return self.exchanges[exchange].venues[market]
 

@@ -20,6 +20,8 @@ class Budget(msgspec.Struct, frozen=True):
 
 
 class BudgetState(msgspec.Struct, frozen=True):
+    """What a window allows after a request was counted."""
+
     allowed: bool
     limit: int
     remain: int
@@ -68,6 +70,8 @@ class MexcLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GateLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Gate.io's budgets. ``private`` and ``public`` are per endpoint. Source: Gate.io APIv4 "Rate limit"."""
+
     public: Budget = Budget(200, 10_000)
     spot_place: Budget = Budget(10, 1_000)  # per account and market
     spot_cancel: Budget = Budget(200, 1_000)

@@ -21,6 +21,7 @@ class RecentTrades:
         self._kept: dict[str, deque[MarketTrade]] = {}
 
     def add(self, trade: MarketTrade) -> None:
+        """Keeps a trade; the oldest of its symbol goes when there are too many."""
         self._kept.setdefault(trade.symbol, deque(maxlen=TRADES_KEPT)).append(trade)
 
     def of(self, symbol: str) -> Sequence[MarketTrade]:

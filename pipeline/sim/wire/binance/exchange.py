@@ -55,12 +55,15 @@ class BinanceWire(Dialect):
         return None
 
     def server_time_ms(self, market: str) -> int:
+        """The venue's clock, Unix ms."""
         return 0
 
     def exchange_info(self, market: str) -> dict[str, Any]:
+        """The reply of ``exchangeInfo`` without its time fields."""
         return {"symbols": []}
 
     async def depth(self, market: str, symbol: str, limit: int) -> dict[str, Any] | None:
+        """The reply of ``depth``; None for an unknown symbol."""
         return None
 
     def subscribed(self, market: str, symbol: str, topic: str) -> None:
@@ -221,6 +224,7 @@ class BinanceWire(Dialect):
             listeners[:] = [row for row in listeners if row != (client, name)]
 
     def listens(self, market: str, symbol: str, topic: str) -> bool:
+        """True while a stream has a subscriber."""
         return bool(self._clients.get((market, f"{symbol}@{topic}")))
 
     def publish(self, market: str, symbol: str, topic: str, data: bytes) -> int:

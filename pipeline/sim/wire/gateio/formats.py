@@ -52,20 +52,24 @@ class ApiRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def owner(self) -> SimAccount:
+        """The account that signed; only signed routes may ask."""
         assert self.account is not None
         return self.account
 
     def required(self, name: str) -> str:
+        """A parameter as text. Raises ``GateError`` when it is missing or empty."""
         value = self.params.get(name)
         if value is None or value == "":
             raise GateError("MISSING_REQUIRED_PARAM", f"Missing required parameter: {name}")
         return str(value)
 
     def text(self, name: str, default: str = "") -> str:
+        """A parameter as text; ``default`` when it is missing or empty."""
         value = self.params.get(name)
         return default if value is None or value == "" else str(value)
 
     def integer(self, name: str, default: int) -> int:
+        """A whole number from 0; ``default`` when it is missing. Raises ``GateError`` for another text."""
         text = self.text(name)
         if not text:
             return default
@@ -74,9 +78,11 @@ class ApiRequest(msgspec.Struct, frozen=True, kw_only=True):
         return int(text)
 
     def decimal(self, name: str) -> Decimal:
+        """A required number. Raises ``GateError`` when it is missing or not finite."""
         return number(self.required(name), name)
 
     def flag(self, name: str) -> bool:
+        """True for ``true`` and ``1``."""
         return str(self.params.get(name)).lower() in ("true", "1")
 
 
@@ -123,6 +129,7 @@ def amend_text(call: ApiRequest) -> str:
 
 
 def order_text(order: SimOrder) -> str:
+    """The ``text`` field of an order."""
     return order.client_id or REST_TEXT
 
 
@@ -199,6 +206,7 @@ _FUTURES: dict[RejectReason, tuple[str, str, int]] = {
 
 
 def side_text(side: OrderSide) -> str:
+    """ "buy" or "sell"."""
     return "buy" if side is OrderSide.BUY else "sell"
 
 

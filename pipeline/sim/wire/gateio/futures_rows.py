@@ -31,10 +31,12 @@ _FINISHED_AS = {"fok": "cancelled", "poc": "cancelled", "expired": "cancelled"}
 
 
 def contracts(instrument: SimInstrument, qty: Decimal) -> Decimal:
+    """Contracts of a quantity in base coin."""
     return qty / instrument.multiplier
 
 
 def size(value: Decimal, decimal_sizes: bool) -> str | int:
+    """A number of contracts as JSON: text with the decimal header, else an integer truncated toward zero."""
     return exact_text(value) if decimal_sizes else int(value)
 
 
@@ -46,6 +48,7 @@ def units_size(instrument: SimInstrument, units: int, decimal_sizes: bool) -> st
 
 
 def is_fractional(instrument: SimInstrument) -> bool:
+    """True where the contract trades in fractions (``enable_decimal``)."""
     return instrument.lot < instrument.multiplier
 
 

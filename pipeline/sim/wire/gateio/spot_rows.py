@@ -89,6 +89,7 @@ def currency_rows(identities: Iterable[CoinIdentity]) -> list[dict[str, Any]]:
 
 
 def status_text(order: SimOrder) -> str:
+    """open, closed (filled) or cancelled."""
     if order.is_open:
         return "open"
     return "closed" if order.status is OrderStatus.FILLED else "cancelled"

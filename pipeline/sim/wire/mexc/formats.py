@@ -86,6 +86,7 @@ def refusal(reject: SimReject, instrument: SimInstrument | None, side: OrderSide
 
 
 def order_id_text(order_id: int) -> str:
+    """An order id as REST and streams write it."""
     return f"{_ORDER_ID_PREFIX}{order_id}"
 
 
@@ -101,12 +102,14 @@ def trade_id_text(trade_id: int) -> str:
 
 
 def type_text(order: SimOrder) -> str:
+    """The order type of REST rows."""
     if order.kind is OrderKind.MARKET:
         return "MARKET"
     return _TYPE_OF[(order.kind, order.tif)]
 
 
 def status_text(order: SimOrder) -> str:
+    """The order status of REST rows."""
     if order.status is OrderStatus.NEW:
         return "NEW"
     if order.status is OrderStatus.PARTIALLY_FILLED:
@@ -117,14 +120,17 @@ def status_text(order: SimOrder) -> str:
 
 
 def ws_type(order: SimOrder) -> int:
+    """The order type of private pushes."""
     return _WS_TYPE[type_text(order)]
 
 
 def ws_status(order: SimOrder) -> int:
+    """The order status of private pushes."""
     return _WS_STATUS[status_text(order)]
 
 
 def side_text(side: OrderSide) -> str:
+    """ "BUY" or "SELL"."""
     return "BUY" if side is OrderSide.BUY else "SELL"
 
 

@@ -24,12 +24,14 @@ class ApiRequest(msgspec.Struct, frozen=True):
     deadline_ms: int
 
     def required(self, name: str) -> str:
+        """A parameter as text. Raises ``MexcError`` when it is missing or empty."""
         value = self.params.get(name, "")
         if not value:
             raise MexcError(700004, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
         return value
 
     def integer(self, name: str, default: int) -> int:
+        """A whole number from 0; ``default`` when it is missing. Raises ``MexcError`` for another text."""
         text = self.params.get(name, "")
         if not text:
             return default
@@ -38,6 +40,7 @@ class ApiRequest(msgspec.Struct, frozen=True):
         return int(text)
 
     def decimal(self, name: str) -> Decimal | None:
+        """A number; None when it is missing. Raises ``MexcError`` when it is not finite."""
         text = self.params.get(name, "")
         if not text:
             return None
@@ -51,6 +54,7 @@ class ApiRequest(msgspec.Struct, frozen=True):
 
     @property
     def owner(self) -> SimAccount:
+        """The account that signed; only signed routes may ask."""
         assert self.account is not None
         return self.account
 
@@ -69,6 +73,7 @@ class Route(msgspec.Struct, frozen=True):
 
 
 def instrument_of(venue: SimVenue, symbol: str) -> SimInstrument:
+    """Raises ``MexcError`` for an unknown symbol."""
     instrument = venue.instruments.get(symbol)
     if instrument is None:
         raise MexcError(-1121, "Invalid symbol.")

@@ -89,6 +89,7 @@ class Channel:
         self.window_s = 0  # of a kline: start of the window last sent
 
     def push(self, frame: bytes) -> None:
+        """Sends a frame to every subscriber."""
         for sock in self.sockets:
             sock.send(frame)
 
@@ -119,11 +120,13 @@ class MexcStream:
         return True
 
     def unsubscribe(self, name: str, sock: SimSocket) -> None:
+        """Removes a socket from a channel."""
         channel = self._channels.get(name)
         if channel is not None and sock in channel.sockets:
             channel.sockets.remove(sock)
 
     def drop(self, sock: SimSocket) -> None:
+        """Removes a socket from every channel."""
         for channel in self._channels.values():
             if sock in channel.sockets:
                 channel.sockets.remove(sock)
@@ -199,6 +202,7 @@ class MexcStream:
     # --- market events ---
 
     def on_market(self, event: MarketEvent) -> None:
+        """Encodes an event for each channel that it concerns."""
         if isinstance(event, BookDelta):
             self._on_delta(event)
         elif isinstance(event, Ticker):
@@ -373,6 +377,7 @@ def ack(accepted: list[str], refused: list[str], request_id: int) -> str:
 
 
 def control(message: str, request_id: int = 0) -> str:
+    """A control frame: JSON with code 0."""
     return msgspec.json.encode({"id": request_id, "code": 0, "msg": message}).decode()
 
 
