@@ -215,12 +215,7 @@ class SimExchangeServer:
         via: str = "ws_api",
         detail: dict[str, Any] | None = None,
     ) -> RequestFaults:
-        """One request has arrived: ledger row, faults, the way in. REST passes here by itself; a WS API call must.
-
-        The caller then obeys the faults (``status``: refuse; ``drop_request``: close, execute nothing;
-        ``drop_response``: execute, close; ``status_after``: execute, then answer the error) and finally awaits
-        ``release``.
-        """
+        """A request has arrived: see ``wire.dialect.Host``."""
         faults = self.faults.request(venue, operation, symbol)
         STALE_NS.set(faults.stale_ns)
         fault = "" if faults is NO_FAULTS else ",".join(_named(faults))
@@ -241,7 +236,7 @@ class SimExchangeServer:
         return faults
 
     async def release(self, venue: str, operation: str, faults: RequestFaults) -> None:
-        """The way back of a reply."""
+        """The reply leaves: see ``wire.dialect.Host``."""
         known = self.venues.get(venue)
         if known is not None and operation not in ORDER_OPERATIONS:
             await known.rest_link.transit()

@@ -1,6 +1,6 @@
-"""What a simulated matching engine checks before an order may stand: free functions over one instrument.
+"""Checks of an order before a simulated matching engine accepts it: free functions over one instrument.
 
-Each raises ``SimReject`` with the venue-neutral reason; nothing has happened then.
+Each raises ``SimReject`` with the reason; nothing has happened then.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def check_limits(row: SimInstrument, request: SimOrderRequest, units: int, mark:
 def check_unfillable(
     book: SimBook, side: int, limit: int | None, units: int, request: SimOrderRequest, owner: int
 ) -> None:
-    """Post-only and fill-or-kill of a venue that refuses what cannot stand."""
+    """Refuses a post-only order that would take, and a fill-or-kill order that cannot fill."""
     if request.post_only and book.takeable(side, limit, owner) > 0:
         raise SimReject(RejectReason.POST_ONLY_WOULD_TAKE, f"price={request.price}")
     if request.tif is TimeInForce.FOK and book.takeable(side, limit, owner) < units:

@@ -1,6 +1,6 @@
 """Candles of one venue, fed by its own trades from the opening price on; nothing is made up before.
 
-Trades are kept in steps of ten seconds (the finest that a venue offers), wider windows are put together when somebody
+Trades are kept in steps of ten seconds (the finest that a venue offers), wider windows are built when a client
 asks. A window without a trade repeats the close before it, flat and with no volume, as the venues' charts do.
 """
 

@@ -65,7 +65,7 @@ MarketCallback = Callable[[MarketEvent], None]
 
 @dataclass(slots=True, frozen=True)
 class OrderEvent:
-    """``event``: put, update, finish (Gate.io's words; MEXC needs only the order)."""
+    """``event``: put, update, finish (as Gate.io names them; MEXC needs only the order)."""
 
     order: SimOrder
     event: str

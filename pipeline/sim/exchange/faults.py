@@ -1,4 +1,4 @@
-"""Faults on order: what to break, where, how often. Rules come from ``POST /faults``, a scenario file or a test.
+"""Fault rules: what to break, where, how often. Rules come from ``POST /faults``, a scenario file or a test.
 
 A rule names a ``kind``, the ``venue`` and the ``target`` it hits ("*" = any), lets ``after`` matches pass, then hits
 ``count`` matches (0 = all) with ``probability``, within ``duration_ms`` of its arming (0 = for ever).
@@ -24,9 +24,9 @@ A rule names a ``kind``, the ``venue`` and the ``target`` it hits ("*" = any), l
 | refuse_connect | public, private | handshake answered with ``status`` (default 429) |
 | disconnect | public, private, all | sockets closed now |
 | halt_symbol / resume_symbol, close_wallet / open_wallet | symbol / asset | instrument status, coin switches |
-| withdraw / deposit | asset | ``amount`` leaves or enters behind the client's back |
-| cancel_orders, liquidate, funding | symbol | the venue's own acts |
-| manual_order | symbol | a market order of ``amount`` base coins (negative sells) by somebody else with the account |
+| withdraw / deposit | asset | ``amount`` leaves or enters without a request of the client |
+| cancel_orders, liquidate, funding | symbol | what the venue does by itself |
+| manual_order | symbol | a market order of ``amount`` base coins (negative sells) by another client of the account |
 | change_tick, change_lot | symbol | the instrument row's tick or lot times ``amount`` (a whole number) |
 | burst | - | ``amount`` market events at once on every listing of the venue |
 | clock_skew | - | the venue's clock moves by ``delay_ms`` (may be negative) |
@@ -128,7 +128,7 @@ ORDER_OPERATIONS = frozenset({"place", "amend", "cancel", "cancel_all"})
 
 
 class BadFault(ValueError):
-    """A rule that means nothing; the text says what was found and what is wanted."""
+    """A fault rule that cannot be understood; the text says what was found and what is known."""
 
 
 @dataclass(slots=True)
@@ -179,7 +179,7 @@ class FaultRule:
 
 @dataclass(slots=True, frozen=True)
 class RequestFaults:
-    """What a dialect must do with one request. The default is: serve it."""
+    """What faults do to one request. The default: nothing, serve it."""
 
     status: int = 0  # answer with this HTTP status (or the WS API's equal) and do not execute
     retry_after_s: float = 0.0  # with status 429
@@ -263,7 +263,7 @@ class FaultPlan:
         return RequestFaults(**fields)
 
     def stream(self, kind: str, venue: str, target: str, symbol: str = "*") -> FaultRule | None:
-        """The first rule of this kind that hits now, or None (streams, and refusals of the matching engine)."""
+        """The first rule of this kind that hits now, or None: for streams, and for refusals of the matching engine."""
         if not self.rules:
             return None
         for rule in list(self.rules):

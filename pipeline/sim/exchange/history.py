@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from pipeline.sim.exchange.accounts import SimAccount, SimPosition, Wallet
 from pipeline.sim.exchange.orders import SimOrder
 
-# Of the request that is being served in this task; 0 = the truth.
+# Age of the answers of the request that this task serves; 0 = current.
 STALE_NS: ContextVar[int] = ContextVar("stale_ns", default=0)
 STATES_MAX = 5_000  # states of one wallet or position kept; older moments show the oldest
 

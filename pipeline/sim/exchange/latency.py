@@ -204,7 +204,7 @@ class LatencyProfile:
 
 
 class Link:
-    """One direction of one connection class: jittered delay that never reorders."""
+    """One direction of a network connection: a delay with jitter that never reorders."""
 
     def __init__(self, clock: ManualClock, rng: random.Random, median_us: float, jitter: float) -> None:
         self._clock = clock

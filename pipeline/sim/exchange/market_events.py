@@ -1,4 +1,4 @@
-"""From a moving book to market events: aggregation per interval, tickers, feed latency, feed faults.
+"""The market feed of a venue: book changes become deltas per interval and tickers, with feed latency and feed faults.
 
 A delta of an interval holds the net changed levels since the delta before; nothing is sent for an interval without
 change. Flushes fall on a grid (the venue's ticks of 10, 20, 100 ms) with one phase per symbol. Tickers follow a
@@ -41,7 +41,7 @@ class _TickerState:
 
 
 class MarketFeed:
-    """The public side of one venue."""
+    """Publishes the books and trades of one venue to its listeners."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class MarketFeed:
         self._emit(MarketTrade(symbol, price, units, taker, trade_id, self._now_ms()))
 
     def _changed(self, symbol: str) -> None:
-        """First change since the last look: schedule what is not scheduled. The flags fall in the flushes."""
+        """First change since the last flush: schedules what is not scheduled; the flushes clear the flags."""
         now_ns = self._clock.mono_ns()
         for stream in self._streams[symbol]:
             if not stream.scheduled:

@@ -167,7 +167,7 @@ class MatchingEngine(VenueCore):
         return abs(held) if held and (held > 0) is (order.side is OrderSide.SELL) else ZERO
 
     def _settle_maker(self, row: SimInstrument, resting: Resting, units: int, trade_id: int) -> SimAccount:
-        """``trade_id``: of the trade that the taker's side has already printed; 0 = print one. Returns the owner."""
+        """``trade_id``: of the trade that the taker's side has published; 0 = publish one. Returns the owner."""
         order, account = self._orders[resting.order_id], self._owner[resting.order_id]
         if units:
             self._settle(account, row, order, resting.price, units, is_maker=True, trade_id=trade_id)
@@ -275,7 +275,7 @@ class MatchingEngine(VenueCore):
         is_maker: bool,
         trade_id: int = 0,
     ) -> int:
-        """One execution: money, order totals, ledger, private push, public print (unless it has an id already)."""
+        """One execution: money, order totals, ledger, private push, public trade (unless it has an id already)."""
         price, qty = row.price(ticks), row.qty(units)
         taker = order.side if not is_maker else OrderSide(-order.side)
         trade_id = trade_id or self.publish_trade(row.symbol, ticks, units, taker)

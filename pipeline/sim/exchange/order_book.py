@@ -1,10 +1,10 @@
 """The book of one instrument: a visible book that the market moves, users' orders resting in it, and matching.
 
-All integers: prices in ticks, quantities in units. ``BID``/``ASK`` index the sides. The synthetic part has no
-orders of its own, only quantity per price; an own order remembers how much of it stood before it at its price, so
-that price-time priority holds: a trade reaches the own order only through what stood ahead. Synthetic cancels are
-taken from behind the own order as long as they can be. Users trade with each other, too; nobody trades with himself:
-a taker stops before his own resting order.
+All integers: prices in ticks, quantities in units. ``BID``/``ASK`` index the sides. The synthetic part has no orders,
+only a quantity per price; a user's order records how much of it was queued before it at its price, so that price-time
+priority holds: a trade reaches the user's order only after what is ahead. Synthetic cancels are taken from behind the
+user's order as long as possible. Users trade with each other, too, but never with themselves: a taker stops before its
+own resting order.
 
 What an own order consumes is gone: the consumed prices, and better ones, are barred to the market's makers until the
 venue's refill time has passed.
@@ -136,8 +136,8 @@ class SimBook:
     def cross(self, side: int, price: int, units: int) -> tuple[int, list[tuple[Resting, int]]]:
         """Synthetic interest on ``side`` arrives at ``price``: it first fills own orders that it crosses.
 
-        Returns (units left to rest, own fills). Synthetic levels of the other side that it crosses are the
-        caller's business (the market's makers withdraw them first).
+        Returns (units left to rest, own fills). Synthetic levels of the other side that it crosses are left to the
+        caller (the market's makers withdraw them first).
         """
         other = ASK if side == BID else BID
         fills: list[tuple[Resting, int]] = []

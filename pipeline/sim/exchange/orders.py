@@ -11,7 +11,7 @@ from pipeline.sim.exchange.decimals import ZERO
 
 
 class RejectReason(StrEnum):
-    """Why a venue refuses, in venue-neutral words; a dialect maps each to its code, label and HTTP status."""
+    """Why a venue refuses, the same for all venues; a dialect maps each to its code, label and HTTP status."""
 
     UNKNOWN_SYMBOL = "unknown_symbol"
     SYMBOL_HALTED = "symbol_halted"
@@ -40,7 +40,7 @@ class RejectReason(StrEnum):
 
 
 class SimReject(Exception):
-    """The venue said no: final, nothing was executed."""
+    """The venue refused: final, nothing was executed."""
 
     def __init__(self, reason: RejectReason, text: str) -> None:
         super().__init__(f"{reason.value}: {text}")
@@ -106,7 +106,7 @@ class SimAmendRequest:
 
 @dataclass(slots=True, kw_only=True)
 class SimOrder:
-    """An order in the venue's eyes. The venue mutates its own object; everybody else gets ``copy()``."""
+    """An order as the venue holds it. The venue changes its own object; all others get ``copy()``."""
 
     order_id: int
     client_id: str

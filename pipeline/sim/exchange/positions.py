@@ -38,7 +38,7 @@ def positions_of(account: SimAccount, symbol: str) -> list[SimPosition]:
     return [position_of(account, symbol, LONG), position_of(account, symbol, SHORT)]
 
 
-def move(position: SimPosition, price: Decimal, signed: Decimal) -> tuple[Decimal, Decimal]:
+def apply_fill(position: SimPosition, price: Decimal, signed: Decimal) -> tuple[Decimal, Decimal]:
     """Adds a signed base quantity at a price; returns (realised PnL, closed quantity)."""
     realised = closed = ZERO
     if position.qty and (position.qty > 0) != (signed > 0):
@@ -58,7 +58,7 @@ def move(position: SimPosition, price: Decimal, signed: Decimal) -> tuple[Decima
     return realised.normalize() + ZERO, closed
 
 
-def track(
+def record_span(
     account: SimAccount,
     position: SimPosition,
     *,
@@ -68,9 +68,10 @@ def track(
     opened: Decimal,
     now_ms: int,
 ) -> None:
-    """Keeps the story of a position from flat to flat; its end becomes a ``PositionClose``.
+    """Records a position's life from flat to flat; its end becomes a ``PositionClose``.
 
-    After ``move`` and the fill's own gain and fee; whoever opens from flat has started the span before those.
+    Called after ``apply_fill`` and after the fill's gain and fee are counted; a caller that opens from flat starts the
+    span before those.
     """
     span = position.span
     if closed:

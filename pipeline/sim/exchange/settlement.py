@@ -19,7 +19,7 @@ from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, PositionEve
 from pipeline.sim.exchange.history import History
 from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.orders import RejectReason, SimOrder, SimReject
-from pipeline.sim.exchange.positions import mode_of, move, position_of, positions_of, track
+from pipeline.sim.exchange.positions import apply_fill, mode_of, position_of, positions_of, record_span
 from pipeline.sim.exchange.venue_ledger import Posting, VenueLedger
 
 
@@ -248,14 +248,14 @@ class Settlement:
     ) -> Settled:
         position = position_of(account, instrument.symbol, mode_of(account, order.side, order.reduce_only))
         before = position.qty
-        realised, closed = move(position, price, qty * int(order.side))
+        realised, closed = apply_fill(position, price, qty * int(order.side))
         user, ref, asset = f"user:{account.uid}", f"trade:{trade_id}", instrument.quote
         fee = _fee(instrument, price * qty, is_maker)
         if not before:
             position.span.start(position, self._now_ms())
         position.realised_pnl += realised
         position.paid_fees += fee
-        track(
+        record_span(
             account,
             position,
             before=before,

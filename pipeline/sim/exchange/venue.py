@@ -1,9 +1,9 @@
-"""A simulated venue: its instruments, clock, matching, accounts, and what it pushes. Wire formats live in dialects.
+"""A simulated venue: its instruments, clock, matching, accounts and pushes. Wire formats live in ``sim/wire``.
 
-``SimVenue`` runs in one asyncio thread. ``place``/``cancel`` (``desk``) are what the matching engine does at the moment
-a request reaches it; ``submit``/``submit_cancel`` put the network and the engine around them (order latency, matching
-time, acknowledgement) and are what a dialect calls. Pushes come by callback after feed or private-stream latency, in
-order (``venue_core``). See ``types`` for every structure.
+``SimVenue`` runs in one asyncio thread. ``place``, ``cancel`` and ``amend`` are what the matching engine does at the
+moment a request reaches it; ``submit``, ``submit_cancel`` and ``submit_amend``, which a dialect calls, put latencies
+around them (order, matching, acknowledgement). Pushes come by callback after feed or private-stream latency, in order
+(``venue_core``).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class SimVenue(OrderAmender):
         finally:
             await self._ack_link.transit()
 
-    # --- queries: the truth now, or what it was while a fault makes answers stale; a dialect adds its own rules ---
+    # --- queries: the state now, or an older one while a fault makes answers stale; a dialect adds its own rules ---
 
     def _as_of_ns(self) -> int | None:
         """The moment that answers of the request at hand show; None = now."""
@@ -142,7 +142,7 @@ class SimVenue(OrderAmender):
         )
         return valued(wallet.total, self.shown_positions(account), self.mark_price, reserved)
 
-    # --- market's side: called by the market and by faults ---
+    # --- called by the market and by faults ---
 
     def apply_funding(self, symbol: str) -> None:
         """Charges funding to every position of the symbol and schedules the next time."""

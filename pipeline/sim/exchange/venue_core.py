@@ -1,4 +1,4 @@
-"""The lower half of a simulated venue: instruments, clock, books, accounts and what it pushes."""
+"""The base of a simulated venue: instruments, clock, books, accounts and pushes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OwnFillCallback = Callable[[str, OrderSide, int, int], None]  # symbol, side, pr
 
 
 class VenueCore:
-    """Instruments, clock, books, accounts, pushes: what a venue is before anybody trades."""
+    """Instruments, clock, books, accounts and pushes: everything of a venue but orders."""
 
     def __init__(
         self,

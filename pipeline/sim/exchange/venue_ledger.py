@@ -1,4 +1,6 @@
-"""The simulator's append-only ledger: the judge of every run. Decimals only, written as text when served.
+"""The venue ledger: append-only record of everything that happened at the simulated venues, for checks of a run.
+
+Numbers are Decimals, written as text when served.
 
 Rows (every row: ``seq, kind, venue, wall_ns`` on the venue's clock, ``mono_ns``):
 

@@ -1,11 +1,11 @@
-"""Dislocations: prices that part for a moment, rivals who close them, and the account of what was offered.
+"""Dislocations: short price gaps between venues, rivals that close them, and a record of what was offered.
 
-At birth somebody sweeps one venue's book and leaves a stray quote so far off that taking it and the best price of
-another venue (or two other legs of a triangle) earns ``edge_bps`` after both taker fees. It dies when rivals come, on
-a survival curve 1 / (1 + t / half-life), fitted to recorded captures: half of the dislocations gone after one
-half-life, 83 % after five. Mostly they take the stray quote itself; else the counter leg moves away first and the
-stray quote goes a little later, which is how a slow taker is left with one leg. Sometimes a rival takes a part early.
-A stray quote that an own order has consumed stays consumed.
+A dislocation begins when a trader sweeps one venue's book and leaves a stray quote so far off that taking it and the
+best price of another venue (or two other legs of a triangle) earns ``edge_bps`` after both taker fees. It ends when
+rivals come, on a survival curve 1 / (1 + t / half-life), fitted to recorded captures: half of the dislocations gone
+after one half-life, 83 % after five. Mostly they take the stray quote itself; else the counter leg moves away first
+and the stray quote goes a little later, which is how a slow taker is left with one leg. Sometimes a rival takes a part
+early. A stray quote that an own order has consumed stays consumed.
 """
 
 from __future__ import annotations
@@ -72,7 +72,10 @@ class Dislocation:
 
 @dataclass
 class Dislocations:
-    """Births, deaths and the books of account. ``schedule(delay_ns, action)`` runs on market time."""
+    """Begins and ends dislocations, counts what was offered and captured.
+
+    ``schedule(delay_ns, action)`` runs on market time.
+    """
 
     spec: DislocationSpec
     makers: dict[str, list[Maker]]  # by pair
@@ -193,7 +196,7 @@ class Dislocations:
             price = -int(-(reference * (1.0 + edge_bps * BPS) / own / tick)) + 1
         units = stray.units_of(usd)
         gap = max(1, round(price * 0.3 * BPS))
-        # Somebody sweeps everything up to the stray price, and quotes what is left over there.
+        # A trader sweeps everything up to the stray price and quotes there.
         stray.stray = (side, price, price + 2 * gap if side == ASK else price - 2 * gap)
         if side == ASK:
             stray.bid_cap = price - max(1, gap)

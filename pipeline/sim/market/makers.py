@@ -67,7 +67,7 @@ class Maker:
     # --- quantities and prices ---
 
     def set_quote_value(self, quote_value: float) -> None:
-        """Tells what one quote coin is worth in the unit of ``top_usd`` (1 for USDT quotes)."""
+        """Sets what one quote coin is worth in the unit of ``top_usd`` (1 for USDT quotes)."""
         self._numeraire = quote_value
 
     def units_of(self, usd: float) -> int:
@@ -80,7 +80,7 @@ class Maker:
         return self._fair.at(now_ns - self.lag_ns) * self._offset * (1.0 + self._noise_bps * BPS) / self._tick
 
     def targets(self, now_ns: int) -> tuple[int, int]:
-        """(bid, ask) that the makers want, free of any dislocation."""
+        """(bid, ask) at which the makers would quote without a dislocation."""
         mid = self.perceived_ticks(now_ns)
         half = max(0.5, mid * self._half_spread_bps * BPS * self._tightness)
         bid = math.floor(mid - half)
@@ -109,7 +109,7 @@ class Maker:
                 price += self._gap() if side == ASK else -self._gap()
 
     def restore(self, side: int) -> None:
-        """Behind a sweep there is always somebody: ``RESTORED`` levels from the cap outwards, if the side is thin."""
+        """Quotes ``RESTORED`` levels from the cap outwards behind a sweep, if the side is thin."""
         cap = self.bid_cap if side == BID else self.ask_floor
         if cap is None or self.book.count(side) >= RESTORED:
             return
@@ -159,17 +159,17 @@ class Maker:
     def _withdraw(self, side: int, limit: int) -> None:
         levels = self.book.levels[side]
         prices = self.book.prices(side)
-        doomed = []
+        withdrawn = []
         for price in reversed(prices) if side == BID else prices:
             if price <= limit if side == BID else price >= limit:
                 break
             if price in levels and not self._is_stray(side, price):
-                doomed.append(price)
-        for price in doomed:
+                withdrawn.append(price)
+        for price in withdrawn:
             self.book.set_level(side, price, 0)
 
     def _meet_own(self, side: int, price: int) -> None:
-        """Makers who want to quote through an own resting order take it first."""
+        """Before makers quote through a user's resting order they take it."""
         _, fills = self.book.cross(side, price, self._size(True))
         if fills:
             self.venue.settle_own(fills, self.instrument.symbol)
@@ -265,7 +265,7 @@ class Maker:
         trades, fills = self.book.trade(taker, units, limit)
         own = sum(filled for _, filled in fills)
         for price, taken in trades:
-            # Own parts are printed by their settlement.
+            # Settlement publishes the trades of own parts.
             rest = taken - min(own, taken)
             own -= taken - rest
             if rest:

@@ -24,7 +24,7 @@ TURN_FRAMES = 64  # frames sent before the event loop gets its turn
 
 
 class CaptureDialect(Dialect):
-    """A dialect that can be handed recorded frames."""
+    """A dialect that sends recorded frames."""
 
     market_venues: dict[str, str]  # market -> venue name
     source: CaptureSource
@@ -34,7 +34,7 @@ class CaptureDialect(Dialect):
         return 0
 
     def has_subscriber(self, venue: str, symbol: str) -> bool:
-        """True once somebody listens to the symbol's depth."""
+        """True while a client is subscribed to the symbol's depth."""
         return False
 
 
@@ -57,7 +57,7 @@ class CaptureSource:
         self._confirmation = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    # --- what the server asks ---
+    # --- for the server ---
 
     def exchange_name(self, exchange: str) -> str:
         """Name under which a recorded exchange is served: its own, unless a synthetic one has it."""
@@ -105,7 +105,7 @@ class CaptureSource:
         return first_ms + int((self._clock.mono_ns() - self._started_ns) * float(self._speed)) // NS_PER_MS
 
     def confirm(self, venue: str, frames: int) -> None:
-        """The consumer has digested ``frames`` frames of a venue in total."""
+        """The consumer has handled ``frames`` frames of a venue in total."""
         self._confirmed[venue] = max(frames, self._confirmed.get(venue, 0))
         self._confirmation.set()
 

@@ -1,4 +1,4 @@
-"""Scenario files: which venues, coins and pairs exist, how the market moves, what goes wrong, what the engine is told.
+"""Scenario files: venues, coins and pairs, how the market moves, what goes wrong, the engine's configuration.
 
 A scenario is YAML; ``extends: NAME`` deep-merges it over another one (mappings merge, everything else replaces; a key
 set to null is removed). The names of the packaged scenarios are the files of ``pipeline/sim/scenarios``. Unknown keys

@@ -1,4 +1,4 @@
-"""The coins of a venue: what each ticker really is, for the currency lists of the dialects."""
+"""The coins of a venue: the identity of each ticker, for the currency lists of the dialects."""
 
 from __future__ import annotations
 

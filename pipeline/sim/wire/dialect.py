@@ -1,4 +1,4 @@
-"""What a wire dialect is made of: its interface, and the socket that it pushes frames through.
+"""The base of a wire dialect, what it needs of its host, and the socket through which it pushes frames.
 
 One exchange = one aiohttp application on one loopback socket that serves REST and WebSocket of all its venues. A
 ``Dialect`` mounts its paths on it and speaks the venue's wire format; everything that is the same on every venue
@@ -76,9 +76,9 @@ class Dialect:
         return {}
 
     def classify(self, method: str, path: str, query: dict[str, str]) -> tuple[str, str, str] | None:
-        """(venue name, operation of ``faults.OPERATIONS``, symbol or "*") of a REST request; None = not mine.
+        """(venue name, operation of ``faults.OPERATIONS``, symbol or "*") of a REST request.
 
-        WebSocket upgrades are not asked about.
+        None for a path that is not this dialect's. Not called for WebSocket upgrades.
         """
         return None
 

@@ -1,7 +1,7 @@
 """Request budgets of the simulated venues: fixed windows per endpoint and key, with the venues' headers.
 
-Defaults are the sheets' figures; where a document and a newer report differ, the stricter one is enforced, so that
-an engine that passes here passes both. A scenario may widen them.
+Defaults are the venues' documented figures; where a document and a newer report differ, the stricter is enforced, so
+that an engine that passes here passes both.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class WindowLimiter:
         self._windows.clear()
 
     def take(self, budget: Budget, name: str, key: str, now_ms: int, weight: int = 1) -> BudgetState:
-        """Count ``weight``; a refused request is counted too (venues punish those who keep on asking)."""
+        """Count ``weight``; a refused request is counted too, as the venues do."""
         slot = (name, key)
         started_ms, used = self._windows.get(slot, (now_ms, 0))
         if now_ms - started_ms >= budget.interval_ms:
@@ -92,5 +92,5 @@ def gate_headers(state: BudgetState) -> dict[str, str]:
 
 
 def retry_after_s(state: BudgetState, now_ms: int) -> int:
-    """Whole seconds, rounded up, as ``Retry-After`` wants them."""
+    """Whole seconds, rounded up, for ``Retry-After``."""
     return max(1, -(-(state.reset_ms - now_ms) // 1000))

@@ -42,13 +42,13 @@ def canonical(name: str) -> str:
 
 
 class BinanceWire(Dialect):
-    """Paths, subscriptions and frames; subclasses say what the data is."""
+    """Paths, subscriptions and frames; subclasses provide the data."""
 
     def __init__(self, venues: dict[str, SimVenue], host: Host) -> None:
         super().__init__(venues, host)
         self._clients: dict[tuple[str, str], list[tuple[_Client, str]]] = {}  # (market, canonical) -> clients
 
-    # --- what subclasses provide ---
+    # --- of each subclass ---
 
     def venue_of(self, market: str) -> str | None:
         """Venue name of ``spot`` or ``futures``; None if not served."""
@@ -154,7 +154,7 @@ class BinanceWire(Dialect):
         return _reply(rows[0] if rows and "symbol" in request.query else rows)
 
     async def _premium_index(self, request: web.Request) -> web.Response:
-        """Mark price = middle of the book; no funding is recorded, so none is told."""
+        """Mark price = middle of the book; no funding is recorded, so the rate is 0."""
         now_ms = self.server_time_ms("futures")
         rows = []
         for symbol, bid, ask in await self._tops(request):

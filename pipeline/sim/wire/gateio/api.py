@@ -29,7 +29,7 @@ DAY_S = 86_400
 
 
 class Route(msgspec.Struct, frozen=True):
-    """``operation`` is the simulator's word for faults and ledger. ``{}`` in a path stands for one segment."""
+    """A handler and its rules. ``operation``: one of ``faults.OPERATIONS``. ``{}`` in a path is any one segment."""
 
     handler: Handler
     operation: str

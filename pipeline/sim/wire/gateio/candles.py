@@ -1,4 +1,4 @@
-"""Gate.io candlesticks, REST and stream words of both markets: spot in arrays of text, futures in objects.
+"""Gate.io candlesticks of both markets, REST and streams: spot in arrays of text, futures in objects.
 
 Source: Gate.io APIv4 "Market K-line chart", "Futures market K-line chart"; WebSocket v4 "candlesticks".
 """

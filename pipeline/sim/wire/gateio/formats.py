@@ -1,6 +1,6 @@
-"""Gate.io words that spot and futures share: labels, texts, numbers, time stamps, and the request as handlers see it.
+"""Formats that Gate.io spot and futures share: labels, texts, numbers, times, and the request as handlers see it.
 
-Source: Gate.io APIv4 "Error Handling", "label list"; WebSocket v4; labels marked by connectors in the venue sheets.
+Source: Gate.io APIv4 "Error Handling", "label list"; WebSocket v4; labels that public connectors handle.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class ApiRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def with_params(call: ApiRequest, item: Any) -> ApiRequest:
-    """One item of a batch as a request of its own."""
+    """One item of a batch as a single request."""
     if not isinstance(item, dict):
         raise GateError("INVALID_REQUEST_BODY", "Invalid request body")
     return ApiRequest(
@@ -171,7 +171,7 @@ _COMMON: dict[RejectReason, tuple[str, str, int]] = {
     RejectReason.NOTIONAL_TOO_LARGE: ("AMOUNT_TOO_MUCH", "", 400),
 }
 
-# Spot has no label of its own for a halted pair (the sheet says so): the pair is refused as not tradable.
+# Spot has no label for a halted pair: the pair is refused as not tradable.
 _SPOT: dict[RejectReason, tuple[str, str, int]] = {
     RejectReason.UNKNOWN_SYMBOL: ("INVALID_CURRENCY_PAIR", "Invalid currency pair", 400),
     RejectReason.SYMBOL_HALTED: ("INVALID_CURRENCY_PAIR", "Currency pair is not tradable", 400),

@@ -1,7 +1,7 @@
 """Gate.io USDT futures REST v4 over a simulated venue; the WebSocket API calls the same handlers.
 
 One-way or dual mode. Market orders are price "0" with ioc or fok; sizes are signed contracts.
-Source: Gate.io APIv4 "Futures"; what ccxt 4.5 and gate-api ask for beyond the sheet.
+Source: Gate.io APIv4 "Futures"; what ccxt 4.5 and gate-api ask for beyond them.
 """
 
 from __future__ import annotations

@@ -20,14 +20,14 @@ _KIND_NAMES = frozenset(
     ("dnw", "pnl", "fee", "refr", "fund", "point_dnw", "point_fee", "point_refr", "bonus_offset", "cross_settle")
 )
 RISK_LIMIT = "1000000"
-_STILL = (  # figures of others' trading: there are none
+_STILL = (  # figures of other traders: there are none
     *("lsr_taker", "lsr_account", "top_lsr_account", "top_lsr_size"),
     *("long_liq_size", "long_liq_amount", "long_liq_usd", "short_liq_size", "short_liq_amount", "short_liq_usd"),
 )
 
 
 class FuturesInfoApi(FuturesContracts):
-    """Handlers of lists that nobody's orders depend on."""
+    """Handlers of lists that no order depends on."""
 
     def routes(self) -> dict[tuple[str, str], Route]:
         usdt = "/api/v4/futures/usdt"
@@ -81,7 +81,7 @@ class FuturesInfoApi(FuturesContracts):
         ]
 
     async def _stats(self, call: ApiRequest) -> Any:
-        """Open interest is what the simulated users hold; nobody else's is known."""
+        """Open interest is what the simulated users hold; no other is known."""
         instrument = self.instrument(call.required("contract"))
         accounts = {id(one): one for one in self.venue.accounts.values()}.values()
         held = sum(
@@ -116,7 +116,7 @@ class FuturesInfoApi(FuturesContracts):
         return {"index": symbol, "constituents": [{"exchange": "Gate.io", "symbols": [symbol]}]}
 
     async def _liquidations(self, call: ApiRequest) -> Any:
-        """Others' liquidations: none. A user's own are in ``liquidates``."""
+        """Liquidations of other traders: none. A user's own are in ``liquidates``."""
         if call.text("contract"):
             self.instrument(call.text("contract"))
         return []

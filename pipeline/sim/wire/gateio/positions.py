@@ -19,7 +19,7 @@ from pipeline.sim.wire.numbers import exact_text
 
 
 class PositionsApi(FuturesContracts):
-    """Handlers about what is held, and how."""
+    """Handlers of positions, leverage, margin and position modes."""
 
     def __init__(self, venue: SimVenue) -> None:
         super().__init__(venue)
@@ -227,5 +227,5 @@ class PositionsApi(FuturesContracts):
         ]
 
     async def _deleverages(self, call: ApiRequest) -> Any:
-        """Nobody is deleveraged here."""
+        """The simulator never deleverages."""
         return []

@@ -1,6 +1,6 @@
 """Gate.io spot REST v4 over a simulated venue; the WebSocket API calls the same handlers.
 
-Source: Gate.io APIv4 "Spot", "Wallet"; what ccxt 4.5 and gate-api ask for beyond the sheet.
+Source: Gate.io APIv4 "Spot", "Wallet"; what ccxt 4.5 and gate-api ask for beyond them.
 """
 
 from __future__ import annotations

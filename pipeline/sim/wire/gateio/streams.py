@@ -94,8 +94,8 @@ class GateStream:
 
     def _check(self, symbol: str) -> None:
         if symbol not in self._venue.instruments:
-            word = "contract" if self._market == "futures" else "currency pair"
-            raise BadPayload(f"unknown {word}: {symbol}")
+            kind = "contract" if self._market == "futures" else "currency pair"
+            raise BadPayload(f"unknown {kind}: {symbol}")
 
     def _parse_update(self, channel: str, payload: list[str]) -> list[tuple[tuple[str, str, str], int, int]]:
         if len(payload) not in (2, 3):
@@ -185,7 +185,7 @@ class GateStream:
     # --- pushes ---
 
     def _push(self, channel: Channel, encode: Callable[[bool], str], event: str = "update") -> None:
-        """Encodes once per size format in use and hands the text to each subscriber."""
+        """Encodes once per size format in use and sends the text to each subscriber."""
         texts: dict[bool, str] = {}
         for sock, decimal_sizes in channel.sockets:
             text = texts.get(decimal_sizes)
@@ -289,10 +289,10 @@ class GateStream:
             self._push(channel, lambda decimal: self._spot_book_text(channel, delta))
 
     def _windowed(self, channel: Channel, delta: BookDelta) -> BookDelta | None:
-        """What a subscriber of ``channel.levels`` levels must be told, so that its book is those levels exactly.
+        """The delta that keeps the book of a subscriber of ``channel.levels`` levels equal to those levels.
 
         A book that fits passes unchanged. A deeper one is compared with what the channel last showed: levels that
-        enter the window come with their quantity, levels that leave it with 0. None: nothing to tell.
+        enter the window come with their quantity, levels that leave it with 0. None: no change.
         """
         book = self._venue.books[delta.symbol]
         if channel.sent is None and max(book.count(BID), book.count(ASK)) <= channel.levels:
@@ -469,7 +469,7 @@ def _difference(before: dict[int, int], now: dict[int, int]) -> dict[int, int]:
 
 
 def payload_items(raw: object) -> list[str]:
-    """The payload as texts; numbers are taken as they would print. Raises ``GateError`` for anything else."""
+    """The payload as texts; numbers become their decimal text. Raises ``GateError`` for anything else."""
     if raw is None:
         return []
     if not isinstance(raw, list) or not all(isinstance(one, str | int) for one in raw):

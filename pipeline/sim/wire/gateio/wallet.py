@@ -74,7 +74,7 @@ class WalletApi:
         ]
 
     async def _address(self, call: ApiRequest) -> Any:
-        """An address that belongs to nobody: the text of a hash."""
+        """An address without an owner: the text of a hash."""
         coin = self._coin(call.required("currency"))
         chains = [
             {

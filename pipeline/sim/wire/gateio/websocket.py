@@ -73,15 +73,15 @@ class GateSession:
         self._login: SimAccount | None = None
         self._login_key = ""
         self._private: dict[str, dict[str, set[str]]] = {}  # uid -> channel -> symbols
-        self._unlisten: dict[str, Callable[[], None]] = {}
+        self._listener_removals: dict[str, Callable[[], None]] = {}
         self._calls: set[asyncio.Task[Any]] = set()
         self._plan_ping()
 
     def end(self) -> None:
         self._market.stream.drop(self._sock)
-        for remove in self._unlisten.values():
+        for remove in self._listener_removals.values():
             remove()
-        self._unlisten.clear()
+        self._listener_removals.clear()
 
     def _plan_ping(self) -> None:
         """The server pings at protocol level, too; client libraries answer by themselves."""
@@ -190,8 +190,8 @@ class GateSession:
             return
         held.update(symbols)
         self._sock.scope = "private"
-        if account.uid not in self._unlisten:
-            self._unlisten[account.uid] = self._venue.on_account(account, self._listener(account))
+        if account.uid not in self._listener_removals:
+            self._listener_removals[account.uid] = self._venue.on_account(account, self._listener(account))
 
     def _private_symbols(self, channel: str, payload: list[str], account: SimAccount) -> list[str]:
         """Futures payloads start with the user's id; balances name no symbol."""
@@ -316,7 +316,7 @@ class GateSession:
         call: ApiRequest,
         faults: RequestFaults,
     ) -> None:
-        """Executes, brings the reply home, and lets faults have their way with it."""
+        """Executes the call and sends the reply, with the latency of the way back and what faults do to it."""
         refused: GateError | None = None
         result: Any = None
         try:
@@ -397,7 +397,7 @@ class _Answer:
         self.budget: BudgetState | None = None
 
     def plan_ack(self) -> None:
-        """The gateway's word travels there and back without waiting for the matching engine."""
+        """Plans the gateway's acknowledgement, which does not wait for the matching engine."""
         venue = self._session._venue
         self._ack_due = True
         venue.clock.call_later(int((venue.latency.order_us + venue.latency.ack_us) * 1000), self._send_ack)

@@ -98,7 +98,7 @@ class MexcSession:
         self._key = key
         self._topics: list[str] = []
         self._limiter = WindowLimiter()
-        self._unlisten: Any = None
+        self._remove_listener: Any = None
         self._seen_sent = 0
         self._account: SimAccount | None = None
         self.opened = True
@@ -106,7 +106,7 @@ class MexcSession:
             self._account = dialect.keys.account_of(key, self._venue.now_ms())
             self.opened = self._account is not None and dialect.keys.socket_opened(key)
             if self.opened and self._account is not None:
-                self._unlisten = self._venue.on_account(self._account, self._on_account)
+                self._remove_listener = self._venue.on_account(self._account, self._on_account)
         clock = self._venue.clock
         clock.call_later(_NO_SUBSCRIPTION_NS, self._check_subscribed)
         clock.call_later(_NO_DATA_NS, self._check_flow)
@@ -114,8 +114,8 @@ class MexcSession:
 
     def end(self) -> None:
         self._dialect.stream.drop(self._sock)
-        if self._unlisten is not None:
-            self._unlisten()
+        if self._remove_listener is not None:
+            self._remove_listener()
             self._dialect.keys.socket_closed(self._key)
         self.opened = False
 

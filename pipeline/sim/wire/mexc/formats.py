@@ -1,4 +1,4 @@
-"""MEXC spot v3 words: order types, statuses, ids, error codes, and the JSON rows of orders, trades and symbols.
+"""MEXC spot v3 formats: order types, statuses, ids, error codes, and the JSON rows of orders, trades and symbols.
 
 Source: MEXC spot v3 "Spot Account/Trade", "Public API Definitions", "Error Code"; rows as recorded.
 """
@@ -45,7 +45,7 @@ class MexcError(Exception):
         self.status = status
 
 
-# Codes by document; where the sheet leaves a doubt (post-only that would take, a duplicate client id) the
+# Codes by document; where the documents leave a doubt (post-only that would take, a duplicate client id) the
 # nearest documented code stands in, so that a client must not rely on it.
 _REJECTS: dict[RejectReason, tuple[int, str]] = {
     RejectReason.UNKNOWN_SYMBOL: (10007, "bad symbol"),

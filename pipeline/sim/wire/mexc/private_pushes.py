@@ -1,4 +1,4 @@
-"""MEXC private pushes: order, deal and account frames of one account, by the channels that a socket asked for.
+"""MEXC private pushes: order, deal and account frames of one account, by the channels that a socket subscribed to.
 
 Source: MEXC spot v3 "WebSocket User Data Streams"; websocket-proto (PrivateOrders, PrivateDeals, PrivateAccount).
 """

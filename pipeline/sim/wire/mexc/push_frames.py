@@ -1,7 +1,7 @@
-"""MEXC push frames: ``PushDataV3ApiWrapper`` with one body, written byte by byte from the sheet's field numbers.
+"""MEXC push frames: ``PushDataV3ApiWrapper`` with one body, written byte by byte from the documented field numbers.
 
-Written out by hand and not through the engine's descriptors, so that a wrong field number on either side shows as a
-test that fails and not as two sides that agree. Proto3 rules: fields in number order, defaults omitted.
+Written out by hand and not through the engine's descriptors, so that a wrong field number on either side makes a
+test fail instead of two sides agree. Proto3 rules: fields in number order, defaults omitted.
 
 Wrapper: 1 channel, 3 symbol, 5 createTime, 6 sendTime, then the body by its own number.
 Source: MEXC websocket-proto (PushDataV3ApiWrapper.proto and its bodies).

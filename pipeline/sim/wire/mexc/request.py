@@ -63,7 +63,7 @@ Handler = Callable[[ApiRequest], Awaitable[Any]]
 
 
 class Route(msgspec.Struct, frozen=True):
-    """``operation`` is the simulator's own word for faults and ledger; ``weight`` is MEXC's."""
+    """A handler and its rules. ``operation``: one of ``faults.OPERATIONS``; ``weight``: MEXC's request weight."""
 
     handler: Handler
     operation: str

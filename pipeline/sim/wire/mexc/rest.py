@@ -1,6 +1,6 @@
-"""MEXC spot REST v3 over a simulated venue: the way of a request through budget, key, clock window and signature.
+"""MEXC spot REST v3 over a simulated venue: a request passes budget, key, clock window and signature, then its handler.
 
-Handlers live in ``dialect_mexc_public`` and ``dialect_mexc_signed``.
+Handlers live in ``public_rest`` and ``signed_rest``.
 Source: MEXC spot v3 "General Info", "SIGNED"; limits as reported in 2025 and 2026.
 """
 
@@ -36,7 +36,7 @@ class MexcRest:
         self.on_trade = self._public.on_trade
         self.routes: dict[tuple[str, str], Route] = self._public.routes() | MexcSigned(venue, keys, limits).routes()
 
-    # --- the way of a request ---
+    # --- one request ---
 
     async def serve(self, request: web.Request) -> web.Response:
         route = self.routes.get((request.method, request.path))
@@ -67,7 +67,7 @@ class MexcRest:
             return _reply({"msg": error.text, "code": error.code}, error.status)
 
     def _budget(self, route: Route, request: web.Request, now_ms: int) -> web.Response | None:
-        """Weight per endpoint and address; asking on far past it earns a 418 ban."""
+        """Weight per endpoint and address; a client far past it is banned with 418."""
         address = request.remote or ""
         banned_until_ms = self._banned_until_ms.get(address, 0)
         if now_ms < banned_until_ms:

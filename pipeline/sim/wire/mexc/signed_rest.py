@@ -183,7 +183,7 @@ class MexcSigned:
         return max(start_ms, call.now_ms - longest_ms), end_ms
 
     async def _all_orders(self, call: ApiRequest) -> Any:
-        """Open and finished, newest first; 24 h unless told, 7 days at most."""
+        """Open and finished, newest first; 24 h by default, 7 days at most."""
         symbol = instrument_of(self._venue, call.required("symbol")).symbol
         start_ms, end_ms = self._span(call, DAY_MS, 7 * DAY_MS)
         limit = min(call.integer("limit", 500), 1000)
@@ -237,7 +237,7 @@ class MexcSigned:
         return formats.coin_rows(coins(self._venue))
 
     async def _address(self, call: ApiRequest) -> Any:
-        """Addresses that belong to nobody: the texts of hashes."""
+        """Addresses without an owner: the texts of hashes."""
         asset, network = call.required("coin"), call.params.get("network", "")
         known = next((coin for coin in coins(self._venue) if coin.asset == asset), None)
         if known is None:
@@ -255,7 +255,7 @@ class MexcSigned:
         ]
 
     def _moved(self, call: ApiRequest, reason: str) -> list[BookEntry]:
-        """Deposits or withdrawals, newest first; 7 days unless told."""
+        """Deposits or withdrawals, newest first; 7 days by default."""
         start_ms, end_ms = self._span(call, 7 * DAY_MS, 90 * DAY_MS)
         asset = call.params.get("coin", "")
         found = [
