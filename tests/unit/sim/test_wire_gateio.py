@@ -280,7 +280,7 @@ def test_every_refusal_has_a_label(is_futures: bool) -> None:
         assert error.label.isupper() and error.text and 400 <= error.status < 500
 
 
-def test_small_spot_orders_are_refused_in_the_recorded_words() -> None:
+def test_small_spot_orders_are_refused_with_the_recorded_text() -> None:
     reject = SimReject(RejectReason.NOTIONAL_TOO_SMALL, "0.003749448 < 3")
     error = refusal(reject, SPOT, futures=False)
     assert error.label == "INVALID_PARAM_VALUE"
