@@ -40,7 +40,7 @@ class _TickerState:
     last_ns: int = -(1 << 62)
 
 
-class MarketFeed:
+class VenueFeed:
     """Publishes the books and trades of one venue to its listeners."""
 
     def __init__(

@@ -16,7 +16,7 @@ from pipeline.sim.exchange.events import AccountCallback, AccountEvent, MarketCa
 from pipeline.sim.exchange.faults import FaultPlan
 from pipeline.sim.exchange.instruments import Level, SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_MS, LatencyProfile, Link, ManualClock
-from pipeline.sim.exchange.market_events import MarketFeed
+from pipeline.sim.exchange.market_events import VenueFeed
 from pipeline.sim.exchange.order_book import ASK, BID, SimBook
 from pipeline.sim.exchange.positions import position_of, positions_of
 from pipeline.sim.exchange.settlement import MarginAccount, Settlement
@@ -72,7 +72,7 @@ class VenueCore:
         self.books: dict[str, SimBook] = {}
         for index, symbol in enumerate(self.instruments):
             self.books[symbol] = SimBook(first_id + index * 50_000_000)
-        self.feed = MarketFeed(
+        self.feed = VenueFeed(
             venue=name,
             books=self.books,
             clock=clock,

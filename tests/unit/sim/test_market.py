@@ -195,7 +195,7 @@ def test_own_resting_order_is_hit_when_the_market_moves_through_it() -> None:
 
 @pytest.mark.parametrize("name", NULLS)
 def test_null_markets_offer_nothing_above_the_engines_threshold(name: str) -> None:
-    """True books of tradable pairs never show 3 bps after fees, the margin in the engine configuration of the scenario."""
+    """True books of tradable pairs never show 3 bps after fees, the margin in the engine configuration."""
     assert scenario(name).expect_no_orders
     world = World(scenario(name), 11)
     world.market.start()
