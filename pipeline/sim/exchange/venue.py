@@ -53,11 +53,11 @@ class SimVenue(OrderAmender):
 
     async def _with_latency(self, action: Callable[[], T]) -> T:
         """Order latency, ``action`` in the matching engine, then the latency of its acknowledgement or refusal."""
-        await self._order_link.transit()
+        await self.order_link.transit()
         try:
             return action()
         finally:
-            await self._ack_link.transit()
+            await self.ack_link.transit()
 
     # --- queries: the state now, or an older one while a fault makes answers stale; a dialect adds its own rules ---
 

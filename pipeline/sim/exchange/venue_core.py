@@ -64,8 +64,8 @@ class VenueCore:
         self._rng = random.Random(f"{seed}:{name}:reaction")  # never drawn from by the market path
         rng = random.Random(f"{seed}:{name}:latency")
         jitter = self.latency.jitter
-        self._order_link = Link(clock, rng, self.latency.order_us, jitter)
-        self._ack_link = Link(clock, rng, self.latency.match_us + self.latency.ack_us, jitter)
+        self.order_link = Link(clock, rng, self.latency.order_us, jitter)
+        self.ack_link = Link(clock, rng, self.latency.match_us + self.latency.ack_us, jitter)
         self._private_link = Link(clock, rng, self.latency.match_us + self.latency.private_us, jitter)
         self.rest_link = Link(clock, rng, self.latency.rest_us, jitter)
         first_id = random.Random(f"{seed}:{name}:ids").randrange(10**9, 9 * 10**9)
