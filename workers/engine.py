@@ -24,9 +24,9 @@ from pipeline.model.config_load import load_config
 from pipeline.model.errors import BadInput, OrderExecutionError
 from pipeline.model.structs import ArbitrageOpportunity
 from workers.cli.manual_opportunity import execute_request, request_of
-from workers.control_plane.control_socket import ControlError
 from workers.control_plane.launch import Launched
 from workers.control_plane.preflight import check_mode
+from workers.control_socket import ControlError
 from workers.view.status import Reader
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from workers.base import store_credentials
 from workers.control_plane.launch import Launched
+from workers.credentials import store_credentials
 from workers.demo.demo import keys_of
 from workers.demo.simulator import SimulatorProcess
 

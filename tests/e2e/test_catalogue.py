@@ -15,7 +15,7 @@ from pipeline.model.instruments import InstrumentRow
 from shm.pages import CataloguePage
 from tests.e2e.conftest import Running
 from tests.e2e.test_instance import until
-from workers.control_plane.control_socket import ask
+from workers.control_socket import ask
 from workers.view.status import read_status
 
 pytestmark = pytest.mark.e2e

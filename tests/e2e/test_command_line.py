@@ -18,7 +18,7 @@ import yaml
 from tests.e2e.conftest import Running, segments_of
 from tests.e2e.test_bad_input import arb
 from tests.e2e.test_instance import until
-from workers.guard import read_halt
+from workers.halt_file import read_halt
 from workers.view.status import read_status
 
 pytestmark = pytest.mark.e2e

@@ -20,9 +20,9 @@ import yaml
 from pipeline.execution.journal import read_journal
 from tests.e2e.conftest import segments_of
 from tests.e2e.test_instance import until
-from workers.control_plane.control_socket import ask
 from workers.control_plane.instances import run_file
 from workers.control_plane.launch import READY_TIMEOUT_S
+from workers.control_socket import ask
 from workers.demo.replay_live import paper_changes
 from workers.demo.run_checker import check_flat, check_money
 from workers.demo.summary import EngineBooks

@@ -18,9 +18,9 @@ import msgspec
 
 from pipeline.execution.journal import JournalEntry, read_journal
 from pipeline.execution.records import BreakerRecord
-from workers.base import store_credentials
-from workers.control_plane.control_socket import ControlError, ask
-from workers.control_plane.launch import Launched, LaunchError, halt_and_drain
+from workers.control_plane.launch import Launched, LaunchError, block_new_risk
+from workers.control_socket import ControlError, ask
+from workers.credentials import store_credentials
 from workers.demo.demo import keys_of
 from workers.demo.kill import kill_executor
 from workers.demo.run_checker import Violation, check_all, venue_changes
@@ -182,7 +182,7 @@ class Rig:
 
     def end(self) -> None:
         """No new risk; every operation and order ends; the engine stops."""
-        halt_and_drain(self.engine)
+        block_new_risk(self.engine)
         reader = Reader(self.instance)
         deadline = time.monotonic() + DRAIN_S
         while time.monotonic() < deadline:

@@ -15,7 +15,7 @@ from pathlib import Path
 from pipeline.model.config import EngineConfig, ProcessConfig
 from pipeline.model.config_load import load_config
 from pipeline.model.errors import ConfigInvalid
-from workers.base import EXIT_CLEAN, EXIT_CONFIG, EXIT_COULD_NOT_START
+from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_OK, EXIT_USAGE
 
 MARK = "# Written by python -m workers.control_plane.systemd_units; changes are lost.\n"
 PYTHON = "/opt/arb/.venv/bin/python"
@@ -81,12 +81,12 @@ def main(argv: list[str] | None = None) -> int:
         config = load_config(arguments.config)
     except ConfigInvalid as error:
         sys.stderr.write(f"{error}\n")
-        return EXIT_CONFIG
+        return EXIT_USAGE
     instance = arguments.instance or config.instance
     files = unit_files(config, instance, str(arguments.config.absolute()))
     if arguments.out is None:
         sys.stdout.write("\n".join(f"# {path}\n{text}" for path, text in files.items()))
-        return EXIT_CLEAN
+        return EXIT_OK
     try:
         for path, text in files.items():
             target = arguments.out / path
@@ -99,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.write(f"{error.filename}: {error.strerror}\n")
         return EXIT_COULD_NOT_START
     sys.stderr.write(f"{len(files)} files in {arguments.out}; now: systemctl daemon-reload\n")
-    return EXIT_CLEAN
+    return EXIT_OK
 
 
 if __name__ == "__main__":

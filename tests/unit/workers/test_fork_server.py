@@ -15,7 +15,8 @@ import msgspec
 import pytest
 
 from workers.base import WorkerContext
-from workers.control_plane.fork_server import _cache_is_cold, _note_warm, start_fork_server
+from workers.control_plane.fork_server import start_fork_server
+from workers.control_plane.warming import cache_is_cold, note_warm
 
 WAIT_S = 60.0
 
@@ -145,9 +146,9 @@ def test_a_cache_is_warm_for_the_dialects_that_were_compiled_and_no_other(
     folder = tmp_path / jit.kernel_hash()
     folder.mkdir()
     (folder / "half.nbi").touch()
-    assert _cache_is_cold([]) and _cache_is_cold(["mexc"])
-    _note_warm(["gateio", "mexc"])
-    assert not _cache_is_cold([]) and not _cache_is_cold(["gateio", "mexc"])
-    assert _cache_is_cold(["binance", "mexc"])
+    assert cache_is_cold([]) and cache_is_cold(["mexc"])
+    note_warm(["gateio", "mexc"])
+    assert not cache_is_cold([]) and not cache_is_cold(["gateio", "mexc"])
+    assert cache_is_cold(["binance", "mexc"])
     monkeypatch.setattr(jit, "JIT_DISABLED", True)
-    assert not _cache_is_cold(["binance", "mexc"])
+    assert not cache_is_cold(["binance", "mexc"])
