@@ -32,9 +32,6 @@ class RunningInstance(Protocol):
     def reload(self) -> Changes:
         """Take in the configuration file; what changed. Raises ConfigInvalid."""
 
-    def ring_feeds(self) -> None:
-        """Wake the feeds: the catalogue has changed."""
-
     def request_stop(self) -> None:
         """Ask for an orderly stop."""
 
@@ -104,7 +101,7 @@ class Requests:
         try:
             venue = self._instance.config.venue(str(request["venue"]))
         except KeyError as error:
-            raise BadInput(str(error.args[0])) from None
+            raise BadInput(f"{error.args[0]}; see `arb config show`") from None
         symbol = str(request["symbol"])
         if action == "add":
             row = await catalogue.add(venue, symbol)
@@ -112,7 +109,6 @@ class Requests:
             row = catalogue.remove(venue.name, symbol)
         else:
             raise BadInput(f"action: found {action!r}, wanted list, add or remove")
-        self._instance.ring_feeds()
         return {"instrument_id": row.instrument_id, "quarantined": row.quarantine_reason or None}
 
     async def _reload(self, request: dict[str, Any]) -> dict[str, Any]:

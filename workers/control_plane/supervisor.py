@@ -310,7 +310,6 @@ class Supervisor:
         failures = await self.catalogue.load(venues)
         failed = [failure.venue for failure in failures]
         self._pending_venues = [v for v in self._pending_venues if v not in names] + failed
-        self.ring_feeds()
 
     def _hang_up(self) -> None:
         try:
@@ -342,19 +341,8 @@ class Supervisor:
                 metrics = Metrics.attach(self.instance, f"feed.{feed}")
             except ShmError:  # not there yet, or being replaced: the next look finds it
                 continue
-            if self.catalogue.take_wanted(metrics.counters()):
-                self.ring_feeds()
+            self.catalogue.take_wanted(metrics.counters())
             metrics.close()
-
-    def ring_feeds(self) -> None:
-        """Wake the feeds: the catalogue has changed. A feed that has no bell yet reads the catalogue when it starts."""
-        for feed in self.config.feeds:
-            with contextlib.suppress(OSError):
-                bell = os.open(self.state_dir / "bells" / f"feed.{feed}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-                try:
-                    os.write(bell, b"c")
-                finally:
-                    os.close(bell)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -1,4 +1,4 @@
-"""The summary of a demo or replay for people. Says what was lost as plainly as what was won; claims nothing."""
+"""The summary of a demo or replay as text, losses as visible as gains."""
 
 from __future__ import annotations
 
