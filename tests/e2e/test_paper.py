@@ -18,8 +18,7 @@ import pytest
 import yaml
 
 from pipeline.execution.journal import read_journal
-from tests.e2e.conftest import segments_of
-from tests.e2e.test_instance import until
+from tests.worlds.instance_rig import segments_of, until
 from workers.control_plane.instances import run_file
 from workers.control_plane.launch import READY_TIMEOUT_S
 from workers.control_socket import ask
@@ -57,6 +56,15 @@ def public_only(engine_config: dict[str, Any], instance: str) -> dict[str, Any]:
     return {**engine_config, "engine_name": instance, "mode": "live"}  # --mode overrides it
 
 
+def ready_venues(sim: subprocess.Popen[bytes], instance: str, folder: Path) -> tuple[dict[str, Any], Path]:
+    """What the simulated venues print when they are ready, and a configuration for ``instance`` on them."""
+    assert sim.stdout is not None
+    ready: dict[str, Any] = msgspec.json.decode(sim.stdout.readline())
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(public_only(ready["engine_config"], instance)))
+    return ready, path
+
+
 def until_ready(engine: subprocess.Popen[bytes], instance: str) -> None:
     """The first start of a build compiles its kernels: the watchdog is that of a launch, not of a test."""
     deadline = time.monotonic() + READY_TIMEOUT_S
@@ -79,10 +87,7 @@ def test_paper_trades_on_public_feeds_reconciles_and_stops(own_state: Path, tmp_
     sim = start("sim", "--seed", "3", "--json", log=tmp_path / "sim.log")
     engine = None
     try:
-        assert sim.stdout is not None
-        ready = msgspec.json.decode(sim.stdout.readline())
-        path = tmp_path / "config.yaml"
-        path.write_text(yaml.safe_dump(public_only(ready["engine_config"], instance)))
+        ready, path = ready_venues(sim, instance, tmp_path)
         engine = start("up", "--config", str(path), "--mode", "paper", log=tmp_path / "up.log")
         until_ready(engine, instance)
         until(lambda: ended(instance) >= WANTED, f"{WANTED} operations")
@@ -122,10 +127,7 @@ def test_a_paper_account_outlives_its_engine(own_state: Path, tmp_path: Path) ->
     sim = start("sim", "--seed", "4", log=tmp_path / "sim.log")
     engine = None
     try:
-        assert sim.stdout is not None
-        ready = msgspec.json.decode(sim.stdout.readline())
-        path = tmp_path / "config.yaml"
-        path.write_text(yaml.safe_dump(public_only(ready["engine_config"], instance)))
+        ready, path = ready_venues(sim, instance, tmp_path)
         engine = start("up", "--config", str(path), "--mode", "paper", log=tmp_path / "up.log")
         until_ready(engine, instance)
         until(lambda: ended(instance) > 0, "an operation")

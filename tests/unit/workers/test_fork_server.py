@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.conftest import REPO
 from workers.base import WorkerContext
 from workers.control_plane.fork_server import start_fork_server
 from workers.control_plane.warming import cache_is_cold, note_warm
@@ -95,6 +97,13 @@ def test_crash_and_kill_are_told_apart_and_logged(nest: Nest, tmp_path: Path) ->
     assert "a bug" in (tmp_path / "log.txt").read_text()
     os.kill(nest.spawn("testsleeps"), signal.SIGKILL)
     assert nest.until("exited")["status"] == -signal.SIGKILL
+
+
+def test_what_forks_the_fork_server_has_loaded_no_numpy() -> None:
+    """Its BLAS starts a thread pool, and a fork copies only the calling thread."""
+    code = "import sys, workers.control_plane.start; print(sorted({'numpy', 'numba', 'aiohttp'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, check=True)
+    assert done.stdout == b"[]\n"
 
 
 def test_modules_are_warmed_once(nest: Nest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
