@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 WARM_TIMEOUT_US = 300_000_000  # a first compilation, on a busy host
 RELOAD_FILE = "reload.json"  # in the state folder: the newest configuration that the supervisor has accepted
 STOP_GRACE_S = 10.0  # after SIGTERM the kernel ends a process that does not end itself (SIGALRM, default action)
-STATUS_CHARS_MAX = 2000  # of an ending process: every line of what it refuses, and far below a datagram
+STATUS_CHARS_MAX = 2000  # of an ending process: holds every line of a refused configuration, and fits a datagram
 BEAT_PERIOD_NS = 25_000_000  # while work flows (design 3); a parked process beats every 500 ms
 
 LOG_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
@@ -305,7 +305,7 @@ def _failed(ctx: WorkerContext, text: str, code: int) -> int:
 def run_worker(process: str, body: Callable[[WorkerContext], None], argv: Sequence[str] | None = None) -> int:
     """``main()`` of a worker module: read ``--instance --config [--exchange]``, load the configuration, run ``body``.
 
-    ``process`` is ``feed`` (or ``feed.<exchange>``; ``--exchange`` says which) or another process's name.
+    ``process`` is ``feed`` (or ``feed.<exchange>``; ``--exchange`` names it) or another process's name.
     """
     parser = argparse.ArgumentParser(prog=f"python -m workers.{process.partition('.')[0]}")
     parser.add_argument("--instance", default="", help="default: engine_name of the configuration")

@@ -43,7 +43,7 @@ from workers.base import WorkerContext, run_worker
 
 QUEUE_CAPACITY = 1024  # opportunities that wait for the executor; more are refused and counted
 REPORT_CAPACITY = 1024
-QUIET_NS = 50_000  # without news for this long a parking detector sleeps: about what its wake-up costs
+QUIET_NS = 50_000  # after this long without a notice a parking detector sleeps: about what a wake-up costs
 PARK_OPEN_MS = 25  # with an episode open
 FEED_MISSED_BEATS = 10  # 250 ms of a busy feed, 5 s of a parked one: its books are then not trusted
 HOUSEKEEPING_NS = STEP_NS  # what has appeared, died or changed

@@ -62,9 +62,7 @@ class ArbitrageEngine:
     async def start(self) -> None:
         """Start every process and wait until all are READY. Raises LaunchError; a second start is refused."""
         if self._launched is not None:
-            raise BadInput(
-                f"engine {self.instance} has been started already; call stop() first"
-            )
+            raise BadInput(f"engine {self.instance} has been started already; call stop() first")
         launched = Launched(self.instance, live_confirmed=self._live_confirmed)
         try:
             launched.configure({**msgspec.to_builtins(self.config), "engine_name": self.instance})

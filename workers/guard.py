@@ -96,7 +96,7 @@ class Guard:
         state = HaltState(halted=halted, reason=reason, by=by, wall_ns=time.time_ns())
         problem = ""
         try:
-            # Disk before page: a guard killed in between restores the newer word, never the older one.
+            # Disk before page: a guard killed in between restores the newer state, never the older one.
             write_halt(self._ctx.state_dir, state)
         except OSError as error:
             problem = f"halt.json cannot be written: {error.strerror}"

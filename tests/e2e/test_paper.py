@@ -24,7 +24,7 @@ from workers.control_plane.launch import READY_TIMEOUT_S
 from workers.control_socket import ask
 from workers.demo.replay_live import paper_changes
 from workers.demo.run_checker import check_flat, check_money
-from workers.demo.summary import EngineBooks
+from workers.demo.summary import JournalTotals
 from workers.view.status import read_status
 
 pytestmark = pytest.mark.e2e
@@ -99,7 +99,7 @@ def test_paper_trades_on_public_feeds_reconciles_and_stops(own_state: Path, tmp_
         with request.urlopen(f"{ready['control']}/ledger", timeout=30) as reply:
             rows = msgspec.json.decode(reply.read())["rows"]
         entries = list(read_journal(state / "journal"))
-        books = EngineBooks(entries)
+        books = JournalTotals(entries)
         changes, positions, fills = paper_changes(state / "paper", list(ready["venues"]))
         assert check_money(books.pnl(), changes) == [], "engine and paper accounts, to the last decimal"
         assert len(fills) == books.fills > 0
@@ -142,7 +142,7 @@ def test_a_paper_account_outlives_its_engine(own_state: Path, tmp_path: Path) ->
         ask(state / "supervisor.sock", {"op": "drain"})
         until(lambda: not read_status(instance)["orders"]["open_operations"], "open operations ended")
         assert stop(engine) == 0
-        books = EngineBooks(list(read_journal(state / "journal")))
+        books = JournalTotals(list(read_journal(state / "journal")))
         changes, _, fills = paper_changes(state / "paper", list(ready["venues"]))
         assert check_money(books.pnl(), changes) == []
         assert len({(fill.venue, fill.trade_id) for fill in fills}) == len(fills) == books.fills

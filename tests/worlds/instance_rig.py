@@ -27,7 +27,7 @@ from workers.demo.demo import keys_of
 from workers.demo.kill import kill_executor
 from workers.demo.run_checker import Violation, check_all, venue_changes
 from workers.demo.simulator import SimulatorProcess
-from workers.demo.summary import EngineBooks, plain_journal, plain_ledger
+from workers.demo.summary import JournalTotals, plain_journal, plain_ledger
 from workers.view.status import Reader, read_status
 
 WAIT_S = 60.0
@@ -175,8 +175,8 @@ class Rig:
     def entries(self) -> list[JournalEntry]:
         return list(read_journal(self.engine.state_dir / "journal"))
 
-    def books(self) -> EngineBooks:
-        return EngineBooks(self.entries())
+    def books(self) -> JournalTotals:
+        return JournalTotals(self.entries())
 
     def ledger(self) -> list[dict[str, Any]]:
         return plain_ledger(self.simulator.control("/ledger")["rows"])
@@ -198,7 +198,7 @@ class Rig:
     def judge(self) -> list[Violation]:
         """Every invariant that the venues' ledger can be asked for, after :meth:`end`."""
         ledger, entries = self.ledger(), self.entries()
-        books = EngineBooks(entries)
+        books = JournalTotals(entries)
         return check_all(
             ledger=ledger,
             journal=plain_journal(entries),

@@ -21,7 +21,7 @@ def bench(
     peers: Annotated[bool, typer.Option("--peers", help="Beside other installed libraries that do the same.")] = False,
     json: Json = False,
 ) -> int:
-    """The latency suite: each row with its C floor, alternating in one run."""
+    """Run the latency suite: each row beside its C floor, alternating in one run."""
     if not (CHECKOUT / "bench" / "__main__.py").is_file():
         raise BadInput(
             f"found no bench/ in {CHECKOUT}, wanted a checkout; run scripts/install in one and its .venv/bin/arb bench"

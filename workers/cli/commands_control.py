@@ -22,7 +22,7 @@ SYMBOLS_TIMEOUT_S = 15.0  # adding a symbol asks its venue
 
 
 def status(instance: Instance = "", json: Json = False) -> int:
-    """One reading of an instance, from shared memory; also after a crash."""
+    """Show the state of an instance once, from shared memory; also after a crash or a stop."""
     from workers.view.status import read_status, status_text  # imported here: it loads numba
 
     reading = read_status(existing(instance))
@@ -35,7 +35,7 @@ def top(
     once: Annotated[bool, typer.Option("--once", help="Draw one screen and end.")] = False,
     json: Json = False,
 ) -> int:
-    """A live view of an instance, from shared memory, from any shell."""
+    """Show a live view of an instance, from shared memory, in any shell."""
     from workers.view.top import run_top  # imported here: it loads numba
 
     run_top(existing(instance), once=once, as_json=json)
@@ -83,7 +83,7 @@ def _latched_on_disk(instance: str, operation: str, reason: str) -> dict[str, An
 
 
 def halt(reason: Reason, instance: Instance = "", json: Json = False) -> int:
-    """Latch the halt: no new risk is taken, exits stay possible. Survives restarts."""
+    """Latch the halt: no new risk is taken, exits stay possible. It outlives restarts, until `arb resume`."""
     return _latch("halt", instance, reason, json)
 
 
@@ -140,7 +140,7 @@ def _symbol_lines(reply: dict[str, Any]) -> str:
 
 @symbols_app.command("list")
 def symbols_list(instance: Instance = "", json: Json = False) -> int:
-    """The catalogue of instruments."""
+    """List the catalogue of instruments."""
     emit(_symbols(instance, action="list"), as_json=json, text=_symbol_lines)
     return EXIT_OK
 

@@ -31,7 +31,7 @@ def books(
     out: Annotated[Path | None, typer.Option("--out", help="One JSON line per applied depth message.")] = None,
     json: Json = False,
 ) -> int:
-    """Recorded frames through the production codec, sequencer and book.
+    """Build books from recorded frames with the engine's own codecs, sequencers and books.
 
     Exit code 1: a book is not whole at the end - no snapshot reaches its updates (bookless), or a gap was not healed by
     a later snapshot (broken) -, or nothing was applied. Gaps that were healed are counted and are no error.
@@ -57,7 +57,7 @@ def replay(
     out: Annotated[Path | None, typer.Option("--out", help="With --exact: one JSON line per opportunity.")] = None,
     json: Json = False,
 ) -> int:
-    """Recorded frames through the whole engine: over real sockets, or (--exact) in recorded time.
+    """Run recorded frames through the whole engine: over real sockets, or (--exact) in recorded time.
 
     Edge after fees, of quote paid: bid x (1 - s) x (1 - r) / (ask x (1 + q)) - 1, with s the seller's taker fee and the
     buyer's as r where it is taken in base (a spot buy on Gate.io), else as q. --fees standard: the row's listed fee.
@@ -86,7 +86,7 @@ def why(
     instance: Instance = "",
     json: Json = False,
 ) -> int:
-    """One operation's whole trail: books, edges, gate, orders, fills, times."""
+    """Show all of one operation: books, edges, gate, orders, fills, times."""
     from workers.cli.why import read_trail, trail_text  # imported here: it loads numpy
 
     emit(read_trail(existing(instance), operation), as_json=json, text=trail_text)
@@ -98,7 +98,7 @@ def report(
     instance: Instance = "",
     json: Json = False,
 ) -> int:
-    """The ledger: P&L, fees, success, recovery, expected against realised edge."""
+    """Sum up the SQLite ledger: P&L, fees, success, recovery, expected and realised edge."""
     from workers.cli.report import read_report, report_text  # imported here: it loads numpy
 
     emit(read_report(existing(instance), since), as_json=json, text=report_text)
@@ -122,7 +122,7 @@ def config_check(config: ConfigPath = None, instance: ConfigInstance = "", json:
 
 @config_app.command("show")
 def config_show(config: ConfigPath = None, json: Json = False) -> int:
-    """Every value with its origin: default, file, .env, environment."""
+    """Show every value with its origin: default, file, .env, environment."""
     emit(config_values(config_path(config)), as_json=json, text=config_lines)
     return EXIT_OK
 

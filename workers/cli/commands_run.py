@@ -22,12 +22,15 @@ def demo(
     seconds: Annotated[float, typer.Option("--seconds", min=1.0, max=SECONDS_MAX, help="How long to trade.")] = 30.0,
     seed: Seed = 1,
     scenario: Scenario = "demo",
-    kill: Annotated[str, typer.Option("--kill", metavar="PROCESS", help="Kill -9 feed, detector or executor.")] = "",
+    kill: Annotated[
+        str,
+        typer.Option("--kill", metavar="PROCESS", help="SIGKILL feed, detector or executor in the middle of the run."),
+    ] = "",
     hold: Annotated[bool, typer.Option("--hold", help="Keep the venues up until SIGTERM, for other clients.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the state folder, for arb why and arb report.")] = False,
     json: Json = False,
 ) -> int:
-    """Simulated exchanges on loopback, the whole engine as real processes, and a reconciled summary."""
+    """Run the whole engine on simulated exchanges on loopback, and print a reconciled summary."""
     # Imported here: it loads numba and aiohttp.
     from workers.demo.demo import DemoOptions, run_demo
     from workers.demo.summary_text import summary_text
@@ -52,7 +55,7 @@ def sim(
     ] = None,
     json: Json = False,
 ) -> int:
-    """The simulated exchanges alone, in the foreground, until SIGTERM; one JSON line when ready."""
+    """Run the simulated exchanges alone, in the foreground, until SIGTERM; one JSON line when ready."""
     # Imported here: it loads numba and aiohttp.
     from workers.demo.simulator_server import run_simulator
 
@@ -68,7 +71,7 @@ def up(
     ] = False,
     json: Json = False,
 ) -> int:
-    """Start and supervise all processes, in the foreground, until SIGTERM or Ctrl-C."""
+    """Start and supervise an instance in the foreground, until SIGTERM or Ctrl-C."""
     code, failure = run_instance(
         str(config_path(config)), instance=instance, mode="" if mode is None else mode.value, live_confirmed=confirmed
     )

@@ -1,9 +1,9 @@
 """``arb demo``: simulated exchanges on loopback, the whole engine as real processes, and a reconciled summary.
 
 venues up -> keys and configuration into the instance's state -> engine READY -> trade (with a live view on a terminal;
-a process killed on request) -> stop taking, let operations end -> stop the engine -> judge by the venues' own ledger ->
-clean up. The demo uses the engine from outside: it starts ``workers.control_plane``, reads shared memory and the
-journal as any other program can, and takes the simulators' ledger for the truth.
+a process killed on request) -> take no new risk, let operations end -> stop the engine -> check the run by the venues'
+own ledger -> clean up. The demo uses the engine from outside: it starts ``workers.control_plane``, reads shared memory
+and the journal as any other program can, and takes the simulators' ledger for the truth.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class Demo:
             time.sleep(POLL_S)
         return drained(self.engine, DRAIN_TIMEOUT_S)
 
-    def judge(self, reading: dict[str, Any]) -> dict[str, Any]:
+    def check(self, reading: dict[str, Any]) -> dict[str, Any]:
         """The summary, after the engine has stopped: its journal compared with the venues' ledger."""
         return summarise(
             reading=reading,
@@ -219,7 +219,7 @@ def healthy(fields: dict[str, Any]) -> bool:
 
 
 def run_demo(options: DemoOptions) -> DemoResult:
-    """Start, trade, drain, stop, judge, clean up. Raises ArbitrageEngineError when it could not start."""
+    """Start, trade, drain, stop, check, clean up. Raises ArbitrageEngineError when it could not start."""
     demo = Demo(options)
     result: DemoResult | None = None
     try:
@@ -230,7 +230,7 @@ def run_demo(options: DemoOptions) -> DemoResult:
                 demo.trade(interrupt, view.update)
             reading = demo.drain()
             demo.engine.stop()
-            fields = demo.judge(reading)
+            fields = demo.check(reading)
             result = DemoResult(fields=fields, healthy=healthy(fields), interrupted=interrupt.requested)
             if options.hold and not interrupt.requested:
                 _hold(result, interrupt, options)

@@ -30,7 +30,7 @@ from workers.control_plane.launch import Launched, LaunchError, compiling_text
 from workers.demo.demo import DemoResult, Interrupt, drained
 from workers.demo.run_checker import add, check_flat, check_money
 from workers.demo.simulator import SimulatorError, SimulatorProcess
-from workers.demo.summary import EngineBooks, feed_totals, losing, numeraire_value
+from workers.demo.summary import JournalTotals, feed_totals, losing, numeraire_value
 from workers.output import say, stderr_is_terminal
 from workers.view.live_view import LiveView
 
@@ -136,7 +136,7 @@ def replay_config(
 
 
 def run_replay(options: ReplayOptions) -> DemoResult:
-    """Serve, feed, detect, execute on paper, judge. Raises ArbitrageEngineError when it cannot start."""
+    """Serve, feed, detect, execute on paper, check. Raises ArbitrageEngineError when it cannot start."""
     check_speed(options.speed)
     overrides, coins = recorded_listing(options.captures, options.fees)
     instance = f"replay-{secrets.token_hex(4)}"
@@ -237,7 +237,7 @@ def summarise_replay(
 ) -> dict[str, Any]:
     """The fields of ``arb demo --json``; the paper accounts' own files stand for the venues."""
     entries = list(read_journal(state_dir / "journal"))
-    books = EngineBooks(entries)
+    books = JournalTotals(entries)
     venues = list(sim["venues"])
     changes, positions, fills = paper_changes(state_dir / "paper", venues)
     engine_pnl = books.pnl()

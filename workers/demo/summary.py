@@ -55,8 +55,8 @@ def plain_ledger(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return plain
 
 
-class EngineBooks:
-    """What the engine's own journal says of money: the fold of its fills, fees and funding."""
+class JournalTotals:
+    """Orders, operations and money by the engine's own journal: the sums of its fills, fees and funding."""
 
     def __init__(self, entries: Sequence[JournalEntry]) -> None:
         self.accounts = Accounts()
@@ -100,6 +100,7 @@ class EngineBooks:
         return total
 
     def open_hedges(self) -> list[dict[str, Any]]:
+        """Rows of the hedges that are still open, as `arb demo --json` shows them."""
         return [
             {
                 "operation_id": hedge.operation_id,
@@ -202,7 +203,7 @@ def summarise(
 ) -> dict[str, Any]:
     """The fields of ``arb demo --json``; ``offered_before``: dislocations that ended before the engine was READY."""
     entries = list(read_journal(journal_dir))
-    books = EngineBooks(entries)
+    books = JournalTotals(entries)
     venue_rows = plain_ledger(ledger)
     uids = frozenset(str(row["uid"]) for row in sim["venues"].values())
     numeraire = str(config.get("execution", {}).get("numeraire", "USDT"))
@@ -254,7 +255,7 @@ def summarise(
     }
 
 
-def _killed(killed: Mapping[str, Any], books: EngineBooks) -> dict[str, Any] | None:
+def _killed(killed: Mapping[str, Any], books: JournalTotals) -> dict[str, Any] | None:
     """What was killed, and how the operation ended in which it was killed."""
     result = books.results.get(str(killed.get("operation_id", "")))
     if not killed or result is None:
@@ -267,7 +268,7 @@ def _killed(killed: Mapping[str, Any], books: EngineBooks) -> dict[str, Any] | N
     }
 
 
-def losing(books: EngineBooks, limit: int = 10) -> list[dict[str, Any]]:
+def losing(books: JournalTotals, limit: int = 10) -> list[dict[str, Any]]:
     """The round trips that lost most, worst first; ``closed_by``: the operations that closed a hedge."""
     lost = sorted((pnl, name) for name, pnl in books.trips().items() if pnl < 0)
     rows = []

@@ -33,7 +33,7 @@ from shm.segment import Segment
 from shm.words import Words
 from workers.base import WorkerContext, run_worker
 from workers.recorder.log_files import DrainPosition, LogDrain, boot_id
-from workers.recorder.sqlite_ledger import Ledger
+from workers.recorder.sqlite_ledger import SqliteLedger
 
 ROUND_MS = 100
 RING_ITEMS_PER_ROUND = 512
@@ -195,7 +195,7 @@ class Recorder:
     def __init__(self, ctx: WorkerContext) -> None:
         self.ctx = ctx
         settings = ctx.config.recording
-        self.ledger = Ledger(ctx.state_dir / "ledger.sqlite")
+        self.ledger = SqliteLedger(ctx.state_dir / "ledger.sqlite")
         self.journal = JournalReader(ctx.journal_dir(), self.ledger.position())
         self.market = MarketDataAggregator(ctx.instance, ctx.config)
         self.market.attach()

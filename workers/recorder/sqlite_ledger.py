@@ -87,7 +87,7 @@ def _text(value: Decimal | None) -> str | None:
     return None if value is None else format(value, "f")
 
 
-class Ledger:
+class SqliteLedger:
     """The only writer of ``ledger.sqlite``; brings tables of older schemas up to date. Not thread-safe."""
 
     def __init__(self, path: Path) -> None:
