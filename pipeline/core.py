@@ -63,9 +63,9 @@ from pipeline.model.config import EngineConfig
 from pipeline.model.enums import BalanceCheck, OrderState, Refusal, ReportOutcome
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
-from pipeline.model.venue_events import CancelOutcome, FundingNews, OutcomeKind, PlaceOutcome, SessionState
+from pipeline.model.venue_events import CancelOutcome, FundingNotice, OutcomeKind, PlaceOutcome, SessionState
 from pipeline.recovery.funding import FundingWatch
-from pipeline.recovery.manager import Earlier, RecoveryManager
+from pipeline.recovery.manager import EarlierRun, RecoveryManager
 from pipeline.recovery.order_queries import OrderQueries
 from pipeline.risk.manager import RiskManager
 
@@ -113,7 +113,7 @@ class ExecutionCore:
             on_recovery=self._recovery_begins,
             on_recovered=self.recovery.finished,
             held_by_operator=self.recovery.held_by_operator,
-            asking=self.recovery.asking,
+            awaits_first_sweep=self.recovery.awaits_first_sweep,
             can_place=lambda venue: self.risk.gate.has_budget(venue, 1),
         )
         self.order_queries = OrderQueries(self.context, self.evidence)
@@ -143,7 +143,7 @@ class ExecutionCore:
             AccountSnapshot: self._account,
             QueryAnswer: self._query_answer,
             FillsAnswer: self._fills_answer,
-            FundingNews: self.funding.on_news,
+            FundingNotice: self.funding.on_notice,
             FundingAnswer: self.funding.on_answer,
             SweepAnswer: self._sweep,
             BalancesAnswer: self._balances_answer,
@@ -184,9 +184,9 @@ class ExecutionCore:
             raise ValueError(f"boot epoch out of range: {epoch}")
         self.context.now = now
         self.context.ids = Ids(epoch)
-        ran = Earlier.of(self.ledger, host_boot)
+        earlier = EarlierRun.of(self.ledger, host_boot)
         self.context.record(BootRecord(epoch, instance, str(self.config.mode), pid, build_hash, host_boot))
-        if ran.same_host_boot:
+        if earlier.same_host_boot:
             self._recall(now)
         venues = sorted({v.name for v in self.config.venues} | set(self.context.instruments.venues()))
         for operation in list(self.ledger.open_operations.values()):
@@ -194,7 +194,7 @@ class ExecutionCore:
             if not self.recovery.held_by_operator(operation):
                 self.recovery.initiate_recovery(operation, "resolve", "found open at the start")
         self.risk.start_monitoring()
-        self.recovery.start(venues, ran)
+        self.recovery.start(venues, earlier)
         return self.context.drain()
 
     def _recall(self, now: Now) -> None:
@@ -474,7 +474,7 @@ class ExecutionCore:
         elif kind is CommandKind.CANCEL_RECOVERY:
             operation = self.recovery.cancel_recovery(command.argument, command.reason)
             if operation is not None:
-                self.orders.pursuit(operation).held = True
+                self.orders.repair_pace(operation).held = True
 
     # --- what the detector sizes with ---
 

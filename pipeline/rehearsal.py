@@ -85,7 +85,7 @@ class _World:
     def now(self) -> Now:
         return Now(self.now_ns, self.now_ns)
 
-    def tell(self, event: CoreEvent) -> list[OrderRequest]:
+    def feed(self, event: CoreEvent) -> list[OrderRequest]:
         """One event into the core; the orders that it places. Sweeps are answered at once."""
         orders = []
         for action in self.core.handle(event, self.now()):
@@ -98,7 +98,7 @@ class _World:
     def _answer(self, sweep: SweepVenue) -> None:
         balances = self.balances(sweep.venue)
         wall_ms = self.now().wall_ms
-        self.tell(SweepAnswer(sweep.venue, self.now_ns, wall_ms, wall_ms, sweep.symbols, balances=balances))
+        self.feed(SweepAnswer(sweep.venue, self.now_ns, wall_ms, wall_ms, sweep.symbols, balances=balances))
 
     def balances(self, venue: str) -> tuple[Balance, ...]:
         return tuple(
@@ -144,10 +144,10 @@ class _World:
 
     def fill(self, order: OrderRequest) -> None:
         """All that a venue says of an order that fills at once."""
-        self.tell(Sent(order.client_id, self.now_ns))
+        self.feed(Sent(order.client_id, self.now_ns))
         self.now_ns += STEP_NS
         opened = self._update(order, OrderState.OPEN, Decimal(0))
-        self.tell(
+        self.feed(
             PlaceOutcome(
                 venue=order.venue,
                 symbol=order.symbol,
@@ -157,7 +157,7 @@ class _World:
                 recv_mono_ns=self.now_ns,
             )
         )
-        self.tell(
+        self.feed(
             Fill(
                 venue=order.venue,
                 symbol=order.symbol,
@@ -175,7 +175,7 @@ class _World:
                 source="ws",
             )
         )
-        self.tell(self._update(order, OrderState.FILLED, order.qty))
+        self.feed(self._update(order, OrderState.FILLED, order.qty))
 
     def _update(self, order: OrderRequest, state: OrderState, filled: Decimal) -> OrderUpdate:
         return OrderUpdate(
@@ -215,11 +215,11 @@ def rehearse(rounds: int = ROUNDS) -> int:
         if isinstance(action, SweepVenue):
             world._answer(action)
     for venue in venues:
-        world.tell(SessionState(venue=venue, state="up", recv_mono_ns=world.now_ns))
+        world.feed(SessionState(venue=venue, state="up", recv_mono_ns=world.now_ns))
     for number in range(1, rounds + 1):
         world.now_ns += ROUND_NS
-        world.tell(Tick())
-        world.tell(AccountSnapshot(tuple(balance for venue in venues for balance in world.balances(venue))))
-        for order in world.tell(world.opportunity(number)):
+        world.feed(Tick())
+        world.feed(AccountSnapshot(tuple(balance for venue in venues for balance in world.balances(venue))))
+        for order in world.feed(world.opportunity(number)):
             world.fill(order)
     return core.ledger.outcomes[Outcome.COMPLETED]

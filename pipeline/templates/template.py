@@ -77,11 +77,11 @@ OP_WORDS = 4
 PROGRAM_SPANS = 0  # word that holds where the spans begin
 PROGRAM_OPS = 1
 PROGRAM_EXTRA = 2  # where the words begin that the owner of the templates put in
-HOLE_BYTES_MAX = 64  # more than any hole but a gap ever takes
+PLACEHOLDER_BYTES_MAX = 64  # more than any hole but a gap ever takes
 DIGITS_MAX = 28  # with them the text of any slot is shorter than 32 characters, msgpack's short string
 
 
-class Hole(msgspec.Struct, frozen=True):
+class Placeholder(msgspec.Struct, frozen=True):
     """A hole of a template: ``kind`` of writing, ``slot``, and what its number is multiplied with and divided by."""
 
     kind: int
@@ -91,7 +91,7 @@ class Hole(msgspec.Struct, frozen=True):
     prefix: bytes = b""
 
 
-Pieces = list[bytes | Hole]
+Pieces = list[bytes | Placeholder]
 
 
 class OrderTerms(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,54 +111,54 @@ def leg(slot: int) -> int:
     return LEG_SLOTS + slot
 
 
-def number(slot: int) -> Hole:
+def number(slot: int) -> Placeholder:
     """msgpack int64."""
-    return Hole(OP_INT64, slot)
+    return Placeholder(OP_INT64, slot)
 
 
-def real(slot: int) -> Hole:
+def real(slot: int) -> Placeholder:
     """msgpack float64 of the bits in the slot."""
-    return Hole(OP_FLOAT64, slot)
+    return Placeholder(OP_FLOAT64, slot)
 
 
-def amount(slot: int, unit: Decimal) -> Hole:
+def amount(slot: int, unit: Decimal) -> Placeholder:
     """msgpack string of slot x ``unit``, as msgspec writes a Decimal."""
     factor, digits = factor_of(unit)
-    return Hole(OP_DECIMAL_STR, slot, factor, digits)
+    return Placeholder(OP_DECIMAL_STR, slot, factor, digits)
 
 
-def amount_text(slot: int, unit: Decimal) -> Hole:
+def amount_text(slot: int, unit: Decimal) -> Placeholder:
     """Text of slot x ``unit``, without exponent and trailing zeros (``fixedpoint.plain``)."""
     factor, digits = factor_of(unit)
-    return Hole(OP_DECIMAL, slot, factor, digits)
+    return Placeholder(OP_DECIMAL, slot, factor, digits)
 
 
-def integer_text(slot: int) -> Hole:
-    return Hole(OP_INTEGER, slot)
+def integer_text(slot: int) -> Placeholder:
+    return Placeholder(OP_INTEGER, slot)
 
 
-def id_text(slot: int) -> Hole:
+def id_text(slot: int) -> Placeholder:
     """A counter in base 36."""
-    return Hole(OP_ID, slot)
+    return Placeholder(OP_ID, slot)
 
 
-def id_str(slot: int, prefix: str) -> Hole:
+def id_str(slot: int, prefix: str) -> Placeholder:
     """msgpack string of ``prefix`` and a counter in base 36."""
-    return Hole(OP_ID, slot, prefix=prefix.encode())
+    return Placeholder(OP_ID, slot, prefix=prefix.encode())
 
 
-def mark(slot: int) -> Hole:
+def mark(slot: int) -> Placeholder:
     """Writes nothing: stores where it stands into the slot."""
-    return Hole(OP_MARK, slot)
+    return Placeholder(OP_MARK, slot)
 
 
-def gap(slot: int, size: int) -> Hole:
+def gap(slot: int, size: int) -> Placeholder:
     """``size`` bytes left as they are, their place in the slot."""
-    return Hole(OP_GAP, slot, factor=size)
+    return Placeholder(OP_GAP, slot, factor=size)
 
 
 #: where a record's own template ends and another one's bytes come in between
-CUT = Hole(OP_CUT, 0)
+CUT = Placeholder(OP_CUT, 0)
 
 
 def cut_at(pieces: Pieces) -> list[Pieces]:
@@ -175,7 +175,7 @@ def cut_at(pieces: Pieces) -> list[Pieces]:
 def bytes_max(pieces: Pieces) -> int:
     """What a template may take at most."""
     return sum(
-        len(piece) if isinstance(piece, bytes) else piece.factor if piece.kind == OP_GAP else HOLE_BYTES_MAX
+        len(piece) if isinstance(piece, bytes) else piece.factor if piece.kind == OP_GAP else PLACEHOLDER_BYTES_MAX
         for piece in pieces
     )
 
@@ -203,7 +203,7 @@ def record_pieces(kind: type[msgspec.Struct], values: dict[str, object]) -> Piec
     pieces: Pieces = [array_head(len(fields))]
     for name in fields:
         value = values[name]
-        if isinstance(value, Hole):
+        if isinstance(value, Placeholder):
             pieces.append(value)
         elif isinstance(value, list):
             pieces.extend(value)
