@@ -1,9 +1,8 @@
-"""A rehearsal of the execution core in a world of its own: two venues that fill everything at once.
+"""Warms the execution core up before READY: whole operations against two simulated venues that fill at once.
 
 The first passes of Python code are many times slower than later ones (bytecode is not specialised yet, memory that was
-shared with the parent process is copied when first touched, modules are imported at first use). A rehearsal makes
-that happen before there is an order: it takes operations from the opportunity to the result on a core that is thrown
-away. Nothing leaves it: no socket, no journal, no shared memory.
+shared with the parent process is copied when first written, modules are imported at first use). So a core that is
+thrown away takes operations from the opportunity to the result. It has no socket, no journal and no shared memory.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ QTY = Decimal(1)
 
 
 class _World:
-    """The ports of a core: whole, fresh books; no halt; room in the journal."""
+    """A core and its ports: fresh books, no halt, room in the journal."""
 
     def __init__(self) -> None:
         market = MarketConfig(symbols=(SYMBOL,))
@@ -86,7 +85,7 @@ class _World:
         return Now(self.now_ns, self.now_ns)
 
     def feed(self, event: CoreEvent) -> list[OrderRequest]:
-        """One event into the core; the orders that it places. Sweeps are answered at once."""
+        """Feeds one event to the core; returns the orders that it places. Sweeps are answered at once."""
         orders = []
         for action in self.core.handle(event, self.now()):
             if isinstance(action, Place):
@@ -143,7 +142,7 @@ class _World:
         )
 
     def fill(self, order: OrderRequest) -> None:
-        """All that a venue says of an order that fills at once."""
+        """Feeds the messages of a venue about an order that fills at once."""
         self.feed(Sent(order.client_id, self.now_ns))
         self.now_ns += STEP_NS
         opened = self._update(order, OrderState.OPEN, Decimal(0))
@@ -208,7 +207,7 @@ def _spec(venue: str) -> InstrumentSpec:
 
 
 def rehearse(rounds: int = ROUNDS) -> int:
-    """Leads ``rounds`` operations from the opportunity to the result; how many were completed (all, or it is a bug)."""
+    """Takes ``rounds`` operations from the opportunity to the result; returns how many were completed (all of them)."""
     world = _World()
     core, venues = world.core, [venue.name for venue in world.config.venues]
     for action in core.boot([], now=world.now(), first_epoch=1, instance="rehearsal", pid=0, build_hash=0):

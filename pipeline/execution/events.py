@@ -28,6 +28,7 @@ class Now(msgspec.Struct, frozen=True):
 
     @property
     def wall_ms(self) -> int:
+        """Wall clock in whole milliseconds."""
         return self.wall_ns // 1_000_000
 
 

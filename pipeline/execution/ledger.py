@@ -72,6 +72,7 @@ class Order:
 
     @property
     def client_id(self) -> str:
+        """Our id of the order."""
         return self.intent.client_id
 
     @property
@@ -117,6 +118,7 @@ class Operation:
 
     @property
     def operation_id(self) -> str:
+        """Id of the operation, of the same kind as client ids."""
         return self.record.operation_id
 
     def exposure(self) -> dict[str, Decimal]:

@@ -40,6 +40,7 @@ class Purpose(IntEnum):
 
     @property
     def adds_risk(self) -> bool:
+        """Whether an order of this purpose needs the lease, an open latch and the limits."""
         return self is Purpose.ENTRY
 
 

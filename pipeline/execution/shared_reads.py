@@ -65,16 +65,20 @@ class ShmHalt:
         self._may_launch = direct(may_launch, page.words, token, 0, 0)
 
     def latched(self) -> bool:
+        """Whether the halt latch is set."""
         return bool(self._page.latched)
 
     def lease_expiry_mono_ns(self) -> int:
+        """Until when the lease runs; 0 when another executor holds it, or none."""
         token, expiry = self._page.lease
         return expiry if token == self.token else 0
 
     def venue_blocked(self, venue_id: int) -> bool:
+        """Whether new risk on a venue is blocked."""
         return bool(self._page.venue_blocked(venue_id))
 
     def instrument_blocked(self, instrument_id: int) -> bool:
+        """Whether new risk on an instrument is blocked."""
         return bool(self._page.instrument_blocked(instrument_id))
 
     def words(self) -> Words | None:
