@@ -1,6 +1,6 @@
 """Paper trading: real public books, simulated execution and a local account, behind the same order interface.
 
-``PaperTrading`` stands where a venue's order entry and private stream stand: an order takes ``LATENCY_S`` to arrive, is
+``PaperTrading`` replaces a venue's order entry and private stream: an order takes ``LATENCY_S`` to arrive, is
 matched against the newest book in shared memory, never at a price better than that book shows, and what it consumed
 stays consumed until the level is refreshed. Immediate orders only (IOC, FOK, market): a resting order's place in the
 queue cannot be known from outside, so it is not simulated.

@@ -23,7 +23,7 @@ POINTS = (
     "repair_journalled",  # an unwind is in the journal, unsent
     "repair_sent",
     "result_journalled",
-    "boot_replayed",  # the journal was replayed, no venue was asked anything
+    "boot_replayed",  # the journal was replayed, no venue was queried
     "sweep_answered",  # a recovery sweep was read, nothing of it is journalled
     "reconciled",  # right before READY
 )

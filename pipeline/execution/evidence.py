@@ -52,7 +52,7 @@ class Evidence:
         return order
 
     def outcome(self, event: PlaceOutcome) -> Order | None:
-        """What became of a placement request: ``rejected`` is final, ``unknown`` leaves the order to be asked about."""
+        """What became of a placement request: ``rejected`` is final, ``unknown`` settles nothing."""
         order = self._context.ledger.order_of(event.venue, event.client_id, "")
         if order is None:
             return None

@@ -70,7 +70,7 @@ class Instruments:
 
 
 def tradable(view: BookView, row: InstrumentRow) -> bool:
-    """Whether no flag forbids trading on the book and its numbers are of the row's epoch; its age is not looked at."""
+    """Whether no flag forbids trading on the book and its numbers are of the row's epoch; age is not judged."""
     return not view.words[BR_FLAGS] & FLAGS_UNTRADABLE and view.words[BR_ROW_EPOCH] == row.row_epoch
 
 
@@ -182,7 +182,7 @@ def reserved_share(row: InstrumentRow, side: OrderSide, leverage: Decimal) -> tu
     """(asset, share of the notional) that an order may take at worst, in whole ppm, rounded up.
 
     A spot buy takes its notional and the fee where that is taken in quote, a futures order margin and fee; a spot sell
-    takes its quantity of base, which is told by share 0.
+    takes its quantity of base (returned as share 0).
     """
     spec = row.spec
     if spec.kind is InstrumentKind.PERPETUAL:

@@ -122,7 +122,7 @@ class RecoveryManager:
     def ready(self) -> bool:
         """Every venue's first sweep has ended: reconciled, or disabled because it could not be reached.
 
-        One that hangs is not waited for longer than ``FIRST_ANSWER_NS`` once two others stand: it stays disabled.
+        One that hangs is not waited for longer than ``FIRST_ANSWER_NS`` once two others are reconciled.
         """
         venues = self._venues.values()
         if all(v.tried for v in venues):
