@@ -112,7 +112,7 @@ class ExecutionCore:
             self.states,
             self.balances,
             self.rates,
-            on_recovery=self._recovery_begins,
+            on_recovery=self.recovery.initiate_recovery,
             on_recovered=self.recovery.finished,
             held_by_operator=self.recovery.held_by_operator,
             awaits_first_sweep=self.recovery.awaits_first_sweep,
@@ -129,17 +129,17 @@ class ExecutionCore:
         self._refusal_second = 0
         self._refusal_records = 0
         self._hedges_looked_mono_ns = 0
-        self._handlers: dict[type, Callable[[Any], None]] = {
+        self._handlers: dict[type, Callable[[Any], object]] = {
             Opportunity: self._opportunity,
             Entered: self._entered,
             OrderUpdate: self._update,
             Fill: self._fill,
-            Balance: self._balance,
+            Balance: self.balances.on_balance,
             Position: self._nothing,
             PlaceOutcome: self._outcome,
             CancelOutcome: self._cancel_outcome,
             SessionState: self._session,
-            Sent: self._sent,
+            Sent: self.evidence.sent,
             NotSent: self._not_sent,
             Tick: self._tick,
             AccountSnapshot: self._account,
@@ -147,7 +147,7 @@ class ExecutionCore:
             FillsAnswer: self._fills_answer,
             FundingNotice: self.funding.on_notice,
             FundingAnswer: self.funding.on_answer,
-            SweepAnswer: self._sweep,
+            SweepAnswer: self.recovery.on_sweep,
             BalancesAnswer: self._balances_answer,
             CatalogueChanged: self._catalogue,
             Command: self._command,
@@ -336,14 +336,8 @@ class ExecutionCore:
         operation = self.ledger.operations[order.intent.operation_id]
         self.orders.advance(operation)
 
-    def _recovery_begins(self, operation: Operation, strategy: str, reason: str) -> None:
-        self.recovery.initiate_recovery(operation, strategy, reason)
-
     def _nothing(self, event: object) -> None:
         """Pushed positions change nothing: only the poller's complete lists are compared with the ledger."""
-
-    def _sent(self, event: Sent) -> None:
-        self.evidence.sent(event)
 
     def _not_sent(self, event: NotSent) -> None:
         order = self.evidence.not_sent(event)
@@ -387,13 +381,7 @@ class ExecutionCore:
         for fill in answer.fills:
             self._fill(fill)
 
-    def _sweep(self, answer: SweepAnswer) -> None:
-        self.recovery.on_sweep(answer)
-
     # --- accounts, sessions, catalogue ---
-
-    def _balance(self, balance: Balance) -> None:
-        self.balances.on_balance(balance)
 
     def _account(self, snapshot: AccountSnapshot) -> None:
         for balance in snapshot.balances:

@@ -84,7 +84,7 @@ class OrderOrchestrator:
         balances: BalanceMonitor,
         rates: UsdRates,
         *,
-        on_recovery: Callable[[Operation, str, str], None],
+        on_recovery: Callable[[Operation, str, str], object],
         on_recovered: Callable[[Operation, str], None],
         held_by_operator: Callable[[Operation], bool],
         awaits_first_sweep: Callable[[Order], bool],
