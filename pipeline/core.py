@@ -24,7 +24,6 @@ from pipeline.execution.core_context import BOOT_EPOCH_MAX, CoreContext, Ids
 from pipeline.execution.events import (
     AccountSnapshot,
     Action,
-    Append,
     BalancesAnswer,
     CatalogueChanged,
     Command,
@@ -57,7 +56,7 @@ from pipeline.execution.operation_states import StateController
 from pipeline.execution.orchestrator import OrderOrchestrator
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.positions import PositionManager
-from pipeline.execution.records import BootRecord, FillRecord, HedgeRecord, Purpose, RefusalRecord, StopRecord
+from pipeline.execution.records import BootRecord, HedgeRecord, Purpose, RefusalRecord, StopRecord
 from pipeline.fast_entry.entry import FastEntry
 from pipeline.model.config import EngineConfig
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OrderState, Refusal, ReportOutcome
@@ -113,9 +112,9 @@ class ExecutionCore:
         self.rates = UsdRates(self.context.instruments, market)
         self.states = StateController(self.ledger, self.context.record)
         self.positions = PositionManager(self.ledger, self.rates, self.context.record)
-        self.evidence = Evidence(self.context)
-        self.recovery = RecoveryManager(self.context, self.evidence, self.balances, on_evidence=self._after)
         self.risk = RiskManager(self.context, self.balances, self.rates)
+        self.evidence = Evidence(self.context, on_fill=self.risk.gate.filled)
+        self.recovery = RecoveryManager(self.context, self.evidence, self.balances, on_evidence=self._after)
         self.fast_entry: FastEntry | None = None
         self.risk.gate.reconciled = self.recovery
         self.orders = OrderOrchestrator(
@@ -125,6 +124,7 @@ class ExecutionCore:
             self.rates,
             on_recovery=self._recovery_begins,
             on_recovered=self.recovery.finished,
+            on_end=self.risk.gate.note_end,
             held_by_operator=self.recovery.held_by_operator,
             asking=self.recovery.asking,
             can_place=lambda venue: self.risk.gate.has_budget(venue, 1),
@@ -247,16 +247,7 @@ class ExecutionCore:
         self.context.now = now
         self.risk.gate.ready = self.ready
         self._handlers[type(event)](event)
-        actions = self.context.drain()
-        for (
-            action
-        ) in actions:  # whatever way a fill came: answer, stream, question, sweep, or kept until its id was known
-            if isinstance(action, Append) and isinstance(action.record, FillRecord):
-                fill = action.record
-                self.risk.gate.note_fill(fill.venue, fill.symbol, fill.recv_mono_ns, fill.venue_wall_ms)
-            elif isinstance(action, Report) and action.outcome is not ReportOutcome.REFUSED:
-                self.risk.gate.note_end(action.direction_key, action.cooldown_until_mono_ns)
-        return actions
+        return self.context.drain()
 
     # --- opportunities ---
 
@@ -273,15 +264,15 @@ class ExecutionCore:
             self._execute(verdict)
 
     def open_fast_entry(self, words: npt.NDArray[np.int64], feeds: list[int], lease_token: int) -> FastEntry:
-        """The fast path of entries, for a market whose books lie in ``words`` (see Express). After :meth:`boot`: the
-        orders that it makes carry this run's ids."""
+        """The fast path of entries, for a market whose books lie in ``words`` (see ``FastEntry``). Call it after
+        :meth:`boot`: the orders that it makes carry this run's ids."""
         self.fast_entry = FastEntry(
             self.context, self.risk.gate, self.balances, self.rates, words=words, feeds=feeds, lease_token=lease_token
         )
         return self.fast_entry
 
     def update_limits_table(self) -> None:
-        """What the fast path looks at is what the ledger says, after every event and before the next opportunity."""
+        """The fast path's limits follow the ledger: call it after every event, before the next opportunity."""
         if self.fast_entry is not None:
             self.risk.gate.ready = self.ready
             self.fast_entry.limits_table.refresh()

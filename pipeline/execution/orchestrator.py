@@ -68,7 +68,11 @@ class Pursuit:
 
 
 class OrderOrchestrator:
-    """Executes plans and leads every operation to its end."""
+    """Executes plans and leads every operation to its end.
+
+    ``on_end`` is called with the direction of an operation that has a result, and until when that direction pauses
+    (monotonic ns).
+    """
 
     def __init__(
         self,
@@ -79,6 +83,7 @@ class OrderOrchestrator:
         *,
         on_recovery: Callable[[Operation, str, str], None],
         on_recovered: Callable[[Operation, str], None],
+        on_end: Callable[[int, int], None],
         held_by_operator: Callable[[Operation], bool],
         asking: Callable[[Order], bool],
         can_place: Callable[[str], bool],
@@ -90,6 +95,7 @@ class OrderOrchestrator:
         self._repairs = RepairBook(context, balances, balances.session_up, can_place)
         self._on_recovery = on_recovery
         self._on_recovered = on_recovered
+        self._on_end = on_end
         self._held_by_operator = held_by_operator
         self._asking = asking
         self._pursuits: dict[str, Pursuit] = {}
@@ -392,6 +398,7 @@ class OrderOrchestrator:
         record = operation.record
         until_ns = context.now.mono_ns + self._cooldown_ns(record.direction_key, outcome)
         context.act(Report(record.opportunity_id, REPORT_OF_OUTCOME[outcome], record.direction_key, until_ns))
+        self._on_end(record.direction_key, until_ns)
 
     def _cooldown_ns(self, direction_key: int, outcome: Outcome) -> int:
         """Doubled with every further broken leg in a row: a price that never fills would cost an unwind each time."""
