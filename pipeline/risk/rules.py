@@ -60,8 +60,8 @@ def _reason(name: str) -> str:
     return f"{_FAST_TESTS}test_entry.py::test_whatever_stands_in_the_way_is_named_by_the_exact_path[{name}]"
 
 
-def _other(name: str) -> str:
-    return f"{_FAST_TESTS}test_attack_fast_entry.py::{name}"
+def _alone(name: str) -> str:
+    return f"{_FAST_TESTS}test_attack_limits.py::{name}"
 
 
 #: In the order in which the exact path judges.
@@ -133,7 +133,7 @@ RULES = (
          _reason("own fill")),
     # --- limits and money ---
     Rule("quote valued in USD", Refusal.EXPOSURE_LIMIT, _GATE + "_value", (TABLE_OFF,),
-         _other("test_a_quote_without_a_declared_rate_is_the_exact_paths")),
+         _alone("test_a_quote_without_a_declared_rate_is_the_exact_paths")),
     Rule("position of each coin and venue", Refusal.POSITION_LIMIT, _GATE + "_limits", (VERDICT,),
          _attack("position of what is open"), ("risk_limits.max_position_size_usd",)),
     Rule("operations under way", Refusal.IN_FLIGHT_LIMIT, _GATE + "_limits", (VERDICT,), _attack("open operations"),
@@ -157,7 +157,7 @@ RULES = (
          _attack("buyer's balance unproved"), ("execution.balance_refresh_interval_ms",)),
     Rule("balance enough", Refusal.BALANCE_SHORT, _GATE + "_money", (VERDICT,), _attack("no money to buy")),
     Rule("margin enough", Refusal.MARGIN_LIMIT, _GATE + "_money", (VERDICT,),
-         _other("test_a_hedge_within_one_balance_needs_the_sum"), ("detection.hedge.leverage",)),
+         _alone("test_a_hedge_within_one_balance_needs_the_sum"), ("detection.hedge.leverage",)),
     Rule("room in the journal", Refusal.JOURNAL_FULL, _GATE + "_money", (MAY_ENTER,), _attack("journal full")),
     Rule("the user's own check", Refusal.BREAKER, _GATE + "_user", (TABLE_OFF, MAY_ENTER), _reason("user")),
     # --- right before the bytes leave ---
@@ -165,7 +165,7 @@ RULES = (
          _SENDS + "test_a_pause_between_verdict_and_send_sends_nothing_and_ends_flat[fast]",
          ("detection.max_age_to_trade_ms", "detection.max_skew_ms")),
     Rule("order not expired", Refusal.STALE_AT_SEND, _LOOK + "entry", (LAST_LOOK,),
-         _SENDS + "test_an_entry_whose_sync_took_longer_than_its_window_is_not_sent",
+         _SENDS + "test_an_entry_whose_sync_took_longer_than_its_window_is_not_sent[fast]",
          ("execution.recv_window_ms",)),
 )  # fmt: skip
 

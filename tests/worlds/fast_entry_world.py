@@ -133,7 +133,9 @@ class FastEntryWorld(World):
         if action.purpose.adds_risk and action.request.client_id not in known:
             open_usd = sum(o.record.notional_usd for o in self.core.ledger.open_operations.values())
             size = action.request.qty * action.request.price
-            assert open_usd + size <= self.config.risk_limits.max_total_exposure_usd
+            limits = self.config.risk_limits
+            assert open_usd + size <= limits.max_total_exposure_usd
+            assert self.position_usd(action.request.venue) + size <= limits.max_position_size_usd
 
 
 def record_of(opportunity: Opportunity) -> np.ndarray:

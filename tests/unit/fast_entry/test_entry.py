@@ -44,7 +44,7 @@ from pipeline.model.venue_events import SessionState
 from pipeline.templates import template as st
 from pipeline.templates.template_writer import fill_template, put_base36, put_number
 from shm import layout as ly
-from tests.worlds.execution_world import Faults, World
+from tests.worlds.execution_world import Faults, World, make_config
 from tests.worlds.fast_entry_world import FastEntryWorld, a_world, exact, levels, opened, ordinary, written
 
 ROOM = 1e-5  # bps, and relative: nearer than this to a bound the fast path may leave it to the exact one
@@ -344,6 +344,30 @@ def test_storms_on_the_fast_path_end_flat_and_the_limits_table_is_always_the_led
     world.judge()
     if not seed % 3:
         assert world.taken >= 5, "without faults nearly every opportunity goes the fast path"
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("seed", range(4))
+def test_hedges_of_one_coin_stack_up_to_the_position_limit_and_no_further(seed: int, fast: bool) -> None:
+    """Both ways of hedging share the contract's venue. The world checks every send against its own sum."""
+    limit = Decimal(350)
+    config = make_config(limits={"max_position_size_usd": limit})
+    world = FastEntryWorld(seed, config=config) if fast else World(seed, config=config)
+    world.run(100)
+    if seed % 2:
+        world.faults = Faults(drop_response=0.2, drop_stream=0.2, partial=0.2, late=0.2)
+    for number in range(10):
+        spot = ("mexc_spot", "gateio_spot")[number % 2]
+        world.feed(world.offer(spot, "gateio_futures", Decimal("0.6")))
+        world.run(600)
+        for venue in world.venues:
+            assert world.position_usd(venue) <= limit
+    if not seed % 2:
+        assert Refusal.POSITION_LIMIT in world.refusals
+        assert world.position_usd("gateio_futures") > limit - 70, "the next hedge would have been too much"
+        assert not isinstance(world, FastEntryWorld) or world.taken >= 5
+    world.calm()
+    world.judge()
 
 
 @pytest.mark.parametrize("crash_after", range(14))
