@@ -17,7 +17,7 @@ from workers.view.status import read_status, status_text
 
 pytestmark = pytest.mark.e2e
 
-WAIT_S = 30.0
+WAIT_S = 240.0
 LOOK_S = 3.0
 WORKERS = ("detector", "executor", "feed.mexc", "feed.gateio", "guard", "poller", "recorder")
 

@@ -34,7 +34,7 @@ from workers.view.status import read_status, status_text
 
 pytestmark = pytest.mark.e2e
 
-WAIT_S = 30.0
+WAIT_S = 240.0
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -283,7 +283,7 @@ def test_a_second_start_of_an_instance_is_refused(running: Running) -> None:
         [sys.executable, "-m", "workers", "up", "--config", str(running.engine.config_path)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 3

@@ -28,10 +28,10 @@ from workers.demo.simulator import SimulatorProcess
 from workers.demo.summary import EngineBooks, plain_journal, plain_ledger
 from workers.view.status import Reader, read_status
 
-WAIT_S = 60.0
+WAIT_S = 240.0
 POLL_S = 0.05
 IN_FLIGHT_WAIT_S = 4.0
-DRAIN_S = 45.0  # unknown orders need their grace, a silenced venue its silence
+DRAIN_S = 240.0  # unknown orders need their grace, a silenced venue its silence
 
 
 class Rig:

@@ -74,7 +74,7 @@ class Demo:
     """One run. Every step is a method; ``run_demo`` is their order."""
 
     def __init__(self, options: DemoOptions) -> None:
-        from pipeline.sim.scenario import load_scenario
+        from pipeline.sim.scenarios.specs import load_scenario
 
         check_killable(options.kill)
         load_scenario(options.scenario)  # refused before anything is started

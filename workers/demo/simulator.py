@@ -23,7 +23,7 @@ from workers.cli.output import EXIT_COULD_NOT_START, EXIT_INTERRUPTED, EXIT_USAG
 
 if TYPE_CHECKING:
     from pipeline.model.config import EngineConfig
-    from pipeline.sim.scenario import Scenario
+    from pipeline.sim.scenarios.specs import Scenario
 
 LOOPBACK = ("127.0.0.1", "localhost")
 READY_TIMEOUT_S = 60.0
@@ -43,7 +43,7 @@ def run_simulator(*, config: Path | None, seed: int, scenario: str, captures: Se
     import asyncio
 
     from pipeline.model.config_load import load_config
-    from pipeline.sim.scenario import load_scenario
+    from pipeline.sim.scenarios.specs import load_scenario
     from pipeline.sim.server import SimExchangeServer, serve_until_stopped
 
     chosen = load_scenario(scenario) if scenario or not captures else None

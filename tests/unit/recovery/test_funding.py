@@ -141,7 +141,7 @@ def test_an_answer_is_counted_once_however_often_it_comes() -> None:
 
 async def futures_with_a_position(at: Exchange) -> None:
     from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
-    from pipeline.sim.exchange.types import SimOrderRequest
+    from pipeline.sim.exchange.orders import SimOrderRequest
 
     venue = at.server.venues["gateio_futures"]
     for symbol in ("BTC_USDT", "ETH_USDT"):

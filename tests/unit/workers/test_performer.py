@@ -251,7 +251,7 @@ def test_a_journal_that_takes_no_record_ends_the_executor_wherever_the_event_cam
     process: Any = object.__new__(Executor)
     process.performer = made.performer
     with pytest.raises(JournalError):
-        asyncio.run(process._live())
+        asyncio.run(asyncio.wait_for(process._live(), 240.0))
 
 
 # --- both paths of an entry, on a real core and journal ---
