@@ -7,7 +7,7 @@ the exact path judges.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from fractions import Fraction
 
@@ -279,12 +279,12 @@ class LimitsTable:
         self._globals(now)
         self._positions(now)
         for venue, number in self._venues.items():
-            stopped = bool(breakers) and venue_breaker(venue) in breakers
-            words[GLOBALS + number] = self._balances.session_up(venue) and venue in known and not stopped
+            words[GLOBALS + number] = self._balances.session_up(venue) and venue in known
         rows = int(words[G_ROWS_OFF])
         ids = self._ids  # what an order or a fill of the run before names need not be in this catalogue
         busy = {(order.intent.venue, order.intent.symbol) for order in ledger.unsettled.values()}
-        busy.update(self._fee_breakers[name] for name in breakers if name in self._fee_breakers)
+        if breakers:
+            busy |= self._stopped_by(breakers)
         for key in busy ^ self._busy:
             if key in ids:
                 words[rows + R_WORDS * ids[key] + R_BUSY] = key in busy
@@ -300,6 +300,13 @@ class LimitsTable:
         changed.clear()
         self._held = holding
 
+    def _stopped_by(self, breakers: Mapping[str, str]) -> set[Key]:
+        """Closes the venues of tripped breakers; the instruments whose fee breakers are tripped."""
+        for venue, number in self._venues.items():
+            if venue_breaker(venue) in breakers:
+                self.ints[GLOBALS + number] = 0
+        return {self._fee_breakers[name] for name in breakers if name in self._fee_breakers}
+
     def _amounts(self, keys: Iterable[Key]) -> None:
         for key in keys:
             asset = self._assets.get(key)
@@ -310,11 +317,12 @@ class LimitsTable:
     def _positions(self, now: Exposure) -> None:
         """By how much each coin's position on each venue may still grow."""
         limit, first = self._context.config.risk_limits.max_position_size_usd, int(self.ints[G_POSITIONS_OFF])
-        for key in now.by_position.keys() | self._open:
+        positions, floats = now.by_position, self.floats
+        for key in self._open.union(positions):
             asset = self._assets.get(key)
             if asset is not None:
-                self.floats[first + asset] = float(limit - now.by_position.get(key, ZERO)) * FLOAT_UNDER
-        self._open = set(now.by_position)
+                floats[first + asset] = float(limit - positions.get(key, ZERO)) * FLOAT_UNDER
+        self._open = set(positions)
 
     def _globals(self, now: Exposure) -> None:
         context, gate, words = self._context, self._gate, self.ints
@@ -331,7 +339,7 @@ class LimitsTable:
             and config.features.enable_risk_checks
             and config.execution.balance_check is BalanceCheck.CONFIRMED
             and not (limits.per_venue or limits.per_asset or limits.per_pair)
-            and not any(stops_everything(name) for name in ledger.breakers)
+            and not (ledger.breakers and any(stops_everything(name) for name in ledger.breakers))
             and words[G_SLIP] <= words[G_SLIP_UNIT]
             and -ledger.day_pnl <= limits.max_daily_loss_usd
             and now.fixed

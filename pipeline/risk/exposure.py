@@ -64,13 +64,15 @@ def position_sizes(legs: Iterable[tuple[Coin, OrderSide, Decimal]]) -> dict[Coin
     Worst case: one side fills and the other does not, so a coin that is bought and sold on one venue counts with its
     larger side.
     """
-    sides: dict[tuple[Coin, OrderSide], Decimal] = {}
+    bought: dict[Coin, Decimal] = {}
+    sold: dict[Coin, Decimal] = {}
     for coin, side, amount in legs:
-        sides[coin, side] = sides.get((coin, side), ZERO) + amount
-    found: dict[Coin, Decimal] = {}
-    for (coin, _side), amount in sides.items():
-        found[coin] = max(found.get(coin, ZERO), amount)
-    return found
+        sizes = bought if side > 0 else sold
+        sizes[coin] = sizes[coin] + amount if coin in sizes else amount
+    for coin, amount in sold.items():
+        if coin not in bought or bought[coin] < amount:
+            bought[coin] = amount
+    return bought
 
 
 def operation_positions(operation: Operation) -> dict[Coin, Decimal]:
@@ -83,12 +85,14 @@ def operation_positions(operation: Operation) -> dict[Coin, Decimal]:
     if record.closes:
         return {}
     return position_sizes(
-        (
-            (leg.venue, leg.base),
-            leg.side,
-            leg.qty * leg.limit_price if leg.quote in USD_COINS else record.notional_usd,
-        )
-        for leg in record.legs
+        [
+            (
+                (leg.venue, leg.base),
+                leg.side,
+                leg.qty * leg.limit_price if leg.quote in USD_COINS else record.notional_usd,
+            )
+            for leg in record.legs
+        ]
     )
 
 

@@ -391,7 +391,7 @@ class Executor:
         if changed:
             self._set_multipliers()
             self.performer.feed(CatalogueChanged(tuple(changed)))
-            self._tell_paper(changed)
+            self._update_paper(changed)
         snapshot = self._account.poll()
         if snapshot is not None:
             self.performer.feed(snapshot)
@@ -400,7 +400,7 @@ class Executor:
         self._numbers.gauges(self.core)
         self.journal.kick()
 
-    def _tell_paper(self, changed: list[InstrumentRow]) -> None:
+    def _update_paper(self, changed: list[InstrumentRow]) -> None:
         if self.ctx.config.mode is not Mode.PAPER:
             return
         from pipeline.paper import PaperTrading

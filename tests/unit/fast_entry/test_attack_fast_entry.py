@@ -464,8 +464,8 @@ def test_what_the_exact_gate_refuses_does_not_go_the_fast_path(name: str) -> Non
         opened(world)
         record = attack(world)
         assert not world.fast_entry.offer(record, world.halt, world.now())
-        word = exact(world, record)
-        assert isinstance(word, Rejected) and word.refusal is refusal, word
+        judged = exact(world, record)
+        assert isinstance(judged, Rejected) and judged.refusal is refusal, judged
 
 
 def test_the_attacks_begin_from_a_state_that_is_taken() -> None:

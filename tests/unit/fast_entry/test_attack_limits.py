@@ -284,9 +284,9 @@ def test_a_hedge_within_one_balance_needs_the_sum() -> None:
         assert world.fast_entry.offer(record(world), world.halt, world.now())
     with a_world(config=config, specs=specs) as world:
         first = record(world)
-        word = exact(world, first)
-        assert isinstance(word, Plan)
-        amounts = [amount for _, _, amount in word.needs()]
+        judged = exact(world, first)
+        assert isinstance(judged, Plan)
+        amounts = [amount for _, _, amount in judged.needs()]
         world.fund({("mexc_spot", "USDT"): sum(amounts, Decimal(0)) - Decimal("0.01")})
         assert max(amounts) < sum(amounts, Decimal(0)) - 1
         second = record(world)
