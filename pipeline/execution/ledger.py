@@ -41,6 +41,7 @@ from pipeline.execution.records import (
     RefusalRecord,
     StopRecord,
 )
+from pipeline.execution.round_trips import RoundTrips
 from pipeline.model.enums import ArbitrageState, OrderState
 from pipeline.model.errors import JournalError
 from pipeline.model.structs import ZERO
@@ -144,6 +145,9 @@ class Ledger:
         self.dust: dict[str, Decimal] = {}
         self.breakers: dict[str, str] = {}
         self.recoveries: dict[str, RecoveryRecord] = {}
+        self.since_wall_ns: dict[
+            str, int
+        ] = {}  # tripped breaker, recovery, or operation of an open hedge -> since when
         self.accounts = Accounts()
         self.moved_mono_ns: dict[tuple[str, str], int] = {}  # (venue, asset or symbol) -> when a fill last moved it
         self.funding_seen: set[tuple[str, str]] = set()
@@ -155,6 +159,7 @@ class Ledger:
         ] = {}  # (venue, symbol): futures position held beyond our fills
         self.touched: dict[tuple[str, str], int] = {}  # (venue, symbol) -> our last order or fill that no sweep covers
         self.outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
+        self.trips = RoundTrips()
         self.day = 0  # UTC day number of ``day_pnl``
         self.day_pnl = ZERO  # numeraire
         self.total_pnl = ZERO
@@ -348,12 +353,15 @@ class Ledger:
     def _result(self, record: OperationResultRecord) -> None:
         operation = self.operations[record.operation_id]
         before = operation.result
+        closes = operation.record.closes
         if before is not None:  # late evidence: the new result replaces the old one
             self.outcomes[before.outcome] -= 1
+            self.trips.add(record.operation_id, closes, -before.pnl_numeraire)
             self._add_pnl(-before.pnl_numeraire)
         operation.result = record
         operation.late = False
         self.outcomes[record.outcome] += 1
+        self.trips.add(record.operation_id, closes, record.pnl_numeraire)
         self._add_pnl(record.pnl_numeraire)
         if record.outcome is not Outcome.UNRESOLVED:
             self.open_operations.pop(record.operation_id, None)
@@ -375,19 +383,25 @@ class Ledger:
             del self.dust[record.asset]
 
     def _hedge(self, record: HedgeRecord) -> None:
+        self.trips.hedge(record.operation_id, is_open=bool(record.qty))
         if record.qty:
             self.hedges[record.operation_id] = record
+            self.since_wall_ns.setdefault(record.operation_id, self._wall_ns)
         else:
             self.hedges.pop(record.operation_id, None)
+            self.since_wall_ns.pop(record.operation_id, None)
 
     def _recovery(self, record: RecoveryRecord) -> None:
         self.recoveries[record.recovery_id] = record
+        self.since_wall_ns[record.recovery_id] = self._wall_ns
 
     def _breaker(self, record: BreakerRecord) -> None:
         if record.tripped:
             self.breakers.setdefault(record.name, record.reason)
+            self.since_wall_ns.setdefault(record.name, self._wall_ns)
         else:
             self.breakers.pop(record.name, None)
+            self.since_wall_ns.pop(record.name, None)
 
     def _funding(self, record: FundingRecord) -> None:
         key = (record.venue, record.event_id)

@@ -20,7 +20,7 @@ from pipeline.model.config import LimitConfig
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide, Refusal
 from pipeline.model.instruments import wallet_open
 from pipeline.model.structs import InstrumentSpec
-from pipeline.risk.breakers import Symbol, blocking
+from pipeline.risk.breakers import DAILY_LOSS, Symbol, blocking
 from pipeline.risk.exposure import Coin, Exposure, exposure, position_sizes
 from shm.layout import BR_RECV_MONO_NS, BR_VENUE_WALL_NS
 
@@ -342,7 +342,7 @@ class Gate:
             return refused
         loss = -self._day_pnl()
         if not loss <= limits.max_daily_loss_usd:
-            self._context.trip("daily_loss", f"{loss:.2f} USD lost today")
+            self._context.trip(DAILY_LOSS, f"{loss:.2f} USD lost today")
             return Rejected(Refusal.DAILY_LOSS, f"{loss:.2f} USD lost today")
         return self._rate_limits(plan, now_ns)
 
