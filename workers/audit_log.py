@@ -1,7 +1,7 @@
 """``audit.jsonl``: who asked an instance for what, when, why, and what came of it. One JSON object a line.
 
-Every process that carries out a command appends its own line (one ``write`` to a file opened for appending). The file is
-begun anew at ``BYTES_MAX``; the one before is kept as ``audit.1.jsonl``.
+Every process that carries out a command appends its own line (one ``write`` to a file opened for appending). The
+file is begun anew at ``BYTES_MAX``; the one before is kept as ``audit.1.jsonl``.
 """
 
 from __future__ import annotations

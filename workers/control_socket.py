@@ -1,7 +1,7 @@
 """The control sockets of an instance: one JSON request a line, one JSON reply a line, over a UNIX stream socket.
 
 Only the socket's owner and root are answered: the peer's user is read from the kernel (``SO_PEERCRED``), never from the
-message. Supervisor, guard and executor each serve their own socket in the state folder; a client uses :func:`ask`.
+message, and handed to the handler as ``uid``. Supervisor, guard and executor each serve their own socket in the state folder; a client uses :func:`ask`.
 
 A path of more than 107 bytes does not fit a socket address, so both sides go through ``/proc/self/fd/<folder>``.
 """
@@ -15,6 +15,7 @@ import socket
 import struct
 from asyncio.trsock import TransportSocket
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,13 @@ Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 class ControlError(ArbitrageEngineError):
     """No process answers at a control socket, or its answer is a refusal."""
+
+
+def _encode(value: Any) -> str:
+    """Decimals as plain text, never with an exponent."""
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    raise TypeError(f"not JSON: {type(value).__name__}")
 
 
 def _open_folder(path: Path) -> int:
@@ -94,16 +102,16 @@ class ControlServer:
                 writer.write(msgspec.json.encode({"error": text}) + b"\n")
                 return
             while line := await reader.readline():
-                writer.write(msgspec.json.encode(await self._answer(line)) + b"\n")
+                writer.write(msgspec.json.encode(await self._answer(line, uid), enc_hook=_encode) + b"\n")
                 await writer.drain()
         except (ConnectionError, ValueError, asyncio.LimitOverrunError):
             return
         finally:
             writer.close()
 
-    async def _answer(self, line: bytes) -> dict[str, Any]:
+    async def _answer(self, line: bytes, uid: int) -> dict[str, Any]:
         try:
-            request = msgspec.json.decode(line, type=dict[str, Any])
+            request = {**msgspec.json.decode(line, type=dict[str, Any]), "uid": uid}
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return {"error": f"found {line[:40]!r}, wanted one JSON object a line: {error}"}
         try:

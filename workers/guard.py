@@ -4,11 +4,11 @@ The executor sends nothing that adds risk unless the latch is open and the lease
 each before a send. The lease is renewed every 100 ms for 500 ms while the executor's process lives and its beat moves;
 so it runs out by itself when the guard dies, and the guard lets it run out when the executor hangs.
 
-``halt.json`` is written (and synced) before the page, so that a halt survives any crash. It is looked at before each
-lease: what somebody else has written meanwhile (the supervisor, ``arb halt``, while the guard hung) is obeyed before the
-executor gets another. ``drain`` blocks every venue for new risk without the latch. Halt, drain and blocks outlive the guard
-and end by ``resume`` only (a drain also by ``undrain``). Breakers and held recoveries are passed on by the executor and
-kept beside them.
+``halt.json`` is written (and synced) before the page, so that a halt survives any crash. It is looked at before
+each lease: what somebody else has written meanwhile (the supervisor, ``arb halt``, while the guard hung) is obeyed
+before the executor gets another. ``drain`` blocks every venue for new risk without the latch. Halt, drain and
+blocks outlive the guard and end by ``resume`` only (a drain also by ``undrain``). Breakers and held recoveries are
+passed on by the executor and kept beside them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """``halt.json``: everything that keeps new risk away by decision, so that a restarted guard forgets nothing.
 
-The halt latch, the drain, venue blocks, and the breakers and held recoveries that the executor has passed on (its journal
-is their source; here they outlive a lost journal). The guard is the file's writer; commands and the supervisor write it
-only where no guard answers. The guard looks at the file before each lease: what stands in it is obeyed, whoever wrote it.
+The halt latch, the drain, venue blocks, and the breakers and held recoveries that the executor has passed on (its
+journal is their source; here they outlive a lost journal). The guard is the file's writer; commands and the
+supervisor write it only where no guard answers. The guard looks at the file before each lease: what stands in it is
+obeyed, whoever wrote it.
 """
 
 from __future__ import annotations
@@ -110,9 +111,7 @@ def write_halt(state_dir: Path, state: HaltState, *, known: Stamp | None = None)
 def latch_on_disk(state_dir: Path, reason: str) -> None:
     """Halt an instance whose guard does not answer: in force as soon as a guard runs again. Raises OSError."""
     found = read_halt(state_dir)
-    write_halt(
-        state_dir, msgspec.structs.replace(found, halted=True, reason=reason, by="disk", wall_ns=time.time_ns())
-    )
+    write_halt(state_dir, msgspec.structs.replace(found, halted=True, reason=reason, by="disk", wall_ns=time.time_ns()))
 
 
 def release_on_disk(state_dir: Path, reason: str) -> None:

@@ -32,7 +32,7 @@ BACKOFF_MAX_S = 10.0
 REFUSED_RETRY_S = 30.0  # a refused key is not asked again in a loop
 CLOCK_EVERY_S = 30.0
 DIGITS_MAX = 18  # of an int64 fixed-point number
-STATE_NEVER, STATE_FRESH, STATE_FAILING, STATE_REFUSED = 0, 1, 2, 3
+STATE_NEVER, STATE_FRESH, STATE_FAILING, STATE_REFUSED, STATE_PAUSED = 0, 1, 2, 3, 4  # paused: by a rate limit
 
 
 def fixed(value: Decimal, exp_max: int = DIGITS_MAX) -> tuple[int, int]:
@@ -175,7 +175,7 @@ class VenuePoller:
         except AuthRefused as error:
             return self._failure(begin_ns, STATE_REFUSED, f"key refused: {error}", REFUSED_RETRY_S)
         except RateLimited as error:
-            return self._failure(begin_ns, STATE_FAILING, str(error), error.retry_after_s)
+            return self._failure(begin_ns, STATE_PAUSED, str(error), error.retry_after_s)
         except (VenueError, TimeoutError, OSError) as error:
             text = str(error) or "no answer"
             return self._failure(begin_ns, STATE_FAILING, text, min(BACKOFF_MAX_S, 0.25 * 2 ** min(self.failures, 6)))

@@ -88,10 +88,9 @@ def counts_of(ledger: Ledger) -> OperationCounts:
     outcomes = ledger.outcomes
     completed, failed, recovered = (outcomes[o] for o in (Outcome.COMPLETED, Outcome.FAILED, Outcome.RECOVERED))
     total = len(ledger.operations)
-    exits = sum(len(closings) for closings in ledger.closings.values())
     return OperationCounts(
-        entries=total - exits,
-        exits=exits,
+        entries=total - ledger.exits,
+        exits=ledger.exits,
         completed=completed,
         failed=failed,
         recovered=recovered,

@@ -151,6 +151,8 @@ class Ledger:
         self.accounts = Accounts()
         self.moved_mono_ns: dict[tuple[str, str], int] = {}  # (venue, asset or symbol) -> when a fill last moved it
         self.funding_seen: set[tuple[str, str]] = set()
+        self.funding_of: dict[tuple[str, str], Decimal] = {}  # (venue, symbol) -> received per base coin held long
+        self.funding_at: dict[str, Decimal] = {}  # open hedge -> ``funding_of`` its contract when it was opened
         self.funding_wall_ms: dict[str, int] = {}  # venue -> time of its newest funding that is booked here
         self.began_wall_ms = 0  # first run of this journal; funding booked before it is in the first balances
         self.baseline: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}  # (total, flow then) of the last balance row
@@ -160,6 +162,7 @@ class Ledger:
         self.touched: dict[tuple[str, str], int] = {}  # (venue, symbol) -> our last order or fill that no sweep covers
         self.outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
         self.trips = RoundTrips()
+        self.exits = 0  # operations that close a hedge
         self.day = 0  # UTC day number of ``day_pnl``
         self.day_pnl = ZERO  # numeraire
         self.total_pnl = ZERO
@@ -264,6 +267,7 @@ class Ledger:
         self.operations[record.operation_id] = operation
         self.open_operations[record.operation_id] = operation
         if record.closes:
+            self.exits += 1
             self.closings.setdefault(record.closes, []).append(operation)
 
     def _operation_state(self, record: OperationStateRecord) -> None:
@@ -387,8 +391,11 @@ class Ledger:
         if record.qty:
             self.hedges[record.operation_id] = record
             self.since_wall_ns.setdefault(record.operation_id, self._wall_ns)
+            contract = (record.futures_venue, record.futures_symbol)
+            self.funding_at.setdefault(record.operation_id, self.funding_of.get(contract, ZERO))
         else:
             self.hedges.pop(record.operation_id, None)
+            self.funding_at.pop(record.operation_id, None)
             self.since_wall_ns.pop(record.operation_id, None)
 
     def _recovery(self, record: RecoveryRecord) -> None:
@@ -408,6 +415,10 @@ class Ledger:
         if key not in self.funding_seen:
             self.funding_seen.add(key)
             self.accounts.apply_funding(record)
+            contract = (record.venue, record.symbol)
+            held = self.accounts.futures_qty(*contract)
+            if held:
+                self.funding_of[contract] = self.funding_of.get(contract, ZERO) + record.amount / held
             self._add_pnl(record.value_numeraire)
             newest = self.funding_wall_ms.get(record.venue, 0)
             self.funding_wall_ms[record.venue] = max(newest, record.venue_wall_ms)

@@ -28,7 +28,8 @@ from workers.halt_file import read_halt
 from workers.recorder.sqlite_ledger import open_reader
 from workers.view.live_view import render
 from workers.view.small_view import small_screen
-from workers.view.status import read_status, status_text
+from workers.view.status import read_status
+from workers.view.status_text import status_text
 
 pytestmark = pytest.mark.e2e
 

@@ -23,7 +23,8 @@ SYMBOLS_TIMEOUT_S = 15.0  # adding a symbol asks its venue
 
 def status(instance: Instance = "", json: Json = False) -> int:
     """Show the state of an instance once, from shared memory; also after a crash or a stop."""
-    from workers.view.status import read_status, status_text  # imported here: it loads numba
+    from workers.view.status import read_status  # imported here: it loads numba
+    from workers.view.status_text import status_text
 
     reading = read_status(existing(instance))
     emit(reading, as_json=json, text=status_text)

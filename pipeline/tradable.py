@@ -1,27 +1,25 @@
 """Whether the engine may take new risk, and every reason why not, with the command that solves it.
 
 This file has the words (``Reason``, ``TradeState``) and the reasons that only the executor knows: breakers, held
-recoveries, reducing, venues, inventory, journal, lease. ``workers/tradable.py`` adds those of processes, feeds, halt and
-disk; every view, command and alert shows the union and nothing else.
+recoveries, reducing, venues, inventory, journal, lease. ``workers/tradable.py`` adds those of processes, feeds,
+halt and disk; every view, command and alert shows the union and nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING
 
 import msgspec
 
+from pipeline.core import ExecutionCore
 from pipeline.execution.ledger import Ledger
+from pipeline.execution.market import mid_price
 from pipeline.model.enums import InstrumentKind
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
 from pipeline.risk.breakers import solve, stops_everything
 from pipeline.risk.gate import INTENT_BYTES, REPAIR_HEADROOM
-
-if TYPE_CHECKING:
-    from pipeline.core import ExecutionCore
 
 RESUME = "arb resume --reason R"
 LOOK = "arb status"
@@ -94,8 +92,8 @@ def ledger_reasons(ledger: Ledger) -> list[Reason]:
     return found
 
 
-def executor_reasons(core: ExecutionCore) -> list[Reason]:
-    """Every reason that the executor knows, at ``core.context.now``."""
+def executor_reasons(core: ExecutionCore, cover: InventoryCover | None = None) -> list[Reason]:
+    """Every reason that the executor knows, at ``core.context.now``; those of inventory where it was looked at."""
     gate, recovery, context = core.risk.gate, core.recovery, core.context
     found = ledger_reasons(core.ledger)
     found += [
@@ -116,7 +114,7 @@ def executor_reasons(core: ExecutionCore) -> list[Reason]:
     if not context.journal.has_room(INTENT_BYTES):
         what = "the journal has no room for an intent"
         found.append(Reason(what=what, solve="free space where the state folder lies", effect=Effect.STOPS))
-    return found + _venue_reasons(core) + _inventory_reasons(core)
+    return found + _venue_reasons(core) + ([] if cover is None else cover.reasons())
 
 
 def _venue_reasons(core: ExecutionCore) -> list[Reason]:
@@ -145,35 +143,52 @@ def _venue_reasons(core: ExecutionCore) -> list[Reason]:
     ]
 
 
-def _inventory_reasons(core: ExecutionCore) -> list[Reason]:
-    """Directions that no balance covers: a note each, and a stop where no direction of any pair is left."""
-    if not core.ready:
-        return []
-    buyers: dict[int, set[str]] = {}
-    sellers: dict[int, set[str]] = {}
-    empty: set[str] = set()
-    rows = [row for row in core.context.instruments if row.tradable_pair]
-    for row in rows:
-        buys, sells = _affordable(core, row)
-        if buys:
-            buyers.setdefault(row.pair_id, set()).add(row.spec.venue)
-        else:
-            empty.add(f"{row.spec.venue}: no {row.spec.quote} to buy {row.spec.base} with")
-        if sells:
-            sellers.setdefault(row.pair_id, set()).add(row.spec.venue)
-        elif row.spec.kind is InstrumentKind.SPOT:
-            empty.add(f"{row.spec.venue}: no {row.spec.base} to sell")
-    if rows and not any(buy != sell for pair in buyers for buy in buyers[pair] for sell in sellers.get(pair, ())):
-        what = "no direction of any pair is covered by balances: " + "; ".join(sorted(empty))
-        return [Reason(what=what[:400], solve="arb balance; move coins or quote to the venues", effect=Effect.STOPS)]
-    return [Reason(what=text, solve="arb balance", effect=Effect.NOTE) for text in sorted(empty)]
+class InventoryCover:
+    """Which instruments the balances cover, looked at a few at a time so that no look is long."""
+
+    def __init__(self, core: ExecutionCore) -> None:
+        self._core = core
+        self._known: dict[int, tuple[bool, bool]] = {}  # instrument -> whether the smallest buy, sell is covered
+
+    def look(self, rows: Iterable[InstrumentRow]) -> None:
+        """Look at these instruments."""
+        for row in rows:
+            self._known[row.instrument_id] = _affordable(self._core, row)
+
+    def reasons(self) -> list[Reason]:
+        """Directions that no balance covers: a note each, and a stop where no direction of any pair is left. Nothing
+        before every instrument was looked at."""
+        rows = [row for row in self._core.context.instruments if row.tradable_pair]
+        if not self._core.ready or any(row.instrument_id not in self._known for row in rows):
+            return []
+        buyers: dict[int, set[str]] = {}
+        sellers: dict[int, set[str]] = {}
+        empty: set[str] = set()
+        for row in rows:
+            buys, sells = self._known[row.instrument_id]
+            spec = row.spec
+            if buys:
+                buyers.setdefault(row.pair_id, set()).add(spec.venue)
+            else:
+                empty.add(f"{spec.venue}: too little {spec.quote} to buy {spec.base}")
+            if sells:
+                sellers.setdefault(row.pair_id, set()).add(spec.venue)
+            elif spec.kind is InstrumentKind.SPOT:
+                empty.add(f"{spec.venue}: too little {spec.base} to sell")
+        covered = any(buy != sell for pair in buyers for buy in buyers[pair] for sell in sellers.get(pair, ()))
+        if rows and not covered:
+            what = "no direction of any pair is covered by balances: " + "; ".join(sorted(empty))
+            how = "arb balance; move coins or quote between the venues"
+            return [Reason(what=what[:400], solve=how, effect=Effect.STOPS)]
+        return [Reason(what=text, solve="arb balance", effect=Effect.NOTE) for text in sorted(empty)]
 
 
 def _affordable(core: ExecutionCore, row: InstrumentRow) -> tuple[bool, bool]:
     """Whether the balances cover the smallest buy and the smallest sell of an instrument. Reservations are left out:
     they come and go with every operation."""
     spec, leverage = row.spec, core.config.detection.hedge.leverage
-    price = core.rates.rate(spec.base) or spec.reference_price
+    view = None if spec.reference_price else core.context.market.book(row.instrument_id)
+    price = spec.reference_price or (mid_price(view, row) if view is not None else None) or ZERO
     least_quote = max(spec.min_notional, spec.min_qty * price)
     quote = core.balances.get_balance(spec.venue, spec.quote) or ZERO
     if spec.kind is InstrumentKind.PERPETUAL:
