@@ -1,7 +1,8 @@
 """The control sockets of an instance: one JSON request a line, one JSON reply a line, over a UNIX stream socket.
 
-Only the socket's owner and root are answered: the peer's user is read from the kernel (``SO_PEERCRED``), never from the
-message, and handed to the handler as ``uid``. Supervisor, guard and executor each serve their own socket in the state folder; a client uses :func:`ask`.
+Only the socket's owner and root are answered: the peer's user is read from the kernel (``SO_PEERCRED``), never from
+the message, and handed to the handler as ``uid``. Supervisor, guard and executor each serve their own socket in the
+state folder; a client uses :func:`ask`.
 
 A path of more than 107 bytes does not fit a socket address, so both sides go through ``/proc/self/fd/<folder>``.
 """

@@ -16,7 +16,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -38,7 +37,8 @@ from shm.logring import LogRing
 from shm.metrics import Metrics
 from shm.pages import CataloguePage
 from shm.segment import cleanup_instance
-from workers.base import LOG_LEVELS, RELOAD_FILE, WARM_TIMEOUT_US, Notifier
+from workers.base import RELOAD_FILE, WARM_TIMEOUT_US, Notifier
+from workers.control_plane.announcer import NOTES_SHOWN, Announcer, Event
 from workers.control_plane.catalogue import CatalogueService
 from workers.control_plane.children import STOP_TIMEOUT_S, Child, Children, ChildState
 from workers.control_plane.fork_client import GONE, ForkServerClient
@@ -63,8 +63,6 @@ WARM_MODULES = ("guard", "recorder", "poller", "feed", "detector", "executor")
 RELOADING = ("detector", "executor")  # processes that take in a reloaded configuration
 WATCHDOG_US = 10_000_000
 EARLY_PIDS_MAX = 32  # more processes than an instance has
-NOTES_MAX = 50
-NOTES_SHOWN = 10
 
 
 class Supervisor:
@@ -73,16 +71,25 @@ class Supervisor:
     catalogue: CatalogueService
 
     def __init__(
-        self, *, instance: str, config: EngineConfig, config_path: str | None, fork_server: socket.socket, units: bool
+        self,
+        *,
+        instance: str,
+        config: EngineConfig,
+        config_path: str | None,
+        fork_server: socket.socket,
+        units: bool,
+        on_event: Event | None = None,
     ) -> None:
-        """``fork_server``: our end of its channel; with ``units`` it only compiles the kernels into the cache."""
+        """``fork_server``: our end of its channel; with ``units`` it only compiles. ``on_event``: see Announcer."""
         self.instance = instance
         self.config = config
         self.config_path = config_path
         self.state_dir = instance_dir(instance, create=True)
         self.children = Children(config.feeds)
         self.state = "starting"
-        self.notes: list[str] = []
+        self.announcer = Announcer(instance, self.state_dir, config, units=units, on_event=on_event)
+        self.say = self.announcer.say
+        self._left_open: dict[str, Any] = {}
         self._channel = fork_server
         self._units = units
         self._fork_server_gone = asyncio.Event()
@@ -100,9 +107,9 @@ class Supervisor:
         self._started_wall_ns = time.time_ns()
 
     @property
-    def failure(self) -> str | None:
-        """Why the instance could not start or go on; None when nothing was wrong."""
-        return self._failure
+    def ended(self) -> dict[str, Any]:
+        """Why the instance could not start or go on (``error``; None: nothing was wrong), and what stays open."""
+        return {"error": self._failure, **self._left_open}
 
     # --- life ---
 
@@ -112,7 +119,6 @@ class Supervisor:
         self._forget_earlier_run()
         self._open_shared_memory()
         self._open_channels()
-        self._warm_fork_server()
         self.write_run_file()
         self._open_catalogue()
         control = ControlServer(self.state_dir / SUPERVISOR_SOCKET, Requests(self).handle)
@@ -153,14 +159,12 @@ class Supervisor:
 
     def _open_shared_memory(self) -> None:
         self._liveness = Liveness.create(self.instance, "supervisor")
-        self._log = LogRing.create(self.instance, "supervisor")
+        self.announcer.log = LogRing.create(self.instance, "supervisor")
         self._liveness.set_state(ProcessState.WARMING)
 
     def _open_channels(self) -> None:
         self._notify = NotifySocket(self.instance, self._on_notify)
         self._fork_server = ForkServerClient(self._channel, self._on_fork_server)
-
-    def _warm_fork_server(self) -> None:
         self._fork_server.send(op="config", path=self.config_path)
         dialects = sorted({venue.dialect for venue in self.config.venues})
         self._fork_server.send(op="warm", modules=WARM_MODULES, dialects=dialects, last=True)
@@ -236,6 +240,7 @@ class Supervisor:
             self._notifier.send("WATCHDOG=1")
             self._look_after_children(now)
             self._follow_state()
+            self.announcer.look(self.describe(), now, all_ready=self.children.all_ready())
             if digits.due(now):
                 self._raise_exponents()
             if refresh.due(now):
@@ -288,6 +293,7 @@ class Supervisor:
 
     async def _close(self) -> None:
         """What is left once the children have stopped; segments of a failed running instance stay for `arb status`."""
+        self._left_open = self.announcer.left_open()
         if not any(child.alive for child in self.children):
             shrink(self.state_dir / "journal")
         for client in self._clients.values():
@@ -298,7 +304,8 @@ class Supervisor:
         self._liveness.set_state(ProcessState.STOPPED)
         self.write_run_file()
         self._liveness.close()
-        self._log.close()
+        if self.announcer.log is not None:
+            self.announcer.log.close()
         self._page.close()
         if not self._failure or not self._was_ready:
             cleanup_instance(self.instance)
@@ -466,13 +473,6 @@ class Supervisor:
 
     # --- what operators see ---
 
-    def say(self, level: str, text: str) -> None:
-        """One line for operators: into the notes of ``run.json``, the log ring and stderr."""
-        self.notes = [*self.notes[-(NOTES_MAX - 1) :], f"{level}: {text}"]
-        self._log.text(LOG_LEVELS[level], text)
-        sys.stderr.write(f"supervisor: {level}: {text}\n")
-        sys.stderr.flush()
-
     def describe(self) -> dict[str, Any]:
         """The instance as ``run.json`` and the status request show it."""
         return {
@@ -493,7 +493,7 @@ class Supervisor:
                 venue.name: {"rest": venue.rest, "ws": venue.ws, "reachable": venue.name not in self._pending_venues}
                 for venue in self.config.venues
             },
-            "notes": self.notes[-NOTES_SHOWN:],
+            "notes": self.announcer.notes[-NOTES_SHOWN:],
         }
 
     def write_run_file(self) -> None:

@@ -338,7 +338,7 @@ class Entry:
         assert core.ledger.outcomes[Outcome.FAILED] == 1
         for row in self.world.rows:
             for asset in (row.spec.base, row.spec.quote):
-                assert core.balances.held(row.spec.venue, asset) == 0
+                assert core.balances.reserved(row.spec.venue, asset) == 0
         assert not any(core.positions.delta().values())
 
 
