@@ -16,13 +16,13 @@ import socket
 import struct
 from asyncio.trsock import TransportSocket
 from collections.abc import Awaitable, Callable
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from pipeline.model.errors import ArbitrageEngineError, BadInput
+from workers.output import plain_values
 from workers.state_folder import instance_dir
 
 SUPERVISOR_SOCKET = "supervisor.sock"
@@ -34,13 +34,6 @@ Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 class ControlError(ArbitrageEngineError):
     """No process answers at a control socket, or its answer is a refusal."""
-
-
-def _encode(value: Any) -> str:
-    """Decimals as plain text, never with an exponent."""
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    raise TypeError(f"not JSON: {type(value).__name__}")
 
 
 def _open_folder(path: Path) -> int:
@@ -103,7 +96,7 @@ class ControlServer:
                 writer.write(msgspec.json.encode({"error": text}) + b"\n")
                 return
             while line := await reader.readline():
-                writer.write(msgspec.json.encode(await self._answer(line, uid), enc_hook=_encode) + b"\n")
+                writer.write(msgspec.json.encode(plain_values(await self._answer(line, uid))) + b"\n")
                 await writer.drain()
         except (ConnectionError, ValueError, asyncio.LimitOverrunError):
             return

@@ -15,6 +15,7 @@ import msgspec
 
 from pipeline.equity_watch import DayStart
 from pipeline.tradable import Reason
+from workers.output import plain_values
 from workers.state_folder import replace_file
 
 FILE_NAME = "executor.json"
@@ -43,7 +44,9 @@ class ExecutorState(msgspec.Struct, frozen=True, kw_only=True):
 
 def write_executor_state(state_dir: Path, state: ExecutorState) -> None:
     """Replace the file. Raises OSError."""
-    replace_file(state_dir / FILE_NAME, msgspec.json.encode(state))
+    replace_file(
+        state_dir / FILE_NAME, msgspec.json.encode(plain_values(msgspec.to_builtins(state, builtin_types=(Decimal,))))
+    )
 
 
 def read_executor_state(state_dir: Path) -> ExecutorState | None:

@@ -163,7 +163,8 @@ class InstanceReasons:
                 return []
             what = "the executor has not published its state"
             return [Reason(what=what, solve="free space where the state folder lies", effect=Effect.DEGRADES)]
-        if not alive:  # the executor is away: what stands in its journal still holds
+        if not alive or executor is None or executor.pid != published.pid:
+            # away, or just born and not heard yet: what stands in the journal still holds
             return [reason for reason in published.reasons if _of_journal(reason)]
         found = list(published.reasons)
         age_ns = time.time_ns() - published.wall_ns

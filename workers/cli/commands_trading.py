@@ -19,7 +19,7 @@ from workers.cli.options import Instance, Json
 from workers.control_plane.instances import existing, is_running
 from workers.control_socket import GUARD_SOCKET, ControlError, ask, ask_supervisor
 from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
-from workers.halt_file import NO_REASON, read_halt, write_halt
+from workers.halt_file import read_halt, write_halt
 from workers.output import emit, say
 from workers.state_folder import instance_dir
 
@@ -97,7 +97,7 @@ def balance(instance: Instance = "", json: Json = False) -> int:
     def text(fields: dict[str, Any]) -> str:
         lines = [f"{'venue':<18}{'coin':<10}{'total':>24}{'free':>24}{'reserved':>16}"]
         lines += [
-            f"{row['venue']:<18}{row['asset']:<10}{row['total']!s:>24}{row['free']!s:>24}{row['reserved'] or 0!s:>16}"
+            f"{row['venue']:<18}{row['asset']:<10}{row['total']!s:>24}{row['free']!s:>24}{row['reserved'] or '0'!s:>16}"
             for row in fields["balances"]
         ]
         return "\n".join(lines)
@@ -119,7 +119,7 @@ def breakers(
     """
     if rearm:
         if not reason.strip():
-            raise BadInput(NO_REASON)
+            raise BadInput('found no reason, wanted one to be kept in the journal; add --reason "why"')
         _, reply = _decide(instance, {"op": "rearm", "name": rearm, "reason": reason})
     else:
         _, reply = _read(instance, "breakers")
@@ -177,13 +177,16 @@ def _recovery_lines(row: dict[str, Any]) -> str:
     return what
 
 
+def _order_line(row: dict[str, Any], *, dry_run: bool) -> str:
+    state = f": {row['state']}, filled {row['filled']}" if "state" in row else ""
+    at = f" {row['venue']} {row['symbol']} {row['side']} {row['qty']} at {row['limit_price']} or better"
+    return ("would send" if dry_run else "sent") + at + state
+
+
 def _closed_text(fields: dict[str, Any]) -> str:
     """Orders, and each hedge that stays open with the reason."""
     lines = []
-    for row in fields["orders"]:
-        state = f": {row['state']}, filled {row['filled']}" if "state" in row else ""
-        at = f" {row['venue']} {row['symbol']} {row['side']} {row['qty']} at {row['limit_price']} or better"
-        lines.append(("would send" if fields["dry_run"] else "sent") + at + state)
+    lines += [_order_line(row, dry_run=fields["dry_run"]) for row in fields["orders"]]
     for row in fields["hedges"]:
         if not row["closed"] and not (fields["dry_run"] and not row["reason"]):
             lines.append(f"hedge {row['hedge_id']} stays open with {row['left']}: {row['reason'] or 'not filled yet'}")
@@ -270,6 +273,7 @@ def stop(
         "stopped": not is_running(name),
         "dry_run": dry_run,
         "orders": closed["orders"],
+        "not_closed": [row for row in closed["hedges"] if row["reason"]],
         "open_hedges": left["hedges"],
         "positions": left["positions"],
         "recoveries": left["recoveries"],
@@ -291,10 +295,8 @@ def _stopped_text(fields: dict[str, Any]) -> str:
     from workers.view.status_text import hedge_line, position_line
 
     lines = ["stopped" if fields["stopped"] else "still running"]
-    lines += [
-        f"{'would send' if fields['dry_run'] else 'sent'} {o['venue']} {o['symbol']} {o['side']} {o['qty']}"
-        for o in fields["orders"]
-    ]
+    lines += [_order_line(row, dry_run=fields["dry_run"]) for row in fields["orders"]]
+    lines += [f"not closed: hedge {row['hedge_id']}: {row['reason']}" for row in fields["not_closed"]]
     lines += [f"stays open: hedge {hedge_line(row)}" for row in fields["open_hedges"]]
     lines += [f"stays open: position {position_line(row)}" for row in fields["positions"]]
     lines += [_recovery_lines(row) for row in fields["recoveries"]]

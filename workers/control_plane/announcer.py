@@ -181,7 +181,7 @@ class Announcer:
             text = f"hedge {row['hedge_id']} stays open: {row['qty']} {row['base']}, {legs}"
             self._write("supervisor", "warning", text)
         for row in state.positions:
-            text = f"position stays open: {row['venue']} {row['symbol']} {row['qty']} at {row['entry_price']}"
+            text = f"position stays open: {row['venue']} {row['symbol']} {row['qty']}"
             self._write("supervisor", "warning", text)
         for row in state.recoveries:
             text = f"recovery {row['recovery_id']} is not over ({row['state']}): {row['reason']}"

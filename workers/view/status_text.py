@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
 from pipeline.execution.counts import OperationCounts
 from pipeline.model.fixedpoint import plain
 
 REASONS_MAX = 12
+SHORT = Context(prec=10)
 
 
-def amount(value: object, digits: str = "0.01") -> str:
+def amount(value: object) -> str:
     """A decimal as text, to the cent; ``-`` where there is none."""
     try:
         number = Decimal(str(value))
     except InvalidOperation:
         return "-"
-    return f"{number.quantize(Decimal(digits)):f}"
+    return f"{number.quantize(Decimal('0.01')) + 0:f}"  # + 0: no minus before a zero
+
+
+def short(value: object) -> str:
+    """A price or quantity as text with at most ten digits; ``-`` where there is none."""
+    try:
+        return plain(+Decimal(str(value)).normalize(SHORT))
+    except InvalidOperation:
+        return "-"
 
 
 def answer_lines(reading: Mapping[str, Any]) -> list[str]:
@@ -61,14 +70,14 @@ def hedge_line(row: Mapping[str, Any]) -> str:
     funding = f", funding {amount(row['funding'])}" if row.get("funding") is not None else ""
     age = f", open for {row['age_s']:.0f} s" if row.get("age_s") is not None else ""
     why = f"  NOT CLOSED: {row['not_closed']}" if row.get("not_closed") else ""
-    return f"{row['hedge_id']}  {plain(Decimal(str(row['qty'])))} {row['base']}: {legs}{mark}{funding}{age}{why}"
+    return f"{row['hedge_id']}  {short(row['qty'])} {row['base']}: {legs}{mark}{funding}{age}{why}"
 
 
 def position_line(row: Mapping[str, Any]) -> str:
     """One futures position."""
-    mark = f", mark {row['mark_price']}, unrealised {amount(row['unrealised'])}" if row.get("mark_price") else ""
+    mark = f", mark {short(row['mark_price'])}, unrealised {amount(row['unrealised'])}" if row.get("mark_price") else ""
     foreign = f" ({row['foreign_qty']} of it not by our fills)" if Decimal(str(row.get("foreign_qty", 0))) else ""
-    return f"{row['venue']} {row['symbol']} {row['qty']} at {row['entry_price']}{mark}{foreign}"
+    return f"{row['venue']} {row['symbol']} {short(row['qty'])} at {short(row['entry_price'])}{mark}{foreign}"
 
 
 def status_text(reading: dict[str, Any]) -> str:
