@@ -14,7 +14,6 @@ import random
 import re
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,8 @@ from pipeline.sim.control import Control
 from pipeline.sim.exchange.fault_actions import apply_action
 from pipeline.sim.exchange.faults import ACTION_KINDS, NO_FAULTS, ORDER_OPERATIONS, FaultPlan, FaultRule, RequestFaults
 from pipeline.sim.exchange.history import STALE_NS
-from pipeline.sim.exchange.latency import NS_PER_S, SimClock
+from pipeline.sim.exchange.latency import SimClock
+from pipeline.sim.exchange.timers import arm_timers
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 from pipeline.sim.factory import build_venues
@@ -38,7 +38,6 @@ from pipeline.sim.wire.discovery import load_dialect
 
 HOST = "127.0.0.1"
 BODY_MAX_BYTES = 1 << 20
-MARGIN_CHECK_NS = NS_PER_S
 CLIENT_ID = re.compile(r'(?:newClientOrderId=|origClientOrderId=|"text"\s*:\s*")([A-Za-z0-9_.:/-]+)')
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -112,7 +111,8 @@ class SimExchangeServer:
             dialect.on_start()
         for raw in self.scenario.faults:
             self.arm(FaultRule.parse(raw))
-        self._arm_timers()
+        for venue in self.venues.values():
+            arm_timers(venue)
         self._info = {
             "ready": True,
             "scenario": self.scenario.name,
@@ -157,29 +157,6 @@ class SimExchangeServer:
                 "port in the configuration's URLs?"
             ) from None
         return int(runner.addresses[0][1])
-
-    def _arm_timers(self) -> None:
-        for venue in self.venues.values():
-            for row in venue.instruments.values():
-                if row.is_futures and row.funding_interval_s:
-                    self._plan_funding(venue, row.symbol)
-            if any(row.is_futures for row in venue.instruments.values()):
-                self.clock.call_later(MARGIN_CHECK_NS, partial(self._check_margins, venue))
-
-    def _plan_funding(self, venue: SimVenue, symbol: str) -> None:
-        row = venue.instruments[symbol]
-        delay_ns = row.funding_next_s * NS_PER_S - venue.wall_ns()
-
-        def pay() -> None:
-            venue.apply_funding(symbol)
-            row.funding_next_s += row.funding_interval_s
-            self._plan_funding(venue, symbol)
-
-        self.clock.call_later(max(0, delay_ns), pay)
-
-    def _check_margins(self, venue: SimVenue) -> None:
-        venue.check_margins()
-        self.clock.call_later(MARGIN_CHECK_NS, partial(self._check_margins, venue))
 
     # --- faults ---
 

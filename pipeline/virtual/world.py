@@ -51,6 +51,7 @@ from pipeline.sim.exchange.fault_actions import apply_action
 from pipeline.sim.exchange.faults import ACTION_KINDS, FaultPlan, FaultRule
 from pipeline.sim.exchange.latency import NS_PER_MS, NS_PER_S, ManualClock
 from pipeline.sim.exchange.order_book import ASK, BID
+from pipeline.sim.exchange.timers import arm_timers
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 from pipeline.sim.factory import build_venues
@@ -62,7 +63,6 @@ from shm import layout as ly
 START_NS = 1_000 * NS_PER_S
 TICK_NS = 20 * NS_PER_MS
 ACCOUNT_POLL_NS = 200 * NS_PER_MS
-MARGIN_CHECK_NS = 1_000 * NS_PER_MS  # as sim/server.py
 LEASE_FOR_EVER_NS = 2**62
 
 
@@ -126,7 +126,7 @@ class VirtualWorld:
         self._row_of = {(row.spec.venue, row.spec.symbol): row for row in self.instruments}
         for venue in self.venues.values():
             venue.open_charts()
-            self._arm_timers(venue)
+            arm_timers(venue)
         for name, symbol in self.market.quotes:
             self._publish(name, symbol)
         self._start_life()
@@ -166,28 +166,6 @@ class VirtualWorld:
             reference_price=venue.mark_price(symbol),
             identity=row.identity,
         )
-
-    def _arm_timers(self, venue: SimVenue) -> None:
-        rows = [row for row in venue.instruments.values() if row.is_futures]
-        for row in rows:
-            if row.funding_interval_s:
-                self._plan_funding(venue, row.symbol)
-        if rows:
-            self.clock.call_later(MARGIN_CHECK_NS, lambda: self._check_margins(venue))
-
-    def _plan_funding(self, venue: SimVenue, symbol: str) -> None:
-        row = venue.instruments[symbol]
-
-        def pay() -> None:
-            venue.apply_funding(symbol)
-            row.funding_next_s += row.funding_interval_s
-            self._plan_funding(venue, symbol)
-
-        self.clock.call_later(max(0, row.funding_next_s * NS_PER_S - venue.wall_ns()), pay)
-
-    def _check_margins(self, venue: SimVenue) -> None:
-        venue.check_margins()
-        self.clock.call_later(MARGIN_CHECK_NS, lambda: self._check_margins(venue))
 
     # --- ports of the core ---
 

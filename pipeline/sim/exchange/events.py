@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from pipeline.model.enums import OrderSide
-from pipeline.sim.exchange.accounts import SimPosition
+from pipeline.sim.exchange.accounts import ForcedClose, PositionClose, SimPosition
 from pipeline.sim.exchange.instruments import Level
 from pipeline.sim.exchange.orders import SimOrder, SimTrade
 
@@ -107,5 +107,21 @@ class PositionEvent:
     ts_ms: int
 
 
-AccountEvent = OrderEvent | TradeEvent | BalanceEvent | PositionEvent
+@dataclass(slots=True, frozen=True)
+class ForcedEvent:
+    """The venue has closed a position or a part of it by itself."""
+
+    close: ForcedClose
+    ts_ms: int
+
+
+@dataclass(slots=True, frozen=True)
+class CloseEvent:
+    """A position went back to flat."""
+
+    close: PositionClose
+    ts_ms: int
+
+
+AccountEvent = OrderEvent | TradeEvent | BalanceEvent | PositionEvent | ForcedEvent | CloseEvent
 AccountCallback = Callable[[AccountEvent], None]

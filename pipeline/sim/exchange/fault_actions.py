@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
 import msgspec
 
@@ -12,6 +12,8 @@ from pipeline.sim.exchange.faults import ACTION_KINDS, BadFault, FaultRule
 from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.orders import SimOrderRequest, SimReject
 from pipeline.sim.exchange.venue import SimVenue
+
+_FORCED = {"liquidate": "liquidation", "adl": "adl"}
 
 
 def apply_action(venues: dict[str, SimVenue], rule: FaultRule) -> int:
@@ -77,9 +79,28 @@ def _act_on_symbols(venue: SimVenue, rule: FaultRule) -> int:
             for account in {id(one): one for one in venue.accounts.values()}.values():
                 if rule.kind == "cancel_orders":
                     venue.cancel_all(account, symbol)
-                elif rule.kind == "liquidate" and row.is_futures:
-                    venue.force_close(account, symbol, "liquidated")
+                elif rule.kind in _FORCED and row.is_futures:
+                    price = _price(rule.text) if rule.kind == "adl" and rule.text else None
+                    venue.force_close(account, symbol, _FORCED[rule.kind], qty=_base_qty(row, rule), price=price)
     return touched
+
+
+def _base_qty(row: SimInstrument, rule: FaultRule) -> Decimal:
+    """``amount`` in base coins, 0 = all; raises ``BadFault`` off the book's unit."""
+    qty = Decimal(str(rule.amount))
+    if qty < 0 or qty % row.unit:
+        raise BadFault(f"{rule.kind} wants an amount from 0 in steps of {row.unit} {row.base}: amount={rule.amount}")
+    return qty
+
+
+def _price(text: str) -> Decimal:
+    try:
+        price = Decimal(text)
+    except InvalidOperation:
+        price = ZERO
+    if not price.is_finite() or price <= 0:
+        raise BadFault(f"adl wants a price as text: text={text!r}")
+    return price
 
 
 def _change_row(row: SimInstrument, rule: FaultRule) -> None:

@@ -25,7 +25,9 @@ A rule names a ``kind``, the ``venue`` and the ``target`` it hits ("*" = any), l
 | disconnect | public, private, all | sockets closed now |
 | halt_symbol / resume_symbol, close_wallet / open_wallet | symbol / asset | instrument status, coin switches |
 | withdraw / deposit | asset | ``amount`` leaves or enters without a request of the client |
-| cancel_orders, liquidate, funding | symbol | what the venue does by itself |
+| cancel_orders, funding | symbol | what the venue does by itself |
+| liquidate | symbol | positions are closed at the market; ``amount`` base coins of each, 0 = all |
+| adl | symbol | the same off the book, at the price in ``text`` (default the mark) |
 | manual_order | symbol | a market order of ``amount`` base coins (negative sells) by another client of the account |
 | change_tick, change_lot | symbol | the instrument row's tick or lot times ``amount`` (a whole number) |
 | burst | - | ``amount`` market events at once on every listing of the venue |
@@ -82,6 +84,7 @@ ACTION_KINDS = frozenset(
         "deposit",
         "cancel_orders",
         "liquidate",
+        "adl",
         "funding",
         "manual_order",
         "change_tick",

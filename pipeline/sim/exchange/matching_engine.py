@@ -274,14 +274,23 @@ class MatchingEngine(VenueCore):
         *,
         is_maker: bool,
         trade_id: int = 0,
+        off_book: bool = False,
     ) -> int:
-        """One execution: money, order totals, ledger, private push, public trade (unless it has an id already)."""
+        """One execution: money, order totals, ledger, private push, public trade (unless it has an id already).
+
+        ``off_book``: between the venue and the account; the book and the public trades know nothing of it.
+        """
         price, qty = row.price(ticks), row.qty(units)
         taker = order.side if not is_maker else OrderSide(-order.side)
+        if off_book:
+            self._trade_seq += 1
+            trade_id = self._trade_seq
         trade_id = trade_id or self.publish_trade(row.symbol, ticks, units, taker)
         order.filled_qty += qty
         order.filled_quote += price * qty
         order.last_fill_qty, order.last_fill_price = qty, price
+        if row.is_futures:
+            self._position_changes(account)
         move = self.settlement.fill_futures if row.is_futures else self.settlement.fill_spot
         settled = move(account, row, order, price, qty, is_maker, trade_id)
         order.fees[settled.fee_asset] = order.fees.get(settled.fee_asset, ZERO) + settled.fee
@@ -303,6 +312,7 @@ class MatchingEngine(VenueCore):
             ts_ms=order.updated_ms,
             realised_pnl=settled.realised_pnl,
             close_qty=settled.close_qty,
+            text=order.text,
         )
         self._trades.setdefault(account.uid, []).append(trade)
         self.ledger.append(
@@ -326,9 +336,12 @@ class MatchingEngine(VenueCore):
             book_id=self.books[row.symbol].update_id,
         )
         self._push(account, TradeEvent(trade, order.copy(), order.updated_ms))
-        for callback in self.on_own_fill:
+        for callback in () if off_book else self.on_own_fill:
             callback(row.symbol, order.side, ticks, units)
         return trade_id
+
+    def _position_changes(self, account: SimAccount) -> None:
+        """A hook: a futures fill of the account."""
 
     def _update(self, account: SimAccount, row: SimInstrument, order: SimOrder) -> None:
         self._release(account, row, order)
@@ -378,6 +391,7 @@ class MatchingEngine(VenueCore):
             status=order.status.value,
             finish_as=order.finish_as,
             reduce_only=order.reduce_only,
+            forced=order.forced,
             book_id=order.book_id,
         )
 

@@ -27,6 +27,7 @@ class RejectReason(StrEnum):
     NO_LIQUIDITY = "no_liquidity"  # market order on an empty side
     INSUFFICIENT_BALANCE = "insufficient_balance"  # spot
     INSUFFICIENT_MARGIN = "insufficient_margin"  # futures
+    WOULD_LIQUIDATE = "would_liquidate"  # futures: the position would be liquidated at once
     POST_ONLY_WOULD_TAKE = "post_only_would_take"
     FOK_NOT_FILLED = "fok_not_filled"
     REDUCE_ONLY = "reduce_only"  # would open or increase, or nothing to reduce
@@ -120,6 +121,8 @@ class SimOrder:
     reduce_only: bool = False
     is_close: bool = False
     amend_text: str = ""
+    forced: str = ""  # liquidation, adl, settlement: an order of the venue itself
+    text: str = ""  # of a forced order, which has no client id
     status: OrderStatus = OrderStatus.NEW
     finish_as: str = (
         "open"  # open filled cancelled ioc fok poc stp reduce_only reduce_out liquidated auto_deleveraged expired
@@ -157,7 +160,7 @@ class SimOrder:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class SimTrade:
-    """One execution of an own order."""
+    """One execution of an own order. ``text``: of a forced order, which has no client id."""
 
     trade_id: int
     order_id: int
@@ -173,3 +176,4 @@ class SimTrade:
     ts_ms: int
     realised_pnl: Decimal = ZERO
     close_qty: Decimal = ZERO  # part that reduced a position
+    text: str = ""

@@ -15,7 +15,7 @@ from pipeline.sim.exchange.accounts import SimAccount
 from pipeline.sim.exchange.events import BalanceEvent, MarketTrade
 from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.orders import OrderStatus, SimOrder, SimTrade
-from pipeline.sim.wire.gateio.formats import TIF_TEXT, ms_fraction, order_text, side_text
+from pipeline.sim.wire.gateio.formats import TIF_TEXT, ms_fraction, order_text, side_text, trade_text
 from pipeline.sim.wire.numbers import exact_text, fraction_digits, rate_text
 from pipeline.sim.wire.recent_trades import day_figures
 
@@ -183,7 +183,7 @@ def trade_row(trade: SimTrade) -> dict[str, Any]:
         "point_fee": "0",
         "gt_fee": "0",
         "sequence_id": str(trade.trade_id),
-        "text": trade.client_id or "apiv4",
+        "text": trade_text(trade),
         "amend_text": "-",
     }
 
@@ -201,7 +201,7 @@ def trade_push(trade: SimTrade, uid: int, *, fees: bool) -> dict[str, Any]:
         "amount": exact_text(trade.qty),
         "role": "maker" if trade.is_maker else "taker",
         "price": exact_text(trade.price),
-        "text": trade.client_id or "apiv4",
+        "text": trade_text(trade),
         "id_market": trade.trade_id,
         "amend_text": "-",
         "biz_info": "-",

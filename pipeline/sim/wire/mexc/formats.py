@@ -57,6 +57,7 @@ _REJECTS: dict[RejectReason, tuple[int, str]] = {
     RejectReason.PRICE_BAND: (30010, "no valid trade price"),
     RejectReason.NO_LIQUIDITY: (30010, "no valid trade price"),
     RejectReason.INSUFFICIENT_MARGIN: (10101, "Insufficient balance"),
+    RejectReason.WOULD_LIQUIDATE: (10101, "Insufficient balance"),
     RejectReason.POST_ONLY_WOULD_TAKE: (30041, "current order type can not place order"),
     RejectReason.FOK_NOT_FILLED: (30041, "current order type can not place order"),
     RejectReason.REDUCE_ONLY: (700004, "Parameter error"),

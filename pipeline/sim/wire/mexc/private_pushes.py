@@ -9,7 +9,7 @@ import hashlib
 from decimal import Decimal
 
 from pipeline.model.enums import OrderSide
-from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, OrderEvent, PositionEvent
+from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, OrderEvent, TradeEvent
 from pipeline.sim.exchange.orders import SimOrder, SimTrade
 from pipeline.sim.wire.mexc import formats
 from pipeline.sim.wire.mexc import push_frames as frames
@@ -33,14 +33,14 @@ _BALANCE_KINDS = {
 
 
 def encode(event: AccountEvent) -> tuple[str, bytes] | None:
-    """(channel, frame) of one account event; None for what MEXC spot does not push (positions)."""
+    """(channel, frame) of one account event; None for what MEXC spot does not push (events of positions)."""
     if isinstance(event, OrderEvent):
         return ORDERS, _order_frame(event.order, event.ts_ms)
     if isinstance(event, BalanceEvent):
         return ACCOUNT, _balance_frame(event)
-    if isinstance(event, PositionEvent):
-        return None
-    return DEALS, _deal_frame(event.trade, event.ts_ms)
+    if isinstance(event, TradeEvent):
+        return DEALS, _deal_frame(event.trade, event.ts_ms)
+    return None
 
 
 def _bytes(value: Decimal) -> bytes:

@@ -1,0 +1,37 @@
+"""What a venue does at its own times: funding at its stamps, margin checks."""
+
+from __future__ import annotations
+
+from pipeline.sim.exchange.latency import NS_PER_MS, NS_PER_S
+from pipeline.sim.exchange.venue import SimVenue
+
+MARGIN_CHECK_NS = 200 * NS_PER_MS  # how old a change of the mark may be before margins are looked at
+
+
+def arm_timers(venue: SimVenue) -> None:
+    """Starts the timers of a venue's contracts on its clock; nothing for a spot venue."""
+    contracts = [row for row in venue.instruments.values() if row.is_futures]
+    for row in contracts:
+        if row.funding_interval_s:
+            _plan_funding(venue, row.symbol)
+    if contracts:
+        _plan_margin_check(venue)
+
+
+def _plan_funding(venue: SimVenue, symbol: str) -> None:
+    row = venue.instruments[symbol]
+
+    def pay() -> None:
+        venue.apply_funding(symbol)
+        row.funding_next_s += row.funding_interval_s
+        _plan_funding(venue, symbol)
+
+    venue.clock.call_later(max(0, row.funding_next_s * NS_PER_S - venue.wall_ns()), pay)
+
+
+def _plan_margin_check(venue: SimVenue) -> None:
+    def check() -> None:
+        venue.check_margins()
+        _plan_margin_check(venue)
+
+    venue.clock.call_later(MARGIN_CHECK_NS, check)
