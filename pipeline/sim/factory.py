@@ -9,7 +9,7 @@ from pipeline.model.enums import FeeAssetRule, TradingStatus
 from pipeline.model.structs import CoinIdentity
 from pipeline.sim.exchange.accounts import ApiKey
 from pipeline.sim.exchange.faults import FaultPlan
-from pipeline.sim.exchange.instruments import SimInstrument
+from pipeline.sim.exchange.instruments import RiskTier, SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_S, ManualClock
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.exchange.venue_ledger import VenueLedger
@@ -41,7 +41,9 @@ def build_venues(
                 refill_ms=venue_spec.refill_ms,
                 rejects_unfillable=venue_spec.rejects_unfillable,
             )
-            venue.add_account(uid, keys, dict(venue_spec.balances))
+            account = venue.add_account(uid, keys, dict(venue_spec.balances))
+            account.default_leverage = Decimal(venue_spec.leverage)
+            account.default_cross = venue_spec.margin_mode == "cross"
             venues[name] = venue
     return venues
 
@@ -103,4 +105,17 @@ def _instrument(
         funding_rate=Decimal(listing.funding_rate),
         funding_interval_s=interval_s,
         funding_next_s=(now_s // interval_s + 1) * interval_s if interval_s else 0,
+        funding_path=listing.funding_path,
+        maintenance_rate=listing.maintenance_rate,
+        leverage_max=listing.leverage_max,
+        risk_tiers=tuple(
+            RiskTier(
+                cap=tier.cap,
+                initial_rate=round(Decimal(1) / tier.leverage_max, 8),
+                maintenance_rate=tier.maintenance_rate,
+                leverage_max=tier.leverage_max,
+                deduction=tier.deduction,
+            )
+            for tier in listing.risk_tiers
+        ),
     )

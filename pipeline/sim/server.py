@@ -9,6 +9,7 @@ and captures, both.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import random
 import re
@@ -22,9 +23,17 @@ from aiohttp import web
 from pipeline.model.errors import ArbitrageEngineError
 from pipeline.sim.control import Control
 from pipeline.sim.exchange.fault_actions import apply_action
-from pipeline.sim.exchange.faults import ACTION_KINDS, NO_FAULTS, ORDER_OPERATIONS, FaultPlan, FaultRule, RequestFaults
+from pipeline.sim.exchange.faults import (
+    ACTION_KINDS,
+    NO_FAULTS,
+    ORDER_OPERATIONS,
+    BadFault,
+    FaultPlan,
+    FaultRule,
+    RequestFaults,
+)
 from pipeline.sim.exchange.history import STALE_NS
-from pipeline.sim.exchange.latency import SimClock
+from pipeline.sim.exchange.latency import NS_PER_S, SimClock
 from pipeline.sim.exchange.timers import arm_timers
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.exchange.venue_ledger import VenueLedger
@@ -161,7 +170,11 @@ class SimExchangeServer:
     # --- faults ---
 
     def arm(self, rule: FaultRule) -> int:
-        """Arms a rule, or carries out an action at once; the ledger notes either."""
+        """Arms a rule, or carries out an action, at once or at its time; the ledger notes either."""
+        if rule.at_s > 0:
+            due = dataclasses.replace(rule, at_s=0.0)
+            self.clock.call_later(int(rule.at_s * NS_PER_S), lambda: self._arm_due(due))
+            return 0
         self.ledger.append("fault", rule.venue, fault=rule.kind, target=rule.target, symbol=rule.symbol)
         if rule.kind == "disconnect":
             return self._disconnect(rule)
@@ -170,6 +183,13 @@ class SimExchangeServer:
         if rule.kind in ACTION_KINDS:
             return apply_action(self.venues, rule)
         return self.faults.add(rule)
+
+    def _arm_due(self, rule: FaultRule) -> None:
+        """A rule of the scenario that cannot be carried out now leaves its reason in the ledger."""
+        try:
+            self.arm(rule)
+        except BadFault as error:
+            self.ledger.append("fault", rule.venue, fault=rule.kind, symbol=rule.symbol, error=str(error))
 
     def _disconnect(self, rule: FaultRule) -> int:
         count = 0

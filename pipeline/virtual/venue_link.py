@@ -53,6 +53,7 @@ Event = PlaceOutcome | CancelOutcome | OrderUpdate | Fill | Balance | Position |
 Answer = QueryAnswer | FillsAnswer | FundingAnswer | SweepAnswer
 Emit = Callable[[object], None]
 
+FOREIGN_PREFIX = "t-"  # of texts that were placed past the codec, at Gate.io
 PLACE_BUDGET = Budget(10, 1_000)  # of venues that the table does not name
 PLACE_BUDGETS = {"mexc_spot": Budget(5, 1_000), "gateio_spot": Budget(10, 1_000), "gateio_futures": Budget(100, 1_000)}
 REJECTIONS: dict[RejectReason, type[VenueRejected]] = {
@@ -383,16 +384,19 @@ class VenueLink:
         ]
 
     def _update(self, order: SimOrder, source: str) -> OrderUpdate:
+        """An order as the venue's codec reads it: a forced one has no id of ours and did not end as ``filled``."""
         state = {
             OrderStatus.NEW: OrderState.OPEN,
             OrderStatus.PARTIALLY_FILLED: OrderState.PARTIALLY_FILLED,
             OrderStatus.FILLED: OrderState.FILLED,
             OrderStatus.CANCELED: OrderState.CANCELLED,
         }[order.status]
+        if order.forced and order.finish_as != "filled":
+            state = OrderState.CANCELLED
         return OrderUpdate(
             venue=self.name,
             symbol=order.symbol,
-            client_id=order.client_id,
+            client_id=order.client_id.removeprefix(FOREIGN_PREFIX),
             order_id=str(order.order_id),
             state=state,
             filled_qty=order.filled_qty,
@@ -409,7 +413,7 @@ class VenueLink:
             symbol=trade.symbol,
             trade_id=str(trade.trade_id),
             order_id=str(trade.order_id),
-            client_id=trade.client_id,
+            client_id=trade.client_id.removeprefix(FOREIGN_PREFIX),
             side=trade.side,
             qty=trade.qty,
             price=trade.price,

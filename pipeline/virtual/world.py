@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -129,6 +130,8 @@ class VirtualWorld:
             arm_timers(venue)
         for name, symbol in self.market.quotes:
             self._publish(name, symbol)
+        for rule in self.scenario.faults:
+            self.arm(**rule)
         self._start_life()
 
     def _config(self, settings: dict[str, Any]) -> EngineConfig:
@@ -470,9 +473,23 @@ class VirtualWorld:
 
     # --- what the world does ---
 
+    def follow_scenario(self, *, seconds: float, step_ms: int = 100) -> None:
+        """The quoted listings follow the scenario's price and basis paths from now on."""
+        self.market.follow_scenario(self.scenario, seconds=seconds, step_ms=step_ms)
+
     def arm(self, **rule: Any) -> int:
-        """Arms a fault (sim/exchange/faults.py) or carries out a venue's own act at once."""
+        """Arms a fault (sim/exchange/faults.py) or carries out a venue's own act, at once or ``at_s`` from now."""
         parsed = FaultRule.parse(rule)
+        if parsed.at_s > 0:
+
+            def due() -> None:
+                self._arm_now(replace(parsed, at_s=0.0))
+
+            self.clock.call_later(int(parsed.at_s * NS_PER_S), due)
+            return 0
+        return self._arm_now(parsed)
+
+    def _arm_now(self, parsed: FaultRule) -> int:
         self.ledger.append("fault", parsed.venue, fault=parsed.kind, target=parsed.target, symbol=parsed.symbol)
         if parsed.kind == "disconnect":
             for name, link in self.links.items():

@@ -1,7 +1,8 @@
 """Fault rules: what to break, where, how often. Rules come from ``POST /faults``, a scenario file or a test.
 
 A rule names a ``kind``, the ``venue`` and the ``target`` it hits ("*" = any), lets ``after`` matches pass, then hits
-``count`` matches (0 = all) with ``probability``, within ``duration_ms`` of its arming (0 = for ever).
+``count`` matches (0 = all) with ``probability``, within ``duration_ms`` of its arming (0 = for ever). ``at_s`` puts
+off the arming, or what is done at once, by so many seconds.
 
 | kind | target | what happens |
 |---|---|---|
@@ -155,6 +156,7 @@ class FaultRule:
     text: str = ""
     asset: str = ""
     amount: str = "0"
+    at_s: float = 0.0
     rule_id: int = 0
     armed_ns: int = 0
     seen: int = 0
@@ -164,7 +166,7 @@ class FaultRule:
     def parse(cls, raw: dict[str, Any]) -> FaultRule:
         """Raises ``BadFault`` for an unknown kind or field."""
         allowed = {"venue", "target", "symbol", "after", "count", "probability", "duration_ms", "delay_ms", "status"}
-        allowed |= {"kind", "retry_after_s", "reason", "text", "asset", "amount"}
+        allowed |= {"kind", "retry_after_s", "reason", "text", "asset", "amount", "at_s"}
         unknown = sorted(set(raw) - allowed)
         if unknown:
             raise BadFault(f"unknown fault fields: {unknown}; known: {sorted(allowed)}")

@@ -16,6 +16,7 @@ from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.structs import CoinIdentity
 from pipeline.sim.exchange.decimals import ONE, ZERO
 from pipeline.sim.exchange.orders import RejectReason, SimReject
+from pipeline.sim.exchange.paths import Path
 
 Level = tuple[int, int]  # (price in ticks, quantity in units); quantity 0 in a delta deletes the level
 
@@ -68,6 +69,7 @@ class SimInstrument:
     funding_rate: Decimal = ZERO
     funding_interval_s: int = 0
     funding_next_s: int = 0  # wall seconds
+    funding_path: Path = ()  # (seconds since the venue's start, rate): the rate follows it
     leverage_max: int = 100
     maintenance_rate: Decimal = Decimal("0.005")
     risk_tiers: tuple[RiskTier, ...] = ()  # rising caps; empty = one tier of the two fields above
