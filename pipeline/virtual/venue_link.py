@@ -408,6 +408,10 @@ class VenueLink:
         )
 
     def _fill(self, trade: SimTrade, source: str) -> Fill:
+        """The codecs tell one fee of a fill: the deduction coin's where nothing was paid in the plain asset."""
+        fee, asset = trade.fee, trade.fee_asset
+        if not fee and trade.coin_fee:
+            fee, asset = trade.coin_fee, trade.coin_asset
         return Fill(
             venue=self.name,
             symbol=trade.symbol,
@@ -417,8 +421,8 @@ class VenueLink:
             side=trade.side,
             qty=trade.qty,
             price=trade.price,
-            fee=trade.fee,
-            fee_asset=trade.fee_asset,
+            fee=fee,
+            fee_asset=asset,
             is_maker=trade.is_maker,
             venue_wall_ms=trade.ts_ms,
             recv_mono_ns=self._clock.mono_ns(),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from pipeline.sim.exchange.decimals import ZERO
+from pipeline.sim.exchange.fees import FeeDeduction
 
 BOOK_ENTRIES_MAX = 20_000  # of an account's book
 
@@ -157,6 +158,7 @@ class SimAccount:
     forced: list[ForcedClose] = field(default_factory=list)
     default_leverage: Decimal = Decimal(10)  # of contracts that were never set
     default_cross: bool = False
+    fee_deduction: FeeDeduction | None = None
 
     @property
     def api_key(self) -> str:

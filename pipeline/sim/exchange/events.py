@@ -85,7 +85,8 @@ class TradeEvent:
 class BalanceEvent:
     """``change`` is of the total (free + locked) except for order-create/-cancel, where only ``locked_change`` moves.
 
-    ``reason``: order-create, order-update, order-match, order-cancel, fee, pnl, fund, deposit, withdraw.
+    ``reason``: order-create, order-update, order-match, order-cancel, fee, trade-fee-deduct, point-fee, pnl, fund,
+    deposit, withdraw.
     """
 
     asset: str

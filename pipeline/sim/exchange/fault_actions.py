@@ -71,6 +71,8 @@ def _act_on_symbols(venue: SimVenue, rule: FaultRule) -> int:
             row.status = TradingStatus.TRADING
         elif rule.kind == "funding" and row.is_futures:
             venue.apply_funding(symbol)
+        elif rule.kind == "change_fee":
+            _change_fee(row, rule)
         elif rule.kind in ("change_tick", "change_lot"):
             _change_row(row, rule)
         elif rule.kind == "manual_order":
@@ -85,6 +87,13 @@ def _act_on_symbols(venue: SimVenue, rule: FaultRule) -> int:
     return touched
 
 
+def _change_fee(row: SimInstrument, rule: FaultRule) -> None:
+    taker, maker = Decimal(str(rule.amount)), _number(rule.text) if rule.text else Decimal(row.maker_fee_ppm)
+    if taker != int(taker) or maker is None or maker != int(maker):
+        raise BadFault(f"change_fee wants whole ppm: amount={rule.amount} text={rule.text!r}")
+    row.taker_fee_ppm, row.maker_fee_ppm = int(taker), int(maker)
+
+
 def _base_qty(row: SimInstrument, rule: FaultRule) -> Decimal:
     """``amount`` in base coins, 0 = all; raises ``BadFault`` off the book's unit."""
     qty = Decimal(str(rule.amount))
@@ -94,13 +103,19 @@ def _base_qty(row: SimInstrument, rule: FaultRule) -> Decimal:
 
 
 def _price(text: str) -> Decimal:
-    try:
-        price = Decimal(text)
-    except InvalidOperation:
-        price = ZERO
-    if not price.is_finite() or price <= 0:
+    price = _number(text)
+    if price is None or price <= 0:
         raise BadFault(f"adl wants a price as text: text={text!r}")
     return price
+
+
+def _number(text: str) -> Decimal | None:
+    """A finite number, or None."""
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        return None
+    return value if value.is_finite() else None
 
 
 def _change_row(row: SimInstrument, rule: FaultRule) -> None:

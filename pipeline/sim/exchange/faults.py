@@ -31,6 +31,7 @@ off the arming, or what is done at once, by so many seconds.
 | adl | symbol | the same off the book, at the price in ``text`` (default the mark) |
 | manual_order | symbol | a market order of ``amount`` base coins (negative sells) by another client of the account |
 | change_tick, change_lot | symbol | the instrument row's tick or lot times ``amount`` (a whole number) |
+| change_fee | symbol | the account pays ``amount`` ppm as taker, ``text`` ppm as maker (default: as before) |
 | burst | - | ``amount`` market events at once on every listing of the venue |
 | clock_skew | - | the venue's clock moves by ``delay_ms`` (may be negative) |
 """
@@ -90,6 +91,7 @@ ACTION_KINDS = frozenset(
         "manual_order",
         "change_tick",
         "change_lot",
+        "change_fee",
         "burst",
         "clock_skew",
     }

@@ -293,7 +293,10 @@ class MatchingEngine(VenueCore):
             self._position_changes(account)
         move = self.settlement.fill_futures if row.is_futures else self.settlement.fill_spot
         settled = move(account, row, order, price, qty, is_maker, trade_id)
-        order.fees[settled.fee_asset] = order.fees.get(settled.fee_asset, ZERO) + settled.fee
+        fees = settled.fees
+        order.fees[fees.asset] = order.fees.get(fees.asset, ZERO) + fees.amount
+        if fees.coin:
+            order.coin_fees[fees.coin] = order.coin_fees.get(fees.coin, ZERO) + fees.coin_amount
         order.status = OrderStatus.PARTIALLY_FILLED
         order.updated_ms = self.now_ms()
         order.update_seq += 1
@@ -306,8 +309,10 @@ class MatchingEngine(VenueCore):
             price=price,
             qty=qty,
             quote=price * qty,
-            fee=settled.fee,
-            fee_asset=settled.fee_asset,
+            fee=fees.amount,
+            fee_asset=fees.asset,
+            coin_fee=fees.coin_amount,
+            coin_asset=fees.coin,
             is_maker=is_maker,
             ts_ms=order.updated_ms,
             realised_pnl=settled.realised_pnl,
@@ -331,6 +336,8 @@ class MatchingEngine(VenueCore):
             quote=trade.quote,
             fee=trade.fee,
             fee_asset=trade.fee_asset,
+            coin_fee=trade.coin_fee,
+            coin_asset=trade.coin_asset,
             is_maker=is_maker,
             realised_pnl=trade.realised_pnl,
             book_id=self.books[row.symbol].update_id,

@@ -129,7 +129,8 @@ class SimOrder:
     )
     filled_qty: Decimal = ZERO
     filled_quote: Decimal = ZERO  # sum of price x base quantity
-    fees: dict[str, Decimal] = field(default_factory=dict)
+    fees: dict[str, Decimal] = field(default_factory=dict)  # plain ones, by asset
+    coin_fees: dict[str, Decimal] = field(default_factory=dict)  # paid in a deduction coin
     created_ms: int = 0
     updated_ms: int = 0
     finished_ms: int = 0
@@ -155,7 +156,7 @@ class SimOrder:
 
     def copy(self) -> SimOrder:
         """A copy that later fills do not change."""
-        return replace(self, fees=dict(self.fees))
+        return replace(self, fees=dict(self.fees), coin_fees=dict(self.coin_fees))
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -170,10 +171,12 @@ class SimTrade:
     price: Decimal
     qty: Decimal  # base coin
     quote: Decimal
-    fee: Decimal  # positive = paid
+    fee: Decimal  # positive = paid; the plain part
     fee_asset: str
     is_maker: bool
     ts_ms: int
     realised_pnl: Decimal = ZERO
     close_qty: Decimal = ZERO  # part that reduced a position
     text: str = ""
+    coin_fee: Decimal = ZERO  # the part that was paid in a deduction coin
+    coin_asset: str = ""

@@ -1,9 +1,9 @@
 """Money of one simulated venue: locks, fees, fills into wallets or positions, margin, funding. Exact Decimals.
 
 Every movement is posted to the ledger as a double entry before the wallet changes, so the ledger can prove each
-balance. Fees are charged per fill at the account's tier, rounded up to 12 digits; in the received asset
-or in quote by the instrument's rule. A futures wallet holds the realised balance; what is available is computed
-from it, the marks and the margins (``margin``).
+balance. Fees are charged per fill at the account's tier, rounded up to 12 digits; in the received asset or in quote by
+the instrument's rule, or in a deduction coin (``fees``). A futures wallet holds the realised balance; what is available
+is computed from it, the marks and the margins (``margin``).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pipeline.model.enums import OrderSide
 from pipeline.sim.exchange.accounts import BookEntry, SimAccount, SimPosition
 from pipeline.sim.exchange.decimals import MONEY_STEP, PPM, ZERO
 from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, CloseEvent, PositionEvent
+from pipeline.sim.exchange.fees import POINTS, FillFee, fill_fee, plain_fee
 from pipeline.sim.exchange.history import History
 from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.margin import MarginAccount, initial_margin, valued
@@ -26,8 +27,7 @@ from pipeline.sim.exchange.venue_ledger import Posting, VenueLedger
 
 @dataclass(slots=True, frozen=True)
 class Settled:
-    fee: Decimal
-    fee_asset: str
+    fees: FillFee
     realised_pnl: Decimal
     close_qty: Decimal
 
@@ -40,7 +40,9 @@ class Settlement:
         push: Callable[[SimAccount, AccountEvent], None],
         now_ms: Callable[[], int],
         mono_ns: Callable[[], int],
+        settle_asset: str,
     ) -> None:
+        self._settle_asset = settle_asset
         self._mono_ns = mono_ns
         self.history = History()
         self._venue = venue
@@ -143,14 +145,44 @@ class Settlement:
         )
         in_base = instrument.fee_asset_is_base_on_buy and order.side is OrderSide.BUY
         fee_asset, basis = (instrument.base, qty) if in_base else (instrument.quote, quote)
-        fee = _fee(instrument, basis, is_maker)
+        value = basis * price if in_base else basis
+        fees = self._fees(account, instrument, order, basis, fee_asset, value, is_maker)
+        fee = fees.amount
         if fee:
             self._apply(account, "fee", ref, [(user, fee_asset, -fee), ("fees", fee_asset, fee)], order, trade_id)
         fee_of = {fee_asset: fee}
         for asset, delta in ((instrument.base, base_delta), (instrument.quote, quote_delta)):
             change = delta - fee_of.get(asset, ZERO)
             self._balance(account, asset, change, ZERO, "order-match", instrument.symbol, order.order_id)
-        return Settled(fee, fee_asset, ZERO, ZERO)
+        self._take_coin(account, fees, order, trade_id)
+        return Settled(fees, ZERO, ZERO)
+
+    def _fees(
+        self,
+        account: SimAccount,
+        instrument: SimInstrument,
+        order: SimOrder,
+        basis: Decimal,
+        asset: str,
+        value: Decimal,
+        is_maker: bool,
+    ) -> FillFee:
+        """``value``: of ``basis`` in quote. Only fees that are worth settlement coins can be paid in another coin."""
+        if order.forced in ("adl", "settlement"):  # nothing is known of a fee on these: none is taken
+            return FillFee(ZERO, asset)
+        fee = plain_fee(instrument, basis, is_maker)
+        deduction = account.fee_deduction
+        if deduction is None or order.forced or instrument.quote != self._settle_asset:
+            return FillFee(fee, asset)
+        worth = plain_fee(instrument, value, is_maker)
+        return fill_fee(fee, asset, worth, deduction, account.wallet(deduction.coin).free)
+
+    def _take_coin(self, account: SimAccount, fees: FillFee, order: SimOrder, trade_id: int) -> None:
+        if fees.coin_amount:
+            reason, amount = "point-fee" if fees.coin == POINTS else "trade-fee-deduct", fees.coin_amount
+            postings = [(f"user:{account.uid}", fees.coin, -amount), ("fees", fees.coin, amount)]
+            self._apply(account, reason, f"trade:{trade_id}", postings, order, trade_id)
+            self._balance(account, fees.coin, -amount, ZERO, reason, order.symbol, order.order_id)
 
     def _release_for_fill(self, account: SimAccount, order: SimOrder, base: Decimal, quote: Decimal) -> None:
         """Frees, from this order's lock, exactly what the fill is about to spend."""
@@ -235,8 +267,8 @@ class Settlement:
         before = position.qty
         realised, closed = apply_fill(position, price, qty * int(order.side))
         user, ref, asset = f"user:{account.uid}", f"trade:{trade_id}", instrument.quote
-        # Nothing is known of a fee on deleveraging and settlement: none is taken.
-        fee = ZERO if order.forced in ("adl", "settlement") else _fee(instrument, price * qty, is_maker)
+        fees = self._fees(account, instrument, order, price * qty, asset, price * qty, is_maker)
+        fee = fees.amount
         if not before:
             position.span.start(position, self._now_ms())
         position.realised_pnl += realised
@@ -258,10 +290,11 @@ class Settlement:
         if fee:
             self._apply(account, "fee", ref, [(user, asset, -fee), ("fees", asset, fee)], order, trade_id)
             self._balance(account, asset, -fee, ZERO, "fee", symbol, order_id)
+        self._take_coin(account, fees, order, trade_id)
         self._position(account, position)
         if ended is not None:
             self._push(account, CloseEvent(ended, self._now_ms()))
-        return Settled(fee, asset, realised, closed)
+        return Settled(fees, realised, closed)
 
     def fund(self, account: SimAccount, instrument: SimInstrument, mark: Decimal, rate: Decimal) -> None:
         """Pays (long, positive rate) or receives funding on what is open."""
@@ -409,10 +442,3 @@ def opening_qty(position: SimPosition | None, side: OrderSide, qty: Decimal) -> 
     if position is None or not position.qty or (position.qty > 0) == (side is OrderSide.BUY):
         return qty
     return max(ZERO, qty - abs(position.qty))
-
-
-def _fee(instrument: SimInstrument, basis: Decimal, is_maker: bool) -> Decimal:
-    """The account's fee on ``basis``, in its asset; negative is a rebate."""
-    rate = instrument.maker_fee_ppm if is_maker else instrument.taker_fee_ppm
-    fee = (basis * rate / PPM).quantize(MONEY_STEP, ROUND_UP).normalize() if rate else ZERO
-    return fee + ZERO  # no negative zero

@@ -85,7 +85,7 @@ class VenueCore:
             ticker_interval_ms=ticker_interval_ms,
             shift_ns=int(self.latency.feed_delay_ms * NS_PER_MS),
         )
-        self.settlement = Settlement(name, ledger, self._push, self.now_ms, clock.mono_ns)
+        self.settlement = Settlement(name, ledger, self._push, self.now_ms, clock.mono_ns, settle_asset)
         self.last_prices: dict[str, Decimal] = {}
         self.candles: dict[str, CandleSeries] = {symbol: CandleSeries() for symbol in self.instruments}
         self.mark_candles: dict[str, CandleSeries] = {symbol: CandleSeries() for symbol in self.instruments}

@@ -112,6 +112,19 @@ class PairSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return value_at(self.path, at_s) if self.path else 1.0
 
 
+class FeeDeductionSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fees are paid in ``coin`` (GT, POINT, MX) while the stock lasts; ``balance``: the stock at the start.
+
+    ``price``: settlement coins per coin; ``rate``: what is charged of the plain fee (0.9 = 10 % off).
+    """
+
+    coin: str
+    price: Decimal = Decimal(1)
+    rate: Decimal = Decimal(1)
+    balance: Decimal = Decimal(0)
+    enabled: bool = True
+
+
 class VenueSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One venue. ``lag_ms``: how far its makers are behind the fair price (0 leads).
 
@@ -130,6 +143,7 @@ class VenueSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     refill_ms: float = 400.0
     rejects_unfillable: bool = True
     balances: dict[str, Decimal] = {}
+    fee_deduction: FeeDeductionSpec | None = None
     leverage: int = 10
     margin_mode: str = "isolated"  # isolated | cross
     coins: dict[str, CoinSpec] = {}  # overrides of the scenario's coins

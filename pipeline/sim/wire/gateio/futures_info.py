@@ -15,7 +15,14 @@ from pipeline.sim.wire.gateio.api import DAY_S, FuturesContracts, Route, page, s
 from pipeline.sim.wire.gateio.formats import ApiRequest, GateError
 from pipeline.sim.wire.numbers import exact_text
 
-_KINDS = {"deposit": "dnw", "withdraw": "dnw", "pnl": "pnl", "fee": "fee", "fund": "fund"}
+_KINDS = {
+    "deposit": "dnw",
+    "withdraw": "dnw",
+    "pnl": "pnl",
+    "fee": "fee",
+    "fund": "fund",
+    "point-fee": "point_fee",
+}
 _KIND_NAMES = frozenset(
     ("dnw", "pnl", "fee", "refr", "fund", "point_dnw", "point_fee", "point_refr", "bonus_offset", "cross_settle")
 )

@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.model.enums import OrderKind, TradingStatus
 from pipeline.sim.exchange.accounts import ForcedClose, PositionClose, SimAccount, SimPosition
 from pipeline.sim.exchange.events import BalanceEvent, MarketTrade
+from pipeline.sim.exchange.fees import POINTS
 from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.margin import MarginAccount, maintenance_margin, tier_of, unrealised
 from pipeline.sim.exchange.orders import SimOrder, SimTrade
@@ -177,7 +178,7 @@ def trade_row(trade: SimTrade, instrument: SimInstrument, decimal_sizes: bool) -
         "price": exact_text(trade.price),
         "text": trade_text(trade),
         "fee": exact_text(trade.fee),
-        "point_fee": "0",
+        "point_fee": exact_text(trade.coin_fee),
         "role": "maker" if trade.is_maker else "taker",
         "close_size": size(contracts(instrument, trade.close_qty) * sign, decimal_sizes),
     }
@@ -203,7 +204,7 @@ def trade_push(trade: SimTrade, instrument: SimInstrument, decimal_sizes: bool) 
         "role": "maker" if trade.is_maker else "taker",
         "text": trade_text(trade),
         "fee": float(trade.fee),
-        "point_fee": 0,
+        "point_fee": float(trade.coin_fee),
     }
 
 
@@ -421,7 +422,7 @@ def account_row(account: SimAccount, margin: MarginAccount, settle: str) -> dict
         "position_margin": exact_text(round(margin.position_margin, 8)),
         "order_margin": exact_text(round(margin.order_margin, 8)),
         "available": exact_text(round(margin.available, 8)),
-        "point": "0",
+        "point": exact_text(account.wallets[POINTS].total) if POINTS in account.wallets else "0",
         "bonus": "0",
         "in_dual_mode": account.dual_side,
         "enable_credit": False,
@@ -453,7 +454,14 @@ def account_row(account: SimAccount, margin: MarginAccount, settle: str) -> dict
     }
 
 
-_CHANGE_KINDS = {"deposit": "dnw", "withdraw": "dnw", "pnl": "pnl", "fee": "fee", "fund": "fund"}
+_CHANGE_KINDS = {
+    "deposit": "dnw",
+    "withdraw": "dnw",
+    "pnl": "pnl",
+    "fee": "fee",
+    "fund": "fund",
+    "point-fee": "point_fee",
+}
 
 
 def balance_push(event: BalanceEvent, account: SimAccount) -> dict[str, Any]:

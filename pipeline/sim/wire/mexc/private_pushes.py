@@ -25,6 +25,7 @@ _BALANCE_KINDS = {
     "order-match": b"ENTRUST",
     "order-cancel": b"ENTRUST_CANCEL",
     "fee": b"TRADE_FEE",
+    "trade-fee-deduct": b"TRADE_FEE",
     "deposit": b"DEPOSIT",
     "withdraw": b"WITHDRAW",
     "fund": b"CONTRACT_TRANSFER",
@@ -92,8 +93,8 @@ def _deal_frame(trade: SimTrade, ts_ms: int) -> bytes:
         trade_id=formats.trade_id_text(trade.trade_id).encode(),
         client_id=trade.client_id.encode(),
         order_id=formats.order_id_text(trade.order_id).encode(),
-        fee=_bytes(trade.fee),
-        fee_asset=trade.fee_asset.encode(),
+        fee=_bytes(trade.coin_fee or trade.fee),
+        fee_asset=(trade.coin_asset or trade.fee_asset).encode(),
         time_ms=trade.ts_ms,
     )
     return frames.wrap(
