@@ -45,6 +45,8 @@ def build_venues(
             account = venue.add_account(uid, keys, dict(venue_spec.balances))
             account.default_leverage = Decimal(venue_spec.leverage)
             account.default_cross = venue_spec.margin_mode == "cross"
+            account.dual_side = venue_spec.position_mode == "dual"
+            account.account_mode = spec.account_mode
             _deduct_fees(venue, account, venue_spec.fee_deduction, splits=spec.dialect == "gateio")
             venues[name] = venue
     return venues

@@ -98,6 +98,7 @@ class SimExchangeServer:
             urls = await self._serve(exchange, dialect)
             for name, venue in own.items():
                 venue.order_id_text, venue.trade_id_text = dialect.order_id_text, dialect.trade_id_text
+                venue.client_id_prefix = dialect.client_id_prefix
                 info[name] = {
                     **urls.get(name, {}),
                     "source": "synthetic",

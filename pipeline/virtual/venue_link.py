@@ -53,7 +53,6 @@ Event = PlaceOutcome | CancelOutcome | OrderUpdate | Fill | Balance | Position |
 Answer = QueryAnswer | FillsAnswer | FundingAnswer | SweepAnswer
 Emit = Callable[[object], None]
 
-FOREIGN_PREFIX = "t-"  # of texts that were placed past the codec, at Gate.io
 PLACE_BUDGET = Budget(10, 1_000)  # of venues that the table does not name
 PLACE_BUDGETS = {"mexc_spot": Budget(5, 1_000), "gateio_spot": Budget(10, 1_000), "gateio_futures": Budget(100, 1_000)}
 REJECTIONS: dict[RejectReason, type[VenueRejected]] = {
@@ -396,7 +395,7 @@ class VenueLink:
         return OrderUpdate(
             venue=self.name,
             symbol=order.symbol,
-            client_id=order.client_id.removeprefix(FOREIGN_PREFIX),
+            client_id=order.client_id,
             order_id=str(order.order_id),
             state=state,
             filled_qty=order.filled_qty,
@@ -417,7 +416,7 @@ class VenueLink:
             symbol=trade.symbol,
             trade_id=str(trade.trade_id),
             order_id=str(trade.order_id),
-            client_id=trade.client_id.removeprefix(FOREIGN_PREFIX),
+            client_id=trade.client_id,
             side=trade.side,
             qty=trade.qty,
             price=trade.price,

@@ -242,7 +242,8 @@ def check_limits(journal: Sequence[Row], size_max: Decimal) -> list[Violation]:
 
 
 def check_collar(ledger: Sequence[Row], versions: Sequence[Sequence[Any]], bps_max: Decimal) -> list[Violation]:
-    """I10: no fill of an order with a client id is further than ``bps_max`` from the best price that its venue had published last."""
+    """I10: no fill of an order with a client id is further than ``bps_max`` from the best price that its venue had
+    published last."""
     ticks = {(row["venue"], row["symbol"]): Decimal(row["tick"]) for row in ledger if row["kind"] == "instrument"}
     published: dict[tuple[str, str], list[tuple[int, int, int]]] = {}
     for venue, symbol, _, _, mono_ns, bid, _, ask, _ in versions:

@@ -10,6 +10,7 @@ from pipeline.sim.exchange.decimals import ZERO
 from pipeline.sim.exchange.fees import FeeDeduction
 
 BOOK_ENTRIES_MAX = 20_000  # of an account's book
+ACCOUNT_MODES = ("classic", "multi_currency", "portfolio", "single_currency")
 
 
 @dataclass(slots=True)
@@ -153,6 +154,7 @@ class SimAccount:
     wallets: dict[str, Wallet] = field(default_factory=dict)
     positions: dict[str, SimPosition] = field(default_factory=dict)
     dual_side: bool = False
+    account_mode: str = "classic"  # one of ACCOUNT_MODES; shown, not simulated
     book: deque[BookEntry] = field(default_factory=lambda: deque(maxlen=BOOK_ENTRIES_MAX))
     closes: list[PositionClose] = field(default_factory=list)
     forced: list[ForcedClose] = field(default_factory=list)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
 
 import msgspec
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce, TradingStatus
+from pipeline.sim.exchange.accounts import ACCOUNT_MODES, SimAccount
 from pipeline.sim.exchange.decimals import ZERO
 from pipeline.sim.exchange.faults import ACTION_KINDS, BadFault, FaultRule
 from pipeline.sim.exchange.instruments import SimInstrument
@@ -32,6 +33,8 @@ def apply_action(venues: dict[str, SimVenue], rule: FaultRule) -> int:
             touched += 1
         elif rule.kind in ("withdraw", "deposit"):
             touched += _move_money(venue, rule)
+        elif rule.kind == "change_mode":
+            touched += _change_mode(venue, rule.text)
         elif rule.kind in ("close_wallet", "open_wallet"):
             touched += _switch_wallet(venue, rule)
         else:
@@ -47,6 +50,32 @@ def _move_money(venue: SimVenue, rule: FaultRule) -> int:
             venue.settlement.external(account, rule.asset, amount, rule.kind)
             touched += 1
     return touched
+
+
+def _change_mode(venue: SimVenue, mode: str) -> int:
+    if mode not in (*ACCOUNT_MODES, "single", "dual"):
+        raise BadFault(f"change_mode wants single, dual or one of {ACCOUNT_MODES} as text: text={mode!r}")
+    accounts = list({id(one): one for one in venue.accounts.values()}.values())
+    for account in accounts:
+        if mode in ACCOUNT_MODES:
+            account.account_mode = mode
+        elif any(row.qty for row in account.positions.values()) or venue.open_orders(account):
+            raise BadFault(f"change_mode {mode}: the account has positions or orders")
+        else:
+            account.dual_side = mode == "dual"
+    return len(accounts)
+
+
+def _change_leverage(venue: SimVenue, account: SimAccount, symbol: str, rule: FaultRule) -> None:
+    if rule.text not in ("", "isolated", "cross"):
+        raise BadFault(f"change_leverage wants isolated or cross as text: text={rule.text!r}")
+    leverage, is_cross = Decimal(str(rule.amount)), rule.text == "cross" if rule.text else None
+    if leverage < 1:
+        raise BadFault(f"change_leverage wants an amount from 1: amount={rule.amount}")
+    try:
+        venue.set_leverage(account, symbol, leverage, is_cross=is_cross)
+    except SimReject as refusal:
+        raise BadFault(str(refusal)) from refusal
 
 
 def _switch_wallet(venue: SimVenue, rule: FaultRule) -> int:
@@ -76,11 +105,13 @@ def _act_on_symbols(venue: SimVenue, rule: FaultRule) -> int:
         elif rule.kind in ("change_tick", "change_lot"):
             _change_row(row, rule)
         elif rule.kind == "manual_order":
-            _manual_order(venue, symbol, Decimal(str(rule.amount)))
+            _manual_order(venue, row, rule)
         else:
             for account in {id(one): one for one in venue.accounts.values()}.values():
                 if rule.kind == "cancel_orders":
                     venue.cancel_all(account, symbol)
+                elif rule.kind == "change_leverage" and row.is_futures:
+                    _change_leverage(venue, account, symbol, rule)
                 elif rule.kind in _FORCED and row.is_futures:
                     price = _price(rule.text) if rule.kind == "adl" and rule.text else None
                     venue.force_close(account, symbol, _FORCED[rule.kind], qty=_base_qty(row, rule), price=price)
@@ -128,13 +159,28 @@ def _change_row(row: SimInstrument, rule: FaultRule) -> None:
         row.coarsen_lot(int(factor))
 
 
-def _manual_order(venue: SimVenue, symbol: str, amount: Decimal) -> None:
-    account = next(iter(venue.accounts.values()))
-    side = OrderSide.BUY if amount > 0 else OrderSide.SELL
+def _manual_order(venue: SimVenue, row: SimInstrument, rule: FaultRule) -> None:
+    account, amount = next(iter(venue.accounts.values())), Decimal(str(rule.amount))
+    price = _order_price(row, rule.price, is_buy=amount > 0) if rule.price else ZERO
     request = SimOrderRequest(
-        symbol=symbol, side=side, kind=OrderKind.MARKET, tif=TimeInForce.IOC, qty=abs(amount), client_id=""
+        symbol=row.symbol,
+        side=OrderSide.BUY if amount > 0 else OrderSide.SELL,
+        kind=OrderKind.LIMIT if price else OrderKind.MARKET,
+        tif=TimeInForce.GTC if price else TimeInForce.IOC,
+        qty=abs(amount),
+        price=price,
+        client_id=venue.client_id_prefix + rule.client_id if rule.client_id else "",
     )
     try:
         venue.place(account, request)
     except SimReject as refusal:
         raise BadFault(str(refusal)) from refusal
+
+
+def _order_price(row: SimInstrument, text: str, *, is_buy: bool) -> Decimal:
+    """A number, or percent from the mark, to the tick that is further from it."""
+    value = _number(text.removesuffix("%"))
+    price = row.reference_price() * (1 + value / 100) if value is not None and text.endswith("%") else value
+    if price is None or price <= 0:
+        raise BadFault(f"manual_order wants a price, or percent from the mark: price={text!r}")
+    return (price / row.tick).to_integral_value(ROUND_FLOOR if is_buy else ROUND_CEILING) * row.tick

@@ -29,9 +29,13 @@ off the arming, or what is done at once, by so many seconds.
 | cancel_orders, funding | symbol | what the venue does by itself |
 | liquidate | symbol | positions are closed at the market; ``amount`` base coins of each, 0 = all |
 | adl | symbol | the same off the book, at the price in ``text`` (default the mark) |
-| manual_order | symbol | a market order of ``amount`` base coins (negative sells) by another client of the account |
+| manual_order | symbol | an order of ``amount`` base coins (negative sells) by another client of the account: at the
+  market, or resting at ``price`` (a number, or percent from the mark as in -3%); ``client_id``: its own, without the
+  venue's prefix |
 | change_tick, change_lot | symbol | the instrument row's tick or lot times ``amount`` (a whole number) |
 | change_fee | symbol | the account pays ``amount`` ppm as taker, ``text`` ppm as maker (default: as before) |
+| change_leverage | symbol | another client sets leverage ``amount`` and, by ``text``, isolated or cross |
+| change_mode | - | another client sets the mode in ``text``: single, dual; classic, multi_currency, portfolio, ... |
 | burst | - | ``amount`` market events at once on every listing of the venue |
 | clock_skew | - | the venue's clock moves by ``delay_ms`` (may be negative) |
 """
@@ -92,6 +96,8 @@ ACTION_KINDS = frozenset(
         "change_tick",
         "change_lot",
         "change_fee",
+        "change_leverage",
+        "change_mode",
         "burst",
         "clock_skew",
     }
@@ -158,6 +164,8 @@ class FaultRule:
     text: str = ""
     asset: str = ""
     amount: str = "0"
+    price: str = ""
+    client_id: str = ""
     at_s: float = 0.0
     rule_id: int = 0
     armed_ns: int = 0
@@ -168,7 +176,7 @@ class FaultRule:
     def parse(cls, raw: dict[str, Any]) -> FaultRule:
         """Raises ``BadFault`` for an unknown kind or field."""
         allowed = {"venue", "target", "symbol", "after", "count", "probability", "duration_ms", "delay_ms", "status"}
-        allowed |= {"kind", "retry_after_s", "reason", "text", "asset", "amount", "at_s"}
+        allowed |= {"kind", "retry_after_s", "reason", "text", "asset", "amount", "price", "client_id", "at_s"}
         unknown = sorted(set(raw) - allowed)
         if unknown:
             raise BadFault(f"unknown fault fields: {unknown}; known: {sorted(allowed)}")

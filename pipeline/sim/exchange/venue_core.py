@@ -96,6 +96,7 @@ class VenueCore:
         self._held_event: AccountEvent | None = None  # kept back to be sent after its successor
         self.order_id_text: Callable[[int], str] = str  # as the wire writes them; set by the server
         self.trade_id_text: Callable[[int], str] = str
+        self.client_id_prefix = ""  # that the wire puts before a client's own id
         self._listeners: dict[int, list[AccountCallback]] = {}  # by id(account)
         ledger.add_venue(name, self.wall_ns)
         self._enlist(instruments)

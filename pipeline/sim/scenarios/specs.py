@@ -17,6 +17,7 @@ import yaml
 
 from pipeline.model.enums import InstrumentKind
 from pipeline.model.errors import ConfigInvalid
+from pipeline.sim.exchange.accounts import ACCOUNT_MODES
 from pipeline.sim.exchange.latency import LatencyProfile
 from pipeline.sim.exchange.paths import Path as TimePath
 from pipeline.sim.exchange.paths import path_error, value_at
@@ -128,7 +129,7 @@ class FeeDeductionSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 class VenueSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One venue. ``lag_ms``: how far its makers are behind the fair price (0 leads).
 
-    ``leverage``, ``margin_mode``: of contracts that no user has set (futures).
+    ``leverage``, ``margin_mode``: of contracts that no user has set; ``position_mode``: of the account (futures).
     """
 
     kind: str  # spot | futures
@@ -146,6 +147,7 @@ class VenueSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     fee_deduction: FeeDeductionSpec | None = None
     leverage: int = 10
     margin_mode: str = "isolated"  # isolated | cross
+    position_mode: str = "single"  # single | dual
     coins: dict[str, CoinSpec] = {}  # overrides of the scenario's coins
 
     @property
@@ -194,9 +196,10 @@ class AccountSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class ExchangeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One exchange. ``dialect``: a folder of ``wire/``."""
+    """One exchange. ``dialect``: a folder of ``wire/``; ``account_mode``: classic or a unified one (Gate.io)."""
 
     dialect: str
+    account_mode: str = "classic"
     account: AccountSpec | None = None
     venues: dict[str, VenueSpec] = {}  # by market: spot, futures
 
@@ -302,6 +305,10 @@ def _check(scenario: Scenario) -> list[str]:
                 errors.append(f"exchanges.{exchange}.venues.{market}: wants spot or futures")
             if spec.venues[market].margin_mode not in ("isolated", "cross"):
                 errors.append(f"exchanges.{exchange}.venues.{market}.margin_mode: wants isolated or cross")
+            if spec.venues[market].position_mode not in ("single", "dual"):
+                errors.append(f"exchanges.{exchange}.venues.{market}.position_mode: wants single or dual")
+        if spec.account_mode not in ACCOUNT_MODES:
+            errors.append(f"exchanges.{exchange}.account_mode: wants one of {', '.join(ACCOUNT_MODES)}")
     for pair, row in scenario.pairs.items():
         if pair.count("/") != 1:
             errors.append(f"pairs.{pair}: wants BASE/QUOTE")

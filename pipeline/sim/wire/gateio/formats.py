@@ -46,6 +46,7 @@ class ApiRequest(msgspec.Struct, frozen=True, kw_only=True):
     args: tuple[str, ...] = ()
     items: list[Any] = []
     account: SimAccount | None = None
+    api_key: str = ""
     now_ms: int = 0
     expiry_ms: int = 0
     decimal_sizes: bool = False

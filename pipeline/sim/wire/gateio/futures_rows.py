@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.model.enums import OrderKind, TradingStatus
-from pipeline.sim.exchange.accounts import ForcedClose, PositionClose, SimAccount, SimPosition
+from pipeline.sim.exchange.accounts import ACCOUNT_MODES, ForcedClose, PositionClose, SimAccount, SimPosition
 from pipeline.sim.exchange.events import BalanceEvent, MarketTrade
 from pipeline.sim.exchange.fees import POINTS
 from pipeline.sim.exchange.instruments import SimInstrument
@@ -427,7 +427,7 @@ def account_row(account: SimAccount, margin: MarginAccount, settle: str) -> dict
         "in_dual_mode": account.dual_side,
         "enable_credit": False,
         "position_mode": "dual" if account.dual_side else "single",
-        "margin_mode": 0,
+        "margin_mode": ACCOUNT_MODES.index(account.account_mode),
         "position_initial_margin": exact_text(round(margin.position_margin, 8)),
         "maintenance_margin": exact_text(round(margin.maintenance, 8)),
         "cross_available": exact_text(round(margin.available, 8)),

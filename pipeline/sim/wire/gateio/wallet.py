@@ -30,6 +30,7 @@ _KINDS = {
     "trade-fee-deduct": "order_fee",
     "point-fee": "order_fee",
 }
+_CODES = {"order_fill": "101", "order_fee": "151"}  # those of money moved from outside are not known
 _ACCOUNTS = ("spot", "futures")
 
 
@@ -250,6 +251,7 @@ def _book_row(entry: BookEntry) -> dict[str, Any]:
         "change": exact_text(entry.change),
         "balance": exact_text(entry.balance),
         "type": _KINDS.get(entry.reason, "unknown"),
+        "code": _CODES.get(_KINDS.get(entry.reason, ""), ""),
         "text": str(entry.order_id) if entry.order_id else "",
     }
 
