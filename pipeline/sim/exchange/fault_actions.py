@@ -9,8 +9,10 @@ import msgspec
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce, TradingStatus
 from pipeline.sim.exchange.accounts import ACCOUNT_MODES, SimAccount
 from pipeline.sim.exchange.decimals import ZERO
+from pipeline.sim.exchange.delisting import announce
 from pipeline.sim.exchange.faults import ACTION_KINDS, BadFault, FaultRule
 from pipeline.sim.exchange.instruments import SimInstrument
+from pipeline.sim.exchange.latency import NS_PER_MS
 from pipeline.sim.exchange.orders import SimOrderRequest, SimReject
 from pipeline.sim.exchange.venue import SimVenue
 
@@ -100,6 +102,9 @@ def _act_on_symbols(venue: SimVenue, rule: FaultRule) -> int:
             row.status = TradingStatus.TRADING
         elif rule.kind == "funding" and row.is_futures:
             venue.apply_funding(symbol)
+        elif rule.kind == "announce_delisting":
+            starts_in_ns, lasts_ns = int(rule.delay_ms * NS_PER_MS), int(rule.duration_ms * NS_PER_MS)
+            announce(venue, symbol, starts_in_ns=starts_in_ns, lasts_ns=lasts_ns)
         elif rule.kind == "change_fee":
             _change_fee(row, rule)
         elif rule.kind in ("change_tick", "change_lot"):

@@ -36,6 +36,7 @@ off the arming, or what is done at once, by so many seconds.
 | change_fee | symbol | the account pays ``amount`` ppm as taker, ``text`` ppm as maker (default: as before) |
 | change_leverage | symbol | another client sets leverage ``amount`` and, by ``text``, isolated or cross |
 | change_mode | - | another client sets the mode in ``text``: single, dual; classic, multi_currency, portfolio, ... |
+| announce_delisting | symbol | reduce-only after ``delay_ms``, then for ``duration_ms``; settlement at the end |
 | burst | - | ``amount`` market events at once on every listing of the venue |
 | clock_skew | - | the venue's clock moves by ``delay_ms`` (may be negative) |
 """
@@ -98,6 +99,7 @@ ACTION_KINDS = frozenset(
         "change_fee",
         "change_leverage",
         "change_mode",
+        "announce_delisting",
         "burst",
         "clock_skew",
     }

@@ -73,6 +73,10 @@ class SimInstrument:
     leverage_max: int = 100
     maintenance_rate: Decimal = Decimal("0.005")
     risk_tiers: tuple[RiskTier, ...] = ()  # rising caps; empty = one tier of the two fields above
+    delisting_s: int = 0  # wall seconds of an announced delisting: reduce-only from here (0 = none)
+    delisted_s: int = 0  # its end
+    only_reduces: bool = False  # between the two
+    is_delisted: bool = False
     reference: Callable[[], Decimal] | None = None  # set by the venue: mark price now
     price_digits: int = field(init=False)
     qty_digits: int = field(init=False)

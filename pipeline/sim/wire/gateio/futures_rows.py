@@ -54,6 +54,12 @@ def is_fractional(instrument: SimInstrument) -> bool:
     return instrument.lot < instrument.multiplier
 
 
+def _status_text(instrument: SimInstrument) -> str:
+    if instrument.is_delisted:
+        return "delisted"
+    return "delisting" if instrument.only_reduces else _STATUS[instrument.status]
+
+
 def contract_row(
     instrument: SimInstrument, *, decimal_sizes: bool, orderbook_id: int, last: str, trade_id: int
 ) -> dict[str, Any]:
@@ -76,7 +82,8 @@ def contract_row(
         "funding_rate_indicative": funding,
         "mark_price_round": "0.01",
         "funding_offset": 0,
-        "in_delisting": instrument.status is TradingStatus.HALTED,
+        "in_delisting": instrument.only_reduces
+        or (instrument.status is TradingStatus.HALTED and not instrument.is_delisted),
         "risk_limit_base": exact_text(instrument.tiers[0].cap),
         "interest_rate": "0.0003",
         "order_price_round": exact_text(instrument.tick),
@@ -105,7 +112,9 @@ def contract_row(
         "enable_bonus": True,
         "enable_credit": True,
         "funding_cap_ratio": "0.75",
-        "status": _STATUS[instrument.status],
+        "status": _status_text(instrument),
+        "delisting_time": instrument.delisting_s,
+        "delisted_time": instrument.delisted_s,
         "launch_time": 1546300800,
         "enable_decimal": is_fractional(instrument),
     }

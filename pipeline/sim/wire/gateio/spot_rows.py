@@ -53,7 +53,7 @@ def pair_row(instrument: SimInstrument) -> dict[str, Any]:
         "trade_status": _TRADE_STATUS[instrument.status],
         "sell_start": 0,
         "buy_start": 0,
-        "delisting_time": 0,
+        "delisting_time": instrument.delisted_s,
         "type": "normal",
         "trade_url": f"https://www.gate.com/trade/{instrument.symbol}",
         "st_tag": False,

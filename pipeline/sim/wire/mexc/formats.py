@@ -220,7 +220,7 @@ def symbol_row(instrument: SimInstrument) -> dict[str, Any]:
     maximum = exact_text(instrument.max_notional or Decimal(2_000_000))
     return {
         "symbol": instrument.symbol,
-        "status": "2" if halted else "1",
+        "status": "3" if instrument.is_delisted else "2" if halted else "1",
         "baseAsset": instrument.base,
         "baseAssetPrecision": qty_digits,
         "quoteAsset": instrument.quote,
