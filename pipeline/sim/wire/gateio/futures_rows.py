@@ -307,7 +307,7 @@ def position_push(
         "mode": position.mode,
         "realised_pnl": float(position.realised_pnl - position.paid_fees - position.paid_funding),
         "realised_point": 0,
-        "risk_limit": float(tier.cap),
+        "risk_limit": int(tier.cap),
         "size": size(contracts(instrument, position.qty), decimal_sizes),
         "time": position.updated_ms // 1000,
         "time_ms": position.updated_ms,
