@@ -56,6 +56,12 @@ def world() -> Iterator[EntryWorld]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def look(world: EntryWorld) -> LastLook:
+    """One for all configurations: a reload must reach it."""
+    return looking(world)
+
+
 NEAR = some.sampled_from([0, 1, 50, 99, 100, 101, 149, 150, 151, 300]).map(lambda ms: ms * MS)
 AGES = some.builds(lambda age, by: max(0, age + by), NEAR, some.integers(-1, 1))
 
@@ -63,7 +69,7 @@ AGES = some.builds(lambda age, by: max(0, age + by), NEAR, some.integers(-1, 1))
 @given(ages=some.tuples(AGES, AGES), max_age_ms=some.sampled_from([1, 100, 1000]))
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_books_that_the_gate_refuses_for_their_age_do_not_leave_and_no_others(
-    world: EntryWorld, ages: tuple[int, int], max_age_ms: int
+    world: EntryWorld, look: LastLook, ages: tuple[int, int], max_age_ms: int
 ) -> None:
     detection = msgspec.structs.replace(world.config.detection, max_age_to_trade_ms=max_age_ms)
     world.core.reconfigure(msgspec.structs.replace(world.config, detection=detection))
@@ -74,12 +80,12 @@ def test_books_that_the_gate_refuses_for_their_age_do_not_leave_and_no_others(
     world.publish(1, [(Decimal(100), Decimal(5))], [(Decimal("100.1"), Decimal(5))], recv_mono_ns=proofs[1])
     record = world.record([(0, 1, Decimal("0.5"), Decimal("99.5")), (1, -1, Decimal("0.5"), Decimal("99.6"))])
     judged = exact(world, record)
-    stop = looking(world).entry(legs(world, proofs), world.now_ns, FOREVER_NS, first=True)
+    stop = look.entry(legs(world, proofs), world.now_ns, FOREVER_NS, first=True)
     assert isinstance(judged, Plan) is (stop is None)
     if stop is not None:
         assert isinstance(judged, Rejected) and judged.refusal is Refusal.STALE_AT_EXECUTOR
         assert stop[0] is Refusal.STALE_AT_SEND
-    assert looking(world).entry(legs(world, proofs), world.now_ns, FOREVER_NS, first=False) is None
+    assert look.entry(legs(world, proofs), world.now_ns, FOREVER_NS, first=False) is None
 
 
 def test_a_book_that_was_never_proved_does_not_leave(world: EntryWorld) -> None:
