@@ -48,7 +48,7 @@ def check(world: World, *amounts: Decimal) -> None:
     assert again.digest() == ledger.digest()
 
 
-def test_funding_told_by_the_stream_is_booked_at_once() -> None:
+def test_funding_noticed_by_the_stream_is_booked_at_once() -> None:
     world = hedged_world()
     before = world.core.ledger.total_pnl
     world.fund(PAID)
