@@ -336,9 +336,7 @@ class Entry:
         assert not self.sent and self.states == ["NOT_SENT", "NOT_SENT"]
         assert not core.ledger.open_operations and not core.ledger.unsettled
         assert core.ledger.outcomes[Outcome.FAILED] == 1
-        for row in self.world.rows:
-            for asset in (row.spec.base, row.spec.quote):
-                assert core.balances.held(row.spec.venue, asset) == 0
+        assert not core.balances.holding(), "every reservation is free again"
         assert not any(core.positions.delta().values())
 
 
