@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from bench.entry_world import LEASE_TOKEN, EntryWorld
+from bench.entry_world import EntryWorld
 from pipeline.execution.plan import Plan, Rejected
-from pipeline.execution.shared_reads import may_launch
 from pipeline.model.enums import Refusal
 from pipeline.risk.last_look import LastLook
 from tests.worlds.fast_entry_world import a_world, exact
+from tests.worlds.performer_world import WorldHalt
 
 MS = 1_000_000
 FOREVER_NS = 2**62
@@ -29,20 +29,8 @@ class Leg(NamedTuple):
     proof_mono_ns: int
 
 
-class Page:
-    """The halt page of a world."""
-
-    def __init__(self, world: EntryWorld) -> None:
-        self._words: Any = world.halt
-        self.latched, self.lease_expiry_mono_ns = world.latched, world.lease_expiry_mono_ns
-        self.venue_blocked, self.instrument_blocked = world.venue_blocked, world.instrument_blocked
-
-    def may_launch(self, mono_ns: int, venue_id: int, instrument_id: int) -> bool:
-        return bool(may_launch(self._words, LEASE_TOKEN, mono_ns, venue_id, instrument_id))
-
-
 def looking(world: EntryWorld) -> LastLook:
-    return LastLook(world.core.context, Page(world), {row.spec.venue: row.venue_id for row in world.rows})
+    return LastLook(world.core.context, WorldHalt(world), {row.spec.venue: row.venue_id for row in world.rows})
 
 
 def legs(world: EntryWorld, proofs: tuple[int, int]) -> list[Leg]:
