@@ -78,7 +78,7 @@ ZERO = Decimal(0)
 
 @dataclass(slots=True)
 class InventoryRow:
-    """What the detector may size with, one instrument (shm/layout.py, IR_*)."""
+    """What the detector may size with, one instrument (INVENTORY_ROW)."""
 
     instrument_id: int
     buy_notional: float

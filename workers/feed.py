@@ -23,7 +23,8 @@ from pipeline.model.catalogue_row import words_to_row
 from pipeline.model.clock import mono_ns
 from pipeline.model.enums import TradingStatus
 from pipeline.model.errors import ArbitrageEngineError, ConfigInvalid, SegmentMissing
-from shm.layout import CAT_FLAG_REMOVED, CONN_CAPACITY, CR_FEED, CR_FLAGS, FEED_BOOK_CAPACITY_DEFAULT
+from shm.layout import CONN_CAPACITY, FEED_BOOK_CAPACITY_DEFAULT
+from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW
 
 if TYPE_CHECKING:
     from pipeline.exchanges.feed.market_feed import FeedInstrument, FeedSettings, MarketFeed
@@ -48,11 +49,11 @@ def warm(dialects: Sequence[str]) -> None:
     from pipeline.book.venue_books import VenueBooks
     from shm.atomics import store_relaxed, store_release
     from shm.bookring import conn_close, conn_open, init_feed, publish_book, read_book
-    from shm.layout import BOOK_RECORD_WORDS, feed_segment_words
+    from shm.layout import BOOK, feed_segment_words
     from shm.wait import ring_if_sleeping
 
     words = np.zeros(feed_segment_words(2), dtype=np.int64)
-    record = np.zeros(BOOK_RECORD_WORDS, dtype=np.int64)
+    record = np.zeros(BOOK.WORDS, dtype=np.int64)
     init_feed(words, 0, 2)
     store_relaxed(words, 0, 0)
     store_release(words, 0, 0)
@@ -144,10 +145,10 @@ class FeedProcess:
             if words is None:  # being written just now: look again
                 complete = False
                 continue
-            if int(words[CR_FEED]) != self.feed_id:
+            if int(words[CATALOGUE_ROW.feed]) != self.feed_id:
                 continue
             row = words_to_row(index, words, names.get(int(words[1]), ""))
-            self._take(row, bool(int(words[CR_FLAGS]) & CAT_FLAG_REMOVED))
+            self._take(row, bool(int(words[CATALOGUE_ROW.flags]) & CAT_FLAG_REMOVED))
         if complete:
             self._version = version
 

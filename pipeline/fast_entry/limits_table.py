@@ -24,7 +24,7 @@ from pipeline.model.instruments import InstrumentRow, wallet_open
 from pipeline.risk.exposure import exposure
 from pipeline.risk.gate import Gate
 from pipeline.templates.template import factor_of
-from shm.layout import VENUE_CAPACITY
+from shm.layout_pages import VENUE_CAPACITY
 
 # --- integers: globals, venues, assets, rows ---
 G_ENABLED = 0

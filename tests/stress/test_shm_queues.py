@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shm import layout as ly
 from shm.atomics import mono_ns
 from shm.jit import JIT_DISABLED
+from shm.layout import CURSOR, QUEUE
 from shm.queue import QueueConsumer, QueueProducer, init_queue, queue_words
 from shm.segment import cleanup_instance, list_segments
 from shm.wait import PARK_TIMEOUT_MAX_MS, Bell, BellRinger
@@ -27,7 +27,7 @@ ITEMS = 500_000
 @pytest.fixture(scope="module", autouse=True)
 def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Every kernel is compiled here, before any fork."""
-    words, cursor = np.zeros(queue_words(4, SLOT), np.int64), np.zeros(ly.C_WORDS, np.int64)
+    words, cursor = np.zeros(queue_words(4, SLOT), np.int64), np.zeros(CURSOR.END, np.int64)
     init_queue(words, 0, 4, SLOT, 0)
     kr.produce(words, cursor, 0, 2, np.zeros(1, np.int64))
     assert kr.consume(words, cursor, 1, 2, 0) == 0
@@ -69,14 +69,14 @@ def test_either_end_may_be_killed_at_any_time_and_nothing_is_lost(instance: str)
 
     def send(begun: Signpost) -> None:
         producer = QueueProducer.create(instance, "q", capacity=64, slot_words=SLOT)
-        tail = int(producer.words[ly.Q_TAIL])
+        tail = int(producer.words[QUEUE.tail])
         begun.reached()
         kr.produce(producer.words, producer.cursor_words, tail, done, np.zeros(1, np.int64))
 
     def receive(begun: Signpost) -> None:
         consumer = QueueConsumer.create(instance, "q", capacity=64, slot_words=SLOT)
         begun.reached()
-        first = int(consumer.cursor_words[ly.C_CURSOR]) + 1
+        first = int(consumer.cursor_words[CURSOR.cursor]) + 1
         wrong = kr.consume(consumer.words, consumer.cursor_words, first, done, 0)
         raise AssertionError(f"item {wrong} is wrong")
 
@@ -95,8 +95,8 @@ def test_either_end_may_be_killed_at_any_time_and_nothing_is_lost(instance: str)
                     victim.kill()
                     assert victim.wait() == -signal.SIGKILL, seed
         probe = QueueConsumer.create(instance, "q", capacity=64, slot_words=SLOT)
-        now = int(probe.cursor_words[ly.C_CURSOR])
-        tail = int(probe.words[ly.Q_TAIL])
+        now = int(probe.cursor_words[CURSOR.cursor])
+        tail = int(probe.words[QUEUE.tail])
         # killed between its slot's sequence and the tail, the producer leaves one item more than the tail counts
         assert consumed <= now <= tail + 1 and tail - now <= 64, seed
         consumed = now
@@ -133,7 +133,7 @@ def test_no_wake_up_is_lost_between_two_parked_processes(instance: str, tmp_path
                     bell.cancel_park()
                 elif not bell.park(PARK_TIMEOUT_MAX_MS) and not consumer.empty:
                     # it ran to its end: was the item there long before?
-                    lost += mono_ns() - consumer.words[ly.Q_SLOTS_OFF + (k % 4) * 8 + 1] > 100_000_000
+                    lost += mono_ns() - consumer.words[QUEUE.slots + (k % 4) * 8 + 1] > 100_000_000
             assert consumer.pop(got)
         if not first:
             item[1] = mono_ns()

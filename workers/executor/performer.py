@@ -44,7 +44,7 @@ from pipeline.model.clock import mono_ns, wall_ns
 from pipeline.model.enums import Durability, Refusal, ReportOutcome
 from pipeline.model.errors import VenueUnavailable
 from pipeline.model.structs import Fill
-from shm import layout as ly
+from shm.layout import OPPORTUNITY, REPORT
 from shm.queue import QueueProducer
 from shm.wait import BellRinger
 from workers.base import WorkerContext
@@ -283,11 +283,11 @@ class Hands:
 
     def _report(self, action: Report) -> None:
         words = self._report_words
-        words[ly.RP_OPPORTUNITY_ID] = action.opportunity_id
-        words[ly.RP_OUTCOME] = int(action.outcome)
-        words[ly.RP_DIRECTION_KEY] = action.direction_key
-        words[ly.RP_COOLDOWN_UNTIL_MONO_NS] = action.cooldown_until_mono_ns
-        words[ly.RP_REFUSAL] = int(action.refusal) if action.outcome is ReportOutcome.REFUSED else 0
+        words[REPORT.opportunity_id] = action.opportunity_id
+        words[REPORT.outcome] = int(action.outcome)
+        words[REPORT.direction_key] = action.direction_key
+        words[REPORT.cooldown_until_mono_ns] = action.cooldown_until_mono_ns
+        words[REPORT.refusal] = int(action.refusal) if action.outcome is ReportOutcome.REFUSED else 0
         if self._reports.push(words):
             self._detector_bell.ring_if_sleeping()
 
@@ -319,7 +319,7 @@ class Hands:
         finally:
             self._busy = False
         self._events.extend(followers)
-        metrics, trigger_ns = self.ctx.metrics, int(record[ly.OP_TRIGGER_RECV_MONO_NS])
+        metrics, trigger_ns = self.ctx.metrics, int(record[OPPORTUNITY.trigger_recv_mono_ns])
         metrics.record(self.hist["gate"], judged_ns - dequeued_ns)
         metrics.record(self.hist["journal"], written_ns - judged_ns)
         metrics.inc(self.count["fast_path"])

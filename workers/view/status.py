@@ -179,7 +179,7 @@ class Reader:
         }
 
     def _balances(self) -> dict[str, Any]:
-        from shm import layout as ly
+        from shm.layout_pages import ACCOUNT_BALANCE, ASSET_WORDS
         from shm.pages import AccountPage
         from shm.words import unpack_text
 
@@ -188,34 +188,36 @@ class Reader:
         now = time.monotonic_ns()
         for index in range(page.balance_count):
             row = page.balance(index)
-            if row is None or int(row[ly.AB_VENUE]) >= len(names):
+            if row is None or int(row[ACCOUNT_BALANCE.venue]) >= len(names):
                 continue
-            asset = unpack_text(row[ly.AB_ASSET : ly.AB_ASSET + ly.AB_ASSET_WORDS])
-            exp = int(row[ly.AB_EXP])
-            rows.setdefault(names[int(row[ly.AB_VENUE])], {})[asset] = {
-                "free": _decimal(int(row[ly.AB_FREE_FP]), exp),
-                "locked": _decimal(int(row[ly.AB_LOCKED_FP]), exp),
-                "age_ms": round((now - int(row[ly.AB_CONFIRMED_MONO_NS])) / 1e6, 1),
+            asset = unpack_text(row[ACCOUNT_BALANCE.asset : ACCOUNT_BALANCE.asset + ASSET_WORDS])
+            exp = int(row[ACCOUNT_BALANCE.exp])
+            rows.setdefault(names[int(row[ACCOUNT_BALANCE.venue])], {})[asset] = {
+                "free": _decimal(int(row[ACCOUNT_BALANCE.free_fp]), exp),
+                "locked": _decimal(int(row[ACCOUNT_BALANCE.locked_fp]), exp),
+                "age_ms": round((now - int(row[ACCOUNT_BALANCE.confirmed_mono_ns])) / 1e6, 1),
             }
         return rows
 
     def _positions(self, market: MarketDataAggregator | None) -> list[dict[str, Any]]:
-        from shm import layout as ly
+        from shm.layout_pages import ACCOUNT_POSITION
         from shm.pages import AccountPage
 
         page, names = AccountPage.attach(self.instance), self._venue_names()
         rows = []
         for index in range(page.position_count):
             row = page.position(index)
-            if row is None or int(row[ly.APO_QTY_FP]) == 0 or int(row[ly.APO_VENUE]) >= len(names):
+            if row is None or int(row[ACCOUNT_POSITION.qty_fp]) == 0 or int(row[ACCOUNT_POSITION.venue]) >= len(names):
                 continue
-            instrument = None if market is None else market.instruments.get(int(row[ly.APO_INSTRUMENT]))
+            instrument = None if market is None else market.instruments.get(int(row[ACCOUNT_POSITION.instrument]))
             rows.append(
                 {
-                    "venue": names[int(row[ly.APO_VENUE])],
+                    "venue": names[int(row[ACCOUNT_POSITION.venue])],
                     "symbol": "" if instrument is None else instrument.spec.symbol,
-                    "qty": _decimal(int(row[ly.APO_QTY_FP]), int(row[ly.APO_QTY_EXP])),
-                    "entry_price": _decimal(int(row[ly.APO_ENTRY_PRICE_FP]), int(row[ly.APO_PRICE_EXP])),
+                    "qty": _decimal(int(row[ACCOUNT_POSITION.qty_fp]), int(row[ACCOUNT_POSITION.qty_exp])),
+                    "entry_price": _decimal(
+                        int(row[ACCOUNT_POSITION.entry_price_fp]), int(row[ACCOUNT_POSITION.price_exp])
+                    ),
                 }
             )
         return rows
@@ -234,7 +236,7 @@ def books(market: MarketDataAggregator) -> list[dict[str, Any]]:
     """The best level of every instrument, whether it may be traded on now, and since when it is proved."""
     from pipeline.execution.market import best_price_fp, tradable
     from pipeline.model.enums import OrderSide
-    from shm import layout as ly
+    from shm.layout import BOOK
 
     now, rows = time.monotonic_ns(), []
     for row in market.instruments:
@@ -248,9 +250,9 @@ def books(market: MarketDataAggregator) -> list[dict[str, Any]]:
                 "symbol": row.spec.symbol,
                 "pair": row.spec.pair,
                 "bid": None if bid is None else _decimal(bid, row.price_exp).normalize(),
-                "bid_qty": None if bid is None else _decimal(view.words[ly.BR_BID_QTY], row.qty_exp).normalize(),
+                "bid_qty": None if bid is None else _decimal(view.words[BOOK.bid_qty_fp], row.qty_exp).normalize(),
                 "ask": None if ask is None else _decimal(ask, row.price_exp).normalize(),
-                "ask_qty": None if ask is None else _decimal(view.words[ly.BR_ASK_QTY], row.qty_exp).normalize(),
+                "ask_qty": None if ask is None else _decimal(view.words[BOOK.ask_qty_fp], row.qty_exp).normalize(),
                 "age_ms": round((now - view.proof_mono_ns) / 1e6, 1) if view.proof_mono_ns else None,
                 "whole": tradable(view, row),
             }

@@ -24,7 +24,7 @@ from pipeline.model.errors import AuthRefused, JournalError, OutcomeUnknown, Ven
 from pipeline.model.structs import OrderRequest
 from pipeline.templates import template as st
 from pipeline.templates.template import OrderTerms, Pieces
-from shm import layout as ly
+from shm.layout_pages import HALT
 from workers.executor import performer as performer
 from workers.executor.process import Executor
 from workers.executor.venues import patiently
@@ -463,7 +463,7 @@ def test_a_halt_between_the_legs_stops_the_second_one(tmp_path: Path, monkeypatc
     world = EntryWorld(tmp_path)
 
     def halts() -> None:
-        world.halt[ly.HALT_LATCH] = 1
+        world.halt[HALT.latch] = 1
 
     made = short_executor(
         monkeypatch, world, log, mexc_spot=ShortTrading(log, halts=halts), gateio_spot=ShortTrading(log)
