@@ -199,14 +199,19 @@ class Table(_Module):
         raise AttributeError(f"{self.NAME}.{name} is declared, not set")
 
 
-def _field(name: str, offset: int, declared: _Declared, writer: str) -> Field:
+def unit_of(name: str) -> str:
+    """The unit that a field's name ends in; "" where it says none."""
     endings = [ending for ending in UNITS if name.endswith(ending)]
+    return UNITS[max(endings, key=len)] if endings else ""
+
+
+def _field(name: str, offset: int, declared: _Declared, writer: str) -> Field:
     return Field(
         name=name,
         offset=offset,
         words=declared.words,
         type=declared.type,
-        unit=declared.unit or (UNITS[max(endings, key=len)] if endings and declared.type in (INT, FLOAT) else ""),
+        unit=declared.unit or (unit_of(name) if declared.type in (INT, FLOAT) else ""),
         writer=declared.writer or writer,
         doc=declared.doc,
         sync=declared.sync,

@@ -148,7 +148,7 @@ class Histogram:
     def percentile(self, p: float) -> int:
         """Value in ns at or below which ``p`` per cent of the values lie (rank ceil(p/100 * n), at least 1).
 
-        Not below the exact one and at most 2^-7 above it (in the last bucket: the greatest value of all); 0 where empty.
+        Not below the exact one and at most 2^-7 above it (the last bucket answers the greatest value); 0 where empty.
         """
         return self.percentiles([p])[0]
 

@@ -96,6 +96,15 @@ def segment_indices(directory: Path) -> list[int]:
     return sorted(int(path.stem.split("-")[1]) for path in directory.glob("journal-????????.seg"))
 
 
+def segment_start(directory: Path, index: int) -> JournalPosition:
+    """Where a reader begins that wants segment ``index`` and what follows. Raises JournalError for a damaged header."""
+    view = _SegmentView(segment_path(directory, index))
+    try:
+        return JournalPosition(index, FILE_HEADER_BYTES, view.first_seq, view.seed)
+    finally:
+        view.close()
+
+
 def _crc(header: bytes, body: bytes | memoryview) -> int:
     return zlib.crc32(body, zlib.crc32(header[_MAGIC.size :]))
 

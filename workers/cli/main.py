@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from pipeline.model.errors import ArbitrageEngineError, BadInput, ConfigInvalid
-from workers.cli import commands_bench, commands_control, commands_data, commands_run
+from workers.cli import commands_bench, commands_control, commands_data, commands_inspect, commands_run
 from workers.cli.output import (
     EXIT_COULD_NOT_START,
     EXIT_INTERRUPTED,
@@ -78,6 +78,7 @@ def _options(
 commands_run.register(app)
 commands_control.register(app)
 commands_data.register(app)
+commands_inspect.register(app)
 commands_bench.register(app)
 
 
