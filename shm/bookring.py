@@ -135,7 +135,7 @@ def _publish_notice(words: Words, feed_off: int, book_index: int) -> None:
     entry = feed_off + FEED.notices + (tail & _NOTICE_MASK) * NOTICE.WORDS
     # SYNC notice.tail: every earlier notice's tail is visible before this entry is overwritten; pairs with read_notice
     fence_release()
-    store_relaxed(words, entry + 1, book_index)
+    store_relaxed(words, entry + NOTICE.book_index, book_index)
     store_release(words, entry, wrap_add(tail, 1))  # SYNC notice.seq: release; pairs with the acquire in read_notice
     store_release(words, feed_off + FEED.notice_tail, wrap_add(tail, 1))
 
@@ -184,7 +184,7 @@ def read_notice(words: Words, feed_off: int, cursor: int, out: Words) -> int:
                 return NOTICE_LAPPED
         else:
             return NOTICE_NONE
-    book_index = load_relaxed(words, entry + 1)
+    book_index = load_relaxed(words, entry + NOTICE.book_index)
     fence_acquire()
     # SYNC notice.tail: the writer overwrites this entry only once the tail stands a whole ring further
     if wrap_sub(load_relaxed(words, feed_off + FEED.notice_tail), cursor) >= NOTICE_CAPACITY:

@@ -414,8 +414,8 @@ class Segment:
             return False
 
     def set_ready(self) -> None:
-        """The body is valid. SYNC segment.ready: release; pairs with the acquire in attach."""
-        store_release(self.words, HEADER.ready, 1)
+        """The body is valid."""
+        store_release(self.words, HEADER.ready, 1)  # SYNC segment.ready: release; pairs with the acquire in attach
 
     def lock_in_memory(self) -> bool:
         """mlock; False (a warning for the caller to show) where the memory-lock limit forbids it."""

@@ -58,7 +58,7 @@ from shm.layout import (
 )
 from shm.words import Words
 
-# results; numbers are the values of builder.FrameResult and builder.SnapshotResult
+# results; numbers are the values of venue_books.FrameResult and SnapshotResult
 RESULT_APPLIED = 0
 RESULT_DROPPED = 1
 RESULT_TICKER = 2
@@ -281,9 +281,13 @@ def ticker_disagrees(mem: Words, book: int, slot: int, index: int) -> bool:
     at = mem[BOOKS.tickers_off] + (slot * TICKER_RING + index % TICKER_RING) * TICKER.WORDS
     bids = book + BOOK_ROW.sides
     asks = bids + SIDE.WORDS
-    same_bid = get(mem, at + 1) == best_key(mem, bids) and get(mem, at + 2) == best_qty(mem, bids)
-    same_ask = get(mem, at + 3) == -best_key(mem, asks) and get(mem, at + 4) == best_qty(mem, asks)
-    return not (same_bid and same_ask)
+    same_prices = get(mem, at + TICKER.bid_price_fp) == best_key(mem, bids) and get(
+        mem, at + TICKER.ask_price_fp
+    ) == -best_key(mem, asks)
+    same_qtys = get(mem, at + TICKER.bid_qty_fp) == best_qty(mem, bids) and get(
+        mem, at + TICKER.ask_qty_fp
+    ) == best_qty(mem, asks)
+    return not (same_prices and same_qtys)
 
 
 @njit
@@ -451,9 +455,9 @@ def remember_ticker(mem: Words, book: int, at: int) -> int:
                 qty, _ = scale_qty(qty, shift, mem[book + BOOK_ROW.multiplier])
             if price < 0 or qty < 0:
                 return 0 if price == -1 else -1
-        mem[at + 1 + 2 * k] = price
-        mem[at + 2 + 2 * k] = qty
-    mem[at] = mem[EVENT.last_id]
+        mem[at + TICKER.bid_price_fp + 2 * k] = price
+        mem[at + TICKER.bid_qty_fp + 2 * k] = qty
+    mem[at + TICKER.update_id] = mem[EVENT.last_id]
     return 1
 
 

@@ -144,6 +144,11 @@ def _kind_of(instance: str, name: str) -> int:
 
 
 def _attach(instance: str, name: str, choice: list[str], what: str) -> tuple[Segment, Table]:
+    if not segments(instance):
+        raise BadInput(
+            f"{what} {name}: instance {instance} has no shared memory: it has stopped in order, or not run since the "
+            "host started; its journal is still there (`arb inspect journal`)"
+        )
     if name not in choice:
         raise BadInput(f"{what}: found {name!r}, wanted one of {_listed(choice)} (instance {instance})")
     kind = _kind_of(instance, name)

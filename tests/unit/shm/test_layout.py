@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -51,6 +52,7 @@ from shm.layout_pages import (
 from shm.schema import SEGMENTS, SHARED_TABLES
 from shm.words import pack_text, unpack_text
 
+REPO = Path(__file__).resolve().parents[3]
 MODULES: tuple[ModuleType, ...] = (
     layout,
     layout_pages,
@@ -205,3 +207,38 @@ def test_text_in_words_is_cut_at_whole_characters() -> None:
 def test_package_imports_nothing() -> None:
     source = Path(importlib.import_module("shm").__file__ or "").read_text()
     assert "import" not in source.replace("important", "")
+
+
+SYNC = re.compile(r"# SYNC ([a-z_.]+)")
+WRITES = ("store_release", "fence_release", "fence_seq_cst", "_pack_slot", "items[LOG.tail] =")
+READS = ("load_acquire", "fence_acquire", "fence_seq_cst", "load_relaxed")
+
+
+def sync_names(wanted: tuple[str, ...]) -> set[str]:
+    """Names of the SYNC comments that stand at a line with one of ``wanted``, or right above it."""
+    found: set[str] = set()
+    for path in (path for room in ("shm", "pipeline", "workers") for path in (REPO / room).rglob("*.py")):
+        lines = path.read_text().splitlines()
+        for number, line in enumerate(lines):
+            if match := SYNC.search(line):
+                code = (
+                    line
+                    if line.split("#")[0].strip()
+                    else next((x for x in lines[number + 1 :] if x.strip()[:1] != "#"), "")
+                )
+                if any(operation in code for operation in wanted):
+                    found.add(match[1])
+    return found
+
+
+def test_every_declared_sync_name_stands_at_the_writer_and_at_the_reader() -> None:
+    declared = {field.sync for table in SHARED_TABLES for field in table.FIELDS if field.sync}
+    assert declared - sync_names(WRITES) == set()
+    assert declared - sync_names(READS) == set()
+
+
+def test_every_sync_name_of_the_code_is_declared() -> None:
+    declared = {field.sync for table in SHARED_TABLES for field in table.FIELDS if field.sync}
+    assert {name for name in sync_names(("",)) if name not in declared} == {
+        "journal.magic"
+    }  # a file's, not a segment's

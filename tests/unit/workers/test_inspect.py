@@ -119,6 +119,12 @@ def test_an_unknown_instance_is_refused(state_dir: Path, capsys: pytest.CaptureF
     assert "no instance 'nobody'" in capsys.readouterr().err
 
 
+def test_an_instance_without_memory_says_so(instance: str, state_dir: Path) -> None:
+    instance_dir(instance, create=True)
+    with pytest.raises(BadInput, match="has no shared memory: it has stopped in order"):
+        inspect(instance, ["page", "halt"])
+
+
 def test_pages_show_their_rows_in_use(world: World, instance: str) -> None:
     inventory = InventoryPage.create(instance)
     row = np.zeros(INVENTORY_ROW.WORDS, np.int64)
