@@ -1,24 +1,23 @@
-"""Fixtures that every test may use."""
+"""Fixtures that every test may use, and which tests are slow."""
 
 from __future__ import annotations
 
-import os
 import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-REPO = Path(__file__).resolve().parent.parent
+from tests.paths import captures_path
 
-
-def captures_path() -> Path:
-    """Folder of recorded market data: ``ARB_CAPTURES``, else ``shared/captures`` beside the checkout."""
-    return Path(os.environ.get("ARB_CAPTURES") or REPO.parent / "shared" / "captures")
+# pytest rewrites every test module's asserts: 15 s for all of them, unless they are kept in __pycache__.
+sys.dont_write_bytecode = False
 
 
 @pytest.fixture(scope="session")
 def captures_dir() -> Path:
+    """The folder of recorded market data; without it the test is skipped."""
     path = captures_path()
     if not path.is_dir():
         pytest.skip(f"no recorded market data at {path}; set ARB_CAPTURES to the folder that has it")

@@ -13,18 +13,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.worlds.instance_rig import arb
+
 pytestmark = pytest.mark.e2e
-
-
-def arb(*arguments: str, timeout: float = 90, **kwargs: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "workers", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-        **kwargs,  # type: ignore[call-overload]
-    )
 
 
 def config(tmp_path: Path, text: str) -> str:

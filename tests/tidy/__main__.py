@@ -10,10 +10,9 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+from tests.paths import REPO
 from tests.tidy.rules import CHECKS, ORDER
 from tests.tidy.tree import Finding, load
-
-REPO = Path(__file__).resolve().parents[2]
 
 
 def room(path: str) -> str:

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from tests.tidy.tree import Finding, Source, Tree
+from tests.tidy.tree import Finding, Source, Tree, is_test
 
 #: Bases from outside the tree that call no method of a class by its name; so do all exceptions of Python.
 _PLAIN_BASES = frozenset(
@@ -61,7 +61,7 @@ class Use:
 
 
 def dead_definitions(tree: Tree, public: Mapping[str, str]) -> list[Finding]:
-    """Definitions that nothing uses, and definitions outside ``tests/`` that tests alone use (fields of classes may: a
+    """Definitions that nothing uses, and definitions outside tests that tests alone use (fields of classes may: a
     record is read by whoever reads the file that it was written to).
 
     ``public`` names what has its users outside the tree: ``"path:name"``, ``"path:Class.name"`` or ``"path:Class.*"``
@@ -74,7 +74,7 @@ def dead_definitions(tree: Tree, public: Mapping[str, str]) -> list[Finding]:
             if _has_other_users(one, foreign):
                 continue
             users = [use for use in everywhere[one.name] if _counts(use, one)]
-            if any(source.path.startswith("tests/") or not use.path.startswith("tests/") for use in users):
+            if any(is_test(source.path) or not is_test(use.path) for use in users):
                 continue
             if users and one.field:
                 continue
@@ -137,10 +137,7 @@ def _has_other_users(one: Definition, foreign: set[tuple[str, str]]) -> bool:
     """Called by name from outside the tree: a method of a class with a foreign base, a test, a pytest hook."""
     if one.owner and ((one.source.path, one.owner) in foreign or one.name in _CALLED_BY_LIBRARIES):
         return True
-    if one.source.path.startswith("tests/"):
-        is_test = one.name.startswith(("test_", "Test", "pytest_")) or one.name in ("pytestmark", "setUp", "tearDown")
-        return is_test or (bool(one.owner) and one.name.startswith("test"))
-    return False
+    return is_test(one.source.path) and (one.name.startswith(("test_", "Test", "pytest_")) or one.name == "pytestmark")
 
 
 def _classes_with_foreign_bases(tree: Tree) -> set[tuple[str, str]]:
@@ -213,5 +210,5 @@ def _counts(use: Use, one: Definition) -> bool:
     if use.path == one.source.path and one.first_line <= use.line <= one.last_line:
         return False
     if use.keyword:
-        return one.field or one.source.path.startswith("tests/")
+        return one.field or is_test(one.source.path)
     return True

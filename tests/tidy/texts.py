@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.tidy.tree import Finding, Source, Tree
+from tests.tidy.tree import Finding, Source, Tree, is_test
 
 Documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
@@ -29,7 +29,7 @@ def imported_docstrings(tree: Tree, rooms: Sequence[str]) -> list[Finding]:
     do not count as importers."""
     wanted: dict[tuple[str, str], str] = {}
     for source in tree.sources.values():
-        if source.path.startswith("tests/"):
+        if is_test(source.path):
             continue
         for target, name in _taken_names(tree, source):
             if target.folder != source.folder and target.path.split("/", 1)[0] in rooms:

@@ -24,6 +24,11 @@ class Finding:
         return f"{self.path}:{self.line} [{self.rule}] {self.message}"
 
 
+def is_test(path: str) -> bool:
+    """Whether a file lies below a folder ``tests``."""
+    return "tests" in PurePosixPath(path).parent.parts
+
+
 class Source:
     """One Python file: its path from the root of the tree (with ``/``), its text, its syntax tree."""
 

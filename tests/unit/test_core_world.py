@@ -11,18 +11,10 @@ from pipeline.core import ExecutionCore
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import Outcome, Purpose
 from pipeline.model.enums import ArbitrageState, BalanceCheck, OrderState, Refusal
-from tests.worlds.execution_world import Faults, World, make_config
+from tests.worlds.execution_starts import ready_world
+from tests.worlds.execution_world import Faults, World
 
 SPOT = ("mexc_spot", "gateio_spot")
-
-
-def ready_world(seed: int = 1, faults: Faults | None = None, **config: object) -> World:
-    world = World(seed, config=make_config(**config))
-    world.run(100)
-    assert world.core.ready
-    if faults is not None:
-        world.faults = faults
-    return world
 
 
 def trade(world: World, rounds: int, rng: random.Random) -> None:

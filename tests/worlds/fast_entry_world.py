@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bench.entry_world import LEASE_TOKEN, plain_template, with_crc
 from pipeline.core import ExecutionCore
 from pipeline.execution.events import Append, Opportunity, Place
 from pipeline.execution.journal import Place as JournalPlace
 from pipeline.execution.orchestrator import request_of
 from pipeline.execution.records import RECORD_TYPES, Record
+from pipeline.rehearsal.entry_world import LEASE_TOKEN, plain_template, with_crc
 from shm import layout as ly
 from shm.bookring import conn_open, init_feed, publish_book
 from tests.worlds.execution_world import World

@@ -10,17 +10,20 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from pipeline.execution.journal import JournalEntry, read_journal
 from pipeline.execution.records import BreakerRecord
+from tests.worlds.waiting import POLL_S, until
 from workers.base import store_credentials
 from workers.control_plane.control_socket import ControlError, ask
-from workers.control_plane.launch import Launched, LaunchError, halt_and_drain
+from workers.control_plane.launch import Launched, halt_and_drain
 from workers.demo.demo import keys_of
 from workers.demo.kill import kill_executor
 from workers.demo.run_checker import Violation, check_all, venue_changes
@@ -28,8 +31,6 @@ from workers.demo.simulator import SimulatorProcess
 from workers.demo.summary import EngineBooks, plain_journal, plain_ledger
 from workers.view.status import Reader, read_status
 
-WAIT_S = 60.0
-POLL_S = 0.05
 IN_FLIGHT_WAIT_S = 4.0
 DRAIN_S = 45.0  # unknown orders need their grace, a silenced venue its silence
 
@@ -210,17 +211,23 @@ class Rig:
         return self.books().pnl(), dict(venue_changes(self.ledger(), self.uids))
 
 
-def until(condition: Callable[[], bool], what: str, wait_s: float = WAIT_S) -> None:
-    """Polls; a watchdog, not a timing assertion."""
-    deadline = time.monotonic() + wait_s
-    while not condition():
-        assert time.monotonic() < deadline, f"never came true: {what}"
-        time.sleep(POLL_S)
+def segments_of(instance: str) -> list[str]:
+    """What the shared-memory file system holds of an instance."""
+    return sorted(path.name for path in Path("/dev/shm").glob(f"arb.{instance}.*"))
+
+
+def arb(*arguments: str, timeout: float = 90, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    """The command line as a process of its own; its output as text."""
+    return subprocess.run(
+        [sys.executable, "-m", "workers", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        **kwargs,  # type: ignore[call-overload]
+    )
 
 
 def _children_of(pid: int) -> list[int]:
     with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as handle:
         return [int(word) for word in handle.read().split()]
-
-
-__all__ = ["ControlError", "LaunchError", "Rig", "until"]

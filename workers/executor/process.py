@@ -40,7 +40,7 @@ from pipeline.model.clock import mono_ns
 from pipeline.model.enums import Mode, OrderKind, OrderSide, TimeInForce
 from pipeline.model.errors import AuthRefused, ConfigInvalid, VenueError, VenueUnavailable
 from pipeline.model.structs import OrderRequest
-from pipeline.rehearsal import rehearse
+from pipeline.rehearsal.rehearse import rehearse
 from shm import layout as ly
 from shm.jit import build_hash
 from shm.pages import AccountPage, HaltPage, InventoryPage

@@ -32,9 +32,9 @@ from pipeline.detection.depth_walk import (
     walked_value,
 )
 from pipeline.detection.edge import NUMBER_LIMIT, edge_ratio
+from pipeline.rehearsal.detection_world import book_record
 from shm import layout as ly
 from tests.naive.detection import Fees, LegLimits, Levels, best_size, clears, delivered, worst_price
-from tests.naive.detection_rig import book_record
 
 BUY = 0
 SELL = ly.BOOK_RECORD_WORDS

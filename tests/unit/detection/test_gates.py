@@ -20,9 +20,9 @@ from pipeline.detection.memory import (
 )
 from pipeline.detection.opportunity_record import record_crc32, record_crc32_of
 from pipeline.model.enums import FeeAssetRule, Refusal, TradingStatus
+from pipeline.rehearsal.detection_world import NOW, Listing, World, terms
 from shm import layout as ly
 from shm.bookring import conn_open
-from tests.naive.detection_rig import NOW, Listing, World, terms
 
 BIDS, ASKS = [(10_050, 30_000)], [(10_060, 30_000)]
 LOW_BIDS, LOW_ASKS = [(9_990, 30_000)], [(10_000, 30_000)]

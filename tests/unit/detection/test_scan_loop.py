@@ -26,10 +26,10 @@ from pipeline.detection.memory import (
 from pipeline.detection.scan_loop import IDLE, RAN_OUT, REFRESH, YIELD, scan_loop
 from pipeline.detection.topology import DR_BUY, DR_SELL
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, Refusal
+from pipeline.rehearsal.detection_world import NOW, Listing, World, terms
 from shm import layout as ly
 from shm.atomics import mono_ns
 from tests.naive.detection import EpisodeTwin, Member
-from tests.naive.detection_rig import NOW, Listing, World, terms
 
 MS = 1_000_000
 FEES = [0, 500, 2_000]

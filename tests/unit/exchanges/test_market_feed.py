@@ -28,7 +28,8 @@ from shm.layout import (
     feed_segment_words,
 )
 from shm.words import Words
-from tests.worlds.exchange_world import TRADED, World, until, world
+from tests.worlds.exchange_world import TRADED, World, world
+from tests.worlds.waiting import until_async as until
 from workers.feed import warm
 
 CAPACITY = 32

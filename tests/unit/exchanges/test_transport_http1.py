@@ -10,6 +10,7 @@ import pytest
 from pipeline.exchanges.base import HttpReply
 from pipeline.exchanges.transport.http1 import Http1Connection, Http1Pool
 from pipeline.model.errors import VenueUnavailable
+from tests.worlds.waiting import until_async as until
 
 Handler = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
 REQUEST = b"POST /order HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
@@ -65,14 +66,6 @@ class Ends:
         async with asyncio.timeout(10):
             await self.event.wait()
         self.event.clear()
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if holds():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("the expected state did not come within 10 s")
 
 
 async def answer(payload: bytes, writer: asyncio.StreamWriter) -> None:

@@ -23,22 +23,22 @@ from pipeline.execution.events import (
 from pipeline.execution.ledger import Operation, Order
 from pipeline.execution.plan import malformed
 from pipeline.execution.records import Outcome
-from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide, OrderState, Refusal
+from pipeline.model.enums import (
+    BalanceCheck,
+    FeeAssetRule,
+    InstrumentKind,
+    OpportunityType,
+    OrderSide,
+    OrderState,
+    Refusal,
+)
 from pipeline.model.errors import VenueRejected
-from pipeline.model.instruments import VenueRef, build_rows
-from pipeline.model.structs import Fill, InstrumentSpec, OrderUpdate
+from pipeline.model.structs import Fill, OrderUpdate
+from pipeline.rehearsal.instruments import rows_for, spec
+from tests.worlds.execution_starts import ready_world
 from tests.worlds.execution_world import MS, Faults, World, make_config
 
 SILENT = Faults(drop_request=1.0)
-
-
-def ready_world(seed: int = 1, faults: Faults | None = None, **config: Any) -> World:
-    world = World(seed, config=make_config(**config))
-    world.run(100)
-    assert world.core.ready
-    if faults is not None:
-        world.faults = faults
-    return world
 
 
 def only(world: World) -> Operation:
@@ -316,23 +316,20 @@ def triangle(sides: tuple[int, int, int], venues: tuple[str, str, str] = ("mexc_
     symbols = (("BTC", "USDT"), ("ETH", "BTC"), ("ETH", "USDT"))
     names = sorted({"mexc_spot", *venues})
     specs = [
-        InstrumentSpec(
-            venue=venue,
-            symbol=base + quote,
-            base=base,
+        spec(
+            venue,
+            base + quote,
+            base,
             quote=quote,
-            kind=InstrumentKind.SPOT,
-            tick=Decimal("0.01"),
             lot=Decimal("0.01"),
             min_qty=Decimal("0.01"),
             min_notional=Decimal(1),
-            taker_fee_ppm=100,
-            reference_price=Decimal(100),
+            fee_rule=FeeAssetRule.RECEIVED,
         )
         for venue in names
         for base, quote in symbols
     ]
-    rows = build_rows(specs, [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in config.venues])
+    rows = rows_for(config, specs)
     from pipeline.execution.market import Instruments
 
     instruments = Instruments(rows)
@@ -424,11 +421,7 @@ def test_a_late_fill_of_a_closed_hedge_does_not_open_it_again() -> None:
     assert abs(world.core.ledger.total_pnl - before) < 1
 
 
-# --- people ---
-
-
-def held_operations(world: World) -> int:
-    return sum(1 for o in world.core.ledger.open_operations.values() if o.result is not None)
+# --- operators ---
 
 
 def test_a_recovery_that_an_operator_took_over_is_left_alone_also_after_a_restart() -> None:

@@ -15,7 +15,7 @@ from pipeline.execution.operation_states import BIRTH, NEXT
 from pipeline.execution.records import Purpose
 from pipeline.model.enums import ArbitrageState
 from pipeline.model.errors import OrderExecutionError
-from tests.unit.test_core_world import ready_world
+from tests.worlds.execution_starts import ready_world
 
 
 def test_every_state_has_its_steps_and_recovery_is_reachable_from_everywhere() -> None:

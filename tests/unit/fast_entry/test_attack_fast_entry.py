@@ -11,7 +11,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from bench.entry_world import EntryWorld, engine_config, plain_template, spec, with_crc
 from pipeline.execution.events import CatalogueChanged
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.records import HedgeRecord
@@ -20,9 +19,11 @@ from pipeline.model.config import FeatureConfig, LimitConfig
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide, Refusal, TradingStatus
 from pipeline.model.structs import CoinIdentity
 from pipeline.model.venue_events import SessionState
+from pipeline.rehearsal.entry_world import EntryWorld, engine_config, plain_template, with_crc
+from pipeline.rehearsal.instruments import spec
 from pipeline.templates.template import OrderTerms, Pieces
 from shm import layout as ly
-from tests.unit.fast_entry.test_entry import a_world, exact, levels, opened, ordinary, written
+from tests.worlds.entry_starts import a_world, exact, levels, opened, ordinary, written
 
 SECOND = ly.OP_LEGS + ly.LEG_WORDS
 Attack = Callable[[EntryWorld], Any]

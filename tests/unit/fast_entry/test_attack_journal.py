@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.entry_world import EntryWorld
 from pipeline.execution.journal import Journal, read_journal, segment_path
 from pipeline.execution.records import StopRecord
-from tests.unit.fast_entry.test_entry import a_world, opened, ordinary
+from pipeline.rehearsal.entry_world import EntryWorld
+from tests.worlds.entry_starts import a_world, opened, ordinary
 
 
 def printed(world: EntryWorld, journal: Journal) -> list[str]:

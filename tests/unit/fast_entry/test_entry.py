@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import random
-import tempfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from decimal import Decimal
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from bench.entry_world import LEASE_TOKEN, EntryWorld, Level, engine_config, spec, with_crc
 from pipeline.exchanges.gateio import orders as gate
 from pipeline.exchanges.gateio import websocket_api as wsapi
 from pipeline.exchanges.mexc import orders as mexc
@@ -30,7 +25,6 @@ from pipeline.execution.journal_commit import chain_of, crc32_octets
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.plan import Plan, Rejected, _matched, grid_of
 from pipeline.execution.records import OperationRecord, OrderIntentRecord
-from pipeline.execution.shared_reads import decode_opportunity
 from pipeline.fast_entry import verdict
 from pipeline.fast_entry.limits_table import LimitsTable
 from pipeline.model.enums import (
@@ -46,54 +40,18 @@ from pipeline.model.fixedpoint import plain
 from pipeline.model.instruments import VenueRef, build_rows
 from pipeline.model.structs import OrderRequest
 from pipeline.model.venue_events import SessionState
+from pipeline.rehearsal.entry_world import LEASE_TOKEN, EntryWorld, Level, engine_config, with_crc
+from pipeline.rehearsal.instruments import spec
 from pipeline.templates import template as st
 from pipeline.templates.template_writer import fill_template, put_base36, put_number
 from shm import layout as ly
+from tests.worlds.entry_starts import a_world, exact, levels, opened, ordinary, written
 from tests.worlds.execution_world import Faults, World
 from tests.worlds.fast_entry_world import FastEntryWorld
 
 ROOM = 1e-5  # bps, and relative: nearer than this to a bound the fast path may leave the word to the exact one
 MANY = settings(max_examples=250, deadline=None)
 QUICK = settings(deadline=None)  # the first example may compile
-
-
-@contextmanager
-def a_world(**changes: Any) -> Iterator[EntryWorld]:
-    with tempfile.TemporaryDirectory() as folder:
-        world = EntryWorld(Path(folder), **changes)
-        try:
-            yield world
-        finally:
-            world.close()
-
-
-def levels(first: str, step: str, *quantities: str) -> list[Level]:
-    return [(Decimal(first) + k * Decimal(step), Decimal(qty)) for k, qty in enumerate(quantities)]
-
-
-def opened(world: EntryWorld) -> None:
-    """Funds, and books on which buying on MEXC and selling on Gate.io pays."""
-    world.fund_all()
-    world.publish(0, levels("98.99", "-0.01", "5", "5"), levels("99.10", "0.05", "0.3", "4"))
-    world.publish(1, levels("100.00", "-0.05", "0.4", "4"), levels("100.10", "0.05", "5"))
-    world.publish(2, levels("100.20", "-0.05", "0.4", "4"), levels("100.30", "0.05", "5"))
-
-
-def ordinary(world: EntryWorld, **changes: Any) -> Any:
-    legs = [(0, 1, Decimal("0.5"), Decimal("99.5")), (1, -1, Decimal("0.5"), Decimal("99.6"))]
-    return world.record(legs, **changes)
-
-
-def exact(world: EntryWorld, record: Any) -> Plan | Rejected:
-    """The exact path's word on the same state."""
-    world.core.context.now = world.now()
-    world.core.risk.gate.ready = world.core.ready
-    return world.core.risk.gate.judge(decode_opportunity(record, world.now_ns))
-
-
-def written(world: EntryWorld) -> Entered:
-    world.fast_entry.write(world.journal, world.now(), world.now_ns, lambda _venue: world.now().wall_ms)
-    return world.fast_entry.entered(world.journal)
 
 
 def same_plan(entered: Entered, plan: Plan, world: EntryWorld) -> None:

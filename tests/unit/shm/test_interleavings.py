@@ -18,6 +18,7 @@ from shm import bookring, layout, pages, queue, wait
 from shm import layout as ly
 from shm.jit import JIT_DISABLED
 from tests.naive.interleave import Machine, SharedWords
+from tests.paths import REPO
 
 plain = pytest.mark.skipif(not JIT_DISABLED, reason="run by test_protocols_without_the_jit")
 FACTOR = int(os.environ.get("ARB_INTERLEAVINGS", "1"))
@@ -26,10 +27,9 @@ SLOT = 16
 
 @pytest.mark.skipif(JIT_DISABLED, reason="this is that run")
 def test_protocols_without_the_jit() -> None:
-    repo = Path(__file__).resolve().parents[3]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__).resolve())],
-        cwd=repo,
+        cwd=REPO,
         env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
         capture_output=True,
         text=True,

@@ -14,10 +14,9 @@ from shm import bookring, jitlink, liveness, logring, metrics, pages, queue
 from shm.jit import JIT_DISABLED, direct, njit
 from shm.warm import warm
 from shm.words import Words
+from tests.paths import REPO
 
 pytestmark = pytest.mark.skipif(JIT_DISABLED or not jitlink.SUPPORTED, reason="numba compiles in its own way here")
-
-REPO = Path(__file__).resolve().parents[3]
 
 
 @njit(cache=False)

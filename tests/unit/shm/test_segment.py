@@ -17,6 +17,7 @@ from shm import layout as ly
 from shm import segment as sg
 from shm.errors import SegmentBusy, SegmentMismatch, SegmentMissing, ShmError, ShmFull
 from shm.segment import Segment, attach_arena, cleanup_instance, owner_lives, segment_name
+from tests.paths import REPO
 from tests.stress.support import Signpost, children, fork
 
 SIZE = 2000
@@ -316,8 +317,7 @@ def test_small_shared_memory_file_system_fills_up_without_a_bus_error(instance: 
     if probe.returncode:
         pytest.skip(f"this host gives no mount namespace: {probe.stderr.decode().strip()}")
     command = f"{mount} && exec {sys.executable} -c '{SMALL}' {instance}"
-    repo = Path(__file__).resolve().parents[3]
-    done = subprocess.run([unshare, "-m", "sh", "-c", command], capture_output=True, text=True, check=False, cwd=repo)
+    done = subprocess.run([unshare, "-m", "sh", "-c", command], capture_output=True, text=True, check=False, cwd=REPO)
     assert done.stdout.strip() == "full after 4 missing True", done.stderr
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.tidy.__main__ import REPO
+from tests.paths import REPO
 from tests.tidy.rules import CHECKS
 from tests.tidy.tree import Tree, load
 

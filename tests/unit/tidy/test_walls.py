@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.paths import REPO
 from tests.tidy import dead, imports, sizes, texts
-from tests.tidy.__main__ import REPO, report
+from tests.tidy.__main__ import report
 from tests.tidy.rules import CHECKS
 from tests.tidy.tree import Finding, Tree, load
 
@@ -223,6 +224,7 @@ def test_a_definition_with_a_use_is_none(tmp_path: Path, text: str) -> None:
 
 def test_what_tests_alone_use_is_dead_but_for_fields_and_for_what_lies_in_tests(tmp_path: Path) -> None:
     files = {"low/a.py": "def tried(): pass\nclass A:\n    field: int = 0\nA()", "tests/help.py": "def helper(): pass"}
+    files["bench/tests/test_b.py"] = "def test_b(): pass"
     files["tests/test_a.py"] = (
         "from low.a import tried\nfrom tests.help import helper\ndef test_it(a): helper(tried(a.field))"
     )

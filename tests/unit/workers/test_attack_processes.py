@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from bench.entry_world import EntryWorld
 from pipeline.exchanges.gateio.order_session import GateTrading
 from pipeline.exchanges.mexc.order_session import MexcTrading
 from pipeline.execution.crash_points import crash_points
@@ -22,6 +21,7 @@ from pipeline.execution.records import Purpose, StopRecord
 from pipeline.model.enums import Durability, OrderKind, OrderSide, Refusal, TimeInForce
 from pipeline.model.errors import AuthRefused, JournalError, OutcomeUnknown, VenueUnavailable
 from pipeline.model.structs import OrderRequest
+from pipeline.rehearsal.entry_world import EntryWorld
 from pipeline.templates import template as st
 from pipeline.templates.template import OrderTerms, Pieces
 from shm import layout as ly
@@ -29,8 +29,6 @@ from workers.executor import performer as performer
 from workers.executor.process import Executor
 from workers.executor.venues import patiently
 from workers.guard import Guard, HaltState, read_halt
-
-NO_TIME = Now(1, 1)
 
 
 def request(venue: str, client_id: str) -> OrderRequest:

@@ -22,6 +22,7 @@ from pipeline.model.enums import InstrumentKind, ProcessState
 from pipeline.model.fixedpoint import to_fp
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
 from pipeline.model.structs import InstrumentSpec
+from pipeline.rehearsal.detection_world import book_record
 from shm import layout as ly
 from shm.atomics import mono_ns
 from shm.bookring import conn_frame, conn_open, create_feed, publish_book
@@ -30,8 +31,7 @@ from shm.metrics import Metrics
 from shm.pages import CataloguePage, InventoryPage, write_row
 from shm.queue import QueueConsumer
 from shm.segment import cleanup_instance
-from tests.conftest import REPO
-from tests.naive.detection_rig import book_record
+from tests.paths import REPO
 
 WATCHDOG_S = 120.0
 EXCHANGES = ("mexc", "gateio")

@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 from pipeline.model.config_load import config_from_mapping
+from tests.paths import REPO
 from workers.control_plane.systemd_units import MARK, main, stale_files, unit_files
 
-UNITS = Path(__file__).resolve().parents[3] / "systemd"
+UNITS = REPO / "systemd"
 ANALYZE = shutil.which("systemd-analyze")
 #: Exposure times ten that each sandbox must stay under (a bare unit has 96).
 EXPOSURE_MAX = {
