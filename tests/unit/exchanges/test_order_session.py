@@ -361,7 +361,7 @@ def test_unknown_dialects_and_missing_parts_are_configuration_errors() -> None:
     for dialect in ("nosuch", "../mexc", ""):
         with pytest.raises(ConfigInvalid, match="dialect"):
             make_session(config(dialect))
-    with pytest.raises(ConfigInvalid, match="trading"):
+    with pytest.raises(ConfigInvalid, match="order_session"):
         make_trading(config("binance"), Credentials(api_key="k", api_secret="s"), Events())
 
 

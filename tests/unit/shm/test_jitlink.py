@@ -86,7 +86,7 @@ def test_an_exception_of_a_part_reaches_python() -> None:
 def test_machine_code_of_a_whole_holds_its_parts() -> None:
     root(np.zeros(3, dtype=np.int64))
     (assembly,) = root.inspect_asm().values()
-    functions = [line.split()[1] for line in assembly.splitlines() if "@function" in line and "test_shm" in line]
+    functions = [line.split()[1] for line in assembly.splitlines() if "@function" in line and "test_jitlink" in line]
     assert len(functions) == 2 and all("4root" in name for name in functions)  # itself, and its wrapper for Python
 
 
