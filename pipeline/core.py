@@ -12,7 +12,6 @@ RecoveryManager (sweeps, proof, escalation) with its Chaser (questions).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -50,9 +49,10 @@ from pipeline.execution.events import (
 )
 from pipeline.execution.evidence import Evidence
 from pipeline.execution.hedges import HedgeExits
+from pipeline.execution.inventory import InventoryRow, inventory_row
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.ledger import Ledger, Operation, Order
-from pipeline.execution.market import Instruments, UsdRates, mid_price
+from pipeline.execution.market import Instruments, UsdRates
 from pipeline.execution.operation_states import StateController
 from pipeline.execution.orchestrator import OrderOrchestrator
 from pipeline.execution.plan import Plan, Rejected
@@ -60,7 +60,7 @@ from pipeline.execution.positions import PositionManager
 from pipeline.execution.records import BootRecord, FillRecord, HedgeRecord, Purpose, RefusalRecord, StopRecord
 from pipeline.fast_entry.entry import FastEntry
 from pipeline.model.config import EngineConfig
-from pipeline.model.enums import BalanceCheck, InstrumentKind, OrderState, Refusal, ReportOutcome
+from pipeline.model.enums import BalanceCheck, OrderState, Refusal, ReportOutcome
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
 from pipeline.model.venue_events import CancelOutcome, FundingNews, OutcomeKind, PlaceOutcome, SessionState
@@ -73,19 +73,6 @@ REFUSAL_RECORDS_PER_S = 5  # refusals that become records; all are counted
 REFUSAL_PAUSE_NS = 5_000_000  # the detector may offer the same direction again after this
 HEDGE_LOOK_NS = 250_000_000
 STRICT_TIMEOUT_NS = 1_000_000_000
-ZERO = Decimal(0)
-
-
-@dataclass(slots=True)
-class InventoryRow:
-    """What the detector may size with, one instrument (shm/layout.py, IR_*)."""
-
-    instrument_id: int
-    buy_notional: float
-    sell_qty: Decimal
-    position_qty: Decimal
-    blocked_until_mono_ns: int
-    tradable: bool
 
 
 class ExecutionCore:
@@ -499,32 +486,11 @@ class ExecutionCore:
         return [self._inventory_row(row) for row in wanted]
 
     def _inventory_row(self, row: InstrumentRow) -> InventoryRow:
-        spec, gate = row.spec, self.risk.gate
-        quote = self.balances.usable(spec.venue, spec.quote)
-        fee = Decimal(spec.taker_fee_ppm) / 1_000_000
-        if spec.kind is InstrumentKind.PERPETUAL:
-            leverage = self.config.detection.hedge.leverage
-            buy = quote / (1 / leverage + fee)
-            view = self.context.market.book(row.instrument_id)
-            price = mid_price(view, row) if view is not None else None
-            sell = buy / price if price else ZERO
-            position = self.ledger.accounts.futures_qty(spec.venue, spec.symbol)
-        else:
-            buy = quote / (1 + fee)
-            sell = self.balances.usable(spec.venue, spec.base)
-            position = ZERO
-        busy = next(self.ledger.unsettled_of_symbol(spec.venue, spec.symbol), None) is not None
-        tradable = (
-            self.ready
-            and not busy
-            and spec.venue in self.recovery
-            and self.balances.proved(spec.venue, spec.quote, self.context.now.mono_ns)
-        )
-        return InventoryRow(
-            row.instrument_id,
-            float(buy),
-            sell,
-            position,
-            gate.last_fill(spec.venue, spec.symbol)[0],
-            tradable,
+        spec = row.spec
+        return inventory_row(
+            row,
+            self.context,
+            self.balances,
+            venue_ready=self.ready and spec.venue in self.recovery,
+            blocked_until_mono_ns=self.risk.gate.last_fill(spec.venue, spec.symbol)[0],
         )

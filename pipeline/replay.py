@@ -31,7 +31,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.book.recording.capture_books import DamagedCapture, output_file
 from pipeline.detection.cross_venue import (
@@ -77,8 +76,7 @@ from pipeline.model.fixedpoint import from_fp, parse_decimal, plain
 from pipeline.replay_rows import ReplayVenue, catalogue_words, open_venues
 from shm import bookring
 from shm import layout as ly
-
-Words = npt.NDArray[np.int64]
+from shm.words import Words
 
 MS = 1_000_000
 UNLIMITED_USD = 1e30

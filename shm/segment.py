@@ -36,7 +36,7 @@ import posix_ipc
 from shm import layout
 from shm.atomics import load_acquire, load_relaxed, store_relaxed, store_release
 from shm.errors import SegmentBusy, SegmentMismatch, SegmentMissing, ShmError, ShmFull
-from shm.jit import build_hash
+from shm.sources import build_hash
 from shm.words import Words
 
 SHM_FOLDER = Path("/dev/shm")

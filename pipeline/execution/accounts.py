@@ -16,8 +16,8 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact
 
 from pipeline.execution.records import FillRecord, FundingRecord
 from pipeline.model.enums import InstrumentKind
+from pipeline.model.structs import ZERO
 
-ZERO = Decimal(0)
 EXACT = Context(prec=60, traps=[Inexact])  # 60 digits hold any sum of int64 products; a rounding is a bug
 PNL_DIGITS = Decimal("1e-12")
 _DIVISION = Context(prec=28, rounding=ROUND_HALF_EVEN)
@@ -127,12 +127,6 @@ def fold_fills(fills: Iterable[FillRecord]) -> Accounts:
     for fill in sorted(fills, key=venue_order):
         accounts.apply_fill(fill)
     return accounts
-
-
-def signed_base(fill: FillRecord) -> Decimal:
-    """Change of exposure in the base asset by one fill, fee included when it is taken in base."""
-    signed = fill.qty * int(fill.side)
-    return EXACT.subtract(signed, fill.fee) if fill.fee_asset == fill.base else signed
 
 
 def exposure_by_asset(fills: Iterable[FillRecord]) -> dict[str, Decimal]:

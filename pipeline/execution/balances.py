@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from pipeline.execution.accounts import ZERO
 from pipeline.execution.ledger import Ledger, Order
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OrderSide, Refusal
-from pipeline.model.structs import Balance
+from pipeline.model.structs import ZERO, Balance
 
 REST_OVERTAKES_NS = 2_000_000_000  # a stream that stayed silent this long while REST differs has missed something
 STRICT_ANSWER_MAX_AGE_NS = 1_000_000_000
@@ -75,9 +74,6 @@ class BalanceMonitor:
         """Begins to alert when a balance falls under its threshold ((venue, asset) -> free amount)."""
         self._thresholds = dict(thresholds or {})
         self.is_monitoring = True
-
-    def stop_monitoring(self) -> None:
-        self.is_monitoring = False
 
     # --- evidence ---
 

@@ -8,7 +8,6 @@ perform nothing further of a list when it fails.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from enum import IntEnum
 from typing import Protocol
 
@@ -307,5 +306,3 @@ class Alert(msgspec.Struct, frozen=True):
 
 Question = QueryOrder | FetchFills | FetchFunding | SweepVenue | FetchBalances  # REST, off the order path
 Action = Append | Place | CancelOrder | Question | Report | Refused | Alert
-
-UsdRates = Mapping[str, Decimal]

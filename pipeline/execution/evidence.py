@@ -22,7 +22,6 @@ from pipeline.model.venue_events import OutcomeKind, PlaceOutcome
 ORPHANS_MAX = 1000  # fills and updates whose order id nobody knows yet (the acknowledgement may be behind them)
 FEE_TOLERANCE_PPM = Decimal(2)
 FEE_TOLERANCE_ABS = Decimal("0.00000001")
-ZERO = Decimal(0)
 
 
 class Evidence:
@@ -31,8 +30,6 @@ class Evidence:
     def __init__(self, context: CoreContext) -> None:
         self._context = context
         self._orphans: OrderedDict[tuple[str, str], list[Fill | OrderUpdate]] = OrderedDict()
-        self.duplicates = 0
-        self.fee_surprises = 0
 
     def sent(self, event: Sent) -> Order | None:
         order = self._context.ledger.orders.get(event.client_id)
@@ -89,7 +86,6 @@ class Evidence:
         news_of_qty = reported is not None and (order.reported_filled is None or reported > order.reported_filled)
         news_of_id = bool(update.order_id) and not order.order_id
         if RANK[update.state] <= RANK[order.state] and not news_of_qty and not news_of_id:
-            self.duplicates += 1
             return None
         self._context.record(
             OrderStateRecord(
@@ -114,7 +110,6 @@ class Evidence:
         """Books a fill once; late ones too. None when it is known, or nobody's yet."""
         ledger = self._context.ledger
         if (fill.venue, fill.symbol, fill.trade_id) in ledger.fills_seen:
-            self.duplicates += 1
             return None
         order = ledger.order_of(fill.venue, fill.client_id, fill.order_id)
         if order is None:
@@ -126,7 +121,6 @@ class Evidence:
         if fill.order_id and not order.order_id:
             self._note(order, OrderState.OPEN, order_id=fill.order_id, source=fill.source)
             if (fill.venue, fill.symbol, fill.trade_id) in ledger.fills_seen:  # it was among what waited for this id
-                self.duplicates += 1
                 return order
         self._context.record(
             FillRecord(
@@ -179,7 +173,6 @@ class Evidence:
         scale = fill.qty if asset == intent.base else fill.qty * fill.price
         tolerance = scale * FEE_TOLERANCE_PPM / PPM + FEE_TOLERANCE_ABS
         if fill.fee_asset != asset or abs(fill.fee - expected) > tolerance:
-            self.fee_surprises += 1
             self._context.trip(
                 f"fee.{intent.venue}.{intent.symbol}",
                 f"fee {fill.fee} {fill.fee_asset}, expected {expected.normalize()} {asset}",

@@ -20,8 +20,7 @@ from pipeline.execution.records import HedgeRecord
 from pipeline.model.enums import InstrumentKind, OpportunityType, OrderSide
 from pipeline.model.fixedpoint import quantize_down
 from pipeline.model.instruments import InstrumentRow
-
-ZERO = Decimal(0)
+from pipeline.model.structs import ZERO
 
 
 def _opposite(side: OrderSide) -> OrderSide:

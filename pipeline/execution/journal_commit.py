@@ -11,8 +11,8 @@ import numpy.typing as npt
 from shm.atomics import store_release
 from shm.checksum import crc32_words
 from shm.jit import njit_bare
+from shm.words import Words
 
-Words = npt.NDArray[np.int64]
 Octets = npt.NDArray[np.uint8]
 Cells = npt.NDArray[np.uint64]
 

@@ -15,7 +15,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from pipeline.execution.accounts import EXACT, ZERO, Accounts, exposure_by_asset
+from pipeline.execution.accounts import EXACT, Accounts, exposure_by_asset
 from pipeline.execution.order_states import EMPTY_ENDINGS, merge, with_quantity
 from pipeline.execution.records import (
     BalanceRecord,
@@ -43,6 +43,7 @@ from pipeline.execution.records import (
 )
 from pipeline.model.enums import ArbitrageState, OrderState
 from pipeline.model.errors import JournalError
+from pipeline.model.structs import ZERO
 
 DAY_NS = 86_400 * 1_000_000_000
 LATE_NS = 120_000_000_000  # how long after an order's end a venue may still add a fill to it
@@ -94,15 +95,6 @@ class Order:
         return self.filled if self.reported_filled is None else max(self.filled, self.reported_filled)
 
     @property
-    def worst_case_open(self) -> Decimal:
-        """Base quantity that may still be, or become, filled without our knowing it."""
-        if self.settled:
-            return ZERO
-        if self.state is OrderState.CANCELLED and self.reported_filled is not None:
-            return self.reported_filled - self.filled
-        return max(ZERO, self.intent.qty - self.filled)
-
-    @property
     def average_price(self) -> Decimal:
         return self.quote_filled / self.filled if self.filled else ZERO
 
@@ -113,9 +105,8 @@ class Operation:
 
     record: OperationRecord
     started_mono_ns: int
-    started_wall_ns: int
     boot_epoch: int
-    state: ArbitrageState = ArbitrageState.IDLE
+    state: ArbitrageState = ArbitrageState.EXECUTING
     orders: list[str] = field(default_factory=list)
     fills: list[FillRecord] = field(default_factory=list)
     result: OperationResultRecord | None = None
@@ -138,7 +129,6 @@ class Ledger:
     def __init__(self) -> None:
         self.boot_epoch = 0
         self.host_boot = ""
-        self.clean_stop = True
         self.records = 0
         self.orders: dict[str, Order] = {}
         self.unsettled: dict[str, Order] = {}
@@ -179,7 +169,7 @@ class Ledger:
             RecoveryRecord: self._recovery,
             BreakerRecord: self._breaker,
             FundingRecord: self._funding,
-            StopRecord: self._stop,
+            StopRecord: self._nothing,
             PositionRecord: self._position,
             RefusalRecord: self._nothing,
             ReconcileRecord: self._reconcile,
@@ -256,14 +246,10 @@ class Ledger:
             self.moved_mono_ns.clear()
             self.touched = dict.fromkeys(self.touched, 0)
         self.host_boot = record.host_boot
-        self.clean_stop = False
         self.began_wall_ms = self.began_wall_ms or self._wall_ns // 1_000_000
 
-    def _stop(self, record: StopRecord) -> None:
-        self.clean_stop = True
-
     def _operation(self, record: OperationRecord) -> None:
-        operation = Operation(record, self._mono_ns, self._wall_ns, self.boot_epoch)
+        operation = Operation(record, self._mono_ns, self.boot_epoch)
         self.operations[record.operation_id] = operation
         self.open_operations[record.operation_id] = operation
         if record.closes:
@@ -271,7 +257,8 @@ class Ledger:
 
     def _operation_state(self, record: OperationStateRecord) -> None:
         operation = self.operations[record.operation_id]
-        operation.state = record.to_state
+        if record.to_state.rests:  # the others only name where an operation came from
+            operation.state = record.to_state
         self.audit.append((self._mono_ns, record))
 
     def _intent(self, record: OrderIntentRecord) -> None:

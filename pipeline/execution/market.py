@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, Decimal
 
 from pipeline.execution.events import BookView, MarketPort
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderSide, TradingStatus
 from pipeline.model.fixedpoint import from_fp, quantize_down, quantize_up
 from pipeline.model.instruments import InstrumentRow
+from pipeline.model.structs import ZERO
 from shm.layout import (
     BR_ASK_COUNT,
     BR_ASK_PRICE,
@@ -21,7 +22,6 @@ from shm.layout import (
     FLAGS_UNTRADABLE,
 )
 
-ZERO = Decimal(0)
 ONE = Decimal(1)
 PPM = Decimal(1_000_000)
 BPS = Decimal(10_000)
@@ -205,10 +205,3 @@ class UsdRates:
                 if mid is not None:
                     return mid
         return None
-
-
-def round_qty(value: Decimal, step: Decimal, *, up: bool = False) -> Decimal:
-    """``value`` on ``step``, toward zero unless ``up``; for amounts of either sign."""
-    rounding = ROUND_CEILING if up else ROUND_FLOOR
-    magnitude = (abs(value) / step).to_integral_value(rounding) * step
-    return magnitude if value >= 0 else -magnitude

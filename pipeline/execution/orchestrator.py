@@ -47,13 +47,12 @@ from pipeline.model.enums import (
     TimeInForce,
 )
 from pipeline.model.instruments import InstrumentRow
-from pipeline.model.structs import OrderRequest
+from pipeline.model.structs import ZERO, OrderRequest
 
 REPAIRS_MAX = 12  # orders of the unwind ladder that reached a venue before an operator is asked
 REPAIR_PAUSE_FIRST_NS = 20_000_000
 REPAIR_PAUSE_MAX_NS = 500_000_000
 COOLDOWN_MAX_NS = 60_000_000_000
-ZERO = Decimal(0)
 
 
 @dataclass(slots=True)
@@ -94,7 +93,6 @@ class OrderOrchestrator:
         self._asking = asking
         self._pursuits: dict[str, Pursuit] = {}
         self._broken: dict[int, int] = {}  # direction -> broken legs in a row
-        self.executed = 0
 
     # --- entry ---
 
@@ -137,8 +135,7 @@ class OrderOrchestrator:
         ]
         for request in requests:
             context.act(Place(request, purpose, operation.operation_id))
-        self._states.begin(operation)
-        self.executed += 1
+        self._states.record_origin(operation)
         return operation
 
     def adopt(self, entered: Entered) -> Operation:
@@ -149,8 +146,7 @@ class OrderOrchestrator:
             ledger.apply(intent, now.mono_ns, now.wall_ns)
             self._balances.reserve_balance(ledger.orders[intent.client_id])
         operation = ledger.operations[entered.operation.operation_id]
-        self._states.begin(operation)
-        self.executed += 1
+        self._states.record_origin(operation)
         return operation
 
     def _shrinks(self, row: InstrumentRow, side: OrderSide, qty: Decimal) -> bool:

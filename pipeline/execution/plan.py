@@ -30,6 +30,7 @@ from pipeline.model.config import EngineConfig
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OpportunityType, OrderSide, Refusal
 from pipeline.model.fixedpoint import EXP_MAX, from_fp
 from pipeline.model.instruments import InstrumentRow
+from pipeline.model.structs import ZERO
 from shm.layout import (
     BR_FLAGS,
     BR_RECV_MONO_NS,
@@ -42,7 +43,6 @@ from shm.layout import (
     FLAG_UNPROVED,
 )
 
-ZERO = Decimal(0)
 QTY_FP_MAX = 2**62
 PPM = 1_000_000
 

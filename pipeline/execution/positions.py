@@ -13,8 +13,7 @@ from pipeline.execution.ledger import Ledger, Operation
 from pipeline.execution.market import UsdRates
 from pipeline.execution.records import FillRecord, Record
 from pipeline.model.enums import InstrumentKind, OrderSide
-
-ZERO = Decimal(0)
+from pipeline.model.structs import ZERO
 
 
 class PositionEntry(msgspec.Struct, frozen=True, kw_only=True):

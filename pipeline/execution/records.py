@@ -26,8 +26,7 @@ from pipeline.model.enums import (
     ReportOutcome,
     TimeInForce,
 )
-
-ZERO = Decimal(0)
+from pipeline.model.structs import ZERO
 
 
 class Purpose(IntEnum):

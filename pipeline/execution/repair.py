@@ -29,8 +29,8 @@ from pipeline.execution.records import LegPlan, Purpose
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderSide
 from pipeline.model.fixedpoint import quantize_down
 from pipeline.model.instruments import InstrumentRow
+from pipeline.model.structs import ZERO
 
-ZERO = Decimal(0)
 PLAN_PRICE_NS = 60_000_000_000  # how long the prices of a plan may stand for a book that is dead
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from decimal import Decimal
 
-ZERO = Decimal(0)
+from pipeline.model.structs import ZERO
 
 
 def round_trips(

@@ -9,8 +9,8 @@ from pipeline.execution.ledger import Ledger, Operation, Order
 from pipeline.execution.records import FillRecord, OperationResultRecord, Outcome, Purpose
 from pipeline.execution.repair import operation_start
 from pipeline.model.enums import InstrumentKind, OpportunityType, OrderSide
+from pipeline.model.structs import ZERO
 
-ZERO = Decimal(0)
 VALUE_STEP = Decimal("1e-12")  # numeraire values are estimates of a price: kept to this step
 
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 
-import numpy as np
-import numpy.typing as npt
-
 from pipeline.detection.opportunity_record import record_crc32
 from pipeline.execution.events import AccountSnapshot, Opportunity, OpportunityLeg
 from pipeline.execution.market import Instruments
@@ -19,9 +16,8 @@ from shm.atomics import load_acquire
 from shm.bookring import proof_mono_ns, read_book
 from shm.jit import direct, njit, njit_bare
 from shm.pages import AccountPage, HaltPage, may_send
-from shm.words import unpack_text
+from shm.words import Words, unpack_text
 
-Words = npt.NDArray[np.int64]
 READ_ATTEMPTS = 4  # a book that is replaced faster than this is told without proof and refused
 _FLOAT = struct.Struct("<d")
 _INT = struct.Struct("<q")

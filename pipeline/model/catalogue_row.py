@@ -7,15 +7,13 @@ need goes through the page: a row read back has ``identity=None`` and no quarant
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.fixedpoint import FP_LIMIT, from_fp, to_fp, to_fp_ceil, to_fp_floor
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import CoinIdentity, InstrumentSpec
 from shm import layout as ly
-
-Words = npt.NDArray[np.int64]
+from shm.words import Words
 
 
 def text_to_words(text: str, words: int) -> Words:

@@ -71,7 +71,10 @@ class OrderState(IntEnum):
 
 
 class ArbitrageState(IntEnum):
-    """States of an operation (one opportunity being executed)."""
+    """States of one opportunity from its detection to its end (requirements S15).
+
+    The first three are the detector's and appear in audit trails only; an operation is always in one of the others.
+    """
 
     IDLE = 0
     DETECTING = 1
@@ -80,6 +83,11 @@ class ArbitrageState(IntEnum):
     COMPLETED = 4
     FAILED = 5
     RECOVERING = 6
+
+    @property
+    def rests(self) -> bool:
+        """Whether an operation can be found in this state between two events."""
+        return self >= ArbitrageState.EXECUTING
 
 
 class ReportOutcome(IntEnum):
@@ -122,7 +130,8 @@ class Durability(StrEnum):
 
 
 class ExchangeName(StrEnum):
-    """Dialects that ship with the engine."""
+    """Exchanges by name, for users of the Python interface (requirements S16): ``ExchangeName.MEXC`` names an exchange,
+    ``"mexc_spot"`` a venue of it. The engine itself knows exchanges by the names in its configuration."""
 
     MEXC = "mexc"
     GATEIO = "gateio"

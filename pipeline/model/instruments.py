@@ -14,8 +14,8 @@ import msgspec
 
 from pipeline.model.config import TRUSTED_COINS
 from pipeline.model.enums import InstrumentKind
-from pipeline.model.fixedpoint import pair_exponents, quantize_up
-from pipeline.model.structs import ZERO, CoinIdentity, InstrumentSpec
+from pipeline.model.fixedpoint import pair_exponents
+from pipeline.model.structs import CoinIdentity, InstrumentSpec
 
 QUARANTINED = -1
 PRICE_RATIO_MAX = Decimal("1.10")  # reference prices further apart than this are not the same coin
@@ -255,9 +255,3 @@ def wallet_open(spec: InstrumentSpec) -> bool:
     if spec.kind is InstrumentKind.PERPETUAL or spec.identity is None:
         return True
     return spec.identity.deposit_enabled and spec.identity.withdraw_enabled
-
-
-def min_qty_at(spec: InstrumentSpec, price: Decimal) -> Decimal:
-    """Smallest base quantity that the venue takes at ``price``: minimum quantity, minimum notional and lot together."""
-    wanted = max(spec.min_qty, spec.lot, spec.min_notional / price if price > ZERO else ZERO)
-    return quantize_up(wanted, spec.lot)

@@ -21,8 +21,8 @@ from pipeline.templates.template import (
     PROGRAM_SPANS,
 )
 from shm.jit import njit_bare
+from shm.words import Words
 
-Words = npt.NDArray[np.int64]
 Octets = npt.NDArray[np.uint8]
 
 

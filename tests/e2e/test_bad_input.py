@@ -187,7 +187,7 @@ def test_full_shared_memory_file_system(tmp_path: Path) -> None:
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", script, "sh", sys.executable, "-m", "workers", "up", "--config",
          config(tmp_path, DEAD)],
-        capture_output=True, text=True, timeout=90, check=False,
+        capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 3
     assert "no room" in done.stderr
@@ -236,7 +236,7 @@ def test_sim_takes_the_ports_of_its_configuration_and_says_what_it_serves(tmp_pa
         assert (second.returncode, f":{port} cannot be listened on" in second.stderr) == (3, True)
     finally:
         first.terminate()
-        _, said = first.communicate(timeout=30)
+        _, said = first.communicate(timeout=240)
     assert first.returncode == 0
     assert "binance_spot: recorded" in said and "mexc_spot: synthetic (demo)" in said
     two = DEAD.replace("ws://127.0.0.1:1/ws", "ws://127.0.0.1:2/ws")

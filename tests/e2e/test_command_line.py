@@ -120,7 +120,7 @@ def test_no_home_no_stdout_no_reader() -> None:
     base = [sys.executable, "-m", "workers"]
     shell = f"{' '.join(base)} config show --config /dev/null --json"
     for wish, code in ((f"{shell} >&-", 0), (f"{shell} 2>&-", 0), (f"{shell} | head -c 1; exit ${{PIPESTATUS[0]}}", 0)):
-        done = subprocess.run(["bash", "-c", wish], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(["bash", "-c", wish], capture_output=True, text=True, timeout=240, check=False)
         assert (done.returncode, "Traceback" in done.stderr) == (code, False), (wish, done.stderr)
 
 
@@ -139,7 +139,7 @@ def test_a_full_output_device_is_a_sentence(captures_dir: Path, tmp_path: Path) 
         with open(stdout, "wb") as sink:
             done = subprocess.run(
                 [sys.executable, "-m", "workers", *arguments],
-                stdout=sink, stderr=subprocess.PIPE, text=True, timeout=90, check=False,
+                stdout=sink, stderr=subprocess.PIPE, text=True, timeout=240, check=False,
             )  # fmt: skip
         assert (done.returncode, "No space left" in done.stderr) == (3, True), (arguments, done.stderr)
         assert len(done.stderr.splitlines()) == 1, done.stderr
@@ -156,7 +156,7 @@ def interrupt(arguments: list[str], when: Callable[[str], bool]) -> subprocess.C
         try:
             until(lambda: when(heard.read_text()), "the moment to interrupt")
             process.send_signal(signal.SIGINT)
-            out, _ = process.communicate(timeout=90)
+            out, _ = process.communicate(timeout=240)
         finally:
             process.kill()
             process.wait()

@@ -272,7 +272,7 @@ def test_a_second_start_of_an_instance_is_refused(running: Rig) -> None:
         [sys.executable, "-m", "workers", "up", "--config", str(running.engine.config_path)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 3

@@ -41,7 +41,7 @@ def start(*arguments: str, log: Path) -> subprocess.Popen[bytes]:
 def stop(process: subprocess.Popen[bytes]) -> int:
     process.terminate()
     try:
-        process.communicate(timeout=60)
+        process.communicate(timeout=240)
     finally:
         process.kill()
         process.wait()
@@ -91,7 +91,7 @@ def test_paper_trades_on_public_feeds_reconciles_and_stops(own_state: Path, tmp_
         ask(state / "supervisor.sock", {"op": "drain"})
         until(lambda: not read_status(instance)["orders"]["open_operations"], "open operations ended")
         assert stop(engine) == 0
-        with request.urlopen(f"{ready['control']}/ledger", timeout=30) as reply:
+        with request.urlopen(f"{ready['control']}/ledger", timeout=240) as reply:
             rows = msgspec.json.decode(reply.read())["rows"]
         entries = list(read_journal(state / "journal"))
         books = EngineBooks(entries)
@@ -130,7 +130,7 @@ def test_a_paper_account_outlives_its_engine(own_state: Path, tmp_path: Path) ->
         until_ready(engine, instance)
         until(lambda: ended(instance) > 0, "an operation")
         os.kill(engine.pid, signal.SIGKILL)
-        engine.communicate(timeout=60)
+        engine.communicate(timeout=240)
         until(lambda: not any(row["alive"] for row in read_status(instance)["processes"].values()), "all gone")
         assert {row["state"] for row in read_status(instance)["processes"].values()} <= {"dead", "stopped"}
         engine = start("up", "--config", str(path), "--mode", "paper", log=tmp_path / "up.log")

@@ -280,13 +280,13 @@ def tests_import_no_tests(tree: Tree) -> list[Finding]:
 
 
 def may_import_line(text: str) -> list[str] | None:
-    """The names of a README's line ``May import: shm, pipeline/model, pipeline/core.py.`` (it may go on over several
-    lines; ``nothing`` gives []); None where there is not exactly one such line."""
-    found = re.findall(r"^May import: ([\w/., \n]+?)\.(?=\s|\Z)", text, re.MULTILINE)
+    """The names of a README's sentence ``May import: shm, pipeline/model (why), `pipeline/core.py`.`` without remarks and
+    backquotes (``nothing`` gives []); None where there is not exactly one such sentence."""
+    found = re.findall(r"\bMay import: (.+?)\.(?=\s|\Z)", text, re.DOTALL)
     if len(found) != 1:
         return None
-    names = [name.strip() for name in found[0].split(",")]
-    return [] if names == ["nothing"] else names
+    names = [name.strip() for name in re.sub(r"\([^)]*\)|`", "", found[0]).split(",")]
+    return [] if names in (["nothing"], ["nothing of ours"]) else names
 
 
 def may_import(tree: Tree, rooms: Sequence[str]) -> list[Finding]:
@@ -304,7 +304,7 @@ def may_import(tree: Tree, rooms: Sequence[str]) -> list[Finding]:
                     readme,
                     1,
                     "may import",
-                    "missing; a room has a README with a line `May import: shm, pipeline/model.`",
+                    "missing; wanted: a README with a sentence `May import: shm, pipeline/model.`",
                 )
             )
             continue
@@ -315,7 +315,7 @@ def may_import(tree: Tree, rooms: Sequence[str]) -> list[Finding]:
                     readme,
                     1,
                     "may import",
-                    "wanted: exactly one line `May import: shm, pipeline/model.` (or `nothing`)",
+                    "wanted: exactly one sentence `May import: shm, pipeline/model.` (or `nothing`)",
                 )
             )
             continue
@@ -329,7 +329,7 @@ def _untrue(tree: Tree, folder: str, allowed: list[str], with_readme: set[str]) 
     findings = [
         Finding(readme, 1, "may import", f"names {name}, which is no folder and no file of the tree")
         for name in allowed
-        if name not in known
+        if name not in known and f"{name}.py" not in known
     ]
     for path, source in tree.sources.items():
         if _nearest(source.folder, with_readme) != folder:
@@ -337,7 +337,9 @@ def _untrue(tree: Tree, folder: str, allowed: list[str], with_readme: set[str]) 
         for one in all_imports(tree)[path]:
             target = one.target.path
             inside = target.startswith(folder + "/") or _is_init_above(target, folder)
-            if not inside and not any(target == name or target.startswith(name + "/") for name in allowed):
+            if not inside and not any(
+                target in (name, f"{name}.py") or target.startswith(name + "/") for name in allowed
+            ):
                 findings.append(
                     Finding(
                         path,

@@ -13,6 +13,7 @@ PRODUCT = ("shm", "pipeline", "workers")
 #: A room imports only rooms above it in this list (and itself).
 ORDER = (
     "shm",
+    "pipeline.economics",
     "pipeline.model",
     "pipeline.templates",
     "pipeline.book",
@@ -25,6 +26,7 @@ ORDER = (
     "pipeline.rehearsal",
     "pipeline.exchanges",
     "pipeline.sim",
+    "pipeline.virtual",
     "pipeline",
     "workers",
     "bench",

@@ -25,6 +25,10 @@ BOOKS = 8
 SPEC: dict[str, Any] = {"taker_fee_ppm": 500, "fee_rule": FeeAssetRule.RECEIVED, "reference_price": Decimal(60_000)}
 
 
+#: A book that a test has just published is young enough, however slow the machine.
+PATIENT = {"max_age_to_trade_ms": 600_000, "max_skew_ms": 600_000}
+
+
 def engine_config(**detection: object) -> EngineConfig:
     market = {"spot": MarketConfig(symbols=("X",))}
     return EngineConfig(
@@ -32,7 +36,7 @@ def engine_config(**detection: object) -> EngineConfig:
             "mexc": ExchangeConfig(dialect="mexc", markets=market),
             "gateio": ExchangeConfig(dialect="gateio", markets=market),
         },
-        detection=DetectionConfig(**{"max_notional_usd": Decimal(1_000), **detection}),  # type: ignore[arg-type]
+        detection=DetectionConfig(**{**PATIENT, "max_notional_usd": Decimal(1_000), **detection}),  # type: ignore[arg-type]
         risk_limits=RiskLimits(min_profit_margin_bps=Decimal(5)),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from decimal import Decimal
 from typing import Any
 
@@ -35,3 +36,12 @@ def held_world() -> World:
     world.faults = Faults(reject=1.0)
     world.run(30_000)
     return world
+
+
+def trade(world: World, rounds: int, rng: random.Random) -> None:
+    """Opportunities between random venues at random pauses; the process may die in any."""
+    for _ in range(rounds):
+        buy, sell = rng.sample(list(world.venues), 2)
+        qty = Decimal(rng.randint(10, 150)) / 100
+        world.feed_safely(world.offer(buy, sell, qty))
+        world.run(rng.choice([3, 30, 300, 900]))

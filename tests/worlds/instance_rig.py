@@ -32,7 +32,7 @@ from workers.demo.summary import EngineBooks, plain_journal, plain_ledger
 from workers.view.status import Reader, read_status
 
 IN_FLIGHT_WAIT_S = 4.0
-DRAIN_S = 45.0  # unknown orders need their grace, a silenced venue its silence
+DRAIN_S = 240.0  # unknown orders need their grace, a silenced venue its silence
 
 
 class Rig:
@@ -216,7 +216,7 @@ def segments_of(instance: str) -> list[str]:
     return sorted(path.name for path in Path("/dev/shm").glob(f"arb.{instance}.*"))
 
 
-def arb(*arguments: str, timeout: float = 90, **kwargs: object) -> subprocess.CompletedProcess[str]:
+def arb(*arguments: str, timeout: float = 240, **kwargs: object) -> subprocess.CompletedProcess[str]:
     """The command line as a process of its own; its output as text."""
     return subprocess.run(
         [sys.executable, "-m", "workers", *arguments],

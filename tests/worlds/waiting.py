@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-WAIT_S = 60.0
+WAIT_S = 240.0  # a watchdog for slow and busy machines
 POLL_S = 0.05
 ASYNC_POLL_S = 0.005
 

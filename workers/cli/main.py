@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import traceback
 from typing import Annotated, Any
 
 import typer
@@ -33,6 +34,10 @@ class _Interrupted(Exception):
     """Ctrl-C: typer would turn it into a plain exit code, which a command that ended in order may return as well."""
 
 
+class _EndedEarly(Exception):
+    """EOFError of a command: typer would take it for Ctrl-D at a question, and end as after Ctrl-C."""
+
+
 class _InOrder(TyperGroup):
     """Commands in the order of their definition, not of the alphabet."""
 
@@ -41,6 +46,8 @@ class _InOrder(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise _Interrupted from None
+        except EOFError as error:
+            raise _EndedEarly(str(error)) from error
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         return list(self.commands)
@@ -133,6 +140,10 @@ def _main(argv: list[str] | None) -> int:
         return error.exit_code
     except (_Interrupted, KeyboardInterrupt, typer.Abort):
         return _interrupted(arguments)
+    except _EndedEarly as error:
+        traceback.print_exception(error.__cause__)
+        text = f"a file or a connection ended too early: {error or 'no more is known'}"
+        return _refused(ArbitrageEngineError(text), EXIT_COULD_NOT_START, arguments)
     except BrokenPipeError:
         drop_stdout()  # whoever read us has seen enough
         return EXIT_OK

@@ -7,7 +7,8 @@ with the supervisor over one SOCK_SEQPACKET pair, JSON messages:
     supervisor -> {"op": "config", "path"}                    load the configuration (children inherit it)
                   {"op": "warm", "modules", "dialects", "last"} import and warm; ``last``: children may come now
                   {"op": "spawn", "process", "exchange", "instance", "restarts", "env", "log"}
-    fork server    -> {"event": "warming", "text"} while it compiles, and only then
+    fork server -> {"event": "warming", "text"} while it compiles, and only then
+                  {"event": "cache", "text"} machine code on disk that was damaged, or that cannot be kept there
                   {"event": "warmed", "module", "seconds"} / {"event": "warm"}
                   {"event": "spawned", "process", "pid"} / {"event": "exited", "process", "pid", "status"}
                   {"event": "failed", "text"}
@@ -34,6 +35,7 @@ from typing import Any
 import msgspec
 
 from pipeline.model.errors import ConfigInvalid
+from shm import sources
 from workers.base import EXIT_COULD_NOT_START, EXIT_CRASHED, die_with_parent, start_worker, worker_module
 
 MESSAGE_BYTES_MAX = 64 * 1024
@@ -77,6 +79,7 @@ class ForkServer:
         self._channel = channel
         self._children: dict[int, tuple[str, int]] = {}  # pidfd -> (process, pid)
         self._config: Any = None
+        self._tell_kernel_at = 0.0
         self._warmed: set[tuple[str, tuple[str, ...]]] = set()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # the supervisor decides; its death is our end
@@ -116,24 +119,39 @@ class ForkServer:
             self._tell(event="failed", text=str(error))
 
     def _warm(self, modules: list[str], dialects: list[str], last: bool) -> None:
+        from shm import jitcache
+
+        jitcache.report_to(self._tell_of_cache, self._tell_of_kernel)
         fresh = [name for name in (SHARED, *modules) if (name, tuple(dialects)) not in self._warmed]
         cold = _cache_is_cold(dialects)
         if cold:
             _prepare(fresh)
             if not last:
                 return  # everything is compiled at once, side by side, when all of it is known
-            self._compile_side_by_side(fresh, dialects)
+            if jitcache.can_keep():  # else a helper's work would be lost with it
+                self._compile_side_by_side(fresh, dialects)
         for name in fresh:
             started = time.monotonic()
             _warm_module(name, dialects)
             self._warmed.add((name, tuple(dialects)))
             self._tell(event="warmed", module=name, seconds=round(time.monotonic() - started, 3))
         if last:
+            jitcache.say_total()
             if cold:
                 _note_warm(dialects)
             gc.collect()
             gc.freeze()  # what exists now is shared with every child; their collectors leave it alone
             self._tell(event="warm")
+
+    def _tell_of_cache(self, text: str) -> None:
+        self._tell(event="cache", text=text)
+
+    def _tell_of_kernel(self, kernel: str) -> None:
+        """A kernel that the fork server had to compile itself: the cache has lost it, or cannot be written."""
+        now = time.monotonic()
+        if now >= self._tell_kernel_at:
+            self._tell_kernel_at = now + PROGRESS_MS / 1000
+            self._tell(event="warming", text=f"now {kernel}")
 
     def _compile_side_by_side(self, modules: list[str], dialects: list[str]) -> None:
         """The first compilation: helpers fill the cache, as many at once as there are CPUs.
@@ -149,7 +167,7 @@ class ForkServer:
         while jobs or running:
             while jobs and len(running) < len(os.sched_getaffinity(0)):
                 name = jobs.pop(0)
-                pid = _start_helper(name, dialects)
+                pid = self._start_helper(name, dialects)
                 pidfd = os.pidfd_open(pid)
                 ended.register(pidfd, select.POLLIN)
                 running[pidfd] = name, pid
@@ -161,6 +179,26 @@ class ForkServer:
                 os.waitpid(pid, 0)  # what a helper could not compile, the fork server meets again and reports
                 ended.unregister(pidfd)
                 os.close(pidfd)
+
+    def _start_helper(self, name: str, dialects: list[str]) -> int:
+        """Forks a process that compiles one module's kernels into the cache and ends; its pid."""
+        from shm import jitcache
+
+        fork_server = os.getpid()
+        pid = os.fork()
+        if pid:
+            return pid
+        code = EXIT_CRASHED
+        try:
+            die_with_parent(signal.SIGKILL, fork_server)
+            jitcache.report_to(self._tell_of_cache)
+            os.nice(HELPER_NICENESS)
+            gc.disable()  # a short life; a tenth of its time
+            _warm_module(name, dialects)
+            jitcache.say_total()
+            code = 0
+        finally:
+            os._exit(code)
 
     def _spawn(self, request: dict[str, Any]) -> int:
         fork_server = os.getpid()
@@ -178,10 +216,13 @@ class ForkServer:
         return pidfd
 
     def _child(self, request: dict[str, Any], fork_server: int) -> int:
+        from shm import jitcache
+
         process: str = request["process"]
         die_with_parent(signal.SIGTERM if process == "executor" else signal.SIGKILL, fork_server)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
+        jitcache.report_to(None)
         self._channel.close()
         for pidfd in self._children:
             os.close(pidfd)
@@ -228,28 +269,9 @@ def _prepare(modules: list[str]) -> None:
     mono_ns()
 
 
-def _start_helper(name: str, dialects: list[str]) -> int:
-    """Forks a process that compiles one module's kernels into the cache and ends; its pid."""
-    fork_server = os.getpid()
-    pid = os.fork()
-    if pid:
-        return pid
-    code = EXIT_CRASHED
-    try:
-        die_with_parent(signal.SIGKILL, fork_server)
-        os.nice(HELPER_NICENESS)
-        gc.disable()  # a short life; a tenth of its time
-        _warm_module(name, dialects)
-        code = 0
-    finally:
-        os._exit(code)
-
-
 def _marker(dialects: list[str]) -> Path:
-    """The file in the jit cache of this build that says: every kernel for these dialects has been compiled."""
-    from shm import jit
-
-    return jit.cache_root() / jit.kernel_hash() / "-".join(["warm", *dialects])
+    """The file beside the machine code that says: every kernel of this build for these dialects has been compiled."""
+    return sources.cache_root() / "warm" / "-".join([sources.kernel_hash(), *dialects])
 
 
 def _cache_is_cold(dialects: list[str]) -> bool:
@@ -261,8 +283,9 @@ def _cache_is_cold(dialects: list[str]) -> bool:
 
 def _note_warm(dialects: list[str]) -> None:
     with contextlib.suppress(OSError):  # a cache that cannot be written stays cold
-        _marker(dialects).touch()
-        _marker([]).touch()
+        for marker in (_marker(dialects), _marker([])):
+            marker.parent.mkdir(parents=True, exist_ok=True)
+            marker.touch()
 
 
 def _redirect(log: Path) -> None:

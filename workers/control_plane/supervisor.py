@@ -428,6 +428,8 @@ class Supervisor:
             self.write_run_file()
         elif event == "warmed":
             self.say("info", f"warm: {message['module']} in {message['seconds']} s")
+        elif event == "cache":
+            self.say("warning", f"machine code: {message['text']}")
         elif event == "warm":
             self._warming = ""
             self._warm.set()

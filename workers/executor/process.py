@@ -42,9 +42,9 @@ from pipeline.model.errors import AuthRefused, ConfigInvalid, VenueError, VenueU
 from pipeline.model.structs import OrderRequest
 from pipeline.rehearsal.rehearse import rehearse
 from shm import layout as ly
-from shm.jit import build_hash
 from shm.pages import AccountPage, HaltPage, InventoryPage
 from shm.queue import QueueConsumer, QueueProducer
+from shm.sources import build_hash
 from shm.wait import PARK, Bell, BellRinger, resolve_wait
 from workers.account_clients import remember_budgets
 from workers.base import WorkerContext, run_worker

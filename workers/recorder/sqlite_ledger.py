@@ -209,9 +209,10 @@ class Ledger:
             (entry.seq, r.operation_id, r.from_state.name.lower(), r.to_state.name.lower(), r.reason, entry.mono_ns,
              entry.wall_ns),
         )  # fmt: skip
-        self._db.execute(
-            "UPDATE operations SET state = ? WHERE operation_id = ?", (r.to_state.name.lower(), r.operation_id)
-        )
+        if r.to_state.rests:
+            self._db.execute(
+                "UPDATE operations SET state = ? WHERE operation_id = ?", (r.to_state.name.lower(), r.operation_id)
+            )
 
     def _operation_result(self, entry: JournalEntry, r: OperationResultRecord) -> None:
         self._db.execute(

@@ -50,7 +50,7 @@ def test_detection_runs_in_a_thread_until_it_is_stopped() -> None:
     detector.start_detection()  # idempotent
     assert detector.is_detecting
     setup.dislocate()
-    assert seen.wait(30.0)
+    assert seen.wait(240.0)
     detector.stop_detection()
     detector.stop_detection()
     assert not detector.is_detecting and detector.failure is None

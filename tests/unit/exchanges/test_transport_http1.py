@@ -10,6 +10,7 @@ import pytest
 from pipeline.exchanges.base import HttpReply
 from pipeline.exchanges.transport.http1 import Http1Connection, Http1Pool
 from pipeline.model.errors import VenueUnavailable
+from tests.worlds.waiting import WAIT_S
 from tests.worlds.waiting import until_async as until
 
 Handler = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
@@ -63,7 +64,7 @@ class Ends:
         self.event.set()
 
     async def wait(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_S):
             await self.event.wait()
         self.event.clear()
 
@@ -156,14 +157,19 @@ def test_broken_compressed_or_endless_replies_end_the_connection(bad: bytes) -> 
 
 
 def test_no_answer_in_time_is_lost_and_a_late_answer_meets_nobody() -> None:
+    given_up, answered = asyncio.Event(), asyncio.Event()
+
     async def late(payload: bytes, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.05)
+        await given_up.wait()
         writer.write(OK)
+        answered.set()
 
     async def scenario(venue: Venue, connection: Http1Connection, ends: Ends) -> None:
         connection.send(REQUEST, ends.reply, ends.gone, timeout_s=0.01)
-        await ends.wait()
-        await asyncio.sleep(0.1)
+        await until(lambda: bool(venue.requests and ends.lost))
+        given_up.set()
+        await until(answered.is_set)
+        await until(lambda: not connection.open)
         assert ends.lost == ["no answer in time"] and ends.replies == [] and not connection.idle
 
     run(late, scenario)
@@ -175,8 +181,7 @@ def test_bytes_without_a_request_end_the_connection() -> None:
 
     async def scenario(venue: Venue, connection: Http1Connection, ends: Ends) -> None:
         connection.send(REQUEST, ends.reply, ends.gone)
-        await ends.wait()
-        await asyncio.sleep(0.05)
+        await until(lambda: not connection.open)
         assert len(ends.replies) == 1 and not connection.idle
 
     run(twice, scenario)

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.model.catalogue_row import row_to_words, text_to_words, words_to_row, words_to_text
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
-from pipeline.model.instruments import QUARANTINED, VenueRef, build_rows, min_qty_at, wallet_open
+from pipeline.model.instruments import QUARANTINED, VenueRef, build_rows, wallet_open
 from pipeline.model.structs import CoinIdentity, InstrumentSpec
 
 VENUES = [
@@ -132,12 +132,6 @@ def test_symbol_listed_twice_and_unknown_venue_are_refused() -> None:
 def test_closed_wallet_is_seen_for_spot_only() -> None:
     assert not wallet_open(spec("mexc_spot", identity=coin(("eth", ""), withdraw=False)))
     assert wallet_open(spec("gateio_futures", identity=coin(("eth", ""), withdraw=False)))
-
-
-def test_minimum_quantity_is_the_strictest_of_lot_quantity_and_notional() -> None:
-    s = spec("mexc_spot", min_qty=Decimal("0.001"), min_notional=Decimal(5))
-    assert min_qty_at(s, Decimal(100)) == Decimal("0.05")
-    assert min_qty_at(s, Decimal(100000)) == Decimal("0.001")
 
 
 def test_row_survives_its_words() -> None:

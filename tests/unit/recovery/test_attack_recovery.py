@@ -245,7 +245,7 @@ def test_repairs_of_unknown_outcome_are_never_more_than_the_exposure_that_is_cou
     unknown = [o for o in ledger.unsettled.values() if o.intent.purpose is Purpose.REPAIR]
     assert len(unknown) == 2, "both venues were tried, neither answers"
     proved = operation.exposure()["BTC"]
-    doubtful = sum((o.worst_case_open for o in unknown), Decimal(0))
+    doubtful = sum((o.intent.qty - o.filled for o in unknown), Decimal(0))
     worst = max(abs(proved), abs(proved - doubtful)) * Decimal("99.90")
     assert proved > 0
     assert world.core.risk.get_current_risk_metrics().total_exposure_usd >= worst

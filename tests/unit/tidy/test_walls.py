@@ -150,8 +150,8 @@ def test_libraries_are_imported_in_their_places_only(tmp_path: Path) -> None:
         ("May import: shm, pipeline/core.py. Imported by workers.", ["shm", "pipeline/core.py"]),
         ("May import: shm,\npipeline/model.\n", ["shm", "pipeline/model"]),
         ("May import: nothing.", []),
+        ("Memory. May import: `shm` (layout), `pipeline/core.py`. Imported by all.", ["shm", "pipeline/core.py"]),
         ("It may import: shm.", None),
-        ("May import: `shm`, pipeline.", None),
         ("May import: shm.\nMay import: pipeline.", None),
     ],
 )
@@ -176,7 +176,7 @@ def test_a_folder_with_a_readme_of_its_own_obeys_that_one(tmp_path: Path) -> Non
 def test_a_room_without_the_line_a_room_without_a_readme_and_a_name_of_nothing_are_found(tmp_path: Path) -> None:
     files = {"low/a.py": "", "mid/README.md": "no line", "mid/x.py": "", "high/README.md": "May import: gone."}
     found = imports.may_import(tree(tmp_path, files | {"high/y.py": ""}), ORDER)
-    assert [finding.message.split(";")[0].split(" line")[0] for finding in found] == [
+    assert [finding.message.split(";")[0].split(" sentence")[0] for finding in found] == [
         "names gone, which is no folder and no file of the tree",
         "missing",
         "wanted: exactly one",

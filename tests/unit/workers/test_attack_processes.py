@@ -205,7 +205,7 @@ def test_a_journal_that_takes_no_record_ends_the_executor_wherever_the_event_cam
     assert not [line for line in log if line.startswith("send")]
     made._tick = lambda: None
     with pytest.raises(JournalError):
-        asyncio.run(asyncio.wait_for(made._live(), 5.0))
+        asyncio.run(asyncio.wait_for(made._live(), 240.0))
 
 
 def test_a_record_in_the_middle_that_lost_its_mark_is_damage_and_no_end(tmp_path: Path) -> None:

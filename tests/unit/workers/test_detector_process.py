@@ -33,7 +33,7 @@ from shm.queue import QueueConsumer
 from shm.segment import cleanup_instance
 from tests.paths import REPO
 
-WATCHDOG_S = 120.0
+WATCHDOG_S = 240.0
 EXCHANGES = ("mexc", "gateio")
 
 
@@ -178,7 +178,7 @@ def test_detector_finds_restarts_parks_and_stops(engine: Engine, instance: str) 
             pass
         wait_for(engine.offers, process)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(WATCHDOG_S) == 0
     finally:
         if process.poll() is None:
             process.kill()
