@@ -177,6 +177,7 @@ def test_a_gap_that_nothing_heals_is_a_failed_check(tmp_path: Path, captures_dir
     assert arb("books", str(captures_dir / "spot_btcusdt_20240808.gz")).returncode == 0
 
 
+@pytest.mark.host
 def test_full_shared_memory_file_system(tmp_path: Path) -> None:
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("needs root and unshare for a small /dev/shm of its own")

@@ -280,8 +280,8 @@ def tests_import_no_tests(tree: Tree) -> list[Finding]:
 
 
 def may_import_line(text: str) -> list[str] | None:
-    """The names of a README's sentence ``May import: shm, pipeline/model (why), `pipeline/core.py`.`` without remarks and
-    backquotes (``nothing`` gives []); None where there is not exactly one such sentence."""
+    """The names of a README's sentence ``May import: shm, pipeline/model (why), `pipeline/core.py`.`` without remarks
+    and backquotes (``nothing`` gives []); None where there is not exactly one such sentence."""
     found = re.findall(r"\bMay import: (.+?)\.(?=\s|\Z)", text, re.DOTALL)
     if len(found) != 1:
         return None

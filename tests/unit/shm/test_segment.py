@@ -232,6 +232,7 @@ def test_symbolic_link_in_place_of_a_segment_is_not_followed(instance: str, tmp_
     assert target.read_bytes() == b"x" * 4096
 
 
+@pytest.mark.host
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to act as two users")
 class TestTwoUsers:
     """Root hides a breach: owner and reader really are different users here."""
@@ -308,6 +309,7 @@ for k in range(100):
 """
 
 
+@pytest.mark.host
 def test_small_shared_memory_file_system_fills_up_without_a_bus_error(instance: str) -> None:
     unshare = shutil.which("unshare")
     if unshare is None or os.geteuid() != 0:

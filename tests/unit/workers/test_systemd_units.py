@@ -67,6 +67,7 @@ def installed(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.host
 @pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not installed")
 def test_units_are_valid(tmp_path: Path) -> None:
     assert ANALYZE is not None
@@ -82,6 +83,7 @@ def test_units_are_valid(tmp_path: Path) -> None:
         assert done.returncode == 0 and not done.stderr.strip(), (name, done.stderr)
 
 
+@pytest.mark.host
 @pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not installed")
 @pytest.mark.parametrize("name", EXPOSURE_MAX)
 def test_sandboxes_are_tight(name: str, tmp_path: Path) -> None:
