@@ -80,6 +80,7 @@ CHECKS: Mapping[str, Check] = {
     "import cycles": lambda tree, root: imports.import_cycles(tree),
     "string imports": lambda tree, root: imports.unreadable_string_imports(tree),
     "may import": lambda tree, root: imports.may_import(tree, ORDER),
+    "paths in READMEs": lambda tree, root: texts.readme_paths(tree),
     "tests import no tests": lambda tree, root: imports.tests_import_no_tests(tree),
     "modules in their places": lambda tree, root: imports.libraries(tree, PRODUCT, CLOCKS, SOCKETS),
     "dead definitions": lambda tree, root: dead.dead_definitions(tree, PUBLIC),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import fnmatch
 import re
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tests.tidy.tree import Finding, Source, Tree, is_test
 
@@ -61,6 +62,23 @@ def _taken_names(tree: Tree, source: Source) -> Iterator[tuple[Source, str]]:
     for node in source.nodes:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases:
             yield aliases[node.value.id], node.attr
+
+
+_PATHS = re.compile(r"(?<![\w/.-])(?:shm|pipeline|workers|tests|bench|systemd|scripts)/[\w./*@-]+")
+
+
+def readme_paths(tree: Tree) -> list[Finding]:
+    """Paths from the root that a README names exist: files (``.py`` may be left out), folders, patterns with ``*``."""
+    known = {*tree.files, *(path.removesuffix(".py") for path in tree.sources)}
+    known |= {str(parent) for path in tree.files for parent in PurePosixPath(path).parents}
+    findings = []
+    for readme, text in tree.readmes.items():
+        for number, line in enumerate(text.splitlines(), 1):
+            for found in _PATHS.finditer(line):
+                path = found[0].rstrip("/.,")
+                if path not in known and not fnmatch.filter(known, path):
+                    findings.append(Finding(readme, number, "readme path", f"names {path}, which is not there"))
+    return findings
 
 
 _SYNC = re.compile(r"SYNC ([a-z_]+\.[a-z_]+)")

@@ -30,6 +30,12 @@ def _ccxt_pro() -> Any:
     return ccxt.pro
 
 
+def _mexc_push() -> Any:
+    from ccxt.protobuf.mexc import PushDataV3ApiWrapper_pb2
+
+    return PushDataV3ApiWrapper_pb2
+
+
 def _gate_api() -> Any:
     import gate_api
 
@@ -38,4 +44,5 @@ def _gate_api() -> Any:
 
 ccxt = _Later(_ccxt)
 ccxt_pro = _Later(_ccxt_pro)
+mexc_push = _Later(_mexc_push)  # ccxt's own reading of MEXC's protobuf pushes
 gate_api = _Later(_gate_api)

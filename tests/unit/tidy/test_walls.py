@@ -183,6 +183,17 @@ def test_a_room_without_the_line_a_room_without_a_readme_and_a_name_of_nothing_a
     ]
 
 
+def test_a_path_in_a_readme_that_is_not_there_is_found(tmp_path: Path) -> None:
+    files = {"shm/a.py": "", "tests/unit/test_b.py": "", "README.md": "`shm/a.py`, shm/a, shm/, tests/unit/test_*.py."}
+    files["shm/README.md"] = "fine: arb/shm/gone.py\n`shm/gone.py` and tests/unit/test_shm_*.py"
+    found = texts.readme_paths(tree(tmp_path, files))
+    assert [finding.message.split(",")[0] for finding in found] == [
+        "names shm/gone.py",
+        "names tests/unit/test_shm_*.py",
+    ]
+    assert places(found) == ["shm/README.md:2", "shm/README.md:2"]
+
+
 # --- dead code ----------------------------------------------------------------------------------------------------
 
 
