@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from tests.paths import captures_path
+from tests.slow import SLOW
 
 # "fixed" is the default: the same examples in every run and on every machine, no time limit, a failure as it is found.
 # "random" is scripts/fuzz: other examples in every run, shrunk to the shortest.
@@ -35,6 +36,13 @@ settings.load_profile("fixed")
 
 # pytest rewrites every test module's asserts: 15 s for all of them, unless they are kept in __pycache__.
 sys.dont_write_bytecode = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of the slow files and folders."""
+    for item in items:
+        if item.nodeid.startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -120,6 +120,7 @@ def venue_spec(draw: Any, venue: str) -> Any:
     )
 
 
+@pytest.mark.slow
 @MANY
 @given(data=some.data())
 def test_a_yes_is_the_exact_yes_and_a_no_is_no_common_case(data: Any) -> None:

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.paths import REPO
+from tests.slow import SLOW
 from tests.tidy.rules import CHECKS
 from tests.tidy.tree import Tree, load
 
@@ -21,6 +22,11 @@ def tree() -> Tree:
 def test_the_tree_obeys(rule: str, tree: Tree) -> None:
     findings = CHECKS[rule](tree, REPO)
     assert not findings, "\n" + "\n".join(map(str, sorted(findings)))
+
+
+@pytest.mark.parametrize("path", SLOW)
+def test_what_is_listed_as_slow_is_there(path: str) -> None:
+    assert (REPO / path).exists()
 
 
 def test_lock_files_carry_hashes_and_no_addresses() -> None:
