@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.worlds.instance_rig import Rig
+from tests.worlds.instance_rig import Rig, ready_rig
 
 
 @pytest.fixture(autouse=True)
@@ -23,9 +22,5 @@ def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def running() -> Iterator[Rig]:
     """A READY instance on the demo's venues."""
-    started = Rig(f"t-{secrets.token_hex(4)}")
-    try:
-        started.start()
-        yield started
-    finally:
-        started.close()
+    with ready_rig() as rig:
+        yield rig

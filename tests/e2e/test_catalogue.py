@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,9 +12,9 @@ from pipeline.model.catalogue_row import words_to_row
 from pipeline.model.enums import TradingStatus
 from pipeline.model.instruments import InstrumentRow
 from shm.pages import CataloguePage
-from tests.worlds.instance_rig import Rig
+from tests.worlds.instance_rig import Rig, ready_rig
 from tests.worlds.waiting import until
-from workers.control_plane.control_socket import ask
+from workers.control_socket import ask
 from workers.view.status import read_status
 
 pytestmark = pytest.mark.e2e
@@ -27,12 +26,8 @@ SYMBOL = "BTC_USDT"
 def refreshing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     """A READY instance that reads its instruments every second."""
     monkeypatch.setenv("ARB_TEST_CATALOGUE_REFRESH_S", "1")
-    started = Rig(f"t-{secrets.token_hex(4)}", scenario="demo")
-    try:
-        started.start()
-        yield started
-    finally:
-        started.close()
+    with ready_rig() as rig:
+        yield rig
 
 
 class Looker:

@@ -17,7 +17,7 @@ import yaml
 
 from tests.worlds.instance_rig import Rig, arb, segments_of
 from tests.worlds.waiting import until
-from workers.guard import read_halt
+from workers.halt_file import read_halt
 from workers.view.status import read_status
 
 pytestmark = pytest.mark.e2e

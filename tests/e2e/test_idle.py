@@ -43,8 +43,8 @@ def test_a_pipeline_without_frames_parks_and_wakes_again() -> None:
         rows = processes(running.instance)
         assert (rows["detector"]["cpus_wanted"], rows["detector"]["cpus"]) == ([cpu], [cpu])
         assert rows["executor"]["cpus"] == sorted(os.sched_getaffinity(0))
-        words = status_text(read_status(running.instance))
-        assert "detector" in words and "(any)" in words  # the executor's set was not asked for
+        text = status_text(read_status(running.instance))
+        assert "detector" in text and "(any)" in text  # the executor's set was not asked for
         simulator = running.simulator._process.pid
         os.kill(simulator, signal.SIGSTOP)  # half-open: the sockets stand, nothing comes
         try:

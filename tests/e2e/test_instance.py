@@ -24,8 +24,8 @@ from workers.cli.manual_opportunity import execute_file, execute_request
 from workers.cli.report import read_report, report_text
 from workers.cli.why import read_trail, trail_text
 from workers.control_plane.children import STORM_EXITS
-from workers.control_plane.control_socket import ask
-from workers.guard import read_halt
+from workers.control_socket import ask
+from workers.halt_file import read_halt
 from workers.recorder.sqlite_ledger import open_reader
 from workers.view.live_view import render
 from workers.view.small_view import small_screen

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from tests.worlds.waiting import until
-from workers.base import store_credentials
+from workers.credentials import store_credentials
 from workers.demo.demo import keys_of
 from workers.demo.simulator import SimulatorProcess
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from pipeline.core import ExecutionCore
-from pipeline.execution.repair import debts
+from pipeline.execution.repair import unmatched_quantities
 from tests.worlds.venue_model import ModelVenue
 
 
@@ -36,7 +36,7 @@ def judge(core: ExecutionCore, venues: Mapping[str, ModelVenue], initial: Mappin
     held = [o for o in ledger.open_operations.values() if o.result is not None]  # wait for an operator
     assert len(held) == len(ledger.open_operations), "an operation was forgotten"
     assert bool(held) <= ("recovery_hold" in ledger.breakers)
-    unmatched = [d.amount for o in held for d in debts(o, "USDT", {}) if d.asset == "BTC"]
+    unmatched = [d.amount for o in held for d in unmatched_quantities(o, "USDT", {}) if d.asset == "BTC"]
     known = sum(unmatched, ledger.dust.get("BTC", Decimal(0)))
     delta = core.positions.delta().get("BTC", Decimal(0))
     assert delta == known, f"not flat (I1): {delta} {known} {ledger.dust}"
