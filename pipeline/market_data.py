@@ -1,9 +1,9 @@
-"""Books of all venues as one reader sees them: live shared memory, never a copy kept for later.
+"""MarketDataAggregator: all venues' books and instruments, read from live shared memory at each call.
 
 ``MarketDataAggregator`` (requirements S9) maps the catalogue and every feed's segment read-only. The executor judges
 by its :meth:`~MarketDataAggregator.book`; ``arb status`` and ``top``, the recorder and a Python user read with the same
 object. A synchronised snapshot is one in which no book of the set changed while the set was read. Feeds (streams, REST
-while a stream is down) fill the memory; a reader starts nothing and cannot slow a feed.
+while a stream is down) fill the memory; a reader starts nothing and does not slow a feed.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from pipeline.model.enums import OrderSide
 from pipeline.model.errors import BadInput
 from pipeline.model.fixedpoint import from_fp
 from pipeline.model.instruments import InstrumentRow
-from shm import layout as ly
 from shm.atomics import load_relaxed, mono_ns
 from shm.bookring import newest_offset
+from shm.layout import BOOK, FEED, FEED_BOOK_CAPACITY_DEFAULT, feed_segment_words
+from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW
 from shm.pages import CataloguePage
 from shm.segment import Arena, attach_arena, segment_name
 from shm.words import Words
@@ -51,7 +52,7 @@ class BookSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MarketSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """Books that were true at one instant (``synchronised``), and how far apart their proofs are."""
+    """Books that were current at one instant (``synchronised``); ``skew_ms``: how far apart their proofs are."""
 
     mono_ns: int
     synchronised: bool
@@ -67,7 +68,7 @@ class MarketDataAggregator:
     """Every venue's books and instruments of a running instance (requirements S9). Not thread-safe: one per thread.
 
     ``subscribe``: how a new symbol is asked for (the supervisor's control socket); without it
-    ``add_symbol_subscription`` refuses. Nothing is cached: every look reads shared memory.
+    ``add_symbol_subscription`` refuses. Nothing is cached: every call reads shared memory.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class MarketDataAggregator:
         self._version = -1
         self._words: Words = np.zeros(0, np.int64)
         self._offsets: list[int] = []
-        self._record = np.zeros(ly.BOOK_RECORD_WORDS, np.int64)
+        self._record = np.zeros(BOOK.WORDS, np.int64)
         self.instruments = Instruments()
         self.removed: set[int] = set()
 
@@ -93,6 +94,7 @@ class MarketDataAggregator:
 
     @property
     def is_aggregating(self) -> bool:
+        """Whether the memory is attached."""
         return self._arena is not None
 
     def attach(self) -> None:
@@ -100,8 +102,8 @@ class MarketDataAggregator:
         if self._arena is None:
             feeds = self._config.feeds
             names = [segment_name(self._instance, f"feed.{feed}") for feed in feeds]
-            size_words = ly.feed_segment_words(ly.FEED_BOOK_CAPACITY_DEFAULT)
-            self._arena = attach_arena(names, ly.KIND_FEED, self._instance, size_words)
+            size_words = feed_segment_words(FEED_BOOK_CAPACITY_DEFAULT)
+            self._arena = attach_arena(names, FEED.KIND, self._instance, size_words)
             self._catalogue = CataloguePage.attach(self._instance)
             self._words = self._arena.words
             self._offsets = [self._arena.offset_of(feed_id) for feed_id in range(len(feeds))]
@@ -112,19 +114,19 @@ class MarketDataAggregator:
         self.attach()
 
     async def stop_aggregation(self) -> None:
-        """Let the memory go; what has been read stays valid."""
+        """Release the memory; snapshots that were read stay valid."""
         self._arena = self._catalogue = None
         self._version, self._words, self._offsets = -1, np.zeros(0, np.int64), []
         self.instruments, self.removed = Instruments(), set()
 
     async def add_symbol_subscription(self, venue: str, symbol: str) -> None:
-        """Ask for one more instrument while the engine runs. Raises BadInput where nobody can be asked."""
+        """Ask for one more instrument while the engine runs. Raises BadInput without ``subscribe``."""
         if self._subscribe is None:
             raise BadInput(f"no running instance to add {symbol} of {venue} to: start one with `arb up`")
         await self._subscribe(venue, symbol)
 
     def refresh(self) -> list[InstrumentRow]:
-        """Feeds that appeared are mapped; instruments that are new or changed since the last look are returned.
+        """Maps feeds that appeared; returns instruments that are new or changed since the last call.
 
         Cheap where nothing changed. Raises SegmentMismatch for memory of another build.
         """
@@ -142,10 +144,10 @@ class MarketDataAggregator:
             if words is None:  # its writer died in it: read again at the next refresh
                 self._version = -1
                 continue
-            venue = self._venues.get(int(words[ly.CR_VENUE]))
+            venue = self._venues.get(int(words[CATALOGUE_ROW.venue]))
             if venue is None:
                 continue
-            if int(words[ly.CR_FLAGS]) & ly.CAT_FLAG_REMOVED:
+            if int(words[CATALOGUE_ROW.flags]) & CAT_FLAG_REMOVED:
                 self.removed.add(instrument_id)
             else:
                 self.removed.discard(instrument_id)
@@ -168,15 +170,15 @@ class MarketDataAggregator:
         if row is None or not 0 <= row.feed_id < len(self._offsets):
             return None
         proof = int(read_proved(self._words, self._offsets[row.feed_id], row.book_index, self._record))
-        if proof < 0 or self._record[ly.BR_INSTRUMENT] != instrument_id:
+        if proof < 0 or self._record[BOOK.instrument] != instrument_id:
             return None
         return BookView(self._record.tolist(), proof)
 
     def get_latest_snapshot(self, pairs: Sequence[str] = ()) -> MarketSnapshot:
-        """Books of ``pairs`` (BASE/QUOTE; empty = all) that were all true at one instant.
+        """Books of ``pairs`` (BASE/QUOTE; empty = all) that were all current at one instant.
 
-        The set is read, then looked at again: if any book was published meanwhile, it is read once more. A set that
-        never holds still within ``SNAPSHOT_ATTEMPTS`` is returned with ``synchronised`` False.
+        The set is read and then checked: if a book was published meanwhile, the whole set is read again. One that
+        changes during each of ``SNAPSHOT_ATTEMPTS`` is returned with ``synchronised`` False.
         Raises BadInput before ``start_aggregation``.
         """
         if self._arena is None:
@@ -205,11 +207,11 @@ class MarketDataAggregator:
         )
 
     def _sequences(self, rows: Sequence[InstrumentRow]) -> list[int]:
-        """Publication that is the newest of each instrument; 0 = none yet."""
+        """Number of the newest publication of each instrument; 0 = none yet."""
         found = []
         for row in rows:
             newest = int(newest_offset(self._words, self._offsets[row.feed_id], row.book_index))
-            found.append(int(load_relaxed(self._words, newest + ly.BR_SEQ)) if newest else 0)
+            found.append(int(load_relaxed(self._words, newest + BOOK.seq)) if newest else 0)
         return found
 
     def _snapshot(self, row: InstrumentRow, view: BookView, now: int) -> BookSnapshot:
@@ -219,11 +221,11 @@ class MarketDataAggregator:
             venue=row.spec.venue,
             symbol=row.spec.symbol,
             pair=row.spec.pair,
-            update_id=view.words[ly.BR_UPDATE_ID],
+            update_id=view.words[BOOK.update_id],
             bids=_side(view, row, OrderSide.SELL),
             asks=_side(view, row, OrderSide.BUY),
-            flags=view.words[ly.BR_FLAGS],
+            flags=view.words[BOOK.flags],
             tradable=fresh and tradable(view, row) and row.tradable_pair,
             age_ms=age,
-            recv_mono_ns=view.words[ly.BR_RECV_MONO_NS],
+            recv_mono_ns=view.words[BOOK.recv_mono_ns],
         )

@@ -1,8 +1,8 @@
-"""From an opportunity of the detector to a plan that is ours: re-read books, own quantities, own edge.
+"""From an opportunity of the detector to the executor's own plan: books read again, own quantities, own edge.
 
-Nothing that came through shared memory is trusted: instruments must exist and agree, prices must be prices, sizes are
-cut to what the fresh books hold within the limit prices, to lots and minima, and the edge is computed again, exactly,
-from the catalogue's fees.
+Nothing that came through shared memory is trusted: instruments must exist and agree, prices and quantities must be in
+range, sizes are cut to what the fresh books hold within the limit prices, to lots and minima, and the edge is computed
+again, exactly, from the catalogue's fees.
 """
 
 from __future__ import annotations
@@ -31,17 +31,7 @@ from pipeline.model.enums import FeeAssetRule, InstrumentKind, OpportunityType, 
 from pipeline.model.fixedpoint import EXP_MAX, from_fp
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
-from shm.layout import (
-    BR_FLAGS,
-    BR_RECV_MONO_NS,
-    BR_ROW_EPOCH,
-    BR_SEQ,
-    BR_UPDATE_ID,
-    FLAG_CROSSED,
-    FLAG_GAP,
-    FLAG_HALTED,
-    FLAG_UNPROVED,
-)
+from shm.layout import BOOK, FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED
 
 QTY_FP_MAX = 2**62
 PPM = 1_000_000
@@ -49,17 +39,21 @@ PPM = 1_000_000
 
 @dataclass(slots=True)
 class PlannedLeg:
+    """One leg as it will be ordered: quantity in base coin on the lot, prices in quote per base."""
+
     row: InstrumentRow
     side: OrderSide
     qty: Decimal
-    limit: Decimal
+    limit: Decimal  # on the tick
     best: Decimal
-    average: Decimal
+    average: Decimal  # expected, over the visible levels
     reserve_asset: str
     reserve_amount: Decimal
-    view: BookView
+    view: BookView  # the book that it was sized on
+    notional_usd: Decimal = ZERO  # at the limit price; set by the gate
 
     def leg_plan(self) -> LegPlan:
+        """The leg as it goes into the operation's record."""
         words, spec = self.view.words, self.row.spec
         return LegPlan(
             instrument_id=self.row.instrument_id,
@@ -72,15 +66,17 @@ class PlannedLeg:
             qty=self.qty,
             limit_price=self.limit,
             best_price=self.best,
-            book_seq=words[BR_SEQ],
-            update_id=words[BR_UPDATE_ID],
+            book_seq=words[BOOK.seq],
+            update_id=words[BOOK.update_id],
             proof_mono_ns=self.view.proof_mono_ns,
-            book_recv_mono_ns=words[BR_RECV_MONO_NS],
+            book_recv_mono_ns=words[BOOK.recv_mono_ns],
         )
 
 
 @dataclass(slots=True)
 class Plan:
+    """What will be executed of an opportunity. ``edge_send_bps``: edge on the books that the legs were sized on."""
+
     opportunity: Opportunity
     type: OpportunityType
     pair: str
@@ -95,12 +91,24 @@ class Plan:
 
 @dataclass(slots=True)
 class Rejected:
+    """Why an opportunity is not executed: the first rule against it, and values for an operator."""
+
     refusal: Refusal
     detail: str
 
 
+def too_old(proof_mono_ns: int, now_mono_ns: int, max_age_ns: int) -> bool:
+    """Whether a book may not be traded on any more: it was last proved longer ago than ``max_age_ns``, or never (0)."""
+    return not (proof_mono_ns and now_mono_ns - proof_mono_ns <= max_age_ns)
+
+
+def too_far_apart(oldest_mono_ns: int, newest_mono_ns: int, max_skew_ns: int) -> bool:
+    """Whether books may not be traded on together: their oldest and newest proof are further apart than that."""
+    return not newest_mono_ns - oldest_mono_ns <= max_skew_ns
+
+
 def start_asset(type_: OpportunityType, rows: list[InstrumentRow], numeraire: str) -> str:
-    """The asset in which an operation begins and ends: what it must not be neutral in."""
+    """The asset in which an operation begins and ends: the only one whose amount it may change."""
     if type_ is not OpportunityType.TRIANGULAR:
         return rows[0].spec.quote
     quotes = [row.spec.quote for row in rows]
@@ -108,7 +116,7 @@ def start_asset(type_: OpportunityType, rows: list[InstrumentRow], numeraire: st
 
 
 def malformed(opportunity: Opportunity, instruments: Instruments) -> str:
-    """What is wrong with an opportunity by itself; "" when nothing is. Catches corruption and a mad detector."""
+    """What is wrong with an opportunity by itself, "" when nothing is: corrupt memory, or a detector with a bug."""
     if not opportunity.crc_ok:
         return "checksum"
     if opportunity.type not in OpportunityType._value2member_map_:
@@ -133,7 +141,7 @@ def malformed(opportunity: Opportunity, instruments: Instruments) -> str:
 
 
 def _shape_fault(opportunity: Opportunity, rows: list[InstrumentRow]) -> str:
-    """Whether the legs together are what the type says."""
+    """What contradicts the opportunity's type in its legs taken together; "" when nothing does."""
     if len({row.instrument_id for row in rows}) != len(rows):
         return "an instrument twice"
     if opportunity.type == OpportunityType.TRIANGULAR:
@@ -150,7 +158,7 @@ def _shape_fault(opportunity: Opportunity, rows: list[InstrumentRow]) -> str:
 
 
 def _cycle_fault(opportunity: Opportunity, rows: list[InstrumentRow]) -> str:
-    """Three spot legs of one venue that give every asset away exactly once and receive it exactly once."""
+    """ "" for three spot legs of one venue that pay every asset exactly once and receive it exactly once."""
     if len({row.venue_id for row in rows}) != 1 or any(row.spec.kind is not InstrumentKind.SPOT for row in rows):
         return "a cycle over venues or futures"
     pairs = [(row.spec.base, row.spec.quote) for row in rows]
@@ -221,7 +229,7 @@ class Planner:
             rows.append(row)
             views.append(view)
         proofs = [view.proof_mono_ns for view in views]
-        if max(proofs) - min(proofs) > self._max_skew_ns:
+        if too_far_apart(min(proofs), max(proofs), self._max_skew_ns):
             return Rejected(Refusal.STALE_AT_EXECUTOR, f"skew {(max(proofs) - min(proofs)) // 1000} us")
         return self._size(opportunity, rows, views)
 
@@ -229,7 +237,7 @@ class Planner:
         if view is None:
             return Rejected(Refusal.NO_BOOK, _name(row))
         if not tradable(view, row):
-            flags = view.words[BR_FLAGS]
+            flags = view.words[BOOK.flags]
             for bit, refusal in (
                 (FLAG_GAP, Refusal.GAP),
                 (FLAG_CROSSED, Refusal.CROSSED),
@@ -238,10 +246,10 @@ class Planner:
             ):
                 if flags & bit:
                     return Rejected(refusal, _name(row))
-            return Rejected(Refusal.MALFORMED, f"{_name(row)}: book of row epoch {view.words[BR_ROW_EPOCH]}")
-        age_ns = mono_ns - view.proof_mono_ns
-        if not view.proof_mono_ns or age_ns > self._max_age_ns:
-            return Rejected(Refusal.STALE_AT_EXECUTOR, f"{_name(row)}: proved {age_ns // 1000} us ago")
+            return Rejected(Refusal.MALFORMED, f"{_name(row)}: book of row epoch {view.words[BOOK.row_epoch]}")
+        if too_old(view.proof_mono_ns, mono_ns, self._max_age_ns):
+            age_us = (mono_ns - view.proof_mono_ns) // 1000
+            return Rejected(Refusal.STALE_AT_EXECUTOR, f"{_name(row)}: proved {age_us} us ago")
         return None
 
     def _grid(self, row: InstrumentRow) -> Grid:

@@ -1,33 +1,44 @@
-"""The world of execution_world.py with the fast path of entries switched on: the same faults and deaths on top of it.
+"""Worlds for the fast path of an entry.
 
-Its books lie in a private arena, published right before each opportunity; the entry's records are those that the press
-wrote, one action each, so that a death may come between any two of them and between any two orders.
+``FastEntryWorld`` is the world of execution_world.py with the fast path switched on: the same faults and deaths on top
+of it. Its books lie in private memory, published right before each opportunity; the entry's records are those that the
+encoder wrote, one action each, so that a death may come between any two of them and between any two orders.
+
+The functions below it bring an ``EntryWorld`` into the states that tests begin from.
 """
 
 from __future__ import annotations
 
 import struct
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from bench.entry_world import LEASE_TOKEN, plain_template, with_crc
 from pipeline.core import ExecutionCore
-from pipeline.execution.events import Append, Opportunity, Place
+from pipeline.execution.events import Append, CatalogueChanged, Entered, Opportunity, Place
 from pipeline.execution.journal import Place as JournalPlace
 from pipeline.execution.orchestrator import request_of
+from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.records import RECORD_TYPES, Record
-from shm import layout as ly
+from pipeline.execution.shared_reads import decode_opportunity
+from pipeline.rehearsal.entry_world import LEASE_TOKEN, EntryWorld, Level, plain_template, with_crc
 from shm.bookring import conn_open, init_feed, publish_book
+from shm.layout import BOOK, HEADER, LEG, OPPORTUNITY, feed_segment_words
+from shm.layout_pages import HALT
 from tests.worlds.execution_world import World
 
 BOOKS = 4
-HEADER = struct.Struct("<IHHIIqqqq8s")
+RECORD_HEADER = struct.Struct("<IHHIIqqqq8s")
 
 
 class MemoryJournal:
-    """What the press writes to, and nothing else: the world keeps the entries."""
+    """What the encoder writes to, and nothing else: the world keeps the entries."""
 
     def __init__(self) -> None:
         self.boot_epoch = 0
@@ -47,10 +58,10 @@ class MemoryJournal:
         found: list[Record] = []
         at = 0
         for _ in range(count):
-            kind, length = HEADER.unpack_from(self._place.octets, at)[2:4]
-            body = bytes(self._place.octets[at + HEADER.size : at + HEADER.size + length])
+            kind, length = RECORD_HEADER.unpack_from(self._place.octets, at)[2:4]
+            body = bytes(self._place.octets[at + RECORD_HEADER.size : at + RECORD_HEADER.size + length])
             found.append(msgspec.msgpack.decode(body, type=RECORD_TYPES[kind]))
-            at += HEADER.size + ((length + 7) & ~7)
+            at += RECORD_HEADER.size + ((length + 7) & ~7)
         return found
 
 
@@ -62,12 +73,12 @@ class FastEntryWorld(World):
     def _born(self) -> ExecutionCore:
         core = super()._born()
         feeds = 1 + max(row.feed_id for row in self.rows)
-        size = ly.feed_segment_words(BOOKS)
+        size = feed_segment_words(BOOKS)
         self.words = np.zeros(feeds * size, np.int64)
         self.offsets = [feed * size for feed in range(feeds)]
         self.generations = []
         for feed, offset in enumerate(self.offsets):
-            self.words[offset + ly.SEG_EPOCH] = 1
+            self.words[offset + HEADER.epoch] = 1
             init_feed(self.words, offset, BOOKS)
             self.generations.append(int(conn_open(self.words, offset, 0, feed, 0)))
         self.memory = MemoryJournal()
@@ -83,9 +94,9 @@ class FastEntryWorld(World):
         self.core.update_limits_table()
 
     def _halt(self) -> np.ndarray:
-        page = np.zeros(ly.HALT_WORDS, np.int64)
-        page[ly.HALT_LATCH], page[ly.HALT_LEASE_TOKEN] = self.latched, LEASE_TOKEN
-        page[ly.HALT_LEASE_EXPIRY_MONO_NS] = self.lease_ns
+        page = np.zeros(HALT.END, np.int64)
+        page[HALT.latch], page[HALT.lease_token] = self.latched, LEASE_TOKEN
+        page[HALT.lease_expiry_mono_ns] = self.lease_ns
         return page
 
     def _publish(self) -> None:
@@ -93,7 +104,7 @@ class FastEntryWorld(World):
             view = self.book(row.instrument_id)
             assert view is not None
             record = np.array(view.words, np.int64)
-            record[ly.BR_CONN_GENERATION] = self.generations[row.feed_id]
+            record[BOOK.conn_generation] = self.generations[row.feed_id]
             publish_book(self.words, self.offsets[row.feed_id], row.book_index, record)
 
     def _fast_path(self, opportunity: Opportunity) -> bool:
@@ -123,23 +134,111 @@ class FastEntryWorld(World):
         if action.purpose.adds_risk and action.request.client_id not in known:
             open_usd = sum(o.record.notional_usd for o in self.core.ledger.open_operations.values())
             size = action.request.qty * action.request.price
-            assert open_usd + size <= self.config.risk_limits.max_total_exposure_usd
+            limits = self.config.risk_limits
+            assert open_usd + size <= limits.max_total_exposure_usd
+            assert self.position_usd(action.request.venue) + size <= limits.max_position_size_usd
 
 
 def record_of(opportunity: Opportunity) -> np.ndarray:
     """The record that the detector would have written."""
-    record = np.zeros(ly.OPPORTUNITY_WORDS, np.int64)
-    record[ly.OP_ID], record[ly.OP_TYPE] = opportunity.opportunity_id, opportunity.type
-    record[ly.OP_LEG_COUNT] = len(opportunity.legs)
-    record[ly.OP_DETECT_MONO_NS] = opportunity.detect_mono_ns
-    record[ly.OP_TRIGGER_RECV_MONO_NS] = opportunity.trigger_recv_mono_ns
-    record[ly.OP_DIRECTION_KEY] = opportunity.direction_key
+    record = np.zeros(OPPORTUNITY.WORDS, np.int64)
+    record[OPPORTUNITY.id], record[OPPORTUNITY.type] = opportunity.opportunity_id, opportunity.type
+    record[OPPORTUNITY.leg_count] = len(opportunity.legs)
+    record[OPPORTUNITY.detect_mono_ns] = opportunity.detect_mono_ns
+    record[OPPORTUNITY.trigger_recv_mono_ns] = opportunity.trigger_recv_mono_ns
+    record[OPPORTUNITY.direction_key] = opportunity.direction_key
     floats = record.view(np.float64)
-    floats[ly.OP_EDGE_BPS], floats[ly.OP_PROFIT_QUOTE] = opportunity.edge_bps, opportunity.profit_quote
-    floats[ly.OP_ENTRY_EDGE_BPS] = opportunity.entry_edge_bps
+    floats[OPPORTUNITY.edge_bps], floats[OPPORTUNITY.profit_quote] = opportunity.edge_bps, opportunity.profit_quote
+    floats[OPPORTUNITY.entry_edge_bps] = opportunity.entry_edge_bps
     for k, leg in enumerate(opportunity.legs):
-        at = ly.OP_LEGS + k * ly.LEG_WORDS
-        record[at + ly.LEG_INSTRUMENT], record[at + ly.LEG_SIDE] = leg.instrument_id, leg.side
-        record[at + ly.LEG_LIMIT_PRICE_FP], record[at + ly.LEG_QTY_FP] = leg.limit_price_fp, leg.qty_fp
-        record[at + ly.LEG_ROW_EPOCH] = leg.row_epoch
+        at = OPPORTUNITY.legs + k * LEG.WORDS
+        record[at + LEG.instrument], record[at + LEG.side] = leg.instrument_id, leg.side
+        record[at + LEG.limit_price_fp], record[at + LEG.qty_fp] = leg.limit_price_fp, leg.qty_fp
+        record[at + LEG.row_epoch] = leg.row_epoch
     return with_crc(record)
+
+
+# --- states of an EntryWorld ---
+
+
+@contextmanager
+def a_world(**changes: Any) -> Iterator[EntryWorld]:
+    with tempfile.TemporaryDirectory() as folder:
+        world = EntryWorld(Path(folder), **changes)
+        try:
+            yield world
+        finally:
+            world.close()
+
+
+def levels(first: str, step: str, *quantities: str) -> list[Level]:
+    return [(Decimal(first) + k * Decimal(step), Decimal(qty)) for k, qty in enumerate(quantities)]
+
+
+def opened(world: EntryWorld) -> None:
+    """Funds, and books on which buying on MEXC and selling on Gate.io pays."""
+    world.fund_all()
+    world.publish(0, levels("98.99", "-0.01", "5", "5"), levels("99.10", "0.05", "0.3", "4"))
+    world.publish(1, levels("100.00", "-0.05", "0.4", "4"), levels("100.10", "0.05", "5"))
+    world.publish(2, levels("100.20", "-0.05", "0.4", "4"), levels("100.30", "0.05", "5"))
+
+
+def ordinary(world: EntryWorld, **changes: Any) -> Any:
+    legs = [(0, 1, Decimal("0.5"), Decimal("99.5")), (1, -1, Decimal("0.5"), Decimal("99.6"))]
+    return world.record(legs, **changes)
+
+
+def exact(world: EntryWorld, record: Any) -> Plan | Rejected:
+    """The exact path's judgement of the same state."""
+    world.core.context.now = world.now()
+    world.core.risk.gate.ready = world.core.ready
+    return world.core.risk.gate.judge(decode_opportunity(record, world.now_ns))
+
+
+def written(world: EntryWorld) -> Entered:
+    world.fast_entry.write(world.journal, world.now(), world.now_ns, lambda _venue: world.now().wall_ms)
+    return world.fast_entry.entered(world.journal)
+
+
+def changed(world: EntryWorld, instrument_id: int, **fields: Any) -> None:
+    """The catalogue says something else of an instrument; fields of the row, else of its spec."""
+    row = world.rows[instrument_id]
+    own = {name: value for name, value in fields.items() if name in row.__struct_fields__}
+    of_spec = {name: value for name, value in fields.items() if name not in own}
+    row = msgspec.structs.replace(row, spec=msgspec.structs.replace(row.spec, **of_spec), **own)
+    world.rows[instrument_id] = row
+    world.instruments.update([row])
+    world.feed(CatalogueChanged((row,)))
+
+
+def entered(world: EntryWorld, *, settled: bool = True) -> None:
+    """An entry is under way; ``settled``: its orders have ended, it has not."""
+    assert world.fast_entry.offer(ordinary(world), world.halt, world.now())
+    world.feed(written(world))
+    if settled:
+        world.core.ledger.unsettled.clear()
+    world.now_ns += 1_000_000
+    opened(world)
+
+
+def other_direction(world: EntryWorld) -> Any:
+    record = ordinary(world)
+    record[OPPORTUNITY.direction_key] = 999
+    return with_crc(record)
+
+
+def configured(world: EntryWorld, **limits: Any) -> None:
+    changed_limits = msgspec.structs.replace(world.core.config.risk_limits, **limits)
+    world.core.reconfigure(msgspec.structs.replace(world.core.config, risk_limits=changed_limits))
+
+
+def tripped(name: str) -> Callable[[EntryWorld], Any]:
+    """Trips a breaker in a world; the ordinary opportunity after it."""
+
+    def attack(world: EntryWorld) -> Any:
+        world.core.context.trip(name, "test")
+        world.perform(world.core.context.drain())
+        world.core.update_limits_table()
+        return ordinary(world)
+
+    return attack

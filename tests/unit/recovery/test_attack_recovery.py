@@ -16,8 +16,7 @@ from pipeline.execution.ledger import DAY_NS, Ledger
 from pipeline.execution.records import OperationResultRecord, Outcome, Purpose
 from pipeline.fast_entry.limits_table import G_ROWS_OFF, R_BUSY, R_WORDS
 from pipeline.model.enums import OrderState, Refusal
-from tests.unit.recovery.test_manager import half_filled
-from tests.unit.test_core_world import ready_world
+from tests.worlds.execution_starts import half_filled, ready_world
 from tests.worlds.execution_world import MS, Faults, World
 from tests.worlds.fast_entry_world import FastEntryWorld
 
@@ -342,7 +341,7 @@ def test_a_hedge_is_left_on_its_own_instruments_after_a_restart_with_other_numbe
     world.judge()
 
 
-def test_what_no_catalogue_row_can_judge_is_owed_and_no_dust() -> None:
+def test_what_no_catalogue_row_can_judge_is_unmatched_and_no_dust() -> None:
     """A restart while both venues of a broken operation are unreachable: rows come later, and so does the repair."""
     world = ready_world(2)
     half_filled(world)

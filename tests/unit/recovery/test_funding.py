@@ -48,7 +48,7 @@ def check(world: World, *amounts: Decimal) -> None:
     assert again.digest() == ledger.digest()
 
 
-def test_funding_told_by_the_stream_is_booked_at_once() -> None:
+def test_funding_noticed_by_the_stream_is_booked_at_once() -> None:
     world = hedged_world()
     before = world.core.ledger.total_pnl
     world.fund(PAID)
@@ -186,6 +186,7 @@ async def ask_a_spot_venue() -> None:
         await client.close()
 
 
+@pytest.mark.slow
 def test_questions_reach_back_behind_the_newest_booking_but_never_before_the_journal() -> None:
     world = hedged_world()
     asked = [action for action in world.core.funding._context.drain() if isinstance(action, FetchFunding)]

@@ -16,22 +16,25 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.detection.opportunity_record import decode_record
+from pipeline.detection.opportunity_record import OpportunityRecord, decode_record
 from pipeline.model.catalogue_row import row_to_words
+from pipeline.model.config_load import load_config
 from pipeline.model.enums import InstrumentKind, ProcessState
 from pipeline.model.fixedpoint import to_fp
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
 from pipeline.model.structs import InstrumentSpec
-from shm import layout as ly
+from pipeline.rehearsal.detection_world import book_record
 from shm.atomics import mono_ns
 from shm.bookring import conn_frame, conn_open, create_feed, publish_book
+from shm.layout import FEED_BOOK_CAPACITY_DEFAULT, OPPORTUNITY
+from shm.layout_pages import INVENTORY, INVENTORY_ROW
 from shm.liveness import Liveness, LivenessView
 from shm.metrics import Metrics
 from shm.pages import CataloguePage, InventoryPage, write_row
 from shm.queue import QueueConsumer
 from shm.segment import cleanup_instance
-from tests.conftest import REPO
-from tests.naive.detection_rig import book_record
+from tests.paths import REPO
+from workers.detector import attach_detector
 
 WATCHDOG_S = 240.0
 EXCHANGES = ("mexc", "gateio")
@@ -52,7 +55,7 @@ class Venue:
 
     def __init__(self, instance: str, exchange: str, feed_id: int) -> None:
         self.feed_id = feed_id
-        self.segment = create_feed(instance, exchange, ly.FEED_BOOK_CAPACITY_DEFAULT)
+        self.segment = create_feed(instance, exchange, FEED_BOOK_CAPACITY_DEFAULT)
         self.live = Liveness.create(instance, f"feed.{exchange}")
         self.live.set_state(ProcessState.READY)
         self.generation = int(conn_open(self.segment.words, 0, 0, feed_id, 0))
@@ -95,13 +98,13 @@ class Engine:
             catalogue.append(row_to_words(row))
         inventory = InventoryPage.create(instance)
         for row in self.rows:
-            words = np.zeros(ly.INVENTORY_ROW_WORDS, dtype=np.int64)
-            words[ly.IR_BUY_NOTIONAL] = np.float64(1e6).view(np.int64)
-            words[ly.IR_SELL_QTY_FP] = to_fp("10", row.qty_exp)
-            words[ly.IR_STATE] = 1
-            write_row(inventory.words, ly.INV_ROWS_OFF + row.instrument_id * ly.INVENTORY_ROW_WORDS, words)
+            words = np.zeros(INVENTORY_ROW.WORDS, dtype=np.int64)
+            words[INVENTORY_ROW.buy_notional] = np.float64(1e6).view(np.int64)
+            words[INVENTORY_ROW.sell_qty_fp] = to_fp("10", row.qty_exp)
+            words[INVENTORY_ROW.state] = 1
+            write_row(inventory.words, INVENTORY.rows + row.instrument_id * INVENTORY_ROW.WORDS, words)
         self.pages = (catalogue, inventory)
-        self.opps = QueueConsumer.create(instance, "opps", capacity=1024, slot_words=ly.OPPORTUNITY_WORDS)
+        self.opps = QueueConsumer.create(instance, "opps", capacity=1024, slot_words=OPPORTUNITY.WORDS)
         endpoint = {"rest": "http://127.0.0.1:1", "ws": "ws://127.0.0.1:1", "symbols": ["BTCUSDT"]}
         config = {
             "engine_name": instance,
@@ -190,6 +193,24 @@ def test_detector_finds_restarts_parks_and_stops(engine: Engine, instance: str) 
     assert counters["parks"] >= 1 and counters["writer_changes"] >= 3
     histograms = Metrics.attach(instance, "detector").histograms()
     assert histograms["receive_to_detect"].count == counters["taken"]
+
+
+def test_a_user_drives_a_detector_of_his_own_beside_an_instance(engine: Engine, instance: str) -> None:
+    """It finds what the instance's own detector would, and owns no segment of the instance."""
+    seen: list[OpportunityRecord] = []
+    detector, attachments = attach_detector(load_config(engine.config), instance, on_opportunity=seen.append)
+    engine.dislocate()
+    deadline = time.monotonic() + WATCHDOG_S
+    while not seen:
+        assert time.monotonic() < deadline, "nothing was found within the watchdog's time"
+        engine.calm()
+        engine.dislocate()
+        attachments.refresh()
+        assert attachments.update_feeds(detector) == []
+        detector.step(0, 0)
+    assert [leg.venue for leg in seen[0].legs] == ["mexc_spot", "gateio_spot"]
+    attachments.close()
+    assert not list(Path("/dev/shm").glob(f"arb.{instance}.opps"))
 
 
 def test_the_detector_needs_neither_asyncio_nor_aiohttp() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -12,9 +13,10 @@ import pytest
 import yaml
 
 from pipeline.model.config_load import config_from_mapping
+from tests.paths import REPO
 from workers.control_plane.systemd_units import MARK, main, stale_files, unit_files
 
-UNITS = Path(__file__).resolve().parents[3] / "systemd"
+UNITS = REPO / "systemd"
 ANALYZE = shutil.which("systemd-analyze")
 #: Exposure times ten that each sandbox must stay under (a bare unit has 96).
 EXPOSURE_MAX = {
@@ -66,6 +68,7 @@ def installed(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.host
 @pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not installed")
 def test_units_are_valid(tmp_path: Path) -> None:
     assert ANALYZE is not None
@@ -81,6 +84,7 @@ def test_units_are_valid(tmp_path: Path) -> None:
         assert done.returncode == 0 and not done.stderr.strip(), (name, done.stderr)
 
 
+@pytest.mark.host
 @pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not installed")
 @pytest.mark.parametrize("name", EXPOSURE_MAX)
 def test_sandboxes_are_tight(name: str, tmp_path: Path) -> None:
@@ -110,6 +114,18 @@ def test_units_never_hide_processes_or_let_systemd_remove_live_shared_memory() -
     assert "ProtectSystem" in settings
     forbidden = {"DynamicUser", "RemoveIPC", "PrivateUsers", "MemoryDenyWriteExecute", "ProtectProc", "ProcSubset"}
     assert not forbidden & settings
+
+
+def test_every_unit_starts_a_module_that_exists() -> None:
+    texts = [path.read_text() for path in UNITS.glob("*.service")]
+    texts += unit_files(config_from_mapping(CONFIG), "main", "/etc/arb/main.yaml").values()
+    modules = {module for text in texts for module in re.findall(r"^ExecStart=\S+ -m (\S+)", text, re.MULTILINE)}
+    assert {"workers.control_plane", "workers.executor", "workers.feed", "workers.guard"} <= modules
+    for module in modules:
+        found = importlib.util.find_spec(module)
+        assert found is not None, module
+        if found.submodule_search_locations is not None:
+            assert importlib.util.find_spec(f"{module}.__main__") is not None, module
 
 
 def test_every_process_has_its_unit_cpus_and_priority() -> None:

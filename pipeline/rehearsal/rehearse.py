@@ -1,9 +1,8 @@
-"""A rehearsal of the execution core in a world of its own: two venues that fill everything at once.
+"""Warms the execution core up before READY: whole operations against two simulated venues that fill at once.
 
 The first passes of Python code are many times slower than later ones (bytecode is not specialised yet, memory that was
-shared with the parent process is copied when first touched, modules are imported at first use). A rehearsal makes
-that happen before there is an order: it takes operations from the opportunity to the result on a core that is thrown
-away. Nothing leaves it: no socket, no journal, no shared memory.
+shared with the parent process is copied when first written, modules are imported at first use). So a core that is
+thrown away takes operations from the opportunity to the result. It has no socket, no journal and no shared memory.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from pipeline.execution.events import (
 )
 from pipeline.execution.records import Outcome
 from pipeline.model.config import EngineConfig, ExchangeConfig, MarketConfig
-from pipeline.model.enums import FeeAssetRule, InstrumentKind, OpportunityType, OrderState
-from pipeline.model.instruments import VenueRef, build_rows
-from pipeline.model.structs import Balance, Fill, InstrumentSpec, OrderRequest, OrderUpdate
+from pipeline.model.enums import OpportunityType, OrderState
+from pipeline.model.structs import Balance, Fill, OrderRequest, OrderUpdate
 from pipeline.model.venue_events import OutcomeKind, PlaceOutcome, SessionState
-from shm import layout as ly
+from pipeline.rehearsal.instruments import rows_for, spec
+from shm.layout import BOOK
 
 ROUNDS = 24  # bytecode is specialised after 8 passes, what it calls a few later
 SYMBOL = "BTCUSDT"
@@ -43,25 +42,30 @@ QTY = Decimal(1)
 
 
 class _World:
-    """The ports of a core: whole, fresh books; no halt; room in the journal."""
+    """A core and its ports: fresh books, no halt, room in the journal."""
 
     def __init__(self) -> None:
         market = MarketConfig(symbols=(SYMBOL,))
         exchanges = {name: ExchangeConfig(dialect="mexc", markets={"spot": market}) for name in ("cheap", "dear")}
         self.config = EngineConfig(engine_name="rehearsal", exchanges=exchanges)
-        refs = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in self.config.venues]
-        self.rows = build_rows([_spec(ref.name) for ref in refs], refs)
+        self.rows = rows_for(
+            self.config,
+            [
+                spec(venue.name, SYMBOL, taker_fee_ppm=0, min_qty=Decimal(0), min_notional=Decimal(1))
+                for venue in self.config.venues
+            ],
+        )
         self.now_ns = START_NS
         self.core = ExecutionCore(self.config, self.rows, market=self, halt=self, journal=self)
 
     def book(self, instrument_id: int) -> BookView:
-        row, words = self.rows[instrument_id], [0] * ly.BOOK_RECORD_WORDS
-        words[ly.BR_SEQ], words[ly.BR_INSTRUMENT], words[ly.BR_ROW_EPOCH] = 2, instrument_id, row.row_epoch
-        words[ly.BR_RECV_MONO_NS] = self.now_ns
+        row, words = self.rows[instrument_id], [0] * BOOK.WORDS
+        words[BOOK.seq], words[BOOK.instrument], words[BOOK.row_epoch] = 2, instrument_id, row.row_epoch
+        words[BOOK.recv_mono_ns] = self.now_ns
         bid = BIDS[row.venue_id]
         for count, price_at, qty_at, price in (
-            (ly.BR_BID_COUNT, ly.BR_BID_PRICE, ly.BR_BID_QTY, bid),
-            (ly.BR_ASK_COUNT, ly.BR_ASK_PRICE, ly.BR_ASK_QTY, bid + SPREAD),
+            (BOOK.bid_count, BOOK.bid_price_fp, BOOK.bid_qty_fp, bid),
+            (BOOK.ask_count, BOOK.ask_price_fp, BOOK.ask_qty_fp, bid + SPREAD),
         ):
             words[count], words[price_at] = 1, int(price.scaleb(row.price_exp))
             words[qty_at] = int((2 * QTY).scaleb(row.qty_exp))
@@ -85,8 +89,8 @@ class _World:
     def now(self) -> Now:
         return Now(self.now_ns, self.now_ns)
 
-    def tell(self, event: CoreEvent) -> list[OrderRequest]:
-        """One event into the core; the orders that it places. Sweeps are answered at once."""
+    def feed(self, event: CoreEvent) -> list[OrderRequest]:
+        """Feeds one event to the core; returns the orders that it places. Sweeps are answered at once."""
         orders = []
         for action in self.core.handle(event, self.now()):
             if isinstance(action, Place):
@@ -98,7 +102,7 @@ class _World:
     def _answer(self, sweep: SweepVenue) -> None:
         balances = self.balances(sweep.venue)
         wall_ms = self.now().wall_ms
-        self.tell(SweepAnswer(sweep.venue, self.now_ns, wall_ms, wall_ms, sweep.symbols, balances=balances))
+        self.feed(SweepAnswer(sweep.venue, self.now_ns, wall_ms, wall_ms, sweep.symbols, balances=balances))
 
     def balances(self, venue: str) -> tuple[Balance, ...]:
         return tuple(
@@ -143,11 +147,11 @@ class _World:
         )
 
     def fill(self, order: OrderRequest) -> None:
-        """All that a venue says of an order that fills at once."""
-        self.tell(Sent(order.client_id, self.now_ns))
+        """Feeds the messages of a venue about an order that fills at once."""
+        self.feed(Sent(order.client_id, self.now_ns))
         self.now_ns += STEP_NS
         opened = self._update(order, OrderState.OPEN, Decimal(0))
-        self.tell(
+        self.feed(
             PlaceOutcome(
                 venue=order.venue,
                 symbol=order.symbol,
@@ -157,7 +161,7 @@ class _World:
                 recv_mono_ns=self.now_ns,
             )
         )
-        self.tell(
+        self.feed(
             Fill(
                 venue=order.venue,
                 symbol=order.symbol,
@@ -175,7 +179,7 @@ class _World:
                 source="ws",
             )
         )
-        self.tell(self._update(order, OrderState.FILLED, order.qty))
+        self.feed(self._update(order, OrderState.FILLED, order.qty))
 
     def _update(self, order: OrderRequest, state: OrderState, filled: Decimal) -> OrderUpdate:
         return OrderUpdate(
@@ -192,34 +196,19 @@ class _World:
         )
 
 
-def _spec(venue: str) -> InstrumentSpec:
-    return InstrumentSpec(
-        venue=venue,
-        symbol=SYMBOL,
-        base="BTC",
-        quote="USDT",
-        kind=InstrumentKind.SPOT,
-        tick=Decimal("0.01"),
-        lot=Decimal("0.0001"),
-        min_notional=Decimal(1),
-        fee_rule=FeeAssetRule.QUOTE,
-        reference_price=Decimal(100),
-    )
-
-
 def rehearse(rounds: int = ROUNDS) -> int:
-    """Leads ``rounds`` operations from the opportunity to the result; how many were completed (all, or it is a bug)."""
+    """Takes ``rounds`` operations from the opportunity to the result; returns how many were completed (all of them)."""
     world = _World()
     core, venues = world.core, [venue.name for venue in world.config.venues]
     for action in core.boot([], now=world.now(), first_epoch=1, instance="rehearsal", pid=0, build_hash=0):
         if isinstance(action, SweepVenue):
             world._answer(action)
     for venue in venues:
-        world.tell(SessionState(venue=venue, state="up", recv_mono_ns=world.now_ns))
+        world.feed(SessionState(venue=venue, state="up", recv_mono_ns=world.now_ns))
     for number in range(1, rounds + 1):
         world.now_ns += ROUND_NS
-        world.tell(Tick())
-        world.tell(AccountSnapshot(tuple(balance for venue in venues for balance in world.balances(venue))))
-        for order in world.tell(world.opportunity(number)):
+        world.feed(Tick())
+        world.feed(AccountSnapshot(tuple(balance for venue in venues for balance in world.balances(venue))))
+        for order in world.feed(world.opportunity(number)):
             world.fill(order)
     return core.ledger.outcomes[Outcome.COMPLETED]
