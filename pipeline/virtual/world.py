@@ -50,9 +50,9 @@ from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
 from pipeline.model.structs import Balance, InstrumentSpec, Position
 from pipeline.sim.exchange.fault_actions import apply_action
 from pipeline.sim.exchange.faults import ACTION_KINDS, FaultPlan, FaultRule
+from pipeline.sim.exchange.futures.timers import arm_timers
 from pipeline.sim.exchange.latency import NS_PER_MS, NS_PER_S, ManualClock
 from pipeline.sim.exchange.order_book import ASK, BID
-from pipeline.sim.exchange.timers import arm_timers
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 from pipeline.sim.factory import build_venues

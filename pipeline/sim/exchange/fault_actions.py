@@ -9,8 +9,8 @@ import msgspec
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce, TradingStatus
 from pipeline.sim.exchange.accounts import ACCOUNT_MODES, SimAccount
 from pipeline.sim.exchange.decimals import ZERO
-from pipeline.sim.exchange.delisting import announce
 from pipeline.sim.exchange.faults import ACTION_KINDS, BadFault, FaultRule
+from pipeline.sim.exchange.futures.delisting import announce
 from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_MS
 from pipeline.sim.exchange.orders import SimOrderRequest, SimReject
