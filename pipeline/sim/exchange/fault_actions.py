@@ -166,7 +166,7 @@ def _change_row(row: SimInstrument, rule: FaultRule) -> None:
 
 def _manual_order(venue: SimVenue, row: SimInstrument, rule: FaultRule) -> None:
     account, amount = next(iter(venue.accounts.values())), Decimal(str(rule.amount))
-    price = _order_price(row, rule.price, is_buy=amount > 0) if rule.price else ZERO
+    price = _order_price(row, str(rule.price), is_buy=amount > 0) if rule.price else ZERO
     request = SimOrderRequest(
         symbol=row.symbol,
         side=OrderSide.BUY if amount > 0 else OrderSide.SELL,
