@@ -30,7 +30,7 @@ from bench.settings import BenchFailed, Settings
 from bench.two_processes import DEADLINE_NS, LOOK_AT_CLOCK, YIELD_AFTER, round_trips, shared, waited
 from shm.atomics import mono_ns
 from shm.jit import direct, njit
-from shm.layout import C_WORDS, LINE_WORDS
+from shm.layout import CURSOR, LINE_WORDS
 from shm.queue import init_queue, pop, push, queue_words
 from shm.words import Words
 
@@ -115,7 +115,7 @@ def python_pong(
 def ours_round(n: int, cpus: list[int], yield_after: int, partner: Callable[..., int] = pong) -> Words:
     """ns of each round trip over ``shm.queue``."""
     size = queue_words(SLOTS, LINE_WORDS)
-    there, there_cursor, back, back_cursor = shared(size), shared(C_WORDS), shared(size), shared(C_WORDS)
+    there, there_cursor, back, back_cursor = shared(size), shared(CURSOR.END), shared(size), shared(CURSOR.END)
     for queue in (there, back):
         init_queue(queue, 0, SLOTS, LINE_WORDS, 0)
     samples = np.zeros(n, dtype=np.int64)

@@ -12,8 +12,9 @@ import pytest
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.catalogue_row import row_to_words
 from pipeline.model.errors import BadInput
-from shm import layout as ly
 from shm.bookring import conn_close
+from shm.layout import FEED, FEED_BOOK_CAPACITY_DEFAULT, FLAG_GAP, feed_segment_words
+from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW
 from shm.segment import Segment
 from tests.worlds.books_world import CONFIG, BooksWorld
 
@@ -45,10 +46,10 @@ def test_a_snapshot_holds_exact_numbers_of_both_venues(world: BooksWorld) -> Non
 
 def test_books_that_are_old_flagged_or_cut_off_are_not_tradable(world: BooksWorld) -> None:
     world.publish(0, "100", "101", recv_mono_ns=1)
-    world.publish(1, "100", "101", flags=ly.FLAG_GAP)
+    world.publish(1, "100", "101", flags=FLAG_GAP)
     old, flagged = aggregator(world).get_latest_snapshot().books
     assert not old.tradable and old.age_ms is not None and old.age_ms > 100
-    assert not flagged.tradable and flagged.flags == ly.FLAG_GAP
+    assert not flagged.tradable and flagged.flags == FLAG_GAP
     world.publish(0, "100", "101")
     conn_close(world.feeds[0].words, 0, 0)
     cut = aggregator(world).get_latest_snapshot().books[0]
@@ -63,8 +64,8 @@ def test_a_book_of_a_dead_writers_epoch_proves_nothing(world: BooksWorld) -> Non
     world.feeds[0].close()
     taken = Segment.create(
         world.feeds[0].name,
-        size_words=ly.feed_segment_words(ly.FEED_BOOK_CAPACITY_DEFAULT),
-        kind=ly.KIND_FEED,
+        size_words=feed_segment_words(FEED_BOOK_CAPACITY_DEFAULT),
+        kind=FEED.KIND,
         instance=world.instance,
     )
     found = books.book(0)
@@ -93,7 +94,7 @@ def test_instruments_come_change_and_go(world: BooksWorld) -> None:
     assert found.refresh() == []
     row = msgspec.structs.replace(world.rows[1], row_epoch=2)
     words = row_to_words(row)
-    words[ly.CR_FLAGS] |= ly.CAT_FLAG_REMOVED
+    words[CATALOGUE_ROW.flags] |= CAT_FLAG_REMOVED
     world.page.update(1, words)
     (changed,) = found.refresh()
     assert (changed.instrument_id, changed.row_epoch) == (1, 2)

@@ -9,9 +9,9 @@ import numpy as np
 from pipeline.model.catalogue_row import row_to_words
 from pipeline.model.config_load import config_from_mapping
 from pipeline.rehearsal.instruments import rows_for, spec
-from shm import layout as ly
 from shm.atomics import mono_ns
 from shm.bookring import conn_open, create_feed, publish_book
+from shm.layout import BOOK, FEED_BOOK_CAPACITY_DEFAULT
 from shm.pages import CataloguePage
 from shm.segment import Segment
 
@@ -41,9 +41,7 @@ class BooksWorld:
         self.page = CataloguePage.create(instance)
         for row in self.rows:
             self.page.append(row_to_words(row))
-        self.feeds: list[Segment] = [
-            create_feed(instance, name, ly.FEED_BOOK_CAPACITY_DEFAULT) for name in ("aa", "bb")
-        ]
+        self.feeds: list[Segment] = [create_feed(instance, name, FEED_BOOK_CAPACITY_DEFAULT) for name in ("aa", "bb")]
         self.generations = [int(conn_open(feed.words, 0, 0, i, 0)) for i, feed in enumerate(self.feeds)]
 
     def publish(
@@ -57,20 +55,20 @@ class BooksWorld:
         instrument: int | None = None,
     ) -> None:
         row = self.rows[feed]
-        record = np.zeros(ly.BOOK_RECORD_WORDS, dtype=np.int64)
-        record[ly.BR_INSTRUMENT] = row.instrument_id if instrument is None else instrument
-        record[ly.BR_FLAGS] = flags
-        record[ly.BR_UPDATE_ID] = 7
-        record[ly.BR_WRITER_EPOCH] = self.feeds[feed].epoch
+        record = np.zeros(BOOK.WORDS, dtype=np.int64)
+        record[BOOK.instrument] = row.instrument_id if instrument is None else instrument
+        record[BOOK.flags] = flags
+        record[BOOK.update_id] = 7
+        record[BOOK.writer_epoch] = self.feeds[feed].epoch
         # by default received in the future: a slow host does not make the book old
-        record[ly.BR_RECV_MONO_NS] = int(mono_ns()) + FUTURE_NS if recv_mono_ns is None else recv_mono_ns
-        record[ly.BR_CONN_GENERATION] = self.generations[feed]
-        record[ly.BR_BID_COUNT] = record[ly.BR_ASK_COUNT] = 1
-        record[ly.BR_ROW_EPOCH] = 1
-        record[ly.BR_BID_PRICE] = int(Decimal(bid).scaleb(row.price_exp))
-        record[ly.BR_BID_QTY] = int(Decimal(2).scaleb(row.qty_exp))
-        record[ly.BR_ASK_PRICE] = int(Decimal(ask).scaleb(row.price_exp))
-        record[ly.BR_ASK_QTY] = int(Decimal(3).scaleb(row.qty_exp))
+        record[BOOK.recv_mono_ns] = int(mono_ns()) + FUTURE_NS if recv_mono_ns is None else recv_mono_ns
+        record[BOOK.conn_generation] = self.generations[feed]
+        record[BOOK.bid_count] = record[BOOK.ask_count] = 1
+        record[BOOK.row_epoch] = 1
+        record[BOOK.bid_price_fp] = int(Decimal(bid).scaleb(row.price_exp))
+        record[BOOK.bid_qty_fp] = int(Decimal(2).scaleb(row.qty_exp))
+        record[BOOK.ask_price_fp] = int(Decimal(ask).scaleb(row.price_exp))
+        record[BOOK.ask_qty_fp] = int(Decimal(3).scaleb(row.qty_exp))
         publish_book(self.feeds[feed].words, 0, row.book_index, record)
 
     def close(self) -> None:

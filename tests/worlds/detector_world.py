@@ -16,9 +16,10 @@ from pipeline.model.fixedpoint import to_fp
 from pipeline.model.instruments import InstrumentRow
 from pipeline.rehearsal.detection_world import book_record
 from pipeline.rehearsal.instruments import rows_for, spec
-from shm import layout as ly
 from shm.atomics import mono_ns
 from shm.bookring import conn_frame, conn_open, init_feed, publish_book
+from shm.layout import HEADER, feed_segment_words
+from shm.layout_pages import CATALOGUE, CATALOGUE_ROW
 from shm.pages import write_row
 
 BOOKS = 8
@@ -52,22 +53,22 @@ class DetectorWorld:
             for base in ("BTC", "ETH")
         ]
         self.rows = rows_for(self.config, self.specs)
-        self.size = ly.feed_segment_words(BOOKS)
+        self.size = feed_segment_words(BOOKS)
         self.feeds = np.zeros(2 * self.size, dtype=np.int64)
-        self.catalogue = np.zeros(ly.CATALOGUE_WORDS, dtype=np.int64)
+        self.catalogue = np.zeros(CATALOGUE.END, dtype=np.int64)
         self.write_catalogue(self.rows)
         for feed in range(2):
-            self.feeds[feed * self.size + ly.SEG_EPOCH] = 1
+            self.feeds[feed * self.size + HEADER.epoch] = 1
             init_feed(self.feeds, feed * self.size, BOOKS)
             conn_open(self.feeds, feed * self.size, 0, feed, 0)
         self.ports: Ports = private_ports(self.feeds)._replace(catalogue=self.catalogue)
 
     def write_catalogue(self, rows: list[InstrumentRow]) -> None:
         for row in rows:
-            at = ly.CAT_ROWS_OFF + row.instrument_id * ly.CATALOGUE_ROW_WORDS
+            at = CATALOGUE.rows + row.instrument_id * CATALOGUE_ROW.WORDS
             write_row(self.catalogue, at, row_to_words(row))
-        self.catalogue[ly.CAT_COUNT] = len(rows)
-        self.catalogue[ly.CAT_VERSION] += 1
+        self.catalogue[CATALOGUE.count] = len(rows)
+        self.catalogue[CATALOGUE.version] += 1
 
     def detector(self, **options: object) -> OpportunityDetector:
         detector = OpportunityDetector(self.config, self.ports, **options)  # type: ignore[arg-type]

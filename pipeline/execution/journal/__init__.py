@@ -39,7 +39,7 @@ from pipeline.execution.journal.format import (
     segment_path,
 )
 from pipeline.execution.journal.reader import JournalReader, read_journal
-from pipeline.execution.journal.segments import shrink
+from pipeline.execution.journal.segments import segment_start, shrink
 from pipeline.execution.journal.writer import SEGMENT_BYTES_MIN, Journal, Place
 
 __all__ = [
@@ -56,5 +56,6 @@ __all__ = [
     "read_journal",
     "segment_indices",
     "segment_path",
+    "segment_start",
     "shrink",
 ]
