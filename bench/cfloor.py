@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.settings import BenchFailed
-from shm.jit import cache_root
+from shm.sources import cache_root
 from shm.words import Words
 
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-Wall", "-Wextra", "-shared", "-fPIC")

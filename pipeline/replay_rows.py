@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.book.recording.capture_files import Capture, read_capture
 from pipeline.book.recording.contents import CaptureContents
@@ -22,8 +21,7 @@ from pipeline.model.fixedpoint import digits_after_point, parse_decimal
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import InstrumentSpec
 from shm.layout_pages import CATALOGUE_ROW
-
-Words = npt.NDArray[np.int64]
+from shm.words import Words
 
 ROWS_FILE = "instruments.json"
 QUOTES = ("USDT", "USDC", "FDUSD", "BUSD", "TUSD", "BTC", "ETH", "BNB", "EUR", "TRY", "USD")  # to split a bare symbol
@@ -60,6 +58,7 @@ class Listed:
 
     @property
     def pair(self) -> str:
+        """Canonical name of the pair, ``BASE/QUOTE``."""
         return f"{self.row.base}/{self.row.quote}"
 
 

@@ -1,8 +1,9 @@
-"""Root of the engine's errors, and the errors of shared memory.
+"""Root of the engine's errors, and the errors of shared memory and of compilation.
 
 ::
 
     ArbitrageEngineError         root of everything that this engine raises on purpose
+    +-- UnsupportedNumba         numba is of a version whose private parts may be other ones
     +-- ShmError                 shared memory
         +-- SegmentMismatch      wrong layout, schema, build, kind, owner, mode or size: refused, nothing mapped
         +-- SegmentBusy          a live owner holds it
@@ -23,6 +24,10 @@ class ArbitrageEngineError(Exception):
         self.message = message
         self.code = code
         self.api_code = api_code
+
+
+class UnsupportedNumba(ArbitrageEngineError):
+    """This numba is not one of those that the kernels were compiled and tested with."""
 
 
 class ShmError(ArbitrageEngineError):

@@ -12,8 +12,7 @@ Costs: a function that Python calls and that kernels call is typed twice, and pa
 are; who loads a whole from there needs no parts). So a kernel that Python calls on its way is warmed by name
 (``shm.warm``, the ``warm`` of each worker): that a kernel above it was warmed is not enough.
 
-This reaches into numba below its documented interface; ``SUPPORTED`` says whether this numba has what is needed, and
-without it numba compiles in its own way.
+This reaches into numba below its documented interface: :mod:`shm.jit` refuses a numba that it was not tried with.
 """
 
 # numba has no types: everything of it is Any here.
@@ -24,20 +23,13 @@ from __future__ import annotations
 from typing import Any
 
 import llvmlite.binding as llvm
-from numba.core import codegen, compiler, dispatcher, environment, registry, sigutils, types, typing
-
-_NEEDED = (
-    (codegen.JITCodeLibrary, "_optimize_final_module _finalize_final_module _get_module_for_linking _ensure_finalized"),
-    (codegen.JITCPUCodegen, "_library_class set_env"),
-    (compiler.Flags, "no_compile no_cpython_wrapper"),
-    (dispatcher._FunctionCompiler, "_customize_flags compile fold_argument_types"),
-    (dispatcher.Dispatcher, "get_call_template get_overload"),
-)
-SUPPORTED = all(hasattr(owner, name) for owner, names in _NEEDED for name in names.split())
+from numba.core import codegen, dispatcher, environment, registry, sigutils, types, typing
 
 
 class Library(codegen.JITCodeLibrary):
     """The code of one function; with its parts linked in, of a whole tree."""
+
+    source = ""  # absolute path of the file of a part's function
 
     def add_linking_library(self, library: Any) -> None:
         """Notes it down. Numba's own makes machine code of it here."""
@@ -58,7 +50,7 @@ class Library(codegen.JITCodeLibrary):
         """Links the tree, optimises it as one and makes machine code."""
         self._raise_if_finalized()
         own = {function.name for function in self._final_module.functions if not function.is_declaration}
-        for library in self._tree():
+        for library in self.tree():
             self._reload_init.update(library._reload_init)
             is_part = isinstance(library, Library) and not library._finalized
             module = library.part() if is_part else library._get_module_for_linking()
@@ -74,7 +66,7 @@ class Library(codegen.JITCodeLibrary):
             if found is not None:  # a part's own; numba itself knows of the whole's only
                 self._codegen.set_env(variable.name, found)
 
-    def _tree(self) -> list[Any]:
+    def tree(self) -> list[Any]:
         """Every library that this one reaches, each once."""
         found: dict[Any, None] = {}
         waiting = list(self._linking_libraries)
@@ -110,6 +102,7 @@ class _Parts:
         if arguments not in self._made:
             with self._whole._compiling_counter:  # how numba's typing sees that a function calls itself
                 result = self._compiler.compile(arguments, None)
+            result.library.source = self._compiler.py_func.__code__.co_filename
             key = object()
             self._compiler.targetdescr.target_context.insert_user_function(key, result.fndesc, [result.library])
             self._made[arguments] = key, result
@@ -132,6 +125,11 @@ class _Parts:
         """The key for ``sig``: never a whole's, so that nothing is linked that was optimised already."""
         arguments, _ = sigutils.normalize_signature(sig)
         return self.make(tuple(arguments))
+
+
+def files_of(library: Any) -> set[str]:
+    """Absolute paths of the files whose functions were linked into a compiled function's library."""
+    return {part.source for part in library.tree() if isinstance(part, Library) and part.source}
 
 
 def install() -> None:

@@ -34,9 +34,9 @@ import posix_ipc
 
 from shm.atomics import load_acquire, load_relaxed, store_relaxed, store_release
 from shm.errors import SegmentBusy, SegmentMismatch, SegmentMissing, ShmError, ShmFull
-from shm.jit import build_hash
 from shm.layout import HEADER, LAYOUT_VERSION, MAGIC, WORD_BYTES
 from shm.schema import schema_hash
+from shm.sources import build_hash
 from shm.words import Words
 
 SHM_FOLDER = Path("/dev/shm")

@@ -1,4 +1,4 @@
-"""Fixtures that every test may use."""
+"""Fixtures that every test may use, and the two ways in which property tests choose their examples."""
 
 from __future__ import annotations
 
@@ -8,8 +8,30 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, Phase, settings
 
 REPO = Path(__file__).resolve().parent.parent
+
+# "fixed" is the default: the same examples in every run and on every machine, no time limit, a failure as it is found.
+# "random" is scripts/fuzz: other examples in every run, shrunk to the shortest.
+settings.register_profile(
+    "fixed",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=100,
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=[HealthCheck.too_slow],  # it measures the machine
+)
+settings.register_profile(
+    "random",
+    derandomize=False,
+    database=None,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("fixed")
 
 
 def captures_path() -> Path:

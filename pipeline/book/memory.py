@@ -7,7 +7,7 @@
 
 One array, because each array argument of a kernel costs a hundred nanoseconds per call. Only the blocks grow: they lie
 last, so that a bigger array with the old contents in front keeps every offset valid. One process reads and writes it;
-nothing here is shared. Kernels carry these constants: this file is hashed into their cache (``shm.jit``).
+nothing here is shared. Kernels carry these constants: they are compiled in.
 """
 
 from __future__ import annotations

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pipeline.exchanges.feed.public_stream import PublicSession
     from pipeline.model.config import VenueConfig
 
+#: Parts of a dialect's folder, as an operator reads them in an error.
+PARTS = {"rest_client": "REST client", "order_session": "order entry", "public_stream": "public streams"}
 _DIALECT = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
 
 
@@ -34,7 +36,7 @@ def _module(dialect: str, part: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name == f"{name}.{part}":
             raise ConfigInvalid(
-                [f"exchanges: dialect {dialect!r} has no {part}.py (this venue cannot do that)"]
+                [f"exchanges: dialect {dialect!r} has no {PARTS[part]} ({part}.py is not in its folder)"]
             ) from None
         raise
 

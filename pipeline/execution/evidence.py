@@ -1,12 +1,13 @@
 """Evidence about orders, from any source in any order, turned into journal records: each fact once.
 
-Streams and REST tell the same things; what adds nothing is dropped here, so that the journal holds facts and not
-messages. A fill is one fact for ever, by (venue, symbol, trade id).
+Streams and REST report the same facts; a message that adds nothing is dropped here, so that the journal holds facts
+and not messages. A fill is one fact for ever, by (venue, symbol, trade id).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from decimal import Decimal
 
 from pipeline.execution.core_context import CoreContext
@@ -19,22 +20,26 @@ from pipeline.model.enums import OrderSide, OrderState
 from pipeline.model.structs import Fill, OrderUpdate
 from pipeline.model.venue_events import OutcomeKind, PlaceOutcome
 
-ORPHANS_MAX = 1000  # fills and updates whose order id nobody knows yet (the acknowledgement may be behind them)
+ORPHANS_MAX = 1000  # order ids of which messages wait for their acknowledgement
 FEE_TOLERANCE_PPM = Decimal(2)
 FEE_TOLERANCE_ABS = Decimal("0.00000001")
-ZERO = Decimal(0)
 
 
 class Evidence:
-    """Merges what venues say into the ledger. Methods return the order that changed, or None."""
+    """Merges evidence into the ledger. Methods return the order that changed, or None where nothing did.
 
-    def __init__(self, context: CoreContext) -> None:
+    A fill or update that names no order of ours waits as an orphan: the acknowledgement with the venue's order id may
+    come behind it. What is still an orphan after a complete sweep is external. ``on_fill`` is called with every fill
+    that is booked, whatever way it came.
+    """
+
+    def __init__(self, context: CoreContext, on_fill: Callable[[FillRecord], None]) -> None:
         self._context = context
+        self._on_fill = on_fill
         self._orphans: OrderedDict[tuple[str, str], list[Fill | OrderUpdate]] = OrderedDict()
-        self.duplicates = 0
-        self.fee_surprises = 0
 
     def sent(self, event: Sent) -> Order | None:
+        """The bytes of an order left this host."""
         order = self._context.ledger.orders.get(event.client_id)
         if order is None or order.sent_mono_ns:
             return None
@@ -42,14 +47,15 @@ class Evidence:
         return order
 
     def not_sent(self, event: NotSent) -> Order | None:
+        """Nothing of an order left this host; ignored when it is known to have left."""
         order = self._context.ledger.orders.get(event.client_id)
         if order is None or order.state is not OrderState.INTENT:
             return None
-        self._note(order, OrderState.NOT_SENT, source="local", reason=f"{event.refusal.name}: {event.reason}")
+        self._record_state(order, OrderState.NOT_SENT, source="local", reason=f"{event.refusal.name}: {event.reason}")
         return order
 
     def outcome(self, event: PlaceOutcome) -> Order | None:
-        """What became of a placement request: only ``rejected`` is final, ``unknown`` is a question."""
+        """What became of a placement request: ``rejected`` is final, ``unknown`` settles nothing."""
         order = self._context.ledger.order_of(event.venue, event.client_id, "")
         if order is None:
             return None
@@ -57,11 +63,11 @@ class Evidence:
         if event.update is not None:
             self.update(event.update)
         elif event.kind is OutcomeKind.ACKED:
-            self._note(order, OrderState.OPEN, source="ack", recv_mono_ns=event.recv_mono_ns)
+            self._record_state(order, OrderState.OPEN, source="ack", recv_mono_ns=event.recv_mono_ns)
         if event.kind is OutcomeKind.REJECTED and RANK[order.state] < RANK[OrderState.OPEN]:
-            self._note(order, OrderState.REJECTED, source="ack", reason=reason, recv_mono_ns=event.recv_mono_ns)
+            self._record_state(order, OrderState.REJECTED, source="ack", reason=reason, recv_mono_ns=event.recv_mono_ns)
         elif event.kind is OutcomeKind.REJECTED:
-            if not order.state.is_terminal:  # the venue has shown the order before: its no is a question
+            if not order.state.is_terminal:  # the venue has shown the order before: no proof
                 self._context.alert(
                     1, "contradiction", f"{order.client_id}: refused while {order.state.name}: {reason}"
                 )
@@ -70,26 +76,26 @@ class Evidence:
         return order
 
     def unknown(self, order: Order, reason: str) -> None:
-        """No word in time: UNKNOWN, unless something better is known already."""
+        """No answer in time: UNKNOWN, unless evidence of a higher rank is known already."""
         if RANK[order.state] < RANK[OrderState.UNKNOWN]:
-            self._note(order, OrderState.UNKNOWN, source="local", reason=reason)
+            self._record_state(order, OrderState.UNKNOWN, source="local", reason=reason)
 
     def expired(self, order: Order, reason: str) -> None:
-        """Proved never to have reached the book (recovery's rule)."""
-        self._note(order, OrderState.EXPIRED, source="recovery", reason=reason)
+        """An order proved never to have reached the venue's book (the rule: ``pipeline/recovery/manager.py``)."""
+        self._record_state(order, OrderState.EXPIRED, source="recovery", reason=reason)
 
     def update(self, update: OrderUpdate) -> Order | None:
+        """A state of an order, its cumulative quantity, or its venue's id; recorded where it adds to what is known."""
         order = self._context.ledger.order_of(update.venue, update.client_id, update.order_id)
         if order is None:
-            self._keep(update)
+            self._keep_orphan(update)
             return None
         if order.intent.symbol != update.symbol:
             return None
         reported = update.filled_qty
-        news_of_qty = reported is not None and (order.reported_filled is None or reported > order.reported_filled)
-        news_of_id = bool(update.order_id) and not order.order_id
-        if RANK[update.state] <= RANK[order.state] and not news_of_qty and not news_of_id:
-            self.duplicates += 1
+        new_qty = reported is not None and (order.reported_filled is None or reported > order.reported_filled)
+        new_id = bool(update.order_id) and not order.order_id
+        if RANK[update.state] <= RANK[order.state] and not new_qty and not new_id:
             return None
         self._context.record(
             OrderStateRecord(
@@ -106,56 +112,54 @@ class Evidence:
         )
         if reported is not None and reported > order.intent.qty:
             self._context.trip("overfill", f"{order.client_id}: {reported} of {order.intent.qty}")
-        if news_of_id:
-            self._adopt(update.venue, update.order_id)
+        if new_id:
+            self._merge_orphans(update.venue, update.order_id)
         return order
 
     def fill(self, fill: Fill) -> Order | None:
-        """Books a fill once; late ones too. None when it is known, or nobody's yet."""
+        """Books a fill once, however late. None when it is known already or its order is not known yet."""
         ledger = self._context.ledger
         if (fill.venue, fill.symbol, fill.trade_id) in ledger.fills_seen:
-            self.duplicates += 1
             return None
         order = ledger.order_of(fill.venue, fill.client_id, fill.order_id)
         if order is None:
-            self._keep(fill)
+            self._keep_orphan(fill)
             return None
         intent = order.intent
         if intent.symbol != fill.symbol:
             return None
         if fill.order_id and not order.order_id:
-            self._note(order, OrderState.OPEN, order_id=fill.order_id, source=fill.source)
-            if (fill.venue, fill.symbol, fill.trade_id) in ledger.fills_seen:  # it was among what waited for this id
-                self.duplicates += 1
+            self._record_state(order, OrderState.OPEN, order_id=fill.order_id, source=fill.source)
+            if (fill.venue, fill.symbol, fill.trade_id) in ledger.fills_seen:  # it was among the orphans of this id
                 return order
-        self._context.record(
-            FillRecord(
-                venue=fill.venue,
-                symbol=fill.symbol,
-                trade_id=fill.trade_id,
-                order_id=fill.order_id,
-                client_id=order.client_id,
-                operation_id=intent.operation_id,
-                instrument_id=intent.instrument_id,
-                kind=intent.kind,
-                base=intent.base,
-                quote=intent.quote,
-                side=fill.side,
-                qty=fill.qty,
-                price=fill.price,
-                fee=fill.fee,
-                fee_asset=fill.fee_asset,
-                is_maker=fill.is_maker,
-                venue_wall_ms=fill.venue_wall_ms,
-                recv_mono_ns=fill.recv_mono_ns,
-                source=fill.source,
-            )
+        record = FillRecord(
+            venue=fill.venue,
+            symbol=fill.symbol,
+            trade_id=fill.trade_id,
+            order_id=fill.order_id,
+            client_id=order.client_id,
+            operation_id=intent.operation_id,
+            instrument_id=intent.instrument_id,
+            kind=intent.kind,
+            base=intent.base,
+            quote=intent.quote,
+            side=fill.side,
+            qty=fill.qty,
+            price=fill.price,
+            fee=fill.fee,
+            fee_asset=fill.fee_asset,
+            is_maker=fill.is_maker,
+            venue_wall_ms=fill.venue_wall_ms,
+            recv_mono_ns=fill.recv_mono_ns,
+            source=fill.source,
         )
-        self._judge(fill, order)
+        self._context.record(record)
+        self._on_fill(record)
+        self._check_fill(fill, order)
         return order
 
     def external_orphans(self, venue: str) -> int:
-        """After a complete sweep of ``venue``: what still belongs to nobody is not ours. Returns how much."""
+        """After a complete sweep of ``venue``: records its orphans as external. Returns how many messages they were."""
         found = 0
         for key in [key for key in self._orphans if key[0] == venue]:
             for message in self._orphans.pop(key):
@@ -164,8 +168,8 @@ class Evidence:
                 self._context.record(ExternalRecord(venue, what, f"{message.symbol} order {key[1]}"))
         return found
 
-    def _judge(self, fill: Fill, order: Order) -> None:
-        """A fill that contradicts its order or its fee schedule stops what it touches (and is booked all the same)."""
+    def _check_fill(self, fill: Fill, order: Order) -> None:
+        """Trips a breaker for a fill that contradicts its order or its fee schedule (it is booked all the same)."""
         intent = order.intent
         worse = fill.price > intent.price if intent.side is OrderSide.BUY else fill.price < intent.price
         if fill.side is not intent.side or (worse and intent.price > 0) or order.filled > intent.qty:
@@ -179,13 +183,12 @@ class Evidence:
         scale = fill.qty if asset == intent.base else fill.qty * fill.price
         tolerance = scale * FEE_TOLERANCE_PPM / PPM + FEE_TOLERANCE_ABS
         if fill.fee_asset != asset or abs(fill.fee - expected) > tolerance:
-            self.fee_surprises += 1
             self._context.trip(
                 f"fee.{intent.venue}.{intent.symbol}",
                 f"fee {fill.fee} {fill.fee_asset}, expected {expected.normalize()} {asset}",
             )
 
-    def _note(
+    def _record_state(
         self,
         order: Order,
         state: OrderState,
@@ -198,9 +201,9 @@ class Evidence:
         at = recv_mono_ns or self._context.now.mono_ns
         self._context.record(OrderStateRecord(order.client_id, order_id, state, None, None, 0, at, source, reason))
         if order_id:
-            self._adopt(order.intent.venue, order_id)
+            self._merge_orphans(order.intent.venue, order_id)
 
-    def _keep(self, message: Fill | OrderUpdate) -> None:
+    def _keep_orphan(self, message: Fill | OrderUpdate) -> None:
         if not message.order_id:
             return
         key = (message.venue, message.order_id)
@@ -209,8 +212,8 @@ class Evidence:
             (venue, order_id), lost = self._orphans.popitem(last=False)
             self._context.record(ExternalRecord(venue, "orphans dropped", f"order {order_id}: {len(lost)} messages"))
 
-    def _adopt(self, venue: str, order_id: str) -> None:
-        """What came before the acknowledgement finds its order now."""
+    def _merge_orphans(self, venue: str, order_id: str) -> None:
+        """Merges the messages that waited for this order id."""
         for message in self._orphans.pop((venue, order_id), []):
             if isinstance(message, Fill):
                 self.fill(message)

@@ -1,6 +1,8 @@
-"""The journal's records, jitted: checksum, hash chain and commit of bodies that already lie in their place.
+"""Jitted commit of journal records whose bodies lie in their place already: header, hash chain, checksum, magic last.
 
-The same bytes as ``Journal.append`` writes (format: journal.py); tests/naive and zlib, hashlib hold both together.
+The same bytes as ``Journal.append`` writes (format: the docstring of ``pipeline/execution/journal``);
+``tests/unit/fast_entry`` compares both, and the two hash functions with hashlib and zlib.
+Source of the hash: BLAKE2b, RFC 7693.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ import numpy.typing as npt
 from shm.atomics import store_release
 from shm.checksum import crc32_words
 from shm.jit import njit_bare
+from shm.words import Words
 
-Words = npt.NDArray[np.int64]
 Octets = npt.NDArray[np.uint8]
 Cells = npt.NDArray[np.uint64]
 

@@ -1,8 +1,17 @@
-"""The operation's state machine (requirements S5, S15) as a table, and its controller with an audit trail."""
+"""The operation's state machine (requirements S5, S15): one table that judges every step and draws the diagram.
+
+An operation rests in four states: EXECUTING from the record that creates it, RECOVERING, COMPLETED and FAILED
+(``ArbitrageState.rests``). IDLE, DETECTING and OPPORTUNITY_FOUND of the requirements are the detector's work on the
+opportunity, over before there is an operation. They stand in the audit trail as the operation's origin (``ORIGIN``),
+and no operation is ever in them.
+
+The README's diagram of the saga is what :func:`state_diagram` prints.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from pipeline.execution.ledger import Ledger, Operation
 from pipeline.execution.records import OperationRecord, OperationStateRecord, Record
@@ -11,18 +20,43 @@ from pipeline.model.errors import OrderExecutionError
 
 S = ArbitrageState
 
-#: state -> states that may follow. COMPLETED and FAILED may reopen: a late fill is evidence, not an error.
+
+class Step(NamedTuple):
+    """One step of the machine; ``when`` says in plain text what leads to it."""
+
+    before: ArbitrageState
+    after: ArbitrageState
+    when: str
+
+
+#: The whole machine. COMPLETED and FAILED may reopen: a late fill is evidence, not an error.
+STEPS = (
+    Step(S.EXECUTING, S.COMPLETED, "every leg filled"),
+    Step(S.EXECUTING, S.FAILED, "nothing filled, or less than any venue trades"),
+    Step(S.EXECUTING, S.RECOVERING, "a leg broke, an outcome is unknown, or a start found it open"),
+    Step(S.RECOVERING, S.COMPLETED, "repaired, or every leg proved filled"),
+    Step(S.RECOVERING, S.FAILED, "nothing filled, or less than any venue trades"),
+    Step(S.RECOVERING, S.EXECUTING, "by a caller's command, never by the saga (requirements S15)"),
+    Step(S.COMPLETED, S.RECOVERING, "late evidence reopened it"),
+    Step(S.FAILED, S.RECOVERING, "late evidence reopened it"),
+)
+#: State -> states that may follow.
 NEXT: dict[ArbitrageState, frozenset[ArbitrageState]] = {
-    S.IDLE: frozenset({S.DETECTING, S.RECOVERING}),
-    S.DETECTING: frozenset({S.OPPORTUNITY_FOUND, S.IDLE, S.RECOVERING}),
-    S.OPPORTUNITY_FOUND: frozenset({S.EXECUTING, S.FAILED, S.RECOVERING}),
-    S.EXECUTING: frozenset({S.COMPLETED, S.FAILED, S.RECOVERING}),
-    S.COMPLETED: frozenset({S.RECOVERING}),
-    S.FAILED: frozenset({S.RECOVERING}),
-    S.RECOVERING: frozenset({S.IDLE, S.DETECTING, S.EXECUTING, S.COMPLETED, S.FAILED}),
+    state: frozenset(step.after for step in STEPS if step.before is state) for state in S if state.rests
 }
-#: how a new operation came to be: the detector's work, told by its record
-BIRTH = (S.DETECTING, S.OPPORTUNITY_FOUND, S.EXECUTING)
+#: How the detector and the gate led to an operation: steps of the audit trail that move no operation.
+ORIGIN = (
+    Step(S.IDLE, S.DETECTING, "detected"),
+    Step(S.DETECTING, S.OPPORTUNITY_FOUND, "detected"),
+    Step(S.OPPORTUNITY_FOUND, S.EXECUTING, "gate approved"),
+)
+
+
+def state_diagram() -> str:
+    """The machine as a Mermaid state diagram, without a line end behind the last line."""
+    lines = ["stateDiagram-v2", f"    [*] --> {S.EXECUTING.name}: {ORIGIN[-1].when}, intents in the journal"]
+    lines += [f"    {step.before.name} --> {step.after.name}: {step.when}" for step in STEPS]
+    return "\n".join(lines)
 
 
 class StateController:
@@ -33,15 +67,18 @@ class StateController:
         self._emit = emit
 
     def create_operation(self, record: OperationRecord) -> Operation:
-        """A new operation, IDLE until :meth:`begin`."""
+        """Records a new operation; it is EXECUTING."""
         self._emit(record)
         return self._ledger.operations[record.operation_id]
 
-    def begin(self, operation: Operation) -> None:
-        """Walks a new operation through its birth states to EXECUTING. They say nothing that its record and intents
-        do not say, so they are written behind the sends; a start finds an operation without them IDLE."""
-        for state in BIRTH:
-            self.transition_state(operation, state, "detected" if state is not S.EXECUTING else "gate approved")
+    def record_origin(self, operation: Operation) -> None:
+        """Writes the origin of a new operation to the audit trail.
+
+        It says nothing that the operation's record and intents do not say, so the caller writes it behind the sends;
+        an operation whose process was killed before has a shorter trail.
+        """
+        for step in ORIGIN:
+            self._emit(OperationStateRecord(operation.operation_id, step.before, step.after, step.when))
 
     def transition_state(self, operation: Operation, to: ArbitrageState, reason: str) -> None:
         """Moves an operation. Raises OrderExecutionError on a step that the table does not have."""
@@ -52,11 +89,12 @@ class StateController:
         self._emit(OperationStateRecord(operation.operation_id, operation.state, to, reason))
 
     def transition_to_recovery(self, operation: Operation, reason: str) -> None:
-        """Enters RECOVERING from any state; already there is no step."""
+        """Enters RECOVERING from any state; an operation that is in it already stays."""
         if operation.state is not S.RECOVERING:
             self.transition_state(operation, S.RECOVERING, reason)
 
     def get_operations_by_state(self, state: ArbitrageState) -> list[Operation]:
+        """Operations of this journal that are in ``state`` now; none for a state in which no operation rests."""
         return [operation for operation in self._ledger.operations.values() if operation.state is state]
 
     def audit_trail(self, operation_id: str) -> list[tuple[int, OperationStateRecord]]:

@@ -1,13 +1,14 @@
-"""From an opportunity of the detector to a plan that is ours: re-read books, own quantities, own edge.
+"""From an opportunity of the detector to the executor's own plan: books read again, own quantities, own edge.
 
-Nothing that came through shared memory is trusted: instruments must exist and agree, prices must be prices, sizes are
-cut to what the fresh books hold within the limit prices, to lots and minima, and the edge is computed again, exactly,
-from the catalogue's fees.
+Nothing that came through shared memory is trusted: instruments must exist and agree, prices and quantities must be in
+range, sizes are cut to what the fresh books hold within the limit prices, to lots and minima, and the edge is computed
+again, exactly, from the catalogue's fees.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -30,26 +31,30 @@ from pipeline.model.config import EngineConfig
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OpportunityType, OrderSide, Refusal
 from pipeline.model.fixedpoint import EXP_MAX, from_fp
 from pipeline.model.instruments import InstrumentRow
+from pipeline.model.structs import ZERO
 from shm.layout import BOOK, FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED
 
-ZERO = Decimal(0)
 QTY_FP_MAX = 2**62
 PPM = 1_000_000
 
 
 @dataclass(slots=True)
 class PlannedLeg:
+    """One leg as it will be ordered: quantity in base coin on the lot, prices in quote per base."""
+
     row: InstrumentRow
     side: OrderSide
     qty: Decimal
-    limit: Decimal
+    limit: Decimal  # on the tick
     best: Decimal
-    average: Decimal
+    average: Decimal  # expected, over the visible levels
     reserve_asset: str
     reserve_amount: Decimal
-    view: BookView
+    view: BookView  # the book that it was sized on
+    notional_usd: Decimal = ZERO  # at the limit price; set by the gate
 
     def leg_plan(self) -> LegPlan:
+        """The leg as it goes into the operation's record."""
         words, spec = self.view.words, self.row.spec
         return LegPlan(
             instrument_id=self.row.instrument_id,
@@ -71,6 +76,8 @@ class PlannedLeg:
 
 @dataclass(slots=True)
 class Plan:
+    """What will be executed of an opportunity. ``edge_send_bps``: edge on the books that the legs were sized on."""
+
     opportunity: Opportunity
     type: OpportunityType
     pair: str
@@ -85,12 +92,24 @@ class Plan:
 
 @dataclass(slots=True)
 class Rejected:
+    """Why an opportunity is not executed: the first rule against it, and values for an operator."""
+
     refusal: Refusal
     detail: str
 
 
+def too_old(proof_mono_ns: int, now_mono_ns: int, max_age_ns: int) -> bool:
+    """Whether a book may not be traded on any more: it was last proved longer ago than ``max_age_ns``, or never (0)."""
+    return not (proof_mono_ns and now_mono_ns - proof_mono_ns <= max_age_ns)
+
+
+def too_far_apart(proofs_mono_ns: Sequence[int], max_skew_ns: int) -> bool:
+    """Whether the proofs of books that are traded on together are further apart than ``max_skew_ns``."""
+    return not max(proofs_mono_ns) - min(proofs_mono_ns) <= max_skew_ns
+
+
 def start_asset(type_: OpportunityType, rows: list[InstrumentRow], numeraire: str) -> str:
-    """The asset in which an operation begins and ends: what it must not be neutral in."""
+    """The asset in which an operation begins and ends: the only one whose amount it may change."""
     if type_ is not OpportunityType.TRIANGULAR:
         return rows[0].spec.quote
     quotes = [row.spec.quote for row in rows]
@@ -98,7 +117,7 @@ def start_asset(type_: OpportunityType, rows: list[InstrumentRow], numeraire: st
 
 
 def malformed(opportunity: Opportunity, instruments: Instruments) -> str:
-    """What is wrong with an opportunity by itself; "" when nothing is. Catches corruption and a mad detector."""
+    """What is wrong with an opportunity by itself, "" when nothing is: corrupt memory, or a detector with a bug."""
     if not opportunity.crc_ok:
         return "checksum"
     if opportunity.type not in OpportunityType._value2member_map_:
@@ -123,7 +142,7 @@ def malformed(opportunity: Opportunity, instruments: Instruments) -> str:
 
 
 def _shape_fault(opportunity: Opportunity, rows: list[InstrumentRow]) -> str:
-    """Whether the legs together are what the type says."""
+    """What contradicts the opportunity's type in its legs taken together; "" when nothing does."""
     if len({row.instrument_id for row in rows}) != len(rows):
         return "an instrument twice"
     if opportunity.type == OpportunityType.TRIANGULAR:
@@ -140,7 +159,7 @@ def _shape_fault(opportunity: Opportunity, rows: list[InstrumentRow]) -> str:
 
 
 def _cycle_fault(opportunity: Opportunity, rows: list[InstrumentRow]) -> str:
-    """Three spot legs of one venue that give every asset away exactly once and receive it exactly once."""
+    """ "" for three spot legs of one venue that pay every asset exactly once and receive it exactly once."""
     if len({row.venue_id for row in rows}) != 1 or any(row.spec.kind is not InstrumentKind.SPOT for row in rows):
         return "a cycle over venues or futures"
     pairs = [(row.spec.base, row.spec.quote) for row in rows]
@@ -211,7 +230,7 @@ class Planner:
             rows.append(row)
             views.append(view)
         proofs = [view.proof_mono_ns for view in views]
-        if max(proofs) - min(proofs) > self._max_skew_ns:
+        if too_far_apart(proofs, self._max_skew_ns):
             return Rejected(Refusal.STALE_AT_EXECUTOR, f"skew {(max(proofs) - min(proofs)) // 1000} us")
         return self._size(opportunity, rows, views)
 
@@ -229,9 +248,9 @@ class Planner:
                 if flags & bit:
                     return Rejected(refusal, _name(row))
             return Rejected(Refusal.MALFORMED, f"{_name(row)}: book of row epoch {view.words[BOOK.row_epoch]}")
-        age_ns = mono_ns - view.proof_mono_ns
-        if not view.proof_mono_ns or age_ns > self._max_age_ns:
-            return Rejected(Refusal.STALE_AT_EXECUTOR, f"{_name(row)}: proved {age_ns // 1000} us ago")
+        if too_old(view.proof_mono_ns, mono_ns, self._max_age_ns):
+            age_us = (mono_ns - view.proof_mono_ns) // 1000
+            return Rejected(Refusal.STALE_AT_EXECUTOR, f"{_name(row)}: proved {age_us} us ago")
         return None
 
     def _grid(self, row: InstrumentRow) -> Grid:

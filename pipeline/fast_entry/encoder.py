@@ -1,7 +1,8 @@
-"""An entry as bytes: its records in the journal and its orders, out of templates, in one jitted call.
+"""Encodes an entry from templates, in one jitted call: its records in the journal and the bytes of its orders.
 
-Everything but the numbers is ready before: per instrument and side the parts of the operation's record, the intent and
-the venue's order. What is written is byte for byte what the codecs would write of the same records and requests.
+Everything but the numbers is ready beforehand: for each instrument and side the parts of the operation's record, of the
+intent, and of the venue's order. What is written is byte for byte what the codecs write of the same records and
+requests.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pipeline.execution.records import TYPE_OF_RECORD, LegPlan, OperationRecord,
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
 from pipeline.model.instruments import InstrumentRow
 from pipeline.templates import template as st
-from pipeline.templates.template import CUT, LEG_SLOTS, LEGS, PROGRAM_EXTRA, SLOTS, Hole, TemplateTable, leg
+from pipeline.templates.template import CUT, LEG_SLOTS, LEGS, PROGRAM_EXTRA, SLOTS, Placeholder, TemplateTable, leg
 from pipeline.templates.template_writer import fill_template
 from shm.jit import direct, njit_bare
 from shm.layout import BOOK
@@ -78,7 +79,8 @@ def encode_entry(
     venue_1_ms: int,
 ) -> int:
     """Operation and intents into the journal at byte ``at``, committed one by one; both orders into ``orders`` (leg k
-    at k * ORDER_BYTES_MAX, what is to be known of it in ``S_ORDERS``). Returns the place behind the last record.
+    at k * ORDER_BYTES_MAX, its length and what is signed of it in ``S_ORDERS``). Returns the byte behind the last
+    record.
 
     ``counter``: of the operation's id, the clients' follow; ``window_ms``: how long the venues may take the orders;
     ``venue_*_ms``: each venue's own clock.
@@ -207,7 +209,7 @@ class EntryEncoder:
         window_ms: int,
         venues_ms: tuple[int, int],
     ) -> None:
-        """Records of the entry in ``slots`` into the journal, orders into ``orders`` (see :func:`press_entry`).
+        """Records of the entry in ``slots`` into the journal, orders into ``orders`` (see :func:`encode_entry`).
 
         Raises JournalError when the journal takes nothing: nothing may be sent then.
         """
@@ -254,7 +256,7 @@ def cut_operation(id_prefix: str) -> list[st.Pieces]:
     return st.cut_at(pieces)
 
 
-def leg_pieces(row: InstrumentRow, side: OrderSide, qty: Hole, price: Hole) -> st.Pieces:
+def leg_pieces(row: InstrumentRow, side: OrderSide, qty: Placeholder, price: Placeholder) -> st.Pieces:
     """One leg of an operation's record."""
     spec = row.spec
     return st.record_pieces(
@@ -279,7 +281,12 @@ def leg_pieces(row: InstrumentRow, side: OrderSide, qty: Hole, price: Hole) -> s
 
 
 def intent_pieces(
-    row: InstrumentRow, side: OrderSide, id_prefix: str, qty: Hole, price: Hole, reserve: tuple[str, int, Decimal]
+    row: InstrumentRow,
+    side: OrderSide,
+    id_prefix: str,
+    qty: Placeholder,
+    price: Placeholder,
+    reserve: tuple[str, int, Decimal],
 ) -> st.Pieces:
     """The intent of one leg's order."""
     spec = row.spec

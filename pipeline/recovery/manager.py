@@ -1,8 +1,8 @@
-"""Recovery (requirements S8): learn the truth before new risk, resolve the unknown by proof, escalate to an operator.
+"""Recovery (requirements S8): reconcile with the venues before new risk, settle unknown orders by proof, escalate.
 
-Start-up: the journal is replayed, every order without an ending becomes a question, and every venue is swept once
-(open and finished orders, fills, balances, positions). A venue that cannot be swept is disabled, not waited for, and
-asked again; its unknown orders keep their worst-case exposure.
+Start-up: the journal is replayed, every order without an ending becomes UNKNOWN, and every venue is swept once (open
+and finished orders, fills, balances, positions). A venue that cannot be swept is disabled, not waited for, and swept
+again later; its unknown orders keep their worst-case exposure.
 
 An order is proved never to have executed (EXPIRED) only when all of this holds (reliability.md, resolving UNKNOWN):
 
@@ -18,23 +18,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from decimal import Decimal
 
-from pipeline.execution.accounts import ZERO
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import SweepAnswer, SweepVenue
 from pipeline.execution.evidence import Evidence
 from pipeline.execution.ledger import LATE_NS, Ledger, Operation, Order
-from pipeline.execution.records import (
-    BalanceRecord,
-    ExternalRecord,
-    PositionRecord,
-    ReconcileRecord,
-    RecoveryRecord,
-)
-from pipeline.model.enums import InstrumentKind, OrderState
+from pipeline.execution.records import ReconcileRecord, RecoveryRecord
+from pipeline.model.enums import OrderState
 from pipeline.model.structs import Balance, Position
+from pipeline.recovery.account import AccountCheck
 
 SWEEP_PAUSE_NS = 1_000_000_000
 SWEEP_RETRY_MAX_NS = 10_000_000_000
@@ -45,35 +38,36 @@ FIRST_ANSWER_NS = 3_000_000_000  # how long READY and an earlier run's broken op
 VENUES_TO_TRADE = 2
 LATE_MARGIN_MS = LATE_NS // 1_000_000
 SUSPECT_NS = 900_000_000_000  # how far back an unexplained movement is searched for among our own orders
-MISMATCHES_MAX = 3  # account readings in a row that disagree with the ledger before it is called external
 
-#: Not ended, and nothing of it filled as far as anybody said: a complete sweep without a trace settles these. OPEN
-#: too, for our orders never rest: its ending was lost, and venues stop listing orders that ended with nothing filled.
+#: Not ended, and no fill reported: a complete sweep without a trace of the order settles these. OPEN too, because our
+#: orders never rest: its ending was lost, and venues stop listing orders that ended with nothing filled.
 UNPROVED = frozenset({OrderState.UNKNOWN, OrderState.OPEN})
 
 
 @dataclass(slots=True, frozen=True)
-class Earlier:
+class EarlierRun:
     """What the journal says of the run before this one."""
 
     same_host_boot: bool  # its pages are all in the journal, its monotonic times are comparable
     alive_wall_ms: int  # its last record; 0 = there was none
 
     @classmethod
-    def of(cls, ledger: Ledger, host_boot: str) -> Earlier:
-        """Before the new run's first record is applied."""
+    def of(cls, ledger: Ledger, host_boot: str) -> EarlierRun:
+        """To be called before the new run's first record is applied."""
         same = bool(host_boot) and ledger.host_boot == host_boot
         return cls(same or not ledger.boot_epoch, ledger.last_wall_ns // 1_000_000)
 
 
 @dataclass(slots=True)
 class _Venue:
+    """Where the reconciliation of one venue stands."""
+
     reconciled: bool = False
     tried: bool = False  # the first sweep ended, well or not
     sweeping: bool = False
     wanted: str = "start-up"  # why a sweep is due; "" = none
     everything: bool = False  # every symbol is to be swept: the journal may lack what was sent
-    suspects: set[str] = field(default_factory=set)  # symbols to sweep besides: something moved that nobody explains
+    suspects: set[str] = field(default_factory=set)  # symbols to sweep besides: an unexplained movement
     since_wall_ms: int = 0  # how far back the next sweep must look; 0 = as far as its orders
     due_mono_ns: int = 0
     lost_mono_ns: int = 0  # when the sweep under way counts as failed
@@ -82,7 +76,11 @@ class _Venue:
 
 
 class RecoveryManager:
-    """Reconciliation, resolution and the register of recoveries."""
+    """Sweeps of the venues, proof for unknown orders, and the register of recoveries (requirements S8).
+
+    ``venue in manager``: its past is known since its session last came up. ``on_evidence(order)`` is called after
+    everything that a sweep or a proof has changed about an order.
+    """
 
     def __init__(
         self,
@@ -99,25 +97,23 @@ class RecoveryManager:
         self._venues: dict[str, _Venue] = {}
         self._boot_mono_ns = 0
         self._same_host_boot = True
-        self._mismatches: dict[tuple[str, str], tuple[Decimal, int]] = {}
-        self.started = 0
-        self.solved = 0
+        self._account = AccountCheck(context, balances, self._suspect)
 
     # --- start-up and sweeps ---
 
-    def start(self, venues: list[str], ran: Earlier) -> None:
-        """After the replay: orders without an ending become questions; every venue is to be swept.
+    def start(self, venues: list[str], earlier: EarlierRun) -> None:
+        """After the replay: orders without an ending become UNKNOWN; every venue is to be swept.
 
-        Swept are the symbols with anything unresolved, or touched since the last sweep that closed their past: a killed
-        process leaves its journal whole, and the balances of the whole account bear witness for the others. After a
-        boot of the host the journal may lack its last moments: everything is swept.
+        Swept are the symbols with anything unsettled, or touched since the last sweep that covered them: a killed
+        process leaves its journal whole, and the balances of the whole account are the evidence for the others. After
+        a boot of the host the journal may lack its last moments: everything is swept.
         """
         self._boot_mono_ns = self._context.now.mono_ns
-        self._same_host_boot = ran.same_host_boot
+        self._same_host_boot = earlier.same_host_boot
         for venue in venues:
             state = self._venues.setdefault(venue, _Venue())
-            state.everything = not ran.same_host_boot
-            state.since_wall_ms = ran.alive_wall_ms - LATE_MARGIN_MS if ran.alive_wall_ms else 0
+            state.everything = not earlier.same_host_boot
+            state.since_wall_ms = earlier.alive_wall_ms - LATE_MARGIN_MS if earlier.alive_wall_ms else 0
         for order in list(self._context.ledger.unsettled.values()):
             self._balances.reserve_balance(order)
             self._evidence.unknown(order, "restart")
@@ -126,7 +122,7 @@ class RecoveryManager:
     def ready(self) -> bool:
         """Every venue's first sweep has ended: reconciled, or disabled because it could not be reached.
 
-        One that hangs is not waited for longer than ``FIRST_ANSWER_NS`` once two others stand: it stays disabled.
+        One that hangs is not waited for longer than ``FIRST_ANSWER_NS`` once two others are reconciled.
         """
         venues = self._venues.values()
         if all(v.tried for v in venues):
@@ -140,7 +136,7 @@ class RecoveryManager:
         return state is not None and state.reconciled
 
     def session(self, venue: str, up: bool) -> None:
-        """What was said while a session was down is learned by a sweep before new risk."""
+        """A venue whose session was down is swept before new risk: its stream may have missed anything."""
         state = self._venues.setdefault(venue, _Venue())
         if not up:
             state.reconciled = False
@@ -155,7 +151,7 @@ class RecoveryManager:
             state.due_mono_ns = max(state.due_mono_ns, self._context.now.mono_ns)
 
     def tick(self) -> None:
-        """Starts the sweeps that are due, and asks for one where an unknown order may be proved empty."""
+        """Starts the sweeps that are due, and wants one where an unknown order may be proved never to have executed."""
         now_ns = self._context.now.mono_ns
         for venue, state in self._venues.items():
             if state.sweeping and now_ns >= state.lost_mono_ns:
@@ -173,7 +169,7 @@ class RecoveryManager:
                 state.wanted = ""
 
     def _symbols(self, venue: str) -> tuple[str, ...]:
-        """What an unfinished order is about, what no sweep has covered since it was touched, what is suspected."""
+        """Symbols to sweep: of unsettled orders, touched since the last sweep that covered them, or suspected."""
         ledger, state = self._context.ledger, self._venues[venue]
         symbols = {o.intent.symbol for o in ledger.unsettled.values() if o.intent.venue == venue}
         symbols |= {symbol for name, symbol in ledger.touched if name == venue}
@@ -194,7 +190,7 @@ class RecoveryManager:
         return min(since_ms, wanted_ms) if wanted_ms else since_ms
 
     def on_sweep(self, answer: SweepAnswer) -> None:
-        """Merges a sweep; only a complete one proves absence."""
+        """Merges the answer to a sweep; only a complete one proves absence."""
         state = self._venues.setdefault(answer.venue, _Venue())
         state.sweeping, state.tried = False, True
         new_fills = 0
@@ -248,186 +244,11 @@ class RecoveryManager:
         self._resolve(answer)
         self._evidence.external_orphans(answer.venue)
         fresh = not state.reconciled and answer.began_mono_ns >= state.down_mono_ns
-        self._set_baseline(answer, fresh=fresh)
+        self._account.set_baseline(answer, fresh=fresh)
         state.reconciled = state.reconciled or fresh
 
-    def _set_baseline(self, answer: SweepAnswer, *, fresh: bool) -> None:
-        """The balances and positions from which the ledger counts on; a difference to its expectation is told."""
-        ledger = self._context.ledger
-        moving = self._moving(answer.venue)
-
-        def still(what: str) -> bool:
-            """Whether nothing of ours can have moved it between the venue's reading and our own count."""
-            return what not in moving and ledger.moved_mono_ns.get((answer.venue, what), -1) < answer.began_mono_ns
-
-        for balance in (*answer.balances, *self._unlisted(answer)):
-            key = (balance.venue, balance.asset)
-            base = ledger.baseline.get(key)
-            if not still(balance.asset) or (base is not None and not fresh):
-                continue  # a new one would hide what an order of unknown outcome did, or count a fill twice or never
-            if base is not None:
-                moved = ledger.accounts.flows.get(key, ZERO) - base[1]
-                off = balance.free + balance.locked - base[0] - moved
-                if off and self._is_spot(balance.venue):
-                    detail = f"{balance.asset} differs by {off} from the ledger"
-                    self._context.record(ExternalRecord(balance.venue, "balance", detail))
-                    self._context.alert(1, "external", f"{balance.venue} {detail}")
-            self._context.record(
-                BalanceRecord(
-                    balance.venue, balance.asset, balance.free, balance.locked, "reconcile", balance.recv_mono_ns
-                )
-            )
-        if not self._is_spot(answer.venue):
-            self._set_positions(answer, still, fresh=fresh)
-
-    def _set_positions(self, answer: SweepAnswer, still: Callable[[str], bool], *, fresh: bool) -> None:
-        """The same for positions; the venue's list is complete, so every symbol that it leaves out is at zero. What the
-        journal knows of the account beyond our fills outlives a restart: a position that changed meanwhile is told."""
-        ledger, venue = self._context.ledger, answer.venue
-        held = {p.symbol: p for p in answer.positions}
-        for symbol in sorted({*self._context.instruments.symbols_of(venue), *held}):
-            known = ledger.beyond.get((venue, symbol))
-            expected, position = ledger.accounts.futures_qty(venue, symbol), held.get(symbol)
-            qty, entry = (position.qty, position.entry_price) if position is not None else (ZERO, ZERO)
-            witness = still(symbol) and (known is None or fresh)
-            if not witness and not (fresh and (qty or expected)):
-                continue
-            off = qty - expected
-            if witness and known is not None and off != known:
-                self._external(venue, "position", f"{symbol} differs by {off - known} from the ledger", trip=True)
-            if not witness or off != known or qty:
-                now_ns = self._context.now.mono_ns
-                self._context.record(PositionRecord(venue, symbol, qty, expected, entry, now_ns, witness))
-
-    def _external(self, venue: str, what: str, detail: str, *, trip: bool = False) -> None:
-        """Something moved that no intent of ours explains."""
-        self._context.record(ExternalRecord(venue, what, detail))
-        self._context.alert(2, "external", f"{venue} {detail}")
-        if trip:  # liquidation, ADL or another hand on the account: nothing new there before an operator looked
-            self._context.trip(f"venue.{venue}", detail)
-
-    def _moving(self, venue: str) -> set[str]:
-        """Assets and symbols that an unsettled order may have moved before we know its fills."""
-        intents = [order.intent for order in self._context.ledger.unsettled.values() if order.intent.venue == venue]
-        return {what for intent in intents for what in (intent.base, intent.quote, intent.symbol)}
-
-    def _unlisted(self, answer: SweepAnswer) -> list[Balance]:
-        """Zeros that venues leave out of their lists: base assets that can be traded there, or were held there."""
-        listed = {balance.asset for balance in answer.balances}
-        bases = {r.spec.base for r in self._context.instruments if r.spec.venue == answer.venue}
-        bases = bases if self._is_spot(answer.venue) else set()
-        held = {
-            asset
-            for (venue, asset), (total, _) in self._context.ledger.baseline.items()
-            if venue == answer.venue and total
-        }
-        fresh = {asset for asset in bases if (answer.venue, asset) not in self._context.ledger.baseline}
-        return [
-            Balance(
-                venue=answer.venue,
-                asset=asset,
-                free=ZERO,
-                locked=ZERO,
-                recv_mono_ns=answer.began_mono_ns,
-                source="rest",
-            )
-            for asset in sorted((fresh | held) - listed)
-        ]
-
-    def _is_spot(self, venue: str) -> bool:
-        return all(r.spec.kind is InstrumentKind.SPOT for r in self._context.instruments if r.spec.venue == venue)
-
-    # --- unknown orders ---
-
-    def provable_at(self, order: Order) -> int:
-        """Monotonic time from which a sweep may prove that the order never executed."""
-        execution = self._context.config.execution
-        wait_ns = (execution.recv_window_ms + execution.unknown_grace_ms) * 1_000_000
-        began = order.sent_mono_ns or order.intent_mono_ns
-        earlier = order.boot_epoch != self._context.ledger.boot_epoch
-        if began > self._context.now.mono_ns or (earlier and not self._same_host_boot):
-            began = self._boot_mono_ns  # another boot of the host: its clock says nothing here
-        return began + wait_ns
-
-    def _resolve(self, answer: SweepAnswer) -> None:
-        """Negative proof for unknown orders that the sweep neither found nor left room for."""
-        seen = {update.client_id for update in answer.orders} | {fill.client_id for fill in answer.fills}
-        seen_ids = {update.order_id for update in answer.orders} | {fill.order_id for fill in answer.fills}
-        for order in list(self._context.ledger.unsettled.values()):
-            intent = order.intent
-            if order.state not in UNPROVED or intent.venue != answer.venue:
-                continue
-            if intent.symbol not in answer.symbols or answer.began_mono_ns < self.provable_at(order):
-                continue
-            if order.client_id in seen or (order.order_id and order.order_id in seen_ids) or order.known_filled:
-                continue
-            if not self._balance_agrees(order, answer) and not self._approved(intent.operation_id):
-                text = f"{order.client_id}: no trace, yet balances moved; approve r{intent.operation_id} to believe it"
-                self._context.alert(2, "unknown_unproved", text)
-                continue
-            self._evidence.expired(order, f"complete sweep of {answer.venue} after expiry found nothing")
-            self._on_evidence(order)
-
-    def _balance_agrees(self, order: Order, answer: SweepAnswer) -> bool:
-        """Third witness: had the order executed, base balance or position would have moved by it."""
-        intent, ledger = order.intent, self._context.ledger
-        if intent.kind is InstrumentKind.PERPETUAL:
-            offset = ledger.beyond.get((intent.venue, intent.symbol))
-            if offset is None:
-                return True
-            held = next((p.qty for p in answer.positions if p.symbol == intent.symbol), ZERO)
-            return held == ledger.accounts.futures_qty(intent.venue, intent.symbol) + offset
-        key = (intent.venue, intent.base)
-        base = ledger.baseline.get(key)
-        if base is None:
-            return True
-        told = sum((b.free + b.locked for b in answer.balances if b.asset == intent.base), ZERO)
-        moved = ledger.accounts.flows.get(key, ZERO) - base[1]
-        return told == base[0] + moved
-
-    # --- the account's own movements ---
-
-    def on_account(self, balances: tuple[Balance, ...], positions: tuple[Position, ...], venues: set[str]) -> None:
-        """Compares what REST confirms with the ledger; three disagreements in a row are not a race any more.
-
-        ``venues``: futures venues whose position list is complete.
-        """
-        moving = {venue: self._moving(venue) for venue in self._venues}
-        for balance in balances:
-            key = (balance.venue, balance.asset)
-            if self._is_spot(balance.venue):
-                self._judge(*key, None if key[1] in moving.get(key[0], ()) else self._balances.unexplained(*key))
-        held = {(p.venue, p.symbol): p.qty for p in positions}
-        for (venue, symbol), offset in self._context.ledger.beyond.items():
-            row = self._context.instruments.find(venue, symbol)
-            if venue not in venues or row is None:
-                continue
-            if (
-                not offset
-                and (venue, symbol) not in held
-                and not self._context.ledger.accounts.futures_qty(venue, symbol)
-            ):
-                self._mismatches.pop((venue, symbol), None)
-                continue
-            busy = next(self._context.ledger.unsettled_of_symbol(venue, symbol), None) is not None
-            off = held.get((venue, symbol), ZERO) - self._context.ledger.accounts.futures_qty(venue, symbol) - offset
-            self._judge(venue, symbol, None if busy else off, trip=True)
-
-    def _judge(self, venue: str, what: str, off: Decimal | None, *, trip: bool = False) -> None:
-        key = (venue, what)
-        if not off:
-            self._mismatches.pop(key, None)
-            return
-        before, times = self._mismatches.get(key, (off, 0))
-        times = times + 1 if off == before else 1  # readings that race our own fills differ from one to the next
-        self._mismatches[key] = (off, times)
-        if times == MISMATCHES_MAX - 1:
-            self._suspect(venue, what)
-        if times == MISMATCHES_MAX:
-            self._external(venue, "account", f"{what} differs by {off} from the ledger", trip=trip)
-
     def _suspect(self, venue: str, what: str) -> None:
-        """Perhaps a venue added a fill to an ended order: the symbols that we traded lately are swept again."""
+        """Perhaps a venue added a fill to an ended order: symbols traded within ``SUSPECT_NS`` are swept again."""
         since_ns = self._context.now.mono_ns - SUSPECT_NS
         found = {
             order.intent.symbol
@@ -442,6 +263,41 @@ class RecoveryManager:
             state.since_wall_ms = self._context.now.wall_ms - SUSPECT_NS // 1_000_000
             self._want(venue, f"{what} moved")
 
+    def on_account(self, balances: tuple[Balance, ...], positions: tuple[Position, ...], venues: set[str]) -> None:
+        """Compares what the poller confirmed by REST; ``venues``: futures venues whose position list is complete."""
+        self._account.on_account(balances, positions, venues)
+
+    # --- unknown orders ---
+
+    def provable_at(self, order: Order) -> int:
+        """Monotonic time from which a sweep may prove that the order never executed."""
+        execution = self._context.config.execution
+        wait_ns = (execution.recv_window_ms + execution.unknown_grace_ms) * 1_000_000
+        began = order.sent_mono_ns or order.intent_mono_ns
+        earlier = order.boot_epoch != self._context.ledger.boot_epoch
+        if began > self._context.now.mono_ns or (earlier and not self._same_host_boot):
+            began = self._boot_mono_ns  # another boot of the host: its clock does not compare
+        return began + wait_ns
+
+    def _resolve(self, answer: SweepAnswer) -> None:
+        """Negative proof: orders that a complete sweep does not show and that the account's balances exclude."""
+        seen = {update.client_id for update in answer.orders} | {fill.client_id for fill in answer.fills}
+        seen_ids = {update.order_id for update in answer.orders} | {fill.order_id for fill in answer.fills}
+        for order in list(self._context.ledger.unsettled.values()):
+            intent = order.intent
+            if order.state not in UNPROVED or intent.venue != answer.venue:
+                continue
+            if intent.symbol not in answer.symbols or answer.began_mono_ns < self.provable_at(order):
+                continue
+            if order.client_id in seen or (order.order_id and order.order_id in seen_ids) or order.known_filled:
+                continue
+            if not self._account.agrees(order, answer) and not self._approved(intent.operation_id):
+                text = f"{order.client_id}: no trace, yet balances moved; approve r{intent.operation_id} to settle it"
+                self._context.alert(2, "unknown_unproved", text)
+                continue
+            self._evidence.expired(order, f"complete sweep of {answer.venue} after expiry found nothing")
+            self._on_evidence(order)
+
     # --- the register ---
 
     def initiate_recovery(self, operation: Operation, strategy: str, reason: str) -> str:
@@ -450,9 +306,7 @@ class RecoveryManager:
         state = "waiting_approval" if strategy == "hold" else "active"
         known = self._context.ledger.recoveries.get(recovery_id)
         if known is not None and known.state == "cancelled":
-            return recovery_id  # an operator does it
-        if known is None:
-            self.started += 1
+            return recovery_id  # an operator has taken it over
         if known is None or (known.strategy, known.state) != (strategy, state):
             self._context.record(RecoveryRecord(recovery_id, operation.operation_id, strategy, state, reason))
         if state == "waiting_approval":
@@ -460,7 +314,7 @@ class RecoveryManager:
         return recovery_id
 
     def held_by_operator(self, operation: Operation) -> bool:
-        """Whether an operator has to decide about this operation, or has taken it over: also after a restart."""
+        """Whether an operator must decide about this operation or has taken it over; it outlives restarts."""
         known = self._context.ledger.recoveries.get(f"r{operation.operation_id}")
         return known is not None and known.state in ("waiting_approval", "cancelled")
 
@@ -468,9 +322,9 @@ class RecoveryManager:
         known = self._context.ledger.recoveries.get(f"r{operation_id}")
         return known is not None and known.state == "approved"
 
-    def asking(self, order: Order) -> bool:
-        """Whether the first sweep may still tell at once what an earlier run's order did. Bounded: a venue that does
-        not answer must not keep the other leg open."""
+    def awaits_first_sweep(self, order: Order) -> bool:
+        """Whether the first sweep may still show what an earlier run's order did. Bounded by ``FIRST_ANSWER_NS``: a
+        venue that does not answer must not keep the other leg open."""
         if order.boot_epoch == self._context.ledger.boot_epoch:
             return False
         state = self._venues.get(order.intent.venue)
@@ -478,19 +332,20 @@ class RecoveryManager:
         return state is not None and not state.tried and waited_ns < FIRST_ANSWER_NS
 
     def finished(self, operation: Operation, reason: str) -> None:
+        """Closes the recovery of an operation that has ended."""
         known = self._context.ledger.recoveries.get(f"r{operation.operation_id}")
         if known is not None and known.state != "done":
-            self.solved += 1
             self._context.record(
                 RecoveryRecord(known.recovery_id, operation.operation_id, known.strategy, "done", reason)
             )
 
     def approve(self, recovery_id: str, reason: str) -> Operation | None:
-        """An operator lets a held recovery go on; the operation to release, or None when there is none such."""
+        """An operator lets a held recovery go on; the operation to release, None for an unknown or ended recovery."""
         return self._decide(recovery_id, "approved", reason)
 
     def cancel_recovery(self, recovery_id: str, reason: str = "by command") -> Operation | None:
-        """An operator takes over: the engine does no more about it (its exposure stays counted)."""
+        """An operator takes over: the engine repairs it no further; its exposure stays counted. Returns as
+        :meth:`approve`."""
         return self._decide(recovery_id, "cancelled", reason)
 
     def _decide(self, recovery_id: str, state: str, reason: str) -> Operation | None:
@@ -516,6 +371,7 @@ class RecoveryManager:
         ]
 
     def get_recovery_statistics(self) -> dict[str, float]:
+        """Counts of recoveries over the whole journal, and the share that is done (1.0 without any)."""
         records = self._context.ledger.recoveries.values()
         done = sum(1 for record in records if record.state == "done")
         return {

@@ -16,7 +16,7 @@ import pytest
 pytestmark = pytest.mark.e2e
 
 
-def arb(*arguments: str, timeout: float = 90, **kwargs: object) -> subprocess.CompletedProcess[str]:
+def arb(*arguments: str, timeout: float = 240, **kwargs: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "workers", *arguments],
         capture_output=True,
@@ -196,7 +196,7 @@ def test_full_shared_memory_file_system(tmp_path: Path) -> None:
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", script, "sh", sys.executable, "-m", "workers", "up", "--config",
          config(tmp_path, DEAD)],
-        capture_output=True, text=True, timeout=90, check=False,
+        capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 3
     assert "no room" in done.stderr
@@ -206,7 +206,7 @@ def test_a_key_that_its_exchange_refuses(tmp_path: Path) -> None:
     import yaml
 
     from pipeline.model.structs import Credentials
-    from workers.base import store_credentials
+    from workers.credentials import store_credentials
     from workers.demo.simulator import SimulatorProcess
 
     simulator = SimulatorProcess(seed=1, scenario="null_flat", log=tmp_path / "simulator.log")
@@ -245,7 +245,7 @@ def test_sim_takes_the_ports_of_its_configuration_and_says_what_it_serves(tmp_pa
         assert (second.returncode, f":{port} cannot be listened on" in second.stderr) == (3, True)
     finally:
         first.terminate()
-        _, said = first.communicate(timeout=30)
+        _, said = first.communicate(timeout=240)
     assert first.returncode == 0
     assert "binance_spot: recorded" in said and "mexc_spot: synthetic (demo)" in said
     two = DEAD.replace("ws://127.0.0.1:1/ws", "ws://127.0.0.1:2/ws")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.cli.output import to_json
 from workers.demo.demo import DemoOptions, run_demo
+from workers.output import to_json
 
 pytestmark = pytest.mark.e2e
 
@@ -32,10 +32,13 @@ def _owner_is_dead(path: Path) -> bool:
 
 
 def test_executor_killed_between_two_legs_comes_back_and_everything_reconciles(own_state: Path) -> None:
-    result = run_demo(DemoOptions(seconds=16, kill="executor", quiet=True))
-    fields = result.fields
-    assert set(fields) >= FIELDS
-    assert fields["violations"] == []
+    for seconds in (16, 60, 240):  # longer only where the machine is too busy for it all
+        result = run_demo(DemoOptions(seconds=seconds, kill="executor", quiet=True))
+        fields = result.fields
+        assert set(fields) >= FIELDS
+        assert fields["violations"] == []
+        if fields["operations"]["completed"] >= 3 and fields["killed"].get("recovery_ms") is not None:
+            break
     assert fields["pnl"]["equal"] is True
     assert fields["pnl"]["engine"] == fields["pnl"]["venue"]
     assert fields["flat"] is True

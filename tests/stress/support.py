@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-WATCHDOG_S = 240  # not a performance limit: a child that hangs must not outlive its test run
+WATCHDOG_S = 800  # not a performance limit: a child that hangs must not outlive its test run
 
 
 class Child:

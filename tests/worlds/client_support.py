@@ -28,20 +28,20 @@ class HostedSim:
     def stop(self) -> None:
         self.run(self.server.stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(240)
         self._loop.close()
 
     def run(self, awaitable: Awaitable[T]) -> T:
         async def wrapped() -> T:
             return await awaitable
 
-        return asyncio.run_coroutine_threadsafe(wrapped(), self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(wrapped(), self._loop).result(240)
 
     def call(self, function: Callable[[], T]) -> T:
         async def wrapped() -> T:
             return function()
 
-        return asyncio.run_coroutine_threadsafe(wrapped(), self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(wrapped(), self._loop).result(240)
 
     def venue(self, name: str) -> SimVenue:
         return self.server.venues[name]

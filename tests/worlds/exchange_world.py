@@ -14,20 +14,16 @@ from pipeline.model.venue_events import VenueEvent
 from pipeline.sim.exchange.faults import FaultRule
 from pipeline.sim.server import SimExchangeServer
 
-WAIT_S = 15.0
+WAIT_S = 120.0
 TRADED = ("mexc_spot", "gateio_spot", "gateio_futures")
 
 
 async def until(holds: Callable[[], bool], what: str = "the expected state") -> None:
     """Let the loop run until ``holds``; a watchdog, not a measurement."""
     deadline = asyncio.get_running_loop().time() + WAIT_S
-    for _ in range(100_000):
-        if holds():
-            return
-        if asyncio.get_running_loop().time() > deadline:
-            break
+    while not holds():
+        assert asyncio.get_running_loop().time() < deadline, f"{what} did not come within {WAIT_S} s"
         await asyncio.sleep(0.005)
-    raise AssertionError(f"{what} did not come within {WAIT_S} s")
 
 
 @dataclass

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from pipeline.model.errors import BadInput
-from workers.cli.output import EXIT_CHECK_FAILED, EXIT_OK, emit, say
+from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
+from workers.output import emit, say
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")]
 Instance = Annotated[str, typer.Option("--instance", help="Default: the only running one.")]
@@ -36,7 +37,7 @@ def inspect(what: What, instance: Instance = "", json: Json = False) -> int:
         if not segments(name):
             raise
     result = read(name, what)
-    emit(result, as_json=json, words=inspect_text)
+    emit(result, as_json=json, text=inspect_text)
     if result.get("whole") is False:
         say(f"arb: no whole book of {' '.join(what[1:])} in shared memory")
         return EXIT_CHECK_FAILED

@@ -61,8 +61,8 @@ from shm.queue import read_at
 from shm.schema import SEGMENTS
 from shm.segment import SHM_FOLDER, Segment, list_segments, owner_lives, segment_name
 from shm.words import Words
-from workers.base import instance_dir
 from workers.control_plane.instances import run_file
+from workers.state_folder import instance_dir
 
 PAGES = ("catalogue", "inventory", "halt", "account")
 PAYLOADS = {"opps": OPPORTUNITY, "reports": REPORT}

@@ -53,27 +53,37 @@ _DEPTH_BODY, _TICKER_BODY = 313, 315
 
 
 @njit
-def read_varint(mem: Words, i: int) -> tuple[int, int]:
-    """(value, index behind) of a varint of at most nine bytes (63 bits); index ``BAD`` otherwise."""
+def read_varint(mem: Words, i: int, end: int) -> tuple[int, int]:
+    """(value, index behind) of a varint of at most nine bytes (63 bits) in ``i``..``end``; index ``BAD`` otherwise."""
+    if i >= end:
+        return 0, BAD
     c = load1(mem, i)
     if c < 128:
         return c, i + 1
     value = c & 127
     shift = 7
-    for _ in range(8):
-        i += 1
+    stop = min(end, i + 9)
+    i += 1
+    while i < stop:
         c = load1(mem, i)
         value |= (c & 127) << shift
+        i += 1
         if c < 128:
-            return value, i + 1
+            return value, i
         shift += 7
     return 0, BAD
 
 
 @njit
+def read_tag(mem: Words, i: int, end: int) -> tuple[int, int]:
+    """(tag or length, index behind): a varint of at most four bytes; protobuf refuses those of more than five."""
+    return read_varint(mem, i, min(end, i + 4))
+
+
+@njit
 def read_length(mem: Words, i: int, end: int) -> tuple[int, int]:
     """(index of the content, index behind it) of a length-delimited field; ``BAD`` if it leaves ``end``."""
-    length, i = read_varint(mem, i)
+    length, i = read_tag(mem, i, end)
     if i < 0 or length > end - i:
         return BAD, BAD
     return i, i + length
@@ -93,7 +103,7 @@ def is_ascii(mem: Words, i: int, end: int) -> bool:
 def skip_field(mem: Words, i: int, end: int, wire: int) -> int:
     """Behind an unknown field's value."""
     if wire == _VARINT:
-        _, i = read_varint(mem, i)
+        _, i = read_varint(mem, i, end)
     elif wire == _BYTES:
         _, i = read_length(mem, i, end)
     elif wire == _FIXED64:
@@ -115,6 +125,8 @@ def text_decimal(mem: Words, i: int, end: int) -> tuple[int, int]:
     digits = 0
     part = 0  # 0 before the point, 1 behind it
     got = 0
+    if end - i > scan.NUMBER_LENGTH_MAX:
+        return 0, BAD
     while i < end:
         run = min(digit_run(mem, i), end - i)
         if run:
@@ -163,14 +175,14 @@ def scan_depth_body(mem: Words, i: int, end: int) -> bool:
     side = 0  # field number of the side being read
     seen = 0
     while i < end:
-        tag, i = read_varint(mem, i)
+        tag, i = read_tag(mem, i, end)
         if i < 0:
             return False
         field, wire = tag >> 3, tag & 7
         if field < 1 or field > 6 or wire != (_VARINT if field == 6 else _BYTES):
             return False
         if field == 6:
-            _, i = read_varint(mem, i)
+            _, i = read_varint(mem, i, end)
             if i < 0 or seen & 64:
                 return False
             seen |= 64
@@ -211,7 +223,7 @@ def scan_ticker_body(mem: Words, i: int, end: int) -> bool:
         mem[EVENT.tick + 2 * k + 1] = -1
     seen = 0
     while i < end:
-        tag, i = read_varint(mem, i)
+        tag, i = read_tag(mem, i, end)
         if i < 0:
             return False
         field, wire = tag >> 3, tag & 7
@@ -219,7 +231,7 @@ def scan_ticker_body(mem: Words, i: int, end: int) -> bool:
             return False
         seen |= 1 << field
         if field == 6:
-            _, i = read_varint(mem, i)
+            _, i = read_varint(mem, i, end)
             if i < 0:
                 return False
             continue
@@ -247,7 +259,7 @@ def scan_wrapper(mem: Words, i: int, end: int) -> tuple[int, int, int]:
     body_end = 0
     seen = 0
     while i < end:
-        tag, i = read_varint(mem, i)
+        tag, i = read_tag(mem, i, end)
         if i < 0:
             return 0, 0, 0
         field, wire = tag >> 3, tag & 7
@@ -269,8 +281,8 @@ def scan_wrapper(mem: Words, i: int, end: int) -> tuple[int, int, int]:
             elif field == 5 or field == 6:
                 return 0, 0, 0
         elif wire == _VARINT and field == 6:
-            value, i = read_varint(mem, i)
-            if i < 0 or i > end or seen & 64:
+            value, i = read_varint(mem, i, end)
+            if i < 0 or seen & 64:
                 return 0, 0, 0
             seen |= 64
             mem[EVENT.time] = value

@@ -2,9 +2,10 @@
 
 A frame lies in the books' private array (:mod:`pipeline.book.memory`) with zero bytes behind it. Functions take byte
 indices into that array and return the index behind what they read, or ``BAD`` for anything they do not know: escapes,
-non-ASCII, control characters, exponents, signs, underscores, numbers beyond 19 digits, nested values, repeated keys.
-``BAD`` judges nothing: such a frame goes to the reference decoder. What *is* accepted here is accepted there with the
-same meaning (tests/unit/exchanges/test_feed_codec_equality.py).
+non-ASCII, control characters, exponents, signs, underscores, numbers beyond 19 digits or 80 characters, nested values,
+repeated keys. ``BAD`` judges nothing: such a frame goes to the reference decoder. What *is* accepted here is accepted
+there with the same meaning (tests/unit/exchanges/test_feed_codec_equality.py), whatever bytes lie behind the frame
+(tests/unit/exchanges/test_scan_bounds.py).
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ CONTROL = -3  # an answer or notice for the session
 _POW10 = np.array([10**k for k in range(9)], dtype=np.int64)
 _SAFE = (2**63 - 1) // 10**8 - 1  # eight more digits always fit
 _LIMIT = np.array([(2**63 - 1) // 10**k - 1 for k in range(9)], dtype=np.int64)
+
+NUMBER_LENGTH_MAX = 80  # characters of a number; a longer one is refused
 
 QUOTE = 0x22
 COMMA = 0x2C
@@ -162,6 +165,8 @@ def scan_decimal(mem: Words, i: int) -> tuple[int, int, int]:
                 digits += run
             j += run
             run = digit_run(mem, j) if run == 8 else 0
+    if j - i > NUMBER_LENGTH_MAX + quoted:
+        return 0, 0, BAD
     c = load1(mem, j)
     if quoted:
         return value, digits, j + 1 if c == QUOTE else BAD

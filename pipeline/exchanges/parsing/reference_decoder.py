@@ -17,13 +17,13 @@ import msgspec
 
 from pipeline.book.codec import Decoded, Level, Number
 from pipeline.book.memory import SYMBOL_BYTES, TOPIC_CONTROL, TOPIC_DEPTH, TOPIC_OTHER, TOPIC_SNAPSHOT, TOPIC_TICKER
+from pipeline.exchanges.parsing.json_scanner import NUMBER_LENGTH_MAX
 from pipeline.model.errors import ProtocolViolation
 
 _NUMBER = re.compile(rb"([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]{1,2}))?", re.ASCII)
 _INTEGER = re.compile(rb"(?:0|[1-9][0-9]*)", re.ASCII)
 _CONTROL_KEYS = ("result", "error", "code", "msg", "id")
 _ID_LIMIT = 2**63 - 1
-_NUMBER_LENGTH_MAX = 80
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last: nested a thousand deep
 
 Raw = dict[str, msgspec.Raw]
@@ -58,7 +58,7 @@ def read_number(value: bytes) -> Number:
     raw = bytes(value).strip(b" \t\r\n")
     text = raw[1:-1] if raw[:1] == b'"' and raw[-1:] == b'"' and len(raw) > 1 else raw
     match = _NUMBER.fullmatch(text)
-    if match is None or len(text) > _NUMBER_LENGTH_MAX or (match[3] and text is not raw):
+    if match is None or len(text) > NUMBER_LENGTH_MAX or (match[3] and text is not raw):
         raise violation("not a plain decimal", raw)
     whole, part = match[1], match[2] or b""
     mantissa, digits = int(whole + part), len(part) - int(match[3] or b"0")

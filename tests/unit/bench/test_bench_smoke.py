@@ -17,7 +17,7 @@ from bench.report import FLOOR, OURS, PEER, Report, Row
 from bench.settings import BenchFailed, Settings
 from pipeline.model.errors import BadInput
 from workers.cli import commands_bench
-from workers.cli.main import main as cli
+from workers.cli import main as cli
 
 TINY = Settings(size=0, rounds=1)
 ALONE = tuple(name for name in BENCHES if name not in ("books", "start"))  # no recordings, no instance

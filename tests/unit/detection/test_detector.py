@@ -46,6 +46,10 @@ def spec(venue: str, symbol: str, base: str = "BTC", **changes: object) -> Instr
     return InstrumentSpec(**values)  # type: ignore[arg-type]
 
 
+#: A book that a test has just published is young enough, however slow the machine.
+PATIENT = {"max_age_to_trade_ms": 600_000, "max_skew_ms": 600_000}
+
+
 def engine_config(**detection: object) -> EngineConfig:
     market = {"spot": MarketConfig(symbols=("X",))}
     return EngineConfig(
@@ -53,7 +57,7 @@ def engine_config(**detection: object) -> EngineConfig:
             "mexc": ExchangeConfig(dialect="mexc", markets=market),
             "gateio": ExchangeConfig(dialect="gateio", markets=market),
         },
-        detection=DetectionConfig(**{"max_notional_usd": Decimal(1_000), **detection}),  # type: ignore[arg-type]
+        detection=DetectionConfig(**{**PATIENT, "max_notional_usd": Decimal(1_000), **detection}),  # type: ignore[arg-type]
         risk_limits=RiskLimits(min_profit_margin_bps=Decimal(5)),
     )
 
@@ -145,7 +149,7 @@ def test_detection_runs_in_a_thread_until_it_is_stopped() -> None:
     detector.start_detection()  # idempotent
     assert detector.is_detecting
     setup.dislocate()
-    assert seen.wait(30.0)
+    assert seen.wait(240.0)
     detector.stop_detection()
     detector.stop_detection()
     assert not detector.is_detecting and detector.failure is None

@@ -10,6 +10,7 @@ import pytest
 from pipeline.exchanges.base import HttpReply
 from pipeline.exchanges.transport.http1 import Http1Connection, Http1Pool
 from pipeline.model.errors import VenueUnavailable
+from tests.worlds.exchange_world import WAIT_S, until
 
 Handler = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
 REQUEST = b"POST /order HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
@@ -62,17 +63,9 @@ class Ends:
         self.event.set()
 
     async def wait(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_S):
             await self.event.wait()
         self.event.clear()
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if holds():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("the expected state did not come within 10 s")
 
 
 async def answer(payload: bytes, writer: asyncio.StreamWriter) -> None:
@@ -163,14 +156,19 @@ def test_broken_compressed_or_endless_replies_end_the_connection(bad: bytes) -> 
 
 
 def test_no_answer_in_time_is_lost_and_a_late_answer_meets_nobody() -> None:
+    given_up, answered = asyncio.Event(), asyncio.Event()
+
     async def late(payload: bytes, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.05)
+        await given_up.wait()
         writer.write(OK)
+        answered.set()
 
     async def scenario(venue: Venue, connection: Http1Connection, ends: Ends) -> None:
         connection.send(REQUEST, ends.reply, ends.gone, timeout_s=0.01)
-        await ends.wait()
-        await asyncio.sleep(0.1)
+        await until(lambda: bool(venue.requests and ends.lost))
+        given_up.set()
+        await until(answered.is_set)
+        await until(lambda: not connection.open)
         assert ends.lost == ["no answer in time"] and ends.replies == [] and not connection.idle
 
     run(late, scenario)
@@ -182,8 +180,7 @@ def test_bytes_without_a_request_end_the_connection() -> None:
 
     async def scenario(venue: Venue, connection: Http1Connection, ends: Ends) -> None:
         connection.send(REQUEST, ends.reply, ends.gone)
-        await ends.wait()
-        await asyncio.sleep(0.05)
+        await until(lambda: not connection.open)
         assert len(ends.replies) == 1 and not connection.idle
 
     run(twice, scenario)

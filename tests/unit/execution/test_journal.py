@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from pipeline.execution import journal as jn
 from pipeline.execution.journal import Journal, JournalReader, read_journal, segment_path
-from pipeline.execution.records import RECORD_TYPES, BreakerRecord, OrderSentRecord, Record
+from pipeline.execution.journal.format import MAGIC
+from pipeline.execution.records import RECORD_TYPES, TYPE_OF_RECORD, BreakerRecord, OrderSentRecord, Record
 from pipeline.model.enums import Durability
 from pipeline.model.errors import JournalError
 
@@ -140,7 +141,7 @@ def test_a_flip_before_the_last_record_is_refused(
     journal.close()
     path = segment_path(tmp_path, 1)
     content = bytearray(path.read_bytes())
-    last = bytes(content).rfind(jn._MAGIC.pack(jn.RECORD_MAGIC))
+    last = bytes(content).rfind(MAGIC.pack(jn.RECORD_MAGIC))
     at = data.draw(st.integers(jn.FILE_HEADER_BYTES, last - 1))
     bit = data.draw(st.integers(0, 7))
     content[at] ^= 1 << bit
@@ -165,7 +166,7 @@ def test_a_removed_segment_is_noticed(tmp_path: Path) -> None:
 
 def test_an_unknown_record_type_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal, _ = opened(tmp_path)
-    monkeypatch.setitem(jn.TYPE_OF_RECORD, BreakerRecord, 999)
+    monkeypatch.setitem(TYPE_OF_RECORD, BreakerRecord, 999)
     journal.append(BreakerRecord("x", True, "y"), 1, 2)
     journal.close()
     with pytest.raises(JournalError, match="unknown type"):
@@ -178,7 +179,7 @@ def test_a_full_disk_refuses_before_the_reserve_is_touched(tmp_path: Path, monke
     def no_space(*_: object) -> None:
         raise JournalError("no space")
 
-    monkeypatch.setattr(jn, "_create_segment", no_space)
+    monkeypatch.setattr("pipeline.execution.journal.writer.create_segment", no_space)
     while journal._index == 1:  # the spare is used up too
         fill(journal, 1)
     assert not journal._spare_ready
@@ -240,4 +241,4 @@ def test_a_killed_writer_loses_nothing_that_it_appended(tmp_path: Path, run: int
 
 def test_type_numbers_are_unique_and_every_record_has_one() -> None:
     assert len(set(RECORD_TYPES.values())) == len(RECORD_TYPES)
-    assert {jn.TYPE_OF_RECORD[kind] for kind in RECORD_TYPES.values()} == set(RECORD_TYPES)
+    assert {TYPE_OF_RECORD[kind] for kind in RECORD_TYPES.values()} == set(RECORD_TYPES)

@@ -3,31 +3,77 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from pipeline.execution.core_context import BOOT_EPOCH_MAX, Ids
 from pipeline.execution.crash_points import POINTS, crash_points
-from pipeline.execution.operation_states import BIRTH, NEXT
-from pipeline.execution.records import Purpose
+from pipeline.execution.ledger import Ledger
+from pipeline.execution.operation_states import NEXT, ORIGIN, STEPS, state_diagram
+from pipeline.execution.records import OperationRecord, OperationStateRecord, Purpose
 from pipeline.model.enums import ArbitrageState
 from pipeline.model.errors import OrderExecutionError
-from tests.unit.test_core_world import ready_world
+from tests.unit.test_core_world import ready_world, trade
+from tests.worlds.execution_world import Faults
+
+README = Path(__file__).resolve().parents[3] / "pipeline" / "execution" / "README.md"
+RESTING = {state for state in ArbitrageState if state.rests}
 
 
-def test_every_state_has_its_steps_and_recovery_is_reachable_from_everywhere() -> None:
-    assert set(NEXT) == set(ArbitrageState)
-    for state in ArbitrageState:
-        if state is not ArbitrageState.RECOVERING:
-            assert ArbitrageState.RECOVERING in NEXT[state]
-    at = ArbitrageState.IDLE
-    for step in BIRTH:
-        assert step in NEXT[at]
-        at = step
-    assert at is ArbitrageState.EXECUTING
+def test_the_table_speaks_of_resting_states_only_and_recovery_is_reachable_from_everywhere() -> None:
+    assert {state for step in STEPS for state in (step.before, step.after)} == RESTING == set(NEXT)
+    assert len({(step.before, step.after) for step in STEPS}) == len(STEPS)
+    for state in RESTING - {ArbitrageState.RECOVERING}:
+        assert ArbitrageState.RECOVERING in NEXT[state]
+
+
+def test_the_origin_leads_from_idle_into_the_machine() -> None:
+    assert ORIGIN[0].before is ArbitrageState.IDLE and ORIGIN[-1].after is ArbitrageState.EXECUTING
+    assert all(first.after is second.before for first, second in pairwise(ORIGIN))
+    assert {step.before for step in ORIGIN} == set(ArbitrageState) - RESTING
+
+
+def test_the_readmes_diagram_is_drawn_from_the_table() -> None:
+    assert f"```mermaid\n{state_diagram()}\n```" in README.read_text()
+
+
+def test_operations_rest_in_the_tables_states_and_take_every_step_of_it_but_the_callers() -> None:
+    """Storms and kills, watched after every event: the states are those that rest, the steps those of the table."""
+    rested: set[ArbitrageState] = set()
+    taken: set[tuple[ArbitrageState, ArbitrageState]] = set()
+    for seed in range(20):
+        rng = random.Random(seed)
+        world = ready_world(seed, Faults.storm(rng))
+        for _ in range(8):
+            world.crash_after = rng.randint(0, 60)
+            trade(world, 2, rng)
+            rested |= {operation.state for operation in world.core.ledger.operations.values()}
+        world.calm()
+        records = [entry.record for entry in world.entries]
+        taken |= {(r.from_state, r.to_state) for r in records if isinstance(r, OperationStateRecord)}
+    origin = {(step.before, step.after) for step in ORIGIN}
+    assert rested == RESTING
+    assert taken - origin == {(s.before, s.after) for s in STEPS} - {
+        (ArbitrageState.RECOVERING, ArbitrageState.EXECUTING)
+    }
+
+
+def test_an_operation_killed_before_its_origin_was_written_is_found_executing() -> None:
+    world = ready_world()
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    ledger = Ledger()
+    for entry in world.entries:
+        ledger.apply(entry.record, entry.mono_ns, entry.wall_ns)
+        if isinstance(entry.record, OperationRecord):
+            break
+    (operation,) = ledger.operations.values()
+    assert operation.state is ArbitrageState.EXECUTING
 
 
 def test_a_step_that_the_table_does_not_have_is_an_error_and_leaves_no_trace() -> None:
@@ -40,7 +86,7 @@ def test_a_step_that_the_table_does_not_have_is_an_error_and_leaves_no_trace() -
         world.core.states.transition_state(operation, ArbitrageState.EXECUTING, "no way back")
     assert operation.state is ArbitrageState.COMPLETED and world.core.ledger.records == records
     trail = [step.to_state for _, step in world.core.states.audit_trail(operation.operation_id)]
-    assert trail == [*BIRTH, ArbitrageState.COMPLETED]
+    assert trail == [*(step.after for step in ORIGIN), ArbitrageState.COMPLETED]
 
 
 def test_only_an_entry_adds_risk() -> None:

@@ -12,7 +12,7 @@ from pipeline.detection.opportunity_record import record_crc32_of
 from pipeline.execution.shared_reads import decode_opportunity, may_launch, read_proved
 from shm.bookring import conn_close, conn_frame, conn_open, init_feed, publish_book
 from shm.layout import BOOK, HEADER, LEG, LEG_CAPACITY, OPPORTUNITY, feed_segment_words
-from shm.layout_pages import HALT, VENUE_CAPACITY
+from shm.layout_pages import CATALOGUE_CAPACITY, HALT, VENUE_CAPACITY
 from tests.naive import execution as naive
 
 CAPACITY = 2
@@ -78,13 +78,23 @@ def test_an_opportunity_is_decoded_and_a_flipped_bit_is_seen() -> None:
     assert len(decode_opportunity(words, 7).legs) == LEG_CAPACITY, "an absurd count is bounded"
 
 
-@given(st.booleans(), st.integers(0, 3), st.integers(0, 3), st.integers(-1, VENUE_CAPACITY), st.integers(0, 3))
+@given(
+    st.booleans(),
+    st.integers(0, 3),
+    st.integers(0, 3),
+    st.integers(-1, VENUE_CAPACITY),
+    st.sampled_from([-1, 0, 1, 2, CATALOGUE_CAPACITY - 1, CATALOGUE_CAPACITY]),
+    st.integers(0, 3),
+    st.integers(0, 3),
+)
 @settings(deadline=None)
 def test_new_risk_leaves_only_with_lease_no_halt_and_no_block(
-    latched: bool, token: int, expiry: int, venue: int, blocked: int
+    latched: bool, token: int, expiry: int, venue: int, instrument: int, blocked: int, halted: int
 ) -> None:
     words = np.zeros(HALT.END, np.int64)
     words[HALT.latch], words[HALT.lease_token], words[HALT.lease_expiry_mono_ns] = latched, token, expiry
     words[HALT.venue_blocked + blocked] = 1
-    wanted = not latched and token == 1 and expiry > 2 and 0 <= venue < VENUE_CAPACITY and venue != blocked
-    assert may_launch(words, 1, 2, venue) == wanted
+    words[HALT.instrument_blocked + halted] = 1
+    places = 0 <= venue < VENUE_CAPACITY and 0 <= instrument < CATALOGUE_CAPACITY
+    wanted = not latched and token == 1 and expiry > 2 and places and venue != blocked and instrument != halted
+    assert may_launch(words, 1, 2, venue, instrument) == wanted

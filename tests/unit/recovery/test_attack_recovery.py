@@ -246,7 +246,7 @@ def test_repairs_of_unknown_outcome_are_never_more_than_the_exposure_that_is_cou
     unknown = [o for o in ledger.unsettled.values() if o.intent.purpose is Purpose.REPAIR]
     assert len(unknown) == 2, "both venues were tried, neither answers"
     proved = operation.exposure()["BTC"]
-    doubtful = sum((o.worst_case_open for o in unknown), Decimal(0))
+    doubtful = sum((o.intent.qty - o.filled for o in unknown), Decimal(0))
     worst = max(abs(proved), abs(proved - doubtful)) * Decimal("99.90")
     assert proved > 0
     assert world.core.risk.get_current_risk_metrics().total_exposure_usd >= worst
@@ -342,7 +342,7 @@ def test_a_hedge_is_left_on_its_own_instruments_after_a_restart_with_other_numbe
     world.judge()
 
 
-def test_what_no_catalogue_row_can_judge_is_owed_and_no_dust() -> None:
+def test_what_no_catalogue_row_can_judge_is_unmatched_and_no_dust() -> None:
     """A restart while both venues of a broken operation are unreachable: rows come later, and so does the repair."""
     world = ready_world(2)
     half_filled(world)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +15,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.conftest import REPO
 from workers.base import WorkerContext
-from workers.control_plane.fork_server import _cache_is_cold, _note_warm, start_fork_server
+from workers.control_plane.fork_server import start_fork_server
+from workers.control_plane.warming import cache_is_cold, note_warm
 
-WAIT_S = 60.0
+WAIT_S = 240.0
 
 
 def module(name: str, run: Any, warm: Any = None) -> None:
@@ -96,6 +99,13 @@ def test_crash_and_kill_are_told_apart_and_logged(nest: Nest, tmp_path: Path) ->
     assert nest.until("exited")["status"] == -signal.SIGKILL
 
 
+def test_what_forks_the_fork_server_has_loaded_no_numpy() -> None:
+    """Its BLAS starts a thread pool, and a fork copies only the calling thread."""
+    code = "import sys, workers.control_plane.start; print(sorted({'numpy', 'numba', 'aiohttp'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, check=True)
+    assert done.stdout == b"[]\n"
+
+
 def test_modules_are_warmed_once(nest: Nest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nest.tell(op="warm", modules=["testwarm"], dialects=["mexc", "gateio"], last=True)
     assert nest.until("warm") == {"event": "warm"}
@@ -141,13 +151,54 @@ def test_a_cache_is_warm_for_the_dialects_that_were_compiled_and_no_other(
     from shm import jit
 
     monkeypatch.setattr(jit, "JIT_DISABLED", False)
-    monkeypatch.setattr(jit, "cache_root", lambda: tmp_path)
-    folder = tmp_path / jit.kernel_hash()
-    folder.mkdir()
-    (folder / "half.nbi").touch()
-    assert _cache_is_cold([]) and _cache_is_cold(["mexc"])
-    _note_warm(["gateio", "mexc"])
-    assert not _cache_is_cold([]) and not _cache_is_cold(["gateio", "mexc"])
-    assert _cache_is_cold(["binance", "mexc"])
+    monkeypatch.setenv("ARB_CACHE_DIR", str(tmp_path))
+    (tmp_path / "kernels").mkdir()
+    (tmp_path / "kernels" / "half.code").touch()
+    assert cache_is_cold([]) and cache_is_cold(["mexc"])
+    note_warm(["gateio", "mexc"])
+    assert not cache_is_cold([]) and not cache_is_cold(["gateio", "mexc"])
+    assert cache_is_cold(["binance", "mexc"])
     monkeypatch.setattr(jit, "JIT_DISABLED", True)
-    assert not _cache_is_cold(["binance", "mexc"])
+    assert not cache_is_cold(["binance", "mexc"])
+
+
+WARMS = """
+import json, sys
+from workers.control_plane.fork_server import start_fork_server
+_, channel = start_fork_server()
+channel.send(b'{"op": "warm", "modules": [], "dialects": [], "last": true}')
+while (message := json.loads(channel.recv(65536)))["event"] != "warm":
+    print(json.dumps(message))
+"""
+
+
+def warmed_with(cache: Path) -> tuple[list[str], bool]:
+    """What a new fork server says of the cache while it loads the shared kernels; whether it says that it compiles."""
+    environment = {**os.environ, "ARB_CACHE_DIR": str(cache), "PYTHONPATH": str(REPO)}
+    run = [sys.executable, "-c", WARMS]
+    done = subprocess.run(run, env=environment, cwd=REPO, capture_output=True, text=True, check=True, timeout=250)
+    assert done.stderr == ""
+    heard = [msgspec.json.decode(line) for line in done.stdout.splitlines()]
+    said = [message["text"] for message in heard if message["event"] == "cache"]
+    return said, any(message["event"] == "warming" for message in heard)
+
+
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"), reason="nothing is compiled")
+def test_damaged_machine_code_is_compiled_again_counted_and_said(tmp_path: Path) -> None:
+    assert warmed_with(tmp_path) == ([], True)
+    assert warmed_with(tmp_path) == ([], False)
+    files = sorted((tmp_path / "kernels").rglob("*.code"))
+    for number, path in enumerate(files):
+        os.truncate(path, path.stat().st_size * number // len(files))
+    (first, total), compiling = warmed_with(tmp_path)
+    assert first.startswith("1 damaged file, compiled again: ")
+    assert total == f"{len(files)} damaged files in all, compiled again"
+    assert compiling
+    assert warmed_with(tmp_path) == ([], False)
+
+
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"), reason="nothing is compiled")
+def test_a_cache_that_cannot_be_written_is_said_once_and_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (sentence,), compiling = warmed_with(tmp_path / "file")
+    assert "cannot be used" in sentence and compiling

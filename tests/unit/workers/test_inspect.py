@@ -33,8 +33,8 @@ from shm.pages import HaltPage, InventoryPage
 from shm.queue import QueueConsumer, QueueProducer
 from shm.segment import Segment, segment_name
 from tests.unit.test_market_data import CONFIG, World
-from workers.base import instance_dir
 from workers.cli.main import main
+from workers.state_folder import instance_dir
 from workers.view.inspect import inspect, inspect_text
 
 REPO = Path(__file__).resolve().parents[3]

@@ -1,0 +1,467 @@
+"""One simulated venue as the execution core meets it, on virtual time and without a wire format.
+
+Orders travel out and answers back with the venue's latencies; the private stream pushes what the account's listeners
+get; REST questions are answered from the venue's own queries. The fault plan and the request budgets of the simulator
+decide about each request, and every request is a row of the venue's ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+from pipeline.execution.events import (
+    CancelOrder,
+    FetchFills,
+    FetchFunding,
+    FillsAnswer,
+    FundingAnswer,
+    QueryAnswer,
+    QueryOrder,
+    SweepAnswer,
+    SweepVenue,
+)
+from pipeline.model.enums import InstrumentKind, OrderKind, OrderState
+from pipeline.model.errors import (
+    InsufficientBalance,
+    OutcomeUnknown,
+    RateLimited,
+    TradingDisabled,
+    VenueError,
+    VenueRejected,
+    VenueUnavailable,
+)
+from pipeline.model.structs import Balance, Fill, Funding, OrderRequest, OrderUpdate, Position
+from pipeline.model.venue_events import CancelOutcome, FundingNotice, OutcomeKind, PlaceOutcome, SessionState
+from pipeline.sim.exchange.accounts import SimAccount, SimPosition
+from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, OrderEvent, PositionEvent, TradeEvent
+from pipeline.sim.exchange.faults import NO_FAULTS, RequestFaults
+from pipeline.sim.exchange.history import STALE_NS
+from pipeline.sim.exchange.latency import NS_PER_MS
+from pipeline.sim.exchange.orders import (
+    OrderStatus,
+    RejectReason,
+    SimOrder,
+    SimOrderRequest,
+    SimReject,
+    SimTrade,
+)
+from pipeline.sim.exchange.venue import SimVenue
+from pipeline.sim.wire.rate_limits import Budget, WindowLimiter
+
+Event = PlaceOutcome | CancelOutcome | OrderUpdate | Fill | Balance | Position | SessionState | FundingNotice
+Answer = QueryAnswer | FillsAnswer | FundingAnswer | SweepAnswer
+Emit = Callable[[object], None]
+
+PLACE_BUDGET = Budget(10, 1_000)  # of venues that the table does not name
+PLACE_BUDGETS = {"mexc_spot": Budget(5, 1_000), "gateio_spot": Budget(10, 1_000), "gateio_futures": Budget(100, 1_000)}
+REJECTIONS: dict[RejectReason, type[VenueRejected]] = {
+    RejectReason.INSUFFICIENT_BALANCE: InsufficientBalance,
+    RejectReason.INSUFFICIENT_MARGIN: InsufficientBalance,
+    RejectReason.SYMBOL_HALTED: TradingDisabled,
+    RejectReason.SIDE_BARRED: TradingDisabled,
+}
+
+
+class VenueLink:
+    """Order entry, private stream and REST of one venue and account. ``emit`` gets everything that it says."""
+
+    def __init__(self, venue: SimVenue, account: SimAccount, emit: Emit) -> None:
+        self.venue = venue
+        self.account = account
+        self.name = venue.name
+        self._emit = emit
+        self._clock = venue.clock
+        self._limiter = WindowLimiter()
+        self._detach: Callable[[], None] | None = None
+        self.connected = False
+        self.generation = 0  # of the session: what an older one sent is lost to us
+
+    # --- session ---
+
+    def connect(self) -> None:
+        """Order entry and private stream stand, from after one round trip on."""
+        self.generation += 1
+        generation = self.generation
+
+        def up() -> None:
+            if generation != self.generation:
+                return
+            self.connected = True
+            self._detach = self.venue.on_account(self.account, lambda event: self._pushed(generation, event))
+            self._emit(SessionState(venue=self.name, state="up", recv_mono_ns=self._clock.mono_ns()))
+
+        self._clock.call_at(self.venue.rest_link.arrival_ns(), up)
+
+    def disconnect(self, reason: str = "") -> None:
+        """The session is gone; ``reason`` given = the core is told, as when a socket closes."""
+        self.generation += 1
+        self.connected = False
+        if self._detach is not None:
+            self._detach()
+            self._detach = None
+        if reason:
+            self._emit(SessionState(venue=self.name, state="down", recv_mono_ns=self._clock.mono_ns(), reason=reason))
+
+    # --- orders ---
+
+    def place(self, request: OrderRequest) -> int:
+        """Hands the order to the network; returns the send time. Raises ``VenueUnavailable``: nothing was sent."""
+        if not self.connected:
+            raise VenueUnavailable(f"{self.name}: not connected; nothing was sent", venue=self.name)
+        generation = self.generation
+        self._clock.call_at(self.venue.order_link.arrival_ns(), lambda: self._arrived(generation, request))
+        return self._clock.mono_ns()
+
+    def _arrived(self, generation: int, request: OrderRequest) -> None:
+        faults = self._admit("place", request.symbol, request.client_id)
+        if faults.delay_ns:
+            self._clock.call_later(faults.delay_ns, lambda: self._execute(generation, request, faults))
+        else:
+            self._execute(generation, request, faults)
+
+    def _execute(self, generation: int, request: OrderRequest, faults: RequestFaults) -> None:
+        if faults.drop_request:
+            self._outcome(generation, request, OutcomeKind.UNKNOWN, None, self._unknown("connection closed"), faults)
+            return
+        if faults.status == 429 or not self._within_budget("place"):
+            after_s = faults.retry_after_s or 1.0
+            limited = RateLimited(f"{self.name}: too many requests", retry_after_s=after_s, venue=self.name)
+            self._outcome(generation, request, OutcomeKind.REJECTED, None, limited, faults)
+            return
+        if faults.status:
+            error = self._unknown(f"HTTP {faults.status}")
+            self._outcome(generation, request, OutcomeKind.UNKNOWN, None, error, faults)
+            return
+        try:
+            order = self.venue.place(self.account, _sim_request(request))
+        except SimReject as refusal:
+            kind = REJECTIONS.get(refusal.reason, VenueRejected)
+            rejected = kind(f"{self.name}: {refusal}", venue=self.name, api_code=refusal.reason.value)
+            self._outcome(generation, request, OutcomeKind.REJECTED, None, rejected, faults)
+            return
+        if faults.drop_response or faults.status_after:
+            error = self._unknown("connection closed" if faults.drop_response else f"HTTP {faults.status_after}")
+            self._outcome(generation, request, OutcomeKind.UNKNOWN, None, error, faults)
+            return
+        self._outcome(generation, request, OutcomeKind.ACKED, self._update(order, "ws_api"), None, faults)
+
+    def _outcome(
+        self,
+        generation: int,
+        request: OrderRequest,
+        kind: OutcomeKind,
+        update: OrderUpdate | None,
+        error: VenueError | None,
+        faults: RequestFaults,
+    ) -> None:
+        def deliver() -> None:
+            if generation == self.generation:
+                self._emit(
+                    PlaceOutcome(
+                        venue=self.name,
+                        symbol=request.symbol,
+                        client_id=request.client_id,
+                        kind=kind,
+                        update=update,
+                        error=error,
+                        recv_mono_ns=self._clock.mono_ns(),
+                    )
+                )
+
+        self._clock.call_at(self.venue.ack_link.arrival_ns() + faults.delay_after_ns, deliver)
+
+    def cancel(self, action: CancelOrder) -> None:
+        """The answer is a ``CancelOutcome``."""
+        generation = self.generation
+
+        def arrived() -> None:
+            faults = self._admit("cancel", action.symbol, action.client_id)
+            update: OrderUpdate | None = None
+            error: VenueError | None = None
+            if faults.drop_request or faults.status:
+                error = self._unknown("no answer")
+            else:
+                try:
+                    update = self._update(
+                        self.venue.cancel(self.account, action.symbol, client_id=action.client_id), "ws_api"
+                    )
+                except SimReject as refusal:
+                    error = VenueRejected(f"{self.name}: {refusal}", venue=self.name)
+            kind = OutcomeKind.ACKED if error is None else OutcomeKind.REJECTED
+            outcome = CancelOutcome(
+                venue=self.name,
+                symbol=action.symbol,
+                client_id=action.client_id,
+                order_id=action.order_id,
+                kind=OutcomeKind.UNKNOWN if isinstance(error, OutcomeUnknown) else kind,
+                update=update,
+                error=error,
+            )
+            self._clock.call_at(
+                self.venue.ack_link.arrival_ns(),
+                lambda: self._emit(outcome) if generation == self.generation else None,
+            )
+
+        self._clock.call_at(self.venue.order_link.arrival_ns(), arrived)
+
+    # --- private stream ---
+
+    def _pushed(self, generation: int, event: AccountEvent) -> None:
+        if generation != self.generation:
+            return
+        if isinstance(event, TradeEvent):
+            self._emit(self._fill(event.trade, "ws"))
+        elif isinstance(event, OrderEvent):
+            self._emit(self._update(event.order, "ws"))
+        elif isinstance(event, BalanceEvent):
+            self._balance_pushed(event)
+        elif isinstance(event, PositionEvent):
+            self._emit(self._position(event.position))
+
+    def _balance_pushed(self, event: BalanceEvent) -> None:
+        if event.reason == "fund":
+            self._emit(
+                FundingNotice(
+                    venue=self.name,
+                    symbol=event.symbol,
+                    venue_wall_ms=event.ts_ms,
+                    recv_mono_ns=self._clock.mono_ns(),
+                )
+            )
+        if self.venue.kind is InstrumentKind.SPOT:
+            self._emit(
+                Balance(
+                    venue=self.name,
+                    asset=event.asset,
+                    free=event.free,
+                    locked=event.locked,
+                    recv_mono_ns=self._clock.mono_ns(),
+                    source="ws",
+                )
+            )
+        else:  # the push tells the wallet's total; what is available is asked for
+            self.ask("balances", "*", lambda error: [] if error else [self._emit(row) for row in self.balances("rest")])
+
+    # --- REST ---
+
+    def ask(self, operation: str, symbol: str, answer: Callable[[str], object], client_id: str = "") -> None:
+        """One REST question: ``answer(error)`` runs after the way there, at the venue; it sends what it found by itself
+        (:meth:`later`). ``error`` is "" or why there is no answer."""
+
+        def arrived() -> None:
+            faults = self._admit(operation, symbol, client_id)
+            failed = ""
+            if faults.drop_request or faults.drop_response:
+                failed = "connection closed"
+            elif faults.status:
+                failed = f"HTTP {faults.status}"
+
+            def serve() -> None:
+                token = STALE_NS.set(faults.stale_ns)
+                try:
+                    answer(failed)
+                finally:
+                    STALE_NS.reset(token)
+
+            if faults.delay_ns + faults.delay_after_ns:
+                self._clock.call_later(faults.delay_ns + faults.delay_after_ns, serve)
+            else:
+                serve()
+
+        self._clock.call_at(self.venue.rest_link.arrival_ns(), arrived)
+
+    def later(self, event: Answer) -> None:
+        """The way back of an answer."""
+        self._clock.call_at(self.venue.rest_link.arrival_ns(), lambda: self._emit(event))
+
+    def sweep(self, action: SweepVenue) -> None:
+        """Open and finished orders, trades, balances and positions, as one answer."""
+        began_mono_ns, began_wall_ms = self._clock.mono_ns(), self._clock.wall_ns() // NS_PER_MS
+
+        def answer(error: str) -> None:
+            since = action.since_wall_ms
+            known = [] if error else self.venue.finished_orders(self.account, since_ms=since)
+            known += [] if error else self.venue.open_orders(self.account)
+            wanted = set(action.symbols)
+            self.later(
+                SweepAnswer(
+                    venue=self.name,
+                    began_mono_ns=began_mono_ns,
+                    began_wall_ms=began_wall_ms,
+                    since_wall_ms=since,
+                    symbols=action.symbols,
+                    orders=tuple(self._update(order, "rest") for order in known if order.symbol in wanted),
+                    fills=() if error else tuple(self.fills(since, wanted)),
+                    balances=() if error else tuple(self.balances("rest")),
+                    positions=() if error else tuple(self.positions()),
+                    error=error,
+                )
+            )
+
+        self.ask("finished_orders", "*", answer)
+
+    def query(self, action: QueryOrder) -> None:
+        """By the venue's order id where known, else by our own id."""
+
+        def answer(error: str) -> None:
+            found = None
+            if not error:
+                found = (
+                    self.venue.order(self.account, action.symbol, order_id=int(action.order_id))
+                    if action.order_id
+                    else self.venue.order(self.account, action.symbol, client_id=action.client_id)
+                )
+            update = None if found is None else self._update(found, "rest")
+            self.later(QueryAnswer(action.venue, action.symbol, action.client_id, update, error))
+
+        self.ask("order", action.symbol, answer, action.client_id)
+
+    def fetch_fills(self, action: FetchFills) -> None:
+        def answer(error: str) -> None:
+            fills = () if error else tuple(self.fills(action.since_wall_ms, {action.symbol}))
+            self.later(FillsAnswer(action.venue, action.symbol, fills, error))
+
+        self.ask("trades", action.symbol, answer)
+
+    def fetch_funding(self, action: FetchFunding) -> None:
+        def answer(error: str) -> None:
+            rows = () if error else tuple(self.funding(action.since_wall_ms))
+            self.later(FundingAnswer(action.venue, rows, error))
+
+        self.ask("account_book", "*", answer)
+
+    # --- what the venue shows, in the engine's structures ---
+
+    def balances(self, source: str) -> list[Balance]:
+        now_ns = self._clock.mono_ns()
+        if self.venue.kind is InstrumentKind.SPOT:
+            return [
+                Balance(
+                    venue=self.name,
+                    asset=asset,
+                    free=wallet.free,
+                    locked=wallet.locked,
+                    recv_mono_ns=now_ns,
+                    source=source,
+                )
+                for asset, wallet in self.venue.wallets(self.account).items()
+            ]
+        margin = self.venue.shown_margin(self.account)
+        return [
+            Balance(
+                venue=self.name,
+                asset=self.venue.settle_asset,
+                free=margin.available,
+                locked=margin.total - margin.available,
+                recv_mono_ns=now_ns,
+                source=source,
+            )
+        ]
+
+    def positions(self) -> list[Position]:
+        if self.venue.kind is InstrumentKind.SPOT:
+            return []
+        return [self._position(row) for row in self.venue.shown_positions(self.account) if row.qty]
+
+    def fills(self, since_wall_ms: int, symbols: set[str]) -> list[Fill]:
+        rows = self.venue.trades(self.account, since_ms=since_wall_ms)
+        return [self._fill(row, "rest") for row in rows if row.symbol in symbols]
+
+    def funding(self, since_wall_ms: int) -> list[Funding]:
+        return [
+            Funding(
+                venue=self.name,
+                symbol=row.symbol,
+                event_id=str(row.entry_id),
+                asset=row.asset,
+                amount=row.change,
+                venue_wall_ms=row.ts_ms,
+            )
+            for row in self.account.book
+            if row.reason == "fund" and row.ts_ms >= since_wall_ms
+        ]
+
+    def _update(self, order: SimOrder, source: str) -> OrderUpdate:
+        state = {
+            OrderStatus.NEW: OrderState.OPEN,
+            OrderStatus.PARTIALLY_FILLED: OrderState.PARTIALLY_FILLED,
+            OrderStatus.FILLED: OrderState.FILLED,
+            OrderStatus.CANCELED: OrderState.CANCELLED,
+        }[order.status]
+        return OrderUpdate(
+            venue=self.name,
+            symbol=order.symbol,
+            client_id=order.client_id,
+            order_id=str(order.order_id),
+            state=state,
+            filled_qty=order.filled_qty,
+            average_price=order.average_price if order.filled_qty else None,
+            venue_wall_ms=order.updated_ms,
+            recv_mono_ns=self._clock.mono_ns(),
+            source=source,
+            reason="" if order.is_open else order.finish_as,
+        )
+
+    def _fill(self, trade: SimTrade, source: str) -> Fill:
+        return Fill(
+            venue=self.name,
+            symbol=trade.symbol,
+            trade_id=str(trade.trade_id),
+            order_id=str(trade.order_id),
+            client_id=trade.client_id,
+            side=trade.side,
+            qty=trade.qty,
+            price=trade.price,
+            fee=trade.fee,
+            fee_asset=trade.fee_asset,
+            is_maker=trade.is_maker,
+            venue_wall_ms=trade.ts_ms,
+            recv_mono_ns=self._clock.mono_ns(),
+            source=source,
+        )
+
+    def _position(self, row: SimPosition) -> Position:
+        return Position(
+            venue=self.name,
+            symbol=row.symbol,
+            qty=row.qty,
+            entry_price=row.entry_price,
+            mark_price=self.venue.mark_price(row.symbol),
+            recv_mono_ns=self._clock.mono_ns(),
+        )
+
+    # --- inside ---
+
+    def _admit(self, operation: str, symbol: str, client_id: str) -> RequestFaults:
+        faults = self.venue.faults.request(self.name, operation, symbol)
+        self.venue.ledger.request(
+            venue=self.name,
+            via="virtual",
+            operation=operation,
+            symbol="" if symbol == "*" else symbol,
+            client_id=client_id,
+            fault="" if faults is NO_FAULTS else "injected",
+        )
+        return faults
+
+    def _within_budget(self, operation: str) -> bool:
+        budget = PLACE_BUDGETS.get(self.name, PLACE_BUDGET)
+        return self._limiter.take(budget, operation, self.account.uid, self.venue.now_ms()).allowed
+
+    def _unknown(self, text: str) -> OutcomeUnknown:
+        return OutcomeUnknown(f"{self.name}: {text}", venue=self.name)
+
+
+def _sim_request(request: OrderRequest) -> SimOrderRequest:
+    return SimOrderRequest(
+        symbol=request.symbol,
+        side=request.side,
+        kind=request.kind,
+        tif=request.tif,
+        qty=request.qty,
+        price=request.price if request.kind is OrderKind.LIMIT else Decimal(0),
+        client_id=request.client_id,
+        reduce_only=request.reduce_only,
+        expiry_wall_ms=request.expiry_wall_ms,
+    )

@@ -1,0 +1,517 @@
+"""Simulated venues, an execution core and a journal in memory on one virtual clock.
+
+``VirtualWorld(scenario, seed)`` builds the venues of a scenario, tells the core of them as the catalogue would, and
+performs the core's actions. ``run(ms)`` lets time pass. The core may die at any action (``crash_after``) and is born
+again on the same journal; messages to the dead process are lost, the venues go on.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.core import ExecutionCore
+from pipeline.execution.events import (
+    AccountSnapshot,
+    Action,
+    Alert,
+    Append,
+    BalancesAnswer,
+    BookView,
+    CancelOrder,
+    Command,
+    CommandKind,
+    FetchBalances,
+    FetchFills,
+    FetchFunding,
+    NotSent,
+    Now,
+    Opportunity,
+    OpportunityLeg,
+    Place,
+    QueryOrder,
+    Refused,
+    Report,
+    Sent,
+    SweepVenue,
+    Tick,
+)
+from pipeline.execution.journal import JournalEntry
+from pipeline.execution.records import TYPE_OF_RECORD
+from pipeline.model.config import EngineConfig, ExchangeConfig, MarketConfig
+from pipeline.model.enums import InstrumentKind, Mode, OpportunityType, Refusal
+from pipeline.model.errors import VenueUnavailable
+from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
+from pipeline.model.structs import Balance, InstrumentSpec, Position
+from pipeline.sim.exchange.fault_actions import apply_action
+from pipeline.sim.exchange.faults import ACTION_KINDS, FaultPlan, FaultRule
+from pipeline.sim.exchange.latency import NS_PER_MS, NS_PER_S, ManualClock
+from pipeline.sim.exchange.order_book import ASK, BID
+from pipeline.sim.exchange.venue import SimVenue
+from pipeline.sim.exchange.venue_ledger import VenueLedger
+from pipeline.sim.factory import build_venues
+from pipeline.sim.scenarios.specs import Scenario, load_scenario
+from pipeline.virtual.market import Quote, ScriptedMarket
+from pipeline.virtual.venue_link import VenueLink
+from shm.layout import ABSENT_ASK, ABSENT_BID, BOOK, BOOK_DEPTH
+
+START_NS = 1_000 * NS_PER_S
+TICK_NS = 20 * NS_PER_MS
+ACCOUNT_POLL_NS = 200 * NS_PER_MS
+MARGIN_CHECK_NS = 1_000 * NS_PER_MS  # as sim/server.py
+LEASE_FOR_EVER_NS = 2**62
+
+
+class ProcessKilled(Exception):
+    """The core's process dies at this action."""
+
+
+class VirtualWorld:
+    """See the module's text. Prices come from ``market`` only; nothing trades unless the test or ``find`` offers it."""
+
+    def __init__(
+        self,
+        scenario: Scenario | str | Path | dict[str, Any] | None = None,
+        seed: int = 1,
+        *,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
+        """``settings``: sections of ``EngineConfig`` (``detection``, ``risk_limits``, ``execution``...) as structs."""
+        self.scenario = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
+        self.rng = random.Random(f"{seed}:world")
+        self.clock = ManualClock(mono_ns=START_NS)
+        self.ledger = VenueLedger(self.clock.mono_ns)
+        self.faults = FaultPlan(self.clock, random.Random(f"{seed}:faults"))
+        self.venues: dict[str, SimVenue] = build_venues(self.scenario, self.clock, self.ledger, self.faults, seed)
+        self.market = ScriptedMarket(self.venues, self.clock)
+        self.config = self._config(settings or {})
+        self.instruments: list[InstrumentRow] = []
+        self.entries: list[JournalEntry] = []
+        self.refusals: list[Refusal] = []
+        self.alerts: list[Alert] = []
+        self.reports: list[Report] = []
+        self.latched = False
+        self.lease_expiry_ns = LEASE_FOR_EVER_NS
+        self.blocked_venues: set[int] = set()
+        self.blocked_instruments: set[int] = set()
+        self.journal_room = True
+        self.stalled: set[str] = set()  # venues whose public feed is silent
+        self.crash_after: int | None = None  # actions until the process dies
+        self.actions_done = 0
+        self.lives = 0
+        self.finder_on = False
+        self._books: dict[int, BookView] = {}
+        self._row_of: dict[tuple[str, str], InstrumentRow] = {}
+        self._book_seq = 0
+        self._opportunity_ids = 0
+        self.links: dict[str, VenueLink] = {}
+        self.core: ExecutionCore
+        self.market.on_change.append(self._book_changed)
+        for name, venue in self.venues.items():
+            venue.on_own_fill.append(lambda symbol, *_, name=name: self._book_changed(name, symbol))
+
+    # --- set-up ---
+
+    def open(self, quotes: dict[tuple[str, str], Quote] | None = None) -> None:
+        """Books as ``quotes`` say, accounts and timers; then the core's first life."""
+        for (name, symbol), quote in (quotes or {}).items():
+            self.market.quote(name, symbol, quote)
+        specs = [self._spec(venue, symbol) for venue in self.venues.values() for symbol in venue.instruments]
+        refs = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in self.config.venues]
+        self.instruments = build_rows(specs, refs)
+        self._row_of = {(row.spec.venue, row.spec.symbol): row for row in self.instruments}
+        for venue in self.venues.values():
+            venue.open_charts()
+            self._arm_timers(venue)
+        for name, symbol in self.market.quotes:
+            self._publish(name, symbol)
+        self._start_life()
+
+    def _config(self, settings: dict[str, Any]) -> EngineConfig:
+        exchanges: dict[str, ExchangeConfig] = {}
+        for exchange, spec in self.scenario.exchanges.items():
+            markets = {
+                market: MarketConfig(symbols=tuple(self.venues[f"{exchange}_{market}"].instruments))
+                for market in spec.venues
+            }
+            exchanges[exchange] = ExchangeConfig(dialect=spec.dialect, markets=markets)
+        return EngineConfig(engine_name="virtual", mode=Mode.SIM, exchanges=exchanges, **settings)
+
+    def _spec(self, venue: SimVenue, symbol: str) -> InstrumentSpec:
+        row = venue.instruments[symbol]
+        return InstrumentSpec(
+            venue=venue.name,
+            symbol=symbol,
+            base=row.base,
+            quote=row.quote,
+            kind=row.kind,
+            tick=row.tick,
+            lot=row.lot,
+            min_qty=row.min_qty,
+            max_qty=row.max_qty,
+            min_notional=row.min_notional,
+            multiplier=row.multiplier,
+            status=row.status,
+            taker_fee_ppm=row.taker_fee_ppm,
+            maker_fee_ppm=row.maker_fee_ppm,
+            fee_rule=row.fee_rule,
+            price_band_ppm=row.price_band_ppm,
+            funding_rate_ppb=int(row.funding_rate * 1_000_000_000),
+            funding_interval_s=row.funding_interval_s,
+            funding_next_wall_s=row.funding_next_s,
+            reference_price=venue.mark_price(symbol),
+            identity=row.identity,
+        )
+
+    def _arm_timers(self, venue: SimVenue) -> None:
+        rows = [row for row in venue.instruments.values() if row.is_futures]
+        for row in rows:
+            if row.funding_interval_s:
+                self._plan_funding(venue, row.symbol)
+        if rows:
+            self.clock.call_later(MARGIN_CHECK_NS, lambda: self._check_margins(venue))
+
+    def _plan_funding(self, venue: SimVenue, symbol: str) -> None:
+        row = venue.instruments[symbol]
+
+        def pay() -> None:
+            venue.apply_funding(symbol)
+            row.funding_next_s += row.funding_interval_s
+            self._plan_funding(venue, symbol)
+
+        self.clock.call_later(max(0, row.funding_next_s * NS_PER_S - venue.wall_ns()), pay)
+
+    def _check_margins(self, venue: SimVenue) -> None:
+        venue.check_margins()
+        self.clock.call_later(MARGIN_CHECK_NS, lambda: self._check_margins(venue))
+
+    # --- ports of the core ---
+
+    def book(self, instrument_id: int) -> BookView | None:
+        view = self._books.get(instrument_id)
+        if view is None:
+            return None
+        row = self.instruments[instrument_id]
+        if row.spec.venue not in self.stalled:  # frames of other topics go on arriving
+            view.proof_mono_ns = max(view.proof_mono_ns, self.clock.mono_ns() - self._feed_lag_ns(row.spec.venue))
+        return view
+
+    def has_room(self, size_bytes: int) -> bool:
+        return self.journal_room
+
+    def latched_now(self) -> bool:
+        return self.latched
+
+    def now(self) -> Now:
+        return Now(self.clock.mono_ns(), self.clock.wall_ns())
+
+    # --- time ---
+
+    def run(self, ms: float) -> None:
+        """Lets ``ms`` of virtual time pass; a death of the core is followed by its next life at once."""
+        end_ns = self.clock.mono_ns() + int(ms * NS_PER_MS)
+        while self.clock.mono_ns() < end_ns:
+            try:
+                self.clock.advance(end_ns - self.clock.mono_ns())
+            except ProcessKilled:
+                self.kill()
+
+    def run_until(self, condition: Callable[[], bool], *, limit_ms: float, step_ms: float = 5.0) -> bool:
+        """Runs until ``condition`` holds, ``limit_ms`` of virtual time at most; whether it holds."""
+        end_ns = self.clock.mono_ns() + int(limit_ms * NS_PER_MS)
+        while not condition():
+            if self.clock.mono_ns() >= end_ns:
+                return False
+            self.run(step_ms)
+        return True
+
+    # --- life and death ---
+
+    def _start_life(self) -> None:
+        self.lives += 1
+        world = self
+
+        class Halt:
+            latched = staticmethod(lambda: world.latched)
+            lease_expiry_mono_ns = staticmethod(lambda: world.lease_expiry_ns)
+            venue_blocked = staticmethod(lambda venue_id: venue_id in world.blocked_venues)
+            instrument_blocked = staticmethod(lambda instrument_id: instrument_id in world.blocked_instruments)
+
+        life = self.lives
+        self.core = ExecutionCore(self.config, self.instruments, market=self, halt=Halt(), journal=self)
+        actions = self.core.boot(
+            list(self.entries),
+            now=self.now(),
+            first_epoch=77,
+            instance="virtual",
+            pid=life,
+            build_hash=1,
+            host_boot="virtual",
+            epoch_step=1,
+        )
+        self.links = {
+            name: VenueLink(venue, next(iter(venue.accounts.values())), self._ours(life, self.feed))
+            for name, venue in self.venues.items()
+        }
+        self._perform(actions, self.now())
+        for link in self.links.values():
+            link.connect()
+        self._repeat(life, TICK_NS, lambda: self.feed(Tick()))
+        self._repeat(life, ACCOUNT_POLL_NS, self._poll_accounts)
+
+    def _ours(self, life: int, work: Callable[[Any], None]) -> Callable[[Any], None]:
+        """What reaches the process only while it is the one that asked."""
+        return lambda event: work(event) if life == self.lives else None
+
+    def _repeat(self, life: int, period_ns: int, work: Callable[[], None]) -> None:
+        def turn() -> None:
+            if life == self.lives:
+                self.clock.call_later(period_ns, turn)
+                work()
+
+        self.clock.call_later(period_ns, turn)
+
+    def kill(self) -> None:
+        """SIGKILL and the next life: the journal survives, messages to the dead process are lost."""
+        self.crash_after = None
+        for link in self.links.values():
+            link.disconnect()
+        self._start_life()
+
+    def _survive(self) -> None:
+        if self.crash_after is not None:
+            if self.crash_after == 0:
+                raise ProcessKilled
+            self.crash_after -= 1
+        self.actions_done += 1
+
+    # --- events and actions ---
+
+    def feed(self, event: Any) -> None:
+        """One event into the core, and all that follows from it."""
+        now = self.now()
+        self._perform(self.core.handle(event, now), now)
+
+    def command(self, kind: CommandKind, argument: str = "", reason: str = "virtual") -> None:
+        """An operator's command."""
+        self.feed(Command(kind, argument, reason))
+
+    def _perform(self, actions: list[Action], now: Now) -> None:
+        followers: list[Any] = []
+        for action in actions:
+            self._survive()
+            if isinstance(action, Append):
+                self._append(action, now)
+            elif isinstance(action, Place):
+                followers.append(self._place(action))
+            elif isinstance(action, CancelOrder):
+                self.links[action.venue].cancel(action)
+            elif isinstance(action, SweepVenue):
+                self.links[action.venue].sweep(action)
+            elif isinstance(action, QueryOrder):
+                self.links[action.venue].query(action)
+            elif isinstance(action, FetchFills):
+                self.links[action.venue].fetch_fills(action)
+            elif isinstance(action, FetchFunding):
+                self.links[action.venue].fetch_funding(action)
+            elif isinstance(action, FetchBalances):
+                self._fetch_balances(action)
+            elif isinstance(action, Refused):
+                self.refusals.append(action.refusal)
+            elif isinstance(action, Report):
+                self.reports.append(action)
+            elif isinstance(action, Alert):
+                self.alerts.append(action)
+        for event in followers:
+            self.feed(event)
+
+    def _append(self, action: Append, now: Now) -> None:
+        self.entries.append(
+            JournalEntry(
+                len(self.entries) + 1,
+                TYPE_OF_RECORD[type(action.record)],
+                now.mono_ns,
+                now.wall_ns,
+                self.core.ledger.boot_epoch,
+                action.record,
+            )
+        )
+
+    def _place(self, action: Place) -> Any:
+        try:
+            sent_ns = self.links[action.request.venue].place(action.request)
+        except VenueUnavailable as error:
+            return NotSent(action.request.client_id, Refusal.SESSION_DOWN, str(error))
+        return Sent(action.request.client_id, sent_ns)
+
+    def _fetch_balances(self, action: FetchBalances) -> None:
+        rows: list[Balance] = []
+        failed: list[str] = []
+        missing = set(action.venues)
+
+        def collect(venue: str, error: str) -> None:
+            missing.discard(venue)
+            if error:
+                failed.append(f"{venue}: {error}")
+            else:
+                rows.extend(self.links[venue].balances("rest"))
+            if not missing:
+                self.feed(BalancesAnswer(action.token, tuple(rows), "; ".join(failed)))
+
+        life = self.lives
+
+        def asked(venue: str) -> Callable[[str], None]:
+            return lambda error: collect(venue, error) if life == self.lives else None
+
+        for venue in action.venues:
+            self.links[venue].ask("balances", "*", asked(venue))
+
+    def _poll_accounts(self) -> None:
+        """What the account poller publishes: every venue's balances and positions, each with its own time."""
+        life = self.lives
+
+        def take(link: VenueLink, error: str) -> None:
+            if error or life != self.lives:
+                return
+            positions: list[Position] = link.positions()
+            times = {link.name: self.clock.mono_ns()} if link.venue.kind is InstrumentKind.PERPETUAL else {}
+            self.feed(AccountSnapshot(tuple(link.balances("rest")), tuple(positions), times))
+
+        for link in self.links.values():
+            link.ask("balances", "*", partial(take, link))
+
+    # --- books ---
+
+    def _feed_lag_ns(self, venue: str) -> int:
+        return int(self.venues[venue].latency.feed_us * 1000)
+
+    def _book_changed(self, venue: str, symbol: str) -> None:
+        if (venue, symbol) not in self._row_of or venue in self.stalled:
+            return
+        self.clock.call_later(self._feed_lag_ns(venue), lambda: self._publish(venue, symbol))
+
+    def _publish(self, venue: str, symbol: str) -> None:
+        row, sim = self._row_of[venue, symbol], self.venues[venue]
+        listing, book = sim.instruments[symbol], sim.books[symbol]
+        self._book_seq += 1
+        now_ns = self.clock.mono_ns()
+        words = [0] * BOOK.WORDS
+        words[BOOK.seq] = 2 * self._book_seq
+        words[BOOK.instrument] = row.instrument_id
+        words[BOOK.row_epoch] = row.row_epoch
+        words[BOOK.update_id] = book.update_id
+        words[BOOK.recv_mono_ns] = now_ns
+        words[BOOK.venue_wall_ns] = sim.wall_ns() - self._feed_lag_ns(venue)
+        for side, count, price_at, qty_at, absent in (
+            (BID, BOOK.bid_count, BOOK.bid_price_fp, BOOK.bid_qty_fp, ABSENT_BID),
+            (ASK, BOOK.ask_count, BOOK.ask_price_fp, BOOK.ask_qty_fp, ABSENT_ASK),
+        ):
+            top = book.top(side, BOOK_DEPTH)
+            words[count] = len(top)
+            words[price_at : price_at + BOOK_DEPTH] = [absent] * BOOK_DEPTH
+            for level, (ticks, units) in enumerate(top):
+                words[price_at + level] = int(listing.price(ticks).scaleb(row.price_exp))
+                words[qty_at + level] = int(listing.qty(units).scaleb(row.qty_exp))
+        self._books[row.instrument_id] = BookView(words, now_ns)
+        if self.finder_on:
+            self.find(row)
+
+    # --- opportunities ---
+
+    def find(self, row: InstrumentRow) -> None:
+        """Offers to the core what this instrument's best prices promise against every other one of its pair."""
+        for other in self.instruments:
+            if other.pair_id != row.pair_id or other is row or not row.tradable_pair:
+                continue
+            if row.spec.kind is InstrumentKind.PERPETUAL and other.spec.kind is InstrumentKind.PERPETUAL:
+                continue
+            for buy, sell in ((row, other), (other, row)):
+                offered = self.opportunity(buy.spec.venue, sell.spec.venue, buy.spec.pair)
+                if offered is not None:
+                    self.feed(offered)
+
+    def opportunity(
+        self, buy_venue: str, sell_venue: str, pair: str, *, qty: Decimal | None = None, **changes: Any
+    ) -> Opportunity | None:
+        """The detector's record of buying at the best ask of one venue and selling at the best bid of another; None
+        where the best prices do not cross. ``qty`` in base coins; None: what both best levels hold."""
+        buy, sell = self._listing(buy_venue, pair), self._listing(sell_venue, pair)
+        books = self._books.get(buy.instrument_id), self._books.get(sell.instrument_id)
+        if books[0] is None or books[1] is None:
+            return None
+        ask, bid = books[0].words[BOOK.ask_price_fp], books[1].words[BOOK.bid_price_fp]
+        if not books[0].words[BOOK.ask_count] or not books[1].words[BOOK.bid_count] or ask >= bid:
+            return None
+        there = min(books[0].words[BOOK.ask_qty_fp], books[1].words[BOOK.bid_qty_fp])
+        wanted = there if qty is None else min(there, int(qty.scaleb(buy.qty_exp)))
+        now_ns = self.clock.mono_ns()
+        futures = InstrumentKind.PERPETUAL in (buy.spec.kind, sell.spec.kind)
+        edge_bps = float(bid - ask) / float(ask) * 1e4
+        legs = tuple(
+            OpportunityLeg(
+                instrument_id=row.instrument_id,
+                side=side,
+                limit_price_fp=price,
+                qty_fp=wanted,
+                book_seq=view.words[BOOK.seq],
+                update_id=view.words[BOOK.update_id],
+                proof_mono_ns=view.proof_mono_ns,
+                recv_mono_ns=view.words[BOOK.recv_mono_ns],
+                best_price_fp=price,
+                notional=price / 10**row.price_exp * wanted / 10**row.qty_exp,
+                row_epoch=row.row_epoch,
+                writer_epoch=view.words[BOOK.writer_epoch],
+            )
+            for row, side, price, view in ((buy, 1, ask, books[0]), (sell, -1, bid, books[1]))
+        )
+        self._opportunity_ids += 1
+        values: dict[str, Any] = {
+            "opportunity_id": self._opportunity_ids,
+            "type": int(OpportunityType.SPOT_FUTURES_HEDGE if futures else OpportunityType.SPOT_SPOT),
+            "pair_id": buy.pair_id,
+            "detect_mono_ns": now_ns,
+            "trigger_recv_mono_ns": now_ns,
+            "trigger_publish_mono_ns": now_ns,
+            "edge_bps": edge_bps,
+            "entry_edge_bps": edge_bps,
+            "profit_quote": 0.0,
+            "trigger_instrument": buy.instrument_id,
+            "direction_key": buy.instrument_id * 4096 + sell.instrument_id,
+            "legs": legs,
+            "dequeued_mono_ns": now_ns,
+            **changes,
+        }
+        return Opportunity(**values)
+
+    def _listing(self, venue: str, pair: str) -> InstrumentRow:
+        return next(row for row in self.instruments if row.spec.venue == venue and row.spec.pair == pair)
+
+    # --- what the world does ---
+
+    def arm(self, **rule: Any) -> int:
+        """Arms a fault (sim/exchange/faults.py) or carries out a venue's own act at once."""
+        parsed = FaultRule.parse(rule)
+        self.ledger.append("fault", parsed.venue, fault=parsed.kind, target=parsed.target, symbol=parsed.symbol)
+        if parsed.kind == "disconnect":
+            for name, link in self.links.items():
+                if parsed.venue in ("*", name):
+                    link.disconnect("connection closed by the venue")
+                    self.clock.call_later(300 * NS_PER_MS, link.connect)
+            return 1
+        return apply_action(self.venues, parsed) if parsed.kind in ACTION_KINDS else self.faults.add(parsed)
+
+    # --- the venue's truth ---
+
+    def wallet(self, venue: str, asset: str) -> Decimal:
+        """Total (free and locked) at the venue."""
+        account = next(iter(self.venues[venue].accounts.values()))
+        return account.wallet(asset).total
+
+    def position(self, venue: str, symbol: str) -> Decimal:
+        """Futures position at the venue, base coins, signed."""
+        sim = self.venues[venue]
+        return sum((row.qty for row in sim.shown_positions(next(iter(sim.accounts.values())), symbol)), Decimal(0))

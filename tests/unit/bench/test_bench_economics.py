@@ -1,0 +1,12 @@
+"""The comparison of exit rules runs, repeats itself, and shows the rule ahead where a basis reverts."""
+
+from __future__ import annotations
+
+from bench.economics import MARKETS, compare
+
+
+def test_the_rule_earns_more_than_profit_above_zero_where_the_basis_reverts() -> None:
+    row = compare(MARKETS[0], seeds=2, minutes=40 * 1440)
+    assert row.better == 2
+    assert row.rule.hedges > 0 and row.profit_above_zero.hedges > 0
+    assert compare(MARKETS[0], seeds=2, minutes=40 * 1440) == row
