@@ -8,7 +8,6 @@ again, exactly, from the catalogue's fees.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -103,9 +102,9 @@ def too_old(proof_mono_ns: int, now_mono_ns: int, max_age_ns: int) -> bool:
     return not (proof_mono_ns and now_mono_ns - proof_mono_ns <= max_age_ns)
 
 
-def too_far_apart(proofs_mono_ns: Sequence[int], max_skew_ns: int) -> bool:
-    """Whether the proofs of books that are traded on together are further apart than ``max_skew_ns``."""
-    return not max(proofs_mono_ns) - min(proofs_mono_ns) <= max_skew_ns
+def too_far_apart(oldest_mono_ns: int, newest_mono_ns: int, max_skew_ns: int) -> bool:
+    """Whether books may not be traded on together: their oldest and newest proof are further apart than that."""
+    return not newest_mono_ns - oldest_mono_ns <= max_skew_ns
 
 
 def start_asset(type_: OpportunityType, rows: list[InstrumentRow], numeraire: str) -> str:
@@ -230,7 +229,7 @@ class Planner:
             rows.append(row)
             views.append(view)
         proofs = [view.proof_mono_ns for view in views]
-        if too_far_apart(proofs, self._max_skew_ns):
+        if too_far_apart(min(proofs), max(proofs), self._max_skew_ns):
             return Rejected(Refusal.STALE_AT_EXECUTOR, f"skew {(max(proofs) - min(proofs)) // 1000} us")
         return self._size(opportunity, rows, views)
 
