@@ -206,7 +206,7 @@ def test_a_queue_of_other_items_shows_their_words(instance: str) -> None:
     assert producer.push(np.arange(LINE_WORDS, dtype=np.int64))
     result = inspect(instance, ["queue", "numbers"])
     assert result["waiting"] is None and table(result, "item 0")["fields"]["7"] == 7
-    assert REPORT.WORDS == LINE_WORDS  # told apart by the queue's name, not by the size
+    assert REPORT.WORDS == LINE_WORDS  # which record it is follows from the queue's name, not from the size
     producer.close()
 
 
