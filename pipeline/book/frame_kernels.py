@@ -72,7 +72,7 @@ RESULT_PRICE_PRECISION = 9  # a price has digits beyond the exponent: raise the 
 RESULT_UNKNOWN_SHAPE = 20
 RESULT_GROW = 21
 RESULT_OVERFLOW = 22
-RESULT_NOTICE = 64  # added to a result: H_NOTICE says what the connections' owner must look at
+RESULT_NOTICE = 64  # added to a result: BOOKS.notice says what the connections' owner must look at
 
 OWNER_REPEAT = 0
 OWNER_LOSE = 1
@@ -484,7 +484,7 @@ def ticker_event(mem: Words, slot: int) -> int:
 
 @njit
 def watch_connection(mem: Words, words: Words, topic: int, slot: int, recv_ns: int, conn: int) -> None:
-    """Before anything of a frame is published: whether its connection's frames are of now. Sets ``H_NOTICE``."""
+    """Before anything of a frame is published: whether its connection's frames are of now. Sets ``BOOKS.notice``."""
     mem[BOOKS.notice] = 0
     check_pause(mem, words, recv_ns)
     row = BOOKS.connections + conn * WATCH.WORDS
