@@ -26,6 +26,7 @@ from bench.settings import BenchFailed, Settings
 from pipeline.book import memory as st
 from pipeline.book.frame_kernels import find_symbol
 from pipeline.book.venue_books import VenueBooks
+from pipeline.exchanges.factory import feed_codec
 from pipeline.execution.market import Instruments
 from pipeline.model.instruments import InstrumentRow
 from shm import layout
@@ -66,8 +67,7 @@ def make_books(symbols: list[str]) -> VenueBooks:
     """A venue with one (empty) book a symbol; slot, book index and place in the list are the same number."""
     words = np.zeros(layout.feed_segment_words(1), dtype=np.int64)  # nothing is published
     books = VenueBooks(
-        dialect="binance",
-        market="spot",
+        codec=feed_codec("binance", "spot"),
         words=words,
         feed_off=0,
         venue_id=0,

@@ -46,6 +46,7 @@ def warm(dialects: Sequence[str]) -> None:
     """Load the machine code of every kernel that a feed calls, with private arrays."""
     from pipeline.book import freshness as freshness
     from pipeline.book.venue_books import VenueBooks
+    from pipeline.exchanges.factory import feed_codec
     from shm.atomics import store_relaxed, store_release
     from shm.bookring import conn_close, conn_open, init_feed, publish_book, read_book
     from shm.layout import BOOK_RECORD_WORDS, feed_segment_words
@@ -62,9 +63,10 @@ def warm(dialects: Sequence[str]) -> None:
     for dialect in dict.fromkeys(dialects):
         for market in ("spot", "futures"):
             try:
-                books = VenueBooks(dialect=dialect, market=market, words=words, feed_off=0, venue_id=0, capacity=2)
+                codec = feed_codec(dialect, market)
             except ArbitrageEngineError:
                 continue  # this dialect has no such market
+            books = VenueBooks(codec=codec, words=words, feed_off=0, venue_id=0, capacity=2)
             books.add(book_index=0, instrument_id=0, symbol="WARM_UP", price_exp=8, qty_exp=8)
             books.on_frame(b"{}", 1, 0)
             books.request_snapshot(0)
@@ -96,7 +98,7 @@ class FeedProcess:
 
     def build(self, catalogue: CataloguePage) -> None:
         """Segment, sessions, clients and the instruments that are there now."""
-        from pipeline.exchanges.factory import make_session, make_venue
+        from pipeline.exchanges.factory import feed_codec, make_session, make_venue
         from pipeline.exchanges.feed.market_feed import MarketFeed
         from shm.bookring import create_feed
         from shm.jit import direct
@@ -112,6 +114,7 @@ class FeedProcess:
                 venue=venue,
                 session=make_session(venue),
                 client=make_venue(venue),
+                codec=feed_codec(venue.dialect, venue.market),
                 words=segment.words,
                 feed_off=0,
                 slots=self._slots,

@@ -53,6 +53,10 @@ class FeedCodec:
     reference_snapshot: Callable[[bytes], Decoded]
 
 
+CodecOf = Callable[[str, str], FeedCodec]
+"""(dialect, market) -> its codec; raises ``ArbitrageEngineError`` where there is none."""
+
+
 class PricePrecision(Exception):
     """A price has more digits than the exponent holds; ``digits`` are needed."""
 

@@ -43,7 +43,8 @@ WAIT = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SequenceRule:
-    """One venue's rule; see the table above. Offsets are added to the snapshot's id."""
+    """One venue's rule; see the table above. Offsets are added to the snapshot's id. Written down in the
+    ``feed_codec.py`` of each dialect."""
 
     link: int = st.LINK_FIRST
     drop_offset: int
@@ -58,12 +59,6 @@ class SequenceRule:
         mem[st.H_FIRST_OFFSET] = self.first_offset
         mem[st.H_OVERLAP] = int(self.overlap)
         mem[st.H_TICKER] = self.ticker
-
-
-BINANCE_SPOT = SequenceRule(drop_offset=1, first_offset=1, overlap=True, ticker=st.TICKER_EVERY)
-BINANCE_USDM = SequenceRule(link=st.LINK_PREVIOUS, drop_offset=0, first_offset=0, overlap=False, ticker=st.TICKER_EVERY)
-GATEIO = SequenceRule(drop_offset=1, first_offset=1, overlap=True, ticker=st.TICKER_EQUAL)
-MEXC = SequenceRule(drop_offset=0, first_offset=1, overlap=False, ticker=st.TICKER_NONE)
 
 
 @njit

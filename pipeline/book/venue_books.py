@@ -15,7 +15,6 @@ A caller's loop::
 
 from __future__ import annotations
 
-import importlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -106,32 +105,22 @@ class Top(NamedTuple):
     ask_qty: int
 
 
-def load_codec(dialect: str, market: str) -> FeedCodec:
-    """The feed codec of a dialect's market; ``ArbitrageEngineError`` if there is none."""
-    try:
-        module = importlib.import_module(f"pipeline.exchanges.{dialect}.feed_codec")
-        codec: FeedCodec = module.CODECS[market]
-    except (ModuleNotFoundError, KeyError):
-        raise ArbitrageEngineError(f"no feed codec: dialect={dialect!r} market={market!r}") from None
-    return codec
-
-
 class VenueBooks:
     """All books of one venue (one market of one exchange). Single-threaded."""
 
     def __init__(
         self,
         *,
-        dialect: str,
-        market: str,
+        codec: FeedCodec,
         words: Words,
         feed_off: int,
         venue_id: int,
         capacity: int = layout.FEED_BOOK_CAPACITY_DEFAULT,
         recorded_time: bool = False,
     ) -> None:
-        """``capacity``: most books at once. ``recorded_time``: publish stamps are the receive times (replay)."""
-        self.codec = load_codec(dialect, market)
+        """``codec``: how this venue's frames are read and sequenced (``pipeline.exchanges.factory.feed_codec``).
+        ``capacity``: most books at once. ``recorded_time``: publish stamps are the receive times (replay)."""
+        self.codec = codec
         self.venue_id = venue_id
         self.capacity = capacity
         self.words = words

@@ -18,9 +18,9 @@ Source: Binance spot and derivatives documentation of market streams (read 2026)
 from __future__ import annotations
 
 from pipeline.book import memory as st
-from pipeline.book import sequencer
 from pipeline.book.codec import Decoded, FeedCodec
 from pipeline.book.frame_kernels import route
+from pipeline.book.sequencer import SequenceRule
 from pipeline.exchanges.parsing import json_fields as keys
 from pipeline.exchanges.parsing import json_scanner as scan
 from pipeline.exchanges.parsing import reference_decoder as ref
@@ -146,9 +146,13 @@ def reference_futures(frame: bytes) -> Decoded:
     return _reference(frame, linked=True)
 
 
+#: Why the values are as they are: the table of ``pipeline/book/sequencer.py``.
+SPOT_RULE = SequenceRule(drop_offset=1, first_offset=1, overlap=True, ticker=st.TICKER_EVERY)
+USDM_RULE = SequenceRule(link=st.LINK_PREVIOUS, drop_offset=0, first_offset=0, overlap=False, ticker=st.TICKER_EVERY)
+
 CODECS = {
     "spot": FeedCodec(
-        rule=sequencer.BINANCE_SPOT,
+        rule=SPOT_RULE,
         on_frame=on_frame,
         scan_frame=scan_frame,
         scan_snapshot=keys.scan_snapshot,
@@ -156,7 +160,7 @@ CODECS = {
         reference_snapshot=ref.decode_snapshot,
     ),
     "futures": FeedCodec(
-        rule=sequencer.BINANCE_USDM,
+        rule=USDM_RULE,
         on_frame=on_frame,
         scan_frame=scan_frame,
         scan_snapshot=keys.scan_snapshot,

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
+from pipeline.book.codec import FeedCodec
 from pipeline.book.venue_books import FrameResult, VenueBooks
 from pipeline.exchanges.base import VenueClient
 from pipeline.exchanges.feed.connection import STABLE_S, PublicStream
@@ -102,6 +103,7 @@ class MarketFeed:
         venue: VenueConfig,
         session: PublicSession,
         client: VenueClient,
+        codec: FeedCodec,
         words: Words,
         feed_off: int,
         slots: ConnSlots,
@@ -121,8 +123,7 @@ class MarketFeed:
         self._say = say
         self._on_frame_done = on_frame_done
         self.books = VenueBooks(
-            dialect=venue.dialect,
-            market=venue.market,
+            codec=codec,
             words=words,
             feed_off=feed_off,
             venue_id=venue.venue_id,

@@ -21,9 +21,9 @@ Source: Gate.io WebSocket v4 documentation of spot and futures (read 2026), reco
 from __future__ import annotations
 
 from pipeline.book import memory as st
-from pipeline.book import sequencer
 from pipeline.book.codec import Decoded, FeedCodec
 from pipeline.book.frame_kernels import route
+from pipeline.book.sequencer import SequenceRule
 from pipeline.exchanges.parsing import json_fields as keys
 from pipeline.exchanges.parsing import json_scanner as scan
 from pipeline.exchanges.parsing import reference_decoder as ref
@@ -239,8 +239,11 @@ def reference(frame: bytes) -> Decoded:
     return ref.decode_update(result, frame, symbol=symbol, time=time, linked=False, sparse=True)
 
 
+#: Why the values are as they are: the table of ``pipeline/book/sequencer.py``.
+RULE = SequenceRule(drop_offset=1, first_offset=1, overlap=True, ticker=st.TICKER_EQUAL)
+
 _CODEC = FeedCodec(
-    rule=sequencer.GATEIO,
+    rule=RULE,
     on_frame=on_frame,
     scan_frame=scan_frame,
     scan_snapshot=keys.scan_snapshot,

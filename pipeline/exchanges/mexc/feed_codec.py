@@ -23,9 +23,9 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from pipeline.book import memory as st
-from pipeline.book import sequencer
 from pipeline.book.codec import Decoded, FeedCodec, Level, Number
 from pipeline.book.frame_kernels import route
+from pipeline.book.sequencer import SequenceRule
 from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper
 from pipeline.exchanges.parsing import json_fields as keys
 from pipeline.exchanges.parsing import json_scanner as scan
@@ -364,9 +364,12 @@ def reference(frame: bytes) -> Decoded:
     )
 
 
+#: Why the values are as they are: the table of ``pipeline/book/sequencer.py``.
+RULE = SequenceRule(drop_offset=0, first_offset=1, overlap=False, ticker=st.TICKER_NONE)
+
 CODECS = {
     "spot": FeedCodec(
-        rule=sequencer.MEXC,
+        rule=RULE,
         on_frame=on_frame,
         scan_frame=scan_frame,
         scan_snapshot=keys.scan_snapshot,

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from pipeline.exchanges.factory import make_session, make_venue
+from pipeline.exchanges.factory import feed_codec, make_session, make_venue
 from pipeline.exchanges.feed.market_feed import ConnSlots, FeedInstrument, FeedSettings, MarketFeed
 from pipeline.exchanges.transport.websocket import FrameSink
 from pipeline.model.clock import mono_ns
@@ -56,6 +56,7 @@ class Bench:
             venue=config,
             session=make_session(config),
             client=make_venue(config),
+            codec=feed_codec(config.dialect, config.market),
             words=self.words,
             feed_off=0,
             slots=ConnSlots(8),
