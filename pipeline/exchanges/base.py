@@ -54,6 +54,7 @@ from pipeline.model.venue_events import VenueEvent as VenueEvent
 if TYPE_CHECKING:
     from pipeline.templates.template import OrderTerms, Pieces
 
+AUTH_ATTEMPTS_MAX = 3  # a refused key is not tried again and again; an operator must look
 CLIENT_ID_MAX = 28  # shortest limit of all venues: Gate.io text is "t-" and at most 28 bytes
 
 
