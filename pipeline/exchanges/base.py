@@ -135,10 +135,6 @@ class VenueClient(ABC):
     @abstractmethod
     async def cancel_all(self, symbol: str) -> list[OrderUpdate]: ...
 
-    async def arm_countdown(self, timeout_s: int, symbol: str = "") -> bool:
-        """(Re-)arm the venue's dead-man timer; 0 disarms. False: this venue has none."""
-        return False
-
     def remember_budgets(self, path: Path) -> None:
         """Request budgets and silences of the process before still hold (throttle.py). Raises OSError."""
         return

@@ -39,7 +39,6 @@ class StreamSession(ABC):
         self._task: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
         self.last_reason = ""
-        self.reconnects = 0
 
     # --- what a dialect says ---
 
@@ -176,7 +175,6 @@ class StreamSession(ABC):
                     floor_s = 0.0
                     await asyncio.sleep(backoff.next_s())
                     link, closed = await self._connect()
-                    self.reconnects += 1
                     break
                 except RateLimited as error:
                     self.last_reason, floor_s = error.message, error.retry_after_s

@@ -90,7 +90,7 @@ class BinanceSession(PublicSession):
             self._asked[request_id] = tuple(topics)
             while len(self._asked) > REQUESTS_REMEMBERED_MAX:
                 self._asked.popitem(last=False)
-        return [Request(payload=payload, topics=tuple(topics), request_id=request_id)]
+        return [Request(payload=payload, topics=tuple(topics))]
 
     def control(self, payload: bytes) -> Control:
         reply = decode(_reply, payload, self._venue, "control frame")
@@ -99,9 +99,7 @@ class BinanceSession(PublicSession):
         topics = self._asked.get(reply.id, ()) if isinstance(reply.id, int) else ()
         refusal = reply.error or (_Error(code=reply.code, msg=reply.msg) if reply.code is not None else None)
         if refusal is not None:
-            return Control(
-                kind=ControlKind.REFUSED, topics=topics, reason=printable(f"{refusal.code} {refusal.msg}"), fatal=True
-            )
+            return Control(kind=ControlKind.REFUSED, topics=topics, reason=printable(f"{refusal.code} {refusal.msg}"))
         if topics:
             return Control(kind=ControlKind.ACK, topics=topics)
         return Control(kind=ControlKind.OTHER, reason=printable(reply.event))

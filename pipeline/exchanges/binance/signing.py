@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from urllib.parse import quote
 
 from pipeline.exchanges.transport.hmac_pads import HmacPads
@@ -31,10 +31,6 @@ class BinanceSigner:
         head = f"{query}&" if query else ""
         text = f"{head}timestamp={timestamp_ms}&recvWindow={min(RECV_WINDOW_MAX_MS, max(1, recv_window_ms))}"
         return f"{text}&signature={self.sign(text.encode())}"
-
-    def ws_api(self, params: Mapping[str, str]) -> str:
-        """Signature of WebSocket API parameters: all of them, ``apiKey`` included, sorted by name."""
-        return self.sign("&".join(f"{key}={params[key]}" for key in sorted(params)).encode())
 
 
 def encode_query(params: Iterable[tuple[str, str]]) -> str:

@@ -99,10 +99,6 @@ class PublicStream:
 
     # --- topics ---
 
-    @property
-    def free_topics(self) -> int:
-        return self.session.topics_per_connection_max - len(self.wanted)
-
     async def subscribe(self, topics: Iterable[str]) -> None:
         """Ask for topics, at the pace that the venue allows."""
         fresh = [topic for topic in topics if topic not in self.acked]

@@ -466,7 +466,6 @@ class MarketFeed:
             self.snapshots.want(book_index)
 
     def _control(self, payload: bytes, conn: int) -> None:
-        self.counters.control_frames += 1
         stream = self._streams.get(conn)
         if stream is None:
             return

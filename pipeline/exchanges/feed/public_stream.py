@@ -27,7 +27,6 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     kind: ControlKind
     topics: tuple[str, ...] = ()
     reason: str = ""
-    fatal: bool = False  # whole request failed: every topic of it must be asked again one by one
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +34,6 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     payload: bytes
     topics: tuple[str, ...] = ()
-    request_id: int = 0
 
 
 class PublicSession(ABC):

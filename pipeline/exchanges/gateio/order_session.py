@@ -163,7 +163,7 @@ class GateTrading(OrderSession):
     async def channel_payloads(self) -> dict[str, str]:
         """Private channels and their payload text; "" = none."""
         if self.prefix == "spot":
-            return {"spot.orders": '["!all"]', "spot.usertrades": '["!all"]', "spot.balances": ""}
+            return {channel: "" if channel.endswith("balances") else '["!all"]' for channel in account.SPOT_CHANNELS}
         uid = self.credentials.uid or self._entry.uid
         if not uid and isinstance(self.client, GateFuturesClient):
             uid = await self.client.user_id()

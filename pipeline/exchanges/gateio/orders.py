@@ -19,11 +19,10 @@ from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, maybe_number, n
 from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import plain
-from pipeline.model.structs import Fill, OrderRequest, OrderUpdate
+from pipeline.model.structs import ZERO, Fill, OrderRequest, OrderUpdate
 from pipeline.templates import template as st
 from pipeline.templates.template import OrderTerms, Pieces
 
-ZERO = Decimal(0)
 TEXT_PREFIX = "t-"
 _TIF = {
     TimeInForce.GTC: "gtc",
@@ -103,14 +102,8 @@ class FuturesTrade(msgspec.Struct):
     text: str | None = None
 
 
-class OpenOrdersOfPair(msgspec.Struct):
-    currency_pair: str
-    orders: list[SpotOrder]
-
-
 spot_order = msgspec.json.Decoder(SpotOrder)
 spot_orders = msgspec.json.Decoder(list[SpotOrder])
-spot_open_orders = msgspec.json.Decoder(list[OpenOrdersOfPair])
 spot_trades = msgspec.json.Decoder(list[SpotTrade])
 futures_order = msgspec.json.Decoder(FuturesOrder)
 futures_orders = msgspec.json.Decoder(list[FuturesOrder])

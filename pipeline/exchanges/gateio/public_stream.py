@@ -94,7 +94,7 @@ class GateSession(PublicSession):
             channel, payload = self._payload(topic)
             number = request_id + offset
             text = f'{{"time":{wall_s},"id":{number},"channel":"{channel}","event":"{event}","payload":{payload}}}'
-            found.append(Request(payload=text.encode(), topics=(topic,), request_id=number))
+            found.append(Request(payload=text.encode(), topics=(topic,)))
             self._asked[number] = topic
         while len(self._asked) > REQUESTS_REMEMBERED_MAX:
             self._asked.popitem(last=False)

@@ -9,7 +9,6 @@ import hashlib
 
 from pipeline.exchanges.transport.hmac_pads import HmacPads
 
-WINDOW_S = 60  # a Timestamp further than this from the server's clock is refused
 EMPTY_BODY_SHA512 = hashlib.sha512(b"").hexdigest()
 
 

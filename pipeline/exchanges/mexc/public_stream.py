@@ -96,7 +96,7 @@ class MexcSession(PublicSession):
             return []
         params = ",".join(f'"{topic}"' for topic in topics)
         payload = f'{{"method":"{method}","params":[{params}],"id":{request_id}}}'.encode()
-        return [Request(payload=payload, topics=tuple(topics), request_id=request_id)]
+        return [Request(payload=payload, topics=tuple(topics))]
 
     def control(self, payload: bytes) -> Control:
         reply = decode(control_decoder, payload, self._venue, "control frame")

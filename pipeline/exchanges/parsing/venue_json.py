@@ -59,8 +59,3 @@ def maybe_number(raw: msgspec.Raw, venue: str) -> Decimal | None:
         return number(text.decode("ascii"), venue)
     except UnicodeDecodeError:
         raise ProtocolViolation(f"{venue}: not a number: {printable(text)}", venue=venue) from None
-
-
-def whole_ms(value: Number, venue: str) -> int:
-    """Milliseconds from "1605176741123", "1605176741123.456" or a number."""
-    return int(number(value, venue))

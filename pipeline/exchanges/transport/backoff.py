@@ -25,10 +25,6 @@ class Backoff:
         self._rng = rng or random.Random()
         self._attempt = 0
 
-    @property
-    def attempt(self) -> int:
-        return self._attempt
-
     def next_s(self, floor_s: float = 0.0) -> float:
         """Seconds to wait before the next attempt, at least ``floor_s``."""
         ceiling = min(self._cap_s, self._base_s * FACTOR ** min(self._attempt, 32))

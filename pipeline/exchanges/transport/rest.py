@@ -94,8 +94,6 @@ class RestTransport:
         self.throttle = throttle
         self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
-        self.requests = 0
-        self.rate_limited = 0
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:
@@ -127,7 +125,6 @@ class RestTransport:
         """Send a signed call at once. Error messages hold the path only: a query may hold a signature."""
         session = self._open()
         path = call.target.partition("?")[0]
-        self.requests += 1
         try:
             async with session.request(
                 call.method,
@@ -166,7 +163,6 @@ class RestTransport:
     def note_reply(self, reply: HttpReply) -> None:
         """Obey 429 and 418: silence for Retry-After."""
         if reply.status in (418, 429):
-            self.rate_limited += 1
             self.throttle.silence(retry_after_s(reply))
 
     async def close(self) -> None:
