@@ -26,7 +26,8 @@ from pipeline.model.errors import ArbitrageEngineError, ConfigInvalid, SegmentMi
 from shm.layout import CAT_FLAG_REMOVED, CONN_CAPACITY, CR_FEED, CR_FLAGS, FEED_BOOK_CAPACITY_DEFAULT
 
 if TYPE_CHECKING:
-    from pipeline.exchanges.feed.market_feed import FeedInstrument, FeedSettings, MarketFeed
+    from pipeline.exchanges.feed.market_feed import MarketFeed
+    from pipeline.exchanges.feed.types import FeedInstrument, FeedSettings
     from pipeline.model.config import VenueConfig
     from pipeline.model.instruments import InstrumentRow
     from shm.pages import CataloguePage
@@ -81,7 +82,7 @@ class FeedProcess:
     """The markets of one exchange, the catalogue watch and the beat, in one event loop."""
 
     def __init__(self, ctx: WorkerContext) -> None:
-        from pipeline.exchanges.feed.market_feed import ConnSlots
+        from pipeline.exchanges.feed.connection import ConnectionRows
 
         self.ctx = ctx
         self.venues: list[VenueConfig] = [v for v in ctx.config.venues if v.exchange == ctx.exchange]
@@ -89,7 +90,7 @@ class FeedProcess:
             raise ConfigInvalid([f"exchanges: {ctx.exchange!r} is not configured or not enabled"])
         self.feed_id = self.venues[0].feed_id
         self.markets: dict[int, MarketFeed] = {}  # by venue id
-        self._slots = ConnSlots(CONN_CAPACITY)
+        self._connection_rows = ConnectionRows(CONN_CAPACITY)
         self._rows: dict[int, tuple[InstrumentRow, bool]] = {}  # instrument id -> row, removed
         self._version = -1
         self._frames = 0
@@ -98,7 +99,7 @@ class FeedProcess:
 
     def build(self, catalogue: CataloguePage) -> None:
         """Segment, sessions, clients and the instruments that are there now."""
-        from pipeline.exchanges.factory import feed_codec, make_session, make_venue
+        from pipeline.exchanges.factory import feed_codec, make_public_stream, make_venue
         from pipeline.exchanges.feed.market_feed import MarketFeed
         from shm.bookring import create_feed
         from shm.jit import direct
@@ -112,12 +113,12 @@ class FeedProcess:
         for venue in self.venues:
             self.markets[venue.venue_id] = MarketFeed(
                 venue=venue,
-                session=make_session(venue),
+                public=make_public_stream(venue),
                 client=make_venue(venue),
                 codec=feed_codec(venue.dialect, venue.market),
                 words=segment.words,
                 feed_off=0,
-                slots=self._slots,
+                connection_rows=self._connection_rows,
                 capacity=FEED_BOOK_CAPACITY_DEFAULT,
                 settings=_settings(),
                 say=self.ctx.say,
@@ -274,7 +275,7 @@ class FeedProcess:
 
 
 def _instrument(row: InstrumentRow) -> FeedInstrument:
-    from pipeline.exchanges.feed.market_feed import FeedInstrument
+    from pipeline.exchanges.feed.types import FeedInstrument
 
     return FeedInstrument(
         symbol=row.spec.symbol,
@@ -288,7 +289,7 @@ def _instrument(row: InstrumentRow) -> FeedInstrument:
 
 
 def _settings() -> FeedSettings:
-    from pipeline.exchanges.feed.market_feed import FeedSettings
+    from pipeline.exchanges.feed.types import FeedSettings
 
     life, stall = os.environ.get("ARB_TEST_FEED_LIFE_S"), os.environ.get("ARB_TEST_FEED_STALL_S")
     return FeedSettings(life_s=float(life) if life else None, stall_after_s=float(stall) if stall else None)

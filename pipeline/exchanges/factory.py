@@ -1,7 +1,7 @@
 """Finds the parts of a dialect: REST client, order entry, public streams, feed codec.
 
 A dialect is a folder beside this file. Its modules: ``rest_client`` (``make_client``), ``order_session``
-(``make_trading``), ``public_stream`` (``make_session``) and ``feed_codec`` (``CODECS``: market -> ``FeedCodec``).
+(``make_trading``), ``public_stream`` (``make_public_stream``) and ``feed_codec`` (``CODECS``: market -> ``FeedCodec``).
 Nothing of a dialect is imported before it is used.
 """
 
@@ -19,7 +19,7 @@ from pipeline.model.structs import Credentials
 
 if TYPE_CHECKING:
     from pipeline.book.codec import FeedCodec
-    from pipeline.exchanges.feed.public_stream import PublicSession
+    from pipeline.exchanges.feed.public_stream import PublicStream
     from pipeline.model.config import VenueConfig
 
 #: Parts of a dialect's folder, as an operator reads them in an error.
@@ -58,9 +58,9 @@ def make_trading(venue: VenueConfig, credentials: Credentials, on_event: EventSi
     return trading
 
 
-def make_session(venue: VenueConfig) -> PublicSession:
+def make_public_stream(venue: VenueConfig) -> PublicStream:
     """Sans-I/O description of the venue's public streams, for the feed."""
-    session: PublicSession = _module(venue.dialect, "public_stream").make_session(venue)
+    session: PublicStream = _module(venue.dialect, "public_stream").make_public_stream(venue)
     return session
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pipeline.exchanges.feed.public_stream import Control, ControlKind, PublicSession, Request
+from pipeline.exchanges.feed.public_stream import Control, ControlKind, PublicStream, Request
 from pipeline.exchanges.parsing.venue_json import decode
 from pipeline.exchanges.transport.rest import printable
 
@@ -46,8 +46,8 @@ class _Reply(msgspec.Struct):
 _reply = msgspec.json.Decoder(_Reply)
 
 
-class BinanceSession(PublicSession):
-    """:class:`PublicSession` of one Binance market."""
+class BinancePublicStream(PublicStream):
+    """:class:`PublicStream` of one Binance market."""
 
     topics_per_connection_max = 400  # the venue takes 1024
     frames_per_s_max = 3.0  # 5 inbound messages a second, pings and pongs among them
@@ -105,5 +105,5 @@ class BinanceSession(PublicSession):
         return Control(kind=ControlKind.OTHER, reason=printable(reply.event))
 
 
-def make_session(venue: VenueConfig) -> BinanceSession:
-    return BinanceSession(venue)
+def make_public_stream(venue: VenueConfig) -> BinancePublicStream:
+    return BinancePublicStream(venue)

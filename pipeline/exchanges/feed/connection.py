@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from pipeline.exchanges.feed.public_stream import Control, ControlKind, PublicSession, Request
+from pipeline.exchanges.feed.public_stream import Control, ControlKind, PublicStream, Request
 from pipeline.exchanges.transport.websocket import FrameSink, WsLink, open_ws
 from pipeline.model.clock import mono_ns, wall_ms
-from pipeline.model.errors import VenueUnavailable
+from pipeline.model.errors import VenueRejected, VenueUnavailable
 
 ACK_TIMEOUT_S = 5.0
 ASKS_MAX = 3  # a topic that is neither acknowledged nor refused after so many requests ends the connection
@@ -22,12 +23,28 @@ TICK_S = 0.25
 PAUSE_NS = 1_000_000_000
 
 
-class PublicStream:
+class ConnectionRows:
+    """Rows of the feed's connection table, shared by the markets of one exchange."""
+
+    def __init__(self, capacity: int) -> None:
+        self._free = deque(range(capacity))
+
+    def take(self) -> int:
+        """The row that has been free for longest. Raises ``VenueRejected`` when all are in use."""
+        if not self._free:
+            raise VenueRejected("no free row in the feed's connection table")
+        return self._free.popleft()
+
+    def give_back(self, conn: int) -> None:
+        self._free.append(conn)
+
+
+class FeedConnection:
     """State of one connection. ``conn`` is its row in the feed's connection table."""
 
     def __init__(
         self,
-        session: PublicSession,
+        public: PublicStream,
         *,
         venue: str,
         conn: int,
@@ -35,10 +52,10 @@ class PublicStream:
         last_data_ns: Callable[[], int],
         life_s: float,
         stall_after_s: float,
-        on_ack: Callable[[PublicStream, tuple[str, ...]], None],
-        on_refused: Callable[[PublicStream, tuple[str, ...], str], None],
+        on_ack: Callable[[FeedConnection, tuple[str, ...]], None],
+        on_refused: Callable[[FeedConnection, tuple[str, ...], str], None],
     ) -> None:
-        self.session = session
+        self._public = public
         self.venue = venue
         self.conn = conn
         self.life_s = life_s
@@ -63,11 +80,11 @@ class PublicStream:
     async def open(self) -> None:
         """Connect. Raises ``VenueUnavailable``, ``RateLimited``, ``AuthRefused``."""
         self._link = await open_ws(
-            self.session.url(),
+            self._public.url(),
             venue=self.venue,
             on_frame=self._sink,
             on_close=self._ended,
-            headers=self.session.headers(),
+            headers=self._public.headers(),
         )
 
     def _ended(self, reason: str) -> None:
@@ -77,6 +94,10 @@ class PublicStream:
     @property
     def is_open(self) -> bool:
         return self._link is not None and self._link.is_open
+
+    def carries(self, topic: str) -> bool:
+        """The connection stands and the venue has acknowledged ``topic``."""
+        return self.is_open and topic in self.acked
 
     @property
     def age_s(self) -> float:
@@ -105,7 +126,7 @@ class PublicStream:
         for topic in fresh:
             self.wanted[topic] = None
             self.refused.pop(topic, None)
-        await self._send(self.session.subscribe(fresh, self._next_id(len(fresh)), wall_ms() // 1000))
+        await self._send(self._public.subscribe(fresh, self._next_id(len(fresh)), wall_ms() // 1000))
 
     async def unsubscribe(self, topics: Sequence[str]) -> None:
         known = [topic for topic in topics if topic in self.wanted]
@@ -113,7 +134,7 @@ class PublicStream:
             self.wanted.pop(topic, None)
             self.acked.discard(topic)
             self._asked.pop(topic, None)
-        await self._send(self.session.unsubscribe(known, self._next_id(len(known)), wall_ms() // 1000))
+        await self._send(self._public.unsubscribe(known, self._next_id(len(known)), wall_ms() // 1000))
 
     def _next_id(self, count: int) -> int:
         first = self._request_id + 1
@@ -131,7 +152,7 @@ class PublicStream:
                 asked = self._asked.get(topic, (0.0, 0))[1]
                 if topic in self.wanted:
                     self._asked[topic] = (loop.time(), asked + 1)
-            await asyncio.sleep(1.0 / self.session.frames_per_s_max)
+            await asyncio.sleep(1.0 / self._public.frames_per_s_max)
 
     def on_control(self, control: Control) -> None:
         """Apply one verdict. An acknowledgement that names nothing is of the oldest open request: answers come in
@@ -157,7 +178,7 @@ class PublicStream:
     async def watch(self) -> None:
         """Ping, ask again for what was not answered, end when silent or broken. Returns when the connection is gone."""
         loop = asyncio.get_running_loop()
-        next_ping = loop.time() + self.session.ping_interval_s
+        next_ping = loop.time() + self._public.ping_interval_s
         looked_ns = mono_ns()
         while not self._closed.is_set():
             with contextlib.suppress(TimeoutError):
@@ -181,8 +202,8 @@ class PublicStream:
                 continue
             await self._ask_again(loop.time())
             if loop.time() >= next_ping:
-                next_ping = loop.time() + self.session.ping_interval_s
-                ping = self.session.ping(wall_ms() // 1000)
+                next_ping = loop.time() + self._public.ping_interval_s
+                ping = self._public.ping(wall_ms() // 1000)
                 if ping:
                     with contextlib.suppress(VenueUnavailable):
                         link.send_text(ping)

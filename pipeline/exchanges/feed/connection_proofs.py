@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pipeline.book import freshness as freshness
 from pipeline.book import memory as st
 from pipeline.book.venue_books import VenueBooks
-from pipeline.exchanges.feed.connection import PublicStream
+from pipeline.exchanges.feed.connection import FeedConnection
 from pipeline.exchanges.feed.types import Counters
 from pipeline.model.clock import mono_ns
 from shm.atomics import store_relaxed
@@ -60,7 +60,7 @@ class Proofs:
         self._feed_off = feed_off
         self._counters = counters
         self._say = say
-        self._streams: dict[int, PublicStream] = {}
+        self._connections: dict[int, FeedConnection] = {}
         self._disorders: deque[tuple[int, int]] = deque(maxlen=DISORDERS_TO_RAISE)
         self._disorder_seen_ns = 0
         self._steps: deque[tuple[int, int]] = deque()  # (when, largest step since the one before), the newest last
@@ -96,21 +96,21 @@ class Proofs:
 
     # --- connections ---
 
-    def open(self, stream: PublicStream) -> None:
-        """A new life of the stream's row; it proves nothing until its first frame of now."""
-        self._streams[stream.conn] = stream
-        conn_open(self._words, self._feed_off, stream.conn, self._venue_id, self.lag_ms * NS_PER_MS)
-        row = self._row(stream.conn)
+    def open(self, connection: FeedConnection) -> None:
+        """A new life of the connection's row; it proves nothing until its first frame of now."""
+        self._connections[connection.conn] = connection
+        conn_open(self._words, self._feed_off, connection.conn, self._venue_id, self.lag_ms * NS_PER_MS)
+        row = self._row(connection.conn)
         self._books.mem[row : row + st.CW_WORDS] = 0
         self._set(row + st.CW_DATA_NS, mono_ns())
         self._set(row + st.CW_OPEN, 1)
-        freshness.set_on_time(self._books.mem, self._words, stream.conn, 0)
-        stream.on_time = False
+        freshness.set_on_time(self._books.mem, self._words, connection.conn, 0)
+        connection.on_time = False
 
-    def close(self, stream: PublicStream) -> None:
-        self._streams.pop(stream.conn, None)
-        self._set(self._row(stream.conn) + st.CW_OPEN, 0)
-        conn_close(self._words, self._feed_off, stream.conn)
+    def close(self, connection: FeedConnection) -> None:
+        self._connections.pop(connection.conn, None)
+        self._set(self._row(connection.conn) + st.CW_OPEN, 0)
+        conn_close(self._words, self._feed_off, connection.conn)
 
     def _notice(self, notice: int, recv_mono_ns: int, conn: int) -> None:
         """What the kernel found; the rows say it already."""
@@ -122,7 +122,7 @@ class Proofs:
             self._counters.silences += 1
         if notice & freshness.NOTICE_DISORDER:
             self._exceeded(int(self._books.mem[st.H_BACK_MS]), recv_mono_ns)
-        for each in self._streams.values():
+        for each in self._connections.values():
             each.on_time = bool(self._books.mem[self._row(each.conn) + st.CW_ON_TIME])
 
     # --- how far topics run apart ---
@@ -130,7 +130,7 @@ class Proofs:
     def measure(self, now_ns: int) -> None:
         """Once a second or so: the steps since the last time into the window; the lag by what the window holds."""
         largest = 0
-        for conn in self._streams:
+        for conn in self._connections:
             row = self._row(conn)
             largest = max(largest, int(self._books.mem[row + st.CW_BACK_MS]))
             self._observed_frames += int(self._books.mem[row + st.CW_TIMED])
@@ -172,6 +172,6 @@ class Proofs:
             return
         self.lag_ms = lag_ms
         self._set(st.H_LAG_MS, lag_ms)
-        for conn in self._streams:
+        for conn in self._connections:
             row = self._feed_off + FEED_CONN_OFF + conn * CONN_WORDS
             store_relaxed(self._words, row + CONN_CROSS_TOPIC_LAG_NS, lag_ms * NS_PER_MS)

@@ -36,7 +36,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     topics: tuple[str, ...] = ()
 
 
-class PublicSession(ABC):
+class PublicStream(ABC):
     """Public streams of one venue.
 
     A *topic* is the smallest thing that can be subscribed (a channel of a symbol). ``book_topic`` carries the book,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pipeline.exchanges.feed.public_stream import Control, ControlKind, PublicSession, Request
+from pipeline.exchanges.feed.public_stream import Control, ControlKind, PublicStream, Request
 from pipeline.exchanges.parsing.venue_json import decode
 from pipeline.exchanges.transport.rest import printable
 
@@ -62,8 +62,8 @@ def parse_ack(msg: str) -> tuple[list[str], dict[str, str]]:
     return accepted, refused
 
 
-class MexcSession(PublicSession):
-    """:class:`PublicSession` of MEXC spot."""
+class MexcPublicStream(PublicStream):
+    """:class:`PublicStream` of MEXC spot."""
 
     topics_per_connection_max = TOPICS_MAX
     ticker_of_every_symbol = False  # 30 topics are few, and nothing says that versions of ticker and depth compare
@@ -114,5 +114,5 @@ class MexcSession(PublicSession):
         return b'{"method":"PING"}'
 
 
-def make_session(venue: VenueConfig) -> MexcSession:
-    return MexcSession(venue)
+def make_public_stream(venue: VenueConfig) -> MexcPublicStream:
+    return MexcPublicStream(venue)
