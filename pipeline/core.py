@@ -1,12 +1,12 @@
 """The execution core: events in, actions out. No socket, no clock, no file, no randomness of its own.
 
 The same events in the same order give the same actions, so that a run can be replayed and a test can drive years of
-faults on virtual time. The caller (workers/executor/process.py, or a test) performs the actions in order: ``Append``
-before the ``Place`` behind it; what it sees is fed back as the next event.
+faults on virtual time. The caller (workers/executor/process.py, or a test) performs the actions in order, ``Append``
+before the ``Place`` behind it, and feeds what follows from them back as events.
 
-Wiring: the ledger is the only state that matters, and only records change it. Around it stand the nine components'
-execution side: RiskManager (gate), OrderOrchestrator (saga), StateController, PositionManager, BalanceMonitor,
-RecoveryManager (sweeps, proof, escalation) with its Chaser (questions).
+The ledger is the only state that lasts, and only records change it. Around it stand the components of the execution
+side: RiskManager (gate), OrderOrchestrator (saga), StateController, PositionManager, BalanceMonitor and RecoveryManager
+(sweeps, proof, escalation) with OrderQueries and FundingWatch (REST queries).
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import BOOT_EPOCH_MAX, CoreContext, Ids
@@ -63,11 +60,12 @@ from pipeline.model.config import EngineConfig
 from pipeline.model.enums import BalanceCheck, OrderState, Refusal, ReportOutcome
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
-from pipeline.model.venue_events import CancelOutcome, FundingNews, OutcomeKind, PlaceOutcome, SessionState
+from pipeline.model.venue_events import CancelOutcome, FundingNotice, OutcomeKind, PlaceOutcome, SessionState
 from pipeline.recovery.funding import FundingWatch
-from pipeline.recovery.manager import Earlier, RecoveryManager
+from pipeline.recovery.manager import EarlierRun, RecoveryManager
 from pipeline.recovery.order_queries import OrderQueries
 from pipeline.risk.manager import RiskManager
+from shm.words import Words
 
 REFUSAL_RECORDS_PER_S = 5  # refusals that become records; all are counted
 REFUSAL_PAUSE_NS = 5_000_000  # the detector may offer the same direction again after this
@@ -76,7 +74,11 @@ STRICT_TIMEOUT_NS = 1_000_000_000
 
 
 class ExecutionCore:
-    """See the module's text. One instance per executor run."""
+    """Events in, actions out (see the module's docstring). One instance per executor run.
+
+    :meth:`boot` comes first, then :meth:`handle` for every event, :meth:`stop` at the end of a run that ends on
+    purpose. The components are attributes, for reading.
+    """
 
     def __init__(
         self,
@@ -110,10 +112,10 @@ class ExecutionCore:
             self.states,
             self.balances,
             self.rates,
-            on_recovery=self._recovery_begins,
+            on_recovery=self.recovery.initiate_recovery,
             on_recovered=self.recovery.finished,
             held_by_operator=self.recovery.held_by_operator,
-            asking=self.recovery.asking,
+            awaits_first_sweep=self.recovery.awaits_first_sweep,
             can_place=lambda venue: self.risk.gate.has_budget(venue, 1),
         )
         self.order_queries = OrderQueries(self.context, self.evidence)
@@ -122,30 +124,30 @@ class ExecutionCore:
         self.stopping = False
         self.refused = 0
         self.last_refusal = ""
-        self._pending: dict[int, tuple[Plan, int]] = {}  # strict: token -> (plan, asked at)
+        self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)
         self._token = 0
         self._refusal_second = 0
         self._refusal_records = 0
         self._hedges_looked_mono_ns = 0
-        self._handlers: dict[type, Callable[[Any], None]] = {
+        self._handlers: dict[type, Callable[[Any], object]] = {
             Opportunity: self._opportunity,
             Entered: self._entered,
             OrderUpdate: self._update,
             Fill: self._fill,
-            Balance: self._balance,
+            Balance: self.balances.on_balance,
             Position: self._nothing,
             PlaceOutcome: self._outcome,
             CancelOutcome: self._cancel_outcome,
             SessionState: self._session,
-            Sent: self._sent,
+            Sent: self.evidence.sent,
             NotSent: self._not_sent,
             Tick: self._tick,
             AccountSnapshot: self._account,
             QueryAnswer: self._query_answer,
             FillsAnswer: self._fills_answer,
-            FundingNews: self.funding.on_news,
+            FundingNotice: self.funding.on_notice,
             FundingAnswer: self.funding.on_answer,
-            SweepAnswer: self._sweep,
+            SweepAnswer: self.recovery.on_sweep,
             BalancesAnswer: self._balances_answer,
             CatalogueChanged: self._catalogue,
             Command: self._command,
@@ -184,9 +186,9 @@ class ExecutionCore:
             raise ValueError(f"boot epoch out of range: {epoch}")
         self.context.now = now
         self.context.ids = Ids(epoch)
-        ran = Earlier.of(self.ledger, host_boot)
+        earlier = EarlierRun.of(self.ledger, host_boot)
         self.context.record(BootRecord(epoch, instance, str(self.config.mode), pid, build_hash, host_boot))
-        if ran.same_host_boot:
+        if earlier.same_host_boot:
             self._recall(now)
         venues = sorted({v.name for v in self.config.venues} | set(self.context.instruments.venues()))
         for operation in list(self.ledger.open_operations.values()):
@@ -194,11 +196,11 @@ class ExecutionCore:
             if not self.recovery.held_by_operator(operation):
                 self.recovery.initiate_recovery(operation, "resolve", "found open at the start")
         self.risk.start_monitoring()
-        self.recovery.start(venues, ran)
+        self.recovery.start(venues, earlier)
         return self.context.drain()
 
     def _recall(self, now: Now) -> None:
-        """What the gate knew of the run before: orders of the last second, and books that must be later than a fill."""
+        """Restores what the gate knew in the run before: orders of the last second, and times of our own fills."""
         gate = self.risk.gate
         sends = [
             (order.sent_mono_ns or order.intent_mono_ns, order.intent.venue) for order in self.ledger.orders.values()
@@ -210,13 +212,14 @@ class ExecutionCore:
                 gate.note_fill(fill.venue, fill.symbol, min(fill.recv_mono_ns, now.mono_ns), fill.venue_wall_ms)
 
     def stop(self, now: Now, reason: str) -> list[Action]:
-        """Last records of a run that ends on purpose."""
+        """The actions that end a run on purpose: its last record."""
         self.context.now = now
         self.context.record(StopRecord(reason, len(self.ledger.unsettled), len(self.ledger.open_operations)))
         return self.context.drain()
 
     @property
     def ready(self) -> bool:
+        """Whether new risk may be taken: the venues are reconciled and no stop was commanded."""
         return self.recovery.ready() and not self.stopping
 
     @property
@@ -226,11 +229,11 @@ class ExecutionCore:
 
     @property
     def finished(self) -> bool:
-        """Idle, and the venues' last bookings are in the journal: a stop loses nothing."""
+        """Idle, and no funding payment that is known to be booked is missing in the journal."""
         return self.idle and not self.funding.pending
 
     def handle(self, event: CoreEvent, now: Now) -> list[Action]:
-        """One event; the actions to perform, in order."""
+        """Handles one event; returns the actions to perform, in order."""
         self.context.now = now
         self.risk.gate.ready = self.ready
         self._handlers[type(event)](event)
@@ -259,16 +262,18 @@ class ExecutionCore:
         else:
             self._execute(verdict)
 
-    def open_fast_entry(self, words: npt.NDArray[np.int64], feeds: list[int], lease_token: int) -> FastEntry:
-        """The fast path of entries, for a market whose books lie in ``words`` (see Express). After :meth:`boot`: the
-        orders that it makes carry this run's ids."""
+    def open_fast_entry(self, words: Words, feeds: list[int], lease_token: int) -> FastEntry:
+        """Opens the fast path of entries, for a market whose books lie in ``words`` at ``feeds`` (see FastEntry).
+
+        To be called after :meth:`boot`: its orders carry this run's ids. ``lease_token``: as of the halt page.
+        """
         self.fast_entry = FastEntry(
             self.context, self.risk.gate, self.balances, self.rates, words=words, feeds=feeds, lease_token=lease_token
         )
         return self.fast_entry
 
     def update_limits_table(self) -> None:
-        """What the fast path looks at is what the ledger says, after every event and before the next opportunity."""
+        """Brings the fast path's table up to the ledger: after every event, before the next opportunity."""
         if self.fast_entry is not None:
             self.risk.gate.ready = self.ready
             self.fast_entry.limits_table.refresh()
@@ -331,14 +336,8 @@ class ExecutionCore:
         operation = self.ledger.operations[order.intent.operation_id]
         self.orders.advance(operation)
 
-    def _recovery_begins(self, operation: Operation, strategy: str, reason: str) -> None:
-        self.recovery.initiate_recovery(operation, strategy, reason)
-
     def _nothing(self, event: object) -> None:
-        """Pushed positions: the poller's complete lists are compared, a push alone proves no absence."""
-
-    def _sent(self, event: Sent) -> None:
-        self.evidence.sent(event)
+        """Pushed positions change nothing: only the poller's complete lists are compared with the ledger."""
 
     def _not_sent(self, event: NotSent) -> None:
         order = self.evidence.not_sent(event)
@@ -366,7 +365,7 @@ class ExecutionCore:
         self._after(order)
 
     def _cancel_outcome(self, outcome: CancelOutcome) -> None:
-        """Only what it says of the order counts; a refusal to cancel says nothing about fills."""
+        """An update of the order counts; a refusal to cancel says nothing about fills, so the order is queried."""
         if outcome.update is not None:
             self._update(outcome.update)
             return
@@ -382,13 +381,7 @@ class ExecutionCore:
         for fill in answer.fills:
             self._fill(fill)
 
-    def _sweep(self, answer: SweepAnswer) -> None:
-        self.recovery.on_sweep(answer)
-
     # --- accounts, sessions, catalogue ---
-
-    def _balance(self, balance: Balance) -> None:
-        self.balances.on_balance(balance)
 
     def _account(self, snapshot: AccountSnapshot) -> None:
         for balance in snapshot.balances:
@@ -435,7 +428,7 @@ class ExecutionCore:
             self._look_at_hedges(forced=False)
 
     def _look_at_hedges(self, *, forced: bool) -> None:
-        """Leaves hedges that pay to leave (all, when forced); a halt does not stand in the way of an exit."""
+        """Exits hedges whose exit earns something (all, when forced); a halt does not prevent an exit."""
         if not (self.ready or forced):
             return
         closing = {o.record.closes for o in self.ledger.open_operations.values() if o.record.closes}
@@ -449,7 +442,7 @@ class ExecutionCore:
                 self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id)
 
     def _may_leave(self, plan: Plan, hedge: HedgeRecord) -> bool:
-        """An exit by our own decision: not where the position is in doubt, nor right after exits that broke."""
+        """Whether an exit by our own decision may go: position not in doubt, direction not resting, rate budget."""
         doubt = f"venue.{hedge.futures_venue}" in self.ledger.breakers
         resting = self.risk.gate.resting(plan.opportunity.direction_key)
         return not doubt and not resting and self.risk.gate.has_budget_for(plan)
@@ -474,12 +467,12 @@ class ExecutionCore:
         elif kind is CommandKind.CANCEL_RECOVERY:
             operation = self.recovery.cancel_recovery(command.argument, command.reason)
             if operation is not None:
-                self.orders.pursuit(operation).held = True
+                self.orders.repair_pace(operation).held = True
 
-    # --- what the detector sizes with ---
+    # --- inventory for the detector ---
 
     def inventory(self, now: Now, instruments: Iterable[int] | None = None) -> list[InventoryRow]:
-        """Rows of ``instruments`` (all): what could be spent and sold now, positions, from when on books count."""
+        """Inventory rows of ``instruments`` (ids; None = all): what could be bought and sold now, and positions."""
         self.context.now = now
         known = self.context.instruments
         wanted = known if instruments is None else [row for i in instruments if (row := known.get(i)) is not None]

@@ -1,9 +1,9 @@
-"""Books of all venues as one reader sees them: live shared memory, never a copy kept for later.
+"""MarketDataAggregator: all venues' books and instruments, read from live shared memory at each call.
 
 ``MarketDataAggregator`` (requirements S9) maps the catalogue and every feed's segment read-only. The executor judges
 by its :meth:`~MarketDataAggregator.book`; ``arb status`` and ``top``, the recorder and a Python user read with the same
 object. A synchronised snapshot is one in which no book of the set changed while the set was read. Feeds (streams, REST
-while a stream is down) fill the memory; a reader starts nothing and cannot slow a feed.
+while a stream is down) fill the memory; a reader starts nothing and does not slow a feed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class BookSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MarketSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """Books that were true at one instant (``synchronised``), and how far apart their proofs are."""
+    """Books that were current at one instant (``synchronised``); ``skew_ms``: how far apart their proofs are."""
 
     mono_ns: int
     synchronised: bool
@@ -67,7 +67,7 @@ class MarketDataAggregator:
     """Every venue's books and instruments of a running instance (requirements S9). Not thread-safe: one per thread.
 
     ``subscribe``: how a new symbol is asked for (the supervisor's control socket); without it
-    ``add_symbol_subscription`` refuses. Nothing is cached: every look reads shared memory.
+    ``add_symbol_subscription`` refuses. Nothing is cached: every call reads shared memory.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class MarketDataAggregator:
 
     @property
     def is_aggregating(self) -> bool:
+        """Whether the memory is attached."""
         return self._arena is not None
 
     def attach(self) -> None:
@@ -112,19 +113,19 @@ class MarketDataAggregator:
         self.attach()
 
     async def stop_aggregation(self) -> None:
-        """Let the memory go; what has been read stays valid."""
+        """Release the memory; snapshots that were read stay valid."""
         self._arena = self._catalogue = None
         self._version, self._words, self._offsets = -1, np.zeros(0, np.int64), []
         self.instruments, self.removed = Instruments(), set()
 
     async def add_symbol_subscription(self, venue: str, symbol: str) -> None:
-        """Ask for one more instrument while the engine runs. Raises BadInput where nobody can be asked."""
+        """Ask for one more instrument while the engine runs. Raises BadInput without ``subscribe``."""
         if self._subscribe is None:
             raise BadInput(f"no running instance to add {symbol} of {venue} to: start one with `arb up`")
         await self._subscribe(venue, symbol)
 
     def refresh(self) -> list[InstrumentRow]:
-        """Feeds that appeared are mapped; instruments that are new or changed since the last look are returned.
+        """Maps feeds that appeared; returns instruments that are new or changed since the last call.
 
         Cheap where nothing changed. Raises SegmentMismatch for memory of another build.
         """
@@ -173,10 +174,10 @@ class MarketDataAggregator:
         return BookView(self._record.tolist(), proof)
 
     def get_latest_snapshot(self, pairs: Sequence[str] = ()) -> MarketSnapshot:
-        """Books of ``pairs`` (BASE/QUOTE; empty = all) that were all true at one instant.
+        """Books of ``pairs`` (BASE/QUOTE; empty = all) that were all current at one instant.
 
-        The set is read, then looked at again: if any book was published meanwhile, it is read once more. A set that
-        never holds still within ``SNAPSHOT_ATTEMPTS`` is returned with ``synchronised`` False.
+        The set is read and then checked: if a book was published meanwhile, the whole set is read again. One that
+        changes during each of ``SNAPSHOT_ATTEMPTS`` is returned with ``synchronised`` False.
         Raises BadInput before ``start_aggregation``.
         """
         if self._arena is None:
@@ -205,7 +206,7 @@ class MarketDataAggregator:
         )
 
     def _sequences(self, rows: Sequence[InstrumentRow]) -> list[int]:
-        """Publication that is the newest of each instrument; 0 = none yet."""
+        """Number of the newest publication of each instrument; 0 = none yet."""
         found = []
         for row in rows:
             newest = int(newest_offset(self._words, self._offsets[row.feed_id], row.book_index))

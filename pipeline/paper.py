@@ -1,12 +1,12 @@
-"""Paper trading: the real public books, a local account, the same order interface.
+"""Paper trading: real public books, simulated execution and a local account, behind the same order interface.
 
-``PaperTrading`` stands where a venue's order entry and private stream stand: an order takes ``LATENCY_S`` to arrive, is
+``PaperTrading`` replaces a venue's order entry and private stream: an order takes ``LATENCY_S`` to arrive, is
 matched against the newest book in shared memory, never at a price better than that book shows, and what it consumed
 stays consumed until the level is refreshed. Immediate orders only (IOC, FOK, market): a resting order's place in the
-queue cannot be known from outside, so none is pretended.
+queue cannot be known from outside, so it is not simulated.
 
 The account is a file of JSON lines, ``<folder>/<venue>.jsonl``: written by one ``PaperTrading`` (the executor's), read
-by any ``PaperClient`` (poller, recovery). It survives a killed process as a venue's account would.
+by any ``PaperClient`` (poller, recovery). It survives a killed process, as a venue's account does.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class PaperAccount:
                 self.positions.setdefault(fill.symbol, FuturesPosition()).apply(fill.qty * int(fill.side), fill.price)
 
     def append(self, line: PaperFile) -> None:
-        """The writer's only way: one write of one line, then the fold."""
+        """Adds one line, by one write, and folds it in. Only the account's one writer may call it."""
         self.refresh()
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
@@ -120,13 +120,15 @@ class PaperAccount:
         self.refresh()
 
     def margin(self) -> Decimal:
-        """Quote that open positions bind."""
+        """Quote held as margin by open positions."""
         return sum((abs(position.cost) / LEVERAGE for position in self.positions.values()), ZERO)
 
     def free(self, asset: str) -> Decimal:
+        """Balance less margin."""
         return self.wallet.get(asset, ZERO) - (self.margin() if self.positions else ZERO)
 
     def balances(self, source: str) -> list[Balance]:
+        """All balances as the private stream (``source`` "ws") or REST ("rest") would report them."""
         now = mono_ns()
         locked = self.margin()
         return [
@@ -237,7 +239,7 @@ class PaperTrading(VenueTrading):
         """A new or changed catalogue row: orders on it are matched by its numbers from now on."""
         self._rows[row.spec.symbol] = row
         for key in [key for key in self._consumed if key[0] == row.instrument_id]:
-            del self._consumed[key]  # told in the old fixed point
+            del self._consumed[key]  # in the old row's fixed point
 
     def _match(self, request: OrderRequest, row: InstrumentRow) -> list[tuple[Decimal, Decimal]]:
         """(price, base quantity) per level that the order takes."""
@@ -339,10 +341,10 @@ class PaperTrading(VenueTrading):
             self._on_event(event)
 
     def _venue_ms(self, row: InstrumentRow) -> int:
-        """The venue's clock by its newest book; 0 = unknown, as where the book is a snapshot without a time.
+        """The venue's clock (ms) by its newest book; 0 = unknown, as where the book is a snapshot without a time.
 
-        Never our own wall clock: a replayed venue lives in its own time, and a fill stamped years after it would
-        keep every later book of the instrument "not after our own fill".
+        Never our own wall clock: a replayed venue has the time of its recording, and a fill stamped years later would
+        make every later book of the instrument older than our own fill.
         """
         view = self._market.book(row.instrument_id)
         return max(0, int(view.words[BR_VENUE_WALL_NS]) // 1_000_000) if view is not None else 0
@@ -361,7 +363,7 @@ class PaperTrading(VenueTrading):
 
 
 class PaperClient(VenueClient):
-    """Public questions go to the real venue (``public``); questions about the account are answered by the file."""
+    """A venue's REST client: public endpoints of the real venue (``public``), the account out of the paper file."""
 
     def __init__(self, venue: VenueConfig, folder: Path, public: VenueClient) -> None:
         self.venue = venue.name
@@ -437,7 +439,7 @@ class PaperClient(VenueClient):
 
 
 def paper_client(venue: VenueConfig, folder: Path) -> PaperClient:
-    """The account client of a venue in paper mode; public questions go to the venue without a key."""
+    """The REST client of a venue in paper mode; the venue's public endpoints are read without a key."""
     from pipeline.exchanges.factory import make_venue
 
     return PaperClient(venue, folder, make_venue(venue, None))

@@ -1,9 +1,8 @@
-"""A rehearsal of the execution core in a world of its own: two venues that fill everything at once.
+"""Warms the execution core up before READY: whole operations against two simulated venues that fill at once.
 
 The first passes of Python code are many times slower than later ones (bytecode is not specialised yet, memory that was
-shared with the parent process is copied when first touched, modules are imported at first use). A rehearsal makes
-that happen before there is an order: it takes operations from the opportunity to the result on a core that is thrown
-away. Nothing leaves it: no socket, no journal, no shared memory.
+shared with the parent process is copied when first written, modules are imported at first use). So a core that is
+thrown away takes operations from the opportunity to the result. It has no socket, no journal and no shared memory.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ QTY = Decimal(1)
 
 
 class _World:
-    """The ports of a core: whole, fresh books; no halt; room in the journal."""
+    """A core and its ports: fresh books, no halt, room in the journal."""
 
     def __init__(self) -> None:
         market = MarketConfig(symbols=(SYMBOL,))
@@ -85,8 +84,8 @@ class _World:
     def now(self) -> Now:
         return Now(self.now_ns, self.now_ns)
 
-    def tell(self, event: CoreEvent) -> list[OrderRequest]:
-        """One event into the core; the orders that it places. Sweeps are answered at once."""
+    def feed(self, event: CoreEvent) -> list[OrderRequest]:
+        """Feeds one event to the core; returns the orders that it places. Sweeps are answered at once."""
         orders = []
         for action in self.core.handle(event, self.now()):
             if isinstance(action, Place):
@@ -98,7 +97,7 @@ class _World:
     def _answer(self, sweep: SweepVenue) -> None:
         balances = self.balances(sweep.venue)
         wall_ms = self.now().wall_ms
-        self.tell(SweepAnswer(sweep.venue, self.now_ns, wall_ms, wall_ms, sweep.symbols, balances=balances))
+        self.feed(SweepAnswer(sweep.venue, self.now_ns, wall_ms, wall_ms, sweep.symbols, balances=balances))
 
     def balances(self, venue: str) -> tuple[Balance, ...]:
         return tuple(
@@ -143,11 +142,11 @@ class _World:
         )
 
     def fill(self, order: OrderRequest) -> None:
-        """All that a venue says of an order that fills at once."""
-        self.tell(Sent(order.client_id, self.now_ns))
+        """Feeds the messages of a venue about an order that fills at once."""
+        self.feed(Sent(order.client_id, self.now_ns))
         self.now_ns += STEP_NS
         opened = self._update(order, OrderState.OPEN, Decimal(0))
-        self.tell(
+        self.feed(
             PlaceOutcome(
                 venue=order.venue,
                 symbol=order.symbol,
@@ -157,7 +156,7 @@ class _World:
                 recv_mono_ns=self.now_ns,
             )
         )
-        self.tell(
+        self.feed(
             Fill(
                 venue=order.venue,
                 symbol=order.symbol,
@@ -175,7 +174,7 @@ class _World:
                 source="ws",
             )
         )
-        self.tell(self._update(order, OrderState.FILLED, order.qty))
+        self.feed(self._update(order, OrderState.FILLED, order.qty))
 
     def _update(self, order: OrderRequest, state: OrderState, filled: Decimal) -> OrderUpdate:
         return OrderUpdate(
@@ -208,18 +207,18 @@ def _spec(venue: str) -> InstrumentSpec:
 
 
 def rehearse(rounds: int = ROUNDS) -> int:
-    """Leads ``rounds`` operations from the opportunity to the result; how many were completed (all, or it is a bug)."""
+    """Takes ``rounds`` operations from the opportunity to the result; returns how many were completed (all of them)."""
     world = _World()
     core, venues = world.core, [venue.name for venue in world.config.venues]
     for action in core.boot([], now=world.now(), first_epoch=1, instance="rehearsal", pid=0, build_hash=0):
         if isinstance(action, SweepVenue):
             world._answer(action)
     for venue in venues:
-        world.tell(SessionState(venue=venue, state="up", recv_mono_ns=world.now_ns))
+        world.feed(SessionState(venue=venue, state="up", recv_mono_ns=world.now_ns))
     for number in range(1, rounds + 1):
         world.now_ns += ROUND_NS
-        world.tell(Tick())
-        world.tell(AccountSnapshot(tuple(balance for venue in venues for balance in world.balances(venue))))
-        for order in world.tell(world.opportunity(number)):
+        world.feed(Tick())
+        world.feed(AccountSnapshot(tuple(balance for venue in venues for balance in world.balances(venue))))
+        for order in world.feed(world.opportunity(number)):
             world.fill(order)
     return core.ledger.outcomes[Outcome.COMPLETED]

@@ -5,8 +5,8 @@ One process, one thread, no clock and no socket: two runs give the same bytes.
 * Captures are merged by their recorded local receive time (ties: in the order given, then in file order).
 * **The clock is the recorded receive time.** A frame's receive time is its recorded one, so a book's proof of age (its
   own update, or a later frame of the same capture) is what it was when it was recorded. What is *found* does not
-  depend on it: an episode is a matter of prices alone. With the same kernels the other gates (age, skew, lots, minima)
-  are asked as well, and ``tradable`` and ``refused`` say what they would have answered.
+  depend on it: an episode depends on prices alone. The same kernels judge the other gates (age, skew, lots, minima)
+  as well; ``tradable`` and ``refused`` count their results.
 * An event is a recorded message that changed a book: an applied depth message, or a snapshot with what was buffered
   before it. Tickers and trades only prove. A book that is broken (gap, crossed, contradicted) has no edge.
 * One opportunity = one episode of a pair and direction: from the first event with an entry edge above the minimum
@@ -85,6 +85,8 @@ BPS = 10_000
 
 
 class Leg(msgspec.Struct, frozen=True):
+    """One leg in a line of ``--out`` (fields: see the module's docstring)."""
+
     venue: str
     symbol: str
     u: int
@@ -177,7 +179,7 @@ class ExactReplay:
             self._drop_pushed()
 
     def _drop_pushed(self) -> None:
-        """Nobody consumes the queue here: what was pushed is counted, the slots are free again."""
+        """Frees the queue's slots: nothing consumes it here, and what was pushed is counted already."""
         self.ports.opps_cursor[ly.C_CURSOR] = self.ports.opps[ly.Q_TAIL]
 
     def _note(self, time_ns: int, episode: int) -> None:

@@ -59,6 +59,7 @@ class Listed:
 
     @property
     def pair(self) -> str:
+        """Canonical name of the pair, ``BASE/QUOTE``."""
         return f"{self.row.base}/{self.row.quote}"
 
 

@@ -1,26 +1,19 @@
-"""Which client answers for a venue's account: the venue itself, or in paper mode the local paper account."""
+"""The client that answers for a venue's account: the venue's own, or in paper mode that of the local paper account."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from pipeline.exchanges.base import VenueTrading
+from pipeline.exchanges.base import VenueClient, VenueTrading
 from pipeline.exchanges.factory import make_venue
 from pipeline.model.enums import Mode
 from pipeline.model.errors import ConfigInvalid
-from workers.base import load_credentials
-from workers.control_plane.preflight import missing_keys
-
-if TYPE_CHECKING:
-    from pipeline.exchanges.base import VenueClient
-    from workers.base import WorkerContext
+from pipeline.paper import paper_client
+from workers.base import WorkerContext
+from workers.credentials import load_credentials, missing_keys
 
 
 def account_clients(ctx: WorkerContext) -> dict[str, VenueClient]:
     """One client per venue, by name, able to answer for the account. Raises ConfigInvalid where a key is missing."""
     if ctx.config.mode is Mode.PAPER:
-        from pipeline.paper import paper_client
-
         return {venue.name: paper_client(venue, ctx.state_dir / "paper") for venue in ctx.config.venues}
     clients: dict[str, VenueClient] = {}
     missing = missing_keys(ctx.config, ctx.instance)
@@ -34,7 +27,7 @@ def account_clients(ctx: WorkerContext) -> dict[str, VenueClient]:
 
 
 def remember_budgets(ctx: WorkerContext, venue: VenueClient | VenueTrading) -> None:
-    """Lets a process begin with what its predecessor left of the venue's budgets; with all of them without the file."""
+    """Let a process begin with the request budgets that its predecessor left; with full ones without their file."""
     kind = "orders" if isinstance(venue, VenueTrading) else "rest"
     try:
         venue.remember_budgets(ctx.state_dir / "budgets" / f"{ctx.process}.{kind}.{venue.venue}")

@@ -1,9 +1,9 @@
 """What every process of the engine does the same way: one context, one way to start, one way to stop.
 
-A worker module (``workers.feed``, ``workers.detector``, ...) offers
+A worker module (``workers.feed``, ``workers.executor.process``, ...) offers
 
 * ``run(ctx: WorkerContext) -> None`` -- the whole life of the process, from set-up to a clean return after
-  ``ctx.stop_requested()``; calls ``ctx.ready()`` once when warm and ``ctx.progress()`` from its loop;
+  ``ctx.stop_requested()``; calls ``ctx.ready()`` once when it can work and ``ctx.progress()`` from its loop;
 * optionally ``warm(dialects: Sequence[str]) -> None`` -- compiles (or loads from the cache) every kernel that ``run``
   calls, with private arrays: no shared memory, no socket, no thread, no event loop. The fork server calls it once
   before it forks, so that children start with machine code in memory;
@@ -18,41 +18,36 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
-import importlib
 import os
 import signal
 import socket
-import stat
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from pipeline.model.config import EngineConfig
+from pipeline.model.config_load import load_config
 from pipeline.model.enums import ProcessState, WaitStrategy
 from pipeline.model.errors import ArbitrageEngineError, ConfigInvalid
 from pipeline.model.structs import Credentials
+from workers.credentials import load_credentials
+from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_CRASHED, EXIT_OK, EXIT_USAGE
+from workers.state_folder import instance_dir
 
 if TYPE_CHECKING:
-    from pipeline.model.config import EngineConfig
     from shm.liveness import Liveness
     from shm.logring import LogRing
     from shm.metrics import Metrics
 
-EXIT_CLEAN = 0
-EXIT_CRASHED = 1
-EXIT_CONFIG = 2  # the operator's input: starting again cannot help
-EXIT_COULD_NOT_START = 3  # shared memory, port, venue: starting again may help
-
 WARM_TIMEOUT_US = 300_000_000  # a first compilation, on a busy host
-RELOAD_FILE = "reload.json"  # in the state folder: the configuration as the supervisor checked it
+RELOAD_FILE = "reload.json"  # in the state folder: the newest configuration that the supervisor has accepted
 STOP_GRACE_S = 10.0  # after SIGTERM the kernel ends a process that does not end itself (SIGALRM, default action)
-#: Processes that are a folder: the module in it that has ``run``. Every other process is ``workers/<name>.py``.
-PROCESS_MODULES = {"executor": "workers.executor.process", "recorder": "workers.recorder.process"}
-STATUS_CHARS_MAX = 2000  # of an ending process: every line of what it refuses, and far below a datagram
+STATUS_CHARS_MAX = 2000  # of an ending process: holds every line of a refused configuration, and fits a datagram
 BEAT_PERIOD_NS = 25_000_000  # while work flows (design 3); a parked process beats every 500 ms
 
 LOG_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
@@ -60,22 +55,6 @@ LOG_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 5
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
-
-
-def state_root() -> Path:
-    """Folder of all instances: ``ARB_STATE_DIR``, else ``~/.local/state/arb``."""
-    base = os.environ.get("ARB_STATE_DIR")
-    return Path(base) if base else Path.home() / ".local" / "state" / "arb"
-
-
-def instance_dir(instance: str, *, create: bool = False) -> Path:
-    """State folder of one instance; created 0700 with its subfolders when asked."""
-    path = state_root() / instance
-    if create:
-        state_root().mkdir(parents=True, exist_ok=True)
-        for folder in (path, path / "journal", path / "bells", path / "keys", path / "log"):
-            folder.mkdir(mode=0o700, exist_ok=True)
-    return path
 
 
 def prctl(option: int, value: int) -> None:
@@ -96,7 +75,7 @@ def set_undumpable() -> None:
 
 
 class Notifier:
-    """Twelve lines of sd_notify: datagrams to ``NOTIFY_SOCKET`` (a path, or ``@name`` for the abstract space)."""
+    """sd_notify: datagrams to ``NOTIFY_SOCKET`` (a path, or ``@name`` for the abstract space). Silent without one."""
 
     def __init__(self, address: str | None = None) -> None:
         address = os.environ.get("NOTIFY_SOCKET", "") if address is None else address
@@ -106,7 +85,7 @@ class Notifier:
             self._socket.setblocking(False)
 
     def send(self, text: str) -> None:
-        """Best effort: a full or vanished socket must not stop a trading process."""
+        """Send one message. A socket that is full or gone is ignored: it must not stop a trading process."""
         if self._socket is None:
             return
         try:
@@ -116,7 +95,7 @@ class Notifier:
 
 
 class WorkerContext:
-    """What a process knows about itself. Attributes are fixed after ``run_worker`` built it."""
+    """What a process knows about itself: configuration, name, state folder, metrics, log. Built by ``start_worker``."""
 
     def __init__(
         self, *, config: EngineConfig, instance: str, process: str, exchange: str, state_dir: Path, restarts: int
@@ -149,14 +128,14 @@ class WorkerContext:
         return self._stop
 
     def request_stop(self) -> None:
-        """What SIGTERM does; callable from the process itself. Bounds the time that is left."""
+        """Ask this process to stop, as SIGTERM does: it then has ``STOP_GRACE_S`` left."""
         if not self._stop:
             self._stop = True
             signal.setitimer(signal.ITIMER_REAL, STOP_GRACE_S)
         os.eventfd_write(self.stop_fd, 1)
 
     def ready(self, status: str = "") -> None:
-        """Warm: kernels compiled, state reconciled, able to do the work. Told once, again only to change the status."""
+        """Report READY: kernels compiled, state reconciled, able to work. A second call only changes the status."""
         if not self.is_ready:
             self.is_ready = True
             self.liveness.set_state(ProcessState.READY)
@@ -164,27 +143,27 @@ class WorkerContext:
         self._notifier.send(f"READY=1\nSTATUS={status}" if status else "READY=1")
 
     def status(self, text: str) -> None:
-        """One line about what the process is doing, for ``systemctl status`` and ``arb status``."""
+        """Report one line about what the process is doing, for ``systemctl status`` and ``arb status``."""
         self._notifier.send(f"STATUS={text}")
 
     def degraded(self, text: str) -> None:
-        """Able to work, but not as configured (a venue down, a CPU missing): shown, never hidden."""
+        """Report that the process works, but not as configured (a venue down, a CPU missing)."""
         self.liveness.set_state(ProcessState.DEGRADED)
         self.say("warning", text)
         self.status(text)
 
     def recovered(self, text: str) -> None:
-        """The opposite of :meth:`degraded`."""
+        """Report that what :meth:`degraded` reported is over."""
         self.liveness.set_state(ProcessState.READY)
         self.say("info", text)
         self.status(text)
 
     def beat(self) -> None:
-        """Proof of progress, now."""
+        """Write the proof of progress into the liveness page now."""
         self.liveness.beat()
 
     def progress(self) -> None:
-        """Proof of progress: cheap enough for every loop round; beats at 25 ms and pings the watchdog in its time."""
+        """Beat at most every 25 ms and ping the watchdog when due; cheap enough for every round of a loop."""
         now = time.monotonic_ns()
         if now - self._beat_at_ns >= BEAT_PERIOD_NS:
             self._beat_at_ns = now
@@ -194,19 +173,17 @@ class WorkerContext:
                 self._notifier.send("WATCHDOG=1")
 
     def say(self, level: str, text: str) -> None:
-        """One line for people: into the log ring and to stderr. Never called on the hot path, never with a secret."""
+        """Write one line for operators into the log ring and to stderr. Not for the hot path, never with a secret."""
         clean = text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text
         self.log.text(LOG_LEVELS[level], clean)
         sys.stderr.write(f"{self.process}: {level}: {clean}\n")
         sys.stderr.flush()
 
     def reloaded(self) -> EngineConfig | None:
-        """The configuration that the supervisor has checked and written, where a SIGHUP came since the last call.
+        """The configuration that the supervisor has accepted, where a SIGHUP came since the last call; else None.
 
-        ``config`` is then the new one. What the body computed from the old one is the body's to compute anew.
+        ``self.config`` is then the new one; what the caller derived from the old one it must derive again.
         """
-        from pipeline.model.config import EngineConfig
-
         try:
             os.eventfd_read(self.reload_fd)
         except BlockingIOError:
@@ -220,49 +197,16 @@ class WorkerContext:
         return self.config
 
     def credentials(self, exchange: str) -> Credentials | None:
+        """This instance's key of an exchange; None where there is none. Raises ConfigInvalid (see credentials.py)."""
         return load_credentials(self.config, exchange, instance=self.instance)
 
     def bells_dir(self) -> Path:
+        """Folder of the FIFOs that wake parked processes."""
         return self.state_dir / "bells"
 
     def journal_dir(self) -> Path:
+        """Folder of the execution journal's segments."""
         return self.state_dir / "journal"
-
-
-def load_credentials(config: EngineConfig, exchange: str, *, instance: str | None = None) -> Credentials | None:
-    """Key of one exchange: ``$CREDENTIALS_DIRECTORY/<exchange>.json`` (systemd), else ``<state>/keys/<exchange>.json``.
-
-    None when there is no file. Errors: ConfigInvalid when the file is readable by others or is not the expected JSON
-    (its content is never quoted).
-    """
-    folders = []
-    if os.environ.get("CREDENTIALS_DIRECTORY"):
-        folders.append(Path(os.environ["CREDENTIALS_DIRECTORY"]))
-    folders.append(instance_dir(instance or config.instance) / "keys")
-    for folder in folders:
-        path = folder / f"{exchange}.json"
-        try:
-            mode = path.stat().st_mode
-            raw = path.read_bytes()
-        except FileNotFoundError:
-            continue
-        if stat.S_IMODE(mode) & 0o077:
-            raise ConfigInvalid([f"keys/{exchange}.json: mode {stat.S_IMODE(mode):04o}, wanted 0600 (chmod 600)"])
-        try:
-            return msgspec.json.decode(raw, type=Credentials)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise ConfigInvalid([f'keys/{exchange}.json: wanted {{"api_key", "api_secret", "uid"}}']) from None
-    return None
-
-
-def store_credentials(instance: str, exchange: str, credentials: Credentials) -> Path:
-    """Write a key file 0600 in the instance's state folder; the file never exists with a wider mode."""
-    path = instance_dir(instance, create=True) / "keys" / f"{exchange}.json"
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as handle:
-        handle.write(msgspec.json.encode(credentials))
-    return path
 
 
 def apply_cpus(cpus: Sequence[int]) -> tuple[int, ...]:
@@ -291,7 +235,7 @@ def _install_signals(ctx: WorkerContext, *, supervised: bool) -> None:
 
 
 def _harden(ctx: WorkerContext) -> None:
-    """CPU, priority, core dumps. What the host refuses is said, not hidden."""
+    """Set name, CPU set, priority and no core dump; what the host refuses is reported as DEGRADED."""
     prctl_name = ctypes.create_string_buffer(f"arb:{ctx.process}".encode()[:15])
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NAME, prctl_name, 0, 0, 0)
     set_undumpable()
@@ -317,6 +261,7 @@ def start_worker(
     restarts: int = 0,
 ) -> int:
     """Run ``body`` as the process ``process`` of ``instance``: a child's outermost frame. Returns the exit code."""
+    # Not at the top of the file: numpy and numba. The command line and what forks the fork server import this module.
     from shm.liveness import Liveness
     from shm.logring import LogRing
     from shm.metrics import Metrics
@@ -340,14 +285,14 @@ def start_worker(
         ctx._notifier.send("STOPPING=1")
         ctx.liveness.set_state(ProcessState.STOPPED)
     except ConfigInvalid as error:
-        return _failed(ctx, str(error), EXIT_CONFIG)
+        return _failed(ctx, str(error), EXIT_USAGE)
     except ArbitrageEngineError as error:
         code = EXIT_CRASHED if ctx.is_ready else EXIT_COULD_NOT_START
         return _failed(ctx, f"{type(error).__name__}: {error}", code)
     except Exception as error:  # noqa: BLE001  the outermost frame of a process: crash, restart, reconcile
         traceback.print_exc()
         return _failed(ctx, f"{type(error).__name__}: {error}", EXIT_CRASHED)
-    return EXIT_CLEAN
+    return EXIT_OK
 
 
 def _failed(ctx: WorkerContext, text: str, code: int) -> int:
@@ -358,37 +303,30 @@ def _failed(ctx: WorkerContext, text: str, code: int) -> int:
 
 
 def run_worker(process: str, body: Callable[[WorkerContext], None], argv: Sequence[str] | None = None) -> int:
-    """``main()`` of a worker module: parse ``--instance --config [--exchange]``, load the configuration, run ``body``.
+    """``main()`` of a worker module: read ``--instance --config [--exchange]``, load the configuration, run ``body``.
 
-    ``process`` is ``feed`` (or ``feed.<exchange>``; ``--exchange`` says which) or another process's name.
+    ``process`` is ``feed`` (or ``feed.<exchange>``; ``--exchange`` names it) or another process's name.
     """
-    from pipeline.model.config_load import load_config
-
     parser = argparse.ArgumentParser(prog=f"python -m workers.{process.partition('.')[0]}")
-    parser.add_argument("--instance", default="")
-    parser.add_argument("--config", default=None)
+    parser.add_argument("--instance", default="", help="default: engine_name of the configuration")
+    parser.add_argument("--config", default=None, help="configuration file; without one: defaults and ARB_* variables")
     is_feed = process.partition(".")[0] == "feed"
     if is_feed:
-        parser.add_argument("--exchange", required=True)
+        parser.add_argument("--exchange", required=True, help="whose markets this feed carries")
     arguments = parser.parse_args(argv)
     exchange: str = arguments.exchange if is_feed else ""
     try:
         config = load_config(Path(arguments.config) if arguments.config else None, dict(os.environ))
         if exchange and exchange not in config.exchanges:
-            raise ConfigInvalid([f"--exchange: {exchange!r} is not in exchanges: {', '.join(config.exchanges)}"])
+            known = ", ".join(config.exchanges)
+            raise ConfigInvalid([f"--exchange: found {exchange!r}, wanted one of exchanges: {known}"])
     except ConfigInvalid as error:
         sys.stderr.write(f"{error}\n")
-        return EXIT_CONFIG
+        return EXIT_USAGE
     name = f"feed.{exchange}" if exchange else process
     instance = arguments.instance or config.instance
     warm = getattr(sys.modules[body.__module__], "warm", None)
-    if warm is not None:  # no fork server has done it: from the cache it is a second, on a cold one a minute
+    if warm is not None:  # no fork server has done it: a second from the cache, a minute without
         Notifier().send(f"EXTEND_TIMEOUT_USEC={WARM_TIMEOUT_US}\nSTATUS=loading kernels")
         warm([config.exchanges[exchange].dialect] if exchange else sorted({v.dialect for v in config.venues}))
     return start_worker(body, config=config, instance=instance, process=name, exchange=exchange)
-
-
-def worker_module(process: str) -> Any:
-    """The module of a process name: ``feed.mexc`` -> ``workers.feed``, ``executor`` -> ``workers.executor.process``."""
-    kind = process.split(".", maxsplit=1)[0]
-    return importlib.import_module(PROCESS_MODULES.get(kind, f"workers.{kind}"))

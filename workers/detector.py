@@ -1,8 +1,8 @@
 """The detector process: one jitted loop over every feed's books, opportunities out to the executor.
 
 Its own segments: ``opps`` (queue to the executor), ``reports.cursor`` (cursor of the queue back, and the sleeping flag
-of its bell). Everything else is mapped read-only and may come, go or be replaced while it runs: feeds, catalogue,
-inventory. It returns to Python for its beat, for what has appeared or died, and for a changed catalogue.
+of its bell). All others (feeds, catalogue, inventory) are mapped read-only and may appear, end or be replaced while it
+runs. The loop returns to Python for the beat, for segments that have appeared or ended, and for a changed catalogue.
 
 Waiting: spin and yield scan all the time; park sleeps on the bell ``bells/detector``, which feeds ring after every
 frame (an update, or a proof that makes an open episode tradable) and the executor after it reports. With an episode
@@ -11,9 +11,9 @@ open it sleeps at most 25 ms: inventory and cooldowns ring nothing.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,24 +28,22 @@ from pipeline.detection.memory import (
     SE_HIST_SCAN,
 )
 from pipeline.detection.topology import NO_FEED
-from pipeline.model.config import EngineConfig, ExchangeConfig, MarketConfig
+from pipeline.model.config import DetectionConfig, EngineConfig, ExchangeConfig, MarketConfig
 from pipeline.model.enums import WaitStrategy
 from shm import layout as ly
 from shm.bookring import init_feed, notice_tail
 from shm.layout import C_SLEEPING, FEED_BOOK_CAPACITY_DEFAULT, KIND_FEED, feed_segment_words
 from shm.liveness import LivenessView
+from shm.metrics import Metrics
 from shm.pages import CataloguePage, InventoryPage
 from shm.queue import QueueConsumer, QueueProducer
 from shm.segment import Arena, attach_arena, segment_name
 from shm.wait import PARK, PARK_TIMEOUT_MAX_MS, Bell, BellRinger, resolve_wait
+from workers.base import WorkerContext, run_worker
 
-if TYPE_CHECKING:
-    from shm.metrics import Metrics
-    from workers.base import WorkerContext
-
-QUEUE_CAPACITY = 1024  # opportunities that the executor may lie behind; more are refused and counted
+QUEUE_CAPACITY = 1024  # opportunities that wait for the executor; more are refused and counted
 REPORT_CAPACITY = 1024
-QUIET_NS = 50_000  # without news for this long a parking detector sleeps: about what its wake-up costs
+QUIET_NS = 50_000  # after this long without a notice a parking detector sleeps: about what a wake-up costs
 PARK_OPEN_MS = 25  # with an episode open
 FEED_MISSED_BEATS = 10  # 250 ms of a busy feed, 5 s of a parked one: its books are then not trusted
 HOUSEKEEPING_NS = STEP_NS  # what has appeared, died or changed
@@ -83,7 +81,7 @@ class Attachments:
             )
 
     def refresh(self) -> None:
-        """Maps what has appeared or was replaced. A segment of another build raises SegmentMismatch."""
+        """Map what has appeared or was replaced. Raises SegmentMismatch for a segment of another build."""
         self.feeds.refresh()
         self.catalogue.refresh()
         self.inventory.refresh()
@@ -92,8 +90,8 @@ class Attachments:
         if self.reports is not None:
             self.reports.refresh()
 
-    def tell(self, detector: OpportunityDetector) -> list[str]:
-        """Tells the detector where feeds are and whether they live; the exchanges whose feed does not."""
+    def update_feeds(self, detector: OpportunityDetector) -> list[str]:
+        """Set in ``detector`` where each feed's books are and whether it lives; the exchanges whose feed does not."""
         missing = []
         for feed_id, (exchange, view) in enumerate(zip(self.config.feeds, self.liveness, strict=True)):
             view.refresh()
@@ -105,6 +103,7 @@ class Attachments:
         return missing
 
     def close(self) -> None:
+        """Close the queues of the executor, where they are ours."""
         if self.producer is not None:
             self.producer.close()
         if self.reports is not None:
@@ -112,13 +111,15 @@ class Attachments:
 
 
 def attach_detector(config: EngineConfig, instance: str, **options: object) -> tuple[OpportunityDetector, Attachments]:
-    """A detector of one's own beside a running instance: sees all, disturbs nothing, counts against no balance.
+    """A detector beside a running instance, for a Python user: it reads the books, writes nothing, knows no balances.
 
-    ``options`` go to :class:`OpportunityDetector` (``on_opportunity``). Call ``attachments.tell(detector)`` regularly.
+    ``options`` go to :class:`OpportunityDetector` (``on_opportunity``). Call ``attachments.refresh()`` and
+    ``attachments.update_feeds(detector)`` regularly, and ``attachments.close()`` at the end. Raises SegmentMissing
+    where the instance has no catalogue yet.
     """
     attachments = Attachments(config, instance, own_queue=False, metrics=None)
     detector = OpportunityDetector(config, attachments.ports._replace(inventory=nothing()), **options)  # type: ignore[arg-type]
-    attachments.tell(detector)
+    attachments.update_feeds(detector)
     return detector, attachments
 
 
@@ -141,8 +142,8 @@ class DetectorProcess:
         self._name_histograms()
 
     def _wait_strategy(self) -> str:
-        """``auto`` by cores: every feed, the executor and the detector would spin."""
-        cores = len(self.ctx.cpus) or len_affinity()
+        """How to wait; ``auto`` spins where each feed, the executor and the detector have a CPU of their own."""
+        cores = len(self.ctx.cpus) or len(os.sched_getaffinity(0))
         return resolve_wait(str(self.ctx.wait), cores=cores, spinners=len(self.ctx.config.feeds) + 2)
 
     def _name_histograms(self) -> None:
@@ -152,13 +153,13 @@ class DetectorProcess:
         mem[SE_HIST_RECEIVE] = metrics.histogram("receive_to_detect", "trigger received to opportunity pushed")
 
     def housekeeping(self, now_ns: int) -> None:
-        """Every 25 ms: new segments, dead feeds, counters."""
+        """What is done every 25 ms: map new segments, mark dead feeds, take in a reload, publish counters."""
         self._housekeeping_at_ns = now_ns
         fresh = self.ctx.reloaded()
         if fresh is not None:
             self.detector.reconfigure(fresh)
         self.attachments.refresh()
-        missing = self.attachments.tell(self.detector)
+        missing = self.attachments.update_feeds(self.detector)
         if missing != self._missing:
             self._missing = missing
             text = f"feeds not usable: {', '.join(missing)}" if missing else "all feeds usable"
@@ -171,7 +172,7 @@ class DetectorProcess:
             self.detector.refresh_caps()
 
     def run(self) -> None:
-        """Until a stop is asked for."""
+        """Scan until the stop request."""
         self.housekeeping(time.monotonic_ns())
         self.detector.warm()
         self.ctx.ready(f"wait={self.wait}")
@@ -186,7 +187,7 @@ class DetectorProcess:
                 self.park()
 
     def park(self) -> None:
-        """Sleeps until a feed or the executor rings, or it is time for a beat."""
+        """Sleep until a feed or the executor rings, or a beat is due."""
         open_episodes = self.detector.undecided > 0
         self.bell.prepare_park()
         if open_episodes:
@@ -205,7 +206,7 @@ class DetectorProcess:
             self.ctx.beat()
 
     def news(self) -> bool:
-        """Whether a notice or a report has come since the last pass (looked at after the sleeping flag is up)."""
+        """Whether a notice or a report has come since the last pass; read after the sleeping flag is set."""
         words = self.attachments.ports.feeds
         for row in self.detector.memory.feeds:
             if row[FD_OFF] != NO_FEED and int(notice_tail(words, int(row[FD_OFF]))) != int(row[FD_CURSOR]):
@@ -214,6 +215,7 @@ class DetectorProcess:
         return reports is not None and not reports.empty
 
     def close(self) -> None:
+        """End every episode, publish the last counters, close bell and queues."""
         self.detector.end_episodes()
         self.detector.publish_counters(self.ctx.metrics)
         self.bell.close()
@@ -221,15 +223,8 @@ class DetectorProcess:
         self.attachments.close()
 
 
-def len_affinity() -> int:
-    """CPUs that this process may use."""
-    import os
-
-    return len(os.sched_getaffinity(0))
-
-
 def run(ctx: WorkerContext) -> None:
-    """The detector's life: attach, warm, READY, scan until SIGTERM."""
+    """The detector's life: map the segments, load kernels, READY, scan until SIGTERM."""
     process = DetectorProcess(ctx)
     try:
         process.run()
@@ -238,10 +233,8 @@ def run(ctx: WorkerContext) -> None:
 
 
 def warm(dialects: Sequence[str]) -> None:
-    """Compiles, or loads from the cache, every kernel of the scan loop with private arrays."""
+    """Compile, or load from the cache, every kernel of the scan loop, with private arrays."""
     del dialects
-    from pipeline.model.config import DetectionConfig
-
     market = MarketConfig(symbols=())
     exchanges = {"warm": ExchangeConfig(dialect="mexc", markets={"spot": market})}
     config = EngineConfig(exchanges=exchanges, detection=DetectionConfig())
@@ -254,8 +247,6 @@ def warm(dialects: Sequence[str]) -> None:
 
 def main() -> int:
     """``python -m workers.detector --instance I --config F``."""
-    from workers.base import run_worker
-
     return run_worker("detector", run)
 
 

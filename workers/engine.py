@@ -4,7 +4,7 @@
         result = await engine.execute_opportunity(opportunity)
         print(engine.get_engine_statistics())
 
-Detection and execution run in their own processes from ``start`` on; nothing here lies on their path.
+Detection and execution run in their own processes from ``start`` on; this object is not on their path.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ from pipeline.model.config import EngineConfig
 from pipeline.model.config_load import load_config
 from pipeline.model.errors import BadInput, OrderExecutionError
 from pipeline.model.structs import ArbitrageOpportunity
+from shm.errors import ShmError
+from shm.metrics import Metrics
 from workers.cli.manual_opportunity import execute_request, request_of
-from workers.control_plane.control_socket import ControlError
 from workers.control_plane.launch import Launched
 from workers.control_plane.preflight import check_mode
+from workers.control_socket import ControlError
 from workers.view.status import Reader
 
 
@@ -44,7 +46,7 @@ class ArbitrageEngine:
     """One instance of the whole engine, owned by this object from ``start`` to ``stop``."""
 
     def __init__(self, config: EngineConfig | str | Path, *, instance: str = "", live_confirmed: bool = False) -> None:
-        """``config``: a checked configuration or its file. ``live_confirmed``: the word that live mode asks for.
+        """``config``: a checked configuration or its file. ``live_confirmed``: live mode needs it (real money).
 
         Raises ConfigInvalid.
         """
@@ -60,7 +62,7 @@ class ArbitrageEngine:
     async def start(self) -> None:
         """Start every process and wait until all are READY. Raises LaunchError; a second start is refused."""
         if self._launched is not None:
-            raise BadInput(f"engine {self.instance} has been started already")
+            raise BadInput(f"engine {self.instance} has been started already; call stop() first")
         launched = Launched(self.instance, live_confirmed=self._live_confirmed)
         try:
             launched.configure({**msgspec.to_builtins(self.config), "engine_name": self.instance})
@@ -80,7 +82,7 @@ class ArbitrageEngine:
 
     @contextlib.asynccontextmanager
     async def session(self) -> AsyncIterator[ArbitrageEngine]:
-        """Started inside, stopped at the end, whatever happens."""
+        """Start on entering, stop on leaving, also after an error."""
         await self.start()
         try:
             yield self
@@ -111,7 +113,7 @@ class ArbitrageEngine:
 
     async def _ask(self, **request: Any) -> dict[str, Any]:
         if self._launched is None:
-            raise BadInput("the engine is not started")
+            raise BadInput("found an engine that is not started, wanted a running one; call start(), or use session()")
         return await asyncio.to_thread(self._launched.ask, **request)
 
     # --- what it is doing ---
@@ -126,9 +128,6 @@ class ArbitrageEngine:
 
     def get_engine_statistics(self) -> Mapping[str, Any]:
         """Counts since the instance's metrics began; times in milliseconds, 0 where nothing happened yet."""
-        from shm.errors import ShmError
-        from shm.metrics import Metrics
-
         reading = Reader(self.instance).read()
         counts = reading["orders"]
         completed, failed, recovered = (

@@ -1,8 +1,8 @@
-"""The feed process of one exchange: sockets -> books -> shared memory, both markets, many instruments.
+"""The feed process of one exchange: sockets -> books -> shared memory, for both markets and all instruments.
 
-Reads the catalogue page for its instruments (and again whenever its version changes), creates the segment
-``feed.<exchange>``, and is READY when every book that the venue serves is whole, or ``WARM_TIMEOUT_S`` later with what
-there is (said as DEGRADED). One thread, one uvloop loop; a frame is handled inside the socket's callback.
+It reads the catalogue page for its instruments (and again whenever the page's version changes), creates the segment
+``feed.<exchange>``, and is READY when every book is whole, or after ``WARM_TIMEOUT_S`` with those that are (DEGRADED).
+One thread, one uvloop loop; a frame is handled inside the socket's callback.
 
 Test switches: ``ARB_TEST_FEED_LIFE_S`` (planned life of a connection), ``ARB_TEST_FEED_STALL_S``.
 """
@@ -13,25 +13,40 @@ import asyncio
 import gc
 import os
 import sys
+import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+import uvloop
 
+from pipeline.book import freshness
+from pipeline.book.venue_books import VenueBooks
+from pipeline.exchanges.factory import feed_codec, make_public_stream, make_venue
+from pipeline.exchanges.feed.connection import ConnectionRows
+from pipeline.exchanges.feed.market_feed import MarketFeed
+from pipeline.exchanges.feed.types import WANTED_DIGITS, FeedInstrument, FeedSettings
 from pipeline.model.catalogue_row import words_to_row
 from pipeline.model.clock import mono_ns
+from pipeline.model.config import VenueConfig
 from pipeline.model.enums import TradingStatus
 from pipeline.model.errors import ArbitrageEngineError, ConfigInvalid, SegmentMissing
-from shm.layout import CAT_FLAG_REMOVED, CONN_CAPACITY, CR_FEED, CR_FLAGS, FEED_BOOK_CAPACITY_DEFAULT
-
-if TYPE_CHECKING:
-    from pipeline.exchanges.feed.market_feed import MarketFeed
-    from pipeline.exchanges.feed.types import FeedInstrument, FeedSettings
-    from pipeline.model.config import VenueConfig
-    from pipeline.model.instruments import InstrumentRow
-    from shm.pages import CataloguePage
-    from workers.base import WorkerContext
+from pipeline.model.instruments import InstrumentRow
+from shm.atomics import store_relaxed, store_release
+from shm.bookring import conn_close, conn_open, create_feed, init_feed, publish_book, read_book
+from shm.jit import direct
+from shm.layout import (
+    BOOK_RECORD_WORDS,
+    CAT_FLAG_REMOVED,
+    CONN_CAPACITY,
+    CR_FEED,
+    CR_FLAGS,
+    FEED_BOOK_CAPACITY_DEFAULT,
+    feed_segment_words,
+)
+from shm.pages import CataloguePage
+from shm.wait import BellRinger, ring_if_sleeping
+from workers.base import WorkerContext, run_worker
 
 CATALOGUE_LOOK_S = 0.1
 CATALOGUE_WAIT_S = 30.0
@@ -40,19 +55,11 @@ BEAT_S = 0.02
 PARKED_BEAT_S = 0.4  # a parked process beats every 500 ms
 PARK_AFTER_S = 1.0
 METRICS_S = 0.5
-LATENCY_SAMPLE = 8  # one frame of so many goes into the histogram: recording costs more than the frame's own share
+LATENCY_SAMPLE = 8  # one frame in eight goes into the histogram: recording costs more than handling most frames
 
 
 def warm(dialects: Sequence[str]) -> None:
-    """Load the machine code of every kernel that a feed calls, with private arrays."""
-    from pipeline.book import freshness as freshness
-    from pipeline.book.venue_books import VenueBooks
-    from pipeline.exchanges.factory import feed_codec
-    from shm.atomics import store_relaxed, store_release
-    from shm.bookring import conn_close, conn_open, init_feed, publish_book, read_book
-    from shm.layout import BOOK_RECORD_WORDS, feed_segment_words
-    from shm.wait import ring_if_sleeping
-
+    """Compile, or load from the cache, every kernel that a feed of ``dialects`` calls, with private arrays."""
     words = np.zeros(feed_segment_words(2), dtype=np.int64)
     record = np.zeros(BOOK_RECORD_WORDS, dtype=np.int64)
     init_feed(words, 0, 2)
@@ -82,8 +89,6 @@ class FeedProcess:
     """The markets of one exchange, the catalogue watch and the beat, in one event loop."""
 
     def __init__(self, ctx: WorkerContext) -> None:
-        from pipeline.exchanges.feed.connection import ConnectionRows
-
         self.ctx = ctx
         self.venues: list[VenueConfig] = [v for v in ctx.config.venues if v.exchange == ctx.exchange]
         if not self.venues:
@@ -98,13 +103,7 @@ class FeedProcess:
         self._gauges: dict[str, int] = {}
 
     def build(self, catalogue: CataloguePage) -> None:
-        """Segment, sessions, clients and the instruments that are there now."""
-        from pipeline.exchanges.factory import feed_codec, make_public_stream, make_venue
-        from pipeline.exchanges.feed.market_feed import MarketFeed
-        from shm.bookring import create_feed
-        from shm.jit import direct
-        from shm.wait import BellRinger, ring_if_sleeping
-
+        """Create the segment, a session and a client per market, and add the instruments that are listed now."""
         segment = create_feed(self.ctx.instance, self.ctx.exchange, FEED_BOOK_CAPACITY_DEFAULT)
         self._segment = segment
         # the detector's sleeping flag lies beside its cursor of the report queue
@@ -124,7 +123,7 @@ class FeedProcess:
                 say=self.ctx.say,
                 on_frame_done=self._frame_done,
             )
-        self.look_at(catalogue)
+        self.read_catalogue(catalogue)
 
     def _frame_done(self, recv_mono_ns: int) -> None:
         self._frames = frames = self._frames + 1
@@ -136,8 +135,8 @@ class FeedProcess:
 
     # --- catalogue ---
 
-    def look_at(self, catalogue: CataloguePage) -> None:
-        """Take over what has changed since the last look: new, removed, changed and halted instruments."""
+    def read_catalogue(self, catalogue: CataloguePage) -> None:
+        """Take over what has changed since the last call: new, removed, changed and halted instruments."""
         version = catalogue.version
         if version == self._version:
             return
@@ -145,7 +144,7 @@ class FeedProcess:
         complete = True
         for index in range(catalogue.count):
             words = catalogue.row(index)
-            if words is None:  # being written just now: look again
+            if words is None:  # being written just now: read again at the next call
                 complete = False
                 continue
             if int(words[CR_FEED]) != self.feed_id:
@@ -187,7 +186,7 @@ class FeedProcess:
     # --- the loop ---
 
     async def run(self, catalogue: CataloguePage) -> None:
-        """Until the stop request."""
+        """Feed every market until the stop request. Raises what ended a market's task."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         loop.add_reader(self.ctx.stop_fd, stop.set)
@@ -203,7 +202,7 @@ class FeedProcess:
             done, _ = await asyncio.wait({stopped, *jobs}, return_when=asyncio.FIRST_COMPLETED)
             while stopped not in done:
                 for job in done:
-                    job.result()  # raises what ended it; _become_ready simply returns
+                    job.result()  # raises what ended it; _become_ready returns
                 jobs = [job for job in jobs if not job.done()]
                 done, _ = await asyncio.wait({stopped, *jobs}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -218,11 +217,11 @@ class FeedProcess:
         while True:
             await asyncio.sleep(CATALOGUE_LOOK_S)
             catalogue.refresh()
-            self.look_at(catalogue)
+            self.read_catalogue(catalogue)
             self._bell.refresh()  # a detector that came later than this feed
 
     async def _beat(self) -> None:
-        """Beats by the loop's own progress: a blocked loop stops beating. Parked = nothing has come for a while."""
+        """Beat from the loop, so that a blocked loop stops beating; parked while no frame has come for a second."""
         seen, quiet_since = -1, mono_ns()
         while True:
             now_ns = mono_ns()
@@ -235,7 +234,7 @@ class FeedProcess:
             await asyncio.sleep(PARKED_BEAT_S if parked else BEAT_S)
 
     async def _become_ready(self) -> None:
-        """READY once every book stands; after ``WARM_TIMEOUT_S`` with what there is."""
+        """Report READY once every book is whole, or after ``WARM_TIMEOUT_S`` with those that are."""
         deadline = mono_ns() + int(WARM_TIMEOUT_S * 1e9)
         while mono_ns() < deadline:
             if all(market.synced for market in self.markets.values()):
@@ -255,8 +254,6 @@ class FeedProcess:
             self.ctx.recovered(f"{count} of {count} books")
 
     async def _publish_metrics(self) -> None:
-        from pipeline.exchanges.feed.types import WANTED_DIGITS
-
         period_s = float(os.environ.get("ARB_TEST_FEED_METRICS_S", METRICS_S))
         while True:
             for market in self.markets.values():
@@ -275,8 +272,6 @@ class FeedProcess:
 
 
 def _instrument(row: InstrumentRow) -> FeedInstrument:
-    from pipeline.exchanges.feed.types import FeedInstrument
-
     return FeedInstrument(
         symbol=row.spec.symbol,
         book_index=row.book_index,
@@ -289,18 +284,12 @@ def _instrument(row: InstrumentRow) -> FeedInstrument:
 
 
 def _settings() -> FeedSettings:
-    from pipeline.exchanges.feed.types import FeedSettings
-
     life, stall = os.environ.get("ARB_TEST_FEED_LIFE_S"), os.environ.get("ARB_TEST_FEED_STALL_S")
     return FeedSettings(life_s=float(life) if life else None, stall_after_s=float(stall) if stall else None)
 
 
 def _attach_catalogue(ctx: WorkerContext) -> CataloguePage:
-    """The supervisor's page; waits for it a while (systemd may start us first)."""
-    import time
-
-    from shm.pages import CataloguePage
-
+    """The supervisor's catalogue page; waits up to 30 s for it, because systemd may start this process first."""
     deadline = mono_ns() + int(CATALOGUE_WAIT_S * 1e9)
     while True:
         try:
@@ -313,9 +302,7 @@ def _attach_catalogue(ctx: WorkerContext) -> CataloguePage:
 
 
 def run(ctx: WorkerContext) -> None:
-    """The whole life of a feed process."""
-    import uvloop
-
+    """The feed's life: load kernels, wait for the catalogue, build the markets, feed them until SIGTERM."""
     process = FeedProcess(ctx)
     warm([process.venues[0].dialect])
     catalogue = _attach_catalogue(ctx)
@@ -326,8 +313,6 @@ def run(ctx: WorkerContext) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m workers.feed --instance I --config F --exchange NAME``."""
-    from workers.base import run_worker
-
     return run_worker("feed", run, argv)
 
 

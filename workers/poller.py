@@ -1,33 +1,31 @@
-"""The account poller: balances and positions of every venue by REST, with the account's key, off the order path.
+"""The account poller: balances and positions of every venue by REST, outside the order path.
 
-Each venue is asked all the time, twice per ``balance_refresh_interval_ms``, so that no balance in the account page is
-older than that interval unless the venue is slow. A row's ``confirmed`` stamp is when the request that carried the
-value was *sent*. A venue that fails is backed off from, its failures are counted, and its rows age: the gate sees it.
+Each venue is asked twice per ``balance_refresh_interval_ms``, so that no balance in the account page is older than that
+interval unless the venue is slow. A row's ``confirmed`` stamp is when the request that returned the value was *sent*.
+A venue that fails is asked less often, its failures are counted, and its rows age: the gate refuses old ones.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
 import time
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.exchanges.base import VenueClient
+from pipeline.model.config import VenueConfig
 from pipeline.model.errors import AuthRefused, RateLimited, VenueError
 from pipeline.model.fixedpoint import to_fp_floor
 from pipeline.model.structs import Balance, Position
 from shm import layout as ly
+from shm.pages import AccountPage, CataloguePage
 from shm.words import pack_text, unpack_text
 from workers.account_clients import account_clients
 from workers.base import WorkerContext, run_worker
-
-if TYPE_CHECKING:
-    from pipeline.exchanges.base import VenueClient
-    from pipeline.model.config import VenueConfig
-    from shm.pages import AccountPage, CataloguePage
 
 BEAT_S = 0.025
 BACKOFF_MAX_S = 10.0
@@ -38,7 +36,7 @@ STATE_NEVER, STATE_FRESH, STATE_FAILING, STATE_REFUSED = 0, 1, 2, 3
 
 
 def fixed(value: Decimal, exp_max: int = DIGITS_MAX) -> tuple[int, int]:
-    """(mantissa, exponent) with every digit that fits int64; what does not fit is cut towards minus infinity."""
+    """(mantissa, exponent) of ``value`` with every digit that fits int64; further digits are rounded down."""
     digits = max(0, -int(value.normalize().as_tuple().exponent)) if value else 0
     exp = min(digits, exp_max)
     while exp > 0 and abs(value).scaleb(exp) >= 2**62:
@@ -56,7 +54,7 @@ def common_exp(values: Sequence[Decimal]) -> int:
 
 
 class AccountWriter:
-    """Rows of the account page: found again after a restart, appended once, never moved."""
+    """Writes the account page. A row is appended once, never moved, and found again after a restart."""
 
     def __init__(self, page: AccountPage, catalogue: CataloguePage, venues: Sequence[VenueConfig]) -> None:
         self._page = page
@@ -77,7 +75,7 @@ class AccountWriter:
                 self._positions[int(row[ly.APO_VENUE]), int(row[ly.APO_INSTRUMENT])] = index
 
     def write_balances(self, venue: str, balances: Sequence[Balance], sent_mono_ns: int) -> None:
-        """A complete statement: an asset of the venue that it does not name is zero."""
+        """Write all balances of a venue as of the request sent at ``sent_mono_ns``; an asset not named is zero."""
         venue_id = self._venues[venue]
         named = {balance.asset: (balance.free, balance.locked) for balance in balances}
         for known_venue, asset in self._balances:
@@ -96,7 +94,7 @@ class AccountWriter:
             self._page.write_balance(index, row)
 
     def write_positions(self, venue: str, positions: Sequence[Position], sent_mono_ns: int) -> None:
-        """A complete statement: a position that the venue does not name is zero."""
+        """Write all positions of a venue as of the request sent at ``sent_mono_ns``; one that is not named is zero."""
         venue_id = self._venues[venue]
         self._read_catalogue()
         named = {
@@ -122,6 +120,7 @@ class AccountWriter:
     def write_venue(
         self, venue: str, *, begin_ns: int, end_ns: int, state: int, failures: int, clock_offset_ns: int
     ) -> None:
+        """Write how a venue's sweeps go: monotonic ns of the last one, ``STATE_*``, failures in a row, clock offset."""
         row = np.zeros(ly.AP_VENUE_WORDS, dtype=np.int64)
         row[ly.AV_SWEEP_BEGIN_MONO_NS] = begin_ns
         row[ly.AV_SWEEP_END_MONO_NS] = end_ns
@@ -143,7 +142,7 @@ class AccountWriter:
 
 
 class VenuePoller:
-    """Asks one venue for ever."""
+    """Sweeps one venue again and again. ``swept``: once at least; ``failures``: sweeps failed in a row."""
 
     def __init__(self, ctx: WorkerContext, venue: VenueConfig, client: VenueClient, writer: AccountWriter) -> None:
         self._ctx = ctx
@@ -159,6 +158,7 @@ class VenuePoller:
         self._failed = ctx.metrics.counter(f"sweep_failures.{venue.name}", "balance sweeps that failed")
 
     async def run(self) -> None:
+        """Sweep until cancelled."""
         while True:
             began = time.monotonic()
             pause = await self._sweep()
@@ -219,8 +219,6 @@ class VenuePoller:
 
 
 async def _poll(ctx: WorkerContext) -> None:
-    from shm.pages import AccountPage, CataloguePage
-
     writer = AccountWriter(AccountPage.create(ctx.instance), CataloguePage.attach(ctx.instance), ctx.config.venues)
     clients = account_clients(ctx)
     pollers = [VenuePoller(ctx, venue, clients[venue.name], writer) for venue in ctx.config.venues]
@@ -228,12 +226,11 @@ async def _poll(ctx: WorkerContext) -> None:
     try:
         while not ctx.stop_requested():
             ctx.progress()
-            # READY when every venue has answered once or is known not to answer: dead venues are not waited for
             if not ctx.is_ready and all(poller.swept or poller.failures for poller in pollers):
                 ctx.ready(f"{sum(poller.swept for poller in pollers)} of {len(pollers)} venues answer")
             for task in tasks:
                 if task.done():
-                    task.result()  # a bug, not a venue's answer: crash, restart
+                    task.result()  # raises: a venue's errors are handled in the task, so this one is ours
             await asyncio.sleep(BEAT_S)
     finally:
         for task in tasks:
@@ -244,21 +241,20 @@ async def _poll(ctx: WorkerContext) -> None:
 
 
 def warm(dialects: Sequence[str]) -> None:
-    """Imports what the first sweep needs."""
-    import importlib
-
+    """Import what the first sweep needs."""
     importlib.import_module("aiohttp")
     for dialect in dialects:
         importlib.import_module(f"pipeline.exchanges.{dialect}.rest_client")
 
 
 def run(ctx: WorkerContext) -> None:
-    """Sweeps of all venues side by side until the stop."""
-    ctx.liveness.parked = True  # it waits for replies: the slow beat is enough
+    """The poller's life: sweep all venues side by side until SIGTERM; READY when each has answered or failed once."""
+    ctx.liveness.parked = True  # it mostly waits for replies: the slow beat is enough
     asyncio.run(_poll(ctx))
 
 
 def main() -> int:
+    """``python -m workers.poller --instance I --config F``."""
     return run_worker("poller", run)
 
 

@@ -15,7 +15,7 @@ Everything that a venue says arrives as a :data:`VenueEvent`. Who may conclude w
 ``CancelOutcome``  the same for a cancel; a refusal (``OrderNotFound``) says nothing about fills: query.
 ``OrderUpdate``    private stream or REST; older ones may come after newer ones.
 ``Fill``           may come before the acknowledgement, twice, or a minute late.
-``FundingNews``    funding was booked; the amount is asked for by REST.
+``FundingNotice``    funding was booked; the amount is asked for by REST.
 ``SessionState``   ``up``: order entry and private stream both stand and what was missed while they were
                    down must be backfilled by REST. ``down``: refuse new risk on the venue.
 =================  =====================================================================================
@@ -45,7 +45,7 @@ from pipeline.model.structs import (
 )
 from pipeline.model.venue_events import CancelOutcome as CancelOutcome
 from pipeline.model.venue_events import EventSink as EventSink
-from pipeline.model.venue_events import FundingNews as FundingNews
+from pipeline.model.venue_events import FundingNotice as FundingNotice
 from pipeline.model.venue_events import OutcomeKind as OutcomeKind
 from pipeline.model.venue_events import PlaceOutcome as PlaceOutcome
 from pipeline.model.venue_events import SessionState as SessionState

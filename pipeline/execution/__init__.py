@@ -1,1 +1,1 @@
-"""Order states, in-flight ledger, leg saga, positions, balances, journal, and the pure execution core."""
+"""Orders and what follows from them: journal, ledger, leg saga, positions, balances."""

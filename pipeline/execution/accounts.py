@@ -26,7 +26,8 @@ _LEADING_NUMBER = re.compile(r"\d+")
 
 @dataclass(slots=True)
 class FuturesPosition:
-    """``qty`` signed base coin; ``cost`` = sum of price x signed quantity that is still open."""
+    """A futures position at average cost: ``qty`` signed base coin, ``cost`` (quote) the sum of price x open quantity,
+    ``realised`` (quote) the profit of what was closed."""
 
     qty: Decimal = ZERO
     cost: Decimal = ZERO
@@ -34,6 +35,7 @@ class FuturesPosition:
 
     @property
     def entry_price(self) -> Decimal:
+        """Average price of what is open, quote per base; 0 without a position."""
         return _DIVISION.divide(self.cost, self.qty) if self.qty else ZERO
 
     def apply(self, signed_qty: Decimal, price: Decimal) -> Decimal:
@@ -59,7 +61,11 @@ class FuturesPosition:
 
 @dataclass(slots=True)
 class Accounts:
-    """Running sums of fills and funding. ``flows``: (venue, asset) -> change of the balance since the journal began."""
+    """Running sums of fills and funding, exact.
+
+    ``flows``: (venue, asset) -> change of the balance since the journal began. ``fees``: (venue, asset) -> paid.
+    ``futures``: (venue, symbol) -> position by our fills.
+    """
 
     flows: dict[tuple[str, str], Decimal] = field(default_factory=dict)
     fees: dict[tuple[str, str], Decimal] = field(default_factory=dict)
@@ -85,6 +91,7 @@ class Accounts:
             self._move(fill.venue, fill.fee_asset, -fill.fee)
 
     def apply_funding(self, record: FundingRecord) -> None:
+        """Books one funding payment."""
         self._move(record.venue, record.asset, record.amount)
 
     def per_asset(self) -> dict[str, Decimal]:
@@ -102,6 +109,7 @@ class Accounts:
         return totals
 
     def futures_qty(self, venue: str, symbol: str) -> Decimal:
+        """Position by our fills, signed base coin; 0 where there was none."""
         position = self.futures.get((venue, symbol))
         return position.qty if position is not None else ZERO
 
@@ -116,13 +124,13 @@ class Accounts:
 
 
 def venue_order(fill: FillRecord) -> tuple[str, str, int, str]:
-    """Sort key: the venue's own order of its fills, not that of arrival. A position's realised profit depends on it."""
+    """Sort key of fills: the venue's own order (trade id), not that of arrival; realised profit depends on it."""
     number = _LEADING_NUMBER.match(fill.trade_id)
     return fill.venue, fill.symbol, int(number.group()) if number else 0, fill.trade_id
 
 
 def fold_fills(fills: Iterable[FillRecord]) -> Accounts:
-    """What ``fills`` did to the accounts, in the venues' own order."""
+    """The accounts after ``fills``, applied in the venues' own order whatever the order of ``fills``."""
     accounts = Accounts()
     for fill in sorted(fills, key=venue_order):
         accounts.apply_fill(fill)
@@ -130,9 +138,9 @@ def fold_fills(fills: Iterable[FillRecord]) -> Accounts:
 
 
 def exposure_by_asset(fills: Iterable[FillRecord]) -> dict[str, Decimal]:
-    """Net change per asset by ``fills``, a futures contract counted as its base coin and no quote.
+    """Net change per asset by ``fills``; futures count like spot, as base coin bought with quote.
 
-    That is what an operation must bring back to zero in every asset but the one that it trades in.
+    An operation must bring it back to zero in every asset but the one in which it begins and ends.
     """
     totals: dict[str, Decimal] = {}
 

@@ -1,13 +1,13 @@
 """Balances with a proof of age, less what our own orders may still take (requirements S7).
 
 A balance may be used in a decision when the venue's private stream is up and REST confirmed it no longer ago than the
-refresh interval. What may be used is the smaller of what stream and REST say, less the reservations:
+refresh interval. Usable is the smaller of the stream's and REST's free balance, less the reservations:
 
-* an unsettled order holds its whole reservation, worst case;
-* a settled order holds what it really took until the venue has told a balance after it settled.
+* an unsettled order reserves its whole amount, the worst case;
+* a settled order reserves what it really took, until the venue has reported a balance after it settled.
 
-Credits are never assumed: what a fill brought in counts once the venue says so. Nothing is estimated forward, so the
-error is always on the side of trading less.
+Credits are never assumed: what a fill brought in counts once the venue reports it. Nothing is estimated forward, so
+the error is always on the side of trading less.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipeline.execution.ledger import Ledger, Order
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OrderSide, Refusal
 from pipeline.model.structs import ZERO, Balance
 
-REST_OVERTAKES_NS = 2_000_000_000  # a stream that stayed silent this long while REST differs has missed something
+REST_OVERTAKES_NS = 2_000_000_000  # a stream without a message for this long while REST differs has missed one
 STRICT_ANSWER_MAX_AGE_NS = 1_000_000_000
 
 
@@ -48,7 +48,10 @@ def spent(order: Order) -> Decimal:
 
 
 class BalanceMonitor:
-    """What every venue holds for us and how sure that is. Fed by the core; asks the ledger for open orders."""
+    """Balances of every venue, how well each is proved, and what is reserved of it (requirements S7).
+
+    The core feeds it with balances and sessions; every intent reserves what its order may take.
+    """
 
     def __init__(
         self,
@@ -63,11 +66,11 @@ class BalanceMonitor:
         self.check = check
         self._rows: dict[tuple[str, str], _Row] = {}
         self._up: dict[str, bool] = {}
-        self._held: dict[str, tuple[tuple[str, str], Order]] = {}  # client_id -> where it holds
+        self._reservations: dict[str, tuple[tuple[str, str], Order]] = {}  # client_id -> (venue, asset), order
         self._by_key: dict[tuple[str, str], set[str]] = {}
         self._thresholds: dict[tuple[str, str], Decimal] = {}
         self._alert = alert
-        self.changed: set[tuple[str, str]] = set()  # (venue, asset) that the verdict's board has not seen yet
+        self.changed: set[tuple[str, str]] = set()  # (venue, asset) not yet copied to the limits table
         self.is_monitoring = False
 
     def start_monitoring(self, thresholds: dict[tuple[str, str], Decimal] | None = None) -> None:
@@ -78,7 +81,7 @@ class BalanceMonitor:
     # --- evidence ---
 
     def session(self, venue: str, up: bool) -> None:
-        """Private stream of a venue up or down; when it comes up, what it said before is no longer trusted."""
+        """Private stream of a venue up or down; balances that it reported before it went down are no longer used."""
         self._up[venue] = up
         if not up:
             for (name, _), row in self._rows.items():
@@ -87,6 +90,7 @@ class BalanceMonitor:
             self.changed.update(key for key in self._rows if key[0] == venue)
 
     def session_up(self, venue: str) -> bool:
+        """Whether order entry and private stream of a venue are up."""
         return self._up.get(venue, False)
 
     def on_balance(self, balance: Balance) -> None:
@@ -106,19 +110,19 @@ class BalanceMonitor:
             self._alert("balance_low", f"{balance.venue} {balance.asset}: {balance.free} below {threshold}")
 
     def reserve_balance(self, order: Order) -> None:
-        """Holds the order's reservation; called for every intent, also when a journal is replayed."""
+        """Reserves what the order may take; called for every intent, and after a start for every unsettled order."""
         key = (order.intent.venue, order.intent.reserve_asset)
-        self._held[order.client_id] = (key, order)
+        self._reservations[order.client_id] = (key, order)
         self._by_key.setdefault(key, set()).add(order.client_id)
         self.changed.add(key)
 
     def settled(self, order: Order) -> None:
-        """An order settled: what it did not take is free at once, the rest when the venue has told a balance."""
-        if order.client_id in self._held and not spent(order):
+        """An order settled: one that took nothing is free at once, others when the venue has reported a balance."""
+        if order.client_id in self._reservations and not spent(order):
             self._drop(order.client_id)
 
     def _drop(self, client_id: str) -> None:
-        key, _ = self._held.pop(client_id)
+        key, _ = self._reservations.pop(client_id)
         self._by_key[key].discard(client_id)
         self.changed.add(key)
 
@@ -126,22 +130,22 @@ class BalanceMonitor:
         row = self._rows[key]
         newest = max(row.stream_mono_ns if row.stream_free is not None else 0, row.rest_mono_ns)
         for client_id in list(self._by_key.get(key, ())):
-            order = self._held[client_id][1]
+            order = self._reservations[client_id][1]
             if order.settled and newest > order.settled_mono_ns:
                 self._drop(client_id)
 
     # --- answers ---
 
-    def held(self, venue: str, asset: str) -> Decimal:
+    def reserved(self, venue: str, asset: str) -> Decimal:
         """Sum of the reservations on one balance."""
         total = ZERO
         for client_id in self._by_key.get((venue, asset), ()):
-            order = self._held[client_id][1]
+            order = self._reservations[client_id][1]
             total += spent(order) if order.settled else order.intent.reserve_amount
         return total
 
     def get_balance(self, venue: str, asset: str) -> Decimal | None:
-        """Free balance as told, before reservations: the smaller of stream and REST; None when nobody told it."""
+        """Free balance as reported, before reservations: the smaller of stream and REST; None when never reported."""
         row = self._rows.get((venue, asset))
         if row is None:
             return None
@@ -153,9 +157,9 @@ class BalanceMonitor:
         return row.rest_free if lag_ns > REST_OVERTAKES_NS else min(row.stream_free, row.rest_free)
 
     def usable(self, venue: str, asset: str) -> Decimal:
-        """What a new order may use: the balance less every reservation, never negative."""
+        """What a new order may use: the free balance less every reservation, never negative."""
         balance = self.get_balance(venue, asset)
-        return ZERO if balance is None else max(ZERO, balance - self.held(venue, asset))
+        return ZERO if balance is None else max(ZERO, balance - self.reserved(venue, asset))
 
     def confirmed_age_ns(self, venue: str, asset: str, mono_ns: int) -> int | None:
         """Time since REST confirmed this balance; None when it never did."""
@@ -169,7 +173,7 @@ class BalanceMonitor:
 
     def holding(self) -> set[tuple[str, str]]:
         """Balances on which anything is reserved."""
-        return {key for key, _ in self._held.values()}
+        return {key for key, _ in self._reservations.values()}
 
     def proved(self, venue: str, asset: str, mono_ns: int) -> bool:
         """Whether this balance may be used in a decision now."""
@@ -195,7 +199,7 @@ class BalanceMonitor:
         return Refusal.NONE, ""
 
     def totals(self) -> dict[tuple[str, str], Decimal]:
-        """(venue, asset) -> newest total (free and locked) that the venue told."""
+        """(venue, asset) -> newest total (free and locked) that the venue reported."""
         found: dict[tuple[str, str], Decimal] = {}
         for key, row in self._rows.items():
             stream_newer = row.stream_total is not None and row.stream_mono_ns >= row.rest_mono_ns
@@ -205,7 +209,7 @@ class BalanceMonitor:
         return found
 
     def unexplained(self, venue: str, asset: str) -> Decimal | None:
-        """REST total less the ledger's expectation since its baseline; None while orders are open there or unknown."""
+        """REST total less what the ledger expects; None without either of them, or while anything is reserved."""
         base = self._ledger.baseline.get((venue, asset))
         row = self._rows.get((venue, asset))
         if base is None or row is None or row.rest_total is None or self._by_key.get((venue, asset)):

@@ -1,4 +1,4 @@
-"""What the parts of the core share: the ledger, the outbox, the time of the event, ids, configuration, ports."""
+"""What the parts of the execution core share while they handle an event: state, time, ports, and the actions so far."""
 
 from __future__ import annotations
 
@@ -27,30 +27,33 @@ def base36(number: int) -> str:
 
 
 class Ids:
-    """Ids unique over all time: boot epoch (in the journal, +1 a run) and a counter. No clock, no randomness."""
+    """Ids of operations and orders, unique over all runs: "a", the run's boot epoch, "x", a counter (base 36).
+
+    Raises ValueError for a boot epoch outside 1..``BOOT_EPOCH_MAX``. No clock, no randomness.
+    """
 
     def __init__(self, boot_epoch: int) -> None:
         if not 0 < boot_epoch <= BOOT_EPOCH_MAX:
             raise ValueError(f"boot epoch out of range: {boot_epoch}")
         self.prefix = f"{ID_PREFIX}{base36(boot_epoch)}x"
         self._count = 0
-        self._head = ""  # of the counter: all of its digits but the last
-        self._head_of = 0  # the number that they are
+        self._head = ""  # digits of the last counter but its last one
+        self._head_of = 0  # the number that those digits are
 
     def next(self) -> str:
-        """At most 28 letters and digits: "a", epoch (at most 10), "x", counter."""
+        """The next id: at most 28 letters and digits, as every venue takes."""
         text = self.text(self.claim(1))
         assert len(text) <= ID_MAX, text
         return text
 
     def claim(self, count: int) -> int:
-        """The counters of the next ``count`` ids: this one and those behind it (``prefix`` and base 36 make the id)."""
+        """Reserves ``count`` ids; returns the counter of the first one (:meth:`text` makes the id of a counter)."""
         first = self._count + 1
         self._count += count
         return first
 
     def text(self, counter: int) -> str:
-        """The id of a claimed counter."""
+        """The id of a reserved counter."""
         head, last = divmod(counter, 36)
         if head != self._head_of:
             self._head, self._head_of = base36(head), head
@@ -59,7 +62,10 @@ class Ids:
 
 @dataclass(slots=True)
 class CoreContext:
-    """One event's surroundings. ``record`` is the only way to change state, ``act`` the only way out."""
+    """State and ports of the core, the time of the event under way, and the actions that it has caused so far.
+
+    :meth:`record` is the only way to change the ledger, :meth:`act` the only way to ask for anything outside.
+    """
 
     config: EngineConfig
     ledger: Ledger
@@ -72,22 +78,25 @@ class CoreContext:
     actions: list[Action] = field(default_factory=list)
 
     def record(self, record: Record) -> None:
-        """Folds the record into the ledger and asks for it to be journalled."""
+        """Folds the record into the ledger and asks for it to be appended to the journal."""
         self.ledger.apply(record, self.now.mono_ns, self.now.wall_ns)
         self.actions.append(Append(record))
 
     def act(self, action: Action) -> None:
+        """Asks the caller to perform ``action``, behind those asked for before."""
         self.actions.append(action)
 
     def alert(self, severity: int, code: str, text: str) -> None:
+        """Asks for an alert; ``severity`` 0 note, 1 warning, 2 critical."""
         self.actions.append(Alert(severity, code, text))
 
     def trip(self, name: str, reason: str) -> None:
-        """Trips a breaker once; an operator re-arms it."""
+        """Trips the breaker ``name`` unless it is tripped already; only an operator re-arms it."""
         if name not in self.ledger.breakers and self.config.features.enable_circuit_breakers:
             self.record(BreakerRecord(name, True, reason))
             self.alert(2, "breaker", f"{name}: {reason}")
 
     def drain(self) -> list[Action]:
+        """The actions asked for since the last call, in order."""
         actions, self.actions = self.actions, []
         return actions

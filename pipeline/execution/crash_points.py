@@ -1,7 +1,6 @@
 """Named places at which a test may kill the process: ``ARB_CRASH_AT=point:n`` dies at the n-th passing of ``point``.
 
-Unset (the normal case), ``crash_point`` is a function that does nothing. The death is SIGKILL: nothing is flushed,
-nothing is said.
+Unset (the normal case), passing a point does nothing. The process dies by SIGKILL: nothing is flushed or logged.
 """
 
 from __future__ import annotations
@@ -12,26 +11,26 @@ from collections.abc import Callable
 
 POINTS = (
     "dequeued",  # an opportunity was popped, nothing was journalled
-    "judged",  # the gate has spoken
+    "judged",  # the gate has approved or refused it
     "journalled",  # every intent of the operation is in the journal, no byte has left
     "before_send",  # right before the first byte of an order
     "after_first_leg_sent",  # one leg's bytes left, the other's not
     "sent",  # all legs' bytes left
-    "sent_journalled",  # ... and that is in the journal
+    "sent_journalled",  # ... and the journal says so
     "ack_read",  # an answer was read, nothing of it is journalled
     "fill_read",  # a fill was read, nothing of it is journalled
     "first_fill",  # an operation's first fill is in the journal
     "repair_journalled",  # an unwind is in the journal, unsent
     "repair_sent",
     "result_journalled",
-    "boot_replayed",  # the journal was replayed, nothing was asked
+    "boot_replayed",  # the journal was replayed, no venue was queried
     "sweep_answered",  # a recovery sweep was read, nothing of it is journalled
     "reconciled",  # right before READY
 )
 
 
 def _nothing(point: str) -> None:
-    """No crash was asked for."""
+    """The crash point of a process that is not to crash."""
 
 
 def crash_points(spec: str) -> Callable[[str], None]:

@@ -1,4 +1,4 @@
-"""What goes into the execution core and what comes out: plain values, no sockets, no clock.
+"""Events into the execution core, actions out of it, and the ports that it reads: plain values, no socket, no clock.
 
 ``ExecutionCore.handle(event, now) -> list[Action]``. The caller performs the actions **in their order** and feeds every
 consequence back as an event. ``Append`` always stands before the ``Place`` that depends on it: perform it first, and
@@ -17,7 +17,7 @@ from pipeline.execution.records import OperationRecord, OrderIntentRecord, Purpo
 from pipeline.model.enums import Refusal, ReportOutcome
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, Funding, OrderRequest, OrderUpdate, Position
-from pipeline.model.venue_events import CancelOutcome, FundingNews, PlaceOutcome, SessionState
+from pipeline.model.venue_events import CancelOutcome, FundingNotice, PlaceOutcome, SessionState
 
 
 class Now(msgspec.Struct, frozen=True):
@@ -28,10 +28,11 @@ class Now(msgspec.Struct, frozen=True):
 
     @property
     def wall_ms(self) -> int:
+        """Wall clock in whole milliseconds."""
         return self.wall_ns // 1_000_000
 
 
-# --- what the core may look at (ports) ---
+# --- ports: what the core reads while it handles an event ---
 
 
 class BookView(msgspec.Struct):
@@ -42,29 +43,40 @@ class BookView(msgspec.Struct):
 
 
 class MarketPort(Protocol):
+    """Books of all venues, read when a decision is made."""
+
     def book(self, instrument_id: int) -> BookView | None:
         """Newest whole book of an instrument; None where there is none."""
 
 
 class HaltPort(Protocol):
-    def latched(self) -> bool: ...
+    """The guard's halt page: latch, lease and blocks."""
 
-    def lease_expiry_mono_ns(self) -> int: ...
+    def latched(self) -> bool:
+        """Whether the halt latch is set: no new risk."""
 
-    def venue_blocked(self, venue_id: int) -> bool: ...
+    def lease_expiry_mono_ns(self) -> int:
+        """Until when new risk may be sent (monotonic); 0 = no lease."""
 
-    def instrument_blocked(self, instrument_id: int) -> bool: ...
+    def venue_blocked(self, venue_id: int) -> bool:
+        """Whether new risk on a venue is blocked."""
+
+    def instrument_blocked(self, instrument_id: int) -> bool:
+        """Whether new risk on an instrument is blocked."""
 
 
 class JournalPort(Protocol):
-    def has_room(self, size_bytes: int) -> bool: ...
+    """What the gate must know of the journal."""
+
+    def has_room(self, size_bytes: int) -> bool:
+        """Whether ``size_bytes`` of new risk fit and the reserve for exits still remains."""
 
 
 # --- events ---
 
 
 class OpportunityLeg(msgspec.Struct, frozen=True):
-    """A leg as the detector wrote it; numbers are fixed point of the instrument's catalogue row."""
+    """A leg as the detector wrote it; ``*_fp`` are fixed point with the exponents of the instrument's catalogue row."""
 
     instrument_id: int
     side: int
@@ -135,7 +147,7 @@ class AccountSnapshot(msgspec.Struct, frozen=True):
 
 
 class QueryAnswer(msgspec.Struct, frozen=True):
-    """Answer to ``QueryOrder``; ``update`` None with no ``error`` = the venue says not found (no proof)."""
+    """Answer to ``QueryOrder``; ``update`` None without ``error``: the venue does not find it (no proof of absence)."""
 
     venue: str
     symbol: str
@@ -145,6 +157,8 @@ class QueryAnswer(msgspec.Struct, frozen=True):
 
 
 class FillsAnswer(msgspec.Struct, frozen=True):
+    """Answer to ``FetchFills``; with ``error`` the list may lack fills."""
+
     venue: str
     symbol: str
     fills: tuple[Fill, ...]
@@ -152,7 +166,10 @@ class FillsAnswer(msgspec.Struct, frozen=True):
 
 
 class SweepAnswer(msgspec.Struct, frozen=True):
-    """Everything that a venue knows of us since ``since_wall_ms``. ``error`` = not complete: proves no absence."""
+    """Answer to ``SweepVenue``: orders, fills, balances and positions that a venue lists since ``since_wall_ms``.
+
+    ``began_mono_ns``: when its first question was sent. With ``error`` it is not complete and proves no absence.
+    """
 
     venue: str
     began_mono_ns: int
@@ -183,10 +200,14 @@ class BalancesAnswer(msgspec.Struct, frozen=True):
 
 
 class CatalogueChanged(msgspec.Struct, frozen=True):
+    """Instruments that are new or changed."""
+
     rows: tuple[InstrumentRow, ...]
 
 
 class CommandKind(IntEnum):
+    """What an operator may ask of the running core."""
+
     FLATTEN = 0  # unwind every open exposure, hedges included
     CLOSE_HEDGES = 1
     APPROVE = 2  # a recovery that waits for an operator may go on
@@ -196,6 +217,8 @@ class CommandKind(IntEnum):
 
 
 class Command(msgspec.Struct, frozen=True):
+    """An operator's command; ``argument``: id of a recovery or name of a breaker, by kind."""
+
     kind: CommandKind
     argument: str = ""
     reason: str = ""
@@ -211,7 +234,7 @@ CoreEvent = (
     | PlaceOutcome
     | CancelOutcome
     | SessionState
-    | FundingNews
+    | FundingNotice
     | Sent
     | NotSent
     | Tick
@@ -244,6 +267,8 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class CancelOrder(msgspec.Struct, frozen=True):
+    """Ask the venue to cancel an order (by ``order_id`` where it is known, else by ``client_id``)."""
+
     venue: str
     symbol: str
     client_id: str
@@ -251,6 +276,8 @@ class CancelOrder(msgspec.Struct, frozen=True):
 
 
 class QueryOrder(msgspec.Struct, frozen=True):
+    """Ask for an order's state by REST; answered by ``QueryAnswer``."""
+
     venue: str
     symbol: str
     client_id: str
@@ -258,12 +285,16 @@ class QueryOrder(msgspec.Struct, frozen=True):
 
 
 class FetchFills(msgspec.Struct, frozen=True):
+    """Ask for the account's fills of a symbol by REST; answered by ``FillsAnswer``."""
+
     venue: str
     symbol: str
     since_wall_ms: int
 
 
 class SweepVenue(msgspec.Struct, frozen=True):
+    """Ask a venue for everything it lists of our account; answered by ``SweepAnswer``."""
+
     venue: str
     symbols: tuple[str, ...]
     since_wall_ms: int
@@ -271,17 +302,21 @@ class SweepVenue(msgspec.Struct, frozen=True):
 
 
 class FetchFunding(msgspec.Struct, frozen=True):
+    """Ask a futures venue for its funding bookings; answered by ``FundingAnswer``."""
+
     venue: str
     since_wall_ms: int
 
 
 class FetchBalances(msgspec.Struct, frozen=True):
+    """Ask venues for their balances by REST; answered by ``BalancesAnswer`` of the same ``token``."""
+
     token: int
     venues: tuple[str, ...]
 
 
 class Report(msgspec.Struct, frozen=True):
-    """To the detector, by the reports queue."""
+    """How an opportunity ended, for the detector (reports queue); its direction rests until the cooldown's end."""
 
     opportunity_id: int
     outcome: ReportOutcome
@@ -299,6 +334,8 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Alert(msgspec.Struct, frozen=True):
+    """Alert an operator."""
+
     severity: int  # 0 note, 1 warning, 2 critical
     code: str
     text: str

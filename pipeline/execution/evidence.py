@@ -1,7 +1,7 @@
 """Evidence about orders, from any source in any order, turned into journal records: each fact once.
 
-Streams and REST tell the same things; what adds nothing is dropped here, so that the journal holds facts and not
-messages. A fill is one fact for ever, by (venue, symbol, trade id).
+Streams and REST report the same facts; a message that adds nothing is dropped here, so that the journal holds facts
+and not messages. A fill is one fact for ever, by (venue, symbol, trade id).
 """
 
 from __future__ import annotations
@@ -19,19 +19,24 @@ from pipeline.model.enums import OrderSide, OrderState
 from pipeline.model.structs import Fill, OrderUpdate
 from pipeline.model.venue_events import OutcomeKind, PlaceOutcome
 
-ORPHANS_MAX = 1000  # fills and updates whose order id nobody knows yet (the acknowledgement may be behind them)
+ORPHANS_MAX = 1000  # order ids of which messages wait for their acknowledgement
 FEE_TOLERANCE_PPM = Decimal(2)
 FEE_TOLERANCE_ABS = Decimal("0.00000001")
 
 
 class Evidence:
-    """Merges what venues say into the ledger. Methods return the order that changed, or None."""
+    """Merges evidence into the ledger. Methods return the order that changed, or None where nothing did.
+
+    A fill or update that names no order of ours waits as an orphan: the acknowledgement with the venue's order id may
+    come behind it. What is still an orphan after a complete sweep is external.
+    """
 
     def __init__(self, context: CoreContext) -> None:
         self._context = context
         self._orphans: OrderedDict[tuple[str, str], list[Fill | OrderUpdate]] = OrderedDict()
 
     def sent(self, event: Sent) -> Order | None:
+        """The bytes of an order left this host."""
         order = self._context.ledger.orders.get(event.client_id)
         if order is None or order.sent_mono_ns:
             return None
@@ -39,14 +44,15 @@ class Evidence:
         return order
 
     def not_sent(self, event: NotSent) -> Order | None:
+        """Nothing of an order left this host; ignored when it is known to have left."""
         order = self._context.ledger.orders.get(event.client_id)
         if order is None or order.state is not OrderState.INTENT:
             return None
-        self._note(order, OrderState.NOT_SENT, source="local", reason=f"{event.refusal.name}: {event.reason}")
+        self._record_state(order, OrderState.NOT_SENT, source="local", reason=f"{event.refusal.name}: {event.reason}")
         return order
 
     def outcome(self, event: PlaceOutcome) -> Order | None:
-        """What became of a placement request: only ``rejected`` is final, ``unknown`` is a question."""
+        """What became of a placement request: ``rejected`` is final, ``unknown`` settles nothing."""
         order = self._context.ledger.order_of(event.venue, event.client_id, "")
         if order is None:
             return None
@@ -54,11 +60,11 @@ class Evidence:
         if event.update is not None:
             self.update(event.update)
         elif event.kind is OutcomeKind.ACKED:
-            self._note(order, OrderState.OPEN, source="ack", recv_mono_ns=event.recv_mono_ns)
+            self._record_state(order, OrderState.OPEN, source="ack", recv_mono_ns=event.recv_mono_ns)
         if event.kind is OutcomeKind.REJECTED and RANK[order.state] < RANK[OrderState.OPEN]:
-            self._note(order, OrderState.REJECTED, source="ack", reason=reason, recv_mono_ns=event.recv_mono_ns)
+            self._record_state(order, OrderState.REJECTED, source="ack", reason=reason, recv_mono_ns=event.recv_mono_ns)
         elif event.kind is OutcomeKind.REJECTED:
-            if not order.state.is_terminal:  # the venue has shown the order before: its no is a question
+            if not order.state.is_terminal:  # the venue has shown the order before: no proof
                 self._context.alert(
                     1, "contradiction", f"{order.client_id}: refused while {order.state.name}: {reason}"
                 )
@@ -67,25 +73,26 @@ class Evidence:
         return order
 
     def unknown(self, order: Order, reason: str) -> None:
-        """No word in time: UNKNOWN, unless something better is known already."""
+        """No answer in time: UNKNOWN, unless evidence of a higher rank is known already."""
         if RANK[order.state] < RANK[OrderState.UNKNOWN]:
-            self._note(order, OrderState.UNKNOWN, source="local", reason=reason)
+            self._record_state(order, OrderState.UNKNOWN, source="local", reason=reason)
 
     def expired(self, order: Order, reason: str) -> None:
-        """Proved never to have reached the book (recovery's rule)."""
-        self._note(order, OrderState.EXPIRED, source="recovery", reason=reason)
+        """An order proved never to have reached the venue's book (the rule: ``pipeline/recovery/manager.py``)."""
+        self._record_state(order, OrderState.EXPIRED, source="recovery", reason=reason)
 
     def update(self, update: OrderUpdate) -> Order | None:
+        """A state of an order, its cumulative quantity, or its venue's id; recorded where it adds to what is known."""
         order = self._context.ledger.order_of(update.venue, update.client_id, update.order_id)
         if order is None:
-            self._keep(update)
+            self._keep_orphan(update)
             return None
         if order.intent.symbol != update.symbol:
             return None
         reported = update.filled_qty
-        news_of_qty = reported is not None and (order.reported_filled is None or reported > order.reported_filled)
-        news_of_id = bool(update.order_id) and not order.order_id
-        if RANK[update.state] <= RANK[order.state] and not news_of_qty and not news_of_id:
+        new_qty = reported is not None and (order.reported_filled is None or reported > order.reported_filled)
+        new_id = bool(update.order_id) and not order.order_id
+        if RANK[update.state] <= RANK[order.state] and not new_qty and not new_id:
             return None
         self._context.record(
             OrderStateRecord(
@@ -102,25 +109,25 @@ class Evidence:
         )
         if reported is not None and reported > order.intent.qty:
             self._context.trip("overfill", f"{order.client_id}: {reported} of {order.intent.qty}")
-        if news_of_id:
-            self._adopt(update.venue, update.order_id)
+        if new_id:
+            self._merge_orphans(update.venue, update.order_id)
         return order
 
     def fill(self, fill: Fill) -> Order | None:
-        """Books a fill once; late ones too. None when it is known, or nobody's yet."""
+        """Books a fill once, however late. None when it is known already or its order is not known yet."""
         ledger = self._context.ledger
         if (fill.venue, fill.symbol, fill.trade_id) in ledger.fills_seen:
             return None
         order = ledger.order_of(fill.venue, fill.client_id, fill.order_id)
         if order is None:
-            self._keep(fill)
+            self._keep_orphan(fill)
             return None
         intent = order.intent
         if intent.symbol != fill.symbol:
             return None
         if fill.order_id and not order.order_id:
-            self._note(order, OrderState.OPEN, order_id=fill.order_id, source=fill.source)
-            if (fill.venue, fill.symbol, fill.trade_id) in ledger.fills_seen:  # it was among what waited for this id
+            self._record_state(order, OrderState.OPEN, order_id=fill.order_id, source=fill.source)
+            if (fill.venue, fill.symbol, fill.trade_id) in ledger.fills_seen:  # it was among the orphans of this id
                 return order
         self._context.record(
             FillRecord(
@@ -145,11 +152,11 @@ class Evidence:
                 source=fill.source,
             )
         )
-        self._judge(fill, order)
+        self._check_fill(fill, order)
         return order
 
     def external_orphans(self, venue: str) -> int:
-        """After a complete sweep of ``venue``: what still belongs to nobody is not ours. Returns how much."""
+        """After a complete sweep of ``venue``: records its orphans as external. Returns how many messages they were."""
         found = 0
         for key in [key for key in self._orphans if key[0] == venue]:
             for message in self._orphans.pop(key):
@@ -158,8 +165,8 @@ class Evidence:
                 self._context.record(ExternalRecord(venue, what, f"{message.symbol} order {key[1]}"))
         return found
 
-    def _judge(self, fill: Fill, order: Order) -> None:
-        """A fill that contradicts its order or its fee schedule stops what it touches (and is booked all the same)."""
+    def _check_fill(self, fill: Fill, order: Order) -> None:
+        """Trips a breaker for a fill that contradicts its order or its fee schedule (it is booked all the same)."""
         intent = order.intent
         worse = fill.price > intent.price if intent.side is OrderSide.BUY else fill.price < intent.price
         if fill.side is not intent.side or (worse and intent.price > 0) or order.filled > intent.qty:
@@ -178,7 +185,7 @@ class Evidence:
                 f"fee {fill.fee} {fill.fee_asset}, expected {expected.normalize()} {asset}",
             )
 
-    def _note(
+    def _record_state(
         self,
         order: Order,
         state: OrderState,
@@ -191,9 +198,9 @@ class Evidence:
         at = recv_mono_ns or self._context.now.mono_ns
         self._context.record(OrderStateRecord(order.client_id, order_id, state, None, None, 0, at, source, reason))
         if order_id:
-            self._adopt(order.intent.venue, order_id)
+            self._merge_orphans(order.intent.venue, order_id)
 
-    def _keep(self, message: Fill | OrderUpdate) -> None:
+    def _keep_orphan(self, message: Fill | OrderUpdate) -> None:
         if not message.order_id:
             return
         key = (message.venue, message.order_id)
@@ -202,8 +209,8 @@ class Evidence:
             (venue, order_id), lost = self._orphans.popitem(last=False)
             self._context.record(ExternalRecord(venue, "orphans dropped", f"order {order_id}: {len(lost)} messages"))
 
-    def _adopt(self, venue: str, order_id: str) -> None:
-        """What came before the acknowledgement finds its order now."""
+    def _merge_orphans(self, venue: str, order_id: str) -> None:
+        """Merges the messages that waited for this order id."""
         for message in self._orphans.pop((venue, order_id), []):
             if isinstance(message, Fill):
                 self.fill(message)

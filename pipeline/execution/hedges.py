@@ -1,4 +1,4 @@
-"""Open spot-futures hedges: target positions that are closed when leaving pays, or when told to."""
+"""Exits of open spot-futures hedges: when closing both legs earns something after fees, or by command."""
 
 from __future__ import annotations
 
@@ -28,13 +28,16 @@ def _opposite(side: OrderSide) -> OrderSide:
 
 
 class HedgeExits:
-    """Plans for leaving a hedge. Both legs at once, as at the entry; the saga repairs what breaks."""
+    """Plans for leaving a hedge: both legs at once, as at the entry; the saga repairs what breaks."""
 
     def __init__(self, context: CoreContext) -> None:
         self._context = context
 
     def exit_plan(self, hedge: HedgeRecord, *, forced: bool = False) -> Plan | None:
-        """The closing plan when it earns more than nothing after all four fees (or always, if forced); else None."""
+        """The closing plan if entry and exit together earn more than 0 after four fees, or ``forced``; else None.
+
+        None as well where a book is dead or too thin, or an unsettled order is on one of the instruments.
+        """
         context = self._context
         spot = context.instruments.find(hedge.spot_venue, hedge.spot_symbol)
         futures = context.instruments.find(hedge.futures_venue, hedge.futures_symbol)

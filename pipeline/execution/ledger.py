@@ -59,9 +59,9 @@ class Order:
     boot_epoch: int
     state: OrderState = OrderState.INTENT
     order_id: str = ""
-    reported_filled: Decimal | None = None  # the venue's cumulative word, never less than heard before
+    reported_filled: Decimal | None = None  # cumulative, as the venue reported; never lowered
     final_filled: Decimal | None = None  # cumulative quantity of the venue's own FILLED (a cut reduce-only order)
-    filled: Decimal = ZERO  # sum of the fills that we hold
+    filled: Decimal = ZERO  # sum of the fills in the ledger
     quote_filled: Decimal = ZERO
     sent_mono_ns: int = 0
     ack_mono_ns: int = 0
@@ -72,13 +72,14 @@ class Order:
 
     @property
     def client_id(self) -> str:
+        """Our id of the order."""
         return self.intent.client_id
 
     @property
     def settled(self) -> bool:
-        """Ended, and every fill that the venue counted is in our hands: nothing of it is open or doubtful.
+        """Ended, and every fill that the venue counted is in the ledger: nothing of it is open or in doubt.
 
-        A terminal word without a cumulative quantity settles nothing (CANCELED may come before the last trade).
+        A terminal state without a cumulative quantity settles nothing (CANCELED may come before the last trade).
         """
         if not self.state.is_terminal:
             return False
@@ -91,11 +92,12 @@ class Order:
 
     @property
     def known_filled(self) -> Decimal:
-        """The most that is proved: by our fills or by the venue's cumulative word."""
+        """Base quantity proved to be filled: by fills, or by the venue's cumulative quantity where that is more."""
         return self.filled if self.reported_filled is None else max(self.filled, self.reported_filled)
 
     @property
     def average_price(self) -> Decimal:
+        """Quote per base over the fills; 0 without any."""
         return self.quote_filled / self.filled if self.filled else ZERO
 
 
@@ -112,10 +114,11 @@ class Operation:
     result: OperationResultRecord | None = None
     moved_to_dust: dict[str, Decimal] = field(default_factory=dict)
     recovered: bool = False  # a REPAIR order was needed
-    late: bool = False  # evidence came after the result: to be looked at again
+    late: bool = False  # a fill came after the result: to be advanced again
 
     @property
     def operation_id(self) -> str:
+        """Id of the operation, of the same kind as client ids."""
         return self.record.operation_id
 
     def exposure(self) -> dict[str, Decimal]:
@@ -124,7 +127,7 @@ class Operation:
 
 
 class Ledger:
-    """The fold. Attributes are read by everybody in the room and written only by ``apply``."""
+    """The fold. Its attributes may be read by any part of the core; only ``apply`` writes them."""
 
     def __init__(self) -> None:
         self.boot_epoch = 0
@@ -145,10 +148,12 @@ class Ledger:
         self.moved_mono_ns: dict[tuple[str, str], int] = {}  # (venue, asset or symbol) -> when a fill last moved it
         self.funding_seen: set[tuple[str, str]] = set()
         self.funding_wall_ms: dict[str, int] = {}  # venue -> time of its newest funding that is booked here
-        self.began_wall_ms = 0  # first run of this journal: what was booked before is in the first balances
+        self.began_wall_ms = 0  # first run of this journal; funding booked before it is in the first balances
         self.baseline: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}  # (total, flow then) of the last balance row
-        self.beyond: dict[tuple[str, str], Decimal] = {}  # futures: what the venue held beyond our fills
-        self.touched: dict[tuple[str, str], int] = {}  # (venue, symbol) -> last mono ns of ours that no sweep covers
+        self.position_offsets: dict[
+            tuple[str, str], Decimal
+        ] = {}  # (venue, symbol): futures position held beyond our fills
+        self.touched: dict[tuple[str, str], int] = {}  # (venue, symbol) -> our last order or fill that no sweep covers
         self.outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
         self.day = 0  # UTC day number of ``day_pnl``
         self.day_pnl = ZERO  # numeraire
@@ -195,7 +200,7 @@ class Ledger:
     # --- queries ---
 
     def order_of(self, venue: str, client_id: str, order_id: str) -> Order | None:
-        """The order that a venue's message is about: by our id where it carries one, else by the venue's."""
+        """The order that a venue's message is about: by our id where it carries one, else by the venue's id."""
         order = self.orders.get(client_id) if client_id else None
         if order is None and order_id:
             known = self.by_order_id.get((venue, order_id))
@@ -203,15 +208,16 @@ class Ledger:
         return order if order is not None and order.intent.venue == venue else None
 
     def unsettled_of_symbol(self, venue: str, symbol: str) -> Iterator[Order]:
-        """By name: the number of an instrument is that of one run, and an order may be of the run before."""
+        """Unsettled orders on an instrument, by name: its number is of this run, an order may be of an earlier one."""
         orders = self.unsettled.values()
         return (order for order in orders if order.intent.symbol == symbol and order.intent.venue == venue)
 
     def unsettled_of_operation(self, operation: Operation) -> list[Order]:
+        """Orders of an operation that are open or in doubt."""
         return [self.unsettled[i] for i in operation.orders if i in self.unsettled]
 
     def digest(self) -> str:
-        """Hash of everything that is known: equal for a live process and for a replay of its journal."""
+        """Hash of the state, hexadecimal: equal for a live process and for a replay of its journal."""
         content = [
             self.boot_epoch,
             [
@@ -221,7 +227,7 @@ class Ledger:
             sorted(self.unsettled),
             sorted(self.fills_seen),
             sorted(self.funding_seen),
-            sorted((k, str(v)) for k, v in self.beyond.items()),
+            sorted((k, str(v)) for k, v in self.position_offsets.items()),
             sorted(self.touched.items()),
             [(o.operation_id, int(o.state), o.orders, o.result, o.late) for o in self.operations.values()],
             sorted(self.open_operations),
@@ -238,11 +244,11 @@ class Ledger:
     # --- the fold ---
 
     def _nothing(self, record: Record) -> None:
-        """Records for people and for the recorder: they change no state."""
+        """Records that change no state: they are written for the recorder and for operators."""
 
     def _boot(self, record: BootRecord) -> None:
         self.boot_epoch = record.boot_epoch
-        if record.host_boot != self.host_boot:  # its clock counts from another zero: every stamp so far is in its past
+        if record.host_boot != self.host_boot:  # another zero of the clock: every stamp so far is in its past
             self.moved_mono_ns.clear()
             self.touched = dict.fromkeys(self.touched, 0)
         self.host_boot = record.host_boot
@@ -327,10 +333,10 @@ class Ledger:
 
     def _position(self, record: PositionRecord) -> None:
         if record.baseline:
-            self.beyond[record.venue, record.symbol] = EXACT.subtract(record.qty, record.expected_qty)
+            self.position_offsets[record.venue, record.symbol] = EXACT.subtract(record.qty, record.expected_qty)
 
     def _reconcile(self, record: ReconcileRecord) -> None:
-        """A complete sweep closes the past of its symbols, as far as venues may still add to it."""
+        """A complete sweep covers its symbols, but for those touched so lately that a venue may still add a fill."""
         if not record.complete:
             return
         busy = {(o.intent.venue, o.intent.symbol) for o in self.unsettled.values()}

@@ -1,4 +1,8 @@
-"""What execution knows of instruments and reads out of a book record. Integers as in shared memory, Decimals out."""
+"""Instruments by id and name, and arithmetic on one book record: depth, prices, fees, reservations.
+
+Book records hold fixed point (``*_fp``, see ``pipeline/model/fixedpoint.py``); everything that leaves is Decimal unless
+its name ends in ``_fp``. ``side`` is always the side of our order: a buy meets the asks, a sell the bids.
+"""
 
 from __future__ import annotations
 
@@ -37,14 +41,17 @@ class Instruments:
         self.update(rows)
 
     def update(self, rows: Iterable[InstrumentRow]) -> None:
+        """Takes in new rows; one of a known id or name replaces the old."""
         for row in rows:
             self._rows[row.instrument_id] = row
             self._by_symbol[row.spec.venue, row.spec.symbol] = row
 
     def get(self, instrument_id: int) -> InstrumentRow | None:
+        """Row by its id of this run."""
         return self._rows.get(instrument_id)
 
     def find(self, venue: str, symbol: str) -> InstrumentRow | None:
+        """Row by name, which is the same in every run."""
         return self._by_symbol.get((venue, symbol))
 
     def __len__(self) -> int:
@@ -54,14 +61,16 @@ class Instruments:
         return iter(self._rows.values())
 
     def venues(self) -> list[str]:
+        """Names of all venues, sorted."""
         return sorted({row.spec.venue for row in self})
 
     def symbols_of(self, venue: str) -> tuple[str, ...]:
+        """Symbols of a venue, sorted."""
         return tuple(sorted(row.spec.symbol for row in self if row.spec.venue == venue))
 
 
 def tradable(view: BookView, row: InstrumentRow) -> bool:
-    """Flags clean and the numbers of the row's own epoch (age is judged by the caller)."""
+    """Whether no flag forbids trading on the book and its numbers are of the row's epoch; age is not judged."""
     return not view.words[BR_FLAGS] & FLAGS_UNTRADABLE and view.words[BR_ROW_EPOCH] == row.row_epoch
 
 
@@ -116,7 +125,7 @@ def walk(view: BookView, side: OrderSide, qty_fp: int) -> tuple[int, int]:
 
 
 def average_price(view: BookView, side: OrderSide, qty: Decimal, row: InstrumentRow) -> Decimal | None:
-    """Average price of ``qty`` on the visible levels; None when they do not hold it."""
+    """Average price of ``qty`` on the visible levels; None when they hold less."""
     wanted = int(qty.scaleb(row.qty_exp))
     found, value = walk(view, side, wanted)
     if wanted <= 0 or found < wanted:
@@ -125,17 +134,19 @@ def average_price(view: BookView, side: OrderSide, qty: Decimal, row: Instrument
 
 
 def best_price(view: BookView, side: OrderSide, row: InstrumentRow) -> Decimal | None:
+    """Best price that an order of ``side`` meets, quote per base; None on an empty side."""
     price_fp = best_price_fp(view, side)
     return None if price_fp is None else from_fp(price_fp, row.price_exp)
 
 
 def mid_price(view: BookView, row: InstrumentRow) -> Decimal | None:
+    """Mean of best bid and best ask, quote per base; None where a side is empty."""
     bid, ask = best_price_fp(view, OrderSide.SELL), best_price_fp(view, OrderSide.BUY)
     return None if bid is None or ask is None else from_fp(bid + ask, row.price_exp) / 2
 
 
 def order_price(price: Decimal, side: OrderSide, tick: Decimal) -> Decimal:
-    """``price`` on the tick, rounded so that we never pay worse: buys down, sells up."""
+    """``price`` on the tick, rounded so that we never pay more than ``price``: buys down, sells up."""
     return quantize_down(price, tick) if side is OrderSide.BUY else quantize_up(price, tick)
 
 
@@ -146,6 +157,7 @@ def bounded_price(best: Decimal, side: OrderSide, slippage_bps: Decimal, tick: D
 
 
 def can_trade(row: InstrumentRow, side: OrderSide) -> bool:
+    """Whether the venue's trading status lets an order of ``side`` in."""
     status = row.spec.status
     if status is TradingStatus.TRADING:
         return True
@@ -167,8 +179,11 @@ def fee_of(row: InstrumentRow, side: OrderSide, qty: Decimal, price: Decimal) ->
 
 
 def reserved_share(row: InstrumentRow, side: OrderSide, leverage: Decimal) -> tuple[str, Decimal]:
-    """(asset, share of the notional) that an order may take at worst: quote with its fee, or margin with its fee, in
-    whole ppm and never less; share 0: its quantity of base."""
+    """(asset, share of the notional) that an order may take at worst, in whole ppm, rounded up.
+
+    A spot buy takes its notional and the fee where that is taken in quote, a futures order margin and fee; a spot sell
+    takes its quantity of base (returned as share 0).
+    """
     spec = row.spec
     if spec.kind is InstrumentKind.PERPETUAL:
         margin_ppm = (PPM / leverage).to_integral_value(ROUND_CEILING)
@@ -188,14 +203,14 @@ def reservation(
 
 
 class UsdRates:
-    """Value of an asset in USD for limits: USD coins count 1, others by the mid of a book against a USD coin."""
+    """USD value of one unit of an asset, for limits only: USD coins count 1, others the mid of a book against one."""
 
     def __init__(self, instruments: Instruments, market: MarketPort) -> None:
         self._instruments = instruments
         self._market = market
 
     def rate(self, asset: str) -> Decimal | None:
-        """None when no book tells it: a limit that cannot be computed refuses."""
+        """USD per unit; None where no tradable book gives it (a limit that cannot be computed refuses)."""
         if asset in USD_COINS:
             return ONE
         for row in self._instruments:

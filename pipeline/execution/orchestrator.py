@@ -1,15 +1,16 @@
-"""The leg saga (requirements S4): both legs at once, then whatever the fills demand, until nothing is owed.
+"""The leg saga (requirements S4): all legs at once, then repairs until no unmatched quantity is left.
 
 "Both legs or neither" does not exist across venues: a broken leg is a normal state. After every piece of evidence
-``advance`` looks at the operation as a whole::
+``advance`` looks at the operation as a whole and takes the first row that applies::
 
-    orders still answering in time?      wait
-    exposure worth an order?             RECOVERING: repair (complete or unwind, the cheaper), bounded price
-    too many repairs, or none possible?  hold: a breaker trips, an operator decides
-    an order still unknown?              wait for recovery's proof; nothing new on its symbol
-    nothing owed                         COMPLETED / FAILED; the remainder is dust
+    an order may still be answered in time    wait
+    an unmatched quantity is worth an order   RECOVERING: repair (complete or unwind, the cheaper) at a bounded price
+    too many repairs, or none possible        hold: a breaker trips, an operator decides
+    an order's outcome is unknown             RECOVERING: wait for recovery's proof; nothing new on its symbol
+    otherwise                                 COMPLETED or FAILED; what remains is dust
 
-Hedge decisions use proven fills only. Nothing is ever sent twice: a repair is a new order with a new id.
+The states and their steps are the table of ``operation_states.py``. Repairs are decided by proved fills only. Nothing
+is ever sent twice: a repair is a new order with a new id.
 """
 
 from __future__ import annotations
@@ -29,14 +30,13 @@ from pipeline.execution.plan import Plan
 from pipeline.execution.records import (
     REPORT_OF_OUTCOME,
     DustRecord,
-    HedgeRecord,
     OperationRecord,
     OrderIntentRecord,
     Outcome,
     Purpose,
 )
-from pipeline.execution.repair import Repair, RepairBook, debts, operation_start
-from pipeline.execution.settle import entry_basis, futures_moved, hedge_terms, matched_qty, result_of
+from pipeline.execution.repair import Repair, RepairChooser, operation_start, unmatched_quantities
+from pipeline.execution.settle import entry_basis, futures_moved, hedge_record, matched_qty, result_of
 from pipeline.model.enums import (
     ArbitrageState,
     InstrumentKind,
@@ -49,25 +49,33 @@ from pipeline.model.enums import (
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO, OrderRequest
 
-REPAIRS_MAX = 12  # orders of the unwind ladder that reached a venue before an operator is asked
+REPAIRS_MAX = 12  # repairs of one operation before an operator is asked
 REPAIR_PAUSE_FIRST_NS = 20_000_000
 REPAIR_PAUSE_MAX_NS = 500_000_000
 COOLDOWN_MAX_NS = 60_000_000_000
 
 
 @dataclass(slots=True)
-class Pursuit:
-    """What is only known while the process lives: the pace of an operation's unwind ladder."""
+class RepairPace:
+    """Pace of an operation's repairs, in memory only. Repairs are the rungs of a ladder: each allows more slippage.
+
+    ``held``: no repair before an operator has decided.
+    """
 
     attempts: int = 0
-    forgiven: int = 0  # rungs before an operator approved that the ladder begins again
+    rungs_forgiven: int = 0  # repairs made before an operator let the ladder begin again: they no longer count
     next_try_mono_ns: int = 0
-    blocked_since_mono_ns: int = 0
+    blocked_since_mono_ns: int = 0  # since when no venue takes the repair; 0 = one does
     held: bool = False
 
 
 class OrderOrchestrator:
-    """Executes plans and leads every operation to its end."""
+    """Executes plans and leads every operation to its end (requirements S4).
+
+    Callbacks into recovery: ``on_recovery(operation, strategy, reason)`` when repairs begin, change or are held,
+    ``on_recovered`` at their end; ``held_by_operator`` and ``awaits_first_sweep`` ask for its view of an operation and
+    an order. ``can_place(venue)``: the venue's rate budget takes an order now.
+    """
 
     def __init__(
         self,
@@ -76,22 +84,22 @@ class OrderOrchestrator:
         balances: BalanceMonitor,
         rates: UsdRates,
         *,
-        on_recovery: Callable[[Operation, str, str], None],
+        on_recovery: Callable[[Operation, str, str], object],
         on_recovered: Callable[[Operation, str], None],
         held_by_operator: Callable[[Operation], bool],
-        asking: Callable[[Order], bool],
+        awaits_first_sweep: Callable[[Order], bool],
         can_place: Callable[[str], bool],
     ) -> None:
         self._context = context
         self._states = states
         self._balances = balances
         self._rates = rates
-        self._repairs = RepairBook(context, balances, balances.session_up, can_place)
+        self._repairs = RepairChooser(context, balances, balances.session_up, can_place)
         self._on_recovery = on_recovery
         self._on_recovered = on_recovered
         self._held_by_operator = held_by_operator
-        self._asking = asking
-        self._pursuits: dict[str, Pursuit] = {}
+        self._awaits_first_sweep = awaits_first_sweep
+        self._paces: dict[str, RepairPace] = {}
         self._broken: dict[int, int] = {}  # direction -> broken legs in a row
 
     # --- entry ---
@@ -99,7 +107,10 @@ class OrderOrchestrator:
     def execute_opportunity(
         self, plan: Plan, *, purpose: Purpose = Purpose.ENTRY, closes: str = "", gate_mono_ns: int = 0
     ) -> Operation:
-        """Records the operation and its intents, then places all legs at once."""
+        """Records the operation and its intents, then asks for all orders at once.
+
+        ``closes``: id of the operation whose hedge this one leaves.
+        """
         context, opportunity = self._context, plan.opportunity
         record = OperationRecord(
             operation_id=context.ids.next(),
@@ -139,7 +150,8 @@ class OrderOrchestrator:
         return operation
 
     def adopt(self, entered: Entered) -> Operation:
-        """An entry whose records stand in the journal: folded in, reserved, and led from here on like any other."""
+        """Takes over an entry of the fast path, whose records are in the journal already: folds them into the ledger,
+        reserves the balances; from here on it is an operation like any other."""
         ledger, now = self._context.ledger, self._context.now
         ledger.apply(entered.operation, now.mono_ns, now.wall_ns)
         for intent in entered.intents:
@@ -171,7 +183,7 @@ class OrderOrchestrator:
         reduce_only: bool = False,
         attempt: int = 0,
     ) -> OrderRequest:
-        """The intent's record, and the request that may be sent once it is in the journal."""
+        """Records the intent; returns the request, which may be sent once the intent is in the journal."""
         context, spec, plan = self._context, row.spec, operation.record.legs[leg]
         intent = OrderIntentRecord(
             client_id=context.ids.next(),
@@ -204,31 +216,34 @@ class OrderOrchestrator:
 
     # --- progress ---
 
-    def pursuit(self, operation: Operation) -> Pursuit:
-        known = self._pursuits.get(operation.operation_id)
+    def repair_pace(self, operation: Operation) -> RepairPace:
+        """The pace of an operation's repairs; begun anew after a restart, but for an operator's hold."""
+        known = self._paces.get(operation.operation_id)
         if known is None:
-            known = self._pursuits[operation.operation_id] = Pursuit(held=self._held_by_operator(operation))
+            known = self._paces[operation.operation_id] = RepairPace(held=self._held_by_operator(operation))
         return known
 
     def advance(self, operation: Operation) -> None:
-        """Looks at an operation after evidence or time, and does the next thing that it needs."""
+        """Does the next thing that an operation needs, after new evidence or when time has passed; idempotent."""
         ledger, now_ns = self._context.ledger, self._context.now.mono_ns
         if operation.operation_id not in ledger.open_operations:
             return
         unsettled = ledger.unsettled_of_operation(operation)
-        if any(self._answer_expected(order) or self._asking(order) for order in unsettled):
+        if any(self._answer_expected(order) or self._awaits_first_sweep(order) for order in unsettled):
             return
-        pursuit = self.pursuit(operation)
+        pace = self.repair_pace(operation)
         alone = len(ledger.open_operations) == 1
-        unmatched = False
-        for debt in debts(operation, self._context.config.execution.numeraire, ledger.dust if alone else {}):
-            repair, worth = self._repairs.choose(operation, debt, self._slippage_bps(operation, pursuit))
-            unmatched = unmatched or worth
-            if repair is not None and not pursuit.held and now_ns >= pursuit.next_try_mono_ns:
-                self._repair(operation, pursuit, repair, debt.asset)
+        unrepaired = False
+        for quantity in unmatched_quantities(
+            operation, self._context.config.execution.numeraire, ledger.dust if alone else {}
+        ):
+            repair, worth = self._repairs.choose(operation, quantity, self._slippage_bps(operation, pace))
+            unrepaired = unrepaired or worth
+            if repair is not None and not pace.held and now_ns >= pace.next_try_mono_ns:
+                self._repair(operation, pace, repair, quantity.asset)
                 return
-        if unmatched:
-            self._repair_impossible(operation, pursuit)
+        if unrepaired:
+            self._no_repair_possible(operation, pace)
         elif unsettled:
             if operation.state is not ArbitrageState.RECOVERING:
                 self._states.transition_to_recovery(operation, "an order's outcome is unknown")
@@ -237,34 +252,34 @@ class OrderOrchestrator:
             self._finish(operation)
 
     def _answer_expected(self, order: Order) -> bool:
-        """Whether word of this order may still come in its normal time."""
+        """Whether an answer about this order may still come within its normal time."""
         since = order.sent_mono_ns or order.intent_mono_ns
         waited_ns = self._context.now.mono_ns - since
         return 0 <= waited_ns < self._context.config.answer_timeout_ms * 1_000_000
 
-    def _rungs(self, operation: Operation, pursuit: Pursuit) -> int:
-        """Repairs of this operation that reached a venue; counted from the ledger, so that a restart keeps them."""
+    def _rungs(self, operation: Operation, pace: RepairPace) -> int:
+        """Repairs of this operation that left this host, counted from the ledger so that a restart keeps the count."""
         orders = (self._context.ledger.orders[client_id] for client_id in operation.orders)
         repairs = (o for o in orders if o.intent.purpose in (Purpose.REPAIR, Purpose.DUST))
-        return sum(1 for order in repairs if order.state is not OrderState.NOT_SENT) - pursuit.forgiven
+        return sum(1 for order in repairs if order.state is not OrderState.NOT_SENT) - pace.rungs_forgiven
 
-    def _slippage_bps(self, operation: Operation, pursuit: Pursuit) -> Decimal:
-        """The unwind ladder: bounded slippage, doubled at each further step, up to the risk limit."""
+    def _slippage_bps(self, operation: Operation, pace: RepairPace) -> Decimal:
+        """Slippage allowed to the next repair: doubled at each rung, up to ``unwind_max_slippage_bps``."""
         execution = self._context.config.execution
-        wider = execution.unwind_slippage_bps * (1 << self._rungs(operation, pursuit))
+        wider = execution.unwind_slippage_bps * (1 << self._rungs(operation, pace))
         return min(execution.unwind_max_slippage_bps, wider)
 
-    def _repair(self, operation: Operation, pursuit: Pursuit, repair: Repair, asset: str) -> None:
-        """One order of the ladder."""
+    def _repair(self, operation: Operation, pace: RepairPace, repair: Repair, asset: str) -> None:
+        """Records and places one repair, or holds the operation when the ladder is at its end."""
         features = self._context.config.features
-        rungs = self._rungs(operation, pursuit)
+        rungs = self._rungs(operation, pace)
         if rungs >= REPAIRS_MAX or not features.enable_recovery_mode:
-            self._hold(operation, pursuit, f"{rungs} repairs did not close it")
+            self._hold(operation, pace, f"{rungs} repairs did not close it")
             return
-        if repair.takes_dust:  # from here on the operation owes the old remainder too
+        if repair.takes_dust:  # from here on the older remainder is this operation's as well
             self._context.record(DustRecord(asset, -repair.takes_dust, operation.operation_id, "taken to be closed"))
         if repair.purpose is Purpose.REPAIR and operation.state is not ArbitrageState.RECOVERING:
-            self._states.transition_to_recovery(operation, f"leg broken: {repair.side.name} {repair.qty} owed")
+            self._states.transition_to_recovery(operation, f"leg broken: {repair.side.name} {repair.qty} unmatched")
             filled = {(f.venue, f.symbol) for f in operation.fills}
             spec = repair.row.spec
             strategy = "unwind" if (spec.venue, spec.symbol) in filled else "complete"
@@ -282,50 +297,51 @@ class OrderOrchestrator:
             reduce_only=reduce_only,
             attempt=rungs,
         )
-        pause_ns = min(REPAIR_PAUSE_MAX_NS, REPAIR_PAUSE_FIRST_NS << min(pursuit.attempts, 8))
-        pursuit.attempts += 1
-        pursuit.next_try_mono_ns = self._context.now.mono_ns + pause_ns
-        pursuit.blocked_since_mono_ns = 0
+        pause_ns = min(REPAIR_PAUSE_MAX_NS, REPAIR_PAUSE_FIRST_NS << min(pace.attempts, 8))
+        pace.attempts += 1
+        pace.next_try_mono_ns = self._context.now.mono_ns + pause_ns
+        pace.blocked_since_mono_ns = 0
         self._context.act(Place(request, repair.purpose, operation.operation_id))
 
-    def _repair_impossible(self, operation: Operation, pursuit: Pursuit) -> None:
-        """Exposure remains and nothing can be placed now: wait a little, then ask an operator."""
+    def _no_repair_possible(self, operation: Operation, pace: RepairPace) -> None:
+        """An unmatched quantity remains and no repair can be placed now: waits, after a while holds the operation."""
         now_ns = self._context.now.mono_ns
         if operation.state is not ArbitrageState.RECOVERING:
             self._states.transition_to_recovery(operation, "exposure, and no venue can take the order now")
             self._on_recovery(operation, "resolve", "no venue can take the order now")
-        if pursuit.held or now_ns < pursuit.next_try_mono_ns:
+        if pace.held or now_ns < pace.next_try_mono_ns:
             return
-        pursuit.blocked_since_mono_ns = pursuit.blocked_since_mono_ns or now_ns
+        pace.blocked_since_mono_ns = pace.blocked_since_mono_ns or now_ns
         patience_ns = 5 * self._context.config.risk_limits.max_unhedged_ms * 1_000_000
-        if now_ns - pursuit.blocked_since_mono_ns > patience_ns and not self._context.ledger.unsettled_of_operation(
+        if now_ns - pace.blocked_since_mono_ns > patience_ns and not self._context.ledger.unsettled_of_operation(
             operation
         ):
-            self._hold(operation, pursuit, "no venue takes the repair")
+            self._hold(operation, pace, "no venue takes the repair")
 
-    def _hold(self, operation: Operation, pursuit: Pursuit, reason: str) -> None:
-        """The end of the ladder: exposure stays, no new risk anywhere until an operator has decided."""
-        pursuit.held = True
+    def _hold(self, operation: Operation, pace: RepairPace, reason: str) -> None:
+        """The end of the ladder: the exposure stays, and a breaker stops new risk until an operator has decided."""
+        pace.held = True
         self._on_recovery(operation, "hold", reason)
         self._context.trip("recovery_hold", f"operation {operation.operation_id}: {reason}")
         self._result(operation, Outcome.UNRESOLVED, reason, {})
 
     def release(self, operation: Operation) -> None:
-        """An operator approved: the ladder begins again."""
-        fresh = Pursuit()
-        fresh.forgiven = self._rungs(operation, fresh)
-        self._pursuits[operation.operation_id] = fresh
+        """Lets the repairs of a held operation begin again, after an operator approved."""
+        fresh = RepairPace()
+        fresh.rungs_forgiven = self._rungs(operation, fresh)
+        self._paces[operation.operation_id] = fresh
         self.advance(operation)
 
     # --- end ---
 
     def _finish(self, operation: Operation) -> None:
+        """Ends an operation: what remains becomes dust, the hedge is recorded, the result written."""
         context = self._context
         start = operation_start(operation, context.config.execution.numeraire)
         remainders: dict[str, Decimal] = {}
-        for debt in debts(operation, context.config.execution.numeraire, {}):
-            remainders[debt.asset] = debt.amount
-            context.record(DustRecord(debt.asset, debt.amount, operation.operation_id, "remainder"))
+        for quantity in unmatched_quantities(operation, context.config.execution.numeraire, {}):
+            remainders[quantity.asset] = quantity.amount
+            context.record(DustRecord(quantity.asset, quantity.amount, operation.operation_id, "remainder"))
         if start not in USD_COINS:  # profit in a coin is exposure in that coin: it joins the dust and is sold with it
             moved = operation.moved_to_dust.get(start, ZERO)
             gained = EXACT.subtract(operation.exposure().get(start, ZERO), moved)
@@ -350,7 +366,7 @@ class OrderOrchestrator:
         self._result(operation, outcome, reason, remainders, carried)
         if recovering:
             self._on_recovered(operation, reason)
-        self._pursuits.pop(operation.operation_id, None)
+        self._paces.pop(operation.operation_id, None)
 
     def _why_empty(self, operation: Operation) -> str:
         reasons = [
@@ -390,7 +406,8 @@ class OrderOrchestrator:
         context.act(Report(record.opportunity_id, REPORT_OF_OUTCOME[outcome], record.direction_key, until_ns))
 
     def _cooldown_ns(self, direction_key: int, outcome: Outcome) -> int:
-        """Doubled with every further broken leg in a row: a price that never fills would cost an unwind each time."""
+        """Pause of a direction after an operation, doubled with every further broken leg in a row: a price that never
+        fills would cost an unwind each time."""
         if outcome is Outcome.RECOVERED:
             self._broken[direction_key] = self._broken.get(direction_key, 0) + 1
         elif outcome is Outcome.COMPLETED:
@@ -407,7 +424,7 @@ class OrderOrchestrator:
         if record.type is not OpportunityType.SPOT_FUTURES_HEDGE:
             return ZERO
         opening = ledger.operations[record.closes] if record.closes else operation
-        # Reckoned from all fills each time, so that an operation that late evidence reopened is not counted twice.
+        # Summed over all fills each time, so that an operation that late evidence reopened is not counted twice.
         # Signed: a closing that was unwound and sold a remainder along with it has made the position larger.
         opened = futures_moved(opening)
         way = -1 if opened < 0 else 1
@@ -416,37 +433,16 @@ class OrderOrchestrator:
         known = ledger.hedges.get(opening.operation_id)
         reason = f"closed by {operation.operation_id}" if record.closes else "opened"
         if left or known is not None:
-            self._context.record(self._hedge(opening, left, reason))
+            self._context.record(hedge_record(opening, left, reason))
         basis = entry_basis(opening)
         if record.closes:
             return basis * -way * futures_moved(operation)
         return -basis * abs(opened)  # not earned before the exit
 
-    def _hedge(self, operation: Operation, qty: Decimal, reason: str) -> HedgeRecord:
-        legs = operation.record.legs
-        spot = next(leg for leg in legs if leg.kind is InstrumentKind.SPOT)
-        futures = next(leg for leg in legs if leg.kind is InstrumentKind.PERPETUAL)
-        spot_side, entry_spot, entry_futures = hedge_terms(operation)
-        return HedgeRecord(
-            operation_id=operation.operation_id,
-            base=spot.base,
-            spot_instrument=spot.instrument_id,
-            futures_instrument=futures.instrument_id,
-            spot_venue=spot.venue,
-            spot_symbol=spot.symbol,
-            futures_venue=futures.venue,
-            futures_symbol=futures.symbol,
-            spot_side=spot_side,
-            qty=qty,
-            entry_spot_price=entry_spot,
-            entry_futures_price=entry_futures,
-            reason=reason,
-        )
-
     # --- commands and numbers ---
 
     def cancel_all_orders(self) -> int:
-        """Asks the venues to cancel every order that may still rest; the answers are evidence like any other."""
+        """Asks the venues to cancel every order that may still rest; returns how many. The answers are evidence."""
         count = 0
         for order in self._context.ledger.unsettled.values():
             if order.state in (OrderState.OPEN, OrderState.PARTIALLY_FILLED, OrderState.UNKNOWN, OrderState.SENT):
@@ -456,7 +452,7 @@ class OrderOrchestrator:
         return count
 
     def get_execution_statistics(self) -> dict[str, float]:
-        """Counts by outcome, success rate, mean time from gate to last fill in ms."""
+        """Counts by outcome over the whole journal, success rate (0 to 1), mean ms from the gate to the last fill."""
         ledger = self._context.ledger
         outcomes = ledger.outcomes
         done = sum(outcomes.values())
@@ -478,7 +474,7 @@ class OrderOrchestrator:
 
 
 def request_of(intent: OrderIntentRecord) -> OrderRequest:
-    """The wire request of an intent. Sent at most once, by whoever appended the intent."""
+    """The order request of an intent. Sent at most once, by the one who appended the intent to the journal."""
     return OrderRequest(
         client_id=intent.client_id,
         venue=intent.venue,

@@ -6,14 +6,14 @@ commutative, associative and idempotent, and can never regress::
 
     rank 0  INTENT                     journalled
     rank 1  SENT                       bytes left
-    rank 2  UNKNOWN                    no word in time; positive evidence still lifts it
+    rank 2  UNKNOWN                    no answer in time; positive evidence still lifts it
     rank 3  OPEN
     rank 4  PARTIALLY_FILLED
     rank 5  NOT_SENT REJECTED EXPIRED  ended with nothing filled
     rank 6  CANCELLED                  ended, possibly part-filled
     rank 7  FILLED                     ended, everything filled
 
-Two rules stand beside the ranks, because quantities are stronger evidence than words:
+Two rules stand beside the ranks, because quantities are stronger evidence than states:
 
 * an ending with nothing filled is contradicted by any fill: it becomes CANCELLED (or FILLED when nothing is left);
 * among the three endings of rank 5 the first one stays (they mean the same to the money).
@@ -27,6 +27,7 @@ from decimal import Decimal
 
 from pipeline.model.enums import OrderState
 
+#: Order of evidence: a higher rank replaces a lower one.
 RANK: dict[OrderState, int] = {
     OrderState.INTENT: 0,
     OrderState.SENT: 1,
@@ -40,25 +41,26 @@ RANK: dict[OrderState, int] = {
     OrderState.FILLED: 7,
 }
 
-#: (known, evidence) -> state: the whole table, every pair present
+#: (known, evidence) -> state, for every pair of states
 MERGE: dict[tuple[OrderState, OrderState], OrderState] = {
     (known, evidence): evidence if RANK[evidence] > RANK[known] else known
     for known in OrderState
     for evidence in OrderState
 }
 
+#: Endings with nothing filled.
 EMPTY_ENDINGS = frozenset({OrderState.NOT_SENT, OrderState.REJECTED, OrderState.EXPIRED})
 
 
 def merge(known: OrderState, evidence: OrderState) -> OrderState:
-    """What is known after hearing ``evidence``."""
+    """The state after ``evidence``: the one of higher rank, ``known`` on a tie."""
     return MERGE[known, evidence]
 
 
 def with_quantity(state: OrderState, filled: Decimal, qty: Decimal) -> OrderState:
     """The state that the filled quantity forces: no fill may contradict the state that is shown.
 
-    ``filled`` is the larger of the proven fills and the venue's cumulative word, in base coin.
+    ``filled``: base coin, the larger of the proved fills and the cumulative quantity that the venue reported.
     """
     if filled <= 0:
         return state

@@ -1,8 +1,8 @@
-"""From an opportunity of the detector to a plan that is ours: re-read books, own quantities, own edge.
+"""From an opportunity of the detector to the executor's own plan: books read again, own quantities, own edge.
 
-Nothing that came through shared memory is trusted: instruments must exist and agree, prices must be prices, sizes are
-cut to what the fresh books hold within the limit prices, to lots and minima, and the edge is computed again, exactly,
-from the catalogue's fees.
+Nothing that came through shared memory is trusted: instruments must exist and agree, prices and quantities must be in
+range, sizes are cut to what the fresh books hold within the limit prices, to lots and minima, and the edge is computed
+again, exactly, from the catalogue's fees.
 """
 
 from __future__ import annotations
@@ -49,17 +49,20 @@ PPM = 1_000_000
 
 @dataclass(slots=True)
 class PlannedLeg:
+    """One leg as it will be ordered: quantity in base coin on the lot, prices in quote per base."""
+
     row: InstrumentRow
     side: OrderSide
     qty: Decimal
-    limit: Decimal
+    limit: Decimal  # on the tick
     best: Decimal
-    average: Decimal
+    average: Decimal  # expected, over the visible levels
     reserve_asset: str
     reserve_amount: Decimal
-    view: BookView
+    view: BookView  # the book that it was sized on
 
     def leg_plan(self) -> LegPlan:
+        """The leg as it goes into the operation's record."""
         words, spec = self.view.words, self.row.spec
         return LegPlan(
             instrument_id=self.row.instrument_id,
@@ -81,6 +84,8 @@ class PlannedLeg:
 
 @dataclass(slots=True)
 class Plan:
+    """What will be executed of an opportunity. ``edge_send_bps``: edge on the books that the legs were sized on."""
+
     opportunity: Opportunity
     type: OpportunityType
     pair: str
@@ -95,12 +100,14 @@ class Plan:
 
 @dataclass(slots=True)
 class Rejected:
+    """Why an opportunity is not executed: the first rule against it, and values for an operator."""
+
     refusal: Refusal
     detail: str
 
 
 def start_asset(type_: OpportunityType, rows: list[InstrumentRow], numeraire: str) -> str:
-    """The asset in which an operation begins and ends: what it must not be neutral in."""
+    """The asset in which an operation begins and ends: the only one whose amount it may change."""
     if type_ is not OpportunityType.TRIANGULAR:
         return rows[0].spec.quote
     quotes = [row.spec.quote for row in rows]
@@ -108,7 +115,7 @@ def start_asset(type_: OpportunityType, rows: list[InstrumentRow], numeraire: st
 
 
 def malformed(opportunity: Opportunity, instruments: Instruments) -> str:
-    """What is wrong with an opportunity by itself; "" when nothing is. Catches corruption and a mad detector."""
+    """What is wrong with an opportunity by itself, "" when nothing is: corrupt memory, or a detector with a bug."""
     if not opportunity.crc_ok:
         return "checksum"
     if opportunity.type not in OpportunityType._value2member_map_:
@@ -133,7 +140,7 @@ def malformed(opportunity: Opportunity, instruments: Instruments) -> str:
 
 
 def _shape_fault(opportunity: Opportunity, rows: list[InstrumentRow]) -> str:
-    """Whether the legs together are what the type says."""
+    """What contradicts the opportunity's type in its legs taken together; "" when nothing does."""
     if len({row.instrument_id for row in rows}) != len(rows):
         return "an instrument twice"
     if opportunity.type == OpportunityType.TRIANGULAR:
@@ -150,7 +157,7 @@ def _shape_fault(opportunity: Opportunity, rows: list[InstrumentRow]) -> str:
 
 
 def _cycle_fault(opportunity: Opportunity, rows: list[InstrumentRow]) -> str:
-    """Three spot legs of one venue that give every asset away exactly once and receive it exactly once."""
+    """ "" for three spot legs of one venue that pay every asset exactly once and receive it exactly once."""
     if len({row.venue_id for row in rows}) != 1 or any(row.spec.kind is not InstrumentKind.SPOT for row in rows):
         return "a cycle over venues or futures"
     pairs = [(row.spec.base, row.spec.quote) for row in rows]

@@ -1,4 +1,4 @@
-"""Positions as the user sees them (requirements S3, S11): views of the ledger, never a second bookkeeping."""
+"""Positions, exposure and P&L as users see them (requirements S3, S11): computed from the ledger, stored nowhere."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class PositionEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PositionManager:
-    """Positions, exposure and P&L out of the ledger."""
+    """Positions, exposure and P&L, computed from the ledger at each call (requirements S3)."""
 
     def __init__(self, ledger: Ledger, rates: UsdRates, emit: Callable[[Record], None]) -> None:
         self._ledger = ledger
@@ -66,7 +66,7 @@ class PositionManager:
     def get_positions(
         self, *, exchange: str | None = None, symbol: str | None = None, open_only: bool = True
     ) -> list[PositionEntry]:
-        """Positions of operations that are open or hold a hedge (all operations: ``open_only=False``)."""
+        """Positions of operations that are under way or have an open hedge (``open_only=False``: of all operations)."""
         ledger = self._ledger
         wanted = list(ledger.operations.values())
         if open_only:
@@ -105,10 +105,11 @@ class PositionManager:
         return self._ledger.accounts.delta(base_of)
 
     def targets(self) -> dict[str, Decimal]:
-        """What ``delta`` should be per base asset: the dust that was left on purpose (hedges are flat in delta)."""
+        """What :meth:`delta` should be per base asset: the dust left on purpose (a hedge's legs cancel out)."""
         return dict(self._ledger.dust)
 
     def age_ns(self, entry: PositionEntry, mono_ns: int) -> int:
+        """Time since the position's first fill."""
         return mono_ns - entry.opened_mono_ns
 
     @contextmanager

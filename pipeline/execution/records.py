@@ -40,6 +40,7 @@ class Purpose(IntEnum):
 
     @property
     def adds_risk(self) -> bool:
+        """Whether an order of this purpose needs the lease, an open latch and the limits."""
         return self is Purpose.ENTRY
 
 
@@ -53,7 +54,7 @@ class Outcome(IntEnum):
 
 
 class LegPlan(msgspec.Struct, frozen=True, array_like=True):
-    """One leg as decided. ``edge`` prices are what the executor saw when it re-read the books."""
+    """One leg as decided; ``best_price`` and the book's stamps are of the books that the executor read."""
 
     instrument_id: int
     venue: str
@@ -79,7 +80,7 @@ class BootRecord(msgspec.Struct, frozen=True, array_like=True):
     mode: str
     pid: int
     build_hash: int
-    host_boot: str = ""  # the kernel's name of this boot: monotonic times of another one say nothing
+    host_boot: str = ""  # the kernel's id of this boot: monotonic times of another boot do not compare
 
 
 class OperationRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -140,12 +141,14 @@ class OrderIntentRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class OrderSentRecord(msgspec.Struct, frozen=True, array_like=True):
+    """The bytes of an order were handed to the socket."""
+
     client_id: str
     send_mono_ns: int  # first byte handed to the socket
 
 
 class OrderStateRecord(msgspec.Struct, frozen=True, array_like=True):
-    """Evidence about an order, merged by the state lattice; ``reported_filled`` is the venue's cumulative word."""
+    """Evidence about an order, merged by order_states.py; ``reported_filled``: the venue's cumulative quantity."""
 
     client_id: str
     order_id: str
@@ -183,7 +186,7 @@ class FillRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class BalanceRecord(msgspec.Struct, frozen=True, array_like=True):
-    """What a venue said of a balance; written at reconciliation, at shut-down, and when stream and REST disagree."""
+    """A balance as the venue stated it, written at reconciliation: the baseline from which the ledger counts on."""
 
     venue: str
     asset: str
@@ -194,9 +197,9 @@ class BalanceRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PositionRecord(msgspec.Struct, frozen=True, array_like=True):
-    """What a futures venue said of a position; ``expected_qty`` is the ledger's own sum of fills.
+    """A futures position as the venue stated it; ``expected_qty`` is the ledger's own sum of fills.
 
-    ``baseline``: nothing of ours was moving it, so their difference is what the account held beyond our fills.
+    ``baseline``: nothing of ours was moving it, so the difference is what the account held beyond our fills.
     """
 
     venue: str
@@ -271,7 +274,7 @@ class HedgeRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class RecoveryRecord(msgspec.Struct, frozen=True, array_like=True):
-    """A recovery begins, moves on, waits for an operator, or ends."""
+    """A recovery begins, changes, waits for an operator, or ends."""
 
     recovery_id: str
     operation_id: str
@@ -281,7 +284,7 @@ class RecoveryRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ReconcileRecord(msgspec.Struct, frozen=True, array_like=True):
-    """A sweep of one venue: what was found. Only a complete one is proof of absence."""
+    """What a sweep of one venue found. Only a complete one proves absence."""
 
     venue: str
     began_mono_ns: int
@@ -294,6 +297,8 @@ class ReconcileRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class BreakerRecord(msgspec.Struct, frozen=True, array_like=True):
+    """A circuit breaker tripped, or an operator re-armed it."""
+
     name: str
     tripped: bool  # False = re-armed by an operator
     reason: str
@@ -312,7 +317,7 @@ class FundingRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ExternalRecord(msgspec.Struct, frozen=True, array_like=True):
-    """Something moved in our account that no intent of ours explains."""
+    """An order, fill, balance or position of our account that no intent of ours explains."""
 
     venue: str
     what: str

@@ -1,8 +1,9 @@
-"""What a broken operation still owes, and the cheapest bounded order that pays it.
+"""The unmatched quantities of an operation, and the cheapest bounded order that closes one of them.
 
-Completing the missing leg and unwinding the filled one are the same order seen from two venues: the exposure in an
-asset is sold (or bought back) wherever that brings more. So a repair looks at every instrument of the operation that
-trades the asset against the start asset, and takes the best price after fees.
+An unmatched quantity is the net amount of an asset that an operation's fills left behind: a leg filled, and the other
+one did not, or not as far. Completing the missing leg and unwinding the filled one are the same order seen from two
+venues: the quantity is sold (or bought back) wherever that brings more. So a repair looks at every instrument of the
+operation that trades the asset against the start asset, and takes the best price after fees.
 """
 
 from __future__ import annotations
@@ -31,16 +32,18 @@ from pipeline.model.fixedpoint import quantize_down
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
 
-PLAN_PRICE_NS = 60_000_000_000  # how long the prices of a plan may stand for a book that is dead
+PLAN_PRICE_NS = 60_000_000_000  # how long the prices of a plan may stand in for a book that is dead
 
 
 @dataclass(slots=True)
 class Repair:
+    """One order that closes an unmatched quantity, ready to be recorded: quantities in base coin, prices in quote."""
+
     row: InstrumentRow
-    leg: int
+    leg: int  # index into the operation's legs
     side: OrderSide
     qty: Decimal
-    price: Decimal
+    price: Decimal  # limit
     purpose: Purpose
     reserve_asset: str
     reserve_amount: Decimal
@@ -49,39 +52,46 @@ class Repair:
 
 
 @dataclass(slots=True)
-class Debt:
-    """Exposure of an operation in one asset: ``amount`` its own, ``dust`` what earlier ones left."""
+class UnmatchedQuantity:
+    """Net amount of one asset that an operation left (signed): ``amount`` its own, ``dust`` what earlier ones left."""
 
     asset: str
     amount: Decimal
     dust: Decimal
 
 
-def debts(operation: Operation, numeraire: str, dust: dict[str, Decimal]) -> list[Debt]:
-    """Exposure per asset but the start asset, dust that was moved out taken off; assets without any are left out."""
+def unmatched_quantities(operation: Operation, numeraire: str, dust: dict[str, Decimal]) -> list[UnmatchedQuantity]:
+    """Unmatched quantity per asset but the start asset, in order of the assets' names; those that are 0 are left out.
+
+    What was moved out to the dust ledger is taken off. ``dust``: the dust that a repair may close along with it.
+    """
     start = operation_start(operation, numeraire)
-    found: list[Debt] = []
+    found: list[UnmatchedQuantity] = []
     exposure = operation.exposure()
     for asset in sorted(set(exposure) | set(operation.moved_to_dust)):
         if asset == start or not any(leg.base == asset or leg.quote == asset for leg in operation.record.legs):
             continue
         amount = EXACT.subtract(exposure.get(asset, ZERO), operation.moved_to_dust.get(asset, ZERO))
         if amount:
-            found.append(Debt(asset, amount, dust.get(asset, ZERO)))
+            found.append(UnmatchedQuantity(asset, amount, dust.get(asset, ZERO)))
     return found
 
 
 def operation_start(operation: Operation, numeraire: str) -> str:
-    """The asset that the operation trades in."""
+    """The asset in which the operation begins and ends: the quote of its pair; of a cycle the numeraire, or else the
+    commonest quote."""
     quotes = [leg.quote for leg in operation.record.legs]
     if len(quotes) < 3:
         return quotes[0]
     return numeraire if numeraire in quotes else max(quotes, key=quotes.count)
 
 
-class RepairBook:
-    """Chooses repairs. ``usable_session``: whether a venue's order entry and private stream are up; ``can_place``:
-    whether its budget takes an order now."""
+class RepairChooser:
+    """Chooses the order that closes an unmatched quantity.
+
+    ``usable_session(venue)``: order entry and private stream are up. ``can_place(venue)``: its rate budget takes an
+    order now.
+    """
 
     def __init__(
         self,
@@ -95,34 +105,36 @@ class RepairBook:
         self._balances = balances
         self._session_up = usable_session
 
-    def choose(self, operation: Operation, debt: Debt, slippage_bps: Decimal) -> tuple[Repair | None, bool]:
-        """(best repair or None, whether the debt is worth an order at all).
+    def choose(
+        self, operation: Operation, quantity: UnmatchedQuantity, slippage_bps: Decimal
+    ) -> tuple[Repair | None, bool]:
+        """(best repair or None, whether the quantity is large enough for an order).
 
-        (None, True): an order is owed but none can be placed now; (None, False): it is dust.
+        (None, True): an order is needed but none can be placed now; (None, False): the quantity is dust.
         """
-        unmatched = self._worth(operation, debt, debt.amount, slippage_bps)
-        both = debt.amount + debt.dust
-        attempts = ((both, Purpose.REPAIR), (debt.amount, Purpose.REPAIR)) if unmatched else ((both, Purpose.DUST),)
+        worth = self._worth_an_order(operation, quantity, quantity.amount, slippage_bps)
+        both = quantity.amount + quantity.dust
+        attempts = ((both, Purpose.REPAIR), (quantity.amount, Purpose.REPAIR)) if worth else ((both, Purpose.DUST),)
         for amount, purpose in attempts:
-            if not amount or (unmatched and (amount > 0) != (debt.amount > 0)):
+            if not amount or (worth and (amount > 0) != (quantity.amount > 0)):
                 continue
-            if not self._worth(operation, debt, amount, slippage_bps):
+            if not self._worth_an_order(operation, quantity, amount, slippage_bps):
                 continue
             options = [
                 found
-                for leg, plan in self._legs(operation, debt.asset)
+                for leg, plan in self._legs(operation, quantity.asset)
                 if (found := self._option(operation, leg, plan, amount, slippage_bps, purpose)) is not None
             ]
             if options:
-                # a venue that takes no order now (its budget, its silence after 429) leaves us open: another before it
+                # a venue that takes no order now (rate budget, pause after 429) would leave it open: others come first
                 able = [option for option in options if self._can_place(option.row.spec.venue)]
-                empty = self._empty(operation)  # a price that did not fill before is believed after the others
+                empty = self._empty(operation)  # a price that did not fill before comes after the others
                 best = max(
                     able or options, key=lambda o: (-empty.get((o.row.spec.venue, o.row.spec.symbol), 0), o.score)
                 )
-                best.takes_dust = amount - debt.amount
+                best.takes_dust = amount - quantity.amount
                 return best, True
-        return None, unmatched
+        return None, worth
 
     def _empty(self, operation: Operation) -> dict[tuple[str, str], int]:
         """Repairs of this operation that came back with nothing, by instrument."""
@@ -140,13 +152,18 @@ class RepairBook:
             (index, leg) for index, leg in enumerate(operation.record.legs) if leg.base == asset and leg.quote == start
         ]
 
-    def _worth(self, operation: Operation, debt: Debt, amount: Decimal, slippage_bps: Decimal) -> bool:
-        """Whether any instrument of the operation takes an order of this size at the price that it would carry. Where
-        the catalogue has none of them (a venue that answers late) nobody knows its minima: it is owed."""
+    def _worth_an_order(
+        self, operation: Operation, quantity: UnmatchedQuantity, amount: Decimal, slippage_bps: Decimal
+    ) -> bool:
+        """Whether any instrument of the operation takes an order of this size at the price that it would carry.
+
+        True where the catalogue has none of them yet (a venue that answers late): their minima are not known, so the
+        quantity must not be called dust.
+        """
         side = OrderSide.SELL if amount > 0 else OrderSide.BUY
         legs = [
             (plan, self._context.instruments.find(plan.venue, plan.symbol))
-            for _, plan in self._legs(operation, debt.asset)
+            for _, plan in self._legs(operation, quantity.asset)
         ]
         if legs and all(row is None for _, row in legs):
             return True
@@ -168,9 +185,9 @@ class RepairBook:
         if row is None or not self._session_up(plan.venue) or not can_trade(row, side):
             return None
         if next(self._context.ledger.unsettled_of_symbol(plan.venue, plan.symbol), None) is not None:
-            return None  # an unknown order may still fill there: no new intent on that symbol
+            return None  # an unsettled order may still fill there: no new intent on that symbol
         best, expected = self._price(row, plan, side, abs(amount))
-        price = self._collared(operation, plan, side, best, slippage_bps, row.spec.tick)
+        price = self._collared_price(operation, plan, side, best, slippage_bps, row.spec.tick)
         if price is None:
             return None
         qty = quantize_down(self._gross(row, side, abs(amount)), row.spec.lot)
@@ -185,36 +202,38 @@ class RepairBook:
         score = expected - fee_quote if side is OrderSide.SELL else -(expected + fee_quote)
         return Repair(row, leg, side, qty, price, purpose, asset, ZERO if reducing else reserve, score)
 
-    def _collared(
+    def _collared_price(
         self, operation: Operation, plan: LegPlan, side: OrderSide, best: Decimal, slippage_bps: Decimal, tick: Decimal
     ) -> Decimal | None:
-        """The worst price of a repair, or None where ``best`` is none that a market has.
+        """Limit price of a repair, or None where ``best`` is too far from every other price of the pair.
 
-        Within ``slippage_bps`` of the best price, and within the largest slippage of the mildest of these: the living
-        books of the same pair elsewhere, and the plan while it is young. A lone stub quote is not sold to, and a
-        phantom elsewhere does not forbid the honest market. Without a living book of its own a young plan is believed.
+        The limit is within ``slippage_bps`` of the best price, and within ``unwind_max_slippage_bps`` of a reference:
+        the highest (for a buy; the lowest for a sell) of the same pair's best prices on other venues whose books are
+        not dead, and of the plan's price while it is younger than ``PLAN_PRICE_NS``. So a stub quote on one venue is
+        not sold to, and a false quote elsewhere does not forbid a fair one. Where its own book is dead, the plan's
+        price serves while it is young.
         """
         old = not 0 <= self._context.now.mono_ns - operation.started_mono_ns <= PLAN_PRICE_NS
         own = (plan.venue, plan.symbol)
-        if old and self._living(self._context.instruments.find(*own), side) is None:
+        if old and self._living_best(self._context.instruments.find(*own), side) is None:
             return None
         references = [] if old else [plan.best_price]
         for row in self._context.instruments:
             spec = row.spec
             if (spec.base, spec.quote) == (plan.base, plan.quote) and (spec.venue, spec.symbol) != own:
-                elsewhere = self._living(row, side)
+                elsewhere = self._living_best(row, side)
                 references += [] if elsewhere is None else [elsewhere]
         price = bounded_price(best, side, slippage_bps, tick)
         if references:
-            mildest = max(references) if side is OrderSide.BUY else min(references)
-            limit = bounded_price(mildest, side, self._context.config.execution.unwind_max_slippage_bps, tick)
+            reference = max(references) if side is OrderSide.BUY else min(references)
+            limit = bounded_price(reference, side, self._context.config.execution.unwind_max_slippage_bps, tick)
             if (best > limit) if side is OrderSide.BUY else (best < limit):
                 return None
             price = min(price, limit) if side is OrderSide.BUY else max(price, limit)
         return price if price > 0 else None
 
-    def _living(self, row: InstrumentRow | None, side: OrderSide) -> Decimal | None:
-        """Best price of an instrument's book, if that book is alive."""
+    def _living_best(self, row: InstrumentRow | None, side: OrderSide) -> Decimal | None:
+        """Best price of an instrument's book; None where it is dead, untradable or empty on that side."""
         view = None if row is None else self._context.market.book(row.instrument_id)
         dead_ns = self._context.config.detection.dead_after_ms * 1_000_000
         if row is None or view is None or not tradable(view, row):
@@ -222,11 +241,11 @@ class RepairBook:
         return None if self._context.now.mono_ns - view.proof_mono_ns > dead_ns else best_price(view, side, row)
 
     def _reduces(self, row: InstrumentRow, side: OrderSide, qty: Decimal) -> bool:
-        held = self._context.ledger.accounts.futures_qty(row.spec.venue, row.spec.symbol)
-        return abs(held) >= qty and (held > 0) == (side is OrderSide.SELL) and held != 0
+        position = self._context.ledger.accounts.futures_qty(row.spec.venue, row.spec.symbol)
+        return abs(position) >= qty and (position > 0) == (side is OrderSide.SELL) and position != 0
 
     def _gross(self, row: InstrumentRow, side: OrderSide, qty: Decimal) -> Decimal:
-        """What must be traded so that ``qty`` arrives: a buy whose fee is taken in base needs more."""
+        """Quantity to trade so that ``qty`` arrives: a buy whose fee is taken in base needs more."""
         if (
             side is OrderSide.BUY
             and row.spec.kind is InstrumentKind.SPOT
@@ -236,7 +255,7 @@ class RepairBook:
         return qty
 
     def _price(self, row: InstrumentRow, plan: LegPlan, side: OrderSide, qty: Decimal) -> tuple[Decimal, Decimal]:
-        """(best, expected average) from a book that is alive, else the price of the plan."""
+        """(best price, expected average price) by a book that is not dead, else the plan's price twice."""
         view = self._context.market.book(row.instrument_id)
         dead_ns = self._context.config.detection.dead_after_ms * 1_000_000
         if view is None or not tradable(view, row) or self._context.now.mono_ns - view.proof_mono_ns > dead_ns:

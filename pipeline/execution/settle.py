@@ -6,7 +6,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 
 from pipeline.execution.accounts import EXACT, Accounts
 from pipeline.execution.ledger import Ledger, Operation, Order
-from pipeline.execution.records import FillRecord, OperationResultRecord, Outcome, Purpose
+from pipeline.execution.records import FillRecord, HedgeRecord, OperationResultRecord, Outcome, Purpose
 from pipeline.execution.repair import operation_start
 from pipeline.model.enums import InstrumentKind, OpportunityType, OrderSide
 from pipeline.model.structs import ZERO
@@ -15,6 +15,7 @@ VALUE_STEP = Decimal("1e-12")  # numeraire values are estimates of a price: kept
 
 
 def entry_orders(operation: Operation, ledger: Ledger) -> list[Order]:
+    """The orders of the planned legs: entries and exits, repairs left out."""
     orders = (ledger.orders[client_id] for client_id in operation.orders)
     return [order for order in orders if order.intent.purpose in (Purpose.ENTRY, Purpose.CLOSE, Purpose.FLATTEN)]
 
@@ -63,6 +64,7 @@ def own_rates(operation: Operation, start: str) -> dict[str, Decimal]:
 
 
 def value(amounts: dict[str, Decimal], rates: dict[str, Decimal]) -> Decimal:
+    """Sum of ``amounts`` valued at ``rates``; an asset without a rate counts 0."""
     return sum((amount * rates.get(asset, ZERO) for asset, amount in amounts.items()), ZERO)
 
 
@@ -153,10 +155,10 @@ def futures_moved(operation: Operation) -> Decimal:
 
 
 def hedge_terms(operation: Operation) -> tuple[OrderSide, Decimal, Decimal]:
-    """(spot side, entry price of spot, of futures) of the hedge that an operation holds.
+    """(spot side, entry price of spot, of futures) of the hedge that an operation opened.
 
-    By the position that is there, not by the plan: what a broken entry leaves may stand the other way round. A price
-    without a fill is the plan's.
+    By the position that its fills made, not by the plan: what a broken entry leaves may be of the opposite direction.
+    Without a fill on a side the plan's price stands.
     """
     spot_side = OrderSide.BUY if futures_moved(operation) < 0 else OrderSide.SELL
     futures_side = OrderSide.SELL if spot_side is OrderSide.BUY else OrderSide.BUY
@@ -166,8 +168,31 @@ def hedge_terms(operation: Operation) -> tuple[OrderSide, Decimal, Decimal]:
     return spot_side, spot, futures or planned[InstrumentKind.PERPETUAL]
 
 
+def hedge_record(operation: Operation, qty: Decimal, reason: str) -> HedgeRecord:
+    """The record of the hedge that ``operation`` opened, of which ``qty`` base coins are still open."""
+    legs = operation.record.legs
+    spot = next(leg for leg in legs if leg.kind is InstrumentKind.SPOT)
+    futures = next(leg for leg in legs if leg.kind is InstrumentKind.PERPETUAL)
+    spot_side, entry_spot, entry_futures = hedge_terms(operation)
+    return HedgeRecord(
+        operation_id=operation.operation_id,
+        base=spot.base,
+        spot_instrument=spot.instrument_id,
+        futures_instrument=futures.instrument_id,
+        spot_venue=spot.venue,
+        spot_symbol=spot.symbol,
+        futures_venue=futures.venue,
+        futures_symbol=futures.symbol,
+        spot_side=spot_side,
+        qty=qty,
+        entry_spot_price=entry_spot,
+        entry_futures_price=entry_futures,
+        reason=reason,
+    )
+
+
 def entry_basis(operation: Operation) -> Decimal:
-    """What a hedge was entered at, quote per base: futures less spot, by the sides in which they were taken."""
+    """Basis at which a hedge was entered, quote per base: futures less spot; its sign follows the spot side."""
     side, spot, futures = hedge_terms(operation)
     return (futures - spot) * int(side)
 

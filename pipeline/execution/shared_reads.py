@@ -1,4 +1,4 @@
-"""The core's ports on shared memory: proved reads of books, halt page, account page, opportunity records."""
+"""The core's ports on shared memory: proved reads of books, the halt page, the account page, opportunity records."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from shm.jit import direct, njit, njit_bare
 from shm.pages import AccountPage, HaltPage, may_send
 from shm.words import Words, unpack_text
 
-READ_ATTEMPTS = 4  # a book that is replaced faster than this is told without proof and refused
+READ_ATTEMPTS = 4  # a book that is replaced during each of these is returned without proof, and refused
 _FLOAT = struct.Struct("<d")
 _INT = struct.Struct("<q")
 
 
 @njit
 def read_proved(words: Words, feed_off: int, book_index: int, out: Words) -> int:
-    """Newest whole book into ``out`` (int64[96]) and the time of its proof (monotonic ns).
+    """Reads the newest whole book into ``out`` (int64[96], BR_*); returns the time of its proof (monotonic ns).
 
-    0 = read, but not proved: its connection is dead or another one, its writer is of another epoch, or it was replaced
-    during each attempt. -1 = no book. The proof is taken between two reads of the same publication: one taken after
-    the copy alone could prove a book that had just been replaced.
+    ``words``: memory of all feeds; ``feed_off``: where the book's feed begins in it. -1 = no book. 0 = read but not
+    proved: its connection is dead or another one, its writer is of another epoch, or it was replaced during each
+    attempt. The proof is taken between two reads of the same publication: one taken after the copy alone could prove a
+    book that had just been replaced.
     """
     if read_book(words, feed_off, book_index, out) <= 0:
         return -1
@@ -56,7 +57,7 @@ def may_launch(words: Words, token: int, mono_ns: int, venue_id: int) -> bool:
 
 
 class ShmHalt:
-    """Latch, lease and blocks. ``token``: the executor's liveness epoch; a lease for another token is none."""
+    """The halt page as a ``HaltPort``. ``token``: the executor's liveness epoch; a lease for another token is none."""
 
     def __init__(self, page: HaltPage, token: int) -> None:
         self._page = page
@@ -64,32 +65,37 @@ class ShmHalt:
         self._may_launch = direct(may_launch, page.words, token, 0, 0)
 
     def latched(self) -> bool:
+        """Whether the halt latch is set."""
         return bool(self._page.latched)
 
     def lease_expiry_mono_ns(self) -> int:
+        """Until when the lease runs; 0 when another executor holds it, or none."""
         token, expiry = self._page.lease
         return expiry if token == self.token else 0
 
     def venue_blocked(self, venue_id: int) -> bool:
+        """Whether new risk on a venue is blocked."""
         return bool(self._page.venue_blocked(venue_id))
 
     def instrument_blocked(self, instrument_id: int) -> bool:
+        """Whether new risk on an instrument is blocked."""
         return bool(self._page.instrument_blocked(instrument_id))
 
     def words(self) -> Words | None:
-        """The page itself, for the jitted verdict; None where there is none: no guard, no trade."""
+        """The page itself (int64), for the jitted verdict; None while no guard has made one."""
         return self._page.words if self._page.mapped else None
 
     def may_launch(self, mono_ns: int, venue_id: int) -> bool:
-        """Lease held, no halt, the venue not blocked: one look right before the bytes of new risk leave."""
+        """Lease valid, no halt, venue not blocked: the last check before the bytes of new risk leave."""
         return bool(self._may_launch(self._page.words, self.token, mono_ns, venue_id))
 
     def refresh(self) -> None:
+        """Maps the page anew where the guard has made another one."""
         self._page.refresh()
 
 
 class AccountReader:
-    """Turns what the poller confirmed since the last look into snapshots."""
+    """Balances and positions that the poller has confirmed since the last call, as events of the core."""
 
     def __init__(self, page: AccountPage, venues: Sequence[VenueConfig], instruments: Instruments) -> None:
         self._page = page
@@ -98,7 +104,7 @@ class AccountReader:
         self._seen: dict[int, int] = {}
 
     def poll(self) -> AccountSnapshot | None:
-        """What is new, or None. A venue counts as new when a later sweep of it has ended well."""
+        """What is new, or None. A venue is new when a later sweep of it has succeeded."""
         self._page.refresh()
         fresh: set[int] = set()
         for venue_id in self._venues:
@@ -156,14 +162,14 @@ class AccountReader:
 
 
 def float_of(word: int) -> float:
-    """float64 whose bits a word holds."""
+    """The float64 whose bits an int64 word holds."""
     return float(_FLOAT.unpack(_INT.pack(word))[0])
 
 
 def decode_opportunity(
     record: Words, dequeued_mono_ns: int, checksum: Callable[[Words], int] = record_crc32
 ) -> Opportunity:
-    """An opportunity record as it came out of the queue, checksum compared, nothing else judged."""
+    """An opportunity record (int64[OPPORTUNITY_WORDS]) as an event; only its checksum is compared, nothing judged."""
     crc_ok = int(checksum(record)) == int(record[ly.OP_CRC32])
     words = record.tolist()
     legs: list[OpportunityLeg] = []

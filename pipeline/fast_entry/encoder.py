@@ -19,7 +19,7 @@ from pipeline.execution.records import TYPE_OF_RECORD, LegPlan, OperationRecord,
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
 from pipeline.model.instruments import InstrumentRow
 from pipeline.templates import template as st
-from pipeline.templates.template import CUT, LEG_SLOTS, LEGS, PROGRAM_EXTRA, SLOTS, Hole, TemplateTable, leg
+from pipeline.templates.template import CUT, LEG_SLOTS, LEGS, PROGRAM_EXTRA, SLOTS, Placeholder, TemplateTable, leg
 from pipeline.templates.template_writer import fill_template
 from shm.jit import direct, njit_bare
 from shm.layout import BOOK_RECORD_WORDS
@@ -254,7 +254,7 @@ def cut_operation(id_prefix: str) -> list[st.Pieces]:
     return st.cut_at(pieces)
 
 
-def leg_pieces(row: InstrumentRow, side: OrderSide, qty: Hole, price: Hole) -> st.Pieces:
+def leg_pieces(row: InstrumentRow, side: OrderSide, qty: Placeholder, price: Placeholder) -> st.Pieces:
     """One leg of an operation's record."""
     spec = row.spec
     return st.record_pieces(
@@ -279,7 +279,12 @@ def leg_pieces(row: InstrumentRow, side: OrderSide, qty: Hole, price: Hole) -> s
 
 
 def intent_pieces(
-    row: InstrumentRow, side: OrderSide, id_prefix: str, qty: Hole, price: Hole, reserve: tuple[str, int, Decimal]
+    row: InstrumentRow,
+    side: OrderSide,
+    id_prefix: str,
+    qty: Placeholder,
+    price: Placeholder,
+    reserve: tuple[str, int, Decimal],
 ) -> st.Pieces:
     """The intent of one leg's order."""
     spec = row.spec

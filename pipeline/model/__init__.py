@@ -1,1 +1,1 @@
-"""What the whole pipeline means by its words: enums, errors, structs, fixed point, instruments, configuration."""
+"""Definitions of the whole pipeline: enums, errors, structs, fixed point, instruments, configuration, clock."""

@@ -27,6 +27,8 @@ class MarketConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class ExchangeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One exchange: an instance of a dialect, with its markets by name (``MARKETS``)."""
+
     dialect: str
     markets: dict[str, MarketConfig]
     enabled: bool = True
@@ -57,11 +59,13 @@ class HedgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     leverage: Decimal = Decimal(3)
 
 
-#: Coins whose ticker means the same coin on every exchange: paired by ticker and price where a venue tells no identity.
+#: Coins whose ticker means the same coin on every exchange: paired by ticker and price where a venue gives no identity.
 TRUSTED_COINS = ("ADA", "BNB", "BTC", "DOGE", "ETH", "LTC", "SOL", "TRX", "XRP")
 
 
 class DetectionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the detector looks for and how fresh books must be; reloadable but for types, trusted coins and hedge."""
+
     types: tuple[str, ...] = ("spot_spot", "spot_futures_hedge")
     min_edge_bps: Decimal = Decimal(0)  # an episode is counted above this
     execute_edge_bps: Decimal | None = None  # and executed from this on; default: risk_limits.min_profit_margin_bps
@@ -102,11 +106,13 @@ class RiskLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class ExecutionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How orders are sent, waited for and repaired, and how the journal is kept."""
+
     balance_check: BalanceCheck = BalanceCheck.CONFIRMED
     balance_refresh_interval_ms: int = 1000
     durability: Durability = Durability.PROCESS
     target_execution_time_ms: int = 30  # operations that take longer are counted (``over_target_time``)
-    order_timeout_ms: int = 1000  # no word of an order for this long: UNKNOWN, and questions are asked
+    order_timeout_ms: int = 1000  # an order without an answer for this long is UNKNOWN and queried
     recv_window_ms: int = 5000
     unknown_grace_ms: int = 10000  # added to an order's expiry before a negative sweep may settle it
     unwind_slippage_bps: Decimal = Decimal(50)
@@ -133,6 +139,8 @@ class RecordingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class FeatureConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Switches of the requirements (S13)."""
+
     enable_circuit_breakers: bool = True
     enable_risk_checks: bool = True
     enable_recovery_mode: bool = True
@@ -156,6 +164,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     @property
     def instance(self) -> str:
+        """Name of the instance: of its shared memory, its state folder and its units."""
         return self.engine_name
 
     @property
@@ -202,16 +211,17 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     @property
     def enabled_opportunity_types(self) -> tuple[OpportunityType, ...]:
+        """``detection.types`` as enum members."""
         return tuple(OpportunityType[name.upper()] for name in self.detection.types)
 
     @property
     def answer_timeout_ms(self) -> int:
-        """No word of an order for this long: its outcome is unknown, and its operation goes to recovery."""
+        """An order without an answer for this long is UNKNOWN, and its operation goes to recovery."""
         return min(self.execution.order_timeout_ms, self.risk_limits.max_execution_time_ms)
 
     @property
     def execute_edge_bps(self) -> Decimal:
-        """Edge from which an opportunity is executed."""
+        """Edge in bps from which an opportunity is executed."""
         own = self.detection.execute_edge_bps
         return self.risk_limits.min_profit_margin_bps if own is None else own
 

@@ -1,4 +1,4 @@
-"""Reading the configuration: files and environment in, a checked ``EngineConfig`` and the origin of each value out."""
+"""Loads the configuration: files and environment in, a checked ``EngineConfig`` and the origin of each value out."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _read_dotenv(path: Path, errors: list[str]) -> dict[str, str]:
 
 
 def _dotenv_value(text: str) -> str:
-    """Quotes hold everything up to their partner; without them a value ends where `` #`` begins a comment."""
+    """A quoted value ends at the closing quote, an unquoted one where `` #`` begins a comment."""
     if text[:1] in ("'", '"'):
         end = text.find(text[0], 1)
         return text[1:end] if end > 0 else text[1:]

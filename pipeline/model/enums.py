@@ -6,12 +6,14 @@ from enum import IntEnum, StrEnum
 
 
 class InstrumentKind(IntEnum):
+    """Spot pair or perpetual futures contract."""
+
     SPOT = 0
     PERPETUAL = 1
 
 
 class TradingStatus(IntEnum):
-    """What the venue lets anybody do with an instrument."""
+    """Which orders a venue takes on an instrument, from any account."""
 
     TRADING = 0
     BUY_ONLY = 1
@@ -27,6 +29,8 @@ class FeeAssetRule(IntEnum):
 
 
 class OpportunityType(IntEnum):
+    """Kinds of arbitrage (requirements S16): two spot venues, spot against futures, a cycle of three pairs."""
+
     SPOT_SPOT = 0
     SPOT_FUTURES_HEDGE = 1
     TRIANGULAR = 2
@@ -40,11 +44,15 @@ class OrderSide(IntEnum):
 
 
 class OrderKind(IntEnum):
+    """Limit or market order."""
+
     LIMIT = 0
     MARKET = 1
 
 
 class TimeInForce(IntEnum):
+    """How long an order may rest. The engine sends IOC only."""
+
     GTC = 0
     IOC = 1
     FOK = 2
@@ -52,7 +60,7 @@ class TimeInForce(IntEnum):
 
 
 class OrderState(IntEnum):
-    """States of one order. Only the venue's word ends an order; UNKNOWN is not an end."""
+    """States of one order. Only what the venue reports or a proof ends an order; UNKNOWN is not an end."""
 
     INTENT = 0  # journalled, no byte has left
     SENT = 1  # bytes handed to the socket
@@ -61,12 +69,13 @@ class OrderState(IntEnum):
     UNKNOWN = 4  # timeout, 5xx, disconnect: worst-case exposure is counted until proof
     FILLED = 5
     CANCELLED = 6  # terminal, possibly part-filled
-    REJECTED = 7  # the venue said no
+    REJECTED = 7  # refused by the venue
     EXPIRED = 8  # proved never to have reached the book (expiry passed and a complete sweep found nothing)
     NOT_SENT = 9  # intent that provably never left this host
 
     @property
     def is_terminal(self) -> bool:
+        """Whether the order has ended (fills that it had may still be missing)."""
         return self >= OrderState.FILLED
 
 
@@ -91,6 +100,8 @@ class ArbitrageState(IntEnum):
 
 
 class ReportOutcome(IntEnum):
+    """How an opportunity ended, in the executor's report to the detector."""
+
     COMPLETED = 0
     FAILED = 1
     REFUSED = 2
@@ -98,6 +109,8 @@ class ReportOutcome(IntEnum):
 
 
 class ProcessState(IntEnum):
+    """State that a process writes into its status page."""
+
     STARTING = 0
     WARMING = 1
     READY = 2
@@ -107,6 +120,8 @@ class ProcessState(IntEnum):
 
 
 class WaitStrategy(StrEnum):
+    """How a loop waits for work; AUTO is resolved by the number of CPUs (shm/wait.py)."""
+
     SPIN = "spin"
     YIELD = "yield"
     PARK = "park"
@@ -114,17 +129,23 @@ class WaitStrategy(StrEnum):
 
 
 class Mode(StrEnum):
+    """What an instance trades on: simulated exchanges, real public feeds with simulated execution, or real accounts."""
+
     SIM = "sim"
     PAPER = "paper"
     LIVE = "live"
 
 
 class BalanceCheck(StrEnum):
+    """Which balances a decision may use: REST confirmed within the refresh interval, or asked for at the decision."""
+
     CONFIRMED = "confirmed"
     STRICT = "strict"
 
 
 class Durability(StrEnum):
+    """What the journal survives before bytes are sent: the death of the process, or a loss of power (fdatasync)."""
+
     PROCESS = "process"
     POWER = "power"
 

@@ -1,4 +1,4 @@
-"""The closed set of errors; the blame is in the type.
+"""The tree of errors; the type says who is to blame and what may be concluded.
 
 ::
 
@@ -6,7 +6,7 @@
     +-- ConfigInvalid            the operator's input; lists every error with its path; nothing was started
     +-- BadInput                 a file or argument that is not what it should be (capture, opportunity file)
     +-- VenueError
-    |   +-- VenueRejected        the venue said no: final, nothing was executed
+    |   +-- VenueRejected        refused by the venue: final, nothing was executed
     |   |   +-- RateLimited      429 or the venue's own code; carries retry_after_s
     |   |   +-- InsufficientBalance
     |   |   +-- AuthRefused      key, signature, permission, IP: never retried in a loop
@@ -18,7 +18,7 @@
     +-- ShmError                 shared memory
     |   +-- SegmentMismatch      wrong layout, schema, build, owner or size
     |   +-- SegmentBusy          a live owner holds it
-    |   +-- SegmentMissing       nobody has created it
+    |   +-- SegmentMissing       it does not exist
     |   +-- ShmFull              no room in the shared-memory file system
     +-- JournalError             append or replay failed; the process must not send
     +-- OrderExecutionError      an operation failed and went to recovery
@@ -83,60 +83,64 @@ class BadInput(ArbitrageEngineError):
 
 
 class VenueError(ArbitrageEngineError):
+    """Anything that went wrong with a venue; ``venue`` names it where known, ``api_code`` is the venue's own code."""
+
     def __init__(self, message: str, *, venue: str = "", code: int = 0, api_code: str = "") -> None:
         super().__init__(message, code=code, api_code=api_code)
         self.venue = venue
 
 
 class VenueRejected(VenueError):
-    pass
+    """The venue refused: final, nothing was executed."""
 
 
 class RateLimited(VenueRejected):
+    """429 or the venue's own code for it; nothing may be sent for ``retry_after_s`` seconds."""
+
     def __init__(self, message: str, *, retry_after_s: float, venue: str = "", api_code: str = "") -> None:
         super().__init__(message, venue=venue, code=429, api_code=api_code)
         self.retry_after_s = retry_after_s
 
 
 class InsufficientBalance(VenueRejected):
-    pass
+    """The venue refused for want of balance or margin."""
 
 
 class AuthRefused(VenueRejected):
-    pass
+    """Key, signature, permission or IP refused: never retried in a loop."""
 
 
 class TradingDisabled(VenueRejected):
-    pass
+    """The venue has closed the instrument or the direction."""
 
 
 class OrderNotFound(VenueRejected):
-    pass
+    """Of a query or a cancel: no proof that the order never existed."""
 
 
 class OutcomeUnknown(VenueError):
-    pass
+    """Time-out, 5xx or disconnect after bytes left: reconcile, never send again."""
 
 
 class VenueUnavailable(VenueError):
-    pass
+    """Nothing was sent."""
 
 
 class ProtocolViolation(VenueError):
-    pass
+    """Bytes that the venue's documents do not allow: count, drop, resync."""
 
 
 class JournalError(ArbitrageEngineError):
-    pass
+    """Append or replay failed: the process must send nothing."""
 
 
 class OrderExecutionError(ArbitrageEngineError):
-    pass
+    """An operation cannot go the step that was asked for, or failed and went to recovery."""
 
 
 class RiskManagementError(ArbitrageEngineError):
-    pass
+    """A limit or breaker stands in the way."""
 
 
 class RecoveryError(ArbitrageEngineError):
-    pass
+    """A recovery cannot be finished without an operator."""

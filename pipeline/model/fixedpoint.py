@@ -2,7 +2,7 @@
 
 ``*_fp`` is an int64 in units of 10**-exp. Books hold exponents per canonical pair so that prices of different
 venues compare as integers. Nothing here rounds unless its name says so; non-finite or oversized input raises
-``ValueError`` (the caller knows whom to blame).
+``ValueError`` (the caller knows where it came from).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Which instruments exist, which pair they belong to, and whether they may be traded against each other.
 
 Two instruments share a tradable pair only where base and quote agree, the coin's identity agrees, and the price
-ratio is plausible. Doubt quarantines: the instrument keeps its books but gets pair id -1, with the reason in words.
-A ticker says nothing about the coin behind it (the same ticker is often another coin on another venue).
+ratio is plausible. In doubt an instrument is quarantined: it keeps its books but gets pair id -1, with the reason as
+text. A ticker does not identify a coin (the same ticker is often another coin on another venue).
 """
 
 from __future__ import annotations
@@ -50,14 +50,15 @@ class InstrumentRow(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tradable_pair(self) -> bool:
+        """Whether it may be traded against other instruments of its pair (not quarantined)."""
         return self.pair_id != QUARANTINED
 
 
 def identity_conflict(a: CoinIdentity | None, b: CoinIdentity | None) -> str:
-    """Why two coins, of which both venues tell the identity, are not proved the same; "" when they are.
+    """Why two coins whose identity both venues give are not proved to be the same; "" when they are.
 
-    Agreement = at least one network on which both name the same contract, and none on which they differ; networks
-    that never meet are doubt.
+    They are the same where both name the same contract on at least one network, and differ on none; without a common
+    network they stay in doubt. "" as well where an identity is missing.
     """
     if a is None or b is None:
         return ""
@@ -82,15 +83,15 @@ def price_conflict(a: Decimal, b: Decimal) -> str:
 
 
 def unknown_identity(spec: InstrumentSpec) -> bool:
-    """Whether the venue told nothing of the coin (most tell it to a key only)."""
+    """Whether the venue gave no identity of the coin (most give it only to a key)."""
     return spec.identity is None or not spec.identity.networks
 
 
 def conflict(a: InstrumentSpec, b: InstrumentSpec, trusted_coins: Collection[str] = TRUSTED_COINS) -> str:
     """Why two instruments of one ticker pair must not be traded against each other; "" when they may.
 
-    Across exchanges an identity that is not told is doubt, but for a coin of ``trusted_coins``: there the ticker
-    and the price ratio have to do.
+    Across exchanges a missing identity is a conflict, but for a coin of ``trusted_coins``: there ticker and price
+    ratio suffice.
     """
     same_exchange = a.venue.rsplit("_", 1)[0] == b.venue.rsplit("_", 1)[0]
     if not same_exchange:
@@ -101,7 +102,7 @@ def conflict(a: InstrumentSpec, b: InstrumentSpec, trusted_coins: Collection[str
                 return reason
         elif silent.base not in trusted_coins:
             return (
-                f"{silent.venue} tells nothing of the coin {silent.base} (with a key it may); "
+                f"{silent.venue} gives no identity of the coin {silent.base} (with a key it may); "
                 "detection.trusted_coins names coins that may be paired by ticker and price alone"
             )
     return price_conflict(a.reference_price, b.reference_price)
@@ -135,8 +136,8 @@ def _groups(specs: Sequence[InstrumentSpec], trusted_coins: Collection[str]) -> 
 def _pair_verdicts(specs: Sequence[InstrumentSpec], trusted_coins: Collection[str]) -> list[str]:
     """Quarantine reason per spec of one ticker pair ("" = may pair).
 
-    When no group has a majority, nobody can say which coin is the right one: all are quarantined. Who tells nothing
-    has no vote against those who do.
+    Without a majority it is not known which coin is the right one: all are quarantined. Instruments without an
+    identity have no vote against those that have one.
     """
     specs = _with_exchange_identity(specs)
     groups = _groups(specs, trusted_coins)
@@ -147,7 +148,7 @@ def _pair_verdicts(specs: Sequence[InstrumentSpec], trusted_coins: Collection[st
     def silent(group: list[int]) -> bool:
         return all(unknown_identity(specs[i]) and specs[i].base not in trusted_coins for i in group)
 
-    groups.sort(key=silent)  # stable: the largest group that tells something comes first
+    groups.sort(key=silent)  # stable: the largest group with an identity comes first
     exchanges = [{specs[i].venue.rsplit("_", 1)[0] for i in group} for group in groups if not silent(group)]
     main_is_proved = len(exchanges) == 1 or (
         len(exchanges) > 1 and len(exchanges[0]) >= 2 and len(exchanges[0]) > len(exchanges[1])
@@ -164,7 +165,7 @@ def _pair_verdicts(specs: Sequence[InstrumentSpec], trusted_coins: Collection[st
 
 
 def largest_price(specs: Sequence[InstrumentSpec]) -> Decimal:
-    """The largest price that books of one pair must hold."""
+    """The largest price that books of one pair must be able to hold, quote per base."""
     prices = [spec.reference_price for spec in specs if spec.reference_price > 0]
     return max(prices) * HEADROOM if prices else LARGEST_PRICE_DEFAULT
 

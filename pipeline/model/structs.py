@@ -1,4 +1,4 @@
-"""Frozen records that cross rooms. Decimals are exact; times name their clock."""
+"""Frozen structs that several packages exchange. Decimals are exact; names of times say which clock they are of."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from pipeline.model.enums import (
     TradingStatus,
 )
 
+#: The one zero of all sums of money and quantities.
 ZERO = Decimal(0)
 
 
 class CoinIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """What a ticker really is on a venue.
+    """Which coin a ticker is on a venue.
 
     ``networks``: sorted tuple of (network, contract address), both lower case, address "" for a native coin.
     """
@@ -54,11 +55,12 @@ class InstrumentSpec(msgspec.Struct, frozen=True, kw_only=True):
     funding_rate_ppb: int = 0
     funding_interval_s: int = 0
     funding_next_wall_s: int = 0
-    reference_price: Decimal = ZERO  # last or mark price where the venue tells it; 0 = unknown
+    reference_price: Decimal = ZERO  # last or mark price where the venue gives it; 0 = unknown
     identity: CoinIdentity | None = None
 
     @property
     def pair(self) -> str:
+        """Canonical name of the pair, ``BASE/QUOTE``."""
         return f"{self.base}/{self.quote}"
 
 
@@ -82,7 +84,7 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OrderUpdate(msgspec.Struct, frozen=True, kw_only=True):
-    """What a venue says of an order, by stream or REST. Missing facts are None, never invented."""
+    """An order as a venue reports it, by stream or REST. What it does not report is None, never a guess."""
 
     venue: str
     symbol: str
@@ -117,6 +119,8 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True):
+    """One balance as a venue reports it, in units of the asset; total = ``free`` + ``locked``."""
+
     venue: str
     asset: str
     free: Decimal
@@ -148,6 +152,8 @@ class Funding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FeeSchedule(msgspec.Struct, frozen=True, kw_only=True):
+    """Fee rates of one account on one symbol, in ppm of the notional."""
+
     venue: str
     symbol: str
     taker_ppm: int

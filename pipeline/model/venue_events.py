@@ -1,4 +1,4 @@
-"""What a venue says to the executor, as events. pipeline/exchanges/base.py says who may conclude what from them."""
+"""Events from a venue to the executor. pipeline/exchanges/base.py says what may be concluded from each."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
 
 
 class OutcomeKind(StrEnum):
+    """What an answer to a request says: taken, refused for certain, or nothing that settles it."""
+
     ACKED = "acked"
     REJECTED = "rejected"
     UNKNOWN = "unknown"
@@ -52,8 +54,8 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class FundingNews(msgspec.Struct, frozen=True, kw_only=True):
-    """A venue booked funding. Its stream rounds the amount and does not name the booking: the books are to be asked."""
+class FundingNotice(msgspec.Struct, frozen=True, kw_only=True):
+    """A venue's stream says that funding was booked. It rounds the amount and gives no id: REST is to be queried."""
 
     venue: str
     symbol: str
@@ -61,5 +63,7 @@ class FundingNews(msgspec.Struct, frozen=True, kw_only=True):
     recv_mono_ns: int
 
 
-VenueEvent = OrderUpdate | Fill | Balance | Position | PlaceOutcome | CancelOutcome | SessionState | FundingNews
+#: Every event of a venue.
+VenueEvent = OrderUpdate | Fill | Balance | Position | PlaceOutcome | CancelOutcome | SessionState | FundingNotice
+#: Takes the events of a session, in the order of their arrival.
 EventSink = Callable[[VenueEvent], None]

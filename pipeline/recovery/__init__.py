@@ -1,1 +1,1 @@
-"""The truth of the venues against our ledger, and the actions that follow."""
+"""Reconciliation with the venues: sweeps, proof for unknown orders, queries, funding, recoveries."""

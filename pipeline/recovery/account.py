@@ -35,7 +35,10 @@ class AccountCheck:
         self._mismatches: dict[tuple[str, str], tuple[Decimal, int]] = {}
 
     def set_baseline(self, answer: SweepAnswer, *, fresh: bool) -> None:
-        """The balances and positions from which the ledger counts on; a difference to its expectation is told."""
+        """Takes new baselines from a complete sweep; a difference to what the ledger expects is recorded as external.
+
+        ``fresh``: the sweep is the first complete one since the venue's session came up.
+        """
         ledger = self._context.ledger
         moving = self._moving(answer.venue)
 
@@ -47,7 +50,7 @@ class AccountCheck:
             key = (balance.venue, balance.asset)
             base = ledger.baseline.get(key)
             if not still(balance.asset) or (base is not None and not fresh):
-                continue  # a new one would hide what an order of unknown outcome did, or count a fill twice or never
+                continue  # a new baseline would hide what an unknown order did, or count a fill twice or never
             if base is not None:
                 moved = ledger.accounts.flows.get(key, ZERO) - base[1]
                 off = balance.free + balance.locked - base[0] - moved
@@ -64,42 +67,45 @@ class AccountCheck:
             self._set_positions(answer, still, fresh=fresh)
 
     def _set_positions(self, answer: SweepAnswer, still: Callable[[str], bool], *, fresh: bool) -> None:
-        """The same for positions; the venue's list is complete, so every symbol that it leaves out is at zero. What the
-        journal knows of the account beyond our fills outlives a restart: a position that changed meanwhile is told."""
+        """The same for positions; the venue's list is complete, so every symbol that it leaves out is at zero.
+
+        Offsets to our own fills are in the journal, so a position that changed while no executor ran is noticed.
+        """
         ledger, venue = self._context.ledger, answer.venue
-        held = {p.symbol: p for p in answer.positions}
-        for symbol in sorted({*self._context.instruments.symbols_of(venue), *held}):
-            known = ledger.beyond.get((venue, symbol))
-            expected, position = ledger.accounts.futures_qty(venue, symbol), held.get(symbol)
+        listed = {p.symbol: p for p in answer.positions}
+        for symbol in sorted({*self._context.instruments.symbols_of(venue), *listed}):
+            known = ledger.position_offsets.get((venue, symbol))
+            expected, position = ledger.accounts.futures_qty(venue, symbol), listed.get(symbol)
             qty, entry = (position.qty, position.entry_price) if position is not None else (ZERO, ZERO)
-            witness = still(symbol) and (known is None or fresh)
-            if not witness and not (fresh and (qty or expected)):
+            baseline = still(symbol) and (known is None or fresh)
+            if not baseline and not (fresh and (qty or expected)):
                 continue
             off = qty - expected
-            if witness and known is not None and off != known:
+            if baseline and known is not None and off != known:
                 self._external(venue, "position", f"{symbol} differs by {off - known} from the ledger", trip=True)
-            if not witness or off != known or qty:
+            if not baseline or off != known or qty:
                 now_ns = self._context.now.mono_ns
-                self._context.record(PositionRecord(venue, symbol, qty, expected, entry, now_ns, witness))
+                self._context.record(PositionRecord(venue, symbol, qty, expected, entry, now_ns, baseline))
 
     def _external(self, venue: str, what: str, detail: str, *, trip: bool = False) -> None:
         """Something moved that no intent of ours explains."""
         self._context.record(ExternalRecord(venue, what, detail))
         self._context.alert(2, "external", f"{venue} {detail}")
-        if trip:  # liquidation, ADL or another hand on the account: nothing new there before an operator looked
+        if trip:  # liquidation, ADL, another user of the account: nothing new before an operator decided
             self._context.trip(f"venue.{venue}", detail)
 
     def _moving(self, venue: str) -> set[str]:
-        """Assets and symbols that an unsettled order may have moved before we know its fills."""
+        """Assets and symbols that an unsettled order may have moved while its fills are not known yet."""
         intents = [order.intent for order in self._context.ledger.unsettled.values() if order.intent.venue == venue]
         return {what for intent in intents for what in (intent.base, intent.quote, intent.symbol)}
 
     def _unlisted(self, answer: SweepAnswer) -> list[Balance]:
-        """Zeros that venues leave out of their lists: base assets that can be traded there, or were held there."""
+        """Zero balances that venues leave out of their lists: base assets traded there, and assets that had a balance
+        at the last baseline."""
         listed = {balance.asset for balance in answer.balances}
         bases = {r.spec.base for r in self._context.instruments if r.spec.venue == answer.venue}
         bases = bases if self._is_spot(answer.venue) else set()
-        held = {
+        nonzero = {
             asset
             for (venue, asset), (total, _) in self._context.ledger.baseline.items()
             if venue == answer.venue and total
@@ -114,33 +120,36 @@ class AccountCheck:
                 recv_mono_ns=answer.began_mono_ns,
                 source="rest",
             )
-            for asset in sorted((fresh | held) - listed)
+            for asset in sorted((fresh | nonzero) - listed)
         ]
 
     def _is_spot(self, venue: str) -> bool:
         return all(r.spec.kind is InstrumentKind.SPOT for r in self._context.instruments if r.spec.venue == venue)
 
     def agrees(self, order: Order, answer: SweepAnswer) -> bool:
-        """Third witness: had the order executed, base balance or position would have moved by it."""
+        """Third condition of a negative proof: balance or position is what the ledger expects without the order.
+
+        True as well where no baseline is known.
+        """
         intent, ledger = order.intent, self._context.ledger
         if intent.kind is InstrumentKind.PERPETUAL:
-            offset = ledger.beyond.get((intent.venue, intent.symbol))
+            offset = ledger.position_offsets.get((intent.venue, intent.symbol))
             if offset is None:
                 return True
-            held = next((p.qty for p in answer.positions if p.symbol == intent.symbol), ZERO)
-            return held == ledger.accounts.futures_qty(intent.venue, intent.symbol) + offset
+            position = next((p.qty for p in answer.positions if p.symbol == intent.symbol), ZERO)
+            return position == ledger.accounts.futures_qty(intent.venue, intent.symbol) + offset
         key = (intent.venue, intent.base)
         base = ledger.baseline.get(key)
         if base is None:
             return True
-        told = sum((b.free + b.locked for b in answer.balances if b.asset == intent.base), ZERO)
+        reported = sum((b.free + b.locked for b in answer.balances if b.asset == intent.base), ZERO)
         moved = ledger.accounts.flows.get(key, ZERO) - base[1]
-        return told == base[0] + moved
+        return reported == base[0] + moved
 
     # --- the account's own movements ---
 
     def on_account(self, balances: tuple[Balance, ...], positions: tuple[Position, ...], venues: set[str]) -> None:
-        """Compares what REST confirms with the ledger; three disagreements in a row are not a race any more.
+        """Compares what REST confirms with the ledger; one difference ``MISMATCHES_MAX`` times in a row is no race.
 
         ``venues``: futures venues whose position list is complete.
         """
@@ -148,24 +157,26 @@ class AccountCheck:
         for balance in balances:
             key = (balance.venue, balance.asset)
             if self._is_spot(balance.venue):
-                self._judge(*key, None if balance.asset in moving[balance.venue] else self._balances.unexplained(*key))
-        held = {(p.venue, p.symbol): p.qty for p in positions}
-        for (venue, symbol), offset in self._context.ledger.beyond.items():
+                self._note_difference(
+                    *key, None if balance.asset in moving[balance.venue] else self._balances.unexplained(*key)
+                )
+        listed = {(p.venue, p.symbol): p.qty for p in positions}
+        for (venue, symbol), offset in self._context.ledger.position_offsets.items():
             row = self._context.instruments.find(venue, symbol)
             if venue not in venues or row is None:
                 continue
             if (
                 not offset
-                and (venue, symbol) not in held
+                and (venue, symbol) not in listed
                 and not self._context.ledger.accounts.futures_qty(venue, symbol)
             ):
                 self._mismatches.pop((venue, symbol), None)
                 continue
             busy = next(self._context.ledger.unsettled_of_symbol(venue, symbol), None) is not None
-            off = held.get((venue, symbol), ZERO) - self._context.ledger.accounts.futures_qty(venue, symbol) - offset
-            self._judge(venue, symbol, None if busy else off, trip=True)
+            off = listed.get((venue, symbol), ZERO) - self._context.ledger.accounts.futures_qty(venue, symbol) - offset
+            self._note_difference(venue, symbol, None if busy else off, trip=True)
 
-    def _judge(self, venue: str, what: str, off: Decimal | None, *, trip: bool = False) -> None:
+    def _note_difference(self, venue: str, what: str, off: Decimal | None, *, trip: bool = False) -> None:
         key = (venue, what)
         if not off:
             self._mismatches.pop(key, None)

@@ -1,8 +1,8 @@
-"""Recovery (requirements S8): learn the truth before new risk, resolve the unknown by proof, escalate to an operator.
+"""Recovery (requirements S8): reconcile with the venues before new risk, settle unknown orders by proof, escalate.
 
-Start-up: the journal is replayed, every order without an ending becomes a question, and every venue is swept once
-(open and finished orders, fills, balances, positions). A venue that cannot be swept is disabled, not waited for, and
-asked again; its unknown orders keep their worst-case exposure.
+Start-up: the journal is replayed, every order without an ending becomes UNKNOWN, and every venue is swept once (open
+and finished orders, fills, balances, positions). A venue that cannot be swept is disabled, not waited for, and swept
+again later; its unknown orders keep their worst-case exposure.
 
 An order is proved never to have executed (EXPIRED) only when all of this holds (reliability.md, resolving UNKNOWN):
 
@@ -39,33 +39,35 @@ VENUES_TO_TRADE = 2
 LATE_MARGIN_MS = LATE_NS // 1_000_000
 SUSPECT_NS = 900_000_000_000  # how far back an unexplained movement is searched for among our own orders
 
-#: Not ended, and nothing of it filled as far as anybody said: a complete sweep without a trace settles these. OPEN
-#: too, for our orders never rest: its ending was lost, and venues stop listing orders that ended with nothing filled.
+#: Not ended, and no fill reported: a complete sweep without a trace of the order settles these. OPEN too, because our
+#: orders never rest: its ending was lost, and venues stop listing orders that ended with nothing filled.
 UNPROVED = frozenset({OrderState.UNKNOWN, OrderState.OPEN})
 
 
 @dataclass(slots=True, frozen=True)
-class Earlier:
+class EarlierRun:
     """What the journal says of the run before this one."""
 
     same_host_boot: bool  # its pages are all in the journal, its monotonic times are comparable
     alive_wall_ms: int  # its last record; 0 = there was none
 
     @classmethod
-    def of(cls, ledger: Ledger, host_boot: str) -> Earlier:
-        """Before the new run's first record is applied."""
+    def of(cls, ledger: Ledger, host_boot: str) -> EarlierRun:
+        """To be called before the new run's first record is applied."""
         same = bool(host_boot) and ledger.host_boot == host_boot
         return cls(same or not ledger.boot_epoch, ledger.last_wall_ns // 1_000_000)
 
 
 @dataclass(slots=True)
 class _Venue:
+    """Where the reconciliation of one venue stands."""
+
     reconciled: bool = False
     tried: bool = False  # the first sweep ended, well or not
     sweeping: bool = False
     wanted: str = "start-up"  # why a sweep is due; "" = none
     everything: bool = False  # every symbol is to be swept: the journal may lack what was sent
-    suspects: set[str] = field(default_factory=set)  # symbols to sweep besides: something moved that nobody explains
+    suspects: set[str] = field(default_factory=set)  # symbols to sweep besides: an unexplained movement
     since_wall_ms: int = 0  # how far back the next sweep must look; 0 = as far as its orders
     due_mono_ns: int = 0
     lost_mono_ns: int = 0  # when the sweep under way counts as failed
@@ -74,7 +76,11 @@ class _Venue:
 
 
 class RecoveryManager:
-    """Reconciliation, resolution and the register of recoveries."""
+    """Sweeps of the venues, proof for unknown orders, and the register of recoveries (requirements S8).
+
+    ``venue in manager``: its past is known since its session last came up. ``on_evidence(order)`` is called after
+    everything that a sweep or a proof has changed about an order.
+    """
 
     def __init__(
         self,
@@ -95,19 +101,19 @@ class RecoveryManager:
 
     # --- start-up and sweeps ---
 
-    def start(self, venues: list[str], ran: Earlier) -> None:
-        """After the replay: orders without an ending become questions; every venue is to be swept.
+    def start(self, venues: list[str], earlier: EarlierRun) -> None:
+        """After the replay: orders without an ending become UNKNOWN; every venue is to be swept.
 
-        Swept are the symbols with anything unresolved, or touched since the last sweep that closed their past: a killed
-        process leaves its journal whole, and the balances of the whole account bear witness for the others. After a
-        boot of the host the journal may lack its last moments: everything is swept.
+        Swept are the symbols with anything unsettled, or touched since the last sweep that covered them: a killed
+        process leaves its journal whole, and the balances of the whole account are the evidence for the others. After
+        a boot of the host the journal may lack its last moments: everything is swept.
         """
         self._boot_mono_ns = self._context.now.mono_ns
-        self._same_host_boot = ran.same_host_boot
+        self._same_host_boot = earlier.same_host_boot
         for venue in venues:
             state = self._venues.setdefault(venue, _Venue())
-            state.everything = not ran.same_host_boot
-            state.since_wall_ms = ran.alive_wall_ms - LATE_MARGIN_MS if ran.alive_wall_ms else 0
+            state.everything = not earlier.same_host_boot
+            state.since_wall_ms = earlier.alive_wall_ms - LATE_MARGIN_MS if earlier.alive_wall_ms else 0
         for order in list(self._context.ledger.unsettled.values()):
             self._balances.reserve_balance(order)
             self._evidence.unknown(order, "restart")
@@ -116,7 +122,7 @@ class RecoveryManager:
     def ready(self) -> bool:
         """Every venue's first sweep has ended: reconciled, or disabled because it could not be reached.
 
-        One that hangs is not waited for longer than ``FIRST_ANSWER_NS`` once two others stand: it stays disabled.
+        One that hangs is not waited for longer than ``FIRST_ANSWER_NS`` once two others are reconciled.
         """
         venues = self._venues.values()
         if all(v.tried for v in venues):
@@ -130,7 +136,7 @@ class RecoveryManager:
         return state is not None and state.reconciled
 
     def session(self, venue: str, up: bool) -> None:
-        """What was said while a session was down is learned by a sweep before new risk."""
+        """A venue whose session was down is swept before new risk: its stream may have missed anything."""
         state = self._venues.setdefault(venue, _Venue())
         if not up:
             state.reconciled = False
@@ -145,7 +151,7 @@ class RecoveryManager:
             state.due_mono_ns = max(state.due_mono_ns, self._context.now.mono_ns)
 
     def tick(self) -> None:
-        """Starts the sweeps that are due, and asks for one where an unknown order may be proved empty."""
+        """Starts the sweeps that are due, and wants one where an unknown order may be proved never to have executed."""
         now_ns = self._context.now.mono_ns
         for venue, state in self._venues.items():
             if state.sweeping and now_ns >= state.lost_mono_ns:
@@ -163,7 +169,7 @@ class RecoveryManager:
                 state.wanted = ""
 
     def _symbols(self, venue: str) -> tuple[str, ...]:
-        """What an unfinished order is about, what no sweep has covered since it was touched, what is suspected."""
+        """Symbols to sweep: of unsettled orders, touched since the last sweep that covered them, or suspected."""
         ledger, state = self._context.ledger, self._venues[venue]
         symbols = {o.intent.symbol for o in ledger.unsettled.values() if o.intent.venue == venue}
         symbols |= {symbol for name, symbol in ledger.touched if name == venue}
@@ -184,7 +190,7 @@ class RecoveryManager:
         return min(since_ms, wanted_ms) if wanted_ms else since_ms
 
     def on_sweep(self, answer: SweepAnswer) -> None:
-        """Merges a sweep; only a complete one proves absence."""
+        """Merges the answer to a sweep; only a complete one proves absence."""
         state = self._venues.setdefault(answer.venue, _Venue())
         state.sweeping, state.tried = False, True
         new_fills = 0
@@ -242,7 +248,7 @@ class RecoveryManager:
         state.reconciled = state.reconciled or fresh
 
     def _suspect(self, venue: str, what: str) -> None:
-        """Perhaps a venue added a fill to an ended order: the symbols that we traded lately are swept again."""
+        """Perhaps a venue added a fill to an ended order: symbols traded within ``SUSPECT_NS`` are swept again."""
         since_ns = self._context.now.mono_ns - SUSPECT_NS
         found = {
             order.intent.symbol
@@ -258,7 +264,7 @@ class RecoveryManager:
             self._want(venue, f"{what} moved")
 
     def on_account(self, balances: tuple[Balance, ...], positions: tuple[Position, ...], venues: set[str]) -> None:
-        """What the poller confirmed by REST; ``venues``: futures venues whose position list is complete."""
+        """Compares what the poller confirmed by REST; ``venues``: futures venues whose position list is complete."""
         self._account.on_account(balances, positions, venues)
 
     # --- unknown orders ---
@@ -270,11 +276,11 @@ class RecoveryManager:
         began = order.sent_mono_ns or order.intent_mono_ns
         earlier = order.boot_epoch != self._context.ledger.boot_epoch
         if began > self._context.now.mono_ns or (earlier and not self._same_host_boot):
-            began = self._boot_mono_ns  # another boot of the host: its clock says nothing here
+            began = self._boot_mono_ns  # another boot of the host: its clock does not compare
         return began + wait_ns
 
     def _resolve(self, answer: SweepAnswer) -> None:
-        """Negative proof for unknown orders that the sweep neither found nor left room for."""
+        """Negative proof: orders that a complete sweep does not show and that the account's balances exclude."""
         seen = {update.client_id for update in answer.orders} | {fill.client_id for fill in answer.fills}
         seen_ids = {update.order_id for update in answer.orders} | {fill.order_id for fill in answer.fills}
         for order in list(self._context.ledger.unsettled.values()):
@@ -286,7 +292,7 @@ class RecoveryManager:
             if order.client_id in seen or (order.order_id and order.order_id in seen_ids) or order.known_filled:
                 continue
             if not self._account.agrees(order, answer) and not self._approved(intent.operation_id):
-                text = f"{order.client_id}: no trace, yet balances moved; approve r{intent.operation_id} to believe it"
+                text = f"{order.client_id}: no trace, yet balances moved; approve r{intent.operation_id} to settle it"
                 self._context.alert(2, "unknown_unproved", text)
                 continue
             self._evidence.expired(order, f"complete sweep of {answer.venue} after expiry found nothing")
@@ -300,7 +306,7 @@ class RecoveryManager:
         state = "waiting_approval" if strategy == "hold" else "active"
         known = self._context.ledger.recoveries.get(recovery_id)
         if known is not None and known.state == "cancelled":
-            return recovery_id  # an operator does it
+            return recovery_id  # an operator has taken it over
         if known is None or (known.strategy, known.state) != (strategy, state):
             self._context.record(RecoveryRecord(recovery_id, operation.operation_id, strategy, state, reason))
         if state == "waiting_approval":
@@ -308,7 +314,7 @@ class RecoveryManager:
         return recovery_id
 
     def held_by_operator(self, operation: Operation) -> bool:
-        """Whether an operator has to decide about this operation, or has taken it over: also after a restart."""
+        """Whether an operator must decide about this operation or has taken it over; it outlives restarts."""
         known = self._context.ledger.recoveries.get(f"r{operation.operation_id}")
         return known is not None and known.state in ("waiting_approval", "cancelled")
 
@@ -316,9 +322,9 @@ class RecoveryManager:
         known = self._context.ledger.recoveries.get(f"r{operation_id}")
         return known is not None and known.state == "approved"
 
-    def asking(self, order: Order) -> bool:
-        """Whether the first sweep may still tell at once what an earlier run's order did. Bounded: a venue that does
-        not answer must not keep the other leg open."""
+    def awaits_first_sweep(self, order: Order) -> bool:
+        """Whether the first sweep may still show what an earlier run's order did. Bounded by ``FIRST_ANSWER_NS``: a
+        venue that does not answer must not keep the other leg open."""
         if order.boot_epoch == self._context.ledger.boot_epoch:
             return False
         state = self._venues.get(order.intent.venue)
@@ -326,6 +332,7 @@ class RecoveryManager:
         return state is not None and not state.tried and waited_ns < FIRST_ANSWER_NS
 
     def finished(self, operation: Operation, reason: str) -> None:
+        """Closes the recovery of an operation that has ended."""
         known = self._context.ledger.recoveries.get(f"r{operation.operation_id}")
         if known is not None and known.state != "done":
             self._context.record(
@@ -333,11 +340,12 @@ class RecoveryManager:
             )
 
     def approve(self, recovery_id: str, reason: str) -> Operation | None:
-        """An operator lets a held recovery go on; the operation to release, or None when there is none such."""
+        """An operator lets a held recovery go on; the operation to release, None for an unknown or ended recovery."""
         return self._decide(recovery_id, "approved", reason)
 
     def cancel_recovery(self, recovery_id: str, reason: str = "by command") -> Operation | None:
-        """An operator takes over: the engine does no more about it (its exposure stays counted)."""
+        """An operator takes over: the engine repairs it no further; its exposure stays counted. Returns as
+        :meth:`approve`."""
         return self._decide(recovery_id, "cancelled", reason)
 
     def _decide(self, recovery_id: str, state: str, reason: str) -> Operation | None:
@@ -363,6 +371,7 @@ class RecoveryManager:
         ]
 
     def get_recovery_statistics(self) -> dict[str, float]:
+        """Counts of recoveries over the whole journal, and the share that is done (1.0 without any)."""
         records = self._context.ledger.recoveries.values()
         done = sum(1 for record in records if record.state == "done")
         return {

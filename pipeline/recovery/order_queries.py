@@ -1,7 +1,7 @@
-"""Asking after orders: a timeout, a 5xx, a disconnect is a question, never an answer.
+"""REST queries about unsettled orders: a timeout, a 5xx or a disconnect says nothing of what became of an order.
 
-Per unsettled order a schedule of questions with growing pauses: the order itself, and the fills that its cumulative
-quantity says we miss. An immediate-or-cancel order that a venue still calls open is also asked to be cancelled.
+Each unsettled order has a schedule with growing pauses: a query of the order itself, and one of the fills that are
+missing to its cumulative quantity. An immediate-or-cancel order that a venue still lists as open is cancelled as well.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pipeline.execution.evidence import Evidence
 from pipeline.execution.ledger import Order
 from pipeline.model.enums import OrderState
 
-FIRST_QUESTION_NS = 250_000_000  # streams answer in a few ms; REST budgets must not pay for impatience
-FIRST_FILLS_NS = 60_000_000  # ended by the venue's word, fills still missing
+FIRST_QUERY_NS = 250_000_000  # streams answer in a few ms; earlier queries would only cost rate budget
+FIRST_FILLS_NS = 60_000_000  # the venue reported its end, fills are still missing
 PAUSE_MAX_NS = 5_000_000_000
 FILLS_MARGIN_MS = 60_000  # clock differences between us and a venue
 
@@ -27,7 +27,7 @@ class _Schedule:
 
 
 class OrderQueries:
-    """Emits questions on ``tick``; answers come back as events."""
+    """Asks for queries on ``tick``; their answers come back as events of the core."""
 
     def __init__(self, context: CoreContext, evidence: Evidence) -> None:
         self._context = context
@@ -35,10 +35,11 @@ class OrderQueries:
         self._schedules: dict[str, _Schedule] = {}
 
     def ask_now(self, order: Order) -> None:
-        """An ambiguous outcome was told: the first question goes out at once."""
-        self._schedules[order.client_id] = _Schedule(self._context.now.mono_ns, FIRST_QUESTION_NS)
+        """The first query is due at once: an answer left open what became of the order."""
+        self._schedules[order.client_id] = _Schedule(self._context.now.mono_ns, FIRST_QUERY_NS)
 
     def tick(self) -> None:
+        """Marks orders without an answer as UNKNOWN and asks the queries that are due."""
         now_ns = self._context.now.mono_ns
         ledger = self._context.ledger
         for client_id in [c for c in self._schedules if c not in ledger.unsettled]:
@@ -47,9 +48,9 @@ class OrderQueries:
             self._time_out(order, now_ns)
             schedule = self._schedules.get(order.client_id)
             if schedule is None:
-                schedule = _Schedule(self._since(order, now_ns) + FIRST_QUESTION_NS, FIRST_QUESTION_NS)
+                schedule = _Schedule(self._since(order, now_ns) + FIRST_QUERY_NS, FIRST_QUERY_NS)
                 self._schedules[order.client_id] = schedule
-            if order.state.is_terminal and schedule.pause_ns == FIRST_QUESTION_NS:
+            if order.state.is_terminal and schedule.pause_ns == FIRST_QUERY_NS:
                 schedule.due_mono_ns = min(schedule.due_mono_ns, now_ns + FIRST_FILLS_NS)
                 schedule.pause_ns += 1  # once: from here on the pauses grow
             if now_ns >= schedule.due_mono_ns:
@@ -67,7 +68,7 @@ class OrderQueries:
         if now_ns - self._since(order, now_ns) < timeout_ns:
             return
         if order.state in (OrderState.INTENT, OrderState.SENT):
-            self._evidence.unknown(order, "no word in time")
+            self._evidence.unknown(order, "no answer within the limit")
 
     def _ask(self, order: Order) -> None:
         intent = order.intent

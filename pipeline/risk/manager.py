@@ -14,7 +14,7 @@ from pipeline.execution.ledger import Operation
 from pipeline.execution.market import UsdRates
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.records import BreakerRecord
-from pipeline.execution.repair import debts
+from pipeline.execution.repair import unmatched_quantities
 from pipeline.model.enums import ArbitrageState
 from pipeline.risk.exposure import RiskMetrics, exposure
 from pipeline.risk.gate import Gate
@@ -133,24 +133,26 @@ class RiskManager:
                 operation.state is ArbitrageState.RECOVERING
                 and aged
                 and operation.fills
-                and self._has_unmatched(operation)
+                and self._has_exposure(operation)
             ):
                 slow = operation.operation_id
         if slow and not self.gate.reducing:
             self._context.alert(2, "unhedged", f"operation {slow} not repaired within {limit_ns // 1_000_000} ms")
         self.gate.reducing = f"operation {slow}" if slow else ""
 
-    def _has_unmatched(self, operation: Operation) -> bool:
+    def _has_exposure(self, operation: Operation) -> bool:
         """Whether its proved exposure is more than a remainder. An order of unknown outcome is not proved: its worst
         case stays counted and its symbol blocked, but it stops no other pair."""
         ledger, instruments = self._context.ledger, self._context.instruments
         alone = len(ledger.open_operations) == 1
-        for debt in debts(operation, self._context.config.execution.numeraire, ledger.dust if alone else {}):
-            rate = self._rates.rate(debt.asset)
+        for quantity in unmatched_quantities(
+            operation, self._context.config.execution.numeraire, ledger.dust if alone else {}
+        ):
+            rate = self._rates.rate(quantity.asset)
             legs = operation.record.legs
             rows = [r for leg in legs if (r := instruments.find(leg.venue, leg.symbol)) is not None]
-            least = [r.spec for r in rows if r.spec.base == debt.asset]
-            amount = abs(debt.amount)
+            least = [r.spec for r in rows if r.spec.base == quantity.asset]
+            amount = abs(quantity.amount)
             if rate is None or not least or any(amount >= s.min_qty and amount * rate >= s.min_notional for s in least):
                 return True
         return False

@@ -7,12 +7,13 @@ from decimal import Decimal
 
 from pipeline.model.enums import FeeAssetRule, TradingStatus
 from pipeline.model.structs import CoinIdentity
+from pipeline.sim.exchange.accounts import ApiKey
 from pipeline.sim.exchange.faults import FaultPlan
+from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_S, ManualClock
-from pipeline.sim.exchange.types import ApiKey, SimInstrument
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.exchange.venue_ledger import VenueLedger
-from pipeline.sim.scenario import AccountSpec, CoinSpec, ListingSpec, Scenario, VenueSpec
+from pipeline.sim.scenarios.specs import AccountSpec, CoinSpec, ListingSpec, Scenario, VenueSpec
 
 KEY_ROLES = 3  # keys that a generated account gets: the engine's, the guard's, a read-only one
 

@@ -9,7 +9,6 @@ and captures, both.
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
 import random
 import re
@@ -22,29 +21,25 @@ from typing import Any
 from aiohttp import web
 
 from pipeline.model.errors import ArbitrageEngineError
-from pipeline.sim.control import Control, act
-from pipeline.sim.exchange.faults import ACTION_KINDS, CLEAN, FaultPlan, FaultRule, Verdict
+from pipeline.sim.control import Control
+from pipeline.sim.exchange.fault_actions import apply_action
+from pipeline.sim.exchange.faults import ACTION_KINDS, NO_FAULTS, ORDER_OPERATIONS, FaultPlan, FaultRule, RequestFaults
 from pipeline.sim.exchange.history import STALE_NS
 from pipeline.sim.exchange.latency import NS_PER_S, SimClock
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 from pipeline.sim.factory import build_venues
 from pipeline.sim.market.synthetic import SyntheticMarket
+from pipeline.sim.recorded.capture_dialects import CAPTURE_DIALECTS
 from pipeline.sim.recorded.capture_source import CaptureSource, Speed
-from pipeline.sim.scenario import Scenario, load_scenario
+from pipeline.sim.scenarios.specs import Scenario, load_scenario
 from pipeline.sim.wire.dialect import Dialect
+from pipeline.sim.wire.discovery import load_dialect
 
 HOST = "127.0.0.1"
 BODY_MAX_BYTES = 1 << 20
 MARGIN_CHECK_NS = NS_PER_S
-ORDER_OPERATIONS = frozenset({"place", "amend", "cancel", "cancel_all"})  # ``SimVenue.submit*`` brings their latency
 CLIENT_ID = re.compile(r'(?:newClientOrderId=|origClientOrderId=|"text"\s*:\s*")([A-Za-z0-9_.:/-]+)')
-
-DIALECTS: dict[str, str] = {
-    "mexc": "pipeline.sim.wire.mexc.exchange:MexcDialect",
-    "gateio": "pipeline.sim.wire.gateio.exchange:GateioDialect",
-    "binance": "pipeline.sim.wire.binance.exchange:BinanceDialect",
-}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -91,7 +86,7 @@ class SimExchangeServer:
         info: dict[str, dict[str, Any]] = {}
         for exchange, spec in self.scenario.exchanges.items():
             own = {name: venue for name, venue in self.venues.items() if venue.exchange == exchange}
-            dialect = _dialect_class(spec.dialect)(own, self)
+            dialect = load_dialect(spec.dialect)(own, self)
             urls = await self._serve(exchange, dialect)
             for name, venue in own.items():
                 venue.order_id_text, venue.trade_id_text = dialect.order_id_text, dialect.trade_id_text
@@ -103,7 +98,7 @@ class SimExchangeServer:
                 }
         if self._captures:
             self.source = CaptureSource(self._captures, self.clock, self._speed, taken=set(self.scenario.exchanges))
-            for exchange, dialect in self.source.dialects(self).items():
+            for exchange, dialect in self.source.dialects(self, CAPTURE_DIALECTS).items():
                 urls = await self._serve(exchange, dialect)
                 for name, symbols in self.source.symbols(exchange).items():
                     keys = {"api_key": "", "api_secret": "", "uid": ""}
@@ -196,7 +191,7 @@ class SimExchangeServer:
         if rule.kind == "burst":
             return self.market.burst(rule.venue, int(rule.amount)) if self.market is not None else 0
         if rule.kind in ACTION_KINDS:
-            return act(self.venues, rule)
+            return apply_action(self.venues, rule)
         return self.faults.add(rule)
 
     def _disconnect(self, rule: FaultRule) -> int:
@@ -219,16 +214,11 @@ class SimExchangeServer:
         client_id: str = "",
         via: str = "ws_api",
         detail: dict[str, Any] | None = None,
-    ) -> Verdict:
-        """One request has arrived: ledger row, faults, the way in. REST passes here by itself; a WS API call must.
-
-        The caller then obeys the verdict (``status``: refuse; ``drop_request``: close, execute nothing;
-        ``drop_response``: execute, close; ``status_after``: execute, then answer the error) and finally awaits
-        ``release``.
-        """
-        verdict = self.faults.request(venue, operation, symbol)
-        STALE_NS.set(verdict.stale_ns)
-        fault = "" if verdict is CLEAN else ",".join(_named(verdict))
+    ) -> RequestFaults:
+        """A request has arrived: see ``wire.dialect.Host``."""
+        faults = self.faults.request(venue, operation, symbol)
+        STALE_NS.set(faults.stale_ns)
+        fault = "" if faults is NO_FAULTS else ",".join(_named(faults))
         self.ledger.request(
             venue=venue,
             via=via,
@@ -238,20 +228,20 @@ class SimExchangeServer:
             fault=fault,
             detail=detail,
         )
-        if verdict.delay_ns:
-            await self.clock.sleep_until(self.clock.mono_ns() + verdict.delay_ns)
+        if faults.delay_ns:
+            await self.clock.sleep_until(self.clock.mono_ns() + faults.delay_ns)
         known = self.venues.get(venue)
         if known is not None and operation not in ORDER_OPERATIONS:
-            await known.rest_line.travel()
-        return verdict
+            await known.rest_link.transit()
+        return faults
 
-    async def release(self, venue: str, operation: str, verdict: Verdict) -> None:
-        """The way back of a reply."""
+    async def release(self, venue: str, operation: str, faults: RequestFaults) -> None:
+        """The reply leaves: see ``wire.dialect.Host``."""
         known = self.venues.get(venue)
         if known is not None and operation not in ORDER_OPERATIONS:
-            await known.rest_line.travel()
-        if verdict.delay_after_ns:
-            await self.clock.sleep_until(self.clock.mono_ns() + verdict.delay_after_ns)
+            await known.rest_link.transit()
+        if faults.delay_after_ns:
+            await self.clock.sleep_until(self.clock.mono_ns() + faults.delay_after_ns)
 
     def _middleware(self, dialect: Dialect) -> Any:
         @web.middleware
@@ -263,19 +253,19 @@ class SimExchangeServer:
                 return await handler(request)
             venue, operation, symbol = named
             client_id = await _client_id(request) if operation in ("place", "amend", "cancel", "order") else ""
-            verdict = await self.admit(
+            faults = await self.admit(
                 venue, operation, symbol=symbol, client_id=client_id, via="rest", detail={"path": request.path}
             )
-            if verdict.drop_request:
+            if faults.drop_request:
                 return _hang_up(request)
-            if verdict.status:
-                return dialect.error_response(venue, verdict.status, verdict.retry_after_s)
+            if faults.status:
+                return dialect.error_response(venue, faults.status, faults.retry_after_s)
             response = await handler(request)
-            await self.release(venue, operation, verdict)
-            if verdict.drop_response:
+            await self.release(venue, operation, faults)
+            if faults.drop_response:
                 return _hang_up(request)
-            if verdict.status_after:
-                return dialect.error_response(venue, verdict.status_after, 0.0)
+            if faults.status_after:
+                return dialect.error_response(venue, faults.status_after, 0.0)
             return response
 
         return handle
@@ -299,6 +289,7 @@ class SimExchangeServer:
         return self.source.dialect_of(exchange) if self.source is not None else exchange
 
     def health(self) -> dict[str, Any]:
+        """The reply of ``GET /health``."""
         return {
             "ready": True,
             "scenario": self.scenario.name,
@@ -326,14 +317,6 @@ class SimExchangeServer:
             "book_versions": ledger.versions.recorded,
             "clock_lag_max_us": self.clock.lag_max_ns // 1000,
         }
-
-
-def _dialect_class(name: str) -> type[Dialect]:
-    module, _, attribute = DIALECTS[name].partition(":")
-    found = getattr(importlib.import_module(module), attribute)
-    if not (isinstance(found, type) and issubclass(found, Dialect)):
-        raise TypeError(f"{DIALECTS[name]} is not a Dialect")
-    return found
 
 
 def _account_info(venue: SimVenue) -> dict[str, Any]:
@@ -367,11 +350,11 @@ def _venue_summary(venue: SimVenue) -> dict[str, Any]:
     }
 
 
-def _named(verdict: Verdict) -> list[str]:
+def _named(faults: RequestFaults) -> list[str]:
     names = []
     for name in ("status", "status_after", "drop_request", "drop_response", "delay_ns", "delay_after_ns", "stale_ns"):
-        if getattr(verdict, name):
-            names.append(f"{name}={getattr(verdict, name)}")
+        if getattr(faults, name):
+            names.append(f"{name}={getattr(faults, name)}")
     return names
 
 
@@ -402,17 +385,3 @@ async def serve_until_stopped(server: SimExchangeServer, on_ready: Callable[[dic
         await stopped.wait()
     finally:
         await server.stop()
-
-
-def run_sim(
-    scenario: Scenario | str | Path | dict[str, Any] | None,
-    seed: int | None,
-    captures: Sequence[Path | str],
-    on_ready: Callable[[dict[str, Any]], None],
-    *,
-    speed: Speed = 1.0,
-) -> None:
-    """``arb sim``: the simulated exchanges in the foreground until SIGTERM. Raises ``ConfigInvalid``, ``BadInput``."""
-    server = SimExchangeServer(scenario, seed, captures, speed=speed)
-    with asyncio.Runner() as runner:
-        runner.run(serve_until_stopped(server, on_ready))

@@ -1,1 +1,1 @@
-"""Texts with fields to fill in: journal records and order requests prepared before the numbers are known."""
+"""Journal records and order requests prepared as bytes, with placeholders for the numbers of one entry."""

@@ -1,7 +1,8 @@
-"""Texts with holes: everything of a record or an order that is known before, and where the numbers go.
+"""Templates of journal records and order requests: bytes that are known in advance, and placeholders for the rest.
 
-A template is a short program over a pool of ready bytes. Writing one (stencil_writer.py) copies those bytes and puts
-the numbers of an entry (``slots``) into the holes: as msgpack (journal bodies) or as text (orders).
+A template is made of pieces: ready bytes and placeholders. Compiled (``TemplateTable``) it is a short program over a
+pool of bytes; template_writer.py runs it, copies the bytes and writes the numbers of an entry (``slots``) at the
+placeholders: as msgpack (journal bodies) or as text (orders).
 
 Slots are one int64 array: ``LEG_SLOTS`` common ones (``S_*``), then ``LEG_SLOTS`` for each leg (``L_*``), which a
 template names relative to the leg that it is written for.
@@ -23,7 +24,7 @@ Octets = npt.NDArray[np.uint8]
 LEG_SLOTS = 32
 LEGS = 2
 SLOTS = LEG_SLOTS * (1 + LEGS)
-BOOKS_OFF = SLOTS  # behind the slots: the books of both legs, for whoever fills the slots
+BOOKS_OFF = SLOTS  # behind the slots in the same array: the books of both legs
 NUMBER_MAX = 1 << 62  # a product of slot and factor beyond this is never written: the exact path takes it
 
 # --- common slots ---
@@ -39,7 +40,7 @@ S_DEQUEUED_MONO_NS = 8
 S_GATE_MONO_NS = 9
 S_EXPIRY_WALL_MS = 10
 S_LARGEST_LEG = 11  # whose notional is the operation's
-S_ORDERS = 16  # four of each order: its size, where its signed part begins and ends, where its signature belongs
+S_ORDERS = 16  # four of each order: its size, begin and end of its signed part, place of its signature
 ORDER_SLOTS = 4
 
 # --- slots of a leg (L_* of leg k lies at LEG_SLOTS * (k + 1) + L_*) ---
@@ -74,15 +75,18 @@ OP_MARK = 7
 OP_GAP = 8
 OP_CUT = 9
 OP_WORDS = 4
-PROGRAM_SPANS = 0  # word that holds where the spans begin
+PROGRAM_SPANS = 0  # word of the program with the place of its spans (first and last operation of each template)
 PROGRAM_OPS = 1
-PROGRAM_EXTRA = 2  # where the words begin that the owner of the templates put in
-HOLE_BYTES_MAX = 64  # more than any hole but a gap ever takes
+PROGRAM_EXTRA = 2  # first of the words that the owner of the templates put in
+PLACEHOLDER_BYTES_MAX = 64  # more than any placeholder but a gap ever takes
 DIGITS_MAX = 28  # with them the text of any slot is shorter than 32 characters, msgpack's short string
 
 
-class Hole(msgspec.Struct, frozen=True):
-    """A hole of a template: ``kind`` of writing, ``slot``, and what its number is multiplied with and divided by."""
+class Placeholder(msgspec.Struct, frozen=True):
+    """A place at which the writer puts a number: ``kind`` (OP_*) says how, ``slot`` which one.
+
+    Decimals are written as slot x ``factor`` / 10**``digits``; ids behind their ``prefix``.
+    """
 
     kind: int
     slot: int
@@ -91,11 +95,15 @@ class Hole(msgspec.Struct, frozen=True):
     prefix: bytes = b""
 
 
-Pieces = list[bytes | Hole]
+#: A template before it is compiled.
+Pieces = list[bytes | Placeholder]
 
 
 class OrderTerms(msgspec.Struct, frozen=True, kw_only=True):
-    """What an order's template is made of: one instrument and side, IOC limit orders within the window."""
+    """What an order's template is made from: IOC limit orders of one instrument and side.
+
+    ``tick``, ``lot``: units of price and base quantity. ``window_ms``: how long the venue may take the order.
+    """
 
     symbol: str
     side: OrderSide
@@ -111,54 +119,55 @@ def leg(slot: int) -> int:
     return LEG_SLOTS + slot
 
 
-def number(slot: int) -> Hole:
+def number(slot: int) -> Placeholder:
     """msgpack int64."""
-    return Hole(OP_INT64, slot)
+    return Placeholder(OP_INT64, slot)
 
 
-def real(slot: int) -> Hole:
+def real(slot: int) -> Placeholder:
     """msgpack float64 of the bits in the slot."""
-    return Hole(OP_FLOAT64, slot)
+    return Placeholder(OP_FLOAT64, slot)
 
 
-def amount(slot: int, unit: Decimal) -> Hole:
+def amount(slot: int, unit: Decimal) -> Placeholder:
     """msgpack string of slot x ``unit``, as msgspec writes a Decimal."""
     factor, digits = factor_of(unit)
-    return Hole(OP_DECIMAL_STR, slot, factor, digits)
+    return Placeholder(OP_DECIMAL_STR, slot, factor, digits)
 
 
-def amount_text(slot: int, unit: Decimal) -> Hole:
+def amount_text(slot: int, unit: Decimal) -> Placeholder:
     """Text of slot x ``unit``, without exponent and trailing zeros (``fixedpoint.plain``)."""
     factor, digits = factor_of(unit)
-    return Hole(OP_DECIMAL, slot, factor, digits)
+    return Placeholder(OP_DECIMAL, slot, factor, digits)
 
 
-def integer_text(slot: int) -> Hole:
-    return Hole(OP_INTEGER, slot)
+def integer_text(slot: int) -> Placeholder:
+    """Text of a whole number."""
+    return Placeholder(OP_INTEGER, slot)
 
 
-def id_text(slot: int) -> Hole:
-    """A counter in base 36."""
-    return Hole(OP_ID, slot)
+def id_text(slot: int) -> Placeholder:
+    """Text of a counter in base 36."""
+    return Placeholder(OP_ID, slot)
 
 
-def id_str(slot: int, prefix: str) -> Hole:
+def id_str(slot: int, prefix: str) -> Placeholder:
     """msgpack string of ``prefix`` and a counter in base 36."""
-    return Hole(OP_ID, slot, prefix=prefix.encode())
+    return Placeholder(OP_ID, slot, prefix=prefix.encode())
 
 
-def mark(slot: int) -> Hole:
-    """Writes nothing: stores where it stands into the slot."""
-    return Hole(OP_MARK, slot)
+def mark(slot: int) -> Placeholder:
+    """Writes nothing; stores its own place in the output into the slot."""
+    return Placeholder(OP_MARK, slot)
 
 
-def gap(slot: int, size: int) -> Hole:
-    """``size`` bytes left as they are, their place in the slot."""
-    return Hole(OP_GAP, slot, factor=size)
+def gap(slot: int, size: int) -> Placeholder:
+    """Skips ``size`` bytes of the output and stores their place into the slot."""
+    return Placeholder(OP_GAP, slot, factor=size)
 
 
-#: where a record's own template ends and another one's bytes come in between
-CUT = Hole(OP_CUT, 0)
+#: Separates the parts of a template between which other templates are written.
+CUT = Placeholder(OP_CUT, 0)
 
 
 def cut_at(pieces: Pieces) -> list[Pieces]:
@@ -173,9 +182,9 @@ def cut_at(pieces: Pieces) -> list[Pieces]:
 
 
 def bytes_max(pieces: Pieces) -> int:
-    """What a template may take at most."""
+    """Most bytes that a template may take."""
     return sum(
-        len(piece) if isinstance(piece, bytes) else piece.factor if piece.kind == OP_GAP else HOLE_BYTES_MAX
+        len(piece) if isinstance(piece, bytes) else piece.factor if piece.kind == OP_GAP else PLACEHOLDER_BYTES_MAX
         for piece in pieces
     )
 
@@ -193,9 +202,9 @@ def factor_of(unit: Decimal) -> tuple[int, int]:
 
 
 def record_pieces(kind: type[msgspec.Struct], values: dict[str, object]) -> Pieces:
-    """msgpack of an ``array_like`` struct, with holes where ``values`` has them. A value may be a list of pieces.
+    """msgpack of an ``array_like`` struct; a value may be a placeholder or a list of pieces.
 
-    Every field must be named: a record type that grows is noticed here and not in a journal.
+    Raises ``ValueError`` unless every field is named: a record type that grew must not get into a journal half filled.
     """
     fields = [field.name for field in msgspec.structs.fields(kind)]
     if set(fields) != set(values):
@@ -203,7 +212,7 @@ def record_pieces(kind: type[msgspec.Struct], values: dict[str, object]) -> Piec
     pieces: Pieces = [array_head(len(fields))]
     for name in fields:
         value = values[name]
-        if isinstance(value, Hole):
+        if isinstance(value, Placeholder):
             pieces.append(value)
         elif isinstance(value, list):
             pieces.extend(value)
@@ -218,8 +227,7 @@ def array_head(size: int) -> bytes:
 
 
 class TemplateTable:
-    """Programs and their pool, as arrays for the writer. ``add`` returns a template's number; ``freeze`` the
-    arrays."""
+    """Compiles templates into one program and one pool of bytes: :meth:`add` each, then :meth:`freeze`."""
 
     def __init__(self) -> None:
         self._ops: list[tuple[int, int, int, int]] = []
@@ -228,7 +236,7 @@ class TemplateTable:
         self._places: dict[bytes, int] = {}
 
     def add(self, pieces: Pieces) -> int:
-        """Compiles a template; neighbouring ready bytes become one copy."""
+        """Compiles a template; returns its number. Neighbouring ready bytes become one copy."""
         start = len(self._ops)
         ready = b""
         for piece in [*pieces, None]:
@@ -255,7 +263,7 @@ class TemplateTable:
         return known
 
     def freeze(self, extra: Words) -> tuple[Words, Octets]:
-        """(program, pool). The program: where its parts begin (spans, ops), ``extra``, spans, ops."""
+        """(program int64, pool uint8) for the writer. Program: places of spans and operations, ``extra``, those two."""
         spans = np.array(self._spans, np.int64).reshape(-1)
         ops = np.array(self._ops, np.int64).reshape(-1)
         first = PROGRAM_EXTRA + len(extra)

@@ -1,9 +1,9 @@
-"""The jitted writer of templates: numbers as text and as msgpack, without an object on the way."""
+"""The jitted writer of templates: numbers as text and as msgpack, without a Python object.
+
+Each function writes into ``out`` (uint8) from ``at`` on and returns the place behind. The caller provides the room.
+"""
 
 from __future__ import annotations
-
-import numpy as np
-import numpy.typing as npt
 
 from pipeline.templates.template import (
     LEG_SLOTS,
@@ -19,16 +19,15 @@ from pipeline.templates.template import (
     OP_WORDS,
     PROGRAM_OPS,
     PROGRAM_SPANS,
+    Octets,
 )
 from shm.jit import njit_bare
 from shm.words import Words
 
-Octets = npt.NDArray[np.uint8]
-
 
 @njit_bare
 def put_number(out: Octets, at: int, value: int, digits: int) -> int:
-    """Text of ``value`` / 10**``digits`` without trailing zeros at ``out[at]``; the place behind it."""
+    """Text of ``value`` / 10**``digits`` without trailing zeros and exponent."""
     if value < 0:
         out[at] = 45
         at += 1
@@ -80,6 +79,7 @@ def put_base36(out: Octets, at: int, value: int) -> int:
 
 @njit_bare
 def put_text(out: Octets, at: int, pool: Octets, start: int, size: int) -> int:
+    """``size`` bytes of ``pool`` from ``start`` on."""
     for k in range(size):
         out[at + k] = pool[start + k]
     return at + size
@@ -89,7 +89,7 @@ def put_text(out: Octets, at: int, pool: Octets, start: int, size: int) -> int:
 def fill_template(
     program: Words, pool: Octets, template: int, slots: Words, leg_number: int, out: Octets, at: int
 ) -> int:
-    """Writes one template for leg ``leg_number`` at ``out[at]``; the place behind it. The caller owes it the room."""
+    """Template number ``template`` with the numbers in ``slots``; leg slots are those of leg ``leg_number`` (0, 1)."""
     base = LEG_SLOTS * leg_number
     span = program[PROGRAM_SPANS] + 2 * template
     for op in range(program[span], program[span + 1]):

@@ -33,23 +33,18 @@ from pipeline.model.errors import (
 )
 from pipeline.model.structs import Balance, Fill, Funding, OrderRequest, OrderUpdate, Position
 from pipeline.model.venue_events import CancelOutcome, FundingNews, OutcomeKind, PlaceOutcome, SessionState
-from pipeline.sim.exchange.faults import Verdict
+from pipeline.sim.exchange.accounts import SimAccount, SimPosition
+from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, OrderEvent, PositionEvent, TradeEvent
+from pipeline.sim.exchange.faults import NO_FAULTS, RequestFaults
 from pipeline.sim.exchange.history import STALE_NS
 from pipeline.sim.exchange.latency import NS_PER_MS
-from pipeline.sim.exchange.types import (
-    AccountEvent,
-    BalanceEvent,
-    OrderEvent,
+from pipeline.sim.exchange.orders import (
     OrderStatus,
-    PositionEvent,
     RejectReason,
-    SimAccount,
     SimOrder,
     SimOrderRequest,
-    SimPosition,
     SimReject,
     SimTrade,
-    TradeEvent,
 )
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.rate_limits import Budget, WindowLimiter
@@ -96,7 +91,7 @@ class VenueLink:
             self._detach = self.venue.on_account(self.account, lambda event: self._pushed(generation, event))
             self._emit(SessionState(venue=self.name, state="up", recv_mono_ns=self._clock.mono_ns()))
 
-        self._clock.call_at(self.venue.rest_line.arrival_ns(), up)
+        self._clock.call_at(self.venue.rest_link.arrival_ns(), up)
 
     def disconnect(self, reason: str = "") -> None:
         """The session is gone; ``reason`` given = the core is told, as when a socket closes."""
@@ -115,41 +110,41 @@ class VenueLink:
         if not self.connected:
             raise VenueUnavailable(f"{self.name}: not connected; nothing was sent", venue=self.name)
         generation = self.generation
-        self._clock.call_at(self.venue._order_line.arrival_ns(), lambda: self._arrived(generation, request))
+        self._clock.call_at(self.venue.order_link.arrival_ns(), lambda: self._arrived(generation, request))
         return self._clock.mono_ns()
 
     def _arrived(self, generation: int, request: OrderRequest) -> None:
-        verdict = self._admit("place", request.symbol, request.client_id)
-        if verdict.delay_ns:
-            self._clock.call_later(verdict.delay_ns, lambda: self._execute(generation, request, verdict))
+        faults = self._admit("place", request.symbol, request.client_id)
+        if faults.delay_ns:
+            self._clock.call_later(faults.delay_ns, lambda: self._execute(generation, request, faults))
         else:
-            self._execute(generation, request, verdict)
+            self._execute(generation, request, faults)
 
-    def _execute(self, generation: int, request: OrderRequest, verdict: Verdict) -> None:
-        if verdict.drop_request:
-            self._outcome(generation, request, OutcomeKind.UNKNOWN, None, self._unknown("connection closed"), verdict)
+    def _execute(self, generation: int, request: OrderRequest, faults: RequestFaults) -> None:
+        if faults.drop_request:
+            self._outcome(generation, request, OutcomeKind.UNKNOWN, None, self._unknown("connection closed"), faults)
             return
-        if verdict.status == 429 or not self._within_budget("place"):
-            after_s = verdict.retry_after_s or 1.0
+        if faults.status == 429 or not self._within_budget("place"):
+            after_s = faults.retry_after_s or 1.0
             limited = RateLimited(f"{self.name}: too many requests", retry_after_s=after_s, venue=self.name)
-            self._outcome(generation, request, OutcomeKind.REJECTED, None, limited, verdict)
+            self._outcome(generation, request, OutcomeKind.REJECTED, None, limited, faults)
             return
-        if verdict.status:
-            error = self._unknown(f"HTTP {verdict.status}")
-            self._outcome(generation, request, OutcomeKind.UNKNOWN, None, error, verdict)
+        if faults.status:
+            error = self._unknown(f"HTTP {faults.status}")
+            self._outcome(generation, request, OutcomeKind.UNKNOWN, None, error, faults)
             return
         try:
             order = self.venue.place(self.account, _sim_request(request))
         except SimReject as refusal:
             kind = REJECTIONS.get(refusal.reason, VenueRejected)
             rejected = kind(f"{self.name}: {refusal}", venue=self.name, api_code=refusal.reason.value)
-            self._outcome(generation, request, OutcomeKind.REJECTED, None, rejected, verdict)
+            self._outcome(generation, request, OutcomeKind.REJECTED, None, rejected, faults)
             return
-        if verdict.drop_response or verdict.status_after:
-            error = self._unknown("connection closed" if verdict.drop_response else f"HTTP {verdict.status_after}")
-            self._outcome(generation, request, OutcomeKind.UNKNOWN, None, error, verdict)
+        if faults.drop_response or faults.status_after:
+            error = self._unknown("connection closed" if faults.drop_response else f"HTTP {faults.status_after}")
+            self._outcome(generation, request, OutcomeKind.UNKNOWN, None, error, faults)
             return
-        self._outcome(generation, request, OutcomeKind.ACKED, self._update(order, "ws_api"), None, verdict)
+        self._outcome(generation, request, OutcomeKind.ACKED, self._update(order, "ws_api"), None, faults)
 
     def _outcome(
         self,
@@ -158,7 +153,7 @@ class VenueLink:
         kind: OutcomeKind,
         update: OrderUpdate | None,
         error: VenueError | None,
-        verdict: Verdict,
+        faults: RequestFaults,
     ) -> None:
         def deliver() -> None:
             if generation == self.generation:
@@ -174,17 +169,17 @@ class VenueLink:
                     )
                 )
 
-        self._clock.call_at(self.venue._ack_line.arrival_ns() + verdict.delay_after_ns, deliver)
+        self._clock.call_at(self.venue.ack_link.arrival_ns() + faults.delay_after_ns, deliver)
 
     def cancel(self, action: CancelOrder) -> None:
         """The answer is a ``CancelOutcome``."""
         generation = self.generation
 
         def arrived() -> None:
-            verdict = self._admit("cancel", action.symbol, action.client_id)
+            faults = self._admit("cancel", action.symbol, action.client_id)
             update: OrderUpdate | None = None
             error: VenueError | None = None
-            if verdict.drop_request or verdict.status:
+            if faults.drop_request or faults.status:
                 error = self._unknown("no answer")
             else:
                 try:
@@ -204,11 +199,11 @@ class VenueLink:
                 error=error,
             )
             self._clock.call_at(
-                self.venue._ack_line.arrival_ns(),
+                self.venue.ack_link.arrival_ns(),
                 lambda: self._emit(outcome) if generation == self.generation else None,
             )
 
-        self._clock.call_at(self.venue._order_line.arrival_ns(), arrived)
+        self._clock.call_at(self.venue.order_link.arrival_ns(), arrived)
 
     # --- private stream ---
 
@@ -255,30 +250,30 @@ class VenueLink:
         (:meth:`later`). ``error`` is "" or why there is no answer."""
 
         def arrived() -> None:
-            verdict = self._admit(operation, symbol, client_id)
+            faults = self._admit(operation, symbol, client_id)
             failed = ""
-            if verdict.drop_request or verdict.drop_response:
+            if faults.drop_request or faults.drop_response:
                 failed = "connection closed"
-            elif verdict.status:
-                failed = f"HTTP {verdict.status}"
+            elif faults.status:
+                failed = f"HTTP {faults.status}"
 
             def serve() -> None:
-                token = STALE_NS.set(verdict.stale_ns)
+                token = STALE_NS.set(faults.stale_ns)
                 try:
                     answer(failed)
                 finally:
                     STALE_NS.reset(token)
 
-            if verdict.delay_ns + verdict.delay_after_ns:
-                self._clock.call_later(verdict.delay_ns + verdict.delay_after_ns, serve)
+            if faults.delay_ns + faults.delay_after_ns:
+                self._clock.call_later(faults.delay_ns + faults.delay_after_ns, serve)
             else:
                 serve()
 
-        self._clock.call_at(self.venue.rest_line.arrival_ns(), arrived)
+        self._clock.call_at(self.venue.rest_link.arrival_ns(), arrived)
 
     def later(self, event: Answer) -> None:
         """The way back of an answer."""
-        self._clock.call_at(self.venue.rest_line.arrival_ns(), lambda: self._emit(event))
+        self._clock.call_at(self.venue.rest_link.arrival_ns(), lambda: self._emit(event))
 
     def sweep(self, action: SweepVenue) -> None:
         """Open and finished orders, trades, balances and positions, as one answer."""
@@ -438,17 +433,17 @@ class VenueLink:
 
     # --- inside ---
 
-    def _admit(self, operation: str, symbol: str, client_id: str) -> Verdict:
-        verdict = self.venue.faults.request(self.name, operation, symbol)
+    def _admit(self, operation: str, symbol: str, client_id: str) -> RequestFaults:
+        faults = self.venue.faults.request(self.name, operation, symbol)
         self.venue.ledger.request(
             venue=self.name,
             via="virtual",
             operation=operation,
             symbol="" if symbol == "*" else symbol,
             client_id=client_id,
-            fault="" if verdict.is_clean else "injected",
+            fault="" if faults is NO_FAULTS else "injected",
         )
-        return verdict
+        return faults
 
     def _within_budget(self, operation: str) -> bool:
         budget = PLACE_BUDGETS.get(self.name, PLACE_BUDGET)

@@ -47,14 +47,14 @@ from pipeline.model.enums import InstrumentKind, Mode, OpportunityType, Refusal
 from pipeline.model.errors import VenueUnavailable
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
 from pipeline.model.structs import Balance, InstrumentSpec, Position
-from pipeline.sim.control import act
+from pipeline.sim.exchange.fault_actions import apply_action
 from pipeline.sim.exchange.faults import ACTION_KINDS, FaultPlan, FaultRule
 from pipeline.sim.exchange.latency import NS_PER_MS, NS_PER_S, ManualClock
 from pipeline.sim.exchange.order_book import ASK, BID
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 from pipeline.sim.factory import build_venues
-from pipeline.sim.scenario import Scenario, load_scenario
+from pipeline.sim.scenarios.specs import Scenario, load_scenario
 from pipeline.virtual.market import Quote, ScriptedMarket
 from pipeline.virtual.venue_link import VenueLink
 from shm import layout as ly
@@ -502,7 +502,7 @@ class VirtualWorld:
                     link.disconnect("connection closed by the venue")
                     self.clock.call_later(300 * NS_PER_MS, link.connect)
             return 1
-        return act(self.venues, parsed) if parsed.kind in ACTION_KINDS else self.faults.add(parsed)
+        return apply_action(self.venues, parsed) if parsed.kind in ACTION_KINDS else self.faults.add(parsed)
 
     # --- the venue's truth ---
 

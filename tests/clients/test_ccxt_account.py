@@ -13,7 +13,7 @@ from typing import Any
 import ccxt
 import pytest
 
-from pipeline.sim.control import act
+from pipeline.sim.exchange.fault_actions import apply_action
 from pipeline.sim.exchange.faults import FaultRule
 from tests.worlds.client_support import HostedSim, credentials, point
 
@@ -151,7 +151,9 @@ def test_swap_tiers_leverage_funding_and_closed_positions(clients: dict[str, Any
     added = swap.add_margin(symbol, 3)
     assert float(added["info"]["margin"]) == pytest.approx(float(added["info"]["value"]) / 8 + 3)
     venues = {"gateio_futures": sim.venue("gateio_futures")}
-    sim.call(lambda: act(venues, FaultRule.parse({"kind": "funding", "venue": "gateio_futures", "symbol": native})))
+    sim.call(
+        lambda: apply_action(venues, FaultRule.parse({"kind": "funding", "venue": "gateio_futures", "symbol": native}))
+    )
     (paid,) = swap.fetch_funding_history(symbol)
     (rate,) = swap.fetch_funding_rate_history(symbol)
     assert rate["fundingRate"] > 0

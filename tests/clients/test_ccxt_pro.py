@@ -210,7 +210,7 @@ def test_watched_candles_follow_the_trades(case: str, sim: HostedSim) -> None:
 
 
 def test_watched_positions_follow_a_trade(sim: HostedSim) -> None:
-    """By the testnet's path: ccxt tells the market of a socket from its URL."""
+    """By the testnet's path: ccxt recognises the market of a socket by its URL."""
     symbol = "SOL/USDT:USDT"
 
     async def body(exchange: Any) -> Any:

@@ -206,7 +206,7 @@ def test_a_key_that_its_exchange_refuses(tmp_path: Path) -> None:
     import yaml
 
     from pipeline.model.structs import Credentials
-    from workers.base import store_credentials
+    from workers.credentials import store_credentials
     from workers.demo.simulator import SimulatorProcess
 
     simulator = SimulatorProcess(seed=1, scenario="null_flat", log=tmp_path / "simulator.log")

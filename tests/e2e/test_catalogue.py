@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,9 +12,8 @@ from pipeline.model.catalogue_row import words_to_row
 from pipeline.model.enums import TradingStatus
 from pipeline.model.instruments import InstrumentRow
 from shm.pages import CataloguePage
-from tests.e2e.conftest import Running
-from tests.e2e.test_instance import until
-from workers.control_plane.control_socket import ask
+from tests.worlds.instance_rig import Rig, ready_rig, until
+from workers.control_socket import ask
 from workers.view.status import read_status
 
 pytestmark = pytest.mark.e2e
@@ -24,21 +22,17 @@ SYMBOL = "BTC_USDT"
 
 
 @pytest.fixture
-def refreshing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+def refreshing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     """A READY instance that reads its instruments every second."""
     monkeypatch.setenv("ARB_TEST_CATALOGUE_REFRESH_S", "1")
-    started = Running("demo", f"t-{secrets.token_hex(4)}")
-    try:
-        started.start()
-        yield started
-    finally:
-        started.close()
+    with ready_rig() as rig:
+        yield rig
 
 
 class Looker:
     """What every process sees of the catalogue, and what the engine has done."""
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: Rig) -> None:
         self.running = running
         self.page = CataloguePage.attach(running.instance)
         self.page.refresh()
@@ -75,7 +69,7 @@ class Looker:
         return all(row.get("books_whole") == count[venue] for venue, row in self.feeds().items() if venue in count)
 
 
-def test_a_tick_that_changes_halts_its_symbol_until_somebody_has_looked(refreshing: Running) -> None:
+def test_a_tick_that_changes_halts_its_symbol_until_somebody_has_looked(refreshing: Rig) -> None:
     look = Looker(refreshing)
     before = look.rows()["gateio_spot", SYMBOL]
     look.fault(kind="change_tick", venue="gateio_spot", target=SYMBOL, symbol=SYMBOL, amount="10")
@@ -92,7 +86,7 @@ def test_a_tick_that_changes_halts_its_symbol_until_somebody_has_looked(refreshi
     until(lambda: look.rows()["gateio_spot", SYMBOL].spec.status is TradingStatus.TRADING, "trading again")
 
 
-def test_a_finer_price_raises_the_pairs_exponent_everywhere_and_trading_goes_on(running: Running) -> None:
+def test_a_finer_price_raises_the_pairs_exponent_everywhere_and_trading_goes_on(running: Rig) -> None:
     look = Looker(running)
     before = look.rows()
     fine = f"1.{'1' * (max(row.price_exp for row in before.values()) + 1)}"

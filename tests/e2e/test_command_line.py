@@ -15,10 +15,9 @@ import msgspec
 import pytest
 import yaml
 
-from tests.e2e.conftest import Running, segments_of
 from tests.e2e.test_bad_input import arb
-from tests.e2e.test_instance import until
-from workers.guard import read_halt
+from tests.worlds.instance_rig import Rig, segments_of, until
+from workers.halt_file import read_halt
 from workers.view.status import read_status
 
 pytestmark = pytest.mark.e2e
@@ -197,7 +196,7 @@ def _is_ours(name: str, text: str) -> bool:
     return name.split(".")[1] in text
 
 
-def test_paper_up_is_interrupted_in_order_and_refuses_a_twin(running: Running, tmp_path: Path) -> None:
+def test_paper_up_is_interrupted_in_order_and_refuses_a_twin(running: Rig, tmp_path: Path) -> None:
     """The venues of ``running`` serve a second engine without keys."""
     name = f"{running.instance}-p"
     path = tmp_path / "paper.yaml"
@@ -219,7 +218,7 @@ def test_paper_up_is_interrupted_in_order_and_refuses_a_twin(running: Running, t
     assert segments_of(name) == []
 
 
-def test_what_people_get_wrong_with_a_running_instance(running: Running, tmp_path: Path) -> None:
+def test_what_people_get_wrong_with_a_running_instance(running: Rig, tmp_path: Path) -> None:
     at = ("--instance", running.instance)
     for arguments, word in (
         (("symbols", "add", "mexc_spot", "NOSUCHUSDT"), "does not list"),

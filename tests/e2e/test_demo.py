@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.cli.output import to_json
 from workers.demo.demo import DemoOptions, run_demo
+from workers.output import to_json
 
 pytestmark = pytest.mark.e2e
 

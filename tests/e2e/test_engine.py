@@ -12,8 +12,8 @@ from pipeline.model.config_load import config_from_mapping
 from pipeline.model.enums import OpportunityType
 from pipeline.model.errors import BadInput, ConfigInvalid
 from pipeline.model.structs import ArbitrageOpportunity
-from tests.e2e.conftest import segments_of
-from workers.base import store_credentials
+from tests.worlds.instance_rig import segments_of
+from workers.credentials import store_credentials
 from workers.demo.demo import keys_of
 from workers.demo.simulator import SimulatorProcess
 from workers.engine import ArbitrageEngine

@@ -6,28 +6,18 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Running
+from tests.worlds.instance_rig import Rig, until
 from workers.view.status import read_status, status_text
 
 pytestmark = pytest.mark.e2e
 
-WAIT_S = 240.0
 LOOK_S = 3.0
 WORKERS = ("detector", "executor", "feed.mexc", "feed.gateio", "guard", "poller", "recorder")
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Polls; a watchdog, not a timing assertion."""
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"never came true: {what}"
-        time.sleep(0.05)
 
 
 def processes(instance: str) -> dict[str, Any]:
@@ -43,7 +33,7 @@ def cpu_s(pid: int) -> float:
 
 
 def test_a_pipeline_without_frames_parks_and_wakes_again() -> None:
-    running = Running("null_flat", f"t-{secrets.token_hex(4)}")
+    running = Rig(f"t-{secrets.token_hex(4)}", scenario="null_flat")
     running.config["processes"] = {name: {"wait": "park"} for name in ("feed", "detector", "executor")}
     cpu = min(os.sched_getaffinity(0))
     running.config["processes"]["detector"]["cpus"] = [cpu]
@@ -52,8 +42,8 @@ def test_a_pipeline_without_frames_parks_and_wakes_again() -> None:
         rows = processes(running.instance)
         assert (rows["detector"]["cpus_wanted"], rows["detector"]["cpus"]) == ([cpu], [cpu])
         assert rows["executor"]["cpus"] == sorted(os.sched_getaffinity(0))
-        words = status_text(read_status(running.instance))
-        assert "detector" in words and "(any)" in words  # the executor's set was not asked for
+        text = status_text(read_status(running.instance))
+        assert "detector" in text and "(any)" in text  # the executor's set was not asked for
         simulator = running.simulator._process.pid
         os.kill(simulator, signal.SIGSTOP)  # half-open: the sockets stand, nothing comes
         try:

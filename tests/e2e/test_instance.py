@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import os
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -20,13 +18,13 @@ from pipeline.model.config_load import load_config
 from pipeline.model.errors import BadInput
 from shm.layout import BR_ROW_EPOCH
 from shm.liveness import LivenessView
-from tests.e2e.conftest import Running, segments_of
+from tests.worlds.instance_rig import Rig, segments_of, until
 from workers.cli.manual_opportunity import execute_file, execute_request
 from workers.cli.report import read_report, report_text
 from workers.cli.why import read_trail, trail_text
 from workers.control_plane.children import STORM_EXITS
-from workers.control_plane.control_socket import ask
-from workers.guard import read_halt
+from workers.control_socket import ask
+from workers.halt_file import read_halt
 from workers.recorder.sqlite_ledger import open_reader
 from workers.view.live_view import render
 from workers.view.small_view import small_screen
@@ -34,22 +32,12 @@ from workers.view.status import read_status, status_text
 
 pytestmark = pytest.mark.e2e
 
-WAIT_S = 240.0
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Polls; a watchdog, not a timing assertion."""
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"never came true: {what}"
-        time.sleep(0.05)
-
 
 def completed(instance: str) -> int:
     return int(read_status(instance)["orders"].get("operations.completed", 0))
 
 
-def test_every_process_comes_back_and_the_engine_goes_on(running: Running) -> None:
+def test_every_process_comes_back_and_the_engine_goes_on(running: Rig) -> None:
     instance = running.instance
     until(lambda: completed(instance) > 0, "a completed operation")
     for process in ("feed.mexc", "feed.gateio", "detector", "poller", "recorder", "guard", "executor"):
@@ -69,7 +57,7 @@ def test_every_process_comes_back_and_the_engine_goes_on(running: Running) -> No
     assert "tick to order" in status_text(reading)
 
 
-def test_halt_is_latched_persisted_and_survives_the_guard(running: Running) -> None:
+def test_halt_is_latched_persisted_and_survives_the_guard(running: Rig) -> None:
     sock = running.engine.state_dir / "supervisor.sock"
     with pytest.raises(BadInput, match="reason"):
         ask(sock, {"op": "halt"})
@@ -91,7 +79,7 @@ def test_halt_is_latched_persisted_and_survives_the_guard(running: Running) -> N
     until(lambda: read_status(running.instance)["orders"]["operations"] > sent, "operations after the resume")
 
 
-def test_a_restart_storm_halts_until_an_operator_resumes(running: Running) -> None:
+def test_a_restart_storm_halts_until_an_operator_resumes(running: Rig) -> None:
     def detector() -> dict[str, object]:
         return running.engine.describe()["processes"]["detector"]
 
@@ -112,7 +100,7 @@ def test_a_restart_storm_halts_until_an_operator_resumes(running: Running) -> No
     assert not read_status(running.instance)["halted"]
 
 
-def test_a_killed_recorder_loses_and_doubles_nothing(running: Running) -> None:
+def test_a_killed_recorder_loses_and_doubles_nothing(running: Rig) -> None:
     state = running.engine.state_dir
     until(lambda: completed(running.instance) > 0, "a completed operation")
     for _ in range(2):
@@ -154,7 +142,7 @@ def test_a_killed_recorder_loses_and_doubles_nothing(running: Running) -> None:
     assert "recorder ended (signal SIGKILL)" in texts and "order entry and private stream" in texts
 
 
-def test_ledger_trail_report_and_manual_execution(running: Running, tmp_path: Path) -> None:
+def test_ledger_trail_report_and_manual_execution(running: Rig, tmp_path: Path) -> None:
     instance = running.instance
 
     def recorded() -> bool:
@@ -191,7 +179,7 @@ def test_ledger_trail_report_and_manual_execution(running: Running, tmp_path: Pa
     assert execute_file(wish, instance)["final_state"] in ("refused", "failed")
 
 
-def test_a_terminal_of_24_rows_shows_money_and_latency(running: Running) -> None:
+def test_a_terminal_of_24_rows_shows_money_and_latency(running: Rig) -> None:
     """What ``arb top`` draws on the smallest terminal that people still have."""
     until(lambda: completed(running.instance) > 0, "a completed operation")
     reading = read_status(running.instance)
@@ -221,7 +209,7 @@ def _judged_by_price(instance: str) -> bool:
     return "operation_id" in reply or str(reply.get("reason")).startswith("moved: ")
 
 
-def test_symbols_are_removed_and_added_while_running(running: Running) -> None:
+def test_symbols_are_removed_and_added_while_running(running: Rig) -> None:
     sock = running.engine.state_dir / "supervisor.sock"
     books = "books_whole"
     before = sum(row["venue"] == "mexc_spot" for row in ask(sock, {"op": "symbols"})["instruments"])
@@ -249,7 +237,7 @@ def test_symbols_are_removed_and_added_while_running(running: Running) -> None:
         ask(sock, {"op": "symbols", "action": "add", "venue": "nowhere", "symbol": "X"})
 
 
-def test_nothing_outlives_a_killed_supervisor(running: Running) -> None:
+def test_nothing_outlives_a_killed_supervisor(running: Rig) -> None:
     pids = [row["pid"] for row in read_status(running.instance)["processes"].values()]
     assert len(pids) == 8
     until(lambda: read_status(running.instance)["feeds"]["mexc_spot"]["messages"] > 0, "counted messages")
@@ -261,7 +249,7 @@ def test_nothing_outlives_a_killed_supervisor(running: Running) -> None:
     assert reading["feeds"]["mexc_spot"]["messages"] > 0
 
 
-def test_a_clean_stop_removes_every_segment(running: Running) -> None:
+def test_a_clean_stop_removes_every_segment(running: Rig) -> None:
     assert segments_of(running.instance)
     assert running.engine.stop() == 0
     assert segments_of(running.instance) == []
@@ -275,7 +263,7 @@ def test_a_clean_stop_removes_every_segment(running: Running) -> None:
     assert "UNREACHABLE" not in status_text(reading)
 
 
-def test_a_second_start_of_an_instance_is_refused(running: Running) -> None:
+def test_a_second_start_of_an_instance_is_refused(running: Rig) -> None:
     import subprocess
     import sys
 
@@ -291,7 +279,7 @@ def test_a_second_start_of_an_instance_is_refused(running: Running) -> None:
     assert running.engine.all_ready()
 
 
-def test_limits_are_reloaded_while_it_runs_and_the_rest_is_refused(running: Running) -> None:
+def test_limits_are_reloaded_while_it_runs_and_the_rest_is_refused(running: Rig) -> None:
     state, instance = running.engine.state_dir, running.instance
     sock = state / "supervisor.sock"
     assert ask(sock, {"op": "reload"})["changed"] == {}

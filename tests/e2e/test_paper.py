@@ -18,14 +18,13 @@ import pytest
 import yaml
 
 from pipeline.execution.journal import read_journal
-from tests.e2e.conftest import segments_of
-from tests.e2e.test_instance import until
-from workers.control_plane.control_socket import ask
+from tests.worlds.instance_rig import segments_of, until
 from workers.control_plane.instances import run_file
 from workers.control_plane.launch import READY_TIMEOUT_S
+from workers.control_socket import ask
 from workers.demo.replay_live import paper_changes
 from workers.demo.run_checker import check_flat, check_money
-from workers.demo.summary import EngineBooks
+from workers.demo.summary import JournalTotals
 from workers.view.status import read_status
 
 pytestmark = pytest.mark.e2e
@@ -57,6 +56,15 @@ def public_only(engine_config: dict[str, Any], instance: str) -> dict[str, Any]:
     return {**engine_config, "engine_name": instance, "mode": "live"}  # --mode overrides it
 
 
+def ready_venues(sim: subprocess.Popen[bytes], instance: str, folder: Path) -> tuple[dict[str, Any], Path]:
+    """What the simulated venues print when they are ready, and a configuration for ``instance`` on them."""
+    assert sim.stdout is not None
+    ready: dict[str, Any] = msgspec.json.decode(sim.stdout.readline())
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(public_only(ready["engine_config"], instance)))
+    return ready, path
+
+
 def until_ready(engine: subprocess.Popen[bytes], instance: str) -> None:
     """The first start of a build compiles its kernels: the watchdog is that of a launch, not of a test."""
     deadline = time.monotonic() + READY_TIMEOUT_S
@@ -79,10 +87,7 @@ def test_paper_trades_on_public_feeds_reconciles_and_stops(own_state: Path, tmp_
     sim = start("sim", "--seed", "3", "--json", log=tmp_path / "sim.log")
     engine = None
     try:
-        assert sim.stdout is not None
-        ready = msgspec.json.decode(sim.stdout.readline())
-        path = tmp_path / "config.yaml"
-        path.write_text(yaml.safe_dump(public_only(ready["engine_config"], instance)))
+        ready, path = ready_venues(sim, instance, tmp_path)
         engine = start("up", "--config", str(path), "--mode", "paper", log=tmp_path / "up.log")
         until_ready(engine, instance)
         until(lambda: ended(instance) >= WANTED, f"{WANTED} operations")
@@ -94,7 +99,7 @@ def test_paper_trades_on_public_feeds_reconciles_and_stops(own_state: Path, tmp_
         with request.urlopen(f"{ready['control']}/ledger", timeout=240) as reply:
             rows = msgspec.json.decode(reply.read())["rows"]
         entries = list(read_journal(state / "journal"))
-        books = EngineBooks(entries)
+        books = JournalTotals(entries)
         changes, positions, fills = paper_changes(state / "paper", list(ready["venues"]))
         assert check_money(books.pnl(), changes) == [], "engine and paper accounts, to the last decimal"
         assert len(fills) == books.fills > 0
@@ -122,10 +127,7 @@ def test_a_paper_account_outlives_its_engine(own_state: Path, tmp_path: Path) ->
     sim = start("sim", "--seed", "4", log=tmp_path / "sim.log")
     engine = None
     try:
-        assert sim.stdout is not None
-        ready = msgspec.json.decode(sim.stdout.readline())
-        path = tmp_path / "config.yaml"
-        path.write_text(yaml.safe_dump(public_only(ready["engine_config"], instance)))
+        ready, path = ready_venues(sim, instance, tmp_path)
         engine = start("up", "--config", str(path), "--mode", "paper", log=tmp_path / "up.log")
         until_ready(engine, instance)
         until(lambda: ended(instance) > 0, "an operation")
@@ -140,7 +142,7 @@ def test_a_paper_account_outlives_its_engine(own_state: Path, tmp_path: Path) ->
         ask(state / "supervisor.sock", {"op": "drain"})
         until(lambda: not read_status(instance)["orders"]["open_operations"], "open operations ended")
         assert stop(engine) == 0
-        books = EngineBooks(list(read_journal(state / "journal")))
+        books = JournalTotals(list(read_journal(state / "journal")))
         changes, _, fills = paper_changes(state / "paper", list(ready["venues"]))
         assert check_money(books.pnl(), changes) == []
         assert len({(fill.venue, fill.trade_id) for fill in fills}) == len(fills) == books.fills

@@ -244,7 +244,7 @@ def test_risk_manager_judges_alerts_and_shuts_down() -> None:
     assert risk.rearm("emergency", "an operator") and not risk.rearm("emergency", "again")
 
 
-def test_exposure_above_the_warning_is_told_once() -> None:
+def test_exposure_above_the_warning_alerts_once() -> None:
     world = ready_world(limits={"warn_exposure_usd": Decimal(50)})
     heard: list[str] = []
     world.core.risk.start_monitoring(lambda kind, metrics: heard.append(kind))

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.core import ExecutionCore
-from pipeline.exchanges.base import FundingNews, OutcomeKind, PlaceOutcome, SessionState
+from pipeline.exchanges.base import FundingNotice, OutcomeKind, PlaceOutcome, SessionState
 from pipeline.execution.events import (
     AccountSnapshot,
     Action,
@@ -42,7 +42,7 @@ from pipeline.execution.events import (
 )
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.records import TYPE_OF_RECORD
-from pipeline.execution.repair import debts
+from pipeline.execution.repair import unmatched_quantities
 from pipeline.model.config import (
     DetectionConfig,
     EngineConfig,
@@ -598,7 +598,7 @@ class World:
         self._later(listed_after_ms, lambda: venue.funding.append(row), ours=False)
         if not self._chance("drop_stream"):
             self._deliver(
-                FundingNews(
+                FundingNotice(
                     venue=venue.name, symbol="BTCUSDT", venue_wall_ms=row.venue_wall_ms, recv_mono_ns=self.now_ns
                 )
             )
@@ -693,7 +693,7 @@ class World:
         held = [o for o in ledger.open_operations.values() if o.result is not None]  # wait for an operator
         assert len(held) == len(ledger.open_operations), "an operation was forgotten"
         assert bool(held) <= ("recovery_hold" in ledger.breakers)
-        unmatched = [d.amount for o in held for d in debts(o, "USDT", {}) if d.asset == "BTC"]
+        unmatched = [d.amount for o in held for d in unmatched_quantities(o, "USDT", {}) if d.asset == "BTC"]
         known = sum(unmatched, ledger.dust.get("BTC", Decimal(0)))
         delta = self.core.positions.delta().get("BTC", Decimal(0))
         assert delta == known, f"not flat (I1): {delta} {known} {ledger.dust}"

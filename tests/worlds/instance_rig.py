@@ -1,31 +1,33 @@
-"""A whole instance on simulated venues that a test hurts on purpose, and its judge: the venues' own ledger.
+"""A whole instance on simulated venues, for tests that run or break it, and its check by the venues' own ledger.
 
-``Rig`` starts, breaks (processes by signals, venues by their control endpoint), starts the instance again on the same
-state, lets it end and judges. Nothing inside the engine takes part, and nothing that the engine says of itself is
-believed where the ledger can tell.
+``Rig`` starts the instance, breaks it (processes by signals, venues by their control endpoint), starts it again on the
+same state, stops it and checks it. Nothing inside the engine takes part, and where the venues' ledger has a fact, the
+engine's own account of it is not used.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from pipeline.execution.journal import JournalEntry, read_journal
 from pipeline.execution.records import BreakerRecord
-from workers.base import store_credentials
-from workers.control_plane.control_socket import ControlError, ask
-from workers.control_plane.launch import Launched, LaunchError, halt_and_drain
+from workers.control_plane.launch import Launched, block_new_risk
+from workers.control_socket import ControlError, ask
+from workers.credentials import store_credentials
 from workers.demo.demo import keys_of
 from workers.demo.kill import kill_executor
 from workers.demo.run_checker import Violation, check_all, venue_changes
 from workers.demo.simulator import SimulatorProcess
-from workers.demo.summary import EngineBooks, plain_journal, plain_ledger
+from workers.demo.summary import JournalTotals, plain_journal, plain_ledger
 from workers.view.status import Reader, read_status
 
 WAIT_S = 240.0
@@ -65,6 +67,7 @@ class Rig:
     # --- life ---
 
     def start(self) -> None:
+        """Keys, configuration, and READY. Raises LaunchError."""
         for exchange, key in keys_of(self.sim["venues"]).items():
             store_credentials(self.instance, exchange, key)
         self.engine.configure(self.config)
@@ -78,7 +81,7 @@ class Rig:
         self.engine.wait_ready()
 
     def kill_instance(self) -> None:
-        """SIGKILL of the supervisor: everything below it dies, nothing says goodbye."""
+        """SIGKILL of the supervisor; the kernel kills every process below it."""
         os.kill(self.engine.pid, signal.SIGKILL)
         self.engine.stop()
 
@@ -99,7 +102,7 @@ class Rig:
         kill_executor(self.engine, self.simulator, venue, lambda: time.monotonic() < give_up)
 
     def halted(self, seconds: float) -> None:
-        """Latches the halt, waits, releases it."""
+        """Latch the halt, wait, release it."""
         with contextlib.suppress(ControlError):
             self.engine.ask(op="halt", reason="campaign")
             first = time.monotonic_ns()
@@ -108,7 +111,7 @@ class Rig:
         self.resume()
 
     def resume(self) -> None:
-        """Releases the latch, whoever latched it; processes that were given up start again."""
+        """Release the latch, whoever latched it; processes that were given up start again."""
         until(lambda: self._answers("supervisor.sock", {"op": "resume", "reason": "campaign"}), "the resume")
 
     def _answers(self, socket: str, request: dict[str, Any]) -> bool:
@@ -148,7 +151,7 @@ class Rig:
         self.simulator.control("/faults", msgspec.json.encode(rule))
 
     def heal(self) -> None:
-        """No fault any more; halted symbols trade again."""
+        """Remove every fault; halted symbols trade again."""
         from urllib import request
 
         url = self.simulator.fields["control"].rstrip("/") + "/faults"
@@ -172,8 +175,8 @@ class Rig:
     def entries(self) -> list[JournalEntry]:
         return list(read_journal(self.engine.state_dir / "journal"))
 
-    def books(self) -> EngineBooks:
-        return EngineBooks(self.entries())
+    def books(self) -> JournalTotals:
+        return JournalTotals(self.entries())
 
     def ledger(self) -> list[dict[str, Any]]:
         return plain_ledger(self.simulator.control("/ledger")["rows"])
@@ -182,7 +185,7 @@ class Rig:
 
     def end(self) -> None:
         """No new risk; every operation and order ends; the engine stops."""
-        halt_and_drain(self.engine)
+        block_new_risk(self.engine)
         reader = Reader(self.instance)
         deadline = time.monotonic() + DRAIN_S
         while time.monotonic() < deadline:
@@ -195,7 +198,7 @@ class Rig:
     def judge(self) -> list[Violation]:
         """Every invariant that the venues' ledger can be asked for, after :meth:`end`."""
         ledger, entries = self.ledger(), self.entries()
-        books = EngineBooks(entries)
+        books = JournalTotals(entries)
         return check_all(
             ledger=ledger,
             journal=plain_journal(entries),
@@ -210,8 +213,24 @@ class Rig:
         return self.books().pnl(), dict(venue_changes(self.ledger(), self.uids))
 
 
+@contextlib.contextmanager
+def ready_rig(scenario: str = "demo") -> Iterator[Rig]:
+    """A READY instance of a random name on ``scenario``; nothing of it is left afterwards."""
+    rig = Rig(f"t-{secrets.token_hex(4)}", scenario=scenario)
+    try:
+        rig.start()
+        yield rig
+    finally:
+        rig.close()
+
+
+def segments_of(instance: str) -> list[str]:
+    """The shared-memory segments of an instance."""
+    return sorted(path.name for path in Path("/dev/shm").glob(f"arb.{instance}.*"))
+
+
 def until(condition: Callable[[], bool], what: str, wait_s: float = WAIT_S) -> None:
-    """Polls; a watchdog, not a timing assertion."""
+    """Poll until ``condition()`` holds; fails after ``wait_s``, which is a watchdog and no assertion on time."""
     deadline = time.monotonic() + wait_s
     while not condition():
         assert time.monotonic() < deadline, f"never came true: {what}"
@@ -221,6 +240,3 @@ def until(condition: Callable[[], bool], what: str, wait_s: float = WAIT_S) -> N
 def _children_of(pid: int) -> list[int]:
     with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as handle:
         return [int(word) for word in handle.read().split()]
-
-
-__all__ = ["ControlError", "LaunchError", "Rig", "until"]

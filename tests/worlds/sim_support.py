@@ -9,10 +9,13 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderKind, OrderSide, TimeInForce
+from pipeline.sim.exchange.accounts import ApiKey, SimAccount
+from pipeline.sim.exchange.events import AccountEvent
 from pipeline.sim.exchange.faults import FaultPlan
+from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_MS, ManualClock
 from pipeline.sim.exchange.order_book import ASK, BID
-from pipeline.sim.exchange.types import AccountEvent, ApiKey, SimAccount, SimInstrument, SimOrderRequest
+from pipeline.sim.exchange.orders import SimOrderRequest
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 

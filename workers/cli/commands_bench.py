@@ -1,4 +1,4 @@
-"""``arb bench``: the latency suite, which lives beside this room in a checkout and is not installed."""
+"""``arb bench``: the latency suite of a checkout; the installed package does not contain it."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Annotated
 import typer
 
 from pipeline.model.errors import BadInput
-
-CHECKOUT = Path(__file__).resolve().parents[2]
+from workers.cli.options import Json
+from workers.cli.version import CHECKOUT
 
 
 def bench(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Of the suite; none = all.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Benches to run; none = all.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Everything in about a minute.")] = False,
-    peers: Annotated[bool, typer.Option("--peers", help="Beside what else is installed and does the same.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")] = False,
+    peers: Annotated[bool, typer.Option("--peers", help="Beside other installed libraries that do the same.")] = False,
+    json: Json = False,
 ) -> int:
-    """The latency suite: each row with its C floor, alternating in one run."""
+    """Run the latency suite: each row beside its C floor, alternating in one run."""
     if not (CHECKOUT / "bench" / "__main__.py").is_file():
         raise BadInput(
-            f"arb bench needs a checkout: there is no bench/ in {CHECKOUT}; run it from one (scripts/install)"
+            f"found no bench/ in {CHECKOUT}, wanted a checkout; run scripts/install in one and its .venv/bin/arb bench"
         )
     chosen = {"--quick": quick, "--peers": peers, "--json": json}
     arguments = [*(name for name, wanted in chosen.items() if wanted), *(names or [])]

@@ -8,20 +8,25 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.model.errors import BadInput
-from workers.cli.output import EXIT_CHECK_FAILED, EXIT_OK, emit, say
+from workers.cli.manual_opportunity import execute_file
+from workers.cli.options import Instance, Json
+from workers.control_plane.instances import existing, is_running
+from workers.control_socket import GUARD_SOCKET, SUPERVISOR_SOCKET, ControlError, ask, ask_supervisor
+from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
+from workers.halt_file import NO_REASON, HaltState, latch_on_disk, read_halt, write_halt
+from workers.output import emit, say
+from workers.state_folder import instance_dir
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")]
-Instance = Annotated[str, typer.Option("--instance", help="Default: the only running one.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept in halt.json and shown by status.")]
+SYMBOLS_TIMEOUT_S = 15.0  # adding a symbol asks its venue
 
 
 def status(instance: Instance = "", json: Json = False) -> int:
-    """One reading of an instance, from shared memory; also after a crash."""
-    from workers.control_plane.instances import existing
-    from workers.view.status import read_status, status_text
+    """Show the state of an instance once, from shared memory; also after a crash or a stop."""
+    from workers.view.status import read_status, status_text  # imported here: it loads numba
 
     reading = read_status(existing(instance))
-    emit(reading, as_json=json, words=status_text)
+    emit(reading, as_json=json, text=status_text)
     return EXIT_OK if reading["state"] == "ready" else EXIT_CHECK_FAILED
 
 
@@ -30,58 +35,60 @@ def top(
     once: Annotated[bool, typer.Option("--once", help="Draw one screen and end.")] = False,
     json: Json = False,
 ) -> int:
-    """A live view of an instance, from shared memory, from any shell."""
-    from workers.control_plane.instances import existing
-    from workers.view.top import run_top
+    """Show a live view of an instance, from shared memory, in any shell."""
+    from workers.view.top import run_top  # imported here: it loads numba
 
-    return run_top(existing(instance), once=once, as_json=json)
+    run_top(existing(instance), once=once, as_json=json)
+    return EXIT_OK
 
 
 def _latch(operation: str, instance: str, reason: str, json: bool) -> int:
-    from workers.base import instance_dir
-    from workers.control_plane.control_socket import ControlError, ask
-    from workers.control_plane.instances import existing, is_running
-    from workers.guard import HaltState, latch_on_disk, read_halt
-
+    """Latch or release the halt: by the supervisor, else by the guard, else on the disk."""
     name = existing(instance)
     if not reason.strip():
-        raise BadInput("a reason is needed: --reason WORDS")
-    folder = instance_dir(name)
-    reply: dict[str, Any] = {}
-    for socket_name in ("supervisor.sock", "guard.sock"):  # the guard answers also when the supervisor hangs
-        try:
-            reply = ask(folder / socket_name, {"op": operation, "reason": reason})
-            break
-        except ControlError as error:
-            last = error
-    else:
-        if operation == "halt":
-            latch_on_disk(folder, reason)
-            say(f"arb: {name} does not answer; the halt is on disk and holds from its next start")
-            reply = {"halted": True, "reason": reason}
-        elif is_running(name):
-            raise last
-        else:
-            from workers.guard import write_halt
-
-            old = read_halt(folder)
-            write_halt(folder, HaltState(halted=False, reason=reason, by="disk", wall_ns=old.wall_ns))
-            reply = {"halted": False, "reason": reason}
+        raise BadInput(NO_REASON)
+    reply = _asked(name, {"op": operation, "reason": reason}) or _latched_on_disk(name, operation, reason)
     emit(
         {"halted": reply["halted"], "reason": reply["reason"]},
         as_json=json,
-        words=lambda r: f"{name}: {'HALTED' if r['halted'] else 'running'} ({r['reason']})",
+        text=lambda r: f"{name}: {'HALTED' if r['halted'] else 'running'} ({r['reason']})",
     )
     return EXIT_OK
 
 
+def _asked(instance: str, request: dict[str, Any]) -> dict[str, Any]:
+    """The reply of the supervisor or, where it hangs, of the guard; {} where neither answers.
+
+    Raises ControlError where a resume is not answered by a running instance: its guard may still hold the halt.
+    """
+    for socket_name in (SUPERVISOR_SOCKET, GUARD_SOCKET):
+        try:
+            return ask(instance_dir(instance) / socket_name, request)
+        except ControlError as error:
+            last = error
+    if request["op"] == "resume" and is_running(instance):
+        raise last
+    return {}
+
+
+def _latched_on_disk(instance: str, operation: str, reason: str) -> dict[str, Any]:
+    folder = instance_dir(instance)
+    if operation == "halt":
+        latch_on_disk(folder, reason)
+        say(f"arb: {instance} does not answer; the halt is on disk and holds from its next start")
+    else:
+        old = read_halt(folder)
+        write_halt(folder, HaltState(halted=False, reason=reason, by="disk", wall_ns=old.wall_ns))
+    return {"halted": operation == "halt", "reason": reason}
+
+
 def halt(reason: Reason, instance: Instance = "", json: Json = False) -> int:
-    """Latch the halt: nothing new is risked, exits stay possible. Survives restarts."""
+    """Latch the halt: no new risk is taken, exits stay possible. It outlives restarts, until `arb resume`."""
     return _latch("halt", instance, reason, json)
 
 
 def resume(reason: Reason, instance: Instance = "", json: Json = False) -> int:
-    """Release the halt. Never implied by anything else."""
+    """Release the halt. Nothing else releases it."""
     return _latch("resume", instance, reason, json)
 
 
@@ -103,13 +110,11 @@ def execute(
     "sell_price": "0.52", "max_quantity": "100"}. The pair finds each venue's own symbol; a venue's symbol works
     in either form. Prices are limits, quantities base coin.
     """
-    from workers.cli.manual_opportunity import execute_file
-
     fields = execute_file(file, instance)
     emit(
         fields,
         as_json=json,
-        words=lambda f: (
+        text=lambda f: (
             f"{f['final_state']} in {f['total_execution_time_ms']} ms, realised {f['realized_profit']}"
             + (f" ({f['reason']})" if f.get("reason") else "")
         ),
@@ -121,11 +126,7 @@ symbols_app = typer.Typer(help="Instruments of a running instance: list, add, re
 
 
 def _symbols(instance: str, **request: str) -> dict[str, Any]:
-    from workers.base import instance_dir
-    from workers.control_plane.control_socket import ask
-    from workers.control_plane.instances import existing
-
-    return ask(instance_dir(existing(instance)) / "supervisor.sock", {"op": "symbols", **request}, timeout_s=15.0)
+    return ask_supervisor(existing(instance), {"op": "symbols", **request}, timeout_s=SYMBOLS_TIMEOUT_S)
 
 
 def _symbol_lines(reply: dict[str, Any]) -> str:
@@ -139,8 +140,8 @@ def _symbol_lines(reply: dict[str, Any]) -> str:
 
 @symbols_app.command("list")
 def symbols_list(instance: Instance = "", json: Json = False) -> int:
-    """The catalogue of instruments."""
-    emit(_symbols(instance, action="list"), as_json=json, words=_symbol_lines)
+    """List the catalogue of instruments."""
+    emit(_symbols(instance, action="list"), as_json=json, text=_symbol_lines)
     return EXIT_OK
 
 
@@ -148,7 +149,7 @@ def symbols_list(instance: Instance = "", json: Json = False) -> int:
 def symbols_add(venue: str, symbol: str, instance: Instance = "", json: Json = False) -> int:
     """Add an instrument while the engine runs, e.g. `arb symbols add mexc_spot SOLUSDT`."""
     reply = _symbols(instance, action="add", venue=venue, symbol=symbol)
-    emit(reply, as_json=json, words=lambda r: f"instrument {r['instrument_id']}: {r['quarantined'] or 'added'}")
+    emit(reply, as_json=json, text=lambda r: f"instrument {r['instrument_id']}: {r['quarantined'] or 'added'}")
     return EXIT_OK
 
 
@@ -156,7 +157,7 @@ def symbols_add(venue: str, symbol: str, instance: Instance = "", json: Json = F
 def symbols_remove(venue: str, symbol: str, instance: Instance = "", json: Json = False) -> int:
     """Take an instrument out while the engine runs; open positions stay."""
     reply = _symbols(instance, action="remove", venue=venue, symbol=symbol)
-    emit(reply, as_json=json, words=lambda r: f"instrument {r['instrument_id']}: removed")
+    emit(reply, as_json=json, text=lambda r: f"instrument {r['instrument_id']}: removed")
     return EXIT_OK
 
 

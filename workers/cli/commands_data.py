@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from pipeline.model.config_load import load_config
 from pipeline.model.errors import BadInput
-from workers.cli.output import EXIT_CHECK_FAILED, EXIT_INTERRUPTED, EXIT_OK, emit, say
+from workers.cli.config_view import config_lines, config_values
+from workers.cli.options import ConfigPath, Instance, Json, config_path
+from workers.control_plane.instances import existing
+from workers.control_plane.preflight import check_mode
+from workers.control_socket import ask_supervisor
+from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from workers.output import emit, say
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")]
-Instance = Annotated[str, typer.Option("--instance", help="Default: the only running one.")]
 Captures = Annotated[list[Path], typer.Argument(metavar="CAPTURE...", help="Recorded files; Gate.io: their prefix.")]
 Fees = Annotated[str, typer.Option("--fees", help="zero, standard, or a file of instrument rows.")]
 MinEdge = Annotated[float, typer.Option("--min-edge-bps", help="An episode begins above this.")]
@@ -27,12 +31,12 @@ def books(
     out: Annotated[Path | None, typer.Option("--out", help="One JSON line per applied depth message.")] = None,
     json: Json = False,
 ) -> int:
-    """Recorded frames through the production codec, sequencer and book.
+    """Build books from recorded frames with the engine's own codecs, sequencers and books.
 
     Exit code 1: a book is not whole at the end - no snapshot reaches its updates (bookless), or a gap was not healed by
     a later snapshot (broken) -, or nothing was applied. Gaps that were healed are counted and are no error.
     """
-    from pipeline.book.recording.capture_books import run_books
+    from pipeline.book.recording.capture_books import run_books  # imported here: it loads numba
     from pipeline.exchanges.factory import feed_codec
 
     fields = run_books(captures, feed_codec, out)
@@ -41,7 +45,7 @@ def books(
         say(f"arb: no snapshot of the recording reaches the updates of {bookless}: no book")
     if broken:
         say(f"arb: no later snapshot of the recording heals the gap of {broken}: no book from there on")
-    emit(fields, as_json=json, words=_lines)
+    emit(fields, as_json=json, text=_lines)
     return EXIT_OK if fields["applied"] and not bookless and not broken else EXIT_CHECK_FAILED
 
 
@@ -54,24 +58,25 @@ def replay(
     out: Annotated[Path | None, typer.Option("--out", help="With --exact: one JSON line per opportunity.")] = None,
     json: Json = False,
 ) -> int:
-    """Recorded frames through the whole engine: over real sockets, or (--exact) in recorded time.
+    """Run recorded frames through the whole engine: over real sockets, or (--exact) in recorded time.
 
     Edge after fees, of quote paid: bid x (1 - s) x (1 - r) / (ask x (1 + q)) - 1, with s the seller's taker fee and the
     buyer's as r where it is taken in base (a spot buy on Gate.io), else as q. --fees standard: the row's listed fee.
     """
     if exact:
-        from pipeline.replay import run_exact
+        from pipeline.replay import run_exact  # imported here: it loads numba
 
         fields = run_exact(captures, fees, min_edge_bps, out)
-        emit(fields, as_json=json, words=_lines)
+        emit(fields, as_json=json, text=_lines)
         return EXIT_OK
     if out is not None:
-        raise BadInput("--out belongs to --exact")
+        raise BadInput("--out: found without --exact, which alone writes opportunities; add --exact")
+    # Imported here: it loads numba and aiohttp.
     from workers.demo.replay_live import ReplayOptions, run_replay
     from workers.demo.summary_text import summary_text
 
     result = run_replay(ReplayOptions(captures=captures, speed=speed, fees=fees, min_edge_bps=min_edge_bps, json=json))
-    emit(result.fields, as_json=json, words=summary_text)
+    emit(result.fields, as_json=json, text=summary_text)
     if result.interrupted:
         return EXIT_INTERRUPTED
     return EXIT_OK if result.healthy else EXIT_CHECK_FAILED
@@ -82,11 +87,10 @@ def why(
     instance: Instance = "",
     json: Json = False,
 ) -> int:
-    """One operation's whole trail: books, edges, gate, orders, fills, times."""
-    from workers.cli.why import read_trail, trail_text
-    from workers.control_plane.instances import existing
+    """Show all of one operation: books, edges, gate, orders, fills, times."""
+    from workers.cli.why import read_trail, trail_text  # imported here: it loads numpy
 
-    emit(read_trail(existing(instance), operation), as_json=json, words=trail_text)
+    emit(read_trail(existing(instance), operation), as_json=json, text=trail_text)
     return EXIT_OK
 
 
@@ -95,58 +99,41 @@ def report(
     instance: Instance = "",
     json: Json = False,
 ) -> int:
-    """The ledger: P&L, fees, success, recovery, expected against realised edge."""
-    from workers.cli.report import read_report, report_text
-    from workers.control_plane.instances import existing
+    """Sum up the SQLite ledger: P&L, fees, success, recovery, expected and realised edge."""
+    from workers.cli.report import read_report, report_text  # imported here: it loads numpy
 
-    emit(read_report(existing(instance), since), as_json=json, words=report_text)
+    emit(read_report(existing(instance), since), as_json=json, text=report_text)
     return EXIT_OK
 
 
 config_app = typer.Typer(help="Configuration: check it, or show each value with its origin.", no_args_is_help=True)
 ConfigInstance = Annotated[str, typer.Option("--instance", help="Whose keys; default: engine_name.")]
-ConfigPath = Annotated[Path | None, typer.Option("--config", help="Default: $ARB_CONFIG, else ./config.yaml.")]
-
-
-def _path(config: Path | None) -> Path:
-    if config is not None:
-        return config
-    return Path(os.environ["ARB_CONFIG"]) if os.environ.get("ARB_CONFIG") else Path("config.yaml")
 
 
 @config_app.command("check")
 def config_check(config: ConfigPath = None, instance: ConfigInstance = "", json: Json = False) -> int:
     """Read the configuration as a start would, keys included; every error is listed with its path (exit code 2)."""
-    from pipeline.model.config_load import load_config
-    from workers.control_plane.preflight import check_mode
-
-    path = _path(config)
+    path = config_path(config)
     loaded = load_config(path)
     check_mode(loaded, instance or loaded.instance, live_confirmed=True)  # the flag belongs to `arb up`
     fields = {"valid": True, "config": str(path), "mode": str(loaded.mode), "venues": [v.name for v in loaded.venues]}
-    emit(fields, as_json=json, words=lambda f: f"{f['config']}: valid, mode {f['mode']}, {', '.join(f['venues'])}")
+    emit(fields, as_json=json, text=lambda f: f"{f['config']}: valid, mode {f['mode']}, {', '.join(f['venues'])}")
     return EXIT_OK
 
 
 @config_app.command("show")
 def config_show(config: ConfigPath = None, json: Json = False) -> int:
-    """Every value with its origin: default, file, .env, environment."""
-    from workers.cli.config_view import config_lines, config_values
-
-    emit(config_values(_path(config)), as_json=json, words=config_lines)
+    """Show every value with its origin: default, file, .env, environment."""
+    emit(config_values(config_path(config)), as_json=json, text=config_lines)
     return EXIT_OK
 
 
 @config_app.command("reload")
 def config_reload(instance: Instance = "", json: Json = False) -> int:
-    """Take in changed thresholds and limits while the engine runs, as SIGHUP does; all or nothing."""
-    from workers.base import instance_dir
-    from workers.control_plane.control_socket import ask
-    from workers.control_plane.instances import existing
-
-    reply = ask(instance_dir(existing(instance)) / "supervisor.sock", {"op": "reload"})
+    """Take in changed thresholds and limits while the engine runs, as SIGHUP does: all of them, or none."""
+    reply = ask_supervisor(existing(instance), {"op": "reload"})
     rows = [f"{path}: {row['from']} -> {row['to']}" for path, row in reply["changed"].items()]
-    emit(reply, as_json=json, words=lambda r: "\n".join(rows) or "nothing changed")
+    emit(reply, as_json=json, text=lambda r: "\n".join(rows) or "nothing changed")
     return EXIT_OK
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipeline.model.enums import Mode
-from workers.cli.output import EXIT_INTERRUPTED, emit
+from workers.cli.options import ConfigPath, Json, config_path
+from workers.control_plane.start import run_instance
+from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from workers.output import emit
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the synthetic market.")]
 Scenario = Annotated[str, typer.Option("--scenario", help="Scenario file (YAML), or the name of one that ships.")]
 SECONDS_MAX = 7 * 86400.0
@@ -21,20 +22,26 @@ def demo(
     seconds: Annotated[float, typer.Option("--seconds", min=1.0, max=SECONDS_MAX, help="How long to trade.")] = 30.0,
     seed: Seed = 1,
     scenario: Scenario = "demo",
-    kill: Annotated[str, typer.Option("--kill", metavar="PROCESS", help="Kill -9 feed, detector or executor.")] = "",
+    kill: Annotated[
+        str,
+        typer.Option("--kill", metavar="PROCESS", help="SIGKILL feed, detector or executor in the middle of the run."),
+    ] = "",
     hold: Annotated[bool, typer.Option("--hold", help="Keep the venues up until SIGTERM, for other clients.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the state folder, for arb why and arb report.")] = False,
     json: Json = False,
 ) -> int:
-    """Simulated exchanges on loopback, the whole engine as real processes, and a reconciled summary."""
+    """Run the whole engine on simulated exchanges on loopback, and print a reconciled summary."""
+    # Imported here: it loads numba and aiohttp.
     from workers.demo.demo import DemoOptions, run_demo
     from workers.demo.summary_text import summary_text
 
     options = DemoOptions(seconds=seconds, seed=seed, scenario=scenario, kill=kill, hold=hold, json=json, keep=keep)
     result = run_demo(options)
-    if not (hold and json):  # with --hold the object is out already: clients wait for it while the venues stay up
-        emit(result.fields, as_json=json, words=summary_text)
-    return EXIT_INTERRUPTED if result.interrupted else int(not result.healthy)
+    if not (hold and json):  # with --hold the object has been printed already: clients read it while the venues are up
+        emit(result.fields, as_json=json, text=summary_text)
+    if result.interrupted:
+        return EXIT_INTERRUPTED
+    return EXIT_OK if result.healthy else EXIT_CHECK_FAILED
 
 
 def sim(
@@ -48,14 +55,15 @@ def sim(
     ] = None,
     json: Json = False,
 ) -> int:
-    """The simulated exchanges alone, in the foreground, until SIGTERM; one JSON line when ready."""
-    from workers.demo.simulator import run_simulator
+    """Run the simulated exchanges alone, in the foreground, until SIGTERM; one JSON line when ready."""
+    # Imported here: it loads numba and aiohttp.
+    from workers.demo.simulator_server import run_simulator
 
     return run_simulator(config=config, seed=seed, scenario=scenario, captures=capture or [])
 
 
 def up(
-    config: Annotated[Path | None, typer.Option("--config", help="Default: $ARB_CONFIG, else ./config.yaml.")] = None,
+    config: ConfigPath = None,
     mode: Annotated[Mode | None, typer.Option("--mode", help="Overrides the configuration's mode.")] = None,
     instance: Annotated[str, typer.Option("--instance", help="Default: engine_name of the configuration.")] = "",
     confirmed: Annotated[
@@ -63,15 +71,12 @@ def up(
     ] = False,
     json: Json = False,
 ) -> int:
-    """Start and supervise all processes, in the foreground, until SIGTERM or Ctrl-C."""
-    from workers.control_plane.supervisor import run_instance
-
-    path = config or (Path(os.environ["ARB_CONFIG"]) if os.environ.get("ARB_CONFIG") else Path("config.yaml"))
+    """Start and supervise an instance in the foreground, until SIGTERM or Ctrl-C."""
     code, failure = run_instance(
-        str(path), instance=instance, mode="" if mode is None else mode.value, live_confirmed=confirmed
+        str(config_path(config)), instance=instance, mode="" if mode is None else mode.value, live_confirmed=confirmed
     )
     if json:
-        emit({"exit": code, "error": failure}, as_json=True, words=str)
+        emit({"exit": code, "error": failure}, as_json=True, text=str)
     return code
 
 

@@ -29,7 +29,7 @@ def config_values(path: Path) -> dict[str, Any]:
 
 
 def config_lines(fields: dict[str, Any]) -> str:
-    """A table for people."""
+    """The values as a table of text."""
     rows = fields["values"]
     width = max(map(len, rows), default=0)
     return "\n".join(f"{path:<{width}}  {row['value']!s:<40}  {row['origin']}" for path, row in rows.items())

@@ -1,8 +1,4 @@
-"""``arb``: the command line. Commands live in ``commands_*.py``; heavy imports happen inside them.
-
-Exit codes: 0 done and healthy, 1 done but a check failed, 2 bad usage or configuration, 3 could not start,
-130 interrupted.
-"""
+"""``arb``: the command line. Commands stand in ``commands_*.py``, exit codes in ``workers/exit_codes.py``."""
 
 from __future__ import annotations
 
@@ -17,17 +13,9 @@ from typer.core import TyperGroup
 
 from pipeline.model.errors import ArbitrageEngineError, BadInput, ConfigInvalid
 from workers.cli import commands_bench, commands_control, commands_data, commands_run
-from workers.cli.output import (
-    EXIT_COULD_NOT_START,
-    EXIT_INTERRUPTED,
-    EXIT_OK,
-    EXIT_USAGE,
-    OutputLost,
-    drop_stdout,
-    say,
-    to_json,
-    write,
-)
+from workers.cli.version import engine_version
+from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
+from workers.output import OutputLost, drop_stdout, say, to_json, write
 
 
 class _Interrupted(Exception):
@@ -65,19 +53,15 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            text = version("arb")
-        except PackageNotFoundError:  # run from a checkout that is not installed
-            text = "not installed"
-        sys.stdout.write(f"arb {text}\n")
+        write(f"arb {engine_version()}")
         raise typer.Exit
 
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print `arb VERSION` and end.")
+    ] = False,
 ) -> None:
     """Arbitrage engine for centralised exchanges. Start with `arb demo`: no keys, no network."""
 
@@ -89,10 +73,10 @@ commands_bench.register(app)
 
 
 def _refused(error: ArbitrageEngineError, code: int, arguments: list[str]) -> int:
-    """An error in words on stderr; with ``--json`` also as the one object on stdout."""
+    """Report an error as text on stderr, with ``--json`` also as the one object on stdout; the exit code."""
     say(f"arb: {error}")
     errors = error.errors if isinstance(error, ConfigInvalid) else [str(error)]
-    done = error.result if isinstance(error, BadInput) else {}  # what went through before a file turned out damaged
+    done = error.result if isinstance(error, BadInput) else {}  # what was read before the damage in a file
     _error_object({**done, "error": str(error), "errors": errors, "exit": code}, arguments)
     return code
 
@@ -105,15 +89,15 @@ def _interrupted(arguments: list[str]) -> int:
 
 def _error_object(fields: dict[str, Any], arguments: list[str]) -> None:
     if "--json" in arguments:
-        with contextlib.suppress(OutputLost):  # said on stderr; the exit code is the first error's
+        with contextlib.suppress(OutputLost):  # reported on stderr; the exit code is the first error's
             write(to_json(fields))
 
 
 def _open_streams() -> None:
-    """A shell may start us without stdout or stderr (``>&-``): what is written there is then lost, nothing else."""
+    """Give a process that was started without stdout or stderr (``>&-``) ones that lead nowhere."""
     for name, mode in (("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  open as long as we live
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  open until this process ends
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -125,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
         try:
             sys.stdout.flush()
         except OSError:
-            drop_stdout()  # what it could not take would be tried again, and told, at the interpreter's end
+            drop_stdout()
 
 
 def _main(argv: list[str] | None) -> int:
@@ -145,7 +129,7 @@ def _main(argv: list[str] | None) -> int:
         text = f"a file or a connection ended too early: {error or 'no more is known'}"
         return _refused(ArbitrageEngineError(text), EXIT_COULD_NOT_START, arguments)
     except BrokenPipeError:
-        drop_stdout()  # whoever read us has seen enough
+        drop_stdout()  # the reader (``| head``) has ended
         return EXIT_OK
     except OSError as error:  # a folder that cannot be written, a disk that is full
         where = f" {error.filename}; ARB_STATE_DIR chooses where the state is kept" if error.filename else ""
@@ -157,6 +141,8 @@ def _main(argv: list[str] | None) -> int:
             raise
         show(file=sys.stderr)
         text = str(error.format_message()) if hasattr(error, "format_message") else str(error)
+        context = getattr(error, "ctx", None)
+        text += f" See `{context.command_path if context else 'arb'} --help`."
         _error_object({"error": text, "errors": [text], "exit": EXIT_USAGE}, arguments)
         return EXIT_USAGE
     return result if isinstance(result, int) else 0

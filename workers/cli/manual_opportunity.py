@@ -22,14 +22,14 @@ import yaml
 from pipeline.model.errors import BadInput
 from pipeline.model.fixedpoint import parse_decimal
 from pipeline.model.structs import ArbitrageOpportunity
-from workers.base import instance_dir
-from workers.control_plane.control_socket import ask
 from workers.control_plane.instances import existing
+from workers.control_socket import ask_supervisor
 
 LEG_KEYS = ("venue", "symbol", "side", "qty", "limit_price")
 TYPES = ("spot_spot", "spot_futures_hedge", "triangular")
-EXECUTE_TIMEOUT_S = 20.0
+REPLY_TIMEOUT_S = 20.0  # above the supervisor's own time-out for the executor
 FILE_BYTES_MAX = 64 * 1024
+HELP = "see `arb execute --help`"
 
 
 def execute_file(path: Path, instance: str) -> dict[str, Any]:
@@ -37,17 +37,18 @@ def execute_file(path: Path, instance: str) -> dict[str, Any]:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+        raise BadInput(f"{path}: cannot be read ({error.strerror}), wanted an opportunity; {HELP}") from None
     if len(raw) > FILE_BYTES_MAX:
-        raise BadInput(f"{path}: {len(raw)} bytes, at most {FILE_BYTES_MAX}")
+        raise BadInput(f"{path}: found {len(raw)} bytes, wanted at most {FILE_BYTES_MAX}; {HELP}")
     try:
         data = yaml.safe_load(raw)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: neither JSON nor YAML: {' '.join(str(error).split())}") from None
+        problem = " ".join(str(error).split())
+        raise BadInput(f"{path}: found neither JSON nor YAML, wanted one of them: {problem}; {HELP}") from None
     opportunity = parse_opportunity(data, str(path))
     name = existing(instance)
-    if any("/" in leg["symbol"] for leg in opportunity["legs"]):  # a pair: each venue has its own word for it
-        reply = ask(instance_dir(name) / "supervisor.sock", {"op": "symbols"})
+    if any("/" in leg["symbol"] for leg in opportunity["legs"]):  # a pair: each venue has its own symbol for it
+        reply = ask_supervisor(name, {"op": "symbols"})
         symbols = {(row["venue"], row["pair"]): row["symbol"] for row in reply["instruments"]}
         for leg in opportunity["legs"]:
             leg["symbol"] = symbols.get((leg["venue"], leg["symbol"]), leg["symbol"])
@@ -55,19 +56,20 @@ def execute_file(path: Path, instance: str) -> dict[str, Any]:
 
 
 def execute_request(opportunity: dict[str, Any], instance: str) -> dict[str, Any]:
-    """Send a parsed opportunity to the instance's executor; fields as in cli.md."""
-    reply = ask(
-        instance_dir(instance) / "supervisor.sock",
-        {"op": "execute", "opportunity": opportunity},
-        timeout_s=EXECUTE_TIMEOUT_S,
-    )
+    """Send a checked opportunity to the instance's executor and wait until its operation has ended.
+
+    Returns ``final_state``, ``total_execution_time_ms``, ``realized_profit`` and, where it was refused, ``reason``.
+    Raises ControlError, BadInput.
+    """
+    request = {"op": "execute", "opportunity": opportunity}
+    reply = ask_supervisor(instance, request, timeout_s=REPLY_TIMEOUT_S)
     return {"total_execution_time_ms": None, "realized_profit": None, **reply}
 
 
 def parse_opportunity(data: object, where: str) -> dict[str, Any]:
-    """The executor's shape of either accepted one. Raises BadInput with every error."""
+    """Check an opportunity in either accepted form; the executor's form of it. Raises BadInput with every error."""
     if not isinstance(data, dict):
-        raise BadInput(f"{where}: found {type(data).__name__}, wanted a mapping with type and legs")
+        raise BadInput(f"{where}: found {type(data).__name__}, wanted a mapping with type and legs; {HELP}")
     errors: list[str] = []
     kind = str(data.get("type", data.get("opportunity_type", "spot_spot"))).lower()
     if kind not in TYPES:
@@ -76,11 +78,12 @@ def parse_opportunity(data: object, where: str) -> dict[str, Any]:
     if legs is None:
         legs = _legs_of_pair(data, errors)
     elif not isinstance(legs, list) or not 2 <= len(legs) <= 3:
-        errors.append("legs: wanted a list of two or three")
+        found = f"{len(legs)} legs" if isinstance(legs, list) else type(legs).__name__
+        errors.append(f"legs: found {found}, wanted a list of two or three")
         legs = []
     checked = [_leg(leg, f"legs[{number}]", errors) for number, leg in enumerate(legs)]
     if errors:
-        raise BadInput(f"{where}: " + "; ".join(errors))
+        raise BadInput(f"{where}: {'; '.join(errors)}; {HELP}")
     return {"type": kind, "legs": checked}
 
 
@@ -91,7 +94,7 @@ def _legs_of_pair(data: Mapping[str, Any], errors: list[str]) -> list[dict[str, 
         if key not in data
     ]
     if missing:
-        errors.append(f"missing {', '.join(missing)} (or legs)")
+        errors.append(f"found neither legs nor {', '.join(missing)}, wanted legs or a pair and two venues")
         return []
     return [
         {
@@ -107,12 +110,12 @@ def _legs_of_pair(data: Mapping[str, Any], errors: list[str]) -> list[dict[str, 
 
 def _leg(leg: object, where: str, errors: list[str]) -> dict[str, str]:
     if not isinstance(leg, dict):
-        errors.append(f"{where}: wanted a mapping with {', '.join(LEG_KEYS)}")
+        errors.append(f"{where}: found {type(leg).__name__}, wanted a mapping with {', '.join(LEG_KEYS)}")
         return {}
     missing = [key for key in LEG_KEYS if key not in leg]
     unknown = sorted(set(map(str, leg)) - set(LEG_KEYS))
     errors.extend(f"{where}.{key}: missing" for key in missing)
-    errors.extend(f"{where}.{key}: unknown key" for key in unknown)
+    errors.extend(f"{where}.{key}: unknown key, wanted {', '.join(LEG_KEYS)}" for key in unknown)
     if missing:
         return {}
     if str(leg["side"]).lower() not in ("buy", "sell"):
@@ -129,7 +132,10 @@ def _leg(leg: object, where: str, errors: list[str]) -> dict[str, str]:
 
 
 def request_of(opportunity: ArbitrageOpportunity, symbols: Mapping[tuple[str, str], str]) -> dict[str, Any]:
-    """The executor's shape of a Python user's opportunity. ``symbols``: (venue, pair) -> the venue's own symbol."""
+    """The executor's form of a Python user's opportunity. ``symbols``: (venue, pair) -> the venue's own symbol.
+
+    Raises BadInput where a venue does not list the pair.
+    """
     legs = []
     for side, venue, price in (
         ("buy", opportunity.buy_exchange, opportunity.buy_price),
@@ -137,7 +143,9 @@ def request_of(opportunity: ArbitrageOpportunity, symbols: Mapping[tuple[str, st
     ):
         symbol = symbols.get((venue, opportunity.symbol))
         if symbol is None:
-            raise BadInput(f"{venue} has no instrument for {opportunity.symbol}")
+            raise BadInput(
+                f"found no instrument of {venue} for {opportunity.symbol}, wanted a listed pair; see `arb symbols list`"
+            )
         legs.append(
             {
                 "venue": venue,

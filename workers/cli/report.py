@@ -1,4 +1,4 @@
-"""``arb report``: what the ledger says of a span of time; exact sums in Decimal, never in SQL floats."""
+"""``arb report``: sums over the SQLite ledger for a span of time, in Decimal and never in SQL floats."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from workers.control_plane.instances import ledger_path
 from workers.recorder.sqlite_ledger import SCHEMA_VERSION, open_reader, read_fill
 
 _SPAN = re.compile(r"(\d+)([smhd])\Z")
-WALL_NS_MAX = 2**63 - 1  # the year 2262: what SQLite and the journal can say
+WALL_NS_MAX = 2**63 - 1  # the year 2262: the largest stamp of SQLite and the journal
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def since_wall_ns(text: str) -> int:
-    """``""`` = from the beginning; ``90m`` = a span back from now; else an ISO time. Raises BadInput."""
+    """Wall-clock ns of ``--since``: ``""`` = 0, ``90m`` = a span back from now, else an ISO time. Raises BadInput."""
     if not text:
         return 0
     span = _SPAN.match(text)
@@ -35,7 +35,9 @@ def since_wall_ns(text: str) -> int:
         wall_ns = int(datetime.fromisoformat(text).timestamp() * 1_000_000_000)
         return max(0, min(wall_ns, WALL_NS_MAX))
     except (ValueError, OverflowError):
-        raise BadInput(f"--since: found {text!r}, wanted an ISO time or a span like 90m, 24h, 7d") from None
+        raise BadInput(
+            f"--since: found {text!r}, wanted an ISO time or a span, e.g. `arb report --since 24h`"
+        ) from None
 
 
 def _add(sums: dict[str, Decimal], amounts: Mapping[str, str | Decimal]) -> None:
@@ -48,7 +50,7 @@ def _mean(values: list[float]) -> float | None:
 
 
 def _trips(db: sqlite3.Connection, rows: Sequence[sqlite3.Row]) -> dict[str, Decimal]:
-    """Round trips of which any operation is in ``rows``; their other operations may be older than the span."""
+    """P&L of each round trip with an operation in ``rows``; its other operations may be older than the span."""
     pnl: dict[str, Decimal] = {}
     closes: dict[str, str] = {}
     began = {row["closes"] or row["operation_id"] for row in rows}
@@ -71,8 +73,11 @@ def _trips(db: sqlite3.Connection, rows: Sequence[sqlite3.Row]) -> dict[str, Dec
 
 
 def _change_of_accounts(db: sqlite3.Connection, start_wall_ns: int) -> tuple[dict[str, Decimal], dict[str, Decimal]]:
-    """(change, fees) per asset by the fills since then. A futures fill realises profit against fills before it, which
-    may be of another operation, or older than the span: so all are folded, and those before the span taken off."""
+    """(change, fees) per asset by the fills since then.
+
+    A futures fill realises profit against earlier fills, which may be of another operation or older than the span: so
+    all fills are folded, and the result of those before the span is subtracted.
+    """
     rows = db.execute("SELECT * FROM fills").fetchall()
     now = fold_fills(read_fill(row) for row in rows)
     before = fold_fills(read_fill(row) for row in rows if row["wall_ns"] < start_wall_ns)
@@ -83,17 +88,17 @@ def _change_of_accounts(db: sqlite3.Connection, start_wall_ns: int) -> tuple[dic
 
 
 def read_report(instance: str, since: str) -> dict[str, Any]:
-    """What fills, fees and funding since ``since`` did to the accounts (``pnl``), and sums over operations that began
-    since then; won and lost by round trips. Raises BadInput without a ledger."""
+    """The fields of ``arb report``: changes of the accounts by fills, fees and funding since ``since`` (``pnl``), sums
+    over the operations that began since then, round trips won and lost. Raises BadInput without a ledger."""
     path = ledger_path(instance)
     if not path.exists():
-        raise BadInput(f"instance {instance} has no ledger yet ({path})")
+        raise BadInput(f"found no ledger at {path}, wanted the recorder's; see `arb status --instance {instance}`")
     start = since_wall_ns(since)
     with open_reader(path) as db:
         schema = int(db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()[0])
         if schema != SCHEMA_VERSION:
             raise BadInput(
-                f"{path} is of version {schema}, wanted {SCHEMA_VERSION}; one `arb up` of it brings it up to date"
+                f"{path}: found version {schema}, wanted {SCHEMA_VERSION}; the next `arb up` of it brings it up to date"
             )
         rows = db.execute("SELECT * FROM operations WHERE wall_ns >= ? ORDER BY wall_ns", (start,)).fetchall()
         opportunities = db.execute("SELECT COUNT(*) FROM opportunities WHERE wall_ns >= ?", (start,)).fetchone()[0]
@@ -107,7 +112,7 @@ def read_report(instance: str, since: str) -> dict[str, Any]:
         won, lost = won_and_lost(_trips(db, rows))
     funding: dict[str, Decimal] = {}
     payments = {(row["venue"], row["event_id"]): row for row in (msgspec.json.decode(body) for (body,) in paid)}
-    for row in payments.values():  # once by the venue's own number, as everywhere
+    for row in payments.values():  # each booking once, by the venue's own number
         _add(funding, {row["asset"]: row["amount"]})
     _add(pnl, funding)
     outcomes: dict[str, int] = {}
@@ -144,7 +149,7 @@ def read_report(instance: str, since: str) -> dict[str, Any]:
 
 
 def report_text(report: dict[str, Any]) -> str:
-    """The report for people."""
+    """A report as text."""
 
     def amounts(sums: dict[str, Any]) -> str:
         return ", ".join(f"{plain(value)} {asset}" for asset, value in sums.items()) or "none"

@@ -1,4 +1,4 @@
-"""``arb why ID``: one operation's whole trail from the ledger, in the order in which it happened."""
+"""``arb why ID``: all that the SQLite ledger has of one operation, in the order in which it happened."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STAGES = (
 
 
 def _row(row: Any) -> dict[str, Any]:
-    """A ledger row as plain values; ``*_json`` columns become objects without the suffix."""
+    """A row as plain values; ``*_json`` columns become objects without the suffix."""
     fields: dict[str, Any] = {}
     for key in tuple(row.keys()):
         value = row[key]
@@ -37,10 +37,10 @@ def _row(row: Any) -> dict[str, Any]:
 
 
 def read_trail(instance: str, wanted: str) -> dict[str, Any]:
-    """Everything that the ledger holds of an operation. Raises BadInput when there is none of that id."""
+    """Everything about the operation ``wanted`` (its id, or its opportunity's number). Raises BadInput without one."""
     path = ledger_path(instance)
     if not path.exists():
-        raise BadInput(f"instance {instance} has no ledger yet ({path})")
+        raise BadInput(f"found no ledger at {path}, wanted the recorder's; see `arb status --instance {instance}`")
     with open_reader(path) as db:
         found = db.execute("SELECT * FROM operations WHERE operation_id = ?", (wanted,)).fetchone()
         if found is None and wanted.isdigit():
@@ -50,7 +50,7 @@ def read_trail(instance: str, wanted: str) -> dict[str, Any]:
         if found is None:
             newest = db.execute("SELECT operation_id FROM operations ORDER BY wall_ns DESC LIMIT 5").fetchall()
             names = ", ".join(row[0] for row in newest) or "none yet"
-            raise BadInput(f"no operation {wanted!r} in {path}; newest: {names}")
+            raise BadInput(f"found no operation {wanted!r} in {path}, wanted one of its ids, newest: {names}")
         operation = _row(found)
         key = (operation["operation_id"],)
         states = db.execute("SELECT * FROM operation_states WHERE operation_id = ? ORDER BY seq", key).fetchall()
@@ -73,7 +73,7 @@ def read_trail(instance: str, wanted: str) -> dict[str, Any]:
 
 
 def stage_times(operation: dict[str, Any]) -> dict[str, float]:
-    """Microseconds from each stage to the one it follows, as far as both were stamped."""
+    """Microseconds from each stage to the one it follows, where both have a stamp."""
     stamps: dict[str, int] = {
         "trigger_recv": operation["trigger_recv_mono_ns"] or 0,
         "detect": operation["detect_mono_ns"] or 0,
@@ -96,7 +96,7 @@ def _bps(value: float | None) -> str:
 
 
 def trail_text(trail: dict[str, Any]) -> str:
-    """The trail for people, one fact a line."""
+    """The trail as text, one fact a line."""
     operation = trail["operation"]
     start = operation["trigger_recv_mono_ns"] or operation["started_mono_ns"] or 0
 
@@ -122,18 +122,18 @@ def trail_text(trail: dict[str, Any]) -> str:
         (row["mono_ns"], f"state {row['from_state']} -> {row['to_state']}  {row['reason']}") for row in trail["states"]
     ]
     for order in trail["orders"]:
-        words = (
+        terms = (
             f"{order['purpose']} {order['side']} {order['qty']} @ {order['price']} {order['venue']} {order['symbol']}"
         )
-        events.append((order["intent_mono_ns"], f"intent {order['client_id']}: {words}"))
+        events.append((order["intent_mono_ns"], f"intent {order['client_id']}: {terms}"))
         if order["send_mono_ns"]:
             events.append((order["send_mono_ns"], f"sent {order['client_id']}"))
         if order["last_mono_ns"]:
             state = f"{order['state']} filled {order['filled']} {order['reason'] or ''}"
             events.append((order["last_mono_ns"], f"order {order['client_id']}: {state}"))
     for fill in trail["fills"]:
-        words = f"{fill['side']} {fill['qty']} @ {fill['price']} fee {fill['fee']} {fill['fee_asset']}"
-        events.append((fill["recv_mono_ns"], f"fill {fill['trade_id']} {fill['venue']}: {words} ({fill['source']})"))
+        terms = f"{fill['side']} {fill['qty']} @ {fill['price']} fee {fill['fee']} {fill['fee_asset']}"
+        events.append((fill["recv_mono_ns"], f"fill {fill['trade_id']} {fill['venue']}: {terms} ({fill['source']})"))
     lines.extend(f"  {at(mono_ns)}  {text}" for mono_ns, text in sorted(events, key=lambda event: event[0] or 0))
     if trail["stages_us"]:
         lines.append("  us: " + ", ".join(f"{name} {value}" for name, value in trail["stages_us"].items()))

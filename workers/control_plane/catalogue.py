@@ -1,14 +1,14 @@
-"""The supervisor's catalogue: instruments from the venues, as rows in the shared page.
+"""The catalogue: instruments read from the venues, written as rows into the shared catalogue page.
 
-Rows are appended, never reused for another symbol. A changed tick, lot or multiplier is a new row epoch and halts the
-symbol (the feed that sees the epoch flags its book) until somebody has looked at it and says so by ``arb symbols add``;
-changed fees, funding, status and wallet switches are rewritten in place. A symbol that was removed and comes back has
-its row again, in a new epoch: what was said of the old one is void.
+A row is appended once and never reused for another symbol. A changed tick, lot or multiplier begins a new row epoch and
+halts the symbol (its feed flags the book) until an operator has confirmed the change by ``arb symbols add``; changed
+fees, funding, status and wallet switches are rewritten in place. A symbol that was removed and comes back has its old
+row in a new epoch.
 
-A feed that meets a price with more digits than its row holds halts that book and says how many it needs
-(``wanted_digits``). The whole pair then gets a finer exponent and every row of it a new epoch; its feeds start those
+A feed that meets a price with more digits than its row holds halts that book and reports how many it needs
+(``wanted_digits``). The whole pair then gets a finer exponent and each of its rows a new epoch; the feeds start those
 books anew. Between two of those writes the rows of the pair have different exponents: the detector compares only
-instruments whose exponents are equal, and nobody takes a book of another epoch than its row's.
+instruments with equal exponents, and every reader refuses a book whose epoch is not its row's.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ FETCH_TIMEOUT_S = 10.0
 
 
 class VenueFailure(msgspec.Struct, frozen=True, kw_only=True):
-    """A venue whose instruments could not be read, and the words for people."""
+    """A venue whose instruments could not be read, and why, as text for operators."""
 
     venue: str
     text: str
 
 
 def changed_shape(old: InstrumentSpec, new: InstrumentSpec) -> bool:
-    """Whether numbers of the instrument mean something else than before: tick, lot or multiplier."""
+    """Whether tick, lot or multiplier changed, so that the instrument's numbers mean something else than before."""
     return (old.tick, old.lot, old.multiplier) != (new.tick, new.lot, new.multiplier)
 
 
@@ -65,9 +65,9 @@ def _fit(rows: Sequence[InstrumentRow]) -> bool:
 
 
 class CatalogueService:
-    """Reads instruments of every configured venue and keeps the page. One per supervisor.
+    """Reads the instruments of every configured venue and writes the catalogue page. One per supervisor.
 
-    ``say`` takes (level, text) for people. ``clients``: one per venue name, owned by the caller.
+    ``clients``: one per venue name, closed by the caller. ``say`` takes (level, text) for operators.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class CatalogueService:
         self._too_fine: set[str] = set()  # pairs whose prices no exponent holds: said once
 
     async def load(self, venues: Sequence[VenueConfig]) -> list[VenueFailure]:
-        """Read the instruments of ``venues`` at once; publish what is new or changed. Returns who failed."""
+        """Read the instruments of ``venues`` at once and publish what is new or changed; the venues that failed."""
         results = await asyncio.gather(
             *(self._fetch(venue.name, self._symbols[venue.name]) for venue in venues), return_exceptions=True
         )
@@ -105,7 +105,10 @@ class CatalogueService:
             else:
                 missing = sorted(set(self._symbols[venue.name]) - {spec.symbol for spec in result})
                 if missing:
-                    self._say("warning", f"{venue.name} does not list {', '.join(missing)}")
+                    self._say(
+                        "warning",
+                        f"{venue.name} does not list {', '.join(missing)}",
+                    )
                 specs.extend(result)
         self._merge(specs)
         return failures
@@ -120,7 +123,7 @@ class CatalogueService:
         ]
 
     def _merge(self, specs: Sequence[InstrumentSpec]) -> None:
-        specs = [spec for spec in specs if (spec.venue, spec.symbol) not in self.removed]  # removed while we asked
+        specs = [spec for spec in specs if (spec.venue, spec.symbol) not in self.removed]  # removed meanwhile
         known = {(row.spec.venue, row.spec.symbol): row.instrument_id for row in self.rows}
         fresh = [spec for spec in specs if (spec.venue, spec.symbol) not in known]
         for spec in specs:
@@ -172,7 +175,7 @@ class CatalogueService:
         self.rows[row.instrument_id] = row
 
     def take_wanted(self, counters: Mapping[str, int]) -> bool:
-        """Raise the exponents that a feed's counters ask for (``<venue>.wanted_digits.<instrument>``); whether any."""
+        """Raise the exponents that a feed's counters ask for (``<venue>.wanted_digits.<instrument>``); True: any."""
         raised = False
         for label, digits in counters.items():
             _, found, instrument_id = label.partition(f".{WANTED_DIGITS}.")
@@ -181,8 +184,11 @@ class CatalogueService:
         return raised
 
     def raise_price_exp(self, instrument_id: int, digits: int) -> bool:
-        """Give the pair of an instrument a price exponent of at least ``digits``; False where it has that already, or
-        where its largest price would not fit (then said once, and the books stay halted)."""
+        """Give the pair of an instrument a price exponent of at least ``digits``.
+
+        False where it has that already, and where its largest price would not fit: that is reported once, and the books
+        stay halted.
+        """
         pair = self.rows[instrument_id].spec.pair
         group = [row for row in self.rows if row.spec.pair == pair]
         if group[0].price_exp >= digits or pair in self._too_fine:
@@ -199,15 +205,19 @@ class CatalogueService:
         return False
 
     async def add(self, venue: VenueConfig, symbol: str) -> InstrumentRow:
-        """Append one instrument while running, bring a removed one back, or end the halt of a changed one. Raises
-        BadInput when the venue does not list it or it is there."""
+        """Append one instrument while running, bring a removed one back, or end the halt of a changed one.
+
+        Raises BadInput when the venue does not list it and when it is there already.
+        """
         key = (venue.name, symbol)
         if self._id_of(key) >= 0 and key not in self.removed | self.held:
-            raise BadInput(f"{venue.name} {symbol} is in the catalogue already")
+            raise BadInput(
+                f"{venue.name} {symbol} is in the catalogue already, wanted a new one; see `arb symbols list`"
+            )
         specs = await self._fetch(venue.name, [symbol])
         if not specs:
-            raise BadInput(f"{venue.name} does not list {symbol}")
-        if symbol not in self._symbols[venue.name]:  # asked for twice at once: one may have come while we waited
+            raise BadInput(f"{venue.name} does not list {symbol}, wanted a symbol of its own; see `arb symbols list`")
+        if symbol not in self._symbols[venue.name]:  # a second request may have added it while the venue was asked
             self._symbols[venue.name].append(symbol)
         instrument_id = self._id_of(key)
         if instrument_id < 0:
@@ -220,7 +230,7 @@ class CatalogueService:
         return self.rows[self._id_of(key)]
 
     def _id_of(self, key: tuple[str, str]) -> int:
-        """Row of (venue, symbol), removed or not; -1 where there has never been one."""
+        """Number of the row of (venue, symbol), removed or not; -1 where there is none."""
         return next((row.instrument_id for row in self.rows if (row.spec.venue, row.spec.symbol) == key), -1)
 
     def _revive(self, instrument_id: int, spec: InstrumentSpec) -> None:
@@ -235,11 +245,11 @@ class CatalogueService:
             raise BadInput(f"{spec.venue} {spec.symbol}: {error}; restart to take the new numbers") from None
 
     def remove(self, venue: str, symbol: str) -> InstrumentRow:
-        """Flag an instrument as removed: feeds unsubscribe, nobody opens anything new on it."""
+        """Flag an instrument as removed: feeds unsubscribe, and no new position is opened. Raises BadInput."""
         for row in self.rows:
             if (row.spec.venue, row.spec.symbol) == (venue, symbol) and (venue, symbol) not in self.removed:
                 self.removed.add((venue, symbol))
                 self._symbols[venue].remove(symbol)
                 self._write(row)
                 return row
-        raise BadInput(f"{venue} {symbol} is not in the catalogue")
+        raise BadInput(f"{venue} {symbol} is not in the catalogue, wanted one that is; see `arb symbols list`")

@@ -1,8 +1,8 @@
 """The table of child processes: started, ready, watched, restarted with backoff, stopped in order.
 
-Nothing here opens a socket or knows a venue. Times are monotonic seconds, given from outside, so that the rules can
-be tested without waiting: a process that ends is started again at once, then after 0.2 s, doubling to 5 s; a process
-that ends ``STORM_EXITS`` times within ``STORM_WINDOW_S`` is not started again, and the instance is halted.
+A process that ends is started again at once, then after 0.2 s, doubling to 5 s; one that ends ``STORM_EXITS`` times
+within ``STORM_WINDOW_S`` (a restart storm) is not started again, and the instance is halted. Nothing here opens a
+socket or reads a clock: times are monotonic seconds, given by the caller.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from pipeline.model.enums import ProcessState
-from workers.base import EXIT_CLEAN, EXIT_CONFIG
+from workers.exit_codes import EXIT_OK, EXIT_USAGE
 
 if TYPE_CHECKING:
     from shm.liveness import LivenessView
@@ -30,16 +30,18 @@ WATCHDOG_S = 10.0  # a READY process that proves no progress for this long is ki
 START_TIMEOUT_S = 60.0  # and one that does not become READY
 STOP_TIMEOUT_S = 12.0  # above base.STOP_GRACE_S
 
-#: Stopped group by group: no new opportunities, then no new orders, then what only reads, last the latch.
+#: Stopped group by group: first no new opportunities, then no new orders, then the readers, last the guard.
 STOP_ORDER = (("detector",), ("executor",), ("feed", "poller"), ("recorder",), ("guard",))
 
 
 class ChildState(StrEnum):
+    """Where a child is between not asked for and given up."""
+
     WAITING = "waiting"  # not asked for yet, or backing off
     STARTING = "starting"
     READY = "ready"
     STOPPING = "stopping"
-    STOPPED = "stopped"  # ended because we wanted it
+    STOPPED = "stopped"  # ended because it was asked to
     FAILED = "failed"  # restart storm or refused configuration: an operator must act
 
 
@@ -67,10 +69,11 @@ class Child:
 
     @property
     def alive(self) -> bool:
+        """Whether the process has a pid."""
         return self.pid != 0
 
     def want(self, now_s: float) -> None:
-        """Ask for the process; it is started by the next round."""
+        """Ask for the process: it is :meth:`due` from now on, with its history of exits forgotten if it had failed."""
         self.wanted = True
         self.start_at_s = now_s
         if self.state in (ChildState.FAILED, ChildState.STOPPED):
@@ -79,19 +82,22 @@ class Child:
             self._backoff_s = 0.0
 
     def due(self, now_s: float) -> bool:
+        """Whether it is to be started now."""
         return self.wanted and self.state is ChildState.WAITING and now_s >= self.start_at_s
 
     def starting(self, now_s: float) -> None:
+        """The fork server has been asked for it."""
         self.state = ChildState.STARTING
         self.started_s = self.proof_s = now_s
 
     def spawned(self, pid: int) -> None:
+        """It runs as ``pid``."""
         self.pid = pid
         with contextlib.suppress(ProcessLookupError):  # it is dead already; the fork server's report follows
             self.pidfd = os.pidfd_open(pid)
 
     def notified(self, message: str, now_s: float) -> bool:
-        """A datagram of the notify protocol. True when the process has just become READY."""
+        """Take one message of its readiness protocol. True when it has just become READY."""
         became_ready = False
         for line in message.splitlines():
             key, _, value = line.partition("=")
@@ -110,7 +116,7 @@ class Child:
         return became_ready
 
     def exited(self, status: int, now_s: float) -> bool:
-        """The process is gone. True when this is a restart storm (or a start that can never succeed)."""
+        """It has ended. True when it is given up: a restart storm, or a configuration that it refuses."""
         self._forget_pid()
         self.exit_status = status
         if not self.wanted:
@@ -124,7 +130,7 @@ class Child:
         if self._exited_s is None:
             self._exited_s = now_s
         storm = len(self._exits) == STORM_EXITS and now_s - self._exits[0] <= STORM_WINDOW_S
-        if storm or status == EXIT_CONFIG:
+        if storm or status == EXIT_USAGE:
             self.state = ChildState.FAILED
             return True
         self.state = ChildState.WAITING
@@ -134,7 +140,7 @@ class Child:
         return False
 
     def observed(self, pid: int, state: ChildState, now_s: float) -> None:
-        """As :meth:`spawned`, :meth:`notified` and :meth:`exited`, of a process that is not ours to start."""
+        """As :meth:`spawned`, :meth:`notified` and :meth:`exited`, for a process that systemd starts."""
         if pid != self.pid:
             if self.pid:
                 self._forget_pid()
@@ -149,7 +155,7 @@ class Child:
         self.state = state
 
     def hung(self, now_s: float) -> str:
-        """Why the process must be killed; "" when it need not."""
+        """Why it must be killed: no progress, or not READY in time; "" when it need not."""
         if self.state is ChildState.READY and now_s - self.proof_s > WATCHDOG_S:
             return f"no proof of progress for {now_s - self.proof_s:.1f} s"
         if self.state is ChildState.STARTING and now_s - self.started_s > START_TIMEOUT_S:
@@ -157,12 +163,13 @@ class Child:
         return ""
 
     def signal(self, number: int) -> None:
-        """By pidfd: a recycled pid is never hit."""
+        """Send it a signal, by pidfd: a pid that is in use again is never hit. Nothing when it has ended."""
         if self.pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, number)
 
     def stop(self) -> None:
+        """Ask it to stop (SIGTERM); it is not started again."""
         self.wanted = False
         if self.alive:
             self.state = ChildState.STOPPING
@@ -176,14 +183,14 @@ class Child:
         self.pid, self.pidfd = 0, -1
 
     def describe(self) -> dict[str, object]:
-        """Row of ``run.json`` and of the supervisor's status reply."""
+        """Its row in ``run.json`` and in the supervisor's status reply."""
         return {
             "pid": self.pid,
             "state": str(self.state),
             "ready": self.state is ChildState.READY,
             "restarts": self.restarts,
             "status": self.status,
-            "exit_status": self.exit_status if self.exit_status != EXIT_CLEAN else None,
+            "exit_status": self.exit_status if self.exit_status != EXIT_OK else None,
             "recovery_ms": None if self.recovery_ms is None else round(self.recovery_ms, 1),
         }
 
@@ -203,7 +210,7 @@ class Children:
         return self.by_name[process]
 
     def observe(self, views: Mapping[str, LivenessView], now_s: float) -> bool:
-        """Processes that somebody else starts (systemd): what their liveness pages say. Whether anything changed."""
+        """Take over what the liveness pages say of processes that systemd starts. Whether anything changed."""
         changed = False
         for child in self.by_name.values():
             view = views.get(child.process)
@@ -216,15 +223,18 @@ class Children:
         return changed
 
     def by_pid(self, pid: int) -> Child | None:
+        """The child that runs as ``pid``; None when none does."""
         for child in self.by_name.values():
             if child.pid == pid:
                 return child
         return None
 
     def all_ready(self) -> bool:
+        """Whether every process is READY."""
         return all(child.state is ChildState.READY for child in self.by_name.values())
 
     def any_failed(self) -> bool:
+        """Whether a process has been given up."""
         return any(child.state is ChildState.FAILED for child in self.by_name.values())
 
     def stop_groups(self) -> list[list[Child]]:

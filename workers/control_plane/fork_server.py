@@ -1,48 +1,49 @@
-"""The fork server: a process without thread, loop or socket to the world, from which every child is forked.
+"""The fork server: a process without threads, event loop or network sockets, from which every child is forked.
 
-It is forked itself from the supervisor before that one has a loop. It imports the worker modules and loads every
-kernel once (``warm``); a child then starts in milliseconds with machine code in memory, also after a crash. It speaks
-with the supervisor over one SOCK_SEQPACKET pair, JSON messages:
+The supervisor forks it before it has an event loop. It imports the worker modules and loads every kernel once
+(``warm``); a child then starts in milliseconds with machine code in memory, also after a crash. Supervisor and fork
+server exchange JSON messages over one SOCK_SEQPACKET pair:
 
-    supervisor -> {"op": "config", "path"}                    load the configuration (children inherit it)
-                  {"op": "warm", "modules", "dialects", "last"} import and warm; ``last``: children may come now
-                  {"op": "spawn", "process", "exchange", "instance", "restarts", "env", "log"}
-    fork server -> {"event": "warming", "text"} while it compiles, and only then
-                  {"event": "cache", "text"} machine code on disk that was damaged, or that cannot be kept there
-                  {"event": "warmed", "module", "seconds"} / {"event": "warm"}
-                  {"event": "spawned", "process", "pid"} / {"event": "exited", "process", "pid", "status"}
-                  {"event": "failed", "text"}
+    to the fork server    {"op": "config", "path"}                      load the configuration (children inherit it)
+                          {"op": "warm", "modules", "dialects", "last"} import and warm; ``last``: then report "warm"
+                          {"op": "spawn", "process", "exchange", "instance", "restarts", "env", "log"}
+    from the fork server  {"event": "warming", "text"}                  progress of a compilation
+                          {"event": "cache", "text"}                    machine code is damaged or cannot be kept
+                          {"event": "warmed", "module", "seconds"}      one module is loaded
+                          {"event": "warm"}                             all are: children may be asked for
+                          {"event": "spawned", "process", "pid"}
+                          {"event": "exited", "process", "pid", "status"}
+                          {"event": "failed", "text"}                   the configuration is refused
 
 A child's exit is seen by its pidfd; ``status`` is the exit code, negative = the signal that ended it. The kernel kills
 the fork server when the supervisor dies, and the children when the fork server dies, so that none outlives the
-supervisor: the executor by SIGTERM (it ends what it has begun, within its grace), the others at once.
+supervisor: the executor by SIGTERM (it has its grace to end open operations), the others by SIGKILL.
 """
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import os
 import select
 import signal
 import socket
 import sys
-import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pipeline.model.config import EngineConfig
+from pipeline.model.config_load import load_config
 from pipeline.model.errors import ConfigInvalid
-from shm import sources
-from workers.base import EXIT_COULD_NOT_START, EXIT_CRASHED, die_with_parent, start_worker, worker_module
+from workers.base import die_with_parent, start_worker
+from workers.control_plane.process_modules import worker_module
+from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_CRASHED, EXIT_OK
+
+if TYPE_CHECKING:
+    from workers.control_plane.warming import Warmer
 
 MESSAGE_BYTES_MAX = 64 * 1024
-SHARED = "shm"  # stands for the kernels that every process calls
-HEAVY_MODULES = ("feed", "detector", "executor")  # some 10, 7 and 4 s of compilation, all others together 1 s
-HELPER_NICENESS = 5  # the supervisor talks with the venues meanwhile, and waits seconds for an answer, not longer
-PROGRESS_MS = 5000  # while it compiles, it says how far it is at least so often
 _ENV_OF_ONE_CHILD = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "ARB_CRASH_AT")
 
 
@@ -65,7 +66,7 @@ def start_fork_server() -> tuple[int, socket.socket]:
     try:
         code = ForkServer(theirs).serve()
     except (BrokenPipeError, ConnectionResetError):
-        code = 0  # the supervisor has ended before us: so do we
+        code = EXIT_OK  # the supervisor has ended
     except Exception:  # noqa: BLE001  the outermost frame of a process
         traceback.print_exc()
     finally:
@@ -78,13 +79,13 @@ class ForkServer:
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._children: dict[int, tuple[str, int]] = {}  # pidfd -> (process, pid)
-        self._config: Any = None
-        self._tell_kernel_at = 0.0
-        self._warmed: set[tuple[str, tuple[str, ...]]] = set()
+        self._config = EngineConfig()  # until the first "config"
+        self._warmer: Warmer | None = None
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # the supervisor decides; its death is our end
+            signal.signal(number, signal.SIG_IGN)  # only the supervisor ends this process
 
     def serve(self) -> int:
+        """Answer requests and report exits until the supervisor's end closes; the exit code."""
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         while True:
@@ -92,13 +93,13 @@ class ForkServer:
                 if descriptor == self._channel.fileno():
                     raw = self._channel.recv(MESSAGE_BYTES_MAX)
                     if not raw:
-                        return 0
+                        return EXIT_OK
                     self._handle(msgspec.json.decode(raw, type=dict[str, Any]), poll)
                 else:
                     poll.unregister(descriptor)
                     self._reap(descriptor)
 
-    def _tell(self, **message: Any) -> None:
+    def _send(self, **message: Any) -> None:
         self._channel.send(msgspec.json.encode(message))
 
     def _handle(self, request: dict[str, Any], poll: select.poll) -> None:
@@ -111,94 +112,18 @@ class ForkServer:
             poll.register(self._spawn(request), select.POLLIN)
 
     def _load(self, path: str | None) -> None:
-        from pipeline.model.config_load import load_config
-
         try:
             self._config = load_config(path)
         except ConfigInvalid as error:
-            self._tell(event="failed", text=str(error))
+            self._send(event="failed", text=str(error))
 
     def _warm(self, modules: list[str], dialects: list[str], last: bool) -> None:
-        from shm import jitcache
+        # Not at the top of the file: numpy and numba, which only the fork server itself may load, after its fork.
+        from workers.control_plane.warming import Warmer
 
-        jitcache.report_to(self._tell_of_cache, self._tell_of_kernel)
-        fresh = [name for name in (SHARED, *modules) if (name, tuple(dialects)) not in self._warmed]
-        cold = _cache_is_cold(dialects)
-        if cold:
-            _prepare(fresh)
-            if not last:
-                return  # everything is compiled at once, side by side, when all of it is known
-            if jitcache.can_keep():  # else a helper's work would be lost with it
-                self._compile_side_by_side(fresh, dialects)
-        for name in fresh:
-            started = time.monotonic()
-            _warm_module(name, dialects)
-            self._warmed.add((name, tuple(dialects)))
-            self._tell(event="warmed", module=name, seconds=round(time.monotonic() - started, 3))
-        if last:
-            jitcache.say_total()
-            if cold:
-                _note_warm(dialects)
-            gc.collect()
-            gc.freeze()  # what exists now is shared with every child; their collectors leave it alone
-            self._tell(event="warm")
-
-    def _tell_of_cache(self, text: str) -> None:
-        self._tell(event="cache", text=text)
-
-    def _tell_of_kernel(self, kernel: str) -> None:
-        """A kernel that the fork server had to compile itself: the cache has lost it, or cannot be written."""
-        now = time.monotonic()
-        if now >= self._tell_kernel_at:
-            self._tell_kernel_at = now + PROGRESS_MS / 1000
-            self._tell(event="warming", text=f"now {kernel}")
-
-    def _compile_side_by_side(self, modules: list[str], dialects: list[str]) -> None:
-        """The first compilation: helpers fill the cache, as many at once as there are CPUs.
-
-        A module with all its dialects is one job: dialects share most kernels, and two helpers would both compile them.
-        """
-        # the longest first: whatever is left to the end is waited for with the other CPUs idle
-        jobs = [name for name in HEAVY_MODULES if name in modules]
-        jobs += [name for name in modules if name not in HEAVY_MODULES and _warms(name)]
-        total, started = len(jobs), time.monotonic()
-        running: dict[int, tuple[str, int]] = {}  # pidfd -> (module, pid)
-        ended = select.poll()
-        while jobs or running:
-            while jobs and len(running) < len(os.sched_getaffinity(0)):
-                name = jobs.pop(0)
-                pid = self._start_helper(name, dialects)
-                pidfd = os.pidfd_open(pid)
-                ended.register(pidfd, select.POLLIN)
-                running[pidfd] = name, pid
-            done, seconds = total - len(jobs) - len(running), time.monotonic() - started
-            now = ", ".join(name for name, _ in running.values())
-            self._tell(event="warming", text=f"{done} of {total} done after {seconds:.0f} s, now {now}")
-            for pidfd, _ in ended.poll(PROGRESS_MS):
-                _, pid = running.pop(pidfd)
-                os.waitpid(pid, 0)  # what a helper could not compile, the fork server meets again and reports
-                ended.unregister(pidfd)
-                os.close(pidfd)
-
-    def _start_helper(self, name: str, dialects: list[str]) -> int:
-        """Forks a process that compiles one module's kernels into the cache and ends; its pid."""
-        from shm import jitcache
-
-        fork_server = os.getpid()
-        pid = os.fork()
-        if pid:
-            return pid
-        code = EXIT_CRASHED
-        try:
-            die_with_parent(signal.SIGKILL, fork_server)
-            jitcache.report_to(self._tell_of_cache)
-            os.nice(HELPER_NICENESS)
-            gc.disable()  # a short life; a tenth of its time
-            _warm_module(name, dialects)
-            jitcache.say_total()
-            code = 0
-        finally:
-            os._exit(code)
+        if self._warmer is None:
+            self._warmer = Warmer(self._send)
+        self._warmer.warm(modules, dialects, last)
 
     def _spawn(self, request: dict[str, Any]) -> int:
         fork_server = os.getpid()
@@ -212,11 +137,11 @@ class ForkServer:
                 os._exit(code)
         pidfd = os.pidfd_open(pid)
         self._children[pidfd] = (request["process"], pid)
-        self._tell(event="spawned", process=request["process"], pid=pid)
+        self._send(event="spawned", process=request["process"], pid=pid)
         return pidfd
 
     def _child(self, request: dict[str, Any], fork_server: int) -> int:
-        from shm import jitcache
+        from shm import jitcache  # numba: only after the fork
 
         process: str = request["process"]
         die_with_parent(signal.SIGTERM if process == "executor" else signal.SIGKILL, fork_server)
@@ -244,52 +169,11 @@ class ForkServer:
         process, pid = self._children.pop(pidfd)
         _, status = os.waitpid(pid, 0)
         os.close(pidfd)
-        self._tell(event="exited", process=process, pid=pid, status=os.waitstatus_to_exitcode(status))
-
-
-def _warms(name: str) -> bool:
-    return name == SHARED or hasattr(worker_module(name), "warm")
-
-
-def _warm_module(name: str, dialects: list[str]) -> None:
-    if name == SHARED:
-        from shm.warm import warm as warm_shared
-
-        warm_shared()
-    elif _warms(name):
-        worker_module(name).warm(dialects)
-
-
-def _prepare(modules: list[str]) -> None:
-    """What every helper would do for itself: imports, and the first kernel, which brings numba's tables."""
-    from shm.atomics import mono_ns
-
-    for name in modules:
-        _warms(name)
-    mono_ns()
-
-
-def _marker(dialects: list[str]) -> Path:
-    """The file beside the machine code that says: every kernel of this build for these dialects has been compiled."""
-    return sources.cache_root() / "warm" / "-".join([sources.kernel_hash(), *dialects])
-
-
-def _cache_is_cold(dialects: list[str]) -> bool:
-    """Whether no start with this build got through compiling for ``dialects`` ([]: any)."""
-    from shm import jit
-
-    return not jit.JIT_DISABLED and not _marker(dialects).exists()
-
-
-def _note_warm(dialects: list[str]) -> None:
-    with contextlib.suppress(OSError):  # a cache that cannot be written stays cold
-        for marker in (_marker(dialects), _marker([])):
-            marker.parent.mkdir(parents=True, exist_ok=True)
-            marker.touch()
+        self._send(event="exited", process=process, pid=pid, status=os.waitstatus_to_exitcode(status))
 
 
 def _redirect(log: Path) -> None:
-    """stdin from nowhere, stdout and stderr to the process's own log file (append)."""
+    """stdin from /dev/null, stdout and stderr appended to the process's own log file."""
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
@@ -297,6 +181,6 @@ def _redirect(log: Path) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
-    # whatever the parent had put in their place
+    # the parent may have replaced these objects
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)

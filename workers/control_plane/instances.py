@@ -1,4 +1,4 @@
-"""Which instance a command means, and what its state folder says."""
+"""Which instance a command means, and what the supervisor has written into its state folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from pipeline.model.errors import BadInput
-from workers.base import instance_dir, state_root
+from workers.state_folder import instance_dir, state_root
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
 
@@ -45,12 +45,14 @@ def resolve(instance: str) -> str:
     name = instance or os.environ.get("ARB_ENGINE_NAME", "")
     if name:
         if not NAME.match(name):
-            raise BadInput(f"--instance: found {name!r}, wanted lower-case letters, digits, '-', at most 32")
+            raise BadInput(
+                f"--instance: found {name!r}, wanted lower-case letters, digits, '-', at most 32; see `arb status`"
+            )
         return name
     known = known_instances()
     running = [name for name in known if is_running(name)]
     if len(running) > 1:
-        raise BadInput(f"several instances run: {', '.join(running)}; name one with --instance")
+        raise BadInput(f"found several running instances, wanted one: {', '.join(running)}; name it with --instance")
     if running:
         return running[0]
     if len(known) > 1:
@@ -70,7 +72,7 @@ def existing(instance: str) -> str:
 
 
 def run_file(instance: str) -> dict[str, Any]:
-    """What the supervisor last wrote of the instance; {} when there is nothing readable."""
+    """``run.json`` as the supervisor last wrote it; {} when there is none that can be read."""
     path = instance_dir(instance) / "run.json"
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
@@ -79,7 +81,7 @@ def run_file(instance: str) -> dict[str, Any]:
 
 
 def described(instance: str) -> dict[str, Any]:
-    """As :func:`run_file`, but never of an earlier run: {} while a new supervisor has not written yet."""
+    """As :func:`run_file`, but {} while a new supervisor has not yet replaced the file of an earlier run."""
     found = run_file(instance)
     try:
         holder = int((instance_dir(instance) / "lock").read_text(encoding="ascii"))
@@ -89,4 +91,5 @@ def described(instance: str) -> dict[str, Any]:
 
 
 def ledger_path(instance: str) -> Path:
+    """The recorder's SQLite ledger of an instance; it may not exist yet."""
     return instance_dir(instance) / "ledger.sqlite"

@@ -1,9 +1,10 @@
-"""Starting a whole instance from Python and letting it go again: what demo, replay, ArbitrageEngine and tests share."""
+"""Starts a whole instance as a child process and ends it: shared by demo, replay, ArbitrageEngine and tests."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,9 +17,10 @@ import msgspec
 import yaml
 
 from pipeline.model.errors import ArbitrageEngineError
-from workers.base import instance_dir
-from workers.control_plane.control_socket import ControlError, ask
+from shm.segment import cleanup_instance
 from workers.control_plane.instances import run_file
+from workers.control_socket import ControlError, ask_supervisor
+from workers.state_folder import instance_dir, replace_file
 
 READY_TIMEOUT_S = 120.0  # without counting the first compilation, which takes as long as the host needs
 STOP_TIMEOUT_S = 60.0
@@ -26,7 +28,7 @@ POLL_S = 0.02
 
 
 def compiling_text(show: Callable[[str], None]) -> Callable[[dict[str, Any]], None]:
-    """A ``progress`` for :meth:`Launched.wait_ready` that shows how far a first compilation is; else nothing."""
+    """A ``progress`` for :meth:`Launched.wait_ready` that shows how far the first compilation of the kernels is."""
     shown = ""
 
     def progress(described: dict[str, Any]) -> None:
@@ -40,7 +42,7 @@ def compiling_text(show: Callable[[str], None]) -> Callable[[dict[str, Any]], No
 
 
 class LaunchError(ArbitrageEngineError):
-    """The instance did not become READY; the message carries the last lines that it said."""
+    """The instance did not become READY, or ended; the message carries the last lines of its log."""
 
 
 class Launched:
@@ -53,7 +55,7 @@ class Launched:
         self.state_dir = instance_dir(instance, create=True)
         self.config_path = self.state_dir / "config.yaml"
         self.started_s = time.monotonic()
-        arguments = [sys.executable, "-m", "workers.control_plane.supervisor", "--instance", instance]
+        arguments = [sys.executable, "-m", "workers.control_plane", "--instance", instance]
         arguments += ["--config", str(self.config_path), "--await-config", "--parent", str(os.getpid())]
         if live_confirmed:
             arguments.append("--i-understand-live-trading")
@@ -64,21 +66,20 @@ class Launched:
             stdout=self._log,
             stderr=self._log,
             env={**os.environ, **(environment or {})},
-            start_new_session=True,  # Ctrl-C goes to us, and we stop it in order
+            start_new_session=True,  # Ctrl-C reaches this process only, which stops the instance in order
         )
 
     @property
     def pid(self) -> int:
+        """Pid of the supervisor."""
         return self._process.pid
 
     def configure(self, config: Mapping[str, Any]) -> None:
-        """Hand over the configuration; the supervisor has been warming up and waits for it."""
-        temporary = self.config_path.with_suffix(".tmp")
-        temporary.write_text(yaml.safe_dump(msgspec.to_builtins(dict(config)), sort_keys=False), encoding="utf-8")
-        temporary.replace(self.config_path)
+        """Write the configuration; the supervisor has been loading kernels and waits for it."""
+        replace_file(self.config_path, yaml.safe_dump(msgspec.to_builtins(dict(config)), sort_keys=False).encode())
 
     def describe(self) -> dict[str, Any]:
-        """The supervisor's newest word on the instance (``run.json``)."""
+        """The newest ``run.json`` that the supervisor has written; {} before the first."""
         return run_file(self.instance)
 
     def wait_ready(
@@ -96,7 +97,8 @@ class Launched:
                 return time.monotonic() - self.started_s
             if self._process.poll() is not None:
                 raise LaunchError(
-                    f"the instance ended with exit code {self._process.returncode}:\n{self.last_message()}"
+                    f"the instance ended before it was READY, with exit code {self._process.returncode}:\n"
+                    f"{self.last_message()}"
                 )
             if time.monotonic() > deadline:
                 states = {name: row["state"] for name, row in described.get("processes", {}).items()}
@@ -110,12 +112,8 @@ class Launched:
         return bool(rows) and all(row["ready"] for row in rows.values())
 
     def last_message(self, lines: int = 12) -> str:
-        """The end of what the supervisor said, for an error message."""
-        try:
-            text = (self.state_dir / "log" / "supervisor.log").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ""
-        return "\n".join(text.splitlines()[-lines:])
+        """The last ``lines`` of the supervisor's log, for an error message."""
+        return last_lines(self.state_dir / "log" / "supervisor.log", lines)
 
     def process_pid(self, process: str) -> int:
         """Pid of a child; 0 while it is down."""
@@ -124,10 +122,10 @@ class Launched:
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """One request at the control socket. Raises ControlError."""
-        return ask(self.state_dir / "supervisor.sock", request, timeout_s=15.0)
+        return ask_supervisor(self.instance, request, timeout_s=15.0)
 
     def kill(self, process: str) -> int:
-        """SIGKILL a child by pidfd; its pid, 0 when it was not running."""
+        """SIGKILL a child; its pid, 0 when it was not running. By pidfd, so that no other process is hit."""
         pid = self.process_pid(process)
         if pid:
             with contextlib.suppress(ProcessLookupError):
@@ -139,10 +137,11 @@ class Launched:
         return pid
 
     def alive(self) -> bool:
+        """Whether the supervisor runs."""
         return self._process.poll() is None
 
     def stop(self) -> int:
-        """SIGTERM, ordered stop, exit code. A supervisor that does not end is killed, and its children with it."""
+        """Stop the instance in order (SIGTERM, killed after 60 s); the supervisor's exit code."""
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -155,21 +154,22 @@ class Launched:
 
     def clean(self, *, keep_state: bool = False) -> list[str]:
         """Remove segments of dead owners and (unless kept) the state folder; returns the removed segments."""
-        import shutil
-
-        from shm.segment import cleanup_instance
-
         removed = cleanup_instance(self.instance)
         if not keep_state:
             shutil.rmtree(self.state_dir, ignore_errors=True)
         return removed
 
 
-def halt_and_drain(launched: Launched) -> None:
-    """Ask the guard to block every venue for new risk; operations under way go on. A silent guard is no obstacle."""
+def block_new_risk(launched: Launched) -> None:
+    """Ask the guard to block every venue for new risk; open operations go on. No error where it does not answer."""
     with contextlib.suppress(ControlError):
         launched.ask(op="drain", reason="drain")
 
 
-def journal_dir(instance: str) -> Path:
-    return instance_dir(instance) / "journal"
+def last_lines(log: Path, lines: int) -> str:
+    """The last ``lines`` of a text file; "" where it cannot be read."""
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])

@@ -1,26 +1,46 @@
-"""What the supervisor answers at its control socket: one method per request, all small."""
+"""The requests that the supervisor answers at its control socket: one method per request."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, Protocol
 
+from pipeline.model.config import EngineConfig
+from pipeline.model.config_reload import Changes
 from pipeline.model.errors import BadInput, ConfigInvalid
-from workers.control_plane.children import ChildState
-from workers.control_plane.control_socket import ask
+from workers.control_plane.catalogue import CatalogueService
+from workers.control_plane.children import Children, ChildState
+from workers.control_socket import GUARD_SOCKET, ask
 
-if TYPE_CHECKING:
-    from workers.control_plane.supervisor import Supervisor
+EXECUTOR_TIMEOUT_S = 15.0  # an execution is awaited to its end, at most this long
 
-EXECUTE_TIMEOUT_S = 15.0
+
+class RunningInstance(Protocol):
+    """What requests read and change of a running instance; the supervisor is one."""
+
+    state_dir: Path
+    config: EngineConfig
+    children: Children
+    catalogue: CatalogueService
+
+    def describe(self) -> dict[str, Any]:
+        """The instance as ``run.json`` shows it."""
+
+    def reload(self) -> Changes:
+        """Take in the configuration file; what changed. Raises ConfigInvalid."""
+
+    def request_stop(self) -> None:
+        """Ask for an orderly stop."""
 
 
 class Requests:
-    """Requests of people and scripts to one supervisor."""
+    """Answers the requests of commands and scripts to one instance."""
 
-    def __init__(self, supervisor: Supervisor) -> None:
-        self._supervisor = supervisor
+    def __init__(self, instance: RunningInstance) -> None:
+        self._instance = instance
         self._handlers: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
             "status": self._status,
             "halt": self._guard,
@@ -35,34 +55,34 @@ class Requests:
         }
 
     async def handle(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Dispatch; an unknown request lists the known ones. Raises ArbitrageEngineError for a refusal."""
+        """Answer one request by its ``op``. Raises ArbitrageEngineError for a refusal, BadInput for an unknown one."""
         handler = self._handlers.get(str(request.get("op")))
         if handler is None:
-            raise BadInput(f"unknown request {request.get('op')!r}; known: {', '.join(sorted(self._handlers))}")
+            raise BadInput(f"op: found {request.get('op')!r}, wanted one of {', '.join(sorted(self._handlers))}")
         return await handler(request)
 
     async def _status(self, request: dict[str, Any]) -> dict[str, Any]:
-        return self._supervisor.describe()
+        return self._instance.describe()
 
     async def _guard(self, request: dict[str, Any]) -> dict[str, Any]:
-        path = self._supervisor.state_dir / "guard.sock"
+        path = self._instance.state_dir / GUARD_SOCKET
         return await asyncio.to_thread(ask, path, request)
 
     async def _resume(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Release the latch; a process that failed in a restart storm gets a fresh start."""
+        """Release the halt, and start again the processes that failed in a restart storm."""
         reply = await self._guard(request)
-        now = asyncio.get_running_loop().time()
-        for child in self._supervisor.children:
+        now = time.monotonic()
+        for child in self._instance.children:
             if child.state is ChildState.FAILED:
                 child.want(now)
         return reply
 
     async def _executor(self, request: dict[str, Any]) -> dict[str, Any]:
-        path = self._supervisor.state_dir / "executor.sock"
-        return await asyncio.to_thread(ask, path, request, timeout_s=EXECUTE_TIMEOUT_S)
+        path = self._instance.state_dir / "executor.sock"
+        return await asyncio.to_thread(ask, path, request, timeout_s=EXECUTOR_TIMEOUT_S)
 
     async def _symbols(self, request: dict[str, Any]) -> dict[str, Any]:
-        catalogue = self._supervisor.catalogue
+        catalogue = self._instance.catalogue
         action = request.get("action", "list")
         if action == "list":
             rows = [
@@ -79,27 +99,26 @@ class Requests:
             ]
             return {"instruments": rows}
         try:
-            venue = self._supervisor.config.venue(str(request["venue"]))
+            venue = self._instance.config.venue(str(request["venue"]))
         except KeyError as error:
-            raise BadInput(str(error.args[0])) from None
+            raise BadInput(f"{error.args[0]}; see `arb config show`") from None
         symbol = str(request["symbol"])
         if action == "add":
             row = await catalogue.add(venue, symbol)
         elif action == "remove":
             row = catalogue.remove(venue.name, symbol)
         else:
-            raise BadInput(f"unknown action {action!r}; known: list, add, remove")
-        self._supervisor.ring_feeds()
+            raise BadInput(f"action: found {action!r}, wanted list, add or remove")
         return {"instrument_id": row.instrument_id, "quarantined": row.quarantine_reason or None}
 
     async def _reload(self, request: dict[str, Any]) -> dict[str, Any]:
-        """As SIGHUP, and what it changed."""
+        """Reload the configuration as SIGHUP does; the reply says what changed."""
         try:
-            changes = self._supervisor.reload()
+            changes = self._instance.reload()
         except ConfigInvalid as error:
             raise BadInput(f"reload refused, nothing changed: {error}") from None
         return {"changed": {path: {"from": old, "to": new} for path, (old, new) in changes.items()}}
 
     async def _stop(self, request: dict[str, Any]) -> dict[str, Any]:
-        self._supervisor.request_stop()
+        self._instance.request_stop()
         return {"stopping": True}

@@ -1,9 +1,8 @@
-"""What systemd's templates cannot know: an instance's feeds, CPU sets and priorities, out of its configuration.
+"""An instance's systemd units that depend on its configuration: feeds, CPU sets, priorities.
 
-``python -m workers.control_plane.systemd_units --config /etc/arb/main.yaml --out /etc/systemd/system`` writes, beside
-the templates of
-``systemd/``, a unit for each feed and drop-ins for the rest; without ``--out`` it prints them. Written again after each
-change of ``exchanges`` or ``processes``, it removes what is not wanted any more (only files that it wrote itself).
+``python -m workers.control_plane.systemd_units --config /etc/arb/main.yaml --out /etc/systemd/system`` writes a unit
+for each feed, and drop-ins for other processes, beside the templates of ``systemd/``; without ``--out`` it prints them.
+Run again after a change of ``exchanges`` or ``processes``, it also removes files of an earlier run (no others).
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from pathlib import Path
 from pipeline.model.config import EngineConfig, ProcessConfig
 from pipeline.model.config_load import load_config
 from pipeline.model.errors import ConfigInvalid
-from workers.base import EXIT_CLEAN, EXIT_CONFIG, EXIT_COULD_NOT_START
+from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_OK, EXIT_USAGE
 
 MARK = "# Written by python -m workers.control_plane.systemd_units; changes are lost.\n"
 PYTHON = "/opt/arb/.venv/bin/python"
@@ -42,12 +41,12 @@ def _feed_unit(config: EngineConfig, instance: str, exchange: str, config_path: 
 
 
 def unit_files(config: EngineConfig, instance: str, config_path: str) -> dict[str, str]:
-    """Path below systemd's folder -> text."""
+    """Path below systemd's folder -> content, for ``instance`` with the configuration file ``config_path``."""
     feeds = {exchange: f"arb-feed@{instance}:{exchange}.service" for exchange in config.feeds}
     names = " ".join(feeds.values())
     files = {
         f"arb@{instance}.target.d/10-feeds.conf": f"[Unit]\nWants={names}\n",
-        # the executor wants books to reconcile on; when all stops, it stops before them
+        # the executor reconciles on books; at a stop it ends before the feeds
         f"arb-executor@{instance}.service.d/20-feeds.conf": f"[Unit]\nAfter={names}\n",
     }
     for exchange, unit in feeds.items():
@@ -71,9 +70,9 @@ def stale_files(folder: Path, instance: str, wanted: dict[str, str]) -> list[Pat
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write or print the files; exit codes as every command's."""
+    """Write or print the files; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m workers.control_plane.systemd_units")
-    parser.add_argument("--config", required=True, type=Path)
+    parser.add_argument("--config", required=True, type=Path, help="the instance's configuration file")
     parser.add_argument("--instance", default="", help="default: engine_name of the configuration")
     parser.add_argument("--out", type=Path, help="systemd's folder, e.g. /etc/systemd/system")
     arguments = parser.parse_args(argv)
@@ -81,12 +80,12 @@ def main(argv: list[str] | None = None) -> int:
         config = load_config(arguments.config)
     except ConfigInvalid as error:
         sys.stderr.write(f"{error}\n")
-        return EXIT_CONFIG
+        return EXIT_USAGE
     instance = arguments.instance or config.instance
     files = unit_files(config, instance, str(arguments.config.absolute()))
     if arguments.out is None:
         sys.stdout.write("\n".join(f"# {path}\n{text}" for path, text in files.items()))
-        return EXIT_CLEAN
+        return EXIT_OK
     try:
         for path, text in files.items():
             target = arguments.out / path
@@ -96,10 +95,12 @@ def main(argv: list[str] | None = None) -> int:
             stale.unlink()
             sys.stderr.write(f"removed {stale}\n")
     except OSError as error:
-        sys.stderr.write(f"{error.filename}: {error.strerror}\n")
+        sys.stderr.write(
+            f"{error.filename}: cannot be written ({error.strerror}); run as root, or choose another --out\n"
+        )
         return EXIT_COULD_NOT_START
     sys.stderr.write(f"{len(files)} files in {arguments.out}; now: systemctl daemon-reload\n")
-    return EXIT_CLEAN
+    return EXIT_OK
 
 
 if __name__ == "__main__":

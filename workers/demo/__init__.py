@@ -1,1 +1,1 @@
-"""The demo and the live replay: simulated exchanges beside the engine, judged by their ledger."""
+"""The demo and the live replay: simulated exchanges beside the engine, and the check of a run by their ledger."""

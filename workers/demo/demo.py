@@ -1,9 +1,9 @@
 """``arb demo``: simulated exchanges on loopback, the whole engine as real processes, and a reconciled summary.
 
 venues up -> keys and configuration into the instance's state -> engine READY -> trade (with a live view on a terminal;
-a process killed on request) -> stop taking, let operations end -> stop the engine -> judge by the venues' own ledger ->
-clean up. Nothing here knows how the engine works inside: it starts ``workers.control_plane.supervisor``, reads shared
-memory and the journal like any other program, and believes only the simulators' ledger.
+a process killed on request) -> take no new risk, let operations end -> stop the engine -> check the run by the venues'
+own ledger -> clean up. The demo uses the engine from outside: it starts ``workers.control_plane``, reads shared memory
+and the journal as any other program can, and takes the simulators' ledger for the truth.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ from typing import Any
 import msgspec
 
 from pipeline.model.structs import Credentials
-from workers.base import store_credentials
-from workers.cli.output import say, stderr_is_terminal
+from pipeline.sim.scenarios.specs import load_scenario
 from workers.control_plane.cores import plan_cores
-from workers.control_plane.launch import Launched, LaunchError, compiling_text, halt_and_drain
+from workers.control_plane.launch import Launched, LaunchError, block_new_risk, compiling_text
+from workers.credentials import store_credentials
 from workers.demo.kill import check_killable, kill_executor
 from workers.demo.simulator import SimulatorProcess
+from workers.demo.summary import summarise
+from workers.output import emit, say, stderr_is_terminal
+from workers.view.live_view import LiveView
+from workers.view.status import Reader
 
 DRAIN_TIMEOUT_S = 15.0
 RECOVERY_TIMEOUT_S = 30.0
@@ -33,6 +37,8 @@ KILL_AFTER_SHARE = 0.4  # of the run: before it to have something to lose, after
 
 
 class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of ``arb demo``; ``quiet`` (for tests): no progress on stderr."""
+
     seconds: float = 30.0
     seed: int = 1
     scenario: str = "demo"
@@ -45,7 +51,7 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
-    """``fields`` as in cli.md; ``healthy`` decides the exit code."""
+    """``fields``: the object of ``--json``; ``healthy``: the run passed its own check."""
 
     fields: dict[str, Any]
     healthy: bool
@@ -53,7 +59,7 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Interrupt:
-    """SIGINT and SIGTERM end the trading early; everything after it still happens."""
+    """While entered, SIGINT and SIGTERM set ``requested``: trading ends early, the summary is made all the same."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -71,11 +77,9 @@ class Interrupt:
 
 
 class Demo:
-    """One run. Every step is a method; ``run_demo`` is their order."""
+    """One run. Each step is a method; ``run_demo`` calls them in order."""
 
     def __init__(self, options: DemoOptions) -> None:
-        from pipeline.sim.scenario import load_scenario
-
         check_killable(options.kill)
         load_scenario(options.scenario)  # refused before anything is started
         self.options = options
@@ -87,36 +91,38 @@ class Demo:
         )
         self.sim: dict[str, Any] = {}
         self.config: dict[str, Any] = {}
-        self.before: dict[str, Any] = {}  # what was offered while nobody was there to take it
+        self.before: dict[str, Any] = {}  # what the market offered before the engine was READY
         self.killed: dict[str, Any] = {}
         self.start_seconds = 0.0
         self.traded_seconds = 0.0
 
     def start(self, show: Callable[[str], None], interrupt: Interrupt) -> None:
-        """Venues, keys, configuration, engine READY. Raises LaunchError, SimulatorError; KeyboardInterrupt when asked
-        to end before it has begun."""
+        """Start venues and engine and wait until it is READY.
+
+        Raises LaunchError, SimulatorError, and KeyboardInterrupt where an interrupt comes before that.
+        """
         show("starting the simulated exchanges and the engine")
         self.sim = self.simulator.wait_ready()
         self.config = {**self.sim.pop("engine_config"), "engine_name": self.instance}
-        plan, words = plan_cores(sorted(os.sched_getaffinity(0)), list(self.config["exchanges"]))
-        show(words)
+        plan, plan_text = plan_cores(sorted(os.sched_getaffinity(0)), list(self.config["exchanges"]))
+        show(plan_text)
         self.config["processes"] = {**plan, **self.config.get("processes", {}), **self.options.processes}
         for exchange, key in keys_of(self.sim["venues"]).items():
             store_credentials(self.instance, exchange, key)
         self.engine.configure(self.config)
-        words_of = compiling_text(show)
+        show_compiling = compiling_text(show)
 
         def progress(described: dict[str, Any]) -> None:
             if interrupt.requested:
                 raise KeyboardInterrupt
-            words_of(described)
+            show_compiling(described)
 
         self.start_seconds = self.engine.wait_ready(progress)
         self.before = self.simulator.control("/summary")["dislocations"]
         show(f"engine READY {self.start_seconds:.1f} s after its launch")
 
     def trade(self, interrupt: Interrupt, view: Callable[[str], None]) -> None:
-        """Until the time is over, SIGINT, or the engine's end (LaunchError)."""
+        """Let the engine trade until the time is over or an interrupt comes. Raises LaunchError when a process ends."""
         began = time.monotonic()
         end = began + self.options.seconds
         kill_at = began + self.options.seconds * KILL_AFTER_SHARE
@@ -124,8 +130,8 @@ class Demo:
             if not self.engine.alive():
                 raise LaunchError(f"the engine ended in the middle of the run:\n{self.engine.last_message()}")
             if not self.simulator.alive():
-                words = self.simulator.last_message()
-                raise LaunchError(f"the simulated exchanges ended in the middle of the run:\n{words}")
+                said = self.simulator.last_message()
+                raise LaunchError(f"the simulated exchanges ended in the middle of the run:\n{said}")
             if self.options.kill and not self.killed and now >= kill_at:
                 self._kill(interrupt)
             self._watch_recovery()
@@ -134,7 +140,7 @@ class Demo:
         self.traded_seconds = time.monotonic() - began
 
     def _kill(self, interrupt: Interrupt) -> None:
-        """SIGKILL; the executor in the middle of an operation (see ``demo_kill``)."""
+        """SIGKILL the chosen process; the executor in the middle of an operation (see ``kill``)."""
         process = self.options.kill
         if process == "feed":
             process = f"feed.{next(iter(self.config['exchanges']))}"
@@ -155,27 +161,15 @@ class Demo:
                 say(f"{self.killed['process']} is READY again after {row.get('recovery_ms')} ms")
 
     def drain(self) -> dict[str, Any]:
-        """No new risk; wait for open operations. Returns the last reading of the living instance."""
-        from workers.view.status import Reader
-
+        """Take no new risk and wait for open operations; the last reading before the stop."""
         deadline = time.monotonic() + (RECOVERY_TIMEOUT_S if self.killed else 0.0)
         while self.killed and "recovery_ms" not in self.killed and time.monotonic() < deadline:
             self._watch_recovery()
             time.sleep(POLL_S)
-        halt_and_drain(self.engine)
-        reader = Reader(self.instance)
-        deadline = time.monotonic() + DRAIN_TIMEOUT_S
-        while True:
-            reading = reader.read()
-            open_operations = reading["orders"].get("open_operations", 0)
-            if not open_operations or time.monotonic() > deadline:
-                return reading
-            time.sleep(POLL_S)
+        return drained(self.engine, DRAIN_TIMEOUT_S)
 
-    def judge(self, reading: dict[str, Any]) -> dict[str, Any]:
-        """The summary, after the engine has stopped: its journal against the venues' ledger."""
-        from workers.demo.summary import summarise
-
+    def check(self, reading: dict[str, Any]) -> dict[str, Any]:
+        """The summary, after the engine has stopped: its journal compared with the venues' ledger."""
         return summarise(
             reading=reading,
             sim=self.sim,
@@ -190,6 +184,18 @@ class Demo:
         )
 
 
+def drained(engine: Launched, timeout_s: float) -> dict[str, Any]:
+    """Block new risk and wait until no operation is open, at most ``timeout_s``; the last reading (``arb status``)."""
+    block_new_risk(engine)
+    reader = Reader(engine.instance)
+    deadline = time.monotonic() + timeout_s
+    while True:
+        reading = reader.read()
+        if not reading["orders"].get("open_operations", 0) or time.monotonic() > deadline:
+            return reading
+        time.sleep(POLL_S)
+
+
 def keys_of(venues: dict[str, dict[str, Any]]) -> dict[str, Credentials]:
     """One key per exchange, from what the venues printed."""
     return {
@@ -202,7 +208,7 @@ def keys_of(venues: dict[str, dict[str, Any]]) -> dict[str, Credentials]:
 
 
 def healthy(fields: dict[str, Any]) -> bool:
-    """Reconciled, flat, nothing unresolved, nothing violated."""
+    """Whether a run passed: P&L equal, flat, nothing unresolved, no violation, no order where none was allowed."""
     return bool(
         fields["pnl"]["equal"]
         and fields["flat"]
@@ -213,9 +219,7 @@ def healthy(fields: dict[str, Any]) -> bool:
 
 
 def run_demo(options: DemoOptions) -> DemoResult:
-    """Start, trade, drain, stop, judge, clean up. Raises ArbitrageEngineError when it could not start."""
-    from workers.view.live_view import LiveView
-
+    """Start, trade, drain, stop, check, clean up. Raises ArbitrageEngineError when it could not start."""
     demo = Demo(options)
     result: DemoResult | None = None
     try:
@@ -226,7 +230,7 @@ def run_demo(options: DemoOptions) -> DemoResult:
                 demo.trade(interrupt, view.update)
             reading = demo.drain()
             demo.engine.stop()
-            fields = demo.judge(reading)
+            fields = demo.check(reading)
             result = DemoResult(fields=fields, healthy=healthy(fields), interrupted=interrupt.requested)
             if options.hold and not interrupt.requested:
                 _hold(result, interrupt, options)
@@ -235,7 +239,7 @@ def run_demo(options: DemoOptions) -> DemoResult:
         with contextlib.suppress(OSError):
             demo.engine.stop()
         demo.simulator.stop()
-        # what went wrong must be looked at: the state of a run that failed its own check is its evidence
+        # the state of a run that failed its own check is kept: it has to be looked at
         failed = result is not None and not result.healthy and not result.interrupted
         demo.engine.clean(keep_state=options.keep or failed)
         if options.keep or failed:
@@ -244,15 +248,13 @@ def run_demo(options: DemoOptions) -> DemoResult:
 
 
 def _hold(result: DemoResult, interrupt: Interrupt, options: DemoOptions) -> None:
-    """The venues stay up for other clients until SIGTERM; with --json the object is out before."""
-    from workers.cli.output import emit
-
+    """Keep the venues up for other clients until SIGTERM; with --json the object is printed before."""
     if options.json:
-        emit(result.fields, as_json=True, words=str)
+        emit(result.fields, as_json=True, text=str)
     for name, row in result.fields["sim"]["venues"].items():
         say(f"{name}: rest {row['rest']}  ws {row['ws']}")
     say(f"control {result.fields['sim']['control']}")
     say("holding the venues until SIGTERM or Ctrl-C")
     while not interrupt.requested:
         time.sleep(POLL_S)
-    interrupt.requested = False  # asked for: not an interruption of the run
+    interrupt.requested = False  # the way in which a hold ends: not an interruption of the run

@@ -1,8 +1,8 @@
-"""Killing a process of a running demo at the moment that hurts.
+"""SIGKILL of a process of a running demo at the worst moment.
 
-For the executor that moment is: one leg filled, the other in flight. It is made, not waited for: the venue's own fault
-rule holds one order back on its way for ``IN_FLIGHT_MS``; when the journal shows a fill of the other leg and no word of
-that order, the process gets SIGKILL. Nothing inside the engine takes part.
+For the executor that moment is: one leg filled, the other in flight. A fault rule of the simulated venue delays one
+order by ``IN_FLIGHT_MS``; when the journal shows a fill of the other leg and no state of the delayed order, the process
+is killed. Nothing inside the engine takes part.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from workers.control_plane.launch import Launched
 from workers.demo.simulator import SimulatorProcess
 
 KILLABLE = ("feed", "detector", "executor")
-IN_FLIGHT_MS = 2600.0  # longer than a restart with its sweep: the lone leg is repaired while the other still flies
-SETTLED_AFTER_S = 0.02  # natural flights are over by then: what is still unanswered is the order that was held back
+IN_FLIGHT_MS = 2600.0  # longer than a restart with its sweep: the filled leg is repaired before the other arrives
+SETTLED_AFTER_S = 0.02  # an order that was not delayed is answered by then
 REARM_AFTER_S = 2.0
 GIVE_UP_S = 15.0
 POLL_S = 0.001
@@ -31,11 +31,11 @@ POLL_S = 0.001
 def check_killable(process: str) -> None:
     """Raises BadInput for a process that a demo does not kill."""
     if process and process.partition(".")[0] not in KILLABLE:
-        raise BadInput(f"--kill: found {process!r}, wanted one of {', '.join(KILLABLE)}")
+        raise BadInput(f"--kill: found {process!r}, wanted one of {', '.join(KILLABLE)}; see `arb demo --help`")
 
 
 class HalfDone:
-    """Follows the journal for an operation with one leg filled and another without any word."""
+    """Follows the journal for an operation with one leg filled and another that has no answer yet."""
 
     def __init__(self, journal_dir: Path) -> None:
         self._reader = JournalReader(journal_dir)
@@ -44,7 +44,7 @@ class HalfDone:
         self._ended: set[str] = set()
 
     def poll(self) -> None:
-        """Take what is new."""
+        """Take the journal's new records."""
         for entry in self._reader.poll():
             record = entry.record
             if isinstance(record, OrderIntentRecord) and record.purpose is Purpose.ENTRY:
@@ -64,13 +64,17 @@ class HalfDone:
         return None
 
     def close(self) -> None:
+        """Close the journal."""
         self._reader.close()
 
 
 def kill_executor(
     engine: Launched, simulator: SimulatorProcess, venue: str, goes_on: Callable[[], bool]
 ) -> dict[str, Any]:
-    """SIGKILL with one leg filled and the other in flight; what was killed. Kills anyway when that never comes."""
+    """SIGKILL the executor with one leg filled and the other in flight; in any state where that does not come in 15 s.
+
+    ``goes_on``: False ends the wait. Returns what was killed, for the summary.
+    """
     watch = HalfDone(engine.state_dir / "journal")
     rule = msgspec.json.encode(
         {"kind": "delay_request", "venue": venue, "target": "place", "count": 1, "delay_ms": IN_FLIGHT_MS}
@@ -93,11 +97,11 @@ def kill_executor(
             time.sleep(POLL_S)
     finally:
         watch.close()
-    return {"at": "no half-done operation came; killed where it stood", "pid": engine.kill("executor")}
+    return {"at": "no operation with one leg filled came; killed in any state", "pid": engine.kill("executor")}
 
 
 def _legs(filled: OrderIntentRecord, flying: OrderIntentRecord) -> dict[str, Any]:
-    def words(leg: OrderIntentRecord) -> str:
+    def text(leg: OrderIntentRecord) -> str:
         return f"{leg.side.name.lower()} {leg.qty} {leg.venue} {leg.symbol}"
 
-    return {"operation_id": filled.operation_id, "filled_leg": words(filled), "leg_in_flight": words(flying)}
+    return {"operation_id": filled.operation_id, "filled_leg": text(filled), "leg_in_flight": text(flying)}

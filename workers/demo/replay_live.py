@@ -1,8 +1,8 @@
-"""``arb replay`` (live): captures served over loopback sockets to real feed processes; detection and paper execution.
+"""``arb replay`` without ``--exact``: captures served over loopback sockets to real feed processes, executed on paper.
 
-At a finite speed the engine sees the recording as it came; at ``max`` the source keeps the merged recorded order, at
-most 64 frames ahead of what the feeds have digested, and books, gaps and rates are what counts. Execution is paper:
-orders are matched against the replayed books, by the same order interface.
+At a finite speed frames come in the recorded pace. At ``max`` they come in the merged recorded order, at most 64 frames
+ahead of what the feeds have handled; then only books, gaps and rates mean something. Orders are matched against the
+replayed books by the paper account, through the order interface of every venue.
 """
 
 from __future__ import annotations
@@ -23,12 +23,16 @@ from pipeline.execution.records import FillRecord
 from pipeline.model.errors import BadInput
 from pipeline.model.structs import ZERO
 from pipeline.paper import PaperAccount
-from workers.cli.output import say, stderr_is_terminal
-from workers.control_plane.launch import Launched, LaunchError, compiling_text, halt_and_drain
-from workers.demo.demo import DemoResult, Interrupt
+from pipeline.replay_rows import open_venues
+from shm.errors import ShmError
+from shm.metrics import Metrics
+from workers.control_plane.launch import Launched, LaunchError, compiling_text
+from workers.demo.demo import DemoResult, Interrupt, drained
 from workers.demo.run_checker import add, check_flat, check_money
 from workers.demo.simulator import SimulatorError, SimulatorProcess
-from workers.demo.summary import EngineBooks, feed_totals, losing, numeraire_value
+from workers.demo.summary import JournalTotals, feed_totals, losing, numeraire_value
+from workers.output import say, stderr_is_terminal
+from workers.view.live_view import LiveView
 
 POLL_S = 0.05
 CONFIRM_POLL_S = 0.001
@@ -39,6 +43,8 @@ NUMERAIRE = "USDT"
 
 
 class ReplayOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of ``arb replay`` without ``--exact``; ``quiet`` (for tests): no progress on stderr."""
+
     captures: list[Path]
     speed: str = "1"
     fees: str = "standard"
@@ -48,7 +54,7 @@ class ReplayOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_speed(text: str) -> str:
-    """``max`` or a factor above 0. Raises BadInput."""
+    """``text`` where it is ``max`` or a factor above 0 and up to 1000; else raises BadInput."""
     if text == "max":
         return text
     try:
@@ -56,17 +62,15 @@ def check_speed(text: str) -> str:
     except ValueError:
         factor = 0.0
     if not 0 < factor <= 1000:
-        raise BadInput(f"--speed: found {text!r}, wanted max, or a factor above 0 and up to 1000")
+        raise BadInput(f"--speed: found {text!r}, wanted max, or a factor above 0 and up to 1000, e.g. --speed 10")
     return text
 
 
 def recorded_listing(captures: list[Path], fees: str) -> tuple[dict[str, dict[str, int]], list[str]]:
-    """What the captures list: venue -> symbol -> taker fee in ppm (the rule of ``--exact``), and all base coins.
+    """(venue -> symbol -> taker fee in ppm, all base coins) of the captures, by the rules of ``--exact``.
 
     Raises BadInput.
     """
-    from pipeline.replay_rows import open_venues
-
     found: dict[str, dict[str, int]] = {}
     coins: set[str] = set()
     for venue in open_venues(list(captures), fees):
@@ -77,7 +81,7 @@ def recorded_listing(captures: list[Path], fees: str) -> tuple[dict[str, dict[st
 
 
 class Confirmer(threading.Thread):
-    """Tells the source how many frames the feeds have digested, for as long as it runs."""
+    """Reports to the source how many frames the feeds have handled, for as long as it runs."""
 
     def __init__(self, instance: str, simulator: SimulatorProcess, venues: list[str]) -> None:
         super().__init__(name="confirmer", daemon=True)
@@ -87,10 +91,8 @@ class Confirmer(threading.Thread):
         self._over = threading.Event()
 
     def run(self) -> None:
-        from shm.errors import ShmError
-        from shm.metrics import Metrics
-
-        told: dict[str, int] = {}
+        """Body of the thread: poll the feeds' counters and report what is new."""
+        reported: dict[str, int] = {}
         attached: dict[str, Metrics] = {}
         while not self._over.wait(CONFIRM_POLL_S):
             for venue in self._venues:
@@ -101,13 +103,14 @@ class Confirmer(threading.Thread):
                     continue
                 attached[process] = metrics
                 frames = metrics.value(f"{venue}.frames") - metrics.value(f"{venue}.control")
-                if frames > told.get(venue, 0):
-                    told[venue] = frames
+                if frames > reported.get(venue, 0):
+                    reported[venue] = frames
                     body = msgspec.json.encode({"venue": venue, "frames": frames})
                     with contextlib.suppress(SimulatorError):
                         self._simulator.control("/replay/confirm", body)
 
     def stop(self) -> None:
+        """End the thread."""
         self._over.set()
         self.join()
 
@@ -115,7 +118,7 @@ class Confirmer(threading.Thread):
 def replay_config(
     engine_config: Mapping[str, Any], instance: str, options: ReplayOptions, coins: list[str]
 ) -> dict[str, Any]:
-    """Paper trading on the recorded venues; the entry threshold is the caller's."""
+    """The configuration of a replay: paper trading on the recorded venues with the entry threshold of ``options``."""
     edge = str(options.min_edge_bps)
     return {
         "engine_name": instance,
@@ -125,7 +128,7 @@ def replay_config(
             "types": ["spot_spot", "spot_futures_hedge"],
             "min_edge_bps": edge,
             "execute_edge_bps": edge,
-            # recordings name no coins; ``--exact`` pairs by ticker and price, and so does this
+            # recordings have no coin identities: instruments are paired by ticker and price, as ``--exact`` does
             "trusted_coins": coins,
         },
         "risk_limits": {"min_profit_margin_bps": edge},
@@ -133,10 +136,7 @@ def replay_config(
 
 
 def run_replay(options: ReplayOptions) -> DemoResult:
-    """Serve, feed, detect, execute on paper, judge. Raises ArbitrageEngineError when it cannot start."""
-    from workers.view.live_view import LiveView
-    from workers.view.status import Reader
-
+    """Serve, feed, detect, execute on paper, check. Raises ArbitrageEngineError when it cannot start."""
     check_speed(options.speed)
     overrides, coins = recorded_listing(options.captures, options.fees)
     instance = f"replay-{secrets.token_hex(4)}"
@@ -167,7 +167,7 @@ def run_replay(options: ReplayOptions) -> DemoResult:
             with LiveView(instance, config, enabled=on_terminal, plain=not options.quiet) as view:
                 progress = _until_done(simulator, engine, interrupt, view)
             seconds = time.monotonic() - began
-            reading = _drain(engine, Reader(instance))
+            reading = drained(engine, DRAIN_TIMEOUT_S)
             confirmer.stop()
             engine.stop()
             fields = summarise_replay(
@@ -193,8 +193,8 @@ def run_replay(options: ReplayOptions) -> DemoResult:
         engine.clean()
 
 
-def _until_done(simulator: SimulatorProcess, engine: Launched, interrupt: Interrupt, view: Any) -> dict[str, Any]:
-    """Wait for the last frame to be digested; the source's last word."""
+def _until_done(simulator: SimulatorProcess, engine: Launched, interrupt: Interrupt, view: LiveView) -> dict[str, Any]:
+    """Wait until the last frame has been handled; the source's last report of its progress."""
     settled_at: float | None = None
     while True:
         progress: dict[str, Any] = simulator.control("/replay")
@@ -208,18 +208,8 @@ def _until_done(simulator: SimulatorProcess, engine: Launched, interrupt: Interr
         time.sleep(POLL_S)
 
 
-def _drain(engine: Launched, reader: Any) -> dict[str, Any]:
-    halt_and_drain(engine)
-    deadline = time.monotonic() + DRAIN_TIMEOUT_S
-    while True:
-        reading: dict[str, Any] = reader.read()
-        if not reading["orders"].get("open_operations", 0) or time.monotonic() > deadline:
-            return reading
-        time.sleep(POLL_S)
-
-
 def paper_changes(folder: Path, venues: list[str]) -> tuple[dict[str, Decimal], dict[str, Decimal], list[Any]]:
-    """(change per asset, futures position per base symbol's fills, fills) of the paper accounts."""
+    """(change per asset, futures position per "venue symbol", fills) of the paper accounts in ``folder``."""
     changes: dict[str, Decimal] = {}
     positions: dict[str, Decimal] = {}
     fills: list[Any] = []
@@ -245,9 +235,9 @@ def summarise_replay(
     options: ReplayOptions,
     fees: Mapping[str, Mapping[str, int]],
 ) -> dict[str, Any]:
-    """The fields of ``arb demo``; the venue's side is the paper accounts' own files."""
+    """The fields of ``arb demo --json``; the paper accounts' own files stand for the venues."""
     entries = list(read_journal(state_dir / "journal"))
-    books = EngineBooks(entries)
+    books = JournalTotals(entries)
     venues = list(sim["venues"])
     changes, positions, fills = paper_changes(state_dir / "paper", venues)
     engine_pnl = books.pnl()
@@ -300,7 +290,7 @@ def summarise_replay(
 
 
 def _last_prices(fills: list[Any]) -> dict[str, Decimal]:
-    """Base asset by its own symbol's prefix -> the last price that was filled at."""
+    """Base asset (the symbol without the numeraire) -> the price of its last fill."""
     prices: dict[str, Decimal] = {}
     for fill in fills:
         base = fill.symbol.removesuffix(NUMERAIRE).rstrip("_-")

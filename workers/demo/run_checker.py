@@ -1,15 +1,16 @@
-"""The judge of a run: the venues' own ledger against the engine's journal. Imports no engine code on purpose.
+"""The check of a run: the venues' ledger compared with the engine's journal, by invariants I1 to I12.
 
-Both sides come as plain values: ``ledger`` = the rows that the simulated exchanges kept (their control URL),
-``journal`` = the engine's records as mappings with their type's name. Decimals are text on both sides. Each function
-returns violations ``{"invariant", "text"}``; an unreadable ledger is a failed run, never a passed one.
+It imports no engine code, so that an error of the engine cannot hide itself. Both sides come as plain values:
+``ledger`` = the rows that the simulated exchanges keep (their control URL), ``journal`` = the engine's records as
+mappings with their type's name. Decimals are text on both sides. Each check returns violations
+``{"invariant", "text"}``; a ledger that cannot be read is an error, never a passed run.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -17,9 +18,9 @@ Row = Mapping[str, Any]
 Violation = dict[str, str]
 ZERO = Decimal(0)
 ENTRY = 0  # purpose of an order that adds risk
-FLIGHT_NS = 5_000_000_000  # longer than anything is on its way to a venue
+FLIGHT_NS = 5_000_000_000  # longer than any request is on its way to a venue
 USD_COINS = frozenset({"USDT", "USDC", "USD"})
-LISTED_MAX = 20  # violations of one invariant that are spelled out
+LISTED_MAX = 20  # violations of one invariant that are listed; the others are counted
 
 
 def _violations(invariant: str, texts: Iterable[str]) -> list[Violation]:
@@ -52,7 +53,7 @@ def venue_changes(ledger: Sequence[Row], uids: frozenset[str]) -> dict[str, Deci
 
 
 def venue_positions(ledger: Sequence[Row], uids: frozenset[str]) -> dict[tuple[str, str], Decimal]:
-    """(venue, symbol) -> futures position in base coin, as the venue last said."""
+    """(venue, symbol) -> futures position in base coin by the venue's last row; flat ones are left out."""
     positions: dict[tuple[str, str], Decimal] = {}
     for row in ledger:
         if row["kind"] == "position" and row["uid"] in uids:
@@ -74,30 +75,21 @@ def deltas(ledger: Sequence[Row], uids: frozenset[str], numeraire: str) -> dict[
     return net
 
 
+def _unequal(here: str, ours: Mapping[str, Decimal], there: str, theirs: Mapping[str, Decimal]) -> Iterator[str]:
+    """One line for each asset of which the two sides have different amounts; an absent one is zero."""
+    for asset in sorted(set(ours) | set(theirs)):
+        if ours.get(asset, ZERO) != theirs.get(asset, ZERO):
+            yield f"{asset}: {here} {ours.get(asset, ZERO)}, {there} {theirs.get(asset, ZERO)}"
+
+
 def check_flat(delta: Mapping[str, Decimal], dust: Mapping[str, Decimal]) -> list[Violation]:
     """I1: every asset's exposure equals the listed dust, exactly."""
-    assets = sorted(set(delta) | set(dust))
-    return _violations(
-        "I1",
-        (
-            f"{asset}: net exposure {delta.get(asset, ZERO)}, listed dust {dust.get(asset, ZERO)}"
-            for asset in assets
-            if delta.get(asset, ZERO) != dust.get(asset, ZERO)
-        ),
-    )
+    return _violations("I1", _unequal("net exposure", delta, "listed dust", dust))
 
 
 def check_money(engine: Mapping[str, Decimal], venue: Mapping[str, Decimal]) -> list[Violation]:
     """I2: the engine's own sums equal the venues' balance changes, asset by asset, exactly."""
-    assets = sorted(set(engine) | set(venue))
-    return _violations(
-        "I2",
-        (
-            f"{asset}: engine {engine.get(asset, ZERO)}, venues {venue.get(asset, ZERO)}"
-            for asset in assets
-            if engine.get(asset, ZERO) != venue.get(asset, ZERO)
-        ),
-    )
+    return _violations("I2", _unequal("engine", engine, "venues", venue))
 
 
 def check_double_entry(ledger: Sequence[Row]) -> list[Violation]:
@@ -198,9 +190,9 @@ def check_halt(ledger: Sequence[Row], journal: Sequence[Row], spans: Sequence[tu
 
 
 def stale_ns(journal: Sequence[Row], versions: Sequence[Sequence[Any]]) -> list[tuple[int, str]]:
-    """(ns, client id) of every order that added risk: for how long the book that it named had been overtaken by a
-    newer publication of its venue when the intent was written; 0 = it was the newest. ``versions``: the venues' rows
-    [venue, symbol, update id, wall ms, mono ns, ...]."""
+    """(ns, client id) of every order that added risk: how long before its intent the venue had published a newer book
+    than the one that the order names; 0 = there was none. ``versions``: the venues' rows [venue, symbol, update id,
+    wall ms, mono ns, ...]."""
     published: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for venue, symbol, update_id, _, mono_ns, *_ in versions:
         published.setdefault((venue, symbol), []).append((int(update_id), int(mono_ns)))
@@ -216,14 +208,14 @@ def stale_ns(journal: Sequence[Row], versions: Sequence[Sequence[Any]]) -> list[
 
 
 def check_fresh(journal: Sequence[Row], versions: Sequence[Sequence[Any]], limit_ms: float) -> list[Violation]:
-    """I8: no order that adds risk names a book overtaken for longer than ``limit_ms``."""
+    """I8: no order that adds risk names a book that had been outdated for longer than ``limit_ms``."""
     places = {
         row["client_id"]: f"{row['venue']} {row['symbol']} u {row['update_id']} at {row['at_mono_ns']}"
         for row in journal
         if row["record"] == "OrderIntentRecord"
     }
     texts = [
-        f"{client_id} on {places[client_id]}: its book had been overtaken for {ns // 1_000_000} ms"
+        f"{client_id} on {places[client_id]}: its book had been outdated for {ns // 1_000_000} ms"
         for ns, client_id in stale_ns(journal, versions)
         if ns > limit_ms * 1e6
     ]
@@ -304,7 +296,7 @@ def check_all(
     engine_pnl: Mapping[str, Decimal],
     dust: Mapping[str, Decimal],
 ) -> list[Violation]:
-    """Every invariant that a run without faults can be held to."""
+    """Every invariant that must hold in a run without faults."""
     ours = frozenset(row["client_id"] for row in journal if row["record"] == "OrderIntentRecord")
     return [
         *check_flat(deltas(ledger, uids, numeraire), dust),

@@ -1,4 +1,4 @@
-"""The fields of ``arb demo --json``: the engine's journal and shared memory against the venues' ledger."""
+"""The fields of ``arb demo --json``: the engine's journal and shared memory compared with the venues' ledger."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from pipeline.execution.round_trips import round_trips, won_and_lost
 from workers.demo.run_checker import add, check_all, venue_changes
 
 ZERO = Decimal(0)
-CLIENT_PREFIX = "t-"  # Gate.io puts it before custom ids; the engine's own ids do without
+CLIENT_PREFIX = "t-"  # Gate.io wants it before custom ids; the engine's own ids are without it
 
 
 def plain_journal(entries: Sequence[JournalEntry]) -> list[dict[str, Any]]:
-    """Records as mappings with their type's name, for a checker that knows no engine code."""
+    """Records as mappings with their type's name (``record``), as ``run_checker`` takes them."""
     rows = []
     for entry in entries:
         fields = {key: value for key, value in msgspec.structs.asdict(entry.record).items()}
@@ -43,7 +43,7 @@ def plain_journal(entries: Sequence[JournalEntry]) -> list[dict[str, Any]]:
 
 
 def plain_ledger(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The venues' rows with ids as they went over the wire, client order ids as the engine knows them."""
+    """The venues' rows with client order ids as the engine knows them, without the prefix of the wire."""
     plain = []
     for row in rows:
         fields = dict(row)
@@ -55,8 +55,8 @@ def plain_ledger(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return plain
 
 
-class EngineBooks:
-    """What the engine's own journal says of money: the fold of its fills, fees and funding."""
+class JournalTotals:
+    """Orders, operations and money by the engine's own journal: the sums of its fills, fees and funding."""
 
     def __init__(self, entries: Sequence[JournalEntry]) -> None:
         self.accounts = Accounts()
@@ -100,6 +100,7 @@ class EngineBooks:
         return total
 
     def open_hedges(self) -> list[dict[str, Any]]:
+        """Rows of the hedges that are still open, as `arb demo --json` shows them."""
         return [
             {
                 "operation_id": hedge.operation_id,
@@ -200,9 +201,9 @@ def summarise(
     start_seconds: float,
     killed: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Every field of cli.md, and the scenario's own terms (margin, fee tier) that the run was made under."""
+    """The fields of ``arb demo --json``; ``offered_before``: dislocations that ended before the engine was READY."""
     entries = list(read_journal(journal_dir))
-    books = EngineBooks(entries)
+    books = JournalTotals(entries)
     venue_rows = plain_ledger(ledger)
     uids = frozenset(str(row["uid"]) for row in sim["venues"].values())
     numeraire = str(config.get("execution", {}).get("numeraire", "USDT"))
@@ -254,8 +255,8 @@ def summarise(
     }
 
 
-def _killed(killed: Mapping[str, Any], books: EngineBooks) -> dict[str, Any] | None:
-    """What was killed, and how the operation ended that it was killed in."""
+def _killed(killed: Mapping[str, Any], books: JournalTotals) -> dict[str, Any] | None:
+    """What was killed, and how the operation ended in which it was killed."""
     result = books.results.get(str(killed.get("operation_id", "")))
     if not killed or result is None:
         return dict(killed) or None
@@ -267,8 +268,8 @@ def _killed(killed: Mapping[str, Any], books: EngineBooks) -> dict[str, Any] | N
     }
 
 
-def losing(books: EngineBooks, limit: int = 10) -> list[dict[str, Any]]:
-    """The round trips that lost most, worst first; ``closed_by``: the operations that left a hedge."""
+def losing(books: JournalTotals, limit: int = 10) -> list[dict[str, Any]]:
+    """The round trips that lost most, worst first; ``closed_by``: the operations that closed a hedge."""
     lost = sorted((pnl, name) for name, pnl in books.trips().items() if pnl < 0)
     rows = []
     for pnl, name in lost[:limit]:
@@ -289,7 +290,7 @@ def losing(books: EngineBooks, limit: int = 10) -> list[dict[str, Any]]:
 
 
 def _trip_edge(opening: OperationResultRecord, closings: Sequence[OperationResultRecord]) -> float:
-    """What the trip got in bps of what was entered: a closing's edge counts by its share of the quantity."""
+    """Edge of a whole round trip in bps of its entry: a closing's edge counts by its share of the quantity."""
     if not opening.filled_qty:
         return opening.edge_fill_bps
     left = sum(row.edge_fill_bps * float(row.filled_qty / opening.filled_qty) for row in closings)
@@ -297,7 +298,7 @@ def _trip_edge(opening: OperationResultRecord, closings: Sequence[OperationResul
 
 
 def terms(config: Mapping[str, Any], ledger: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The scenario's own minimum margin and fee tier: the run's figures hold under these and no others."""
+    """The scenario's minimum margin and taker fees in bps, under which the run's figures hold."""
     fees: dict[str, str] = {}
     for row in ledger:
         if row["kind"] == "instrument":

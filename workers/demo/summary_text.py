@@ -1,4 +1,4 @@
-"""The summary of a demo or replay for people. Says what was lost as plainly as what was won; claims nothing."""
+"""The summary of a demo or replay as text, losses as visible as gains."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def summary_text(fields: Mapping[str, Any]) -> str:
         f"P&L engine         {_amounts(pnl['engine'])}",
         f"P&L venues         {_amounts(pnl['venue'])}  ({'equal' if pnl['equal'] else 'NOT EQUAL'})",
         f"  in {pnl['numeraire']['asset']:<15} {pnl['numeraire']['value']} at {pnl['numeraire']['rates']} "
-        "(simulated: says nothing about real markets)",
+        "(a simulated market: no statement about real ones)",
         *(
             [f"funding            {funding['payments']} payments, {_amounts(funding['amounts'])} (in the P&L)"]
             if (funding := fields.get("funding", {})).get("payments")

@@ -12,7 +12,7 @@ from pipeline.model.clock import mono_ns
 from pipeline.model.enums import ArbitrageState, OpportunityType, OrderSide
 from pipeline.model.errors import BadInput
 from pipeline.model.fixedpoint import parse_decimal, plain, to_fp, to_fp_floor
-from workers.control_plane.control_socket import ControlServer
+from workers.control_socket import ControlServer
 
 if TYPE_CHECKING:
     from workers.executor.process import Executor

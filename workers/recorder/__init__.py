@@ -1,1 +1,1 @@
-"""The recorder process: journal and rings to SQLite and log files."""
+"""The recorder process: journal and opportunities into the SQLite ledger, log rings into log files."""

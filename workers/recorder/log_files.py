@@ -1,11 +1,11 @@
 """Every process's log ring -> ``<state>/logs/arb.jsonl``: one JSON object a line, rotated by size, losses counted.
 
-A line: ``wall`` (UTC), ``mono_ns``, ``process``, and either ``level`` and ``text`` or ``code`` and ``args``. What was
-overwritten before it was read is said by a line of its own (``lost``: 64-byte slots).
+A line: ``wall`` (UTC), ``mono_ns``, ``process``, and either ``level`` and ``text`` or ``code`` and ``args``. Slots that
+were overwritten before they were read are counted in a line of their own (``lost``: 64-byte slots).
 
 Neither a kill nor a restart loses or doubles a line that was still in its ring: :meth:`LogDrain.position` (how much of
 the file is confirmed, and where each ring was) is stored after the lines are written; the next recorder cuts the file
-back to it and goes on in each ring from there.
+back to it and continues in each ring from there.
 """
 
 from __future__ import annotations
@@ -14,15 +14,13 @@ import datetime
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from shm.errors import ShmError
+from shm.logring import LogReader, LogRecord
+from shm.segment import list_segments, segment_name
 from workers.base import LOG_LEVELS
-
-if TYPE_CHECKING:
-    from shm.logring import LogReader, LogRecord
 
 FILE_NAME = "arb.jsonl"
 RECORDS_PER_ROUND = 2048  # of one ring; the rest waits for the next round
@@ -40,12 +38,12 @@ class DrainPosition(msgspec.Struct, frozen=True):
 
 
 def boot_id() -> str:
-    """This boot of the host: inodes of shared memory mean nothing in another one."""
+    """Id of this boot of the host: inodes of shared memory are comparable within one boot only."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 class LogDrain:
-    """The one writer of the folder. ``lost`` counts slots that were overwritten unread, since this object was made."""
+    """The only writer of the log folder. ``lost``: slots overwritten unread since this object was made."""
 
     def __init__(
         self, instance: str, folder: Path, position: DrainPosition | None, *, file_bytes_max: int, files_max: int
@@ -72,12 +70,12 @@ class LogDrain:
         return os.open(self._folder / FILE_NAME, flags, 0o600)
 
     def position(self) -> DrainPosition:
-        """To be stored once the lines are written (rings that were not met again keep their place)."""
+        """Where to continue; store it once the lines are written. Rings that have not come back keep their place."""
         rings = {name: (self._inodes[name], reader.cursor) for name, reader in self._readers.items()}
         return DrainPosition(self._boot, self._size_bytes, {**self._resume, **rings})
 
     def rotate(self) -> bool:
-        """Begin a new file when this one is full, dropping the oldest. The position must be stored right after."""
+        """Begin a new file when this one is full, and remove the oldest. True: store the position now."""
         if self._size_bytes < self._file_bytes_max:
             return False
         os.close(self._fd)
@@ -91,7 +89,7 @@ class LogDrain:
         return True
 
     def poll(self) -> int:
-        """Write what is new in every ring; the number of lines."""
+        """Write what is new in every ring; returns the number of lines."""
         now_ns = time.monotonic_ns()
         if now_ns >= self._attach_at_ns:
             self._attach_at_ns = now_ns + ATTACH_EVERY_NS
@@ -121,9 +119,6 @@ class LogDrain:
             view = view[written:]
 
     def _attach(self) -> None:
-        from shm.logring import LogReader
-        from shm.segment import list_segments, segment_name
-
         prefix = segment_name(self._instance, "log.x")[:-1]
         for name in list_segments(self._instance):
             process = name.removeprefix(prefix)
@@ -138,12 +133,13 @@ class LogDrain:
                 continue
             inode, cursor = self._resume.pop(process, (0, 0))
             if inode == fresh.segment.inode:
-                fresh.cursor = cursor  # what was overwritten since is counted by its first read
+                fresh.cursor = cursor  # slots overwritten since are counted by its first read
             self._readers[process] = fresh
             self._inodes[process] = fresh.segment.inode
             self._said_lost[process] = 0
 
     def close(self) -> None:
+        """Close the file."""
         os.close(self._fd)
 
 

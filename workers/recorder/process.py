@@ -1,18 +1,17 @@
-"""The recorder: journal and opportunity ring -> SQLite ledger, log rings -> log files. Nothing waits for it.
+"""The recorder: journal and opportunity ring -> SQLite ledger, log rings -> log files. No other process waits for it.
 
-The journal is read from the position that the ledger stored in its last transaction, so nothing is lost or doubled by
-a kill. The rings belong to others: the recorder reads them lossily and counts what it missed; how far it came is
-stored with the rows (opportunities) or after the lines (logs), so that a restart doubles nothing and counts the gap.
+The journal is read from the position that the SQLite ledger stored in its last transaction, so a kill neither loses nor
+doubles a record. Rings are overwritten by their writers without regard to the recorder, which counts what it missed.
+How far it has read is stored with the rows (opportunities) or after the lines (logs): a restart doubles nothing.
 """
 
 from __future__ import annotations
 
 import select
-import sys
 import time
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -27,25 +26,25 @@ from pipeline.model.fixedpoint import from_fp, plain
 from pipeline.model.structs import Balance
 from shm import layout as ly
 from shm.errors import ShmError
+from shm.logring import LogReader, LogRing
 from shm.pages import AccountPage
+from shm.queue import attach_queue, init_queue, queue_words, read_at
+from shm.segment import Segment
 from shm.words import Words
 from workers.base import WorkerContext, run_worker
 from workers.recorder.log_files import DrainPosition, LogDrain, boot_id
-from workers.recorder.sqlite_ledger import Ledger
-
-if TYPE_CHECKING:
-    from shm.segment import Segment
+from workers.recorder.sqlite_ledger import SqliteLedger
 
 ROUND_MS = 100
 RING_ITEMS_PER_ROUND = 512
 OPPORTUNITY_NAMES = {kind.value: kind.name.lower() for kind in OpportunityType}
 WARM_LOG_SLOTS = 16
 PRUNE_EVERY_NS = 3600 * 1_000_000_000
-STOP_ROUNDS_MAX = 50  # at the stop everything is read to its end, bounded
+STOP_ROUNDS_MAX = 50  # bound of reading everything to its end at the stop
 
 
 class RingPosition(msgspec.Struct, frozen=True):
-    """Where the opportunity ring's reader goes on: the ring (by boot and inode) and its next item."""
+    """Where the reader of the opportunity ring continues: the ring (by boot and inode) and its next item."""
 
     boot_id: str
     inode: int
@@ -53,9 +52,10 @@ class RingPosition(msgspec.Struct, frozen=True):
 
 
 def opportunity_row(words: Words, instruments: Instruments, wall_minus_mono_ns: int) -> tuple[Any, ...]:
-    """One record of the ring (int64[64]) as a row of ``opportunities``: names and decimals, no ids and no fixed point.
+    """One record of the ring (int64[64]) as a row of ``opportunities``, in its column order.
 
-    An instrument that the catalogue does not know (any more) is told by its number, its amounts by their integers.
+    Instruments become names and fixed-point numbers decimals. An instrument that is not in the catalogue is written as
+    its number, its amounts as their integers. ``wall_minus_mono_ns`` turns monotonic into wall-clock time.
     """
     legs: list[dict[str, Any]] = []
     pair = f"pair {int(words[ly.OP_PAIR])}"
@@ -99,7 +99,7 @@ def opportunity_row(words: Words, instruments: Instruments, wall_minus_mono_ns: 
 
 
 class RingReader:
-    """The lossy second reader of the opportunity queue. ``lost``: items that were overwritten before it came."""
+    """The second reader of the opportunity queue. ``lost``: items that were overwritten before it had read them."""
 
     def __init__(self, instance: str, instruments: Instruments, resume: RingPosition | None) -> None:
         self._instance = instance
@@ -112,14 +112,12 @@ class RingReader:
         self.lost = 0
 
     def position(self) -> RingPosition | None:
-        """To be stored with the rows; None before there is a ring."""
+        """Where to continue; store it with the rows. None before there is a ring."""
         if self._segment is None:
             return None
         return RingPosition(self._boot, self._segment.inode, self._next)
 
     def _attach(self) -> bool:
-        from shm.queue import attach_queue
-
         if self._segment is not None and self._segment.is_current():
             return True
         try:
@@ -132,9 +130,7 @@ class RingReader:
         return True
 
     def poll(self) -> list[tuple[Any, ...]]:
-        """What is new since the last call, at most ``RING_ITEMS_PER_ROUND`` rows."""
-        from shm.queue import read_at
-
+        """The rows that are new since the last call, at most ``RING_ITEMS_PER_ROUND``."""
         if not self._attach():
             return []
         assert self._segment is not None
@@ -158,11 +154,7 @@ class RingReader:
 
 
 def warm(dialects: Sequence[str]) -> None:
-    """Loads the kernels that the ring readers call."""
-    from shm.logring import LogReader, LogRing
-    from shm.queue import init_queue, queue_words, read_at
-    from shm.segment import Segment
-
+    """Compile, or load from the cache, the kernels that the ring readers call, with private arrays."""
     words = np.zeros(queue_words(2, ly.OPPORTUNITY_WORDS), dtype=np.int64)
     init_queue(words, 0, 2, ly.OPPORTUNITY_WORDS, 0)
     read_at(words, 0, 0, np.zeros(ly.OPPORTUNITY_WORDS, dtype=np.int64))
@@ -184,7 +176,7 @@ class BalanceWatch:
         self._written: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}
 
     def changed(self, now_ns: int, *, last: bool = False) -> list[Balance]:
-        """``last``: at the stop, whatever the time."""
+        """Balances to be written at ``now_ns`` (monotonic); ``last``: at the stop, all that changed."""
         snapshot = self._account.poll()
         for balance in snapshot.balances if snapshot is not None else ():
             self._newest[balance.venue, balance.asset] = balance
@@ -198,12 +190,12 @@ class BalanceWatch:
 
 
 class Recorder:
-    """Everything that one round moves from shared memory and journal to disk."""
+    """Moves records, opportunities, log lines and balances from journal and shared memory to the disk."""
 
     def __init__(self, ctx: WorkerContext) -> None:
         self.ctx = ctx
         settings = ctx.config.recording
-        self.ledger = Ledger(ctx.state_dir / "ledger.sqlite")
+        self.ledger = SqliteLedger(ctx.state_dir / "ledger.sqlite")
         self.journal = JournalReader(ctx.journal_dir(), self.ledger.position())
         self.market = MarketDataAggregator(ctx.instance, ctx.config)
         self.market.attach()
@@ -227,7 +219,7 @@ class Recorder:
         self._lost_before = (ctx.metrics.value("opportunities_lost"), ctx.metrics.value("log_slots_lost"))
 
     def round(self) -> int:
-        """One round; how much it moved."""
+        """Write what is new; the number of records, rows and lines."""
         metrics = self.ctx.metrics
         entries = self.journal.poll()
         if entries:
@@ -250,7 +242,7 @@ class Recorder:
         return len(entries) + len(rows) + lines
 
     def keep_up(self, *, last: bool = False) -> None:
-        """What is written by time and not by news: balances, and what is too old to be kept."""
+        """Write changed balances and remove the oldest opportunities, each when its time has come."""
         now_ns = time.monotonic_ns()
         changed = self.balances.changed(now_ns, last=last)
         if changed:
@@ -260,13 +252,14 @@ class Recorder:
             self.ledger.prune(self.ctx.config.recording.opportunities_max)
 
     def close(self) -> None:
+        """Close journal, log files and SQLite ledger."""
         self.journal.close()
         self.logs.close()
         self.ledger.close()
 
 
 def run(ctx: WorkerContext) -> None:
-    """Rounds until the stop; then what is left."""
+    """The recorder's life: a round every 100 ms until SIGTERM, then read everything to its end."""
     recorder = Recorder(ctx)
     poll = select.poll()
     poll.register(ctx.stop_fd, select.POLLIN)
@@ -290,8 +283,5 @@ def run(ctx: WorkerContext) -> None:
 
 
 def main() -> int:
+    """``python -m workers.recorder --instance I --config F``."""
     return run_worker("recorder", run)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

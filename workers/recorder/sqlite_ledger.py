@@ -1,8 +1,8 @@
-"""The ledger for people and reports: SQLite (WAL), folded from the journal's records and from nothing else.
+"""The SQLite ledger (WAL mode): the journal's records as tables, for ``arb report``, ``arb why`` and other readers.
 
-The journal is the truth; this is its index. The reader's position is stored in the same transaction as the rows that
-it covers, so that a killed recorder neither loses nor doubles a row. Opportunities come from the detector's ring, read
-lossily and counted. Decimals are text, exactly as the venue said them; ``*_json`` columns hold small JSON objects.
+The journal remains the source of truth. The reader's position is stored in the same transaction as the rows that it
+covers, so that a killed recorder neither loses nor doubles a row. Opportunities come from the detector's ring, balances
+also from the account page. Decimals are text, as the venue sent them; ``*_json`` columns hold small JSON objects.
 """
 
 from __future__ import annotations
@@ -87,19 +87,19 @@ def _text(value: Decimal | None) -> str | None:
     return None if value is None else format(value, "f")
 
 
-class Ledger:
-    """The one writer of ``ledger.sqlite``. Not thread-safe; rows become visible at :meth:`commit`."""
+class SqliteLedger:
+    """The only writer of ``ledger.sqlite``; brings tables of older schemas up to date. Not thread-safe."""
 
     def __init__(self, path: Path) -> None:
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         if "writer_epoch" in {row[1] for row in self._db.execute("PRAGMA table_info(opportunities)")}:
-            self._db.execute("DROP TABLE opportunities")  # of schema 2: numbers of a catalogue that is gone
+            self._db.execute("DROP TABLE opportunities")  # of schema 2: instrument numbers of an old catalogue
         if "seq" in {row[1] for row in self._db.execute("PRAGMA table_info(balances)")}:
             self._db.execute("ALTER TABLE balances RENAME TO balances_of_schema_2")
         fill_columns = {row[1] for row in self._db.execute("PRAGMA table_info(fills)")}
-        if fill_columns and "kind" not in fill_columns:  # up to schema 3: the journal, read again, tells the rest
+        if fill_columns and "kind" not in fill_columns:  # up to schema 3: the journal is read again from its beginning
             self._db.execute("DROP TABLE fills")
             self._db.execute("DROP TABLE operations")
             self._db.execute("DELETE FROM meta WHERE key = 'position'")
@@ -124,12 +124,12 @@ class Ledger:
         }
 
     def position(self) -> JournalPosition | None:
-        """Where the journal's reader goes on; None for a new ledger."""
+        """Where the journal's reader continues; None for a new ledger."""
         row = self._db.execute("SELECT value FROM meta WHERE key = 'position'").fetchone()
         return None if row is None else msgspec.json.decode(row[0], type=JournalPosition)
 
     def apply(self, entries: Sequence[JournalEntry], position: JournalPosition | None) -> None:
-        """All of ``entries`` and the reader's ``position``, in one transaction."""
+        """Write ``entries`` and the reader's ``position`` in one transaction."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
             for entry in entries:
@@ -142,8 +142,8 @@ class Ledger:
         self._db.execute("COMMIT")
 
     def opportunities(self, rows: Sequence[Row], position: msgspec.Struct | None) -> None:
-        """Rows of the ``opportunities`` table, in its column order; known ones are left alone. And the ring reader's
-        ``position``, in the same transaction."""
+        """Write rows of the ``opportunities`` table (in its column order; known ones stay as they are) and the ring
+        reader's ``position`` in one transaction."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
             self._db.executemany("INSERT OR IGNORE INTO opportunities VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
@@ -155,7 +155,7 @@ class Ledger:
         self._db.execute("COMMIT")
 
     def balances(self, rows: Sequence[Balance], wall_ns: int) -> None:
-        """What the account page says now, beside what the journal recorded at each reconciliation."""
+        """Write balances of the account page at wall-clock time ``wall_ns``, beside those of the journal."""
         self._db.execute("BEGIN IMMEDIATE")
         self._db.executemany(
             "INSERT OR IGNORE INTO balances VALUES (?,?,?,?,?,?)",
@@ -164,18 +164,18 @@ class Ledger:
         self._db.execute("COMMIT")
 
     def prune(self, opportunities_max: int) -> None:
-        """Forget the oldest opportunities beyond ``opportunities_max`` (ids grow with time); nothing else goes."""
+        """Remove the oldest opportunities beyond ``opportunities_max`` (ids grow with time)."""
         self._db.execute(
             "DELETE FROM opportunities WHERE id <= (SELECT id FROM opportunities ORDER BY id DESC LIMIT 1 OFFSET ?)",
             (opportunities_max,),
         )
 
     def remember(self, what: str, position: msgspec.Struct) -> None:
-        """How far a lossy reader came, for :meth:`recall` after a restart."""
+        """Store how far a ring's reader has read, for :meth:`recall` after a restart."""
         self.note(f"position_{what}", _json(position))
 
     def recall(self, what: str, kind: type[T]) -> T | None:
-        """What :meth:`remember` stored last; None when there is nothing, or nothing that is understood any more."""
+        """What :meth:`remember` stored last; None when there is nothing, or nothing of this ``kind``."""
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (f"position_{what}",)).fetchone()
         try:
             return None if row is None else msgspec.json.decode(row[0], type=kind)
@@ -183,10 +183,11 @@ class Ledger:
             return None
 
     def note(self, key: str, value: str) -> None:
-        """A named fact of the recorder itself (what it could not read, when it ran last)."""
+        """Store a named text about the recorder itself (e.g. why it could not read the journal)."""
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def close(self) -> None:
+        """Move the write-ahead log into the database and close it."""
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()
 
@@ -244,7 +245,7 @@ class Ledger:
 
     def _order_state(self, entry: JournalEntry, r: OrderStateRecord) -> None:
         terminal = tuple(state.name.lower() for state in OrderState if state.is_terminal)
-        # A terminal state never goes back: late and repeated news only add what is still unknown.
+        # A terminal state never changes: late and repeated reports only add what is still unknown.
         self._db.execute(
             f"UPDATE orders SET state = CASE WHEN state IN {terminal} THEN state ELSE ? END,"
             " order_id = CASE WHEN ? = '' THEN order_id ELSE ? END, filled = COALESCE(?, filled),"
@@ -292,7 +293,7 @@ EVENT_KINDS: dict[type, str] = {
 
 
 def read_fill(row: sqlite3.Row) -> FillRecord:
-    """The record that a row of ``fills`` was written from, but for the instrument's number (it is of one run only)."""
+    """The record that a row of ``fills`` was written from; its instrument number, which holds for one run, is -1."""
     return FillRecord(
         venue=row["venue"],
         symbol=row["symbol"],
@@ -317,7 +318,7 @@ def read_fill(row: sqlite3.Row) -> FillRecord:
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """A read-only connection with named columns, safe beside the running recorder."""
+    """A read-only connection with named columns, safe beside the running recorder. Raises sqlite3.OperationalError."""
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     connection.row_factory = sqlite3.Row
     return connection

@@ -1,19 +1,21 @@
 """The live view of an instance with rich: feeds, books, opportunities and why not, operations, money, latency.
 
-On a terminal one screen is redrawn twice a second; elsewhere a plain line every few seconds tells that it goes on.
+On a terminal one screen is redrawn twice a second; elsewhere a line of text is written every few seconds.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from workers.cli.output import say
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from workers.output import say
 from workers.view.small_view import FULL_ROWS, small_screen
 from workers.view.status import Reader
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 REDRAW_S = 0.5
 PLAIN_EVERY_S = 5.0
@@ -23,8 +25,6 @@ WIDE = 72  # characters from which every column has room
 
 def _table(title: str, columns: list[str], rows: list[list[str]], keep: tuple[int, ...] = ()) -> RenderableType:
     """``keep``: the columns that a narrow terminal has room for (empty: all)."""
-    from rich.table import Table
-
     wanted = keep or tuple(range(len(columns)))
     table = Table(title=title, title_justify="left", expand=True, pad_edge=False)
     for number in wanted:
@@ -50,7 +50,7 @@ def _feed_rows(reading: dict[str, Any]) -> list[list[str]]:
 
 
 def _book_rows(reading: dict[str, Any]) -> list[list[str]]:
-    """Pairs in turn, so that what is compared stands together; the rest is counted."""
+    """Books by pair, at most ``BOOKS_MAX``; the others are counted."""
     books = sorted(reading["books"], key=lambda row: (row["pair"], row["venue"]))
     rows = []
     for row in books[:BOOKS_MAX]:
@@ -74,10 +74,7 @@ def _money_rows(reading: dict[str, Any]) -> list[list[str]]:
 
 
 def render(reading: dict[str, Any], headline: str, width: int = WIDE, height: int = FULL_ROWS) -> RenderableType:
-    """One screen of a reading; ``width`` in characters: a narrow one shows fewer columns, a low one short lines."""
-    from rich.console import Group
-    from rich.text import Text
-
+    """One screen of a reading. Below 72 characters it has fewer columns, below 48 rows no tables."""
     if height < FULL_ROWS:
         return Text("\n".join(small_screen(reading, headline, width, height)), no_wrap=True, overflow="crop")
     found = reading["opportunities"]
@@ -123,22 +120,19 @@ def render(reading: dict[str, Any], headline: str, width: int = WIDE, height: in
 
 
 class LiveView:
-    """``update(left)`` as often as one likes; draws at its own pace."""
+    """The view of a run in progress: :meth:`update` may be called often and draws when it is due."""
 
     def __init__(self, instance: str, config: dict[str, Any], *, enabled: bool, plain: bool) -> None:
         self._reader = Reader(instance)
         self._enabled = enabled
         self._plain = plain
-        self._live: Any = None
+        self._live: Live | None = None
         self._next_s = 0.0
         margin = config.get("risk_limits", {}).get("min_profit_margin_bps", "")
         self._terms = f"minimum margin {margin} bps" if margin else ""
 
     def __enter__(self) -> LiveView:
         if self._enabled:
-            from rich.console import Console
-            from rich.live import Live
-
             self._live = Live(console=Console(stderr=True), auto_refresh=False, screen=False, transient=True)
             self._live.start()
         return self
@@ -148,7 +142,7 @@ class LiveView:
             self._live.stop()
 
     def update(self, left: str) -> None:
-        """Draw if it is time; ``left``: how far the run is."""
+        """Draw if it is due; ``left``: how far the run is, as text."""
         now = time.monotonic()
         if now < self._next_s:
             return

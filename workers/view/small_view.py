@@ -1,4 +1,4 @@
-"""The live view for a terminal of 24 rows: what an operator must not miss first, the rest as far as there is room."""
+"""The live view for a terminal of few rows: state, refusals and money first, the rest as far as there is room."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def _processes(reading: Mapping[str, Any], width: int) -> list[str]:
 def _feeds(reading: Mapping[str, Any]) -> list[str]:
     lines = []
     for venue, row in reading["feeds"].items():
-        words = [f"{name} {row[name]}" for name in ("messages", "gaps", "resyncs", "books_whole") if name in row]
+        counts = [f"{name} {row[name]}" for name in ("messages", "gaps", "resyncs", "books_whole") if name in row]
         up = "" if row.get("connected", 1) else "NOT CONNECTED, "
-        lines.append(f"{venue:<18}{up}{', '.join(words) or 'no feed'}")
+        lines.append(f"{venue:<18}{up}{', '.join(counts) or 'no feed'}")
     if len(lines) > FEED_ROWS:
         lines[FEED_ROWS - 1 :] = [f"and {len(lines) - FEED_ROWS + 1} more venues"]
     return lines
@@ -64,7 +64,7 @@ def _latencies(reading: Mapping[str, Any]) -> list[str]:
 
 
 def small_screen(reading: Mapping[str, Any], headline: str, width: int, height: int) -> list[str]:
-    """At most ``height - 1`` lines of at most ``width`` characters: state, why-nots, money and latency always."""
+    """At most ``height - 1`` lines of at most ``width`` characters: state, refusals, money and latency always."""
     found = reading["opportunities"]
     refused = sorted(found["refused"].items(), key=lambda item: -item[1])
     why = f"{found['detected']} episodes, {reading['orders'].get('operations', 0)} entered; why not: "

@@ -1,29 +1,36 @@
-"""One reading of an instance out of shared memory and ``run.json``; works while it runs and after a crash."""
+"""One reading of an instance out of shared memory and ``run.json``: while it runs, after a stop and after a crash."""
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
+from pipeline.execution.market import best_price_fp, tradable
+from pipeline.market_data import MarketDataAggregator
 from pipeline.model.config import EngineConfig
 from pipeline.model.config_load import load_config
-from pipeline.model.enums import ProcessState
+from pipeline.model.enums import OrderSide, ProcessState
 from pipeline.model.errors import ArbitrageEngineError
-from workers.base import instance_dir
+from pipeline.model.fixedpoint import from_fp
+from shm import layout as ly
+from shm.errors import ShmError
+from shm.liveness import LivenessView
+from shm.metrics import Histogram, Metrics
+from shm.pages import AccountPage, HaltPage
+from shm.words import unpack_text
 from workers.control_plane.instances import described as instance_description
 from workers.control_plane.instances import is_running, run_file
-from workers.guard import read_halt
-
-if TYPE_CHECKING:
-    from pipeline.market_data import MarketDataAggregator
+from workers.halt_file import read_halt
+from workers.state_folder import instance_dir
 
 PERCENTILES = (50.0, 99.0, 99.9)
 
 
-def latency_fields(histogram: Any) -> dict[str, Any]:
+def latency_fields(histogram: Histogram) -> dict[str, Any]:
     """p50, p99, p999, max in microseconds and the count of one histogram."""
     p50, p99, p999 = histogram.percentiles(list(PERCENTILES))
     return {
@@ -45,9 +52,7 @@ def current_cpu(pid: int) -> int | None:
 
 
 def allowed_cpus(pid: int) -> list[int] | None:
-    """CPU set of the process as the kernel holds it: what pinning really came to."""
-    import os
-
+    """CPUs that the kernel lets the process run on; None when it is gone."""
     try:
         return sorted(os.sched_getaffinity(pid))
     except OSError:
@@ -55,19 +60,16 @@ def allowed_cpus(pid: int) -> list[int] | None:
 
 
 class Reader:
-    """Attached metrics and liveness of an instance; ``read`` may be called again and again (``arb top``)."""
+    """Reads an instance; :meth:`read` may be called again and again, its books stay mapped in between."""
 
     def __init__(self, instance: str) -> None:
         self.instance = instance
         self.state_dir = instance_dir(instance)
         self._market: MarketDataAggregator | None = None
-        self._market_of: object = None  # supervisor whose memory it maps
+        self._market_of: object = None  # pid of the supervisor whose memory is mapped
 
     def read(self) -> dict[str, Any]:
-        """Everything that cli.md names for ``arb status``."""
-        from shm.liveness import LivenessView
-        from shm.metrics import Metrics
-
+        """The fields of ``arb status --json``; Decimals as Decimal."""
         described = instance_description(self.instance)
         running = is_running(self.instance)
         views = LivenessView.attach_all(self.instance)
@@ -109,9 +111,6 @@ class Reader:
 
     def _attached(self, described: dict[str, Any]) -> MarketDataAggregator | None:
         """The instance's books; None where its configuration or its memory cannot be read any more."""
-        from pipeline.market_data import MarketDataAggregator
-        from shm.errors import ShmError
-
         if described.get("pid") != self._market_of or self._market is None:
             config = self.config()
             self._market_of = described.get("pid")
@@ -152,7 +151,7 @@ class Reader:
     def _feeds(self, described: dict[str, Any], counters: dict[str, dict[str, int]], running: bool) -> dict[str, Any]:
         rows: dict[str, Any] = {name: dict(row) for name, row in described.get("venues", {}).items()}
         for row in rows.values():
-            row["reachable"] = row.get("reachable") if running else None  # nobody asks the venues any more
+            row["reachable"] = row.get("reachable") if running else None  # no process asks the venues any more
         for process, labels in counters.items():
             if process.startswith("feed."):
                 for label, value in labels.items():
@@ -162,8 +161,6 @@ class Reader:
         return rows
 
     def _risk(self, counters: dict[str, dict[str, int]], halted_on_disk: bool) -> dict[str, Any]:
-        from shm.pages import HaltPage
-
         page = HaltPage.attach(self.instance)
         token, expiry = page.lease if page.mapped else (0, 0)
         return {
@@ -179,10 +176,6 @@ class Reader:
         }
 
     def _balances(self) -> dict[str, Any]:
-        from shm import layout as ly
-        from shm.pages import AccountPage
-        from shm.words import unpack_text
-
         page, names = AccountPage.attach(self.instance), self._venue_names()
         rows: dict[str, Any] = {}
         now = time.monotonic_ns()
@@ -193,16 +186,13 @@ class Reader:
             asset = unpack_text(row[ly.AB_ASSET : ly.AB_ASSET + ly.AB_ASSET_WORDS])
             exp = int(row[ly.AB_EXP])
             rows.setdefault(names[int(row[ly.AB_VENUE])], {})[asset] = {
-                "free": _decimal(int(row[ly.AB_FREE_FP]), exp),
-                "locked": _decimal(int(row[ly.AB_LOCKED_FP]), exp),
+                "free": from_fp(int(row[ly.AB_FREE_FP]), exp),
+                "locked": from_fp(int(row[ly.AB_LOCKED_FP]), exp),
                 "age_ms": round((now - int(row[ly.AB_CONFIRMED_MONO_NS])) / 1e6, 1),
             }
         return rows
 
     def _positions(self, market: MarketDataAggregator | None) -> list[dict[str, Any]]:
-        from shm import layout as ly
-        from shm.pages import AccountPage
-
         page, names = AccountPage.attach(self.instance), self._venue_names()
         rows = []
         for index in range(page.position_count):
@@ -214,8 +204,8 @@ class Reader:
                 {
                     "venue": names[int(row[ly.APO_VENUE])],
                     "symbol": "" if instrument is None else instrument.spec.symbol,
-                    "qty": _decimal(int(row[ly.APO_QTY_FP]), int(row[ly.APO_QTY_EXP])),
-                    "entry_price": _decimal(int(row[ly.APO_ENTRY_PRICE_FP]), int(row[ly.APO_PRICE_EXP])),
+                    "qty": from_fp(int(row[ly.APO_QTY_FP]), int(row[ly.APO_QTY_EXP])),
+                    "entry_price": from_fp(int(row[ly.APO_ENTRY_PRICE_FP]), int(row[ly.APO_PRICE_EXP])),
                 }
             )
         return rows
@@ -225,17 +215,13 @@ class Reader:
 
 
 def _ended(row: dict[str, Any]) -> str:
-    """Of a process that is not there: what the supervisor last said of it, if that was about its end."""
+    """State of a process that has ended: as the supervisor last wrote it, ``dead`` where it wrote of a living one."""
     said = str(row.get("state", "stopped"))
     return "dead" if said in ("starting", "ready", "stopping") else said
 
 
 def books(market: MarketDataAggregator) -> list[dict[str, Any]]:
-    """The best level of every instrument, whether it may be traded on now, and since when it is proved."""
-    from pipeline.execution.market import best_price_fp, tradable
-    from pipeline.model.enums import OrderSide
-    from shm import layout as ly
-
+    """One row per instrument: its best prices and quantities, ms since its book was proved current, tradable or not."""
     now, rows = time.monotonic_ns(), []
     for row in market.instruments:
         view = market.book(row.instrument_id)
@@ -247,21 +233,15 @@ def books(market: MarketDataAggregator) -> list[dict[str, Any]]:
                 "venue": row.spec.venue,
                 "symbol": row.spec.symbol,
                 "pair": row.spec.pair,
-                "bid": None if bid is None else _decimal(bid, row.price_exp).normalize(),
-                "bid_qty": None if bid is None else _decimal(view.words[ly.BR_BID_QTY], row.qty_exp).normalize(),
-                "ask": None if ask is None else _decimal(ask, row.price_exp).normalize(),
-                "ask_qty": None if ask is None else _decimal(view.words[ly.BR_ASK_QTY], row.qty_exp).normalize(),
+                "bid": None if bid is None else from_fp(bid, row.price_exp).normalize(),
+                "bid_qty": None if bid is None else from_fp(view.words[ly.BR_BID_QTY], row.qty_exp).normalize(),
+                "ask": None if ask is None else from_fp(ask, row.price_exp).normalize(),
+                "ask_qty": None if ask is None else from_fp(view.words[ly.BR_ASK_QTY], row.qty_exp).normalize(),
                 "age_ms": round((now - view.proof_mono_ns) / 1e6, 1) if view.proof_mono_ns else None,
                 "whole": tradable(view, row),
             }
         )
     return rows
-
-
-def _decimal(mantissa: int, exp: int) -> Any:
-    from pipeline.model.fixedpoint import from_fp
-
-    return from_fp(mantissa, exp)
 
 
 def refusals(labels: dict[str, int]) -> dict[str, int]:
@@ -271,8 +251,10 @@ def refusals(labels: dict[str, int]) -> dict[str, int]:
 
 
 def opportunities(counters: dict[str, dict[str, int]]) -> dict[str, Any]:
-    """Episodes by how they ended; ``open`` ones still stand and count under no gate yet (a gap that nobody may take can
-    stand for hours). An episode that the executor refused is no longer counted as taken."""
+    """Counts of episodes: detected, taken, refused by reason, and open ones, which count under no reason yet.
+
+    An episode that the executor refused after the detector had counted it as taken counts as refused.
+    """
     detector, executor = counters.get("detector", {}), counters.get("executor", {})
     refused = refusals(detector)
     for reason, count in refusals(executor).items():
@@ -287,7 +269,7 @@ def opportunities(counters: dict[str, dict[str, int]]) -> dict[str, Any]:
 
 
 def orders(counters: dict[str, dict[str, int]]) -> dict[str, int]:
-    """The executor's own counts."""
+    """The executor's counters, but for its refusals."""
     labels = counters.get("executor", {})
     return {name: value for name, value in labels.items() if not name.startswith("refused.")}
 
@@ -309,15 +291,15 @@ def latencies(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_status(instance: str) -> dict[str, Any]:
-    """One reading."""
+    """One reading of an instance (see :meth:`Reader.read`)."""
     return Reader(instance).read()
 
 
 def status_text(reading: dict[str, Any]) -> str:
-    """One screen for people."""
+    """A reading as one screen of text."""
     lines = [f"{reading['instance']}: {reading['state']}, mode {reading['mode']}"]
     if reading["halted"]:
-        lines.append(f"HALTED: {reading['halt_reason']}  (arb resume --reason ... releases it)")
+        lines.append(f"HALTED: {reading['halt_reason']}  (`arb resume --reason ...` releases it)")
     if reading["failure"]:
         lines.append(f"failure: {reading['failure']}")
     lines.append(f"{'process':<18}{'pid':>8} {'cpu':>4} {'cpus':<8}{'beat ms':>9} {'state':<10}restarts")

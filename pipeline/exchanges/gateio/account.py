@@ -26,7 +26,7 @@ from pipeline.exchanges.gateio import orders
 from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, maybe_number, number
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.structs import Balance, Fill, Funding, OrderUpdate, Position
-from pipeline.model.venue_events import FundingNews
+from pipeline.model.venue_events import FundingNotice
 
 SPOT_CHANNELS = ("spot.orders", "spot.usertrades", "spot.balances")
 FUNDING = "fund"  # the account book's word for it
@@ -117,7 +117,7 @@ _spot_balance_push = msgspec.json.Decoder(list[_SpotBalancePush])
 _futures_balance_push = msgspec.json.Decoder(list[_FuturesBalancePush])
 _bookings = msgspec.json.Decoder(list[_Booking])
 
-PrivateEvent = OrderUpdate | Fill | Balance | Position | FuturesBalanceChanged | FundingNews
+PrivateEvent = OrderUpdate | Fill | Balance | Position | FuturesBalanceChanged | FundingNotice
 
 
 def parse_spot_balances(venue: str, payload: bytes, recv_mono_ns: int) -> list[Balance]:
@@ -235,7 +235,7 @@ def parse_push(
     elif channel == "futures.balances":
         for wallet in decode(_futures_balance_push, payload, venue, channel):
             if wallet.type == FUNDING:
-                yield FundingNews(
+                yield FundingNotice(
                     venue=venue,
                     symbol=wallet.text.partition(":")[0],
                     venue_wall_ms=wallet.time_ms or wallet.time * 1000,

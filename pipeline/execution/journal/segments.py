@@ -64,6 +64,7 @@ class SegmentView:
             raise JournalError(f"journal segment header damaged: path={path} crc={crc}")
 
     def close(self) -> None:
+        """Unmaps the file."""
         self.map.close()
 
     def record_at(self, offset: int, seq: int, chain: bytes) -> tuple[JournalEntry, int, bytes] | None:

@@ -1,6 +1,6 @@
-"""What a simulated matching engine checks before an order may stand: free functions over one instrument.
+"""Checks of an order before a simulated matching engine accepts it: free functions over one instrument.
 
-Each raises ``SimReject`` with the venue-neutral reason; nothing has happened then.
+Each raises ``SimReject`` with the reason; nothing has happened then.
 """
 
 from __future__ import annotations
@@ -8,9 +8,12 @@ from __future__ import annotations
 from decimal import Decimal
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce, TradingStatus
+from pipeline.sim.exchange.accounts import SimAccount
+from pipeline.sim.exchange.decimals import PPM, ZERO
+from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.order_book import ASK, BID, SimBook
+from pipeline.sim.exchange.orders import RejectReason, SimOrderRequest, SimReject
 from pipeline.sim.exchange.positions import mode_of, position_of
-from pipeline.sim.exchange.types import PPM, ZERO, RejectReason, SimAccount, SimInstrument, SimOrderRequest, SimReject
 
 
 def check_status(row: SimInstrument, request: SimOrderRequest, now_ms: int) -> None:
@@ -79,10 +82,10 @@ def check_limits(row: SimInstrument, request: SimOrderRequest, units: int, mark:
         raise SimReject(RejectReason.PRICE_BAND, f"price={price} mark={mark}")
 
 
-def check_standing(
+def check_unfillable(
     book: SimBook, side: int, limit: int | None, units: int, request: SimOrderRequest, owner: int
 ) -> None:
-    """Post-only and fill-or-kill of a venue that refuses what cannot stand."""
+    """Refuses a post-only order that would take, and a fill-or-kill order that cannot fill."""
     if request.post_only and book.takeable(side, limit, owner) > 0:
         raise SimReject(RejectReason.POST_ONLY_WOULD_TAKE, f"price={request.price}")
     if request.tif is TimeInForce.FOK and book.takeable(side, limit, owner) < units:

@@ -12,61 +12,44 @@ from __future__ import annotations
 from decimal import Decimal
 
 from pipeline.model.enums import OrderKind, OrderSide
-from pipeline.sim.exchange.admission import check_limits, check_standing, check_status
+from pipeline.sim.exchange.accounts import SimAccount
+from pipeline.sim.exchange.admission import check_limits, check_status, check_unfillable
+from pipeline.sim.exchange.decimals import ZERO
+from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.matching_engine import MatchingEngine
 from pipeline.sim.exchange.order_book import ASK, BID
+from pipeline.sim.exchange.orders import RejectReason, SimAmendRequest, SimOrder, SimOrderRequest, SimReject
 from pipeline.sim.exchange.positions import mode_of
 from pipeline.sim.exchange.settlement import opening_qty
-from pipeline.sim.exchange.types import (
-    ZERO,
-    RejectReason,
-    SimAccount,
-    SimInstrument,
-    SimOrder,
-    SimOrderRequest,
-    SimReject,
-)
 
 
 class OrderAmender(MatchingEngine):
-    """An order desk whose open orders can be amended."""
+    """A matching engine whose open orders can be amended."""
 
-    def amend(
-        self,
-        account: SimAccount,
-        symbol: str,
-        *,
-        order_id: int | None = None,
-        client_id: str | None = None,
-        price: Decimal | None = None,
-        qty: Decimal | None = None,
-        amend_text: str = "",
-        expiry_wall_ms: int = 0,
-    ) -> SimOrder:
-        """Changes an open order now; returns a copy. ``qty`` includes what is filled. Raises ``SimReject``."""
-        order = self._find(account, symbol, order_id, client_id)
-        if order is None:
-            raise SimReject(RejectReason.ORDER_NOT_FOUND, f"order_id={order_id} client_id={client_id}")
-        if not order.is_open:
-            raise SimReject(RejectReason.ORDER_FINISHED, f"order {order.order_id} is {order.finish_as}")
+    def amend(self, account: SimAccount, request: SimAmendRequest) -> SimOrder:
+        """Changes an open order now; returns a copy. Raises ``SimReject``: nothing has changed then."""
+        symbol, qty = request.symbol, request.qty
+        order = self._open_order(account, symbol, request.order_id, request.client_id)
         row = self.instruments[symbol]
         if qty is not None and order.reduce_only:
             qty = min(qty, order.filled_qty + self._reducible(account, row, order))
-        wanted = _request(order, order.price if price is None else price, order.qty if qty is None else qty)
-        if expiry_wall_ms and self.now_ms() > expiry_wall_ms:
-            raise SimReject(RejectReason.EXPIRED, f"now={self.now_ms()} expiry={expiry_wall_ms}")
+        wanted = _whole_order(
+            order, order.price if request.price is None else request.price, order.qty if qty is None else qty
+        )
+        if request.expiry_wall_ms and self.now_ms() > request.expiry_wall_ms:
+            raise SimReject(RejectReason.EXPIRED, f"now={self.now_ms()} expiry={request.expiry_wall_ms}")
         units = self._checked_units(row, order, wanted)
         if wanted.qty is not None and wanted.qty <= order.filled_qty:
-            order.amend_text = amend_text or order.amend_text
+            order.amend_text = request.amend_text or order.amend_text
             self._end(account, order, "cancelled")
             return order.copy()
         keeps_place = wanted.price == order.price and wanted.qty is not None and wanted.qty <= order.qty
         side, limit = BID if order.side is OrderSide.BUY else ASK, row.ticks(wanted.price)
         if not keeps_place and self._rejects_unfillable:
-            check_standing(self.books[symbol], side, limit, units, wanted, id(account))
+            check_unfillable(self.books[symbol], side, limit, units, wanted, id(account))
         self._fund(account, row, order, wanted)
         order.price, order.qty = wanted.price, wanted.qty or ZERO
-        order.amend_text = amend_text or order.amend_text
+        order.amend_text = request.amend_text or order.amend_text
         order.updated_ms = self.now_ms()
         order.update_seq += 1
         left = units - int(order.filled_qty / row.unit)
@@ -105,7 +88,7 @@ class OrderAmender(MatchingEngine):
         self.settlement.amend_margin(account, order, left, opening * wanted.price, position.leverage, available)
 
 
-def _request(order: SimOrder, price: Decimal, qty: Decimal) -> SimOrderRequest:
+def _whole_order(order: SimOrder, price: Decimal, qty: Decimal) -> SimOrderRequest:
     return SimOrderRequest(
         symbol=order.symbol,
         side=order.side,

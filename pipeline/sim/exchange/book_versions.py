@@ -1,7 +1,7 @@
 """Published versions of the books: what a client could know, and when, to the twentieth level.
 
-Every delta of every stream is one version. Kept is what has changed, and every so often the whole book; where depth is
-asked for, the levels are put together from there. Prices are ticks, quantities units, as in the book itself.
+Every delta of every stream is one version. Its changed levels are kept, and now and then the whole book; a query with
+depth rebuilds the levels from there. Prices are ticks, quantities units, as in the book itself.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from pipeline.sim.exchange.types import Level
+from pipeline.sim.exchange.instruments import Level
 
 # update_id, wall ms, mono ns, bid, bid qty, ask, ask qty (-1 absent)
 Version = tuple[int, int, int, int, int, int, int]
@@ -39,7 +39,7 @@ class Versions:
     def add(
         self, venue: str, symbol: str, interval_ms: int, version: Version, changed: Sides, whole: Callable[[], Sides]
     ) -> None:
-        """One delta: its changed levels (0 deletes); ``whole`` is asked for the book when a keyframe is due."""
+        """One delta: its changed levels (0 deletes); ``whole`` gives the book, called when a keyframe is due."""
         self.recorded += 1
         stream = (venue, symbol, interval_ms)
         count = self._since_keyframe.get(stream, KEYFRAME_EVERY)

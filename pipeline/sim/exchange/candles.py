@@ -1,6 +1,6 @@
 """Candles of one venue, fed by its own trades from the opening price on; nothing is made up before.
 
-Trades are kept in steps of ten seconds (the finest that a venue offers), wider windows are put together when somebody
+Trades are kept in steps of ten seconds (the finest that a venue offers), wider windows are built when a client
 asks. A window without a trade repeats the close before it, flat and with no volume, as the venues' charts do.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from pipeline.sim.exchange.types import ZERO
+from pipeline.sim.exchange.decimals import ZERO
 
 STEP_S = 10
 STEPS_MAX = 60_480  # a week in which every step has trades
@@ -33,6 +33,7 @@ class Candle:
     quote: Decimal = ZERO
 
     def absorb(self, later: Candle) -> None:
+        """Adds the trades of a later candle of the same window."""
         self.high, self.low = max(self.high, later.high), min(self.low, later.low)
         self.close = later.close
         self.base += later.base

@@ -1,4 +1,4 @@
-"""Faults on order: what to break, where, how often. Rules come from ``POST /faults``, a scenario file or a test.
+"""Fault rules: what to break, where, how often. Rules come from ``POST /faults``, a scenario file or a test.
 
 A rule names a ``kind``, the ``venue`` and the ``target`` it hits ("*" = any), lets ``after`` matches pass, then hits
 ``count`` matches (0 = all) with ``probability``, within ``duration_ms`` of its arming (0 = for ever).
@@ -24,9 +24,9 @@ A rule names a ``kind``, the ``venue`` and the ``target`` it hits ("*" = any), l
 | refuse_connect | public, private | handshake answered with ``status`` (default 429) |
 | disconnect | public, private, all | sockets closed now |
 | halt_symbol / resume_symbol, close_wallet / open_wallet | symbol / asset | instrument status, coin switches |
-| withdraw / deposit | asset | ``amount`` leaves or enters behind the client's back |
-| cancel_orders, liquidate, funding | symbol | the venue's own acts |
-| manual_order | symbol | a market order of ``amount`` base coins (negative sells) by somebody else with the account |
+| withdraw / deposit | asset | ``amount`` leaves or enters without a request of the client |
+| cancel_orders, liquidate, funding | symbol | what the venue does by itself |
+| manual_order | symbol | a market order of ``amount`` base coins (negative sells) by another client of the account |
 | change_tick, change_lot | symbol | the instrument row's tick or lot times ``amount`` (a whole number) |
 | burst | - | ``amount`` market events at once on every listing of the venue |
 | clock_skew | - | the venue's clock moves by ``delay_ms`` (may be negative) |
@@ -123,12 +123,20 @@ OPERATIONS = (
 )
 
 
+# Those that change orders: ``SimVenue.submit*`` brings their latency, and keys need the permission to trade.
+ORDER_OPERATIONS = frozenset({"place", "amend", "cancel", "cancel_all"})
+
+
 class BadFault(ValueError):
-    """A rule that means nothing; the text says what was found and what is wanted."""
+    """A fault rule that cannot be understood; the text says what was found and what is known."""
 
 
 @dataclass(slots=True)
 class FaultRule:
+    """One rule: the module's table says what each ``kind`` does and which fields it reads. ``rule_id`` and below are
+    counted.
+    """
+
     kind: str
     venue: str = "*"
     target: str = "*"
@@ -170,8 +178,8 @@ class FaultRule:
 
 
 @dataclass(slots=True, frozen=True)
-class Verdict:
-    """What a dialect must do with one request. The default is: serve it."""
+class RequestFaults:
+    """What faults do to one request. The default: nothing, serve it."""
 
     status: int = 0  # answer with this HTTP status (or the WS API's equal) and do not execute
     retry_after_s: float = 0.0  # with status 429
@@ -182,12 +190,8 @@ class Verdict:
     delay_after_ns: int = 0
     stale_ns: int = 0  # age of what a query shows
 
-    @property
-    def is_clean(self) -> bool:
-        return self == CLEAN
 
-
-CLEAN = Verdict()
+NO_FAULTS = RequestFaults()
 
 
 @dataclass(slots=True)
@@ -201,6 +205,7 @@ class FaultPlan:
     _next_id: int = 1
 
     def add(self, rule: FaultRule) -> int:
+        """Arms a rule; returns its id."""
         rule.rule_id = self._next_id
         self._next_id += 1
         rule.armed_ns = self.clock.mono_ns()
@@ -208,6 +213,7 @@ class FaultPlan:
         return rule.rule_id
 
     def remove(self, rule_id: int) -> bool:
+        """Disarms a rule; False when no armed rule has the id."""
         for rule in self.rules:
             if rule.rule_id == rule_id:
                 self.rules.remove(rule)
@@ -216,19 +222,21 @@ class FaultPlan:
         return False
 
     def clear(self) -> None:
+        """Disarms every rule."""
         self.retired.extend(self.rules)
         self.rules.clear()
 
     def describe(self) -> dict[str, Any]:
+        """Armed and retired rules, JSON-ready, with what they have seen and hit."""
         return {
             "armed": [asdict(rule) for rule in self.rules],
             "retired": [asdict(rule) for rule in self.retired],
         }
 
-    def request(self, venue: str, operation: str, symbol: str = "*") -> Verdict:
-        """The verdict on one request; counts a match for each rule that applies."""
+    def request(self, venue: str, operation: str, symbol: str = "*") -> RequestFaults:
+        """The faults on one request; counts a match for each rule that applies."""
         if not self.rules:
-            return CLEAN
+            return NO_FAULTS
         fields: dict[str, Any] = {}
         for rule in list(self.rules):
             if rule.kind not in REQUEST_KINDS or rule.kind == "reject":
@@ -252,10 +260,10 @@ class FaultPlan:
                 fields["delay_after_ns"] = int(rule.delay_ms * NS_PER_MS)
             else:
                 fields[rule.kind] = True
-        return Verdict(**fields)
+        return RequestFaults(**fields)
 
     def stream(self, kind: str, venue: str, target: str, symbol: str = "*") -> FaultRule | None:
-        """The first rule of this kind that hits now, or None (streams, and refusals of the matching engine)."""
+        """The first rule of this kind that hits now, or None: for streams, and for refusals of the matching engine."""
         if not self.rules:
             return None
         for rule in list(self.rules):

@@ -10,9 +10,10 @@ from bisect import bisect_right
 from collections import deque
 from contextvars import ContextVar
 
-from pipeline.sim.exchange.types import SimAccount, SimOrder, SimPosition, Wallet
+from pipeline.sim.exchange.accounts import SimAccount, SimPosition, Wallet
+from pipeline.sim.exchange.orders import SimOrder
 
-# Of the request that is being served in this task; 0 = the truth.
+# Age of the answers of the request that this task serves; 0 = current.
 STALE_NS: ContextVar[int] = ContextVar("stale_ns", default=0)
 STATES_MAX = 5_000  # states of one wallet or position kept; older moments show the oldest
 
@@ -25,14 +26,14 @@ class History:
         self._wallets: dict[tuple[int, str], deque[tuple[int, Wallet]]] = {}
         self._positions: dict[tuple[int, str], deque[tuple[int, SimPosition]]] = {}
 
-    def note_order(self, now_ns: int, order: SimOrder) -> None:
+    def record_order(self, now_ns: int, order: SimOrder) -> None:
         self._orders.setdefault(order.order_id, []).append((now_ns, order.copy()))
 
-    def note_wallet(self, now_ns: int, account: SimAccount, asset: str, wallet: Wallet) -> None:
+    def record_wallet(self, now_ns: int, account: SimAccount, asset: str, wallet: Wallet) -> None:
         kept = self._wallets.setdefault((id(account), asset), deque(maxlen=STATES_MAX))
         kept.append((now_ns, Wallet(wallet.free, wallet.locked, wallet.update_seq)))
 
-    def note_position(self, now_ns: int, account: SimAccount, position: SimPosition) -> None:
+    def record_position(self, now_ns: int, account: SimAccount, position: SimPosition) -> None:
         key = (id(account), f"{position.symbol}:{position.mode}")
         self._positions.setdefault(key, deque(maxlen=STATES_MAX)).append((now_ns, position.copy()))
 

@@ -66,9 +66,11 @@ class ManualClock:
         self._seq = 0
 
     def mono_ns(self) -> int:
+        """Monotonic time in nanoseconds."""
         return self._mono_ns
 
     def wall_ns(self) -> int:
+        """Unix time in nanoseconds."""
         return self.mono_ns() + self._wall_offset_ns
 
     def call_at(self, when_ns: int, action: Callable[[], None]) -> None:
@@ -78,6 +80,7 @@ class ManualClock:
         self._armed()
 
     def call_later(self, delay_ns: int, action: Callable[[], None]) -> None:
+        """Runs ``action`` in ``delay_ns``."""
         self.call_at(self.mono_ns() + delay_ns, action)
 
     async def sleep_until(self, when_ns: int) -> None:
@@ -102,6 +105,7 @@ class ManualClock:
         """A hook: the heap has a new entry."""
 
     def close(self) -> None:
+        """Drops everything that is scheduled."""
         self._heap.clear()
 
 
@@ -126,9 +130,11 @@ class SimClock(ManualClock):
                 self._timer = None
 
     def mono_ns(self) -> int:
+        """CLOCK_MONOTONIC in nanoseconds."""
         return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
     def advance(self, delta_ns: int) -> int:
+        """Raises ``TypeError``: real time passes by itself."""
         raise TypeError("a real clock cannot be advanced")
 
     def _armed(self) -> None:
@@ -168,6 +174,7 @@ class SimClock(ManualClock):
                 self._arm(self._heap[0][0])
 
     def close(self) -> None:
+        """Drops everything that is scheduled and releases the timer."""
         super().close()
         self._closed = True
         if self._handle is not None:
@@ -196,8 +203,8 @@ class LatencyProfile:
     feed_delay_ms: float = 0.0  # a constant added to the feed: the "shifted venue"
 
 
-class Line:
-    """One direction of one connection class: jittered delay that never reorders."""
+class Link:
+    """One direction of a network connection: a delay with jitter that never reorders."""
 
     def __init__(self, clock: ManualClock, rng: random.Random, median_us: float, jitter: float) -> None:
         self._clock = clock
@@ -215,7 +222,9 @@ class Line:
         return self._last_ns
 
     def deliver(self, action: Callable[[], None]) -> None:
+        """Runs ``action`` when something sent now arrives."""
         self._clock.call_at(self.arrival_ns(), action)
 
-    async def travel(self) -> None:
+    async def transit(self) -> None:
+        """Returns when something sent now arrives."""
         await self._clock.sleep_until(self.arrival_ns())

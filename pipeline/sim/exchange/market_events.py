@@ -1,4 +1,4 @@
-"""From a moving book to market events: aggregation per interval, tickers, feed latency, feed faults.
+"""The market feed of a venue: book changes become deltas per interval and tickers, with feed latency and feed faults.
 
 A delta of an interval holds the net changed levels since the delta before; nothing is sent for an interval without
 change. Flushes fall on a grid (the venue's ticks of 10, 20, 100 ms) with one phase per symbol. Tickers follow a
@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from pipeline.model.enums import OrderSide
+from pipeline.sim.exchange.events import BookDelta, MarketCallback, MarketEvent, MarketTrade, Ticker
 from pipeline.sim.exchange.faults import FaultPlan
-from pipeline.sim.exchange.latency import NS_PER_MS, Line, ManualClock
+from pipeline.sim.exchange.instruments import Level
+from pipeline.sim.exchange.latency import NS_PER_MS, Link, ManualClock
 from pipeline.sim.exchange.order_book import ASK, BID, Changes, SimBook
-from pipeline.sim.exchange.types import BookDelta, Level, MarketCallback, MarketEvent, Ticker, TradePrint
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 
 
@@ -39,8 +40,8 @@ class _TickerState:
     last_ns: int = -(1 << 62)
 
 
-class FeedLine:
-    """The public side of one venue."""
+class VenueFeed:
+    """Publishes the books and trades of one venue to its listeners."""
 
     def __init__(
         self,
@@ -50,7 +51,7 @@ class FeedLine:
         clock: ManualClock,
         ledger: VenueLedger,
         faults: FaultPlan,
-        line: Line,
+        link: Link,
         now_ms: Callable[[], int],
         ticker_interval_ms: int,
         shift_ns: int,
@@ -60,11 +61,11 @@ class FeedLine:
         self._clock = clock
         self._ledger = ledger
         self._faults = faults
-        self._line = line
+        self._link = link
         self._now_ms = now_ms
         self._ticker_interval_ns = ticker_interval_ms * NS_PER_MS
         self._shift_ns = shift_ns
-        self._line.extra_ns = shift_ns
+        self._link.extra_ns = shift_ns
         self._callbacks: list[MarketCallback] = []
         self._streams: dict[str, list[_Stream]] = {symbol: [] for symbol in books}
         self._tickers: dict[str, _TickerState] = {symbol: _TickerState() for symbol in books}
@@ -95,10 +96,10 @@ class FeedLine:
         book.sinks.append(stream.changes)
 
     def trade(self, symbol: str, price: int, units: int, taker: OrderSide, trade_id: int) -> None:
-        self._emit(TradePrint(symbol, price, units, taker, trade_id, self._now_ms()))
+        self._emit(MarketTrade(symbol, price, units, taker, trade_id, self._now_ms()))
 
     def _changed(self, symbol: str) -> None:
-        """First change since the last look: schedule what is not scheduled. The flags fall in the flushes."""
+        """First change since the last flush: schedules what is not scheduled; the flushes clear the flags."""
         now_ns = self._clock.mono_ns()
         for stream in self._streams[symbol]:
             if not stream.scheduled:
@@ -156,7 +157,7 @@ class FeedLine:
         if not self._callbacks:
             return
         if not self._faults.rules and self._held is None:
-            self._line.extra_ns = self._shift_ns
+            self._link.extra_ns = self._shift_ns
             self._deliver(event)
             return
         for passed in self._with_faults(event):
@@ -167,7 +168,7 @@ class FeedLine:
         if plan.stream("stall", venue, "public", event.symbol) is not None:
             return []
         delay = plan.stream("delay_stream", venue, "public", event.symbol)
-        self._line.extra_ns = self._shift_ns + (int(delay.delay_ms * NS_PER_MS) if delay is not None else 0)
+        self._link.extra_ns = self._shift_ns + (int(delay.delay_ms * NS_PER_MS) if delay is not None else 0)
         if not isinstance(event, BookDelta):
             return [event]
         if self._held is not None and self._held.symbol == event.symbol:
@@ -192,4 +193,4 @@ class FeedLine:
             for callback in list(self._callbacks):
                 callback(event)
 
-        self._line.deliver(hand_over)
+        self._link.deliver(hand_over)

@@ -6,31 +6,23 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
+from pipeline.sim.exchange.accounts import SimAccount
 from pipeline.sim.exchange.admission import (
     check_limits,
-    check_standing,
     check_status,
+    check_unfillable,
     meets_own,
     walk_cost,
     wanted_units,
 )
+from pipeline.sim.exchange.decimals import ZERO
+from pipeline.sim.exchange.events import OrderEvent, TradeEvent
+from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_MS
 from pipeline.sim.exchange.order_book import ASK, BID, Resting, SimBook
+from pipeline.sim.exchange.orders import OrderStatus, RejectReason, SimOrder, SimOrderRequest, SimReject, SimTrade
 from pipeline.sim.exchange.positions import mode_of
 from pipeline.sim.exchange.settlement import opening_qty
-from pipeline.sim.exchange.types import (
-    ZERO,
-    OrderEvent,
-    OrderStatus,
-    RejectReason,
-    SimAccount,
-    SimInstrument,
-    SimOrder,
-    SimOrderRequest,
-    SimReject,
-    SimTrade,
-    TradeEvent,
-)
 from pipeline.sim.exchange.venue_core import VenueCore
 
 OPEN_ORDERS_MAX = 200
@@ -70,7 +62,7 @@ class MatchingEngine(VenueCore):
         if row is None:
             raise SimReject(RejectReason.UNKNOWN_SYMBOL, request.symbol)
         check_status(row, request, self.now_ms())
-        self._check_room(account, request)
+        self._check_open_orders(account, request)
         if self.faults.rules and (rule := self.faults.stream("reject", self.name, "place", row.symbol)) is not None:
             raise SimReject(RejectReason(rule.reason), rule.text or "injected")
         side = BID if request.side is OrderSide.BUY else ASK
@@ -81,7 +73,7 @@ class MatchingEngine(VenueCore):
         if limit is None and book.takeable(side, None, id(account)) == 0:
             raise SimReject(RejectReason.NO_LIQUIDITY, request.symbol)
         if self._rejects_unfillable:
-            check_standing(book, side, limit, units, request, id(account))
+            check_unfillable(book, side, limit, units, request, id(account))
         order = self._new_order(row, request, units, book.update_id)
         self._reserve(account, row, order, side, limit, units)
         self._orders[order.order_id] = order
@@ -175,7 +167,7 @@ class MatchingEngine(VenueCore):
         return abs(held) if held and (held > 0) is (order.side is OrderSide.SELL) else ZERO
 
     def _settle_maker(self, row: SimInstrument, resting: Resting, units: int, trade_id: int) -> SimAccount:
-        """``trade_id``: of the trade that the taker's side has already printed; 0 = print one. Returns the owner."""
+        """``trade_id``: of the trade that the taker's side has published; 0 = publish one. Returns the owner."""
         order, account = self._orders[resting.order_id], self._owner[resting.order_id]
         if units:
             self._settle(account, row, order, resting.price, units, is_maker=True, trade_id=trade_id)
@@ -207,12 +199,8 @@ class MatchingEngine(VenueCore):
     def cancel(
         self, account: SimAccount, symbol: str, *, order_id: int | None = None, client_id: str | None = None
     ) -> SimOrder:
-        """Cancels an open order; returns a copy. Raises ``SimReject`` (ORDER_NOT_FOUND, ORDER_FINISHED)."""
-        order = self._find(account, symbol, order_id, client_id)
-        if order is None:
-            raise SimReject(RejectReason.ORDER_NOT_FOUND, f"order_id={order_id} client_id={client_id}")
-        if not order.is_open:
-            raise SimReject(RejectReason.ORDER_FINISHED, f"order {order.order_id} is {order.finish_as}")
+        """Cancels an open order now; returns a copy. Raises ``SimReject`` (ORDER_NOT_FOUND, ORDER_FINISHED)."""
+        order = self._open_order(account, symbol, order_id, client_id)
         self._end(account, order, "cancelled")
         return order.copy()
 
@@ -226,7 +214,7 @@ class MatchingEngine(VenueCore):
                 cancelled.append(order.copy())
         return cancelled
 
-    def _check_room(self, account: SimAccount, request: SimOrderRequest) -> None:
+    def _check_open_orders(self, account: SimAccount, request: SimOrderRequest) -> None:
         if request.client_id:
             known = self._by_client.get((account.uid, request.symbol, request.client_id))
             if known is not None and self._orders[known].is_open:
@@ -287,10 +275,10 @@ class MatchingEngine(VenueCore):
         is_maker: bool,
         trade_id: int = 0,
     ) -> int:
-        """One execution: money, order totals, ledger, private push, public print (unless it has an id already)."""
+        """One execution: money, order totals, ledger, private push, public trade (unless it has an id already)."""
         price, qty = row.price(ticks), row.qty(units)
         taker = order.side if not is_maker else OrderSide(-order.side)
-        trade_id = trade_id or self.print_trade(row.symbol, ticks, units, taker)
+        trade_id = trade_id or self.publish_trade(row.symbol, ticks, units, taker)
         order.filled_qty += qty
         order.filled_quote += price * qty
         order.last_fill_qty, order.last_fill_price = qty, price
@@ -371,7 +359,7 @@ class MatchingEngine(VenueCore):
             self.settlement.relock_spot(account, row, order, reason)
 
     def _record(self, order: SimOrder) -> None:
-        self.settlement.history.note_order(self.clock.mono_ns(), order)
+        self.settlement.history.record_order(self.clock.mono_ns(), order)
         self.ledger.append(
             "order",
             self.name,
@@ -401,6 +389,15 @@ class MatchingEngine(VenueCore):
         order = self._orders.get(order_id)
         if order is None or self._owner[order_id] is not account or order.symbol != symbol:
             return None
+        return order
+
+    def _open_order(self, account: SimAccount, symbol: str, order_id: int | None, client_id: str | None) -> SimOrder:
+        """Raises ``SimReject`` (ORDER_NOT_FOUND, ORDER_FINISHED)."""
+        order = self._find(account, symbol, order_id, client_id)
+        if order is None:
+            raise SimReject(RejectReason.ORDER_NOT_FOUND, f"order_id={order_id} client_id={client_id}")
+        if not order.is_open:
+            raise SimReject(RejectReason.ORDER_FINISHED, f"order {order.order_id} is {order.finish_as}")
         return order
 
     def _open_of(self, account: SimAccount, symbol: str | None) -> list[SimOrder]:

@@ -1,10 +1,10 @@
 """The book of one instrument: a visible book that the market moves, users' orders resting in it, and matching.
 
-All integers: prices in ticks, quantities in units. ``BID``/``ASK`` index the sides. The synthetic part has no
-orders of its own, only quantity per price; an own order remembers how much of it stood before it at its price, so
-that price-time priority holds: a trade reaches the own order only through what stood ahead. Synthetic cancels are
-taken from behind the own order as long as they can be. Users trade with each other, too; nobody trades with himself:
-a taker stops before his own resting order.
+All integers: prices in ticks, quantities in units. ``BID``/``ASK`` index the sides. The synthetic part has no orders,
+only a quantity per price; a user's order records how much of it was queued before it at its price, so that price-time
+priority holds: a trade reaches the user's order only after what is ahead. Synthetic cancels are taken from behind the
+user's order as long as possible. Users trade with each other, too, but never with themselves: a taker stops before its
+own resting order.
 
 What an own order consumes is gone: the consumed prices, and better ones, are barred to the market's makers until the
 venue's refill time has passed.
@@ -16,7 +16,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pipeline.sim.exchange.types import Level
+from pipeline.sim.exchange.instruments import Level
 
 BID = 0
 ASK = 1
@@ -51,6 +51,7 @@ class Changes:
     asks: dict[int, int] = field(default_factory=dict)
 
     def clear(self) -> None:
+        """Begins the next interval."""
         self.bids = {}
         self.asks = {}
 
@@ -74,21 +75,26 @@ class SimBook:
     # --- reading ---
 
     def best_bid(self) -> int | None:
+        """Highest bid in ticks; None for an empty side."""
         prices = self._prices[BID]
         return prices[-1] if prices else None
 
     def best_ask(self) -> int | None:
+        """Lowest ask in ticks; None for an empty side."""
         prices = self._prices[ASK]
         return prices[0] if prices else None
 
     def best(self, side: int) -> int | None:
+        """Best price of a side in ticks; None for an empty side."""
         return self.best_bid() if side == BID else self.best_ask()
 
     def best_level(self, side: int) -> Level | None:
+        """(price in ticks, units) of the best level; None for an empty side."""
         price = self.best(side)
         return None if price is None else (price, self.visible(side, price))
 
     def visible(self, side: int, price: int) -> int:
+        """Units at a price, users' orders included; 0 for none."""
         total = self.levels[side].get(price, 0)
         for resting in self._own[side].get(price, ()):
             total += resting.left
@@ -105,15 +111,12 @@ class SimBook:
         return self.top(BID, len(self._prices[BID])), self.top(ASK, len(self._prices[ASK]))
 
     def count(self, side: int) -> int:
+        """Number of visible levels of a side."""
         return len(self._prices[side])
 
     def prices(self, side: int) -> list[int]:
         """Ascending; the book's own list: do not change it."""
         return self._prices[side]
-
-    def own_at_best(self, side: int) -> bool:
-        price = self.best(side)
-        return price is not None and price in self._own[side]
 
     # --- writing: synthetic part ---
 
@@ -133,8 +136,8 @@ class SimBook:
     def cross(self, side: int, price: int, units: int) -> tuple[int, list[tuple[Resting, int]]]:
         """Synthetic interest on ``side`` arrives at ``price``: it first fills own orders that it crosses.
 
-        Returns (units left to rest, own fills). Synthetic levels of the other side that it crosses are the
-        caller's business (the market's makers withdraw them first).
+        Returns (units left to rest, own fills). Synthetic levels of the other side that it crosses are left to the
+        caller (the market's makers withdraw them first).
         """
         other = ASK if side == BID else BID
         fills: list[tuple[Resting, int]] = []
@@ -154,9 +157,9 @@ class SimBook:
     def trade(
         self, taker_side: int, units: int, limit: int | None = None
     ) -> tuple[list[Level], list[tuple[Resting, int]]]:
-        """A synthetic taker consumes up to ``units`` at and beyond the best: (prints, own fills)."""
+        """A synthetic taker consumes up to ``units`` at and beyond the best: (trades, own fills)."""
         side = ASK if taker_side == BID else BID
-        prints: list[Level] = []
+        trades: list[Level] = []
         fills: list[tuple[Resting, int]] = []
         while units > 0:
             price = self.best(side)
@@ -165,9 +168,9 @@ class SimBook:
             consumed = self._trade_at(side, price, units, fills)
             if consumed == 0:
                 break
-            prints.append((price, consumed))
+            trades.append((price, consumed))
             units -= consumed
-        return prints, fills
+        return trades, fills
 
     def _trade_at(self, side: int, price: int, units: int, fills: list[tuple[Resting, int]]) -> int:
         synthetic = self.levels[side].get(price, 0)
@@ -319,6 +322,7 @@ class SimBook:
 
     @property
     def has_own(self) -> bool:
+        """True while a user's order rests in the book."""
         return bool(self._own[BID] or self._own[ASK])
 
     # --- inside ---

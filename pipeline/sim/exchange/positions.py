@@ -9,9 +9,9 @@ from __future__ import annotations
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from pipeline.model.enums import OrderSide
-from pipeline.sim.exchange.types import ZERO, PositionClose, SimAccount, SimPosition
+from pipeline.sim.exchange.accounts import PositionClose, SimAccount, SimPosition
+from pipeline.sim.exchange.decimals import MONEY_STEP, ZERO
 
-PNL_DIGITS = Decimal("1e-12")
 LONG, SHORT = "dual_long", "dual_short"
 
 
@@ -38,7 +38,7 @@ def positions_of(account: SimAccount, symbol: str) -> list[SimPosition]:
     return [position_of(account, symbol, LONG), position_of(account, symbol, SHORT)]
 
 
-def move(position: SimPosition, price: Decimal, signed: Decimal) -> tuple[Decimal, Decimal]:
+def apply_fill(position: SimPosition, price: Decimal, signed: Decimal) -> tuple[Decimal, Decimal]:
     """Adds a signed base quantity at a price; returns (realised PnL, closed quantity)."""
     realised = closed = ZERO
     if position.qty and (position.qty > 0) != (signed > 0):
@@ -46,7 +46,7 @@ def move(position: SimPosition, price: Decimal, signed: Decimal) -> tuple[Decima
         if closed == abs(position.qty):
             released = position.cost
         else:
-            released = (position.cost * closed / abs(position.qty)).quantize(PNL_DIGITS, ROUND_HALF_EVEN)
+            released = (position.cost * closed / abs(position.qty)).quantize(MONEY_STEP, ROUND_HALF_EVEN)
         direction = 1 if position.qty > 0 else -1
         realised = price * closed * direction - released
         position.cost -= released
@@ -58,7 +58,7 @@ def move(position: SimPosition, price: Decimal, signed: Decimal) -> tuple[Decima
     return realised.normalize() + ZERO, closed
 
 
-def track(
+def record_span(
     account: SimAccount,
     position: SimPosition,
     *,
@@ -68,9 +68,10 @@ def track(
     opened: Decimal,
     now_ms: int,
 ) -> None:
-    """Keeps the story of a position from flat to flat; its end becomes a ``PositionClose``.
+    """Records a position's life from flat to flat; its end becomes a ``PositionClose``.
 
-    After ``move`` and the fill's own gain and fee; whoever opens from flat has started the span before those.
+    Called after ``apply_fill`` and after the fill's gain and fee are counted; a caller that opens from flat starts the
+    span before those.
     """
     span = position.span
     if closed:

@@ -1,7 +1,7 @@
 """Money of one simulated venue: locks, fees, fills into wallets or positions, margin, funding. Exact Decimals.
 
 Every movement is posted to the ledger as a double entry before the wallet changes, so the ledger can prove each
-balance. Fees are charged per fill at the account's tier, rounded up to ``FEE_DIGITS`` digits; in the received asset
+balance. Fees are charged per fill at the account's tier, rounded up to 12 digits; in the received asset
 or in quote by the instrument's rule. A futures wallet holds the realised balance; what is available is computed
 from it, the marks and the margins (cross margin, one-way mode).
 """
@@ -12,26 +12,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, ROUND_UP, Decimal
 
-from pipeline.model.enums import OrderKind, OrderSide
+from pipeline.model.enums import OrderSide
+from pipeline.sim.exchange.accounts import BookEntry, SimAccount, SimPosition
+from pipeline.sim.exchange.decimals import MONEY_STEP, PPM, ZERO
+from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, PositionEvent
 from pipeline.sim.exchange.history import History
-from pipeline.sim.exchange.positions import PNL_DIGITS, mode_of, move, position_of, positions_of, track
-from pipeline.sim.exchange.types import (
-    PPM,
-    ZERO,
-    AccountEvent,
-    BalanceEvent,
-    BookEntry,
-    PositionEvent,
-    RejectReason,
-    SimAccount,
-    SimInstrument,
-    SimOrder,
-    SimPosition,
-    SimReject,
-)
+from pipeline.sim.exchange.instruments import SimInstrument
+from pipeline.sim.exchange.orders import RejectReason, SimOrder, SimReject
+from pipeline.sim.exchange.positions import apply_fill, mode_of, position_of, positions_of, record_span
 from pipeline.sim.exchange.venue_ledger import Posting, VenueLedger
-
-FEE_DIGITS = Decimal("1e-12")
 
 
 @dataclass(slots=True, frozen=True)
@@ -46,6 +35,7 @@ class MarginAccount:
 
     @property
     def equity(self) -> Decimal:
+        """Realised balance and unrealised PnL."""
         return self.total + self.unrealised_pnl
 
 
@@ -166,11 +156,9 @@ class Settlement:
             order,
             trade_id,
         )
-        rate = instrument.maker_fee_ppm if is_maker else instrument.taker_fee_ppm
         in_base = instrument.fee_asset_is_base_on_buy and order.side is OrderSide.BUY
         fee_asset, basis = (instrument.base, qty) if in_base else (instrument.quote, quote)
-        fee = (basis * rate / PPM).quantize(FEE_DIGITS, ROUND_UP).normalize() if rate else ZERO
-        fee += ZERO  # no negative zero, no exponent surprises
+        fee = _fee(instrument, basis, is_maker)
         if fee:
             self._apply(account, "fee", ref, [(user, fee_asset, -fee), ("fees", fee_asset, fee)], order, trade_id)
         fee_of = {fee_asset: fee}
@@ -260,16 +248,14 @@ class Settlement:
     ) -> Settled:
         position = position_of(account, instrument.symbol, mode_of(account, order.side, order.reduce_only))
         before = position.qty
-        realised, closed = move(position, price, qty * int(order.side))
+        realised, closed = apply_fill(position, price, qty * int(order.side))
         user, ref, asset = f"user:{account.uid}", f"trade:{trade_id}", instrument.quote
-        rate = instrument.maker_fee_ppm if is_maker else instrument.taker_fee_ppm
-        fee = (price * qty * rate / PPM).quantize(FEE_DIGITS, ROUND_UP).normalize() if rate else ZERO
-        fee += ZERO
+        fee = _fee(instrument, price * qty, is_maker)
         if not before:
             position.span.start(position, self._now_ms())
         position.realised_pnl += realised
         position.paid_fees += fee
-        track(
+        record_span(
             account,
             position,
             before=before,
@@ -293,7 +279,7 @@ class Settlement:
         for position in positions_of(account, instrument.symbol):
             if not position.qty:
                 continue
-            paid = (position.qty * mark * rate).quantize(PNL_DIGITS, ROUND_HALF_EVEN).normalize() + ZERO
+            paid = (position.qty * mark * rate).quantize(MONEY_STEP, ROUND_HALF_EVEN).normalize() + ZERO
             asset, symbol = instrument.quote, instrument.symbol
             ref = f"funding:{symbol}:{self._now_ms()}"
             postings = [(f"user:{account.uid}", asset, -paid), ("funding", asset, paid)]
@@ -316,7 +302,7 @@ class Settlement:
         if instrument.fee_asset_is_base_on_buy:
             return ZERO
         rate = max(instrument.taker_fee_ppm, instrument.maker_fee_ppm, 0)
-        return (notional * rate / PPM).quantize(FEE_DIGITS, ROUND_UP) if rate else ZERO
+        return (notional * rate / PPM).quantize(MONEY_STEP, ROUND_UP) if rate else ZERO
 
     def _apply(
         self,
@@ -368,7 +354,7 @@ class Settlement:
     ) -> None:
         wallet = account.wallet(asset)
         wallet.update_seq += 1
-        self.history.note_wallet(self._mono_ns(), account, asset, wallet)
+        self.history.record_wallet(self._mono_ns(), account, asset, wallet)
         self._ledger.append(
             "balance",
             self._venue,
@@ -388,7 +374,7 @@ class Settlement:
     def _position(self, account: SimAccount, position: SimPosition) -> None:
         position.update_seq += 1
         position.updated_ms = self._now_ms()
-        self.history.note_position(self._mono_ns(), account, position)
+        self.history.record_position(self._mono_ns(), account, position)
         self._ledger.append(
             "position",
             self._venue,
@@ -423,5 +409,8 @@ def opening_qty(position: SimPosition | None, side: OrderSide, qty: Decimal) -> 
     return max(ZERO, qty - abs(position.qty))
 
 
-def is_market(order_kind: OrderKind) -> bool:
-    return order_kind is OrderKind.MARKET
+def _fee(instrument: SimInstrument, basis: Decimal, is_maker: bool) -> Decimal:
+    """The account's fee on ``basis``, in its asset; negative is a rebate."""
+    rate = instrument.maker_fee_ppm if is_maker else instrument.taker_fee_ppm
+    fee = (basis * rate / PPM).quantize(MONEY_STEP, ROUND_UP).normalize() if rate else ZERO
+    return fee + ZERO  # no negative zero

@@ -1,36 +1,29 @@
-"""A simulated venue: its instruments, clock, matching, accounts, and what it pushes. Wire formats live in dialects.
+"""A simulated venue: its instruments, clock, matching, accounts and pushes. Wire formats live in ``sim/wire``.
 
-``SimVenue`` runs in one asyncio thread. ``place``/``cancel`` (``desk``) are what the matching engine does at the moment
-a request reaches it; ``submit``/``submit_cancel`` put the network and the engine around them (order latency, matching
-time, acknowledgement) and are what a dialect calls. Pushes come by callback after feed or private-stream latency, in
-order (``venue_core``). See ``types`` for every structure.
+``SimVenue`` runs in one asyncio thread. ``place``, ``cancel`` and ``amend`` are what the matching engine does at the
+moment a request reaches it; ``submit``, ``submit_cancel`` and ``submit_amend``, which a dialect calls, put latencies
+around them (order, matching, acknowledgement). Pushes come by callback after feed or private-stream latency, in order
+(``venue_core``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
+from typing import TypeVar
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
+from pipeline.sim.exchange.accounts import SimAccount, SimPosition, Wallet
 from pipeline.sim.exchange.amending import OrderAmender
+from pipeline.sim.exchange.decimals import ZERO
 from pipeline.sim.exchange.history import STALE_NS
 from pipeline.sim.exchange.latency import NS_PER_MS
 from pipeline.sim.exchange.order_book import ASK, BID
+from pipeline.sim.exchange.orders import SimAmendRequest, SimOrder, SimOrderRequest, SimTrade
 from pipeline.sim.exchange.positions import positions_of
 from pipeline.sim.exchange.settlement import MarginAccount, valued
-from pipeline.sim.exchange.types import (
-    ZERO,
-    SimAccount,
-    SimOrder,
-    SimOrderRequest,
-    SimPosition,
-    SimReject,
-    SimTrade,
-    Wallet,
-)
-from pipeline.sim.exchange.venue_core import OwnFillCallback
 
-__all__ = ["OwnFillCallback", "SimVenue"]
+T = TypeVar("T")
 
 
 class SimVenue(OrderAmender):
@@ -38,71 +31,35 @@ class SimVenue(OrderAmender):
 
     # --- order entry: with the network around it ---
 
-    async def submit(self, account: SimAccount, request: SimOrderRequest, *, delay_after_ns: int = 0) -> SimOrder:
-        """Order latency, ``place``, acknowledgement latency. Raises ``SimReject``, also after the acknowledgement."""
-        await self._order_line.travel()
-        try:
-            order = self.place(account, request)
-        except SimReject as refusal:
-            await self._ack(delay_after_ns)
-            raise refusal from None
-        await self._ack(delay_after_ns)
-        return order
+    async def submit(self, account: SimAccount, request: SimOrderRequest) -> SimOrder:
+        """Places an order with the network around it. Raises ``SimReject`` when the refusal has come back."""
+        return await self._with_latency(lambda: self.place(account, request))
 
     async def submit_cancel(
         self, account: SimAccount, symbol: str, *, order_id: int | None = None, client_id: str | None = None
     ) -> SimOrder:
-        await self._order_line.travel()
-        try:
-            order = self.cancel(account, symbol, order_id=order_id, client_id=client_id)
-        except SimReject as refusal:
-            await self._ack(0)
-            raise refusal from None
-        await self._ack(0)
-        return order
+        """Cancels an order with the network around it. Raises ``SimReject``."""
+        return await self._with_latency(lambda: self.cancel(account, symbol, order_id=order_id, client_id=client_id))
 
-    async def submit_amend(
-        self,
-        account: SimAccount,
-        symbol: str,
-        *,
-        order_id: int | None = None,
-        client_id: str | None = None,
-        price: Decimal | None = None,
-        qty: Decimal | None = None,
-        amend_text: str = "",
-        expiry_wall_ms: int = 0,
-    ) -> SimOrder:
-        await self._order_line.travel()
-        try:
-            order = self.amend(
-                account,
-                symbol,
-                order_id=order_id,
-                client_id=client_id,
-                price=price,
-                qty=qty,
-                amend_text=amend_text,
-                expiry_wall_ms=expiry_wall_ms,
-            )
-        except SimReject as refusal:
-            await self._ack(0)
-            raise refusal from None
-        await self._ack(0)
-        return order
+    async def submit_amend(self, account: SimAccount, request: SimAmendRequest) -> SimOrder:
+        """Amends an order with the network around it. Raises ``SimReject``."""
+        return await self._with_latency(lambda: self.amend(account, request))
 
     async def submit_cancel_all(
         self, account: SimAccount, symbol: str | None, side: OrderSide | None = None
     ) -> list[SimOrder]:
-        await self._order_line.travel()
-        orders = self.cancel_all(account, symbol, side)
-        await self._ack(0)
-        return orders
+        """Cancels all open orders (of a symbol, of a side) with the network around it."""
+        return await self._with_latency(lambda: self.cancel_all(account, symbol, side))
 
-    async def _ack(self, delay_after_ns: int) -> None:
-        await self.clock.sleep_until(self._ack_line.arrival_ns() + delay_after_ns)
+    async def _with_latency(self, action: Callable[[], T]) -> T:
+        """Order latency, ``action`` in the matching engine, then the latency of its acknowledgement or refusal."""
+        await self.order_link.transit()
+        try:
+            return action()
+        finally:
+            await self.ack_link.transit()
 
-    # --- queries: the truth now, or what it was while a fault makes answers stale; a dialect adds its own rules ---
+    # --- queries: the state now, or an older one while a fault makes answers stale; a dialect adds its own rules ---
 
     def _as_of_ns(self) -> int | None:
         """The moment that answers of the request at hand show; None = now."""
@@ -127,10 +84,12 @@ class SimVenue(OrderAmender):
     def order(
         self, account: SimAccount, symbol: str, *, order_id: int | None = None, client_id: str | None = None
     ) -> SimOrder | None:
+        """One order of the account by id or client id; None when it has no such order."""
         found = self._find(account, symbol, order_id, client_id)
         return None if found is None else self._seen(found)
 
     def open_orders(self, account: SimAccount, symbol: str | None = None) -> list[SimOrder]:
+        """Open orders of the account, oldest first."""
         if self._as_of_ns() is None:
             return [order.copy() for order in self._open_of(account, symbol)]
         return self._orders_of(account, symbol, lambda order: order.is_open)
@@ -152,6 +111,7 @@ class SimVenue(OrderAmender):
         ]
 
     def wallets(self, account: SimAccount) -> dict[str, Wallet]:
+        """asset -> wallet of the account."""
         at_ns = self._as_of_ns()
         if at_ns is None:
             return dict(account.wallets)
@@ -182,7 +142,7 @@ class SimVenue(OrderAmender):
         )
         return valued(wallet.total, self.shown_positions(account), self.mark_price, reserved)
 
-    # --- market's side: called by the market and by faults ---
+    # --- called by the market and by faults ---
 
     def apply_funding(self, symbol: str) -> None:
         """Charges funding to every position of the symbol and schedules the next time."""

@@ -1,4 +1,4 @@
-"""The lower half of a simulated venue: instruments, clock, books, accounts and what it pushes."""
+"""The base of a simulated venue: instruments, clock, books, accounts and pushes."""
 
 from __future__ import annotations
 
@@ -9,32 +9,24 @@ from decimal import Decimal
 from functools import partial
 
 from pipeline.model.enums import InstrumentKind, OrderSide
+from pipeline.sim.exchange.accounts import ApiKey, SimAccount, SimPosition
 from pipeline.sim.exchange.candles import CandleSeries
+from pipeline.sim.exchange.decimals import ZERO
+from pipeline.sim.exchange.events import AccountCallback, AccountEvent, MarketCallback, TradeEvent
 from pipeline.sim.exchange.faults import FaultPlan
-from pipeline.sim.exchange.latency import NS_PER_MS, LatencyProfile, Line, ManualClock
-from pipeline.sim.exchange.market_events import FeedLine
+from pipeline.sim.exchange.instruments import Level, SimInstrument
+from pipeline.sim.exchange.latency import NS_PER_MS, LatencyProfile, Link, ManualClock
+from pipeline.sim.exchange.market_events import VenueFeed
 from pipeline.sim.exchange.order_book import ASK, BID, SimBook
 from pipeline.sim.exchange.positions import position_of, positions_of
 from pipeline.sim.exchange.settlement import MarginAccount, Settlement
-from pipeline.sim.exchange.types import (
-    ZERO,
-    AccountCallback,
-    AccountEvent,
-    ApiKey,
-    Level,
-    MarketCallback,
-    SimAccount,
-    SimInstrument,
-    SimPosition,
-    TradeEvent,
-)
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 
 OwnFillCallback = Callable[[str, OrderSide, int, int], None]  # symbol, side, price ticks, units
 
 
 class VenueCore:
-    """Instruments, clock, books, accounts, pushes: what a venue is before anybody trades."""
+    """Instruments, clock, books, accounts and pushes: everything of a venue but orders."""
 
     def __init__(
         self,
@@ -70,23 +62,23 @@ class VenueCore:
         self._refill_ms = refill_ms
         self._rejects_unfillable = rejects_unfillable
         self._rng = random.Random(f"{seed}:{name}:reaction")  # never drawn from by the market path
-        lines = random.Random(f"{seed}:{name}:latency")
+        rng = random.Random(f"{seed}:{name}:latency")
         jitter = self.latency.jitter
-        self._order_line = Line(clock, lines, self.latency.order_us, jitter)
-        self._ack_line = Line(clock, lines, self.latency.match_us + self.latency.ack_us, jitter)
-        self._private_line = Line(clock, lines, self.latency.match_us + self.latency.private_us, jitter)
-        self.rest_line = Line(clock, lines, self.latency.rest_us, jitter)
+        self.order_link = Link(clock, rng, self.latency.order_us, jitter)
+        self.ack_link = Link(clock, rng, self.latency.match_us + self.latency.ack_us, jitter)
+        self._private_link = Link(clock, rng, self.latency.match_us + self.latency.private_us, jitter)
+        self.rest_link = Link(clock, rng, self.latency.rest_us, jitter)
         first_id = random.Random(f"{seed}:{name}:ids").randrange(10**9, 9 * 10**9)
         self.books: dict[str, SimBook] = {}
         for index, symbol in enumerate(self.instruments):
             self.books[symbol] = SimBook(first_id + index * 50_000_000)
-        self.feed = FeedLine(
+        self.feed = VenueFeed(
             venue=name,
             books=self.books,
             clock=clock,
             ledger=ledger,
             faults=faults,
-            line=Line(clock, lines, self.latency.feed_us, jitter),
+            link=Link(clock, rng, self.latency.feed_us, jitter),
             now_ms=self.now_ms,
             ticker_interval_ms=ticker_interval_ms,
             shift_ns=int(self.latency.feed_delay_ms * NS_PER_MS),
@@ -104,11 +96,15 @@ class VenueCore:
         self.trade_id_text: Callable[[int], str] = str
         self._listeners: dict[int, list[AccountCallback]] = {}  # by id(account)
         ledger.add_venue(name, self.wall_ns)
+        self._enlist(instruments)
+
+    def _enlist(self, instruments: list[SimInstrument]) -> None:
+        """Gives each instrument its mark price and the ledger its row."""
         for row in instruments:
             row.reference = partial(self.mark_price, row.symbol)
-            ledger.append(
+            self.ledger.append(
                 "instrument",
-                name,
+                self.name,
                 symbol=row.symbol,
                 base=row.base,
                 quote=row.quote,
@@ -184,7 +180,7 @@ class VenueCore:
                 self.candles[symbol].add(self.now_ms(), price, ZERO)
                 self.mark_candles[symbol].add(self.now_ms(), price, ZERO)
 
-    def print_trade(self, symbol: str, price: int, units: int, taker: OrderSide) -> int:
+    def publish_trade(self, symbol: str, price: int, units: int, taker: OrderSide) -> int:
         """Publishes one trade; returns its id."""
         self._trade_seq += 1
         row, now_ms = self.instruments[symbol], self.now_ms()
@@ -232,7 +228,7 @@ class VenueCore:
                 trade = replace(event.trade, qty=event.trade.qty * 2, quote=event.trade.quote * 2)
                 event = replace(event, trade=trade)
             delay = self.faults.stream("delay_stream", self.name, "private")
-            self._private_line.extra_ns = int(delay.delay_ms * NS_PER_MS) if delay is not None else 0
+            self._private_link.extra_ns = int(delay.delay_ms * NS_PER_MS) if delay is not None else 0
 
         def deliver() -> None:
             for listener in list(listeners):
@@ -241,4 +237,4 @@ class VenueCore:
                     listener(held)
 
         for _ in range(copies):
-            self._private_line.deliver(deliver)
+            self._private_link.deliver(deliver)

@@ -1,4 +1,6 @@
-"""The simulator's append-only ledger: the judge of every run. Decimals only, written as text when served.
+"""The venue ledger: append-only record of everything that happened at the simulated venues, for checks of a run.
+
+Numbers are Decimals, written as text when served.
 
 Rows (every row: ``seq, kind, venue, wall_ns`` on the venue's clock, ``mono_ns``):
 
@@ -45,6 +47,7 @@ class VenueLedger:
         self._by_reason: dict[tuple[str, str, str], Decimal] = {}  # (venue, reason, asset), the user's side
 
     def add_venue(self, venue: str, wall_ns: Callable[[], int]) -> None:
+        """Registers a venue with its own clock (Unix ns), for the rows' ``wall_ns``."""
         self._wall[venue] = wall_ns
 
     def append(self, kind: str, venue: str, **fields: Any) -> int:
@@ -105,9 +108,11 @@ class VenueLedger:
         return self.append("entry", venue, reason=reason, ref=ref, postings=[list(row) for row in postings])
 
     def total(self, venue: str, account: str, asset: str) -> Decimal:
+        """Sum of all postings to an account of a venue in one asset."""
         return self._totals.get((venue, account, asset), Decimal(0))
 
     def of_kind(self, kind: str) -> list[dict[str, Any]]:
+        """Every row of a kind, oldest first; the rows themselves: do not change them."""
         return [row for row in self.rows if row["kind"] == kind]
 
     def changes(self) -> dict[str, dict[str, Decimal]]:

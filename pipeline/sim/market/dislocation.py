@@ -1,11 +1,11 @@
-"""Dislocations: prices that part for a moment, rivals who close them, and the account of what was offered.
+"""Dislocations: short price gaps between venues, rivals that close them, and a record of what was offered.
 
-At birth somebody sweeps one venue's book and leaves a stray quote so far off that taking it and the best price of
-another venue (or two other legs of a triangle) earns ``edge_bps`` after both taker fees. It dies when rivals come, on
-a survival curve 1 / (1 + t / half-life), fitted to recorded captures: half of the dislocations gone after one
-half-life, 83 % after five. Mostly they take the stray quote itself; else the counter leg moves away first and the
-stray quote goes a little later, which is how a slow taker is left with one leg. Sometimes a rival takes a part early.
-A stray quote that an own order has consumed stays consumed.
+A dislocation begins when a trader sweeps one venue's book and leaves a stray quote so far off that taking it and the
+best price of another venue (or two other legs of a triangle) earns ``edge_bps`` after both taker fees. It ends when
+rivals come, on a survival curve 1 / (1 + t / half-life), fitted to recorded captures: half of the dislocations gone
+after one half-life, 83 % after five. Mostly they take the stray quote itself; else the counter leg moves away first
+and the stray quote goes a little later, which is how a slow taker is left with one leg. Sometimes a rival takes a part
+early. A stray quote that an own order has consumed stays consumed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.sim.exchange.latency import NS_PER_MS, NS_PER_S
 from pipeline.sim.exchange.order_book import ASK, BID
 from pipeline.sim.market.fair_price import BPS
 from pipeline.sim.market.makers import Maker
-from pipeline.sim.scenario import DislocationSpec
+from pipeline.sim.scenarios.specs import DislocationSpec
 
 RECORDS_MAX = 50_000
 NEVER_NS = 1 << 62
@@ -49,6 +49,7 @@ class Dislocation:
     rival_units: int = 0
 
     def describe(self) -> dict[str, Any]:
+        """JSON-ready row of ``GET /dislocations?all=1``. Times are market time in ms."""
         row = self.stray.instrument
         return {
             "number": self.number,
@@ -71,7 +72,10 @@ class Dislocation:
 
 @dataclass
 class Dislocations:
-    """Births, deaths and the books of account. ``schedule(delay_ns, action)`` runs on market time."""
+    """Begins and ends dislocations, counts what was offered and captured.
+
+    ``schedule(delay_ns, action)`` runs on market time.
+    """
 
     spec: DislocationSpec
     makers: dict[str, list[Maker]]  # by pair
@@ -192,7 +196,7 @@ class Dislocations:
             price = -int(-(reference * (1.0 + edge_bps * BPS) / own / tick)) + 1
         units = stray.units_of(usd)
         gap = max(1, round(price * 0.3 * BPS))
-        # Somebody sweeps everything up to the stray price, and quotes what is left over there.
+        # A trader sweeps everything up to the stray price and quotes there.
         stray.stray = (side, price, price + 2 * gap if side == ASK else price - 2 * gap)
         if side == ASK:
             stray.bid_cap = price - max(1, gap)
@@ -236,7 +240,7 @@ class Dislocations:
             self._counter_of[(counter.venue.name, counter.instrument.symbol)] = born
         if self.rng.random() < self.spec.nibble_share:
             share = self.rng.uniform(0.2, 0.7)
-            self.schedule(int(life_ms * self.rng.random() * NS_PER_MS), lambda now: self._nibble(born, share))
+            self.schedule(int(life_ms * self.rng.random() * NS_PER_MS), lambda now: self._take_part(born, share))
         self.schedule(int(life_ms * NS_PER_MS), lambda now: self._rivals(born, now))
 
     def _life_ms(self) -> float:
@@ -245,7 +249,7 @@ class Dislocations:
 
     # --- death ---
 
-    def _nibble(self, born: Dislocation, share: float) -> None:
+    def _take_part(self, born: Dislocation, share: float) -> None:
         if not born.end:
             born.rival_units += self._take_stray(born, int(born.units * share))
 

@@ -12,11 +12,11 @@ import random
 from bisect import bisect_right
 
 from pipeline.sim.exchange.latency import NS_PER_S
-from pipeline.sim.scenario import PairSpec
+from pipeline.sim.scenarios.specs import PairSpec
 
 BPS = 1e-4
 UPDATE_FACTOR = 0.35  # fair-price updates per book event of one listing
-HISTORY_MAX = 4096  # updates remembered for the laggards
+HISTORY_MAX = 4096  # updates kept for venues that lag
 
 
 class FairPrice:

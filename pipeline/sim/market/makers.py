@@ -14,12 +14,12 @@ import random
 from collections.abc import Callable
 
 from pipeline.model.enums import OrderSide
+from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_MS, NS_PER_S
 from pipeline.sim.exchange.order_book import ASK, BID, SimBook
-from pipeline.sim.exchange.types import SimInstrument
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.market.fair_price import BPS, DerivedPrice, FairPrice, Hawkes
-from pipeline.sim.scenario import ListingSpec, PairSpec
+from pipeline.sim.scenarios.specs import ListingSpec, PairSpec
 
 SIZE_SIGMA = 1.1  # log-normal sizes of levels
 TIGHT_SIGMA = 0.25  # slow variation of the spread
@@ -66,8 +66,8 @@ class Maker:
 
     # --- quantities and prices ---
 
-    def value_in(self, quote_value: float) -> None:
-        """Tells what one quote coin is worth in the unit of ``top_usd`` (1 for USDT quotes)."""
+    def set_quote_value(self, quote_value: float) -> None:
+        """Sets what one quote coin is worth in the unit of ``top_usd`` (1 for USDT quotes)."""
         self._numeraire = quote_value
 
     def units_of(self, usd: float) -> int:
@@ -80,7 +80,7 @@ class Maker:
         return self._fair.at(now_ns - self.lag_ns) * self._offset * (1.0 + self._noise_bps * BPS) / self._tick
 
     def targets(self, now_ns: int) -> tuple[int, int]:
-        """(bid, ask) that the makers want, free of any dislocation."""
+        """(bid, ask) at which the makers would quote without a dislocation."""
         mid = self.perceived_ticks(now_ns)
         half = max(0.5, mid * self._half_spread_bps * BPS * self._tightness)
         bid = math.floor(mid - half)
@@ -109,7 +109,7 @@ class Maker:
                 price += self._gap() if side == ASK else -self._gap()
 
     def restore(self, side: int) -> None:
-        """Behind a sweep there is always somebody: ``RESTORED`` levels from the cap outwards, if the side is thin."""
+        """Quotes ``RESTORED`` levels from the cap outwards behind a sweep, if the side is thin."""
         cap = self.bid_cap if side == BID else self.ask_floor
         if cap is None or self.book.count(side) >= RESTORED:
             return
@@ -159,17 +159,17 @@ class Maker:
     def _withdraw(self, side: int, limit: int) -> None:
         levels = self.book.levels[side]
         prices = self.book.prices(side)
-        doomed = []
+        withdrawn = []
         for price in reversed(prices) if side == BID else prices:
             if price <= limit if side == BID else price >= limit:
                 break
             if price in levels and not self._is_stray(side, price):
-                doomed.append(price)
-        for price in doomed:
+                withdrawn.append(price)
+        for price in withdrawn:
             self.book.set_level(side, price, 0)
 
     def _meet_own(self, side: int, price: int) -> None:
-        """Makers who want to quote through an own resting order take it first."""
+        """Before makers quote through a user's resting order they take it."""
         _, fills = self.book.cross(side, price, self._size(True))
         if fills:
             self.venue.settle_own(fills, self.instrument.symbol)
@@ -260,16 +260,16 @@ class Maker:
         self.sweep(taker, max(1, int(best[1] * rng.random() ** 2)), best[0])
 
     def sweep(self, taker: int, units: int, limit: int | None) -> int:
-        """A rival takes up to ``units`` to ``limit``; prints, fills own resting orders. Returns units taken."""
+        """A rival takes up to ``units`` to ``limit``; trades, fills own resting orders. Returns units taken."""
         side = OrderSide.BUY if taker == BID else OrderSide.SELL
-        prints, fills = self.book.trade(taker, units, limit)
+        trades, fills = self.book.trade(taker, units, limit)
         own = sum(filled for _, filled in fills)
-        for price, taken in prints:
-            # Own parts are printed by their settlement.
+        for price, taken in trades:
+            # Settlement publishes the trades of own parts.
             rest = taken - min(own, taken)
             own -= taken - rest
             if rest:
-                self.venue.print_trade(self.instrument.symbol, price, rest, side)
+                self.venue.publish_trade(self.instrument.symbol, price, rest, side)
         if fills:
             self.venue.settle_own(fills, self.instrument.symbol)
-        return sum(taken for _, taken in prints)
+        return sum(taken for _, taken in trades)

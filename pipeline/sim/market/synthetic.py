@@ -18,7 +18,7 @@ from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.market.dislocation import Dislocations
 from pipeline.sim.market.fair_price import DerivedPrice, FairPrice
 from pipeline.sim.market.makers import Maker
-from pipeline.sim.scenario import Scenario
+from pipeline.sim.scenarios.specs import Scenario
 
 Action = Callable[[int], None]  # takes market time in ns
 
@@ -55,7 +55,7 @@ class SyntheticMarket:
                 )
                 quote_pair = f"{pair.split('/')[1]}/USDT"
                 if quote_pair in self.fair:
-                    maker.value_in(self.fair[quote_pair].now)
+                    maker.set_quote_value(self.fair[quote_pair].now)
                 self.makers.setdefault(pair, []).append(maker)
         self.dislocations = Dislocations(
             spec=scenario.dislocations,
@@ -128,6 +128,7 @@ class SyntheticMarket:
             self._wake_at(self._heap[0][0])
 
     def stop(self) -> None:
+        """Ends the market; the books stay as they are."""
         self._running = False
         self._heap.clear()
 
@@ -201,4 +202,5 @@ class SyntheticMarket:
         return count
 
     def describe(self) -> dict[str, Any]:
+        """Events so far and market time in seconds."""
         return {"steps": self.steps, "market_s": round(self._now_ns / NS_PER_S, 3)}

@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.recorded.capture_frames import Frame
 from pipeline.sim.recorded.capture_source import CaptureDialect
 from pipeline.sim.wire.binance.exchange import BinanceWire, filters, info_row
-from pipeline.sim.wire.dialect import SimSocket
+from pipeline.sim.wire.dialect import Host, SimSocket
 
 _encode = msgspec.json.Encoder().encode
 GATE_DEPTH_MAX = 1000
@@ -51,8 +52,8 @@ class BinanceCaptureDialect(BinanceWire, CaptureDialect):
 class GateioCaptureDialect(CaptureDialect):
     """Gate.io from recordings: subscribe, acknowledge, push the recorded texts unchanged."""
 
-    def __init__(self, venues: dict[str, Any], server: Any) -> None:
-        super().__init__(venues, server)
+    def __init__(self, venues: dict[str, SimVenue], host: Host) -> None:
+        super().__init__(venues, host)
         self._topics: dict[tuple[str, str], set[SimSocket]] = {}  # (channel, symbol) -> sockets
 
     def routes(self, app: web.Application) -> None:
@@ -161,3 +162,9 @@ class GateioCaptureDialect(CaptureDialect):
 
 def _reply(value: Any, status: int = 200) -> web.Response:
     return web.Response(body=_encode(value), status=status, content_type="application/json")
+
+
+CAPTURE_DIALECTS: dict[str, type[CaptureDialect]] = {
+    "binance": BinanceCaptureDialect,
+    "gateio": GateioCaptureDialect,
+}

@@ -9,19 +9,13 @@ after that the book as it stands.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
-from aiohttp import web
-
-from pipeline.sim.exchange.latency import NS_PER_MS, NS_PER_S, ManualClock
+from pipeline.sim.exchange.latency import NS_PER_MS, ManualClock
 from pipeline.sim.recorded.capture_frames import Frame, RebuiltBook, Recording, merged, open_recordings
-from pipeline.sim.wire.dialect import Dialect
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from pipeline.sim.server import SimExchangeServer
+from pipeline.sim.wire.dialect import Dialect, Host
 
 Speed = float | Literal["max"]
 AHEAD_MAX = 64  # frames in flight at ``max``: what an SPSC queue and a book ring hold without conflation
@@ -30,7 +24,7 @@ TURN_FRAMES = 64  # frames sent before the event loop gets its turn
 
 
 class CaptureDialect(Dialect):
-    """A dialect that can be handed recorded frames."""
+    """A dialect that sends recorded frames."""
 
     market_venues: dict[str, str]  # market -> venue name
     source: CaptureSource
@@ -40,11 +34,8 @@ class CaptureDialect(Dialect):
         return 0
 
     def has_subscriber(self, venue: str, symbol: str) -> bool:
-        """True once somebody listens to the symbol's depth."""
+        """True while a client is subscribed to the symbol's depth."""
         return False
-
-    async def snapshot(self, request: web.Request, venue: str, symbol: str, limit: int) -> dict[str, Any] | None:
-        return await self.source.snapshot(venue, symbol, limit)
 
 
 class CaptureSource:
@@ -66,19 +57,16 @@ class CaptureSource:
         self._confirmation = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    # --- what the server asks ---
+    # --- for the server ---
 
     def exchange_name(self, exchange: str) -> str:
         """Name under which a recorded exchange is served: its own, unless a synthetic one has it."""
         return f"{exchange}rec" if exchange in self._taken else exchange
 
-    def dialects(self, server: SimExchangeServer) -> dict[str, Dialect]:
-        """One dialect per recorded exchange; playing starts by itself."""
-        from pipeline.sim.recorded.capture_dialects import BinanceCaptureDialect, GateioCaptureDialect
-
-        kinds: dict[str, type[CaptureDialect]] = {"binance": BinanceCaptureDialect, "gateio": GateioCaptureDialect}
+    def dialects(self, host: Host, kinds: Mapping[str, type[CaptureDialect]]) -> dict[str, CaptureDialect]:
+        """One dialect per recorded exchange, of the class that ``kinds`` has for it; starts playing."""
         for exchange in dict.fromkeys(row.venue.partition("_")[0] for row in self.recordings):
-            dialect = kinds[exchange]({}, server)
+            dialect = kinds[exchange]({}, host)
             dialect.source = self
             served = self.exchange_name(exchange)
             dialect.market_venues = {
@@ -91,6 +79,7 @@ class CaptureSource:
         return dict(self._by_exchange)
 
     def dialect_of(self, exchange: str) -> str:
+        """The dialect of a served exchange's name."""
         return exchange.removesuffix("rec")
 
     def symbols(self, exchange: str) -> dict[str, list[str]]:
@@ -103,6 +92,7 @@ class CaptureSource:
         return found
 
     def of_venue(self, served: str) -> list[Recording]:
+        """The recordings behind a served venue."""
         return [row for row in self.recordings if self._served(row.venue) == served]
 
     def now_ms(self, served: str) -> int:
@@ -115,11 +105,12 @@ class CaptureSource:
         return first_ms + int((self._clock.mono_ns() - self._started_ns) * float(self._speed)) // NS_PER_MS
 
     def confirm(self, venue: str, frames: int) -> None:
-        """The consumer has digested ``frames`` frames of a venue in total."""
+        """The consumer has handled ``frames`` frames of a venue in total."""
         self._confirmed[venue] = max(frames, self._confirmed.get(venue, 0))
         self._confirmation.set()
 
     def describe(self) -> dict[str, Any]:
+        """The reply of ``GET /replay``."""
         return {
             "done": self._done,
             "started": bool(self._started_ns),
@@ -142,6 +133,7 @@ class CaptureSource:
         return None
 
     async def stop(self) -> None:
+        """Ends playing."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -217,7 +209,3 @@ def _rebuild(recording: Recording, symbol: str, depth_frames: int) -> RebuiltBoo
             if not left:
                 break
     return book
-
-
-def seconds(t_ns: int) -> float:
-    return t_ns / NS_PER_S

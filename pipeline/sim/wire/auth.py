@@ -24,7 +24,8 @@ _EMPTY_SHA512 = hashlib.sha512(b"").hexdigest()
 class KeyHolder(Protocol):
     """The part of a simulated account that signing needs: several keys may open one account."""
 
-    def secret_of(self, api_key: str) -> str: ...
+    def secret_of(self, api_key: str) -> str:
+        """The secret of a key; raises ``KeyError``."""
 
 
 Account = TypeVar("Account", bound=KeyHolder)
@@ -41,10 +42,12 @@ class AuthRefused(Exception):
 
 
 def hmac_sha256_hex(secret: str, message: bytes) -> str:
+    """Lower-case hex of HMAC-SHA256: what MEXC signs with."""
     return hmac.digest(secret.encode(), message, "sha256").hex()
 
 
 def hmac_sha512_hex(secret: str, message: bytes) -> str:
+    """Lower-case hex of HMAC-SHA512: what Gate.io signs with."""
     return hmac.digest(secret.encode(), message, "sha512").hex()
 
 
@@ -117,6 +120,7 @@ def gate_rest_text(method: str, path: str, query: str, body: bytes, timestamp: s
 
 
 def gate_channel_text(channel: str, event: str, time_s: int) -> bytes:
+    """What a private subscription signs. Source: Gate.io WebSocket v4 "Authentication"."""
     return f"channel={channel}&event={event}&time={time_s}".encode()
 
 
@@ -181,6 +185,7 @@ def gate_exptime_ms(headers: Mapping[str, str]) -> int:
 
 
 def check_gate_exptime(headers: Mapping[str, str], now_ms: int) -> None:
+    """Raises ``AuthRefused`` when the request's own expiry (``x-gate-exptime``, Unix ms) has passed."""
     expiry_ms = gate_exptime_ms(headers)
     if expiry_ms and now_ms > expiry_ms:
         raise AuthRefused(403, "REQUEST_EXPIRED", "Request Expired")
@@ -207,6 +212,7 @@ def verify_gate_login(
     req_param: bytes,
     now_ms: int,
 ) -> Account:
+    """The login of the WebSocket API: clock (60 s), key, signature. Raises ``AuthRefused``."""
     _gate_window(timestamp, now_ms)
     account = _gate_key(accounts, api_key)
     _gate_signature(account.secret_of(api_key), gate_api_text(channel, req_param, timestamp), signature)

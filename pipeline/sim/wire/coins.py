@@ -1,13 +1,9 @@
-"""The coins of a venue: what each ticker really is, for the currency lists of the dialects."""
+"""The coins of a venue: the identity of each ticker, for the currency lists of the dialects."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pipeline.model.structs import CoinIdentity
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
+from pipeline.sim.exchange.venue import SimVenue
 
 # Quote coins have no instrument of their own that would carry their identity.
 _KNOWN = {

@@ -1,4 +1,4 @@
-"""What a wire dialect is made of: its interface, and the socket that it pushes frames through.
+"""The base of a wire dialect, what it needs of its host, and the socket through which it pushes frames.
 
 One exchange = one aiohttp application on one loopback socket that serves REST and WebSocket of all its venues. A
 ``Dialect`` mounts its paths on it and speaks the venue's wire format; everything that is the same on every venue
@@ -11,29 +11,61 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from aiohttp import WSMessage, WSMsgType, web
 
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
-    from pipeline.sim.server import SimExchangeServer
+from pipeline.sim.exchange.faults import FaultPlan, RequestFaults
+from pipeline.sim.exchange.venue import SimVenue
+from pipeline.sim.exchange.venue_ledger import VenueLedger
 
 _NUMBER = re.compile(r'"\d+\.\d+"')  # a price or quantity as text
 QUEUE_MAX = 20_000  # frames a slow client may lag before its socket is closed, as venues do
+
+
+class Host(Protocol):
+    """What a dialect needs of the server that hosts it; ``SimExchangeServer`` is the only implementation."""
+
+    @property
+    def faults(self) -> FaultPlan:
+        """The armed fault rules, asked by sockets for what they do to handshakes and frames."""
+
+    @property
+    def ledger(self) -> VenueLedger:
+        """The venue ledger, which notes every handshake."""
+
+    async def admit(
+        self,
+        venue: str,
+        operation: str,
+        *,
+        symbol: str = "*",
+        client_id: str = "",
+        via: str = "ws_api",
+        detail: dict[str, Any] | None = None,
+    ) -> RequestFaults:
+        """A request has arrived: writes its ledger row, applies faults and the network latency on the way in.
+
+        REST requests pass here by the server's middleware; a dialect calls this itself for each call of a WebSocket
+        API, obeys the result (``status``: refuse with it; ``drop_request``: close, execute nothing;
+        ``drop_response``: execute, close; ``status_after``: execute, answer the error) and awaits ``release``.
+        """
+
+    async def release(self, venue: str, operation: str, faults: RequestFaults) -> None:
+        """The reply leaves: applies the network latency on the way back and a fault's delay."""
 
 
 class Dialect:
     """Base of every wire dialect.
 
     ``venues``: the venues of this exchange by name (``gateio_spot`` ...), which the dialect serves.
-    ``server``: ``admit`` (faults, latency and ledger for WS API calls; REST goes through the middleware),
-    ``clock``, ``ledger``, ``faults``.
+    ``host``: the server around it.
+    A dialect is found by its folder: ``wire/<name>/exchange.py`` names its class ``DIALECT`` (see ``discovery``).
     """
 
-    def __init__(self, venues: dict[str, SimVenue], server: SimExchangeServer) -> None:
+    def __init__(self, venues: dict[str, SimVenue], host: Host) -> None:
         self.venues = venues
-        self.server = server
+        self.host = host
         self.sockets: set[SimSocket] = set()
 
     def routes(self, app: web.Application) -> None:
@@ -44,9 +76,9 @@ class Dialect:
         return {}
 
     def classify(self, method: str, path: str, query: dict[str, str]) -> tuple[str, str, str] | None:
-        """(venue name, operation of ``faults.OPERATIONS``, symbol or "*") of a REST request; None = not mine.
+        """(venue name, operation of ``faults.OPERATIONS``, symbol or "*") of a REST request.
 
-        WebSocket upgrades are not asked about.
+        None for a path that is not this dialect's. Not called for WebSocket upgrades.
         """
         return None
 
@@ -99,8 +131,8 @@ class SimSocket:
 
     async def open(self) -> web.StreamResponse | None:
         """Accepts the handshake; a response instead of None means that a fault refused it: return that."""
-        rule = self.dialect.server.faults.stream("refuse_connect", self.venue, self.scope)
-        self.dialect.server.ledger.request(
+        rule = self.dialect.host.faults.stream("refuse_connect", self.venue, self.scope)
+        self.dialect.host.ledger.request(
             venue=self.venue, via="ws", operation="connect", detail={"path": self.request.path, "scope": self.scope}
         )
         if rule is not None:
@@ -117,13 +149,13 @@ class SimSocket:
         if len(self._queue) >= QUEUE_MAX:
             self.kill()
             return
-        if self.dialect.server.faults.rules:
-            frame = self._spoilt(frame)
+        if self.dialect.host.faults.rules:
+            frame = self._damaged(frame)
         self._queue.append(frame)
         self._wake.set()
 
-    def _spoilt(self, frame: str | bytes) -> str | bytes:
-        faults = self.dialect.server.faults
+    def _damaged(self, frame: str | bytes) -> str | bytes:
+        faults = self.dialect.host.faults
         if faults.stream("corrupt", self.venue, self.scope) is not None:
             return frame[: len(frame) * 2 // 3]
         if isinstance(frame, str) and _NUMBER.search(frame):

@@ -1,7 +1,7 @@
 """Request budgets of the simulated venues: fixed windows per endpoint and key, with the venues' headers.
 
-Defaults are the sheets' figures; where a document and a newer report differ, the stricter one is enforced, so that
-an engine that passes here passes both. A scenario may widen them.
+Defaults are the venues' documented figures; where a document and a newer report differ, the stricter is enforced, so
+that an engine that passes here passes both.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ class Budget(msgspec.Struct, frozen=True):
     interval_ms: int
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class BudgetState(msgspec.Struct, frozen=True):
+    """What a window allows after a request was counted."""
+
     allowed: bool
     limit: int
     remain: int
@@ -37,8 +39,8 @@ class WindowLimiter:
         """All windows open anew."""
         self._windows.clear()
 
-    def take(self, budget: Budget, name: str, key: str, now_ms: int, weight: int = 1) -> Verdict:
-        """Count ``weight``; a refused request is counted too (venues punish those who keep on asking)."""
+    def take(self, budget: Budget, name: str, key: str, now_ms: int, weight: int = 1) -> BudgetState:
+        """Count ``weight``; a refused request is counted too, as the venues do."""
         slot = (name, key)
         started_ms, used = self._windows.get(slot, (now_ms, 0))
         if now_ms - started_ms >= budget.interval_ms:
@@ -47,7 +49,7 @@ class WindowLimiter:
         if len(self._windows) >= _KEYS_MAX and slot not in self._windows:
             self._windows.clear()
         self._windows[slot] = (started_ms, used)
-        return Verdict(
+        return BudgetState(
             used <= budget.limit, budget.limit, max(0, budget.limit - used), started_ms + budget.interval_ms, used
         )
 
@@ -68,6 +70,8 @@ class MexcLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GateLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Gate.io's budgets. ``private`` and ``public`` are per endpoint. Source: Gate.io APIv4 "Rate limit"."""
+
     public: Budget = Budget(200, 10_000)
     spot_place: Budget = Budget(10, 1_000)  # per account and market
     spot_cancel: Budget = Budget(200, 1_000)
@@ -78,15 +82,15 @@ class GateLimits(msgspec.Struct, frozen=True, kw_only=True):
     futures_ws_trading: Budget = Budget(100, 1_000)
 
 
-def gate_headers(verdict: Verdict) -> dict[str, str]:
+def gate_headers(state: BudgetState) -> dict[str, str]:
     """Response headers that every limited Gate.io reply carries; the reset time is in unix seconds."""
     return {
-        "X-Gate-RateLimit-Requests-Remain": str(verdict.remain),
-        "X-Gate-RateLimit-Limit": str(verdict.limit),
-        "X-Gate-RateLimit-Reset-Timestamp": str(verdict.reset_ms // 1000),
+        "X-Gate-RateLimit-Requests-Remain": str(state.remain),
+        "X-Gate-RateLimit-Limit": str(state.limit),
+        "X-Gate-RateLimit-Reset-Timestamp": str(state.reset_ms // 1000),
     }
 
 
-def retry_after_s(verdict: Verdict, now_ms: int) -> int:
-    """Whole seconds, rounded up, as ``Retry-After`` wants them."""
-    return max(1, -(-(verdict.reset_ms - now_ms) // 1000))
+def retry_after_s(state: BudgetState, now_ms: int) -> int:
+    """Whole seconds, rounded up, for ``Retry-After``."""
+    return max(1, -(-(state.reset_ms - now_ms) // 1000))

@@ -13,7 +13,7 @@ from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper
 from pipeline.model.enums import OrderSide, OrderState
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
-from pipeline.model.venue_events import FundingNews
+from pipeline.model.venue_events import FundingNotice
 
 MULTIPLIERS = {"BTC_USDT": Decimal("0.0001")}
 
@@ -248,5 +248,5 @@ def test_gate_wallet_push_of_type_fund_is_news_of_funding_and_of_the_balance() -
         b'"currency":"usdt"}]}'
     )
     news, changed = gate.parse_push("gateio_futures", frame, {}, 5)
-    assert news == FundingNews(venue="gateio_futures", symbol="BTC_USDT", venue_wall_ms=1547199246123, recv_mono_ns=5)
+    assert news == FundingNotice(venue="gateio_futures", symbol="BTC_USDT", venue_wall_ms=1547199246123, recv_mono_ns=5)
     assert isinstance(changed, gate.FuturesBalanceChanged)

@@ -117,7 +117,7 @@ def sweep_of(world: World, venue: str, **changes: Any) -> SweepAnswer:
 # --- fills: once, all of them ---
 
 
-def test_a_fill_told_twice_before_the_acknowledgement_is_booked_once() -> None:
+def test_a_fill_reported_twice_before_the_acknowledgement_is_booked_once() -> None:
     """The stream tells a fill without our id; REST tells it again with it; the acknowledgement never came."""
     world = ready_world(faults=SILENT)
     world.feed(world.offer("mexc_spot", "gateio_spot"))
@@ -182,7 +182,7 @@ def test_a_resting_word_does_not_hold_an_order_open_for_ever() -> None:
     assert not world.core.ledger.open_operations
 
 
-def test_a_restart_keeps_the_balance_that_bears_witness() -> None:
+def test_a_restart_keeps_the_baseline_of_a_balance() -> None:
     """The order executed, its venue shows neither order nor fill, and the executor restarts: no proof of absence."""
     world = ready_world(faults=SILENT)
     world.feed(world.offer("mexc_spot", "gateio_spot"))
@@ -194,7 +194,7 @@ def test_a_restart_keeps_the_balance_that_bears_witness() -> None:
     assert any(getattr(report, "code", "") == "unknown_unproved" for report in world.reports)
 
 
-def test_a_coin_that_the_account_never_listed_bears_witness_too() -> None:
+def test_a_coin_that_the_account_never_listed_is_evidence_too() -> None:
     """Venues leave zero balances out: the first coin of an asset appears where nothing was listed before."""
     world = World(1, config=make_config())
     del world.venues["mexc_spot"].balances["BTC"]
@@ -207,7 +207,7 @@ def test_a_coin_that_the_account_never_listed_bears_witness_too() -> None:
     assert order.state is OrderState.UNKNOWN
 
 
-def test_a_coin_that_is_gone_from_the_account_bears_witness_too() -> None:
+def test_a_coin_that_is_gone_from_the_account_is_evidence_too() -> None:
     world = ready_world(faults=SILENT)
     world.feed(world.offer("mexc_spot", "gateio_spot"))
     order = order_on(world, "gateio_spot")  # a sell
@@ -459,7 +459,7 @@ def test_a_recovery_that_an_operator_took_over_is_left_alone_also_after_a_restar
 
 
 def test_after_a_restart_the_venues_are_asked_before_a_leg_is_unwound() -> None:
-    """Leg one's fill is journalled, leg two's fill happened while we were dead: nothing is owed, nothing is sent."""
+    """Leg one's fill is journalled, leg two's fill happened while we were dead: nothing is to be repaired."""
     for seed in range(10):
         world = ready_world(seed)
         world.feed(world.offer("mexc_spot", "gateio_spot"))
@@ -513,7 +513,7 @@ def test_leaving_a_hedge_waits_for_the_budget_that_entries_need() -> None:
 # --- what stands still ---
 
 
-def test_a_repaired_operation_whose_other_order_is_unknown_stops_its_symbol_and_not_the_house() -> None:
+def test_a_repaired_operation_whose_other_order_is_unknown_stops_its_symbol_and_not_the_engine() -> None:
     world = ready_world(faults=SILENT, limits={"max_unhedged_ms": 800})
     world.feed(world.offer("mexc_spot", "gateio_spot"))
     finish_order(world, order_on(world, "mexc_spot"))
@@ -525,7 +525,7 @@ def test_a_repaired_operation_whose_other_order_is_unknown_stops_its_symbol_and_
     assert unwound and order_on(world, "gateio_spot").state is OrderState.UNKNOWN
 
 
-def test_an_exposure_that_nobody_takes_stops_the_house() -> None:
+def test_an_exposure_that_no_venue_takes_stops_the_engine() -> None:
     world = ready_world(faults=SILENT)
     world.feed(world.offer("mexc_spot", "gateio_spot"))
     finish_order(world, order_on(world, "mexc_spot"))
@@ -536,7 +536,7 @@ def test_an_exposure_that_nobody_takes_stops_the_house() -> None:
     assert world.core.risk.gate.reducing
 
 
-def test_a_fill_that_is_not_told_yet_is_no_foreign_hand() -> None:
+def test_a_fill_that_is_not_reported_yet_is_not_external() -> None:
     """The balance has moved by our own order, whose answer and events are lost: no alarm while it is being asked."""
     world = ready_world(faults=SILENT)
     world.feed(world.offer("mexc_spot", "gateio_spot"))

@@ -14,8 +14,8 @@ from pipeline.execution.round_trips import round_trips, won_and_lost
 from pipeline.model.errors import BadInput
 from tests.worlds.execution_world import World
 from workers.cli.report import read_report
-from workers.demo.summary import EngineBooks, losing
-from workers.recorder.sqlite_ledger import Ledger, open_reader
+from workers.demo.summary import JournalTotals, losing
+from workers.recorder.sqlite_ledger import SqliteLedger, open_reader
 
 
 def dec(**values: str) -> dict[str, Decimal]:
@@ -56,12 +56,12 @@ def leave(world: World) -> None:
 
 def test_the_summary_judges_a_hedge_when_it_is_closed() -> None:
     world = hedged_world()
-    books = EngineBooks(world.entries)
+    books = JournalTotals(world.entries)
     assert next(iter(books.results.values())).pnl_numeraire < 0, "an entry alone is its fees"
     assert (books.outcomes()["won"], books.outcomes()["lost"]) == (0, 0)
     assert losing(books) == []
     leave(world)
-    books = EngineBooks(world.entries)
+    books = JournalTotals(world.entries)
     assert books.outcomes()["completed"] == 2
     assert (books.outcomes()["won"], books.outcomes()["lost"]) == (1, 0)
     assert sum(books.trips().values()) == sum(r.pnl_numeraire for r in books.results.values())
@@ -75,7 +75,7 @@ def test_a_hedge_that_is_left_at_a_loss_is_one_lost_trip() -> None:
     world.feed(Command(CommandKind.CLOSE_HEDGES, reason="test"))
     world.run(1000)
     assert not world.core.ledger.hedges
-    books = EngineBooks(world.entries)
+    books = JournalTotals(world.entries)
     assert (books.outcomes()["won"], books.outcomes()["lost"]) == (0, 1)
     (row,) = losing(books)
     assert row["pnl_numeraire"] == sum(r.pnl_numeraire for r in books.results.values())
@@ -89,7 +89,7 @@ def test_the_report_judges_as_the_summary_does(tmp_path: Path, monkeypatch: pyte
     world = hedged_world()
 
     def folded() -> dict[str, int]:
-        ledger = Ledger(tmp_path / "t-one" / "ledger.sqlite")
+        ledger = SqliteLedger(tmp_path / "t-one" / "ledger.sqlite")
         ledger.apply(world.entries, None)
         ledger.close()
         found: dict[str, int] = read_report("t-one", "")["operations"]
@@ -110,13 +110,13 @@ def test_the_reported_change_holds_what_futures_realised(tmp_path: Path, monkeyp
     monkeypatch.setenv("ARB_STATE_DIR", str(tmp_path))
     (tmp_path / "t-one").mkdir()
     world = hedged_world()
-    entered = EngineBooks(world.entries).pnl()
+    entered = JournalTotals(world.entries).pnl()
     leave(world)
-    ledger = Ledger(tmp_path / "t-one" / "ledger.sqlite")
+    ledger = SqliteLedger(tmp_path / "t-one" / "ledger.sqlite")
     ledger.apply(world.entries, None)
     ledger.close()
-    whole = EngineBooks(world.entries).pnl()
-    realised = sum(position.realised for position in EngineBooks(world.entries).accounts.futures.values())
+    whole = JournalTotals(world.entries).pnl()
+    realised = sum(position.realised for position in JournalTotals(world.entries).accounts.futures.values())
     assert realised, "the contract moved between entry and exit"
     assert read_report("t-one", "")["pnl"] == {asset: amount for asset, amount in whole.items() if amount}
     with open_reader(tmp_path / "t-one" / "ledger.sqlite") as db:
@@ -131,7 +131,7 @@ def test_an_older_ledger_is_folded_again(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "t-one").mkdir()
     path = tmp_path / "t-one" / "ledger.sqlite"
     world = hedged_world()
-    ledger = Ledger(path)
+    ledger = SqliteLedger(path)
     ledger.apply(world.entries, JournalPosition(index=1, offset=64, next_seq=9, chain=bytes(8)))
     ledger.close()
     old = sqlite3.connect(path)
@@ -143,8 +143,8 @@ def test_an_older_ledger_is_folded_again(tmp_path: Path, monkeypatch: pytest.Mon
     old.close()
     with pytest.raises(BadInput, match="version 3"):
         read_report("t-one", "")
-    ledger = Ledger(path)
+    ledger = SqliteLedger(path)
     assert ledger.position() is None, "the journal is read from its beginning"
     ledger.apply(world.entries, None)
     ledger.close()
-    assert read_report("t-one", "")["pnl"] == {a: v for a, v in EngineBooks(world.entries).pnl().items() if v}
+    assert read_report("t-one", "")["pnl"] == {a: v for a, v in JournalTotals(world.entries).pnl().items() if v}

@@ -75,12 +75,12 @@ def test_prices_too_far_apart_are_doubt() -> None:
 
 
 def test_a_venue_that_tells_nothing_of_a_coin_does_not_pair_it() -> None:
-    told = coin(("eth", "0xaa"))
+    given = coin(("eth", "0xaa"))
     rows = build_rows(
-        [spec("mexc_spot", "NOVA"), spec("gateio_spot", "NOVA", identity=told), spec("gateio_futures", "NOVA")], VENUES
+        [spec("mexc_spot", "NOVA"), spec("gateio_spot", "NOVA", identity=given), spec("gateio_futures", "NOVA")], VENUES
     )
     assert [row.pair_id for row in rows] == [QUARANTINED, 0, 0]
-    assert "mexc_spot tells nothing of the coin NOVA" in rows[0].quarantine_reason
+    assert "mexc_spot gives no identity of the coin NOVA" in rows[0].quarantine_reason
     assert "detection.trusted_coins" in rows[0].quarantine_reason
     rows = build_rows([spec("mexc_spot", "NOVA"), spec("gateio_spot", "NOVA")], VENUES)
     assert [row.pair_id for row in rows] == [QUARANTINED, QUARANTINED]
@@ -88,7 +88,7 @@ def test_a_venue_that_tells_nothing_of_a_coin_does_not_pair_it() -> None:
     assert [row.pair_id for row in rows] == [0, 0]  # one exchange does not give one name to two coins
 
 
-def test_trusted_coins_pair_by_ticker_and_price_where_nothing_is_told() -> None:
+def test_trusted_coins_pair_by_ticker_and_price_where_no_identity_is_given() -> None:
     pair = [spec("mexc_spot", "NOVA"), spec("gateio_spot", "NOVA", identity=coin(("eth", "0xaa")))]
     assert [row.pair_id for row in build_rows(pair, VENUES, trusted_coins=("NOVA",))] == [0, 0]
     apart = [spec("mexc_spot", "NOVA", price="1"), pair[1]]

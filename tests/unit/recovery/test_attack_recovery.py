@@ -342,7 +342,7 @@ def test_a_hedge_is_left_on_its_own_instruments_after_a_restart_with_other_numbe
     world.judge()
 
 
-def test_what_no_catalogue_row_can_judge_is_owed_and_no_dust() -> None:
+def test_what_no_catalogue_row_can_judge_is_unmatched_and_no_dust() -> None:
     """A restart while both venues of a broken operation are unreachable: rows come later, and so does the repair."""
     world = ready_world(2)
     half_filled(world)

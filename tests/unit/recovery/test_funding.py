@@ -48,7 +48,7 @@ def check(world: World, *amounts: Decimal) -> None:
     assert again.digest() == ledger.digest()
 
 
-def test_funding_told_by_the_stream_is_booked_at_once() -> None:
+def test_funding_noticed_by_the_stream_is_booked_at_once() -> None:
     world = hedged_world()
     before = world.core.ledger.total_pnl
     world.fund(PAID)
@@ -141,7 +141,7 @@ def test_an_answer_is_counted_once_however_often_it_comes() -> None:
 
 async def futures_with_a_position(at: Exchange) -> None:
     from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
-    from pipeline.sim.exchange.types import SimOrderRequest
+    from pipeline.sim.exchange.orders import SimOrderRequest
 
     venue = at.server.venues["gateio_futures"]
     for symbol in ("BTC_USDT", "ETH_USDT"):

@@ -50,7 +50,7 @@ def test_an_approval_lets_the_ladder_begin_again() -> None:
     world.venues["gateio_spot"].bid = world.venues["mexc_spot"].bid = Decimal("99.90")
     recovery_id = str(world.core.recovery.get_active_recoveries()[0]["recovery_id"])
     world.run(5000)
-    assert world.core.ledger.open_operations, "nothing moves without the person"
+    assert world.core.ledger.open_operations, "nothing moves without the operator"
     world.feed(Command(CommandKind.APPROVE, recovery_id, "go on"))
     world.run(2000)
     assert not world.core.ledger.open_operations
@@ -59,7 +59,7 @@ def test_an_approval_lets_the_ladder_begin_again() -> None:
     world.judge()
 
 
-def test_a_cancelled_recovery_is_left_to_the_person() -> None:
+def test_a_cancelled_recovery_is_left_to_the_operator() -> None:
     world = held_world()
     recovery_id = str(world.core.recovery.get_active_recoveries()[0]["recovery_id"])
     world.feed(Command(CommandKind.CANCEL_RECOVERY, recovery_id, "mine"))
@@ -103,12 +103,12 @@ def test_a_fill_found_only_by_the_sweep_is_booked_and_repaired() -> None:
     assert world.core.ledger.outcomes[Outcome.RECOVERED] == 1
 
 
-def test_coins_that_move_without_us_are_told_within_seconds() -> None:
+def test_coins_that_move_without_us_are_recorded_within_seconds() -> None:
     world = ready_world(4)
     world.venues["mexc_spot"].balances["BTC"] -= 1
     world.run(1500)
-    told = [e.record for e in world.entries if isinstance(e.record, ExternalRecord)]
-    assert told and told[0].venue == "mexc_spot" and "BTC" in told[0].detail
+    found = [e.record for e in world.entries if isinstance(e.record, ExternalRecord)]
+    assert found and found[0].venue == "mexc_spot" and "BTC" in found[0].detail
 
 
 def test_a_position_that_moves_without_us_stops_its_venue() -> None:
@@ -224,7 +224,7 @@ def test_a_position_that_changed_while_we_were_dead_stops_its_venue() -> None:
     assert "venue.gateio_futures" in world.core.ledger.breakers
 
 
-def test_a_position_bears_witness_over_a_restart() -> None:
+def test_a_position_is_evidence_over_a_restart() -> None:
     """An order of the run before left no trace, but the position has moved: that is no proof that it never executed."""
     world = ready_world(3)
     world.faults = Faults(drop_request=1.0)

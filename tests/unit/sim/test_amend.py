@@ -8,9 +8,10 @@ import pytest
 
 from pipeline.model.enums import OrderSide, TimeInForce
 from pipeline.sim.exchange.candles import MONTH_S, WEEK_S, CandleSeries, window_end_s, window_start_s
+from pipeline.sim.exchange.events import OrderEvent
 from pipeline.sim.exchange.history import STALE_NS
 from pipeline.sim.exchange.latency import NS_PER_S
-from pipeline.sim.exchange.types import OrderEvent, OrderStatus, RejectReason, SimOrder, SimReject
+from pipeline.sim.exchange.orders import OrderStatus, RejectReason, SimAmendRequest, SimOrder, SimReject
 from tests.worlds.sim_support import Bench
 
 D = Decimal
@@ -26,7 +27,9 @@ def test_less_at_the_same_price_keeps_the_place_and_frees_the_difference() -> No
     bench = Bench()
     order = rest(bench)
     resting = bench.venue._resting[order.order_id]
-    amended = bench.venue.amend(bench.account, SYMBOL, order_id=order.order_id, qty=D("0.04"), amend_text="t-less")
+    amended = bench.venue.amend(
+        bench.account, SimAmendRequest(SYMBOL, order_id=order.order_id, qty=D("0.04"), amend_text="t-less")
+    )
     assert bench.venue._resting[order.order_id] is resting and resting.left == 400
     assert (amended.qty, amended.left_qty, amended.amend_text) == (D("0.04"), D("0.04"), "t-less")
     assert bench.account.wallet("USDT").locked == D("0.04") * 9990 * D("1.001")
@@ -38,10 +41,12 @@ def test_less_at_the_same_price_keeps_the_place_and_frees_the_difference() -> No
 def test_another_price_goes_to_the_end_and_matches_what_it_crosses() -> None:
     bench = Bench()
     order = rest(bench)
-    amended = bench.venue.amend(bench.account, SYMBOL, order_id=order.order_id, price=D("10000.5"), qty=D("0.6"))
+    amended = bench.venue.amend(
+        bench.account, SimAmendRequest(SYMBOL, order_id=order.order_id, price=D("10000.5"), qty=D("0.6"))
+    )
     assert (amended.filled_qty, amended.left_qty, amended.status) == (D("0.5"), D("0.1"), OrderStatus.PARTIALLY_FILLED)
     assert bench.account.wallet("USDT").locked == D("0.1") * D("10000.5") * D("1.001")
-    again = bench.venue.amend(bench.account, SYMBOL, order_id=order.order_id, qty=D("0.5"))
+    again = bench.venue.amend(bench.account, SimAmendRequest(SYMBOL, order_id=order.order_id, qty=D("0.5")))
     assert (again.status, again.finish_as) == (OrderStatus.CANCELED, "cancelled"), "what is filled already ends it"
     assert bench.account.wallet("USDT").locked == 0
 
@@ -62,7 +67,7 @@ def test_a_refused_amendment_changes_nothing(change: dict[str, Decimal], reason:
     order = rest(bench, tif=TimeInForce.POST_ONLY)
     locked = bench.account.wallet("USDT").locked
     with pytest.raises(SimReject) as caught:
-        bench.venue.amend(bench.account, SYMBOL, order_id=order.order_id, **change)  # type: ignore[arg-type]
+        bench.venue.amend(bench.account, SimAmendRequest(SYMBOL, order_id=order.order_id, **change))  # type: ignore[arg-type]
     assert caught.value.reason is reason
     assert bench.venue.order(bench.account, SYMBOL, order_id=order.order_id) == order
     assert bench.account.wallet("USDT").locked == locked

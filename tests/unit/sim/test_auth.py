@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from pipeline.sim.exchange.types import ApiKey, SimAccount
+from pipeline.sim.exchange.accounts import ApiKey, SimAccount
 from pipeline.sim.wire import auth
 
 MEXC_DOC_SECRET = "45d0b3c26f2644f19bfb98b07741b2f5"

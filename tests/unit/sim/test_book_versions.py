@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 
 from pipeline.sim.exchange.book_versions import DEPTH_MAX, KEYFRAME_EVERY, Versions
+from pipeline.sim.exchange.events import BookDelta, MarketEvent
 from pipeline.sim.exchange.faults import FaultPlan
 from pipeline.sim.exchange.latency import NS_PER_S, ManualClock
-from pipeline.sim.exchange.types import BookDelta, MarketEvent
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 from pipeline.sim.factory import build_venues
 from pipeline.sim.market.synthetic import SyntheticMarket
-from pipeline.sim.scenario import load_scenario
+from pipeline.sim.scenarios.specs import load_scenario
 
 
 def test_versions_of_a_running_market_are_the_books_that_its_deltas_build() -> None:

@@ -8,11 +8,12 @@ from decimal import Decimal
 
 import pytest
 
-from pipeline.sim.control import act
-from pipeline.sim.exchange.faults import CLEAN, BadFault, FaultPlan, FaultRule
+from pipeline.sim.exchange.events import BookDelta, TradeEvent
+from pipeline.sim.exchange.fault_actions import apply_action
+from pipeline.sim.exchange.faults import NO_FAULTS, BadFault, FaultPlan, FaultRule
 from pipeline.sim.exchange.latency import NS_PER_MS, ManualClock
 from pipeline.sim.exchange.order_book import ASK
-from pipeline.sim.exchange.types import BookDelta, RejectReason, SimReject, TradeEvent
+from pipeline.sim.exchange.orders import RejectReason, SimReject
 from tests.worlds.sim_support import Bench
 
 
@@ -32,19 +33,19 @@ def test_rule_lets_some_pass_then_hits_its_count_and_retires() -> None:
 def test_rule_matches_venue_operation_and_symbol() -> None:
     faults, _ = plan()
     faults.add(FaultRule.parse({"kind": "drop_response", "venue": "gateio_spot", "target": "place", "symbol": "A"}))
-    assert faults.request("mexc_spot", "place", "A") == CLEAN
-    assert faults.request("gateio_spot", "cancel", "A") == CLEAN
-    assert faults.request("gateio_spot", "place", "B") == CLEAN
+    assert faults.request("mexc_spot", "place", "A") == NO_FAULTS
+    assert faults.request("gateio_spot", "cancel", "A") == NO_FAULTS
+    assert faults.request("gateio_spot", "place", "B") == NO_FAULTS
     assert faults.request("gateio_spot", "place", "A").drop_response
 
 
 def test_rule_with_a_duration_expires() -> None:
     faults, clock = plan()
     faults.add(FaultRule.parse({"kind": "rate_limit", "count": 0, "duration_ms": 100, "retry_after_s": 3}))
-    verdict = faults.request("mexc_spot", "balances")
-    assert verdict.status == 429 and verdict.retry_after_s == 3
+    hit = faults.request("mexc_spot", "balances")
+    assert hit.status == 429 and hit.retry_after_s == 3
     clock.advance(101 * NS_PER_MS)
-    assert faults.request("mexc_spot", "balances") == CLEAN and not faults.rules
+    assert faults.request("mexc_spot", "balances") == NO_FAULTS and not faults.rules
 
 
 @pytest.mark.parametrize(
@@ -108,15 +109,15 @@ def test_private_events_can_be_lost_or_come_twice() -> None:
 def test_actions_change_the_venue() -> None:
     bench = Bench()
     venues = {bench.venue.name: bench.venue}
-    act(venues, FaultRule.parse({"kind": "withdraw", "asset": "USDT", "amount": "100"}))
+    apply_action(venues, FaultRule.parse({"kind": "withdraw", "asset": "USDT", "amount": "100"}))
     assert bench.free("USDT") == 9900
     assert bench.ledger.by_reason()[bench.venue.name]["withdraw"]["USDT"] == -100
-    act(venues, FaultRule.parse({"kind": "close_wallet", "asset": "BTC"}))
+    apply_action(venues, FaultRule.parse({"kind": "close_wallet", "asset": "BTC"}))
     assert not bench.row.identity.deposit_enabled
     before = bench.venue.now_ms()
-    act(venues, FaultRule.parse({"kind": "clock_skew", "delay_ms": 1200}))
+    apply_action(venues, FaultRule.parse({"kind": "clock_skew", "delay_ms": 1200}))
     assert bench.venue.now_ms() == before + 1200
-    act(venues, FaultRule.parse({"kind": "halt_symbol", "symbol": "BTC_USDT"}))
+    apply_action(venues, FaultRule.parse({"kind": "halt_symbol", "symbol": "BTC_USDT"}))
     assert bench.row.status.name == "HALTED"
 
 
@@ -148,18 +149,18 @@ def test_account_events_can_change_places_and_overstate_a_fill() -> None:
 def test_tick_and_lot_can_grow_and_somebody_else_can_trade() -> None:
     bench = Bench()
     venues = {bench.venue.name: bench.venue}
-    act(venues, FaultRule.parse({"kind": "change_tick", "amount": "2"}))
+    apply_action(venues, FaultRule.parse({"kind": "change_tick", "amount": "2"}))
     with pytest.raises(SimReject) as caught:
         bench.venue.place(bench.account, bench.request("buy", "0.1", "10000.5"))
     assert caught.value.reason is RejectReason.BAD_PRICE_TICK
     order = bench.venue.place(bench.account, bench.request("buy", "0.1", "10001"))
     assert order.average_price == Decimal("10000.5"), "the book keeps its own prices"
-    act(venues, FaultRule.parse({"kind": "change_lot", "amount": "10"}))
+    apply_action(venues, FaultRule.parse({"kind": "change_lot", "amount": "10"}))
     with pytest.raises(SimReject) as caught:
         bench.venue.place(bench.account, bench.request("buy", "0.105", "10001"))
     assert caught.value.reason is RejectReason.BAD_QTY_STEP
     before = bench.free("BTC")
-    act(venues, FaultRule.parse({"kind": "manual_order", "amount": "-0.2"}))
+    apply_action(venues, FaultRule.parse({"kind": "manual_order", "amount": "-0.2"}))
     assert bench.free("BTC") == before - Decimal("0.2")
     with pytest.raises(BadFault):
-        act(venues, FaultRule.parse({"kind": "change_tick", "amount": "1.5"}))
+        apply_action(venues, FaultRule.parse({"kind": "change_tick", "amount": "1.5"}))

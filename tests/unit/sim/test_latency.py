@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 
-from pipeline.sim.exchange.latency import NS_PER_MS, Line, ManualClock, SimClock
+from pipeline.sim.exchange.latency import NS_PER_MS, Link, ManualClock, SimClock
 
 
 def test_virtual_clock_runs_due_actions_in_time_order() -> None:
@@ -21,7 +21,7 @@ def test_virtual_clock_runs_due_actions_in_time_order() -> None:
 
 def test_line_jitters_and_never_reorders() -> None:
     clock = ManualClock()
-    line = Line(clock, random.Random(3), 500.0, 0.5)
+    line = Link(clock, random.Random(3), 500.0, 0.5)
     arrivals = []
     for _ in range(500):
         arrivals.append((clock.mono_ns(), line.arrival_ns()))

@@ -10,16 +10,17 @@ from functools import cache
 import pytest
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
+from pipeline.sim.exchange.events import BookDelta, MarketEvent
 from pipeline.sim.exchange.faults import FaultPlan
 from pipeline.sim.exchange.latency import NS_PER_MS, NS_PER_S, ManualClock
 from pipeline.sim.exchange.order_book import ASK, BID
-from pipeline.sim.exchange.types import BookDelta, MarketEvent, SimOrderRequest
+from pipeline.sim.exchange.orders import SimOrderRequest
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 from pipeline.sim.factory import build_venues
 from pipeline.sim.market.dislocation import Dislocation
 from pipeline.sim.market.synthetic import SyntheticMarket
-from pipeline.sim.scenario import Scenario, load_scenario, scenario_names
+from pipeline.sim.scenarios.specs import Scenario, load_scenario, scenario_names
 
 NULLS = [name for name in scenario_names() if name.startswith("null_")]
 
@@ -194,7 +195,7 @@ def test_own_resting_order_is_hit_when_the_market_moves_through_it() -> None:
 
 @pytest.mark.parametrize("name", NULLS)
 def test_null_markets_offer_nothing_above_the_engines_threshold(name: str) -> None:
-    """True books of tradable pairs never show 3 bps after fees, the margin that the scenario tells the engine."""
+    """True books of tradable pairs never show 3 bps after fees, the margin in the engine configuration."""
     assert scenario(name).expect_no_orders
     world = World(scenario(name), 11)
     world.market.start()

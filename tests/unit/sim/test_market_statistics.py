@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.sim.market.statistics import (
+from pipeline.sim.scenarios.specs import load_scenario
+from tests.worlds.market_statistics import (
     Observed,
     basis_bps,
     correlations,
@@ -23,7 +24,6 @@ from pipeline.sim.market.statistics import (
     outside,
     volatility_bps,
 )
-from pipeline.sim.scenario import load_scenario
 
 BUSY = ("BTC", "ETH")
 

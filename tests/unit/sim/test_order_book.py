@@ -34,10 +34,10 @@ def test_trade_reaches_an_own_order_only_after_what_stood_before_it() -> None:
     book = book_of([(99, 5)], [(101, 10)])
     resting = book.rest(1, ASK, 101, 4)
     assert book.visible(ASK, 101) == 14
-    prints, fills = book.trade(BID, 8)
-    assert prints == [(101, 8)] and fills == []
+    trades, fills = book.trade(BID, 8)
+    assert trades == [(101, 8)] and fills == []
     book.set_level(ASK, 101, 7)  # five more units join, behind the own order
-    prints, fills = book.trade(BID, 5)
+    trades, fills = book.trade(BID, 5)
     assert fills == [(resting, 3)]
     assert resting.left == 1
     assert book.visible(ASK, 101) == 6
@@ -124,9 +124,9 @@ def test_any_sequence_keeps_the_book_whole(steps: list[tuple[str, int, int, int]
             filled = sum(take.units for take in book.take(side, units, price, 0))
             assert filled == min(units, sum(got for _, got in before))
         elif kind == "trade":
-            prints, fills = book.trade(side, units)
-            assert sum(got for _, got in prints) <= units
-            assert sum(got for _, got in fills) <= sum(got for _, got in prints)
+            trades, fills = book.trade(side, units)
+            assert sum(got for _, got in trades) <= units
+            assert sum(got for _, got in fills) <= sum(got for _, got in trades)
         elif kind == "rest" and units:
             own.append(book.rest(len(own), side, price, units))
         elif kind == "withdraw" and own:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.model.errors import ConfigInvalid
-from pipeline.sim.scenario import load_scenario, scenario_names
+from pipeline.sim.scenarios.specs import load_scenario, scenario_names
 
 
 @pytest.mark.parametrize("name", scenario_names())
@@ -49,7 +49,7 @@ def test_extends_merges_mappings_and_null_removes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("over", "words"),
+    ("over", "text"),
     [
         ({"colour": "red"}, "colour"),
         ({"pairs": {"BTC/USDT": {"price": -1}}}, "must be positive"),
@@ -59,8 +59,8 @@ def test_extends_merges_mappings_and_null_removes(tmp_path: Path) -> None:
         ({"exchanges": {"mexc": {"venues": {"options": {"kind": "spot"}}}}}, "options"),
     ],
 )
-def test_wrong_scenarios_are_refused_with_the_place(over: dict[str, object], words: str) -> None:
-    with pytest.raises(ConfigInvalid, match=words):
+def test_wrong_scenarios_are_refused_with_the_place(over: dict[str, object], text: str) -> None:
+    with pytest.raises(ConfigInvalid, match=text):
         load_scenario({"extends": "demo", "name": "mine", **over})
 
 

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from pipeline.model.enums import InstrumentKind
-from pipeline.sim.scenario import load_scenario
+from pipeline.sim.scenarios.specs import load_scenario
 from pipeline.sim.server import SimExchangeServer, serve_until_stopped
 
 BINANCE = {

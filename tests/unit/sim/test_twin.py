@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
+from pipeline.sim.exchange.accounts import ApiKey, SimAccount
 from pipeline.sim.exchange.order_book import ASK, BID
-from pipeline.sim.exchange.types import ApiKey, RejectReason, SimAccount, SimOrderRequest, SimReject, SimTrade
+from pipeline.sim.exchange.orders import RejectReason, SimAmendRequest, SimOrderRequest, SimReject, SimTrade
 from tests.naive.exchange import NaiveExchange, NaiveFill, NaiveOrder
 from tests.worlds.sim_support import Bench
 
@@ -120,7 +121,8 @@ class Pair:
         expected = self._refusal(user, order.is_buy, price, left, tif, free) if left > 0 else None
         try:
             venue.amend(
-                self.users[user], SYMBOL, order_id=order.number, price=row.price(price), qty=row.qty(lots * LOT)
+                self.users[user],
+                SimAmendRequest(SYMBOL, order_id=order.number, price=row.price(price), qty=row.qty(lots * LOT)),
             )
         except SimReject as reject:
             assert reject.reason is expected
@@ -313,7 +315,10 @@ def _act(bench: Bench, users: list[SimAccount], name: str, arguments: list[Any])
             venue.cancel(users[user], SYMBOL, order_id=order_id)
         else:
             with contextlib.suppress(SimReject):
-                venue.amend(users[user], SYMBOL, order_id=order_id, price=row.price(change[0]), qty=row.qty(change[1]))
+                venue.amend(
+                    users[user],
+                    SimAmendRequest(SYMBOL, order_id=order_id, price=row.price(change[0]), qty=row.qty(change[1])),
+                )
 
 
 def _open_cost(trades: list[SimTrade]) -> Decimal:

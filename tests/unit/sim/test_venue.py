@@ -8,21 +8,19 @@ from decimal import Decimal
 import pytest
 
 from pipeline.model.enums import FeeAssetRule, TimeInForce, TradingStatus
+from pipeline.sim.exchange.events import (
+    BalanceEvent,
+    BookDelta,
+    MarketTrade,
+    OrderEvent,
+    PositionEvent,
+    Ticker,
+    TradeEvent,
+)
 from pipeline.sim.exchange.faults import FaultRule
 from pipeline.sim.exchange.latency import NS_PER_MS
 from pipeline.sim.exchange.order_book import ASK, BID
-from pipeline.sim.exchange.types import (
-    BalanceEvent,
-    BookDelta,
-    OrderEvent,
-    OrderStatus,
-    PositionEvent,
-    RejectReason,
-    SimReject,
-    Ticker,
-    TradeEvent,
-    TradePrint,
-)
+from pipeline.sim.exchange.orders import OrderStatus, RejectReason, SimReject
 from tests.worlds.sim_support import Bench, run_on
 
 D = Decimal
@@ -335,8 +333,8 @@ def test_tickers_are_conflated_and_trades_are_not() -> None:
     for index in range(5):
         bench.book.set_level(ASK, 20_001, 100 + index)
         bench.clock.advance(NS_PER_MS)
-        bench.venue.print_trade("BTC_USDT", 20_001, 1, bench.request("buy", "1").side)
+        bench.venue.publish_trade("BTC_USDT", 20_001, 1, bench.request("buy", "1").side)
     bench.settle()
     tickers = [event for event in seen if isinstance(event, Ticker)]
     assert len(tickers) == 2 and tickers[-1].ask == (20_001, 104)
-    assert len([event for event in seen if isinstance(event, TradePrint)]) == 5
+    assert len([event for event in seen if isinstance(event, MarketTrade)]) == 5

@@ -10,19 +10,11 @@ import pytest
 
 from pipeline.model.enums import InstrumentKind, OrderKind, OrderSide, TimeInForce
 from pipeline.model.structs import CoinIdentity
+from pipeline.sim.exchange.accounts import ApiKey, SimAccount, SimPosition
+from pipeline.sim.exchange.events import BalanceEvent
+from pipeline.sim.exchange.instruments import SimInstrument
+from pipeline.sim.exchange.orders import OrderStatus, RejectReason, SimOrder, SimReject, SimTrade
 from pipeline.sim.exchange.settlement import MarginAccount
-from pipeline.sim.exchange.types import (
-    ApiKey,
-    BalanceEvent,
-    OrderStatus,
-    RejectReason,
-    SimAccount,
-    SimInstrument,
-    SimOrder,
-    SimPosition,
-    SimReject,
-    SimTrade,
-)
 from pipeline.sim.wire.gateio import futures_rows as futures
 from pipeline.sim.wire.gateio import spot_rows as spot
 from pipeline.sim.wire.gateio.api import Countdown, page
@@ -288,7 +280,7 @@ def test_every_refusal_has_a_label(is_futures: bool) -> None:
         assert error.label.isupper() and error.text and 400 <= error.status < 500
 
 
-def test_small_spot_orders_are_refused_in_the_recorded_words() -> None:
+def test_small_spot_orders_are_refused_with_the_recorded_text() -> None:
     reject = SimReject(RejectReason.NOTIONAL_TOO_SMALL, "0.003749448 < 3")
     error = refusal(reject, SPOT, futures=False)
     assert error.label == "INVALID_PARAM_VALUE"

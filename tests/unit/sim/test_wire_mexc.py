@@ -10,19 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
-from pipeline.sim.exchange.types import (
-    ApiKey,
-    BalanceEvent,
-    OrderEvent,
-    OrderStatus,
-    RejectReason,
-    SimAccount,
-    SimOrder,
-    SimReject,
-    SimTrade,
-    TradeEvent,
-)
-from pipeline.sim.wire.mexc import formats as words
+from pipeline.sim.exchange.accounts import ApiKey, SimAccount
+from pipeline.sim.exchange.events import BalanceEvent, OrderEvent, TradeEvent
+from pipeline.sim.exchange.orders import OrderStatus, RejectReason, SimOrder, SimReject, SimTrade
+from pipeline.sim.wire.mexc import formats
 from pipeline.sim.wire.mexc import private_pushes as private
 from pipeline.sim.wire.mexc import push_frames as frames
 from pipeline.sim.wire.mexc import streams as stream
@@ -134,7 +125,7 @@ def test_private_deal_frame_carries_fee_and_ids() -> None:
     assert (body.price, body.quantity, body.amount, body.tradeType) == ("3.6962", "1", "3.6962", 1)
     assert (body.tradeId, body.orderId, body.clientOrderId) == ("77X1", "C02__5", "ab_2")
     assert (body.feeAmount, body.feeCurrency, body.time) == ("0.0003998377369698171", "MX", 1736417034280)
-    assert words.trade_row(trade)["id"] == body.tradeId
+    assert formats.trade_row(trade)["id"] == body.tradeId
 
 
 def test_account_frame_shows_available_and_frozen_apart() -> None:
@@ -160,7 +151,7 @@ def test_account_frame_shows_available_and_frozen_apart() -> None:
 )
 def test_statuses_agree_between_rest_and_stream(status: OrderStatus, filled: str, text: str, number: int) -> None:
     seen = order(status=status, filled_qty=Decimal(filled))
-    assert (words.status_text(seen), words.ws_status(seen)) == (text, number)
+    assert (formats.status_text(seen), formats.ws_status(seen)) == (text, number)
 
 
 def test_refused_subscriptions_say_so_only_in_their_text() -> None:
@@ -175,11 +166,11 @@ def test_refused_subscriptions_say_so_only_in_their_text() -> None:
 
 def test_every_refusal_has_a_code_and_the_known_ones_are_the_sheets() -> None:
     for reason in RejectReason:
-        error = words.refusal(SimReject(reason, "x"), None, OrderSide.BUY)
+        error = formats.refusal(SimReject(reason, "x"), None, OrderSide.BUY)
         assert error.text and error.code != 0
-    assert words.refusal(SimReject(RejectReason.INSUFFICIENT_BALANCE, ""), None, OrderSide.SELL).code == 30005
-    assert words.refusal(SimReject(RejectReason.INSUFFICIENT_BALANCE, ""), None, OrderSide.BUY).code == 30004
-    assert words.refusal(SimReject(RejectReason.ORDER_NOT_FOUND, ""), None, None).code == -2011
+    assert formats.refusal(SimReject(RejectReason.INSUFFICIENT_BALANCE, ""), None, OrderSide.SELL).code == 30005
+    assert formats.refusal(SimReject(RejectReason.INSUFFICIENT_BALANCE, ""), None, OrderSide.BUY).code == 30004
+    assert formats.refusal(SimReject(RejectReason.ORDER_NOT_FOUND, ""), None, None).code == -2011
 
 
 def test_listen_keys_expire_are_extended_and_limited() -> None:
@@ -190,10 +181,10 @@ def test_listen_keys_expire_are_extended_and_limited() -> None:
     assert keys.account_of(first, LIFE_MS - 1) is owner and keys.account_of(first, LIFE_MS) is None
     keys.extend(owner, first, LIFE_MS - 1)
     assert keys.account_of(first, LIFE_MS) is owner
-    with pytest.raises(words.MexcError):
+    with pytest.raises(formats.MexcError):
         keys.extend(other, first, LIFE_MS)
     keys.create(owner, LIFE_MS)
-    with pytest.raises(words.MexcError):
+    with pytest.raises(formats.MexcError):
         keys.create(owner, LIFE_MS)
     assert keys.socket_opened(first) and not keys.socket_opened(first)
     keys.socket_closed(first)
@@ -205,7 +196,7 @@ def test_listen_keys_expire_are_extended_and_limited() -> None:
 def test_windows_count_refused_requests_and_open_anew() -> None:
     limiter, budget = WindowLimiter(), Budget(3, 1000)
     assert [limiter.take(budget, "n", "k", 0).allowed for _ in range(4)] == [True, True, True, False]
-    verdict = limiter.take(budget, "n", "k", 999)
-    assert (verdict.allowed, verdict.remain, verdict.used, retry_after_s(verdict, 999)) == (False, 0, 5, 1)
+    state = limiter.take(budget, "n", "k", 999)
+    assert (state.allowed, state.remain, state.used, retry_after_s(state, 999)) == (False, 0, 5, 1)
     assert limiter.take(budget, "n", "other", 999).allowed
     assert limiter.take(budget, "n", "k", 1000).remain == 2

@@ -14,17 +14,9 @@ from pipeline.model.enums import ProcessState
 from pipeline.model.errors import ConfigInvalid, VenueUnavailable
 from pipeline.model.structs import Credentials
 from shm.liveness import LivenessView
-from workers.base import (
-    EXIT_CLEAN,
-    EXIT_CONFIG,
-    EXIT_COULD_NOT_START,
-    EXIT_CRASHED,
-    Notifier,
-    WorkerContext,
-    load_credentials,
-    start_worker,
-    store_credentials,
-)
+from workers.base import Notifier, WorkerContext, start_worker
+from workers.credentials import load_credentials, store_credentials
+from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_CRASHED, EXIT_OK, EXIT_USAGE
 
 CONFIG = config_from_mapping({"engine_name": "t-x", "mode": "sim", "processes": {"detector": {"cpus": [0], "nice": 1}}})
 
@@ -69,7 +61,7 @@ def test_a_clean_life_tells_ready_status_and_stopping(instance: str, state_dir: 
         ctx.request_stop()
         assert ctx.stop_requested()
 
-    assert in_child(instance, body) == EXIT_CLEAN
+    assert in_child(instance, body) == EXIT_OK
     assert heard(notify) == ["READY=1\nSTATUS=8 of 8 books", "STOPPING=1"]
     view = LivenessView.attach(instance, "detector")
     assert view.state == ProcessState.STOPPED
@@ -79,7 +71,7 @@ def test_a_clean_life_tells_ready_status_and_stopping(instance: str, state_dir: 
 @pytest.mark.parametrize(
     ("error", "ready", "code"),
     [
-        (ConfigInvalid(["x: y"]), False, EXIT_CONFIG),
+        (ConfigInvalid(["x: y"]), False, EXIT_USAGE),
         (VenueUnavailable("nobody there"), False, EXIT_COULD_NOT_START),
         (VenueUnavailable("nobody there"), True, EXIT_CRASHED),
         (ValueError("a bug"), False, EXIT_CRASHED),
@@ -104,7 +96,7 @@ def test_a_second_process_of_the_same_name_is_refused(instance: str, state_dir: 
         codes.append(in_child(instance, lambda inner: None))
         assert codes == [EXIT_COULD_NOT_START]
 
-    assert in_child(instance, body) == EXIT_CLEAN
+    assert in_child(instance, body) == EXIT_OK
 
 
 def test_sigterm_asks_and_the_kernel_insists(instance: str, state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +115,7 @@ def test_sigterm_asks_and_the_kernel_insists(instance: str, state_dir: Path, mon
         while True:
             pass
 
-    assert in_child(instance, obeys) == EXIT_CLEAN
+    assert in_child(instance, obeys) == EXIT_OK
     assert in_child(instance, refuses) == -signal.SIGALRM
 
 
@@ -135,7 +127,7 @@ def test_pinning_and_core_dumps_are_read_back(instance: str, state_dir: Path) ->
         assert os.getpriority(os.PRIO_PROCESS, 0) >= 1
         assert ctypes.CDLL(None).prctl(3, 0, 0, 0, 0) == 0  # PR_GET_DUMPABLE
 
-    assert in_child(instance, body) == EXIT_CLEAN
+    assert in_child(instance, body) == EXIT_OK
 
 
 def test_watchdog_pings_come_with_progress_only(
@@ -148,7 +140,7 @@ def test_watchdog_pings_come_with_progress_only(
             ctx._beat_at_ns = ctx._watchdog_at_ns = 0
             ctx.progress()
 
-    assert in_child(instance, body) == EXIT_CLEAN
+    assert in_child(instance, body) == EXIT_OK
     assert heard(notify).count("WATCHDOG=1") == 3
 
 
@@ -158,7 +150,7 @@ def test_words_with_control_characters_are_escaped(
     def body(ctx: WorkerContext) -> None:
         ctx.say("warning", "evil\r\n\x1b[31msymbol")
 
-    assert in_child(instance, body) == EXIT_CLEAN
+    assert in_child(instance, body) == EXIT_OK
     assert capfd.readouterr().err == "detector: warning: evil\\r\\n\\x1b[31msymbol\n"
 
 

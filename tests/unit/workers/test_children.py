@@ -7,7 +7,6 @@ import os
 import pytest
 
 from pipeline.model.enums import ProcessState
-from workers.base import EXIT_CONFIG
 from workers.control_plane.children import (
     BACKOFF_FIRST_S,
     HEALTHY_AFTER_S,
@@ -19,6 +18,7 @@ from workers.control_plane.children import (
     Children,
     ChildState,
 )
+from workers.exit_codes import EXIT_USAGE
 
 
 def started(child: Child, now_s: float) -> None:
@@ -100,7 +100,7 @@ def test_refused_configuration_is_not_tried_again() -> None:
     child = Child("poller")
     child.want(0.0)
     child.starting(0.0)
-    assert child.exited(EXIT_CONFIG, 0.1) is True
+    assert child.exited(EXIT_USAGE, 0.1) is True
     assert child.state is ChildState.FAILED
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from workers.cli import main as cli
-from workers.cli.output import EXIT_COULD_NOT_START, EXIT_INTERRUPTED
+from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_INTERRUPTED
 
 Register = Callable[[Callable[[], None]], None]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.model.errors import BadInput
-from workers.control_plane.control_socket import ControlError, ControlServer, ask
+from workers.control_socket import ControlError, ControlServer, ask
 
 
 async def echo(request: dict[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.detection.opportunity_record import decode_record
+from pipeline.detection.opportunity_record import OpportunityRecord, decode_record
 from pipeline.model.catalogue_row import row_to_words
+from pipeline.model.config_load import load_config
 from pipeline.model.enums import InstrumentKind, ProcessState
 from pipeline.model.fixedpoint import to_fp
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
@@ -32,6 +33,7 @@ from shm.queue import QueueConsumer
 from shm.segment import cleanup_instance
 from tests.conftest import REPO
 from tests.naive.detection_rig import book_record
+from workers.detector import attach_detector
 
 WATCHDOG_S = 240.0
 EXCHANGES = ("mexc", "gateio")
@@ -190,6 +192,24 @@ def test_detector_finds_restarts_parks_and_stops(engine: Engine, instance: str) 
     assert counters["parks"] >= 1 and counters["writer_changes"] >= 3
     histograms = Metrics.attach(instance, "detector").histograms()
     assert histograms["receive_to_detect"].count == counters["taken"]
+
+
+def test_a_user_drives_a_detector_of_his_own_beside_an_instance(engine: Engine, instance: str) -> None:
+    """It finds what the instance's own detector would, and owns no segment of the instance."""
+    seen: list[OpportunityRecord] = []
+    detector, attachments = attach_detector(load_config(engine.config), instance, on_opportunity=seen.append)
+    engine.dislocate()
+    deadline = time.monotonic() + WATCHDOG_S
+    while not seen:
+        assert time.monotonic() < deadline, "nothing was found within the watchdog's time"
+        engine.calm()
+        engine.dislocate()
+        attachments.refresh()
+        assert attachments.update_feeds(detector) == []
+        detector.step(0, 0)
+    assert [leg.venue for leg in seen[0].legs] == ["mexc_spot", "gateio_spot"]
+    attachments.close()
+    assert not list(Path("/dev/shm").glob(f"arb.{instance}.opps"))
 
 
 def test_the_detector_needs_neither_asyncio_nor_aiohttp() -> None:

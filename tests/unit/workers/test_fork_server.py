@@ -15,11 +15,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.conftest import REPO
 from workers.base import WorkerContext
-from workers.control_plane.fork_server import _cache_is_cold, _note_warm, start_fork_server
+from workers.control_plane.fork_server import start_fork_server
+from workers.control_plane.warming import cache_is_cold, note_warm
 
 WAIT_S = 240.0
-REPO = Path(__file__).resolve().parents[3]
 
 
 def module(name: str, run: Any, warm: Any = None) -> None:
@@ -98,6 +99,13 @@ def test_crash_and_kill_are_told_apart_and_logged(nest: Nest, tmp_path: Path) ->
     assert nest.until("exited")["status"] == -signal.SIGKILL
 
 
+def test_what_forks_the_fork_server_has_loaded_no_numpy() -> None:
+    """Its BLAS starts a thread pool, and a fork copies only the calling thread."""
+    code = "import sys, workers.control_plane.start; print(sorted({'numpy', 'numba', 'aiohttp'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, check=True)
+    assert done.stdout == b"[]\n"
+
+
 def test_modules_are_warmed_once(nest: Nest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nest.tell(op="warm", modules=["testwarm"], dialects=["mexc", "gateio"], last=True)
     assert nest.until("warm") == {"event": "warm"}
@@ -146,12 +154,12 @@ def test_a_cache_is_warm_for_the_dialects_that_were_compiled_and_no_other(
     monkeypatch.setenv("ARB_CACHE_DIR", str(tmp_path))
     (tmp_path / "kernels").mkdir()
     (tmp_path / "kernels" / "half.code").touch()
-    assert _cache_is_cold([]) and _cache_is_cold(["mexc"])
-    _note_warm(["gateio", "mexc"])
-    assert not _cache_is_cold([]) and not _cache_is_cold(["gateio", "mexc"])
-    assert _cache_is_cold(["binance", "mexc"])
+    assert cache_is_cold([]) and cache_is_cold(["mexc"])
+    note_warm(["gateio", "mexc"])
+    assert not cache_is_cold([]) and not cache_is_cold(["gateio", "mexc"])
+    assert cache_is_cold(["binance", "mexc"])
     monkeypatch.setattr(jit, "JIT_DISABLED", True)
-    assert not _cache_is_cold(["binance", "mexc"])
+    assert not cache_is_cold(["binance", "mexc"])
 
 
 WARMS = """

@@ -23,7 +23,7 @@ from shm.queue import QueueConsumer, QueueProducer
 from tests.worlds.execution_world import make_config, make_rows
 from workers.recorder.log_files import FILE_NAME, DrainPosition, LogDrain
 from workers.recorder.process import BalanceWatch, RingPosition, RingReader, opportunity_row
-from workers.recorder.sqlite_ledger import Ledger, open_reader
+from workers.recorder.sqlite_ledger import SqliteLedger, open_reader
 
 SMALL_RING = 256
 
@@ -177,7 +177,7 @@ def test_a_ledger_of_schema_2_keeps_its_balances_and_old_opportunities_go(tmp_pa
         )
         old.execute("INSERT INTO balances VALUES (9, 'mexc_spot', 'USDT', '1.5', '0', 'reconcile', 77)")
     for _ in range(2):
-        ledger = Ledger(path)
+        ledger = SqliteLedger(path)
         rows = [(n, n, n, "spot_spot", "BTC/USDT", 1.0, 1.0, 1.0, n, "[]") for n in range(10)]
         ledger.opportunities(rows, None)
         ledger.prune(4)
@@ -202,7 +202,7 @@ def test_the_opportunity_ring_goes_on_where_the_ledger_stopped(instance: str, tm
         assert producer.push(opportunity(number, rows))
         consumer.pop(out)
         if number in (3, 6, 20):  # a recorder lives for one look: after three, three, and fourteen more
-            ledger = Ledger(path)
+            ledger = SqliteLedger(path)
             reader = RingReader(instance, instruments, ledger.recall("opportunities", RingPosition))
             ledger.opportunities(reader.poll(), reader.position())
             lost += reader.lost

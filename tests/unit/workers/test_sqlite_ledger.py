@@ -35,7 +35,7 @@ from pipeline.model.enums import (
 from pipeline.model.errors import BadInput
 from workers.cli.report import read_report, since_wall_ns
 from workers.cli.why import read_trail, trail_text
-from workers.recorder.sqlite_ledger import Ledger, open_reader
+from workers.recorder.sqlite_ledger import SqliteLedger, open_reader
 
 LEG = LegPlan(
     instrument_id=0, venue="v_spot", symbol="S", kind=InstrumentKind.SPOT, base="BTC", quote="USDT", side=OrderSide.BUY,
@@ -94,7 +94,7 @@ def journal(tmp_path: Path) -> Path:
 def fold(journal: Path, path: Path, step: int) -> None:
     """Read the journal ``step`` entries at a time, closing and opening everything in between, as kills would."""
     for _ in range(100):
-        ledger = Ledger(path)
+        ledger = SqliteLedger(path)
         reader = JournalReader(journal, ledger.position())
         entries = reader.poll(step)
         ledger.apply(entries, reader.position)
@@ -121,7 +121,7 @@ def test_entries_that_come_twice_change_nothing(journal: Path, tmp_path: Path) -
     path = tmp_path / "ledger.sqlite"
     fold(journal, path, 1000)
     before = dump(path)
-    ledger = Ledger(path)
+    ledger = SqliteLedger(path)
     reader = JournalReader(journal)
     ledger.apply(reader.poll(), None)
     ledger.close()
@@ -130,7 +130,7 @@ def test_entries_that_come_twice_change_nothing(journal: Path, tmp_path: Path) -
 
 def test_a_failed_transaction_leaves_rows_and_position_alone(journal: Path, tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
-    ledger = Ledger(path)
+    ledger = SqliteLedger(path)
     entries = JournalReader(journal).poll()
     broken = [*entries[:3], object()]
     with pytest.raises(AttributeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -110,6 +111,18 @@ def test_units_never_hide_processes_or_let_systemd_remove_live_shared_memory() -
     assert "ProtectSystem" in settings
     forbidden = {"DynamicUser", "RemoveIPC", "PrivateUsers", "MemoryDenyWriteExecute", "ProtectProc", "ProcSubset"}
     assert not forbidden & settings
+
+
+def test_every_unit_starts_a_module_that_exists() -> None:
+    texts = [path.read_text() for path in UNITS.glob("*.service")]
+    texts += unit_files(config_from_mapping(CONFIG), "main", "/etc/arb/main.yaml").values()
+    modules = {module for text in texts for module in re.findall(r"^ExecStart=\S+ -m (\S+)", text, re.MULTILINE)}
+    assert {"workers.control_plane", "workers.executor", "workers.feed", "workers.guard"} <= modules
+    for module in modules:
+        found = importlib.util.find_spec(module)
+        assert found is not None, module
+        if found.submodule_search_locations is not None:
+            assert importlib.util.find_spec(f"{module}.__main__") is not None, module
 
 
 def test_every_process_has_its_unit_cpus_and_priority() -> None:

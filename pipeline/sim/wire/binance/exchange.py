@@ -14,9 +14,10 @@ import msgspec
 from aiohttp import web
 
 from pipeline.model.enums import OrderSide, TradingStatus
-from pipeline.sim.exchange.types import BookDelta, Level, MarketEvent, SimInstrument, Ticker
+from pipeline.sim.exchange.events import BookDelta, MarketEvent, Ticker
+from pipeline.sim.exchange.instruments import Level, SimInstrument
 from pipeline.sim.exchange.venue import SimVenue
-from pipeline.sim.wire.dialect import Dialect, SimSocket
+from pipeline.sim.wire.dialect import Dialect, Host, SimSocket
 
 USDM = "/usdm"
 STREAMS_MAX = 1024
@@ -41,27 +42,28 @@ def canonical(name: str) -> str:
 
 
 class BinanceWire(Dialect):
-    """Paths, subscriptions and frames; subclasses say what the data is."""
+    """Paths, subscriptions and frames; subclasses provide the data."""
 
-    TOPICS = frozenset({"depth", "bookTicker", "trade", "aggTrade"})
-
-    def __init__(self, venues: dict[str, SimVenue], server: Any) -> None:
-        super().__init__(venues, server)
+    def __init__(self, venues: dict[str, SimVenue], host: Host) -> None:
+        super().__init__(venues, host)
         self._clients: dict[tuple[str, str], list[tuple[_Client, str]]] = {}  # (market, canonical) -> clients
 
-    # --- what subclasses provide ---
+    # --- of each subclass ---
 
     def venue_of(self, market: str) -> str | None:
         """Venue name of ``spot`` or ``futures``; None if not served."""
         return None
 
     def server_time_ms(self, market: str) -> int:
+        """The venue's clock, Unix ms."""
         return 0
 
     def exchange_info(self, market: str) -> dict[str, Any]:
+        """The reply of ``exchangeInfo`` without its time fields."""
         return {"symbols": []}
 
     async def depth(self, market: str, symbol: str, limit: int) -> dict[str, Any] | None:
+        """The reply of ``depth``; None for an unknown symbol."""
         return None
 
     def subscribed(self, market: str, symbol: str, topic: str) -> None:
@@ -152,7 +154,7 @@ class BinanceWire(Dialect):
         return _reply(rows[0] if rows and "symbol" in request.query else rows)
 
     async def _premium_index(self, request: web.Request) -> web.Response:
-        """Mark price = middle of the book; no funding is recorded, so none is told."""
+        """Mark price = middle of the book; no funding is recorded, so the rate is 0."""
         now_ms = self.server_time_ms("futures")
         rows = []
         for symbol, bid, ask in await self._tops(request):
@@ -222,6 +224,7 @@ class BinanceWire(Dialect):
             listeners[:] = [row for row in listeners if row != (client, name)]
 
     def listens(self, market: str, symbol: str, topic: str) -> bool:
+        """True while a stream has a subscriber."""
         return bool(self._clients.get((market, f"{symbol}@{topic}")))
 
     def publish(self, market: str, symbol: str, topic: str, data: bytes) -> int:
@@ -303,8 +306,8 @@ def info_row(
 class BinanceDialect(BinanceWire):
     """Public data of simulated Binance venues."""
 
-    def __init__(self, venues: dict[str, SimVenue], server: Any) -> None:
-        super().__init__(venues, server)
+    def __init__(self, venues: dict[str, SimVenue], host: Host) -> None:
+        super().__init__(venues, host)
         self._by_market = {name.rpartition("_")[2]: venue for name, venue in venues.items()}
 
     def on_start(self) -> None:
@@ -378,3 +381,6 @@ def _ticker(row: SimInstrument, event: Ticker, market: str) -> dict[str, Any]:
     if market == "futures":
         data = {"e": "bookTicker", **data, "T": event.ts_ms, "E": event.ts_ms}
     return data
+
+
+DIALECT = BinanceDialect

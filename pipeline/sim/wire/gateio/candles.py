@@ -1,4 +1,4 @@
-"""Gate.io candlesticks, REST and stream words of both markets: spot in arrays of text, futures in objects.
+"""Gate.io candlesticks of both markets, REST and streams: spot in arrays of text, futures in objects.
 
 Source: Gate.io APIv4 "Market K-line chart", "Futures market K-line chart"; WebSocket v4 "candlesticks".
 """
@@ -6,15 +6,14 @@ Source: Gate.io APIv4 "Market K-line chart", "Futures market K-line chart"; WebS
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.sim.exchange.candles import MONTH_S, WEEK_S, Candle, CandleSeries, window_end_s
-from pipeline.sim.exchange.types import SimInstrument
-from pipeline.sim.wire.gateio.formats import ApiRequest, GateError, plain
+from pipeline.sim.exchange.instruments import SimInstrument
+from pipeline.sim.exchange.venue import SimVenue
+from pipeline.sim.wire.gateio.formats import ApiRequest, GateError
 from pipeline.sim.wire.gateio.futures_rows import contracts, size
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
+from pipeline.sim.wire.numbers import exact_text
 
 INTERVALS = {
     "10s": 10,
@@ -51,17 +50,17 @@ def series_of(venue: SimVenue, name: str) -> CandleSeries | None:
 
 def _chosen(call: ApiRequest, series: CandleSeries, intervals: dict[str, int], default: str, most: int) -> list[Candle]:
     """``limit``, or ``from`` and ``to``: never both."""
-    name = call.word("interval", default)
+    name = call.text("interval", default)
     length_s = intervals.get(name)
     if length_s is None:
         raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `interval` value: {name}")
-    has_span = bool(call.word("from") or call.word("to"))
-    if has_span and call.word("limit"):
+    has_span = bool(call.text("from") or call.text("to"))
+    if has_span and call.text("limit"):
         raise GateError("INVALID_PARAM_VALUE", "Invalid request parameter `limit`: conflicts with `from` and `to`")
     now_s = call.now_ms // 1000
-    to_s = call.whole("to", now_s)
-    points = call.whole("limit", 100)
-    from_s = call.whole("from", to_s - (points - 1) * length_s)
+    to_s = call.integer("to", now_s)
+    points = call.integer("limit", 100)
+    from_s = call.integer("from", to_s - (points - 1) * length_s)
     if points > most or (to_s - from_s) // length_s + 1 > most + 1:
         text = f"Candlestick range too broad. Maximum {most} data points are allowed per request"
         raise GateError("INVALID_PARAM_VALUE", text)
@@ -74,16 +73,16 @@ def _chosen(call: ApiRequest, series: CandleSeries, intervals: dict[str, int], d
 
 def spot_rows(call: ApiRequest, series: CandleSeries) -> list[list[str]]:
     """GET /spot/candlesticks: time, quote volume, close, high, low, open, base volume, whether it has closed."""
-    length_s, now_s = INTERVALS.get(call.word("interval", "30m"), 0), call.now_ms // 1000
+    length_s, now_s = INTERVALS.get(call.text("interval", "30m"), 0), call.now_ms // 1000
     return [
         [
             str(one.start_s),
-            plain(one.quote),
-            plain(one.close),
-            plain(one.high),
-            plain(one.low),
-            plain(one.open),
-            plain(one.base),
+            exact_text(one.quote),
+            exact_text(one.close),
+            exact_text(one.high),
+            exact_text(one.low),
+            exact_text(one.open),
+            exact_text(one.base),
             "true" if window_end_s(one.start_s, length_s) <= now_s else "false",
         ]
         for one in _chosen(call, series, INTERVALS, "30m", 1000)
@@ -95,10 +94,10 @@ def futures_rows(call: ApiRequest, instrument: SimInstrument, name: str, series:
     _, is_mark = split_contract(name)
     found = []
     for one in _chosen(call, series, FUTURES_INTERVALS, "5m", 2000):
-        row: dict[str, Any] = {"t": one.start_s, "c": plain(one.close), "h": plain(one.high)}
-        row |= {"l": plain(one.low), "o": plain(one.open)}
+        row: dict[str, Any] = {"t": one.start_s, "c": exact_text(one.close), "h": exact_text(one.high)}
+        row |= {"l": exact_text(one.low), "o": exact_text(one.open)}
         if not is_mark:
-            row |= {"v": _contracts(instrument, one.base, call.decimal_sizes), "sum": plain(one.quote)}
+            row |= {"v": _contracts(instrument, one.base, call.decimal_sizes), "sum": exact_text(one.quote)}
         found.append(row)
     return found
 
@@ -108,16 +107,19 @@ def _contracts(instrument: SimInstrument, base: Decimal, decimal_sizes: bool) ->
 
 
 def spot_push(candle: Candle, subscription: str, closed: bool) -> dict[str, Any]:
-    """``spot.candlesticks``: all text."""
+    """``spot.candlesticks``: all text.
+
+    ``v``: quote volume, ``a``: base volume, ``n``: the subscription, ``w``: whether the window has closed.
+    """
     return {
         "t": str(candle.start_s),
-        "v": plain(candle.quote),
-        "c": plain(candle.close),
-        "h": plain(candle.high),
-        "l": plain(candle.low),
-        "o": plain(candle.open),
+        "v": exact_text(candle.quote),
+        "c": exact_text(candle.close),
+        "h": exact_text(candle.high),
+        "l": exact_text(candle.low),
+        "o": exact_text(candle.open),
         "n": subscription,
-        "a": plain(candle.base),
+        "a": exact_text(candle.base),
         "w": closed,
     }
 
@@ -125,17 +127,6 @@ def spot_push(candle: Candle, subscription: str, closed: bool) -> dict[str, Any]
 def futures_push(
     candle: Candle, subscription: str, closed: bool, instrument: SimInstrument, decimal_sizes: bool
 ) -> list[dict[str, Any]]:
-    """``futures.candlesticks``: an array; time and volume are numbers."""
-    return [
-        {
-            "t": candle.start_s,
-            "v": _contracts(instrument, candle.base, decimal_sizes),
-            "c": plain(candle.close),
-            "h": plain(candle.high),
-            "l": plain(candle.low),
-            "o": plain(candle.open),
-            "n": subscription,
-            "a": plain(candle.base),
-            "w": closed,
-        }
-    ]
+    """``futures.candlesticks``: an array; time and volume (contracts) are numbers."""
+    volume = _contracts(instrument, candle.base, decimal_sizes)
+    return [spot_push(candle, subscription, closed) | {"t": candle.start_s, "v": volume}]

@@ -6,124 +6,38 @@ Every reply carries the rate-limit and timing headers. Source: Gate.io APIv4 "Ra
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
 from aiohttp import web
 
 from pipeline.model.enums import InstrumentKind
-from pipeline.sim.exchange.faults import Verdict as FaultVerdict
-from pipeline.sim.exchange.types import MarketEvent, RejectReason, SimAccount, SimReject, TradePrint
-from pipeline.sim.wire.auth import AuthRefused, check_gate_exptime, gate_exptime_ms, verify_gate_rest
-from pipeline.sim.wire.dialect import Dialect, SimSocket
-from pipeline.sim.wire.gateio import private_pushes as private
-from pipeline.sim.wire.gateio.api import Handler, Route
-from pipeline.sim.wire.gateio.formats import ApiRequest, GateError, refusal
+from pipeline.sim.exchange.accounts import SimAccount
+from pipeline.sim.exchange.faults import ORDER_OPERATIONS
+from pipeline.sim.exchange.venue import SimVenue
+from pipeline.sim.wire.auth import AuthRefused, verify_gate_rest
+from pipeline.sim.wire.dialect import Dialect, Host, SimSocket
+from pipeline.sim.wire.gateio.api import Route
+from pipeline.sim.wire.gateio.formats import GateError
 from pipeline.sim.wire.gateio.futures import FuturesApi
+from pipeline.sim.wire.gateio.market import GateMarket
 from pipeline.sim.wire.gateio.spot import SpotApi
-from pipeline.sim.wire.gateio.streams import GateStream
 from pipeline.sim.wire.gateio.websocket import GateSession
-from pipeline.sim.wire.rate_limits import Budget, GateLimits, Verdict, WindowLimiter, gate_headers
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
-    from pipeline.sim.server import SimExchangeServer
+from pipeline.sim.wire.rate_limits import Budget, BudgetState, GateLimits, WindowLimiter, gate_headers
 
 # The first of each is the live path; the others are what clients also use: without the slash, and the testnet's.
 _SPOT_SOCKETS = ("/ws/v4/", "/ws/v4", "/v4/ws/spot")
 _FUTURES_SOCKETS = ("/v4/ws/usdt", "/v4/ws/usdt/", "/v4/ws/futures/usdt")
 _CANCELS = ("cancel", "cancel_all")
-_ORDER_OPERATIONS = ("place", "amend", "cancel", "cancel_all")
 _PLACINGS = ("place", "amend")  # one budget
-
-
-class GateMarket:
-    """One market (spot or futures) of the exchange, as its sockets and REST paths need it."""
-
-    def __init__(self, venue: SimVenue, api: SpotApi | FuturesApi, server: SimExchangeServer, limits: GateLimits):
-        self.venue = venue
-        self.api = api
-        self.server = server
-        self.is_futures = isinstance(api, FuturesApi)
-        self.prefix = "futures" if self.is_futures else "spot"
-        self.limit_code = 311 if self.is_futures else 211
-        self.private_channels = private.FUTURES_CHANNELS if self.is_futures else private.SPOT_CHANNELS
-        self.place_budget = limits.futures_place if self.is_futures else limits.spot_place
-        self.cancel_budget = limits.futures_cancel if self.is_futures else limits.spot_cancel
-        self._ws_budget = limits.futures_ws_trading if self.is_futures else limits.spot_ws_trading
-        self._limiter = WindowLimiter()
-        self.routes: dict[tuple[str, str], Route] = api.routes()
-        self.stream = GateStream(venue, self._ticker_row)
-        self.api_handlers: dict[str, Handler] = {
-            "order_place": api.place,
-            "order_batch_place": api.place_batch,
-            "order_amend": api.amend,
-            "order_cancel": api.cancel,
-            "order_cancel_ids": api.cancel_ids,
-            "order_cancel_cp": api.cancel_pair,
-            "order_status": api.order,
-            "order_list": api.orders,
-        }
-
-    def _ticker_row(self, instrument: Any, decimal_sizes: bool) -> dict[str, Any]:
-        if isinstance(self.api, FuturesApi):
-            return self.api.ticker(instrument, decimal_sizes)
-        return self.api.ticker(instrument)
-
-    def on_market(self, event: MarketEvent) -> None:
-        if isinstance(event, TradePrint):
-            self.api.prints.add(event)
-        self.stream.on_market(event)
-
-    def is_cross(self, uid: str, symbol: str) -> bool:
-        return isinstance(self.api, FuturesApi) and self.api.positions.is_cross(uid, symbol)
-
-    def call(
-        self,
-        headers: dict[str, str],
-        params: dict[str, Any],
-        items: list[Any],
-        *,
-        account: SimAccount | None,
-        decimal_sizes: bool,
-        args: tuple[str, ...] = (),
-    ) -> ApiRequest:
-        """``headers``: lower-case names. Raises ``AuthRefused`` when ``x-gate-exptime`` is past."""
-        now_ms = self.venue.now_ms()
-        check_gate_exptime(headers, now_ms)
-        return ApiRequest(
-            params=params,
-            args=args,
-            items=items,
-            account=account,
-            now_ms=now_ms,
-            expiry_ms=gate_exptime_ms(headers),
-            decimal_sizes=decimal_sizes,
-        )
-
-    async def admit_ws(self, operation: str, call: ApiRequest) -> FaultVerdict:
-        """The arrival of a WebSocket API call: ledger row, faults, latency."""
-        symbol = call.word("contract" if self.is_futures else "currency_pair") or "*"
-        return await self.server.admit(
-            self.venue.name, operation, symbol=symbol, client_id=call.word("text"), via="ws_api"
-        )
-
-    def ws_budget(self, account: SimAccount, now_ms: int) -> Verdict:
-        return self._limiter.take(self._ws_budget, "ws", account.uid, now_ms)
-
-    def check_trade_permission(self, account: SimAccount, api_key: str) -> None:
-        if not account.keys[api_key].can_trade:
-            raise refusal(SimReject(RejectReason.NOT_PERMITTED, ""), None, futures=self.is_futures)
 
 
 class GateioDialect(Dialect):
     """Spot, futures or both, by what ``venues`` holds."""
 
-    def __init__(
-        self, venues: dict[str, SimVenue], server: SimExchangeServer, limits: GateLimits | None = None
-    ) -> None:
-        super().__init__(venues, server)
+    def __init__(self, venues: dict[str, SimVenue], host: Host, limits: GateLimits | None = None) -> None:
+        super().__init__(venues, host)
         self.limits = limits or GateLimits()
         self._limiter = WindowLimiter()
         self._serial = 0
@@ -131,9 +45,9 @@ class GateioDialect(Dialect):
         spot = next((one for one in venues.values() if one.kind is InstrumentKind.SPOT), None)
         self.markets: list[GateMarket] = []
         if spot is not None:
-            self.markets.append(GateMarket(spot, SpotApi(spot, futures), server, self.limits))
+            self.markets.append(GateMarket(spot, SpotApi(spot, futures), host, self.limits))
         if futures is not None:
-            self.markets.append(GateMarket(futures, FuturesApi(futures), server, self.limits))
+            self.markets.append(GateMarket(futures, FuturesApi(futures), host, self.limits))
         self._routes = {key: (market, route) for market in self.markets for key, route in market.routes.items()}
 
     def routes(self, app: web.Application) -> None:
@@ -222,11 +136,11 @@ class GateioDialect(Dialect):
         in_us = venue.wall_ns() // 1000
         headers = {name.lower(): value for name, value in request.headers.items()}
         key = headers.get("key", "") if route.signed else (request.remote or "")
-        verdict = self._take(market, route, request, key)
-        timing = gate_headers(verdict) | {"X-In-Time": str(in_us)}
+        state = self._take(market, route, request, key)
+        timing = gate_headers(state) | {"X-In-Time": str(in_us)}
         status = route.status
         try:
-            if not verdict.allowed:
+            if not state.allowed:
                 raise GateError("TOO_MANY_REQUESTS", _too_many_text(market), 429)
             payload = await self._handle(market, route, request, headers, args)
         except GateError as error:
@@ -237,7 +151,7 @@ class GateioDialect(Dialect):
             status, payload = refused.status, {"label": refused.code, "message": refused.text}
         return _reply(payload, status, timing | {"X-Out-Time": str(venue.wall_ns() // 1000)})
 
-    def _take(self, market: GateMarket, route: Route, request: web.Request, key: str) -> Verdict:
+    def _take(self, market: GateMarket, route: Route, request: web.Request, key: str) -> BudgetState:
         """Public: per endpoint and address. Private: placing, cancelling, everything else per endpoint; per user."""
         now_ms = market.venue.now_ms()
         account = market.venue.accounts.get(key) if route.signed else None
@@ -277,7 +191,7 @@ class GateioDialect(Dialect):
                 body=body,
                 now_ms=market.venue.now_ms(),
             )
-            if route.operation in _ORDER_OPERATIONS:
+            if route.operation in ORDER_OPERATIONS:
                 market.check_trade_permission(account, headers["key"])
         params: dict[str, Any] = dict(parse_qsl(raw_query, keep_blank_values=True))
         decoded = _decoded(body)
@@ -310,3 +224,6 @@ def _reply(payload: Any, status: int, headers: dict[str, str] | None = None) -> 
     return web.Response(
         body=msgspec.json.encode(payload), status=status, headers=headers, content_type="application/json"
     )
+
+
+DIALECT = GateioDialect

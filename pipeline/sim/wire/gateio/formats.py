@@ -1,6 +1,6 @@
-"""Gate.io words that spot and futures share: labels, texts, numbers, time stamps, and the request as handlers see it.
+"""Formats that Gate.io spot and futures share: labels, texts, numbers, times, and the request as handlers see it.
 
-Source: Gate.io APIv4 "Error Handling", "label list"; WebSocket v4; labels marked by connectors in the venue sheets.
+Source: Gate.io APIv4 "Error Handling", "label list"; WebSocket v4; labels that public connectors handle.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from typing import Any
 import msgspec
 
 from pipeline.model.enums import OrderSide, TimeInForce
-from pipeline.sim.exchange.types import RejectReason, SimAccount, SimInstrument, SimOrder, SimReject
+from pipeline.sim.exchange.accounts import SimAccount
+from pipeline.sim.exchange.instruments import SimInstrument
+from pipeline.sim.exchange.orders import RejectReason, SimOrder, SimReject
+from pipeline.sim.wire.numbers import exact_text
 
 TIF_OF = {"gtc": TimeInForce.GTC, "ioc": TimeInForce.IOC, "poc": TimeInForce.POST_ONLY, "fok": TimeInForce.FOK}
 TIF_TEXT = {tif: text for text, tif in TIF_OF.items()}
@@ -49,36 +52,42 @@ class ApiRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def owner(self) -> SimAccount:
+        """The account that signed; only signed routes may ask."""
         assert self.account is not None
         return self.account
 
-    def need(self, name: str) -> str:
+    def required(self, name: str) -> str:
+        """A parameter as text. Raises ``GateError`` when it is missing or empty."""
         value = self.params.get(name)
         if value is None or value == "":
             raise GateError("MISSING_REQUIRED_PARAM", f"Missing required parameter: {name}")
         return str(value)
 
-    def word(self, name: str, default: str = "") -> str:
+    def text(self, name: str, default: str = "") -> str:
+        """A parameter as text; ``default`` when it is missing or empty."""
         value = self.params.get(name)
         return default if value is None or value == "" else str(value)
 
-    def whole(self, name: str, default: int) -> int:
-        text = self.word(name)
+    def integer(self, name: str, default: int) -> int:
+        """A whole number from 0; ``default`` when it is missing. Raises ``GateError`` for another text."""
+        text = self.text(name)
         if not text:
             return default
         if not text.isascii() or not text.isdigit():
             raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `{name}` value: {text}")
         return int(text)
 
-    def amount(self, name: str) -> Decimal:
-        return number(self.need(name), name)
+    def decimal(self, name: str) -> Decimal:
+        """A required number. Raises ``GateError`` when it is missing or not finite."""
+        return number(self.required(name), name)
 
     def flag(self, name: str) -> bool:
+        """True for ``true`` and ``1``."""
         return str(self.params.get(name)).lower() in ("true", "1")
 
 
 def with_params(call: ApiRequest, item: Any) -> ApiRequest:
-    """One item of a batch as a request of its own."""
+    """One item of a batch as a single request."""
     if not isinstance(item, dict):
         raise GateError("INVALID_REQUEST_BODY", "Invalid request body")
     return ApiRequest(
@@ -101,14 +110,9 @@ def number(text: str, name: str) -> Decimal:
     return value
 
 
-def plain(value: Decimal) -> str:
-    """Digits without exponent and without trailing zeros."""
-    return format(value.normalize(), "f") if value else "0"
-
-
 def client_text(call: ApiRequest) -> str:
     """The order's own ``text``, checked: ``t-`` and at most 28 of ``[0-9A-Za-z_.-]``; empty when not given."""
-    text = call.word("text")
+    text = call.text("text")
     if not text or text in (REST_TEXT, WS_TEXT, "api", "web", "app"):
         return ""
     if len(text) > _TEXT_BYTES_MAX or not _CLIENT_TEXT.match(text):
@@ -118,13 +122,14 @@ def client_text(call: ApiRequest) -> str:
 
 def amend_text(call: ApiRequest) -> str:
     """The remark of an amendment: the rules of ``text``; empty when not given."""
-    text = call.word("amend_text")
+    text = call.text("amend_text")
     if text and text != "-" and not _CLIENT_TEXT.match(text):
         raise GateError("INVALID_PARAM_VALUE", f"Invalid amend_text: {text}")
     return text
 
 
 def order_text(order: SimOrder) -> str:
+    """The ``text`` field of an order."""
     return order.client_id or REST_TEXT
 
 
@@ -139,12 +144,12 @@ def refusal(reject: SimReject, instrument: SimInstrument | None, *, futures: boo
     """Gate.io's label for a venue-neutral refusal."""
     reason = reject.reason
     if reason is RejectReason.NOTIONAL_TOO_SMALL and instrument is not None and not futures:
-        least, quote = plain(instrument.min_notional), instrument.quote
+        least, quote = exact_text(instrument.min_notional), instrument.quote
         size = reject.text.partition(" ")[0]
         text = f"Your order size {size} {quote} is too small. The minimum is {least} {quote}"
         return GateError("INVALID_PARAM_VALUE", text)
     if reason is RejectReason.QTY_TOO_SMALL and instrument is not None and not futures:
-        least, base = plain(instrument.min_qty), instrument.base
+        least, base = exact_text(instrument.min_qty), instrument.base
         size = reject.text.partition(" ")[0]
         text = f"Your order size {size} {base} is too small. The minimum is {least} {base}"
         return GateError("INVALID_PARAM_VALUE", text)
@@ -166,7 +171,7 @@ _COMMON: dict[RejectReason, tuple[str, str, int]] = {
     RejectReason.NOTIONAL_TOO_LARGE: ("AMOUNT_TOO_MUCH", "", 400),
 }
 
-# Spot has no label of its own for a halted pair (the sheet says so): the pair is refused as not tradable.
+# Spot has no label for a halted pair: the pair is refused as not tradable.
 _SPOT: dict[RejectReason, tuple[str, str, int]] = {
     RejectReason.UNKNOWN_SYMBOL: ("INVALID_CURRENCY_PAIR", "Invalid currency pair", 400),
     RejectReason.SYMBOL_HALTED: ("INVALID_CURRENCY_PAIR", "Currency pair is not tradable", 400),
@@ -201,6 +206,7 @@ _FUTURES: dict[RejectReason, tuple[str, str, int]] = {
 
 
 def side_text(side: OrderSide) -> str:
+    """ "buy" or "sell"."""
     return "buy" if side is OrderSide.BUY else "sell"
 
 

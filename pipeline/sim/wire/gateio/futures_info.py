@@ -7,33 +7,27 @@ insurance, index constituents, liquidations, account book.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline.sim.exchange.types import BookEntry, SimInstrument
+from pipeline.sim.exchange.accounts import BookEntry
 from pipeline.sim.wire.gateio import candles
-from pipeline.sim.wire.gateio.api import Route, page, span_ms
-from pipeline.sim.wire.gateio.formats import ApiRequest, GateError, plain
+from pipeline.sim.wire.gateio.api import DAY_S, FuturesContracts, Route, page, span_ms
+from pipeline.sim.wire.gateio.formats import ApiRequest, GateError
+from pipeline.sim.wire.numbers import exact_text
 
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
-
-_DAY_S = 86_400
 _KINDS = {"deposit": "dnw", "withdraw": "dnw", "pnl": "pnl", "fee": "fee", "fund": "fund"}
 _KIND_NAMES = frozenset(
     ("dnw", "pnl", "fee", "refr", "fund", "point_dnw", "point_fee", "point_refr", "bonus_offset", "cross_settle")
 )
 RISK_LIMIT = "1000000"
-_STILL = (  # figures of others' trading: there are none
+_STILL = (  # figures of other traders: there are none
     *("lsr_taker", "lsr_account", "top_lsr_account", "top_lsr_size"),
     *("long_liq_size", "long_liq_amount", "long_liq_usd", "short_liq_size", "short_liq_amount", "short_liq_usd"),
 )
 
 
-class FuturesInfoApi:
-    """Handlers of lists that nobody's orders depend on."""
-
-    def __init__(self, venue: SimVenue) -> None:
-        self.venue = venue
+class FuturesInfoApi(FuturesContracts):
+    """Handlers of lists that no order depends on."""
 
     def routes(self) -> dict[tuple[str, str], Route]:
         usdt = "/api/v4/futures/usdt"
@@ -49,42 +43,36 @@ class FuturesInfoApi:
             ("GET", f"{usdt}/account_book"): Route(self._book, "account_book"),
         }
 
-    def instrument(self, symbol: str) -> SimInstrument:
-        found = self.venue.instruments.get(symbol)
-        if found is None:
-            raise GateError("CONTRACT_NOT_FOUND", f"Contract {symbol} not found")
-        return found
-
     async def _candles(self, call: ApiRequest) -> Any:
         """``mark_`` and ``index_`` before a contract ask for those prices."""
-        name = call.need("contract")
+        name = call.required("contract")
         instrument = self.instrument(candles.split_contract(name)[0])
         series = candles.series_of(self.venue, name)
         return candles.futures_rows(call, instrument, name, series) if series is not None else []
 
     async def _premium(self, call: ApiRequest) -> Any:
         """The mark is the index here: no premium at any time."""
-        name = self.instrument(call.need("contract")).symbol
+        name = self.instrument(call.required("contract")).symbol
         series = self.venue.mark_candles[name]
         found = candles.futures_rows(call, self.venue.instruments[name], f"mark_{name}", series)
         return [{"t": one["t"], "c": "0", "h": "0", "l": "0", "o": "0"} for one in found]
 
     async def _funding_rate(self, call: ApiRequest) -> Any:
         """What has been applied since the start, newest first."""
-        symbol = self.instrument(call.need("contract")).symbol
-        start_s, end_s = call.whole("from", 0), call.whole("to", call.now_ms // 1000)
+        symbol = self.instrument(call.required("contract")).symbol
+        start_s, end_s = call.integer("from", 0), call.integer("to", call.now_ms // 1000)
         paid = [one for one in self.venue.funding_paid.get(symbol, []) if start_s <= one[0] <= end_s]
-        return [{"t": time_s, "r": plain(rate)} for time_s, rate in page(paid[::-1], call)]
+        return [{"t": time_s, "r": exact_text(rate)} for time_s, rate in page(paid[::-1], call)]
 
     async def _tiers(self, call: ApiRequest) -> Any:
-        symbol = call.word("contract")
+        symbol = call.text("contract")
         wanted = [self.instrument(symbol)] if symbol else page(list(self.venue.instruments.values()), call)
         return [
             {
                 "tier": 1,
                 "risk_limit": RISK_LIMIT,
-                "initial_rate": plain(round(Decimal(1) / one.leverage_max, 8)),
-                "maintenance_rate": plain(one.maintenance_rate),
+                "initial_rate": exact_text(round(Decimal(1) / one.leverage_max, 8)),
+                "maintenance_rate": exact_text(one.maintenance_rate),
                 "leverage_max": str(one.leverage_max),
                 "deduction": "0",
                 "contract": one.symbol,
@@ -93,19 +81,19 @@ class FuturesInfoApi:
         ]
 
     async def _stats(self, call: ApiRequest) -> Any:
-        """Open interest is what the simulated users hold; nobody else's is known."""
-        instrument = self.instrument(call.need("contract"))
+        """Open interest is what the simulated users hold; no other is known."""
+        instrument = self.instrument(call.required("contract"))
         accounts = {id(one): one for one in self.venue.accounts.values()}.values()
         held = sum(
             (abs(row.qty) for one in accounts for row in one.positions.values() if row.symbol == instrument.symbol),
             Decimal(0),
         )
-        length_s = candles.INTERVALS.get(call.word("interval", "5m"))
+        length_s = candles.INTERVALS.get(call.text("interval", "5m"))
         if length_s is None:
             raise GateError("INVALID_PARAM_VALUE", "Invalid request parameter `interval`")
         now_s = call.now_ms // 1000
-        limit = max(1, min(call.whole("limit", 30), 100))
-        first_s = call.whole("from", now_s - (limit + 1) * length_s)
+        limit = max(1, min(call.integer("limit", 30), 100))
+        first_s = call.integer("from", now_s - (limit + 1) * length_s)
         found = self.venue.mark_candles[instrument.symbol].between(length_s, first_s, now_s, most=limit)
         interest = held / instrument.multiplier
         still = dict.fromkeys(_STILL, 0)
@@ -121,22 +109,22 @@ class FuturesInfoApi:
         ]
 
     async def _insurance(self, call: ApiRequest) -> Any:
-        return [{"t": call.now_ms // 1000 // _DAY_S * _DAY_S, "b": "0"}]
+        return [{"t": call.now_ms // 1000 // DAY_S * DAY_S, "b": "0"}]
 
     async def _constituents(self, call: ApiRequest) -> Any:
         symbol = self.instrument(call.args[0]).symbol
         return {"index": symbol, "constituents": [{"exchange": "Gate.io", "symbols": [symbol]}]}
 
     async def _liquidations(self, call: ApiRequest) -> Any:
-        """Others' liquidations: none. A user's own are in ``liquidates``."""
-        if call.word("contract"):
-            self.instrument(call.word("contract"))
+        """Liquidations of other traders: none. A user's own are in ``liquidates``."""
+        if call.text("contract"):
+            self.instrument(call.text("contract"))
         return []
 
     async def _book(self, call: ApiRequest) -> Any:
         """Newest first; ``type`` and ``contract`` choose."""
-        start_ms, end_ms = span_ms(call, default_s=30 * _DAY_S)
-        kind, symbol = call.word("type"), call.word("contract")
+        start_ms, end_ms = span_ms(call, default_s=30 * DAY_S)
+        kind, symbol = call.text("type"), call.text("contract")
         if kind and kind not in _KIND_NAMES:
             raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `type` value: {kind}")
         found = [
@@ -153,8 +141,8 @@ def _book_row(entry: BookEntry) -> dict[str, Any]:
     """``time`` is a number that may have a fraction; whole seconds are sent: ccxt's Python cannot read others."""
     return {
         "time": entry.ts_ms // 1000,
-        "change": plain(entry.change),
-        "balance": plain(entry.balance),
+        "change": exact_text(entry.change),
+        "balance": exact_text(entry.balance),
         "text": f"{entry.symbol}:{entry.order_id}" if entry.order_id else entry.symbol,
         "type": _KINDS.get(entry.reason, "dnw"),
         "contract": entry.symbol,

@@ -11,18 +11,14 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.model.enums import OrderKind, TradingStatus
+from pipeline.sim.exchange.accounts import PositionClose, SimAccount, SimPosition
+from pipeline.sim.exchange.events import BalanceEvent, MarketTrade
+from pipeline.sim.exchange.instruments import SimInstrument
+from pipeline.sim.exchange.orders import SimOrder, SimTrade
 from pipeline.sim.exchange.settlement import MarginAccount
-from pipeline.sim.exchange.types import (
-    BalanceEvent,
-    PositionClose,
-    SimAccount,
-    SimInstrument,
-    SimOrder,
-    SimPosition,
-    SimTrade,
-    TradePrint,
-)
-from pipeline.sim.wire.gateio.formats import TIF_TEXT, order_text, plain
+from pipeline.sim.wire.gateio.formats import TIF_TEXT, order_text
+from pipeline.sim.wire.numbers import exact_text, rate_text
+from pipeline.sim.wire.recent_trades import day_figures
 
 _STATUS = {
     TradingStatus.TRADING: "trading",
@@ -35,11 +31,13 @@ _FINISHED_AS = {"fok": "cancelled", "poc": "cancelled", "expired": "cancelled"}
 
 
 def contracts(instrument: SimInstrument, qty: Decimal) -> Decimal:
+    """Contracts of a quantity in base coin."""
     return qty / instrument.multiplier
 
 
 def size(value: Decimal, decimal_sizes: bool) -> str | int:
-    return plain(value) if decimal_sizes else int(value)
+    """A number of contracts as JSON: text with the decimal header, else an integer truncated toward zero."""
+    return exact_text(value) if decimal_sizes else int(value)
 
 
 def units_size(instrument: SimInstrument, units: int, decimal_sizes: bool) -> str | int:
@@ -50,6 +48,7 @@ def units_size(instrument: SimInstrument, units: int, decimal_sizes: bool) -> st
 
 
 def is_fractional(instrument: SimInstrument) -> bool:
+    """True where the contract trades in fractions (``enable_decimal``)."""
     return instrument.lot < instrument.multiplier
 
 
@@ -57,21 +56,17 @@ def contract_row(
     instrument: SimInstrument, *, decimal_sizes: bool, orderbook_id: int, last: str, trade_id: int
 ) -> dict[str, Any]:
     """GET /futures/usdt/contracts: every field of the recorded row and the newer ones."""
-    mark = plain(instrument.reference_price())
-    funding = plain(instrument.funding_rate)
+    mark = exact_text(instrument.reference_price())
+    funding = exact_text(instrument.funding_rate)
     least = contracts(instrument, instrument.min_qty or instrument.lot)
     most = contracts(instrument, instrument.max_qty) if instrument.max_qty else _SIZE_MAX
-
-    def rate(ppm: int) -> str:
-        return plain(Decimal(ppm).scaleb(-6))
-
     return {
         "name": instrument.symbol,
         "type": "direct",
-        "quanto_multiplier": plain(instrument.multiplier),
+        "quanto_multiplier": exact_text(instrument.multiplier),
         "ref_discount_rate": "0",
-        "order_price_deviate": rate(instrument.price_band_ppm),
-        "maintenance_rate": plain(instrument.maintenance_rate),
+        "order_price_deviate": rate_text(instrument.price_band_ppm),
+        "maintenance_rate": exact_text(instrument.maintenance_rate),
         "mark_type": "index",
         "last_price": last,
         "mark_price": mark,
@@ -82,7 +77,7 @@ def contract_row(
         "in_delisting": instrument.status is TradingStatus.HALTED,
         "risk_limit_base": "1000000",
         "interest_rate": "0.0003",
-        "order_price_round": plain(instrument.tick),
+        "order_price_round": exact_text(instrument.tick),
         "order_size_min": size(least, decimal_sizes),
         "ref_rebate_rate": "0.2",
         "funding_interval": instrument.funding_interval_s,
@@ -90,8 +85,8 @@ def contract_row(
         "leverage_min": "1",
         "leverage_max": str(instrument.leverage_max),
         "risk_limit_max": "30000000",
-        "maker_fee_rate": rate(instrument.list_maker_fee_ppm),
-        "taker_fee_rate": rate(instrument.list_taker_fee_ppm),
+        "maker_fee_rate": rate_text(instrument.list_maker_fee_ppm),
+        "taker_fee_rate": rate_text(instrument.list_taker_fee_ppm),
         "funding_rate": funding,
         "order_size_max": size(most, decimal_sizes),
         "funding_next_apply": instrument.funding_next_s,
@@ -128,10 +123,10 @@ def order_row(order: SimOrder, instrument: SimInstrument, account: SimAccount, d
         "size": size(contracts(instrument, order.qty) * sign, decimal_sizes),
         "iceberg": size(Decimal(0), decimal_sizes),
         "left": size(contracts(instrument, order.left_qty) * sign, decimal_sizes),
-        "price": "0" if is_market else plain(order.price),
-        "fill_price": plain(round(order.average_price, 12)),
-        "mkfr": plain(Decimal(instrument.maker_fee_ppm).scaleb(-6)),
-        "tkfr": plain(Decimal(instrument.taker_fee_ppm).scaleb(-6)),
+        "price": "0" if is_market else exact_text(order.price),
+        "fill_price": exact_text(round(order.average_price, 12)),
+        "mkfr": rate_text(instrument.maker_fee_ppm),
+        "tkfr": rate_text(instrument.taker_fee_ppm),
         "tif": TIF_TEXT[order.tif],
         "refu": 0,
         "is_reduce_only": order.reduce_only,
@@ -178,9 +173,9 @@ def trade_row(trade: SimTrade, instrument: SimInstrument, decimal_sizes: bool) -
         "contract": trade.symbol,
         "order_id": str(trade.order_id),
         "size": size(contracts(instrument, trade.qty) * sign, decimal_sizes),
-        "price": plain(trade.price),
+        "price": exact_text(trade.price),
         "text": trade.client_id or "apiv4",
-        "fee": plain(trade.fee),
+        "fee": exact_text(trade.fee),
         "point_fee": "0",
         "role": "maker" if trade.is_maker else "taker",
         "close_size": size(contracts(instrument, trade.close_qty) * sign, decimal_sizes),
@@ -203,7 +198,7 @@ def trade_push(trade: SimTrade, instrument: SimInstrument, decimal_sizes: bool) 
         "contract": trade.symbol,
         "order_id": str(trade.order_id),
         "size": size(contracts(instrument, trade.qty) * int(trade.side), decimal_sizes),
-        "price": plain(trade.price),
+        "price": exact_text(trade.price),
         "role": "maker" if trade.is_maker else "taker",
         "text": trade.client_id or "apiv4",
         "fee": float(trade.fee),
@@ -233,7 +228,7 @@ def position_row(
     mark = instrument.reference_price()
     value = abs(position.qty) * mark
     unrealised = position.qty * mark - position.cost
-    leverage = plain(position.leverage)
+    leverage = exact_text(position.leverage)
     pnl = position.realised_pnl - position.paid_fees - position.paid_funding
     return {
         "user": int(account.uid),
@@ -242,20 +237,20 @@ def position_row(
         "leverage": "0" if is_cross else leverage,
         "risk_limit": "1000000",
         "leverage_max": str(instrument.leverage_max),
-        "maintenance_rate": plain(instrument.maintenance_rate),
-        "value": plain(value),
-        "margin": plain(round(value / position.leverage + position.extra_margin, 8)),
-        "initial_margin": plain(round(value / position.leverage, 8)),
-        "maintenance_margin": plain(round(value * instrument.maintenance_rate, 8)),
-        "entry_price": plain(round(position.entry_price, 12)),
-        "liq_price": plain(liquidation_price(position, instrument)),
-        "mark_price": plain(mark),
-        "unrealised_pnl": plain(unrealised),
-        "realised_pnl": plain(pnl),
-        "pnl_pnl": plain(position.realised_pnl),
-        "pnl_fund": plain(-position.paid_funding),
-        "pnl_fee": plain(-position.paid_fees),
-        "history_pnl": plain(pnl),
+        "maintenance_rate": exact_text(instrument.maintenance_rate),
+        "value": exact_text(value),
+        "margin": exact_text(round(value / position.leverage + position.extra_margin, 8)),
+        "initial_margin": exact_text(round(value / position.leverage, 8)),
+        "maintenance_margin": exact_text(round(value * instrument.maintenance_rate, 8)),
+        "entry_price": exact_text(round(position.entry_price, 12)),
+        "liq_price": exact_text(liquidation_price(position, instrument)),
+        "mark_price": exact_text(mark),
+        "unrealised_pnl": exact_text(unrealised),
+        "realised_pnl": exact_text(pnl),
+        "pnl_pnl": exact_text(position.realised_pnl),
+        "pnl_fund": exact_text(-position.paid_funding),
+        "pnl_fee": exact_text(-position.paid_fees),
+        "history_pnl": exact_text(pnl),
         "last_close_pnl": "0",
         "realised_point": "0",
         "history_point": "0",
@@ -301,15 +296,15 @@ def position_push(
 
 def close_row(close: PositionClose, instrument: SimInstrument, decimal_sizes: bool) -> dict[str, Any]:
     """GET /futures/usdt/position_close: gains positive; entry and exit by the side that each was."""
-    entry, leave = plain(round(close.entry_price, 12)), plain(round(close.exit_price, 12))
+    entry, leave = exact_text(round(close.entry_price, 12)), exact_text(round(close.exit_price, 12))
     return {
         "time": close.closed_ms / 1000,
         "contract": close.symbol,
         "side": "long" if close.is_long else "short",
-        "pnl": plain(close.realised_pnl - close.paid_fees - close.paid_funding),
-        "pnl_pnl": plain(close.realised_pnl),
-        "pnl_fund": plain(-close.paid_funding),
-        "pnl_fee": plain(-close.paid_fees),
+        "pnl": exact_text(close.realised_pnl - close.paid_fees - close.paid_funding),
+        "pnl_pnl": exact_text(close.realised_pnl),
+        "pnl_fund": exact_text(-close.paid_funding),
+        "pnl_fee": exact_text(-close.paid_fees),
         "text": "api",
         "max_size": str(size(contracts(instrument, close.max_qty), decimal_sizes)),
         "accum_size": str(size(contracts(instrument, close.total_qty), decimal_sizes)),
@@ -321,7 +316,7 @@ def close_row(close: PositionClose, instrument: SimInstrument, decimal_sizes: bo
 
 def liquidation_row(order: SimOrder, instrument: SimInstrument, decimal_sizes: bool) -> dict[str, Any]:
     """GET /futures/usdt/liquidates."""
-    sign, price = int(order.side), plain(round(order.average_price, 12))
+    sign, price = int(order.side), exact_text(round(order.average_price, 12))
     return {
         "time": order.finished_ms // 1000,
         "contract": order.symbol,
@@ -330,7 +325,7 @@ def liquidation_row(order: SimOrder, instrument: SimInstrument, decimal_sizes: b
         "margin": "0",
         "entry_price": "0",
         "liq_price": price,
-        "mark_price": plain(instrument.reference_price()),
+        "mark_price": exact_text(instrument.reference_price()),
         "order_id": order.order_id,
         "order_price": price,
         "fill_price": price,
@@ -343,20 +338,20 @@ def account_row(account: SimAccount, margin: MarginAccount, settle: str) -> dict
     return {
         "user": int(account.uid),
         "currency": settle,
-        "total": plain(margin.total),
-        "unrealised_pnl": plain(margin.unrealised_pnl),
-        "position_margin": plain(round(margin.position_margin, 8)),
-        "order_margin": plain(round(margin.order_margin, 8)),
-        "available": plain(round(margin.available, 8)),
+        "total": exact_text(margin.total),
+        "unrealised_pnl": exact_text(margin.unrealised_pnl),
+        "position_margin": exact_text(round(margin.position_margin, 8)),
+        "order_margin": exact_text(round(margin.order_margin, 8)),
+        "available": exact_text(round(margin.available, 8)),
         "point": "0",
         "bonus": "0",
         "in_dual_mode": account.dual_side,
         "enable_credit": False,
         "position_mode": "dual" if account.dual_side else "single",
         "margin_mode": 0,
-        "position_initial_margin": plain(round(margin.position_margin, 8)),
+        "position_initial_margin": exact_text(round(margin.position_margin, 8)),
         "maintenance_margin": "0",
-        "cross_available": plain(round(margin.available, 8)),
+        "cross_available": exact_text(round(margin.available, 8)),
         "history": {
             "dnw": "0",
             "pnl": "0",
@@ -389,7 +384,7 @@ def balance_push(event: BalanceEvent, account: SimAccount) -> dict[str, Any]:
     }
 
 
-def public_trade_row(instrument: SimInstrument, trade: TradePrint, decimal_sizes: bool) -> dict[str, Any]:
+def public_trade_row(instrument: SimInstrument, trade: MarketTrade, decimal_sizes: bool) -> dict[str, Any]:
     """GET /futures/usdt/trades: the size's sign is the taker's side; times in float seconds."""
     return {
         "id": trade.trade_id,
@@ -402,30 +397,25 @@ def public_trade_row(instrument: SimInstrument, trade: TradePrint, decimal_sizes
 
 
 def ticker_row(
-    instrument: SimInstrument, bid: str, ask: str, prints: Sequence[TradePrint], decimal_sizes: bool
+    instrument: SimInstrument, bid: str, ask: str, trades: Sequence[MarketTrade], decimal_sizes: bool
 ) -> dict[str, Any]:
-    """GET /futures/usdt/tickers and ``futures.tickers``: over the prints that are kept."""
-    prices = [one.price for one in prints]
-    mark = plain(instrument.reference_price())
-    last = instrument.price_text(prices[-1]) if prices else mark
-    base = sum((instrument.qty(one.qty) for one in prints), Decimal(0))
-    quote = sum((instrument.qty(one.qty) * instrument.price(one.price) for one in prints), Decimal(0))
-    change = round((Decimal(prices[-1]) / prices[0] - 1) * 100, 2) if prices and prices[0] else Decimal(0)
+    """GET /futures/usdt/tickers and ``futures.tickers``: over the trades that are kept."""
+    day, mark = day_figures(instrument, trades), exact_text(instrument.reference_price())
     return {
         "contract": instrument.symbol,
-        "last": last,
-        "low_24h": instrument.price_text(min(prices)) if prices else last,
-        "high_24h": instrument.price_text(max(prices)) if prices else last,
-        "change_percentage": plain(change),
+        "last": day.last,
+        "low_24h": day.low,
+        "high_24h": day.high,
+        "change_percentage": exact_text(round(day.ratio * 100, 2)),
         "total_size": size(Decimal(0), decimal_sizes),
-        "volume_24h": size(contracts(instrument, base), decimal_sizes),
-        "volume_24h_base": plain(base),
-        "volume_24h_quote": plain(quote),
-        "volume_24h_settle": plain(quote),
+        "volume_24h": size(contracts(instrument, day.base), decimal_sizes),
+        "volume_24h_base": exact_text(day.base),
+        "volume_24h_quote": exact_text(day.quote),
+        "volume_24h_settle": exact_text(day.quote),
         "mark_price": mark,
         "index_price": mark,
-        "funding_rate": plain(instrument.funding_rate),
-        "funding_rate_indicative": plain(instrument.funding_rate),
+        "funding_rate": exact_text(instrument.funding_rate),
+        "funding_rate_indicative": exact_text(instrument.funding_rate),
         "quanto_base_rate": "",
         "lowest_ask": ask,
         "highest_bid": bid,

@@ -6,25 +6,23 @@ Source: Gate.io APIv4 "Futures": positions, dual_mode, dual_comp, position_close
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pipeline.sim.exchange.accounts import SimPosition
+from pipeline.sim.exchange.orders import SimReject
 from pipeline.sim.exchange.positions import LONG, SHORT, positions_of
-from pipeline.sim.exchange.types import SimInstrument, SimPosition, SimReject
+from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.gateio import futures_rows as rows
-from pipeline.sim.wire.gateio.api import Route, page, span_ms
-from pipeline.sim.wire.gateio.formats import ApiRequest, GateError, number, plain, refusal
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
-
-_DAY_S = 86_400
+from pipeline.sim.wire.gateio.api import DAY_S, FuturesContracts, Route, page, span_ms
+from pipeline.sim.wire.gateio.formats import ApiRequest, GateError, number, refusal
+from pipeline.sim.wire.numbers import exact_text
 
 
-class PositionsApi:
-    """Handlers about what is held, and how."""
+class PositionsApi(FuturesContracts):
+    """Handlers of positions, leverage, margin and position modes."""
 
     def __init__(self, venue: SimVenue) -> None:
-        self.venue = venue
+        super().__init__(venue)
         self._cross: set[tuple[str, str]] = set()  # (uid, contract) in cross margin
 
     def routes(self) -> dict[tuple[str, str], Route]:
@@ -48,12 +46,6 @@ class PositionsApi:
             ("GET", f"{usdt}/liquidates"): Route(self._liquidates, "positions"),
             ("GET", f"{usdt}/auto_deleverages"): Route(self._deleverages, "positions"),
         }
-
-    def instrument(self, symbol: str) -> SimInstrument:
-        found = self.venue.instruments.get(symbol)
-        if found is None:
-            raise GateError("CONTRACT_NOT_FOUND", f"Contract {symbol} not found")
-        return found
 
     def is_cross(self, uid: str, symbol: str) -> bool:
         return (uid, symbol) in self._cross
@@ -102,16 +94,16 @@ class PositionsApi:
     def _apply_leverage(self, call: ApiRequest) -> str:
         """``leverage`` > 0 is isolated; 0 is cross with ``cross_leverage_limit``. Both come in the query."""
         instrument = self.instrument(call.args[0])
-        wanted = call.amount("leverage")
+        wanted = call.decimal("leverage")
         is_cross = wanted == 0
         if is_cross:
-            limit = call.word("cross_leverage_limit")
+            limit = call.text("cross_leverage_limit")
             wanted = number(limit, "cross_leverage_limit") if limit else Decimal(0)
             wanted = wanted or Decimal(instrument.leverage_max)
         if wanted < 1:
-            raise GateError("LEVERAGE_TOO_LOW", f"leverage {plain(wanted)} is below 1")
+            raise GateError("LEVERAGE_TOO_LOW", f"leverage {exact_text(wanted)} is below 1")
         if wanted > instrument.leverage_max:
-            raise GateError("LEVERAGE_TOO_HIGH", f"leverage {plain(wanted)} exceeds {instrument.leverage_max}")
+            raise GateError("LEVERAGE_TOO_HIGH", f"leverage {exact_text(wanted)} exceeds {instrument.leverage_max}")
         self._set_cross(call.owner.uid, instrument.symbol, is_cross)
         self.venue.set_leverage(call.owner, instrument.symbol, wanted)
         return instrument.symbol
@@ -127,7 +119,7 @@ class PositionsApi:
 
     async def _set_leverage(self, call: ApiRequest) -> Any:
         """The newer call: the margin mode is named, the leverage is its own."""
-        symbol, mode = self.instrument(call.args[0]).symbol, call.need("margin_mode")
+        symbol, mode = self.instrument(call.args[0]).symbol, call.required("margin_mode")
         if mode not in ("isolated", "cross"):
             raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `margin_mode` value: {mode}")
         self._apply_leverage(call)
@@ -136,10 +128,10 @@ class PositionsApi:
 
     async def _get_leverage(self, call: ApiRequest) -> Any:
         position = positions_of(call.owner, self.instrument(call.args[0]).symbol)[0]
-        return {"lever": plain(position.leverage)}
+        return {"lever": exact_text(position.leverage)}
 
     def _add_margin(self, call: ApiRequest, position: SimPosition) -> None:
-        change = call.amount("change")
+        change = call.decimal("change")
         if not position.qty:
             raise GateError("POSITION_EMPTY", "position is empty")
         available = self.venue.margin_account(call.owner).available
@@ -157,7 +149,7 @@ class PositionsApi:
 
     async def _dual_margin(self, call: ApiRequest) -> Any:
         self._want_mode(call, dual=True)
-        symbol, side = self.instrument(call.args[0]).symbol, call.need("dual_side")
+        symbol, side = self.instrument(call.args[0]).symbol, call.required("dual_side")
         if side not in (LONG, SHORT):
             raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `dual_side` value: {side}")
         self._add_margin(call, self.venue.position(call.owner, symbol, side))
@@ -170,7 +162,7 @@ class PositionsApi:
             self._cross.discard((uid, symbol))
 
     def _apply_cross(self, call: ApiRequest) -> str:
-        symbol, mode = self.instrument(call.need("contract")).symbol, call.need("mode")
+        symbol, mode = self.instrument(call.required("contract")).symbol, call.required("mode")
         if mode not in ("ISOLATED", "CROSS"):
             raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `mode` value: {mode}")
         self._set_cross(call.owner.uid, symbol, mode == "CROSS")
@@ -197,12 +189,12 @@ class PositionsApi:
         call.owner.dual_side = dual
 
     async def _dual_mode(self, call: ApiRequest) -> Any:
-        call.need("dual_mode")
+        call.required("dual_mode")
         self._switch(call, call.flag("dual_mode"))
         return await self.account(call)
 
     async def _position_mode(self, call: ApiRequest) -> Any:
-        mode = call.need("position_mode")
+        mode = call.required("position_mode")
         if mode not in ("single", "dual"):
             raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `position_mode` value: {mode}")
         self._switch(call, mode == "dual")
@@ -212,8 +204,8 @@ class PositionsApi:
 
     async def _closes(self, call: ApiRequest) -> Any:
         """Positions that went back to flat, newest first."""
-        start_ms, end_ms = span_ms(call, default_s=7 * _DAY_S)
-        symbol, side = call.word("contract"), call.word("side")
+        start_ms, end_ms = span_ms(call, default_s=7 * DAY_S)
+        symbol, side = call.text("contract"), call.text("side")
         found = [
             one
             for one in reversed(call.owner.closes)
@@ -224,7 +216,7 @@ class PositionsApi:
         return [rows.close_row(one, self.instrument(one.symbol), call.decimal_sizes) for one in page(found, call)]
 
     async def _liquidates(self, call: ApiRequest) -> Any:
-        symbol = call.word("contract")
+        symbol = call.text("contract")
         orders = [
             one
             for one in reversed(self.venue.finished_orders(call.owner, symbol or None))
@@ -235,5 +227,5 @@ class PositionsApi:
         ]
 
     async def _deleverages(self, call: ApiRequest) -> Any:
-        """Nobody is deleveraged here."""
+        """The simulator never deleverages."""
         return []

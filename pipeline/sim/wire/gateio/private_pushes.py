@@ -1,4 +1,4 @@
-"""Gate.io private pushes: account events as items of the private channels, filtered by what a socket asked for.
+"""Gate.io private pushes: account events as items of the private channels, filtered by what a socket subscribed to.
 
 Source: Gate.io WebSocket v4 "spot.orders", "spot.usertrades", "spot.balances" and their v2 and futures variants.
 """
@@ -7,15 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.sim.exchange.types import (
-    AccountEvent,
-    BalanceEvent,
-    OrderEvent,
-    PositionEvent,
-    SimAccount,
-    SimInstrument,
-    TradeEvent,
-)
+from pipeline.sim.exchange.accounts import SimAccount
+from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, OrderEvent, PositionEvent, TradeEvent
+from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.wire.gateio import futures_rows, spot_rows
 
 SPOT_CHANNELS = ("spot.orders", "spot.usertrades", "spot.balances", "spot.orders_v2", "spot.usertrades_v2")
@@ -24,7 +18,7 @@ ALL = "!all"
 
 
 def spot_items(event: AccountEvent, account: SimAccount) -> list[tuple[str, str, dict[str, Any]]]:
-    """(channel, symbol or "", item) for every spot channel that tells of the event."""
+    """(channel, symbol or "", item) for every spot channel that carries the event."""
     uid = int(account.uid)
     if isinstance(event, OrderEvent):
         order = event.order

@@ -1,24 +1,25 @@
 """Gate.io spot REST v4 over a simulated venue; the WebSocket API calls the same handlers.
 
-Source: Gate.io APIv4 "Spot", "Wallet"; what ccxt 4.5 and gate-api ask for beyond the sheet.
+Source: Gate.io APIv4 "Spot", "Wallet"; what ccxt 4.5 and gate-api ask for beyond them.
 """
 
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
-from pipeline.sim.exchange.types import OrderStatus, RejectReason, SimInstrument, SimOrder, SimOrderRequest, SimReject
+from pipeline.sim.exchange.instruments import SimInstrument
+from pipeline.sim.exchange.orders import OrderStatus, RejectReason, SimOrder, SimOrderRequest, SimReject
+from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.coins import coins
 from pipeline.sim.wire.gateio import candles
 from pipeline.sim.wire.gateio import spot_rows as rows
-from pipeline.sim.wire.gateio.api import Countdown, Prints, Route, page, span_ms, text_is_known
+from pipeline.sim.wire.gateio.api import DAY_S, MarketApi, Route, empty_list, page, span_ms, text_is_known, want_items
 from pipeline.sim.wire.gateio.formats import (
     TIF_OF,
     ApiRequest,
     GateError,
-    amend_text,
     client_text,
     refusal,
     split_id,
@@ -26,26 +27,26 @@ from pipeline.sim.wire.gateio.formats import (
 )
 from pipeline.sim.wire.gateio.wallet import WalletApi
 
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
-
 BATCH_PAIRS_MAX, BATCH_PER_PAIR_MAX, CANCEL_BATCH_MAX, AMEND_BATCH_MAX = 4, 10, 20, 5
 DEPTH_MAX = 1000
 BATCH_FEE_MAX = 50
-DAY_S = 86_400
 # One document line grants custom ids about an hour after the end, another only pending orders: the harsher holds.
 TEXT_LIFE_MS = 0
 _SIDES = {"buy": OrderSide.BUY, "sell": OrderSide.SELL}
+_SUCCEEDED = {"succeeded": True, "label": "", "message": ""}  # fields of an item of a batch
 
 
-class SpotApi:
+class SpotApi(MarketApi):
     """Handlers of one simulated Gate.io spot venue. ``futures``: the same user's futures venue, for /wallet/fee."""
 
+    is_futures = False
+    symbol_param = "currency_pair"
+    order_param = "order_id"
+    sides = _SIDES
+
     def __init__(self, venue: SimVenue, futures: SimVenue | None) -> None:
-        self.venue = venue
+        super().__init__(venue)
         self._futures = futures
-        self.prints = Prints()
-        self.countdown = Countdown(venue)
         self._wallet = WalletApi(venue, futures)
 
     def routes(self) -> dict[tuple[str, str], Route]:
@@ -59,9 +60,9 @@ class SpotApi:
             ("GET", f"{spot}/order_book"): Route(self._order_book, "depth", False),
             ("GET", f"{spot}/trades"): Route(self._trades, "public_trades", False),
             ("GET", f"{spot}/candlesticks"): Route(self._candles, "candles", False),
-            ("GET", f"{spot}/tickers"): Route(self._tickers, "ticker", False),
-            ("GET", "/api/v4/margin/currency_pairs"): Route(_nothing, "instruments", False),
-            ("GET", "/api/v4/margin/uni/currency_pairs"): Route(_nothing, "instruments", False),
+            ("GET", f"{spot}/tickers"): Route(self.tickers, "ticker", False),
+            ("GET", "/api/v4/margin/currency_pairs"): Route(empty_list, "instruments", False),
+            ("GET", "/api/v4/margin/uni/currency_pairs"): Route(empty_list, "instruments", False),
             ("GET", "/api/v4/wallet/fee"): Route(self._fee, "fees"),
             ("GET", f"{spot}/fee"): Route(self._fee, "fees"),
             ("GET", f"{spot}/batch_fee"): Route(self._batch_fee, "fees"),
@@ -78,7 +79,7 @@ class SpotApi:
             ("POST", f"{spot}/cancel_batch_orders"): Route(self.cancel_ids, "cancel"),
             ("GET", f"{spot}/open_orders"): Route(self._open_orders, "open_orders"),
             ("GET", f"{spot}/my_trades"): Route(self._my_trades, "trades"),
-            ("POST", f"{spot}/countdown_cancel_all"): Route(self._countdown, "countdown"),
+            ("POST", f"{spot}/countdown_cancel_all"): Route(self.set_countdown, "countdown"),
         }
         return own | self._wallet.routes()
 
@@ -109,10 +110,7 @@ class SpotApi:
         raise GateError("INVALID_CURRENCY", f"Invalid currency {call.args[0]}")
 
     async def _order_book(self, call: ApiRequest) -> Any:
-        instrument = self.instrument(call.need("currency_pair"))
-        limit = max(1, min(call.whole("limit", 10), DEPTH_MAX))
-        update_id, bids, asks = self.venue.depth(instrument.symbol, limit)
-        book: dict[str, Any] = {"id": update_id} if call.flag("with_id") else {}
+        instrument, book, bids, asks = self.asked_depth(call, DEPTH_MAX)
         return book | {
             "current": call.now_ms,
             "update": call.now_ms,
@@ -121,28 +119,20 @@ class SpotApi:
         }
 
     async def _trades(self, call: ApiRequest) -> Any:
-        instrument = self.instrument(call.need("currency_pair"))
-        limit = min(call.whole("limit", 100), 1000)
-        return [rows.public_trade_row(instrument, one) for one in self.prints.newest(instrument.symbol, limit)]
+        instrument, newest = self.asked_trades(call)
+        return [rows.public_trade_row(instrument, one) for one in newest]
 
-    def ticker(self, instrument: SimInstrument) -> dict[str, Any]:
-        _, bids, asks = self.venue.depth(instrument.symbol, 1)
-        bid = instrument.price_text(bids[0][0]) if bids else ""
-        ask = instrument.price_text(asks[0][0]) if asks else ""
-        return rows.ticker_row(instrument, bid, ask, self.prints.of(instrument.symbol))
-
-    async def _tickers(self, call: ApiRequest) -> Any:
-        symbol = call.word("currency_pair")
-        wanted = [self.instrument(symbol)] if symbol else self.venue.instruments.values()
-        return [self.ticker(one) for one in wanted]
+    def ticker(self, instrument: SimInstrument, decimal_sizes: bool) -> dict[str, Any]:
+        bid, ask = self.best_texts(instrument)
+        return rows.ticker_row(instrument, bid, ask, self.trades.of(instrument.symbol))
 
     async def _candles(self, call: ApiRequest) -> Any:
-        return candles.spot_rows(call, self.venue.candles[self.instrument(call.need("currency_pair")).symbol])
+        return candles.spot_rows(call, self.venue.candles[self.instrument(call.required("currency_pair")).symbol])
 
     # --- account ---
 
     async def _fee(self, call: ApiRequest) -> Any:
-        symbol = call.word("currency_pair")
+        symbol = call.text("currency_pair")
         spot = self.instrument(symbol) if symbol else next(iter(self.venue.instruments.values()), None)
         futures = None
         if self._futures is not None:
@@ -152,7 +142,7 @@ class SpotApi:
 
     async def _batch_fee(self, call: ApiRequest) -> Any:
         """Up to 50 pairs, comma-separated."""
-        wanted = call.need("currency_pairs").split(",")
+        wanted = call.required("currency_pairs").split(",")
         if len(wanted) > BATCH_FEE_MAX:
             raise GateError("INVALID_PARAM_VALUE", f"at most {BATCH_FEE_MAX} currency pairs")
         return {symbol: rows.fee_row(call.owner, self.instrument(symbol), None) for symbol in wanted}
@@ -168,7 +158,7 @@ class SpotApi:
         }
 
     async def _accounts(self, call: ApiRequest) -> Any:
-        wanted = call.word("currency")
+        wanted = call.text("currency")
         return [
             rows.balance_row(asset, wallet.free, wallet.locked, wallet.update_seq)
             for asset, wallet in self.venue.wallets(call.owner).items()
@@ -176,40 +166,26 @@ class SpotApi:
         ]
 
     async def _my_trades(self, call: ApiRequest) -> Any:
-        """Newest first; 7 days unless told."""
-        symbol = call.word("currency_pair")
+        """Newest first; of 7 days unless the request names a time span."""
         start_ms, end_ms = span_ms(call, default_s=7 * DAY_S)
-        wanted = call.word("order_id")
-        trades = [
-            one
-            for one in self.venue.trades(call.owner, symbol or None, start_ms)
-            if one.ts_ms <= end_ms and (not wanted or str(one.order_id) == wanted)
-        ]
-        return [rows.trade_row(one) for one in page(trades[::-1], call)]
-
-    async def _countdown(self, call: ApiRequest) -> Any:
-        symbol = call.word("currency_pair")
-        if symbol:
-            self.instrument(symbol)
-        call.need("timeout")
-        return self.countdown.set(call.owner, symbol, call.whole("timeout", 0), call.now_ms)
+        return [rows.trade_row(one) for one in page(self.own_trades(call, start_ms, end_ms), call)]
 
     # --- orders ---
 
-    def _request(self, call: ApiRequest) -> SimOrderRequest:
-        symbol, side = call.need("currency_pair"), _SIDES.get(call.need("side"))
-        kind = {"limit": OrderKind.LIMIT, "market": OrderKind.MARKET}.get(call.word("type", "limit"))
+    def order_request(self, call: ApiRequest) -> SimOrderRequest:
+        symbol, side = call.required("currency_pair"), _SIDES.get(call.required("side"))
+        kind = {"limit": OrderKind.LIMIT, "market": OrderKind.MARKET}.get(call.text("type", "limit"))
         is_market = kind is OrderKind.MARKET
-        tif = TIF_OF.get(call.word("time_in_force", "ioc" if is_market else "gtc"))
+        tif = TIF_OF.get(call.text("time_in_force", "ioc" if is_market else "gtc"))
         if side is None or kind is None or tif is None:
             raise GateError("INVALID_PARAM_VALUE", "Invalid request parameter `side`, `type` or `time_in_force`")
         if is_market and tif not in (TimeInForce.IOC, TimeInForce.FOK):
             raise GateError("INVALID_PARAM_VALUE", "Invalid request parameter `time_in_force`: market takes ioc or fok")
-        if call.word("account", "spot") != "spot":
+        if call.text("account", "spot") != "spot":
             raise GateError("INVALID_PARAM_VALUE", "Invalid request parameter `account` value")
         self.instrument(symbol)
-        amount = call.amount("amount")
-        price = Decimal(0) if is_market else call.amount("price")
+        amount = call.decimal("amount")
+        price = Decimal(0) if is_market else call.decimal("price")
         if amount <= 0 or (not is_market and price <= 0):
             raise GateError("INVALID_PARAM_VALUE", "Invalid request parameter `amount` or `price` value")
         by_quote = is_market and side is OrderSide.BUY
@@ -225,14 +201,6 @@ class SpotApi:
             expiry_wall_ms=call.expiry_ms,
         )
 
-    async def place(self, call: ApiRequest) -> dict[str, Any]:
-        request = self._request(call)
-        try:
-            order = await self.venue.submit(call.owner, request)
-        except SimReject as reject:
-            raise refusal(reject, self.venue.instruments.get(request.symbol), futures=False) from reject
-        return rows.order_row(order)
-
     async def place_batch(self, call: ApiRequest) -> list[dict[str, Any]]:
         """Each item succeeds or fails by itself; ``text`` is required here."""
         pairs = [item.get("currency_pair") for item in call.items if isinstance(item, dict)]
@@ -242,10 +210,10 @@ class SpotApi:
         done: list[dict[str, Any]] = []
         for item in call.items:
             single = with_params(call, item)
-            text = single.word("text")
+            text = single.text("text")
             try:
-                single.need("text")
-                done.append(await self.place(single) | {"succeeded": True, "label": "", "message": ""})
+                single.required("text")
+                done.append(await self.place(single) | _SUCCEEDED)
             except GateError as error:
                 done.append({"text": text, "succeeded": False, "label": error.label, "message": error.text})
         return done
@@ -259,15 +227,14 @@ class SpotApi:
             raise GateError(label, f"Order with ID {id_text} not found", 404)
         return order
 
-    def order_id(self, call: ApiRequest) -> str:
-        """From the path (REST) or from ``order_id`` (WebSocket API)."""
-        return call.args[0] if call.args else call.need("order_id")
+    def order_row(self, order: SimOrder, call: ApiRequest) -> dict[str, Any]:
+        return rows.order_row(order)
 
-    async def order(self, call: ApiRequest) -> dict[str, Any]:
-        return rows.order_row(self._look_up(call, call.need("currency_pair"), self.order_id(call)))
+    def known_order(self, call: ApiRequest) -> SimOrder:
+        return self._look_up(call, call.required("currency_pair"), self.order_id(call))
 
-    async def cancel(self, call: ApiRequest) -> dict[str, Any]:
-        return rows.order_row(await self._cancel_one(call, call.need("currency_pair"), self.order_id(call)))
+    async def cancel_order(self, call: ApiRequest) -> SimOrder:
+        return await self._cancel_one(call, call.required("currency_pair"), self.order_id(call))
 
     async def _cancel_one(self, call: ApiRequest, symbol: str, id_text: str) -> SimOrder:
         self.instrument(symbol)
@@ -278,7 +245,7 @@ class SpotApi:
             raise self._not_open(call, symbol, id_text, reject) from reject
 
     def _not_open(self, call: ApiRequest, symbol: str, id_text: str, reject: SimReject) -> GateError:
-        """Why an order could not be cancelled or amended, in the venue's words."""
+        """Why an order could not be cancelled or amended, as the venue says it."""
         if reject.reason not in (RejectReason.ORDER_NOT_FOUND, RejectReason.ORDER_FINISHED):
             return refusal(reject, self.venue.instruments.get(symbol), futures=False)
         try:
@@ -291,55 +258,42 @@ class SpotApi:
 
     async def amend(self, call: ApiRequest) -> dict[str, Any]:
         """``amount`` includes what is filled. Body before query: the body's fields have overwritten the query's."""
-        symbol, id_text = call.need("currency_pair"), self.order_id(call)
+        symbol, id_text = call.required("currency_pair"), self.order_id(call)
         self.instrument(symbol)
-        if not call.word("amount") and not call.word("price"):
-            raise GateError("MISSING_REQUIRED_PARAM", "Missing required parameter: amount or price")
+        self.want_amendment(call, "amount")
         order_id, text = split_id(id_text)
+        qty = call.decimal("amount") if call.text("amount") else None
         try:
-            order = await self.venue.submit_amend(
-                call.owner,
-                symbol,
-                order_id=order_id,
-                client_id=text,
-                price=call.amount("price") if call.word("price") else None,
-                qty=call.amount("amount") if call.word("amount") else None,
-                amend_text=amend_text(call),
-                expiry_wall_ms=call.expiry_ms,
-            )
+            order = await self.submit_amend(call, symbol, qty, order_id=order_id, client_id=text)
         except SimReject as reject:
             raise self._not_open(call, symbol, id_text, reject) from reject
         return rows.order_row(order)
 
     async def amend_batch(self, call: ApiRequest) -> list[dict[str, Any]]:
-        if not call.items or len(call.items) > AMEND_BATCH_MAX:
-            raise GateError("INVALID_PARAM_VALUE", f"batch: 1 to {AMEND_BATCH_MAX} orders")
+        want_items(call, AMEND_BATCH_MAX)
         done: list[dict[str, Any]] = []
         for item in call.items:
             single = with_params(call, item)
             try:
-                done.append(await self.amend(single) | {"succeeded": True, "label": "", "message": ""})
+                done.append(await self.amend(single) | _SUCCEEDED)
             except GateError as error:
-                row = {"id": single.word("order_id"), "currency_pair": single.word("currency_pair")}
+                row = {"id": single.text("order_id"), "currency_pair": single.text("currency_pair")}
                 done.append(row | {"succeeded": False, "label": error.label, "message": error.text})
         return done
 
     async def cancel_pair(self, call: ApiRequest) -> list[dict[str, Any]]:
-        symbol, side = call.word("currency_pair"), call.word("side")
+        symbol = call.text("currency_pair")
         if symbol:
             self.instrument(symbol)
-        if side and side not in _SIDES:
-            raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `side` value: {side}")
-        orders = await self.venue.submit_cancel_all(call.owner, symbol or None, _SIDES.get(side))
-        return [rows.order_row(one) | {"succeeded": True, "label": "", "message": ""} for one in orders]
+        orders = await self.venue.submit_cancel_all(call.owner, symbol or None, self.side_of(call))
+        return [rows.order_row(one) | _SUCCEEDED for one in orders]
 
     async def cancel_ids(self, call: ApiRequest) -> list[dict[str, Any]]:
-        if len(call.items) > CANCEL_BATCH_MAX:
-            raise GateError("INVALID_PARAM_VALUE", f"at most {CANCEL_BATCH_MAX} orders")
+        want_items(call, CANCEL_BATCH_MAX, least=0)
         done: list[dict[str, Any]] = []
         for item in call.items:
             single = with_params(call, item)
-            symbol, id_text = single.need("currency_pair"), single.need("id")
+            symbol, id_text = single.required("currency_pair"), single.required("id")
             row: dict[str, Any] = {"currency_pair": symbol, "id": id_text, "account": "spot"}
             try:
                 order = await self._cancel_one(call, symbol, id_text)
@@ -351,22 +305,17 @@ class SpotApi:
 
     async def orders(self, call: ApiRequest) -> list[dict[str, Any]]:
         """``status=open`` needs a pair; ``finished`` goes newest first."""
-        status, symbol = call.need("status"), call.word("currency_pair")
+        status, symbol = call.required("status"), call.text("currency_pair")
         if symbol:
             self.instrument(symbol)
         if status == "open":
-            call.need("currency_pair")
+            call.required("currency_pair")
             return [rows.order_row(one) for one in page(self.venue.open_orders(call.owner, symbol), call, most=100)]
         if status != "finished":
             raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `status` value: {status}")
-        start_ms, end_ms = span_ms(call, default_s=7 * DAY_S)
-        side = _SIDES.get(call.word("side"))
-        found = [
-            one
-            for one in self.venue.finished_orders(call.owner, symbol or None, start_ms)
-            if one.finished_ms <= end_ms and (side is None or one.side is side)
-        ]
-        return [rows.order_row(one) for one in page(found[::-1], call)]
+        side = self.sides.get(call.text("side"))
+        found = [one for one in self.finished(call, *span_ms(call, default_s=7 * DAY_S)) if side in (None, one.side)]
+        return [rows.order_row(one) for one in page(found, call)]
 
     async def _open_orders(self, call: ApiRequest) -> Any:
         by_pair: dict[str, list[dict[str, Any]]] = {}
@@ -376,8 +325,3 @@ class SpotApi:
             {"currency_pair": symbol, "total": len(orders), "orders": page(orders, call, most=100)}
             for symbol, orders in by_pair.items()
         ]
-
-
-async def _nothing(call: ApiRequest) -> Any:
-    """Markets of this exchange that are not simulated: clients that load all markets see none."""
-    return []

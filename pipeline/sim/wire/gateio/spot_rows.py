@@ -11,16 +11,13 @@ from typing import Any
 
 from pipeline.model.enums import OrderKind, OrderSide, TradingStatus
 from pipeline.model.structs import CoinIdentity
-from pipeline.sim.exchange.types import (
-    BalanceEvent,
-    OrderStatus,
-    SimAccount,
-    SimInstrument,
-    SimOrder,
-    SimTrade,
-    TradePrint,
-)
-from pipeline.sim.wire.gateio.formats import TIF_TEXT, ms_fraction, order_text, plain, side_text
+from pipeline.sim.exchange.accounts import SimAccount
+from pipeline.sim.exchange.events import BalanceEvent, MarketTrade
+from pipeline.sim.exchange.instruments import SimInstrument
+from pipeline.sim.exchange.orders import OrderStatus, SimOrder, SimTrade
+from pipeline.sim.wire.gateio.formats import TIF_TEXT, ms_fraction, order_text, side_text
+from pipeline.sim.wire.numbers import exact_text, fraction_digits, rate_text
+from pipeline.sim.wire.recent_trades import day_figures
 
 _TRADE_STATUS = {
     TradingStatus.TRADING: "tradable",
@@ -28,11 +25,6 @@ _TRADE_STATUS = {
     TradingStatus.SELL_ONLY: "sellable",
     TradingStatus.HALTED: "untradable",
 }
-
-
-def digits(step: Decimal) -> int:
-    exponent = step.normalize().as_tuple().exponent
-    return max(0, -exponent) if isinstance(exponent, int) else 0
 
 
 def pair_row(instrument: SimInstrument) -> dict[str, Any]:
@@ -43,18 +35,18 @@ def pair_row(instrument: SimInstrument) -> dict[str, Any]:
         "base_name": instrument.identity.asset or instrument.base,
         "quote": instrument.quote,
         "quote_name": instrument.quote,
-        "fee": plain(Decimal(instrument.list_taker_fee_ppm).scaleb(-4)),
+        "fee": exact_text(Decimal(instrument.list_taker_fee_ppm).scaleb(-4)),
     }
     if instrument.min_qty:
-        row["min_base_amount"] = plain(instrument.min_qty)
+        row["min_base_amount"] = exact_text(instrument.min_qty)
     if instrument.min_notional:
-        row["min_quote_amount"] = plain(instrument.min_notional)
+        row["min_quote_amount"] = exact_text(instrument.min_notional)
     if instrument.max_qty:
-        row["max_base_amount"] = plain(instrument.max_qty)
-    row["max_quote_amount"] = plain(instrument.max_notional or Decimal(5_000_000))
+        row["max_base_amount"] = exact_text(instrument.max_qty)
+    row["max_quote_amount"] = exact_text(instrument.max_notional or Decimal(5_000_000))
     return row | {
-        "amount_precision": digits(instrument.lot),
-        "precision": digits(instrument.tick),
+        "amount_precision": fraction_digits(instrument.lot),
+        "precision": fraction_digits(instrument.tick),
         "trade_status": _TRADE_STATUS[instrument.status],
         "sell_start": 0,
         "buy_start": 0,
@@ -97,6 +89,7 @@ def currency_rows(identities: Iterable[CoinIdentity]) -> list[dict[str, Any]]:
 
 
 def status_text(order: SimOrder) -> str:
+    """open, closed (filled) or cancelled."""
     if order.is_open:
         return "open"
     return "closed" if order.status is OrderStatus.FILLED else "cancelled"
@@ -110,7 +103,7 @@ def order_row(order: SimOrder) -> dict[str, Any]:
     asset, fee = next(iter(order.fees.items()), ("", Decimal(0)))
     pair_quote = order.symbol.rpartition("_")[2]
     received = order.symbol.partition("_")[0] if order.side is OrderSide.BUY else pair_quote
-    total = plain(order.filled_quote)
+    total = exact_text(order.filled_quote)
     return {
         "id": str(order.order_id),
         "text": order_text(order),
@@ -124,16 +117,16 @@ def order_row(order: SimOrder) -> dict[str, Any]:
         "type": "market" if order.kind is OrderKind.MARKET else "limit",
         "account": "spot",
         "side": side_text(order.side),
-        "amount": plain(amount),
-        "price": plain(order.price),
+        "amount": exact_text(amount),
+        "price": exact_text(order.price),
         "time_in_force": TIF_TEXT[order.tif],
         "iceberg": "0",
-        "left": plain(max(Decimal(0), left)),
-        "filled_amount": plain(order.filled_qty),
+        "left": exact_text(max(Decimal(0), left)),
+        "filled_amount": exact_text(order.filled_qty),
         "fill_price": total,
         "filled_total": total,
-        "avg_deal_price": plain(round(order.average_price, 12)) if order.filled_qty else "",
-        "fee": plain(fee),
+        "avg_deal_price": exact_text(round(order.average_price, 12)) if order.filled_qty else "",
+        "fee": exact_text(fee),
         "fee_currency": asset or received,
         "point_fee": "0",
         "gt_fee": "0",
@@ -144,21 +137,6 @@ def order_row(order: SimOrder) -> dict[str, Any]:
         "rebated_fee_currency": pair_quote,
         "finish_as": order.finish_as,
     }
-
-
-_FEE_FIELDS = frozenset(
-    (
-        "fee",
-        "fee_currency",
-        "point_fee",
-        "gt_fee",
-        "gt_maker_fee",
-        "gt_taker_fee",
-        "gt_discount",
-        "rebated_fee",
-        "rebated_fee_currency",
-    )
-)
 
 
 def order_push(order: SimOrder, event: str, uid: int, *, fees: bool) -> dict[str, Any]:
@@ -198,9 +176,9 @@ def trade_row(trade: SimTrade) -> dict[str, Any]:
         "order_id": str(trade.order_id),
         "side": side_text(trade.side),
         "role": "maker" if trade.is_maker else "taker",
-        "amount": plain(trade.qty),
-        "price": plain(trade.price),
-        "fee": plain(trade.fee),
+        "amount": exact_text(trade.qty),
+        "price": exact_text(trade.price),
+        "fee": exact_text(trade.fee),
         "fee_currency": trade.fee_asset,
         "point_fee": "0",
         "gt_fee": "0",
@@ -220,22 +198,22 @@ def trade_push(trade: SimTrade, uid: int, *, fees: bool) -> dict[str, Any]:
         "create_time": trade.ts_ms // 1000,
         "create_time_ms": ms_fraction(trade.ts_ms),
         "side": side_text(trade.side),
-        "amount": plain(trade.qty),
+        "amount": exact_text(trade.qty),
         "role": "maker" if trade.is_maker else "taker",
-        "price": plain(trade.price),
+        "price": exact_text(trade.price),
         "text": trade.client_id or "apiv4",
         "id_market": trade.trade_id,
         "amend_text": "-",
         "biz_info": "-",
     }
     if fees:
-        row |= {"fee": plain(trade.fee), "fee_currency": trade.fee_asset, "point_fee": "0", "gt_fee": "0"}
+        row |= {"fee": exact_text(trade.fee), "fee_currency": trade.fee_asset, "point_fee": "0", "gt_fee": "0"}
     return row
 
 
 def balance_row(asset: str, free: Decimal, locked: Decimal, update_id: int) -> dict[str, Any]:
     """GET /spot/accounts."""
-    return {"currency": asset, "available": plain(free), "locked": plain(locked), "update_id": update_id}
+    return {"currency": asset, "available": exact_text(free), "locked": exact_text(locked), "update_id": update_id}
 
 
 _CHANGE_TYPES = {"order-create": "order-create", "order-match": "order-match", "fee": "order-match"}
@@ -249,37 +227,33 @@ def balance_push(event: BalanceEvent, account: SimAccount) -> dict[str, Any]:
         "timestamp_ms": str(event.ts_ms),
         "user": account.uid,
         "currency": event.asset,
-        "change": plain(event.change - event.locked_change),
-        "total": plain(event.free + event.locked),
-        "available": plain(event.free),
-        "freeze": plain(event.locked),
-        "freeze_change": plain(event.locked_change),
+        "change": exact_text(event.change - event.locked_change),
+        "total": exact_text(event.free + event.locked),
+        "available": exact_text(event.free),
+        "freeze": exact_text(event.locked),
+        "freeze_change": exact_text(event.locked_change),
         "change_type": kind,
     }
 
 
 def fee_row(account: SimAccount, spot: SimInstrument | None, futures: SimInstrument | None) -> dict[str, Any]:
     """GET /wallet/fee: the account's own rates as fractions."""
-
-    def rate(ppm: int) -> str:
-        return plain(Decimal(ppm).scaleb(-6))
-
     return {
         "user_id": int(account.uid),
-        "taker_fee": rate(spot.taker_fee_ppm if spot else 2000),
-        "maker_fee": rate(spot.maker_fee_ppm if spot else 2000),
+        "taker_fee": rate_text(spot.taker_fee_ppm if spot else 2000),
+        "maker_fee": rate_text(spot.maker_fee_ppm if spot else 2000),
         "gt_discount": False,
         "gt_taker_fee": "0",
         "gt_maker_fee": "0",
         "loan_fee": "0.18",
         "point_type": "1",
-        "futures_taker_fee": rate(futures.taker_fee_ppm if futures else 500),
-        "futures_maker_fee": rate(futures.maker_fee_ppm if futures else 200),
+        "futures_taker_fee": rate_text(futures.taker_fee_ppm if futures else 500),
+        "futures_maker_fee": rate_text(futures.maker_fee_ppm if futures else 200),
         "debit_fee": 3,
     }
 
 
-def public_trade_row(instrument: SimInstrument, trade: TradePrint) -> dict[str, Any]:
+def public_trade_row(instrument: SimInstrument, trade: MarketTrade) -> dict[str, Any]:
     """GET /spot/trades."""
     return {
         "id": str(trade.trade_id),
@@ -287,27 +261,23 @@ def public_trade_row(instrument: SimInstrument, trade: TradePrint) -> dict[str, 
         "create_time_ms": ms_fraction(trade.ts_ms),
         "currency_pair": trade.symbol,
         "side": side_text(trade.side),
-        "amount": plain(instrument.qty(trade.qty)),
+        "amount": exact_text(instrument.qty(trade.qty)),
         "price": instrument.price_text(trade.price),
         "sequence_id": str(trade.trade_id),
     }
 
 
-def ticker_row(instrument: SimInstrument, bid: str, ask: str, prints: Sequence[TradePrint]) -> dict[str, Any]:
-    """GET /spot/tickers and ``spot.tickers``: over the prints that are kept."""
-    prices = [one.price for one in prints]
-    last = instrument.price_text(prices[-1]) if prices else plain(instrument.reference_price())
-    base = sum((instrument.qty(one.qty) for one in prints), Decimal(0))
-    quote = sum((instrument.qty(one.qty) * instrument.price(one.price) for one in prints), Decimal(0))
-    change = round((Decimal(prices[-1]) / prices[0] - 1) * 100, 2) if prices and prices[0] else Decimal(0)
+def ticker_row(instrument: SimInstrument, bid: str, ask: str, trades: Sequence[MarketTrade]) -> dict[str, Any]:
+    """GET /spot/tickers and ``spot.tickers``: over the trades that are kept."""
+    day = day_figures(instrument, trades)
     return {
         "currency_pair": instrument.symbol,
-        "last": last,
+        "last": day.last,
         "lowest_ask": ask,
         "highest_bid": bid,
-        "change_percentage": plain(change),
-        "base_volume": plain(base),
-        "quote_volume": plain(quote),
-        "high_24h": instrument.price_text(max(prices)) if prices else last,
-        "low_24h": instrument.price_text(min(prices)) if prices else last,
+        "change_percentage": exact_text(round(day.ratio * 100, 2)),
+        "base_volume": exact_text(day.base),
+        "quote_volume": exact_text(day.quote),
+        "high_24h": day.high,
+        "low_24h": day.low,
     }

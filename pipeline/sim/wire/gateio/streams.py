@@ -8,21 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from pipeline.model.enums import InstrumentKind, OrderSide
 from pipeline.sim.exchange.candles import Candle
+from pipeline.sim.exchange.events import BookDelta, MarketEvent, MarketTrade, Ticker
+from pipeline.sim.exchange.instruments import Level, SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_MS
 from pipeline.sim.exchange.order_book import ASK, BID
-from pipeline.sim.exchange.types import BookDelta, Level, MarketEvent, SimInstrument, Ticker, TradePrint
+from pipeline.sim.exchange.venue import SimVenue
+from pipeline.sim.wire.dialect import SimSocket
 from pipeline.sim.wire.gateio import candles, futures_rows
 from pipeline.sim.wire.gateio.formats import GateError, ms_fraction, side_text
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
-    from pipeline.sim.wire.dialect import SimSocket
 
 TickerRow = Callable[[SimInstrument, bool], dict[str, Any]]
 TICKER_INTERVAL_NS = 1000 * NS_PER_MS
@@ -95,8 +94,8 @@ class GateStream:
 
     def _check(self, symbol: str) -> None:
         if symbol not in self._venue.instruments:
-            word = "contract" if self._market == "futures" else "currency pair"
-            raise BadPayload(f"unknown {word}: {symbol}")
+            kind = "contract" if self._market == "futures" else "currency pair"
+            raise BadPayload(f"unknown {kind}: {symbol}")
 
     def _parse_update(self, channel: str, payload: list[str]) -> list[tuple[tuple[str, str, str], int, int]]:
         if len(payload) not in (2, 3):
@@ -186,7 +185,7 @@ class GateStream:
     # --- pushes ---
 
     def _push(self, channel: Channel, encode: Callable[[bool], str], event: str = "update") -> None:
-        """Encodes once per size format in use and hands the text to each subscriber."""
+        """Encodes once per size format in use and sends the text to each subscriber."""
         texts: dict[bool, str] = {}
         for sock, decimal_sizes in channel.sockets:
             text = texts.get(decimal_sizes)
@@ -290,10 +289,10 @@ class GateStream:
             self._push(channel, lambda decimal: self._spot_book_text(channel, delta))
 
     def _windowed(self, channel: Channel, delta: BookDelta) -> BookDelta | None:
-        """What a subscriber of ``channel.levels`` levels must be told, so that its book is those levels exactly.
+        """The delta that keeps the book of a subscriber of ``channel.levels`` levels equal to those levels.
 
         A book that fits passes unchanged. A deeper one is compared with what the channel last showed: levels that
-        enter the window come with their quantity, levels that leave it with 0. None: nothing to tell.
+        enter the window come with their quantity, levels that leave it with 0. None: no change.
         """
         book = self._venue.books[delta.symbol]
         if channel.sent is None and max(book.count(BID), book.count(ASK)) <= channel.levels:
@@ -443,7 +442,7 @@ class GateStream:
         size = futures_rows.units_size(instrument, level[1], decimal_sizes)
         return price, f'"{size}"' if decimal_sizes else str(size)
 
-    def _trade_text(self, trade: TradePrint, decimal_sizes: bool) -> str:
+    def _trade_text(self, trade: MarketTrade, decimal_sizes: bool) -> str:
         instrument = self._venue.instruments[trade.symbol]
         price, seconds = instrument.price_text(trade.price), trade.ts_ms // 1000
         if self._market == "futures":
@@ -470,7 +469,7 @@ def _difference(before: dict[int, int], now: dict[int, int]) -> dict[int, int]:
 
 
 def payload_items(raw: object) -> list[str]:
-    """The payload as texts; numbers are taken as they would print. Raises ``GateError`` for anything else."""
+    """The payload as texts; numbers become their decimal text. Raises ``GateError`` for anything else."""
     if raw is None:
         return []
     if not isinstance(raw, list) or not all(isinstance(one, str | int) for one in raw):

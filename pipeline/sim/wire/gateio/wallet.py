@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import hashlib
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.model.structs import CoinIdentity
-from pipeline.sim.exchange.types import ZERO, BookEntry, SimAccount
+from pipeline.sim.exchange.accounts import BookEntry, SimAccount
+from pipeline.sim.exchange.decimals import ZERO
+from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.coins import coins
-from pipeline.sim.wire.gateio.api import Route, page, span_ms
-from pipeline.sim.wire.gateio.formats import ApiRequest, GateError, plain
+from pipeline.sim.wire.gateio.api import DAY_S, Route, empty_list, page, span_ms
+from pipeline.sim.wire.gateio.formats import ApiRequest, GateError
+from pipeline.sim.wire.numbers import exact_text
 
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
-
-_DAY_S = 86_400
-_SPAN_MAX_S = 30 * _DAY_S
+_SPAN_MAX_S = 30 * DAY_S
 _KINDS = {"deposit": "deposit", "withdraw": "withdraw", "order-match": "order_fill", "fee": "order_fee"}
 _ACCOUNTS = ("spot", "futures")
 
@@ -42,8 +41,8 @@ class WalletApi:
             ("GET", f"{wallet}/deposits"): Route(self._deposits, "account_book"),
             ("GET", f"{wallet}/withdrawals"): Route(self._withdrawals, "account_book"),
             ("GET", f"{wallet}/total_balance"): Route(self._total, "balances"),
-            ("GET", f"{wallet}/sub_account_balances"): Route(_none, "balances"),
-            ("GET", f"{wallet}/saved_address"): Route(_none, "currencies"),
+            ("GET", f"{wallet}/sub_account_balances"): Route(empty_list, "balances"),
+            ("GET", f"{wallet}/saved_address"): Route(empty_list, "currencies"),
             ("POST", f"{wallet}/transfers"): Route(self._transfer, "other"),
             ("GET", "/api/v4/spot/account_book"): Route(self._book, "account_book"),
             ("GET", "/api/v4/account/rate_limit"): Route(self._rate_limit, "other"),
@@ -57,7 +56,7 @@ class WalletApi:
         raise GateError("INVALID_CURRENCY", f"Invalid currency {name}")
 
     async def _chains(self, call: ApiRequest) -> Any:
-        coin = self._coin(call.need("currency"))
+        coin = self._coin(call.required("currency"))
         closed = not coin.deposit_enabled and not coin.withdraw_enabled
         return [
             {
@@ -75,8 +74,8 @@ class WalletApi:
         ]
 
     async def _address(self, call: ApiRequest) -> Any:
-        """An address that belongs to nobody: the text of a hash."""
-        coin = self._coin(call.need("currency"))
+        """An address without an owner: the text of a hash."""
+        coin = self._coin(call.required("currency"))
         chains = [
             {
                 "chain": network.upper(),
@@ -91,7 +90,7 @@ class WalletApi:
         return {"currency": coin.asset, "address": first, "min_confirms": 1, "multichain_addresses": chains}
 
     async def _withdraw_status(self, call: ApiRequest) -> Any:
-        wanted = call.word("currency")
+        wanted = call.text("currency")
         chosen = [self._coin(wanted)] if wanted else coins(self._venue)
         return [
             {
@@ -115,10 +114,10 @@ class WalletApi:
 
     def _moved(self, call: ApiRequest, reason: str) -> list[dict[str, Any]]:
         """Records of one kind, newest first, 30 days at most."""
-        start_ms, end_ms = span_ms(call, default_s=7 * _DAY_S)
+        start_ms, end_ms = span_ms(call, default_s=7 * DAY_S)
         if end_ms - start_ms > _SPAN_MAX_S * 1000 + 999:
             raise GateError("INVALID_PARAM_VALUE", "time range cannot exceed 30 days")
-        wanted = call.word("currency")
+        wanted = call.text("currency")
         found = [
             one
             for one in reversed(call.owner.book)
@@ -132,7 +131,7 @@ class WalletApi:
                 "currency": one.asset,
                 "address": "",
                 "txid": hashlib.sha256(f"{reason}{one.entry_id}".encode()).hexdigest(),
-                "amount": plain(abs(one.change)),
+                "amount": exact_text(abs(one.change)),
                 "memo": "",
                 "status": "DONE",
                 "chain": self._chain_of(one.asset),
@@ -168,8 +167,8 @@ class WalletApi:
             futures, unrealised = margin.total, margin.unrealised_pnl
 
         def row(amount: Decimal, gain: Decimal = ZERO) -> dict[str, str]:
-            value = {"amount": plain(round(amount, 8)), "currency": "USDT"}
-            return value | {"unrealised_pnl": plain(round(gain, 8)), "borrowed": "0"}
+            value = {"amount": exact_text(round(amount, 8)), "currency": "USDT"}
+            return value | {"unrealised_pnl": exact_text(round(gain, 8)), "borrowed": "0"}
 
         return {"details": {"spot": row(spot), "futures": row(futures, unrealised)}, "total": row(spot + futures)}
 
@@ -179,15 +178,15 @@ class WalletApi:
 
     async def _transfer(self, call: ApiRequest) -> Any:
         """Between spot and futures of the same user: out of one ledger account, into the other."""
-        asset, amount = call.need("currency"), call.amount("amount")
-        origin, target = call.need("from"), call.need("to")
+        asset, amount = call.required("currency"), call.decimal("amount")
+        origin, target = call.required("from"), call.required("to")
         account = self._futures_account(call.owner)
         known = self._futures is not None and account is not None
         if {origin, target} != set(_ACCOUNTS) or not known or amount <= 0:
             raise GateError("INVALID_PARAM_VALUE", f"cannot transfer {amount} from {origin} to {target}")
         assert self._futures is not None
         assert account is not None
-        if call.need("settle").lower() != "usdt" or asset != self._futures.settle_asset:
+        if call.required("settle").lower() != "usdt" or asset != self._futures.settle_asset:
             raise GateError("INVALID_PARAM_VALUE", "Invalid request parameter `settle` value")
         if origin == "spot":
             free = call.owner.wallet(asset).free
@@ -203,8 +202,8 @@ class WalletApi:
 
     async def _book(self, call: ApiRequest) -> Any:
         """Newest first."""
-        start_ms, end_ms = span_ms(call, default_s=7 * _DAY_S)
-        kind, asset = call.word("type"), call.word("currency")
+        start_ms, end_ms = span_ms(call, default_s=7 * DAY_S)
+        kind, asset = call.text("type"), call.text("currency")
         found = [
             one
             for one in reversed(call.owner.book)
@@ -228,8 +227,8 @@ def _book_row(entry: BookEntry) -> dict[str, Any]:
         "id": str(entry.entry_id),
         "time": entry.ts_ms,
         "currency": entry.asset,
-        "change": plain(entry.change),
-        "balance": plain(entry.balance),
+        "change": exact_text(entry.change),
+        "balance": exact_text(entry.balance),
         "type": _KINDS.get(entry.reason, "unknown"),
         "text": str(entry.order_id) if entry.order_id else "",
     }
@@ -237,7 +236,3 @@ def _book_row(entry: BookEntry) -> dict[str, Any]:
 
 def _address_text(account: SimAccount, asset: str, network: str) -> str:
     return "sim" + hashlib.sha256(f"{account.uid}:{asset}:{network}".encode()).hexdigest()[:32]
-
-
-async def _none(call: ApiRequest) -> Any:
-    return []

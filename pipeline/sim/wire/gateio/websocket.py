@@ -10,22 +10,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
+from pipeline.sim.exchange.accounts import SimAccount
+from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, OrderEvent, PositionEvent
+from pipeline.sim.exchange.faults import ORDER_OPERATIONS, RequestFaults
 from pipeline.sim.exchange.latency import NS_PER_S
-from pipeline.sim.exchange.types import AccountEvent, BalanceEvent, OrderEvent, PositionEvent, SimAccount
 from pipeline.sim.wire.auth import AuthRefused, verify_gate_channel, verify_gate_login
+from pipeline.sim.wire.dialect import SimSocket
 from pipeline.sim.wire.gateio import private_pushes as private
 from pipeline.sim.wire.gateio.formats import ApiRequest, GateError
+from pipeline.sim.wire.gateio.market import GateMarket
 from pipeline.sim.wire.gateio.streams import BadPayload, payload_items
-from pipeline.sim.wire.rate_limits import Verdict
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.faults import Verdict as FaultVerdict
-    from pipeline.sim.wire.dialect import SimSocket
-    from pipeline.sim.wire.gateio.exchange import GateMarket
+from pipeline.sim.wire.rate_limits import BudgetState
 
 _PING_NS = 20 * NS_PER_S
 PLACING = ("order_place", "order_batch_place")
@@ -39,9 +38,6 @@ _OPERATIONS = {
     "order_status": "order",
     "order_list": "finished_orders",
 }
-
-
-_ORDERING = ("place", "amend", "cancel", "cancel_all")
 
 
 class Request(msgspec.Struct):
@@ -77,15 +73,15 @@ class GateSession:
         self._login: SimAccount | None = None
         self._login_key = ""
         self._private: dict[str, dict[str, set[str]]] = {}  # uid -> channel -> symbols
-        self._unlisten: dict[str, Callable[[], None]] = {}
+        self._listener_removals: dict[str, Callable[[], None]] = {}
         self._calls: set[asyncio.Task[Any]] = set()
         self._plan_ping()
 
     def end(self) -> None:
         self._market.stream.drop(self._sock)
-        for remove in self._unlisten.values():
+        for remove in self._listener_removals.values():
             remove()
-        self._unlisten.clear()
+        self._listener_removals.clear()
 
     def _plan_ping(self) -> None:
         """The server pings at protocol level, too; client libraries answer by themselves."""
@@ -194,8 +190,8 @@ class GateSession:
             return
         held.update(symbols)
         self._sock.scope = "private"
-        if account.uid not in self._unlisten:
-            self._unlisten[account.uid] = self._venue.on_account(account, self._listener(account))
+        if account.uid not in self._listener_removals:
+            self._listener_removals[account.uid] = self._venue.on_account(account, self._listener(account))
 
     def _private_symbols(self, channel: str, payload: list[str], account: SimAccount) -> list[str]:
         """Futures payloads start with the user's id; balances name no symbol."""
@@ -233,7 +229,7 @@ class GateSession:
             account,
             self._venue.instruments,
             decimal_sizes=self._decimal_sizes,
-            is_cross=self._market.is_cross(account.uid, symbol),
+            is_cross=self._market.api.is_cross(account.uid, symbol),
         )
 
     def _private_push(self, channel: str, item: dict[str, Any]) -> str:
@@ -291,22 +287,22 @@ class GateSession:
         operation = _OPERATIONS[kind]
         try:
             call = self._call(payload)
-            fault = await market.admit_ws(operation, call)
-            if fault.drop_request:
+            faults = await market.admit_ws(operation, call)
+            if faults.drop_request:
                 self._sock.kill()
                 return
-            if fault.status:
-                label = "TOO_MANY_REQUESTS" if fault.status == 429 else "SERVER_ERROR"
-                raise GateError(label, "injected", fault.status)
-            if operation in _ORDERING:
+            if faults.status:
+                label = "TOO_MANY_REQUESTS" if faults.status == 429 else "SERVER_ERROR"
+                raise GateError(label, "injected", faults.status)
+            if operation in ORDER_OPERATIONS:
                 market.check_trade_permission(self._login, self._login_key)
             if operation in ("place", "amend"):
-                answer.verdict = market.ws_budget(self._login, self._venue.now_ms())
-                if not answer.verdict.allowed:
+                answer.budget = market.ws_budget(self._login, self._venue.now_ms())
+                if not answer.budget.allowed:
                     raise GateError("TOO_MANY_REQUESTS", f"Request Rate limit Exceeded ({market.limit_code})", 429)
             if operation == "place":
                 answer.plan_ack()
-            await self._run(answer, operation, handler, call, fault)
+            await self._run(answer, operation, handler, call, faults)
         except GateError as error:
             answer.refuse(error)
         except AuthRefused as refused:
@@ -318,21 +314,21 @@ class GateSession:
         operation: str,
         handler: Callable[[ApiRequest], Awaitable[Any]],
         call: ApiRequest,
-        fault: FaultVerdict,
+        faults: RequestFaults,
     ) -> None:
-        """Executes, brings the reply home, and lets faults have their way with it."""
+        """Executes the call and sends the reply, with the latency of the way back and what faults do to it."""
         refused: GateError | None = None
         result: Any = None
         try:
             result = await handler(call)
         except GateError as error:
             refused = error
-        await self._market.server.release(self._venue.name, operation, fault)
-        if fault.drop_response:
+        await self._market.host.release(self._venue.name, operation, faults)
+        if faults.drop_response:
             self._sock.kill()
             return
-        if fault.status_after:
-            refused = GateError("SERVER_ERROR", "injected", fault.status_after)
+        if faults.status_after:
+            refused = GateError("SERVER_ERROR", "injected", faults.status_after)
         if refused is not None:
             answer.refuse(refused)
         else:
@@ -361,7 +357,7 @@ class GateSession:
         result: Any = None,
         error: GateError | None = None,
         ack: bool | None = None,
-        verdict: Verdict | None = None,
+        budget: BudgetState | None = None,
     ) -> str:
         now_us = self._venue.wall_ns() // 1000
         header: dict[str, Any] = {
@@ -375,11 +371,11 @@ class GateSession:
             "conn_id": self._conn_id,
             "trace_id": self._trace(),
         }
-        if verdict is not None:
+        if budget is not None:
             header |= {
-                "x_gate_ratelimit_requests_remain": verdict.remain,
-                "x_gate_ratelimit_limit": verdict.limit,
-                "x_gat_ratelimit_reset_timestamp": verdict.reset_ms,
+                "x_gate_ratelimit_requests_remain": budget.remain,
+                "x_gate_ratelimit_limit": budget.limit,
+                "x_gat_ratelimit_reset_timestamp": budget.reset_ms,
             }
         reply: dict[str, Any] = {"request_id": request_id}
         if ack is not None:
@@ -398,10 +394,10 @@ class _Answer:
         self._in_us = in_us
         self._acks = acks
         self._ack_due = False
-        self.verdict: Verdict | None = None
+        self.budget: BudgetState | None = None
 
     def plan_ack(self) -> None:
-        """The gateway's word travels there and back without waiting for the matching engine."""
+        """Plans the gateway's acknowledgement, which does not wait for the matching engine."""
         venue = self._session._venue
         self._ack_due = True
         venue.clock.call_later(int((venue.latency.order_us + venue.latency.ack_us) * 1000), self._send_ack)
@@ -436,7 +432,7 @@ class _Answer:
             result=result,
             error=error,
             ack=ack,
-            verdict=self.verdict,
+            budget=self.budget,
         )
         session._sock.send(text)
 

@@ -7,24 +7,22 @@ data, 24 h of life. Source: MEXC spot v3 "WebSocket Market Streams", "WebSocket 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
+from pipeline.sim.exchange.accounts import SimAccount
+from pipeline.sim.exchange.events import AccountEvent, MarketEvent, MarketTrade
 from pipeline.sim.exchange.latency import NS_PER_S
-from pipeline.sim.exchange.types import AccountEvent, MarketEvent, SimAccount, TradePrint
-from pipeline.sim.wire.dialect import Dialect, SimSocket
-from pipeline.sim.wire.mexc import formats as words
+from pipeline.sim.exchange.venue import SimVenue
+from pipeline.sim.wire.dialect import Dialect, Host, SimSocket
+from pipeline.sim.wire.mexc import formats
 from pipeline.sim.wire.mexc import private_pushes as private
 from pipeline.sim.wire.mexc import streams as stream
 from pipeline.sim.wire.mexc.listen_keys import ListenKeys
 from pipeline.sim.wire.mexc.rest import MexcRest
 from pipeline.sim.wire.rate_limits import MexcLimits, WindowLimiter
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
-    from pipeline.sim.server import SimExchangeServer
 
 _NO_SUBSCRIPTION_NS = 30 * NS_PER_S
 _NO_DATA_NS = 60 * NS_PER_S
@@ -35,10 +33,8 @@ _INVALID_KEY_TEXT = "Invalid listen key"
 class MexcDialect(Dialect):
     """``venues`` holds exactly one venue: MEXC spot."""
 
-    def __init__(
-        self, venues: dict[str, SimVenue], server: SimExchangeServer, limits: MexcLimits | None = None
-    ) -> None:
-        super().__init__(venues, server)
+    def __init__(self, venues: dict[str, SimVenue], host: Host, limits: MexcLimits | None = None) -> None:
+        super().__init__(venues, host)
         ((self.venue_name, self.venue),) = venues.items()
         self.limits = limits or MexcLimits()
         self.keys = ListenKeys(self.limits.listen_keys_max, self.limits.sockets_per_key_max)
@@ -60,17 +56,17 @@ class MexcDialect(Dialect):
         return (self.venue_name, "other", "*") if path.startswith("/api/") else None
 
     def order_id_text(self, order_id: int) -> str:
-        return words.order_id_text(order_id)
+        return formats.order_id_text(order_id)
 
     def trade_id_text(self, trade_id: int) -> str:
-        return words.trade_id_text(trade_id)
+        return formats.trade_id_text(trade_id)
 
     def on_start(self) -> None:
         self.venue.on_market(self._on_market)
 
     def _on_market(self, event: MarketEvent) -> None:
-        if isinstance(event, TradePrint):
-            self.rest.on_print(event)
+        if isinstance(event, MarketTrade):
+            self.rest.on_trade(event)
         self.stream.on_market(event)
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
@@ -102,7 +98,7 @@ class MexcSession:
         self._key = key
         self._topics: list[str] = []
         self._limiter = WindowLimiter()
-        self._unlisten: Any = None
+        self._remove_listener: Any = None
         self._seen_sent = 0
         self._account: SimAccount | None = None
         self.opened = True
@@ -110,7 +106,7 @@ class MexcSession:
             self._account = dialect.keys.account_of(key, self._venue.now_ms())
             self.opened = self._account is not None and dialect.keys.socket_opened(key)
             if self.opened and self._account is not None:
-                self._unlisten = self._venue.on_account(self._account, self._on_account)
+                self._remove_listener = self._venue.on_account(self._account, self._on_account)
         clock = self._venue.clock
         clock.call_later(_NO_SUBSCRIPTION_NS, self._check_subscribed)
         clock.call_later(_NO_DATA_NS, self._check_flow)
@@ -118,8 +114,8 @@ class MexcSession:
 
     def end(self) -> None:
         self._dialect.stream.drop(self._sock)
-        if self._unlisten is not None:
-            self._unlisten()
+        if self._remove_listener is not None:
+            self._remove_listener()
             self._dialect.keys.socket_closed(self._key)
         self.opened = False
 
@@ -138,8 +134,8 @@ class MexcSession:
         self._venue.clock.call_later(_NO_DATA_NS, self._check_flow)
 
     def on_message(self, data: str | bytes) -> None:
-        verdict = self._limiter.take(self._dialect.limits.ws_in, "in", "", self._venue.now_ms())
-        if not verdict.allowed:
+        state = self._limiter.take(self._dialect.limits.ws_in, "in", "", self._venue.now_ms())
+        if not state.allowed:
             self._sock.kill()
             return
         try:
@@ -161,7 +157,7 @@ class MexcSession:
         accepted, refused = [], []
         for name in names:
             room = name in self._topics or len(self._topics) < self._dialect.limits.ws_topics_max
-            known = self._account is not None if name in stream.PRIVATE_CHANNELS else None
+            known = self._account is not None if name in private.CHANNELS else None
             if room and (known if known is not None else self._dialect.stream.subscribe(name, self._sock)):
                 accepted.append(name)
                 if name not in self._topics:
@@ -185,3 +181,6 @@ class MexcSession:
         encoded = private.encode(event)
         if encoded is not None and encoded[0] in self._topics:
             self._sock.send(encoded[1])
+
+
+DIALECT = MexcDialect

@@ -1,4 +1,4 @@
-"""MEXC spot v3 words: order types, statuses, ids, error codes, and the JSON rows of orders, trades and symbols.
+"""MEXC spot v3 formats: order types, statuses, ids, error codes, and the JSON rows of orders, trades and symbols.
 
 Source: MEXC spot v3 "Spot Account/Trade", "Public API Definitions", "Error Code"; rows as recorded.
 """
@@ -11,7 +11,9 @@ from typing import Any
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce, TradingStatus
 from pipeline.model.structs import CoinIdentity
-from pipeline.sim.exchange.types import OrderStatus, RejectReason, SimInstrument, SimOrder, SimReject, SimTrade
+from pipeline.sim.exchange.instruments import SimInstrument
+from pipeline.sim.exchange.orders import OrderStatus, RejectReason, SimOrder, SimReject, SimTrade
+from pipeline.sim.wire.numbers import exact_text, fraction_digits, rate_text
 
 ORDER_TYPES: dict[str, tuple[OrderKind, TimeInForce]] = {
     "LIMIT": (OrderKind.LIMIT, TimeInForce.GTC),
@@ -43,7 +45,7 @@ class MexcError(Exception):
         self.status = status
 
 
-# Codes by document; where the sheet leaves a doubt (post-only that would take, a duplicate client id) the
+# Codes by document; where the documents leave a doubt (post-only that would take, a duplicate client id) the
 # nearest documented code stands in, so that a client must not rely on it.
 _REJECTS: dict[RejectReason, tuple[int, str]] = {
     RejectReason.UNKNOWN_SYMBOL: (10007, "bad symbol"),
@@ -74,21 +76,17 @@ def refusal(reject: SimReject, instrument: SimInstrument | None, side: OrderSide
     if reason is RejectReason.INSUFFICIENT_BALANCE:
         return MexcError(30005, "Oversold") if side is OrderSide.SELL else MexcError(30004, "Insufficient position")
     if reason in (RejectReason.QTY_TOO_SMALL, RejectReason.NOTIONAL_TOO_SMALL):
-        bound = f"{plain(instrument.min_notional)}{instrument.quote}" if instrument else "0"
+        bound = f"{exact_text(instrument.min_notional)}{instrument.quote}" if instrument else "0"
         return MexcError(30002, f"The minimum transaction volume cannot be less than:{bound}")
     if reason in (RejectReason.QTY_TOO_LARGE, RejectReason.NOTIONAL_TOO_LARGE):
-        bound = f"{plain(instrument.max_notional)}{instrument.quote}" if instrument else "0"
+        bound = f"{exact_text(instrument.max_notional)}{instrument.quote}" if instrument else "0"
         return MexcError(30003, f"The maximum transaction volume cannot be greater than:{bound}")
     code, text = _REJECTS[reason]
     return MexcError(code, text, 403 if reason is RejectReason.NOT_PERMITTED else 400)
 
 
-def plain(value: Decimal) -> str:
-    """Digits without exponent and without trailing zeros: the exact value as MEXC writes amounts."""
-    return format(value.normalize(), "f") if value else "0"
-
-
 def order_id_text(order_id: int) -> str:
+    """An order id as REST and streams write it."""
     return f"{_ORDER_ID_PREFIX}{order_id}"
 
 
@@ -104,12 +102,14 @@ def trade_id_text(trade_id: int) -> str:
 
 
 def type_text(order: SimOrder) -> str:
+    """The order type of REST rows."""
     if order.kind is OrderKind.MARKET:
         return "MARKET"
     return _TYPE_OF[(order.kind, order.tif)]
 
 
 def status_text(order: SimOrder) -> str:
+    """The order status of REST rows."""
     if order.status is OrderStatus.NEW:
         return "NEW"
     if order.status is OrderStatus.PARTIALLY_FILLED:
@@ -120,14 +120,17 @@ def status_text(order: SimOrder) -> str:
 
 
 def ws_type(order: SimOrder) -> int:
+    """The order type of private pushes."""
     return _WS_TYPE[type_text(order)]
 
 
 def ws_status(order: SimOrder) -> int:
+    """The order status of private pushes."""
     return _WS_STATUS[status_text(order)]
 
 
 def side_text(side: OrderSide) -> str:
+    """ "BUY" or "SELL"."""
     return "BUY" if side is OrderSide.BUY else "SELL"
 
 
@@ -138,10 +141,10 @@ def order_row(order: SimOrder) -> dict[str, Any]:
         "orderId": order_id_text(order.order_id),
         "orderListId": -1,
         "clientOrderId": order.client_id,
-        "price": plain(order.price),
-        "origQty": plain(order.qty),
-        "executedQty": plain(order.filled_qty),
-        "cummulativeQuoteQty": plain(order.filled_quote),
+        "price": exact_text(order.price),
+        "origQty": exact_text(order.qty),
+        "executedQty": exact_text(order.filled_qty),
+        "cummulativeQuoteQty": exact_text(order.filled_quote),
         "status": status_text(order),
         "timeInForce": None,
         "type": type_text(order),
@@ -151,7 +154,7 @@ def order_row(order: SimOrder) -> dict[str, Any]:
         "time": order.created_ms,
         "updateTime": order.updated_ms,
         "isWorking": True,
-        "origQuoteOrderQty": plain(order.quote_qty) if order.quote_qty is not None else "0",
+        "origQuoteOrderQty": exact_text(order.quote_qty) if order.quote_qty is not None else "0",
     }
 
 
@@ -162,10 +165,10 @@ def cancel_row(order: SimOrder, orig_client_id: str) -> dict[str, Any]:
         "origClientOrderId": orig_client_id,
         "orderId": order_id_text(order.order_id),
         "clientOrderId": order.client_id,
-        "price": plain(order.price),
-        "origQty": plain(order.qty),
-        "executedQty": plain(order.filled_qty),
-        "cummulativeQuoteQty": plain(order.filled_quote),
+        "price": exact_text(order.price),
+        "origQty": exact_text(order.qty),
+        "executedQty": exact_text(order.filled_qty),
+        "cummulativeQuoteQty": exact_text(order.filled_quote),
         "status": status_text(order),
         "timeInForce": None,
         "type": type_text(order),
@@ -179,8 +182,8 @@ def placed_row(order: SimOrder) -> dict[str, Any]:
         "symbol": order.symbol,
         "orderId": order_id_text(order.order_id),
         "orderListId": -1,
-        "price": plain(order.price),
-        "origQty": plain(order.qty),
+        "price": exact_text(order.price),
+        "origQty": exact_text(order.qty),
         "type": type_text(order),
         "side": side_text(order.side),
         "transactTime": order.created_ms,
@@ -194,10 +197,10 @@ def trade_row(trade: SimTrade) -> dict[str, Any]:
         "id": trade_id_text(trade.trade_id),
         "orderId": order_id_text(trade.order_id),
         "orderListId": -1,
-        "price": plain(trade.price),
-        "qty": plain(trade.qty),
-        "quoteQty": plain(trade.quote),
-        "commission": plain(trade.fee),
+        "price": exact_text(trade.price),
+        "qty": exact_text(trade.qty),
+        "quoteQty": exact_text(trade.quote),
+        "commission": exact_text(trade.fee),
         "commissionAsset": trade.fee_asset,
         "time": trade.ts_ms,
         "isBuyer": trade.side is OrderSide.BUY,
@@ -208,21 +211,12 @@ def trade_row(trade: SimTrade) -> dict[str, Any]:
     }
 
 
-def _digits(step: Decimal) -> int:
-    exponent = step.normalize().as_tuple().exponent
-    return max(0, -exponent) if isinstance(exponent, int) else 0
-
-
-def _rate(ppm: int) -> str:
-    return plain(Decimal(ppm).scaleb(-6))
-
-
 def symbol_row(instrument: SimInstrument) -> dict[str, Any]:
     """One row of GET /exchangeInfo, all fields of the recorded row. Status 1 online, 2 paused."""
-    price_digits = _digits(instrument.tick)
-    qty_digits = _digits(instrument.lot)
+    price_digits = fraction_digits(instrument.tick)
+    qty_digits = fraction_digits(instrument.lot)
     halted = instrument.status is TradingStatus.HALTED
-    maximum = plain(instrument.max_notional or Decimal(2_000_000))
+    maximum = exact_text(instrument.max_notional or Decimal(2_000_000))
     return {
         "symbol": instrument.symbol,
         "status": "2" if halted else "1",
@@ -236,14 +230,14 @@ def symbol_row(instrument: SimInstrument) -> dict[str, Any]:
         "orderTypes": list(ORDER_TYPES),
         "isSpotTradingAllowed": not halted,
         "isMarginTradingAllowed": False,
-        "quoteAmountPrecision": plain(instrument.min_notional),
-        "baseSizePrecision": plain(instrument.min_qty),
+        "quoteAmountPrecision": exact_text(instrument.min_notional),
+        "baseSizePrecision": exact_text(instrument.min_qty),
         "permissions": ["SPOT"],
         "filters": [],
         "maxQuoteAmount": maximum,
-        "makerCommission": _rate(instrument.list_maker_fee_ppm),
-        "takerCommission": _rate(instrument.list_taker_fee_ppm),
-        "quoteAmountPrecisionMarket": plain(instrument.min_notional),
+        "makerCommission": rate_text(instrument.list_maker_fee_ppm),
+        "takerCommission": rate_text(instrument.list_taker_fee_ppm),
+        "quoteAmountPrecisionMarket": exact_text(instrument.min_notional),
         "maxQuoteAmountMarket": maximum,
         "fullName": instrument.identity.asset or instrument.base,
         "tradeSideType": _SIDE_TYPE[instrument.status],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from pipeline.sim.exchange.types import SimAccount
+from pipeline.sim.exchange.accounts import SimAccount
 from pipeline.sim.wire.mexc.formats import MexcError
 
 LIFE_MS = 60 * 60_000
@@ -21,6 +21,7 @@ class ListenKeys:
         self._made = 0
 
     def create(self, account: SimAccount, now_ms: int) -> str:
+        """A new key. Raises ``MexcError`` when the account has ``keys_max``."""
         if len(self.of(account, now_ms)) >= self._keys_max:
             raise MexcError(700004, f"listenKey: at most {self._keys_max} keys")
         self._made += 1
@@ -29,16 +30,19 @@ class ListenKeys:
         return key
 
     def extend(self, account: SimAccount, key: str, now_ms: int) -> None:
+        """Gives a key another 60 minutes. Raises ``MexcError`` when it is not the account's."""
         self._owned(account, key, now_ms)
         self._keys[key] = (account, now_ms + LIFE_MS)
 
     def close(self, account: SimAccount, key: str) -> None:
+        """Ends a key. Raises ``MexcError`` when it is not the account's."""
         held = self._keys.get(key)
         if held is None or held[0] is not account:
             raise MexcError(700004, "listenKey does not exist")
         del self._keys[key]
 
     def of(self, account: SimAccount, now_ms: int) -> list[str]:
+        """Living keys of an account."""
         return [key for key, (owner, until_ms) in self._keys.items() if owner is account and until_ms > now_ms]
 
     def account_of(self, key: str, now_ms: int) -> SimAccount | None:
@@ -55,6 +59,7 @@ class ListenKeys:
         return True
 
     def socket_closed(self, key: str) -> None:
+        """Frees the place of one socket of the key."""
         count = self._sockets.get(key, 0)
         if count > 1:
             self._sockets[key] = count - 1

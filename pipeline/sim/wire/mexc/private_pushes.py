@@ -1,4 +1,4 @@
-"""MEXC private pushes: order, deal and account frames of one account, by the channels that a socket asked for.
+"""MEXC private pushes: order, deal and account frames of one account, by the channels that a socket subscribed to.
 
 Source: MEXC spot v3 "WebSocket User Data Streams"; websocket-proto (PrivateOrders, PrivateDeals, PrivateAccount).
 """
@@ -9,13 +9,16 @@ import hashlib
 from decimal import Decimal
 
 from pipeline.model.enums import OrderSide
-from pipeline.sim.exchange.types import AccountEvent, BalanceEvent, OrderEvent, PositionEvent, SimOrder, SimTrade
-from pipeline.sim.wire.mexc import formats as words
+from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, OrderEvent, PositionEvent
+from pipeline.sim.exchange.orders import SimOrder, SimTrade
+from pipeline.sim.wire.mexc import formats
 from pipeline.sim.wire.mexc import push_frames as frames
+from pipeline.sim.wire.numbers import exact_text
 
 ORDERS = "spot@private.orders.v3.api.pb"
 DEALS = "spot@private.deals.v3.api.pb"
 ACCOUNT = "spot@private.account.v3.api.pb"
+CHANNELS = (ORDERS, DEALS, ACCOUNT)
 
 _BALANCE_KINDS = {
     "order-create": b"ENTRUST_PLACE",
@@ -41,7 +44,7 @@ def encode(event: AccountEvent) -> tuple[str, bytes] | None:
 
 
 def _bytes(value: Decimal) -> bytes:
-    return words.plain(value).encode()
+    return exact_text(value).encode()
 
 
 def _trade_type(side: OrderSide) -> int:
@@ -52,13 +55,13 @@ def _order_frame(order: SimOrder, ts_ms: int) -> bytes:
     amount = order.quote_qty if order.quote_qty is not None else order.price * order.qty
     left_amount = max(Decimal(0), amount - order.filled_quote)
     payload = frames.private_orders(
-        order_id=words.order_id_text(order.order_id).encode(),
+        order_id=formats.order_id_text(order.order_id).encode(),
         client_id=order.client_id.encode(),
         price=_bytes(order.price),
         quantity=_bytes(order.qty),
         amount=_bytes(amount),
         average_price=_bytes(round(order.average_price, 12)),
-        order_type=words.ws_type(order),
+        order_type=formats.ws_type(order),
         trade_type=_trade_type(order.side),
         is_maker=False,
         remain_amount=_bytes(left_amount),
@@ -66,7 +69,7 @@ def _order_frame(order: SimOrder, ts_ms: int) -> bytes:
         last_deal_quantity=_bytes(order.last_fill_qty) if order.last_fill_qty else b"",
         cumulative_quantity=_bytes(order.filled_qty),
         cumulative_amount=_bytes(order.filled_quote),
-        status=words.ws_status(order),
+        status=formats.ws_status(order),
         create_ms=order.created_ms,
     )
     return frames.wrap(
@@ -86,9 +89,9 @@ def _deal_frame(trade: SimTrade, ts_ms: int) -> bytes:
         amount=_bytes(trade.quote),
         trade_type=_trade_type(trade.side),
         is_maker=trade.is_maker,
-        trade_id=words.trade_id_text(trade.trade_id).encode(),
+        trade_id=formats.trade_id_text(trade.trade_id).encode(),
         client_id=trade.client_id.encode(),
-        order_id=words.order_id_text(trade.order_id).encode(),
+        order_id=formats.order_id_text(trade.order_id).encode(),
         fee=_bytes(trade.fee),
         fee_asset=trade.fee_asset.encode(),
         time_ms=trade.ts_ms,

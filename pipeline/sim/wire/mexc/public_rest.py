@@ -5,21 +5,20 @@ Source: MEXC spot v3 "Market Data Endpoints"; recorded rows; what ccxt 4.5 asks 
 
 from __future__ import annotations
 
-from collections import deque
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.model.enums import OrderSide
 from pipeline.sim.exchange.candles import MONTH_S, STEP_S, WEEK_S, window_end_s
-from pipeline.sim.exchange.types import SimInstrument, TradePrint
-from pipeline.sim.wire.mexc import formats as words
+from pipeline.sim.exchange.events import MarketTrade
+from pipeline.sim.exchange.instruments import SimInstrument
+from pipeline.sim.exchange.venue import SimVenue
+from pipeline.sim.wire.mexc import formats
 from pipeline.sim.wire.mexc.formats import MexcError
 from pipeline.sim.wire.mexc.request import ApiRequest, Route, instrument_of
+from pipeline.sim.wire.numbers import exact_text
+from pipeline.sim.wire.recent_trades import TRADES_KEPT, DayFigures, RecentTrades, day_figures
 
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
-
-TRADES_KEPT = 1000
 DAY_MS = 86_400_000
 _DEPTH_DEFAULT, _DEPTH_MAX = 100, 5000
 _KLINES_MAX = 1000
@@ -38,11 +37,12 @@ KLINES = {
 
 
 class MexcPublic:
-    """Handlers that need no key, and the prints behind their lists."""
+    """Handlers that need no key, and the trades behind their lists."""
 
     def __init__(self, venue: SimVenue) -> None:
         self._venue = venue
-        self._prints: dict[str, deque[TradePrint]] = {}
+        self._recent_trades = RecentTrades()
+        self.on_trade = self._recent_trades.add
 
     def routes(self) -> dict[tuple[str, str], Route]:
         v3 = "/api/v3"
@@ -64,9 +64,6 @@ class MexcPublic:
             ("GET", f"{v3}/selfSymbols"): Route(self._default_symbols, "instruments", 1, True),
         }
 
-    def on_print(self, trade: TradePrint) -> None:
-        self._prints.setdefault(trade.symbol, deque(maxlen=TRADES_KEPT)).append(trade)
-
     async def _ping(self, call: ApiRequest) -> Any:
         return {}
 
@@ -83,7 +80,7 @@ class MexcPublic:
     async def _exchange_info(self, call: ApiRequest) -> Any:
         wanted = call.params.get("symbols") or call.params.get("symbol")
         symbols = wanted.split(",") if wanted else list(self._venue.instruments)
-        rows = [words.symbol_row(instrument_of(self._venue, symbol)) for symbol in symbols]
+        rows = [formats.symbol_row(instrument_of(self._venue, symbol)) for symbol in symbols]
         return {
             "timezone": "CST",
             "serverTime": call.now_ms,
@@ -93,8 +90,8 @@ class MexcPublic:
         }
 
     async def _depth(self, call: ApiRequest) -> Any:
-        instrument = instrument_of(self._venue, call.need("symbol"))
-        limit = min(call.whole("limit", _DEPTH_DEFAULT) or _DEPTH_DEFAULT, _DEPTH_MAX)
+        instrument = instrument_of(self._venue, call.required("symbol"))
+        limit = min(call.integer("limit", _DEPTH_DEFAULT) or _DEPTH_DEFAULT, _DEPTH_MAX)
         update_id, bids, asks = self._venue.depth(instrument.symbol, limit)
         return {
             "lastUpdateId": update_id,
@@ -103,24 +100,23 @@ class MexcPublic:
             "timestamp": call.now_ms,
         }
 
-    def _recent(self, call: ApiRequest) -> tuple[SimInstrument, list[TradePrint]]:
-        instrument = instrument_of(self._venue, call.need("symbol"))
-        limit = min(call.whole("limit", 500), TRADES_KEPT)
-        prints = list(self._prints.get(instrument.symbol, ()))[-limit:]
-        return instrument, prints[::-1]
+    def _recent(self, call: ApiRequest) -> tuple[SimInstrument, list[MarketTrade]]:
+        instrument = instrument_of(self._venue, call.required("symbol"))
+        limit = min(call.integer("limit", 500), TRADES_KEPT)
+        return instrument, self._recent_trades.newest(instrument.symbol, limit)
 
     async def _trades(self, call: ApiRequest) -> Any:
-        instrument, prints = self._recent(call)
+        instrument, trades = self._recent(call)
         rows = []
-        for one in prints:
+        for one in trades:
             price, qty = instrument.price(one.price), instrument.qty(one.qty)
             buyer_maker = one.side is OrderSide.SELL
             rows.append(
                 {
                     "id": None,
                     "price": instrument.price_text(one.price),
-                    "qty": words.plain(qty),
-                    "quoteQty": words.plain(price * qty),
+                    "qty": exact_text(qty),
+                    "quoteQty": exact_text(price * qty),
                     "time": one.ts_ms,
                     "isBuyerMaker": buyer_maker,
                     "isBestMatch": True,
@@ -130,55 +126,55 @@ class MexcPublic:
         return rows
 
     async def _agg_trades(self, call: ApiRequest) -> Any:
-        instrument, prints = self._recent(call)
+        instrument, trades = self._recent(call)
         return [
             {
                 "a": None,
                 "f": None,
                 "l": None,
                 "p": instrument.price_text(one.price),
-                "q": words.plain(instrument.qty(one.qty)),
+                "q": exact_text(instrument.qty(one.qty)),
                 "T": one.ts_ms,
                 "m": one.side is OrderSide.SELL,
                 "M": True,
             }
-            for one in prints
+            for one in trades
         ]
 
     async def _klines(self, call: ApiRequest) -> Any:
         """Oldest first; with a start the oldest ``limit`` windows from it, else the newest."""
-        instrument = instrument_of(self._venue, call.need("symbol"))
-        length_s = KLINES.get(call.need("interval"))
+        instrument = instrument_of(self._venue, call.required("symbol"))
+        length_s = KLINES.get(call.required("interval"))
         if length_s is None:
             raise MexcError(-1121, "Invalid interval.")
-        limit = min(call.whole("limit", 500) or 500, _KLINES_MAX)
-        end_s = min(call.whole("endTime", call.now_ms), call.now_ms) // 1000
-        start_s = -(-call.whole("startTime", 0) // 1000)
+        limit = min(call.integer("limit", 500) or 500, _KLINES_MAX)
+        end_s = min(call.integer("endTime", call.now_ms), call.now_ms) // 1000
+        start_s = -(-call.integer("startTime", 0) // 1000)
         found = self._venue.candles[instrument.symbol].between(length_s, start_s, end_s, monday=True)
         chosen = found[:limit] if start_s else found[-limit:]
         return [
             [
                 one.start_s * 1000,
-                words.plain(one.open),
-                words.plain(one.high),
-                words.plain(one.low),
-                words.plain(one.close),
-                words.plain(one.base),
+                exact_text(one.open),
+                exact_text(one.high),
+                exact_text(one.low),
+                exact_text(one.close),
+                exact_text(one.base),
                 window_end_s(one.start_s, length_s) * 1000,
-                words.plain(one.quote),
+                exact_text(one.quote),
             ]
             for one in chosen
         ]
 
     async def _average_price(self, call: ApiRequest) -> Any:
         """Mean of the trades of the last minutes, weighted by quantity."""
-        instrument = instrument_of(self._venue, call.need("symbol"))
+        instrument = instrument_of(self._venue, call.required("symbol"))
         now_s = call.now_ms // 1000
         found = self._venue.candles[instrument.symbol].between(STEP_S, now_s - _AVERAGE_MINUTES * 60, now_s)
         base = sum((one.base for one in found), Decimal(0))
         quote = sum((one.quote for one in found), Decimal(0))
         price = round(quote / base, 12) if base else instrument.reference_price()
-        return {"mins": _AVERAGE_MINUTES, "price": words.plain(price)}
+        return {"mins": _AVERAGE_MINUTES, "price": exact_text(price)}
 
     def _quotes(self, symbol: str) -> dict[str, Any]:
         instrument = instrument_of(self._venue, symbol)
@@ -196,9 +192,10 @@ class MexcPublic:
         return self._quotes(symbol) if symbol else [self._quotes(name) for name in self._venue.instruments]
 
     def _last_price(self, symbol: str) -> str:
-        instrument = instrument_of(self._venue, symbol)
-        prints = self._prints.get(symbol)
-        return instrument.price_text(prints[-1].price) if prints else words.plain(instrument.reference_price())
+        return self._figures(symbol).last
+
+    def _figures(self, symbol: str) -> DayFigures:
+        return day_figures(instrument_of(self._venue, symbol), self._recent_trades.of(symbol))
 
     async def _price(self, call: ApiRequest) -> Any:
         symbol = call.params.get("symbol")
@@ -207,25 +204,17 @@ class MexcPublic:
         return [{"symbol": name, "price": self._last_price(name)} for name in self._venue.instruments]
 
     def _day(self, symbol: str, now_ms: int) -> dict[str, Any]:
-        """Statistics over the kept prints: the simulated day starts with the process."""
-        instrument = instrument_of(self._venue, symbol)
-        prints = self._prints.get(symbol) or ()
-        prices = [one.price for one in prints]
-        last = self._last_price(symbol)
-        first = instrument.price_text(prices[0]) if prices else last
-        change = Decimal(last) - Decimal(first)
-        base = sum((instrument.qty(one.qty) for one in prints), Decimal(0))
-        quote = sum((instrument.qty(one.qty) * instrument.price(one.price) for one in prints), Decimal(0))
+        day = self._figures(symbol)
         return self._quotes(symbol) | {
-            "priceChange": words.plain(change),
-            "priceChangePercent": words.plain(round(change / Decimal(first), 6)) if Decimal(first) else "0",
-            "prevClosePrice": first,
-            "lastPrice": last,
-            "openPrice": first,
-            "highPrice": instrument.price_text(max(prices)) if prices else last,
-            "lowPrice": instrument.price_text(min(prices)) if prices else last,
-            "volume": words.plain(base),
-            "quoteVolume": words.plain(quote),
+            "priceChange": exact_text(Decimal(day.last) - Decimal(day.first)),
+            "priceChangePercent": exact_text(round(day.ratio, 6)),
+            "prevClosePrice": day.first,
+            "lastPrice": day.last,
+            "openPrice": day.first,
+            "highPrice": day.high,
+            "lowPrice": day.low,
+            "volume": exact_text(day.base),
+            "quoteVolume": exact_text(day.quote),
             "openTime": now_ms - DAY_MS,
             "closeTime": now_ms,
             "count": None,

@@ -1,7 +1,7 @@
-"""MEXC push frames: ``PushDataV3ApiWrapper`` with one body, written byte by byte from the sheet's field numbers.
+"""MEXC push frames: ``PushDataV3ApiWrapper`` with one body, written byte by byte from the documented field numbers.
 
-Written out by hand and not through the engine's descriptors, so that a wrong field number on either side shows as a
-test that fails and not as two sides that agree. Proto3 rules: fields in number order, defaults omitted.
+Written out by hand and not through the engine's descriptors, so that a wrong field number on either side makes a
+test fail instead of two sides agree. Proto3 rules: fields in number order, defaults omitted.
 
 Wrapper: 1 channel, 3 symbol, 5 createTime, 6 sendTime, then the body by its own number.
 Source: MEXC websocket-proto (PushDataV3ApiWrapper.proto and its bodies).
@@ -43,10 +43,12 @@ _LENGTHS = tuple(varint(n) for n in range(512))
 
 
 def length(size: int) -> bytes:
+    """The length prefix of a field."""
     return _LENGTHS[size] if size < 512 else varint(size)
 
 
 def tag(field: int, wire_type: int) -> bytes:
+    """Field number and wire type as a tag."""
     return varint(field << 3 | wire_type)
 
 
@@ -66,6 +68,7 @@ def present_text(field: int, value: bytes) -> bytes:
 
 
 def number(field: int, value: int) -> bytes:
+    """An integer field; 0 is the default and is not sent."""
     return _INT_TAGS[field] + varint(value) if value else b""
 
 
@@ -86,6 +89,7 @@ def _levels(field_tag: bytes, levels: Iterable[Level]) -> bytes:
 def aggre_depths(
     asks: Sequence[Level], bids: Sequence[Level], event_type: bytes, first_version: int, last_version: int
 ) -> bytes:
+    """Body 313: changed levels; quantity "0" deletes."""
     return (
         _levels(b"\x0a", asks)
         + _levels(b"\x12", bids)
@@ -96,6 +100,7 @@ def aggre_depths(
 
 
 def limit_depths(asks: Sequence[Level], bids: Sequence[Level], event_type: bytes, version: int) -> bytes:
+    """Body 303: the best levels, whole."""
     return _levels(b"\x0a", asks) + _levels(b"\x12", bids) + text(3, event_type) + text(4, b"%d" % version)
 
 
@@ -104,10 +109,12 @@ def _ticker_fields(bid: Level, ask: Level) -> bytes:
 
 
 def aggre_book_ticker(bid: Level, ask: Level, version: int, order_create_ms: int = 0) -> bytes:
+    """Body 315: best bid and ask."""
     return _ticker_fields(bid, ask) + text(5, b"%d" % version) + number(6, order_create_ms)
 
 
 def book_ticker_batch(items: Sequence[tuple[Level, Level]], version: int) -> bytes:
+    """Body 311: best quotes, one or more."""
     parts = []
     for bid, ask in items:
         inner = _ticker_fields(bid, ask)
@@ -161,6 +168,7 @@ def mini_ticker(symbol: bytes, price: bytes, rate: bytes, high: bytes, low: byte
 
 
 def mini_tickers(items: Sequence[bytes]) -> bytes:
+    """Body 310: bodies of ``mini_ticker`` together."""
     return b"".join(b"\x0a" + length(len(item)) + item for item in items)
 
 
@@ -183,6 +191,7 @@ def private_orders(
     status: int,
     create_ms: int,
 ) -> bytes:
+    """Body 304: an order after a change. Decimals are text."""
     return (
         text(1, order_id)
         + text(2, client_id)
@@ -217,6 +226,7 @@ def private_deals(
     fee_asset: bytes,
     time_ms: int,
 ) -> bytes:
+    """Body 306: one execution. Decimals are text."""
     return (
         text(1, price)
         + text(2, quantity)
@@ -243,6 +253,7 @@ def private_account(
     kind: bytes,
     time_ms: int,
 ) -> bytes:
+    """Body 307: a balance after a change. Decimals are text."""
     return (
         text(1, asset)
         + text(2, coin_id)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from pipeline.sim.exchange.types import SimAccount, SimInstrument
+from pipeline.sim.exchange.accounts import SimAccount
+from pipeline.sim.exchange.instruments import SimInstrument
+from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.mexc.formats import MexcError
 from pipeline.sim.wire.rate_limits import Budget
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
 
 
 class ApiRequest(msgspec.Struct, frozen=True):
@@ -24,13 +23,15 @@ class ApiRequest(msgspec.Struct, frozen=True):
     now_ms: int
     deadline_ms: int
 
-    def need(self, name: str) -> str:
+    def required(self, name: str) -> str:
+        """A parameter as text. Raises ``MexcError`` when it is missing or empty."""
         value = self.params.get(name, "")
         if not value:
             raise MexcError(700004, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
         return value
 
-    def whole(self, name: str, default: int) -> int:
+    def integer(self, name: str, default: int) -> int:
+        """A whole number from 0; ``default`` when it is missing. Raises ``MexcError`` for another text."""
         text = self.params.get(name, "")
         if not text:
             return default
@@ -38,7 +39,8 @@ class ApiRequest(msgspec.Struct, frozen=True):
             raise MexcError(700004, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
         return int(text)
 
-    def amount(self, name: str) -> Decimal | None:
+    def decimal(self, name: str) -> Decimal | None:
+        """A number; None when it is missing. Raises ``MexcError`` when it is not finite."""
         text = self.params.get(name, "")
         if not text:
             return None
@@ -52,6 +54,7 @@ class ApiRequest(msgspec.Struct, frozen=True):
 
     @property
     def owner(self) -> SimAccount:
+        """The account that signed; only signed routes may ask."""
         assert self.account is not None
         return self.account
 
@@ -60,7 +63,7 @@ Handler = Callable[[ApiRequest], Awaitable[Any]]
 
 
 class Route(msgspec.Struct, frozen=True):
-    """``operation`` is the simulator's own word for faults and ledger; ``weight`` is MEXC's."""
+    """A handler and its rules. ``operation``: one of ``faults.OPERATIONS``; ``weight``: MEXC's request weight."""
 
     handler: Handler
     operation: str
@@ -70,6 +73,7 @@ class Route(msgspec.Struct, frozen=True):
 
 
 def instrument_of(venue: SimVenue, symbol: str) -> SimInstrument:
+    """Raises ``MexcError`` for an unknown symbol."""
     instrument = venue.instruments.get(symbol)
     if instrument is None:
         raise MexcError(-1121, "Invalid symbol.")

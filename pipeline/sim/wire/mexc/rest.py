@@ -1,17 +1,20 @@
-"""MEXC spot REST v3 over a simulated venue: the way of a request through budget, key, clock window and signature.
+"""MEXC spot REST v3 over a simulated venue: a request passes budget, key, clock window and signature, then its handler.
 
-Handlers live in ``dialect_mexc_public`` and ``dialect_mexc_signed``.
+Handlers live in ``public_rest`` and ``signed_rest``.
 Source: MEXC spot v3 "General Info", "SIGNED"; limits as reported in 2025 and 2026.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from pipeline.sim.exchange.types import RejectReason, SimAccount, SimReject
+from pipeline.sim.exchange.accounts import SimAccount
+from pipeline.sim.exchange.faults import ORDER_OPERATIONS
+from pipeline.sim.exchange.orders import RejectReason, SimReject
+from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.auth import AuthRefused, mexc_deadline_ms, mexc_params, verify_mexc
 from pipeline.sim.wire.mexc.formats import MexcError, refusal
 from pipeline.sim.wire.mexc.listen_keys import ListenKeys
@@ -19,11 +22,6 @@ from pipeline.sim.wire.mexc.public_rest import MexcPublic
 from pipeline.sim.wire.mexc.request import ApiRequest, Route
 from pipeline.sim.wire.mexc.signed_rest import MexcSigned
 from pipeline.sim.wire.rate_limits import MexcLimits, WindowLimiter, retry_after_s
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
-
-_TRADING = ("place", "cancel", "cancel_all")
 
 
 class MexcRest:
@@ -35,10 +33,10 @@ class MexcRest:
         self.limiter = WindowLimiter()
         self._banned_until_ms: dict[str, int] = {}
         self._public = MexcPublic(venue)
-        self.on_print = self._public.on_print
+        self.on_trade = self._public.on_trade
         self.routes: dict[tuple[str, str], Route] = self._public.routes() | MexcSigned(venue, keys, limits).routes()
 
-    # --- the way of a request ---
+    # --- one request ---
 
     async def serve(self, request: web.Request) -> web.Response:
         route = self.routes.get((request.method, request.path))
@@ -57,7 +55,7 @@ class MexcRest:
                 key = request.headers.get("X-MEXC-APIKEY")
                 account = verify_mexc(self._venue.accounts, key, raw_query, body, params, now_ms)
                 deadline_ms = mexc_deadline_ms(params)
-                if route.operation in _TRADING and not account.keys[key or ""].can_trade:
+                if route.operation in ORDER_OPERATIONS and not account.keys[key or ""].can_trade:
                     raise refusal(SimReject(RejectReason.NOT_PERMITTED, ""), None, None)
                 refused = self._uid_budget(route, request.path, account, now_ms)
                 if refused is not None:
@@ -69,25 +67,25 @@ class MexcRest:
             return _reply({"msg": error.text, "code": error.code}, error.status)
 
     def _budget(self, route: Route, request: web.Request, now_ms: int) -> web.Response | None:
-        """Weight per endpoint and address; asking on far past it earns a 418 ban."""
+        """Weight per endpoint and address; a client far past it is banned with 418."""
         address = request.remote or ""
         banned_until_ms = self._banned_until_ms.get(address, 0)
         if now_ms < banned_until_ms:
             wait_s = -(-(banned_until_ms - now_ms) // 1000)
             return _reply({"code": 418, "msg": "banned"}, 418, {"Retry-After": str(wait_s)})
         budget = self._limits.ip
-        verdict = self.limiter.take(budget, f"{request.method}{request.path}", address, now_ms, route.weight)
-        if verdict.allowed:
+        state = self.limiter.take(budget, f"{request.method}{request.path}", address, now_ms, route.weight)
+        if state.allowed:
             return None
-        if verdict.used > budget.limit * self._limits.ban_factor:
+        if state.used > budget.limit * self._limits.ban_factor:
             self._banned_until_ms[address] = now_ms + self._limits.ban_ms
-        return _too_many(retry_after_s(verdict, now_ms))
+        return _too_many(retry_after_s(state, now_ms))
 
     def _uid_budget(self, route: Route, path: str, account: SimAccount, now_ms: int) -> web.Response | None:
-        verdict = self.limiter.take(self._limits.uid, f"uid{route.operation}{path}", account.uid, now_ms, route.weight)
-        if verdict.allowed and route.budget is not None:
-            verdict = self.limiter.take(route.budget, f"place{path}", account.uid, now_ms)
-        return None if verdict.allowed else _too_many(retry_after_s(verdict, now_ms))
+        state = self.limiter.take(self._limits.uid, f"uid{route.operation}{path}", account.uid, now_ms, route.weight)
+        if state.allowed and route.budget is not None:
+            state = self.limiter.take(route.budget, f"place{path}", account.uid, now_ms)
+        return None if state.allowed else _too_many(retry_after_s(state, now_ms))
 
 
 def _reply(payload: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

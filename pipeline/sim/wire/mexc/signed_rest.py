@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import hashlib
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from pipeline.model.enums import OrderKind
-from pipeline.sim.exchange.types import BookEntry, SimOrder, SimOrderRequest, SimReject
+from pipeline.sim.exchange.accounts import BookEntry
+from pipeline.sim.exchange.orders import SimOrder, SimOrderRequest, SimReject
+from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.coins import coins
-from pipeline.sim.wire.mexc import formats as words
+from pipeline.sim.wire.mexc import formats
 from pipeline.sim.wire.mexc.formats import MexcError
 from pipeline.sim.wire.mexc.listen_keys import ListenKeys
 from pipeline.sim.wire.mexc.request import ApiRequest, Route, instrument_of
+from pipeline.sim.wire.numbers import exact_text
 from pipeline.sim.wire.rate_limits import MexcLimits
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
 
 DAY_MS = 86_400_000
 _BATCH_MAX = 20
@@ -66,17 +66,17 @@ class MexcSigned:
 
     def _order_request(self, params: dict[str, str], call: ApiRequest) -> SimOrderRequest:
         item = ApiRequest(params, call.account, call.now_ms, call.deadline_ms)
-        side = words.SIDES.get(item.need("side"))
-        kind_tif = words.ORDER_TYPES.get(item.need("type"))
+        side = formats.SIDES.get(item.required("side"))
+        kind_tif = formats.ORDER_TYPES.get(item.required("type"))
         if side is None or kind_tif is None:
             raise MexcError(700004, "Parameter error: side or type")
         kind, tif = kind_tif
-        quantity, quote = item.amount("quantity"), item.amount("quoteOrderQty")
+        quantity, quote = item.decimal("quantity"), item.decimal("quoteOrderQty")
         price = Decimal(0)
         if kind is OrderKind.LIMIT:
-            item.need("quantity")
-            item.need("price")
-            price, quote = item.amount("price") or Decimal(0), None
+            item.required("quantity")
+            item.required("price")
+            price, quote = item.decimal("price") or Decimal(0), None
         elif quantity is None and quote is None:
             raise MexcError(700004, "Mandatory parameter 'quantity' was not sent, was empty/null, or malformed.")
         elif quantity is not None:
@@ -87,7 +87,7 @@ class MexcSigned:
         if kind is OrderKind.LIMIT and price <= 0:
             raise MexcError(30010, "no valid trade price")
         return SimOrderRequest(
-            symbol=item.need("symbol"),
+            symbol=item.required("symbol"),
             side=side,
             kind=kind,
             tif=tif,
@@ -104,10 +104,10 @@ class MexcSigned:
             return await self._venue.submit(call.owner, order)
         except SimReject as reject:
             instrument = self._venue.instruments.get(order.symbol)
-            raise words.refusal(reject, instrument, order.side) from reject
+            raise formats.refusal(reject, instrument, order.side) from reject
 
     async def _place(self, call: ApiRequest) -> Any:
-        return words.placed_row(await self._submit(call.params, call))
+        return formats.placed_row(await self._submit(call.params, call))
 
     async def _place_test(self, call: ApiRequest) -> Any:
         instrument_of(self._venue, self._order_request(call.params, call).symbol)
@@ -115,7 +115,7 @@ class MexcSigned:
 
     async def _batch(self, call: ApiRequest) -> Any:
         try:
-            items = msgspec.json.decode(call.need("batchOrders"), type=list[dict[str, str | int | float | None]])
+            items = msgspec.json.decode(call.required("batchOrders"), type=list[dict[str, str | int | float | None]])
         except msgspec.DecodeError as error:
             raise MexcError(700004, "Mandatory parameter 'batchOrders' was malformed.") from error
         symbols = {item.get("symbol") for item in items}
@@ -125,7 +125,7 @@ class MexcSigned:
         for item in items:
             params = {name: str(value) for name, value in item.items() if value is not None}
             try:
-                rows.append(words.placed_row(await self._submit(params, call)))
+                rows.append(formats.placed_row(await self._submit(params, call)))
             except MexcError as error:
                 client_id = params.get("newClientOrderId", "")
                 rows.append({"newClientOrderId": client_id, "msg": error.text, "code": error.code})
@@ -133,11 +133,11 @@ class MexcSigned:
 
     def _ids(self, call: ApiRequest) -> tuple[str, int | None, str | None]:
         """(symbol, order id, client id); the order id wins where both are given."""
-        symbol = call.need("symbol")
+        symbol = call.required("symbol")
         instrument_of(self._venue, symbol)
         order_id, client_id = call.params.get("orderId", ""), call.params.get("origClientOrderId", "")
         if order_id:
-            return symbol, words.parse_order_id(order_id), None
+            return symbol, formats.parse_order_id(order_id), None
         if client_id:
             return symbol, None, client_id
         raise MexcError(700004, "Param 'origClientOrderId' or 'orderId' must be sent, but both were empty/null!")
@@ -147,18 +147,18 @@ class MexcSigned:
         try:
             order = await self._venue.submit_cancel(call.owner, symbol, order_id=order_id, client_id=client_id)
         except SimReject as reject:
-            raise words.refusal(reject, self._venue.instruments[symbol], None) from reject
-        return words.cancel_row(order, client_id or order.client_id)
+            raise formats.refusal(reject, self._venue.instruments[symbol], None) from reject
+        return formats.cancel_row(order, client_id or order.client_id)
 
     async def _cancel_all(self, call: ApiRequest) -> Any:
-        symbols = call.need("symbol").split(",")
+        symbols = call.required("symbol").split(",")
         if len(symbols) > _CANCEL_SYMBOLS_MAX:
             raise MexcError(700004, "symbol: at most 5 symbols")
         rows = []
         for symbol in symbols:
             instrument_of(self._venue, symbol)
             rows += [
-                words.cancel_row(order, order.client_id)
+                formats.cancel_row(order, order.client_id)
                 for order in await self._venue.submit_cancel_all(call.owner, symbol)
             ]
         return rows
@@ -168,47 +168,47 @@ class MexcSigned:
         order = self._venue.order(call.owner, symbol, order_id=order_id, client_id=client_id)
         if order is None:
             raise MexcError(-2013, "Order does not exist.")
-        return words.order_row(order)
+        return formats.order_row(order)
 
     async def _open_orders(self, call: ApiRequest) -> Any:
         rows = []
-        for symbol in call.need("symbol").split(","):
+        for symbol in call.required("symbol").split(","):
             instrument_of(self._venue, symbol)
-            rows += [words.order_row(order) for order in self._venue.open_orders(call.owner, symbol)]
+            rows += [formats.order_row(order) for order in self._venue.open_orders(call.owner, symbol)]
         return rows
 
     def _span(self, call: ApiRequest, default_ms: int, longest_ms: int) -> tuple[int, int]:
-        end_ms = call.whole("endTime", call.now_ms)
-        start_ms = call.whole("startTime", end_ms - default_ms)
+        end_ms = call.integer("endTime", call.now_ms)
+        start_ms = call.integer("startTime", end_ms - default_ms)
         return max(start_ms, call.now_ms - longest_ms), end_ms
 
     async def _all_orders(self, call: ApiRequest) -> Any:
-        """Open and finished, newest first; 24 h unless told, 7 days at most."""
-        symbol = instrument_of(self._venue, call.need("symbol")).symbol
+        """Open and finished, newest first; 24 h by default, 7 days at most."""
+        symbol = instrument_of(self._venue, call.required("symbol")).symbol
         start_ms, end_ms = self._span(call, DAY_MS, 7 * DAY_MS)
-        limit = min(call.whole("limit", 500), 1000)
+        limit = min(call.integer("limit", 500), 1000)
         orders = [*self._venue.finished_orders(call.owner, symbol, 0), *self._venue.open_orders(call.owner, symbol)]
         chosen = [order for order in orders if start_ms <= order.created_ms <= end_ms]
         chosen.sort(key=lambda order: order.order_id, reverse=True)
-        return [words.order_row(order) for order in chosen[:limit]]
+        return [formats.order_row(order) for order in chosen[:limit]]
 
     async def _my_trades(self, call: ApiRequest) -> Any:
         """Newest first; one month, at most 100."""
-        symbol = instrument_of(self._venue, call.need("symbol")).symbol
+        symbol = instrument_of(self._venue, call.required("symbol")).symbol
         start_ms, end_ms = self._span(call, 30 * DAY_MS, 30 * DAY_MS)
-        limit = min(call.whole("limit", 100), 100)
+        limit = min(call.integer("limit", 100), 100)
         trades = [t for t in self._venue.trades(call.owner, symbol, start_ms) if start_ms <= t.ts_ms <= end_ms]
         if "orderId" in call.params:
-            wanted = words.parse_order_id(call.params["orderId"])
+            wanted = formats.parse_order_id(call.params["orderId"])
             trades = [t for t in trades if t.order_id == wanted]
         trades.sort(key=lambda trade: trade.trade_id, reverse=True)
-        return [words.trade_row(trade) for trade in trades[:limit]]
+        return [formats.trade_row(trade) for trade in trades[:limit]]
 
     # --- account ---
 
     async def _account(self, call: ApiRequest) -> Any:
         balances = [
-            {"asset": asset, "free": words.plain(wallet.free), "locked": words.plain(wallet.locked)}
+            {"asset": asset, "free": exact_text(wallet.free), "locked": exact_text(wallet.locked)}
             for asset, wallet in self._venue.wallets(call.owner).items()
             if wallet.free or wallet.locked
         ]
@@ -228,17 +228,17 @@ class MexcSigned:
 
     async def _trade_fee(self, call: ApiRequest) -> Any:
         """Numbers, not strings, in this one reply."""
-        instrument = instrument_of(self._venue, call.need("symbol"))
+        instrument = instrument_of(self._venue, call.required("symbol"))
         maker, taker = instrument.maker_fee_ppm / 1_000_000, instrument.taker_fee_ppm / 1_000_000
         data = {"makerCommission": maker, "takerCommission": taker}
         return {"data": data, "code": 0, "msg": "success", "timestamp": call.now_ms}
 
     async def _coins(self, call: ApiRequest) -> Any:
-        return words.coin_rows(coins(self._venue))
+        return formats.coin_rows(coins(self._venue))
 
     async def _address(self, call: ApiRequest) -> Any:
-        """Addresses that belong to nobody: the texts of hashes."""
-        asset, network = call.need("coin"), call.params.get("network", "")
+        """Addresses without an owner: the texts of hashes."""
+        asset, network = call.required("coin"), call.params.get("network", "")
         known = next((coin for coin in coins(self._venue) if coin.asset == asset), None)
         if known is None:
             raise MexcError(10232, "currency does not exist")
@@ -255,7 +255,7 @@ class MexcSigned:
         ]
 
     def _moved(self, call: ApiRequest, reason: str) -> list[BookEntry]:
-        """Deposits or withdrawals, newest first; 7 days unless told."""
+        """Deposits or withdrawals, newest first; 7 days by default."""
         start_ms, end_ms = self._span(call, 7 * DAY_MS, 90 * DAY_MS)
         asset = call.params.get("coin", "")
         found = [
@@ -263,13 +263,13 @@ class MexcSigned:
             for one in reversed(call.owner.book)
             if one.reason == reason and start_ms <= one.ts_ms <= end_ms and asset in ("", one.asset)
         ]
-        return found[: min(call.whole("limit", 1000), 1000)]
+        return found[: min(call.integer("limit", 1000), 1000)]
 
     async def _deposits(self, call: ApiRequest) -> Any:
         """Status 5: booked."""
         return [
             {
-                "amount": words.plain(one.change),
+                "amount": exact_text(one.change),
                 "coin": one.asset,
                 "network": one.asset,
                 "status": 5,
@@ -292,7 +292,7 @@ class MexcSigned:
                 "coin": one.asset,
                 "network": one.asset,
                 "address": "",
-                "amount": words.plain(-one.change),
+                "amount": exact_text(-one.change),
                 "transferType": 0,
                 "status": 7,
                 "transactionFee": "0",
@@ -310,12 +310,12 @@ class MexcSigned:
         return {"listenKey": self._keys.create(call.owner, call.now_ms)}
 
     async def _key_extend(self, call: ApiRequest) -> Any:
-        key = call.need("listenKey")
+        key = call.required("listenKey")
         self._keys.extend(call.owner, key, call.now_ms)
         return {"listenKey": key}
 
     async def _key_close(self, call: ApiRequest) -> Any:
-        key = call.need("listenKey")
+        key = call.required("listenKey")
         self._keys.close(call.owner, key)
         return {"listenKey": key}
 

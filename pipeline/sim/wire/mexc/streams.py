@@ -8,24 +8,23 @@ Source: MEXC spot v3 "WebSocket Market Streams"; websocket-proto; third-party re
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from pipeline.model.enums import OrderSide
 from pipeline.sim.exchange.candles import MONTH_S, WEEK_S, window_end_s
+from pipeline.sim.exchange.decimals import ZERO
+from pipeline.sim.exchange.events import BookDelta, MarketEvent, MarketTrade, Ticker
+from pipeline.sim.exchange.instruments import Level, SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_MS
-from pipeline.sim.exchange.types import ZERO, BookDelta, Level, MarketEvent, SimInstrument, Ticker, TradePrint
+from pipeline.sim.exchange.venue import SimVenue
+from pipeline.sim.wire.dialect import SimSocket
 from pipeline.sim.wire.mexc import push_frames as frames
-from pipeline.sim.wire.mexc.formats import plain
-
-if TYPE_CHECKING:
-    from pipeline.sim.exchange.venue import SimVenue
-    from pipeline.sim.wire.dialect import SimSocket
+from pipeline.sim.wire.numbers import exact_text
 
 INTERVALS_MS = {"10ms": 10, "100ms": 100}
 LIMIT_DEPTHS = ("5", "10", "20")
-PRIVATE_CHANNELS = ("spot@private.orders.v3.api.pb", "spot@private.deals.v3.api.pb", "spot@private.account.v3.api.pb")
 _DEPTH = "spot@public.aggre.depth.v3.api.pb"
 _LIMIT = "spot@public.limit.depth.v3.api.pb"
 _TICKER = "spot@public.aggre.bookTicker.v3.api.pb"
@@ -55,6 +54,10 @@ _DAY_S = 86_400
 _NO_QUOTE = (b"", b"")
 
 
+DepthKey = tuple[str, int]  # symbol, interval ms
+Key = TypeVar("Key")
+
+
 class Channel:
     """One public channel: its parsed name, its subscribers, what waits for the next interval."""
 
@@ -80,12 +83,13 @@ class Channel:
         self.levels = levels
         self.sockets: list[SimSocket] = []
         self.ticker: Ticker | None = None
-        self.deals: list[TradePrint] = []
+        self.deals: list[MarketTrade] = []
         self.flush_due = False
         self.last_push_ns = -(1 << 62)
         self.window_s = 0  # of a kline: start of the window last sent
 
     def push(self, frame: bytes) -> None:
+        """Sends a frame to every subscriber."""
         for sock in self.sockets:
             sock.send(frame)
 
@@ -96,8 +100,8 @@ class MexcStream:
     def __init__(self, venue: SimVenue) -> None:
         self._venue = venue
         self._channels: dict[str, Channel] = {}
-        self._depth: dict[tuple[str, int], list[Channel]] = {}
-        self._limit: dict[tuple[str, int], list[Channel]] = {}
+        self._depth: dict[DepthKey, list[Channel]] = {}
+        self._limit: dict[DepthKey, list[Channel]] = {}
         self._tickers: dict[str, list[Channel]] = {}
         self._deals: dict[str, list[Channel]] = {}
         self._charts: dict[str, list[Channel]] = {}  # klines and mini tickers
@@ -116,11 +120,13 @@ class MexcStream:
         return True
 
     def unsubscribe(self, name: str, sock: SimSocket) -> None:
+        """Removes a socket from a channel."""
         channel = self._channels.get(name)
         if channel is not None and sock in channel.sockets:
             channel.sockets.remove(sock)
 
     def drop(self, sock: SimSocket) -> None:
+        """Removes a socket from every channel."""
         for channel in self._channels.values():
             if sock in channel.sockets:
                 channel.sockets.remove(sock)
@@ -133,21 +139,21 @@ class MexcStream:
         kind = f"{parts[0]}@{parts[1]}"
         if kind == _MINIS and len(parts) == 3 and parts[2] in _ZONES:
             first = next(iter(self._venue.instruments))
-            channel = self._add(name, kind, first, _MINI_INTERVAL_MS, 0, self._charts)
+            channel = self._add(name, kind, first, _MINI_INTERVAL_MS, 0, self._charts, first)
             for symbol in self._venue.instruments:  # whichever of them moves
                 if channel is not None and symbol != first:
                     self._charts.setdefault(symbol, []).append(channel)
             return channel
         if kind == _TICKER_BATCH and len(parts) == 3:
-            return self._add(name, kind, parts[2], _BATCH_INTERVAL_MS, 0, self._tickers)
+            return self._add(name, kind, parts[2], _BATCH_INTERVAL_MS, 0, self._tickers, parts[2])
         if len(parts) != 4:
             return None
         if kind == _LIMIT and parts[3] in LIMIT_DEPTHS:
             return self._add_depth(name, kind, parts[2], _BATCH_INTERVAL_MS, int(parts[3]), self._limit)
         if kind == _KLINE and parts[3] in KLINES:
-            return self._add(name, parts[3], parts[2], _KLINE_INTERVAL_MS, KLINES[parts[3]], self._charts)
+            return self._add(name, parts[3], parts[2], _KLINE_INTERVAL_MS, KLINES[parts[3]], self._charts, parts[2])
         if kind == _MINI and parts[3] in _ZONES:
-            return self._add(name, kind, parts[2], _MINI_INTERVAL_MS, 0, self._charts)
+            return self._add(name, kind, parts[2], _MINI_INTERVAL_MS, 0, self._charts, parts[2])
         interval_ms = INTERVALS_MS.get(parts[2])
         if interval_ms is None:
             return None
@@ -155,20 +161,28 @@ class MexcStream:
         if kind == _DEPTH:
             return self._add_depth(name, event_type, parts[3], interval_ms, 0, self._depth)
         if kind == _TICKER:
-            return self._add(name, event_type, parts[3], interval_ms, 0, self._tickers)
+            return self._add(name, event_type, parts[3], interval_ms, 0, self._tickers, parts[3])
         if kind == _DEALS:
-            return self._add(name, event_type, parts[3], interval_ms, 0, self._deals)
+            return self._add(name, event_type, parts[3], interval_ms, 0, self._deals, parts[3])
         return None
 
     def _add(
-        self, name: str, event_type: str, symbol: str, interval_ms: int, levels: int, table: dict[str, list[Channel]]
+        self,
+        name: str,
+        event_type: str,
+        symbol: str,
+        interval_ms: int,
+        levels: int,
+        table: dict[Key, list[Channel]],
+        key: Key,
     ) -> Channel | None:
+        """A new channel in ``table`` under ``key``; None for an unknown symbol."""
         instrument = self._venue.instruments.get(symbol)
         if instrument is None:
             return None
         channel = Channel(name, event_type, instrument, interval_ms, levels)
         self._channels[name] = channel
-        table.setdefault(symbol, []).append(channel)
+        table.setdefault(key, []).append(channel)
         return channel
 
     def _add_depth(
@@ -178,20 +192,17 @@ class MexcStream:
         symbol: str,
         interval_ms: int,
         levels: int,
-        table: dict[tuple[str, int], list[Channel]],
+        table: dict[DepthKey, list[Channel]],
     ) -> Channel | None:
-        instrument = self._venue.instruments.get(symbol)
-        if instrument is None:
-            return None
-        channel = Channel(name, event_type, instrument, interval_ms, levels)
-        self._channels[name] = channel
-        table.setdefault((symbol, interval_ms), []).append(channel)
-        self._venue.open_book_stream(symbol, interval_ms)
+        channel = self._add(name, event_type, symbol, interval_ms, levels, table, (symbol, interval_ms))
+        if channel is not None:
+            self._venue.open_book_stream(symbol, interval_ms)
         return channel
 
     # --- market events ---
 
     def on_market(self, event: MarketEvent) -> None:
+        """Encodes an event for each channel that it concerns."""
         if isinstance(event, BookDelta):
             self._on_delta(event)
         elif isinstance(event, Ticker):
@@ -300,13 +311,13 @@ class MexcStream:
         channel.window_s = newest.start_s
         for one in pushed:
             prices = (one.open, one.close, one.high, one.low)
-            opened, closed, high, low = (plain(value).encode() for value in prices)
+            opened, closed, high, low = (exact_text(value).encode() for value in prices)
             body = frames.spot_kline(
                 channel.event_type,
                 one.start_s,
                 (opened, closed, high, low),
-                plain(one.base).encode(),
-                plain(one.quote).encode(),
+                exact_text(one.base).encode(),
+                exact_text(one.quote).encode(),
                 window_end_s(one.start_s, length_s),
             )
             symbol = instrument.symbol.encode()
@@ -340,7 +351,7 @@ class MexcStream:
             sum((one.quote for one in days), ZERO),
             sum((one.base for one in days), ZERO),
         )
-        return frames.mini_ticker(symbol.encode(), *(plain(value).encode() for value in texts))
+        return frames.mini_ticker(symbol.encode(), *(exact_text(value).encode() for value in texts))
 
 
 def _text(instrument: SimInstrument, level: Level) -> tuple[bytes, bytes]:
@@ -366,6 +377,7 @@ def ack(accepted: list[str], refused: list[str], request_id: int) -> str:
 
 
 def control(message: str, request_id: int = 0) -> str:
+    """A control frame: JSON with code 0."""
     return msgspec.json.encode({"id": request_id, "code": 0, "msg": message}).decode()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from workers.guard import HaltState, latch_on_disk, read_halt, write_halt
+from workers.halt_file import HaltState, latch_on_disk, read_halt, write_halt
 
 
 def test_without_a_file_nothing_is_halted(tmp_path: Path) -> None:

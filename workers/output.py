@@ -1,4 +1,4 @@
-"""How commands speak: one JSON object on stdout with ``--json``, words otherwise; progress and prose on stderr."""
+"""Output of commands: the result on stdout, as one JSON object with ``--json``, else as text; all else on stderr."""
 
 from __future__ import annotations
 
@@ -12,15 +12,9 @@ import msgspec
 
 from pipeline.model.errors import ArbitrageEngineError
 
-EXIT_OK = 0
-EXIT_CHECK_FAILED = 1
-EXIT_USAGE = 2
-EXIT_COULD_NOT_START = 3
-EXIT_INTERRUPTED = 130
-
 
 class OutputLost(ArbitrageEngineError):
-    """What a command had to say could not be written."""
+    """The result of a command could not be written to stdout."""
 
 
 def _encode(value: Any) -> Any:
@@ -48,18 +42,18 @@ def _plain(value: Any) -> Any:
 
 
 def say(text: str) -> None:
-    """One line for people, on stderr."""
+    """Write one line for the operator on stderr."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
 
-def emit(value: Any, *, as_json: bool, words: Callable[[Any], str]) -> None:
-    """The result of a command on stdout: the object itself, or ``words(object)``."""
-    write(to_json(value) if as_json else words(value))
+def emit(value: Any, *, as_json: bool, text: Callable[[Any], str]) -> None:
+    """Write a command's result on stdout: as JSON, or as ``text(value)``. Raises OutputLost."""
+    write(to_json(value) if as_json else text(value))
 
 
 def write(text: str) -> None:
-    """``text`` and a line end on stdout; a reader that has gone (``| head``) changes nothing about the command.
+    """Write ``text`` and a line end on stdout; a reader that has gone (``| head``) is no error.
 
     Raises OutputLost where stdout cannot take it (a full device).
     """
@@ -70,15 +64,19 @@ def write(text: str) -> None:
         drop_stdout()
     except OSError as error:
         drop_stdout()
-        raise OutputLost(f"stdout cannot be written ({error.strerror}); the command's result is lost") from None
+        raise OutputLost(
+            f"stdout cannot be written ({error.strerror}), the command's result is lost; redirect it elsewhere and "
+            "run the command again"
+        ) from None
 
 
 def drop_stdout() -> None:
-    """stdout leads nowhere from now on: without this the interpreter complains about it once more at its end."""
+    """Redirect stdout to /dev/null: the interpreter's flush at its end would fail again otherwise."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)
 
 
 def stderr_is_terminal() -> bool:
+    """Whether an operator watches: only then a live view is drawn."""
     return sys.stderr.isatty()

@@ -1,8 +1,7 @@
 """The control sockets of an instance: one JSON request a line, one JSON reply a line, over a UNIX stream socket.
 
-Only the socket's owner (and root) may speak: the peer's user is read from the kernel (``SO_PEERCRED``), not believed
-from the message. ``supervisor.sock`` belongs to the supervisor, ``guard.sock`` to the guard, ``executor.sock`` to the
-executor; a process serves its own with :class:`ControlServer`, anybody asks with :func:`ask`.
+Only the socket's owner and root are answered: the peer's user is read from the kernel (``SO_PEERCRED``), never from the
+message. Supervisor, guard and executor each serve their own socket in the state folder; a client uses :func:`ask`.
 
 A path of more than 107 bytes does not fit a socket address, so both sides go through ``/proc/self/fd/<folder>``.
 """
@@ -14,6 +13,7 @@ import contextlib
 import os
 import socket
 import struct
+from asyncio.trsock import TransportSocket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,17 @@ from typing import Any
 import msgspec
 
 from pipeline.model.errors import ArbitrageEngineError, BadInput
+from workers.state_folder import instance_dir
 
+SUPERVISOR_SOCKET = "supervisor.sock"
+GUARD_SOCKET = "guard.sock"
 REQUEST_BYTES_MAX = 256 * 1024
-BAD_INPUT = "bad_input"  # what a refusal is marked with that the asker has to answer for
+BAD_INPUT = "bad_input"  # ``kind`` of an error reply whose cause is the request itself
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 class ControlError(ArbitrageEngineError):
-    """Nobody answers at a control socket, or the answer is a refusal."""
+    """No process answers at a control socket, or its answer is a refusal."""
 
 
 def _open_folder(path: Path) -> int:
@@ -36,7 +39,11 @@ def _open_folder(path: Path) -> int:
 
 
 def listen(path: Path) -> socket.socket:
-    """A listening socket at ``path`` (0600), in place of a dead one. The caller holds the instance's lock."""
+    """A listening, non-blocking socket at ``path`` (0600); replaces the file of a process that has ended.
+
+    The caller must be the only process that serves ``path`` (the supervisor by the instance's lock, others as its
+    children). Raises OSError.
+    """
     folder = _open_folder(path)
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
@@ -51,14 +58,14 @@ def listen(path: Path) -> socket.socket:
     return server
 
 
-def peer_uid(connection: socket.socket) -> int:
+def peer_uid(connection: socket.socket | TransportSocket) -> int:
     """User id of the process at the other end, as the kernel knows it."""
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     return int(struct.unpack("3i", raw)[1])
 
 
 class ControlServer:
-    """Serves ``handler`` at a path inside an asyncio loop. Errors of the engine become ``{"error": ...}``."""
+    """Serves ``handler`` at a path inside an asyncio loop. Its ArbitrageEngineErrors become ``{"error": ...}``."""
 
     def __init__(self, path: Path, handler: Handler) -> None:
         self._path = path
@@ -66,11 +73,13 @@ class ControlServer:
         self._server: asyncio.AbstractServer | None = None
 
     async def start(self) -> None:
+        """Listen and serve. Raises OSError."""
         self._server = await asyncio.start_unix_server(
             self._serve, sock=listen(self._path), limit=REQUEST_BYTES_MAX, start_serving=True
         )
 
     async def close(self) -> None:
+        """Stop listening and remove the socket file."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -79,11 +88,10 @@ class ControlServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            raw = writer.get_extra_info("socket").getsockopt(
-                socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
-            )
-            if struct.unpack("3i", raw)[1] not in (0, os.geteuid()):
-                writer.write(msgspec.json.encode({"error": "refused: another user"}) + b"\n")
+            uid = peer_uid(writer.get_extra_info("socket"))
+            if uid not in (0, os.geteuid()):
+                text = f"refused: found user {uid}, wanted {os.geteuid()} or root; run the command as that user"
+                writer.write(msgspec.json.encode({"error": text}) + b"\n")
                 return
             while line := await reader.readline():
                 writer.write(msgspec.json.encode(await self._answer(line)) + b"\n")
@@ -97,7 +105,7 @@ class ControlServer:
         try:
             request = msgspec.json.decode(line, type=dict[str, Any])
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return {"error": f"not a JSON object: {error}"}
+            return {"error": f"found {line[:40]!r}, wanted one JSON object a line: {error}"}
         try:
             return await self._handler(request)
         except BadInput as error:
@@ -107,12 +115,13 @@ class ControlServer:
 
 
 def ask(path: Path, request: dict[str, Any], *, timeout_s: float = 5.0) -> dict[str, Any]:
-    """One request, one reply.
+    """Send one request to the socket at ``<state folder>/<name>.sock`` and return its reply.
 
-    Raises ControlError when nobody listens, on a time-out, and for a refusal; BadInput where the request is at fault.
+    Raises ControlError when no process listens, on a time-out and for a refusal, BadInput for a request that is wrong.
     """
     if not path.parent.is_dir():
         raise ControlError(f"no instance at {path.parent}: start it with `arb up`, or name another with --instance")
+    look = f"see `arb status --instance {path.parent.name}`"
     folder = _open_folder(path)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as client:
@@ -122,16 +131,23 @@ def ask(path: Path, request: dict[str, Any], *, timeout_s: float = 5.0) -> dict[
             with client.makefile("rb") as stream:
                 line = stream.readline()
     except TimeoutError:
-        raise ControlError(f"{path.name}: no answer in {timeout_s} s") from None
+        raise ControlError(f"{path.name}: found no answer in {timeout_s} s, wanted one; {look}") from None
     except OSError as error:
-        raise ControlError(f"{path.name}: nobody answers ({error.strerror}); is the instance running?") from None
+        raise ControlError(
+            f"{path.name}: no process answers ({error.strerror}); is the instance running? {look}"
+        ) from None
     finally:
         os.close(folder)
     if not line:
-        raise ControlError(f"{path.name}: closed without an answer")
+        raise ControlError(f"{path.name}: found a closed connection, wanted an answer; {look}")
     reply = msgspec.json.decode(line, type=dict[str, Any])
     if reply.get("kind") == BAD_INPUT:
         raise BadInput(str(reply["error"]))
     if "error" in reply:
         raise ControlError(str(reply["error"]))
     return reply
+
+
+def ask_supervisor(instance: str, request: dict[str, Any], *, timeout_s: float = 5.0) -> dict[str, Any]:
+    """One request to an instance's supervisor. Raises as :func:`ask`."""
+    return ask(instance_dir(instance) / SUPERVISOR_SOCKET, request, timeout_s=timeout_s)

@@ -1,4 +1,4 @@
-"""Scenario files: which venues, coins and pairs exist, how the market moves, what goes wrong, what the engine is told.
+"""Scenario files: venues, coins and pairs, how the market moves, what goes wrong, the engine's configuration.
 
 A scenario is YAML; ``extends: NAME`` deep-merges it over another one (mappings merge, everything else replaces; a key
 set to null is removed). The names of the packaged scenarios are the files of ``pipeline/sim/scenarios``. Unknown keys
@@ -19,7 +19,7 @@ from pipeline.model.enums import InstrumentKind
 from pipeline.model.errors import ConfigInvalid
 from pipeline.sim.exchange.latency import LatencyProfile
 
-SCENARIO_DIR = Path(__file__).resolve().parent / "scenarios"
+SCENARIO_DIR = Path(__file__).resolve().parent
 EXTENDS_MAX = 8  # a chain longer than this is a circle
 
 
@@ -87,7 +87,6 @@ class VenueSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     lag_ms: float = 0.0
     latency: dict[str, float] = {}
     ticker_interval_ms: int = 10
-    intervals_ms: tuple[int, ...] = ()  # depth streams that the venue offers
     taker_fee_ppm: int = 200
     maker_fee_ppm: int = 0
     list_taker_fee_ppm: int = 1000
@@ -100,10 +99,12 @@ class VenueSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def instrument_kind(self) -> InstrumentKind:
+        """Perpetual for ``futures``, else spot."""
         return InstrumentKind.PERPETUAL if self.kind == "futures" else InstrumentKind.SPOT
 
     @property
     def latency_profile(self) -> LatencyProfile:
+        """The latencies with their defaults; microseconds."""
         return LatencyProfile(**self.latency)
 
 
@@ -127,6 +128,8 @@ class DislocationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class KeySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One API key of an account. ``can_trade`` False = read-only."""
+
     api_key: str
     api_secret: str
     can_trade: bool = True
@@ -140,17 +143,20 @@ class AccountSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class ExchangeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One exchange. ``dialect``: a folder of ``wire/``."""
+
     dialect: str
     account: AccountSpec | None = None
     venues: dict[str, VenueSpec] = {}  # by market: spot, futures
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole scenario file, validated. ``engine`` is configuration that ``engine_config`` passes to the engine."""
+
     name: str
     description: str = ""
     seed: int = 1
     expect_no_orders: bool = False  # a null market: any order is a failure
-    warmup_s: float = 0.0
     exchanges: dict[str, ExchangeSpec] = {}
     coins: dict[str, CoinSpec] = {}
     pairs: dict[str, PairSpec] = {}
@@ -160,9 +166,11 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def venue_names(self) -> list[str]:
+        """``<exchange>_<market>`` of every venue."""
         return [f"{exchange}_{market}" for exchange, spec in self.exchanges.items() for market in spec.venues]
 
     def venue(self, name: str) -> VenueSpec:
+        """The venue of a name; raises ``KeyError``."""
         exchange, _, market = name.rpartition("_")
         return self.exchanges[exchange].venues[market]
 

@@ -18,15 +18,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.sim.exchange.events import BookDelta, MarketEvent, Ticker
 from pipeline.sim.exchange.faults import FaultPlan
 from pipeline.sim.exchange.latency import NS_PER_MS, NS_PER_S, ManualClock
-from pipeline.sim.exchange.types import BookDelta, MarketEvent, Ticker
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 from pipeline.sim.factory import build_venues
 from pipeline.sim.market.synthetic import SyntheticMarket
 from pipeline.sim.recorded.capture_frames import open_recordings
-from pipeline.sim.scenario import Scenario
+from pipeline.sim.scenarios.specs import Scenario
 
 Floats = NDArray[np.float64]
 

@@ -1,0 +1,106 @@
+"""The start of an instance, up to the event loop: what ``arb up``, systemd and a demo run.
+
+The fork server is forked first, while this process is small: no numpy (its BLAS starts a thread pool, and a fork copies
+only the calling thread), no event loop. It loads the kernels while this process reads the configuration and loads the
+supervisor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from pipeline.model.config_load import load_config
+from pipeline.model.enums import Mode
+from pipeline.model.errors import ArbitrageEngineError, ConfigInvalid
+from workers.base import die_with_parent
+from workers.control_plane.fork_server import start_fork_server
+from workers.control_plane.preflight import check_mode, lock_instance
+from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_USAGE
+
+EARLY_MODULES = ("guard", "recorder", "detector")  # their kernels need no dialect, so no configuration
+AWAIT_CONFIG_POLL_S = 0.01
+
+
+def run_instance(
+    config_path: str | None,
+    *,
+    instance: str,
+    mode: str,
+    live_confirmed: bool,
+    await_config: bool = False,
+    units: bool = False,
+) -> tuple[int, str | None]:
+    """A whole instance in the foreground until SIGTERM or SIGINT: its exit code, and why it failed if it did.
+
+    ``instance`` and ``mode`` override the configuration where they are not ""; ``await_config``: the parent writes the
+    configuration later; ``units``: systemd starts the other processes. Call before any thread or event loop.
+    Raises ConfigInvalid, CouldNotStart.
+    """
+    if mode:
+        os.environ["ARB_MODE"] = mode
+    if not await_config:  # an error in the configuration is reported before anything is started
+        early = load_config(config_path)
+        check_mode(early, instance or early.instance, live_confirmed=live_confirmed)
+    _, fork_server = start_fork_server()
+    if await_config:
+        fork_server.send(msgspec.json.encode({"op": "warm", "modules": EARLY_MODULES, "dialects": [], "last": False}))
+        _await_file(Path(str(config_path)))
+    config = load_config(config_path)
+    name = instance or config.instance
+    check_mode(config, name, live_confirmed=live_confirmed)
+    lock = lock_instance(name)
+    # Not at the top of the file: it loads numpy, numba and aiohttp, which must come after the fork (see above).
+    from workers.control_plane.supervisor import Supervisor
+
+    try:
+        supervisor = Supervisor(
+            instance=name, config=config, config_path=config_path, fork_server=fork_server, units=units
+        )
+        return asyncio.run(supervisor.run()), supervisor.failure
+    finally:
+        os.close(lock)
+
+
+def _await_file(path: Path) -> None:
+    """Wait for a configuration that the parent (a demo) writes once it knows the ports of its venues."""
+    while not path.exists():
+        time.sleep(AWAIT_CONFIG_POLL_S)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """``python -m workers.control_plane``; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m workers.control_plane")
+    parser.add_argument("--config", default=None, help="configuration file; without one: defaults and ARB_* variables")
+    parser.add_argument("--instance", default="", help="default: engine_name of the configuration")
+    parser.add_argument("--mode", default="", choices=["", *(mode.value for mode in Mode)])
+    parser.add_argument("--i-understand-live-trading", action="store_true", help="needed for live mode")
+    parser.add_argument("--units", action="store_true", help="systemd starts the other processes")
+    parser.add_argument("--await-config", action="store_true", help="wait until the parent has written --config")
+    parser.add_argument("--parent", type=int, default=0, help="end when this parent process ends")
+    arguments = parser.parse_args(argv)
+    if arguments.parent:
+        die_with_parent(signal.SIGTERM, arguments.parent)
+    try:
+        code, _ = run_instance(
+            arguments.config,
+            instance=arguments.instance,
+            mode=arguments.mode,
+            live_confirmed=arguments.i_understand_live_trading,
+            await_config=arguments.await_config,
+            units=arguments.units,
+        )
+        return code
+    except ConfigInvalid as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_USAGE
+    except ArbitrageEngineError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return EXIT_COULD_NOT_START

@@ -1,0 +1,36 @@
+"""Where an instance keeps what outlives its processes, and how a file there is replaced."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def state_root() -> Path:
+    """Folder of all instances: ``ARB_STATE_DIR``, else ``~/.local/state/arb``."""
+    base = os.environ.get("ARB_STATE_DIR")
+    return Path(base) if base else Path.home() / ".local" / "state" / "arb"
+
+
+def instance_dir(instance: str, *, create: bool = False) -> Path:
+    """State folder of one instance; created 0700 with its subfolders when asked. Raises OSError then."""
+    path = state_root() / instance
+    if create:
+        state_root().mkdir(parents=True, exist_ok=True)
+        for folder in (path, path / "journal", path / "bells", path / "keys", path / "log"):
+            folder.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
+def replace_file(path: Path, raw: bytes) -> None:
+    """Write ``path`` anew: a reader sees the old content or the new one, never a part. Not synced to the disk."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(raw)
+    temporary.replace(path)
+
+
+def trim_logs(folder: Path, bytes_max: int) -> None:
+    """Empty every ``*.log`` of ``folder`` beyond ``bytes_max``; its writer appends, and so goes on at the beginning."""
+    for log in folder.glob("*.log"):
+        if log.stat().st_size > bytes_max:
+            os.truncate(log, 0)
