@@ -31,7 +31,8 @@ from bench.settings import BenchFailed, BenchSkipped, Settings
 from pipeline.book import memory as st
 from pipeline.book.recording.capture_books import open_capture
 from pipeline.book.recording.capture_files import SNAPSHOT
-from pipeline.book.venue_books import FrameResult, SnapshotResult, VenueBooks
+from pipeline.book.results import FrameResult, SnapshotResult
+from pipeline.book.venue_books import VenueBooks
 from pipeline.exchanges.factory import feed_codec
 from shm.words import Words
 

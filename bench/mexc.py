@@ -19,7 +19,8 @@ import numpy as np
 
 from bench.report import OURS, PEER, Report, Row
 from bench.settings import BenchFailed, Settings
-from pipeline.book.venue_books import FrameResult, SnapshotResult, VenueBooks
+from pipeline.book.results import FrameResult, SnapshotResult
+from pipeline.book.venue_books import VenueBooks
 from pipeline.exchanges.factory import feed_codec
 from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper
 from pipeline.sim.wire.mexc.push_frames import aggre_depths, wrap

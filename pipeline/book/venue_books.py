@@ -15,94 +15,24 @@ A caller's loop::
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from enum import IntEnum
-from typing import NamedTuple
-
-import msgspec
-import numpy as np
 
 from pipeline.book import frame_kernels as engine
 from pipeline.book import level2
 from pipeline.book import memory as st
-from pipeline.book.codec import Decoded, FeedCodec, Number, OutOfRange, PricePrecision, exact_price, exact_qty
+from pipeline.book.codec import FeedCodec, OutOfRange, PricePrecision
+from pipeline.book.decoded_event import write_event
+from pipeline.book.results import BookCounters, FrameResult, SnapshotResult, Top
+from pipeline.book.symbol_table import rewrite_symbols, write_symbol
+from pipeline.book.waiting_updates import WaitingUpdate, WaitingUpdates
 from pipeline.model.errors import ArbitrageEngineError, ProtocolViolation
 from shm import layout
 from shm.jit import direct
 from shm.words import Words
 
-BUFFER_FRAMES_MAX = 4096  # a snapshot takes well under a second; 10 ms streams bring 100 updates in one
-BUFFER_BYTES_MAX = 8 << 20
 _FRAME_CAP_BYTES = st.FRAME_CAP_BYTES
 _FINAL = engine.R_CONTROL  # results up to this need nothing from Python
-
-
-class FrameResult(IntEnum):
-    """What became of a frame. From ``NEED_SNAPSHOT`` on, :meth:`VenueBooks.needs_snapshot` has something to say."""
-
-    APPLIED = engine.R_APPLIED
-    DROPPED = engine.R_DROPPED  # older than the book
-    TICKER = engine.R_TICKER
-    OTHER_TOPIC = engine.R_OTHER  # or a symbol that is not ours
-    CONTROL = engine.R_CONTROL  # an answer or notice for the session to read
-    BUFFERED = engine.R_BUFFERED  # waiting for a snapshot
-    NEED_SNAPSHOT = engine.R_NEED_SNAPSHOT  # gap or first update; published as gap, update buffered
-    RESYNC = engine.R_RESYNC  # crossed or contradicted; published as untradable
-    REJECTED = engine.R_REJECTED  # bytes that the venue's documents do not allow; the book is invalid
-    PRICE_PRECISION = engine.R_PRICE_PRECISION  # needed_price_exp(book_index) tells the digits; the book is invalid
-
-
-class SnapshotResult(IntEnum):
-    SYNCED = 0
-    STALE = 1  # older than the first buffered update: fetch again
-    REJECTED = 2
-    PRICE_PRECISION = 3
-
-
-class BookCounters(msgspec.Struct, frozen=True):
-    """Totals of one venue; see ``state.COUNTER_NAMES`` for what each one counts."""
-
-    frames: int
-    messages: int
-    applied: int
-    dropped: int
-    gaps: int
-    resyncs: int
-    fast_path: int
-    slow_path: int
-    crossed: int
-    rejected: int
-    inexact_levels: int
-    tickers: int
-    contradicted: int
-    other: int
-    control: int
-    snapshots: int
-    stale_snapshots: int
-    buffered: int
-    published: int
-    overflowed: int
-
-
-assert BookCounters.__struct_fields__ == st.COUNTER_NAMES
-
-
-class Buffered(NamedTuple):
-    frame: bytes
-    recv_mono_ns: int
-    conn: int
-
-
-class Top(NamedTuple):
-    """Best level of each side in fixed point; (0, 0) = empty side."""
-
-    update_id: int
-    bid: int
-    bid_qty: int
-    ask: int
-    ask_qty: int
 
 
 class VenueBooks:
@@ -136,8 +66,7 @@ class VenueBooks:
         self._slots: dict[str, int] = {}
         self._symbols: dict[int, str] = {}
         self._slot_of_index: dict[int, int] = {}
-        self._buffers: dict[int, deque[Buffered]] = {}
-        self._buffered_bytes: dict[int, int] = {}
+        self._waiting: dict[int, WaitingUpdates] = {}  # by slot
         self.on_applied: Callable[[int], None] | None = None  # called with the book index after each replayed update
         self.on_notice: Callable[[int, int, int], None] | None = None  # freshness.NOTICE_*, receive time, connection
 
@@ -189,9 +118,8 @@ class VenueBooks:
         self._slots[symbol] = slot
         self._symbols[slot] = symbol
         self._slot_of_index[book_index] = slot
-        self._buffers[slot] = deque()
-        self._buffered_bytes[slot] = 0
-        self._write_symbol(symbol, slot)
+        self._waiting[slot] = WaitingUpdates()
+        write_symbol(self.mem, symbol, slot)
 
     def remove(self, symbol: str) -> None:
         """Forgets an instrument; its last record says gap, so that nobody trades on it. Unknown symbols: nothing."""
@@ -206,28 +134,9 @@ class VenueBooks:
         del self._slots[symbol]
         del self._symbols[slot]
         del self._slot_of_index[int(self.mem[row + st.B_BOOK_INDEX])]
-        del self._buffers[slot]
-        del self._buffered_bytes[slot]
+        del self._waiting[slot]
         self.mem[row + st.B_USED] = 0
-        self._rewrite_symbols()
-
-    def _write_symbol(self, symbol: str, slot: int) -> None:
-        """Puts a symbol into the table (at most half full, so there is room)."""
-        base, mask = int(self.mem[st.H_SYMBOL_OFF]), int(self.mem[st.H_SYMBOL_MASK])
-        key = np.frombuffer(symbol.encode().ljust(st.SYMBOL_BYTES, b"\0"), dtype="<i8")
-        i = int(engine.symbol_hash(int(key[0]), int(key[1]), int(key[2]))) & mask
-        while self.mem[base + i * st.SYMBOL_ENTRY_WORDS + st.SY_SLOT]:
-            i = (i + 1) & mask
-        entry = base + i * st.SYMBOL_ENTRY_WORDS
-        self.mem[entry : entry + st.SYMBOL_WORDS] = key
-        self.mem[entry + st.SY_SLOT] = slot + 1
-
-    def _rewrite_symbols(self) -> None:
-        """Builds the table anew: removals are rare, and deletion marks would stay for ever."""
-        base, mask = int(self.mem[st.H_SYMBOL_OFF]), int(self.mem[st.H_SYMBOL_MASK])
-        self.mem[base : base + (mask + 1) * st.SYMBOL_ENTRY_WORDS] = 0
-        for symbol, slot in self._slots.items():
-            self._write_symbol(symbol, slot)
+        rewrite_symbols(self.mem, self._slots)
 
     # --- frames ---
 
@@ -266,10 +175,10 @@ class VenueBooks:
             return FrameResult.NEED_SNAPSHOT
         if result in (engine.R_BUFFERED, engine.R_NEED_SNAPSHOT):
             if result == engine.R_NEED_SNAPSHOT:
-                self._drop_buffer(slot)  # of an earlier wait that a whole-book push ended
-            self._keep(slot, Buffered(frame, recv_mono_ns, conn))
+                self._waiting[slot].clear()  # of an earlier wait that a whole-book push ended
+            self.mem[st.C_OVERFLOWED] += self._waiting[slot].keep(WaitingUpdate(frame, recv_mono_ns, conn))
         elif result in (engine.R_RESYNC, engine.R_PRICE_PRECISION):
-            self._drop_buffer(slot)
+            self._waiting[slot].clear()
         return result
 
     def _slow(self, frame: bytes, recv_mono_ns: int, conn: int) -> int:
@@ -283,7 +192,7 @@ class VenueBooks:
         slot = self._slots.get(decoded.symbol, -1)
         topic = decoded.topic
         try:
-            self._load_event(decoded, slot)
+            write_event(self.mem, decoded, slot)
         except OutOfRange:
             return self._refuse(slot)
         except PricePrecision as error:
@@ -301,45 +210,6 @@ class VenueBooks:
             )
         return result
 
-    def _load_event(self, decoded: Decoded, slot: int) -> None:
-        """Writes a decoded event as a scanner would have left it, numbers already in the book's fixed point.
-
-        ``slot`` -1: no book of ours, nothing but the topic counts.
-        """
-        mem = self.mem
-        mem[st.EV : st.EV + st.EVENT_WORDS] = 0
-        mem[st.EV_TOPIC], mem[st.EV_SCALED], mem[st.EV_SLOT] = decoded.topic, 1, slot
-        if slot < 0:
-            return
-        row = self._row(slot)
-        price_exp, qty_exp = int(mem[row + st.B_PRICE_EXP]), int(mem[row + st.B_QTY_EXP])
-        mult, mult_exp = int(mem[row + st.B_MULT]), int(mem[row + st.B_MULT_EXP])
-        levels = decoded.bids + decoded.asks
-        if len(levels) > st.LEVEL_CAP:
-            raise OutOfRange(f"{len(levels)} levels in one frame")
-        inexact = 0
-        at = st.LEVELS
-        for price, qty in levels:
-            qty_fp, cut = exact_qty(qty, qty_exp, mult, mult_exp)
-            mem[at + st.LV_PRICE] = exact_price(price, price_exp)
-            mem[at + st.LV_QTY] = qty_fp
-            inexact += cut
-            at += st.LEVEL_WORDS
-        for k, number in enumerate(decoded.tick):
-            mem[st.EV_TICK + 2 * k] = self._tick_number(number, k, price_exp, (qty_exp, mult, mult_exp))
-        mem[st.EV_FIRST], mem[st.EV_LAST], mem[st.EV_PREVIOUS] = decoded.first, decoded.last, decoded.previous
-        mem[st.EV_FULL], mem[st.EV_TIME] = int(decoded.full), decoded.time
-        mem[st.EV_INEXACT] = inexact
-        mem[st.EV_BID_OFF], mem[st.EV_BID_COUNT] = st.LEVELS, len(decoded.bids)
-        mem[st.EV_ASK_OFF] = st.LEVELS + len(decoded.bids) * st.LEVEL_WORDS
-        mem[st.EV_ASK_COUNT] = len(decoded.asks)
-
-    @staticmethod
-    def _tick_number(number: Number | None, k: int, price_exp: int, qty_rule: tuple[int, int, int]) -> int:
-        if number is None or number[0] == 0:
-            return 0
-        return exact_qty(number, *qty_rule)[0] if k % 2 else exact_price(number, price_exp)
-
     def _refuse(self, slot: int) -> int:
         """A frame that the venue's documents do not allow: its book, where it is known, is invalid."""
         self.mem[st.H_LAST_SLOT] = slot
@@ -348,22 +218,8 @@ class VenueBooks:
             self._lose(slot, layout.FLAG_GAP)
         return FrameResult.REJECTED
 
-    def _keep(self, slot: int, item: Buffered) -> None:
-        """Buffers an update; the oldest go first when the bound is reached (a later snapshot covers them)."""
-        buffer = self._buffers[slot]
-        size = self._buffered_bytes[slot] + len(item.frame)
-        buffer.append(item)
-        while len(buffer) > BUFFER_FRAMES_MAX or size > BUFFER_BYTES_MAX:
-            size -= len(buffer.popleft().frame)
-            self.mem[st.C_OVERFLOWED] += 1
-        self._buffered_bytes[slot] = size
-
-    def _drop_buffer(self, slot: int) -> None:
-        self._buffers[slot].clear()
-        self._buffered_bytes[slot] = 0
-
     def _lose(self, slot: int, flags: int) -> None:
-        self._drop_buffer(slot)
+        self._waiting[slot].clear()
         self._owner(slot, flags, engine.OWNER_LOSE)
 
     def _owner(self, slot: int, flags: int, action: int) -> int:
@@ -402,7 +258,7 @@ class VenueBooks:
     def _read_snapshot(self, payload: bytes, slot: int) -> bool:
         self.mem[st.C_SLOW_PATH] += 1
         try:
-            self._load_event(self.codec.reference_snapshot(payload), slot)
+            write_event(self.mem, self.codec.reference_snapshot(payload), slot)
         except (ProtocolViolation, OutOfRange):
             self._refuse(slot)
             return False
@@ -438,22 +294,21 @@ class VenueBooks:
 
     def _replay(self, slot: int) -> SnapshotResult:
         """Buffered updates on top of a fresh snapshot, unpublished; then one publication."""
-        buffer = self._buffers[slot]
         self.mem[st.H_QUIET] = 1
         try:
-            outcome = self._replay_quietly(slot, buffer)
+            outcome = self._replay_quietly(slot, self._waiting[slot])
         finally:
             self.mem[st.H_QUIET] = 0
         if outcome is not SnapshotResult.SYNCED:
             return outcome
-        self._drop_buffer(slot)
+        self._waiting[slot].clear()
         crossed = self._owner(slot, 0, engine.OWNER_SYNCED) == engine.R_RESYNC
         return SnapshotResult.STALE if crossed else outcome
 
-    def _replay_quietly(self, slot: int, buffer: deque[Buffered]) -> SnapshotResult:
+    def _replay_quietly(self, slot: int, waiting: WaitingUpdates) -> SnapshotResult:
         index = int(self.mem[self._row(slot) + st.B_BOOK_INDEX])
-        while buffer:
-            item = buffer[0]
+        while waiting.updates:
+            item = waiting.updates[0]
             self._frame[: len(item.frame)] = item.frame
             result = self._kernel(self.mem, self.words, len(item.frame), item.recv_mono_ns, item.conn)
             while result == engine.R_GROW:
@@ -472,7 +327,7 @@ class VenueBooks:
                 # crossed, rejected, out of bounds: this history cannot be used; wait for a later snapshot
                 self._lose(slot, layout.FLAG_GAP)
                 return SnapshotResult.STALE
-            self._buffered_bytes[slot] -= len(buffer.popleft().frame)
+            waiting.drop_oldest()
         return SnapshotResult.SYNCED
 
     # --- state ---

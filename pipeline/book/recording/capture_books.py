@@ -27,7 +27,8 @@ from pipeline.book.codec import CodecOf
 from pipeline.book.recording.capture_files import Capture, is_json, read_capture
 from pipeline.book.recording.contents import CaptureContents
 from pipeline.book.recording.message_order import RecordedBooks
-from pipeline.book.venue_books import FrameResult, VenueBooks
+from pipeline.book.results import FrameResult
+from pipeline.book.venue_books import VenueBooks
 from pipeline.model.clock import mono_ns
 from pipeline.model.errors import ArbitrageEngineError, BadInput
 from pipeline.model.fixedpoint import from_fp, plain

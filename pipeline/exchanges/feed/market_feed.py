@@ -21,7 +21,8 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from pipeline.book.codec import FeedCodec
-from pipeline.book.venue_books import FrameResult, VenueBooks
+from pipeline.book.results import FrameResult
+from pipeline.book.venue_books import VenueBooks
 from pipeline.exchanges.base import VenueClient
 from pipeline.exchanges.feed.connection import STABLE_S, ConnectionRows, FeedConnection
 from pipeline.exchanges.feed.connection_proofs import Proofs

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from pipeline.book.venue_books import SnapshotResult, VenueBooks
+from pipeline.book.results import SnapshotResult
+from pipeline.book.venue_books import VenueBooks
 from pipeline.exchanges.base import VenueClient
 from pipeline.exchanges.feed.connection import FeedConnection
 from pipeline.exchanges.feed.types import Counters, FeedInstrument

@@ -14,7 +14,8 @@ from pipeline.book import frame_kernels as engine
 from pipeline.book import memory as st
 from pipeline.book import sequencer
 from pipeline.book.codec import OutOfRange, PricePrecision, exact_price, exact_qty
-from pipeline.book.venue_books import FrameResult, SnapshotResult, VenueBooks
+from pipeline.book.results import FrameResult, SnapshotResult
+from pipeline.book.venue_books import VenueBooks
 from pipeline.exchanges.factory import feed_codec
 from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper
 from pipeline.model.fixedpoint import from_fp
