@@ -18,7 +18,7 @@ class FrameResult(IntEnum):
     DROPPED = engine.R_DROPPED  # older than the book
     TICKER = engine.R_TICKER
     OTHER_TOPIC = engine.R_OTHER  # or a symbol that is not ours
-    CONTROL = engine.R_CONTROL  # an answer or notice for the session to read
+    CONTROL = engine.R_CONTROL  # an answer or notice for the caller to read
     BUFFERED = engine.R_BUFFERED  # waiting for a snapshot
     NEED_SNAPSHOT = engine.R_NEED_SNAPSHOT  # gap or first update; published as gap, update buffered
     RESYNC = engine.R_RESYNC  # crossed or contradicted; published as untradable

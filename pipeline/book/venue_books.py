@@ -6,7 +6,7 @@ for the reference decoder, growth of memory. No sockets, no clock: the caller br
 A caller's loop::
 
     result = books.on_frame(frame, recv_mono_ns, conn)
-    if result == FrameResult.CONTROL: ...the session reads the text
+    if result == FrameResult.CONTROL: ...the caller reads the text
     elif result >= FrameResult.NEED_SNAPSHOT: fetch for books.needs_snapshot(), then books.on_snapshot(...)
 
 ``conn`` is the row of the connection in the feed's connection table; the caller opens and closes it

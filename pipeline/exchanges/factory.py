@@ -59,9 +59,9 @@ def make_trading(venue: VenueConfig, credentials: Credentials, on_event: EventSi
 
 
 def make_public_stream(venue: VenueConfig) -> PublicStream:
-    """Sans-I/O description of the venue's public streams, for the feed."""
-    session: PublicStream = _module(venue.dialect, "public_stream").make_public_stream(venue)
-    return session
+    """The venue's public streams, sans-I/O, for the feed."""
+    public: PublicStream = _module(venue.dialect, "public_stream").make_public_stream(venue)
+    return public
 
 
 def feed_codec(dialect: str, market: str) -> FeedCodec:

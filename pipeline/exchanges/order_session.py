@@ -131,7 +131,7 @@ class OrderSession(VenueTrading):
         return self._was_up
 
     def sessions_changed(self) -> None:
-        """A session came or went: say so once per change of the whole."""
+        """A session came or went: one event when the venue as a whole goes up or down."""
         up, reason = self.sessions_ready()
         if up != self._was_up:
             self._was_up = up
@@ -213,6 +213,7 @@ class OrderSession(VenueTrading):
         task.add_done_callback(self._tasks.discard)
 
     async def stop_tasks(self) -> None:
+        """Cancel what :meth:`spawn` has started, and wait for it."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,6 +1,6 @@
-"""What the REST clients of all dialects share: signing with the venue's clock, errors, bounded gathering.
+"""What the REST clients of all dialects share: signing with the venue's clock, errors, many symbols at once.
 
-A dialect's client gives: its limits, how a call is signed, and which error a reply carries.
+A dialect's client says what its limits are, how a call is signed, and which error a reply carries.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class RestVenueClient(VenueClient):
 
     @property
     def has_credentials(self) -> bool:
+        """Signed requests can be made."""
         return self._credentials is not None
 
     @abstractmethod

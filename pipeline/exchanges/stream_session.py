@@ -47,6 +47,7 @@ class StreamSession(ABC):
         """Address of the next connection (may ask for a listen key)."""
 
     def headers(self) -> Mapping[str, str]:
+        """Headers of the upgrade request."""
         return {}
 
     @abstractmethod
@@ -54,7 +55,8 @@ class StreamSession(ABC):
         """Log in and subscribe; returns when every request is acknowledged, else raises a ``VenueError``."""
 
     @abstractmethod
-    def on_frame(self, payload: memoryview, is_text: bool, recv_mono_ns: int) -> None: ...
+    def on_frame(self, payload: memoryview, is_text: bool, recv_mono_ns: int) -> None:
+        """One frame; ``payload`` is valid only during the call. Must not raise for what the venue may send."""
 
     @abstractmethod
     def ping(self) -> bytes:
@@ -72,6 +74,7 @@ class StreamSession(ABC):
 
     @property
     def ready(self) -> bool:
+        """Connected, logged in and subscribed."""
         return self._link is not None
 
     def send(self, payload: bytes) -> int:
@@ -82,6 +85,7 @@ class StreamSession(ABC):
 
     @property
     def link(self) -> WsLink | None:
+        """The ready connection; None while there is none."""
         return self._link
 
     async def ask(self, link: WsLink, key: str, payload: bytes) -> bytes:
@@ -109,9 +113,10 @@ class StreamSession(ABC):
         """Connect once (raises) and stay connected from then on."""
         link, closed = await self._connect()
         self._task = asyncio.create_task(self._run(link, closed), name=f"{self.venue}.{self.name}")
-        self._task.add_done_callback(_tell_loop)
+        self._task.add_done_callback(_report_death)
 
     async def stop(self) -> None:
+        """Close the connection and stay closed."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -121,7 +126,7 @@ class StreamSession(ABC):
         if link is not None:
             link.close()
 
-    # --- the life of connections ---
+    # --- connections, one after the other ---
 
     async def _connect(self) -> tuple[WsLink, asyncio.Event]:
         closed = asyncio.Event()
@@ -219,8 +224,8 @@ class StreamSession(ABC):
         return link, closed
 
 
-def _tell_loop(task: asyncio.Task[None]) -> None:
-    """A session's task that died of a bug is told to its loop, which ends the process: nobody awaits the task, and a
+def _report_death(task: asyncio.Task[None]) -> None:
+    """Reports a session's task that died of a bug to its loop, which ends the process: nobody awaits the task, and a
     session that never comes back would look like a venue that is down."""
     error = None if task.cancelled() else task.exception()
     if error is not None:

@@ -79,7 +79,7 @@ class CaptureBooks:
     recorded: RecordedBooks = field(init=False)
 
     def prepare(self) -> None:
-        """Reads the capture's digits, adds its symbols, tells which snapshot is whose."""
+        """Reads the capture's digits, adds its symbols, finds the owner of every snapshot."""
         contents = CaptureContents(self.capture, self.books.codec)
         self.recorded = RecordedBooks(self.capture, self.books, contents.owners)
         if len(contents.digits) > self.books.capacity:

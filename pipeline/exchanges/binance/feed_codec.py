@@ -10,7 +10,7 @@ Raw (``/ws``) and wrapped (``/stream``) frames::
     {"e":"bookTicker","u":600859600576,"s":"SUSHIUSDT","b":"7.6110","B":"2","a":"7.6120","A":"297","T":…,"E":…}
 
 Partial books (``depth5|10|20``) name no symbol on spot and are another topic. Answers (``result``, ``error``, ``code``)
-and ``serverShutdown`` are for the session.
+and ``serverShutdown`` are control frames.
 
 Source: Binance spot and derivatives documentation of market streams (read 2026), recorded frames.
 """
@@ -108,7 +108,7 @@ def classify(mem: Words) -> int:
 
 @njit
 def on_frame(mem: Words, words: Words, length: int, recv_ns: int, conn: int) -> int:
-    """The one call per frame: scan, sequence, apply, publish. Returns an ``engine.R_*``."""
+    """The one call per frame: scan, sequence, apply, publish. Returns a result of ``frame_kernels``."""
     return route(mem, words, scan_frame(mem, length), recv_ns, conn)
 
 

@@ -118,10 +118,12 @@ def _update(venue: str, row: _Order, recv_mono_ns: int) -> OrderUpdate:
 
 
 def parse_order(venue: str, payload: bytes, recv_mono_ns: int) -> OrderUpdate:
+    """GET or DELETE of one order."""
     return _update(venue, decode(_order, payload, venue, "order"), recv_mono_ns)
 
 
 def parse_orders(venue: str, payload: bytes, recv_mono_ns: int) -> list[OrderUpdate]:
+    """A list of orders: open, all, or cancelled ones."""
     return [_update(venue, row, recv_mono_ns) for row in decode(_orders, payload, venue, "orders")]
 
 

@@ -6,7 +6,7 @@
     {"code":2,"msg":"Invalid request: …"}                            refusal without an id
     {"e":"serverShutdown","E":…}                                     this connection ends soon
 
-An unknown symbol is acknowledged and stays silent: only the missing snapshot tells.
+An unknown symbol is acknowledged and stays silent: only its snapshot fails.
 
 *Source:* venues/binance_spot.md section 2, venues/binance_usdm.md sections 1 and 2.
 """
@@ -106,4 +106,5 @@ class BinancePublicStream(PublicStream):
 
 
 def make_public_stream(venue: VenueConfig) -> BinancePublicStream:
+    """Public streams of one market."""
     return BinancePublicStream(venue)

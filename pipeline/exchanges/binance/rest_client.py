@@ -1,6 +1,6 @@
-"""Binance REST client of spot and USDⓈ-M; the markets differ by a table of paths and weights.
+"""Binance REST client of spot and USDⓈ-M; the markets differ in a table of paths.
 
-Order entry and user streams are not here: ``factory.make_trading`` refuses this dialect with words.
+There is no order entry and no user stream: ``factory.make_trading`` refuses this dialect.
 
 *Source:* venues/binance_spot.md sections 1, 2, 4, 6; venues/binance_usdm.md sections 1, 2, 4, 6.
 """
@@ -223,4 +223,5 @@ class BinanceClient(RestVenueClient):
 
 
 def make_client(venue: VenueConfig, credentials: Credentials | None) -> BinanceClient:
+    """REST client of one market; ``credentials`` None: public requests alone."""
     return BinanceClient(venue, credentials)

@@ -1,4 +1,4 @@
-"""Binance signatures (spot and USDⓈ-M): REST queries and the WebSocket API.
+"""Binance signatures (spot and USDⓈ-M): REST queries.
 
 *Source:* venues/binance_spot.md section 3, venues/binance_usdm.md section 3; their vectors are golden tests.
 """
@@ -24,6 +24,7 @@ class BinanceSigner:
         self._pads = HmacPads(api_secret, "sha256")
 
     def sign(self, payload: bytes) -> str:
+        """Lower-case hex HMAC-SHA256 of ``payload``."""
         return self._pads.hexdigest(payload)
 
     def signed_query(self, query: str, *, timestamp_ms: int, recv_window_ms: int = RECV_WINDOW_DEFAULT_MS) -> str:

@@ -24,7 +24,7 @@ from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import fee_ppm
 from pipeline.model.structs import ZERO, CoinIdentity, FeeSchedule, InstrumentSpec
 
-STANDARD_TAKER_PPM = {"spot": 1000, "futures": 500}  # base tier; the row does not tell, the account's endpoint does
+STANDARD_TAKER_PPM = {"spot": 1000, "futures": 500}  # base tier; the row has no fees, the account's endpoint has
 STANDARD_MAKER_PPM = {"spot": 1000, "futures": 200}
 
 

@@ -1,7 +1,7 @@
 """One public connection of a feed: topics wanted, asked, acknowledged, refused; pings; stalls; its end.
 
 The connection knows nothing of books: frames go to ``sink(payload, is_text, recv_mono_ns)``; the owner gives back
-control frames and says when the last other one came. It lives once; the owner replaces it.
+decoded control frames and says when the last other one came. It is opened once; the owner replaces it by a new one.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class ConnectionRows:
         return self._free.popleft()
 
     def give_back(self, conn: int) -> None:
+        """The row is free again."""
         self._free.append(conn)
 
 
@@ -75,7 +76,7 @@ class FeedConnection:
         self.renew_asked = False
         self.on_time = False  # proofs count only while the frames are of now; a new connection shows it first
 
-    # --- life ---
+    # --- opening and closing ---
 
     async def open(self) -> None:
         """Connect. Raises ``VenueUnavailable``, ``RateLimited``, ``AuthRefused``."""
@@ -93,6 +94,7 @@ class FeedConnection:
 
     @property
     def is_open(self) -> bool:
+        """The socket stands."""
         return self._link is not None and self._link.is_open
 
     def carries(self, topic: str) -> bool:
@@ -101,6 +103,7 @@ class FeedConnection:
 
     @property
     def age_s(self) -> float:
+        """Seconds since the socket was opened."""
         return (mono_ns() - self._link.opened_mono_ns) / 1e9 if self._link is not None else 0.0
 
     @property
@@ -109,11 +112,13 @@ class FeedConnection:
         return all(topic in self.acked or topic in self.refused for topic in self.wanted)
 
     def drop(self, reason: str) -> None:
+        """End the connection now, without a closing handshake; the first reason counts."""
         self.end_reason = self.end_reason or reason
         if self._link is not None:
             self._link.disconnect(reason)
 
     def close(self) -> None:
+        """End the connection politely."""
         self.end_reason = self.end_reason or "closed by us"
         if self._link is not None:
             self._link.close()
@@ -129,6 +134,7 @@ class FeedConnection:
         await self._send(self._public.subscribe(fresh, self._next_id(len(fresh)), wall_ms() // 1000))
 
     async def unsubscribe(self, topics: Sequence[str]) -> None:
+        """End topics; those that were not asked for are ignored."""
         known = [topic for topic in topics if topic in self.wanted]
         for topic in known:
             self.wanted.pop(topic, None)
@@ -155,8 +161,8 @@ class FeedConnection:
             await asyncio.sleep(1.0 / self._public.frames_per_s_max)
 
     def on_control(self, control: Control) -> None:
-        """Apply one verdict. An acknowledgement that names nothing is of the oldest open request: answers come in
-        the order of the questions."""
+        """Apply one control frame. An acknowledgement that names nothing is of the oldest open request: answers come
+        in the order of the requests."""
         if control.kind is ControlKind.ACK:
             topics = tuple(topic for topic in control.topics or self._oldest_asked() if topic in self.wanted)
             self.acked.update(topics)

@@ -1,13 +1,19 @@
-"""Whose frames count as proof: the rows of one venue's connections in the feed's connection table.
+"""Which frames prove books current: the rows of one venue's connections in the feed's connection table.
 
-A book is proved current by later frames on its connection (the rule is in ``shm/layout.py``). That holds only while
+A later frame on its connection proves a book current (the rule: ``shm/bookring.py``, ``proof_mono_ns``). That holds
+only while
 
-* the connection is alive and its frames are of now: ``pipeline.book.freshness`` judges each frame before it is
-  published and marks the row dead; here is what follows from that, and the venue's clock;
-* topics of one connection do not run apart further than the row's lag allows. That is measured by venue times that run
-  backward: the lag begins at the venue's recorded value; after ``OBSERVED_FRAMES`` and ``OBSERVED_NS`` it is
-  ``MARGIN`` times the largest step of the last ``WINDOW_NS``, never below ``FLOOR_MS`` and never above the recorded
-  value. A step beyond it puts the recorded value back at once; steps beyond that, again and again, raise it further.
+* the connection is alive and its frames are not late: ``pipeline.book.freshness`` judges each frame before anything of
+  it is published and marks the row dead; here is what follows from that, and the venue's clock;
+* topics of one connection run no further apart than the row's lag. The lag follows backward steps of venue time:
+
+  - it begins at the recorded value of the dialect (``PublicStream.cross_topic_lag_ms``);
+  - after ``OBSERVED_FRAMES`` and ``OBSERVED_NS`` without a step beyond it, it is ``MARGIN`` times the largest step of
+    the last ``WINDOW_NS``, at least ``FLOOR_MS`` (or the recorded value, where that is smaller), at most the recorded
+    value;
+  - one step beyond it sets it back to the recorded value at once;
+  - ``DISORDERS_TO_RAISE`` steps beyond the recorded value within ``DISORDER_WINDOW_NS`` raise it to the largest of
+    them, until none has come for ``DISORDER_FORGET_NS``.
 """
 
 from __future__ import annotations
@@ -69,20 +75,21 @@ class Proofs:
         books.on_notice = self._notice
         self._set(st.H_LAG_MS, lag_ms)
 
-    # --- the books' private words ---
+    # --- the books' private memory ---
 
-    def _set(self, word: int, value: int) -> None:
-        self._books.mem[word] = value
+    def _set(self, offset: int, value: int) -> None:
+        self._books.mem[offset] = value
 
     def _row(self, conn: int) -> int:
         return st.CONNS + conn * st.CW_WORDS
 
     def ticked(self, now_ns: int) -> None:
-        """The owner's loop has come round; without that for a while, frames in the sockets are old."""
+        """The feed's loop has come round. Where it has not for a while, frames in the sockets are old."""
         self._set(st.H_TICK_NS, now_ns)
 
     @property
     def clock_known(self) -> bool:
+        """The venue has answered at least once what time it is."""
         return bool(self._books.mem[st.H_CLOCK_KNOWN])
 
     def learn(self, server_ms: int, send_mono_ns: int, recv_mono_ns: int) -> None:
@@ -97,7 +104,7 @@ class Proofs:
     # --- connections ---
 
     def open(self, connection: FeedConnection) -> None:
-        """A new life of the connection's row; it proves nothing until its first frame of now."""
+        """Opens the row for a new connection; it proves nothing until its first frame that is not late."""
         self._connections[connection.conn] = connection
         conn_open(self._words, self._feed_off, connection.conn, self._venue_id, self.lag_ms * NS_PER_MS)
         row = self._row(connection.conn)
@@ -108,6 +115,7 @@ class Proofs:
         connection.on_time = False
 
     def close(self, connection: FeedConnection) -> None:
+        """The connection is gone: its row proves nothing any more."""
         self._connections.pop(connection.conn, None)
         self._set(self._row(connection.conn) + st.CW_OPEN, 0)
         conn_close(self._words, self._feed_off, connection.conn)

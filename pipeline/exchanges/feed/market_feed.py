@@ -47,7 +47,7 @@ BAD_FRAMES_WINDOW_S = 10.0
 TICK_S = 0.1
 MEASURE_S = 1.0
 CLOCK_SYNC_S = 60.0
-CLOCK_TRIP_MAX_NS = 1_000_000_000  # a slower answer tells the time too badly
+CLOCK_TRIP_MAX_NS = 1_000_000_000  # the time in a slower answer is too uncertain
 _CONTROL = int(FrameResult.CONTROL)
 _NEED_SNAPSHOT = int(FrameResult.NEED_SNAPSHOT)
 _REJECTED = int(FrameResult.REJECTED)
@@ -172,6 +172,7 @@ class MarketFeed:
             self.books.set_halted(instrument.book_index, halted)
 
     def remove(self, symbol: str) -> None:
+        """Unsubscribes an instrument; its last record is a gap. Unknown symbols: nothing."""
         instrument = self.instruments.pop(symbol, None)
         if instrument is None:
             return
@@ -206,6 +207,7 @@ class MarketFeed:
 
     @property
     def connected(self) -> bool:
+        """Every connection that has symbols stands."""
         return bool(self._kept) and all(
             kept.live is not None and kept.live.is_open for kept in self._kept if kept.symbols
         )
@@ -316,7 +318,7 @@ class MarketFeed:
                 await connection.subscribe(list(connection.refused))
 
     async def _change_over(self, kept: _KeptConnection, old: FeedConnection) -> FeedConnection | None:
-        """Make before break: None when no successor could be opened."""
+        """Planned change: the new connection is complete before the old one goes. None: the old one stays."""
         try:
             new = await self._open(kept)
         except VenueError as error:
@@ -352,7 +354,7 @@ class MarketFeed:
         self._connection_rows.give_back(connection.conn)
 
     def _lost(self, kept: _KeptConnection, connection: FeedConnection) -> None:
-        """Unplanned end: unproved at once, said once."""
+        """Unplanned end: its books are unproved at once, and one warning is logged."""
         self.counters.disconnects += 1
         self.books.invalidate_connection(connection.conn)
         self._forget(connection)
@@ -381,7 +383,7 @@ class MarketFeed:
         return take
 
     async def _tick(self) -> None:
-        """The loop's own pulse; now and then how far topics run apart, and the venue's clock."""
+        """Every ``TICK_S``: that the loop runs; now and then how far topics run apart, and the venue's clock."""
         next_sync_ns = next_measure_ns = 0
         while True:
             now_ns = mono_ns()

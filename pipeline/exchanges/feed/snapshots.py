@@ -31,7 +31,7 @@ RETRY_BASE_S = 0.05
 RETRY_CAP_S = 10.0
 NO_CONN = -1  # a book that no connection carries: nothing can prove it
 
-#: stream that carries an instrument's book topic, acknowledged; None = none does
+#: The connection that carries an instrument's book topic, acknowledged; None = none does
 Carrier = Callable[[FeedInstrument], FeedConnection | None]
 
 

@@ -23,7 +23,7 @@ class FeedInstrument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FeedSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Overrides for tests; None = the session's own."""
+    """Overrides for tests; None = what the dialect's ``PublicStream`` says."""
 
     life_s: float | None = None
     stall_after_s: float | None = None

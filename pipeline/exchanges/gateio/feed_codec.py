@@ -13,7 +13,7 @@
 
 ``full`` replaces the book; an empty price in a ticker is an empty side; sizes are numbers or, with the header
 ``X-Gate-Size-Decimal``, strings. Sizes of futures are contracts here and become base quantity when they are scaled.
-Everything whose event is not ``update`` or ``all`` (acks, refusals, pongs) is for the session.
+Everything whose event is not ``update`` or ``all`` (acks, refusals, pongs) is a control frame.
 
 Source: Gate.io WebSocket v4 documentation of spot and futures (read 2026), recorded frames.
 """
@@ -203,7 +203,7 @@ def strip_obu(mem: Words) -> None:
 
 @njit
 def on_frame(mem: Words, words: Words, length: int, recv_ns: int, conn: int) -> int:
-    """The one call per frame: scan, sequence, apply, publish. Returns an ``engine.R_*``."""
+    """The one call per frame: scan, sequence, apply, publish. Returns a result of ``frame_kernels``."""
     return route(mem, words, scan_frame(mem, length), recv_ns, conn)
 
 

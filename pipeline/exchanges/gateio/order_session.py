@@ -271,7 +271,7 @@ class GateTrading(OrderSession):
             self.pushed(frame, recv_mono_ns)
 
     def _ask_balance(self) -> None:
-        """The wallet changed; what is available only REST tells. One question at a time, one per interval."""
+        """The wallet changed, and only REST knows what is available: ask, one request at a time, one per interval."""
         if not self._balance_due:
             self._balance_due = True
             self.spawn(self._fetch_balance())
@@ -294,4 +294,5 @@ def _as_violation(venue: str, error: ProtocolViolation | KeyError) -> ProtocolVi
 
 
 def make_trading(venue: VenueConfig, credentials: Credentials, on_event: EventSink) -> GateTrading:
+    """Order entry and private stream of one market."""
     return GateTrading(venue, credentials, on_event)

@@ -136,4 +136,5 @@ class GatePublicStream(PublicStream):
 
 
 def make_public_stream(venue: VenueConfig) -> GatePublicStream:
+    """Public streams of one market."""
     return GatePublicStream(venue)

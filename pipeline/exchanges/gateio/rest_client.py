@@ -216,6 +216,7 @@ class GateFuturesClient(GateClient):
         return [account.parse_futures_balance(self.venue, reply.body, reply.recv_mono_ns)]
 
     async def user_id(self) -> str:
+        """The account's user id, which private futures channels are subscribed with."""
         reply = await self._signed("GET", f"{FUTURES_PATH}/accounts")
         return account.parse_user_id(self.venue, reply.body)
 
@@ -315,4 +316,5 @@ class GateFuturesClient(GateClient):
 
 
 def make_client(venue: VenueConfig, credentials: Credentials | None) -> GateClient:
+    """REST client of one market; ``credentials`` None: public requests alone."""
     return GateSpotClient(venue, credentials) if venue.market == "spot" else GateFuturesClient(venue, credentials)

@@ -27,6 +27,7 @@ class GateSigner:
         return self._pads.hexdigest(f"{method}\n{path}\n{query}\n{body_hash}\n{timestamp_s}".encode())
 
     def rest_headers(self, method: str, path: str, query: str, body: bytes, timestamp_s: int) -> dict[str, str]:
+        """KEY, Timestamp (more than 60 s off the venue's clock is refused) and SIGN."""
         return {
             "KEY": self.api_key,
             "Timestamp": str(timestamp_s),

@@ -1,6 +1,6 @@
 """MEXC spot public stream: aggregated depth diffs (body 313) and best-price tickers (315) in protobuf.
 
-Binary frames hold one ``PushDataV3ApiWrapper``; text frames are JSON answers for the session. A depth frame (delete
+Binary frames hold one ``PushDataV3ApiWrapper``; text frames are JSON control frames. A depth frame (delete
 ask 65000.51, bid 65000.50 x 0.25, versions 1001 to 1003)::
 
     0a 2f "spot@public.aggre.depth.v3.api.pb@100ms@BTCUSDT"  1a 07 "BTCUSDT"  30 fbd095ffbc31 (sendTime)
@@ -304,7 +304,7 @@ def scan_frame(mem: Words, length: int) -> int:
 
 @njit
 def on_frame(mem: Words, words: Words, length: int, recv_ns: int, conn: int) -> int:
-    """The one call per frame: scan, sequence, apply, publish. Returns an ``engine.R_*``."""
+    """The one call per frame: scan, sequence, apply, publish. Returns a result of ``frame_kernels``."""
     return route(mem, words, scan_frame(mem, length), recv_ns, conn)
 
 

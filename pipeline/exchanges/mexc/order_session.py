@@ -1,6 +1,6 @@
 """MEXC order entry (raw keep-alive HTTP/1.1) and private stream (listen key, protobuf).
 
-An order is one POST whose query is signed; the head of the request is built once per session, so that placing costs one
+An order is one POST whose query is signed; the head of the request is built once, so that placing costs one
 format, one HMAC over prebuilt pads and one socket write.
 
 There is no dead-man switch and no cancel-on-disconnect here: only IOC and FOK orders should be placed.
@@ -220,4 +220,5 @@ class MexcTrading(OrderSession):
 
 
 def make_trading(venue: VenueConfig, credentials: Credentials, on_event: EventSink) -> MexcTrading:
+    """Order entry and private stream of one venue."""
     return MexcTrading(venue, credentials, on_event)

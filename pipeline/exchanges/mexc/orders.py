@@ -167,6 +167,7 @@ def _update(venue: str, row: _Order, recv_mono_ns: int) -> OrderUpdate:
 
 
 def parse_order(venue: str, payload: bytes, recv_mono_ns: int) -> OrderUpdate:
+    """GET /order. Raises ``ProtocolViolation``, also for a status that is not documented."""
     return _update(venue, decode(_order, payload, venue, "order"), recv_mono_ns)
 
 
@@ -181,6 +182,7 @@ def parse_cancel(venue: str, payload: bytes, recv_mono_ns: int) -> OrderUpdate:
 
 
 def parse_orders(venue: str, payload: bytes, recv_mono_ns: int) -> list[OrderUpdate]:
+    """GET /openOrders and /allOrders, DELETE /openOrders."""
     return [_update(venue, row, recv_mono_ns) for row in decode(_orders, payload, venue, "orders")]
 
 

@@ -1,6 +1,6 @@
 """MEXC public streams: channels, subscriptions, acknowledgements and refusals. Sans-I/O.
 
-A refusal has code 0 like an acknowledgement; only the text tells them apart (note two spaces, full-width colon)::
+A refusal has code 0 like an acknowledgement; only the text differs (note two spaces, full-width colon)::
 
     {"id":0,"code":0,"msg":"spot@public.aggre.depth.v3.api.pb@10ms@BTCUSDT,spot@public...."}
     {"id":0,"code":0,"msg":"Not Subscribed successfully! [ch].  Reason： Blocked! "}
@@ -115,4 +115,5 @@ class MexcPublicStream(PublicStream):
 
 
 def make_public_stream(venue: VenueConfig) -> MexcPublicStream:
+    """Public streams of one venue."""
     return MexcPublicStream(venue)

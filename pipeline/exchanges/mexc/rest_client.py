@@ -185,8 +185,10 @@ class MexcClient(RestVenueClient):
         return account.parse_listen_key(self.venue, reply.body)
 
     async def renew_listen_key(self, key: str) -> None:
+        """Another 60 minutes for ``key``."""
         await self._signed("PUT", "/userDataStream", f"listenKey={key}", bucket="query")
 
 
 def make_client(venue: VenueConfig, credentials: Credentials | None) -> MexcClient:
+    """REST client of one venue; ``credentials`` None: public requests alone."""
     return MexcClient(venue, credentials)

@@ -16,6 +16,8 @@ Number = str | int | Decimal  # venues write numbers as text or bare; decoders u
 
 
 class Decodes(Protocol[T_co]):
+    """A msgspec decoder of one type."""
+
     def decode(self, buf: Any, /) -> T_co: ...
 
 

@@ -1,4 +1,4 @@
-"""Waiting times between attempts: exponential, with jitter, bounded, so that many clients never knock in step."""
+"""Waiting times between attempts: exponential, with jitter, bounded, so that many clients do not retry in step."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""REST transport: one warm aiohttp session per venue, with the venue's budget in front and honest errors behind.
+"""REST transport: one warm aiohttp session per venue, behind the venue's request budget.
 
 What may be concluded from a failure is decided here and nowhere else:
 
 * nothing left this host (name, connect, TLS failed; our own budget said no) -> ``VenueUnavailable``
 * bytes may have left and no whole answer came (timeout, reset, oversized or cut reply) -> ``OutcomeUnknown``
-* a whole answer came -> ``HttpReply``; its dialect decides with :func:`raise_for_reply`
+* a whole answer came -> ``HttpReply``; the ``errors.py`` of its dialect decides
 
 Redirects are off (a signed request must never follow one), nothing is retried, no proxy variables are read, and
 compression is not offered (a small reply must not become a large one).
@@ -58,7 +58,7 @@ DEFINITIVE: Mapping[str, type[VenueRejected]] = {
 
 
 class ServerClock:
-    """The venue's clock, told once and carried on by CLOCK_MONOTONIC: steps of our wall clock do not move it."""
+    """The venue's last answer, carried on by CLOCK_MONOTONIC: steps of our wall clock do not move it."""
 
     __slots__ = ("_server_ms", "synced_mono_ns")
 
@@ -166,6 +166,7 @@ class RestTransport:
             self.throttle.silence(retry_after_s(reply))
 
     async def close(self) -> None:
+        """Close the HTTP session; the next request opens a new one."""
         if self._session is not None:
             await self._session.close()
             self._session = None
