@@ -20,7 +20,6 @@ from pipeline.execution.core_context import BOOT_EPOCH_MAX, CoreContext, Ids
 from pipeline.execution.events import (
     AccountSnapshot,
     Action,
-    Append,
     BalancesAnswer,
     CatalogueChanged,
     Command,
@@ -54,7 +53,7 @@ from pipeline.execution.operation_states import StateController
 from pipeline.execution.orchestrator import OrderOrchestrator
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.positions import PositionManager
-from pipeline.execution.records import BootRecord, FillRecord, HedgeRecord, Purpose, RefusalRecord, StopRecord
+from pipeline.execution.records import BootRecord, HedgeRecord, Purpose, RefusalRecord, StopRecord
 from pipeline.fast_entry.entry import FastEntry
 from pipeline.model.config import EngineConfig
 from pipeline.model.enums import BalanceCheck, OrderState, Refusal, ReportOutcome
@@ -102,9 +101,9 @@ class ExecutionCore:
         self.rates = UsdRates(self.context.instruments, market)
         self.states = StateController(self.ledger, self.context.record)
         self.positions = PositionManager(self.ledger, self.rates, self.context.record)
-        self.evidence = Evidence(self.context)
-        self.recovery = RecoveryManager(self.context, self.evidence, self.balances, on_evidence=self._after)
         self.risk = RiskManager(self.context, self.balances, self.rates)
+        self.evidence = Evidence(self.context, on_fill=self.risk.gate.filled)
+        self.recovery = RecoveryManager(self.context, self.evidence, self.balances, on_evidence=self._after)
         self.fast_entry: FastEntry | None = None
         self.risk.gate.reconciled = self.recovery
         self.orders = OrderOrchestrator(
@@ -114,6 +113,7 @@ class ExecutionCore:
             self.rates,
             on_recovery=self.recovery.initiate_recovery,
             on_recovered=self.recovery.finished,
+            on_end=self.risk.gate.note_end,
             held_by_operator=self.recovery.held_by_operator,
             awaits_first_sweep=self.recovery.awaits_first_sweep,
             can_place=lambda venue: self.risk.gate.has_budget(venue, 1),
@@ -237,16 +237,7 @@ class ExecutionCore:
         self.context.now = now
         self.risk.gate.ready = self.ready
         self._handlers[type(event)](event)
-        actions = self.context.drain()
-        for (
-            action
-        ) in actions:  # whatever way a fill came: answer, stream, question, sweep, or kept until its id was known
-            if isinstance(action, Append) and isinstance(action.record, FillRecord):
-                fill = action.record
-                self.risk.gate.note_fill(fill.venue, fill.symbol, fill.recv_mono_ns, fill.venue_wall_ms)
-            elif isinstance(action, Report) and action.outcome is not ReportOutcome.REFUSED:
-                self.risk.gate.note_end(action.direction_key, action.cooldown_until_mono_ns)
-        return actions
+        return self.context.drain()
 
     # --- opportunities ---
 

@@ -7,6 +7,7 @@ and not messages. A fill is one fact for ever, by (venue, symbol, trade id).
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from decimal import Decimal
 
 from pipeline.execution.core_context import CoreContext
@@ -28,11 +29,13 @@ class Evidence:
     """Merges evidence into the ledger. Methods return the order that changed, or None where nothing did.
 
     A fill or update that names no order of ours waits as an orphan: the acknowledgement with the venue's order id may
-    come behind it. What is still an orphan after a complete sweep is external.
+    come behind it. What is still an orphan after a complete sweep is external. ``on_fill`` is called with every fill
+    that is booked, whatever way it came.
     """
 
-    def __init__(self, context: CoreContext) -> None:
+    def __init__(self, context: CoreContext, on_fill: Callable[[FillRecord], None]) -> None:
         self._context = context
+        self._on_fill = on_fill
         self._orphans: OrderedDict[tuple[str, str], list[Fill | OrderUpdate]] = OrderedDict()
 
     def sent(self, event: Sent) -> Order | None:
@@ -129,29 +132,29 @@ class Evidence:
             self._record_state(order, OrderState.OPEN, order_id=fill.order_id, source=fill.source)
             if (fill.venue, fill.symbol, fill.trade_id) in ledger.fills_seen:  # it was among the orphans of this id
                 return order
-        self._context.record(
-            FillRecord(
-                venue=fill.venue,
-                symbol=fill.symbol,
-                trade_id=fill.trade_id,
-                order_id=fill.order_id,
-                client_id=order.client_id,
-                operation_id=intent.operation_id,
-                instrument_id=intent.instrument_id,
-                kind=intent.kind,
-                base=intent.base,
-                quote=intent.quote,
-                side=fill.side,
-                qty=fill.qty,
-                price=fill.price,
-                fee=fill.fee,
-                fee_asset=fill.fee_asset,
-                is_maker=fill.is_maker,
-                venue_wall_ms=fill.venue_wall_ms,
-                recv_mono_ns=fill.recv_mono_ns,
-                source=fill.source,
-            )
+        record = FillRecord(
+            venue=fill.venue,
+            symbol=fill.symbol,
+            trade_id=fill.trade_id,
+            order_id=fill.order_id,
+            client_id=order.client_id,
+            operation_id=intent.operation_id,
+            instrument_id=intent.instrument_id,
+            kind=intent.kind,
+            base=intent.base,
+            quote=intent.quote,
+            side=fill.side,
+            qty=fill.qty,
+            price=fill.price,
+            fee=fill.fee,
+            fee_asset=fill.fee_asset,
+            is_maker=fill.is_maker,
+            venue_wall_ms=fill.venue_wall_ms,
+            recv_mono_ns=fill.recv_mono_ns,
+            source=fill.source,
         )
+        self._context.record(record)
+        self._on_fill(record)
         self._check_fill(fill, order)
         return order
 

@@ -75,6 +75,8 @@ class OrderOrchestrator:
     Callbacks into recovery: ``on_recovery(operation, strategy, reason)`` when repairs begin, change or are held,
     ``on_recovered`` at their end; ``held_by_operator`` and ``awaits_first_sweep`` ask for its view of an operation and
     an order. ``can_place(venue)``: the venue's rate budget takes an order now.
+    ``on_end`` is called with the direction of an operation that has a result, and until when that direction pauses
+    (monotonic ns).
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class OrderOrchestrator:
         *,
         on_recovery: Callable[[Operation, str, str], object],
         on_recovered: Callable[[Operation, str], None],
+        on_end: Callable[[int, int], None],
         held_by_operator: Callable[[Operation], bool],
         awaits_first_sweep: Callable[[Order], bool],
         can_place: Callable[[str], bool],
@@ -97,6 +100,7 @@ class OrderOrchestrator:
         self._repairs = RepairChooser(context, balances, balances.session_up, can_place)
         self._on_recovery = on_recovery
         self._on_recovered = on_recovered
+        self._on_end = on_end
         self._held_by_operator = held_by_operator
         self._awaits_first_sweep = awaits_first_sweep
         self._paces: dict[str, RepairPace] = {}
@@ -404,6 +408,7 @@ class OrderOrchestrator:
         record = operation.record
         until_ns = context.now.mono_ns + self._cooldown_ns(record.direction_key, outcome)
         context.act(Report(record.opportunity_id, REPORT_OF_OUTCOME[outcome], record.direction_key, until_ns))
+        self._on_end(record.direction_key, until_ns)
 
     def _cooldown_ns(self, direction_key: int, outcome: Outcome) -> int:
         """Pause of a direction after an operation, doubled with every further broken leg in a row: a price that never

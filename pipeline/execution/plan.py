@@ -60,6 +60,7 @@ class PlannedLeg:
     reserve_asset: str
     reserve_amount: Decimal
     view: BookView  # the book that it was sized on
+    notional_usd: Decimal = ZERO  # at the limit price; set by the gate
 
     def leg_plan(self) -> LegPlan:
         """The leg as it goes into the operation's record."""
@@ -104,6 +105,16 @@ class Rejected:
 
     refusal: Refusal
     detail: str
+
+
+def too_old(proof_mono_ns: int, now_mono_ns: int, max_age_ns: int) -> bool:
+    """Whether a book may not be traded on any more: it was last proved longer ago than ``max_age_ns``, or never (0)."""
+    return not (proof_mono_ns and now_mono_ns - proof_mono_ns <= max_age_ns)
+
+
+def too_far_apart(oldest_mono_ns: int, newest_mono_ns: int, max_skew_ns: int) -> bool:
+    """Whether books may not be traded on together: their oldest and newest proof are further apart than that."""
+    return not newest_mono_ns - oldest_mono_ns <= max_skew_ns
 
 
 def start_asset(type_: OpportunityType, rows: list[InstrumentRow], numeraire: str) -> str:
@@ -228,7 +239,7 @@ class Planner:
             rows.append(row)
             views.append(view)
         proofs = [view.proof_mono_ns for view in views]
-        if max(proofs) - min(proofs) > self._max_skew_ns:
+        if too_far_apart(min(proofs), max(proofs), self._max_skew_ns):
             return Rejected(Refusal.STALE_AT_EXECUTOR, f"skew {(max(proofs) - min(proofs)) // 1000} us")
         return self._size(opportunity, rows, views)
 
@@ -246,9 +257,9 @@ class Planner:
                 if flags & bit:
                     return Rejected(refusal, _name(row))
             return Rejected(Refusal.MALFORMED, f"{_name(row)}: book of row epoch {view.words[BR_ROW_EPOCH]}")
-        age_ns = mono_ns - view.proof_mono_ns
-        if not view.proof_mono_ns or age_ns > self._max_age_ns:
-            return Rejected(Refusal.STALE_AT_EXECUTOR, f"{_name(row)}: proved {age_ns // 1000} us ago")
+        if too_old(view.proof_mono_ns, mono_ns, self._max_age_ns):
+            age_us = (mono_ns - view.proof_mono_ns) // 1000
+            return Rejected(Refusal.STALE_AT_EXECUTOR, f"{_name(row)}: proved {age_us} us ago")
         return None
 
     def _grid(self, row: InstrumentRow) -> Grid:

@@ -47,13 +47,18 @@ def read_proved(words: Words, feed_off: int, book_index: int, out: Words) -> int
 
 
 @njit_bare
-def may_launch(words: Words, token: int, mono_ns: int, venue_id: int) -> bool:
-    """Whether the executor of epoch ``token`` may send new risk to a venue now; ``words``: the halt page."""
-    if venue_id < 0 or venue_id >= ly.VENUE_CAPACITY or not may_send(words, 0, token, mono_ns):
+def may_launch(words: Words, token: int, mono_ns: int, venue_id: int, instrument_id: int) -> bool:
+    """Whether the executor of epoch ``token`` may send new risk on an instrument of a venue at ``mono_ns``.
+
+    words: int64[HALT_WORDS], the halt page. False for numbers that the page has no block for.
+    """
+    if venue_id < 0 or venue_id >= ly.VENUE_CAPACITY or instrument_id < 0 or instrument_id >= ly.CATALOGUE_CAPACITY:
         return False
-    return (
-        load_acquire(words, ly.HALT_VENUE_OFF + venue_id) == 0
-    )  # SYNC halt.block: acquire; pairs with HaltPage._block
+    if not may_send(words, 0, token, mono_ns):
+        return False
+    venue, instrument = ly.HALT_VENUE_OFF + venue_id, ly.HALT_INSTRUMENT_OFF + instrument_id
+    # SYNC halt.block: acquire; pairs with HaltPage._block
+    return load_acquire(words, venue) == 0 and load_acquire(words, instrument) == 0
 
 
 class ShmHalt:
@@ -62,7 +67,7 @@ class ShmHalt:
     def __init__(self, page: HaltPage, token: int) -> None:
         self._page = page
         self.token = token
-        self._may_launch = direct(may_launch, page.words, token, 0, 0)
+        self._may_launch = direct(may_launch, page.words, token, 0, 0, 0)
 
     def latched(self) -> bool:
         """Whether the halt latch is set."""
@@ -85,9 +90,9 @@ class ShmHalt:
         """The page itself (int64), for the jitted verdict; None while no guard has made one."""
         return self._page.words if self._page.mapped else None
 
-    def may_launch(self, mono_ns: int, venue_id: int) -> bool:
-        """Lease valid, no halt, venue not blocked: the last check before the bytes of new risk leave."""
-        return bool(self._may_launch(self._page.words, self.token, mono_ns, venue_id))
+    def may_launch(self, mono_ns: int, venue_id: int, instrument_id: int) -> bool:
+        """Lease held, no halt, venue and instrument not blocked: one look right before the bytes of new risk leave."""
+        return bool(self._may_launch(self._page.words, self.token, mono_ns, venue_id, instrument_id))
 
     def refresh(self) -> None:
         """Maps the page anew where the guard has made another one."""

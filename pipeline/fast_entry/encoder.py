@@ -1,7 +1,8 @@
-"""An entry as bytes: its records in the journal and its orders, out of templates, in one jitted call.
+"""Encodes an entry from templates, in one jitted call: its records in the journal and the bytes of its orders.
 
-Everything but the numbers is ready before: per instrument and side the parts of the operation's record, the intent and
-the venue's order. What is written is byte for byte what the codecs would write of the same records and requests.
+Everything but the numbers is ready beforehand: for each instrument and side the parts of the operation's record, of the
+intent, and of the venue's order. What is written is byte for byte what the codecs write of the same records and
+requests.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def encode_entry(
     venue_1_ms: int,
 ) -> int:
     """Operation and intents into the journal at byte ``at``, committed one by one; both orders into ``orders`` (leg k
-    at k * ORDER_BYTES_MAX, what is to be known of it in ``S_ORDERS``). Returns the place behind the last record.
+    at k * ORDER_BYTES_MAX, its length and what is signed of it in ``S_ORDERS``). Returns the byte behind the last
+    record.
 
     ``counter``: of the operation's id, the clients' follow; ``window_ms``: how long the venues may take the orders;
     ``venue_*_ms``: each venue's own clock.
@@ -207,7 +209,7 @@ class EntryEncoder:
         window_ms: int,
         venues_ms: tuple[int, int],
     ) -> None:
-        """Records of the entry in ``slots`` into the journal, orders into ``orders`` (see :func:`press_entry`).
+        """Records of the entry in ``slots`` into the journal, orders into ``orders`` (see :func:`encode_entry`).
 
         Raises JournalError when the journal takes nothing: nothing may be sent then.
         """

@@ -1,8 +1,9 @@
-"""The fast path of an entry: verdict, journal and order bytes without an object in between.
+"""The fast path of an entry: from an opportunity record to journal records and order bytes, without Python objects.
 
-``offer`` asks the jitted verdict (verdict.py) and what only Python knows; ``write`` puts the approved entry's records
-into the journal and its orders' bytes into ``press.orders``. The caller sends, and tells the core by ``Entered`` what
-was written, which the ledger folds in like any record. Where this way says no, the exact one (gate.py) has the word.
+``offer`` asks the jitted verdict (verdict.py) and then the gate for what only Python knows. ``write`` puts the approved
+entry's records into the journal and its orders' bytes into ``encoder.orders``. The caller sends them and gives the core
+the event ``Entered``: the ledger folds those records in like any others. What ``offer`` does not approve, the exact
+path (risk/gate.py) judges.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from pipeline.fast_entry.limits_table import LimitsTable
 from pipeline.fast_entry.verdict import YES, judge
 from pipeline.model.enums import OrderSide
 from pipeline.model.instruments import InstrumentRow
-from pipeline.model.structs import InstrumentSpec
 from pipeline.risk.gate import Gate
 from pipeline.templates import template as st
 from pipeline.templates.template import LEG_SLOTS, LEGS, OrderTerms
@@ -32,6 +32,8 @@ from shm.jit import direct
 Words = npt.NDArray[np.int64]
 TemplateOf = Callable[[str, OrderTerms], "st.Pieces | None"]  # (venue, terms): the venue's order, None = no template
 _LEG_BASES = tuple(LEG_SLOTS * (k + 1) for k in range(LEGS))
+_INSTRUMENTS = tuple(base + st.L_INSTRUMENT for base in _LEG_BASES)
+_PROOFS = tuple(base + st.L_PROOF_MONO_NS for base in _LEG_BASES)
 
 
 def verdict_kernel() -> Callable[[Words, Words, Words, Words, npt.NDArray[np.float64], Words, int], int]:
@@ -41,20 +43,26 @@ def verdict_kernel() -> Callable[[Words, Words, Words, Words, npt.NDArray[np.flo
 
 
 class OrderBytes:
-    """One order of an entry, ready for its venue."""
+    """One order of an entry, ready for its venue, and the book that it was judged on (``last_look.EntryLeg``)."""
 
-    __slots__ = ("client_id", "signed", "symbol", "venue", "view")
+    __slots__ = ("client_id", "instrument_id", "proof_mono_ns", "signed", "symbol", "venue", "view")
 
-    def __init__(self, venue: str, symbol: str, client_id: str, view: memoryview, signed: list[int]) -> None:
-        self.venue = venue
-        self.symbol = symbol
+    def __init__(
+        self, row: InstrumentRow, proof_mono_ns: int, client_id: str, view: memoryview, signed: list[int]
+    ) -> None:
+        self.venue = row.spec.venue
+        self.symbol = row.spec.symbol
+        self.instrument_id = row.instrument_id
+        self.proof_mono_ns = proof_mono_ns  # when the book was last proved
         self.client_id = client_id
         self.view = view
         self.signed = signed  # (from, to, place of the signature) within ``view``
 
 
 class FastEntry:
-    """See the module's text. ``words``: the arena of all feeds, ``feeds``: where each begins; ``lease_token``: ours."""
+    """See the module's text. ``words``: memory of all feeds (int64); ``feeds``: the word where each feed begins in
+    it; ``lease_token``: the executor's own.
+    """
 
     def __init__(
         self,
@@ -74,10 +82,10 @@ class FastEntry:
         self.limits_table = LimitsTable(context, gate, balances, rates, lease_token=lease_token, feeds=feeds)
         self.encoder = EntryEncoder(context.ids.prefix)
         self._rows: dict[int, InstrumentRow] = {}
-        self._legs: tuple[InstrumentSpec, InstrumentSpec]  # of the entry that was approved
+        self._legs: tuple[InstrumentRow, InstrumentRow]  # of the entry that was approved
         self._window_ms = context.config.execution.recv_window_ms
         self._judge = verdict_kernel()
-        self.last_no = YES  # why the last offer was not taken, for people
+        self.last_no = YES  # the verdict's number for the last offer, for diagnosis
 
     # --- what is known before ---
 
@@ -87,7 +95,7 @@ class FastEntry:
         self._learn_all()
 
     def reconfigured(self) -> None:
-        """The core context's configuration is another one: templates and board anew."""
+        """The core context's configuration is another one: templates and limits table anew."""
         self._window_ms = self._context.config.execution.recv_window_ms
         self._learn_all()
 
@@ -139,17 +147,20 @@ class FastEntry:
     # --- one opportunity ---
 
     def offer(self, record: Words, halt: Words, now: Now) -> bool:
-        """Whether the record is approved here; its numbers are then in ``press.slots``, its amounts reserved."""
+        """Whether the record is approved here; then its numbers are in ``encoder.slots`` and its amounts reserved.
+
+        record: int64[OPPORTUNITY_WORDS]; halt: int64[HALT_WORDS], the halt page.
+        """
         limits_table, slots = self.limits_table, self.encoder.slots
         no = self._judge(record, self._words, halt, limits_table.ints, limits_table.floats, slots, now.mono_ns)
         self.last_no = no
         if no:
             return False
         self._context.now = now
-        first = self._rows[int(slots[_LEG_BASES[0] + st.L_INSTRUMENT])].spec
-        second = self._rows[int(slots[_LEG_BASES[1] + st.L_INSTRUMENT])].spec
+        first = self._rows[slots.item(_INSTRUMENTS[0])]
+        second = self._rows[slots.item(_INSTRUMENTS[1])]
         self._legs = (first, second)
-        if self._gate.may_enter(int(slots[st.S_DIRECTION]), (first.venue, second.venue)):
+        if self._gate.may_enter(slots.item(st.S_DIRECTION), first.spec, second.spec):
             return True
         limits_table.all_changed()  # what the verdict reserved is free again
         return False
@@ -161,7 +172,7 @@ class FastEntry:
 
         Raises JournalError when the journal takes nothing: nothing may be sent then.
         """
-        encoder, context, legs = self.encoder, self._context, self._legs
+        encoder, context, (first, second) = self.encoder, self._context, self._legs
         counter = context.ids.claim(1 + LEGS)
         encoder.encode(
             journal,
@@ -170,18 +181,14 @@ class FastEntry:
             dequeued_ns=dequeued_ns,
             counter=counter,
             window_ms=self._window_ms,
-            venues_ms=(venue_ms(legs[0].venue), venue_ms(legs[1].venue)),
+            venues_ms=(venue_ms(first.spec.venue), venue_ms(second.spec.venue)),
         )
-        order_spans, text, view = encoder.order_spans(), context.ids.text, encoder.orders_view
+        spans, text, view, slots = encoder.order_spans(), context.ids.text, encoder.orders_view, encoder.slots
+        first_proof, second_proof = slots.item(_PROOFS[0]), slots.item(_PROOFS[1])
+        second_end = ORDER_BYTES_MAX + spans[4]
         return [
-            OrderBytes(legs[0].venue, legs[0].symbol, text(counter + 1), view[: order_spans[0]], order_spans[1:4]),
-            OrderBytes(
-                legs[1].venue,
-                legs[1].symbol,
-                text(counter + 2),
-                view[ORDER_BYTES_MAX : ORDER_BYTES_MAX + order_spans[4]],
-                order_spans[5:8],
-            ),
+            OrderBytes(first, first_proof, text(counter + 1), view[: spans[0]], spans[1:4]),
+            OrderBytes(second, second_proof, text(counter + 2), view[ORDER_BYTES_MAX:second_end], spans[5:8]),
         ]
 
     def entered(self, journal: EntryJournal) -> Entered:

@@ -1,14 +1,14 @@
-"""What the jitted verdict looks at: limits, venues, balances and instruments as two arrays, kept equal to the ledger.
+"""The limits table: what the jitted verdict reads of limits, venues, balances and instruments, as two arrays.
 
-``refresh`` after each event writes what the event may have changed; ``rows_changed`` a new catalogue. Nothing here
-decides: where a number cannot be told exactly enough, the row (or the whole limits table) is switched off, and the
-exact path judges.
+``refresh`` writes after each event what the event may have changed, ``rows_changed`` a new catalogue. Nothing is
+decided here: where a number does not fit the arrays exactly enough, its row (or the whole table) is switched off, and
+the exact path judges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from decimal import ROUND_CEILING, ROUND_FLOOR
+from collections.abc import Iterable, Mapping
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from fractions import Fraction
 
 import numpy as np
@@ -21,8 +21,10 @@ from pipeline.execution.market import PPM, USD_COINS, UsdRates, can_trade, reser
 from pipeline.execution.plan import Grid, grid_of
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide
 from pipeline.model.instruments import InstrumentRow, wallet_open
-from pipeline.risk.exposure import exposure
+from pipeline.risk.breakers import fee_breaker, stops_everything, venue_breaker
+from pipeline.risk.exposure import Exposure, exposure
 from pipeline.risk.gate import Gate
+from pipeline.risk.rules import unknown_limits
 from pipeline.templates.template import factor_of
 from shm.layout import VENUE_CAPACITY
 
@@ -44,6 +46,7 @@ G_VENUES_OFF = 13
 G_ASSETS_OFF = 14
 G_ROWS_OFF = 15
 G_FLOAT_ROWS_OFF = 16
+G_POSITIONS_OFF = 17  # in the floats: USD by which the position of each coin on each venue may still grow
 GLOBALS = 32
 
 A_CONFIRMED_MONO_NS = 0
@@ -58,7 +61,7 @@ R_EPOCH = 5
 R_KIND = 6
 R_CAN_BUY = 7
 R_CAN_SELL = 8
-R_BUSY = 9
+R_BUSY = 9  # no entry here: an own order is not settled, or the instrument's fee breaker is tripped
 R_FILL_MONO_NS = 10
 R_FILL_WALL_MS = 11
 R_TICK_FP = 12
@@ -72,12 +75,12 @@ R_LOT_FACTOR = 19
 R_ASSET_BUY = 20
 R_ASSET_SELL = 21
 R_QTY_EXP = 22
+R_COIN = 23  # number of its base coin on its venue
 R_WORDS = 24
 
-# --- floats: globals, usable amount per asset, rows ---
+# --- floats: globals, usable amount per asset, room of the position per asset, rows ---
 F_EDGE_MIN_BPS = 0
-F_POSITION_MAX = 1
-F_EXPOSURE_ROOM = 2
+F_EXPOSURE_ROOM = 1
 FLOAT_GLOBALS = 8
 
 FR_MIN_NOTIONAL = 0
@@ -96,11 +99,15 @@ FR_WORDS = 16
 LOTS_MAX = 1 << 61
 WORD_MAX = 1 << 61  # a configured number beyond it means as much as this
 FLOAT_UNDER = 1.0 - 1e-12  # of what may be used: a float64 may lie above the Decimal that it stands for
+ZERO = Decimal(0)
 Key = tuple[str, str]  # venue and asset, or venue and symbol
 
 
 class LimitsTable:
-    """The arrays and their upkeep. ``feed_offset``: first word of a feed's books in the market's memory, -1 = none."""
+    """The arrays ``ints`` and ``floats``, and what keeps them equal to the ledger.
+
+    ``feeds``: first word of each feed's books in the market's memory; ``lease_token``: the lease that lets us send.
+    """
 
     def __init__(
         self,
@@ -121,8 +128,11 @@ class LimitsTable:
         self._assets: dict[Key, int] = {}
         self._busy: set[Key] = set()
         self._ids: dict[Key, int] = {}  # (venue, symbol) -> instrument of this run
+        self._fee_breakers: dict[str, Key] = {}
         self._venues: dict[str, int] = {}
         self._held: set[Key] = set()
+        self._open: set[Key] = set()  # coins and venues with an open position
+        self._all_known = False  # every limit that is set is one that this path judges
         self.orderable: set[tuple[int, OrderSide]] = set()  # instruments and sides whose order can be written
         self.ints: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         self.floats: npt.NDArray[np.float64] = np.zeros(0, np.float64)
@@ -134,6 +144,7 @@ class LimitsTable:
         """A new catalogue (or templates): every array anew."""
         rows = list(self._context.instruments)
         self._ids = {(row.spec.venue, row.spec.symbol): row.instrument_id for row in rows}
+        self._fee_breakers = {fee_breaker(*key): key for key in self._ids}
         self._venues = {row.spec.venue: row.venue_id for row in rows}
         self._assets = {}
         for row in rows:
@@ -143,11 +154,12 @@ class LimitsTable:
         venues, assets = GLOBALS, GLOBALS + VENUE_CAPACITY
         first = assets + ASSET_WORDS * max(1, len(self._assets))
         self.ints = np.zeros(first + R_WORDS * count, np.int64)
-        float_first = FLOAT_GLOBALS + max(1, len(self._assets))
+        positions = FLOAT_GLOBALS + max(1, len(self._assets))
+        float_first = positions + max(1, len(self._assets))
         self.floats = np.zeros(float_first + FR_WORDS * count, np.float64)
         words = self.ints
         words[G_ROW_COUNT], words[G_VENUES_OFF], words[G_ASSETS_OFF], words[G_ROWS_OFF] = count, venues, assets, first
-        words[G_FLOAT_ROWS_OFF] = float_first
+        words[G_POSITIONS_OFF], words[G_FLOAT_ROWS_OFF] = positions, float_first
         for row in rows:
             self._row(row)
         self._constants()
@@ -156,6 +168,7 @@ class LimitsTable:
     def all_changed(self) -> None:
         """Everything that moves anew: after an entry that was reserved here and not made, and at the start."""
         self._busy = set()
+        self._open = set(self._assets)
         self._balances.changed.update(self._assets)
         self._gate.fills_noted.update(self._ids)
         first = int(self.ints[G_ROWS_OFF])
@@ -184,7 +197,7 @@ class LimitsTable:
         two_legged = self._gate.enabled_types - {OpportunityType.TRIANGULAR}
         words[G_TYPES] = sum(1 << int(kind) for kind in two_legged)
         floats[F_EDGE_MIN_BPS] = float(config.execute_edge_bps)
-        floats[F_POSITION_MAX] = float(config.risk_limits.max_position_size_usd) * FLOAT_UNDER
+        self._all_known = not unknown_limits(config)
 
     def _row(self, row: InstrumentRow) -> None:
         """What the catalogue says of one instrument."""
@@ -193,6 +206,7 @@ class LimitsTable:
         words = self.ints[at : at + R_WORDS]
         words[R_PAIR], words[R_VENUE], words[R_BOOK] = row.pair_id, row.venue_id, row.book_index
         words[R_EPOCH], words[R_KIND], words[R_QTY_EXP] = row.row_epoch, int(spec.kind), row.qty_exp
+        words[R_COIN] = self._assets[spec.venue, spec.base]
         lot_fp = Fraction(grid.lot) * 10**row.qty_exp
         sides = [side for side in OrderSide if (row.instrument_id, side) in self.orderable]
         if not sides or not self._fits(row, grid, lot_fp):
@@ -210,7 +224,7 @@ class LimitsTable:
         words[R_USABLE] = 1
 
     def _fits(self, row: InstrumentRow, grid: Grid, lot_fp: Fraction) -> bool:
-        """Whether the verdict's integers and floats can say everything of this instrument."""
+        """Whether the verdict's integers and floats can hold everything about this instrument."""
         spec = row.spec
         return (
             row.tradable_pair
@@ -258,14 +272,19 @@ class LimitsTable:
     # --- what moves ---
 
     def refresh(self) -> None:
-        """After an event: the engine's state, venues, what is busy, own fills, balances that moved."""
-        self._globals()
-        words, known = self.ints, self._gate.reconciled
+        """After an event: the engine's state, venues, what is busy, own fills, balances and positions that moved."""
+        words, ledger, known = self.ints, self._context.ledger, self._gate.reconciled
+        breakers = ledger.breakers
+        now = exposure(ledger, self._rates)
+        self._globals(now)
+        self._positions(now)
         for venue, number in self._venues.items():
             words[GLOBALS + number] = self._balances.session_up(venue) and venue in known
         rows = int(words[G_ROWS_OFF])
         ids = self._ids  # what an order or a fill of the run before names need not be in this catalogue
-        busy = {(order.intent.venue, order.intent.symbol) for order in self._context.ledger.unsettled.values()}
+        busy = {(order.intent.venue, order.intent.symbol) for order in ledger.unsettled.values()}
+        if breakers:
+            busy |= self._stopped_by(breakers)
         for key in busy ^ self._busy:
             if key in ids:
                 words[rows + R_WORDS * ids[key] + R_BUSY] = key in busy
@@ -281,6 +300,13 @@ class LimitsTable:
         changed.clear()
         self._held = holding
 
+    def _stopped_by(self, breakers: Mapping[str, str]) -> set[Key]:
+        """Closes the venues of tripped breakers; the instruments whose fee breakers are tripped."""
+        for venue, number in self._venues.items():
+            if venue_breaker(venue) in breakers:
+                self.ints[GLOBALS + number] = 0
+        return {self._fee_breakers[name] for name in breakers if name in self._fee_breakers}
+
     def _amounts(self, keys: Iterable[Key]) -> None:
         for key in keys:
             asset = self._assets.get(key)
@@ -288,24 +314,33 @@ class LimitsTable:
                 self.floats[FLOAT_GLOBALS + asset] = float(self._balances.usable(*key)) * FLOAT_UNDER
                 self.ints[self.ints[G_ASSETS_OFF] + asset] = self._balances.confirmed_mono_ns(*key)
 
-    def _globals(self) -> None:
+    def _positions(self, now: Exposure) -> None:
+        """By how much each coin's position on each venue may still grow."""
+        limit, first = self._context.config.risk_limits.max_position_size_usd, int(self.ints[G_POSITIONS_OFF])
+        positions, floats = now.by_position, self.floats
+        for key in self._open.union(positions):
+            asset = self._assets.get(key)
+            if asset is not None:
+                floats[first + asset] = float(limit - positions.get(key, ZERO)) * FLOAT_UNDER
+        self._open = set(positions)
+
+    def _globals(self, now: Exposure) -> None:
         context, gate, words = self._context, self._gate, self.ints
         config, ledger, limits = context.config, context.ledger, context.config.risk_limits
         words[G_LAST_DETECT_MONO_NS], words[G_LAST_ID] = gate.newest
         words[G_OPEN_LEFT] = min(limits.max_open_operations - len(ledger.open_operations), WORD_MAX)
         words[G_RATE_FREE_MONO_NS] = gate.rate_free_mono_ns(2)
-        self.floats[F_EXPOSURE_ROOM] = (
-            float(limits.max_total_exposure_usd - exposure(ledger, self._rates).total) * FLOAT_UNDER
-        )
+        self.floats[F_EXPOSURE_ROOM] = float(limits.max_total_exposure_usd - now.total) * FLOAT_UNDER
         words[G_ENABLED] = (
             gate.ready
             and not gate.reducing
             and gate.user_check is None
+            and self._all_known
             and config.features.enable_risk_checks
             and config.execution.balance_check is BalanceCheck.CONFIRMED
             and not (limits.per_venue or limits.per_asset or limits.per_pair)
-            and not ledger.breakers
+            and not (ledger.breakers and any(stops_everything(name) for name in ledger.breakers))
             and words[G_SLIP] <= words[G_SLIP_UNIT]
             and -ledger.day_pnl <= limits.max_daily_loss_usd
-            and all(ledger.operations[name].record.legs[0].quote in USD_COINS for name in ledger.hedges)
+            and now.fixed
         )

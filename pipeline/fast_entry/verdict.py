@@ -1,9 +1,9 @@
-"""The gate's yes in one jitted call: from an opportunity record to the numbers of an entry.
+"""The verdict: approves an ordinary entry in one jitted call, from an opportunity record to the entry's numbers.
 
-It says yes only where the exact path (gate.py, plan.py) is certain to say yes with the same plan, and reserves at once
-what the entry may take. Everything else - each refusal, each rare shape, each comparison that a float64 cannot decide -
-is ``0 <`` and goes down the exact path, which judges it anew and names the reason. So there is one set of rules, and
-this file is a proof of the common case: tests hold both together on random books, balances and limits.
+It approves only what the exact path (risk/gate.py, execution/plan.py) is certain to approve with the same plan, and
+reserves at once what the entry may take. Everything else is not approved here: each refusal, each rare shape, each
+comparison that a float64 cannot decide. Such a record takes the exact path, which judges it anew and names the reason.
+The rules are the exact path's; tests hold both paths against each other on random books, balances and limits.
 
 Integers throughout for quantities and prices; floats only for sums of money, compared with ``GUARD`` to spare.
 """
@@ -15,67 +15,7 @@ import numpy.typing as npt
 
 from pipeline.detection.opportunity_record import record_crc32
 from pipeline.execution.shared_reads import read_proved
-from pipeline.fast_entry.limits_table import (
-    A_CONFIRMED_MONO_NS,
-    ASSET_WORDS,
-    F_EDGE_MIN_BPS,
-    F_EXPOSURE_ROOM,
-    F_POSITION_MAX,
-    FLOAT_GLOBALS,
-    FR_FACTOR_BUY,
-    FR_FACTOR_SELL,
-    FR_FEE,
-    FR_HEDGE_LONG_BPS,
-    FR_HEDGE_SHORT_BPS,
-    FR_LOT,
-    FR_MIN_NOTIONAL,
-    FR_NOTIONAL,
-    FR_PRICE,
-    FR_RESERVE_BUY,
-    FR_RESERVE_SELL,
-    FR_WORDS,
-    G_ASSETS_OFF,
-    G_ENABLED,
-    G_FLOAT_ROWS_OFF,
-    G_LAST_DETECT_MONO_NS,
-    G_LAST_ID,
-    G_LEASE_TOKEN,
-    G_MAX_AGE_NS,
-    G_MAX_SKEW_NS,
-    G_OPEN_LEFT,
-    G_RATE_FREE_MONO_NS,
-    G_REFRESH_NS,
-    G_ROW_COUNT,
-    G_ROWS_OFF,
-    G_SLIP,
-    G_SLIP_UNIT,
-    G_TYPES,
-    G_VENUES_OFF,
-    R_ASSET_BUY,
-    R_ASSET_SELL,
-    R_BOOK,
-    R_BUSY,
-    R_CAN_BUY,
-    R_CAN_SELL,
-    R_EPOCH,
-    R_FEE_IN_BASE,
-    R_FEED_OFF,
-    R_FILL_MONO_NS,
-    R_FILL_WALL_MS,
-    R_KEEP_PPM,
-    R_KIND,
-    R_LOT_FACTOR,
-    R_LOT_FP,
-    R_MAX_LOTS,
-    R_MIN_LOTS,
-    R_PAIR,
-    R_QTY_EXP,
-    R_TICK_FACTOR,
-    R_TICK_FP,
-    R_USABLE,
-    R_VENUE,
-    R_WORDS,
-)
+from pipeline.fast_entry import limits_table as lt
 from pipeline.model.enums import OpportunityType
 from pipeline.templates import template as st
 from shm import layout as ly
@@ -204,21 +144,21 @@ def average_fp(book: Words, side: int, qty_fp: int) -> float:
 @njit_bare
 def _ordinary(record: Words, ints: Words, now_ns: int) -> bool:
     """The record itself, and everything of the engine that one word says."""
-    if ints[G_OPEN_LEFT] <= 0 or now_ns < ints[G_RATE_FREE_MONO_NS]:
+    if ints[lt.G_OPEN_LEFT] <= 0 or now_ns < ints[lt.G_RATE_FREE_MONO_NS]:
         return False
     kind = record[ly.OP_TYPE]
     if kind != OpportunityType.SPOT_SPOT and kind != OpportunityType.SPOT_FUTURES_HEDGE:
         return False
-    if not ints[G_TYPES] >> kind & 1 or record[ly.OP_LEG_COUNT] != 2:
+    if not ints[lt.G_TYPES] >> kind & 1 or record[ly.OP_LEG_COUNT] != 2:
         return False
     for word in (ly.OP_EDGE_BPS, ly.OP_ENTRY_EDGE_BPS, ly.OP_PROFIT_QUOTE):
         if record[word] >> 52 & _EXPONENT_BITS == _EXPONENT_BITS:  # infinite or no number
             return False
     age_ns = now_ns - record[ly.OP_DETECT_MONO_NS]
-    if age_ns < 0 or age_ns > ints[G_MAX_AGE_NS]:
+    if age_ns < 0 or age_ns > ints[lt.G_MAX_AGE_NS]:
         return False
-    detected, last = record[ly.OP_DETECT_MONO_NS], ints[G_LAST_DETECT_MONO_NS]
-    return bool(detected > last or (detected == last and record[ly.OP_ID] > ints[G_LAST_ID]))
+    detected, last = record[ly.OP_DETECT_MONO_NS], ints[lt.G_LAST_DETECT_MONO_NS]
+    return bool(detected > last or (detected == last and record[ly.OP_ID] > ints[lt.G_LAST_ID]))
 
 
 @njit_bare
@@ -234,38 +174,42 @@ def _places(record: Words, halt: Words, ints: Words) -> bool:
     for k in range(2):
         leg = ly.OP_LEGS + k * ly.LEG_WORDS
         instrument = record[leg + ly.LEG_INSTRUMENT]
-        if instrument < 0 or instrument >= ints[G_ROW_COUNT]:
+        if instrument < 0 or instrument >= ints[lt.G_ROW_COUNT]:
             return False
-        row = ints[G_ROWS_OFF] + instrument * R_WORDS
-        if not ints[row + R_USABLE] or ints[row + R_BUSY] or record[leg + ly.LEG_ROW_EPOCH] != ints[row + R_EPOCH]:
+        row = ints[lt.G_ROWS_OFF] + instrument * lt.R_WORDS
+        if (
+            not ints[row + lt.R_USABLE]
+            or ints[row + lt.R_BUSY]
+            or record[leg + ly.LEG_ROW_EPOCH] != ints[row + lt.R_EPOCH]
+        ):
             return False
-        if not ints[row + (R_CAN_BUY if record[leg + ly.LEG_SIDE] > 0 else R_CAN_SELL)]:
+        if not ints[row + (lt.R_CAN_BUY if record[leg + ly.LEG_SIDE] > 0 else lt.R_CAN_SELL)]:
             return False
-        venue = ints[row + R_VENUE]
-        if not ints[ints[G_VENUES_OFF] + venue]:
+        venue = ints[row + lt.R_VENUE]
+        if not ints[ints[lt.G_VENUES_OFF] + venue]:
             return False
         # SYNC halt.block: acquire; pairs with HaltPage._block
         if load_acquire(halt, ly.HALT_VENUE_OFF + venue) or load_acquire(halt, ly.HALT_INSTRUMENT_OFF + instrument):
             return False
-        if k == 1 and (ints[row + R_PAIR] != pair or ints[row + R_QTY_EXP] != qty_exp):
+        if k == 1 and (ints[row + lt.R_PAIR] != pair or ints[row + lt.R_QTY_EXP] != qty_exp):
             return False
-        pair, qty_exp = ints[row + R_PAIR], ints[row + R_QTY_EXP]
-        kinds += ints[row + R_KIND]
+        pair, qty_exp = ints[row + lt.R_PAIR], ints[row + lt.R_QTY_EXP]
+        kinds += ints[row + lt.R_KIND]
     return kinds == (1 if record[ly.OP_TYPE] == OpportunityType.SPOT_FUTURES_HEDGE else 0)
 
 
 @njit_bare
 def _book(words: Words, ints: Words, row: int, instrument: int, now_ns: int, book: Words) -> int:
     """The time of the proof of the newest whole book, now in ``book``; 0 where it may not be traded on."""
-    proof: int = read_proved(words, ints[row + R_FEED_OFF], ints[row + R_BOOK], book)
-    if proof <= 0 or now_ns - proof > ints[G_MAX_AGE_NS] or book[ly.BR_INSTRUMENT] != instrument:
+    proof: int = read_proved(words, ints[row + lt.R_FEED_OFF], ints[row + lt.R_BOOK], book)
+    if proof <= 0 or now_ns - proof > ints[lt.G_MAX_AGE_NS] or book[ly.BR_INSTRUMENT] != instrument:
         return 0
-    if book[ly.BR_FLAGS] & ly.FLAGS_UNTRADABLE or book[ly.BR_ROW_EPOCH] != ints[row + R_EPOCH]:
+    if book[ly.BR_FLAGS] & ly.FLAGS_UNTRADABLE or book[ly.BR_ROW_EPOCH] != ints[row + lt.R_EPOCH]:
         return 0
-    fill_ns = ints[row + R_FILL_MONO_NS]
+    fill_ns = ints[row + lt.R_FILL_MONO_NS]
     if fill_ns:  # our own trade moved this book: it must be later than the fill
         venue_ms = book[ly.BR_VENUE_WALL_NS] // 1_000_000
-        if book[ly.BR_RECV_MONO_NS] <= fill_ns or (venue_ms > 0 and venue_ms <= ints[row + R_FILL_WALL_MS]):
+        if book[ly.BR_RECV_MONO_NS] <= fill_ns or (venue_ms > 0 and venue_ms <= ints[row + lt.R_FILL_WALL_MS]):
             return 0
     return proof
 
@@ -282,8 +226,8 @@ def _leg_depth(record: Words, ints: Words, row: int, leg: int, book: Words, slot
     best_fp = book[ly.BR_ASK_PRICE] if side > 0 else book[ly.BR_BID_PRICE]
     if not 0 < best_fp < FP_MAX or (best_fp > wanted_fp if side > 0 else best_fp < wanted_fp):
         return 0
-    tick_fp = ints[row + R_TICK_FP]
-    ticks = limit_ticks(best_fp, wanted_fp, tick_fp, side, ints[G_SLIP], ints[G_SLIP_UNIT])
+    tick_fp = ints[row + lt.R_TICK_FP]
+    ticks = limit_ticks(best_fp, wanted_fp, tick_fp, side, ints[lt.G_SLIP], ints[lt.G_SLIP_UNIT])
     if ticks <= 0:
         return 0
     slots[base + st.L_SIDE] = side
@@ -293,7 +237,7 @@ def _leg_depth(record: Words, ints: Words, row: int, leg: int, book: Words, slot
     slots[base + st.L_BOOK_SEQ] = book[ly.BR_SEQ]
     slots[base + st.L_UPDATE_ID] = book[ly.BR_UPDATE_ID]
     slots[base + st.L_RECV_MONO_NS] = book[ly.BR_RECV_MONO_NS]
-    slots[base + st.L_VENUE] = ints[row + R_VENUE]
+    slots[base + st.L_VENUE] = ints[row + lt.R_VENUE]
     found: int = depth_within(book, side, ticks * tick_fp)
     return max(0, found)
 
@@ -309,12 +253,12 @@ def _lots(record: Words, ints: Words, rows: tuple[int, int], found: tuple[int, i
             part, whole = found[k], qty_fp
     lots_0, _ = mul_div(record[ly.OP_LEGS + ly.LEG_QTY_FP], part, whole)
     lots_1, _ = mul_div(record[ly.OP_LEGS + ly.LEG_WORDS + ly.LEG_QTY_FP], part, whole)
-    lot_0, lot_1 = ints[rows[0] + R_LOT_FP], ints[rows[1] + R_LOT_FP]
+    lot_0, lot_1 = ints[rows[0] + lt.R_LOT_FP], ints[rows[1] + lt.R_LOT_FP]
     lots_0, lots_1 = lots_0 // lot_0, lots_1 // lot_1
     if record[ly.OP_LEGS + ly.LEG_SIDE] > 0:
-        lots_0, lots_1 = match_lots(lots_0, lots_1, lot_0, lot_1, ints[rows[0] + R_KEEP_PPM])
+        lots_0, lots_1 = match_lots(lots_0, lots_1, lot_0, lot_1, ints[rows[0] + lt.R_KEEP_PPM])
     else:
-        lots_1, lots_0 = match_lots(lots_1, lots_0, lot_1, lot_0, ints[rows[1] + R_KEEP_PPM])
+        lots_1, lots_0 = match_lots(lots_1, lots_0, lot_1, lot_0, ints[rows[1] + lt.R_KEEP_PPM])
     slots[st.LEG_SLOTS + st.L_LOTS] = lots_0
     slots[2 * st.LEG_SLOTS + st.L_LOTS] = lots_1
     return bool(lots_0 > 0 and lots_1 > 0)
@@ -324,18 +268,18 @@ def _lots(record: Words, ints: Words, rows: tuple[int, int], found: tuple[int, i
 def _within_minima(ints: Words, floats: Floats, row: int, float_row: int, slots: Words, base: int) -> bool:
     """The venue's own minima and maxima, and that every number of the leg can be written."""
     lots, ticks, side = slots[base + st.L_LOTS], slots[base + st.L_TICKS], slots[base + st.L_SIDE]
-    if lots < ints[row + R_MIN_LOTS] or lots > ints[row + R_MAX_LOTS]:
+    if lots < ints[row + lt.R_MIN_LOTS] or lots > ints[row + lt.R_MAX_LOTS]:
         return False
-    limit_fp = ticks * ints[row + R_TICK_FP]
+    limit_fp = ticks * ints[row + lt.R_TICK_FP]
     price_fp = min(limit_fp, slots[base + st.L_BEST_FP]) if side > 0 else limit_fp
-    value = float(lots) * floats[float_row + FR_LOT] * float(price_fp) * floats[float_row + FR_PRICE]
-    if not value >= floats[float_row + FR_MIN_NOTIONAL] * (1.0 + GUARD):
+    value = float(lots) * floats[float_row + lt.FR_LOT] * float(price_fp) * floats[float_row + lt.FR_PRICE]
+    if not value >= floats[float_row + lt.FR_MIN_NOTIONAL] * (1.0 + GUARD):
         return False
-    factors = float(ints[row + R_LOT_FACTOR]) * float(ints[row + R_TICK_FACTOR])
-    reserve = floats[float_row + (FR_FACTOR_BUY if side > 0 else FR_FACTOR_SELL)]
+    factors = float(ints[row + lt.R_LOT_FACTOR]) * float(ints[row + lt.R_TICK_FACTOR])
+    reserve = floats[float_row + (lt.FR_FACTOR_BUY if side > 0 else lt.FR_FACTOR_SELL)]
     if not float(lots) * float(ticks) * factors * max(1.0, reserve) < PRODUCT_MAX:
         return False
-    slots[base + st.L_NOTIONAL] = lots * ints[row + R_LOT_FACTOR] * (ticks * ints[row + R_TICK_FACTOR])
+    slots[base + st.L_NOTIONAL] = lots * ints[row + lt.R_LOT_FACTOR] * (ticks * ints[row + lt.R_TICK_FACTOR])
     return True
 
 
@@ -351,25 +295,25 @@ def _edge_bps(
 ) -> float:
     """Profit over outlay in quote; what remains in base at the first leg's price, a hedge's later costs taken off."""
     base_left, quote_left, outlay, charge = 0.0, 0.0, 0.0, 0.0
-    price_of_base = average[0] * floats[float_rows[0] + FR_PRICE]
+    price_of_base = average[0] * floats[float_rows[0] + lt.FR_PRICE]
     for k in range(2):
         row, float_row = rows[k], float_rows[k]
         slot = st.LEG_SLOTS * (k + 1)
         side = slots[slot + st.L_SIDE]
-        qty = float(slots[slot + st.L_LOTS]) * floats[float_row + FR_LOT]
-        value = qty * average[k] * floats[float_row + FR_PRICE]
+        qty = float(slots[slot + st.L_LOTS]) * floats[float_row + lt.FR_LOT]
+        value = qty * average[k] * floats[float_row + lt.FR_PRICE]
         base_left += qty * side
         quote_left -= value * side
-        if side > 0 and ints[row + R_FEE_IN_BASE]:
-            base_left -= qty * floats[float_row + FR_FEE]
+        if side > 0 and ints[row + lt.R_FEE_IN_BASE]:
+            base_left -= qty * floats[float_row + lt.FR_FEE]
         else:
-            quote_left -= value * floats[float_row + FR_FEE]
+            quote_left -= value * floats[float_row + lt.FR_FEE]
         outlay = max(outlay, value)
         if kind == OpportunityType.SPOT_FUTURES_HEDGE:
-            if ints[row + R_KIND] == 0:
-                charge += floats[float_row + FR_FEE] * 10_000.0
+            if ints[row + lt.R_KIND] == 0:
+                charge += floats[float_row + lt.FR_FEE] * 10_000.0
             else:
-                charge += floats[float_row + (FR_HEDGE_SHORT_BPS if side < 0 else FR_HEDGE_LONG_BPS)]
+                charge += floats[float_row + (lt.FR_HEDGE_SHORT_BPS if side < 0 else lt.FR_HEDGE_LONG_BPS)]
     if not outlay > 0.0:
         return -1.0e9
     edge: float = (base_left * price_of_base + quote_left) / outlay * 10_000.0 - charge
@@ -378,20 +322,40 @@ def _edge_bps(
 
 @njit_bare
 def _limits(ints: Words, floats: Floats, rows: tuple[int, int], float_rows: tuple[int, int], slots: Words) -> float:
-    """The entry's USD size when the limits on sizes take it, else -1; names the larger leg."""
-    first = float(slots[st.LEG_SLOTS + st.L_NOTIONAL]) * floats[float_rows[0] + FR_NOTIONAL]
-    second = float(slots[2 * st.LEG_SLOTS + st.L_NOTIONAL]) * floats[float_rows[1] + FR_NOTIONAL]
+    """The entry's USD size when the limits on positions and exposure allow it, else -1; names the larger leg."""
+    first = float(slots[st.LEG_SLOTS + st.L_NOTIONAL]) * floats[float_rows[0] + lt.FR_NOTIONAL]
+    second = float(slots[2 * st.LEG_SLOTS + st.L_NOTIONAL]) * floats[float_rows[1] + lt.FR_NOTIONAL]
     size: float = max(first, second)
     slots[st.S_LARGEST_LEG] = 0 if first >= second else 1
     if abs(first - second) <= size * GUARD:  # which is larger only the exact numbers tell, and here they may
-        if floats[float_rows[0] + FR_NOTIONAL] != floats[float_rows[1] + FR_NOTIONAL]:
+        if floats[float_rows[0] + lt.FR_NOTIONAL] != floats[float_rows[1] + lt.FR_NOTIONAL]:
             return -1.0
         bigger = slots[2 * st.LEG_SLOTS + st.L_NOTIONAL] > slots[st.LEG_SLOTS + st.L_NOTIONAL]
         slots[st.S_LARGEST_LEG] = 1 if bigger else 0
-    spare = size * (1.0 + GUARD)
-    if not spare <= floats[F_POSITION_MAX] or not spare <= floats[F_EXPOSURE_ROOM]:
+    spare = 1.0 + GUARD
+    coin_0, coin_1 = ints[rows[0] + lt.R_COIN], ints[rows[1] + lt.R_COIN]
+    if coin_0 == coin_1:  # bought and sold on one venue: the larger side counts
+        first = second = size
+    rooms = ints[lt.G_POSITIONS_OFF]
+    if not first * spare <= floats[rooms + coin_0] or not second * spare <= floats[rooms + coin_1]:
+        return -1.0
+    if not size * spare <= floats[lt.F_EXPOSURE_ROOM]:
         return -1.0
     return size
+
+
+@njit_bare
+def _reserve(
+    ints: Words, floats: Floats, rows: tuple[int, int], float_rows: tuple[int, int], slots: Words, size: float
+) -> None:
+    """What the approved entry takes of the limits, until the next refresh reads it from the ledger."""
+    rooms = ints[lt.G_POSITIONS_OFF]
+    for k in range(2):
+        worth = float(slots[st.LEG_SLOTS * (k + 1) + st.L_NOTIONAL]) * floats[float_rows[k] + lt.FR_NOTIONAL]
+        floats[rooms + ints[rows[k] + lt.R_COIN]] -= worth
+        ints[rows[k] + lt.R_BUSY] = 1
+    floats[lt.F_EXPOSURE_ROOM] -= size
+    ints[lt.G_OPEN_LEFT] -= 1
 
 
 @njit_bare
@@ -404,14 +368,14 @@ def _money(
     for k in range(2):
         base = st.LEG_SLOTS * (k + 1)
         buy = slots[base + st.L_SIDE] > 0
-        factor = floats[float_rows[k] + (FR_RESERVE_BUY if buy else FR_RESERVE_SELL)]
+        factor = floats[float_rows[k] + (lt.FR_RESERVE_BUY if buy else lt.FR_RESERVE_SELL)]
         if factor > 0.0:
-            need = float(slots[base + st.L_NOTIONAL]) * floats[float_rows[k] + FR_NOTIONAL] * factor
+            need = float(slots[base + st.L_NOTIONAL]) * floats[float_rows[k] + lt.FR_NOTIONAL] * factor
         else:
-            need = float(slots[base + st.L_LOTS]) * floats[float_rows[k] + FR_LOT]
-        asset = ints[rows[k] + (R_ASSET_BUY if buy else R_ASSET_SELL)]
-        confirmed = ints[ints[G_ASSETS_OFF] + asset * ASSET_WORDS + A_CONFIRMED_MONO_NS]
-        if not confirmed or now_ns - confirmed > ints[G_REFRESH_NS]:
+            need = float(slots[base + st.L_LOTS]) * floats[float_rows[k] + lt.FR_LOT]
+        asset = ints[rows[k] + (lt.R_ASSET_BUY if buy else lt.R_ASSET_SELL)]
+        confirmed = ints[ints[lt.G_ASSETS_OFF] + asset * lt.ASSET_WORDS + lt.A_CONFIRMED_MONO_NS]
+        if not confirmed or now_ns - confirmed > ints[lt.G_REFRESH_NS]:
             return False
         if k == 0:
             needs_0, assets_0 = need, asset
@@ -420,12 +384,12 @@ def _money(
     if assets_0 == assets_1:
         needs_0 += needs_1
         needs_1 = 0.0
-    if not needs_0 * (1.0 + GUARD) <= floats[FLOAT_GLOBALS + assets_0]:
+    if not needs_0 * (1.0 + GUARD) <= floats[lt.FLOAT_GLOBALS + assets_0]:
         return False
-    if needs_1 > 0.0 and not needs_1 * (1.0 + GUARD) <= floats[FLOAT_GLOBALS + assets_1]:
+    if needs_1 > 0.0 and not needs_1 * (1.0 + GUARD) <= floats[lt.FLOAT_GLOBALS + assets_1]:
         return False
-    floats[FLOAT_GLOBALS + assets_0] -= needs_0
-    floats[FLOAT_GLOBALS + assets_1] -= needs_1
+    floats[lt.FLOAT_GLOBALS + assets_0] -= needs_0
+    floats[lt.FLOAT_GLOBALS + assets_1] -= needs_1
     return True
 
 
@@ -439,9 +403,14 @@ def judge(
     slots: Words,
     now_ns: int,
 ) -> int:
-    """YES, with the entry's numbers in ``slots`` and everything that it may take reserved on the limits table; else
-    why not (for people: the exact path judges it again)."""
-    if not ints[G_ENABLED] or not may_send(halt, 0, ints[G_LEASE_TOKEN], now_ns):
+    """Judges an opportunity record.
+
+    record: int64[OPPORTUNITY_WORDS]; words: int64, the memory of all feeds; halt: int64[HALT_WORDS]; ints, floats: the
+    limits table; slots: int64[SLOTS + 2 * BOOK_RECORD_WORDS], the entry's numbers; now_ns: monotonic.
+    Returns YES, with the entry's numbers in ``slots`` and everything that it may take reserved in the limits table;
+    else a number > 0 that says why not (for diagnosis: the exact path judges the record again).
+    """
+    if not ints[lt.G_ENABLED] or not may_send(halt, 0, ints[lt.G_LEASE_TOKEN], now_ns):
         return NO_ORDINARY
     if not _ordinary(record, ints, now_ns):
         return NO_ORDINARY
@@ -451,13 +420,13 @@ def judge(
         return NO_PLACE
     second = ly.OP_LEGS + ly.LEG_WORDS
     ids = (record[ly.OP_LEGS + ly.LEG_INSTRUMENT], record[second + ly.LEG_INSTRUMENT])
-    rows = (ints[G_ROWS_OFF] + ids[0] * R_WORDS, ints[G_ROWS_OFF] + ids[1] * R_WORDS)
-    float_rows = (ints[G_FLOAT_ROWS_OFF] + ids[0] * FR_WORDS, ints[G_FLOAT_ROWS_OFF] + ids[1] * FR_WORDS)
+    rows = (ints[lt.G_ROWS_OFF] + ids[0] * lt.R_WORDS, ints[lt.G_ROWS_OFF] + ids[1] * lt.R_WORDS)
+    float_rows = (ints[lt.G_FLOAT_ROWS_OFF] + ids[0] * lt.FR_WORDS, ints[lt.G_FLOAT_ROWS_OFF] + ids[1] * lt.FR_WORDS)
     middle = st.BOOKS_OFF + ly.BOOK_RECORD_WORDS
     book_0, book_1 = slots[st.BOOKS_OFF : middle], slots[middle : middle + ly.BOOK_RECORD_WORDS]
     proof_0 = _book(words, ints, rows[0], ids[0], now_ns, book_0)
     proof_1 = _book(words, ints, rows[1], ids[1], now_ns, book_1)
-    if proof_0 == 0 or proof_1 == 0 or abs(proof_0 - proof_1) > ints[G_MAX_SKEW_NS]:
+    if proof_0 == 0 or proof_1 == 0 or abs(proof_0 - proof_1) > ints[lt.G_MAX_SKEW_NS]:
         return NO_BOOK
     slots[st.LEG_SLOTS + st.L_PROOF_MONO_NS] = proof_0
     slots[2 * st.LEG_SLOTS + st.L_PROOF_MONO_NS] = proof_1
@@ -469,23 +438,24 @@ def judge(
         if not _within_minima(ints, floats, rows[k], float_rows[k], slots, st.LEG_SLOTS * (k + 1)):
             return NO_SIZE
     average = (
-        average_fp(book_0, slots[st.LEG_SLOTS + st.L_SIDE], slots[st.LEG_SLOTS + st.L_LOTS] * ints[rows[0] + R_LOT_FP]),
         average_fp(
-            book_1, slots[2 * st.LEG_SLOTS + st.L_SIDE], slots[2 * st.LEG_SLOTS + st.L_LOTS] * ints[rows[1] + R_LOT_FP]
+            book_0, slots[st.LEG_SLOTS + st.L_SIDE], slots[st.LEG_SLOTS + st.L_LOTS] * ints[rows[0] + lt.R_LOT_FP]
+        ),
+        average_fp(
+            book_1,
+            slots[2 * st.LEG_SLOTS + st.L_SIDE],
+            slots[2 * st.LEG_SLOTS + st.L_LOTS] * ints[rows[1] + lt.R_LOT_FP],
         ),
     )
     edge = _edge_bps(record[ly.OP_TYPE], ints, floats, rows, float_rows, average, slots)
-    if not edge >= floats[F_EDGE_MIN_BPS] + EDGE_GUARD_BPS:
+    if not edge >= floats[lt.F_EDGE_MIN_BPS] + EDGE_GUARD_BPS:
         return NO_EDGE
     size = _limits(ints, floats, rows, float_rows, slots)
     if size < 0.0:
         return NO_LIMIT
     if not _money(ints, floats, rows, float_rows, slots, now_ns):
         return NO_MONEY
-    floats[F_EXPOSURE_ROOM] -= size
-    ints[G_OPEN_LEFT] -= 1
-    ints[rows[0] + R_BUSY] = 1
-    ints[rows[1] + R_BUSY] = 1
+    _reserve(ints, floats, rows, float_rows, slots, size)
     slots[st.S_OPPORTUNITY] = record[ly.OP_ID]
     slots[st.S_TYPE] = record[ly.OP_TYPE]
     slots[st.S_EDGE_DETECT] = record[ly.OP_EDGE_BPS]

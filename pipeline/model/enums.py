@@ -205,3 +205,4 @@ class Refusal(IntEnum):
     JOURNAL_FULL = 118
     DISABLED_TYPE = 119
     SESSION_DOWN = 120  # order entry or private stream of a venue not connected
+    STALE_AT_SEND = 121  # approved, but books or order too old when the first bytes were to leave

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 import msgspec
 
 from pipeline.execution.ledger import Ledger, Operation
-from pipeline.execution.market import UsdRates
+from pipeline.execution.market import USD_COINS, UsdRates
 from pipeline.execution.records import HedgeRecord
+from pipeline.model.enums import OrderSide
 
 ZERO = Decimal(0)
+Coin = tuple[str, str]  # venue and coin: what the position limit counts by
 
 
 class RiskMetrics(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,10 +33,15 @@ class RiskMetrics(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class Exposure:
-    """USD exposure of what is open, in all and by venue, asset and pair."""
+    """USD exposure of what is open: in all, by venue, asset and pair, and the position of each coin on each venue.
+
+    ``fixed``: no amount here depends on a price that moves, so it changes with the ledger only.
+    """
 
     total: Decimal = ZERO
     hedges: Decimal = ZERO
+    fixed: bool = True
+    by_position: dict[Coin, Decimal] = field(default_factory=dict)
     by_venue: dict[str, Decimal] = field(default_factory=dict)
     by_asset: dict[str, Decimal] = field(default_factory=dict)
     by_pair: dict[str, Decimal] = field(default_factory=dict)
@@ -45,6 +53,47 @@ class Exposure:
         for asset in assets:
             self.by_asset[asset] = self.by_asset.get(asset, ZERO) + amount
         self.by_pair[pair] = self.by_pair.get(pair, ZERO) + amount
+
+    def add_position(self, coin: Coin, amount: Decimal) -> None:
+        self.by_position[coin] = self.by_position.get(coin, ZERO) + amount
+
+
+def position_sizes(legs: Iterable[tuple[Coin, OrderSide, Decimal]]) -> dict[Coin, Decimal]:
+    """USD by which legs (coin, side, USD) that leave together may change the position of each coin on each venue.
+
+    Worst case: one side fills and the other does not, so a coin that is bought and sold on one venue counts with its
+    larger side.
+    """
+    bought: dict[Coin, Decimal] = {}
+    sold: dict[Coin, Decimal] = {}
+    for coin, side, amount in legs:
+        sizes = bought if side > 0 else sold
+        sizes[coin] = sizes[coin] + amount if coin in sizes else amount
+    for coin, amount in sold.items():
+        if coin not in bought or bought[coin] < amount:
+            bought[coin] = amount
+    return bought
+
+
+def operation_positions(operation: Operation) -> dict[Coin, Decimal]:
+    """Worst case of an operation under way, by coin and venue: every leg whole, an UNKNOWN order like any other.
+
+    A leg that is not paid in a USD coin counts with the operation's own notional, which is its largest leg. An exit
+    adds nothing: the hedge that it leaves is counted until the exit has ended.
+    """
+    record = operation.record
+    if record.closes:
+        return {}
+    return position_sizes(
+        [
+            (
+                (leg.venue, leg.base),
+                leg.side,
+                leg.qty * leg.limit_price if leg.quote in USD_COINS else record.notional_usd,
+            )
+            for leg in record.legs
+        ]
+    )
 
 
 def operation_exposure_usd(operation: Operation) -> Decimal:
@@ -68,11 +117,15 @@ def exposure(ledger: Ledger, rates: UsdRates) -> Exposure:
             assets={leg.base for leg in record.legs},
             pair=record.pair,
         )
+        for coin, size in operation_positions(operation).items():
+            found.add_position(coin, size)
     for hedge in ledger.hedges.values():
         operation = ledger.operations[hedge.operation_id]
         if operation.operation_id in ledger.open_operations:
             continue
-        amount = hedge_exposure_usd(hedge, rates, operation.record.legs[0].quote)
+        quote = operation.record.legs[0].quote
+        amount = hedge_exposure_usd(hedge, rates, quote)
+        found.fixed = found.fixed and quote in USD_COINS
         found.hedges += amount
         found.add(
             amount,
@@ -80,4 +133,6 @@ def exposure(ledger: Ledger, rates: UsdRates) -> Exposure:
             assets={hedge.base},
             pair=operation.record.pair,
         )
+        for venue in {hedge.spot_venue, hedge.futures_venue}:
+            found.add_position((venue, hedge.base), amount)
     return found

@@ -15,11 +15,13 @@ from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import Opportunity
 from pipeline.execution.market import UsdRates, can_trade
 from pipeline.execution.plan import Plan, Planner, Rejected, malformed
+from pipeline.execution.records import FillRecord
 from pipeline.model.config import LimitConfig
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide, Refusal
 from pipeline.model.instruments import wallet_open
 from pipeline.model.structs import InstrumentSpec
-from pipeline.risk.exposure import Exposure, exposure
+from pipeline.risk.breakers import Symbol, blocking
+from pipeline.risk.exposure import Coin, Exposure, exposure, position_sizes
 from shm.layout import BR_RECV_MONO_NS, BR_VENUE_WALL_NS
 
 INTENT_BYTES = 16 * 1024  # more than one operation ever writes before its orders are sent
@@ -30,7 +32,6 @@ DUPLICATES_MAX = 100  # identical opportunities in a row before an operator has 
 ZERO = Decimal(0)
 
 UserCheck = Callable[[Plan], str]  # "" = no objection
-Symbol = tuple[str, str]  # venue and its name for an instrument: the same in every run
 OrderBudget = Callable[[str, int], bool]  # (venue, orders) -> whether the venue takes so many now
 REPAIR_HEADROOM = 1  # orders of each venue's budget that an entry must leave for the repair of its own leg
 
@@ -50,7 +51,7 @@ class Gate:
         self._duplicates = 0
         self._cooldown: dict[int, int] = {}  # direction -> mono ns until which it is a duplicate
         self._blocked: dict[Symbol, tuple[int, int]] = {}  # (recv mono ns, venue wall ms) of our last fill there
-        self.fills_noted: set[Symbol] = set()  # where the verdict's board has not seen the last fill yet
+        self.fills_noted: set[Symbol] = set()  # where the limits table has not seen the last fill yet
         self.ready = False
         self.reducing = ""  # why no new risk is taken while something old is repaired; "" = nothing
         self.reconciled: Container[str] = ()  # venues whose sessions stand and whose past is known
@@ -58,7 +59,7 @@ class Gate:
         self.order_budget: OrderBudget | None = None  # the venues' own budgets, where somebody knows them
         self.enabled_types = frozenset(context.config.enabled_opportunity_types)
 
-    # --- what others tell the gate ---
+    # --- events ---
 
     def reconfigure(self) -> None:
         """The core context's configuration has changed: what was computed from it is computed anew."""
@@ -70,6 +71,10 @@ class Gate:
         before = self.last_fill(venue, symbol)
         self._blocked[venue, symbol] = (max(before[0], recv_mono_ns), max(before[1], venue_wall_ms))
         self.fills_noted.add((venue, symbol))
+
+    def filled(self, fill: FillRecord) -> None:
+        """A fill of ours was booked, whatever way it came."""
+        self.note_fill(fill.venue, fill.symbol, fill.recv_mono_ns, fill.venue_wall_ms)
 
     def last_fill(self, venue: str, symbol: str) -> tuple[int, int]:
         """(receive mono ns, venue wall ms) of our last fill there; zeros: none."""
@@ -87,23 +92,23 @@ class Gate:
             return 0
         return self._sends[over - 1] + SECOND_NS if over <= len(self._sends) else NEVER_NS
 
-    def may_enter(self, direction_key: int, venues: tuple[str, str]) -> bool:
-        """What the jitted verdict does not look at: the direction's own pause, the venues' budgets, the journal; and
-        once more what stops everything, which somebody may have said since the limits table was told of the last
-        event."""
-        stopped = not self.ready or self.reducing or self._context.ledger.breakers or self.user_check is not None
-        if stopped or self.resting(direction_key):
+    def may_enter(self, direction_key: int, first: InstrumentSpec, second: InstrumentSpec) -> bool:
+        """What the jitted verdict does not look at: the direction's own pause, the venues' budgets, room in the
+        journal; and once more what stops everything, which may have been set since the limits table was refreshed."""
+        if not self.ready or self.reducing or self.user_check is not None or self.resting(direction_key):
             return False
-        if any(o.record.direction_key == direction_key for o in self._context.ledger.open_operations.values()):
+        ledger = self._context.ledger
+        instruments = ((first.venue, first.symbol), (second.venue, second.symbol))
+        if ledger.breakers and blocking(ledger.breakers, instruments):
             return False
-        first, second = venues
-        if first == second:
-            return self.has_budget(first, 2 + REPAIR_HEADROOM) and self._context.journal.has_room(INTENT_BYTES)
-        return (
-            self.has_budget(first, 1 + REPAIR_HEADROOM)
-            and self.has_budget(second, 1 + REPAIR_HEADROOM)
-            and self._context.journal.has_room(INTENT_BYTES)
-        )
+        if any(o.record.direction_key == direction_key for o in ledger.open_operations.values()):
+            return False
+        if first.venue == second.venue:
+            budget = self.has_budget(first.venue, 2 + REPAIR_HEADROOM)
+        else:
+            orders = 1 + REPAIR_HEADROOM
+            budget = self.has_budget(first.venue, orders) and self.has_budget(second.venue, orders)
+        return budget and self._context.journal.has_room(INTENT_BYTES)
 
     def entered(self, detect_mono_ns: int, opportunity_id: int) -> None:
         """An opportunity was approved by the jitted verdict."""
@@ -227,16 +232,11 @@ class Gate:
         return None
 
     def _breaker_for(self, opportunity: Opportunity) -> str:
-        """Name of a tripped breaker that concerns this opportunity; ``fee.<venue>.<symbol>`` concerns one symbol."""
-        rows = [
-            row for leg in opportunity.legs if (row := self._context.instruments.get(leg.instrument_id)) is not None
-        ]
-        concerned = {f"fee.{row.spec.venue}.{row.spec.symbol}" for row in rows}
-        concerned |= {f"venue.{row.spec.venue}" for row in rows}
-        for name in self._context.ledger.breakers:
-            if not name.startswith(("fee.", "venue.")) or name in concerned:
-                return name
-        return ""
+        """Name of a tripped breaker that stands in the way of this opportunity; "" when none does."""
+        rows = [self._context.instruments.get(leg.instrument_id) for leg in opportunity.legs]
+        return blocking(
+            self._context.ledger.breakers, [(row.spec.venue, row.spec.symbol) for row in rows if row is not None]
+        )
 
     def _duplicate(self, opportunity: Opportunity) -> Rejected | None:
         if opportunity.manual:
@@ -311,14 +311,13 @@ class Gate:
         return None
 
     def _value(self, plan: Plan) -> Rejected | None:
-        """Sets the plan's USD notional: its largest leg at the limit price."""
-        largest = ZERO
+        """Sets the USD notional of each leg, at its limit price, and the plan's: that of its largest leg."""
         for leg in plan.legs:
             rate = self._rates.rate(leg.row.spec.quote)
             if rate is None:
                 return Rejected(Refusal.EXPOSURE_LIMIT, f"no USD rate for {leg.row.spec.quote}")
-            largest = max(largest, leg.qty * leg.limit * rate)
-        plan.notional_usd = largest
+            leg.notional_usd = leg.qty * leg.limit * rate
+        plan.notional_usd = max(leg.notional_usd for leg in plan.legs)
         return None
 
     def _limits(self, plan: Plan) -> Rejected | None:
@@ -326,15 +325,19 @@ class Gate:
         if unvalued is not None:
             return unvalued
         limits, ledger, now_ns = self._context.config.risk_limits, self._context.ledger, self._context.now.mono_ns
-        size = plan.notional_usd
-        if not size <= limits.max_position_size_usd:
-            return Rejected(Refusal.POSITION_LIMIT, f"{size:.2f} USD, at most {limits.max_position_size_usd}")
+        size, now = plan.notional_usd, exposure(ledger, self._rates)
+        positions = _positions_after(plan, now)
+        for (venue, coin), position in positions.items():
+            if not position <= limits.max_position_size_usd:
+                return Rejected(
+                    Refusal.POSITION_LIMIT,
+                    f"{coin} on {venue}: {position:.2f} USD with this entry, at most {limits.max_position_size_usd}",
+                )
         if not len(ledger.open_operations) < limits.max_open_operations:
             return Rejected(Refusal.IN_FLIGHT_LIMIT, f"{len(ledger.open_operations)} operations open")
-        now = exposure(ledger, self._rates)
         if not now.total + size <= limits.max_total_exposure_usd:
             return Rejected(Refusal.EXPOSURE_LIMIT, f"{now.total:.2f} + {size:.2f} USD")
-        refused = self._scoped_limits(plan, now) if self._scoped else None
+        refused = self._scoped_limits(plan, now, positions) if self._scoped else None
         if refused is not None:
             return refused
         loss = -self._day_pnl()
@@ -343,14 +346,20 @@ class Gate:
             return Rejected(Refusal.DAILY_LOSS, f"{loss:.2f} USD lost today")
         return self._rate_limits(plan, now_ns)
 
-    def _scoped_limits(self, plan: Plan, now: Exposure) -> Rejected | None:
-        """Limits of one venue, asset or pair."""
+    def _scoped_limits(self, plan: Plan, now: Exposure, positions: dict[Coin, Decimal]) -> Rejected | None:
+        """Limits of one venue, asset or pair. ``positions``: USD of each coin on each venue with this plan."""
         limits, size = self._context.config.risk_limits, plan.notional_usd
-        scoped = [(f"venue {v}", limits.per_venue.get(v), now.by_venue.get(v, ZERO)) for v in _venues(plan)]
-        scoped += [(f"asset {a}", limits.per_asset.get(a), now.by_asset.get(a, ZERO)) for a in _assets(plan)]
-        scoped.append((f"pair {plan.pair}", limits.per_pair.get(plan.pair), now.by_pair.get(plan.pair, ZERO)))
-        for name, limit, open_usd in scoped:
-            refused = _scoped_refusal(name, limit, size, open_usd)
+        scoped: list[tuple[str, LimitConfig | None, Decimal, Decimal]] = []
+        for name in _venues(plan):
+            position = max(usd for (venue, _), usd in positions.items() if venue == name)
+            scoped.append((f"venue {name}", limits.per_venue.get(name), position, now.by_venue.get(name, ZERO)))
+        for name in _assets(plan):
+            position = max(usd for (_, coin), usd in positions.items() if coin == name)
+            scoped.append((f"asset {name}", limits.per_asset.get(name), position, now.by_asset.get(name, ZERO)))
+        position, open_usd = max(positions.values()), now.by_pair.get(plan.pair, ZERO)
+        scoped.append((f"pair {plan.pair}", limits.per_pair.get(plan.pair), position, open_usd))
+        for name, limit, position, open_usd in scoped:
+            refused = _scoped_refusal(name, limit, position, open_usd, size)
             if refused is not None:
                 return refused
         return None
@@ -415,11 +424,19 @@ def _assets(plan: Plan) -> set[str]:
     return {leg.row.spec.base for leg in plan.legs}
 
 
-def _scoped_refusal(name: str, limit: LimitConfig | None, size: Decimal, open_usd: Decimal) -> Rejected | None:
+def _positions_after(plan: Plan, now: Exposure) -> dict[Coin, Decimal]:
+    """USD position of each coin and venue of a plan, with what is open there now."""
+    legs = (((leg.row.spec.venue, leg.row.spec.base), leg.side, leg.notional_usd) for leg in plan.legs)
+    return {coin: now.by_position.get(coin, ZERO) + size for coin, size in position_sizes(legs).items()}
+
+
+def _scoped_refusal(
+    name: str, limit: LimitConfig | None, position: Decimal, open_usd: Decimal, size: Decimal
+) -> Rejected | None:
     if limit is None:
         return None
-    if limit.max_position_size_usd is not None and not size <= limit.max_position_size_usd:
-        return Rejected(Refusal.POSITION_LIMIT, f"{name}: {size:.2f} USD, at most {limit.max_position_size_usd}")
+    if limit.max_position_size_usd is not None and not position <= limit.max_position_size_usd:
+        return Rejected(Refusal.POSITION_LIMIT, f"{name}: {position:.2f} USD, at most {limit.max_position_size_usd}")
     if limit.max_exposure_usd is not None and not open_usd + size <= limit.max_exposure_usd:
         return Rejected(Refusal.EXPOSURE_LIMIT, f"{name}: {open_usd:.2f} + {size:.2f} USD")
     return None

@@ -16,6 +16,7 @@ from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.records import BreakerRecord
 from pipeline.execution.repair import unmatched_quantities
 from pipeline.model.enums import ArbitrageState
+from pipeline.risk.breakers import venue_breaker
 from pipeline.risk.exposure import RiskMetrics, exposure
 from pipeline.risk.gate import Gate
 
@@ -72,7 +73,7 @@ class RiskManager:
             return
         self._faults[venue] = self._faults.get(venue, 0) + 1
         if self._faults[venue] >= VENUE_FAULTS_MAX:
-            self._context.trip(f"venue.{venue}", f"{self._faults[venue]} faults in a row, last: {text}"[:200])
+            self._context.trip(venue_breaker(venue), f"{self._faults[venue]} faults in a row, last: {text}"[:200])
             self._faults[venue] = 0
 
     # --- breakers ---

@@ -32,7 +32,7 @@ from pipeline.model.errors import (
     VenueUnavailable,
 )
 from pipeline.model.structs import Balance, Fill, Funding, OrderRequest, OrderUpdate, Position
-from pipeline.model.venue_events import CancelOutcome, FundingNews, OutcomeKind, PlaceOutcome, SessionState
+from pipeline.model.venue_events import CancelOutcome, FundingNotice, OutcomeKind, PlaceOutcome, SessionState
 from pipeline.sim.exchange.accounts import SimAccount, SimPosition
 from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, OrderEvent, PositionEvent, TradeEvent
 from pipeline.sim.exchange.faults import NO_FAULTS, RequestFaults
@@ -49,7 +49,7 @@ from pipeline.sim.exchange.orders import (
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.rate_limits import Budget, WindowLimiter
 
-Event = PlaceOutcome | CancelOutcome | OrderUpdate | Fill | Balance | Position | SessionState | FundingNews
+Event = PlaceOutcome | CancelOutcome | OrderUpdate | Fill | Balance | Position | SessionState | FundingNotice
 Answer = QueryAnswer | FillsAnswer | FundingAnswer | SweepAnswer
 Emit = Callable[[object], None]
 
@@ -222,7 +222,7 @@ class VenueLink:
     def _balance_pushed(self, event: BalanceEvent) -> None:
         if event.reason == "fund":
             self._emit(
-                FundingNews(
+                FundingNotice(
                     venue=self.name,
                     symbol=event.symbol,
                     venue_wall_ms=event.ts_ms,

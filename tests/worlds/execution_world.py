@@ -382,9 +382,25 @@ class World:
         request = action.request
         if action.purpose.adds_risk:
             assert not self.latched, "entry placed under a halt"
-            assert request.qty * request.price <= self.config.risk_limits.max_position_size_usd
+            assert self.position_usd(request.venue) <= self.config.risk_limits.max_position_size_usd
             open_usd = sum(o.record.notional_usd for o in self.core.ledger.open_operations.values())
             assert open_usd <= self.config.risk_limits.max_total_exposure_usd
+
+    def position_usd(self, venue: str) -> Decimal:
+        """Worst case of what is open in the coin on a venue, out of the ledger's records: whole legs and hedges."""
+        ledger = self.core.ledger
+        legs = [
+            leg.qty * leg.limit_price
+            for operation in ledger.open_operations.values()
+            for leg in operation.record.legs
+            if leg.venue == venue and not operation.record.closes
+        ]
+        hedges = [
+            hedge.qty * hedge.entry_futures_price
+            for name, hedge in ledger.hedges.items()
+            if venue in (hedge.spot_venue, hedge.futures_venue) and name not in ledger.open_operations
+        ]
+        return sum(legs + hedges, Decimal(0))
 
     def _arrive(self, request: OrderRequest) -> None:
         venue = self.venues[request.venue]

@@ -1,23 +1,33 @@
-"""The world of execution_world.py with the fast path of entries switched on: the same faults and deaths on top of it.
+"""Worlds for the fast path of an entry.
 
-Its books lie in a private arena, published right before each opportunity; the entry's records are those that the press
-wrote, one action each, so that a death may come between any two of them and between any two orders.
+``FastEntryWorld`` is the world of execution_world.py with the fast path switched on: the same faults and deaths on top
+of it. Its books lie in private memory, published right before each opportunity; the entry's records are those that the
+encoder wrote, one action each, so that a death may come between any two of them and between any two orders.
+
+The functions below it bring an ``EntryWorld`` into the states that tests begin from.
 """
 
 from __future__ import annotations
 
 import struct
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from bench.entry_world import LEASE_TOKEN, plain_template, with_crc
+from bench.entry_world import LEASE_TOKEN, EntryWorld, Level, plain_template, with_crc
 from pipeline.core import ExecutionCore
-from pipeline.execution.events import Append, Opportunity, Place
+from pipeline.execution.events import Append, CatalogueChanged, Entered, Opportunity, Place
 from pipeline.execution.journal import Place as JournalPlace
 from pipeline.execution.orchestrator import request_of
+from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.records import RECORD_TYPES, Record
+from pipeline.execution.shared_reads import decode_opportunity
 from shm import layout as ly
 from shm.bookring import conn_open, init_feed, publish_book
 from tests.worlds.execution_world import World
@@ -27,7 +37,7 @@ HEADER = struct.Struct("<IHHIIqqqq8s")
 
 
 class MemoryJournal:
-    """What the press writes to, and nothing else: the world keeps the entries."""
+    """What the encoder writes to, and nothing else: the world keeps the entries."""
 
     def __init__(self) -> None:
         self.boot_epoch = 0
@@ -123,7 +133,9 @@ class FastEntryWorld(World):
         if action.purpose.adds_risk and action.request.client_id not in known:
             open_usd = sum(o.record.notional_usd for o in self.core.ledger.open_operations.values())
             size = action.request.qty * action.request.price
-            assert open_usd + size <= self.config.risk_limits.max_total_exposure_usd
+            limits = self.config.risk_limits
+            assert open_usd + size <= limits.max_total_exposure_usd
+            assert self.position_usd(action.request.venue) + size <= limits.max_position_size_usd
 
 
 def record_of(opportunity: Opportunity) -> np.ndarray:
@@ -143,3 +155,89 @@ def record_of(opportunity: Opportunity) -> np.ndarray:
         record[at + ly.LEG_LIMIT_PRICE_FP], record[at + ly.LEG_QTY_FP] = leg.limit_price_fp, leg.qty_fp
         record[at + ly.LEG_ROW_EPOCH] = leg.row_epoch
     return with_crc(record)
+
+
+# --- states of an EntryWorld ---
+
+
+@contextmanager
+def a_world(**changes: Any) -> Iterator[EntryWorld]:
+    with tempfile.TemporaryDirectory() as folder:
+        world = EntryWorld(Path(folder), **changes)
+        try:
+            yield world
+        finally:
+            world.close()
+
+
+def levels(first: str, step: str, *quantities: str) -> list[Level]:
+    return [(Decimal(first) + k * Decimal(step), Decimal(qty)) for k, qty in enumerate(quantities)]
+
+
+def opened(world: EntryWorld) -> None:
+    """Funds, and books on which buying on MEXC and selling on Gate.io pays."""
+    world.fund_all()
+    world.publish(0, levels("98.99", "-0.01", "5", "5"), levels("99.10", "0.05", "0.3", "4"))
+    world.publish(1, levels("100.00", "-0.05", "0.4", "4"), levels("100.10", "0.05", "5"))
+    world.publish(2, levels("100.20", "-0.05", "0.4", "4"), levels("100.30", "0.05", "5"))
+
+
+def ordinary(world: EntryWorld, **changes: Any) -> Any:
+    legs = [(0, 1, Decimal("0.5"), Decimal("99.5")), (1, -1, Decimal("0.5"), Decimal("99.6"))]
+    return world.record(legs, **changes)
+
+
+def exact(world: EntryWorld, record: Any) -> Plan | Rejected:
+    """The exact path's judgement of the same state."""
+    world.core.context.now = world.now()
+    world.core.risk.gate.ready = world.core.ready
+    return world.core.risk.gate.judge(decode_opportunity(record, world.now_ns))
+
+
+def written(world: EntryWorld) -> Entered:
+    world.fast_entry.write(world.journal, world.now(), world.now_ns, lambda _venue: world.now().wall_ms)
+    return world.fast_entry.entered(world.journal)
+
+
+def changed(world: EntryWorld, instrument_id: int, **fields: Any) -> None:
+    """The catalogue says something else of an instrument; fields of the row, else of its spec."""
+    row = world.rows[instrument_id]
+    own = {name: value for name, value in fields.items() if name in row.__struct_fields__}
+    of_spec = {name: value for name, value in fields.items() if name not in own}
+    row = msgspec.structs.replace(row, spec=msgspec.structs.replace(row.spec, **of_spec), **own)
+    world.rows[instrument_id] = row
+    world.instruments.update([row])
+    world.feed(CatalogueChanged((row,)))
+
+
+def entered(world: EntryWorld, *, settled: bool = True) -> None:
+    """An entry is under way; ``settled``: its orders have ended, it has not."""
+    assert world.fast_entry.offer(ordinary(world), world.halt, world.now())
+    world.feed(written(world))
+    if settled:
+        world.core.ledger.unsettled.clear()
+    world.now_ns += 1_000_000
+    opened(world)
+
+
+def other_direction(world: EntryWorld) -> Any:
+    record = ordinary(world)
+    record[ly.OP_DIRECTION_KEY] = 999
+    return with_crc(record)
+
+
+def configured(world: EntryWorld, **limits: Any) -> None:
+    changed_limits = msgspec.structs.replace(world.core.config.risk_limits, **limits)
+    world.core.reconfigure(msgspec.structs.replace(world.core.config, risk_limits=changed_limits))
+
+
+def tripped(name: str) -> Callable[[EntryWorld], Any]:
+    """Trips a breaker in a world; the ordinary opportunity after it."""
+
+    def attack(world: EntryWorld) -> Any:
+        world.core.context.trip(name, "test")
+        world.perform(world.core.context.drain())
+        world.core.update_limits_table()
+        return ordinary(world)
+
+    return attack

@@ -1,11 +1,13 @@
-"""The executor's control socket: manual execution, recoveries, breakers, hedges. For people, off the hot path."""
+"""The executor's control socket: manual execution, recoveries, breakers, hedges. For operators, off the hot path."""
 
 from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+from pipeline.core import ExecutionCore
 from pipeline.execution.events import Command, CommandKind, Opportunity, OpportunityLeg
 from pipeline.execution.market import best_price_fp
 from pipeline.model.clock import mono_ns
@@ -13,19 +15,18 @@ from pipeline.model.enums import ArbitrageState, OpportunityType, OrderSide
 from pipeline.model.errors import BadInput
 from pipeline.model.fixedpoint import parse_decimal, plain, to_fp, to_fp_floor
 from workers.control_socket import ControlServer
-
-if TYPE_CHECKING:
-    from workers.executor.process import Executor
+from workers.executor.performer import Performer
 
 RESULT_TIMEOUT_S = 12.0
 
 
 class ExecutorControl:
-    """Answers ``executor.sock``."""
+    """Answers requests at the socket ``path``: reads the core, and changes it by events through the performer."""
 
-    def __init__(self, executor: Executor) -> None:
-        self._executor = executor
-        self._server = ControlServer(executor.ctx.state_dir / "executor.sock", self.handle)
+    def __init__(self, path: Path, core: ExecutionCore, performer: Performer) -> None:
+        self._core = core
+        self._performer = performer
+        self._server = ControlServer(path, self.handle)
 
     async def start(self) -> None:
         await self._server.start()
@@ -36,7 +37,7 @@ class ExecutorControl:
     async def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """execute, operations, recoveries, approve, cancel, breakers, rearm, close_hedges, flatten, positions."""
         operation = request.get("op")
-        core = self._executor.core
+        core = self._core
         reason = str(request.get("reason", "by command"))
         if operation == "execute":
             return await self._execute(request)
@@ -46,17 +47,17 @@ class ExecutorControl:
             return {"recoveries": core.recovery.get_active_recoveries(), **core.recovery.get_recovery_statistics()}
         if operation in ("approve", "cancel"):
             kind = CommandKind.APPROVE if operation == "approve" else CommandKind.CANCEL_RECOVERY
-            self._executor.feed(Command(kind, str(request.get("id", "")), reason))
+            self._performer.feed(Command(kind, str(request.get("id", "")), reason))
             return {"recoveries": core.recovery.get_active_recoveries()}
         if operation == "breakers":
             status = core.risk.get_circuit_breaker_status()
             return {"triggered_breakers": list(status.triggered_breakers), "reasons": status.reasons}
         if operation == "rearm":
-            self._executor.feed(Command(CommandKind.REARM, str(request.get("name", "")), reason))
+            self._performer.feed(Command(CommandKind.REARM, str(request.get("name", "")), reason))
             return {"triggered_breakers": list(core.risk.get_circuit_breaker_status().triggered_breakers)}
         if operation in ("close_hedges", "flatten"):
             kind = CommandKind.FLATTEN if operation == "flatten" else CommandKind.CLOSE_HEDGES
-            self._executor.feed(Command(kind, reason=reason))
+            self._performer.feed(Command(kind, reason=reason))
             return {"open_hedges": len(core.ledger.hedges)}
         if operation == "positions":
             return {
@@ -68,7 +69,7 @@ class ExecutorControl:
 
     def _operations(self) -> dict[str, Any]:
         """Open operations and the statistics of all."""
-        core = self._executor.core
+        core = self._core
         return {
             "open": [
                 {
@@ -86,11 +87,11 @@ class ExecutorControl:
 
     async def _execute(self, request: dict[str, Any]) -> dict[str, Any]:
         """An operator's opportunity through the same gate and saga; waits for its end, bounded."""
-        executor, core = self._executor, self._executor.core
+        core = self._core
         opportunity = self._manual(request)
         known = set(core.ledger.operations)
         before = core.refused
-        executor.feed(opportunity)
+        self._performer.feed(opportunity)
         fresh = [operation for name, operation in core.ledger.operations.items() if name not in known]
         mine = [o for o in fresh if o.record.manual and o.record.opportunity_id == opportunity.opportunity_id]
         if not mine:
@@ -99,7 +100,7 @@ class ExecutorControl:
             return {"final_state": "refused" if refused else "pending", "reason": why}
         operation = mine[0]
         if operation.result is None:
-            future = executor.result_of(operation.operation_id)
+            future = self._performer.result_of(operation.operation_id)
             try:
                 async with asyncio.timeout(RESULT_TIMEOUT_S):
                     await future
@@ -145,11 +146,11 @@ class ExecutorControl:
         )
 
     def _leg(self, leg: dict[str, Any]) -> OpportunityLeg:
-        row = self._executor.instruments.find(str(leg["venue"]), str(leg["symbol"]))
+        row = self._core.context.instruments.find(str(leg["venue"]), str(leg["symbol"]))
         if row is None:
             raise ValueError(f"no instrument {leg['venue']} {leg['symbol']}")
         side = OrderSide[str(leg["side"]).upper()]
-        view = self._executor.market.book(row.instrument_id)
+        view = self._core.context.market.book(row.instrument_id)
         best = best_price_fp(view, side) if view is not None else None
         limit = to_fp(parse_decimal(str(leg["limit_price"])), row.price_exp)
         return OpportunityLeg(

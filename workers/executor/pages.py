@@ -39,7 +39,7 @@ class ExecutorNumbers:
     """Handles of everything that the executor counts and measures."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+        self.metrics = metrics
         self.hist = {label: metrics.histogram(label, doc) for label, doc in STAGES.items()}
         self.count = {name: metrics.counter(name) for name in COUNTED}
         self.count["over_target_time"] = metrics.counter(
@@ -65,7 +65,7 @@ class ExecutorNumbers:
             len(core.ledger.hedges),
         )
         for name, value in zip(GAUGES, values, strict=True):
-            self._metrics.set(self.count[name], value)
+            self.metrics.set(self.count[name], value)
 
 
 class InventoryWriter:

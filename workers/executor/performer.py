@@ -1,19 +1,18 @@
-"""The executor's hands: events into the core, its actions out, in their order and nothing twice.
+"""The executor's performer: events into the core, its actions out, in their order and nothing twice.
 
 Records are in the journal before the bytes that depend on them leave; the legs of an entry leave back to back. Entries
 that the fast path (pipeline/fast_entry/entry.py) approves go from the queue's record to the sockets without the core's
-objects; the core hears of them by the records that were written.
+objects; the core folds in the records that were written.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.core import ExecutionCore
 from pipeline.exchanges.base import PlaceOutcome, SessionState, VenueEvent, VenueTrading
@@ -31,6 +30,7 @@ from pipeline.execution.events import (
     Opportunity,
     Place,
     QueryOrder,
+    Question,
     Refused,
     Report,
     Sent,
@@ -39,50 +39,87 @@ from pipeline.execution.events import (
 )
 from pipeline.execution.journal import Journal
 from pipeline.execution.records import FillRecord, OperationResultRecord, Purpose
-from pipeline.execution.shared_reads import ShmHalt
+from pipeline.fast_entry.entry import OrderBytes
 from pipeline.model.clock import mono_ns, wall_ns
 from pipeline.model.enums import Durability, Refusal, ReportOutcome
 from pipeline.model.errors import VenueUnavailable
 from pipeline.model.structs import Fill
+from pipeline.risk.last_look import LastLook, LaunchPort, Stop
 from shm import layout as ly
-from shm.queue import QueueProducer
-from shm.wait import BellRinger
-from workers.base import WorkerContext
+from shm.words import Words
+from workers.executor.pages import ExecutorNumbers
 
-if TYPE_CHECKING:
-    from pipeline.fast_entry.entry import OrderBytes
-    from workers.executor.venues import Questions
-
-Words = npt.NDArray[np.int64]
+Say = Callable[[str, str], None]  # (level, text): one line for the operator
+MS_NS = 1_000_000
 
 
-class Hands:
-    """What performs. The process around it (executor.py) makes the parts and keeps time."""
+class HaltWords(LaunchPort, Protocol):
+    """The halt page, and its words for the jitted verdict."""
 
-    ctx: WorkerContext
-    core: ExecutionCore
-    crash: Callable[[str], None]
-    journal: Journal
-    halt: ShmHalt
-    trading: dict[str, VenueTrading]
-    questions: Questions
-    hist: dict[str, int]
-    count: dict[str, int]
-    refused: dict[Refusal, int]
-    _venue_ids: dict[str, int]
-    _events: deque[CoreEvent]
-    _busy: bool
-    _fault: BaseException | None  # what a callback raised: the process ends by it
-    _stopped: asyncio.Event
-    _reports: QueueProducer
-    _report_words: Words
-    _detector_bell: BellRinger
-    _result_waiters: dict[str, asyncio.Future[OperationResultRecord]]
+    def words(self) -> Words | None:
+        """int64[HALT_WORDS]; None where there is no page: no guard, no trade."""
+
+
+class ReportSink(Protocol):
+    """The queue of reports to the detector."""
+
+    def push(self, words: Words) -> bool:
+        """One report, int64[REPORT_WORDS]; False when the queue is full."""
+
+
+class Performer:
+    """Feeds the core and performs what it asks for. One loop's callbacks call it; it never waits.
+
+    ``trading``: order sessions by venue, filled as they are made; ``venue_ids``: by name; ``ask``: puts a question to
+    a venue's REST side; ``crash``: the hook of the crash points; ``reports``: reports to the detector, and
+    ``wake_detector`` after each; ``on_fault``: called when an event could not be performed to its end, after which
+    nothing more is performed and the process must end by ``fault``; ``clock`` and ``wall``: nanoseconds.
+    """
+
+    def __init__(
+        self,
+        core: ExecutionCore,
+        journal: Journal,
+        halt: HaltWords,
+        trading: Mapping[str, VenueTrading],
+        *,
+        venue_ids: Mapping[str, int],
+        ask: Callable[[Question], None],
+        numbers: ExecutorNumbers,
+        say: Say,
+        crash: Callable[[str], None],
+        reports: ReportSink,
+        wake_detector: Callable[[], object],
+        on_fault: Callable[[], None],
+        clock: Callable[[], int] = mono_ns,
+        wall: Callable[[], int] = wall_ns,
+    ) -> None:
+        self._core = core
+        self._journal = journal
+        self._halt = halt
+        self._trading = trading
+        self._last_look = LastLook(core.context, halt, venue_ids)
+        self._ask = ask
+        self._metrics = numbers.metrics
+        self._hist, self._count, self._refused = numbers.hist, numbers.count, numbers.refused
+        self._say = say
+        self._crash = crash
+        self._reports = reports
+        self._report_words = np.zeros(ly.REPORT_WORDS, np.int64)
+        self._wake_detector = wake_detector
+        self._on_fault = on_fault
+        self._mono_ns = clock
+        self._wall_ns = wall
+        self._events: deque[CoreEvent] = deque()
+        self._busy = False
+        self._result_waiters: dict[str, asyncio.Future[OperationResultRecord]] = {}
+        self.fault: BaseException | None = None  # what an event or a callback raised: the process ends by it
+
+    def now(self) -> Now:
+        """Both clocks, now."""
+        return Now(self._mono_ns(), self._wall_ns())
 
     # --- events and actions ---
-
-    def _now(self) -> Now:
-        return Now(mono_ns(), wall_ns())
 
     def feed(self, event: CoreEvent | VenueEvent) -> None:
         """One event into the core, and all that follows from it. Re-entrant calls wait their turn.
@@ -90,196 +127,123 @@ class Hands:
         What is raised here ends the process: after half of an event the journal and the ledger may differ, and a loop
         only logs what its callbacks raise.
         """
-        if self._fault is not None:
+        if self.fault is not None:
             return
         self._events.append(event)
         self._drain_events_if_idle()
 
-    def _loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """What a callback or a task of ours raised. A network's error is its session's matter; a bug ends us."""
-        error = context.get("exception")
-        if error is None or isinstance(error, OSError):
-            loop.default_exception_handler(context)
-        else:
-            self._end_by(error)
+    def end_by(self, error: BaseException) -> None:
+        """Nothing more is performed; the process is to end by the first error."""
+        self.fault = self.fault or error
+        self._on_fault()
 
-    def _end_by(self, error: BaseException) -> None:
-        self._fault = self._fault or error
-        self._stopped.set()
-
-    def _handle(self, event: CoreEvent, at: Now | None = None) -> None:
-        now = at or self._now()
-        self._before(event)
-        actions = self.core.handle(event, now)
-        if isinstance(event, Opportunity):
-            self.ctx.metrics.record(self.hist["gate"], mono_ns() - event.dequeued_mono_ns)
-            self.crash("judged")
-        self._perform(actions, now, event if isinstance(event, Opportunity) else None)
-        self.core.update_limits_table()
-        self.ctx.metrics.inc(self.count["events"])
-        self.ctx.metrics.record(self.hist["event"], mono_ns() - now.mono_ns)
-
-    def _before(self, event: CoreEvent) -> None:
-        """Stamps and crash points of what comes in."""
-        metrics = self.ctx.metrics
-        if isinstance(event, PlaceOutcome):
-            self.crash("ack_read")
-            order = self.core.ledger.orders.get(event.client_id)
-            if order is not None and order.sent_mono_ns and event.recv_mono_ns:
-                metrics.record(self.hist["ack"], event.recv_mono_ns - order.sent_mono_ns)
-        elif isinstance(event, Fill):
-            self.crash("fill_read")
-            order = self.core.ledger.order_of(event.venue, event.client_id, event.order_id)
-            if order is not None and order.sent_mono_ns:
-                metrics.record(self.hist["fill"], event.recv_mono_ns - order.sent_mono_ns)
-        elif isinstance(event, SweepAnswer):
-            self.crash("sweep_answered")
-        elif isinstance(event, SessionState):
-            self.ctx.say("info", f"{event.venue}: order entry and private stream {event.state} {event.reason}".rstrip())
-
-    def _perform(self, actions: list[Action], now: Now, opportunity: Opportunity | None = None) -> None:
-        """The core's actions in their order."""
-        places: list[Place] = []
-        sends = [action for action in actions if isinstance(action, Place)]
-        for action in actions:
-            if isinstance(action, Append):
-                self._append(action, now)
-            elif isinstance(action, Place):
-                places.append(action)
-                if len(places) == len(sends):  # all legs are written down: they leave back to back
-                    self._journalled(places[0])
-                    self._send_all(places, opportunity)
-            elif isinstance(action, CancelOrder):
-                self._cancel(action)
-            elif isinstance(action, (QueryOrder, FetchFills, FetchFunding, SweepVenue, FetchBalances)):
-                self.questions.ask(action)
-            elif isinstance(action, Report):
-                self._report(action)
-            elif isinstance(action, Refused):
-                self.ctx.metrics.inc(self.refused[action.refusal])
-            elif isinstance(action, Alert):
-                self.ctx.metrics.inc(self.count["alerts"])
-                self.ctx.say(("info", "warning", "critical")[action.severity], f"{action.code}: {action.text}")
-
-    def _append(self, action: Append, now: Now) -> None:
-        """Into the journal; a failure ends the process before anything that depends on it is sent."""
-        began = mono_ns()
-        self.journal.append(action.record, now.mono_ns, now.wall_ns)
-        metrics = self.ctx.metrics
-        metrics.record(self.hist["journal"], mono_ns() - began)
-        record = action.record
-        if isinstance(record, FillRecord):
-            metrics.inc(self.count["fills"])
-            self.crash("first_fill")
-        elif isinstance(record, OperationResultRecord):
-            metrics.inc(self.count[f"operations.{record.outcome.name.lower()}"])
-            dequeued = record.stamps.get("dequeued")
-            if dequeued:
-                took_ns = record.ended_mono_ns - dequeued
-                metrics.record(self.hist["operation"], took_ns)
-                if took_ns > self.ctx.config.execution.target_execution_time_ms * 1_000_000:
-                    metrics.inc(self.count["over_target_time"])
-            self.crash("result_journalled")
-            waiter = self._result_waiters.pop(record.operation_id, None)
-            if waiter is not None and not waiter.done():
-                waiter.set_result(record)
-
-    def _journalled(self, place: Place) -> None:
-        """Everything that the send needs is in the journal; under ``power`` also on the device."""
-        if self.journal.durability is Durability.POWER:
-            self.journal.sync()
-        self.crash("journalled" if place.purpose is Purpose.ENTRY else "repair_journalled")
-
-    def _send_all(self, places: list[Place], opportunity: Opportunity | None) -> None:
-        """Hands the bytes of all legs to their sockets, one right behind the other: everything that can be done before
-        is done before, and what is only told or counted comes after. A leg that cannot be built keeps its whole
-        operation back, and a first leg that cannot leave those behind it."""
-        sends, stopped = self._prepared(places)
-        begun: set[str] = set()
-        followers: list[CoreEvent] = []
-        first_ns = last_ns = 0
-        for place, send in zip(places, sends, strict=True):
-            operation = place.operation_id
-            refused = stopped.get(operation) or self._send_refusal(place)
-            if refused is None and send is not None:
-                self.crash("before_send")
-                try:
-                    sent_ns = send()
-                except VenueUnavailable as error:
-                    refused = (Refusal.SESSION_DOWN, str(error))
-                else:
-                    first_ns, last_ns = first_ns or sent_ns, sent_ns
-                    begun.add(operation)
-                    followers.append(Sent(place.request.client_id, sent_ns))
-                    if len(places) > 1 and place is places[0]:
-                        self.crash("after_first_leg_sent")
-            if refused is not None:
-                followers.append(NotSent(place.request.client_id, *refused))
-                if operation not in begun:
-                    stopped[operation] = refused
-        self._events.extend(followers)
-        stamps = None if opportunity is None else (opportunity.trigger_recv_mono_ns, opportunity.dequeued_mono_ns)
-        self._count_sends(followers, stamps, first_ns, last_ns)
-        if first_ns:
-            self.crash("sent" if places[0].purpose is Purpose.ENTRY else "repair_sent")
-        self._drain_events_if_idle()
-
-    def _prepared(self, places: list[Place]) -> tuple[list[Callable[[], int] | None], dict[str, tuple[Refusal, str]]]:
-        """(what sends each order, operations of which an order cannot be built and why)."""
-        sends: list[Callable[[], int] | None] = []
-        stopped: dict[str, tuple[Refusal, str]] = {}
-        for place in places:
-            send = None
-            try:
-                send = self.trading[place.request.venue].prepare(place.request)
-            except VenueUnavailable as error:
-                stopped.setdefault(place.operation_id, (Refusal.SESSION_DOWN, str(error)))
-            sends.append(send)
-        return sends, stopped
-
-    def _count_sends(self, told: list[CoreEvent], stamps: tuple[int, int] | None, first_ns: int, last_ns: int) -> None:
-        """``stamps`` of an opportunity: receive stamp of its trigger (0: none), when it was dequeued."""
-        metrics = self.ctx.metrics
-        sent = sum(isinstance(event, Sent) for event in told)
-        metrics.inc(self.count["orders_sent"], sent)
-        metrics.inc(self.count["orders_not_sent"], len(told) - sent)
-        if stamps is not None and first_ns:
-            trigger_ns, dequeued_ns = stamps
-            metrics.inc(self.count["operations"])
-            if trigger_ns:
-                metrics.record(self.hist["tick_to_order"], first_ns - trigger_ns)
-            metrics.record(self.hist["send"], last_ns - dequeued_ns)
-            metrics.record(self.hist["leg_gap"], last_ns - first_ns)
+    def result_of(self, operation_id: str) -> asyncio.Future[OperationResultRecord]:
+        """Completes when the operation's next result is journalled."""
+        future: asyncio.Future[OperationResultRecord] = asyncio.get_running_loop().create_future()
+        self._result_waiters[operation_id] = future
+        return future
 
     def _drain_events_if_idle(self) -> None:
-        """Empties the events, unless somebody further up does."""
+        """Handles the events that wait, unless a caller further up already does."""
         if not self._busy:
             self._busy = True
             try:
                 while self._events:
                     self._handle(self._events.popleft())
             except Exception as error:
-                self._end_by(error)
+                self.end_by(error)
                 raise
             finally:
                 self._busy = False
 
-    def _send_refusal(self, place: Place) -> tuple[Refusal, str] | None:
-        """The last look before the bytes leave: lease always, latch and blocks for new risk."""
-        if not mono_ns() < self.halt.lease_expiry_mono_ns():
-            return Refusal.LEASE, "lease ran out before the send"
-        if place.purpose.adds_risk:
-            if self.halt.latched():
-                return Refusal.HALT_LATCH, "halted before the send"
-            if self.halt.venue_blocked(self._venue_ids[place.request.venue]):
-                return Refusal.VENUE_BLOCKED, place.request.venue
-        return None
+    def _handle(self, event: CoreEvent, at: Now | None = None) -> None:
+        now = at or self.now()
+        self._before(event)
+        actions = self._core.handle(event, now)
+        entry = event if isinstance(event, Opportunity) else None
+        if entry is not None:
+            self._metrics.record(self._hist["gate"], self._mono_ns() - entry.dequeued_mono_ns)
+            self._crash("judged")
+        self.perform(actions, now, entry)
+        self._core.update_limits_table()
+        self._metrics.inc(self._count["events"])
+        self._metrics.record(self._hist["event"], self._mono_ns() - now.mono_ns)
+
+    def _before(self, event: CoreEvent) -> None:
+        """Stamps and crash points of what comes in."""
+        if isinstance(event, PlaceOutcome):
+            self._crash("ack_read")
+            order = self._core.ledger.orders.get(event.client_id)
+            if order is not None and order.sent_mono_ns and event.recv_mono_ns:
+                self._metrics.record(self._hist["ack"], event.recv_mono_ns - order.sent_mono_ns)
+        elif isinstance(event, Fill):
+            self._crash("fill_read")
+            order = self._core.ledger.order_of(event.venue, event.client_id, event.order_id)
+            if order is not None and order.sent_mono_ns:
+                self._metrics.record(self._hist["fill"], event.recv_mono_ns - order.sent_mono_ns)
+        elif isinstance(event, SweepAnswer):
+            self._crash("sweep_answered")
+        elif isinstance(event, SessionState):
+            self._say("info", f"{event.venue}: order entry and private stream {event.state} {event.reason}".rstrip())
+
+    def perform(self, actions: list[Action], now: Now, opportunity: Opportunity | None = None) -> None:
+        """The core's actions in their order. ``now``: of the event; ``opportunity``: what it was, where it was one."""
+        places: list[Place] = []
+        sends = sum(isinstance(action, Place) for action in actions)
+        for action in actions:
+            if isinstance(action, Append):
+                self._append(action, now)
+            elif isinstance(action, Place):
+                places.append(action)
+                if len(places) == sends:  # all legs are written down: they leave back to back
+                    self._journalled(places[0])
+                    self._send_all(places, now, opportunity)
+            elif isinstance(action, CancelOrder):
+                self._cancel(action)
+            elif isinstance(action, (QueryOrder, FetchFills, FetchFunding, SweepVenue, FetchBalances)):
+                self._ask(action)
+            elif isinstance(action, Report):
+                self._report(action)
+            elif isinstance(action, Refused):
+                self._metrics.inc(self._refused[action.refusal])
+            elif isinstance(action, Alert):
+                self._metrics.inc(self._count["alerts"])
+                self._say(("info", "warning", "critical")[action.severity], f"{action.code}: {action.text}")
+
+    def _append(self, action: Append, now: Now) -> None:
+        """Into the journal; a failure ends the process before anything that depends on it is sent."""
+        began = self._mono_ns()
+        self._journal.append(action.record, now.mono_ns, now.wall_ns)
+        metrics = self._metrics
+        metrics.record(self._hist["journal"], self._mono_ns() - began)
+        record = action.record
+        if isinstance(record, FillRecord):
+            metrics.inc(self._count["fills"])
+            self._crash("first_fill")
+        elif isinstance(record, OperationResultRecord):
+            metrics.inc(self._count[f"operations.{record.outcome.name.lower()}"])
+            dequeued = record.stamps.get("dequeued")
+            if dequeued:
+                took_ns = record.ended_mono_ns - dequeued
+                metrics.record(self._hist["operation"], took_ns)
+                if took_ns > self._core.config.execution.target_execution_time_ms * MS_NS:
+                    metrics.inc(self._count["over_target_time"])
+            self._crash("result_journalled")
+            waiter = self._result_waiters.pop(record.operation_id, None)
+            if waiter is not None and not waiter.done():
+                waiter.set_result(record)
+
+    def _journalled(self, place: Place) -> None:
+        """Everything that the send needs is in the journal; under ``power`` also on the device."""
+        if self._journal.durability is Durability.POWER:
+            self._journal.sync()
+        self._crash("journalled" if place.purpose is Purpose.ENTRY else "repair_journalled")
 
     def _cancel(self, action: CancelOrder) -> None:
         try:
-            self.trading[action.venue].cancel(action.symbol, action.client_id, action.order_id)
+            self._trading[action.venue].cancel(action.symbol, action.client_id, action.order_id)
         except VenueUnavailable as error:
-            self.ctx.say("warning", f"cancel of {action.client_id} not sent: {error}")
+            self._say("warning", f"cancel of {action.client_id} not sent: {error}")
 
     def _report(self, action: Report) -> None:
         words = self._report_words
@@ -289,89 +253,161 @@ class Hands:
         words[ly.RP_COOLDOWN_UNTIL_MONO_NS] = action.cooldown_until_mono_ns
         words[ly.RP_REFUSAL] = int(action.refusal) if action.outcome is ReportOutcome.REFUSED else 0
         if self._reports.push(words):
-            self._detector_bell.ring_if_sleeping()
+            self._wake_detector()
+
+    # --- orders of the exact path ---
+
+    def _send_all(self, places: list[Place], now: Now, opportunity: Opportunity | None) -> None:
+        """Hands the bytes of all legs to their sockets, one right behind the other: everything that can be done before
+        is done before, and what is only reported or counted comes after. A leg that cannot be built keeps its whole
+        operation back, and a first leg that cannot leave those behind it."""
+        sends, stopped = self._prepared(places)
+        expiry_ns = now.mono_ns + self._core.config.execution.recv_window_ms * MS_NS
+        begun: set[str] = set()
+        followers: list[CoreEvent] = []
+        first_ns = last_ns = 0
+        for place, send in zip(places, sends, strict=True):
+            operation = place.operation_id
+            refused = stopped.get(operation) or self._forbidden(place, expiry_ns, first=operation not in begun)
+            if refused is None and send is not None:
+                self._crash("before_send")
+                try:
+                    sent_ns = send()
+                except VenueUnavailable as error:
+                    refused = (Refusal.SESSION_DOWN, str(error))
+                else:
+                    first_ns, last_ns = first_ns or sent_ns, sent_ns
+                    begun.add(operation)
+                    followers.append(Sent(place.request.client_id, sent_ns))
+                    if len(places) > 1 and place is places[0]:
+                        self._crash("after_first_leg_sent")
+            if refused is not None:
+                followers.append(NotSent(place.request.client_id, *refused))
+                if operation not in begun:
+                    stopped[operation] = refused
+        self._events.extend(followers)
+        entries = {place.operation_id for place in places if place.purpose.adds_risk}
+        for operation in entries & stopped.keys():
+            self._metrics.inc(self._refused[stopped[operation][0]])
+        stamps = None if opportunity is None else (opportunity.trigger_recv_mono_ns, opportunity.dequeued_mono_ns)
+        self._count_sends(followers, stamps, first_ns, last_ns)
+        if first_ns:
+            self._crash("sent" if places[0].purpose is Purpose.ENTRY else "repair_sent")
+        self._drain_events_if_idle()
+
+    def _prepared(self, places: list[Place]) -> tuple[list[Callable[[], int] | None], dict[str, Stop]]:
+        """(what sends each order, operations of which an order cannot be built and why)."""
+        sends: list[Callable[[], int] | None] = []
+        stopped: dict[str, Stop] = {}
+        for place in places:
+            send = None
+            try:
+                send = self._trading[place.request.venue].prepare(place.request)
+            except VenueUnavailable as error:
+                stopped.setdefault(place.operation_id, (Refusal.SESSION_DOWN, str(error)))
+            sends.append(send)
+        return sends, stopped
+
+    def _forbidden(self, place: Place, expiry_ns: int, *, first: bool) -> Stop | None:
+        """The last look at an order of the exact path. ``first``: nothing of its operation has left."""
+        if not place.purpose.adds_risk:
+            return self._last_look.without_risk(self._mono_ns())
+        legs = self._core.ledger.operations[place.operation_id].record.legs
+        if not first:
+            own = (place.request.venue, place.request.symbol)
+            legs = tuple(leg for leg in legs if (leg.venue, leg.symbol) == own)
+        return self._last_look.entry(legs, self._mono_ns(), expiry_ns, first=first)
+
+    def _count_sends(
+        self, followers: list[CoreEvent], stamps: tuple[int, int] | None, first_ns: int, last_ns: int
+    ) -> None:
+        """``stamps`` of an opportunity: receive stamp of its trigger (0: none), when it was dequeued."""
+        metrics = self._metrics
+        sent = sum(isinstance(event, Sent) for event in followers)
+        metrics.inc(self._count["orders_sent"], sent)
+        metrics.inc(self._count["orders_not_sent"], len(followers) - sent)
+        if stamps is not None and first_ns:
+            trigger_ns, dequeued_ns = stamps
+            metrics.inc(self._count["operations"])
+            if trigger_ns:
+                metrics.record(self._hist["tick_to_order"], first_ns - trigger_ns)
+            metrics.record(self._hist["send"], last_ns - dequeued_ns)
+            metrics.record(self._hist["leg_gap"], last_ns - first_ns)
 
     # --- the fast path ---
 
-    def _fast_entry(self, record: Words, dequeued_ns: int) -> bool:
-        """Sends the entry of an opportunity record by the fast path; False: it is the core's to judge."""
-        fast_entry, halt = self.core.fast_entry, self.halt.words()
-        if fast_entry is None or halt is None or self._busy or self._fault is not None or self._events:
+    def enter_fast(self, record: Words, dequeued_ns: int) -> bool:
+        """Sends the entry of an opportunity record (int64[OPPORTUNITY_WORDS]) by the fast path.
+
+        False: it was not approved there, nothing was done, and the record is the exact path's to judge.
+        """
+        fast_entry, halt = self._core.fast_entry, self._halt.words()
+        if fast_entry is None or halt is None or self._busy or self.fault is not None or self._events:
             return False
-        now = Now(dequeued_ns, wall_ns())
+        now = Now(dequeued_ns, self._wall_ns())
         if not fast_entry.offer(record, halt, now):
             return False
-        judged_ns = mono_ns()
-        self.crash("judged")
+        judged_ns = self._mono_ns()
+        self._crash("judged")
         self._busy = True
         try:
-            orders = fast_entry.write(self.journal, now, dequeued_ns, lambda venue: self._venue_ms(venue, dequeued_ns))
-            written_ns = mono_ns()
-            if self.journal.durability is Durability.POWER:
-                self.journal.sync()
-            self.crash("journalled")
-            expiry_ns = dequeued_ns + self.ctx.config.execution.recv_window_ms * 1_000_000
+            orders = fast_entry.write(self._journal, now, dequeued_ns, lambda venue: self._venue_ms(venue, dequeued_ns))
+            written_ns = self._mono_ns()
+            if self._journal.durability is Durability.POWER:
+                self._journal.sync()
+            self._crash("journalled")
+            expiry_ns = dequeued_ns + self._core.config.execution.recv_window_ms * MS_NS
             followers, first_ns, last_ns = self._launch(orders, expiry_ns)
-            self._handle(fast_entry.entered(self.journal), now)  # before anything that the launch itself made heard
+            self._handle(fast_entry.entered(self._journal), now)  # before any event that the launch itself caused
         except Exception as error:
-            self._end_by(error)
+            self.end_by(error)
             raise
         finally:
             self._busy = False
         self._events.extend(followers)
-        metrics, trigger_ns = self.ctx.metrics, int(record[ly.OP_TRIGGER_RECV_MONO_NS])
-        metrics.record(self.hist["gate"], judged_ns - dequeued_ns)
-        metrics.record(self.hist["journal"], written_ns - judged_ns)
-        metrics.inc(self.count["fast_path"])
+        metrics, trigger_ns = self._metrics, int(record[ly.OP_TRIGGER_RECV_MONO_NS])
+        metrics.record(self._hist["gate"], judged_ns - dequeued_ns)
+        metrics.record(self._hist["journal"], written_ns - judged_ns)
+        metrics.inc(self._count["fast_path"])
         self._count_sends(followers, (trigger_ns, dequeued_ns), first_ns, last_ns)
         if first_ns:
-            self.crash("sent")
+            self._crash("sent")
         self._drain_events_if_idle()
         return True
 
     def _venue_ms(self, venue: str, at_mono_ns: int) -> int:
         """What a venue's clock showed at a moment of the past: however late the bytes are made, they expire when the
         journal says so, and no proof of absence comes before that."""
-        venue_ms = self.trading[venue].now_ms()
-        return venue_ms - max(0, mono_ns() - at_mono_ns) // 1_000_000
+        venue_ms = self._trading[venue].now_ms()
+        return venue_ms - max(0, self._mono_ns() - at_mono_ns) // MS_NS
 
-    def _launch(self, orders: list[OrderBytes], expiry_mono_ns: int) -> tuple[list[CoreEvent], int, int]:
-        """Both legs to their sockets, signed before the first one leaves: (what the core is told, first, last).
-        ``expiry_mono_ns``: from when on a venue refuses them (a device may have taken its time to sync)."""
-        refused: tuple[Refusal, str] | None = None
+    def _launch(self, orders: Sequence[OrderBytes], expiry_mono_ns: int) -> tuple[list[CoreEvent], int, int]:
+        """Both legs to their sockets, signed before the first one leaves: (events for the core, stamp of the first
+        send, of the last). ``expiry_mono_ns``: from when on a venue refuses them."""
         payloads = []
         for order in orders:
-            self.trading[order.venue].sign(order.view, *order.signed)
+            self._trading[order.venue].sign(order.view, *order.signed)
             payloads.append(bytes(order.view))
         followers: list[CoreEvent] = []
         first_ns = last_ns = 0
+        kept_back: Stop | None = None  # a first leg that cannot leave keeps the other one back
+        legs = orders
         for order, payload in zip(orders, payloads, strict=True):
-            own = (None if first_ns else refused) or self._last_look(order.venue, expiry_mono_ns)
-            if own is None:
-                self.crash("before_send")
+            refused = kept_back or self._last_look.entry(legs, self._mono_ns(), expiry_mono_ns, first=not first_ns)
+            if refused is None:
+                self._crash("before_send")
                 try:
-                    last_ns = self.trading[order.venue].launch(order.symbol, order.client_id, payload)
+                    last_ns = self._trading[order.venue].launch(order.symbol, order.client_id, payload)
                 except VenueUnavailable as error:
-                    own = (Refusal.SESSION_DOWN, str(error))
+                    refused = (Refusal.SESSION_DOWN, str(error))
                 else:
                     followers.append(Sent(order.client_id, last_ns))
                     if not first_ns:
-                        first_ns = last_ns
-                        self.crash("after_first_leg_sent")
-            if own is not None:  # a first leg that cannot leave keeps the other one back
-                followers.append(NotSent(order.client_id, *own))
-                refused = own
+                        first_ns, legs = last_ns, orders[1:]
+                        self._crash("after_first_leg_sent")
+            if refused is not None:
+                followers.append(NotSent(order.client_id, *refused))
+                kept_back = None if first_ns else refused
+        if kept_back is not None:
+            self._metrics.inc(self._refused[kept_back[0]])
         return followers, first_ns, last_ns
-
-    def _last_look(self, venue: str, expiry_mono_ns: int) -> tuple[Refusal, str] | None:
-        """Lease, latch, the venue's block and the order's own time right before the bytes of new risk leave."""
-        venue_id, now_ns = self._venue_ids[venue], mono_ns()
-        if now_ns >= expiry_mono_ns:
-            return Refusal.STALE_AT_EXECUTOR, "order expired before it was sent"
-        if self.halt.may_launch(now_ns, venue_id):
-            return None
-        if self.halt.latched():
-            return Refusal.HALT_LATCH, "halted before the send"
-        if self.halt.venue_blocked(venue_id):
-            return Refusal.VENUE_BLOCKED, venue
-        return Refusal.LEASE, "lease ran out before the send"

@@ -1,8 +1,8 @@
 """The executor: opportunities in, orders out, truth in the journal.
 
 One uvloop loop: the opportunity queue (bell, or polled when it spins), the venues' order entry and private streams, a
-tick. Everything decided is decided by the pure core (pipeline/core.py); this file reads clocks, pages and sockets,
-performs the core's actions in their order, and stamps the stages. Start = recovery: replay the journal, sweep every
+tick. The pure core (pipeline/core.py) decides everything, the performer (performer.py) carries its actions out; this
+file makes the parts, reads pages and the queue, and keeps time. Start = recovery: replay the journal, sweep every
 venue, only then READY. SIGTERM: nothing new, what is open is finished within a bound, then the journal is closed.
 """
 
@@ -14,10 +14,9 @@ import gc
 import os
 import secrets
 import sys
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -33,7 +32,6 @@ from pipeline.execution.events import (
     Tick,
 )
 from pipeline.execution.journal import Journal
-from pipeline.execution.records import OperationResultRecord
 from pipeline.execution.shared_reads import AccountReader, ShmHalt, decode_opportunity
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.clock import mono_ns
@@ -50,7 +48,7 @@ from workers.account_clients import remember_budgets
 from workers.base import WorkerContext, run_worker
 from workers.executor.control import ExecutorControl
 from workers.executor.pages import ExecutorNumbers, InventoryWriter
-from workers.executor.performer import Hands
+from workers.executor.performer import Performer
 from workers.executor.venues import Questions
 
 if TYPE_CHECKING:
@@ -62,25 +60,23 @@ REPORTS_CAPACITY = 1024
 TICK_S = 0.02
 TICK_IDLE_S = 0.1
 POPS_PER_TURN = 16  # opportunities judged before sockets get their turn
-INVENTORY_ROWS_PER_TICK = 24
 CATALOGUE_WAIT_S = 30.0
 CONNECT_RETRY_MAX_S = 10.0
 REHEARSALS = 16  # bytecode is specialised after 8 passes
 FINISH_S = 6.0  # of the 10 s that SIGTERM leaves
 FIRST_EPOCH_BITS = 45
 STEP_EPOCH_BITS = 24  # an id repeats by chance once in 16 million restored journals; room for 200 million runs
-USD_CENTS = 100
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-class Executor(Hands):
+class Executor:
     """One run of the executor process."""
 
     def __init__(self, ctx: WorkerContext, loop: asyncio.AbstractEventLoop) -> None:
         self.ctx = ctx
         self.loop = loop
         config = ctx.config
-        self.crash = crash_points(os.environ.get("ARB_CRASH_AT", ""))
+        self._crash = crash_points(os.environ.get("ARB_CRASH_AT", ""))
         self._slow_s = float(os.environ.get("ARB_TEST_SLOW_MS", "0")) / 1000  # for tests: a slower engine than ours
         self.market = MarketDataAggregator(ctx.instance, config)
         self.market.attach()
@@ -101,20 +97,28 @@ class Executor(Hands):
             segment_bytes=config.execution.journal_segment_bytes,
             durability=config.execution.durability,
         )
-        self.trading = {}
-        self.questions = Questions(self._clients, loop, self.feed)
-        self._venue_ids = {venue.name: venue.venue_id for venue in config.venues}
-        self._events = deque()
-        self._busy = False
-        self._fault = None
-        self._record = np.zeros(ly.OPPORTUNITY_WORDS, np.int64)
-        self._report_words = np.zeros(ly.REPORT_WORDS, np.int64)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._stopped = asyncio.Event()
-        self._spinning = False
-        self._result_waiters = {}
+        self.core = ExecutionCore(config, self.instruments, market=self.market, halt=self.halt, journal=self.journal)
+        self.trading: dict[str, VenueTrading] = {}
+        self._questions = Questions(self._clients, loop)
         self._numbers = ExecutorNumbers(ctx.metrics)
-        self.hist, self.count, self.refused = self._numbers.hist, self._numbers.count, self._numbers.refused
+        self._stopped = asyncio.Event()
+        self.performer = Performer(
+            self.core,
+            self.journal,
+            self.halt,
+            self.trading,
+            venue_ids={venue.name: venue.venue_id for venue in config.venues},
+            ask=self._questions.ask,
+            numbers=self._numbers,
+            say=ctx.say,
+            crash=self._crash,
+            reports=self._reports,
+            wake_detector=self._detector_bell.ring_if_sleeping,
+            on_fault=self._stopped.set,
+        )
+        self._record = np.zeros(ly.OPPORTUNITY_WORDS, np.int64)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._spinning = False
 
     # --- life ---
 
@@ -126,11 +130,8 @@ class Executor(Hands):
         self.loop.add_reader(ctx.reload_fd, self._reload)
         if not await self._wait_for_catalogue():
             return
-        self.core = ExecutionCore(
-            ctx.config, self.instruments, market=self.market, halt=self.halt, journal=self.journal
-        )
-        self.questions.start()
-        now = self._now()
+        self._questions.start(self.performer.feed)
+        now = self.performer.now()
         actions = self.core.boot(
             self._entries,
             now=now,
@@ -142,15 +143,15 @@ class Executor(Hands):
             epoch_step=1 + secrets.randbits(STEP_EPOCH_BITS),
         )
         self.journal.boot_epoch = self.core.ledger.boot_epoch
-        self._perform(actions, now)
+        self.performer.perform(actions, now)
         self._entries = []
         self.journal.sync()  # ids of this run carry its boot epoch: the record of it must outlive the host
-        self.crash("boot_replayed")
+        self._crash("boot_replayed")
         if self.journal.truncated_bytes:
             ctx.say("warning", f"journal: torn tail of {self.journal.truncated_bytes} bytes cut off")
         self._connect_all()
         self._rehearse()
-        control = ExecutorControl(self)
+        control = ExecutorControl(ctx.state_dir / "executor.sock", self.core, self.performer)
         await control.start()
         gc.collect()
         gc.freeze()
@@ -161,6 +162,14 @@ class Executor(Hands):
         finally:
             await control.close()
             await self._close()
+
+    def _loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What a callback or a task of ours raised. A network's error is its session's matter; a bug ends us."""
+        error = context.get("exception")
+        if error is None or isinstance(error, OSError):
+            loop.default_exception_handler(context)
+        else:
+            self.performer.end_by(error)
 
     async def _wait_for_catalogue(self) -> bool:
         deadline = self.loop.time() + CATALOGUE_WAIT_S
@@ -178,11 +187,11 @@ class Executor(Hands):
         """Ticks until the stop is asked and everything open has been finished, or the bound is over."""
         finish_by = 0.0
         while True:
-            if self._fault is not None:
-                raise self._fault
+            if self.performer.fault is not None:
+                raise self.performer.fault
             self._tick()
             if not self.ctx.is_ready and self.core.ready:
-                self.crash("reconciled")
+                self._crash("reconciled")
                 self.ctx.ready(f"{len(self.core.ledger.operations)} operations in the journal, venues reconciled")
             if self.ctx.stop_requested():
                 finish_by = finish_by or self.loop.time() + FINISH_S
@@ -202,22 +211,21 @@ class Executor(Hands):
     def _reload(self) -> None:
         """Other limits, between two events."""
         config = self.ctx.reloaded()
-        if config is not None and hasattr(self, "core"):
+        if config is not None:
             self.core.reconfigure(config)
 
     def _stop_asked(self) -> None:
         self.loop.remove_reader(self.ctx.stop_fd)
         self._stopped.set()
-        if hasattr(self, "core"):
-            self.feed(Command(CommandKind.STOP, reason="SIGTERM"))
+        self.performer.feed(Command(CommandKind.STOP, reason="SIGTERM"))
 
     async def _close(self) -> None:
         self._inventory.block_all()
         self.loop.remove_reader(self._bell.fileno())
         self._spinning = False
-        now = self._now()
-        if self.journal.failed is None and self._fault is None:
-            self._perform(self.core.stop(now, "SIGTERM"), now)
+        now = self.performer.now()
+        if self.journal.failed is None and self.performer.fault is None:
+            self.performer.perform(self.core.stop(now, "SIGTERM"), now)
         for task in list(self._tasks):
             task.cancel()
         for trading in self.trading.values():
@@ -226,7 +234,7 @@ class Executor(Hands):
                     await trading.close()
             except (VenueError, TimeoutError, OSError) as error:
                 self.ctx.say("warning", f"{trading.venue}: {error}")
-        self.questions.close()
+        self._questions.close()
         self._bell.close()
         self._detector_bell.close()
         if self.journal.failed is None:
@@ -247,14 +255,14 @@ class Executor(Hands):
 
                 rows = {row.spec.symbol: row for row in self.instruments if row.spec.venue == venue.name}
                 folder = self.ctx.state_dir / "paper"
-                self.trading[venue.name] = PaperTrading(venue, folder, self.market, rows, self.feed)
+                self.trading[venue.name] = PaperTrading(venue, folder, self.market, rows, self.performer.feed)
             else:
                 from pipeline.exchanges.factory import make_trading
 
                 credentials = self.ctx.credentials(venue.exchange)
                 if credentials is None:
                     raise ConfigInvalid([f"exchanges.{venue.exchange}: no keys in the state folder"])
-                self.trading[venue.name] = make_trading(venue, credentials, self.feed)
+                self.trading[venue.name] = make_trading(venue, credentials, self.performer.feed)
                 remember_budgets(self.ctx, self.trading[venue.name])
         self._set_multipliers()
         fast_entry = self.core.open_fast_entry(*self.market.memory, self.halt.token)
@@ -348,8 +356,8 @@ class Executor(Hands):
             if not self._opps.pop(self._record):
                 return False
             dequeued_ns = mono_ns()
-            self.crash("dequeued")
-            if not self._slow_s and self._fast_entry(self._record, dequeued_ns):
+            self._crash("dequeued")
+            if not self._slow_s and self.performer.enter_fast(self._record, dequeued_ns):
                 self._count_pop(dequeued_ns, int(self._record[ly.OP_DETECT_MONO_NS]))
                 continue
             opportunity = decode_opportunity(self._record, dequeued_ns)
@@ -357,18 +365,19 @@ class Executor(Hands):
             if self._slow_s:
                 self.loop.call_later(self._slow_s, self._judge_late, opportunity)
             else:
-                self.feed(opportunity)
+                self.performer.feed(opportunity)
         return True
 
     def _count_pop(self, dequeued_ns: int, detect_ns: int) -> None:
-        self.ctx.metrics.inc(self.count["opportunities"])
-        self.ctx.metrics.record(self.hist["queue_hop"], dequeued_ns - detect_ns)
+        numbers = self._numbers
+        numbers.metrics.inc(numbers.count["opportunities"])
+        numbers.metrics.record(numbers.hist["queue_hop"], dequeued_ns - detect_ns)
 
     def _judge_late(self, opportunity: Opportunity) -> None:
         """For tests: what an engine slower by ``ARB_TEST_SLOW_MS`` would see. Only opportunities wait, and they count
         as detected later by the same time: the market decides what is left of them, not our own bound on their age."""
         late_ns = min(mono_ns(), opportunity.detect_mono_ns + int(self._slow_s * 1e9))
-        self.feed(msgspec.structs.replace(opportunity, detect_mono_ns=late_ns))
+        self.performer.feed(msgspec.structs.replace(opportunity, detect_mono_ns=late_ns))
 
     # --- time ---
 
@@ -380,17 +389,17 @@ class Executor(Hands):
         changed = self.market.refresh()
         if changed:
             self._set_multipliers()
-            self.feed(CatalogueChanged(tuple(changed)))
-            self._tell_paper(changed)
+            self.performer.feed(CatalogueChanged(tuple(changed)))
+            self._update_paper(changed)
         snapshot = self._account.poll()
         if snapshot is not None:
-            self.feed(snapshot)
-        self.feed(Tick())
-        self._inventory.write(self.core, self._now())
+            self.performer.feed(snapshot)
+        self.performer.feed(Tick())
+        self._inventory.write(self.core, self.performer.now())
         self._numbers.gauges(self.core)
         self.journal.kick()
 
-    def _tell_paper(self, changed: list[InstrumentRow]) -> None:
+    def _update_paper(self, changed: list[InstrumentRow]) -> None:
         if self.ctx.config.mode is not Mode.PAPER:
             return
         from pipeline.paper import PaperTrading
@@ -399,12 +408,6 @@ class Executor(Hands):
             trading = self.trading.get(row.spec.venue)
             if isinstance(trading, PaperTrading):
                 trading.take_row(row)
-
-    def result_of(self, operation_id: str) -> asyncio.Future[OperationResultRecord]:
-        """Completes when the operation's next result is journalled."""
-        future: asyncio.Future[OperationResultRecord] = self.loop.create_future()
-        self._result_waiters[operation_id] = future
-        return future
 
 
 def host_boot_id() -> str:
@@ -437,7 +440,7 @@ def warm(dialects: Sequence[str]) -> None:
     metrics = Metrics.private()
     metrics.record(metrics.histogram("warm"), 1)
     metrics.inc(metrics.counter("warm"))
-    may_launch(np.zeros(ly.HALT_WORDS, np.int64), 0, 0, 0)
+    may_launch(np.zeros(ly.HALT_WORDS, np.int64), 0, 0, 0, 0)
     EntryEncoder("warm")
     verdict_kernel()
     rehearse()  # what it specialises and imports, every child inherits

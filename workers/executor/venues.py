@@ -42,23 +42,20 @@ Answer = TypeVar("Answer")
 
 
 class Questions:
-    """REST side of all venues, on its own thread and loop. ``deliver`` is called in the executor's loop."""
+    """REST side of all venues, on its own thread and loop. ``loop``: the executor's, in which answers are delivered."""
 
-    def __init__(
-        self,
-        make_clients: Callable[[], dict[str, VenueClient]],
-        loop: asyncio.AbstractEventLoop,
-        deliver: Callable[[CoreEvent], None],
-    ) -> None:
+    def __init__(self, make_clients: Callable[[], dict[str, VenueClient]], loop: asyncio.AbstractEventLoop) -> None:
         self._make_clients = make_clients
         self._home = loop
-        self._deliver = deliver
+        self._deliver: Callable[[CoreEvent], None] = _dropped
         self._clients: dict[str, VenueClient] = {}
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._run, name="questions", daemon=True)
 
-    def start(self) -> None:
+    def start(self, deliver: Callable[[CoreEvent], None]) -> None:
+        """Begins to answer; ``deliver`` takes the answers, in the executor's loop."""
+        self._deliver = deliver
         self._thread.start()
 
     def _run(self) -> None:
@@ -184,6 +181,10 @@ class Questions:
             positions=tuple(positions),
             error=error_text,
         )
+
+
+def _dropped(event: CoreEvent) -> None:
+    """Where answers go before the start: nothing is asked before it."""
 
 
 async def patiently(ask: Callable[[], Awaitable[list[Answer]]]) -> list[Answer]:

@@ -77,13 +77,23 @@ def test_an_opportunity_is_decoded_and_a_flipped_bit_is_seen() -> None:
     assert len(decode_opportunity(words, 7).legs) == ly.LEG_CAPACITY, "an absurd count is bounded"
 
 
-@given(st.booleans(), st.integers(0, 3), st.integers(0, 3), st.integers(-1, ly.VENUE_CAPACITY), st.integers(0, 3))
+@given(
+    st.booleans(),
+    st.integers(0, 3),
+    st.integers(0, 3),
+    st.integers(-1, ly.VENUE_CAPACITY),
+    st.sampled_from([-1, 0, 1, 2, ly.CATALOGUE_CAPACITY - 1, ly.CATALOGUE_CAPACITY]),
+    st.integers(0, 3),
+    st.integers(0, 3),
+)
 @settings(deadline=None)
 def test_new_risk_leaves_only_with_lease_no_halt_and_no_block(
-    latched: bool, token: int, expiry: int, venue: int, blocked: int
+    latched: bool, token: int, expiry: int, venue: int, instrument: int, blocked: int, halted: int
 ) -> None:
     words = np.zeros(ly.HALT_WORDS, np.int64)
     words[ly.HALT_LATCH], words[ly.HALT_LEASE_TOKEN], words[ly.HALT_LEASE_EXPIRY_MONO_NS] = latched, token, expiry
     words[ly.HALT_VENUE_OFF + blocked] = 1
-    wanted = not latched and token == 1 and expiry > 2 and 0 <= venue < ly.VENUE_CAPACITY and venue != blocked
-    assert may_launch(words, 1, 2, venue) == wanted
+    words[ly.HALT_INSTRUMENT_OFF + halted] = 1
+    places = 0 <= venue < ly.VENUE_CAPACITY and 0 <= instrument < ly.CATALOGUE_CAPACITY
+    wanted = not latched and token == 1 and expiry > 2 and places and venue != blocked and instrument != halted
+    assert may_launch(words, 1, 2, venue, instrument) == wanted

@@ -11,53 +11,27 @@ import msgspec
 import numpy as np
 import pytest
 
-from bench.entry_world import EntryWorld, engine_config, plain_template, spec, with_crc
-from pipeline.execution.events import CatalogueChanged
-from pipeline.execution.plan import Plan, Rejected
-from pipeline.execution.records import HedgeRecord
-from pipeline.fast_entry.limits_table import G_ENABLED
-from pipeline.model.config import FeatureConfig, LimitConfig
-from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide, Refusal, TradingStatus
+from bench.entry_world import EntryWorld, with_crc
+from pipeline.execution.plan import Rejected
+from pipeline.model.config import LimitConfig
+from pipeline.model.enums import OpportunityType, Refusal, TradingStatus
 from pipeline.model.structs import CoinIdentity
-from pipeline.model.venue_events import SessionState
-from pipeline.templates.template import OrderTerms, Pieces
 from shm import layout as ly
-from tests.unit.fast_entry.test_entry import a_world, exact, levels, opened, ordinary, written
+from tests.worlds.fast_entry_world import (
+    a_world,
+    changed,
+    configured,
+    entered,
+    exact,
+    levels,
+    opened,
+    ordinary,
+    other_direction,
+    tripped,
+)
 
 SECOND = ly.OP_LEGS + ly.LEG_WORDS
 Attack = Callable[[EntryWorld], Any]
-
-
-def changed(world: EntryWorld, instrument_id: int, **fields: Any) -> None:
-    """The catalogue says something else of an instrument; fields of the row, else of its spec."""
-    row = world.rows[instrument_id]
-    own = {name: value for name, value in fields.items() if name in row.__struct_fields__}
-    of_spec = {name: value for name, value in fields.items() if name not in own}
-    row = msgspec.structs.replace(row, spec=msgspec.structs.replace(row.spec, **of_spec), **own)
-    world.rows[instrument_id] = row
-    world.instruments.update([row])
-    world.feed(CatalogueChanged((row,)))
-
-
-def entered(world: EntryWorld, *, settled: bool = True) -> None:
-    """An entry is under way; ``settled``: its orders have ended, it has not."""
-    assert world.fast_entry.offer(ordinary(world), world.halt, world.now())
-    world.feed(written(world))
-    if settled:
-        world.core.ledger.unsettled.clear()
-    world.now_ns += 1_000_000
-    opened(world)
-
-
-def other_direction(world: EntryWorld) -> Any:
-    record = ordinary(world)
-    record[ly.OP_DIRECTION_KEY] = 999
-    return with_crc(record)
-
-
-def configured(world: EntryWorld, **limits: Any) -> None:
-    changed_limits = msgspec.structs.replace(world.core.config.risk_limits, **limits)
-    world.core.reconfigure(msgspec.structs.replace(world.core.config, risk_limits=changed_limits))
 
 
 def cooldown(world: EntryWorld) -> Any:
@@ -86,6 +60,35 @@ def exposed(world: EntryWorld) -> Any:
     entered(world)
     configured(world, max_total_exposure_usd=Decimal(80))
     return other_direction(world)
+
+
+def position_of_what_is_open(world: EntryWorld) -> Any:
+    """50 USD are under way in the coin on each venue; another 50 would be within the limit alone."""
+    entered(world)
+    configured(world, max_position_size_usd=Decimal(80))
+    return other_direction(world)
+
+
+def within_a_scope(scope: str, key: str, **limits: Any) -> Attack:
+    def attack(world: EntryWorld) -> Any:
+        entered(world)
+        configured(world, **{scope: {key: LimitConfig(**limits)}})
+        return other_direction(world)
+
+    return attack
+
+
+def off_the_tick(world: EntryWorld) -> Any:
+    """The best price is no multiple of the tick, and without slippage the limit on the tick is beyond it."""
+    changed(world, 0, tick=Decimal("0.2"))
+    configured(world, max_slippage_bps=Decimal(0))
+    return ordinary(world)
+
+
+def no_book(world: EntryWorld) -> Any:
+    """The catalogue's row names a place where no book was ever published."""
+    changed(world, 1, book_index=9)
+    return ordinary(world)
 
 
 def order_rate(world: EntryWorld) -> Any:
@@ -303,16 +306,6 @@ def no_hedge(world: EntryWorld) -> Any:
     return world.record(legs, OpportunityType.SPOT_FUTURES_HEDGE)
 
 
-def tripped(name: str) -> Attack:
-    def attack(world: EntryWorld) -> Any:
-        world.core.context.trip(name, "test")
-        world.perform(world.core.context.drain())
-        world.core.update_limits_table()
-        return ordinary(world)
-
-    return attack
-
-
 def not_finite(word: int, value: float) -> Attack:
     def attack(world: EntryWorld) -> Any:
         record = ordinary(world)
@@ -381,6 +374,26 @@ ATTACKS: dict[str, tuple[Attack, Refusal]] = {
     "own order": (own_order, Refusal.INSTRUMENT_BLOCKED),
     "open operations": (too_many_open, Refusal.IN_FLIGHT_LIMIT),
     "exposure of what is open": (exposed, Refusal.EXPOSURE_LIMIT),
+    "position of what is open": (position_of_what_is_open, Refusal.POSITION_LIMIT),
+    "position of a venue": (
+        within_a_scope("per_venue", "mexc_spot", max_position_size_usd=Decimal(80)),
+        Refusal.POSITION_LIMIT,
+    ),
+    "position of an asset": (
+        within_a_scope("per_asset", "BTC", max_position_size_usd=Decimal(80)),
+        Refusal.POSITION_LIMIT,
+    ),
+    "position of a pair": (
+        within_a_scope("per_pair", "BTC/USDT", max_position_size_usd=Decimal(80)),
+        Refusal.POSITION_LIMIT,
+    ),
+    "exposure of an asset": (
+        within_a_scope("per_asset", "BTC", max_exposure_usd=Decimal(80)),
+        Refusal.EXPOSURE_LIMIT,
+    ),
+    "order rate of a venue": (within_a_scope("per_venue", "mexc_spot", max_orders_per_s=1), Refusal.ORDER_RATE),
+    "slippage": (off_the_tick, Refusal.MOVED),
+    "no book": (no_book, Refusal.NO_BOOK),
     "order rate": (order_rate, Refusal.ORDER_RATE),
     "daily loss": (daily_loss, Refusal.DAILY_LOSS),
     "quarantined": (quarantined, Refusal.QUARANTINED),
@@ -451,8 +464,8 @@ def test_what_the_exact_gate_refuses_does_not_go_the_fast_path(name: str) -> Non
         opened(world)
         record = attack(world)
         assert not world.fast_entry.offer(record, world.halt, world.now())
-        word = exact(world, record)
-        assert isinstance(word, Rejected) and word.refusal is refusal, word
+        judged = exact(world, record)
+        assert isinstance(judged, Rejected) and judged.refusal is refusal, judged
 
 
 def test_the_attacks_begin_from_a_state_that_is_taken() -> None:
@@ -462,194 +475,3 @@ def test_the_attacks_begin_from_a_state_that_is_taken() -> None:
         opened(world)
         entered(world)
         assert world.fast_entry.offer(other_direction(world), world.halt, world.now())
-
-
-@pytest.mark.parametrize("check", [BalanceCheck.STRICT, BalanceCheck.CONFIRMED])
-def test_balances_that_are_asked_at_the_decision_are_the_exact_paths(check: BalanceCheck) -> None:
-    with a_world(config=engine_config(execution={"balance_check": check})) as world:
-        opened(world)
-        assert world.fast_entry.offer(ordinary(world), world.halt, world.now()) is (check is BalanceCheck.CONFIRMED)
-
-
-def test_what_has_no_checks_or_scoped_limits_is_the_exact_paths() -> None:
-    features = FeatureConfig(enable_risk_checks=False)
-    with a_world(config=msgspec.structs.replace(engine_config(), features=features)) as world:
-        opened(world)
-        assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
-    with a_world() as world:
-        opened(world)
-        configured(world, per_pair={"BTC/USDT": LimitConfig(max_position_size_usd=Decimal(1000))})
-        record = ordinary(world)
-        assert not world.fast_entry.offer(record, world.halt, world.now())
-        assert isinstance(exact(world, record), Plan)
-
-
-@pytest.mark.parametrize("instrument_id", [0, 1])
-def test_numbers_of_different_exponents_are_not_compared(instrument_id: int) -> None:
-    """One pair's quantities have one exponent; should they not, the lots of both legs are no common numbers."""
-    with a_world() as world:
-        changed(world, instrument_id, qty_exp=world.rows[instrument_id].qty_exp + 1)
-        opened(world)
-        two = Decimal(2)  # a tenth of it is no dust either
-        legs = [(0, 1, two, Decimal("99.5")), (1, -1, two, Decimal("99.6"))]
-        assert not world.fast_entry.offer(world.record(legs), world.halt, world.now())
-        assert isinstance(exact(world, world.record(legs)), Plan)
-
-
-def test_a_book_of_another_instrument_is_none() -> None:
-    with a_world() as world:
-        opened(world)
-        world.publish(1, levels("100.00", "-0.05", "4"), levels("100.10", "0.05", "5"), instrument=2)
-        assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
-
-
-def test_a_venue_that_pays_for_taking_is_the_exact_paths() -> None:
-    specs = [spec(venue.name, taker_fee_ppm=-100) for venue in engine_config().venues]
-    with a_world(specs=specs) as world:
-        opened(world)
-        assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
-        assert isinstance(exact(world, ordinary(world)), Plan)
-
-
-def test_a_hedge_whose_coin_has_a_moving_rate_is_valued_by_the_exact_path() -> None:
-    """Its exposure moves with each book; the limits table is refreshed with each event."""
-    with a_world() as world:
-        opened(world)
-        entered(world)
-        (name, operation), *_ = world.core.ledger.open_operations.items()
-        legs = tuple(msgspec.structs.replace(leg, quote="EUR") for leg in operation.record.legs)
-        operation.record = msgspec.structs.replace(operation.record, legs=legs)
-        hedge = HedgeRecord(
-            name, "BTC", 0, 2, "mexc_spot", "BTCUSDT", "gateio_futures", "BTC_USDT", OrderSide.BUY,
-            Decimal(1), Decimal(99), Decimal(100), "",
-        )  # fmt: skip
-        world.core.ledger.hedges[name] = hedge
-        world.core.update_limits_table()
-        assert not world.fast_entry.limits_table.ints[G_ENABLED]
-
-
-def test_numbers_that_no_template_writes_take_the_exact_path_and_end_nothing() -> None:
-    def template(venue: str, terms: OrderTerms) -> Pieces | None:
-        return plain_template(venue, terms)
-
-    with a_world(template_of=template) as world:
-        opened(world)
-        changed(world, 1, tick=Decimal("1e-30"))
-        assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
-
-
-@pytest.mark.parametrize("digits", ["3.141592653589793238462643", "20000"])
-def test_limits_that_no_word_holds_end_nothing(digits: str) -> None:
-    with a_world() as world:
-        opened(world)
-        configured(world, max_slippage_bps=Decimal(digits), max_open_operations=10**30)
-        assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
-
-
-def test_a_session_that_fell_is_told_to_the_limits_table_before_the_next_opportunity() -> None:
-    with a_world() as world:
-        opened(world)
-        world.feed(SessionState(venue="mexc_spot", state="down", recv_mono_ns=world.now_ns, reason="test"))
-        assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
-        world.feed(SessionState(venue="mexc_spot", state="up", recv_mono_ns=world.now_ns))
-        record = ordinary(world)
-        assert world.fast_entry.offer(record, world.halt, world.now()) is isinstance(exact(world, record), Plan)
-
-
-@pytest.mark.parametrize("what", ["breaker", "reducing", "not ready", "user"])
-def test_a_stop_holds_before_the_limits_table_has_heard_of_it(what: str) -> None:
-    """Strategies and tools speak to gate and risk manager between two events."""
-    with a_world() as world:
-        opened(world)
-        gate = world.core.risk.gate
-        if what == "breaker":
-            world.core.risk.force_emergency_shutdown("test")
-        elif what == "reducing":
-            gate.reducing = "operation x"
-        elif what == "not ready":
-            gate.ready = False
-        else:
-            gate.user_check = lambda _plan: "no"
-        assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
-
-
-# --- shapes that only the exact path may take ---
-
-
-def test_a_hedge_within_one_balance_needs_the_sum() -> None:
-    """Spot and contract of one venue, paid from one balance; and both orders from one budget."""
-    config = engine_config()
-    specs = [spec("mexc_spot"), spec("mexc_spot", symbol="BTC_PERP", kind=InstrumentKind.PERPETUAL)]
-    legs = [(0, 1, Decimal("0.5"), Decimal("99.5")), (1, -1, Decimal("0.5"), Decimal("99.6"))]
-
-    def record(world: EntryWorld) -> Any:
-        world.fund_all()
-        world.publish(0, levels("98.99", "-0.01", "5"), levels("99.10", "0.05", "3"))
-        world.publish(1, levels("100.00", "-0.05", "4"), levels("100.10", "0.05", "5"))
-        return world.record(legs, OpportunityType.SPOT_FUTURES_HEDGE)
-
-    with a_world(config=config, specs=specs) as world:
-        assert world.fast_entry.offer(record(world), world.halt, world.now())
-    with a_world(config=config, specs=specs) as world:
-        first = record(world)
-        word = exact(world, first)
-        assert isinstance(word, Plan)
-        amounts = [amount for _, _, amount in word.needs()]
-        world.fund({("mexc_spot", "USDT"): sum(amounts, Decimal(0)) - Decimal("0.01")})
-        assert max(amounts) < sum(amounts, Decimal(0)) - 1
-        second = record(world)
-        world.fund({("mexc_spot", "USDT"): sum(amounts, Decimal(0)) - Decimal("0.01")})
-        assert not world.fast_entry.offer(second, world.halt, world.now())
-        refused = exact(world, second)
-        assert isinstance(refused, Rejected) and refused.refusal is Refusal.MARGIN_LIMIT
-    with a_world(config=config, specs=specs) as world:
-        world.core.risk.gate.order_budget = lambda _venue, orders: orders <= 2
-        first = record(world)
-        assert not world.fast_entry.offer(first, world.halt, world.now())
-        refused = exact(world, first)
-        assert isinstance(refused, Rejected) and refused.refusal is Refusal.ORDER_RATE
-
-
-def test_a_quote_without_a_declared_rate_is_the_exact_paths() -> None:
-    specs = [spec(venue.name, quote="EUR") for venue in engine_config().venues]
-    with a_world(specs=specs) as world:
-        opened(world)
-        assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
-        refused = exact(world, ordinary(world))
-        assert isinstance(refused, Rejected) and refused.refusal is Refusal.EXPOSURE_LIMIT
-
-
-def test_amounts_that_no_word_holds_are_the_exact_paths() -> None:
-    """The reservation's text is a product of four integers; beyond a word it would be another amount."""
-    much = Decimal(10) ** 13
-    config = engine_config(limits={"max_position_size_usd": much, "max_total_exposure_usd": much})
-    with a_world(config=config) as world:
-        opened(world)
-        world.fund_all(Decimal(10) ** 12)
-        huge = Decimal(10) ** 8
-        world.publish(0, [(Decimal(99), huge)], [(Decimal("99.1"), huge)])
-        world.publish(1, [(Decimal(100), huge)], [(Decimal("100.1"), huge)])
-        record = world.record([(0, 1, huge, Decimal("99.5")), (1, -1, huge, Decimal("99.6"))])
-        assert not world.fast_entry.offer(record, world.halt, world.now())
-        assert isinstance(exact(world, record), Plan)
-
-
-def test_a_lot_between_the_books_numbers_is_the_exact_paths() -> None:
-    with a_world() as world:
-        opened(world)
-        changed(world, 1, lot=Decimal("0.000000015"))
-        assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
-
-
-def test_an_own_order_and_an_own_fill_outlive_a_change_of_their_row() -> None:
-    with a_world() as world:
-        opened(world)
-        entered(world, settled=False)
-        changed(world, 0, funding_rate_ppb=5)
-        assert not world.fast_entry.offer(other_direction(world), world.halt, world.now())
-    with a_world() as world:
-        opened(world)
-        world.core.risk.gate.note_fill("mexc_spot", "BTCUSDT", world.now_ns, 0)
-        world.core.update_limits_table()
-        changed(world, 0, funding_rate_ppb=5)
-        assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())

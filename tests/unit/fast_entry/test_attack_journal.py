@@ -9,15 +9,15 @@ import pytest
 from bench.entry_world import EntryWorld
 from pipeline.execution.journal import Journal, read_journal, segment_path
 from pipeline.execution.records import StopRecord
-from tests.unit.fast_entry.test_entry import a_world, opened, ordinary
+from tests.worlds.fast_entry_world import a_world, opened, ordinary
 
 
-def printed(world: EntryWorld, journal: Journal) -> list[str]:
+def encoded(world: EntryWorld, journal: Journal) -> list[str]:
     """One more entry of the numbers that were approved, into ``journal``; the ids of its records."""
     orders = world.fast_entry.write(journal, world.now(), world.now_ns, lambda _venue: 0)
-    told = world.fast_entry.entered(journal)
-    assert [order.client_id for order in orders] == [intent.client_id for intent in told.intents]
-    return [told.operation.operation_id, *(intent.client_id for intent in told.intents)]
+    entered = world.fast_entry.entered(journal)
+    assert [order.client_id for order in orders] == [intent.client_id for intent in entered.intents]
+    return [entered.operation.operation_id, *(intent.client_id for intent in entered.intents)]
 
 
 def test_entries_and_ordinary_records_are_one_chain_over_every_rotation(tmp_path: Path) -> None:
@@ -32,14 +32,14 @@ def test_entries_and_ordinary_records_are_one_chain_over_every_rotation(tmp_path
             for _ in range(number % 4):
                 journal.append(StopRecord("x" * (number * 7 % 300), 0, 0), number, number)
                 notes += 1
-            ids += printed(world, journal)
+            ids += encoded(world, journal)
         found = list(read_journal(tmp_path))
         assert [entry.seq for entry in found] == list(range(1, len(found) + 1))
         assert len(found) == notes + len(ids) and len(set(ids)) == len(ids)
         journal.close()
         journal, entries = Journal.open(tmp_path, segment_bytes=16 * 1024)
         assert [entry.record for entry in entries] == [entry.record for entry in found]
-        ids += printed(world, journal)
+        ids += encoded(world, journal)
         assert len(list(read_journal(tmp_path))) == notes + len(ids)
         assert len(list(tmp_path.glob("*.seg"))) > 5, "it rotated"
         journal.close()
@@ -52,7 +52,7 @@ def test_an_entry_that_was_written_in_part_is_cut_to_its_whole_records(tmp_path:
         opened(world)
         assert world.fast_entry.offer(ordinary(world), world.halt, world.now())
         journal, _ = Journal.open(tmp_path, segment_bytes=64 * 1024)
-        printed(world, journal)
+        encoded(world, journal)
         segment = segment_path(tmp_path, 1)
         image = bytearray(segment.read_bytes())
         magic = image[64:68]
@@ -66,7 +66,7 @@ def test_an_entry_that_was_written_in_part_is_cut_to_its_whole_records(tmp_path:
         segment.write_bytes(image)
         journal, entries = Journal.open(tmp_path, segment_bytes=64 * 1024)
         assert len(entries) == whole and journal.truncated_bytes
-        printed(world, journal)
+        encoded(world, journal)
         assert len(list(read_journal(tmp_path))) == whole + 3
         journal.close()
 

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
-import tempfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from decimal import Decimal
-from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,80 +13,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from bench.entry_world import LEASE_TOKEN, EntryWorld, Level, engine_config, spec, with_crc
-from pipeline.exchanges.gateio import orders as gate
-from pipeline.exchanges.gateio import websocket_api as wsapi
-from pipeline.exchanges.mexc import orders as mexc
-from pipeline.execution.core_context import base36
 from pipeline.execution.events import CatalogueChanged, Command, CommandKind, Entered
 from pipeline.execution.journal import read_journal
-from pipeline.execution.journal_commit import chain_of, crc32_octets
 from pipeline.execution.ledger import Ledger
-from pipeline.execution.plan import Plan, Rejected, _matched, grid_of
+from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.records import OperationRecord, OrderIntentRecord
-from pipeline.execution.shared_reads import decode_opportunity
-from pipeline.fast_entry import verdict
 from pipeline.fast_entry.limits_table import LimitsTable
 from pipeline.model.enums import (
     FeeAssetRule,
     OpportunityType,
-    OrderKind,
-    OrderSide,
     Refusal,
-    TimeInForce,
     TradingStatus,
 )
-from pipeline.model.fixedpoint import plain
-from pipeline.model.instruments import VenueRef, build_rows
-from pipeline.model.structs import OrderRequest
 from pipeline.model.venue_events import SessionState
-from pipeline.templates import template as st
-from pipeline.templates.template_writer import fill_template, put_base36, put_number
 from shm import layout as ly
-from tests.worlds.execution_world import Faults, World
-from tests.worlds.fast_entry_world import FastEntryWorld
+from tests.worlds.execution_world import Faults, World, make_config
+from tests.worlds.fast_entry_world import FastEntryWorld, a_world, exact, levels, opened, ordinary, written
 
-ROOM = 1e-5  # bps, and relative: nearer than this to a bound the fast path may leave the word to the exact one
+ROOM = 1e-5  # bps, and relative: nearer than this to a bound the fast path may leave it to the exact one
 MANY = settings(max_examples=250, deadline=None)
 QUICK = settings(deadline=None)  # the first example may compile
-
-
-@contextmanager
-def a_world(**changes: Any) -> Iterator[EntryWorld]:
-    with tempfile.TemporaryDirectory() as folder:
-        world = EntryWorld(Path(folder), **changes)
-        try:
-            yield world
-        finally:
-            world.close()
-
-
-def levels(first: str, step: str, *quantities: str) -> list[Level]:
-    return [(Decimal(first) + k * Decimal(step), Decimal(qty)) for k, qty in enumerate(quantities)]
-
-
-def opened(world: EntryWorld) -> None:
-    """Funds, and books on which buying on MEXC and selling on Gate.io pays."""
-    world.fund_all()
-    world.publish(0, levels("98.99", "-0.01", "5", "5"), levels("99.10", "0.05", "0.3", "4"))
-    world.publish(1, levels("100.00", "-0.05", "0.4", "4"), levels("100.10", "0.05", "5"))
-    world.publish(2, levels("100.20", "-0.05", "0.4", "4"), levels("100.30", "0.05", "5"))
-
-
-def ordinary(world: EntryWorld, **changes: Any) -> Any:
-    legs = [(0, 1, Decimal("0.5"), Decimal("99.5")), (1, -1, Decimal("0.5"), Decimal("99.6"))]
-    return world.record(legs, **changes)
-
-
-def exact(world: EntryWorld, record: Any) -> Plan | Rejected:
-    """The exact path's word on the same state."""
-    world.core.context.now = world.now()
-    world.core.risk.gate.ready = world.core.ready
-    return world.core.risk.gate.judge(decode_opportunity(record, world.now_ns))
-
-
-def written(world: EntryWorld) -> Entered:
-    world.fast_entry.write(world.journal, world.now(), world.now_ns, lambda _venue: world.now().wall_ms)
-    return world.fast_entry.entered(world.journal)
 
 
 def same_plan(entered: Entered, plan: Plan, world: EntryWorld) -> None:
@@ -197,12 +136,12 @@ def test_a_yes_is_the_exact_yes_and_a_no_is_no_common_case(data: Any) -> None:
         record = world.record(legs, kind)
         yes = world.fast_entry.offer(record, world.halt, world.now())
         entered = written(world) if yes else None
-        word = exact(world, record)
+        judged = exact(world, record)
         if entered is not None:
-            assert isinstance(word, Plan), f"the exact path says {word}"
-            same_plan(entered, word, world)
-        elif isinstance(word, Plan):
-            assert near_a_bound(world, word), f"no {world.fast_entry.last_no} to {word}"
+            assert isinstance(judged, Plan), f"the exact path says {judged}"
+            same_plan(entered, judged, world)
+        elif isinstance(judged, Plan):
+            assert near_a_bound(world, judged), f"no {world.fast_entry.last_no} to {judged}"
 
 
 def test_the_ordinary_opportunity_goes_the_fast_path_and_its_journal_is_whole() -> None:
@@ -211,9 +150,9 @@ def test_the_ordinary_opportunity_goes_the_fast_path_and_its_journal_is_whole() 
         record = ordinary(world)
         assert world.fast_entry.offer(record, world.halt, world.now())
         entered = written(world)
-        word = exact(world, record)
-        assert isinstance(word, Plan)
-        same_plan(entered, word, world)
+        judged = exact(world, record)
+        assert isinstance(judged, Plan)
+        same_plan(entered, judged, world)
         world.feed(entered)
         assert world.core.ledger.open_operations
         ledger = Ledger()
@@ -347,15 +286,15 @@ def test_whatever_stands_in_the_way_is_named_by_the_exact_path(reason: str) -> N
         opened(world)
         record = refuse_by(world, reason)
         assert not world.fast_entry.offer(record, world.halt, world.now())
-        word = exact(world, record)
-        assert isinstance(word, Rejected) and word.refusal is REASONS[reason], word
+        judged = exact(world, record)
+        assert isinstance(judged, Rejected) and judged.refusal is REASONS[reason], judged
 
 
 # --- the limits table ---
 
 
 def fresh(limits_table: LimitsTable, world: EntryWorld | World) -> tuple[list[int], list[float]]:
-    """What a board that is made now says."""
+    """A limits table that is made now."""
     core = world.core
     other = LimitsTable(
         core.context, core.risk.gate, core.balances, core.rates, lease_token=LEASE_TOKEN, feeds=list(world.offsets)
@@ -390,8 +329,32 @@ def test_storms_on_the_fast_path_end_flat_and_the_limits_table_is_always_the_led
         assert world.taken >= 5, "without faults nearly every opportunity goes the fast path"
 
 
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("seed", range(4))
+def test_hedges_of_one_coin_stack_up_to_the_position_limit_and_no_further(seed: int, fast: bool) -> None:
+    """Both ways of hedging share the contract's venue. The world checks every send against its own sum."""
+    limit = Decimal(350)
+    config = make_config(limits={"max_position_size_usd": limit})
+    world = FastEntryWorld(seed, config=config) if fast else World(seed, config=config)
+    world.run(100)
+    if seed % 2:
+        world.faults = Faults(drop_response=0.2, drop_stream=0.2, partial=0.2, late=0.2)
+    for number in range(10):
+        spot = ("mexc_spot", "gateio_spot")[number % 2]
+        world.feed(world.offer(spot, "gateio_futures", Decimal("0.6")))
+        world.run(600)
+        for venue in world.venues:
+            assert world.position_usd(venue) <= limit
+    if not seed % 2:
+        assert Refusal.POSITION_LIMIT in world.refusals
+        assert world.position_usd("gateio_futures") > limit - 70, "the next hedge would have been too much"
+        assert not isinstance(world, FastEntryWorld) or world.taken >= 5
+    world.calm()
+    world.judge()
+
+
 @pytest.mark.parametrize("crash_after", range(14))
-def test_a_death_at_any_action_of_a_short_entry_is_recovered(crash_after: int) -> None:
+def test_a_death_at_any_action_of_a_fast_entry_is_recovered(crash_after: int) -> None:
     """Between two records, before and between the orders' bytes, before the core hears of it."""
     world = FastEntryWorld(3)
     world.run(100)
@@ -422,7 +385,7 @@ def test_what_the_verdict_approved_is_reserved_before_anything_else() -> None:
         assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
 
 
-def test_a_changed_row_of_the_catalogue_is_heeded() -> None:
+def test_a_changed_row_of_the_catalogue_is_obeyed() -> None:
     with a_world() as world:
         opened(world)
         row = world.rows[0]
@@ -432,153 +395,18 @@ def test_a_changed_row_of_the_catalogue_is_heeded() -> None:
         finer = msgspec.structs.replace(row, spec=msgspec.structs.replace(row.spec, tick=Decimal("0.001")))
         world.feed(CatalogueChanged((finer,)))
         assert world.fast_entry.offer(ordinary(world), world.halt, world.now())
-        word = exact(world, ordinary(world))
-        assert isinstance(word, Rejected | Plan)
+        judged = exact(world, ordinary(world))
+        assert isinstance(judged, Rejected | Plan)
 
 
-def test_other_limits_are_heeded_from_the_next_opportunity_on() -> None:
+def test_other_limits_are_obeyed_from_the_next_opportunity_on() -> None:
     with a_world() as world:
         opened(world)
         limits = msgspec.structs.replace(world.config.risk_limits, max_position_size_usd=Decimal(40))
         world.core.reconfigure(msgspec.structs.replace(world.config, risk_limits=limits))
         record = ordinary(world)
         assert not world.fast_entry.offer(record, world.halt, world.now())
-        word = exact(world, record)
-        assert isinstance(word, Rejected) and word.refusal is Refusal.POSITION_LIMIT
+        judged = exact(world, record)
+        assert isinstance(judged, Rejected) and judged.refusal is Refusal.POSITION_LIMIT
         world.core.reconfigure(world.config)
         assert world.fast_entry.offer(ordinary(world), world.halt, world.now())
-
-
-# --- kernels and their twins ---
-
-BIG = some.integers(1, 2**61)
-
-
-@QUICK
-@given(BIG, BIG, BIG)
-def test_mul_div_is_exact(a: int, b: int, c: int) -> None:
-    b, c = min(b, c), max(b, c)
-    assert verdict.mul_div(a, b, c) == divmod(a * b, c)
-
-
-@QUICK
-@given(some.integers(0, 10**9), some.integers(0, 10**9), LOTS, LOTS, some.integers(500_000, 1_000_000))
-def test_lots_are_matched_as_the_exact_path_does(buy: int, sell: int, lot_a: str, lot_b: str, keep: int) -> None:
-    with_lots = [spec("mexc_spot", lot=Decimal(lot), reference_price=Decimal(0)) for lot in (lot_a, lot_b)]
-    rows = build_rows(
-        [with_lots[0], msgspec.structs.replace(with_lots[1], venue="gateio_spot")],
-        [VenueRef(name="mexc_spot", venue_id=0, feed_id=0), VenueRef(name="gateio_spot", venue_id=1, feed_id=1)],
-    )
-    grids = [dataclasses.replace(grid_of(row), keep_ppm=keep) for row in rows]
-    lots_fp = [int(grid.lot.scaleb(row.qty_exp)) for grid, row in zip(grids, rows, strict=True)]
-    assert list(verdict.match_lots(buy, sell, *lots_fp, keep)) == _matched(grids, [buy, sell], buy=0)
-
-
-@QUICK
-@given(some.integers(-(2**62) + 1, 2**62 - 1), some.integers(0, 28))
-def test_numbers_are_written_plainly(value: int, digits: int) -> None:
-    out = np.zeros(64, np.uint8)
-    end = put_number(out, 3, value, digits)
-    assert bytes(out[3:end]).decode() == plain(Decimal(value).scaleb(-digits))
-
-
-@QUICK
-@given(some.integers(1, 2**62))
-def test_base_36(value: int) -> None:
-    out = np.zeros(32, np.uint8)
-    assert bytes(out[: put_base36(out, 0, value)]).decode() == base36(value)
-
-
-@QUICK
-@given(some.binary(max_size=700), some.binary(min_size=8, max_size=8))
-def test_chain_and_checksum_are_the_librarys(body: bytes, previous: bytes) -> None:
-    octets = np.zeros((len(body) + 15) // 8 * 8, np.uint8)
-    octets[: len(body)] = np.frombuffer(body, np.uint8)
-    before = np.frombuffer(previous, np.uint64)[0]
-    scratch = np.zeros(24, np.uint64)
-    chain = chain_of(before, octets.view(np.int64), 0, len(body), scratch[:8], scratch[8:])
-    assert int(chain).to_bytes(8, "little") == blake2b(previous + body, digest_size=8).digest()
-    assert crc32_octets(octets, 0, len(body), 0) == zlib.crc32(body)
-
-
-NUMBERS = some.integers(-(2**62), 2**62)
-
-
-@QUICK
-@given(NUMBERS, NUMBERS, some.integers(1, 10**12), some.floats(allow_nan=False))
-def test_msgpack_of_a_template_is_decoded_as_what_it_says(a: int, b: int, counter: int, number: float) -> None:
-    class Row(msgspec.Struct, array_like=True):
-        one: int
-        two: Decimal
-        name: str
-        fixed: str
-        real: float
-
-    book = st.TemplateTable()
-    values = {
-        "one": st.number(0),
-        "two": st.amount(st.leg(st.L_LOTS), Decimal("0.0010")),
-        "name": st.id_str(2, "ab"),
-        "fixed": "x" * 40,
-        "real": st.real(3),
-    }
-    book.add(st.record_pieces(Row, values))
-    program, pool = book.freeze(np.zeros(0, np.int64))
-    slots, out = np.zeros(st.SLOTS, np.int64), np.zeros(512, np.uint8)
-    slots[0], slots[2 * st.LEG_SLOTS + st.L_LOTS], slots[2] = a, b, counter
-    slots[3] = np.array([number]).view(np.int64)[0]
-    end = fill_template(program, pool, 0, slots, 1, out, 0)
-    row = msgspec.msgpack.decode(bytes(out[:end]), type=Row)
-    assert row == Row(a, Decimal(b) / 1000, "ab" + base36(counter), "x" * 40, number)
-    with pytest.raises(ValueError, match="not in both"):
-        st.record_pieces(Row, {"one": 1})
-
-
-# --- orders ---
-
-
-@given(some.integers(1, 10**8), some.integers(1, 10**8), STEPS, LOTS, some.sampled_from(list(OrderSide)))
-@settings(deadline=None)
-def test_orders_are_byte_for_byte_what_the_codecs_write(
-    lots: int, ticks: int, tick: str, lot: str, side: OrderSide
-) -> None:
-    prefix, counter, now_ms, window = "a39ux", 77, 1_700_000_000_123, 5000
-    multiplier = Decimal(lot)
-    terms = st.OrderTerms(
-        symbol="BTC_USDT", side=side, tick=Decimal(tick), lot=Decimal(lot), multiplier=multiplier,
-        id_prefix=prefix, window_ms=window,
-    )  # fmt: skip
-    client_id = prefix + base36(counter)
-    order = OrderRequest(
-        client_id=client_id, venue="v", symbol="BTC_USDT", side=side, kind=OrderKind.LIMIT, tif=TimeInForce.IOC,
-        qty=lots * Decimal(lot), price=ticks * Decimal(tick), multiplier=multiplier,
-    )  # fmt: skip
-    slots = np.zeros(st.SLOTS, np.int64)
-    base = st.LEG_SLOTS
-    slots[base + st.L_LOTS], slots[base + st.L_TICKS], slots[base + st.L_CLIENT] = lots, ticks, counter
-    slots[base + st.L_NOW_MS], slots[base + st.L_NOW_S] = now_ms, now_ms // 1000
-    slots[base + st.L_EXPIRY_MS] = now_ms + window
-    query = mexc.place_query(order)
-    wanted = {"mexc": f"{query}&timestamp={now_ms}&recvWindow={window}".encode()}
-    pieces = {"mexc": mexc.place_pieces(terms, window)}
-    for market in ("spot", "futures"):
-        body = gate.place_pieces(market, terms)
-        assert body is not None
-        pieces[market] = wsapi.call_pieces(f"{market}.order_place", f"p-{prefix}", body)
-        wanted[market] = wsapi.call_frame(
-            f"{market}.order_place", f"p-{client_id}", gate.place_body(market, order), now_ms // 1000, now_ms + window
-        )
-    for name, parts in pieces.items():
-        book = st.TemplateTable()
-        book.add(parts)
-        program, pool = book.freeze(np.zeros(0, np.int64))
-        out = np.zeros(2048, np.uint8)
-        assert bytes(out[: fill_template(program, pool, 0, slots, 0, out, 0)]) == wanted[name]
-
-
-def test_contracts_that_are_no_whole_number_have_no_template() -> None:
-    terms = st.OrderTerms(
-        symbol="BTC_USDT", side=OrderSide.BUY, tick=Decimal("0.1"), lot=Decimal("0.00005"),
-        multiplier=Decimal("0.0001"), id_prefix="a1x", window_ms=5000,
-    )  # fmt: skip
-    assert gate.place_pieces("futures", terms) is None

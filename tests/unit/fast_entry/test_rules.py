@@ -1,0 +1,363 @@
+"""The table of rules is whole, true, and kept by the fast path: no limit and no refusal without a row and a test.
+
+What a limit is, the exact gate says here and no list: each field of the configuration is set to values that may forbid,
+in states in which they could, and the fast path is held against the gate.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from bench.entry_world import EntryWorld, engine_config, spec
+from pipeline.execution.events import Sent, Tick
+from pipeline.execution.plan import Plan, Rejected
+from pipeline.execution.shared_reads import decode_opportunity
+from pipeline.fast_entry.limits_table import G_ENABLED
+from pipeline.model.config import EngineConfig, LimitConfig, RiskLimits
+from pipeline.model.enums import ArbitrageState, InstrumentKind, OpportunityType, OrderSide, OrderState, Refusal
+from pipeline.model.structs import Fill, OrderUpdate
+from pipeline.risk.rules import (
+    EXACT_PATH_ONLY,
+    KNOWN,
+    NO_RULE,
+    RULES,
+    Judge,
+    Rule,
+    limit_fields,
+    unknown_limits,
+)
+from tests.worlds.fast_entry_world import a_world, exact, levels, opened, ordinary
+
+REPO = Path(__file__).resolve().parents[3]
+#: Where the executor refuses: every refusal that these files name must have a row.
+JUDGES = (
+    "pipeline/core.py",
+    "pipeline/execution/balances.py",
+    "pipeline/execution/plan.py",
+    "pipeline/risk/gate.py",
+    "pipeline/risk/last_look.py",
+    "workers/executor/performer.py",
+)
+
+
+# --- the table itself ---
+
+
+def test_every_refusal_that_the_executor_can_give_has_a_row() -> None:
+    named = set()
+    for path in JUDGES:
+        for node in ast.walk(ast.parse((REPO / path).read_text())):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Refusal":
+                named.add(Refusal[node.attr])
+    assert named - {Refusal.NONE} == {rule.refusal for rule in RULES}
+    late = {refusal for refusal in Refusal if refusal >= Refusal.STALE_AT_EXECUTOR}
+    assert late <= {rule.refusal for rule in RULES}, "the numbers from 100 on are the executor's"
+
+
+def test_names_of_rules_are_their_own_and_fields_stand_in_one_list() -> None:
+    assert len({rule.name for rule in RULES}) == len(RULES)
+    assert all(rule.fast for rule in RULES)
+    ruled = {path for rule in RULES for path in rule.limits}
+    assert not ruled & NO_RULE.keys() and not ruled & EXACT_PATH_ONLY.keys() and not NO_RULE.keys() & EXACT_PATH_ONLY
+
+
+def test_every_field_of_the_limits_has_a_row_and_no_row_names_a_field_that_is_not() -> None:
+    assert set(limit_fields(engine_config())) == KNOWN
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_a_rule_is_judged_where_its_row_says_and_its_test_exists(rule: Rule) -> None:
+    module, name = rule.exact.removeprefix("pipeline.").split(":")
+    found: Any = importlib.import_module(f"pipeline.{module}")
+    for part in name.split("."):
+        found = getattr(found, part)
+    assert callable(found)
+    path, test = rule.test.split("::")
+    test, _, parameter = test.removesuffix("]").partition("[")
+    cases = cases_of(REPO / path)[test]
+    assert parameter in cases if parameter else not cases, f"no test {rule.test}"
+    assert cases.get(parameter, "") in ("", rule.refusal.name), "the test expects another refusal than the row"
+
+
+def cases_of(path: Path) -> dict[str, dict[str, str]]:
+    """Tests of a file -> ids of their parameters -> the refusal that the table of parameters expects ("" = none)."""
+    tables: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, str]] = {}
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if isinstance(target, ast.Name):
+                tables[target.id] = ids_of(node.value)
+        elif isinstance(node, ast.FunctionDef):
+            found[node.name] = {}
+            for mark in node.decorator_list:
+                if isinstance(mark, ast.Call) and isinstance(mark.func, ast.Attribute):
+                    values = mark.args[1] if mark.func.attr == "parametrize" else ast.List([])
+                    known = tables.get(values.id, {}) if isinstance(values, ast.Name) else ids_of(values)
+                    found[node.name].update(known)
+    return found
+
+
+def ids_of(values: ast.expr) -> dict[str, str]:
+    """Ids of a literal dictionary or list of parameters -> the refusal that stands behind each."""
+    if isinstance(values, ast.List):
+        return {str(item.value): "" for item in values.elts if isinstance(item, ast.Constant)}
+    found = {}
+    if isinstance(values, ast.Dict):
+        for key, value in zip(values.keys, values.values, strict=True):
+            if isinstance(key, ast.Constant):
+                named = [n.attr for n in ast.walk(value) if isinstance(n, ast.Attribute) and "Refusal" in ast.dump(n)]
+                found[str(key.value)] = named[0] if named else ""
+    return found
+
+
+# --- limits that the fast path does not know ---
+
+
+class MoreLimits(RiskLimits, frozen=True, kw_only=True):
+    """Limits with one that nobody has given a rule."""
+
+    max_leg_usd: Decimal = Decimal(1_000_000)
+
+
+@pytest.mark.parametrize(("max_leg_usd", "known"), [(1_000_000, True), (1, False)])
+def test_a_limit_without_a_rule_turns_the_fast_path_off_once_it_is_set(max_leg_usd: int, known: bool) -> None:
+    with a_world() as world:
+        opened(world)
+        assert world.fast_entry.offer(ordinary(world), world.halt, world.now())
+        world.fast_entry.limits_table.all_changed()
+        limits = msgspec.structs.asdict(world.config.risk_limits)
+        more = MoreLimits(**limits, max_leg_usd=Decimal(max_leg_usd))
+        config = msgspec.structs.replace(world.config, risk_limits=more)
+        world.core.reconfigure(config)
+        assert unknown_limits(config) == ([] if known else ["risk_limits.max_leg_usd"])
+        assert bool(world.fast_entry.limits_table.ints[G_ENABLED]) is known
+        assert world.fast_entry.offer(ordinary(world), world.halt, world.now()) is known
+
+
+@pytest.mark.parametrize("path", EXACT_PATH_ONLY)
+def test_settings_of_the_exact_path_turn_the_fast_path_off(path: str) -> None:
+    value, _ = limit_fields(engine_config())[path]
+    for other in candidates(value):
+        with scene(plain, changed(engine_config(), path, other)) as (world, record):
+            assert not world.fast_entry.limits_table.ints[G_ENABLED]
+            assert not world.fast_entry.offer(record, world.halt, world.now())
+
+
+# --- every field, in every state, with values that may forbid ---
+
+MS = 1_000_000
+Scene = Callable[[EntryWorld], Any]
+
+
+def candidates(value: Any) -> list[Any]:
+    """Values of a field that could make it forbid: its type's extremes, everything that an enum or a switch has."""
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, Enum):
+        return [other for other in type(value) if other is not value]
+    if isinstance(value, int):
+        return [0, 10**9]
+    if isinstance(value, Decimal) or value is None:
+        return [Decimal("0.000001"), Decimal(10**9)]
+    if isinstance(value, str):
+        return ["EUR"]
+    if isinstance(value, tuple):
+        return [()]
+    if isinstance(value, dict):
+        return [dict.fromkeys(("mexc_spot", "ETH", "ETH/USDT"), limit) for limit in scoped_limits()]
+    raise AssertionError(f"no candidates for {value!r}: say here which values of this type may forbid")
+
+
+def scoped_limits() -> list[LimitConfig]:
+    found = []
+    for field in msgspec.structs.fields(LimitConfig):
+        now = getattr(LimitConfig(), field.name)
+        wanted = [not now] if isinstance(now, bool) else [0 if "int" in str(field.type) else Decimal("0.000001")]
+        found += [LimitConfig(**{field.name: value}) for value in wanted]
+    return found
+
+
+def changed(config: EngineConfig, path: str, value: Any) -> EngineConfig:
+    """The configuration with one field, by its dotted path, at another value."""
+
+    def put(struct: Any, names: list[str]) -> Any:
+        inner = put(getattr(struct, names[0]), names[1:]) if len(names) > 1 else value
+        return msgspec.structs.replace(struct, **{names[0]: inner})
+
+    return put(config, path.split("."))  # type: ignore[no-any-return]
+
+
+SPECS = [
+    spec("mexc_spot", tick=Decimal("0.02")),
+    spec("gateio_spot"),
+    spec("gateio_futures"),
+    spec("mexc_spot", symbol="ETHUSDT", base="ETH", tick=Decimal("0.02")),
+    spec("gateio_spot", symbol="ETH_USDT", base="ETH"),
+    spec("gateio_futures", symbol="ETH_USDT", base="ETH"),
+]
+ETH, ETH_SOLD, ETH_CONTRACT = 3, 4, 5
+
+
+@contextmanager
+def scene(state: Scene, config: EngineConfig) -> Iterator[tuple[EntryWorld, Any]]:
+    """A world in a state, and an opportunity in ETH that is taken in it with the configuration of the walk."""
+    with a_world(config=config, specs=SPECS) as world:
+        world.fund_all()
+        yield world, state(world)
+
+
+def books(world: EntryWorld, first: int) -> None:
+    """Books of one coin, the second a little later than the first; the best ask is no multiple of the tick."""
+    world.publish(first, levels("98.99", "-0.01", "5", "5"), levels("99.11", "0.05", "5", "5"))
+    world.now_ns += 2 * MS
+    world.publish(first + 1, levels("100.00", "-0.05", "5", "5"), levels("100.10", "0.05", "5"))
+    world.publish(first + 2, levels("101.00", "-0.05", "5", "5"), levels("101.10", "0.05", "5"))
+
+
+def offered(world: EntryWorld, first: int = ETH, second: int = ETH_SOLD) -> Any:
+    """An opportunity that was detected 2 ms ago, on books of before."""
+    books(world, first)
+    hedge = world.rows[second].spec.kind is InstrumentKind.PERPETUAL
+    kind = OpportunityType.SPOT_FUTURES_HEDGE if hedge else OpportunityType.SPOT_SPOT
+    legs = [(first, 1, Decimal("0.5"), Decimal("99.5")), (second, -1, Decimal("0.5"), Decimal("99.6"))]
+    record = world.record(legs, kind)
+    world.now_ns += 2 * MS
+    return record
+
+
+def plain(world: EntryWorld) -> Any:
+    return offered(world)
+
+
+def hedge(world: EntryWorld) -> Any:
+    return offered(world, ETH, ETH_CONTRACT)
+
+
+class Unreachable(Exception):
+    """With this configuration the engine does not come into this state."""
+
+
+def enter(world: EntryWorld, first: int = 0) -> None:
+    """An operation that the exact path approved is under way in the coin of instrument ``first``."""
+    world.feed(decode_opportunity(offered(world, first, first + 1), world.now_ns))
+    if not world.core.ledger.open_operations:
+        raise Unreachable(world.core.last_refusal)
+
+
+def filled(world: EntryWorld, leg: int, *, state: OrderState = OrderState.FILLED) -> None:
+    """The order of a leg ended: filled, or without a fill."""
+    order = list(world.core.ledger.orders.values())[leg]
+    intent = order.intent
+    about = {
+        "venue": intent.venue, "symbol": intent.symbol, "client_id": intent.client_id,
+        "order_id": f"o{leg}", "venue_wall_ms": world.now().wall_ms, "recv_mono_ns": world.now_ns, "source": "ws",
+    }  # fmt: skip
+    world.feed(Sent(intent.client_id, world.now_ns))
+    if state is OrderState.FILLED:
+        in_base = intent.side is OrderSide.BUY and intent.venue == "gateio_spot"
+        fee = intent.qty * (1 if in_base else intent.price) / 10_000
+        world.feed(
+            Fill(
+                **about, trade_id=f"t{leg}", side=intent.side, qty=intent.qty, price=intent.price, fee=fee,
+                fee_asset="BTC" if in_base else "USDT", is_maker=False,
+            )
+        )  # fmt: skip
+    done = intent.qty if state is OrderState.FILLED else Decimal(0)
+    world.feed(OrderUpdate(**about, state=state, filled_qty=done, average_price=intent.price))
+
+
+def second_entry(world: EntryWorld) -> Any:
+    """Another coin's operation is under way."""
+    enter(world)
+    return offered(world)
+
+
+def after_an_end(world: EntryWorld) -> Any:
+    """The same direction has ended a second ago."""
+    enter(world, ETH)
+    filled(world, 0)
+    filled(world, 1)
+    if world.core.ledger.open_operations:
+        raise Unreachable("its second leg was given up before it filled")
+    world.now_ns += 1000 * MS
+    world.fund_all()
+    return offered(world)
+
+
+def broken(world: EntryWorld) -> Any:
+    """Another coin's operation has one leg only, for 50 ms."""
+    enter(world)
+    filled(world, 0)
+    filled(world, 1, state=OrderState.CANCELLED)
+    operation = next(iter(world.core.ledger.open_operations.values()))
+    if operation.state is not ArbitrageState.RECOVERING:
+        raise Unreachable(operation.state.name)
+    world.now_ns += 50 * MS
+    world.feed(Tick())
+    return offered(world)
+
+
+def lost_today(world: EntryWorld) -> Any:
+    ledger = world.core.ledger
+    ledger.day, ledger.day_pnl = world.now().wall_ns // 86_400_000_000_000, Decimal(-100)
+    world.core.update_limits_table()
+    return offered(world)
+
+
+SCENES = (plain, hedge, second_entry, after_an_end, broken, lost_today)
+
+
+def walk_config() -> EngineConfig:
+    """All pauses short enough for the scenes; everything else as the worlds of this folder have it."""
+    return engine_config(detection={"types": ("spot_spot", "spot_futures_hedge")})
+
+
+@pytest.mark.parametrize("state", SCENES, ids=lambda state: state.__name__)
+def test_the_scenes_of_the_walk_are_taken_by_both_paths(state: Scene) -> None:
+    with scene(state, walk_config()) as (world, record):
+        assert world.fast_entry.offer(record, world.halt, world.now()), world.fast_entry.last_no
+        world.fast_entry.limits_table.all_changed()
+        assert isinstance(exact(world, record), Plan)
+
+
+def judged(state: Scene, config: EngineConfig) -> tuple[bool, Plan | Rejected] | None:
+    """(whether the fast path takes it, what the exact gate says); None: no engine can be made with these values."""
+    try:
+        with scene(state, config) as (world, record):
+            fast = world.fast_entry.offer(record, world.halt, world.now())
+            world.fast_entry.limits_table.all_changed()
+            return fast, exact(world, record)
+    except (ArithmeticError, Unreachable):
+        return None
+
+
+@pytest.mark.parametrize("path", sorted(limit_fields(engine_config())))
+def test_the_fast_path_sees_every_limit_that_the_exact_gate_sees(path: str) -> None:
+    value, _ = limit_fields(walk_config())[path]
+    refusals = set()
+    for state in SCENES:
+        for candidate in candidates(value):
+            found = judged(state, changed(walk_config(), path, candidate))
+            if found is None:
+                continue
+            fast, answer = found
+            if isinstance(answer, Rejected):
+                refusals.add(answer.refusal)
+                assert not fast, f"{path} = {candidate}: the exact gate says {answer}, the fast path takes it"
+    rows = [rule for rule in RULES if path in rule.limits]
+    by_the_gate = {rule.refusal for rule in rows if rule.fast != (Judge.LAST_LOOK,)}
+    if by_the_gate:
+        assert refusals & by_the_gate, f"no value of {path} was refused as its row says: {refusals}"
+    else:
+        assert not refusals, f"{path} refuses entries: it needs a row"
