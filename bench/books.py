@@ -28,7 +28,7 @@ from bench.books_ccxt import CcxtBook
 from bench.cfloor import I64, PTR, address, load
 from bench.report import OURS, PEER, Report, Row
 from bench.settings import BenchFailed, BenchSkipped, Settings
-from pipeline.book import memory as st
+from pipeline.book.memory import BOOKS
 from pipeline.book.recording.capture_books import open_capture
 from pipeline.book.recording.capture_files import SNAPSHOT
 from pipeline.book.results import FrameResult, SnapshotResult
@@ -92,7 +92,7 @@ def read_input(path: Path, messages_max: int) -> Input:
             ids = msgspec.json.decode(record.payload, type=_Message).data
             if ids.e == "depthUpdate" and ids.u >= from_id:
                 frames.append(record.payload)
-    opened.books.mem[st.H_RECORDED] = 0  # publish stamps from the clock, as in production
+    opened.books.mem[BOOKS.recorded] = 0  # publish stamps from the clock, as in production
     instrument = opened.instruments[0]
     return Input(
         path.name.removesuffix(".gz"),

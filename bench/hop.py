@@ -33,7 +33,7 @@ from bench.report import OURS, PEER, Report, Row
 from bench.settings import BenchFailed, Settings
 from shm.atomics import cpu_pause, mono_ns, sched_yield
 from shm.jit import direct, njit
-from shm.layout import C_WORDS, LINE_WORDS
+from shm.layout import CURSOR, LINE_WORDS
 from shm.queue import init_queue, pop, push, queue_words
 from shm.words import Words
 
@@ -167,7 +167,7 @@ def round_trips(name: str, ping_once: Callable[[], int], pong_once: Callable[[],
 def ours_round(n: int, cpus: list[int], yield_after: int, partner: Callable[..., int] = pong) -> Words:
     """ns of each round trip over ``shm.queue``."""
     size = queue_words(SLOTS, LINE_WORDS)
-    there, there_cursor, back, back_cursor = shared(size), shared(C_WORDS), shared(size), shared(C_WORDS)
+    there, there_cursor, back, back_cursor = shared(size), shared(CURSOR.END), shared(size), shared(CURSOR.END)
     for queue in (there, back):
         init_queue(queue, 0, SLOTS, LINE_WORDS, 0)
     samples = np.zeros(n, dtype=np.int64)

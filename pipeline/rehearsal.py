@@ -29,7 +29,7 @@ from pipeline.model.enums import FeeAssetRule, InstrumentKind, OpportunityType, 
 from pipeline.model.instruments import VenueRef, build_rows
 from pipeline.model.structs import Balance, Fill, InstrumentSpec, OrderRequest, OrderUpdate
 from pipeline.model.venue_events import OutcomeKind, PlaceOutcome, SessionState
-from shm import layout as ly
+from shm.layout import BOOK
 
 ROUNDS = 24  # bytecode is specialised after 8 passes, what it calls a few later
 SYMBOL = "BTCUSDT"
@@ -54,13 +54,13 @@ class _World:
         self.core = ExecutionCore(self.config, self.rows, market=self, halt=self, journal=self)
 
     def book(self, instrument_id: int) -> BookView:
-        row, words = self.rows[instrument_id], [0] * ly.BOOK_RECORD_WORDS
-        words[ly.BR_SEQ], words[ly.BR_INSTRUMENT], words[ly.BR_ROW_EPOCH] = 2, instrument_id, row.row_epoch
-        words[ly.BR_RECV_MONO_NS] = self.now_ns
+        row, words = self.rows[instrument_id], [0] * BOOK.WORDS
+        words[BOOK.seq], words[BOOK.instrument], words[BOOK.row_epoch] = 2, instrument_id, row.row_epoch
+        words[BOOK.recv_mono_ns] = self.now_ns
         bid = BIDS[row.venue_id]
         for count, price_at, qty_at, price in (
-            (ly.BR_BID_COUNT, ly.BR_BID_PRICE, ly.BR_BID_QTY, bid),
-            (ly.BR_ASK_COUNT, ly.BR_ASK_PRICE, ly.BR_ASK_QTY, bid + SPREAD),
+            (BOOK.bid_count, BOOK.bid_price_fp, BOOK.bid_qty_fp, bid),
+            (BOOK.ask_count, BOOK.ask_price_fp, BOOK.ask_qty_fp, bid + SPREAD),
         ):
             words[count], words[price_at] = 1, int(price.scaleb(row.price_exp))
             words[qty_at] = int((2 * QTY).scaleb(row.qty_exp))

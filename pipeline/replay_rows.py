@@ -21,7 +21,7 @@ from pipeline.model.errors import BadInput
 from pipeline.model.fixedpoint import digits_after_point, parse_decimal
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import InstrumentSpec
-from shm import layout as ly
+from shm.layout_pages import CATALOGUE_ROW
 from shm.words import Words
 
 ROWS_FILE = "instruments.json"
@@ -268,7 +268,7 @@ def catalogue_words(venues: list[ReplayVenue]) -> tuple[list[InstrumentRow], Wor
                     spec=spec,
                 )
             )
-    words = np.zeros((len(rows), ly.CATALOGUE_ROW_WORDS), dtype=np.int64)
+    words = np.zeros((len(rows), CATALOGUE_ROW.WORDS), dtype=np.int64)
     for row_number, instrument in enumerate(rows):
         words[row_number] = row_to_words(instrument)
     return rows, words

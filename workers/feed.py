@@ -35,15 +35,8 @@ from pipeline.model.instruments import InstrumentRow
 from shm.atomics import store_relaxed, store_release
 from shm.bookring import conn_close, conn_open, create_feed, init_feed, publish_book, read_book
 from shm.jit import direct
-from shm.layout import (
-    BOOK_RECORD_WORDS,
-    CAT_FLAG_REMOVED,
-    CONN_CAPACITY,
-    CR_FEED,
-    CR_FLAGS,
-    FEED_BOOK_CAPACITY_DEFAULT,
-    feed_segment_words,
-)
+from shm.layout import BOOK, CONN_CAPACITY, FEED_BOOK_CAPACITY_DEFAULT, feed_segment_words
+from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW
 from shm.pages import CataloguePage
 from shm.wait import BellRinger, ring_if_sleeping
 from workers.base import WorkerContext, run_worker
@@ -61,7 +54,7 @@ LATENCY_SAMPLE = 8  # one frame in eight goes into the histogram: recording cost
 def warm(dialects: Sequence[str]) -> None:
     """Compile, or load from the cache, every kernel that a feed of ``dialects`` calls, with private arrays."""
     words = np.zeros(feed_segment_words(2), dtype=np.int64)
-    record = np.zeros(BOOK_RECORD_WORDS, dtype=np.int64)
+    record = np.zeros(BOOK.WORDS, dtype=np.int64)
     init_feed(words, 0, 2)
     store_relaxed(words, 0, 0)
     store_release(words, 0, 0)
@@ -147,10 +140,10 @@ class FeedProcess:
             if words is None:  # being written just now: read again at the next call
                 complete = False
                 continue
-            if int(words[CR_FEED]) != self.feed_id:
+            if int(words[CATALOGUE_ROW.feed]) != self.feed_id:
                 continue
             row = words_to_row(index, words, names.get(int(words[1]), ""))
-            self._take(row, bool(int(words[CR_FLAGS]) & CAT_FLAG_REMOVED))
+            self._take(row, bool(int(words[CATALOGUE_ROW.flags]) & CAT_FLAG_REMOVED))
         if complete:
             self._version = version
 

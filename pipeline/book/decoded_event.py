@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.book import memory as st
 from pipeline.book.codec import Decoded, Number, OutOfRange, exact_price, exact_qty
+from pipeline.book.memory import BOOK_ROW, BOOKS, EVENT, LEVEL, LEVEL_CAP
 from shm.words import Words
 
 
@@ -13,32 +13,32 @@ def write_event(mem: Words, decoded: Decoded, slot: int) -> None:
 
     Raises ``PricePrecision`` or ``OutOfRange`` for numbers that the book cannot hold, or too many levels.
     """
-    mem[st.EV : st.EV + st.EVENT_WORDS] = 0
-    mem[st.EV_TOPIC], mem[st.EV_SCALED], mem[st.EV_SLOT] = decoded.topic, 1, slot
+    mem[BOOKS.event : BOOKS.event + EVENT.WORDS] = 0
+    mem[EVENT.topic], mem[EVENT.scaled], mem[EVENT.slot] = decoded.topic, 1, slot
     if slot < 0:
         return
-    row = int(mem[st.H_BOOK_OFF]) + slot * st.BOOK_WORDS
-    price_exp, qty_exp = int(mem[row + st.B_PRICE_EXP]), int(mem[row + st.B_QTY_EXP])
-    mult, mult_exp = int(mem[row + st.B_MULT]), int(mem[row + st.B_MULT_EXP])
+    row = int(mem[BOOKS.rows_off]) + slot * BOOK_ROW.WORDS
+    price_exp, qty_exp = int(mem[row + BOOK_ROW.price_exp]), int(mem[row + BOOK_ROW.qty_exp])
+    mult, mult_exp = int(mem[row + BOOK_ROW.multiplier]), int(mem[row + BOOK_ROW.multiplier_exp])
     levels = decoded.bids + decoded.asks
-    if len(levels) > st.LEVEL_CAP:
+    if len(levels) > LEVEL_CAP:
         raise OutOfRange(f"{len(levels)} levels in one frame")
     inexact = 0
-    at = st.LEVELS
+    at = BOOKS.levels
     for price, qty in levels:
         qty_fp, cut = exact_qty(qty, qty_exp, mult, mult_exp)
-        mem[at + st.LV_PRICE] = exact_price(price, price_exp)
-        mem[at + st.LV_QTY] = qty_fp
+        mem[at + LEVEL.price] = exact_price(price, price_exp)
+        mem[at + LEVEL.qty] = qty_fp
         inexact += cut
-        at += st.LEVEL_WORDS
+        at += LEVEL.WORDS
     for k, number in enumerate(decoded.tick):
-        mem[st.EV_TICK + 2 * k] = _tick_number(number, k, price_exp, (qty_exp, mult, mult_exp))
-    mem[st.EV_FIRST], mem[st.EV_LAST], mem[st.EV_PREVIOUS] = decoded.first, decoded.last, decoded.previous
-    mem[st.EV_FULL], mem[st.EV_TIME] = int(decoded.full), decoded.time
-    mem[st.EV_INEXACT] = inexact
-    mem[st.EV_BID_OFF], mem[st.EV_BID_COUNT] = st.LEVELS, len(decoded.bids)
-    mem[st.EV_ASK_OFF] = st.LEVELS + len(decoded.bids) * st.LEVEL_WORDS
-    mem[st.EV_ASK_COUNT] = len(decoded.asks)
+        mem[EVENT.tick + 2 * k] = _tick_number(number, k, price_exp, (qty_exp, mult, mult_exp))
+    mem[EVENT.first_id], mem[EVENT.last_id], mem[EVENT.previous_id] = decoded.first, decoded.last, decoded.previous
+    mem[EVENT.full], mem[EVENT.time] = int(decoded.full), decoded.time
+    mem[EVENT.inexact] = inexact
+    mem[EVENT.bid_off], mem[EVENT.bid_count] = BOOKS.levels, len(decoded.bids)
+    mem[EVENT.ask_off] = BOOKS.levels + len(decoded.bids) * LEVEL.WORDS
+    mem[EVENT.ask_count] = len(decoded.asks)
 
 
 def _tick_number(number: Number | None, k: int, price_exp: int, qty_rule: tuple[int, int, int]) -> int:

@@ -7,23 +7,34 @@ from typing import NamedTuple
 
 import msgspec
 
-from pipeline.book import frame_kernels as engine
-from pipeline.book import memory as st
+from pipeline.book.frame_kernels import (
+    RESULT_APPLIED,
+    RESULT_BUFFERED,
+    RESULT_CONTROL,
+    RESULT_DROPPED,
+    RESULT_NEED_SNAPSHOT,
+    RESULT_OTHER,
+    RESULT_PRICE_PRECISION,
+    RESULT_REJECTED,
+    RESULT_RESYNC,
+    RESULT_TICKER,
+)
+from pipeline.book.memory import COUNTER_NAMES
 
 
 class FrameResult(IntEnum):
     """What became of a frame. From ``NEED_SNAPSHOT`` on, ``VenueBooks.needs_snapshot`` may name the book."""
 
-    APPLIED = engine.R_APPLIED
-    DROPPED = engine.R_DROPPED  # older than the book
-    TICKER = engine.R_TICKER
-    OTHER_TOPIC = engine.R_OTHER  # or a symbol that is not ours
-    CONTROL = engine.R_CONTROL  # an answer or notice for the caller to read
-    BUFFERED = engine.R_BUFFERED  # waiting for a snapshot
-    NEED_SNAPSHOT = engine.R_NEED_SNAPSHOT  # gap or first update; published as gap, update buffered
-    RESYNC = engine.R_RESYNC  # crossed or contradicted; published as untradable
-    REJECTED = engine.R_REJECTED  # bytes that the venue's documents do not allow; the book is invalid
-    PRICE_PRECISION = engine.R_PRICE_PRECISION  # ``needed_price_exp`` says how many digits; the book is invalid
+    APPLIED = RESULT_APPLIED
+    DROPPED = RESULT_DROPPED  # older than the book
+    TICKER = RESULT_TICKER
+    OTHER_TOPIC = RESULT_OTHER  # or a symbol that is not ours
+    CONTROL = RESULT_CONTROL  # an answer or notice for the caller to read
+    BUFFERED = RESULT_BUFFERED  # waiting for a snapshot
+    NEED_SNAPSHOT = RESULT_NEED_SNAPSHOT  # gap or first update; published as gap, update buffered
+    RESYNC = RESULT_RESYNC  # crossed or contradicted; published as untradable
+    REJECTED = RESULT_REJECTED  # bytes that the venue's documents do not allow; the book is invalid
+    PRICE_PRECISION = RESULT_PRICE_PRECISION  # ``needed_price_exp`` says how many digits; the book is invalid
 
 
 class SnapshotResult(IntEnum):
@@ -60,7 +71,7 @@ class BookCounters(msgspec.Struct, frozen=True):
     overflowed: int
 
 
-assert BookCounters.__struct_fields__ == st.COUNTER_NAMES
+assert BookCounters.__struct_fields__ == COUNTER_NAMES
 
 
 class Top(NamedTuple):

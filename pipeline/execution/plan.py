@@ -31,17 +31,7 @@ from pipeline.model.enums import FeeAssetRule, InstrumentKind, OpportunityType, 
 from pipeline.model.fixedpoint import EXP_MAX, from_fp
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
-from shm.layout import (
-    BR_FLAGS,
-    BR_RECV_MONO_NS,
-    BR_ROW_EPOCH,
-    BR_SEQ,
-    BR_UPDATE_ID,
-    FLAG_CROSSED,
-    FLAG_GAP,
-    FLAG_HALTED,
-    FLAG_UNPROVED,
-)
+from shm.layout import BOOK, FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED
 
 QTY_FP_MAX = 2**62
 PPM = 1_000_000
@@ -76,10 +66,10 @@ class PlannedLeg:
             qty=self.qty,
             limit_price=self.limit,
             best_price=self.best,
-            book_seq=words[BR_SEQ],
-            update_id=words[BR_UPDATE_ID],
+            book_seq=words[BOOK.seq],
+            update_id=words[BOOK.update_id],
             proof_mono_ns=self.view.proof_mono_ns,
-            book_recv_mono_ns=words[BR_RECV_MONO_NS],
+            book_recv_mono_ns=words[BOOK.recv_mono_ns],
         )
 
 
@@ -247,7 +237,7 @@ class Planner:
         if view is None:
             return Rejected(Refusal.NO_BOOK, _name(row))
         if not tradable(view, row):
-            flags = view.words[BR_FLAGS]
+            flags = view.words[BOOK.flags]
             for bit, refusal in (
                 (FLAG_GAP, Refusal.GAP),
                 (FLAG_CROSSED, Refusal.CROSSED),
@@ -256,7 +246,7 @@ class Planner:
             ):
                 if flags & bit:
                     return Rejected(refusal, _name(row))
-            return Rejected(Refusal.MALFORMED, f"{_name(row)}: book of row epoch {view.words[BR_ROW_EPOCH]}")
+            return Rejected(Refusal.MALFORMED, f"{_name(row)}: book of row epoch {view.words[BOOK.row_epoch]}")
         if too_old(view.proof_mono_ns, mono_ns, self._max_age_ns):
             age_us = (mono_ns - view.proof_mono_ns) // 1000
             return Rejected(Refusal.STALE_AT_EXECUTOR, f"{_name(row)}: proved {age_us} us ago")

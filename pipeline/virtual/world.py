@@ -57,7 +57,7 @@ from pipeline.sim.factory import build_venues
 from pipeline.sim.scenarios.specs import Scenario, load_scenario
 from pipeline.virtual.market import Quote, ScriptedMarket
 from pipeline.virtual.venue_link import VenueLink
-from shm import layout as ly
+from shm.layout import ABSENT_ASK, ABSENT_BID, BOOK, BOOK_DEPTH
 
 START_NS = 1_000 * NS_PER_S
 TICK_NS = 20 * NS_PER_MS
@@ -399,20 +399,20 @@ class VirtualWorld:
         listing, book = sim.instruments[symbol], sim.books[symbol]
         self._book_seq += 1
         now_ns = self.clock.mono_ns()
-        words = [0] * ly.BOOK_RECORD_WORDS
-        words[ly.BR_SEQ] = 2 * self._book_seq
-        words[ly.BR_INSTRUMENT] = row.instrument_id
-        words[ly.BR_ROW_EPOCH] = row.row_epoch
-        words[ly.BR_UPDATE_ID] = book.update_id
-        words[ly.BR_RECV_MONO_NS] = now_ns
-        words[ly.BR_VENUE_WALL_NS] = sim.wall_ns() - self._feed_lag_ns(venue)
+        words = [0] * BOOK.WORDS
+        words[BOOK.seq] = 2 * self._book_seq
+        words[BOOK.instrument] = row.instrument_id
+        words[BOOK.row_epoch] = row.row_epoch
+        words[BOOK.update_id] = book.update_id
+        words[BOOK.recv_mono_ns] = now_ns
+        words[BOOK.venue_wall_ns] = sim.wall_ns() - self._feed_lag_ns(venue)
         for side, count, price_at, qty_at, absent in (
-            (BID, ly.BR_BID_COUNT, ly.BR_BID_PRICE, ly.BR_BID_QTY, ly.ABSENT_BID),
-            (ASK, ly.BR_ASK_COUNT, ly.BR_ASK_PRICE, ly.BR_ASK_QTY, ly.ABSENT_ASK),
+            (BID, BOOK.bid_count, BOOK.bid_price_fp, BOOK.bid_qty_fp, ABSENT_BID),
+            (ASK, BOOK.ask_count, BOOK.ask_price_fp, BOOK.ask_qty_fp, ABSENT_ASK),
         ):
-            top = book.top(side, ly.BOOK_DEPTH)
+            top = book.top(side, BOOK_DEPTH)
             words[count] = len(top)
-            words[price_at : price_at + ly.BOOK_DEPTH] = [absent] * ly.BOOK_DEPTH
+            words[price_at : price_at + BOOK_DEPTH] = [absent] * BOOK_DEPTH
             for level, (ticks, units) in enumerate(top):
                 words[price_at + level] = int(listing.price(ticks).scaleb(row.price_exp))
                 words[qty_at + level] = int(listing.qty(units).scaleb(row.qty_exp))
@@ -443,10 +443,10 @@ class VirtualWorld:
         books = self._books.get(buy.instrument_id), self._books.get(sell.instrument_id)
         if books[0] is None or books[1] is None:
             return None
-        ask, bid = books[0].words[ly.BR_ASK_PRICE], books[1].words[ly.BR_BID_PRICE]
-        if not books[0].words[ly.BR_ASK_COUNT] or not books[1].words[ly.BR_BID_COUNT] or ask >= bid:
+        ask, bid = books[0].words[BOOK.ask_price_fp], books[1].words[BOOK.bid_price_fp]
+        if not books[0].words[BOOK.ask_count] or not books[1].words[BOOK.bid_count] or ask >= bid:
             return None
-        there = min(books[0].words[ly.BR_ASK_QTY], books[1].words[ly.BR_BID_QTY])
+        there = min(books[0].words[BOOK.ask_qty_fp], books[1].words[BOOK.bid_qty_fp])
         wanted = there if qty is None else min(there, int(qty.scaleb(buy.qty_exp)))
         now_ns = self.clock.mono_ns()
         futures = InstrumentKind.PERPETUAL in (buy.spec.kind, sell.spec.kind)
@@ -457,14 +457,14 @@ class VirtualWorld:
                 side=side,
                 limit_price_fp=price,
                 qty_fp=wanted,
-                book_seq=view.words[ly.BR_SEQ],
-                update_id=view.words[ly.BR_UPDATE_ID],
+                book_seq=view.words[BOOK.seq],
+                update_id=view.words[BOOK.update_id],
                 proof_mono_ns=view.proof_mono_ns,
-                recv_mono_ns=view.words[ly.BR_RECV_MONO_NS],
+                recv_mono_ns=view.words[BOOK.recv_mono_ns],
                 best_price_fp=price,
                 notional=price / 10**row.price_exp * wanted / 10**row.qty_exp,
                 row_epoch=row.row_epoch,
-                writer_epoch=view.words[ly.BR_WRITER_EPOCH],
+                writer_epoch=view.words[BOOK.writer_epoch],
             )
             for row, side, price, view in ((buy, 1, ask, books[0]), (sell, -1, bid, books[1]))
         )

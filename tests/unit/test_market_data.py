@@ -17,9 +17,10 @@ from pipeline.model.enums import InstrumentKind
 from pipeline.model.errors import BadInput
 from pipeline.model.instruments import VenueRef, build_rows
 from pipeline.model.structs import InstrumentSpec
-from shm import layout as ly
 from shm.atomics import mono_ns
 from shm.bookring import conn_close, conn_open, create_feed, publish_book
+from shm.layout import BOOK, FEED, FEED_BOOK_CAPACITY_DEFAULT, FLAG_GAP, feed_segment_words
+from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW
 from shm.pages import CataloguePage
 from shm.segment import Segment
 
@@ -56,9 +57,7 @@ class World:
         self.page = CataloguePage.create(instance)
         for row in self.rows:
             self.page.append(row_to_words(row))
-        self.feeds: list[Segment] = [
-            create_feed(instance, name, ly.FEED_BOOK_CAPACITY_DEFAULT) for name in ("aa", "bb")
-        ]
+        self.feeds: list[Segment] = [create_feed(instance, name, FEED_BOOK_CAPACITY_DEFAULT) for name in ("aa", "bb")]
         self.generations = [int(conn_open(feed.words, 0, 0, i, 0)) for i, feed in enumerate(self.feeds)]
 
     def publish(
@@ -72,20 +71,20 @@ class World:
         instrument: int | None = None,
     ) -> None:
         row = self.rows[feed]
-        record = np.zeros(ly.BOOK_RECORD_WORDS, dtype=np.int64)
-        record[ly.BR_INSTRUMENT] = row.instrument_id if instrument is None else instrument
-        record[ly.BR_FLAGS] = flags
-        record[ly.BR_UPDATE_ID] = 7
-        record[ly.BR_WRITER_EPOCH] = self.feeds[feed].epoch
+        record = np.zeros(BOOK.WORDS, dtype=np.int64)
+        record[BOOK.instrument] = row.instrument_id if instrument is None else instrument
+        record[BOOK.flags] = flags
+        record[BOOK.update_id] = 7
+        record[BOOK.writer_epoch] = self.feeds[feed].epoch
         # by default received in the future: a slow host does not make the book old
-        record[ly.BR_RECV_MONO_NS] = int(mono_ns()) + FUTURE_NS if recv_mono_ns is None else recv_mono_ns
-        record[ly.BR_CONN_GENERATION] = self.generations[feed]
-        record[ly.BR_BID_COUNT] = record[ly.BR_ASK_COUNT] = 1
-        record[ly.BR_ROW_EPOCH] = 1
-        record[ly.BR_BID_PRICE] = int(Decimal(bid).scaleb(row.price_exp))
-        record[ly.BR_BID_QTY] = int(Decimal(2).scaleb(row.qty_exp))
-        record[ly.BR_ASK_PRICE] = int(Decimal(ask).scaleb(row.price_exp))
-        record[ly.BR_ASK_QTY] = int(Decimal(3).scaleb(row.qty_exp))
+        record[BOOK.recv_mono_ns] = int(mono_ns()) + FUTURE_NS if recv_mono_ns is None else recv_mono_ns
+        record[BOOK.conn_generation] = self.generations[feed]
+        record[BOOK.bid_count] = record[BOOK.ask_count] = 1
+        record[BOOK.row_epoch] = 1
+        record[BOOK.bid_price_fp] = int(Decimal(bid).scaleb(row.price_exp))
+        record[BOOK.bid_qty_fp] = int(Decimal(2).scaleb(row.qty_exp))
+        record[BOOK.ask_price_fp] = int(Decimal(ask).scaleb(row.price_exp))
+        record[BOOK.ask_qty_fp] = int(Decimal(3).scaleb(row.qty_exp))
         publish_book(self.feeds[feed].words, 0, row.book_index, record)
 
     def close(self) -> None:
@@ -121,10 +120,10 @@ def test_a_snapshot_holds_exact_numbers_of_both_venues(world: World) -> None:
 
 def test_books_that_are_old_flagged_or_cut_off_are_not_tradable(world: World) -> None:
     world.publish(0, "100", "101", recv_mono_ns=1)
-    world.publish(1, "100", "101", flags=ly.FLAG_GAP)
+    world.publish(1, "100", "101", flags=FLAG_GAP)
     old, flagged = aggregator(world).get_latest_snapshot().books
     assert not old.tradable and old.age_ms is not None and old.age_ms > 100
-    assert not flagged.tradable and flagged.flags == ly.FLAG_GAP
+    assert not flagged.tradable and flagged.flags == FLAG_GAP
     world.publish(0, "100", "101")
     conn_close(world.feeds[0].words, 0, 0)
     cut = aggregator(world).get_latest_snapshot().books[0]
@@ -139,8 +138,8 @@ def test_a_book_of_a_dead_writers_epoch_proves_nothing(world: World) -> None:
     world.feeds[0].close()
     taken = Segment.create(
         world.feeds[0].name,
-        size_words=ly.feed_segment_words(ly.FEED_BOOK_CAPACITY_DEFAULT),
-        kind=ly.KIND_FEED,
+        size_words=feed_segment_words(FEED_BOOK_CAPACITY_DEFAULT),
+        kind=FEED.KIND,
         instance=world.instance,
     )
     found = books.book(0)
@@ -169,7 +168,7 @@ def test_instruments_come_change_and_go(world: World) -> None:
     assert found.refresh() == []
     row = msgspec.structs.replace(world.rows[1], row_epoch=2)
     words = row_to_words(row)
-    words[ly.CR_FLAGS] |= ly.CAT_FLAG_REMOVED
+    words[CATALOGUE_ROW.flags] |= CAT_FLAG_REMOVED
     world.page.update(1, words)
     (changed,) = found.refresh()
     assert (changed.instrument_id, changed.row_epoch) == (1, 2)

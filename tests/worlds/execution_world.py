@@ -55,7 +55,7 @@ from pipeline.model.enums import FeeAssetRule, InstrumentKind, Mode, Opportunity
 from pipeline.model.errors import OutcomeUnknown, VenueRejected
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
 from pipeline.model.structs import Balance, Fill, Funding, InstrumentSpec, OrderRequest, OrderUpdate, Position
-from shm import layout as ly
+from shm.layout import BOOK
 
 MS = 1_000_000
 START_NS = 5_000 * MS
@@ -165,20 +165,20 @@ class ModelVenue:
     phantom: bool = False  # its prices never fill
 
     def book(self, exp: tuple[int, int], instrument_id: int, now_ns: int, seq: int, depth: Decimal) -> BookView:
-        words = [0] * ly.BOOK_RECORD_WORDS
+        words = [0] * BOOK.WORDS
         price_exp, qty_exp = exp
-        words[ly.BR_SEQ] = 2 * seq
-        words[ly.BR_INSTRUMENT] = instrument_id
-        words[ly.BR_ROW_EPOCH] = 1
-        words[ly.BR_UPDATE_ID] = seq
-        words[ly.BR_RECV_MONO_NS] = now_ns
-        words[ly.BR_VENUE_WALL_NS] = now_ns + WALL_OFFSET_NS
-        words[ly.BR_BID_COUNT] = words[ly.BR_ASK_COUNT] = 3
+        words[BOOK.seq] = 2 * seq
+        words[BOOK.instrument] = instrument_id
+        words[BOOK.row_epoch] = 1
+        words[BOOK.update_id] = seq
+        words[BOOK.recv_mono_ns] = now_ns
+        words[BOOK.venue_wall_ns] = now_ns + WALL_OFFSET_NS
+        words[BOOK.bid_count] = words[BOOK.ask_count] = 3
         for level in range(3):
             step = Decimal("0.01") * level
-            words[ly.BR_BID_PRICE + level] = int((self.bid - step).scaleb(price_exp))
-            words[ly.BR_ASK_PRICE + level] = int((self.ask + step).scaleb(price_exp))
-            words[ly.BR_BID_QTY + level] = words[ly.BR_ASK_QTY + level] = int(depth.scaleb(qty_exp))
+            words[BOOK.bid_price_fp + level] = int((self.bid - step).scaleb(price_exp))
+            words[BOOK.ask_price_fp + level] = int((self.ask + step).scaleb(price_exp))
+            words[BOOK.bid_qty_fp + level] = words[BOOK.ask_qty_fp + level] = int(depth.scaleb(qty_exp))
         return BookView(words, now_ns)
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from pipeline.book.results import FrameResult, SnapshotResult
 from pipeline.book.venue_books import VenueBooks
 from pipeline.exchanges.factory import feed_codec
-from shm import bookring, layout
+from shm import bookring
+from shm.layout import BOOK, feed_segment_words
 
 CONN = 3
 
@@ -32,7 +33,7 @@ class Rig:
     """A venue's books on private words, and what its readers see."""
 
     def __init__(self, dialect: str = "binance", market: str = "spot", symbol: str = "BTCUSDT", **more: Any) -> None:
-        self.words = np.zeros(layout.feed_segment_words(4), dtype=np.int64)
+        self.words = np.zeros(feed_segment_words(4), dtype=np.int64)
         bookring.init_feed(self.words, 0, 4)
         self.generation = bookring.conn_open(self.words, 0, CONN, 1, 0)
         self.books = VenueBooks(codec=feed_codec(dialect, market), words=self.words, feed_off=0, venue_id=1, capacity=4)
@@ -49,12 +50,12 @@ class Rig:
         return self.books.on_snapshot(2, payload, self.time, CONN)
 
     def read(self, book_index: int = 2) -> Any:
-        out = np.zeros(layout.BOOK_RECORD_WORDS, dtype=np.int64)
+        out = np.zeros(BOOK.WORDS, dtype=np.int64)
         assert bookring.read_book(self.words, 0, book_index, out) > 0
         return out
 
     def flags(self) -> int:
-        return int(self.read()[layout.BR_FLAGS])
+        return int(self.read()[BOOK.flags])
 
     def live(self) -> Rig:
         """Synchronised at id 10 with 100.0 x 1 / 101.0 x 2, live at id 11."""

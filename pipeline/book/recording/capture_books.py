@@ -32,9 +32,10 @@ from pipeline.book.venue_books import VenueBooks
 from pipeline.model.clock import mono_ns
 from pipeline.model.errors import ArbitrageEngineError, BadInput
 from pipeline.model.fixedpoint import from_fp, plain
-from shm import bookring, layout
+from shm import bookring
+from shm.layout import FEED_BOOK_CAPACITY_DEFAULT, feed_segment_words
 
-CAPACITY = layout.FEED_BOOK_CAPACITY_DEFAULT
+CAPACITY = FEED_BOOK_CAPACITY_DEFAULT
 SUMMED = (
     "messages",
     "applied",
@@ -138,7 +139,7 @@ def open_capture(path: str | Path, codec_of: CodecOf, out: IO[bytes] | None = No
     ``codec_of`` finds the feed codec of the venue that the capture turns out to be of. ``out``: where the lines go.
     """
     capture = read_capture(path)
-    words = np.zeros(layout.feed_segment_words(CAPACITY), dtype=np.int64)
+    words = np.zeros(feed_segment_words(CAPACITY), dtype=np.int64)
     bookring.init_feed(words, 0, CAPACITY)
     bookring.conn_open(words, 0, 0, 0, 0)
     books = VenueBooks(

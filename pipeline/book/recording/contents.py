@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from statistics import median
 
-from pipeline.book import memory as st
 from pipeline.book.codec import Decoded, FeedCodec, Number, shortest
+from pipeline.book.memory import ASK, BID, TOPIC_DEPTH
 from pipeline.book.recording.capture_files import SNAPSHOT, Capture, Record
 from pipeline.book.recording.digits import DigitCounter, Digits
 from pipeline.model.errors import BadInput, ProtocolViolation
@@ -85,7 +85,7 @@ class CaptureContents:
             decoded = self._codec.reference(record.payload)
         except ProtocolViolation:
             return None
-        return decoded if decoded.topic == st.TOPIC_DEPTH else None
+        return decoded if decoded.topic == TOPIC_DEPTH else None
 
 
 def _levels(book: Decoded) -> Levels:
@@ -127,16 +127,16 @@ def _agreement(held: Levels, snapshot_id: int, events: list[Decoded]) -> int:
 
 def _inside(held: Levels) -> Callable[[tuple[int, Number]], bool]:
     """Whether a price lies within the snapshot's depth on its side."""
-    bids = [_value(price) for side, price in held if side == st.BID]
-    asks = [_value(price) for side, price in held if side == st.ASK]
+    bids = [_value(price) for side, price in held if side == BID]
+    asks = [_value(price) for side, price in held if side == ASK]
     lowest, highest = min(bids, default=float("inf")), max(asks, default=0.0)
-    return lambda key: _value(key[1]) > lowest if key[0] == st.BID else _value(key[1]) < highest
+    return lambda key: _value(key[1]) > lowest if key[0] == BID else _value(key[1]) < highest
 
 
 def _is_near(held: Levels, events: list[Decoded]) -> bool:
     prices = [_value(price) for event in events for _, price in _levels(event)]
-    tops = [max((_value(p) for side, p in held if side == st.BID), default=0.0)]
-    tops += [min((_value(p) for side, p in held if side == st.ASK), default=0.0)]
+    tops = [max((_value(p) for side, p in held if side == BID), default=0.0)]
+    tops += [min((_value(p) for side, p in held if side == ASK), default=0.0)]
     own = [top for top in tops if top]
     if not prices or not own:
         return False

@@ -22,14 +22,14 @@ from collections import deque
 from collections.abc import Callable
 
 from pipeline.book import freshness as freshness
-from pipeline.book import memory as st
+from pipeline.book.memory import BOOKS, WATCH
 from pipeline.book.venue_books import VenueBooks
 from pipeline.exchanges.feed.connection import FeedConnection
 from pipeline.exchanges.feed.types import Counters
 from pipeline.model.clock import mono_ns
 from shm.atomics import store_relaxed
 from shm.bookring import conn_close, conn_open
-from shm.layout import CONN_CROSS_TOPIC_LAG_NS, CONN_WORDS, FEED_CONN_OFF
+from shm.layout import CONNECTION, FEED
 from shm.words import Words
 
 DISORDERS_TO_RAISE = 3
@@ -73,7 +73,7 @@ class Proofs:
         self._observed_since_ns = 0  # since when, and over how many frames, no step exceeded the lag
         self._observed_frames = 0
         books.on_notice = self._notice
-        self._set(st.H_LAG_MS, lag_ms)
+        self._set(BOOKS.lag_ms, lag_ms)
 
     # --- the books' private memory ---
 
@@ -81,25 +81,25 @@ class Proofs:
         self._books.mem[offset] = value
 
     def _row(self, conn: int) -> int:
-        return st.CONNS + conn * st.CW_WORDS
+        return BOOKS.connections + conn * WATCH.WORDS
 
     def ticked(self, now_ns: int) -> None:
         """The feed's loop has come round. Where it has not for a while, frames in the sockets are old."""
-        self._set(st.H_TICK_NS, now_ns)
+        self._set(BOOKS.tick_ns, now_ns)
 
     @property
     def clock_known(self) -> bool:
         """The venue has answered at least once what time it is."""
-        return bool(self._books.mem[st.H_CLOCK_KNOWN])
+        return bool(self._books.mem[BOOKS.clock_known])
 
     def learn(self, server_ms: int, send_mono_ns: int, recv_mono_ns: int) -> None:
         """One answer of the venue's time endpoint."""
-        self._set(st.H_CLOCK_OFFSET_MS, server_ms - (send_mono_ns + recv_mono_ns) // 2_000_000)
-        self._set(st.H_CLOCK_KNOWN, 1)
+        self._set(BOOKS.clock_offset_ms, server_ms - (send_mono_ns + recv_mono_ns) // 2_000_000)
+        self._set(BOOKS.clock_known, 1)
 
     def last_data_ns(self, conn: int) -> int:
         """When the last frame came on ``conn`` that is no answer or notice."""
-        return int(self._books.mem[self._row(conn) + st.CW_DATA_NS])
+        return int(self._books.mem[self._row(conn) + WATCH.data_ns])
 
     # --- connections ---
 
@@ -108,16 +108,16 @@ class Proofs:
         self._connections[connection.conn] = connection
         conn_open(self._words, self._feed_off, connection.conn, self._venue_id, self.lag_ms * NS_PER_MS)
         row = self._row(connection.conn)
-        self._books.mem[row : row + st.CW_WORDS] = 0
-        self._set(row + st.CW_DATA_NS, mono_ns())
-        self._set(row + st.CW_OPEN, 1)
+        self._books.mem[row : row + WATCH.WORDS] = 0
+        self._set(row + WATCH.data_ns, mono_ns())
+        self._set(row + WATCH.open, 1)
         freshness.set_on_time(self._books.mem, self._words, connection.conn, 0)
         connection.on_time = False
 
     def close(self, connection: FeedConnection) -> None:
         """The connection is gone: its row proves nothing any more."""
         self._connections.pop(connection.conn, None)
-        self._set(self._row(connection.conn) + st.CW_OPEN, 0)
+        self._set(self._row(connection.conn) + WATCH.open, 0)
         conn_close(self._words, self._feed_off, connection.conn)
 
     def _notice(self, notice: int, recv_mono_ns: int, conn: int) -> None:
@@ -129,9 +129,9 @@ class Proofs:
         if notice & freshness.NOTICE_SILENCE:
             self._counters.silences += 1
         if notice & freshness.NOTICE_DISORDER:
-            self._exceeded(int(self._books.mem[st.H_BACK_MS]), recv_mono_ns)
+            self._exceeded(int(self._books.mem[BOOKS.back_ms]), recv_mono_ns)
         for each in self._connections.values():
-            each.on_time = bool(self._books.mem[self._row(each.conn) + st.CW_ON_TIME])
+            each.on_time = bool(self._books.mem[self._row(each.conn) + WATCH.on_time])
 
     # --- how far topics run apart ---
 
@@ -140,9 +140,9 @@ class Proofs:
         largest = 0
         for conn in self._connections:
             row = self._row(conn)
-            largest = max(largest, int(self._books.mem[row + st.CW_BACK_MS]))
-            self._observed_frames += int(self._books.mem[row + st.CW_TIMED])
-            self._books.mem[row + st.CW_BACK_MS] = self._books.mem[row + st.CW_TIMED] = 0
+            largest = max(largest, int(self._books.mem[row + WATCH.back_ms]))
+            self._observed_frames += int(self._books.mem[row + WATCH.timed])
+            self._books.mem[row + WATCH.back_ms] = self._books.mem[row + WATCH.timed] = 0
         self._counters.disorder_ms_max = max(self._counters.disorder_ms_max, largest)
         self._observed_since_ns = self._observed_since_ns or now_ns
         if largest > self._base_lag_ms:
@@ -179,7 +179,7 @@ class Proofs:
         if lag_ms == self.lag_ms:
             return
         self.lag_ms = lag_ms
-        self._set(st.H_LAG_MS, lag_ms)
+        self._set(BOOKS.lag_ms, lag_ms)
         for conn in self._connections:
-            row = self._feed_off + FEED_CONN_OFF + conn * CONN_WORDS
-            store_relaxed(self._words, row + CONN_CROSS_TOPIC_LAG_NS, lag_ms * NS_PER_MS)
+            row = self._feed_off + FEED.connections + conn * CONNECTION.WORDS
+            store_relaxed(self._words, row + CONNECTION.cross_topic_lag_ns, lag_ms * NS_PER_MS)

@@ -23,7 +23,7 @@ from pipeline.exchanges.transport.backoff import Backoff
 from pipeline.model.clock import mono_ns
 from pipeline.model.errors import VenueError
 from shm.bookring import publish_book, read_book
-from shm.layout import BOOK_RECORD_WORDS, BR_FLAGS, BR_PUBLISH_MONO_NS, FLAG_GAP, FLAG_UNPROVED
+from shm.layout import BOOK, FLAG_GAP, FLAG_UNPROVED
 from shm.words import Words
 
 IN_FLIGHT_MAX = 4
@@ -67,7 +67,7 @@ class Snapshots:
         self._too_fine: set[int] = set()  # books whose prices need a finer exponent than their row has
         self.wanted_digits: dict[int, int] = {}  # by instrument: most digits that a refused price needed
         self._rest_filled: set[int] = set()  # books that show a REST snapshot without a stream behind it
-        self._record: Words = np.zeros(BOOK_RECORD_WORDS, dtype=np.int64)
+        self._record: Words = np.zeros(BOOK.WORDS, dtype=np.int64)
 
     # --- asking ---
 
@@ -189,6 +189,6 @@ class Snapshots:
             self._counters.rest_books += 1
             self._rest_filled.add(index)
             if read_book(self._words, self._feed_off, index, self._record) > 0:
-                self._record[BR_FLAGS] |= FLAG_UNPROVED
-                self._record[BR_PUBLISH_MONO_NS] = 0
+                self._record[BOOK.flags] |= FLAG_UNPROVED
+                self._record[BOOK.publish_mono_ns] = 0
                 publish_book(self._words, self._feed_off, index, self._record)

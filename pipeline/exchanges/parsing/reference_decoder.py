@@ -14,8 +14,8 @@ import re
 
 import msgspec
 
-from pipeline.book import memory as st
 from pipeline.book.codec import Decoded, Level, Number
+from pipeline.book.memory import SYMBOL_BYTES, TOPIC_DEPTH, TOPIC_SNAPSHOT, TOPIC_TICKER
 from pipeline.exchanges.parsing.json_scanner import NUMBER_LENGTH_MAX
 from pipeline.model.errors import ProtocolViolation
 
@@ -108,7 +108,7 @@ def decode_ticker(fields: Raw, frame: bytes, *, symbol: str, time: int) -> Decod
     if last <= 0:
         raise violation("ticker id is not positive", frame)
     return Decoded(
-        topic=st.TOPIC_TICKER,
+        topic=TOPIC_TICKER,
         symbol=symbol,
         last=last,
         time=time,
@@ -134,7 +134,7 @@ def decode_update(fields: Raw, frame: bytes, *, symbol: str, time: int, linked: 
     if last <= 0 or first > last or (linked and previous > last):
         raise violation(f"ids out of order: U={first} u={last} pu={previous}", frame)
     return Decoded(
-        topic=st.TOPIC_DEPTH,
+        topic=TOPIC_DEPTH,
         symbol=symbol,
         first=first,
         last=last,
@@ -154,7 +154,7 @@ def time_of(fields: Raw, key: str) -> int:
 def symbol_of(fields: Raw, frame: bytes) -> str:
     """The value of ``s``; refused when missing or too long for the symbol table."""
     symbol = read_text(bytes(fields["s"])) if "s" in fields else ""
-    if not symbol or len(symbol.encode()) > st.SYMBOL_BYTES:
+    if not symbol or len(symbol.encode()) > SYMBOL_BYTES:
         raise violation("no usable symbol", frame)
     return symbol
 
@@ -169,7 +169,7 @@ def decode_snapshot(frame: bytes) -> Decoded:
     if last <= 0:
         raise violation("snapshot id is not positive", frame)
     return Decoded(
-        topic=st.TOPIC_SNAPSHOT,
+        topic=TOPIC_SNAPSHOT,
         first=last,
         last=last,
         bids=read_levels(bytes(fields["bids"])),

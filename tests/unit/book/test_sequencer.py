@@ -10,27 +10,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.book import frame_kernels as engine
-from pipeline.book import memory as st
 from pipeline.book import sequencer
 from pipeline.book.codec import OutOfRange, PricePrecision, exact_price, exact_qty
+from pipeline.book.frame_kernels import scale_price, scale_qty, significant_digits
+from pipeline.book.memory import BOOK_ROW, BOOKS, STATE_ALIGNING, STATE_EMPTY, STATE_LIVE, STATE_WAITING, new_memory
 from pipeline.book.results import FrameResult, SnapshotResult
 from pipeline.book.venue_books import VenueBooks
 from pipeline.exchanges.factory import feed_codec
 from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper
 from pipeline.model.fixedpoint import from_fp
-from shm import bookring, layout
+from shm import bookring
+from shm.layout import feed_segment_words
 from tests.naive.book import NaiveBook, decimals
 
 BINANCE_SPOT, BINANCE_USDM = feed_codec("binance", "spot").rule, feed_codec("binance", "futures").rule
 GATEIO, MEXC = feed_codec("gateio", "spot").rule, feed_codec("mexc", "spot").rule
 A, OLD, GAP, WAIT = sequencer.APPLY, sequencer.OLD, sequencer.GAP, sequencer.WAIT
-ALIGNING, LIVE = st.STATE_ALIGNING, st.STATE_LIVE
+ALIGNING, LIVE = STATE_ALIGNING, STATE_LIVE
 
 #: rule, state, local id, (first, last, previous), verdict
 CASES = [
-    (BINANCE_SPOT, st.STATE_EMPTY, 100, (1, 2, 0), WAIT),
-    (BINANCE_SPOT, st.STATE_WAITING, 100, (101, 102, 0), WAIT),
+    (BINANCE_SPOT, STATE_EMPTY, 100, (1, 2, 0), WAIT),
+    (BINANCE_SPOT, STATE_WAITING, 100, (101, 102, 0), WAIT),
     (BINANCE_SPOT, ALIGNING, 100, (90, 100, 0), OLD),
     (BINANCE_SPOT, ALIGNING, 100, (90, 101, 0), A),
     (BINANCE_SPOT, ALIGNING, 100, (101, 101, 0), A),
@@ -64,10 +65,10 @@ CASES = [
 def test_each_rule_admits_what_its_venue_says(
     rule: sequencer.SequenceRule, state: int, local: int, ids: tuple[int, int, int], verdict: int
 ) -> None:
-    mem = st.new_memory(1, 0, blocks=1)
+    mem = new_memory(1, 0, blocks=1)
     rule.write(mem)
-    book = int(mem[st.H_BOOK_OFF])
-    mem[book + st.B_STATE], mem[book + st.B_UPDATE_ID] = state, local
+    book = int(mem[BOOKS.rows_off])
+    mem[book + BOOK_ROW.state], mem[book + BOOK_ROW.update_id] = state, local
     assert sequencer.judge(mem, book, *ids) == verdict
 
 
@@ -138,7 +139,7 @@ RESULTS = {
 def test_random_streams_equal_the_plain_twin(rule: str, seed: int) -> None:
     draw = random.Random(f"{rule}{seed}")
     dialect, market, symbol = VENUES[rule]
-    words = np.zeros(layout.feed_segment_words(1), dtype=np.int64)
+    words = np.zeros(feed_segment_words(1), dtype=np.int64)
     bookring.init_feed(words, 0, 1)
     books = VenueBooks(codec=feed_codec(dialect, market), words=words, feed_off=0, venue_id=0, capacity=1)
     books.add(book_index=0, instrument_id=0, symbol=symbol, price_exp=2, qty_exp=3)
@@ -175,15 +176,15 @@ def test_scaling_in_kernels_equals_exact_integers_or_leaves_it_to_them(seed: int
     for _ in range(3000):
         mantissa, digits = numbers(draw)
         exp, mult, mult_exp = draw.randrange(0, 19), draw.choice([1, 1, 25, 10**7, 10**12]), draw.randrange(0, 5)
-        price = engine.scale_price(mantissa, digits, exp)
+        price = scale_price(mantissa, digits, exp)
         try:
             assert price in (exact_price((mantissa, digits), exp), -2)
         except PricePrecision as error:
             assert price in (-1, -2) and error.digits > exp
-            assert engine.significant_digits(mantissa, digits) == error.digits
+            assert significant_digits(mantissa, digits) == error.digits
         except OutOfRange:
             assert price == -2
-        qty, cut = engine.scale_qty(mantissa, exp - digits - mult_exp, mult)
+        qty, cut = scale_qty(mantissa, exp - digits - mult_exp, mult)
         decided += price != -2 and qty != -2
         if qty == -2:
             continue

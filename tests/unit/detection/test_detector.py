@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.detection.detector import IDLE, OpportunityDetector, first_opportunity_id
 from pipeline.detection.kernel_arrays import Ports, private_ports
-from pipeline.detection.memory import C_ACTIVE, FD_OFF, SE_NEXT_ID
+from pipeline.detection.memory import DETECTOR_COUNTERS, DETECTOR_SETTINGS, FEED_READER
 from pipeline.detection.opportunity_record import OpportunityRecord, decode_record
 from pipeline.model.catalogue_row import row_to_words
 from pipeline.model.config import DetectionConfig, EngineConfig, ExchangeConfig, MarketConfig, RiskLimits
@@ -18,9 +18,10 @@ from pipeline.model.enums import InstrumentKind, OpportunityType, OrderSide, Ref
 from pipeline.model.fixedpoint import to_fp
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
 from pipeline.model.structs import ArbitrageOpportunity, InstrumentSpec
-from shm import layout as ly
 from shm.atomics import mono_ns
 from shm.bookring import conn_frame, conn_open, init_feed, publish_book
+from shm.layout import HEADER, LEG, OPPORTUNITY, QUEUE, feed_segment_words
+from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE, CATALOGUE_ROW
 from shm.pages import write_row
 from tests.naive.detection_rig import book_record
 
@@ -73,22 +74,22 @@ class Setup:
             for base in ("BTC", "ETH")
         ]
         self.rows = build_rows(self.specs, refs)
-        self.size = ly.feed_segment_words(BOOKS)
+        self.size = feed_segment_words(BOOKS)
         self.feeds = np.zeros(2 * self.size, dtype=np.int64)
-        self.catalogue = np.zeros(ly.CATALOGUE_WORDS, dtype=np.int64)
+        self.catalogue = np.zeros(CATALOGUE.END, dtype=np.int64)
         self.write_catalogue(self.rows)
         for feed in range(2):
-            self.feeds[feed * self.size + ly.SEG_EPOCH] = 1
+            self.feeds[feed * self.size + HEADER.epoch] = 1
             init_feed(self.feeds, feed * self.size, BOOKS)
             conn_open(self.feeds, feed * self.size, 0, feed, 0)
         self.ports: Ports = private_ports(self.feeds)._replace(catalogue=self.catalogue)
 
     def write_catalogue(self, rows: list[InstrumentRow]) -> None:
         for row in rows:
-            at = ly.CAT_ROWS_OFF + row.instrument_id * ly.CATALOGUE_ROW_WORDS
+            at = CATALOGUE.rows + row.instrument_id * CATALOGUE_ROW.WORDS
             write_row(self.catalogue, at, row_to_words(row))
-        self.catalogue[ly.CAT_COUNT] = len(rows)
-        self.catalogue[ly.CAT_VERSION] += 1
+        self.catalogue[CATALOGUE.count] = len(rows)
+        self.catalogue[CATALOGUE.version] += 1
 
     def detector(self, **options: object) -> OpportunityDetector:
         detector = OpportunityDetector(self.config, self.ports, **options)  # type: ignore[arg-type]
@@ -203,7 +204,7 @@ def test_a_changed_catalogue_keeps_open_episodes_and_their_cooldowns() -> None:
     detector = setup.detector(on_opportunity=found.append)
     setup.dislocate()
     detector.step(idle_ns=0)
-    assert len(found) == 1 and detector.memory.mem[C_ACTIVE] == 1
+    assert len(found) == 1 and detector.memory.mem[DETECTOR_COUNTERS.active] == 1
     refs = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in setup.config.venues]
     setup.rows = build_rows([spec("mexc_spot", "SOL0", "SOL")], refs, existing=setup.rows)
     setup.write_catalogue(setup.rows)
@@ -213,7 +214,7 @@ def test_a_changed_catalogue_keeps_open_episodes_and_their_cooldowns() -> None:
     assert len(found) == 1 and detector.counters()["opened"] == 1
     setup.publish(2, "60000", "60010")
     detector.step(idle_ns=0)
-    assert detector.memory.mem[C_ACTIVE] == 0
+    assert detector.memory.mem[DETECTOR_COUNTERS.active] == 0
     setup.dislocate()
     detector.step(idle_ns=0)
     assert len(found) == 1  # still cooling down
@@ -225,30 +226,30 @@ def test_an_instrument_that_is_removed_ends_its_episodes() -> None:
     setup.dislocate()
     detector.step(idle_ns=0)
     assert detector.counters()["open"] == 1
-    at = ly.CAT_ROWS_OFF + 2 * ly.CATALOGUE_ROW_WORDS
+    at = CATALOGUE.rows + 2 * CATALOGUE_ROW.WORDS
     words = row_to_words(setup.rows[2])
-    words[ly.CR_FLAGS] |= ly.CAT_FLAG_REMOVED
+    words[CATALOGUE_ROW.flags] |= CAT_FLAG_REMOVED
     write_row(setup.catalogue, at, words)
-    setup.catalogue[ly.CAT_VERSION] += 1
+    setup.catalogue[CATALOGUE.version] += 1
     detector.step(idle_ns=0)
     counters = detector.counters()
     assert (counters["open"], counters["detected"], counters["refused.below_minimum"]) == (0, 1, 1)
-    assert int(detector.memory.feeds[0, FD_OFF]) == 0
+    assert int(detector.memory.feeds[0, FEED_READER.feed_off]) == 0
 
 
 def test_a_pair_released_from_quarantine_is_judged_anew() -> None:
     setup = Setup()
     found: list[OpportunityRecord] = []
     words = row_to_words(setup.rows[2])
-    words[ly.CR_PAIR] = -1
-    at = ly.CAT_ROWS_OFF + 2 * ly.CATALOGUE_ROW_WORDS
+    words[CATALOGUE_ROW.pair] = -1
+    at = CATALOGUE.rows + 2 * CATALOGUE_ROW.WORDS
     write_row(setup.catalogue, at, words)
     detector = setup.detector(on_opportunity=found.append)
     setup.dislocate()
     detector.step(idle_ns=0)
     assert found == [] and detector.counters()["refused.quarantined"] == 1
     write_row(setup.catalogue, at, row_to_words(setup.rows[2]))
-    setup.catalogue[ly.CAT_VERSION] += 1
+    setup.catalogue[CATALOGUE.version] += 1
     setup.dislocate()
     detector.step(idle_ns=0)
     assert len(found) == 1
@@ -292,9 +293,9 @@ def test_ids_grow_over_a_restart() -> None:
     first = setup.detector()
     setup.dislocate()
     first.step(idle_ns=0)
-    last = int(first.memory.mem[SE_NEXT_ID]) - 1
+    last = int(first.memory.mem[DETECTOR_SETTINGS.next_id]) - 1
     assert first_opportunity_id(setup.ports.opps) > last
-    setup.ports.opps[ly.Q_SLOTS_OFF + ly.OP_ID] = 2**62  # written under a clock that was far ahead
+    setup.ports.opps[QUEUE.slots + OPPORTUNITY.id] = 2**62  # written under a clock that was far ahead
     assert first_opportunity_id(setup.ports.opps) == 2**62 + 1
 
 
@@ -303,8 +304,8 @@ def test_a_record_with_a_wrong_checksum_is_not_decoded() -> None:
     detector = setup.detector()
     setup.dislocate()
     detector.step(idle_ns=0)
-    record = setup.ports.opps[ly.Q_SLOTS_OFF : ly.Q_SLOTS_OFF + ly.OPPORTUNITY_WORDS].copy()
-    assert detector.decode(record).opportunity_id == record[ly.OP_ID]
-    record[ly.OP_LEGS + ly.LEG_QTY_FP] += 1
+    record = setup.ports.opps[QUEUE.slots : QUEUE.slots + OPPORTUNITY.WORDS].copy()
+    assert detector.decode(record).opportunity_id == record[OPPORTUNITY.id]
+    record[OPPORTUNITY.legs + LEG.qty_fp] += 1
     with pytest.raises(ValueError, match="checksum"):
         decode_record(record, {})

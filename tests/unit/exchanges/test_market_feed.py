@@ -18,18 +18,7 @@ from pipeline.exchanges.transport.websocket import FrameSink
 from pipeline.model.clock import mono_ns
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
 from shm.bookring import init_feed, proof_mono_ns, read_book
-from shm.layout import (
-    BOOK_RECORD_WORDS,
-    BR_ASK_PRICE,
-    BR_BID_PRICE,
-    BR_CONN,
-    BR_FLAGS,
-    BR_UPDATE_ID,
-    FLAG_HALTED,
-    FLAG_UNPROVED,
-    FLAGS_UNTRADABLE,
-    feed_segment_words,
-)
+from shm.layout import BOOK, FLAG_HALTED, FLAG_UNPROVED, FLAGS_UNTRADABLE, feed_segment_words
 from shm.words import Words
 from tests.worlds.exchange_world import TRADED, World, until, world
 from workers.feed import warm
@@ -52,7 +41,7 @@ class Bench:
         self.rows = rows
         self.words: Words = np.zeros(feed_segment_words(CAPACITY), dtype=np.int64)
         init_feed(self.words, 0, CAPACITY)
-        self.record: Words = np.zeros(BOOK_RECORD_WORDS, dtype=np.int64)
+        self.record: Words = np.zeros(BOOK.WORDS, dtype=np.int64)
         self.said: list[str] = []
         config = box.venue(name)
         self.feed = MarketFeed(
@@ -86,7 +75,7 @@ class Bench:
     def tradable(self, row: InstrumentRow) -> bool:
         if read_book(self.words, 0, row.book_index, self.record) <= 0:
             return False
-        return not self.record[BR_FLAGS] & FLAGS_UNTRADABLE and proof_mono_ns(self.words, 0, self.record) > 0
+        return not self.record[BOOK.flags] & FLAGS_UNTRADABLE and proof_mono_ns(self.words, 0, self.record) > 0
 
     def all_tradable(self) -> bool:
         return self.feed.synced and all(self.tradable(row) for row in self.rows)
@@ -95,11 +84,11 @@ class Bench:
         """Best prices equal to the simulator's own book at the same update id."""
         update_id, bids, asks = self.box.server.venues[self.name].depth(row.spec.symbol, 1)
         record = self.read(row)
-        if record[BR_UPDATE_ID] != update_id:
+        if record[BOOK.update_id] != update_id:
             return False
         places = self.box.server.venues[self.name].instruments[row.spec.symbol]
-        bid = float(record[BR_BID_PRICE]) / 10**row.price_exp
-        ask = float(record[BR_ASK_PRICE]) / 10**row.price_exp
+        bid = float(record[BOOK.bid_price_fp]) / 10**row.price_exp
+        ask = float(record[BOOK.ask_price_fp]) / 10**row.price_exp
         tick = float(places.tick)
         assert bid == pytest.approx(bids[0][0] * tick) and ask == pytest.approx(asks[0][0] * tick), row.spec.symbol
         return True
@@ -118,8 +107,8 @@ class Bench:
 
     async def moved(self, row: InstrumentRow) -> None:
         """The book has taken an update behind its snapshot: before, the snapshot may hold what a fault removes."""
-        began = int(self.read(row)[BR_UPDATE_ID])
-        await until(lambda: int(self.read(row)[BR_UPDATE_ID]) > began, f"an update of {row.spec.symbol}")
+        began = int(self.read(row)[BOOK.update_id])
+        await until(lambda: int(self.read(row)[BOOK.update_id]) > began, f"an update of {row.spec.symbol}")
 
 
 @asynccontextmanager
@@ -227,7 +216,7 @@ def test_the_planned_change_of_connections_leaves_no_hole_in_any_proof(name: str
 
         async def change() -> list[str]:
             """Symbols without proof at any time from now to forty looks behind the next change."""
-            first = {int(it.read(row)[BR_CONN]) for row in it.rows}
+            first = {int(it.read(row)[BOOK.conn]) for row in it.rows}
             wanted, looks, holes = counters.planned_changes + 1, 40, []
 
             def look() -> bool:
@@ -237,7 +226,7 @@ def test_the_planned_change_of_connections_leaves_no_hole_in_any_proof(name: str
                 return looks <= 0
 
             await until(look, "the change")
-            assert first.isdisjoint({int(it.read(row)[BR_CONN]) for row in it.rows})
+            assert first.isdisjoint({int(it.read(row)[BOOK.conn]) for row in it.rows})
             return holes
 
         while True:
@@ -306,8 +295,8 @@ def test_refused_handshakes_are_waited_out_while_rest_shows_unproved_books(name:
         await until(lambda: it.feed.counters.rest_books >= len(it.rows), "books by REST")
         for row in it.rows:
             record = it.read(row)
-            assert record[BR_FLAGS] & FLAG_UNPROVED and proof_mono_ns(it.words, 0, record) == 0
-            assert record[BR_BID_PRICE] > 0 and record[BR_ASK_PRICE] > 0
+            assert record[BOOK.flags] & FLAG_UNPROVED and proof_mono_ns(it.words, 0, record) == 0
+            assert record[BOOK.bid_price_fp] > 0 and record[BOOK.ask_price_fp] > 0
         await until(it.all_tradable, "whole, proved books after the outage")
         await it.equal()
 
@@ -410,9 +399,9 @@ def test_a_changed_row_starts_the_book_anew_under_its_new_numbers() -> None:
             )
         )
         await until(it.all_tradable, "the book under its new exponent")
-        assert it.read(row)[BR_BID_PRICE] > 10 ** (row.price_exp + 1)
+        assert it.read(row)[BOOK.bid_price_fp] > 10 ** (row.price_exp + 1)
         it.feed.set_halted(old.symbol, True)
-        assert it.read(row)[BR_FLAGS] & FLAG_HALTED
+        assert it.read(row)[BOOK.flags] & FLAG_HALTED
         it.feed.set_halted(old.symbol, False)
         await until(it.all_tradable, "the book after the halt")
 

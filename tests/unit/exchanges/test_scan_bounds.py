@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import pytest
 
-from pipeline.book import memory as st
+from pipeline.book.memory import TOPIC_DEPTH, TOPIC_SNAPSHOT, TOPIC_UNKNOWN
 from pipeline.exchanges.factory import feed_codec
 from tests.conftest import REPO
 from tests.worlds.feed_frames import GOLDEN, MEMORY, compare, compare_snapshot
@@ -164,7 +164,7 @@ def test_a_snapshot_cut_at_any_byte_means_what_its_bytes_say(frame: bytes) -> No
     codec, mem = feed_codec("binance", "spot"), MEMORY["binance", "spot"]
     for at in range(len(frame) + 1):
         topics = {compare_snapshot(codec, mem, frame[:at], rest) for rest in behind(frame[at:])}
-        assert topics == {st.TOPIC_SNAPSHOT if at == len(frame) else st.TOPIC_UNKNOWN}, frame[:at]
+        assert topics == {TOPIC_SNAPSHOT if at == len(frame) else TOPIC_UNKNOWN}, frame[:at]
 
 
 @pytest.mark.parametrize(("dialect", "market", "frame"), FRAMES, ids=IDS)
@@ -197,7 +197,7 @@ def test_protobuf_fields_cut_or_stretched_inside_a_right_frame(name: str) -> Non
                 topics = {compare(codec, mem, frame, rest) for rest in (FILLS[0], FILLS[1], FILLS[3])}
                 assert len(topics) == 1, frame
                 taken |= topics
-        assert st.TOPIC_UNKNOWN in taken and len(taken) > 1  # some are refused, some are frames as good as before
+        assert TOPIC_UNKNOWN in taken and len(taken) > 1  # some are refused, some are frames as good as before
 
 
 def content_of(fields: Fields, target: tuple[int, ...]) -> bytes:
@@ -244,9 +244,9 @@ def test_the_case_of_a_varint_cut_by_the_frames_end() -> None:
     """Its last field, a varint inside the depth body, ended in the byte behind the body."""
     codec, mem = feed_codec("mexc", "spot"), MEMORY["mexc", "spot"]
     frame = (CASES / "mexc_depth_cut_varint.bin").read_bytes()
-    assert {compare(codec, mem, frame, rest) for rest in FILLS} == {st.TOPIC_UNKNOWN}
+    assert {compare(codec, mem, frame, rest) for rest in FILLS} == {TOPIC_UNKNOWN}
     # with its last byte in the frame it is a good one
-    assert compare(codec, mem, frame.replace(b"\xca\x13\xea", b"\xca\x13\xeb") + b"\0") == st.TOPIC_DEPTH
+    assert compare(codec, mem, frame.replace(b"\xca\x13\xea", b"\xca\x13\xeb") + b"\0") == TOPIC_DEPTH
 
 
 @pytest.mark.parametrize("length", [79, 80, 81, 90])

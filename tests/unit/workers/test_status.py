@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from pipeline.market_data import MarketDataAggregator
-from shm import layout as ly
+from shm.layout import FLAG_GAP
 from tests.unit.test_market_data import CONFIG, World
 from workers.view.live_view import BOOKS_MAX, _book_rows
 from workers.view.status import books
@@ -27,7 +27,7 @@ def test_books_show_the_best_level_their_age_and_whether_they_are_whole(world: W
     asyncio.run(market.start_aggregation())
     assert books(market) == []
     world.publish(0, "100.5", "101")
-    world.publish(1, "100", "101", flags=ly.FLAG_GAP)
+    world.publish(1, "100", "101", flags=FLAG_GAP)
     whole, gap = books(market)
     assert (whole["bid"], whole["bid_qty"], whole["ask"], whole["ask_qty"]) == (
         Decimal("100.5"), Decimal(2), Decimal(101), Decimal(3),
