@@ -23,8 +23,8 @@ import numpy as np
 from bench.cfloor import I64, PTR, address, load
 from bench.report import OURS, PEER, Report, Row
 from bench.settings import BenchFailed, Settings
-from pipeline.book.frame_kernels import find_symbol
 from pipeline.book.memory import BOOKS, FRAME_BYTE, SYMBOL_BYTES, SYMBOL_TEXT_WORDS, table_size
+from pipeline.book.symbol_table import find_symbol
 from pipeline.book.venue_books import VenueBooks
 from pipeline.exchanges.factory import feed_codec
 from pipeline.execution.market import Instruments

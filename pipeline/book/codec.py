@@ -79,7 +79,7 @@ def shortest(number: Number) -> Number:
 
 
 def exact_price(number: Number, exp: int) -> int:
-    """Price in fixed point: the plain twin of ``frame_kernels.scale_price``."""
+    """Price in fixed point: the plain twin of ``scaling.scale_price``."""
     mantissa, digits = number
     price: int
     if mantissa <= 0:
@@ -97,7 +97,7 @@ def exact_price(number: Number, exp: int) -> int:
 
 def exact_qty(number: Number, exp: int, mult: int, mult_exp: int) -> tuple[int, bool]:
     """(base quantity in fixed point cut down, whether digits were cut): the twin of
-    ``frame_kernels.scale_qty``."""
+    ``scaling.scale_qty``."""
     mantissa, digits = number
     shift = exp - digits - mult_exp
     value = mantissa * mult

@@ -12,9 +12,9 @@ import pytest
 
 from pipeline.book import sequencer
 from pipeline.book.codec import OutOfRange, PricePrecision, exact_price, exact_qty
-from pipeline.book.frame_kernels import scale_price, scale_qty, significant_digits
 from pipeline.book.memory import BOOK_ROW, BOOKS, STATE_ALIGNING, STATE_EMPTY, STATE_LIVE, STATE_WAITING, new_memory
 from pipeline.book.results import FrameResult, SnapshotResult
+from pipeline.book.scaling import scale_price, scale_qty, significant_digits
 from pipeline.book.venue_books import VenueBooks
 from pipeline.exchanges.factory import feed_codec
 from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper
