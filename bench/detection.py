@@ -22,17 +22,17 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.cfloor import I64, PTR, address, load
-from bench.hop import DEADLINE_NS, YIELD_AFTER, round_trips, shared
 from bench.report import OURS, Report, Row
 from bench.settings import BenchFailed, Settings
+from bench.two_processes import DEADLINE_NS, YIELD_AFTER, round_trips, shared, waited
 from pipeline.detection.memory import DETECTOR
 from pipeline.detection.scan_loop import check, next_hits, on_book, start_pass
-from shm.atomics import cpu_pause, load_acquire, mono_ns, sched_yield, store_release
+from pipeline.rehearsal.detection_world import Listing, World, book_record
+from shm.atomics import load_acquire, mono_ns, store_release
 from shm.bookring import publish_book
 from shm.jit import njit_bare
 from shm.layout import BOOK, BOOK_DEPTH, BOOK_RING, BOOK_SLOTS, FEED
 from shm.words import Words
-from tests.naive.detection_rig import Listing, World, book_record
 
 Floats = npt.NDArray[np.float64]
 NAME = "detection"
@@ -42,7 +42,6 @@ MID = 6_000_000  # two digits after the point
 STEP = 1_000  # standard deviation of a venue's price around the middle
 ASKED, HITS, WRITTEN = 0, 1, 8  # words of the flags; the two that are waited for on lines of their own
 FLAGS_WORDS = 16
-_LOOK_AT_CLOCK = 1023
 FEES_PPM = (1000, 500, 800, 200, 750, 1000, 600, 400, 1000, 300)
 
 
@@ -78,10 +77,7 @@ def wait_for(flags: Words, i: int, value: int, deadline_ns: int, yield_after: in
     empty = 0
     while load_acquire(flags, i) != value:
         empty += 1
-        cpu_pause()
-        if yield_after > 0 and empty % yield_after == 0:
-            sched_yield()
-        if empty & _LOOK_AT_CLOCK == 0 and mono_ns() > deadline_ns:
+        if not waited(empty, deadline_ns, yield_after):
             return False
     return True
 
@@ -189,7 +185,7 @@ def ours_dirty(prices: Words, cpus: list[int]) -> tuple[Words, str]:
     write_batches(*writer, 0, deadline, yield_after)  # compiled before the fork
     read_batches(words, world.mem, world.flt, flags, samples[:0], deadline, yield_after)
     round_trips(
-        "lines dirty",
+        "detection, lines dirty",
         lambda: int(read_batches(words, world.mem, world.flt, flags, samples, deadline, yield_after)),
         lambda: int(write_batches(*writer, len(samples), deadline, yield_after)),
         len(samples),
@@ -210,7 +206,7 @@ def floor_dirty(library: ctypes.CDLL, prices: Words, cpus: list[int]) -> tuple[W
     reader = [address(array) for array in (words, shape, need, need_t, bids, asks, flags, samples)]
     writer = [address(array) for array in (words, shape, prices, flags)]
     round_trips(
-        "lines dirty, floor",
+        "detection, lines dirty, floor",
         lambda: int(library.detect_read(*reader, deadline, yield_after)),
         lambda: int(library.detect_write(*writer, deadline, yield_after)),
         len(samples),

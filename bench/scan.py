@@ -24,12 +24,12 @@ from bench.report import OURS, PEER, Report, Row
 from bench.settings import BenchFailed, Settings
 from pipeline.detection.memory import DETECTOR
 from pipeline.detection.scan_loop import sweep
+from pipeline.rehearsal.detection_world import Listing, World, book_record
 from shm.atomics import mono_ns
 from shm.bookring import publish_book
 from shm.jit import njit_bare
 from shm.layout import BOOK, BOOK_DEPTH, BOOK_RING, BOOK_SLOTS, FEED
 from shm.words import Words
-from tests.naive.detection_rig import Listing, World, book_record
 
 NAME = "scan"
 SYMBOLS = 200

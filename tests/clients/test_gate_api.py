@@ -5,11 +5,10 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-import gate_api
 import pytest
-from gate_api.exceptions import GateApiException
 
 from tests.worlds.client_support import HostedSim
+from tests.worlds.later import gate_api
 
 
 def client(sim: HostedSim, secret: str | None = None) -> Any:
@@ -55,7 +54,7 @@ def test_spot_order_lives_and_dies(spot: Any) -> None:
     assert [row.id for row in open_pairs["BTC_USDT"].orders] == [placed.id]
     cancelled = spot.cancel_order(placed.id, "BTC_USDT")
     assert (cancelled.status, cancelled.finish_as) == ("cancelled", "cancelled")
-    with pytest.raises(GateApiException) as refused:
+    with pytest.raises(gate_api.exceptions.GateApiException) as refused:
         spot.cancel_order(placed.id, "BTC_USDT")
     assert refused.value.label == "ORDER_CANCELLED"
     assert placed.id in [row.id for row in spot.list_orders("BTC_USDT", "finished")]
@@ -102,7 +101,7 @@ def test_dead_man_switch_is_armed_and_disarmed(spot: Any, futures: Any) -> None:
     task = gate_api.CountdownCancelAllFuturesTask(timeout=30, contract="BTC_USDT")
     assert int(futures.countdown_cancel_all_futures("usdt", task).trigger_time) > 0
     task = gate_api.CountdownCancelAllFuturesTask(timeout=3)
-    with pytest.raises(GateApiException):
+    with pytest.raises(gate_api.exceptions.GateApiException):
         futures.countdown_cancel_all_futures("usdt", task)
 
 
@@ -136,7 +135,7 @@ def test_futures_order_is_found_by_both_ids_and_cancelled(futures: Any) -> None:
     book = futures.list_futures_order_book("usdt", "ETH_USDT", limit=5)
     price = str(round(Decimal(book.bids[0].p) * Decimal("0.97"), 1))
     order = gate_api.FuturesOrder(contract="ETH_USDT", size="-2", price=price, tif="poc", text="t-fut-2")
-    with pytest.raises(GateApiException) as refused:
+    with pytest.raises(gate_api.exceptions.GateApiException) as refused:
         futures.create_futures_order("usdt", order)
     assert refused.value.label == "ORDER_POC_IMMEDIATE"
     order = gate_api.FuturesOrder(contract="ETH_USDT", size="2", price=price, tif="poc", text="t-fut-3")
@@ -146,13 +145,13 @@ def test_futures_order_is_found_by_both_ids_and_cancelled(futures: Any) -> None:
     assert [row.id for row in futures.list_futures_orders("usdt", "open", contract="ETH_USDT")] == [placed.id]
     gone = futures.cancel_futures_order("usdt", str(placed.id))
     assert (gone.status, gone.finish_as) == ("finished", "cancelled")
-    with pytest.raises(GateApiException) as missing:
+    with pytest.raises(gate_api.exceptions.GateApiException) as missing:
         futures.get_futures_order("usdt", "t-nobody")
     assert missing.value.label == "ORDER_NOT_FOUND"
 
 
 def test_wrong_secret_is_refused(sim: HostedSim) -> None:
-    with pytest.raises(GateApiException) as refused:
+    with pytest.raises(gate_api.exceptions.GateApiException) as refused:
         gate_api.SpotApi(client(sim, "wrong")).list_spot_accounts()
     assert refused.value.label == "INVALID_SIGNATURE"
 
@@ -184,7 +183,7 @@ def test_spot_orders_are_amended_one_by_one_and_in_a_batch(spot: Any, sim: Hoste
     (own,) = sim.call(lambda: venue.open_orders(account, "DOGE_USDT"))
     assert (own.qty, own.price) == (Decimal(80), Decimal(prices[1]))
     for change, label in (({}, "MISSING_REQUIRED_PARAM"), ({"amount": "900000"}, "BALANCE_NOT_ENOUGH")):
-        with pytest.raises(GateApiException) as refused:
+        with pytest.raises(gate_api.exceptions.GateApiException) as refused:
             spot.amend_order(placed.id, gate_api.OrderPatch(currency_pair="DOGE_USDT", **change))
         assert refused.value.label == label
     (gone,) = spot.cancel_orders(currency_pair="DOGE_USDT", side="buy")
@@ -208,7 +207,7 @@ def test_futures_orders_are_amended_placed_and_cancelled_in_batches(futures: Any
     ]
     done, missing = futures.amend_batch_future_orders("usdt", requests)
     assert done.succeeded and Decimal(done.size) == 4 and missing.label == "ORDER_NOT_FOUND"
-    with pytest.raises(GateApiException) as refused:
+    with pytest.raises(gate_api.exceptions.GateApiException) as refused:
         futures.amend_futures_order("usdt", str(first.id), gate_api.FuturesOrderAmendment(size="-4"))
     assert refused.value.label == "INVALID_PARAM_VALUE"
     gone, unknown = futures.cancel_batch_future_orders("usdt", [str(first.id), "1"])
@@ -230,7 +229,7 @@ def test_candles_of_both_markets_come_by_limit_or_by_span_and_never_by_both(spot
         lambda: spot.list_candlesticks("BTC_USDT", interval="7m"),
         lambda: futures.list_futures_candlesticks("usdt", "BTC_USDT", _from=now_s - 90_000, to=now_s, interval="10s"),
     ):
-        with pytest.raises(GateApiException) as refused:
+        with pytest.raises(gate_api.exceptions.GateApiException) as refused:
             call()
         assert refused.value.label == "INVALID_PARAM_VALUE"
 
@@ -266,7 +265,7 @@ def test_futures_dual_mode_by_its_own_endpoints(futures: Any) -> None:
     send("-3")
     assert held() == {"dual_long": 5, "dual_short": -3}
     assert {row.leverage for row in futures.update_dual_mode_position_leverage("usdt", contract, "7")} == {"7"}
-    with pytest.raises(GateApiException) as refused:
+    with pytest.raises(gate_api.exceptions.GateApiException) as refused:
         futures.get_position("usdt", contract)
     assert refused.value.label == "POSITION_DUAL_MODE"
     send("-2", reduce_only=True)

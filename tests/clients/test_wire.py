@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 
 import aiohttp
 import pytest
-from ccxt.protobuf.mexc import PushDataV3ApiWrapper_pb2
 
 from pipeline.sim.exchange.faults import FaultRule
 from pipeline.sim.wire.auth import gate_api_text, gate_channel_text, gate_rest_text, hmac_sha256_hex, hmac_sha512_hex
 from tests.worlds.client_support import HostedSim
+from tests.worlds.later import mexc_push
 
 T = TypeVar("T")
 WATCHDOG_S = 240
@@ -101,9 +101,7 @@ def test_mexc_socket_answers_pings_acks_and_refusals_as_recorded(sim: HostedSim)
             replies.append(await text_of(socket))
             previous = 0
             for _ in range(20):
-                depths = PushDataV3ApiWrapper_pb2.PushDataV3ApiWrapper.FromString(
-                    await socket.receive_bytes()
-                ).publicAggreDepths
+                depths = mexc_push.PushDataV3ApiWrapper.FromString(await socket.receive_bytes()).publicAggreDepths
                 assert not previous or int(depths.fromVersion) == previous + 1
                 previous = int(depths.toVersion)
             return replies

@@ -18,7 +18,8 @@ from pipeline.model.config_load import load_config
 from pipeline.model.errors import BadInput
 from shm.layout import BOOK
 from shm.liveness import LivenessView
-from tests.worlds.instance_rig import Rig, segments_of, until
+from tests.worlds.instance_rig import Rig, segments_of
+from tests.worlds.waiting import until
 from workers.cli.manual_opportunity import execute_file, execute_request
 from workers.cli.report import read_report, report_text
 from workers.cli.why import read_trail, trail_text

@@ -20,7 +20,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bench.entry_world import LEASE_TOKEN, EntryWorld, Level, plain_template, with_crc
 from pipeline.core import ExecutionCore
 from pipeline.execution.events import Append, CatalogueChanged, Entered, Opportunity, Place
 from pipeline.execution.journal import Place as JournalPlace
@@ -28,6 +27,7 @@ from pipeline.execution.orchestrator import request_of
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.records import RECORD_TYPES, Record
 from pipeline.execution.shared_reads import decode_opportunity
+from pipeline.rehearsal.entry_world import LEASE_TOKEN, EntryWorld, Level, plain_template, with_crc
 from shm.bookring import conn_open, init_feed, publish_book
 from shm.layout import BOOK, HEADER, LEG, OPPORTUNITY, feed_segment_words
 from shm.layout_pages import HALT

@@ -38,7 +38,7 @@ from pipeline.model.clock import mono_ns
 from pipeline.model.enums import Mode, OrderKind, OrderSide, TimeInForce
 from pipeline.model.errors import AuthRefused, ConfigInvalid, VenueError, VenueUnavailable
 from pipeline.model.structs import OrderRequest
-from pipeline.rehearsal import rehearse
+from pipeline.rehearsal.rehearse import rehearse
 from shm.layout import BOOK, CURSOR, OPPORTUNITY, REPORT, feed_segment_words
 from shm.layout_pages import HALT
 from shm.pages import AccountPage, HaltPage, InventoryPage

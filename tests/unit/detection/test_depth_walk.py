@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from pipeline.detection.depth_walk import LEG_LIMITS, MONEY, SIZE, quantity_for, saturating_add, size_legs, walked_value
 from pipeline.detection.edge import NUMBER_LIMIT, edge_ratio
+from pipeline.rehearsal.detection_world import book_record
 from shm.layout import BOOK, BOOK_DEPTH
 from tests.naive.detection import Fees, LegLimits, Levels, best_size, clears, delivered, worst_price
-from tests.naive.detection_rig import book_record
 
 BUY = 0
 SELL = BOOK.WORDS

@@ -5,122 +5,24 @@ from __future__ import annotations
 import threading
 from decimal import Decimal
 
-import numpy as np
 import pytest
 
-from pipeline.detection.detector import IDLE, OpportunityDetector, first_opportunity_id
-from pipeline.detection.kernel_arrays import Ports, private_ports
+from pipeline.detection.detector import IDLE, first_opportunity_id
 from pipeline.detection.memory import DETECTOR_COUNTERS, DETECTOR_SETTINGS, FEED_READER
 from pipeline.detection.opportunity_record import OpportunityRecord, decode_record
 from pipeline.model.catalogue_row import row_to_words
-from pipeline.model.config import DetectionConfig, EngineConfig, ExchangeConfig, MarketConfig, RiskLimits
-from pipeline.model.enums import InstrumentKind, OpportunityType, OrderSide, Refusal
-from pipeline.model.fixedpoint import to_fp
-from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
-from pipeline.model.structs import ArbitrageOpportunity, InstrumentSpec
-from shm.atomics import mono_ns
-from shm.bookring import conn_frame, conn_open, init_feed, publish_book
-from shm.layout import HEADER, LEG, OPPORTUNITY, QUEUE, feed_segment_words
+from pipeline.model.enums import OpportunityType, OrderSide, Refusal
+from pipeline.model.instruments import build_rows
+from pipeline.model.structs import ArbitrageOpportunity
+from pipeline.rehearsal.instruments import spec, venue_refs
+from shm.layout import LEG, OPPORTUNITY, QUEUE
 from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE, CATALOGUE_ROW
 from shm.pages import write_row
-from tests.naive.detection_rig import book_record
-
-BOOKS = 8
-
-
-def spec(venue: str, symbol: str, base: str = "BTC", **changes: object) -> InstrumentSpec:
-    values: dict[str, object] = {
-        "venue": venue,
-        "symbol": symbol,
-        "base": base,
-        "quote": "USDT",
-        "kind": InstrumentKind.SPOT,
-        "tick": Decimal("0.01"),
-        "lot": Decimal("0.0001"),
-        "min_qty": Decimal("0.0001"),
-        "min_notional": Decimal(5),
-        "reference_price": Decimal(60_000),
-        "taker_fee_ppm": 500,
-    }
-    values.update(changes)
-    return InstrumentSpec(**values)  # type: ignore[arg-type]
-
-
-#: A book that a test has just published is young enough, however slow the machine.
-PATIENT = {"max_age_to_trade_ms": 600_000, "max_skew_ms": 600_000}
-
-
-def engine_config(**detection: object) -> EngineConfig:
-    market = {"spot": MarketConfig(symbols=("X",))}
-    return EngineConfig(
-        exchanges={
-            "mexc": ExchangeConfig(dialect="mexc", markets=market),
-            "gateio": ExchangeConfig(dialect="gateio", markets=market),
-        },
-        detection=DetectionConfig(**{**PATIENT, "max_notional_usd": Decimal(1_000), **detection}),  # type: ignore[arg-type]
-        risk_limits=RiskLimits(min_profit_margin_bps=Decimal(5)),
-    )
-
-
-class Setup:
-    """Two venues with BTC and ETH, a catalogue page in a plain array, and their books."""
-
-    def __init__(self, **detection: object) -> None:
-        self.config = engine_config(**detection)
-        refs = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in self.config.venues]
-        self.specs = [
-            spec(venue, f"{base}{n}", base)
-            for n, venue in enumerate(("mexc_spot", "gateio_spot"))
-            for base in ("BTC", "ETH")
-        ]
-        self.rows = build_rows(self.specs, refs)
-        self.size = feed_segment_words(BOOKS)
-        self.feeds = np.zeros(2 * self.size, dtype=np.int64)
-        self.catalogue = np.zeros(CATALOGUE.END, dtype=np.int64)
-        self.write_catalogue(self.rows)
-        for feed in range(2):
-            self.feeds[feed * self.size + HEADER.epoch] = 1
-            init_feed(self.feeds, feed * self.size, BOOKS)
-            conn_open(self.feeds, feed * self.size, 0, feed, 0)
-        self.ports: Ports = private_ports(self.feeds)._replace(catalogue=self.catalogue)
-
-    def write_catalogue(self, rows: list[InstrumentRow]) -> None:
-        for row in rows:
-            at = CATALOGUE.rows + row.instrument_id * CATALOGUE_ROW.WORDS
-            write_row(self.catalogue, at, row_to_words(row))
-        self.catalogue[CATALOGUE.count] = len(rows)
-        self.catalogue[CATALOGUE.version] += 1
-
-    def detector(self, **options: object) -> OpportunityDetector:
-        detector = OpportunityDetector(self.config, self.ports, **options)  # type: ignore[arg-type]
-        for feed in range(2):
-            detector.set_feed(feed, offset=feed * self.size)
-        detector.warm()  # so that no book grows old while kernels load
-        return detector
-
-    def publish(self, instrument: int, bid: str, ask: str, qty: str = "1") -> None:
-        row = self.rows[instrument]
-        now = int(mono_ns())
-        quantity = to_fp(qty, row.qty_exp)
-        record = book_record(
-            [(to_fp(bid, row.price_exp), quantity)],
-            [(to_fp(ask, row.price_exp), quantity)],
-            instrument=instrument,
-            recv_mono_ns=now,
-            conn_generation=1,
-            publish_mono_ns=now,
-        )
-        publish_book(self.feeds, row.feed_id * self.size, row.book_index, record)
-        conn_frame(self.feeds, row.feed_id * self.size, 0, now)
-
-    def dislocate(self) -> None:
-        """BTC: buy on MEXC at 60000, sell on Gate.io at 60300."""
-        self.publish(0, "59990", "60000")
-        self.publish(2, "60300", "60310")
+from tests.worlds.detector_world import SPEC, DetectorWorld
 
 
 def test_an_opportunity_reaches_the_user_in_words_and_decimals() -> None:
-    setup = Setup()
+    setup = DetectorWorld()
     found: list[OpportunityRecord] = []
     detector = setup.detector(on_opportunity=found.append)
     setup.dislocate()
@@ -142,7 +44,7 @@ def test_an_opportunity_reaches_the_user_in_words_and_decimals() -> None:
 
 
 def test_detection_runs_in_a_thread_until_it_is_stopped() -> None:
-    setup = Setup()
+    setup = DetectorWorld()
     seen = threading.Event()
     detector = setup.detector(on_opportunity=lambda _record: seen.set())
     detector.start_detection()
@@ -156,7 +58,7 @@ def test_detection_runs_in_a_thread_until_it_is_stopped() -> None:
 
 
 def test_validation_asks_every_gate_of_now() -> None:
-    setup = Setup()
+    setup = DetectorWorld()
     detector = setup.detector()
     opportunity = ArbitrageOpportunity(
         opportunity_id="1",
@@ -182,7 +84,7 @@ def test_validation_asks_every_gate_of_now() -> None:
 
 
 def test_a_user_may_narrow_what_is_monitored_and_add_to_it() -> None:
-    setup = Setup()
+    setup = DetectorWorld()
     found: list[OpportunityRecord] = []
     detector = setup.detector(on_opportunity=found.append)
     assert detector.monitored_symbols == {"BTC/USDT", "ETH/USDT"}
@@ -199,14 +101,13 @@ def test_a_user_may_narrow_what_is_monitored_and_add_to_it() -> None:
 
 
 def test_a_changed_catalogue_keeps_open_episodes_and_their_cooldowns() -> None:
-    setup = Setup(cooldown_ms=3_600_000)
+    setup = DetectorWorld(cooldown_ms=3_600_000)
     found: list[OpportunityRecord] = []
     detector = setup.detector(on_opportunity=found.append)
     setup.dislocate()
     detector.step(idle_ns=0)
     assert len(found) == 1 and detector.memory.mem[DETECTOR_COUNTERS.active] == 1
-    refs = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in setup.config.venues]
-    setup.rows = build_rows([spec("mexc_spot", "SOL0", "SOL")], refs, existing=setup.rows)
+    setup.rows = build_rows([spec("mexc_spot", "SOL0", "SOL", **SPEC)], venue_refs(setup.config), existing=setup.rows)
     setup.write_catalogue(setup.rows)
     setup.dislocate()
     detector.step(idle_ns=0)
@@ -221,7 +122,7 @@ def test_a_changed_catalogue_keeps_open_episodes_and_their_cooldowns() -> None:
 
 
 def test_an_instrument_that_is_removed_ends_its_episodes() -> None:
-    setup = Setup(max_notional_usd=Decimal(1))  # nothing is executable: the episode stays open, refused
+    setup = DetectorWorld(max_notional_usd=Decimal(1))  # nothing is executable: the episode stays open, refused
     detector = setup.detector()
     setup.dislocate()
     detector.step(idle_ns=0)
@@ -238,7 +139,7 @@ def test_an_instrument_that_is_removed_ends_its_episodes() -> None:
 
 
 def test_a_pair_released_from_quarantine_is_judged_anew() -> None:
-    setup = Setup()
+    setup = DetectorWorld()
     found: list[OpportunityRecord] = []
     words = row_to_words(setup.rows[2])
     words[CATALOGUE_ROW.pair] = -1
@@ -277,7 +178,7 @@ class Sink:
 
 
 def test_metrics_get_only_what_is_new() -> None:
-    setup = Setup()
+    setup = DetectorWorld()
     detector = setup.detector()
     sink = Sink()
     setup.dislocate()
@@ -289,7 +190,7 @@ def test_metrics_get_only_what_is_new() -> None:
 
 
 def test_ids_grow_over_a_restart() -> None:
-    setup = Setup()
+    setup = DetectorWorld()
     first = setup.detector()
     setup.dislocate()
     first.step(idle_ns=0)
@@ -300,7 +201,7 @@ def test_ids_grow_over_a_restart() -> None:
 
 
 def test_a_record_with_a_wrong_checksum_is_not_decoded() -> None:
-    setup = Setup()
+    setup = DetectorWorld()
     detector = setup.detector()
     setup.dislocate()
     detector.step(idle_ns=0)

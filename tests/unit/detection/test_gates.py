@@ -11,10 +11,10 @@ import pytest
 from pipeline.detection.memory import DETECTOR_COUNTERS, DETECTOR_SETTINGS, FEED_READER
 from pipeline.detection.opportunity_record import record_crc32, record_crc32_of
 from pipeline.model.enums import FeeAssetRule, Refusal, TradingStatus
+from pipeline.rehearsal.detection_world import NOW, Listing, World, terms
 from shm.bookring import conn_open
 from shm.layout import FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED, HEADER, LEG, OPPORTUNITY
 from shm.layout_pages import CAT_FLAG_DEPOSIT, CAT_FLAG_WITHDRAW, CATALOGUE_CAPACITY
-from tests.naive.detection_rig import NOW, Listing, World, terms
 
 BIDS, ASKS = [(10_050, 30_000)], [(10_060, 30_000)]
 LOW_BIDS, LOW_ASKS = [(9_990, 30_000)], [(10_000, 30_000)]

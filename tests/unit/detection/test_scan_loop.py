@@ -12,11 +12,11 @@ from pipeline.detection.memory import DETECTOR_COUNTERS, DETECTOR_SETTINGS, OPEN
 from pipeline.detection.scan_loop import IDLE, RAN_OUT, REFRESH, YIELD, scan_loop
 from pipeline.detection.topology import DIRECTION
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, Refusal
+from pipeline.rehearsal.detection_world import NOW, Listing, World, terms
 from shm.atomics import mono_ns
 from shm.layout import HEADER, LEG, NOTICE_CAPACITY, OPPORTUNITY
 from shm.layout_pages import CATALOGUE, CATALOGUE_CAPACITY, CATALOGUE_ROW
 from tests.naive.detection import EpisodeTwin, Member
-from tests.naive.detection_rig import NOW, Listing, World, terms
 
 MS = 1_000_000
 FEES = [0, 500, 2_000]

@@ -12,7 +12,7 @@ from pipeline.detection.spot_futures import HedgeTerms, hedge_cost
 from pipeline.detection.topology import DIRECTION, build_topology
 from pipeline.model.config import HedgeConfig
 from pipeline.model.enums import InstrumentKind, OpportunityType
-from tests.naive.detection_rig import Listing, catalogue_rows, terms
+from pipeline.rehearsal.detection_world import Listing, catalogue_rows, terms
 
 BPS = Fraction(1, 10_000)
 NOTHING = HedgeConfig(expected_exit_basis_bps=Decimal(0), holding_hours=Decimal(8), carry_bps_per_day=Decimal(0))

@@ -14,10 +14,10 @@ from pipeline.detection.edge import NUMBER_LIMIT
 from pipeline.detection.memory import DETECTOR_COUNTERS
 from pipeline.detection.triangular import CYCLE_WALK, cycle_exceeds, cycle_row
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OpportunityType, Refusal
+from pipeline.rehearsal.detection_world import NOW, Levels, Listing, World, catalogue_rows, terms
 from shm.atomics import bits_to_f64
 from shm.layout import LEG, OPPORTUNITY
 from tests.naive.detection import Fees, cycle_edge
-from tests.naive.detection_rig import NOW, Levels, Listing, World, catalogue_rows, terms
 
 PAIRS = ("BTC/USDT", "ETH/USDT", "ETH/BTC")
 EXPONENTS = {"BTC/USDT": (2, 6), "ETH/USDT": (2, 6), "ETH/BTC": (6, 6)}

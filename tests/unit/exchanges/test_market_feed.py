@@ -20,7 +20,8 @@ from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
 from shm.bookring import init_feed, proof_mono_ns, read_book
 from shm.layout import BOOK, FLAG_HALTED, FLAG_UNPROVED, FLAGS_UNTRADABLE, feed_segment_words
 from shm.words import Words
-from tests.worlds.exchange_world import TRADED, World, until, world
+from tests.worlds.exchange_world import TRADED, World, world
+from tests.worlds.waiting import until_async as until
 from workers.feed import warm
 
 CAPACITY = 32

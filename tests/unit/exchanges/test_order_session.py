@@ -35,7 +35,9 @@ from pipeline.model.venue_events import CancelOutcome, OutcomeKind, PlaceOutcome
 from pipeline.templates import template as st
 from pipeline.templates.template import OrderTerms, TemplateTable
 from pipeline.templates.template_writer import fill_template
-from tests.worlds.exchange_world import TRADED, WAIT_S, Events, World, until, world
+from tests.worlds.exchange_world import TRADED, Events, World, world
+from tests.worlds.waiting import WAIT_S
+from tests.worlds.waiting import until_async as until
 
 
 class TradingVenue:

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.book.memory import TOPIC_DEPTH, TOPIC_SNAPSHOT, TOPIC_UNKNOWN
 from pipeline.exchanges.factory import feed_codec
-from tests.conftest import REPO
+from tests.paths import REPO
 from tests.worlds.feed_frames import GOLDEN, MEMORY, compare, compare_snapshot
 
 CASES = REPO / "tests" / "cases"

@@ -11,11 +11,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from bench.entry_world import EntryWorld, with_crc
 from pipeline.execution.plan import Rejected
 from pipeline.model.config import LimitConfig
 from pipeline.model.enums import OpportunityType, Refusal, TradingStatus
 from pipeline.model.structs import CoinIdentity
+from pipeline.rehearsal.entry_world import EntryWorld, with_crc
 from shm.layout import FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED, LEG, OPPORTUNITY
 from tests.worlds.fast_entry_world import (
     a_world,

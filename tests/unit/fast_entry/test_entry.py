@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from bench.entry_world import LEASE_TOKEN, EntryWorld, Level, engine_config, spec, with_crc
 from pipeline.execution.events import CatalogueChanged, Command, CommandKind, Entered
 from pipeline.execution.journal import read_journal
 from pipeline.execution.ledger import Ledger
@@ -26,6 +25,8 @@ from pipeline.model.enums import (
     TradingStatus,
 )
 from pipeline.model.venue_events import SessionState
+from pipeline.rehearsal.entry_world import LEASE_TOKEN, EntryWorld, Level, engine_config, with_crc
+from pipeline.rehearsal.instruments import spec
 from shm.layout import FLAG_GAP, HEADER, LEG, OPPORTUNITY
 from shm.layout_pages import HALT
 from tests.worlds.execution_world import Faults, World, make_config
@@ -102,6 +103,7 @@ def venue_spec(draw: Any, venue: str) -> Any:
     )
 
 
+@pytest.mark.slow
 @MANY
 @given(data=some.data())
 def test_a_yes_is_the_exact_yes_and_a_no_is_no_common_case(data: Any) -> None:

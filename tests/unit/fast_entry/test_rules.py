@@ -18,7 +18,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench.entry_world import EntryWorld, engine_config, spec
 from pipeline.execution.events import Sent, Tick
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.shared_reads import decode_opportunity
@@ -26,6 +25,8 @@ from pipeline.fast_entry.limits_table import G_ENABLED
 from pipeline.model.config import EngineConfig, LimitConfig, RiskLimits
 from pipeline.model.enums import ArbitrageState, InstrumentKind, OpportunityType, OrderSide, OrderState, Refusal
 from pipeline.model.structs import Fill, OrderUpdate
+from pipeline.rehearsal.entry_world import EntryWorld, engine_config
+from pipeline.rehearsal.instruments import spec
 from pipeline.risk.rules import (
     EXACT_PATH_ONLY,
     KNOWN,

@@ -16,7 +16,7 @@ from pipeline.model.enums import OpportunityType, Refusal
 from pipeline.model.structs import Balance, CoinIdentity
 from pipeline.model.venue_events import SessionState
 from shm.layout import BOOK, FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED
-from tests.unit.test_core_world import ready_world
+from tests.worlds.execution_starts import ready_world
 from tests.worlds.execution_world import World
 
 

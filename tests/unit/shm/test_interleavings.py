@@ -20,6 +20,7 @@ from shm.jit import JIT_DISABLED
 from shm.layout import BOOK, BOOK_RING, CURSOR, FEED, NOTICE, QUEUE, feed_segment_words
 from shm.layout_pages import HALT
 from tests.naive.interleave import Machine, SharedWords
+from tests.paths import REPO
 
 plain = pytest.mark.skipif(not JIT_DISABLED, reason="run by test_protocols_without_the_jit")
 FACTOR = int(os.environ.get("ARB_INTERLEAVINGS", "1"))
@@ -28,10 +29,9 @@ SLOT = 16
 
 @pytest.mark.skipif(JIT_DISABLED, reason="this is that run")
 def test_protocols_without_the_jit() -> None:
-    repo = Path(__file__).resolve().parents[3]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__).resolve())],
-        cwd=repo,
+        cwd=REPO,
         env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
         capture_output=True,
         text=True,

@@ -14,10 +14,9 @@ from shm import bookring, liveness, logring, metrics, pages, queue
 from shm.jit import JIT_DISABLED, direct, njit
 from shm.warm import warm
 from shm.words import Words
+from tests.paths import REPO
 
 pytestmark = pytest.mark.skipif(JIT_DISABLED, reason="nothing is compiled")
-
-REPO = Path(__file__).resolve().parents[3]
 
 
 @njit(cache=False)

@@ -17,6 +17,7 @@ from shm import segment as sg
 from shm.errors import SegmentBusy, SegmentMismatch, SegmentMissing, ShmError, ShmFull
 from shm.layout import FEED, HEADER, LAYOUT_VERSION, MAGIC
 from shm.segment import Segment, attach_arena, cleanup_instance, owner_lives, segment_name
+from tests.paths import REPO
 from tests.stress.support import Signpost, children, fork
 
 SIZE = 2000
@@ -231,6 +232,7 @@ def test_symbolic_link_in_place_of_a_segment_is_not_followed(instance: str, tmp_
     assert target.read_bytes() == b"x" * 4096
 
 
+@pytest.mark.host
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to act as two users")
 class TestTwoUsers:
     """Root hides a breach: owner and reader really are different users here."""
@@ -307,6 +309,7 @@ for k in range(100):
 """
 
 
+@pytest.mark.host
 def test_small_shared_memory_file_system_fills_up_without_a_bus_error(instance: str) -> None:
     unshare = shutil.which("unshare")
     if unshare is None or os.geteuid() != 0:
@@ -316,8 +319,7 @@ def test_small_shared_memory_file_system_fills_up_without_a_bus_error(instance: 
     if probe.returncode:
         pytest.skip(f"this host gives no mount namespace: {probe.stderr.decode().strip()}")
     command = f"{mount} && exec {sys.executable} -c '{SMALL}' {instance}"
-    repo = Path(__file__).resolve().parents[3]
-    done = subprocess.run([unshare, "-m", "sh", "-c", command], capture_output=True, text=True, check=False, cwd=repo)
+    done = subprocess.run([unshare, "-m", "sh", "-c", command], capture_output=True, text=True, check=False, cwd=REPO)
     assert done.stdout.strip() == "full after 4 missing True", done.stderr
 
 

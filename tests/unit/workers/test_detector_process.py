@@ -23,6 +23,7 @@ from pipeline.model.enums import InstrumentKind, ProcessState
 from pipeline.model.fixedpoint import to_fp
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
 from pipeline.model.structs import InstrumentSpec
+from pipeline.rehearsal.detection_world import book_record
 from shm.atomics import mono_ns
 from shm.bookring import conn_frame, conn_open, create_feed, publish_book
 from shm.layout import FEED_BOOK_CAPACITY_DEFAULT, OPPORTUNITY
@@ -32,8 +33,7 @@ from shm.metrics import Metrics
 from shm.pages import CataloguePage, InventoryPage, write_row
 from shm.queue import QueueConsumer
 from shm.segment import cleanup_instance
-from tests.conftest import REPO
-from tests.naive.detection_rig import book_record
+from tests.paths import REPO
 from workers.detector import attach_detector
 
 WATCHDOG_S = 240.0

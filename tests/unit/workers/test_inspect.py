@@ -32,17 +32,17 @@ from shm.metrics import Metrics
 from shm.pages import HaltPage, InventoryPage
 from shm.queue import QueueConsumer, QueueProducer
 from shm.segment import Segment, segment_name
-from tests.unit.test_market_data import CONFIG, World
+from tests.worlds.books_world import CONFIG, BooksWorld
+from workers.base import instance_dir
 from workers.cli.main import main
-from workers.state_folder import instance_dir
 from workers.view.inspect import inspect, inspect_text
 
 REPO = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
-def world(instance: str, state_dir: Path) -> Iterator[World]:
-    made = World(instance)
+def world(instance: str, state_dir: Path) -> Iterator[BooksWorld]:
+    made = BooksWorld(instance)
     folder = instance_dir(instance, create=True)
     (folder / "run.json").write_bytes(msgspec.json.encode({"venues": {venue.name: {} for venue in CONFIG.venues}}))
     yield made
@@ -68,7 +68,7 @@ def table(result: dict[str, Any], title: str) -> dict[str, Any]:
 
 
 def test_a_book_is_shown_by_its_field_names_and_in_decimals(
-    world: World, arb: Callable[..., tuple[int, Any, str]]
+    world: BooksWorld, arb: Callable[..., tuple[int, Any, str]]
 ) -> None:
     world.publish(0, "100.5", "101", flags=FLAG_GAP | FLAG_CROSSED)
     code, result, _ = arb("book", "aa_spot", "S")
@@ -82,12 +82,14 @@ def test_a_book_is_shown_by_its_field_names_and_in_decimals(
     assert table(result, "connection 0")["fields"]["alive"] == 1
 
 
-def test_a_book_is_found_by_its_pair_too(world: World, arb: Callable[..., tuple[int, Any, str]]) -> None:
+def test_a_book_is_found_by_its_pair_too(world: BooksWorld, arb: Callable[..., tuple[int, Any, str]]) -> None:
     world.publish(0, "100.5", "101")
     assert arb("book", "aa_spot", "BTC/USDT")[1]["levels"] == arb("book", "aa_spot", "S")[1]["levels"]
 
 
-def test_a_book_that_was_never_published_is_exit_code_1(world: World, arb: Callable[..., tuple[int, Any, str]]) -> None:
+def test_a_book_that_was_never_published_is_exit_code_1(
+    world: BooksWorld, arb: Callable[..., tuple[int, Any, str]]
+) -> None:
     code, result, err = arb("book", "aa_spot", "S")
     assert (code, result["whole"]) == (1, False) and "no whole book of aa_spot S" in err
     assert table(result, "instrument")["fields"]["symbol"] == "S"
@@ -108,7 +110,7 @@ def test_a_book_that_was_never_published_is_exit_code_1(world: World, arb: Calla
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_what_does_not_exist_is_refused_with_what_does(
-    world: World, arb: Callable[..., tuple[int, Any, str]], words: tuple[str, ...], said: str
+    world: BooksWorld, arb: Callable[..., tuple[int, Any, str]], words: tuple[str, ...], said: str
 ) -> None:
     code, result, err = arb(*words)
     assert code == 2 and said in err and said in result["error"]
@@ -125,7 +127,7 @@ def test_an_instance_without_memory_says_so(instance: str, state_dir: Path) -> N
         inspect(instance, ["page", "halt"])
 
 
-def test_pages_show_their_rows_in_use(world: World, instance: str) -> None:
+def test_pages_show_their_rows_in_use(world: BooksWorld, instance: str) -> None:
     inventory = InventoryPage.create(instance)
     row = np.zeros(INVENTORY_ROW.WORDS, np.int64)
     row[INVENTORY_ROW.buy_notional] = np.array([12.5]).view(np.int64)[0]
@@ -157,7 +159,7 @@ def test_a_row_whose_writer_died_in_it_is_called_torn(instance: str) -> None:
     page.close()
 
 
-def test_segments_show_header_fields_and_how_much_is_used(world: World, instance: str) -> None:
+def test_segments_show_header_fields_and_how_much_is_used(world: BooksWorld, instance: str) -> None:
     world.publish(0, "100.5", "101")
     result = inspect(instance, ["feed.aa"])
     header = table(result, "header")

@@ -25,10 +25,10 @@ from pipeline.execution.events import (
 )
 from pipeline.execution.records import Outcome
 from pipeline.model.config import EngineConfig, ExchangeConfig, MarketConfig
-from pipeline.model.enums import FeeAssetRule, InstrumentKind, OpportunityType, OrderState
-from pipeline.model.instruments import VenueRef, build_rows
-from pipeline.model.structs import Balance, Fill, InstrumentSpec, OrderRequest, OrderUpdate
+from pipeline.model.enums import OpportunityType, OrderState
+from pipeline.model.structs import Balance, Fill, OrderRequest, OrderUpdate
 from pipeline.model.venue_events import OutcomeKind, PlaceOutcome, SessionState
+from pipeline.rehearsal.instruments import rows_for, spec
 from shm.layout import BOOK
 
 ROUNDS = 24  # bytecode is specialised after 8 passes, what it calls a few later
@@ -48,8 +48,13 @@ class _World:
         market = MarketConfig(symbols=(SYMBOL,))
         exchanges = {name: ExchangeConfig(dialect="mexc", markets={"spot": market}) for name in ("cheap", "dear")}
         self.config = EngineConfig(engine_name="rehearsal", exchanges=exchanges)
-        refs = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in self.config.venues]
-        self.rows = build_rows([_spec(ref.name) for ref in refs], refs)
+        self.rows = rows_for(
+            self.config,
+            [
+                spec(venue.name, SYMBOL, taker_fee_ppm=0, min_qty=Decimal(0), min_notional=Decimal(1))
+                for venue in self.config.venues
+            ],
+        )
         self.now_ns = START_NS
         self.core = ExecutionCore(self.config, self.rows, market=self, halt=self, journal=self)
 
@@ -189,21 +194,6 @@ class _World:
             recv_mono_ns=self.now_ns,
             source="ws",
         )
-
-
-def _spec(venue: str) -> InstrumentSpec:
-    return InstrumentSpec(
-        venue=venue,
-        symbol=SYMBOL,
-        base="BTC",
-        quote="USDT",
-        kind=InstrumentKind.SPOT,
-        tick=Decimal("0.01"),
-        lot=Decimal("0.0001"),
-        min_notional=Decimal(1),
-        fee_rule=FeeAssetRule.QUOTE,
-        reference_price=Decimal(100),
-    )
 
 
 def rehearse(rounds: int = ROUNDS) -> int:

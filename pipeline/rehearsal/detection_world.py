@@ -124,6 +124,8 @@ def terms(**changes: object) -> Terms:
 
 @dataclass
 class World:
+    """Feeds, catalogue rows, queues and the memory of a detector that has never scanned; ``books``: rows a feed."""
+
     listings: list[Listing]
     terms: Terms = field(default_factory=terms)
     inventory: bool = False

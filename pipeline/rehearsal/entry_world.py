@@ -28,11 +28,12 @@ from pipeline.model.config import (
     MarketConfig,
     RiskLimits,
 )
-from pipeline.model.enums import FeeAssetRule, InstrumentKind, Mode, OpportunityType
+from pipeline.model.enums import Mode, OpportunityType
 from pipeline.model.fixedpoint import to_fp
-from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
+from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, InstrumentSpec
 from pipeline.model.venue_events import SessionState
+from pipeline.rehearsal.instruments import rows_for, spec
 from pipeline.templates import template as st
 from pipeline.templates.template import OrderTerms, Pieces
 from shm.bookring import conn_open, init_feed, publish_book
@@ -46,25 +47,6 @@ WALL_NS = 1_700_000_000 * 10**9
 LEASE_TOKEN = 7
 FIRST_EPOCH = 4242
 Level = tuple[Decimal, Decimal]  # price, quantity
-
-
-def spec(venue: str, **changes: Any) -> InstrumentSpec:
-    """BTC/USDT of a venue."""
-    fields: dict[str, Any] = {
-        "venue": venue,
-        "symbol": "BTCUSDT" if venue == "mexc_spot" else "BTC_USDT",
-        "base": "BTC",
-        "quote": "USDT",
-        "kind": InstrumentKind.PERPETUAL if venue.endswith("futures") else InstrumentKind.SPOT,
-        "tick": Decimal("0.01"),
-        "lot": Decimal("0.0001"),
-        "min_qty": Decimal("0.0001"),
-        "min_notional": Decimal(5),
-        "taker_fee_ppm": 100,
-        "fee_rule": FeeAssetRule.RECEIVED if venue == "gateio_spot" else FeeAssetRule.QUOTE,
-        "reference_price": Decimal(100),
-    }
-    return InstrumentSpec(**{**fields, **changes})
 
 
 def engine_config(**overrides: dict[str, Any]) -> EngineConfig:
@@ -109,8 +91,7 @@ class EntryWorld:
     ) -> None:
         self.config = config or engine_config()
         venues = self.config.venues
-        refs = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in venues]
-        self.rows: list[InstrumentRow] = build_rows(list(specs or [spec(v.name) for v in venues]), refs)
+        self.rows: list[InstrumentRow] = rows_for(self.config, specs or [spec(v.name) for v in venues])
         self.now_ns = START_NS
         self.wall_offset_ns = WALL_NS
         self.halt = np.zeros(HALT.END, np.int64)

@@ -14,7 +14,7 @@ from bench.__main__ import BENCHES, main, run_all
 from bench.books import CAPTURES, FLOORS, TINY_MESSAGES, Floor, Ours, read_input
 from bench.cfloor import load
 from bench.report import FLOOR, OURS, PEER, Report, Row
-from bench.settings import BenchFailed, Settings
+from bench.settings import BenchFailed, Settings, captures_path
 from pipeline.model.errors import BadInput
 from workers.cli import commands_bench
 from workers.cli import main as cli
@@ -23,6 +23,15 @@ TINY = Settings(size=0, rounds=1)
 ALONE = tuple(name for name in BENCHES if name not in ("books", "start"))  # no recordings, no instance
 WITH_FLOORS = tuple(name for name in ALONE if name not in ("mexc", "orders"))
 PEERS = {"dict.get", "google protobuf", "logging.FileHandler", "numpy", "ccxt market()"}
+
+
+@pytest.fixture
+def captures_dir() -> Path:
+    """The folder of recorded messages; without it the test is skipped."""
+    path = captures_path()
+    if not path.is_dir():
+        pytest.skip(f"no recorded messages at {path}; set ARB_CAPTURES to the folder that has them")
+    return path
 
 
 @pytest.mark.parametrize("name", ALONE)
@@ -148,15 +157,15 @@ def test_the_hop_refuses_cpus_that_it_may_not_use() -> None:
 
 
 def test_the_command_runs_the_suite_of_the_checkout(capfd: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["bench", "--quick", "--json", "symbols"]) == 0
+    assert cli(["bench", "--quick", "--json", "symbols"]) == 0
     told = msgspec.json.decode(capfd.readouterr().out)
     assert {"in jit, 500 symbols"} <= {row["name"].partition(": ")[2] for row in told["rows"]}
     assert {"host", "rows"} <= set(told)
-    assert cli.main(["bench", "nothing"]) == 2
+    assert cli(["bench", "nothing"]) == 2
 
 
 def test_without_a_checkout_the_command_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands_bench, "CHECKOUT", tmp_path)
     with pytest.raises(BadInput, match="needs a checkout"):
         commands_bench.bench()
-    assert cli.main(["bench"]) == 2
+    assert cli(["bench"]) == 2

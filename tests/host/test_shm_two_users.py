@@ -22,6 +22,7 @@ from tests.stress import kernels as kr
 from tests.stress.support import Signpost, all_end_well, children
 
 pytestmark = [
+    pytest.mark.host,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root to act as two users"),
     pytest.mark.skipif(JIT_DISABLED, reason="stress runs the jitted kernels"),
 ]
