@@ -37,7 +37,6 @@ CARRY_BPS_PER_H = 0.14
 ENTRY_MIN_BPS = 2.0
 DEADLINE_MIN = 10 * 24 * 60
 LOSS_BPS = -150.0
-MEAN_WINDOW_MIN = 2
 
 
 def compiled(function: Callable[..., Any], **callees: object) -> Any:

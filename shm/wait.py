@@ -34,7 +34,7 @@ from shm.atomics import (
 )
 from shm.errors import ShmError
 from shm.jit import njit
-from shm.layout import C_SLEEPING, C_WORDS, KIND_CURSOR
+from shm.layout import CURSOR
 from shm.segment import Arena, attach_arena, segment_name
 from shm.words import Words
 
@@ -107,7 +107,7 @@ class Bell:
         self._poll.register(fd, select.POLLIN)
 
     @classmethod
-    def create(cls, path: Path | str, words: Words, offset: int = C_SLEEPING) -> Bell:
+    def create(cls, path: Path | str, words: Words, offset: int = CURSOR.sleeping) -> Bell:
         """Makes the FIFO (or takes the one that is there) and clears the flag; raises ShmError on anything else."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -173,15 +173,15 @@ class BellRinger:
         self.refresh()
 
     @classmethod
-    def open(cls, path: Path | str, words: Words, offset: int = C_SLEEPING) -> BellRinger:
+    def open(cls, path: Path | str, words: Words, offset: int = CURSOR.sleeping) -> BellRinger:
         """The FIFO may come later: :meth:`refresh` looks for it."""
         return cls(Path(path), words, offset)
 
     @classmethod
     def attach(cls, path: Path | str, instance: str, cursor: str) -> BellRinger:
         """For a producer without a queue to that consumer (a feed): maps its segment ``cursor`` as well."""
-        arena = attach_arena([segment_name(instance, cursor)], KIND_CURSOR, instance, C_WORDS)
-        ringer = cls(Path(path), arena.words, C_SLEEPING)
+        arena = attach_arena([segment_name(instance, cursor)], CURSOR.KIND, instance, CURSOR.END)
+        ringer = cls(Path(path), arena.words, CURSOR.sleeping)
         ringer._arena = arena
         return ringer
 

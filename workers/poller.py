@@ -18,10 +18,18 @@ import numpy as np
 
 from pipeline.exchanges.base import VenueClient
 from pipeline.model.config import VenueConfig
+from pipeline.model.enums import AccountState
 from pipeline.model.errors import AuthRefused, RateLimited, VenueError
 from pipeline.model.fixedpoint import to_fp_floor
 from pipeline.model.structs import Balance, Position
-from shm import layout as ly
+from shm.layout_pages import (
+    ACCOUNT_BALANCE,
+    ACCOUNT_POSITION,
+    ACCOUNT_VENUE,
+    ASSET_WORDS,
+    CATALOGUE_ROW,
+    CATALOGUE_TEXT_WORDS,
+)
 from shm.pages import AccountPage, CataloguePage
 from shm.words import pack_text, unpack_text
 from workers.account_clients import account_clients
@@ -32,7 +40,6 @@ BACKOFF_MAX_S = 10.0
 REFUSED_RETRY_S = 30.0  # a refused key is not asked again in a loop
 CLOCK_EVERY_S = 30.0
 DIGITS_MAX = 18  # of an int64 fixed-point number
-STATE_NEVER, STATE_FRESH, STATE_FAILING, STATE_REFUSED, STATE_PAUSED = 0, 1, 2, 3, 4  # paused: by a rate limit
 
 
 def fixed(value: Decimal, exp_max: int = DIGITS_MAX) -> tuple[int, int]:
@@ -67,12 +74,12 @@ class AccountWriter:
         for index in range(page.balance_count):
             row = page.balance(index)
             if row is not None:
-                asset = unpack_text(row[ly.AB_ASSET : ly.AB_ASSET + ly.AB_ASSET_WORDS])
-                self._balances[int(row[ly.AB_VENUE]), asset] = index
+                asset = unpack_text(row[ACCOUNT_BALANCE.asset : ACCOUNT_BALANCE.asset + ASSET_WORDS])
+                self._balances[int(row[ACCOUNT_BALANCE.venue]), asset] = index
         for index in range(page.position_count):
             row = page.position(index)
             if row is not None:
-                self._positions[int(row[ly.APO_VENUE]), int(row[ly.APO_INSTRUMENT])] = index
+                self._positions[int(row[ACCOUNT_POSITION.venue]), int(row[ACCOUNT_POSITION.instrument])] = index
 
     def write_balances(self, venue: str, balances: Sequence[Balance], sent_mono_ns: int) -> None:
         """Write all balances of a venue as of the request sent at ``sent_mono_ns``; an asset not named is zero."""
@@ -83,13 +90,13 @@ class AccountWriter:
                 named.setdefault(asset, (Decimal(0), Decimal(0)))
         for asset, (free, locked) in named.items():
             exp = common_exp((free, locked))
-            row = np.zeros(ly.AP_BALANCE_WORDS, dtype=np.int64)
-            row[ly.AB_VENUE] = venue_id
-            row[ly.AB_ASSET : ly.AB_ASSET + ly.AB_ASSET_WORDS] = pack_text(asset, ly.AB_ASSET_WORDS)
-            row[ly.AB_FREE_FP] = to_fp_floor(free, exp)
-            row[ly.AB_LOCKED_FP] = to_fp_floor(locked, exp)
-            row[ly.AB_EXP] = exp
-            row[ly.AB_CONFIRMED_MONO_NS] = sent_mono_ns
+            row = np.zeros(ACCOUNT_BALANCE.WORDS, dtype=np.int64)
+            row[ACCOUNT_BALANCE.venue] = venue_id
+            row[ACCOUNT_BALANCE.asset : ACCOUNT_BALANCE.asset + ASSET_WORDS] = pack_text(asset, ASSET_WORDS)
+            row[ACCOUNT_BALANCE.free_fp] = to_fp_floor(free, exp)
+            row[ACCOUNT_BALANCE.locked_fp] = to_fp_floor(locked, exp)
+            row[ACCOUNT_BALANCE.exp] = exp
+            row[ACCOUNT_BALANCE.confirmed_mono_ns] = sent_mono_ns
             index = self._balances.setdefault((venue_id, asset), len(self._balances))
             self._page.write_balance(index, row)
 
@@ -108,25 +115,25 @@ class AccountWriter:
         for instrument, (qty, entry_price) in named.items():
             qty_fp, qty_exp = fixed(qty)
             price_fp, price_exp = fixed(entry_price)
-            row = np.zeros(ly.AP_POSITION_WORDS, dtype=np.int64)
-            row[ly.APO_VENUE] = venue_id
-            row[ly.APO_INSTRUMENT] = instrument
-            row[ly.APO_QTY_FP], row[ly.APO_QTY_EXP] = qty_fp, qty_exp
-            row[ly.APO_ENTRY_PRICE_FP], row[ly.APO_PRICE_EXP] = price_fp, price_exp
-            row[ly.APO_CONFIRMED_MONO_NS] = sent_mono_ns
+            row = np.zeros(ACCOUNT_POSITION.WORDS, dtype=np.int64)
+            row[ACCOUNT_POSITION.venue] = venue_id
+            row[ACCOUNT_POSITION.instrument] = instrument
+            row[ACCOUNT_POSITION.qty_fp], row[ACCOUNT_POSITION.qty_exp] = qty_fp, qty_exp
+            row[ACCOUNT_POSITION.entry_price_fp], row[ACCOUNT_POSITION.price_exp] = price_fp, price_exp
+            row[ACCOUNT_POSITION.confirmed_mono_ns] = sent_mono_ns
             index = self._positions.setdefault((venue_id, instrument), len(self._positions))
             self._page.write_position(index, row)
 
     def write_venue(
         self, venue: str, *, begin_ns: int, end_ns: int, state: int, failures: int, clock_offset_ns: int
     ) -> None:
-        """Write how a venue's sweeps go: monotonic ns of the last one, ``STATE_*``, failures in a row, clock offset."""
-        row = np.zeros(ly.AP_VENUE_WORDS, dtype=np.int64)
-        row[ly.AV_SWEEP_BEGIN_MONO_NS] = begin_ns
-        row[ly.AV_SWEEP_END_MONO_NS] = end_ns
-        row[ly.AV_STATE] = state
-        row[ly.AV_FAILURES] = failures
-        row[ly.AV_CLOCK_OFFSET_NS] = clock_offset_ns
+        """Write how a venue's sweeps go: monotonic ns of the last one, state, failures in a row, clock offset."""
+        row = np.zeros(ACCOUNT_VENUE.WORDS, dtype=np.int64)
+        row[ACCOUNT_VENUE.sweep_begin_mono_ns] = begin_ns
+        row[ACCOUNT_VENUE.sweep_end_mono_ns] = end_ns
+        row[ACCOUNT_VENUE.state] = state
+        row[ACCOUNT_VENUE.failures] = failures
+        row[ACCOUNT_VENUE.clock_offset_ns] = clock_offset_ns
         self._page.write_venue(self._venues[venue], row)
 
     def _read_catalogue(self) -> None:
@@ -137,8 +144,8 @@ class AccountWriter:
         for instrument in range(self._catalogue.count):
             row = self._catalogue.row(instrument)
             if row is not None:
-                symbol = unpack_text(row[ly.CR_SYMBOL : ly.CR_SYMBOL + ly.CR_SYMBOL_WORDS])
-                self._instruments[int(row[ly.CR_VENUE]), symbol] = instrument
+                symbol = unpack_text(row[CATALOGUE_ROW.symbol : CATALOGUE_ROW.symbol + CATALOGUE_TEXT_WORDS])
+                self._instruments[int(row[CATALOGUE_ROW.venue]), symbol] = instrument
 
 
 class VenuePoller:
@@ -173,19 +180,21 @@ class VenuePoller:
             positions = await self._client.positions() if venue.market == "futures" else []
             await self._measure_clock()
         except AuthRefused as error:
-            return self._failure(begin_ns, STATE_REFUSED, f"key refused: {error}", REFUSED_RETRY_S)
+            return self._failure(begin_ns, AccountState.REFUSED, f"key refused: {error}", REFUSED_RETRY_S)
         except RateLimited as error:
-            return self._failure(begin_ns, STATE_PAUSED, str(error), error.retry_after_s)
+            return self._failure(begin_ns, AccountState.PAUSED, str(error), error.retry_after_s)
         except (VenueError, TimeoutError, OSError) as error:
             text = str(error) or "no answer"
-            return self._failure(begin_ns, STATE_FAILING, text, min(BACKOFF_MAX_S, 0.25 * 2 ** min(self.failures, 6)))
+            return self._failure(
+                begin_ns, AccountState.FAILING, text, min(BACKOFF_MAX_S, 0.25 * 2 ** min(self.failures, 6))
+            )
         self._writer.write_balances(venue.name, balances, begin_ns)
         if venue.market == "futures":
             self._writer.write_positions(venue.name, positions, sent_positions_ns)
         if self.failures:
             self._ctx.recovered(f"{venue.name}: account answers again")
         self.failures = 0
-        self._write_venue(begin_ns, time.monotonic_ns(), STATE_FRESH)
+        self._write_venue(begin_ns, time.monotonic_ns(), AccountState.OK)
         self._ctx.metrics.inc(self._sweeps)
         self.swept = True
         return 0.0

@@ -19,11 +19,11 @@ import msgspec
 from pipeline.execution.journal import read_journal
 from pipeline.execution.ledger import Ledger
 from pipeline.market_data import MarketDataAggregator
-from pipeline.model.enums import ProcessState
+from pipeline.model.enums import AccountState, ProcessState
 from pipeline.model.errors import ArbitrageEngineError
 from pipeline.tradable import RESUME, Effect, Reason, TradeState, ledger_reasons, state_of
-from shm import layout as ly
 from shm.errors import ShmError
+from shm.layout_pages import ACCOUNT_VENUE
 from shm.liveness import LivenessView
 from shm.metrics import Metrics
 from shm.pages import AccountPage
@@ -34,8 +34,6 @@ WAIT = "it is started again by itself; arb status"
 SILENT_NS = 3_000_000_000  # a process that has not beaten for this long hangs
 OLD_STATE_NS = 5_000_000_000  # the executor publishes once a second
 DISK_LOW_BYTES = 256 * 1024 * 1024
-ACCOUNT_OLD_NS = 15_000_000_000
-STATE_FAILING, STATE_REFUSED, STATE_PAUSED = 2, 3, 4  # of the account page (workers/poller.py)
 #: What each process is needed for: without a ``STOPS`` one nothing can be entered.
 NEEDED = {
     "guard": (Effect.STOPS, "no lease is granted"),
@@ -208,7 +206,7 @@ class InstanceReasons:
         for number, venue in enumerate(described.get("venues", {})):
             row = page.venue(number) if page.mapped else None
             if row is not None:
-                rows[venue] = int(row[ly.AV_STATE])
+                rows[venue] = int(row[ACCOUNT_VENUE.state])
         return account_reasons(rows)
 
     def _disk_reasons(self) -> list[Reason]:
@@ -324,12 +322,12 @@ def book_reasons(market: MarketDataAggregator, venues: list[str], now_mono_ns: i
 
 def account_reasons(states: Mapping[str, int]) -> list[Reason]:
     """Venues whose account the poller cannot read: a pause by a rate limit is a note. ``states``: of its page."""
-    paused = [venue for venue, state in states.items() if state == STATE_PAUSED]
-    bad = [venue for venue, state in states.items() if state in (STATE_FAILING, STATE_REFUSED)]
+    paused = [venue for venue, state in states.items() if state == AccountState.PAUSED]
+    bad = [venue for venue, state in states.items() if state in (AccountState.FAILING, AccountState.REFUSED)]
     left = len(states) - len(bad)
     found = []
     for venue in bad:
-        refused = states[venue] == STATE_REFUSED
+        refused = states[venue] == AccountState.REFUSED
         what = "key refused" if refused else "cannot be read, its balances grow old"
         solve = (
             "put a valid key into the state folder's keys/ and restart" if refused else "it is asked again by itself"

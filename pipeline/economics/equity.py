@@ -16,7 +16,6 @@ from statistics import median
 from typing import NamedTuple
 
 ZERO = Decimal(0)
-STRESS_NET = Decimal("0.1")  # an unhedged quantity is taken to lose 10 %
 
 
 class PerpetualHolding(NamedTuple):
@@ -59,10 +58,6 @@ class Hedging(NamedTuple):
     gross: Decimal
     net: Decimal
     hedged: Decimal
-
-    def stress(self, basis_move: Decimal) -> Decimal:
-        """Loss at a 10 % move of the unhedged part and a ``basis_move`` (a fraction) between hedged legs."""
-        return self.net * STRESS_NET + self.hedged * basis_move
 
 
 def index_marks(mids: Iterable[tuple[str, Decimal]]) -> dict[str, Decimal]:

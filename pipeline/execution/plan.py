@@ -8,7 +8,6 @@ again, exactly, from the catalogue's fees.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -32,17 +31,7 @@ from pipeline.model.enums import FeeAssetRule, InstrumentKind, OpportunityType, 
 from pipeline.model.fixedpoint import EXP_MAX, from_fp
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
-from shm.layout import (
-    BR_FLAGS,
-    BR_RECV_MONO_NS,
-    BR_ROW_EPOCH,
-    BR_SEQ,
-    BR_UPDATE_ID,
-    FLAG_CROSSED,
-    FLAG_GAP,
-    FLAG_HALTED,
-    FLAG_UNPROVED,
-)
+from shm.layout import BOOK, FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED
 
 QTY_FP_MAX = 2**62
 PPM = 1_000_000
@@ -77,10 +66,10 @@ class PlannedLeg:
             qty=self.qty,
             limit_price=self.limit,
             best_price=self.best,
-            book_seq=words[BR_SEQ],
-            update_id=words[BR_UPDATE_ID],
+            book_seq=words[BOOK.seq],
+            update_id=words[BOOK.update_id],
             proof_mono_ns=self.view.proof_mono_ns,
-            book_recv_mono_ns=words[BR_RECV_MONO_NS],
+            book_recv_mono_ns=words[BOOK.recv_mono_ns],
         )
 
 
@@ -113,9 +102,9 @@ def too_old(proof_mono_ns: int, now_mono_ns: int, max_age_ns: int) -> bool:
     return not (proof_mono_ns and now_mono_ns - proof_mono_ns <= max_age_ns)
 
 
-def too_far_apart(proofs_mono_ns: Sequence[int], max_skew_ns: int) -> bool:
-    """Whether the proofs of books that are traded on together are further apart than ``max_skew_ns``."""
-    return not max(proofs_mono_ns) - min(proofs_mono_ns) <= max_skew_ns
+def too_far_apart(oldest_mono_ns: int, newest_mono_ns: int, max_skew_ns: int) -> bool:
+    """Whether books may not be traded on together: their oldest and newest proof are further apart than that."""
+    return not newest_mono_ns - oldest_mono_ns <= max_skew_ns
 
 
 def start_asset(type_: OpportunityType, rows: list[InstrumentRow], numeraire: str) -> str:
@@ -240,7 +229,7 @@ class Planner:
             rows.append(row)
             views.append(view)
         proofs = [view.proof_mono_ns for view in views]
-        if too_far_apart(proofs, self._max_skew_ns):
+        if too_far_apart(min(proofs), max(proofs), self._max_skew_ns):
             return Rejected(Refusal.STALE_AT_EXECUTOR, f"skew {(max(proofs) - min(proofs)) // 1000} us")
         return self._size(opportunity, rows, views)
 
@@ -248,7 +237,7 @@ class Planner:
         if view is None:
             return Rejected(Refusal.NO_BOOK, _name(row))
         if not tradable(view, row):
-            flags = view.words[BR_FLAGS]
+            flags = view.words[BOOK.flags]
             for bit, refusal in (
                 (FLAG_GAP, Refusal.GAP),
                 (FLAG_CROSSED, Refusal.CROSSED),
@@ -257,7 +246,7 @@ class Planner:
             ):
                 if flags & bit:
                     return Rejected(refusal, _name(row))
-            return Rejected(Refusal.MALFORMED, f"{_name(row)}: book of row epoch {view.words[BR_ROW_EPOCH]}")
+            return Rejected(Refusal.MALFORMED, f"{_name(row)}: book of row epoch {view.words[BOOK.row_epoch]}")
         if too_old(view.proof_mono_ns, mono_ns, self._max_age_ns):
             age_us = (mono_ns - view.proof_mono_ns) // 1000
             return Rejected(Refusal.STALE_AT_EXECUTOR, f"{_name(row)}: proved {age_us} us ago")

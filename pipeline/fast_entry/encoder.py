@@ -23,7 +23,7 @@ from pipeline.templates import template as st
 from pipeline.templates.template import CUT, LEG_SLOTS, LEGS, PROGRAM_EXTRA, SLOTS, Placeholder, TemplateTable, leg
 from pipeline.templates.template_writer import fill_template
 from shm.jit import direct, njit_bare
-from shm.layout import BOOK_RECORD_WORDS
+from shm.layout import BOOK
 
 Words = npt.NDArray[np.int64]
 Octets = npt.NDArray[np.uint8]
@@ -161,7 +161,7 @@ class EntryEncoder:
         self._kernel = direct(
             encode_entry, words, octets, words, octets, words, cells, octets, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
         )
-        self.slots = np.zeros(SLOTS + LEGS * BOOK_RECORD_WORDS, np.int64)
+        self.slots = np.zeros(SLOTS + LEGS * BOOK.WORDS, np.int64)
         self._order_spans = self.slots[st.S_ORDERS : st.S_ORDERS + LEGS * st.ORDER_SLOTS]
         self.orders: Octets = np.zeros(LEGS * ORDER_BYTES_MAX, np.uint8)
         self.orders_view = memoryview(self.orders.data).cast("B")

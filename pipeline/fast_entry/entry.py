@@ -32,6 +32,7 @@ from shm.jit import direct
 Words = npt.NDArray[np.int64]
 TemplateOf = Callable[[str, OrderTerms], "st.Pieces | None"]  # (venue, terms): the venue's order, None = no template
 _LEG_BASES = tuple(LEG_SLOTS * (k + 1) for k in range(LEGS))
+_INSTRUMENTS = tuple(base + st.L_INSTRUMENT for base in _LEG_BASES)
 _PROOFS = tuple(base + st.L_PROOF_MONO_NS for base in _LEG_BASES)
 
 
@@ -156,10 +157,10 @@ class FastEntry:
         if no:
             return False
         self._context.now = now
-        first = self._rows[int(slots[_LEG_BASES[0] + st.L_INSTRUMENT])]
-        second = self._rows[int(slots[_LEG_BASES[1] + st.L_INSTRUMENT])]
+        first = self._rows[slots.item(_INSTRUMENTS[0])]
+        second = self._rows[slots.item(_INSTRUMENTS[1])]
         self._legs = (first, second)
-        if self._gate.may_enter(int(slots[st.S_DIRECTION]), first.spec, second.spec):
+        if self._gate.may_enter(slots.item(st.S_DIRECTION), first.spec, second.spec):
             return True
         limits_table.all_changed()  # what the verdict reserved is free again
         return False
@@ -183,7 +184,7 @@ class FastEntry:
             venues_ms=(venue_ms(first.spec.venue), venue_ms(second.spec.venue)),
         )
         spans, text, view, slots = encoder.order_spans(), context.ids.text, encoder.orders_view, encoder.slots
-        first_proof, second_proof = int(slots[_PROOFS[0]]), int(slots[_PROOFS[1]])
+        first_proof, second_proof = slots.item(_PROOFS[0]), slots.item(_PROOFS[1])
         second_end = ORDER_BYTES_MAX + spans[4]
         return [
             OrderBytes(first, first_proof, text(counter + 1), view[: spans[0]], spans[1:4]),

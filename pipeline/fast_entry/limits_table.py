@@ -26,7 +26,7 @@ from pipeline.risk.exposure import Exposure, exposure
 from pipeline.risk.gate import Gate
 from pipeline.risk.rules import unknown_limits
 from pipeline.templates.template import factor_of
-from shm.layout import VENUE_CAPACITY
+from shm.layout_pages import VENUE_CAPACITY
 
 # --- integers: globals, venues, assets, rows ---
 G_ENABLED = 0

@@ -18,9 +18,10 @@ from pipeline.execution.shared_reads import read_proved
 from pipeline.fast_entry import limits_table as lt
 from pipeline.model.enums import OpportunityType
 from pipeline.templates import template as st
-from shm import layout as ly
 from shm.atomics import load_acquire
 from shm.jit import njit_bare
+from shm.layout import BOOK, BOOK_DEPTH, FLAGS_UNTRADABLE, LEG, OPPORTUNITY
+from shm.layout_pages import HALT
 from shm.pages import may_send
 
 Words = npt.NDArray[np.int64]
@@ -110,11 +111,11 @@ def match_lots(buy_lots: int, sell_lots: int, buy_lot_fp: int, sell_lot_fp: int,
 @njit_bare
 def depth_within(book: Words, side: int, limit_fp: int) -> int:
     """Quantity no worse than the limit; -1 where a level is larger than may be summed."""
-    count = book[ly.BR_ASK_COUNT] if side > 0 else book[ly.BR_BID_COUNT]
-    price_at = ly.BR_ASK_PRICE if side > 0 else ly.BR_BID_PRICE
-    qty_at = ly.BR_ASK_QTY if side > 0 else ly.BR_BID_QTY
+    count = book[BOOK.ask_count] if side > 0 else book[BOOK.bid_count]
+    price_at = BOOK.ask_price_fp if side > 0 else BOOK.bid_price_fp
+    qty_at = BOOK.ask_qty_fp if side > 0 else BOOK.bid_qty_fp
     total = 0
-    for k in range(min(count, ly.BOOK_DEPTH)):
+    for k in range(min(count, BOOK_DEPTH)):
         price = book[price_at + k]
         if price > limit_fp if side > 0 else price < limit_fp:
             break
@@ -128,11 +129,11 @@ def depth_within(book: Words, side: int, limit_fp: int) -> int:
 @njit_bare
 def average_fp(book: Words, side: int, qty_fp: int) -> float:
     """Average price of up to ``qty_fp`` on the visible levels, in the book's units."""
-    count = book[ly.BR_ASK_COUNT] if side > 0 else book[ly.BR_BID_COUNT]
-    price_at = ly.BR_ASK_PRICE if side > 0 else ly.BR_BID_PRICE
-    qty_at = ly.BR_ASK_QTY if side > 0 else ly.BR_BID_QTY
+    count = book[BOOK.ask_count] if side > 0 else book[BOOK.bid_count]
+    price_at = BOOK.ask_price_fp if side > 0 else BOOK.bid_price_fp
+    qty_at = BOOK.ask_qty_fp if side > 0 else BOOK.bid_qty_fp
     left, value = qty_fp, 0.0
-    for k in range(min(count, ly.BOOK_DEPTH)):
+    for k in range(min(count, BOOK_DEPTH)):
         taken = min(left, book[qty_at + k])
         value += float(taken) * float(book[price_at + k])
         left -= taken
@@ -146,70 +147,70 @@ def _ordinary(record: Words, ints: Words, now_ns: int) -> bool:
     """The record itself, and everything of the engine that one word says."""
     if ints[lt.G_OPEN_LEFT] <= 0 or now_ns < ints[lt.G_RATE_FREE_MONO_NS]:
         return False
-    kind = record[ly.OP_TYPE]
+    kind = record[OPPORTUNITY.type]
     if kind != OpportunityType.SPOT_SPOT and kind != OpportunityType.SPOT_FUTURES_HEDGE:
         return False
-    if not ints[lt.G_TYPES] >> kind & 1 or record[ly.OP_LEG_COUNT] != 2:
+    if not ints[lt.G_TYPES] >> kind & 1 or record[OPPORTUNITY.leg_count] != 2:
         return False
-    for word in (ly.OP_EDGE_BPS, ly.OP_ENTRY_EDGE_BPS, ly.OP_PROFIT_QUOTE):
+    for word in (OPPORTUNITY.edge_bps, OPPORTUNITY.entry_edge_bps, OPPORTUNITY.profit_quote):
         if record[word] >> 52 & _EXPONENT_BITS == _EXPONENT_BITS:  # infinite or no number
             return False
-    age_ns = now_ns - record[ly.OP_DETECT_MONO_NS]
+    age_ns = now_ns - record[OPPORTUNITY.detect_mono_ns]
     if age_ns < 0 or age_ns > ints[lt.G_MAX_AGE_NS]:
         return False
-    detected, last = record[ly.OP_DETECT_MONO_NS], ints[lt.G_LAST_DETECT_MONO_NS]
-    return bool(detected > last or (detected == last and record[ly.OP_ID] > ints[lt.G_LAST_ID]))
+    detected, last = record[OPPORTUNITY.detect_mono_ns], ints[lt.G_LAST_DETECT_MONO_NS]
+    return bool(detected > last or (detected == last and record[OPPORTUNITY.id] > ints[lt.G_LAST_ID]))
 
 
 @njit_bare
 def _places(record: Words, halt: Words, ints: Words) -> bool:
     """Both instruments: known, of one pair, of the kinds that the type says, open for their side, not ours already."""
-    side = record[ly.OP_LEGS + ly.LEG_SIDE]
-    first = record[ly.OP_LEGS + ly.LEG_INSTRUMENT]
-    second = record[ly.OP_LEGS + ly.LEG_WORDS + ly.LEG_INSTRUMENT]
-    if first == second or record[ly.OP_LEGS + ly.LEG_WORDS + ly.LEG_SIDE] != -side or (side != 1 and side != -1):
+    side = record[OPPORTUNITY.legs + LEG.side]
+    first = record[OPPORTUNITY.legs + LEG.instrument]
+    second = record[OPPORTUNITY.legs + LEG.WORDS + LEG.instrument]
+    if first == second or record[OPPORTUNITY.legs + LEG.WORDS + LEG.side] != -side or (side != 1 and side != -1):
         return False
     kinds = 0
     pair, qty_exp = -1, 0
     for k in range(2):
-        leg = ly.OP_LEGS + k * ly.LEG_WORDS
-        instrument = record[leg + ly.LEG_INSTRUMENT]
+        leg = OPPORTUNITY.legs + k * LEG.WORDS
+        instrument = record[leg + LEG.instrument]
         if instrument < 0 or instrument >= ints[lt.G_ROW_COUNT]:
             return False
         row = ints[lt.G_ROWS_OFF] + instrument * lt.R_WORDS
         if (
             not ints[row + lt.R_USABLE]
             or ints[row + lt.R_BUSY]
-            or record[leg + ly.LEG_ROW_EPOCH] != ints[row + lt.R_EPOCH]
+            or record[leg + LEG.row_epoch] != ints[row + lt.R_EPOCH]
         ):
             return False
-        if not ints[row + (lt.R_CAN_BUY if record[leg + ly.LEG_SIDE] > 0 else lt.R_CAN_SELL)]:
+        if not ints[row + (lt.R_CAN_BUY if record[leg + LEG.side] > 0 else lt.R_CAN_SELL)]:
             return False
         venue = ints[row + lt.R_VENUE]
         if not ints[ints[lt.G_VENUES_OFF] + venue]:
             return False
         # SYNC halt.block: acquire; pairs with HaltPage._block
-        if load_acquire(halt, ly.HALT_VENUE_OFF + venue) or load_acquire(halt, ly.HALT_INSTRUMENT_OFF + instrument):
+        if load_acquire(halt, HALT.venue_blocked + venue) or load_acquire(halt, HALT.instrument_blocked + instrument):
             return False
         if k == 1 and (ints[row + lt.R_PAIR] != pair or ints[row + lt.R_QTY_EXP] != qty_exp):
             return False
         pair, qty_exp = ints[row + lt.R_PAIR], ints[row + lt.R_QTY_EXP]
         kinds += ints[row + lt.R_KIND]
-    return kinds == (1 if record[ly.OP_TYPE] == OpportunityType.SPOT_FUTURES_HEDGE else 0)
+    return kinds == (1 if record[OPPORTUNITY.type] == OpportunityType.SPOT_FUTURES_HEDGE else 0)
 
 
 @njit_bare
 def _book(words: Words, ints: Words, row: int, instrument: int, now_ns: int, book: Words) -> int:
     """The time of the proof of the newest whole book, now in ``book``; 0 where it may not be traded on."""
     proof: int = read_proved(words, ints[row + lt.R_FEED_OFF], ints[row + lt.R_BOOK], book)
-    if proof <= 0 or now_ns - proof > ints[lt.G_MAX_AGE_NS] or book[ly.BR_INSTRUMENT] != instrument:
+    if proof <= 0 or now_ns - proof > ints[lt.G_MAX_AGE_NS] or book[BOOK.instrument] != instrument:
         return 0
-    if book[ly.BR_FLAGS] & ly.FLAGS_UNTRADABLE or book[ly.BR_ROW_EPOCH] != ints[row + lt.R_EPOCH]:
+    if book[BOOK.flags] & FLAGS_UNTRADABLE or book[BOOK.row_epoch] != ints[row + lt.R_EPOCH]:
         return 0
     fill_ns = ints[row + lt.R_FILL_MONO_NS]
     if fill_ns:  # our own trade moved this book: it must be later than the fill
-        venue_ms = book[ly.BR_VENUE_WALL_NS] // 1_000_000
-        if book[ly.BR_RECV_MONO_NS] <= fill_ns or (venue_ms > 0 and venue_ms <= ints[row + lt.R_FILL_WALL_MS]):
+        venue_ms = book[BOOK.venue_wall_ns] // 1_000_000
+        if book[BOOK.recv_mono_ns] <= fill_ns or (venue_ms > 0 and venue_ms <= ints[row + lt.R_FILL_WALL_MS]):
             return 0
     return proof
 
@@ -217,13 +218,13 @@ def _book(words: Words, ints: Words, row: int, instrument: int, now_ns: int, boo
 @njit_bare
 def _leg_depth(record: Words, ints: Words, row: int, leg: int, book: Words, slots: Words, base: int) -> int:
     """Best price and limit of a leg into its slots; the quantity within the limit (0: none, or not to be judged)."""
-    side, wanted_fp = record[leg + ly.LEG_SIDE], record[leg + ly.LEG_LIMIT_PRICE_FP]
-    qty_fp = record[leg + ly.LEG_QTY_FP]
+    side, wanted_fp = record[leg + LEG.side], record[leg + LEG.limit_price_fp]
+    qty_fp = record[leg + LEG.qty_fp]
     if not 0 < qty_fp < FP_MAX or not 0 < wanted_fp < FP_MAX:
         return 0
-    if (book[ly.BR_ASK_COUNT] if side > 0 else book[ly.BR_BID_COUNT]) <= 0:
+    if (book[BOOK.ask_count] if side > 0 else book[BOOK.bid_count]) <= 0:
         return 0
-    best_fp = book[ly.BR_ASK_PRICE] if side > 0 else book[ly.BR_BID_PRICE]
+    best_fp = book[BOOK.ask_price_fp] if side > 0 else book[BOOK.bid_price_fp]
     if not 0 < best_fp < FP_MAX or (best_fp > wanted_fp if side > 0 else best_fp < wanted_fp):
         return 0
     tick_fp = ints[row + lt.R_TICK_FP]
@@ -231,12 +232,12 @@ def _leg_depth(record: Words, ints: Words, row: int, leg: int, book: Words, slot
     if ticks <= 0:
         return 0
     slots[base + st.L_SIDE] = side
-    slots[base + st.L_INSTRUMENT] = record[leg + ly.LEG_INSTRUMENT]
+    slots[base + st.L_INSTRUMENT] = record[leg + LEG.instrument]
     slots[base + st.L_BEST_FP] = best_fp
     slots[base + st.L_TICKS] = ticks
-    slots[base + st.L_BOOK_SEQ] = book[ly.BR_SEQ]
-    slots[base + st.L_UPDATE_ID] = book[ly.BR_UPDATE_ID]
-    slots[base + st.L_RECV_MONO_NS] = book[ly.BR_RECV_MONO_NS]
+    slots[base + st.L_BOOK_SEQ] = book[BOOK.seq]
+    slots[base + st.L_UPDATE_ID] = book[BOOK.update_id]
+    slots[base + st.L_RECV_MONO_NS] = book[BOOK.recv_mono_ns]
     slots[base + st.L_VENUE] = ints[row + lt.R_VENUE]
     found: int = depth_within(book, side, ticks * tick_fp)
     return max(0, found)
@@ -247,15 +248,15 @@ def _lots(record: Words, ints: Words, rows: tuple[int, int], found: tuple[int, i
     """Lots of both legs: cut by the same share of the detected quantities, then matched to each other."""
     part, whole = 1, 1
     for k in range(2):
-        qty_fp = record[ly.OP_LEGS + k * ly.LEG_WORDS + ly.LEG_QTY_FP]
+        qty_fp = record[OPPORTUNITY.legs + k * LEG.WORDS + LEG.qty_fp]
         share, rest = mul_div(qty_fp, part, whole)
         if found[k] < share or (found[k] == share and rest > 0):
             part, whole = found[k], qty_fp
-    lots_0, _ = mul_div(record[ly.OP_LEGS + ly.LEG_QTY_FP], part, whole)
-    lots_1, _ = mul_div(record[ly.OP_LEGS + ly.LEG_WORDS + ly.LEG_QTY_FP], part, whole)
+    lots_0, _ = mul_div(record[OPPORTUNITY.legs + LEG.qty_fp], part, whole)
+    lots_1, _ = mul_div(record[OPPORTUNITY.legs + LEG.WORDS + LEG.qty_fp], part, whole)
     lot_0, lot_1 = ints[rows[0] + lt.R_LOT_FP], ints[rows[1] + lt.R_LOT_FP]
     lots_0, lots_1 = lots_0 // lot_0, lots_1 // lot_1
-    if record[ly.OP_LEGS + ly.LEG_SIDE] > 0:
+    if record[OPPORTUNITY.legs + LEG.side] > 0:
         lots_0, lots_1 = match_lots(lots_0, lots_1, lot_0, lot_1, ints[rows[0] + lt.R_KEEP_PPM])
     else:
         lots_1, lots_0 = match_lots(lots_1, lots_0, lot_1, lot_0, ints[rows[1] + lt.R_KEEP_PPM])
@@ -414,23 +415,23 @@ def judge(
         return NO_ORDINARY
     if not _ordinary(record, ints, now_ns):
         return NO_ORDINARY
-    if record_crc32(record) != record[ly.OP_CRC32]:
+    if record_crc32(record) != record[OPPORTUNITY.crc32]:
         return NO_RECORD
     if not _places(record, halt, ints):
         return NO_PLACE
-    second = ly.OP_LEGS + ly.LEG_WORDS
-    ids = (record[ly.OP_LEGS + ly.LEG_INSTRUMENT], record[second + ly.LEG_INSTRUMENT])
+    second = OPPORTUNITY.legs + LEG.WORDS
+    ids = (record[OPPORTUNITY.legs + LEG.instrument], record[second + LEG.instrument])
     rows = (ints[lt.G_ROWS_OFF] + ids[0] * lt.R_WORDS, ints[lt.G_ROWS_OFF] + ids[1] * lt.R_WORDS)
     float_rows = (ints[lt.G_FLOAT_ROWS_OFF] + ids[0] * lt.FR_WORDS, ints[lt.G_FLOAT_ROWS_OFF] + ids[1] * lt.FR_WORDS)
-    middle = st.BOOKS_OFF + ly.BOOK_RECORD_WORDS
-    book_0, book_1 = slots[st.BOOKS_OFF : middle], slots[middle : middle + ly.BOOK_RECORD_WORDS]
+    middle = st.BOOKS_OFF + BOOK.WORDS
+    book_0, book_1 = slots[st.BOOKS_OFF : middle], slots[middle : middle + BOOK.WORDS]
     proof_0 = _book(words, ints, rows[0], ids[0], now_ns, book_0)
     proof_1 = _book(words, ints, rows[1], ids[1], now_ns, book_1)
     if proof_0 == 0 or proof_1 == 0 or abs(proof_0 - proof_1) > ints[lt.G_MAX_SKEW_NS]:
         return NO_BOOK
     slots[st.LEG_SLOTS + st.L_PROOF_MONO_NS] = proof_0
     slots[2 * st.LEG_SLOTS + st.L_PROOF_MONO_NS] = proof_1
-    found_0 = _leg_depth(record, ints, rows[0], ly.OP_LEGS, book_0, slots, st.LEG_SLOTS)
+    found_0 = _leg_depth(record, ints, rows[0], OPPORTUNITY.legs, book_0, slots, st.LEG_SLOTS)
     found_1 = _leg_depth(record, ints, rows[1], second, book_1, slots, 2 * st.LEG_SLOTS)
     if found_0 == 0 or found_1 == 0 or not _lots(record, ints, rows, (found_0, found_1), slots):
         return NO_SIZE
@@ -447,7 +448,7 @@ def judge(
             slots[2 * st.LEG_SLOTS + st.L_LOTS] * ints[rows[1] + lt.R_LOT_FP],
         ),
     )
-    edge = _edge_bps(record[ly.OP_TYPE], ints, floats, rows, float_rows, average, slots)
+    edge = _edge_bps(record[OPPORTUNITY.type], ints, floats, rows, float_rows, average, slots)
     if not edge >= floats[lt.F_EDGE_MIN_BPS] + EDGE_GUARD_BPS:
         return NO_EDGE
     size = _limits(ints, floats, rows, float_rows, slots)
@@ -456,11 +457,11 @@ def judge(
     if not _money(ints, floats, rows, float_rows, slots, now_ns):
         return NO_MONEY
     _reserve(ints, floats, rows, float_rows, slots, size)
-    slots[st.S_OPPORTUNITY] = record[ly.OP_ID]
-    slots[st.S_TYPE] = record[ly.OP_TYPE]
-    slots[st.S_EDGE_DETECT] = record[ly.OP_EDGE_BPS]
-    slots[st.S_DIRECTION] = record[ly.OP_DIRECTION_KEY]
-    slots[st.S_TRIGGER_MONO_NS] = record[ly.OP_TRIGGER_RECV_MONO_NS]
-    slots[st.S_DETECT_MONO_NS] = record[ly.OP_DETECT_MONO_NS]
+    slots[st.S_OPPORTUNITY] = record[OPPORTUNITY.id]
+    slots[st.S_TYPE] = record[OPPORTUNITY.type]
+    slots[st.S_EDGE_DETECT] = record[OPPORTUNITY.edge_bps]
+    slots[st.S_DIRECTION] = record[OPPORTUNITY.direction_key]
+    slots[st.S_TRIGGER_MONO_NS] = record[OPPORTUNITY.trigger_recv_mono_ns]
+    slots[st.S_DETECT_MONO_NS] = record[OPPORTUNITY.detect_mono_ns]
     slots[st.S_EDGE_SEND] = np.float64(edge).view(np.int64)
     return YES

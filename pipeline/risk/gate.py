@@ -22,7 +22,7 @@ from pipeline.model.instruments import wallet_open
 from pipeline.model.structs import InstrumentSpec
 from pipeline.risk.breakers import DAILY_LOSS, Symbol, blocking
 from pipeline.risk.exposure import Coin, Exposure, exposure, position_sizes
-from shm.layout import BR_RECV_MONO_NS, BR_VENUE_WALL_NS
+from shm.layout import BOOK
 
 INTENT_BYTES = 16 * 1024  # more than one operation ever writes before its orders are sent
 SECOND_NS = 1_000_000_000
@@ -304,8 +304,8 @@ class Gate:
         for leg in plan.legs:
             fill_mono_ns, fill_wall_ms = self.last_fill(leg.row.spec.venue, leg.row.spec.symbol)
             words = leg.view.words
-            venue_ms = words[BR_VENUE_WALL_NS] // 1_000_000
-            late = words[BR_RECV_MONO_NS] > fill_mono_ns and (venue_ms <= 0 or venue_ms > fill_wall_ms)
+            venue_ms = words[BOOK.venue_wall_ns] // 1_000_000
+            late = words[BOOK.recv_mono_ns] > fill_mono_ns and (venue_ms <= 0 or venue_ms > fill_wall_ms)
             if fill_mono_ns and not late:
                 return Rejected(Refusal.NOT_AFTER_OWN_FILL, f"{leg.row.spec.venue} {leg.row.spec.symbol}")
         return None

@@ -13,8 +13,10 @@ from typing import Protocol
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import HaltPort
 from pipeline.execution.plan import too_far_apart, too_old
+from pipeline.model.config import EngineConfig
 from pipeline.model.enums import Refusal
 
+MS_NS = 1_000_000
 Stop = tuple[Refusal, str]  # why nothing leaves, and the detail
 
 
@@ -47,6 +49,7 @@ class LastLook:
         self._context = context
         self._halt = halt
         self._venue_ids = venue_ids
+        self._set_bounds(context.config)
 
     def entry(self, legs: Sequence[EntryLeg], now_mono_ns: int, expiry_mono_ns: int, *, first: bool) -> Stop | None:
         """Why these legs of an entry may not leave now; None when they may.
@@ -57,8 +60,9 @@ class LastLook:
         """
         if now_mono_ns >= expiry_mono_ns:
             return Refusal.STALE_AT_SEND, "order expired before it was sent"
+        may_launch, venue_ids = self._halt.may_launch, self._venue_ids
         for leg in legs:
-            if not self._halt.may_launch(now_mono_ns, self._venue_ids[leg.venue], leg.instrument_id):
+            if not may_launch(now_mono_ns, venue_ids[leg.venue], leg.instrument_id):
                 return self._forbidden(leg)
         return self._books(legs, now_mono_ns) if first else None
 
@@ -79,13 +83,19 @@ class LastLook:
         return Refusal.LEASE, "lease ran out before the send"
 
     def _books(self, legs: Sequence[EntryLeg], now_mono_ns: int) -> Stop | None:
-        detection = self._context.config.detection
-        max_age_ns = detection.max_age_to_trade_ms * 1_000_000
-        for leg in legs:
-            if too_old(leg.proof_mono_ns, now_mono_ns, max_age_ns):
-                age_us = (now_mono_ns - leg.proof_mono_ns) // 1000
-                return Refusal.STALE_AT_SEND, f"{leg.venue} {leg.symbol}: book proved {age_us} us before the send"
+        if self._config is not self._context.config:
+            self._set_bounds(self._context.config)
         proofs = [leg.proof_mono_ns for leg in legs]
-        if too_far_apart(proofs, detection.max_skew_ms * 1_000_000):
-            return Refusal.STALE_AT_SEND, f"books {(max(proofs) - min(proofs)) // 1000} us apart at the send"
+        oldest, newest = min(proofs), max(proofs)
+        if too_old(oldest, now_mono_ns, self._max_age_ns):
+            leg = legs[proofs.index(oldest)]
+            age_us = (now_mono_ns - oldest) // 1000
+            return Refusal.STALE_AT_SEND, f"{leg.venue} {leg.symbol}: book proved {age_us} us before the send"
+        if too_far_apart(oldest, newest, self._max_skew_ns):
+            return Refusal.STALE_AT_SEND, f"books {(newest - oldest) // 1000} us apart at the send"
         return None
+
+    def _set_bounds(self, config: EngineConfig) -> None:
+        self._config = config
+        self._max_age_ns = config.detection.max_age_to_trade_ms * MS_NS
+        self._max_skew_ns = config.detection.max_skew_ms * MS_NS

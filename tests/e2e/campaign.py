@@ -23,7 +23,8 @@ from typing import Any
 from pipeline.execution.crash_points import POINTS
 from pipeline.execution.records import BreakerRecord, ExternalRecord
 from pipeline.model.errors import ArbitrageEngineError
-from tests.worlds.instance_rig import DRAIN_S, Rig, until
+from tests.worlds.instance_rig import DRAIN_S, Rig
+from tests.worlds.waiting import until
 from workers.demo.run_checker import Violation, check_collar, check_fresh, check_halt, check_limits, stale_ns
 from workers.demo.summary import plain_journal
 

@@ -15,8 +15,8 @@ import msgspec
 import pytest
 import yaml
 
-from tests.e2e.test_bad_input import arb
-from tests.worlds.instance_rig import Rig, segments_of, until
+from tests.worlds.instance_rig import Rig, arb, segments_of
+from tests.worlds.waiting import until
 from workers.halt_file import read_halt
 from workers.view.status import read_status
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.worlds.instance_rig import Rig, until
+from tests.worlds.instance_rig import Rig
+from tests.worlds.waiting import until
 from workers.view.status import read_status
 from workers.view.status_text import status_text
 

@@ -16,9 +16,10 @@ from pipeline.execution.records import BalanceRecord, FillRecord, OperationRecor
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.config_load import load_config
 from pipeline.model.errors import BadInput
-from shm.layout import BR_ROW_EPOCH
+from shm.layout import BOOK
 from shm.liveness import LivenessView
-from tests.worlds.instance_rig import Rig, segments_of, until
+from tests.worlds.instance_rig import Rig, segments_of
+from tests.worlds.waiting import until
 from workers.cli.manual_opportunity import execute_file, execute_request
 from workers.cli.report import read_report, report_text
 from workers.cli.why import read_trail, trail_text
@@ -230,7 +231,9 @@ def test_symbols_are_removed_and_added_while_running(running: Rig) -> None:
     market.attach()
     row = market.instruments.get(coin)
     assert row is not None and row.row_epoch == 2 and coin not in market.removed
-    until(lambda: (view := market.book(coin)) is not None and view.words[BR_ROW_EPOCH] == 2, "a book of the new epoch")
+    until(
+        lambda: (view := market.book(coin)) is not None and view.words[BOOK.row_epoch] == 2, "a book of the new epoch"
+    )
     until(lambda: _judged_by_price(running.instance), "the executor judges the symbol that came back by its price")
     with pytest.raises(BadInput, match="does not list"):
         ask(sock, {"op": "symbols", "action": "add", "venue": "mexc_spot", "symbol": "NOSUCHUSDT"}, timeout_s=15)

@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from pipeline.execution.journal import read_journal
-from tests.worlds.instance_rig import segments_of, until
+from tests.worlds.instance_rig import segments_of
+from tests.worlds.waiting import until
 from workers.control_plane.instances import run_file
 from workers.control_plane.launch import READY_TIMEOUT_S
 from workers.control_socket import ask

@@ -10,33 +10,33 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.model.enums import OrderState
-from shm import layout as ly
+from shm.layout import BOOK, BOOK_RING, BOOK_SLOTS, CONN_CAPACITY, CONNECTION, FEED, HEADER
 
 Words = npt.NDArray[np.int64]
 
 
 def read_proved(words: Words, feed_off: int, book_index: int, out: Words) -> int:
     """Newest book and its proof, for a segment that nobody writes meanwhile."""
-    capacity = int(words[feed_off + ly.FEED_BOOK_CAPACITY])
+    capacity = int(words[feed_off + FEED.book_capacity])
     if not 0 <= book_index < capacity:
         return -1
-    ring = feed_off + ly.FEED_BOOK_OFF + book_index * ly.BOOK_RING_WORDS
-    count = int(words[ring + ly.BOOK_HEAD_COUNT])
+    ring = feed_off + FEED.books + book_index * BOOK_RING.WORDS
+    count = int(words[ring + BOOK_RING.count])
     if count == 0:
         return -1
-    slot = ring + ly.BOOK_HEAD_WORDS + ((count - 1) % ly.BOOK_SLOTS) * ly.BOOK_RECORD_WORDS
-    record = words[slot : slot + ly.BOOK_RECORD_WORDS]
+    slot = ring + BOOK_RING.records + ((count - 1) % BOOK_SLOTS) * BOOK.WORDS
+    record = words[slot : slot + BOOK.WORDS]
     out[:] = record
-    if int(record[ly.BR_WRITER_EPOCH]) != int(words[feed_off + ly.SEG_EPOCH]):
+    if int(record[BOOK.writer_epoch]) != int(words[feed_off + HEADER.epoch]):
         return 0
-    conn = int(record[ly.BR_CONN])
-    if not 0 <= conn < ly.CONN_CAPACITY:
+    conn = int(record[BOOK.conn])
+    if not 0 <= conn < CONN_CAPACITY:
         return 0
-    row = words[feed_off + ly.FEED_CONN_OFF + conn * ly.CONN_WORDS :][: ly.CONN_WORDS]
-    if row[ly.CONN_ALIVE] != 1 or row[ly.CONN_GENERATION] != record[ly.BR_CONN_GENERATION]:
+    row = words[feed_off + FEED.connections + conn * CONNECTION.WORDS :][: CONNECTION.WORDS]
+    if row[CONNECTION.alive] != 1 or row[CONNECTION.generation] != record[BOOK.conn_generation]:
         return 0
-    other_topic = int(row[ly.CONN_LAST_FRAME_MONO_NS]) - int(row[ly.CONN_CROSS_TOPIC_LAG_NS])
-    return max(int(record[ly.BR_RECV_MONO_NS]), other_topic)
+    other_topic = int(row[CONNECTION.last_frame_mono_ns]) - int(row[CONNECTION.cross_topic_lag_ns])
+    return max(int(record[BOOK.recv_mono_ns]), other_topic)
 
 
 def final_state(evidence: Iterable[OrderState], filled: Decimal, qty: Decimal) -> OrderState:

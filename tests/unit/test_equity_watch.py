@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from pipeline.equity_watch import DAY_NS, DayStart, EquityFigures, EquityWatch
 from pipeline.execution.events import Command, CommandKind
-from tests.unit.test_core_world import ready_world
+from tests.worlds.execution_starts import ready_world
 from tests.worlds.execution_world import World
 
 D = Decimal

@@ -26,7 +26,7 @@ from pipeline.model.errors import ArbitrageEngineError, BadInput
 from pipeline.model.fixedpoint import EXP_MAX, EXTRA_DIGITS, FP_LIMIT, plain
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows, largest_price
 from pipeline.model.structs import InstrumentSpec
-from shm.layout import CAT_FLAG_REMOVED, CR_FLAGS
+from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW
 
 if TYPE_CHECKING:
     from pipeline.exchanges.base import VenueClient
@@ -170,7 +170,7 @@ class CatalogueService:
         """Replace a row; raises ``ValueError``, before anything is written, where its numbers do not fit."""
         words = row_to_words(row)
         if (row.spec.venue, row.spec.symbol) in self.removed:
-            words[CR_FLAGS] |= CAT_FLAG_REMOVED
+            words[CATALOGUE_ROW.flags] |= CAT_FLAG_REMOVED
         self._page.update(row.instrument_id, words)
         self.rows[row.instrument_id] = row
 

@@ -80,7 +80,7 @@ class Supervisor:
         units: bool,
         on_event: Event | None = None,
     ) -> None:
-        """``fork_server``: our end of its channel; with ``units`` it only compiles. ``on_event``: see Announcer."""
+        """``fork_server``: our end of its channel; with ``units`` it only compiles the kernels."""
         self.instance = instance
         self.config = config
         self.config_path = config_path
@@ -88,7 +88,6 @@ class Supervisor:
         self.children = Children(config.feeds)
         self.state = "starting"
         self.announcer = Announcer(instance, self.state_dir, config, units=units, on_event=on_event)
-        self.say = self.announcer.say
         self._left_open: dict[str, Any] = {}
         self._channel = fork_server
         self._units = units
@@ -130,7 +129,7 @@ class Supervisor:
             await self._start_processes()
             await self._watch()
         except CouldNotStart as error:
-            self.say("error", str(error))
+            self.announcer.say("error", str(error))
             self._failure = str(error)
         except ConfigInvalid as error:
             self._failure = str(error)
@@ -175,14 +174,14 @@ class Supervisor:
             for venue in self.config.venues
         }
         self._page = CataloguePage.create(self.instance)
-        self.catalogue = CatalogueService(self.config, self._clients, self._page, self.say)
+        self.catalogue = CatalogueService(self.config, self._clients, self._page, self.announcer.say)
         if self.config.mode is Mode.PAPER:
             self.catalogue.fees = paper_fees(self.state_dir)
 
     async def _load_catalogue(self) -> None:
         failures = await self.catalogue.load(self.config.venues)
         for failure in failures:
-            self.say("warning", f"venue unreachable: {failure.text}")
+            self.announcer.say("warning", f"venue unreachable: {failure.text}")
         self._pending_venues = [failure.venue for failure in failures]
         if len(failures) == len(self.config.venues):
             reasons = "; ".join(failure.text for failure in failures) or "no venue is configured"
@@ -192,7 +191,7 @@ class Supervisor:
         if self.config.mode is Mode.PAPER:
             open_accounts(self.state_dir / "paper", [row.spec for row in self.catalogue.rows])
         else:
-            await check_keys(self.config, self.instance, self._clients, self.say)
+            await check_keys(self.config, self.instance, self._clients, self.announcer.say)
 
     async def _until(self, event: asyncio.Event) -> None:
         """Wait for ``event`` unless the instance is asked to stop or the fork server dies before."""
@@ -322,7 +321,7 @@ class Supervisor:
         try:
             self.reload()
         except ConfigInvalid as error:
-            self.say("error", f"reload refused, nothing changed: {error}")
+            self.announcer.say("error", f"reload refused, nothing changed: {error}")
 
     def reload(self) -> Changes:
         """Read the configuration again and pass it on to the processes that take it in; returns what changed.
@@ -338,7 +337,7 @@ class Supervisor:
             self._fork_server.send(op="config", path=str(path))  # for children that are started from now on
             for process in RELOADING:
                 self.children[process].signal(signal.SIGHUP)
-        self.say("info", f"configuration reloaded: {changes_text(changes)}")
+        self.announcer.say("info", f"configuration reloaded: {changes_text(changes)}")
         return changes
 
     def _raise_exponents(self) -> None:
@@ -361,7 +360,7 @@ class Supervisor:
         self._background.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self.say("error", f"in the background: {type(error).__name__}: {error}")
+            self.announcer.say("error", f"in the background: {type(error).__name__}: {error}")
 
     # --- children ---
 
@@ -387,7 +386,7 @@ class Supervisor:
         for child in self.children:
             reason = child.hung(now_s)
             if reason and child.alive:
-                self.say("error", f"{child.process}: {reason}; killed")
+                self.announcer.say("error", f"{child.process}: {reason}; killed")
                 child.proof_s = child.started_s = now_s
                 child.signal(signal.SIGKILL)
 
@@ -405,7 +404,9 @@ class Supervisor:
                 if time.monotonic() > deadline:
                     for child in group:
                         if child.alive:
-                            self.say("error", f"{child.process} did not stop in {STOP_TIMEOUT_S:.0f} s; killed")
+                            self.announcer.say(
+                                "error", f"{child.process} did not stop in {STOP_TIMEOUT_S:.0f} s; killed"
+                            )
                             child.signal(signal.SIGKILL)
                     deadline += STOP_TIMEOUT_S
                 await self._next_change()
@@ -418,13 +419,13 @@ class Supervisor:
             self._fork_server_gone.set()
         elif event == "warming":
             self._warming = message["text"]
-            self.say("info", f"compiling kernels, the first time only: {self._warming}")
+            self.announcer.say("info", f"compiling kernels, the first time only: {self._warming}")
             self._notifier.send(f"EXTEND_TIMEOUT_USEC={WARM_TIMEOUT_US}\nSTATUS=compiling kernels: {self._warming}")
             self.write_run_file()
         elif event == "warmed":
-            self.say("info", f"warm: {message['module']} in {message['seconds']} s")
+            self.announcer.say("info", f"warm: {message['module']} in {message['seconds']} s")
         elif event == "cache":
-            self.say("warning", f"machine code: {message['text']}")
+            self.announcer.say("warning", f"machine code: {message['text']}")
         elif event == "warm":
             self._warming = ""
             self._warm.set()
@@ -444,13 +445,13 @@ class Supervisor:
         storm = child.exited(status, time.monotonic())
         if child.state is not ChildState.STOPPED and not self._stop.is_set():
             how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"
-            self.say("warning", f"{child.process} ended ({how}); {child.status}")
+            self.announcer.say("warning", f"{child.process} ended ({how}); {child.status}")
         if storm:
             if status == EXIT_USAGE and self.state == "starting":
                 self._failure = f"{child.process} refuses the configuration: {child.status}"
                 self._stop.set()
             else:
-                self.say("error", f"{child.process}: restart storm; halting: `arb resume` starts it again")
+                self.announcer.say("error", f"{child.process}: restart storm; halting: `arb resume` starts it again")
                 self._in_background(self.halt(f"restart storm of {child.process}"))
         self.write_run_file()
 

@@ -13,7 +13,7 @@ from pipeline.execution.events import Now
 from pipeline.execution.market import Instruments
 from pipeline.model.enums import Refusal
 from pipeline.model.fixedpoint import to_fp_floor
-from shm import layout as ly
+from shm.layout_pages import INVENTORY_ROW
 from shm.metrics import Metrics
 from shm.pages import InventoryPage
 
@@ -92,14 +92,14 @@ class InventoryWriter:
         for _ in range(min(INVENTORY_ROWS_PER_TICK, len(self._due))):
             wanted.add(self._due.popleft())
         for row in core.inventory(now, wanted):
-            words = np.zeros(ly.INVENTORY_ROW_WORDS, np.int64)
+            words = np.zeros(INVENTORY_ROW.WORDS, np.int64)
             instrument = self._instruments.get(row.instrument_id)
             assert instrument is not None
-            words[ly.IR_BUY_NOTIONAL] = np.array([row.buy_notional]).view(np.int64)[0]
-            words[ly.IR_SELL_QTY_FP] = _fp(row.sell_qty, instrument.qty_exp)
-            words[ly.IR_POSITION_QTY_FP] = _fp(row.position_qty, instrument.qty_exp)
-            words[ly.IR_BLOCKED_UNTIL_MONO_NS] = row.blocked_until_mono_ns
-            words[ly.IR_STATE] = int(row.tradable)
+            words[INVENTORY_ROW.buy_notional] = np.array([row.buy_notional]).view(np.int64)[0]
+            words[INVENTORY_ROW.sell_qty_fp] = _fp(row.sell_qty, instrument.qty_exp)
+            words[INVENTORY_ROW.position_qty_fp] = _fp(row.position_qty, instrument.qty_exp)
+            words[INVENTORY_ROW.blocked_until_mono_ns] = row.blocked_until_mono_ns
+            words[INVENTORY_ROW.state] = int(row.tradable)
             self._page.write(row.instrument_id, words)
 
     def block_all(self) -> None:

@@ -45,7 +45,7 @@ from pipeline.model.enums import Durability, Refusal, ReportOutcome
 from pipeline.model.errors import VenueUnavailable
 from pipeline.model.structs import Fill
 from pipeline.risk.last_look import LastLook, LaunchPort, Stop
-from shm import layout as ly
+from shm.layout import OPPORTUNITY, REPORT
 from shm.words import Words
 from workers.executor.pages import ExecutorNumbers
 
@@ -105,7 +105,7 @@ class Performer:
         self._say = say
         self._crash = crash
         self._reports = reports
-        self._report_words = np.zeros(ly.REPORT_WORDS, np.int64)
+        self._report_words = np.zeros(REPORT.WORDS, np.int64)
         self._wake_detector = wake_detector
         self._on_fault = on_fault
         self._mono_ns = clock
@@ -248,11 +248,11 @@ class Performer:
 
     def _report(self, action: Report) -> None:
         words = self._report_words
-        words[ly.RP_OPPORTUNITY_ID] = action.opportunity_id
-        words[ly.RP_OUTCOME] = int(action.outcome)
-        words[ly.RP_DIRECTION_KEY] = action.direction_key
-        words[ly.RP_COOLDOWN_UNTIL_MONO_NS] = action.cooldown_until_mono_ns
-        words[ly.RP_REFUSAL] = int(action.refusal) if action.outcome is ReportOutcome.REFUSED else 0
+        words[REPORT.opportunity_id] = action.opportunity_id
+        words[REPORT.outcome] = int(action.outcome)
+        words[REPORT.direction_key] = action.direction_key
+        words[REPORT.cooldown_until_mono_ns] = action.cooldown_until_mono_ns
+        words[REPORT.refusal] = int(action.refusal) if action.outcome is ReportOutcome.REFUSED else 0
         if self._reports.push(words):
             self._wake_detector()
 
@@ -366,7 +366,7 @@ class Performer:
         finally:
             self._busy = False
         self._events.extend(followers)
-        metrics, trigger_ns = self._metrics, int(record[ly.OP_TRIGGER_RECV_MONO_NS])
+        metrics, trigger_ns = self._metrics, int(record[OPPORTUNITY.trigger_recv_mono_ns])
         metrics.record(self._hist["gate"], judged_ns - dequeued_ns)
         metrics.record(self._hist["journal"], written_ns - judged_ns)
         metrics.inc(self._count["fast_path"])

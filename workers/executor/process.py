@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 
 from pipeline.core import ExecutionCore
-from pipeline.exchanges.base import VenueTrading
+from pipeline.exchanges.base import AUTH_ATTEMPTS_MAX, VenueTrading
 from pipeline.execution.crash_points import crash_points
 from pipeline.execution.events import (
     CatalogueChanged,
@@ -38,8 +38,9 @@ from pipeline.model.clock import mono_ns
 from pipeline.model.enums import Mode, OrderKind, OrderSide, TimeInForce
 from pipeline.model.errors import AuthRefused, ConfigInvalid, VenueError, VenueUnavailable
 from pipeline.model.structs import OrderRequest
-from pipeline.rehearsal import rehearse
-from shm import layout as ly
+from pipeline.rehearsal.rehearse import rehearse
+from shm.layout import BOOK, CURSOR, OPPORTUNITY, REPORT, feed_segment_words
+from shm.layout_pages import HALT
 from shm.pages import AccountPage, HaltPage, InventoryPage
 from shm.queue import QueueConsumer, QueueProducer
 from shm.sources import build_hash
@@ -64,7 +65,6 @@ TICK_IDLE_S = 0.1
 POPS_PER_TURN = 16  # opportunities judged before sockets get their turn
 CATALOGUE_WAIT_S = 30.0
 CONNECT_RETRY_MAX_S = 10.0
-AUTH_ATTEMPTS_MAX = 3  # a refused key is not knocked with again and again; an operator must look
 REHEARSALS = 16  # bytecode is specialised after 8 passes
 FINISH_S = 6.0  # of the 10 s that SIGTERM leaves
 FIRST_EPOCH_BITS = 45
@@ -88,13 +88,13 @@ class Executor:
         self._account = AccountReader(AccountPage.attach(ctx.instance), config.venues, self.instruments)
         self._inventory = InventoryWriter(InventoryPage.create(ctx.instance), self.instruments)
         self._opps = QueueConsumer.create(
-            ctx.instance, "opps", capacity=OPPS_CAPACITY, slot_words=ly.OPPORTUNITY_WORDS, start="newest"
+            ctx.instance, "opps", capacity=OPPS_CAPACITY, slot_words=OPPORTUNITY.WORDS, start="newest"
         )
         self._reports = QueueProducer.create(
-            ctx.instance, "reports", capacity=REPORTS_CAPACITY, slot_words=ly.REPORT_WORDS
+            ctx.instance, "reports", capacity=REPORTS_CAPACITY, slot_words=REPORT.WORDS
         )
-        self._bell = Bell.create(ctx.bells_dir() / "executor", self._opps.cursor_words, ly.C_SLEEPING)
-        self._detector_bell = BellRinger.open(ctx.bells_dir() / "detector", self._reports.cursor_words, ly.C_SLEEPING)
+        self._bell = Bell.create(ctx.bells_dir() / "executor", self._opps.cursor_words, CURSOR.sleeping)
+        self._detector_bell = BellRinger.open(ctx.bells_dir() / "detector", self._reports.cursor_words, CURSOR.sleeping)
         self.journal, self._entries = Journal.open(
             ctx.journal_dir(),
             segment_bytes=config.execution.journal_segment_bytes,
@@ -121,7 +121,7 @@ class Executor:
         )
         self._publisher = Publisher(self.core, ctx.state_dir, ctx.say)
         self.performer.on_result = self._publisher.results.append
-        self._record = np.zeros(ly.OPPORTUNITY_WORDS, np.int64)
+        self._record = np.zeros(OPPORTUNITY.WORDS, np.int64)
         self._tasks: set[asyncio.Task[None]] = set()
         self._spinning = False
 
@@ -372,7 +372,7 @@ class Executor:
             dequeued_ns = mono_ns()
             self._crash("dequeued")
             if not self._slow_s and self.performer.enter_fast(self._record, dequeued_ns):
-                self._count_pop(dequeued_ns, int(self._record[ly.OP_DETECT_MONO_NS]))
+                self._count_pop(dequeued_ns, int(self._record[OPPORTUNITY.detect_mono_ns]))
                 continue
             opportunity = decode_opportunity(self._record, dequeued_ns)
             self._count_pop(dequeued_ns, opportunity.detect_mono_ns)
@@ -450,12 +450,12 @@ def warm(dialects: Sequence[str]) -> None:
                 importlib.import_module(f"pipeline.exchanges.{dialect}.{part}")
             except ModuleNotFoundError:  # a dialect with public streams only
                 continue
-    record_crc32(np.zeros(ly.OPPORTUNITY_WORDS, np.int64))
-    read_proved(np.zeros(ly.feed_segment_words(1), np.int64), 0, 0, np.zeros(ly.BOOK_RECORD_WORDS, np.int64))
+    record_crc32(np.zeros(OPPORTUNITY.WORDS, np.int64))
+    read_proved(np.zeros(feed_segment_words(1), np.int64), 0, 0, np.zeros(BOOK.WORDS, np.int64))
     metrics = Metrics.private()
     metrics.record(metrics.histogram("warm"), 1)
     metrics.inc(metrics.counter("warm"))
-    may_launch(np.zeros(ly.HALT_WORDS, np.int64), 0, 0, 0, 0)
+    may_launch(np.zeros(HALT.END, np.int64), 0, 0, 0, 0)
     EntryEncoder("warm")
     verdict_kernel()
     rehearse()  # what it specialises and imports, every child inherits

@@ -19,8 +19,9 @@ from pipeline.model.enums import OrderSide, ProcessState
 from pipeline.model.errors import ArbitrageEngineError
 from pipeline.model.fixedpoint import from_fp
 from pipeline.risk.breakers import solve
-from shm import layout as ly
 from shm.errors import ShmError
+from shm.layout import BOOK
+from shm.layout_pages import ACCOUNT_BALANCE, ACCOUNT_POSITION, ASSET_WORDS
 from shm.liveness import LivenessView
 from shm.metrics import Histogram, Metrics
 from shm.pages import AccountPage, HaltPage
@@ -192,14 +193,14 @@ class Reader:
         now = time.monotonic_ns()
         for index in range(page.balance_count):
             row = page.balance(index)
-            if row is None or int(row[ly.AB_VENUE]) >= len(names):
+            if row is None or int(row[ACCOUNT_BALANCE.venue]) >= len(names):
                 continue
-            asset = unpack_text(row[ly.AB_ASSET : ly.AB_ASSET + ly.AB_ASSET_WORDS])
-            exp = int(row[ly.AB_EXP])
-            rows.setdefault(names[int(row[ly.AB_VENUE])], {})[asset] = {
-                "free": from_fp(int(row[ly.AB_FREE_FP]), exp),
-                "locked": from_fp(int(row[ly.AB_LOCKED_FP]), exp),
-                "age_ms": round((now - int(row[ly.AB_CONFIRMED_MONO_NS])) / 1e6, 1),
+            asset = unpack_text(row[ACCOUNT_BALANCE.asset : ACCOUNT_BALANCE.asset + ASSET_WORDS])
+            exp = int(row[ACCOUNT_BALANCE.exp])
+            rows.setdefault(names[int(row[ACCOUNT_BALANCE.venue])], {})[asset] = {
+                "free": from_fp(int(row[ACCOUNT_BALANCE.free_fp]), exp),
+                "locked": from_fp(int(row[ACCOUNT_BALANCE.locked_fp]), exp),
+                "age_ms": round((now - int(row[ACCOUNT_BALANCE.confirmed_mono_ns])) / 1e6, 1),
             }
         return rows
 
@@ -208,15 +209,17 @@ class Reader:
         rows = []
         for index in range(page.position_count):
             row = page.position(index)
-            if row is None or int(row[ly.APO_QTY_FP]) == 0 or int(row[ly.APO_VENUE]) >= len(names):
+            if row is None or int(row[ACCOUNT_POSITION.qty_fp]) == 0 or int(row[ACCOUNT_POSITION.venue]) >= len(names):
                 continue
-            instrument = None if market is None else market.instruments.get(int(row[ly.APO_INSTRUMENT]))
+            instrument = None if market is None else market.instruments.get(int(row[ACCOUNT_POSITION.instrument]))
             rows.append(
                 {
-                    "venue": names[int(row[ly.APO_VENUE])],
+                    "venue": names[int(row[ACCOUNT_POSITION.venue])],
                     "symbol": "" if instrument is None else instrument.spec.symbol,
-                    "qty": from_fp(int(row[ly.APO_QTY_FP]), int(row[ly.APO_QTY_EXP])),
-                    "entry_price": from_fp(int(row[ly.APO_ENTRY_PRICE_FP]), int(row[ly.APO_PRICE_EXP])),
+                    "qty": from_fp(int(row[ACCOUNT_POSITION.qty_fp]), int(row[ACCOUNT_POSITION.qty_exp])),
+                    "entry_price": from_fp(
+                        int(row[ACCOUNT_POSITION.entry_price_fp]), int(row[ACCOUNT_POSITION.price_exp])
+                    ),
                 }
             )
         return rows
@@ -289,9 +292,9 @@ def books(market: MarketDataAggregator) -> list[dict[str, Any]]:
                 "symbol": row.spec.symbol,
                 "pair": row.spec.pair,
                 "bid": None if bid is None else from_fp(bid, row.price_exp).normalize(),
-                "bid_qty": None if bid is None else from_fp(view.words[ly.BR_BID_QTY], row.qty_exp).normalize(),
+                "bid_qty": None if bid is None else from_fp(view.words[BOOK.bid_qty_fp], row.qty_exp).normalize(),
                 "ask": None if ask is None else from_fp(ask, row.price_exp).normalize(),
-                "ask_qty": None if ask is None else from_fp(view.words[ly.BR_ASK_QTY], row.qty_exp).normalize(),
+                "ask_qty": None if ask is None else from_fp(view.words[BOOK.ask_qty_fp], row.qty_exp).normalize(),
                 "age_ms": round((now - view.proof_mono_ns) / 1e6, 1) if view.proof_mono_ns else None,
                 "whole": tradable(view, row),
             }

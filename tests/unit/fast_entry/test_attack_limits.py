@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench.entry_world import EntryWorld, engine_config, plain_template, spec
 from pipeline.execution.events import Command, CommandKind
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.records import HedgeRecord
@@ -24,6 +23,8 @@ from pipeline.model.enums import (
     Refusal,
 )
 from pipeline.model.venue_events import SessionState
+from pipeline.rehearsal.entry_world import EntryWorld, engine_config, plain_template
+from pipeline.rehearsal.instruments import spec
 from pipeline.templates.template import OrderTerms, Pieces
 from tests.worlds.fast_entry_world import (
     a_world,

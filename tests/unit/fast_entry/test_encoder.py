@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from bench.entry_world import spec
 from pipeline.exchanges.gateio import orders as gate
 from pipeline.exchanges.gateio import websocket_api as wsapi
 from pipeline.exchanges.mexc import orders as mexc
@@ -29,6 +28,7 @@ from pipeline.model.enums import (
 from pipeline.model.fixedpoint import plain
 from pipeline.model.instruments import VenueRef, build_rows
 from pipeline.model.structs import OrderRequest
+from pipeline.rehearsal.instruments import spec
 from pipeline.templates import template as st
 from pipeline.templates.template_writer import fill_template, put_base36, put_number
 

@@ -18,7 +18,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench.entry_world import EntryWorld, engine_config, spec
 from pipeline.execution.events import Sent, Tick
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.shared_reads import decode_opportunity
@@ -26,6 +25,8 @@ from pipeline.fast_entry.limits_table import G_ENABLED
 from pipeline.model.config import EngineConfig, LimitConfig, RiskLimits
 from pipeline.model.enums import ArbitrageState, InstrumentKind, OpportunityType, OrderSide, OrderState, Refusal
 from pipeline.model.structs import Fill, OrderUpdate
+from pipeline.rehearsal.entry_world import EntryWorld, engine_config
+from pipeline.rehearsal.instruments import spec
 from pipeline.risk.rules import (
     EXACT_PATH_ONLY,
     KNOWN,
@@ -36,8 +37,6 @@ from pipeline.risk.rules import (
     limit_fields,
     unknown_limits,
 )
-from tests.unit.fast_entry.test_attack_fast_entry import ATTACKS
-from tests.unit.fast_entry.test_entry import REASONS
 from tests.worlds.fast_entry_world import a_world, exact, levels, opened, ordinary
 
 REPO = Path(__file__).resolve().parents[3]
@@ -79,20 +78,48 @@ def test_every_field_of_the_limits_has_a_row_and_no_row_names_a_field_that_is_no
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_a_rule_is_judged_where_its_row_says_and_its_test_exists(rule: Rule) -> None:
-    module, name = rule.exact.split(":")
-    found: Any = importlib.import_module(module)
+    module, name = rule.exact.removeprefix("pipeline.").split(":")
+    found: Any = importlib.import_module(f"pipeline.{module}")
     for part in name.split("."):
         found = getattr(found, part)
     assert callable(found)
     path, test = rule.test.split("::")
     test, _, parameter = test.removesuffix("]").partition("[")
-    function = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), test)
-    values = [value for mark in getattr(function, "pytestmark", []) for value in mark.args[1]]
-    assert parameter in values if parameter else not values, f"no test {rule.test}"
-    if parameter in ATTACKS and values == list(ATTACKS):
-        assert ATTACKS[parameter][1] is rule.refusal
-    elif parameter in REASONS and values == list(REASONS):
-        assert REASONS[parameter] is rule.refusal
+    cases = cases_of(REPO / path)[test]
+    assert parameter in cases if parameter else not cases, f"no test {rule.test}"
+    assert cases.get(parameter, "") in ("", rule.refusal.name), "the test expects another refusal than the row"
+
+
+def cases_of(path: Path) -> dict[str, dict[str, str]]:
+    """Tests of a file -> ids of their parameters -> the refusal that the table of parameters expects ("" = none)."""
+    tables: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, str]] = {}
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if isinstance(target, ast.Name):
+                tables[target.id] = ids_of(node.value)
+        elif isinstance(node, ast.FunctionDef):
+            found[node.name] = {}
+            for mark in node.decorator_list:
+                if isinstance(mark, ast.Call) and isinstance(mark.func, ast.Attribute):
+                    values = mark.args[1] if mark.func.attr == "parametrize" else ast.List([])
+                    known = tables.get(values.id, {}) if isinstance(values, ast.Name) else ids_of(values)
+                    found[node.name].update(known)
+    return found
+
+
+def ids_of(values: ast.expr) -> dict[str, str]:
+    """Ids of a literal dictionary or list of parameters -> the refusal that stands behind each."""
+    if isinstance(values, ast.List):
+        return {str(item.value): "" for item in values.elts if isinstance(item, ast.Constant)}
+    found = {}
+    if isinstance(values, ast.Dict):
+        for key, value in zip(values.keys, values.values, strict=True):
+            if isinstance(key, ast.Constant):
+                named = [n.attr for n in ast.walk(value) if isinstance(n, ast.Attribute) and "Refusal" in ast.dump(n)]
+                found[str(key.value)] = named[0] if named else ""
+    return found
 
 
 # --- limits that the fast path does not know ---

@@ -16,8 +16,7 @@ from pipeline.execution.ledger import DAY_NS, Ledger
 from pipeline.execution.records import OperationResultRecord, Outcome, Purpose
 from pipeline.fast_entry.limits_table import G_ROWS_OFF, R_BUSY, R_WORDS
 from pipeline.model.enums import OrderState, Refusal
-from tests.unit.recovery.test_manager import half_filled
-from tests.unit.test_core_world import ready_world
+from tests.worlds.execution_starts import half_filled, ready_world
 from tests.worlds.execution_world import MS, Faults, World
 from tests.worlds.fast_entry_world import FastEntryWorld
 

@@ -24,9 +24,8 @@ from pipeline.model.enums import OrderState
 from pipeline.model.errors import BadInput, VenueRejected
 from pipeline.model.structs import Fill, OrderUpdate
 from pipeline.tradable import Effect, TradeState, executor_reasons, state_of
-from tests.conftest import REPO
-from tests.unit.recovery.test_manager import held_world
-from tests.unit.test_core_world import ready_world
+from tests.paths import REPO
+from tests.worlds.execution_starts import held_world, ready_world
 from tests.worlds.execution_world import Faults, World
 from workers.audit_log import FILE_NAME as AUDIT
 from workers.executor.control import ExecutorControl

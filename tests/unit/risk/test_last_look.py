@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from bench.entry_world import LEASE_TOKEN, EntryWorld
 from pipeline.execution.plan import Plan, Rejected
-from pipeline.execution.shared_reads import may_launch
 from pipeline.model.enums import Refusal
+from pipeline.rehearsal.entry_world import EntryWorld
 from pipeline.risk.last_look import LastLook
 from tests.worlds.fast_entry_world import a_world, exact
+from tests.worlds.performer_world import WorldHalt
 
 MS = 1_000_000
 FOREVER_NS = 2**62
@@ -29,20 +29,8 @@ class Leg(NamedTuple):
     proof_mono_ns: int
 
 
-class Page:
-    """The halt page of a world."""
-
-    def __init__(self, world: EntryWorld) -> None:
-        self._words: Any = world.halt
-        self.latched, self.lease_expiry_mono_ns = world.latched, world.lease_expiry_mono_ns
-        self.venue_blocked, self.instrument_blocked = world.venue_blocked, world.instrument_blocked
-
-    def may_launch(self, mono_ns: int, venue_id: int, instrument_id: int) -> bool:
-        return bool(may_launch(self._words, LEASE_TOKEN, mono_ns, venue_id, instrument_id))
-
-
 def looking(world: EntryWorld) -> LastLook:
-    return LastLook(world.core.context, Page(world), {row.spec.venue: row.venue_id for row in world.rows})
+    return LastLook(world.core.context, WorldHalt(world), {row.spec.venue: row.venue_id for row in world.rows})
 
 
 def legs(world: EntryWorld, proofs: tuple[int, int]) -> list[Leg]:
@@ -56,6 +44,12 @@ def world() -> Iterator[EntryWorld]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def look(world: EntryWorld) -> LastLook:
+    """One for all configurations: a reload must reach it."""
+    return looking(world)
+
+
 NEAR = some.sampled_from([0, 1, 50, 99, 100, 101, 149, 150, 151, 300]).map(lambda ms: ms * MS)
 AGES = some.builds(lambda age, by: max(0, age + by), NEAR, some.integers(-1, 1))
 
@@ -63,7 +57,7 @@ AGES = some.builds(lambda age, by: max(0, age + by), NEAR, some.integers(-1, 1))
 @given(ages=some.tuples(AGES, AGES), max_age_ms=some.sampled_from([1, 100, 1000]))
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_books_that_the_gate_refuses_for_their_age_do_not_leave_and_no_others(
-    world: EntryWorld, ages: tuple[int, int], max_age_ms: int
+    world: EntryWorld, look: LastLook, ages: tuple[int, int], max_age_ms: int
 ) -> None:
     detection = msgspec.structs.replace(world.config.detection, max_age_to_trade_ms=max_age_ms)
     world.core.reconfigure(msgspec.structs.replace(world.config, detection=detection))
@@ -74,12 +68,12 @@ def test_books_that_the_gate_refuses_for_their_age_do_not_leave_and_no_others(
     world.publish(1, [(Decimal(100), Decimal(5))], [(Decimal("100.1"), Decimal(5))], recv_mono_ns=proofs[1])
     record = world.record([(0, 1, Decimal("0.5"), Decimal("99.5")), (1, -1, Decimal("0.5"), Decimal("99.6"))])
     judged = exact(world, record)
-    stop = looking(world).entry(legs(world, proofs), world.now_ns, FOREVER_NS, first=True)
+    stop = look.entry(legs(world, proofs), world.now_ns, FOREVER_NS, first=True)
     assert isinstance(judged, Plan) is (stop is None)
     if stop is not None:
         assert isinstance(judged, Rejected) and judged.refusal is Refusal.STALE_AT_EXECUTOR
         assert stop[0] is Refusal.STALE_AT_SEND
-    assert looking(world).entry(legs(world, proofs), world.now_ns, FOREVER_NS, first=False) is None
+    assert look.entry(legs(world, proofs), world.now_ns, FOREVER_NS, first=False) is None
 
 
 def test_a_book_that_was_never_proved_does_not_leave(world: EntryWorld) -> None:

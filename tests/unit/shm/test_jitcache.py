@@ -32,17 +32,18 @@ COMPILED, LOADED = ["1", "0"], ["0", "1"]  # misses and hits
 VERDICT = """
 import numpy as np
 from pipeline.fast_entry import limits_table as columns, verdict
-from shm import layout as ly
-ints, halt, record = (np.zeros(4096, np.int64), np.zeros(ly.HALT_WORDS, np.int64),
-                      np.zeros(ly.OPPORTUNITY_WORDS, np.int64))
+from shm.layout import LEG, OPPORTUNITY
+from shm.layout_pages import HALT
+ints, halt, record = (np.zeros(4096, np.int64), np.zeros(HALT.END, np.int64),
+                      np.zeros(OPPORTUNITY.WORDS, np.int64))
 ints[columns.G_ROW_COUNT] = 2
 ints[columns.G_ROWS_OFF], ints[columns.G_VENUES_OFF] = 64, 32
 ints[32] = 1
 for k, side in enumerate((1, -1)):
-    row, leg = 64 + k * columns.R_WORDS, ly.OP_LEGS + k * ly.LEG_WORDS
+    row, leg = 64 + k * columns.R_WORDS, OPPORTUNITY.legs + k * LEG.WORDS
     for column in (columns.R_USABLE, columns.R_CAN_BUY, columns.R_CAN_SELL):
         ints[row + column] = 1
-    record[leg + ly.LEG_INSTRUMENT], record[leg + ly.LEG_SIDE] = k, side
+    record[leg + LEG.instrument], record[leg + LEG.side] = k, side
 free = verdict._places(record, halt, ints)
 ints[64 + columns.R_BUSY] = 1
 busy = verdict._places(record, halt, ints)
@@ -95,11 +96,11 @@ def test_a_column_that_moves_is_read_where_it_lies_then(tmp_path: Path) -> None:
     assert run(tree, cache, VERDICT) == ["True", "False", "0"]
     made = Sources(tree)
     files = [tree / name for name in made.closure("pipeline/fast_entry/verdict.py")]
-    (columns,) = (path for path in files if re.search(r"^R_BUSY = \d+$", path.read_text(), re.MULTILINE))
+    (columns,) = (path for path in files if re.search(r"^R_BUSY = \d+", path.read_text(), re.MULTILINE))
     text = columns.read_text()
-    last = int(re.search(r"^R_WORDS = (\d+)$", text, re.MULTILINE)[1]) - 1  # type: ignore[index]
-    assert not re.search(rf"^R_\w+ = {last}$", text, re.MULTILINE), "no column is free"
-    columns.write_text(re.sub(r"^R_BUSY = \d+$", f"R_BUSY = {last}", text, flags=re.MULTILINE))
+    width = int(re.search(r"^R_WORDS = (\d+)", text, re.MULTILINE)[1])  # type: ignore[index]
+    text = re.sub(r"^R_WORDS = \d+", f"R_WORDS = {width + 1}", text, flags=re.MULTILINE)
+    columns.write_text(re.sub(r"^R_BUSY = \d+", f"R_BUSY = {width}", text, flags=re.MULTILINE))
     assert run(tree, cache, VERDICT) == ["True", "False", "1"]
 
 

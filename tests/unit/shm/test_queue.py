@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shm import layout as ly
 from shm.atomics import store_relaxed
 from shm.errors import SegmentMissing, ShmError
+from shm.layout import CURSOR, QUEUE
 from shm.queue import (
     READ_LOST,
     QueueConsumer,
@@ -31,9 +31,9 @@ SLOT = 16
 
 
 def make(start: int = 0, capacity: int = CAPACITY, slot: int = SLOT) -> tuple[Words, Words]:
-    words, cursor = np.zeros(queue_words(capacity, slot), np.int64), np.zeros(ly.C_WORDS, np.int64)
+    words, cursor = np.zeros(queue_words(capacity, slot), np.int64), np.zeros(CURSOR.END, np.int64)
     init_queue(words, 0, capacity, slot, start)
-    cursor[ly.C_CURSOR] = start
+    cursor[CURSOR.cursor] = start
     return words, cursor
 
 
@@ -61,7 +61,7 @@ def test_queue_does_what_its_plain_twin_does(operations: list[str], start: int) 
                 assert read_at(words, 0, wrap64(start + index), out) == status
                 if wanted is not None:
                     assert tuple(out[1:].tolist()) == wanted
-    assert words[ly.Q_REFUSED] == naive.refused
+    assert words[QUEUE.refused] == naive.refused
 
 
 @pytest.mark.parametrize("start", [2**31 - 2, 2**32 - 2, 2**63 - 2, -2])
@@ -72,7 +72,7 @@ def test_indices_wrap_without_loss(start: int) -> None:
         assert push(words, 0, cursor, 0, item(value))
         assert pop(words, 0, cursor, 0, out) == 1
         assert out[1:].tolist() == item(value)[1:].tolist() and int(out[0]) == wrap64(start + value)
-    assert pop(words, 0, cursor, 0, out) == 0 and int(cursor[ly.C_CURSOR]) == wrap64(start + 19)
+    assert pop(words, 0, cursor, 0, out) == 0 and int(cursor[CURSOR.cursor]) == wrap64(start + 19)
 
 
 def test_full_queue_refuses_counts_and_keeps_what_it_has() -> None:
@@ -80,16 +80,16 @@ def test_full_queue_refuses_counts_and_keeps_what_it_has() -> None:
     assert [bool(push(words, 0, cursor, 0, item(v))) for v in range(1, 7)] == [True] * 4 + [False] * 2
     out = np.zeros(SLOT, np.int64)
     assert [int(pop(words, 0, cursor, 0, out)) and int(out[1]) for _ in range(5)] == [101, 201, 301, 401, 0]
-    assert words[ly.Q_REFUSED] == 2 and push(words, 0, cursor, 0, item(9))
+    assert words[QUEUE.refused] == 2 and push(words, 0, cursor, 0, item(9))
 
 
 def test_producer_killed_inside_a_push_leaves_an_unseen_slot_that_is_written_again() -> None:
     words, cursor = make()
     out = np.zeros(SLOT, np.int64)
     push(words, 0, cursor, 0, item(1))
-    store_relaxed(words, ly.Q_SLOTS_OFF + SLOT + 3, 666)  # payload half written, no sequence
+    store_relaxed(words, QUEUE.slots + SLOT + 3, 666)  # payload half written, no sequence
     assert pop(words, 0, cursor, 0, out) == 1 and pop(words, 0, cursor, 0, out) == 0
-    store_relaxed(words, ly.Q_SLOTS_OFF + SLOT, 2)  # sequence written, tail not yet
+    store_relaxed(words, QUEUE.slots + SLOT, 2)  # sequence written, tail not yet
     assert read_at(words, 0, 1, out) == 0
     assert push(words, 0, cursor, 0, item(2)) and pop(words, 0, cursor, 0, out) == 1
     assert out[1:].tolist() == item(2)[1:].tolist() and pop(words, 0, cursor, 0, out) == 0
@@ -99,9 +99,9 @@ def test_item_whose_producer_died_before_the_tail_moved_counts_for_its_successor
     producer = QueueProducer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
     consumer = QueueConsumer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
     assert producer.push(item(1)) and producer.push(item(2))
-    store_relaxed(producer.words, ly.Q_TAIL, 1)  # killed between the second item's sequence and the tail
+    store_relaxed(producer.words, QUEUE.tail, 1)  # killed between the second item's sequence and the tail
     got = [consumer.pop_new(), consumer.pop_new()]
-    assert all(g is not None for g in got) and consumer.cursor_words[ly.C_CURSOR] == 2
+    assert all(g is not None for g in got) and consumer.cursor_words[CURSOR.cursor] == 2
     producer.close()
     successor = QueueProducer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
     assert successor.depth == 0 and successor.push(item(3))
@@ -116,7 +116,7 @@ def test_lossy_reader_is_told_what_it_lost_and_never_disturbs() -> None:
         assert push(words, 0, cursor, 0, item(value))
         pop(words, 0, cursor, 0, out)
     assert [int(read_at(words, 0, index, out)) for index in range(8)] == [READ_LOST] * 3 + [1, 1, 1, 0, 0]
-    assert int(cursor[ly.C_CURSOR]) == 6
+    assert int(cursor[CURSOR.cursor]) == 6
 
 
 def test_ends_find_each_other_in_either_order(instance: str) -> None:
@@ -171,13 +171,13 @@ def test_consumer_with_a_cursor_of_another_life_starts_at_the_tail_and_producer_
     instance: str,
 ) -> None:
     old = QueueConsumer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
-    old.cursor_words[ly.C_CURSOR] = 900
-    cursor, words = np.zeros(ly.C_WORDS, np.int64), make()[0]
-    cursor[ly.C_CURSOR] = words[ly.Q_CURSOR_SEEN] = 900  # as refresh() leaves it
-    assert not push(words, 0, cursor, 0, item(1)) and words[ly.Q_REFUSED] == 1
+    old.cursor_words[CURSOR.cursor] = 900
+    cursor, words = np.zeros(CURSOR.END, np.int64), make()[0]
+    cursor[CURSOR.cursor] = words[QUEUE.cursor_seen] = 900  # as refresh() leaves it
+    assert not push(words, 0, cursor, 0, item(1)) and words[QUEUE.refused] == 1
     producer = QueueProducer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
-    store_relaxed(producer.words, ly.Q_TAIL, 5)
-    assert old.refresh() and old.cursor_words[ly.C_CURSOR] == 5
+    store_relaxed(producer.words, QUEUE.tail, 5)
+    assert old.refresh() and old.cursor_words[CURSOR.cursor] == 5
     assert producer.push(item(1)) and old.pop_new() is not None
 
 

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from shm import layout as ly
 from shm import segment as sg
 from shm.errors import SegmentBusy, SegmentMismatch, SegmentMissing, ShmError, ShmFull
+from shm.layout import FEED, HEADER, LAYOUT_VERSION, MAGIC
 from shm.segment import Segment, attach_arena, cleanup_instance, owner_lives, segment_name
+from tests.paths import REPO
 from tests.stress.support import Signpost, children, fork
 
 SIZE = 2000
-KIND = ly.KIND_FEED
+KIND = FEED.KIND
 
 
 def make(instance: str, what: str = "x", *, size: int = SIZE, kind: int = KIND, ready: bool = True) -> Segment:
@@ -47,7 +48,7 @@ def test_created_segment_is_zero_private_to_the_group_and_complete(instance: str
     found = path_of(instance).stat()
     assert stat.S_IMODE(found.st_mode) == 0o640 and found.st_size == SIZE * 8
     assert found.st_blocks * 512 >= SIZE * 8, "reserved, not sparse"
-    assert not segment.words[ly.SEG_HEADER_WORDS :].any()
+    assert not segment.words[HEADER.WORDS :].any()
     assert (segment.epoch, segment.owner_pid, segment.is_owner, segment.taken_over) == (1, os.getpid(), True, False)
     assert segment.owner_start == sg.process_start_ticks(os.getpid()) > 0
 
@@ -96,7 +97,7 @@ def test_forked_child_does_not_keep_its_parents_ownership_alive(instance: str) -
         segment = make(instance)
 
         def grandchild() -> None:
-            assert not segment.is_owner and segment.words[ly.SEG_MAGIC] == ly.MAGIC
+            assert not segment.is_owner and segment.words[HEADER.magic] == MAGIC
             ready.reached()
             done.await_reached()
 
@@ -147,13 +148,13 @@ def test_dead_segment_of_another_make_is_replaced_and_its_readers_see_that_it_en
     segment = make(instance)
     reader = attach(instance)
     if change in ("build", "layout", "magic"):
-        word = {"build": ly.SEG_BUILD_HASH, "layout": ly.SEG_LAYOUT_VERSION, "magic": ly.SEG_MAGIC}[change]
+        word = {"build": HEADER.build_hash, "layout": HEADER.layout_version, "magic": HEADER.magic}[change]
         segment.words[word] += 1
     if change == "mode":
         path_of(instance).chmod(0o660)
     segment.close()
     again = make(instance, size=SIZE * (2 if change == "size" else 1), kind=KIND + (change == "kind"))
-    assert not again.taken_over and again.ready and not again.words[ly.SEG_HEADER_WORDS :].any()
+    assert not again.taken_over and again.ready and not again.words[HEADER.WORDS :].any()
     assert not reader.is_current()
     if change not in ("magic", "mode"):
         assert again.epoch == 2 and not reader.ready
@@ -171,13 +172,13 @@ def corrupt(word: int, value: int) -> Callable[[Path], None]:
 
 
 FORGERIES: list[tuple[str, Callable[[Path], object]]] = [
-    ("magic", corrupt(ly.SEG_MAGIC, 1)),
-    ("layout version", corrupt(ly.SEG_LAYOUT_VERSION, ly.LAYOUT_VERSION + 1)),
-    ("schema hash", corrupt(ly.SEG_SCHEMA_HASH, 1)),
-    ("build hash", corrupt(ly.SEG_BUILD_HASH, 1)),
-    ("kind", corrupt(ly.SEG_KIND, KIND + 1)),
-    ("instance", corrupt(ly.SEG_INSTANCE, 1)),
-    ("size in words", corrupt(ly.SEG_SIZE_WORDS, SIZE + 1)),
+    ("magic", corrupt(HEADER.magic, 1)),
+    ("layout version", corrupt(HEADER.layout_version, LAYOUT_VERSION + 1)),
+    ("schema hash", corrupt(HEADER.schema_hash, 1)),
+    ("build hash", corrupt(HEADER.build_hash, 1)),
+    ("kind", corrupt(HEADER.kind, KIND + 1)),
+    ("instance", corrupt(HEADER.instance, 1)),
+    ("size in words", corrupt(HEADER.size_words, SIZE + 1)),
     ("size in words", lambda path: os.truncate(path, SIZE * 4)),
     ("size in words", lambda path: os.truncate(path, SIZE * 16)),
     ("is no segment", lambda path: os.truncate(path, 64)),
@@ -217,7 +218,7 @@ def test_reader_of_a_truncated_segment_dies_and_takes_nobody_with_it(instance: s
         assert child.wait() == -signal.SIGBUS, "its supervisor starts it again; what it then attaches is refused"
     with pytest.raises(SegmentMismatch, match="size in words"):
         attach(instance)
-    assert segment.words[0] == ly.MAGIC
+    assert segment.words[0] == MAGIC
 
 
 def test_symbolic_link_in_place_of_a_segment_is_not_followed(instance: str, tmp_path: Path) -> None:
@@ -231,6 +232,7 @@ def test_symbolic_link_in_place_of_a_segment_is_not_followed(instance: str, tmp_
     assert target.read_bytes() == b"x" * 4096
 
 
+@pytest.mark.host
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to act as two users")
 class TestTwoUsers:
     """Root hides a breach: owner and reader really are different users here."""
@@ -307,6 +309,7 @@ for k in range(100):
 """
 
 
+@pytest.mark.host
 def test_small_shared_memory_file_system_fills_up_without_a_bus_error(instance: str) -> None:
     unshare = shutil.which("unshare")
     if unshare is None or os.geteuid() != 0:
@@ -316,8 +319,7 @@ def test_small_shared_memory_file_system_fills_up_without_a_bus_error(instance: 
     if probe.returncode:
         pytest.skip(f"this host gives no mount namespace: {probe.stderr.decode().strip()}")
     command = f"{mount} && exec {sys.executable} -c '{SMALL}' {instance}"
-    repo = Path(__file__).resolve().parents[3]
-    done = subprocess.run([unshare, "-m", "sh", "-c", command], capture_output=True, text=True, check=False, cwd=repo)
+    done = subprocess.run([unshare, "-m", "sh", "-c", command], capture_output=True, text=True, check=False, cwd=REPO)
     assert done.stdout.strip() == "full after 4 missing True", done.stderr
 
 

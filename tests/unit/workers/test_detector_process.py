@@ -23,16 +23,17 @@ from pipeline.model.enums import InstrumentKind, ProcessState
 from pipeline.model.fixedpoint import to_fp
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
 from pipeline.model.structs import InstrumentSpec
-from shm import layout as ly
+from pipeline.rehearsal.detection_world import book_record
 from shm.atomics import mono_ns
 from shm.bookring import conn_frame, conn_open, create_feed, publish_book
+from shm.layout import FEED_BOOK_CAPACITY_DEFAULT, OPPORTUNITY
+from shm.layout_pages import INVENTORY, INVENTORY_ROW
 from shm.liveness import Liveness, LivenessView
 from shm.metrics import Metrics
 from shm.pages import CataloguePage, InventoryPage, write_row
 from shm.queue import QueueConsumer
 from shm.segment import cleanup_instance
-from tests.conftest import REPO
-from tests.naive.detection_rig import book_record
+from tests.paths import REPO
 from workers.detector import attach_detector
 
 WATCHDOG_S = 240.0
@@ -54,7 +55,7 @@ class Venue:
 
     def __init__(self, instance: str, exchange: str, feed_id: int) -> None:
         self.feed_id = feed_id
-        self.segment = create_feed(instance, exchange, ly.FEED_BOOK_CAPACITY_DEFAULT)
+        self.segment = create_feed(instance, exchange, FEED_BOOK_CAPACITY_DEFAULT)
         self.live = Liveness.create(instance, f"feed.{exchange}")
         self.live.set_state(ProcessState.READY)
         self.generation = int(conn_open(self.segment.words, 0, 0, feed_id, 0))
@@ -97,13 +98,13 @@ class Engine:
             catalogue.append(row_to_words(row))
         inventory = InventoryPage.create(instance)
         for row in self.rows:
-            words = np.zeros(ly.INVENTORY_ROW_WORDS, dtype=np.int64)
-            words[ly.IR_BUY_NOTIONAL] = np.float64(1e6).view(np.int64)
-            words[ly.IR_SELL_QTY_FP] = to_fp("10", row.qty_exp)
-            words[ly.IR_STATE] = 1
-            write_row(inventory.words, ly.INV_ROWS_OFF + row.instrument_id * ly.INVENTORY_ROW_WORDS, words)
+            words = np.zeros(INVENTORY_ROW.WORDS, dtype=np.int64)
+            words[INVENTORY_ROW.buy_notional] = np.float64(1e6).view(np.int64)
+            words[INVENTORY_ROW.sell_qty_fp] = to_fp("10", row.qty_exp)
+            words[INVENTORY_ROW.state] = 1
+            write_row(inventory.words, INVENTORY.rows + row.instrument_id * INVENTORY_ROW.WORDS, words)
         self.pages = (catalogue, inventory)
-        self.opps = QueueConsumer.create(instance, "opps", capacity=1024, slot_words=ly.OPPORTUNITY_WORDS)
+        self.opps = QueueConsumer.create(instance, "opps", capacity=1024, slot_words=OPPORTUNITY.WORDS)
         endpoint = {"rest": "http://127.0.0.1:1", "ws": "ws://127.0.0.1:1", "symbols": ["BTCUSDT"]}
         config = {
             "engine_name": instance,

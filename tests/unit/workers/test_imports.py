@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.conftest import REPO
+from tests.paths import REPO
 
 WORKERS = REPO / "workers"
 

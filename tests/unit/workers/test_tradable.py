@@ -10,19 +10,15 @@ import msgspec
 import pytest
 
 from pipeline.execution.journal import Journal
-from pipeline.model.enums import ProcessState
+from pipeline.model.enums import AccountState, ProcessState
 from pipeline.risk.breakers import solve
 from pipeline.tradable import Effect, Reason, TradeState, executor_reasons, state_of
 from shm.liveness import Liveness, LivenessView
-from tests.unit.recovery.test_manager import held_world
-from tests.unit.test_core_world import ready_world
+from tests.worlds.execution_starts import held_world, ready_world
 from workers.executor.publisher import Publisher
 from workers.executor_file import read_executor_state, write_executor_state
 from workers.halt_file import OPEN, Block, HaltState, latch_on_disk
 from workers.tradable import (
-    STATE_FAILING,
-    STATE_PAUSED,
-    STATE_REFUSED,
     InstanceReasons,
     account_reasons,
     answer_of,
@@ -139,12 +135,12 @@ def test_feeds_and_venues() -> None:
 
 def test_a_rate_limit_is_a_note_and_a_refused_key_is_not() -> None:
     assert account_reasons(dict.fromkeys(VENUES, 1)) == []
-    paused = account_reasons({**dict.fromkeys(VENUES, 1), "mexc_spot": STATE_PAUSED})
+    paused = account_reasons({**dict.fromkeys(VENUES, 1), "mexc_spot": AccountState.PAUSED})
     assert state(paused) is TradeState.READY and paused[0].effect is Effect.NOTE
-    assert state(account_reasons(dict.fromkeys(VENUES, STATE_PAUSED))) is TradeState.STOPPED
-    refused = account_reasons({**dict.fromkeys(VENUES, 1), "mexc_spot": STATE_REFUSED})
+    assert state(account_reasons(dict.fromkeys(VENUES, AccountState.PAUSED))) is TradeState.STOPPED
+    refused = account_reasons({**dict.fromkeys(VENUES, 1), "mexc_spot": AccountState.REFUSED})
     assert state(refused) is TradeState.DEGRADED and "key refused" in refused[0].what
-    assert state(account_reasons({**dict.fromkeys(VENUES, STATE_FAILING), "mexc_spot": 1})) is TradeState.STOPPED
+    assert state(account_reasons({**dict.fromkeys(VENUES, AccountState.FAILING), "mexc_spot": 1})) is TradeState.STOPPED
 
 
 # --- what the executor says, and what is left of it ---

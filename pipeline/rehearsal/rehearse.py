@@ -25,11 +25,11 @@ from pipeline.execution.events import (
 )
 from pipeline.execution.records import Outcome
 from pipeline.model.config import EngineConfig, ExchangeConfig, MarketConfig
-from pipeline.model.enums import FeeAssetRule, InstrumentKind, OpportunityType, OrderState
-from pipeline.model.instruments import VenueRef, build_rows
-from pipeline.model.structs import Balance, Fill, InstrumentSpec, OrderRequest, OrderUpdate
+from pipeline.model.enums import OpportunityType, OrderState
+from pipeline.model.structs import Balance, Fill, OrderRequest, OrderUpdate
 from pipeline.model.venue_events import OutcomeKind, PlaceOutcome, SessionState
-from shm import layout as ly
+from pipeline.rehearsal.instruments import rows_for, spec
+from shm.layout import BOOK
 
 ROUNDS = 24  # bytecode is specialised after 8 passes, what it calls a few later
 SYMBOL = "BTCUSDT"
@@ -48,19 +48,24 @@ class _World:
         market = MarketConfig(symbols=(SYMBOL,))
         exchanges = {name: ExchangeConfig(dialect="mexc", markets={"spot": market}) for name in ("cheap", "dear")}
         self.config = EngineConfig(engine_name="rehearsal", exchanges=exchanges)
-        refs = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in self.config.venues]
-        self.rows = build_rows([_spec(ref.name) for ref in refs], refs)
+        self.rows = rows_for(
+            self.config,
+            [
+                spec(venue.name, SYMBOL, taker_fee_ppm=0, min_qty=Decimal(0), min_notional=Decimal(1))
+                for venue in self.config.venues
+            ],
+        )
         self.now_ns = START_NS
         self.core = ExecutionCore(self.config, self.rows, market=self, halt=self, journal=self)
 
     def book(self, instrument_id: int) -> BookView:
-        row, words = self.rows[instrument_id], [0] * ly.BOOK_RECORD_WORDS
-        words[ly.BR_SEQ], words[ly.BR_INSTRUMENT], words[ly.BR_ROW_EPOCH] = 2, instrument_id, row.row_epoch
-        words[ly.BR_RECV_MONO_NS] = self.now_ns
+        row, words = self.rows[instrument_id], [0] * BOOK.WORDS
+        words[BOOK.seq], words[BOOK.instrument], words[BOOK.row_epoch] = 2, instrument_id, row.row_epoch
+        words[BOOK.recv_mono_ns] = self.now_ns
         bid = BIDS[row.venue_id]
         for count, price_at, qty_at, price in (
-            (ly.BR_BID_COUNT, ly.BR_BID_PRICE, ly.BR_BID_QTY, bid),
-            (ly.BR_ASK_COUNT, ly.BR_ASK_PRICE, ly.BR_ASK_QTY, bid + SPREAD),
+            (BOOK.bid_count, BOOK.bid_price_fp, BOOK.bid_qty_fp, bid),
+            (BOOK.ask_count, BOOK.ask_price_fp, BOOK.ask_qty_fp, bid + SPREAD),
         ):
             words[count], words[price_at] = 1, int(price.scaleb(row.price_exp))
             words[qty_at] = int((2 * QTY).scaleb(row.qty_exp))
@@ -189,21 +194,6 @@ class _World:
             recv_mono_ns=self.now_ns,
             source="ws",
         )
-
-
-def _spec(venue: str) -> InstrumentSpec:
-    return InstrumentSpec(
-        venue=venue,
-        symbol=SYMBOL,
-        base="BTC",
-        quote="USDT",
-        kind=InstrumentKind.SPOT,
-        tick=Decimal("0.01"),
-        lot=Decimal("0.0001"),
-        min_notional=Decimal(1),
-        fee_rule=FeeAssetRule.QUOTE,
-        reference_price=Decimal(100),
-    )
 
 
 def rehearse(rounds: int = ROUNDS) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.rehearsal import rehearse
+from pipeline.rehearsal.rehearse import rehearse
 
 
 def test_every_rehearsed_operation_is_completed() -> None:

@@ -14,7 +14,7 @@ from bench.__main__ import BENCHES, main, run_all
 from bench.books import CAPTURES, FLOORS, TINY_MESSAGES, Floor, Ours, read_input
 from bench.cfloor import load
 from bench.report import FLOOR, OURS, PEER, Report, Row
-from bench.settings import BenchFailed, Settings
+from bench.settings import BenchFailed, Settings, captures_path
 from pipeline.model.errors import BadInput
 from workers.cli import commands_bench
 from workers.cli import main as cli
@@ -23,6 +23,15 @@ TINY = Settings(size=0, rounds=1)
 ALONE = tuple(name for name in BENCHES if name not in ("books", "start"))  # no recordings, no instance
 WITH_FLOORS = tuple(name for name in ALONE if name not in ("mexc", "orders"))
 PEERS = {"dict.get", "google protobuf", "logging.FileHandler", "numpy", "ccxt market()"}
+
+
+@pytest.fixture
+def captures_dir() -> Path:
+    """The folder of recorded messages; without it the test is skipped."""
+    path = captures_path()
+    if not path.is_dir():
+        pytest.skip(f"no recorded messages at {path}; set ARB_CAPTURES to the folder that has them")
+    return path
 
 
 @pytest.mark.parametrize("name", ALONE)
@@ -157,6 +166,6 @@ def test_the_command_runs_the_suite_of_the_checkout(capfd: pytest.CaptureFixture
 
 def test_without_a_checkout_the_command_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands_bench, "CHECKOUT", tmp_path)
-    with pytest.raises(BadInput, match="needs a checkout"):
+    with pytest.raises(BadInput, match="wanted a checkout"):
         commands_bench.bench()
     assert cli.main(["bench"]) == 2

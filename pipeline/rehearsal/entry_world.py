@@ -28,15 +28,17 @@ from pipeline.model.config import (
     MarketConfig,
     RiskLimits,
 )
-from pipeline.model.enums import FeeAssetRule, InstrumentKind, Mode, OpportunityType
+from pipeline.model.enums import Mode, OpportunityType
 from pipeline.model.fixedpoint import to_fp
-from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
+from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, InstrumentSpec
 from pipeline.model.venue_events import SessionState
+from pipeline.rehearsal.instruments import rows_for, spec
 from pipeline.templates import template as st
 from pipeline.templates.template import OrderTerms, Pieces
-from shm import layout as ly
 from shm.bookring import conn_open, init_feed, publish_book
+from shm.layout import BOOK, HEADER, LEG, OPPORTUNITY, feed_segment_words
+from shm.layout_pages import CATALOGUE_CAPACITY, HALT
 from shm.words import Words
 
 BOOKS = 16
@@ -45,25 +47,6 @@ WALL_NS = 1_700_000_000 * 10**9
 LEASE_TOKEN = 7
 FIRST_EPOCH = 4242
 Level = tuple[Decimal, Decimal]  # price, quantity
-
-
-def spec(venue: str, **changes: Any) -> InstrumentSpec:
-    """BTC/USDT of a venue."""
-    fields: dict[str, Any] = {
-        "venue": venue,
-        "symbol": "BTCUSDT" if venue == "mexc_spot" else "BTC_USDT",
-        "base": "BTC",
-        "quote": "USDT",
-        "kind": InstrumentKind.PERPETUAL if venue.endswith("futures") else InstrumentKind.SPOT,
-        "tick": Decimal("0.01"),
-        "lot": Decimal("0.0001"),
-        "min_qty": Decimal("0.0001"),
-        "min_notional": Decimal(5),
-        "taker_fee_ppm": 100,
-        "fee_rule": FeeAssetRule.RECEIVED if venue == "gateio_spot" else FeeAssetRule.QUOTE,
-        "reference_price": Decimal(100),
-    }
-    return InstrumentSpec(**{**fields, **changes})
 
 
 def engine_config(**overrides: dict[str, Any]) -> EngineConfig:
@@ -108,23 +91,22 @@ class EntryWorld:
     ) -> None:
         self.config = config or engine_config()
         venues = self.config.venues
-        refs = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in venues]
-        self.rows: list[InstrumentRow] = build_rows(list(specs or [spec(v.name) for v in venues]), refs)
+        self.rows: list[InstrumentRow] = rows_for(self.config, specs or [spec(v.name) for v in venues])
         self.now_ns = START_NS
         self.wall_offset_ns = WALL_NS
-        self.halt = np.zeros(ly.HALT_WORDS, np.int64)
-        self.halt[ly.HALT_LEASE_TOKEN] = LEASE_TOKEN
-        self.halt[ly.HALT_LEASE_EXPIRY_MONO_NS] = 2**62
+        self.halt = np.zeros(HALT.END, np.int64)
+        self.halt[HALT.lease_token] = LEASE_TOKEN
+        self.halt[HALT.lease_expiry_mono_ns] = 2**62
         feeds = 1 + max(row.feed_id for row in self.rows)
-        size = ly.feed_segment_words(BOOKS)
+        size = feed_segment_words(BOOKS)
         self.words = np.zeros(feeds * size, np.int64)
         self.offsets = [feed * size for feed in range(feeds)]
         self._generations = []
         for feed, offset in enumerate(self.offsets):
-            self.words[offset + ly.SEG_EPOCH] = 1
+            self.words[offset + HEADER.epoch] = 1
             init_feed(self.words, offset, BOOKS)
             self._generations.append(int(conn_open(self.words, offset, 0, feed, 0)))
-        self._scratch = np.zeros(ly.BOOK_RECORD_WORDS, np.int64)
+        self._scratch = np.zeros(BOOK.WORDS, np.int64)
         self.instruments = Instruments(self.rows)
         self.journal, _ = Journal.open(folder, segment_bytes=1 << 22)
         self.numbers = 0
@@ -147,17 +129,17 @@ class EntryWorld:
         return None if proof < 0 else BookView(self._scratch.tolist(), proof)
 
     def latched(self) -> bool:
-        return bool(self.halt[ly.HALT_LATCH])
+        return bool(self.halt[HALT.latch])
 
     def lease_expiry_mono_ns(self) -> int:
-        held = self.halt[ly.HALT_LEASE_TOKEN] == LEASE_TOKEN
-        return int(self.halt[ly.HALT_LEASE_EXPIRY_MONO_NS]) if held else 0
+        held = self.halt[HALT.lease_token] == LEASE_TOKEN
+        return int(self.halt[HALT.lease_expiry_mono_ns]) if held else 0
 
     def venue_blocked(self, venue_id: int) -> bool:
-        return bool(self.halt[ly.HALT_VENUE_OFF + venue_id])
+        return bool(self.halt[HALT.venue_blocked + venue_id])
 
     def instrument_blocked(self, instrument_id: int) -> bool:
-        return bool(self.halt[ly.HALT_INSTRUMENT_OFF + instrument_id])
+        return bool(self.halt[HALT.instrument_blocked + instrument_id])
 
     # --- events ---
 
@@ -204,21 +186,24 @@ class EntryWorld:
     # --- the market ---
 
     def publish(self, instrument_id: int, bids: Sequence[Level], asks: Sequence[Level], **fields: int) -> None:
-        """A book as its feed publishes it; ``fields`` by their names (BR_*), ``recv_mono_ns`` now by default."""
+        """A book as its feed publishes it; ``fields`` by their names in BOOK, ``recv_mono_ns`` now by default."""
         row = self.rows[instrument_id]
-        record = np.zeros(ly.BOOK_RECORD_WORDS, np.int64)
-        record[ly.BR_INSTRUMENT], record[ly.BR_ROW_EPOCH] = instrument_id, row.row_epoch
-        record[ly.BR_RECV_MONO_NS] = self.now_ns
-        record[ly.BR_CONN_GENERATION] = self._generations[row.feed_id]
-        record[ly.BR_UPDATE_ID], record[ly.BR_PUBLISH_MONO_NS] = self.now_ns % 1_000_003, 1
-        sides = ((ly.BR_BID_COUNT, ly.BR_BID_PRICE, ly.BR_BID_QTY), (ly.BR_ASK_COUNT, ly.BR_ASK_PRICE, ly.BR_ASK_QTY))
+        record = np.zeros(BOOK.WORDS, np.int64)
+        record[BOOK.instrument], record[BOOK.row_epoch] = instrument_id, row.row_epoch
+        record[BOOK.recv_mono_ns] = self.now_ns
+        record[BOOK.conn_generation] = self._generations[row.feed_id]
+        record[BOOK.update_id], record[BOOK.publish_mono_ns] = self.now_ns % 1_000_003, 1
+        sides = (
+            (BOOK.bid_count, BOOK.bid_price_fp, BOOK.bid_qty_fp),
+            (BOOK.ask_count, BOOK.ask_price_fp, BOOK.ask_qty_fp),
+        )
         for (count, price_at, qty_at), levels in zip(sides, (bids, asks), strict=True):
             record[count] = len(levels)
             for k, (price, qty) in enumerate(levels):
                 record[price_at + k] = to_fp(price, row.price_exp)
                 record[qty_at + k] = to_fp(qty, row.qty_exp)
         for name, value in fields.items():
-            record[getattr(ly, f"BR_{name.upper()}")] = value
+            record[getattr(BOOK, name)] = value
         publish_book(self.words, self.offsets[row.feed_id], row.book_index, record)
 
     def record(
@@ -226,21 +211,29 @@ class EntryWorld:
     ) -> Words:
         """An opportunity record; a leg: instrument, side, quantity, limit price."""
         self.numbers += 1
-        record = np.zeros(ly.OPPORTUNITY_WORDS, np.int64)
-        record[ly.OP_ID], record[ly.OP_TYPE], record[ly.OP_LEG_COUNT] = self.numbers, int(kind), len(legs)
-        record[ly.OP_DETECT_MONO_NS] = record[ly.OP_TRIGGER_RECV_MONO_NS] = self.now_ns
-        for word, value in ((ly.OP_EDGE_BPS, 30.5), (ly.OP_ENTRY_EDGE_BPS, 31.0), (ly.OP_PROFIT_QUOTE, 2.25)):
+        record = np.zeros(OPPORTUNITY.WORDS, np.int64)
+        record[OPPORTUNITY.id], record[OPPORTUNITY.type], record[OPPORTUNITY.leg_count] = (
+            self.numbers,
+            int(kind),
+            len(legs),
+        )
+        record[OPPORTUNITY.detect_mono_ns] = record[OPPORTUNITY.trigger_recv_mono_ns] = self.now_ns
+        for word, value in (
+            (OPPORTUNITY.edge_bps, 30.5),
+            (OPPORTUNITY.entry_edge_bps, 31.0),
+            (OPPORTUNITY.profit_quote, 2.25),
+        ):
             record[word : word + 1].view(np.float64)[0] = value
-        record[ly.OP_DIRECTION_KEY] = legs[0][0] * ly.CATALOGUE_CAPACITY + legs[-1][0]
+        record[OPPORTUNITY.direction_key] = legs[0][0] * CATALOGUE_CAPACITY + legs[-1][0]
         for k, (instrument, side, qty, limit) in enumerate(legs):
             row = self.rows[instrument]
-            leg = record[ly.OP_LEGS + k * ly.LEG_WORDS :]
-            leg[ly.LEG_INSTRUMENT], leg[ly.LEG_SIDE], leg[ly.LEG_ROW_EPOCH] = instrument, side, row.row_epoch
-            leg[ly.LEG_LIMIT_PRICE_FP], leg[ly.LEG_QTY_FP] = to_fp(limit, row.price_exp), to_fp(qty, row.qty_exp)
+            leg = record[OPPORTUNITY.legs + k * LEG.WORDS :]
+            leg[LEG.instrument], leg[LEG.side], leg[LEG.row_epoch] = instrument, side, row.row_epoch
+            leg[LEG.limit_price_fp], leg[LEG.qty_fp] = to_fp(limit, row.price_exp), to_fp(qty, row.qty_exp)
         return with_crc(record)
 
 
 def with_crc(record: Words) -> Words:
     """The record with the checksum of what it says now."""
-    record[ly.OP_CRC32] = record_crc32_of(record)
+    record[OPPORTUNITY.crc32] = record_crc32_of(record)
     return record

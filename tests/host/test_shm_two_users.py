@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shm import layout as ly
 from shm.bookring import create_feed, init_feed, publish_book, read_book
 from shm.errors import SegmentMismatch
 from shm.jit import JIT_DISABLED
+from shm.layout import BOOK, CURSOR, FEED, QUEUE, feed_segment_words
 from shm.queue import QueueConsumer, QueueProducer
 from shm.segment import Segment, attach_arena, cleanup_instance, list_segments, segment_name, trust_owner_uids
 from shm.wait import Bell, BellRinger
@@ -22,6 +22,7 @@ from tests.stress import kernels as kr
 from tests.stress.support import Signpost, all_end_well, children
 
 pytestmark = [
+    pytest.mark.host,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root to act as two users"),
     pytest.mark.skipif(JIT_DISABLED, reason="stress runs the jitted kernels"),
 ]
@@ -50,7 +51,7 @@ def become(uid: int) -> None:
 
 def warm(instance: str, folder: Path) -> None:
     """Every kernel is compiled here: the cache folder is closed to the other users."""
-    words, out = np.zeros(ly.feed_segment_words(2), np.int64), np.zeros(ly.BOOK_RECORD_WORDS, np.int64)
+    words, out = np.zeros(feed_segment_words(2), np.int64), np.zeros(BOOK.WORDS, np.int64)
     init_feed(words, 0, 2)
     kr.fill(out, 1, 1)
     publish_book(words, 0, 1, out)
@@ -89,14 +90,14 @@ def test_books_items_and_bells_cross_between_users_and_no_segment_has_two_writer
     def feed() -> None:
         become(FEED_UID)
         books = create_feed(instance, "x", 2)
-        record = np.zeros(ly.BOOK_RECORD_WORDS, np.int64)
+        record = np.zeros(BOOK.WORDS, np.int64)
         kr.fill(record, 1, 7)
         publish_book(books.words, 0, 1, record)
         producer = QueueProducer.create(instance, "q", capacity=64, slot_words=SLOT)
         made.reached()
         parked.await_reached()
         assert producer.refresh()
-        refuse_writing("q.cursor", ly.KIND_CURSOR)
+        refuse_writing("q.cursor", CURSOR.KIND)
         ringer = BellRinger.attach(bell_path, instance, "q.cursor")
         assert ringer.ring_if_sleeping()
         kr.produce(producer.words, producer.cursor_words, 0, ITEMS, np.zeros(1, np.int64))
@@ -104,11 +105,11 @@ def test_books_items_and_bells_cross_between_users_and_no_segment_has_two_writer
     def consumer() -> None:
         become(READER_UID)
         made.await_reached()
-        arena = attach_arena([names["feed.x"]], ly.KIND_FEED, instance, ly.feed_segment_words(2))
-        out = np.zeros(ly.BOOK_RECORD_WORDS, np.int64)
+        arena = attach_arena([names["feed.x"]], FEED.KIND, instance, feed_segment_words(2))
+        out = np.zeros(BOOK.WORDS, np.int64)
         assert read_book(arena.words, 0, 1, out) == 2 and kr.is_whole(out, 1)
-        refuse_writing("feed.x", ly.KIND_FEED)
-        refuse_writing("q", ly.KIND_QUEUE)
+        refuse_writing("feed.x", FEED.KIND)
+        refuse_writing("q", QUEUE.KIND)
         queue = QueueConsumer.create(instance, "q", capacity=64, slot_words=SLOT)
         bell = Bell.create(bell_path, queue.cursor_words)
         bell.prepare_park()
