@@ -37,7 +37,7 @@ class Announcer:
         self, instance: str, state_dir: Path, config: EngineConfig, *, units: bool, on_event: Event | None = None
     ) -> None:
         self.notes: list[str] = []
-        self.log: LogRing | None = None
+        self._log: LogRing | None = None
         self._instance = instance
         self._state_dir = state_dir
         self._config = config
@@ -50,10 +50,19 @@ class Announcer:
         self._was_ready = False
         self._next_s = 0.0
 
+    def open(self) -> None:
+        """Create the supervisor's log ring."""
+        self._log = LogRing.create(self._instance, "supervisor")
+
+    def close(self) -> None:
+        """Close the log ring."""
+        if self._log is not None:
+            self._log.close()
+
     def say(self, level: str, text: str) -> None:
         """One line of the supervisor's own: into the notes of ``run.json``, the log ring and stderr."""
-        if self.log is not None:
-            self.log.text(LOG_LEVELS[level], text)
+        if self._log is not None:
+            self._log.text(LOG_LEVELS[level], text)
         self._write("supervisor", level, text)
         if LOG_LEVELS[level] >= LOG_LEVELS["warning"]:
             self._event({"event": "alert", "process": "supervisor", "level": level, "text": text})
