@@ -134,6 +134,18 @@ class VenueClient(ABC):
     @abstractmethod
     async def cancel_all(self, symbol: str) -> list[OrderUpdate]: ...
 
+    async def apply_account_settings(self, symbols: Sequence[str], leverage: Decimal) -> None:
+        """Brings the account into the modes that we count with: one position a contract, isolated margin at
+        ``leverage`` on every one of ``symbols``, no unified account. Asks nothing while the last readings agree.
+
+        Raises ``AccountSettingsWrong`` where the venue does not allow it. Does nothing on a venue without such modes.
+        """
+        return
+
+    async def add_margin(self, symbol: str, amount: Decimal) -> None:
+        """Moves ``amount`` (quote) of free balance into the margin of an isolated position."""
+        raise VenueUnavailable(f"{self.venue}: margin cannot be added here; nothing was sent", venue=self.venue)
+
     async def arm_countdown(self, timeout_s: int, symbol: str = "") -> bool:
         """(Re-)arm the venue's dead-man timer; 0 disarms. False: this venue has none."""
         return False
