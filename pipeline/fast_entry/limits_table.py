@@ -61,7 +61,7 @@ R_EPOCH = 5
 R_KIND = 6
 R_CAN_BUY = 7
 R_CAN_SELL = 8
-R_BUSY = 9  # no entry here: an own order is not settled, or the instrument's fee breaker is tripped
+R_BUSY = 9  # no entry here: an own order is not settled, a fee breaker is tripped, margin needs the exact path
 R_FILL_MONO_NS = 10
 R_FILL_WALL_MS = 11
 R_TICK_FP = 12
@@ -143,6 +143,7 @@ class LimitsTable:
     def rows_changed(self) -> None:
         """A new catalogue (or templates): every array anew."""
         rows = list(self._context.instruments)
+        self._gate.margin.reconfigured()
         self._ids = {(row.spec.venue, row.spec.symbol): row.instrument_id for row in rows}
         self._fee_breakers = {fee_breaker(*key): key for key in self._ids}
         self._venues = {row.spec.venue: row.venue_id for row in rows}
@@ -177,6 +178,7 @@ class LimitsTable:
 
     def row_changed(self, row: InstrumentRow) -> None:
         """The catalogue says something else of one instrument that was known before."""
+        self._gate.margin.reconfigured()
         at = int(self.ints[G_ROWS_OFF]) + R_WORDS * row.instrument_id
         keep = self.ints[at + R_BUSY : at + R_FILL_WALL_MS + 1].copy()
         self.ints[at : at + R_WORDS] = 0
@@ -285,6 +287,7 @@ class LimitsTable:
         busy = {(order.intent.venue, order.intent.symbol) for order in ledger.unsettled.values()}
         if breakers:
             busy |= self._stopped_by(breakers)
+        busy |= self._gate.margin.exact_only()
         for key in busy ^ self._busy:
             if key in ids:
                 words[rows + R_WORDS * ids[key] + R_BUSY] = key in busy

@@ -22,6 +22,7 @@ from pipeline.model.instruments import wallet_open
 from pipeline.model.structs import InstrumentSpec
 from pipeline.risk.breakers import Symbol, blocking
 from pipeline.risk.exposure import Coin, Exposure, exposure, position_sizes
+from pipeline.risk.margin_state import MarginState
 from shm.layout import BOOK
 
 INTENT_BYTES = 16 * 1024  # more than one operation ever writes before its orders are sent
@@ -44,6 +45,7 @@ class Gate:
         self._balances = balances
         self._rates = rates
         self._planner = Planner(context.config, context.instruments, context.market)
+        self.margin = MarginState(context, balances)
         self._sends: deque[int] = deque()
         self._sends_by_venue: dict[str, deque[int]] = {}
         self._last = (0, -1)  # (detection time, id) of the newest opportunity; ids restart with the detector
@@ -64,6 +66,7 @@ class Gate:
     def reconfigure(self) -> None:
         """The core context's configuration has changed: what was computed from it is computed anew."""
         self._planner = Planner(self._context.config, self._context.instruments, self._context.market)
+        self.margin.reconfigured()
 
     def note_fill(self, venue: str, symbol: str, recv_mono_ns: int, venue_wall_ms: int) -> None:
         """Our own trade moved this book: no new intent until the book is later than the fill. By name: a fill of the
@@ -156,7 +159,7 @@ class Gate:
             return plan
         if not self._context.config.features.enable_risk_checks:
             return self._value(plan) or plan
-        return self._after_fill(plan) or self._limits(plan) or self._money(plan) or self._user(plan) or plan
+        return self._after_fill(plan) or self._limits(plan) or self._funds(plan) or self._user(plan) or plan
 
     def recheck(self, plan: Plan) -> Plan | Rejected:
         """``balance_check: strict``: the books again, and the money, after the venues have answered."""
@@ -171,7 +174,7 @@ class Gate:
             or self._places(opportunity)
             or self._after_fill(again)
             or self._limits(again)
-            or self._money(again, answered=True)
+            or self._funds(again, answered=True)
             or self._user(again)
             or again
         )
@@ -397,6 +400,10 @@ class Gate:
         """Whether every venue of a plan takes its orders now, and a repair besides."""
         venues = [leg.row.spec.venue for leg in plan.legs]
         return all(self.has_budget(venue, venues.count(venue) + REPAIR_HEADROOM) for venue in set(venues))
+
+    def _funds(self, plan: Plan, *, answered: bool = False) -> Rejected | None:
+        """Balances, and the distance to liquidation that the entry leaves."""
+        return self._money(plan, answered=answered) or self.margin.entry_refusal(plan)
 
     def _money(self, plan: Plan, *, answered: bool = False) -> Rejected | None:
         """Balances and the journal's room; under ``strict`` balances count only once the venues have answered."""
