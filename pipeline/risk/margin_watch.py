@@ -129,7 +129,7 @@ class MarginWatch:
             self._context.alert(1, "margin", f"{key[0]} {key[1]}: {text}: {added} {row.spec.quote} added")
         if wanted - added <= STEP:
             return
-        slippage_bps = self._context.config.execution.unwind_slippage_bps
+        execution = self._context.config.execution
         share = share_to_close(
             position.mark_price,
             position.entry_price,
@@ -138,25 +138,25 @@ class MarginWatch:
             reading.side,
             reading.required,
             target,
-            row.spec.taker_fee_ppm / PPM + slippage_bps / BPS,
+            row.spec.taker_fee_ppm / PPM + execution.unwind_slippage_bps / BPS,
         )
-        done = self._cut(key, reading, share * abs(position.qty), slippage_bps)
+        done = self._cut(key, reading, share * abs(position.qty))
         if done:
             self.cuts += 1
             self._context.alert(1, "margin", f"{key[0]} {key[1]}: {text}: {done} {row.spec.base} cut off both legs")
 
     def _close_all(self, key: Key, reading: MarginReading) -> None:
-        slippage_bps = self._context.config.execution.unwind_max_slippage_bps
-        done = self._cut(key, reading, abs(reading.position.qty), slippage_bps, forced=True)
+        done = self._cut(key, reading, abs(reading.position.qty), forced=True)
         if done:
             self.closes += 1
             text = f"{reading.distance:.2%} to liquidation: both legs closed"
             self._context.alert(2, "margin", f"{key[0]} {key[1]}: {text}")
 
-    def _cut(
-        self, key: Key, reading: MarginReading, qty: Decimal, slippage_bps: Decimal, *, forced: bool = False
-    ) -> Decimal:
-        """Closes ``qty`` base coins of the hedges on this contract, oldest first; how much is under way."""
+    def _cut(self, key: Key, reading: MarginReading, qty: Decimal, *, forced: bool = False) -> Decimal:
+        """Closes ``qty`` base coins of the hedges on this contract, oldest first; how much is under way.
+
+        The price bound is the widest: a leg that does not fill while the price runs is worse than a price paid."""
+        slippage_bps = self._context.config.execution.unwind_max_slippage_bps
         left, why = qty, "no hedge of ours is on it"
         for hedge in self._hedges(key, reading.side):
             plan = cut_plan(self._context, hedge, left, slippage_bps)
