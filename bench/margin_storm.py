@@ -1,8 +1,8 @@
-"""How often is a hedge's contract liquidated in a margin storm? ``python -m bench.margin_storm [--seeds N] [--row NAME]``.
+"""How often is a hedge's contract liquidated in a margin storm? ``python -m bench.margin_storm [--seeds N]``.
 
-The engine's core, its gate and its watch on the simulator's venues and virtual time (``pipeline.virtual.margin_storm``):
-60 % up and 60 % down in 60 s, with noise and jumps of 2 %. Counts are of ``--seeds`` runs each. ``left``: mean part of
-the contract that is open at the end; ``bare``: largest difference of the legs then, as a part of the hedge.
+The engine's core, its gate and its watch on the simulator's venues and virtual time (``pipeline.virtual.margin_storm``)
+while the price goes 60 % up or down in 60 s, with noise and jumps of 2 %. Counts are of
+``--seeds`` runs each. ``left``: mean part of the contract that is open at the end; ``bare``: largest difference of the legs then, as a part of the hedge.
 """
 
 from __future__ import annotations
@@ -37,9 +37,8 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--row", choices=sorted(ROWS), action="append", help="only these rows")
     options = parser.parse_args()
-    print(
-        f"{'leverage, buffer, trigger/target/out, venue':44} {'up':>5} {'down':>5} {'may':>7} {'left':>6} {'bare':>7}"
-    )
+    title = "leverage, buffer, trigger/target/out, venue"
+    print(f"{title:44} {'up':>5} {'down':>5} {'may':>7} {'left':>6} {'bare':>7}")
     worse = False
     for name in options.row or ROWS:
         storm, up_most, down_most = ROWS[name]

@@ -22,7 +22,7 @@ from pipeline.execution.plan import Grid, grid_of
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide
 from pipeline.model.instruments import InstrumentRow, wallet_open
 from pipeline.risk.breakers import fee_breaker, stops_everything, venue_breaker
-from pipeline.risk.exposure import Exposure, exposure
+from pipeline.risk.exposure import Exposure
 from pipeline.risk.gate import Gate
 from pipeline.risk.rules import unknown_limits
 from pipeline.templates.template import factor_of
@@ -277,7 +277,7 @@ class LimitsTable:
         """After an event: the engine's state, venues, what is busy, own fills, balances and positions that moved."""
         words, ledger, known = self.ints, self._context.ledger, self._gate.reconciled
         breakers = ledger.breakers
-        now = exposure(ledger, self._rates)
+        now = self._gate.exposure()
         self._globals(now)
         self._positions(now)
         for venue, number in self._venues.items():
@@ -344,6 +344,7 @@ class LimitsTable:
             and not (limits.per_venue or limits.per_asset or limits.per_pair)
             and not (ledger.breakers and any(stops_everything(name) for name in ledger.breakers))
             and words[G_SLIP] <= words[G_SLIP_UNIT]
-            and -ledger.day_pnl <= limits.max_daily_loss_usd
+            and gate.day_loss() <= limits.max_daily_loss_usd
             and now.fixed
+            and not now.unvalued
         )

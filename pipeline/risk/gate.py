@@ -54,6 +54,7 @@ class Gate:
         self._cooldown: dict[int, int] = {}  # direction -> mono ns until which it is a duplicate
         self._blocked: dict[Symbol, tuple[int, int]] = {}  # (recv mono ns, venue wall ms) of our last fill there
         self.fills_noted: set[Symbol] = set()  # where the limits table has not seen the last fill yet
+        self.unrealised = ZERO  # of the open hedges, numeraire; kept by the risk manager
         self.ready = False
         self.reducing = ""  # why no new risk is taken while something old is repaired; "" = nothing
         self.reconciled: Container[str] = ()  # venues whose sessions stand and whose past is known
@@ -328,7 +329,9 @@ class Gate:
         if unvalued is not None:
             return unvalued
         limits, ledger, now_ns = self._context.config.risk_limits, self._context.ledger, self._context.now.mono_ns
-        size, now = plan.notional_usd, exposure(ledger, self._rates)
+        size, now = plan.notional_usd, self.exposure()
+        if now.unvalued:
+            return Rejected(Refusal.EXPOSURE_LIMIT, f"hedges in {', '.join(sorted(now.unvalued))}: no USD rate")
         positions = _positions_after(plan, now)
         for (venue, coin), position in positions.items():
             if not position <= limits.max_position_size_usd:
@@ -343,7 +346,7 @@ class Gate:
         refused = self._scoped_limits(plan, now, positions) if self._scoped else None
         if refused is not None:
             return refused
-        loss = -self._day_pnl()
+        loss = self.day_loss()
         if not loss <= limits.max_daily_loss_usd:
             self._context.trip("daily_loss", f"{loss:.2f} USD lost today")
             return Rejected(Refusal.DAILY_LOSS, f"{loss:.2f} USD lost today")
@@ -366,6 +369,16 @@ class Gate:
             if refused is not None:
                 return refused
         return None
+
+    def exposure(self) -> Exposure:
+        """Everything open, hedges at mark."""
+        return exposure(self._context.ledger, self._rates, self.margin.marks)
+
+    def day_loss(self) -> Decimal:
+        """Loss of the day in the numeraire: what was realised today, and what the open hedges have lost at mid.
+
+        Below 0: a gain that was realised; unrealised gains do not count."""
+        return -self._day_pnl() - min(ZERO, self.unrealised)
 
     def _day_pnl(self) -> Decimal:
         ledger = self._context.ledger

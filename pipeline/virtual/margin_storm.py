@@ -39,6 +39,7 @@ class Venue:
 
 
 FAST = Venue(order_ms=500, rest_ms=50)
+DEFAULTS = MarginConfig()
 SLOW = Venue(order_ms=2000, rest_ms=200, share=Decimal("0.3"), slippage_bps=Decimal(800))
 
 
@@ -48,7 +49,7 @@ class Storm:
 
     leverage: int = 3
     buffer: Decimal = Decimal(0)
-    margin: MarginConfig = MarginConfig()
+    margin: MarginConfig = DEFAULTS
     venue: Venue = FAST
 
 

@@ -60,7 +60,7 @@ def test_an_entry_that_leaves_too_little_distance_passes_neither_path() -> None:
         assert world.fast_entry.offer(hedge(world), world.halt, world.now())
     with a_world(config=config(3), specs=SPECS) as world:
         assert isinstance(exact(world, hedge(world)), Plan)
-    # ten times: 0.1 of the notional backs it, 0.21 are wanted. The exact path counts free balance, the fast one does not
+    # ten times: 0.1 of the notional backs it, 0.21 are wanted; free balance counts on the exact path alone
     for free, passes in (("1000", True), ("60", False)):
         with a_world(config=config(10), specs=SPECS) as world:
             record = hedge(world, free=free)
