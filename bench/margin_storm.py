@@ -2,7 +2,8 @@
 
 The engine's core, its gate and its watch on the simulator's venues and virtual time (``pipeline.virtual.margin_storm``)
 while the price goes 60 % up or down in 60 s, with noise and jumps of 2 %. Counts are of
-``--seeds`` runs each. ``left``: mean part of the contract that is open at the end; ``bare``: largest difference of the legs then, as a part of the hedge.
+``--seeds`` runs each. ``left``: mean part of the contract that is open at the end; ``bare``: largest difference of the
+legs then, as a part of the hedge.
 """
 
 from __future__ import annotations

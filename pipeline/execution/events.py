@@ -37,7 +37,7 @@ class Now(msgspec.Struct, frozen=True):
 
 
 class BookView(msgspec.Struct):
-    """One whole book record (``words``: 96 integers of shm/layout.py, BR_*) and the time of its proof."""
+    """One whole book record (``words``: 96 integers, ``BOOK`` of shm/layout.py) and the time of its proof."""
 
     words: Sequence[int]
     proof_mono_ns: int  # 0 = not proved

@@ -38,7 +38,7 @@ _INT = struct.Struct("<q")
 
 @njit
 def read_proved(words: Words, feed_off: int, book_index: int, out: Words) -> int:
-    """Reads the newest whole book into ``out`` (int64[96], BR_*); returns the time of its proof (monotonic ns).
+    """Reads the newest whole book into ``out`` (int64[96], ``BOOK``); returns the time of its proof (monotonic ns).
 
     ``words``: memory of all feeds; ``feed_off``: where the book's feed begins in it. -1 = no book. 0 = read but not
     proved: its connection is dead or another one, its writer is of another epoch, or it was replaced during each

@@ -32,9 +32,9 @@ from pipeline.sim.exchange.faults import (
     FaultRule,
     RequestFaults,
 )
+from pipeline.sim.exchange.futures.timers import arm_timers
 from pipeline.sim.exchange.history import STALE_NS
 from pipeline.sim.exchange.latency import NS_PER_S, SimClock
-from pipeline.sim.exchange.timers import arm_timers
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 from pipeline.sim.factory import build_venues

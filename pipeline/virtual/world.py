@@ -51,16 +51,16 @@ from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
 from pipeline.model.structs import Balance, InstrumentSpec, Position
 from pipeline.sim.exchange.fault_actions import apply_action
 from pipeline.sim.exchange.faults import ACTION_KINDS, FaultPlan, FaultRule
+from pipeline.sim.exchange.futures.timers import arm_timers
 from pipeline.sim.exchange.latency import NS_PER_MS, NS_PER_S, ManualClock
-from pipeline.sim.exchange.order_book import ASK, BID
-from pipeline.sim.exchange.timers import arm_timers
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 from pipeline.sim.factory import build_venues
 from pipeline.sim.scenarios.specs import Scenario, load_scenario
+from pipeline.virtual.books import book_words
 from pipeline.virtual.market import Quote, ScriptedMarket
 from pipeline.virtual.venue_link import VenueLink
-from shm.layout import ABSENT_ASK, ABSENT_BID, BOOK, BOOK_DEPTH
+from shm.layout import BOOK
 
 START_NS = 1_000 * NS_PER_S
 TICK_NS = 20 * NS_PER_MS
@@ -380,26 +380,10 @@ class VirtualWorld:
 
     def _publish(self, venue: str, symbol: str) -> None:
         row, sim = self._row_of[venue, symbol], self.venues[venue]
-        listing, book = sim.instruments[symbol], sim.books[symbol]
         self._book_seq += 1
         now_ns = self.clock.mono_ns()
-        words = [0] * BOOK.WORDS
-        words[BOOK.seq] = 2 * self._book_seq
-        words[BOOK.instrument] = row.instrument_id
-        words[BOOK.row_epoch] = row.row_epoch
-        words[BOOK.update_id] = book.update_id
-        words[BOOK.recv_mono_ns] = now_ns
-        words[BOOK.venue_wall_ns] = sim.wall_ns() - self._feed_lag_ns(venue)
-        for side, count, price_at, qty_at, absent in (
-            (BID, BOOK.bid_count, BOOK.bid_price_fp, BOOK.bid_qty_fp, ABSENT_BID),
-            (ASK, BOOK.ask_count, BOOK.ask_price_fp, BOOK.ask_qty_fp, ABSENT_ASK),
-        ):
-            top = book.top(side, BOOK_DEPTH)
-            words[count] = len(top)
-            words[price_at : price_at + BOOK_DEPTH] = [absent] * BOOK_DEPTH
-            for level, (ticks, units) in enumerate(top):
-                words[price_at + level] = int(listing.price(ticks).scaleb(row.price_exp))
-                words[qty_at + level] = int(listing.qty(units).scaleb(row.qty_exp))
+        sent_ns = sim.wall_ns() - self._feed_lag_ns(venue)
+        words = book_words(row, sim, seq=2 * self._book_seq, recv_mono_ns=now_ns, venue_wall_ns=sent_ns)
         self._books[row.instrument_id] = BookView(words, now_ns)
         if self.finder_on:
             self.find(row)

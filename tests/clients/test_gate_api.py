@@ -319,7 +319,7 @@ def test_modes_and_rights_of_the_account_are_read_and_set(futures: Any, sim: Hos
     unified, account = gate_api.UnifiedApi(client(sim)), gate_api.AccountApi(client(sim))
     assert unified.get_unified_mode().mode == "classic" and futures.list_futures_accounts("usdt").margin_mode == 0
     assert account.get_account_detail().key.mode == 1
-    with pytest.raises(GateApiException):
+    with pytest.raises(gate_api.exceptions.GateApiException):
         unified.list_unified_accounts()
     unified.set_unified_mode(gate_api.UnifiedModeSet(mode="portfolio"))
     assert unified.get_unified_mode().mode == "portfolio" and futures.list_futures_accounts("usdt").margin_mode == 2

@@ -53,7 +53,6 @@ TRADES_ROWS = 1000
 PAGES_MAX = 20
 FUNDING_PAGES_MAX = 200  # three settlements a day on a hundred contracts for two months
 MULTIPLIER_ROWS_MIN = 3  # more unknown contracts than this: one list instead of single questions
-LOOK_BACK_SLACK_MS = 2_000
 
 
 class _Time(msgspec.Struct):
@@ -71,6 +70,8 @@ def rest_base(rest: str) -> str:
 class GateClient(RestVenueClient):
     """What spot and futures share."""
 
+    clock_refusals = frozenset(label for label, kind in KIND_OF_LABEL.items() if kind == "clock")
+
     def __init__(self, venue: VenueConfig, credentials: Credentials | None) -> None:
         limits = SPOT_LIMITS if venue.market == "spot" else FUTURES_LIMITS
         super().__init__(venue, credentials, rest=rest_base(venue.rest), limits=limits)
@@ -86,25 +87,16 @@ class GateClient(RestVenueClient):
     def _error_of(self, reply: HttpReply) -> VenueError | None:
         return error_of(self.venue, reply)
 
-    def is_clock_error(self, error: Exception) -> bool:
-        return isinstance(error, VenueRejected) and KIND_OF_LABEL.get(error.api_code) == "clock"
-
     async def _fetch_server_time_ms(self) -> int:
         reply = await self._public("/spot/time")
         return decode(_time, reply.body, self.venue, "spot/time").server_time
 
     def _since_s(self, since_wall_ms: int) -> int:
-        return (self.clock.to_venue_ms(since_wall_ms) - LOOK_BACK_SLACK_MS) // 1000
+        return self.since_ms(since_wall_ms) // 1000
 
     async def _coins(self) -> dict[str, CoinIdentity]:
         reply = await self._public("/spot/currencies")
         return symbols.parse_coins(self.venue, reply.body)
-
-    async def _countdown(self, path: str, timeout_s: int, key: str, symbol: str) -> bool:
-        scope = f',"{key}":"{symbol}"' if symbol else ""
-        body = f'{{"timeout":{timeout_s}{scope}}}'.encode()
-        await self._signed("POST", path, body=body, bucket="query")
-        return True
 
 
 class GateSpotClient(GateClient):
@@ -188,9 +180,6 @@ class GateSpotClient(GateClient):
         rows = decode(orders.spot_orders, reply.body, self.venue, "DELETE spot/orders")
         return [orders.spot_update(self.venue, row, reply.recv_mono_ns, "rest") for row in rows if row.succeeded]
 
-    async def arm_countdown(self, timeout_s: int, symbol: str = "") -> bool:
-        return await self._countdown("/spot/countdown_cancel_all", timeout_s, "currency_pair", symbol)
-
 
 class GateFuturesClient(GateClient):
     """:class:`VenueClient` of Gate.io USDT perpetuals. Sizes in contracts become base coin by each contract's row."""
@@ -233,6 +222,7 @@ class GateFuturesClient(GateClient):
         return found
 
     async def user_id(self) -> str:
+        """The account's user id, which private futures channels are subscribed with."""
         reply = await self._signed("GET", f"{FUTURES_PATH}/accounts")
         return account.parse_user_id(self.venue, reply.body)
 
@@ -373,9 +363,7 @@ class GateFuturesClient(GateClient):
         """POST /futures/usdt/positions/{contract}/margin; positions are read afterwards."""
         await self._signed("POST", f"{FUTURES_PATH}/positions/{symbol}/margin", f"change={amount:f}", bucket="query")
 
-    async def arm_countdown(self, timeout_s: int, symbol: str = "") -> bool:
-        return await self._countdown(f"{FUTURES_PATH}/countdown_cancel_all", timeout_s, "contract", symbol)
-
 
 def make_client(venue: VenueConfig, credentials: Credentials | None) -> GateClient:
+    """REST client of one market; ``credentials`` None: public requests alone."""
     return GateSpotClient(venue, credentials) if venue.market == "spot" else GateFuturesClient(venue, credentials)

@@ -10,10 +10,10 @@ from decimal import Decimal
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce, TradingStatus
 from pipeline.sim.exchange.accounts import SimAccount
 from pipeline.sim.exchange.decimals import PPM, ZERO
+from pipeline.sim.exchange.futures.positions import mode_of, position_of
 from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.order_book import ASK, BID, SimBook
 from pipeline.sim.exchange.orders import RejectReason, SimOrderRequest, SimReject
-from pipeline.sim.exchange.positions import mode_of, position_of
 
 
 def check_status(row: SimInstrument, request: SimOrderRequest, now_ms: int) -> None:

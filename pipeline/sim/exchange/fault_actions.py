@@ -9,8 +9,8 @@ import msgspec
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce, TradingStatus
 from pipeline.sim.exchange.accounts import ACCOUNT_MODES, SimAccount
 from pipeline.sim.exchange.decimals import ZERO
-from pipeline.sim.exchange.delisting import announce
 from pipeline.sim.exchange.faults import ACTION_KINDS, BadFault, FaultRule
+from pipeline.sim.exchange.futures.delisting import announce
 from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_MS
 from pipeline.sim.exchange.orders import SimOrderRequest, SimReject
@@ -166,7 +166,7 @@ def _change_row(row: SimInstrument, rule: FaultRule) -> None:
 
 def _manual_order(venue: SimVenue, row: SimInstrument, rule: FaultRule) -> None:
     account, amount = next(iter(venue.accounts.values())), Decimal(str(rule.amount))
-    price = _order_price(row, rule.price, is_buy=amount > 0) if rule.price else ZERO
+    price = _order_price(row, str(rule.price), is_buy=amount > 0) if rule.price else ZERO
     request = SimOrderRequest(
         symbol=row.symbol,
         side=OrderSide.BUY if amount > 0 else OrderSide.SELL,

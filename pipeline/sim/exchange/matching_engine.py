@@ -17,11 +17,11 @@ from pipeline.sim.exchange.admission import (
 )
 from pipeline.sim.exchange.decimals import ZERO
 from pipeline.sim.exchange.events import OrderEvent, TradeEvent
+from pipeline.sim.exchange.futures.positions import mode_of
 from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_MS
 from pipeline.sim.exchange.order_book import ASK, BID, Resting, SimBook
 from pipeline.sim.exchange.orders import OrderStatus, RejectReason, SimOrder, SimOrderRequest, SimReject, SimTrade
-from pipeline.sim.exchange.positions import mode_of
 from pipeline.sim.exchange.settlement import opening_qty
 from pipeline.sim.exchange.venue_core import VenueCore
 
@@ -288,7 +288,7 @@ class MatchingEngine(VenueCore):
         trade_id = trade_id or self.publish_trade(row.symbol, ticks, units, taker)
         order.filled_qty += qty
         order.filled_quote += price * qty
-        order.last_fill_qty, order.last_fill_price = qty, price
+        order.last_fill_qty = qty
         if row.is_futures:
             self._position_changes(account)
         move = self.settlement.fill_futures if row.is_futures else self.settlement.fill_spot
@@ -320,32 +320,36 @@ class MatchingEngine(VenueCore):
             text=order.text,
         )
         self._trades.setdefault(account.uid, []).append(trade)
+        self._record_fill(account, row, order, trade)
+        self._push(account, TradeEvent(trade, order.copy(), order.updated_ms))
+        for callback in () if off_book else self.on_own_fill:
+            callback(row.symbol, order.side, ticks, units)
+        return trade_id
+
+    def _record_fill(self, account: SimAccount, row: SimInstrument, order: SimOrder, trade: SimTrade) -> None:
         self.ledger.append(
             "fill",
             self.name,
             uid=account.uid,
-            trade_id=str(trade_id),
+            trade_id=str(trade.trade_id),
             order_id=str(order.order_id),
-            wire_trade_id=self.trade_id_text(trade_id),
+            wire_trade_id=self.trade_id_text(trade.trade_id),
             wire_order_id=self.order_id_text(order.order_id),
             client_id=order.client_id,
             symbol=row.symbol,
             side=order.side.name.lower(),
-            price=price,
-            qty=qty,
+            price=trade.price,
+            qty=trade.qty,
             quote=trade.quote,
             fee=trade.fee,
             fee_asset=trade.fee_asset,
             coin_fee=trade.coin_fee,
             coin_asset=trade.coin_asset,
-            is_maker=is_maker,
+            is_maker=trade.is_maker,
             realised_pnl=trade.realised_pnl,
+            forced=order.forced,
             book_id=self.books[row.symbol].update_id,
         )
-        self._push(account, TradeEvent(trade, order.copy(), order.updated_ms))
-        for callback in () if off_book else self.on_own_fill:
-            callback(row.symbol, order.side, ticks, units)
-        return trade_id
 
     def _position_changes(self, account: SimAccount) -> None:
         """A hook: a futures fill of the account."""

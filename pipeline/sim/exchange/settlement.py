@@ -17,11 +17,11 @@ from pipeline.sim.exchange.accounts import BookEntry, SimAccount, SimPosition
 from pipeline.sim.exchange.decimals import MONEY_STEP, PPM, ZERO
 from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, CloseEvent, PositionEvent
 from pipeline.sim.exchange.fees import POINTS, FillFee, fill_fee, plain_fee
+from pipeline.sim.exchange.futures.margin import MarginAccount, initial_margin, valued
+from pipeline.sim.exchange.futures.positions import apply_fill, mode_of, position_of, positions_of, record_span
 from pipeline.sim.exchange.history import History
 from pipeline.sim.exchange.instruments import SimInstrument
-from pipeline.sim.exchange.margin import MarginAccount, initial_margin, valued
 from pipeline.sim.exchange.orders import RejectReason, SimOrder, SimReject
-from pipeline.sim.exchange.positions import apply_fill, mode_of, position_of, positions_of, record_span
 from pipeline.sim.exchange.venue_ledger import Posting, VenueLedger
 
 

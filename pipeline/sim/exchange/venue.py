@@ -14,12 +14,12 @@ from typing import TypeVar
 from pipeline.model.enums import OrderSide
 from pipeline.sim.exchange.accounts import SimAccount, SimPosition, Wallet
 from pipeline.sim.exchange.decimals import ZERO
+from pipeline.sim.exchange.futures.liquidation import Liquidator
+from pipeline.sim.exchange.futures.margin import MarginAccount, valued
+from pipeline.sim.exchange.futures.positions import positions_of
 from pipeline.sim.exchange.history import STALE_NS
 from pipeline.sim.exchange.latency import NS_PER_MS
-from pipeline.sim.exchange.liquidation import Liquidator
-from pipeline.sim.exchange.margin import MarginAccount, valued
 from pipeline.sim.exchange.orders import SimAmendRequest, SimOrder, SimOrderRequest, SimTrade
-from pipeline.sim.exchange.positions import positions_of
 
 T = TypeVar("T")
 

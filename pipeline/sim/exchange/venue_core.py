@@ -14,13 +14,13 @@ from pipeline.sim.exchange.candles import CandleSeries
 from pipeline.sim.exchange.decimals import ZERO
 from pipeline.sim.exchange.events import AccountCallback, AccountEvent, MarketCallback, TradeEvent
 from pipeline.sim.exchange.faults import FaultPlan
+from pipeline.sim.exchange.futures.margin import MarginAccount, backing, liquidation_price, required_margin, unrealised
+from pipeline.sim.exchange.futures.positions import position_of, positions_of
 from pipeline.sim.exchange.instruments import Level, SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_MS, LatencyProfile, Link, ManualClock
-from pipeline.sim.exchange.margin import MarginAccount, backing, liquidation_price, required_margin, unrealised
 from pipeline.sim.exchange.market_events import VenueFeed
 from pipeline.sim.exchange.order_book import ASK, BID, SimBook
 from pipeline.sim.exchange.orders import RejectReason, SimReject
-from pipeline.sim.exchange.positions import position_of, positions_of
 from pipeline.sim.exchange.settlement import Settlement
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 

@@ -11,7 +11,7 @@ Rows (every row: ``seq, kind, venue, wall_ns`` on the venue's clock, ``mono_ns``
 | order | order_id, client_id, symbol, side, order_kind, tif, price, qty, filled_qty, filled_quote, status, finish_as |
 | reject | client_id, symbol, reason, text |
 | fill | trade_id, order_id, client_id, symbol, side, price, qty, quote, fee, fee_asset, coin_fee, coin_asset,
-  is_maker, realised_pnl; ``coin_*``: the part of the fee that was paid in a deduction coin |
+  is_maker, realised_pnl, forced; ``coin_*``: the part of the fee that was paid in a deduction coin |
 | entry | reason, ref, postings [[account, asset, amount], ...]: double entry, sums to zero per asset |
 | balance | uid, asset, free, locked, total, reason: after each change |
 | position | uid, symbol, qty, cost, margin, realised_pnl: after each change |

@@ -13,12 +13,13 @@ from pipeline.sim.exchange.accounts import ForcedClose
 from pipeline.sim.exchange.events import CloseEvent, ForcedEvent, OrderEvent
 from pipeline.sim.exchange.fault_actions import apply_action
 from pipeline.sim.exchange.faults import BadFault, FaultRule
+from pipeline.sim.exchange.futures.margin import bankruptcy_price, liquidation_price, required_margin
+from pipeline.sim.exchange.futures.timers import MARGIN_CHECK_NS, arm_timers
 from pipeline.sim.exchange.instruments import RiskTier, SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_MS
-from pipeline.sim.exchange.margin import bankruptcy_price, liquidation_price, required_margin
 from pipeline.sim.exchange.order_book import ASK, BID
 from pipeline.sim.exchange.orders import RejectReason, SimReject
-from pipeline.sim.exchange.timers import MARGIN_CHECK_NS, arm_timers
+from pipeline.sim.wire.gateio import closed_rows
 from pipeline.sim.wire.gateio import futures_rows as rows
 from pipeline.sim.wire.gateio.private_pushes import futures_items
 from tests.worlds.sim_support import Bench
@@ -273,6 +274,7 @@ def test_a_large_position_goes_down_one_tier_first() -> None:
 
 def test_margins_are_looked_at_on_time_and_right_after_an_own_fill() -> None:
     bench = futures(100)
+    bench.row.funding_interval_s = 0
     arm_timers(bench.venue)
     trade(bench, "buy", "0.4")
     bench.clock.advance(NS_PER_MS)
@@ -380,7 +382,7 @@ def test_forced_closes_are_pushed_as_documented() -> None:
     fill = next(item for item in sent["futures.usertrades"] if item["order_id"] == str(order["id"]))
     assert fill["text"] == order["text"]
     close = bench.account.forced[1]
-    shown = rows.deleverage_row(close, bench.row, bench.account, False)
+    shown = closed_rows.deleverage_row(close, bench.row, bench.account, False)
     assert (shown["order_id"], shown["trade_size"], shown["position_size"]) == (close.order_id, 1000, -2000)
     assert any(isinstance(event, ForcedEvent) for event in bench.events)
     assert any(isinstance(event, CloseEvent) for event in bench.events)

@@ -12,10 +12,10 @@ from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
 from pipeline.model.errors import ConfigInvalid
 from pipeline.sim.exchange.accounts import SimAccount
 from pipeline.sim.exchange.faults import FaultPlan
+from pipeline.sim.exchange.futures.timers import arm_timers
 from pipeline.sim.exchange.latency import NS_PER_S, ManualClock
 from pipeline.sim.exchange.orders import SimOrderRequest
 from pipeline.sim.exchange.paths import path_error, value_at
-from pipeline.sim.exchange.timers import arm_timers
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 from pipeline.sim.factory import build_venues

@@ -12,8 +12,8 @@ from pipeline.model.enums import InstrumentKind, OrderKind, OrderSide, TimeInFor
 from pipeline.model.structs import CoinIdentity
 from pipeline.sim.exchange.accounts import ApiKey, SimAccount, SimPosition
 from pipeline.sim.exchange.events import BalanceEvent
+from pipeline.sim.exchange.futures.margin import MarginAccount
 from pipeline.sim.exchange.instruments import SimInstrument
-from pipeline.sim.exchange.margin import MarginAccount
 from pipeline.sim.exchange.orders import OrderStatus, RejectReason, SimOrder, SimReject, SimTrade
 from pipeline.sim.wire.gateio import futures_rows as futures
 from pipeline.sim.wire.gateio import spot_rows as spot

@@ -9,9 +9,10 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.sim.exchange.accounts import ForcedClose, SimPosition
+from pipeline.sim.exchange.futures.positions import LONG, SHORT, positions_of
 from pipeline.sim.exchange.orders import SimReject
-from pipeline.sim.exchange.positions import LONG, SHORT, positions_of
 from pipeline.sim.exchange.venue import SimVenue
+from pipeline.sim.wire.gateio import closed_rows
 from pipeline.sim.wire.gateio import futures_rows as rows
 from pipeline.sim.wire.gateio.api import DAY_S, FuturesContracts, Route, page, span_ms
 from pipeline.sim.wire.gateio.formats import ApiRequest, GateError, number, refusal
@@ -217,7 +218,9 @@ class PositionsApi(FuturesContracts):
             and symbol in ("", one.symbol)
             and side in ("", "long" if one.is_long else "short")
         ]
-        return [rows.close_row(one, self.instrument(one.symbol), call.decimal_sizes) for one in page(found, call)]
+        return [
+            closed_rows.close_row(one, self.instrument(one.symbol), call.decimal_sizes) for one in page(found, call)
+        ]
 
     def _forced(self, call: ApiRequest, kind: str) -> list[ForcedClose]:
         """Newest first, paged."""
@@ -227,8 +230,11 @@ class PositionsApi(FuturesContracts):
 
     async def _liquidates(self, call: ApiRequest) -> Any:
         found = self._forced(call, "liquidation")
-        return [rows.liquidation_row(one, self.instrument(one.symbol), call.decimal_sizes) for one in found]
+        return [closed_rows.liquidation_row(one, self.instrument(one.symbol), call.decimal_sizes) for one in found]
 
     async def _deleverages(self, call: ApiRequest) -> Any:
         found = self._forced(call, "adl")
-        return [rows.deleverage_row(one, self.instrument(one.symbol), call.owner, call.decimal_sizes) for one in found]
+        return [
+            closed_rows.deleverage_row(one, self.instrument(one.symbol), call.owner, call.decimal_sizes)
+            for one in found
+        ]

@@ -18,7 +18,7 @@ from pipeline.sim.exchange.events import (
     TradeEvent,
 )
 from pipeline.sim.exchange.venue import SimVenue
-from pipeline.sim.wire.gateio import futures_rows, spot_rows
+from pipeline.sim.wire.gateio import closed_rows, futures_rows, spot_rows
 
 SPOT_CHANNELS = ("spot.orders", "spot.usertrades", "spot.balances", "spot.orders_v2", "spot.usertrades_v2")
 FUTURES_CHANNELS = (
@@ -73,15 +73,15 @@ def futures_items(
         item = futures_rows.position_push(position, row, account, decimal_sizes=decimal_sizes, liq_price=liq_price)
         return [("futures.positions", position.symbol, item)]
     if isinstance(event, CloseEvent):
-        return [("futures.position_closes", event.close.symbol, futures_rows.close_push(event.close, account))]
+        return [("futures.position_closes", event.close.symbol, closed_rows.close_push(event.close, account))]
     if isinstance(event, ForcedEvent):
         forced = event.close
         row = instruments[forced.symbol]
         if forced.kind == "liquidation":
-            item = futures_rows.liquidation_push(forced, row, account, decimal_sizes)
+            item = closed_rows.liquidation_push(forced, row, account, decimal_sizes)
             return [("futures.liquidates", forced.symbol, item)]
         if forced.kind == "adl":
-            item = futures_rows.deleverage_push(forced, row, account, decimal_sizes)
+            item = closed_rows.deleverage_push(forced, row, account, decimal_sizes)
             return [("futures.auto_deleverages", forced.symbol, item)]
         return []
     return [("futures.balances", "", futures_rows.balance_push(event, account))]

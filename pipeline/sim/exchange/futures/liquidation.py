@@ -19,11 +19,11 @@ from pipeline.sim.exchange.accounts import ForcedClose, SimAccount, SimPosition
 from pipeline.sim.exchange.amending import OrderAmender
 from pipeline.sim.exchange.decimals import ZERO
 from pipeline.sim.exchange.events import ForcedEvent
+from pipeline.sim.exchange.futures.margin import bankruptcy_price, required_margin, tier_of, unrealised
+from pipeline.sim.exchange.futures.positions import positions_of
 from pipeline.sim.exchange.instruments import SimInstrument
-from pipeline.sim.exchange.margin import bankruptcy_price, required_margin, tier_of, unrealised
 from pipeline.sim.exchange.order_book import ASK, BID
 from pipeline.sim.exchange.orders import SimOrder, SimOrderRequest
-from pipeline.sim.exchange.positions import positions_of
 
 STEPS_MAX = 20  # of one liquidation: tiers, and one more
 
