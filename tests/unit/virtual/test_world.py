@@ -19,7 +19,7 @@ SETTINGS = {
 
 
 #: The margin watch sleeps: positions reach their liquidation price.
-UNWATCHED = MarginConfig(trigger_pct=D("0.02"), target_pct=D("0.03"), out_pct=D("0.01"))
+UNWATCHED = MarginConfig(trigger_pct=D("0.0002"), target_pct=D("0.0003"), out_pct=D("0.0001"))
 
 
 def make(seed: int = 1, scenario: str | dict[str, Any] = "demo", margin: MarginConfig | None = None) -> VirtualWorld:
