@@ -163,7 +163,7 @@ def test_a_damaged_file_counts_as_absent(heard: Heard, tmp_path: Path) -> None:
         kernel = fresh()
         assert kernel(5) == 16
         assert misses(kernel) == 1, case[:80]
-        assert jitcache.damaged_files() == number
+        assert jitcache._REPORT.damaged == number
         assert path.read_bytes()[: len(jitcache.MAGIC)] == jitcache.MAGIC
         again = fresh()
         assert (again(5), misses(again)) == (16, 0), "it was not replaced"
@@ -182,7 +182,7 @@ def test_a_whole_file_of_something_else_counts_as_damaged(heard: Heard, tmp_path
         path.write_bytes(jitcache.MAGIC + jitcache._digest(payload) + payload)
         kernel = fresh()
         assert (kernel(5), misses(kernel)) == (16, 1)
-    assert jitcache.damaged_files() == 5
+    assert jitcache._REPORT.damaged == 5
 
 
 @needs_jit
@@ -194,7 +194,7 @@ def test_a_file_in_place_of_the_folder_is_said_once(heard: Heard, tmp_path: Path
     assert not jitcache.can_keep()
     (sentence,) = heard.sentences
     assert str(tmp_path / "cache") in sentence and "ARB_CACHE_DIR" in sentence
-    assert jitcache.damaged_files() == 0
+    assert jitcache._REPORT.damaged == 0
 
 
 @needs_jit
