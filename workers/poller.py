@@ -39,7 +39,7 @@ BACKOFF_MAX_S = 10.0
 REFUSED_RETRY_S = 30.0  # a refused key is not asked again in a loop
 CLOCK_EVERY_S = 30.0
 DIGITS_MAX = 18  # of an int64 fixed-point number
-STATE_NEVER, STATE_FRESH, STATE_FAILING, STATE_REFUSED = 0, 1, 2, 3
+STATE_FRESH, STATE_FAILING, STATE_REFUSED = 1, 2, 3  # codes of ACCOUNT_VENUE.state; 0 = never read
 
 
 def fixed(value: Decimal, exp_max: int = DIGITS_MAX) -> tuple[int, int]:

@@ -63,8 +63,7 @@ WARM_MODULES = ("guard", "recorder", "poller", "feed", "detector", "executor")
 RELOADING = ("detector", "executor")  # processes that take in a reloaded configuration
 WATCHDOG_US = 10_000_000
 EARLY_PIDS_MAX = 32  # more processes than an instance has
-NOTES_MAX = 50
-NOTES_SHOWN = 10
+NOTES_MAX, NOTES_SHOWN = 50, 10
 
 
 class Supervisor:
