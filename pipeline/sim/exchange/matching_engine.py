@@ -281,7 +281,7 @@ class MatchingEngine(VenueCore):
         trade_id = trade_id or self.publish_trade(row.symbol, ticks, units, taker)
         order.filled_qty += qty
         order.filled_quote += price * qty
-        order.last_fill_qty, order.last_fill_price = qty, price
+        order.last_fill_qty = qty
         move = self.settlement.fill_futures if row.is_futures else self.settlement.fill_spot
         settled = move(account, row, order, price, qty, is_maker, trade_id)
         order.fees[settled.fee_asset] = order.fees.get(settled.fee_asset, ZERO) + settled.fee

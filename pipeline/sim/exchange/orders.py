@@ -133,7 +133,6 @@ class SimOrder:
     update_seq: int = 0  # +1 at each change
     book_id: int = 0  # the book's update id that the order met on arrival
     last_fill_qty: Decimal = ZERO
-    last_fill_price: Decimal = ZERO
 
     @property
     def is_open(self) -> bool:
