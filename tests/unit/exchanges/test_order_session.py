@@ -33,6 +33,7 @@ from pipeline.model.fixedpoint import quantize_down, quantize_up
 from pipeline.model.structs import Balance, Credentials, Fill, InstrumentSpec, OrderRequest, OrderUpdate, Position
 from pipeline.model.venue_events import CancelOutcome, OutcomeKind, PlaceOutcome, SessionState
 from pipeline.templates import template as st
+from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import OrderTerms, TemplateTable
 from pipeline.templates.template_writer import fill_template
 from tests.worlds.exchange_world import TRADED, Events, World, world
@@ -391,13 +392,13 @@ def test_an_order_made_of_a_template_is_the_order_that_is_prepared(name: str) ->
         wanted = it.buy("s1x1")
         slots, out = np.zeros(st.SLOTS, np.int64), np.zeros(2048, np.uint8)
         leg = slots[st.LEG_SLOTS : 2 * st.LEG_SLOTS]
-        leg[st.L_LOTS], leg[st.L_TICKS] = wanted.qty / spec.lot, wanted.price / spec.tick
+        leg[ENTRY_LEG.lots], leg[ENTRY_LEG.ticks] = wanted.qty / spec.lot, wanted.price / spec.tick
         now_ms = it.trading.now_ms()
-        leg[st.L_CLIENT], leg[st.L_NOW_MS], leg[st.L_NOW_S] = 1, now_ms, now_ms // 1000
-        leg[st.L_EXPIRY_MS] = now_ms + 5000
+        leg[ENTRY_LEG.client], leg[ENTRY_LEG.now_ms], leg[ENTRY_LEG.now_s] = 1, now_ms, now_ms // 1000
+        leg[ENTRY_LEG.expiry_ms] = now_ms + 5000
         size = fill_template(program, pool, 0, slots, 0, out, 0)
         view = memoryview(out.data).cast("B")[:size]
-        marks = [int(leg[slot]) for slot in (st.L_SIGN_FROM, st.L_SIGN_TO, st.L_SIGNATURE)]
+        marks = [int(leg[slot]) for slot in (ENTRY_LEG.sign_from, ENTRY_LEG.sign_to, ENTRY_LEG.signature)]
         it.trading.sign(view, *marks)
         it.trading.launch(spec.symbol, "s1x1", bytes(view))
         outcome = await it.events.one(PlaceOutcome, client_id="s1x1")
