@@ -44,6 +44,8 @@ _COMPONENT = (
 )
 _FORMAT = "part of the journal's format: read by whoever reads the journal or the recorder's files"
 _CAMPAIGNS = "an invariant of the check; the fault campaigns hold a run to it (tests/e2e/campaign.py)"
+_WIRED = "wired by the hedge, margin and inventory rules"
+_VIRTUAL = "whole cases are tested in it (tests/unit/virtual)"
 PUBLIC: Mapping[str, str] = {
     "workers/engine.py:ArbitrageEngine": "the Python user's way in to a whole engine",
     "workers/engine.py:ArbitrageEngine.*": _COMPONENT,
@@ -66,6 +68,24 @@ PUBLIC: Mapping[str, str] = {
     "workers/demo/run_checker.py:check_halt": _CAMPAIGNS,
     "workers/demo/run_checker.py:check_fresh": _CAMPAIGNS,
     "workers/demo/run_checker.py:check_collar": _CAMPAIGNS,
+    "pipeline/economics/attribution.py:attribute": _WIRED,
+    "pipeline/economics/basis_model.py:BasisModel": _WIRED,
+    "pipeline/economics/hedge_exit.py:threshold_milli_bps": _WIRED,
+    "pipeline/economics/hedge_exit.py:leaves": _WIRED,
+    "pipeline/economics/hedge_exit.py:value_of_leaving_bps": _WIRED,
+    "pipeline/economics/hedge_exit.py:stamp_window_counts": _WIRED,
+    "pipeline/economics/hedge_exit.py:flipped": _WIRED,
+    "pipeline/economics/hedge_exit.py:NEVER_BPS": _WIRED,
+    "pipeline/economics/inventory_price.py:EdgeHeight": _WIRED,
+    "pipeline/economics/inventory_price.py:transfer_worth": _WIRED,
+    "pipeline/economics/inventory_price.py:hours_to_empty": _WIRED,
+    "pipeline/economics/margin.py:distance": _WIRED,
+    "pipeline/economics/margin.py:distance_of": _WIRED,
+    "pipeline/economics/margin.py:share_to_close": _WIRED,
+    "pipeline/economics/margin.py:disagree": _WIRED,
+    "pipeline/virtual/world.py:VirtualWorld": _VIRTUAL,
+    "pipeline/virtual/world.py:VirtualWorld.run_until": _VIRTUAL,
+    "pipeline/virtual/world.py:VirtualWorld.follow_scenario": _VIRTUAL,
 }
 
 #: Files whose subject are forbidden marks.

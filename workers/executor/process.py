@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 
 from pipeline.core import ExecutionCore
-from pipeline.exchanges.base import VenueTrading
+from pipeline.exchanges.base import AUTH_ATTEMPTS_MAX, VenueTrading
 from pipeline.execution.crash_points import crash_points
 from pipeline.execution.events import (
     CatalogueChanged,
@@ -63,7 +63,6 @@ TICK_IDLE_S = 0.1
 POPS_PER_TURN = 16  # opportunities judged before sockets get their turn
 CATALOGUE_WAIT_S = 30.0
 CONNECT_RETRY_MAX_S = 10.0
-AUTH_ATTEMPTS_MAX = 3  # a refused key is not knocked with again and again; an operator must look
 REHEARSALS = 16  # bytecode is specialised after 8 passes
 FINISH_S = 6.0  # of the 10 s that SIGTERM leaves
 FIRST_EPOCH_BITS = 45

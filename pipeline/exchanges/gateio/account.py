@@ -4,8 +4,8 @@ Private frames come in the common envelope (venues/gateio_spot.md section 2)::
 
     {"time":1605175506,"channel":"spot.orders","event":"update","result":[{...}, ...]}
 
-``futures.balances`` tells the balance after a change, not what is available; it is news that a REST reading is due, so
-its ``free`` is not invented: see :func:`parse_push`. The same for funding (type ``fund``): numbers of the stream are
+``futures.balances`` sends the balance after a change, not what is available: it only shows that a REST reading is due
+(:class:`FuturesBalanceChanged`). The same for funding (type ``fund``): numbers of the stream are
 rounded and the booking is not named, so GET /futures/usdt/account_book is asked::
 
     [{"time":1682294400.123456,"change":"0.000010152188","balance":"4.59316525194","text":"ETH_USD:6086261",
@@ -29,7 +29,7 @@ from pipeline.model.structs import Balance, Fill, Funding, OrderUpdate, Position
 from pipeline.model.venue_events import FundingNotice
 
 SPOT_CHANNELS = ("spot.orders", "spot.usertrades", "spot.balances")
-FUNDING = "fund"  # the account book's word for it
+FUNDING = "fund"  # what the account book calls it
 SETTLED_IN = "USDT"  # of every contract under /futures/usdt
 FUTURES_CHANNELS = ("futures.orders", "futures.usertrades", "futures.balances", "futures.positions")
 
@@ -86,6 +86,8 @@ class _Booking(msgspec.Struct):
 
 
 class Refused(msgspec.Struct):
+    """Why a channel request was refused."""
+
     code: int = 0
     message: str = ""
 

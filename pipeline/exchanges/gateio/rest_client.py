@@ -19,7 +19,7 @@ from pipeline.exchanges.gateio.signing import GateSigner
 from pipeline.exchanges.parsing.venue_json import decode
 from pipeline.exchanges.rest_client import RestVenueClient
 from pipeline.exchanges.transport.throttle import Limit
-from pipeline.model.errors import OrderNotFound, ProtocolViolation, VenueError, VenueRejected
+from pipeline.model.errors import OrderNotFound, ProtocolViolation, VenueError
 from pipeline.model.structs import (
     Balance,
     CoinIdentity,
@@ -52,7 +52,6 @@ TRADES_ROWS = 1000
 PAGES_MAX = 20
 FUNDING_PAGES_MAX = 200  # three settlements a day on a hundred contracts for two months
 MULTIPLIER_ROWS_MIN = 3  # more unknown contracts than this: one list instead of single questions
-LOOK_BACK_SLACK_MS = 2_000
 
 
 class _Time(msgspec.Struct):
@@ -70,6 +69,8 @@ def rest_base(rest: str) -> str:
 class GateClient(RestVenueClient):
     """What spot and futures share."""
 
+    clock_refusals = frozenset(label for label, kind in KIND_OF_LABEL.items() if kind == "clock")
+
     def __init__(self, venue: VenueConfig, credentials: Credentials | None) -> None:
         limits = SPOT_LIMITS if venue.market == "spot" else FUTURES_LIMITS
         super().__init__(venue, credentials, rest=rest_base(venue.rest), limits=limits)
@@ -85,25 +86,16 @@ class GateClient(RestVenueClient):
     def _error_of(self, reply: HttpReply) -> VenueError | None:
         return error_of(self.venue, reply)
 
-    def is_clock_error(self, error: Exception) -> bool:
-        return isinstance(error, VenueRejected) and KIND_OF_LABEL.get(error.api_code) == "clock"
-
     async def _fetch_server_time_ms(self) -> int:
         reply = await self._public("/spot/time")
         return decode(_time, reply.body, self.venue, "spot/time").server_time
 
     def _since_s(self, since_wall_ms: int) -> int:
-        return (self.clock.to_venue_ms(since_wall_ms) - LOOK_BACK_SLACK_MS) // 1000
+        return self.since_ms(since_wall_ms) // 1000
 
     async def _coins(self) -> dict[str, CoinIdentity]:
         reply = await self._public("/spot/currencies")
         return symbols.parse_coins(self.venue, reply.body)
-
-    async def _countdown(self, path: str, timeout_s: int, key: str, symbol: str) -> bool:
-        scope = f',"{key}":"{symbol}"' if symbol else ""
-        body = f'{{"timeout":{timeout_s}{scope}}}'.encode()
-        await self._signed("POST", path, body=body, bucket="query")
-        return True
 
 
 class GateSpotClient(GateClient):
@@ -187,9 +179,6 @@ class GateSpotClient(GateClient):
         rows = decode(orders.spot_orders, reply.body, self.venue, "DELETE spot/orders")
         return [orders.spot_update(self.venue, row, reply.recv_mono_ns, "rest") for row in rows if row.succeeded]
 
-    async def arm_countdown(self, timeout_s: int, symbol: str = "") -> bool:
-        return await self._countdown("/spot/countdown_cancel_all", timeout_s, "currency_pair", symbol)
-
 
 class GateFuturesClient(GateClient):
     """:class:`VenueClient` of Gate.io USDT perpetuals. Sizes in contracts become base coin by each contract's row."""
@@ -227,6 +216,7 @@ class GateFuturesClient(GateClient):
         return [account.parse_futures_balance(self.venue, reply.body, reply.recv_mono_ns)]
 
     async def user_id(self) -> str:
+        """The account's user id, which private futures channels are subscribed with."""
         reply = await self._signed("GET", f"{FUTURES_PATH}/accounts")
         return account.parse_user_id(self.venue, reply.body)
 
@@ -324,14 +314,7 @@ class GateFuturesClient(GateClient):
         rows = decode(orders.futures_orders, reply.body, self.venue, "DELETE futures/orders")
         return [orders.futures_update(self.venue, row, self.multipliers, reply.recv_mono_ns, "rest") for row in rows]
 
-    async def set_leverage(self, symbol: str, leverage: int) -> None:
-        """Isolated margin at ``leverage``. The reply is not used: positions are read afterwards."""
-        path = f"{FUTURES_PATH}/positions/{symbol}/leverage"
-        await self._signed("POST", path, f"leverage={leverage}", bucket="query")
-
-    async def arm_countdown(self, timeout_s: int, symbol: str = "") -> bool:
-        return await self._countdown(f"{FUTURES_PATH}/countdown_cancel_all", timeout_s, "contract", symbol)
-
 
 def make_client(venue: VenueConfig, credentials: Credentials | None) -> GateClient:
+    """REST client of one market; ``credentials`` None: public requests alone."""
     return GateSpotClient(venue, credentials) if venue.market == "spot" else GateFuturesClient(venue, credentials)
