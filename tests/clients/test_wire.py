@@ -38,8 +38,7 @@ class Mexc:
     async def send(self, method: str, path: str, query: str = "", shift_ms: int = 0, **kwargs: Any) -> tuple[int, Any]:
         stamp = int(time.time() * 1000) + shift_ms
         text = f"{query}{'&' if query else ''}timestamp={stamp}&recvWindow=5000"
-        text += f"&signature={hmac_sha256_hex(self.row['api_secret'], text.encode())}"
-        url = f"{self.row['rest']}{path}?{text}"
+        url = f"{self.row['rest']}{path}?{text}&signature={hmac_sha256_hex(self.row['api_secret'], text.encode())}"
         async with self.session.request(method, url, headers={"X-MEXC-APIKEY": self.row["api_key"]}, **kwargs) as reply:
             return reply.status, await reply.json()
 
