@@ -73,7 +73,7 @@ def test_names_of_rules_are_their_own_and_fields_stand_in_one_list() -> None:
 
 
 def test_every_field_of_the_limits_has_a_row_and_no_row_names_a_field_that_is_not() -> None:
-    assert set(limit_fields(engine_config())) == KNOWN
+    assert set(limit_fields(engine_config())) == KNOWN, "the steps are in pipeline/risk/README.md, Adding a limit"
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
