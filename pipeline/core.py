@@ -31,6 +31,7 @@ from pipeline.execution.events import (
     FundingAnswer,
     HaltPort,
     JournalPort,
+    MarginAnswer,
     MarketPort,
     NotSent,
     Now,
@@ -64,6 +65,7 @@ from pipeline.recovery.funding import FundingWatch
 from pipeline.recovery.manager import EarlierRun, RecoveryManager
 from pipeline.recovery.order_queries import OrderQueries
 from pipeline.risk.manager import RiskManager
+from pipeline.risk.margin_watch import MarginWatch
 from shm.words import Words
 
 REFUSAL_RECORDS_PER_S = 5  # refusals that become records; all are counted
@@ -121,13 +123,19 @@ class ExecutionCore:
         self.order_queries = OrderQueries(self.context, self.evidence)
         self.funding = FundingWatch(self.context, self._numeraire_rate)
         self.hedge_exits = HedgeExits(self.context)
+        self.margin = MarginWatch(
+            self.context,
+            self.balances,
+            self.risk.gate.margin,
+            execute=lambda plan, hedge: self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id),
+            has_budget=self.risk.gate.has_budget_for,
+        )
         self.stopping = False
         self.refused = 0
         self.last_refusal = ""
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)
         self._token = 0
-        self._refusal_second = 0
-        self._refusal_records = 0
+        self._refusal_second, self._refusal_records = 0, 0
         self._hedges_looked_mono_ns = 0
         self._handlers: dict[type, Callable[[Any], object]] = {
             Opportunity: self._opportunity,
@@ -149,6 +157,7 @@ class ExecutionCore:
             FundingAnswer: self.funding.on_answer,
             SweepAnswer: self.recovery.on_sweep,
             BalancesAnswer: self._balances_answer,
+            MarginAnswer: self.margin.on_answer,
             CatalogueChanged: self._catalogue,
             Command: self._command,
         }
@@ -378,6 +387,7 @@ class ExecutionCore:
         for balance in snapshot.balances:
             self.balances.on_balance(balance)
         self.recovery.on_account(snapshot.balances, snapshot.positions, set(snapshot.positions_recv_mono_ns))
+        self.margin.on_account(snapshot)
 
     def _session(self, state: SessionState) -> None:
         up = state.state == "up"

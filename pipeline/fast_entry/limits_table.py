@@ -23,7 +23,7 @@ from pipeline.fast_entry.memory import LIMIT_FLOATS, LIMITS, ROW, ROW_FLOATS
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide
 from pipeline.model.instruments import InstrumentRow, wallet_open
 from pipeline.risk.breakers import fee_breaker, stops_everything, venue_breaker
-from pipeline.risk.exposure import Exposure, exposure
+from pipeline.risk.exposure import Exposure
 from pipeline.risk.gate import Gate
 from pipeline.risk.rules import unknown_limits
 from pipeline.templates.template import factor_of
@@ -76,6 +76,7 @@ class LimitsTable:
     def rows_changed(self) -> None:
         """A new catalogue (or templates): every array anew."""
         rows = list(self._context.instruments)
+        self._gate.margin.reconfigured()
         self._ids = {(row.spec.venue, row.spec.symbol): row.instrument_id for row in rows}
         self._fee_breakers = {fee_breaker(*key): key for key in self._ids}
         self._venues = {row.spec.venue: row.venue_id for row in rows}
@@ -111,6 +112,7 @@ class LimitsTable:
 
     def row_changed(self, row: InstrumentRow) -> None:
         """The catalogue says something else of one instrument that was known before."""
+        self._gate.margin.reconfigured()
         at = int(self.ints[LIMITS.rows_off]) + ROW.WORDS * row.instrument_id
         keep = self.ints[at + ROW.busy : at + ROW.fill_wall_ms + 1].copy()
         self.ints[at : at + ROW.WORDS] = 0
@@ -211,7 +213,7 @@ class LimitsTable:
         """After an event: the engine's state, venues, what is busy, own fills, balances and positions that moved."""
         words, ledger, known = self.ints, self._context.ledger, self._gate.reconciled
         breakers = ledger.breakers
-        now = exposure(ledger, self._rates)
+        now = self._gate.exposure()
         self._globals(now)
         self._positions(now)
         for venue, number in self._venues.items():
@@ -221,6 +223,7 @@ class LimitsTable:
         busy = {(order.intent.venue, order.intent.symbol) for order in ledger.unsettled.values()}
         if breakers:
             busy |= self._stopped_by(breakers)
+        busy |= self._gate.margin.exact_only()
         for key in busy ^ self._busy:
             if key in ids:
                 words[rows + ROW.WORDS * ids[key] + ROW.busy] = key in busy
@@ -277,6 +280,7 @@ class LimitsTable:
             and not (limits.per_venue or limits.per_asset or limits.per_pair)
             and not (ledger.breakers and any(stops_everything(name) for name in ledger.breakers))
             and words[LIMITS.slip] <= words[LIMITS.slip_unit]
-            and -ledger.day_pnl <= limits.max_daily_loss_usd
+            and gate.day_loss() <= limits.max_daily_loss_usd
             and now.fixed
+            and not now.unvalued
         )

@@ -61,7 +61,7 @@ class Row(Table, words=24, writer=EXECUTOR):
     kind = word("InstrumentKind: 0 = spot, 1 = perpetual")
     can_buy = word("1 = may be bought")
     can_sell = word("1 = may be sold")
-    busy = word("1 = no entry here: an own order is not settled, or the instrument's fee breaker is tripped")
+    busy = word("1 = no entry here: an own order is not settled, a fee breaker is tripped, margin needs the exact path")
     fill_mono_ns = word("our newest fill; 0 = none")
     fill_wall_ms = word("the same on the venue's clock")
     tick_fp = word("unit of its price")

@@ -79,12 +79,6 @@ PUBLIC: Mapping[str, str] = {
     "pipeline/economics/inventory_price.py:EdgeHeight": _WIRED,
     "pipeline/economics/inventory_price.py:transfer_worth": _WIRED,
     "pipeline/economics/inventory_price.py:hours_to_empty": _WIRED,
-    "pipeline/economics/margin.py:distance": _WIRED,
-    "pipeline/economics/margin.py:distance_of": _WIRED,
-    "pipeline/economics/margin.py:share_to_close": _WIRED,
-    "pipeline/economics/margin.py:disagree": _WIRED,
-    "pipeline/virtual/world.py:VirtualWorld": _VIRTUAL,
-    "pipeline/virtual/world.py:VirtualWorld.run_until": _VIRTUAL,
     "pipeline/virtual/world.py:VirtualWorld.follow_scenario": _VIRTUAL,
 }
 
