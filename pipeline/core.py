@@ -45,6 +45,7 @@ from pipeline.execution.events import (
     Tick,
 )
 from pipeline.execution.evidence import Evidence
+from pipeline.execution.forced_close import ForcedClose
 from pipeline.execution.hedges import HedgeExits
 from pipeline.execution.inventory import InventoryRow, inventory_row
 from pipeline.execution.journal import JournalEntry
@@ -62,6 +63,7 @@ from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
 from pipeline.model.venue_events import CancelOutcome, FundingNotice, OutcomeKind, PlaceOutcome, SessionState
 from pipeline.recovery.funding import FundingWatch
+from pipeline.recovery.holds import Holds
 from pipeline.recovery.manager import EarlierRun, RecoveryManager
 from pipeline.recovery.order_queries import OrderQueries
 from pipeline.risk.manager import RiskManager
@@ -108,6 +110,7 @@ class ExecutionCore:
         self.recovery = RecoveryManager(self.context, self.evidence, self.balances, on_evidence=self._after)
         self.fast_entry: FastEntry | None = None
         self.risk.gate.reconciled = self.recovery
+        self.risk.taken_over = self.recovery.taken_over
         self.orders = OrderOrchestrator(
             self.context,
             self.states,
@@ -120,6 +123,7 @@ class ExecutionCore:
             awaits_first_sweep=self.recovery.awaits_first_sweep,
             can_place=lambda venue: self.risk.gate.has_budget(venue, 1),
         )
+        self.holds = Holds(self.ledger, self.risk, self.recovery, self.orders)
         self.order_queries = OrderQueries(self.context, self.evidence)
         self.funding = FundingWatch(self.context, self._numeraire_rate)
         self.hedge_exits = HedgeExits(self.context)
@@ -130,25 +134,23 @@ class ExecutionCore:
             execute=lambda plan, hedge: self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id),
             has_budget=self.risk.gate.has_budget_for,
         )
+        self.forced_close = ForcedClose(self.context, self.balances, self.recovery.__contains__)
         self.stopping = False
-        self.refused = 0
-        self.last_refusal = ""
+        self.refused, self.last_refusal = 0, ""
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)
-        self._token = 0
-        self._refusal_second, self._refusal_records = 0, 0
-        self._hedges_looked_mono_ns = 0
+        self._token = self._refusal_second = self._refusal_records = self._hedges_looked_mono_ns = 0
         self._handlers: dict[type, Callable[[Any], object]] = {
             Opportunity: self._opportunity,
             Entered: self._entered,
-            OrderUpdate: self._update,
-            Fill: self._fill,
+            OrderUpdate: lambda event: self._after(self.evidence.update(event)),
+            Fill: lambda event: self._after(self.evidence.fill(event)),
             Balance: self.balances.on_balance,
             Position: self._nothing,
             PlaceOutcome: self._outcome,
             CancelOutcome: self._cancel_outcome,
             SessionState: self._session,
             Sent: self.evidence.sent,
-            NotSent: self._not_sent,
+            NotSent: lambda event: self._after(self.evidence.not_sent(event)),
             Tick: self._tick,
             AccountSnapshot: self._account,
             QueryAnswer: self._query_answer,
@@ -233,8 +235,14 @@ class ExecutionCore:
 
     @property
     def idle(self) -> bool:
-        """Nothing open: no operation, no unsettled order."""
-        return not self.ledger.open_operations and not self.ledger.unsettled
+        """Nothing open: no operation but those that an operator has taken over, no unsettled order."""
+        return not self.ledger.unsettled and not self.operations_under_way
+
+    @property
+    def operations_under_way(self) -> int:
+        """Open operations that the engine works on: all but those that an operator has taken over."""
+        operations = self.ledger.open_operations
+        return len(operations) - sum(1 for name in operations if self.recovery.taken_over(name))
 
     @property
     def finished(self) -> bool:
@@ -329,8 +337,10 @@ class ExecutionCore:
 
     # --- evidence ---
 
-    def _after(self, order: Order) -> None:
-        """After any evidence about an order: reservations, then its operation."""
+    def _after(self, order: Order | None) -> None:
+        """After any evidence about an order: reservations, then its operation. None: it is no order of ours."""
+        if order is None:
+            return
         if order.settled:
             self.balances.settled(order)
         operation = self.ledger.operations[order.intent.operation_id]
@@ -338,21 +348,6 @@ class ExecutionCore:
 
     def _nothing(self, event: object) -> None:
         """Pushed positions change nothing: only the poller's complete lists are compared with the ledger."""
-
-    def _not_sent(self, event: NotSent) -> None:
-        order = self.evidence.not_sent(event)
-        if order is not None:
-            self._after(order)
-
-    def _update(self, update: OrderUpdate) -> None:
-        order = self.evidence.update(update)
-        if order is not None:
-            self._after(order)
-
-    def _fill(self, fill: Fill) -> None:
-        order = self.evidence.fill(fill)
-        if order is not None:
-            self._after(order)
 
     def _outcome(self, outcome: PlaceOutcome) -> None:
         order = self.evidence.outcome(outcome)
@@ -367,7 +362,7 @@ class ExecutionCore:
     def _cancel_outcome(self, outcome: CancelOutcome) -> None:
         """An update of the order counts; a refusal to cancel says nothing about fills, so the order is queried."""
         if outcome.update is not None:
-            self._update(outcome.update)
+            self._after(self.evidence.update(outcome.update))
             return
         order = self.ledger.order_of(outcome.venue, outcome.client_id, outcome.order_id)
         if order is not None and not order.settled:
@@ -375,11 +370,11 @@ class ExecutionCore:
 
     def _query_answer(self, answer: QueryAnswer) -> None:
         if answer.update is not None:
-            self._update(answer.update)
+            self._after(self.evidence.update(answer.update))
 
     def _fills_answer(self, answer: FillsAnswer) -> None:
         for fill in answer.fills:
-            self._fill(fill)
+            self._after(self.evidence.fill(fill))
 
     # --- accounts, sessions, catalogue ---
 
@@ -426,11 +421,12 @@ class ExecutionCore:
                 self._balances_answer(BalancesAnswer(token, (), "no answer in time"))
         if now_ns - self._hedges_looked_mono_ns >= HEDGE_LOOK_NS:
             self._hedges_looked_mono_ns = now_ns
-            self._look_at_hedges(forced=False)
+            self._look_at_hedges()
+            self._close_by_command()
 
-    def _look_at_hedges(self, *, forced: bool) -> None:
-        """Exits hedges whose exit earns something (all, when forced); a halt does not prevent an exit."""
-        if not (self.ready or forced):
+    def _look_at_hedges(self) -> None:
+        """Exits hedges whose exit earns something; a halt does not prevent an exit."""
+        if not self.ready:
             return
         closing = {o.record.closes for o in self.ledger.open_operations.values() if o.record.closes}
         for hedge in list(self.ledger.hedges.values()):
@@ -438,9 +434,16 @@ class ExecutionCore:
                 continue
             if hedge.spot_venue not in self.recovery or hedge.futures_venue not in self.recovery:
                 continue
-            plan = self.hedge_exits.exit_plan(hedge, forced=forced)
-            if plan is not None and (forced or self._may_leave(plan, hedge)):
+            plan = self.hedge_exits.exit_plan(hedge)
+            if plan is not None and self._may_leave(plan, hedge):
                 self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id)
+
+    def _close_by_command(self) -> None:
+        """Closes what an operator wants closed, as far as it can be closed now."""
+        if self.forced_close.wanted:
+            for answer in self.forced_close.due():
+                if answer.plan is not None:
+                    self._execute(answer.plan, purpose=Purpose.CLOSE, closes=answer.hedge.operation_id)
 
     def _may_leave(self, plan: Plan, hedge: HedgeRecord) -> bool:
         """Whether an exit by our own decision may go: position not in doubt, direction not resting, rate budget."""
@@ -456,19 +459,17 @@ class ExecutionCore:
             self.stopping = True
             self.funding.stopping()
         elif kind in (CommandKind.CLOSE_HEDGES, CommandKind.FLATTEN):
-            self._look_at_hedges(forced=True)
+            self.forced_close.ask([command.argument] if command.argument else list(self.ledger.hedges))
+            self._close_by_command()
             if kind is CommandKind.FLATTEN:
                 self.orders.cancel_all_orders()
+                self.holds.release_all(command.reason)
         elif kind is CommandKind.REARM:
-            self.risk.rearm(command.argument, command.reason)
+            self.holds.rearm(command.argument, command.reason)
         elif kind is CommandKind.APPROVE:
-            operation = self.recovery.approve(command.argument, command.reason)
-            if operation is not None:
-                self.orders.release(operation)
+            self.holds.approve(command.argument, command.reason)
         elif kind is CommandKind.CANCEL_RECOVERY:
-            operation = self.recovery.cancel_recovery(command.argument, command.reason)
-            if operation is not None:
-                self.orders.repair_pace(operation).held = True
+            self.holds.take_over(command.argument, command.reason)
 
     # --- inventory for the detector ---
 

@@ -155,7 +155,7 @@ class AccountVenue(Table, words=8, writer="poller"):
     seq = word("odd while the row is written", sync="row.seq")
     sweep_begin_mono_ns = word("when the first request of the last whole reading was sent")
     sweep_end_mono_ns = word("when its last answer came")
-    state = word("how the readings go", codes={0: "never", 1: "ok", 2: "failing", 3: "key refused"})
+    state = word("how the readings go", codes={0: "never", 1: "ok", 2: "failing", 3: "key refused", 4: "paused"})
     failures = word("failed readings in a row", unit="readings")
     clock_offset_ns = word("venue's clock - our wall clock")
 

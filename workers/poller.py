@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from pipeline.exchanges.base import VenueClient
 from pipeline.model.config import VenueConfig
+from pipeline.model.enums import AccountState
 from pipeline.model.errors import AccountSettingsWrong, AuthRefused, RateLimited, VenueError
 from pipeline.model.fixedpoint import to_fp_floor
 from pipeline.model.structs import Balance, Position
@@ -51,7 +52,6 @@ POSITION_AMOUNTS = (
     ACCOUNT_POSITION.mark_price_fp,
     ACCOUNT_POSITION.maintenance_fp,
 )
-STATE_FRESH, STATE_FAILING, STATE_REFUSED = 1, 2, 3  # codes of ACCOUNT_VENUE.state; 0 = never read
 
 
 def fixed(value: Decimal, exp_max: int = DIGITS_MAX) -> tuple[int, int]:
@@ -157,7 +157,7 @@ class AccountWriter:
     def write_venue(
         self, venue: str, *, begin_ns: int, end_ns: int, state: int, failures: int, clock_offset_ns: int
     ) -> None:
-        """Write how a venue's sweeps go: monotonic ns of the last one, ``STATE_*``, failures in a row, clock offset."""
+        """Write how a venue's sweeps go: monotonic ns of the last one, state, failures in a row, clock offset."""
         row = np.zeros(ACCOUNT_VENUE.WORDS, dtype=np.int64)
         row[ACCOUNT_VENUE.sweep_begin_mono_ns] = begin_ns
         row[ACCOUNT_VENUE.sweep_end_mono_ns] = end_ns
@@ -212,21 +212,23 @@ class VenuePoller:
             positions = await self._client.positions() if venue.market == "futures" else []
             await self._measure_clock()
         except AuthRefused as error:
-            return self._failure(begin_ns, STATE_REFUSED, f"key refused: {error}", REFUSED_RETRY_S)
+            return self._failure(begin_ns, AccountState.REFUSED, f"key refused: {error}", REFUSED_RETRY_S)
         except AccountSettingsWrong as error:
-            return self._failure(begin_ns, STATE_REFUSED, f"not traded: {error}", SETTINGS_RETRY_S)
+            return self._failure(begin_ns, AccountState.REFUSED, f"not traded: {error}", SETTINGS_RETRY_S)
         except RateLimited as error:
-            return self._failure(begin_ns, STATE_FAILING, str(error), error.retry_after_s)
+            return self._failure(begin_ns, AccountState.PAUSED, str(error), error.retry_after_s)
         except (VenueError, TimeoutError, OSError) as error:
             text = str(error) or "no answer"
-            return self._failure(begin_ns, STATE_FAILING, text, min(BACKOFF_MAX_S, 0.25 * 2 ** min(self.failures, 6)))
+            return self._failure(
+                begin_ns, AccountState.FAILING, text, min(BACKOFF_MAX_S, 0.25 * 2 ** min(self.failures, 6))
+            )
         self._writer.write_balances(venue.name, balances, begin_ns)
         if venue.market == "futures":
             self._writer.write_positions(venue.name, positions, sent_positions_ns)
         if self.failures:
             self._ctx.recovered(f"{venue.name}: account answers again")
         self.failures = 0
-        self._write_venue(begin_ns, time.monotonic_ns(), STATE_FRESH)
+        self._write_venue(begin_ns, time.monotonic_ns(), AccountState.OK)
         self._ctx.metrics.inc(self._sweeps)
         self.swept = True
         return 0.0

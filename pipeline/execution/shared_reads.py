@@ -10,6 +10,7 @@ from pipeline.detection.opportunity_record import record_crc32
 from pipeline.execution.events import AccountSnapshot, Opportunity, OpportunityLeg
 from pipeline.execution.market import Instruments
 from pipeline.model.config import VenueConfig
+from pipeline.model.enums import AccountState
 from pipeline.model.fixedpoint import from_fp
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Position
@@ -128,7 +129,9 @@ class AccountReader:
         for venue_id in self._venues:
             row = self._page.venue(venue_id)
             ended = (
-                int(row[ACCOUNT_VENUE.sweep_end_mono_ns]) if row is not None and row[ACCOUNT_VENUE.state] == 1 else 0
+                int(row[ACCOUNT_VENUE.sweep_end_mono_ns])
+                if row is not None and row[ACCOUNT_VENUE.state] == AccountState.OK
+                else 0
             )
             if ended and ended != self._seen.get(venue_id):
                 self._seen[venue_id] = ended

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.execution.journal import FORMAT_VERSION, RECORD_MAGIC, Place
-from pipeline.execution.journal_commit import HEADER_WORDS, commit_record
+from pipeline.execution.journal.commit import HEADER_WORDS, commit_record
 from pipeline.execution.records import TYPE_OF_RECORD, LegPlan, OperationRecord, OrderIntentRecord, Purpose, Record
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
 from pipeline.model.instruments import InstrumentRow

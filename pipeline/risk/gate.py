@@ -20,7 +20,7 @@ from pipeline.model.config import LimitConfig
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide, Refusal
 from pipeline.model.instruments import wallet_open
 from pipeline.model.structs import InstrumentSpec
-from pipeline.risk.breakers import Symbol, blocking
+from pipeline.risk.breakers import DAILY_LOSS, Symbol, blocking
 from pipeline.risk.exposure import Coin, Exposure, exposure, position_sizes
 from pipeline.risk.margin_state import MarginState
 from shm.layout import BOOK
@@ -348,7 +348,7 @@ class Gate:
             return refused
         loss = self.day_loss()
         if not loss <= limits.max_daily_loss_usd:
-            self._context.trip("daily_loss", f"{loss:.2f} USD lost today")
+            self._context.trip(DAILY_LOSS, f"{loss:.2f} USD lost today")
             return Rejected(Refusal.DAILY_LOSS, f"{loss:.2f} USD lost today")
         return self._rate_limits(plan, now_ns)
 

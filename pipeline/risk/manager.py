@@ -38,6 +38,7 @@ class RiskManager:
         self._context = context
         self._rates = rates
         self.gate = Gate(context, balances, rates)
+        self.taken_over: Callable[[str], bool] = lambda operation_id: False  # recovery's answer, set by the core
         self.is_monitoring = False
         self.risk_alert_callback: AlertCallback | None = None
         self._next_poll_mono_ns = 0
@@ -146,7 +147,8 @@ class RiskManager:
             self.risk_alert_callback(alert_type, metrics)
 
     def _reducing(self) -> None:
-        """While an operation is broken for longer than the bound, nothing new is risked anywhere."""
+        """While an operation is broken for longer than the bound, nothing new is risked anywhere; not for one that an
+        operator has taken over."""
         limit_ns = self._context.config.risk_limits.max_unhedged_ms * 1_000_000
         now_ns = self._context.now.mono_ns
         slow = ""
@@ -156,6 +158,7 @@ class RiskManager:
                 operation.state is ArbitrageState.RECOVERING
                 and aged
                 and operation.fills
+                and not self.taken_over(operation.operation_id)
                 and self._has_exposure(operation)
             ):
                 slow = operation.operation_id

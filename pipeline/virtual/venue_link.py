@@ -38,9 +38,9 @@ from pipeline.model.venue_events import CancelOutcome, FundingNotice, OutcomeKin
 from pipeline.sim.exchange.accounts import SimAccount, SimPosition
 from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, OrderEvent, PositionEvent, TradeEvent
 from pipeline.sim.exchange.faults import NO_FAULTS, RequestFaults
+from pipeline.sim.exchange.futures.margin import maintenance_margin, tier_of, unrealised
 from pipeline.sim.exchange.history import STALE_NS
 from pipeline.sim.exchange.latency import NS_PER_MS
-from pipeline.sim.exchange.margin import maintenance_margin, tier_of, unrealised
 from pipeline.sim.exchange.orders import (
     OrderStatus,
     RejectReason,

@@ -17,7 +17,7 @@ from pipeline.exchanges.gateio import orders as gate
 from pipeline.exchanges.gateio import websocket_api as wsapi
 from pipeline.exchanges.mexc import orders as mexc
 from pipeline.execution.core_context import base36
-from pipeline.execution.journal_commit import chain_of, crc32_octets
+from pipeline.execution.journal.commit import chain_of, crc32_octets
 from pipeline.execution.plan import _matched, grid_of
 from pipeline.fast_entry import verdict
 from pipeline.model.enums import (
