@@ -136,25 +136,21 @@ class ExecutionCore:
         )
         self.forced_close = ForcedClose(self.context, self.balances, self.recovery.__contains__)
         self.stopping = False
-        self.refused = 0
-        self.last_refusal = ""
+        self.refused, self.last_refusal = 0, ""
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)
-        self._token = 0
-        self._refusal_second = 0
-        self._refusal_records = 0
-        self._hedges_looked_mono_ns = 0
+        self._token = self._refusal_second = self._refusal_records = self._hedges_looked_mono_ns = 0
         self._handlers: dict[type, Callable[[Any], object]] = {
             Opportunity: self._opportunity,
             Entered: self._entered,
-            OrderUpdate: self._update,
-            Fill: self._fill,
+            OrderUpdate: lambda event: self._after(self.evidence.update(event)),
+            Fill: lambda event: self._after(self.evidence.fill(event)),
             Balance: self.balances.on_balance,
             Position: self._nothing,
             PlaceOutcome: self._outcome,
             CancelOutcome: self._cancel_outcome,
             SessionState: self._session,
             Sent: self.evidence.sent,
-            NotSent: self._not_sent,
+            NotSent: lambda event: self._after(self.evidence.not_sent(event)),
             Tick: self._tick,
             AccountSnapshot: self._account,
             QueryAnswer: self._query_answer,
@@ -341,8 +337,10 @@ class ExecutionCore:
 
     # --- evidence ---
 
-    def _after(self, order: Order) -> None:
-        """After any evidence about an order: reservations, then its operation."""
+    def _after(self, order: Order | None) -> None:
+        """After any evidence about an order: reservations, then its operation. None: it is no order of ours."""
+        if order is None:
+            return
         if order.settled:
             self.balances.settled(order)
         operation = self.ledger.operations[order.intent.operation_id]
@@ -350,21 +348,6 @@ class ExecutionCore:
 
     def _nothing(self, event: object) -> None:
         """Pushed positions change nothing: only the poller's complete lists are compared with the ledger."""
-
-    def _not_sent(self, event: NotSent) -> None:
-        order = self.evidence.not_sent(event)
-        if order is not None:
-            self._after(order)
-
-    def _update(self, update: OrderUpdate) -> None:
-        order = self.evidence.update(update)
-        if order is not None:
-            self._after(order)
-
-    def _fill(self, fill: Fill) -> None:
-        order = self.evidence.fill(fill)
-        if order is not None:
-            self._after(order)
 
     def _outcome(self, outcome: PlaceOutcome) -> None:
         order = self.evidence.outcome(outcome)
@@ -379,7 +362,7 @@ class ExecutionCore:
     def _cancel_outcome(self, outcome: CancelOutcome) -> None:
         """An update of the order counts; a refusal to cancel says nothing about fills, so the order is queried."""
         if outcome.update is not None:
-            self._update(outcome.update)
+            self._after(self.evidence.update(outcome.update))
             return
         order = self.ledger.order_of(outcome.venue, outcome.client_id, outcome.order_id)
         if order is not None and not order.settled:
@@ -387,11 +370,11 @@ class ExecutionCore:
 
     def _query_answer(self, answer: QueryAnswer) -> None:
         if answer.update is not None:
-            self._update(answer.update)
+            self._after(self.evidence.update(answer.update))
 
     def _fills_answer(self, answer: FillsAnswer) -> None:
         for fill in answer.fills:
-            self._fill(fill)
+            self._after(self.evidence.fill(fill))
 
     # --- accounts, sessions, catalogue ---
 

@@ -185,9 +185,6 @@ class VirtualWorld:
     def has_room(self, size_bytes: int) -> bool:
         return self.journal_room
 
-    def latched_now(self) -> bool:
-        return self.latched
-
     def now(self) -> Now:
         return Now(self.clock.mono_ns(), self.clock.wall_ns())
 

@@ -92,16 +92,13 @@ class Supervisor:
         self._channel = fork_server
         self._units = units
         self._fork_server_gone = asyncio.Event()
-        self._warm = asyncio.Event()
-        self._changed = asyncio.Event()
-        self._stop = asyncio.Event()
+        self._warm, self._changed, self._stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
         self._early: dict[int, list[str]] = {}  # messages of children whose pid the fork server has not reported yet
         self._pending_venues: list[str] = []
         self._warming = ""
         self._failure: str | None = None
-        self._was_ready = False
-        self._interrupted = False
+        self._was_ready = self._interrupted = False
         self._notifier = Notifier()
         self._started_wall_ns = time.time_ns()
 
