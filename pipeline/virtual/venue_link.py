@@ -383,12 +383,15 @@ class VenueLink:
         ]
 
     def _update(self, order: SimOrder, source: str) -> OrderUpdate:
+        """An order as the venue's codec reads it: a forced one has no id of ours and did not end as ``filled``."""
         state = {
             OrderStatus.NEW: OrderState.OPEN,
             OrderStatus.PARTIALLY_FILLED: OrderState.PARTIALLY_FILLED,
             OrderStatus.FILLED: OrderState.FILLED,
             OrderStatus.CANCELED: OrderState.CANCELLED,
         }[order.status]
+        if order.forced and order.finish_as != "filled":
+            state = OrderState.CANCELLED
         return OrderUpdate(
             venue=self.name,
             symbol=order.symbol,
@@ -404,6 +407,10 @@ class VenueLink:
         )
 
     def _fill(self, trade: SimTrade, source: str) -> Fill:
+        """The codecs tell one fee of a fill: the deduction coin's where nothing was paid in the plain asset."""
+        fee, asset = trade.fee, trade.fee_asset
+        if not fee and trade.coin_fee:
+            fee, asset = trade.coin_fee, trade.coin_asset
         return Fill(
             venue=self.name,
             symbol=trade.symbol,
@@ -413,8 +420,8 @@ class VenueLink:
             side=trade.side,
             qty=trade.qty,
             price=trade.price,
-            fee=trade.fee,
-            fee_asset=trade.fee_asset,
+            fee=fee,
+            fee_asset=asset,
             is_maker=trade.is_maker,
             venue_wall_ms=trade.ts_ms,
             recv_mono_ns=self._clock.mono_ns(),
