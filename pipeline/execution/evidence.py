@@ -152,6 +152,7 @@ class Evidence:
             venue_wall_ms=fill.venue_wall_ms,
             recv_mono_ns=fill.recv_mono_ns,
             source=fill.source,
+            extra_fees=fill.extra_fees,
         )
         self._context.record(record)
         self._on_fill(record)
