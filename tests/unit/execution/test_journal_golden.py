@@ -1,9 +1,9 @@
 """The journal's bytes on disk: fixed records give fixed bytes, and bytes written by earlier builds are read for ever.
 
-``golden/journal.bin``: the used bytes of one segment with one record of every type, each field set; ``journal_19_types.bin``:
-the same as written before a fill could have fees in several assets. A change of the format, of a record's fields or of
-an enum's numbers shows here. To write it anew after a change that only adds fields
-at the end (the old file must still be readable, so keep it beside the new one):
+``golden/journal.bin``: the used bytes of one segment with one record of every type, each field set. A change of the
+format, of a record's fields or of an enum's numbers shows here. ``golden/journal_19_types.bin``: the same as written
+before a fill could have fees in several assets. To write the first anew after a change that only adds fields at the end
+(the old file must still be readable, so keep it beside the new one):
 ``python -m tests.unit.execution.test_journal_golden``.
 """
 
