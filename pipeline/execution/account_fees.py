@@ -19,9 +19,7 @@ from pipeline.model.structs import ZERO, Fill
 DEDUCTION_COINS = {"gateio": frozenset({"GT", "POINT"}), "mexc": frozenset({"MX"}), "binance": frozenset({"BNB"})}
 FEE_TOLERANCE_PPM = Decimal(2)  # of the notional
 FEE_TOLERANCE_ABS = Decimal("0.00000001")  # of the plain asset
-COIN_TOLERANCE = Decimal(
-    "0.05"
-)  # of the expected fee: the venue's price of its coin is not that of our books
+COIN_TOLERANCE = Decimal("0.05")  # of the expected fee: the venue's price of its coin is not that of our books
 
 
 class AccountFees:
@@ -68,8 +66,9 @@ class AccountFees:
             if not coins:
                 continue
             expected, plain = fee_of(row, fill.side, fill.qty, fill.price)
-            rest = expected - sum((amount for asset, amount in fill.fees if asset == plain), ZERO)
-            value = max(rest, ZERO) * (fill.price if plain == fill.base else 1) * self._cross(fill.quote, start)
+            units = {fill.quote: Decimal(1), fill.base: fill.price}
+            plainly = sum((amount * units[asset] for asset, amount in fill.fees if asset in units), ZERO)
+            value = max(expected * units[plain] - plainly, ZERO) * self._cross(fill.quote, start)
             for asset, amount in coins:
                 total, worth = paid.get(asset, (ZERO, ZERO))
                 paid[asset] = (total + amount, worth + value / len(coins))
