@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
+from pipeline.execution.account_fees import AccountFees
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import BOOT_EPOCH_MAX, CoreContext, Ids
 from pipeline.execution.events import (
@@ -66,6 +67,7 @@ from pipeline.recovery.funding import FundingWatch
 from pipeline.recovery.holds import Holds
 from pipeline.recovery.manager import EarlierRun, RecoveryManager
 from pipeline.recovery.order_queries import OrderQueries
+from pipeline.risk.fee_stock import FeeStock
 from pipeline.risk.manager import RiskManager
 from pipeline.risk.margin_watch import MarginWatch
 from shm.words import Words
@@ -106,7 +108,9 @@ class ExecutionCore:
         self.states = StateController(self.ledger, self.context.record)
         self.positions = PositionManager(self.ledger, self.rates, self.context.record)
         self.risk = RiskManager(self.context, self.balances, self.rates)
-        self.evidence = Evidence(self.context, on_fill=self.risk.gate.filled)
+        self.fees = AccountFees(config, self.context.instruments, self.rates)
+        self.fee_stock = FeeStock(self.context, self.balances, self.rates)
+        self.evidence = Evidence(self.context, self.fees, on_fill=self.risk.gate.filled)
         self.recovery = RecoveryManager(self.context, self.evidence, self.balances, on_evidence=self._after)
         self.fast_entry: FastEntry | None = None
         self.risk.gate.reconciled = self.recovery
@@ -116,6 +120,7 @@ class ExecutionCore:
             self.states,
             self.balances,
             self.rates,
+            self.fees,
             on_recovery=self.recovery.initiate_recovery,
             on_recovered=self.recovery.finished,
             on_end=self.risk.gate.note_end,
@@ -412,6 +417,7 @@ class ExecutionCore:
         self.order_queries.tick()
         self.recovery.tick()
         self.funding.tick()
+        self.fee_stock.tick()
         for operation in list(self.ledger.open_operations.values()):
             self.orders.advance(operation)
         self.risk.tick()
