@@ -44,7 +44,7 @@ from pipeline.execution.events import (
     Tick,
 )
 from pipeline.execution.evidence import Evidence
-from pipeline.execution.hedges import HedgeExits
+from pipeline.execution.hedge_control import HedgeControl
 from pipeline.execution.inventory import InventoryRow, inventory_row
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.ledger import Ledger, Operation, Order
@@ -53,7 +53,7 @@ from pipeline.execution.operation_states import StateController
 from pipeline.execution.orchestrator import OrderOrchestrator
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.positions import PositionManager
-from pipeline.execution.records import BootRecord, HedgeRecord, Purpose, RefusalRecord, StopRecord
+from pipeline.execution.records import BootRecord, Purpose, RefusalRecord, StopRecord
 from pipeline.fast_entry.entry import FastEntry
 from pipeline.model.config import EngineConfig
 from pipeline.model.enums import BalanceCheck, OrderState, Refusal, ReportOutcome
@@ -68,7 +68,6 @@ from shm.words import Words
 
 REFUSAL_RECORDS_PER_S = 5  # refusals that become records; all are counted
 REFUSAL_PAUSE_NS = 5_000_000  # the detector may offer the same direction again after this
-HEDGE_LOOK_NS = 250_000_000
 STRICT_TIMEOUT_NS = 1_000_000_000
 
 
@@ -120,7 +119,13 @@ class ExecutionCore:
         )
         self.order_queries = OrderQueries(self.context, self.evidence)
         self.funding = FundingWatch(self.context, self._numeraire_rate)
-        self.hedge_exits = HedgeExits(self.context)
+        self.hedges = HedgeControl(
+            self.context,
+            self.risk.gate,
+            reconciled=self.recovery,
+            ready=lambda: self.ready,
+            leave=lambda plan, hedge: self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id),
+        )
         self.stopping = False
         self.refused = 0
         self.last_refusal = ""
@@ -128,7 +133,6 @@ class ExecutionCore:
         self._token = 0
         self._refusal_second = 0
         self._refusal_records = 0
-        self._hedges_looked_mono_ns = 0
         self._handlers: dict[type, Callable[[Any], object]] = {
             Opportunity: self._opportunity,
             Entered: self._entered,
@@ -398,6 +402,7 @@ class ExecutionCore:
 
     def _catalogue(self, event: CatalogueChanged) -> None:
         self.context.instruments.update(event.rows)
+        self.hedges.watch.rows_changed()
         if self.fast_entry is not None:
             self.fast_entry.rows_changed(event.rows)
 
@@ -414,29 +419,7 @@ class ExecutionCore:
         for token, (_plan, asked_ns) in list(self._pending.items()):
             if now_ns - asked_ns > STRICT_TIMEOUT_NS:
                 self._balances_answer(BalancesAnswer(token, (), "no answer in time"))
-        if now_ns - self._hedges_looked_mono_ns >= HEDGE_LOOK_NS:
-            self._hedges_looked_mono_ns = now_ns
-            self._look_at_hedges(forced=False)
-
-    def _look_at_hedges(self, *, forced: bool) -> None:
-        """Exits hedges whose exit earns something (all, when forced); a halt does not prevent an exit."""
-        if not (self.ready or forced):
-            return
-        closing = {o.record.closes for o in self.ledger.open_operations.values() if o.record.closes}
-        for hedge in list(self.ledger.hedges.values()):
-            if hedge.operation_id in closing or hedge.operation_id in self.ledger.open_operations:
-                continue
-            if hedge.spot_venue not in self.recovery or hedge.futures_venue not in self.recovery:
-                continue
-            plan = self.hedge_exits.exit_plan(hedge, forced=forced)
-            if plan is not None and (forced or self._may_leave(plan, hedge)):
-                self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id)
-
-    def _may_leave(self, plan: Plan, hedge: HedgeRecord) -> bool:
-        """Whether an exit by our own decision may go: position not in doubt, direction not resting, rate budget."""
-        doubt = f"venue.{hedge.futures_venue}" in self.ledger.breakers
-        resting = self.risk.gate.resting(plan.opportunity.direction_key)
-        return not doubt and not resting and self.risk.gate.has_budget_for(plan)
+        self.hedges.tick()
 
     # --- commands ---
 
@@ -446,7 +429,7 @@ class ExecutionCore:
             self.stopping = True
             self.funding.stopping()
         elif kind in (CommandKind.CLOSE_HEDGES, CommandKind.FLATTEN):
-            self._look_at_hedges(forced=True)
+            self.hedges.close_all(command.reason or "asked by an operator")
             if kind is CommandKind.FLATTEN:
                 self.orders.cancel_all_orders()
         elif kind is CommandKind.REARM:

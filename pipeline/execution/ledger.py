@@ -48,6 +48,7 @@ from pipeline.model.structs import ZERO
 DAY_NS = 86_400 * 1_000_000_000
 LATE_NS = 120_000_000_000  # how long after an order's end a venue may still add a fill to it
 AUDIT_MAX = 20_000  # transitions kept in memory; the journal keeps all
+FUNDING_KEPT = 512  # payments of one contract: beyond any deadline of a hedge, hourly stamps included
 
 
 @dataclass(slots=True)
@@ -141,12 +142,15 @@ class Ledger:
         self.open_operations: dict[str, Operation] = {}
         self.closings: dict[str, list[Operation]] = {}  # operation that opened a hedge -> those that close it
         self.hedges: dict[str, HedgeRecord] = {}
+        self.hedge_opened_wall_ns: dict[str, int] = {}  # operation -> first record of its hedge; open ones only
         self.dust: dict[str, Decimal] = {}
         self.breakers: dict[str, str] = {}
         self.recoveries: dict[str, RecoveryRecord] = {}
         self.accounts = Accounts()
         self.moved_mono_ns: dict[tuple[str, str], int] = {}  # (venue, asset or symbol) -> when a fill last moved it
         self.funding_seen: set[tuple[str, str]] = set()
+        #: (venue, symbol) -> (time, amount) of the newest payments of a contract, + = received
+        self.funding_of: dict[tuple[str, str], deque[tuple[int, Decimal]]] = {}
         self.funding_wall_ms: dict[str, int] = {}  # venue -> time of its newest funding that is booked here
         self.began_wall_ms = 0  # first run of this journal; funding booked before it is in the first balances
         self.baseline: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}  # (total, flow then) of the last balance row
@@ -377,8 +381,10 @@ class Ledger:
     def _hedge(self, record: HedgeRecord) -> None:
         if record.qty:
             self.hedges[record.operation_id] = record
+            self.hedge_opened_wall_ns.setdefault(record.operation_id, self._wall_ns)
         else:
             self.hedges.pop(record.operation_id, None)
+            self.hedge_opened_wall_ns.pop(record.operation_id, None)
 
     def _recovery(self, record: RecoveryRecord) -> None:
         self.recoveries[record.recovery_id] = record
@@ -395,5 +401,7 @@ class Ledger:
             self.funding_seen.add(key)
             self.accounts.apply_funding(record)
             self._add_pnl(record.value_numeraire)
+            payments = self.funding_of.setdefault((record.venue, record.symbol), deque(maxlen=FUNDING_KEPT))
+            payments.append((record.venue_wall_ms, record.amount))
             newest = self.funding_wall_ms.get(record.venue, 0)
             self.funding_wall_ms[record.venue] = max(newest, record.venue_wall_ms)

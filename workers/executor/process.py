@@ -48,6 +48,7 @@ from shm.wait import PARK, Bell, BellRinger, resolve_wait
 from workers.account_clients import remember_budgets
 from workers.base import WorkerContext, run_worker
 from workers.executor.control import ExecutorControl
+from workers.executor.hedge_models import HedgeModels
 from workers.executor.pages import ExecutorNumbers, InventoryWriter
 from workers.executor.performer import Performer
 from workers.executor.venues import Questions
@@ -100,6 +101,7 @@ class Executor:
             durability=config.execution.durability,
         )
         self.core = ExecutionCore(config, self.instruments, market=self.market, halt=self.halt, journal=self.journal)
+        self._hedge_models = HedgeModels(ctx.state_dir, self.core.hedges.watch)
         self.trading: dict[str, VenueTrading] = {}
         self._questions = Questions(self._clients, loop)
         self._numbers = ExecutorNumbers(ctx.metrics)
@@ -133,6 +135,9 @@ class Executor:
         if not await self._wait_for_catalogue():
             return
         self._questions.start(self.performer.feed)
+        problem = self._hedge_models.load()
+        if problem:
+            ctx.say("warning", problem)
         now = self.performer.now()
         actions = self.core.boot(
             self._entries,
@@ -237,6 +242,7 @@ class Executor:
             except (VenueError, TimeoutError, OSError) as error:
                 self.ctx.say("warning", f"{trading.venue}: {error}")
         self._questions.close()
+        self._hedge_models.save()
         self._bell.close()
         self._detector_bell.close()
         if self.journal.failed is None:
@@ -399,6 +405,7 @@ class Executor:
         self.performer.feed(Tick())
         self._inventory.write(self.core, self.performer.now())
         self._numbers.gauges(self.core)
+        self._hedge_models.save_if_due(self.loop, mono_ns())
         self.journal.kick()
 
     def _update_paper(self, changed: list[InstrumentRow]) -> None:

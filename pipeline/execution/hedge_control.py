@@ -1,0 +1,123 @@
+"""Takes open hedges to their end: which exit is tried when, and what forbids it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+from typing import Protocol
+
+from pipeline.execution.core_context import CoreContext
+from pipeline.execution.events import Opportunity
+from pipeline.execution.hedge_watch import HedgeWatch, exit_key_of
+from pipeline.execution.hedges import HedgeExits
+from pipeline.execution.plan import Plan
+from pipeline.execution.records import HedgeRecord
+
+LOOK_NS = 250_000_000  # a threshold also moves with time, without any update of a book
+
+
+class ExitGate(Protocol):
+    """What an exit by choice asks of the gate."""
+
+    def resting(self, direction_key: int) -> bool:
+        """Whether the direction is in its pause after an operation."""
+
+    def has_budget_for(self, plan: Plan) -> bool:
+        """Whether the venues' budgets take the plan's orders."""
+
+    def last_fill(self, venue: str, symbol: str) -> tuple[int, int]:
+        """(receive mono ns, venue wall ms) of our last fill there; zeros: none."""
+
+
+class HedgeControl:
+    """One instance of the core. Exits that must be pass under halts and breakers, and wait for nothing but a session;
+    exits by choice wait for the core to be ready, for a futures venue without doubt, and for the order budget."""
+
+    def __init__(
+        self,
+        context: CoreContext,
+        gate: ExitGate,
+        *,
+        reconciled: Container[str],
+        ready: Callable[[], bool],
+        leave: Callable[[Plan, HedgeRecord], object],
+    ) -> None:
+        """``reconciled``: venues whose sessions stand and whose past is known. ``leave``: carries a plan out."""
+        self._context = context
+        self._gate = gate
+        self._reconciled = reconciled
+        self._ready = ready
+        self._leave = leave
+        self._looked_mono_ns = 0
+        self.watch = HedgeWatch(context)
+        self.exits = HedgeExits(context, self.watch, gate.last_fill)
+
+    def tick(self) -> None:
+        """At every tick: models and readings, exits that must be; four times a second those by choice."""
+        self.watch.tick()
+        if self._context.ledger.hedges or self.exits.hard:
+            self.exits.tick()
+            self._leave_hard()
+        now_ns = self._context.now.mono_ns
+        if now_ns - self._looked_mono_ns >= LOOK_NS:
+            self._looked_mono_ns = now_ns
+            for hedge in self._at_rest():
+                self._leave_by_choice(hedge)
+
+    def hard_exit(self, hedge: HedgeRecord, reason: str) -> None:
+        """The hedge must leave, whole, at a bounded price (margin, a leg that is gone, a delisting): it begins now and
+        goes on at every tick until the hedge is closed."""
+        self.exits.hard_exit(hedge, reason)
+        self._leave_hard()
+
+    def close_all(self, reason: str) -> None:
+        """Every open hedge must leave."""
+        for hedge in list(self._context.ledger.hedges.values()):
+            self.exits.hard_exit(hedge, reason)
+        self._leave_hard()
+
+    def is_exit(self, direction_key: int) -> bool:
+        """Whether trading that direction leaves an open hedge: the opposite opportunity on the same two instruments."""
+        instruments = self._context.instruments
+        return any(exit_key_of(hedge, instruments) == direction_key for hedge in self._context.ledger.hedges.values())
+
+    def offered(self, opportunity: Opportunity) -> None:
+        """The detector saw the exit of a direction at or below its threshold: each hedge of it is judged on the books
+        of now, oldest first."""
+        instruments = self._context.instruments
+        for hedge in self._at_rest():
+            if exit_key_of(hedge, instruments) == opportunity.direction_key:
+                self._leave_by_choice(hedge)
+
+    def _at_rest(self) -> list[HedgeRecord]:
+        """Open hedges that no operation is under way for."""
+        ledger = self._context.ledger
+        closing = {o.record.closes for o in ledger.open_operations.values() if o.record.closes}
+        busy = closing | ledger.open_operations.keys()
+        return [hedge for name, hedge in ledger.hedges.items() if name not in busy]
+
+    def _leave_hard(self) -> None:
+        for hedge in self._at_rest() if self.exits.hard else ():
+            if hedge.operation_id not in self.exits.hard:
+                continue
+            missing = [name for name in (hedge.spot_venue, hedge.futures_venue) if name not in self._reconciled]
+            plan: Plan | str = f"{', '.join(missing)}: not connected, or not reconciled yet"
+            if not missing:
+                plan = self.exits.forced_plan(hedge, self.exits.bound_bps(hedge))
+            if isinstance(plan, str):
+                self.exits.say_why_not(hedge, plan)
+            else:
+                self._leave(plan, hedge)
+
+    def _leave_by_choice(self, hedge: HedgeRecord) -> None:
+        """Leaves, in part or whole, where the threshold says so and nothing speaks against it; a halt does not."""
+        if not self._ready() or hedge.operation_id in self.exits.hard:
+            return
+        if hedge.spot_venue not in self._reconciled or hedge.futures_venue not in self._reconciled:
+            return
+        if f"venue.{hedge.futures_venue}" in self._context.ledger.breakers:
+            return
+        plan = self.exits.chosen_plan(hedge)
+        if isinstance(plan, str) or self._gate.resting(plan.opportunity.direction_key):
+            return
+        if self._gate.has_budget_for(plan):
+            self._leave(plan, hedge)
