@@ -56,7 +56,7 @@ from pipeline.execution.positions import PositionManager
 from pipeline.execution.records import BootRecord, Purpose, RefusalRecord, StopRecord
 from pipeline.fast_entry.entry import FastEntry
 from pipeline.model.config import EngineConfig
-from pipeline.model.enums import BalanceCheck, OrderState, Refusal, ReportOutcome
+from pipeline.model.enums import BalanceCheck, OpportunityType, OrderState, Refusal, ReportOutcome
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
 from pipeline.model.venue_events import CancelOutcome, FundingNotice, OutcomeKind, PlaceOutcome, SessionState
@@ -126,6 +126,7 @@ class ExecutionCore:
             ready=lambda: self.ready,
             leave=lambda plan, hedge: self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id),
         )
+        self.risk.gate.leaves_a_hedge = self.hedges.is_exit
         self.stopping = False
         self.refused = 0
         self.last_refusal = ""
@@ -246,6 +247,9 @@ class ExecutionCore:
     # --- opportunities ---
 
     def _opportunity(self, opportunity: Opportunity) -> None:
+        if opportunity.type == OpportunityType.HEDGE_EXIT and not opportunity.manual:
+            self._exit_offered(opportunity)
+            return
         verdict = self.risk.validate_opportunity_risk(opportunity)
         if isinstance(verdict, Rejected):
             self._refuse(opportunity, verdict)
@@ -256,6 +260,12 @@ class ExecutionCore:
             self.context.act(FetchBalances(self._token, venues))
         else:
             self._execute(verdict)
+
+    def _exit_offered(self, opportunity: Opportunity) -> None:
+        if opportunity.crc_ok:
+            self.hedges.offered(opportunity)
+        else:
+            self.context.alert(1, "malformed", "the exit of a hedge with a wrong checksum")
 
     def open_fast_entry(self, words: Words, feeds: list[int], lease_token: int) -> FastEntry:
         """Opens the fast path of entries, for a market whose books lie in ``words`` at ``feeds`` (see FastEntry).

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container
-from typing import Protocol
+from decimal import Decimal
+from typing import NamedTuple, Protocol
 
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import Opportunity
-from pipeline.execution.hedge_watch import HedgeWatch, exit_key_of
+from pipeline.execution.hedge_watch import HedgeWatch, exit_key_of, side_of
 from pipeline.execution.hedges import HedgeExits
 from pipeline.execution.plan import Plan
+from pipeline.execution.positions import HedgeState, hedge_state
 from pipeline.execution.records import HedgeRecord
+from pipeline.model.structs import ZERO
 
 LOOK_NS = 250_000_000  # a threshold also moves with time, without any update of a book
+
+
+class ExitDirection(NamedTuple):
+    """The direction of leaving for all hedges of one pair and side. ``qty``: base coins that are open."""
+
+    direction_key: int
+    threshold_milli_bps: int
+    side: int  # +1: the hedges are long spot
+    qty: Decimal
+    spot_venue: str
+    spot_symbol: str
 
 
 class ExitGate(Protocol):
@@ -79,6 +93,42 @@ class HedgeControl:
         """Whether trading that direction leaves an open hedge: the opposite opportunity on the same two instruments."""
         instruments = self._context.instruments
         return any(exit_key_of(hedge, instruments) == direction_key for hedge in self._context.ledger.hedges.values())
+
+    def states(self) -> list[HedgeState]:
+        """Every open hedge as an operator sees it, oldest first."""
+        return [
+            hedge_state(
+                hedge,
+                age_h=self.watch.age_h(hedge),
+                funding=sum(self.watch.funding_since_entry(hedge), ZERO),
+                reading=self.watch.readings.get(name),
+                leaving_because=self.exits.hard[name].reason if name in self.exits.hard else "",
+            )
+            for name, hedge in self._context.ledger.hedges.items()
+        ]
+
+    def exit_rows(self) -> list[ExitDirection]:
+        """What the detector is to look for: one row for each direction in which hedges may leave by choice now. What is
+        on its way out, or may not leave, has none."""
+        instruments = self._context.instruments
+        found: dict[int, ExitDirection] = {}
+        for hedge in self._at_rest():
+            reading = self.watch.readings.get(hedge.operation_id)
+            key = exit_key_of(hedge, instruments)
+            if (
+                key < 0
+                or reading is None
+                or reading.threshold_milli_bps is None
+                or hedge.operation_id in self.exits.hard
+            ):
+                continue
+            if not self.watch.may_choose(reading):
+                continue
+            qty = found[key].qty if key in found else ZERO
+            found[key] = ExitDirection(
+                key, reading.threshold_milli_bps, side_of(hedge), qty + hedge.qty, hedge.spot_venue, hedge.spot_symbol
+            )
+        return list(found.values())
 
     def offered(self, opportunity: Opportunity) -> None:
         """The detector saw the exit of a direction at or below its threshold: each hedge of it is judged on the books

@@ -87,6 +87,7 @@ class HedgeReading(msgspec.Struct, frozen=True, kw_only=True):
     clock: FundingClock
     age_h: float
     funding_bps: float
+    carried_bps: float  # carry of the time so far, which the value has taken off
 
 
 def side_of(hedge: HedgeRecord) -> int:
@@ -297,6 +298,7 @@ class HedgeWatch:
             clock=clock,
             age_h=age_h,
             funding_bps=funding_bps,
+            carried_bps=carry_bps_per_h * age_h,
         )
 
     def _threshold_bps(

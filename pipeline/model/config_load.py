@@ -287,8 +287,9 @@ def _check(config: EngineConfig, errors: list[str]) -> None:
         errors.append(f"risk_limits.min_profit_margin_bps: found {limits.min_profit_margin_bps}, wanted a number")
     _check_tables(config, errors)
     for name in config.detection.types:
-        if name.upper() not in OpportunityType.__members__:
-            known = ", ".join(kind.name.lower() for kind in OpportunityType)
+        known_types = [kind.name.lower() for kind in OpportunityType if kind is not OpportunityType.HEDGE_EXIT]
+        if name.lower() not in known_types:
+            known = ", ".join(known_types)
             errors.append(f"detection.types: found {name!r}, wanted some of {known}")
     for key in ("max_age_to_trade_ms", "dead_after_ms", "max_skew_ms", "max_notional_usd"):
         _positive(getattr(config.detection, key), f"detection.{key}", errors)

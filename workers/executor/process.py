@@ -35,7 +35,7 @@ from pipeline.execution.journal import Journal
 from pipeline.execution.shared_reads import AccountReader, ShmHalt, decode_opportunity
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.clock import mono_ns
-from pipeline.model.enums import Mode, OrderKind, OrderSide, TimeInForce
+from pipeline.model.enums import Mode, OpportunityType, OrderKind, OrderSide, TimeInForce
 from pipeline.model.errors import AuthRefused, ConfigInvalid, VenueError, VenueUnavailable
 from pipeline.model.structs import OrderRequest
 from pipeline.rehearsal.rehearse import rehearse
@@ -369,7 +369,10 @@ class Executor:
                 self._count_pop(dequeued_ns, int(self._record[OPPORTUNITY.detect_mono_ns]))
                 continue
             opportunity = decode_opportunity(self._record, dequeued_ns)
-            self._count_pop(dequeued_ns, opportunity.detect_mono_ns)
+            if opportunity.type == OpportunityType.HEDGE_EXIT:
+                self._numbers.metrics.inc(self._numbers.count["exits_offered"])
+            else:
+                self._count_pop(dequeued_ns, opportunity.detect_mono_ns)
             if self._slow_s:
                 self.loop.call_later(self._slow_s, self._judge_late, opportunity)
             else:
@@ -404,6 +407,7 @@ class Executor:
             self.performer.feed(snapshot)
         self.performer.feed(Tick())
         self._inventory.write(self.core, self.performer.now())
+        self._inventory.write_exits(self.core)
         self._numbers.gauges(self.core)
         self._hedge_models.save_if_due(self.loop, mono_ns())
         self.journal.kick()

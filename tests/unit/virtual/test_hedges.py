@@ -6,9 +6,10 @@ from decimal import Decimal
 
 import msgspec
 
-from pipeline.execution.events import CatalogueChanged, CommandKind
+from pipeline.execution.events import CatalogueChanged, CommandKind, Opportunity
 from pipeline.execution.records import FundingRecord
 from pipeline.model.config import DetectionConfig, ExecutionConfig, HedgeConfig, HedgeExitConfig, RiskLimits
+from pipeline.model.enums import OpportunityType, Refusal
 from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
 
@@ -224,3 +225,65 @@ def test_the_models_of_a_pair_go_on_after_a_restart() -> None:
     assert world.core.hedges.watch.states()[key] == states[key]
     hedge = next(iter(world.core.ledger.hedges.values()))
     assert world.core.hedges.watch.age_h(hedge) > 0.05  # the age outlives the run
+
+
+def offered_exit(world: VirtualWorld) -> Opportunity:
+    """What the detector pushes when it sees the exit of the open hedge."""
+    (row,) = world.core.hedges.exit_rows()
+    entry = world.opportunity(SPOT[0], FUTURES[0], "BTC/USDT")
+    assert entry is not None
+    return msgspec.structs.replace(
+        entry, type=int(OpportunityType.HEDGE_EXIT), direction_key=row.direction_key, manual=False
+    )
+
+
+def test_an_offered_exit_is_judged_again_on_the_books_of_now() -> None:
+    world = make()
+    restore_depth(world)
+    world.run(2000)
+    exit_offer = offered_exit(world)
+    world.feed(exit_offer)  # the basis is where it was
+    assert not world.core.ledger.unsettled
+    world.market.move(*FUTURES, MID)
+    assert world.run_until(lambda: bool(world.core.ledger.unsettled), limit_ms=300, step_ms=1)
+    assert world.core.hedges.exit_rows() == []  # it is on its way out
+    world.run(2000)
+    assert is_flat(world)
+
+
+def test_the_opposite_opportunity_is_no_second_hedge() -> None:
+    world = make()
+    restore_depth(world)
+    world.run(100)
+    world.market.move(*FUTURES, MID * D("0.99"))
+    assert world.run_until(
+        lambda: world.opportunity(FUTURES[0], SPOT[0], "BTC/USDT") is not None, limit_ms=100, step_ms=1
+    )
+    opposite = world.opportunity(FUTURES[0], SPOT[0], "BTC/USDT")
+    assert opposite is not None
+    world.feed(opposite)
+    assert world.refusals[-1] is Refusal.NETS
+    world.run(3000)
+    assert is_flat(world)
+
+
+def test_a_hedge_shows_what_it_is_worth_if_it_left_now() -> None:
+    world = make()
+    restore_depth(world)
+    pay_funding(world, 10, "received")
+    world.run(2000)
+    (state,) = world.core.hedges.states()
+    hedge = next(iter(world.core.ledger.hedges.values()))
+    assert state.funding == hedge.qty * hedge.entry_futures_price / 1000
+    assert state.age_s >= 4 and state.next_stamp_s is not None and state.liquidation_distance is None
+    assert state.basis_bps is not None and state.leaves_at_bps is not None and state.leaves_at_bps < state.basis_bps
+    assert state.unrealised_pnl is not None
+    before = world.core.ledger.total_pnl
+    world.command(CommandKind.CLOSE_HEDGES)
+    assert world.core.hedges.states()[0].leaving_because == "virtual"
+    world.run(2000)
+    assert is_flat(world)
+    results = [operation.result for operation in world.core.ledger.operations.values() if operation.result is not None]
+    round_trip = sum((result.pnl_numeraire for result in results), D(0)) + state.funding
+    assert before > world.core.ledger.total_pnl - D(30)
+    assert abs(round_trip - state.unrealised_pnl) < D("0.5")  # of some 2000 USDT: what depth and ticks cost
