@@ -31,7 +31,9 @@ from bench.settings import BenchFailed, BenchSkipped, Settings
 from pipeline.book.memory import BOOKS
 from pipeline.book.recording.capture_books import open_capture
 from pipeline.book.recording.capture_files import SNAPSHOT
-from pipeline.book.venue_books import FrameResult, SnapshotResult, VenueBooks
+from pipeline.book.results import FrameResult, SnapshotResult
+from pipeline.book.venue_books import VenueBooks
+from pipeline.exchanges.factory import feed_codec
 from shm.words import Words
 
 NAME = "books"
@@ -77,7 +79,7 @@ class Input:
 
 def read_input(path: Path, messages_max: int) -> Input:
     """The snapshot and the updates behind it; raises ``BenchFailed`` for a capture that is damaged or has none."""
-    opened = open_capture(path)
+    opened = open_capture(path, feed_codec)
     records = opened.capture.records
     snapshot = next((record.payload for record in records if record.kind == SNAPSHOT), None)
     if opened.capture.damage or snapshot is None or len(opened.instruments) != 1:

@@ -23,9 +23,10 @@ import numpy as np
 from bench.cfloor import I64, PTR, address, load
 from bench.report import OURS, PEER, Report, Row
 from bench.settings import BenchFailed, Settings
-from pipeline.book.frame_kernels import find_symbol
 from pipeline.book.memory import BOOKS, FRAME_BYTE, SYMBOL_BYTES, SYMBOL_TEXT_WORDS, table_size
+from pipeline.book.symbol_table import find_symbol
 from pipeline.book.venue_books import VenueBooks
+from pipeline.exchanges.factory import feed_codec
 from pipeline.execution.market import Instruments
 from pipeline.model.instruments import InstrumentRow
 from shm.atomics import mono_ns
@@ -66,8 +67,7 @@ def make_books(symbols: list[str]) -> VenueBooks:
     """A venue with one (empty) book a symbol; slot, book index and place in the list are the same number."""
     words = np.zeros(feed_segment_words(1), dtype=np.int64)  # nothing is published
     books = VenueBooks(
-        dialect="binance",
-        market="spot",
+        codec=feed_codec("binance", "spot"),
         words=words,
         feed_off=0,
         venue_id=0,

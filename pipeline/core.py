@@ -31,6 +31,7 @@ from pipeline.execution.events import (
     FundingAnswer,
     HaltPort,
     JournalPort,
+    MarginAnswer,
     MarketPort,
     NotSent,
     Now,
@@ -44,6 +45,7 @@ from pipeline.execution.events import (
     Tick,
 )
 from pipeline.execution.evidence import Evidence
+from pipeline.execution.forced_close import ForcedClose
 from pipeline.execution.hedge_control import HedgeControl
 from pipeline.execution.inventory import InventoryRow, inventory_row
 from pipeline.execution.journal import JournalEntry
@@ -61,13 +63,16 @@ from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
 from pipeline.model.venue_events import CancelOutcome, FundingNotice, OutcomeKind, PlaceOutcome, SessionState
 from pipeline.recovery.funding import FundingWatch
+from pipeline.recovery.holds import Holds
 from pipeline.recovery.manager import EarlierRun, RecoveryManager
 from pipeline.recovery.order_queries import OrderQueries
 from pipeline.risk.manager import RiskManager
+from pipeline.risk.margin_watch import MarginWatch
 from shm.words import Words
 
 REFUSAL_RECORDS_PER_S = 5  # refusals that become records; all are counted
 REFUSAL_PAUSE_NS = 5_000_000  # the detector may offer the same direction again after this
+CLOSE_LOOK_NS = 250_000_000
 STRICT_TIMEOUT_NS = 1_000_000_000
 
 
@@ -105,6 +110,7 @@ class ExecutionCore:
         self.recovery = RecoveryManager(self.context, self.evidence, self.balances, on_evidence=self._after)
         self.fast_entry: FastEntry | None = None
         self.risk.gate.reconciled = self.recovery
+        self.risk.taken_over = self.recovery.taken_over
         self.orders = OrderOrchestrator(
             self.context,
             self.states,
@@ -117,6 +123,7 @@ class ExecutionCore:
             awaits_first_sweep=self.recovery.awaits_first_sweep,
             can_place=lambda venue: self.risk.gate.has_budget(venue, 1),
         )
+        self.holds = Holds(self.ledger, self.risk, self.recovery, self.orders)
         self.order_queries = OrderQueries(self.context, self.evidence)
         self.funding = FundingWatch(self.context, self._numeraire_rate)
         self.hedges = HedgeControl(
@@ -127,6 +134,14 @@ class ExecutionCore:
             leave=lambda plan, hedge: self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id),
         )
         self.risk.gate.leaves_a_hedge = self.hedges.is_exit
+        self.margin = MarginWatch(
+            self.context,
+            self.balances,
+            self.risk.gate.margin,
+            execute=lambda plan, hedge: self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id),
+            has_budget=self.risk.gate.has_budget_for,
+        )
+        self.forced_close = ForcedClose(self.context, self.balances, self.recovery.__contains__)
         self.stopping = False
         self.refused = 0
         self.last_refusal = ""
@@ -134,6 +149,7 @@ class ExecutionCore:
         self._token = 0
         self._refusal_second = 0
         self._refusal_records = 0
+        self._closes_looked_mono_ns = 0
         self._handlers: dict[type, Callable[[Any], object]] = {
             Opportunity: self._opportunity,
             Entered: self._entered,
@@ -154,6 +170,7 @@ class ExecutionCore:
             FundingAnswer: self.funding.on_answer,
             SweepAnswer: self.recovery.on_sweep,
             BalancesAnswer: self._balances_answer,
+            MarginAnswer: self.margin.on_answer,
             CatalogueChanged: self._catalogue,
             Command: self._command,
         }
@@ -229,8 +246,14 @@ class ExecutionCore:
 
     @property
     def idle(self) -> bool:
-        """Nothing open: no operation, no unsettled order."""
-        return not self.ledger.open_operations and not self.ledger.unsettled
+        """Nothing open: no operation but those that an operator has taken over, no unsettled order."""
+        return not self.ledger.unsettled and not self.operations_under_way
+
+    @property
+    def operations_under_way(self) -> int:
+        """Open operations that the engine works on: all but those that an operator has taken over."""
+        operations = self.ledger.open_operations
+        return len(operations) - sum(1 for name in operations if self.recovery.taken_over(name))
 
     @property
     def finished(self) -> bool:
@@ -248,7 +271,7 @@ class ExecutionCore:
 
     def _opportunity(self, opportunity: Opportunity) -> None:
         if opportunity.type == OpportunityType.HEDGE_EXIT and not opportunity.manual:
-            self._exit_offered(opportunity)
+            self.hedges.offered(opportunity)
             return
         verdict = self.risk.validate_opportunity_risk(opportunity)
         if isinstance(verdict, Rejected):
@@ -260,12 +283,6 @@ class ExecutionCore:
             self.context.act(FetchBalances(self._token, venues))
         else:
             self._execute(verdict)
-
-    def _exit_offered(self, opportunity: Opportunity) -> None:
-        if opportunity.crc_ok:
-            self.hedges.offered(opportunity)
-        else:
-            self.context.alert(1, "malformed", "the exit of a hedge with a wrong checksum")
 
     def open_fast_entry(self, words: Words, feeds: list[int], lease_token: int) -> FastEntry:
         """Opens the fast path of entries, for a market whose books lie in ``words`` at ``feeds`` (see FastEntry).
@@ -392,6 +409,7 @@ class ExecutionCore:
         for balance in snapshot.balances:
             self.balances.on_balance(balance)
         self.recovery.on_account(snapshot.balances, snapshot.positions, set(snapshot.positions_recv_mono_ns))
+        self.margin.on_account(snapshot)
 
     def _session(self, state: SessionState) -> None:
         up = state.state == "up"
@@ -430,6 +448,16 @@ class ExecutionCore:
             if now_ns - asked_ns > STRICT_TIMEOUT_NS:
                 self._balances_answer(BalancesAnswer(token, (), "no answer in time"))
         self.hedges.tick()
+        if now_ns - self._closes_looked_mono_ns >= CLOSE_LOOK_NS:
+            self._closes_looked_mono_ns = now_ns
+            self._close_by_command()
+
+    def _close_by_command(self) -> None:
+        """Closes what an operator wants closed, as far as it can be closed now."""
+        if self.forced_close.wanted:
+            for answer in self.forced_close.due():
+                if answer.plan is not None:
+                    self._execute(answer.plan, purpose=Purpose.CLOSE, closes=answer.hedge.operation_id)
 
     # --- commands ---
 
@@ -439,19 +467,17 @@ class ExecutionCore:
             self.stopping = True
             self.funding.stopping()
         elif kind in (CommandKind.CLOSE_HEDGES, CommandKind.FLATTEN):
-            self.hedges.close_all(command.reason or "asked by an operator")
+            self.forced_close.ask([command.argument] if command.argument else list(self.ledger.hedges))
+            self._close_by_command()
             if kind is CommandKind.FLATTEN:
                 self.orders.cancel_all_orders()
+                self.holds.release_all(command.reason)
         elif kind is CommandKind.REARM:
-            self.risk.rearm(command.argument, command.reason)
+            self.holds.rearm(command.argument, command.reason)
         elif kind is CommandKind.APPROVE:
-            operation = self.recovery.approve(command.argument, command.reason)
-            if operation is not None:
-                self.orders.release(operation)
+            self.holds.approve(command.argument, command.reason)
         elif kind is CommandKind.CANCEL_RECOVERY:
-            operation = self.recovery.cancel_recovery(command.argument, command.reason)
-            if operation is not None:
-                self.orders.repair_pace(operation).held = True
+            self.holds.take_over(command.argument, command.reason)
 
     # --- inventory for the detector ---
 

@@ -13,7 +13,8 @@ from pipeline.book.recording.capture_files import Capture, read_capture
 from pipeline.book.recording.contents import CaptureContents
 from pipeline.book.recording.digits import Digits
 from pipeline.book.recording.message_order import RecordedBooks
-from pipeline.book.venue_books import VenueBooks, load_codec
+from pipeline.book.venue_books import VenueBooks
+from pipeline.exchanges.factory import feed_codec
 from pipeline.model.catalogue_row import row_to_words
 from pipeline.model.enums import FeeAssetRule, InstrumentKind
 from pipeline.model.errors import BadInput
@@ -78,8 +79,7 @@ class ReplayVenue:
         """Makes the books on ``words`` at ``offset``."""
         self.feed = feed
         self.books = VenueBooks(
-            dialect=self.capture.dialect,
-            market=self.capture.market,
+            codec=feed_codec(self.capture.dialect, self.capture.market),
             words=words,
             feed_off=offset,
             venue_id=feed,
@@ -166,7 +166,7 @@ class FeeChoice:
 
 
 def _list_instruments(venue: ReplayVenue, known: dict[str, RowSpec], fees: FeeChoice) -> None:
-    contents = CaptureContents(venue.capture, load_codec(venue.capture.dialect, venue.capture.market))
+    contents = CaptureContents(venue.capture, feed_codec(venue.capture.dialect, venue.capture.market))
     venue.owners = contents.owners
     name = venue.capture.venue
     for symbol, digits in sorted(contents.digits.items()):

@@ -22,9 +22,10 @@ import uvloop
 
 from pipeline.book import freshness
 from pipeline.book.venue_books import VenueBooks
-from pipeline.exchanges.factory import make_session, make_venue
-from pipeline.exchanges.feed.market_feed import ConnSlots, FeedInstrument, FeedSettings, MarketFeed
-from pipeline.exchanges.feed.types import WANTED_DIGITS
+from pipeline.exchanges.factory import feed_codec, make_public_stream, make_venue
+from pipeline.exchanges.feed.connection import ConnectionRows
+from pipeline.exchanges.feed.market_feed import MarketFeed
+from pipeline.exchanges.feed.types import WANTED_DIGITS, FeedInstrument, FeedSettings
 from pipeline.model.catalogue_row import words_to_row
 from pipeline.model.clock import mono_ns
 from pipeline.model.config import VenueConfig
@@ -63,9 +64,10 @@ def warm(dialects: Sequence[str]) -> None:
     for dialect in dict.fromkeys(dialects):
         for market in ("spot", "futures"):
             try:
-                books = VenueBooks(dialect=dialect, market=market, words=words, feed_off=0, venue_id=0, capacity=2)
+                codec = feed_codec(dialect, market)
             except ArbitrageEngineError:
                 continue  # this dialect has no such market
+            books = VenueBooks(codec=codec, words=words, feed_off=0, venue_id=0, capacity=2)
             books.add(book_index=0, instrument_id=0, symbol="WARM_UP", price_exp=8, qty_exp=8)
             books.on_frame(b"{}", 1, 0)
             books.request_snapshot(0)
@@ -86,7 +88,7 @@ class FeedProcess:
             raise ConfigInvalid([f"exchanges: {ctx.exchange!r} is not configured or not enabled"])
         self.feed_id = self.venues[0].feed_id
         self.markets: dict[int, MarketFeed] = {}  # by venue id
-        self._slots = ConnSlots(CONN_CAPACITY)
+        self._connection_rows = ConnectionRows(CONN_CAPACITY)
         self._rows: dict[int, tuple[InstrumentRow, bool]] = {}  # instrument id -> row, removed
         self._version = -1
         self._frames = 0
@@ -103,11 +105,12 @@ class FeedProcess:
         for venue in self.venues:
             self.markets[venue.venue_id] = MarketFeed(
                 venue=venue,
-                session=make_session(venue),
+                public=make_public_stream(venue),
                 client=make_venue(venue),
+                codec=feed_codec(venue.dialect, venue.market),
                 words=segment.words,
                 feed_off=0,
-                slots=self._slots,
+                connection_rows=self._connection_rows,
                 capacity=FEED_BOOK_CAPACITY_DEFAULT,
                 settings=_settings(),
                 say=self.ctx.say,

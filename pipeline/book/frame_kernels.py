@@ -7,8 +7,6 @@ was. Results are the ``RESULT_*`` values; those up to ``RESULT_CONTROL`` are fin
 
 from __future__ import annotations
 
-import numpy as np
-
 from pipeline.book.freshness import check_pause, judge_time, note_frame
 from pipeline.book.level2 import NO_ROOM, best_key, best_qty, clear_side, copy_top, set_level
 from pipeline.book.memory import (
@@ -16,7 +14,6 @@ from pipeline.book.memory import (
     BOOK_ROW,
     BOOKS,
     EVENT,
-    FP_LIMIT,
     LEVEL,
     OLD_RUN_MAX,
     SIDE,
@@ -24,8 +21,6 @@ from pipeline.book.memory import (
     STATE_EMPTY,
     STATE_LIVE,
     STATE_WAITING,
-    SYMBOL,
-    SYMBOL_BYTES,
     TICKER,
     TICKER_EVERY,
     TICKER_NONE,
@@ -38,9 +33,11 @@ from pipeline.book.memory import (
     TOPIC_UNKNOWN,
     WATCH,
 )
+from pipeline.book.scaling import scale_price, scale_qty, significant_digits
 from pipeline.book.sequencer import APPLY, OLD, WAIT, judge
+from pipeline.book.symbol_table import find_symbol
 from shm.bookring import conn_frame, publish_book
-from shm.bytewords import get, load8, put
+from shm.bytewords import get, put
 from shm.jit import njit_bare as njit
 from shm.layout import (
     ABSENT_ASK,
@@ -72,63 +69,11 @@ RESULT_PRICE_PRECISION = 9  # a price has digits beyond the exponent: raise the 
 RESULT_UNKNOWN_SHAPE = 20
 RESULT_GROW = 21
 RESULT_OVERFLOW = 22
-RESULT_NOTICE = 64  # added to a result: H_NOTICE says what the connections' owner must look at
+RESULT_NOTICE = 64  # added to a result: BOOKS.notice says what the connections' owner must look at
 
 OWNER_REPEAT = 0
 OWNER_LOSE = 1
 OWNER_SYNCED = 2
-
-POW10 = np.array([10**k for k in range(19)], dtype=np.int64)
-FP_MAX = np.array([FP_LIMIT // 10**k for k in range(19)], dtype=np.int64)  # largest that may be multiplied
-
-
-@njit
-def symbol_hash(a: int, b: int, c: int) -> int:
-    """Mixes the three words of a symbol; not negative."""
-    # Folded to 31 bits first, so that no product overflows.
-    h = ((a ^ (a >> 32)) & 0x7FFFFFFF) * 0x5BD1E995
-    h ^= ((b ^ (b >> 32)) & 0x7FFFFFFF) * 0x2545F491
-    h ^= ((c ^ (c >> 32)) & 0x7FFFFFFF) * 0x1E3779B1
-    return (h ^ (h >> 29)) & 0x7FFFFFFF
-
-
-@njit
-def symbol_words(mem: Words, at: int, length: int) -> tuple[int, int, int]:
-    """The symbol at byte index ``at`` as three zero-padded words (``length`` <= 24)."""
-    a = load8(mem, at)
-    if length < 8:
-        return a & ((1 << (8 * length)) - 1), 0, 0
-    if length == 8:
-        return a, 0, 0
-    b = load8(mem, at + 8)
-    if length < 16:
-        return a, b & ((1 << (8 * (length - 8))) - 1), 0
-    if length == 16:
-        return a, b, 0
-    c = load8(mem, at + 16)
-    if length < 24:
-        c &= (1 << (8 * (length - 16))) - 1
-    return a, b, c
-
-
-@njit
-def find_symbol(mem: Words, at: int, length: int) -> int:
-    """Slot of the book of the symbol at byte index ``at``; -1 if there is none."""
-    if length < 1 or length > SYMBOL_BYTES:
-        return -1
-    a, b, c = symbol_words(mem, at, length)
-    mask = mem[BOOKS.symbol_mask]
-    base = mem[BOOKS.symbols_off]
-    i = symbol_hash(a, b, c) & mask
-    for _ in range(mask + 1):
-        entry = base + i * SYMBOL.WORDS
-        slot: int = mem[entry + SYMBOL.slot]
-        if slot == 0:
-            return -1
-        if mem[entry] == a and mem[entry + 1] == b and mem[entry + 2] == c:
-            return slot - 1
-        i = (i + 1) & mask
-    return -1
 
 
 @njit
@@ -136,43 +81,6 @@ def book_row(mem: Words, slot: int) -> int:
     """Word offset of a slot's row."""
     row: int = mem[BOOKS.rows_off] + slot * BOOK_ROW.WORDS
     return row
-
-
-@njit
-def scale_price(mantissa: int, digits: int, exp: int) -> int:
-    """Price in fixed point; -1: digits beyond the exponent; -2: for the reference decoder to judge."""
-    if mantissa <= 0:
-        return -2
-    shift = exp - digits
-    if shift >= 0:
-        if shift > 18 or mantissa > FP_MAX[shift]:
-            return -2
-        scaled: int = mantissa * POW10[shift]
-        return scaled
-    if shift < -18:
-        return -2
-    power: int = POW10[-shift]
-    price = mantissa // power
-    return price if price * power == mantissa else -1
-
-
-@njit
-def scale_qty(mantissa: int, shift: int, mult: int) -> tuple[int, int]:
-    """(base quantity in fixed point cut down, 1 if digits were cut) of ``mantissa * mult * 10**shift``; (-2, 0): for
-    the reference decoder to judge. ``shift`` = exponent - digits - the multiplier's own exponent."""
-    if mult != 1:
-        if mantissa > FP_LIMIT // mult:
-            return -2, 0
-        mantissa *= mult
-    if shift >= 0:
-        if shift > 18 or mantissa > FP_MAX[shift]:
-            return (-2, 0) if mantissa else (0, 0)
-        return mantissa * POW10[shift], 0
-    if shift < -18:
-        return (-2, 0) if mantissa else (0, 0)
-    power = POW10[-shift]
-    cut = mantissa // power
-    return cut, 1 if cut * power != mantissa else 0
 
 
 @njit
@@ -201,15 +109,6 @@ def scale_event(mem: Words, book: int) -> int:
             inexact += cut
     put(mem, EVENT.inexact, inexact)
     return 0
-
-
-@njit
-def significant_digits(mantissa: int, digits: int) -> int:
-    """Digits after the point without trailing zeros."""
-    while digits > 0 and mantissa % 10 == 0:
-        mantissa //= 10
-        digits -= 1
-    return digits
 
 
 @njit
@@ -484,7 +383,7 @@ def ticker_event(mem: Words, slot: int) -> int:
 
 @njit
 def watch_connection(mem: Words, words: Words, topic: int, slot: int, recv_ns: int, conn: int) -> None:
-    """Before anything of a frame is published: whether its connection's frames are of now. Sets ``H_NOTICE``."""
+    """Before anything of a frame is published: whether its connection's frames are of now. Sets ``BOOKS.notice``."""
     mem[BOOKS.notice] = 0
     check_pause(mem, words, recv_ns)
     row = BOOKS.connections + conn * WATCH.WORDS

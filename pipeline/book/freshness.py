@@ -4,12 +4,12 @@ A frame that comes late is stamped as received just now, so age by receipt alone
 stream (fault row 14), a process that was stopped and reads its full socket buffers (fault row 42), a proxy that holds
 things back. So the time that a frame carries is held against the venue's own clock, on our monotonic clock (steps of
 our wall clock do not matter), and the connection's row says "dead" from the first late frame on, until frames of now
-have come for a while. Only connections that their owner has opened (``CW_OPEN``) are judged; recordings are not.
+have come for a while. Only connections that their owner has opened (``WATCH.open``) are judged; recordings are not.
 
 A connection that was silent and goes on begins a new life: see ``note_frame``.
 
 Venue times that run backward tell how far topics of one connection run apart; the largest step is kept for the owner
-(``CW_BACK_MS``), and one beyond what the row allows is reported at once.
+(``WATCH.back_ms``), and one beyond what the row allows is reported at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DISORDER_MAX_MS = 250  # more is no disorder of delivery: a first whole book car
 MICROSECONDS_FROM = 10**14  # venue times are unix ms, or us from here on
 MICROSECONDS_BACK = 250_000  # a difference as large as this is in microseconds (or no disorder)
 
-# what the owner is told (``H_NOTICE``, added up)
+# what the owner is told (``BOOKS.notice``, added up)
 NOTICE_ON_TIME = 1
 NOTICE_LATE = 2
 NOTICE_DISORDER = 4

@@ -37,9 +37,6 @@ from pipeline.book.memory import (
     LINK_FIRST,
     LINK_PREVIOUS,
     STATE_ALIGNING,
-    TICKER_EQUAL,
-    TICKER_EVERY,
-    TICKER_NONE,
 )
 from shm.jit import njit_bare as njit
 from shm.words import Words
@@ -52,7 +49,8 @@ WAIT = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SequenceRule:
-    """One venue's rule; see the table above. Offsets are added to the snapshot's id."""
+    """One venue's rule; see the table above. Offsets are added to the snapshot's id. Written down in the
+    ``feed_codec.py`` of each dialect."""
 
     link: int = LINK_FIRST
     drop_offset: int
@@ -67,12 +65,6 @@ class SequenceRule:
         mem[BOOKS.first_offset] = self.first_offset
         mem[BOOKS.overlap] = int(self.overlap)
         mem[BOOKS.ticker_rule] = self.ticker
-
-
-BINANCE_SPOT = SequenceRule(drop_offset=1, first_offset=1, overlap=True, ticker=TICKER_EVERY)
-BINANCE_USDM = SequenceRule(link=LINK_PREVIOUS, drop_offset=0, first_offset=0, overlap=False, ticker=TICKER_EVERY)
-GATEIO = SequenceRule(drop_offset=1, first_offset=1, overlap=True, ticker=TICKER_EQUAL)
-MEXC = SequenceRule(drop_offset=0, first_offset=1, overlap=False, ticker=TICKER_NONE)
 
 
 @njit

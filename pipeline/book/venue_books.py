@@ -6,7 +6,7 @@ for the reference decoder, growth of memory. No sockets, no clock: the caller br
 A caller's loop::
 
     result = books.on_frame(frame, recv_mono_ns, conn)
-    if result == FrameResult.CONTROL: ...the session reads the text
+    if result == FrameResult.CONTROL: ...the caller reads the text
     elif result >= FrameResult.NEED_SNAPSHOT: fetch for books.needs_snapshot(), then books.on_snapshot(...)
 
 ``conn`` is the row of the connection in the feed's connection table; the caller opens and closes it
@@ -15,18 +15,12 @@ A caller's loop::
 
 from __future__ import annotations
 
-import importlib
-from collections import deque
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from enum import IntEnum
-from typing import NamedTuple
-
-import msgspec
-import numpy as np
 
 from pipeline.book import level2
-from pipeline.book.codec import Decoded, FeedCodec, Number, OutOfRange, PricePrecision, exact_price, exact_qty
+from pipeline.book.codec import FeedCodec, OutOfRange, PricePrecision
+from pipeline.book.decoded_event import write_event
 from pipeline.book.frame_kernels import (
     OWNER_LOSE,
     OWNER_REPEAT,
@@ -38,16 +32,12 @@ from pipeline.book.frame_kernels import (
     RESULT_GROW,
     RESULT_NEED_SNAPSHOT,
     RESULT_NOTICE,
-    RESULT_OTHER,
     RESULT_OVERFLOW,
     RESULT_PRICE_PRECISION,
-    RESULT_REJECTED,
     RESULT_RESYNC,
-    RESULT_TICKER,
     RESULT_UNKNOWN_SHAPE,
     owner_publish,
     route,
-    symbol_hash,
 )
 from pipeline.book.memory import (
     ASK,
@@ -64,106 +54,27 @@ from pipeline.book.memory import (
     EVENT,
     FRAME_BYTE,
     FRAME_CAP_BYTES,
-    LEVEL,
-    LEVEL_CAP,
     SIDE,
     STATE_ALIGNING,
     STATE_EMPTY,
     STATE_WAITING,
-    SYMBOL,
     SYMBOL_BYTES,
-    SYMBOL_TEXT_WORDS,
     TOPIC_DEPTH,
     TOPIC_OTHER,
     TOPIC_SNAPSHOT,
     grown,
     new_memory,
 )
+from pipeline.book.results import BookCounters, FrameResult, SnapshotResult, Top
+from pipeline.book.symbol_table import rewrite_symbols, write_symbol
+from pipeline.book.waiting_updates import WaitingUpdate, WaitingUpdates
 from pipeline.model.errors import ArbitrageEngineError, ProtocolViolation
 from shm.jit import direct
 from shm.layout import FEED_BOOK_CAPACITY_DEFAULT, FLAG_GAP, FLAG_HALTED, FLAG_SNAPSHOT, FLAG_UNPROVED
 from shm.words import Words
 
-BUFFER_FRAMES_MAX = 4096  # a snapshot takes well under a second; 10 ms streams bring 100 updates in one
-BUFFER_BYTES_MAX = 8 << 20
 _FRAME_CAP_BYTES = FRAME_CAP_BYTES
 _FINAL = RESULT_CONTROL  # results up to this need nothing from Python
-
-
-class FrameResult(IntEnum):
-    """What became of a frame. From ``NEED_SNAPSHOT`` on, :meth:`VenueBooks.needs_snapshot` has something to say."""
-
-    APPLIED = RESULT_APPLIED
-    DROPPED = RESULT_DROPPED  # older than the book
-    TICKER = RESULT_TICKER
-    OTHER_TOPIC = RESULT_OTHER  # or a symbol that is not ours
-    CONTROL = RESULT_CONTROL  # an answer or notice for the session to read
-    BUFFERED = RESULT_BUFFERED  # waiting for a snapshot
-    NEED_SNAPSHOT = RESULT_NEED_SNAPSHOT  # gap or first update; published as gap, update buffered
-    RESYNC = RESULT_RESYNC  # crossed or contradicted; published as untradable
-    REJECTED = RESULT_REJECTED  # bytes that the venue's documents do not allow; the book is invalid
-    PRICE_PRECISION = RESULT_PRICE_PRECISION  # needed_price_exp(book_index) tells the digits; the book is invalid
-
-
-class SnapshotResult(IntEnum):
-    SYNCED = 0
-    STALE = 1  # older than the first buffered update: fetch again
-    REJECTED = 2
-    PRICE_PRECISION = 3
-
-
-class BookCounters(msgspec.Struct, frozen=True):
-    """Totals of one venue; see ``state.COUNTER_NAMES`` for what each one counts."""
-
-    frames: int
-    messages: int
-    applied: int
-    dropped: int
-    gaps: int
-    resyncs: int
-    fast_path: int
-    slow_path: int
-    crossed: int
-    rejected: int
-    inexact_levels: int
-    tickers: int
-    contradicted: int
-    other: int
-    control: int
-    snapshots: int
-    stale_snapshots: int
-    buffered: int
-    published: int
-    overflowed: int
-
-
-assert BookCounters.__struct_fields__ == COUNTER_NAMES
-
-
-class Buffered(NamedTuple):
-    frame: bytes
-    recv_mono_ns: int
-    conn: int
-
-
-class Top(NamedTuple):
-    """Best level of each side in fixed point; (0, 0) = empty side."""
-
-    update_id: int
-    bid: int
-    bid_qty: int
-    ask: int
-    ask_qty: int
-
-
-def load_codec(dialect: str, market: str) -> FeedCodec:
-    """The feed codec of a dialect's market; ``ArbitrageEngineError`` if there is none."""
-    try:
-        module = importlib.import_module(f"pipeline.exchanges.{dialect}.feed_codec")
-        codec: FeedCodec = module.CODECS[market]
-    except (ModuleNotFoundError, KeyError):
-        raise ArbitrageEngineError(f"no feed codec: dialect={dialect!r} market={market!r}") from None
-    return codec
 
 
 class VenueBooks:
@@ -172,16 +83,16 @@ class VenueBooks:
     def __init__(
         self,
         *,
-        dialect: str,
-        market: str,
+        codec: FeedCodec,
         words: Words,
         feed_off: int,
         venue_id: int,
         capacity: int = FEED_BOOK_CAPACITY_DEFAULT,
         recorded_time: bool = False,
     ) -> None:
-        """``capacity``: most books at once. ``recorded_time``: publish stamps are the receive times (replay)."""
-        self.codec = load_codec(dialect, market)
+        """``codec``: how this venue's frames are read and sequenced (``pipeline.exchanges.factory.feed_codec``).
+        ``capacity``: most books at once. ``recorded_time``: publish stamps are the receive times (replay)."""
+        self.codec = codec
         self.venue_id = venue_id
         self.capacity = capacity
         self.words = words
@@ -197,8 +108,7 @@ class VenueBooks:
         self._slots: dict[str, int] = {}
         self._symbols: dict[int, str] = {}
         self._slot_of_index: dict[int, int] = {}
-        self._buffers: dict[int, deque[Buffered]] = {}
-        self._buffered_bytes: dict[int, int] = {}
+        self._waiting: dict[int, WaitingUpdates] = {}  # by slot
         self.on_applied: Callable[[int], None] | None = None  # called with the book index after each replayed update
         self.on_notice: Callable[[int, int, int], None] | None = None  # freshness.NOTICE_*, receive time, connection
 
@@ -250,9 +160,8 @@ class VenueBooks:
         self._slots[symbol] = slot
         self._symbols[slot] = symbol
         self._slot_of_index[book_index] = slot
-        self._buffers[slot] = deque()
-        self._buffered_bytes[slot] = 0
-        self._write_symbol(symbol, slot)
+        self._waiting[slot] = WaitingUpdates()
+        write_symbol(self.mem, symbol, slot)
 
     def remove(self, symbol: str) -> None:
         """Forgets an instrument; its last record says gap, so that nobody trades on it. Unknown symbols: nothing."""
@@ -267,28 +176,9 @@ class VenueBooks:
         del self._slots[symbol]
         del self._symbols[slot]
         del self._slot_of_index[int(self.mem[row + BOOK_ROW.book_index])]
-        del self._buffers[slot]
-        del self._buffered_bytes[slot]
+        del self._waiting[slot]
         self.mem[row + BOOK_ROW.used] = 0
-        self._rewrite_symbols()
-
-    def _write_symbol(self, symbol: str, slot: int) -> None:
-        """Puts a symbol into the table (at most half full, so there is room)."""
-        base, mask = int(self.mem[BOOKS.symbols_off]), int(self.mem[BOOKS.symbol_mask])
-        key = np.frombuffer(symbol.encode().ljust(SYMBOL_BYTES, b"\0"), dtype="<i8")
-        i = int(symbol_hash(int(key[0]), int(key[1]), int(key[2]))) & mask
-        while self.mem[base + i * SYMBOL.WORDS + SYMBOL.slot]:
-            i = (i + 1) & mask
-        entry = base + i * SYMBOL.WORDS
-        self.mem[entry : entry + SYMBOL_TEXT_WORDS] = key
-        self.mem[entry + SYMBOL.slot] = slot + 1
-
-    def _rewrite_symbols(self) -> None:
-        """Builds the table anew: removals are rare, and deletion marks would stay for ever."""
-        base, mask = int(self.mem[BOOKS.symbols_off]), int(self.mem[BOOKS.symbol_mask])
-        self.mem[base : base + (mask + 1) * SYMBOL.WORDS] = 0
-        for symbol, slot in self._slots.items():
-            self._write_symbol(symbol, slot)
+        rewrite_symbols(self.mem, self._slots)
 
     # --- frames ---
 
@@ -327,10 +217,10 @@ class VenueBooks:
             return FrameResult.NEED_SNAPSHOT
         if result in (RESULT_BUFFERED, RESULT_NEED_SNAPSHOT):
             if result == RESULT_NEED_SNAPSHOT:
-                self._drop_buffer(slot)  # of an earlier wait that a whole-book push ended
-            self._keep(slot, Buffered(frame, recv_mono_ns, conn))
+                self._waiting[slot].clear()  # of an earlier wait that a whole-book push ended
+            self.mem[BOOK_COUNTERS.overflowed] += self._waiting[slot].keep(WaitingUpdate(frame, recv_mono_ns, conn))
         elif result in (RESULT_RESYNC, RESULT_PRICE_PRECISION):
-            self._drop_buffer(slot)
+            self._waiting[slot].clear()
         return result
 
     def _slow(self, frame: bytes, recv_mono_ns: int, conn: int) -> int:
@@ -344,7 +234,7 @@ class VenueBooks:
         slot = self._slots.get(decoded.symbol, -1)
         topic = decoded.topic
         try:
-            self._load_event(decoded, slot)
+            write_event(self.mem, decoded, slot)
         except OutOfRange:
             return self._refuse(slot)
         except PricePrecision as error:
@@ -362,45 +252,6 @@ class VenueBooks:
             )
         return result
 
-    def _load_event(self, decoded: Decoded, slot: int) -> None:
-        """Writes a decoded event as a scanner would have left it, numbers already in the book's fixed point.
-
-        ``slot`` -1: no book of ours, nothing but the topic counts.
-        """
-        mem = self.mem
-        mem[BOOKS.event : BOOKS.event + EVENT.WORDS] = 0
-        mem[EVENT.topic], mem[EVENT.scaled], mem[EVENT.slot] = decoded.topic, 1, slot
-        if slot < 0:
-            return
-        row = self._row(slot)
-        price_exp, qty_exp = int(mem[row + BOOK_ROW.price_exp]), int(mem[row + BOOK_ROW.qty_exp])
-        mult, mult_exp = int(mem[row + BOOK_ROW.multiplier]), int(mem[row + BOOK_ROW.multiplier_exp])
-        levels = decoded.bids + decoded.asks
-        if len(levels) > LEVEL_CAP:
-            raise OutOfRange(f"{len(levels)} levels in one frame")
-        inexact = 0
-        at = BOOKS.levels
-        for price, qty in levels:
-            qty_fp, cut = exact_qty(qty, qty_exp, mult, mult_exp)
-            mem[at + LEVEL.price] = exact_price(price, price_exp)
-            mem[at + LEVEL.qty] = qty_fp
-            inexact += cut
-            at += LEVEL.WORDS
-        for k, number in enumerate(decoded.tick):
-            mem[EVENT.tick + 2 * k] = self._tick_number(number, k, price_exp, (qty_exp, mult, mult_exp))
-        mem[EVENT.first_id], mem[EVENT.last_id], mem[EVENT.previous_id] = decoded.first, decoded.last, decoded.previous
-        mem[EVENT.full], mem[EVENT.time] = int(decoded.full), decoded.time
-        mem[EVENT.inexact] = inexact
-        mem[EVENT.bid_off], mem[EVENT.bid_count] = BOOKS.levels, len(decoded.bids)
-        mem[EVENT.ask_off] = BOOKS.levels + len(decoded.bids) * LEVEL.WORDS
-        mem[EVENT.ask_count] = len(decoded.asks)
-
-    @staticmethod
-    def _tick_number(number: Number | None, k: int, price_exp: int, qty_rule: tuple[int, int, int]) -> int:
-        if number is None or number[0] == 0:
-            return 0
-        return exact_qty(number, *qty_rule)[0] if k % 2 else exact_price(number, price_exp)
-
     def _refuse(self, slot: int) -> int:
         """A frame that the venue's documents do not allow: its book, where it is known, is invalid."""
         self.mem[BOOKS.last_slot] = slot
@@ -409,22 +260,8 @@ class VenueBooks:
             self._lose(slot, FLAG_GAP)
         return FrameResult.REJECTED
 
-    def _keep(self, slot: int, item: Buffered) -> None:
-        """Buffers an update; the oldest go first when the bound is reached (a later snapshot covers them)."""
-        buffer = self._buffers[slot]
-        size = self._buffered_bytes[slot] + len(item.frame)
-        buffer.append(item)
-        while len(buffer) > BUFFER_FRAMES_MAX or size > BUFFER_BYTES_MAX:
-            size -= len(buffer.popleft().frame)
-            self.mem[BOOK_COUNTERS.overflowed] += 1
-        self._buffered_bytes[slot] = size
-
-    def _drop_buffer(self, slot: int) -> None:
-        self._buffers[slot].clear()
-        self._buffered_bytes[slot] = 0
-
     def _lose(self, slot: int, flags: int) -> None:
-        self._drop_buffer(slot)
+        self._waiting[slot].clear()
         self._owner(slot, flags, OWNER_LOSE)
 
     def _owner(self, slot: int, flags: int, action: int) -> int:
@@ -463,7 +300,7 @@ class VenueBooks:
     def _read_snapshot(self, payload: bytes, slot: int) -> bool:
         self.mem[BOOK_COUNTERS.slow_path] += 1
         try:
-            self._load_event(self.codec.reference_snapshot(payload), slot)
+            write_event(self.mem, self.codec.reference_snapshot(payload), slot)
         except (ProtocolViolation, OutOfRange):
             self._refuse(slot)
             return False
@@ -499,22 +336,21 @@ class VenueBooks:
 
     def _replay(self, slot: int) -> SnapshotResult:
         """Buffered updates on top of a fresh snapshot, unpublished; then one publication."""
-        buffer = self._buffers[slot]
         self.mem[BOOKS.quiet] = 1
         try:
-            outcome = self._replay_quietly(slot, buffer)
+            outcome = self._replay_quietly(slot, self._waiting[slot])
         finally:
             self.mem[BOOKS.quiet] = 0
         if outcome is not SnapshotResult.SYNCED:
             return outcome
-        self._drop_buffer(slot)
+        self._waiting[slot].clear()
         crossed = self._owner(slot, 0, OWNER_SYNCED) == RESULT_RESYNC
         return SnapshotResult.STALE if crossed else outcome
 
-    def _replay_quietly(self, slot: int, buffer: deque[Buffered]) -> SnapshotResult:
+    def _replay_quietly(self, slot: int, waiting: WaitingUpdates) -> SnapshotResult:
         index = int(self.mem[self._row(slot) + BOOK_ROW.book_index])
-        while buffer:
-            item = buffer[0]
+        while waiting.updates:
+            item = waiting.updates[0]
             self._frame[: len(item.frame)] = item.frame
             result = self._kernel(self.mem, self.words, len(item.frame), item.recv_mono_ns, item.conn)
             while result == RESULT_GROW:
@@ -533,7 +369,7 @@ class VenueBooks:
                 # crossed, rejected, out of bounds: this history cannot be used; wait for a later snapshot
                 self._lose(slot, FLAG_GAP)
                 return SnapshotResult.STALE
-            self._buffered_bytes[slot] -= len(buffer.popleft().frame)
+            waiting.drop_oldest()
         return SnapshotResult.SYNCED
 
     # --- state ---

@@ -1,4 +1,4 @@
-"""What the words of a catalogue row (``shm.layout`` CR_*) say to the detector."""
+"""What the words of a catalogue row (``CATALOGUE_ROW``) say to the detector."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ def fill_money(mem: Words, flt: Floats, direction: int) -> None:
 
 @njit_bare
 def size_at(mem: Words, flt: Floats, direction: int, num_column: int) -> int:
-    """Sizes both legs at the episode threshold (DR_NUM) or the execution threshold (DR_EXEC_NUM); 1 or 0."""
+    """Sizes both legs at the episode threshold (``num``) or the execution threshold (``exec_num``); 1 or 0."""
     row = direction_row(mem, direction)
     return size_legs(
         mem,

@@ -9,7 +9,7 @@ what was received: ``sell_qty`` on the sell lot, ``buy_qty`` the smallest number
 difference (less than one buy lot after the fee) stays as base dust, never as a short position.
 
 Records, limits and results are words of the caller's array ``mem``, named by their offset in it: a record is
-``shm.layout`` BR_*, levels best first, quantities positive.
+``BOOK`` of ``shm.layout``, levels best first, quantities positive.
 """
 
 # Kernels: words of an array are int64 to numba, Any to mypy.
@@ -154,7 +154,7 @@ def level_of(mem: Words, record: int, qty_offset: int, qty: int) -> int:
 
 @njit_bare
 def meets_minimum(mem: Words, limits: int, qty: int, price: int) -> bool:
-    """Quantity and quantity x price reach the leg's minima, exactly. ``limits``: word of LEG_LIMIT_WORDS."""
+    """Quantity and quantity x price reach the leg's minima, exactly. ``limits``: word of its LEG_LIMITS."""
     if qty <= 0 or qty < mem[limits + LEG_LIMITS.min_qty_fp]:
         return False
     return not product_exceeds(mem[limits + LEG_LIMITS.min_notional_fp], mem[limits + LEG_LIMITS.qty_unit], qty, price)
@@ -174,10 +174,10 @@ def size_legs(
     money: int,
     out: int,
 ) -> int:
-    """Quantities and limit prices of both legs into SIZE_WORDS at ``out``; 1, or 0 when nothing is executable.
+    """Quantities and limit prices of both legs into SIZE at ``out``; 1, or 0 when nothing is executable.
 
     ``buy``, ``sell``: words of book records; ``num / den``: the threshold of
-    :func:`pipeline.detection.edge.edge_ratio`; ``*_limits``: words of LEG_LIMIT_WORDS; ``money``: MONEY_WORDS in
+    :func:`pipeline.detection.edge.edge_ratio`; ``*_limits``: words of LEG_LIMITS; ``money``: MONEY in
     ``flt``. The minimum notional of the buy leg is proved at its best ask, that of the sell leg at its limit price:
     the lesser value of each.
     """

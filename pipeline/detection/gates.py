@@ -52,7 +52,7 @@ def record_at(leg: int) -> int:
 
 @njit_bare
 def read_leg(words: Words, mem: Words, instrument: int, leg: int) -> int:
-    """Copies the instrument's newest book to the leg's record and its proof time to ``PROOFS + leg``.
+    """Copies the instrument's newest book to the leg's record and its proof time to ``DETECTOR.proofs + leg``.
 
     A proof that arrives after the copy may be of a newer book: the proof counts only if the copy is still the newest
     after it was read; otherwise once more, and in the end only the record's own receive time proves it.

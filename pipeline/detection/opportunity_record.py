@@ -1,7 +1,7 @@
-"""The opportunity record (``shm.layout`` OP_*): its checksum, and the record as a Python user sees it.
+"""The opportunity record (``OPPORTUNITY``): its checksum, and the record as a Python user sees it.
 
-The checksum is CRC-32 (IEEE 802.3, as zlib) over the little-endian bytes of all words of the record, with ``OP_SEQ``
-and ``OP_CRC32`` taken as 0. It guards against a record that is not what a detector wrote (a bug, another layout);
+The checksum is CRC-32 (IEEE 802.3, as zlib) over the little-endian bytes of all words of the record, with ``seq``
+and ``crc32`` taken as 0. It guards against a record that is not what a detector wrote (a bug, another layout);
 word-wise atomicity is the queue's business.
 """
 

@@ -1,4 +1,4 @@
-"""Building and pushing the opportunity record (``shm.layout`` OP_*), shared by all kernels."""
+"""Building and pushing the opportunity record (``OPPORTUNITY``), shared by all kernels."""
 
 # Kernels: words of an array are int64 to numba, Any to mypy.
 # mypy: disable-error-code="no-any-return"

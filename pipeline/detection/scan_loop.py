@@ -5,7 +5,7 @@ and the cycles through it are looked at. A lapped reader looks at every book of 
 was in between is conflated, never lost for good.
 
 Open episodes are looked at again when a proof may have come (a frame on one of the connections that their books came
-over), and at least every ``SE_RECHECK_NS``: what was refused as ``quiet_unproved`` becomes tradable without an update.
+over), and at least every ``recheck_ns``: what was refused as ``quiet_unproved`` becomes tradable without an update.
 """
 
 # Kernels: words of an array are int64 to numba, Any to mypy.
@@ -76,7 +76,7 @@ SCAN_PASS = ScanPass()
 @njit_bare
 def read_top(words: Words, mem: Words, flt: Floats, offset: int, book: int, slot: int) -> int:
     """Newest best prices of a book into the tops of ``slot`` (-1: nowhere), read in place; its receive and publish
-    stamps to STAMP_*. 1 = read, 0 = no book, -1 = torn."""
+    stamps to SCAN_PASS. 1 = read, 0 = no book, -1 = torn."""
     for _ in range(TOP_READS):
         at = newest_offset(words, offset, book)
         if at == 0:
@@ -162,7 +162,7 @@ def next_hits(words: Words, mem: Words, flt: Floats) -> int:
     """Works through the notices of this pass until something must be evaluated; how many hits, 0 = the pass is over.
 
     Takes no more than these three arrays, because every other would cost it more than the check itself. Where it
-    stands is in PASS_*: at most BURST notices of a feed, then the next feed.
+    stands is in SCAN_PASS: at most BURST notices of a feed, then the next feed.
     """
     notice = mem[DETECTOR.scan_pass : DETECTOR.scan_pass + 2]
     feeds = mem[DETECTOR.feed_count]
@@ -238,7 +238,7 @@ def frame_time(words: Words, mem: Words, instrument: int) -> int:
 
 @njit_bare
 def recheck_episode(ports: Ports, mem: Words, flt: Floats, episode: int, now_ns: int) -> None:
-    """Looks again at one open episode if one of its connections had a frame, or SE_RECHECK_NS have passed."""
+    """Looks again at one open episode if one of its connections had a frame, or ``recheck_ns`` have passed."""
     directions = mem[DETECTOR.direction_count]
     if not may_be_looked_at(mem, episode, now_ns):
         return

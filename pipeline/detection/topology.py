@@ -118,16 +118,16 @@ GROUP = Group()
 class Topology(NamedTuple):
     """Arrays that kernels take; see the column names above. ``cycles`` belong to :mod:`triangular`."""
 
-    instruments: Words  # (instruments, IN_WORDS)
+    instruments: Words  # (instruments, INSTRUMENT.WORDS)
     members: Words  # (slots,) instrument ids
-    groups: Words  # (groups, GR_WORDS)
-    directions: Words  # (directions, DR_WORDS)
-    floats: Floats  # (directions, DF_WORDS)
+    groups: Words  # (groups, GROUP.WORDS)
+    directions: Words  # (directions, DIRECTION.WORDS)
+    floats: Floats  # (directions, DIRECTION_FLOATS.WORDS)
     need: Floats  # (directions,)
     need_t: Floats
     books: Words  # (feeds, book capacity) instrument id or -1
     cap_quote: Floats  # (instruments,) max notional in the instrument's quote; 0 = rate unknown, never traded
-    cycles: Words  # (cycles, CY_WORDS)
+    cycles: Words  # (cycles, CYCLE.WORDS)
     cycle_floats: Floats
     cycle_of: Words  # cycle indices, grouped by instrument
 

@@ -149,7 +149,7 @@ def digits_exceed(mem: Words, left: int, right: int) -> bool:
 
 @njit_bare
 def cycle_exceeds(mem: Words, cycle: int, prices: int, column: int) -> bool:
-    """Exact: the cycle gains more than the threshold whose constants begin at ``column`` (CY_NUM or CY_EXEC_NUM).
+    """Exact: the cycle gains more than the threshold whose constants begin at ``column`` (``num`` or ``exec_num``).
 
     ``cycle``: word of its columns; ``prices``: word of three prices, bid of a sell leg, ask of a buy leg.
     """
@@ -190,7 +190,8 @@ def leg_levels(mem: Words, record: int, side: int) -> int:
 
 @njit_bare
 def step_rates(mem: Words, flt: Floats, cycle: int, floats: int) -> float:
-    """Rates of the current levels (SC_PRICE) into FL_IN; the largest amount of the start asset that they take."""
+    """Rates of the current levels (CYCLE_WALK.price) into FLOW.into; the largest amount of the start asset that they
+    take."""
     rate = 1.0  # amount that reaches a leg for one unit of the start asset
     take = math.inf
     for k in range(LEGS):
@@ -215,7 +216,7 @@ def step_rates(mem: Words, flt: Floats, cycle: int, floats: int) -> float:
 def walk_cycle(mem: Words, flt: Floats, cycle: int, floats: int, column: int) -> float:
     """Walks the three copied books while the current levels gain more than the threshold at ``column``.
 
-    Leaves each leg's base quantity (coins) at FL_QTY, bounded by FL_CAP; returns the amount of the start asset that
+    Leaves each leg's base quantity (coins) at FLOW.qty, bounded by FLOW.cap; returns the amount of the start asset that
     goes in, 0.0 = nothing. Bound: at most LEGS * BOOK_DEPTH steps.
     """
     for k in range(LEGS):
@@ -259,8 +260,8 @@ def walk_cycle(mem: Words, flt: Floats, cycle: int, floats: int, column: int) ->
 
 @njit_bare
 def cut_to_lots(mem: Words, flt: Floats, cycle: int, floats: int) -> int:
-    """Whole lots per leg into SC_QTY, none spending more than the leg before it delivers; 1, or 0 when a leg falls
-    under a minimum."""
+    """Whole lots per leg into CYCLE_WALK.qty, none spending more than the leg before it delivers; 1, or 0 when a leg
+    falls under a minimum."""
     delivered = math.inf
     for k in range(LEGS):
         row = instrument_row(mem, mem[cycle + CYCLE.instruments + k])
@@ -289,7 +290,7 @@ def cut_to_lots(mem: Words, flt: Floats, cycle: int, floats: int) -> int:
 
 @njit_bare
 def cycle_caps(mem: Words, flt: Floats, cycle: int, floats: int, limited: bool) -> int:
-    """Bounds of each leg's base quantity (coins) at FL_CAP: the notional cap in each leg's own quote, and inventory
+    """Bounds of each leg's base quantity (coins) at FLOW.cap: the notional cap in each leg's own quote, and inventory
     (rows copied to ROWS). 0, or the refusal."""
     for k in range(LEGS):
         side = mem[cycle + CYCLE.sides + k]
@@ -312,7 +313,7 @@ def cycle_caps(mem: Words, flt: Floats, cycle: int, floats: int, limited: bool) 
 
 @njit_bare
 def cycle_gates(ports: Ports, mem: Words, flt: Floats, cycle_index: int, now_ns: int) -> int:
-    """Every gate of a cycle, in order, over the copies of its books; 0 leaves its quantities in SC_QTY."""
+    """Every gate of a cycle, in order, over the copies of its books; 0 leaves its quantities in CYCLE_WALK.qty."""
     cycle, floats = cycle_row(mem, cycle_index), cycle_float_row(mem, cycle_index)
     code = 0
     for k in range(LEGS):
@@ -355,7 +356,7 @@ def cycle_gates(ports: Ports, mem: Words, flt: Floats, cycle_index: int, now_ns:
 
 @njit_bare
 def cycle_edge(mem: Words, flt: Floats, cycle: int, floats: int) -> float:
-    """Edge of the best prices (SC_BEST) after fees, as a fraction; for records only."""
+    """Edge of the best prices (CYCLE_WALK.best) after fees, as a fraction; for records only."""
     product = flt[floats + CYCLE_FLOATS.fee]
     for k in range(LEGS):
         if mem[cycle + CYCLE.sides + k] < 0:

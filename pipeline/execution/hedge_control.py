@@ -83,12 +83,6 @@ class HedgeControl:
         self.exits.hard_exit(hedge, reason)
         self._leave_hard()
 
-    def close_all(self, reason: str) -> None:
-        """Every open hedge must leave."""
-        for hedge in list(self._context.ledger.hedges.values()):
-            self.exits.hard_exit(hedge, reason)
-        self._leave_hard()
-
     def is_exit(self, direction_key: int) -> bool:
         """Whether trading that direction leaves an open hedge: the opposite opportunity on the same two instruments."""
         instruments = self._context.instruments
@@ -133,6 +127,9 @@ class HedgeControl:
     def offered(self, opportunity: Opportunity) -> None:
         """The detector saw the exit of a direction at or below its threshold: each hedge of it is judged on the books
         of now, oldest first."""
+        if not opportunity.crc_ok:
+            self._context.alert(1, "malformed", "the exit of a hedge with a wrong checksum")
+            return
         instruments = self._context.instruments
         for hedge in self._at_rest():
             if exit_key_of(hedge, instruments) == opportunity.direction_key:

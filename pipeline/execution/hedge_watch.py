@@ -329,25 +329,17 @@ class HedgeWatch:
 
     def age_h(self, hedge: HedgeRecord) -> float:
         """Hours since its first record, by the wall clock (it outlives the host's monotonic one)."""
-        opened_ns = self._context.ledger.hedge_opened_wall_ns.get(hedge.operation_id, self._context.now.wall_ns)
+        opened_ns = self._context.ledger.since_wall_ns.get(hedge.operation_id, self._context.now.wall_ns)
         return max(0, self._context.now.wall_ns - opened_ns) / HOUR_NS
 
     def funding_since_entry(self, hedge: HedgeRecord) -> list[Decimal]:
-        """The hedge's share of each payment that its contract booked since it opened, in quote, + = received.
-
-        Venues book by contract: a payment is shared by the open hedges of its side, by quantity, as they stand now.
-        """
+        """What each payment that its contract booked since it opened was to the hedge's quantity, in quote, + =
+        received. Venues book by contract: a payment is taken per base coin of the position that it was booked on."""
         ledger = self._context.ledger
-        open_qty = sum(
-            other.qty
-            for other in ledger.hedges.values()
-            if (other.futures_venue, other.futures_symbol, other.spot_side)
-            == (hedge.futures_venue, hedge.futures_symbol, hedge.spot_side)
-        )
-        opened_ms = ledger.hedge_opened_wall_ns.get(hedge.operation_id, 0) // 1_000_000
-        payments = ledger.funding_of.get((hedge.futures_venue, hedge.futures_symbol), ())
-        share = hedge.qty / open_qty if open_qty else ZERO
-        return [amount * share for wall_ms, amount in payments if wall_ms >= opened_ms]
+        opened_ms = ledger.since_wall_ns.get(hedge.operation_id, 0) // 1_000_000
+        held = -side_of(hedge) * hedge.qty
+        payments = ledger.payments_of.get((hedge.futures_venue, hedge.futures_symbol), ())
+        return [per_coin * held for wall_ms, per_coin in payments if wall_ms >= opened_ms]
 
     def funding_bps(self, hedge: HedgeRecord) -> float:
         """All of them, in bps of the hedge's notional at entry."""

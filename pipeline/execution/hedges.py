@@ -299,7 +299,7 @@ class HedgeExits:
             direction_key=-1 - operation.record.direction_key,
             legs=(),
             dequeued_mono_ns=context.now.mono_ns,
-            manual=forced,
+            manual=False,
         )
         kind = OpportunityType.SPOT_FUTURES_HEDGE
         return Plan(opportunity, kind, leaving.spot.spec.pair, legs, edge, outlay)

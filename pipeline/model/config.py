@@ -62,13 +62,27 @@ class HedgeExitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     forced_step_s: int = 5  # each bound holds so long before the next
 
 
+class MarginConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Distance of a contract's mark price to its liquidation price, in percent of the mark.
+
+    An entry must leave at least ``target_pct``, free balance of the venue counted. Below ``trigger_pct`` margin is
+    added and both legs are cut until the distance is ``target_pct`` again; below ``out_pct`` all is closed.
+    """
+
+    trigger_pct: Decimal = Decimal(15)
+    target_pct: Decimal = Decimal(20)
+    out_pct: Decimal = Decimal(5)
+    mark_interval_ms: int = 1000  # how often the distance is looked at
+
+
 class HedgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a spot-futures hedge is charged beyond its four fees, and when it leaves."""
 
     expected_exit_basis_bps: Decimal = Decimal(0)
     holding_hours: Decimal = Decimal(8)
     carry_bps_per_day: Decimal = Decimal(1)
-    leverage: Decimal = Decimal(3)
+    leverage: Decimal = Decimal(3)  # isolated, of every contract; set at the venue
+    margin: MarginConfig = MarginConfig()
     exit: HedgeExitConfig = HedgeExitConfig()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from pipeline.core import ExecutionCore
 from pipeline.execution.events import (
     AccountSnapshot,
     Action,
+    AddMargin,
     Alert,
     Append,
     BalancesAnswer,
@@ -49,20 +51,20 @@ from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
 from pipeline.model.structs import Balance, InstrumentSpec, Position
 from pipeline.sim.exchange.fault_actions import apply_action
 from pipeline.sim.exchange.faults import ACTION_KINDS, FaultPlan, FaultRule
+from pipeline.sim.exchange.futures.timers import arm_timers
 from pipeline.sim.exchange.latency import NS_PER_MS, NS_PER_S, ManualClock
-from pipeline.sim.exchange.order_book import ASK, BID
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 from pipeline.sim.factory import build_venues
 from pipeline.sim.scenarios.specs import Scenario, load_scenario
+from pipeline.virtual.books import book_words
 from pipeline.virtual.market import Quote, ScriptedMarket
 from pipeline.virtual.venue_link import VenueLink
-from shm.layout import ABSENT_ASK, ABSENT_BID, BOOK, BOOK_DEPTH
+from shm.layout import BOOK
 
 START_NS = 1_000 * NS_PER_S
 TICK_NS = 20 * NS_PER_MS
 ACCOUNT_POLL_NS = 200 * NS_PER_MS
-MARGIN_CHECK_NS = 1_000 * NS_PER_MS  # as sim/server.py
 LEASE_FOR_EVER_NS = 2**62
 
 
@@ -126,9 +128,11 @@ class VirtualWorld:
         self._row_of = {(row.spec.venue, row.spec.symbol): row for row in self.instruments}
         for venue in self.venues.values():
             venue.open_charts()
-            self._arm_timers(venue)
+            arm_timers(venue)
         for name, symbol in self.market.quotes:
             self._publish(name, symbol)
+        for rule in self.scenario.faults:
+            self.arm(**rule)
         self._start_life()
 
     def _config(self, settings: dict[str, Any]) -> EngineConfig:
@@ -166,28 +170,6 @@ class VirtualWorld:
             reference_price=venue.mark_price(symbol),
             identity=row.identity,
         )
-
-    def _arm_timers(self, venue: SimVenue) -> None:
-        rows = [row for row in venue.instruments.values() if row.is_futures]
-        for row in rows:
-            if row.funding_interval_s:
-                self._plan_funding(venue, row.symbol)
-        if rows:
-            self.clock.call_later(MARGIN_CHECK_NS, lambda: self._check_margins(venue))
-
-    def _plan_funding(self, venue: SimVenue, symbol: str) -> None:
-        row = venue.instruments[symbol]
-
-        def pay() -> None:
-            venue.apply_funding(symbol)
-            row.funding_next_s += row.funding_interval_s
-            self._plan_funding(venue, symbol)
-
-        self.clock.call_later(max(0, row.funding_next_s * NS_PER_S - venue.wall_ns()), pay)
-
-    def _check_margins(self, venue: SimVenue) -> None:
-        venue.check_margins()
-        self.clock.call_later(MARGIN_CHECK_NS, lambda: self._check_margins(venue))
 
     # --- ports of the core ---
 
@@ -318,6 +300,8 @@ class VirtualWorld:
                 self.links[action.venue].fetch_fills(action)
             elif isinstance(action, FetchFunding):
                 self.links[action.venue].fetch_funding(action)
+            elif isinstance(action, AddMargin):
+                self.links[action.venue].add_margin(action)
             elif isinstance(action, FetchBalances):
                 self._fetch_balances(action)
             elif isinstance(action, Refused):
@@ -396,26 +380,10 @@ class VirtualWorld:
 
     def _publish(self, venue: str, symbol: str) -> None:
         row, sim = self._row_of[venue, symbol], self.venues[venue]
-        listing, book = sim.instruments[symbol], sim.books[symbol]
         self._book_seq += 1
         now_ns = self.clock.mono_ns()
-        words = [0] * BOOK.WORDS
-        words[BOOK.seq] = 2 * self._book_seq
-        words[BOOK.instrument] = row.instrument_id
-        words[BOOK.row_epoch] = row.row_epoch
-        words[BOOK.update_id] = book.update_id
-        words[BOOK.recv_mono_ns] = now_ns
-        words[BOOK.venue_wall_ns] = sim.wall_ns() - self._feed_lag_ns(venue)
-        for side, count, price_at, qty_at, absent in (
-            (BID, BOOK.bid_count, BOOK.bid_price_fp, BOOK.bid_qty_fp, ABSENT_BID),
-            (ASK, BOOK.ask_count, BOOK.ask_price_fp, BOOK.ask_qty_fp, ABSENT_ASK),
-        ):
-            top = book.top(side, BOOK_DEPTH)
-            words[count] = len(top)
-            words[price_at : price_at + BOOK_DEPTH] = [absent] * BOOK_DEPTH
-            for level, (ticks, units) in enumerate(top):
-                words[price_at + level] = int(listing.price(ticks).scaleb(row.price_exp))
-                words[qty_at + level] = int(listing.qty(units).scaleb(row.qty_exp))
+        sent_ns = sim.wall_ns() - self._feed_lag_ns(venue)
+        words = book_words(row, sim, seq=2 * self._book_seq, recv_mono_ns=now_ns, venue_wall_ns=sent_ns)
         self._books[row.instrument_id] = BookView(words, now_ns)
         if self.finder_on:
             self.find(row)
@@ -492,9 +460,23 @@ class VirtualWorld:
 
     # --- what the world does ---
 
+    def follow_scenario(self, *, seconds: float, step_ms: int = 100) -> None:
+        """The quoted listings follow the scenario's price and basis paths from now on."""
+        self.market.follow_scenario(self.scenario, seconds=seconds, step_ms=step_ms)
+
     def arm(self, **rule: Any) -> int:
-        """Arms a fault (sim/exchange/faults.py) or carries out a venue's own act at once."""
+        """Arms a fault (sim/exchange/faults.py) or carries out a venue's own act, at once or ``at_s`` from now."""
         parsed = FaultRule.parse(rule)
+        if parsed.at_s > 0:
+
+            def due() -> None:
+                self._arm_now(replace(parsed, at_s=0.0))
+
+            self.clock.call_later(int(parsed.at_s * NS_PER_S), due)
+            return 0
+        return self._arm_now(parsed)
+
+    def _arm_now(self, parsed: FaultRule) -> int:
         self.ledger.append("fault", parsed.venue, fault=parsed.kind, target=parsed.target, symbol=parsed.symbol)
         if parsed.kind == "disconnect":
             for name, link in self.links.items():

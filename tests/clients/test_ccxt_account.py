@@ -148,8 +148,11 @@ def test_swap_tiers_leverage_funding_and_closed_positions(clients: dict[str, Any
     crossed = swap.fetch_position(symbol)
     assert crossed["marginMode"] == "cross" and crossed["info"]["cross_leverage_limit"] == "8"
     opened = swap.create_order(symbol, "market", "buy", 10)
+    with pytest.raises(ccxt.ExchangeError, match="POSITION_CROSS_MARGIN"):
+        swap.add_margin(symbol, 3)
+    swap.set_leverage(8, symbol)
     added = swap.add_margin(symbol, 3)
-    assert float(added["info"]["margin"]) == pytest.approx(float(added["info"]["value"]) / 8 + 3)
+    assert float(added["info"]["margin"]) == pytest.approx(opened["cost"] / 8 + 3)
     venues = {"gateio_futures": sim.venue("gateio_futures")}
     sim.call(
         lambda: apply_action(venues, FaultRule.parse({"kind": "funding", "venue": "gateio_futures", "symbol": native}))

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.sim.exchange.fault_actions import apply_action
+from pipeline.sim.exchange.faults import FaultRule
 from tests.worlds.client_support import HostedSim
 from tests.worlds.later import gate_api
 
@@ -275,3 +277,75 @@ def test_futures_dual_mode_by_its_own_endpoints(futures: Any) -> None:
     assert held() == {"dual_long": 0, "dual_short": 0}
     assert futures.set_position_mode("usdt", "single").position_mode == "single"
     assert futures.list_position_close("usdt", contract=contract)[0].side in ("long", "short")
+
+
+def act(sim: HostedSim, **rule: Any) -> None:
+    sim.call(lambda: apply_action(sim.server.venues, FaultRule.parse({"venue": "gateio_futures", **rule})))
+
+
+def test_forced_closes_are_listed_with_their_orders(futures: Any, sim: HostedSim) -> None:
+    symbol = "SOL_USDT"
+    for size in ("6", "-5"):
+        futures.create_futures_order("usdt", gate_api.FuturesOrder(contract=symbol, size=size, price="0", tif="ioc"))
+        if size == "6":
+            act(sim, kind="liquidate", symbol=symbol)
+        else:
+            act(sim, kind="adl", symbol=symbol, amount="2")
+    (liquidated,) = futures.list_liquidates("usdt", contract=symbol)
+    assert (Decimal(liquidated.size), Decimal(liquidated.left), liquidated.leverage) == (6, 0, "10")
+    order = futures.get_futures_order("usdt", str(liquidated.order_id))
+    assert (order.is_liq, order.finish_as, order.text) == (True, "liquidated", f"liq-{order.id}")
+    (deleveraged,) = futures.list_auto_deleverages("usdt", contract=symbol)
+    assert (Decimal(deleveraged.trade_size), Decimal(deleveraged.position_size)) == (2, -3)
+    assert {row.text for row in futures.get_my_trades("usdt", contract=symbol, order=deleveraged.order_id)} == {
+        "auto_deleveraging"
+    }
+    closed, *_ = futures.list_position_close("usdt", contract=symbol)
+    assert (closed.side, closed.text) == ("long", order.text)
+    position = futures.get_position("usdt", symbol)
+    assert (position.pos_margin_mode, position.lever, Decimal(position.size)) == ("isolated", "10", -3)
+    assert Decimal(position.liq_price) > Decimal(position.mark_price)
+    crossed = futures.update_contract_position_leverage("usdt", symbol, "5", "cross")
+    assert (crossed.pos_margin_mode, crossed.leverage, crossed.cross_leverage_limit) == ("cross", "0", "5")
+    assert position.liq_price != crossed.liq_price
+    account = futures.list_futures_accounts("usdt")
+    assert Decimal(account.cross_maintenance_margin) > 0 and Decimal(account.cross_mmr) > 1
+    act(sim, kind="adl", symbol=symbol)
+    (tier,) = futures.list_futures_risk_limit_tiers("usdt", contract=symbol)
+    assert (tier.risk_limit, tier.maintenance_rate, tier.deduction) == ("1000000", "0.005", "0")
+
+
+def test_modes_and_rights_of_the_account_are_read_and_set(futures: Any, sim: HostedSim) -> None:
+    unified, account = gate_api.UnifiedApi(client(sim)), gate_api.AccountApi(client(sim))
+    assert unified.get_unified_mode().mode == "classic" and futures.list_futures_accounts("usdt").margin_mode == 0
+    assert account.get_account_detail().key.mode == 1
+    with pytest.raises(gate_api.exceptions.GateApiException):
+        unified.list_unified_accounts()
+    unified.set_unified_mode(gate_api.UnifiedModeSet(mode="portfolio"))
+    assert unified.get_unified_mode().mode == "portfolio" and futures.list_futures_accounts("usdt").margin_mode == 2
+    shown = unified.list_unified_accounts()
+    assert shown.mode == "portfolio" and Decimal(shown.balances["USDT"].equity) > 0
+    act(sim, kind="change_mode", venue="*", text="classic")
+    assert unified.get_unified_mode().mode == "classic"
+    key = account.get_account_main_keys()
+    assert {row.name: row.read_only for row in key.perms} == {"wallet": False, "spot": False, "futures": False}
+    reader = sim.info["venues"]["gateio_spot"]["keys"][2]
+    config = gate_api.Configuration(
+        host=sim.info["venues"]["gateio_spot"]["rest"], key=reader["api_key"], secret=reader["api_secret"]
+    )
+    rights = gate_api.AccountApi(gate_api.ApiClient(config)).get_account_main_keys()
+    assert all(row.read_only for row in rights.perms)
+    assert account.get_debit_fee().enabled is False
+    account.set_debit_fee(gate_api.DebitFee(enabled=True))
+    assert account.get_debit_fee().enabled is True
+    account.set_debit_fee(gate_api.DebitFee(enabled=False))
+
+
+def test_dual_mode_shows_and_sets_both_sides(futures: Any) -> None:
+    assert futures.set_position_mode("usdt", "dual").position_mode == "dual"
+    both = futures.update_contract_position_leverage("usdt", "DOGE_USDT", "7", "isolated")
+    rows = both if isinstance(both, list) else [both]
+    assert {row.lever for row in rows} <= {"7", None}
+    shown = futures.get_dual_mode_position("usdt", "DOGE_USDT")
+    assert {row.mode: row.lever for row in shown} == {"dual_long": "7", "dual_short": "7"}
+    assert futures.set_position_mode("usdt", "single").position_mode == "single"

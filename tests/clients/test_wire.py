@@ -433,6 +433,33 @@ def arm(sim: HostedSim, **fields: Any) -> None:
     sim.call(lambda: sim.server.arm(FaultRule.parse(fields)))
 
 
+def test_gate_futures_tell_of_what_the_venue_closes(sim: HostedSim) -> None:
+    channels = ("liquidates", "auto_deleverages", "position_closes")
+
+    async def body(session: aiohttp.ClientSession) -> dict[str, Any]:
+        gate = Gate(sim, session, "gateio_futures")
+        seen: dict[str, Any] = {}
+        async with session.ws_connect(gate.row["ws"]) as socket:
+            for channel in channels:
+                await socket.send_json(gate.private(f"futures.{channel}", [gate.row["uid"], "!all"]))
+                assert (await text_of(socket))["result"] == {"status": "success"}
+            opening = {"contract": "XRP_USDT", "size": 5, "price": "0", "tif": "ioc"}
+            for kind, amount in (("adl", "20"), ("liquidate", "0")):
+                if kind == "adl":
+                    assert (await gate.send("POST", "/futures/usdt/orders", opening))[0] == 201
+                await asyncio.to_thread(arm, sim, kind=kind, venue="gateio_futures", symbol="XRP_USDT", amount=amount)
+            while len(seen) < 3:
+                push = await text_of(socket)
+                seen[push["channel"]] = push["result"][0]
+        return seen
+
+    seen = drive(body)
+    deleveraged, liquidated = seen["futures.auto_deleverages"], seen["futures.liquidates"]
+    assert (deleveraged["trade_size"], deleveraged["position_size"]) == (-2, 3) and "order_id" not in deleveraged
+    assert (liquidated["size"], liquidated["left"], liquidated["leverage"]) == (3, 0, 10.0)
+    assert seen["futures.position_closes"]["text"] == f"liq-{liquidated['order_id']}"
+
+
 @pytest.mark.parametrize("kind", ["drop_response", "http_error_after", "http_error", "rate_limit"])
 def test_gate_ws_api_faults_leave_exactly_the_promised_truth(own_sim: HostedSim, kind: str) -> None:
     arm(own_sim, kind=kind, venue="gateio_spot", target="place")

@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 
 from pipeline.core import ExecutionCore
-from pipeline.exchanges.base import VenueTrading
+from pipeline.exchanges.base import AUTH_ATTEMPTS_MAX, VenueTrading
 from pipeline.execution.crash_points import crash_points
 from pipeline.execution.events import (
     CatalogueChanged,
@@ -51,7 +51,9 @@ from workers.executor.control import ExecutorControl
 from workers.executor.hedge_models import HedgeModels
 from workers.executor.pages import ExecutorNumbers, InventoryWriter
 from workers.executor.performer import Performer
+from workers.executor.publisher import Publisher
 from workers.executor.venues import Questions
+from workers.halt_file import read_halt
 
 if TYPE_CHECKING:
     from pipeline.exchanges.base import VenueClient
@@ -64,7 +66,6 @@ TICK_IDLE_S = 0.1
 POPS_PER_TURN = 16  # opportunities judged before sockets get their turn
 CATALOGUE_WAIT_S = 30.0
 CONNECT_RETRY_MAX_S = 10.0
-AUTH_ATTEMPTS_MAX = 3  # a refused key is not knocked with again and again; an operator must look
 REHEARSALS = 16  # bytecode is specialised after 8 passes
 FINISH_S = 6.0  # of the 10 s that SIGTERM leaves
 FIRST_EPOCH_BITS = 45
@@ -120,6 +121,8 @@ class Executor:
             wake_detector=self._detector_bell.ring_if_sleeping,
             on_fault=self._stopped.set,
         )
+        self._publisher = Publisher(self.core, ctx.state_dir, ctx.say)
+        self.performer.on_result = self._publisher.results.append
         self._record = np.zeros(OPPORTUNITY.WORDS, np.int64)
         self._tasks: set[asyncio.Task[None]] = set()
         self._spinning = False
@@ -139,6 +142,7 @@ class Executor:
         if problem:
             ctx.say("warning", problem)
         now = self.performer.now()
+        new_journal = not self._entries
         actions = self.core.boot(
             self._entries,
             now=now,
@@ -152,13 +156,15 @@ class Executor:
         self.journal.boot_epoch = self.core.ledger.boot_epoch
         self.performer.perform(actions, now)
         self._entries = []
+        if new_journal:
+            self._keep_breakers()
         self.journal.sync()  # ids of this run carry its boot epoch: the record of it must outlive the host
         self._crash("boot_replayed")
         if self.journal.truncated_bytes:
             ctx.say("warning", f"journal: torn tail of {self.journal.truncated_bytes} bytes cut off")
         self._connect_all()
         self._rehearse()
-        control = ExecutorControl(ctx.state_dir / "executor.sock", self.core, self.performer)
+        control = ExecutorControl(ctx.state_dir, self.core, self.performer, self._publisher.views)
         await control.start()
         gc.collect()
         gc.freeze()
@@ -169,6 +175,11 @@ class Executor:
         finally:
             await control.close()
             await self._close()
+
+    def _keep_breakers(self) -> None:
+        """A journal that begins anew does not forget the breakers that the one before had passed on to the guard."""
+        for breaker in read_halt(self.ctx.state_dir).breakers:
+            self.core.context.trip(breaker.name, f"kept over a lost journal: {breaker.reason}"[:200])
 
     def _loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """What a callback or a task of ours raised. A network's error is its session's matter; a bug ends us."""
@@ -233,6 +244,7 @@ class Executor:
         now = self.performer.now()
         if self.journal.failed is None and self.performer.fault is None:
             self.performer.perform(self.core.stop(now, "SIGTERM"), now)
+        await self._publisher.close()
         for task in list(self._tasks):
             task.cancel()
         for trading in self.trading.values():
@@ -410,6 +422,7 @@ class Executor:
         self._inventory.write_exits(self.core)
         self._numbers.gauges(self.core)
         self._hedge_models.save_if_due(self.loop, mono_ns())
+        self._publisher.tick(self.performer.now().mono_ns)
         self.journal.kick()
 
     def _update_paper(self, changed: list[InstrumentRow]) -> None:

@@ -1,8 +1,8 @@
 """What a recording holds before its books exist: its symbols, their digits, and whose snapshot each one is.
 
 Recorders keep REST replies as received, and some replies name no symbol. Such a snapshot belongs to the recording's
-one symbol; else to the one whose updates around it tell the same levels; else to the one whose prices are near its own.
-What stays ambiguous is refused: a book on another coin's levels would look whole.
+one symbol; else to the one whose updates around it agree with its levels; else to the one whose prices are near its
+own. What stays ambiguous is refused: a book on another coin's levels would look whole.
 """
 
 from __future__ import annotations
@@ -101,23 +101,23 @@ def _value(number: Number) -> float:
 
 
 def _agreement(held: Levels, snapshot_id: int, events: list[Decoded]) -> int:
-    """How many levels a symbol's updates and the snapshot tell alike, less those that they tell differently.
+    """How many levels a symbol's updates and the snapshot agree on, less those that they contradict.
 
-    Up to the snapshot's id the last word on a price must be the snapshot's; behind it the first deletion of a price
+    Up to the snapshot's id the last update of a price must equal the snapshot; behind it the first deletion of a price
     deletes what the snapshot holds. Prices outside its depth say nothing.
     """
-    last_word: Levels = {}
+    last_update: Levels = {}
     score = 0
     seen: set[tuple[int, Number]] = set()
     for event in events:
         for key, qty in _levels(event).items():
             if event.last <= snapshot_id:
-                last_word[key] = qty
-            elif key not in seen and key not in last_word:
+                last_update[key] = qty
+            elif key not in seen and key not in last_update:
                 seen.add(key)
                 score += qty[0] == 0 and key in held
     inside = _inside(held)
-    for key, qty in last_word.items():
+    for key, qty in last_update.items():
         if key in held:
             score += 1 if held[key] == qty else -1
         elif qty[0] and inside(key):

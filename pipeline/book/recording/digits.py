@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from pipeline.book.codec import Decoded, FeedCodec, shortest
-from pipeline.book.frame_kernels import POW10, significant_digits
 from pipeline.book.memory import (
     EVENT,
     FP_LIMIT,
@@ -18,6 +17,7 @@ from pipeline.book.memory import (
     TOPIC_UNKNOWN,
     new_memory,
 )
+from pipeline.book.scaling import POW10, significant_digits
 from pipeline.model.errors import BadInput, ProtocolViolation
 from pipeline.model.fixedpoint import digits_after_point
 from shm.jit import njit_bare as njit

@@ -10,14 +10,13 @@ Raw (``/ws``) and wrapped (``/stream``) frames::
     {"e":"bookTicker","u":600859600576,"s":"SUSHIUSDT","b":"7.6110","B":"2","a":"7.6120","A":"297","T":…,"E":…}
 
 Partial books (``depth5|10|20``) name no symbol on spot and are another topic. Answers (``result``, ``error``, ``code``)
-and ``serverShutdown`` are for the session.
+and ``serverShutdown`` are control frames.
 
 Source: Binance spot and derivatives documentation of market streams (read 2026), recorded frames.
 """
 
 from __future__ import annotations
 
-from pipeline.book import sequencer
 from pipeline.book.codec import Decoded, FeedCodec
 from pipeline.book.frame_kernels import route
 from pipeline.book.memory import (
@@ -26,12 +25,14 @@ from pipeline.book.memory import (
     FRAME_BYTE,
     LINK_PREVIOUS,
     SYMBOL_BYTES,
+    TICKER_EVERY,
     TOPIC_CONTROL,
     TOPIC_DEPTH,
     TOPIC_OTHER,
     TOPIC_TICKER,
     TOPIC_UNKNOWN,
 )
+from pipeline.book.sequencer import SequenceRule
 from pipeline.exchanges.parsing import json_fields as keys
 from pipeline.exchanges.parsing import json_scanner as scan
 from pipeline.exchanges.parsing import reference_decoder as ref
@@ -119,7 +120,7 @@ def classify(mem: Words) -> int:
 
 @njit
 def on_frame(mem: Words, words: Words, length: int, recv_ns: int, conn: int) -> int:
-    """The one call per frame: scan, sequence, apply, publish. Returns an ``engine.R_*``."""
+    """The one call per frame: scan, sequence, apply, publish. Returns a result of ``frame_kernels``."""
     return route(mem, words, scan_frame(mem, length), recv_ns, conn)
 
 
@@ -157,9 +158,13 @@ def reference_futures(frame: bytes) -> Decoded:
     return _reference(frame, linked=True)
 
 
+#: Why the values are as they are: the table of ``pipeline/book/sequencer.py``.
+SPOT_RULE = SequenceRule(drop_offset=1, first_offset=1, overlap=True, ticker=TICKER_EVERY)
+USDM_RULE = SequenceRule(link=LINK_PREVIOUS, drop_offset=0, first_offset=0, overlap=False, ticker=TICKER_EVERY)
+
 CODECS = {
     "spot": FeedCodec(
-        rule=sequencer.BINANCE_SPOT,
+        rule=SPOT_RULE,
         on_frame=on_frame,
         scan_frame=scan_frame,
         scan_snapshot=keys.scan_snapshot,
@@ -167,7 +172,7 @@ CODECS = {
         reference_snapshot=ref.decode_snapshot,
     ),
     "futures": FeedCodec(
-        rule=sequencer.BINANCE_USDM,
+        rule=USDM_RULE,
         on_frame=on_frame,
         scan_frame=scan_frame,
         scan_snapshot=keys.scan_snapshot,

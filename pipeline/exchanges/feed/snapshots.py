@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from pipeline.book.venue_books import SnapshotResult, VenueBooks
+from pipeline.book.results import SnapshotResult
+from pipeline.book.venue_books import VenueBooks
 from pipeline.exchanges.base import VenueClient
-from pipeline.exchanges.feed.connection import PublicStream
+from pipeline.exchanges.feed.connection import FeedConnection
 from pipeline.exchanges.feed.types import Counters, FeedInstrument
 from pipeline.exchanges.transport.backoff import Backoff
 from pipeline.model.clock import mono_ns
@@ -30,8 +31,8 @@ RETRY_BASE_S = 0.05
 RETRY_CAP_S = 10.0
 NO_CONN = -1  # a book that no connection carries: nothing can prove it
 
-#: stream that carries an instrument's book topic, acknowledged; None = none does
-Carrier = Callable[[FeedInstrument], PublicStream | None]
+#: The connection that carries an instrument's book topic, acknowledged; None = none does
+Carrier = Callable[[FeedInstrument], FeedConnection | None]
 
 
 class Snapshots:
@@ -135,8 +136,8 @@ class Snapshots:
     async def _align(self, instrument: FeedInstrument) -> bool:
         """Fetch and load one snapshot; True = ask again."""
         index = instrument.book_index
-        stream = self._carrier(instrument)
-        if stream is None:
+        connection = self._carrier(instrument)
+        if connection is None:
             return False  # the acknowledgement of its topic asks again
         backoff = self._backoff.setdefault(index, Backoff(base_s=RETRY_BASE_S, cap_s=RETRY_CAP_S))
         asked_ns = mono_ns()  # the answer is at least as new as its question
@@ -152,9 +153,9 @@ class Snapshots:
         if self._books.is_synced(index):
             backoff.reset()  # the stream itself brought a whole book meanwhile
             return False
-        if not stream.is_open or self._carrier(instrument) is None:
+        if not connection.is_open or self._carrier(instrument) is None:
             return self._carrier(instrument) is not None  # asked for too early for the stream that carries it now
-        result = self._books.on_snapshot(index, payload, asked_ns, stream.conn)
+        result = self._books.on_snapshot(index, payload, asked_ns, connection.conn)
         if result == SnapshotResult.SYNCED:
             backoff.reset()
             return False

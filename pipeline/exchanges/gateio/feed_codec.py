@@ -13,26 +13,27 @@
 
 ``full`` replaces the book; an empty price in a ticker is an empty side; sizes are numbers or, with the header
 ``X-Gate-Size-Decimal``, strings. Sizes of futures are contracts here and become base quantity when they are scaled.
-Everything whose event is not ``update`` or ``all`` (acks, refusals, pongs) is for the session.
+Everything whose event is not ``update`` or ``all`` (acks, refusals, pongs) is a control frame.
 
 Source: Gate.io WebSocket v4 documentation of spot and futures (read 2026), recorded frames.
 """
 
 from __future__ import annotations
 
-from pipeline.book import sequencer
 from pipeline.book.codec import Decoded, FeedCodec
 from pipeline.book.frame_kernels import route
 from pipeline.book.memory import (
     EVENT,
     FRAME_BYTE,
     SYMBOL_BYTES,
+    TICKER_EQUAL,
     TOPIC_CONTROL,
     TOPIC_DEPTH,
     TOPIC_OTHER,
     TOPIC_TICKER,
     TOPIC_UNKNOWN,
 )
+from pipeline.book.sequencer import SequenceRule
 from pipeline.exchanges.parsing import json_fields as keys
 from pipeline.exchanges.parsing import json_scanner as scan
 from pipeline.exchanges.parsing import reference_decoder as ref
@@ -212,7 +213,7 @@ def strip_obu(mem: Words) -> None:
 
 @njit
 def on_frame(mem: Words, words: Words, length: int, recv_ns: int, conn: int) -> int:
-    """The one call per frame: scan, sequence, apply, publish. Returns an ``engine.R_*``."""
+    """The one call per frame: scan, sequence, apply, publish. Returns a result of ``frame_kernels``."""
     return route(mem, words, scan_frame(mem, length), recv_ns, conn)
 
 
@@ -248,8 +249,11 @@ def reference(frame: bytes) -> Decoded:
     return ref.decode_update(result, frame, symbol=symbol, time=time, linked=False, sparse=True)
 
 
+#: Why the values are as they are: the table of ``pipeline/book/sequencer.py``.
+RULE = SequenceRule(drop_offset=1, first_offset=1, overlap=True, ticker=TICKER_EQUAL)
+
 _CODEC = FeedCodec(
-    rule=sequencer.GATEIO,
+    rule=RULE,
     on_frame=on_frame,
     scan_frame=scan_frame,
     scan_snapshot=keys.scan_snapshot,

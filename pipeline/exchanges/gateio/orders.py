@@ -19,11 +19,10 @@ from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, maybe_number, n
 from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import plain
-from pipeline.model.structs import Fill, OrderRequest, OrderUpdate
+from pipeline.model.structs import ZERO, Fill, OrderRequest, OrderUpdate
 from pipeline.templates import template as st
 from pipeline.templates.template import OrderTerms, Pieces
 
-ZERO = Decimal(0)
 TEXT_PREFIX = "t-"
 _TIF = {
     TimeInForce.GTC: "gtc",
@@ -74,6 +73,8 @@ class FuturesOrder(msgspec.Struct):
 
 
 class SpotTrade(msgspec.Struct):
+    """The fields of a spot fill that we use."""
+
     id: str | int
     currency_pair: str
     order_id: str | int
@@ -90,6 +91,8 @@ class SpotTrade(msgspec.Struct):
 
 
 class FuturesTrade(msgspec.Struct):
+    """The fields of a futures fill that we use; ``size`` is signed contracts."""
+
     id: str | int
     contract: str
     order_id: str | int
@@ -103,14 +106,8 @@ class FuturesTrade(msgspec.Struct):
     text: str | None = None
 
 
-class OpenOrdersOfPair(msgspec.Struct):
-    currency_pair: str
-    orders: list[SpotOrder]
-
-
 spot_order = msgspec.json.Decoder(SpotOrder)
 spot_orders = msgspec.json.Decoder(list[SpotOrder])
-spot_open_orders = msgspec.json.Decoder(list[OpenOrdersOfPair])
 spot_trades = msgspec.json.Decoder(list[SpotTrade])
 futures_order = msgspec.json.Decoder(FuturesOrder)
 futures_orders = msgspec.json.Decoder(list[FuturesOrder])
@@ -187,7 +184,7 @@ def _futures_body(request: OrderRequest) -> bytes:
 
 
 def _spot_state(row: SpotOrder, filled: Decimal | None, venue: str) -> OrderState:
-    """``status`` where told (REST, WebSocket API), else the stream's ``event`` with ``finish_as``."""
+    """``status`` where it is sent (REST, WebSocket API), else the stream's ``event`` with ``finish_as``."""
     status = row.status
     if status is None:
         if row.event in ("put", "update"):
@@ -204,16 +201,18 @@ def _spot_state(row: SpotOrder, filled: Decimal | None, venue: str) -> OrderStat
 
 
 def _spot_filled(row: SpotOrder, venue: str) -> Decimal | None:
-    """Cumulative base quantity; None where only quote amounts are told (market buys)."""
-    told = maybe_number(row.filled_amount, venue)
-    if told is not None:
-        return told
+    """Cumulative base quantity; None where only quote amounts are sent (market buys)."""
+    sent = maybe_number(row.filled_amount, venue)
+    if sent is not None:
+        return sent
     if row.type == "market" and row.side == "buy":
         return None
     return number(row.amount, venue) - number(row.left, venue)
 
 
 def spot_update(venue: str, row: SpotOrder, recv_mono_ns: int, source: str) -> OrderUpdate:
+    """Update of a spot order; ``source``: "rest", "ws_api" or "ws". Raises ``ProtocolViolation`` for an unknown
+    status."""
     filled = _spot_filled(row, venue)
     average = maybe_number(row.avg_deal_price, venue)
     total = maybe_number(row.filled_total, venue)
@@ -237,7 +236,8 @@ def spot_update(venue: str, row: SpotOrder, recv_mono_ns: int, source: str) -> O
 def futures_update(
     venue: str, row: FuturesOrder, multipliers: Mapping[str, Decimal], recv_mono_ns: int, source: str
 ) -> OrderUpdate:
-    """Raises ``KeyError`` for a contract whose multiplier is not known."""
+    """Update of a futures order, quantity in base coin. Raises ``KeyError`` for a contract whose multiplier is not
+    known, ``ProtocolViolation`` for an unknown status."""
     multiplier = multipliers[row.contract]
     filled = (abs(number(row.size, venue)) - abs(number(row.left, venue))) * multiplier
     if row.status == "open":

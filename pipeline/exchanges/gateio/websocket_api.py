@@ -32,6 +32,8 @@ RATE_SILENCE_MAX_S = 10.0
 
 
 class Header(msgspec.Struct):
+    """``header`` of a reply; the venue has spelled the name of the reset stamp in two ways."""
+
     status: str | int = "200"
     channel: str = ""
     response_time: str | int = ""
@@ -40,6 +42,8 @@ class Header(msgspec.Struct):
 
 
 class Data(msgspec.Struct):
+    """``data`` of a reply: what was done, or why it was refused."""
+
     result: msgspec.Raw = ABSENT
     errs: Refusal | None = None
 
@@ -54,6 +58,8 @@ class ApiReply(msgspec.Struct):
 
 
 class LoginResult(msgspec.Struct):
+    """``data.result`` of a login: the account's user id."""
+
     uid: str | int = ""
 
 
@@ -62,6 +68,7 @@ _login = msgspec.json.Decoder(LoginResult)
 
 
 def parse_reply(venue: str, payload: bytes | memoryview) -> ApiReply:
+    """One frame of the trading connection. Raises ``ProtocolViolation``."""
     return decode(_reply, payload, venue, "trading reply")
 
 
@@ -92,6 +99,7 @@ def login_frame(signer: GateSigner, prefix: str, req_id: str, time_s: int) -> by
 
 
 def login_uid(venue: str, reply: ApiReply) -> str:
+    """The account's user id, "" where the venue does not send it."""
     return str(decode(_login, bytes(reply.data.result), venue, "login reply").uid)
 
 

@@ -1,6 +1,6 @@
 """MEXC spot public stream: aggregated depth diffs (body 313) and best-price tickers (315) in protobuf.
 
-Binary frames hold one ``PushDataV3ApiWrapper``; text frames are JSON answers for the session. A depth frame (delete
+Binary frames hold one ``PushDataV3ApiWrapper``; text frames are JSON control frames. A depth frame (delete
 ask 65000.51, bid 65000.50 x 0.25, versions 1001 to 1003)::
 
     0a 2f "spot@public.aggre.depth.v3.api.pb@100ms@BTCUSDT"  1a 07 "BTCUSDT"  30 fbd095ffbc31 (sendTime)
@@ -22,7 +22,6 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from pipeline.book import sequencer
 from pipeline.book.codec import Decoded, FeedCodec, Level, Number
 from pipeline.book.frame_kernels import route
 from pipeline.book.memory import (
@@ -32,12 +31,14 @@ from pipeline.book.memory import (
     LEVEL,
     LEVEL_CAP,
     SYMBOL_BYTES,
+    TICKER_NONE,
     TOPIC_CONTROL,
     TOPIC_DEPTH,
     TOPIC_OTHER,
     TOPIC_TICKER,
     TOPIC_UNKNOWN,
 )
+from pipeline.book.sequencer import SequenceRule
 from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper
 from pipeline.exchanges.parsing import json_fields as keys
 from pipeline.exchanges.parsing import json_scanner as scan
@@ -316,7 +317,7 @@ def scan_frame(mem: Words, length: int) -> int:
 
 @njit
 def on_frame(mem: Words, words: Words, length: int, recv_ns: int, conn: int) -> int:
-    """The one call per frame: scan, sequence, apply, publish. Returns an ``engine.R_*``."""
+    """The one call per frame: scan, sequence, apply, publish. Returns a result of ``frame_kernels``."""
     return route(mem, words, scan_frame(mem, length), recv_ns, conn)
 
 
@@ -376,9 +377,12 @@ def reference(frame: bytes) -> Decoded:
     )
 
 
+#: Why the values are as they are: the table of ``pipeline/book/sequencer.py``.
+RULE = SequenceRule(drop_offset=0, first_offset=1, overlap=False, ticker=TICKER_NONE)
+
 CODECS = {
     "spot": FeedCodec(
-        rule=sequencer.MEXC,
+        rule=RULE,
         on_frame=on_frame,
         scan_frame=scan_frame,
         scan_snapshot=keys.scan_snapshot,

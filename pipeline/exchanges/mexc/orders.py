@@ -13,6 +13,7 @@ import msgspec
 
 from pipeline.exchanges.base import HttpReply
 from pipeline.exchanges.mexc.errors import error_of
+from pipeline.exchanges.parsing.own_trades import fill_of_row
 from pipeline.exchanges.parsing.venue_json import decode, number
 from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import ProtocolViolation
@@ -166,6 +167,7 @@ def _update(venue: str, row: _Order, recv_mono_ns: int) -> OrderUpdate:
 
 
 def parse_order(venue: str, payload: bytes, recv_mono_ns: int) -> OrderUpdate:
+    """GET /order. Raises ``ProtocolViolation``, also for a status that is not documented."""
     return _update(venue, decode(_order, payload, venue, "order"), recv_mono_ns)
 
 
@@ -180,27 +182,20 @@ def parse_cancel(venue: str, payload: bytes, recv_mono_ns: int) -> OrderUpdate:
 
 
 def parse_orders(venue: str, payload: bytes, recv_mono_ns: int) -> list[OrderUpdate]:
+    """GET /openOrders and /allOrders, DELETE /openOrders."""
     return [_update(venue, row, recv_mono_ns) for row in decode(_orders, payload, venue, "orders")]
 
 
 def parse_fills(venue: str, payload: bytes, recv_mono_ns: int) -> list[Fill]:
     """GET /myTrades."""
     return [
-        Fill(
-            venue=venue,
-            symbol=row.symbol,
-            trade_id=str(row.id),
-            order_id=str(row.orderId),
+        fill_of_row(
+            venue,
+            row,
             client_id=row.clientOrderId or "",
-            side=OrderSide.BUY if row.isBuyer else OrderSide.SELL,
-            qty=number(row.qty, venue),
-            price=number(row.price, venue),
-            fee=number(row.commission, venue),
-            fee_asset=row.commissionAsset,
+            is_buy=row.isBuyer,
             is_maker=row.isMaker,
-            venue_wall_ms=row.time,
             recv_mono_ns=recv_mono_ns,
-            source="rest",
         )
         for row in decode(_trades, payload, venue, "myTrades")
     ]

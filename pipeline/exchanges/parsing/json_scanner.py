@@ -29,7 +29,7 @@ from shm.words import Words
 
 BAD = -1
 OTHER = -2  # a topic that is not for books
-CONTROL = -3  # an answer or notice for the session
+CONTROL = -3  # an answer to a subscription, or a notice
 
 _POW10 = np.array([10**k for k in range(9)], dtype=np.int64)
 _SAFE = (2**63 - 1) // 10**8 - 1  # eight more digits always fit

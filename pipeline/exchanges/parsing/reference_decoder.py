@@ -11,18 +11,16 @@ Source: the venue sheets' market data sections (Binance spot and USDM, Gate.io s
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import msgspec
 
 from pipeline.book.codec import Decoded, Level, Number
-from pipeline.book.memory import SYMBOL_BYTES, TOPIC_CONTROL, TOPIC_DEPTH, TOPIC_OTHER, TOPIC_SNAPSHOT, TOPIC_TICKER
+from pipeline.book.memory import SYMBOL_BYTES, TOPIC_DEPTH, TOPIC_SNAPSHOT, TOPIC_TICKER
 from pipeline.exchanges.parsing.json_scanner import NUMBER_LENGTH_MAX
 from pipeline.model.errors import ProtocolViolation
 
 _NUMBER = re.compile(rb"([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]{1,2}))?", re.ASCII)
 _INTEGER = re.compile(rb"(?:0|[1-9][0-9]*)", re.ASCII)
-_CONTROL_KEYS = ("result", "error", "code", "msg", "id")
 _ID_LIMIT = 2**63 - 1
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last: nested a thousand deep
 
@@ -177,8 +175,3 @@ def decode_snapshot(frame: bytes) -> Decoded:
         bids=read_levels(bytes(fields["bids"])),
         asks=read_levels(bytes(fields["asks"])),
     )
-
-
-def control_or_other(fields: dict[str, Any]) -> int:
-    """The topic that the first telling key shows: an answer for the session, or a topic that is not for books."""
-    return TOPIC_CONTROL if any(key in fields for key in _CONTROL_KEYS) else TOPIC_OTHER

@@ -38,8 +38,8 @@ from pipeline.execution.journal.format import (
     segment_indices,
     segment_path,
 )
-from pipeline.execution.journal.reader import JournalReader, read_journal
-from pipeline.execution.journal.segments import segment_start, shrink
+from pipeline.execution.journal.reader import JournalReader, read_journal, segment_start
+from pipeline.execution.journal.segments import shrink
 from pipeline.execution.journal.writer import SEGMENT_BYTES_MIN, Journal, Place
 
 __all__ = [

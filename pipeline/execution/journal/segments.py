@@ -25,7 +25,6 @@ from pipeline.execution.journal.format import (
     RECORD_MAGIC,
     SPARE_NAME,
     JournalEntry,
-    JournalPosition,
     chain_of,
     crc32_of,
     padded,
@@ -117,15 +116,6 @@ class SegmentView:
                     return True
             at = self.map.find(needle, at + 4)
         return False
-
-
-def segment_start(directory: Path, index: int) -> JournalPosition:
-    """Where a reader begins that wants segment ``index`` and what follows. Raises JournalError for a damaged header."""
-    view = SegmentView(segment_path(directory, index))
-    try:
-        return JournalPosition(index, FILE_HEADER_BYTES, view.first_seq, view.seed)
-    finally:
-        view.close()
 
 
 def shrink(directory: Path) -> int:

@@ -13,6 +13,7 @@ from hypothesis import strategies as some
 from pipeline.book import freshness as freshness
 from pipeline.book.memory import BOOKS, EVENT, WATCH, new_memory
 from pipeline.book.venue_books import VenueBooks
+from pipeline.exchanges.factory import feed_codec
 from pipeline.exchanges.feed import connection_proofs as pf
 from pipeline.exchanges.feed.connection_proofs import Proofs
 from pipeline.exchanges.feed.types import Counters
@@ -41,7 +42,7 @@ class Rig:
         self.words = np.zeros(feed_segment_words(4), dtype=np.int64)
         bookring.init_feed(self.words, 0, 4)
         self.books = VenueBooks(
-            dialect="gateio", market="futures", words=self.words, feed_off=0, venue_id=1, capacity=4
+            codec=feed_codec("gateio", "futures"), words=self.words, feed_off=0, venue_id=1, capacity=4
         )
         for index, symbol in enumerate(("BTC_USDT", "ETH_USDT")):
             self.books.add(book_index=index, instrument_id=index, symbol=symbol, price_exp=2, qty_exp=2)

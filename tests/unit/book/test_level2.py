@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from pipeline.book import level2
-from pipeline.book.frame_kernels import symbol_hash
 from pipeline.book.memory import (
     BLOCK_LEVELS,
     BLOCK_WORDS,
@@ -22,6 +21,7 @@ from pipeline.book.memory import (
     grown,
     new_memory,
 )
+from pipeline.book.symbol_table import symbol_hash
 from shm.words import Words
 
 

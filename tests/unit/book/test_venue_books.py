@@ -6,77 +6,15 @@ import json
 from decimal import Decimal
 from typing import Any
 
-import numpy as np
 import pytest
 
-from pipeline.book import venue_books as bb
 from pipeline.book.memory import FRAME_CAP_BYTES, OLD_RUN_MAX
-from pipeline.book.venue_books import FrameResult, SnapshotResult, VenueBooks
+from pipeline.book.results import FrameResult, SnapshotResult
 from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper
 from pipeline.model.errors import ArbitrageEngineError
 from shm import bookring
-from shm.layout import (
-    ABSENT_ASK,
-    ABSENT_BID,
-    BOOK,
-    FLAG_CROSSED,
-    FLAG_GAP,
-    FLAG_HALTED,
-    FLAG_SNAPSHOT,
-    FLAG_UNPROVED,
-    feed_segment_words,
-)
-
-CONN = 3
-
-
-def spot_update(first: int, last: int, b: Any = (), a: Any = (), s: str = "BTCUSDT", **more: Any) -> bytes:
-    body = {"e": "depthUpdate", "E": 1700000000000, "s": s, "U": first, "u": last, "b": b, "a": a, **more}
-    return json.dumps(body).encode()
-
-
-def snapshot(last: int, bids: Any = (("100.0", "1"),), asks: Any = (("101.0", "2"),)) -> bytes:
-    return json.dumps({"lastUpdateId": last, "bids": bids, "asks": asks}).encode()
-
-
-def ticker(last: int, b: str, bq: str, a: str, aq: str) -> bytes:
-    return json.dumps({"u": last, "s": "BTCUSDT", "b": b, "B": bq, "a": a, "A": aq}).encode()
-
-
-class Rig:
-    """A venue's books on private words, and what its readers see."""
-
-    def __init__(self, dialect: str = "binance", market: str = "spot", symbol: str = "BTCUSDT", **more: Any) -> None:
-        self.words = np.zeros(feed_segment_words(4), dtype=np.int64)
-        bookring.init_feed(self.words, 0, 4)
-        self.generation = bookring.conn_open(self.words, 0, CONN, 1, 0)
-        self.books = VenueBooks(dialect=dialect, market=market, words=self.words, feed_off=0, venue_id=1, capacity=4)
-        row = {"book_index": 2, "instrument_id": 77, "symbol": symbol, "price_exp": 4, "qty_exp": 4, "row_epoch": 9}
-        self.books.add(**{**row, **more})
-        self.time = 1000
-
-    def frame(self, frame: bytes) -> FrameResult:
-        self.time += 10
-        return FrameResult(self.books.on_frame(frame, self.time, CONN))
-
-    def snap(self, payload: bytes) -> SnapshotResult:
-        self.time += 10
-        return self.books.on_snapshot(2, payload, self.time, CONN)
-
-    def read(self, book_index: int = 2) -> Any:
-        out = np.zeros(BOOK.WORDS, dtype=np.int64)
-        assert bookring.read_book(self.words, 0, book_index, out) > 0
-        return out
-
-    def flags(self) -> int:
-        return int(self.read()[BOOK.flags])
-
-    def live(self) -> Rig:
-        """Synchronised at id 10 with 100.0 x 1 / 101.0 x 2, live at id 11."""
-        assert self.frame(spot_update(9, 9)) is FrameResult.NEED_SNAPSHOT
-        assert self.snap(snapshot(10)) is SnapshotResult.SYNCED
-        assert self.frame(spot_update(11, 11)) is FrameResult.APPLIED
-        return self
+from shm.layout import ABSENT_ASK, ABSENT_BID, BOOK, FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_SNAPSHOT, FLAG_UNPROVED
+from tests.worlds.venue_books_rig import CONN, Rig, snapshot, spot_update, ticker
 
 
 def test_first_update_asks_for_a_snapshot_and_is_replayed_on_top_of_it() -> None:
@@ -412,7 +350,7 @@ def test_mexc_symbol_can_be_read_off_the_channel() -> None:
 
 
 def test_the_buffer_is_bounded_and_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bb, "BUFFER_FRAMES_MAX", 3)
+    monkeypatch.setattr("pipeline.book.waiting_updates.WAITING_FRAMES_MAX", 3)
     rig = Rig()
     for k in range(1, 7):
         rig.frame(spot_update(k, k))
@@ -504,13 +442,6 @@ def test_symbols_beyond_ascii_are_kept_and_take_the_slow_path() -> None:
     assert rig.snap(snapshot(10, [["100", "1"]], [["101", "2"]])) is SnapshotResult.SYNCED
     assert rig.frame(spot_update(11, 11, [["100.5", "1"]], s="币安USDT")) is FrameResult.APPLIED
     assert rig.books.counters.slow_path == 2
-
-
-def test_unknown_dialects_are_refused() -> None:
-    with pytest.raises(ArbitrageEngineError, match="no feed codec"):
-        bb.load_codec("kraken", "spot")
-    with pytest.raises(ArbitrageEngineError, match="no feed codec"):
-        bb.load_codec("mexc", "futures")
 
 
 def test_quiet_instruments_can_ask_before_any_update() -> None:

@@ -9,8 +9,11 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from pipeline.exchanges.factory import make_session, make_venue
-from pipeline.exchanges.feed.market_feed import ConnSlots, FeedInstrument, FeedSettings, MarketFeed
+from pipeline.exchanges.factory import feed_codec, make_public_stream, make_venue
+from pipeline.exchanges.feed.connection import ConnectionRows
+from pipeline.exchanges.feed.market_feed import MarketFeed
+from pipeline.exchanges.feed.topics import topics_of
+from pipeline.exchanges.feed.types import FeedInstrument, FeedSettings
 from pipeline.exchanges.transport.websocket import FrameSink
 from pipeline.model.clock import mono_ns
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
@@ -44,11 +47,12 @@ class Bench:
         config = box.venue(name)
         self.feed = MarketFeed(
             venue=config,
-            session=make_session(config),
+            public=make_public_stream(config),
             client=make_venue(config),
+            codec=feed_codec(config.dialect, config.market),
             words=self.words,
             feed_off=0,
-            slots=ConnSlots(8),
+            connection_rows=ConnectionRows(8),
             capacity=CAPACITY,
             settings=settings,
             say=lambda level, text: self.said.append(text),
@@ -273,9 +277,9 @@ def test_a_process_that_stood_still_proves_nothing_with_what_its_sockets_held() 
             return take
 
         await asyncio.sleep(0)
-        for stream in it.feed._streams.values():
-            assert stream._link is not None
-            stream._link._on_frame = watched(stream._link._on_frame)
+        for connection in it.feed._connections.values():
+            assert connection._link is not None
+            connection._link._on_frame = watched(connection._link._on_frame)
         it.feed.proofs.ticked(mono_ns() - 5_000_000_000)  # as after five stopped seconds
         it.feed.proofs.learn(it.box.server.venues["mexc_spot"].now_ms() + 5000, mono_ns(), mono_ns())
         await until(lambda: len(proved) > 3, "frames")
@@ -374,7 +378,7 @@ def test_thirty_topics_are_the_limit_of_a_mexc_connection() -> None:
                     )
                 )
                 it.feed.books.remove(f"X{number}USDT")  # only the spreading over connections is looked at
-            sizes = [len(it.feed._topics(place)) for place in it.feed._places]
+            sizes = [len(topics_of(it.feed.public, kept.symbols, it.feed.instruments)) for kept in it.feed._kept]
             assert len(sizes) == 3 and max(sizes) == 30 and sum(sizes) == len(it.rows) + 60 + 3
 
     asyncio.run(body())

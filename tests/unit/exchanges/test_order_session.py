@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from pipeline.exchanges.base import VenueClient, VenueTrading
-from pipeline.exchanges.factory import make_session, make_trading, make_venue
+from pipeline.exchanges.factory import make_public_stream, make_trading, make_venue
 from pipeline.model.clock import wall_ms
 from pipeline.model.config import VenueConfig
 from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
@@ -368,7 +368,7 @@ def test_unknown_dialects_and_missing_parts_are_configuration_errors() -> None:
 
     for dialect in ("nosuch", "../mexc", ""):
         with pytest.raises(ConfigInvalid, match="dialect"):
-            make_session(config(dialect))
+            make_public_stream(config(dialect))
     with pytest.raises(ConfigInvalid, match="has no order entry"):
         make_trading(config("binance"), Credentials(api_key="k", api_secret="s"), Events())
 

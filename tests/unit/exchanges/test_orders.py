@@ -324,18 +324,6 @@ def test_gate_refusals_over_the_trading_connection() -> None:
 # --- Binance ---
 
 
-def test_binance_parameters() -> None:
-    ioc = request(tif=TimeInForce.IOC)
-    assert binance.place_params("spot", ioc) == [
-        ("symbol", "BTCUSDT"), ("side", "BUY"), ("type", "LIMIT"), ("timeInForce", "IOC"), ("quantity", "0.001"),
-        ("price", "65000.5"), ("newClientOrderId", "ab1"),
-    ]  # fmt: skip
-    post_only = request(tif=TimeInForce.POST_ONLY, reduce_only=True)
-    assert ("type", "LIMIT_MAKER") in binance.place_params("spot", post_only)
-    assert ("timeInForce", "GTX") in binance.place_params("futures", post_only)
-    assert ("reduceOnly", "true") in binance.place_params("futures", post_only)
-
-
 @pytest.mark.parametrize(
     ("status", "state"),
     [

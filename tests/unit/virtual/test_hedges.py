@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import msgspec
 
-from pipeline.execution.events import CatalogueChanged, CommandKind, Opportunity
+from pipeline.execution.events import CatalogueChanged, Opportunity
 from pipeline.execution.records import FundingRecord
 from pipeline.model.config import DetectionConfig, ExecutionConfig, HedgeConfig, HedgeExitConfig, RiskLimits
 from pipeline.model.enums import OpportunityType, Refusal
@@ -62,6 +62,11 @@ def set_funding(world: VirtualWorld, rate_ppb: int, next_in_s: int = 0) -> None:
         stamp_s = world.clock.wall_ns() // 1_000_000_000 + next_in_s
         spec = msgspec.structs.replace(spec, funding_next_wall_s=stamp_s)
     world.feed(CatalogueChanged((msgspec.structs.replace(row, spec=spec),)))
+
+
+def leave_hard(world: VirtualWorld) -> None:
+    """The hedge must leave (as for a delisting that was announced)."""
+    world.core.hedges.hard_exit(next(iter(world.core.ledger.hedges.values())), "as told")
 
 
 def is_flat(world: VirtualWorld) -> bool:
@@ -166,7 +171,7 @@ def test_a_forced_exit_that_cannot_go_says_why() -> None:
     world = make()
     for listing in (SPOT, FUTURES):
         world.market.quote(*listing, Quote(MID, qty=D("0")))
-    world.command(CommandKind.CLOSE_HEDGES)
+    leave_hard(world)
     world.run(14_000)
     assert not any(alert.code == "hedge_exit_blocked" for alert in world.alerts)
     world.run(3000)
@@ -182,7 +187,7 @@ def test_a_forced_exit_widens_its_bound() -> None:
     world = make()
     for listing in (SPOT, FUTURES):  # a lot at the best price, all else 15 bps away
         world.market.quote(*listing, Quote(MID, qty=D("0.0001"), step_bps=D(100)))
-    world.command(CommandKind.CLOSE_HEDGES)
+    leave_hard(world)
     hedge = next(iter(world.core.ledger.hedges.values()))
     bounds = []
     for _ in range(4):
@@ -279,8 +284,8 @@ def test_a_hedge_shows_what_it_is_worth_if_it_left_now() -> None:
     assert state.basis_bps is not None and state.leaves_at_bps is not None and state.leaves_at_bps < state.basis_bps
     assert state.unrealised_pnl is not None
     before = world.core.ledger.total_pnl
-    world.command(CommandKind.CLOSE_HEDGES)
-    assert world.core.hedges.states()[0].leaving_because == "virtual"
+    leave_hard(world)
+    assert world.core.hedges.states()[0].leaving_because == "as told"
     world.run(2000)
     assert is_flat(world)
     results = [operation.result for operation in world.core.ledger.operations.values() if operation.result is not None]

@@ -27,7 +27,9 @@ def position_of(account: SimAccount, symbol: str, mode: str = "single") -> SimPo
     key = symbol if mode == "single" else f"{symbol}:{mode}"
     found = account.positions.get(key)
     if found is None:
-        found = account.positions[key] = SimPosition(symbol=symbol, mode=mode)
+        found = account.positions[key] = SimPosition(
+            symbol=symbol, mode=mode, leverage=account.default_leverage, is_cross=account.default_cross
+        )
     return found
 
 
@@ -39,22 +41,29 @@ def positions_of(account: SimAccount, symbol: str) -> list[SimPosition]:
 
 
 def apply_fill(position: SimPosition, price: Decimal, signed: Decimal) -> tuple[Decimal, Decimal]:
-    """Adds a signed base quantity at a price; returns (realised PnL, closed quantity)."""
+    """Adds a signed base quantity at a price; returns (realised PnL, closed quantity).
+
+    What is closed sets its share of the margin free, what is opened adds its initial margin.
+    """
     realised = closed = ZERO
     if position.qty and (position.qty > 0) != (signed > 0):
         closed = min(abs(position.qty), abs(signed))
         if closed == abs(position.qty):
-            released = position.cost
+            released, freed = position.cost, position.margin
         else:
+            share = closed / abs(position.qty)
             released = (position.cost * closed / abs(position.qty)).quantize(MONEY_STEP, ROUND_HALF_EVEN)
+            freed = (position.margin * share).quantize(MONEY_STEP, ROUND_HALF_EVEN)
         direction = 1 if position.qty > 0 else -1
         realised = price * closed * direction - released
         position.cost -= released
+        position.margin -= freed
         position.qty -= closed * direction
         signed += closed * direction
     if signed:
         position.qty += signed
         position.cost += price * signed
+        position.margin += (price * abs(signed) / position.leverage).quantize(MONEY_STEP, ROUND_HALF_EVEN)
     return realised.normalize() + ZERO, closed
 
 
@@ -67,27 +76,31 @@ def record_span(
     closed: Decimal,
     opened: Decimal,
     now_ms: int,
-) -> None:
-    """Records a position's life from flat to flat; its end becomes a ``PositionClose``.
+    text: str,
+) -> PositionClose | None:
+    """Records a position's life from flat to flat; its end becomes a ``PositionClose``, which is returned.
 
+    ``text``: of the order that filled.
     Called after ``apply_fill`` and after the fill's gain and fee are counted; a caller that opens from flat starts the
     span before those.
     """
     span = position.span
+    ended: PositionClose | None = None
     if closed:
         span.exited_qty += closed
         span.exited_quote += closed * price
         if not position.qty or (position.qty > 0) != (before > 0):
-            account.closes.append(_closed(position, before, now_ms))
-            position.extra_margin = ZERO
+            ended = _closed(position, before, now_ms, text)
+            account.closes.append(ended)
             span.start(position, now_ms)
     if opened:
         span.entered_qty += opened
         span.entered_quote += opened * price
     span.max_qty = max(span.max_qty, abs(position.qty))
+    return ended
 
 
-def _closed(position: SimPosition, before: Decimal, now_ms: int) -> PositionClose:
+def _closed(position: SimPosition, before: Decimal, now_ms: int, text: str) -> PositionClose:
     span = position.span
     return PositionClose(
         symbol=position.symbol,
@@ -101,4 +114,5 @@ def _closed(position: SimPosition, before: Decimal, now_ms: int) -> PositionClos
         total_qty=span.entered_qty,
         entry_price=span.entered_quote / span.entered_qty if span.entered_qty else ZERO,
         exit_price=span.exited_quote / span.exited_qty if span.exited_qty else ZERO,
+        text=text,
     )
