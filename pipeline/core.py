@@ -47,7 +47,7 @@ from pipeline.execution.events import (
 )
 from pipeline.execution.evidence import Evidence
 from pipeline.execution.forced_close import ForcedClose
-from pipeline.execution.hedges import HedgeExits
+from pipeline.execution.hedge_control import HedgeControl
 from pipeline.execution.inventory import InventoryRow, inventory_row
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.ledger import Ledger, Operation, Order
@@ -56,10 +56,10 @@ from pipeline.execution.operation_states import StateController
 from pipeline.execution.orchestrator import OrderOrchestrator
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.positions import PositionManager
-from pipeline.execution.records import BootRecord, HedgeRecord, Purpose, RefusalRecord, StopRecord
+from pipeline.execution.records import BootRecord, Purpose, RefusalRecord, StopRecord
 from pipeline.fast_entry.entry import FastEntry
 from pipeline.model.config import EngineConfig
-from pipeline.model.enums import BalanceCheck, OrderState, Refusal, ReportOutcome
+from pipeline.model.enums import BalanceCheck, OpportunityType, OrderState, Refusal, ReportOutcome
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
 from pipeline.model.venue_events import CancelOutcome, FundingNotice, OutcomeKind, PlaceOutcome, SessionState
@@ -74,7 +74,7 @@ from shm.words import Words
 
 REFUSAL_RECORDS_PER_S = 5  # refusals that become records; all are counted
 REFUSAL_PAUSE_NS = 5_000_000  # the detector may offer the same direction again after this
-HEDGE_LOOK_NS = 250_000_000
+CLOSE_LOOK_NS = 250_000_000
 STRICT_TIMEOUT_NS = 1_000_000_000
 
 
@@ -131,7 +131,14 @@ class ExecutionCore:
         self.holds = Holds(self.ledger, self.risk, self.recovery, self.orders)
         self.order_queries = OrderQueries(self.context, self.evidence)
         self.funding = FundingWatch(self.context, self._numeraire_rate)
-        self.hedge_exits = HedgeExits(self.context)
+        self.hedges = HedgeControl(
+            self.context,
+            self.risk.gate,
+            reconciled=self.recovery,
+            ready=lambda: self.ready,
+            leave=lambda plan, hedge: self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id),
+        )
+        self.risk.gate.leaves_a_hedge = self.hedges.is_exit
         self.margin = MarginWatch(
             self.context,
             self.balances,
@@ -143,7 +150,7 @@ class ExecutionCore:
         self.stopping = False
         self.refused, self.last_refusal = 0, ""
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)
-        self._token = self._refusal_second = self._refusal_records = self._hedges_looked_mono_ns = 0
+        self._token = self._refusal_second = self._refusal_records = self._closes_looked_mono_ns = 0
         self._handlers: dict[type, Callable[[Any], object]] = {
             Opportunity: self._opportunity,
             Entered: self._entered,
@@ -264,6 +271,9 @@ class ExecutionCore:
     # --- opportunities ---
 
     def _opportunity(self, opportunity: Opportunity) -> None:
+        if opportunity.type == OpportunityType.HEDGE_EXIT and not opportunity.manual:
+            self.hedges.offered(opportunity)
+            return
         verdict = self.risk.validate_opportunity_risk(opportunity)
         if isinstance(verdict, Rejected):
             self._refuse(opportunity, verdict)
@@ -408,6 +418,7 @@ class ExecutionCore:
 
     def _catalogue(self, event: CatalogueChanged) -> None:
         self.context.instruments.update(event.rows)
+        self.hedges.watch.rows_changed()
         if self.fast_entry is not None:
             self.fast_entry.rows_changed(event.rows)
 
@@ -425,24 +436,10 @@ class ExecutionCore:
         for token, (_plan, asked_ns) in list(self._pending.items()):
             if now_ns - asked_ns > STRICT_TIMEOUT_NS:
                 self._balances_answer(BalancesAnswer(token, (), "no answer in time"))
-        if now_ns - self._hedges_looked_mono_ns >= HEDGE_LOOK_NS:
-            self._hedges_looked_mono_ns = now_ns
-            self._look_at_hedges()
+        self.hedges.tick()
+        if now_ns - self._closes_looked_mono_ns >= CLOSE_LOOK_NS:
+            self._closes_looked_mono_ns = now_ns
             self._close_by_command()
-
-    def _look_at_hedges(self) -> None:
-        """Exits hedges whose exit earns something; a halt does not prevent an exit."""
-        if not self.ready:
-            return
-        closing = {o.record.closes for o in self.ledger.open_operations.values() if o.record.closes}
-        for hedge in list(self.ledger.hedges.values()):
-            if hedge.operation_id in closing or hedge.operation_id in self.ledger.open_operations:
-                continue
-            if hedge.spot_venue not in self.recovery or hedge.futures_venue not in self.recovery:
-                continue
-            plan = self.hedge_exits.exit_plan(hedge)
-            if plan is not None and self._may_leave(plan, hedge):
-                self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id)
 
     def _close_by_command(self) -> None:
         """Closes what an operator wants closed, as far as it can be closed now."""
@@ -450,12 +447,6 @@ class ExecutionCore:
             for answer in self.forced_close.due():
                 if answer.plan is not None:
                     self._execute(answer.plan, purpose=Purpose.CLOSE, closes=answer.hedge.operation_id)
-
-    def _may_leave(self, plan: Plan, hedge: HedgeRecord) -> bool:
-        """Whether an exit by our own decision may go: position not in doubt, direction not resting, rate budget."""
-        doubt = f"venue.{hedge.futures_venue}" in self.ledger.breakers
-        resting = self.risk.gate.resting(plan.opportunity.direction_key)
-        return not doubt and not resting and self.risk.gate.has_budget_for(plan)
 
     # --- commands ---
 

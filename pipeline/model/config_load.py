@@ -289,11 +289,13 @@ def _check(config: EngineConfig, errors: list[str]) -> None:
         errors.append(f"risk_limits.min_profit_margin_bps: found {limits.min_profit_margin_bps}, wanted a number")
     _check_tables(config, errors)
     for name in config.detection.types:
-        if name.upper() not in OpportunityType.__members__:
-            known = ", ".join(kind.name.lower() for kind in OpportunityType)
+        known_types = [kind.name.lower() for kind in OpportunityType if kind is not OpportunityType.HEDGE_EXIT]
+        if name.lower() not in known_types:
+            known = ", ".join(known_types)
             errors.append(f"detection.types: found {name!r}, wanted some of {known}")
     for key in ("max_age_to_trade_ms", "dead_after_ms", "max_skew_ms", "max_notional_usd"):
         _positive(getattr(config.detection, key), f"detection.{key}", errors)
+    _check_hedge_exit(config, errors)
     _check_hedge(config.detection.hedge, errors)
     for key in ("balance_refresh_interval_ms", "order_timeout_ms", "recv_window_ms", "journal_segment_bytes"):
         _positive(getattr(config.execution, key), f"execution.{key}", errors)
@@ -320,6 +322,21 @@ def _check_hedge(hedge: HedgeConfig, errors: list[str]) -> None:
 def _positive(value: Decimal | int, path: str, errors: list[str]) -> None:
     if not Decimal(value).is_finite() or not value > 0:
         errors.append(f"{path}: found {value}, wanted a number above 0")
+
+
+def _check_hedge_exit(config: EngineConfig, errors: list[str]) -> None:
+    exit_, path = config.detection.hedge.exit, "detection.hedge.exit"
+    for key in ("deadline_hours", "max_loss_bps", "forced_step_s"):
+        _positive(getattr(exit_, key), f"{path}.{key}", errors)
+    for key in ("capital_bps_per_day", "stamp_window_s"):
+        value = getattr(exit_, key)
+        if not Decimal(value).is_finite() or not value >= 0:
+            errors.append(f"{path}.{key}: found {value}, wanted a number of at least 0")
+    bounds = exit_.forced_slippage_bps
+    if not bounds or any(not bound.is_finite() or not 0 < bound < 10_000 for bound in bounds):
+        errors.append(
+            f"{path}.forced_slippage_bps: found {list(map(str, bounds))}, wanted numbers above 0 and below 10000"
+        )
 
 
 def _check_tables(config: EngineConfig, errors: list[str]) -> None:

@@ -353,3 +353,35 @@ def replay_twin(
                 ]
                 found.append(FoundEpisode(t_ns, legs[0], legs[1], gain))
     return found
+
+
+def hedge_leaves(futures: int, spot: int, milli_bps: int, s: int) -> bool:
+    """Whether the basis of leaving is at or below the threshold, by rational numbers."""
+    return Fraction(s * (futures - spot), spot) * 10_000 <= Fraction(milli_bps, 1000)
+
+
+@dataclass
+class ExitTwin:
+    """Which exits of open hedges an update of one book offers, by the book: every pair of best prices is compared.
+
+    ``exits``: (bought, sold, milli-bps, s) of leaving. An offered exit rests until ``rest_ns`` have passed.
+    """
+
+    exits: list[tuple[int, int, int, int]]
+    rest_ns: int
+    tops: dict[int, tuple[int | None, int | None]] = field(default_factory=dict)  # instrument -> (bid, ask)
+    rests: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def update(self, instrument: int, bid: int | None, ask: int | None, now_ns: int) -> list[tuple[int, int]]:
+        """A new best of one book; the (bought, sold) that are offered."""
+        self.tops[instrument] = (bid, ask)
+        offered = []
+        for buy, sell, milli_bps, s in self.exits:
+            paid, got = self.tops.get(buy, (None, None))[1], self.tops.get(sell, (None, None))[0]
+            if instrument not in (buy, sell) or paid is None or got is None or now_ns < self.rests.get((buy, sell), 0):
+                continue
+            futures, spot = (paid, got) if s > 0 else (got, paid)
+            if hedge_leaves(futures, spot, milli_bps, s):
+                self.rests[buy, sell] = now_ns + self.rest_ns
+                offered.append((buy, sell))
+        return offered

@@ -53,7 +53,7 @@ from workers.halt_file import latch_on_disk
 from workers.state_folder import instance_dir, replace_file, trim_logs
 
 TICK_S = 0.25
-REFRESH_S = 600.0  # instruments are read again every 10 minutes
+REFRESH_S = 120.0  # instruments are read again: rates of funding and their next stamps among them
 WANTED_DIGITS_S = 0.5  # how often the feeds are asked whether a price needed a finer exponent
 RETRY_VENUE_S = 10.0  # how often a venue that was unreachable is asked again
 GUARD_READY_S = 30.0
