@@ -113,8 +113,7 @@ class ExecutionCore:
         self.evidence = Evidence(self.context, self.fees, on_fill=self.risk.gate.filled)
         self.recovery = RecoveryManager(self.context, self.evidence, self.balances, on_evidence=self._after)
         self.fast_entry: FastEntry | None = None
-        self.risk.gate.reconciled = self.recovery
-        self.risk.taken_over = self.recovery.taken_over
+        self.risk.gate.reconciled, self.risk.taken_over = self.recovery, self.recovery.taken_over
         self.orders = OrderOrchestrator(
             self.context,
             self.states,
@@ -129,9 +128,8 @@ class ExecutionCore:
             can_place=lambda venue: self.risk.gate.has_budget(venue, 1),
         )
         self.holds = Holds(self.ledger, self.risk, self.recovery, self.orders)
-        self.order_queries = OrderQueries(self.context, self.evidence)
+        self.order_queries, self.hedge_exits = OrderQueries(self.context, self.evidence), HedgeExits(self.context)
         self.funding = FundingWatch(self.context, self._numeraire_rate)
-        self.hedge_exits = HedgeExits(self.context)
         self.margin = MarginWatch(
             self.context,
             self.balances,
@@ -140,8 +138,7 @@ class ExecutionCore:
             has_budget=self.risk.gate.has_budget_for,
         )
         self.forced_close = ForcedClose(self.context, self.balances, self.recovery.__contains__)
-        self.stopping = False
-        self.refused, self.last_refusal = 0, ""
+        self.stopping, self.refused, self.last_refusal = False, 0, ""
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)
         self._token = self._refusal_second = self._refusal_records = self._hedges_looked_mono_ns = 0
         self._handlers: dict[type, Callable[[Any], object]] = {
