@@ -113,8 +113,7 @@ class ExecutionCore:
         self.evidence = Evidence(self.context, self.fees, on_fill=self.risk.gate.filled)
         self.recovery = RecoveryManager(self.context, self.evidence, self.balances, on_evidence=self._after)
         self.fast_entry: FastEntry | None = None
-        self.risk.gate.reconciled = self.recovery
-        self.risk.taken_over = self.recovery.taken_over
+        self.risk.gate.reconciled, self.risk.taken_over = self.recovery, self.recovery.taken_over
         self.orders = OrderOrchestrator(
             self.context,
             self.states,
@@ -147,11 +146,13 @@ class ExecutionCore:
             has_budget=self.risk.gate.has_budget_for,
         )
         self.forced_close = ForcedClose(self.context, self.balances, self.recovery.__contains__)
-        self.stopping = False
-        self.refused, self.last_refusal = 0, ""
+        self.stopping, self.refused, self.last_refusal = False, 0, ""
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)
         self._token = self._refusal_second = self._refusal_records = self._closes_looked_mono_ns = 0
-        self._handlers: dict[type, Callable[[Any], object]] = {
+        self._handlers = self._event_handlers()
+
+    def _event_handlers(self) -> dict[type, Callable[[Any], object]]:
+        return {
             Opportunity: self._opportunity,
             Entered: self._entered,
             OrderUpdate: lambda event: self._after(self.evidence.update(event)),
