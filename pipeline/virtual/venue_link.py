@@ -52,7 +52,6 @@ from pipeline.sim.exchange.orders import (
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.rate_limits import Budget, WindowLimiter
 
-Event = PlaceOutcome | CancelOutcome | OrderUpdate | Fill | Balance | Position | SessionState | FundingNotice
 Answer = QueryAnswer | FillsAnswer | FundingAnswer | SweepAnswer | MarginAnswer
 Emit = Callable[[object], None]
 
