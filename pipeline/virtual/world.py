@@ -19,6 +19,7 @@ from pipeline.core import ExecutionCore
 from pipeline.execution.events import (
     AccountSnapshot,
     Action,
+    AddMargin,
     Alert,
     Append,
     BalancesAnswer,
@@ -43,6 +44,7 @@ from pipeline.execution.events import (
 )
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.records import TYPE_OF_RECORD
+from pipeline.model.account_fees import with_account_fees
 from pipeline.model.config import EngineConfig, ExchangeConfig, MarketConfig
 from pipeline.model.enums import InstrumentKind, Mode, OpportunityType, Refusal
 from pipeline.model.errors import VenueUnavailable
@@ -146,7 +148,7 @@ class VirtualWorld:
 
     def _spec(self, venue: SimVenue, symbol: str) -> InstrumentSpec:
         row = venue.instruments[symbol]
-        return InstrumentSpec(
+        spec = InstrumentSpec(
             venue=venue.name,
             symbol=symbol,
             base=row.base,
@@ -169,6 +171,7 @@ class VirtualWorld:
             reference_price=venue.mark_price(symbol),
             identity=row.identity,
         )
+        return with_account_fees(spec, self.config.fees.get(venue.name))
 
     # --- ports of the core ---
 
@@ -183,9 +186,6 @@ class VirtualWorld:
 
     def has_room(self, size_bytes: int) -> bool:
         return self.journal_room
-
-    def latched_now(self) -> bool:
-        return self.latched
 
     def now(self) -> Now:
         return Now(self.clock.mono_ns(), self.clock.wall_ns())
@@ -299,6 +299,8 @@ class VirtualWorld:
                 self.links[action.venue].fetch_fills(action)
             elif isinstance(action, FetchFunding):
                 self.links[action.venue].fetch_funding(action)
+            elif isinstance(action, AddMargin):
+                self.links[action.venue].add_margin(action)
             elif isinstance(action, FetchBalances):
                 self._fetch_balances(action)
             elif isinstance(action, Refused):

@@ -52,7 +52,7 @@ from workers.halt_file import latch_on_disk
 from workers.state_folder import instance_dir, replace_file, trim_logs
 
 TICK_S = 0.25
-REFRESH_S = 600.0  # instruments are read again every 10 minutes
+REFRESH_S = 120.0  # instruments are read again: rates of funding and their next stamps among them
 WANTED_DIGITS_S = 0.5  # how often the feeds are asked whether a price needed a finer exponent
 RETRY_VENUE_S = 10.0  # how often a venue that was unreachable is asked again
 GUARD_READY_S = 30.0
@@ -91,16 +91,13 @@ class Supervisor:
         self._channel = fork_server
         self._units = units
         self._fork_server_gone = asyncio.Event()
-        self._warm = asyncio.Event()
-        self._changed = asyncio.Event()
-        self._stop = asyncio.Event()
+        self._warm, self._changed, self._stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
         self._early: dict[int, list[str]] = {}  # messages of children whose pid the fork server has not reported yet
         self._pending_venues: list[str] = []
         self._warming = ""
         self._failure: str | None = None
-        self._was_ready = False
-        self._interrupted = False
+        self._was_ready = self._interrupted = False
         self._notifier = Notifier()
         self._started_wall_ns = time.time_ns()
 

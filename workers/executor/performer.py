@@ -18,6 +18,7 @@ from pipeline.core import ExecutionCore
 from pipeline.exchanges.base import PlaceOutcome, SessionState, VenueEvent, VenueTrading
 from pipeline.execution.events import (
     Action,
+    AddMargin,
     Alert,
     Append,
     CancelOrder,
@@ -201,7 +202,7 @@ class Performer:
                     self._send_all(places, now, opportunity)
             elif isinstance(action, CancelOrder):
                 self._cancel(action)
-            elif isinstance(action, (QueryOrder, FetchFills, FetchFunding, SweepVenue, FetchBalances)):
+            elif isinstance(action, (QueryOrder, FetchFills, FetchFunding, SweepVenue, FetchBalances, AddMargin)):
                 self._ask(action)
             elif isinstance(action, Report):
                 self._report(action)
