@@ -145,7 +145,7 @@ class ExecutionCore:
             execute=lambda plan, hedge: self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id),
             has_budget=self.risk.gate.has_budget_for,
         )
-        self.forced_close = ForcedClose(self.context, self.balances, self.recovery.__contains__)
+        self.forced_close = ForcedClose(self.context, self.balances, self.hedges.exits, self.recovery.__contains__)
         self.stopping, self.refused, self.last_refusal = False, 0, ""
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)
         self._token = self._refusal_second = self._refusal_records = self._closes_looked_mono_ns = 0

@@ -34,7 +34,6 @@ DAY_NS = 86_400 * 1_000_000_000
 MID_MAX_AGE_NS = 30_000_000_000  # a mid that could not be read again for so long is left out of the median
 COMPLETE_WAIT_NS = 60_000_000_000  # how long the day's first reading waits for a mark of every coin that is held
 ONE = Decimal(1)
-Key = tuple[str, str]
 
 
 class DayStart(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,8 +79,7 @@ class EquityWatch:
     """Equity, P&L of the day and marks of a running core.
 
     ``start``: the day's beginning as an earlier run of the same day stored it. ``transfers``: net (asset, amount) that
-    came from outside since the day's start. ``perpetual_marks``: the venues' own marks; a contract without one is
-    marked at its own proved mid.
+    came from outside since the day's start. Contracts are marked as their venues say, else at their own proved mid.
     """
 
     def __init__(self, core: ExecutionCore, start: DayStart | None = None) -> None:
@@ -92,7 +90,6 @@ class EquityWatch:
         self._waiting_since_mono_ns = 0
         self.start = start
         self.transfers: Callable[[], Iterable[tuple[str, Decimal]]] = tuple
-        self.perpetual_marks: Mapping[Key, Decimal] = {}
 
     def look(self, rows: Iterable[InstrumentRow]) -> None:
         """Read the mids of these instruments: a few at a time, so that no look is long."""
@@ -142,7 +139,8 @@ class EquityWatch:
     def mark(self, row: InstrumentRow, marks: Mapping[str, Decimal]) -> Decimal | None:
         """Mark of an instrument: a perpetual's is its venue's (its own mid where the venue's is not known), a spot
         coin's the index."""
-        own = self.perpetual_marks.get((row.spec.venue, row.spec.symbol)) or self.mid(row.instrument_id)
+        told = self._core.risk.gate.margin.marks
+        own = told.get((row.spec.venue, row.spec.symbol)) or self.mid(row.instrument_id)
         return (
             own or marks.get(row.spec.base) if row.spec.kind is InstrumentKind.PERPETUAL else marks.get(row.spec.base)
         )

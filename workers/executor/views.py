@@ -12,6 +12,7 @@ from pipeline.core import ExecutionCore
 from pipeline.equity_watch import EquityWatch
 from pipeline.execution.hedging.forced_close import CloseAnswer
 from pipeline.execution.ledger import Operation
+from pipeline.execution.positions import HedgeState
 from pipeline.execution.records import HedgeRecord
 from pipeline.model.enums import OrderSide
 from pipeline.model.structs import ZERO
@@ -93,11 +94,19 @@ class CoreViews:
                     "entry_price": entry,
                     "mark_price": mark,
                     "unrealised": None if mark is None else qty * (mark - entry),
-                    "liquidation_price": None,
-                    "liquidation_distance_bps": None,
+                    **self._liquidation(key),
                 }
             )
         return found
+
+    def _liquidation(self, key: tuple[str, str]) -> Row:
+        """Liquidation price and distance (bps of the mark) of a contract; None where they are not known."""
+        reading = self._core.risk.gate.margin.readings.get(key)
+        if reading is None or not reading.distance.is_finite():
+            return {"liquidation_price": None, "liquidation_distance_bps": None}
+        told = reading.position.liquidation_price
+        price = told if told else reading.own_liquidation
+        return {"liquidation_price": price, "liquidation_distance_bps": round(reading.distance * BPS, 1)}
 
     def delta(self) -> dict[str, Decimal]:
         """Net change of exposure per asset: spot changes plus futures positions; those at zero are left out."""
@@ -106,25 +115,16 @@ class CoreViews:
         return {asset: value for asset, value in accounts.delta(bases).items() if value}
 
     def hedges(self) -> list[Row]:
-        """Open hedges: legs, entry, age, marks, unrealised P&L (fees of the exit not taken off), funding so far."""
-        return [self._hedge(hedge) for hedge in self._core.ledger.hedges.values()]
+        """Open hedges: legs, entry, age, unrealised P&L if it left now (all fees and funding), funding so far, the
+        basis and where it leaves by choice, why it must leave."""
+        hedges = self._core.ledger.hedges
+        return [self._hedge(hedges[state.operation_id], state) for state in self._core.hedges.states()]
 
-    def _hedge(self, hedge: HedgeRecord) -> Row:
+    def _hedge(self, hedge: HedgeRecord, state: HedgeState) -> Row:
         core, marks = self._core, self._watch.marks()
-        ledger, way = core.ledger, int(hedge.spot_side)
-        operation = ledger.operations[hedge.operation_id]
-        spot = core.context.instruments.find(hedge.spot_venue, hedge.spot_symbol)
         futures = core.context.instruments.find(hedge.futures_venue, hedge.futures_symbol)
-        spot_mark = None if spot is None else self._watch.mid(spot.instrument_id) or marks.get(hedge.base)
-        futures_mark = None if futures is None else self._watch.mark(futures, marks)
-        unrealised = None
-        if spot_mark is not None and futures_mark is not None:
-            legs = (spot_mark - hedge.entry_spot_price) - (futures_mark - hedge.entry_futures_price)
-            unrealised = legs * way * hedge.qty
-        contract = (hedge.futures_venue, hedge.futures_symbol)
-        received = ledger.funding_of.get(contract, ZERO) - ledger.funding_at.get(hedge.operation_id, ZERO)
-        since = ledger.since_wall_ns.get(hedge.operation_id, 0)
         answer = core.forced_close.answers.get(hedge.operation_id)
+        operation = core.ledger.operations[hedge.operation_id]
         return {
             "hedge_id": hedge.operation_id,
             "pair": operation.record.pair,
@@ -138,14 +138,18 @@ class CoreViews:
             "futures_symbol": hedge.futures_symbol,
             "entry_spot_price": hedge.entry_spot_price,
             "entry_futures_price": hedge.entry_futures_price,
-            "since_wall_ns": since,
-            "age_s": round((core.context.now.wall_ns - since) / 1e9, 1) if since else None,
-            "spot_mark": spot_mark,
-            "futures_mark": futures_mark,
-            "unrealised": unrealised,
-            "funding": received * -way * hedge.qty,
-            "liquidation_price": None,
-            "liquidation_distance_bps": None,
+            "entry_basis_bps": round(state.entry_basis_bps, 2),
+            "since_wall_ns": core.ledger.since_wall_ns.get(hedge.operation_id, 0),
+            "age_s": state.age_s,
+            "futures_mark": None if futures is None else self._watch.mark(futures, marks),
+            "basis_bps": state.basis_bps,
+            "leaves_at_bps": state.leaves_at_bps,
+            "leaving_because": state.leaving_because or None,
+            "unrealised": state.unrealised_pnl,
+            "funding": state.funding,
+            "next_stamp_s": state.next_stamp_s,
+            "next_rate_bps": state.next_rate_bps,
+            **self._liquidation((hedge.futures_venue, hedge.futures_symbol)),
             "closing": hedge.operation_id in core.forced_close.wanted,
             "not_closed": answer.reason if answer is not None and answer.reason else None,
         }

@@ -10,13 +10,15 @@ import pytest
 from pipeline.exchanges.base import SessionState
 from pipeline.execution.events import Command, CommandKind
 from pipeline.execution.hedging.forced_close import RETRY_NS, CloseAnswer
-from tests.worlds.execution_world import MS, Faults, World
+from pipeline.model.config import HedgeConfig, HedgeExitConfig
+from tests.worlds.execution_world import MS, Faults, World, make_config
 
 D = Decimal
 
 
 def hedged_world(qty: str = "1") -> World:
-    world = World(9)
+    never = HedgeConfig(exit=HedgeExitConfig(max_loss_bps=D(100_000)))  # by the engine's own decision
+    world = World(9, config=make_config(detection={"hedge": never}))
     world.run(100)
     world.feed(world.offer("gateio_spot", "gateio_futures", D(qty)))
     world.run(100)
@@ -117,12 +119,12 @@ def up_again(world: World) -> None:
 @pytest.mark.parametrize(
     ("obstacle", "words", "heal"),
     [
-        (no_book, "gateio_spot BTCUSDT: no whole book", lambda w: setattr(w, "blind", False)),
+        (no_book, "gateio_spot BTCUSDT: no book that may be traded on", lambda w: setattr(w, "blind", False)),
         (away, "gateio_futures BTCUSDT: the venue is not connected and reconciled", up_again),
         (no_lease, "no lease", lambda w: setattr(w, "lease_ns", 2**62)),
         (no_coins, "free 0 BTC", funds_again),
-        (too_thin, "the smallest order is 0.01 BTC", lambda w: setattr(w, "depth", D(2))),
-        (pending, "is not settled", lambda w: setattr(w, "faults", Faults())),
+        (too_thin, "no depth of a lot and the venues' minima within 200 bps", lambda w: setattr(w, "depth", D(2))),
+        (pending, "own order not settled", lambda w: setattr(w, "faults", Faults())),
     ],
     ids=["no_book", "away", "no_lease", "no_coins", "too_thin", "pending"],
 )
