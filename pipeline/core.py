@@ -4,9 +4,7 @@ The same events in the same order give the same actions, so that a run can be re
 faults on virtual time. The caller (workers/executor/process.py, or a test) performs the actions in order, ``Append``
 before the ``Place`` behind it, and feeds what follows from them back as events.
 
-The ledger is the only state that lasts, and only records change it. Around it stand the components of the execution
-side: RiskManager (gate), OrderOrchestrator (saga), StateController, PositionManager, BalanceMonitor and RecoveryManager
-(sweeps, proof, escalation) with OrderQueries and FundingWatch (REST queries).
+The ledger is the only state that lasts; only records change it. The components around it are attributes of the core.
 """
 
 from __future__ import annotations
@@ -150,7 +148,10 @@ class ExecutionCore:
         self._refusal_second = 0
         self._refusal_records = 0
         self._closes_looked_mono_ns = 0
-        self._handlers: dict[type, Callable[[Any], object]] = {
+        self._handlers = self._handler_of_event()
+
+    def _handler_of_event(self) -> dict[type, Callable[[Any], object]]:
+        return {
             Opportunity: self._opportunity,
             Entered: self._entered,
             OrderUpdate: self._update,
