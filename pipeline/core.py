@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
+from pipeline.execution.account_fees import AccountFees
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import BOOT_EPOCH_MAX, CoreContext, Ids
 from pipeline.execution.events import (
@@ -64,6 +65,7 @@ from pipeline.recovery.funding import FundingWatch
 from pipeline.recovery.holds import Holds
 from pipeline.recovery.manager import EarlierRun, RecoveryManager
 from pipeline.recovery.order_queries import OrderQueries
+from pipeline.risk.fee_stock import FeeStock
 from pipeline.risk.manager import RiskManager
 from pipeline.risk.margin_watch import MarginWatch
 from shm.words import Words
@@ -104,16 +106,18 @@ class ExecutionCore:
         self.states = StateController(self.ledger, self.context.record)
         self.positions = PositionManager(self.ledger, self.rates, self.context.record)
         self.risk = RiskManager(self.context, self.balances, self.rates)
-        self.evidence = Evidence(self.context, on_fill=self.risk.gate.filled)
+        self.fees = AccountFees(config, self.context.instruments, self.rates)
+        self.fee_stock = FeeStock(self.context, self.balances, self.rates)
+        self.evidence = Evidence(self.context, self.fees, on_fill=self.risk.gate.filled)
         self.recovery = RecoveryManager(self.context, self.evidence, self.balances, on_evidence=self._after)
         self.fast_entry: FastEntry | None = None
-        self.risk.gate.reconciled = self.recovery
-        self.risk.taken_over = self.recovery.taken_over
+        self.risk.gate.reconciled, self.risk.taken_over = self.recovery, self.recovery.taken_over
         self.orders = OrderOrchestrator(
             self.context,
             self.states,
             self.balances,
             self.rates,
+            self.fees,
             on_recovery=self.recovery.initiate_recovery,
             on_recovered=self.recovery.finished,
             on_end=self.risk.gate.note_end,
@@ -140,29 +144,24 @@ class ExecutionCore:
             has_budget=self.risk.gate.has_budget_for,
         )
         self.forced_close = ForcedClose(self.context, self.balances, self.recovery.__contains__)
-        self.stopping = False
-        self.refused = 0
-        self.last_refusal = ""
+        self.stopping, self.refused, self.last_refusal = False, 0, ""
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)
-        self._token = 0
-        self._refusal_second = 0
-        self._refusal_records = 0
-        self._closes_looked_mono_ns = 0
-        self._handlers = self._handler_of_event()
+        self._token = self._refusal_second = self._refusal_records = self._closes_looked_mono_ns = 0
+        self._handlers = self._event_handlers()
 
-    def _handler_of_event(self) -> dict[type, Callable[[Any], object]]:
+    def _event_handlers(self) -> dict[type, Callable[[Any], object]]:
         return {
             Opportunity: self._opportunity,
             Entered: self._entered,
-            OrderUpdate: self._update,
-            Fill: self._fill,
+            OrderUpdate: lambda event: self._after(self.evidence.update(event)),
+            Fill: lambda event: self._after(self.evidence.fill(event)),
             Balance: self.balances.on_balance,
             Position: self._nothing,
             PlaceOutcome: self._outcome,
             CancelOutcome: self._cancel_outcome,
             SessionState: self._session,
             Sent: self.evidence.sent,
-            NotSent: self._not_sent,
+            NotSent: lambda event: self._after(self.evidence.not_sent(event)),
             Tick: self._tick,
             AccountSnapshot: self._account,
             QueryAnswer: self._query_answer,
@@ -352,8 +351,10 @@ class ExecutionCore:
 
     # --- evidence ---
 
-    def _after(self, order: Order) -> None:
-        """After any evidence about an order: reservations, then its operation."""
+    def _after(self, order: Order | None) -> None:
+        """After any evidence about an order: reservations, then its operation. None: it is no order of ours."""
+        if order is None:
+            return
         if order.settled:
             self.balances.settled(order)
         operation = self.ledger.operations[order.intent.operation_id]
@@ -361,21 +362,6 @@ class ExecutionCore:
 
     def _nothing(self, event: object) -> None:
         """Pushed positions change nothing: only the poller's complete lists are compared with the ledger."""
-
-    def _not_sent(self, event: NotSent) -> None:
-        order = self.evidence.not_sent(event)
-        if order is not None:
-            self._after(order)
-
-    def _update(self, update: OrderUpdate) -> None:
-        order = self.evidence.update(update)
-        if order is not None:
-            self._after(order)
-
-    def _fill(self, fill: Fill) -> None:
-        order = self.evidence.fill(fill)
-        if order is not None:
-            self._after(order)
 
     def _outcome(self, outcome: PlaceOutcome) -> None:
         order = self.evidence.outcome(outcome)
@@ -390,7 +376,7 @@ class ExecutionCore:
     def _cancel_outcome(self, outcome: CancelOutcome) -> None:
         """An update of the order counts; a refusal to cancel says nothing about fills, so the order is queried."""
         if outcome.update is not None:
-            self._update(outcome.update)
+            self._after(self.evidence.update(outcome.update))
             return
         order = self.ledger.order_of(outcome.venue, outcome.client_id, outcome.order_id)
         if order is not None and not order.settled:
@@ -398,11 +384,11 @@ class ExecutionCore:
 
     def _query_answer(self, answer: QueryAnswer) -> None:
         if answer.update is not None:
-            self._update(answer.update)
+            self._after(self.evidence.update(answer.update))
 
     def _fills_answer(self, answer: FillsAnswer) -> None:
         for fill in answer.fills:
-            self._fill(fill)
+            self._after(self.evidence.fill(fill))
 
     # --- accounts, sessions, catalogue ---
 
@@ -441,6 +427,7 @@ class ExecutionCore:
         self.order_queries.tick()
         self.recovery.tick()
         self.funding.tick()
+        self.fee_stock.tick()
         for operation in list(self.ledger.open_operations.values()):
             self.orders.advance(operation)
         self.risk.tick()

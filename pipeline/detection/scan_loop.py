@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.detection.cross_venue import check_member, direction_row, evaluate_direction
+from pipeline.detection.cycle_size import cycle_row
 from pipeline.detection.cycles import CYCLE, LEGS
 from pipeline.detection.edge import screen_ask, screen_bid
 from pipeline.detection.episodes import episode_row, may_be_looked_at
@@ -26,7 +27,7 @@ from pipeline.detection.kernel_arrays import NOTHING, Ports
 from pipeline.detection.memory import CLOSED, DETECTOR, DETECTOR_COUNTERS, DETECTOR_SETTINGS, EPISODE, FEED_READER
 from pipeline.detection.publish import now_of
 from pipeline.detection.topology import DIRECTION, INSTRUMENT, NO_FEED
-from pipeline.detection.triangular import check_cycles, cycle_row, evaluate_cycle
+from pipeline.detection.triangular import check_cycles, evaluate_cycle
 from shm.atomics import cpu_pause, fence_acquire, load_acquire, load_relaxed, mono_ns, sched_yield
 from shm.bookring import NOTICE_LAPPED, NOTICE_NONE, newest_offset, notice_tail, read_notice
 from shm.declare import Table, word, words_of

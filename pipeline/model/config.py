@@ -148,6 +148,23 @@ class ExecutionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     numeraire: str = "USDT"
 
 
+class DeductionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A coin that the account has set aside for fees (Gate.io GT or POINT, MEXC MX, Binance BNB)."""
+
+    coin: str
+    discount_ppm: int = 0  # what a fee in the coin is cheaper than the plain one
+    warn_usd: Decimal = Decimal(10)  # a stock worth less is a note
+    warn_days: Decimal = Decimal(2)  # and one that lasts fewer days at this run's pace
+
+
+class FeeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fees of the account at one venue; what is left out is read from the venue. A negative rate is a rebate."""
+
+    taker_ppm: int | None = None
+    maker_ppm: int | None = None
+    deduction: DeductionConfig | None = None
+
+
 class ProcessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """CPU set (empty = not pinned), wait strategy and niceness of one process."""
 
@@ -188,6 +205,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     features: FeatureConfig = FeatureConfig()
     recording: RecordingConfig = RecordingConfig()
     processes: dict[str, ProcessConfig] = {}
+    fees: dict[str, FeeConfig] = {}  # by venue
 
     @property
     def instance(self) -> str:

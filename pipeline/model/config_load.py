@@ -34,6 +34,7 @@ from pipeline.model.config import (
 from pipeline.model.enums import Mode, OpportunityType
 from pipeline.model.errors import ConfigInvalid
 
+FEE_PPM_MAX = 100_000  # a tenth of the notional
 NAME_RE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 LIMITS_POSITIVE = (
     "max_position_size_usd",
@@ -301,6 +302,7 @@ def _check(config: EngineConfig, errors: list[str]) -> None:
     for key in ("log_file_bytes", "log_files", "opportunities_max", "balances_every_s"):
         _positive(getattr(config.recording, key), f"recording.{key}", errors)
     _check_processes(config, errors)
+    _check_fees(config, errors)
     if config.features.enable_dry_run and config.mode is Mode.LIVE:
         errors.append("features.enable_dry_run: found true with mode live, which sends orders; wanted mode paper")
 
@@ -349,6 +351,27 @@ def _check_tables(config: EngineConfig, errors: list[str]) -> None:
                 value = getattr(limit, key)
                 if value is not None:
                     _positive(value, f"risk_limits.{table}.{name}.{key}", errors)
+
+
+def _check_fees(config: EngineConfig, errors: list[str]) -> None:
+    venues = {venue.name for venue in config.venues}
+    for name, fees in config.fees.items():
+        path = f"fees.{name}"
+        if name not in venues:
+            errors.append(f"{path}: no such venue; configured: {', '.join(sorted(venues))}")
+        for key, rate in (("taker_ppm", fees.taker_ppm), ("maker_ppm", fees.maker_ppm)):
+            if rate is not None and not -FEE_PPM_MAX <= rate <= FEE_PPM_MAX:
+                errors.append(f"{path}.{key}: found {rate}, wanted {-FEE_PPM_MAX} to {FEE_PPM_MAX} (10 %)")
+        if fees.deduction is None:
+            continue
+        if not fees.deduction.coin or fees.deduction.coin != fees.deduction.coin.strip().upper():
+            errors.append(f"{path}.deduction.coin: found {fees.deduction.coin!r}, wanted a coin in capitals, as GT")
+        if not 0 <= fees.deduction.discount_ppm <= 1_000_000:
+            errors.append(f"{path}.deduction.discount_ppm: found {fees.deduction.discount_ppm}, wanted 0 to 1000000")
+        for key in ("warn_usd", "warn_days"):
+            value = getattr(fees.deduction, key)
+            if not value.is_finite() or value < 0:
+                errors.append(f"{path}.deduction.{key}: found {value}, wanted 0 or more")
 
 
 def _check_processes(config: EngineConfig, errors: list[str]) -> None:

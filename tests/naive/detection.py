@@ -126,6 +126,37 @@ def cycle_edge(legs: list[tuple[int, Fraction, Fees]]) -> Fraction:
     return amount - 1
 
 
+@dataclass(frozen=True)
+class CycleLeg:
+    """A leg of a cycle in real numbers: side, levels (price, quantity) best first, lot, quantity, fees."""
+
+    side: int
+    levels: list[tuple[Fraction, Fraction]]
+    lot: Fraction
+    qty: Fraction
+    fees: Fees
+
+    def flows(self, qty: Fraction) -> tuple[Fraction, Fraction]:
+        """(what it takes of the asset before it, what it brings of the asset behind it), level by level."""
+        left, value = qty, Fraction(0)
+        for price, size in self.levels:
+            take = min(left, size)
+            value, left = value + take * price, left - take
+        assert left == 0, "more than the book holds"
+        if self.side > 0:
+            return value * (1 + Fraction(self.fees.buy_quote, PPM)), qty * (1 - Fraction(self.fees.buy_base, PPM))
+        return qty, value * (1 - Fraction(self.fees.sell, PPM))
+
+
+def cycle_balance(legs: list[CycleLeg]) -> tuple[Fraction, list[Fraction], list[Fraction]]:
+    """(gain in the start asset, what is left over behind each leg but the last, what would be left over with one lot
+    less of that leg)."""
+    flows = [leg.flows(leg.qty) for leg in legs]
+    over = [flows[k][1] - flows[k + 1][0] for k in range(len(legs) - 1)]
+    fewer = [legs[k].flows(legs[k].qty - legs[k].lot)[1] - flows[k + 1][0] for k in range(len(legs) - 1)]
+    return flows[-1][1] - flows[0][0], over, fewer
+
+
 @dataclass
 class Member:
     """One instrument of the episode twin: its fees as buyer and as seller, its kind, its newest best prices."""
