@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from pipeline.model.config import MarginConfig
@@ -93,3 +94,36 @@ def test_exposure_is_valued_at_mark_and_its_loss_counts() -> None:
     assert gate.day_loss() > -gate.unrealised  # fees besides
     limits = world.config.risk_limits
     assert gate.day_loss() < limits.max_daily_loss_usd and "daily_loss" not in world.core.ledger.breakers
+
+
+def test_our_liquidation_price_is_the_venues() -> None:
+    for up in (True, False):
+        world = storm_world(Storm(), 1, up=up)
+        state = world.core.risk.gate.margin
+        world.run(2500)
+        reading = state.readings[FUTURES, SYMBOL]
+        told, own = reading.position.liquidation_price, reading.own_liquidation
+        assert told is not None and own is not None and abs(own / told - 1) < D("0.0001")
+        assert not state.doubted and D("0.31") < reading.distance < D("0.34")
+
+
+def test_a_loss_that_is_not_realised_trips_the_limit_of_the_day() -> None:
+    world = storm_world(Storm(buffer=D("0.5")), 1, up=True)
+    limits = msgspec.structs.replace(world.config.risk_limits, max_daily_loss_usd=D(150))
+    world.core.reconfigure(msgspec.structs.replace(world.config, risk_limits=limits))
+    world.run(2500)
+    assert "daily_loss" not in world.core.ledger.breakers
+    world.market.move(FUTURES, SYMBOL, MID * D("1.08"))
+    world.run(2500)
+    assert "not realised" in world.core.ledger.breakers["daily_loss"]
+
+
+def test_a_hedge_without_a_usd_rate_is_named_and_never_counts_as_one_dollar() -> None:
+    world = storm_world(Storm(), 1, up=True)
+    gate = world.core.risk.gate
+    assert gate.exposure().hedges > 1000
+    world.core.rates.rate = lambda asset: None  # type: ignore[method-assign]
+    found = gate.exposure()
+    assert (found.hedges, found.unvalued) == (0, {"USDT"})
+    world.run(2500)
+    assert [alert.code for alert in world.alerts if "no USD rate for USDT" in alert.text] == ["exposure"]
