@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from pipeline.model.config import MarginConfig
-from pipeline.virtual.margin_storm import FUTURES, MID, QTY, SLOW, SPOT, SYMBOL, Storm, run_storm, storm_world
+from pipeline.virtual.margin_storm import BASIS, FUTURES, MID, QTY, SLOW, SPOT, SYMBOL, Storm, run_storm, storm_world
+from pipeline.virtual.world import VirtualWorld
 
 D = Decimal
 ASLEEP = MarginConfig(trigger_pct=D("0.02"), target_pct=D("0.03"), out_pct=D("0.01"))
@@ -82,18 +83,23 @@ def test_a_watch_that_can_cut_nothing_says_why_once() -> None:
     assert len(texts) == 1 and f"{SPOT} {SYMBOL}: no live book" in texts[0]
 
 
+def dearer_contract(world: VirtualWorld) -> None:
+    """Both legs 8 % up, and the contract 80 bps more: a loss of the hedge that is no reason to leave it."""
+    for name in (SPOT, FUTURES):
+        mid = world.market.quotes[name, SYMBOL].mid * D("1.08")
+        world.market.move(name, SYMBOL, mid * D("1.008") if name == FUTURES else mid)
+    world.run(2500)
+
+
 def test_exposure_is_valued_at_mark_and_its_loss_counts() -> None:
-    world = storm_world(Storm(), 1, up=True)
+    world = storm_world(Storm(buffer=D("0.5")), 1, up=True)
     gate = world.core.risk.gate
     before = gate.exposure().hedges
-    world.market.move(FUTURES, SYMBOL, MID * D("1.1"))  # the contract alone: a loss of the hedge
-    world.run(2500)
-    assert abs(gate.exposure().hedges / (QTY * MID * D("1.1")) - 1) < D("0.01") and gate.exposure().hedges > before
-    lost = QTY * MID * D("0.09375")  # from the entry's basis of 0.00625 to 0.1
-    assert abs(-gate.unrealised / lost - 1) < D("0.05")
+    dearer_contract(world)
+    assert abs(gate.exposure().hedges / before / (D("1.08") * D("1.008")) - 1) < D("0.002")
+    lost = QTY * MID * (D("1.08") * (BASIS * D("1.008") - 1) - (BASIS - 1))
+    assert abs(-gate.unrealised / lost - 1) < D("0.1")
     assert gate.day_loss() > -gate.unrealised  # fees besides
-    limits = world.config.risk_limits
-    assert gate.day_loss() < limits.max_daily_loss_usd and "daily_loss" not in world.core.ledger.breakers
 
 
 def test_our_liquidation_price_is_the_venues() -> None:
@@ -109,12 +115,11 @@ def test_our_liquidation_price_is_the_venues() -> None:
 
 def test_a_loss_that_is_not_realised_trips_the_limit_of_the_day() -> None:
     world = storm_world(Storm(buffer=D("0.5")), 1, up=True)
-    limits = msgspec.structs.replace(world.config.risk_limits, max_daily_loss_usd=D(150))
+    limits = msgspec.structs.replace(world.config.risk_limits, max_daily_loss_usd=D(20))
     world.core.reconfigure(msgspec.structs.replace(world.config, risk_limits=limits))
     world.run(2500)
     assert "daily_loss" not in world.core.ledger.breakers
-    world.market.move(FUTURES, SYMBOL, MID * D("1.08"))
-    world.run(2500)
+    dearer_contract(world)
     assert "not realised" in world.core.ledger.breakers["daily_loss"]
 
 
