@@ -46,8 +46,8 @@ from pipeline.execution.events import (
     Tick,
 )
 from pipeline.execution.evidence import Evidence
-from pipeline.execution.forced_close import ForcedClose
-from pipeline.execution.hedge_control import HedgeControl
+from pipeline.execution.hedging.control import HedgeControl
+from pipeline.execution.hedging.forced_close import ForcedClose
 from pipeline.execution.inventory import InventoryRow, inventory_row
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.ledger import Ledger, Operation, Order

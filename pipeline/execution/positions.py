@@ -9,7 +9,7 @@ from decimal import Decimal
 import msgspec
 
 from pipeline.execution.accounts import EXACT
-from pipeline.execution.hedge_watch import HedgeReading
+from pipeline.execution.hedging.watch import HedgeReading
 from pipeline.execution.ledger import Ledger, Operation
 from pipeline.execution.market import UsdRates
 from pipeline.execution.records import FillRecord, HedgeRecord, Record

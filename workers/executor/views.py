@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.core import ExecutionCore
 from pipeline.equity_watch import EquityWatch
-from pipeline.execution.forced_close import CloseAnswer
+from pipeline.execution.hedging.forced_close import CloseAnswer
 from pipeline.execution.ledger import Operation
 from pipeline.execution.records import HedgeRecord
 from pipeline.model.enums import OrderSide

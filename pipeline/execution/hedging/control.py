@@ -8,8 +8,8 @@ from typing import NamedTuple, Protocol
 
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import Opportunity
-from pipeline.execution.hedge_watch import HedgeWatch, exit_key_of, side_of
-from pipeline.execution.hedges import HedgeExits
+from pipeline.execution.hedging.exits import HedgeExits
+from pipeline.execution.hedging.watch import HedgeWatch, exit_key_of, side_of
 from pipeline.execution.plan import Plan
 from pipeline.execution.positions import HedgeState, hedge_state
 from pipeline.execution.records import HedgeRecord
