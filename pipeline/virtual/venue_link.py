@@ -326,8 +326,6 @@ class VenueLink:
         self.ask("trades", action.symbol, answer)
 
     def add_margin(self, action: AddMargin) -> None:
-        """Takes free balance into an isolated position."""
-
         def answer(error: str) -> None:
             if not error:
                 position = self.venue.position(self.account, action.symbol)
