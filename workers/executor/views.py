@@ -99,6 +99,12 @@ class CoreViews:
             )
         return found
 
+    def delta(self) -> dict[str, Decimal]:
+        """Net change of exposure per asset: spot changes plus futures positions; those at zero are left out."""
+        accounts, instruments = self._core.ledger.accounts, self._core.context.instruments
+        bases = {key: row.spec.base for key in accounts.futures if (row := instruments.find(*key)) is not None}
+        return {asset: value for asset, value in accounts.delta(bases).items() if value}
+
     def hedges(self) -> list[Row]:
         """Open hedges: legs, entry, age, marks, unrealised P&L (fees of the exit not taken off), funding so far;
         basis at leaving prices, the basis at which it leaves, why it must leave now."""
