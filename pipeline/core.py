@@ -46,6 +46,7 @@ from pipeline.execution.events import (
 from pipeline.execution.evidence import Evidence
 from pipeline.execution.hedges import HedgeExits
 from pipeline.execution.inventory import InventoryRow, inventory_row
+from pipeline.execution.inventory_prices import InventoryPrices
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.ledger import Ledger, Operation, Order
 from pipeline.execution.market import Instruments, UsdRates
@@ -53,7 +54,7 @@ from pipeline.execution.operation_states import StateController
 from pipeline.execution.orchestrator import OrderOrchestrator
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.positions import PositionManager
-from pipeline.execution.records import BootRecord, HedgeRecord, Purpose, RefusalRecord, StopRecord
+from pipeline.execution.records import BootRecord, FillRecord, HedgeRecord, Purpose, RefusalRecord, StopRecord
 from pipeline.fast_entry.entry import FastEntry
 from pipeline.model.config import EngineConfig
 from pipeline.model.enums import BalanceCheck, OrderState, Refusal, ReportOutcome
@@ -101,8 +102,10 @@ class ExecutionCore:
         self.rates = UsdRates(self.context.instruments, market)
         self.states = StateController(self.ledger, self.context.record)
         self.positions = PositionManager(self.ledger, self.rates, self.context.record)
+        self.inventory_prices = InventoryPrices(self.context, self.balances)
         self.risk = RiskManager(self.context, self.balances, self.rates)
-        self.evidence = Evidence(self.context, on_fill=self.risk.gate.filled)
+        self.risk.gate.inventory_price_bps = self.inventory_prices.price_bps
+        self.evidence = Evidence(self.context, on_fill=self._filled)
         self.recovery = RecoveryManager(self.context, self.evidence, self.balances, on_evidence=self._after)
         self.fast_entry: FastEntry | None = None
         self.risk.gate.reconciled = self.recovery
@@ -134,7 +137,7 @@ class ExecutionCore:
             Entered: self._entered,
             OrderUpdate: self._update,
             Fill: self._fill,
-            Balance: self.balances.on_balance,
+            Balance: self._balance,
             Position: self._nothing,
             PlaceOutcome: self._outcome,
             CancelOutcome: self._cancel_outcome,
@@ -196,6 +199,13 @@ class ExecutionCore:
             if not self.recovery.held_by_operator(operation):
                 self.recovery.initiate_recovery(operation, "resolve", "found open at the start")
         self.risk.start_monitoring()
+        self.balances.start_monitoring(
+            {
+                (venue, asset): amount
+                for venue, row in self.config.inventory.alarms.items()
+                for asset, amount in row.items()
+            }
+        )
         self.recovery.start(venues, earlier)
         return self.context.drain()
 
@@ -237,12 +247,15 @@ class ExecutionCore:
         self.context.now = now
         self.risk.gate.ready = self.ready
         self._handlers[type(event)](event)
+        self.inventory_prices.price_moved()
         return self.context.drain()
 
     # --- opportunities ---
 
     def _opportunity(self, opportunity: Opportunity) -> None:
         verdict = self.risk.validate_opportunity_risk(opportunity)
+        if not opportunity.manual and not (isinstance(verdict, Rejected) and verdict.refusal is Refusal.MALFORMED):
+            self._note_hit([(leg.instrument_id, leg.side) for leg in opportunity.legs], opportunity.edge_bps)
         if isinstance(verdict, Rejected):
             self._refuse(opportunity, verdict)
         elif self.config.execution.balance_check is BalanceCheck.STRICT:
@@ -269,7 +282,17 @@ class ExecutionCore:
             self.risk.gate.ready = self.ready
             self.fast_entry.limits_table.refresh()
 
+    def _note_hit(self, legs: list[tuple[int, int]], edge_bps: float) -> None:
+        """What an opportunity says of its direction's edges. ``legs``: instrument ids with their sides."""
+        if len(legs) == 2:
+            (first, side), (second, _) = legs
+            buy, sell = (first, second) if side > 0 else (second, first)
+            self.inventory_prices.note_hit(buy, sell, edge_bps)
+
     def _entered(self, entered: Entered) -> None:
+        self._note_hit(
+            [(leg.instrument_id, int(leg.side)) for leg in entered.operation.legs], entered.operation.edge_detect_bps
+        )
         self.risk.entered(entered)
         self.orders.adopt(entered)
 
@@ -329,6 +352,14 @@ class ExecutionCore:
 
     def _nothing(self, event: object) -> None:
         """Pushed positions change nothing: only the poller's complete lists are compared with the ledger."""
+
+    def _filled(self, fill: FillRecord) -> None:
+        self.risk.gate.filled(fill)
+        self.inventory_prices.note_moved(fill.venue, fill.symbol)
+
+    def _balance(self, balance: Balance) -> None:
+        self.balances.on_balance(balance)
+        self.inventory_prices.note_moved(balance.venue, balance.asset)
 
     def _not_sent(self, event: NotSent) -> None:
         order = self.evidence.not_sent(event)
@@ -410,6 +441,7 @@ class ExecutionCore:
         for operation in list(self.ledger.open_operations.values()):
             self.orders.advance(operation)
         self.risk.tick()
+        self.inventory_prices.refresh()
         now_ns = self.context.now.mono_ns
         for token, (_plan, asked_ns) in list(self._pending.items()):
             if now_ns - asked_ns > STRICT_TIMEOUT_NS:

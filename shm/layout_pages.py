@@ -10,6 +10,7 @@ from shm.layout import HEADER, LINE_WORDS
 
 # --- capacities ---
 CATALOGUE_CAPACITY = 4096
+PRICE_CAPACITY = 4096
 CATALOGUE_TEXT_WORDS = 4  # symbol and pair: 32 bytes each
 VENUE_CAPACITY = 64
 HALT_REASON_WORDS = 32  # 256 bytes
@@ -109,13 +110,30 @@ class InventoryRow(Table, words=8, writer="executor"):
 INVENTORY_ROW = InventoryRow()
 
 
-class Inventory(Table, start=HEADER.END, writer="executor", kind=8):
-    """Segment ``inventory``: what the detector may size with.
+class InventoryPrice(Table, words=2, writer="executor"):
+    """What a spot-spot direction's inventory costs. A key stays at its index for the writer's whole life.
 
-    line 0..4095 | rows: 4096 INVENTORY_ROW ... |
+    | key | price_mbps |
+    """
+
+    key = word("buy instrument * CATALOGUE_CAPACITY + sell instrument; the direction back has the negative price")
+    price_mbps = word("added to the direction's execution threshold", unit="milli-bps")
+
+
+INVENTORY_PRICE = InventoryPrice()
+
+
+class Inventory(Table, start=HEADER.END, writer="executor", kind=8):
+    """Segment ``inventory``: what the detector may size with, and what the directions' inventory costs.
+
+    line 0..4095    | rows: 4096 INVENTORY_ROW ... |
+    line 4096       | price_count | 0[7] |
+    line 4097..5120 | prices: 4096 INVENTORY_PRICE ... |
     """
 
     rows = rows_of(INVENTORY_ROW, CATALOGUE_CAPACITY, "by instrument id")
+    price_count = word("rows of ``prices``", sync="inventory.price_count")
+    prices = rows_of(INVENTORY_PRICE, PRICE_CAPACITY, "of pairs of spot instruments", at=LINE_WORDS * 4097)
 
 
 INVENTORY = Inventory()

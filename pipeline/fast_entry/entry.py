@@ -20,7 +20,7 @@ from pipeline.execution.market import UsdRates, reserved_share
 from pipeline.execution.plan import grid_of
 from pipeline.execution.records import OperationRecord, OrderIntentRecord
 from pipeline.fast_entry.encoder import ORDER_BYTES_MAX, EntryEncoder, EntryJournal, notional_unit
-from pipeline.fast_entry.limits_table import LimitsTable
+from pipeline.fast_entry.limits_table import F_PRICE_BPS, LimitsTable
 from pipeline.fast_entry.verdict import YES, judge
 from pipeline.model.enums import OrderSide
 from pipeline.model.instruments import InstrumentRow
@@ -28,11 +28,14 @@ from pipeline.risk.gate import Gate
 from pipeline.templates import template as st
 from pipeline.templates.template import LEG_SLOTS, LEGS, OrderTerms
 from shm.jit import direct
+from shm.layout import LEG, OPPORTUNITY
 
 Words = npt.NDArray[np.int64]
 TemplateOf = Callable[[str, OrderTerms], "st.Pieces | None"]  # (venue, terms): the venue's order, None = no template
 _LEG_BASES = tuple(LEG_SLOTS * (k + 1) for k in range(LEGS))
 _INSTRUMENTS = tuple(base + st.L_INSTRUMENT for base in _LEG_BASES)
+_FIRST_SIDE = OPPORTUNITY.legs + LEG.side
+_RECORD_IDS = tuple(OPPORTUNITY.legs + k * LEG.WORDS + LEG.instrument for k in range(LEGS))
 _PROOFS = tuple(base + st.L_PROOF_MONO_NS for base in _LEG_BASES)
 
 
@@ -152,6 +155,9 @@ class FastEntry:
         record: int64[OPPORTUNITY_WORDS]; halt: int64[HALT_WORDS], the halt page.
         """
         limits_table, slots = self.limits_table, self.encoder.slots
+        first_id, second_id = record.item(_RECORD_IDS[0]), record.item(_RECORD_IDS[1])
+        buy, sell = (first_id, second_id) if record.item(_FIRST_SIDE) > 0 else (second_id, first_id)
+        limits_table.floats[F_PRICE_BPS] = self._gate.inventory_price_bps(buy, sell)
         no = self._judge(record, self._words, halt, limits_table.ints, limits_table.floats, slots, now.mono_ns)
         self.last_no = no
         if no:

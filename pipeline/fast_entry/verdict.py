@@ -449,7 +449,7 @@ def judge(
         ),
     )
     edge = _edge_bps(record[OPPORTUNITY.type], ints, floats, rows, float_rows, average, slots)
-    if not edge >= floats[lt.F_EDGE_MIN_BPS] + EDGE_GUARD_BPS:
+    if not edge >= floats[lt.F_EDGE_MIN_BPS] + floats[lt.F_PRICE_BPS] + EDGE_GUARD_BPS:
         return NO_EDGE
     size = _limits(ints, floats, rows, float_rows, slots)
     if size < 0.0:

@@ -129,6 +129,9 @@ RULES = (
          ("risk_limits.min_profit_margin_bps", "detection.execute_edge_bps",
           "detection.hedge.expected_exit_basis_bps", "detection.hedge.holding_hours",
           "detection.hedge.carry_bps_per_day")),
+    Rule("edge pays for the inventory", Refusal.MOVED, _PLAN + "Planner._threshold_bps", (VERDICT,),
+         _alone("test_a_direction_whose_inventory_has_a_price_needs_that_much_more_edge"),
+         ("detection.inventory_price",)),
     Rule("books later than own fills", Refusal.NOT_AFTER_OWN_FILL, _GATE + "_after_fill", (VERDICT,),
          _reason("own fill")),
     # --- limits and money ---
