@@ -199,13 +199,7 @@ class ExecutionCore:
             if not self.recovery.held_by_operator(operation):
                 self.recovery.initiate_recovery(operation, "resolve", "found open at the start")
         self.risk.start_monitoring()
-        self.balances.start_monitoring(
-            {
-                (venue, asset): amount
-                for venue, row in self.config.inventory.alarms.items()
-                for asset, amount in row.items()
-            }
-        )
+        self.balances.start_monitoring(self.config.inventory.alarm_of)
         self.recovery.start(venues, earlier)
         return self.context.drain()
 
@@ -255,7 +249,7 @@ class ExecutionCore:
     def _opportunity(self, opportunity: Opportunity) -> None:
         verdict = self.risk.validate_opportunity_risk(opportunity)
         if not opportunity.manual and not (isinstance(verdict, Rejected) and verdict.refusal is Refusal.MALFORMED):
-            self._note_hit([(leg.instrument_id, leg.side) for leg in opportunity.legs], opportunity.edge_bps)
+            self.inventory_prices.note_opportunity(opportunity.legs, opportunity.edge_bps)
         if isinstance(verdict, Rejected):
             self._refuse(opportunity, verdict)
         elif self.config.execution.balance_check is BalanceCheck.STRICT:
@@ -282,17 +276,8 @@ class ExecutionCore:
             self.risk.gate.ready = self.ready
             self.fast_entry.limits_table.refresh()
 
-    def _note_hit(self, legs: list[tuple[int, int]], edge_bps: float) -> None:
-        """What an opportunity says of its direction's edges. ``legs``: instrument ids with their sides."""
-        if len(legs) == 2:
-            (first, side), (second, _) = legs
-            buy, sell = (first, second) if side > 0 else (second, first)
-            self.inventory_prices.note_hit(buy, sell, edge_bps)
-
     def _entered(self, entered: Entered) -> None:
-        self._note_hit(
-            [(leg.instrument_id, int(leg.side)) for leg in entered.operation.legs], entered.operation.edge_detect_bps
-        )
+        self.inventory_prices.note_opportunity(entered.operation.legs, entered.operation.edge_detect_bps)
         self.risk.entered(entered)
         self.orders.adopt(entered)
 

@@ -9,8 +9,9 @@ paid. Its height is learned from the edges of the opportunities that reached the
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from pipeline.economics.inventory_price import EdgeHeight, hours_to_empty, lots_to_send, price_bps, transfer_worth
 from pipeline.execution.balances import BalanceMonitor
@@ -39,6 +40,8 @@ class Lane:
     x: float = 0.0
     k: float = 0.0
     mid: float = 0.0
+    cash: tuple[float, float] = (0.0, 0.0)
+    coins: tuple[float, float] = (0.0, 0.0)  # at mid
     price_mbps: int = 0
     forward: EdgeHeight = field(default_factory=EdgeHeight)
     backward: EdgeHeight = field(default_factory=EdgeHeight)
@@ -70,13 +73,24 @@ class Lane:
         return hours_to_empty(self.x, self.k, self.per_hour())
 
 
+class EntryLeg(Protocol):
+    """A leg of an opportunity or of an operation's plan."""
+
+    @property
+    def instrument_id(self) -> int: ...
+
+    @property
+    def side(self) -> int: ...
+
+
 def direction_key(buy: int, sell: int) -> int:
     """Of two instrument ids, as the detector's records have it."""
     return buy * CATALOGUE_CAPACITY + sell
 
 
 class InventoryPrices:
-    """Prices of all directions. :meth:`refresh` after each event; readers see each price whole."""
+    """Prices of all directions; all 0 where ``detection.inventory_price`` is off. What moved is priced after each event,
+    the rest in turn with each tick."""
 
     def __init__(self, context: CoreContext, balances: BalanceMonitor) -> None:
         self._context = context
@@ -98,7 +112,7 @@ class InventoryPrices:
         """New listings make new pairs; known pairs keep what they learned, and their place on the page."""
         by_pair: dict[int, list[InstrumentRow]] = {}
         for row in self._context.instruments:
-            if row.spec.kind is InstrumentKind.SPOT and row.tradable_pair and self._enabled:
+            if row.spec.kind is InstrumentKind.SPOT and row.tradable_pair:
                 by_pair.setdefault(row.pair_id, []).append(row)
         for rows in by_pair.values():
             for number, first in enumerate(rows):
@@ -116,8 +130,14 @@ class InventoryPrices:
 
     # --- what happens ---
 
+    def note_opportunity(self, legs: Sequence[EntryLeg], edge_bps: float) -> None:
+        """An opportunity that reached the executor, with its edge after fees, taken or not."""
+        if len(legs) == 2 and {legs[0].side, legs[1].side} == {1, -1}:
+            buy, sell = legs if legs[0].side > 0 else (legs[1], legs[0])
+            self.note_hit(buy.instrument_id, sell.instrument_id, edge_bps)
+
     def note_hit(self, buy: int, sell: int, edge_bps: float) -> None:
-        """An opportunity of a direction (instrument ids), with its edge after fees, taken or not."""
+        """The same by instrument ids."""
         lane = self._lanes.get(direction_key(buy, sell))
         if lane is not None:
             lane.forward.add(edge_bps)
@@ -155,8 +175,10 @@ class InventoryPrices:
         cash = float(usable(first.venue, first.quote)), float(usable(second.venue, second.quote))
         coins = float(usable(first.venue, first.base)) * mid, float(usable(second.venue, second.base)) * mid
         onward, back = min(cash[0], coins[1]), min(cash[1], coins[0])
+        lane.cash, lane.coins = cash, coins
         lane.k, lane.x, lane.mid = (onward + back) / 2, (back - onward) / 2, mid
-        price = price_bps(lane.x, lane.k, lane.forward.bps, lane.backward.bps) if lane.k > 0 else 0.0
+        priced = self._enabled and lane.k > 0
+        price = price_bps(lane.x, lane.k, lane.forward.bps, lane.backward.bps) if priced else 0.0
         price_mbps = round(price * MBPS)
         if price_mbps != lane.price_mbps:
             lane.price_mbps, self.changed = price_mbps, True

@@ -75,7 +75,7 @@ class DetectionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     cooldown_ms: int = 250
     max_notional_usd: Decimal = Decimal(2000)
     trusted_coins: tuple[str, ...] = TRUSTED_COINS
-    inventory_price: bool = True  # spot-spot needs the price of the inventory that it moves on top (economics/README.md)
+    inventory_price: bool = True  # spot-spot pays for the inventory that it moves, the way back is paid
     hedge: HedgeConfig = HedgeConfig()
 
 
@@ -162,6 +162,16 @@ class InventoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     transfers: dict[str, TransferConfig] = {}
     transfer_minutes: int = 30
     propose_worth_per_cost: Decimal = Decimal(2)
+
+    @property
+    def target_of(self) -> dict[tuple[str, str], Decimal]:
+        """``targets`` by (venue, asset)."""
+        return {(venue, asset): amount for venue, row in self.targets.items() for asset, amount in row.items()}
+
+    @property
+    def alarm_of(self) -> dict[tuple[str, str], Decimal]:
+        """``alarms`` by (venue, asset)."""
+        return {(venue, asset): amount for venue, row in self.alarms.items() for asset, amount in row.items()}
 
 
 class FeatureConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,8 +7,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from pipeline.core import ExecutionCore
 from pipeline.execution.events import Command, CommandKind, Opportunity, OpportunityLeg
+from pipeline.execution.inventory_targets import inventory_report
 from pipeline.execution.market import best_price_fp
 from pipeline.model.clock import mono_ns
 from pipeline.model.enums import ArbitrageState, OpportunityType, OrderSide
@@ -35,7 +38,7 @@ class ExecutorControl:
         await self._server.close()
 
     async def handle(self, request: dict[str, Any]) -> dict[str, Any]:
-        """execute, operations, recoveries, approve, cancel, breakers, rearm, close_hedges, flatten, positions."""
+        """By ``op``: execute, operations, balance, positions, recoveries, breakers, and what an operator commands."""
         operation = request.get("op")
         core = self._core
         reason = str(request.get("reason", "by command"))
@@ -59,6 +62,9 @@ class ExecutorControl:
             kind = CommandKind.FLATTEN if operation == "flatten" else CommandKind.CLOSE_HEDGES
             self._performer.feed(Command(kind, reason=reason))
             return {"open_hedges": len(core.ledger.hedges)}
+        if operation == "balance":
+            report = inventory_report(core.balances, core.inventory_prices, core.config.inventory)
+            return dict(msgspec.to_builtins(report))
         if operation == "positions":
             return {
                 "delta": {asset: plain(value) for asset, value in core.positions.delta().items()},
