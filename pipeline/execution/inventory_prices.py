@@ -89,8 +89,8 @@ def direction_key(buy: int, sell: int) -> int:
 
 
 class InventoryPrices:
-    """Prices of all directions; all 0 where ``detection.inventory_price`` is off. What moved is priced after each event,
-    the rest in turn with each tick."""
+    """Prices of all directions; all 0 where ``detection.inventory_price`` is off. What moved is priced after each
+    event, the rest in turn with each tick."""
 
     def __init__(self, context: CoreContext, balances: BalanceMonitor) -> None:
         self._context = context

@@ -20,7 +20,7 @@ from pipeline.execution.market import UsdRates, reserved_share
 from pipeline.execution.plan import grid_of
 from pipeline.execution.records import OperationRecord, OrderIntentRecord
 from pipeline.fast_entry.encoder import ORDER_BYTES_MAX, EntryEncoder, EntryJournal, notional_unit
-from pipeline.fast_entry.limits_table import F_PRICE_BPS, LimitsTable
+from pipeline.fast_entry.limits_table import LimitsTable
 from pipeline.fast_entry.verdict import YES, judge
 from pipeline.model.enums import OrderSide
 from pipeline.model.instruments import InstrumentRow
@@ -39,10 +39,10 @@ _RECORD_IDS = tuple(OPPORTUNITY.legs + k * LEG.WORDS + LEG.instrument for k in r
 _PROOFS = tuple(base + st.L_PROOF_MONO_NS for base in _LEG_BASES)
 
 
-def verdict_kernel() -> Callable[[Words, Words, Words, Words, npt.NDArray[np.float64], Words, int], int]:
+def verdict_kernel() -> Callable[[Words, Words, Words, Words, npt.NDArray[np.float64], Words, int, float], int]:
     """The jitted verdict, compiled."""
     words = np.zeros(8, np.int64)
-    return direct(judge, words, words, words, words, np.zeros(8), words, 0)
+    return direct(judge, words, words, words, words, np.zeros(8), words, 0, 0.0)
 
 
 class OrderBytes:
@@ -157,8 +157,9 @@ class FastEntry:
         limits_table, slots = self.limits_table, self.encoder.slots
         first_id, second_id = record.item(_RECORD_IDS[0]), record.item(_RECORD_IDS[1])
         buy, sell = (first_id, second_id) if record.item(_FIRST_SIDE) > 0 else (second_id, first_id)
-        limits_table.floats[F_PRICE_BPS] = self._gate.inventory_price_bps(buy, sell)
-        no = self._judge(record, self._words, halt, limits_table.ints, limits_table.floats, slots, now.mono_ns)
+        price_bps = self._gate.inventory_price_bps(buy, sell)
+        ints, floats = limits_table.ints, limits_table.floats
+        no = self._judge(record, self._words, halt, ints, floats, slots, now.mono_ns, price_bps)
         self.last_no = no
         if no:
             return False

@@ -81,7 +81,6 @@ R_WORDS = 24
 # --- floats: globals, usable amount per asset, room of the position per asset, rows ---
 F_EDGE_MIN_BPS = 0
 F_EXPOSURE_ROOM = 1
-F_PRICE_BPS = 2  # of the inventory that the entry moves; set before each verdict
 FLOAT_GLOBALS = 8
 
 FR_MIN_NOTIONAL = 0

@@ -130,8 +130,7 @@ RULES = (
           "detection.hedge.expected_exit_basis_bps", "detection.hedge.holding_hours",
           "detection.hedge.carry_bps_per_day")),
     Rule("edge pays for the inventory", Refusal.MOVED, _PLAN + "Planner._threshold_bps", (VERDICT,),
-         _alone("test_a_direction_whose_inventory_has_a_price_needs_that_much_more_edge"),
-         ("detection.inventory_price",)),
+         _alone("test_a_direction_whose_inventory_has_a_price_needs_that_much_more_edge")),
     Rule("books later than own fills", Refusal.NOT_AFTER_OWN_FILL, _GATE + "_after_fill", (VERDICT,),
          _reason("own fill")),
     # --- limits and money ---
@@ -185,6 +184,7 @@ NO_RULE = {
     "detection.min_edge_bps": "from when on the detector counts an episode",
     "detection.dead_after_ms": "when a feed is dead; forced exits may use books up to this age",
     "detection.max_notional_usd": "how large the detector makes an opportunity",
+    "detection.inventory_price": "off: inventory costs nothing",
     "detection.trusted_coins": "which coins the catalogue pairs by ticker",
     "execution.durability": "when a record counts as written; the last look sees the time that it took",
     "execution.target_execution_time_ms": "slower operations are counted",
