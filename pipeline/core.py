@@ -31,6 +31,7 @@ from pipeline.execution.events import (
     FundingAnswer,
     HaltPort,
     JournalPort,
+    MarginAnswer,
     MarketPort,
     NotSent,
     Now,
@@ -44,6 +45,7 @@ from pipeline.execution.events import (
     Tick,
 )
 from pipeline.execution.evidence import Evidence
+from pipeline.execution.forced_close import ForcedClose
 from pipeline.execution.hedges import HedgeExits
 from pipeline.execution.inventory import InventoryRow, inventory_row
 from pipeline.execution.inventory_prices import InventoryPrices
@@ -62,9 +64,11 @@ from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
 from pipeline.model.venue_events import CancelOutcome, FundingNotice, OutcomeKind, PlaceOutcome, SessionState
 from pipeline.recovery.funding import FundingWatch
+from pipeline.recovery.holds import Holds
 from pipeline.recovery.manager import EarlierRun, RecoveryManager
 from pipeline.recovery.order_queries import OrderQueries
 from pipeline.risk.manager import RiskManager
+from pipeline.risk.margin_watch import MarginWatch
 from shm.words import Words
 
 REFUSAL_RECORDS_PER_S = 5  # refusals that become records; all are counted
@@ -109,6 +113,7 @@ class ExecutionCore:
         self.recovery = RecoveryManager(self.context, self.evidence, self.balances, on_evidence=self._after)
         self.fast_entry: FastEntry | None = None
         self.risk.gate.reconciled = self.recovery
+        self.risk.taken_over = self.recovery.taken_over
         self.orders = OrderOrchestrator(
             self.context,
             self.states,
@@ -121,9 +126,18 @@ class ExecutionCore:
             awaits_first_sweep=self.recovery.awaits_first_sweep,
             can_place=lambda venue: self.risk.gate.has_budget(venue, 1),
         )
+        self.holds = Holds(self.ledger, self.risk, self.recovery, self.orders)
         self.order_queries = OrderQueries(self.context, self.evidence)
         self.funding = FundingWatch(self.context, self._numeraire_rate)
         self.hedge_exits = HedgeExits(self.context)
+        self.margin = MarginWatch(
+            self.context,
+            self.balances,
+            self.risk.gate.margin,
+            execute=lambda plan, hedge: self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id),
+            has_budget=self.risk.gate.has_budget_for,
+        )
+        self.forced_close = ForcedClose(self.context, self.balances, self.recovery.__contains__)
         self.stopping = False
         self.refused = 0
         self.last_refusal = ""
@@ -152,6 +166,7 @@ class ExecutionCore:
             FundingAnswer: self.funding.on_answer,
             SweepAnswer: self.recovery.on_sweep,
             BalancesAnswer: self._balances_answer,
+            MarginAnswer: self.margin.on_answer,
             CatalogueChanged: self._catalogue,
             Command: self._command,
         }
@@ -228,8 +243,14 @@ class ExecutionCore:
 
     @property
     def idle(self) -> bool:
-        """Nothing open: no operation, no unsettled order."""
-        return not self.ledger.open_operations and not self.ledger.unsettled
+        """Nothing open: no operation but those that an operator has taken over, no unsettled order."""
+        return not self.ledger.unsettled and not self.operations_under_way
+
+    @property
+    def operations_under_way(self) -> int:
+        """Open operations that the engine works on: all but those that an operator has taken over."""
+        operations = self.ledger.open_operations
+        return len(operations) - sum(1 for name in operations if self.recovery.taken_over(name))
 
     @property
     def finished(self) -> bool:
@@ -394,6 +415,7 @@ class ExecutionCore:
         for balance in snapshot.balances:
             self.balances.on_balance(balance)
         self.recovery.on_account(snapshot.balances, snapshot.positions, set(snapshot.positions_recv_mono_ns))
+        self.margin.on_account(snapshot)
 
     def _session(self, state: SessionState) -> None:
         up = state.state == "up"
@@ -433,11 +455,12 @@ class ExecutionCore:
                 self._balances_answer(BalancesAnswer(token, (), "no answer in time"))
         if now_ns - self._hedges_looked_mono_ns >= HEDGE_LOOK_NS:
             self._hedges_looked_mono_ns = now_ns
-            self._look_at_hedges(forced=False)
+            self._look_at_hedges()
+            self._close_by_command()
 
-    def _look_at_hedges(self, *, forced: bool) -> None:
-        """Exits hedges whose exit earns something (all, when forced); a halt does not prevent an exit."""
-        if not (self.ready or forced):
+    def _look_at_hedges(self) -> None:
+        """Exits hedges whose exit earns something; a halt does not prevent an exit."""
+        if not self.ready:
             return
         closing = {o.record.closes for o in self.ledger.open_operations.values() if o.record.closes}
         for hedge in list(self.ledger.hedges.values()):
@@ -445,9 +468,16 @@ class ExecutionCore:
                 continue
             if hedge.spot_venue not in self.recovery or hedge.futures_venue not in self.recovery:
                 continue
-            plan = self.hedge_exits.exit_plan(hedge, forced=forced)
-            if plan is not None and (forced or self._may_leave(plan, hedge)):
+            plan = self.hedge_exits.exit_plan(hedge)
+            if plan is not None and self._may_leave(plan, hedge):
                 self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id)
+
+    def _close_by_command(self) -> None:
+        """Closes what an operator wants closed, as far as it can be closed now."""
+        if self.forced_close.wanted:
+            for answer in self.forced_close.due():
+                if answer.plan is not None:
+                    self._execute(answer.plan, purpose=Purpose.CLOSE, closes=answer.hedge.operation_id)
 
     def _may_leave(self, plan: Plan, hedge: HedgeRecord) -> bool:
         """Whether an exit by our own decision may go: position not in doubt, direction not resting, rate budget."""
@@ -463,19 +493,17 @@ class ExecutionCore:
             self.stopping = True
             self.funding.stopping()
         elif kind in (CommandKind.CLOSE_HEDGES, CommandKind.FLATTEN):
-            self._look_at_hedges(forced=True)
+            self.forced_close.ask([command.argument] if command.argument else list(self.ledger.hedges))
+            self._close_by_command()
             if kind is CommandKind.FLATTEN:
                 self.orders.cancel_all_orders()
+                self.holds.release_all(command.reason)
         elif kind is CommandKind.REARM:
-            self.risk.rearm(command.argument, command.reason)
+            self.holds.rearm(command.argument, command.reason)
         elif kind is CommandKind.APPROVE:
-            operation = self.recovery.approve(command.argument, command.reason)
-            if operation is not None:
-                self.orders.release(operation)
+            self.holds.approve(command.argument, command.reason)
         elif kind is CommandKind.CANCEL_RECOVERY:
-            operation = self.recovery.cancel_recovery(command.argument, command.reason)
-            if operation is not None:
-                self.orders.repair_pace(operation).held = True
+            self.holds.take_over(command.argument, command.reason)
 
     # --- inventory for the detector ---
 

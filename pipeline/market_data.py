@@ -80,6 +80,7 @@ class MarketDataAggregator:
         self._instance = instance
         self._config = config
         self._subscribe = subscribe
+        self.dead_after_ns = config.detection.dead_after_ms * 1_000_000
         self._venues = {venue.venue_id: venue.name for venue in config.venues}
         self._catalogue: CataloguePage | None = None
         self._arena: Arena | None = None

@@ -25,6 +25,11 @@ CAT_FLAG_IDENTITY = 4  # the coin behind the ticker is known
 CAT_FLAG_REMOVED = 8
 
 
+# --- flags of a position: the venue reported it ---
+POSITION_TELLS_LIQUIDATION = 1
+POSITION_TELLS_MAINTENANCE = 2
+
+
 class CatalogueRow(Table, words=48, writer="supervisor"):
     """One instrument; its index is the instrument id. A seqlock.
 
@@ -168,7 +173,7 @@ class AccountVenue(Table, words=8, writer="poller"):
     seq = word("odd while the row is written", sync="row.seq")
     sweep_begin_mono_ns = word("when the first request of the last whole reading was sent")
     sweep_end_mono_ns = word("when its last answer came")
-    state = word("how the readings go", codes={0: "never", 1: "ok", 2: "failing"})
+    state = word("how the readings go", codes={0: "never", 1: "ok", 2: "failing", 3: "key refused", 4: "paused"})
     failures = word("failed readings in a row", unit="readings")
     clock_offset_ns = word("venue's clock - our wall clock")
 
@@ -198,7 +203,7 @@ class AccountPosition(Table, words=16, writer="poller"):
     """One position at one venue. A seqlock.
 
     line 0 | seq | venue | instrument | qty_fp | entry_price_fp | qty_exp | price_exp | confirmed_mono_ns |
-    line 1 | margin_fp | upnl_fp | liquidation_price_fp | 0[5] |
+    line 1 | margin_fp | upnl_fp | liquidation_price_fp | mark_price_fp | maintenance_ppm | maintenance_fp | told | 0 |
     """
 
     seq = word("odd while the row is written", sync="row.seq")
@@ -212,6 +217,13 @@ class AccountPosition(Table, words=16, writer="poller"):
     margin_fp = word("what holds it", unit="quote, 10^-price_exp")
     upnl_fp = word("unrealised profit", unit="quote, 10^-price_exp")
     liquidation_price_fp = word("as the venue says; 0 = none")
+    mark_price_fp = word("as the venue says; 0 = not reported")
+    maintenance_ppm = word("rate of the position's tier, of the notional; 0 = not reported")
+    maintenance_fp = word("maintenance margin at mark", unit="quote, 10^-price_exp")
+    told = word(
+        "what the venue reported",
+        flags={POSITION_TELLS_LIQUIDATION: "liquidation price", POSITION_TELLS_MAINTENANCE: "maintenance margin"},
+    )
 
 
 ACCOUNT_POSITION = AccountPosition()

@@ -145,6 +145,18 @@ class VenueClient(ABC):
     async def cancel_all(self, symbol: str) -> list[OrderUpdate]:
         """Cancels every order of ``symbol`` and returns those that the venue cancelled; [] for none."""
 
+    async def apply_account_settings(self, symbols: Sequence[str], leverage: Decimal) -> None:
+        """Brings the account into the modes that we count with: one position a contract, isolated margin at
+        ``leverage`` on every one of ``symbols``, no unified account. Asks nothing while the last readings agree.
+
+        Raises ``AccountSettingsWrong`` where the venue does not allow it. Does nothing on a venue without such modes.
+        """
+        return
+
+    async def add_margin(self, symbol: str, amount: Decimal) -> None:
+        """Moves ``amount`` (quote) of free balance into the margin of an isolated position."""
+        raise VenueUnavailable(f"{self.venue}: margin cannot be added here; nothing was sent", venue=self.venue)
+
     def remember_budgets(self, path: Path) -> None:
         """Goes on with what the process before left of its request budgets and silences, and keeps writing them to
         ``path`` (transport/throttle.py). Raises OSError."""

@@ -93,6 +93,9 @@ class Evidence:
         if order.intent.symbol != update.symbol:
             return None
         reported = update.filled_qty
+        if reported is not None and reported > order.intent.qty and update.source != "rest":
+            self._context.trip("overfill", f"{order.client_id}: {reported} of {order.intent.qty} by {update.source}")
+            reported = None  # not believed before REST says so
         new_qty = reported is not None and (order.reported_filled is None or reported > order.reported_filled)
         new_id = bool(update.order_id) and not order.order_id
         if RANK[update.state] <= RANK[order.state] and not new_qty and not new_id:

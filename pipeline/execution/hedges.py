@@ -1,4 +1,4 @@
-"""Exits of open spot-futures hedges: when closing both legs earns something after fees, or by command."""
+"""Exits of open spot-futures hedges: when closing both legs earns something after fees."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class HedgeExits:
     def __init__(self, context: CoreContext) -> None:
         self._context = context
 
-    def exit_plan(self, hedge: HedgeRecord, *, forced: bool = False) -> Plan | None:
-        """The closing plan if entry and exit together earn more than 0 after four fees, or ``forced``; else None.
+    def exit_plan(self, hedge: HedgeRecord) -> Plan | None:
+        """The closing plan if entry and exit together earn more than 0 after four fees; else None.
 
-        None as well where a book is dead or too thin, or an unsettled order is on one of the instruments.
+        None as well where a book is old or too thin, or an unsettled order is on one of the instruments.
         """
         context = self._context
         spot = context.instruments.find(hedge.spot_venue, hedge.spot_symbol)
         futures = context.instruments.find(hedge.futures_venue, hedge.futures_symbol)
         if spot is None or futures is None:
             return None
-        views = [self._view(row, forced) for row in (spot, futures)]
+        views = [self._view(row) for row in (spot, futures)]
         if views[0] is None or views[1] is None:
             return None
         lot = max(spot.spec.lot, futures.spec.lot)
@@ -53,7 +53,7 @@ class HedgeExits:
         if spot_leg is None or futures_leg is None:
             return None
         profit, outlay = self._profit(hedge, spot_leg, futures_leg)
-        if not forced and not profit > 0:
+        if not profit > 0:
             return None
         edge = float(profit / outlay * 10_000)
         operation = context.ledger.operations[hedge.operation_id]
@@ -71,19 +71,18 @@ class HedgeExits:
             direction_key=-1 - operation.record.direction_key,
             legs=(),
             dequeued_mono_ns=context.now.mono_ns,
-            manual=forced,
+            manual=False,
         )
         return Plan(
             opportunity, OpportunityType.SPOT_FUTURES_HEDGE, spot.spec.pair, [spot_leg, futures_leg], edge, outlay
         )
 
-    def _view(self, row: InstrumentRow, forced: bool) -> BookView | None:
+    def _view(self, row: InstrumentRow) -> BookView | None:
         view = self._context.market.book(row.instrument_id)
         if view is None or not tradable(view, row):
             return None
-        detection = self._context.config.detection
-        limit_ms = detection.dead_after_ms if forced else detection.max_age_to_trade_ms
-        return view if self._context.now.mono_ns - view.proof_mono_ns <= limit_ms * 1_000_000 else None
+        limit_ns = self._context.config.detection.max_age_to_trade_ms * 1_000_000
+        return view if self._context.now.mono_ns - view.proof_mono_ns <= limit_ns else None
 
     def _leg(self, row: InstrumentRow, side: OrderSide, qty: Decimal, view: BookView) -> PlannedLeg | None:
         best = best_price(view, side, row)

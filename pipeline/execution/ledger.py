@@ -41,6 +41,7 @@ from pipeline.execution.records import (
     RefusalRecord,
     StopRecord,
 )
+from pipeline.execution.round_trips import RoundTrips
 from pipeline.model.enums import ArbitrageState, OrderState
 from pipeline.model.errors import JournalError
 from pipeline.model.structs import ZERO
@@ -144,9 +145,14 @@ class Ledger:
         self.dust: dict[str, Decimal] = {}
         self.breakers: dict[str, str] = {}
         self.recoveries: dict[str, RecoveryRecord] = {}
+        self.since_wall_ns: dict[
+            str, int
+        ] = {}  # tripped breaker, recovery, or operation of an open hedge -> since when
         self.accounts = Accounts()
         self.moved_mono_ns: dict[tuple[str, str], int] = {}  # (venue, asset or symbol) -> when a fill last moved it
         self.funding_seen: set[tuple[str, str]] = set()
+        self.funding_of: dict[tuple[str, str], Decimal] = {}  # (venue, symbol) -> received per base coin held long
+        self.funding_at: dict[str, Decimal] = {}  # open hedge -> ``funding_of`` its contract when it was opened
         self.funding_wall_ms: dict[str, int] = {}  # venue -> time of its newest funding that is booked here
         self.began_wall_ms = 0  # first run of this journal; funding booked before it is in the first balances
         self.baseline: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}  # (total, flow then) of the last balance row
@@ -155,6 +161,8 @@ class Ledger:
         ] = {}  # (venue, symbol): futures position held beyond our fills
         self.touched: dict[tuple[str, str], int] = {}  # (venue, symbol) -> our last order or fill that no sweep covers
         self.outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
+        self.trips = RoundTrips()
+        self.exits = 0  # operations that close a hedge
         self.day = 0  # UTC day number of ``day_pnl``
         self.day_pnl = ZERO  # numeraire
         self.total_pnl = ZERO
@@ -259,6 +267,7 @@ class Ledger:
         self.operations[record.operation_id] = operation
         self.open_operations[record.operation_id] = operation
         if record.closes:
+            self.exits += 1
             self.closings.setdefault(record.closes, []).append(operation)
 
     def _operation_state(self, record: OperationStateRecord) -> None:
@@ -348,12 +357,15 @@ class Ledger:
     def _result(self, record: OperationResultRecord) -> None:
         operation = self.operations[record.operation_id]
         before = operation.result
+        closes = operation.record.closes
         if before is not None:  # late evidence: the new result replaces the old one
             self.outcomes[before.outcome] -= 1
+            self.trips.add(record.operation_id, closes, -before.pnl_numeraire)
             self._add_pnl(-before.pnl_numeraire)
         operation.result = record
         operation.late = False
         self.outcomes[record.outcome] += 1
+        self.trips.add(record.operation_id, closes, record.pnl_numeraire)
         self._add_pnl(record.pnl_numeraire)
         if record.outcome is not Outcome.UNRESOLVED:
             self.open_operations.pop(record.operation_id, None)
@@ -375,25 +387,38 @@ class Ledger:
             del self.dust[record.asset]
 
     def _hedge(self, record: HedgeRecord) -> None:
+        self.trips.hedge(record.operation_id, is_open=bool(record.qty))
         if record.qty:
             self.hedges[record.operation_id] = record
+            self.since_wall_ns.setdefault(record.operation_id, self._wall_ns)
+            contract = (record.futures_venue, record.futures_symbol)
+            self.funding_at.setdefault(record.operation_id, self.funding_of.get(contract, ZERO))
         else:
             self.hedges.pop(record.operation_id, None)
+            self.funding_at.pop(record.operation_id, None)
+            self.since_wall_ns.pop(record.operation_id, None)
 
     def _recovery(self, record: RecoveryRecord) -> None:
         self.recoveries[record.recovery_id] = record
+        self.since_wall_ns[record.recovery_id] = self._wall_ns
 
     def _breaker(self, record: BreakerRecord) -> None:
         if record.tripped:
             self.breakers.setdefault(record.name, record.reason)
+            self.since_wall_ns.setdefault(record.name, self._wall_ns)
         else:
             self.breakers.pop(record.name, None)
+            self.since_wall_ns.pop(record.name, None)
 
     def _funding(self, record: FundingRecord) -> None:
         key = (record.venue, record.event_id)
         if key not in self.funding_seen:
             self.funding_seen.add(key)
             self.accounts.apply_funding(record)
+            contract = (record.venue, record.symbol)
+            held = self.accounts.futures_qty(*contract)
+            if held:
+                self.funding_of[contract] = self.funding_of.get(contract, ZERO) + record.amount / held
             self._add_pnl(record.value_numeraire)
             newest = self.funding_wall_ms.get(record.venue, 0)
             self.funding_wall_ms[record.venue] = max(newest, record.venue_wall_ms)

@@ -22,6 +22,7 @@ from decimal import Decimal
 from pipeline.execution.accounts import EXACT
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
+from pipeline.execution.counts import counts_of
 from pipeline.execution.events import CancelOrder, Entered, Place, Report
 from pipeline.execution.ledger import Operation, Order
 from pipeline.execution.market import USD_COINS, UsdRates
@@ -49,6 +50,7 @@ from pipeline.model.enums import (
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO, OrderRequest
 
+RECOVERY_HOLD = "recovery_hold"  # the breaker of operations that wait for an operator
 REPAIRS_MAX = 12  # repairs of one operation before an operator is asked
 REPAIR_PAUSE_FIRST_NS = 20_000_000
 REPAIR_PAUSE_MAX_NS = 500_000_000
@@ -326,7 +328,7 @@ class OrderOrchestrator:
         """The end of the ladder: the exposure stays, and a breaker stops new risk until an operator has decided."""
         pace.held = True
         self._on_recovery(operation, "hold", reason)
-        self._context.trip("recovery_hold", f"operation {operation.operation_id}: {reason}")
+        self._context.trip(RECOVERY_HOLD, f"operation {operation.operation_id}: {reason}")
         self._result(operation, Outcome.UNRESOLVED, reason, {})
 
     def release(self, operation: Operation) -> None:
@@ -457,23 +459,22 @@ class OrderOrchestrator:
         return count
 
     def get_execution_statistics(self) -> dict[str, float]:
-        """Counts by outcome over the whole journal, success rate (0 to 1), mean ms from the gate to the last fill."""
+        """Counts over the whole journal, success rate (0 to 1; 0 before the first end; see ``counts``), mean ms from
+        the gate to the last fill."""
         ledger = self._context.ledger
-        outcomes = ledger.outcomes
-        done = sum(outcomes.values())
+        counts = counts_of(ledger)
         times = [
             result.stamps["last_fill"] - result.stamps["gate"]
             for operation in ledger.operations.values()
             if (result := operation.result) is not None and {"last_fill", "gate"} <= result.stamps.keys()
         ]
-        good = outcomes[Outcome.COMPLETED] + outcomes[Outcome.RECOVERED]
         return {
-            "executed": float(len(ledger.operations)),
-            "completed": float(outcomes[Outcome.COMPLETED]),
-            "failed": float(outcomes[Outcome.FAILED]),
-            "recovered": float(outcomes[Outcome.RECOVERED]),
-            "unresolved": float(len(ledger.open_operations)),
-            "success_rate": good / done if done else 0.0,
+            "executed": float(counts.total),
+            "completed": float(counts.completed),
+            "failed": float(counts.failed),
+            "recovered": float(counts.recovered),
+            "unresolved": float(counts.unresolved),
+            "success_rate": counts.success_rate or 0.0,
             "average_execution_time_ms": sum(times) / len(times) / 1e6 if times else 0.0,
         }
 

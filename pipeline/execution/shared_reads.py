@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 
 from pipeline.detection.opportunity_record import record_crc32
 from pipeline.execution.events import AccountSnapshot, Opportunity, OpportunityLeg
 from pipeline.execution.market import Instruments
 from pipeline.model.config import VenueConfig
+from pipeline.model.enums import AccountState
 from pipeline.model.fixedpoint import from_fp
+from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Position
 from shm.atomics import load_acquire
 from shm.bookring import proof_mono_ns, read_book
@@ -22,6 +25,8 @@ from shm.layout_pages import (
     ASSET_WORDS,
     CATALOGUE_CAPACITY,
     HALT,
+    POSITION_TELLS_LIQUIDATION,
+    POSITION_TELLS_MAINTENANCE,
     VENUE_CAPACITY,
 )
 from shm.pages import AccountPage, HaltPage, may_send
@@ -124,7 +129,9 @@ class AccountReader:
         for venue_id in self._venues:
             row = self._page.venue(venue_id)
             ended = (
-                int(row[ACCOUNT_VENUE.sweep_end_mono_ns]) if row is not None and row[ACCOUNT_VENUE.state] == 1 else 0
+                int(row[ACCOUNT_VENUE.sweep_end_mono_ns])
+                if row is not None and row[ACCOUNT_VENUE.state] == AccountState.OK
+                else 0
             )
             if ended and ended != self._seen.get(venue_id):
                 self._seen[venue_id] = ended
@@ -163,18 +170,28 @@ class AccountReader:
             instrument = self._instruments.get(int(row[ACCOUNT_POSITION.instrument]))
             if instrument is None:
                 continue
-            price = from_fp(int(row[ACCOUNT_POSITION.entry_price_fp]), int(row[ACCOUNT_POSITION.price_exp]))
-            found.append(
-                Position(
-                    venue=instrument.spec.venue,
-                    symbol=instrument.spec.symbol,
-                    qty=from_fp(int(row[ACCOUNT_POSITION.qty_fp]), int(row[ACCOUNT_POSITION.qty_exp])),
-                    entry_price=price,
-                    mark_price=price,
-                    recv_mono_ns=int(row[ACCOUNT_POSITION.confirmed_mono_ns]),
-                )
-            )
+            found.append(_position(instrument, row))
         return found, confirmed
+
+
+def _position(instrument: InstrumentRow, row: Words) -> Position:
+    """A position of the account page; ``row``: int64[ACCOUNT_POSITION.WORDS]."""
+    exp, told = int(row[ACCOUNT_POSITION.price_exp]), int(row[ACCOUNT_POSITION.told])
+    liquidation = from_fp(int(row[ACCOUNT_POSITION.liquidation_price_fp]), exp)
+    maintenance = from_fp(int(row[ACCOUNT_POSITION.maintenance_fp]), exp)
+    return Position(
+        venue=instrument.spec.venue,
+        symbol=instrument.spec.symbol,
+        qty=from_fp(int(row[ACCOUNT_POSITION.qty_fp]), int(row[ACCOUNT_POSITION.qty_exp])),
+        entry_price=from_fp(int(row[ACCOUNT_POSITION.entry_price_fp]), exp),
+        mark_price=from_fp(int(row[ACCOUNT_POSITION.mark_price_fp]), exp),
+        recv_mono_ns=int(row[ACCOUNT_POSITION.confirmed_mono_ns]),
+        margin=from_fp(int(row[ACCOUNT_POSITION.margin_fp]), exp),
+        unrealised_pnl=from_fp(int(row[ACCOUNT_POSITION.upnl_fp]), exp),
+        liquidation_price=liquidation if told & POSITION_TELLS_LIQUIDATION else None,
+        maintenance_rate=Decimal(int(row[ACCOUNT_POSITION.maintenance_ppm])) / 1_000_000,
+        maintenance_margin=maintenance if told & POSITION_TELLS_MAINTENANCE else None,
+    )
 
 
 def float_of(word: int) -> float:

@@ -22,7 +22,7 @@ from pipeline.execution.plan import Grid, grid_of
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide
 from pipeline.model.instruments import InstrumentRow, wallet_open
 from pipeline.risk.breakers import fee_breaker, stops_everything, venue_breaker
-from pipeline.risk.exposure import Exposure, exposure
+from pipeline.risk.exposure import Exposure
 from pipeline.risk.gate import Gate
 from pipeline.risk.rules import unknown_limits
 from pipeline.templates.template import factor_of
@@ -61,7 +61,7 @@ R_EPOCH = 5
 R_KIND = 6
 R_CAN_BUY = 7
 R_CAN_SELL = 8
-R_BUSY = 9  # no entry here: an own order is not settled, or the instrument's fee breaker is tripped
+R_BUSY = 9  # no entry here: an own order is not settled, a fee breaker is tripped, margin needs the exact path
 R_FILL_MONO_NS = 10
 R_FILL_WALL_MS = 11
 R_TICK_FP = 12
@@ -143,6 +143,7 @@ class LimitsTable:
     def rows_changed(self) -> None:
         """A new catalogue (or templates): every array anew."""
         rows = list(self._context.instruments)
+        self._gate.margin.reconfigured()
         self._ids = {(row.spec.venue, row.spec.symbol): row.instrument_id for row in rows}
         self._fee_breakers = {fee_breaker(*key): key for key in self._ids}
         self._venues = {row.spec.venue: row.venue_id for row in rows}
@@ -177,6 +178,7 @@ class LimitsTable:
 
     def row_changed(self, row: InstrumentRow) -> None:
         """The catalogue says something else of one instrument that was known before."""
+        self._gate.margin.reconfigured()
         at = int(self.ints[G_ROWS_OFF]) + R_WORDS * row.instrument_id
         keep = self.ints[at + R_BUSY : at + R_FILL_WALL_MS + 1].copy()
         self.ints[at : at + R_WORDS] = 0
@@ -275,7 +277,7 @@ class LimitsTable:
         """After an event: the engine's state, venues, what is busy, own fills, balances and positions that moved."""
         words, ledger, known = self.ints, self._context.ledger, self._gate.reconciled
         breakers = ledger.breakers
-        now = exposure(ledger, self._rates)
+        now = self._gate.exposure()
         self._globals(now)
         self._positions(now)
         for venue, number in self._venues.items():
@@ -285,6 +287,7 @@ class LimitsTable:
         busy = {(order.intent.venue, order.intent.symbol) for order in ledger.unsettled.values()}
         if breakers:
             busy |= self._stopped_by(breakers)
+        busy |= self._gate.margin.exact_only()
         for key in busy ^ self._busy:
             if key in ids:
                 words[rows + R_WORDS * ids[key] + R_BUSY] = key in busy
@@ -341,6 +344,7 @@ class LimitsTable:
             and not (limits.per_venue or limits.per_asset or limits.per_pair)
             and not (ledger.breakers and any(stops_everything(name) for name in ledger.breakers))
             and words[G_SLIP] <= words[G_SLIP_UNIT]
-            and -ledger.day_pnl <= limits.max_daily_loss_usd
+            and gate.day_loss() <= limits.max_daily_loss_usd
             and now.fixed
+            and not now.unvalued
         )

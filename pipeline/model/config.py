@@ -50,13 +50,27 @@ class VenueConfig(msgspec.Struct, frozen=True, kw_only=True):
     symbols: tuple[str, ...]
 
 
+class MarginConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Distance of a contract's mark price to its liquidation price, in percent of the mark.
+
+    An entry must leave at least ``target_pct``, free balance of the venue counted. Below ``trigger_pct`` margin is
+    added and both legs are cut until the distance is ``target_pct`` again; below ``out_pct`` all is closed.
+    """
+
+    trigger_pct: Decimal = Decimal(15)
+    target_pct: Decimal = Decimal(20)
+    out_pct: Decimal = Decimal(5)
+    mark_interval_ms: int = 1000  # how often the distance is looked at
+
+
 class HedgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a spot-futures hedge is charged beyond its four fees."""
 
     expected_exit_basis_bps: Decimal = Decimal(0)
     holding_hours: Decimal = Decimal(8)
     carry_bps_per_day: Decimal = Decimal(1)
-    leverage: Decimal = Decimal(3)
+    leverage: Decimal = Decimal(3)  # isolated, of every contract; set at the venue
+    margin: MarginConfig = MarginConfig()
 
 
 #: Coins whose ticker means the same coin on every exchange: paired by ticker and price where a venue gives no identity.

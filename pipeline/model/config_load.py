@@ -24,6 +24,7 @@ from pipeline.model.config import (
     ExchangeConfig,
     ExecutionConfig,
     FeatureConfig,
+    HedgeConfig,
     InventoryConfig,
     LimitConfig,
     MarketConfig,
@@ -294,6 +295,7 @@ def _check(config: EngineConfig, errors: list[str]) -> None:
             errors.append(f"detection.types: found {name!r}, wanted some of {known}")
     for key in ("max_age_to_trade_ms", "dead_after_ms", "max_skew_ms", "max_notional_usd"):
         _positive(getattr(config.detection, key), f"detection.{key}", errors)
+    _check_hedge(config.detection.hedge, errors)
     for key in ("balance_refresh_interval_ms", "order_timeout_ms", "recv_window_ms", "journal_segment_bytes"):
         _positive(getattr(config.execution, key), f"execution.{key}", errors)
     for key in ("log_file_bytes", "log_files", "opportunities_max", "balances_every_s"):
@@ -302,6 +304,18 @@ def _check(config: EngineConfig, errors: list[str]) -> None:
     _check_processes(config, errors)
     if config.features.enable_dry_run and config.mode is Mode.LIVE:
         errors.append("features.enable_dry_run: found true with mode live, which sends orders; wanted mode paper")
+
+
+def _check_hedge(hedge: HedgeConfig, errors: list[str]) -> None:
+    if not hedge.leverage.is_finite() or not hedge.leverage >= 1:
+        errors.append(f"detection.hedge.leverage: found {hedge.leverage}, wanted 1 or above")
+    margin, path = hedge.margin, "detection.hedge.margin"
+    _positive(margin.mark_interval_ms, f"{path}.mark_interval_ms", errors)
+    distances = (margin.out_pct, margin.trigger_pct, margin.target_pct)
+    finite = all(distance.is_finite() for distance in distances)
+    if not (finite and 0 < margin.out_pct < margin.trigger_pct < margin.target_pct < 100):
+        found = " < ".join(str(distance) for distance in distances)
+        errors.append(f"{path}: found {found}, wanted 0 < out_pct < trigger_pct < target_pct < 100")
 
 
 def _positive(value: Decimal | int, path: str, errors: list[str]) -> None:

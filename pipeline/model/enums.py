@@ -206,3 +206,13 @@ class Refusal(IntEnum):
     DISABLED_TYPE = 119
     SESSION_DOWN = 120  # order entry or private stream of a venue not connected
     STALE_AT_SEND = 121  # approved, but books or order too old when the first bytes were to leave
+
+
+class AccountState(IntEnum):
+    """How the poller's readings of a venue's account go (account page)."""
+
+    NEVER = 0
+    OK = 1
+    FAILING = 2
+    REFUSED = 3  # the key
+    PAUSED = 4  # by the venue's rate limit

@@ -20,8 +20,9 @@ from pipeline.model.config import LimitConfig
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide, Refusal
 from pipeline.model.instruments import wallet_open
 from pipeline.model.structs import InstrumentSpec
-from pipeline.risk.breakers import Symbol, blocking
+from pipeline.risk.breakers import DAILY_LOSS, Symbol, blocking
 from pipeline.risk.exposure import Coin, Exposure, exposure, position_sizes
+from pipeline.risk.margin_state import MarginState
 from shm.layout import BOOK
 
 INTENT_BYTES = 16 * 1024  # more than one operation ever writes before its orders are sent
@@ -45,6 +46,7 @@ class Gate:
         self._rates = rates
         self.inventory_price_bps: DirectionPrice = no_price
         self._planner = self._new_planner()
+        self.margin = MarginState(context, balances)
         self._sends: deque[int] = deque()
         self._sends_by_venue: dict[str, deque[int]] = {}
         self._last = (0, -1)  # (detection time, id) of the newest opportunity; ids restart with the detector
@@ -53,6 +55,7 @@ class Gate:
         self._cooldown: dict[int, int] = {}  # direction -> mono ns until which it is a duplicate
         self._blocked: dict[Symbol, tuple[int, int]] = {}  # (recv mono ns, venue wall ms) of our last fill there
         self.fills_noted: set[Symbol] = set()  # where the limits table has not seen the last fill yet
+        self.unrealised = ZERO  # of the open hedges, numeraire; kept by the risk manager
         self.ready = False
         self.reducing = ""  # why no new risk is taken while something old is repaired; "" = nothing
         self.reconciled: Container[str] = ()  # venues whose sessions stand and whose past is known
@@ -65,6 +68,7 @@ class Gate:
     def reconfigure(self) -> None:
         """The core context's configuration has changed: what was computed from it is computed anew."""
         self._planner = self._new_planner()
+        self.margin.reconfigured()
 
     def _new_planner(self) -> Planner:
         context = self._context
@@ -162,7 +166,7 @@ class Gate:
             return plan
         if not self._context.config.features.enable_risk_checks:
             return self._value(plan) or plan
-        return self._after_fill(plan) or self._limits(plan) or self._money(plan) or self._user(plan) or plan
+        return self._after_fill(plan) or self._limits(plan) or self._funds(plan) or self._user(plan) or plan
 
     def recheck(self, plan: Plan) -> Plan | Rejected:
         """``balance_check: strict``: the books again, and the money, after the venues have answered."""
@@ -177,7 +181,7 @@ class Gate:
             or self._places(opportunity)
             or self._after_fill(again)
             or self._limits(again)
-            or self._money(again, answered=True)
+            or self._funds(again, answered=True)
             or self._user(again)
             or again
         )
@@ -331,7 +335,9 @@ class Gate:
         if unvalued is not None:
             return unvalued
         limits, ledger, now_ns = self._context.config.risk_limits, self._context.ledger, self._context.now.mono_ns
-        size, now = plan.notional_usd, exposure(ledger, self._rates)
+        size, now = plan.notional_usd, self.exposure()
+        if now.unvalued:
+            return Rejected(Refusal.EXPOSURE_LIMIT, f"hedges in {', '.join(sorted(now.unvalued))}: no USD rate")
         positions = _positions_after(plan, now)
         for (venue, coin), position in positions.items():
             if not position <= limits.max_position_size_usd:
@@ -346,9 +352,9 @@ class Gate:
         refused = self._scoped_limits(plan, now, positions) if self._scoped else None
         if refused is not None:
             return refused
-        loss = -self._day_pnl()
+        loss = self.day_loss()
         if not loss <= limits.max_daily_loss_usd:
-            self._context.trip("daily_loss", f"{loss:.2f} USD lost today")
+            self._context.trip(DAILY_LOSS, f"{loss:.2f} USD lost today")
             return Rejected(Refusal.DAILY_LOSS, f"{loss:.2f} USD lost today")
         return self._rate_limits(plan, now_ns)
 
@@ -369,6 +375,16 @@ class Gate:
             if refused is not None:
                 return refused
         return None
+
+    def exposure(self) -> Exposure:
+        """Everything open, hedges at mark."""
+        return exposure(self._context.ledger, self._rates, self.margin.marks)
+
+    def day_loss(self) -> Decimal:
+        """Loss of the day in the numeraire: what was realised today, and what the open hedges have lost at mid.
+
+        Below 0: a gain that was realised; unrealised gains do not count."""
+        return -self._day_pnl() - min(ZERO, self.unrealised)
 
     def _day_pnl(self) -> Decimal:
         ledger = self._context.ledger
@@ -403,6 +419,10 @@ class Gate:
         """Whether every venue of a plan takes its orders now, and a repair besides."""
         venues = [leg.row.spec.venue for leg in plan.legs]
         return all(self.has_budget(venue, venues.count(venue) + REPAIR_HEADROOM) for venue in set(venues))
+
+    def _funds(self, plan: Plan, *, answered: bool = False) -> Rejected | None:
+        """Balances, and the distance to liquidation that the entry leaves."""
+        return self._money(plan, answered=answered) or self.margin.entry_refusal(plan)
 
     def _money(self, plan: Plan, *, answered: bool = False) -> Rejected | None:
         """Balances and the journal's room; under ``strict`` balances count only once the venues have answered."""

@@ -48,6 +48,7 @@ _GATE = "pipeline.risk.gate:Gate."
 _PLAN = "pipeline.execution.plan:"
 _LOOK = "pipeline.risk.last_look:LastLook."
 _FAST_TESTS = "tests/unit/fast_entry/"
+_MARGIN = "tests/unit/fast_entry/test_attack_margin.py::"
 _SENDS = "tests/unit/workers/test_performer.py::"
 
 
@@ -160,6 +161,11 @@ RULES = (
     Rule("balance enough", Refusal.BALANCE_SHORT, _GATE + "_money", (VERDICT,), _attack("no money to buy")),
     Rule("margin enough", Refusal.MARGIN_LIMIT, _GATE + "_money", (VERDICT,),
          _alone("test_a_hedge_within_one_balance_needs_the_sum"), ("detection.hedge.leverage",)),
+    Rule("distance to liquidation", Refusal.MARGIN_LIMIT, "pipeline.risk.margin_state:MarginState.entry_refusal",
+         (VERDICT,), _MARGIN + "test_an_entry_that_leaves_too_little_distance_passes_neither_path",
+         ("detection.hedge.leverage", "detection.hedge.margin.target_pct")),
+    Rule("liquidation price agreed", Refusal.MARGIN_LIMIT, "pipeline.risk.margin_state:MarginState.entry_refusal",
+         (VERDICT,), _MARGIN + "test_a_liquidation_price_that_differs_from_the_venues_passes_neither_path"),
     Rule("room in the journal", Refusal.JOURNAL_FULL, _GATE + "_money", (MAY_ENTER,), _attack("journal full")),
     Rule("the user's own check", Refusal.BREAKER, _GATE + "_user", (TABLE_OFF, MAY_ENTER), _reason("user")),
     # --- right before the bytes leave ---
@@ -185,6 +191,9 @@ NO_RULE = {
     "detection.dead_after_ms": "when a feed is dead; forced exits may use books up to this age",
     "detection.max_notional_usd": "how large the detector makes an opportunity",
     "detection.inventory_price": "off: inventory costs nothing",
+    "detection.hedge.margin.trigger_pct": "below it the watch adds margin and cuts (risk/margin_watch.py)",
+    "detection.hedge.margin.out_pct": "below it the watch closes",
+    "detection.hedge.margin.mark_interval_ms": "how often the watch looks",
     "detection.trusted_coins": "which coins the catalogue pairs by ticker",
     "execution.durability": "when a record counts as written; the last look sees the time that it took",
     "execution.target_execution_time_ms": "slower operations are counted",

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from pipeline.execution.events import (
+    AddMargin,
     CancelOrder,
     FetchFills,
     FetchFunding,
     FillsAnswer,
     FundingAnswer,
+    MarginAnswer,
     QueryAnswer,
     QueryOrder,
     SweepAnswer,
@@ -31,11 +33,12 @@ from pipeline.model.errors import (
     VenueRejected,
     VenueUnavailable,
 )
-from pipeline.model.structs import Balance, Fill, Funding, OrderRequest, OrderUpdate, Position
+from pipeline.model.structs import ZERO, Balance, Fill, Funding, OrderRequest, OrderUpdate, Position
 from pipeline.model.venue_events import CancelOutcome, FundingNotice, OutcomeKind, PlaceOutcome, SessionState
 from pipeline.sim.exchange.accounts import SimAccount, SimPosition
 from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, OrderEvent, PositionEvent, TradeEvent
 from pipeline.sim.exchange.faults import NO_FAULTS, RequestFaults
+from pipeline.sim.exchange.futures.margin import maintenance_margin, tier_of, unrealised
 from pipeline.sim.exchange.history import STALE_NS
 from pipeline.sim.exchange.latency import NS_PER_MS
 from pipeline.sim.exchange.orders import (
@@ -50,7 +53,7 @@ from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.rate_limits import Budget, WindowLimiter
 
 Event = PlaceOutcome | CancelOutcome | OrderUpdate | Fill | Balance | Position | SessionState | FundingNotice
-Answer = QueryAnswer | FillsAnswer | FundingAnswer | SweepAnswer
+Answer = QueryAnswer | FillsAnswer | FundingAnswer | SweepAnswer | MarginAnswer
 Emit = Callable[[object], None]
 
 PLACE_BUDGET = Budget(10, 1_000)  # of venues that the table does not name
@@ -324,6 +327,23 @@ class VenueLink:
 
         self.ask("trades", action.symbol, answer)
 
+    def add_margin(self, action: AddMargin) -> None:
+        """Takes free balance into an isolated position."""
+
+        def answer(error: str) -> None:
+            if not error:
+                position = self.venue.position(self.account, action.symbol)
+                available = self.venue.margin_account(self.account).available
+                try:
+                    if not position.qty or position.is_cross:
+                        raise SimReject(RejectReason.INSUFFICIENT_MARGIN, "no isolated position")
+                    self.venue.settlement.add_margin(self.account, position, action.amount, available)
+                except SimReject as refusal:
+                    error = str(refusal)
+            self.later(MarginAnswer(action.venue, action.symbol, action.amount, error))
+
+        self.ask("leverage", action.symbol, answer)
+
     def fetch_funding(self, action: FetchFunding) -> None:
         def answer(error: str) -> None:
             rows = () if error else tuple(self.funding(action.since_wall_ms))
@@ -429,13 +449,19 @@ class VenueLink:
         )
 
     def _position(self, row: SimPosition) -> Position:
+        mark, listing = self.venue.mark_price(row.symbol), self.venue.instruments[row.symbol]
         return Position(
             venue=self.name,
             symbol=row.symbol,
             qty=row.qty,
             entry_price=row.entry_price,
-            mark_price=self.venue.mark_price(row.symbol),
+            mark_price=mark,
             recv_mono_ns=self._clock.mono_ns(),
+            margin=row.margin,
+            unrealised_pnl=unrealised(row, mark),
+            liquidation_price=self.venue.liquidation_price(self.account, row) or ZERO,
+            maintenance_rate=tier_of(listing, abs(row.qty) * mark).maintenance_rate,
+            maintenance_margin=maintenance_margin(listing, row.qty, mark),
         )
 
     # --- inside ---

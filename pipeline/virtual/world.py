@@ -19,6 +19,7 @@ from pipeline.core import ExecutionCore
 from pipeline.execution.events import (
     AccountSnapshot,
     Action,
+    AddMargin,
     Alert,
     Append,
     BalancesAnswer,
@@ -299,6 +300,8 @@ class VirtualWorld:
                 self.links[action.venue].fetch_fills(action)
             elif isinstance(action, FetchFunding):
                 self.links[action.venue].fetch_funding(action)
+            elif isinstance(action, AddMargin):
+                self.links[action.venue].add_margin(action)
             elif isinstance(action, FetchBalances):
                 self._fetch_balances(action)
             elif isinstance(action, Refused):

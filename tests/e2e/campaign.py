@@ -194,9 +194,9 @@ def _back_to_work(rig: Rig, outcome: Outcome) -> None:
         if not name.startswith(EXPECTED_BREAKERS):
             outcome.violations.append({"invariant": "I15", "text": f"breaker {name} tripped: {rig.breakers()[name]}"})
         rig.rearm(name)
-    before = rig.counter("operations")
+    before = rig.counter("entries")
     try:
-        until(lambda: rig.counter("operations") > before, "an operation after the faults", DRAIN_S)
+        until(lambda: rig.counter("entries") > before, "an operation after the faults", DRAIN_S)
     except AssertionError as error:
         refused = rig.reading()["opportunities"]
         outcome.violations.append({"invariant": "I15", "text": f"{error}; {refused}"})

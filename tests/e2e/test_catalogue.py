@@ -57,7 +57,7 @@ class Looker:
         return dict(read_status(self.running.instance)["feeds"])
 
     def operations(self) -> int:
-        return int(read_status(self.running.instance)["orders"].get("operations", 0))
+        return int(read_status(self.running.instance)["orders"].get("entries", 0))
 
     def detected(self) -> int:
         return int(read_status(self.running.instance)["opportunities"]["detected"])

@@ -13,7 +13,8 @@ import pytest
 
 from tests.worlds.instance_rig import Rig
 from tests.worlds.waiting import until
-from workers.view.status import read_status, status_text
+from workers.view.status import read_status
+from workers.view.status_text import status_text
 
 pytestmark = pytest.mark.e2e
 

@@ -122,7 +122,8 @@ class Rig:
         return False
 
     def all_ready(self) -> bool:
-        return self.engine.alive() and self.engine.all_ready() and self.reading()["state"] == "ready"
+        """Every process READY and no halt; breakers and venues are not asked."""
+        return self.engine.alive() and self.engine.all_ready() and not self.reading()["halted"]
 
     def breakers(self) -> dict[str, str]:
         """Tripped breakers and their reasons, as the journal says."""

@@ -8,9 +8,9 @@ from decimal import Decimal
 import numpy as np
 
 from pipeline.core import ExecutionCore
+from pipeline.execution.counts import OperationCounts, counts_of
 from pipeline.execution.events import Now
 from pipeline.execution.market import Instruments
-from pipeline.execution.records import Outcome
 from pipeline.model.enums import Refusal
 from pipeline.model.fixedpoint import to_fp_floor
 from shm.layout_pages import INVENTORY_ROW
@@ -31,7 +31,7 @@ STAGES = {
     "event": "one event handled, actions performed",
     "operation": "dequeue to the operation's result",
 }
-COUNTED = ("opportunities", "operations", "orders_sent", "orders_not_sent", "fills", "events", "alerts", "fast_path")
+COUNTED = ("opportunities", "entries", "orders_sent", "orders_not_sent", "fills", "events", "alerts", "fast_path")
 GAUGES = ("exposure_usd", "breakers", "daily_pnl_cents", "open_operations", "unsettled_orders", "open_hedges")
 
 
@@ -45,10 +45,10 @@ class ExecutorNumbers:
         self.count["over_target_time"] = metrics.counter(
             "over_target_time", "operations that took longer than execution.target_execution_time_ms"
         )
-        for outcome in Outcome:
-            self.count[f"operations.{outcome.name.lower()}"] = metrics.counter(f"operations.{outcome.name.lower()}")
         for name in GAUGES:
             self.count[name] = metrics.counter(name)
+        for name in OperationCounts().fields():
+            self.count[_label(name)] = metrics.counter(_label(name))
         self.refused: dict[Refusal, int] = {
             r: metrics.counter(f"refused.{r.name.lower()}") for r in Refusal if r is not Refusal.NONE
         }
@@ -60,12 +60,19 @@ class ExecutorNumbers:
             int(reading.total_exposure_usd),
             len(reading.tripped_breakers),
             int(reading.daily_realized_pnl * USD_CENTS),
-            reading.open_operations,
+            core.operations_under_way,
             len(core.ledger.unsettled),
             len(core.ledger.hedges),
         )
         for name, value in zip(GAUGES, values, strict=True):
             self.metrics.set(self.count[name], value)
+        for name, value in counts_of(core.ledger).fields().items():
+            self.metrics.set(self.count[_label(name)], value)
+
+
+def _label(name: str) -> str:
+    """Counter of one of the operation counts: ``operations`` is all of them."""
+    return "operations" if name == "total" else f"operations.{name}"
 
 
 class InventoryWriter:

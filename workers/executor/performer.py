@@ -18,6 +18,7 @@ from pipeline.core import ExecutionCore
 from pipeline.exchanges.base import PlaceOutcome, SessionState, VenueEvent, VenueTrading
 from pipeline.execution.events import (
     Action,
+    AddMargin,
     Alert,
     Append,
     CancelOrder,
@@ -113,6 +114,7 @@ class Performer:
         self._events: deque[CoreEvent] = deque()
         self._busy = False
         self._result_waiters: dict[str, asyncio.Future[OperationResultRecord]] = {}
+        self.on_result: Callable[[OperationResultRecord], object] = lambda record: None  # every result, once written
         self.fault: BaseException | None = None  # what an event or a callback raised: the process ends by it
 
     def now(self) -> Now:
@@ -200,7 +202,7 @@ class Performer:
                     self._send_all(places, now, opportunity)
             elif isinstance(action, CancelOrder):
                 self._cancel(action)
-            elif isinstance(action, (QueryOrder, FetchFills, FetchFunding, SweepVenue, FetchBalances)):
+            elif isinstance(action, (QueryOrder, FetchFills, FetchFunding, SweepVenue, FetchBalances, AddMargin)):
                 self._ask(action)
             elif isinstance(action, Report):
                 self._report(action)
@@ -221,7 +223,7 @@ class Performer:
             metrics.inc(self._count["fills"])
             self._crash("first_fill")
         elif isinstance(record, OperationResultRecord):
-            metrics.inc(self._count[f"operations.{record.outcome.name.lower()}"])
+            self.on_result(record)
             dequeued = record.stamps.get("dequeued")
             if dequeued:
                 took_ns = record.ended_mono_ns - dequeued
@@ -328,7 +330,7 @@ class Performer:
         metrics.inc(self._count["orders_not_sent"], len(followers) - sent)
         if stamps is not None and first_ns:
             trigger_ns, dequeued_ns = stamps
-            metrics.inc(self._count["operations"])
+            metrics.inc(self._count["entries"])
             if trigger_ns:
                 metrics.record(self._hist["tick_to_order"], first_ns - trigger_ns)
             metrics.record(self._hist["send"], last_ns - dequeued_ns)

@@ -50,7 +50,9 @@ from workers.base import WorkerContext, run_worker
 from workers.executor.control import ExecutorControl
 from workers.executor.pages import ExecutorNumbers, InventoryWriter
 from workers.executor.performer import Performer
+from workers.executor.publisher import Publisher
 from workers.executor.venues import Questions
+from workers.halt_file import read_halt
 
 if TYPE_CHECKING:
     from pipeline.exchanges.base import VenueClient
@@ -117,6 +119,8 @@ class Executor:
             wake_detector=self._detector_bell.ring_if_sleeping,
             on_fault=self._stopped.set,
         )
+        self._publisher = Publisher(self.core, ctx.state_dir, ctx.say)
+        self.performer.on_result = self._publisher.results.append
         self._record = np.zeros(OPPORTUNITY.WORDS, np.int64)
         self._tasks: set[asyncio.Task[None]] = set()
         self._spinning = False
@@ -133,6 +137,7 @@ class Executor:
             return
         self._questions.start(self.performer.feed)
         now = self.performer.now()
+        new_journal = not self._entries
         actions = self.core.boot(
             self._entries,
             now=now,
@@ -146,13 +151,15 @@ class Executor:
         self.journal.boot_epoch = self.core.ledger.boot_epoch
         self.performer.perform(actions, now)
         self._entries = []
+        if new_journal:
+            self._keep_breakers()
         self.journal.sync()  # ids of this run carry its boot epoch: the record of it must outlive the host
         self._crash("boot_replayed")
         if self.journal.truncated_bytes:
             ctx.say("warning", f"journal: torn tail of {self.journal.truncated_bytes} bytes cut off")
         self._connect_all()
         self._rehearse()
-        control = ExecutorControl(ctx.state_dir / "executor.sock", self.core, self.performer)
+        control = ExecutorControl(ctx.state_dir, self.core, self.performer, self._publisher.views)
         await control.start()
         gc.collect()
         gc.freeze()
@@ -163,6 +170,11 @@ class Executor:
         finally:
             await control.close()
             await self._close()
+
+    def _keep_breakers(self) -> None:
+        """A journal that begins anew does not forget the breakers that the one before had passed on to the guard."""
+        for breaker in read_halt(self.ctx.state_dir).breakers:
+            self.core.context.trip(breaker.name, f"kept over a lost journal: {breaker.reason}"[:200])
 
     def _loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """What a callback or a task of ours raised. A network's error is its session's matter; a bug ends us."""
@@ -227,6 +239,7 @@ class Executor:
         now = self.performer.now()
         if self.journal.failed is None and self.performer.fault is None:
             self.performer.perform(self.core.stop(now, "SIGTERM"), now)
+        await self._publisher.close()
         for task in list(self._tasks):
             task.cancel()
         for trading in self.trading.values():
@@ -398,6 +411,7 @@ class Executor:
         self.performer.feed(Tick())
         self._inventory.write(self.core, self.performer.now())
         self._numbers.gauges(self.core)
+        self._publisher.tick(self.performer.now().mono_ns)
         self.journal.kick()
 
     def _update_paper(self, changed: list[InstrumentRow]) -> None:

@@ -23,6 +23,7 @@ from decimal import Decimal
 import msgspec
 
 from pipeline.exchanges.gateio import orders
+from pipeline.exchanges.gateio.account_settings import SINGLE, check_modes, wrong_mode
 from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, maybe_number, number
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.structs import Balance, Fill, Funding, OrderUpdate, Position
@@ -30,6 +31,7 @@ from pipeline.model.venue_events import FundingNotice
 
 SPOT_CHANNELS = ("spot.orders", "spot.usertrades", "spot.balances")
 FUNDING = "fund"  # what the account book calls it
+NEVER_SHORT = Decimal(99_999_999)  # ``liq_price`` of a short position that no price liquidates
 SETTLED_IN = "USDT"  # of every contract under /futures/usdt
 FUTURES_CHANNELS = ("futures.orders", "futures.usertrades", "futures.balances", "futures.positions")
 
@@ -54,7 +56,14 @@ class _Position(msgspec.Struct):
     size: Decimal
     entry_price: Maybe = ABSENT
     mark_price: Maybe = ABSENT
-    mode: str = "single"
+    mode: str = SINGLE
+    leverage: Maybe = ABSENT
+    margin: Maybe = ABSENT
+    unrealised_pnl: Maybe = ABSENT
+    liq_price: Maybe = ABSENT
+    maintenance_rate: Maybe = ABSENT
+    average_maintenance_rate: Maybe = ABSENT
+    maintenance_margin: Maybe = ABSENT
 
 
 class _SpotBalancePush(msgspec.Struct):
@@ -138,8 +147,11 @@ def parse_spot_balances(venue: str, payload: bytes, recv_mono_ns: int) -> list[B
 
 
 def parse_futures_balance(venue: str, payload: bytes, recv_mono_ns: int) -> Balance:
-    """GET /futures/usdt/accounts: ``free`` = available margin, ``locked`` = margin of positions and orders."""
+    """GET /futures/usdt/accounts: ``free`` = available margin, ``locked`` = margin of positions and orders.
+
+    Raises ``AccountSettingsWrong`` in dual or unified mode."""
     row = decode(_futures_account, payload, venue, "futures/usdt/accounts")
+    check_modes(venue, payload)
     return Balance(
         venue=venue,
         asset=row.currency.upper(),
@@ -180,6 +192,13 @@ def parse_user_id(venue: str, payload: bytes) -> str:
 
 
 def _position(venue: str, row: _Position, multipliers: Mapping[str, Decimal], recv_mono_ns: int) -> Position:
+    """Raises ``AccountSettingsWrong`` for one of two rows of a contract: its quantity alone is not what we hold."""
+    if row.mode != SINGLE:
+        raise wrong_mode(venue, row.mode)
+    liquidation = maybe_number(row.liq_price, venue)
+    if liquidation is not None and liquidation >= NEVER_SHORT:
+        liquidation = Decimal(0)
+    rate = maybe_number(row.average_maintenance_rate, venue) or maybe_number(row.maintenance_rate, venue)
     return Position(
         venue=venue,
         symbol=row.contract,
@@ -187,6 +206,11 @@ def _position(venue: str, row: _Position, multipliers: Mapping[str, Decimal], re
         entry_price=maybe_number(row.entry_price, venue) or Decimal(0),
         mark_price=maybe_number(row.mark_price, venue) or Decimal(0),
         recv_mono_ns=recv_mono_ns,
+        margin=maybe_number(row.margin, venue) or Decimal(0),
+        unrealised_pnl=maybe_number(row.unrealised_pnl, venue) or Decimal(0),
+        liquidation_price=liquidation,
+        maintenance_rate=rate or Decimal(0),
+        maintenance_margin=maybe_number(row.maintenance_margin, venue),
     )
 
 
@@ -198,8 +222,13 @@ def position_contracts(venue: str, payload: bytes) -> list[str]:
 def parse_positions(
     venue: str, payload: bytes, multipliers: Mapping[str, Decimal], recv_mono_ns: int
 ) -> list[Position]:
-    """GET /futures/usdt/positions; rows of size 0 are left out."""
+    """GET /futures/usdt/positions; rows of size 0 are left out.
+
+    Raises ``AccountSettingsWrong`` in dual mode, whatever the sizes of a contract's two rows."""
     rows = decode(_positions, payload, venue, "positions")
+    for row in rows:
+        if row.mode != SINGLE:
+            raise wrong_mode(venue, row.mode)
     return [_position(venue, row, multipliers, recv_mono_ns) for row in rows if row.size != 0]
 
 
@@ -246,6 +275,8 @@ def parse_push(
             yield FuturesBalanceChanged(wallet.currency.upper(), number(wallet.balance, venue))
     elif channel == "futures.positions":
         for position in decode(_positions, payload, venue, channel):
+            if position.mode != SINGLE:  # REST, which is asked twice a second, refuses the venue
+                raise ProtocolViolation(str(wrong_mode(venue, position.mode)), venue=venue)
             yield _position(venue, position, multipliers, recv_mono_ns)
     else:
         raise ProtocolViolation(f"{venue}: push of an unknown channel {channel!r}", venue=venue)

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pipeline.exchanges.base import HttpCall, HttpReply
-from pipeline.exchanges.gateio import account, orders, symbols
+from pipeline.exchanges.gateio import account, account_settings, orders, symbols
+from pipeline.exchanges.gateio.account_settings import ContractSettings
 from pipeline.exchanges.gateio.errors import KIND_OF_LABEL, error_of
 from pipeline.exchanges.gateio.signing import GateSigner
 from pipeline.exchanges.parsing.venue_json import decode
 from pipeline.exchanges.rest_client import RestVenueClient
 from pipeline.exchanges.transport.throttle import Limit
-from pipeline.model.errors import OrderNotFound, ProtocolViolation, VenueError
+from pipeline.model.errors import AccountSettingsWrong, OrderNotFound, ProtocolViolation, VenueError, VenueRejected
 from pipeline.model.structs import (
     Balance,
     CoinIdentity,
@@ -186,6 +187,8 @@ class GateFuturesClient(GateClient):
     def __init__(self, venue: VenueConfig, credentials: Credentials | None) -> None:
         super().__init__(venue, credentials)
         self.multipliers: dict[str, Decimal] = {}
+        self._settings: dict[str, ContractSettings] = {}  # as last read or set
+        self._modes_known = False  # single mode, classic account
 
     async def learn_multipliers(self, contracts: Sequence[str]) -> dict[str, Decimal]:
         """Multipliers of ``contracts``, asked where unknown. A delisted contract raises the venue's refusal."""
@@ -212,8 +215,11 @@ class GateFuturesClient(GateClient):
         return (await self._public(path, query, bucket="depth", headers=SIZE_DECIMAL)).body
 
     async def balances(self) -> list[Balance]:
+        self._modes_known = False
         reply = await self._signed("GET", f"{FUTURES_PATH}/accounts")
-        return [account.parse_futures_balance(self.venue, reply.body, reply.recv_mono_ns)]
+        found = [account.parse_futures_balance(self.venue, reply.body, reply.recv_mono_ns)]
+        self._modes_known = True
+        return found
 
     async def user_id(self) -> str:
         """The account's user id, which private futures channels are subscribed with."""
@@ -222,6 +228,7 @@ class GateFuturesClient(GateClient):
 
     async def positions(self) -> list[Position]:
         reply = await self._signed("GET", f"{FUTURES_PATH}/positions")
+        self._settings |= account_settings.parse_settings(self.venue, reply.body)
         await self.learn_multipliers(account.position_contracts(self.venue, reply.body))
         return account.parse_positions(self.venue, reply.body, self.multipliers, reply.recv_mono_ns)
 
@@ -313,6 +320,48 @@ class GateFuturesClient(GateClient):
         reply = await self._signed("DELETE", f"{FUTURES_PATH}/orders", f"contract={symbol}", bucket="cancel")
         rows = decode(orders.futures_orders, reply.body, self.venue, "DELETE futures/orders")
         return [orders.futures_update(self.venue, row, self.multipliers, reply.recv_mono_ns, "rest") for row in rows]
+
+    async def set_leverage(self, symbol: str, leverage: Decimal) -> None:
+        """Isolated margin at ``leverage``. The reply is not used: positions are read afterwards."""
+        path = f"{FUTURES_PATH}/positions/{symbol}/leverage"
+        await self._signed("POST", path, f"leverage={leverage.normalize():f}", bucket="query")
+
+    async def apply_account_settings(self, symbols_: Sequence[str], leverage: Decimal) -> None:
+        """See the base class; what balances and positions reported last decides whether anything is asked."""
+        if not self._modes_known:
+            await self._apply_modes()
+        if any(symbol not in self._settings for symbol in symbols_):
+            reply = await self._signed("GET", f"{FUTURES_PATH}/positions")
+            self._settings |= account_settings.parse_settings(self.venue, reply.body)
+        wanted = account_settings.to_set(symbols_, self._settings, leverage)
+
+        async def one(symbol: str) -> None:
+            await self.set_leverage(symbol, leverage)
+
+        for symbol, refused in zip(wanted, await self.gather(wanted, one), strict=True):
+            known_no = (*account_settings.UNKNOWN_CONTRACT, account_settings.UNCHANGED)
+            if refused is not None and refused.api_code not in known_no:
+                raise account_settings.wrong_leverage(self.venue, symbol, leverage, refused)
+            self._settings[symbol] = ContractSettings(leverage, False)
+
+    async def _apply_modes(self) -> None:
+        """One position a contract; an account that is unified stays so: that is not ours to change."""
+        reply = await self._signed("GET", f"{FUTURES_PATH}/accounts")
+        if account_settings.is_dual(self.venue, reply.body):
+            try:
+                await self._signed("POST", f"{FUTURES_PATH}/set_position_mode", "position_mode=single", bucket="query")
+            except VenueRejected as refused:
+                raise AccountSettingsWrong(
+                    f"{self.venue}: position mode dual, wanted single: {refused}; fix: {account_settings.FIX_DUAL}",
+                    venue=self.venue,
+                ) from refused
+            reply = await self._signed("GET", f"{FUTURES_PATH}/accounts")
+        account_settings.check_modes(self.venue, reply.body)
+        self._modes_known = True
+
+    async def add_margin(self, symbol: str, amount: Decimal) -> None:
+        """POST /futures/usdt/positions/{contract}/margin; positions are read afterwards."""
+        await self._signed("POST", f"{FUTURES_PATH}/positions/{symbol}/margin", f"change={amount:f}", bucket="query")
 
 
 def make_client(venue: VenueConfig, credentials: Credentials | None) -> GateClient:
