@@ -84,10 +84,10 @@ def engine(edges: Floats, ways: npt.NDArray[np.int64], *, priced: bool) -> tuple
     return earned, full / len(edges)
 
 
-def bound(edges: Floats, ways: npt.NDArray[np.int64]) -> float:
+def bound(edges: Floats, ways: npt.NDArray[np.int64], lots: int = LOTS) -> float:
     """The clairvoyant's bps: exact, by dynamic programming over the stock (the program's vertices are integral)."""
-    best = np.full(2 * LOTS + 1, -np.inf)
-    best[LOTS] = 0.0
+    best = np.full(2 * lots + 1, -np.inf)
+    best[lots] = 0.0
     for edge, way in zip(edges.tolist(), ways.tolist(), strict=True):
         if way > 0:
             np.maximum(best[1:], best[:-1] + edge, out=best[1:])

@@ -54,6 +54,8 @@ class TransferProposal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InventoryReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Balances by venue and coin, and transfers that would pay, the best first."""
+
     balances: tuple[InventoryBalance, ...]
     proposals: tuple[TransferProposal, ...]
 

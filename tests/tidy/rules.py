@@ -47,7 +47,6 @@ PUBLIC: Mapping[str, str] = {
     "workers/engine.py:ArbitrageEngine.*": _COMPONENT,
     "pipeline/market_data.py:MarketDataAggregator.*": _COMPONENT,
     "pipeline/detection/detector.py:OpportunityDetector.*": _COMPONENT,
-    "pipeline/execution/balances.py:BalanceMonitor.*": _COMPONENT,
     "pipeline/execution/operation_states.py:StateController.*": _COMPONENT,
     "pipeline/execution/positions.py:PositionManager.*": _COMPONENT,
     "pipeline/risk/manager.py:RiskManager.*": _COMPONENT,
