@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
+from pipeline.execution.account_fees import AccountFees
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import BOOT_EPOCH_MAX, CoreContext, Ids
 from pipeline.execution.events import (
@@ -46,7 +47,7 @@ from pipeline.execution.events import (
 )
 from pipeline.execution.evidence import Evidence
 from pipeline.execution.forced_close import ForcedClose
-from pipeline.execution.hedges import HedgeExits
+from pipeline.execution.hedge_control import HedgeControl
 from pipeline.execution.inventory import InventoryRow, inventory_row
 from pipeline.execution.inventory_prices import InventoryPrices
 from pipeline.execution.journal import JournalEntry
@@ -56,10 +57,10 @@ from pipeline.execution.operation_states import StateController
 from pipeline.execution.orchestrator import OrderOrchestrator
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.positions import PositionManager
-from pipeline.execution.records import BootRecord, FillRecord, HedgeRecord, Purpose, RefusalRecord, StopRecord
+from pipeline.execution.records import BootRecord, Purpose, RefusalRecord, StopRecord
 from pipeline.fast_entry.entry import FastEntry
 from pipeline.model.config import EngineConfig
-from pipeline.model.enums import BalanceCheck, OrderState, Refusal, ReportOutcome
+from pipeline.model.enums import BalanceCheck, OpportunityType, OrderState, Refusal, ReportOutcome
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
 from pipeline.model.venue_events import CancelOutcome, FundingNotice, OutcomeKind, PlaceOutcome, SessionState
@@ -67,13 +68,14 @@ from pipeline.recovery.funding import FundingWatch
 from pipeline.recovery.holds import Holds
 from pipeline.recovery.manager import EarlierRun, RecoveryManager
 from pipeline.recovery.order_queries import OrderQueries
+from pipeline.risk.fee_stock import FeeStock
 from pipeline.risk.manager import RiskManager
 from pipeline.risk.margin_watch import MarginWatch
 from shm.words import Words
 
 REFUSAL_RECORDS_PER_S = 5  # refusals that become records; all are counted
 REFUSAL_PAUSE_NS = 5_000_000  # the detector may offer the same direction again after this
-HEDGE_LOOK_NS = 250_000_000
+CLOSE_LOOK_NS = 250_000_000
 STRICT_TIMEOUT_NS = 1_000_000_000
 
 
@@ -109,16 +111,18 @@ class ExecutionCore:
         self.inventory_prices = InventoryPrices(self.context, self.balances)
         self.risk = RiskManager(self.context, self.balances, self.rates)
         self.risk.gate.inventory_price_bps = self.inventory_prices.price_bps
-        self.evidence = Evidence(self.context, on_fill=self._filled)
+        self.fees = AccountFees(config, self.context.instruments, self.rates)
+        self.fee_stock = FeeStock(self.context, self.balances, self.rates)
+        self.evidence = Evidence(self.context, self.fees, on_fill=self.risk.gate.filled)
         self.recovery = RecoveryManager(self.context, self.evidence, self.balances, on_evidence=self._after)
         self.fast_entry: FastEntry | None = None
-        self.risk.gate.reconciled = self.recovery
-        self.risk.taken_over = self.recovery.taken_over
+        self.risk.gate.reconciled, self.risk.taken_over = self.recovery, self.recovery.taken_over
         self.orders = OrderOrchestrator(
             self.context,
             self.states,
             self.balances,
             self.rates,
+            self.fees,
             on_recovery=self.recovery.initiate_recovery,
             on_recovered=self.recovery.finished,
             on_end=self.risk.gate.note_end,
@@ -129,7 +133,14 @@ class ExecutionCore:
         self.holds = Holds(self.ledger, self.risk, self.recovery, self.orders)
         self.order_queries = OrderQueries(self.context, self.evidence)
         self.funding = FundingWatch(self.context, self._numeraire_rate)
-        self.hedge_exits = HedgeExits(self.context)
+        self.hedges = HedgeControl(
+            self.context,
+            self.risk.gate,
+            reconciled=self.recovery,
+            ready=lambda: self.ready,
+            leave=lambda plan, hedge: self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id),
+        )
+        self.risk.gate.leaves_a_hedge = self.hedges.is_exit
         self.margin = MarginWatch(
             self.context,
             self.balances,
@@ -138,26 +149,24 @@ class ExecutionCore:
             has_budget=self.risk.gate.has_budget_for,
         )
         self.forced_close = ForcedClose(self.context, self.balances, self.recovery.__contains__)
-        self.stopping = False
-        self.refused = 0
-        self.last_refusal = ""
+        self.stopping, self.refused, self.last_refusal = False, 0, ""
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)
-        self._token = 0
-        self._refusal_second = 0
-        self._refusal_records = 0
-        self._hedges_looked_mono_ns = 0
-        self._handlers: dict[type, Callable[[Any], object]] = {
+        self._token = self._refusal_second = self._refusal_records = self._closes_looked_mono_ns = 0
+        self._handlers = self._event_handlers()
+
+    def _event_handlers(self) -> dict[type, Callable[[Any], object]]:
+        return {
             Opportunity: self._opportunity,
             Entered: self._entered,
-            OrderUpdate: self._update,
-            Fill: self._fill,
-            Balance: self._balance,
+            OrderUpdate: lambda event: self._after(self.evidence.update(event)),
+            Fill: lambda event: self._after(self.evidence.fill(event)),
+            Balance: self.balances.on_balance,
             Position: self._nothing,
             PlaceOutcome: self._outcome,
             CancelOutcome: self._cancel_outcome,
             SessionState: self._session,
             Sent: self.evidence.sent,
-            NotSent: self._not_sent,
+            NotSent: lambda event: self._after(self.evidence.not_sent(event)),
             Tick: self._tick,
             AccountSnapshot: self._account,
             QueryAnswer: self._query_answer,
@@ -262,15 +271,16 @@ class ExecutionCore:
         self.context.now = now
         self.risk.gate.ready = self.ready
         self._handlers[type(event)](event)
-        self.inventory_prices.price_moved()
+        self.inventory_prices.after(event)
         return self.context.drain()
 
     # --- opportunities ---
 
     def _opportunity(self, opportunity: Opportunity) -> None:
+        if opportunity.type == OpportunityType.HEDGE_EXIT and not opportunity.manual:
+            self.hedges.offered(opportunity)
+            return
         verdict = self.risk.validate_opportunity_risk(opportunity)
-        if not opportunity.manual and not (isinstance(verdict, Rejected) and verdict.refusal is Refusal.MALFORMED):
-            self.inventory_prices.note_opportunity(opportunity.legs, opportunity.edge_bps)
         if isinstance(verdict, Rejected):
             self._refuse(opportunity, verdict)
         elif self.config.execution.balance_check is BalanceCheck.STRICT:
@@ -298,7 +308,6 @@ class ExecutionCore:
             self.fast_entry.limits_table.refresh()
 
     def _entered(self, entered: Entered) -> None:
-        self.inventory_prices.note_opportunity(entered.operation.legs, entered.operation.edge_detect_bps)
         self.risk.entered(entered)
         self.orders.adopt(entered)
 
@@ -349,8 +358,10 @@ class ExecutionCore:
 
     # --- evidence ---
 
-    def _after(self, order: Order) -> None:
-        """After any evidence about an order: reservations, then its operation."""
+    def _after(self, order: Order | None) -> None:
+        """After any evidence about an order: reservations, then its operation. None: it is no order of ours."""
+        if order is None:
+            return
         if order.settled:
             self.balances.settled(order)
         operation = self.ledger.operations[order.intent.operation_id]
@@ -358,29 +369,6 @@ class ExecutionCore:
 
     def _nothing(self, event: object) -> None:
         """Pushed positions change nothing: only the poller's complete lists are compared with the ledger."""
-
-    def _filled(self, fill: FillRecord) -> None:
-        self.risk.gate.filled(fill)
-        self.inventory_prices.note_moved(fill.venue, fill.symbol)
-
-    def _balance(self, balance: Balance) -> None:
-        self.balances.on_balance(balance)
-        self.inventory_prices.note_moved(balance.venue, balance.asset)
-
-    def _not_sent(self, event: NotSent) -> None:
-        order = self.evidence.not_sent(event)
-        if order is not None:
-            self._after(order)
-
-    def _update(self, update: OrderUpdate) -> None:
-        order = self.evidence.update(update)
-        if order is not None:
-            self._after(order)
-
-    def _fill(self, fill: Fill) -> None:
-        order = self.evidence.fill(fill)
-        if order is not None:
-            self._after(order)
 
     def _outcome(self, outcome: PlaceOutcome) -> None:
         order = self.evidence.outcome(outcome)
@@ -395,7 +383,7 @@ class ExecutionCore:
     def _cancel_outcome(self, outcome: CancelOutcome) -> None:
         """An update of the order counts; a refusal to cancel says nothing about fills, so the order is queried."""
         if outcome.update is not None:
-            self._update(outcome.update)
+            self._after(self.evidence.update(outcome.update))
             return
         order = self.ledger.order_of(outcome.venue, outcome.client_id, outcome.order_id)
         if order is not None and not order.settled:
@@ -403,11 +391,11 @@ class ExecutionCore:
 
     def _query_answer(self, answer: QueryAnswer) -> None:
         if answer.update is not None:
-            self._update(answer.update)
+            self._after(self.evidence.update(answer.update))
 
     def _fills_answer(self, answer: FillsAnswer) -> None:
         for fill in answer.fills:
-            self._fill(fill)
+            self._after(self.evidence.fill(fill))
 
     # --- accounts, sessions, catalogue ---
 
@@ -436,6 +424,7 @@ class ExecutionCore:
 
     def _catalogue(self, event: CatalogueChanged) -> None:
         self.context.instruments.update(event.rows)
+        self.hedges.watch.rows_changed()
         if self.fast_entry is not None:
             self.fast_entry.rows_changed(event.rows)
 
@@ -445,32 +434,18 @@ class ExecutionCore:
         self.order_queries.tick()
         self.recovery.tick()
         self.funding.tick()
+        self.fee_stock.tick()
         for operation in list(self.ledger.open_operations.values()):
             self.orders.advance(operation)
         self.risk.tick()
-        self.inventory_prices.refresh()
         now_ns = self.context.now.mono_ns
         for token, (_plan, asked_ns) in list(self._pending.items()):
             if now_ns - asked_ns > STRICT_TIMEOUT_NS:
                 self._balances_answer(BalancesAnswer(token, (), "no answer in time"))
-        if now_ns - self._hedges_looked_mono_ns >= HEDGE_LOOK_NS:
-            self._hedges_looked_mono_ns = now_ns
-            self._look_at_hedges()
+        self.hedges.tick()
+        if now_ns - self._closes_looked_mono_ns >= CLOSE_LOOK_NS:
+            self._closes_looked_mono_ns = now_ns
             self._close_by_command()
-
-    def _look_at_hedges(self) -> None:
-        """Exits hedges whose exit earns something; a halt does not prevent an exit."""
-        if not self.ready:
-            return
-        closing = {o.record.closes for o in self.ledger.open_operations.values() if o.record.closes}
-        for hedge in list(self.ledger.hedges.values()):
-            if hedge.operation_id in closing or hedge.operation_id in self.ledger.open_operations:
-                continue
-            if hedge.spot_venue not in self.recovery or hedge.futures_venue not in self.recovery:
-                continue
-            plan = self.hedge_exits.exit_plan(hedge)
-            if plan is not None and self._may_leave(plan, hedge):
-                self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id)
 
     def _close_by_command(self) -> None:
         """Closes what an operator wants closed, as far as it can be closed now."""
@@ -478,12 +453,6 @@ class ExecutionCore:
             for answer in self.forced_close.due():
                 if answer.plan is not None:
                     self._execute(answer.plan, purpose=Purpose.CLOSE, closes=answer.hedge.operation_id)
-
-    def _may_leave(self, plan: Plan, hedge: HedgeRecord) -> bool:
-        """Whether an exit by our own decision may go: position not in doubt, direction not resting, rate budget."""
-        doubt = f"venue.{hedge.futures_venue}" in self.ledger.breakers
-        resting = self.risk.gate.resting(plan.opportunity.direction_key)
-        return not doubt and not resting and self.risk.gate.has_budget_for(plan)
 
     # --- commands ---
 

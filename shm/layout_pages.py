@@ -11,6 +11,7 @@ from shm.layout import HEADER, LINE_WORDS
 # --- capacities ---
 CATALOGUE_CAPACITY = 4096
 PRICE_CAPACITY = 4096
+EXIT_CAPACITY = 64  # directions with open hedges; the executor looks at more by itself
 CATALOGUE_TEXT_WORDS = 4  # symbol and pair: 32 bytes each
 VENUE_CAPACITY = 64
 HALT_REASON_WORDS = 32  # 256 bytes
@@ -128,17 +129,37 @@ class InventoryPrice(Table, words=2, writer="executor"):
 INVENTORY_PRICE = InventoryPrice()
 
 
+class ExitRow(Table, words=8, writer="executor"):
+    """One direction in which open hedges leave: bought and sold the other way round than at the entry. A seqlock.
+
+    | seq | direction_key | threshold_milli_bps | side | qty_fp | state | 0 | 0 |
+    """
+
+    seq = word("odd while the row is written", sync="row.seq")
+    direction_key = word("buy instrument * CATALOGUE_CAPACITY + sell instrument, of leaving")
+    threshold_milli_bps = word("floor of 1000 x the basis at and below which leaving beats holding")
+    side = word("of the hedge", codes={1: "long spot, short futures", -1: "short spot, long futures"})
+    qty_fp = word("base coins that are open in all hedges of the direction")
+    state = word("whether the row is in use", codes={0: "free", 1: "open"})
+
+
+EXIT_ROW = ExitRow()
+
+
 class Inventory(Table, start=HEADER.END, writer="executor", kind=8):
-    """Segment ``inventory``: what the detector may size with, and what the directions' inventory costs.
+    """Segment ``inventory``: what the detector may size with, when open hedges leave, and what inventory costs.
 
     line 0..4095    | rows: 4096 INVENTORY_ROW ... |
-    line 4096       | price_count | 0[7] |
-    line 4097..5120 | prices: 4096 INVENTORY_PRICE ... |
+    line 4096..4159 | exits: 64 EXIT_ROW ... |
+    line 4160       | exit_version | price_count | 0[6] |
+    line 4161..5184 | prices: 4096 INVENTORY_PRICE ... |
     """
 
     rows = rows_of(INVENTORY_ROW, CATALOGUE_CAPACITY, "by instrument id")
+    exits = rows_of(EXIT_ROW, EXIT_CAPACITY, "those in use, in any order")
+    exit_version = word("grows after any exit row has changed", sync="inventory.exits")
     price_count = word("rows of ``prices``", sync="inventory.price_count")
-    prices = rows_of(INVENTORY_PRICE, PRICE_CAPACITY, "of pairs of spot instruments", at=LINE_WORDS * 4097)
+    prices = rows_of(INVENTORY_PRICE, PRICE_CAPACITY, "of pairs of spot instruments", at=LINE_WORDS * 4161)
 
 
 INVENTORY = Inventory()

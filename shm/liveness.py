@@ -1,14 +1,10 @@
-"""Proof of life: a small page per process with its beat, state and progress; pidfds for death.
+"""Proof of life: a small page per process with its beat, state and progress.
 
-Death is seen by pidfd within milliseconds, whatever the beat says. Beats are for hangs: every 25 ms while work flows,
-every 500 ms while parked, always from proof of progress, never from a thread of their own.
+Death is seen by the page's pid and start time, whatever the beat says. Beats are for hangs: every 25 ms while work
+flows, every 500 ms while parked, always from proof of progress, never from a thread of their own.
 """
 
 from __future__ import annotations
-
-import os
-import select
-import signal
 
 from shm.atomics import current_cpu, load_acquire, load_relaxed, mono_ns, store_relaxed, store_release, wrap_add
 from shm.errors import SegmentMissing
@@ -107,10 +103,6 @@ class LivenessView:
         return self._arena.is_mapped(0)
 
     @property
-    def ready_page(self) -> bool:
-        return bool(load_acquire(self.words, HEADER.ready) == 1)
-
-    @property
     def epoch(self) -> int:
         return int(load_acquire(self.words, HEADER.epoch))
 
@@ -166,31 +158,3 @@ def is_alive(pid: int, start_ticks: int) -> bool:
     except OSError:
         return False
     return raw[raw.rindex(b")") + 2 :].split()[0] not in (b"Z", b"X")
-
-
-def open_pidfd(pid: int, start_ticks: int | None = None) -> int | None:
-    """A pidfd (pollable, readable = dead) of that very process; None if it is gone or its pid belongs to another."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return None
-    if start_ticks is not None and process_start_ticks(pid) != start_ticks:
-        os.close(fd)
-        return None
-    return fd
-
-
-def pidfd_dead(fd: int, timeout_ms: int = 0) -> bool:
-    """Waits up to ``timeout_ms`` for the process behind the pidfd to end; whether it has."""
-    poller = select.poll()
-    poller.register(fd, select.POLLIN)
-    return bool(poller.poll(timeout_ms))
-
-
-def pidfd_kill(fd: int, number: int = signal.SIGKILL) -> bool:
-    """Signals exactly the process behind the pidfd; False if it is already gone."""
-    try:
-        signal.pidfd_send_signal(fd, number)
-    except ProcessLookupError:
-        return False
-    return True

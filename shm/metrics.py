@@ -36,7 +36,6 @@ from shm.segment import Segment, list_segments, segment_name
 from shm.words import Words, pack_text, unpack_text
 
 _WHAT = "metrics."
-RELATIVE_ERROR = 1.0 / HIST_SUB
 _LAST_VALUE = 2**HIST_MAX_BITS - 1
 
 
@@ -145,15 +144,12 @@ class Histogram:
         start = self._at + HISTOGRAM.buckets
         return self._words[start : start + HIST_BUCKETS].copy()
 
-    def percentile(self, p: float) -> int:
-        """Value in ns at or below which ``p`` per cent of the values lie (rank ceil(p/100 * n), at least 1).
+    def percentiles(self, wanted: list[float]) -> list[int]:
+        """For each p the value in ns at or below which p per cent of the values lie (rank ceil(p/100 * n), at least 1),
+        all of one consistent copy.
 
         Not below the exact one and at most 2^-7 above it (the last bucket answers the greatest value); 0 where empty.
         """
-        return self.percentiles([p])[0]
-
-    def percentiles(self, wanted: list[float]) -> list[int]:
-        """:meth:`percentile` of one consistent copy for each of ``wanted``."""
         counts = np.cumsum(self.buckets())
         total = int(counts[-1])
         if total == 0:

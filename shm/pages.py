@@ -35,6 +35,8 @@ from shm.layout_pages import (
     CATALOGUE,
     CATALOGUE_CAPACITY,
     CATALOGUE_ROW,
+    EXIT_CAPACITY,
+    EXIT_ROW,
     HALT,
     HALT_REASON_WORDS,
     INVENTORY,
@@ -214,12 +216,24 @@ class InventoryPage(Page):
             write_row(self.words, INVENTORY.rows + instrument * INVENTORY_ROW.WORDS, empty)
         # SYNC inventory.price_count: release; pairs with the acquire in price_words
         store_release(self.words, INVENTORY.price_count, 0)
+        self.write_exits(np.zeros((0, EXIT_ROW.WORDS), np.int64))
 
     def write(self, instrument: int, row: Words) -> None:
         """Replaces the instrument's row (int64[8], see INVENTORY_ROW)."""
         if not 0 <= instrument < CATALOGUE_CAPACITY or row.shape != (INVENTORY_ROW.WORDS,):
             raise ShmError(f"inventory row refused: instrument={instrument} shape={row.shape}")
         write_row(self.words, INVENTORY.rows + instrument * INVENTORY_ROW.WORDS, row)
+
+    def write_exits(self, rows: Words) -> None:
+        """Replaces all exit rows (int64[n, 8], see EXIT_ROW; n at most EXIT_CAPACITY), then their version."""
+        if rows.ndim != 2 or len(rows) > EXIT_CAPACITY or rows.shape[1] != EXIT_ROW.WORDS:
+            raise ShmError(f"exit rows refused: shape={rows.shape}")
+        free = np.zeros(EXIT_ROW.WORDS, np.int64)
+        for index in range(EXIT_CAPACITY):
+            row = rows[index] if index < len(rows) else free
+            write_row(self.words, INVENTORY.exits + index * EXIT_ROW.WORDS, row)
+        version = int(load_relaxed(self.words, INVENTORY.exit_version))
+        store_release(self.words, INVENTORY.exit_version, version + 1)  # SYNC inventory.exits: release after the rows
 
     def row(self, instrument: int) -> Words | None:
         """A whole copy of the row (int64[8])."""

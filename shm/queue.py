@@ -13,8 +13,6 @@ knows). Indices wrap at 2^64.
 
 from __future__ import annotations
 
-import numpy as np
-
 from shm.atomics import (
     copy_lines,
     fence_acquire,
@@ -277,11 +275,6 @@ class QueueConsumer:
     def pop(self, out: Words) -> bool:
         """See :func:`pop`."""
         return bool(pop(self.words, 0, self.cursor_words, 0, out))
-
-    def pop_new(self) -> Words | None:
-        """The oldest item as a fresh array, or None."""
-        out = np.zeros(max(1, int(load_relaxed(self.words, QUEUE.slot_words))), np.int64)
-        return out if self.pop(out) else None
 
     @property
     def lost(self) -> int:

@@ -17,7 +17,6 @@ ours that is dead is unlinked and made anew, with the old epoch + 1 where the ol
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import hashlib
 import mmap
@@ -29,7 +28,6 @@ import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 import posix_ipc
 
 from shm.atomics import load_acquire, load_relaxed, store_relaxed, store_release
@@ -37,33 +35,16 @@ from shm.errors import SegmentBusy, SegmentMismatch, SegmentMissing, ShmError, S
 from shm.layout import HEADER, LAYOUT_VERSION, MAGIC, WORD_BYTES
 from shm.schema import schema_hash
 from shm.sources import build_hash
-from shm.words import Words
+from shm.words import MAP_FIXED, MAP_NORESERVE, Mapping, Words, map_pages, pages_bytes
 
 SHM_FOLDER = Path("/dev/shm")
 PREFIX = "arb"
 MODE = 0o640
-PAGE_WORDS = mmap.PAGESIZE // WORD_BYTES
 CREATE_ATTEMPTS = 400  # a lost attempt means that a cleaner or another starter won a race just now
 _CLEANER_WAIT_S = 0.001
 _OWNER = 1  # lengths of the lock: bytes 0..1 for an owner, 0..2 for a cleaner, so that who looks can tell them apart
 _CLEANER = 2
 _NAME_MAX = 200
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = (
-    ctypes.c_void_p,
-    ctypes.c_size_t,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_long,
-)
-_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-_libc.mlock.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-_MAP_FIXED = 0x10
-_MAP_NORESERVE = 0x4000
-_MAP_FAILED = ctypes.c_void_p(-1).value
 
 _owned: weakref.WeakSet[Segment] = weakref.WeakSet()
 _trusted_uids: set[int] = set()
@@ -108,38 +89,6 @@ def process_start_ticks(pid: int) -> int:
     except OSError:
         return 0
     return int(raw[raw.rindex(b")") + 2 :].split()[19])
-
-
-class _Mapping:
-    """Owns one mapping; unmapped when the last array that looks at it is gone."""
-
-    def __init__(self, address: int, size_bytes: int) -> None:
-        self.address = address
-        # numpy keeps this object as the array's base. The array says "writable" also where the pages are not: the MMU
-        # guards them (a store is SIGSEGV), and numba would compile every kernel twice for numpy's read-only flag.
-        self.__array_interface__ = {
-            "shape": (size_bytes // WORD_BYTES,),
-            "typestr": "<i8",
-            "data": (address, False),
-            "version": 3,
-        }
-        weakref.finalize(self, _libc.munmap, address, size_bytes).atexit = False
-
-    def array(self) -> Words:
-        return np.asarray(self)
-
-
-def _mmap(address: int | None, size_bytes: int, writable: bool, flags: int, fd: int) -> int:
-    protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
-    found = _libc.mmap(address, size_bytes, protection, flags, fd, 0)
-    if found is None or found == _MAP_FAILED:
-        code = ctypes.get_errno()
-        raise ShmError(f"mmap of {size_bytes} bytes failed: {os.strerror(code)}")
-    return int(found)
-
-
-def _pages_bytes(size_words: int) -> int:
-    return -(-size_words // PAGE_WORDS) * mmap.PAGESIZE
 
 
 def _flock_record(kind: int, length: int) -> bytes:
@@ -226,10 +175,10 @@ def _map_fd(fd: int, size_bytes: int, writable: bool) -> Words:
     # the map. So what is mapped is a second description of the same object.
     mapped = os.open(f"/proc/self/fd/{fd}", (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
     try:
-        address = _mmap(None, size_bytes, writable, mmap.MAP_SHARED | mmap.MAP_POPULATE, mapped)
+        address = map_pages(None, size_bytes, writable, mmap.MAP_SHARED | mmap.MAP_POPULATE, mapped)
     finally:
         os.close(mapped)
-    return _Mapping(address, size_bytes).array()
+    return Mapping(address, size_bytes).array()
 
 
 class Segment:
@@ -402,10 +351,6 @@ class Segment:
     def owner_start(self) -> int:
         return int(load_relaxed(self.words, HEADER.owner_start))
 
-    @property
-    def is_owner(self) -> bool:
-        return self._lock_fd >= 0
-
     def is_current(self) -> bool:
         """Whether the name still leads to this object (false after a successor of another build replaced it)."""
         try:
@@ -416,10 +361,6 @@ class Segment:
     def set_ready(self) -> None:
         """The body is valid."""
         store_release(self.words, HEADER.ready, 1)  # SYNC segment.ready: release; pairs with the acquire in attach
-
-    def lock_in_memory(self) -> bool:
-        """mlock; False (a warning for the caller to show) where the memory-lock limit forbids it."""
-        return bool(_libc.mlock(self.words.ctypes.data, self.words.nbytes) == 0)
 
     def close(self) -> None:
         """Gives up the ownership; the object stays for readers and successors. ``words`` stays mapped while used."""
@@ -483,10 +424,10 @@ class Arena:
         self._names = list(names)
         self._kind = kind
         self._instance = instance
-        self._slot_bytes = _pages_bytes(max(capacity_words, HEADER.WORDS))
+        self._slot_bytes = pages_bytes(max(capacity_words, HEADER.WORDS))
         size_bytes = max(1, len(self._names)) * self._slot_bytes
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
-        self._mapping = _Mapping(_mmap(None, size_bytes, False, flags, -1), size_bytes)
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
+        self._mapping = Mapping(map_pages(None, size_bytes, False, flags, -1), size_bytes)
         self.words = self._mapping.array()
         self._inodes = [0] * len(self._names)
         self.refresh()
@@ -523,18 +464,18 @@ class Arena:
         except SegmentMissing:
             return False
         size_bytes = segment.words.nbytes
-        if _pages_bytes(len(segment.words)) > self._slot_bytes:
+        if pages_bytes(len(segment.words)) > self._slot_bytes:
             raise SegmentMismatch(f"segment {name} has {size_bytes} bytes, arena slots {self._slot_bytes}")
         fd = _open(name, writable=False)
         try:
             if os.fstat(fd).st_ino != segment.inode:  # replaced in between: the next refresh takes it
                 return False
             address = self._mapping.address + i * self._slot_bytes
-            _mmap(address, size_bytes, False, mmap.MAP_SHARED | mmap.MAP_POPULATE | _MAP_FIXED, fd)
-            tail = self._slot_bytes - _pages_bytes(len(segment.words))
+            map_pages(address, size_bytes, False, mmap.MAP_SHARED | mmap.MAP_POPULATE | MAP_FIXED, fd)
+            tail = self._slot_bytes - pages_bytes(len(segment.words))
             if tail:  # a smaller successor: no page of its predecessor stays behind it
-                flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE | _MAP_FIXED
-                _mmap(address + self._slot_bytes - tail, tail, False, flags, -1)
+                flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED
+                map_pages(address + self._slot_bytes - tail, tail, False, flags, -1)
         finally:
             os.close(fd)
         self._inodes[i] = segment.inode

@@ -113,19 +113,20 @@ def check_member(mem: Words, flt: Floats, instrument: int, found: int) -> int:
         return found
     hits = mem[DETECTOR.hits_off]
     for k in range(count):
-        if flt[bids + k] >= ask * flt[need + k] or (busy and is_open(mem, block + own * count + k)):
+        if flt[bids + k] >= ask * flt[need + k] or (busy and is_watched(mem, block + own * count + k)):
             mem[hits + found] = block + own * count + k
             found += 1
-        if bid >= flt[asks + k] * flt[need_t + k] or (busy and is_open(mem, block + k * count + own)):
+        if bid >= flt[asks + k] * flt[need_t + k] or (busy and is_watched(mem, block + k * count + own)):
             mem[hits + found] = block + k * count + own
             found += 1
     return found
 
 
 @njit_bare
-def is_open(mem: Words, episode: int) -> bool:
-    """Whether the episode is open."""
-    return mem[episode_row(mem, episode) + EPISODE.state] != CLOSED
+def is_watched(mem: Words, direction: int) -> bool:
+    """Whether every update is looked at: the direction has an open episode, or is the exit of an open hedge."""
+    is_open = mem[episode_row(mem, direction) + EPISODE.state] != CLOSED
+    return is_open or mem[mem[DETECTOR.exit_of_off] + direction] != 0
 
 
 @njit_bare

@@ -54,11 +54,11 @@ class Cycle(Table, writer="detector"):
 CYCLE = Cycle()
 
 
-class CycleFloats(Table, words=14, writer="detector"):
+class CycleFloats(Table, words=15, writer="detector"):
     """Floats of a cycle: for the screen, sizes and records.
 
     line 0 | need | fee | scale[3] | qty_unit[3] |
-    line 1 | keep[3] | cost[3] |
+    line 1 | keep[3] | cost[3] | execute_edge |
     """
 
     need = real("screen: constant to be exceeded by product(bids) / product(asks)", unit="factor")
@@ -67,6 +67,7 @@ class CycleFloats(Table, words=14, writer="detector"):
     qty_unit = reals_of(LEGS, "quantity units per coin")
     keep = reals_of(LEGS, "share of what is received that stays after a fee taken from it", unit="factor")
     cost = reals_of(LEGS, "1 + fee of a buy taken in quote", unit="factor")
+    execute_edge = real("profit over outlay from which a fitted cycle is executed", unit="factor")
 
 
 CYCLE_FLOATS = CycleFloats()
@@ -166,6 +167,7 @@ def _fill_cycle(legs: list[Words], ids: list[int], sides: list[int], terms: Term
         out[at : at + CONSTANT_DIGITS] = _digits(value)
     out[CYCLE.key] = -1 - ((ids[0] << 24) | (ids[1] << 12) | ids[2])  # ids are below CATALOGUE_CAPACITY = 2**12
     floats[CYCLE_FLOATS.need] = float(1 / constant) * (1.0 - SCREEN_SLACK)
+    floats[CYCLE_FLOATS.execute_edge] = float(terms.execute_edge)
     floats[CYCLE_FLOATS.fee] = float(cycle_constant(legs, sides, Fraction(0)))
     for k, (row, instrument, side) in enumerate(zip(legs, ids, sides, strict=True)):
         base_ppm, quote_ppm = buy_fees(row)

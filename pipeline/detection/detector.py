@@ -55,6 +55,7 @@ COUNTER_LABELS: tuple[tuple[str, int, str], ...] = (
     ("laps", DETECTOR_COUNTERS.laps, "times the loop fell behind a feed's notices and looked at every book instead"),
     ("torn", DETECTOR_COUNTERS.torn, "books that their writer kept replacing while they were read"),
     ("rechecks", DETECTOR_COUNTERS.rechecks, "open episodes looked at again without an update"),
+    ("exits", DETECTOR_COUNTERS.exits, "exits of open hedges offered to the executor"),
     ("reports", DETECTOR_COUNTERS.reports, "reports of the executor"),
     ("unknown_book", DETECTOR_COUNTERS.unknown_book, "notices of books that the catalogue does not list"),
     ("writer_changes", DETECTOR_COUNTERS.epochs, "first sights of a feed, and changes of its writer"),
@@ -320,6 +321,7 @@ class OpportunityDetector:
         with self._lock:
             while self.memory.mem[DETECTOR_COUNTERS.active] > 0:
                 close_episode(self.memory.mem, int(self.memory.active[0]))
+            self.memory.forget_exits()
             self.memory.group_open[:] = 0
 
     # --- what a user asks ---

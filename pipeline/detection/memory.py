@@ -26,7 +26,7 @@ from pipeline.detection.topology import (
 )
 from shm.declare import Table, reals_of, rows_of, word, words_of
 from shm.layout import BOOK, LINE_WORDS, OPPORTUNITY, REPORT
-from shm.layout_pages import CATALOGUE_CAPACITY, INVENTORY_ROW
+from shm.layout_pages import CATALOGUE_CAPACITY, EXIT_CAPACITY, EXIT_ROW, INVENTORY_ROW
 from shm.words import Words
 
 Floats = npt.NDArray[np.float64]
@@ -41,6 +41,7 @@ OPEN = 1
 PUSHED = 2
 SETTLED = 3  # refused for good and counted already: nothing but its end is waited for
 
+NOT_LOADED = -1  # version of exit rows that no page has
 DETECTOR_THREAD = "detector"  # who writes all of it
 
 
@@ -52,8 +53,9 @@ class Detector(Table, writer=DETECTOR_THREAD):
                  | book_capacity | cycles_off |
     line 1       | cycle_count | cycle_of_off | episodes_off | group_open_off | active_off | feeds_off | feed_count |
                  | hits_off |
-    line 2..3    | top_bid_off | top_ask_off | need_off | need_t_off | direction_floats_off | caps_off |
-                 | cycle_floats_off | 0[9] |
+    line 2       | top_bid_off | top_ask_off | need_off | need_t_off | direction_floats_off | caps_off |
+                 | cycle_floats_off | exits_off |
+    line 3       | exit_count | exit_of_off | 0[6] |
     line 4..9    | counters[48] |
     line 10..11  | settings[16] |
     line 12..47  | records: 3 BOOK ... |
@@ -67,6 +69,7 @@ class Detector(Table, writer=DETECTOR_THREAD):
     line 69..74  | digits[48] |
     line 75..76  | cycle_walk[16] |
     line 77..108 | opened[256] |
+    line 109     | exit_row: 1 EXIT_ROW ... |
     """
 
     # sections of ``mem`` behind this table
@@ -94,6 +97,10 @@ class Detector(Table, writer=DETECTOR_THREAD):
     direction_floats_off = word("DIRECTION_FLOATS rows")
     caps_off = word("greatest notional, by instrument")
     cycle_floats_off = word("CYCLE_FLOATS rows")
+    # sections of ``mem`` for open hedges
+    exits_off = word("EXIT rows")
+    exit_count = word("of them in use", unit="rows")
+    exit_of_off = word("by direction: index of its EXIT row + 1; 0 = none")
     counters = words_of(16 + REFUSAL_CODES, "DETECTOR_COUNTERS", at=32)
     settings = words_of(16, "DETECTOR_SETTINGS")
     records = rows_of(BOOK, LEGS, "copies of up to three books")
@@ -107,6 +114,7 @@ class Detector(Table, writer=DETECTOR_THREAD):
     digits = words_of(2 * DIGIT_CAPACITY, "two numbers", unit="31-bit digits")
     cycle_walk = words_of(16, "CYCLE_WALK: scratch of the triangular kernel")
     opened = words_of(OPENED_RING, "newest opened episodes")
+    exit_row = rows_of(EXIT_ROW, 1, "of the executor")
 
 
 DETECTOR = Detector()
@@ -132,7 +140,7 @@ class DetectorCounters(Table, words=16 + REFUSAL_CODES, start=DETECTOR.counters,
     """What is counted.
 
     line 0    | events | evaluations | opened | pushed | ended | laps | torn | rechecks |
-    line 1    | reports | unknown_book | active | epochs | 0[4] |
+    line 1    | reports | unknown_book | active | epochs | exits | 0 | 0 | 0 |
     line 2..5 | refused[32] |
     """
 
@@ -148,6 +156,7 @@ class DetectorCounters(Table, words=16 + REFUSAL_CODES, start=DETECTOR.counters,
     unknown_book = word("notices of books that the catalogue does not know (yet)", unit="notices")
     active = word("open episodes now: length of the list of active ones", unit="episodes")
     epochs = word("first sights of a feed, and changes of its writer")
+    exits = word("exits of open hedges offered to the executor", unit="exits")
     refused = words_of(REFUSAL_CODES, "by Refusal of the detector", unit="episodes", at=16)
 
 
@@ -158,7 +167,7 @@ class DetectorSettings(Table, words=16, start=DETECTOR.settings, writer=DETECTOR
     """What Python sets.
 
     line 0 | now_ns | max_age_ns | max_skew_ns | cooldown_ns | recheck_ns | next_id | catalogue_version | bell_fd |
-    line 1 | hist_scan | hist_publish | hist_receive | strict | 0[4] |
+    line 1 | hist_scan | hist_publish | hist_receive | strict | exit_version | 0 | 0 | 0 |
     """
 
     now_ns = word("0 = the monotonic clock; replays set recorded time", unit="ns of the monotonic clock")
@@ -173,9 +182,26 @@ class DetectorSettings(Table, words=16, start=DETECTOR.settings, writer=DETECTOR
     hist_publish = word("histogram index in the metrics words; -1 = none")
     hist_receive = word("histogram index in the metrics words; -1 = none")
     strict = word("1 = a book that may not be traded on has no edge at all (replays)")
+    exit_version = word("of the executor's exit rows that were loaded; NOT_LOADED = none")
 
 
 DETECTOR_SETTINGS = DetectorSettings()
+
+
+class Exit(Table, words=8, writer=DETECTOR_THREAD):
+    """A direction in which open hedges leave, as the executor wrote it (shm EXIT_ROW).
+
+    | direction | threshold_milli_bps | side | qty_fp | resting_until_ns | 0 | 0 | 0 |
+    """
+
+    direction = word("its index")
+    threshold_milli_bps = word("1000 x the basis at and below which leaving beats holding")
+    side = word("of the hedge", codes={1: "long spot, short futures", -1: "short spot, long futures"})
+    qty_fp = word("base coins that are open")
+    resting_until_ns = word("not pushed again before", unit="ns of the monotonic clock")
+
+
+EXIT = Exit()
 
 
 class FeedReader(Table, words=8, writer=DETECTOR_THREAD):
@@ -232,6 +258,8 @@ class Memory:
             DETECTOR.active_off: episodes + 1,
             DETECTOR.feeds_off: feeds * FEED_READER.WORDS,
             DETECTOR.hits_off: LEGS * episodes + 1,
+            DETECTOR.exits_off: EXIT_CAPACITY * EXIT.WORDS,
+            DETECTOR.exit_of_off: len(topology.directions),
         }
         float_sizes = {
             DETECTOR.top_bid_off: slots,
@@ -253,6 +281,7 @@ class Memory:
         mem[DETECTOR.cycle_count] = len(topology.cycles)
         mem[DETECTOR.feed_count] = feeds
         mem[DETECTOR_SETTINGS.bell_fd] = -1
+        mem[DETECTOR_SETTINGS.exit_version] = NOT_LOADED
         mem[DETECTOR_SETTINGS.hist_scan] = mem[DETECTOR_SETTINGS.hist_publish] = mem[
             DETECTOR_SETTINGS.hist_receive
         ] = -1
@@ -349,6 +378,7 @@ class Memory:
         """
         self.counters[:] = old.counters
         self.settings[:] = old.settings
+        self.mem[DETECTOR_SETTINGS.exit_version] = NOT_LOADED
         count = min(len(self.feeds), len(old.feeds))
         self.feeds[:count] = old.feeds[:count]
         self.feeds[:, FEED_READER.epoch] = -1  # every book is looked at again: tops are empty
@@ -368,6 +398,13 @@ class Memory:
                 self.mem[DETECTOR_COUNTERS.active] = position + 1
                 if place < len(self.topology.directions):
                     self.group_open[self._group_of(place)] += 1
+
+    def forget_exits(self) -> None:
+        """No direction is an exit until the executor's rows are loaded again."""
+        at = int(self.mem[DETECTOR.exit_of_off])
+        self.mem[at : at + len(self.topology.directions)] = 0
+        self.mem[DETECTOR.exit_count] = 0
+        self.mem[DETECTOR_SETTINGS.exit_version] = NOT_LOADED
 
     def _group_of(self, direction: int) -> int:
         return int(self.topology.instruments[self.topology.directions[direction, DIRECTION.buy], INSTRUMENT.group])

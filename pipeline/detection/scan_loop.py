@@ -17,21 +17,23 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.detection.cross_venue import check_member, direction_row, evaluate_direction
+from pipeline.detection.cycle_size import cycle_row
 from pipeline.detection.cycles import CYCLE, LEGS
 from pipeline.detection.edge import screen_ask, screen_bid
 from pipeline.detection.episodes import episode_row, may_be_looked_at
 from pipeline.detection.gates import instrument_row
+from pipeline.detection.hedge_exits import direction_of_key, evaluate_exit, load_exits
 from pipeline.detection.kernel_arrays import NOTHING, Ports
 from pipeline.detection.memory import CLOSED, DETECTOR, DETECTOR_COUNTERS, DETECTOR_SETTINGS, EPISODE, FEED_READER
 from pipeline.detection.publish import now_of
-from pipeline.detection.topology import DIRECTION, GROUP, INSTRUMENT, NO_FEED
-from pipeline.detection.triangular import check_cycles, cycle_row, evaluate_cycle
+from pipeline.detection.topology import DIRECTION, INSTRUMENT, NO_FEED
+from pipeline.detection.triangular import check_cycles, evaluate_cycle
 from shm.atomics import cpu_pause, fence_acquire, load_acquire, load_relaxed, mono_ns, sched_yield
 from shm.bookring import NOTICE_LAPPED, NOTICE_NONE, newest_offset, notice_tail, read_notice
 from shm.declare import Table, word, words_of
 from shm.jit import njit_bare
 from shm.layout import ABSENT_ASK, ABSENT_BID, BOOK, CONN_CAPACITY, CONNECTION, FEED, HEADER, REPORT
-from shm.layout_pages import CATALOGUE, CATALOGUE_CAPACITY
+from shm.layout_pages import CATALOGUE, INVENTORY
 from shm.metrics import hist_record
 from shm.queue import is_empty, pop
 from shm.words import Words
@@ -210,10 +212,12 @@ def evaluate_hits(ports: Ports, mem: Words, flt: Floats, hits: int) -> None:
     directions = mem[DETECTOR.direction_count]
     for k in range(hits):
         episode = mem[mem[DETECTOR.hits_off] + k]
-        if episode < directions:
-            evaluate_direction(ports, mem, flt, episode, trigger, received_ns, published_ns)
-        else:
+        if episode >= directions:
             evaluate_cycle(ports, mem, flt, episode - directions, trigger, received_ns, published_ns)
+        elif mem[DETECTOR.exit_count] != 0 and mem[mem[DETECTOR.exit_of_off] + episode] != 0:
+            evaluate_exit(ports, mem, flt, episode, trigger, received_ns, published_ns)
+        else:
+            evaluate_direction(ports, mem, flt, episode, trigger, received_ns, published_ns)
 
 
 @njit_bare
@@ -293,19 +297,7 @@ def episode_of_key(mem: Words, key: int) -> int:
             if mem[cycle_row(mem, cycle) + CYCLE.key] == key:
                 return mem[DETECTOR.direction_count] + cycle
         return -1
-    buy, sell = key // CATALOGUE_CAPACITY, key % CATALOGUE_CAPACITY
-    if buy >= mem[DETECTOR.instrument_count] or sell >= mem[DETECTOR.instrument_count]:
-        return -1
-    buy_row, sell_row = instrument_row(mem, buy), instrument_row(mem, sell)
-    group = mem[buy_row + INSTRUMENT.group]
-    if group < 0 or mem[sell_row + INSTRUMENT.group] != group:
-        return -1
-    at = mem[DETECTOR.groups_off] + group * GROUP.WORDS
-    i, j = (
-        mem[buy_row + INSTRUMENT.slot] - mem[at + GROUP.first_slot],
-        mem[sell_row + INSTRUMENT.slot] - mem[at + GROUP.first_slot],
-    )
-    return mem[at + GROUP.block] + i * mem[at + GROUP.count] + j
+    return direction_of_key(mem, key)
 
 
 @njit_bare
@@ -326,6 +318,16 @@ def drain_reports(reports: Words, cursor: Words, mem: Words) -> None:
 
 
 @njit_bare
+def refresh_exits(inventory: Words, mem: Words) -> None:
+    """Loads the exits of open hedges where the executor has changed any."""
+    if len(inventory) > NOTHING:
+        # SYNC inventory.exits: acquire, before the rows; pairs with InventoryPage.write_exits
+        version = load_acquire(inventory, INVENTORY.exit_version)
+        if version != mem[DETECTOR_SETTINGS.exit_version]:
+            load_exits(inventory, mem, version)
+
+
+@njit_bare
 def scan_once(ports: Ports, mem: Words, flt: Floats) -> int:
     """One pass over all feeds, the reports and the open episodes; returns how many notices there were."""
     words = ports.feeds
@@ -336,6 +338,7 @@ def scan_once(ports: Ports, mem: Words, flt: Floats) -> int:
         hits = next_hits(words, mem, flt)
     if len(ports.reports) > NOTHING:
         drain_reports(ports.reports, ports.reports_cursor, mem)
+    refresh_exits(ports.inventory, mem)
     if mem[DETECTOR_COUNTERS.active] > 0:
         recheck(ports, mem, flt, now_of(mem))
     return mem[SCAN_PASS.notices_seen]
@@ -349,7 +352,7 @@ def scan_loop(ports: Ports, mem: Words, flt: Floats, deadline_mono_ns: int, idle
     The pass of :func:`scan_once`, with the ports that every round needs taken out of the tuple once.
     """
     words, catalogue, metrics = ports.feeds, ports.catalogue, ports.metrics
-    reports, reports_cursor = ports.reports, ports.reports_cursor
+    reports, reports_cursor, inventory = ports.reports, ports.reports_cursor, ports.inventory
     quiet_since_ns = mono_ns()
     while True:
         start_pass(mem)
@@ -359,6 +362,7 @@ def scan_loop(ports: Ports, mem: Words, flt: Floats, deadline_mono_ns: int, idle
             hits = next_hits(words, mem, flt)
         if len(reports) > NOTHING and not is_empty(reports, 0, reports_cursor, 0):
             drain_reports(reports, reports_cursor, mem)
+        refresh_exits(inventory, mem)
         if mem[DETECTOR_COUNTERS.active] > 0:
             recheck(ports, mem, flt, now_of(mem))
         if mem[SCAN_PASS.sample_ns] != 0:

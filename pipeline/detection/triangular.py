@@ -8,9 +8,7 @@ and the powers of ten of the price exponents. They and the products exceed 128 b
 31-bit digits. The float64 screen multiplies three rates and one constant: at most 8 roundings of 2**-53, covered by a
 slack of 2**-48.
 
-Sizing is marginal as in :mod:`pipeline.detection.depth_walk`: three books are walked together while the three current
-levels still gain. The flow is float64; quantities are then cut down to lots leg by leg, so that no leg spends more
-than the leg before it delivers at its own worst price; what the cuts leave over stays as dust of the assets between.
+Sizes come from :mod:`pipeline.detection.cycle_size`.
 """
 
 # Kernels: words of an array are int64 to numba, Any to mypy.
@@ -18,14 +16,25 @@ than the leg before it delivers at its own worst price; what the cuts leave over
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.detection.cycles import CONSTANT_DIGITS, CYCLE, CYCLE_FLOATS, DIGIT_BITS, DIGIT_MASK, LEGS
-from pipeline.detection.depth_walk import LEG_LIMITS, level_of, meets_minimum, walked_value
-from pipeline.detection.edge import has_ask, has_bid
+from pipeline.detection.cycle_size import (
+    CYCLE_WALK,
+    FLOW,
+    ROUNDING,
+    cycle_exceeds,
+    cycle_float_row,
+    cycle_row,
+    fit_cycle,
+    fitted_edge,
+    leg_price,
+    leg_value,
+    spent,
+    walk_cycle,
+)
+from pipeline.detection.cycles import CYCLE, CYCLE_FLOATS, LEGS
+from pipeline.detection.depth_walk import level_of
 from pipeline.detection.episodes import (
     close_episode,
     episode_row,
@@ -48,9 +57,7 @@ from pipeline.detection.memory import (
     CLOSED,
     DETECTOR,
     DETECTOR_COUNTERS,
-    DETECTOR_FLOATS,
     DETECTOR_SETTINGS,
-    DIGIT_CAPACITY,
     EPISODE,
     OPEN,
 )
@@ -58,44 +65,13 @@ from pipeline.detection.publish import best_ask, best_bid, fill_header, fill_leg
 from pipeline.detection.topology import INSTRUMENT
 from pipeline.model.enums import OpportunityType, Refusal
 from shm.atomics import bits_to_f64
-from shm.declare import Table, reals_of, words_of
 from shm.jit import njit_bare
-from shm.layout import ABSENT_ASK, ABSENT_BID, BOOK, BOOK_DEPTH
+from shm.layout import ABSENT_ASK, ABSENT_BID, BOOK
 from shm.layout_pages import INVENTORY_ROW
 from shm.words import Words
 
 Floats = npt.NDArray[np.float64]
 
-
-class Flow(Table, words=16, start=DETECTOR_FLOATS.flow, writer="detector"):
-    """Scratch in ``flt``, by leg.
-
-    line 0..1 | into[3] | qty[3] | left[3] | cap[3] | 0[4] |
-    """
-
-    into = reals_of(LEGS, "what a leg trades for one unit of the start asset", unit="base")
-    qty = reals_of(LEGS, "what a leg trades", unit="base")
-    left = reals_of(LEGS, "what is left at the current level", unit="base")
-    cap = reals_of(LEGS, "bound of what a leg trades", unit="base")
-
-
-FLOW = Flow()
-
-
-class CycleWalk(Table, words=16, start=DETECTOR.cycle_walk, writer="detector"):
-    """Scratch in ``mem``, by leg.
-
-    line 0..1 | status[3] | price[3] | qty[3] | level[3] | best[3] | 0 |
-    """
-
-    status = words_of(LEGS, "of read_book")
-    price = words_of(LEGS, "price_fp of the current level")
-    qty = words_of(LEGS, "qty_fp in whole lots")
-    level = words_of(LEGS, "index of the current level")
-    best = words_of(LEGS, "price_fp of the best level")
-
-
-CYCLE_WALK = CycleWalk()
 
 INVENTORY = int(Refusal.INVENTORY)
 BELOW_MINIMUM = int(Refusal.BELOW_MINIMUM)
@@ -109,201 +85,22 @@ TRIANGULAR = int(OpportunityType.TRIANGULAR)
 
 
 @njit_bare
-def cycle_row(mem: Words, cycle: int) -> int:
-    """Word of the cycle's columns."""
-    return mem[DETECTOR.cycles_off] + cycle * CYCLE.WORDS
-
-
-@njit_bare
-def cycle_float_row(mem: Words, cycle: int) -> int:
-    """Word (of ``flt``) of the cycle's floats."""
-    return mem[DETECTOR.cycle_floats_off] + cycle * CYCLE_FLOATS.WORDS
-
-
-@njit_bare
-def multiply_into(mem: Words, at: int, factor: int) -> None:
-    """Multiplies the DIGIT_CAPACITY digits at word ``at`` (31 bits each, least first) by 0 <= factor < 2**62.
-
-    A step adds at most (2**31 - 1)**2 + 2**33 + 2**31 < 2**63; the caller leaves room for the result.
-    """
-    low, high = factor & DIGIT_MASK, factor >> DIGIT_BITS
-    carry = 0
-    before = 0
-    for k in range(DIGIT_CAPACITY):
-        digit = mem[at + k]
-        second = before * high
-        total = digit * low + carry + (second & DIGIT_MASK)
-        carry = (total >> DIGIT_BITS) + (second >> DIGIT_BITS)
-        mem[at + k] = total & DIGIT_MASK
-        before = digit
-
-
-@njit_bare
-def digits_exceed(mem: Words, left: int, right: int) -> bool:
-    """Number at word ``left`` > number at word ``right``, DIGIT_CAPACITY digits each, least first."""
-    for k in range(DIGIT_CAPACITY - 1, -1, -1):
-        if mem[left + k] != mem[right + k]:
-            return mem[left + k] > mem[right + k]
-    return False
-
-
-@njit_bare
-def cycle_exceeds(mem: Words, cycle: int, prices: int, column: int) -> bool:
-    """Exact: the cycle gains more than the threshold whose constants begin at ``column`` (``num`` or ``exec_num``).
-
-    ``cycle``: word of its columns; ``prices``: word of three prices, bid of a sell leg, ask of a buy leg.
-    """
-    left, right = DETECTOR.digits, DETECTOR.digits + DIGIT_CAPACITY
-    for k in range(DIGIT_CAPACITY):
-        mem[left + k] = mem[cycle + column + k] if k < CONSTANT_DIGITS else 0
-        mem[right + k] = mem[cycle + column + CONSTANT_DIGITS + k] if k < CONSTANT_DIGITS else 0
-    for leg in range(LEGS):
-        price = mem[prices + leg]
-        if mem[cycle + CYCLE.sides + leg] < 0:
-            if not has_bid(price):
-                return False
-            multiply_into(mem, left, price)
-        else:
-            if not has_ask(price):
-                return False
-            multiply_into(mem, right, price)
-    return digits_exceed(mem, left, right)
-
-
-@njit_bare
-def leg_price(mem: Words, record: int, side: int, level: int) -> int:
-    """Price at a level of the side that a leg takes."""
-    return mem[record + (BOOK.ask_price_fp if side > 0 else BOOK.bid_price_fp) + level]
-
-
-@njit_bare
-def leg_qty(mem: Words, record: int, side: int, level: int) -> int:
-    """Quantity at a level of the side that a leg takes."""
-    return mem[record + (BOOK.ask_qty_fp if side > 0 else BOOK.bid_qty_fp) + level]
-
-
-@njit_bare
-def leg_levels(mem: Words, record: int, side: int) -> int:
-    """Levels of the side that a leg takes."""
-    return min(mem[record + (BOOK.ask_count if side > 0 else BOOK.bid_count)], BOOK_DEPTH)
-
-
-@njit_bare
-def step_rates(mem: Words, flt: Floats, cycle: int, floats: int) -> float:
-    """Rates of the current levels (CYCLE_WALK.price) into FLOW.into; the largest amount of the start asset that they
-    take."""
-    rate = 1.0  # amount that reaches a leg for one unit of the start asset
-    take = math.inf
-    for k in range(LEGS):
-        coin_price = (
-            float(mem[CYCLE_WALK.price + k])
-            * flt[floats + CYCLE_FLOATS.scale + k]
-            * flt[floats + CYCLE_FLOATS.qty_unit + k]
-        )
-        room = max(min(flt[FLOW.left + k], flt[FLOW.cap + k] - flt[FLOW.qty + k]), 0.0)
-        if mem[cycle + CYCLE.sides + k] > 0:
-            coins = rate / (coin_price * flt[floats + CYCLE_FLOATS.cost + k])
-            rate = coins * flt[floats + CYCLE_FLOATS.keep + k]
-        else:
-            coins = rate
-            rate = coins * coin_price * flt[floats + CYCLE_FLOATS.keep + k]
-        flt[FLOW.into + k] = coins
-        take = min(take, room / coins)
-    return take
-
-
-@njit_bare
-def walk_cycle(mem: Words, flt: Floats, cycle: int, floats: int, column: int) -> float:
-    """Walks the three copied books while the current levels gain more than the threshold at ``column``.
-
-    Leaves each leg's base quantity (coins) at FLOW.qty, bounded by FLOW.cap; returns the amount of the start asset that
-    goes in, 0.0 = nothing. Bound: at most LEGS * BOOK_DEPTH steps.
-    """
-    for k in range(LEGS):
-        side = mem[cycle + CYCLE.sides + k]
-        flt[FLOW.qty + k] = 0.0
-        mem[CYCLE_WALK.level + k] = 0
-        if leg_levels(mem, record_at(k), side) == 0:
-            return 0.0
-        flt[FLOW.left + k] = float(leg_qty(mem, record_at(k), side, 0)) / flt[floats + CYCLE_FLOATS.qty_unit + k]
-    total = 0.0
-    for _ in range(LEGS * BOOK_DEPTH):
-        for k in range(LEGS):
-            mem[CYCLE_WALK.price + k] = leg_price(
-                mem, record_at(k), mem[cycle + CYCLE.sides + k], mem[CYCLE_WALK.level + k]
-            )
-        if not cycle_exceeds(mem, cycle, CYCLE_WALK.price, column):
-            break
-        take = step_rates(mem, flt, cycle, floats)
-        total += take
-        ended = False
-        for k in range(LEGS):
-            side = mem[cycle + CYCLE.sides + k]
-            used = take * flt[FLOW.into + k]
-            flt[FLOW.qty + k] += used
-            flt[FLOW.left + k] -= used
-            if flt[FLOW.cap + k] - flt[FLOW.qty + k] <= flt[FLOW.cap + k] * 1e-12:
-                ended = True
-            if (
-                flt[FLOW.left + k] * flt[floats + CYCLE_FLOATS.qty_unit + k] < 0.5
-            ):  # less than half a unit left: rounding
-                mem[CYCLE_WALK.level + k] += 1
-                if mem[CYCLE_WALK.level + k] >= leg_levels(mem, record_at(k), side):
-                    ended = True
-                else:
-                    left = leg_qty(mem, record_at(k), side, mem[CYCLE_WALK.level + k])
-                    flt[FLOW.left + k] = float(left) / flt[floats + CYCLE_FLOATS.qty_unit + k]
-        if ended:
-            break
-    return total
-
-
-@njit_bare
-def cut_to_lots(mem: Words, flt: Floats, cycle: int, floats: int) -> int:
-    """Whole lots per leg into CYCLE_WALK.qty, none spending more than the leg before it delivers; 1, or 0 when a leg
-    falls under a minimum."""
-    delivered = math.inf
-    for k in range(LEGS):
-        row = instrument_row(mem, mem[cycle + CYCLE.instruments + k])
-        record = record_at(k)
-        side = mem[cycle + CYCLE.sides + k]
-        unit = flt[floats + CYCLE_FLOATS.qty_unit + k]
-        wanted = flt[FLOW.qty + k]
-        worst_level = level_of(mem, record, BOOK.ask_qty_fp if side > 0 else BOOK.bid_qty_fp, int(wanted * unit))
-        worst = float(leg_price(mem, record, side, worst_level)) * flt[floats + CYCLE_FLOATS.scale + k] * unit
-        if delivered != math.inf:
-            limit = delivered / (worst * flt[floats + CYCLE_FLOATS.cost + k]) if side > 0 else delivered
-            wanted = min(wanted, limit * (1.0 - 1e-12))
-        lot = mem[row + INSTRUMENT.lot_fp]
-        qty = min(int(wanted * unit * (1.0 + 1e-13)), mem[row + INSTRUMENT.max_qty_fp]) // lot * lot
-        coins = float(qty) / unit * flt[floats + CYCLE_FLOATS.keep + k]
-        delivered = coins if side > 0 else coins * worst
-        mem[CYCLE_WALK.qty + k] = qty
-        mem[DETECTOR.limits + LEG_LIMITS.min_qty_fp] = mem[row + INSTRUMENT.min_qty_fp]
-        mem[DETECTOR.limits + LEG_LIMITS.min_notional_fp] = mem[row + INSTRUMENT.min_notional_fp]
-        mem[DETECTOR.limits + LEG_LIMITS.qty_unit] = mem[row + INSTRUMENT.qty_unit]
-        least = leg_price(mem, record, side, 0 if side > 0 else worst_level)
-        if qty <= 0 or not meets_minimum(mem, DETECTOR.limits, qty, least):
-            return 0
-    return 1
-
-
-@njit_bare
 def cycle_caps(mem: Words, flt: Floats, cycle: int, floats: int, limited: bool) -> int:
-    """Bounds of each leg's base quantity (coins) at FLOW.cap: the notional cap in each leg's own quote, and inventory
-    (rows copied to ROWS). 0, or the refusal."""
+    """Bounds of each leg's base quantity (coins) at FLOW.cap: the notional cap in each leg's own quote, the venue's
+    maximum, and inventory (rows copied to ROWS). 0, or the refusal."""
     for k in range(LEGS):
         side = mem[cycle + CYCLE.sides + k]
         unit = flt[floats + CYCLE_FLOATS.qty_unit + k]
         price = float(leg_price(mem, record_at(k), side, 0)) * flt[floats + CYCLE_FLOATS.scale + k] * unit
         money = flt[mem[DETECTOR.caps_off] + mem[cycle + CYCLE.instruments + k]]
-        cap = math.inf
+        most = mem[instrument_row(mem, mem[cycle + CYCLE.instruments + k]) + INSTRUMENT.max_qty_fp]
+        cap = float(most) / unit
         if limited:
             row = DETECTOR.inventory_rows + k * INVENTORY_ROW.WORDS
             if side > 0:
                 money = min(money, bits_to_f64(mem[row + INVENTORY_ROW.buy_notional]))
             else:
-                cap = float(mem[row + INVENTORY_ROW.sell_qty_fp]) / unit
+                cap = min(cap, float(mem[row + INVENTORY_ROW.sell_qty_fp]) / unit)
         cap = min(cap, money / (price * flt[floats + CYCLE_FLOATS.cost + k]))
         if not cap > 0.0:
             return INVENTORY if limited else BELOW_MINIMUM
@@ -342,8 +139,10 @@ def cycle_gates(ports: Ports, mem: Words, flt: Floats, cycle_index: int, now_ns:
         return code
     if walk_cycle(mem, flt, cycle, floats, CYCLE.exec_num) <= 0.0:
         return BELOW_THRESHOLD
-    if cut_to_lots(mem, flt, cycle, floats) == 0:
+    if fit_cycle(mem, flt, cycle, floats) == 0:
         return BELOW_MINIMUM
+    if fitted_edge(mem, flt, cycle, floats) < flt[floats + CYCLE_FLOATS.execute_edge] - ROUNDING:
+        return BELOW_THRESHOLD
     if now_ns < mem[episode_row(mem, mem[DETECTOR.direction_count] + cycle_index) + EPISODE.cooldown_until_ns]:
         return COOLDOWN
     if limited:
@@ -377,29 +176,21 @@ def push_cycle(
     trigger_pub_ns: int,
     now_ns: int,
 ) -> bool:
-    """Builds and pushes the record. Its profit is in the start asset: the edge of the walked averages on what goes in
-    (lots cut off are dust that keeps its value)."""
+    """Builds and pushes the record. Its profit is in the start asset: what the last leg brings less what the first one
+    takes."""
     cycle, floats = cycle_row(mem, cycle_index), cycle_float_row(mem, cycle_index)
     pair = mem[instrument_row(mem, mem[cycle + CYCLE.instruments]) + INSTRUMENT.pair]
     fill_header(mem, TRIANGULAR, pair, LEGS, mem[cycle + CYCLE.key], trigger, trigger_recv_ns, trigger_pub_ns)
-    gain = 1.0
-    spent = 0.0
     for k in range(LEGS):
         side, qty, record = mem[cycle + CYCLE.sides + k], mem[CYCLE_WALK.qty + k], record_at(k)
-        qty_at = BOOK.ask_qty_fp if side > 0 else BOOK.bid_qty_fp
-        price_at = BOOK.ask_price_fp if side > 0 else BOOK.bid_price_fp
-        value = walked_value(mem, record, price_at, qty_at, qty) * flt[floats + CYCLE_FLOATS.scale + k]
-        coins = float(qty) / flt[floats + CYCLE_FLOATS.qty_unit + k]
-        if side > 0:
-            gain *= flt[floats + CYCLE_FLOATS.keep + k] * coins / (value * flt[floats + CYCLE_FLOATS.cost + k])
-        else:
-            gain *= flt[floats + CYCLE_FLOATS.keep + k] * value / coins
-        if k == 0:
-            spent = value * flt[floats + CYCLE_FLOATS.cost + k] if side > 0 else coins
-        limit = leg_price(mem, record, side, level_of(mem, record, qty_at, qty))
+        value = leg_value(mem, flt, cycle, floats, k, qty)
+        limit = leg_price(
+            mem, record, side, level_of(mem, record, BOOK.ask_qty_fp if side > 0 else BOOK.bid_qty_fp, qty)
+        )
         fill_leg(mem, k, mem[cycle + CYCLE.instruments + k], side, limit, mem[CYCLE_WALK.best + k], qty, value)
-    edge = gain - 1.0
-    return send_record(ports, mem, edge * 1e4, cycle_edge(mem, flt, cycle, floats) * 1e4, edge * spent, now_ns)
+    taken = spent(mem, flt, cycle, floats, 0, mem[CYCLE_WALK.qty])
+    edge = fitted_edge(mem, flt, cycle, floats)
+    return send_record(ports, mem, edge * 1e4, cycle_edge(mem, flt, cycle, floats) * 1e4, edge * taken, now_ns)
 
 
 @njit_bare

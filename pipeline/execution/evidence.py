@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from decimal import Decimal
 
+from pipeline.execution.account_fees import AccountFees
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import NotSent, Sent
 from pipeline.execution.ledger import Order
-from pipeline.execution.market import PPM, fee_of
 from pipeline.execution.order_states import RANK
 from pipeline.execution.records import ExternalRecord, FillRecord, OrderSentRecord, OrderStateRecord
 from pipeline.model.enums import OrderSide, OrderState
@@ -21,8 +20,6 @@ from pipeline.model.structs import Fill, OrderUpdate
 from pipeline.model.venue_events import OutcomeKind, PlaceOutcome
 
 ORPHANS_MAX = 1000  # order ids of which messages wait for their acknowledgement
-FEE_TOLERANCE_PPM = Decimal(2)
-FEE_TOLERANCE_ABS = Decimal("0.00000001")
 
 
 class Evidence:
@@ -33,8 +30,9 @@ class Evidence:
     that is booked, whatever way it came.
     """
 
-    def __init__(self, context: CoreContext, on_fill: Callable[[FillRecord], None]) -> None:
+    def __init__(self, context: CoreContext, fees: AccountFees, on_fill: Callable[[FillRecord], None]) -> None:
         self._context = context
+        self._fees = fees
         self._on_fill = on_fill
         self._orphans: OrderedDict[tuple[str, str], list[Fill | OrderUpdate]] = OrderedDict()
 
@@ -155,6 +153,7 @@ class Evidence:
             venue_wall_ms=fill.venue_wall_ms,
             recv_mono_ns=fill.recv_mono_ns,
             source=fill.source,
+            extra_fees=fill.extra_fees,
         )
         self._context.record(record)
         self._on_fill(record)
@@ -172,7 +171,10 @@ class Evidence:
         return found
 
     def _check_fill(self, fill: Fill, order: Order) -> None:
-        """Trips a breaker for a fill that contradicts its order or its fee schedule (it is booked all the same)."""
+        """Trips a breaker for a fill that contradicts its order, or whose fee is too dear or in an unnamed asset.
+
+        It is booked all the same.
+        """
         intent = order.intent
         worse = fill.price > intent.price if intent.side is OrderSide.BUY else fill.price < intent.price
         if fill.side is not intent.side or (worse and intent.price > 0) or order.filled > intent.qty:
@@ -182,14 +184,9 @@ class Evidence:
         row = self._context.instruments.find(intent.venue, intent.symbol)
         if row is None or fill.is_maker:
             return
-        expected, asset = fee_of(row, fill.side, fill.qty, fill.price)
-        scale = fill.qty if asset == intent.base else fill.qty * fill.price
-        tolerance = scale * FEE_TOLERANCE_PPM / PPM + FEE_TOLERANCE_ABS
-        if fill.fee_asset != asset or abs(fill.fee - expected) > tolerance:
-            self._context.trip(
-                f"fee.{intent.venue}.{intent.symbol}",
-                f"fee {fill.fee} {fill.fee_asset}, expected {expected.normalize()} {asset}",
-            )
+        fault = self._fees.fault(row, fill)
+        if fault:
+            self._context.trip(f"fee.{intent.venue}.{intent.symbol}", fault)
 
     def _record_state(
         self,

@@ -8,6 +8,7 @@ paid. Its height is learned from the edges of the opportunities that reached the
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +17,11 @@ from typing import Protocol
 from pipeline.economics.inventory_price import EdgeHeight, hours_to_empty, lots_to_send, price_bps, transfer_worth
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
+from pipeline.execution.events import Entered, Opportunity, Tick
 from pipeline.execution.market import mid_price, tradable
 from pipeline.model.enums import InstrumentKind
 from pipeline.model.instruments import InstrumentRow
+from pipeline.model.structs import Balance, Fill
 from shm.layout_pages import CATALOGUE_CAPACITY, PRICE_CAPACITY
 
 MBPS = 1000  # milli-bps per bps
@@ -129,6 +132,20 @@ class InventoryPrices:
         self._known = len(self._context.instruments)
 
     # --- what happens ---
+
+    def after(self, event: object) -> None:
+        """What an event that the core has handled means for prices."""
+        if isinstance(event, Tick):
+            self.refresh()
+        elif isinstance(event, Balance):
+            self.note_moved(event.venue, event.asset)
+        elif isinstance(event, Fill):
+            self.note_moved(event.venue, event.symbol)
+        elif isinstance(event, Opportunity) and event.crc_ok and not event.manual and math.isfinite(event.edge_bps):
+            self.note_opportunity(event.legs, event.edge_bps)
+        elif isinstance(event, Entered):
+            self.note_opportunity(event.operation.legs, event.operation.edge_detect_bps)
+        self.price_moved()
 
     def note_opportunity(self, legs: Sequence[EntryLeg], edge_bps: float) -> None:
         """An opportunity that reached the executor, with its edge after fees, taken or not."""

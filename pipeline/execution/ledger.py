@@ -49,6 +49,7 @@ from pipeline.model.structs import ZERO
 DAY_NS = 86_400 * 1_000_000_000
 LATE_NS = 120_000_000_000  # how long after an order's end a venue may still add a fill to it
 AUDIT_MAX = 20_000  # transitions kept in memory; the journal keeps all
+FUNDING_KEPT = 512  # payments of one contract: beyond any deadline of a hedge, hourly stamps included
 
 
 @dataclass(slots=True)
@@ -151,6 +152,8 @@ class Ledger:
         self.accounts = Accounts()
         self.moved_mono_ns: dict[tuple[str, str], int] = {}  # (venue, asset or symbol) -> when a fill last moved it
         self.funding_seen: set[tuple[str, str]] = set()
+        #: (venue, symbol) -> (time, received per base coin held long) of the newest payments of a contract
+        self.payments_of: dict[tuple[str, str], deque[tuple[int, Decimal]]] = {}
         self.funding_of: dict[tuple[str, str], Decimal] = {}  # (venue, symbol) -> received per base coin held long
         self.funding_at: dict[str, Decimal] = {}  # open hedge -> ``funding_of`` its contract when it was opened
         self.funding_wall_ms: dict[str, int] = {}  # venue -> time of its newest funding that is booked here
@@ -419,6 +422,8 @@ class Ledger:
             held = self.accounts.futures_qty(*contract)
             if held:
                 self.funding_of[contract] = self.funding_of.get(contract, ZERO) + record.amount / held
+                payments = self.payments_of.setdefault(contract, deque(maxlen=FUNDING_KEPT))
+                payments.append((record.venue_wall_ms, record.amount / held))
             self._add_pnl(record.value_numeraire)
             newest = self.funding_wall_ms.get(record.venue, 0)
             self.funding_wall_ms[record.venue] = max(newest, record.venue_wall_ms)

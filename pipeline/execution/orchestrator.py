@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
+from pipeline.execution.account_fees import AccountFees
 from pipeline.execution.accounts import EXACT
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
@@ -87,6 +88,7 @@ class OrderOrchestrator:
         states: StateController,
         balances: BalanceMonitor,
         rates: UsdRates,
+        fees: AccountFees,
         *,
         on_recovery: Callable[[Operation, str, str], object],
         on_recovered: Callable[[Operation, str], None],
@@ -99,6 +101,7 @@ class OrderOrchestrator:
         self._states = states
         self._balances = balances
         self._rates = rates
+        self._fees = fees
         self._repairs = RepairChooser(context, balances, balances.session_up, can_place)
         self._on_recovery = on_recovery
         self._on_recovered = on_recovered
@@ -404,6 +407,7 @@ class OrderOrchestrator:
                 numeraire_rate=rate,
                 ended_mono_ns=context.now.mono_ns,
                 dust=dust,
+                fee_rates=self._fees.coin_rates(operation.fills, start),
                 carried=carried,
             )
         )

@@ -29,11 +29,15 @@ class FeeAssetRule(IntEnum):
 
 
 class OpportunityType(IntEnum):
-    """Kinds of arbitrage (requirements S16): two spot venues, spot against futures, a cycle of three pairs."""
+    """Kinds of arbitrage (requirements S16): two spot venues, spot against futures, a cycle of three pairs.
+
+    ``HEDGE_EXIT`` is no kind to look for: the detector offers the executor the exit of a hedge that is open.
+    """
 
     SPOT_SPOT = 0
     SPOT_FUTURES_HEDGE = 1
     TRIANGULAR = 2
+    HEDGE_EXIT = 3
 
 
 class OrderSide(IntEnum):
@@ -205,6 +209,7 @@ class Refusal(IntEnum):
     JOURNAL_FULL = 118
     DISABLED_TYPE = 119
     SESSION_DOWN = 120  # order entry or private stream of a venue not connected
+    NETS = 122  # the opposite of an open hedge on its own two instruments: that is its exit, not an entry
     STALE_AT_SEND = 121  # approved, but books or order too old when the first bytes were to leave
 
 

@@ -35,6 +35,7 @@ from pipeline.model.structs import Balance, InstrumentSpec
 from pipeline.model.venue_events import SessionState
 from pipeline.rehearsal.instruments import rows_for, spec
 from pipeline.templates import template as st
+from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import OrderTerms, Pieces
 from shm.bookring import conn_open, init_feed, publish_book
 from shm.layout import BOOK, HEADER, LEG, OPPORTUNITY, feed_segment_words
@@ -70,11 +71,11 @@ def plain_template(_venue: str, terms: OrderTerms) -> Pieces:
     """An order that says its numbers and nothing else."""
     return [
         f"{terms.symbol} {terms.side.name} {terms.id_prefix}".encode(),
-        st.id_text(st.leg(st.L_CLIENT)),
+        st.id_text(st.leg(ENTRY_LEG.client)),
         b" ",
-        st.amount_text(st.leg(st.L_LOTS), terms.lot),
+        st.amount_text(st.leg(ENTRY_LEG.lots), terms.lot),
         b" at ",
-        st.amount_text(st.leg(st.L_TICKS), terms.tick),
+        st.amount_text(st.leg(ENTRY_LEG.ticks), terms.tick),
     ]
 
 

@@ -61,6 +61,7 @@ class Gate:
         self.reconciled: Container[str] = ()  # venues whose sessions stand and whose past is known
         self.user_check: UserCheck | None = None
         self.order_budget: OrderBudget | None = None  # the venues' own budgets, where somebody knows them
+        self.leaves_a_hedge: Callable[[int], bool] = lambda direction_key: False  # whether it is an open hedge's exit
         self.enabled_types = frozenset(context.config.enabled_opportunity_types)
 
     # --- events ---
@@ -112,6 +113,8 @@ class Gate:
         if ledger.breakers and blocking(ledger.breakers, instruments):
             return False
         if any(o.record.direction_key == direction_key for o in ledger.open_operations.values()):
+            return False
+        if self.leaves_a_hedge(direction_key):
             return False
         if first.venue == second.venue:
             budget = self.has_budget(first.venue, 2 + REPAIR_HEADROOM)
@@ -211,6 +214,7 @@ class Gate:
             self._stops(opportunity)
             or self._future(opportunity)
             or self._duplicate(opportunity)
+            or self._netting(opportunity)
             or self._stale(opportunity)
             or self._places(opportunity)
         )
@@ -232,6 +236,12 @@ class Gate:
         key = opportunity.direction_key
         if any(o.record.direction_key == key for o in self._context.ledger.open_operations.values()):
             return Rejected(Refusal.DUPLICATE, f"direction {key} is under way")
+        return None
+
+    def _netting(self, opportunity: Opportunity) -> Rejected | None:
+        """The opposite opportunity on a hedge's own two instruments is its exit, for two fees; never a second hedge."""
+        if self.leaves_a_hedge(opportunity.direction_key):
+            return Rejected(Refusal.NETS, f"direction {opportunity.direction_key} leaves an open hedge")
         return None
 
     def _future(self, opportunity: Opportunity) -> Rejected | None:

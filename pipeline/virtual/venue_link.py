@@ -427,10 +427,11 @@ class VenueLink:
         )
 
     def _fill(self, trade: SimTrade, source: str) -> Fill:
-        """The codecs tell one fee of a fill: the deduction coin's where nothing was paid in the plain asset."""
+        """As the codecs tell it: a deduction coin's part stands alone where nothing was paid in the plain asset."""
         fee, asset = trade.fee, trade.fee_asset
-        if not fee and trade.coin_fee:
-            fee, asset = trade.coin_fee, trade.coin_asset
+        extra = ((trade.coin_asset, trade.coin_fee),) if trade.coin_fee else ()
+        if not fee and extra:
+            (asset, fee), extra = extra[0], ()
         return Fill(
             venue=self.name,
             symbol=trade.symbol,
@@ -442,6 +443,7 @@ class VenueLink:
             price=trade.price,
             fee=fee,
             fee_asset=asset,
+            extra_fees=extra,
             is_maker=trade.is_maker,
             venue_wall_ms=trade.ts_ms,
             recv_mono_ns=self._clock.mono_ns(),

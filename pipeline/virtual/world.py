@@ -44,6 +44,7 @@ from pipeline.execution.events import (
 )
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.records import TYPE_OF_RECORD
+from pipeline.model.account_fees import with_account_fees
 from pipeline.model.config import EngineConfig, ExchangeConfig, MarketConfig
 from pipeline.model.enums import InstrumentKind, Mode, OpportunityType, Refusal
 from pipeline.model.errors import VenueUnavailable
@@ -147,7 +148,7 @@ class VirtualWorld:
 
     def _spec(self, venue: SimVenue, symbol: str) -> InstrumentSpec:
         row = venue.instruments[symbol]
-        return InstrumentSpec(
+        spec = InstrumentSpec(
             venue=venue.name,
             symbol=symbol,
             base=row.base,
@@ -170,6 +171,7 @@ class VirtualWorld:
             reference_price=venue.mark_price(symbol),
             identity=row.identity,
         )
+        return with_account_fees(spec, self.config.fees.get(venue.name))
 
     # --- ports of the core ---
 
@@ -184,9 +186,6 @@ class VirtualWorld:
 
     def has_room(self, size_bytes: int) -> bool:
         return self.journal_room
-
-    def latched_now(self) -> bool:
-        return self.latched
 
     def now(self) -> Now:
         return Now(self.clock.mono_ns(), self.clock.wall_ns())

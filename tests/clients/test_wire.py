@@ -38,8 +38,7 @@ class Mexc:
     async def send(self, method: str, path: str, query: str = "", shift_ms: int = 0, **kwargs: Any) -> tuple[int, Any]:
         stamp = int(time.time() * 1000) + shift_ms
         text = f"{query}{'&' if query else ''}timestamp={stamp}&recvWindow=5000"
-        text += f"&signature={hmac_sha256_hex(self.row['api_secret'], text.encode())}"
-        url = f"{self.row['rest']}{path}?{text}"
+        url = f"{self.row['rest']}{path}?{text}&signature={hmac_sha256_hex(self.row['api_secret'], text.encode())}"
         async with self.session.request(method, url, headers={"X-MEXC-APIKEY": self.row["api_key"]}, **kwargs) as reply:
             return reply.status, await reply.json()
 
@@ -62,8 +61,7 @@ class Gate:
             return reply.status, await reply.json(), dict(reply.headers)
 
     def login(self, request_id: str = "login") -> dict[str, Any]:
-        stamp = str(int(time.time()))
-        channel = f"{self.prefix}.login"
+        stamp, channel = str(int(time.time())), f"{self.prefix}.login"
         sign = hmac_sha512_hex(self.row["api_secret"], gate_api_text(channel, b"", stamp))
         payload = {"api_key": self.row["api_key"], "signature": sign, "timestamp": stamp, "req_id": request_id}
         return {"time": int(stamp), "channel": channel, "event": "api", "payload": payload}
@@ -91,14 +89,14 @@ def test_mexc_socket_answers_pings_acks_and_refusals_as_recorded(sim: HostedSim)
     async def body(session: aiohttp.ClientSession) -> list[Any]:
         async with session.ws_connect(url) as socket:
             replies = []
-            await socket.send_json({"method": "ping"})
-            replies.append(await text_of(socket))
-            await socket.send_json({"method": "SUBSCRIPTION", "params": [unknown], "id": 4})
-            replies.append(await text_of(socket))
-            await socket.send_json({"method": "SUBSCRIPTION", "params": ["spot@private.orders.v3.api.pb"]})
-            replies.append(await text_of(socket))
-            await socket.send_json({"method": "SUBSCRIPTION", "params": [depth], "id": 1})
-            replies.append(await text_of(socket))
+            for request in (
+                {"method": "ping"},
+                {"method": "SUBSCRIPTION", "params": [unknown], "id": 4},
+                {"method": "SUBSCRIPTION", "params": ["spot@private.orders.v3.api.pb"]},
+                {"method": "SUBSCRIPTION", "params": [depth], "id": 1},
+            ):
+                await socket.send_json(request)
+                replies.append(await text_of(socket))
             previous = 0
             for _ in range(20):
                 depths = mexc_push.PushDataV3ApiWrapper.FromString(await socket.receive_bytes()).publicAggreDepths
@@ -484,9 +482,8 @@ def test_gate_ws_api_faults_leave_exactly_the_promised_truth(own_sim: HostedSim,
     executed = own_sim.call(lambda: venue.order(account, "BTC_USDT", client_id="t-lost")) is not None
     assert executed is (kind in ("drop_response", "http_error_after"))
     errors = [row["header"]["status"] for row in replies if "errs" in row["data"]]
-    assert (
-        errors == {"drop_response": [], "http_error_after": ["503"], "http_error": ["503"], "rate_limit": ["429"]}[kind]
-    )
+    wanted = {"drop_response": [], "http_error_after": ["503"], "http_error": ["503"], "rate_limit": ["429"]}
+    assert errors == wanted[kind]
 
 
 def test_mexc_order_that_is_executed_without_an_answer_is_found_by_its_client_id(own_sim: HostedSim) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from fractions import Fraction
 
@@ -96,3 +96,23 @@ def matched(bought: Fraction, sold: Fraction, buy_lot: Fraction, sell_lot: Fract
     while needed * keep < sold:
         needed += buy_lot
     return [min(bought, needed), sold]
+
+
+def cycle_lots(legs: list[tuple[Callable[[int], Fraction], Callable[[int], Fraction], int]]) -> list[int] | None:
+    """Lots of three legs (what so many lots take, what they bring, most lots): the most of the last leg for which the
+    legs before it have enough, each of them the fewest that are; None when there are none or too much is left over.
+
+    Searches lot by lot.
+    """
+    for last in range(legs[2][2], 0, -1):
+        lots = [0, 0, last]
+        for k in (1, 0):
+            wanted = legs[k + 1][0](lots[k + 1])
+            enough = [n for n in range(1, legs[k][2] + 1) if legs[k][1](n) >= wanted]
+            if not enough:
+                break
+            lots[k] = enough[0]
+        if all(lots):
+            over = [1 - legs[k + 1][0](lots[k + 1]) / legs[k][1](lots[k]) for k in (0, 1)]
+            return lots if max(over) <= Fraction(1, 100) else None
+    return None

@@ -42,6 +42,10 @@ LONG_FILES: Mapping[str, str] = {}
 _COMPONENT = (
     "one of the nine components: its public methods are ways in for a Python user (tests/unit/test_components.py)"
 )
+_FORMAT = "part of the journal's format: read by whoever reads the journal or the recorder's files"
+_CAMPAIGNS = "an invariant of the check; the fault campaigns hold a run to it (tests/e2e/campaign.py)"
+_WIRED = "wired by the hedge, margin and inventory rules"
+_VIRTUAL = "whole cases are tested in it (tests/unit/virtual)"
 PUBLIC: Mapping[str, str] = {
     "workers/engine.py:ArbitrageEngine": "the Python user's way in to a whole engine",
     "workers/engine.py:ArbitrageEngine.*": _COMPONENT,
@@ -52,8 +56,31 @@ PUBLIC: Mapping[str, str] = {
     "pipeline/risk/manager.py:RiskManager.*": _COMPONENT,
     "pipeline/rehearsal/detection_world.py:World.*": "what tests do to a world",
     "pipeline/detection/opportunity_record.py:OpportunityRecord.as_opportunity": "given to a Python user's callback",
-    "pipeline/model/config.py:FeatureConfig.enable_detailed_logging": "accepted from source configurations, no effect",
-    "pipeline/model/config.py:FeatureConfig.enable_performance_metrics": "likewise: every stage is measured anyway",
+    "pipeline/model/enums.py:AccountState.NEVER": "the code of a row that nobody has written yet",
+    "pipeline/model/enums.py:ExchangeName": "the Python user's names of exchanges (requirements S16)",
+    "pipeline/execution/operation_states.py:state_diagram": "draws the README's diagram; a test compares them",
+    "pipeline/execution/records.py:ReconcileRecord.began_venue_wall_ms": _FORMAT,
+    "pipeline/execution/records.py:ReconcileRecord.orders_seen": _FORMAT,
+    "pipeline/execution/records.py:ReconcileRecord.fills_new": _FORMAT,
+    "shm/declare.py:drawing": "the drawing in each table's docstring, compared by a test",
+    "shm/pages.py:HaltPage.block_instrument": "an operator's tool may block one instrument; both paths obey the word",
+    "shm/segment.py:trust_owner_uids": "for deployments with several users (tests/host/test_shm_two_users.py)",
+    "workers/detector.py:attach_detector": "the Python user's way in to a running instance's opportunities",
+    "workers/demo/run_checker.py:check_halt": _CAMPAIGNS,
+    "workers/demo/run_checker.py:check_fresh": _CAMPAIGNS,
+    "workers/demo/run_checker.py:check_collar": _CAMPAIGNS,
+    "pipeline/economics/attribution.py:attribute": _WIRED,
+    "pipeline/economics/basis_model.py:BasisModel": _WIRED,
+    "pipeline/economics/hedge_exit.py:threshold_milli_bps": _WIRED,
+    "pipeline/economics/hedge_exit.py:leaves": _WIRED,
+    "pipeline/economics/hedge_exit.py:value_of_leaving_bps": _WIRED,
+    "pipeline/economics/hedge_exit.py:stamp_window_counts": _WIRED,
+    "pipeline/economics/hedge_exit.py:flipped": _WIRED,
+    "pipeline/economics/hedge_exit.py:NEVER_BPS": _WIRED,
+    "pipeline/economics/inventory_price.py:EdgeHeight": _WIRED,
+    "pipeline/economics/inventory_price.py:transfer_worth": _WIRED,
+    "pipeline/economics/inventory_price.py:hours_to_empty": _WIRED,
+    "pipeline/virtual/world.py:VirtualWorld.follow_scenario": _VIRTUAL,
 }
 
 #: Files whose subject are forbidden marks.

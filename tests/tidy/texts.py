@@ -37,10 +37,8 @@ def imported_docstrings(tree: Tree, rooms: Sequence[str]) -> list[Finding]:
                 wanted.setdefault((target.path, name), source.path)
     findings = []
     for (path, name), importer in sorted(wanted.items()):
-        node = next(
-            (one for one in tree.sources[path].syntax.body if isinstance(one, Documented) and one.name == name), None
-        )
-        if node is not None and not ast.get_docstring(node):
+        found = [one for one in tree.sources[path].syntax.body if isinstance(one, Documented) and one.name == name]
+        if found and not ast.get_docstring(node := found[-1]):  # the last: stubs of ``overload`` stand above it
             text = f"{name} has no docstring, and {importer} imports it; say what it does, units, shapes, errors"
             findings.append(Finding(path, node.lineno, "docstring", text))
     return findings

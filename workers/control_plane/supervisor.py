@@ -33,7 +33,6 @@ from pipeline.model.errors import ConfigInvalid
 from pipeline.paper import open_accounts
 from shm.errors import ShmError
 from shm.liveness import Liveness, LivenessView
-from shm.logring import LogRing
 from shm.metrics import Metrics
 from shm.pages import CataloguePage
 from shm.segment import cleanup_instance
@@ -53,7 +52,7 @@ from workers.halt_file import latch_on_disk
 from workers.state_folder import instance_dir, replace_file, trim_logs
 
 TICK_S = 0.25
-REFRESH_S = 600.0  # instruments are read again every 10 minutes
+REFRESH_S = 120.0  # instruments are read again: rates of funding and their next stamps among them
 WANTED_DIGITS_S = 0.5  # how often the feeds are asked whether a price needed a finer exponent
 RETRY_VENUE_S = 10.0  # how often a venue that was unreachable is asked again
 GUARD_READY_S = 30.0
@@ -92,16 +91,13 @@ class Supervisor:
         self._channel = fork_server
         self._units = units
         self._fork_server_gone = asyncio.Event()
-        self._warm = asyncio.Event()
-        self._changed = asyncio.Event()
-        self._stop = asyncio.Event()
+        self._warm, self._changed, self._stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
         self._early: dict[int, list[str]] = {}  # messages of children whose pid the fork server has not reported yet
         self._pending_venues: list[str] = []
         self._warming = ""
         self._failure: str | None = None
-        self._was_ready = False
-        self._interrupted = False
+        self._was_ready = self._interrupted = False
         self._notifier = Notifier()
         self._started_wall_ns = time.time_ns()
 
@@ -158,7 +154,7 @@ class Supervisor:
 
     def _open_shared_memory(self) -> None:
         self._liveness = Liveness.create(self.instance, "supervisor")
-        self.announcer.log = LogRing.create(self.instance, "supervisor")
+        self.announcer.open()
         self._liveness.set_state(ProcessState.WARMING)
 
     def _open_channels(self) -> None:
@@ -303,8 +299,7 @@ class Supervisor:
         self._liveness.set_state(ProcessState.STOPPED)
         self.write_run_file()
         self._liveness.close()
-        if self.announcer.log is not None:
-            self.announcer.log.close()
+        self.announcer.close()
         self._page.close()
         if not self._failure or not self._was_ready:
             cleanup_instance(self.instance)

@@ -10,10 +10,11 @@ import numpy as np
 from pipeline.core import ExecutionCore
 from pipeline.execution.counts import OperationCounts, counts_of
 from pipeline.execution.events import Now
+from pipeline.execution.hedge_control import ExitDirection
 from pipeline.execution.market import Instruments
 from pipeline.model.enums import Refusal
 from pipeline.model.fixedpoint import to_fp_floor
-from shm.layout_pages import INVENTORY_ROW
+from shm.layout_pages import EXIT_CAPACITY, EXIT_ROW, INVENTORY_ROW
 from shm.metrics import Metrics
 from shm.pages import InventoryPage
 
@@ -31,7 +32,17 @@ STAGES = {
     "event": "one event handled, actions performed",
     "operation": "dequeue to the operation's result",
 }
-COUNTED = ("opportunities", "entries", "orders_sent", "orders_not_sent", "fills", "events", "alerts", "fast_path")
+COUNTED = (
+    "opportunities",
+    "exits_offered",
+    "entries",
+    "orders_sent",
+    "orders_not_sent",
+    "fills",
+    "events",
+    "alerts",
+    "fast_path",
+)
 GAUGES = ("exposure_usd", "breakers", "daily_pnl_cents", "open_operations", "unsettled_orders", "open_hedges")
 
 
@@ -82,6 +93,7 @@ class InventoryWriter:
         self._page = page
         self._instruments = instruments
         self._due: deque[int] = deque()
+        self._exits: list[ExitDirection] = []
 
     def write(self, core: ExecutionCore, now: Now) -> None:
         if not self._due:
@@ -105,6 +117,23 @@ class InventoryWriter:
         if prices.changed:
             self._page.write_prices(prices.published())
             prices.changed = False
+
+    def write_exits(self, core: ExecutionCore) -> None:
+        """The directions in which open hedges leave, where anything of them has changed."""
+        found = core.hedges.exit_rows()[:EXIT_CAPACITY]
+        if found == self._exits:
+            return
+        self._exits = found
+        rows = np.zeros((len(found), EXIT_ROW.WORDS), np.int64)
+        for row, direction in zip(rows, found, strict=True):
+            instrument = self._instruments.find(direction.spot_venue, direction.spot_symbol)
+            assert instrument is not None  # the direction's key was made of it
+            row[EXIT_ROW.direction_key] = direction.direction_key
+            row[EXIT_ROW.threshold_milli_bps] = direction.threshold_milli_bps
+            row[EXIT_ROW.side] = direction.side
+            row[EXIT_ROW.qty_fp] = _fp(direction.qty, instrument.qty_exp)
+            row[EXIT_ROW.state] = 1
+        self._page.write_exits(rows)
 
     def block_all(self) -> None:
         """The detector sizes with nothing from here on."""

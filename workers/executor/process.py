@@ -35,7 +35,7 @@ from pipeline.execution.journal import Journal
 from pipeline.execution.shared_reads import AccountReader, ShmHalt, decode_opportunity
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.clock import mono_ns
-from pipeline.model.enums import Mode, OrderKind, OrderSide, TimeInForce
+from pipeline.model.enums import Mode, OpportunityType, OrderKind, OrderSide, TimeInForce
 from pipeline.model.errors import AuthRefused, ConfigInvalid, VenueError, VenueUnavailable
 from pipeline.model.structs import OrderRequest
 from pipeline.rehearsal.rehearse import rehearse
@@ -48,6 +48,7 @@ from shm.wait import PARK, Bell, BellRinger, resolve_wait
 from workers.account_clients import remember_budgets
 from workers.base import WorkerContext, run_worker
 from workers.executor.control import ExecutorControl
+from workers.executor.hedge_models import HedgeModels
 from workers.executor.pages import ExecutorNumbers, InventoryWriter
 from workers.executor.performer import Performer
 from workers.executor.publisher import Publisher
@@ -101,6 +102,7 @@ class Executor:
             durability=config.execution.durability,
         )
         self.core = ExecutionCore(config, self.instruments, market=self.market, halt=self.halt, journal=self.journal)
+        self._hedge_models = HedgeModels(ctx.state_dir, self.core.hedges.watch)
         self.trading: dict[str, VenueTrading] = {}
         self._questions = Questions(self._clients, loop)
         self._numbers = ExecutorNumbers(ctx.metrics)
@@ -136,6 +138,9 @@ class Executor:
         if not await self._wait_for_catalogue():
             return
         self._questions.start(self.performer.feed)
+        problem = self._hedge_models.load()
+        if problem:
+            ctx.say("warning", problem)
         now = self.performer.now()
         new_journal = not self._entries
         actions = self.core.boot(
@@ -205,6 +210,7 @@ class Executor:
             self._tick()
             if not self.ctx.is_ready and self.core.ready:
                 self._crash("reconciled")
+                await self._publisher.publish()
                 self.ctx.ready(f"{len(self.core.ledger.operations)} operations in the journal, venues reconciled")
             if self.ctx.stop_requested():
                 finish_by = finish_by or self.loop.time() + FINISH_S
@@ -239,7 +245,7 @@ class Executor:
         now = self.performer.now()
         if self.journal.failed is None and self.performer.fault is None:
             self.performer.perform(self.core.stop(now, "SIGTERM"), now)
-        await self._publisher.close()
+        await self._publisher.publish(stopped=True)
         for task in list(self._tasks):
             task.cancel()
         for trading in self.trading.values():
@@ -249,6 +255,7 @@ class Executor:
             except (VenueError, TimeoutError, OSError) as error:
                 self.ctx.say("warning", f"{trading.venue}: {error}")
         self._questions.close()
+        self._hedge_models.save()
         self._bell.close()
         self._detector_bell.close()
         if self.journal.failed is None:
@@ -375,7 +382,10 @@ class Executor:
                 self._count_pop(dequeued_ns, int(self._record[OPPORTUNITY.detect_mono_ns]))
                 continue
             opportunity = decode_opportunity(self._record, dequeued_ns)
-            self._count_pop(dequeued_ns, opportunity.detect_mono_ns)
+            if opportunity.type == OpportunityType.HEDGE_EXIT:
+                self._numbers.metrics.inc(self._numbers.count["exits_offered"])
+            else:
+                self._count_pop(dequeued_ns, opportunity.detect_mono_ns)
             if self._slow_s:
                 self.loop.call_later(self._slow_s, self._judge_late, opportunity)
             else:
@@ -410,7 +420,9 @@ class Executor:
             self.performer.feed(snapshot)
         self.performer.feed(Tick())
         self._inventory.write(self.core, self.performer.now())
+        self._inventory.write_exits(self.core)
         self._numbers.gauges(self.core)
+        self._hedge_models.save_if_due(self.loop, mono_ns())
         self._publisher.tick(self.performer.now().mono_ns)
         self.journal.kick()
 

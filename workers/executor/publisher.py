@@ -76,12 +76,12 @@ class Publisher:
             state = self.state()
             self._writing = asyncio.get_running_loop().run_in_executor(None, self._write, state)
 
-    async def close(self) -> None:
-        """The last word of a run that ends on purpose."""
+    async def publish(self, *, stopped: bool = False) -> None:
+        """Publish now: before READY, so that nobody reads of a start that is over, and as the last word (``stopped``)
+        of a run that ends on purpose."""
         if self._writing is not None:
             await self._writing
-        state = self.state(stopped=True)
-        await asyncio.get_running_loop().run_in_executor(None, self._write, state)
+        await asyncio.get_running_loop().run_in_executor(None, self._write, self.state(stopped=stopped))
 
     def _report(self, problem: str) -> None:
         if problem and problem != self._problem:

@@ -21,6 +21,7 @@ from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import plain
 from pipeline.model.structs import ZERO, Fill, OrderRequest, OrderUpdate
 from pipeline.templates import template as st
+from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import OrderTerms, Pieces
 
 TEXT_PREFIX = "t-"
@@ -144,12 +145,12 @@ def _spot_body(request: OrderRequest) -> bytes:
 
 def place_pieces(market: str, terms: OrderTerms) -> Pieces | None:
     """:func:`place_body` of an IOC order, with holes. None: a lot of this contract is no whole number of contracts."""
-    client_id = (f'{{"text":"{TEXT_PREFIX}{terms.id_prefix}'.encode(), st.id_text(st.leg(st.L_CLIENT)))
-    price = st.amount_text(st.leg(st.L_TICKS), terms.tick)
+    client_id = (f'{{"text":"{TEXT_PREFIX}{terms.id_prefix}'.encode(), st.id_text(st.leg(ENTRY_LEG.client)))
+    price = st.amount_text(st.leg(ENTRY_LEG.ticks), terms.tick)
     if market == "spot":
         side = "buy" if terms.side is OrderSide.BUY else "sell"
         head = f'","currency_pair":"{terms.symbol}","type":"limit","account":"spot","side":"{side}","amount":"'
-        qty = st.amount_text(st.leg(st.L_LOTS), terms.lot)
+        qty = st.amount_text(st.leg(ENTRY_LEG.lots), terms.lot)
         tail = f'","time_in_force":"{_TIF[TimeInForce.IOC]}"}}'
         return [*client_id, head.encode(), qty, b'","price":"', price, tail.encode()]
     per_lot = terms.lot / terms.multiplier
@@ -157,7 +158,7 @@ def place_pieces(market: str, terms: OrderTerms) -> Pieces | None:
         return None
     signed = per_lot if terms.side is OrderSide.BUY else -per_lot
     head = f'","contract":"{terms.symbol}","size":'
-    qty = st.amount_text(st.leg(st.L_LOTS), signed)
+    qty = st.amount_text(st.leg(ENTRY_LEG.lots), signed)
     return [*client_id, head.encode(), qty, b',"price":"', price, f'","tif":"{_TIF[TimeInForce.IOC]}"}}'.encode()]
 
 
@@ -262,14 +263,17 @@ def futures_update(
     )
 
 
+def _fees(venue: str, *parts: tuple[str, Maybe]) -> tuple[Decimal, str, tuple[tuple[str, Decimal], ...]]:
+    """(fee, its asset, what was taken in further assets) of the parts of one fee, the plain asset's first."""
+    taken = [(asset, amount) for asset, text in parts if (amount := maybe_number(text, venue))]
+    if not taken:
+        return ZERO, parts[0][0], ()
+    return taken[0][1], taken[0][0], tuple(taken[1:])
+
+
 def spot_fill(venue: str, row: SpotTrade, recv_mono_ns: int, source: str) -> Fill:
-    """The fee in the asset in which it was really taken: received coin, GT, or points."""
-    fee, asset = maybe_number(row.fee, venue) or ZERO, row.fee_currency
-    gt_fee, point_fee = maybe_number(row.gt_fee, venue), maybe_number(row.point_fee, venue)
-    if not fee and gt_fee:
-        fee, asset = gt_fee, GT
-    elif not fee and point_fee:
-        fee, asset = point_fee, POINTS
+    """The fee in the assets in which it was really taken: received coin, GT, points, or several of them."""
+    fee, asset, extra = _fees(venue, (row.fee_currency, row.fee), (GT, row.gt_fee), (POINTS, row.point_fee))
     return Fill(
         venue=venue,
         symbol=row.currency_pair,
@@ -281,6 +285,7 @@ def spot_fill(venue: str, row: SpotTrade, recv_mono_ns: int, source: str) -> Fil
         price=number(row.price, venue),
         fee=fee,
         fee_asset=asset,
+        extra_fees=extra,
         is_maker=row.role == "maker",
         venue_wall_ms=int(number(row.create_time_ms, venue)),
         recv_mono_ns=recv_mono_ns,
@@ -291,12 +296,9 @@ def spot_fill(venue: str, row: SpotTrade, recv_mono_ns: int, source: str) -> Fil
 def futures_fill(
     venue: str, row: FuturesTrade, multipliers: Mapping[str, Decimal], recv_mono_ns: int, source: str
 ) -> Fill:
-    """Fees are in the settlement coin, positive = paid. Raises ``KeyError`` for an unknown multiplier."""
+    """Fees are in the settlement coin or in points, positive = paid. Raises ``KeyError`` for an unknown multiplier."""
     size = number(row.size, venue)
-    fee, asset = maybe_number(row.fee, venue) or ZERO, row.contract.rpartition("_")[2]
-    point_fee = maybe_number(row.point_fee, venue)
-    if not fee and point_fee:
-        fee, asset = point_fee, POINTS
+    fee, asset, extra = _fees(venue, (row.contract.rpartition("_")[2], row.fee), (POINTS, row.point_fee))
     wall_ms = maybe_number(row.create_time_ms, venue)
     if wall_ms is None:
         wall_ms = number(row.create_time, venue) * 1000
@@ -311,6 +313,7 @@ def futures_fill(
         price=number(row.price, venue),
         fee=fee,
         fee_asset=asset,
+        extra_fees=extra,
         is_maker=row.role == "maker",
         venue_wall_ms=int(wall_ms),
         recv_mono_ns=recv_mono_ns,

@@ -25,6 +25,7 @@ from pipeline.exchanges.parsing.venue_json import ABSENT, decode
 from pipeline.exchanges.transport.rest import printable
 from pipeline.model.errors import VenueError
 from pipeline.templates import template as st
+from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import Pieces
 
 RATE_SILENCE_S = 1.0  # limits of the trading channels count per second
@@ -119,13 +120,13 @@ def call_pieces(channel: str, id_prefix: str, req_param: Pieces) -> Pieces:
     """:func:`call_frame` of a placement that expires, with holes; its ``req_id`` is ``id_prefix`` and the client id."""
     return [
         b'{"time":',
-        st.integer_text(st.leg(st.L_NOW_S)),
+        st.integer_text(st.leg(ENTRY_LEG.now_s)),
         f',"channel":"{channel}","event":"api","payload":{{"req_id":"{id_prefix}'.encode(),
-        st.id_text(st.leg(st.L_CLIENT)),
+        st.id_text(st.leg(ENTRY_LEG.client)),
         b'","req_param":',
         *req_param,
         b',"req_header":{"x-gate-exptime":"',
-        st.integer_text(st.leg(st.L_EXPIRY_MS)),
+        st.integer_text(st.leg(ENTRY_LEG.expiry_ms)),
         b'"}}}',
     ]
 

@@ -38,6 +38,7 @@ from pipeline.model.errors import (
 )
 from pipeline.model.structs import Credentials, OrderRequest
 from pipeline.templates import template as st
+from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import OrderTerms, Pieces
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ class MexcTrading(OrderSession):
             b"POST %b/order?" % self._prefix.encode(),
             *orders.place_pieces(terms, self._signer.window(terms.window_ms)),
             b"&signature=",
-            st.gap(st.leg(st.L_SIGNATURE), SIGNATURE_BYTES),
+            st.gap(st.leg(ENTRY_LEG.signature), SIGNATURE_BYTES),
             self._tail,
         ]
 

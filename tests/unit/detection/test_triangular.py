@@ -9,26 +9,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.detection.cycle_size import CYCLE_WALK, cycle_exceeds, cycle_row
 from pipeline.detection.cycles import CYCLE, cycle_constant, find_cycles
 from pipeline.detection.edge import NUMBER_LIMIT
 from pipeline.detection.memory import DETECTOR_COUNTERS
-from pipeline.detection.triangular import CYCLE_WALK, cycle_exceeds, cycle_row
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OpportunityType, Refusal
 from pipeline.rehearsal.detection_world import NOW, Levels, Listing, World, catalogue_rows, terms
 from shm.atomics import bits_to_f64
 from shm.layout import LEG, OPPORTUNITY
-from tests.naive.detection import Fees, cycle_edge
+from tests.naive.detection import CycleLeg, Fees, cycle_balance, cycle_edge
 
 PAIRS = ("BTC/USDT", "ETH/USDT", "ETH/BTC")
 EXPONENTS = {"BTC/USDT": (2, 6), "ETH/USDT": (2, 6), "ETH/BTC": (6, 6)}
 RATES = {"BTC": 60_000.0, "ETH": 3_000.0}
 
 
-def triangle(*, fee_ppm: int = 0, rule: FeeAssetRule = FeeAssetRule.QUOTE, lot: int = 1, **changes: object) -> World:
+def triangle(
+    *,
+    fee_ppm: int = 0,
+    rule: FeeAssetRule = FeeAssetRule.QUOTE,
+    lots: tuple[int, int, int] = (1, 1, 1),
+    maxima: tuple[int, int, int] = (0, 0, 0),
+    **changes: object,
+) -> World:
+    """``lots``, ``maxima``: of BTC/USDT, ETH/USDT, ETH/BTC, in millionths of a coin; 0 = none."""
     listings = [
         Listing(
-            feed=0, pair=pair, fee_ppm=fee_ppm, rule=rule, lot=lot, price_exp=EXPONENTS[pair][0],
-            qty_exp=EXPONENTS[pair][1], pair_id=number,
+            feed=0, pair=pair, fee_ppm=fee_ppm, rule=rule, lot=lots[number], max_qty=maxima[number],
+            price_exp=EXPONENTS[pair][0], qty_exp=EXPONENTS[pair][1], pair_id=number,
         )
         for number, pair in enumerate(PAIRS)
     ]  # fmt: skip
@@ -157,38 +165,90 @@ def stacked(start: int, steps: Levels, sign: int) -> Levels:
     return out
 
 
-@given(level_lists, level_lists, level_lists, st.sampled_from([0, 100, 1000]), st.sampled_from([1, 1000]),
-       st.sampled_from(list(FeeAssetRule)))  # fmt: skip
+def legs_of(w: World, record: np.ndarray, books: list[Levels]) -> list[CycleLeg]:
+    """The record's legs in real numbers; ``books``: by instrument, the levels that the leg meets."""
+    legs = []
+    for k in range(3):
+        leg = record[OPPORTUNITY.legs + k * LEG.WORDS :]
+        instrument = int(leg[LEG.instrument])
+        listing = w.listings[instrument]
+        price_unit, qty_unit = 10**listing.price_exp, 10**listing.qty_exp
+        legs.append(
+            CycleLeg(
+                side=int(leg[LEG.side]),
+                levels=[(Fraction(price, price_unit), Fraction(qty, qty_unit)) for price, qty in books[instrument]],
+                lot=Fraction(listing.lot, qty_unit),
+                qty=Fraction(int(leg[LEG.qty_fp]), qty_unit),
+                fees=fees_of(listing),
+            )
+        )
+    return legs
+
+
+ROUNDED = Fraction(1, 10**9)  # the kernel's float64
+
+
+@given(level_lists, level_lists, level_lists, st.sampled_from([0, 100, 1000]),
+       st.tuples(*[st.sampled_from([1, 1000, 700_000, 5_000_000])] * 3),
+       st.tuples(*[st.sampled_from([0, 900_000, 40_000_000])] * 3), st.sampled_from(list(FeeAssetRule)))  # fmt: skip
 @settings(max_examples=150, deadline=None)
-def test_no_leg_spends_more_than_the_leg_before_it_brings(
-    btc: Levels, eth: Levels, cross: Levels, fee: int, lot: int, rule: FeeAssetRule
+def test_no_leg_is_short_of_what_the_leg_before_it_brings_nor_leaves_a_lot_of_it(
+    btc: Levels,
+    eth: Levels,
+    cross: Levels,
+    fee: int,
+    lots: tuple[int, int, int],
+    maxima: tuple[int, int, int],
+    rule: FeeAssetRule,
 ) -> None:
-    w = triangle(fee_ppm=fee, rule=rule, lot=lot, terms=terms(max_notional_usd=50_000.0))
-    publish_triangle(
-        w,
-        ([], stacked(6_000_000, btc, 1)),
-        (stacked(303_000, eth, -1), []),
-        ([], stacked(50_000, cross, 1)),
-    )
+    w = triangle(fee_ppm=fee, rule=rule, lots=lots, maxima=maxima, terms=terms(max_notional_usd=50_000.0))
+    books = [stacked(6_000_000, btc, 1), stacked(303_000, eth, -1), stacked(50_000, cross, 1)]
+    publish_triangle(w, ([], books[0]), (books[1], []), ([], books[2]))
     for record in w.scan():
-        held: Fraction | None = None
-        for k in range(3):
-            leg = record[OPPORTUNITY.legs + k * LEG.WORDS :]
-            listing = w.listings[int(leg[LEG.instrument])]
-            qty = Fraction(int(leg[LEG.qty_fp]), 10**listing.qty_exp)
-            worst = Fraction(int(leg[LEG.limit_price_fp]), 10**listing.price_exp)
-            fees = fees_of(listing)
-            assert int(leg[LEG.qty_fp]) % lot == 0 and qty > 0
-            if leg[LEG.side] > 0:
-                cost = qty * worst * (1 + Fraction(fees.buy_quote, 10**6))
-                assert held is None or cost <= held
-                held = qty * (1 - Fraction(fees.buy_base, 10**6))
-            else:
-                assert held is None or qty <= held
-                held = qty * worst * (1 - Fraction(fees.sell, 10**6))
+        legs = legs_of(w, record, books)
+        gain, over, fewer = cycle_balance(legs)
+        for k in range(2):
+            brought = legs[k].flows(legs[k].qty)[1]
+            assert -ROUNDED * brought <= over[k] <= brought / 100 + ROUNDED
+            assert fewer[k] < ROUNDED * brought  # with one lot less it would be short
+        stated = float(bits_to_f64(record[OPPORTUNITY.profit_quote]))
+        assert stated == pytest.approx(float(gain), rel=1e-6, abs=1e-6)
+        assert stated >= -1e-6
+        for k, leg in enumerate(legs):
+            words = record[OPPORTUNITY.legs + k * LEG.WORDS :]
+            listing = w.listings[int(words[LEG.instrument])]
+            assert leg.qty > 0 and leg.qty % leg.lot == 0
+            assert not listing.max_qty or words[LEG.qty_fp] <= listing.max_qty
             dollars = {"USDT": 1, "BTC": 60_000}[listing.pair.split("/")[1]]
-            best = Fraction(int(leg[LEG.best_price_fp]), 10**listing.price_exp)
-            assert qty * best * dollars <= 50_000 * (1 + Fraction(1, 10**9))
+            best = Fraction(int(words[LEG.best_price_fp]), 10**listing.price_exp)
+            assert leg.qty * best * dollars <= 50_000 * (1 + Fraction(1, 10**9))
+
+
+def test_a_maximum_of_the_last_leg_cuts_the_first() -> None:
+    w = triangle(maxima=(0, 1_000_000, 0))
+    publish_triangle(w, *GAINING)
+    (record,) = w.scan()
+    quantities = [int(record[OPPORTUNITY.legs + k * LEG.WORDS + LEG.qty_fp]) for k in range(3)]
+    assert quantities == [50_000, 1_000_000, 1_000_000]  # 0.05 BTC for 1 ETH, all of it sold
+    assert float(bits_to_f64(record[OPPORTUNITY.profit_quote])) == pytest.approx(30.0)
+
+
+def test_a_lot_of_the_last_leg_cuts_the_first() -> None:
+    w = triangle(lots=(1, 20_000_000, 1))
+    publish_triangle(w, *GAINING)
+    (record,) = w.scan()
+    quantities = [int(record[OPPORTUNITY.legs + k * LEG.WORDS + LEG.qty_fp]) for k in range(3)]
+    assert quantities == [1_000_000, 20_000_000, 20_000_000]
+
+
+def test_lots_that_do_not_fit_each_other_make_no_opportunity() -> None:
+    w = triangle(lots=(700_000, 20_000_000, 1))  # 1 BTC buys 20 ETH, but 0.7 or 1.4 is what can be bought
+    publish_triangle(w, *GAINING)
+    assert w.scan() == []
+    w.now(NOW + 5)
+    w.publish(1, [(300_000, 10**6)], [(303_100, 10**6)])  # the episode ends: its refusal is counted
+    w.scan()
+    assert w.counter(DETECTOR_COUNTERS.refused + Refusal.BELOW_MINIMUM) == 1
 
 
 def test_a_cycle_episode_ends_when_the_gain_is_gone_and_is_refused_under_its_gate() -> None:

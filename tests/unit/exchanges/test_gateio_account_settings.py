@@ -17,11 +17,13 @@ from pipeline.exchanges.gateio import account as gate
 from pipeline.exchanges.gateio import account_settings
 from pipeline.exchanges.gateio.account_settings import ContractSettings
 from pipeline.exchanges.gateio.rest_client import GateFuturesClient
-from pipeline.model.enums import OrderSide, TimeInForce
+from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
 from pipeline.model.errors import AccountSettingsWrong, ProtocolViolation, VenueRejected
+from pipeline.model.fixedpoint import quantize_down
 from pipeline.sim.exchange.accounts import SimAccount
+from pipeline.sim.exchange.orders import SimOrderRequest
 from pipeline.sim.exchange.venue import SimVenue
-from tests.unit.exchanges.test_order_session import TradingVenue, context
+from tests.worlds.exchange_world import World, world
 
 CASES = Path(__file__).parents[2] / "cases"
 MULTIPLIERS = {"BTC_USDT": Decimal("0.0001")}
@@ -97,23 +99,32 @@ def test_contracts_that_stand_otherwise_are_to_be_set() -> None:
 # --- against the simulated exchange ---
 
 
-def on_futures(body: Callable[[TradingVenue, GateFuturesClient, SimVenue, SimAccount], Awaitable[None]]) -> None:
+def on_futures(body: Callable[[World, GateFuturesClient, SimVenue, SimAccount], Awaitable[None]]) -> None:
     async def run() -> None:
-        async with context(VENUE) as it:
-            venue = it.box.server.venues[VENUE]
-            client = make_venue(it.config, it.box.credentials(VENUE))  # the trading session uses another one
+        async with world("demo") as box:
+            venue = box.server.venues[VENUE]
+            client = make_venue(box.venue(VENUE), box.credentials(VENUE))
             assert isinstance(client, GateFuturesClient)
             try:
-                await body(it, client, venue, next(iter(venue.accounts.values())))
+                await body(box, client, venue, next(iter(venue.accounts.values())))
             finally:
                 await client.close()
 
     asyncio.run(run())
 
 
+def order(venue: SimVenue, side: OrderSide, away: str, tif: TimeInForce) -> SimOrderRequest:
+    """0.01 coins at ``away`` times the mark price."""
+    row = venue.instruments["BTC_USDT"]
+    price = quantize_down(venue.mark_price(row.symbol) * Decimal(away), row.tick)
+    return SimOrderRequest(
+        symbol=row.symbol, side=side, kind=OrderKind.LIMIT, tif=tif, qty=Decimal("0.01"), price=price
+    )
+
+
 def test_leverage_is_set_once_and_again_when_somebody_changes_it() -> None:
-    async def body(it: TradingVenue, client: GateFuturesClient, venue: SimVenue, account: SimAccount) -> None:
-        symbols = it.config.symbols
+    async def body(box: World, client: GateFuturesClient, venue: SimVenue, account: SimAccount) -> None:
+        symbols = box.venue(VENUE).symbols
         for _ in range(2):
             await client.apply_account_settings(symbols, THREE)
             await client.balances()
@@ -128,47 +139,36 @@ def test_leverage_is_set_once_and_again_when_somebody_changes_it() -> None:
 
 
 def test_dual_mode_is_set_to_single_while_nothing_is_open_and_refused_while_something_is() -> None:
-    async def body(it: TradingVenue, client: GateFuturesClient, venue: SimVenue, account: SimAccount) -> None:
+    async def body(box: World, client: GateFuturesClient, venue: SimVenue, account: SimAccount) -> None:
         account.dual_side = True
-        await client.apply_account_settings(it.config.symbols, THREE)
+        await client.apply_account_settings(box.venue(VENUE).symbols, THREE)
         assert not account.dual_side
         await client.balances()
-        account.dual_side = True
-        order = it.order("a1", OrderSide.BUY, "0.97", TimeInForce.GTC)
-        account.dual_side = False
-        it.trading.place(order)
-        for _ in range(200):
-            if venue.open_orders(account, None):
-                break
-            await asyncio.sleep(0.01)
+        venue.place(account, order(venue, OrderSide.BUY, "0.97", TimeInForce.GTC))
         account.dual_side = True
         with pytest.raises(AccountSettingsWrong, match="position_mode=single"):
             await client.balances()
         with pytest.raises(AccountSettingsWrong, match="fix: POST /futures/usdt/set_position_mode"):
-            await client.apply_account_settings(it.config.symbols, THREE)
+            await client.apply_account_settings(box.venue(VENUE).symbols, THREE)
 
     on_futures(body)
 
 
 def test_a_leverage_that_the_venue_does_not_take_is_refused_with_the_fixing_call() -> None:
-    async def body(it: TradingVenue, client: GateFuturesClient, venue: SimVenue, account: SimAccount) -> None:
+    async def body(box: World, client: GateFuturesClient, venue: SimVenue, account: SimAccount) -> None:
         with pytest.raises(AccountSettingsWrong, match=r"leverage=1000.*detection\.hedge\.leverage"):
-            await client.apply_account_settings(it.config.symbols, Decimal(1000))
+            await client.apply_account_settings(box.venue(VENUE).symbols, Decimal(1000))
 
     on_futures(body)
 
 
 def test_margin_is_added_to_an_open_position_only() -> None:
-    async def body(it: TradingVenue, client: GateFuturesClient, venue: SimVenue, account: SimAccount) -> None:
-        symbol = it.spec.symbol
-        await client.apply_account_settings(it.config.symbols, THREE)
+    async def body(box: World, client: GateFuturesClient, venue: SimVenue, account: SimAccount) -> None:
+        symbol = "BTC_USDT"
+        await client.apply_account_settings(box.venue(VENUE).symbols, THREE)
         with pytest.raises(VenueRejected):
             await client.add_margin(symbol, Decimal(5))
-        it.trading.place(it.buy("m1"))
-        for _ in range(200):
-            if venue.position(account, symbol).qty:
-                break
-            await asyncio.sleep(0.01)
+        venue.place(account, order(venue, OrderSide.BUY, "1.02", TimeInForce.IOC))
         before = (await client.positions())[0]
         await client.add_margin(symbol, Decimal(5))
         after = (await client.positions())[0]

@@ -1,8 +1,9 @@
 """The journal's bytes on disk: fixed records give fixed bytes, and bytes written by earlier builds are read for ever.
 
 ``golden/journal.bin``: the used bytes of one segment with one record of every type, each field set. A change of the
-format, of a record's fields or of an enum's numbers shows here. To write it anew after a change that only adds fields
-at the end (the old file must still be readable, so keep it beside the new one):
+format, of a record's fields or of an enum's numbers shows here. ``golden/journal_19_types.bin``: the same as written
+before a fill could have fees in several assets. To write the first anew after a change that only adds fields at the end
+(the old file must still be readable, so keep it beside the new one):
 ``python -m tests.unit.execution.test_journal_golden``.
 """
 
@@ -10,6 +11,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+
+import msgspec
 
 from pipeline.execution.journal import SEGMENT_BYTES_MIN, Journal, read_journal, segment_path
 from pipeline.execution.records import (
@@ -82,7 +85,7 @@ def records() -> list[Record]:
         ),
         FillRecord(
             "gateio_futures", "BTC_USDT", "t1", "v-1", "a25x2", "a25x1", 4, PERPETUAL, "BTC", "USDT", SELL, D("0.01"),
-            D("100.1"), D("-0.0005"), "USDT", True, 1700000000123, 2100, "rest",
+            D("100.1"), D("-0.0005"), "USDT", True, 1700000000123, 2100, "rest", (("POINT", D("0.25")),),
         ),
         BalanceRecord("gateio_spot", "USDT", D("1000.000001"), D("2"), "reconcile", 2200),
         PositionRecord("gateio_futures", "BTC_USDT", D("-0.01"), D("0"), D("100.1"), 2300, True),
@@ -122,6 +125,16 @@ def test_every_record_type_is_among_the_golden_ones() -> None:
 
 def test_the_same_records_give_the_same_bytes_as_ever(tmp_path: Path) -> None:
     assert written(tmp_path) == GOLDEN.read_bytes().rstrip(b"\0")
+
+
+def test_fills_of_the_time_of_one_fee_are_read_with_that_fee_alone(tmp_path: Path) -> None:
+    old = GOLDEN.with_name("journal_19_types.bin")
+    segment_path(tmp_path, 1).write_bytes(old.read_bytes().ljust(SEGMENT_BYTES_MIN, b"\0"))
+    expected = [
+        msgspec.structs.replace(record, extra_fees=()) if isinstance(record, FillRecord) else record
+        for record in records()
+    ]
+    assert [entry.record for entry in read_journal(tmp_path)] == expected
 
 
 def test_bytes_that_an_earlier_build_wrote_are_read_to_the_last_field(tmp_path: Path) -> None:

@@ -368,8 +368,16 @@ def tick_between_the_numbers(world: EntryWorld) -> Any:
     return ordinary(world)
 
 
+def exit_of_an_open_hedge(world: EntryWorld) -> Any:
+    """A hedge is open that is left by buying and selling just there (tests/unit/virtual/test_hedges.py opens one)."""
+    record = ordinary(world)
+    world.core.risk.gate.leaves_a_hedge = lambda key: key == int(record[OPPORTUNITY.direction_key])
+    return record
+
+
 ATTACKS: dict[str, tuple[Attack, Refusal]] = {
     "cooldown": (cooldown, Refusal.COOLDOWN),
+    "exit of an open hedge": (exit_of_an_open_hedge, Refusal.NETS),
     "direction under way": (under_way, Refusal.DUPLICATE),
     "own order": (own_order, Refusal.INSTRUMENT_BLOCKED),
     "open operations": (too_many_open, Refusal.IN_FLIGHT_LIMIT),
@@ -444,7 +452,7 @@ ATTACKS: dict[str, tuple[Attack, Refusal]] = {
     "first instrument far below": (leg_word(0, LEG.instrument, -(2**40)), Refusal.MALFORMED),
     "second quantity": (leg_word(1, LEG.qty_fp, 2**62), Refusal.MALFORMED),
     "second price": (leg_word(1, LEG.limit_price_fp, 0), Refusal.MALFORMED),
-    **{f"type {number}": (of_type(number), Refusal.MALFORMED) for number in (-1, -64, 3, 32, 64, 65, 2**40)},
+    **{f"type {number}": (of_type(number), Refusal.MALFORMED) for number in (-1, -64, 4, 32, 64, 65, 2**40)},
     "one instrument twice": (one_instrument_twice, Refusal.MALFORMED),
     "two buys": (two_of_a_side(1), Refusal.MALFORMED),
     "two sells": (two_of_a_side(-1), Refusal.MALFORMED),

@@ -12,7 +12,7 @@ import pytest
 from pipeline.execution.events import Command, CommandKind
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.records import HedgeRecord
-from pipeline.fast_entry.limits_table import G_ENABLED
+from pipeline.fast_entry.memory import LIMITS
 from pipeline.model.config import FeatureConfig, LimitConfig
 from pipeline.model.enums import (
     BalanceCheck,
@@ -214,7 +214,7 @@ def test_a_hedge_whose_coin_has_a_moving_rate_is_valued_by_the_exact_path() -> N
         world.core.ledger.hedges[name] = hedged(name)
         del world.core.ledger.open_operations[name]
         world.core.update_limits_table()
-        assert not world.fast_entry.limits_table.ints[G_ENABLED]
+        assert not world.fast_entry.limits_table.ints[LIMITS.enabled]
 
 
 def test_numbers_that_no_template_writes_take_the_exact_path_and_end_nothing() -> None:

@@ -12,8 +12,10 @@ import pytest
 
 from pipeline.book import frame_kernels as book_kernels
 from pipeline.book import memory as book_memory
-from pipeline.detection import cycles, depth_walk, scan_loop, topology, triangular
+from pipeline.detection import cycle_size, cycles, depth_walk, scan_loop, topology
 from pipeline.detection import memory as detector_memory
+from pipeline.fast_entry import memory as entry_memory
+from pipeline.templates import slots
 from shm import layout, layout_pages, segment
 from shm.bookring import create_feed
 from shm.declare import Table, drawing, dtype_of, meaning, schema_of, tables_of, values, view, word
@@ -54,6 +56,8 @@ from shm.words import pack_text, unpack_text
 
 REPO = Path(__file__).resolve().parents[3]
 MODULES: tuple[ModuleType, ...] = (
+    entry_memory,
+    slots,
     layout,
     layout_pages,
     book_memory,
@@ -62,7 +66,7 @@ MODULES: tuple[ModuleType, ...] = (
     cycles,
     depth_walk,
     scan_loop,
-    triangular,
+    cycle_size,
 )
 TABLES = [(module, table) for module in MODULES for table in tables_of(vars(module))]
 EACH_TABLE = pytest.mark.parametrize("table", dict.fromkeys(table for _, table in TABLES), ids=lambda table: table.NAME)

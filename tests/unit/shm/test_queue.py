@@ -25,6 +25,7 @@ from shm.queue import (
 from shm.segment import cleanup_instance, segment_name
 from shm.words import Words
 from tests.naive.shm import NaiveQueue, wrap64
+from tests.worlds.queue_items import pop_new
 
 CAPACITY = 4
 SLOT = 16
@@ -100,12 +101,12 @@ def test_item_whose_producer_died_before_the_tail_moved_counts_for_its_successor
     consumer = QueueConsumer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
     assert producer.push(item(1)) and producer.push(item(2))
     store_relaxed(producer.words, QUEUE.tail, 1)  # killed between the second item's sequence and the tail
-    got = [consumer.pop_new(), consumer.pop_new()]
+    got = [pop_new(consumer), pop_new(consumer)]
     assert all(g is not None for g in got) and consumer.cursor_words[CURSOR.cursor] == 2
     producer.close()
     successor = QueueProducer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
     assert successor.depth == 0 and successor.push(item(3))
-    third = consumer.pop_new()
+    third = pop_new(consumer)
     assert third is not None and third[1] == 301
 
 
@@ -124,13 +125,13 @@ def test_ends_find_each_other_in_either_order(instance: str) -> None:
     assert producer.push(item(1))
     consumer = QueueConsumer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
     assert not consumer.empty and producer.refresh() and not producer.refresh()
-    got = consumer.pop_new()
+    got = pop_new(consumer)
     assert got is not None and got[1:].tolist() == item(1)[1:].tolist() and producer.depth == 0
 
     early = QueueConsumer.create(instance, "r", capacity=CAPACITY, slot_words=SLOT)
-    assert early.pop_new() is None and early.empty
+    assert pop_new(early) is None and early.empty
     late = QueueProducer.create(instance, "r", capacity=CAPACITY, slot_words=SLOT)
-    assert late.push(item(2)) and early.refresh() and early.pop_new() is not None
+    assert late.push(item(2)) and early.refresh() and pop_new(early) is not None
 
 
 def test_restarted_producer_and_consumer_go_on_where_they_were(instance: str) -> None:
@@ -139,7 +140,7 @@ def test_restarted_producer_and_consumer_go_on_where_they_were(instance: str) ->
     producer.refresh()
     for value in (1, 2, 3):
         assert producer.push(item(value))
-    assert consumer.pop_new() is not None
+    assert pop_new(consumer) is not None
     consumer.close()
     consumer = QueueConsumer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
     producer.close()
@@ -147,7 +148,7 @@ def test_restarted_producer_and_consumer_go_on_where_they_were(instance: str) ->
     assert producer.segment.taken_over and producer.segment.epoch == 2 and producer.depth == 2
     assert producer.push(item(4)) and producer.push(item(5)) and not producer.push(item(6))
     values = []
-    while (got := consumer.pop_new()) is not None:
+    while (got := pop_new(consumer)) is not None:
         values.append(int(got[1]))
     assert values == [201, 301, 401, 501]
 
@@ -157,13 +158,13 @@ def test_queue_made_anew_continues_at_the_cursor_of_its_living_consumer(instance
     consumer = QueueConsumer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
     producer.refresh()
     for value in (1, 2, 3):
-        assert producer.push(item(value)) and consumer.pop_new() is not None
+        assert producer.push(item(value)) and pop_new(consumer) is not None
     producer.close()
     assert cleanup_instance(instance) == [segment_name(instance, "q")]
     fresh = QueueProducer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
     assert not fresh.segment.taken_over and fresh.depth == 0
     assert fresh.push(item(7)) and consumer.refresh()
-    got = consumer.pop_new()
+    got = pop_new(consumer)
     assert got is not None and got[1] == 701 and consumer.empty
 
 
@@ -178,7 +179,7 @@ def test_consumer_with_a_cursor_of_another_life_starts_at_the_tail_and_producer_
     producer = QueueProducer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
     store_relaxed(producer.words, QUEUE.tail, 5)
     assert old.refresh() and old.cursor_words[CURSOR.cursor] == 5
-    assert producer.push(item(1)) and old.pop_new() is not None
+    assert producer.push(item(1)) and pop_new(old) is not None
 
 
 @pytest.mark.parametrize(("start", "values", "skipped"), [("oldest", [301, 401, 501, 601], 0), ("newest", [], 4)])
@@ -191,12 +192,12 @@ def test_new_consumer_of_an_old_queue_begins_where_it_is_told(
     for value in range(1, 7):
         assert producer.push(item(value))
         if value <= 2:
-            first.pop_new()
+            pop_new(first)
     first.close()
     cleanup_instance(instance)
     consumer = QueueConsumer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT, start=start)
     found = []
-    while (got := consumer.pop_new()) is not None:
+    while (got := pop_new(consumer)) is not None:
         found.append(int(got[1]))
     assert found == values and consumer.skipped == skipped
 
@@ -221,7 +222,7 @@ def test_consumer_made_anew_that_is_overtaken_goes_on_behind_and_counts(instance
     first = QueueConsumer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
     producer.refresh()
     for value in range(1, 7):
-        assert producer.push(item(value)) and first.pop_new() is not None
+        assert producer.push(item(value)) and pop_new(first) is not None
     first.close()
     assert len(cleanup_instance(instance)) == 1
     consumer = QueueConsumer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
@@ -229,7 +230,7 @@ def test_consumer_made_anew_that_is_overtaken_goes_on_behind_and_counts(instance
         assert producer.push(item(value))
     found = []
     for _ in range(12):
-        got = consumer.pop_new()
+        got = pop_new(consumer)
         if got is not None:
             found.append(int(got[1]))
     assert found == [701, 801, 901] and consumer.lost == 4 and consumer.empty, "from 3 on, all are accounted for"

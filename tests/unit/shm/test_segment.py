@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ from shm.segment import Segment, attach_arena, cleanup_instance, owner_lives, se
 from tests.paths import REPO
 from tests.stress.support import Signpost, children, fork
 
+PAGE_WORDS = mmap.PAGESIZE // 8
 SIZE = 2000
 KIND = FEED.KIND
 
@@ -49,7 +51,8 @@ def test_created_segment_is_zero_private_to_the_group_and_complete(instance: str
     assert stat.S_IMODE(found.st_mode) == 0o640 and found.st_size == SIZE * 8
     assert found.st_blocks * 512 >= SIZE * 8, "reserved, not sparse"
     assert not segment.words[HEADER.WORDS :].any()
-    assert (segment.epoch, segment.owner_pid, segment.is_owner, segment.taken_over) == (1, os.getpid(), True, False)
+    assert (segment.epoch, segment.owner_pid, segment.taken_over) == (1, os.getpid(), False)
+    assert owner_lives(segment.name)
     assert segment.owner_start == sg.process_start_ticks(os.getpid()) > 0
 
 
@@ -57,7 +60,7 @@ def test_reader_sees_what_the_owner_writes_and_cannot_write_itself(instance: str
     segment = make(instance)
     reader = attach(instance)
     segment.words[100] = 42
-    assert reader.words[100] == 42 and not reader.is_owner
+    assert reader.words[100] == 42
     with pytest.raises(ShmError, match="only the owner"):
         reader.unlink()
 
@@ -97,7 +100,9 @@ def test_forked_child_does_not_keep_its_parents_ownership_alive(instance: str) -
         segment = make(instance)
 
         def grandchild() -> None:
-            assert not segment.is_owner and segment.words[HEADER.magic] == MAGIC
+            with pytest.raises(ShmError, match="only the owner"):
+                segment.unlink()
+            assert segment.words[HEADER.magic] == MAGIC
             ready.reached()
             done.await_reached()
 
@@ -202,18 +207,18 @@ def test_forged_mismatching_or_truncated_segment_is_refused(
 
 
 def test_reader_of_a_truncated_segment_dies_and_takes_nobody_with_it(instance: str) -> None:
-    segment = make(instance, size=4 * sg.PAGE_WORDS)
+    segment = make(instance, size=4 * PAGE_WORDS)
     mapped, cut = Signpost(), Signpost()
 
     def read() -> None:
         reader = attach(instance)
         mapped.reached()
         cut.await_reached()
-        assert reader.words[3 * sg.PAGE_WORDS] == 0
+        assert reader.words[3 * PAGE_WORDS] == 0
 
     with children(read) as (child,):
         mapped.await_reached()
-        os.truncate(path_of(instance), sg.PAGE_WORDS * 8)  # only the owner's user can
+        os.truncate(path_of(instance), PAGE_WORDS * 8)  # only the owner's user can
         cut.reached()
         assert child.wait() == -signal.SIGBUS, "its supervisor starts it again; what it then attaches is refused"
     with pytest.raises(SegmentMismatch, match="size in words"):
@@ -423,7 +428,7 @@ class TestArena:
         arena = attach_arena(names, KIND, instance, SIZE)
         assert [arena.is_mapped(i) for i in range(3)] == [True, False, False]
         offsets = [arena.offset_of(i) for i in range(3)]
-        assert all(off % sg.PAGE_WORDS == 0 for off in offsets) and offsets[1] >= SIZE
+        assert all(off % PAGE_WORDS == 0 for off in offsets) and offsets[1] >= SIZE
         assert arena.words[offsets[0] + 50] == 1 and not arena.words[offsets[1] : offsets[1] + SIZE].any()
         third = make(instance, "c", size=600)
         third.words[599] = 3
@@ -437,7 +442,7 @@ class TestArena:
         assert arena.refresh() == [2] and words[offsets[2] + SIZE - 1] == 4 and words[offsets[2] + 599] == 0
         bigger.close()
         make(instance, "c", size=100)
-        assert arena.refresh() == [2] and not words[offsets[2] + sg.PAGE_WORDS :].any()
+        assert arena.refresh() == [2] and not words[offsets[2] + PAGE_WORDS :].any()
 
     def test_not_ready_segment_reads_as_zeros_until_it_is(self, instance: str) -> None:
         segment = make(instance, ready=False)

@@ -19,10 +19,8 @@ from shm.wait import (
     YIELD,
     Bell,
     BellRinger,
-    Waiter,
     resolve_wait,
     ring_if_sleeping,
-    spin_until_changed,
 )
 
 
@@ -126,39 +124,6 @@ def test_auto_picks_by_cores(strategy: str, cores: int, spinners: int, wanted: s
     assert resolve_wait(strategy, cores=cores, spinners=spinners) == wanted
 
 
-def test_unknown_strategies_and_parking_without_a_bell_are_refused() -> None:
-    for wrong in (lambda: resolve_wait("sleep", cores=2, spinners=1), lambda: Waiter(AUTO), lambda: Waiter(PARK)):
-        with pytest.raises(ShmError):
-            wrong()
-
-
-@pytest.mark.parametrize("strategy", [SPIN, YIELD, PARK])
-def test_waiter_returns_when_ready_and_gives_up_at_its_time(bell: Bell, strategy: str) -> None:
-    waiter = Waiter(strategy, bell)
-    looks = iter([False, False, False, True])
-    ringer = BellRinger.open(bell.path, bell.words)
-
-    def ready() -> bool:
-        ringer.ring_if_sleeping()
-        return next(looks)
-
-    assert waiter.wait(ready, 60_000)
-    assert waiter.wait(lambda: True, 0) and not waiter.wait(lambda: False, 1)
-    assert bell.words[CURSOR.sleeping] == 0
-    if strategy == PARK:
-        assert waiter.parks > 0
-    ringer.close()
-
-
-def test_item_that_comes_between_flag_and_sleep_needs_no_bell(bell: Bell) -> None:
-    waiter = Waiter(PARK, bell)
-    looks = iter([False, True])
-    assert waiter.wait(lambda: next(looks), 60_000) and waiter.parks == 0
-
-
-@pytest.mark.parametrize("yielding", [False, True])
-def test_spin_until_changed_is_bounded(yielding: bool) -> None:
-    words = np.zeros(8, np.int64)
-    assert not spin_until_changed(words, 3, 0, 50, yielding)
-    words[3] = 1
-    assert spin_until_changed(words, 3, 0, 1, yielding) and not spin_until_changed(words, 3, 0, 0, yielding)
+def test_unknown_strategy_is_refused() -> None:
+    with pytest.raises(ShmError, match="sleep"):
+        resolve_wait("sleep", cores=2, spinners=1)

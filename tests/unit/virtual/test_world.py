@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from pipeline.model.config import DetectionConfig, ExecutionConfig, RiskLimits
+from pipeline.model.config import DetectionConfig, ExecutionConfig, HedgeConfig, MarginConfig, RiskLimits
 from pipeline.model.enums import OrderState, ReportOutcome
 from pipeline.model.structs import Fill, OrderUpdate
 from pipeline.virtual.market import Quote
@@ -13,14 +13,18 @@ from pipeline.virtual.world import VirtualWorld
 
 D = Decimal
 SETTINGS = {
-    "detection": DetectionConfig(cooldown_ms=5),
     "risk_limits": RiskLimits(min_profit_margin_bps=D(3), max_slippage_bps=D(50)),
     "execution": ExecutionConfig(),
 }
 
 
-def make(seed: int = 1, scenario: str | dict[str, Any] = "demo") -> VirtualWorld:
-    world = VirtualWorld(scenario, seed, settings=SETTINGS)
+#: The margin watch sleeps: positions reach their liquidation price.
+UNWATCHED = MarginConfig(trigger_pct=D("0.0002"), target_pct=D("0.0003"), out_pct=D("0.0001"))
+
+
+def make(seed: int = 1, scenario: str | dict[str, Any] = "demo", margin: MarginConfig | None = None) -> VirtualWorld:
+    detection = DetectionConfig(cooldown_ms=5, hedge=HedgeConfig(margin=margin or MarginConfig()))
+    world = VirtualWorld(scenario, seed, settings=SETTINGS | {"detection": detection})
     mid = D("64000")
     world.open(
         {
@@ -73,9 +77,9 @@ def test_a_core_that_dies_at_any_action_is_born_again_with_every_fill() -> None:
         assert not world.core.ledger.unsettled
 
 
-def hedged(seed: int = 1, scenario: str | dict[str, Any] = "demo") -> VirtualWorld:
+def hedged(seed: int = 1, scenario: str | dict[str, Any] = "demo", margin: MarginConfig | None = None) -> VirtualWorld:
     """A world with one open hedge: spot bought, futures sold."""
-    world = make(seed, scenario)
+    world = make(seed, scenario, margin)
     world.market.move("gateio_futures", "BTC_USDT", D("64400"))
     world.run(50)
     offered = world.opportunity("gateio_spot", "gateio_futures", "BTC/USDT")
@@ -94,7 +98,8 @@ def test_a_liquidation_takes_the_futures_leg_of_a_hedge() -> None:
 
 
 def test_a_rising_mark_liquidates_the_short_and_the_core_is_told_as_by_the_codec() -> None:
-    world = hedged(scenario={"extends": "demo", "exchanges": {"gateio": {"venues": {"futures": {"leverage": 20}}}}})
+    twenty = {"extends": "demo", "exchanges": {"gateio": {"venues": {"futures": {"leverage": 20}}}}}
+    world = hedged(scenario=twenty, margin=UNWATCHED)
     told: list[Any] = []
     link = world.links["gateio_futures"]
     emit = link._emit

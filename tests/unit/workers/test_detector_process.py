@@ -34,6 +34,7 @@ from shm.pages import CataloguePage, InventoryPage, write_row
 from shm.queue import QueueConsumer
 from shm.segment import cleanup_instance
 from tests.paths import REPO
+from tests.worlds.queue_items import pop_new
 from workers.detector import attach_detector
 
 WATCHDOG_S = 240.0
@@ -134,7 +135,7 @@ class Engine:
         self.opps.refresh()
         for venue in self.venues:
             venue.live.beat()
-        record = self.opps.pop_new()
+        record = pop_new(self.opps)
         if record is None:
             self.calm()
             self.dislocate()
@@ -177,7 +178,7 @@ def test_detector_finds_restarts_parks_and_stops(engine: Engine, instance: str) 
         epoch = engine.venues[1].segment.epoch
         engine.venues[1] = Venue(instance, EXCHANGES[1], 1)
         assert engine.venues[1].segment.epoch == epoch + 1
-        while engine.opps.pop_new() is not None:
+        while pop_new(engine.opps) is not None:
             pass
         wait_for(engine.offers, process)
         process.send_signal(signal.SIGTERM)

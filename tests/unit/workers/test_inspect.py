@@ -33,6 +33,7 @@ from shm.pages import HaltPage, InventoryPage
 from shm.queue import QueueConsumer, QueueProducer
 from shm.segment import Segment, segment_name
 from tests.worlds.books_world import CONFIG, BooksWorld
+from tests.worlds.queue_items import pop_new
 from workers.base import instance_dir
 from workers.cli.main import main
 from workers.view.inspect import inspect, inspect_text
@@ -188,7 +189,7 @@ def test_a_queue_shows_both_ends_and_its_newest_items(instance: str) -> None:
     for number in range(10):
         item[OPPORTUNITY.id] = number
         assert producer.push(item)
-    consumer.pop_new()
+    pop_new(consumer)
     result = inspect(instance, ["queue", "opps"])
     assert result["waiting"] == 9 and result["consumer"]["alive"]
     assert table(result, "producer")["fields"]["tail"] == 10

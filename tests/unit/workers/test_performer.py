@@ -19,6 +19,7 @@ from pipeline.model.enums import Durability, OrderKind, OrderSide, Refusal, Time
 from pipeline.model.errors import JournalError
 from pipeline.model.structs import OrderRequest
 from pipeline.templates import template as st
+from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import OrderTerms, Pieces
 from shm.layout_pages import HALT
 from tests.worlds.performer_world import Entry, Venue, performer
@@ -329,7 +330,7 @@ def test_bytes_that_are_made_late_expire_when_the_journal_says(tmp_path: Path) -
     a proof of absence counts from there."""
 
     def template(_venue: str, _terms: OrderTerms) -> Pieces:
-        return [st.integer_text(st.leg(st.L_EXPIRY_MS))]
+        return [st.integer_text(st.leg(ENTRY_LEG.expiry_ms))]
 
     entry = Entry(tmp_path, template_of=template)
     began = entry.world.now_ns
