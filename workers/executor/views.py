@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.core import ExecutionCore
 from pipeline.equity_watch import EquityWatch
 from pipeline.execution.hedging.forced_close import CloseAnswer
+from pipeline.execution.inventory_targets import InventoryReport, inventory_report
 from pipeline.execution.ledger import Operation
 from pipeline.execution.records import HedgeRecord
 from pipeline.model.enums import OrderSide
@@ -159,18 +160,43 @@ class CoreViews:
             "not_closed": answer.reason if answer is not None and answer.reason else None,
         }
 
+    def inventory(self) -> InventoryReport:
+        """Balances against their targets, and the transfers that would pay."""
+        core = self._core
+        return inventory_report(core.balances, core.inventory_prices, core.config.inventory)
+
+    def proposals(self) -> list[Row]:
+        """Transfers that would pay: coin, from, to, qty, network, cost (None = unknown), minutes, worth."""
+        return [
+            {
+                "coin": proposal.coin,
+                "from": proposal.from_venue,
+                "to": proposal.to_venue,
+                "qty": proposal.qty,
+                "network": proposal.network,
+                "cost": proposal.cost,
+                "minutes": proposal.minutes,
+                "worth": proposal.worth,
+            }
+            for proposal in self.inventory().proposals
+        ]
+
     def balances(self) -> list[Row]:
         """Balances per venue and coin: total and free as the venue says, what our orders reserve, what may be used.
 
-        Targets, drift and time to empty are None where none is set.
+        ``target``: the configured one, else where its inventory has no price; ``time_to_empty_s``: at the last hour's
+        flow. None where nothing is known.
         """
         monitor, now_ns = self._core.balances, self._core.context.now.mono_ns
+        rows = {(row.venue, row.coin): row for row in self.inventory().balances}
         found = []
         for (venue, asset), total in sorted(monitor.totals().items()):
             reserved = monitor.reserved(venue, asset)
             if not total and not reserved:
                 continue
             age_ns = monitor.confirmed_age_ns(venue, asset, now_ns)
+            row = rows[venue, asset]
+            hours = row.hours_to_empty
             found.append(
                 {
                     "venue": venue,
@@ -180,9 +206,11 @@ class CoreViews:
                     "reserved": reserved,
                     "usable": monitor.usable(venue, asset),
                     "age_ms": None if age_ns is None else round(age_ns / 1e6, 1),
-                    "target": None,
-                    "drift": None,
-                    "time_to_empty_s": None,
+                    "target": row.target,
+                    "drift": row.drift,
+                    "alarm_below": row.alarm_below,
+                    "low": row.low,
+                    "time_to_empty_s": None if hours is None else round(hours * 3600, 1),
                 }
             )
         return found
