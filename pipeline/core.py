@@ -46,8 +46,8 @@ from pipeline.execution.events import (
 from pipeline.execution.evidence import Evidence
 from pipeline.execution.hedging.control import HedgeControl
 from pipeline.execution.hedging.forced_close import ForcedClose
-from pipeline.execution.inventory import InventoryRow, inventory_row
-from pipeline.execution.inventory_prices import InventoryPrices
+from pipeline.execution.inventory.prices import InventoryPrices
+from pipeline.execution.inventory.rows import InventoryRow, inventory_row
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.ledger import Ledger, Operation, Order
 from pipeline.execution.market import Instruments, UsdRates

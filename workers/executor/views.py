@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.core import ExecutionCore
 from pipeline.equity_watch import EquityWatch
 from pipeline.execution.hedging.forced_close import CloseAnswer
-from pipeline.execution.inventory_targets import InventoryReport, inventory_report
+from pipeline.execution.inventory.targets import InventoryReport, inventory_report
 from pipeline.execution.ledger import Operation
 from pipeline.execution.records import HedgeRecord
 from pipeline.model.enums import OrderSide

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.economics.inventory_price import price_bps
-from pipeline.execution.inventory_prices import direction_key
+from pipeline.execution.inventory.prices import direction_key
 from pipeline.model.config import DetectionConfig, InventoryConfig
 from pipeline.model.structs import Balance
 from pipeline.virtual.market import Quote

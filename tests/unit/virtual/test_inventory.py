@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from pipeline.equity_watch import EquityFigures, EquityWatch
-from pipeline.execution.inventory_targets import inventory_report
+from pipeline.execution.inventory.targets import inventory_report
 from pipeline.model.config import DetectionConfig, InventoryConfig, RiskLimits, TransferConfig
 from pipeline.model.enums import OrderSide
 from pipeline.virtual.market import Quote

@@ -14,7 +14,7 @@ from decimal import Decimal
 import msgspec
 
 from pipeline.execution.balances import BalanceMonitor
-from pipeline.execution.inventory_prices import InventoryPrices, Lane
+from pipeline.execution.inventory.prices import InventoryPrices, Lane
 from pipeline.model.config import InventoryConfig
 from pipeline.model.fixedpoint import quantize_down
 from pipeline.model.structs import ZERO, InstrumentSpec
