@@ -4,9 +4,7 @@ The same events in the same order give the same actions, so that a run can be re
 faults on virtual time. The caller (workers/executor/process.py, or a test) performs the actions in order, ``Append``
 before the ``Place`` behind it, and feeds what follows from them back as events.
 
-The ledger is the only state that lasts, and only records change it. Around it stand the components of the execution
-side: RiskManager (gate), OrderOrchestrator (saga), StateController, PositionManager, BalanceMonitor and RecoveryManager
-(sweeps, proof, escalation) with OrderQueries and FundingWatch (REST queries).
+The ledger is the only state that lasts; only records change it. The components around it are attributes of the core.
 """
 
 from __future__ import annotations

@@ -424,10 +424,8 @@ class VenueLink:
 
     def _fill(self, trade: SimTrade, source: str) -> Fill:
         """As the codecs tell it: a deduction coin's part stands alone where nothing was paid in the plain asset."""
-        fee, asset = trade.fee, trade.fee_asset
-        extra = ((trade.coin_asset, trade.coin_fee),) if trade.coin_fee else ()
-        if not fee and extra:
-            (asset, fee), extra = extra[0], ()
+        parts = ((trade.fee_asset, trade.fee), (trade.coin_asset, trade.coin_fee))
+        (asset, fee), *extra = [part for part in parts if part[1]] or parts[:1]
         return Fill(
             venue=self.name,
             symbol=trade.symbol,
@@ -439,7 +437,7 @@ class VenueLink:
             price=trade.price,
             fee=fee,
             fee_asset=asset,
-            extra_fees=extra,
+            extra_fees=tuple(extra),
             is_maker=trade.is_maker,
             venue_wall_ms=trade.ts_ms,
             recv_mono_ns=self._clock.mono_ns(),
