@@ -4,9 +4,7 @@ The same events in the same order give the same actions, so that a run can be re
 faults on virtual time. The caller (workers/executor/process.py, or a test) performs the actions in order, ``Append``
 before the ``Place`` behind it, and feeds what follows from them back as events.
 
-The ledger is the only state that lasts, and only records change it. Around it stand the components of the execution
-side: RiskManager (gate), OrderOrchestrator (saga), StateController, PositionManager, BalanceMonitor and RecoveryManager
-(sweeps, proof, escalation) with OrderQueries and FundingWatch (REST queries).
+The ledger is the only state that lasts; only records change it. The components around it are attributes of the core.
 """
 
 from __future__ import annotations
@@ -46,8 +44,8 @@ from pipeline.execution.events import (
     Tick,
 )
 from pipeline.execution.evidence import Evidence
-from pipeline.execution.forced_close import ForcedClose
-from pipeline.execution.hedge_control import HedgeControl
+from pipeline.execution.hedging.control import HedgeControl
+from pipeline.execution.hedging.forced_close import ForcedClose
 from pipeline.execution.inventory import InventoryRow, inventory_row
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.ledger import Ledger, Operation, Order
@@ -113,8 +111,7 @@ class ExecutionCore:
         self.evidence = Evidence(self.context, self.fees, on_fill=self.risk.gate.filled)
         self.recovery = RecoveryManager(self.context, self.evidence, self.balances, on_evidence=self._after)
         self.fast_entry: FastEntry | None = None
-        self.risk.gate.reconciled = self.recovery
-        self.risk.taken_over = self.recovery.taken_over
+        self.risk.gate.reconciled, self.risk.taken_over = self.recovery, self.recovery.taken_over
         self.orders = OrderOrchestrator(
             self.context,
             self.states,
@@ -147,11 +144,13 @@ class ExecutionCore:
             has_budget=self.risk.gate.has_budget_for,
         )
         self.forced_close = ForcedClose(self.context, self.balances, self.recovery.__contains__)
-        self.stopping = False
-        self.refused, self.last_refusal = 0, ""
+        self.stopping, self.refused, self.last_refusal = False, 0, ""
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)
         self._token = self._refusal_second = self._refusal_records = self._closes_looked_mono_ns = 0
-        self._handlers: dict[type, Callable[[Any], object]] = {
+        self._handlers = self._event_handlers()
+
+    def _event_handlers(self) -> dict[type, Callable[[Any], object]]:
+        return {
             Opportunity: self._opportunity,
             Entered: self._entered,
             OrderUpdate: lambda event: self._after(self.evidence.update(event)),

@@ -88,6 +88,7 @@ class EquityWatch:
         self._core = core
         self._mids: dict[int, tuple[int, Decimal]] = {}  # instrument -> when it was read, mid
         self._last_marks: dict[str, Decimal] = {}  # a coin whose books are away keeps its last one
+        self._marked_mono_ns = -1  # when the last marks were made: once per moment is enough
         self._waiting_since_mono_ns = 0
         self.start = start
         self.transfers: Callable[[], Iterable[tuple[str, Decimal]]] = tuple
@@ -97,6 +98,7 @@ class EquityWatch:
         """Read the mids of these instruments: a few at a time, so that no look is long."""
         context = self._core.context
         dead_ns = context.config.detection.dead_after_ms * 1_000_000
+        self._marked_mono_ns = -1
         for row in rows:
             view = context.market.book(row.instrument_id)
             if view is None or not tradable(view, row) or context.now.mono_ns - view.proof_mono_ns > dead_ns:
@@ -114,6 +116,9 @@ class EquityWatch:
     def marks(self) -> dict[str, Decimal]:
         """Mark per asset in the numeraire. Coins that only books in another quote price go by that quote's mark; USD
         coins without a book of their own count 1."""
+        if self._marked_mono_ns == self._core.context.now.mono_ns:
+            return dict(self._last_marks)
+        self._marked_mono_ns = self._core.context.now.mono_ns
         numeraire = self._core.config.execution.numeraire
         priced = [(row.spec, mid) for row in self._core.context.instruments if (mid := self.mid(row.instrument_id))]
         found = {coin: ONE for coin in USD_COINS}

@@ -10,7 +10,7 @@ Ross and von Wachter, *Fundamentals of Perpetual Futures*, arXiv 2212.06888 (cos
 
 from __future__ import annotations
 
-from math import exp, floor, inf, isfinite, log
+from math import exp, floor, isfinite, log
 
 #: k/(theta sd), and z with phi(z)/N(z) equal to it (normal density over distribution); linear between, clamped outside.
 _STOP_RATIO = (0.001, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0)
@@ -106,6 +106,3 @@ def flipped(paid_bps: tuple[float, float], indicated_bps: float, round_trip_bps:
     """
     first, second = paid_bps
     return first < 0 and second < 0 and first + second < -round_trip_bps and indicated_bps < 0
-
-
-NEVER_BPS = -inf  # a threshold that no basis reaches: the direction is left by hard exits only

@@ -20,8 +20,8 @@ from pipeline.economics.margin import share_to_close
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import AccountSnapshot, AddMargin, MarginAnswer
+from pipeline.execution.hedging.margin_cuts import cut_plan
 from pipeline.execution.ledger import Operation
-from pipeline.execution.margin_cuts import cut_plan
 from pipeline.execution.market import BPS, PPM
 from pipeline.execution.plan import Plan
 from pipeline.execution.records import HedgeRecord

@@ -52,11 +52,9 @@ from pipeline.sim.exchange.orders import (
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.rate_limits import Budget, WindowLimiter
 
-Event = PlaceOutcome | CancelOutcome | OrderUpdate | Fill | Balance | Position | SessionState | FundingNotice
 Answer = QueryAnswer | FillsAnswer | FundingAnswer | SweepAnswer | MarginAnswer
 Emit = Callable[[object], None]
 
-PLACE_BUDGET = Budget(10, 1_000)  # of venues that the table does not name
 PLACE_BUDGETS = {"mexc_spot": Budget(5, 1_000), "gateio_spot": Budget(10, 1_000), "gateio_futures": Budget(100, 1_000)}
 REJECTIONS: dict[RejectReason, type[VenueRejected]] = {
     RejectReason.INSUFFICIENT_BALANCE: InsufficientBalance,
@@ -328,8 +326,6 @@ class VenueLink:
         self.ask("trades", action.symbol, answer)
 
     def add_margin(self, action: AddMargin) -> None:
-        """Takes free balance into an isolated position."""
-
         def answer(error: str) -> None:
             if not error:
                 position = self.venue.position(self.account, action.symbol)
@@ -479,7 +475,7 @@ class VenueLink:
         return faults
 
     def _within_budget(self, operation: str) -> bool:
-        budget = PLACE_BUDGETS.get(self.name, PLACE_BUDGET)
+        budget = PLACE_BUDGETS.get(self.name, PLACE_BUDGETS["gateio_spot"])
         return self._limiter.take(budget, operation, self.account.uid, self.venue.now_ms()).allowed
 
     def _unknown(self, text: str) -> OutcomeUnknown:

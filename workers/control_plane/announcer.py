@@ -37,7 +37,7 @@ class Announcer:
         self, instance: str, state_dir: Path, config: EngineConfig, *, units: bool, on_event: Event | None = None
     ) -> None:
         self.notes: list[str] = []
-        self.log: LogRing | None = None
+        self._log: LogRing | None = None
         self._instance = instance
         self._state_dir = state_dir
         self._config = config
@@ -50,10 +50,19 @@ class Announcer:
         self._was_ready = False
         self._next_s = 0.0
 
+    def open(self) -> None:
+        """Create the supervisor's log ring."""
+        self._log = LogRing.create(self._instance, "supervisor")
+
+    def close(self) -> None:
+        """Close the log ring."""
+        if self._log is not None:
+            self._log.close()
+
     def say(self, level: str, text: str) -> None:
         """One line of the supervisor's own: into the notes of ``run.json``, the log ring and stderr."""
-        if self.log is not None:
-            self.log.text(LOG_LEVELS[level], text)
+        if self._log is not None:
+            self._log.text(LOG_LEVELS[level], text)
         self._write("supervisor", level, text)
         if LOG_LEVELS[level] >= LOG_LEVELS["warning"]:
             self._event({"event": "alert", "process": "supervisor", "level": level, "text": text})
@@ -76,23 +85,18 @@ class Announcer:
     def look(self, described: Mapping[str, Any], now_s: float, *, all_ready: bool) -> None:
         """Once a second: say what the processes said, and what has changed about the answer. Before all processes were
         READY for the first time nothing but that is said."""
-        if now_s < self._next_s:
+        first = all_ready and not self._was_ready
+        if now_s < self._next_s and not first:
             return
         self._next_s = now_s + LOOK_S
         self._attach_books()
+        if self._was_ready or all_ready:
+            answer = self.answer(described)
+            if self._was_ready or answer.state is not TradeState.STOPPED or not _settling(answer):
+                self._changed(answer, described)
+                self._was_ready = True
         if not self._units:
             self._alerts()
-        if not (self._was_ready or all_ready):
-            return
-        answer = self.answer(described)
-        if not self._was_ready and answer.state is TradeState.STOPPED and self._settling(answer):
-            return
-        self._changed(answer, described)
-        self._was_ready = True
-
-    def _settling(self, answer: Answer) -> bool:
-        """Whether all that stands in the way right after a start ends by itself within moments."""
-        return all("by itself" in reason.solve or "wait" in reason.solve for reason in answer.reasons)
 
     def _attach_books(self) -> None:
         if self._reasons.market is None:
@@ -192,3 +196,8 @@ class Announcer:
         elif self._was_ready:
             self._write("supervisor", "info", "nothing stays open at the venues")
         return {"open_hedges": state.hedges, "positions": state.positions, "recoveries": state.recoveries}
+
+
+def _settling(answer: Answer) -> bool:
+    """Whether all that stands in the way right after a start ends by itself within moments."""
+    return all("by itself" in reason.solve or "wait" in reason.solve for reason in answer.reasons)

@@ -33,7 +33,6 @@ from pipeline.model.errors import ConfigInvalid
 from pipeline.paper import open_accounts
 from shm.errors import ShmError
 from shm.liveness import Liveness, LivenessView
-from shm.logring import LogRing
 from shm.metrics import Metrics
 from shm.pages import CataloguePage
 from shm.segment import cleanup_instance
@@ -155,7 +154,7 @@ class Supervisor:
 
     def _open_shared_memory(self) -> None:
         self._liveness = Liveness.create(self.instance, "supervisor")
-        self.announcer.log = LogRing.create(self.instance, "supervisor")
+        self.announcer.open()
         self._liveness.set_state(ProcessState.WARMING)
 
     def _open_channels(self) -> None:
@@ -300,8 +299,7 @@ class Supervisor:
         self._liveness.set_state(ProcessState.STOPPED)
         self.write_run_file()
         self._liveness.close()
-        if self.announcer.log is not None:
-            self.announcer.log.close()
+        self.announcer.close()
         self._page.close()
         if not self._failure or not self._was_ready:
             cleanup_instance(self.instance)

@@ -115,7 +115,7 @@ class ExecutorControl:
         core = self._core
         return {
             "positions": self._views.positions(),
-            "delta": {asset: value for asset, value in core.positions.delta().items() if value},
+            "delta": self._views.delta(),
             "dust": dict(core.ledger.dust),
             "changes": {asset: value for asset, value in core.positions.calculate_total_pnl().items() if value},
         }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline.execution.hedge_watch import HedgeWatch, PairState
+from pipeline.execution.hedging.watch import HedgeWatch, PairState
 
 FILE = "hedge_models.msgpack"
 SAVE_EVERY_NS = 60_000_000_000  # a model takes one observation a minute

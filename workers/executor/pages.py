@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.core import ExecutionCore
 from pipeline.execution.counts import OperationCounts, counts_of
 from pipeline.execution.events import Now
-from pipeline.execution.hedge_control import ExitDirection
+from pipeline.execution.hedging.control import ExitDirection
 from pipeline.execution.market import Instruments
 from pipeline.model.enums import Refusal
 from pipeline.model.fixedpoint import to_fp_floor

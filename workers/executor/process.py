@@ -210,6 +210,7 @@ class Executor:
             self._tick()
             if not self.ctx.is_ready and self.core.ready:
                 self._crash("reconciled")
+                await self._publisher.publish()
                 self.ctx.ready(f"{len(self.core.ledger.operations)} operations in the journal, venues reconciled")
             if self.ctx.stop_requested():
                 finish_by = finish_by or self.loop.time() + FINISH_S
@@ -244,7 +245,7 @@ class Executor:
         now = self.performer.now()
         if self.journal.failed is None and self.performer.fault is None:
             self.performer.perform(self.core.stop(now, "SIGTERM"), now)
-        await self._publisher.close()
+        await self._publisher.publish(stopped=True)
         for task in list(self._tasks):
             task.cancel()
         for trading in self.trading.values():

@@ -1,7 +1,8 @@
 """What the executor publishes about itself in its state folder, and the breakers that it passes on to the guard.
 
-A tick looks at a few instruments (marks, inventory) and, once a second, makes a new ``ExecutorState`` of plain rows. A
-thread writes the file and speaks to the guard, so that neither a slow disk nor a hung guard holds up the order path.
+A tick looks at a few instruments (marks, inventory) and makes one part of the next ``ExecutorState``, so that no
+tick is long; once a second it is whole. A thread writes the file and speaks to the guard, so that neither a slow
+disk nor a hung guard holds up the order path.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ class Publisher:
         self._summary_mono_ns = 0
         self._ended = 0
         self._profit = Decimal(0)
+        self._parts: Iterator[tuple[str, Callable[[], Any]]] | None = None  # of the state that is being made
+        self._made: dict[str, Any] = {}
         self._writing: asyncio.Future[str] | None = None
         self._passed_on: tuple[Any, ...] | None = None
         self._problem = ""
@@ -69,19 +72,30 @@ class Publisher:
         rows = [row for instrument_id in wanted if (row := instruments.get(instrument_id)) is not None]
         self.watch.look(rows)
         self.cover.look(rows)
-        if mono_ns >= self._next_mono_ns and (self._writing is None or self._writing.done()):
+        if self._parts is None and mono_ns >= self._next_mono_ns and (self._writing is None or self._writing.done()):
             self._next_mono_ns = mono_ns + PERIOD_NS
             self._report(self._writing.result() if self._writing is not None else "")
             self._trades(mono_ns)
-            state = self.state()
-            self._writing = asyncio.get_running_loop().run_in_executor(None, self._write, state)
+            self._parts, self._made = iter(self._sections()), {}
+        elif self._parts is not None:
+            self._next_part()
 
-    async def close(self) -> None:
-        """The last word of a run that ends on purpose."""
+    def _next_part(self) -> None:
+        """Make one more part of the state; hand it to the thread when it is whole."""
+        assert self._parts is not None
+        name, make = next(self._parts, ("", None))
+        if make is not None:
+            self._made[name] = make()
+            return
+        self._parts = None
+        self._writing = asyncio.get_running_loop().run_in_executor(None, self._write, self._state(self._made, False))
+
+    async def publish(self, *, stopped: bool = False) -> None:
+        """Publish now: before READY, so that nobody reads of a start that is over, and as the last word (``stopped``)
+        of a run that ends on purpose."""
         if self._writing is not None:
             await self._writing
-        state = self.state(stopped=True)
-        await asyncio.get_running_loop().run_in_executor(None, self._write, state)
+        await asyncio.get_running_loop().run_in_executor(None, self._write, self.state(stopped=stopped))
 
     def _report(self, problem: str) -> None:
         if problem and problem != self._problem:
@@ -92,26 +106,33 @@ class Publisher:
 
     def state(self, *, stopped: bool = False) -> ExecutorState:
         """Everything that is published, now."""
+        return self._state({name: make() for name, make in self._sections()}, stopped)
+
+    def _sections(self) -> list[tuple[str, Callable[[], Any]]]:
+        """The parts of the state by name, in the order in which they are made."""
         core, views = self._core, self.views
-        figures = self.watch.figures()
-        now = core.context.now
+        return [
+            ("reasons", lambda: executor_reasons(core, self.cover)),
+            ("breakers", views.breakers),
+            ("recoveries", views.recoveries),
+            ("hedges", views.hedges),
+            ("positions", views.positions),
+            ("balances", views.balances),
+            ("delta", views.delta),
+            ("operations", lambda: counts_of(core.ledger).fields()),
+            ("pnl", lambda: self._pnl(self.watch.figures())),
+            ("changes", lambda: {a: value for a, value in core.positions.calculate_total_pnl().items() if value}),
+        ]
+
+    def _state(self, made: dict[str, Any], stopped: bool) -> ExecutorState:
         return ExecutorState(
             wall_ns=time.time_ns(),
-            mono_ns=now.mono_ns,
+            mono_ns=self._core.context.now.mono_ns,
             pid=os.getpid(),
             stopped=stopped,
-            reasons=executor_reasons(core, self.cover),
-            breakers=views.breakers(),
-            recoveries=views.recoveries(),
-            hedges=views.hedges(),
-            positions=views.positions(),
-            balances=views.balances(),
-            delta={asset: value for asset, value in core.positions.delta().items() if value},
-            dust=dict(core.ledger.dust),
-            operations=counts_of(core.ledger).fields(),
-            pnl=self._pnl(figures),
-            changes={asset: value for asset, value in core.positions.calculate_total_pnl().items() if value},
+            dust=dict(self._core.ledger.dust),
             day_start=self.watch.start,
+            **made,
         )
 
     def _pnl(self, figures: EquityFigures | None) -> dict[str, Any] | None:

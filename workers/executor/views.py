@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.core import ExecutionCore
 from pipeline.equity_watch import EquityWatch
-from pipeline.execution.forced_close import CloseAnswer
+from pipeline.execution.hedging.forced_close import CloseAnswer
 from pipeline.execution.ledger import Operation
 from pipeline.execution.records import HedgeRecord
 from pipeline.model.enums import OrderSide
@@ -99,8 +99,15 @@ class CoreViews:
             )
         return found
 
+    def delta(self) -> dict[str, Decimal]:
+        """Net change of exposure per asset: spot changes plus futures positions; those at zero are left out."""
+        accounts, instruments = self._core.ledger.accounts, self._core.context.instruments
+        bases = {key: row.spec.base for key in accounts.futures if (row := instruments.find(*key)) is not None}
+        return {asset: value for asset, value in accounts.delta(bases).items() if value}
+
     def hedges(self) -> list[Row]:
-        """Open hedges: legs, entry, age, marks, unrealised P&L (fees of the exit not taken off), funding so far."""
+        """Open hedges: legs, entry, age, marks, unrealised P&L (fees of the exit not taken off), funding so far;
+        basis at leaving prices, the basis at which it leaves, why it must leave now."""
         return [self._hedge(hedge) for hedge in self._core.ledger.hedges.values()]
 
     def _hedge(self, hedge: HedgeRecord) -> Row:
@@ -119,6 +126,8 @@ class CoreViews:
         received = ledger.funding_of.get(contract, ZERO) - ledger.funding_at.get(hedge.operation_id, ZERO)
         since = ledger.since_wall_ns.get(hedge.operation_id, 0)
         answer = core.forced_close.answers.get(hedge.operation_id)
+        reading = core.hedges.watch.readings.get(hedge.operation_id)
+        must = core.hedges.exits.hard.get(hedge.operation_id)
         return {
             "hedge_id": hedge.operation_id,
             "pair": operation.record.pair,
@@ -138,6 +147,12 @@ class CoreViews:
             "futures_mark": futures_mark,
             "unrealised": unrealised,
             "funding": received * -way * hedge.qty,
+            "next_stamp_s": None if reading is None else round(reading.clock.next_stamp_h * 3600),
+            "next_rate_bps": None if reading is None else reading.clock.rate_bps,
+            "basis_bps": None if reading is None else round(reading.y_bps, 3),
+            "value_of_leaving_bps": None if reading is None else round(reading.value_bps, 3),
+            "leaves_at_bps": None if reading is None else reading.leaves_at_bps,
+            "leaving_because": None if must is None else must.reason,
             "liquidation_price": None,
             "liquidation_distance_bps": None,
             "closing": hedge.operation_id in core.forced_close.wanted,

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.exchanges.base import SessionState
 from pipeline.execution.events import Command, CommandKind
-from pipeline.execution.forced_close import RETRY_NS, CloseAnswer
+from pipeline.execution.hedging.forced_close import RETRY_NS, CloseAnswer
 from tests.worlds.execution_world import MS, Faults, World
 
 D = Decimal

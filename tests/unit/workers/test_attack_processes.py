@@ -14,10 +14,11 @@ from pipeline.exchanges.mexc.order_session import MexcTrading
 from pipeline.execution.journal import RECORD_MAGIC, Journal, segment_path
 from pipeline.execution.records import StopRecord
 from pipeline.model.errors import AuthRefused, JournalError, OutcomeUnknown, VenueUnavailable
+from tests.worlds.execution_starts import ready_world
 from workers.executor import performer as performer
 from workers.executor.process import Executor
 from workers.executor.venues import patiently
-from workers.guard import Guard, HaltState, read_halt
+from workers.guard import Guard, HaltState, KeptBreaker, read_halt, write_halt
 
 
 def test_a_record_in_the_middle_that_lost_its_mark_is_damage_and_no_end(tmp_path: Path) -> None:
@@ -180,3 +181,18 @@ def test_a_resume_that_cannot_be_written_is_none(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize("venue", [99, -1, None, [], "x"])
 def test_a_request_that_means_nothing_does_not_end_the_guard(tmp_path: Path, venue: object) -> None:
     assert "error" in guard(tmp_path).handle({"op": "block", "venue": venue})
+
+
+def test_a_journal_that_begins_anew_keeps_the_breakers_of_the_one_before(tmp_path: Path) -> None:
+    world = ready_world()
+    write_halt(
+        tmp_path,
+        HaltState(
+            halted=False, reason="", by="", wall_ns=0, breakers=(KeptBreaker(name="daily_loss", reason="5001 USD"),)
+        ),
+    )
+    made: Any = object.__new__(Executor)
+    made.ctx, made.core = SimpleNamespace(state_dir=tmp_path), world.core
+    made._keep_breakers()
+    world.run(50)
+    assert world.core.ledger.breakers == {"daily_loss": "kept over a lost journal: 5001 USD"}

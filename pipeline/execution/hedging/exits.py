@@ -15,7 +15,7 @@ from decimal import Decimal
 from pipeline.economics.hedge_exit import leaves
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import BookView, Opportunity
-from pipeline.execution.hedge_watch import HedgeWatch, side_of
+from pipeline.execution.hedging.watch import HedgeWatch, side_of
 from pipeline.execution.market import (
     average_price,
     best_price,
