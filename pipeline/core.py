@@ -4,9 +4,7 @@ The same events in the same order give the same actions, so that a run can be re
 faults on virtual time. The caller (workers/executor/process.py, or a test) performs the actions in order, ``Append``
 before the ``Place`` behind it, and feeds what follows from them back as events.
 
-The ledger is the only state that lasts, and only records change it. Around it stand the components of the execution
-side: RiskManager (gate), OrderOrchestrator (saga), StateController, PositionManager, BalanceMonitor and RecoveryManager
-(sweeps, proof, escalation) with OrderQueries and FundingWatch (REST queries).
+The ledger is the only state that lasts; only records change it. The components around it are attributes of the core.
 """
 
 from __future__ import annotations
@@ -48,7 +46,8 @@ from pipeline.execution.events import (
 from pipeline.execution.evidence import Evidence
 from pipeline.execution.hedging.control import HedgeControl
 from pipeline.execution.hedging.forced_close import ForcedClose
-from pipeline.execution.inventory import InventoryRow, inventory_row
+from pipeline.execution.inventory.prices import InventoryPrices
+from pipeline.execution.inventory.rows import InventoryRow, inventory_row
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.ledger import Ledger, Operation, Order
 from pipeline.execution.market import Instruments, UsdRates
@@ -107,7 +106,9 @@ class ExecutionCore:
         self.rates = UsdRates(self.context.instruments, market)
         self.states = StateController(self.ledger, self.context.record)
         self.positions = PositionManager(self.ledger, self.rates, self.context.record)
+        self.inventory_prices = InventoryPrices(self.context, self.balances)
         self.risk = RiskManager(self.context, self.balances, self.rates)
+        self.risk.gate.inventory_price_bps = self.inventory_prices.price_bps
         self.fees = AccountFees(config, self.context.instruments, self.rates)
         self.fee_stock = FeeStock(self.context, self.balances, self.rates)
         self.evidence = Evidence(self.context, self.fees, on_fill=self.risk.gate.filled)
@@ -220,6 +221,7 @@ class ExecutionCore:
             if not self.recovery.held_by_operator(operation):
                 self.recovery.initiate_recovery(operation, "resolve", "found open at the start")
         self.risk.start_monitoring()
+        self.balances.start_monitoring(self.config.inventory.alarm_of)
         self.recovery.start(venues, earlier)
         return self.context.drain()
 
@@ -267,6 +269,7 @@ class ExecutionCore:
         self.context.now = now
         self.risk.gate.ready = self.ready
         self._handlers[type(event)](event)
+        self.inventory_prices.after(event)
         return self.context.drain()
 
     # --- opportunities ---

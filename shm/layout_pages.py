@@ -10,6 +10,7 @@ from shm.layout import HEADER, LINE_WORDS
 
 # --- capacities ---
 CATALOGUE_CAPACITY = 4096
+PRICE_CAPACITY = 4096
 EXIT_CAPACITY = 64  # directions with open hedges; the executor looks at more by itself
 CATALOGUE_TEXT_WORDS = 4  # symbol and pair: 32 bytes each
 VENUE_CAPACITY = 64
@@ -115,6 +116,19 @@ class InventoryRow(Table, words=8, writer="executor"):
 INVENTORY_ROW = InventoryRow()
 
 
+class InventoryPrice(Table, words=2, writer="executor"):
+    """What a spot-spot direction's inventory costs. A key stays at its index for the writer's whole life.
+
+    | key | price_mbps |
+    """
+
+    key = word("buy instrument * CATALOGUE_CAPACITY + sell instrument; the direction back has the negative price")
+    price_mbps = word("added to the direction's execution threshold", unit="milli-bps")
+
+
+INVENTORY_PRICE = InventoryPrice()
+
+
 class ExitRow(Table, words=8, writer="executor"):
     """One direction in which open hedges leave: bought and sold the other way round than at the entry. A seqlock.
 
@@ -133,16 +147,19 @@ EXIT_ROW = ExitRow()
 
 
 class Inventory(Table, start=HEADER.END, writer="executor", kind=8):
-    """Segment ``inventory``: what the detector may size with, and when open hedges leave.
+    """Segment ``inventory``: what the detector may size with, when open hedges leave, and what inventory costs.
 
     line 0..4095    | rows: 4096 INVENTORY_ROW ... |
     line 4096..4159 | exits: 64 EXIT_ROW ... |
-    line 4160       | exit_version |
+    line 4160       | exit_version | price_count | 0[6] |
+    line 4161..5184 | prices: 4096 INVENTORY_PRICE ... |
     """
 
     rows = rows_of(INVENTORY_ROW, CATALOGUE_CAPACITY, "by instrument id")
     exits = rows_of(EXIT_ROW, EXIT_CAPACITY, "those in use, in any order")
     exit_version = word("grows after any exit row has changed", sync="inventory.exits")
+    price_count = word("rows of ``prices``", sync="inventory.price_count")
+    prices = rows_of(INVENTORY_PRICE, PRICE_CAPACITY, "of pairs of spot instruments", at=LINE_WORDS * 4161)
 
 
 INVENTORY = Inventory()

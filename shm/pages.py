@@ -9,6 +9,7 @@ the row as no data; the next owner's first write of that row heals it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Self
 
 import numpy as np
@@ -39,8 +40,10 @@ from shm.layout_pages import (
     HALT,
     HALT_REASON_WORDS,
     INVENTORY,
+    INVENTORY_PRICE,
     INVENTORY_ROW,
     POSITION_CAPACITY,
+    PRICE_CAPACITY,
     VENUE_CAPACITY,
 )
 from shm.segment import Arena, Segment, attach_arena, segment_name
@@ -211,6 +214,8 @@ class InventoryPage(Page):
         empty = np.zeros(INVENTORY_ROW.WORDS, np.int64)
         for instrument in range(CATALOGUE_CAPACITY):
             write_row(self.words, INVENTORY.rows + instrument * INVENTORY_ROW.WORDS, empty)
+        # SYNC inventory.price_count: release; pairs with the acquire in price_words
+        store_release(self.words, INVENTORY.price_count, 0)
         self.write_exits(np.zeros((0, EXIT_ROW.WORDS), np.int64))
 
     def write(self, instrument: int, row: Words) -> None:
@@ -233,6 +238,27 @@ class InventoryPage(Page):
     def row(self, instrument: int) -> Words | None:
         """A whole copy of the row (int64[8])."""
         return self._row(INVENTORY.rows + instrument * INVENTORY_ROW.WORDS, INVENTORY_ROW.WORDS)
+
+    def write_prices(self, prices: Iterable[tuple[int, int]]) -> None:
+        """Every price as (key, milli-bps), see INVENTORY_PRICE; a later call may change prices and append keys."""
+        count = 0
+        for key, price_mbps in prices:
+            if count == PRICE_CAPACITY:
+                break
+            at = INVENTORY.prices + count * INVENTORY_PRICE.WORDS
+            store_relaxed(self.words, at + INVENTORY_PRICE.key, key)
+            store_relaxed(self.words, at + INVENTORY_PRICE.price_mbps, price_mbps)
+            count += 1
+        # SYNC inventory.price_count: release after the rows; pairs with the acquire in price_words
+        store_release(self.words, INVENTORY.price_count, count)
+
+
+def price_words(inventory: Words) -> Words:
+    """A copy of the inventory page's prices, int64[n, INVENTORY_PRICE.WORDS]."""
+    # SYNC inventory.price_count: acquire, before the rows; pairs with the release in write_prices, block_all
+    count = int(load_acquire(inventory, INVENTORY.price_count))
+    end = INVENTORY.prices + count * INVENTORY_PRICE.WORDS
+    return inventory[INVENTORY.prices : end].reshape(count, INVENTORY_PRICE.WORDS).copy()
 
 
 class AccountPage(Page):

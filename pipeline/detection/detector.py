@@ -36,8 +36,8 @@ from pipeline.model.structs import ArbitrageOpportunity
 from shm.atomics import load_acquire
 from shm.jit import direct
 from shm.layout import FEED_BOOK_CAPACITY_DEFAULT, LEG, OPPORTUNITY, QUEUE
-from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE, CATALOGUE_ROW
-from shm.pages import read_row
+from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE, CATALOGUE_CAPACITY, CATALOGUE_ROW, INVENTORY_PRICE
+from shm.pages import price_words, read_row
 from shm.queue import pop
 from shm.words import Words
 
@@ -109,6 +109,8 @@ class OpportunityDetector:
         self._published = np.zeros(len(COUNTER_LABELS) + REFUSAL_CODES + 1, dtype=np.int64)
         self._rows: Words = np.zeros((0, CATALOGUE_ROW.WORDS), dtype=np.int64)
         self._decoded: dict[int, InstrumentRow] = {}
+        self._prices: Words = np.zeros((0, INVENTORY_PRICE.WORDS), dtype=np.int64)  # as last read from the page
+        self._prices_mbps: dict[int, int] = {}  # by direction key, both ways
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -128,6 +130,7 @@ class OpportunityDetector:
             feed_count=max(1, self._feed_count),
             book_capacity=FEED_BOOK_CAPACITY_DEFAULT,
             usd_rates=rates,
+            prices_mbps=self._prices_mbps,
         )
         return Memory(topology, feed_count=self._feed_count)
 
@@ -218,6 +221,25 @@ class OpportunityDetector:
         """Notional caps at the rates of now, where a quote is no stable coin."""
         self.memory.caps[: len(self._rows) or 1] = notional_caps(self._rows, self.terms, self.usd_rates())
 
+    def refresh_prices(self) -> None:
+        """Thresholds at the inventory prices that the executor's page has now; directions whose price is the same stay
+        untouched."""
+        if len(self.ports.inventory) <= NOTHING:
+            return
+        prices = price_words(self.ports.inventory)
+        if np.array_equal(prices, self._prices):
+            return
+        self._prices = prices
+        found: dict[int, int] = {}
+        for key, price_mbps in prices.tolist():
+            buy, sell = divmod(key, CATALOGUE_CAPACITY)
+            found[key], found[sell * CATALOGUE_CAPACITY + buy] = price_mbps, -price_mbps
+        before, self._prices_mbps = self._prices_mbps, found
+        rows = self._monitored_rows()
+        for key in before.keys() | found.keys():
+            if before.get(key, 0) != found.get(key, 0):
+                self.memory.set_price(key, found.get(key, 0), rows, self.terms)
+
     # --- the loop ---
 
     def step(self, budget_ns: int = STEP_NS, idle_ns: int = STEP_NS) -> int:
@@ -226,6 +248,7 @@ class OpportunityDetector:
         A changed catalogue is taken in on the way.
         """
         with self._lock:
+            self.refresh_prices()
             deadline = mono_ns() + budget_ns
             while True:
                 memory = self.memory

@@ -14,10 +14,19 @@ import numpy.typing as npt
 
 from pipeline.detection.cycles import CYCLE, LEGS
 from pipeline.detection.depth_walk import LEG_LIMITS, MONEY, SIZE
-from pipeline.detection.topology import DIRECTION, INSTRUMENT, NO_FEED, Topology
+from pipeline.detection.thresholds import Terms
+from pipeline.detection.topology import (
+    DIRECTION,
+    DIRECTION_FLOATS,
+    GROUP,
+    INSTRUMENT,
+    NO_FEED,
+    Topology,
+    fill_direction,
+)
 from shm.declare import Table, reals_of, rows_of, word, words_of
 from shm.layout import BOOK, LINE_WORDS, OPPORTUNITY, REPORT
-from shm.layout_pages import EXIT_CAPACITY, EXIT_ROW, INVENTORY_ROW
+from shm.layout_pages import CATALOGUE_CAPACITY, EXIT_CAPACITY, EXIT_ROW, INVENTORY_ROW
 from shm.words import Words
 
 Floats = npt.NDArray[np.float64]
@@ -316,6 +325,37 @@ class Memory:
     def _view(self, header: int, count: int, width: int) -> Words:
         at = int(self.mem[header])
         return self.mem[at : at + count * width].reshape(count, width)
+
+    def set_price(self, key: int, price_mbps: int, rows: Words, terms: Terms) -> None:
+        """Thresholds of one direction at another price of its inventory; nothing where there is no such direction.
+
+        ``rows``: int64[n, 48] that the topology was built from. By the thread that runs the kernels, between passes.
+        """
+        ids = divmod(key, CATALOGUE_CAPACITY)
+        count = int(self.mem[DETECTOR.instrument_count])
+        if max(ids) >= count:
+            return
+        buy, sell = (self.topology.instruments[number] for number in ids)
+        group = int(buy[INSTRUMENT.group])
+        if group < 0 or group != int(sell[INSTRUMENT.group]):
+            return
+        start, members, block = (int(self.topology.groups[group, column]) for column in range(GROUP.WORDS))
+        i, j = int(buy[INSTRUMENT.slot]) - start, int(sell[INSTRUMENT.slot]) - start
+        at = block + i * members + j
+        mem, flt = self.mem, self.flt
+        row = int(mem[DETECTOR.directions_off]) + at * DIRECTION.WORDS
+        floats = int(mem[DETECTOR.direction_floats_off]) + at * DIRECTION_FLOATS.WORDS
+        factor = fill_direction(
+            rows[ids[0]],
+            rows[ids[1]],
+            ids,
+            terms,
+            price_mbps,
+            mem[row : row + DIRECTION.WORDS],
+            flt[floats : floats + DIRECTION_FLOATS.WORDS],
+        )
+        flt[mem[DETECTOR.need_off] + at] = factor
+        flt[mem[DETECTOR.need_t_off] + block + j * members + i] = factor
 
     @property
     def keys(self) -> list[int]:

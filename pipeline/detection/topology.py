@@ -33,6 +33,7 @@ from shm.words import Words
 Floats = npt.NDArray[np.float64]
 
 NO_FEED = -1
+MBPS_PER_ONE = 10_000_000
 
 
 class Instrument(Table, words=16, writer="detector"):
@@ -199,8 +200,14 @@ def _instrument_columns(rows: Words) -> Words:
     return table
 
 
-def _fill_direction(buy: Words, sell: Words, ids: tuple[int, int], terms: Terms, out: Words, floats: Floats) -> float:
-    """One direction's columns; returns its screen factor."""
+def fill_direction(
+    buy: Words, sell: Words, ids: tuple[int, int], terms: Terms, price_mbps: int, out: Words, floats: Floats
+) -> float:
+    """One direction's columns; returns its screen factor.
+
+    ``price_mbps``: price of the inventory that the direction moves, in milli-bps: added to the execution threshold,
+    and to the episode threshold where it is negative. Episodes that only the price forbids are counted all the same.
+    """
     kind = direction_type(buy, sell)
     out[DIRECTION.type] = -1
     out[DIRECTION.buy], out[DIRECTION.sell] = ids
@@ -208,13 +215,15 @@ def _fill_direction(buy: Words, sell: Words, ids: tuple[int, int], terms: Terms,
     if kind is None or kind not in terms.types or ids[0] == ids[1]:
         return DISABLED
     cost = cost_beyond_entry(buy, sell, terms)
+    price = Fraction(price_mbps, MBPS_PER_ONE)
+    minimum, execute = terms.min_edge + cost + min(price, Fraction(0)), terms.execute_edge + cost + price
     base_ppm, quote_ppm = buy_fees(buy)
     sell_ppm = int(sell[CATALOGUE_ROW.taker_fee_ppm])
-    if not -1 < terms.min_edge + cost < 1 or not terms.execute_edge + cost < 1:
+    if not -1 < minimum < 1 or not execute < 1:
         return DISABLED
     out[DIRECTION.type] = kind
-    out[DIRECTION.num], out[DIRECTION.den] = _ratio(sell_ppm, base_ppm, quote_ppm, terms.min_edge + cost)
-    out[DIRECTION.exec_num], out[DIRECTION.exec_den] = _ratio(sell_ppm, base_ppm, quote_ppm, terms.execute_edge + cost)
+    out[DIRECTION.num], out[DIRECTION.den] = _ratio(sell_ppm, base_ppm, quote_ppm, minimum)
+    out[DIRECTION.exec_num], out[DIRECTION.exec_den] = _ratio(sell_ppm, base_ppm, quote_ppm, execute)
     out[DIRECTION.buy_base_ppm] = base_ppm
     out[DIRECTION.quarantined] = int(buy[CATALOGUE_ROW.pair]) < 0 or int(sell[CATALOGUE_ROW.pair]) < 0
     floats[DIRECTION_FLOATS.fee] = (1 - sell_ppm / 1e6) * (1 - base_ppm / 1e6) / (1 + quote_ppm / 1e6)
@@ -237,9 +246,19 @@ def notional_caps(rows: Words, terms: Terms, usd_rates: Mapping[str, float]) -> 
 
 
 def build_topology(
-    rows: Words, terms: Terms, *, feed_count: int, book_capacity: int, usd_rates: Mapping[str, float] | None = None
+    rows: Words,
+    terms: Terms,
+    *,
+    feed_count: int,
+    book_capacity: int,
+    usd_rates: Mapping[str, float] | None = None,
+    prices_mbps: Mapping[int, int] | None = None,
 ) -> Topology:
-    """Arrays for ``rows`` int64[n, 48] of the catalogue. Raises ``ValueError`` for a book index beyond capacity."""
+    """Arrays for ``rows`` int64[n, 48] of the catalogue. Raises ``ValueError`` for a book index beyond capacity.
+
+    ``prices_mbps``: inventory prices by direction key, see :func:`fill_direction`.
+    """
+    prices = prices_mbps or {}
     instruments = _instrument_columns(rows)
     groups = group_rows(rows)
     members = np.array([*itertools.chain.from_iterable(groups)] or [0], dtype=np.int64)
@@ -256,7 +275,8 @@ def build_topology(
             instruments[buy, INSTRUMENT.slot], instruments[buy, INSTRUMENT.group] = start + i, index
             for j, sell in enumerate(group):
                 at = block + i * count + j
-                factor = _fill_direction(rows[buy], rows[sell], (buy, sell), terms, directions[at], floats[at])
+                price = prices.get(buy * CATALOGUE_CAPACITY + sell, 0)
+                factor = fill_direction(rows[buy], rows[sell], (buy, sell), terms, price, directions[at], floats[at])
                 need[at] = factor
                 need_t[block + j * count + i] = factor
         start += count

@@ -71,6 +71,7 @@ class BalanceMonitor:
         self._thresholds: dict[tuple[str, str], Decimal] = {}
         self._alert = alert
         self.changed: set[tuple[str, str]] = set()  # (venue, asset) not yet copied to the limits table
+        self.low: set[tuple[str, str]] = set()  # balances under their threshold
         self.is_monitoring = False
 
     def start_monitoring(self, thresholds: dict[tuple[str, str], Decimal] | None = None) -> None:
@@ -106,8 +107,18 @@ class BalanceMonitor:
             row.stream_free, row.stream_total, row.stream_mono_ns = balance.free, total, balance.recv_mono_ns
         self._release(key)
         threshold = self._thresholds.get(key)
-        if self.is_monitoring and threshold is not None and balance.free < threshold and self._alert is not None:
-            self._alert("balance_low", f"{balance.venue} {balance.asset}: {balance.free} below {threshold}")
+        if self.is_monitoring and threshold is not None:
+            self._watch(balance, threshold)
+
+    def _watch(self, balance: Balance, threshold: Decimal) -> None:
+        """One alert when a balance falls under its threshold, the next only after it was above."""
+        key = (balance.venue, balance.asset)
+        if balance.free >= threshold:
+            self.low.discard(key)
+        elif key not in self.low:
+            self.low.add(key)
+            if self._alert is not None:
+                self._alert("balance_low", f"{balance.venue} {balance.asset}: {balance.free} below {threshold}")
 
     def reserve_balance(self, order: Order) -> None:
         """Reserves what the order may take; called for every intent, and after a start for every unsettled order."""

@@ -8,6 +8,7 @@ again, exactly, from the catalogue's fees.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -34,6 +35,7 @@ from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
 from shm.layout import BOOK, FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED
 
+DirectionPrice = Callable[[int, int], float]  # (buy, sell) instrument ids -> bps
 QTY_FP_MAX = 2**62
 PPM = 1_000_000
 
@@ -201,11 +203,26 @@ def grid_of(row: InstrumentRow) -> Grid:
     )
 
 
-class Planner:
-    """Sizes opportunities on fresh books. Pure but for the market port that it reads."""
+def no_price(buy: int, sell: int) -> float:
+    """Inventory that costs nothing."""
+    return 0.0
 
-    def __init__(self, config: EngineConfig, instruments: Instruments, market: MarketPort) -> None:
+
+class Planner:
+    """Sizes opportunities on fresh books. Pure but for the market port and the prices that it reads.
+
+    ``inventory_price_bps``: what a spot-spot direction needs beyond the execution edge.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        instruments: Instruments,
+        market: MarketPort,
+        inventory_price_bps: DirectionPrice = no_price,
+    ) -> None:
         self._config = config
+        self._inventory_price_bps = inventory_price_bps
         self._instruments = instruments
         self._market = market
         self._max_age_ns = config.detection.max_age_to_trade_ms * 1_000_000
@@ -297,10 +314,20 @@ class Planner:
             legs.append(planned)
         type_ = OpportunityType(opportunity.type)
         edge = self._edge_bps(type_, legs)
-        threshold = float(self._config.execute_edge_bps)
+        threshold = self._threshold_bps(type_, legs)
         if not edge >= threshold:
-            return Rejected(Refusal.MOVED, f"edge {edge:.2f} bps now, {opportunity.edge_bps:.2f} detected")
+            text = f"edge {edge:.2f} bps now, {opportunity.edge_bps:.2f} detected, {threshold:.2f} needed"
+            return Rejected(Refusal.MOVED, text)
         return Plan(opportunity, type_, rows[0].spec.pair, legs, edge)
+
+    def _threshold_bps(self, type_: OpportunityType, legs: list[PlannedLeg]) -> float:
+        """The execution edge, and for spot-spot the price of the inventory that the trade moves."""
+        threshold = float(self._config.execute_edge_bps)
+        if type_ is not OpportunityType.SPOT_SPOT:
+            return threshold
+        first, second = (leg.row.instrument_id for leg in legs)
+        buy, sell = (first, second) if legs[0].side is OrderSide.BUY else (second, first)
+        return threshold + self._inventory_price_bps(buy, sell)
 
     def _limit_ticks(self, wanted_fp: int, grid: Grid, side: OrderSide, best_fp: int) -> int:
         """The detector's limit, no further from the best price than the slippage limit, in ticks: buys rounded down,

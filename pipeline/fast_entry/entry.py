@@ -29,18 +29,21 @@ from pipeline.templates import template as st
 from pipeline.templates.slots import ENTRY_LEG, ENTRY_SLOTS, LEGS
 from pipeline.templates.template import LEG_SLOTS, OrderTerms
 from shm.jit import direct
+from shm.layout import LEG, OPPORTUNITY
 
 Words = npt.NDArray[np.int64]
 TemplateOf = Callable[[str, OrderTerms], "st.Pieces | None"]  # (venue, terms): the venue's order, None = no template
 _LEG_BASES = tuple(LEG_SLOTS * (k + 1) for k in range(LEGS))
 _INSTRUMENTS = tuple(base + ENTRY_LEG.instrument for base in _LEG_BASES)
+_FIRST_SIDE = OPPORTUNITY.legs + LEG.side
+_RECORD_IDS = tuple(OPPORTUNITY.legs + k * LEG.WORDS + LEG.instrument for k in range(LEGS))
 _PROOFS = tuple(base + ENTRY_LEG.proof_mono_ns for base in _LEG_BASES)
 
 
-def verdict_kernel() -> Callable[[Words, Words, Words, Words, npt.NDArray[np.float64], Words, int], int]:
+def verdict_kernel() -> Callable[[Words, Words, Words, Words, npt.NDArray[np.float64], Words, int, float], int]:
     """The jitted verdict, compiled."""
     words = np.zeros(8, np.int64)
-    return direct(judge, words, words, words, words, np.zeros(8), words, 0)
+    return direct(judge, words, words, words, words, np.zeros(8), words, 0, 0.0)
 
 
 class OrderBytes:
@@ -153,7 +156,11 @@ class FastEntry:
         record: int64[OPPORTUNITY_WORDS]; halt: int64[HALT_WORDS], the halt page.
         """
         limits_table, slots = self.limits_table, self.encoder.slots
-        no = self._judge(record, self._words, halt, limits_table.ints, limits_table.floats, slots, now.mono_ns)
+        first_id, second_id = record.item(_RECORD_IDS[0]), record.item(_RECORD_IDS[1])
+        buy, sell = (first_id, second_id) if record.item(_FIRST_SIDE) > 0 else (second_id, first_id)
+        price_bps = self._gate.inventory_price_bps(buy, sell)
+        ints, floats = limits_table.ints, limits_table.floats
+        no = self._judge(record, self._words, halt, ints, floats, slots, now.mono_ns, price_bps)
         self.last_no = no
         if no:
             return False

@@ -400,11 +400,13 @@ def judge(
     floats: Floats,
     slots: Words,
     now_ns: int,
+    price_bps: float,
 ) -> int:
     """Judges an opportunity record.
 
     record: int64[OPPORTUNITY_WORDS]; words: int64, the memory of all feeds; halt: int64[HALT_WORDS]; ints, floats: the
-    limits table; slots: int64[SLOTS + 2 * BOOK_RECORD_WORDS], the entry's numbers; now_ns: monotonic.
+    limits table; slots: int64[SLOTS + 2 * BOOK_RECORD_WORDS], the entry's numbers; now_ns: monotonic;
+    price_bps: of the inventory that the entry moves, on top of the least edge.
     Returns YES, with the entry's numbers in ``slots`` and everything that it may take reserved in the limits table;
     else a number > 0 that says why not (for diagnosis: the exact path judges the record again).
     """
@@ -447,7 +449,7 @@ def judge(
         ),
     )
     edge = _edge_bps(record[OPPORTUNITY.type], ints, floats, rows, float_rows, average, slots)
-    if not edge >= floats[LIMIT_FLOATS.edge_min_bps] + EDGE_GUARD_BPS:
+    if not edge >= floats[LIMIT_FLOATS.edge_min_bps] + price_bps + EDGE_GUARD_BPS:
         return NO_EDGE
     size = _limits(ints, floats, rows, float_rows, slots)
     if size < 0.0:

@@ -102,6 +102,8 @@ class DetectionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     cooldown_ms: int = 250
     max_notional_usd: Decimal = Decimal(2000)
     trusted_coins: tuple[str, ...] = TRUSTED_COINS
+    #: Spot-spot pays for the inventory that it moves, and the way back is paid. It costs order budget: opt-in.
+    inventory_price: bool = False
     hedge: HedgeConfig = HedgeConfig()
 
 
@@ -182,6 +184,41 @@ class RecordingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     balances_every_s: int = 60  # balances that changed, at most this often
 
 
+class TransferConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a coin travels between two exchanges: what the network takes, in the coin, and how long it lasts."""
+
+    network: str = ""
+    fee: Decimal = Decimal(0)
+    minutes: int = 30
+
+
+class InventoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is kept where, and how it is moved.
+
+    ``targets`` and ``alarms``: venue -> asset -> amount, the stock
+    that is wanted and the free amount below which an alert is given. ``transfers``: coin -> how it travels; a coin
+    without an entry is proposed without a cost. ``transfer_minutes``: how long a transfer lasts where ``transfers``
+    does not say; a direction that is empty in less than twice its time is an alert.
+    ``propose_worth_per_cost``: a transfer with a known cost is proposed when it earns this many times its cost.
+    """
+
+    targets: dict[str, dict[str, Decimal]] = {}
+    alarms: dict[str, dict[str, Decimal]] = {}
+    transfers: dict[str, TransferConfig] = {}
+    transfer_minutes: int = 30
+    propose_worth_per_cost: Decimal = Decimal(2)
+
+    @property
+    def target_of(self) -> dict[tuple[str, str], Decimal]:
+        """``targets`` by (venue, asset)."""
+        return {(venue, asset): amount for venue, row in self.targets.items() for asset, amount in row.items()}
+
+    @property
+    def alarm_of(self) -> dict[tuple[str, str], Decimal]:
+        """``alarms`` by (venue, asset)."""
+        return {(venue, asset): amount for venue, row in self.alarms.items() for asset, amount in row.items()}
+
+
 class FeatureConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Switches of the requirements (S13)."""
 
@@ -204,6 +241,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     execution: ExecutionConfig = ExecutionConfig()
     features: FeatureConfig = FeatureConfig()
     recording: RecordingConfig = RecordingConfig()
+    inventory: InventoryConfig = InventoryConfig()
     processes: dict[str, ProcessConfig] = {}
     fees: dict[str, FeeConfig] = {}  # by venue
 

@@ -25,6 +25,7 @@ from pipeline.model.config import (
     ExecutionConfig,
     FeatureConfig,
     HedgeConfig,
+    InventoryConfig,
     LimitConfig,
     MarketConfig,
     ProcessConfig,
@@ -222,6 +223,7 @@ def _decode(data: dict[str, Any], errors: list[str]) -> EngineConfig | None:
         "execution": ExecutionConfig,
         "features": FeatureConfig,
         "recording": RecordingConfig,
+        "inventory": InventoryConfig,
     }
     known = {field.name for field in msgspec.structs.fields(EngineConfig)}
     values: dict[str, Any] = {}
@@ -301,6 +303,7 @@ def _check(config: EngineConfig, errors: list[str]) -> None:
         _positive(getattr(config.execution, key), f"execution.{key}", errors)
     for key in ("log_file_bytes", "log_files", "opportunities_max", "balances_every_s"):
         _positive(getattr(config.recording, key), f"recording.{key}", errors)
+    _check_inventory(config, errors)
     _check_processes(config, errors)
     _check_fees(config, errors)
     if config.features.enable_dry_run and config.mode is Mode.LIVE:
@@ -351,6 +354,23 @@ def _check_tables(config: EngineConfig, errors: list[str]) -> None:
                 value = getattr(limit, key)
                 if value is not None:
                     _positive(value, f"risk_limits.{table}.{name}.{key}", errors)
+
+
+def _check_inventory(config: EngineConfig, errors: list[str]) -> None:
+    inventory, venues = config.inventory, {venue.name for venue in config.venues}
+    for key in ("transfer_minutes", "propose_worth_per_cost"):
+        _positive(getattr(inventory, key), f"inventory.{key}", errors)
+    for table in ("targets", "alarms"):
+        for name, amounts in getattr(inventory, table).items():
+            if name not in venues:
+                errors.append(f"inventory.{table}.{name}: no such venue; configured: {', '.join(sorted(venues))}")
+            for asset, amount in amounts.items():
+                if not amount.is_finite() or amount < 0:
+                    errors.append(f"inventory.{table}.{name}.{asset}: found {amount}, wanted 0 or above")
+    for coin, transfer in inventory.transfers.items():
+        _positive(transfer.minutes, f"inventory.transfers.{coin}.minutes", errors)
+        if not transfer.fee.is_finite() or transfer.fee < 0:
+            errors.append(f"inventory.transfers.{coin}.fee: found {transfer.fee}, wanted 0 or above")
 
 
 def _check_fees(config: EngineConfig, errors: list[str]) -> None:

@@ -14,7 +14,7 @@ from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import Opportunity
 from pipeline.execution.market import UsdRates, can_trade
-from pipeline.execution.plan import Plan, Planner, Rejected, malformed
+from pipeline.execution.plan import DirectionPrice, Plan, Planner, Rejected, malformed, no_price
 from pipeline.execution.records import FillRecord
 from pipeline.model.config import LimitConfig
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide, Refusal
@@ -44,7 +44,8 @@ class Gate:
         self._context = context
         self._balances = balances
         self._rates = rates
-        self._planner = Planner(context.config, context.instruments, context.market)
+        self.inventory_price_bps: DirectionPrice = no_price
+        self._planner = self._new_planner()
         self.margin = MarginState(context, balances)
         self._sends: deque[int] = deque()
         self._sends_by_venue: dict[str, deque[int]] = {}
@@ -67,8 +68,13 @@ class Gate:
 
     def reconfigure(self) -> None:
         """The core context's configuration has changed: what was computed from it is computed anew."""
-        self._planner = Planner(self._context.config, self._context.instruments, self._context.market)
+        self._planner = self._new_planner()
         self.margin.reconfigured()
+
+    def _new_planner(self) -> Planner:
+        context = self._context
+        price_of: DirectionPrice = lambda buy, sell: self.inventory_price_bps(buy, sell)  # noqa: E731
+        return Planner(context.config, context.instruments, context.market, price_of)
 
     def note_fill(self, venue: str, symbol: str, recv_mono_ns: int, venue_wall_ms: int) -> None:
         """Our own trade moved this book: no new intent until the book is later than the fill. By name: a fill of the

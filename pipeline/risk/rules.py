@@ -132,6 +132,8 @@ RULES = (
          ("risk_limits.min_profit_margin_bps", "detection.execute_edge_bps",
           "detection.hedge.expected_exit_basis_bps", "detection.hedge.holding_hours",
           "detection.hedge.carry_bps_per_day")),
+    Rule("edge pays for the inventory", Refusal.MOVED, _PLAN + "Planner._threshold_bps", (VERDICT,),
+         _alone("test_a_direction_whose_inventory_has_a_price_needs_that_much_more_edge")),
     Rule("books later than own fills", Refusal.NOT_AFTER_OWN_FILL, _GATE + "_after_fill", (VERDICT,),
          _reason("own fill")),
     # --- limits and money ---
@@ -190,6 +192,7 @@ NO_RULE = {
     "detection.min_edge_bps": "from when on the detector counts an episode",
     "detection.dead_after_ms": "when a feed is dead; forced exits may use books up to this age",
     "detection.max_notional_usd": "how large the detector makes an opportunity",
+    "detection.inventory_price": "off: inventory costs nothing",
     "detection.hedge.exit.capital_bps_per_day": "how long an open hedge is held",
     "detection.hedge.exit.stamp_window_s": "how long an open hedge is held",
     "detection.hedge.exit.deadline_hours": "when an open hedge must leave",

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from pipeline.execution.records import HedgeRecord
-from pipeline.model.config import DetectionConfig, ExecutionConfig, HedgeConfig, MarginConfig, RiskLimits
+from pipeline.model.config import (
+    DetectionConfig,
+    ExecutionConfig,
+    HedgeConfig,
+    HedgeExitConfig,
+    MarginConfig,
+    RiskLimits,
+)
 from pipeline.sim.exchange.latency import NS_PER_S
 from pipeline.virtual.market import LEVELS, Quote
 from pipeline.virtual.world import VirtualWorld
@@ -87,7 +94,8 @@ def storm_world(storm: Storm, seed: int, *, up: bool) -> VirtualWorld:
         "spot": {"latency": speed},
         "futures": {"latency": speed, "leverage": storm.leverage, "balances": {"USDT": str(backing.quantize(MID))}},
     }
-    hedge = HedgeConfig(leverage=Decimal(storm.leverage), margin=storm.margin)
+    exits = HedgeExitConfig(max_loss_bps=Decimal(10_000))  # what is tried here is the margin watch, alone
+    hedge = HedgeConfig(leverage=Decimal(storm.leverage), margin=storm.margin, exit=exits)
     patience_ms = 4 * storm.venue.order_ms + 1000
     world = VirtualWorld(
         {"extends": "demo", "exchanges": {"gateio": {"venues": venues}}},

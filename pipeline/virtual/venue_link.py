@@ -55,7 +55,6 @@ from pipeline.sim.wire.rate_limits import Budget, WindowLimiter
 Answer = QueryAnswer | FillsAnswer | FundingAnswer | SweepAnswer | MarginAnswer
 Emit = Callable[[object], None]
 
-PLACE_BUDGET = Budget(10, 1_000)  # of venues that the table does not name
 PLACE_BUDGETS = {"mexc_spot": Budget(5, 1_000), "gateio_spot": Budget(10, 1_000), "gateio_futures": Budget(100, 1_000)}
 REJECTIONS: dict[RejectReason, type[VenueRejected]] = {
     RejectReason.INSUFFICIENT_BALANCE: InsufficientBalance,
@@ -327,8 +326,6 @@ class VenueLink:
         self.ask("trades", action.symbol, answer)
 
     def add_margin(self, action: AddMargin) -> None:
-        """Takes free balance into an isolated position."""
-
         def answer(error: str) -> None:
             if not error:
                 position = self.venue.position(self.account, action.symbol)
@@ -427,10 +424,8 @@ class VenueLink:
 
     def _fill(self, trade: SimTrade, source: str) -> Fill:
         """As the codecs tell it: a deduction coin's part stands alone where nothing was paid in the plain asset."""
-        fee, asset = trade.fee, trade.fee_asset
-        extra = ((trade.coin_asset, trade.coin_fee),) if trade.coin_fee else ()
-        if not fee and extra:
-            (asset, fee), extra = extra[0], ()
+        parts = ((trade.fee_asset, trade.fee), (trade.coin_asset, trade.coin_fee))
+        (asset, fee), *extra = [part for part in parts if part[1]] or parts[:1]
         return Fill(
             venue=self.name,
             symbol=trade.symbol,
@@ -442,7 +437,7 @@ class VenueLink:
             price=trade.price,
             fee=fee,
             fee_asset=asset,
-            extra_fees=extra,
+            extra_fees=tuple(extra),
             is_maker=trade.is_maker,
             venue_wall_ms=trade.ts_ms,
             recv_mono_ns=self._clock.mono_ns(),
@@ -480,7 +475,7 @@ class VenueLink:
         return faults
 
     def _within_budget(self, operation: str) -> bool:
-        budget = PLACE_BUDGETS.get(self.name, PLACE_BUDGET)
+        budget = PLACE_BUDGETS.get(self.name, PLACE_BUDGETS["gateio_spot"])
         return self._limiter.take(budget, operation, self.account.uid, self.venue.now_ms()).allowed
 
     def _unknown(self, text: str) -> OutcomeUnknown:

@@ -70,9 +70,6 @@ PUBLIC: Mapping[str, str] = {
     "workers/demo/run_checker.py:check_fresh": _CAMPAIGNS,
     "workers/demo/run_checker.py:check_collar": _CAMPAIGNS,
     "pipeline/economics/attribution.py:attribute": _WIRED,
-    "pipeline/economics/inventory_price.py:EdgeHeight": _WIRED,
-    "pipeline/economics/inventory_price.py:transfer_worth": _WIRED,
-    "pipeline/economics/inventory_price.py:hours_to_empty": _WIRED,
     "pipeline/virtual/world.py:VirtualWorld.follow_scenario": _VIRTUAL,
 }
 

@@ -91,15 +91,15 @@ def hedges(instance: Instance = "", json: Json = False) -> int:
 
 
 def balance(instance: Instance = "", json: Json = False) -> int:
-    """Show the balances per venue and coin: what the venue says is free, and what our own orders reserve of it."""
+    """Show the balances per venue and coin: free, reserved, target, time to empty; and the transfers that would pay."""
+    from workers.view.status_text import balance_line, proposal_line
+
     _, reply = _read(instance, "balances")
 
     def text(fields: dict[str, Any]) -> str:
-        lines = [f"{'venue':<18}{'coin':<10}{'total':>24}{'free':>24}{'reserved':>16}"]
-        lines += [
-            f"{row['venue']:<18}{row['asset']:<10}{row['total']!s:>24}{row['free']!s:>24}{row['reserved'] or '0'!s:>16}"
-            for row in fields["balances"]
-        ]
+        lines = [f"{'venue':<18}{'coin':<10}{'total':>24}{'free':>24}{'reserved':>16}{'target':>20}{'empty in':>10}"]
+        lines += [balance_line(row) for row in fields["balances"]]
+        lines += [proposal_line(row) for row in fields["proposals"]]
         return "\n".join(lines)
 
     emit(reply, as_json=json, text=text)

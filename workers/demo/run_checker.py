@@ -67,11 +67,17 @@ def base_of(ledger: Sequence[Row]) -> dict[tuple[str, str], str]:
 
 
 def deltas(ledger: Sequence[Row], uids: frozenset[str], numeraire: str) -> dict[str, Decimal]:
-    """Asset -> net exposure gained by the run: balances and futures positions together, the numeraire apart."""
+    """Asset -> net exposure gained by the run: balances and futures positions together, the numeraire apart.
+
+    What fees took from coins set aside for them is a cost, not an exposure.
+    """
     net = {asset: amount for asset, amount in venue_changes(ledger, uids).items() if asset != numeraire}
     bases = base_of(ledger)
     for key, qty in venue_positions(ledger, uids).items():
         add(net, bases[key], qty)
+    for row in ledger:
+        if row["kind"] == "fill" and row.get("coin_asset") and row["uid"] in uids:
+            add(net, row["coin_asset"], Decimal(row["coin_fee"]))
     return net
 
 
@@ -105,6 +111,15 @@ def check_double_entry(ledger: Sequence[Row]) -> list[Violation]:
     return _violations("I2", wrong)
 
 
+def _numbers(row: Row, further: Iterable[Sequence[str]]) -> tuple[Decimal, Decimal, dict[str, Decimal]]:
+    """(quantity, price, fees per asset) of a fill; ``further``: (asset, amount) beside ``fee``."""
+    fees: dict[str, Decimal] = {}
+    for asset, amount in ((row.get("fee_asset", ""), row["fee"]), *further):
+        if Decimal(amount):
+            add(fees, asset, Decimal(amount))
+    return Decimal(row["qty"]), Decimal(row["price"]), fees
+
+
 def check_fills(ledger: Sequence[Row], journal: Sequence[Row], ours: frozenset[str]) -> list[Violation]:
     """I3: the journal's fills are the venues' fills of our orders, each exactly once, with the same numbers."""
 
@@ -119,10 +134,10 @@ def check_fills(ledger: Sequence[Row], journal: Sequence[Row], ours: frozenset[s
     for row in journal:
         if row["record"] == "FillRecord" and key(row) in venue_rows:
             theirs = venue_rows[key(row)]
-            mine = tuple(Decimal(row[name]) for name in ("qty", "price", "fee"))
-            other = tuple(Decimal(theirs[name]) for name in ("qty", "price", "fee"))
+            coins = ((theirs.get("coin_asset", ""), theirs.get("coin_fee", "0")),)
+            mine, other = _numbers(row, row.get("extra_fees", ())), _numbers(theirs, coins)
             if mine != other:
-                texts.append(f"fill {key(row)}: journal (qty, price, fee) {mine}, venue {other}")
+                texts.append(f"fill {key(row)}: journal (qty, price, fees) {mine}, venue {other}")
     return _violations("I3", texts)
 
 

@@ -124,7 +124,7 @@ class ExecutorControl:
         return {"hedges": self._views.hedges()}
 
     async def _balances(self, request: Row) -> Row:
-        return {"balances": self._views.balances(), "proposals": []}
+        return {"balances": self._views.balances(), "proposals": self._views.proposals()}
 
     # --- leaving ---
 

@@ -113,6 +113,10 @@ class InventoryWriter:
             words[INVENTORY_ROW.blocked_until_mono_ns] = row.blocked_until_mono_ns
             words[INVENTORY_ROW.state] = int(row.tradable)
             self._page.write(row.instrument_id, words)
+        prices = core.inventory_prices
+        if prices.changed:
+            self._page.write_prices(prices.published())
+            prices.changed = False
 
     def write_exits(self, core: ExecutionCore) -> None:
         """The directions in which open hedges leave, where anything of them has changed."""

@@ -11,8 +11,8 @@ from typing import Any
 from pipeline.core import ExecutionCore
 from pipeline.equity_watch import EquityWatch
 from pipeline.execution.hedging.forced_close import CloseAnswer
+from pipeline.execution.inventory.targets import InventoryReport, inventory_report
 from pipeline.execution.ledger import Operation
-from pipeline.execution.positions import HedgeState
 from pipeline.execution.records import HedgeRecord
 from pipeline.model.enums import OrderSide
 from pipeline.model.structs import ZERO
@@ -115,16 +115,26 @@ class CoreViews:
         return {asset: value for asset, value in accounts.delta(bases).items() if value}
 
     def hedges(self) -> list[Row]:
-        """Open hedges: legs, entry, age, unrealised P&L if it left now (all fees and funding), funding so far, the
-        basis and where it leaves by choice, why it must leave."""
-        hedges = self._core.ledger.hedges
-        return [self._hedge(hedges[state.operation_id], state) for state in self._core.hedges.states()]
+        """Open hedges: legs, entry, age, marks, unrealised P&L (fees of the exit not taken off), funding so far;
+        basis at leaving prices, the basis at which it leaves, why it must leave now."""
+        return [self._hedge(hedge) for hedge in self._core.ledger.hedges.values()]
 
-    def _hedge(self, hedge: HedgeRecord, state: HedgeState) -> Row:
+    def _hedge(self, hedge: HedgeRecord) -> Row:
         core, marks = self._core, self._watch.marks()
+        ledger, way = core.ledger, int(hedge.spot_side)
+        operation = ledger.operations[hedge.operation_id]
+        spot = core.context.instruments.find(hedge.spot_venue, hedge.spot_symbol)
         futures = core.context.instruments.find(hedge.futures_venue, hedge.futures_symbol)
+        spot_mark = None if spot is None else self._watch.mid(spot.instrument_id) or marks.get(hedge.base)
+        futures_mark = None if futures is None else self._watch.mark(futures, marks)
+        unrealised = None
+        if spot_mark is not None and futures_mark is not None:
+            legs = (spot_mark - hedge.entry_spot_price) - (futures_mark - hedge.entry_futures_price)
+            unrealised = legs * way * hedge.qty
+        since = ledger.since_wall_ns.get(hedge.operation_id, 0)
         answer = core.forced_close.answers.get(hedge.operation_id)
-        operation = core.ledger.operations[hedge.operation_id]
+        reading = core.hedges.watch.readings.get(hedge.operation_id)
+        must = core.hedges.exits.hard.get(hedge.operation_id)
         return {
             "hedge_id": hedge.operation_id,
             "pair": operation.record.pair,
@@ -138,34 +148,60 @@ class CoreViews:
             "futures_symbol": hedge.futures_symbol,
             "entry_spot_price": hedge.entry_spot_price,
             "entry_futures_price": hedge.entry_futures_price,
-            "entry_basis_bps": round(state.entry_basis_bps, 2),
-            "since_wall_ns": core.ledger.since_wall_ns.get(hedge.operation_id, 0),
-            "age_s": state.age_s,
-            "futures_mark": None if futures is None else self._watch.mark(futures, marks),
-            "basis_bps": state.basis_bps,
-            "leaves_at_bps": state.leaves_at_bps,
-            "leaving_because": state.leaving_because or None,
-            "unrealised": state.unrealised_pnl,
-            "funding": state.funding,
-            "next_stamp_s": state.next_stamp_s,
-            "next_rate_bps": state.next_rate_bps,
+            "since_wall_ns": since,
+            "age_s": round((core.context.now.wall_ns - since) / 1e9, 1) if since else None,
+            "spot_mark": spot_mark,
+            "futures_mark": futures_mark,
+            "unrealised": unrealised,
+            "funding": sum(core.hedges.watch.funding_since_entry(hedge), ZERO),
+            "next_stamp_s": None if reading is None else round(reading.clock.next_stamp_h * 3600),
+            "next_rate_bps": None if reading is None else reading.clock.rate_bps,
+            "basis_bps": None if reading is None else round(reading.y_bps, 3),
+            "value_of_leaving_bps": None if reading is None else round(reading.value_bps, 3),
+            "leaves_at_bps": None if reading is None else reading.leaves_at_bps,
+            "leaving_because": None if must is None else must.reason,
             **self._liquidation((hedge.futures_venue, hedge.futures_symbol)),
             "closing": hedge.operation_id in core.forced_close.wanted,
             "not_closed": answer.reason if answer is not None and answer.reason else None,
         }
 
+    def inventory(self) -> InventoryReport:
+        """Balances against their targets, and the transfers that would pay."""
+        core = self._core
+        return inventory_report(core.balances, core.inventory_prices, core.config.inventory)
+
+    def proposals(self) -> list[Row]:
+        """Transfers that would pay: coin, from, to, qty, network, cost (None = unknown), minutes, worth."""
+        return [
+            {
+                "coin": proposal.coin,
+                "from": proposal.from_venue,
+                "to": proposal.to_venue,
+                "qty": proposal.qty,
+                "network": proposal.network,
+                "cost": proposal.cost,
+                "minutes": proposal.minutes,
+                "worth": proposal.worth,
+            }
+            for proposal in self.inventory().proposals
+        ]
+
     def balances(self) -> list[Row]:
         """Balances per venue and coin: total and free as the venue says, what our orders reserve, what may be used.
 
-        Targets, drift and time to empty are None where none is set.
+        ``target``: the configured one, else where its inventory has no price; ``time_to_empty_s``: at the last hour's
+        flow. None where nothing is known.
         """
         monitor, now_ns = self._core.balances, self._core.context.now.mono_ns
+        rows = {(row.venue, row.coin): row for row in self.inventory().balances}
         found = []
         for (venue, asset), total in sorted(monitor.totals().items()):
             reserved = monitor.reserved(venue, asset)
             if not total and not reserved:
                 continue
             age_ns = monitor.confirmed_age_ns(venue, asset, now_ns)
+            row = rows[venue, asset]
+            hours = row.hours_to_empty
             found.append(
                 {
                     "venue": venue,
@@ -175,9 +211,11 @@ class CoreViews:
                     "reserved": reserved,
                     "usable": monitor.usable(venue, asset),
                     "age_ms": None if age_ns is None else round(age_ns / 1e6, 1),
-                    "target": None,
-                    "drift": None,
-                    "time_to_empty_s": None,
+                    "target": row.target,
+                    "drift": row.drift,
+                    "alarm_below": row.alarm_below,
+                    "low": row.low,
+                    "time_to_empty_s": None if hours is None else round(hours * 3600, 1),
                 }
             )
         return found

@@ -85,6 +85,26 @@ def position_line(row: Mapping[str, Any]) -> str:
     )
 
 
+def balance_line(row: Mapping[str, Any]) -> str:
+    """One row of ``arb balance``."""
+    seconds, target = row.get("time_to_empty_s"), row.get("target")
+    empty = "-" if seconds is None else f"{seconds / 60:.0f} min"
+    return (
+        f"{row['venue']:<18}{row['asset']:<10}{row['total']!s:>24}{row['free']!s:>24}{row['reserved'] or '0'!s:>16}"
+        f"{'-' if target is None else target!s:>20}{empty:>10}{'  below its alarm' if row.get('low') else ''}"
+    )
+
+
+def proposal_line(row: Mapping[str, Any]) -> str:
+    """One transfer that would pay."""
+    network = f" by {row['network']}" if row["network"] else ""
+    cost = "an unknown cost (inventory.transfers does not name it)" if row["cost"] is None else f"{short(row['cost'])}"
+    return (
+        f"send {short(row['qty'])} {row['coin']} from {row['from']} to {row['to']}{network}, {row['minutes']} min: "
+        f"costs {cost}, worth {short(row['worth'])}"
+    )
+
+
 def status_text(reading: dict[str, Any]) -> str:
     """A reading as one screen of text."""
     lines = [*answer_lines(reading), pnl_line(reading)]

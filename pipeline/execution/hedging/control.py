@@ -11,7 +11,6 @@ from pipeline.execution.events import Opportunity
 from pipeline.execution.hedging.exits import HedgeExits
 from pipeline.execution.hedging.watch import HedgeWatch, exit_key_of, side_of
 from pipeline.execution.plan import Plan
-from pipeline.execution.positions import HedgeState, hedge_state
 from pipeline.execution.records import HedgeRecord
 from pipeline.model.structs import ZERO
 
@@ -87,19 +86,6 @@ class HedgeControl:
         """Whether trading that direction leaves an open hedge: the opposite opportunity on the same two instruments."""
         instruments = self._context.instruments
         return any(exit_key_of(hedge, instruments) == direction_key for hedge in self._context.ledger.hedges.values())
-
-    def states(self) -> list[HedgeState]:
-        """Every open hedge as an operator sees it, oldest first."""
-        return [
-            hedge_state(
-                hedge,
-                age_h=self.watch.age_h(hedge),
-                funding=sum(self.watch.funding_since_entry(hedge), ZERO),
-                reading=self.watch.readings.get(name),
-                leaving_because=self.exits.hard[name].reason if name in self.exits.hard else "",
-            )
-            for name, hedge in self._context.ledger.hedges.items()
-        ]
 
     def exit_rows(self) -> list[ExitDirection]:
         """What the detector is to look for: one row for each direction in which hedges may leave by choice now. What is

@@ -87,7 +87,11 @@ class HedgeReading(msgspec.Struct, frozen=True, kw_only=True):
     clock: FundingClock
     age_h: float
     funding_bps: float
-    carried_bps: float  # carry of the time so far, which the value has taken off
+
+    @property
+    def leaves_at_bps(self) -> float | None:
+        """The threshold in bps."""
+        return None if self.threshold_milli_bps is None else self.threshold_milli_bps / 1000
 
 
 def side_of(hedge: HedgeRecord) -> int:
@@ -298,7 +302,6 @@ class HedgeWatch:
             clock=clock,
             age_h=age_h,
             funding_bps=funding_bps,
-            carried_bps=carry_bps_per_h * age_h,
         )
 
     def _threshold_bps(

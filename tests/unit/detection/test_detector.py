@@ -5,18 +5,21 @@ from __future__ import annotations
 import threading
 from decimal import Decimal
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from pipeline.detection.detector import IDLE, first_opportunity_id
-from pipeline.detection.memory import DETECTOR_COUNTERS, DETECTOR_SETTINGS, FEED_READER
+from pipeline.detection.memory import DETECTOR, DETECTOR_COUNTERS, DETECTOR_SETTINGS, FEED_READER
 from pipeline.detection.opportunity_record import OpportunityRecord, decode_record
+from pipeline.detection.topology import DIRECTION
 from pipeline.model.catalogue_row import row_to_words
 from pipeline.model.enums import OpportunityType, OrderSide, Refusal
 from pipeline.model.instruments import build_rows
 from pipeline.model.structs import ArbitrageOpportunity
 from pipeline.rehearsal.instruments import spec, venue_refs
 from shm.layout import LEG, OPPORTUNITY, QUEUE
-from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE, CATALOGUE_ROW
+from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE, CATALOGUE_CAPACITY, CATALOGUE_ROW, INVENTORY, INVENTORY_PRICE
 from shm.pages import write_row
 from tests.worlds.detector_world import SPEC, DetectorWorld
 
@@ -210,3 +213,36 @@ def test_a_record_with_a_wrong_checksum_is_not_decoded() -> None:
     record[OPPORTUNITY.legs + LEG.qty_fp] += 1
     with pytest.raises(ValueError, match="checksum"):
         decode_record(record, {})
+
+
+def test_prices_on_the_executors_page_move_thresholds_and_survive_another_catalogue() -> None:
+    world = DetectorWorld()
+    inventory = np.zeros(INVENTORY.END, dtype=np.int64)
+    world.ports = world.ports._replace(inventory=inventory)
+    detector = world.detector()
+    directions = detector.memory.topology.directions
+
+    def price(price_mbps: int) -> None:
+        inventory[INVENTORY.prices + INVENTORY_PRICE.key] = 0 * CATALOGUE_CAPACITY + 2
+        inventory[INVENTORY.prices + INVENTORY_PRICE.price_mbps] = price_mbps
+        inventory[INVENTORY.price_count] = 1
+
+    def thresholds() -> dict[int, tuple[int, int]]:
+        at = int(detector.memory.mem[DETECTOR.directions_off])
+        return table(detector.memory.mem[at : at + directions.size].reshape(directions.shape))
+
+    def table(rows: npt.NDArray[np.int64]) -> dict[int, tuple[int, int]]:
+        columns = [DIRECTION.key, DIRECTION.exec_num, DIRECTION.exec_den]
+        return {key: (num, den) for key, num, den in rows[:, columns].tolist()}
+
+    there, back = 0 * CATALOGUE_CAPACITY + 2, 2 * CATALOGUE_CAPACITY + 0
+    before = thresholds()
+    price(2500)
+    detector.step(budget_ns=0)
+    moved = thresholds()
+    assert {key for key, value in moved.items() if value != before[key]} == {there, back}
+    detector.refresh_catalogue()
+    assert thresholds() == moved
+    price(0)
+    detector.step(budget_ns=0)
+    assert thresholds() == before

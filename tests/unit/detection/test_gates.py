@@ -8,8 +8,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from pipeline.detection.memory import DETECTOR_COUNTERS, DETECTOR_SETTINGS, FEED_READER
+from pipeline.detection.memory import DETECTOR, DETECTOR_COUNTERS, DETECTOR_SETTINGS, FEED_READER
 from pipeline.detection.opportunity_record import record_crc32, record_crc32_of
+from pipeline.detection.topology import build_topology
 from pipeline.model.enums import FeeAssetRule, Refusal, TradingStatus
 from pipeline.rehearsal.detection_world import NOW, Listing, World, terms
 from shm.bookring import conn_open
@@ -327,3 +328,41 @@ def test_an_unmapped_feed_has_no_books() -> None:
     w.memory.feeds[1, FEED_READER.feed_off] = -1
     assert w.scan() == []
     assert w.counter(DETECTOR_COUNTERS.opened) == 0
+
+
+# --- price of inventory ---
+
+
+def test_a_price_of_inventory_raises_one_direction_and_lowers_the_other() -> None:
+    w = world()
+    there, back = 0 * CATALOGUE_CAPACITY + 1, 1 * CATALOGUE_CAPACITY + 0
+    w.memory.set_price(there, 51_000, w.rows, w.terms)  # 51 bps, the edge is 50
+    edge_between(w)
+    assert w.scan() == []
+    end(w)
+    assert refusals(w) == {Refusal.BELOW_THRESHOLD: 1}, "counted as an episode all the same"
+    w.memory.set_price(there, 49_000, w.rows, w.terms)
+    edge_between(w)
+    (record,) = w.scan()
+    assert record[OPPORTUNITY.direction_key] == there
+    end(w)
+    w.memory.set_price(back, -120_000, w.rows, w.terms)  # buys at 100.60, sells at 99.90: loses 70 bps
+    edge_between(w)
+    taken = w.scan()
+    assert [int(record[OPPORTUNITY.direction_key]) for record in taken] == [back]
+
+
+def test_a_price_comes_to_a_memory_that_is_built_anew_and_leaves_others_alone() -> None:
+    w = world()
+    key = 0 * CATALOGUE_CAPACITY + 1
+    w.memory.set_price(key, 7_500, w.rows, w.terms)
+    fresh = build_topology(w.rows, w.terms, feed_count=2, book_capacity=w.books, prices_mbps={key: 7_500})
+    at = int(w.mem[DETECTOR.directions_off])
+    found = w.mem[at : at + fresh.directions.size].reshape(fresh.directions.shape)
+    assert np.array_equal(found, fresh.directions)
+    need = int(w.mem[DETECTOR.need_off])
+    assert np.array_equal(w.flt[need : need + fresh.need.size], fresh.need)
+    w.memory.set_price(key, 0, w.rows, w.terms)
+    assert np.array_equal(found, w.topology.directions)
+    w.memory.set_price(9 * CATALOGUE_CAPACITY + 1, 5, w.rows, w.terms)  # an instrument that is not known (yet)
+    assert np.array_equal(found, w.topology.directions)

@@ -346,3 +346,30 @@ def test_an_own_order_and_an_own_fill_outlive_a_change_of_their_row() -> None:
         world.core.update_limits_table()
         changed(world, 0, funding_rate_ppb=5)
         assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
+
+
+def test_a_direction_whose_inventory_has_a_price_needs_that_much_more_edge() -> None:
+    with a_world() as world:
+        opened(world)
+        record = ordinary(world)
+        judged = exact(world, record)
+        assert isinstance(judged, Plan)
+        buy, sell = (leg.row.instrument_id for leg in judged.legs)
+        spare = judged.edge_send_bps - float(world.config.execute_edge_bps)
+        prices = {(buy, sell): spare + 0.001, (sell, buy): -1000.0}
+        world.core.risk.gate.inventory_price_bps = lambda buy, sell: prices.get((buy, sell), 0.0)
+        refused = exact(world, ordinary(world))
+        assert isinstance(refused, Rejected) and refused.refusal is Refusal.MOVED
+        assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
+        prices[buy, sell] = spare - 0.001
+        assert isinstance(exact(world, ordinary(world)), Plan)
+        assert world.fast_entry.offer(ordinary(world), world.halt, world.now())
+
+
+def test_a_trade_that_brings_inventory_back_goes_at_an_edge_below_the_minimum() -> None:
+    with a_world(config=engine_config(limits={"min_profit_margin_bps": Decimal(1000)})) as world:
+        opened(world)
+        assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
+        world.core.risk.gate.inventory_price_bps = lambda buy, sell: -1000.0
+        assert isinstance(exact(world, ordinary(world)), Plan)
+        assert world.fast_entry.offer(ordinary(world), world.halt, world.now())

@@ -87,7 +87,10 @@ BAD = {
         "gateio": {"dialect": "gateio", "markets": {"margin": {"rest": "ftp://x", "ws": "ws://127.0.0.1:1"}}},
     },
     "risk_limits": {"max_daily_loss_usd": "NaN", "max_orders_per_s": "x", "max_position_size_usd": 0},
-    "detection": {"types": ["spot_moon"]},
+    "detection": {
+        "types": ["spot_moon"],
+        "hedge": {"leverage": 0, "margin": {"trigger_pct": 25, "mark_interval_ms": 0}},
+    },
     "processes": {"feeder": {}, "detector": {"cpus": [-1], "nice": 99}},
 }
 
@@ -110,6 +113,9 @@ def test_every_error_is_listed_at_once_with_its_path() -> None:
         "risk_limits.max_orders_per_s",
         "risk_limits.max_position_size_usd",
         "detection.types",
+        "detection.hedge.leverage",
+        "detection.hedge.margin",
+        "detection.hedge.margin.mark_interval_ms",
         "processes.feeder",
         "processes.detector.cpus",
         "processes.detector.nice",

@@ -277,18 +277,14 @@ def test_a_hedge_shows_what_it_is_worth_if_it_left_now() -> None:
     restore_depth(world)
     pay_funding(world, 10, "received")
     world.run(2000)
-    (state,) = world.core.hedges.states()
     hedge = next(iter(world.core.ledger.hedges.values()))
-    assert state.funding == hedge.qty * hedge.entry_futures_price / 1000
-    assert state.age_s >= 4 and state.next_stamp_s is not None and state.liquidation_distance is None
-    assert state.basis_bps is not None and state.leaves_at_bps is not None and state.leaves_at_bps < state.basis_bps
-    assert state.unrealised_pnl is not None
-    before = world.core.ledger.total_pnl
+    reading = world.core.hedges.watch.readings[hedge.operation_id]
+    assert reading.leaves_at_bps is not None and reading.leaves_at_bps < reading.y_bps
+    notional = hedge.qty * hedge.entry_spot_price
     leave_hard(world)
-    assert world.core.hedges.states()[0].leaving_because == "as told"
+    assert world.core.hedges.exits.hard[hedge.operation_id].reason == "as told"
     world.run(2000)
     assert is_flat(world)
     results = [operation.result for operation in world.core.ledger.operations.values() if operation.result is not None]
-    round_trip = sum((result.pnl_numeraire for result in results), D(0)) + state.funding
-    assert before > world.core.ledger.total_pnl - D(30)
-    assert abs(round_trip - state.unrealised_pnl) < D("0.5")  # of some 2000 USDT: what depth and ticks cost
+    round_trip = sum((result.pnl_numeraire for result in results), D(0)) + notional * D("0.001")
+    assert abs(round_trip - notional * D(reading.value_bps) / 10_000) < D("0.5")  # of 2000: depth, ticks and carry

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from pipeline.model.config import MarginConfig
-from pipeline.virtual.margin_storm import FUTURES, MID, QTY, SLOW, SPOT, SYMBOL, Storm, run_storm, storm_world
+from pipeline.virtual.margin_storm import BASIS, FUTURES, MID, QTY, SLOW, SPOT, SYMBOL, Storm, run_storm, storm_world
+from pipeline.virtual.world import VirtualWorld
 
 D = Decimal
 ASLEEP = MarginConfig(trigger_pct=D("0.02"), target_pct=D("0.03"), out_pct=D("0.01"))
@@ -81,15 +83,52 @@ def test_a_watch_that_can_cut_nothing_says_why_once() -> None:
     assert len(texts) == 1 and f"{SPOT} {SYMBOL}: no live book" in texts[0]
 
 
+def dearer_contract(world: VirtualWorld) -> None:
+    """Both legs 8 % up, and the contract 80 bps more: a loss of the hedge that is no reason to leave it."""
+    for name in (SPOT, FUTURES):
+        mid = world.market.quotes[name, SYMBOL].mid * D("1.08")
+        world.market.move(name, SYMBOL, mid * D("1.008") if name == FUTURES else mid)
+    world.run(2500)
+
+
 def test_exposure_is_valued_at_mark_and_its_loss_counts() -> None:
-    world = storm_world(Storm(), 1, up=True)
+    world = storm_world(Storm(buffer=D("0.5")), 1, up=True)
     gate = world.core.risk.gate
     before = gate.exposure().hedges
-    world.market.move(FUTURES, SYMBOL, MID * D("1.1"))  # the contract alone: a loss of the hedge
-    world.run(2500)
-    assert abs(gate.exposure().hedges / (QTY * MID * D("1.1")) - 1) < D("0.01") and gate.exposure().hedges > before
-    lost = QTY * MID * D("0.09375")  # from the entry's basis of 0.00625 to 0.1
-    assert abs(-gate.unrealised / lost - 1) < D("0.05")
+    dearer_contract(world)
+    assert abs(gate.exposure().hedges / before / (D("1.08") * D("1.008")) - 1) < D("0.002")
+    lost = QTY * MID * (D("1.08") * (BASIS * D("1.008") - 1) - (BASIS - 1))
+    assert abs(-gate.unrealised / lost - 1) < D("0.1")
     assert gate.day_loss() > -gate.unrealised  # fees besides
-    limits = world.config.risk_limits
-    assert gate.day_loss() < limits.max_daily_loss_usd and "daily_loss" not in world.core.ledger.breakers
+
+
+def test_our_liquidation_price_is_the_venues() -> None:
+    for up in (True, False):
+        world = storm_world(Storm(), 1, up=up)
+        state = world.core.risk.gate.margin
+        world.run(2500)
+        reading = state.readings[FUTURES, SYMBOL]
+        told, own = reading.position.liquidation_price, reading.own_liquidation
+        assert told is not None and own is not None and abs(own / told - 1) < D("0.0001")
+        assert not state.doubted and D("0.31") < reading.distance < D("0.34")
+
+
+def test_a_loss_that_is_not_realised_trips_the_limit_of_the_day() -> None:
+    world = storm_world(Storm(buffer=D("0.5")), 1, up=True)
+    limits = msgspec.structs.replace(world.config.risk_limits, max_daily_loss_usd=D(20))
+    world.core.reconfigure(msgspec.structs.replace(world.config, risk_limits=limits))
+    world.run(2500)
+    assert "daily_loss" not in world.core.ledger.breakers
+    dearer_contract(world)
+    assert "not realised" in world.core.ledger.breakers["daily_loss"]
+
+
+def test_a_hedge_without_a_usd_rate_is_named_and_never_counts_as_one_dollar() -> None:
+    world = storm_world(Storm(), 1, up=True)
+    gate = world.core.risk.gate
+    assert gate.exposure().hedges > 1000
+    world.core.rates.rate = lambda asset: None  # type: ignore[method-assign]
+    found = gate.exposure()
+    assert (found.hedges, found.unvalued) == (0, {"USDT"})
+    world.run(2500)
+    assert [alert.code for alert in world.alerts if "no USD rate for USDT" in alert.text] == ["exposure"]

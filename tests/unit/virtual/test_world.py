@@ -108,6 +108,7 @@ def test_a_rising_mark_liquidates_the_short_and_the_core_is_told_as_by_the_codec
     position = world.venues["gateio_futures"].position(account, "BTC_USDT")
     price = world.venues["gateio_futures"].liquidation_price(account, position)
     assert price is not None
+    world.market.move("gateio_spot", "BTC_USDT", price - 400)  # as at the entry: the hedge has no other reason to end
     world.market.move("gateio_futures", "BTC_USDT", price - 10)
     world.run(1000)
     assert position.qty < 0

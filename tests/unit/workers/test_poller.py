@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.execution.market import Instruments
+from pipeline.execution.shared_reads import AccountReader
 from pipeline.model.config import VenueConfig
+from pipeline.model.enums import InstrumentKind
+from pipeline.model.instruments import VenueRef, build_rows
 from pipeline.model.structs import Balance, Position
+from pipeline.rehearsal.instruments import spec
 from shm.layout_pages import ACCOUNT_BALANCE, ACCOUNT_POSITION, ASSET_WORDS, CATALOGUE_ROW, CATALOGUE_TEXT_WORDS
 from shm.pages import AccountPage, CataloguePage
 from shm.words import pack_text, unpack_text
@@ -117,3 +123,25 @@ def test_positions_close_when_the_venue_lists_them_no_more(
     row = account.position(0)
     assert row is not None
     assert (int(row[ACCOUNT_POSITION.qty_fp]), int(row[ACCOUNT_POSITION.confirmed_mono_ns])) == (0, 20)
+
+
+def test_a_position_is_read_back_as_the_venue_reported_it(
+    pages: tuple[AccountPage, CataloguePage, AccountWriter], instance: str
+) -> None:
+    _, _, writer = pages
+    contract = spec("x_futures", symbol="S", kind=InstrumentKind.PERPETUAL)
+    (row,) = build_rows([contract], [VenueRef(name="x_futures", venue_id=3, feed_id=0)])
+    reader = AccountReader(AccountPage.attach(instance), [VENUE], Instruments([row]))
+    told = Position(
+        venue="x_futures", symbol="S", qty=Decimal("-0.5"), entry_price=Decimal("64000.5"), mark_price=Decimal("65000"),
+        recv_mono_ns=15, margin=Decimal("10666.75"), unrealised_pnl=Decimal("-499.75"),
+        liquidation_price=Decimal("84845.5"), maintenance_rate=Decimal("0.005"), maintenance_margin=Decimal("162.5"),
+    )  # fmt: skip
+    silent = msgspec.structs.replace(told, liquidation_price=None, maintenance_margin=None, recv_mono_ns=16)
+    never = msgspec.structs.replace(told, liquidation_price=Decimal(0), recv_mono_ns=17)
+    for position in (told, silent, never):
+        at = position.recv_mono_ns
+        writer.write_positions("x_futures", [position], at)
+        writer.write_venue("x_futures", begin_ns=at, end_ns=at, state=1, failures=0, clock_offset_ns=0)
+        snapshot = reader.poll()
+        assert snapshot is not None and snapshot.positions == (position,)

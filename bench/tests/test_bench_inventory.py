@@ -1,0 +1,33 @@
+"""The price of inventory reaches the goals of its flows on few seeds, and the bound bounds."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from bench.inventory import FLOWS, LOTS, Flow, bound, compare, engine, hits
+
+
+@pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
+def test_the_price_reaches_its_share_of_the_bound(flow: Flow) -> None:
+    row = compare(flow, seeds=2)
+    assert max(flow.goal, 0.9) <= row.share <= 1.0
+    assert row.priced >= row.unpriced
+    assert compare(flow, seeds=2) == row
+
+
+def test_the_bound_is_the_best_of_all_choices() -> None:
+    edges, ways = np.array([3.0, -1.0, 2.0, 5.0, -2.0, 1.0]), np.array([1, -1, 1, 1, -1, -1])
+    best = max(
+        sum(edge for edge, taken in zip(edges, choice, strict=True) if taken)
+        for choice in itertools.product((0, 1), repeat=len(edges))
+        if all(abs(x) <= 1 for x in itertools.accumulate(w * t for w, t in zip(ways, choice, strict=True)))
+    )
+    assert bound(edges, ways, lots=1) == best
+
+
+def test_nobody_earns_more_than_the_bound() -> None:
+    edges, ways = hits(FLOWS[0], 7)
+    assert engine(edges, ways, priced=True)[0] <= bound(edges, ways, lots=LOTS)

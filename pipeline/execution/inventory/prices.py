@@ -1,0 +1,246 @@
+"""The price of inventory per spot-spot direction: one integer that detector, gate and fast path judge with.
+
+A pair of venues that trade one spot pair has a forward direction (buy at the first, sell at the second) and a backward
+one. How much can still go each way follows from the cash at one venue and the coins at the other; the line of
+:mod:`pipeline.economics.inventory_price` makes a price of it, which the forward direction pays and the backward one is
+paid. Its height is learned from the edges of the opportunities that reached the executor, taken or not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pipeline.economics.inventory_price import EdgeHeight, hours_to_empty, lots_to_send, price_bps, transfer_worth
+from pipeline.execution.balances import BalanceMonitor
+from pipeline.execution.core_context import CoreContext
+from pipeline.execution.events import Entered, Opportunity, Tick
+from pipeline.execution.market import mid_price, tradable
+from pipeline.model.enums import InstrumentKind
+from pipeline.model.instruments import InstrumentRow
+from pipeline.model.structs import Balance, Fill
+from shm.layout_pages import CATALOGUE_CAPACITY, PRICE_CAPACITY
+
+MBPS = 1000  # milli-bps per bps
+PAIRS_PER_REFRESH = 8
+SAMPLE_NS = 60_000_000_000
+SAMPLES = 60  # of the fill level: the flow of the last hour
+HOUR_NS = 3600_000_000_000
+
+
+@dataclass(slots=True)
+class Lane:
+    """Two spot listings of one pair, and how full both ends are. Amounts in the pair's quote coin.
+
+    ``x``: what was moved forward net, from the middle; between -k and k. ``flow``: (monotonic ns, x), oldest first.
+    """
+
+    first: InstrumentRow
+    second: InstrumentRow
+    x: float = 0.0
+    k: float = 0.0
+    mid: float = 0.0
+    cash: tuple[float, float] = (0.0, 0.0)
+    coins: tuple[float, float] = (0.0, 0.0)  # at mid
+    price_mbps: int = 0
+    forward: EdgeHeight = field(default_factory=EdgeHeight)
+    backward: EdgeHeight = field(default_factory=EdgeHeight)
+    alarmed: bool = False
+    flow: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=SAMPLES))
+
+    @property
+    def to_send(self) -> float:
+        """Coins' worth to send from the first to the second venue, so that inventory stands where the price is zero;
+        negative: the other way."""
+        return lots_to_send(self.x, self.k, self.forward.bps, self.backward.bps) if self.k else 0.0
+
+    @property
+    def worth(self) -> float:
+        """What sending them earns, in quote."""
+        if not self.k:
+            return 0.0
+        return transfer_worth(self.x, self.k, self.forward.bps, self.backward.bps, 1.0)
+
+    def per_hour(self) -> float:
+        """Net forward flow of the last hour; 0 where less than a minute was seen."""
+        if len(self.flow) < 2:
+            return 0.0
+        (then_ns, before), (now_ns, after) = self.flow[0], self.flow[-1]
+        return (after - before) / ((now_ns - then_ns) / HOUR_NS)
+
+    def hours_to_empty(self) -> float:
+        """Until the direction that the flow runs in can trade no more; infinite without a flow."""
+        return hours_to_empty(self.x, self.k, self.per_hour())
+
+
+class EntryLeg(Protocol):
+    """A leg of an opportunity or of an operation's plan."""
+
+    @property
+    def instrument_id(self) -> int: ...
+
+    @property
+    def side(self) -> int: ...
+
+
+def direction_key(buy: int, sell: int) -> int:
+    """Of two instrument ids, as the detector's records have it."""
+    return buy * CATALOGUE_CAPACITY + sell
+
+
+class InventoryPrices:
+    """Prices of all directions; all 0 where ``detection.inventory_price`` is off. What moved is priced after each
+    event, the rest in turn with each tick."""
+
+    def __init__(self, context: CoreContext, balances: BalanceMonitor) -> None:
+        self._context = context
+        self._balances = balances
+        self._enabled = context.config.detection.inventory_price
+        self._lanes: dict[int, Lane] = {}  # by the forward direction's key, in the order of the page
+        self._by_place: dict[tuple[str, str], list[int]] = {}  # (venue, symbol) and (venue, coin) -> keys
+        self._due: deque[int] = deque()
+        self._moved: set[int] = set()  # keys of pairs whose balances just changed
+        self._prices: dict[int, int] = {}  # both directions
+        self._known = -1
+        self.changed = False  # a price that the page does not have yet
+
+    @property
+    def lanes(self) -> Iterator[Lane]:
+        return iter(self._lanes.values())
+
+    def rows_changed(self) -> None:
+        """New listings make new pairs; known pairs keep what they learned, and their place on the page."""
+        by_pair: dict[int, list[InstrumentRow]] = {}
+        for row in self._context.instruments:
+            if row.spec.kind is InstrumentKind.SPOT and row.tradable_pair:
+                by_pair.setdefault(row.pair_id, []).append(row)
+        for rows in by_pair.values():
+            for number, first in enumerate(rows):
+                for second in rows[number + 1 :]:
+                    key = direction_key(first.instrument_id, second.instrument_id)
+                    lane = self._lanes.get(key)
+                    if lane is not None:
+                        lane.first, lane.second = first, second
+                    elif first.spec.venue != second.spec.venue and len(self._lanes) < PRICE_CAPACITY:
+                        self._lanes[key] = Lane(first, second)
+                        for spec in (first.spec, second.spec):
+                            for name in (spec.symbol, spec.base):
+                                self._by_place.setdefault((spec.venue, name), []).append(key)
+        self._known = len(self._context.instruments)
+
+    # --- what happens ---
+
+    def after(self, event: object) -> None:
+        """What an event that the core has handled means for prices."""
+        if isinstance(event, Tick):
+            self.refresh()
+        elif isinstance(event, Balance):
+            self.note_moved(event.venue, event.asset)
+        elif isinstance(event, Fill):
+            self.note_moved(event.venue, event.symbol)
+        elif isinstance(event, Opportunity) and event.crc_ok and not event.manual and math.isfinite(event.edge_bps):
+            self.note_opportunity(event.legs, event.edge_bps)
+        elif isinstance(event, Entered):
+            self.note_opportunity(event.operation.legs, event.operation.edge_detect_bps)
+        self.price_moved()
+
+    def note_opportunity(self, legs: Sequence[EntryLeg], edge_bps: float) -> None:
+        """An opportunity that reached the executor, with its edge after fees, taken or not."""
+        if len(legs) == 2 and {legs[0].side, legs[1].side} == {1, -1}:
+            buy, sell = legs if legs[0].side > 0 else (legs[1], legs[0])
+            self.note_hit(buy.instrument_id, sell.instrument_id, edge_bps)
+
+    def note_hit(self, buy: int, sell: int, edge_bps: float) -> None:
+        """The same by instrument ids."""
+        lane = self._lanes.get(direction_key(buy, sell))
+        if lane is not None:
+            lane.forward.add(edge_bps)
+            return
+        lane = self._lanes.get(direction_key(sell, buy))
+        if lane is not None:
+            lane.backward.add(edge_bps)
+
+    def note_moved(self, venue: str, name: str) -> None:
+        """A fill of a symbol, or a balance of a coin: its prices are computed after this event."""
+        self._moved.update(self._by_place.get((venue, name), ()))
+
+    # --- prices ---
+
+    def refresh(self) -> None:
+        """The prices of pairs that moved, and of some others in turn."""
+        if len(self._context.instruments) != self._known:
+            self.rows_changed()
+        if not self._due:
+            self._due.extend(self._lanes)
+        for _ in range(min(PAIRS_PER_REFRESH, len(self._due))):
+            self._moved.add(self._due.popleft())
+        self.price_moved()
+
+    def price_moved(self) -> None:
+        """The prices of pairs whose balances moved."""
+        while self._moved:
+            self._price(self._lanes[self._moved.pop()])
+
+    def _price(self, lane: Lane) -> None:
+        now_ns, mid = self._context.now.mono_ns, self._mid(lane)
+        if mid is None:
+            return
+        first, second, usable = lane.first.spec, lane.second.spec, self._balances.usable
+        cash = float(usable(first.venue, first.quote)), float(usable(second.venue, second.quote))
+        coins = float(usable(first.venue, first.base)) * mid, float(usable(second.venue, second.base)) * mid
+        onward, back = min(cash[0], coins[1]), min(cash[1], coins[0])
+        lane.cash, lane.coins = cash, coins
+        lane.k, lane.x, lane.mid = (onward + back) / 2, (back - onward) / 2, mid
+        priced = self._enabled and lane.k > 0
+        price = price_bps(lane.x, lane.k, lane.forward.bps, lane.backward.bps) if priced else 0.0
+        price_mbps = round(price * MBPS)
+        if price_mbps != lane.price_mbps:
+            lane.price_mbps, self.changed = price_mbps, True
+            ids = lane.first.instrument_id, lane.second.instrument_id
+            self._prices[direction_key(*ids)] = price_mbps
+            self._prices[direction_key(ids[1], ids[0])] = -price_mbps
+        if not lane.flow or now_ns - lane.flow[-1][0] >= SAMPLE_NS:
+            lane.flow.append((now_ns, lane.x))
+            self._watch(lane)
+
+    def _watch(self, lane: Lane) -> None:
+        """One alert when a direction will be empty before a transfer could bring coins back and forth."""
+        hours, bound = lane.hours_to_empty(), 2 * self.transfer_minutes(lane.first.spec.base) / 60
+        if hours >= bound:
+            lane.alarmed = False
+        elif not lane.alarmed:
+            lane.alarmed = True
+            onward = lane.per_hour() > 0
+            buy, sell = (lane.first, lane.second) if onward else (lane.second, lane.first)
+            self._context.alert(
+                1,
+                "inventory_empty_soon",
+                f"{buy.spec.pair}: buying at {buy.spec.venue} and selling at {sell.spec.venue} is out of inventory in "
+                f"{hours * 60:.0f} minutes",
+            )
+
+    def transfer_minutes(self, coin: str) -> int:
+        """How long a transfer of the coin lasts."""
+        inventory = self._context.config.inventory
+        transfer = inventory.transfers.get(coin)
+        return inventory.transfer_minutes if transfer is None else transfer.minutes
+
+    def _mid(self, lane: Lane) -> float | None:
+        """Quote per coin: of the first of both listings whose book may be traded on."""
+        for row in (lane.first, lane.second):
+            view = self._context.market.book(row.instrument_id)
+            mid = mid_price(view, row) if view is not None and tradable(view, row) else None
+            if mid is not None:
+                return float(mid)
+        return None
+
+    def price_bps(self, buy: int, sell: int) -> float:
+        """What a trade of this direction (instrument ids) needs beyond the execution edge; 0 where nothing is known."""
+        return self._prices.get(direction_key(buy, sell), 0) / MBPS
+
+    def published(self) -> Iterator[tuple[int, int]]:
+        """(key, milli-bps) of every forward direction, always in the same order."""
+        return ((key, lane.price_mbps) for key, lane in self._lanes.items())
