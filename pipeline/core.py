@@ -53,13 +53,20 @@ from pipeline.execution.operation_states import StateController
 from pipeline.execution.orchestrator import OrderOrchestrator
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.positions import PositionManager
-from pipeline.execution.records import BootRecord, HedgeRecord, Purpose, RefusalRecord, StopRecord
+from pipeline.execution.records import BootRecord, FillRecord, HedgeRecord, Purpose, RefusalRecord, StopRecord
 from pipeline.fast_entry.entry import FastEntry
 from pipeline.model.config import EngineConfig
 from pipeline.model.enums import BalanceCheck, OrderState, Refusal, ReportOutcome
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
-from pipeline.model.venue_events import CancelOutcome, FundingNotice, OutcomeKind, PlaceOutcome, SessionState
+from pipeline.model.venue_events import (
+    CancelOutcome,
+    FundingNotice,
+    MoneyNotice,
+    OutcomeKind,
+    PlaceOutcome,
+    SessionState,
+)
 from pipeline.recovery.funding import FundingWatch
 from pipeline.recovery.manager import EarlierRun, RecoveryManager
 from pipeline.recovery.order_queries import OrderQueries
@@ -102,10 +109,19 @@ class ExecutionCore:
         self.states = StateController(self.ledger, self.context.record)
         self.positions = PositionManager(self.ledger, self.rates, self.context.record)
         self.risk = RiskManager(self.context, self.balances, self.rates)
-        self.evidence = Evidence(self.context, on_fill=self.risk.gate.filled)
-        self.recovery = RecoveryManager(self.context, self.evidence, self.balances, on_evidence=self._after)
+        self.evidence = Evidence(self.context, on_fill=self._filled)
+        self.funding = FundingWatch(self.context, self._numeraire_rate)
+        self.recovery = RecoveryManager(
+            self.context,
+            self.evidence,
+            self.balances,
+            on_evidence=self._after,
+            rate=self.rates.rate,
+            funding_known=self.funding.covers,
+        )
         self.fast_entry: FastEntry | None = None
         self.risk.gate.reconciled = self.recovery
+        self.risk.gate.doubtful = self.recovery.account.doubtful
         self.orders = OrderOrchestrator(
             self.context,
             self.states,
@@ -117,9 +133,9 @@ class ExecutionCore:
             held_by_operator=self.recovery.held_by_operator,
             awaits_first_sweep=self.recovery.awaits_first_sweep,
             can_place=lambda venue: self.risk.gate.has_budget(venue, 1),
+            questioned=self.recovery.account.questioned,
         )
         self.order_queries = OrderQueries(self.context, self.evidence)
-        self.funding = FundingWatch(self.context, self._numeraire_rate)
         self.hedge_exits = HedgeExits(self.context)
         self.stopping = False
         self.refused = 0
@@ -135,7 +151,8 @@ class ExecutionCore:
             OrderUpdate: self._update,
             Fill: self._fill,
             Balance: self.balances.on_balance,
-            Position: self._nothing,
+            Position: self.recovery.account.on_position,
+            MoneyNotice: self.recovery.account.on_notice,
             PlaceOutcome: self._outcome,
             CancelOutcome: self._cancel_outcome,
             SessionState: self._session,
@@ -324,11 +341,13 @@ class ExecutionCore:
         """After any evidence about an order: reservations, then its operation."""
         if order.settled:
             self.balances.settled(order)
+        self.recovery.reduced(order)
         operation = self.ledger.operations[order.intent.operation_id]
         self.orders.advance(operation)
 
-    def _nothing(self, event: object) -> None:
-        """Pushed positions change nothing: only the poller's complete lists are compared with the ledger."""
+    def _filled(self, record: FillRecord) -> None:
+        self.risk.gate.filled(record)
+        self.recovery.account.on_fill(record)
 
     def _not_sent(self, event: NotSent) -> None:
         order = self.evidence.not_sent(event)
@@ -377,7 +396,8 @@ class ExecutionCore:
     def _account(self, snapshot: AccountSnapshot) -> None:
         for balance in snapshot.balances:
             self.balances.on_balance(balance)
-        self.recovery.on_account(snapshot.balances, snapshot.positions, set(snapshot.positions_recv_mono_ns))
+        account = self.recovery.account
+        account.on_account(snapshot.balances, snapshot.positions, snapshot.positions_recv_mono_ns)
 
     def _session(self, state: SessionState) -> None:
         up = state.state == "up"
@@ -428,13 +448,15 @@ class ExecutionCore:
                 continue
             if hedge.spot_venue not in self.recovery or hedge.futures_venue not in self.recovery:
                 continue
+            if self.recovery.account.questioned(hedge.futures_venue, hedge.futures_symbol):
+                continue  # how much of it is there is being looked up
             plan = self.hedge_exits.exit_plan(hedge, forced=forced)
             if plan is not None and (forced or self._may_leave(plan, hedge)):
                 self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id)
 
     def _may_leave(self, plan: Plan, hedge: HedgeRecord) -> bool:
         """Whether an exit by our own decision may go: position not in doubt, direction not resting, rate budget."""
-        doubt = f"venue.{hedge.futures_venue}" in self.ledger.breakers
+        doubt = any(self.recovery.account.doubtful(leg.row.spec) for leg in plan.legs)
         resting = self.risk.gate.resting(plan.opportunity.direction_key)
         return not doubt and not resting and self.risk.gate.has_budget_for(plan)
 

@@ -17,7 +17,7 @@ from pipeline.execution.records import OperationRecord, OrderIntentRecord, Purpo
 from pipeline.model.enums import Refusal, ReportOutcome
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, Funding, OrderRequest, OrderUpdate, Position
-from pipeline.model.venue_events import CancelOutcome, FundingNotice, PlaceOutcome, SessionState
+from pipeline.model.venue_events import CancelOutcome, FundingNotice, MoneyNotice, PlaceOutcome, SessionState
 
 
 class Now(msgspec.Struct, frozen=True):
@@ -235,6 +235,7 @@ CoreEvent = (
     | CancelOutcome
     | SessionState
     | FundingNotice
+    | MoneyNotice
     | Sent
     | NotSent
     | Tick

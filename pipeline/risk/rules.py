@@ -178,6 +178,7 @@ EXACT_PATH_ONLY = {
 #: Fields that refuse no entry, and what they are for.
 NO_RULE = {
     "risk_limits.warn_exposure_usd": "warns an operator",
+    "risk_limits.max_unexplained_loss_usd": "money that is gone without a reason trips a breaker",
     "risk_limits.max_execution_time_ms": "when an order without an answer counts as UNKNOWN",
     "detection.min_edge_bps": "from when on the detector counts an episode",
     "detection.dead_after_ms": "when a feed is dead; forced exits may use books up to this age",

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from pipeline.core import ExecutionCore
 from pipeline.exchanges.base import FundingNotice, OutcomeKind, PlaceOutcome, SessionState
 from pipeline.execution.events import (
@@ -572,7 +574,7 @@ class World:
             since_wall_ms=action.since_wall_ms,
             symbols=action.symbols,
             orders=() if failed else tuple(self._ended(o) for o in venue.orders.values()),
-            fills=() if failed else tuple(venue.fills),
+            fills=() if failed else listed(venue),
             balances=() if failed else tuple(self.rest_balances(venue)),
             positions=() if failed or venue.spot else self.rest_positions(),
             error="model" if failed else "",
@@ -589,7 +591,7 @@ class World:
 
     def _fetch_fills(self, action: FetchFills) -> None:
         failed = self._chance("rest_error")
-        fills = () if failed else tuple(self.venues[action.venue].fills)
+        fills = () if failed else listed(self.venues[action.venue])
         self.feed(FillsAnswer(action.venue, action.symbol, fills, "model" if failed else ""))
 
     def _fetch_balances(self, action: FetchBalances) -> None:
@@ -713,6 +715,11 @@ class World:
         known = sum(unmatched, ledger.dust.get("BTC", Decimal(0)))
         delta = self.core.positions.delta().get("BTC", Decimal(0))
         assert delta == known, f"not flat (I1): {delta} {known} {ledger.dust}"
+
+
+def listed(venue: ModelVenue) -> tuple[Fill, ...]:
+    """The venue's fills as REST lists them."""
+    return tuple(msgspec.structs.replace(fill, source="rest") for fill in venue.fills)
 
 
 class Crash(Exception):

@@ -187,7 +187,7 @@ def test_a_restart_keeps_the_baseline_of_a_balance() -> None:
     world = ready_world(faults=SILENT)
     world.feed(world.offer("mexc_spot", "gateio_spot"))
     client_id = order_on(world, "mexc_spot").client_id
-    world.venues["mexc_spot"].balances["BTC"] += order_on(world, "mexc_spot").intent.qty
+    moved_by(world, fill_of(world, order_on(world, "mexc_spot")))
     world.kill()
     world.run(8000)
     assert world.core.ledger.orders[client_id].state is OrderState.UNKNOWN
@@ -202,7 +202,8 @@ def test_a_coin_that_the_account_never_listed_is_evidence_too() -> None:
     world.faults = SILENT
     world.feed(world.offer("mexc_spot", "gateio_spot"))
     order = order_on(world, "mexc_spot")
-    world.venues["mexc_spot"].balances["BTC"] = order.intent.qty
+    world.venues["mexc_spot"].balances["BTC"] = Decimal(0)
+    moved_by(world, fill_of(world, order))
     world.run(8000)
     assert order.state is OrderState.UNKNOWN
 
@@ -367,9 +368,22 @@ def hedge_world(**config: Any) -> World:
 def finish_order(world: World, order: Order, qty: Decimal | None = None) -> None:
     qty = order.intent.qty if qty is None else qty
     if qty:
-        world.feed(fill_of(world, order, qty=qty, fee=qty * order.intent.price / 10_000))
+        fill = fill_of(world, order, qty=qty, fee=qty * order.intent.price / 10_000)
+        moved_by(world, fill)
+        world.feed(fill)
     state = OrderState.FILLED if qty == order.intent.qty else OrderState.CANCELLED
     world.feed(update_of(world, order, state, qty))
+
+
+def moved_by(world: World, fill: Fill) -> None:
+    """The venue's own books after an execution that only the test knows of."""
+    venue, sign = world.venues[fill.venue], int(fill.side)
+    if venue.spot:
+        venue.balances["BTC"] += sign * fill.qty
+        venue.balances["USDT"] -= sign * fill.qty * fill.price
+    else:
+        world._move_position(venue, sign * fill.qty, fill.price)
+    venue.balances[fill.fee_asset] -= fill.fee
 
 
 def flows_usdt(world: World) -> Decimal:
@@ -540,7 +554,7 @@ def test_a_fill_that_is_not_reported_yet_is_not_external() -> None:
     """The balance has moved by our own order, whose answer and events are lost: no alarm while it is being asked."""
     world = ready_world(faults=SILENT)
     world.feed(world.offer("mexc_spot", "gateio_spot"))
-    world.venues["mexc_spot"].balances["BTC"] += order_on(world, "mexc_spot").intent.qty
+    moved_by(world, fill_of(world, order_on(world, "mexc_spot")))
     world.run(1400)
     assert "external" not in [getattr(report, "code", "") for report in world.reports]
 
@@ -592,9 +606,15 @@ def test_a_closing_that_sold_a_remainder_on_top_leaves_the_hedge_larger() -> Non
     futures = next(o for o in orders if o.intent.kind is InstrumentKind.PERPETUAL)
     extra = Decimal("0.02")
     world.feed(update_of(world, futures, OrderState.CANCELLED, extra))
-    wrong = fill_of(world, futures, side=OrderSide.SELL, qty=extra, fee=extra * futures.intent.price / 10_000)
+    wrong = fill_of(
+        world, futures, side=OrderSide.SELL, qty=extra, fee=extra * futures.intent.price / 10_000, source="rest"
+    )
     world.feed(wrong)
-    bought = fill_of(world, spot, side=OrderSide.BUY, qty=extra, fee=extra * spot.intent.price / 10_000)
+    bought = fill_of(
+        world, spot, side=OrderSide.BUY, qty=extra, fee=extra * spot.intent.price / 10_000, source="rest"
+    )
+    for fill in (wrong, bought):
+        moved_by(world, fill)
     world.feed(update_of(world, spot, OrderState.CANCELLED, extra))
     world.feed(bought)
     assert closing.result is not None
