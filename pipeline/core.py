@@ -53,7 +53,15 @@ from pipeline.execution.operation_states import StateController
 from pipeline.execution.orchestrator import OrderOrchestrator
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.positions import PositionManager
-from pipeline.execution.records import BootRecord, FillRecord, HedgeRecord, Purpose, RefusalRecord, StopRecord
+from pipeline.execution.records import (
+    AdoptedRecord,
+    BootRecord,
+    FillRecord,
+    HedgeRecord,
+    Purpose,
+    RefusalRecord,
+    StopRecord,
+)
 from pipeline.fast_entry.entry import FastEntry
 from pipeline.model.config import EngineConfig
 from pipeline.model.enums import BalanceCheck, OrderState, Refusal, ReportOutcome
@@ -107,7 +115,7 @@ class ExecutionCore:
         )
         self.rates = UsdRates(self.context.instruments, market)
         self.states = StateController(self.ledger, self.context.record)
-        self.positions = PositionManager(self.ledger, self.rates, self.context.record)
+        self.positions = PositionManager(self.ledger, self.rates, self.context.record, config.execution.numeraire)
         self.risk = RiskManager(self.context, self.balances, self.rates)
         self.evidence = Evidence(self.context, on_fill=self._filled)
         self.funding = FundingWatch(self.context, self._numeraire_rate)
@@ -140,6 +148,7 @@ class ExecutionCore:
         self.stopping = False
         self.refused = 0
         self.last_refusal = ""
+        self.adopted: list[AdoptedRecord] = []  # what the last ADOPT has taken over
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)
         self._token = 0
         self._refusal_second = 0
@@ -206,7 +215,7 @@ class ExecutionCore:
         earlier = EarlierRun.of(self.ledger, host_boot)
         self.context.record(BootRecord(epoch, instance, str(self.config.mode), pid, build_hash, host_boot))
         if earlier.same_host_boot:
-            self._recall(now)
+            self.risk.recall(now)
         venues = sorted({v.name for v in self.config.venues} | set(self.context.instruments.venues()))
         for operation in list(self.ledger.open_operations.values()):
             self.states.transition_to_recovery(operation, "found open at the start")
@@ -215,18 +224,6 @@ class ExecutionCore:
         self.risk.start_monitoring()
         self.recovery.start(venues, earlier)
         return self.context.drain()
-
-    def _recall(self, now: Now) -> None:
-        """Restores what the gate knew in the run before: orders of the last second, and times of our own fills."""
-        gate = self.risk.gate
-        sends = [
-            (order.sent_mono_ns or order.intent_mono_ns, order.intent.venue) for order in self.ledger.orders.values()
-        ]
-        for sent_mono_ns, venue in sorted(sends):
-            gate.recall_send(venue, sent_mono_ns, now.mono_ns)
-        for operation in self.ledger.operations.values():
-            for fill in operation.fills:
-                gate.note_fill(fill.venue, fill.symbol, min(fill.recv_mono_ns, now.mono_ns), fill.venue_wall_ms)
 
     def stop(self, now: Now, reason: str) -> list[Action]:
         """The actions that end a run on purpose: its last record."""
@@ -431,9 +428,8 @@ class ExecutionCore:
             self.orders.advance(operation)
         self.risk.tick()
         now_ns = self.context.now.mono_ns
-        for token, (_plan, asked_ns) in list(self._pending.items()):
-            if now_ns - asked_ns > STRICT_TIMEOUT_NS:
-                self._balances_answer(BalancesAnswer(token, (), "no answer in time"))
+        for token in [token for token, (_, asked) in self._pending.items() if now_ns - asked > STRICT_TIMEOUT_NS]:
+            self._balances_answer(BalancesAnswer(token, (), "no answer in time"))
         if now_ns - self._hedges_looked_mono_ns >= HEDGE_LOOK_NS:
             self._hedges_looked_mono_ns = now_ns
             self._look_at_hedges(forced=False)
@@ -473,6 +469,8 @@ class ExecutionCore:
                 self.orders.cancel_all_orders()
         elif kind is CommandKind.REARM:
             self.risk.rearm(command.argument, command.reason)
+        elif kind is CommandKind.ADOPT:
+            self.adopted = self.recovery.adoption.adopt(command.reason)
         elif kind is CommandKind.APPROVE:
             operation = self.recovery.approve(command.argument, command.reason)
             if operation is not None:

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact
 
-from pipeline.execution.records import ExternalFillRecord, FillRecord, FundingRecord
+from pipeline.execution.external_records import ExternalFillRecord
+from pipeline.execution.records import FillRecord, FundingRecord
 from pipeline.model.enums import InstrumentKind
 from pipeline.model.structs import ZERO
 

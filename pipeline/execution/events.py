@@ -214,6 +214,7 @@ class CommandKind(IntEnum):
     CANCEL_RECOVERY = 3
     REARM = 4  # a breaker
     STOP = 5  # take no new opportunity, finish what is open
+    ADOPT = 6  # take over what is at the venues and this journal does not explain
 
 
 class Command(msgspec.Struct, frozen=True):

@@ -15,16 +15,11 @@ import msgspec
 
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import FetchFills, NotSent, QueryOrder, Sent, SweepAnswer
+from pipeline.execution.external_records import HeldFillRecord
 from pipeline.execution.ledger import Order
 from pipeline.execution.market import PPM, fee_of
 from pipeline.execution.order_states import RANK
-from pipeline.execution.records import (
-    ExternalRecord,
-    FillRecord,
-    HeldFillRecord,
-    OrderSentRecord,
-    OrderStateRecord,
-)
+from pipeline.execution.records import ExternalRecord, FillRecord, OrderSentRecord, OrderStateRecord
 from pipeline.model.enums import OrderSide, OrderState
 from pipeline.model.structs import Fill, OrderUpdate
 from pipeline.model.venue_events import OutcomeKind, PlaceOutcome
@@ -234,7 +229,7 @@ class Evidence:
         for key, held in list(self._context.ledger.external.held.items()):
             order = self._context.ledger.orders[held.client_id]
             waited_ns = answer.began_mono_ns - order.last_evidence_mono_ns
-            late = waited_ns >= grace_ns or waited_ns < 0 and order.boot_epoch != self._context.ledger.boot_epoch
+            late = waited_ns >= grace_ns or (waited_ns < 0 and order.boot_epoch != self._context.ledger.boot_epoch)
             if held.venue == answer.venue and held.symbol in answer.symbols and key not in listed and late:
                 self._context.record(msgspec.structs.replace(held, state="denied"))
                 found.append(order)
@@ -253,12 +248,14 @@ class Evidence:
         An order without an id of ours may still be one of ours while any of ours on its symbol has no id of the venue.
         """
         ledger = self._context.ledger
-        unnamed = {o.intent.symbol for o in ledger.unsettled.values() if o.intent.venue == answer.venue and not o.order_id}
+        unnamed = {
+            o.intent.symbol for o in ledger.unsettled.values() if o.intent.venue == answer.venue and not o.order_id
+        }
         found: list[ForeignOrder] = []
         for key, order in list(self._orphans.items()):
-            if order.venue == answer.venue and order.symbol in answer.symbols:
-                if order.client_id or order.symbol not in unnamed:
-                    found.append(self._orphans.pop(key))
+            swept = order.venue == answer.venue and order.symbol in answer.symbols
+            if swept and (order.client_id or order.symbol not in unnamed):
+                found.append(self._orphans.pop(key))
         return found
 
     def _check_fill(self, fill: Fill, order: Order) -> None:

@@ -13,16 +13,14 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from pipeline.execution.accounts import EXACT
-from pipeline.execution.records import (
-    AdoptedRecord,
+from pipeline.execution.external_records import (
     ExternalFillRecord,
     ExternalFlowRecord,
     ExternalPositionRecord,
-    ExternalRecord,
-    FillRecord,
     HeldFillRecord,
     TakenShare,
 )
+from pipeline.execution.records import AdoptedRecord, ExternalRecord, FillRecord
 from pipeline.model.enums import InstrumentKind, OrderSide, OrderState
 from pipeline.model.structs import ZERO
 

@@ -17,6 +17,12 @@ import msgspec
 
 from pipeline.execution.accounts import EXACT, Accounts, exposure_by_asset
 from pipeline.execution.external import ExternalState
+from pipeline.execution.external_records import (
+    ExternalFillRecord,
+    ExternalFlowRecord,
+    ExternalPositionRecord,
+    HeldFillRecord,
+)
 from pipeline.execution.order_states import EMPTY_ENDINGS, merge, with_quantity
 from pipeline.execution.records import (
     AdoptedRecord,
@@ -24,14 +30,10 @@ from pipeline.execution.records import (
     BootRecord,
     BreakerRecord,
     DustRecord,
-    ExternalFillRecord,
-    ExternalFlowRecord,
-    ExternalPositionRecord,
     ExternalRecord,
     FillRecord,
     FundingRecord,
     HedgeRecord,
-    HeldFillRecord,
     OperationRecord,
     OperationResultRecord,
     OperationStateRecord,
@@ -219,7 +221,7 @@ class Ledger:
     # --- queries ---
 
     def expected_balance(self, venue: str, asset: str) -> Decimal | None:
-        """What a balance must be (free and locked) by its baseline and everything that moved since; None without one."""
+        """What a balance must be (free and locked) by its baseline and all that moved since; None without one."""
         base = self.baseline.get((venue, asset))
         return None if base is None else EXACT.add(base[0], EXACT.subtract(self.accounts.moved(venue, asset), base[1]))
 

@@ -16,7 +16,6 @@ is ever sent twice: a repair is a new order with a new id.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from decimal import Decimal
 
 from pipeline.execution.accounts import EXACT
@@ -36,7 +35,7 @@ from pipeline.execution.records import (
     Outcome,
     Purpose,
 )
-from pipeline.execution.repair import Repair, RepairChooser, operation_start, unmatched_quantities
+from pipeline.execution.repair import Repair, RepairChooser, RepairPace, operation_start, unmatched_quantities
 from pipeline.execution.settle import (
     entry_basis,
     futures_moved,
@@ -62,20 +61,6 @@ REPAIRS_MAX = 12  # repairs of one operation before an operator is asked
 REPAIR_PAUSE_FIRST_NS = 20_000_000
 REPAIR_PAUSE_MAX_NS = 500_000_000
 COOLDOWN_MAX_NS = 60_000_000_000
-
-
-@dataclass(slots=True)
-class RepairPace:
-    """Pace of an operation's repairs, in memory only. Repairs are the rungs of a ladder: each allows more slippage.
-
-    ``held``: no repair before an operator has decided.
-    """
-
-    attempts: int = 0
-    rungs_forgiven: int = 0  # repairs made before an operator let the ladder begin again: they no longer count
-    next_try_mono_ns: int = 0
-    blocked_since_mono_ns: int = 0  # since when no venue takes the repair; 0 = one does
-    held: bool = False
 
 
 class OrderOrchestrator:

@@ -64,6 +64,20 @@ class UnmatchedQuantity:
     dust: Decimal
 
 
+@dataclass(slots=True)
+class RepairPace:
+    """Pace of an operation's repairs, in memory only. Repairs are the rungs of a ladder: each allows more slippage.
+
+    ``held``: no repair before an operator has decided.
+    """
+
+    attempts: int = 0
+    rungs_forgiven: int = 0  # repairs made before an operator let the ladder begin again: they no longer count
+    next_try_mono_ns: int = 0
+    blocked_since_mono_ns: int = 0  # since when no venue takes the repair; 0 = one does
+    held: bool = False
+
+
 def unmatched_quantities(operation: Operation, numeraire: str, dust: dict[str, Decimal]) -> list[UnmatchedQuantity]:
     """Unmatched quantity per asset but the start asset, in order of the assets' names; those that are 0 are left out.
 
@@ -207,7 +221,11 @@ class RepairChooser:
             return None
         asset, reserve = reservation(row, side, qty, price, self._context.config.detection.hedge.leverage)
         reducing = row.spec.kind is InstrumentKind.PERPETUAL and self._reduces(row, side, qty)
-        if row.spec.kind is InstrumentKind.PERPETUAL and not reducing and own_side_only(self._context.ledger, operation):
+        if (
+            row.spec.kind is InstrumentKind.PERPETUAL
+            and not reducing
+            and own_side_only(self._context.ledger, operation)
+        ):
             return None
         if not reducing and self._balances.usable(plan.venue, asset) < reserve:
             return None

@@ -76,15 +76,7 @@ class MoneyNotice(msgspec.Struct, frozen=True, kw_only=True):
 
 #: Every event of a venue.
 VenueEvent = (
-    OrderUpdate
-    | Fill
-    | Balance
-    | Position
-    | PlaceOutcome
-    | CancelOutcome
-    | SessionState
-    | FundingNotice
-    | MoneyNotice
+    OrderUpdate | Fill | Balance | Position | PlaceOutcome | CancelOutcome | SessionState | FundingNotice | MoneyNotice
 )
 #: Takes the events of a session, in the order of their arrival.
 EventSink = Callable[[VenueEvent], None]

@@ -86,6 +86,7 @@ class AccountCheck:
         self._pushed: dict[Key, Position] = {}
         self._notices: dict[Key, list[MoneyNotice]] = {}
         self._past: dict[Key, _Past] = {}
+        self._listed: dict[Key, Position] = {}  # newest row of each position that REST listed
 
     # --- what others ask ---
 
@@ -112,6 +113,11 @@ class AccountCheck:
     def doubt(self, venue: str, what: str) -> None:
         """No entries there until the account has agreed with the ledger for a while."""
         self._doubts[venue, what] = AGREE_POLLS
+
+    def entry_price(self, venue: str, symbol: str) -> Decimal:
+        """Average entry price of a position as its venue states it; 0 without one."""
+        position = self._listed.get((venue, symbol))
+        return position.entry_price if position is not None else ZERO
 
     def open_questions(self) -> list[Key]:
         """Positions that wait for an answer: a sweep without one has to be repeated."""
@@ -150,6 +156,7 @@ class AccountCheck:
             return
         self._set_positions(answer)
         listed = {position.symbol: position for position in answer.positions}
+        self._listed.update({(answer.venue, symbol): position for symbol, position in listed.items()})
         for key in [k for k in self._questions if k[0] == answer.venue and k[1] in answer.symbols]:
             if answer.began_mono_ns >= self._questions[key]:
                 self._judge_position(key, listed.get(key[1]), answer.began_mono_ns)
@@ -167,9 +174,7 @@ class AccountCheck:
             key = (balance.venue, balance.asset)
             if key in ledger.baseline or balance.asset in moving or self._moved_since(key, answer.began_mono_ns):
                 continue  # a new baseline would hide what an unknown order did, or count a fill twice or never
-            self._context.record(
-                BalanceRecord(*key, balance.free, balance.locked, "reconcile", balance.recv_mono_ns)
-            )
+            self._context.record(BalanceRecord(*key, balance.free, balance.locked, "reconcile", balance.recv_mono_ns))
 
     def _set_positions(self, answer: SweepAnswer) -> None:
         """The same for positions; the venue's list is complete, so every symbol that it leaves out is at zero.
@@ -253,6 +258,7 @@ class AccountCheck:
         for balance in balances:
             self._judge_balance(balance, offs)
         listed = {(p.venue, p.symbol): p for p in positions}
+        self._listed.update(listed)
         for key in list(ledger.position_offsets):
             if key[0] in confirmed and self._context.instruments.find(*key) is not None:
                 self._judge_position(key, listed.get(key), confirmed[key[0]])
@@ -403,5 +409,3 @@ class AccountCheck:
         """Notices that may explain a difference; old ones are dropped."""
         oldest_ns = self._context.now.mono_ns - NOTICE_NS
         return [notice for notice in self._notices.get(key, ()) if notice.recv_mono_ns > oldest_ns]
-
-

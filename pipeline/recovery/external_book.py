@@ -21,22 +21,21 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from pipeline.execution.accounts import EXACT, PNL_DIGITS
 from pipeline.execution.core_context import CoreContext, epoch_of
 from pipeline.execution.external import futures_taken, spot_taken
-from pipeline.execution.ledger import SECOND_ENGINE, UNEXPLAINED_LOSS, UNKNOWN_PAST, Operation
-from pipeline.execution.records import (
+from pipeline.execution.external_records import (
     ExternalFillRecord,
     ExternalFlowRecord,
     ExternalPositionRecord,
-    ExternalRecord,
     TakenShare,
 )
+from pipeline.execution.ledger import SECOND_ENGINE, UNEXPLAINED_LOSS, UNKNOWN_PAST, Operation
+from pipeline.execution.records import ExternalRecord
 from pipeline.execution.settle import hedge_left, hedge_record
 from pipeline.model.enums import InstrumentKind
 from pipeline.model.structs import ZERO, Fill
 
 #: How venues name the end of an order that they placed themselves, and the text of such an order -> the cause.
 FORCED = (
-    ("liquidat", "liquidation"),
-    ("liq-", "liquidation"),
+    ("liq", "liquidation"),
     ("insurance", "liquidation"),
     ("autoclose", "liquidation"),
     ("auto_deleverag", "adl"),

@@ -27,8 +27,8 @@ from pipeline.execution.evidence import Evidence
 from pipeline.execution.ledger import LATE_NS, Ledger, Operation, Order
 from pipeline.execution.records import ReconcileRecord, RecoveryRecord
 from pipeline.model.enums import OrderState
-from pipeline.model.structs import Balance
 from pipeline.recovery.account import UNPROVED, AccountCheck
+from pipeline.recovery.adoption import Adoption
 from pipeline.recovery.external_book import ExternalBook
 
 SWEEP_PAUSE_NS = 1_000_000_000
@@ -43,6 +43,7 @@ SUSPECT_NS = 900_000_000_000  # how far back an unexplained movement is searched
 PROOF_PAUSE_MAX_NS = 30_000_000_000  # between sweeps that could not decide about an unknown order
 FIRST_SWEEP_MS = 3_600_000  # how far back the first sweep of a new journal looks for orders of an engine
 FIRST_SYMBOLS_MAX = 40  # and in how many symbols: each costs requests before the first trade
+
 
 @dataclass(slots=True, frozen=True)
 class EarlierRun:
@@ -106,6 +107,7 @@ class RecoveryManager:
         self._refused: set[str] = set()  # orders whose refusal has raised a question about a position
         self._alerted: set[str] = set()  # unknown orders that an operator has been alerted of
         self.book = ExternalBook(context, rate)
+        self.adoption = Adoption(context, rate, lambda venue, symbol: self.account.entry_price(venue, symbol))
         self.account = AccountCheck(context, balances, self.book, self._suspect, funding_known)
 
     # --- start-up and sweeps ---
@@ -299,9 +301,7 @@ class RecoveryManager:
             if order.fills:
                 self.account.doubt(order.venue, order.symbol)
             elif (order.venue, order.order_id) not in ledger.external.orders and (booked or epoch_of(order.client_id)):
-                self.book.order(
-                    order.venue, order.symbol, order.order_id, order.client_id, witness=witness, live=live
-                )
+                self.book.order(order.venue, order.symbol, order.order_id, order.client_id, witness=witness, live=live)
 
     def _suspect(self, venue: str, what: str) -> None:
         """Something moved that the ledger does not explain: perhaps a fill of ours that a venue added late, perhaps
@@ -363,7 +363,9 @@ class RecoveryManager:
             if not self.account.agrees(order, answer) and not self._approved(intent.operation_id):
                 if order.client_id not in self._alerted:
                     self._alerted.add(order.client_id)
-                    text = f"{order.client_id}: no trace, yet balances moved; approve r{intent.operation_id} to settle it"
+                    text = (
+                        f"{order.client_id}: no trace, yet balances moved; approve r{intent.operation_id} to settle it"
+                    )
                     self._context.alert(2, "unknown_unproved", text)
                 continue
             self._evidence.expired(order, f"complete sweep of {answer.venue} after expiry found nothing")

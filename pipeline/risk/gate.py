@@ -55,7 +55,9 @@ class Gate:
         self.ready = False
         self.reducing = ""  # why no new risk is taken while something old is repaired; "" = nothing
         self.reconciled: Container[str] = ()  # venues whose sessions stand and whose past is known
-        self.doubtful: Callable[[InstrumentSpec], str] = _agrees  # why an instrument's account is in doubt; "" = it is not
+        self.doubtful: Callable[[InstrumentSpec], str] = (
+            _agrees  # why an instrument's account is in doubt; "" = it is not
+        )
         self.user_check: UserCheck | None = None
         self.order_budget: OrderBudget | None = None  # the venues' own budgets, where somebody knows them
         self.enabled_types = frozenset(context.config.enabled_opportunity_types)

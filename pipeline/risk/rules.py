@@ -105,6 +105,8 @@ RULES = (
     Rule("sessions up, past known", Refusal.SESSION_DOWN, _GATE + "_places", (VERDICT, LAST_LOOK),
          _reason("session down")),
     Rule("own orders there settled", Refusal.INSTRUMENT_BLOCKED, _GATE + "_places", (VERDICT,), _attack("own order")),
+    Rule("account agrees with the ledger", Refusal.INSTRUMENT_BLOCKED, _GATE + "_places", (MAY_ENTER,),
+         _attack("account in doubt")),
     # --- the books ---
     Rule("book there", Refusal.NO_BOOK, _PLAN + "Planner._book_fault", (VERDICT,), _attack("no book")),
     Rule("book without gap", Refusal.GAP, _PLAN + "Planner._book_fault", (VERDICT,), _attack("gap")),

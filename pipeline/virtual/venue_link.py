@@ -32,7 +32,14 @@ from pipeline.model.errors import (
     VenueUnavailable,
 )
 from pipeline.model.structs import Balance, Fill, Funding, OrderRequest, OrderUpdate, Position
-from pipeline.model.venue_events import CancelOutcome, FundingNotice, OutcomeKind, PlaceOutcome, SessionState
+from pipeline.model.venue_events import (
+    CancelOutcome,
+    FundingNotice,
+    MoneyNotice,
+    OutcomeKind,
+    PlaceOutcome,
+    SessionState,
+)
 from pipeline.sim.exchange.accounts import SimAccount, SimPosition
 from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, OrderEvent, PositionEvent, TradeEvent
 from pipeline.sim.exchange.faults import NO_FAULTS, RequestFaults
@@ -49,7 +56,9 @@ from pipeline.sim.exchange.orders import (
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.rate_limits import Budget, WindowLimiter
 
-Event = PlaceOutcome | CancelOutcome | OrderUpdate | Fill | Balance | Position | SessionState | FundingNotice
+Event = (
+    PlaceOutcome | CancelOutcome | OrderUpdate | Fill | Balance | Position | SessionState | FundingNotice | MoneyNotice
+)
 Answer = QueryAnswer | FillsAnswer | FundingAnswer | SweepAnswer
 Emit = Callable[[object], None]
 
@@ -220,6 +229,16 @@ class VenueLink:
             self._emit(self._position(event.position))
 
     def _balance_pushed(self, event: BalanceEvent) -> None:
+        if event.reason in ("deposit", "withdraw"):
+            self._emit(
+                MoneyNotice(
+                    venue=self.name,
+                    asset=event.asset,
+                    amount=event.change,
+                    reason=event.reason,
+                    recv_mono_ns=self._clock.mono_ns(),
+                )
+            )
         if event.reason == "fund":
             self._emit(
                 FundingNotice(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from workers.output import emit, say
 from workers.state_folder import instance_dir
 
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept in halt.json and shown by status.")]
+ADOPT_TIMEOUT_S = 20.0
 SYMBOLS_TIMEOUT_S = 15.0  # adding a symbol asks its venue
 
 
@@ -48,12 +50,18 @@ def _latch(operation: str, instance: str, reason: str, json: bool) -> int:
     if not reason.strip():
         raise BadInput(NO_REASON)
     reply = _asked(name, {"op": operation, "reason": reason}) or _latched_on_disk(name, operation, reason)
-    emit(
-        {"halted": reply["halted"], "reason": reply["reason"]},
-        as_json=json,
-        text=lambda r: f"{name}: {'HALTED' if r['halted'] else 'running'} ({r['reason']})",
-    )
+    emit({"halted": reply["halted"], "reason": reply["reason"]}, as_json=json, text=partial(_latch_text, name))
     return EXIT_OK
+
+
+def _latch_text(instance: str, fields: dict[str, Any]) -> str:
+    lines = [f"{instance}: {'HALTED' if fields['halted'] else 'running'} ({fields['reason']})"]
+    lines += [
+        f"  {row['what']}: {row['qty']} {row['base']} {row['venue']} {row['symbol']} {row['detail']}"
+        for row in fields.get("adopted", ())
+    ]
+    lines += [f"  still stops new risk: breaker {text}" for text in fields.get("blocking", ())]
+    return "\n".join(lines)
 
 
 def _asked(instance: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -87,9 +95,34 @@ def halt(reason: Reason, instance: Instance = "", json: Json = False) -> int:
     return _latch("halt", instance, reason, json)
 
 
-def resume(reason: Reason, instance: Instance = "", json: Json = False) -> int:
-    """Release the halt. Nothing else releases it."""
-    return _latch("resume", instance, reason, json)
+def resume(
+    reason: Reason,
+    instance: Instance = "",
+    json: Json = False,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Take over positions and orders that the journal does not explain.")
+    ] = False,
+) -> int:
+    """Release the halt. Nothing else releases it.
+
+    With --adopt, after a lost or older journal or a second engine on the key: positions at the venues become hedges
+    again where their coins are found, everything else a baseline; what was taken over is listed.
+    """
+    if not adopt:
+        return _latch("resume", instance, reason, json)
+    name = existing(instance)
+    if not reason.strip():
+        raise BadInput(NO_REASON)
+    request = {"op": "resume", "adopt": True, "reason": reason}
+    reply = ask_supervisor(name, request, timeout_s=ADOPT_TIMEOUT_S)
+    fields = {
+        "halted": reply["halted"],
+        "reason": reply["reason"],
+        "adopted": reply["adopted"],
+        "blocking": [f"{breaker}: {why}" for breaker, why in reply["breakers"].items()],
+    }
+    emit(fields, as_json=json, text=partial(_latch_text, name))
+    return EXIT_OK if not fields["halted"] else EXIT_CHECK_FAILED
 
 
 def execute(

@@ -109,12 +109,18 @@ def read_report(instance: str, since: str) -> dict[str, Any]:
         pnl, fees = _change_of_accounts(db, start)
         events = db.execute("SELECT kind, COUNT(*) FROM events WHERE wall_ns >= ? GROUP BY kind", (start,)).fetchall()
         paid = db.execute("SELECT body_json FROM events WHERE kind = 'funding' AND wall_ns >= ?", (start,)).fetchall()
+        moved = db.execute(
+            "SELECT body_json FROM events WHERE kind = 'external_flow' AND wall_ns >= ?", (start,)
+        ).fetchall()
         won, lost = won_and_lost(_trips(db, rows))
     funding: dict[str, Decimal] = {}
     payments = {(row["venue"], row["event_id"]): row for row in (msgspec.json.decode(body) for (body,) in paid)}
     for row in payments.values():  # each booking once, by the venue's own number
         _add(funding, {row["asset"]: row["amount"]})
     _add(pnl, funding)
+    external: dict[str, Decimal] = {}
+    for row in (msgspec.json.decode(body) for (body,) in moved):
+        _add(pnl if row["trading"] else external, {row["asset"]: row["amount"]})
     outcomes: dict[str, int] = {}
     numeraire: dict[str, Decimal] = {}
     detected: list[float] = []
@@ -143,6 +149,7 @@ def read_report(instance: str, since: str) -> dict[str, Any]:
         "pnl_numeraire": numeraire,
         "fees": {asset: amount for asset, amount in sorted(fees.items()) if amount},
         "funding": dict(sorted(funding.items())),
+        "external": {asset: amount for asset, amount in sorted(external.items()) if amount},
         "edge_bps": {"expected": _mean(detected), "at_send": _mean(sent), "realised": _mean(realised)},
         "events": {row[0]: row[1] for row in events},
     }
@@ -167,6 +174,7 @@ def report_text(report: dict[str, Any]) -> str:
             f"  operations   {amounts(report['pnl_numeraire'])}, each at its own prices, without funding",
             f"fees           {amounts(report['fees'])}",
             f"funding        {amounts(report['funding'])} (in the P&L, not in the operations')",
+            f"external       {amounts(report['external'])} (deposits, withdrawals, unexplained; not in the P&L)",
             f"edge bps       expected {edge['expected']}, at send {edge['at_send']}, realised {edge['realised']}",
         )
     )

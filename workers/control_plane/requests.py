@@ -14,6 +14,7 @@ from pipeline.model.errors import BadInput, ConfigInvalid
 from workers.control_plane.catalogue import CatalogueService
 from workers.control_plane.children import Children, ChildState
 from workers.control_socket import GUARD_SOCKET, ask
+from workers.halt_file import NO_REASON
 
 EXECUTOR_TIMEOUT_S = 15.0  # an execution is awaited to its end, at most this long
 
@@ -69,8 +70,16 @@ class Requests:
         return await asyncio.to_thread(ask, path, request)
 
     async def _resume(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Release the halt, and start again the processes that failed in a restart storm."""
-        reply = await self._guard(request)
+        """Release the halt, and start again the processes that failed in a restart storm.
+
+        ``adopt``: the executor takes over what its journal does not explain; the reply lists it.
+        """
+        adopted: dict[str, Any] = {}
+        if request.get("adopt"):
+            if not str(request.get("reason", "")).strip():
+                raise BadInput(NO_REASON)
+            adopted = await self._executor({"op": "adopt", "reason": request["reason"]})
+        reply = {**await self._guard({"op": "resume", "reason": request.get("reason", "")}), **adopted}
         now = time.monotonic()
         for child in self._instance.children:
             if child.state is ChildState.FAILED:

@@ -9,8 +9,10 @@ from typing import Any
 
 import msgspec
 
-from pipeline.execution.accounts import Accounts, venue_order
+from pipeline.execution.accounts import Accounts, Execution, venue_order
+from pipeline.execution.external_records import ExternalFillRecord, ExternalFlowRecord, ExternalPositionRecord
 from pipeline.execution.journal import JournalEntry, read_journal
+from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import (
     DustRecord,
     FillRecord,
@@ -68,11 +70,25 @@ class JournalTotals:
         self.fills = 0
         self.funding: dict[str, Decimal] = {}
         self.payments: set[tuple[str, str]] = set()  # (venue, its number of the booking)
-        fills: list[FillRecord] = []
+        self.foreign: dict[str, Decimal] = {}  # what others hold on our accounts
+        self.external: dict[tuple[str, str], Decimal] = {}  # (venue, asset): money that moved without an order
+        fills: list[Execution] = []
+        ledger = Ledger()
         for entry in entries:
             record = entry.record
+            ledger.apply(record, entry.mono_ns, entry.wall_ns)
             if isinstance(record, FillRecord):
                 fills.append(record)
+                self.fills += 1
+            elif isinstance(record, ExternalFillRecord):
+                if record.booked:
+                    fills.append(record)
+            elif isinstance(record, ExternalPositionRecord):
+                self._book(fills)
+                self.accounts.set_position(record.venue, record.symbol, record.qty, record.price)
+            elif isinstance(record, ExternalFlowRecord):
+                trading = record.trading
+                self.accounts.apply_external(record.venue, record.asset, record.amount, trading=trading)
             elif isinstance(record, OrderIntentRecord):
                 self.orders += 1
             elif isinstance(record, OperationRecord):
@@ -87,10 +103,16 @@ class JournalTotals:
                 self.payments.add((record.venue, record.event_id))
                 self.accounts.apply_funding(record)
                 add(self.funding, record.asset, record.amount)
-        # A position's realised profit depends on the order of its fills: the venue's own order, not that of arrival.
+        self._book(fills)
+        self.external = self.accounts.external
+        self.foreign = ledger.external.foreign()
+
+    def _book(self, fills: list[Execution]) -> None:
+        """Books the fills so far and forgets them. A position's realised profit depends on their order: the venue's
+        own, not that of arrival."""
         for fill in sorted(fills, key=venue_order):
             self.accounts.apply_fill(fill)
-        self.fills = len(fills)
+        fills.clear()
 
     def pnl(self) -> dict[str, Decimal]:
         """Asset -> change over all venues."""
@@ -98,6 +120,21 @@ class JournalTotals:
         for (_, asset), amount in self.accounts.flows.items():
             add(total, asset, amount)
         return total
+
+    def targets(self, numeraire: str) -> dict[str, Decimal]:
+        """What the exposure per asset is allowed to be: dust, and what others hold on our accounts."""
+        totals = dict(self.dust)
+        for asset, amount in self.foreign.items():
+            add(totals, asset, amount)
+        totals.pop(numeraire, None)
+        return totals
+
+    def money(self) -> dict[str, Decimal]:
+        """Asset -> money that came or went without an order, over all venues."""
+        totals: dict[str, Decimal] = {}
+        for (_, asset), amount in self.external.items():
+            add(totals, asset, amount)
+        return totals
 
     def open_hedges(self) -> list[dict[str, Any]]:
         """Rows of the hedges that are still open, as `arb demo --json` shows them."""
@@ -214,7 +251,7 @@ def summarise(
         uids=uids,
         numeraire=numeraire,
         engine_pnl=engine_pnl,
-        dust=books.dust,
+        dust=books.targets(numeraire),
     )
     marks = asset_marks(venue_rows, sim_summary["venues"], numeraire)
     dislocations = sim_summary.get("dislocations", {})
@@ -244,6 +281,7 @@ def summarise(
         "funding": {"payments": len(books.payments), "amounts": books.funding},
         "flat": not any(row["invariant"] == "I1" for row in violations),
         "dust": books.dust,
+        "external": {"held_by_others": books.foreign, "money": books.money()},
         "open_hedges": books.open_hedges(),
         "losing_operations": losing(books),
         "latency_us": reading["latency_us"],

@@ -35,7 +35,8 @@ class ExecutorControl:
         await self._server.close()
 
     async def handle(self, request: dict[str, Any]) -> dict[str, Any]:
-        """execute, operations, recoveries, approve, cancel, breakers, rearm, close_hedges, flatten, positions."""
+        """Answers ``op``: execute, operations, recoveries, approve, cancel, breakers, rearm, adopt, close_hedges,
+        flatten, positions."""
         operation = request.get("op")
         core = self._core
         reason = str(request.get("reason", "by command"))
@@ -55,6 +56,8 @@ class ExecutorControl:
         if operation == "rearm":
             self._performer.feed(Command(CommandKind.REARM, str(request.get("name", "")), reason))
             return {"triggered_breakers": list(core.risk.get_circuit_breaker_status().triggered_breakers)}
+        if operation == "adopt":
+            return self._adopt(reason)
         if operation in ("close_hedges", "flatten"):
             kind = CommandKind.FLATTEN if operation == "flatten" else CommandKind.CLOSE_HEDGES
             self._performer.feed(Command(kind, reason=reason))
@@ -63,9 +66,33 @@ class ExecutorControl:
             return {
                 "delta": {asset: plain(value) for asset, value in core.positions.delta().items()},
                 "dust": {asset: plain(value) for asset, value in core.ledger.dust.items()},
+                "targets": {asset: plain(value) for asset, value in core.positions.targets().items()},
                 "pnl": {asset: plain(value) for asset, value in core.positions.calculate_total_pnl().items()},
             }
         return {"error": f"unknown request {operation!r}"}
+
+    def _adopt(self, reason: str) -> dict[str, Any]:
+        """Takes over what the journal does not explain: what was found, and the breakers that still stop new risk."""
+        core = self._core
+        if not core.ready:
+            raise BadInput("the venues are not reconciled yet; see `arb status`, and try again")
+        self._performer.feed(Command(CommandKind.ADOPT, reason=reason))
+        return {
+            "adopted": [
+                {
+                    "what": record.what,
+                    "venue": record.venue,
+                    "symbol": record.symbol,
+                    "base": record.base,
+                    "qty": plain(record.qty),
+                    "price": plain(record.price),
+                    "operation_id": record.operation_id,
+                    "detail": record.detail,
+                }
+                for record in core.adopted
+            ],
+            "breakers": dict(core.ledger.breakers),
+        }
 
     def _operations(self) -> dict[str, Any]:
         """Open operations and the statistics of all."""

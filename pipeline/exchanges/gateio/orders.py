@@ -25,6 +25,8 @@ from pipeline.templates.template import OrderTerms, Pieces
 
 ZERO = Decimal(0)
 TEXT_PREFIX = "t-"
+#: How ``text`` of a futures order begins that the venue placed itself. Source: APIv4 "Futures", order ``text``.
+FORCED_TEXTS = ("liq", "hedge-liq", "pm_liq", "comb_margin_liq", "scm_liq", "insurance", "auto_delev", "clear")
 _TIF = {
     TimeInForce.GTC: "gtc",
     TimeInForce.IOC: "ioc",
@@ -258,7 +260,7 @@ def futures_update(
         venue_wall_ms=wall_ms,
         recv_mono_ns=recv_mono_ns,
         source=source,
-        reason=row.finish_as or "",
+        reason=row.text if row.text and row.text.startswith(FORCED_TEXTS) else row.finish_as or "",
     )
 
 

@@ -610,9 +610,7 @@ def test_a_closing_that_sold_a_remainder_on_top_leaves_the_hedge_larger() -> Non
         world, futures, side=OrderSide.SELL, qty=extra, fee=extra * futures.intent.price / 10_000, source="rest"
     )
     world.feed(wrong)
-    bought = fill_of(
-        world, spot, side=OrderSide.BUY, qty=extra, fee=extra * spot.intent.price / 10_000, source="rest"
-    )
+    bought = fill_of(world, spot, side=OrderSide.BUY, qty=extra, fee=extra * spot.intent.price / 10_000, source="rest")
     for fill in (wrong, bought):
         moved_by(world, fill)
     world.feed(update_of(world, spot, OrderState.CANCELLED, extra))

@@ -3,7 +3,7 @@
 ``golden/journal.bin``: the used bytes of one segment with one record of every type, each field set. A change of the
 format, of a record's fields or of an enum's numbers shows here. To write it anew after a change that only adds fields
 at the end (the old file must still be readable, so keep it beside the new one):
-``python -m tests.unit.execution.test_journal_golden``.
+``python -m tests.unit.execution.test_journal_golden``. ``journal_19_types.bin``: by the build before external records.
 """
 
 from __future__ import annotations
@@ -11,9 +11,17 @@ from __future__ import annotations
 from decimal import Decimal
 from pathlib import Path
 
+from pipeline.execution.external_records import (
+    ExternalFillRecord,
+    ExternalFlowRecord,
+    ExternalPositionRecord,
+    HeldFillRecord,
+    TakenShare,
+)
 from pipeline.execution.journal import SEGMENT_BYTES_MIN, Journal, read_journal, segment_path
 from pipeline.execution.records import (
     RECORD_TYPES,
+    AdoptedRecord,
     BalanceRecord,
     BootRecord,
     BreakerRecord,
@@ -50,6 +58,7 @@ from pipeline.model.enums import (
 )
 
 GOLDEN = Path(__file__).parent / "golden" / "journal.bin"
+OLDER = GOLDEN.with_name("journal_19_types.bin")
 D = Decimal
 SPOT, PERPETUAL = InstrumentKind.SPOT, InstrumentKind.PERPETUAL
 BUY, SELL = OrderSide.BUY, OrderSide.SELL
@@ -101,8 +110,30 @@ def records() -> list[Record]:
         ReconcileRecord("gateio_spot", 3000, 1700000001000, True, ("BTC_USDT",), 1, 0, ""),
         BreakerRecord("bad_fill", True, "a25x2: too much"),
         FundingRecord("gateio_futures", "BTC_USDT", "f1", "USDT", D("-0.02"), 1700000002000, D("-0.02")),
-        ExternalRecord("gateio_spot", "balance", "USDT differs"),
+        ExternalRecord("gateio_spot", "order", "BTC_USDT order 77", "77", "push"),
         StopRecord("SIGTERM", 0, 1),
+        ExternalFillRecord(
+            "gateio_futures", "BTC_USDT", "t2", "v-2", "", 4, PERPETUAL, "BTC", "USDT", BUY, D("0.01"), D("110"),
+            D("0.0006"), "USDT", "liquidation", "push", 1700000003000, 4000, True,
+            (TakenShare("a25x1", D("0.01"), D("0.0006")),),
+        ),
+        ExternalFlowRecord(
+            "gateio_spot", "BTC", D("-1.5"), "withdrawal", "push", 4100, False, D("-150"), "BTC_USDT", D("100"),
+            (TakenShare("a25x1", D("0.005")),),
+        ),
+        ExternalPositionRecord(
+            "gateio_futures", "BTC_USDT", "BTC", "USDT", D("-0.01"), D("0"), D("110"), "unlisted", "poll", 4200,
+            (TakenShare("a25x1", D("0.01")),),
+        ),
+        HeldFillRecord("gateio_spot", "BTC_USDT", "t3", "a25x2", SELL, D("0.05"), D("100"), "too much", "held"),
+        AdoptedRecord(
+            "hedge", "gateio_futures", "BTC_USDT", "BTC", D("-0.01"), D("100.1"), "a25x1", "hedged by BTC", (
+                FillRecord(
+                    "gateio_futures", "BTC_USDT", "", "", "", "a25x1", 4, PERPETUAL, "BTC", "USDT", SELL, D("0.01"),
+                    D("100.1"), D("0"), "USDT", False, 0, 4300, "adopted",
+                ),
+            ),
+        ),
     ]  # fmt: skip
 
 
@@ -131,6 +162,13 @@ def test_bytes_that_an_earlier_build_wrote_are_read_to_the_last_field(tmp_path: 
     assert [(e.seq, e.mono_ns, e.wall_ns, e.boot_epoch) for e in entries] == [
         (n, 1_000_000 + n, 1_700_000_000_000_000_000 + n, 77 if n > 1 else 0) for n in range(1, len(entries) + 1)
     ]
+
+
+def test_bytes_of_the_build_before_external_records_are_read_as_they_were(tmp_path: Path) -> None:
+    segment_path(tmp_path, 1).write_bytes(OLDER.read_bytes().ljust(SEGMENT_BYTES_MIN, b"\0"))
+    known = records()[:19]
+    known[17] = ExternalRecord("gateio_spot", "balance", "USDT differs")
+    assert [entry.record for entry in read_journal(tmp_path)] == known
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ import msgspec
 
 from pipeline.exchanges.base import SessionState
 from pipeline.execution.events import Command, CommandKind
+from pipeline.execution.external_records import ExternalFlowRecord
 from pipeline.execution.ledger import LATE_NS
-from pipeline.execution.records import ExternalFlowRecord, Outcome, Purpose, RecoveryRecord
+from pipeline.execution.records import Outcome, Purpose, RecoveryRecord
 from pipeline.model.enums import OrderState, Refusal
 from tests.unit.test_core_world import ready_world
 from tests.worlds.execution_world import MS, Faults, World
