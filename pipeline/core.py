@@ -146,13 +146,11 @@ class ExecutionCore:
         self.order_queries = OrderQueries(self.context, self.evidence)
         self.hedge_exits = HedgeExits(self.context)
         self.stopping = False
-        self.refused = 0
-        self.last_refusal = ""
+        self.refused, self.last_refusal = 0, ""
         self.adopted: list[AdoptedRecord] = []  # what the last ADOPT has taken over
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)
         self._token = 0
-        self._refusal_second = 0
-        self._refusal_records = 0
+        self._refusal_second = self._refusal_records = 0
         self._hedges_looked_mono_ns = 0
         self._handlers: dict[type, Callable[[Any], object]] = {
             Opportunity: self._opportunity,
@@ -442,10 +440,12 @@ class ExecutionCore:
         for hedge in list(self.ledger.hedges.values()):
             if hedge.operation_id in closing or hedge.operation_id in self.ledger.open_operations:
                 continue
-            if hedge.spot_venue not in self.recovery or hedge.futures_venue not in self.recovery:
+            if not (hedge.spot_venue in self.recovery and hedge.futures_venue in self.recovery):
                 continue
             if self.recovery.account.questioned(hedge.futures_venue, hedge.futures_symbol):
-                continue  # how much of it is there is being looked up
+                if forced:  # how much of it is there is being looked up
+                    self.context.alert(1, "close", f"{hedge.operation_id}: its position is being looked up, try again")
+                continue
             plan = self.hedge_exits.exit_plan(hedge, forced=forced)
             if plan is not None and (forced or self._may_leave(plan, hedge)):
                 self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id)

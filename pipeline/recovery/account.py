@@ -114,6 +114,12 @@ class AccountCheck:
         """No entries there until the account has agreed with the ledger for a while."""
         self._doubts[venue, what] = AGREE_POLLS
 
+    def doubt_instrument(self, venue: str, symbol: str) -> None:
+        """The same for what an execution on an instrument moves: a contract's position, or a spot pair's coin."""
+        row = self._context.instruments.find(venue, symbol)
+        if row is not None:
+            self.doubt(venue, symbol if row.spec.kind is InstrumentKind.PERPETUAL else row.spec.base)
+
     def entry_price(self, venue: str, symbol: str) -> Decimal:
         """Average entry price of a position as its venue states it; 0 without one."""
         position = self._listed.get((venue, symbol))
@@ -268,7 +274,7 @@ class AccountCheck:
         return ZERO if not self._is_spot(balance.venue) and abs(off) <= WALLET_TOLERANCE else off
 
     def _judge_balance(self, balance: Balance, offs: Mapping[Key, Decimal]) -> None:
-        key, ledger = (balance.venue, balance.asset), self._context.ledger
+        key = (balance.venue, balance.asset)
         off = offs.get(key)
         if off is None:
             return
@@ -286,12 +292,12 @@ class AccountCheck:
             return
         if not noticed and not (difference.swept and self._settled_money(balance, off, difference, offs)):
             return
-        reason = notices[-1].reason if noticed else ""
+        heard = [notice for notice in notices if notice.amount * off > 0]
+        reason = heard[-1].reason if heard else ""
         self._differences.pop(key, None)
         self._notices.pop(key, None)
-        self._book.flow(*key, off, reason=reason, witness="push" if noticed else "poll")
+        self._book.flow(*key, off, reason=reason, witness="push" if heard else "poll")
         self._past.pop(key, None)
-        assert ledger.expected_balance(*key) is not None
 
     def _settled_money(
         self, balance: Balance, off: Decimal, difference: _Difference, offs: Mapping[Key, Decimal]

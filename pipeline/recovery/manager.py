@@ -41,6 +41,7 @@ VENUES_TO_TRADE = 2
 LATE_MARGIN_MS = LATE_NS // 1_000_000
 SUSPECT_NS = 900_000_000_000  # how far back an unexplained movement is searched for among our own orders
 PROOF_PAUSE_MAX_NS = 30_000_000_000  # between sweeps that could not decide about an unknown order
+FIRST_DOUBTS_NS = 60_000_000_000  # after a start: differences to the ledger may be older than the run
 FIRST_SWEEP_MS = 3_600_000  # how far back the first sweep of a new journal looks for orders of an engine
 FIRST_SYMBOLS_MAX = 40  # and in how many symbols: each costs requests before the first trade
 
@@ -102,7 +103,7 @@ class RecoveryManager:
         self._on_evidence = on_evidence
         self._venues: dict[str, _Venue] = {}
         self._boot_mono_ns = 0
-        self._boot_wall_ms = 0
+        self._boot_wall_ms = self._alive_wall_ms = 0
         self._same_host_boot = True
         self._refused: set[str] = set()  # orders whose refusal has raised a question about a position
         self._alerted: set[str] = set()  # unknown orders that an operator has been alerted of
@@ -120,7 +121,7 @@ class RecoveryManager:
         a boot of the host the journal may lack its last moments: everything is swept.
         """
         self._boot_mono_ns, self._boot_wall_ms = self._context.now.mono_ns, self._context.now.wall_ms
-        self._same_host_boot = earlier.same_host_boot
+        self._same_host_boot, self._alive_wall_ms = earlier.same_host_boot, earlier.alive_wall_ms
         for venue in venues:
             state = self._venues.setdefault(venue, _Venue())
             state.everything = not earlier.same_host_boot
@@ -299,7 +300,7 @@ class RecoveryManager:
                     live=live,
                 )
             if order.fills:
-                self.account.doubt(order.venue, order.symbol)
+                self.account.doubt_instrument(order.venue, order.symbol)
             elif (order.venue, order.order_id) not in ledger.external.orders and (booked or epoch_of(order.client_id)):
                 self.book.order(order.venue, order.symbol, order.order_id, order.client_id, witness=witness, live=live)
 
@@ -323,6 +324,8 @@ class RecoveryManager:
         state = self._venues.setdefault(venue, _Venue())
         state.suspects |= symbols
         since_ms = self._context.now.wall_ms - SUSPECT_NS // 1_000_000
+        if self._alive_wall_ms and self._context.now.mono_ns - self._boot_mono_ns < FIRST_DOUBTS_NS:
+            since_ms = min(since_ms, self._alive_wall_ms - LATE_MARGIN_MS)  # it may have happened between the runs
         state.since_wall_ms = min(state.since_wall_ms, since_ms) if state.since_wall_ms else since_ms
         self._want(venue, reason)
 

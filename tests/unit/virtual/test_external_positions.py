@@ -186,3 +186,16 @@ def test_two_hedges_lose_in_the_order_of_their_age() -> None:
     sold = [f for f in records(world, FillRecord) if f.side is OrderSide.SELL and f.venue == "gateio_spot"]
     assert abs(sum((f.qty for f in sold), D(0)) - D("0.025")) <= D("0.001")
     judge(world)
+
+
+@pytest.mark.parametrize("action", [*range(0, 12), 15, 20, 25])
+def test_a_core_that_dies_at_any_action_of_the_answer_ends_flat_and_equal(action: int) -> None:
+    world = external_world(3)
+    hedge(world)
+    world.crash_after = action
+    at_ns = force(world, "liquidate", D("0.02"))
+    world.run(8000)
+    assert sum((h.qty for h in world.core.ledger.hedges.values()), D(0)) == HEDGED - D("0.02")
+    assert venue_delta(world, "BTC") == world.core.ledger.dust.get("BTC", D(0))
+    assert spot_bought_after(world, at_ns) == 0 and not world.core.ledger.open_operations
+    judge(world)
