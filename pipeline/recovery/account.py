@@ -169,9 +169,12 @@ class AccountCheck:
 
     def _covered(self, venue: str, what: str, answer: SweepAnswer) -> bool:
         """Whether a sweep would have listed an execution that moved this: every instrument whose base coin or symbol
-        it is. A quote coin alone is moved by no execution."""
+        it is. A quote coin alone is moved by no execution: the instruments of what else differs there."""
         specs = [row.spec for row in self._context.instruments if row.spec.venue == venue]
-        return {s.symbol for s in specs if what in (s.symbol, s.base)} <= set(answer.symbols)
+        moved = {what}
+        if all(what not in (spec.symbol, spec.base) for spec in specs):
+            moved = {other for name, other in self._differences if name == venue}
+        return {s.symbol for s in specs if s.symbol in moved or s.base in moved} <= set(answer.symbols)
 
     def _set_balances(self, answer: SweepAnswer) -> None:
         """Baselines of balances that have none: only while nothing of ours can be moving them."""

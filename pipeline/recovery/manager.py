@@ -286,7 +286,7 @@ class RecoveryManager:
         ledger = self._context.ledger
         based_ms = ledger.based_wall_ms.get(answer.venue)
         for order in self._evidence.foreign(answer):
-            at_ms = order.venue_wall_ms
+            at_ms = min((fill.venue_wall_ms for fill in order.fills), default=order.venue_wall_ms)
             booked = based_ms is not None and at_ms >= based_ms
             live = booked and at_ms >= self._boot_wall_ms
             witness = "push" if order.first_mono_ns < answer.began_mono_ns else "poll"

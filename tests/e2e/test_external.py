@@ -56,7 +56,8 @@ def test_after_a_liquidation_the_spot_legs_are_flat_within_seconds_by_the_venues
     left = [row for row in fills if row["client_id"] in owner and row["mono_ns"] > min(forced)]
     assert left and max(row["mono_ns"] for row in left) - min(forced) <= NAKED_MAX_NS
     assert not [row for row in left if row["venue"] == "gateio_futures"], "what was taken is not opened again"
-    bought = {e.record.operation_id: e.record.spot_side.name for e in running.entries() if type(e.record) is HedgeRecord}
+    shown = [e.record for e in running.entries() if isinstance(e.record, HedgeRecord)]
+    bought = {record.operation_id: record.spot_side.name for record in shown}
     assert all(row["side"].upper() != bought[owner[row["client_id"]]] for row in left), "nor is the other leg"
     engine, venues = running.money()
     assert engine == venues

@@ -188,7 +188,7 @@ def test_two_hedges_lose_in_the_order_of_their_age() -> None:
     judge(world)
 
 
-@pytest.mark.parametrize("action", [*range(0, 12), 15, 20, 25])
+@pytest.mark.parametrize("action", [*range(12), 15, 20, 25])
 def test_a_core_that_dies_at_any_action_of_the_answer_ends_flat_and_equal(action: int) -> None:
     world = external_world(3)
     hedge(world)
