@@ -28,10 +28,12 @@ from bench.books_ccxt import CcxtBook
 from bench.cfloor import I64, PTR, address, load
 from bench.report import OURS, PEER, Report, Row
 from bench.settings import BenchFailed, BenchSkipped, Settings
-from pipeline.book import memory as st
+from pipeline.book.memory import BOOKS
 from pipeline.book.recording.capture_books import open_capture
 from pipeline.book.recording.capture_files import SNAPSHOT
-from pipeline.book.venue_books import FrameResult, SnapshotResult, VenueBooks
+from pipeline.book.results import FrameResult, SnapshotResult
+from pipeline.book.venue_books import VenueBooks
+from pipeline.exchanges.factory import feed_codec
 from shm.words import Words
 
 NAME = "books"
@@ -77,7 +79,7 @@ class Input:
 
 def read_input(path: Path, messages_max: int) -> Input:
     """The snapshot and the updates behind it; raises ``BenchFailed`` for a capture that is damaged or has none."""
-    opened = open_capture(path)
+    opened = open_capture(path, feed_codec)
     records = opened.capture.records
     snapshot = next((record.payload for record in records if record.kind == SNAPSHOT), None)
     if opened.capture.damage or snapshot is None or len(opened.instruments) != 1:
@@ -90,7 +92,7 @@ def read_input(path: Path, messages_max: int) -> Input:
             ids = msgspec.json.decode(record.payload, type=_Message).data
             if ids.e == "depthUpdate" and ids.u >= from_id:
                 frames.append(record.payload)
-    opened.books.mem[st.H_RECORDED] = 0  # publish stamps from the clock, as in production
+    opened.books.mem[BOOKS.recorded] = 0  # publish stamps from the clock, as in production
     instrument = opened.instruments[0]
     return Input(
         path.name.removesuffix(".gz"),

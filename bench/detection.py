@@ -22,17 +22,17 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.cfloor import I64, PTR, address, load
-from bench.hop import DEADLINE_NS, YIELD_AFTER, round_trips, shared
 from bench.report import OURS, Report, Row
 from bench.settings import BenchFailed, Settings
-from pipeline.detection.memory import H_NEED, H_NEED_T
+from bench.two_processes import DEADLINE_NS, YIELD_AFTER, round_trips, shared, waited
+from pipeline.detection.memory import DETECTOR
 from pipeline.detection.scan_loop import check, next_hits, on_book, start_pass
-from shm import layout as ly
-from shm.atomics import cpu_pause, load_acquire, mono_ns, sched_yield, store_release
+from pipeline.rehearsal.detection_world import Listing, World, book_record
+from shm.atomics import load_acquire, mono_ns, store_release
 from shm.bookring import publish_book
 from shm.jit import njit_bare
+from shm.layout import BOOK, BOOK_DEPTH, BOOK_RING, BOOK_SLOTS, FEED
 from shm.words import Words
-from tests.naive.detection_rig import Listing, World, book_record
 
 Floats = npt.NDArray[np.float64]
 NAME = "detection"
@@ -42,16 +42,15 @@ MID = 6_000_000  # two digits after the point
 STEP = 1_000  # standard deviation of a venue's price around the middle
 ASKED, HITS, WRITTEN = 0, 1, 8  # words of the flags; the two that are waited for on lines of their own
 FLAGS_WORDS = 16
-_LOOK_AT_CLOCK = 1023
 FEES_PPM = (1000, 500, 800, 200, 750, 1000, 600, 400, 1000, 300)
 
 
 @njit_bare
 def publish(words: Words, feed_words: int, record: Words, venue: int, bid: int, ask: int) -> None:
     """A new record of the venue's one book."""
-    record[ly.BR_INSTRUMENT] = venue
-    record[ly.BR_BID_PRICE] = bid
-    record[ly.BR_ASK_PRICE] = ask
+    record[BOOK.instrument] = venue
+    record[BOOK.bid_price_fp] = bid
+    record[BOOK.ask_price_fp] = ask
     publish_book(words, venue * feed_words, 0, record)
 
 
@@ -78,10 +77,7 @@ def wait_for(flags: Words, i: int, value: int, deadline_ns: int, yield_after: in
     empty = 0
     while load_acquire(flags, i) != value:
         empty += 1
-        cpu_pause()
-        if yield_after > 0 and empty % yield_after == 0:
-            sched_yield()
-        if empty & _LOOK_AT_CLOCK == 0 and mono_ns() > deadline_ns:
+        if not waited(empty, deadline_ns, yield_after):
             return False
     return True
 
@@ -163,7 +159,7 @@ def outcome(hits: int, bids: Floats, asks: Floats) -> str:
 def ours_batches(prices: Words) -> tuple[Words, str]:
     world = make_world()
     samples = np.zeros(len(prices) // 2 // VENUES, dtype=np.int64)
-    record = book_record([(1, 1)] * ly.BOOK_DEPTH, [(1, 1)] * ly.BOOK_DEPTH)
+    record = book_record([(1, 1)] * BOOK_DEPTH, [(1, 1)] * BOOK_DEPTH)
     hits = batches(world.feeds, world.mem, world.flt, world.feed_words, record, prices, samples)
     return samples, outcome(int(hits), world.memory.top_bid, world.memory.top_ask)
 
@@ -172,7 +168,7 @@ def ours_passes(prices: Words) -> tuple[Words, str]:
     world = make_world()
     world.scan()  # the first pass sweeps the feeds that it never saw
     samples = np.zeros(len(prices) // 2, dtype=np.int64)
-    record = book_record([(1, 1)] * ly.BOOK_DEPTH, [(1, 1)] * ly.BOOK_DEPTH)
+    record = book_record([(1, 1)] * BOOK_DEPTH, [(1, 1)] * BOOK_DEPTH)
     hits = passes(world.feeds, world.mem, world.flt, world.feed_words, record, prices, samples)
     return samples, outcome(int(hits), world.memory.top_bid, world.memory.top_ask)
 
@@ -183,13 +179,13 @@ def ours_dirty(prices: Words, cpus: list[int]) -> tuple[Words, str]:
     words, flags = shared(len(world.feeds)), shared(FLAGS_WORDS)
     words[:] = world.feeds
     samples = np.zeros(len(prices) // 2 // VENUES, dtype=np.int64)
-    record = book_record([(1, 1)] * ly.BOOK_DEPTH, [(1, 1)] * ly.BOOK_DEPTH)
+    record = book_record([(1, 1)] * BOOK_DEPTH, [(1, 1)] * BOOK_DEPTH)
     deadline, yield_after = int(mono_ns()) + DEADLINE_NS, 0 if cpus else YIELD_AFTER
     writer = (words, world.feed_words, record, prices, flags)
     write_batches(*writer, 0, deadline, yield_after)  # compiled before the fork
     read_batches(words, world.mem, world.flt, flags, samples[:0], deadline, yield_after)
     round_trips(
-        "lines dirty",
+        "detection, lines dirty",
         lambda: int(read_batches(words, world.mem, world.flt, flags, samples, deadline, yield_after)),
         lambda: int(write_batches(*writer, len(samples), deadline, yield_after)),
         len(samples),
@@ -210,7 +206,7 @@ def floor_dirty(library: ctypes.CDLL, prices: Words, cpus: list[int]) -> tuple[W
     reader = [address(array) for array in (words, shape, need, need_t, bids, asks, flags, samples)]
     writer = [address(array) for array in (words, shape, prices, flags)]
     round_trips(
-        "lines dirty, floor",
+        "detection, lines dirty, floor",
         lambda: int(library.detect_read(*reader, deadline, yield_after)),
         lambda: int(library.detect_write(*writer, deadline, yield_after)),
         len(samples),
@@ -223,10 +219,10 @@ def floor_arrays(world: World, events: int) -> tuple[Words, Floats, Floats, Floa
     """The shape of everything, the factors both ways and the tops, for the floor."""
     mem, flt = world.mem, world.flt
     square = VENUES * VENUES
-    need = flt[int(mem[H_NEED]) : int(mem[H_NEED]) + square].copy()
-    need_t = flt[int(mem[H_NEED_T]) : int(mem[H_NEED_T]) + square].copy()
-    rings = (ly.BOOK_SLOTS, world.feed_words, ly.FEED_BOOK_OFF, ly.BOOK_HEAD_WORDS, ly.BOOK_RECORD_WORDS)
-    fields = (ly.BR_BID_COUNT, ly.BR_ASK_COUNT, ly.BR_BID_PRICE, ly.BR_ASK_PRICE)
+    need = flt[int(mem[DETECTOR.need_off]) : int(mem[DETECTOR.need_off]) + square].copy()
+    need_t = flt[int(mem[DETECTOR.need_t_off]) : int(mem[DETECTOR.need_t_off]) + square].copy()
+    rings = (BOOK_SLOTS, world.feed_words, FEED.books, BOOK_RING.records, BOOK.WORDS)
+    fields = (BOOK.bid_count, BOOK.ask_count, BOOK.bid_price_fp, BOOK.ask_price_fp)
     shape = np.array((VENUES, events, *rings, *fields), dtype=np.int64)
     return shape, need, need_t, world.memory.top_bid.copy(), world.memory.top_ask.copy()
 

@@ -6,8 +6,9 @@
 
 Half a year of minutes a seed. One hedge at a time, fees of 10 bps a round of two legs on the way in and out, 1 bps half
 spread each way. Both exits enter by the same rule and are held to the same hard acts (deadline, loss). The threshold
-and the basis model are the engine's own functions (``pipeline.economics``), compiled as they stand. P&L is what the
-run is worth if it were left at each moment; drawdown is of that. ``sized`` scales the rule to the other exit's
+and the basis model are the engine's own functions (``pipeline.economics``), compiled as they stand; what compares the
+basis with the threshold is the detector's kernel (``pipeline.detection.hedge_exits``), on prices in fixed point. P&L is
+what the run is worth if it were left at each moment; drawdown is of that. ``sized`` scales the rule to the other exit's
 drawdown. Synthetic markets rank rules; they forecast no income.
 """
 
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.detection.hedge_exits import leaves_exactly
 from pipeline.economics import basis_model, hedge_exit
 from pipeline.economics.basis_model import STATE_SIZE
 from shm.jit import njit
@@ -37,7 +39,7 @@ CARRY_BPS_PER_H = 0.14
 ENTRY_MIN_BPS = 2.0
 DEADLINE_MIN = 10 * 24 * 60
 LOSS_BPS = -150.0
-MEAN_WINDOW_MIN = 2
+SPOT_FP = 6_000_000_000_000  # 60000 at eight decimals: prices as the detector's kernel compares them
 
 
 def compiled(function: Callable[..., Any], **callees: object) -> Any:
@@ -149,7 +151,8 @@ def trade(basis: Floats, indicated: Floats, paid: Floats, state: Floats, rule: b
                 INTERVAL_MIN / 60.0,
                 round_trip,
             )
-            leave = y <= limit
+            futures = np.int64(SPOT_FP + s * y * SPOT_FP / 1e4)
+            leave = leaves_exactly(futures, SPOT_FP, np.int64(np.floor(1000.0 * limit)), s)
         elif not leave:
             leave = entry - y - round_trip > 0.0  # both bases less four fees: funding and age are not looked at
         equity[minute] = cash + value

@@ -17,13 +17,9 @@ scheduler's number.
 from __future__ import annotations
 
 import ctypes
-import mmap
 import multiprocessing
 import os
-import signal
-import sys
 import time
-import traceback
 from collections.abc import Callable
 
 import numpy as np
@@ -31,9 +27,10 @@ import numpy as np
 from bench.cfloor import I64, PTR, address, load
 from bench.report import OURS, PEER, Report, Row
 from bench.settings import BenchFailed, Settings
-from shm.atomics import cpu_pause, mono_ns, sched_yield
+from bench.two_processes import DEADLINE_NS, LOOK_AT_CLOCK, YIELD_AFTER, round_trips, shared, waited
+from shm.atomics import mono_ns
 from shm.jit import direct, njit
-from shm.layout import C_WORDS, LINE_WORDS
+from shm.layout import CURSOR, LINE_WORDS
 from shm.queue import init_queue, pop, push, queue_words
 from shm.words import Words
 
@@ -42,9 +39,6 @@ CASE = "round trip, 64 B"
 PYTHON = ", Python at one end"
 PEER_SHARE = 50  # a blocking round trip takes a hundred times as long: so many fewer of them
 SLOTS = 64
-DEADLINE_NS = 20_000_000_000  # of one round: a partner that died or starves ends it
-YIELD_AFTER = 64
-_LOOK_AT_CLOCK = 1023
 
 
 @njit
@@ -53,10 +47,7 @@ def take(queue: Words, cursor: Words, out: Words, deadline_ns: int, yield_after:
     empty = 0
     while pop(queue, 0, cursor, 0, out) == 0:
         empty += 1
-        cpu_pause()
-        if yield_after > 0 and empty % yield_after == 0:
-            sched_yield()
-        if empty & _LOOK_AT_CLOCK == 0 and mono_ns() > deadline_ns:
+        if not waited(empty, deadline_ns, yield_after):
             return False
     return True
 
@@ -115,59 +106,16 @@ def python_pong(
             empty += 1
             if yield_after and empty % yield_after == 0:
                 os.sched_yield()
-            if not empty & _LOOK_AT_CLOCK and time.monotonic_ns() > deadline_ns:
+            if not empty & LOOK_AT_CLOCK and time.monotonic_ns() > deadline_ns:
                 return v
         put_one(back, 0, back_cursor, 0, got)
     return n
 
 
-def shared(words: int) -> Words:
-    """Zeroed words that a forked child shares, on pages of their own."""
-    return np.frombuffer(mmap.mmap(-1, words * 8), dtype=np.int64)
-
-
-def start_partner(body: Callable[[], int], expected: int, cpu: int | None) -> int:
-    """Forks ``body``; its exit code is 0 when it returns ``expected``. Returns the process id."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        if cpu is not None:
-            os.sched_setaffinity(0, {cpu})
-        code = 0 if body() == expected else 1
-    except BaseException:  # noqa: BLE001  (the child's outermost frame: the caller's code must not run on in it)
-        traceback.print_exc()
-    finally:
-        os._exit(code)
-
-
-def round_trips(name: str, ping_once: Callable[[], int], pong_once: Callable[[], int], n: int, cpus: list[int]) -> None:
-    """One round; raises ``BenchFailed`` when a message was lost or damaged, or the time ran out."""
-    pid = start_partner(pong_once, n, cpus[1] if cpus else None)
-    before = os.sched_getaffinity(0)
-    status: int | None = None
-    try:
-        if cpus:
-            os.sched_setaffinity(0, {cpus[0]})
-        right = ping_once()
-        if right == n:
-            status = os.waitpid(pid, 0)[1]
-    finally:
-        os.sched_setaffinity(0, before)
-        if status is None:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-    if right != n or status != 0:
-        raise BenchFailed(f"hop {name}: {right} of {n} round trips were right, partner's status {status}")
-
-
 def ours_round(n: int, cpus: list[int], yield_after: int, partner: Callable[..., int] = pong) -> Words:
     """ns of each round trip over ``shm.queue``."""
     size = queue_words(SLOTS, LINE_WORDS)
-    there, there_cursor, back, back_cursor = shared(size), shared(C_WORDS), shared(size), shared(C_WORDS)
+    there, there_cursor, back, back_cursor = shared(size), shared(CURSOR.END), shared(size), shared(CURSOR.END)
     for queue in (there, back):
         init_queue(queue, 0, SLOTS, LINE_WORDS, 0)
     samples = np.zeros(n, dtype=np.int64)
@@ -176,7 +124,7 @@ def ours_round(n: int, cpus: list[int], yield_after: int, partner: Callable[...,
     ping(*ends, samples[:0], deadline, yield_after)  # compiled before the fork
     partner(*ends, 0, deadline, yield_after)
     round_trips(
-        OURS,
+        "hop, ours",
         lambda: int(ping(*ends, samples, deadline, yield_after)),
         lambda: int(partner(*ends, n, deadline, yield_after)),
         n,
@@ -193,7 +141,7 @@ def floor_round(library: ctypes.CDLL, n: int, cpus: list[int], yield_after: int)
     samples = np.zeros(n, dtype=np.int64)
     deadline = int(mono_ns()) + DEADLINE_NS
     round_trips(
-        "floor",
+        "hop, floor",
         lambda: int(library.hop_ping(address(there), address(back), n, address(samples), deadline, yield_after)),
         lambda: int(library.hop_pong(address(there), address(back), n, deadline, yield_after)),
         n,
@@ -253,7 +201,7 @@ def peer_round(ends: PipeEnds | QueueEnds, n: int, cpus: list[int]) -> Words:
             ends.echo()
         return n
 
-    round_trips(ends.who, go, answer, n, cpus)
+    round_trips(f"hop, {ends.who}", go, answer, n, cpus)
     return samples
 
 

@@ -24,9 +24,9 @@ import numpy as np
 from bench.cfloor import I64, PTR, address, load
 from bench.report import OURS, PEER, Report, Row
 from bench.settings import BenchFailed, Settings
-from shm import layout as ly
 from shm.atomics import mono_ns
 from shm.jit import njit_bare
+from shm.layout import LOG, LOG_CAPACITY_DEFAULT, LOG_SLOT
 from shm.logring import LogRing, log_event
 from shm.segment import Segment
 from shm.words import Words
@@ -47,16 +47,16 @@ def jitted(words: Words, samples: Words, per: int) -> None:
 
 
 def make_ring() -> LogRing:
-    words = np.zeros(ly.LOG_SLOTS_OFF + ly.LOG_CAPACITY_DEFAULT * ly.LOG_SLOT_WORDS, dtype=np.int64)
-    words[ly.LOG_CAPACITY_OFF] = ly.LOG_CAPACITY_DEFAULT
+    words = np.zeros(LOG.slots + LOG_CAPACITY_DEFAULT * LOG_SLOT.WORDS, dtype=np.int64)
+    words[LOG.capacity] = LOG_CAPACITY_DEFAULT
     return LogRing(cast(Segment, SimpleNamespace(words=words)))
 
 
 def last_record(words: Words) -> str:
     """What the newest slot holds, its stamp apart."""
-    at = ly.LOG_SLOTS_OFF + ((int(words[ly.LOG_TAIL]) - 1) & (ly.LOG_CAPACITY_DEFAULT - 1)) * ly.LOG_SLOT_WORDS
-    if int(words[at]) != int(words[ly.LOG_TAIL]):
-        raise BenchFailed(f"log: slot {words[at]} is not the newest, {words[ly.LOG_TAIL]}")
+    at = LOG.slots + ((int(words[LOG.tail]) - 1) & (LOG_CAPACITY_DEFAULT - 1)) * LOG_SLOT.WORDS
+    if int(words[at]) != int(words[LOG.tail]):
+        raise BenchFailed(f"log: slot {words[at]} is not the newest, {words[LOG.tail]}")
     return ",".join(str(int(word)) for word in words[at + 2 : at + 8])
 
 
@@ -93,8 +93,8 @@ def file_round(folder: Path, batches: int) -> Words:
 def floor_round(library: ctypes.CDLL, words: Words, batches: int) -> Words:
     library.log_store.argtypes, library.log_store.restype = [PTR, I64, I64, I64, PTR], I64
     samples = np.zeros(batches, dtype=np.int64)
-    slots = address(words[ly.LOG_SLOTS_OFF :])
-    words[ly.LOG_TAIL] = library.log_store(slots, ly.LOG_CAPACITY_DEFAULT, PER, batches, address(samples))
+    slots = address(words[LOG.slots :])
+    words[LOG.tail] = library.log_store(slots, LOG_CAPACITY_DEFAULT, PER, batches, address(samples))
     return samples
 
 

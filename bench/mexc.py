@@ -19,7 +19,9 @@ import numpy as np
 
 from bench.report import OURS, PEER, Report, Row
 from bench.settings import BenchFailed, Settings
-from pipeline.book.venue_books import FrameResult, SnapshotResult, VenueBooks
+from pipeline.book.results import FrameResult, SnapshotResult
+from pipeline.book.venue_books import VenueBooks
+from pipeline.exchanges.factory import feed_codec
 from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper
 from pipeline.sim.wire.mexc.push_frames import aggre_depths, wrap
 from shm.layout import feed_segment_words
@@ -66,7 +68,7 @@ def ours_round(pushes: list[bytes]) -> tuple[float, Words, str]:
     means = []
     for timed in (False, True):
         words = np.zeros(feed_segment_words(1), dtype=np.int64)
-        books = VenueBooks(dialect="mexc", market="spot", words=words, feed_off=0, venue_id=0, capacity=1)
+        books = VenueBooks(codec=feed_codec("mexc", "spot"), words=words, feed_off=0, venue_id=0, capacity=1)
         books.add(book_index=0, instrument_id=0, symbol=SYMBOL, price_exp=PRICE_EXP, qty_exp=QTY_EXP)
         books.request_snapshot(0)
         if books.on_snapshot(0, SNAPSHOT, 1, 0) is not SnapshotResult.SYNCED:

@@ -32,7 +32,6 @@ import numpy as np
 import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 
-from bench.entry_world import EntryWorld, engine_config, spec
 from bench.report import OURS, Report, Row
 from bench.settings import BenchFailed, Settings
 from pipeline.exchanges.gateio.order_session import GateTrading
@@ -46,6 +45,8 @@ from pipeline.execution.shared_reads import decode_opportunity
 from pipeline.model.clock import mono_ns, wall_ns
 from pipeline.model.enums import FeeAssetRule, OrderState
 from pipeline.model.structs import Credentials, Fill, OrderUpdate
+from pipeline.rehearsal.entry_world import EntryWorld, engine_config
+from pipeline.rehearsal.instruments import spec
 from pipeline.templates.template import OrderTerms, Pieces
 from shm.words import Words
 

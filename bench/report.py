@@ -23,7 +23,7 @@ import numpy as np
 from bench.settings import REPO, BenchFailed
 from shm.atomics import mono_ns
 from shm.jit import njit
-from shm.layout import HIST_WORDS
+from shm.layout import HISTOGRAM
 from shm.metrics import Histogram, hist_record_at
 from shm.words import Words
 
@@ -75,7 +75,7 @@ class Row:
     who: str
     per: int = 1
     result: str = ""
-    words: Words = field(default_factory=lambda: np.zeros(HIST_WORDS, dtype=np.int64))
+    words: Words = field(default_factory=lambda: np.zeros(HISTOGRAM.WORDS, dtype=np.int64))
     figure: str = "mean"
     unit: str = "ns"
     role: str = FLOOR

@@ -22,14 +22,14 @@ from bench.cfloor import I64, PTR, address, load
 from bench.detection import FEES_PPM, MID, SEED, STEP, VENUES, Floats
 from bench.report import OURS, PEER, Report, Row
 from bench.settings import BenchFailed, Settings
-from pipeline.detection.memory import H_HITS, H_NEED
+from pipeline.detection.memory import DETECTOR
 from pipeline.detection.scan_loop import sweep
-from shm import layout as ly
+from pipeline.rehearsal.detection_world import Listing, World, book_record
 from shm.atomics import mono_ns
 from shm.bookring import publish_book
 from shm.jit import njit_bare
+from shm.layout import BOOK, BOOK_DEPTH, BOOK_RING, BOOK_SLOTS, FEED
 from shm.words import Words
-from tests.naive.detection_rig import Listing, World, book_record
 
 NAME = "scan"
 SYMBOLS = 200
@@ -60,18 +60,18 @@ def make_world() -> World:
     random = np.random.default_rng(SEED)
     bids = MID + np.rint(random.normal(0, STEP, (SYMBOLS, VENUES))).astype(np.int64)
     asks = bids + random.integers(1, 200, (SYMBOLS, VENUES))
-    record = book_record([(1, 1)] * ly.BOOK_DEPTH, [(1, 1)] * ly.BOOK_DEPTH)
+    record = book_record([(1, 1)] * BOOK_DEPTH, [(1, 1)] * BOOK_DEPTH)
     for symbol in range(SYMBOLS):
         for venue in range(VENUES):
-            record[ly.BR_BID_PRICE], record[ly.BR_ASK_PRICE] = bids[symbol, venue], asks[symbol, venue]
-            record[ly.BR_INSTRUMENT] = symbol * VENUES + venue
+            record[BOOK.bid_price_fp], record[BOOK.ask_price_fp] = bids[symbol, venue], asks[symbol, venue]
+            record[BOOK.instrument] = symbol * VENUES + venue
             publish_book(world.feeds, venue * world.feed_words, symbol, record)
     return world
 
 
 def factors(world: World) -> Floats:
     """(symbol, buyer, seller): the seller's bid must reach the buyer's ask times this."""
-    at = int(world.mem[H_NEED])
+    at = int(world.mem[DETECTOR.need_off])
     return world.flt[at : at + SYMBOLS * VENUES * VENUES].reshape(SYMBOLS, VENUES, VENUES)
 
 
@@ -86,7 +86,7 @@ def ours_round(world: World, passes: int) -> tuple[Words, str]:
     found: set[int] = set()
     for feed in range(VENUES):
         hits = int(sweep(world.feeds, world.mem, world.flt, feed))
-        at = int(world.mem[H_HITS])
+        at = int(world.mem[DETECTOR.hits_off])
         found.update(int(direction) for direction in world.mem[at : at + hits])
     return samples, outcome(len(found), world.memory.top_bid, world.memory.top_ask)
 
@@ -95,9 +95,9 @@ def floor_round(library: ctypes.CDLL, world: World, passes: int) -> tuple[Words,
     library.scan.argtypes, library.scan.restype = [PTR] * 6, I64
     need = np.ascontiguousarray(factors(world))
     bids, asks = np.zeros(SYMBOLS * VENUES), np.zeros(SYMBOLS * VENUES)
-    rings = (world.feed_words, ly.FEED_BOOK_OFF, ly.BOOK_RING_WORDS, ly.BOOK_HEAD_WORDS, ly.BOOK_RECORD_WORDS)
-    fields = (ly.BR_BID_COUNT, ly.BR_ASK_COUNT, ly.BR_BID_PRICE, ly.BR_ASK_PRICE)
-    shape = np.array((VENUES, SYMBOLS, ly.BOOK_SLOTS, passes, *rings, *fields), dtype=np.int64)
+    rings = (world.feed_words, FEED.books, BOOK_RING.WORDS, BOOK_RING.records, BOOK.WORDS)
+    fields = (BOOK.bid_count, BOOK.ask_count, BOOK.bid_price_fp, BOOK.ask_price_fp)
+    shape = np.array((VENUES, SYMBOLS, BOOK_SLOTS, passes, *rings, *fields), dtype=np.int64)
     samples = np.zeros(passes, dtype=np.int64)
     pairs = library.scan(*(address(array) for array in (world.feeds, shape, need, bids, asks, samples)))
     return samples, outcome(int(pairs), bids, asks)

@@ -23,14 +23,15 @@ import numpy as np
 from bench.cfloor import I64, PTR, address, load
 from bench.report import OURS, PEER, Report, Row
 from bench.settings import BenchFailed, Settings
-from pipeline.book import memory as st
-from pipeline.book.frame_kernels import find_symbol
+from pipeline.book.memory import BOOKS, FRAME_BYTE, SYMBOL_BYTES, SYMBOL_TEXT_WORDS, table_size
+from pipeline.book.symbol_table import find_symbol
 from pipeline.book.venue_books import VenueBooks
+from pipeline.exchanges.factory import feed_codec
 from pipeline.execution.market import Instruments
 from pipeline.model.instruments import InstrumentRow
-from shm import layout
 from shm.atomics import mono_ns
 from shm.jit import njit
+from shm.layout import FEED_BOOK_CAPACITY_DEFAULT, feed_segment_words
 from shm.words import Words
 
 NAME = "symbols"
@@ -50,7 +51,7 @@ def chain(mem: Words, lengths: Words, following: Words, per: int, samples: Words
         start = mono_ns()
         for _ in range(per):
             wanted = following[slot]
-            slot = find_symbol(mem, st.FRAME_BYTE + st.SYMBOL_BYTES * wanted, lengths[wanted])
+            slot = find_symbol(mem, FRAME_BYTE + SYMBOL_BYTES * wanted, lengths[wanted])
             if slot < 0:
                 return -1
         samples[batch] = mono_ns() - start
@@ -64,19 +65,18 @@ def make_symbols() -> list[str]:
 
 def make_books(symbols: list[str]) -> VenueBooks:
     """A venue with one (empty) book a symbol; slot, book index and place in the list are the same number."""
-    words = np.zeros(layout.feed_segment_words(1), dtype=np.int64)  # nothing is published
+    words = np.zeros(feed_segment_words(1), dtype=np.int64)  # nothing is published
     books = VenueBooks(
-        dialect="binance",
-        market="spot",
+        codec=feed_codec("binance", "spot"),
         words=words,
         feed_off=0,
         venue_id=0,
-        capacity=layout.FEED_BOOK_CAPACITY_DEFAULT,
+        capacity=FEED_BOOK_CAPACITY_DEFAULT,
     )
     for index, symbol in enumerate(symbols):
         books.add(book_index=index, instrument_id=index, symbol=symbol, price_exp=2, qty_exp=6)
-    texts = b"".join(symbol.encode().ljust(st.SYMBOL_BYTES, b"\0") for symbol in symbols)
-    books.mem[st.FRAME : st.FRAME + len(texts) // 8] = np.frombuffer(texts, dtype=np.int64)
+    texts = b"".join(symbol.encode().ljust(SYMBOL_BYTES, b"\0") for symbol in symbols)
+    books.mem[BOOKS.frame : BOOKS.frame + len(texts) // 8] = np.frombuffer(texts, dtype=np.int64)
     return books
 
 
@@ -129,9 +129,9 @@ def run(settings: Settings, report: Report) -> None:
         jitted.append(Row(NAME, jitted[0].case, "C table", per=CHAIN, figure="p50"))
         library.symbols_fill.argtypes, library.symbols_fill.restype = [PTR, I64, PTR, PTR, I64], None
         library.symbols_chain.argtypes, library.symbols_chain.restype = [PTR, I64, PTR, PTR, PTR, I64, I64, PTR], I64
-        entries = st.table_size(layout.FEED_BOOK_CAPACITY_DEFAULT)
+        entries = table_size(FEED_BOOK_CAPACITY_DEFAULT)
         table = np.zeros((entries, 4), dtype=np.int64)
-        texts = books.mem[st.FRAME : st.FRAME + SYMBOLS * st.SYMBOL_WORDS].copy()
+        texts = books.mem[BOOKS.frame : BOOKS.frame + SYMBOLS * SYMBOL_TEXT_WORDS].copy()
         library.symbols_fill(address(table), entries, address(texts), address(lengths), SYMBOLS)
     plain = dict(zip(symbols, range(SYMBOLS), strict=True))
     wanted = [symbols[k] for k in following[:CALLS]]

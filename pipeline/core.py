@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
+from pipeline.execution.account_fees import AccountFees
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import BOOT_EPOCH_MAX, CoreContext, Ids
 from pipeline.execution.events import (
@@ -31,6 +32,7 @@ from pipeline.execution.events import (
     FundingAnswer,
     HaltPort,
     JournalPort,
+    MarginAnswer,
     MarketPort,
     NotSent,
     Now,
@@ -44,7 +46,8 @@ from pipeline.execution.events import (
     Tick,
 )
 from pipeline.execution.evidence import Evidence
-from pipeline.execution.hedges import HedgeExits
+from pipeline.execution.forced_close import ForcedClose
+from pipeline.execution.hedge_control import HedgeControl
 from pipeline.execution.inventory import InventoryRow, inventory_row
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.ledger import Ledger, Operation, Order
@@ -53,18 +56,10 @@ from pipeline.execution.operation_states import StateController
 from pipeline.execution.orchestrator import OrderOrchestrator
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.positions import PositionManager
-from pipeline.execution.records import (
-    AdoptedRecord,
-    BootRecord,
-    FillRecord,
-    HedgeRecord,
-    Purpose,
-    RefusalRecord,
-    StopRecord,
-)
+from pipeline.execution.records import AdoptedRecord, BootRecord, FillRecord, Purpose, RefusalRecord, StopRecord
 from pipeline.fast_entry.entry import FastEntry
 from pipeline.model.config import EngineConfig
-from pipeline.model.enums import BalanceCheck, OrderState, Refusal, ReportOutcome
+from pipeline.model.enums import BalanceCheck, OpportunityType, OrderState, Refusal, ReportOutcome
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
 from pipeline.model.venue_events import (
@@ -76,14 +71,17 @@ from pipeline.model.venue_events import (
     SessionState,
 )
 from pipeline.recovery.funding import FundingWatch
+from pipeline.recovery.holds import Holds
 from pipeline.recovery.manager import EarlierRun, RecoveryManager
 from pipeline.recovery.order_queries import OrderQueries
+from pipeline.risk.fee_stock import FeeStock
 from pipeline.risk.manager import RiskManager
+from pipeline.risk.margin_watch import MarginWatch
 from shm.words import Words
 
 REFUSAL_RECORDS_PER_S = 5  # refusals that become records; all are counted
 REFUSAL_PAUSE_NS = 5_000_000  # the detector may offer the same direction again after this
-HEDGE_LOOK_NS = 250_000_000
+CLOSE_LOOK_NS = 250_000_000
 STRICT_TIMEOUT_NS = 1_000_000_000
 
 
@@ -117,7 +115,9 @@ class ExecutionCore:
         self.states = StateController(self.ledger, self.context.record)
         self.positions = PositionManager(self.ledger, self.rates, self.context.record, config.execution.numeraire)
         self.risk = RiskManager(self.context, self.balances, self.rates)
-        self.evidence = Evidence(self.context, on_fill=self._filled)
+        self.fees = AccountFees(config, self.context.instruments, self.rates)
+        self.fee_stock = FeeStock(self.context, self.balances, self.rates)
+        self.evidence = Evidence(self.context, self.fees, on_fill=self._filled)
         self.funding = FundingWatch(self.context, self._numeraire_rate)
         self.recovery = RecoveryManager(
             self.context,
@@ -130,11 +130,13 @@ class ExecutionCore:
         self.fast_entry: FastEntry | None = None
         self.risk.gate.reconciled = self.recovery
         self.risk.gate.doubtful = self.recovery.account.doubtful
+        self.risk.taken_over = self.recovery.taken_over
         self.orders = OrderOrchestrator(
             self.context,
             self.states,
             self.balances,
             self.rates,
+            self.fees,
             on_recovery=self.recovery.initiate_recovery,
             on_recovered=self.recovery.finished,
             on_end=self.risk.gate.note_end,
@@ -143,20 +145,39 @@ class ExecutionCore:
             can_place=lambda venue: self.risk.gate.has_budget(venue, 1),
             questioned=self.recovery.account.questioned,
         )
+        self.holds = Holds(self.ledger, self.risk, self.recovery, self.orders)
         self.order_queries = OrderQueries(self.context, self.evidence)
-        self.hedge_exits = HedgeExits(self.context)
+        self.hedges = HedgeControl(
+            self.context,
+            self.risk.gate,
+            reconciled=self.recovery,
+            ready=lambda: self.ready,
+            leave=lambda plan, hedge: self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id),
+            account=self.recovery.account,
+        )
+        self.risk.gate.leaves_a_hedge = self.hedges.is_exit
+        self.margin = MarginWatch(
+            self.context,
+            self.balances,
+            self.risk.gate.margin,
+            execute=lambda plan, hedge: self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id),
+            has_budget=self.risk.gate.has_budget_for,
+        )
+        account = self.recovery.account
+        self.forced_close = ForcedClose(self.context, self.balances, self.recovery.__contains__, account.questioned)
         self.stopping = False
         self.refused, self.last_refusal = 0, ""
         self.adopted: list[AdoptedRecord] = []  # what the last ADOPT has taken over
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)
-        self._token = 0
-        self._refusal_second = self._refusal_records = 0
-        self._hedges_looked_mono_ns = 0
-        self._handlers: dict[type, Callable[[Any], object]] = {
+        self._token = self._refusal_second = self._refusal_records = self._closes_looked_mono_ns = 0
+        self._handlers = self._handlers_by_event()
+
+    def _handlers_by_event(self) -> dict[type, Callable[[Any], object]]:
+        return {
             Opportunity: self._opportunity,
             Entered: self._entered,
-            OrderUpdate: self._update,
-            Fill: self._fill,
+            OrderUpdate: lambda event: self._after(self.evidence.update(event)),
+            Fill: lambda event: self._after(self.evidence.fill(event)),
             Balance: self.balances.on_balance,
             Position: self.recovery.account.on_position,
             MoneyNotice: self.recovery.account.on_notice,
@@ -164,15 +185,16 @@ class ExecutionCore:
             CancelOutcome: self._cancel_outcome,
             SessionState: self._session,
             Sent: self.evidence.sent,
-            NotSent: self._not_sent,
+            NotSent: lambda event: self._after(self.evidence.not_sent(event)),
             Tick: self._tick,
             AccountSnapshot: self._account,
-            QueryAnswer: self._query_answer,
+            QueryAnswer: lambda event: self._after(event.update and self.evidence.update(event.update)),
             FillsAnswer: self._fills_answer,
             FundingNotice: self.funding.on_notice,
             FundingAnswer: self.funding.on_answer,
             SweepAnswer: self.recovery.on_sweep,
             BalancesAnswer: self._balances_answer,
+            MarginAnswer: self.margin.on_answer,
             CatalogueChanged: self._catalogue,
             Command: self._command,
         }
@@ -236,8 +258,14 @@ class ExecutionCore:
 
     @property
     def idle(self) -> bool:
-        """Nothing open: no operation, no unsettled order."""
-        return not self.ledger.open_operations and not self.ledger.unsettled
+        """Nothing open: no operation but those that an operator has taken over, no unsettled order."""
+        return not self.ledger.unsettled and not self.operations_under_way
+
+    @property
+    def operations_under_way(self) -> int:
+        """Open operations that the engine works on: all but those that an operator has taken over."""
+        operations = self.ledger.open_operations
+        return len(operations) - sum(1 for name in operations if self.recovery.taken_over(name))
 
     @property
     def finished(self) -> bool:
@@ -254,6 +282,9 @@ class ExecutionCore:
     # --- opportunities ---
 
     def _opportunity(self, opportunity: Opportunity) -> None:
+        if opportunity.type == OpportunityType.HEDGE_EXIT and not opportunity.manual:
+            self.hedges.offered(opportunity)
+            return
         verdict = self.risk.validate_opportunity_risk(opportunity)
         if isinstance(verdict, Rejected):
             self._refuse(opportunity, verdict)
@@ -332,8 +363,10 @@ class ExecutionCore:
 
     # --- evidence ---
 
-    def _after(self, order: Order) -> None:
-        """After any evidence about an order: reservations, then its operation."""
+    def _after(self, order: Order | None) -> None:
+        """After any evidence about an order: reservations, then its operation. None: it is no order of ours."""
+        if order is None:
+            return
         if order.settled:
             self.balances.settled(order)
         self.recovery.reduced(order)
@@ -343,21 +376,6 @@ class ExecutionCore:
     def _filled(self, record: FillRecord) -> None:
         self.risk.gate.filled(record)
         self.recovery.account.on_fill(record)
-
-    def _not_sent(self, event: NotSent) -> None:
-        order = self.evidence.not_sent(event)
-        if order is not None:
-            self._after(order)
-
-    def _update(self, update: OrderUpdate) -> None:
-        order = self.evidence.update(update)
-        if order is not None:
-            self._after(order)
-
-    def _fill(self, fill: Fill) -> None:
-        order = self.evidence.fill(fill)
-        if order is not None:
-            self._after(order)
 
     def _outcome(self, outcome: PlaceOutcome) -> None:
         order = self.evidence.outcome(outcome)
@@ -372,19 +390,15 @@ class ExecutionCore:
     def _cancel_outcome(self, outcome: CancelOutcome) -> None:
         """An update of the order counts; a refusal to cancel says nothing about fills, so the order is queried."""
         if outcome.update is not None:
-            self._update(outcome.update)
+            self._after(self.evidence.update(outcome.update))
             return
         order = self.ledger.order_of(outcome.venue, outcome.client_id, outcome.order_id)
         if order is not None and not order.settled:
             self.order_queries.ask_now(order)
 
-    def _query_answer(self, answer: QueryAnswer) -> None:
-        if answer.update is not None:
-            self._update(answer.update)
-
     def _fills_answer(self, answer: FillsAnswer) -> None:
         for fill in answer.fills:
-            self._fill(fill)
+            self._after(self.evidence.fill(fill))
 
     # --- accounts, sessions, catalogue ---
 
@@ -393,6 +407,7 @@ class ExecutionCore:
             self.balances.on_balance(balance)
         account = self.recovery.account
         account.on_account(snapshot.balances, snapshot.positions, snapshot.positions_recv_mono_ns)
+        self.margin.on_account(snapshot)
 
     def _session(self, state: SessionState) -> None:
         up = state.state == "up"
@@ -413,6 +428,7 @@ class ExecutionCore:
 
     def _catalogue(self, event: CatalogueChanged) -> None:
         self.context.instruments.update(event.rows)
+        self.hedges.watch.rows_changed()
         if self.fast_entry is not None:
             self.fast_entry.rows_changed(event.rows)
 
@@ -422,39 +438,25 @@ class ExecutionCore:
         self.order_queries.tick()
         self.recovery.tick()
         self.funding.tick()
+        self.fee_stock.tick()
         for operation in list(self.ledger.open_operations.values()):
             self.orders.advance(operation)
         self.risk.tick()
         now_ns = self.context.now.mono_ns
-        for token in [token for token, (_, asked) in self._pending.items() if now_ns - asked > STRICT_TIMEOUT_NS]:
-            self._balances_answer(BalancesAnswer(token, (), "no answer in time"))
-        if now_ns - self._hedges_looked_mono_ns >= HEDGE_LOOK_NS:
-            self._hedges_looked_mono_ns = now_ns
-            self._look_at_hedges(forced=False)
+        for token, (_plan, asked_ns) in list(self._pending.items()):
+            if now_ns - asked_ns > STRICT_TIMEOUT_NS:
+                self._balances_answer(BalancesAnswer(token, (), "no answer in time"))
+        self.hedges.tick()
+        if now_ns - self._closes_looked_mono_ns >= CLOSE_LOOK_NS:
+            self._closes_looked_mono_ns = now_ns
+            self._close_by_command()
 
-    def _look_at_hedges(self, *, forced: bool) -> None:
-        """Exits hedges whose exit earns something (all, when forced); a halt does not prevent an exit."""
-        if not (self.ready or forced):
-            return
-        closing = {o.record.closes for o in self.ledger.open_operations.values() if o.record.closes}
-        for hedge in list(self.ledger.hedges.values()):
-            if hedge.operation_id in closing or hedge.operation_id in self.ledger.open_operations:
-                continue
-            if not (hedge.spot_venue in self.recovery and hedge.futures_venue in self.recovery):
-                continue
-            if self.recovery.account.questioned(hedge.futures_venue, hedge.futures_symbol):
-                if forced:  # how much of it is there is being looked up
-                    self.context.alert(1, "close", f"{hedge.operation_id}: its position is being looked up, try again")
-                continue
-            plan = self.hedge_exits.exit_plan(hedge, forced=forced)
-            if plan is not None and (forced or self._may_leave(plan, hedge)):
-                self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id)
-
-    def _may_leave(self, plan: Plan, hedge: HedgeRecord) -> bool:
-        """Whether an exit by our own decision may go: position not in doubt, direction not resting, rate budget."""
-        doubt = any(self.recovery.account.doubtful(leg.row.spec) for leg in plan.legs)
-        resting = self.risk.gate.resting(plan.opportunity.direction_key)
-        return not doubt and not resting and self.risk.gate.has_budget_for(plan)
+    def _close_by_command(self) -> None:
+        """Closes what an operator wants closed, as far as it can be closed now."""
+        if self.forced_close.wanted:
+            for answer in self.forced_close.due():
+                if answer.plan is not None:
+                    self._execute(answer.plan, purpose=Purpose.CLOSE, closes=answer.hedge.operation_id)
 
     # --- commands ---
 
@@ -464,21 +466,19 @@ class ExecutionCore:
             self.stopping = True
             self.funding.stopping()
         elif kind in (CommandKind.CLOSE_HEDGES, CommandKind.FLATTEN):
-            self._look_at_hedges(forced=True)
+            self.forced_close.ask([command.argument] if command.argument else list(self.ledger.hedges))
+            self._close_by_command()
             if kind is CommandKind.FLATTEN:
                 self.orders.cancel_all_orders()
+                self.holds.release_all(command.reason)
         elif kind is CommandKind.REARM:
-            self.risk.rearm(command.argument, command.reason)
+            self.holds.rearm(command.argument, command.reason)
         elif kind is CommandKind.ADOPT:
             self.adopted = self.recovery.adoption.adopt(command.reason)
         elif kind is CommandKind.APPROVE:
-            operation = self.recovery.approve(command.argument, command.reason)
-            if operation is not None:
-                self.orders.release(operation)
+            self.holds.approve(command.argument, command.reason)
         elif kind is CommandKind.CANCEL_RECOVERY:
-            operation = self.recovery.cancel_recovery(command.argument, command.reason)
-            if operation is not None:
-                self.orders.repair_pace(operation).held = True
+            self.holds.take_over(command.argument, command.reason)
 
     # --- inventory for the detector ---
 

@@ -23,9 +23,10 @@ from pipeline.model.enums import OrderSide
 from pipeline.model.errors import BadInput
 from pipeline.model.fixedpoint import from_fp
 from pipeline.model.instruments import InstrumentRow
-from shm import layout as ly
 from shm.atomics import load_relaxed, mono_ns
 from shm.bookring import newest_offset
+from shm.layout import BOOK, FEED, FEED_BOOK_CAPACITY_DEFAULT, feed_segment_words
+from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW
 from shm.pages import CataloguePage
 from shm.segment import Arena, attach_arena, segment_name
 from shm.words import Words
@@ -79,13 +80,14 @@ class MarketDataAggregator:
         self._instance = instance
         self._config = config
         self._subscribe = subscribe
+        self.dead_after_ns = config.detection.dead_after_ms * 1_000_000
         self._venues = {venue.venue_id: venue.name for venue in config.venues}
         self._catalogue: CataloguePage | None = None
         self._arena: Arena | None = None
         self._version = -1
         self._words: Words = np.zeros(0, np.int64)
         self._offsets: list[int] = []
-        self._record = np.zeros(ly.BOOK_RECORD_WORDS, np.int64)
+        self._record = np.zeros(BOOK.WORDS, np.int64)
         self.instruments = Instruments()
         self.removed: set[int] = set()
 
@@ -101,8 +103,8 @@ class MarketDataAggregator:
         if self._arena is None:
             feeds = self._config.feeds
             names = [segment_name(self._instance, f"feed.{feed}") for feed in feeds]
-            size_words = ly.feed_segment_words(ly.FEED_BOOK_CAPACITY_DEFAULT)
-            self._arena = attach_arena(names, ly.KIND_FEED, self._instance, size_words)
+            size_words = feed_segment_words(FEED_BOOK_CAPACITY_DEFAULT)
+            self._arena = attach_arena(names, FEED.KIND, self._instance, size_words)
             self._catalogue = CataloguePage.attach(self._instance)
             self._words = self._arena.words
             self._offsets = [self._arena.offset_of(feed_id) for feed_id in range(len(feeds))]
@@ -143,10 +145,10 @@ class MarketDataAggregator:
             if words is None:  # its writer died in it: read again at the next refresh
                 self._version = -1
                 continue
-            venue = self._venues.get(int(words[ly.CR_VENUE]))
+            venue = self._venues.get(int(words[CATALOGUE_ROW.venue]))
             if venue is None:
                 continue
-            if int(words[ly.CR_FLAGS]) & ly.CAT_FLAG_REMOVED:
+            if int(words[CATALOGUE_ROW.flags]) & CAT_FLAG_REMOVED:
                 self.removed.add(instrument_id)
             else:
                 self.removed.discard(instrument_id)
@@ -169,7 +171,7 @@ class MarketDataAggregator:
         if row is None or not 0 <= row.feed_id < len(self._offsets):
             return None
         proof = int(read_proved(self._words, self._offsets[row.feed_id], row.book_index, self._record))
-        if proof < 0 or self._record[ly.BR_INSTRUMENT] != instrument_id:
+        if proof < 0 or self._record[BOOK.instrument] != instrument_id:
             return None
         return BookView(self._record.tolist(), proof)
 
@@ -210,7 +212,7 @@ class MarketDataAggregator:
         found = []
         for row in rows:
             newest = int(newest_offset(self._words, self._offsets[row.feed_id], row.book_index))
-            found.append(int(load_relaxed(self._words, newest + ly.BR_SEQ)) if newest else 0)
+            found.append(int(load_relaxed(self._words, newest + BOOK.seq)) if newest else 0)
         return found
 
     def _snapshot(self, row: InstrumentRow, view: BookView, now: int) -> BookSnapshot:
@@ -220,11 +222,11 @@ class MarketDataAggregator:
             venue=row.spec.venue,
             symbol=row.spec.symbol,
             pair=row.spec.pair,
-            update_id=view.words[ly.BR_UPDATE_ID],
+            update_id=view.words[BOOK.update_id],
             bids=_side(view, row, OrderSide.SELL),
             asks=_side(view, row, OrderSide.BUY),
-            flags=view.words[ly.BR_FLAGS],
+            flags=view.words[BOOK.flags],
             tradable=fresh and tradable(view, row) and row.tradable_pair,
             age_ms=age,
-            recv_mono_ns=view.words[ly.BR_RECV_MONO_NS],
+            recv_mono_ns=view.words[BOOK.recv_mono_ns],
         )

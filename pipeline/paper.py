@@ -48,7 +48,7 @@ from pipeline.model.structs import (
     OrderUpdate,
     Position,
 )
-from shm.layout import BR_VENUE_WALL_NS
+from shm.layout import BOOK
 
 if TYPE_CHECKING:
     from pipeline.model.config import VenueConfig
@@ -347,7 +347,7 @@ class PaperTrading(VenueTrading):
         make every later book of the instrument older than our own fill.
         """
         view = self._market.book(row.instrument_id)
-        return max(0, int(view.words[BR_VENUE_WALL_NS]) // 1_000_000) if view is not None else 0
+        return max(0, int(view.words[BOOK.venue_wall_ns]) // 1_000_000) if view is not None else 0
 
     def _refuse(self, request: OrderRequest, error: VenueRejected) -> None:
         self._on_event(

@@ -42,40 +42,30 @@ from pipeline.detection.cross_venue import (
     fill_money,
     size_at,
 )
-from pipeline.detection.depth_walk import SZ_BUY_LIMIT, SZ_BUY_QTY, SZ_SELL_LIMIT, SZ_SELL_QTY
+from pipeline.detection.depth_walk import SIZE
 from pipeline.detection.edge import edge_bps
 from pipeline.detection.episodes import close_episode
 from pipeline.detection.gates import read_leg
 from pipeline.detection.kernel_arrays import private_ports
 from pipeline.detection.memory import (
-    C_ACTIVE,
-    C_OPENED,
-    C_PUSHED,
-    C_REFUSED,
-    FD_ALIVE,
-    FD_OFF,
+    DETECTOR,
+    DETECTOR_COUNTERS,
+    DETECTOR_SETTINGS,
+    FEED_READER,
     OPENED_RING,
     REFUSAL_CODES,
-    SE_COOLDOWN_NS,
-    SE_MAX_AGE_NS,
-    SE_MAX_SKEW_NS,
-    SE_NEXT_ID,
-    SE_NOW_NS,
-    SE_RECHECK_NS,
-    SE_STRICT,
-    SIZE,
     Memory,
 )
 from pipeline.detection.publish import best_ask, best_bid
 from pipeline.detection.scan_loop import scan_once
 from pipeline.detection.thresholds import Terms
-from pipeline.detection.topology import DF_FEE, DR_BUY, DR_NUM, DR_SELL, DR_TYPE, build_topology
+from pipeline.detection.topology import DIRECTION, DIRECTION_FLOATS, build_topology
 from pipeline.model.config import DetectionConfig, HedgeConfig
 from pipeline.model.enums import OpportunityType, Refusal
 from pipeline.model.fixedpoint import from_fp, parse_decimal, plain
 from pipeline.replay_rows import ReplayVenue, catalogue_words, open_venues
 from shm import bookring
-from shm import layout as ly
+from shm.layout import BOOK, CURSOR, HEADER, QUEUE, feed_segment_words
 from shm.words import Words
 
 MS = 1_000_000
@@ -135,7 +125,7 @@ class ExactReplay:
             entry_only=True,
         )
         capacity = max(1, *(len(venue.instruments) for venue in self.venues))
-        segment = ly.feed_segment_words(capacity)
+        segment = feed_segment_words(capacity)
         words: Words = np.zeros(segment * len(self.venues), dtype=np.int64)
         topology = build_topology(
             self.catalogue,
@@ -149,38 +139,38 @@ class ExactReplay:
         self._configure()
         for feed, venue in enumerate(self.venues):
             offset = feed * segment
-            words[offset + ly.SEG_EPOCH] = 1
+            words[offset + HEADER.epoch] = 1
             bookring.init_feed(words, offset, capacity)
             bookring.conn_open(words, offset, 0, feed, 0)
-            self.memory.feeds[feed, FD_OFF] = offset
-            self.memory.feeds[feed, FD_ALIVE] = 1
+            self.memory.feeds[feed, FEED_READER.feed_off] = offset
+            self.memory.feeds[feed, FEED_READER.alive] = 1
             venue.open_books(words, offset, feed, capacity)
         self.found: list[Found] = []
 
     def _configure(self) -> None:
         mem, detection = self.memory.mem, DetectionConfig()
-        mem[SE_MAX_AGE_NS] = detection.max_age_to_trade_ms * MS
-        mem[SE_MAX_SKEW_NS] = detection.max_skew_ms * MS
-        mem[SE_COOLDOWN_NS] = 0
-        mem[SE_RECHECK_NS] = NEVER_NS
-        mem[SE_NEXT_ID] = 1
-        mem[SE_STRICT] = 1
+        mem[DETECTOR_SETTINGS.max_age_ns] = detection.max_age_to_trade_ms * MS
+        mem[DETECTOR_SETTINGS.max_skew_ns] = detection.max_skew_ms * MS
+        mem[DETECTOR_SETTINGS.cooldown_ns] = 0
+        mem[DETECTOR_SETTINGS.recheck_ns] = NEVER_NS
+        mem[DETECTOR_SETTINGS.next_id] = 1
+        mem[DETECTOR_SETTINGS.strict] = 1
 
     def run(self) -> None:
         """Every record, in order."""
         mem, flt = self.memory.mem, self.memory.flt
         for time_ns, venue, index in merged(self.venues):
-            mem[SE_NOW_NS] = time_ns
-            before = int(mem[C_OPENED])
+            mem[DETECTOR_SETTINGS.now_ns] = time_ns
+            before = int(mem[DETECTOR_COUNTERS.opened])
             venue.recorded.step(index, time_ns)
             scan_once(self.ports, mem, flt)  # its event, and open episodes that its frame may have proved
-            for number in range(before, int(mem[C_OPENED])):
+            for number in range(before, int(mem[DETECTOR_COUNTERS.opened])):
                 self._note(time_ns, int(self.memory.opened[number % OPENED_RING]))
             self._drop_pushed()
 
     def _drop_pushed(self) -> None:
         """Frees the queue's slots: nothing consumes it here, and what was pushed is counted already."""
-        self.ports.opps_cursor[ly.C_CURSOR] = self.ports.opps[ly.Q_TAIL]
+        self.ports.opps_cursor[CURSOR.cursor] = self.ports.opps[QUEUE.tail]
 
     def _note(self, time_ns: int, episode: int) -> None:
         """The line of an episode's first event."""
@@ -188,22 +178,25 @@ class ExactReplay:
         if episode >= len(topology.directions):
             return  # a cycle: counted, not a pair and direction
         row = topology.directions[episode]
-        buy, sell = int(row[DR_BUY]), int(row[DR_SELL])
+        buy, sell = int(row[DIRECTION.buy]), int(row[DIRECTION.sell])
         read_leg(self.ports.feeds, mem, buy, 0)
         read_leg(self.ports.feeds, mem, sell, 1)
         ask, bid = int(best_ask(mem, BUY_RECORD)), int(best_bid(mem, SELL_RECORD))
         fill_limits(mem, buy, BUY_LIMITS)
         fill_limits(mem, sell, SELL_LIMITS)
         fill_money(mem, flt, episode)
-        sized = size_at(mem, flt, episode, DR_NUM)
-        size = [int(mem[SIZE + k]) for k in (SZ_BUY_QTY, SZ_SELL_QTY, SZ_BUY_LIMIT, SZ_SELL_LIMIT)]
+        sized = size_at(mem, flt, episode, DIRECTION.num)
+        size = [
+            int(mem[DETECTOR.size + k])
+            for k in (SIZE.buy_qty_fp, SIZE.sell_qty_fp, SIZE.buy_limit_price_fp, SIZE.sell_limit_price_fp)
+        ]
         if not sized:
             size = [0, 0, ask, bid]
-        edge = float(edge_bps(bid, ask, topology.floats[episode, DF_FEE]))
+        edge = float(edge_bps(bid, ask, topology.floats[episode, DIRECTION_FLOATS.fee]))
         self.found.append(
             Found(
                 t_ns=time_ns,
-                type=OpportunityType(int(row[DR_TYPE])).name.lower(),
+                type=OpportunityType(int(row[DIRECTION.type])).name.lower(),
                 buy=self._leg(buy, BUY_RECORD, ask, size[0], size[2]),
                 sell=self._leg(sell, SELL_RECORD, bid, size[1], size[3]),
                 edge_bps=f"{edge:.6f}",
@@ -215,7 +208,7 @@ class ExactReplay:
         return Leg(
             venue=row.spec.venue,
             symbol=row.spec.symbol,
-            u=int(self.memory.mem[record + ly.BR_UPDATE_ID]),
+            u=int(self.memory.mem[record + BOOK.update_id]),
             price=plain(from_fp(price, row.price_exp)),
             qty=plain(from_fp(qty, row.qty_exp)),
             limit=plain(from_fp(limit, row.price_exp)),
@@ -224,9 +217,9 @@ class ExactReplay:
     def refused(self) -> dict[str, int]:
         """Episodes that the other gates would have refused, by gate; the open ones are ended."""
         mem = self.memory.mem
-        while mem[C_ACTIVE] > 0:
+        while mem[DETECTOR_COUNTERS.active] > 0:
             close_episode(mem, int(self.memory.active[0]))
-        counts = {code: int(mem[C_REFUSED + code]) for code in range(REFUSAL_CODES)}
+        counts = {code: int(mem[DETECTOR_COUNTERS.refused + code]) for code in range(REFUSAL_CODES)}
         return {Refusal(code).name.lower(): count for code, count in counts.items() if count}
 
 
@@ -250,7 +243,7 @@ def run_exact(
         "messages": sum(venue.books.counters.messages for venue in replay.venues),
         "found": len(replay.found),
         "digest": hashlib.sha256(lines).hexdigest(),
-        "tradable": int(replay.memory.mem[C_PUSHED]),
+        "tradable": int(replay.memory.mem[DETECTOR_COUNTERS.pushed]),
         "refused": refused,
         "venues": sorted({venue.capture.venue for venue in replay.venues}),
         "assumed": sorted(name for venue in replay.venues for name in venue.assumed),

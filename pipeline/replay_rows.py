@@ -13,14 +13,15 @@ from pipeline.book.recording.capture_files import Capture, read_capture
 from pipeline.book.recording.contents import CaptureContents
 from pipeline.book.recording.digits import Digits
 from pipeline.book.recording.message_order import RecordedBooks
-from pipeline.book.venue_books import VenueBooks, load_codec
+from pipeline.book.venue_books import VenueBooks
+from pipeline.exchanges.factory import feed_codec
 from pipeline.model.catalogue_row import row_to_words
 from pipeline.model.enums import FeeAssetRule, InstrumentKind
 from pipeline.model.errors import BadInput
 from pipeline.model.fixedpoint import digits_after_point, parse_decimal
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import InstrumentSpec
-from shm import layout as ly
+from shm.layout_pages import CATALOGUE_ROW
 from shm.words import Words
 
 ROWS_FILE = "instruments.json"
@@ -78,8 +79,7 @@ class ReplayVenue:
         """Makes the books on ``words`` at ``offset``."""
         self.feed = feed
         self.books = VenueBooks(
-            dialect=self.capture.dialect,
-            market=self.capture.market,
+            codec=feed_codec(self.capture.dialect, self.capture.market),
             words=words,
             feed_off=offset,
             venue_id=feed,
@@ -166,7 +166,7 @@ class FeeChoice:
 
 
 def _list_instruments(venue: ReplayVenue, known: dict[str, RowSpec], fees: FeeChoice) -> None:
-    contents = CaptureContents(venue.capture, load_codec(venue.capture.dialect, venue.capture.market))
+    contents = CaptureContents(venue.capture, feed_codec(venue.capture.dialect, venue.capture.market))
     venue.owners = contents.owners
     name = venue.capture.venue
     for symbol, digits in sorted(contents.digits.items()):
@@ -268,7 +268,7 @@ def catalogue_words(venues: list[ReplayVenue]) -> tuple[list[InstrumentRow], Wor
                     spec=spec,
                 )
             )
-    words = np.zeros((len(rows), ly.CATALOGUE_ROW_WORDS), dtype=np.int64)
+    words = np.zeros((len(rows), CATALOGUE_ROW.WORDS), dtype=np.int64)
     for row_number, instrument in enumerate(rows):
         words[row_number] = row_to_words(instrument)
     return rows, words

@@ -28,34 +28,16 @@ from shm.atomics import (
 )
 from shm.jit import njit
 from shm.layout import (
-    BOOK_HEAD_COUNT,
-    BOOK_HEAD_WORDS,
-    BOOK_RECORD_WORDS,
-    BOOK_RING_WORDS,
+    BOOK,
+    BOOK_RING,
     BOOK_SLOTS,
-    BR_CONN,
-    BR_CONN_GENERATION,
-    BR_PUBLISH_MONO_NS,
-    BR_RECV_MONO_NS,
-    BR_SEQ,
-    BR_WRITER_EPOCH,
-    CONN_ALIVE,
     CONN_CAPACITY,
-    CONN_CROSS_TOPIC_LAG_NS,
-    CONN_GENERATION,
-    CONN_LAST_FRAME_MONO_NS,
-    CONN_VENUE,
-    CONN_WORDS,
-    FEED_BOOK_CAPACITY,
-    FEED_BOOK_OFF,
-    FEED_CONN_OFF,
-    FEED_NOTICE_OFF,
-    FEED_NOTICE_TAIL,
-    KIND_FEED,
+    CONNECTION,
+    FEED,
+    HEADER,
     LINE_WORDS,
+    NOTICE,
     NOTICE_CAPACITY,
-    NOTICE_WORDS,
-    SEG_EPOCH,
     feed_segment_words,
 )
 from shm.segment import Segment, segment_name
@@ -70,7 +52,7 @@ NOTICE_LAPPED = -1
 _LAST_PUBLICATION = 2**62 - 1
 _SLOT_MASK = BOOK_SLOTS - 1
 _NOTICE_MASK = NOTICE_CAPACITY - 1
-_RECORD_LINES = BOOK_RECORD_WORDS // LINE_WORDS
+_RECORD_LINES = BOOK.WORDS // LINE_WORDS
 assert BOOK_SLOTS & _SLOT_MASK == 0 and NOTICE_CAPACITY & _NOTICE_MASK == 0
 
 
@@ -81,13 +63,13 @@ def init_feed(words: Words, feed_off: int, book_capacity: int) -> None:
     A notice whose sequence is there and whose tail is not (its writer was killed between the two) counts: a reader may
     have taken it already, and would not come to another one in its place.
     """
-    following = wrap_add(load_relaxed(words, feed_off + FEED_NOTICE_TAIL), 1)
-    entry = feed_off + FEED_NOTICE_OFF + (wrap_sub(following, 1) & _NOTICE_MASK) * NOTICE_WORDS
+    following = wrap_add(load_relaxed(words, feed_off + FEED.notice_tail), 1)
+    entry = feed_off + FEED.notices + (wrap_sub(following, 1) & _NOTICE_MASK) * NOTICE.WORDS
     if load_relaxed(words, entry) == following:
-        store_release(words, feed_off + FEED_NOTICE_TAIL, following)
+        store_release(words, feed_off + FEED.notice_tail, following)
     for conn in range(CONN_CAPACITY):
         conn_close(words, feed_off, conn)
-    store_release(words, feed_off + FEED_BOOK_CAPACITY, book_capacity)
+    store_release(words, feed_off + FEED.book_capacity, book_capacity)
 
 
 @njit
@@ -101,7 +83,7 @@ def next_publication(n: int) -> int:
 @njit
 def book_offset(feed_off: int, book_index: int) -> int:
     """First word of an instrument's ring."""
-    return feed_off + FEED_BOOK_OFF + book_index * BOOK_RING_WORDS
+    return feed_off + FEED.books + book_index * BOOK_RING.WORDS
 
 
 @njit
@@ -111,13 +93,13 @@ def newest_offset(words: Words, feed_off: int, book_index: int) -> int:
     Read its ``seq`` by acquire (must be even and > 0), then the fields, then ``fence_acquire()``, then ``seq`` again:
     unequal = lapped, look again.
     """
-    if book_index < 0 or book_index >= load_relaxed(words, feed_off + FEED_BOOK_CAPACITY):
+    if book_index < 0 or book_index >= load_relaxed(words, feed_off + FEED.book_capacity):
         return 0
     ring: int = book_offset(feed_off, book_index)
-    n: int = load_acquire(words, ring + BOOK_HEAD_COUNT)  # SYNC book.count: acquire; pairs with publish_book
+    n: int = load_acquire(words, ring + BOOK_RING.count)  # SYNC book.count: acquire; pairs with publish_book
     if n == 0:
         return 0
-    return ring + BOOK_HEAD_WORDS + ((n - 1) & _SLOT_MASK) * BOOK_RECORD_WORDS
+    return ring + BOOK_RING.records + ((n - 1) & _SLOT_MASK) * BOOK.WORDS
 
 
 @njit
@@ -127,35 +109,35 @@ def publish_book(words: Words, feed_off: int, book_index: int, record: Words) ->
     ``seq`` and ``writer_epoch`` are filled here; ``publish_mono_ns`` too where the record carries 0. ``record`` itself
     stays as it is.
     """
-    if book_index < 0 or book_index >= load_relaxed(words, feed_off + FEED_BOOK_CAPACITY):
+    if book_index < 0 or book_index >= load_relaxed(words, feed_off + FEED.book_capacity):
         return 0
     ring = book_offset(feed_off, book_index)
-    n: int = next_publication(load_relaxed(words, ring + BOOK_HEAD_COUNT))
-    slot = ring + BOOK_HEAD_WORDS + ((n - 1) & _SLOT_MASK) * BOOK_RECORD_WORDS
-    store_relaxed(words, slot + BR_SEQ, 2 * n - 1)
+    n: int = next_publication(load_relaxed(words, ring + BOOK_RING.count))
+    slot = ring + BOOK_RING.records + ((n - 1) & _SLOT_MASK) * BOOK.WORDS
+    store_relaxed(words, slot + BOOK.seq, 2 * n - 1)
     # SYNC book.seq: the odd seq is visible before any word of the new record; pairs with fence_acquire in read_book
     fence_release()
     copy_lines(record, LINE_WORDS, words, slot + LINE_WORDS, _RECORD_LINES - 1)
-    for k in range(BR_SEQ + 1, LINE_WORDS):
+    for k in range(BOOK.seq + 1, LINE_WORDS):
         store_relaxed(words, slot + k, record[k])
-    store_relaxed(words, slot + BR_WRITER_EPOCH, load_relaxed(words, feed_off + SEG_EPOCH))
-    if record[BR_PUBLISH_MONO_NS] == 0:
-        store_relaxed(words, slot + BR_PUBLISH_MONO_NS, mono_ns())
-    store_release(words, slot + BR_SEQ, 2 * n)  # SYNC book.seq: release; pairs with the acquire in read_book
-    store_release(words, ring + BOOK_HEAD_COUNT, n)  # SYNC book.count: release; pairs with newest_offset
+    store_relaxed(words, slot + BOOK.writer_epoch, load_relaxed(words, feed_off + HEADER.epoch))
+    if record[BOOK.publish_mono_ns] == 0:
+        store_relaxed(words, slot + BOOK.publish_mono_ns, mono_ns())
+    store_release(words, slot + BOOK.seq, 2 * n)  # SYNC book.seq: release; pairs with the acquire in read_book
+    store_release(words, ring + BOOK_RING.count, n)  # SYNC book.count: release; pairs with newest_offset
     _publish_notice(words, feed_off, book_index)
     return n
 
 
 @njit
 def _publish_notice(words: Words, feed_off: int, book_index: int) -> None:
-    tail = load_relaxed(words, feed_off + FEED_NOTICE_TAIL)
-    entry = feed_off + FEED_NOTICE_OFF + (tail & _NOTICE_MASK) * NOTICE_WORDS
+    tail = load_relaxed(words, feed_off + FEED.notice_tail)
+    entry = feed_off + FEED.notices + (tail & _NOTICE_MASK) * NOTICE.WORDS
     # SYNC notice.tail: every earlier notice's tail is visible before this entry is overwritten; pairs with read_notice
     fence_release()
-    store_relaxed(words, entry + 1, book_index)
+    store_relaxed(words, entry + NOTICE.book_index, book_index)
     store_release(words, entry, wrap_add(tail, 1))  # SYNC notice.seq: release; pairs with the acquire in read_notice
-    store_release(words, feed_off + FEED_NOTICE_TAIL, wrap_add(tail, 1))
+    store_release(words, feed_off + FEED.notice_tail, wrap_add(tail, 1))
 
 
 @njit
@@ -168,13 +150,13 @@ def read_book(words: Words, feed_off: int, book_index: int, out: Words) -> int:
         slot = newest_offset(words, feed_off, book_index)
         if slot == 0:
             return NO_DATA
-        seq = load_acquire(words, slot + BR_SEQ)  # SYNC book.seq: acquire; pairs with publish_book
+        seq = load_acquire(words, slot + BOOK.seq)  # SYNC book.seq: acquire; pairs with publish_book
         if seq & 1:
             continue
         copy_lines(words, slot, out, 0, _RECORD_LINES)
         fence_acquire()  # SYNC book.seq: the copy is done before seq is read again
-        if load_relaxed(words, slot + BR_SEQ) == seq:
-            out[BR_SEQ] = seq
+        if load_relaxed(words, slot + BOOK.seq) == seq:
+            out[BOOK.seq] = seq
             return seq
     return TORN
 
@@ -182,7 +164,7 @@ def read_book(words: Words, feed_off: int, book_index: int, out: Words) -> int:
 @njit
 def notice_tail(words: Words, feed_off: int) -> int:
     """Notices published so far: the cursor of a reader that wants only what comes next."""
-    return load_acquire(words, feed_off + FEED_NOTICE_TAIL)
+    return load_acquire(words, feed_off + FEED.notice_tail)
 
 
 @njit
@@ -191,21 +173,21 @@ def read_notice(words: Words, feed_off: int, cursor: int, out: Words) -> int:
 
     A lapped reader goes on from :func:`notice_tail`, looks at every book, and counts the lap.
     """
-    entry = feed_off + FEED_NOTICE_OFF + (cursor & _NOTICE_MASK) * NOTICE_WORDS
+    entry = feed_off + FEED.notices + (cursor & _NOTICE_MASK) * NOTICE.WORDS
     following = wrap_add(cursor, 1)
     seq = load_acquire(words, entry)  # SYNC notice.seq: acquire; pairs with _publish_notice
     if seq != following:
         # Not this one: an older entry (nothing yet) or a newer one (lapped). The tail tells.
-        if wrap_sub(load_acquire(words, feed_off + FEED_NOTICE_TAIL), cursor) > 0:
+        if wrap_sub(load_acquire(words, feed_off + FEED.notice_tail), cursor) > 0:
             # The tail may have passed between the two loads: then the entry is there now.
             if load_acquire(words, entry) != following:
                 return NOTICE_LAPPED
         else:
             return NOTICE_NONE
-    book_index = load_relaxed(words, entry + 1)
+    book_index = load_relaxed(words, entry + NOTICE.book_index)
     fence_acquire()
     # SYNC notice.tail: the writer overwrites this entry only once the tail stands a whole ring further
-    if wrap_sub(load_relaxed(words, feed_off + FEED_NOTICE_TAIL), cursor) >= NOTICE_CAPACITY:
+    if wrap_sub(load_relaxed(words, feed_off + FEED.notice_tail), cursor) >= NOTICE_CAPACITY:
         return NOTICE_LAPPED
     out[0] = book_index
     out[1] = following
@@ -217,15 +199,15 @@ def conn_open(words: Words, feed_off: int, conn: int, venue_id: int, lag_ns: int
     """A new life of connection row ``conn``; returns its generation, which its books carry (0: no such row)."""
     if conn < 0 or conn >= CONN_CAPACITY:
         return 0
-    row = feed_off + FEED_CONN_OFF + conn * CONN_WORDS
-    generation: int = wrap_add(load_relaxed(words, row + CONN_GENERATION), 1)
-    store_relaxed(words, row + CONN_GENERATION, generation)
+    row = feed_off + FEED.connections + conn * CONNECTION.WORDS
+    generation: int = wrap_add(load_relaxed(words, row + CONNECTION.generation), 1)
+    store_relaxed(words, row + CONNECTION.generation, generation)
     # SYNC conn.generation: whoever sees a word below sees the new generation; pairs with the fence in proof_mono_ns
     fence_release()
-    store_relaxed(words, row + CONN_LAST_FRAME_MONO_NS, 0)
-    store_relaxed(words, row + CONN_CROSS_TOPIC_LAG_NS, lag_ns)
-    store_relaxed(words, row + CONN_VENUE, venue_id)
-    store_release(words, row + CONN_ALIVE, 1)  # SYNC conn.alive: release; pairs with the acquire in proof_mono_ns
+    store_relaxed(words, row + CONNECTION.last_frame_mono_ns, 0)
+    store_relaxed(words, row + CONNECTION.cross_topic_lag_ns, lag_ns)
+    store_relaxed(words, row + CONNECTION.venue, venue_id)
+    store_release(words, row + CONNECTION.alive, 1)  # SYNC conn.alive: release; pairs with the acquire in proof_mono_ns
     return generation
 
 
@@ -233,16 +215,17 @@ def conn_open(words: Words, feed_off: int, conn: int, venue_id: int, lag_ns: int
 def conn_close(words: Words, feed_off: int, conn: int) -> None:
     """The connection is gone: every book that it carried is unproved from now on."""
     if 0 <= conn < CONN_CAPACITY:
-        store_release(words, feed_off + FEED_CONN_OFF + conn * CONN_WORDS + CONN_ALIVE, 0)
+        # SYNC conn.alive: release; pairs with the acquire in proof_mono_ns
+        store_release(words, feed_off + FEED.connections + conn * CONNECTION.WORDS + CONNECTION.alive, 0)
 
 
 @njit
 def conn_frame(words: Words, feed_off: int, conn: int, recv_mono_ns: int) -> None:
     """A frame came in on ``conn``. Call it after the frame's own effect on books is published."""
     if 0 <= conn < CONN_CAPACITY:
-        row = feed_off + FEED_CONN_OFF + conn * CONN_WORDS
+        row = feed_off + FEED.connections + conn * CONNECTION.WORDS
         # SYNC conn.last_frame: release: a proof time never runs ahead of the books that the frame changed
-        store_release(words, row + CONN_LAST_FRAME_MONO_NS, recv_mono_ns)
+        store_release(words, row + CONNECTION.last_frame_mono_ns, recv_mono_ns)
 
 
 @njit
@@ -252,19 +235,19 @@ def proof_mono_ns(words: Words, feed_off: int, record: Words) -> int:
     max(recv_mono_ns, last frame on the connection - cross_topic_lag). Read the book *after* taking this time where
     the exact newest is wanted; a proof time taken after the copy may prove a book that has just been replaced.
     """
-    conn = record[BR_CONN]
+    conn = record[BOOK.conn]
     if conn < 0 or conn >= CONN_CAPACITY:
         return 0
-    row = feed_off + FEED_CONN_OFF + conn * CONN_WORDS
-    alive = load_acquire(words, row + CONN_ALIVE)  # SYNC conn.alive: acquire; pairs with conn_open
-    last = load_acquire(words, row + CONN_LAST_FRAME_MONO_NS)  # SYNC conn.last_frame: acquire
-    lag = load_relaxed(words, row + CONN_CROSS_TOPIC_LAG_NS)
+    row = feed_off + FEED.connections + conn * CONNECTION.WORDS
+    alive = load_acquire(words, row + CONNECTION.alive)  # SYNC conn.alive: acquire; pairs with conn_open
+    last = load_acquire(words, row + CONNECTION.last_frame_mono_ns)  # SYNC conn.last_frame: acquire
+    lag = load_relaxed(words, row + CONNECTION.cross_topic_lag_ns)
     fence_acquire()
     # SYNC conn.generation: read last: unchanged means that the times above are of this life of the connection
-    generation = load_relaxed(words, row + CONN_GENERATION)
-    if alive != 1 or generation != record[BR_CONN_GENERATION]:
+    generation = load_relaxed(words, row + CONNECTION.generation)
+    if alive != 1 or generation != record[BOOK.conn_generation]:
         return 0
-    proof: int = max(record[BR_RECV_MONO_NS], last - lag)
+    proof: int = max(record[BOOK.recv_mono_ns], last - lag)
     return proof
 
 
@@ -272,7 +255,7 @@ def create_feed(instance: str, exchange: str, book_capacity: int) -> Segment:
     """Creates or takes over ``feed.<exchange>``, initialised and READY; raises what ``Segment.create`` raises."""
     size_words = feed_segment_words(book_capacity)
     name = segment_name(instance, f"feed.{exchange}")
-    segment = Segment.create(name, size_words=size_words, kind=KIND_FEED, instance=instance)
+    segment = Segment.create(name, size_words=size_words, kind=FEED.KIND, instance=instance)
     init_feed(segment.words, 0, book_capacity)
     segment.set_ready()
     return segment

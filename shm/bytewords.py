@@ -66,11 +66,11 @@ if JIT_DISABLED:
         return value
 
     def get(words: Words, i: int) -> int:
-        """words[i], ``i`` never negative: numba's own indexing tests for that each time."""
+        """Word ``i``; 0 <= i < len(words) is the caller's to know (see the jitted one below)."""
         return int(words[i])
 
     def put(words: Words, i: int, value: int) -> None:
-        """words[i] = value, ``i`` never negative."""
+        """Stores ``value`` at word ``i``; 0 <= i < len(words) is the caller's to know (see the jitted one below)."""
         words[i] = value
 
     def step_if_below(words: Words, i: int, half: int, key: int) -> int:
@@ -241,7 +241,11 @@ else:
 
     @_int_intrinsic
     def _i_get(typingctx: Any, words: Any, i: Any) -> Any:
-        """words[i], ``i`` never negative: numba's own indexing tests for that each time."""
+        """Word ``i`` of a C-contiguous int64 array, loaded whole (aligned to 8 bytes).
+
+        Nothing is checked: the caller has made sure that 0 <= i < len(words). An index outside reads foreign memory.
+        ``words[i]`` in numba asks at every access whether ``i`` is negative; this does not.
+        """
         _require_words("get", words)
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -251,7 +255,10 @@ else:
 
     @_void_intrinsic
     def _i_put(typingctx: Any, words: Any, i: Any, value: Any) -> Any:
-        """words[i] = value, ``i`` never negative."""
+        """Stores ``value`` (cast to int64) at word ``i`` of a C-contiguous int64 array (aligned to 8 bytes).
+
+        Nothing is checked: the caller has made sure that 0 <= i < len(words). An index outside writes foreign memory.
+        """
         _require_words("put", words)
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:

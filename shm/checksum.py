@@ -50,11 +50,3 @@ def crc32_words(words: Words, start: int, stop: int, crc: int) -> int:
         )
     found: int = state ^ 0xFFFFFFFF
     return found
-
-
-@njit
-def crc32_record(words: Words, off: int, size: int, crc_word: int) -> int:
-    """CRC-32 of the record at ``off`` of ``size`` words without word 0 (the slot's seq) and word ``crc_word``."""
-    crc: int = crc32_words(words, off + 1, off + crc_word, 0)
-    crc = crc32_words(words, off + crc_word + 1, off + size, crc)
-    return crc

@@ -93,11 +93,6 @@ def report_to(say: Callable[[str], None] | None, compiled: Callable[[str], None]
     _REPORT.compiled = compiled or _to_nobody
 
 
-def damaged_files() -> int:
-    """How many damaged files this process has met."""
-    return _REPORT.damaged
-
-
 def say_total() -> None:
     """Says how many damaged files there were, where the first was not the only one."""
     if _REPORT.damaged > 1:

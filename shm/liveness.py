@@ -1,31 +1,15 @@
-"""Proof of life: a small page per process with its beat, state and progress; pidfds for death.
+"""Proof of life: a small page per process with its beat, state and progress.
 
-Death is seen by pidfd within milliseconds, whatever the beat says. Beats are for hangs: every 25 ms while work flows,
-every 500 ms while parked, always from proof of progress, never from a thread of their own.
+Death is seen by the page's pid and start time, whatever the beat says. Beats are for hangs: every 25 ms while work
+flows, every 500 ms while parked, always from proof of progress, never from a thread of their own.
 """
 
 from __future__ import annotations
 
-import os
-import select
-import signal
-
 from shm.atomics import current_cpu, load_acquire, load_relaxed, mono_ns, store_relaxed, store_release, wrap_add
 from shm.errors import SegmentMissing
 from shm.jit import njit
-from shm.layout import (
-    KIND_LIVENESS,
-    LIVE_BEAT_MONO_NS,
-    LIVE_CPU,
-    LIVE_PARKED,
-    LIVE_PROGRESS,
-    LIVE_STATE,
-    LIVE_WORDS,
-    SEG_EPOCH,
-    SEG_OWNER_PID,
-    SEG_OWNER_START,
-    SEG_READY,
-)
+from shm.layout import HEADER, LIVENESS
 from shm.segment import Arena, Segment, attach_arena, list_segments, process_start_ticks, segment_name
 from shm.words import Words
 
@@ -38,9 +22,9 @@ _WHAT = "live."
 @njit
 def beat(words: Words, off: int, now_mono_ns: int) -> None:
     """One more proof of progress at ``now_mono_ns``, and the CPU that it was made on."""
-    store_relaxed(words, off + LIVE_CPU, current_cpu())
-    store_relaxed(words, off + LIVE_PROGRESS, wrap_add(load_relaxed(words, off + LIVE_PROGRESS), 1))
-    store_release(words, off + LIVE_BEAT_MONO_NS, now_mono_ns)  # SYNC live.beat: release; pairs with LivenessView
+    store_relaxed(words, off + LIVENESS.cpu, current_cpu())
+    store_relaxed(words, off + LIVENESS.progress, wrap_add(load_relaxed(words, off + LIVENESS.progress), 1))
+    store_release(words, off + LIVENESS.beat_mono_ns, now_mono_ns)  # SYNC live.beat: release; pairs with LivenessView
 
 
 class Liveness:
@@ -54,10 +38,10 @@ class Liveness:
     def create(cls, instance: str, process: str) -> Liveness:
         """Creates or takes over ``live.<process>``; SegmentBusy = the process already runs."""
         name = segment_name(instance, _WHAT + process)
-        segment = Segment.create(name, size_words=LIVE_WORDS, kind=KIND_LIVENESS, instance=instance)
+        segment = Segment.create(name, size_words=LIVENESS.END, kind=LIVENESS.KIND, instance=instance)
         live = cls(segment)
         live.set_state(0)
-        store_relaxed(live.words, LIVE_PARKED, 0)
+        store_relaxed(live.words, LIVENESS.parked, 0)
         live.beat()
         segment.set_ready()
         return live
@@ -72,15 +56,15 @@ class Liveness:
         beat(self.words, 0, mono_ns())
 
     def set_state(self, state: int) -> None:
-        store_release(self.words, LIVE_STATE, int(state))
+        store_release(self.words, LIVENESS.state, int(state))
 
     @property
     def parked(self) -> bool:
-        return bool(load_relaxed(self.words, LIVE_PARKED) == 1)
+        return bool(load_relaxed(self.words, LIVENESS.parked) == 1)
 
     @parked.setter
     def parked(self, value: bool) -> None:
-        store_release(self.words, LIVE_PARKED, int(value))
+        store_release(self.words, LIVENESS.parked, int(value))
 
     def close(self) -> None:
         self.segment.close()
@@ -97,7 +81,7 @@ class LivenessView:
     @classmethod
     def attach(cls, instance: str, process: str, *, missing_ok: bool = False) -> LivenessView:
         """Raises SegmentMissing where the process never started, unless ``missing_ok`` (then all reads are 0)."""
-        arena = attach_arena([segment_name(instance, _WHAT + process)], KIND_LIVENESS, instance, LIVE_WORDS)
+        arena = attach_arena([segment_name(instance, _WHAT + process)], LIVENESS.KIND, instance, LIVENESS.END)
         if not missing_ok and not arena.is_mapped(0):
             raise SegmentMissing(f"process {process} of instance {instance} has no liveness page: never started?")
         return cls(process, arena)
@@ -119,40 +103,36 @@ class LivenessView:
         return self._arena.is_mapped(0)
 
     @property
-    def ready_page(self) -> bool:
-        return bool(load_acquire(self.words, SEG_READY) == 1)
-
-    @property
     def epoch(self) -> int:
-        return int(load_acquire(self.words, SEG_EPOCH))
+        return int(load_acquire(self.words, HEADER.epoch))
 
     @property
     def pid(self) -> int:
-        return int(load_relaxed(self.words, SEG_OWNER_PID))
+        return int(load_relaxed(self.words, HEADER.owner_pid))
 
     @property
     def start_ticks(self) -> int:
-        return int(load_relaxed(self.words, SEG_OWNER_START))
+        return int(load_relaxed(self.words, HEADER.owner_start))
 
     @property
     def state(self) -> int:
-        return int(load_acquire(self.words, LIVE_STATE))
+        return int(load_acquire(self.words, LIVENESS.state))
 
     @property
     def progress(self) -> int:
-        return int(load_relaxed(self.words, LIVE_PROGRESS))
+        return int(load_relaxed(self.words, LIVENESS.progress))
 
     @property
     def cpu(self) -> int:
-        return int(load_relaxed(self.words, LIVE_CPU))
+        return int(load_relaxed(self.words, LIVENESS.cpu))
 
     @property
     def parked(self) -> bool:
-        return bool(load_acquire(self.words, LIVE_PARKED) == 1)
+        return bool(load_acquire(self.words, LIVENESS.parked) == 1)
 
     @property
     def beat_mono_ns(self) -> int:
-        return int(load_acquire(self.words, LIVE_BEAT_MONO_NS))  # SYNC live.beat: acquire; pairs with beat
+        return int(load_acquire(self.words, LIVENESS.beat_mono_ns))  # SYNC live.beat: acquire; pairs with beat
 
     def beat_age_ns(self, now_mono_ns: int | None = None) -> int:
         """Age of the newest beat; the whole clock where there never was one."""
@@ -178,31 +158,3 @@ def is_alive(pid: int, start_ticks: int) -> bool:
     except OSError:
         return False
     return raw[raw.rindex(b")") + 2 :].split()[0] not in (b"Z", b"X")
-
-
-def open_pidfd(pid: int, start_ticks: int | None = None) -> int | None:
-    """A pidfd (pollable, readable = dead) of that very process; None if it is gone or its pid belongs to another."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return None
-    if start_ticks is not None and process_start_ticks(pid) != start_ticks:
-        os.close(fd)
-        return None
-    return fd
-
-
-def pidfd_dead(fd: int, timeout_ms: int = 0) -> bool:
-    """Waits up to ``timeout_ms`` for the process behind the pidfd to end; whether it has."""
-    poller = select.poll()
-    poller.register(fd, select.POLLIN)
-    return bool(poller.poll(timeout_ms))
-
-
-def pidfd_kill(fd: int, number: int = signal.SIGKILL) -> bool:
-    """Signals exactly the process behind the pidfd; False if it is already gone."""
-    try:
-        signal.pidfd_send_signal(fd, number)
-    except ProcessLookupError:
-        return False
-    return True

@@ -26,15 +26,7 @@ from shm.atomics import (
 )
 from shm.errors import ShmError
 from shm.jit import njit
-from shm.layout import (
-    KIND_LOG,
-    LOG_CAPACITY_DEFAULT,
-    LOG_CAPACITY_OFF,
-    LOG_SLOT_WORDS,
-    LOG_SLOTS_OFF,
-    LOG_TAIL,
-    LOG_TEXT_CODE,
-)
+from shm.layout import LOG, LOG_CAPACITY_DEFAULT, LOG_SLOT, LOG_TEXT_CODE
 from shm.segment import Segment, segment_name
 from shm.words import Words
 
@@ -46,23 +38,23 @@ _LEVEL_SHIFT = 24
 _LENGTH_SHIFT = 32
 EVENT_CODE_MAX = 2**24 - 1
 _INT64_MAX = 2**63 - 1
-_SLOTS_BYTES = LOG_SLOTS_OFF * 8
+_SLOTS_BYTES = LOG.slots * 8
 _SLOT_SHIFT = 6  # 2^6 bytes in a slot
-assert LOG_SLOT_WORDS * 8 == 1 << _SLOT_SHIFT
+assert LOG_SLOT.WORDS * 8 == 1 << _SLOT_SHIFT
 _pack_slot = struct.Struct("@8q").pack_into
 LOST = -1
 
 
 @njit
 def _slot(words: Words, off: int, index: int) -> int:
-    capacity = load_relaxed(words, off + LOG_CAPACITY_OFF)
-    return off + LOG_SLOTS_OFF + (index & (capacity - 1)) * LOG_SLOT_WORDS
+    capacity = load_relaxed(words, off + LOG.capacity)
+    return off + LOG.slots + (index & (capacity - 1)) * LOG_SLOT.WORDS
 
 
 @njit
 def log_event(words: Words, off: int, now_mono_ns: int, code: int, a: int, b: int, c: int, d: int, e: int) -> None:
     """Writes one event: ``code`` from 1 to ``EVENT_CODE_MAX`` with five numbers, stamped ``now_mono_ns``."""
-    tail = load_relaxed(words, off + LOG_TAIL)
+    tail = load_relaxed(words, off + LOG.tail)
     slot = _slot(words, off, tail)
     fence_release()  # SYNC log.tail: the tail stands at this record before its slot changes; pairs with read_slot
     store_relaxed(words, slot + 1, now_mono_ns)
@@ -73,13 +65,13 @@ def log_event(words: Words, off: int, now_mono_ns: int, code: int, a: int, b: in
     store_relaxed(words, slot + 6, d)
     store_relaxed(words, slot + 7, e)
     store_release(words, slot, wrap_add(tail, 1))  # SYNC log.seq: release; pairs with the acquire in read_slot
-    store_release(words, off + LOG_TAIL, wrap_add(tail, 1))
+    store_release(words, off + LOG.tail, wrap_add(tail, 1))
 
 
 @njit
 def log_text(words: Words, off: int, now_mono_ns: int, level: int, length: int, text: Words) -> None:
     """Writes ``length`` bytes of UTF-8 (in ``text``, zero padded words) over as many slots as they take."""
-    tail = load_relaxed(words, off + LOG_TAIL)
+    tail = load_relaxed(words, off + LOG.tail)
     slots = text_slots(length)
     for k in range(slots):
         slot = _slot(words, off, wrap_add(tail, k))
@@ -95,7 +87,7 @@ def log_text(words: Words, off: int, now_mono_ns: int, level: int, length: int, 
             for j in range(_NEXT_TEXT_WORDS):
                 store_relaxed(words, slot + 2 + j, text[first + j] if first + j < len(text) else 0)
         store_release(words, slot, wrap_add(tail, k + 1))  # SYNC log.seq
-        store_release(words, off + LOG_TAIL, wrap_add(tail, k + 1))
+        store_release(words, off + LOG.tail, wrap_add(tail, k + 1))
 
 
 @njit
@@ -110,17 +102,17 @@ def text_slots(length: int) -> int:
 @njit
 def read_slot(words: Words, off: int, index: int, out: Words) -> int:
     """Slot number ``index`` into ``out`` (int64[8]): 1 got, 0 not there yet, -1 overwritten."""
-    capacity = load_relaxed(words, off + LOG_CAPACITY_OFF)
-    ahead = wrap_sub(load_acquire(words, off + LOG_TAIL), index)  # SYNC log.tail: acquire
+    capacity = load_relaxed(words, off + LOG.capacity)
+    ahead = wrap_sub(load_acquire(words, off + LOG.tail), index)  # SYNC log.tail: acquire
     if ahead <= 0:
         return 0
     slot = _slot(words, off, index)
     if ahead >= capacity or load_acquire(words, slot) != wrap_add(index, 1):  # SYNC log.seq: acquire
         return LOST
-    for k in range(LOG_SLOT_WORDS):
+    for k in range(LOG_SLOT.WORDS):
         out[k] = load_relaxed(words, slot + k)
     fence_acquire()
-    if wrap_sub(load_relaxed(words, off + LOG_TAIL), index) >= capacity:
+    if wrap_sub(load_relaxed(words, off + LOG.tail), index) >= capacity:
         return LOST
     return 1
 
@@ -142,7 +134,7 @@ class LogRing:
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
         self.words = segment.words
-        self._mask = int(segment.words[LOG_CAPACITY_OFF]) - 1
+        self._mask = int(segment.words[LOG.capacity]) - 1
         self._bytes = memoryview(segment.words).cast("B")  # type: ignore[arg-type]
         self._items = memoryview(segment.words)  # type: ignore[arg-type]
         self._jitted = not X86
@@ -152,11 +144,11 @@ class LogRing:
         """Creates or takes over ``log.<process>``; ``capacity`` in slots, a power of two."""
         if capacity < 256 or capacity & (capacity - 1):
             raise ShmError(f"capacity must be a power of two, at least 256: capacity={capacity}")
-        size = LOG_SLOTS_OFF + capacity * LOG_SLOT_WORDS
+        size = LOG.slots + capacity * LOG_SLOT.WORDS
         segment = Segment.create(
-            segment_name(instance, _WHAT + process), size_words=size, kind=KIND_LOG, instance=instance
+            segment_name(instance, _WHAT + process), size_words=size, kind=LOG.KIND, instance=instance
         )
-        store_release(segment.words, LOG_CAPACITY_OFF, capacity)
+        store_release(segment.words, LOG.capacity, capacity)
         segment.set_ready()
         return cls(segment)
 
@@ -165,7 +157,7 @@ class LogRing:
         if not code or code >> _LEVEL_SHIFT:
             raise ShmError(f"an event's code is 1 to {EVENT_CODE_MAX}: code={code}")
         items = self._items
-        tail = items[LOG_TAIL]
+        tail = items[LOG.tail]
         if self._jitted or tail == _INT64_MAX:
             log_event(self.words, 0, mono_ns(), code, a, b, c, d, e)
             return
@@ -174,7 +166,7 @@ class LogRing:
         # words.
         at = _SLOTS_BYTES + ((tail & self._mask) << _SLOT_SHIFT)
         _pack_slot(self._bytes, at, tail + 1, time.monotonic_ns(), code, a, b, c, d, e)
-        items[LOG_TAIL] = tail + 1  # SYNC log.tail: this store publishes the record
+        items[LOG.tail] = tail + 1  # SYNC log.tail: this store publishes the record
 
     def text(self, level: int, text: str) -> None:
         """A line for people; ``level`` 0 to 255; cut to ``TEXT_BYTES_MAX`` bytes."""
@@ -199,17 +191,17 @@ class LogReader:
     @classmethod
     def attach(cls, instance: str, process: str) -> LogReader:
         """Begins at the oldest record that is still there; raises SegmentMissing, SegmentMismatch."""
-        segment = Segment.attach(segment_name(instance, _WHAT + process), kind=KIND_LOG, instance=instance)
+        segment = Segment.attach(segment_name(instance, _WHAT + process), kind=LOG.KIND, instance=instance)
         reader = cls(segment, 0)
-        tail = int(load_acquire(segment.words, LOG_TAIL))
-        capacity = int(load_relaxed(segment.words, LOG_CAPACITY_OFF))
+        tail = int(load_acquire(segment.words, LOG.tail))
+        capacity = int(load_relaxed(segment.words, LOG.capacity))
         if int(wrap_sub(tail, 0)) >= capacity or tail < 0:
             reader.cursor = int(wrap_sub(tail, capacity - 1))
         return reader
 
     def read(self) -> LogRecord | None:
         """The next whole record, or None when there is none yet."""
-        slot = np.zeros(LOG_SLOT_WORDS, np.int64)
+        slot = np.zeros(LOG_SLOT.WORDS, np.int64)
         while True:
             found = int(read_slot(self.words, 0, self.cursor, slot))
             if found == 0:
@@ -234,7 +226,7 @@ class LogReader:
         """The text's padded bytes; None = its rest is not written yet; empty = it is lost."""
         slots = int(text_slots(int(slot[2]) >> _LENGTH_SHIFT))
         raw = slot[3:8].astype("<i8").tobytes()
-        part = np.zeros(LOG_SLOT_WORDS, np.int64)
+        part = np.zeros(LOG_SLOT.WORDS, np.int64)
         for k in range(1, slots):
             found = int(read_slot(self.words, 0, int(wrap_add(self.cursor, k)), part))
             if found == 0:
@@ -254,8 +246,8 @@ class LogReader:
         self.cursor = int(wrap_add(self.cursor, slots))
 
     def _skip(self) -> None:
-        capacity = int(load_relaxed(self.words, LOG_CAPACITY_OFF))
-        oldest = int(wrap_sub(load_acquire(self.words, LOG_TAIL), capacity // 2))
+        capacity = int(load_relaxed(self.words, LOG.capacity))
+        oldest = int(wrap_sub(load_acquire(self.words, LOG.tail), capacity // 2))
         self._drop(max(1, int(wrap_sub(oldest, self.cursor))))
 
     def close(self) -> None:

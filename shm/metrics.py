@@ -20,55 +20,42 @@ from shm.atomics import clz64, load_acquire, load_relaxed, store_relaxed, store_
 from shm.errors import SegmentMissing, ShmError
 from shm.jit import njit
 from shm.layout import (
+    COUNTER_CAPACITY,
     HIST_BUCKETS,
-    HIST_BUCKETS_OFF,
-    HIST_COUNT,
     HIST_MAX_BITS,
-    HIST_MAX_NS,
-    HIST_MIN_NS,
     HIST_SUB,
     HIST_SUB_BITS,
-    HIST_SUM_NS,
-    HIST_WORDS,
-    KIND_METRICS,
-    METRICS_WORDS,
-    MX_COUNTER_CAPACITY,
-    MX_COUNTER_COUNT,
-    MX_COUNTER_NAMES_OFF,
-    MX_COUNTERS_OFF,
-    MX_DOC_WORDS,
-    MX_HIST_CAPACITY,
-    MX_HIST_COUNT,
-    MX_HIST_NAMES_OFF,
-    MX_HISTS_OFF,
-    MX_LABEL_WORDS,
-    MX_NAME_WORDS,
+    HISTOGRAM,
+    HISTOGRAM_CAPACITY,
+    METRIC_DOC_WORDS,
+    METRIC_LABEL_WORDS,
+    METRIC_NAME,
+    METRICS,
 )
 from shm.segment import Segment, list_segments, segment_name
 from shm.words import Words, pack_text, unpack_text
 
 _WHAT = "metrics."
-RELATIVE_ERROR = 1.0 / HIST_SUB
 _LAST_VALUE = 2**HIST_MAX_BITS - 1
 
 
 @njit
 def inc(words: Words, off: int, index: int, n: int) -> None:
     """Adds ``n`` to counter ``index`` (one writer: a load and a store, no locked instruction)."""
-    at = off + MX_COUNTERS_OFF + index
+    at = off + METRICS.counters + index
     store_relaxed(words, at, wrap_add(load_relaxed(words, at), n))
 
 
 @njit
 def set_gauge(words: Words, off: int, index: int, value: int) -> None:
     """Sets counter ``index`` to ``value`` (a gauge is a counter that goes both ways)."""
-    store_relaxed(words, off + MX_COUNTERS_OFF + index, value)
+    store_relaxed(words, off + METRICS.counters + index, value)
 
 
 @njit
 def get_counter(words: Words, off: int, index: int) -> int:
     """Value of counter ``index``."""
-    return load_relaxed(words, off + MX_COUNTERS_OFF + index)
+    return load_relaxed(words, off + METRICS.counters + index)
 
 
 @njit
@@ -92,25 +79,25 @@ def bucket_high(bucket: int) -> int:
 def hist_record_at(words: Words, at: int, value_ns: int) -> None:
     """Records into the histogram that begins at word ``at``."""
     value = max(value_ns, 0)
-    count = load_relaxed(words, at + HIST_COUNT)
-    bucket = at + HIST_BUCKETS_OFF + bucket_of(value)
+    count = load_relaxed(words, at + HISTOGRAM.count)
+    bucket = at + HISTOGRAM.buckets + bucket_of(value)
     store_relaxed(words, bucket, load_relaxed(words, bucket) + 1)
-    store_relaxed(words, at + HIST_SUM_NS, wrap_add(load_relaxed(words, at + HIST_SUM_NS), value))
-    if count == 0 or value < load_relaxed(words, at + HIST_MIN_NS):
-        store_relaxed(words, at + HIST_MIN_NS, value)
-    if value > load_relaxed(words, at + HIST_MAX_NS):
-        store_relaxed(words, at + HIST_MAX_NS, value)
-    store_release(words, at + HIST_COUNT, count + 1)  # SYNC hist.count: release; pairs with Histogram.count
+    store_relaxed(words, at + HISTOGRAM.sum_ns, wrap_add(load_relaxed(words, at + HISTOGRAM.sum_ns), value))
+    if count == 0 or value < load_relaxed(words, at + HISTOGRAM.min_ns):
+        store_relaxed(words, at + HISTOGRAM.min_ns, value)
+    if value > load_relaxed(words, at + HISTOGRAM.max_ns):
+        store_relaxed(words, at + HISTOGRAM.max_ns, value)
+    store_release(words, at + HISTOGRAM.count, count + 1)  # SYNC hist.count: release; pairs with Histogram.count
 
 
 @njit
 def hist_record(words: Words, off: int, hist_index: int, value_ns: int) -> None:
     """Records ``value_ns`` into histogram ``hist_index`` (negative: as 0)."""
-    hist_record_at(words, off + MX_HISTS_OFF + hist_index * HIST_WORDS, value_ns)
+    hist_record_at(words, off + METRICS.hists + hist_index * HISTOGRAM.WORDS, value_ns)
 
 
 class Histogram:
-    """A reader's view of one histogram; a plain array of ``HIST_WORDS`` zeros is one as well (see :meth:`private`)."""
+    """A reader's view of one histogram; ``HISTOGRAM.WORDS`` zeros are an empty one (see :meth:`private`)."""
 
     def __init__(self, words: Words, at: int, label: str = "", doc: str = "") -> None:
         self._words = words
@@ -121,7 +108,7 @@ class Histogram:
     @classmethod
     def private(cls, label: str = "") -> Histogram:
         """An empty histogram in this process's own memory."""
-        return cls(np.zeros(HIST_WORDS, np.int64), 0, label)
+        return cls(np.zeros(HISTOGRAM.WORDS, np.int64), 0, label)
 
     def record(self, value_ns: int) -> None:
         hist_record_at(self._words, self._at, value_ns)
@@ -131,21 +118,22 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        return int(load_acquire(self._words, self._at + HIST_COUNT))
+        # SYNC hist.count: acquire; pairs with hist_record_at
+        return int(load_acquire(self._words, self._at + HISTOGRAM.count))
 
     @property
     def sum(self) -> int:
-        return self._get(HIST_SUM_NS)
+        return self._get(HISTOGRAM.sum_ns)
 
     @property
     def min(self) -> int:
         """Exact smallest value, ns; 0 where empty."""
-        return self._get(HIST_MIN_NS)
+        return self._get(HISTOGRAM.min_ns)
 
     @property
     def max(self) -> int:
         """Exact largest value, ns; 0 where empty."""
-        return self._get(HIST_MAX_NS)
+        return self._get(HISTOGRAM.max_ns)
 
     @property
     def mean(self) -> float:
@@ -153,18 +141,15 @@ class Histogram:
 
     def buckets(self) -> Words:
         """A copy of the bucket counts, shape (HIST_BUCKETS,)."""
-        start = self._at + HIST_BUCKETS_OFF
+        start = self._at + HISTOGRAM.buckets
         return self._words[start : start + HIST_BUCKETS].copy()
 
-    def percentile(self, p: float) -> int:
-        """Value in ns at or below which ``p`` per cent of the values lie (rank ceil(p/100 * n), at least 1).
-
-        Not below the exact one and at most 2^-7 above it; 0 where empty.
-        """
-        return self.percentiles([p])[0]
-
     def percentiles(self, wanted: list[float]) -> list[int]:
-        """:meth:`percentile` of one consistent copy for each of ``wanted``."""
+        """For each p the value in ns at or below which p per cent of the values lie (rank ceil(p/100 * n), at least 1),
+        all of one consistent copy.
+
+        Not below the exact one and at most 2^-7 above it (the last bucket answers the greatest value); 0 where empty.
+        """
         counts = np.cumsum(self.buckets())
         total = int(counts[-1])
         if total == 0:
@@ -177,7 +162,7 @@ class Histogram:
 
     def reset(self) -> None:
         """Writer only."""
-        self._words[self._at : self._at + HIST_WORDS] = 0
+        self._words[self._at : self._at + HISTOGRAM.WORDS] = 0
 
 
 class Metrics:
@@ -195,14 +180,14 @@ class Metrics:
     def create(cls, instance: str, process: str) -> Metrics:
         """Creates or takes over ``metrics.<process>``; raises as ``Segment.create``."""
         name = segment_name(instance, _WHAT + process)
-        segment = Segment.create(name, size_words=METRICS_WORDS, kind=KIND_METRICS, instance=instance)
+        segment = Segment.create(name, size_words=METRICS.END, kind=METRICS.KIND, instance=instance)
         segment.set_ready()
         return cls(process, segment)
 
     @classmethod
     def attach(cls, instance: str, process: str) -> Metrics:
         """Read-only; raises SegmentMissing, SegmentMismatch. Also works after the process is dead."""
-        segment = Segment.attach(segment_name(instance, _WHAT + process), kind=KIND_METRICS, instance=instance)
+        segment = Segment.attach(segment_name(instance, _WHAT + process), kind=METRICS.KIND, instance=instance)
         return cls(process, segment)
 
     @classmethod
@@ -221,46 +206,46 @@ class Metrics:
     @classmethod
     def private(cls, process: str = "private") -> Metrics:
         """Metrics in this process's own memory (replay, tests): nothing is shared, nothing is left behind."""
-        segment = Segment("", np.zeros(METRICS_WORDS, np.int64), lock_fd=-1, inode=0, taken_over=False)
+        segment = Segment("", np.zeros(METRICS.END, np.int64), lock_fd=-1, inode=0, taken_over=False)
         return cls(process, segment)
 
     def counter(self, label: str, doc: str = "") -> int:
         """Index of the counter named ``label`` (at most 48 bytes), made if new. Writer only; not on the hot path."""
-        return self._named(label, doc, self._counters, MX_COUNTER_COUNT, MX_COUNTER_NAMES_OFF, MX_COUNTER_CAPACITY)
+        return self._named(label, doc, self._counters, METRICS.counter_count, METRICS.counter_names, COUNTER_CAPACITY)
 
     def histogram(self, label: str, doc: str = "") -> int:
         """Index of the histogram named ``label``, made if new. Writer only."""
-        return self._named(label, doc, self._hists, MX_HIST_COUNT, MX_HIST_NAMES_OFF, MX_HIST_CAPACITY)
+        return self._named(label, doc, self._hists, METRICS.hist_count, METRICS.hist_names, HISTOGRAM_CAPACITY)
 
     def _named(self, label: str, doc: str, known: dict[str, int], count_off: int, names_off: int, capacity: int) -> int:
         found = known.get(label)
         if found is not None:
             return found
-        if not label or len(label.encode()) > MX_LABEL_WORDS * 8 or "\0" in label:
-            raise ShmError(f"a label has 1 to {MX_LABEL_WORDS * 8} bytes: {label!r}")
+        if not label or len(label.encode()) > METRIC_LABEL_WORDS * 8 or "\0" in label:
+            raise ShmError(f"a label has 1 to {METRIC_LABEL_WORDS * 8} bytes: {label!r}")
         index = int(load_relaxed(self.words, count_off))
         if index >= capacity:
             raise ShmError(f"no room for {label!r}: all {capacity} names are taken")
-        at = names_off + index * MX_NAME_WORDS
-        self.words[at : at + MX_LABEL_WORDS] = pack_text(label, MX_LABEL_WORDS)
-        self.words[at + MX_LABEL_WORDS : at + MX_NAME_WORDS] = pack_text(doc, MX_DOC_WORDS)
+        at = names_off + index * METRIC_NAME.WORDS
+        self.words[at : at + METRIC_LABEL_WORDS] = pack_text(label, METRIC_LABEL_WORDS)
+        self.words[at + METRIC_LABEL_WORDS : at + METRIC_NAME.WORDS] = pack_text(doc, METRIC_DOC_WORDS)
         store_release(self.words, count_off, index + 1)  # SYNC metrics.count: release; pairs with _read_names
         known[label] = index
         return index
 
     def _read_names(self) -> None:
         for known, count_off, names_off, capacity in (
-            (self._counters, MX_COUNTER_COUNT, MX_COUNTER_NAMES_OFF, MX_COUNTER_CAPACITY),
-            (self._hists, MX_HIST_COUNT, MX_HIST_NAMES_OFF, MX_HIST_CAPACITY),
+            (self._counters, METRICS.counter_count, METRICS.counter_names, COUNTER_CAPACITY),
+            (self._hists, METRICS.hist_count, METRICS.hist_names, HISTOGRAM_CAPACITY),
         ):
             count = min(int(load_acquire(self.words, count_off)), capacity)  # SYNC metrics.count: acquire
             for index in range(len(known), count):
-                at = names_off + index * MX_NAME_WORDS
-                known[unpack_text(self.words[at : at + MX_LABEL_WORDS])] = index
+                at = names_off + index * METRIC_NAME.WORDS
+                known[unpack_text(self.words[at : at + METRIC_LABEL_WORDS])] = index
 
     def _doc(self, names_off: int, index: int) -> str:
-        at = names_off + index * MX_NAME_WORDS
-        return unpack_text(self.words[at + MX_LABEL_WORDS : at + MX_NAME_WORDS])
+        at = names_off + index * METRIC_NAME.WORDS
+        return unpack_text(self.words[at + METRIC_LABEL_WORDS : at + METRIC_NAME.WORDS])
 
     def inc(self, index: int, n: int = 1) -> None:
         inc(self.words, 0, index, n)
@@ -286,14 +271,16 @@ class Metrics:
         """Views of all histograms by label."""
         self._read_names()
         return {
-            label: Histogram(self.words, MX_HISTS_OFF + index * HIST_WORDS, label, self._doc(MX_HIST_NAMES_OFF, index))
+            label: Histogram(
+                self.words, METRICS.hists + index * HISTOGRAM.WORDS, label, self._doc(METRICS.hist_names, index)
+            )
             for label, index in self._hists.items()
         }
 
     def docs(self) -> dict[str, str]:
         """Help text by counter label."""
         self._read_names()
-        return {label: self._doc(MX_COUNTER_NAMES_OFF, index) for label, index in self._counters.items()}
+        return {label: self._doc(METRICS.counter_names, index) for label, index in self._counters.items()}
 
     def close(self) -> None:
         self.segment.close()

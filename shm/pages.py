@@ -25,39 +25,22 @@ from shm.atomics import (
 )
 from shm.errors import ShmError
 from shm.jit import njit
-from shm.layout import (
-    ACCOUNT_WORDS,
-    AP_BALANCE_CAPACITY,
-    AP_BALANCE_COUNT,
-    AP_BALANCE_WORDS,
-    AP_BALANCES_OFF,
-    AP_POSITION_CAPACITY,
-    AP_POSITION_COUNT,
-    AP_POSITION_WORDS,
-    AP_POSITIONS_OFF,
-    AP_VENUE_WORDS,
-    AP_VENUES_OFF,
-    CAT_COUNT,
-    CAT_ROWS_OFF,
-    CAT_VERSION,
+from shm.layout_pages import (
+    ACCOUNT,
+    ACCOUNT_BALANCE,
+    ACCOUNT_POSITION,
+    ACCOUNT_VENUE,
+    BALANCE_CAPACITY,
+    CATALOGUE,
     CATALOGUE_CAPACITY,
-    CATALOGUE_ROW_WORDS,
-    CATALOGUE_WORDS,
-    HALT_INSTRUMENT_OFF,
-    HALT_LATCH,
-    HALT_LEASE_EXPIRY_MONO_NS,
-    HALT_LEASE_TOKEN,
-    HALT_REASON_OFF,
+    CATALOGUE_ROW,
+    EXIT_CAPACITY,
+    EXIT_ROW,
+    HALT,
     HALT_REASON_WORDS,
-    HALT_VENUE_OFF,
-    HALT_WORDS,
-    INV_ROWS_OFF,
-    INVENTORY_ROW_WORDS,
-    INVENTORY_WORDS,
-    KIND_ACCOUNT,
-    KIND_CATALOGUE,
-    KIND_HALT,
-    KIND_INVENTORY,
+    INVENTORY,
+    INVENTORY_ROW,
+    POSITION_CAPACITY,
     VENUE_CAPACITY,
 )
 from shm.segment import Arena, Segment, attach_arena, segment_name
@@ -86,7 +69,7 @@ def read_row(words: Words, row_off: int, out: Words) -> int:
         if seq & 1 == 0:
             for k in range(1, len(out)):
                 out[k] = load_relaxed(words, row_off + k)
-            fence_acquire()
+            fence_acquire()  # SYNC row.seq: the copy is done before seq is read again
             if load_relaxed(words, row_off) == seq:
                 out[0] = seq
                 return seq
@@ -98,13 +81,13 @@ def read_row(words: Words, row_off: int, out: Words) -> int:
 def may_send(words: Words, off: int, token: int, now_mono_ns: int) -> bool:
     """Not halted, and the guard's lease is granted to ``token`` and not over: checked before each send."""
     # SYNC halt.lease: acquire; pairs with HaltPage.grant: who sees an expiry sees the token that it is for
-    expiry = load_acquire(words, off + HALT_LEASE_EXPIRY_MONO_NS)
-    if load_acquire(words, off + HALT_LEASE_TOKEN) != token or now_mono_ns >= expiry:
+    expiry = load_acquire(words, off + HALT.lease_expiry_mono_ns)
+    if load_acquire(words, off + HALT.lease_token) != token or now_mono_ns >= expiry:
         return False
     # The expiry may have been the lease of the token before, which was revoked between the two loads.
-    if load_relaxed(words, off + HALT_LEASE_EXPIRY_MONO_NS) != expiry:
+    if load_relaxed(words, off + HALT.lease_expiry_mono_ns) != expiry:
         return False
-    return load_acquire(words, off + HALT_LATCH) == 0  # SYNC halt.latch: acquire; pairs with HaltPage.latch
+    return load_acquire(words, off + HALT.latch) == 0  # SYNC halt.latch: acquire; pairs with HaltPage.latch
 
 
 class Page:
@@ -167,18 +150,18 @@ class Page:
 class CataloguePage(Page):
     """Instrument rows (supervisor): append-only, index = instrument id."""
 
-    KIND = KIND_CATALOGUE
-    WORDS = CATALOGUE_WORDS
+    KIND = CATALOGUE.KIND
+    WORDS = CATALOGUE.END
     WHAT = "catalogue"
 
     @property
     def count(self) -> int:
-        return int(load_acquire(self.words, CAT_COUNT))  # SYNC catalogue.count: acquire; pairs with append
+        return int(load_acquire(self.words, CATALOGUE.count))  # SYNC catalogue.count: acquire; pairs with append
 
     @property
     def version(self) -> int:
         """Grows with every change of any row."""
-        return int(load_acquire(self.words, CAT_VERSION))
+        return int(load_acquire(self.words, CATALOGUE.version))  # SYNC catalogue.version: acquire; pairs with _changed
 
     def append(self, row: Words) -> int:
         """Adds a row (int64[48]); returns its index = instrument id."""
@@ -186,7 +169,7 @@ class CataloguePage(Page):
         if index >= CATALOGUE_CAPACITY:
             raise ShmError(f"catalogue is full: {index} rows")
         self._write(index, row)
-        store_release(self.words, CAT_COUNT, index + 1)  # SYNC catalogue.count: release
+        store_release(self.words, CATALOGUE.count, index + 1)  # SYNC catalogue.count: release; pairs with count
         self._changed()
         return index
 
@@ -201,22 +184,23 @@ class CataloguePage(Page):
         """A whole copy of the row (int64[48]); None if there is none or its writer died in it."""
         if not 0 <= index < self.count:
             return None
-        return self._row(CAT_ROWS_OFF + index * CATALOGUE_ROW_WORDS, CATALOGUE_ROW_WORDS)
+        return self._row(CATALOGUE.rows + index * CATALOGUE_ROW.WORDS, CATALOGUE_ROW.WORDS)
 
     def _write(self, index: int, row: Words) -> None:
-        if row.shape != (CATALOGUE_ROW_WORDS,):
-            raise ShmError(f"catalogue rows have {CATALOGUE_ROW_WORDS} words: shape={row.shape}")
-        write_row(self.words, CAT_ROWS_OFF + index * CATALOGUE_ROW_WORDS, row)
+        if row.shape != (CATALOGUE_ROW.WORDS,):
+            raise ShmError(f"catalogue rows have {CATALOGUE_ROW.WORDS} words: shape={row.shape}")
+        write_row(self.words, CATALOGUE.rows + index * CATALOGUE_ROW.WORDS, row)
 
     def _changed(self) -> None:
-        store_release(self.words, CAT_VERSION, int(wrap_add(self.version, 1)))
+        # SYNC catalogue.version: release after the rows; pairs with the acquire in version, scan_loop
+        store_release(self.words, CATALOGUE.version, int(wrap_add(self.version, 1)))
 
 
 class InventoryPage(Page):
     """What may be bought and sold per instrument (executor)."""
 
-    KIND = KIND_INVENTORY
-    WORDS = INVENTORY_WORDS
+    KIND = INVENTORY.KIND
+    WORDS = INVENTORY.END
     WHAT = "inventory"
 
     def _taken_over(self, taken_over: bool) -> None:
@@ -224,62 +208,74 @@ class InventoryPage(Page):
 
     def block_all(self) -> None:
         """Every row state 0: before READY and after a take-over."""
-        empty = np.zeros(INVENTORY_ROW_WORDS, np.int64)
+        empty = np.zeros(INVENTORY_ROW.WORDS, np.int64)
         for instrument in range(CATALOGUE_CAPACITY):
-            write_row(self.words, INV_ROWS_OFF + instrument * INVENTORY_ROW_WORDS, empty)
+            write_row(self.words, INVENTORY.rows + instrument * INVENTORY_ROW.WORDS, empty)
+        self.write_exits(np.zeros((0, EXIT_ROW.WORDS), np.int64))
 
     def write(self, instrument: int, row: Words) -> None:
-        """Replaces the instrument's row (int64[8], see layout ``IR_*``)."""
-        if not 0 <= instrument < CATALOGUE_CAPACITY or row.shape != (INVENTORY_ROW_WORDS,):
+        """Replaces the instrument's row (int64[8], see INVENTORY_ROW)."""
+        if not 0 <= instrument < CATALOGUE_CAPACITY or row.shape != (INVENTORY_ROW.WORDS,):
             raise ShmError(f"inventory row refused: instrument={instrument} shape={row.shape}")
-        write_row(self.words, INV_ROWS_OFF + instrument * INVENTORY_ROW_WORDS, row)
+        write_row(self.words, INVENTORY.rows + instrument * INVENTORY_ROW.WORDS, row)
+
+    def write_exits(self, rows: Words) -> None:
+        """Replaces all exit rows (int64[n, 8], see EXIT_ROW; n at most EXIT_CAPACITY), then their version."""
+        if rows.ndim != 2 or len(rows) > EXIT_CAPACITY or rows.shape[1] != EXIT_ROW.WORDS:
+            raise ShmError(f"exit rows refused: shape={rows.shape}")
+        free = np.zeros(EXIT_ROW.WORDS, np.int64)
+        for index in range(EXIT_CAPACITY):
+            row = rows[index] if index < len(rows) else free
+            write_row(self.words, INVENTORY.exits + index * EXIT_ROW.WORDS, row)
+        version = int(load_relaxed(self.words, INVENTORY.exit_version))
+        store_release(self.words, INVENTORY.exit_version, version + 1)  # SYNC inventory.exits: release after the rows
 
     def row(self, instrument: int) -> Words | None:
         """A whole copy of the row (int64[8])."""
-        return self._row(INV_ROWS_OFF + instrument * INVENTORY_ROW_WORDS, INVENTORY_ROW_WORDS)
+        return self._row(INVENTORY.rows + instrument * INVENTORY_ROW.WORDS, INVENTORY_ROW.WORDS)
 
 
 class AccountPage(Page):
-    """Balances, positions and the freshness of each venue's sweep (poller); see layout ``AV_ AB_ APO_``."""
+    """Balances, positions and the freshness of each venue's sweep (poller); ACCOUNT and its rows."""
 
-    KIND = KIND_ACCOUNT
-    WORDS = ACCOUNT_WORDS
+    KIND = ACCOUNT.KIND
+    WORDS = ACCOUNT.END
     WHAT = "account"
 
     @property
     def balance_count(self) -> int:
-        return int(load_acquire(self.words, AP_BALANCE_COUNT))
+        return int(load_acquire(self.words, ACCOUNT.balance_count))  # SYNC account.count: acquire; pairs with _put
 
     @property
     def position_count(self) -> int:
-        return int(load_acquire(self.words, AP_POSITION_COUNT))
+        return int(load_acquire(self.words, ACCOUNT.position_count))  # SYNC account.count: acquire; pairs with _put
 
     def write_venue(self, venue: int, row: Words) -> None:
         """Replaces the venue's row (int64[8])."""
-        if not 0 <= venue < VENUE_CAPACITY or row.shape != (AP_VENUE_WORDS,):
+        if not 0 <= venue < VENUE_CAPACITY or row.shape != (ACCOUNT_VENUE.WORDS,):
             raise ShmError(f"account venue row refused: venue={venue} shape={row.shape}")
-        write_row(self.words, AP_VENUES_OFF + venue * AP_VENUE_WORDS, row)
+        write_row(self.words, ACCOUNT.venues + venue * ACCOUNT_VENUE.WORDS, row)
 
     def venue(self, venue: int) -> Words | None:
-        return self._row(AP_VENUES_OFF + venue * AP_VENUE_WORDS, AP_VENUE_WORDS)
+        return self._row(ACCOUNT.venues + venue * ACCOUNT_VENUE.WORDS, ACCOUNT_VENUE.WORDS)
 
     def write_balance(self, index: int, row: Words) -> None:
         """Replaces balance row ``index``, or appends it where ``index == balance_count`` (int64[8])."""
-        self._put(index, row, AP_BALANCES_OFF, AP_BALANCE_WORDS, AP_BALANCE_CAPACITY, AP_BALANCE_COUNT)
+        self._put(index, row, ACCOUNT.balances, ACCOUNT_BALANCE.WORDS, BALANCE_CAPACITY, ACCOUNT.balance_count)
 
     def balance(self, index: int) -> Words | None:
         if not 0 <= index < self.balance_count:
             return None
-        return self._row(AP_BALANCES_OFF + index * AP_BALANCE_WORDS, AP_BALANCE_WORDS)
+        return self._row(ACCOUNT.balances + index * ACCOUNT_BALANCE.WORDS, ACCOUNT_BALANCE.WORDS)
 
     def write_position(self, index: int, row: Words) -> None:
         """Replaces position row ``index``, or appends it where ``index == position_count`` (int64[16])."""
-        self._put(index, row, AP_POSITIONS_OFF, AP_POSITION_WORDS, AP_POSITION_CAPACITY, AP_POSITION_COUNT)
+        self._put(index, row, ACCOUNT.positions, ACCOUNT_POSITION.WORDS, POSITION_CAPACITY, ACCOUNT.position_count)
 
     def position(self, index: int) -> Words | None:
         if not 0 <= index < self.position_count:
             return None
-        return self._row(AP_POSITIONS_OFF + index * AP_POSITION_WORDS, AP_POSITION_WORDS)
+        return self._row(ACCOUNT.positions + index * ACCOUNT_POSITION.WORDS, ACCOUNT_POSITION.WORDS)
 
     def _put(self, index: int, row: Words, base: int, width: int, capacity: int, count_off: int) -> None:
         count = int(load_relaxed(self.words, count_off))
@@ -287,7 +283,7 @@ class AccountPage(Page):
             raise ShmError(f"account row refused: index={index} of {count}, capacity {capacity}, shape={row.shape}")
         write_row(self.words, base + index * width, row)
         if index == count:
-            store_release(self.words, count_off, count + 1)  # SYNC account counts: release after the row
+            store_release(self.words, count_off, count + 1)  # SYNC account.count: release after the row
 
 
 class HaltPage(Page):
@@ -296,8 +292,8 @@ class HaltPage(Page):
     A new owner inherits latch, reason and blocks, never the lease.
     """
 
-    KIND = KIND_HALT
-    WORDS = HALT_WORDS
+    KIND = HALT.KIND
+    WORDS = HALT.END
     WHAT = "halt"
 
     def _taken_over(self, taken_over: bool) -> None:
@@ -305,64 +301,66 @@ class HaltPage(Page):
 
     def latch(self, reason: str) -> None:
         """Halts: the latch first, then the reason for people (at most 256 bytes)."""
-        store_release(self.words, HALT_LATCH, 1)  # SYNC halt.latch: release; pairs with may_send
+        store_release(self.words, HALT.latch, 1)  # SYNC halt.latch: release; pairs with may_send
         text = pack_text(reason, HALT_REASON_WORDS)
         for k in range(HALT_REASON_WORDS):
-            store_relaxed(self.words, HALT_REASON_OFF + k, int(text[k]))
+            store_relaxed(self.words, HALT.reason + k, int(text[k]))
         fence_release()
 
     def release(self) -> None:
         """Ends the halt; only an operator's ``resume`` calls this."""
-        store_release(self.words, HALT_LATCH, 0)
+        store_release(self.words, HALT.latch, 0)  # SYNC halt.latch: release; pairs with may_send
 
     @property
     def latched(self) -> bool:
         """Also true where there is no page: no guard, no trade."""
-        return not self.mapped or bool(load_acquire(self.words, HALT_LATCH) != 0)
+        return not self.mapped or bool(load_acquire(self.words, HALT.latch) != 0)
 
     @property
     def reason(self) -> str:
-        return unpack_text(self.words[HALT_REASON_OFF : HALT_REASON_OFF + HALT_REASON_WORDS])
+        return unpack_text(self.words[HALT.reason : HALT.reason + HALT_REASON_WORDS])
 
     def grant(self, token: int, expiry_mono_ns: int) -> None:
         """Lets the executor of epoch ``token`` send until ``expiry_mono_ns``; another token loses the lease first."""
-        if int(load_relaxed(self.words, HALT_LEASE_TOKEN)) != token:
+        if int(load_relaxed(self.words, HALT.lease_token)) != token:
             self.revoke()
-            store_relaxed(self.words, HALT_LEASE_TOKEN, token)
+            store_relaxed(self.words, HALT.lease_token, token)
         # SYNC halt.lease: release: the token is visible before the expiry; pairs with may_send
-        store_release(self.words, HALT_LEASE_EXPIRY_MONO_NS, expiry_mono_ns)
+        store_release(self.words, HALT.lease_expiry_mono_ns, expiry_mono_ns)
 
     def revoke(self) -> None:
         """Nobody may send from now on."""
-        store_release(self.words, HALT_LEASE_EXPIRY_MONO_NS, 0)
+        store_release(self.words, HALT.lease_expiry_mono_ns, 0)
         fence_release()
 
     @property
     def lease(self) -> tuple[int, int]:
         """(token, expiry_mono_ns)."""
-        expiry = int(load_acquire(self.words, HALT_LEASE_EXPIRY_MONO_NS))
-        return int(load_relaxed(self.words, HALT_LEASE_TOKEN)), expiry
+        expiry = int(load_acquire(self.words, HALT.lease_expiry_mono_ns))
+        return int(load_relaxed(self.words, HALT.lease_token)), expiry
 
     def may_send(self, token: int, now_mono_ns: int) -> bool:
         """See :func:`may_send`."""
         return bool(may_send(self.words, 0, token, now_mono_ns))
 
     def block_venue(self, venue: int, blocked: bool) -> None:
-        self._block(HALT_VENUE_OFF, venue, VENUE_CAPACITY, blocked)
+        self._block(HALT.venue_blocked, venue, VENUE_CAPACITY, blocked)
 
     def block_instrument(self, instrument: int, blocked: bool) -> None:
-        self._block(HALT_INSTRUMENT_OFF, instrument, CATALOGUE_CAPACITY, blocked)
+        self._block(HALT.instrument_blocked, instrument, CATALOGUE_CAPACITY, blocked)
 
     def venue_blocked(self, venue: int) -> bool:
-        return self._blocked(HALT_VENUE_OFF, venue, VENUE_CAPACITY)
+        return self._blocked(HALT.venue_blocked, venue, VENUE_CAPACITY)
 
     def instrument_blocked(self, instrument: int) -> bool:
-        return self._blocked(HALT_INSTRUMENT_OFF, instrument, CATALOGUE_CAPACITY)
+        return self._blocked(HALT.instrument_blocked, instrument, CATALOGUE_CAPACITY)
 
     def _block(self, base: int, index: int, capacity: int, blocked: bool) -> None:
         if not 0 <= index < capacity:
             raise ShmError(f"nothing to block at {index}: capacity {capacity}")
+        # SYNC halt.block: release; pairs with may_launch, the verdict of the fast path and _blocked
         store_release(self.words, base + index, int(blocked))
 
     def _blocked(self, base: int, index: int, capacity: int) -> bool:
+        # SYNC halt.block: acquire; pairs with _block
         return not 0 <= index < capacity or bool(load_acquire(self.words, base + index) != 0)

@@ -17,9 +17,7 @@ ours that is dead is unlinked and made anew, with the old epoch + 1 where the ol
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
-import functools
 import hashlib
 import mmap
 import os
@@ -30,40 +28,23 @@ import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 import posix_ipc
 
-from shm import layout
 from shm.atomics import load_acquire, load_relaxed, store_relaxed, store_release
 from shm.errors import SegmentBusy, SegmentMismatch, SegmentMissing, ShmError, ShmFull
+from shm.layout import HEADER, LAYOUT_VERSION, MAGIC, WORD_BYTES
+from shm.schema import schema_hash
 from shm.sources import build_hash
-from shm.words import Words
+from shm.words import MAP_FIXED, MAP_NORESERVE, Mapping, Words, map_pages, pages_bytes
 
 SHM_FOLDER = Path("/dev/shm")
 PREFIX = "arb"
 MODE = 0o640
-PAGE_WORDS = mmap.PAGESIZE // layout.WORD_BYTES
 CREATE_ATTEMPTS = 400  # a lost attempt means that a cleaner or another starter won a race just now
 _CLEANER_WAIT_S = 0.001
 _OWNER = 1  # lengths of the lock: bytes 0..1 for an owner, 0..2 for a cleaner, so that who looks can tell them apart
 _CLEANER = 2
 _NAME_MAX = 200
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = (
-    ctypes.c_void_p,
-    ctypes.c_size_t,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_long,
-)
-_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-_libc.mlock.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-_MAP_FIXED = 0x10
-_MAP_NORESERVE = 0x4000
-_MAP_FAILED = ctypes.c_void_p(-1).value
 
 _owned: weakref.WeakSet[Segment] = weakref.WeakSet()
 _trusted_uids: set[int] = set()
@@ -92,13 +73,6 @@ def instance_hash(instance: str) -> int:
     return int.from_bytes(digest, "little", signed=True)
 
 
-@functools.cache
-def schema_hash() -> int:
-    """Every name and number of shm/layout.py as a signed 64-bit word: two sides with different offsets never meet."""
-    constants = sorted((k, v) for k, v in vars(layout).items() if k.isupper() and isinstance(v, int))
-    return int.from_bytes(hashlib.blake2b(repr(constants).encode(), digest_size=8).digest(), "little", signed=True)
-
-
 # Taken when this module is loaded: it names the code that runs, not what lies on the disk when a segment is made.
 _BUILD_HASH = build_hash()
 
@@ -115,38 +89,6 @@ def process_start_ticks(pid: int) -> int:
     except OSError:
         return 0
     return int(raw[raw.rindex(b")") + 2 :].split()[19])
-
-
-class _Mapping:
-    """Owns one mapping; unmapped when the last array that looks at it is gone."""
-
-    def __init__(self, address: int, size_bytes: int) -> None:
-        self.address = address
-        # numpy keeps this object as the array's base. The array says "writable" also where the pages are not: the MMU
-        # guards them (a store is SIGSEGV), and numba would compile every kernel twice for numpy's read-only flag.
-        self.__array_interface__ = {
-            "shape": (size_bytes // layout.WORD_BYTES,),
-            "typestr": "<i8",
-            "data": (address, False),
-            "version": 3,
-        }
-        weakref.finalize(self, _libc.munmap, address, size_bytes).atexit = False
-
-    def array(self) -> Words:
-        return np.asarray(self)
-
-
-def _mmap(address: int | None, size_bytes: int, writable: bool, flags: int, fd: int) -> int:
-    protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
-    found = _libc.mmap(address, size_bytes, protection, flags, fd, 0)
-    if found is None or found == _MAP_FAILED:
-        code = ctypes.get_errno()
-        raise ShmError(f"mmap of {size_bytes} bytes failed: {os.strerror(code)}")
-    return int(found)
-
-
-def _pages_bytes(size_words: int) -> int:
-    return -(-size_words // PAGE_WORDS) * mmap.PAGESIZE
 
 
 def _flock_record(kind: int, length: int) -> bytes:
@@ -207,20 +149,20 @@ def _check_file(name: str, fd: int, uids: set[int]) -> int:
         raise SegmentMismatch(
             f"segment {name} refused: uid {found.st_uid} (wanted {sorted(uids)}), mode {mode:o} (wanted {MODE:o})"
         )
-    if found.st_size < layout.SEG_HEADER_WORDS * layout.WORD_BYTES or found.st_size % layout.WORD_BYTES:
+    if found.st_size < HEADER.WORDS * WORD_BYTES or found.st_size % WORD_BYTES:
         raise SegmentMismatch(f"segment {name} refused: {found.st_size} bytes is no segment")
     return int(found.st_size)
 
 
 def _check_header(name: str, words: Words, size_bytes: int, kind: int, instance: str) -> None:
     wanted = {
-        "magic": (layout.SEG_MAGIC, layout.MAGIC),
-        "layout version": (layout.SEG_LAYOUT_VERSION, layout.LAYOUT_VERSION),
-        "schema hash": (layout.SEG_SCHEMA_HASH, schema_hash()),
-        "build hash": (layout.SEG_BUILD_HASH, _BUILD_HASH),
-        "size in words": (layout.SEG_SIZE_WORDS, size_bytes // layout.WORD_BYTES),
-        "kind": (layout.SEG_KIND, kind),
-        "instance": (layout.SEG_INSTANCE, instance_hash(instance)),
+        "magic": (HEADER.magic, MAGIC),
+        "layout version": (HEADER.layout_version, LAYOUT_VERSION),
+        "schema hash": (HEADER.schema_hash, schema_hash()),
+        "build hash": (HEADER.build_hash, _BUILD_HASH),
+        "size in words": (HEADER.size_words, size_bytes // WORD_BYTES),
+        "kind": (HEADER.kind, kind),
+        "instance": (HEADER.instance, instance_hash(instance)),
     }
     for label, (offset, value) in wanted.items():
         found = int(load_relaxed(words, offset))
@@ -233,10 +175,10 @@ def _map_fd(fd: int, size_bytes: int, writable: bool) -> Words:
     # the map. So what is mapped is a second description of the same object.
     mapped = os.open(f"/proc/self/fd/{fd}", (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
     try:
-        address = _mmap(None, size_bytes, writable, mmap.MAP_SHARED | mmap.MAP_POPULATE, mapped)
+        address = map_pages(None, size_bytes, writable, mmap.MAP_SHARED | mmap.MAP_POPULATE, mapped)
     finally:
         os.close(mapped)
-    return _Mapping(address, size_bytes).array()
+    return Mapping(address, size_bytes).array()
 
 
 class Segment:
@@ -259,9 +201,9 @@ class Segment:
         ``size_words`` counts the header. ``taken_over`` says whether the body is a dead owner's (else it is zeros).
         Raises SegmentBusy (a live owner), SegmentMismatch (another user's object under our name), ShmFull.
         """
-        if size_words < layout.SEG_HEADER_WORDS:
+        if size_words < HEADER.WORDS:
             raise ShmError(f"segment smaller than its header: {name} size_words={size_words}")
-        size_bytes = size_words * layout.WORD_BYTES
+        size_bytes = size_words * WORD_BYTES
         for _ in range(CREATE_ATTEMPTS):
             epoch = 1
             try:
@@ -331,9 +273,9 @@ class Segment:
         try:
             found_bytes = _check_file(name, fd, {os.geteuid()})
             words = _map_fd(fd, found_bytes, writable=True)
-            if int(words[layout.SEG_MAGIC]) == layout.MAGIC:
-                epoch = max(0, int(words[layout.SEG_EPOCH])) + 1
-                store_release(words, layout.SEG_READY, 0)  # readers of an abandoned object see that it is dead
+            if int(words[HEADER.magic]) == MAGIC:
+                epoch = max(0, int(words[HEADER.epoch])) + 1
+                store_release(words, HEADER.ready, 0)  # readers of an abandoned object see that it is dead
             if keep and found_bytes == size_bytes:
                 _check_header(name, words, found_bytes, kind, instance)
                 segment = cls(name, words, lock_fd=fd, inode=os.fstat(fd).st_ino, taken_over=True)
@@ -348,21 +290,21 @@ class Segment:
 
     def _write_header(self, kind: int, instance: str, epoch: int) -> None:
         fields = {
-            layout.SEG_LAYOUT_VERSION: layout.LAYOUT_VERSION,
-            layout.SEG_SCHEMA_HASH: schema_hash(),
-            layout.SEG_BUILD_HASH: _BUILD_HASH,
-            layout.SEG_OWNER_PID: os.getpid(),
-            layout.SEG_OWNER_START: process_start_ticks(os.getpid()),
-            layout.SEG_SIZE_WORDS: len(self.words),
-            layout.SEG_KIND: kind,
-            layout.SEG_INSTANCE: instance_hash(instance),
-            layout.SEG_CREATED_NS: time.time_ns(),
-            layout.SEG_MAGIC: layout.MAGIC,
+            HEADER.layout_version: LAYOUT_VERSION,
+            HEADER.schema_hash: schema_hash(),
+            HEADER.build_hash: _BUILD_HASH,
+            HEADER.owner_pid: os.getpid(),
+            HEADER.owner_start: process_start_ticks(os.getpid()),
+            HEADER.size_words: len(self.words),
+            HEADER.kind: kind,
+            HEADER.instance: instance_hash(instance),
+            HEADER.created_wall_ns: time.time_ns(),
+            HEADER.magic: MAGIC,
         }
-        store_release(self.words, layout.SEG_READY, 0)
+        store_release(self.words, HEADER.ready, 0)
         for offset, value in fields.items():
             store_relaxed(self.words, offset, value)
-        store_release(self.words, layout.SEG_EPOCH, epoch)
+        store_release(self.words, HEADER.epoch, epoch)
 
     @classmethod
     def attach(
@@ -385,7 +327,7 @@ class Segment:
             size_bytes = _check_file(name, fd, uids)
             words = _map_fd(fd, size_bytes, writable)
             # SYNC segment.ready: acquire; pairs with the release in set_ready
-            if load_acquire(words, layout.SEG_READY) != 1:
+            if load_acquire(words, HEADER.ready) != 1:
                 raise SegmentMissing(f"segment {name} is not READY: its owner is starting, or died while starting")
             _check_header(name, words, size_bytes, kind, instance)
             return cls(name, words, lock_fd=-1, inode=os.fstat(fd).st_ino, taken_over=False)
@@ -395,23 +337,19 @@ class Segment:
     @property
     def epoch(self) -> int:
         """Grows by one with every new owner."""
-        return int(load_acquire(self.words, layout.SEG_EPOCH))
+        return int(load_acquire(self.words, HEADER.epoch))
 
     @property
     def ready(self) -> bool:
-        return bool(load_acquire(self.words, layout.SEG_READY) == 1)
+        return bool(load_acquire(self.words, HEADER.ready) == 1)
 
     @property
     def owner_pid(self) -> int:
-        return int(load_relaxed(self.words, layout.SEG_OWNER_PID))
+        return int(load_relaxed(self.words, HEADER.owner_pid))
 
     @property
     def owner_start(self) -> int:
-        return int(load_relaxed(self.words, layout.SEG_OWNER_START))
-
-    @property
-    def is_owner(self) -> bool:
-        return self._lock_fd >= 0
+        return int(load_relaxed(self.words, HEADER.owner_start))
 
     def is_current(self) -> bool:
         """Whether the name still leads to this object (false after a successor of another build replaced it)."""
@@ -421,12 +359,8 @@ class Segment:
             return False
 
     def set_ready(self) -> None:
-        """The body is valid. SYNC segment.ready: release; pairs with the acquire in attach."""
-        store_release(self.words, layout.SEG_READY, 1)
-
-    def lock_in_memory(self) -> bool:
-        """mlock; False (a warning for the caller to show) where the memory-lock limit forbids it."""
-        return bool(_libc.mlock(self.words.ctypes.data, self.words.nbytes) == 0)
+        """The body is valid."""
+        store_release(self.words, HEADER.ready, 1)  # SYNC segment.ready: release; pairs with the acquire in attach
 
     def close(self) -> None:
         """Gives up the ownership; the object stays for readers and successors. ``words`` stays mapped while used."""
@@ -490,10 +424,10 @@ class Arena:
         self._names = list(names)
         self._kind = kind
         self._instance = instance
-        self._slot_bytes = _pages_bytes(max(capacity_words, layout.SEG_HEADER_WORDS))
+        self._slot_bytes = pages_bytes(max(capacity_words, HEADER.WORDS))
         size_bytes = max(1, len(self._names)) * self._slot_bytes
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
-        self._mapping = _Mapping(_mmap(None, size_bytes, False, flags, -1), size_bytes)
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
+        self._mapping = Mapping(map_pages(None, size_bytes, False, flags, -1), size_bytes)
         self.words = self._mapping.array()
         self._inodes = [0] * len(self._names)
         self.refresh()
@@ -502,7 +436,7 @@ class Arena:
         """First word of slot ``i``."""
         if not 0 <= i < len(self._names):
             raise ShmError(f"arena slot out of range: {i} of {len(self._names)}")
-        return i * self._slot_bytes // layout.WORD_BYTES
+        return i * self._slot_bytes // WORD_BYTES
 
     def is_mapped(self, i: int) -> bool:
         """Whether slot ``i`` shows a segment (else zeros)."""
@@ -530,18 +464,18 @@ class Arena:
         except SegmentMissing:
             return False
         size_bytes = segment.words.nbytes
-        if _pages_bytes(len(segment.words)) > self._slot_bytes:
+        if pages_bytes(len(segment.words)) > self._slot_bytes:
             raise SegmentMismatch(f"segment {name} has {size_bytes} bytes, arena slots {self._slot_bytes}")
         fd = _open(name, writable=False)
         try:
             if os.fstat(fd).st_ino != segment.inode:  # replaced in between: the next refresh takes it
                 return False
             address = self._mapping.address + i * self._slot_bytes
-            _mmap(address, size_bytes, False, mmap.MAP_SHARED | mmap.MAP_POPULATE | _MAP_FIXED, fd)
-            tail = self._slot_bytes - _pages_bytes(len(segment.words))
+            map_pages(address, size_bytes, False, mmap.MAP_SHARED | mmap.MAP_POPULATE | MAP_FIXED, fd)
+            tail = self._slot_bytes - pages_bytes(len(segment.words))
             if tail:  # a smaller successor: no page of its predecessor stays behind it
-                flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE | _MAP_FIXED
-                _mmap(address + self._slot_bytes - tail, tail, False, flags, -1)
+                flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED
+                map_pages(address + self._slot_bytes - tail, tail, False, flags, -1)
         finally:
             os.close(fd)
         self._inodes[i] = segment.inode

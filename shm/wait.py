@@ -18,30 +18,24 @@ from __future__ import annotations
 import os
 import select
 import stat
-from collections.abc import Callable
 from pathlib import Path
 
 from shm.atomics import (
-    cpu_pause,
     fence_seq_cst,
-    load_acquire,
     load_relaxed,
-    mono_ns,
-    sched_yield,
     store_relaxed,
     store_release,
     write_byte,
 )
 from shm.errors import ShmError
 from shm.jit import njit
-from shm.layout import C_SLEEPING, C_WORDS, KIND_CURSOR
+from shm.layout import CURSOR
 from shm.segment import Arena, attach_arena, segment_name
 from shm.words import Words
 
 SPIN, YIELD, PARK, AUTO = "spin", "yield", "park", "auto"
 PARK_TIMEOUT_MAX_MS = 500  # the period of beats while parked
 _DRAIN_BYTES = 65536  # a whole pipe at once
-_PAUSES_PER_LOOK = 8
 _FIFO_MODE = 0o660
 
 
@@ -81,20 +75,6 @@ def ring_if_sleeping(words: Words, off: int, fd: int) -> bool:
     return True
 
 
-@njit
-def spin_until_changed(words: Words, i: int, seen: int, looks: int, yielding: bool) -> bool:
-    """Looks at ``words[i]`` up to ``looks`` times until it differs from ``seen``; whether it does."""
-    for _ in range(looks):
-        if load_acquire(words, i) != seen:
-            return True
-        if yielding:
-            sched_yield()
-        else:
-            for _ in range(_PAUSES_PER_LOOK):
-                cpu_pause()
-    return False
-
-
 class Bell:
     """The consumer's end. ``words[offset]`` is its sleeping flag, in a segment that it owns."""
 
@@ -107,7 +87,7 @@ class Bell:
         self._poll.register(fd, select.POLLIN)
 
     @classmethod
-    def create(cls, path: Path | str, words: Words, offset: int = C_SLEEPING) -> Bell:
+    def create(cls, path: Path | str, words: Words, offset: int = CURSOR.sleeping) -> Bell:
         """Makes the FIFO (or takes the one that is there) and clears the flag; raises ShmError on anything else."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -173,15 +153,15 @@ class BellRinger:
         self.refresh()
 
     @classmethod
-    def open(cls, path: Path | str, words: Words, offset: int = C_SLEEPING) -> BellRinger:
+    def open(cls, path: Path | str, words: Words, offset: int = CURSOR.sleeping) -> BellRinger:
         """The FIFO may come later: :meth:`refresh` looks for it."""
         return cls(Path(path), words, offset)
 
     @classmethod
     def attach(cls, path: Path | str, instance: str, cursor: str) -> BellRinger:
         """For a producer without a queue to that consumer (a feed): maps its segment ``cursor`` as well."""
-        arena = attach_arena([segment_name(instance, cursor)], KIND_CURSOR, instance, C_WORDS)
-        ringer = cls(Path(path), arena.words, C_SLEEPING)
+        arena = attach_arena([segment_name(instance, cursor)], CURSOR.KIND, instance, CURSOR.END)
+        ringer = cls(Path(path), arena.words, CURSOR.sleeping)
         ringer._arena = arena
         return ringer
 
@@ -210,42 +190,3 @@ class BellRinger:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
-
-
-class Waiter:
-    """Waits until ``ready()`` is true, by one strategy; a parked one needs a bell."""
-
-    def __init__(self, strategy: str, bell: Bell | None = None) -> None:
-        if strategy not in (SPIN, YIELD, PARK):
-            raise ShmError(f"resolve the wait strategy first (resolve_wait): {strategy!r}")
-        if strategy == PARK and bell is None:
-            raise ShmError("park needs a bell")
-        self.strategy = strategy
-        self.bell = bell
-        self.parks = 0
-        self.rings = 0
-
-    def wait(self, ready: Callable[[], bool], timeout_ms: int) -> bool:
-        """Whether ``ready()`` came true within ``timeout_ms``; spurious wake-ups are looked at and slept over."""
-        end_ns = mono_ns() + timeout_ms * 1_000_000
-        while not ready():
-            left_ns = end_ns - mono_ns()
-            if left_ns <= 0:
-                return False
-            if self.strategy == PARK and self.bell is not None:
-                if self._park(self.bell, ready, -(-left_ns // 1_000_000)):
-                    return True
-            elif self.strategy == YIELD:
-                sched_yield()
-            else:
-                cpu_pause()
-        return True
-
-    def _park(self, bell: Bell, ready: Callable[[], bool], timeout_ms: int) -> bool:
-        bell.prepare_park()
-        if ready():
-            bell.cancel_park()
-            return True
-        self.parks += 1
-        self.rings += bell.park(timeout_ms)
-        return False

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from shm import atomics, bookring, liveness, logring, metrics, pages, queue, wait
-from shm import layout as ly
+from shm.layout import BOOK, CURSOR, LINE_WORDS, LOG, LOG_SLOT, METRICS, feed_segment_words
 from shm.words import Words
 
 _ANY = 1
@@ -16,7 +16,7 @@ _ANY = 1
 
 def warm() -> None:
     """Every kernel once, with the types that its callers pass."""
-    words = np.zeros(max(ly.feed_segment_words(1), ly.METRICS_WORDS), dtype=np.int64)
+    words = np.zeros(max(feed_segment_words(1), METRICS.END), dtype=np.int64)
     _warm_words(words)
     _warm_books(words)
     words[:] = 0
@@ -43,7 +43,7 @@ def _warm_words(words: Words) -> None:
 
 
 def _warm_books(words: Words) -> None:
-    record = np.zeros(ly.BOOK_RECORD_WORDS, dtype=np.int64)
+    record = np.zeros(BOOK.WORDS, dtype=np.int64)
     bookring.init_feed(words, 0, 1)
     bookring.conn_open(words, 0, 0, 0, 0)
     bookring.publish_book(words, 0, 0, record)
@@ -58,23 +58,23 @@ def _warm_rows(words: Words) -> None:
     metrics.set_gauge(words, 0, 0, _ANY)
     metrics.get_counter(words, 0, 0)
     metrics.hist_record(words, 0, 0, _ANY)
-    metrics.Histogram(words, ly.MX_HISTS_OFF).percentiles([50.0])
-    row = np.zeros(ly.LINE_WORDS, dtype=np.int64)
+    metrics.Histogram(words, METRICS.hists).percentiles([50.0])
+    row = np.zeros(LINE_WORDS, dtype=np.int64)
     pages.write_row(words, 0, row)
     pages.read_row(words, 0, row)
     pages.may_send(words, 0, _ANY, _ANY)
     liveness.beat(words, 0, _ANY)
-    ring = np.zeros(queue.queue_words(2, ly.LINE_WORDS), dtype=np.int64)
-    cursor = np.zeros(ly.C_WORDS, dtype=np.int64)
-    queue.init_queue(ring, 0, 2, ly.LINE_WORDS, 0)
+    ring = np.zeros(queue.queue_words(2, LINE_WORDS), dtype=np.int64)
+    cursor = np.zeros(CURSOR.END, dtype=np.int64)
+    queue.init_queue(ring, 0, 2, LINE_WORDS, 0)
     queue.recover_queue(ring, 0)
     queue.push(ring, 0, cursor, 0, row)
     queue.is_empty(ring, 0, cursor, 0)
     queue.read_at(ring, 0, 0, row)
     queue.pop(ring, 0, cursor, 0, row)
-    log = np.zeros(ly.LOG_SLOTS_OFF + 2 * ly.LOG_SLOT_WORDS, dtype=np.int64)
-    log[ly.LOG_CAPACITY_OFF] = 2
-    slot = np.zeros(ly.LOG_SLOT_WORDS, dtype=np.int64)
+    log = np.zeros(LOG.slots + 2 * LOG_SLOT.WORDS, dtype=np.int64)
+    log[LOG.capacity] = 2
+    slot = np.zeros(LOG_SLOT.WORDS, dtype=np.int64)
     logring.log_text(log, 0, _ANY, _ANY, 8, slot)
     logring.text_slots(8)
     logring.read_slot(log, 0, 0, slot)

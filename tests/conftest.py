@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-REPO = Path(__file__).resolve().parent.parent
+from tests.paths import captures_path
+from tests.slow import SLOW
 
 # "fixed" is the default: the same examples in every run and on every machine, no time limit, a failure as it is found.
 # "random" is scripts/fuzz: other examples in every run, shrunk to the shortest.
@@ -33,14 +34,20 @@ settings.register_profile(
 )
 settings.load_profile("fixed")
 
+# pytest rewrites every test module's asserts: 15 s for all of them, unless they are kept in __pycache__.
+sys.dont_write_bytecode = False
 
-def captures_path() -> Path:
-    """Folder of recorded market data: ``ARB_CAPTURES``, else ``shared/captures`` beside the checkout."""
-    return Path(os.environ.get("ARB_CAPTURES") or REPO.parent / "shared" / "captures")
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of the slow files and folders."""
+    for item in items:
+        if item.nodeid.startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
 def captures_dir() -> Path:
+    """The folder of recorded market data; without it the test is skipped."""
     path = captures_path()
     if not path.is_dir():
         pytest.skip(f"no recorded market data at {path}; set ARB_CAPTURES to the folder that has it")

@@ -1,7 +1,8 @@
 """The control sockets of an instance: one JSON request a line, one JSON reply a line, over a UNIX stream socket.
 
-Only the socket's owner and root are answered: the peer's user is read from the kernel (``SO_PEERCRED``), never from the
-message. Supervisor, guard and executor each serve their own socket in the state folder; a client uses :func:`ask`.
+Only the socket's owner and root are answered: the peer's user is read from the kernel (``SO_PEERCRED``), never from
+the message, and handed to the handler as ``uid``. Supervisor, guard and executor each serve their own socket in the
+state folder; a client uses :func:`ask`.
 
 A path of more than 107 bytes does not fit a socket address, so both sides go through ``/proc/self/fd/<folder>``.
 """
@@ -21,6 +22,7 @@ from typing import Any
 import msgspec
 
 from pipeline.model.errors import ArbitrageEngineError, BadInput
+from workers.output import plain_values
 from workers.state_folder import instance_dir
 
 SUPERVISOR_SOCKET = "supervisor.sock"
@@ -94,16 +96,16 @@ class ControlServer:
                 writer.write(msgspec.json.encode({"error": text}) + b"\n")
                 return
             while line := await reader.readline():
-                writer.write(msgspec.json.encode(await self._answer(line)) + b"\n")
+                writer.write(msgspec.json.encode(plain_values(await self._answer(line, uid))) + b"\n")
                 await writer.drain()
         except (ConnectionError, ValueError, asyncio.LimitOverrunError):
             return
         finally:
             writer.close()
 
-    async def _answer(self, line: bytes) -> dict[str, Any]:
+    async def _answer(self, line: bytes, uid: int) -> dict[str, Any]:
         try:
-            request = msgspec.json.decode(line, type=dict[str, Any])
+            request = {**msgspec.json.decode(line, type=dict[str, Any]), "uid": uid}
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return {"error": f"found {line[:40]!r}, wanted one JSON object a line: {error}"}
         try:

@@ -19,20 +19,12 @@ import numpy as np
 
 from pipeline.detection.detector import IDLE, MS, STEP_NS, OpportunityDetector
 from pipeline.detection.kernel_arrays import Ports, nothing, private_ports
-from pipeline.detection.memory import (
-    FD_CURSOR,
-    FD_OFF,
-    SE_BELL_FD,
-    SE_HIST_PUBLISH,
-    SE_HIST_RECEIVE,
-    SE_HIST_SCAN,
-)
+from pipeline.detection.memory import DETECTOR_SETTINGS, FEED_READER
 from pipeline.detection.topology import NO_FEED
 from pipeline.model.config import DetectionConfig, EngineConfig, ExchangeConfig, MarketConfig
 from pipeline.model.enums import WaitStrategy
-from shm import layout as ly
 from shm.bookring import init_feed, notice_tail
-from shm.layout import C_SLEEPING, FEED_BOOK_CAPACITY_DEFAULT, KIND_FEED, feed_segment_words
+from shm.layout import CURSOR, FEED, FEED_BOOK_CAPACITY_DEFAULT, OPPORTUNITY, REPORT, feed_segment_words
 from shm.liveness import LivenessView
 from shm.metrics import Metrics
 from shm.pages import CataloguePage, InventoryPage
@@ -57,7 +49,7 @@ class Attachments:
         self.config = config
         self.instance = instance
         names = [segment_name(instance, f"feed.{exchange}") for exchange in config.feeds]
-        self.feeds: Arena = attach_arena(names, KIND_FEED, instance, feed_segment_words(FEED_BOOK_CAPACITY_DEFAULT))
+        self.feeds: Arena = attach_arena(names, FEED.KIND, instance, feed_segment_words(FEED_BOOK_CAPACITY_DEFAULT))
         self.catalogue: CataloguePage = CataloguePage.attach(instance)
         self.inventory: InventoryPage = InventoryPage.attach(instance)
         self.liveness = [LivenessView.attach(instance, f"feed.{name}", missing_ok=True) for name in config.feeds]
@@ -67,11 +59,9 @@ class Attachments:
         self.ports: Ports = private._replace(catalogue=self.catalogue.words, inventory=self.inventory.words)
         if own_queue:
             self.producer = QueueProducer.create(
-                instance, "opps", capacity=QUEUE_CAPACITY, slot_words=ly.OPPORTUNITY_WORDS
+                instance, "opps", capacity=QUEUE_CAPACITY, slot_words=OPPORTUNITY.WORDS
             )
-            self.reports = QueueConsumer.create(
-                instance, "reports", capacity=REPORT_CAPACITY, slot_words=ly.REPORT_WORDS
-            )
+            self.reports = QueueConsumer.create(instance, "reports", capacity=REPORT_CAPACITY, slot_words=REPORT.WORDS)
             self.ports = self.ports._replace(
                 opps=self.producer.words,
                 opps_cursor=self.producer.cursor_words,
@@ -134,7 +124,7 @@ class DetectorProcess:
         reports = self.attachments.reports
         assert reports is not None
         self.bell = Bell.create(ctx.bells_dir() / "detector", reports.cursor_words)
-        self.ringer = BellRinger.open(ctx.bells_dir() / "executor", self.attachments.ports.opps_cursor, C_SLEEPING)
+        self.ringer = BellRinger.open(ctx.bells_dir() / "executor", self.attachments.ports.opps_cursor, CURSOR.sleeping)
         self._housekeeping_at_ns = 0
         self._caps_at_ns = 0
         self._missing: list[str] = []
@@ -148,9 +138,15 @@ class DetectorProcess:
 
     def _name_histograms(self) -> None:
         metrics, mem = self.ctx.metrics, self.detector.memory.mem
-        mem[SE_HIST_SCAN] = metrics.histogram("publish_to_scan", "book published to its directions checked, sampled")
-        mem[SE_HIST_PUBLISH] = metrics.histogram("publish_to_detect", "trigger published to opportunity pushed")
-        mem[SE_HIST_RECEIVE] = metrics.histogram("receive_to_detect", "trigger received to opportunity pushed")
+        mem[DETECTOR_SETTINGS.hist_scan] = metrics.histogram(
+            "publish_to_scan", "book published to its directions checked, sampled"
+        )
+        mem[DETECTOR_SETTINGS.hist_publish] = metrics.histogram(
+            "publish_to_detect", "trigger published to opportunity pushed"
+        )
+        mem[DETECTOR_SETTINGS.hist_receive] = metrics.histogram(
+            "receive_to_detect", "trigger received to opportunity pushed"
+        )
 
     def housekeeping(self, now_ns: int) -> None:
         """What is done every 25 ms: map new segments, mark dead feeds, take in a reload, publish counters."""
@@ -165,7 +161,7 @@ class DetectorProcess:
             text = f"feeds not usable: {', '.join(missing)}" if missing else "all feeds usable"
             self.ctx.say("warning" if missing else "info", text)
         self.ringer.refresh()
-        self.detector.memory.mem[SE_BELL_FD] = self.ringer.fd
+        self.detector.memory.mem[DETECTOR_SETTINGS.bell_fd] = self.ringer.fd
         self.detector.publish_counters(self.ctx.metrics)
         if now_ns - self._caps_at_ns >= CAPS_NS:
             self._caps_at_ns = now_ns
@@ -209,7 +205,9 @@ class DetectorProcess:
         """Whether a notice or a report has come since the last pass; read after the sleeping flag is set."""
         words = self.attachments.ports.feeds
         for row in self.detector.memory.feeds:
-            if row[FD_OFF] != NO_FEED and int(notice_tail(words, int(row[FD_OFF]))) != int(row[FD_CURSOR]):
+            if row[FEED_READER.feed_off] != NO_FEED and int(notice_tail(words, int(row[FEED_READER.feed_off]))) != int(
+                row[FEED_READER.cursor]
+            ):
                 return True
         reports = self.attachments.reports
         return reports is not None and not reports.empty

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from pipeline.execution.counts import OperationCounts
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.config import EngineConfig
 from pipeline.model.config_load import load_config
@@ -120,26 +121,23 @@ class ArbitrageEngine:
 
     @property
     def is_healthy(self) -> bool:
-        """Every process READY and nothing halted."""
+        """Whether new risk is taken everywhere: the state that `arb status` shows is ready."""
         if self._launched is None or not self._launched.alive():
             return False
         reading = Reader(self.instance).read()
-        return bool(reading["state"] == "ready" and not reading["halted"])
+        return bool(reading["state"] == "ready")
 
     def get_engine_statistics(self) -> Mapping[str, Any]:
-        """Counts since the instance's metrics began; times in milliseconds, 0 where nothing happened yet."""
+        """Counts over the whole journal (defined in pipeline/execution/counts.py), the mean time in milliseconds; 0
+        where nothing happened yet."""
         reading = Reader(self.instance).read()
-        counts = reading["orders"]
-        completed, failed, recovered = (
-            counts.get(f"operations.{name}", 0) for name in ("completed", "failed", "recovered")
-        )
-        ended = completed + failed + recovered
+        counts = OperationCounts.of(reading["operations"])
         average_ms = 0.0
         with contextlib.suppress(ShmError, KeyError):
             average_ms = Metrics.attach(self.instance, "executor").histograms()["operation"].mean / 1e6
         return {
             "opportunities_detected": reading["opportunities"]["detected"],
-            "opportunities_executed": counts.get("operations", 0),
-            "success_rate": completed / ended if ended else 0.0,
+            "opportunities_executed": counts.entries,
+            "success_rate": counts.success_rate or 0.0,
             "average_execution_time_ms": round(average_ms, 3),
         }

@@ -22,9 +22,10 @@ import uvloop
 
 from pipeline.book import freshness
 from pipeline.book.venue_books import VenueBooks
-from pipeline.exchanges.factory import make_session, make_venue
-from pipeline.exchanges.feed.market_feed import ConnSlots, FeedInstrument, FeedSettings, MarketFeed
-from pipeline.exchanges.feed.types import WANTED_DIGITS
+from pipeline.exchanges.factory import feed_codec, make_public_stream, make_venue
+from pipeline.exchanges.feed.connection import ConnectionRows
+from pipeline.exchanges.feed.market_feed import MarketFeed
+from pipeline.exchanges.feed.types import WANTED_DIGITS, FeedInstrument, FeedSettings
 from pipeline.model.catalogue_row import words_to_row
 from pipeline.model.clock import mono_ns
 from pipeline.model.config import VenueConfig
@@ -34,15 +35,8 @@ from pipeline.model.instruments import InstrumentRow
 from shm.atomics import store_relaxed, store_release
 from shm.bookring import conn_close, conn_open, create_feed, init_feed, publish_book, read_book
 from shm.jit import direct
-from shm.layout import (
-    BOOK_RECORD_WORDS,
-    CAT_FLAG_REMOVED,
-    CONN_CAPACITY,
-    CR_FEED,
-    CR_FLAGS,
-    FEED_BOOK_CAPACITY_DEFAULT,
-    feed_segment_words,
-)
+from shm.layout import BOOK, CONN_CAPACITY, FEED_BOOK_CAPACITY_DEFAULT, feed_segment_words
+from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW
 from shm.pages import CataloguePage
 from shm.wait import BellRinger, ring_if_sleeping
 from workers.base import WorkerContext, run_worker
@@ -60,7 +54,7 @@ LATENCY_SAMPLE = 8  # one frame in eight goes into the histogram: recording cost
 def warm(dialects: Sequence[str]) -> None:
     """Compile, or load from the cache, every kernel that a feed of ``dialects`` calls, with private arrays."""
     words = np.zeros(feed_segment_words(2), dtype=np.int64)
-    record = np.zeros(BOOK_RECORD_WORDS, dtype=np.int64)
+    record = np.zeros(BOOK.WORDS, dtype=np.int64)
     init_feed(words, 0, 2)
     store_relaxed(words, 0, 0)
     store_release(words, 0, 0)
@@ -70,9 +64,10 @@ def warm(dialects: Sequence[str]) -> None:
     for dialect in dict.fromkeys(dialects):
         for market in ("spot", "futures"):
             try:
-                books = VenueBooks(dialect=dialect, market=market, words=words, feed_off=0, venue_id=0, capacity=2)
+                codec = feed_codec(dialect, market)
             except ArbitrageEngineError:
                 continue  # this dialect has no such market
+            books = VenueBooks(codec=codec, words=words, feed_off=0, venue_id=0, capacity=2)
             books.add(book_index=0, instrument_id=0, symbol="WARM_UP", price_exp=8, qty_exp=8)
             books.on_frame(b"{}", 1, 0)
             books.request_snapshot(0)
@@ -93,7 +88,7 @@ class FeedProcess:
             raise ConfigInvalid([f"exchanges: {ctx.exchange!r} is not configured or not enabled"])
         self.feed_id = self.venues[0].feed_id
         self.markets: dict[int, MarketFeed] = {}  # by venue id
-        self._slots = ConnSlots(CONN_CAPACITY)
+        self._connection_rows = ConnectionRows(CONN_CAPACITY)
         self._rows: dict[int, tuple[InstrumentRow, bool]] = {}  # instrument id -> row, removed
         self._version = -1
         self._frames = 0
@@ -110,11 +105,12 @@ class FeedProcess:
         for venue in self.venues:
             self.markets[venue.venue_id] = MarketFeed(
                 venue=venue,
-                session=make_session(venue),
+                public=make_public_stream(venue),
                 client=make_venue(venue),
+                codec=feed_codec(venue.dialect, venue.market),
                 words=segment.words,
                 feed_off=0,
-                slots=self._slots,
+                connection_rows=self._connection_rows,
                 capacity=FEED_BOOK_CAPACITY_DEFAULT,
                 settings=_settings(),
                 say=self.ctx.say,
@@ -144,10 +140,10 @@ class FeedProcess:
             if words is None:  # being written just now: read again at the next call
                 complete = False
                 continue
-            if int(words[CR_FEED]) != self.feed_id:
+            if int(words[CATALOGUE_ROW.feed]) != self.feed_id:
                 continue
             row = words_to_row(index, words, names.get(int(words[1]), ""))
-            self._take(row, bool(int(words[CR_FLAGS]) & CAT_FLAG_REMOVED))
+            self._take(row, bool(int(words[CATALOGUE_ROW.flags]) & CAT_FLAG_REMOVED))
         if complete:
             self._version = version
 

@@ -1,11 +1,14 @@
-"""``halt.json``: the halt latch as it stands on the disk, so that a halt outlives every process.
+"""``halt.json``: everything that keeps new risk away by decision, so that a restarted guard forgets nothing.
 
-The guard is its writer. Commands and the supervisor write it only where no guard answers; the guard reads it at its
-start.
+The halt latch, the drain, venue blocks, and the breakers and held recoveries that the executor has passed on (its
+journal is their source; here they outlive a lost journal). The guard is the file's writer; commands and the
+supervisor write it only where no guard answers. The guard looks at the file before each lease: what stands in it is
+obeyed, whoever wrote it.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -14,39 +17,89 @@ import msgspec
 
 FILE_NAME = "halt.json"
 NO_REASON = 'found no reason, wanted one to be kept with the latch; add --reason "why"'
+Stamp = tuple[int, int, int]  # inode, modification time in ns, size in bytes: which content the file has
 
 
-class HaltState(msgspec.Struct, frozen=True, kw_only=True):
-    """Content of ``halt.json``: latched or not, why, by whom (``uid N``, ``disk``, ``guard``), when (wall clock)."""
+class Block(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision against new risk: why, by whom (``uid N``), when (wall clock)."""
 
-    halted: bool
     reason: str
     by: str
     wall_ns: int
 
 
+class KeptBreaker(msgspec.Struct, frozen=True, kw_only=True):
+    """A tripped breaker as the executor passed it on."""
+
+    name: str
+    reason: str
+    since_wall_ns: int = 0
+
+
+class HaltState(msgspec.Struct, frozen=True, kw_only=True):
+    """Content of ``halt.json``: latched or not, why, by whom (``uid N``, ``disk``, ``guard``), when (wall clock).
+
+    ``drain``: every venue is blocked for new risk. ``venues``: blocked venues by name. ``holds``: recoveries that wait
+    for an operator.
+    """
+
+    halted: bool
+    reason: str
+    by: str
+    wall_ns: int
+    drain: Block | None = None
+    venues: dict[str, Block] = {}
+    breakers: tuple[KeptBreaker, ...] = ()
+    holds: tuple[str, ...] = ()
+
+
+OPEN = HaltState(halted=False, reason="", by="", wall_ns=0)
+
+
+def stamp_of(state_dir: Path) -> Stamp | None:
+    """Which content the file has now; None where there is none, or the disk does not say."""
+    try:
+        found = os.stat(state_dir / FILE_NAME)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
 def read_halt(state_dir: Path) -> HaltState:
-    """The latch on the disk; open where there is no file. A file that cannot be decoded counts as a halt."""
+    """What stands on the disk; open where there is no file. A file that cannot be read or decoded counts as a halt."""
     try:
         raw = (state_dir / FILE_NAME).read_bytes()
     except FileNotFoundError:
-        return HaltState(halted=False, reason="", by="", wall_ns=0)
+        return OPEN
+    except OSError as error:
+        return HaltState(halted=True, reason=f"{FILE_NAME}: {error.strerror}", by="guard", wall_ns=time.time_ns())
     try:
         return msgspec.json.decode(raw, type=HaltState)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return HaltState(halted=True, reason="halt.json cannot be read", by="guard", wall_ns=time.time_ns())
+        return HaltState(halted=True, reason=f"{FILE_NAME} cannot be read", by="guard", wall_ns=time.time_ns())
 
 
-def write_halt(state_dir: Path, state: HaltState) -> None:
-    """Replace ``halt.json``; returns only when the disk has it. Raises OSError."""
+class ChangedMeanwhile(OSError):
+    """Somebody else has written ``halt.json`` since it was read."""
+
+
+def write_halt(state_dir: Path, state: HaltState, *, known: Stamp | None = None) -> None:
+    """Replace ``halt.json``; returns only when the disk has it. Raises OSError.
+
+    ``known``: what the writer has read; where the file is another one by now, ChangedMeanwhile is raised and nothing is
+    written: a slow disk may keep one writer waiting while the other latches.
+    """
     path = state_dir / FILE_NAME
-    temporary = path.with_suffix(".tmp")
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         os.write(descriptor, msgspec.json.encode(state))
         os.fdatasync(descriptor)
     finally:
         os.close(descriptor)
+    if known is not None and stamp_of(state_dir) != known:
+        temporary.unlink()
+        raise ChangedMeanwhile(errno.ESTALE, f"{FILE_NAME} was changed meanwhile")
     temporary.replace(path)
     folder = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -56,5 +109,19 @@ def write_halt(state_dir: Path, state: HaltState) -> None:
 
 
 def latch_on_disk(state_dir: Path, reason: str) -> None:
-    """Halt an instance whose guard does not answer: in force from its next start. Raises OSError."""
-    write_halt(state_dir, HaltState(halted=True, reason=reason, by="disk", wall_ns=time.time_ns()))
+    """Halt an instance whose guard does not answer: in force as soon as a guard runs again. Raises OSError."""
+    found = read_halt(state_dir)
+    write_halt(state_dir, msgspec.structs.replace(found, halted=True, reason=reason, by="disk", wall_ns=time.time_ns()))
+
+
+def release_on_disk(state_dir: Path, reason: str) -> None:
+    """End halt, drain and blocks of an instance that does not run. Raises OSError."""
+    found = read_halt(state_dir)
+    write_halt(state_dir, released(found, reason=reason, by="disk"))
+
+
+def released(state: HaltState, *, reason: str, by: str) -> HaltState:
+    """``state`` without halt, drain and blocks; breakers and holds are the executor's and stay."""
+    return msgspec.structs.replace(
+        state, halted=False, reason=reason, by=by, wall_ns=time.time_ns(), drain=None, venues={}
+    )

@@ -18,8 +18,6 @@ class OutputLost(ArbitrageEngineError):
 
 
 def _encode(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return format(value, "f")
     if hasattr(value, "item"):  # numpy scalars
         return value.item()
     raise TypeError(f"not JSON: {type(value).__name__}")
@@ -27,17 +25,17 @@ def _encode(value: Any) -> Any:
 
 def to_json(value: Any) -> str:
     """One line; Decimals as plain strings."""
-    return msgspec.json.encode(_plain(value), enc_hook=_encode).decode()
+    return msgspec.json.encode(plain_values(value), enc_hook=_encode).decode()
 
 
-def _plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
     """Decimals to plain text everywhere (never exponents), tuples to lists, keys to strings."""
     if isinstance(value, Decimal):
         return format(value, "f")
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain_values(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain_values(item) for item in value]
     return value
 
 

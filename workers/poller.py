@@ -15,13 +15,24 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.exchanges.base import VenueClient
 from pipeline.model.config import VenueConfig
-from pipeline.model.errors import AuthRefused, RateLimited, VenueError
+from pipeline.model.enums import AccountState
+from pipeline.model.errors import AccountSettingsWrong, AuthRefused, RateLimited, VenueError
 from pipeline.model.fixedpoint import to_fp_floor
 from pipeline.model.structs import Balance, Position
-from shm import layout as ly
+from shm.layout_pages import (
+    ACCOUNT_BALANCE,
+    ACCOUNT_POSITION,
+    ACCOUNT_VENUE,
+    ASSET_WORDS,
+    CATALOGUE_ROW,
+    CATALOGUE_TEXT_WORDS,
+    POSITION_TELLS_LIQUIDATION,
+    POSITION_TELLS_MAINTENANCE,
+)
 from shm.pages import AccountPage, CataloguePage
 from shm.words import pack_text, unpack_text
 from workers.account_clients import account_clients
@@ -30,9 +41,17 @@ from workers.base import WorkerContext, run_worker
 BEAT_S = 0.025
 BACKOFF_MAX_S = 10.0
 REFUSED_RETRY_S = 30.0  # a refused key is not asked again in a loop
+SETTINGS_RETRY_S = 2.0  # an account in a wrong mode is looked at again after this
 CLOCK_EVERY_S = 30.0
 DIGITS_MAX = 18  # of an int64 fixed-point number
-STATE_NEVER, STATE_FRESH, STATE_FAILING, STATE_REFUSED = 0, 1, 2, 3
+POSITION_AMOUNTS = (
+    ACCOUNT_POSITION.entry_price_fp,
+    ACCOUNT_POSITION.margin_fp,
+    ACCOUNT_POSITION.upnl_fp,
+    ACCOUNT_POSITION.liquidation_price_fp,
+    ACCOUNT_POSITION.mark_price_fp,
+    ACCOUNT_POSITION.maintenance_fp,
+)
 
 
 def fixed(value: Decimal, exp_max: int = DIGITS_MAX) -> tuple[int, int]:
@@ -53,6 +72,28 @@ def common_exp(values: Sequence[Decimal]) -> int:
     return exp
 
 
+def position_words(position: Position) -> npt.NDArray[np.int64]:
+    """int64[ACCOUNT_POSITION.WORDS] of a position, venue, instrument and time left at 0."""
+    amounts = (
+        position.entry_price,
+        position.margin,
+        position.unrealised_pnl,
+        position.liquidation_price or Decimal(0),
+        position.mark_price,
+        position.maintenance_margin or Decimal(0),
+    )
+    exp = common_exp(amounts)
+    row = np.zeros(ACCOUNT_POSITION.WORDS, dtype=np.int64)
+    row[ACCOUNT_POSITION.qty_fp], row[ACCOUNT_POSITION.qty_exp] = fixed(position.qty)
+    row[ACCOUNT_POSITION.price_exp] = exp
+    for place, amount in zip(POSITION_AMOUNTS, amounts, strict=True):
+        row[place] = to_fp_floor(amount, exp)
+    row[ACCOUNT_POSITION.maintenance_ppm] = int(position.maintenance_rate * 1_000_000)
+    told = POSITION_TELLS_LIQUIDATION if position.liquidation_price is not None else 0
+    row[ACCOUNT_POSITION.told] = told | (POSITION_TELLS_MAINTENANCE if position.maintenance_margin is not None else 0)
+    return row
+
+
 class AccountWriter:
     """Writes the account page. A row is appended once, never moved, and found again after a restart."""
 
@@ -67,12 +108,12 @@ class AccountWriter:
         for index in range(page.balance_count):
             row = page.balance(index)
             if row is not None:
-                asset = unpack_text(row[ly.AB_ASSET : ly.AB_ASSET + ly.AB_ASSET_WORDS])
-                self._balances[int(row[ly.AB_VENUE]), asset] = index
+                asset = unpack_text(row[ACCOUNT_BALANCE.asset : ACCOUNT_BALANCE.asset + ASSET_WORDS])
+                self._balances[int(row[ACCOUNT_BALANCE.venue]), asset] = index
         for index in range(page.position_count):
             row = page.position(index)
             if row is not None:
-                self._positions[int(row[ly.APO_VENUE]), int(row[ly.APO_INSTRUMENT])] = index
+                self._positions[int(row[ACCOUNT_POSITION.venue]), int(row[ACCOUNT_POSITION.instrument])] = index
 
     def write_balances(self, venue: str, balances: Sequence[Balance], sent_mono_ns: int) -> None:
         """Write all balances of a venue as of the request sent at ``sent_mono_ns``; an asset not named is zero."""
@@ -83,13 +124,13 @@ class AccountWriter:
                 named.setdefault(asset, (Decimal(0), Decimal(0)))
         for asset, (free, locked) in named.items():
             exp = common_exp((free, locked))
-            row = np.zeros(ly.AP_BALANCE_WORDS, dtype=np.int64)
-            row[ly.AB_VENUE] = venue_id
-            row[ly.AB_ASSET : ly.AB_ASSET + ly.AB_ASSET_WORDS] = pack_text(asset, ly.AB_ASSET_WORDS)
-            row[ly.AB_FREE_FP] = to_fp_floor(free, exp)
-            row[ly.AB_LOCKED_FP] = to_fp_floor(locked, exp)
-            row[ly.AB_EXP] = exp
-            row[ly.AB_CONFIRMED_MONO_NS] = sent_mono_ns
+            row = np.zeros(ACCOUNT_BALANCE.WORDS, dtype=np.int64)
+            row[ACCOUNT_BALANCE.venue] = venue_id
+            row[ACCOUNT_BALANCE.asset : ACCOUNT_BALANCE.asset + ASSET_WORDS] = pack_text(asset, ASSET_WORDS)
+            row[ACCOUNT_BALANCE.free_fp] = to_fp_floor(free, exp)
+            row[ACCOUNT_BALANCE.locked_fp] = to_fp_floor(locked, exp)
+            row[ACCOUNT_BALANCE.exp] = exp
+            row[ACCOUNT_BALANCE.confirmed_mono_ns] = sent_mono_ns
             index = self._balances.setdefault((venue_id, asset), len(self._balances))
             self._page.write_balance(index, row)
 
@@ -97,36 +138,32 @@ class AccountWriter:
         """Write all positions of a venue as of the request sent at ``sent_mono_ns``; one that is not named is zero."""
         venue_id = self._venues[venue]
         self._read_catalogue()
-        named = {
-            self._instruments[venue_id, position.symbol]: (position.qty, position.entry_price)
+        named: dict[int, Position | None] = {
+            self._instruments[venue_id, position.symbol]: position
             for position in positions
             if (venue_id, position.symbol) in self._instruments
         }
         for known_venue, instrument in self._positions:
             if known_venue == venue_id:
-                named.setdefault(instrument, (Decimal(0), Decimal(0)))
-        for instrument, (qty, entry_price) in named.items():
-            qty_fp, qty_exp = fixed(qty)
-            price_fp, price_exp = fixed(entry_price)
-            row = np.zeros(ly.AP_POSITION_WORDS, dtype=np.int64)
-            row[ly.APO_VENUE] = venue_id
-            row[ly.APO_INSTRUMENT] = instrument
-            row[ly.APO_QTY_FP], row[ly.APO_QTY_EXP] = qty_fp, qty_exp
-            row[ly.APO_ENTRY_PRICE_FP], row[ly.APO_PRICE_EXP] = price_fp, price_exp
-            row[ly.APO_CONFIRMED_MONO_NS] = sent_mono_ns
+                named.setdefault(instrument, None)
+        for instrument, position in named.items():
+            row = np.zeros(ACCOUNT_POSITION.WORDS, dtype=np.int64) if position is None else position_words(position)
+            row[ACCOUNT_POSITION.venue] = venue_id
+            row[ACCOUNT_POSITION.instrument] = instrument
+            row[ACCOUNT_POSITION.confirmed_mono_ns] = sent_mono_ns
             index = self._positions.setdefault((venue_id, instrument), len(self._positions))
             self._page.write_position(index, row)
 
     def write_venue(
         self, venue: str, *, begin_ns: int, end_ns: int, state: int, failures: int, clock_offset_ns: int
     ) -> None:
-        """Write how a venue's sweeps go: monotonic ns of the last one, ``STATE_*``, failures in a row, clock offset."""
-        row = np.zeros(ly.AP_VENUE_WORDS, dtype=np.int64)
-        row[ly.AV_SWEEP_BEGIN_MONO_NS] = begin_ns
-        row[ly.AV_SWEEP_END_MONO_NS] = end_ns
-        row[ly.AV_STATE] = state
-        row[ly.AV_FAILURES] = failures
-        row[ly.AV_CLOCK_OFFSET_NS] = clock_offset_ns
+        """Write how a venue's sweeps go: monotonic ns of the last one, state, failures in a row, clock offset."""
+        row = np.zeros(ACCOUNT_VENUE.WORDS, dtype=np.int64)
+        row[ACCOUNT_VENUE.sweep_begin_mono_ns] = begin_ns
+        row[ACCOUNT_VENUE.sweep_end_mono_ns] = end_ns
+        row[ACCOUNT_VENUE.state] = state
+        row[ACCOUNT_VENUE.failures] = failures
+        row[ACCOUNT_VENUE.clock_offset_ns] = clock_offset_ns
         self._page.write_venue(self._venues[venue], row)
 
     def _read_catalogue(self) -> None:
@@ -137,8 +174,8 @@ class AccountWriter:
         for instrument in range(self._catalogue.count):
             row = self._catalogue.row(instrument)
             if row is not None:
-                symbol = unpack_text(row[ly.CR_SYMBOL : ly.CR_SYMBOL + ly.CR_SYMBOL_WORDS])
-                self._instruments[int(row[ly.CR_VENUE]), symbol] = instrument
+                symbol = unpack_text(row[CATALOGUE_ROW.symbol : CATALOGUE_ROW.symbol + CATALOGUE_TEXT_WORDS])
+                self._instruments[int(row[CATALOGUE_ROW.venue]), symbol] = instrument
 
 
 class VenuePoller:
@@ -168,24 +205,30 @@ class VenuePoller:
         """One sweep; returns the least pause before the next, in seconds."""
         venue, begin_ns = self._venue, time.monotonic_ns()
         try:
+            leverage = self._ctx.config.detection.hedge.leverage
+            await self._client.apply_account_settings(venue.symbols, leverage)
             balances = await self._client.balances()
             sent_positions_ns = time.monotonic_ns()
             positions = await self._client.positions() if venue.market == "futures" else []
             await self._measure_clock()
         except AuthRefused as error:
-            return self._failure(begin_ns, STATE_REFUSED, f"key refused: {error}", REFUSED_RETRY_S)
+            return self._failure(begin_ns, AccountState.REFUSED, f"key refused: {error}", REFUSED_RETRY_S)
+        except AccountSettingsWrong as error:
+            return self._failure(begin_ns, AccountState.REFUSED, f"not traded: {error}", SETTINGS_RETRY_S)
         except RateLimited as error:
-            return self._failure(begin_ns, STATE_FAILING, str(error), error.retry_after_s)
+            return self._failure(begin_ns, AccountState.PAUSED, str(error), error.retry_after_s)
         except (VenueError, TimeoutError, OSError) as error:
             text = str(error) or "no answer"
-            return self._failure(begin_ns, STATE_FAILING, text, min(BACKOFF_MAX_S, 0.25 * 2 ** min(self.failures, 6)))
+            return self._failure(
+                begin_ns, AccountState.FAILING, text, min(BACKOFF_MAX_S, 0.25 * 2 ** min(self.failures, 6))
+            )
         self._writer.write_balances(venue.name, balances, begin_ns)
         if venue.market == "futures":
             self._writer.write_positions(venue.name, positions, sent_positions_ns)
         if self.failures:
             self._ctx.recovered(f"{venue.name}: account answers again")
         self.failures = 0
-        self._write_venue(begin_ns, time.monotonic_ns(), STATE_FRESH)
+        self._write_venue(begin_ns, time.monotonic_ns(), AccountState.OK)
         self._ctx.metrics.inc(self._sweeps)
         self.swept = True
         return 0.0

@@ -24,7 +24,7 @@ Level = tuple[Number, Number]
 class Decoded(msgspec.Struct, frozen=True, kw_only=True):
     """A frame as the reference decoder reads it; numbers exact, quantities as sent (futures: contracts)."""
 
-    topic: int  # state.TOPIC_*
+    topic: int  # memory.TOPIC_*
     symbol: str = ""
     first: int = 0
     last: int = 0
@@ -40,7 +40,8 @@ class Decoded(msgspec.Struct, frozen=True, kw_only=True):
 class FeedCodec:
     """One dialect's stream of one market.
 
-    ``on_frame(mem, words, length, recv_ns, conn)`` is the one fused call per frame (an ``engine.R_*``);
+    ``on_frame(mem, words, length, recv_ns, conn)`` is the one fused call per frame (a result of
+    ``frame_kernels``);
     ``scan_frame(mem, length)`` only scans (a ``TOPIC_*``); both find the bytes in the private memory. ``reference``
     and ``reference_snapshot`` raise ``ProtocolViolation``.
     """
@@ -51,6 +52,10 @@ class FeedCodec:
     scan_snapshot: Callable[[Words, int], int]
     reference: Callable[[bytes], Decoded]
     reference_snapshot: Callable[[bytes], Decoded]
+
+
+CodecOf = Callable[[str, str], FeedCodec]
+"""(dialect, market) -> its codec; raises ``ArbitrageEngineError`` where there is none."""
 
 
 class PricePrecision(Exception):
@@ -74,7 +79,7 @@ def shortest(number: Number) -> Number:
 
 
 def exact_price(number: Number, exp: int) -> int:
-    """Price in fixed point: the plain twin of ``engine.scale_price``."""
+    """Price in fixed point: the plain twin of ``scaling.scale_price``."""
     mantissa, digits = number
     price: int
     if mantissa <= 0:
@@ -91,7 +96,8 @@ def exact_price(number: Number, exp: int) -> int:
 
 
 def exact_qty(number: Number, exp: int, mult: int, mult_exp: int) -> tuple[int, bool]:
-    """(base quantity in fixed point cut down, whether digits were cut): the twin of ``engine.scale_qty``."""
+    """(base quantity in fixed point cut down, whether digits were cut): the twin of
+    ``scaling.scale_qty``."""
     mantissa, digits = number
     shift = exp - digits - mult_exp
     value = mantissa * mult

@@ -2,231 +2,170 @@
 
 A frame's levels arrive as raw numbers (mantissa, digits after the point), because some venues name the symbol after
 the levels. They are scaled to the book's exponents first, all of them, so that a refused number leaves the book as it
-was. Results are the ``R_*`` values; those up to ``R_CONTROL`` are final, the others are for Python.
+was. Results are the ``RESULT_*`` values; those up to ``RESULT_CONTROL`` are final, the others are for Python.
 """
 
 from __future__ import annotations
 
-import numpy as np
-
-from pipeline.book import memory as st
 from pipeline.book.freshness import check_pause, judge_time, note_frame
 from pipeline.book.level2 import NO_ROOM, best_key, best_qty, clear_side, copy_top, set_level
+from pipeline.book.memory import (
+    BOOK_COUNTERS,
+    BOOK_ROW,
+    BOOKS,
+    EVENT,
+    LEVEL,
+    OLD_RUN_MAX,
+    SIDE,
+    STATE_ALIGNING,
+    STATE_EMPTY,
+    STATE_LIVE,
+    STATE_WAITING,
+    TICKER,
+    TICKER_EVERY,
+    TICKER_NONE,
+    TICKER_RING,
+    TOPIC_CONTROL,
+    TOPIC_DEPTH,
+    TOPIC_OTHER,
+    TOPIC_SNAPSHOT,
+    TOPIC_TICKER,
+    TOPIC_UNKNOWN,
+    WATCH,
+)
+from pipeline.book.scaling import scale_price, scale_qty, significant_digits
 from pipeline.book.sequencer import APPLY, OLD, WAIT, judge
-from shm import layout as lay
+from pipeline.book.symbol_table import find_symbol
 from shm.bookring import conn_frame, publish_book
-from shm.bytewords import get, load8, put
+from shm.bytewords import get, put
 from shm.jit import njit_bare as njit
+from shm.layout import (
+    ABSENT_ASK,
+    ABSENT_BID,
+    BOOK,
+    BOOK_DEPTH,
+    CONN_CAPACITY,
+    CONNECTION,
+    FEED,
+    FLAG_CROSSED,
+    FLAG_GAP,
+    FLAG_HALTED,
+    FLAG_SNAPSHOT,
+    FLAG_UNPROVED,
+)
 from shm.words import Words
 
-# results; numbers are the values of builder.FrameResult and builder.SnapshotResult
-R_APPLIED = 0
-R_DROPPED = 1
-R_TICKER = 2
-R_OTHER = 3
-R_CONTROL = 4
-R_BUFFERED = 5  # to be kept until the snapshot is there
-R_NEED_SNAPSHOT = 6  # the same, and the book has just lost its continuity (or never had it)
-R_RESYNC = 7  # crossed or contradicted: applied and published as untradable, snapshot wanted
-R_REJECTED = 8
-R_PRICE_PRECISION = 9  # a price has digits beyond the exponent: raise the row's epoch
-R_UNKNOWN_SHAPE = 20
-R_GROW = 21
-R_OVERFLOW = 22
-R_NOTICE = 64  # added to a result: H_NOTICE says what the connections' owner must look at
+# results; numbers are the values of venue_books.FrameResult and SnapshotResult
+RESULT_APPLIED = 0
+RESULT_DROPPED = 1
+RESULT_TICKER = 2
+RESULT_OTHER = 3
+RESULT_CONTROL = 4
+RESULT_BUFFERED = 5  # to be kept until the snapshot is there
+RESULT_NEED_SNAPSHOT = 6  # the same, and the book has just lost its continuity (or never had it)
+RESULT_RESYNC = 7  # crossed or contradicted: applied and published as untradable, snapshot wanted
+RESULT_REJECTED = 8
+RESULT_PRICE_PRECISION = 9  # a price has digits beyond the exponent: raise the row's epoch
+RESULT_UNKNOWN_SHAPE = 20
+RESULT_GROW = 21
+RESULT_OVERFLOW = 22
+RESULT_NOTICE = 64  # added to a result: BOOKS.notice says what the connections' owner must look at
 
 OWNER_REPEAT = 0
 OWNER_LOSE = 1
 OWNER_SYNCED = 2
 
-POW10 = np.array([10**k for k in range(19)], dtype=np.int64)
-FP_MAX = np.array([st.FP_LIMIT // 10**k for k in range(19)], dtype=np.int64)  # largest that may be multiplied
-
-
-@njit
-def symbol_hash(a: int, b: int, c: int) -> int:
-    """Mixes the three words of a symbol; not negative."""
-    # Folded to 31 bits first, so that no product overflows.
-    h = ((a ^ (a >> 32)) & 0x7FFFFFFF) * 0x5BD1E995
-    h ^= ((b ^ (b >> 32)) & 0x7FFFFFFF) * 0x2545F491
-    h ^= ((c ^ (c >> 32)) & 0x7FFFFFFF) * 0x1E3779B1
-    return (h ^ (h >> 29)) & 0x7FFFFFFF
-
-
-@njit
-def symbol_words(mem: Words, at: int, length: int) -> tuple[int, int, int]:
-    """The symbol at byte index ``at`` as three zero-padded words (``length`` <= 24)."""
-    a = load8(mem, at)
-    if length < 8:
-        return a & ((1 << (8 * length)) - 1), 0, 0
-    if length == 8:
-        return a, 0, 0
-    b = load8(mem, at + 8)
-    if length < 16:
-        return a, b & ((1 << (8 * (length - 8))) - 1), 0
-    if length == 16:
-        return a, b, 0
-    c = load8(mem, at + 16)
-    if length < 24:
-        c &= (1 << (8 * (length - 16))) - 1
-    return a, b, c
-
-
-@njit
-def find_symbol(mem: Words, at: int, length: int) -> int:
-    """Slot of the book of the symbol at byte index ``at``; -1 if there is none."""
-    if length < 1 or length > st.SYMBOL_BYTES:
-        return -1
-    a, b, c = symbol_words(mem, at, length)
-    mask = mem[st.H_SYMBOL_MASK]
-    base = mem[st.H_SYMBOL_OFF]
-    i = symbol_hash(a, b, c) & mask
-    for _ in range(mask + 1):
-        entry = base + i * st.SYMBOL_ENTRY_WORDS
-        slot: int = mem[entry + st.SY_SLOT]
-        if slot == 0:
-            return -1
-        if mem[entry] == a and mem[entry + 1] == b and mem[entry + 2] == c:
-            return slot - 1
-        i = (i + 1) & mask
-    return -1
-
 
 @njit
 def book_row(mem: Words, slot: int) -> int:
     """Word offset of a slot's row."""
-    row: int = mem[st.H_BOOK_OFF] + slot * st.BOOK_WORDS
+    row: int = mem[BOOKS.rows_off] + slot * BOOK_ROW.WORDS
     return row
 
 
 @njit
-def scale_price(mantissa: int, digits: int, exp: int) -> int:
-    """Price in fixed point; -1: digits beyond the exponent; -2: for the reference decoder to judge."""
-    if mantissa <= 0:
-        return -2
-    shift = exp - digits
-    if shift >= 0:
-        if shift > 18 or mantissa > FP_MAX[shift]:
-            return -2
-        scaled: int = mantissa * POW10[shift]
-        return scaled
-    if shift < -18:
-        return -2
-    power: int = POW10[-shift]
-    price = mantissa // power
-    return price if price * power == mantissa else -1
-
-
-@njit
-def scale_qty(mantissa: int, shift: int, mult: int) -> tuple[int, int]:
-    """(base quantity in fixed point cut down, 1 if digits were cut) of ``mantissa * mult * 10**shift``; (-2, 0): for
-    the reference decoder to judge. ``shift`` = exponent - digits - the multiplier's own exponent."""
-    if mult != 1:
-        if mantissa > st.FP_LIMIT // mult:
-            return -2, 0
-        mantissa *= mult
-    if shift >= 0:
-        if shift > 18 or mantissa > FP_MAX[shift]:
-            return (-2, 0) if mantissa else (0, 0)
-        return mantissa * POW10[shift], 0
-    if shift < -18:
-        return (-2, 0) if mantissa else (0, 0)
-    power = POW10[-shift]
-    cut = mantissa // power
-    return cut, 1 if cut * power != mantissa else 0
-
-
-@njit
 def scale_event(mem: Words, book: int) -> int:
-    """Scales the event's raw levels in place; 0, or an ``R_*`` refusal (then half scaled: the frame is dead)."""
-    price_exp = get(mem, book + st.B_PRICE_EXP)
-    qty_exp = get(mem, book + st.B_QTY_EXP)
-    mult = get(mem, book + st.B_MULT)
-    qty_shift = qty_exp - get(mem, book + st.B_MULT_EXP)
+    """Scales the event's raw levels in place; 0, or an ``RESULT_*`` refusal (then half scaled: the frame is dead)."""
+    price_exp = get(mem, book + BOOK_ROW.price_exp)
+    qty_exp = get(mem, book + BOOK_ROW.qty_exp)
+    mult = get(mem, book + BOOK_ROW.multiplier)
+    qty_shift = qty_exp - get(mem, book + BOOK_ROW.multiplier_exp)
     inexact = 0
     for side in range(2):
-        off = get(mem, st.EV_BID_OFF + 2 * side)
-        for level in range(off, off + get(mem, st.EV_BID_COUNT + 2 * side) * st.LEVEL_WORDS, st.LEVEL_WORDS):
-            digits = get(mem, level + st.LV_PRICE_DIGITS)
+        off = get(mem, EVENT.bid_off + 2 * side)
+        for level in range(off, off + get(mem, EVENT.bid_count + 2 * side) * LEVEL.WORDS, LEVEL.WORDS):
+            digits = get(mem, level + LEVEL.price_digits)
             price = scale_price(get(mem, level), digits, price_exp)
             if price < 0:
                 if price == -1:
-                    put(mem, st.H_NEEDED_EXP, significant_digits(get(mem, level), digits))
-                    return R_PRICE_PRECISION
-                return R_UNKNOWN_SHAPE
-            qty, cut = scale_qty(get(mem, level + 1), qty_shift - get(mem, level + st.LV_QTY_DIGITS), mult)
+                    put(mem, BOOKS.needed_exp, significant_digits(get(mem, level), digits))
+                    return RESULT_PRICE_PRECISION
+                return RESULT_UNKNOWN_SHAPE
+            qty, cut = scale_qty(get(mem, level + 1), qty_shift - get(mem, level + LEVEL.qty_digits), mult)
             if qty < 0:
-                return R_UNKNOWN_SHAPE
+                return RESULT_UNKNOWN_SHAPE
             put(mem, level, price)
             put(mem, level + 1, qty)
             inexact += cut
-    put(mem, st.EV_INEXACT, inexact)
+    put(mem, EVENT.inexact, inexact)
     return 0
-
-
-@njit
-def significant_digits(mantissa: int, digits: int) -> int:
-    """Digits after the point without trailing zeros."""
-    while digits > 0 and mantissa % 10 == 0:
-        mantissa //= 10
-        digits -= 1
-    return digits
 
 
 @njit
 def is_crossed(mem: Words, book: int) -> bool:
     """Best bid at or above best ask."""
-    bid = best_key(mem, book + st.B_SIDE)
-    ask = -best_key(mem, book + st.B_SIDE + st.SIDE_WORDS)
+    bid = best_key(mem, book + BOOK_ROW.sides)
+    ask = -best_key(mem, book + BOOK_ROW.sides + SIDE.WORDS)
     return bid > 0 and ask > 0 and bid >= ask
 
 
 @njit
 def publish(mem: Words, words: Words, book: int, flags: int) -> None:
     """Publishes the book's top with ``flags``, the owner's sticky flags and those pending for one record."""
-    feed = get(mem, st.H_FEED_OFF)
-    record = st.RECORD
-    conn = get(mem, book + st.B_CONN)
-    flags |= get(mem, book + st.B_STICKY_FLAGS) | get(mem, book + st.B_PENDING_FLAGS)
-    put(mem, book + st.B_PENDING_FLAGS, 0)
-    put(mem, book + st.B_LAST_FLAGS, flags)
-    recv_ns = get(mem, book + st.B_RECV_NS)
-    put(mem, record + lay.BR_INSTRUMENT, get(mem, book + st.B_INSTRUMENT))
-    put(mem, record + lay.BR_FLAGS, flags)
-    put(mem, record + lay.BR_UPDATE_ID, get(mem, book + st.B_UPDATE_ID))
-    put(mem, record + lay.BR_VENUE_WALL_NS, get(mem, book + st.B_VENUE_NS))
-    put(mem, record + lay.BR_RECV_MONO_NS, recv_ns)
-    put(mem, record + lay.BR_CONN, conn)
+    feed = get(mem, BOOKS.feed_off)
+    record = BOOKS.record
+    conn = get(mem, book + BOOK_ROW.conn)
+    flags |= get(mem, book + BOOK_ROW.sticky_flags) | get(mem, book + BOOK_ROW.pending_flags)
+    put(mem, book + BOOK_ROW.pending_flags, 0)
+    put(mem, book + BOOK_ROW.last_flags, flags)
+    recv_ns = get(mem, book + BOOK_ROW.recv_ns)
+    put(mem, record + BOOK.instrument, get(mem, book + BOOK_ROW.instrument))
+    put(mem, record + BOOK.flags, flags)
+    put(mem, record + BOOK.update_id, get(mem, book + BOOK_ROW.update_id))
+    put(mem, record + BOOK.venue_wall_ns, get(mem, book + BOOK_ROW.venue_ns))
+    put(mem, record + BOOK.recv_mono_ns, recv_ns)
+    put(mem, record + BOOK.conn, conn)
     generation = 0
     # a book from before its connection's silence stays unproved, also where it is published again as it is
-    if 0 <= conn < lay.CONN_CAPACITY and recv_ns >= get(mem, st.CONNS + conn * st.CW_WORDS + st.CW_LIFE_NS):
-        generation = words[feed + lay.FEED_CONN_OFF + conn * lay.CONN_WORDS + lay.CONN_GENERATION]
-    put(mem, record + lay.BR_CONN_GENERATION, generation)
-    put(mem, record + lay.BR_ROW_EPOCH, get(mem, book + st.B_ROW_EPOCH))
-    bids = book + st.B_SIDE
-    asks = bids + st.SIDE_WORDS
-    depth = lay.BOOK_DEPTH
-    count = copy_top(mem, bids, 1, record + lay.BR_BID_PRICE, record + lay.BR_BID_QTY, depth)
-    put(mem, record + lay.BR_BID_COUNT, count)
+    if 0 <= conn < CONN_CAPACITY and recv_ns >= get(mem, BOOKS.connections + conn * WATCH.WORDS + WATCH.life_ns):
+        generation = words[feed + FEED.connections + conn * CONNECTION.WORDS + CONNECTION.generation]
+    put(mem, record + BOOK.conn_generation, generation)
+    put(mem, record + BOOK.row_epoch, get(mem, book + BOOK_ROW.row_epoch))
+    bids = book + BOOK_ROW.sides
+    asks = bids + SIDE.WORDS
+    depth = BOOK_DEPTH
+    count = copy_top(mem, bids, 1, record + BOOK.bid_price_fp, record + BOOK.bid_qty_fp, depth)
+    put(mem, record + BOOK.bid_count, count)
     for k in range(count, depth):
-        put(mem, record + lay.BR_BID_PRICE + k, lay.ABSENT_BID)
-        put(mem, record + lay.BR_BID_QTY + k, 0)
-    count = copy_top(mem, asks, -1, record + lay.BR_ASK_PRICE, record + lay.BR_ASK_QTY, depth)
-    put(mem, record + lay.BR_ASK_COUNT, count)
+        put(mem, record + BOOK.bid_price_fp + k, ABSENT_BID)
+        put(mem, record + BOOK.bid_qty_fp + k, 0)
+    count = copy_top(mem, asks, -1, record + BOOK.ask_price_fp, record + BOOK.ask_qty_fp, depth)
+    put(mem, record + BOOK.ask_count, count)
     for k in range(count, depth):
-        put(mem, record + lay.BR_ASK_PRICE + k, lay.ABSENT_ASK)
-        put(mem, record + lay.BR_ASK_QTY + k, 0)
+        put(mem, record + BOOK.ask_price_fp + k, ABSENT_ASK)
+        put(mem, record + BOOK.ask_qty_fp + k, 0)
     # 0: the ring stamps it
-    put(mem, record + lay.BR_PUBLISH_MONO_NS, recv_ns if get(mem, st.H_RECORDED) else 0)
-    publish_book(words, feed, get(mem, book + st.B_BOOK_INDEX), mem[record : record + lay.BOOK_RECORD_WORDS])
-    put(mem, st.C_PUBLISHED, get(mem, st.C_PUBLISHED) + 1)
+    put(mem, record + BOOK.publish_mono_ns, recv_ns if get(mem, BOOKS.recorded) else 0)
+    publish_book(words, feed, get(mem, book + BOOK_ROW.book_index), mem[record : record + BOOK.WORDS])
+    put(mem, BOOK_COUNTERS.published, get(mem, BOOK_COUNTERS.published) + 1)
 
 
 @njit
 def lose(mem: Words, book: int, flags: int) -> None:
-    """Continuity is lost: the book waits for a snapshot, and ``flags`` are published before anything else."""
-    mem[book + st.B_STATE] = st.STATE_WAITING
-    mem[st.H_PUBLISH] = flags
+    """Continuity is lost: the book waits for a snapshot. ``flags`` are those that :func:`route` publishes
+    the book with, once the frame has been worked through."""
+    mem[book + BOOK_ROW.state] = STATE_WAITING
+    mem[BOOKS.publish_flags] = flags
 
 
 @njit
@@ -238,12 +177,16 @@ def venue_ns(sent: int) -> int:
 @njit
 def ticker_disagrees(mem: Words, book: int, slot: int, index: int) -> bool:
     """Whether ticker number ``index`` of the ring differs from the book's best prices and quantities."""
-    at = mem[st.H_TICKER_OFF] + (slot * st.TICKER_RING + index % st.TICKER_RING) * st.TICKER_WORDS
-    bids = book + st.B_SIDE
-    asks = bids + st.SIDE_WORDS
-    same_bid = get(mem, at + 1) == best_key(mem, bids) and get(mem, at + 2) == best_qty(mem, bids)
-    same_ask = get(mem, at + 3) == -best_key(mem, asks) and get(mem, at + 4) == best_qty(mem, asks)
-    return not (same_bid and same_ask)
+    at = mem[BOOKS.tickers_off] + (slot * TICKER_RING + index % TICKER_RING) * TICKER.WORDS
+    bids = book + BOOK_ROW.sides
+    asks = bids + SIDE.WORDS
+    same_prices = get(mem, at + TICKER.bid_price_fp) == best_key(mem, bids) and get(
+        mem, at + TICKER.ask_price_fp
+    ) == -best_key(mem, asks)
+    same_qtys = get(mem, at + TICKER.bid_qty_fp) == best_qty(mem, bids) and get(
+        mem, at + TICKER.ask_qty_fp
+    ) == best_qty(mem, asks)
+    return not (same_prices and same_qtys)
 
 
 @njit
@@ -254,15 +197,15 @@ def newest_not_above(mem: Words, book: int, slot: int) -> int:
     newest once one above the book's id has come, or when the ids are equal. Where tickers are conflated, only equal
     ids compare.
     """
-    local = mem[book + st.B_UPDATE_ID]
-    count = mem[book + st.B_TICKER_COUNT]
-    base = mem[st.H_TICKER_OFF] + slot * st.TICKER_RING * st.TICKER_WORDS
-    for index in range(count - 1, max(0, count - st.TICKER_RING) - 1, -1):
-        update_id = mem[base + (index % st.TICKER_RING) * st.TICKER_WORDS]
+    local = mem[book + BOOK_ROW.update_id]
+    count = mem[book + BOOK_ROW.ticker_count]
+    base = mem[BOOKS.tickers_off] + slot * TICKER_RING * TICKER.WORDS
+    for index in range(count - 1, max(0, count - TICKER_RING) - 1, -1):
+        update_id = mem[base + (index % TICKER_RING) * TICKER.WORDS]
         if update_id == local:
             return index
         if update_id < local:
-            return index if mem[st.H_TICKER] == st.TICKER_EVERY and index < count - 1 else -1
+            return index if mem[BOOKS.ticker_rule] == TICKER_EVERY and index < count - 1 else -1
     return -1
 
 
@@ -276,81 +219,81 @@ def check_tickers(mem: Words, book: int, slot: int) -> bool:
     index = newest_not_above(mem, book, slot)
     if index < 0 or not ticker_disagrees(mem, book, slot, index):
         return False
-    mem[st.C_CONTRADICTED] += 1
-    if mem[st.H_RECORDED]:
-        mem[st.H_PUBLISH] = lay.FLAG_UNPROVED
+    mem[BOOK_COUNTERS.contradicted] += 1
+    if mem[BOOKS.recorded]:
+        mem[BOOKS.publish_flags] = FLAG_UNPROVED
         return True
-    mem[st.C_GAPS] += 1
-    lose(mem, book, lay.FLAG_UNPROVED | lay.FLAG_GAP)
+    mem[BOOK_COUNTERS.gaps] += 1
+    lose(mem, book, FLAG_UNPROVED | FLAG_GAP)
     return True
 
 
 @njit
 def synced(mem: Words, book: int) -> None:
     """The book stands on a snapshot or whole-book push again; its next record says so."""
-    mem[book + st.B_PENDING_FLAGS] = lay.FLAG_SNAPSHOT
-    if mem[book + st.B_WAS_SYNCED]:
-        mem[st.C_RESYNCS] += 1
-    mem[book + st.B_WAS_SYNCED] = 1
+    mem[book + BOOK_ROW.pending_flags] = FLAG_SNAPSHOT
+    if mem[book + BOOK_ROW.was_synced]:
+        mem[BOOK_COUNTERS.resyncs] += 1
+    mem[book + BOOK_ROW.was_synced] = 1
 
 
 @njit
 def admit(mem: Words, book: int) -> int:
-    """Sequencer: ``R_APPLIED`` = to be applied, else the frame's result."""
-    if mem[st.EV_FULL]:
-        old = mem[book + st.B_STATE] >= st.STATE_ALIGNING and mem[st.EV_LAST] < mem[book + st.B_UPDATE_ID]
+    """Sequencer: ``RESULT_APPLIED`` = to be applied, else the frame's result."""
+    if mem[EVENT.full]:
+        old = mem[book + BOOK_ROW.state] >= STATE_ALIGNING and mem[EVENT.last_id] < mem[book + BOOK_ROW.update_id]
         if old:
-            mem[st.C_DROPPED] += 1
-        return R_DROPPED if old else R_APPLIED
-    verdict = judge(mem, book, mem[st.EV_FIRST], mem[st.EV_LAST], mem[st.EV_PREVIOUS])
+            mem[BOOK_COUNTERS.dropped] += 1
+        return RESULT_DROPPED if old else RESULT_APPLIED
+    verdict = judge(mem, book, mem[EVENT.first_id], mem[EVENT.last_id], mem[EVENT.previous_id])
     if verdict == APPLY:
-        return R_APPLIED
+        return RESULT_APPLIED
     if verdict == WAIT:
-        mem[st.C_BUFFERED] += 1
-        if mem[book + st.B_STATE] == st.STATE_EMPTY:
-            mem[book + st.B_STATE] = st.STATE_WAITING
-            return R_NEED_SNAPSHOT
-        return R_BUFFERED
+        mem[BOOK_COUNTERS.buffered] += 1
+        if mem[book + BOOK_ROW.state] == STATE_EMPTY:
+            mem[book + BOOK_ROW.state] = STATE_WAITING
+            return RESULT_NEED_SNAPSHOT
+        return RESULT_BUFFERED
     if verdict == OLD:
-        mem[book + st.B_OLD_RUN] += 1
-        if mem[book + st.B_STATE] != st.STATE_LIVE or mem[book + st.B_OLD_RUN] < st.OLD_RUN_MAX:
-            mem[st.C_DROPPED] += 1
-            return R_DROPPED
-    if mem[st.H_QUIET]:
-        mem[st.C_STALE_SNAPSHOTS] += 1
+        mem[book + BOOK_ROW.old_run] += 1
+        if mem[book + BOOK_ROW.state] != STATE_LIVE or mem[book + BOOK_ROW.old_run] < OLD_RUN_MAX:
+            mem[BOOK_COUNTERS.dropped] += 1
+            return RESULT_DROPPED
+    if mem[BOOKS.quiet]:
+        mem[BOOK_COUNTERS.stale_snapshots] += 1
     else:
-        mem[st.C_GAPS] += 1
-        mem[st.C_BUFFERED] += 1
-    lose(mem, book, lay.FLAG_GAP)
-    return R_NEED_SNAPSHOT
+        mem[BOOK_COUNTERS.gaps] += 1
+        mem[BOOK_COUNTERS.buffered] += 1
+    lose(mem, book, FLAG_GAP)
+    return RESULT_NEED_SNAPSHOT
 
 
 @njit
 def depth_event(mem: Words, slot: int, snapshot: bool, recv_ns: int, conn: int) -> int:
-    """A depth message of a known symbol, or a REST snapshot, through sequencer and book. Returns an ``R_*``.
+    """A depth message of a known symbol, or a REST snapshot, through sequencer and book. Returns a ``RESULT_*``.
 
-    A refused number leaves the book as it was; ``R_GROW`` leaves it half changed: repeat the whole frame after growth
-    (quantities are absolute). A whole book is emptied first and goes in last level first: it comes best first, and
-    appending at the best end is cheapest.
+    A refused number leaves the book as it was; ``RESULT_GROW`` leaves it half changed: repeat the whole frame after
+    growth (quantities are absolute). A whole book is emptied first and goes in last level first: it comes best first,
+    and appending at the best end is cheapest.
     """
     book = book_row(mem, slot)
     if not snapshot:
         verdict = admit(mem, book)
-        if verdict != R_APPLIED:
+        if verdict != RESULT_APPLIED:
             return verdict
-    if not get(mem, st.EV_SCALED):
+    if not get(mem, EVENT.scaled):
         refused = scale_event(mem, book)
         if refused:
-            if refused == R_PRICE_PRECISION:
-                lose(mem, book, lay.FLAG_GAP | lay.FLAG_HALTED)
+            if refused == RESULT_PRICE_PRECISION:
+                lose(mem, book, FLAG_GAP | FLAG_HALTED)
             return refused
-    whole = snapshot or get(mem, st.EV_FULL) == 1
+    whole = snapshot or get(mem, EVENT.full) == 1
     for which in range(2):
-        side = book + st.B_SIDE + which * st.SIDE_WORDS
+        side = book + BOOK_ROW.sides + which * SIDE.WORDS
         sign = 1 - 2 * which
-        level = get(mem, st.EV_BID_OFF + 2 * which)
-        count = get(mem, st.EV_BID_COUNT + 2 * which)
-        step = st.LEVEL_WORDS
+        level = get(mem, EVENT.bid_off + 2 * which)
+        count = get(mem, EVENT.bid_count + 2 * which)
+        step = LEVEL.WORDS
         if whole:
             clear_side(mem, side)
             level += (count - 1) * step
@@ -358,159 +301,159 @@ def depth_event(mem: Words, slot: int, snapshot: bool, recv_ns: int, conn: int) 
         for _ in range(count):
             done = set_level(mem, side, sign * get(mem, level), get(mem, level + 1))
             if done:
-                return R_GROW if done == NO_ROOM else R_OVERFLOW
+                return RESULT_GROW if done == NO_ROOM else RESULT_OVERFLOW
             level += step
-    put(mem, st.C_INEXACT, get(mem, st.C_INEXACT) + get(mem, st.EV_INEXACT))
-    put(mem, book + st.B_UPDATE_ID, get(mem, st.EV_LAST))
-    put(mem, book + st.B_OLD_RUN, 0)
-    put(mem, book + st.B_RECV_NS, max(recv_ns, get(mem, book + st.B_RECV_NS)))
-    put(mem, book + st.B_CONN, conn)
-    if get(mem, st.EV_TIME):
-        put(mem, book + st.B_VENUE_NS, venue_ns(get(mem, st.EV_TIME)))
+    put(mem, BOOK_COUNTERS.inexact_levels, get(mem, BOOK_COUNTERS.inexact_levels) + get(mem, EVENT.inexact))
+    put(mem, book + BOOK_ROW.update_id, get(mem, EVENT.last_id))
+    put(mem, book + BOOK_ROW.old_run, 0)
+    put(mem, book + BOOK_ROW.recv_ns, max(recv_ns, get(mem, book + BOOK_ROW.recv_ns)))
+    put(mem, book + BOOK_ROW.conn, conn)
+    if get(mem, EVENT.time):
+        put(mem, book + BOOK_ROW.venue_ns, venue_ns(get(mem, EVENT.time)))
     return applied(mem, book, slot, snapshot, whole)
 
 
 @njit
 def applied(mem: Words, book: int, slot: int, snapshot: bool, whole: bool) -> int:
     """State and publication after the levels are in: quarantines a crossed or contradicted book (a recorded one only
-    for as long as it is so). An ``R_*``."""
+    for as long as it is so). An ``RESULT_*``."""
     if snapshot:
-        put(mem, book + st.B_STATE, st.STATE_ALIGNING)
-        put(mem, st.C_SNAPSHOTS, get(mem, st.C_SNAPSHOTS) + 1)
-        return R_APPLIED
-    if whole and get(mem, book + st.B_STATE) < st.STATE_ALIGNING:
+        put(mem, book + BOOK_ROW.state, STATE_ALIGNING)
+        put(mem, BOOK_COUNTERS.snapshots, get(mem, BOOK_COUNTERS.snapshots) + 1)
+        return RESULT_APPLIED
+    if whole and get(mem, book + BOOK_ROW.state) < STATE_ALIGNING:
         synced(mem, book)
-    put(mem, book + st.B_STATE, st.STATE_LIVE)
-    put(mem, st.C_APPLIED, get(mem, st.C_APPLIED) + 1)
-    doubted = R_APPLIED if get(mem, st.H_RECORDED) else R_RESYNC
+    put(mem, book + BOOK_ROW.state, STATE_LIVE)
+    put(mem, BOOK_COUNTERS.applied, get(mem, BOOK_COUNTERS.applied) + 1)
+    doubted = RESULT_APPLIED if get(mem, BOOKS.recorded) else RESULT_RESYNC
     if is_crossed(mem, book):
-        put(mem, st.C_CROSSED, get(mem, st.C_CROSSED) + 1)
-        if doubted == R_RESYNC:
-            lose(mem, book, lay.FLAG_CROSSED)
+        put(mem, BOOK_COUNTERS.crossed, get(mem, BOOK_COUNTERS.crossed) + 1)
+        if doubted == RESULT_RESYNC:
+            lose(mem, book, FLAG_CROSSED)
         else:
-            put(mem, st.H_PUBLISH, lay.FLAG_CROSSED)
+            put(mem, BOOKS.publish_flags, FLAG_CROSSED)
         return doubted
-    if get(mem, book + st.B_TICKER_COUNT) and check_tickers(mem, book, slot):
+    if get(mem, book + BOOK_ROW.ticker_count) and check_tickers(mem, book, slot):
         return doubted
-    put(mem, st.H_PUBLISH, 0)
-    return R_APPLIED
+    put(mem, BOOKS.publish_flags, 0)
+    return RESULT_APPLIED
 
 
 @njit
 def remember_ticker(mem: Words, book: int, at: int) -> int:
     """Writes the event's ticker to word offset ``at``: 1 written, 0 not comparable, -1 for the reference decoder."""
     for k in range(2):
-        raw = st.EV_TICK + 4 * k
+        raw = EVENT.tick + 4 * k
         price = mem[raw]
         qty = mem[raw + 2]
-        if not mem[st.EV_SCALED]:
+        if not mem[EVENT.scaled]:
             if price > 0:
-                price = scale_price(price, mem[raw + 1], mem[book + st.B_PRICE_EXP])
+                price = scale_price(price, mem[raw + 1], mem[book + BOOK_ROW.price_exp])
             if qty > 0:
-                shift = mem[book + st.B_QTY_EXP] - mem[book + st.B_MULT_EXP] - mem[raw + 3]
-                qty, _ = scale_qty(qty, shift, mem[book + st.B_MULT])
+                shift = mem[book + BOOK_ROW.qty_exp] - mem[book + BOOK_ROW.multiplier_exp] - mem[raw + 3]
+                qty, _ = scale_qty(qty, shift, mem[book + BOOK_ROW.multiplier])
             if price < 0 or qty < 0:
                 return 0 if price == -1 else -1
-        mem[at + 1 + 2 * k] = price
-        mem[at + 2 + 2 * k] = qty
-    mem[at] = mem[st.EV_LAST]
+        mem[at + TICKER.bid_price_fp + 2 * k] = price
+        mem[at + TICKER.bid_qty_fp + 2 * k] = qty
+    mem[at + TICKER.update_id] = mem[EVENT.last_id]
     return 1
 
 
 @njit
 def ticker_event(mem: Words, slot: int) -> int:
-    """Remembers a best-price ticker; one whose id is comparable may prove the book wrong. Returns an ``R_*``."""
-    if mem[st.H_TICKER] == st.TICKER_NONE:
-        return R_TICKER
+    """Remembers a best-price ticker; one whose id is comparable may prove the book wrong. Returns a ``RESULT_*``."""
+    if mem[BOOKS.ticker_rule] == TICKER_NONE:
+        return RESULT_TICKER
     book = book_row(mem, slot)
-    count = mem[book + st.B_TICKER_COUNT]
-    base = mem[st.H_TICKER_OFF] + slot * st.TICKER_RING * st.TICKER_WORDS
-    newest = mem[base + ((count + st.TICKER_RING - 1) % st.TICKER_RING) * st.TICKER_WORDS]
-    if count and mem[st.EV_LAST] <= newest:
-        return R_TICKER  # a second connection repeats it, or an older one: nothing new
-    kept = remember_ticker(mem, book, base + (count % st.TICKER_RING) * st.TICKER_WORDS)
+    count = mem[book + BOOK_ROW.ticker_count]
+    base = mem[BOOKS.tickers_off] + slot * TICKER_RING * TICKER.WORDS
+    newest = mem[base + ((count + TICKER_RING - 1) % TICKER_RING) * TICKER.WORDS]
+    if count and mem[EVENT.last_id] <= newest:
+        return RESULT_TICKER  # a second connection repeats it, or an older one: nothing new
+    kept = remember_ticker(mem, book, base + (count % TICKER_RING) * TICKER.WORDS)
     if kept < 1:
-        return R_TICKER if kept == 0 else R_UNKNOWN_SHAPE
-    mem[book + st.B_TICKER_COUNT] = count + 1
+        return RESULT_TICKER if kept == 0 else RESULT_UNKNOWN_SHAPE
+    mem[book + BOOK_ROW.ticker_count] = count + 1
     # Only the first ticker at or above the book's id tells something new about the book as it stands.
-    if mem[book + st.B_STATE] != st.STATE_LIVE or newest >= mem[book + st.B_UPDATE_ID]:
-        return R_TICKER
-    return R_RESYNC if check_tickers(mem, book, slot) and not mem[st.H_RECORDED] else R_TICKER
+    if mem[book + BOOK_ROW.state] != STATE_LIVE or newest >= mem[book + BOOK_ROW.update_id]:
+        return RESULT_TICKER
+    return RESULT_RESYNC if check_tickers(mem, book, slot) and not mem[BOOKS.recorded] else RESULT_TICKER
 
 
 @njit
 def watch_connection(mem: Words, words: Words, topic: int, slot: int, recv_ns: int, conn: int) -> None:
-    """Before anything of a frame is published: whether its connection's frames are of now. Sets ``H_NOTICE``."""
-    mem[st.H_NOTICE] = 0
+    """Before anything of a frame is published: whether its connection's frames are of now. Sets ``BOOKS.notice``."""
+    mem[BOOKS.notice] = 0
     check_pause(mem, words, recv_ns)
-    row = st.CONNS + conn * st.CW_WORDS
-    if conn < 0 or conn >= lay.CONN_CAPACITY or not mem[row + st.CW_OPEN] or topic == st.TOPIC_CONTROL:
+    row = BOOKS.connections + conn * WATCH.WORDS
+    if conn < 0 or conn >= CONN_CAPACITY or not mem[row + WATCH.open] or topic == TOPIC_CONTROL:
         return
     note_frame(mem, words, conn, recv_ns)
-    if slot >= 0 and (topic == st.TOPIC_DEPTH or topic == st.TOPIC_TICKER):
+    if slot >= 0 and (topic == TOPIC_DEPTH or topic == TOPIC_TICKER):  # noqa: SIM109  a tuple is a loop to numba
         judge_time(mem, words, conn, recv_ns)
 
 
 @njit
 def route(mem: Words, words: Words, topic: int, recv_ns: int, conn: int) -> int:
-    """A scanned frame to its book. Returns an ``R_*``; counts, publishes, and stamps the connection after that.
+    """A scanned frame to its book. Returns an ``RESULT_*``; counts, publishes, and stamps the connection after that.
 
     An event that the reference decoder wrote is routed the same way; it knows its slot, and so does a snapshot
     (``TOPIC_SNAPSHOT``, only while ``H_QUIET``: it publishes nothing).
     """
     slot = -1
-    if mem[st.EV_SCALED] or topic == st.TOPIC_SNAPSHOT:
-        slot = mem[st.EV_SLOT]
-    elif topic != st.TOPIC_OTHER and topic != st.TOPIC_CONTROL and mem[st.EV_SYMBOL_LEN]:
-        slot = find_symbol(mem, mem[st.EV_SYMBOL_BYTE], mem[st.EV_SYMBOL_LEN])
-    mem[st.H_LAST_SLOT] = slot
-    mem[st.H_PUBLISH] = -1
-    if topic == st.TOPIC_UNKNOWN:
-        return R_UNKNOWN_SHAPE
-    live = not mem[st.H_QUIET] and not mem[st.H_RECORDED]
+    if mem[EVENT.scaled] or topic == TOPIC_SNAPSHOT:
+        slot = mem[EVENT.slot]
+    elif topic != TOPIC_OTHER and topic != TOPIC_CONTROL and mem[EVENT.symbol_len]:
+        slot = find_symbol(mem, mem[EVENT.symbol_byte], mem[EVENT.symbol_len])
+    mem[BOOKS.last_slot] = slot
+    mem[BOOKS.publish_flags] = -1
+    if topic == TOPIC_UNKNOWN:
+        return RESULT_UNKNOWN_SHAPE
+    live = not mem[BOOKS.quiet] and not mem[BOOKS.recorded]
     if live:
         watch_connection(mem, words, topic, slot, recv_ns, conn)
-    if topic == st.TOPIC_CONTROL:
-        mem[st.C_CONTROL] += 1
-        result = R_CONTROL
+    if topic == TOPIC_CONTROL:
+        mem[BOOK_COUNTERS.control] += 1
+        result = RESULT_CONTROL
     elif slot < 0:
-        mem[st.C_OTHER] += 1
-        result = R_OTHER
-    elif topic == st.TOPIC_TICKER:
+        mem[BOOK_COUNTERS.other] += 1
+        result = RESULT_OTHER
+    elif topic == TOPIC_TICKER:
         result = ticker_event(mem, slot)
     else:
-        result = depth_event(mem, slot, topic == st.TOPIC_SNAPSHOT, recv_ns, conn)
-    if live and mem[st.H_NOTICE]:
-        result |= R_NOTICE
-    if (result & ~R_NOTICE) >= R_UNKNOWN_SHAPE or mem[st.H_QUIET]:
+        result = depth_event(mem, slot, topic == TOPIC_SNAPSHOT, recv_ns, conn)
+    if live and mem[BOOKS.notice]:
+        result |= RESULT_NOTICE
+    if (result & ~RESULT_NOTICE) >= RESULT_UNKNOWN_SHAPE or mem[BOOKS.quiet]:
         return result
-    if mem[st.H_PUBLISH] >= 0:
-        publish(mem, words, book_row(mem, slot), mem[st.H_PUBLISH])
-    conn_frame(words, mem[st.H_FEED_OFF], conn, recv_ns)
-    mem[st.C_FRAMES] += 1
-    mem[st.C_SLOW_PATH if mem[st.EV_SCALED] else st.C_FAST_PATH] += 1
+    if mem[BOOKS.publish_flags] >= 0:
+        publish(mem, words, book_row(mem, slot), mem[BOOKS.publish_flags])
+    conn_frame(words, mem[BOOKS.feed_off], conn, recv_ns)
+    mem[BOOK_COUNTERS.frames] += 1
+    mem[BOOK_COUNTERS.slow_path if mem[EVENT.scaled] else BOOK_COUNTERS.fast_path] += 1
     if slot >= 0:
-        mem[st.C_TICKERS if topic == st.TOPIC_TICKER else st.C_MESSAGES] += 1
+        mem[BOOK_COUNTERS.tickers if topic == TOPIC_TICKER else BOOK_COUNTERS.messages] += 1
     return result
 
 
 @njit
 def owner_publish(mem: Words, words: Words, slot: int, flags: int, action: int) -> int:
-    """What Python publishes: ``OWNER_SYNCED`` after a snapshot and its replay (``R_RESYNC`` if the book is crossed),
-    ``OWNER_LOSE`` when a book becomes invalid, ``OWNER_REPEAT`` to publish it again as it is."""
+    """What Python publishes: ``OWNER_SYNCED`` after a snapshot and its replay (``RESULT_RESYNC`` if the book is
+    crossed), ``OWNER_LOSE`` when a book becomes invalid, ``OWNER_REPEAT`` to publish it again as it is."""
     book = book_row(mem, slot)
-    result = R_APPLIED
+    result = RESULT_APPLIED
     if action == OWNER_LOSE:
         lose(mem, book, flags)
     elif action == OWNER_SYNCED:
         if is_crossed(mem, book):
-            mem[st.C_CROSSED] += 1
-            flags = lay.FLAG_CROSSED
-            if mem[st.H_RECORDED]:
+            mem[BOOK_COUNTERS.crossed] += 1
+            flags = FLAG_CROSSED
+            if mem[BOOKS.recorded]:
                 synced(mem, book)
             else:
                 lose(mem, book, flags)
-                result = R_RESYNC
+                result = RESULT_RESYNC
         else:
             synced(mem, book)
     publish(mem, words, book, flags)

@@ -4,28 +4,21 @@ A frame that comes late is stamped as received just now, so age by receipt alone
 stream (fault row 14), a process that was stopped and reads its full socket buffers (fault row 42), a proxy that holds
 things back. So the time that a frame carries is held against the venue's own clock, on our monotonic clock (steps of
 our wall clock do not matter), and the connection's row says "dead" from the first late frame on, until frames of now
-have come for a while. Only connections that their owner has opened (``CW_OPEN``) are judged; recordings are not.
+have come for a while. Only connections that their owner has opened (``WATCH.open``) are judged; recordings are not.
 
 A connection that was silent and goes on begins a new life: see ``note_frame``.
 
 Venue times that run backward tell how far topics of one connection run apart; the largest step is kept for the owner
-(``CW_BACK_MS``), and one beyond what the row allows is reported at once.
+(``WATCH.back_ms``), and one beyond what the row allows is reported at once.
 """
 
 from __future__ import annotations
 
-from pipeline.book import memory as st
+from pipeline.book.memory import BOOKS, EVENT, WATCH
 from shm.atomics import load_relaxed, store_release
 from shm.bookring import conn_open
 from shm.jit import njit_bare as njit
-from shm.layout import (
-    CONN_ALIVE,
-    CONN_CAPACITY,
-    CONN_CROSS_TOPIC_LAG_NS,
-    CONN_VENUE,
-    CONN_WORDS,
-    FEED_CONN_OFF,
-)
+from shm.layout import CONN_CAPACITY, CONNECTION, FEED
 from shm.words import Words
 
 LATE_MS = 500  # a frame this far behind the venue's clock proves nothing
@@ -39,7 +32,7 @@ DISORDER_MAX_MS = 250  # more is no disorder of delivery: a first whole book car
 MICROSECONDS_FROM = 10**14  # venue times are unix ms, or us from here on
 MICROSECONDS_BACK = 250_000  # a difference as large as this is in microseconds (or no disorder)
 
-# what the owner is told (``H_NOTICE``, added up)
+# what the owner is told (``BOOKS.notice``, added up)
 NOTICE_ON_TIME = 1
 NOTICE_LATE = 2
 NOTICE_DISORDER = 4
@@ -57,34 +50,35 @@ def late_ms(mem: Words, venue_time: int, recv_ns: int) -> int:
     if venue_time >= MICROSECONDS_FROM:
         venue_time //= 1000
     gap: int = recv_ns // 1_000_000 - venue_time
-    if mem[st.H_CLOCK_KNOWN]:
-        late: int = gap + mem[st.H_CLOCK_OFFSET_MS]
+    if mem[BOOKS.clock_known]:
+        late: int = gap + mem[BOOKS.clock_offset_ms]
         if -FOREIGN_MS < late < FOREIGN_MS:
             return late
-    if not mem[st.H_GAP_KNOWN] or gap < mem[st.H_LEAST_GAP_MS]:
-        mem[st.H_GAP_KNOWN] = 1
-        mem[st.H_LEAST_GAP_MS] = gap
-    least: int = mem[st.H_LEAST_GAP_MS]
+    if not mem[BOOKS.gap_known] or gap < mem[BOOKS.least_gap_ms]:
+        mem[BOOKS.gap_known] = 1
+        mem[BOOKS.least_gap_ms] = gap
+    least: int = mem[BOOKS.least_gap_ms]
     return gap - least
 
 
 @njit
 def set_on_time(mem: Words, words: Words, conn: int, on_time: int) -> None:
     """Whether a connection's frames prove anything from now on."""
-    mem[st.CONNS + conn * st.CW_WORDS + st.CW_ON_TIME] = on_time
-    row = mem[st.H_FEED_OFF] + FEED_CONN_OFF + conn * CONN_WORDS
-    store_release(words, row + CONN_ALIVE, on_time)  # SYNC conn.alive: release; pairs with the acquire in proof_mono_ns
+    mem[BOOKS.connections + conn * WATCH.WORDS + WATCH.on_time] = on_time
+    row = mem[BOOKS.feed_off] + FEED.connections + conn * CONNECTION.WORDS
+    # SYNC conn.alive: release; pairs with the acquire in proof_mono_ns
+    store_release(words, row + CONNECTION.alive, on_time)
 
 
 @njit
 def check_pause(mem: Words, words: Words, recv_ns: int) -> None:
     """This process stood still: what the sockets hold is old. Nothing is proved until frames of now come."""
-    if mem[st.H_TICK_NS] == 0 or recv_ns - mem[st.H_TICK_NS] <= PAUSE_NS:
+    if mem[BOOKS.tick_ns] == 0 or recv_ns - mem[BOOKS.tick_ns] <= PAUSE_NS:
         return
-    mem[st.H_TICK_NS] = recv_ns
-    mem[st.H_NOTICE] |= NOTICE_PAUSED
+    mem[BOOKS.tick_ns] = recv_ns
+    mem[BOOKS.notice] |= NOTICE_PAUSED
     for conn in range(CONN_CAPACITY):
-        if mem[st.CONNS + conn * st.CW_WORDS + st.CW_OPEN]:
+        if mem[BOOKS.connections + conn * WATCH.WORDS + WATCH.open]:
             set_on_time(mem, words, conn, 0)
 
 
@@ -95,44 +89,47 @@ def note_frame(mem: Words, words: Words, conn: int, recv_ns: int) -> None:
     Whoever held frames back may have dropped some: a frame of another topic must not prove the books from before the
     silence. They wait for an update of their own, which their sequence rule judges.
     """
-    row = st.CONNS + conn * st.CW_WORDS
-    if mem[row + st.CW_ON_TIME] and recv_ns - mem[row + st.CW_DATA_NS] > SILENCE_NS:
-        shared = mem[st.H_FEED_OFF] + FEED_CONN_OFF + conn * CONN_WORDS
-        venue, lag_ns = load_relaxed(words, shared + CONN_VENUE), load_relaxed(words, shared + CONN_CROSS_TOPIC_LAG_NS)
-        conn_open(words, mem[st.H_FEED_OFF], conn, venue, lag_ns)
-        mem[row + st.CW_LIFE_NS] = recv_ns
-        mem[st.H_NOTICE] |= NOTICE_SILENCE
-    mem[row + st.CW_DATA_NS] = recv_ns
+    row = BOOKS.connections + conn * WATCH.WORDS
+    if mem[row + WATCH.on_time] and recv_ns - mem[row + WATCH.data_ns] > SILENCE_NS:
+        shared = mem[BOOKS.feed_off] + FEED.connections + conn * CONNECTION.WORDS
+        venue, lag_ns = (
+            load_relaxed(words, shared + CONNECTION.venue),
+            load_relaxed(words, shared + CONNECTION.cross_topic_lag_ns),
+        )
+        conn_open(words, mem[BOOKS.feed_off], conn, venue, lag_ns)
+        mem[row + WATCH.life_ns] = recv_ns
+        mem[BOOKS.notice] |= NOTICE_SILENCE
+    mem[row + WATCH.data_ns] = recv_ns
 
 
 @njit
 def judge_time(mem: Words, words: Words, conn: int, recv_ns: int) -> None:
     """The time of the frame in the event (0 = not sent), on an open connection: lateness and disorder."""
-    row = st.CONNS + conn * st.CW_WORDS
-    venue_time = mem[st.EV_TIME]
+    row = BOOKS.connections + conn * WATCH.WORDS
+    venue_time = mem[EVENT.time]
     if venue_time <= 0:
-        if not mem[row + st.CW_ON_TIME] and not mem[row + st.CW_TIME_MAX]:
+        if not mem[row + WATCH.on_time] and not mem[row + WATCH.time_max]:
             set_on_time(mem, words, conn, 1)  # nothing on this connection has carried a time yet
-            mem[st.H_NOTICE] |= NOTICE_ON_TIME
+            mem[BOOKS.notice] |= NOTICE_ON_TIME
         return
     late = late_ms(mem, venue_time, recv_ns)
     if late > LATE_MS:
-        mem[row + st.CW_LATE_NS] = recv_ns
-        if mem[row + st.CW_ON_TIME]:
+        mem[row + WATCH.late_ns] = recv_ns
+        if mem[row + WATCH.on_time]:
             set_on_time(mem, words, conn, 0)
-            mem[st.H_NOTICE] |= NOTICE_LATE
-    elif not mem[row + st.CW_ON_TIME] and late < ON_TIME_MS and recv_ns - mem[row + st.CW_LATE_NS] > SETTLED_NS:
+            mem[BOOKS.notice] |= NOTICE_LATE
+    elif not mem[row + WATCH.on_time] and late < ON_TIME_MS and recv_ns - mem[row + WATCH.late_ns] > SETTLED_NS:
         set_on_time(mem, words, conn, 1)
-        mem[st.H_NOTICE] |= NOTICE_ON_TIME
-    mem[row + st.CW_TIMED] += 1
-    back = mem[row + st.CW_TIME_MAX] - venue_time
+        mem[BOOKS.notice] |= NOTICE_ON_TIME
+    mem[row + WATCH.timed] += 1
+    back = mem[row + WATCH.time_max] - venue_time
     if back <= 0:
-        mem[row + st.CW_TIME_MAX] = venue_time
-    elif recv_ns - mem[row + st.CW_LATE_NS] > CALM_NS:
+        mem[row + WATCH.time_max] = venue_time
+    elif recv_ns - mem[row + WATCH.late_ns] > CALM_NS:
         if back > MICROSECONDS_BACK:
             back //= 1000
         if back <= DISORDER_MAX_MS:
-            mem[row + st.CW_BACK_MS] = max(mem[row + st.CW_BACK_MS], back)
-            if back > mem[st.H_LAG_MS]:
-                mem[st.H_BACK_MS] = back
-                mem[st.H_NOTICE] |= NOTICE_DISORDER
+            mem[row + WATCH.back_ms] = max(mem[row + WATCH.back_ms], back)
+            if back > mem[BOOKS.lag_ms]:
+                mem[BOOKS.back_ms] = back
+                mem[BOOKS.notice] |= NOTICE_DISORDER

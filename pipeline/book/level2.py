@@ -11,51 +11,51 @@ Kernels take the private array of :mod:`pipeline.book.memory` and ``side``, the 
 
 from __future__ import annotations
 
-from pipeline.book import memory as st
+from pipeline.book.memory import BLOCK_LEVELS, BLOCK_WORDS, BOOKS, COUNT_BITS, COUNT_MASK, DIRECTORY_CAP, ENTRY, SIDE
 from shm.bytewords import get, move_words, put, step_if_below, step_if_not_above
 from shm.jit import njit_bare as njit
 from shm.words import Words
 
 NO_ROOM = -1
 FULL_SIDE = -2
-_KEYS = st.BLOCK_LEVELS
-_WORDS = st.BLOCK_WORDS
-_ENTRY = st.ENTRY_WORDS
-_BITS = st.COUNT_BITS
-_MASK = st.COUNT_MASK
-_HALF = st.BLOCK_LEVELS // 2
+_KEYS = BLOCK_LEVELS
+_WORDS = BLOCK_WORDS
+_ENTRY = ENTRY.WORDS
+_BITS = COUNT_BITS
+_MASK = COUNT_MASK
+_HALF = BLOCK_LEVELS // 2
 
 
 @njit
 def take_block(mem: Words) -> int:
     """A free block's number, or ``NO_ROOM``."""
-    free = get(mem, st.H_BLOCK_FREE)
+    free = get(mem, BOOKS.block_free)
     if free:
         block = free - 1
-        put(mem, st.H_BLOCK_FREE, get(mem, get(mem, st.H_BLOCK_OFF) + block * _WORDS))
+        put(mem, BOOKS.block_free, get(mem, get(mem, BOOKS.blocks_off) + block * _WORDS))
         return block
-    used = get(mem, st.H_BLOCK_USED)
-    if used >= get(mem, st.H_BLOCK_COUNT):
+    used = get(mem, BOOKS.block_used)
+    if used >= get(mem, BOOKS.block_count):
         return NO_ROOM
-    put(mem, st.H_BLOCK_USED, used + 1)
+    put(mem, BOOKS.block_used, used + 1)
     return used
 
 
 @njit
 def give_block(mem: Words, block: int) -> None:
     """Puts a block back."""
-    put(mem, get(mem, st.H_BLOCK_OFF) + block * _WORDS, get(mem, st.H_BLOCK_FREE))
-    put(mem, st.H_BLOCK_FREE, block + 1)
+    put(mem, get(mem, BOOKS.blocks_off) + block * _WORDS, get(mem, BOOKS.block_free))
+    put(mem, BOOKS.block_free, block + 1)
 
 
 @njit
 def clear_side(mem: Words, side: int) -> None:
     """Removes every level."""
-    entry = get(mem, side + st.SIDE_DIRECTORY)
-    for _ in range(get(mem, side + st.SIDE_BLOCKS)):
+    entry = get(mem, side + SIDE.directory_off)
+    for _ in range(get(mem, side + SIDE.blocks)):
         give_block(mem, get(mem, entry + 1) >> _BITS)
         entry += _ENTRY
-    put(mem, side + st.SIDE_BLOCKS, 0)
+    put(mem, side + SIDE.blocks, 0)
 
 
 @njit(forceinline=True)
@@ -86,20 +86,20 @@ def find_level(mem: Words, base: int, count: int, key: int) -> int:
 @njit
 def insert_entry(mem: Words, side: int, entry: int, key: int, packed: int) -> None:
     """Opens the directory at word offset ``entry`` for a block; the caller made sure that there is room."""
-    blocks = get(mem, side + st.SIDE_BLOCKS)
-    end = get(mem, side + st.SIDE_DIRECTORY) + blocks * _ENTRY
+    blocks = get(mem, side + SIDE.blocks)
+    end = get(mem, side + SIDE.directory_off) + blocks * _ENTRY
     move_words(mem, entry + _ENTRY, entry, end - entry)
     put(mem, entry, key)
     put(mem, entry + 1, packed)
-    put(mem, side + st.SIDE_BLOCKS, blocks + 1)
+    put(mem, side + SIDE.blocks, blocks + 1)
 
 
 @njit
 def compact(mem: Words, side: int) -> None:
     """Packs a side's levels into full blocks; frees the rest."""
-    directory = get(mem, side + st.SIDE_DIRECTORY)
-    blocks = get(mem, side + st.SIDE_BLOCKS)
-    pool = get(mem, st.H_BLOCK_OFF)
+    directory = get(mem, side + SIDE.directory_off)
+    blocks = get(mem, side + SIDE.blocks)
+    pool = get(mem, BOOKS.blocks_off)
     to = directory
     to_count = 0
     for entry in range(directory, directory + blocks * _ENTRY, _ENTRY):
@@ -121,7 +121,7 @@ def compact(mem: Words, side: int) -> None:
         give_block(mem, get(mem, entry + 1) >> _BITS)
     for entry in range(directory, directory + kept * _ENTRY, _ENTRY):
         put(mem, entry, get(mem, pool + (get(mem, entry + 1) >> _BITS) * _WORDS))
-    put(mem, side + st.SIDE_BLOCKS, kept)
+    put(mem, side + SIDE.blocks, kept)
 
 
 @njit
@@ -131,17 +131,17 @@ def make_room(mem: Words, side: int, entry: int, key: int, qty: int) -> int:
 
     A full block is split in halves; but behind the best one an empty one begins, because new best prices come there.
     """
-    if get(mem, side + st.SIDE_BLOCKS) == st.DIRECTORY_CAP:
+    if get(mem, side + SIDE.blocks) == DIRECTORY_CAP:
         compact(mem, side)
-        return 0 if get(mem, side + st.SIDE_BLOCKS) * 4 <= st.DIRECTORY_CAP * 3 else FULL_SIDE
+        return 0 if get(mem, side + SIDE.blocks) * 4 <= DIRECTORY_CAP * 3 else FULL_SIDE
     block = take_block(mem)
     if block == NO_ROOM:
         return NO_ROOM
-    pool = get(mem, st.H_BLOCK_OFF)
+    pool = get(mem, BOOKS.blocks_off)
     old = get(mem, entry + 1) >> _BITS
     source = pool + old * _WORDS
     target = pool + block * _WORDS
-    end = get(mem, side + st.SIDE_DIRECTORY) + get(mem, side + st.SIDE_BLOCKS) * _ENTRY
+    end = get(mem, side + SIDE.directory_off) + get(mem, side + SIDE.blocks) * _ENTRY
     if entry + _ENTRY == end and get(mem, source + 2 * _KEYS - 2) < key:
         put(mem, target, key)
         put(mem, target + 1, qty)
@@ -159,10 +159,10 @@ def first_level(mem: Words, side: int, key: int, qty: int) -> int:
     block = take_block(mem)
     if block == NO_ROOM:
         return NO_ROOM
-    base = get(mem, st.H_BLOCK_OFF) + block * _WORDS
+    base = get(mem, BOOKS.blocks_off) + block * _WORDS
     put(mem, base, key)
     put(mem, base + 1, qty)
-    insert_entry(mem, side, get(mem, side + st.SIDE_DIRECTORY), key, (block << _BITS) | 1)
+    insert_entry(mem, side, get(mem, side + SIDE.directory_off), key, (block << _BITS) | 1)
     return 0
 
 
@@ -172,11 +172,11 @@ def remove_level(mem: Words, side: int, entry: int, base: int, at: int) -> None:
     packed = get(mem, entry + 1)
     count = packed & _MASK
     if count == 1:
-        blocks = get(mem, side + st.SIDE_BLOCKS)
-        end = get(mem, side + st.SIDE_DIRECTORY) + blocks * _ENTRY
+        blocks = get(mem, side + SIDE.blocks)
+        end = get(mem, side + SIDE.directory_off) + blocks * _ENTRY
         give_block(mem, packed >> _BITS)
         move_words(mem, entry, entry + _ENTRY, end - entry - _ENTRY)
-        put(mem, side + st.SIDE_BLOCKS, blocks - 1)
+        put(mem, side + SIDE.blocks, blocks - 1)
         return
     move_words(mem, at, at + 2, base + 2 * count - at - 2)
     put(mem, entry + 1, packed - 1)
@@ -189,11 +189,11 @@ def set_level(mem: Words, side: int, key: int, qty: int) -> int:
 
     Repeating a whole update after growth is harmless: quantities are absolute.
     """
-    blocks = get(mem, side + st.SIDE_BLOCKS)
+    blocks = get(mem, side + SIDE.blocks)
     if blocks == 0:
         return first_level(mem, side, key, qty) if qty else 0
-    pool = get(mem, st.H_BLOCK_OFF)
-    entry = find_entry(mem, get(mem, side + st.SIDE_DIRECTORY), blocks, key)
+    pool = get(mem, BOOKS.blocks_off)
+    entry = find_entry(mem, get(mem, side + SIDE.directory_off), blocks, key)
     packed = get(mem, entry + 1)
     count = packed & _MASK
     base = pool + (packed >> _BITS) * _WORDS
@@ -213,7 +213,7 @@ def set_level(mem: Words, side: int, key: int, qty: int) -> int:
         room = make_room(mem, side, entry, key, qty)
         if room:
             return 0 if room == 1 else room
-        entry = find_entry(mem, get(mem, side + st.SIDE_DIRECTORY), get(mem, side + st.SIDE_BLOCKS), key)
+        entry = find_entry(mem, get(mem, side + SIDE.directory_off), get(mem, side + SIDE.blocks), key)
         packed = get(mem, entry + 1)
         count = packed & _MASK
         base = pool + (packed >> _BITS) * _WORDS
@@ -230,11 +230,11 @@ def set_level(mem: Words, side: int, key: int, qty: int) -> int:
 @njit
 def best_level(mem: Words, side: int) -> int:
     """Word offset of the best level (key, quantity); 0 when the side is empty."""
-    blocks = get(mem, side + st.SIDE_BLOCKS)
+    blocks = get(mem, side + SIDE.blocks)
     if blocks == 0:
         return 0
-    packed = get(mem, get(mem, side + st.SIDE_DIRECTORY) + (blocks - 1) * _ENTRY + 1)
-    return get(mem, st.H_BLOCK_OFF) + (packed >> _BITS) * _WORDS + 2 * (packed & _MASK) - 2
+    packed = get(mem, get(mem, side + SIDE.directory_off) + (blocks - 1) * _ENTRY + 1)
+    return get(mem, BOOKS.blocks_off) + (packed >> _BITS) * _WORDS + 2 * (packed & _MASK) - 2
 
 
 @njit
@@ -257,10 +257,10 @@ def copy_top(mem: Words, side: int, sign: int, prices: int, qtys: int, depth: in
 
     ``sign`` turns a key back into a price: 1 for bids, -1 for asks.
     """
-    directory = get(mem, side + st.SIDE_DIRECTORY)
-    pool = get(mem, st.H_BLOCK_OFF)
+    directory = get(mem, side + SIDE.directory_off)
+    pool = get(mem, BOOKS.blocks_off)
     done = 0
-    entry = directory + (get(mem, side + st.SIDE_BLOCKS) - 1) * _ENTRY
+    entry = directory + (get(mem, side + SIDE.blocks) - 1) * _ENTRY
     while entry >= directory and done < depth:
         packed = get(mem, entry + 1)
         count = packed & _MASK

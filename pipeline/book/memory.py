@@ -1,8 +1,9 @@
-"""Private memory of one venue's books: one ``int64`` array, every offset written here. Words unless said otherwise.
+"""Private memory of one venue's books: one ``int64`` array, declared in tables (:mod:`shm.declare`).
 
 ::
 
-    | head | event | record | frame bytes | raw levels | symbol table | book rows | tickers | directories | blocks ... |
+    | BOOKS: head, counters, event, connections, record, frame bytes, raw levels | symbol table | book rows | tickers |
+    | directories | blocks ... |
 
 One array, because each array argument of a kernel costs a hundred nanoseconds per call. Only the blocks grow: they lie
 last, so that a bigger array with the old contents in front keeps every offset valid. One process reads and writes it;
@@ -13,119 +14,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from shm import layout
+from shm.declare import Table, rows_of, word, words_of
+from shm.layout import BOOK, CONN_CAPACITY, LINE_WORDS
 from shm.words import Words
 
-# --- head: venue rules (data, written once) ---
-H_FEED_OFF = 0  # word offset of the feed segment in the shared words
-H_LINK = 1  # LINK_*: how an update names its predecessor
-H_DROP_OFFSET = 2  # an update with last < snapshot + this is older than the snapshot
-H_FIRST_OFFSET = 3  # the first update must have first <= snapshot + this
-H_OVERLAP = 4  # 1: an update that begins at or below the local id and ends above it is applied
-H_TICKER = 5  # TICKER_*: what a ticker's update id proves
-H_QUIET = 7  # 1 while buffered updates are replayed: nothing is published
-H_RECORDED = 8  # 1: recorded time: publish time = receive time, and a doubted book goes on (nobody can be asked)
-H_BOOK_OFF = 9  # word offset of the book rows
-H_SYMBOL_OFF = 10
-H_SYMBOL_MASK = 11
-H_TICKER_OFF = 12
-H_DIRECTORY_OFF = 13
-H_BLOCK_OFF = 14
-H_BLOCK_COUNT = 15  # blocks in the array
-H_BLOCK_FREE = 16  # head of the free list (block number + 1; 0 = none)
-H_BLOCK_USED = 17  # blocks ever taken from the tail
-# --- head: about the last call ---
-H_LAST_SLOT = 18  # slot of the book that the last result was about; -1 = none
-H_PUBLISH = 20  # flags that the frame's book is to be published with; -1 = not
-H_NEEDED_EXP = 19  # digits after the point that a refused price needs
-# --- head: counters ---
-H_COUNTERS = 24
-COUNTER_NAMES = (
-    "frames",  # every frame handed in
-    "messages",  # depth messages of known symbols
-    "applied",
-    "dropped",  # older than the book or its snapshot
-    "gaps",
-    "resyncs",  # synchronised again after having been synchronised before
-    "fast_path",  # frames decoded by the byte scanner
-    "slow_path",  # frames that went to the reference decoder
-    "crossed",
-    "rejected",  # bytes that the venue's documents do not allow
-    "inexact_levels",  # quantities with digits beyond the exponent, cut down
-    "tickers",
-    "contradicted",  # tickers that proved a book wrong (each is a gap too)
-    "other",  # other topics, unknown symbols
-    "control",
-    "snapshots",  # snapshots loaded
-    "stale_snapshots",  # snapshots that the buffered updates do not reach
-    "buffered",
-    "published",
-    "overflowed",  # books or buffers that outgrew their bound
-)
-(
-    C_FRAMES,
-    C_MESSAGES,
-    C_APPLIED,
-    C_DROPPED,
-    C_GAPS,
-    C_RESYNCS,
-    C_FAST_PATH,
-    C_SLOW_PATH,
-    C_CROSSED,
-    C_REJECTED,
-    C_INEXACT,
-    C_TICKERS,
-    C_CONTRADICTED,
-    C_OTHER,
-    C_CONTROL,
-    C_SNAPSHOTS,
-    C_STALE_SNAPSHOTS,
-    C_BUFFERED,
-    C_PUBLISHED,
-    C_OVERFLOWED,
-) = range(H_COUNTERS, H_COUNTERS + len(COUNTER_NAMES))
-# --- head: are frames of now (freshness.py) ---
-H_TICK_NS = 48  # when the owner's loop last came round; 0 = nobody watches it
-H_CLOCK_KNOWN = 49
-H_CLOCK_OFFSET_MS = 50  # venue unix ms = monotonic ms + this
-H_GAP_KNOWN = 51
-H_LEAST_GAP_MS = 52  # least (receive ms - venue ms) ever seen
-H_LAG_MS = 53  # what the rows allow topics to run apart
-H_BACK_MS = 54  # the backward step that exceeded it
-H_NOTICE = 55  # freshness.NOTICE_*: what the owner must look at after this frame
-HEAD_WORDS = 64
-assert H_COUNTERS + len(COUNTER_NAMES) <= H_TICK_NS
+FEED = "feed"  # who writes all of it: the process that owns the books
 
+# --- how an update names its predecessor ---
 LINK_FIRST = 0  # first id == predecessor's last id + 1
 LINK_PREVIOUS = 1  # the update carries its predecessor's last id
 
+# --- what a ticker's update id proves ---
 TICKER_NONE = 0  # ids of tickers and depth do not compare
 TICKER_EQUAL = 1  # comparable when equal (conflated tickers)
 TICKER_EVERY = 2  # every change of the top makes a ticker: the newest not above the book's id must equal the book
 
-# --- event: what a scanner found in one frame ---
-EV = HEAD_WORDS
-EV_TOPIC = EV  # TOPIC_*
-EV_SYMBOL_BYTE = EV + 1  # byte index in this array
-EV_SYMBOL_LEN = EV + 2  # 0 = not seen
-EV_FIRST = EV + 3
-EV_LAST = EV + 4
-EV_PREVIOUS = EV + 5
-EV_FULL = EV + 6
-EV_TIME = EV + 7  # as sent: ms or us since 1970; 0 = not sent
-EV_BID_OFF = EV + 8  # word offset of the first raw bid level
-EV_BID_COUNT = EV + 9
-EV_ASK_OFF = EV + 10
-EV_ASK_COUNT = EV + 11
-EV_SCALED = EV + 12  # 1: levels are fixed point of the book already (reference decoder)
-EV_SEEN = EV + 13  # bits of keys seen
-EV_KIND = EV + 14  # packed text of the event or channel
-EV_TIME_2 = EV + 15  # the other time key (Gate.io ``t``)
-EV_TICK = EV + 16  # 4 raw numbers: bid, bid qty, ask, ask qty; as (mantissa, digits) pairs; digits -1 = empty
-EV_INEXACT = EV + 24  # quantities cut down in this frame
-EV_SLOT = EV + 25  # the book's slot, with EV_SCALED
-EVENT_WORDS = 32
-
+# --- what a frame is about ---
 TOPIC_UNKNOWN = 0  # shape that the scanner does not know: to the reference decoder
 TOPIC_DEPTH = 1
 TOPIC_TICKER = 2
@@ -133,88 +37,26 @@ TOPIC_OTHER = 3
 TOPIC_CONTROL = 4
 TOPIC_SNAPSHOT = 5
 
-# --- connections that the owner watches, by row of the feed's connection table ---
-CONNS = EV + EVENT_WORDS
-CW_OPEN = 0
-CW_ON_TIME = 1
-CW_TIME_MAX = 2  # latest venue time of a frame, as sent
-CW_LATE_NS = 3  # when the last late frame came
-CW_DATA_NS = 4  # when the last frame that is no answer or notice came
-CW_BACK_MS = 5  # largest backward step since the owner took it
-CW_TIMED = 6  # frames that carried a time
-CW_LIFE_NS = 7  # since when its frames follow each other without a silence (0: since it opened)
-CW_WORDS = 8
-
-RECORD = CONNS + layout.CONN_CAPACITY * CW_WORDS  # 96 words, handed to the book ring
-assert (RECORD * layout.WORD_BYTES) % 64 == 0
-FRAME = RECORD + layout.BOOK_RECORD_WORDS
-FRAME_CAP_BYTES = 4 << 20  # what the sockets let through; a REST snapshot of 5000 levels a side is 0.4 MB
-# Zero bytes behind the frame stop every scan. Levels begin half a page off the frame: a load whose address equals that
-# of a store just before it in the low twelve bits waits for it, and levels are stored while the frame is read.
-FRAME_WORDS = FRAME_CAP_BYTES // 8 + 256
-FRAME_BYTE = FRAME * 8
-
-# --- raw levels: | price | qty | price digits after the point | qty digits after the point | ---
-LV_PRICE = 0
-LV_QTY = 1
-LV_PRICE_DIGITS = 2
-LV_QTY_DIGITS = 3
-LEVEL_WORDS = 4
-LEVEL_CAP = 131072  # levels of both sides in one frame
-LEVELS = FRAME + FRAME_WORDS
-assert (LEVELS - FRAME) * 8 % 4096 == 2048
-SYMBOLS = LEVELS + LEVEL_CAP * LEVEL_WORDS
-
-# --- symbol table: open addressing; | text 3 words, zero padded | slot + 1 (0 = free) | ---
-SYMBOL_WORDS = 3
-SYMBOL_BYTES = SYMBOL_WORDS * 8
-SY_SLOT = 3
-SYMBOL_ENTRY_WORDS = 4
-
-# --- book row ---
-B_INSTRUMENT = 0
-B_BOOK_INDEX = 1
-B_STATE = 2  # STATE_*
-B_UPDATE_ID = 3
-B_PRICE_EXP = 4
-B_QTY_EXP = 5
-B_MULT = 6  # base quantity = contracts x B_MULT x 10**-B_MULT_EXP
-B_MULT_EXP = 7
-B_ROW_EPOCH = 8
-B_CONN = 9
-B_RECV_NS = 10
-B_VENUE_NS = 11
-B_WAS_SYNCED = 12
-B_OLD_RUN = 13  # old updates in a row since the last applied one
-B_STICKY_FLAGS = 14  # set by the owner (halted), in every record
-B_PENDING_FLAGS = 15  # in the next record only (snapshot)
-B_LAST_FLAGS = 16  # of the newest published record
-B_TICKER_COUNT = 17
-B_USED = 18
-B_SIDE = 20  # two sides: | blocks | directory offset | -- bids, then asks
-SIDE_BLOCKS = 0
-SIDE_DIRECTORY = 1
-SIDE_WORDS = 2
-BID = 0
-ASK = 1
-BOOK_WORDS = 32
-assert B_SIDE + 2 * SIDE_WORDS <= BOOK_WORDS
-
+# --- how a book stands ---
 STATE_EMPTY = 0  # nothing seen yet: the first update asks for a snapshot
 STATE_WAITING = 1  # asked: updates are buffered
 STATE_ALIGNING = 2  # snapshot loaded, no update on top of it yet
 STATE_LIVE = 3
 
-# --- recent tickers of a book: | update id | bid | bid qty | ask | ask qty | ---
-TICKER_RING = 64
-TICKER_WORDS = 5
+BID = 0
+ASK = 1
 
-# --- directory: the blocks of a side, worst prices first: | first key | block * 128 + count | ---
+FRAME_CAP_BYTES = 4 << 20  # what the sockets let through; a REST snapshot of 5000 levels a side is 0.4 MB
+# Zero bytes behind the frame stop every scan. Levels begin half a page off the frame: a load whose address equals that
+# of a store just before it in the low twelve bits waits for it, and levels are stored while the frame is read.
+FRAME_WORDS = FRAME_CAP_BYTES // 8 + 256
+LEVEL_CAP = 131072  # levels of both sides in one frame
+SYMBOL_TEXT_WORDS = 3
+SYMBOL_BYTES = SYMBOL_TEXT_WORDS * 8
+TICKER_RING = 64  # tickers remembered for each book
 BLOCK_LEVELS = 64
 BLOCK_WORDS = 2 * BLOCK_LEVELS  # a level is | key | quantity |
 DIRECTORY_CAP = 2048  # blocks of a side; at least 65536 levels
-ENTRY_WORDS = 2
-DIRECTORY_WORDS = DIRECTORY_CAP * ENTRY_WORDS
 COUNT_BITS = 7
 COUNT_MASK = (1 << COUNT_BITS) - 1
 BLOCKS_START = 64
@@ -222,6 +64,267 @@ BLOCKS_START = 64
 OLD_RUN_MAX = 64  # so many old updates in a row on a live book: the venue's numbering restarted, resynchronise
 FP_LIMIT = 2**62
 _COPY_WORDS = 4096
+
+
+class Watch(Table, words=8, writer=FEED):
+    """A connection that the owner watches (:mod:`pipeline.book.freshness`), by row of the feed's connection table.
+
+    | open | on_time | time_max | late_ns | data_ns | back_ms | timed | life_ns |
+    """
+
+    open = word("1 = its owner has opened it: its frames are judged")
+    on_time = word("1 = its frames prove something")
+    time_max = word("latest venue time of a frame", unit="as sent: ms or us since 1970")
+    late_ns = word("when the last late frame came", unit="ns of the monotonic clock")
+    data_ns = word("when the last frame that is no answer or notice came", unit="ns of the monotonic clock")
+    back_ms = word("largest backward step since the owner took it")
+    timed = word("frames that carried a time", unit="frames")
+    life_ns = word(
+        "since when its frames follow each other without a silence; 0 = since it opened",
+        unit="ns of the monotonic clock",
+    )
+
+
+WATCH = Watch()
+
+
+class Level(Table, words=4, writer=FEED):
+    """A level as a scanner found it; scaled to the book's exponents in place.
+
+    | price | qty | price_digits | qty_digits |
+    """
+
+    price = word("mantissa, then price_fp", unit="10^-price_digits")
+    qty = word("mantissa, then qty_fp", unit="10^-qty_digits")
+    price_digits = word("digits after the point", unit="digits")
+    qty_digits = word("digits after the point", unit="digits")
+
+
+LEVEL = Level()
+
+
+class Books(Table, writer=FEED):
+    """What does not depend on how many books there are: the head, and the work area of one frame.
+
+    line 0             | feed_off | link | drop_offset | first_offset | overlap | ticker_rule | 0 | quiet |
+    line 1             | recorded | rows_off | symbols_off | symbol_mask | tickers_off | directories_off | blocks_off |
+                       | block_count |
+    line 2             | block_free | block_used | last_slot | needed_exp | publish_flags | 0 | 0 | 0 |
+    line 3..5          | counters[24] |
+    line 6             | tick_ns | clock_known | clock_offset_ms | gap_known | least_gap_ms | lag_ms | back_ms |
+                       | notice |
+    line 7             | 0[8] |
+    line 8..11         | event[32] |
+    line 12..75        | connections: 64 WATCH ... |
+    line 76..87        | record: 1 BOOK ... |
+    line 88..65655     | frame[524544] |
+    line 65656..131191 | levels: 131072 LEVEL ... |
+    """
+
+    # venue rules (data, written once)
+    feed_off = word("the feed segment in the shared words")
+    link = word("LINK_*: how an update names its predecessor", codes={LINK_FIRST: "first", LINK_PREVIOUS: "previous"})
+    drop_offset = word("an update with last < snapshot + this is older than the snapshot")
+    first_offset = word("the first update must have first <= snapshot + this")
+    overlap = word("1: an update that begins at or below the local id and ends above it is applied")
+    ticker_rule = word("TICKER_*: what a ticker's update id proves")
+    quiet = word("1 while buffered updates are replayed: nothing is published", at=7)
+    recorded = word("1: recorded time: publish time = receive time, and a doubted book goes on (nobody can be asked)")
+    # where the parts behind this table begin
+    rows_off = word("BOOK_ROW, by slot")
+    symbols_off = word("the symbol table")
+    symbol_mask = word("entries of the symbol table - 1")
+    tickers_off = word("TICKER_RING rows of TICKER for each slot")
+    directories_off = word("two directories for each slot: bids, asks")
+    blocks_off = word("blocks of BLOCK_WORDS")
+    block_count = word("blocks in the array", unit="blocks")
+    block_free = word("head of the free list (block number + 1; 0 = none)")
+    block_used = word("blocks ever taken from the tail", unit="blocks")
+    # about the last call
+    last_slot = word("slot of the book that the last result was about; -1 = none")
+    needed_exp = word("what the exponent must be for the price that was refused")
+    publish_flags = word("flags that the frame's book is to be published with; -1 = not")
+    counters = words_of(24, "BOOK_COUNTERS", at=24)
+    # are frames of now (freshness.py)
+    tick_ns = word("when the owner's loop last came round; 0 = nobody watches it", unit="ns of the monotonic clock")
+    clock_known = word("1 = clock_offset_ms is known")
+    clock_offset_ms = word("venue unix ms = monotonic ms + this")
+    gap_known = word("1 = least_gap_ms is known")
+    least_gap_ms = word("least (receive ms - venue ms) ever seen")
+    lag_ms = word("what the rows allow topics to run apart")
+    back_ms = word("the backward step that exceeded it")
+    notice = word("freshness.NOTICE_*: what the owner must look at after this frame")
+    event = words_of(32, "EVENT: what a scanner found in the frame", at=64)
+    connections = rows_of(WATCH, CONN_CAPACITY, "by row of the feed's connection table")
+    record = rows_of(BOOK, 1, "handed to the book ring")
+    frame = words_of(FRAME_WORDS, "the frame's bytes, zeros behind them", unit="bytes")
+    levels = rows_of(LEVEL, LEVEL_CAP, "both sides of the frame")
+
+
+BOOKS = Books()
+FRAME_BYTE = BOOKS.frame * 8
+assert BOOKS.record % LINE_WORDS == 0
+assert (BOOKS.levels - BOOKS.frame) * 8 % 4096 == 2048
+
+
+class BookCounters(Table, words=24, start=BOOKS.counters, writer=FEED):
+    """What is counted of one venue's frames and books.
+
+    line 0 | frames | messages | applied | dropped | gaps | resyncs | fast_path | slow_path |
+    line 1 | crossed | rejected | inexact_levels | tickers | contradicted | other | control | snapshots |
+    line 2 | stale_snapshots | buffered | published | overflowed | 0[4] |
+    """
+
+    frames = word("every frame handed in", unit="frames")
+    messages = word("depth messages of known symbols", unit="messages")
+    applied = word("updates applied", unit="messages")
+    dropped = word("older than the book or its snapshot", unit="messages")
+    gaps = word("continuity lost")
+    resyncs = word("synchronised again after having been synchronised before")
+    fast_path = word("frames decoded by the byte scanner", unit="frames")
+    slow_path = word("frames that went to the reference decoder", unit="frames")
+    crossed = word("books found with best bid >= best ask")
+    rejected = word("bytes that the venue's documents do not allow", unit="frames")
+    inexact_levels = word("quantities with digits beyond the exponent, cut down", unit="levels")
+    tickers = word("tickers of known symbols", unit="messages")
+    contradicted = word("tickers that proved a book wrong (each is a gap too)", unit="messages")
+    other = word("other topics, unknown symbols", unit="frames")
+    control = word("answers and notices", unit="frames")
+    snapshots = word("snapshots loaded")
+    stale_snapshots = word("snapshots that the buffered updates do not reach")
+    buffered = word("updates kept until their snapshot is there", unit="messages")
+    published = word("records published")
+    overflowed = word("books or buffers that outgrew their bound")
+
+
+BOOK_COUNTERS = BookCounters()
+COUNTER_NAMES = tuple(field.name for field in BOOK_COUNTERS.FIELDS)
+
+
+class Event(Table, words=32, start=BOOKS.event, writer=FEED):
+    """What a scanner found in one frame.
+
+    line 0 | topic | symbol_byte | symbol_len | first_id | last_id | previous_id | full | time |
+    line 1 | bid_off | bid_count | ask_off | ask_count | scaled | seen_keys | kind | time_2 |
+    line 2 | tick[8] |
+    line 3 | inexact | slot | 0[6] |
+    """
+
+    topic = word("TOPIC_*")
+    symbol_byte = word("where the symbol stands", unit="byte index in this array")
+    symbol_len = word("0 = not seen", unit="bytes")
+    first_id = word("first update id that it covers")
+    last_id = word("last update id that it covers")
+    previous_id = word("its predecessor's last id, where the venue says it")
+    full = word("1 = a whole book")
+    time = word("0 = not sent", unit="as sent: ms or us since 1970")
+    bid_off = word("first raw bid level")
+    bid_count = word("raw bid levels", unit="levels")
+    ask_off = word("first raw ask level")
+    ask_count = word("raw ask levels", unit="levels")
+    scaled = word("1: levels are fixed point of the book already (reference decoder)")
+    seen_keys = word("bits of keys seen")
+    kind = word("packed text of the event or channel")
+    time_2 = word("the other time key (Gate.io ``t``)", unit="as sent")
+    tick = words_of(8, "4 raw numbers: bid, bid qty, ask, ask qty; as (mantissa, digits) pairs; digits -1 = empty")
+    inexact = word("quantities cut down in this frame", unit="levels")
+    slot = word("the book's slot, with ``scaled``")
+
+
+EVENT = Event()
+
+
+class Symbol(Table, words=4, writer=FEED):
+    """Entry of the symbol table: open addressing by the text's hash.
+
+    | text[3] | slot |
+    """
+
+    text = words_of(SYMBOL_TEXT_WORDS, "the venue's name, padded with zeros")
+    slot = word("slot + 1; 0 = free")
+
+
+SYMBOL = Symbol()
+
+
+class Side(Table, words=2, writer=FEED):
+    """One side of a book.
+
+    | blocks | directory_off |
+    """
+
+    blocks = word("blocks in its directory", unit="blocks")
+    directory_off = word("its directory")
+
+
+SIDE = Side()
+
+
+class BookRow(Table, words=32, writer=FEED):
+    """One book.
+
+    line 0 | instrument | book_index | state | update_id | price_exp | qty_exp | multiplier | multiplier_exp |
+    line 1 | row_epoch | conn | recv_ns | venue_ns | was_synced | old_run | sticky_flags | pending_flags |
+    line 2 | last_flags | ticker_count | used | 0 | sides: 2 SIDE ... |
+    line 3 | 0[8] |
+    """
+
+    instrument = word("row of the catalogue")
+    book_index = word("ring in the feed segment")
+    state = word(
+        "STATE_*",
+        codes={STATE_EMPTY: "empty", STATE_WAITING: "waiting", STATE_ALIGNING: "aligning", STATE_LIVE: "live"},
+    )
+    update_id = word("last id of the newest update in it")
+    price_exp = word("of its price_fp")
+    qty_exp = word("of its qty_fp")
+    multiplier = word("base quantity = contracts * multiplier * 10^-multiplier_exp")
+    multiplier_exp = word("of the multiplier")
+    row_epoch = word("of the catalogue row that the exponents are from")
+    conn = word("connection that brought the newest update")
+    recv_ns = word("when it came", unit="ns of the monotonic clock")
+    venue_ns = word("the venue's time of it; 0 = not sent", unit="ns since 1970")
+    was_synced = word("1 = has been synchronised before")
+    old_run = word("old updates in a row since the last applied one", unit="messages")
+    sticky_flags = word("set by the owner (halted), in every record")
+    pending_flags = word("in the next record only (snapshot)")
+    last_flags = word("of the newest published record")
+    ticker_count = word("tickers ever remembered", unit="messages")
+    used = word("1 = the slot is taken")
+    sides = rows_of(SIDE, 2, "bids, asks", at=20)
+
+
+BOOK_ROW = BookRow()
+
+
+class Ticker(Table, words=5, writer=FEED):
+    """A recent ticker of a book.
+
+    | update_id | bid_price_fp | bid_qty_fp | ask_price_fp | ask_qty_fp |
+    """
+
+    update_id = word("the venue's number")
+    bid_price_fp = word("best bid; 0 = none")
+    bid_qty_fp = word("its quantity")
+    ask_price_fp = word("best ask; 0 = none")
+    ask_qty_fp = word("its quantity")
+
+
+TICKER = Ticker()
+
+
+class Entry(Table, words=2, writer=FEED):
+    """A block of a side, in its directory: worst prices first.
+
+    | first_key | packed |
+    """
+
+    first_key = word("of the block's first level", unit="price_fp of a bid, -price_fp of an ask")
+    packed = word("block number << COUNT_BITS | levels in it")
+
+
+ENTRY = Entry()
+DIRECTORY_WORDS = DIRECTORY_CAP * ENTRY.WORDS
 
 
 def table_size(capacity: int) -> int:
@@ -232,30 +335,30 @@ def table_size(capacity: int) -> int:
 def new_memory(capacity: int, feed_off: int, *, blocks: int = BLOCKS_START) -> Words:
     """Zeroed memory for ``capacity`` books with its offsets filled; pages are only used once touched."""
     entries = table_size(capacity)
-    book_off = SYMBOLS + entries * SYMBOL_ENTRY_WORDS
-    ticker_off = book_off + capacity * BOOK_WORDS
-    directory_off = ticker_off + capacity * TICKER_RING * TICKER_WORDS
+    book_off = BOOKS.END + entries * SYMBOL.WORDS
+    ticker_off = book_off + capacity * BOOK_ROW.WORDS
+    directory_off = ticker_off + capacity * TICKER_RING * TICKER.WORDS
     block_off = directory_off + capacity * 2 * DIRECTORY_WORDS
     mem = np.zeros(block_off + blocks * BLOCK_WORDS, dtype=np.int64)
-    mem[H_FEED_OFF] = feed_off
-    mem[H_BOOK_OFF] = book_off
-    mem[H_SYMBOL_OFF] = SYMBOLS
-    mem[H_SYMBOL_MASK] = entries - 1
-    mem[H_TICKER_OFF] = ticker_off
-    mem[H_DIRECTORY_OFF] = directory_off
-    mem[H_BLOCK_OFF] = block_off
-    mem[H_BLOCK_COUNT] = blocks
-    mem[H_LAST_SLOT] = -1
+    mem[BOOKS.feed_off] = feed_off
+    mem[BOOKS.rows_off] = book_off
+    mem[BOOKS.symbols_off] = BOOKS.END
+    mem[BOOKS.symbol_mask] = entries - 1
+    mem[BOOKS.tickers_off] = ticker_off
+    mem[BOOKS.directories_off] = directory_off
+    mem[BOOKS.blocks_off] = block_off
+    mem[BOOKS.block_count] = blocks
+    mem[BOOKS.last_slot] = -1
     return mem
 
 
 def grown(mem: Words) -> Words:
     """Memory with twice the blocks and the same contents in front. Pages that hold nothing stay untouched."""
-    blocks = int(mem[H_BLOCK_COUNT]) * 2
-    bigger = np.zeros(int(mem[H_BLOCK_OFF]) + blocks * BLOCK_WORDS, dtype=np.int64)
+    blocks = int(mem[BOOKS.block_count]) * 2
+    bigger = np.zeros(int(mem[BOOKS.blocks_off]) + blocks * BLOCK_WORDS, dtype=np.int64)
     for at in range(0, len(mem), _COPY_WORDS):
         part = mem[at : at + _COPY_WORDS]
         if part.any():
             bigger[at : at + len(part)] = part
-    bigger[H_BLOCK_COUNT] = blocks
+    bigger[BOOKS.block_count] = blocks
     return bigger

@@ -31,7 +31,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.book import memory as st
+from pipeline.book.memory import (
+    BOOK_ROW,
+    BOOKS,
+    LINK_FIRST,
+    LINK_PREVIOUS,
+    STATE_ALIGNING,
+)
 from shm.jit import njit_bare as njit
 from shm.words import Words
 
@@ -43,9 +49,10 @@ WAIT = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SequenceRule:
-    """One venue's rule; see the table above. Offsets are added to the snapshot's id."""
+    """One venue's rule; see the table above. Offsets are added to the snapshot's id. Written down in the
+    ``feed_codec.py`` of each dialect."""
 
-    link: int = st.LINK_FIRST
+    link: int = LINK_FIRST
     drop_offset: int
     first_offset: int
     overlap: bool
@@ -53,17 +60,11 @@ class SequenceRule:
 
     def write(self, mem: Words) -> None:
         """Puts the rule into a book memory's head."""
-        mem[st.H_LINK] = self.link
-        mem[st.H_DROP_OFFSET] = self.drop_offset
-        mem[st.H_FIRST_OFFSET] = self.first_offset
-        mem[st.H_OVERLAP] = int(self.overlap)
-        mem[st.H_TICKER] = self.ticker
-
-
-BINANCE_SPOT = SequenceRule(drop_offset=1, first_offset=1, overlap=True, ticker=st.TICKER_EVERY)
-BINANCE_USDM = SequenceRule(link=st.LINK_PREVIOUS, drop_offset=0, first_offset=0, overlap=False, ticker=st.TICKER_EVERY)
-GATEIO = SequenceRule(drop_offset=1, first_offset=1, overlap=True, ticker=st.TICKER_EQUAL)
-MEXC = SequenceRule(drop_offset=0, first_offset=1, overlap=False, ticker=st.TICKER_NONE)
+        mem[BOOKS.link] = self.link
+        mem[BOOKS.drop_offset] = self.drop_offset
+        mem[BOOKS.first_offset] = self.first_offset
+        mem[BOOKS.overlap] = int(self.overlap)
+        mem[BOOKS.ticker_rule] = self.ticker
 
 
 @njit
@@ -72,21 +73,21 @@ def judge(mem: Words, book: int, first: int, last: int, previous: int) -> int:
 
     ``book`` is the word offset of the book's row; ``previous`` counts only under ``LINK_PREVIOUS``.
     """
-    state = mem[book + st.B_STATE]
-    if state < st.STATE_ALIGNING:
+    state = mem[book + BOOK_ROW.state]
+    if state < STATE_ALIGNING:
         return WAIT
-    local = mem[book + st.B_UPDATE_ID]
-    linked = mem[st.H_LINK] == st.LINK_PREVIOUS
-    if state == st.STATE_ALIGNING:
-        if last < local + mem[st.H_DROP_OFFSET]:
+    local = mem[book + BOOK_ROW.update_id]
+    linked = mem[BOOKS.link] == LINK_PREVIOUS
+    if state == STATE_ALIGNING:
+        if last < local + mem[BOOKS.drop_offset]:
             return OLD
         if linked:
             return APPLY if previous <= local else GAP
-        return APPLY if first <= local + mem[st.H_FIRST_OFFSET] else GAP
+        return APPLY if first <= local + mem[BOOKS.first_offset] else GAP
     if last <= local:
         return OLD
     if linked:
         return APPLY if previous == local else GAP
     if first == local + 1:
         return APPLY
-    return APPLY if first <= local and mem[st.H_OVERLAP] else GAP
+    return APPLY if first <= local and mem[BOOKS.overlap] else GAP

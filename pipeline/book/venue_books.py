@@ -6,7 +6,7 @@ for the reference decoder, growth of memory. No sockets, no clock: the caller br
 A caller's loop::
 
     result = books.on_frame(frame, recv_mono_ns, conn)
-    if result == FrameResult.CONTROL: ...the session reads the text
+    if result == FrameResult.CONTROL: ...the caller reads the text
     elif result >= FrameResult.NEED_SNAPSHOT: fetch for books.needs_snapshot(), then books.on_snapshot(...)
 
 ``conn`` is the row of the connection in the feed's connection table; the caller opens and closes it
@@ -15,105 +15,66 @@ A caller's loop::
 
 from __future__ import annotations
 
-import importlib
-from collections import deque
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from enum import IntEnum
-from typing import NamedTuple
 
-import msgspec
-import numpy as np
-
-from pipeline.book import frame_kernels as engine
 from pipeline.book import level2
-from pipeline.book import memory as st
-from pipeline.book.codec import Decoded, FeedCodec, Number, OutOfRange, PricePrecision, exact_price, exact_qty
+from pipeline.book.codec import FeedCodec, OutOfRange, PricePrecision
+from pipeline.book.decoded_event import write_event
+from pipeline.book.frame_kernels import (
+    OWNER_LOSE,
+    OWNER_REPEAT,
+    OWNER_SYNCED,
+    RESULT_APPLIED,
+    RESULT_BUFFERED,
+    RESULT_CONTROL,
+    RESULT_DROPPED,
+    RESULT_GROW,
+    RESULT_NEED_SNAPSHOT,
+    RESULT_NOTICE,
+    RESULT_OVERFLOW,
+    RESULT_PRICE_PRECISION,
+    RESULT_RESYNC,
+    RESULT_UNKNOWN_SHAPE,
+    owner_publish,
+    route,
+)
+from pipeline.book.memory import (
+    ASK,
+    BID,
+    BLOCK_WORDS,
+    BOOK_COUNTERS,
+    BOOK_ROW,
+    BOOKS,
+    COUNT_BITS,
+    COUNT_MASK,
+    COUNTER_NAMES,
+    DIRECTORY_WORDS,
+    ENTRY,
+    EVENT,
+    FRAME_BYTE,
+    FRAME_CAP_BYTES,
+    SIDE,
+    STATE_ALIGNING,
+    STATE_EMPTY,
+    STATE_WAITING,
+    SYMBOL_BYTES,
+    TOPIC_DEPTH,
+    TOPIC_OTHER,
+    TOPIC_SNAPSHOT,
+    grown,
+    new_memory,
+)
+from pipeline.book.results import BookCounters, FrameResult, SnapshotResult, Top
+from pipeline.book.symbol_table import rewrite_symbols, write_symbol
+from pipeline.book.waiting_updates import WaitingUpdate, WaitingUpdates
 from pipeline.model.errors import ArbitrageEngineError, ProtocolViolation
-from shm import layout
 from shm.jit import direct
+from shm.layout import FEED_BOOK_CAPACITY_DEFAULT, FLAG_GAP, FLAG_HALTED, FLAG_SNAPSHOT, FLAG_UNPROVED
 from shm.words import Words
 
-BUFFER_FRAMES_MAX = 4096  # a snapshot takes well under a second; 10 ms streams bring 100 updates in one
-BUFFER_BYTES_MAX = 8 << 20
-_FRAME_CAP_BYTES = st.FRAME_CAP_BYTES
-_FINAL = engine.R_CONTROL  # results up to this need nothing from Python
-
-
-class FrameResult(IntEnum):
-    """What became of a frame. From ``NEED_SNAPSHOT`` on, :meth:`VenueBooks.needs_snapshot` has something to say."""
-
-    APPLIED = engine.R_APPLIED
-    DROPPED = engine.R_DROPPED  # older than the book
-    TICKER = engine.R_TICKER
-    OTHER_TOPIC = engine.R_OTHER  # or a symbol that is not ours
-    CONTROL = engine.R_CONTROL  # an answer or notice for the session to read
-    BUFFERED = engine.R_BUFFERED  # waiting for a snapshot
-    NEED_SNAPSHOT = engine.R_NEED_SNAPSHOT  # gap or first update; published as gap, update buffered
-    RESYNC = engine.R_RESYNC  # crossed or contradicted; published as untradable
-    REJECTED = engine.R_REJECTED  # bytes that the venue's documents do not allow; the book is invalid
-    PRICE_PRECISION = engine.R_PRICE_PRECISION  # needed_price_exp(book_index) tells the digits; the book is invalid
-
-
-class SnapshotResult(IntEnum):
-    SYNCED = 0
-    STALE = 1  # older than the first buffered update: fetch again
-    REJECTED = 2
-    PRICE_PRECISION = 3
-
-
-class BookCounters(msgspec.Struct, frozen=True):
-    """Totals of one venue; see ``state.COUNTER_NAMES`` for what each one counts."""
-
-    frames: int
-    messages: int
-    applied: int
-    dropped: int
-    gaps: int
-    resyncs: int
-    fast_path: int
-    slow_path: int
-    crossed: int
-    rejected: int
-    inexact_levels: int
-    tickers: int
-    contradicted: int
-    other: int
-    control: int
-    snapshots: int
-    stale_snapshots: int
-    buffered: int
-    published: int
-    overflowed: int
-
-
-assert BookCounters.__struct_fields__ == st.COUNTER_NAMES
-
-
-class Buffered(NamedTuple):
-    frame: bytes
-    recv_mono_ns: int
-    conn: int
-
-
-class Top(NamedTuple):
-    """Best level of each side in fixed point; (0, 0) = empty side."""
-
-    update_id: int
-    bid: int
-    bid_qty: int
-    ask: int
-    ask_qty: int
-
-
-def load_codec(dialect: str, market: str) -> FeedCodec:
-    """The feed codec of a dialect's market; ``ArbitrageEngineError`` if there is none."""
-    try:
-        module = importlib.import_module(f"pipeline.exchanges.{dialect}.feed_codec")
-        codec: FeedCodec = module.CODECS[market]
-    except (ModuleNotFoundError, KeyError):
-        raise ArbitrageEngineError(f"no feed codec: dialect={dialect!r} market={market!r}") from None
-    return codec
+_FRAME_CAP_BYTES = FRAME_CAP_BYTES
+_FINAL = RESULT_CONTROL  # results up to this need nothing from Python
 
 
 class VenueBooks:
@@ -122,33 +83,32 @@ class VenueBooks:
     def __init__(
         self,
         *,
-        dialect: str,
-        market: str,
+        codec: FeedCodec,
         words: Words,
         feed_off: int,
         venue_id: int,
-        capacity: int = layout.FEED_BOOK_CAPACITY_DEFAULT,
+        capacity: int = FEED_BOOK_CAPACITY_DEFAULT,
         recorded_time: bool = False,
     ) -> None:
-        """``capacity``: most books at once. ``recorded_time``: publish stamps are the receive times (replay)."""
-        self.codec = load_codec(dialect, market)
+        """``codec``: how this venue's frames are read and sequenced (``pipeline.exchanges.factory.feed_codec``).
+        ``capacity``: most books at once. ``recorded_time``: publish stamps are the receive times (replay)."""
+        self.codec = codec
         self.venue_id = venue_id
         self.capacity = capacity
         self.words = words
-        self.mem = st.new_memory(capacity, feed_off)
-        self.mem[st.H_RECORDED] = int(recorded_time)
+        self.mem = new_memory(capacity, feed_off)
+        self.mem[BOOKS.recorded] = int(recorded_time)
         self.codec.rule.write(self.mem)
-        self._frame = memoryview(self.mem.data).cast("B")[st.FRAME_BYTE : st.FRAME_BYTE + st.FRAME_CAP_BYTES]
+        self._frame = memoryview(self.mem.data).cast("B")[FRAME_BYTE : FRAME_BYTE + FRAME_CAP_BYTES]
         # Compiled or loaded here, so that no frame waits for it.
         self._kernel = direct(self.codec.on_frame, self.mem, self.words, 0, 0, 0)
-        self._route = direct(engine.route, self.mem, self.words, 0, 0, 0)
-        self._owner_publish = direct(engine.owner_publish, self.mem, self.words, 0, 0, 0)
+        self._route = direct(route, self.mem, self.words, 0, 0, 0)
+        self._owner_publish = direct(owner_publish, self.mem, self.words, 0, 0, 0)
         self._scan_snapshot = direct(self.codec.scan_snapshot, self.mem, 0)
         self._slots: dict[str, int] = {}
         self._symbols: dict[int, str] = {}
         self._slot_of_index: dict[int, int] = {}
-        self._buffers: dict[int, deque[Buffered]] = {}
-        self._buffered_bytes: dict[int, int] = {}
+        self._waiting: dict[int, WaitingUpdates] = {}  # by slot
         self.on_applied: Callable[[int], None] | None = None  # called with the book index after each replayed update
         self.on_notice: Callable[[int, int, int], None] | None = None  # freshness.NOTICE_*, receive time, connection
 
@@ -171,38 +131,37 @@ class VenueBooks:
         when the room is full, the symbol too long or the book index taken.
         """
         raw = symbol.encode()
-        if not 0 < len(raw) <= st.SYMBOL_BYTES:
-            raise ArbitrageEngineError(f"symbol does not fit the table: {symbol!r}, at most {st.SYMBOL_BYTES} bytes")
+        if not 0 < len(raw) <= SYMBOL_BYTES:
+            raise ArbitrageEngineError(f"symbol does not fit the table: {symbol!r}, at most {SYMBOL_BYTES} bytes")
         if symbol in self._slots:
             self.remove(symbol)
         if book_index in self._slot_of_index:
             raise ArbitrageEngineError(f"book index {book_index} is taken by {self.symbol_of(book_index)}")
-        slot = next((s for s in range(self.capacity) if not self.mem[self._row(s) + st.B_USED]), None)
+        slot = next((s for s in range(self.capacity) if not self.mem[self._row(s) + BOOK_ROW.used]), None)
         if slot is None:
             raise ArbitrageEngineError(f"no room for {symbol}: capacity={self.capacity}")
         sign, digits, exponent = qty_multiplier.normalize().as_tuple()
         assert not sign and isinstance(exponent, int), f"multiplier must be positive: {qty_multiplier}"
         mult = int("".join(map(str, digits))) * 10 ** max(0, exponent)
         row = self._row(slot)
-        self.mem[row : row + st.BOOK_WORDS] = 0
-        self.mem[row + st.B_USED] = 1
-        self.mem[row + st.B_INSTRUMENT] = instrument_id
-        self.mem[row + st.B_BOOK_INDEX] = book_index
-        self.mem[row + st.B_PRICE_EXP] = price_exp
-        self.mem[row + st.B_QTY_EXP] = qty_exp
-        self.mem[row + st.B_MULT] = mult
-        self.mem[row + st.B_MULT_EXP] = max(0, -exponent)
-        self.mem[row + st.B_ROW_EPOCH] = row_epoch
-        self.mem[row + st.B_CONN] = -1
-        for side in (st.BID, st.ASK):
-            directory = int(self.mem[st.H_DIRECTORY_OFF]) + (slot * 2 + side) * st.DIRECTORY_WORDS
-            self.mem[row + st.B_SIDE + side * st.SIDE_WORDS + st.SIDE_DIRECTORY] = directory
+        self.mem[row : row + BOOK_ROW.WORDS] = 0
+        self.mem[row + BOOK_ROW.used] = 1
+        self.mem[row + BOOK_ROW.instrument] = instrument_id
+        self.mem[row + BOOK_ROW.book_index] = book_index
+        self.mem[row + BOOK_ROW.price_exp] = price_exp
+        self.mem[row + BOOK_ROW.qty_exp] = qty_exp
+        self.mem[row + BOOK_ROW.multiplier] = mult
+        self.mem[row + BOOK_ROW.multiplier_exp] = max(0, -exponent)
+        self.mem[row + BOOK_ROW.row_epoch] = row_epoch
+        self.mem[row + BOOK_ROW.conn] = -1
+        for side in (BID, ASK):
+            directory = int(self.mem[BOOKS.directories_off]) + (slot * 2 + side) * DIRECTORY_WORDS
+            self.mem[row + BOOK_ROW.sides + side * SIDE.WORDS + SIDE.directory_off] = directory
         self._slots[symbol] = slot
         self._symbols[slot] = symbol
         self._slot_of_index[book_index] = slot
-        self._buffers[slot] = deque()
-        self._buffered_bytes[slot] = 0
-        self._write_symbol(symbol, slot)
+        self._waiting[slot] = WaitingUpdates()
+        write_symbol(self.mem, symbol, slot)
 
     def remove(self, symbol: str) -> None:
         """Forgets an instrument; its last record says gap, so that nobody trades on it. Unknown symbols: nothing."""
@@ -210,35 +169,16 @@ class VenueBooks:
         if slot is None:
             return
         row = self._row(slot)
-        if self.mem[row + st.B_WAS_SYNCED]:
-            self._owner(slot, layout.FLAG_GAP, engine.OWNER_LOSE)
-        for side in (st.BID, st.ASK):
-            level2.clear_side(self.mem, row + st.B_SIDE + side * st.SIDE_WORDS)
+        if self.mem[row + BOOK_ROW.was_synced]:
+            self._owner(slot, FLAG_GAP, OWNER_LOSE)
+        for side in (BID, ASK):
+            level2.clear_side(self.mem, row + BOOK_ROW.sides + side * SIDE.WORDS)
         del self._slots[symbol]
         del self._symbols[slot]
-        del self._slot_of_index[int(self.mem[row + st.B_BOOK_INDEX])]
-        del self._buffers[slot]
-        del self._buffered_bytes[slot]
-        self.mem[row + st.B_USED] = 0
-        self._rewrite_symbols()
-
-    def _write_symbol(self, symbol: str, slot: int) -> None:
-        """Puts a symbol into the table (at most half full, so there is room)."""
-        base, mask = int(self.mem[st.H_SYMBOL_OFF]), int(self.mem[st.H_SYMBOL_MASK])
-        key = np.frombuffer(symbol.encode().ljust(st.SYMBOL_BYTES, b"\0"), dtype="<i8")
-        i = int(engine.symbol_hash(int(key[0]), int(key[1]), int(key[2]))) & mask
-        while self.mem[base + i * st.SYMBOL_ENTRY_WORDS + st.SY_SLOT]:
-            i = (i + 1) & mask
-        entry = base + i * st.SYMBOL_ENTRY_WORDS
-        self.mem[entry : entry + st.SYMBOL_WORDS] = key
-        self.mem[entry + st.SY_SLOT] = slot + 1
-
-    def _rewrite_symbols(self) -> None:
-        """Builds the table anew: removals are rare, and deletion marks would stay for ever."""
-        base, mask = int(self.mem[st.H_SYMBOL_OFF]), int(self.mem[st.H_SYMBOL_MASK])
-        self.mem[base : base + (mask + 1) * st.SYMBOL_ENTRY_WORDS] = 0
-        for symbol, slot in self._slots.items():
-            self._write_symbol(symbol, slot)
+        del self._slot_of_index[int(self.mem[row + BOOK_ROW.book_index])]
+        del self._waiting[slot]
+        self.mem[row + BOOK_ROW.used] = 0
+        rewrite_symbols(self.mem, self._slots)
 
     # --- frames ---
 
@@ -255,38 +195,38 @@ class VenueBooks:
 
     def _apply_result(self, result: int, recv_mono_ns: int, conn: int) -> int:
         """The result alone; what it says about connections goes to ``on_notice``."""
-        if result & engine.R_NOTICE:
-            result &= ~engine.R_NOTICE
+        if result & RESULT_NOTICE:
+            result &= ~RESULT_NOTICE
             if self.on_notice is not None:
-                self.on_notice(int(self.mem[st.H_NOTICE]), recv_mono_ns, conn)
+                self.on_notice(int(self.mem[BOOKS.notice]), recv_mono_ns, conn)
         return result
 
     def _rare(self, result: int, frame: bytes, recv_mono_ns: int, conn: int) -> int:
         result = self._apply_result(result, recv_mono_ns, conn)
-        while result == engine.R_GROW:
+        while result == RESULT_GROW:
             self._grow()
             result = self._apply_result(
                 self._kernel(self.mem, self.words, len(frame), recv_mono_ns, conn), recv_mono_ns, conn
             )
-        if result == engine.R_UNKNOWN_SHAPE:
+        if result == RESULT_UNKNOWN_SHAPE:
             result = self._slow(frame, recv_mono_ns, conn)
-        slot = int(self.mem[st.H_LAST_SLOT])
-        if result == engine.R_OVERFLOW:
-            self.mem[st.C_OVERFLOWED] += 1
-            self._lose(slot, layout.FLAG_GAP)
+        slot = int(self.mem[BOOKS.last_slot])
+        if result == RESULT_OVERFLOW:
+            self.mem[BOOK_COUNTERS.overflowed] += 1
+            self._lose(slot, FLAG_GAP)
             return FrameResult.NEED_SNAPSHOT
-        if result in (engine.R_BUFFERED, engine.R_NEED_SNAPSHOT):
-            if result == engine.R_NEED_SNAPSHOT:
-                self._drop_buffer(slot)  # of an earlier wait that a whole-book push ended
-            self._keep(slot, Buffered(frame, recv_mono_ns, conn))
-        elif result in (engine.R_RESYNC, engine.R_PRICE_PRECISION):
-            self._drop_buffer(slot)
+        if result in (RESULT_BUFFERED, RESULT_NEED_SNAPSHOT):
+            if result == RESULT_NEED_SNAPSHOT:
+                self._waiting[slot].clear()  # of an earlier wait that a whole-book push ended
+            self.mem[BOOK_COUNTERS.overflowed] += self._waiting[slot].keep(WaitingUpdate(frame, recv_mono_ns, conn))
+        elif result in (RESULT_RESYNC, RESULT_PRICE_PRECISION):
+            self._waiting[slot].clear()
         return result
 
     def _slow(self, frame: bytes, recv_mono_ns: int, conn: int) -> int:
         """The reference decoder's turn."""
         mem = self.mem
-        seen_slot = int(mem[st.H_LAST_SLOT])
+        seen_slot = int(mem[BOOKS.last_slot])
         try:
             decoded = self.codec.reference(frame)
         except ProtocolViolation:
@@ -294,95 +234,42 @@ class VenueBooks:
         slot = self._slots.get(decoded.symbol, -1)
         topic = decoded.topic
         try:
-            self._load_event(decoded, slot)
+            write_event(self.mem, decoded, slot)
         except OutOfRange:
             return self._refuse(slot)
         except PricePrecision as error:
-            if topic == st.TOPIC_DEPTH:
-                self._lose(slot, layout.FLAG_GAP | layout.FLAG_HALTED)
-                mem[st.H_LAST_SLOT] = slot
-                mem[st.H_NEEDED_EXP] = error.digits
+            if topic == TOPIC_DEPTH:
+                self._lose(slot, FLAG_GAP | FLAG_HALTED)
+                mem[BOOKS.last_slot] = slot
+                mem[BOOKS.needed_exp] = error.digits
                 return FrameResult.PRICE_PRECISION
-            topic = st.TOPIC_OTHER  # nothing that the book could be compared with
+            topic = TOPIC_OTHER  # nothing that the book could be compared with
         result = self._apply_result(self._route(self.mem, self.words, topic, recv_mono_ns, conn), recv_mono_ns, conn)
-        while result == engine.R_GROW:
+        while result == RESULT_GROW:
             self._grow()
             result = self._apply_result(
                 self._route(self.mem, self.words, topic, recv_mono_ns, conn), recv_mono_ns, conn
             )
         return result
 
-    def _load_event(self, decoded: Decoded, slot: int) -> None:
-        """Writes a decoded event as a scanner would have left it, numbers already in the book's fixed point.
-
-        ``slot`` -1: no book of ours, nothing but the topic counts.
-        """
-        mem = self.mem
-        mem[st.EV : st.EV + st.EVENT_WORDS] = 0
-        mem[st.EV_TOPIC], mem[st.EV_SCALED], mem[st.EV_SLOT] = decoded.topic, 1, slot
-        if slot < 0:
-            return
-        row = self._row(slot)
-        price_exp, qty_exp = int(mem[row + st.B_PRICE_EXP]), int(mem[row + st.B_QTY_EXP])
-        mult, mult_exp = int(mem[row + st.B_MULT]), int(mem[row + st.B_MULT_EXP])
-        levels = decoded.bids + decoded.asks
-        if len(levels) > st.LEVEL_CAP:
-            raise OutOfRange(f"{len(levels)} levels in one frame")
-        inexact = 0
-        at = st.LEVELS
-        for price, qty in levels:
-            qty_fp, cut = exact_qty(qty, qty_exp, mult, mult_exp)
-            mem[at + st.LV_PRICE] = exact_price(price, price_exp)
-            mem[at + st.LV_QTY] = qty_fp
-            inexact += cut
-            at += st.LEVEL_WORDS
-        for k, number in enumerate(decoded.tick):
-            mem[st.EV_TICK + 2 * k] = self._tick_number(number, k, price_exp, (qty_exp, mult, mult_exp))
-        mem[st.EV_FIRST], mem[st.EV_LAST], mem[st.EV_PREVIOUS] = decoded.first, decoded.last, decoded.previous
-        mem[st.EV_FULL], mem[st.EV_TIME] = int(decoded.full), decoded.time
-        mem[st.EV_INEXACT] = inexact
-        mem[st.EV_BID_OFF], mem[st.EV_BID_COUNT] = st.LEVELS, len(decoded.bids)
-        mem[st.EV_ASK_OFF] = st.LEVELS + len(decoded.bids) * st.LEVEL_WORDS
-        mem[st.EV_ASK_COUNT] = len(decoded.asks)
-
-    @staticmethod
-    def _tick_number(number: Number | None, k: int, price_exp: int, qty_rule: tuple[int, int, int]) -> int:
-        if number is None or number[0] == 0:
-            return 0
-        return exact_qty(number, *qty_rule)[0] if k % 2 else exact_price(number, price_exp)
-
     def _refuse(self, slot: int) -> int:
         """A frame that the venue's documents do not allow: its book, where it is known, is invalid."""
-        self.mem[st.H_LAST_SLOT] = slot
-        self.mem[st.C_REJECTED] += 1
+        self.mem[BOOKS.last_slot] = slot
+        self.mem[BOOK_COUNTERS.rejected] += 1
         if slot >= 0:
-            self._lose(slot, layout.FLAG_GAP)
+            self._lose(slot, FLAG_GAP)
         return FrameResult.REJECTED
 
-    def _keep(self, slot: int, item: Buffered) -> None:
-        """Buffers an update; the oldest go first when the bound is reached (a later snapshot covers them)."""
-        buffer = self._buffers[slot]
-        size = self._buffered_bytes[slot] + len(item.frame)
-        buffer.append(item)
-        while len(buffer) > BUFFER_FRAMES_MAX or size > BUFFER_BYTES_MAX:
-            size -= len(buffer.popleft().frame)
-            self.mem[st.C_OVERFLOWED] += 1
-        self._buffered_bytes[slot] = size
-
-    def _drop_buffer(self, slot: int) -> None:
-        self._buffers[slot].clear()
-        self._buffered_bytes[slot] = 0
-
     def _lose(self, slot: int, flags: int) -> None:
-        self._drop_buffer(slot)
-        self._owner(slot, flags, engine.OWNER_LOSE)
+        self._waiting[slot].clear()
+        self._owner(slot, flags, OWNER_LOSE)
 
     def _owner(self, slot: int, flags: int, action: int) -> int:
         return self._owner_publish(self.mem, self.words, slot, flags, action)
 
     def _grow(self) -> None:
-        self.mem = st.grown(self.mem)
-        self._frame = memoryview(self.mem.data).cast("B")[st.FRAME_BYTE : st.FRAME_BYTE + st.FRAME_CAP_BYTES]
+        self.mem = grown(self.mem)
+        self._frame = memoryview(self.mem.data).cast("B")[FRAME_BYTE : FRAME_BYTE + FRAME_CAP_BYTES]
 
     # --- snapshots ---
 
@@ -395,15 +282,15 @@ class VenueBooks:
         """
         slot = self._slot_of_index[book_index]
         row = self._row(slot)
-        if len(payload) > st.FRAME_CAP_BYTES:
+        if len(payload) > FRAME_CAP_BYTES:
             self._refuse(slot)
             return SnapshotResult.REJECTED
         self._frame[: len(payload)] = payload
-        scanned = self._scan_snapshot(self.mem, len(payload)) == st.TOPIC_SNAPSHOT
+        scanned = self._scan_snapshot(self.mem, len(payload)) == TOPIC_SNAPSHOT
         if not scanned and not self._read_snapshot(payload, slot):
             return SnapshotResult.REJECTED
-        live = self.mem[row + st.B_STATE] >= st.STATE_ALIGNING
-        if live and self.mem[st.EV_LAST] <= self.mem[row + st.B_UPDATE_ID]:
+        live = self.mem[row + BOOK_ROW.state] >= STATE_ALIGNING
+        if live and self.mem[EVENT.last_id] <= self.mem[row + BOOK_ROW.update_id]:
             return SnapshotResult.STALE
         refused = self._load_snapshot(payload, slot, recv_mono_ns, conn)
         if refused is not None:
@@ -411,149 +298,150 @@ class VenueBooks:
         return self._replay(slot)
 
     def _read_snapshot(self, payload: bytes, slot: int) -> bool:
-        self.mem[st.C_SLOW_PATH] += 1
+        self.mem[BOOK_COUNTERS.slow_path] += 1
         try:
-            self._load_event(self.codec.reference_snapshot(payload), slot)
+            write_event(self.mem, self.codec.reference_snapshot(payload), slot)
         except (ProtocolViolation, OutOfRange):
             self._refuse(slot)
             return False
         except PricePrecision as error:
-            self.mem[st.H_NEEDED_EXP] = error.digits
-            self._lose(slot, layout.FLAG_GAP | layout.FLAG_HALTED)
+            self.mem[BOOKS.needed_exp] = error.digits
+            self._lose(slot, FLAG_GAP | FLAG_HALTED)
             return False
         return True
 
     def _load_snapshot(self, payload: bytes, slot: int, recv_mono_ns: int, conn: int) -> SnapshotResult | None:
         """Loads the scanned snapshot; None if it stands, else what to report."""
         mem = self.mem
-        mem[st.EV_SLOT], mem[st.H_QUIET] = slot, 1
-        result = self._route(mem, self.words, st.TOPIC_SNAPSHOT, recv_mono_ns, conn)
-        mem[st.H_QUIET] = 0
-        if result == engine.R_APPLIED:
+        mem[EVENT.slot], mem[BOOKS.quiet] = slot, 1
+        result = self._route(mem, self.words, TOPIC_SNAPSHOT, recv_mono_ns, conn)
+        mem[BOOKS.quiet] = 0
+        if result == RESULT_APPLIED:
             return None
-        if result == engine.R_GROW:
+        if result == RESULT_GROW:
             self._grow()
-            if not self.mem[st.EV_SCALED]:
+            if not self.mem[EVENT.scaled]:
                 self._scan_snapshot(self.mem, len(payload))
             return self._load_snapshot(payload, slot, recv_mono_ns, conn)
-        if result == engine.R_UNKNOWN_SHAPE:
+        if result == RESULT_UNKNOWN_SHAPE:
             if not self._read_snapshot(payload, slot):
                 return SnapshotResult.REJECTED
             return self._load_snapshot(payload, slot, recv_mono_ns, conn)
-        if result == engine.R_PRICE_PRECISION:
-            self._lose(slot, layout.FLAG_GAP | layout.FLAG_HALTED)
+        if result == RESULT_PRICE_PRECISION:
+            self._lose(slot, FLAG_GAP | FLAG_HALTED)
             return SnapshotResult.PRICE_PRECISION
-        mem[st.C_OVERFLOWED] += 1
-        self._lose(slot, layout.FLAG_GAP)
+        mem[BOOK_COUNTERS.overflowed] += 1
+        self._lose(slot, FLAG_GAP)
         return SnapshotResult.REJECTED
 
     def _replay(self, slot: int) -> SnapshotResult:
         """Buffered updates on top of a fresh snapshot, unpublished; then one publication."""
-        buffer = self._buffers[slot]
-        self.mem[st.H_QUIET] = 1
+        self.mem[BOOKS.quiet] = 1
         try:
-            outcome = self._replay_quietly(slot, buffer)
+            outcome = self._replay_quietly(slot, self._waiting[slot])
         finally:
-            self.mem[st.H_QUIET] = 0
+            self.mem[BOOKS.quiet] = 0
         if outcome is not SnapshotResult.SYNCED:
             return outcome
-        self._drop_buffer(slot)
-        crossed = self._owner(slot, 0, engine.OWNER_SYNCED) == engine.R_RESYNC
+        self._waiting[slot].clear()
+        crossed = self._owner(slot, 0, OWNER_SYNCED) == RESULT_RESYNC
         return SnapshotResult.STALE if crossed else outcome
 
-    def _replay_quietly(self, slot: int, buffer: deque[Buffered]) -> SnapshotResult:
-        index = int(self.mem[self._row(slot) + st.B_BOOK_INDEX])
-        while buffer:
-            item = buffer[0]
+    def _replay_quietly(self, slot: int, waiting: WaitingUpdates) -> SnapshotResult:
+        index = int(self.mem[self._row(slot) + BOOK_ROW.book_index])
+        while waiting.updates:
+            item = waiting.updates[0]
             self._frame[: len(item.frame)] = item.frame
             result = self._kernel(self.mem, self.words, len(item.frame), item.recv_mono_ns, item.conn)
-            while result == engine.R_GROW:
+            while result == RESULT_GROW:
                 self._grow()
                 result = self._kernel(self.mem, self.words, len(item.frame), item.recv_mono_ns, item.conn)
-            if result == engine.R_UNKNOWN_SHAPE:
+            if result == RESULT_UNKNOWN_SHAPE:
                 result = self._slow(item.frame, item.recv_mono_ns, item.conn)
-            if result in (engine.R_APPLIED, engine.R_RESYNC) and self.on_applied is not None:
+            if result in (RESULT_APPLIED, RESULT_RESYNC) and self.on_applied is not None:
                 self.on_applied(index)
-            if result == engine.R_NEED_SNAPSHOT:
+            if result == RESULT_NEED_SNAPSHOT:
                 return SnapshotResult.STALE  # this update and those after it stay buffered
-            if result == engine.R_PRICE_PRECISION:
-                self._lose(slot, layout.FLAG_GAP | layout.FLAG_HALTED)
+            if result == RESULT_PRICE_PRECISION:
+                self._lose(slot, FLAG_GAP | FLAG_HALTED)
                 return SnapshotResult.PRICE_PRECISION
-            if result not in (engine.R_APPLIED, engine.R_DROPPED):
+            if result not in (RESULT_APPLIED, RESULT_DROPPED):
                 # crossed, rejected, out of bounds: this history cannot be used; wait for a later snapshot
-                self._lose(slot, layout.FLAG_GAP)
+                self._lose(slot, FLAG_GAP)
                 return SnapshotResult.STALE
-            self._buffered_bytes[slot] -= len(buffer.popleft().frame)
+            waiting.drop_oldest()
         return SnapshotResult.SYNCED
 
     # --- state ---
 
-    def invalidate(self, book_index: int, reason: str, flags: int = layout.FLAG_GAP) -> None:
+    def invalidate(self, book_index: int, reason: str, flags: int = FLAG_GAP) -> None:
         """Publishes the book as untradable and waits for a snapshot. ``reason`` is for the caller's log."""
         del reason
         self._lose(self._slot_of_index[book_index], flags)
 
     def invalidate_connection(self, conn: int) -> list[int]:
         """The connection is lost: every book that it carried is unproved. Returns their book indices."""
-        lost = [index for index, slot in self._slot_of_index.items() if self.mem[self._row(slot) + st.B_CONN] == conn]
+        lost = [
+            index for index, slot in self._slot_of_index.items() if self.mem[self._row(slot) + BOOK_ROW.conn] == conn
+        ]
         for index in lost:
-            self._lose(self._slot_of_index[index], layout.FLAG_UNPROVED | layout.FLAG_GAP)
+            self._lose(self._slot_of_index[index], FLAG_UNPROVED | FLAG_GAP)
         return lost
 
     def move_connection(self, old: int, new: int) -> None:
         """``new`` carries everything that ``old`` carried (planned reconnect): books stay valid, republished."""
         for slot in self._symbols:
             row = self._row(slot)
-            if self.mem[row + st.B_CONN] == old:
-                self.mem[row + st.B_CONN] = new
-                if self.mem[row + st.B_STATE] >= st.STATE_ALIGNING:
-                    self._owner(slot, 0, engine.OWNER_REPEAT)
+            if self.mem[row + BOOK_ROW.conn] == old:
+                self.mem[row + BOOK_ROW.conn] = new
+                if self.mem[row + BOOK_ROW.state] >= STATE_ALIGNING:
+                    self._owner(slot, 0, OWNER_REPEAT)
 
     def set_halted(self, book_index: int, halted: bool) -> None:
         """Flags every record of a book ``FLAG_HALTED`` (tick, lot, multiplier or status changed), or ends that."""
         slot = self._slot_of_index[book_index]
         row = self._row(slot)
-        self.mem[row + st.B_STICKY_FLAGS] = layout.FLAG_HALTED if halted else 0
-        kept = int(self.mem[row + st.B_LAST_FLAGS]) & ~(layout.FLAG_HALTED | layout.FLAG_SNAPSHOT)
-        self._owner(slot, kept, engine.OWNER_REPEAT)
+        self.mem[row + BOOK_ROW.sticky_flags] = FLAG_HALTED if halted else 0
+        kept = int(self.mem[row + BOOK_ROW.last_flags]) & ~(FLAG_HALTED | FLAG_SNAPSHOT)
+        self._owner(slot, kept, OWNER_REPEAT)
 
     def needs_snapshot(self) -> list[int]:
         """Book indices that wait for a snapshot (an untouched book asks with its first update)."""
         return [
             index
             for index, slot in self._slot_of_index.items()
-            if self.mem[self._row(slot) + st.B_STATE] == st.STATE_WAITING
+            if self.mem[self._row(slot) + BOOK_ROW.state] == STATE_WAITING
         ]
 
     def request_snapshot(self, book_index: int) -> None:
         """Makes an untouched book wait for its snapshot before any update has come (quiet instruments)."""
         row = self._row(self._slot_of_index[book_index])
-        if self.mem[row + st.B_STATE] == st.STATE_EMPTY:
-            self.mem[row + st.B_STATE] = st.STATE_WAITING
+        if self.mem[row + BOOK_ROW.state] == STATE_EMPTY:
+            self.mem[row + BOOK_ROW.state] = STATE_WAITING
 
     def is_synced(self, book_index: int) -> bool:
         """Whether the book stands on a snapshot with no gap since."""
-        return bool(self.mem[self._row(self._slot_of_index[book_index]) + st.B_STATE] >= st.STATE_ALIGNING)
+        return bool(self.mem[self._row(self._slot_of_index[book_index]) + BOOK_ROW.state] >= STATE_ALIGNING)
 
     def ever_synced(self, book_index: int) -> bool:
         """Whether the book has stood on a snapshot that its updates reached, at any time."""
-        return bool(self.mem[self._row(self._slot_of_index[book_index]) + st.B_WAS_SYNCED])
+        return bool(self.mem[self._row(self._slot_of_index[book_index]) + BOOK_ROW.was_synced])
 
     @property
     def last_book_index(self) -> int:
         """Which book the last result was about; -1 = none."""
-        slot = int(self.mem[st.H_LAST_SLOT])
-        return int(self.mem[self._row(slot) + st.B_BOOK_INDEX]) if slot >= 0 else -1
+        slot = int(self.mem[BOOKS.last_slot])
+        return int(self.mem[self._row(slot) + BOOK_ROW.book_index]) if slot >= 0 else -1
 
     @property
     def needed_price_exp(self) -> int:
         """Digits after the point that the last refused price needs (``PRICE_PRECISION``)."""
-        return int(self.mem[st.H_NEEDED_EXP])
+        return int(self.mem[BOOKS.needed_exp])
 
     @property
     def counters(self) -> BookCounters:
         """All totals since the start."""
-        values = self.mem[st.H_COUNTERS : st.H_COUNTERS + len(st.COUNTER_NAMES)]
+        values = self.mem[BOOKS.counters : BOOKS.counters + len(COUNTER_NAMES)]
         return BookCounters(*(int(value) for value in values))
 
     def symbol_of(self, book_index: int) -> str:
@@ -563,15 +451,15 @@ class VenueBooks:
     def index_of(self, symbol: str) -> int:
         """The book index of a symbol; -1 if it is not ours."""
         slot = self._slots.get(symbol, -1)
-        return int(self.mem[self._row(slot) + st.B_BOOK_INDEX]) if slot >= 0 else -1
+        return int(self.mem[self._row(slot) + BOOK_ROW.book_index]) if slot >= 0 else -1
 
     def top(self, book_index: int) -> Top:
         """Update id and best levels of a book, whatever its state."""
         row = self._row(self._slot_of_index[book_index])
-        bids, asks = row + st.B_SIDE, row + st.B_SIDE + st.SIDE_WORDS
+        bids, asks = row + BOOK_ROW.sides, row + BOOK_ROW.sides + SIDE.WORDS
         mem = self.mem
         return Top(
-            int(mem[row + st.B_UPDATE_ID]),
+            int(mem[row + BOOK_ROW.update_id]),
             int(level2.best_key(mem, bids)),
             int(level2.best_qty(mem, bids)),
             -int(level2.best_key(mem, asks)),
@@ -582,17 +470,17 @@ class VenueBooks:
         """All (price_fp, qty_fp) of both sides, best first."""
         row = self._row(self._slot_of_index[book_index])
         return (
-            [(key, qty) for key, qty in self._side(row + st.B_SIDE)],
-            [(-key, qty) for key, qty in self._side(row + st.B_SIDE + st.SIDE_WORDS)],
+            [(key, qty) for key, qty in self._side(row + BOOK_ROW.sides)],
+            [(-key, qty) for key, qty in self._side(row + BOOK_ROW.sides + SIDE.WORDS)],
         )
 
     def _side(self, side: int) -> Iterator[tuple[int, int]]:
-        directory = int(self.mem[side + st.SIDE_DIRECTORY])
-        for index in range(int(self.mem[side + st.SIDE_BLOCKS]) - 1, -1, -1):
-            packed = int(self.mem[directory + index * st.ENTRY_WORDS + 1])
-            base = int(self.mem[st.H_BLOCK_OFF]) + (packed >> st.COUNT_BITS) * st.BLOCK_WORDS
-            for k in range((packed & st.COUNT_MASK) - 1, -1, -1):
+        directory = int(self.mem[side + SIDE.directory_off])
+        for index in range(int(self.mem[side + SIDE.blocks]) - 1, -1, -1):
+            packed = int(self.mem[directory + index * ENTRY.WORDS + 1])
+            base = int(self.mem[BOOKS.blocks_off]) + (packed >> COUNT_BITS) * BLOCK_WORDS
+            for k in range((packed & COUNT_MASK) - 1, -1, -1):
                 yield int(self.mem[base + 2 * k]), int(self.mem[base + 2 * k + 1])
 
     def _row(self, slot: int) -> int:
-        return int(self.mem[st.H_BOOK_OFF]) + slot * st.BOOK_WORDS
+        return int(self.mem[BOOKS.rows_off]) + slot * BOOK_ROW.WORDS

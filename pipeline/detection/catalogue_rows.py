@@ -1,15 +1,11 @@
-"""What the words of a catalogue row (``shm.layout`` CR_*) say to the detector."""
+"""What the words of a catalogue row (``CATALOGUE_ROW``) say to the detector."""
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
-
 from pipeline.model.catalogue_row import words_to_text
 from pipeline.model.enums import FeeAssetRule, InstrumentKind
-from shm import layout as ly
-
-Words = npt.NDArray[np.int64]
+from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW, CATALOGUE_TEXT_WORDS
+from shm.words import Words
 
 FEE_LIMIT_PPM = 100_000  # a taker fee beyond 10 % is not a fee that we understand: never traded
 #: Count as one dollar where a cap in dollars is applied; as assets they stay different (a pair has one quote).
@@ -18,15 +14,22 @@ STABLE_QUOTES = frozenset({"USD", "USDT", "USDC", "FDUSD", "TUSD", "DAI", "USDE"
 
 def buy_fees(row: Words) -> tuple[int, int]:
     """(base ppm, quote ppm) of a taker buy: a spot buy pays in what it receives where the venue says so."""
-    fee = int(row[ly.CR_TAKER_FEE_PPM])
-    in_base = int(row[ly.CR_KIND]) == InstrumentKind.SPOT and int(row[ly.CR_FEE_ASSET_RULE]) == FeeAssetRule.RECEIVED
+    fee = int(row[CATALOGUE_ROW.taker_fee_ppm])
+    in_base = (
+        int(row[CATALOGUE_ROW.kind]) == InstrumentKind.SPOT
+        and int(row[CATALOGUE_ROW.fee_asset_rule]) == FeeAssetRule.RECEIVED
+    )
     return (fee, 0) if in_base else (0, fee)
 
 
 def pair_text(row: Words) -> str:
-    return words_to_text(row[ly.CR_PAIR_TEXT : ly.CR_PAIR_TEXT + ly.CR_PAIR_TEXT_WORDS])
+    return words_to_text(row[CATALOGUE_ROW.pair_text : CATALOGUE_ROW.pair_text + CATALOGUE_TEXT_WORDS])
 
 
 def tradable_row(row: Words) -> bool:
-    fee = int(row[ly.CR_TAKER_FEE_PPM])
-    return not int(row[ly.CR_FLAGS]) & ly.CAT_FLAG_REMOVED and abs(fee) <= FEE_LIMIT_PPM and int(row[ly.CR_LOT_FP]) > 0
+    fee = int(row[CATALOGUE_ROW.taker_fee_ppm])
+    return (
+        not int(row[CATALOGUE_ROW.flags]) & CAT_FLAG_REMOVED
+        and abs(fee) <= FEE_LIMIT_PPM
+        and int(row[CATALOGUE_ROW.lot_fp]) > 0
+    )

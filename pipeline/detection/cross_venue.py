@@ -15,24 +15,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.detection.depth_walk import (
-    LEG_LIMIT_WORDS,
-    LL_LOT,
-    LL_MAX_QTY,
-    LL_MIN_NOTIONAL,
-    LL_MIN_QTY,
-    LL_QTY_UNIT,
-    MN_BUY_CAP,
-    MN_BUY_COST,
-    MN_SCALE,
-    MN_SELL_CAP,
-    SZ_BUY_LIMIT,
-    SZ_BUY_QTY,
-    SZ_SELL_LIMIT,
-    SZ_SELL_QTY,
-    size_legs,
-    walked_value,
-)
+from pipeline.detection.depth_walk import LEG_LIMITS, MONEY, SIZE, size_legs, walked_value
 from pipeline.detection.edge import edge_bps, edge_exceeds
 from pipeline.detection.episodes import (
     close_episode,
@@ -53,68 +36,23 @@ from pipeline.detection.gates import (
 )
 from pipeline.detection.kernel_arrays import Ports
 from pipeline.detection.memory import (
-    C_EVALUATIONS,
-    C_TORN,
     CLOSED,
-    EP_COOLDOWN_UNTIL_NS,
-    EP_STATE,
-    H_CAPS,
-    H_DIRECTION_FLOATS,
-    H_DIRECTIONS,
-    H_GROUP_OPEN,
-    H_GROUPS,
-    H_HITS,
-    H_NEED,
-    H_NEED_T,
-    H_TOP_ASK,
-    H_TOP_BID,
-    LIMITS,
-    MONEY,
+    DETECTOR,
+    DETECTOR_COUNTERS,
+    DETECTOR_FLOATS,
+    DETECTOR_SETTINGS,
+    EPISODE,
     OPEN,
-    PROOFS,
-    RECORDS,
-    ROWS,
-    SE_MAX_SKEW_NS,
-    SE_STRICT,
-    SIZE,
 )
 from pipeline.detection.publish import best_ask, best_bid, fill_header, fill_leg, now_of, send_record
-from pipeline.detection.topology import (
-    DF_BUY_COST,
-    DF_COST,
-    DF_FEE,
-    DF_SCALE,
-    DF_SELL_KEEP,
-    DF_WORDS,
-    DR_BUY,
-    DR_BUY_BASE_PPM,
-    DR_DEN,
-    DR_EXEC_NUM,
-    DR_KEY,
-    DR_NUM,
-    DR_QUARANTINED,
-    DR_SELL,
-    DR_TYPE,
-    DR_WORDS,
-    GR_BLOCK,
-    GR_COUNT,
-    GR_START,
-    GR_WORDS,
-    IN_GROUP,
-    IN_LOT,
-    IN_MAX_QTY,
-    IN_MIN_NOTIONAL,
-    IN_MIN_QTY,
-    IN_PAIR,
-    IN_QTY_UNIT,
-    IN_SLOT,
-)
+from pipeline.detection.topology import DIRECTION, DIRECTION_FLOATS, GROUP, INSTRUMENT
 from pipeline.model.enums import Refusal
-from shm import layout as ly
 from shm.atomics import bits_to_f64
 from shm.jit import njit_bare
+from shm.layout import ABSENT_ASK, ABSENT_BID, BOOK, FLAGS_UNTRADABLE
+from shm.layout_pages import INVENTORY_ROW
+from shm.words import Words
 
-Words = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 SKEW = int(Refusal.SKEW)
@@ -127,16 +65,16 @@ NOT_AFTER_OWN_FILL = int(Refusal.NOT_AFTER_OWN_FILL)
 QUEUE_FULL = int(Refusal.QUEUE_FULL)
 BUY_LEG = 0
 SELL_LEG = 1
-BUY_RECORD = RECORDS
-SELL_RECORD = RECORDS + ly.BOOK_RECORD_WORDS
-BUY_LIMITS = LIMITS
-SELL_LIMITS = LIMITS + LEG_LIMIT_WORDS
+BUY_RECORD = DETECTOR.records
+SELL_RECORD = DETECTOR.records + BOOK.WORDS
+BUY_LIMITS = DETECTOR.limits
+SELL_LIMITS = DETECTOR.limits + LEG_LIMITS.WORDS
 
 
 @njit_bare
 def direction_row(mem: Words, direction: int) -> int:
     """Word of the direction's columns."""
-    return mem[H_DIRECTIONS] + direction * DR_WORDS
+    return mem[DETECTOR.directions_off] + direction * DIRECTION.WORDS
 
 
 @njit_bare
@@ -160,61 +98,62 @@ def check_member(mem: Words, flt: Floats, instrument: int, found: int) -> int:
     Hit: the screen cannot exclude an edge, or an episode is open. Cost: linear in the group alone.
     """
     row = instrument_row(mem, instrument)
-    slot = mem[row + IN_SLOT]
+    slot = mem[row + INSTRUMENT.slot]
     if slot < 0:
         return found
-    group = mem[row + IN_GROUP]
-    at = mem[H_GROUPS] + group * GR_WORDS
-    start, count, block = mem[at + GR_START], mem[at + GR_COUNT], mem[at + GR_BLOCK]
+    group = mem[row + INSTRUMENT.group]
+    at = mem[DETECTOR.groups_off] + group * GROUP.WORDS
+    start, count, block = mem[at + GROUP.first_slot], mem[at + GROUP.count], mem[at + GROUP.block]
     own = slot - start
-    bids, asks = mem[H_TOP_BID] + start, mem[H_TOP_ASK] + start
+    bids, asks = mem[DETECTOR.top_bid_off] + start, mem[DETECTOR.top_ask_off] + start
     bid, ask = flt[bids + own], flt[asks + own]
-    need, need_t = mem[H_NEED] + block + own * count, mem[H_NEED_T] + block + own * count
-    busy = mem[mem[H_GROUP_OPEN] + group] > 0
+    need, need_t = mem[DETECTOR.need_off] + block + own * count, mem[DETECTOR.need_t_off] + block + own * count
+    busy = mem[mem[DETECTOR.group_open_off] + group] > 0
     if not busy and screened(flt, bids, asks, need, need_t, bid, ask, count) == 0:
         return found
-    hits = mem[H_HITS]
+    hits = mem[DETECTOR.hits_off]
     for k in range(count):
-        if flt[bids + k] >= ask * flt[need + k] or (busy and is_open(mem, block + own * count + k)):
+        if flt[bids + k] >= ask * flt[need + k] or (busy and is_watched(mem, block + own * count + k)):
             mem[hits + found] = block + own * count + k
             found += 1
-        if bid >= flt[asks + k] * flt[need_t + k] or (busy and is_open(mem, block + k * count + own)):
+        if bid >= flt[asks + k] * flt[need_t + k] or (busy and is_watched(mem, block + k * count + own)):
             mem[hits + found] = block + k * count + own
             found += 1
     return found
 
 
 @njit_bare
-def is_open(mem: Words, episode: int) -> bool:
-    """Whether the episode is open."""
-    return mem[episode_row(mem, episode) + EP_STATE] != CLOSED
+def is_watched(mem: Words, direction: int) -> bool:
+    """Whether every update is looked at: the direction has an open episode, or is the exit of an open hedge."""
+    is_open = mem[episode_row(mem, direction) + EPISODE.state] != CLOSED
+    return is_open or mem[mem[DETECTOR.exit_of_off] + direction] != 0
 
 
 @njit_bare
 def fill_limits(mem: Words, instrument: int, at: int) -> None:
     """The leg's lots, minima and the venue's maximum, without inventory, to word ``at``."""
     row = instrument_row(mem, instrument)
-    mem[at + LL_LOT] = mem[row + IN_LOT]
-    mem[at + LL_MIN_QTY] = mem[row + IN_MIN_QTY]
-    mem[at + LL_MAX_QTY] = mem[row + IN_MAX_QTY]
-    mem[at + LL_MIN_NOTIONAL] = mem[row + IN_MIN_NOTIONAL]
-    mem[at + LL_QTY_UNIT] = mem[row + IN_QTY_UNIT]
+    mem[at + LEG_LIMITS.lot_fp] = mem[row + INSTRUMENT.lot_fp]
+    mem[at + LEG_LIMITS.min_qty_fp] = mem[row + INSTRUMENT.min_qty_fp]
+    mem[at + LEG_LIMITS.max_qty_fp] = mem[row + INSTRUMENT.max_qty_fp]
+    mem[at + LEG_LIMITS.min_notional_fp] = mem[row + INSTRUMENT.min_notional_fp]
+    mem[at + LEG_LIMITS.qty_unit] = mem[row + INSTRUMENT.qty_unit]
 
 
 @njit_bare
 def fill_money(mem: Words, flt: Floats, direction: int) -> None:
     """Notional caps of both legs, without inventory."""
-    floats = mem[H_DIRECTION_FLOATS] + direction * DF_WORDS
+    floats = mem[DETECTOR.direction_floats_off] + direction * DIRECTION_FLOATS.WORDS
     row = direction_row(mem, direction)
-    flt[MONEY + MN_BUY_CAP] = flt[mem[H_CAPS] + mem[row + DR_BUY]]
-    flt[MONEY + MN_SELL_CAP] = flt[mem[H_CAPS] + mem[row + DR_SELL]]
-    flt[MONEY + MN_SCALE] = flt[floats + DF_SCALE]
-    flt[MONEY + MN_BUY_COST] = flt[floats + DF_BUY_COST]
+    flt[DETECTOR_FLOATS.money + MONEY.buy_cap] = flt[mem[DETECTOR.caps_off] + mem[row + DIRECTION.buy]]
+    flt[DETECTOR_FLOATS.money + MONEY.sell_cap] = flt[mem[DETECTOR.caps_off] + mem[row + DIRECTION.sell]]
+    flt[DETECTOR_FLOATS.money + MONEY.scale] = flt[floats + DIRECTION_FLOATS.scale]
+    flt[DETECTOR_FLOATS.money + MONEY.buy_cost] = flt[floats + DIRECTION_FLOATS.buy_cost]
 
 
 @njit_bare
 def size_at(mem: Words, flt: Floats, direction: int, num_column: int) -> int:
-    """Sizes both legs at the episode threshold (DR_NUM) or the execution threshold (DR_EXEC_NUM); 1 or 0."""
+    """Sizes both legs at the episode threshold (``num``) or the execution threshold (``exec_num``); 1 or 0."""
     row = direction_row(mem, direction)
     return size_legs(
         mem,
@@ -223,11 +162,11 @@ def size_at(mem: Words, flt: Floats, direction: int, num_column: int) -> int:
         SELL_RECORD,
         mem[row + num_column],
         mem[row + num_column + 1],
-        mem[row + DR_BUY_BASE_PPM],
+        mem[row + DIRECTION.buy_base_ppm],
         BUY_LIMITS,
         SELL_LIMITS,
-        MONEY,
-        SIZE,
+        DETECTOR_FLOATS.money,
+        DETECTOR.size,
     )
 
 
@@ -235,28 +174,30 @@ def size_at(mem: Words, flt: Floats, direction: int, num_column: int) -> int:
 def size_gates(ports: Ports, mem: Words, flt: Floats, direction: int) -> int:
     """Inventory, minimum and threshold gates; 0 leaves the sizes of both legs in SIZE."""
     row = direction_row(mem, direction)
-    buy, sell = mem[row + DR_BUY], mem[row + DR_SELL]
+    buy, sell = mem[row + DIRECTION.buy], mem[row + DIRECTION.sell]
     limited = len(ports.inventory) > 1
     fill_limits(mem, buy, BUY_LIMITS)
     fill_limits(mem, sell, SELL_LIMITS)
     fill_money(mem, flt, direction)
     if limited:
-        sell_at = ROWS + ly.INVENTORY_ROW_WORDS
-        buy_open = read_inventory(ports.inventory, mem, buy, ROWS)
+        sell_at = DETECTOR.inventory_rows + INVENTORY_ROW.WORDS
+        buy_open = read_inventory(ports.inventory, mem, buy, DETECTOR.inventory_rows)
         if not read_inventory(ports.inventory, mem, sell, sell_at) or not buy_open:
             return INVENTORY
-        spendable = bits_to_f64(mem[ROWS + ly.IR_BUY_NOTIONAL])
-        flt[MONEY + MN_BUY_CAP] = min(flt[MONEY + MN_BUY_CAP], spendable if spendable > 0.0 else 0.0)
-        sellable = max(0, mem[sell_at + ly.IR_SELL_QTY_FP])
-        mem[SELL_LIMITS + LL_MAX_QTY] = min(mem[SELL_LIMITS + LL_MAX_QTY], sellable)
-    if size_at(mem, flt, direction, DR_EXEC_NUM):
+        spendable = bits_to_f64(mem[DETECTOR.inventory_rows + INVENTORY_ROW.buy_notional])
+        flt[DETECTOR_FLOATS.money + MONEY.buy_cap] = min(
+            flt[DETECTOR_FLOATS.money + MONEY.buy_cap], spendable if spendable > 0.0 else 0.0
+        )
+        sellable = max(0, mem[sell_at + INVENTORY_ROW.sell_qty_fp])
+        mem[SELL_LIMITS + LEG_LIMITS.max_qty_fp] = min(mem[SELL_LIMITS + LEG_LIMITS.max_qty_fp], sellable)
+    if size_at(mem, flt, direction, DIRECTION.exec_num):
         return 0
-    if size_at(mem, flt, direction, DR_NUM):
+    if size_at(mem, flt, direction, DIRECTION.num):
         return BELOW_THRESHOLD
     if limited:
         fill_limits(mem, sell, SELL_LIMITS)
         fill_money(mem, flt, direction)
-        if size_at(mem, flt, direction, DR_NUM):
+        if size_at(mem, flt, direction, DIRECTION.num):
             return INVENTORY
     return BELOW_MINIMUM
 
@@ -267,16 +208,16 @@ def pair_gates(
 ) -> int:
     """Every gate, in order, over copies of both books; 0 = may be pushed, sizes in SIZE."""
     row = direction_row(mem, direction)
-    buy, sell = mem[row + DR_BUY], mem[row + DR_SELL]
+    buy, sell = mem[row + DIRECTION.buy], mem[row + DIRECTION.sell]
     code = first_gate(
         book_gate(ports.feeds, mem, buy, BUY_LEG, buy_status, now_ns),
         book_gate(ports.feeds, mem, sell, SELL_LEG, sell_status, now_ns),
     )
     if code != 0:
         return code
-    if abs(mem[PROOFS + BUY_LEG] - mem[PROOFS + SELL_LEG]) > mem[SE_MAX_SKEW_NS]:
+    if abs(mem[DETECTOR.proofs + BUY_LEG] - mem[DETECTOR.proofs + SELL_LEG]) > mem[DETECTOR_SETTINGS.max_skew_ns]:
         return SKEW
-    if mem[row + DR_QUARANTINED] != 0:
+    if mem[row + DIRECTION.quarantined] != 0:
         return QUARANTINED
     code = first_gate(status_gate(mem, buy, 1), status_gate(mem, sell, -1))
     if code != 0:
@@ -284,12 +225,14 @@ def pair_gates(
     code = size_gates(ports, mem, flt, direction)
     if code != 0:
         return code
-    if now_ns < mem[episode_row(mem, direction) + EP_COOLDOWN_UNTIL_NS]:
+    if now_ns < mem[episode_row(mem, direction) + EPISODE.cooldown_until_ns]:
         return COOLDOWN
     if len(ports.inventory) > 1:
         for leg in range(2):
-            blocked_until = mem[ROWS + leg * ly.INVENTORY_ROW_WORDS + ly.IR_BLOCKED_UNTIL_MONO_NS]
-            if mem[record_at(leg) + ly.BR_RECV_MONO_NS] < blocked_until:
+            blocked_until = mem[
+                DETECTOR.inventory_rows + leg * INVENTORY_ROW.WORDS + INVENTORY_ROW.blocked_until_mono_ns
+            ]
+            if mem[record_at(leg) + BOOK.recv_mono_ns] < blocked_until:
                 return NOT_AFTER_OWN_FILL
     return 0
 
@@ -300,15 +243,19 @@ def judge_direction(ports: Ports, mem: Words, flt: Floats, direction: int) -> tu
     and the edge of the best prices in bps (0 where one is absent). All in one kernel: what compiles or loads at its
     first call does so before the books are read, not while they grow old."""
     row = direction_row(mem, direction)
-    buy_status = read_leg(ports.feeds, mem, mem[row + DR_BUY], BUY_LEG)
-    sell_status = read_leg(ports.feeds, mem, mem[row + DR_SELL], SELL_LEG)
+    buy_status = read_leg(ports.feeds, mem, mem[row + DIRECTION.buy], BUY_LEG)
+    sell_status = read_leg(ports.feeds, mem, mem[row + DIRECTION.sell], SELL_LEG)
     code = pair_gates(ports, mem, flt, direction, buy_status, sell_status, now_of(mem))
-    ask = best_ask(mem, record_at(BUY_LEG)) if buy_status > 0 else ly.ABSENT_ASK
-    bid = best_bid(mem, record_at(SELL_LEG)) if sell_status > 0 else ly.ABSENT_BID
+    ask = best_ask(mem, record_at(BUY_LEG)) if buy_status > 0 else ABSENT_ASK
+    bid = best_bid(mem, record_at(SELL_LEG)) if sell_status > 0 else ABSENT_BID
     edge = 0.0
-    if bid != ly.ABSENT_BID and ask != ly.ABSENT_ASK:
-        edge = edge_bps(bid, ask, flt[mem[H_DIRECTION_FLOATS] + direction * DF_WORDS + DF_FEE])
-    if code == 0 and not edge_exceeds(bid, ask, mem[row + DR_NUM], mem[row + DR_DEN]):
+    if bid != ABSENT_BID and ask != ABSENT_ASK:
+        edge = edge_bps(
+            bid,
+            ask,
+            flt[mem[DETECTOR.direction_floats_off] + direction * DIRECTION_FLOATS.WORDS + DIRECTION_FLOATS.fee],
+        )
+    if code == 0 and not edge_exceeds(bid, ask, mem[row + DIRECTION.num], mem[row + DIRECTION.den]):
         code = BELOW_THRESHOLD
     return code, edge
 
@@ -327,22 +274,26 @@ def push_direction(
     """Builds the record of SIZE and pushes it. ``edge_bps`` is that of the sized trade after everything that the
     strategy charges, base dust at the sell limit; ``entry_edge_bps`` that of the best prices after entry fees."""
     row = direction_row(mem, direction)
-    floats = mem[H_DIRECTION_FLOATS] + direction * DF_WORDS
-    buy, sell = mem[row + DR_BUY], mem[row + DR_SELL]
-    buy_qty, sell_qty = mem[SIZE + SZ_BUY_QTY], mem[SIZE + SZ_SELL_QTY]
-    scale = flt[floats + DF_SCALE]
-    spent = walked_value(mem, BUY_RECORD, ly.BR_ASK_PRICE, ly.BR_ASK_QTY, buy_qty) * scale
-    brought = walked_value(mem, SELL_RECORD, ly.BR_BID_PRICE, ly.BR_BID_QTY, sell_qty) * scale
-    kept = float(buy_qty) * (1.0 - float(mem[row + DR_BUY_BASE_PPM]) / 1e6)
-    dust = (kept - float(sell_qty)) * float(mem[SIZE + SZ_SELL_LIMIT]) * scale
-    cost = spent * flt[floats + DF_BUY_COST]
-    profit = (brought + dust) * flt[floats + DF_SELL_KEEP] - cost - flt[floats + DF_COST] * spent
-    pair = mem[instrument_row(mem, buy) + IN_PAIR]
-    fill_header(mem, mem[row + DR_TYPE], pair, 2, mem[row + DR_KEY], trigger, trigger_recv_ns, trigger_pub_ns)
+    floats = mem[DETECTOR.direction_floats_off] + direction * DIRECTION_FLOATS.WORDS
+    buy, sell = mem[row + DIRECTION.buy], mem[row + DIRECTION.sell]
+    buy_qty, sell_qty = mem[DETECTOR.size + SIZE.buy_qty_fp], mem[DETECTOR.size + SIZE.sell_qty_fp]
+    scale = flt[floats + DIRECTION_FLOATS.scale]
+    spent = walked_value(mem, BUY_RECORD, BOOK.ask_price_fp, BOOK.ask_qty_fp, buy_qty) * scale
+    brought = walked_value(mem, SELL_RECORD, BOOK.bid_price_fp, BOOK.bid_qty_fp, sell_qty) * scale
+    kept = float(buy_qty) * (1.0 - float(mem[row + DIRECTION.buy_base_ppm]) / 1e6)
+    dust = (kept - float(sell_qty)) * float(mem[DETECTOR.size + SIZE.sell_limit_price_fp]) * scale
+    cost = spent * flt[floats + DIRECTION_FLOATS.buy_cost]
+    profit = (
+        (brought + dust) * flt[floats + DIRECTION_FLOATS.sell_keep] - cost - flt[floats + DIRECTION_FLOATS.cost] * spent
+    )
+    pair = mem[instrument_row(mem, buy) + INSTRUMENT.pair]
+    fill_header(
+        mem, mem[row + DIRECTION.type], pair, 2, mem[row + DIRECTION.key], trigger, trigger_recv_ns, trigger_pub_ns
+    )
     ask, bid = best_ask(mem, BUY_RECORD), best_bid(mem, SELL_RECORD)
-    fill_leg(mem, BUY_LEG, buy, 1, mem[SIZE + SZ_BUY_LIMIT], ask, buy_qty, spent)
-    fill_leg(mem, SELL_LEG, sell, -1, mem[SIZE + SZ_SELL_LIMIT], bid, sell_qty, brought)
-    entry = edge_bps(bid, ask, flt[floats + DF_FEE])
+    fill_leg(mem, BUY_LEG, buy, 1, mem[DETECTOR.size + SIZE.buy_limit_price_fp], ask, buy_qty, spent)
+    fill_leg(mem, SELL_LEG, sell, -1, mem[DETECTOR.size + SIZE.sell_limit_price_fp], bid, sell_qty, brought)
+    entry = edge_bps(bid, ask, flt[floats + DIRECTION_FLOATS.fee])
     return send_record(ports, mem, profit / cost * 1e4, entry, profit, now_ns)
 
 
@@ -355,23 +306,23 @@ def evaluate_direction(
     ``trigger`` -1: no single update led here; the later of both books is what was reacted to.
     """
     row = direction_row(mem, direction)
-    if mem[row + DR_TYPE] < 0:
+    if mem[row + DIRECTION.type] < 0:
         return
-    buy, sell = mem[row + DR_BUY], mem[row + DR_SELL]
+    buy, sell = mem[row + DIRECTION.buy], mem[row + DIRECTION.sell]
     buy_status = read_leg(ports.feeds, mem, buy, BUY_LEG)
     sell_status = read_leg(ports.feeds, mem, sell, SELL_LEG)
-    mem[C_EVALUATIONS] += 1
+    mem[DETECTOR_COUNTERS.evaluations] += 1
     if buy_status < 0 or sell_status < 0:
-        mem[C_TORN] += 1
+        mem[DETECTOR_COUNTERS.torn] += 1
         return
-    was = mem[episode_row(mem, direction) + EP_STATE]
-    group_open = mem[H_GROUP_OPEN] + mem[instrument_row(mem, buy) + IN_GROUP]
-    bid = best_bid(mem, SELL_RECORD) if sell_status > 0 else ly.ABSENT_BID
-    ask = best_ask(mem, BUY_RECORD) if buy_status > 0 else ly.ABSENT_ASK
-    broken = mem[SE_STRICT] != 0 and (
-        (mem[BUY_RECORD + ly.BR_FLAGS] | mem[SELL_RECORD + ly.BR_FLAGS]) & ly.FLAGS_UNTRADABLE != 0
+    was = mem[episode_row(mem, direction) + EPISODE.state]
+    group_open = mem[DETECTOR.group_open_off] + mem[instrument_row(mem, buy) + INSTRUMENT.group]
+    bid = best_bid(mem, SELL_RECORD) if sell_status > 0 else ABSENT_BID
+    ask = best_ask(mem, BUY_RECORD) if buy_status > 0 else ABSENT_ASK
+    broken = mem[DETECTOR_SETTINGS.strict] != 0 and (
+        (mem[BUY_RECORD + BOOK.flags] | mem[SELL_RECORD + BOOK.flags]) & FLAGS_UNTRADABLE != 0
     )
-    if broken or not edge_exceeds(bid, ask, mem[row + DR_NUM], mem[row + DR_DEN]):
+    if broken or not edge_exceeds(bid, ask, mem[row + DIRECTION.num], mem[row + DIRECTION.den]):
         if was != CLOSED:
             close_episode(mem, direction)
             mem[group_open] -= 1
@@ -385,8 +336,8 @@ def evaluate_direction(
         open_episode(mem, direction, now_ns)
     if trigger < 0:
         trigger = buy
-        trigger_recv_ns = max(mem[BUY_RECORD + ly.BR_RECV_MONO_NS], mem[SELL_RECORD + ly.BR_RECV_MONO_NS])
-        trigger_pub_ns = max(mem[BUY_RECORD + ly.BR_PUBLISH_MONO_NS], mem[SELL_RECORD + ly.BR_PUBLISH_MONO_NS])
+        trigger_recv_ns = max(mem[BUY_RECORD + BOOK.recv_mono_ns], mem[SELL_RECORD + BOOK.recv_mono_ns])
+        trigger_pub_ns = max(mem[BUY_RECORD + BOOK.publish_mono_ns], mem[SELL_RECORD + BOOK.publish_mono_ns])
     code = pair_gates(ports, mem, flt, direction, buy_status, sell_status, now_ns)
     if code == 0:
         if push_direction(ports, mem, flt, direction, trigger, trigger_recv_ns, trigger_pub_ns, now_ns):

@@ -19,9 +19,10 @@ from pipeline.detection.catalogue_rows import STABLE_QUOTES, buy_fees, pair_text
 from pipeline.detection.edge import PPM
 from pipeline.detection.thresholds import Terms
 from pipeline.model.enums import InstrumentKind, OpportunityType
-from shm import layout as ly
+from shm.declare import Table, real, reals_of, word, words_of
+from shm.layout_pages import CATALOGUE_CAPACITY, CATALOGUE_ROW
+from shm.words import Words
 
-Words = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 LEGS = 3
@@ -29,28 +30,47 @@ SCREEN_SLACK = 2.0**-48
 DIGIT_BITS = 31
 DIGIT_MASK = (1 << 31) - 1
 CONSTANT_DIGITS = 12
-assert ly.CATALOGUE_CAPACITY <= 1 << 12
+assert CATALOGUE_CAPACITY <= 1 << 12
 
-# cycle columns
-CY_INSTRUMENT = 0  # three
-CY_SIDE = 3  # three, +1 buy, -1 sell
-CY_BASE_PPM = 6  # three: fee of a buy taken in base
-CY_QUARANTINED = 9
-CY_KEY = 10  # negative: never a direction's key
-CY_NUM = 11  # CONSTANT_DIGITS digits, least first: episode threshold
-CY_DEN = CY_NUM + CONSTANT_DIGITS
-CY_EXEC_NUM = CY_DEN + CONSTANT_DIGITS
-CY_EXEC_DEN = CY_EXEC_NUM + CONSTANT_DIGITS
-CY_WORDS = CY_EXEC_DEN + CONSTANT_DIGITS
 
-# cycle floats
-CF_NEED = 0  # screen: constant to be exceeded by product(bids) / product(asks)
-CF_FEE = 1  # product(bids) / product(asks) * this - 1 = the edge
-CF_SCALE = 2  # three: quote per price unit x quantity unit
-CF_QTY_UNIT = 5  # three: quantity units per coin
-CF_KEEP = 8  # three: share of what is received that stays after a fee taken from it
-CF_COST = 11  # three: 1 + fee of a buy taken in quote
-CF_WORDS = 14
+class Cycle(Table, writer="detector"):
+    """Columns of a cycle.
+
+    line 0..7 | instruments[3] | sides[3] | base_ppm[3] | quarantined | key | num[12] | den[12] | exec_num[12] |
+              | exec_den[12] |
+    """
+
+    instruments = words_of(LEGS, "instrument ids")
+    sides = words_of(LEGS, "+1 buy, -1 sell")
+    base_ppm = words_of(LEGS, "fee of a buy taken in base", unit="ppm")
+    quarantined = word("1 = the identity of one of the coins is in doubt: counted, never traded")
+    key = word("negative: never a direction's key")
+    num = words_of(CONSTANT_DIGITS, "episode threshold, numerator, least digit first", unit="31-bit digits")
+    den = words_of(CONSTANT_DIGITS, "its denominator", unit="31-bit digits")
+    exec_num = words_of(CONSTANT_DIGITS, "execution threshold, numerator", unit="31-bit digits")
+    exec_den = words_of(CONSTANT_DIGITS, "its denominator", unit="31-bit digits")
+
+
+CYCLE = Cycle()
+
+
+class CycleFloats(Table, words=15, writer="detector"):
+    """Floats of a cycle: for the screen, sizes and records.
+
+    line 0 | need | fee | scale[3] | qty_unit[3] |
+    line 1 | keep[3] | cost[3] | execute_edge |
+    """
+
+    need = real("screen: constant to be exceeded by product(bids) / product(asks)", unit="factor")
+    fee = real("product(bids) / product(asks) * this - 1 = the edge", unit="factor")
+    scale = reals_of(LEGS, "10**-(price_exp + qty_exp)", unit="quote per (price unit x quantity unit)")
+    qty_unit = reals_of(LEGS, "quantity units per coin")
+    keep = reals_of(LEGS, "share of what is received that stays after a fee taken from it", unit="factor")
+    cost = reals_of(LEGS, "1 + fee of a buy taken in quote", unit="factor")
+    execute_edge = real("profit over outlay from which a fitted cycle is executed", unit="factor")
+
+
+CYCLE_FLOATS = CycleFloats()
 
 
 def _digits(value: int) -> list[int]:
@@ -64,9 +84,9 @@ def cycle_constant(rows: list[Words], sides: list[int], threshold: Fraction) -> 
     """product(bids_fp) / product(asks_fp) times this exceeds 1 iff the cycle's edge exceeds ``threshold``."""
     constant = 1 / (1 + threshold)
     for row, side in zip(rows, sides, strict=True):
-        unit = 10 ** int(row[ly.CR_PRICE_EXP])
+        unit = 10 ** int(row[CATALOGUE_ROW.price_exp])
         if side < 0:
-            constant *= Fraction(PPM - int(row[ly.CR_TAKER_FEE_PPM]), PPM) / unit
+            constant *= Fraction(PPM - int(row[CATALOGUE_ROW.taker_fee_ppm]), PPM) / unit
         else:
             base_ppm, quote_ppm = buy_fees(row)
             constant *= Fraction(PPM - base_ppm, PPM) / Fraction(PPM + quote_ppm, PPM) * unit
@@ -82,9 +102,9 @@ def find_cycles(rows: Words) -> Iterator[tuple[list[int], list[int]]]:
     """(instrument ids, sides) of every cycle, both ways round, per venue, in a fixed order."""
     venues: dict[int, dict[frozenset[str], int]] = {}
     for instrument, row in enumerate(rows):
-        if int(row[ly.CR_KIND]) == InstrumentKind.SPOT and tradable_row(row):
+        if int(row[CATALOGUE_ROW.kind]) == InstrumentKind.SPOT and tradable_row(row):
             base, _, quote = pair_text(row).partition("/")
-            venues.setdefault(int(row[ly.CR_VENUE]), {})[frozenset((base, quote))] = instrument
+            venues.setdefault(int(row[CATALOGUE_ROW.venue]), {})[frozenset((base, quote))] = instrument
     for markets in venues.values():
         assets = sorted(set(itertools.chain.from_iterable(markets)))
         neighbours = {a: {b for b in assets if frozenset((a, b)) in markets} for a in assets}
@@ -119,8 +139,8 @@ class Cycles(NamedTuple):
 def build_cycles(rows: Words, terms: Terms) -> Cycles:
     """Every cycle of the catalogue's ``rows`` int64[n, 48], if the strategy is enabled."""
     found = list(find_cycles(rows)) if OpportunityType.TRIANGULAR in terms.types else []
-    table = np.zeros((len(found), CY_WORDS), dtype=np.int64)
-    floats = np.zeros((len(found), CF_WORDS), dtype=np.float64)
+    table = np.zeros((len(found), CYCLE.WORDS), dtype=np.int64)
+    floats = np.zeros((len(found), CYCLE_FLOATS.WORDS), dtype=np.float64)
     by_instrument: dict[int, list[int]] = {}
     for index, (ids, sides) in enumerate(found):
         legs = [rows[i] for i in ids]
@@ -139,20 +159,21 @@ def _fill_cycle(legs: list[Words], ids: list[int], sides: list[int], terms: Term
     constant = cycle_constant(legs, sides, terms.min_edge)
     execute = cycle_constant(legs, sides, terms.execute_edge)
     for at, value in (
-        (CY_NUM, constant.numerator),
-        (CY_DEN, constant.denominator),
-        (CY_EXEC_NUM, execute.numerator),
-        (CY_EXEC_DEN, execute.denominator),
+        (CYCLE.num, constant.numerator),
+        (CYCLE.den, constant.denominator),
+        (CYCLE.exec_num, execute.numerator),
+        (CYCLE.exec_den, execute.denominator),
     ):
         out[at : at + CONSTANT_DIGITS] = _digits(value)
-    out[CY_KEY] = -1 - ((ids[0] << 24) | (ids[1] << 12) | ids[2])  # ids are below CATALOGUE_CAPACITY = 2**12
-    floats[CF_NEED] = float(1 / constant) * (1.0 - SCREEN_SLACK)
-    floats[CF_FEE] = float(cycle_constant(legs, sides, Fraction(0)))
+    out[CYCLE.key] = -1 - ((ids[0] << 24) | (ids[1] << 12) | ids[2])  # ids are below CATALOGUE_CAPACITY = 2**12
+    floats[CYCLE_FLOATS.need] = float(1 / constant) * (1.0 - SCREEN_SLACK)
+    floats[CYCLE_FLOATS.execute_edge] = float(terms.execute_edge)
+    floats[CYCLE_FLOATS.fee] = float(cycle_constant(legs, sides, Fraction(0)))
     for k, (row, instrument, side) in enumerate(zip(legs, ids, sides, strict=True)):
         base_ppm, quote_ppm = buy_fees(row)
-        out[CY_INSTRUMENT + k], out[CY_SIDE + k], out[CY_BASE_PPM + k] = instrument, side, base_ppm
-        out[CY_QUARANTINED] |= int(row[ly.CR_PAIR]) < 0
-        floats[CF_SCALE + k] = 10.0 ** -(int(row[ly.CR_PRICE_EXP]) + int(row[ly.CR_QTY_EXP]))
-        floats[CF_QTY_UNIT + k] = 10.0 ** int(row[ly.CR_QTY_EXP])
-        floats[CF_KEEP + k] = 1 - (base_ppm if side > 0 else int(row[ly.CR_TAKER_FEE_PPM])) / PPM
-        floats[CF_COST + k] = 1 + (quote_ppm / PPM if side > 0 else 0)
+        out[CYCLE.instruments + k], out[CYCLE.sides + k], out[CYCLE.base_ppm + k] = instrument, side, base_ppm
+        out[CYCLE.quarantined] |= int(row[CATALOGUE_ROW.pair]) < 0
+        floats[CYCLE_FLOATS.scale + k] = 10.0 ** -(int(row[CATALOGUE_ROW.price_exp]) + int(row[CATALOGUE_ROW.qty_exp]))
+        floats[CYCLE_FLOATS.qty_unit + k] = 10.0 ** int(row[CATALOGUE_ROW.qty_exp])
+        floats[CYCLE_FLOATS.keep + k] = 1 - (base_ppm if side > 0 else int(row[CATALOGUE_ROW.taker_fee_ppm])) / PPM
+        floats[CYCLE_FLOATS.cost + k] = 1 + (quote_ppm / PPM if side > 0 else 0)

@@ -9,7 +9,7 @@ what was received: ``sell_qty`` on the sell lot, ``buy_qty`` the smallest number
 difference (less than one buy lot after the fee) stays as base dust, never as a short position.
 
 Records, limits and results are words of the caller's array ``mem``, named by their offset in it: a record is
-``shm.layout`` BR_*, levels best first, quantities positive.
+``BOOK`` of ``shm.layout``, levels best first, quantities positive.
 """
 
 # Kernels: words of an array are int64 to numba, Any to mypy.
@@ -30,36 +30,62 @@ from pipeline.detection.edge import (
     product_exceeds,
     received,
 )
+from shm.declare import Table, real, word, words_of
 from shm.jit import njit_bare
-from shm.layout import BOOK_DEPTH, BR_ASK_COUNT, BR_ASK_PRICE, BR_ASK_QTY, BR_BID_COUNT, BR_BID_PRICE, BR_BID_QTY
+from shm.layout import BOOK, BOOK_DEPTH
+from shm.words import Words
 
-Words = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-# limits of one leg, as the sizing kernel takes them: LEG_LIMIT_WORDS
-LL_LOT = 0
-LL_MIN_QTY = 1
-LL_MAX_QTY = 2  # venue's maximum and inventory, whichever is less; NUMBER_LIMIT = none
-LL_MIN_NOTIONAL = 3  # quote at the price exponent
-LL_QTY_UNIT = 4  # 10**qty_exp
-LEG_LIMIT_WORDS = 5
 
-# money: MONEY_WORDS of float64
-MN_BUY_CAP = 0  # quote that the buy leg may cost, its fee in quote included
-MN_SELL_CAP = 1  # quote that the sell leg may bring
-MN_SCALE = 2  # quote per (price unit x quantity unit) = 10**-(price_exp + qty_exp)
-MN_BUY_COST = 3  # 1 + buy fee taken in quote
-MONEY_WORDS = 4
+class LegLimits(Table, words=5, writer="detector"):
+    """Limits of one leg, as the sizing kernel takes them.
 
-# result of sizing: SIZE_WORDS
-SZ_BUY_QTY = 0
-SZ_SELL_QTY = 1
-SZ_BUY_LIMIT = 2  # worst ask used
-SZ_SELL_LIMIT = 3  # worst bid used
-SZ_BUY_LEVEL = 4  # its index
-SZ_SELL_LEVEL = 5
-SZ_WITHIN = 6  # scratch, BOOK_DEPTH words: what can be bought within the first k + 1 asks
-SIZE_WORDS = SZ_WITHIN + BOOK_DEPTH
+    | lot_fp | min_qty_fp | max_qty_fp | min_notional_fp | qty_unit |
+    """
+
+    lot_fp = word("quantity step")
+    min_qty_fp = word("least order")
+    max_qty_fp = word("venue's maximum and inventory, whichever is less; NUMBER_LIMIT = none")
+    min_notional_fp = word("least order")
+    qty_unit = word("10**qty_exp")
+
+
+LEG_LIMITS = LegLimits()
+
+
+class Money(Table, words=4, writer="detector"):
+    """What the sizing kernel knows of money, in the array of floats.
+
+    | buy_cap | sell_cap | scale | buy_cost |
+    """
+
+    buy_cap = real("what the buy leg may cost, its fee in quote included", unit="quote")
+    sell_cap = real("what the sell leg may bring", unit="quote")
+    scale = real("10**-(price_exp + qty_exp)", unit="quote per (price unit x quantity unit)")
+    buy_cost = real("1 + buy fee taken in quote", unit="factor")
+
+
+MONEY = Money()
+
+
+class Size(Table, writer="detector"):
+    """Result of sizing.
+
+    line 0..3 | buy_qty_fp | sell_qty_fp | buy_limit_price_fp | sell_limit_price_fp | buy_level | sell_level |
+              | within_qty_fp[20] |
+    """
+
+    buy_qty_fp = word("quantity of the buy leg")
+    sell_qty_fp = word("quantity of the sell leg")
+    buy_limit_price_fp = word("worst ask used")
+    sell_limit_price_fp = word("worst bid used")
+    buy_level = word("index of the worst ask used")
+    sell_level = word("index of the worst bid used")
+    within_qty_fp = words_of(BOOK_DEPTH, "scratch: what can be bought within the first k + 1 asks")
+
+
+SIZE = Size()
 
 _CAP_SLACK = 1.0 - 2.0**-50  # float quotients are lowered by this, so a cap is never exceeded
 
@@ -91,15 +117,15 @@ def buyable_within(mem: Words, flt: Floats, buy: int, limits: int, money: int, o
     The cost bound is quantity x worst price used, as an exchange reserves it: the quantity is the maximum over the
     levels of min(cumulative quantity, notional / price of the level).
     """
-    levels = min(mem[buy + BR_ASK_COUNT], BOOK_DEPTH)
-    unit = flt[money + MN_SCALE] * flt[money + MN_BUY_COST]
+    levels = min(mem[buy + BOOK.ask_count], BOOK_DEPTH)
+    unit = flt[money + MONEY.scale] * flt[money + MONEY.buy_cost]
     cumulative = 0
     best = 0
     for k in range(levels):
-        cumulative = saturating_add(cumulative, mem[buy + BR_ASK_QTY + k])
-        affordable = quantity_for(flt[money + MN_BUY_CAP], float(mem[buy + BR_ASK_PRICE + k]) * unit)
+        cumulative = saturating_add(cumulative, mem[buy + BOOK.ask_qty_fp + k])
+        affordable = quantity_for(flt[money + MONEY.buy_cap], float(mem[buy + BOOK.ask_price_fp + k]) * unit)
         best = max(best, min(cumulative, affordable))
-        mem[out + SZ_WITHIN + k] = min(best, mem[limits + LL_MAX_QTY])
+        mem[out + SIZE.within_qty_fp + k] = min(best, mem[limits + LEG_LIMITS.max_qty_fp])
     return levels
 
 
@@ -128,10 +154,10 @@ def level_of(mem: Words, record: int, qty_offset: int, qty: int) -> int:
 
 @njit_bare
 def meets_minimum(mem: Words, limits: int, qty: int, price: int) -> bool:
-    """Quantity and quantity x price reach the leg's minima, exactly. ``limits``: word of LEG_LIMIT_WORDS."""
-    if qty <= 0 or qty < mem[limits + LL_MIN_QTY]:
+    """Quantity and quantity x price reach the leg's minima, exactly. ``limits``: word of its LEG_LIMITS."""
+    if qty <= 0 or qty < mem[limits + LEG_LIMITS.min_qty_fp]:
         return False
-    return not product_exceeds(mem[limits + LL_MIN_NOTIONAL], mem[limits + LL_QTY_UNIT], qty, price)
+    return not product_exceeds(mem[limits + LEG_LIMITS.min_notional_fp], mem[limits + LEG_LIMITS.qty_unit], qty, price)
 
 
 @njit_bare
@@ -148,51 +174,51 @@ def size_legs(
     money: int,
     out: int,
 ) -> int:
-    """Quantities and limit prices of both legs into SIZE_WORDS at ``out``; 1, or 0 when nothing is executable.
+    """Quantities and limit prices of both legs into SIZE at ``out``; 1, or 0 when nothing is executable.
 
     ``buy``, ``sell``: words of book records; ``num / den``: the threshold of
-    :func:`pipeline.detection.edge.edge_ratio`; ``*_limits``: words of LEG_LIMIT_WORDS; ``money``: MONEY_WORDS in
+    :func:`pipeline.detection.edge.edge_ratio`; ``*_limits``: words of LEG_LIMITS; ``money``: MONEY in
     ``flt``. The minimum notional of the buy leg is proved at its best ask, that of the sell leg at its limit price:
     the lesser value of each.
     """
-    buy_lot, sell_lot = mem[buy_limits + LL_LOT], mem[sell_limits + LL_LOT]
+    buy_lot, sell_lot = mem[buy_limits + LEG_LIMITS.lot_fp], mem[sell_limits + LEG_LIMITS.lot_fp]
     if buy_base_ppm <= 0:
         buy_lot = sell_lot = common_lot(buy_lot, sell_lot)
         if buy_lot == 0:
             return 0
     asks = buyable_within(mem, flt, buy, buy_limits, money, out)
-    unit_value = float(mem[sell + BR_BID_PRICE]) * flt[money + MN_SCALE]
-    sellable = min(mem[sell_limits + LL_MAX_QTY], quantity_for(flt[money + MN_SELL_CAP], unit_value))
+    unit_value = float(mem[sell + BOOK.bid_price_fp]) * flt[money + MONEY.scale]
+    sellable = min(mem[sell_limits + LEG_LIMITS.max_qty_fp], quantity_for(flt[money + MONEY.sell_cap], unit_value))
     # asks[0:reach] clear against bid level j; deeper bids reach less far. The best of all j is the best of all.
     reach = 0
     bid_total = 0
     sell_qty = 0
-    for j in range(min(mem[sell + BR_BID_COUNT], BOOK_DEPTH)):
-        bid = mem[sell + BR_BID_PRICE + j]
+    for j in range(min(mem[sell + BOOK.bid_count], BOOK_DEPTH)):
+        bid = mem[sell + BOOK.bid_price_fp + j]
         if j == 0:
-            while reach < asks and edge_exceeds(bid, mem[buy + BR_ASK_PRICE + reach], num, den):
+            while reach < asks and edge_exceeds(bid, mem[buy + BOOK.ask_price_fp + reach], num, den):
                 reach += 1
-        while reach > 0 and not edge_exceeds(bid, mem[buy + BR_ASK_PRICE + reach - 1], num, den):
+        while reach > 0 and not edge_exceeds(bid, mem[buy + BOOK.ask_price_fp + reach - 1], num, den):
             reach -= 1
         if reach == 0:
             break
-        bid_total = saturating_add(bid_total, mem[sell + BR_BID_QTY + j])
-        buy_max = mem[out + SZ_WITHIN + reach - 1]
+        bid_total = saturating_add(bid_total, mem[sell + BOOK.bid_qty_fp + j])
+        buy_max = mem[out + SIZE.within_qty_fp + reach - 1]
         sell_qty = max(sell_qty, matched(buy_max, min(bid_total, sellable), buy_base_ppm, buy_lot, sell_lot))
     if sell_qty <= 0:
         return 0
     buy_qty = (needed(sell_qty, buy_base_ppm) + buy_lot - 1) // buy_lot * buy_lot
-    buy_level = level_of(mem, buy, BR_ASK_QTY, buy_qty)
-    sell_level = level_of(mem, sell, BR_BID_QTY, sell_qty)
-    mem[out + SZ_BUY_QTY] = buy_qty
-    mem[out + SZ_SELL_QTY] = sell_qty
-    mem[out + SZ_BUY_LIMIT] = mem[buy + BR_ASK_PRICE + buy_level]
-    mem[out + SZ_SELL_LIMIT] = mem[sell + BR_BID_PRICE + sell_level]
-    mem[out + SZ_BUY_LEVEL] = buy_level
-    mem[out + SZ_SELL_LEVEL] = sell_level
-    if not meets_minimum(mem, buy_limits, buy_qty, mem[buy + BR_ASK_PRICE]):
+    buy_level = level_of(mem, buy, BOOK.ask_qty_fp, buy_qty)
+    sell_level = level_of(mem, sell, BOOK.bid_qty_fp, sell_qty)
+    mem[out + SIZE.buy_qty_fp] = buy_qty
+    mem[out + SIZE.sell_qty_fp] = sell_qty
+    mem[out + SIZE.buy_limit_price_fp] = mem[buy + BOOK.ask_price_fp + buy_level]
+    mem[out + SIZE.sell_limit_price_fp] = mem[sell + BOOK.bid_price_fp + sell_level]
+    mem[out + SIZE.buy_level] = buy_level
+    mem[out + SIZE.sell_level] = sell_level
+    if not meets_minimum(mem, buy_limits, buy_qty, mem[buy + BOOK.ask_price_fp]):
         return 0
-    if not meets_minimum(mem, sell_limits, sell_qty, mem[out + SZ_SELL_LIMIT]):
+    if not meets_minimum(mem, sell_limits, sell_qty, mem[out + SIZE.sell_limit_price_fp]):
         return 0
     return 1
 

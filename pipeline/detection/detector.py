@@ -15,53 +15,17 @@ from typing import Protocol
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.detection.catalogue_rows import STABLE_QUOTES, pair_text
 from pipeline.detection.cross_venue import judge_direction
-from pipeline.detection.depth_walk import SZ_BUY_QTY, SZ_SELL_QTY
+from pipeline.detection.depth_walk import SIZE
 from pipeline.detection.episodes import close_episode
 from pipeline.detection.kernel_arrays import NOTHING, Ports
-from pipeline.detection.memory import (
-    C_ACTIVE,
-    C_ENDED,
-    C_EPOCHS,
-    C_EVALUATIONS,
-    C_EVENTS,
-    C_LAPS,
-    C_OPENED,
-    C_PUSHED,
-    C_RECHECKS,
-    C_REFUSED,
-    C_REPORTS,
-    C_TORN,
-    C_UNKNOWN_BOOK,
-    FD_ALIVE,
-    FD_OFF,
-    REFUSAL_CODES,
-    SE_CATALOGUE_VERSION,
-    SE_COOLDOWN_NS,
-    SE_MAX_AGE_NS,
-    SE_MAX_SKEW_NS,
-    SE_NEXT_ID,
-    SE_RECHECK_NS,
-    SIZE,
-    Memory,
-)
+from pipeline.detection.memory import DETECTOR, DETECTOR_COUNTERS, DETECTOR_SETTINGS, FEED_READER, REFUSAL_CODES, Memory
 from pipeline.detection.opportunity_record import OpportunityRecord, decode_record
 from pipeline.detection.scan_loop import IDLE, RAN_OUT, REFRESH, SPIN, YIELD, scan_loop
 from pipeline.detection.thresholds import Terms
-from pipeline.detection.topology import (
-    DR_TYPE,
-    GR_BLOCK,
-    GR_COUNT,
-    GR_START,
-    IN_GROUP,
-    IN_SLOT,
-    NO_FEED,
-    build_topology,
-    notional_caps,
-)
+from pipeline.detection.topology import DIRECTION, GROUP, INSTRUMENT, NO_FEED, build_topology, notional_caps
 from pipeline.model.catalogue_row import words_to_row
 from pipeline.model.clock import mono_ns, wall_ns
 from pipeline.model.config import EngineConfig
@@ -69,13 +33,13 @@ from pipeline.model.enums import Refusal
 from pipeline.model.fixedpoint import from_fp
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ArbitrageOpportunity
-from shm import layout as ly
 from shm.atomics import load_acquire
 from shm.jit import direct
+from shm.layout import FEED_BOOK_CAPACITY_DEFAULT, LEG, OPPORTUNITY, QUEUE
+from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE, CATALOGUE_ROW
 from shm.pages import read_row
 from shm.queue import pop
-
-Words = npt.NDArray[np.int64]
+from shm.words import Words
 
 MS = 1_000_000
 RECHECK_NS = MS  # an open episode is looked at at least this often; a new proof is seen at once
@@ -84,16 +48,17 @@ THREAD_PAUSE_S = 0.001  # between steps of a user's thread on a quiet market
 
 #: counter label -> word; ``refused.<name>`` come from C_REFUSED
 COUNTER_LABELS: tuple[tuple[str, int, str], ...] = (
-    ("events", C_EVENTS, "book updates looked at"),
-    ("evaluations", C_EVALUATIONS, "directions and cycles whose books were read whole"),
-    ("opened", C_OPENED, "episodes begun"),
-    ("taken", C_PUSHED, "episodes pushed to the executor"),
-    ("laps", C_LAPS, "times the loop fell behind a feed's notices and looked at every book instead"),
-    ("torn", C_TORN, "books that their writer kept replacing while they were read"),
-    ("rechecks", C_RECHECKS, "open episodes looked at again without an update"),
-    ("reports", C_REPORTS, "reports of the executor"),
-    ("unknown_book", C_UNKNOWN_BOOK, "notices of books that the catalogue does not list"),
-    ("writer_changes", C_EPOCHS, "first sights of a feed, and changes of its writer"),
+    ("events", DETECTOR_COUNTERS.events, "book updates looked at"),
+    ("evaluations", DETECTOR_COUNTERS.evaluations, "directions and cycles whose books were read whole"),
+    ("opened", DETECTOR_COUNTERS.opened, "episodes begun"),
+    ("taken", DETECTOR_COUNTERS.pushed, "episodes pushed to the executor"),
+    ("laps", DETECTOR_COUNTERS.laps, "times the loop fell behind a feed's notices and looked at every book instead"),
+    ("torn", DETECTOR_COUNTERS.torn, "books that their writer kept replacing while they were read"),
+    ("rechecks", DETECTOR_COUNTERS.rechecks, "open episodes looked at again without an update"),
+    ("exits", DETECTOR_COUNTERS.exits, "exits of open hedges offered to the executor"),
+    ("reports", DETECTOR_COUNTERS.reports, "reports of the executor"),
+    ("unknown_book", DETECTOR_COUNTERS.unknown_book, "notices of books that the catalogue does not list"),
+    ("writer_changes", DETECTOR_COUNTERS.epochs, "first sights of a feed, and changes of its writer"),
 )
 DETECTOR_REFUSALS = tuple(reason for reason in Refusal if 0 < reason < REFUSAL_CODES)
 
@@ -142,12 +107,12 @@ class OpportunityDetector:
         self._on_opportunity = on_opportunity
         self._wait = SPIN if spin else YIELD
         self._published = np.zeros(len(COUNTER_LABELS) + REFUSAL_CODES + 1, dtype=np.int64)
-        self._rows: Words = np.zeros((0, ly.CATALOGUE_ROW_WORDS), dtype=np.int64)
+        self._rows: Words = np.zeros((0, CATALOGUE_ROW.WORDS), dtype=np.int64)
         self._decoded: dict[int, InstrumentRow] = {}
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._out = np.zeros(ly.OPPORTUNITY_WORDS, dtype=np.int64)
+        self._out = np.zeros(OPPORTUNITY.WORDS, dtype=np.int64)
         self.failure: BaseException | None = None  # what ended the detection thread
         self.memory = self._build({})
         self._configure()
@@ -161,7 +126,7 @@ class OpportunityDetector:
             self._monitored_rows(),
             self.terms,
             feed_count=max(1, self._feed_count),
-            book_capacity=ly.FEED_BOOK_CAPACITY_DEFAULT,
+            book_capacity=FEED_BOOK_CAPACITY_DEFAULT,
             usd_rates=rates,
         )
         return Memory(topology, feed_count=self._feed_count)
@@ -169,15 +134,15 @@ class OpportunityDetector:
     def _configure(self) -> None:
         self._set_bounds()
         mem = self.memory.mem
-        mem[SE_RECHECK_NS] = RECHECK_NS
-        mem[SE_NEXT_ID] = first_opportunity_id(self.ports.opps)
+        mem[DETECTOR_SETTINGS.recheck_ns] = RECHECK_NS
+        mem[DETECTOR_SETTINGS.next_id] = first_opportunity_id(self.ports.opps)
 
     def _set_bounds(self) -> None:
         detection = self.config.detection
         mem = self.memory.mem
-        mem[SE_MAX_AGE_NS] = detection.max_age_to_trade_ms * MS
-        mem[SE_MAX_SKEW_NS] = detection.max_skew_ms * MS
-        mem[SE_COOLDOWN_NS] = detection.cooldown_ms * MS
+        mem[DETECTOR_SETTINGS.max_age_ns] = detection.max_age_to_trade_ms * MS
+        mem[DETECTOR_SETTINGS.max_skew_ns] = detection.max_skew_ms * MS
+        mem[DETECTOR_SETTINGS.cooldown_ns] = detection.cooldown_ms * MS
 
     def reconfigure(self, config: EngineConfig) -> None:
         """Other thresholds and bounds from the next pass on (what ``model.config_reload`` lets change, no more); open
@@ -191,8 +156,8 @@ class OpportunityDetector:
     def set_feed(self, feed_id: int, *, offset: int = NO_FEED, alive: bool = True) -> None:
         """Where a feed's segment begins in ``ports.feeds``, and whether its process lives."""
         row = self.memory.feeds[feed_id]
-        row[FD_OFF] = offset
-        row[FD_ALIVE] = int(alive)
+        row[FEED_READER.feed_off] = offset
+        row[FEED_READER.alive] = int(alive)
 
     def set_rows(self, rows: Words) -> None:
         """Instrument rows int64[n, 48] (index = id), where there is no catalogue page."""
@@ -206,14 +171,15 @@ class OpportunityDetector:
         Returns the number of instruments. A row that its writer left torn ends the table there until it is healed.
         """
         page = self.ports.catalogue
-        version = int(load_acquire(page, ly.CAT_VERSION))  # before the rows: a later change is seen as a new version
-        count = int(load_acquire(page, ly.CAT_COUNT))  # SYNC catalogue.count: acquire; pairs with the page's append
-        rows = np.zeros((count, ly.CATALOGUE_ROW_WORDS), dtype=np.int64)
+        # SYNC catalogue.version: acquire, before the rows: a later change is seen as a new version; pairs with _changed
+        version = int(load_acquire(page, CATALOGUE.version))
+        count = int(load_acquire(page, CATALOGUE.count))  # SYNC catalogue.count: acquire; pairs with the page's append
+        rows = np.zeros((count, CATALOGUE_ROW.WORDS), dtype=np.int64)
         for index in range(count):
-            if read_row(page, ly.CAT_ROWS_OFF + index * ly.CATALOGUE_ROW_WORDS, rows[index]) <= 0:
+            if read_row(page, CATALOGUE.rows + index * CATALOGUE_ROW.WORDS, rows[index]) <= 0:
                 rows = rows[:index].copy()
                 break
-        self.memory.mem[SE_CATALOGUE_VERSION] = version
+        self.memory.mem[DETECTOR_SETTINGS.catalogue_version] = version
         self.set_rows(rows)
         return len(rows)
 
@@ -224,7 +190,7 @@ class OpportunityDetector:
         rows = self._rows.copy()
         for row in rows:
             if pair_text(row) not in self._symbols:
-                row[ly.CR_FLAGS] |= ly.CAT_FLAG_REMOVED
+                row[CATALOGUE_ROW.flags] |= CAT_FLAG_REMOVED
         return rows
 
     def _rebuild(self) -> None:
@@ -240,12 +206,12 @@ class OpportunityDetector:
         instruments = self.memory.topology.instruments
         for index, row in enumerate(self._rows):
             base, _, quote = pair_text(row).partition("/")
-            slot = int(instruments[index, IN_SLOT]) if index < len(instruments) else -1
+            slot = int(instruments[index, INSTRUMENT.slot]) if index < len(instruments) else -1
             if base in rates or quote not in STABLE_QUOTES or slot < 0:
                 continue
             bid, ask = float(self.memory.top_bid[slot]), float(self.memory.top_ask[slot])
             if 0 < bid <= ask < float("inf"):
-                rates[base] = (bid + ask) / 2 / 10 ** int(row[ly.CR_PRICE_EXP])
+                rates[base] = (bid + ask) / 2 / 10 ** int(row[CATALOGUE_ROW.price_exp])
         return rates
 
     def refresh_caps(self) -> None:
@@ -277,8 +243,8 @@ class OpportunityDetector:
 
     def decode(self, record: Words) -> OpportunityRecord:
         """A record of the queue in words and decimals; raises as ``decode_record``."""
-        legs = int(record[ly.OP_LEG_COUNT])
-        ids = [int(record[ly.OP_LEGS + k * ly.LEG_WORDS + ly.LEG_INSTRUMENT]) for k in range(legs)]
+        legs = int(record[OPPORTUNITY.leg_count])
+        ids = [int(record[OPPORTUNITY.legs + k * LEG.WORDS + LEG.instrument]) for k in range(legs)]
         return decode_record(record, {instrument: self.row(instrument) for instrument in ids})
 
     def row(self, instrument_id: int) -> InstrumentRow:
@@ -286,7 +252,7 @@ class OpportunityDetector:
         found = self._decoded.get(instrument_id)
         if found is None:
             words = self._rows[instrument_id]
-            found = words_to_row(instrument_id, words, self._venue_names[int(words[ly.CR_VENUE])])
+            found = words_to_row(instrument_id, words, self._venue_names[int(words[CATALOGUE_ROW.venue])])
             self._decoded[instrument_id] = found
         return found
 
@@ -330,8 +296,9 @@ class OpportunityDetector:
     def end_episodes(self) -> None:
         """Ends every open episode; afterwards opened = taken + refused."""
         with self._lock:
-            while self.memory.mem[C_ACTIVE] > 0:
+            while self.memory.mem[DETECTOR_COUNTERS.active] > 0:
                 close_episode(self.memory.mem, int(self.memory.active[0]))
+            self.memory.forget_exits()
             self.memory.group_open[:] = 0
 
     # --- what a user asks ---
@@ -368,21 +335,25 @@ class OpportunityDetector:
 
     def _is(self, instrument: int, venue: str, pair: str) -> bool:
         row = self._rows[instrument]
-        return self._venue_names[int(row[ly.CR_VENUE])] == venue and pair_text(row) == pair
+        return self._venue_names[int(row[CATALOGUE_ROW.venue])] == venue and pair_text(row) == pair
 
     def _validate(self, buy: int, sell: int) -> Validation:
         topology, mem = self.memory.topology, self.memory.mem
-        group = int(topology.instruments[buy, IN_GROUP])
-        if group < 0 or int(topology.instruments[sell, IN_GROUP]) != group:
+        group = int(topology.instruments[buy, INSTRUMENT.group])
+        if group < 0 or int(topology.instruments[sell, INSTRUMENT.group]) != group:
             return Validation(refusal=Refusal.QUARANTINED, edge_bps=0.0, max_quantity=Decimal(0))
-        start, count, block = (int(topology.groups[group, c]) for c in (GR_START, GR_COUNT, GR_BLOCK))
-        i, j = (int(topology.instruments[x, IN_SLOT]) - start for x in (buy, sell))
+        start, count, block = (int(topology.groups[group, c]) for c in (GROUP.first_slot, GROUP.count, GROUP.block))
+        i, j = (int(topology.instruments[x, INSTRUMENT.slot]) - start for x in (buy, sell))
         direction = block + i * count + j
-        if topology.directions[direction, DR_TYPE] < 0:
+        if topology.directions[direction, DIRECTION.type] < 0:
             return Validation(refusal=Refusal.DISABLED_TYPE, edge_bps=0.0, max_quantity=Decimal(0))
         code, edge = judge_direction(self.ports, mem, self.memory.flt, direction)
-        quantity = min(int(mem[SIZE + SZ_BUY_QTY]), int(mem[SIZE + SZ_SELL_QTY])) if code == 0 else 0
-        exponent = int(self._rows[buy, ly.CR_QTY_EXP])
+        quantity = (
+            min(int(mem[DETECTOR.size + SIZE.buy_qty_fp]), int(mem[DETECTOR.size + SIZE.sell_qty_fp]))
+            if code == 0
+            else 0
+        )
+        exponent = int(self._rows[buy, CATALOGUE_ROW.qty_exp])
         return Validation(refusal=Refusal(code), edge_bps=float(edge), max_quantity=from_fp(quantity, exponent))
 
     # --- counters ---
@@ -391,16 +362,16 @@ class OpportunityDetector:
     def undecided(self) -> int:
         """Open episodes that may still be taken or refused."""
         mem = self.memory.mem
-        return int(mem[C_OPENED] - mem[C_PUSHED] - mem[C_ENDED])
+        return int(mem[DETECTOR_COUNTERS.opened] - mem[DETECTOR_COUNTERS.pushed] - mem[DETECTOR_COUNTERS.ended])
 
     def counters(self) -> dict[str, int]:
         """All counters by label; ``detected`` = episodes that have ended or were taken, ``open`` = those still open."""
         mem = self.memory.mem
         found = {label: int(mem[word]) for label, word, _ in COUNTER_LABELS}
-        found["detected"] = int(mem[C_PUSHED] + mem[C_ENDED])
+        found["detected"] = int(mem[DETECTOR_COUNTERS.pushed] + mem[DETECTOR_COUNTERS.ended])
         found["open"] = self.undecided
         for reason in DETECTOR_REFUSALS:
-            found[f"refused.{reason.name.lower()}"] = int(mem[C_REFUSED + reason])
+            found[f"refused.{reason.name.lower()}"] = int(mem[DETECTOR_COUNTERS.refused + reason])
         return found
 
     def publish_counters(self, sink: CounterSink) -> None:
@@ -408,10 +379,12 @@ class OpportunityDetector:
         mem = self.memory.mem
         words = [word for _, word, _ in COUNTER_LABELS]
         labels = [(label, doc) for label, _, doc in COUNTER_LABELS]
-        values = [int(mem[word]) for word in words] + [int(mem[C_PUSHED] + mem[C_ENDED])]
+        values = [int(mem[word]) for word in words] + [
+            int(mem[DETECTOR_COUNTERS.pushed] + mem[DETECTOR_COUNTERS.ended])
+        ]
         labels.append(("detected", "episodes that ended: taken + refused"))
         for reason in DETECTOR_REFUSALS:
-            values.append(int(mem[C_REFUSED + reason]))
+            values.append(int(mem[DETECTOR_COUNTERS.refused + reason]))
             labels.append((f"refused.{reason.name.lower()}", f"episodes refused under the gate {reason.name.lower()}"))
         for at, ((label, doc), value) in enumerate(zip(labels, values, strict=True)):
             index = sink.counter(label, doc)
@@ -424,10 +397,10 @@ class OpportunityDetector:
 def first_opportunity_id(opps: Words) -> int:
     """Ids grow over restarts: seconds of the wall clock in the high bits, never below what the queue has seen."""
     start = (wall_ns() // 1_000_000_000) << 30
-    capacity, width = int(opps[ly.Q_CAPACITY]), int(opps[ly.Q_SLOT_WORDS])
-    if capacity and width == ly.OPPORTUNITY_WORDS:
-        slots = opps[ly.Q_SLOTS_OFF : ly.Q_SLOTS_OFF + capacity * width].reshape(capacity, width)
-        start = max(start, int(slots[:, ly.OP_ID].max()) + 1)
+    capacity, width = int(opps[QUEUE.capacity]), int(opps[QUEUE.slot_words])
+    if capacity and width == OPPORTUNITY.WORDS:
+        slots = opps[QUEUE.slots : QUEUE.slots + capacity * width].reshape(capacity, width)
+        start = max(start, int(slots[:, OPPORTUNITY.id].max()) + 1)
     return start
 
 

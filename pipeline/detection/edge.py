@@ -35,7 +35,6 @@ SCREEN_SLACK = 2.0**-49
 DISABLED = math.inf  # ``need`` of a direction that is never taken
 _DIGIT_BITS = 31
 _DIGIT_MASK = (1 << 31) - 1
-_HALF_BITS = 62
 
 
 def edge_ratio(*, sell_ppm: int, buy_base_ppm: int, buy_quote_ppm: int, threshold: Fraction) -> tuple[int, int]:

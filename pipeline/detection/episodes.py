@@ -16,37 +16,20 @@ episode begins. So at any time: opened = pushed + refused + open ones that may s
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
-
 from pipeline.detection.memory import (
-    C_ACTIVE,
-    C_ENDED,
-    C_OPENED,
-    C_PUSHED,
-    C_REFUSED,
     CLOSED,
-    EP_COOLDOWN_UNTIL_NS,
-    EP_EVALUATED_NS,
-    EP_OPENED_NS,
-    EP_POSITION,
-    EP_REARMED,
-    EP_REASON,
-    EP_STATE,
-    EP_WORDS,
-    H_ACTIVE,
-    H_EPISODES,
+    DETECTOR,
+    DETECTOR_COUNTERS,
+    DETECTOR_SETTINGS,
+    EPISODE,
     OPEN,
-    OPENED,
     OPENED_RING,
     PUSHED,
-    SE_COOLDOWN_NS,
     SETTLED,
 )
 from pipeline.model.enums import Refusal
 from shm.jit import njit_bare
-
-Words = npt.NDArray[np.int64]
+from shm.words import Words
 
 TORN = int(Refusal.TORN)
 QUARANTINED = int(Refusal.QUARANTINED)
@@ -55,74 +38,76 @@ QUARANTINED = int(Refusal.QUARANTINED)
 @njit_bare
 def episode_row(mem: Words, episode: int) -> int:
     """Word of the episode's row."""
-    return mem[H_EPISODES] + episode * EP_WORDS
+    return mem[DETECTOR.episodes_off] + episode * EPISODE.WORDS
 
 
 @njit_bare
 def open_episode(mem: Words, episode: int, now_ns: int) -> None:
     """A new episode; a pushed one that is open already ends here (it was counted when it was pushed)."""
     row = episode_row(mem, episode)
-    if mem[row + EP_STATE] == CLOSED:
-        count = mem[C_ACTIVE]
-        mem[row + EP_POSITION] = count
-        mem[mem[H_ACTIVE] + count] = episode
-        mem[C_ACTIVE] = count + 1
-    mem[row + EP_STATE] = OPEN
-    mem[row + EP_REASON] = 0
-    mem[row + EP_OPENED_NS] = now_ns
-    mem[row + EP_EVALUATED_NS] = 0
-    mem[row + EP_REARMED] = 0
-    opened = mem[C_OPENED]
-    mem[OPENED + (opened & (OPENED_RING - 1))] = episode
-    mem[C_OPENED] = opened + 1
+    if mem[row + EPISODE.state] == CLOSED:
+        count = mem[DETECTOR_COUNTERS.active]
+        mem[row + EPISODE.position] = count
+        mem[mem[DETECTOR.active_off] + count] = episode
+        mem[DETECTOR_COUNTERS.active] = count + 1
+    mem[row + EPISODE.state] = OPEN
+    mem[row + EPISODE.reason] = 0
+    mem[row + EPISODE.opened_ns] = now_ns
+    mem[row + EPISODE.evaluated_ns] = 0
+    mem[row + EPISODE.rearmed] = 0
+    opened = mem[DETECTOR_COUNTERS.opened]
+    mem[DETECTOR.opened + (opened & (OPENED_RING - 1))] = episode
+    mem[DETECTOR_COUNTERS.opened] = opened + 1
 
 
 @njit_bare
 def close_episode(mem: Words, episode: int) -> None:
     """The edge is gone: counts the refusal unless it has been counted, and leaves the list of open ones."""
     row = episode_row(mem, episode)
-    if mem[row + EP_STATE] == CLOSED:
+    if mem[row + EPISODE.state] == CLOSED:
         return
-    if mem[row + EP_STATE] == OPEN:
-        mem[C_REFUSED + mem[row + EP_REASON]] += 1
-        mem[C_ENDED] += 1
-    mem[row + EP_STATE] = CLOSED
-    last = mem[C_ACTIVE] - 1
-    moved = mem[mem[H_ACTIVE] + last]
-    mem[mem[H_ACTIVE] + mem[row + EP_POSITION]] = moved
-    mem[episode_row(mem, moved) + EP_POSITION] = mem[row + EP_POSITION]
-    mem[C_ACTIVE] = last
+    if mem[row + EPISODE.state] == OPEN:
+        mem[DETECTOR_COUNTERS.refused + mem[row + EPISODE.reason]] += 1
+        mem[DETECTOR_COUNTERS.ended] += 1
+    mem[row + EPISODE.state] = CLOSED
+    last = mem[DETECTOR_COUNTERS.active] - 1
+    moved = mem[mem[DETECTOR.active_off] + last]
+    mem[mem[DETECTOR.active_off] + mem[row + EPISODE.position]] = moved
+    mem[episode_row(mem, moved) + EPISODE.position] = mem[row + EPISODE.position]
+    mem[DETECTOR_COUNTERS.active] = last
 
 
 @njit_bare
 def note_refusal(mem: Words, episode: int, reason: int, now_ns: int) -> None:
     """Remembers the verdict of one evaluation; the one that came furthest stays."""
     row = episode_row(mem, episode)
-    mem[row + EP_EVALUATED_NS] = now_ns
-    known = mem[row + EP_REASON]
+    mem[row + EPISODE.evaluated_ns] = now_ns
+    known = mem[row + EPISODE.reason]
     if known == 0 or known == TORN or (reason != TORN and reason > known):
-        mem[row + EP_REASON] = reason
+        mem[row + EPISODE.reason] = reason
     if reason == QUARANTINED:
-        mem[row + EP_STATE] = SETTLED
-        mem[row + EP_REASON] = QUARANTINED
-        mem[C_REFUSED + QUARANTINED] += 1
-        mem[C_ENDED] += 1
+        mem[row + EPISODE.state] = SETTLED
+        mem[row + EPISODE.reason] = QUARANTINED
+        mem[DETECTOR_COUNTERS.refused + QUARANTINED] += 1
+        mem[DETECTOR_COUNTERS.ended] += 1
 
 
 @njit_bare
 def note_pushed(mem: Words, episode: int, now_ns: int) -> None:
     """The episode went to the executor: once, and the direction cools down from now."""
     row = episode_row(mem, episode)
-    mem[row + EP_STATE] = PUSHED
-    mem[row + EP_EVALUATED_NS] = now_ns
-    mem[row + EP_COOLDOWN_UNTIL_NS] = max(mem[row + EP_COOLDOWN_UNTIL_NS], now_ns + mem[SE_COOLDOWN_NS])
-    mem[C_PUSHED] += 1
+    mem[row + EPISODE.state] = PUSHED
+    mem[row + EPISODE.evaluated_ns] = now_ns
+    mem[row + EPISODE.cooldown_until_ns] = max(
+        mem[row + EPISODE.cooldown_until_ns], now_ns + mem[DETECTOR_SETTINGS.cooldown_ns]
+    )
+    mem[DETECTOR_COUNTERS.pushed] += 1
 
 
 @njit_bare
 def may_be_looked_at(mem: Words, episode: int, now_ns: int) -> bool:
     """False for one that is settled, and for a pushed one that the executor has not reported on or that cools down."""
     row = episode_row(mem, episode)
-    if mem[row + EP_STATE] != PUSHED:
-        return mem[row + EP_STATE] != SETTLED
-    return mem[row + EP_REARMED] != 0 and now_ns >= mem[row + EP_COOLDOWN_UNTIL_NS]
+    if mem[row + EPISODE.state] != PUSHED:
+        return mem[row + EPISODE.state] != SETTLED
+    return mem[row + EPISODE.rearmed] != 0 and now_ns >= mem[row + EPISODE.cooldown_until_ns]

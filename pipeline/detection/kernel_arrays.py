@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from shm import layout as ly
+from shm.layout import CURSOR, OPPORTUNITY
 from shm.queue import init_queue, queue_words
-
-Words = npt.NDArray[np.int64]
+from shm.words import Words
 
 NOTHING = 1  # length of an array that stands for "there is none"
 
@@ -38,14 +36,14 @@ def nothing() -> Words:
 
 def private_ports(feeds: Words, *, capacity: int = 1024, inventory: Words | None = None) -> Ports:
     """Ports with queues in this process's own memory: replays, tests, detectors that only look on."""
-    opps = np.zeros(queue_words(capacity, ly.OPPORTUNITY_WORDS), dtype=np.int64)
-    init_queue(opps, 0, capacity, ly.OPPORTUNITY_WORDS, 0)
+    opps = np.zeros(queue_words(capacity, OPPORTUNITY.WORDS), dtype=np.int64)
+    init_queue(opps, 0, capacity, OPPORTUNITY.WORDS, 0)
     return Ports(
         feeds=feeds,
         inventory=nothing() if inventory is None else inventory,
         catalogue=nothing(),
         opps=opps,
-        opps_cursor=np.zeros(ly.C_WORDS, dtype=np.int64),
+        opps_cursor=np.zeros(CURSOR.END, dtype=np.int64),
         reports=nothing(),
         reports_cursor=nothing(),
         metrics=nothing(),

@@ -12,119 +12,221 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.detection.cycles import CY_KEY, LEGS
-from pipeline.detection.depth_walk import LEG_LIMIT_WORDS, MONEY_WORDS, SIZE_WORDS
-from pipeline.detection.topology import DR_BUY, DR_KEY, IN_GROUP, NO_FEED, Topology
-from shm import layout as ly
+from pipeline.detection.cycles import CYCLE, LEGS
+from pipeline.detection.depth_walk import LEG_LIMITS, MONEY, SIZE
+from pipeline.detection.topology import DIRECTION, INSTRUMENT, NO_FEED, Topology
+from shm.declare import Table, reals_of, rows_of, word, words_of
+from shm.layout import BOOK, LINE_WORDS, OPPORTUNITY, REPORT
+from shm.layout_pages import EXIT_CAPACITY, EXIT_ROW, INVENTORY_ROW
+from shm.words import Words
 
-Words = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-# --- header of ``mem``: where the sections begin, how long they are ---
-H_INSTRUMENTS = 0
-H_INSTRUMENT_COUNT = 1
-H_GROUPS = 2
-H_DIRECTIONS = 3
-H_DIRECTION_COUNT = 4
-H_BOOKS = 5  # feed-major table of instrument ids
-H_BOOK_CAPACITY = 6
-H_CYCLES = 7
-H_CYCLE_COUNT = 8
-H_CYCLE_OF = 9
-H_EPISODES = 10
-H_GROUP_OPEN = 11
-H_ACTIVE = 12
-H_FEEDS = 13
-H_FEED_COUNT = 14
-H_HITS = 15  # episodes that must be evaluated; in a sweep one may be hit once for each of its books
-# the same in ``flt``
-H_TOP_BID = 16
-H_TOP_ASK = 17
-H_NEED = 18
-H_NEED_T = 19
-H_DIRECTION_FLOATS = 20
-H_CAPS = 21
-H_CYCLE_FLOATS = 22
-HEADER_WORDS = 32
-
-# --- counters; ``REFUSED + code`` per Refusal of the detector ---
-COUNTERS = HEADER_WORDS
-C_EVENTS = COUNTERS  # book updates looked at
-C_EVALUATIONS = COUNTERS + 1  # directions whose books were read whole
-C_OPENED = COUNTERS + 2  # episodes opened; also the end of the ``opened`` ring
-C_PUSHED = COUNTERS + 3  # episodes pushed to the executor
-C_ENDED = COUNTERS + 4  # episodes that ended refused
-C_LAPS = COUNTERS + 5
-C_TORN = COUNTERS + 6
-C_RECHECKS = COUNTERS + 7
-C_REPORTS = COUNTERS + 8
-C_UNKNOWN_BOOK = COUNTERS + 9  # notices of books that the catalogue does not know (yet)
-C_ACTIVE = COUNTERS + 10  # open episodes now: length of the list of active ones
-C_EPOCHS = COUNTERS + 11  # first sights of a feed, and changes of its writer
-C_REFUSED = COUNTERS + 16
-REFUSAL_CODES = 32
-COUNTER_WORDS = 16 + REFUSAL_CODES
-
-# --- settings ---
-SETTINGS = COUNTERS + COUNTER_WORDS
-SE_NOW_NS = SETTINGS  # 0 = the monotonic clock; replays set recorded time
-SE_MAX_AGE_NS = SETTINGS + 1
-SE_MAX_SKEW_NS = SETTINGS + 2
-SE_COOLDOWN_NS = SETTINGS + 3
-SE_RECHECK_NS = SETTINGS + 4
-SE_NEXT_ID = SETTINGS + 5
-SE_CATALOGUE_VERSION = SETTINGS + 6
-SE_BELL_FD = SETTINGS + 7  # FIFO of the executor's bell; -1 = none
-SE_HIST_SCAN = SETTINGS + 8  # histogram indices in the metrics words; -1 = none
-SE_HIST_PUBLISH = SETTINGS + 9
-SE_HIST_RECEIVE = SETTINGS + 10
-SE_STRICT = SETTINGS + 11  # 1 = a book that may not be traded on has no edge at all (replays)
-SETTING_WORDS = 16
-
-# --- scratch of one evaluation ---
-RECORDS = SETTINGS + SETTING_WORDS  # copies of up to three books
-PROOFS = RECORDS + LEGS * ly.BOOK_RECORD_WORDS
-ROWS = PROOFS + 8  # copies of up to three inventory rows
-LIMITS = ROWS + LEGS * ly.INVENTORY_ROW_WORDS  # two legs
-SIZE = LIMITS + 16
-NOTICE = SIZE + 32
-REPORT = NOTICE + 16
-OPPORTUNITY = REPORT + ly.REPORT_WORDS
 DIGIT_CAPACITY = 24  # 31-bit digits: constants of up to 12 digits times three prices of 2
-DIGITS = OPPORTUNITY + ly.OPPORTUNITY_WORDS
-CYCLE_SCRATCH = DIGITS + 2 * DIGIT_CAPACITY  # statuses, prices, quantities, levels of three legs
 OPENED_RING = 256  # newest opened episodes, for alerts and replays; lossy, a power of two
-OPENED = CYCLE_SCRATCH + 16
-SECTIONS = OPENED + OPENED_RING
-assert 2 * LEG_LIMIT_WORDS <= 16 and SIZE_WORDS <= 32
+REFUSAL_CODES = 32
 
-# --- head of ``flt`` ---
-MONEY = 0
-FLOW = MONEY + 8  # scratch of the triangular kernel
-FLOAT_SECTIONS = FLOW + 16
-assert MONEY_WORDS <= 8
-
-# --- feed columns ---
-FD_OFF = 0  # word of the feed's segment in the arena; NO_FEED = not mapped
-FD_CURSOR = 1  # next notice
-FD_EPOCH = 2  # writer epoch that the cursor belongs to
-FD_ALIVE = 3  # 1 = its process is alive and beats (set from Python)
-FD_WORDS = 8
-
-# --- episode columns ---
-EP_STATE = 0
-EP_REASON = 1  # Refusal of the evaluation that came furthest
-EP_OPENED_NS = 2
-EP_COOLDOWN_UNTIL_NS = 3  # survives the episode
-EP_POSITION = 4  # index in the list of active ones
-EP_EVALUATED_NS = 5
-EP_WATCH = 6  # frame times of its connections at the last evaluation
-EP_REARMED = 7  # the executor has reported on what was pushed
-EP_WORDS = 8
+# --- state of an episode ---
 CLOSED = 0
 OPEN = 1
 PUSHED = 2
 SETTLED = 3  # refused for good and counted already: nothing but its end is waited for
+
+NOT_LOADED = -1  # version of exit rows that no page has
+DETECTOR_THREAD = "detector"  # who writes all of it
+
+
+class Detector(Table, writer=DETECTOR_THREAD):
+    """What does not depend on the catalogue in ``mem``: where the other sections begin, and the work area of one
+    evaluation.
+
+    line 0       | instruments_off | instrument_count | groups_off | directions_off | direction_count | books_off |
+                 | book_capacity | cycles_off |
+    line 1       | cycle_count | cycle_of_off | episodes_off | group_open_off | active_off | feeds_off | feed_count |
+                 | hits_off |
+    line 2       | top_bid_off | top_ask_off | need_off | need_t_off | direction_floats_off | caps_off |
+                 | cycle_floats_off | exits_off |
+    line 3       | exit_count | exit_of_off | 0[6] |
+    line 4..9    | counters[48] |
+    line 10..11  | settings[16] |
+    line 12..47  | records: 3 BOOK ... |
+    line 48      | proofs[8] |
+    line 49..51  | inventory_rows: 3 INVENTORY_ROW ... |
+    line 52..53  | limits[16] |
+    line 54..57  | size[32] |
+    line 58..59  | scan_pass[16] |
+    line 60      | report: 1 REPORT ... |
+    line 61..68  | opportunity: 1 OPPORTUNITY ... |
+    line 69..74  | digits[48] |
+    line 75..76  | cycle_walk[16] |
+    line 77..108 | opened[256] |
+    line 109     | exit_row: 1 EXIT_ROW ... |
+    """
+
+    # sections of ``mem`` behind this table
+    instruments_off = word("INSTRUMENT rows")
+    instrument_count = word("of them", unit="rows")
+    groups_off = word("GROUP rows")
+    directions_off = word("DIRECTION rows")
+    direction_count = word("of them", unit="rows")
+    books_off = word("instrument ids by feed and book; -1 = none")
+    book_capacity = word("books of a feed", unit="books")
+    cycles_off = word("CYCLE rows")
+    cycle_count = word("of them", unit="rows")
+    cycle_of_off = word("cycle indices, grouped by instrument")
+    episodes_off = word("EPISODE rows")
+    group_open_off = word("open episodes, by group")
+    active_off = word("indices of the open episodes")
+    feeds_off = word("FEED_READER rows")
+    feed_count = word("of them", unit="rows")
+    hits_off = word("episodes that must be evaluated; in a sweep one may be hit once for each of its books")
+    # sections of ``flt``
+    top_bid_off = word("best bids, by member slot")
+    top_ask_off = word("best asks, by member slot")
+    need_off = word("screen factors, by direction")
+    need_t_off = word("the same, transposed in each group")
+    direction_floats_off = word("DIRECTION_FLOATS rows")
+    caps_off = word("greatest notional, by instrument")
+    cycle_floats_off = word("CYCLE_FLOATS rows")
+    # sections of ``mem`` for open hedges
+    exits_off = word("EXIT rows")
+    exit_count = word("of them in use", unit="rows")
+    exit_of_off = word("by direction: index of its EXIT row + 1; 0 = none")
+    counters = words_of(16 + REFUSAL_CODES, "DETECTOR_COUNTERS", at=32)
+    settings = words_of(16, "DETECTOR_SETTINGS")
+    records = rows_of(BOOK, LEGS, "copies of up to three books")
+    proofs = words_of(8, "when each of them was proved", unit="ns of the monotonic clock")
+    inventory_rows = rows_of(INVENTORY_ROW, LEGS, "copies of up to three")
+    limits = words_of(16, "two LEG_LIMITS")
+    size = words_of(32, "SIZE")
+    scan_pass = words_of(16, "SCAN_PASS: where the pass over the feeds stands")
+    report = rows_of(REPORT, 1, "of the executor")
+    opportunity = rows_of(OPPORTUNITY, 1, "that is being built")
+    digits = words_of(2 * DIGIT_CAPACITY, "two numbers", unit="31-bit digits")
+    cycle_walk = words_of(16, "CYCLE_WALK: scratch of the triangular kernel")
+    opened = words_of(OPENED_RING, "newest opened episodes")
+    exit_row = rows_of(EXIT_ROW, 1, "of the executor")
+
+
+DETECTOR = Detector()
+assert 2 * LEG_LIMITS.WORDS <= 16 and SIZE.WORDS <= 32
+
+
+class DetectorFloats(Table, writer=DETECTOR_THREAD):
+    """What does not depend on the catalogue in ``flt``.
+
+    line 0    | money[8] |
+    line 1..2 | flow[16] |
+    """
+
+    money = reals_of(8, "MONEY")
+    flow = reals_of(16, "FLOW: scratch of the triangular kernel")
+
+
+DETECTOR_FLOATS = DetectorFloats()
+assert MONEY.WORDS <= 8
+
+
+class DetectorCounters(Table, words=16 + REFUSAL_CODES, start=DETECTOR.counters, writer=DETECTOR_THREAD):
+    """What is counted.
+
+    line 0    | events | evaluations | opened | pushed | ended | laps | torn | rechecks |
+    line 1    | reports | unknown_book | active | epochs | exits | 0 | 0 | 0 |
+    line 2..5 | refused[32] |
+    """
+
+    events = word("book updates looked at", unit="updates")
+    evaluations = word("directions whose books were read whole", unit="evaluations")
+    opened = word("episodes opened; also the end of the ``opened`` ring", unit="episodes")
+    pushed = word("episodes pushed to the executor", unit="episodes")
+    ended = word("episodes that ended refused", unit="episodes")
+    laps = word("times that a feed's notices overtook the reader", unit="laps")
+    torn = word("books that could not be read whole", unit="reads")
+    rechecks = word("open episodes looked at again without an update", unit="evaluations")
+    reports = word("reports of the executor", unit="reports")
+    unknown_book = word("notices of books that the catalogue does not know (yet)", unit="notices")
+    active = word("open episodes now: length of the list of active ones", unit="episodes")
+    epochs = word("first sights of a feed, and changes of its writer")
+    exits = word("exits of open hedges offered to the executor", unit="exits")
+    refused = words_of(REFUSAL_CODES, "by Refusal of the detector", unit="episodes", at=16)
+
+
+DETECTOR_COUNTERS = DetectorCounters()
+
+
+class DetectorSettings(Table, words=16, start=DETECTOR.settings, writer=DETECTOR_THREAD):
+    """What Python sets.
+
+    line 0 | now_ns | max_age_ns | max_skew_ns | cooldown_ns | recheck_ns | next_id | catalogue_version | bell_fd |
+    line 1 | hist_scan | hist_publish | hist_receive | strict | exit_version | 0 | 0 | 0 |
+    """
+
+    now_ns = word("0 = the monotonic clock; replays set recorded time", unit="ns of the monotonic clock")
+    max_age_ns = word("a book proved longer ago than this is not traded on")
+    max_skew_ns = word("proofs of two books further apart than this are not compared")
+    cooldown_ns = word("how long a direction rests after a push")
+    recheck_ns = word("how often an open episode is looked at without a frame")
+    next_id = word("of the next opportunity")
+    catalogue_version = word("that the topology was built from")
+    bell_fd = word("FIFO of the executor's bell; -1 = none")
+    hist_scan = word("histogram index in the metrics words; -1 = none")
+    hist_publish = word("histogram index in the metrics words; -1 = none")
+    hist_receive = word("histogram index in the metrics words; -1 = none")
+    strict = word("1 = a book that may not be traded on has no edge at all (replays)")
+    exit_version = word("of the executor's exit rows that were loaded; NOT_LOADED = none")
+
+
+DETECTOR_SETTINGS = DetectorSettings()
+
+
+class Exit(Table, words=8, writer=DETECTOR_THREAD):
+    """A direction in which open hedges leave, as the executor wrote it (shm EXIT_ROW).
+
+    | direction | threshold_milli_bps | side | qty_fp | resting_until_ns | 0 | 0 | 0 |
+    """
+
+    direction = word("its index")
+    threshold_milli_bps = word("1000 x the basis at and below which leaving beats holding")
+    side = word("of the hedge", codes={1: "long spot, short futures", -1: "short spot, long futures"})
+    qty_fp = word("base coins that are open")
+    resting_until_ns = word("not pushed again before", unit="ns of the monotonic clock")
+
+
+EXIT = Exit()
+
+
+class FeedReader(Table, words=8, writer=DETECTOR_THREAD):
+    """How far the notices of one feed have been read.
+
+    | feed_off | cursor | epoch | alive | 0[4] |
+    """
+
+    feed_off = word("the feed's segment in the arena; NO_FEED = not mapped")
+    cursor = word("next notice")
+    epoch = word("writer epoch that the cursor belongs to")
+    alive = word("1 = its process is alive and beats (set from Python)")
+
+
+FEED_READER = FeedReader()
+
+
+class Episode(Table, words=8, writer=DETECTOR_THREAD):
+    """One direction or cycle, from its first edge above the minimum to the first at or below it.
+
+    | state | reason | opened_ns | cooldown_until_ns | position | evaluated_ns | watch | rearmed |
+    """
+
+    state = word("how it stands", codes={CLOSED: "closed", OPEN: "open", PUSHED: "pushed", SETTLED: "settled"})
+    reason = word("Refusal of the evaluation that came furthest")
+    opened_ns = word("when it was opened", unit="ns of the monotonic clock")
+    cooldown_until_ns = word("not pushed before; survives the episode", unit="ns of the monotonic clock")
+    position = word("index in the list of active ones")
+    evaluated_ns = word("last evaluation", unit="ns of the monotonic clock")
+    watch = word("frame times of its connections at the last evaluation")
+    rearmed = word("1 = the executor has reported on what was pushed")
+
+
+EPISODE = Episode()
 
 
 class Memory:
@@ -136,65 +238,70 @@ class Memory:
         slots = max(1, len(topology.members))
         feeds = max(1, feed_count)
         sizes = {
-            H_INSTRUMENTS: topology.instruments.size,
-            H_GROUPS: topology.groups.size,
-            H_DIRECTIONS: topology.directions.size,
-            H_BOOKS: topology.books.size,
-            H_CYCLES: topology.cycles.size,
-            H_CYCLE_OF: topology.cycle_of.size,
-            H_EPISODES: episodes * EP_WORDS,
-            H_GROUP_OPEN: len(topology.groups),
-            H_ACTIVE: episodes + 1,
-            H_FEEDS: feeds * FD_WORDS,
-            H_HITS: LEGS * episodes + 1,
+            DETECTOR.instruments_off: topology.instruments.size,
+            DETECTOR.groups_off: topology.groups.size,
+            DETECTOR.directions_off: topology.directions.size,
+            DETECTOR.books_off: topology.books.size,
+            DETECTOR.cycles_off: topology.cycles.size,
+            DETECTOR.cycle_of_off: topology.cycle_of.size,
+            DETECTOR.episodes_off: episodes * EPISODE.WORDS,
+            DETECTOR.group_open_off: len(topology.groups),
+            DETECTOR.active_off: episodes + 1,
+            DETECTOR.feeds_off: feeds * FEED_READER.WORDS,
+            DETECTOR.hits_off: LEGS * episodes + 1,
+            DETECTOR.exits_off: EXIT_CAPACITY * EXIT.WORDS,
+            DETECTOR.exit_of_off: len(topology.directions),
         }
         float_sizes = {
-            H_TOP_BID: slots,
-            H_TOP_ASK: slots,
-            H_NEED: topology.need.size,
-            H_NEED_T: topology.need_t.size,
-            H_DIRECTION_FLOATS: topology.floats.size,
-            H_CAPS: topology.cap_quote.size,
-            H_CYCLE_FLOATS: topology.cycle_floats.size,
+            DETECTOR.top_bid_off: slots,
+            DETECTOR.top_ask_off: slots,
+            DETECTOR.need_off: topology.need.size,
+            DETECTOR.need_t_off: topology.need_t.size,
+            DETECTOR.direction_floats_off: topology.floats.size,
+            DETECTOR.caps_off: topology.cap_quote.size,
+            DETECTOR.cycle_floats_off: topology.cycle_floats.size,
         }
-        self.mem: Words = np.zeros(_end(SECTIONS, sizes), dtype=np.int64)
-        self.flt: Floats = np.zeros(_end(FLOAT_SECTIONS, float_sizes), dtype=np.float64)
-        self._place(sizes, SECTIONS)
-        self._place(float_sizes, FLOAT_SECTIONS)
+        self.mem: Words = np.zeros(_end(DETECTOR.WORDS, sizes), dtype=np.int64)
+        self.flt: Floats = np.zeros(_end(DETECTOR_FLOATS.WORDS, float_sizes), dtype=np.float64)
+        self._place(sizes, DETECTOR.WORDS)
+        self._place(float_sizes, DETECTOR_FLOATS.WORDS)
         mem = self.mem
-        mem[H_INSTRUMENT_COUNT] = len(topology.instruments)
-        mem[H_DIRECTION_COUNT] = len(topology.directions)
-        mem[H_BOOK_CAPACITY] = topology.books.shape[1]
-        mem[H_CYCLE_COUNT] = len(topology.cycles)
-        mem[H_FEED_COUNT] = feeds
-        mem[SE_BELL_FD] = -1
-        mem[SE_HIST_SCAN] = mem[SE_HIST_PUBLISH] = mem[SE_HIST_RECEIVE] = -1
-        self._fill(mem, H_INSTRUMENTS, topology.instruments)
-        self._fill(mem, H_GROUPS, topology.groups)
-        self._fill(mem, H_DIRECTIONS, topology.directions)
-        self._fill(mem, H_BOOKS, topology.books)
-        self._fill(mem, H_CYCLES, topology.cycles)
-        self._fill(mem, H_CYCLE_OF, topology.cycle_of)
-        self._fill(self.flt, H_NEED, topology.need)
-        self._fill(self.flt, H_NEED_T, topology.need_t)
-        self._fill(self.flt, H_DIRECTION_FLOATS, topology.floats)
-        self._fill(self.flt, H_CAPS, topology.cap_quote)
-        self._fill(self.flt, H_CYCLE_FLOATS, topology.cycle_floats)
-        self.episodes = self._view(H_EPISODES, episodes, EP_WORDS)
-        self.feeds = self._view(H_FEEDS, feeds, FD_WORDS)
-        self.active = mem[mem[H_ACTIVE] : mem[H_ACTIVE] + episodes + 1]
-        self.group_open = mem[mem[H_GROUP_OPEN] : mem[H_GROUP_OPEN] + len(topology.groups)]
-        self.opened = mem[OPENED : OPENED + OPENED_RING]
-        self.counters = mem[COUNTERS : COUNTERS + COUNTER_WORDS]
-        self.settings = mem[SETTINGS : SETTINGS + SETTING_WORDS]
-        self.top_bid = self.flt[mem[H_TOP_BID] : mem[H_TOP_BID] + slots]
-        self.top_ask = self.flt[mem[H_TOP_ASK] : mem[H_TOP_ASK] + slots]
-        self.caps = self.flt[mem[H_CAPS] : mem[H_CAPS] + topology.cap_quote.size]
+        mem[DETECTOR.instrument_count] = len(topology.instruments)
+        mem[DETECTOR.direction_count] = len(topology.directions)
+        mem[DETECTOR.book_capacity] = topology.books.shape[1]
+        mem[DETECTOR.cycle_count] = len(topology.cycles)
+        mem[DETECTOR.feed_count] = feeds
+        mem[DETECTOR_SETTINGS.bell_fd] = -1
+        mem[DETECTOR_SETTINGS.exit_version] = NOT_LOADED
+        mem[DETECTOR_SETTINGS.hist_scan] = mem[DETECTOR_SETTINGS.hist_publish] = mem[
+            DETECTOR_SETTINGS.hist_receive
+        ] = -1
+        self._fill(mem, DETECTOR.instruments_off, topology.instruments)
+        self._fill(mem, DETECTOR.groups_off, topology.groups)
+        self._fill(mem, DETECTOR.directions_off, topology.directions)
+        self._fill(mem, DETECTOR.books_off, topology.books)
+        self._fill(mem, DETECTOR.cycles_off, topology.cycles)
+        self._fill(mem, DETECTOR.cycle_of_off, topology.cycle_of)
+        self._fill(self.flt, DETECTOR.need_off, topology.need)
+        self._fill(self.flt, DETECTOR.need_t_off, topology.need_t)
+        self._fill(self.flt, DETECTOR.direction_floats_off, topology.floats)
+        self._fill(self.flt, DETECTOR.caps_off, topology.cap_quote)
+        self._fill(self.flt, DETECTOR.cycle_floats_off, topology.cycle_floats)
+        self.episodes = self._view(DETECTOR.episodes_off, episodes, EPISODE.WORDS)
+        self.feeds = self._view(DETECTOR.feeds_off, feeds, FEED_READER.WORDS)
+        self.active = mem[mem[DETECTOR.active_off] : mem[DETECTOR.active_off] + episodes + 1]
+        self.group_open = mem[mem[DETECTOR.group_open_off] : mem[DETECTOR.group_open_off] + len(topology.groups)]
+        self.opened = mem[DETECTOR.opened : DETECTOR.opened + OPENED_RING]
+        self.counters = mem[DETECTOR.counters : DETECTOR.counters + DETECTOR_COUNTERS.WORDS]
+        self.settings = mem[DETECTOR.settings : DETECTOR.settings + DETECTOR_SETTINGS.WORDS]
+        self.top_bid = self.flt[mem[DETECTOR.top_bid_off] : mem[DETECTOR.top_bid_off] + slots]
+        self.top_ask = self.flt[mem[DETECTOR.top_ask_off] : mem[DETECTOR.top_ask_off] + slots]
+        self.caps = self.flt[mem[DETECTOR.caps_off] : mem[DETECTOR.caps_off] + topology.cap_quote.size]
         self.top_bid[:] = -1.0
         self.top_ask[:] = np.inf
-        self.feeds[:, FD_OFF] = NO_FEED
-        self.feeds[:, FD_EPOCH] = -1
-        self.feeds[:, FD_ALIVE] = 1
+        self.feeds[:, FEED_READER.feed_off] = NO_FEED
+        self.feeds[:, FEED_READER.epoch] = -1
+        self.feeds[:, FEED_READER.alive] = 1
 
     def _place(self, sizes: dict[int, int], start: int) -> None:
         at = start
@@ -213,12 +320,16 @@ class Memory:
     @property
     def keys(self) -> list[int]:
         """Direction keys by episode index: buy instrument * CATALOGUE_CAPACITY + sell; negative = a cycle's."""
-        return [*self.topology.directions[:, DR_KEY].tolist(), *self.topology.cycles[:, CY_KEY].tolist()]
+        return [*self.topology.directions[:, DIRECTION.key].tolist(), *self.topology.cycles[:, CYCLE.key].tolist()]
 
     def lost_in(self, new: Memory) -> list[int]:
         """Open episodes of this memory whose direction does not exist in ``new``."""
         keys, kept = self.keys, set(new.keys)
-        return [int(episode) for episode in self.active[: int(self.mem[C_ACTIVE])] if keys[int(episode)] not in kept]
+        return [
+            int(episode)
+            for episode in self.active[: int(self.mem[DETECTOR_COUNTERS.active])]
+            if keys[int(episode)] not in kept
+        ]
 
     def carry_over(self, old: Memory) -> None:
         """Takes counters, settings, feeds and the episodes whose direction still exists from ``old``.
@@ -227,33 +338,41 @@ class Memory:
         """
         self.counters[:] = old.counters
         self.settings[:] = old.settings
+        self.mem[DETECTOR_SETTINGS.exit_version] = NOT_LOADED
         count = min(len(self.feeds), len(old.feeds))
         self.feeds[:count] = old.feeds[:count]
-        self.feeds[:, FD_EPOCH] = -1  # every book is looked at again: tops are empty
+        self.feeds[:, FEED_READER.epoch] = -1  # every book is looked at again: tops are empty
         places = {key: index for index, key in enumerate(self.keys)}
-        self.mem[C_ACTIVE] = 0
+        self.mem[DETECTOR_COUNTERS.active] = 0
         for index, key in enumerate(old.keys):
             place = places.get(key)
             if place is None:
                 continue
             self.episodes[place] = old.episodes[index]
-            if self.episodes[place, EP_STATE] == SETTLED:
-                self.episodes[place, EP_STATE] = CLOSED  # the new catalogue may judge otherwise
-            if self.episodes[place, EP_STATE] != CLOSED:
-                position = int(self.mem[C_ACTIVE])
-                self.episodes[place, EP_POSITION] = position
+            if self.episodes[place, EPISODE.state] == SETTLED:
+                self.episodes[place, EPISODE.state] = CLOSED  # the new catalogue may judge otherwise
+            if self.episodes[place, EPISODE.state] != CLOSED:
+                position = int(self.mem[DETECTOR_COUNTERS.active])
+                self.episodes[place, EPISODE.position] = position
                 self.active[position] = place
-                self.mem[C_ACTIVE] = position + 1
+                self.mem[DETECTOR_COUNTERS.active] = position + 1
                 if place < len(self.topology.directions):
                     self.group_open[self._group_of(place)] += 1
 
+    def forget_exits(self) -> None:
+        """No direction is an exit until the executor's rows are loaded again."""
+        at = int(self.mem[DETECTOR.exit_of_off])
+        self.mem[at : at + len(self.topology.directions)] = 0
+        self.mem[DETECTOR.exit_count] = 0
+        self.mem[DETECTOR_SETTINGS.exit_version] = NOT_LOADED
+
     def _group_of(self, direction: int) -> int:
-        return int(self.topology.instruments[self.topology.directions[direction, DR_BUY], IN_GROUP])
+        return int(self.topology.instruments[self.topology.directions[direction, DIRECTION.buy], INSTRUMENT.group])
 
 
 def _lines(size: int) -> int:
     """Sections begin on whole cache lines."""
-    return -(-size // ly.LINE_WORDS) * ly.LINE_WORDS
+    return -(-size // LINE_WORDS) * LINE_WORDS
 
 
 def _end(start: int, sizes: dict[int, int]) -> int:

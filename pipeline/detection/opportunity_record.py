@@ -1,7 +1,7 @@
-"""The opportunity record (``shm.layout`` OP_*): its checksum, and the record as a Python user sees it.
+"""The opportunity record (``OPPORTUNITY``): its checksum, and the record as a Python user sees it.
 
-The checksum is CRC-32 (IEEE 802.3, as zlib) over the little-endian bytes of all words of the record, with ``OP_SEQ``
-and ``OP_CRC32`` taken as 0. It guards against a record that is not what a detector wrote (a bug, another layout);
+The checksum is CRC-32 (IEEE 802.3, as zlib) over the little-endian bytes of all words of the record, with ``seq``
+and ``crc32`` taken as 0. It guards against a record that is not what a detector wrote (a bug, another layout);
 word-wise atomicity is the queue's business.
 """
 
@@ -13,16 +13,14 @@ from decimal import Decimal
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.model.enums import OpportunityType, OrderSide
 from pipeline.model.fixedpoint import from_fp
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ArbitrageOpportunity
-from shm import layout as ly
 from shm.jit import njit_bare
-
-Words = npt.NDArray[np.int64]
+from shm.layout import LEG, OPPORTUNITY
+from shm.words import Words
 
 _POLYNOMIAL = 0xEDB88320
 
@@ -49,9 +47,9 @@ _CRC_TABLES = _tables()
 def record_crc32(record: Words) -> int:
     """CRC-32 of an opportunity record, int64[OPPORTUNITY_WORDS]; see the module's text. Eight bytes a step."""
     crc = 0xFFFFFFFF
-    for at in range(ly.OPPORTUNITY_WORDS):
+    for at in range(OPPORTUNITY.WORDS):
         word = record[at]
-        if at == ly.OP_SEQ or at == ly.OP_CRC32:
+        if at == OPPORTUNITY.seq or at == OPPORTUNITY.crc32:
             word = 0
         word = word ^ crc
         crc = 0
@@ -62,9 +60,9 @@ def record_crc32(record: Words) -> int:
 
 def record_crc32_of(record: Words) -> int:
     """The same by zlib (readers in Python)."""
-    copy = record[: ly.OPPORTUNITY_WORDS].astype("<i8")
-    copy[ly.OP_SEQ] = 0
-    copy[ly.OP_CRC32] = 0
+    copy = record[: OPPORTUNITY.WORDS].astype("<i8")
+    copy[OPPORTUNITY.seq] = 0
+    copy[OPPORTUNITY.crc32] = 0
     return zlib.crc32(copy.tobytes())
 
 
@@ -133,43 +131,43 @@ class OpportunityRecord(msgspec.Struct, frozen=True, kw_only=True):
 def decode_record(record: Words, rows: dict[int, InstrumentRow] | list[InstrumentRow]) -> OpportunityRecord:
     """Decodes int64[OPPORTUNITY_WORDS]. Raises ``ValueError`` for a wrong checksum, ``LookupError`` for an instrument
     that the catalogue does not have."""
-    found = int(record[ly.OP_CRC32])
+    found = int(record[OPPORTUNITY.crc32])
     wanted = record_crc32_of(record)
     if found != wanted:
-        raise ValueError(f"opportunity record {int(record[ly.OP_ID])}: checksum {found:#x}, wanted {wanted:#x}")
+        raise ValueError(f"opportunity record {int(record[OPPORTUNITY.id])}: checksum {found:#x}, wanted {wanted:#x}")
     legs = []
-    for number in range(int(record[ly.OP_LEG_COUNT])):
-        words = record[ly.OP_LEGS + number * ly.LEG_WORDS : ly.OP_LEGS + (number + 1) * ly.LEG_WORDS]
-        row = rows[int(words[ly.LEG_INSTRUMENT])]
+    for number in range(int(record[OPPORTUNITY.leg_count])):
+        words = record[OPPORTUNITY.legs + number * LEG.WORDS : OPPORTUNITY.legs + (number + 1) * LEG.WORDS]
+        row = rows[int(words[LEG.instrument])]
         legs.append(
             OpportunityLeg(
                 instrument_id=row.instrument_id,
                 venue=row.spec.venue,
                 symbol=row.spec.symbol,
-                side=OrderSide(int(words[ly.LEG_SIDE])),
-                limit_price=from_fp(int(words[ly.LEG_LIMIT_PRICE_FP]), row.price_exp),
-                best_price=from_fp(int(words[ly.LEG_BEST_PRICE_FP]), row.price_exp),
-                qty=from_fp(int(words[ly.LEG_QTY_FP]), row.qty_exp),
-                book_seq=int(words[ly.LEG_BOOK_SEQ]),
-                update_id=int(words[ly.LEG_UPDATE_ID]),
-                proof_mono_ns=int(words[ly.LEG_PROOF_MONO_NS]),
-                recv_mono_ns=int(words[ly.LEG_RECV_MONO_NS]),
-                notional=float_of(int(words[ly.LEG_NOTIONAL])),
-                row_epoch=int(words[ly.LEG_ROW_EPOCH]),
-                writer_epoch=int(words[ly.LEG_WRITER_EPOCH]),
+                side=OrderSide(int(words[LEG.side])),
+                limit_price=from_fp(int(words[LEG.limit_price_fp]), row.price_exp),
+                best_price=from_fp(int(words[LEG.best_price_fp]), row.price_exp),
+                qty=from_fp(int(words[LEG.qty_fp]), row.qty_exp),
+                book_seq=int(words[LEG.book_seq]),
+                update_id=int(words[LEG.update_id]),
+                proof_mono_ns=int(words[LEG.proof_mono_ns]),
+                recv_mono_ns=int(words[LEG.recv_mono_ns]),
+                notional=float_of(int(words[LEG.notional])),
+                row_epoch=int(words[LEG.row_epoch]),
+                writer_epoch=int(words[LEG.writer_epoch]),
             )
         )
     return OpportunityRecord(
-        opportunity_id=int(record[ly.OP_ID]),
-        kind=OpportunityType(int(record[ly.OP_TYPE])),
+        opportunity_id=int(record[OPPORTUNITY.id]),
+        kind=OpportunityType(int(record[OPPORTUNITY.type])),
         pair=rows[legs[0].instrument_id].spec.pair,
-        detect_mono_ns=int(record[ly.OP_DETECT_MONO_NS]),
-        trigger_recv_mono_ns=int(record[ly.OP_TRIGGER_RECV_MONO_NS]),
-        trigger_publish_mono_ns=int(record[ly.OP_TRIGGER_PUBLISH_MONO_NS]),
-        edge_bps=float_of(int(record[ly.OP_EDGE_BPS])),
-        entry_edge_bps=float_of(int(record[ly.OP_ENTRY_EDGE_BPS])),
-        profit_quote=float_of(int(record[ly.OP_PROFIT_QUOTE])),
-        trigger_instrument=int(record[ly.OP_TRIGGER_INSTRUMENT]),
-        direction_key=int(record[ly.OP_DIRECTION_KEY]),
+        detect_mono_ns=int(record[OPPORTUNITY.detect_mono_ns]),
+        trigger_recv_mono_ns=int(record[OPPORTUNITY.trigger_recv_mono_ns]),
+        trigger_publish_mono_ns=int(record[OPPORTUNITY.trigger_publish_mono_ns]),
+        edge_bps=float_of(int(record[OPPORTUNITY.edge_bps])),
+        entry_edge_bps=float_of(int(record[OPPORTUNITY.entry_edge_bps])),
+        profit_quote=float_of(int(record[OPPORTUNITY.profit_quote])),
+        trigger_instrument=int(record[OPPORTUNITY.trigger_instrument]),
+        direction_key=int(record[OPPORTUNITY.direction_key]),
         legs=tuple(legs),
     )

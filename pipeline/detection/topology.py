@@ -26,73 +26,108 @@ from pipeline.detection.edge import DISABLED, edge_ratio, screen_factor
 from pipeline.detection.spot_futures import HedgeTerms, hedge_cost
 from pipeline.detection.thresholds import Terms
 from pipeline.model.enums import InstrumentKind, OpportunityType
-from shm import layout as ly
+from shm.declare import Table, real, word
+from shm.layout_pages import CATALOGUE_CAPACITY, CATALOGUE_ROW
+from shm.words import Words
 
-Words = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 NO_FEED = -1
 
-# instrument columns
-IN_FEED = 0
-IN_BOOK = 1
-IN_SLOT = 2  # member slot; -1 = in no group
-IN_GROUP = 3
-IN_KIND = 4
-IN_STATUS = 5
-IN_FLAGS = 6  # CAT_FLAG_*
-IN_LOT = 7
-IN_MIN_QTY = 8
-IN_MAX_QTY = 9  # NUMBER_LIMIT = none
-IN_MIN_NOTIONAL = 10
-IN_QTY_UNIT = 11
-IN_ROW_EPOCH = 12
-IN_CYCLE_START = 13  # range in ``cycle_of``
-IN_CYCLE_END = 14
-IN_PAIR = 15
-IN_WORDS = 16
 
-# direction columns
-DR_TYPE = 0  # OpportunityType, or -1 = never
-DR_BUY = 1
-DR_SELL = 2
-DR_NUM = 3  # episode threshold
-DR_DEN = 4
-DR_EXEC_NUM = 5  # execution threshold
-DR_EXEC_DEN = 6
-DR_BUY_BASE_PPM = 7
-DR_QUARANTINED = 8
-DR_KEY = 9
-DR_WORDS = 10
+class Instrument(Table, words=16, writer="detector"):
+    """Columns of an instrument.
 
-# direction floats: for sizes and records, never to decide
-DF_FEE = 0  # (1-s)(1-r)/(1+q)
-DF_COST = 1  # what a hedge costs beyond its entry, fraction of the notional
-DF_SELL_KEEP = 2  # 1-s
-DF_BUY_COST = 3  # 1+q
-DF_SCALE = 4  # quote per price unit x quantity unit
-DF_WORDS = 5
+    line 0 | feed | book | slot | group | kind | status | flags | lot_fp |
+    line 1 | min_qty_fp | max_qty_fp | min_notional_fp | qty_unit | row_epoch | cycle_start | cycle_end | pair |
+    """
 
-# group columns
-GR_START = 0  # first member slot
-GR_COUNT = 1
-GR_BLOCK = 2  # first direction
-GR_WORDS = 3
+    feed = word("dense feed id")
+    book = word("index in that feed's book table")
+    slot = word("member slot; -1 = in no group")
+    group = word("its group; -1 = none")
+    kind = word("InstrumentKind")
+    status = word("TradingStatus")
+    flags = word("CAT_FLAG_*")
+    lot_fp = word("quantity step")
+    min_qty_fp = word("least order")
+    max_qty_fp = word("largest order; NUMBER_LIMIT = none")
+    min_notional_fp = word("least order")
+    qty_unit = word("10**qty_exp")
+    row_epoch = word("of the catalogue row")
+    cycle_start = word("first of its entries in ``cycle_of``")
+    cycle_end = word("behind the last of them")
+    pair = word("dense id of the pair; -1 = quarantined")
+
+
+INSTRUMENT = Instrument()
+
+
+class Direction(Table, words=10, writer="detector"):
+    """Columns of a direction: buy on one instrument, sell on another.
+
+    line 0 | type | buy | sell | num | den | exec_num | exec_den | buy_base_ppm |
+    line 1 | quarantined | key |
+    """
+
+    type = word("OpportunityType; -1 = never")
+    buy = word("instrument id")
+    sell = word("instrument id")
+    num = word("episode threshold: exceeded iff bid * num > ask * den")
+    den = word("of num")
+    exec_num = word("execution threshold, in the same way")
+    exec_den = word("of exec_num")
+    buy_base_ppm = word("fee of the buy leg that is taken in base")
+    quarantined = word("1 = the identity of one of the coins is in doubt: counted, never traded")
+    key = word("buy instrument * CATALOGUE_CAPACITY + sell instrument")
+
+
+DIRECTION = Direction()
+
+
+class DirectionFloats(Table, words=5, writer="detector"):
+    """Floats of a direction: for sizes and records, never to decide.
+
+    | fee | cost | sell_keep | buy_cost | scale |
+    """
+
+    fee = real("(1-s)(1-r)/(1+q)", unit="factor")
+    cost = real("what a hedge costs beyond its entry", unit="fraction of the notional")
+    sell_keep = real("1-s", unit="factor")
+    buy_cost = real("1+q", unit="factor")
+    scale = real("10**-(price_exp + qty_exp)", unit="quote per (price unit x quantity unit)")
+
+
+DIRECTION_FLOATS = DirectionFloats()
+
+
+class Group(Table, words=3, writer="detector"):
+    """Columns of a group: instruments of one pair.
+
+    | first_slot | count | block |
+    """
+
+    first_slot = word("its first member slot")
+    count = word("its members", unit="instruments")
+    block = word("its first direction")
+
+
+GROUP = Group()
 
 
 class Topology(NamedTuple):
     """Arrays that kernels take; see the column names above. ``cycles`` belong to :mod:`triangular`."""
 
-    instruments: Words  # (instruments, IN_WORDS)
+    instruments: Words  # (instruments, INSTRUMENT.WORDS)
     members: Words  # (slots,) instrument ids
-    groups: Words  # (groups, GR_WORDS)
-    directions: Words  # (directions, DR_WORDS)
-    floats: Floats  # (directions, DF_WORDS)
+    groups: Words  # (groups, GROUP.WORDS)
+    directions: Words  # (directions, DIRECTION.WORDS)
+    floats: Floats  # (directions, DIRECTION_FLOATS.WORDS)
     need: Floats  # (directions,)
     need_t: Floats
     books: Words  # (feeds, book capacity) instrument id or -1
     cap_quote: Floats  # (instruments,) max notional in the instrument's quote; 0 = rate unknown, never traded
-    cycles: Words  # (cycles, CY_WORDS)
+    cycles: Words  # (cycles, CYCLE.WORDS)
     cycle_floats: Floats
     cycle_of: Words  # cycle indices, grouped by instrument
 
@@ -105,8 +140,8 @@ def _ratio(sell_ppm: int, base_ppm: int, quote_ppm: int, threshold: Fraction) ->
 def direction_type(buy: Words, sell: Words) -> OpportunityType | None:
     """Which strategy a direction belongs to; None for two contracts (no strategy of ours trades them), and for two
     instruments of one venue and kind (they are one market)."""
-    kinds = {int(buy[ly.CR_KIND]), int(sell[ly.CR_KIND])}
-    if len(kinds) == 1 and int(buy[ly.CR_VENUE]) == int(sell[ly.CR_VENUE]):
+    kinds = {int(buy[CATALOGUE_ROW.kind]), int(sell[CATALOGUE_ROW.kind])}
+    if len(kinds) == 1 and int(buy[CATALOGUE_ROW.venue]) == int(sell[CATALOGUE_ROW.venue]):
         return None
     if kinds == {int(InstrumentKind.SPOT)}:
         return OpportunityType.SPOT_SPOT
@@ -119,14 +154,14 @@ def cost_beyond_entry(buy: Words, sell: Words, terms: Terms) -> Fraction:
     """What a direction costs beyond its two entry fees, as a fraction of the notional."""
     if terms.entry_only or direction_type(buy, sell) is not OpportunityType.SPOT_FUTURES_HEDGE:
         return Fraction(0)
-    short = int(sell[ly.CR_KIND]) == InstrumentKind.PERPETUAL
+    short = int(sell[CATALOGUE_ROW.kind]) == InstrumentKind.PERPETUAL
     spot, futures = (buy, sell) if short else (sell, buy)
     return hedge_cost(
         HedgeTerms(
-            spot_taker_ppm=int(spot[ly.CR_TAKER_FEE_PPM]),
-            futures_taker_ppm=int(futures[ly.CR_TAKER_FEE_PPM]),
-            funding_rate_ppb=int(futures[ly.CR_FUNDING_RATE_PPB]),
-            funding_interval_s=int(futures[ly.CR_FUNDING_INTERVAL_S]),
+            spot_taker_ppm=int(spot[CATALOGUE_ROW.taker_fee_ppm]),
+            futures_taker_ppm=int(futures[CATALOGUE_ROW.taker_fee_ppm]),
+            funding_rate_ppb=int(futures[CATALOGUE_ROW.funding_rate_ppb]),
+            funding_interval_s=int(futures[CATALOGUE_ROW.funding_interval_s]),
             short_futures=short,
         ),
         terms.hedge,
@@ -139,51 +174,55 @@ def group_rows(rows: Words) -> list[list[int]]:
     for instrument in range(len(rows)):
         row = rows[instrument]
         if tradable_row(row):
-            key = (pair_text(row), int(row[ly.CR_PRICE_EXP]), int(row[ly.CR_QTY_EXP]))
+            key = (pair_text(row), int(row[CATALOGUE_ROW.price_exp]), int(row[CATALOGUE_ROW.qty_exp]))
             found.setdefault(key, []).append(instrument)
     return list(found.values())
 
 
 def _instrument_columns(rows: Words) -> Words:
-    table = np.zeros((max(1, len(rows)), IN_WORDS), dtype=np.int64)
-    table[:, IN_SLOT] = -1
-    table[:, IN_GROUP] = -1
+    table = np.zeros((max(1, len(rows)), INSTRUMENT.WORDS), dtype=np.int64)
+    table[:, INSTRUMENT.slot] = -1
+    table[:, INSTRUMENT.group] = -1
     for instrument, row in enumerate(rows):
         out = table[instrument]
-        out[IN_FEED], out[IN_BOOK] = row[ly.CR_FEED], row[ly.CR_BOOK_INDEX]
-        out[IN_KIND], out[IN_STATUS], out[IN_FLAGS] = row[ly.CR_KIND], row[ly.CR_STATUS], row[ly.CR_FLAGS]
-        out[IN_LOT], out[IN_MIN_QTY] = row[ly.CR_LOT_FP], row[ly.CR_MIN_QTY_FP]
-        out[IN_MAX_QTY] = row[ly.CR_MAX_QTY_FP] if row[ly.CR_MAX_QTY_FP] > 0 else 2**62
-        out[IN_MIN_NOTIONAL] = row[ly.CR_MIN_NOTIONAL_FP]
-        out[IN_QTY_UNIT] = 10 ** int(row[ly.CR_QTY_EXP])
-        out[IN_ROW_EPOCH], out[IN_PAIR] = row[ly.CR_ROW_EPOCH], row[ly.CR_PAIR]
+        out[INSTRUMENT.feed], out[INSTRUMENT.book] = row[CATALOGUE_ROW.feed], row[CATALOGUE_ROW.book_index]
+        out[INSTRUMENT.kind], out[INSTRUMENT.status], out[INSTRUMENT.flags] = (
+            row[CATALOGUE_ROW.kind],
+            row[CATALOGUE_ROW.status],
+            row[CATALOGUE_ROW.flags],
+        )
+        out[INSTRUMENT.lot_fp], out[INSTRUMENT.min_qty_fp] = row[CATALOGUE_ROW.lot_fp], row[CATALOGUE_ROW.min_qty_fp]
+        out[INSTRUMENT.max_qty_fp] = row[CATALOGUE_ROW.max_qty_fp] if row[CATALOGUE_ROW.max_qty_fp] > 0 else 2**62
+        out[INSTRUMENT.min_notional_fp] = row[CATALOGUE_ROW.min_notional_fp]
+        out[INSTRUMENT.qty_unit] = 10 ** int(row[CATALOGUE_ROW.qty_exp])
+        out[INSTRUMENT.row_epoch], out[INSTRUMENT.pair] = row[CATALOGUE_ROW.row_epoch], row[CATALOGUE_ROW.pair]
     return table
 
 
 def _fill_direction(buy: Words, sell: Words, ids: tuple[int, int], terms: Terms, out: Words, floats: Floats) -> float:
     """One direction's columns; returns its screen factor."""
     kind = direction_type(buy, sell)
-    out[DR_TYPE] = -1
-    out[DR_BUY], out[DR_SELL] = ids
-    out[DR_KEY] = ids[0] * ly.CATALOGUE_CAPACITY + ids[1]
+    out[DIRECTION.type] = -1
+    out[DIRECTION.buy], out[DIRECTION.sell] = ids
+    out[DIRECTION.key] = ids[0] * CATALOGUE_CAPACITY + ids[1]
     if kind is None or kind not in terms.types or ids[0] == ids[1]:
         return DISABLED
     cost = cost_beyond_entry(buy, sell, terms)
     base_ppm, quote_ppm = buy_fees(buy)
-    sell_ppm = int(sell[ly.CR_TAKER_FEE_PPM])
+    sell_ppm = int(sell[CATALOGUE_ROW.taker_fee_ppm])
     if not -1 < terms.min_edge + cost < 1 or not terms.execute_edge + cost < 1:
         return DISABLED
-    out[DR_TYPE] = kind
-    out[DR_NUM], out[DR_DEN] = _ratio(sell_ppm, base_ppm, quote_ppm, terms.min_edge + cost)
-    out[DR_EXEC_NUM], out[DR_EXEC_DEN] = _ratio(sell_ppm, base_ppm, quote_ppm, terms.execute_edge + cost)
-    out[DR_BUY_BASE_PPM] = base_ppm
-    out[DR_QUARANTINED] = int(buy[ly.CR_PAIR]) < 0 or int(sell[ly.CR_PAIR]) < 0
-    floats[DF_FEE] = (1 - sell_ppm / 1e6) * (1 - base_ppm / 1e6) / (1 + quote_ppm / 1e6)
-    floats[DF_COST] = float(cost)
-    floats[DF_SELL_KEEP] = 1 - sell_ppm / 1e6
-    floats[DF_BUY_COST] = 1 + quote_ppm / 1e6
-    floats[DF_SCALE] = 10.0 ** -(int(buy[ly.CR_PRICE_EXP]) + int(buy[ly.CR_QTY_EXP]))
-    return screen_factor(int(out[DR_NUM]), int(out[DR_DEN]))
+    out[DIRECTION.type] = kind
+    out[DIRECTION.num], out[DIRECTION.den] = _ratio(sell_ppm, base_ppm, quote_ppm, terms.min_edge + cost)
+    out[DIRECTION.exec_num], out[DIRECTION.exec_den] = _ratio(sell_ppm, base_ppm, quote_ppm, terms.execute_edge + cost)
+    out[DIRECTION.buy_base_ppm] = base_ppm
+    out[DIRECTION.quarantined] = int(buy[CATALOGUE_ROW.pair]) < 0 or int(sell[CATALOGUE_ROW.pair]) < 0
+    floats[DIRECTION_FLOATS.fee] = (1 - sell_ppm / 1e6) * (1 - base_ppm / 1e6) / (1 + quote_ppm / 1e6)
+    floats[DIRECTION_FLOATS.cost] = float(cost)
+    floats[DIRECTION_FLOATS.sell_keep] = 1 - sell_ppm / 1e6
+    floats[DIRECTION_FLOATS.buy_cost] = 1 + quote_ppm / 1e6
+    floats[DIRECTION_FLOATS.scale] = 10.0 ** -(int(buy[CATALOGUE_ROW.price_exp]) + int(buy[CATALOGUE_ROW.qty_exp]))
+    return screen_factor(int(out[DIRECTION.num]), int(out[DIRECTION.den]))
 
 
 def notional_caps(rows: Words, terms: Terms, usd_rates: Mapping[str, float]) -> Floats:
@@ -205,16 +244,16 @@ def build_topology(
     groups = group_rows(rows)
     members = np.array([*itertools.chain.from_iterable(groups)] or [0], dtype=np.int64)
     total = max(1, sum(len(group) ** 2 for group in groups))
-    table = np.zeros((max(1, len(groups)), GR_WORDS), dtype=np.int64)
-    directions = np.full((total, DR_WORDS), -1, dtype=np.int64)
-    floats = np.zeros((total, DF_WORDS), dtype=np.float64)
+    table = np.zeros((max(1, len(groups)), GROUP.WORDS), dtype=np.int64)
+    directions = np.full((total, DIRECTION.WORDS), -1, dtype=np.int64)
+    floats = np.zeros((total, DIRECTION_FLOATS.WORDS), dtype=np.float64)
     need, need_t = np.full(total, DISABLED), np.full(total, DISABLED)
     start = block = 0
     for index, group in enumerate(groups):
         count = len(group)
         table[index] = (start, count, block)
         for i, buy in enumerate(group):
-            instruments[buy, IN_SLOT], instruments[buy, IN_GROUP] = start + i, index
+            instruments[buy, INSTRUMENT.slot], instruments[buy, INSTRUMENT.group] = start + i, index
             for j, sell in enumerate(group):
                 at = block + i * count + j
                 factor = _fill_direction(rows[buy], rows[sell], (buy, sell), terms, directions[at], floats[at])
@@ -224,13 +263,13 @@ def build_topology(
         block += count * count
     books = np.full((max(1, feed_count), book_capacity), -1, dtype=np.int64)
     for instrument, row in enumerate(rows):
-        feed, book = int(row[ly.CR_FEED]), int(row[ly.CR_BOOK_INDEX])
+        feed, book = int(row[CATALOGUE_ROW.feed]), int(row[CATALOGUE_ROW.book_index])
         if not (0 <= feed < feed_count and 0 <= book < book_capacity):
             raise ValueError(f"instrument {instrument}: book {book} of feed {feed} is beyond {feed_count} feeds")
         books[feed, book] = instrument
     found = build_cycles(rows, terms)
     for instrument, (first, last) in found.ranges.items():
-        instruments[instrument, IN_CYCLE_START], instruments[instrument, IN_CYCLE_END] = first, last
+        instruments[instrument, INSTRUMENT.cycle_start], instruments[instrument, INSTRUMENT.cycle_end] = first, last
     return Topology(
         instruments,
         members,

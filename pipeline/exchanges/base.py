@@ -1,21 +1,21 @@
-"""What every venue offers to the rest of the engine, and the events that it sends.
+"""The two interfaces to a venue, and what may be concluded from the events that they deliver.
 
-Two ways into a venue, both made by ``factory.py``:
+``factory.py`` makes both:
 
-``VenueClient``   REST questions whose answers are bulk (instruments, balances, finished orders, fills). Runs in the
-                  poller, the supervisor, a feed and the recovery path; never in the executor's hot callbacks.
-``VenueTrading``  order entry and the private stream of one venue inside the executor's event loop.
+``VenueClient``   REST requests: instruments, balances, orders, fills, cancels. Used by the poller, the supervisor, a
+                  feed and recovery; never in the executor's hot callbacks.
+``VenueTrading``  order entry and the private stream of one venue, inside the executor's event loop.
 
-Everything that a venue says arrives as a :data:`VenueEvent`. Who may conclude what from it:
+Everything that a venue reports arrives as a :data:`VenueEvent`. Who may conclude what from it:
 
 =================  =====================================================================================
-``PlaceOutcome``   ``acked``: the venue has the order (``update`` says what it told). ``rejected``: the
-                   venue's definitive word that this request executed nothing. ``unknown``: anything else
+``PlaceOutcome``   ``acked``: the venue has the order (``update`` holds what it reported). ``rejected``: the
+                   venue states definitively that this request executed nothing. ``unknown``: anything else
                    after bytes left (timeout, disconnect, 5xx, an unlisted code, a duplicate-id refusal).
 ``CancelOutcome``  the same for a cancel; a refusal (``OrderNotFound``) says nothing about fills: query.
 ``OrderUpdate``    private stream or REST; older ones may come after newer ones.
 ``Fill``           may come before the acknowledgement, twice, or a minute late.
-``FundingNotice``    funding was booked; the amount is asked for by REST.
+``FundingNotice``  funding was booked; the amount is asked for by REST.
 ``SessionState``   ``up``: order entry and private stream both stand and what was missed while they were
                    down must be backfilled by REST. ``down``: refuse new risk on the venue.
 =================  =====================================================================================
@@ -54,6 +54,7 @@ from pipeline.model.venue_events import VenueEvent as VenueEvent
 if TYPE_CHECKING:
     from pipeline.templates.template import OrderTerms, Pieces
 
+AUTH_ATTEMPTS_MAX = 3  # a refused key is not tried again and again; an operator must look
 CLIENT_ID_MAX = 28  # shortest limit of all venues: Gate.io text is "t-" and at most 28 bytes
 
 
@@ -69,6 +70,8 @@ class HttpCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HttpReply(msgspec.Struct, frozen=True, kw_only=True):
+    """One whole HTTP answer, as received; ``recv_mono_ns``: when its last byte was there."""
+
     status: int
     headers: Mapping[str, str]  # keys lower case
     body: bytes
@@ -86,7 +89,8 @@ class VenueClient(ABC):
     venue: str
 
     @abstractmethod
-    async def server_time_ms(self) -> int: ...
+    async def server_time_ms(self) -> int:
+        """The venue's clock in unix ms."""
 
     @abstractmethod
     async def instruments(self, symbols: Sequence[str]) -> list[InstrumentSpec]:
@@ -100,14 +104,16 @@ class VenueClient(ABC):
         """REST order book as received (the feed codec decodes it)."""
 
     @abstractmethod
-    async def balances(self) -> list[Balance]: ...
+    async def balances(self) -> list[Balance]:
+        """Every asset that the account holds on this market, in units of the asset."""
 
     @abstractmethod
     async def positions(self) -> list[Position]:
         """Open futures positions; [] on a spot venue."""
 
     @abstractmethod
-    async def fees(self, symbols: Sequence[str]) -> list[FeeSchedule]: ...
+    async def fees(self, symbols: Sequence[str]) -> list[FeeSchedule]:
+        """The account's own maker and taker fees (ppm) of ``symbols``; those that the venue refuses are left out."""
 
     @abstractmethod
     async def query_order(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate | None:
@@ -115,35 +121,50 @@ class VenueClient(ABC):
         that the order never existed (custom ids are forgotten soon after an order ends)."""
 
     @abstractmethod
-    async def open_orders(self, symbol: str) -> list[OrderUpdate]: ...
+    async def open_orders(self, symbol: str) -> list[OrderUpdate]:
+        """Every order of ``symbol`` that rests at the venue, also those that are not ours."""
 
     @abstractmethod
     async def finished_orders(self, symbol: str, since_wall_ms: int) -> list[OrderUpdate]:
         """Orders that ended at or after ``since_wall_ms`` (local wall clock; shifted to the venue's)."""
 
     @abstractmethod
-    async def fills(self, symbol: str, since_wall_ms: int) -> list[Fill]: ...
+    async def fills(self, symbol: str, since_wall_ms: int) -> list[Fill]:
+        """Fills of ``symbol`` at or after ``since_wall_ms`` (local wall clock), oldest first."""
 
     async def funding(self, since_wall_ms: int) -> list[Funding]:
         """Funding payments booked at or after ``since_wall_ms`` (local wall clock), oldest first; [] on spot."""
         return []
 
     @abstractmethod
-    async def cancel(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate: ...
+    async def cancel(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate:
+        """Cancels one order, named as in :meth:`query_order`, and returns what the venue answered: it may be older than
+        the cancel. Raises ``OrderNotFound`` when there is nothing left to cancel."""
 
     @abstractmethod
-    async def cancel_all(self, symbol: str) -> list[OrderUpdate]: ...
+    async def cancel_all(self, symbol: str) -> list[OrderUpdate]:
+        """Cancels every order of ``symbol`` and returns those that the venue cancelled; [] for none."""
 
-    async def arm_countdown(self, timeout_s: int, symbol: str = "") -> bool:
-        """(Re-)arm the venue's dead-man timer; 0 disarms. False: this venue has none."""
-        return False
+    async def apply_account_settings(self, symbols: Sequence[str], leverage: Decimal) -> None:
+        """Brings the account into the modes that we count with: one position a contract, isolated margin at
+        ``leverage`` on every one of ``symbols``, no unified account. Asks nothing while the last readings agree.
+
+        Raises ``AccountSettingsWrong`` where the venue does not allow it. Does nothing on a venue without such modes.
+        """
+        return
+
+    async def add_margin(self, symbol: str, amount: Decimal) -> None:
+        """Moves ``amount`` (quote) of free balance into the margin of an isolated position."""
+        raise VenueUnavailable(f"{self.venue}: margin cannot be added here; nothing was sent", venue=self.venue)
 
     def remember_budgets(self, path: Path) -> None:
-        """Request budgets and silences of the process before still hold (throttle.py). Raises OSError."""
+        """Goes on with what the process before left of its request budgets and silences, and keeps writing them to
+        ``path`` (transport/throttle.py). Raises OSError."""
         return
 
     @abstractmethod
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Closes every socket; the client is not used again."""
 
 
 class VenueTrading(ABC):
@@ -156,15 +177,18 @@ class VenueTrading(ABC):
 
     @abstractmethod
     async def connect(self) -> None:
-        """Start both sessions and wait until they stand. Raises ``VenueUnavailable`` or ``AuthRefused`` when the
-        first attempt fails; after that the sessions reconnect by themselves, with backoff, and say so by events."""
+        """Opens order entry and private stream and returns when both stand. Raises ``VenueUnavailable`` or
+        ``AuthRefused`` when the first attempt fails; after that they reconnect by themselves, with backoff, and every
+        change is a ``SessionState`` event."""
 
     @abstractmethod
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Closes every socket; requests in flight end as unknown."""
 
     @property
     @abstractmethod
-    def connected(self) -> bool: ...
+    def connected(self) -> bool:
+        """Order entry and private stream both stand (the last ``SessionState`` was "up")."""
 
     @abstractmethod
     def place(self, request: OrderRequest) -> int:
@@ -202,7 +226,7 @@ class VenueTrading(ABC):
         return True
 
     def remember_budgets(self, path: Path) -> None:
-        """Order budgets and silences of the process before still hold (throttle.py). Raises OSError."""
+        """As :meth:`VenueClient.remember_budgets`, for orders and cancels."""
         return
 
     def set_multipliers(self, multipliers: Mapping[str, Decimal]) -> None:

@@ -1,7 +1,8 @@
-"""From a configured venue to its client, its trading session and its public stream session.
+"""Finds the parts of a dialect: REST client, order entry, public streams, feed codec.
 
-The dialect is a folder here: another exchange plugs in by its folder alone, with modules ``client`` (``make_client``),
-``trading`` (``make_trading``) and ``session`` (``make_session``). Nothing of a dialect is imported before it is used.
+A dialect is a folder beside this file. Its modules: ``rest_client`` (``make_client``), ``order_session``
+(``make_trading``), ``public_stream`` (``make_public_stream``) and ``feed_codec`` (``CODECS``: market -> ``FeedCodec``).
+Nothing of a dialect is imported before it is used.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
-from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -18,23 +18,28 @@ from pipeline.model.errors import ConfigInvalid
 from pipeline.model.structs import Credentials
 
 if TYPE_CHECKING:
-    from pipeline.exchanges.feed.public_stream import PublicSession
+    from pipeline.book.codec import FeedCodec
+    from pipeline.exchanges.feed.public_stream import PublicStream
     from pipeline.model.config import VenueConfig
 
 #: Parts of a dialect's folder, as an operator reads them in an error.
-PARTS = {"rest_client": "REST client", "order_session": "order entry", "public_stream": "public streams"}
+PARTS = {
+    "rest_client": "REST client",
+    "order_session": "order entry",
+    "public_stream": "public streams",
+    "feed_codec": "feed codec",
+}
 _DIALECT = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
 
 
 def _module(dialect: str, part: str) -> ModuleType:
     """Module ``part`` of a dialect's folder. Raises ``ConfigInvalid`` for a dialect that does not exist."""
-    name = f"pipeline.exchanges.{dialect}"
-    if not _DIALECT.match(dialect) or importlib.util.find_spec(name) is None:
+    if not _DIALECT.match(dialect) or importlib.util.find_spec(f"pipeline.exchanges.{dialect}") is None:
         raise ConfigInvalid([f"exchanges: dialect {dialect!r} has no folder in pipeline/exchanges"])
     try:
-        return importlib.import_module(f"{name}.{part}")
+        return importlib.import_module(f"pipeline.exchanges.{dialect}.{part}")
     except ModuleNotFoundError as error:
-        if error.name == f"{name}.{part}":
+        if error.name == f"pipeline.exchanges.{dialect}.{part}":
             raise ConfigInvalid(
                 [f"exchanges: dialect {dialect!r} has no {PARTS[part]} ({part}.py is not in its folder)"]
             ) from None
@@ -53,12 +58,18 @@ def make_trading(venue: VenueConfig, credentials: Credentials, on_event: EventSi
     return trading
 
 
-def make_session(venue: VenueConfig) -> PublicSession:
-    """Sans-I/O description of the venue's public streams, for the feed."""
-    session: PublicSession = _module(venue.dialect, "public_stream").make_session(venue)
-    return session
+def make_public_stream(venue: VenueConfig) -> PublicStream:
+    """The venue's public streams, sans-I/O, for the feed."""
+    public: PublicStream = _module(venue.dialect, "public_stream").make_public_stream(venue)
+    return public
 
 
-def make_venues(venues: Sequence[VenueConfig], credentials: dict[str, Credentials]) -> dict[str, VenueClient]:
-    """Clients of many venues by venue name; ``credentials`` by exchange name."""
-    return {venue.name: make_venue(venue, credentials.get(venue.exchange)) for venue in venues}
+def feed_codec(dialect: str, market: str) -> FeedCodec:
+    """How frames of the dialect's market ("spot", "futures") are read and sequenced, for ``VenueBooks``.
+
+    Raises ``ConfigInvalid`` when the dialect does not exist or has no such market.
+    """
+    codecs: dict[str, FeedCodec] = _module(dialect, "feed_codec").CODECS
+    if market not in codecs:
+        raise ConfigInvalid([f"exchanges: dialect {dialect!r} has no feed codec for market {market!r}"])
+    return codecs[market]

@@ -1,18 +1,19 @@
-"""What the trading sessions of all dialects share: streams that log in and stay, and requests that get one end each.
+"""Order entry and private stream of one venue: what all dialects share.
 
-``StreamSession``   one WebSocket with a handshake (login, subscriptions), kept up with jittered backoff, pinged as its
-                    venue wants, dropped when silent, replaced before its planned end while the old one still runs.
-``TradingBase``     joins the sessions of a venue into up/down and keeps the table of requests in flight: every
-                    request ends exactly once as acked, rejected or unknown.
+:class:`OrderSession` opens and closes both, joins them into the venue's up or down, sends what a dialect has made of an
+order or a cancel, and keeps the table of requests in flight: every request ends exactly once as acked, rejected or
+unknown. A dialect's ``order_session.py`` says how an order becomes bytes, which socket takes them and what an answer
+means.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Coroutine, Mapping
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -24,238 +25,19 @@ from pipeline.exchanges.base import (
     OutcomeKind,
     PlaceOutcome,
     SessionState,
-    VenueClient,
     VenueTrading,
 )
-from pipeline.exchanges.transport.backoff import Backoff
-from pipeline.exchanges.transport.websocket import WsLink, open_ws
-from pipeline.model.clock import mono_ns
-from pipeline.model.errors import (
-    AuthRefused,
-    OutcomeUnknown,
-    ProtocolViolation,
-    RateLimited,
-    VenueError,
-    VenueRejected,
-    VenueUnavailable,
-)
-from pipeline.model.structs import Credentials, OrderUpdate
+from pipeline.exchanges.rest_client import RestVenueClient
+from pipeline.exchanges.stream_session import StreamSession
+from pipeline.exchanges.transport.throttle import Throttle
+from pipeline.model.clock import mono_ns, wall_ms
+from pipeline.model.errors import OutcomeUnknown, ProtocolViolation, VenueError, VenueRejected, VenueUnavailable
+from pipeline.model.structs import Credentials, OrderRequest, OrderUpdate
 
 if TYPE_CHECKING:
     from pipeline.model.config import VenueConfig
 
-HANDSHAKE_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 10.0  # a venue processes an order for at most 10 s; the saga asks questions much earlier
-AUTH_ATTEMPTS_MAX = 3  # a refused key is not knocked with again and again; an operator must look
-DRAIN_S = 5.0  # the replaced connection of a planned change lives on this long for answers under way
-STABLE_S = 10.0  # a session that lived this long has proved itself: its backoff starts anew
-
-
-class StreamSession(ABC):
-    """One kept-up WebSocket of a venue's private side."""
-
-    ping_interval_s = 10.0
-    stall_after_s = 30.0  # no frame of any kind, pongs included
-    life_s = 0.0  # planned end of a connection; 0 = none
-
-    def __init__(self, name: str, venue: str, on_change: Callable[[], None]) -> None:
-        self.name = name
-        self.venue = venue
-        self._on_change = on_change
-        self._link: WsLink | None = None
-        self._waiting: dict[str, asyncio.Future[bytes]] = {}
-        self._task: asyncio.Task[None] | None = None
-        self._ended = asyncio.Event()
-        self.last_reason = ""
-        self.reconnects = 0
-
-    # --- what a dialect says ---
-
-    @abstractmethod
-    async def url(self) -> str:
-        """Address of the next connection (may ask for a listen key)."""
-
-    def headers(self) -> Mapping[str, str]:
-        return {}
-
-    @abstractmethod
-    async def handshake(self, link: WsLink) -> None:
-        """Log in and subscribe; returns when every request is acknowledged, else raises a ``VenueError``."""
-
-    @abstractmethod
-    def on_frame(self, payload: memoryview, is_text: bool, recv_mono_ns: int) -> None: ...
-
-    @abstractmethod
-    def ping(self) -> bytes:
-        """The venue's own ping as a text frame; b"" = protocol pings are enough."""
-
-    def on_lost(self, link: WsLink, reason: str) -> None:
-        """A connection that had been ready is gone: answers under way on it will not come."""
-        return
-
-    async def upkeep(self) -> None:
-        """Called at every ping interval while ready (listen key renewal)."""
-        return
-
-    # --- use ---
-
-    @property
-    def ready(self) -> bool:
-        return self._link is not None
-
-    def send(self, payload: bytes) -> int:
-        """Hand a text frame to the ready connection; ``VenueUnavailable`` if nothing was sent."""
-        if self._link is None:
-            raise VenueUnavailable(f"{self.venue}: {self.name} is not connected", venue=self.venue)
-        return self._link.send_text(payload)
-
-    @property
-    def link(self) -> WsLink | None:
-        return self._link
-
-    async def ask(self, link: WsLink, key: str, payload: bytes) -> bytes:
-        """Send a handshake request and wait for the frame that :meth:`answer` gives to ``key``."""
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._waiting[key] = future
-        try:
-            link.send_text(payload)
-            async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
-                return await future
-        except TimeoutError:
-            raise VenueUnavailable(f"{self.venue}: {self.name}: no answer to {key}", venue=self.venue) from None
-        finally:
-            self._waiting.pop(key, None)
-
-    def answer(self, key: str, payload: bytes | memoryview) -> bool:
-        """Give a frame to whoever waits for ``key``; False if nobody does."""
-        future = self._waiting.get(key)
-        if future is None or future.done():
-            return False
-        future.set_result(bytes(payload))
-        return True
-
-    async def start(self) -> None:
-        """Connect once (raises) and stay connected from then on."""
-        link, closed = await self._connect()
-        self._task = asyncio.create_task(self._run(link, closed), name=f"{self.venue}.{self.name}")
-        self._task.add_done_callback(_tell_loop)
-
-    async def stop(self) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-        link, self._link = self._link, None
-        if link is not None:
-            link.close()
-
-    # --- the life of connections ---
-
-    async def _connect(self) -> tuple[WsLink, asyncio.Event]:
-        closed = asyncio.Event()
-        ready: list[WsLink] = []
-
-        def on_close(reason: str) -> None:
-            closed.set()
-            for future in self._waiting.values():
-                if not future.done():
-                    future.set_exception(VenueUnavailable(f"{self.venue}: {self.name}: {reason}", venue=self.venue))
-            if ready:
-                self._lost(ready[0], reason)
-
-        link = await open_ws(
-            await self.url(),
-            venue=self.venue,
-            on_frame=self.on_frame,
-            on_close=on_close,
-            headers=self.headers(),
-        )
-        try:
-            await self.handshake(link)
-            if closed.is_set():
-                raise VenueUnavailable(f"{self.venue}: {self.name} closed during its handshake", venue=self.venue)
-        except BaseException:
-            link.disconnect("handshake failed")
-            raise
-        ready.append(link)
-        self._link = link
-        self._on_change()
-        return link, closed
-
-    def _lost(self, link: WsLink, reason: str) -> None:
-        self.last_reason = reason
-        if self._link is link:
-            self._link = None
-            self._on_change()
-        self.on_lost(link, reason)
-
-    async def _run(self, link: WsLink, closed: asyncio.Event) -> None:
-        backoff = Backoff()
-        refusals = 0
-        while True:
-            link, closed = await self._live(link, closed)
-            lived_s = (mono_ns() - link.opened_mono_ns) / 1e9
-            if lived_s > STABLE_S:
-                backoff.reset()
-                refusals = 0
-            while True:
-                try:
-                    floor_s = 0.0
-                    await asyncio.sleep(backoff.next_s())
-                    link, closed = await self._connect()
-                    self.reconnects += 1
-                    break
-                except RateLimited as error:
-                    self.last_reason, floor_s = error.message, error.retry_after_s
-                except AuthRefused as error:
-                    self.last_reason = error.message
-                    refusals += 1
-                    if refusals >= AUTH_ATTEMPTS_MAX:
-                        self._on_change()
-                        return
-                except VenueError as error:
-                    self.last_reason = error.message
-                await asyncio.sleep(floor_s)
-
-    async def _live(self, link: WsLink, closed: asyncio.Event) -> tuple[WsLink, asyncio.Event]:
-        """Ping, watch and renew until the connection is gone; a planned change returns only after the next end."""
-        while not closed.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.ping_interval_s):
-                    await closed.wait()
-                break
-            now_ns = mono_ns()
-            if now_ns - link.last_frame_mono_ns > self.stall_after_s * 1e9:
-                link.disconnect(f"silent for {self.stall_after_s} s")
-                continue
-            ping = self.ping()
-            with contextlib.suppress(VenueError):
-                if ping:
-                    link.send_text(ping)
-                await self.upkeep()
-                if self.life_s and now_ns - link.opened_mono_ns > self.life_s * 1e9:
-                    link, closed = await self._replace(link, closed)
-        await link.reraise()
-        return link, closed
-
-    async def _replace(self, old: WsLink, old_closed: asyncio.Event) -> tuple[WsLink, asyncio.Event]:
-        """Planned change: the new connection is ready before the old one goes; both deliver in between."""
-        link, closed = await self._connect()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_S):
-                await old_closed.wait()
-        old.close()
-        return link, closed
-
-
-def _tell_loop(task: asyncio.Task[None]) -> None:
-    """A session's task that died of a bug is told to its loop, which ends the process: nobody awaits the task, and a
-    session that never comes back would look like a venue that is down."""
-    error = None if task.cancelled() else task.exception()
-    if error is not None:
-        message = f"{task.get_name()} died"
-        task.get_loop().call_exception_handler({"message": message, "exception": error, "task": task})
 
 
 class InFlight(msgspec.Struct):
@@ -269,23 +51,76 @@ class InFlight(msgspec.Struct):
     link: object = None
 
 
-class TradingBase(VenueTrading):
-    """Up/down of a venue and its requests in flight. Dialects send; this class ends each request once."""
+class OrderSession(VenueTrading):
+    """:class:`VenueTrading` over sockets. Dialects make bytes and read answers; this class ends each request once."""
 
     request_timeout_s = REQUEST_TIMEOUT_S
+    #: The account's own stream; made by the dialect.
+    private: StreamSession
 
-    def __init__(self, venue: VenueConfig, credentials: Credentials, on_event: EventSink) -> None:
+    def __init__(
+        self, venue: VenueConfig, credentials: Credentials, on_event: EventSink, client: RestVenueClient
+    ) -> None:
         self.venue = venue.name
         self.config = venue
         self.credentials = credentials
         self.on_event = on_event
+        self.client = client
         self.in_flight: dict[str, InFlight] = {}
         self.protocol_violations = 0
         self.last_violation = ""
+        self._throttle: Throttle = client.transport.throttle
         self._was_up = False
         self._closing = False
         self._good_symbols: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- what a dialect says ---
+
+    @abstractmethod
+    async def open_order_entry(self) -> None:
+        """Opens what orders are sent over, once. Raises ``VenueUnavailable`` or ``AuthRefused`` and leaves nothing
+        open."""
+
+    @abstractmethod
+    async def close_order_entry(self) -> None:
+        """Ends what :meth:`open_order_entry` has opened."""
+
+    @abstractmethod
+    def order_payload(self, request: OrderRequest, now_ms: int) -> bytes:
+        """The whole signed request of an order, ``now_ms`` on our wall clock. Raises ``ValueError`` for an order that
+        this venue cannot express."""
+
+    @abstractmethod
+    def cancel_payload(self, symbol: str, client_id: str, order_id: str) -> bytes:
+        """The whole signed request of a cancel; by ``order_id`` where it is not empty."""
+
+    @abstractmethod
+    def hand_over(self, key: str, payload: bytes) -> int:
+        """Hands the bytes of the request ``key``, which is in ``in_flight``, to the socket; returns ``send_mono_ns``.
+        Its answer, its time-out and the loss of its connection must each lead to :meth:`end`. Raises
+        ``VenueUnavailable`` if nothing was sent."""
+
+    # --- up and down ---
+
+    async def connect(self) -> None:
+        self._closing = False
+        await self.client.server_time_ms()
+        await self.open_order_entry()
+        try:
+            await self.private.start()
+        except BaseException:  # the caller tries again: nothing half-open may be left behind each time
+            await self.close_order_entry()
+            raise
+        self.sessions_changed()
+
+    async def close(self) -> None:
+        self._closing = True
+        await self.stop_tasks()
+        await self.private.stop()
+        await self.close_order_entry()
+        self.end_all_unknown("closed by us")
+        await self.client.close()
 
     @abstractmethod
     def sessions_ready(self) -> tuple[bool, str]:
@@ -296,7 +131,7 @@ class TradingBase(VenueTrading):
         return self._was_up
 
     def sessions_changed(self) -> None:
-        """A session came or went: say so once per change of the whole."""
+        """A session came or went: one event when the venue as a whole goes up or down."""
         up, reason = self.sessions_ready()
         if up != self._was_up:
             self._was_up = up
@@ -305,6 +140,53 @@ class TradingBase(VenueTrading):
                     venue=self.venue, state="up" if up else "down", recv_mono_ns=mono_ns(), reason="" if up else reason
                 )
                 self.on_event(state)
+
+    # --- orders and cancels ---
+
+    def now_ms(self) -> int:
+        return self.client.clock.now_ms()
+
+    def remember_budgets(self, path: Path) -> None:
+        self._throttle.remember(path)
+
+    def can_place(self, count: int) -> bool:
+        return self._throttle.delay_s("order", count) == 0.0
+
+    def place(self, request: OrderRequest) -> int:
+        return self.prepare(request)()
+
+    def prepare(self, request: OrderRequest) -> Callable[[], int]:
+        self.check_text(request.symbol, request.client_id)
+        now_ms = wall_ms()
+        if request.expiry_wall_ms and request.expiry_wall_ms <= now_ms:
+            raise VenueUnavailable(f"{self.venue}: order expired before it was sent", venue=self.venue)
+        try:
+            payload = self.order_payload(request, now_ms)
+        except ValueError as error:
+            raise VenueUnavailable(f"{self.venue}: {error}; nothing was sent", venue=self.venue) from None
+        return lambda: self.launch(request.symbol, request.client_id, payload)
+
+    def launch(self, symbol: str, client_id: str, payload: bytes) -> int:
+        key = f"p-{client_id}"
+        self.begin(key, is_place=True, symbol=symbol, client_id=client_id)
+        return self._send(key, "order", payload)
+
+    def cancel(self, symbol: str, client_id: str, order_id: str = "") -> None:
+        self.check_text(symbol, client_id)
+        payload = self.cancel_payload(symbol, client_id, order_id)
+        key = f"c-{client_id}"
+        self.begin(key, is_place=False, symbol=symbol, client_id=client_id, order_id=order_id)
+        self._send(key, "cancel", payload)
+
+    def _send(self, key: str, bucket: str, payload: bytes) -> int:
+        """Sends one registered request within the venue's budget; forgets it again when nothing could be sent."""
+        try:
+            if not self._throttle.try_acquire(bucket):
+                raise VenueUnavailable(f"{self.venue}: no budget for {bucket}; nothing was sent", venue=self.venue)
+            return self.hand_over(key, payload)
+        except VenueUnavailable:
+            self.abandon(key)
+            raise
 
     @staticmethod
     def good_symbol(symbol: str) -> bool:
@@ -331,14 +213,20 @@ class TradingBase(VenueTrading):
         task.add_done_callback(self._tasks.discard)
 
     async def stop_tasks(self) -> None:
+        """Cancel what :meth:`spawn` has started, and wait for it."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def resync_clock(self, client: VenueClient) -> None:
-        """Ask the venue's time once; a failure changes nothing (the next refused timestamp asks again)."""
+    def check_clock(self, error: VenueError) -> None:
+        """A refused timestamp is definitive for the order, and a reason to look at the venue's clock again."""
+        if self.client.is_clock_error(error):
+            self.spawn(self._resync_clock())
+
+    async def _resync_clock(self) -> None:
+        """Asks the venue's time once; a failure changes nothing (the next refused timestamp asks again)."""
         with contextlib.suppress(VenueError):
-            await client.server_time_ms()
+            await self.client.server_time_ms()
 
     # --- requests in flight ---
 

@@ -1,6 +1,6 @@
-"""What the REST clients of all dialects share: signing with the venue's clock, errors, bounded gathering.
+"""What the REST clients of all dialects share: signing with the venue's clock, errors, many symbols at once.
 
-A dialect's client gives: its limits, how a call is signed, and which error a reply carries.
+A dialect's client says what its limits are, how a call is signed, and which error a reply carries.
 """
 
 from __future__ import annotations
@@ -23,11 +23,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 CLOCK_SYNC_INTERVAL_NS = 300 * 1_000_000_000  # a quartz drifts well under 100 ms in five minutes
+LOOK_BACK_SLACK_MS = 2_000  # far more than our estimate of a venue's clock can be wrong
 GATHER_MAX = 8  # questions about many symbols in flight at once
 
 
 class RestVenueClient(VenueClient):
     """Base of the dialects' clients; one :class:`RestTransport`, one venue clock."""
+
+    #: ``api_code`` of the refusals that are about a request's timestamp (``errors.py`` of the dialect, kind "clock").
+    clock_refusals: frozenset[str]
 
     def __init__(
         self, venue: VenueConfig, credentials: Credentials | None, *, rest: str, limits: Mapping[str, Limit]
@@ -40,6 +44,7 @@ class RestVenueClient(VenueClient):
 
     @property
     def has_credentials(self) -> bool:
+        """Signed requests can be made."""
         return self._credentials is not None
 
     @abstractmethod
@@ -111,9 +116,13 @@ class RestVenueClient(VenueClient):
             raise error
         raise AssertionError("unreachable: the second attempt returns or raises")
 
-    @abstractmethod
     def is_clock_error(self, error: Exception) -> bool:
         """Whether the venue refused a request for its timestamp."""
+        return isinstance(error, VenueRejected) and error.api_code in self.clock_refusals
+
+    def since_ms(self, since_wall_ms: int) -> int:
+        """The start of a look back, on the venue's clock: a little early, because two clocks never agree wholly."""
+        return self.clock.to_venue_ms(since_wall_ms) - LOOK_BACK_SLACK_MS
 
     async def gather(self, symbols: Sequence[str], ask: Callable[[str], Awaitable[T]]) -> list[T | VenueRejected]:
         """``ask`` for every symbol, ``GATHER_MAX`` at once; a refusal stands in its symbol's place."""

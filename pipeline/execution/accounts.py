@@ -96,7 +96,7 @@ class Accounts:
             self.flows[key] = EXACT.add(self.flows.get(key, ZERO), amount)
 
     def apply_fill(self, fill: Execution) -> None:
-        """Books one execution and its fee."""
+        """Books one execution and every part of its fee."""
         signed = fill.qty * int(fill.side)
         if fill.kind is InstrumentKind.SPOT:
             self._move(fill.venue, fill.base, signed)
@@ -104,10 +104,10 @@ class Accounts:
         else:
             position = self.futures.setdefault((fill.venue, fill.symbol), FuturesPosition())
             self._move(fill.venue, fill.quote, position.apply(signed, fill.price))
-        if fill.fee:
-            key = (fill.venue, fill.fee_asset)
-            self.fees[key] = EXACT.add(self.fees.get(key, ZERO), fill.fee)
-            self._move(fill.venue, fill.fee_asset, -fill.fee)
+        for asset, amount in fill.fees:
+            key = (fill.venue, asset)
+            self.fees[key] = EXACT.add(self.fees.get(key, ZERO), amount)
+            self._move(fill.venue, asset, -amount)
 
     def apply_funding(self, record: FundingRecord) -> None:
         """Books one funding payment."""
@@ -186,6 +186,6 @@ def exposure_by_asset(fills: Iterable[FillRecord]) -> dict[str, Decimal]:
         signed = fill.qty * int(fill.side)
         add(fill.base, signed)
         add(fill.quote, -EXACT.multiply(fill.price, signed))
-        if fill.fee:
-            add(fill.fee_asset, -fill.fee)
+        for asset, amount in fill.fees:
+            add(asset, -amount)
     return totals

@@ -144,6 +144,10 @@ class BalanceMonitor:
             total += spent(order) if order.settled else order.intent.reserve_amount
         return total
 
+    def reported(self, venue: str) -> bool:
+        """Whether the venue has reported any balance by REST, which lists all that there is."""
+        return any(name == venue and row.rest_mono_ns for (name, _), row in self._rows.items())
+
     def get_balance(self, venue: str, asset: str) -> Decimal | None:
         """Free balance as reported, before reservations: the smaller of stream and REST; None when never reported."""
         row = self._rows.get((venue, asset))

@@ -8,6 +8,7 @@ perform nothing further of a list when it fails.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from enum import IntEnum
 from typing import Protocol
 
@@ -36,7 +37,7 @@ class Now(msgspec.Struct, frozen=True):
 
 
 class BookView(msgspec.Struct):
-    """One whole book record (``words``: 96 integers of shm/layout.py, BR_*) and the time of its proof."""
+    """One whole book record (``words``: 96 integers, ``BOOK`` of shm/layout.py) and the time of its proof."""
 
     words: Sequence[int]
     proof_mono_ns: int  # 0 = not proved
@@ -199,6 +200,15 @@ class BalancesAnswer(msgspec.Struct, frozen=True):
     error: str = ""
 
 
+class MarginAnswer(msgspec.Struct, frozen=True):
+    """Answer to ``AddMargin``. With ``error`` it is not known to be added: the next account reading shows it."""
+
+    venue: str
+    symbol: str
+    amount: Decimal
+    error: str = ""
+
+
 class CatalogueChanged(msgspec.Struct, frozen=True):
     """Instruments that are new or changed."""
 
@@ -246,6 +256,7 @@ CoreEvent = (
     | SweepAnswer
     | FundingAnswer
     | BalancesAnswer
+    | MarginAnswer
     | CatalogueChanged
     | Command
 )
@@ -317,6 +328,14 @@ class FetchBalances(msgspec.Struct, frozen=True):
     venues: tuple[str, ...]
 
 
+class AddMargin(msgspec.Struct, frozen=True):
+    """Move ``amount`` (quote) of a venue's free balance into an isolated position; answered by ``MarginAnswer``."""
+
+    venue: str
+    symbol: str
+    amount: Decimal
+
+
 class Report(msgspec.Struct, frozen=True):
     """How an opportunity ended, for the detector (reports queue); its direction rests until the cooldown's end."""
 
@@ -343,5 +362,5 @@ class Alert(msgspec.Struct, frozen=True):
     text: str
 
 
-Question = QueryOrder | FetchFills | FetchFunding | SweepVenue | FetchBalances  # REST, off the order path
+Question = QueryOrder | FetchFills | FetchFunding | SweepVenue | FetchBalances | AddMargin  # REST, off the order path
 Action = Append | Place | CancelOrder | Question | Report | Refused | Alert

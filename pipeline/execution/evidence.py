@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from decimal import Decimal
 
 import msgspec
 
+from pipeline.execution.account_fees import AccountFees
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import FetchFills, NotSent, QueryOrder, Sent, SweepAnswer
 from pipeline.execution.external_records import HeldFillRecord
 from pipeline.execution.ledger import Order
-from pipeline.execution.market import PPM, fee_of
 from pipeline.execution.order_states import RANK
 from pipeline.execution.records import ExternalRecord, FillRecord, OrderSentRecord, OrderStateRecord
 from pipeline.model.enums import OrderSide, OrderState
@@ -28,8 +27,6 @@ ORPHANS_MAX = 1000  # order ids of which messages wait for their acknowledgement
 ORPHAN_PATIENCE_NS = 200_000_000  # an acknowledgement that is this late is asked for
 FILLS_MARGIN_MS = 60_000  # clock differences between us and a venue
 NO_FEE_ASSET = "no fee asset"
-FEE_TOLERANCE_PPM = Decimal(2)
-FEE_TOLERANCE_ABS = Decimal("0.00000001")
 
 
 @dataclass(slots=True)
@@ -60,8 +57,9 @@ class Evidence:
     booked, whatever way it came.
     """
 
-    def __init__(self, context: CoreContext, on_fill: Callable[[FillRecord], None]) -> None:
+    def __init__(self, context: CoreContext, fees: AccountFees, on_fill: Callable[[FillRecord], None]) -> None:
         self._context = context
+        self._fees = fees
         self._on_fill = on_fill
         self._orphans: OrderedDict[tuple[str, str], ForeignOrder] = OrderedDict()
 
@@ -187,6 +185,7 @@ class Evidence:
             venue_wall_ms=fill.venue_wall_ms,
             recv_mono_ns=fill.recv_mono_ns,
             source=fill.source,
+            extra_fees=fill.extra_fees,
         )
         self._context.record(record)
         self._on_fill(record)
@@ -259,7 +258,10 @@ class Evidence:
         return found
 
     def _check_fill(self, fill: Fill, order: Order) -> None:
-        """Trips a breaker for a fill that contradicts its order or its fee schedule (it is booked all the same)."""
+        """Trips a breaker for a fill that contradicts its order, or whose fee is too dear or in an unnamed asset.
+
+        It is booked all the same.
+        """
         intent = order.intent
         worse = fill.price > intent.price if intent.side is OrderSide.BUY else fill.price < intent.price
         if fill.side is not intent.side or (worse and intent.price > 0) or order.filled > intent.qty:
@@ -269,14 +271,9 @@ class Evidence:
         row = self._context.instruments.find(intent.venue, intent.symbol)
         if row is None or fill.is_maker:
             return
-        expected, asset = fee_of(row, fill.side, fill.qty, fill.price)
-        scale = fill.qty if asset == intent.base else fill.qty * fill.price
-        tolerance = scale * FEE_TOLERANCE_PPM / PPM + FEE_TOLERANCE_ABS
-        if fill.fee_asset != asset or abs(fill.fee - expected) > tolerance:
-            self._context.trip(
-                f"fee.{intent.venue}.{intent.symbol}",
-                f"fee {fill.fee} {fill.fee_asset}, expected {expected.normalize()} {asset}",
-            )
+        fault = self._fees.fault(row, fill)
+        if fault:
+            self._context.trip(f"fee.{intent.venue}.{intent.symbol}", fault)
 
     def _record_state(
         self,
@@ -335,4 +332,5 @@ def _doubt(fill: Fill, order: Order) -> str:
     worse = fill.price > intent.price if intent.side is OrderSide.BUY else fill.price < intent.price
     if worse and intent.price > 0:
         return f"fill {fill.trade_id} at {fill.price}, limit {intent.price}"
-    return "" if fill.fee_asset else NO_FEE_ASSET
+    named = fill.fee_asset or (not fill.fee and fill.extra_fees)
+    return "" if named and all(asset for asset, _ in fill.extra_fees) else NO_FEE_ASSET

@@ -46,6 +46,12 @@ class ExternalFillRecord(msgspec.Struct, frozen=True, array_like=True):
     recv_mono_ns: int
     booked: bool = True
     taken: tuple[TakenShare, ...] = ()
+    extra_fees: tuple[tuple[str, Decimal], ...] = ()  # as in a fill of ours
+
+    @property
+    def fees(self) -> tuple[tuple[str, Decimal], ...]:
+        """(asset, amount) of every part of the fee, positive = paid; parts of 0 are left out."""
+        return tuple(part for part in ((self.fee_asset, self.fee), *self.extra_fees) if part[1])
 
 
 class ExternalFlowRecord(msgspec.Struct, frozen=True, array_like=True):

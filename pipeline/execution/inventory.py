@@ -1,6 +1,6 @@
 """What the detector may size opportunities with: per instrument the money, coins and position that are free now.
 
-The executor publishes these rows on the inventory page (shm/layout.py, ``IR_*``); the detector refuses what they do not
+The executor publishes these rows on the inventory page (``INVENTORY_ROW``); the detector refuses what they do not
 cover before it offers it.
 """
 

@@ -49,6 +49,7 @@ from pipeline.execution.records import (
     RefusalRecord,
     StopRecord,
 )
+from pipeline.execution.round_trips import RoundTrips
 from pipeline.model.enums import ArbitrageState, OrderState
 from pipeline.model.errors import JournalError
 from pipeline.model.structs import ZERO
@@ -60,6 +61,7 @@ UNEXPLAINED_LOSS = "unexplained_loss"  # money is gone and nothing says why
 UNKNOWN_PAST = "unknown_past"  # a lost or older journal: re-armed by adoption only
 SECOND_ENGINE = "second_engine"  # another engine trades on one of our keys
 AUDIT_MAX = 20_000  # transitions kept in memory; the journal keeps all
+FUNDING_KEPT = 512  # payments of one contract: beyond any deadline of a hedge, hourly stamps included
 
 
 @dataclass(slots=True)
@@ -160,10 +162,17 @@ class Ledger:
         self.dust: dict[str, Decimal] = {}
         self.breakers: dict[str, str] = {}
         self.recoveries: dict[str, RecoveryRecord] = {}
+        self.since_wall_ns: dict[
+            str, int
+        ] = {}  # tripped breaker, recovery, or operation of an open hedge -> since when
         self.accounts = Accounts()
         self.external = ExternalState()
         self.moved_mono_ns: dict[tuple[str, str], int] = {}  # (venue, asset or symbol) -> when a fill last moved it
         self.funding_seen: set[tuple[str, str]] = set()
+        #: (venue, symbol) -> (time, received per base coin held long) of the newest payments of a contract
+        self.payments_of: dict[tuple[str, str], deque[tuple[int, Decimal]]] = {}
+        self.funding_of: dict[tuple[str, str], Decimal] = {}  # (venue, symbol) -> received per base coin held long
+        self.funding_at: dict[str, Decimal] = {}  # open hedge -> ``funding_of`` its contract when it was opened
         self.funding_wall_ms: dict[str, int] = {}  # venue -> time of its newest funding that is booked here
         self.began_wall_ms = 0  # first run of this journal; funding booked before it is in the first balances
         self.baseline: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}  # (total, flow then) of the last balance row
@@ -171,6 +180,8 @@ class Ledger:
         self.based_wall_ms: dict[str, int] = {}  # venue -> when its first baseline was taken
         self.touched: dict[tuple[str, str], int] = {}  # (venue, symbol) -> our last order or fill that no sweep covers
         self.outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
+        self.trips = RoundTrips()
+        self.exits = 0  # operations that close a hedge
         self.day = 0  # UTC day number of ``day_pnl``
         self.day_pnl = ZERO  # numeraire
         self.total_pnl = ZERO
@@ -293,6 +304,7 @@ class Ledger:
         self.operations[record.operation_id] = operation
         self.open_operations[record.operation_id] = operation
         if record.closes:
+            self.exits += 1
             self.closings.setdefault(record.closes, []).append(operation)
 
     def _operation_state(self, record: OperationStateRecord) -> None:
@@ -394,12 +406,15 @@ class Ledger:
     def _result(self, record: OperationResultRecord) -> None:
         operation = self.operations[record.operation_id]
         before = operation.result
+        closes = operation.record.closes
         if before is not None:  # late evidence: the new result replaces the old one
             self.outcomes[before.outcome] -= 1
+            self.trips.add(record.operation_id, closes, -before.pnl_numeraire)
             self._add_pnl(-before.pnl_numeraire)
         operation.result = record
         operation.late = False
         self.outcomes[record.outcome] += 1
+        self.trips.add(record.operation_id, closes, record.pnl_numeraire)
         self._add_pnl(record.pnl_numeraire)
         if record.outcome is not Outcome.UNRESOLVED:
             self.open_operations.pop(record.operation_id, None)
@@ -421,19 +436,28 @@ class Ledger:
             del self.dust[record.asset]
 
     def _hedge(self, record: HedgeRecord) -> None:
+        self.trips.hedge(record.operation_id, is_open=bool(record.qty))
         if record.qty:
             self.hedges[record.operation_id] = record
+            self.since_wall_ns.setdefault(record.operation_id, self._wall_ns)
+            contract = (record.futures_venue, record.futures_symbol)
+            self.funding_at.setdefault(record.operation_id, self.funding_of.get(contract, ZERO))
         else:
             self.hedges.pop(record.operation_id, None)
+            self.funding_at.pop(record.operation_id, None)
+            self.since_wall_ns.pop(record.operation_id, None)
 
     def _recovery(self, record: RecoveryRecord) -> None:
         self.recoveries[record.recovery_id] = record
+        self.since_wall_ns[record.recovery_id] = self._wall_ns
 
     def _breaker(self, record: BreakerRecord) -> None:
         if record.tripped:
             self.breakers.setdefault(record.name, record.reason)
+            self.since_wall_ns.setdefault(record.name, self._wall_ns)
         else:
             self.breakers.pop(record.name, None)
+            self.since_wall_ns.pop(record.name, None)
             if record.name == UNEXPLAINED_LOSS:
                 self.external.unexplained_usd = ZERO
 
@@ -442,6 +466,12 @@ class Ledger:
         if key not in self.funding_seen:
             self.funding_seen.add(key)
             self.accounts.apply_funding(record)
+            contract = (record.venue, record.symbol)
+            held = self.accounts.futures_qty(*contract)
+            if held:
+                self.funding_of[contract] = self.funding_of.get(contract, ZERO) + record.amount / held
+                payments = self.payments_of.setdefault(contract, deque(maxlen=FUNDING_KEPT))
+                payments.append((record.venue_wall_ms, record.amount / held))
             self._add_pnl(record.value_numeraire)
             newest = self.funding_wall_ms.get(record.venue, 0)
             self.funding_wall_ms[record.venue] = max(newest, record.venue_wall_ms)

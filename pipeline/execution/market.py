@@ -14,17 +14,7 @@ from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderSide, Tradin
 from pipeline.model.fixedpoint import from_fp, quantize_down, quantize_up
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
-from shm.layout import (
-    BR_ASK_COUNT,
-    BR_ASK_PRICE,
-    BR_ASK_QTY,
-    BR_BID_COUNT,
-    BR_BID_PRICE,
-    BR_BID_QTY,
-    BR_FLAGS,
-    BR_ROW_EPOCH,
-    FLAGS_UNTRADABLE,
-)
+from shm.layout import BOOK, FLAGS_UNTRADABLE
 
 ONE = Decimal(1)
 PPM = Decimal(1_000_000)
@@ -71,16 +61,16 @@ class Instruments:
 
 def tradable(view: BookView, row: InstrumentRow) -> bool:
     """Whether no flag forbids trading on the book and its numbers are of the row's epoch; age is not judged."""
-    return not view.words[BR_FLAGS] & FLAGS_UNTRADABLE and view.words[BR_ROW_EPOCH] == row.row_epoch
+    return not view.words[BOOK.flags] & FLAGS_UNTRADABLE and view.words[BOOK.row_epoch] == row.row_epoch
 
 
 def levels(view: BookView, side: OrderSide) -> Iterable[tuple[int, int]]:
     """(price_fp, qty_fp) that an order of ``side`` meets, best first: asks for a buy, bids for a sell."""
     words = view.words
     if side is OrderSide.BUY:
-        count, price, qty = words[BR_ASK_COUNT], BR_ASK_PRICE, BR_ASK_QTY
+        count, price, qty = words[BOOK.ask_count], BOOK.ask_price_fp, BOOK.ask_qty_fp
     else:
-        count, price, qty = words[BR_BID_COUNT], BR_BID_PRICE, BR_BID_QTY
+        count, price, qty = words[BOOK.bid_count], BOOK.bid_price_fp, BOOK.bid_qty_fp
     return zip(words[price : price + count], words[qty : qty + count], strict=True)
 
 
@@ -88,8 +78,8 @@ def best_price_fp(view: BookView, side: OrderSide) -> int | None:
     """Best price that an order of ``side`` meets; None on an empty side."""
     words = view.words
     if side is OrderSide.BUY:
-        return words[BR_ASK_PRICE] if words[BR_ASK_COUNT] > 0 else None
-    return words[BR_BID_PRICE] if words[BR_BID_COUNT] > 0 else None
+        return words[BOOK.ask_price_fp] if words[BOOK.ask_count] > 0 else None
+    return words[BOOK.bid_price_fp] if words[BOOK.bid_count] > 0 else None
 
 
 def within(price_fp: int, limit_fp: int, side: OrderSide) -> bool:

@@ -18,12 +18,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 
+from pipeline.execution.account_fees import AccountFees
 from pipeline.execution.accounts import EXACT
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
+from pipeline.execution.counts import counts_of
 from pipeline.execution.events import CancelOrder, Entered, Place, Report
-from pipeline.execution.external import own_side_only
-from pipeline.execution.ledger import SECOND_ENGINE, UNKNOWN_PAST, Operation, Order
+from pipeline.execution.external_shares import position_unknown
+from pipeline.execution.ledger import Operation, Order
 from pipeline.execution.market import USD_COINS, UsdRates
 from pipeline.execution.operation_states import StateController
 from pipeline.execution.plan import Plan
@@ -57,6 +59,7 @@ from pipeline.model.enums import (
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO, OrderRequest
 
+RECOVERY_HOLD = "recovery_hold"  # the breaker of operations that wait for an operator
 REPAIRS_MAX = 12  # repairs of one operation before an operator is asked
 REPAIR_PAUSE_FIRST_NS = 20_000_000
 REPAIR_PAUSE_MAX_NS = 500_000_000
@@ -80,6 +83,7 @@ class OrderOrchestrator:
         states: StateController,
         balances: BalanceMonitor,
         rates: UsdRates,
+        fees: AccountFees,
         *,
         on_recovery: Callable[[Operation, str, str], object],
         on_recovered: Callable[[Operation, str], None],
@@ -94,6 +98,7 @@ class OrderOrchestrator:
         self._states = states
         self._balances = balances
         self._rates = rates
+        self._fees = fees
         self._repairs = RepairChooser(context, balances, balances.session_up, can_place)
         self._on_recovery = on_recovery
         self._on_recovered = on_recovered
@@ -232,7 +237,7 @@ class OrderOrchestrator:
         unsettled = ledger.unsettled_of_operation(operation)
         if any(o.held or self._answer_expected(o) or self._awaits_first_sweep(o) for o in unsettled):
             return
-        if self._position_unknown(operation):
+        if position_unknown(ledger, operation, self._questioned):
             return
         pace = self.repair_pace(operation)
         alone = len(ledger.open_operations) == 1
@@ -253,16 +258,6 @@ class OrderOrchestrator:
                 self._on_recovery(operation, "resolve", unsettled[0].client_id)
         else:
             self._finish(operation)
-
-    def _position_unknown(self, operation: Operation) -> bool:
-        """Whether others may have ended a leg, and how much of it is not known yet: by the venue, or by an operator
-        where orders of an engine are at the venue that the journal lacks."""
-        ledger = self._context.ledger
-        if not own_side_only(ledger, operation):
-            return False
-        if UNKNOWN_PAST in ledger.breakers or SECOND_ENGINE in ledger.breakers:
-            return True
-        return any(self._questioned(leg.venue, leg.symbol) for leg in operation.record.legs)
 
     def _answer_expected(self, order: Order) -> bool:
         """Whether an answer about this order may still come within its normal time."""
@@ -335,7 +330,7 @@ class OrderOrchestrator:
         """The end of the ladder: the exposure stays, and a breaker stops new risk until an operator has decided."""
         pace.held = True
         self._on_recovery(operation, "hold", reason)
-        self._context.trip("recovery_hold", f"operation {operation.operation_id}: {reason}")
+        self._context.trip(RECOVERY_HOLD, f"operation {operation.operation_id}: {reason}")
         self._result(operation, Outcome.UNRESOLVED, reason, {})
 
     def release(self, operation: Operation) -> None:
@@ -411,6 +406,7 @@ class OrderOrchestrator:
                 numeraire_rate=rate,
                 ended_mono_ns=context.now.mono_ns,
                 dust=dust,
+                fee_rates=self._fees.coin_rates(operation.fills, start),
                 carried=carried,
             )
         )
@@ -461,23 +457,22 @@ class OrderOrchestrator:
         return count
 
     def get_execution_statistics(self) -> dict[str, float]:
-        """Counts by outcome over the whole journal, success rate (0 to 1), mean ms from the gate to the last fill."""
+        """Counts over the whole journal, success rate (0 to 1; 0 before the first end; see ``counts``), mean ms from
+        the gate to the last fill."""
         ledger = self._context.ledger
-        outcomes = ledger.outcomes
-        done = sum(outcomes.values())
+        counts = counts_of(ledger)
         times = [
             result.stamps["last_fill"] - result.stamps["gate"]
             for operation in ledger.operations.values()
             if (result := operation.result) is not None and {"last_fill", "gate"} <= result.stamps.keys()
         ]
-        good = outcomes[Outcome.COMPLETED] + outcomes[Outcome.RECOVERED]
         return {
-            "executed": float(len(ledger.operations)),
-            "completed": float(outcomes[Outcome.COMPLETED]),
-            "failed": float(outcomes[Outcome.FAILED]),
-            "recovered": float(outcomes[Outcome.RECOVERED]),
-            "unresolved": float(len(ledger.open_operations)),
-            "success_rate": good / done if done else 0.0,
+            "executed": float(counts.total),
+            "completed": float(counts.completed),
+            "failed": float(counts.failed),
+            "recovered": float(counts.recovered),
+            "unresolved": float(counts.unresolved),
+            "success_rate": counts.success_rate or 0.0,
             "average_execution_time_ms": sum(times) / len(times) / 1e6 if times else 0.0,
         }
 

@@ -13,6 +13,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from pipeline.detection.spot_futures import HedgeTerms, hedge_cost
+from pipeline.execution.cycle_plan import CycleLeg, fit_cycle
 from pipeline.execution.events import BookView, MarketPort, Opportunity
 from pipeline.execution.market import (
     Instruments,
@@ -31,17 +32,7 @@ from pipeline.model.enums import FeeAssetRule, InstrumentKind, OpportunityType, 
 from pipeline.model.fixedpoint import EXP_MAX, from_fp
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
-from shm.layout import (
-    BR_FLAGS,
-    BR_RECV_MONO_NS,
-    BR_ROW_EPOCH,
-    BR_SEQ,
-    BR_UPDATE_ID,
-    FLAG_CROSSED,
-    FLAG_GAP,
-    FLAG_HALTED,
-    FLAG_UNPROVED,
-)
+from shm.layout import BOOK, FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED
 
 QTY_FP_MAX = 2**62
 PPM = 1_000_000
@@ -76,10 +67,10 @@ class PlannedLeg:
             qty=self.qty,
             limit_price=self.limit,
             best_price=self.best,
-            book_seq=words[BR_SEQ],
-            update_id=words[BR_UPDATE_ID],
+            book_seq=words[BOOK.seq],
+            update_id=words[BOOK.update_id],
             proof_mono_ns=self.view.proof_mono_ns,
-            book_recv_mono_ns=words[BR_RECV_MONO_NS],
+            book_recv_mono_ns=words[BOOK.recv_mono_ns],
         )
 
 
@@ -247,7 +238,7 @@ class Planner:
         if view is None:
             return Rejected(Refusal.NO_BOOK, _name(row))
         if not tradable(view, row):
-            flags = view.words[BR_FLAGS]
+            flags = view.words[BOOK.flags]
             for bit, refusal in (
                 (FLAG_GAP, Refusal.GAP),
                 (FLAG_CROSSED, Refusal.CROSSED),
@@ -256,7 +247,7 @@ class Planner:
             ):
                 if flags & bit:
                     return Rejected(refusal, _name(row))
-            return Rejected(Refusal.MALFORMED, f"{_name(row)}: book of row epoch {view.words[BR_ROW_EPOCH]}")
+            return Rejected(Refusal.MALFORMED, f"{_name(row)}: book of row epoch {view.words[BOOK.row_epoch]}")
         if too_old(view.proof_mono_ns, mono_ns, self._max_age_ns):
             age_us = (mono_ns - view.proof_mono_ns) // 1000
             return Rejected(Refusal.STALE_AT_EXECUTOR, f"{_name(row)}: proved {age_us} us ago")
@@ -289,6 +280,13 @@ class Planner:
         lots = [qty_fp * part * grid.qty_unit // (whole * grid.lot_units) for grid, _, _, _, qty_fp in sizes]
         if len(lots) == 2:
             lots = _matched([size[0] for size in sizes], lots, buy=0 if sizes[0][1] is OrderSide.BUY else 1)
+        else:
+            fitted = fit_cycle(
+                [_cycle_leg(*size[:2], view, count) for size, view, count in zip(sizes, views, lots, strict=True)]
+            )
+            if fitted is None:
+                return Rejected(Refusal.BELOW_MINIMUM, f"lots {lots} of the three legs do not fit each other")
+            lots = fitted
         legs: list[PlannedLeg] = []
         for (grid, side, best_fp, ticks, _), count, view in zip(sizes, lots, views, strict=True):
             planned = self._leg(side, grid, view, best_fp, ticks, count)
@@ -329,7 +327,10 @@ class Planner:
         return PlannedLeg(row, side, qty, limit, best, average, asset, amount, view)
 
     def _edge_bps(self, type_: OpportunityType, legs: list[PlannedLeg]) -> float:
-        """Profit over outlay in the start asset, fees in their assets, what remains in other assets at leg prices."""
+        """Profit over outlay in the start asset, fees in their assets, what remains in other assets at leg prices.
+
+        What a cycle leaves over between its legs is not sold and counts as worth nothing.
+        """
         start = start_asset(type_, [leg.row for leg in legs], self._config.execution.numeraire)
         totals: dict[str, Decimal] = {}
         rates = {start: Decimal(1)}
@@ -340,6 +341,8 @@ class Planner:
                 totals[asset] = totals.get(asset, ZERO) + amount
             if spec.quote == start:
                 rates.setdefault(spec.base, leg.average)
+        if type_ is OpportunityType.TRIANGULAR:
+            totals = {asset: amount if asset == start else min(amount, ZERO) for asset, amount in totals.items()}
         outlay = max(leg.qty * leg.average * rates.get(leg.row.spec.quote, ZERO) for leg in legs)
         profit = sum((amount * rates.get(asset, ZERO) for asset, amount in totals.items()), ZERO)
         edge = float(profit / outlay * 10_000) if outlay else -math.inf
@@ -372,6 +375,24 @@ def _matched(grids: list[Grid], lots: list[int], *, buy: int) -> list[int]:
         sell_lots -= sell_lots % common
     buy_lots = min(buy_lots, -(-sell_lots * sold.lot_units * PPM // (keep * bought.lot_units)))
     return [sell_lots, buy_lots] if buy else [buy_lots, sell_lots]
+
+
+def _cycle_leg(grid: Grid, side: OrderSide, view: BookView, lots: int) -> CycleLeg:
+    """A leg of a cycle for the fit: at most ``lots`` and the venue's maximum."""
+    row, spec = grid.row, grid.row.spec
+    fee = Fraction(spec.taker_fee_ppm, PPM)
+    buy = side is OrderSide.BUY
+    return CycleLeg(
+        side=side,
+        view=view,
+        lot=Fraction(grid.lot),
+        lot_fp=Fraction(grid.lot_units, grid.qty_unit),
+        price_unit=10**row.price_exp,
+        qty_unit=10**row.qty_exp,
+        keep=Fraction(grid.keep_ppm, PPM) if buy else 1 - fee,
+        cost=1 + fee if buy and spec.fee_rule is FeeAssetRule.QUOTE else Fraction(1),
+        most=min(lots, int(spec.max_qty // grid.lot)) if spec.max_qty else lots,
+    )
 
 
 def _name(row: InstrumentRow) -> str:

@@ -9,9 +9,10 @@ from decimal import Decimal
 import msgspec
 
 from pipeline.execution.accounts import EXACT
+from pipeline.execution.hedge_watch import HedgeReading
 from pipeline.execution.ledger import Ledger, Operation
 from pipeline.execution.market import UsdRates
-from pipeline.execution.records import FillRecord, Record
+from pipeline.execution.records import FillRecord, HedgeRecord, Record
 from pipeline.model.enums import InstrumentKind, OrderSide
 from pipeline.model.structs import ZERO
 
@@ -31,6 +32,68 @@ class PositionEntry(msgspec.Struct, frozen=True, kw_only=True):
     opened_mono_ns: int
     state: str
     recovered: bool
+
+
+class HedgeState(msgspec.Struct, frozen=True, kw_only=True):
+    """An open hedge as an operator sees it; money in the quote coin. None: not known now (no proved books)."""
+
+    operation_id: str
+    base: str
+    qty: Decimal
+    spot: str  # venue and symbol
+    futures: str
+    spot_side: OrderSide
+    entry_spot_price: Decimal
+    entry_futures_price: Decimal
+    entry_basis_bps: Decimal  # signed so that it shrinks as the hedge earns
+    age_s: int
+    funding: Decimal  # so far, + = received
+    next_stamp_s: int | None
+    next_rate_bps: float | None  # as this hedge receives it; negative: pays
+    basis_bps: float | None  # at the prices of leaving, signed like the entry's: the mark
+    unrealised_pnl: Decimal | None  # if it left now: both bases, all four fees, funding
+    leaves_at_bps: float | None  # basis at and below which leaving beats holding
+    leaving_because: str  # why it must leave now; "" = by choice only
+    liquidation_distance: Decimal | None  # fraction of the mark price
+
+
+def hedge_state(
+    hedge: HedgeRecord,
+    *,
+    age_h: float,
+    funding: Decimal,
+    reading: HedgeReading | None,
+    leaving_because: str = "",
+    liquidation_distance: Decimal | None = None,
+) -> HedgeState:
+    """The hedge with what the watch knows of it (``HedgeWatch``: age, funding since entry, newest reading)."""
+    basis = (hedge.entry_futures_price - hedge.entry_spot_price) / hedge.entry_spot_price * 10_000
+    notional = hedge.qty * hedge.entry_spot_price
+    pnl = None
+    if reading is not None:
+        # carry is the price of waiting, no payment: what the value of leaving takes off for it is not lost
+        pnl = notional * Decimal(reading.value_bps + reading.carried_bps) / 10_000
+    threshold = reading.threshold_milli_bps if reading is not None else None
+    return HedgeState(
+        operation_id=hedge.operation_id,
+        base=hedge.base,
+        qty=hedge.qty,
+        spot=f"{hedge.spot_venue} {hedge.spot_symbol}",
+        futures=f"{hedge.futures_venue} {hedge.futures_symbol}",
+        spot_side=hedge.spot_side,
+        entry_spot_price=hedge.entry_spot_price,
+        entry_futures_price=hedge.entry_futures_price,
+        entry_basis_bps=basis * int(hedge.spot_side),
+        age_s=int(age_h * 3600),
+        funding=funding,
+        next_stamp_s=int(reading.clock.next_stamp_h * 3600) if reading is not None else None,
+        next_rate_bps=reading.clock.rate_bps if reading is not None else None,
+        basis_bps=reading.y_bps if reading is not None else None,
+        unrealised_pnl=pnl,
+        leaves_at_bps=None if threshold is None else threshold / 1000,
+        leaving_because=leaving_because,
+        liquidation_distance=liquidation_distance,
+    )
 
 
 class PositionManager:

@@ -189,6 +189,12 @@ class FillRecord(msgspec.Struct, frozen=True, array_like=True):
     venue_wall_ms: int
     recv_mono_ns: int
     source: str
+    extra_fees: tuple[tuple[str, Decimal], ...] = ()  # (asset, amount): what was taken in further assets
+
+    @property
+    def fees(self) -> tuple[tuple[str, Decimal], ...]:
+        """(asset, amount) of every part of the fee, positive = paid; parts of 0 are left out."""
+        return tuple(part for part in ((self.fee_asset, self.fee), *self.extra_fees) if part[1])
 
 
 class BalanceRecord(msgspec.Struct, frozen=True, array_like=True):

@@ -18,7 +18,7 @@ from decimal import Decimal
 from pipeline.execution.accounts import EXACT
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
-from pipeline.execution.external import group_net, own_side_only
+from pipeline.execution.external_shares import group_net, own_side_only
 from pipeline.execution.ledger import Operation
 from pipeline.execution.market import (
     average_price,

@@ -13,21 +13,55 @@ from decimal import Decimal
 from pipeline.model.structs import ZERO
 
 
-def round_trips(
-    pnl: Mapping[str, Decimal], closes: Mapping[str, str], open_hedges: Container[str]
-) -> dict[str, Decimal]:
-    """Operation that began the round trip -> P&L of the whole of it. Hedges that are still open are left out.
+class RoundTrips:
+    """P&L of every round trip by the operation that began it, and how many gained and lost.
 
-    ``pnl``: ended operations, in the numeraire. ``closes``: closing operation -> the one whose hedge it closes.
+    ``won``, ``lost``: round trips that are closed; one that came out at exactly 0 is neither.
     """
-    trips: dict[str, Decimal] = {}
+
+    def __init__(self) -> None:
+        self.won = 0
+        self.lost = 0
+        self._pnl: dict[str, Decimal] = {}
+        self._open: set[str] = set()
+
+    def add(self, operation_id: str, closes: str, amount: Decimal) -> None:
+        """An operation ended with ``amount`` (numeraire); ``closes``: the operation whose hedge it closed, or ""."""
+        began = closes or operation_id
+        self._count(began, -1)
+        self._pnl[began] = self._pnl.get(began, ZERO) + amount
+        self._count(began, 1)
+
+    def hedge(self, began: str, *, is_open: bool) -> None:
+        """The hedge that operation ``began`` opened is open, or closed."""
+        self._count(began, -1)
+        if is_open:
+            self._open.add(began)
+        else:
+            self._open.discard(began)
+        self._count(began, 1)
+
+    def _count(self, began: str, step: int) -> None:
+        amount = self._pnl.get(began)
+        if amount is None or began in self._open:
+            return
+        self.won += step if amount > 0 else 0
+        self.lost += step if amount < 0 else 0
+
+    def closed(self) -> dict[str, Decimal]:
+        """Operation that began the round trip -> P&L of the whole of it. Hedges that are still open are left out."""
+        return {began: amount for began, amount in self._pnl.items() if began not in self._open}
+
+
+def round_trips(pnl: Mapping[str, Decimal], closes: Mapping[str, str], open_hedges: Container[str]) -> RoundTrips:
+    """The round trips of ended operations.
+
+    ``pnl``: in the numeraire, by operation. ``closes``: closing operation -> the one whose hedge it closes.
+    """
+    found = RoundTrips()
     for operation_id, amount in pnl.items():
-        began = closes.get(operation_id) or operation_id
-        if began not in open_hedges:
-            trips[began] = trips.get(began, ZERO) + amount
-    return trips
-
-
-def won_and_lost(trips: Mapping[str, Decimal]) -> tuple[int, int]:
-    """(round trips that gained, that lost); one that came out at exactly 0 is neither."""
-    return sum(1 for value in trips.values() if value > 0), sum(1 for value in trips.values() if value < 0)
+        began = closes.get(operation_id, "")
+        if (began or operation_id) in open_hedges:
+            found.hedge(began or operation_id, is_open=True)
+        found.add(operation_id, began, amount)
+    return found

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from pipeline.execution.accounts import EXACT, Accounts
-from pipeline.execution.external import EXTERNAL, group_of
+from pipeline.execution.external import EXTERNAL
+from pipeline.execution.external_shares import group_of
 from pipeline.execution.ledger import Ledger, Operation, Order
 from pipeline.execution.records import FillRecord, HedgeRecord, OperationResultRecord, Outcome, Purpose
 from pipeline.execution.repair import operation_start
@@ -113,14 +115,16 @@ def result_of(
     numeraire_rate: Decimal,
     ended_mono_ns: int,
     dust: dict[str, Decimal],
+    fee_rates: Mapping[str, Decimal],
     carried: Decimal = ZERO,
 ) -> OperationResultRecord:
-    """The result record. ``numeraire_rate``: value of the start asset in the numeraire. ``carried``: entry basis of
+    """The result record. ``numeraire_rate``: value of the start asset in the numeraire. ``fee_rates``: values, in the
+    start asset, of assets that only fees were paid in. ``carried``: entry basis of
     a hedge, in the start asset: taken off when this operation opened it, added when this operation closed it."""
     record = operation.record
     start = operation_start(operation, numeraire)
     pnl, fees, contracts = pnl_per_asset(operation.fills)
-    rates = own_rates(operation, start)
+    rates = {**fee_rates, **own_rates(operation, start)}
     exposure = dict(pnl)
     for base, (qty, cost) in contracts.items():  # an open contract counts as base coin bought at its cost
         exposure[base] = exposure.get(base, ZERO) + qty

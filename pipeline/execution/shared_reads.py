@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 
 from pipeline.detection.opportunity_record import record_crc32
 from pipeline.execution.events import AccountSnapshot, Opportunity, OpportunityLeg
 from pipeline.execution.market import Instruments
 from pipeline.model.config import VenueConfig
+from pipeline.model.enums import AccountState
 from pipeline.model.fixedpoint import from_fp
+from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Position
-from shm import layout as ly
 from shm.atomics import load_acquire
 from shm.bookring import proof_mono_ns, read_book
 from shm.jit import direct, njit, njit_bare
+from shm.layout import BOOK, HEADER, LEG, LEG_CAPACITY, OPPORTUNITY
+from shm.layout_pages import (
+    ACCOUNT_BALANCE,
+    ACCOUNT_POSITION,
+    ACCOUNT_VENUE,
+    ASSET_WORDS,
+    CATALOGUE_CAPACITY,
+    HALT,
+    POSITION_TELLS_LIQUIDATION,
+    POSITION_TELLS_MAINTENANCE,
+    VENUE_CAPACITY,
+)
 from shm.pages import AccountPage, HaltPage, may_send
 from shm.words import Words, unpack_text
 
@@ -25,7 +39,7 @@ _INT = struct.Struct("<q")
 
 @njit
 def read_proved(words: Words, feed_off: int, book_index: int, out: Words) -> int:
-    """Reads the newest whole book into ``out`` (int64[96], BR_*); returns the time of its proof (monotonic ns).
+    """Reads the newest whole book into ``out`` (int64[96], ``BOOK``); returns the time of its proof (monotonic ns).
 
     ``words``: memory of all feeds; ``feed_off``: where the book's feed begins in it. -1 = no book. 0 = read but not
     proved: its connection is dead or another one, its writer is of another epoch, or it was replaced during each
@@ -35,12 +49,12 @@ def read_proved(words: Words, feed_off: int, book_index: int, out: Words) -> int
     if read_book(words, feed_off, book_index, out) <= 0:
         return -1
     for _ in range(READ_ATTEMPTS):
-        seq = out[ly.BR_SEQ]
+        seq = out[BOOK.seq]
         proof: int = proof_mono_ns(words, feed_off, out)
         if read_book(words, feed_off, book_index, out) <= 0:
             return -1
-        if out[ly.BR_SEQ] == seq:
-            if out[ly.BR_WRITER_EPOCH] != words[feed_off + ly.SEG_EPOCH]:
+        if out[BOOK.seq] == seq:
+            if out[BOOK.writer_epoch] != words[feed_off + HEADER.epoch]:
                 return 0
             return proof
     return 0
@@ -52,11 +66,11 @@ def may_launch(words: Words, token: int, mono_ns: int, venue_id: int, instrument
 
     words: int64[HALT_WORDS], the halt page. False for numbers that the page has no block for.
     """
-    if venue_id < 0 or venue_id >= ly.VENUE_CAPACITY or instrument_id < 0 or instrument_id >= ly.CATALOGUE_CAPACITY:
+    if venue_id < 0 or venue_id >= VENUE_CAPACITY or instrument_id < 0 or instrument_id >= CATALOGUE_CAPACITY:
         return False
     if not may_send(words, 0, token, mono_ns):
         return False
-    venue, instrument = ly.HALT_VENUE_OFF + venue_id, ly.HALT_INSTRUMENT_OFF + instrument_id
+    venue, instrument = HALT.venue_blocked + venue_id, HALT.instrument_blocked + instrument_id
     # SYNC halt.block: acquire; pairs with HaltPage._block
     return load_acquire(words, venue) == 0 and load_acquire(words, instrument) == 0
 
@@ -114,7 +128,11 @@ class AccountReader:
         fresh: set[int] = set()
         for venue_id in self._venues:
             row = self._page.venue(venue_id)
-            ended = int(row[ly.AV_SWEEP_END_MONO_NS]) if row is not None and row[ly.AV_STATE] == 1 else 0
+            ended = (
+                int(row[ACCOUNT_VENUE.sweep_end_mono_ns])
+                if row is not None and row[ACCOUNT_VENUE.state] == AccountState.OK
+                else 0
+            )
             if ended and ended != self._seen.get(venue_id):
                 self._seen[venue_id] = ended
                 fresh.add(venue_id)
@@ -127,16 +145,16 @@ class AccountReader:
         found: list[Balance] = []
         for index in range(self._page.balance_count):
             row = self._page.balance(index)
-            if row is None or int(row[ly.AB_VENUE]) not in fresh:
+            if row is None or int(row[ACCOUNT_BALANCE.venue]) not in fresh:
                 continue
-            exp = int(row[ly.AB_EXP])
+            exp = int(row[ACCOUNT_BALANCE.exp])
             found.append(
                 Balance(
-                    venue=self._venues[int(row[ly.AB_VENUE])].name,
-                    asset=unpack_text(row[ly.AB_ASSET : ly.AB_ASSET + ly.AB_ASSET_WORDS]),
-                    free=from_fp(int(row[ly.AB_FREE_FP]), exp),
-                    locked=from_fp(int(row[ly.AB_LOCKED_FP]), exp),
-                    recv_mono_ns=int(row[ly.AB_CONFIRMED_MONO_NS]),
+                    venue=self._venues[int(row[ACCOUNT_BALANCE.venue])].name,
+                    asset=unpack_text(row[ACCOUNT_BALANCE.asset : ACCOUNT_BALANCE.asset + ASSET_WORDS]),
+                    free=from_fp(int(row[ACCOUNT_BALANCE.free_fp]), exp),
+                    locked=from_fp(int(row[ACCOUNT_BALANCE.locked_fp]), exp),
+                    recv_mono_ns=int(row[ACCOUNT_BALANCE.confirmed_mono_ns]),
                     source="rest",
                 )
             )
@@ -147,23 +165,33 @@ class AccountReader:
         confirmed = {self._venues[v].name: self._seen[v] for v in fresh if self._venues[v].market == "futures"}
         for index in range(self._page.position_count):
             row = self._page.position(index)
-            if row is None or int(row[ly.APO_VENUE]) not in fresh:
+            if row is None or int(row[ACCOUNT_POSITION.venue]) not in fresh:
                 continue
-            instrument = self._instruments.get(int(row[ly.APO_INSTRUMENT]))
+            instrument = self._instruments.get(int(row[ACCOUNT_POSITION.instrument]))
             if instrument is None:
                 continue
-            price = from_fp(int(row[ly.APO_ENTRY_PRICE_FP]), int(row[ly.APO_PRICE_EXP]))
-            found.append(
-                Position(
-                    venue=instrument.spec.venue,
-                    symbol=instrument.spec.symbol,
-                    qty=from_fp(int(row[ly.APO_QTY_FP]), int(row[ly.APO_QTY_EXP])),
-                    entry_price=price,
-                    mark_price=price,
-                    recv_mono_ns=int(row[ly.APO_CONFIRMED_MONO_NS]),
-                )
-            )
+            found.append(_position(instrument, row))
         return found, confirmed
+
+
+def _position(instrument: InstrumentRow, row: Words) -> Position:
+    """A position of the account page; ``row``: int64[ACCOUNT_POSITION.WORDS]."""
+    exp, told = int(row[ACCOUNT_POSITION.price_exp]), int(row[ACCOUNT_POSITION.told])
+    liquidation = from_fp(int(row[ACCOUNT_POSITION.liquidation_price_fp]), exp)
+    maintenance = from_fp(int(row[ACCOUNT_POSITION.maintenance_fp]), exp)
+    return Position(
+        venue=instrument.spec.venue,
+        symbol=instrument.spec.symbol,
+        qty=from_fp(int(row[ACCOUNT_POSITION.qty_fp]), int(row[ACCOUNT_POSITION.qty_exp])),
+        entry_price=from_fp(int(row[ACCOUNT_POSITION.entry_price_fp]), exp),
+        mark_price=from_fp(int(row[ACCOUNT_POSITION.mark_price_fp]), exp),
+        recv_mono_ns=int(row[ACCOUNT_POSITION.confirmed_mono_ns]),
+        margin=from_fp(int(row[ACCOUNT_POSITION.margin_fp]), exp),
+        unrealised_pnl=from_fp(int(row[ACCOUNT_POSITION.upnl_fp]), exp),
+        liquidation_price=liquidation if told & POSITION_TELLS_LIQUIDATION else None,
+        maintenance_rate=Decimal(int(row[ACCOUNT_POSITION.maintenance_ppm])) / 1_000_000,
+        maintenance_margin=maintenance if told & POSITION_TELLS_MAINTENANCE else None,
+    )
 
 
 def float_of(word: int) -> float:
@@ -175,39 +203,39 @@ def decode_opportunity(
     record: Words, dequeued_mono_ns: int, checksum: Callable[[Words], int] = record_crc32
 ) -> Opportunity:
     """An opportunity record (int64[OPPORTUNITY_WORDS]) as an event; only its checksum is compared, nothing judged."""
-    crc_ok = int(checksum(record)) == int(record[ly.OP_CRC32])
+    crc_ok = int(checksum(record)) == int(record[OPPORTUNITY.crc32])
     words = record.tolist()
     legs: list[OpportunityLeg] = []
-    for number in range(min(max(words[ly.OP_LEG_COUNT], 0), ly.LEG_CAPACITY)):
-        at = ly.OP_LEGS + number * ly.LEG_WORDS
+    for number in range(min(max(words[OPPORTUNITY.leg_count], 0), LEG_CAPACITY)):
+        at = OPPORTUNITY.legs + number * LEG.WORDS
         legs.append(
             OpportunityLeg(
-                instrument_id=words[at + ly.LEG_INSTRUMENT],
-                side=words[at + ly.LEG_SIDE],
-                limit_price_fp=words[at + ly.LEG_LIMIT_PRICE_FP],
-                qty_fp=words[at + ly.LEG_QTY_FP],
-                book_seq=words[at + ly.LEG_BOOK_SEQ],
-                update_id=words[at + ly.LEG_UPDATE_ID],
-                proof_mono_ns=words[at + ly.LEG_PROOF_MONO_NS],
-                recv_mono_ns=words[at + ly.LEG_RECV_MONO_NS],
-                best_price_fp=words[at + ly.LEG_BEST_PRICE_FP],
-                notional=float_of(words[at + ly.LEG_NOTIONAL]),
-                row_epoch=words[at + ly.LEG_ROW_EPOCH],
-                writer_epoch=words[at + ly.LEG_WRITER_EPOCH],
+                instrument_id=words[at + LEG.instrument],
+                side=words[at + LEG.side],
+                limit_price_fp=words[at + LEG.limit_price_fp],
+                qty_fp=words[at + LEG.qty_fp],
+                book_seq=words[at + LEG.book_seq],
+                update_id=words[at + LEG.update_id],
+                proof_mono_ns=words[at + LEG.proof_mono_ns],
+                recv_mono_ns=words[at + LEG.recv_mono_ns],
+                best_price_fp=words[at + LEG.best_price_fp],
+                notional=float_of(words[at + LEG.notional]),
+                row_epoch=words[at + LEG.row_epoch],
+                writer_epoch=words[at + LEG.writer_epoch],
             )
         )
     return Opportunity(
-        opportunity_id=words[ly.OP_ID],
-        type=words[ly.OP_TYPE],
-        pair_id=words[ly.OP_PAIR],
-        detect_mono_ns=words[ly.OP_DETECT_MONO_NS],
-        trigger_recv_mono_ns=words[ly.OP_TRIGGER_RECV_MONO_NS],
-        trigger_publish_mono_ns=words[ly.OP_TRIGGER_PUBLISH_MONO_NS],
-        edge_bps=float_of(words[ly.OP_EDGE_BPS]),
-        entry_edge_bps=float_of(words[ly.OP_ENTRY_EDGE_BPS]),
-        profit_quote=float_of(words[ly.OP_PROFIT_QUOTE]),
-        trigger_instrument=words[ly.OP_TRIGGER_INSTRUMENT],
-        direction_key=words[ly.OP_DIRECTION_KEY],
+        opportunity_id=words[OPPORTUNITY.id],
+        type=words[OPPORTUNITY.type],
+        pair_id=words[OPPORTUNITY.pair],
+        detect_mono_ns=words[OPPORTUNITY.detect_mono_ns],
+        trigger_recv_mono_ns=words[OPPORTUNITY.trigger_recv_mono_ns],
+        trigger_publish_mono_ns=words[OPPORTUNITY.trigger_publish_mono_ns],
+        edge_bps=float_of(words[OPPORTUNITY.edge_bps]),
+        entry_edge_bps=float_of(words[OPPORTUNITY.entry_edge_bps]),
+        profit_quote=float_of(words[OPPORTUNITY.profit_quote]),
+        trigger_instrument=words[OPPORTUNITY.trigger_instrument],
+        direction_key=words[OPPORTUNITY.direction_key],
         legs=tuple(legs),
         crc_ok=crc_ok,
         dequeued_mono_ns=dequeued_mono_ns,

@@ -15,27 +15,20 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.execution.journal import FORMAT_VERSION, RECORD_MAGIC, Place
-from pipeline.execution.journal_commit import HEADER_WORDS, commit_record
+from pipeline.execution.journal.commit import HEADER_WORDS, commit_record
 from pipeline.execution.records import TYPE_OF_RECORD, LegPlan, OperationRecord, OrderIntentRecord, Purpose, Record
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
 from pipeline.model.instruments import InstrumentRow
 from pipeline.templates import template as st
-from pipeline.templates.template import CUT, LEG_SLOTS, LEGS, PROGRAM_EXTRA, SLOTS, Placeholder, TemplateTable, leg
+from pipeline.templates.slots import ENTRY_LEG, ENTRY_SLOTS, LEGS, ORDER_SPAN, PROGRAM, TEMPLATE_ROW
+from pipeline.templates.template import CUT, LEG_SLOTS, SLOTS, Placeholder, TemplateTable, leg
 from pipeline.templates.template_writer import fill_template
 from shm.jit import direct, njit_bare
-from shm.layout import BOOK_RECORD_WORDS
+from shm.layout import BOOK
 
 Words = npt.NDArray[np.int64]
 Octets = npt.NDArray[np.uint8]
 Cells = npt.NDArray[np.uint64]
-
-# --- templates of one instrument and side ---
-PAIR = 0
-LEG = 1
-INTENT = 2
-NOTIONAL = 3
-ORDER = 4
-KINDS = 8
 
 # --- templates of every entry ---
 HEAD = 0
@@ -79,50 +72,51 @@ def encode_entry(
     venue_1_ms: int,
 ) -> int:
     """Operation and intents into the journal at byte ``at``, committed one by one; both orders into ``orders`` (leg k
-    at k * ORDER_BYTES_MAX, its length and what is signed of it in ``S_ORDERS``). Returns the byte behind the last
-    record.
+    at k * ORDER_BYTES_MAX, its length and what is signed of it in ``ENTRY_SLOTS.orders``). Returns the byte behind the
+    last record.
 
     ``counter``: of the operation's id, the clients' follow; ``window_ms``: how long the venues may take the orders;
     ``venue_*_ms``: each venue's own clock.
     """
     first, second = LEG_SLOTS, 2 * LEG_SLOTS
-    templates = PROGRAM_EXTRA
-    keys = (
-        templates + KINDS * (2 * slots[first + st.L_INSTRUMENT] + (1 if slots[first + st.L_SIDE] < 0 else 0)),
-        templates + KINDS * (2 * slots[second + st.L_INSTRUMENT] + (1 if slots[second + st.L_SIDE] < 0 else 0)),
-    )
-    slots[st.S_OPERATION] = counter
-    slots[st.S_DEQUEUED_MONO_NS] = dequeued_ns
-    slots[st.S_GATE_MONO_NS] = mono_ns
-    slots[st.S_EXPIRY_WALL_MS] = wall_ns // 1_000_000 + window_ms
+    templates = PROGRAM.WORDS
+    row_0 = 2 * slots[first + ENTRY_LEG.instrument] + (1 if slots[first + ENTRY_LEG.side] < 0 else 0)
+    row_1 = 2 * slots[second + ENTRY_LEG.instrument] + (1 if slots[second + ENTRY_LEG.side] < 0 else 0)
+    keys = (templates + TEMPLATE_ROW.WORDS * row_0, templates + TEMPLATE_ROW.WORDS * row_1)
+    slots[ENTRY_SLOTS.operation] = counter
+    slots[ENTRY_SLOTS.dequeued_mono_ns] = dequeued_ns
+    slots[ENTRY_SLOTS.gate_mono_ns] = mono_ns
+    slots[ENTRY_SLOTS.expiry_wall_ms] = wall_ns // 1_000_000 + window_ms
     for k in range(LEGS):
         base = LEG_SLOTS * (k + 1)
         now_ms = venue_0_ms if k == 0 else venue_1_ms
-        slots[base + st.L_NUMBER] = k
-        slots[base + st.L_CLIENT] = counter + 1 + k
-        slots[base + st.L_NOW_MS] = now_ms
-        slots[base + st.L_NOW_S] = now_ms // 1000
-        slots[base + st.L_EXPIRY_MS] = now_ms + window_ms
+        slots[base + ENTRY_LEG.number] = k
+        slots[base + ENTRY_LEG.client] = counter + 1 + k
+        slots[base + ENTRY_LEG.now_ms] = now_ms
+        slots[base + ENTRY_LEG.now_s] = now_ms // 1000
+        slots[base + ENTRY_LEG.expiry_ms] = now_ms + window_ms
         place = k * ORDER_BYTES_MAX
-        end = fill_template(program, pool, program[keys[k] + ORDER], slots, k, orders, place)
-        order_spans = st.S_ORDERS + st.ORDER_SLOTS * k
-        slots[order_spans] = end - place
-        slots[order_spans + 1] = slots[base + st.L_SIGN_FROM] - place
-        slots[order_spans + 2] = slots[base + st.L_SIGN_TO] - place
-        slots[order_spans + 3] = slots[base + st.L_SIGNATURE] - place
+        end = fill_template(program, pool, program[keys[k] + TEMPLATE_ROW.order], slots, k, orders, place)
+        order_spans = ENTRY_SLOTS.orders + ORDER_SPAN.WORDS * k
+        slots[order_spans + ORDER_SPAN.size] = end - place
+        slots[order_spans + ORDER_SPAN.sign_from] = slots[base + ENTRY_LEG.sign_from] - place
+        slots[order_spans + ORDER_SPAN.sign_to] = slots[base + ENTRY_LEG.sign_to] - place
+        slots[order_spans + ORDER_SPAN.signature] = slots[base + ENTRY_LEG.signature] - place
     body = at + _BODY
     end = fill_template(program, pool, HEAD, slots, 0, octets, body)
-    end = fill_template(program, pool, program[keys[0] + PAIR], slots, 0, octets, end)
+    end = fill_template(program, pool, program[keys[0] + TEMPLATE_ROW.pair], slots, 0, octets, end)
     for k in range(LEGS):
-        end = fill_template(program, pool, program[keys[k] + LEG], slots, k, octets, end)
+        end = fill_template(program, pool, program[keys[k] + TEMPLATE_ROW.leg], slots, k, octets, end)
     end = fill_template(program, pool, MIDDLE, slots, 0, octets, end)
-    largest = slots[st.S_LARGEST_LEG]
-    end = fill_template(program, pool, program[keys[largest] + NOTIONAL], slots, largest, octets, end)
+    largest = slots[ENTRY_SLOTS.largest_leg]
+    end = fill_template(program, pool, program[keys[largest] + TEMPLATE_ROW.notional], slots, largest, octets, end)
     end = fill_template(program, pool, TAIL, slots, 0, octets, end)
     for number in range(1 + LEGS):
         if number:
             body = at + _BODY
-            end = fill_template(program, pool, program[keys[number - 1] + INTENT], slots, number - 1, octets, body)
+            end = fill_template(
+                program, pool, program[keys[number - 1] + TEMPLATE_ROW.intent], slots, number - 1, octets, body
+            )
         following = _close(octets, end)
         kind = _INTENT if number else _OPERATION
         commit_record(
@@ -161,8 +155,8 @@ class EntryEncoder:
         self._kernel = direct(
             encode_entry, words, octets, words, octets, words, cells, octets, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
         )
-        self.slots = np.zeros(SLOTS + LEGS * BOOK_RECORD_WORDS, np.int64)
-        self._order_spans = self.slots[st.S_ORDERS : st.S_ORDERS + LEGS * st.ORDER_SLOTS]
+        self.slots = np.zeros(SLOTS + LEGS * BOOK.WORDS, np.int64)
+        self._order_spans = self.slots[ENTRY_SLOTS.orders : ENTRY_SLOTS.orders + LEGS * ORDER_SPAN.WORDS]
         self.orders: Octets = np.zeros(LEGS * ORDER_BYTES_MAX, np.uint8)
         self.orders_view = memoryview(self.orders.data).cast("B")
         self.freeze()
@@ -181,21 +175,21 @@ class EntryEncoder:
 
         Raises ``ValueError`` for a row whose numbers no template can write. ``freeze`` before the next entry.
         """
-        qty, price = st.amount(leg(st.L_LOTS), lot), st.amount(leg(st.L_TICKS), tick)
+        qty, price = st.amount(leg(ENTRY_LEG.lots), lot), st.amount(leg(ENTRY_LEG.ticks), tick)
         plan = leg_pieces(row, side, qty, price)
         intent = intent_pieces(row, side, self._id_prefix, qty, price, reserve)
         if st.bytes_max(order) > ORDER_BYTES_MAX or st.bytes_max(plan) + st.bytes_max(intent) > ENTRY_BYTES_MAX // 4:
             raise ValueError(f"templates of {row.spec.venue} {row.spec.symbol} are too long")
         pair = msgspec.msgpack.encode(row.spec.pair) + st.array_head(LEGS)
-        notional: st.Pieces = [st.amount(leg(st.L_NOTIONAL), notional_unit(tick, lot))]
+        notional: st.Pieces = [st.amount(leg(ENTRY_LEG.notional), notional_unit(tick, lot))]
         parts: tuple[st.Pieces, ...] = ([pair], plan, intent, notional, order)
         self._of_key[2 * row.instrument_id + (side is OrderSide.SELL)] = [self._book.add(part) for part in parts]
 
     def freeze(self) -> None:
         """Makes what was learned ready for use."""
-        templates = np.zeros(KINDS * (max(self._of_key, default=0) + 2), np.int64)
+        templates = np.zeros(TEMPLATE_ROW.WORDS * (max(self._of_key, default=0) + 2), np.int64)
         for key, numbers in self._of_key.items():
-            templates[KINDS * key : KINDS * key + len(numbers)] = numbers
+            templates[TEMPLATE_ROW.WORDS * key : TEMPLATE_ROW.WORDS * key + len(numbers)] = numbers
         self._program, self._pool = self._book.freeze(templates)
 
     def encode(
@@ -222,12 +216,12 @@ class EntryEncoder:
         journal.claimed(end, 1 + LEGS)
 
     def order_spans(self) -> list[int]:
-        """``S_ORDERS`` of both orders."""
+        """``ENTRY_SLOTS.orders`` of both orders."""
         return self._order_spans.tolist()  # type: ignore[no-any-return]
 
 
 def notional_unit(tick: Decimal, lot: Decimal) -> Decimal:
-    """What one unit of ``L_NOTIONAL`` is worth: the slot holds lots x ticks, each in its factor's digits."""
+    """What one unit of ``ENTRY_LEG.notional`` is worth: the slot holds lots x ticks, each in its factor's digits."""
     return Decimal(1).scaleb(-(st.factor_of(tick)[1] + st.factor_of(lot)[1]))
 
 
@@ -236,19 +230,19 @@ def cut_operation(id_prefix: str) -> list[st.Pieces]:
     pieces = st.record_pieces(
         OperationRecord,
         {
-            "operation_id": st.id_str(st.S_OPERATION, id_prefix),
-            "opportunity_id": st.number(st.S_OPPORTUNITY),
-            "type": st.number(st.S_TYPE),
+            "operation_id": st.id_str(ENTRY_SLOTS.operation, id_prefix),
+            "opportunity_id": st.number(ENTRY_SLOTS.opportunity),
+            "type": st.number(ENTRY_SLOTS.type),
             "pair": CUT,
             "legs": [],
-            "edge_detect_bps": st.real(st.S_EDGE_DETECT),
-            "edge_send_bps": st.real(st.S_EDGE_SEND),
-            "direction_key": st.number(st.S_DIRECTION),
+            "edge_detect_bps": st.real(ENTRY_SLOTS.edge_detect_bps),
+            "edge_send_bps": st.real(ENTRY_SLOTS.edge_send_bps),
+            "direction_key": st.number(ENTRY_SLOTS.direction),
             "notional_usd": CUT,
-            "trigger_recv_mono_ns": st.number(st.S_TRIGGER_MONO_NS),
-            "detect_mono_ns": st.number(st.S_DETECT_MONO_NS),
-            "dequeued_mono_ns": st.number(st.S_DEQUEUED_MONO_NS),
-            "gate_mono_ns": st.number(st.S_GATE_MONO_NS),
+            "trigger_recv_mono_ns": st.number(ENTRY_SLOTS.trigger_mono_ns),
+            "detect_mono_ns": st.number(ENTRY_SLOTS.detect_mono_ns),
+            "dequeued_mono_ns": st.number(ENTRY_SLOTS.dequeued_mono_ns),
+            "gate_mono_ns": st.number(ENTRY_SLOTS.gate_mono_ns),
             "manual": False,
             "closes": "",
         },
@@ -271,11 +265,11 @@ def leg_pieces(row: InstrumentRow, side: OrderSide, qty: Placeholder, price: Pla
             "side": side,
             "qty": qty,
             "limit_price": price,
-            "best_price": st.amount(leg(st.L_BEST_FP), Decimal(1).scaleb(-row.price_exp)),
-            "book_seq": st.number(leg(st.L_BOOK_SEQ)),
-            "update_id": st.number(leg(st.L_UPDATE_ID)),
-            "proof_mono_ns": st.number(leg(st.L_PROOF_MONO_NS)),
-            "book_recv_mono_ns": st.number(leg(st.L_RECV_MONO_NS)),
+            "best_price": st.amount(leg(ENTRY_LEG.best_fp), Decimal(1).scaleb(-row.price_exp)),
+            "book_seq": st.number(leg(ENTRY_LEG.book_seq)),
+            "update_id": st.number(leg(ENTRY_LEG.update_id)),
+            "proof_mono_ns": st.number(leg(ENTRY_LEG.proof_mono_ns)),
+            "book_recv_mono_ns": st.number(leg(ENTRY_LEG.recv_mono_ns)),
         },
     )
 
@@ -294,9 +288,9 @@ def intent_pieces(
     return st.record_pieces(
         OrderIntentRecord,
         {
-            "client_id": st.id_str(leg(st.L_CLIENT), id_prefix),
-            "operation_id": st.id_str(st.S_OPERATION, id_prefix),
-            "leg": st.number(leg(st.L_NUMBER)),
+            "client_id": st.id_str(leg(ENTRY_LEG.client), id_prefix),
+            "operation_id": st.id_str(ENTRY_SLOTS.operation, id_prefix),
+            "leg": st.number(leg(ENTRY_LEG.number)),
             "purpose": Purpose.ENTRY,
             "instrument_id": row.instrument_id,
             "venue": spec.venue,
@@ -311,11 +305,11 @@ def intent_pieces(
             "price": price,
             "reduce_only": False,
             "multiplier": spec.multiplier,
-            "expiry_wall_ms": st.number(st.S_EXPIRY_WALL_MS),
+            "expiry_wall_ms": st.number(ENTRY_SLOTS.expiry_wall_ms),
             "reserve_asset": asset,
             "reserve_amount": st.amount(leg(slot), unit),
-            "book_seq": st.number(leg(st.L_BOOK_SEQ)),
-            "update_id": st.number(leg(st.L_UPDATE_ID)),
+            "book_seq": st.number(leg(ENTRY_LEG.book_seq)),
+            "update_id": st.number(leg(ENTRY_LEG.update_id)),
             "attempt": 0,
         },
     )

@@ -26,14 +26,15 @@ from pipeline.model.enums import OrderSide
 from pipeline.model.instruments import InstrumentRow
 from pipeline.risk.gate import Gate
 from pipeline.templates import template as st
-from pipeline.templates.template import LEG_SLOTS, LEGS, OrderTerms
+from pipeline.templates.slots import ENTRY_LEG, ENTRY_SLOTS, LEGS
+from pipeline.templates.template import LEG_SLOTS, OrderTerms
 from shm.jit import direct
 
 Words = npt.NDArray[np.int64]
 TemplateOf = Callable[[str, OrderTerms], "st.Pieces | None"]  # (venue, terms): the venue's order, None = no template
 _LEG_BASES = tuple(LEG_SLOTS * (k + 1) for k in range(LEGS))
-_INSTRUMENTS = tuple(base + st.L_INSTRUMENT for base in _LEG_BASES)
-_PROOFS = tuple(base + st.L_PROOF_MONO_NS for base in _LEG_BASES)
+_INSTRUMENTS = tuple(base + ENTRY_LEG.instrument for base in _LEG_BASES)
+_PROOFS = tuple(base + ENTRY_LEG.proof_mono_ns for base in _LEG_BASES)
 
 
 def verdict_kernel() -> Callable[[Words, Words, Words, Words, npt.NDArray[np.float64], Words, int], int]:
@@ -136,9 +137,9 @@ class FastEntry:
             order = self._template_of(spec.venue, terms)
             if order is None:
                 return False
-            reserve = (asset, st.L_LOTS, grid.lot)
+            reserve = (asset, ENTRY_LEG.lots, grid.lot)
             if share:
-                reserve = (asset, st.L_NOTIONAL, share * notional_unit(grid.tick, grid.lot))
+                reserve = (asset, ENTRY_LEG.notional, share * notional_unit(grid.tick, grid.lot))
             self.encoder.learn(row, side, tick=grid.tick, lot=grid.lot, reserve=reserve, order=order)
         except ValueError:  # numbers that no template can write
             return False
@@ -160,7 +161,7 @@ class FastEntry:
         first = self._rows[slots.item(_INSTRUMENTS[0])]
         second = self._rows[slots.item(_INSTRUMENTS[1])]
         self._legs = (first, second)
-        if self._gate.may_enter(slots.item(st.S_DIRECTION), first.spec, second.spec):
+        if self._gate.may_enter(slots.item(ENTRY_SLOTS.direction), first.spec, second.spec):
             return True
         limits_table.all_changed()  # what the verdict reserved is free again
         return False

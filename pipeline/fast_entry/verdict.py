@@ -15,12 +15,14 @@ import numpy.typing as npt
 
 from pipeline.detection.opportunity_record import record_crc32
 from pipeline.execution.shared_reads import read_proved
-from pipeline.fast_entry import limits_table as lt
+from pipeline.fast_entry.memory import LIMIT_FLOATS, LIMITS, ROW, ROW_FLOATS
 from pipeline.model.enums import OpportunityType
-from pipeline.templates import template as st
-from shm import layout as ly
+from pipeline.templates.slots import ENTRY_LEG, ENTRY_SLOTS
+from pipeline.templates.template import BOOKS_OFF, LEG_SLOTS
 from shm.atomics import load_acquire
 from shm.jit import njit_bare
+from shm.layout import BOOK, BOOK_DEPTH, FLAGS_UNTRADABLE, LEG, OPPORTUNITY
+from shm.layout_pages import HALT
 from shm.pages import may_send
 
 Words = npt.NDArray[np.int64]
@@ -110,11 +112,11 @@ def match_lots(buy_lots: int, sell_lots: int, buy_lot_fp: int, sell_lot_fp: int,
 @njit_bare
 def depth_within(book: Words, side: int, limit_fp: int) -> int:
     """Quantity no worse than the limit; -1 where a level is larger than may be summed."""
-    count = book[ly.BR_ASK_COUNT] if side > 0 else book[ly.BR_BID_COUNT]
-    price_at = ly.BR_ASK_PRICE if side > 0 else ly.BR_BID_PRICE
-    qty_at = ly.BR_ASK_QTY if side > 0 else ly.BR_BID_QTY
+    count = book[BOOK.ask_count] if side > 0 else book[BOOK.bid_count]
+    price_at = BOOK.ask_price_fp if side > 0 else BOOK.bid_price_fp
+    qty_at = BOOK.ask_qty_fp if side > 0 else BOOK.bid_qty_fp
     total = 0
-    for k in range(min(count, ly.BOOK_DEPTH)):
+    for k in range(min(count, BOOK_DEPTH)):
         price = book[price_at + k]
         if price > limit_fp if side > 0 else price < limit_fp:
             break
@@ -128,11 +130,11 @@ def depth_within(book: Words, side: int, limit_fp: int) -> int:
 @njit_bare
 def average_fp(book: Words, side: int, qty_fp: int) -> float:
     """Average price of up to ``qty_fp`` on the visible levels, in the book's units."""
-    count = book[ly.BR_ASK_COUNT] if side > 0 else book[ly.BR_BID_COUNT]
-    price_at = ly.BR_ASK_PRICE if side > 0 else ly.BR_BID_PRICE
-    qty_at = ly.BR_ASK_QTY if side > 0 else ly.BR_BID_QTY
+    count = book[BOOK.ask_count] if side > 0 else book[BOOK.bid_count]
+    price_at = BOOK.ask_price_fp if side > 0 else BOOK.bid_price_fp
+    qty_at = BOOK.ask_qty_fp if side > 0 else BOOK.bid_qty_fp
     left, value = qty_fp, 0.0
-    for k in range(min(count, ly.BOOK_DEPTH)):
+    for k in range(min(count, BOOK_DEPTH)):
         taken = min(left, book[qty_at + k])
         value += float(taken) * float(book[price_at + k])
         left -= taken
@@ -144,72 +146,68 @@ def average_fp(book: Words, side: int, qty_fp: int) -> float:
 @njit_bare
 def _ordinary(record: Words, ints: Words, now_ns: int) -> bool:
     """The record itself, and everything of the engine that one word says."""
-    if ints[lt.G_OPEN_LEFT] <= 0 or now_ns < ints[lt.G_RATE_FREE_MONO_NS]:
+    if ints[LIMITS.open_left] <= 0 or now_ns < ints[LIMITS.rate_free_mono_ns]:
         return False
-    kind = record[ly.OP_TYPE]
+    kind = record[OPPORTUNITY.type]
     if kind != OpportunityType.SPOT_SPOT and kind != OpportunityType.SPOT_FUTURES_HEDGE:
         return False
-    if not ints[lt.G_TYPES] >> kind & 1 or record[ly.OP_LEG_COUNT] != 2:
+    if not ints[LIMITS.types] >> kind & 1 or record[OPPORTUNITY.leg_count] != 2:
         return False
-    for word in (ly.OP_EDGE_BPS, ly.OP_ENTRY_EDGE_BPS, ly.OP_PROFIT_QUOTE):
+    for word in (OPPORTUNITY.edge_bps, OPPORTUNITY.entry_edge_bps, OPPORTUNITY.profit_quote):
         if record[word] >> 52 & _EXPONENT_BITS == _EXPONENT_BITS:  # infinite or no number
             return False
-    age_ns = now_ns - record[ly.OP_DETECT_MONO_NS]
-    if age_ns < 0 or age_ns > ints[lt.G_MAX_AGE_NS]:
+    age_ns = now_ns - record[OPPORTUNITY.detect_mono_ns]
+    if age_ns < 0 or age_ns > ints[LIMITS.max_age_ns]:
         return False
-    detected, last = record[ly.OP_DETECT_MONO_NS], ints[lt.G_LAST_DETECT_MONO_NS]
-    return bool(detected > last or (detected == last and record[ly.OP_ID] > ints[lt.G_LAST_ID]))
+    detected, last = record[OPPORTUNITY.detect_mono_ns], ints[LIMITS.last_detect_mono_ns]
+    return bool(detected > last or (detected == last and record[OPPORTUNITY.id] > ints[LIMITS.last_id]))
 
 
 @njit_bare
 def _places(record: Words, halt: Words, ints: Words) -> bool:
     """Both instruments: known, of one pair, of the kinds that the type says, open for their side, not ours already."""
-    side = record[ly.OP_LEGS + ly.LEG_SIDE]
-    first = record[ly.OP_LEGS + ly.LEG_INSTRUMENT]
-    second = record[ly.OP_LEGS + ly.LEG_WORDS + ly.LEG_INSTRUMENT]
-    if first == second or record[ly.OP_LEGS + ly.LEG_WORDS + ly.LEG_SIDE] != -side or (side != 1 and side != -1):
+    side = record[OPPORTUNITY.legs + LEG.side]
+    first = record[OPPORTUNITY.legs + LEG.instrument]
+    second = record[OPPORTUNITY.legs + LEG.WORDS + LEG.instrument]
+    if first == second or record[OPPORTUNITY.legs + LEG.WORDS + LEG.side] != -side or (side != 1 and side != -1):
         return False
     kinds = 0
     pair, qty_exp = -1, 0
     for k in range(2):
-        leg = ly.OP_LEGS + k * ly.LEG_WORDS
-        instrument = record[leg + ly.LEG_INSTRUMENT]
-        if instrument < 0 or instrument >= ints[lt.G_ROW_COUNT]:
+        leg = OPPORTUNITY.legs + k * LEG.WORDS
+        instrument = record[leg + LEG.instrument]
+        if instrument < 0 or instrument >= ints[LIMITS.row_count]:
             return False
-        row = ints[lt.G_ROWS_OFF] + instrument * lt.R_WORDS
-        if (
-            not ints[row + lt.R_USABLE]
-            or ints[row + lt.R_BUSY]
-            or record[leg + ly.LEG_ROW_EPOCH] != ints[row + lt.R_EPOCH]
-        ):
+        row = ints[LIMITS.rows_off] + instrument * ROW.WORDS
+        if not ints[row + ROW.usable] or ints[row + ROW.busy] or record[leg + LEG.row_epoch] != ints[row + ROW.epoch]:
             return False
-        if not ints[row + (lt.R_CAN_BUY if record[leg + ly.LEG_SIDE] > 0 else lt.R_CAN_SELL)]:
+        if not ints[row + (ROW.can_buy if record[leg + LEG.side] > 0 else ROW.can_sell)]:
             return False
-        venue = ints[row + lt.R_VENUE]
-        if not ints[ints[lt.G_VENUES_OFF] + venue]:
+        venue = ints[row + ROW.venue]
+        if not ints[ints[LIMITS.venues_off] + venue]:
             return False
         # SYNC halt.block: acquire; pairs with HaltPage._block
-        if load_acquire(halt, ly.HALT_VENUE_OFF + venue) or load_acquire(halt, ly.HALT_INSTRUMENT_OFF + instrument):
+        if load_acquire(halt, HALT.venue_blocked + venue) or load_acquire(halt, HALT.instrument_blocked + instrument):
             return False
-        if k == 1 and (ints[row + lt.R_PAIR] != pair or ints[row + lt.R_QTY_EXP] != qty_exp):
+        if k == 1 and (ints[row + ROW.pair] != pair or ints[row + ROW.qty_exp] != qty_exp):
             return False
-        pair, qty_exp = ints[row + lt.R_PAIR], ints[row + lt.R_QTY_EXP]
-        kinds += ints[row + lt.R_KIND]
-    return kinds == (1 if record[ly.OP_TYPE] == OpportunityType.SPOT_FUTURES_HEDGE else 0)
+        pair, qty_exp = ints[row + ROW.pair], ints[row + ROW.qty_exp]
+        kinds += ints[row + ROW.kind]
+    return kinds == (1 if record[OPPORTUNITY.type] == OpportunityType.SPOT_FUTURES_HEDGE else 0)
 
 
 @njit_bare
 def _book(words: Words, ints: Words, row: int, instrument: int, now_ns: int, book: Words) -> int:
     """The time of the proof of the newest whole book, now in ``book``; 0 where it may not be traded on."""
-    proof: int = read_proved(words, ints[row + lt.R_FEED_OFF], ints[row + lt.R_BOOK], book)
-    if proof <= 0 or now_ns - proof > ints[lt.G_MAX_AGE_NS] or book[ly.BR_INSTRUMENT] != instrument:
+    proof: int = read_proved(words, ints[row + ROW.feed_off], ints[row + ROW.book], book)
+    if proof <= 0 or now_ns - proof > ints[LIMITS.max_age_ns] or book[BOOK.instrument] != instrument:
         return 0
-    if book[ly.BR_FLAGS] & ly.FLAGS_UNTRADABLE or book[ly.BR_ROW_EPOCH] != ints[row + lt.R_EPOCH]:
+    if book[BOOK.flags] & FLAGS_UNTRADABLE or book[BOOK.row_epoch] != ints[row + ROW.epoch]:
         return 0
-    fill_ns = ints[row + lt.R_FILL_MONO_NS]
+    fill_ns = ints[row + ROW.fill_mono_ns]
     if fill_ns:  # our own trade moved this book: it must be later than the fill
-        venue_ms = book[ly.BR_VENUE_WALL_NS] // 1_000_000
-        if book[ly.BR_RECV_MONO_NS] <= fill_ns or (venue_ms > 0 and venue_ms <= ints[row + lt.R_FILL_WALL_MS]):
+        venue_ms = book[BOOK.venue_wall_ns] // 1_000_000
+        if book[BOOK.recv_mono_ns] <= fill_ns or (venue_ms > 0 and venue_ms <= ints[row + ROW.fill_wall_ms]):
             return 0
     return proof
 
@@ -217,27 +215,27 @@ def _book(words: Words, ints: Words, row: int, instrument: int, now_ns: int, boo
 @njit_bare
 def _leg_depth(record: Words, ints: Words, row: int, leg: int, book: Words, slots: Words, base: int) -> int:
     """Best price and limit of a leg into its slots; the quantity within the limit (0: none, or not to be judged)."""
-    side, wanted_fp = record[leg + ly.LEG_SIDE], record[leg + ly.LEG_LIMIT_PRICE_FP]
-    qty_fp = record[leg + ly.LEG_QTY_FP]
+    side, wanted_fp = record[leg + LEG.side], record[leg + LEG.limit_price_fp]
+    qty_fp = record[leg + LEG.qty_fp]
     if not 0 < qty_fp < FP_MAX or not 0 < wanted_fp < FP_MAX:
         return 0
-    if (book[ly.BR_ASK_COUNT] if side > 0 else book[ly.BR_BID_COUNT]) <= 0:
+    if (book[BOOK.ask_count] if side > 0 else book[BOOK.bid_count]) <= 0:
         return 0
-    best_fp = book[ly.BR_ASK_PRICE] if side > 0 else book[ly.BR_BID_PRICE]
+    best_fp = book[BOOK.ask_price_fp] if side > 0 else book[BOOK.bid_price_fp]
     if not 0 < best_fp < FP_MAX or (best_fp > wanted_fp if side > 0 else best_fp < wanted_fp):
         return 0
-    tick_fp = ints[row + lt.R_TICK_FP]
-    ticks = limit_ticks(best_fp, wanted_fp, tick_fp, side, ints[lt.G_SLIP], ints[lt.G_SLIP_UNIT])
+    tick_fp = ints[row + ROW.tick_fp]
+    ticks = limit_ticks(best_fp, wanted_fp, tick_fp, side, ints[LIMITS.slip], ints[LIMITS.slip_unit])
     if ticks <= 0:
         return 0
-    slots[base + st.L_SIDE] = side
-    slots[base + st.L_INSTRUMENT] = record[leg + ly.LEG_INSTRUMENT]
-    slots[base + st.L_BEST_FP] = best_fp
-    slots[base + st.L_TICKS] = ticks
-    slots[base + st.L_BOOK_SEQ] = book[ly.BR_SEQ]
-    slots[base + st.L_UPDATE_ID] = book[ly.BR_UPDATE_ID]
-    slots[base + st.L_RECV_MONO_NS] = book[ly.BR_RECV_MONO_NS]
-    slots[base + st.L_VENUE] = ints[row + lt.R_VENUE]
+    slots[base + ENTRY_LEG.side] = side
+    slots[base + ENTRY_LEG.instrument] = record[leg + LEG.instrument]
+    slots[base + ENTRY_LEG.best_fp] = best_fp
+    slots[base + ENTRY_LEG.ticks] = ticks
+    slots[base + ENTRY_LEG.book_seq] = book[BOOK.seq]
+    slots[base + ENTRY_LEG.update_id] = book[BOOK.update_id]
+    slots[base + ENTRY_LEG.recv_mono_ns] = book[BOOK.recv_mono_ns]
+    slots[base + ENTRY_LEG.venue] = ints[row + ROW.venue]
     found: int = depth_within(book, side, ticks * tick_fp)
     return max(0, found)
 
@@ -247,39 +245,39 @@ def _lots(record: Words, ints: Words, rows: tuple[int, int], found: tuple[int, i
     """Lots of both legs: cut by the same share of the detected quantities, then matched to each other."""
     part, whole = 1, 1
     for k in range(2):
-        qty_fp = record[ly.OP_LEGS + k * ly.LEG_WORDS + ly.LEG_QTY_FP]
+        qty_fp = record[OPPORTUNITY.legs + k * LEG.WORDS + LEG.qty_fp]
         share, rest = mul_div(qty_fp, part, whole)
         if found[k] < share or (found[k] == share and rest > 0):
             part, whole = found[k], qty_fp
-    lots_0, _ = mul_div(record[ly.OP_LEGS + ly.LEG_QTY_FP], part, whole)
-    lots_1, _ = mul_div(record[ly.OP_LEGS + ly.LEG_WORDS + ly.LEG_QTY_FP], part, whole)
-    lot_0, lot_1 = ints[rows[0] + lt.R_LOT_FP], ints[rows[1] + lt.R_LOT_FP]
+    lots_0, _ = mul_div(record[OPPORTUNITY.legs + LEG.qty_fp], part, whole)
+    lots_1, _ = mul_div(record[OPPORTUNITY.legs + LEG.WORDS + LEG.qty_fp], part, whole)
+    lot_0, lot_1 = ints[rows[0] + ROW.lot_fp], ints[rows[1] + ROW.lot_fp]
     lots_0, lots_1 = lots_0 // lot_0, lots_1 // lot_1
-    if record[ly.OP_LEGS + ly.LEG_SIDE] > 0:
-        lots_0, lots_1 = match_lots(lots_0, lots_1, lot_0, lot_1, ints[rows[0] + lt.R_KEEP_PPM])
+    if record[OPPORTUNITY.legs + LEG.side] > 0:
+        lots_0, lots_1 = match_lots(lots_0, lots_1, lot_0, lot_1, ints[rows[0] + ROW.keep_ppm])
     else:
-        lots_1, lots_0 = match_lots(lots_1, lots_0, lot_1, lot_0, ints[rows[1] + lt.R_KEEP_PPM])
-    slots[st.LEG_SLOTS + st.L_LOTS] = lots_0
-    slots[2 * st.LEG_SLOTS + st.L_LOTS] = lots_1
+        lots_1, lots_0 = match_lots(lots_1, lots_0, lot_1, lot_0, ints[rows[1] + ROW.keep_ppm])
+    slots[LEG_SLOTS + ENTRY_LEG.lots] = lots_0
+    slots[2 * LEG_SLOTS + ENTRY_LEG.lots] = lots_1
     return bool(lots_0 > 0 and lots_1 > 0)
 
 
 @njit_bare
 def _within_minima(ints: Words, floats: Floats, row: int, float_row: int, slots: Words, base: int) -> bool:
     """The venue's own minima and maxima, and that every number of the leg can be written."""
-    lots, ticks, side = slots[base + st.L_LOTS], slots[base + st.L_TICKS], slots[base + st.L_SIDE]
-    if lots < ints[row + lt.R_MIN_LOTS] or lots > ints[row + lt.R_MAX_LOTS]:
+    lots, ticks, side = slots[base + ENTRY_LEG.lots], slots[base + ENTRY_LEG.ticks], slots[base + ENTRY_LEG.side]
+    if lots < ints[row + ROW.min_lots] or lots > ints[row + ROW.max_lots]:
         return False
-    limit_fp = ticks * ints[row + lt.R_TICK_FP]
-    price_fp = min(limit_fp, slots[base + st.L_BEST_FP]) if side > 0 else limit_fp
-    value = float(lots) * floats[float_row + lt.FR_LOT] * float(price_fp) * floats[float_row + lt.FR_PRICE]
-    if not value >= floats[float_row + lt.FR_MIN_NOTIONAL] * (1.0 + GUARD):
+    limit_fp = ticks * ints[row + ROW.tick_fp]
+    price_fp = min(limit_fp, slots[base + ENTRY_LEG.best_fp]) if side > 0 else limit_fp
+    value = float(lots) * floats[float_row + ROW_FLOATS.lot] * float(price_fp) * floats[float_row + ROW_FLOATS.price]
+    if not value >= floats[float_row + ROW_FLOATS.min_notional] * (1.0 + GUARD):
         return False
-    factors = float(ints[row + lt.R_LOT_FACTOR]) * float(ints[row + lt.R_TICK_FACTOR])
-    reserve = floats[float_row + (lt.FR_FACTOR_BUY if side > 0 else lt.FR_FACTOR_SELL)]
+    factors = float(ints[row + ROW.lot_factor]) * float(ints[row + ROW.tick_factor])
+    reserve = floats[float_row + (ROW_FLOATS.factor_buy if side > 0 else ROW_FLOATS.factor_sell)]
     if not float(lots) * float(ticks) * factors * max(1.0, reserve) < PRODUCT_MAX:
         return False
-    slots[base + st.L_NOTIONAL] = lots * ints[row + lt.R_LOT_FACTOR] * (ticks * ints[row + lt.R_TICK_FACTOR])
+    slots[base + ENTRY_LEG.notional] = lots * ints[row + ROW.lot_factor] * (ticks * ints[row + ROW.tick_factor])
     return True
 
 
@@ -295,25 +293,25 @@ def _edge_bps(
 ) -> float:
     """Profit over outlay in quote; what remains in base at the first leg's price, a hedge's later costs taken off."""
     base_left, quote_left, outlay, charge = 0.0, 0.0, 0.0, 0.0
-    price_of_base = average[0] * floats[float_rows[0] + lt.FR_PRICE]
+    price_of_base = average[0] * floats[float_rows[0] + ROW_FLOATS.price]
     for k in range(2):
         row, float_row = rows[k], float_rows[k]
-        slot = st.LEG_SLOTS * (k + 1)
-        side = slots[slot + st.L_SIDE]
-        qty = float(slots[slot + st.L_LOTS]) * floats[float_row + lt.FR_LOT]
-        value = qty * average[k] * floats[float_row + lt.FR_PRICE]
+        slot = LEG_SLOTS * (k + 1)
+        side = slots[slot + ENTRY_LEG.side]
+        qty = float(slots[slot + ENTRY_LEG.lots]) * floats[float_row + ROW_FLOATS.lot]
+        value = qty * average[k] * floats[float_row + ROW_FLOATS.price]
         base_left += qty * side
         quote_left -= value * side
-        if side > 0 and ints[row + lt.R_FEE_IN_BASE]:
-            base_left -= qty * floats[float_row + lt.FR_FEE]
+        if side > 0 and ints[row + ROW.fee_in_base]:
+            base_left -= qty * floats[float_row + ROW_FLOATS.fee]
         else:
-            quote_left -= value * floats[float_row + lt.FR_FEE]
+            quote_left -= value * floats[float_row + ROW_FLOATS.fee]
         outlay = max(outlay, value)
         if kind == OpportunityType.SPOT_FUTURES_HEDGE:
-            if ints[row + lt.R_KIND] == 0:
-                charge += floats[float_row + lt.FR_FEE] * 10_000.0
+            if ints[row + ROW.kind] == 0:
+                charge += floats[float_row + ROW_FLOATS.fee] * 10_000.0
             else:
-                charge += floats[float_row + (lt.FR_HEDGE_SHORT_BPS if side < 0 else lt.FR_HEDGE_LONG_BPS)]
+                charge += floats[float_row + (ROW_FLOATS.hedge_short_bps if side < 0 else ROW_FLOATS.hedge_long_bps)]
     if not outlay > 0.0:
         return -1.0e9
     edge: float = (base_left * price_of_base + quote_left) / outlay * 10_000.0 - charge
@@ -323,23 +321,23 @@ def _edge_bps(
 @njit_bare
 def _limits(ints: Words, floats: Floats, rows: tuple[int, int], float_rows: tuple[int, int], slots: Words) -> float:
     """The entry's USD size when the limits on positions and exposure allow it, else -1; names the larger leg."""
-    first = float(slots[st.LEG_SLOTS + st.L_NOTIONAL]) * floats[float_rows[0] + lt.FR_NOTIONAL]
-    second = float(slots[2 * st.LEG_SLOTS + st.L_NOTIONAL]) * floats[float_rows[1] + lt.FR_NOTIONAL]
+    first = float(slots[LEG_SLOTS + ENTRY_LEG.notional]) * floats[float_rows[0] + ROW_FLOATS.notional]
+    second = float(slots[2 * LEG_SLOTS + ENTRY_LEG.notional]) * floats[float_rows[1] + ROW_FLOATS.notional]
     size: float = max(first, second)
-    slots[st.S_LARGEST_LEG] = 0 if first >= second else 1
+    slots[ENTRY_SLOTS.largest_leg] = 0 if first >= second else 1
     if abs(first - second) <= size * GUARD:  # which is larger only the exact numbers tell, and here they may
-        if floats[float_rows[0] + lt.FR_NOTIONAL] != floats[float_rows[1] + lt.FR_NOTIONAL]:
+        if floats[float_rows[0] + ROW_FLOATS.notional] != floats[float_rows[1] + ROW_FLOATS.notional]:
             return -1.0
-        bigger = slots[2 * st.LEG_SLOTS + st.L_NOTIONAL] > slots[st.LEG_SLOTS + st.L_NOTIONAL]
-        slots[st.S_LARGEST_LEG] = 1 if bigger else 0
+        bigger = slots[2 * LEG_SLOTS + ENTRY_LEG.notional] > slots[LEG_SLOTS + ENTRY_LEG.notional]
+        slots[ENTRY_SLOTS.largest_leg] = 1 if bigger else 0
     spare = 1.0 + GUARD
-    coin_0, coin_1 = ints[rows[0] + lt.R_COIN], ints[rows[1] + lt.R_COIN]
+    coin_0, coin_1 = ints[rows[0] + ROW.coin], ints[rows[1] + ROW.coin]
     if coin_0 == coin_1:  # bought and sold on one venue: the larger side counts
         first = second = size
-    rooms = ints[lt.G_POSITIONS_OFF]
+    rooms = ints[LIMITS.positions_off]
     if not first * spare <= floats[rooms + coin_0] or not second * spare <= floats[rooms + coin_1]:
         return -1.0
-    if not size * spare <= floats[lt.F_EXPOSURE_ROOM]:
+    if not size * spare <= floats[LIMIT_FLOATS.exposure_room]:
         return -1.0
     return size
 
@@ -349,13 +347,13 @@ def _reserve(
     ints: Words, floats: Floats, rows: tuple[int, int], float_rows: tuple[int, int], slots: Words, size: float
 ) -> None:
     """What the approved entry takes of the limits, until the next refresh reads it from the ledger."""
-    rooms = ints[lt.G_POSITIONS_OFF]
+    rooms = ints[LIMITS.positions_off]
     for k in range(2):
-        worth = float(slots[st.LEG_SLOTS * (k + 1) + st.L_NOTIONAL]) * floats[float_rows[k] + lt.FR_NOTIONAL]
-        floats[rooms + ints[rows[k] + lt.R_COIN]] -= worth
-        ints[rows[k] + lt.R_BUSY] = 1
-    floats[lt.F_EXPOSURE_ROOM] -= size
-    ints[lt.G_OPEN_LEFT] -= 1
+        worth = float(slots[LEG_SLOTS * (k + 1) + ENTRY_LEG.notional]) * floats[float_rows[k] + ROW_FLOATS.notional]
+        floats[rooms + ints[rows[k] + ROW.coin]] -= worth
+        ints[rows[k] + ROW.busy] = 1
+    floats[LIMIT_FLOATS.exposure_room] -= size
+    ints[LIMITS.open_left] -= 1
 
 
 @njit_bare
@@ -366,16 +364,16 @@ def _money(
     needs_0, needs_1 = 0.0, 0.0
     assets_0, assets_1 = 0, 0
     for k in range(2):
-        base = st.LEG_SLOTS * (k + 1)
-        buy = slots[base + st.L_SIDE] > 0
-        factor = floats[float_rows[k] + (lt.FR_RESERVE_BUY if buy else lt.FR_RESERVE_SELL)]
+        base = LEG_SLOTS * (k + 1)
+        buy = slots[base + ENTRY_LEG.side] > 0
+        factor = floats[float_rows[k] + (ROW_FLOATS.reserve_buy if buy else ROW_FLOATS.reserve_sell)]
         if factor > 0.0:
-            need = float(slots[base + st.L_NOTIONAL]) * floats[float_rows[k] + lt.FR_NOTIONAL] * factor
+            need = float(slots[base + ENTRY_LEG.notional]) * floats[float_rows[k] + ROW_FLOATS.notional] * factor
         else:
-            need = float(slots[base + st.L_LOTS]) * floats[float_rows[k] + lt.FR_LOT]
-        asset = ints[rows[k] + (lt.R_ASSET_BUY if buy else lt.R_ASSET_SELL)]
-        confirmed = ints[ints[lt.G_ASSETS_OFF] + asset * lt.ASSET_WORDS + lt.A_CONFIRMED_MONO_NS]
-        if not confirmed or now_ns - confirmed > ints[lt.G_REFRESH_NS]:
+            need = float(slots[base + ENTRY_LEG.lots]) * floats[float_rows[k] + ROW_FLOATS.lot]
+        asset = ints[rows[k] + (ROW.asset_buy if buy else ROW.asset_sell)]
+        confirmed = ints[ints[LIMITS.assets_off] + asset]
+        if not confirmed or now_ns - confirmed > ints[LIMITS.refresh_ns]:
             return False
         if k == 0:
             needs_0, assets_0 = need, asset
@@ -384,12 +382,12 @@ def _money(
     if assets_0 == assets_1:
         needs_0 += needs_1
         needs_1 = 0.0
-    if not needs_0 * (1.0 + GUARD) <= floats[lt.FLOAT_GLOBALS + assets_0]:
+    if not needs_0 * (1.0 + GUARD) <= floats[LIMIT_FLOATS.WORDS + assets_0]:
         return False
-    if needs_1 > 0.0 and not needs_1 * (1.0 + GUARD) <= floats[lt.FLOAT_GLOBALS + assets_1]:
+    if needs_1 > 0.0 and not needs_1 * (1.0 + GUARD) <= floats[LIMIT_FLOATS.WORDS + assets_1]:
         return False
-    floats[lt.FLOAT_GLOBALS + assets_0] -= needs_0
-    floats[lt.FLOAT_GLOBALS + assets_1] -= needs_1
+    floats[LIMIT_FLOATS.WORDS + assets_0] -= needs_0
+    floats[LIMIT_FLOATS.WORDS + assets_1] -= needs_1
     return True
 
 
@@ -410,45 +408,46 @@ def judge(
     Returns YES, with the entry's numbers in ``slots`` and everything that it may take reserved in the limits table;
     else a number > 0 that says why not (for diagnosis: the exact path judges the record again).
     """
-    if not ints[lt.G_ENABLED] or not may_send(halt, 0, ints[lt.G_LEASE_TOKEN], now_ns):
+    if not ints[LIMITS.enabled] or not may_send(halt, 0, ints[LIMITS.lease_token], now_ns):
         return NO_ORDINARY
     if not _ordinary(record, ints, now_ns):
         return NO_ORDINARY
-    if record_crc32(record) != record[ly.OP_CRC32]:
+    if record_crc32(record) != record[OPPORTUNITY.crc32]:
         return NO_RECORD
     if not _places(record, halt, ints):
         return NO_PLACE
-    second = ly.OP_LEGS + ly.LEG_WORDS
-    ids = (record[ly.OP_LEGS + ly.LEG_INSTRUMENT], record[second + ly.LEG_INSTRUMENT])
-    rows = (ints[lt.G_ROWS_OFF] + ids[0] * lt.R_WORDS, ints[lt.G_ROWS_OFF] + ids[1] * lt.R_WORDS)
-    float_rows = (ints[lt.G_FLOAT_ROWS_OFF] + ids[0] * lt.FR_WORDS, ints[lt.G_FLOAT_ROWS_OFF] + ids[1] * lt.FR_WORDS)
-    middle = st.BOOKS_OFF + ly.BOOK_RECORD_WORDS
-    book_0, book_1 = slots[st.BOOKS_OFF : middle], slots[middle : middle + ly.BOOK_RECORD_WORDS]
+    second = OPPORTUNITY.legs + LEG.WORDS
+    ids = (record[OPPORTUNITY.legs + LEG.instrument], record[second + LEG.instrument])
+    first_row, first_floats = ints[LIMITS.rows_off], ints[LIMITS.float_rows_off]
+    rows = (first_row + ids[0] * ROW.WORDS, first_row + ids[1] * ROW.WORDS)
+    float_rows = (first_floats + ids[0] * ROW_FLOATS.WORDS, first_floats + ids[1] * ROW_FLOATS.WORDS)
+    middle = BOOKS_OFF + BOOK.WORDS
+    book_0, book_1 = slots[BOOKS_OFF:middle], slots[middle : middle + BOOK.WORDS]
     proof_0 = _book(words, ints, rows[0], ids[0], now_ns, book_0)
     proof_1 = _book(words, ints, rows[1], ids[1], now_ns, book_1)
-    if proof_0 == 0 or proof_1 == 0 or abs(proof_0 - proof_1) > ints[lt.G_MAX_SKEW_NS]:
+    if proof_0 == 0 or proof_1 == 0 or abs(proof_0 - proof_1) > ints[LIMITS.max_skew_ns]:
         return NO_BOOK
-    slots[st.LEG_SLOTS + st.L_PROOF_MONO_NS] = proof_0
-    slots[2 * st.LEG_SLOTS + st.L_PROOF_MONO_NS] = proof_1
-    found_0 = _leg_depth(record, ints, rows[0], ly.OP_LEGS, book_0, slots, st.LEG_SLOTS)
-    found_1 = _leg_depth(record, ints, rows[1], second, book_1, slots, 2 * st.LEG_SLOTS)
+    slots[LEG_SLOTS + ENTRY_LEG.proof_mono_ns] = proof_0
+    slots[2 * LEG_SLOTS + ENTRY_LEG.proof_mono_ns] = proof_1
+    found_0 = _leg_depth(record, ints, rows[0], OPPORTUNITY.legs, book_0, slots, LEG_SLOTS)
+    found_1 = _leg_depth(record, ints, rows[1], second, book_1, slots, 2 * LEG_SLOTS)
     if found_0 == 0 or found_1 == 0 or not _lots(record, ints, rows, (found_0, found_1), slots):
         return NO_SIZE
     for k in range(2):
-        if not _within_minima(ints, floats, rows[k], float_rows[k], slots, st.LEG_SLOTS * (k + 1)):
+        if not _within_minima(ints, floats, rows[k], float_rows[k], slots, LEG_SLOTS * (k + 1)):
             return NO_SIZE
     average = (
         average_fp(
-            book_0, slots[st.LEG_SLOTS + st.L_SIDE], slots[st.LEG_SLOTS + st.L_LOTS] * ints[rows[0] + lt.R_LOT_FP]
+            book_0, slots[LEG_SLOTS + ENTRY_LEG.side], slots[LEG_SLOTS + ENTRY_LEG.lots] * ints[rows[0] + ROW.lot_fp]
         ),
         average_fp(
             book_1,
-            slots[2 * st.LEG_SLOTS + st.L_SIDE],
-            slots[2 * st.LEG_SLOTS + st.L_LOTS] * ints[rows[1] + lt.R_LOT_FP],
+            slots[2 * LEG_SLOTS + ENTRY_LEG.side],
+            slots[2 * LEG_SLOTS + ENTRY_LEG.lots] * ints[rows[1] + ROW.lot_fp],
         ),
     )
-    edge = _edge_bps(record[ly.OP_TYPE], ints, floats, rows, float_rows, average, slots)
-    if not edge >= floats[lt.F_EDGE_MIN_BPS] + EDGE_GUARD_BPS:
+    edge = _edge_bps(record[OPPORTUNITY.type], ints, floats, rows, float_rows, average, slots)
+    if not edge >= floats[LIMIT_FLOATS.edge_min_bps] + EDGE_GUARD_BPS:
         return NO_EDGE
     size = _limits(ints, floats, rows, float_rows, slots)
     if size < 0.0:
@@ -456,11 +455,11 @@ def judge(
     if not _money(ints, floats, rows, float_rows, slots, now_ns):
         return NO_MONEY
     _reserve(ints, floats, rows, float_rows, slots, size)
-    slots[st.S_OPPORTUNITY] = record[ly.OP_ID]
-    slots[st.S_TYPE] = record[ly.OP_TYPE]
-    slots[st.S_EDGE_DETECT] = record[ly.OP_EDGE_BPS]
-    slots[st.S_DIRECTION] = record[ly.OP_DIRECTION_KEY]
-    slots[st.S_TRIGGER_MONO_NS] = record[ly.OP_TRIGGER_RECV_MONO_NS]
-    slots[st.S_DETECT_MONO_NS] = record[ly.OP_DETECT_MONO_NS]
-    slots[st.S_EDGE_SEND] = np.float64(edge).view(np.int64)
+    slots[ENTRY_SLOTS.opportunity] = record[OPPORTUNITY.id]
+    slots[ENTRY_SLOTS.type] = record[OPPORTUNITY.type]
+    slots[ENTRY_SLOTS.edge_detect_bps] = record[OPPORTUNITY.edge_bps]
+    slots[ENTRY_SLOTS.direction] = record[OPPORTUNITY.direction_key]
+    slots[ENTRY_SLOTS.trigger_mono_ns] = record[OPPORTUNITY.trigger_recv_mono_ns]
+    slots[ENTRY_SLOTS.detect_mono_ns] = record[OPPORTUNITY.detect_mono_ns]
+    slots[ENTRY_SLOTS.edge_send_bps] = np.float64(edge).view(np.int64)
     return YES

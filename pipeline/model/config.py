@@ -50,13 +50,40 @@ class VenueConfig(msgspec.Struct, frozen=True, kw_only=True):
     symbols: tuple[str, ...]
 
 
+class HedgeExitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When an open hedge leaves (pipeline/economics/hedge_exit.py). By choice: below its threshold. Whole, at a bounded
+    price: beyond the deadline or the loss, when funding has turned, or by command."""
+
+    capital_bps_per_day: Decimal = Decimal(2)  # what the bound capital would earn elsewhere; beside carry_bps_per_day
+    stamp_window_s: int = 60  # so near a funding stamp it is uncertain who pays: a payment counts, a receipt does not
+    deadline_hours: Decimal = Decimal(240)
+    max_loss_bps: Decimal = Decimal(150)  # if left now, fees and funding included; a failed model: keep it wide
+    forced_slippage_bps: tuple[Decimal, ...] = (Decimal(10), Decimal(20), Decimal(50))  # bounds from the best price
+    forced_step_s: int = 5  # each bound holds so long before the next
+
+
+class MarginConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Distance of a contract's mark price to its liquidation price, in percent of the mark.
+
+    An entry must leave at least ``target_pct``, free balance of the venue counted. Below ``trigger_pct`` margin is
+    added and both legs are cut until the distance is ``target_pct`` again; below ``out_pct`` all is closed.
+    """
+
+    trigger_pct: Decimal = Decimal(15)
+    target_pct: Decimal = Decimal(20)
+    out_pct: Decimal = Decimal(5)
+    mark_interval_ms: int = 1000  # how often the distance is looked at
+
+
 class HedgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a spot-futures hedge is charged beyond its four fees."""
+    """What a spot-futures hedge is charged beyond its four fees, and when it leaves."""
 
     expected_exit_basis_bps: Decimal = Decimal(0)
     holding_hours: Decimal = Decimal(8)
     carry_bps_per_day: Decimal = Decimal(1)
-    leverage: Decimal = Decimal(3)
+    leverage: Decimal = Decimal(3)  # isolated, of every contract; set at the venue
+    margin: MarginConfig = MarginConfig()
+    exit: HedgeExitConfig = HedgeExitConfig()
 
 
 #: Coins whose ticker means the same coin on every exchange: paired by ticker and price where a venue gives no identity.
@@ -122,6 +149,23 @@ class ExecutionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     numeraire: str = "USDT"
 
 
+class DeductionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A coin that the account has set aside for fees (Gate.io GT or POINT, MEXC MX, Binance BNB)."""
+
+    coin: str
+    discount_ppm: int = 0  # what a fee in the coin is cheaper than the plain one
+    warn_usd: Decimal = Decimal(10)  # a stock worth less is a note
+    warn_days: Decimal = Decimal(2)  # and one that lasts fewer days at this run's pace
+
+
+class FeeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fees of the account at one venue; what is left out is read from the venue. A negative rate is a rebate."""
+
+    taker_ppm: int | None = None
+    maker_ppm: int | None = None
+    deduction: DeductionConfig | None = None
+
+
 class ProcessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """CPU set (empty = not pinned), wait strategy and niceness of one process."""
 
@@ -162,6 +206,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     features: FeatureConfig = FeatureConfig()
     recording: RecordingConfig = RecordingConfig()
     processes: dict[str, ProcessConfig] = {}
+    fees: dict[str, FeeConfig] = {}  # by venue
 
     @property
     def instance(self) -> str:

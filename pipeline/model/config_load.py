@@ -24,6 +24,7 @@ from pipeline.model.config import (
     ExchangeConfig,
     ExecutionConfig,
     FeatureConfig,
+    HedgeConfig,
     LimitConfig,
     MarketConfig,
     ProcessConfig,
@@ -33,6 +34,7 @@ from pipeline.model.config import (
 from pipeline.model.enums import Mode, OpportunityType
 from pipeline.model.errors import ConfigInvalid
 
+FEE_PPM_MAX = 100_000  # a tenth of the notional
 NAME_RE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 LIMITS_POSITIVE = (
     "max_position_size_usd",
@@ -288,23 +290,54 @@ def _check(config: EngineConfig, errors: list[str]) -> None:
         errors.append(f"risk_limits.min_profit_margin_bps: found {limits.min_profit_margin_bps}, wanted a number")
     _check_tables(config, errors)
     for name in config.detection.types:
-        if name.upper() not in OpportunityType.__members__:
-            known = ", ".join(kind.name.lower() for kind in OpportunityType)
+        known_types = [kind.name.lower() for kind in OpportunityType if kind is not OpportunityType.HEDGE_EXIT]
+        if name.lower() not in known_types:
+            known = ", ".join(known_types)
             errors.append(f"detection.types: found {name!r}, wanted some of {known}")
     for key in ("max_age_to_trade_ms", "dead_after_ms", "max_skew_ms", "max_notional_usd"):
         _positive(getattr(config.detection, key), f"detection.{key}", errors)
+    _check_hedge_exit(config, errors)
+    _check_hedge(config.detection.hedge, errors)
     for key in ("balance_refresh_interval_ms", "order_timeout_ms", "recv_window_ms", "journal_segment_bytes"):
         _positive(getattr(config.execution, key), f"execution.{key}", errors)
     for key in ("log_file_bytes", "log_files", "opportunities_max", "balances_every_s"):
         _positive(getattr(config.recording, key), f"recording.{key}", errors)
     _check_processes(config, errors)
+    _check_fees(config, errors)
     if config.features.enable_dry_run and config.mode is Mode.LIVE:
         errors.append("features.enable_dry_run: found true with mode live, which sends orders; wanted mode paper")
+
+
+def _check_hedge(hedge: HedgeConfig, errors: list[str]) -> None:
+    if not hedge.leverage.is_finite() or not hedge.leverage >= 1:
+        errors.append(f"detection.hedge.leverage: found {hedge.leverage}, wanted 1 or above")
+    margin, path = hedge.margin, "detection.hedge.margin"
+    _positive(margin.mark_interval_ms, f"{path}.mark_interval_ms", errors)
+    distances = (margin.out_pct, margin.trigger_pct, margin.target_pct)
+    finite = all(distance.is_finite() for distance in distances)
+    if not (finite and 0 < margin.out_pct < margin.trigger_pct < margin.target_pct < 100):
+        found = " < ".join(str(distance) for distance in distances)
+        errors.append(f"{path}: found {found}, wanted 0 < out_pct < trigger_pct < target_pct < 100")
 
 
 def _positive(value: Decimal | int, path: str, errors: list[str]) -> None:
     if not Decimal(value).is_finite() or not value > 0:
         errors.append(f"{path}: found {value}, wanted a number above 0")
+
+
+def _check_hedge_exit(config: EngineConfig, errors: list[str]) -> None:
+    exit_, path = config.detection.hedge.exit, "detection.hedge.exit"
+    for key in ("deadline_hours", "max_loss_bps", "forced_step_s"):
+        _positive(getattr(exit_, key), f"{path}.{key}", errors)
+    for key in ("capital_bps_per_day", "stamp_window_s"):
+        value = getattr(exit_, key)
+        if not Decimal(value).is_finite() or not value >= 0:
+            errors.append(f"{path}.{key}: found {value}, wanted a number of at least 0")
+    bounds = exit_.forced_slippage_bps
+    if not bounds or any(not bound.is_finite() or not 0 < bound < 10_000 for bound in bounds):
+        errors.append(
+            f"{path}.forced_slippage_bps: found {list(map(str, bounds))}, wanted numbers above 0 and below 10000"
+        )
 
 
 def _check_tables(config: EngineConfig, errors: list[str]) -> None:
@@ -319,6 +352,27 @@ def _check_tables(config: EngineConfig, errors: list[str]) -> None:
                 value = getattr(limit, key)
                 if value is not None:
                     _positive(value, f"risk_limits.{table}.{name}.{key}", errors)
+
+
+def _check_fees(config: EngineConfig, errors: list[str]) -> None:
+    venues = {venue.name for venue in config.venues}
+    for name, fees in config.fees.items():
+        path = f"fees.{name}"
+        if name not in venues:
+            errors.append(f"{path}: no such venue; configured: {', '.join(sorted(venues))}")
+        for key, rate in (("taker_ppm", fees.taker_ppm), ("maker_ppm", fees.maker_ppm)):
+            if rate is not None and not -FEE_PPM_MAX <= rate <= FEE_PPM_MAX:
+                errors.append(f"{path}.{key}: found {rate}, wanted {-FEE_PPM_MAX} to {FEE_PPM_MAX} (10 %)")
+        if fees.deduction is None:
+            continue
+        if not fees.deduction.coin or fees.deduction.coin != fees.deduction.coin.strip().upper():
+            errors.append(f"{path}.deduction.coin: found {fees.deduction.coin!r}, wanted a coin in capitals, as GT")
+        if not 0 <= fees.deduction.discount_ppm <= 1_000_000:
+            errors.append(f"{path}.deduction.discount_ppm: found {fees.deduction.discount_ppm}, wanted 0 to 1000000")
+        for key in ("warn_usd", "warn_days"):
+            value = getattr(fees.deduction, key)
+            if not value.is_finite() or value < 0:
+                errors.append(f"{path}.deduction.{key}: found {value}, wanted 0 or more")
 
 
 def _check_processes(config: EngineConfig, errors: list[str]) -> None:

@@ -29,11 +29,15 @@ class FeeAssetRule(IntEnum):
 
 
 class OpportunityType(IntEnum):
-    """Kinds of arbitrage (requirements S16): two spot venues, spot against futures, a cycle of three pairs."""
+    """Kinds of arbitrage (requirements S16): two spot venues, spot against futures, a cycle of three pairs.
+
+    ``HEDGE_EXIT`` is no kind to look for: the detector offers the executor the exit of a hedge that is open.
+    """
 
     SPOT_SPOT = 0
     SPOT_FUTURES_HEDGE = 1
     TRIANGULAR = 2
+    HEDGE_EXIT = 3
 
 
 class OrderSide(IntEnum):
@@ -205,4 +209,15 @@ class Refusal(IntEnum):
     JOURNAL_FULL = 118
     DISABLED_TYPE = 119
     SESSION_DOWN = 120  # order entry or private stream of a venue not connected
+    NETS = 122  # the opposite of an open hedge on its own two instruments: that is its exit, not an entry
     STALE_AT_SEND = 121  # approved, but books or order too old when the first bytes were to leave
+
+
+class AccountState(IntEnum):
+    """How the poller's readings of a venue's account go (account page)."""
+
+    NEVER = 0
+    OK = 1
+    FAILING = 2
+    REFUSED = 3  # the key
+    PAUSED = 4  # by the venue's rate limit

@@ -14,6 +14,7 @@
     |   |   +-- OrderNotFound    of a query or a cancel: not proof that the order never existed
     |   +-- OutcomeUnknown       timeout, 5xx, disconnect after bytes left: reconcile, never resend
     |   +-- VenueUnavailable     nothing was sent
+    |   +-- AccountSettingsWrong the account stands in a mode in which orders mean something else; names the fixing call
     |   +-- ProtocolViolation    bytes that the venue's documents do not allow: count, drop, resync
     +-- ShmError                 shared memory
     |   +-- SegmentMismatch      wrong layout, schema, build, owner or size
@@ -41,6 +42,7 @@ from shm.errors import (
 
 # The root and the branch of shared memory are defined in shm/, the lowest room, and belong to this tree.
 __all__ = [
+    "AccountSettingsWrong",
     "ArbitrageEngineError",
     "AuthRefused",
     "BadInput",
@@ -124,6 +126,11 @@ class OutcomeUnknown(VenueError):
 
 class VenueUnavailable(VenueError):
     """Nothing was sent."""
+
+
+class AccountSettingsWrong(VenueError):
+    """Position mode, account mode, margin mode or leverage is not what we count with: the venue is not traded until
+    the call that the message names has been made."""
 
 
 class ProtocolViolation(VenueError):

@@ -116,6 +116,12 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
     venue_wall_ms: int
     recv_mono_ns: int
     source: str
+    extra_fees: tuple[tuple[str, Decimal], ...] = ()  # (asset, amount): what was taken in further assets
+
+    @property
+    def fees(self) -> tuple[tuple[str, Decimal], ...]:
+        """(asset, amount) of every part of the fee, positive = paid; parts of 0 are left out."""
+        return tuple(part for part in ((self.fee_asset, self.fee), *self.extra_fees) if part[1])
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,14 +136,19 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
-    """Futures position; ``qty`` in base coin, signed."""
+    """Futures position; ``qty`` in base coin, signed. Pushes of some venues lack what follows ``recv_mono_ns``."""
 
     venue: str
     symbol: str
     qty: Decimal
     entry_price: Decimal
-    mark_price: Decimal
+    mark_price: Decimal  # 0 = not reported
     recv_mono_ns: int
+    margin: Decimal = ZERO  # quote that backs it in isolated mode; 0 = not reported
+    unrealised_pnl: Decimal = ZERO  # quote, at mark
+    liquidation_price: Decimal | None = None  # as the venue computes it; 0 = no price liquidates, None = not reported
+    maintenance_rate: Decimal = ZERO  # fraction of the notional, of the position's tier; 0 = not reported
+    maintenance_margin: Decimal | None = None  # quote, at mark, fees apart
 
 
 class Funding(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from pipeline.execution.core_context import CoreContext
-from pipeline.execution.external import EXTERNAL, group_net
+from pipeline.execution.external import EXTERNAL
 from pipeline.execution.external_records import ExternalPositionRecord
+from pipeline.execution.external_shares import group_net
 from pipeline.execution.ledger import SECOND_ENGINE, UNKNOWN_PAST, Operation
 from pipeline.execution.market import mid_price
 from pipeline.execution.records import (
@@ -184,6 +185,7 @@ class Adoption:
                 ended_mono_ns=context.now.mono_ns,
                 dust={},
                 carried=-entry_basis(operation) * amount,
+                fee_rates={},
             )
         )
         return record

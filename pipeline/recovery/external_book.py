@@ -20,13 +20,13 @@ from decimal import ROUND_HALF_EVEN, Decimal
 
 from pipeline.execution.accounts import EXACT, PNL_DIGITS
 from pipeline.execution.core_context import CoreContext, epoch_of
-from pipeline.execution.external import futures_taken, spot_taken
 from pipeline.execution.external_records import (
     ExternalFillRecord,
     ExternalFlowRecord,
     ExternalPositionRecord,
     TakenShare,
 )
+from pipeline.execution.external_shares import futures_taken, spot_taken
 from pipeline.execution.ledger import SECOND_ENGINE, UNEXPLAINED_LOSS, UNKNOWN_PAST, Operation
 from pipeline.execution.records import ExternalRecord
 from pipeline.execution.settle import hedge_left, hedge_record
@@ -103,6 +103,7 @@ class ExternalBook:
                 recv_mono_ns=fill.recv_mono_ns,
                 booked=booked,
                 taken=taken,
+                extra_fees=fill.extra_fees,
             )
         )
         self._shrink(taken)

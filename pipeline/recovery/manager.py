@@ -105,8 +105,8 @@ class RecoveryManager:
         self._boot_mono_ns = 0
         self._boot_wall_ms = self._alive_wall_ms = 0
         self._same_host_boot = True
+        self.unproved: dict[str, str] = {}  # operation -> why an operator must say that its order never executed
         self._refused: set[str] = set()  # orders whose refusal has raised a question about a position
-        self._alerted: set[str] = set()  # unknown orders that an operator has been alerted of
         self.book = ExternalBook(context, rate)
         self.adoption = Adoption(context, rate, lambda venue, symbol: self.account.entry_price(venue, symbol))
         self.account = AccountCheck(context, balances, self.book, self._suspect, funding_known)
@@ -364,13 +364,12 @@ class RecoveryManager:
             if order.client_id in seen or (order.order_id and order.order_id in seen_ids) or order.known_filled:
                 continue
             if not self.account.agrees(order, answer) and not self._approved(intent.operation_id):
-                if order.client_id not in self._alerted:
-                    self._alerted.add(order.client_id)
-                    text = (
-                        f"{order.client_id}: no trace, yet balances moved; approve r{intent.operation_id} to settle it"
-                    )
+                text = f"{order.client_id}: no trace, yet balances moved; approve r{intent.operation_id} to settle it"
+                if intent.operation_id not in self.unproved:
                     self._context.alert(2, "unknown_unproved", text)
+                self.unproved[intent.operation_id] = text
                 continue
+            self.unproved.pop(intent.operation_id, None)
             self._evidence.expired(order, f"complete sweep of {answer.venue} after expiry found nothing")
             self._on_evidence(order)
 
@@ -409,14 +408,25 @@ class RecoveryManager:
 
     def finished(self, operation: Operation, reason: str) -> None:
         """Closes the recovery of an operation that has ended."""
+        self.unproved.pop(operation.operation_id, None)
         known = self._context.ledger.recoveries.get(f"r{operation.operation_id}")
         if known is not None and known.state != "done":
             self._context.record(
                 RecoveryRecord(known.recovery_id, operation.operation_id, known.strategy, "done", reason)
             )
 
+    def taken_over(self, operation_id: str) -> bool:
+        """Whether an operator has taken this operation over: the engine repairs it no further."""
+        known = self._context.ledger.recoveries.get(f"r{operation_id}")
+        return known is not None and known.state == "cancelled"
+
+    def waiting(self) -> list[str]:
+        """Ids of the recoveries that wait for an operator."""
+        return [name for name, r in self._context.ledger.recoveries.items() if r.state == "waiting_approval"]
+
     def approve(self, recovery_id: str, reason: str) -> Operation | None:
-        """An operator lets a held recovery go on; the operation to release, None for an unknown or ended recovery."""
+        """An operator lets a held recovery go on, or hands one back that he had taken over; the operation to release,
+        None for an unknown or ended recovery."""
         return self._decide(recovery_id, "approved", reason)
 
     def cancel_recovery(self, recovery_id: str, reason: str = "by command") -> Operation | None:
@@ -426,25 +436,31 @@ class RecoveryManager:
 
     def _decide(self, recovery_id: str, state: str, reason: str) -> Operation | None:
         known = self._context.ledger.recoveries.get(recovery_id)
-        if known is None or known.state in ("done", "cancelled"):
+        if known is None or known.state in ("done", state):
             return None
+        self.unproved.pop(known.operation_id, None)
         self._context.record(RecoveryRecord(recovery_id, known.operation_id, known.strategy, state, reason))
         return self._context.ledger.operations.get(known.operation_id)
 
     def get_active_recoveries(self) -> list[dict[str, object]]:
-        """Recoveries that are not over: id, operation, strategy, state, whether an operator is needed."""
+        """Recoveries that the engine works on: id, operation, strategy, state, whether an operator is needed."""
         return [
             {
                 "recovery_id": record.recovery_id,
                 "operation_id": record.operation_id,
                 "strategy": record.strategy,
                 "state": record.state,
-                "requires_manual_approval": record.state == "waiting_approval",
-                "reason": record.reason,
+                "requires_manual_approval": self.needs_operator(record),
+                "reason": self.unproved.get(record.operation_id, record.reason),
             }
             for record in self._context.ledger.recoveries.values()
             if record.state not in ("done", "cancelled")
         ]
+
+    def needs_operator(self, record: RecoveryRecord) -> bool:
+        """Whether a recovery goes on only when an operator approves."""
+        unproved = record.operation_id in self.unproved and record.state != "approved"
+        return record.state == "waiting_approval" or unproved
 
     def get_recovery_statistics(self) -> dict[str, float]:
         """Counts of recoveries over the whole journal, and the share that is done (1.0 without any)."""

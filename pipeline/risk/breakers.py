@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pipeline.execution.orchestrator import RECOVERY_HOLD
+
+DAILY_LOSS = "daily_loss"
 SCOPED = ("venue.", "fee.")
 Symbol = tuple[str, str]  # venue and its name for an instrument: the same in every run
 
@@ -30,3 +33,13 @@ def blocking(breakers: Iterable[str], instruments: Iterable[Symbol]) -> str:
     """The first of ``breakers`` that stands in the way of an entry on ``instruments``; "" when none does."""
     concerned = {name for venue, symbol in instruments for name in (venue_breaker(venue), fee_breaker(venue, symbol))}
     return next((name for name in breakers if stops_everything(name) or name in concerned), "")
+
+
+def solve(name: str) -> str:
+    """The command that re-arms a breaker, and what has to be done before it."""
+    rearm = f"arb breakers --rearm {name} --reason R"
+    if name == RECOVERY_HOLD:
+        return f"arb recoveries --approve ID (or --cancel ID); {rearm} lets all of them go on"
+    if name == DAILY_LOSS:
+        return f"raise risk_limits.max_daily_loss_usd and `arb config reload`, or wait for 00:00 UTC; then {rearm}"
+    return rearm

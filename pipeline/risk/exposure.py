@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 import msgspec
 
+from pipeline.execution.events import MarketPort
 from pipeline.execution.ledger import Ledger, Operation
-from pipeline.execution.market import USD_COINS, UsdRates
+from pipeline.execution.market import USD_COINS, Instruments, UsdRates, mid_price, tradable
 from pipeline.execution.records import HedgeRecord
 from pipeline.model.enums import OrderSide
 
 ZERO = Decimal(0)
+Marks = Mapping[tuple[str, str], Decimal]  # (venue, symbol) -> mark price
 Coin = tuple[str, str]  # venue and coin: what the position limit counts by
 
 
@@ -27,6 +29,7 @@ class RiskMetrics(msgspec.Struct, frozen=True, kw_only=True):
     open_operations: int
     open_hedges: int
     daily_realized_pnl: Decimal
+    unrealized_pnl: Decimal  # of the open hedges, at the mids of their books
     tripped_breakers: tuple[str, ...]
     orders_last_second: int
 
@@ -35,12 +38,14 @@ class RiskMetrics(msgspec.Struct, frozen=True, kw_only=True):
 class Exposure:
     """USD exposure of what is open: in all, by venue, asset and pair, and the position of each coin on each venue.
 
-    ``fixed``: no amount here depends on a price that moves, so it changes with the ledger only.
+    ``fixed``: no amount here depends on a price that moves between two events, so it changes with events only.
+    ``unvalued``: quotes of hedges that have no USD rate now: what they are worth is in no sum here.
     """
 
     total: Decimal = ZERO
     hedges: Decimal = ZERO
     fixed: bool = True
+    unvalued: set[str] = field(default_factory=set)
     by_position: dict[Coin, Decimal] = field(default_factory=dict)
     by_venue: dict[str, Decimal] = field(default_factory=dict)
     by_asset: dict[str, Decimal] = field(default_factory=dict)
@@ -101,13 +106,15 @@ def operation_exposure_usd(operation: Operation) -> Decimal:
     return operation.record.notional_usd
 
 
-def hedge_exposure_usd(hedge: HedgeRecord, rates: UsdRates, quote: str) -> Decimal:
+def hedge_exposure_usd(hedge: HedgeRecord, rates: UsdRates, quote: str, marks: Marks) -> Decimal | None:
+    """Value of a hedge's contract at its mark price, at the entry price while no mark was read; None without a rate."""
     rate = rates.rate(quote)
-    return hedge.qty * hedge.entry_futures_price * (rate if rate is not None else Decimal(1))
+    mark = marks.get((hedge.futures_venue, hedge.futures_symbol), hedge.entry_futures_price)
+    return None if rate is None else hedge.qty * mark * rate
 
 
-def exposure(ledger: Ledger, rates: UsdRates) -> Exposure:
-    """Everything open: operations (an UNKNOWN order keeps its operation open) and hedges."""
+def exposure(ledger: Ledger, rates: UsdRates, marks: Marks) -> Exposure:
+    """Everything open: operations (an UNKNOWN order keeps its operation open) and hedges, these at ``marks``."""
     found = Exposure()
     for operation in ledger.open_operations.values():
         record = operation.record
@@ -124,7 +131,10 @@ def exposure(ledger: Ledger, rates: UsdRates) -> Exposure:
         if operation.operation_id in ledger.open_operations:
             continue
         quote = operation.record.legs[0].quote
-        amount = hedge_exposure_usd(hedge, rates, quote)
+        amount = hedge_exposure_usd(hedge, rates, quote, marks)
+        if amount is None:
+            found.unvalued.add(quote)
+            continue
         found.fixed = found.fixed and quote in USD_COINS
         found.hedges += amount
         found.add(
@@ -136,3 +146,22 @@ def exposure(ledger: Ledger, rates: UsdRates) -> Exposure:
         for venue in {hedge.spot_venue, hedge.futures_venue}:
             found.add_position((venue, hedge.base), amount)
     return found
+
+
+def unrealised_pnl(hedge: HedgeRecord, instruments: Instruments, market: MarketPort) -> Decimal | None:
+    """Profit of an open hedge if both legs were worth the mids of their books now, in quote; None while one of the
+    books is not live. Fees and funding are booked when they are paid.
+
+    Mids of one moment, not the mark of the last account reading: a difference of times would be a loss that is none."""
+    spot = _mid(instruments, market, hedge.spot_venue, hedge.spot_symbol)
+    futures = _mid(instruments, market, hedge.futures_venue, hedge.futures_symbol)
+    if spot is None or futures is None:
+        return None
+    gained = (spot - hedge.entry_spot_price) - (futures - hedge.entry_futures_price)
+    return int(hedge.spot_side) * hedge.qty * gained
+
+
+def _mid(instruments: Instruments, market: MarketPort, venue: str, symbol: str) -> Decimal | None:
+    row = instruments.find(venue, symbol)
+    view = None if row is None else market.book(row.instrument_id)
+    return None if row is None or view is None or not tradable(view, row) else mid_price(view, row)

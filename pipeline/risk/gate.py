@@ -20,9 +20,10 @@ from pipeline.model.config import LimitConfig
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide, Refusal
 from pipeline.model.instruments import wallet_open
 from pipeline.model.structs import InstrumentSpec
-from pipeline.risk.breakers import Symbol, blocking
+from pipeline.risk.breakers import DAILY_LOSS, Symbol, blocking
 from pipeline.risk.exposure import Coin, Exposure, exposure, position_sizes
-from shm.layout import BR_RECV_MONO_NS, BR_VENUE_WALL_NS
+from pipeline.risk.margin_state import MarginState
+from shm.layout import BOOK
 
 INTENT_BYTES = 16 * 1024  # more than one operation ever writes before its orders are sent
 SECOND_NS = 1_000_000_000
@@ -44,6 +45,7 @@ class Gate:
         self._balances = balances
         self._rates = rates
         self._planner = Planner(context.config, context.instruments, context.market)
+        self.margin = MarginState(context, balances)
         self._sends: deque[int] = deque()
         self._sends_by_venue: dict[str, deque[int]] = {}
         self._last = (0, -1)  # (detection time, id) of the newest opportunity; ids restart with the detector
@@ -52,6 +54,7 @@ class Gate:
         self._cooldown: dict[int, int] = {}  # direction -> mono ns until which it is a duplicate
         self._blocked: dict[Symbol, tuple[int, int]] = {}  # (recv mono ns, venue wall ms) of our last fill there
         self.fills_noted: set[Symbol] = set()  # where the limits table has not seen the last fill yet
+        self.unrealised = ZERO  # of the open hedges, numeraire; kept by the risk manager
         self.ready = False
         self.reducing = ""  # why no new risk is taken while something old is repaired; "" = nothing
         self.reconciled: Container[str] = ()  # venues whose sessions stand and whose past is known
@@ -60,6 +63,7 @@ class Gate:
         )
         self.user_check: UserCheck | None = None
         self.order_budget: OrderBudget | None = None  # the venues' own budgets, where somebody knows them
+        self.leaves_a_hedge: Callable[[int], bool] = lambda direction_key: False  # whether it is an open hedge's exit
         self.enabled_types = frozenset(context.config.enabled_opportunity_types)
 
     # --- events ---
@@ -67,6 +71,7 @@ class Gate:
     def reconfigure(self) -> None:
         """The core context's configuration has changed: what was computed from it is computed anew."""
         self._planner = Planner(self._context.config, self._context.instruments, self._context.market)
+        self.margin.reconfigured()
 
     def note_fill(self, venue: str, symbol: str, recv_mono_ns: int, venue_wall_ms: int) -> None:
         """Our own trade moved this book: no new intent until the book is later than the fill. By name: a fill of the
@@ -107,6 +112,8 @@ class Gate:
         if ledger.breakers and blocking(ledger.breakers, instruments):
             return False
         if any(o.record.direction_key == direction_key for o in ledger.open_operations.values()):
+            return False
+        if self.leaves_a_hedge(direction_key):
             return False
         if first.venue == second.venue:
             budget = self.has_budget(first.venue, 2 + REPAIR_HEADROOM)
@@ -161,7 +168,7 @@ class Gate:
             return plan
         if not self._context.config.features.enable_risk_checks:
             return self._value(plan) or plan
-        return self._after_fill(plan) or self._limits(plan) or self._money(plan) or self._user(plan) or plan
+        return self._after_fill(plan) or self._limits(plan) or self._funds(plan) or self._user(plan) or plan
 
     def recheck(self, plan: Plan) -> Plan | Rejected:
         """``balance_check: strict``: the books again, and the money, after the venues have answered."""
@@ -176,7 +183,7 @@ class Gate:
             or self._places(opportunity)
             or self._after_fill(again)
             or self._limits(again)
-            or self._money(again, answered=True)
+            or self._funds(again, answered=True)
             or self._user(again)
             or again
         )
@@ -206,6 +213,7 @@ class Gate:
             self._stops(opportunity)
             or self._future(opportunity)
             or self._duplicate(opportunity)
+            or self._netting(opportunity)
             or self._stale(opportunity)
             or self._places(opportunity)
         )
@@ -227,6 +235,12 @@ class Gate:
         key = opportunity.direction_key
         if any(o.record.direction_key == key for o in self._context.ledger.open_operations.values()):
             return Rejected(Refusal.DUPLICATE, f"direction {key} is under way")
+        return None
+
+    def _netting(self, opportunity: Opportunity) -> Rejected | None:
+        """The opposite opportunity on a hedge's own two instruments is its exit, for two fees; never a second hedge."""
+        if self.leaves_a_hedge(opportunity.direction_key):
+            return Rejected(Refusal.NETS, f"direction {opportunity.direction_key} leaves an open hedge")
         return None
 
     def _future(self, opportunity: Opportunity) -> Rejected | None:
@@ -312,8 +326,8 @@ class Gate:
         for leg in plan.legs:
             fill_mono_ns, fill_wall_ms = self.last_fill(leg.row.spec.venue, leg.row.spec.symbol)
             words = leg.view.words
-            venue_ms = words[BR_VENUE_WALL_NS] // 1_000_000
-            late = words[BR_RECV_MONO_NS] > fill_mono_ns and (venue_ms <= 0 or venue_ms > fill_wall_ms)
+            venue_ms = words[BOOK.venue_wall_ns] // 1_000_000
+            late = words[BOOK.recv_mono_ns] > fill_mono_ns and (venue_ms <= 0 or venue_ms > fill_wall_ms)
             if fill_mono_ns and not late:
                 return Rejected(Refusal.NOT_AFTER_OWN_FILL, f"{leg.row.spec.venue} {leg.row.spec.symbol}")
         return None
@@ -333,7 +347,9 @@ class Gate:
         if unvalued is not None:
             return unvalued
         limits, ledger, now_ns = self._context.config.risk_limits, self._context.ledger, self._context.now.mono_ns
-        size, now = plan.notional_usd, exposure(ledger, self._rates)
+        size, now = plan.notional_usd, self.exposure()
+        if now.unvalued:
+            return Rejected(Refusal.EXPOSURE_LIMIT, f"hedges in {', '.join(sorted(now.unvalued))}: no USD rate")
         positions = _positions_after(plan, now)
         for (venue, coin), position in positions.items():
             if not position <= limits.max_position_size_usd:
@@ -348,9 +364,9 @@ class Gate:
         refused = self._scoped_limits(plan, now, positions) if self._scoped else None
         if refused is not None:
             return refused
-        loss = -self._day_pnl()
+        loss = self.day_loss()
         if not loss <= limits.max_daily_loss_usd:
-            self._context.trip("daily_loss", f"{loss:.2f} USD lost today")
+            self._context.trip(DAILY_LOSS, f"{loss:.2f} USD lost today")
             return Rejected(Refusal.DAILY_LOSS, f"{loss:.2f} USD lost today")
         return self._rate_limits(plan, now_ns)
 
@@ -371,6 +387,16 @@ class Gate:
             if refused is not None:
                 return refused
         return None
+
+    def exposure(self) -> Exposure:
+        """Everything open, hedges at mark."""
+        return exposure(self._context.ledger, self._rates, self.margin.marks)
+
+    def day_loss(self) -> Decimal:
+        """Loss of the day in the numeraire: what was realised today, and what the open hedges have lost at mid.
+
+        Below 0: a gain that was realised; unrealised gains do not count."""
+        return -self._day_pnl() - min(ZERO, self.unrealised)
 
     def _day_pnl(self) -> Decimal:
         ledger = self._context.ledger
@@ -405,6 +431,10 @@ class Gate:
         """Whether every venue of a plan takes its orders now, and a repair besides."""
         venues = [leg.row.spec.venue for leg in plan.legs]
         return all(self.has_budget(venue, venues.count(venue) + REPAIR_HEADROOM) for venue in set(venues))
+
+    def _funds(self, plan: Plan, *, answered: bool = False) -> Rejected | None:
+        """Balances, and the distance to liquidation that the entry leaves."""
+        return self._money(plan, answered=answered) or self.margin.entry_refusal(plan)
 
     def _money(self, plan: Plan, *, answered: bool = False) -> Rejected | None:
         """Balances and the journal's room; under ``strict`` balances count only once the venues have answered."""

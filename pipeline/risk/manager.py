@@ -17,7 +17,7 @@ from pipeline.execution.records import BreakerRecord
 from pipeline.execution.repair import unmatched_quantities
 from pipeline.model.enums import ArbitrageState
 from pipeline.risk.breakers import venue_breaker
-from pipeline.risk.exposure import RiskMetrics, exposure
+from pipeline.risk.exposure import RiskMetrics, unrealised_pnl
 from pipeline.risk.gate import Gate
 
 POLL_NS = 1_000_000_000
@@ -38,10 +38,13 @@ class RiskManager:
         self._context = context
         self._rates = rates
         self.gate = Gate(context, balances, rates)
+        self.taken_over: Callable[[str], bool] = lambda operation_id: False  # recovery's answer, set by the core
         self.is_monitoring = False
         self.risk_alert_callback: AlertCallback | None = None
         self._next_poll_mono_ns = 0
         self._warned = False
+        self._unvalued: frozenset[str] = frozenset()
+        self._worth: dict[str, Decimal] = {}  # hedge -> its unrealised profit, as it was while both books lived
         self._known: frozenset[str] = frozenset()
         self._faults: dict[str, int] = {}
         self.refusals = 0
@@ -120,6 +123,7 @@ class RiskManager:
         if not self.is_monitoring or now_ns < self._next_poll_mono_ns:
             return
         self._next_poll_mono_ns = now_ns + POLL_NS
+        self._value_hedges()
         metrics = self.get_current_risk_metrics()
         warn_at = self._context.config.risk_limits.warn_exposure_usd
         above = metrics.total_exposure_usd > warn_at
@@ -132,12 +136,32 @@ class RiskManager:
             self._call(CIRCUIT_BREAKER_TRIGGERED, metrics)
         self._known = tripped
 
+    def _value_hedges(self) -> None:
+        """Unrealised profit of the open hedges; a loss of the day beyond the limit trips its breaker, also where no
+        entry asks."""
+        context, gate = self._context, self.gate
+        now = gate.exposure()
+        if now.unvalued - self._unvalued:
+            context.alert(2, "exposure", f"no USD rate for {', '.join(sorted(now.unvalued))}: no entries")
+        self._unvalued = frozenset(now.unvalued)
+        worth = {}
+        for name, hedge in context.ledger.hedges.items():
+            if name not in context.ledger.open_operations:
+                found = unrealised_pnl(hedge, context.instruments, context.market)
+                worth[name] = self._worth.get(name, Decimal(0)) if found is None else found
+        self._worth = worth
+        gate.unrealised = sum(worth.values(), Decimal(0))
+        loss, limit = gate.day_loss(), context.config.risk_limits.max_daily_loss_usd
+        if gate.unrealised < 0 and not loss <= limit:
+            context.trip("daily_loss", f"{loss:.2f} USD lost today, {-gate.unrealised:.2f} of it not realised")
+
     def _call(self, alert_type: str, metrics: RiskMetrics) -> None:
         if self.risk_alert_callback is not None:
             self.risk_alert_callback(alert_type, metrics)
 
     def _reducing(self) -> None:
-        """While an operation is broken for longer than the bound, nothing new is risked anywhere."""
+        """While an operation is broken for longer than the bound, nothing new is risked anywhere; not for one that an
+        operator has taken over."""
         limit_ns = self._context.config.risk_limits.max_unhedged_ms * 1_000_000
         now_ns = self._context.now.mono_ns
         slow = ""
@@ -147,6 +171,7 @@ class RiskManager:
                 operation.state is ArbitrageState.RECOVERING
                 and aged
                 and operation.fills
+                and not self.taken_over(operation.operation_id)
                 and self._has_exposure(operation)
             ):
                 slow = operation.operation_id
@@ -175,7 +200,7 @@ class RiskManager:
 
     def get_current_risk_metrics(self) -> RiskMetrics:
         ledger = self._context.ledger
-        now = exposure(ledger, self._rates)
+        now = self.gate.exposure()
         today = self._context.now.wall_ns // (86_400 * 1_000_000_000)
         return RiskMetrics(
             total_exposure_usd=now.total,
@@ -185,6 +210,7 @@ class RiskManager:
             open_operations=len(ledger.open_operations),
             open_hedges=len(ledger.hedges),
             daily_realized_pnl=ledger.day_pnl if today <= ledger.day else Decimal(0),
+            unrealized_pnl=self.gate.unrealised,
             tripped_breakers=tuple(sorted(ledger.breakers)),
             orders_last_second=self.gate.orders_last_second(self._context.now.mono_ns),
         )

@@ -48,6 +48,7 @@ _GATE = "pipeline.risk.gate:Gate."
 _PLAN = "pipeline.execution.plan:"
 _LOOK = "pipeline.risk.last_look:LastLook."
 _FAST_TESTS = "tests/unit/fast_entry/"
+_MARGIN = "tests/unit/fast_entry/test_attack_margin.py::"
 _SENDS = "tests/unit/workers/test_performer.py::"
 
 
@@ -90,6 +91,8 @@ RULES = (
     Rule("not judged before", Refusal.DUPLICATE, _GATE + "_duplicate", (VERDICT,), _attack("seen before")),
     Rule("direction not under way", Refusal.DUPLICATE, _GATE + "_already_open", (MAY_ENTER,),
          _attack("direction under way")),
+    Rule("not the exit of an open hedge", Refusal.NETS, _GATE + "_netting", (MAY_ENTER,),
+         _attack("exit of an open hedge")),
     Rule("detected lately", Refusal.STALE_AT_EXECUTOR, _GATE + "_stale", (VERDICT,),
          _reason("detected too long ago"), ("detection.max_age_to_trade_ms",)),
     # --- venues and instruments ---
@@ -160,6 +163,11 @@ RULES = (
     Rule("balance enough", Refusal.BALANCE_SHORT, _GATE + "_money", (VERDICT,), _attack("no money to buy")),
     Rule("margin enough", Refusal.MARGIN_LIMIT, _GATE + "_money", (VERDICT,),
          _alone("test_a_hedge_within_one_balance_needs_the_sum"), ("detection.hedge.leverage",)),
+    Rule("distance to liquidation", Refusal.MARGIN_LIMIT, "pipeline.risk.margin_state:MarginState.entry_refusal",
+         (VERDICT,), _MARGIN + "test_an_entry_that_leaves_too_little_distance_passes_neither_path",
+         ("detection.hedge.leverage", "detection.hedge.margin.target_pct")),
+    Rule("liquidation price agreed", Refusal.MARGIN_LIMIT, "pipeline.risk.margin_state:MarginState.entry_refusal",
+         (VERDICT,), _MARGIN + "test_a_liquidation_price_that_differs_from_the_venues_passes_neither_path"),
     Rule("room in the journal", Refusal.JOURNAL_FULL, _GATE + "_money", (MAY_ENTER,), _attack("journal full")),
     Rule("the user's own check", Refusal.BREAKER, _GATE + "_user", (TABLE_OFF, MAY_ENTER), _reason("user")),
     # --- right before the bytes leave ---
@@ -185,6 +193,15 @@ NO_RULE = {
     "detection.min_edge_bps": "from when on the detector counts an episode",
     "detection.dead_after_ms": "when a feed is dead; forced exits may use books up to this age",
     "detection.max_notional_usd": "how large the detector makes an opportunity",
+    "detection.hedge.exit.capital_bps_per_day": "how long an open hedge is held",
+    "detection.hedge.exit.stamp_window_s": "how long an open hedge is held",
+    "detection.hedge.exit.deadline_hours": "when an open hedge must leave",
+    "detection.hedge.exit.max_loss_bps": "when an open hedge must leave",
+    "detection.hedge.exit.forced_slippage_bps": "prices of exits that must be",
+    "detection.hedge.exit.forced_step_s": "prices of exits that must be",
+    "detection.hedge.margin.trigger_pct": "below it the watch adds margin and cuts (risk/margin_watch.py)",
+    "detection.hedge.margin.out_pct": "below it the watch closes",
+    "detection.hedge.margin.mark_interval_ms": "how often the watch looks",
     "detection.trusted_coins": "which coins the catalogue pairs by ticker",
     "execution.durability": "when a record counts as written; the last look sees the time that it took",
     "execution.target_execution_time_ms": "slower operations are counted",

@@ -7,13 +7,14 @@ from decimal import Decimal
 
 from pipeline.model.enums import FeeAssetRule, TradingStatus
 from pipeline.model.structs import CoinIdentity
-from pipeline.sim.exchange.accounts import ApiKey
+from pipeline.sim.exchange.accounts import ApiKey, SimAccount
 from pipeline.sim.exchange.faults import FaultPlan
-from pipeline.sim.exchange.instruments import SimInstrument
+from pipeline.sim.exchange.fees import FeeDeduction
+from pipeline.sim.exchange.instruments import RiskTier, SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_S, ManualClock
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.exchange.venue_ledger import VenueLedger
-from pipeline.sim.scenarios.specs import AccountSpec, CoinSpec, ListingSpec, Scenario, VenueSpec
+from pipeline.sim.scenarios.specs import AccountSpec, CoinSpec, FeeDeductionSpec, ListingSpec, Scenario, VenueSpec
 
 KEY_ROLES = 3  # keys that a generated account gets: the engine's, the guard's, a read-only one
 
@@ -41,9 +42,25 @@ def build_venues(
                 refill_ms=venue_spec.refill_ms,
                 rejects_unfillable=venue_spec.rejects_unfillable,
             )
-            venue.add_account(uid, keys, dict(venue_spec.balances))
+            account = venue.add_account(uid, keys, dict(venue_spec.balances))
+            account.default_leverage = Decimal(venue_spec.leverage)
+            account.default_cross = venue_spec.margin_mode == "cross"
+            account.dual_side = venue_spec.position_mode == "dual"
+            account.account_mode = spec.account_mode
+            _deduct_fees(venue, account, venue_spec.fee_deduction, splits=spec.dialect == "gateio")
             venues[name] = venue
     return venues
+
+
+def _deduct_fees(venue: SimVenue, account: SimAccount, spec: FeeDeductionSpec | None, *, splits: bool) -> None:
+    """The account's deduction coin, with its stock as a deposit."""
+    if spec is None:
+        return
+    account.fee_deduction = FeeDeduction(
+        coin=spec.coin, price=spec.price, rate=spec.rate, splits=splits, enabled=spec.enabled
+    )
+    if spec.balance:
+        venue.settlement.external(account, spec.coin, spec.balance, "deposit")
 
 
 def _keys(exchange: str, account: AccountSpec | None) -> tuple[list[ApiKey], str]:
@@ -103,4 +120,17 @@ def _instrument(
         funding_rate=Decimal(listing.funding_rate),
         funding_interval_s=interval_s,
         funding_next_s=(now_s // interval_s + 1) * interval_s if interval_s else 0,
+        funding_path=listing.funding_path,
+        maintenance_rate=listing.maintenance_rate,
+        leverage_max=listing.leverage_max,
+        risk_tiers=tuple(
+            RiskTier(
+                cap=tier.cap,
+                initial_rate=round(Decimal(1) / tier.leverage_max, 8),
+                maintenance_rate=tier.maintenance_rate,
+                leverage_max=tier.leverage_max,
+                deduction=tier.deduction,
+            )
+            for tier in listing.risk_tiers
+        ),
     )

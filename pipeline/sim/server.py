@@ -9,12 +9,12 @@ and captures, both.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import random
 import re
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,16 @@ from aiohttp import web
 from pipeline.model.errors import ArbitrageEngineError
 from pipeline.sim.control import Control
 from pipeline.sim.exchange.fault_actions import apply_action
-from pipeline.sim.exchange.faults import ACTION_KINDS, NO_FAULTS, ORDER_OPERATIONS, FaultPlan, FaultRule, RequestFaults
+from pipeline.sim.exchange.faults import (
+    ACTION_KINDS,
+    NO_FAULTS,
+    ORDER_OPERATIONS,
+    BadFault,
+    FaultPlan,
+    FaultRule,
+    RequestFaults,
+)
+from pipeline.sim.exchange.futures.timers import arm_timers
 from pipeline.sim.exchange.history import STALE_NS
 from pipeline.sim.exchange.latency import NS_PER_S, SimClock
 from pipeline.sim.exchange.venue import SimVenue
@@ -38,7 +47,6 @@ from pipeline.sim.wire.discovery import load_dialect
 
 HOST = "127.0.0.1"
 BODY_MAX_BYTES = 1 << 20
-MARGIN_CHECK_NS = NS_PER_S
 CLIENT_ID = re.compile(r'(?:newClientOrderId=|origClientOrderId=|"text"\s*:\s*")([A-Za-z0-9_.:/-]+)')
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -90,6 +98,7 @@ class SimExchangeServer:
             urls = await self._serve(exchange, dialect)
             for name, venue in own.items():
                 venue.order_id_text, venue.trade_id_text = dialect.order_id_text, dialect.trade_id_text
+                venue.client_id_prefix = dialect.client_id_prefix
                 info[name] = {
                     **urls.get(name, {}),
                     "source": "synthetic",
@@ -112,7 +121,8 @@ class SimExchangeServer:
             dialect.on_start()
         for raw in self.scenario.faults:
             self.arm(FaultRule.parse(raw))
-        self._arm_timers()
+        for venue in self.venues.values():
+            arm_timers(venue)
         self._info = {
             "ready": True,
             "scenario": self.scenario.name,
@@ -158,33 +168,14 @@ class SimExchangeServer:
             ) from None
         return int(runner.addresses[0][1])
 
-    def _arm_timers(self) -> None:
-        for venue in self.venues.values():
-            for row in venue.instruments.values():
-                if row.is_futures and row.funding_interval_s:
-                    self._plan_funding(venue, row.symbol)
-            if any(row.is_futures for row in venue.instruments.values()):
-                self.clock.call_later(MARGIN_CHECK_NS, partial(self._check_margins, venue))
-
-    def _plan_funding(self, venue: SimVenue, symbol: str) -> None:
-        row = venue.instruments[symbol]
-        delay_ns = row.funding_next_s * NS_PER_S - venue.wall_ns()
-
-        def pay() -> None:
-            venue.apply_funding(symbol)
-            row.funding_next_s += row.funding_interval_s
-            self._plan_funding(venue, symbol)
-
-        self.clock.call_later(max(0, delay_ns), pay)
-
-    def _check_margins(self, venue: SimVenue) -> None:
-        venue.check_margins()
-        self.clock.call_later(MARGIN_CHECK_NS, partial(self._check_margins, venue))
-
     # --- faults ---
 
     def arm(self, rule: FaultRule) -> int:
-        """Arms a rule, or carries out an action at once; the ledger notes either."""
+        """Arms a rule, or carries out an action, at once or at its time; the ledger notes either."""
+        if rule.at_s > 0:
+            due = dataclasses.replace(rule, at_s=0.0)
+            self.clock.call_later(int(rule.at_s * NS_PER_S), lambda: self._arm_due(due))
+            return 0
         self.ledger.append("fault", rule.venue, fault=rule.kind, target=rule.target, symbol=rule.symbol)
         if rule.kind == "disconnect":
             return self._disconnect(rule)
@@ -193,6 +184,13 @@ class SimExchangeServer:
         if rule.kind in ACTION_KINDS:
             return apply_action(self.venues, rule)
         return self.faults.add(rule)
+
+    def _arm_due(self, rule: FaultRule) -> None:
+        """A rule of the scenario that cannot be carried out now leaves its reason in the ledger."""
+        try:
+            self.arm(rule)
+        except BadFault as error:
+            self.ledger.append("fault", rule.venue, fault=rule.kind, symbol=rule.symbol, error=str(error))
 
     def _disconnect(self, rule: FaultRule) -> int:
         count = 0

@@ -4,8 +4,8 @@ A template is made of pieces: ready bytes and placeholders. Compiled (``Template
 pool of bytes; template_writer.py runs it, copies the bytes and writes the numbers of an entry (``slots``) at the
 placeholders: as msgpack (journal bodies) or as text (orders).
 
-Slots are one int64 array: ``LEG_SLOTS`` common ones (``S_*``), then ``LEG_SLOTS`` for each leg (``L_*``), which a
-template names relative to the leg that it is written for.
+The slots are declared in slots.py: those of the entry, then those of each leg, which a template names relative to the
+leg that it is written for.
 """
 
 from __future__ import annotations
@@ -17,67 +17,31 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.model.enums import OrderSide
+from pipeline.templates.slots import (
+    ENTRY_LEG,
+    ENTRY_SLOTS,
+    LEGS,
+    OP_CUT,
+    OP_DECIMAL,
+    OP_DECIMAL_STR,
+    OP_FLOAT64,
+    OP_GAP,
+    OP_ID,
+    OP_INT64,
+    OP_INTEGER,
+    OP_MARK,
+    OP_TEXT,
+    PROGRAM,
+)
 from shm.words import Words
 
 Octets = npt.NDArray[np.uint8]
 
-LEG_SLOTS = 32
-LEGS = 2
+LEG_SLOTS = ENTRY_LEG.WORDS
+assert ENTRY_SLOTS.WORDS == LEG_SLOTS
 SLOTS = LEG_SLOTS * (1 + LEGS)
 BOOKS_OFF = SLOTS  # behind the slots in the same array: the books of both legs
 NUMBER_MAX = 1 << 62  # a product of slot and factor beyond this is never written: the exact path takes it
-
-# --- common slots ---
-S_OPERATION = 0  # counter of the operation's id
-S_OPPORTUNITY = 1
-S_TYPE = 2
-S_EDGE_DETECT = 3  # bits of a float64
-S_EDGE_SEND = 4
-S_DIRECTION = 5
-S_TRIGGER_MONO_NS = 6
-S_DETECT_MONO_NS = 7
-S_DEQUEUED_MONO_NS = 8
-S_GATE_MONO_NS = 9
-S_EXPIRY_WALL_MS = 10
-S_LARGEST_LEG = 11  # whose notional is the operation's
-S_ORDERS = 16  # four of each order: its size, begin and end of its signed part, place of its signature
-ORDER_SLOTS = 4
-
-# --- slots of a leg (L_* of leg k lies at LEG_SLOTS * (k + 1) + L_*) ---
-L_INSTRUMENT = 0
-L_SIDE = 1
-L_LOTS = 2
-L_TICKS = 3
-L_BEST_FP = 4
-L_BOOK_SEQ = 5
-L_UPDATE_ID = 6
-L_PROOF_MONO_NS = 7
-L_RECV_MONO_NS = 8
-L_NOTIONAL = 9  # lots x ticks in the row's own digits
-L_VENUE = 10
-L_CLIENT = 11  # counter of the client id
-L_NOW_MS = 12  # the venue's clock
-L_NOW_S = 13
-L_EXPIRY_MS = 14  # on the venue's clock
-L_NUMBER = 15  # 0, 1
-L_SIGN_FROM = 17
-L_SIGN_TO = 18
-L_SIGNATURE = 19
-
-OP_TEXT = 0
-OP_INT64 = 1
-OP_FLOAT64 = 2
-OP_DECIMAL = 3
-OP_DECIMAL_STR = 4
-OP_INTEGER = 5
-OP_ID = 6
-OP_MARK = 7
-OP_GAP = 8
-OP_CUT = 9
-OP_WORDS = 4
-PROGRAM_SPANS = 0  # word of the program with the place of its spans (first and last operation of each template)
-PROGRAM_OPS = 1
-PROGRAM_EXTRA = 2  # first of the words that the owner of the templates put in
 PLACEHOLDER_BYTES_MAX = 64  # more than any placeholder but a gap ever takes
 DIGITS_MAX = 28  # with them the text of any slot is shorter than 32 characters, msgpack's short string
 
@@ -266,6 +230,6 @@ class TemplateTable:
         """(program int64, pool uint8) for the writer. Program: places of spans and operations, ``extra``, those two."""
         spans = np.array(self._spans, np.int64).reshape(-1)
         ops = np.array(self._ops, np.int64).reshape(-1)
-        first = PROGRAM_EXTRA + len(extra)
+        first = PROGRAM.WORDS + len(extra)
         head = np.array([first, first + len(spans)], np.int64)
         return np.concatenate([head, extra, spans, ops]), np.frombuffer(bytes(self._pool) + bytes(1), np.uint8).copy()

@@ -5,8 +5,7 @@ Each function writes into ``out`` (uint8) from ``at`` on and returns the place b
 
 from __future__ import annotations
 
-from pipeline.templates.template import (
-    LEG_SLOTS,
+from pipeline.templates.slots import (
     OP_DECIMAL,
     OP_DECIMAL_STR,
     OP_FLOAT64,
@@ -16,11 +15,10 @@ from pipeline.templates.template import (
     OP_INTEGER,
     OP_MARK,
     OP_TEXT,
-    OP_WORDS,
-    PROGRAM_OPS,
-    PROGRAM_SPANS,
-    Octets,
+    PROGRAM,
+    TEMPLATE_OP,
 )
+from pipeline.templates.template import LEG_SLOTS, Octets
 from shm.jit import njit_bare
 from shm.words import Words
 
@@ -91,12 +89,12 @@ def fill_template(
 ) -> int:
     """Template number ``template`` with the numbers in ``slots``; leg slots are those of leg ``leg_number`` (0, 1)."""
     base = LEG_SLOTS * leg_number
-    span = program[PROGRAM_SPANS] + 2 * template
+    span = program[PROGRAM.spans_off] + 2 * template
     for op in range(program[span], program[span + 1]):
-        word = program[PROGRAM_OPS] + op * OP_WORDS
-        kind, slot = program[word], program[word + 1]
+        word = program[PROGRAM.ops_off] + op * TEMPLATE_OP.WORDS
+        kind, slot = program[word + TEMPLATE_OP.kind], program[word + TEMPLATE_OP.slot]
         if kind == OP_TEXT:
-            at = put_text(out, at, pool, slot, program[word + 2])
+            at = put_text(out, at, pool, slot, program[word + TEMPLATE_OP.factor])
             continue
         if slot >= LEG_SLOTS:
             slot += base
@@ -105,7 +103,7 @@ def fill_template(
             continue
         if kind == OP_GAP:
             slots[slot] = at
-            at += program[word + 2]
+            at += program[word + TEMPLATE_OP.factor]
             continue
         value = slots[slot]
         if kind == OP_INT64:
@@ -117,15 +115,16 @@ def fill_template(
         elif kind == OP_INTEGER:
             at = put_number(out, at, value, 0)
         elif kind == OP_DECIMAL:
-            at = put_number(out, at, value * program[word + 2], program[word + 3])
+            at = put_number(out, at, value * program[word + TEMPLATE_OP.factor], program[word + TEMPLATE_OP.digits])
         elif kind == OP_DECIMAL_STR:
-            end = put_number(out, at + 1, value * program[word + 2], program[word + 3])
+            digits = program[word + TEMPLATE_OP.digits]
+            end = put_number(out, at + 1, value * program[word + TEMPLATE_OP.factor], digits)
             out[at] = 0xA0 | (end - at - 1)  # a number is shorter than 32 characters
             at = end
         elif kind == OP_ID:
-            size = program[word + 3]
+            size = program[word + TEMPLATE_OP.digits]
             if size > 0:
-                end = put_base36(out, put_text(out, at + 1, pool, program[word + 2], size), value)
+                end = put_base36(out, put_text(out, at + 1, pool, program[word + TEMPLATE_OP.factor], size), value)
                 out[at] = 0xA0 | (end - at - 1)
                 at = end
             else:

@@ -13,6 +13,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pipeline.sim.exchange.latency import NS_PER_MS, ManualClock
 from pipeline.sim.exchange.order_book import ASK, BID
 from pipeline.sim.exchange.venue import SimVenue
+from pipeline.sim.scenarios.specs import ListingSpec, PairSpec, Scenario
 
 BPS = Decimal(10_000)
 LEVELS = 5
@@ -82,3 +83,20 @@ class ScriptedMarket:
                 self._clock.call_later(step_ms * NS_PER_MS, step)
 
         step()
+
+    def follow_scenario(self, scenario: Scenario, *, seconds: float, step_ms: int = 100) -> None:
+        """Every quoted listing follows its pair's price path and its own basis path, its mid now being their start."""
+        starts = dict(self.quotes)
+        for (venue, symbol), quote in starts.items():
+            row = self._venues[venue].instruments[symbol]
+            pair = scenario.pairs[row.pair]
+            listing = pair.listings[venue]
+
+            def path(
+                at_s: float, quote: Quote = quote, pair: PairSpec = pair, listing: ListingSpec = listing
+            ) -> Decimal:
+                factor = pair.factor_at(at_s) / pair.factor_at(0.0)
+                basis = (1.0 + listing.basis_at(at_s) * 1e-4) / (1.0 + listing.basis_at(0.0) * 1e-4)
+                return quote.mid * Decimal(factor * basis)
+
+            self.follow([(venue, symbol)], path, seconds=seconds, step_ms=step_ms)

@@ -8,30 +8,29 @@ decide about each request, and every request is a row of the venue's ledger.
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
 
 from pipeline.execution.events import (
+    AddMargin,
     CancelOrder,
     FetchFills,
     FetchFunding,
     FillsAnswer,
     FundingAnswer,
+    MarginAnswer,
     QueryAnswer,
     QueryOrder,
     SweepAnswer,
     SweepVenue,
 )
-from pipeline.model.enums import InstrumentKind, OrderKind, OrderState
+from pipeline.model.enums import InstrumentKind, OrderState
 from pipeline.model.errors import (
-    InsufficientBalance,
     OutcomeUnknown,
     RateLimited,
-    TradingDisabled,
     VenueError,
     VenueRejected,
     VenueUnavailable,
 )
-from pipeline.model.structs import Balance, Fill, Funding, OrderRequest, OrderUpdate, Position
+from pipeline.model.structs import ZERO, Balance, Fill, Funding, OrderRequest, OrderUpdate, Position
 from pipeline.model.venue_events import (
     CancelOutcome,
     FundingNotice,
@@ -43,33 +42,22 @@ from pipeline.model.venue_events import (
 from pipeline.sim.exchange.accounts import SimAccount, SimPosition
 from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, OrderEvent, PositionEvent, TradeEvent
 from pipeline.sim.exchange.faults import NO_FAULTS, RequestFaults
+from pipeline.sim.exchange.futures.margin import maintenance_margin, tier_of, unrealised
 from pipeline.sim.exchange.history import STALE_NS
 from pipeline.sim.exchange.latency import NS_PER_MS
 from pipeline.sim.exchange.orders import (
     OrderStatus,
     RejectReason,
     SimOrder,
-    SimOrderRequest,
     SimReject,
     SimTrade,
 )
 from pipeline.sim.exchange.venue import SimVenue
-from pipeline.sim.wire.rate_limits import Budget, WindowLimiter
+from pipeline.sim.wire.rate_limits import WindowLimiter
+from pipeline.virtual.orders import PLACE_BUDGET, PLACE_BUDGETS, REJECTIONS, sim_request
 
-Event = (
-    PlaceOutcome | CancelOutcome | OrderUpdate | Fill | Balance | Position | SessionState | FundingNotice | MoneyNotice
-)
-Answer = QueryAnswer | FillsAnswer | FundingAnswer | SweepAnswer
+Answer = QueryAnswer | FillsAnswer | FundingAnswer | SweepAnswer | MarginAnswer
 Emit = Callable[[object], None]
-
-PLACE_BUDGET = Budget(10, 1_000)  # of venues that the table does not name
-PLACE_BUDGETS = {"mexc_spot": Budget(5, 1_000), "gateio_spot": Budget(10, 1_000), "gateio_futures": Budget(100, 1_000)}
-REJECTIONS: dict[RejectReason, type[VenueRejected]] = {
-    RejectReason.INSUFFICIENT_BALANCE: InsufficientBalance,
-    RejectReason.INSUFFICIENT_MARGIN: InsufficientBalance,
-    RejectReason.SYMBOL_HALTED: TradingDisabled,
-    RejectReason.SIDE_BARRED: TradingDisabled,
-}
 
 
 class VenueLink:
@@ -143,7 +131,7 @@ class VenueLink:
             self._outcome(generation, request, OutcomeKind.UNKNOWN, None, error, faults)
             return
         try:
-            order = self.venue.place(self.account, _sim_request(request))
+            order = self.venue.place(self.account, sim_request(request))
         except SimReject as refusal:
             kind = REJECTIONS.get(refusal.reason, VenueRejected)
             rejected = kind(f"{self.name}: {refusal}", venue=self.name, api_code=refusal.reason.value)
@@ -343,6 +331,23 @@ class VenueLink:
 
         self.ask("trades", action.symbol, answer)
 
+    def add_margin(self, action: AddMargin) -> None:
+        """Takes free balance into an isolated position."""
+
+        def answer(error: str) -> None:
+            if not error:
+                position = self.venue.position(self.account, action.symbol)
+                available = self.venue.margin_account(self.account).available
+                try:
+                    if not position.qty or position.is_cross:
+                        raise SimReject(RejectReason.INSUFFICIENT_MARGIN, "no isolated position")
+                    self.venue.settlement.add_margin(self.account, position, action.amount, available)
+                except SimReject as refusal:
+                    error = str(refusal)
+            self.later(MarginAnswer(action.venue, action.symbol, action.amount, error))
+
+        self.ask("leverage", action.symbol, answer)
+
     def fetch_funding(self, action: FetchFunding) -> None:
         def answer(error: str) -> None:
             rows = () if error else tuple(self.funding(action.since_wall_ms))
@@ -402,12 +407,15 @@ class VenueLink:
         ]
 
     def _update(self, order: SimOrder, source: str) -> OrderUpdate:
+        """An order as the venue's codec reads it: a forced one has no id of ours and did not end as ``filled``."""
         state = {
             OrderStatus.NEW: OrderState.OPEN,
             OrderStatus.PARTIALLY_FILLED: OrderState.PARTIALLY_FILLED,
             OrderStatus.FILLED: OrderState.FILLED,
             OrderStatus.CANCELED: OrderState.CANCELLED,
         }[order.status]
+        if order.forced and order.finish_as != "filled":
+            state = OrderState.CANCELLED
         return OrderUpdate(
             venue=self.name,
             symbol=order.symbol,
@@ -419,10 +427,15 @@ class VenueLink:
             venue_wall_ms=order.updated_ms,
             recv_mono_ns=self._clock.mono_ns(),
             source=source,
-            reason="" if order.is_open else order.finish_as,
+            reason="" if order.is_open else order.text if order.finish_as == "filled" else order.finish_as,
         )
 
     def _fill(self, trade: SimTrade, source: str) -> Fill:
+        """As the codecs tell it: a deduction coin's part stands alone where nothing was paid in the plain asset."""
+        fee, asset = trade.fee, trade.fee_asset
+        extra = ((trade.coin_asset, trade.coin_fee),) if trade.coin_fee else ()
+        if not fee and extra:
+            (asset, fee), extra = extra[0], ()
         return Fill(
             venue=self.name,
             symbol=trade.symbol,
@@ -432,8 +445,9 @@ class VenueLink:
             side=trade.side,
             qty=trade.qty,
             price=trade.price,
-            fee=trade.fee,
-            fee_asset=trade.fee_asset,
+            fee=fee,
+            fee_asset=asset,
+            extra_fees=extra,
             is_maker=trade.is_maker,
             venue_wall_ms=trade.ts_ms,
             recv_mono_ns=self._clock.mono_ns(),
@@ -441,13 +455,19 @@ class VenueLink:
         )
 
     def _position(self, row: SimPosition) -> Position:
+        mark, listing = self.venue.mark_price(row.symbol), self.venue.instruments[row.symbol]
         return Position(
             venue=self.name,
             symbol=row.symbol,
             qty=row.qty,
             entry_price=row.entry_price,
-            mark_price=self.venue.mark_price(row.symbol),
+            mark_price=mark,
             recv_mono_ns=self._clock.mono_ns(),
+            margin=row.margin,
+            unrealised_pnl=unrealised(row, mark),
+            liquidation_price=self.venue.liquidation_price(self.account, row) or ZERO,
+            maintenance_rate=tier_of(listing, abs(row.qty) * mark).maintenance_rate,
+            maintenance_margin=maintenance_margin(listing, row.qty, mark),
         )
 
     # --- inside ---
@@ -470,17 +490,3 @@ class VenueLink:
 
     def _unknown(self, text: str) -> OutcomeUnknown:
         return OutcomeUnknown(f"{self.name}: {text}", venue=self.name)
-
-
-def _sim_request(request: OrderRequest) -> SimOrderRequest:
-    return SimOrderRequest(
-        symbol=request.symbol,
-        side=request.side,
-        kind=request.kind,
-        tif=request.tif,
-        qty=request.qty,
-        price=request.price if request.kind is OrderKind.LIMIT else Decimal(0),
-        client_id=request.client_id,
-        reduce_only=request.reduce_only,
-        expiry_wall_ms=request.expiry_wall_ms,
-    )

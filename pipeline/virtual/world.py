@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from pipeline.core import ExecutionCore
 from pipeline.execution.events import (
     AccountSnapshot,
     Action,
+    AddMargin,
     Alert,
     Append,
     BalancesAnswer,
@@ -42,6 +44,7 @@ from pipeline.execution.events import (
 )
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.records import TYPE_OF_RECORD
+from pipeline.model.account_fees import with_account_fees
 from pipeline.model.config import EngineConfig, ExchangeConfig, MarketConfig
 from pipeline.model.enums import InstrumentKind, Mode, OpportunityType, Refusal
 from pipeline.model.errors import VenueUnavailable
@@ -49,20 +52,20 @@ from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
 from pipeline.model.structs import Balance, InstrumentSpec, Position
 from pipeline.sim.exchange.fault_actions import apply_action
 from pipeline.sim.exchange.faults import ACTION_KINDS, FaultPlan, FaultRule
+from pipeline.sim.exchange.futures.timers import arm_timers
 from pipeline.sim.exchange.latency import NS_PER_MS, NS_PER_S, ManualClock
-from pipeline.sim.exchange.order_book import ASK, BID
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 from pipeline.sim.factory import build_venues
 from pipeline.sim.scenarios.specs import Scenario, load_scenario
+from pipeline.virtual.books import book_words
 from pipeline.virtual.market import Quote, ScriptedMarket
 from pipeline.virtual.venue_link import VenueLink
-from shm import layout as ly
+from shm.layout import BOOK
 
 START_NS = 1_000 * NS_PER_S
 TICK_NS = 20 * NS_PER_MS
 ACCOUNT_POLL_NS = 200 * NS_PER_MS
-MARGIN_CHECK_NS = 1_000 * NS_PER_MS  # as sim/server.py
 LEASE_FOR_EVER_NS = 2**62
 
 
@@ -126,9 +129,11 @@ class VirtualWorld:
         self._row_of = {(row.spec.venue, row.spec.symbol): row for row in self.instruments}
         for venue in self.venues.values():
             venue.open_charts()
-            self._arm_timers(venue)
+            arm_timers(venue)
         for name, symbol in self.market.quotes:
             self._publish(name, symbol)
+        for rule in self.scenario.faults:
+            self.arm(**rule)
         self._start_life()
 
     def _config(self, settings: dict[str, Any]) -> EngineConfig:
@@ -143,7 +148,7 @@ class VirtualWorld:
 
     def _spec(self, venue: SimVenue, symbol: str) -> InstrumentSpec:
         row = venue.instruments[symbol]
-        return InstrumentSpec(
+        spec = InstrumentSpec(
             venue=venue.name,
             symbol=symbol,
             base=row.base,
@@ -166,28 +171,7 @@ class VirtualWorld:
             reference_price=venue.mark_price(symbol),
             identity=row.identity,
         )
-
-    def _arm_timers(self, venue: SimVenue) -> None:
-        rows = [row for row in venue.instruments.values() if row.is_futures]
-        for row in rows:
-            if row.funding_interval_s:
-                self._plan_funding(venue, row.symbol)
-        if rows:
-            self.clock.call_later(MARGIN_CHECK_NS, lambda: self._check_margins(venue))
-
-    def _plan_funding(self, venue: SimVenue, symbol: str) -> None:
-        row = venue.instruments[symbol]
-
-        def pay() -> None:
-            venue.apply_funding(symbol)
-            row.funding_next_s += row.funding_interval_s
-            self._plan_funding(venue, symbol)
-
-        self.clock.call_later(max(0, row.funding_next_s * NS_PER_S - venue.wall_ns()), pay)
-
-    def _check_margins(self, venue: SimVenue) -> None:
-        venue.check_margins()
-        self.clock.call_later(MARGIN_CHECK_NS, lambda: self._check_margins(venue))
+        return with_account_fees(spec, self.config.fees.get(venue.name))
 
     # --- ports of the core ---
 
@@ -202,9 +186,6 @@ class VirtualWorld:
 
     def has_room(self, size_bytes: int) -> bool:
         return self.journal_room
-
-    def latched_now(self) -> bool:
-        return self.latched
 
     def now(self) -> Now:
         return Now(self.clock.mono_ns(), self.clock.wall_ns())
@@ -318,6 +299,8 @@ class VirtualWorld:
                 self.links[action.venue].fetch_fills(action)
             elif isinstance(action, FetchFunding):
                 self.links[action.venue].fetch_funding(action)
+            elif isinstance(action, AddMargin):
+                self.links[action.venue].add_margin(action)
             elif isinstance(action, FetchBalances):
                 self._fetch_balances(action)
             elif isinstance(action, Refused):
@@ -396,26 +379,10 @@ class VirtualWorld:
 
     def _publish(self, venue: str, symbol: str) -> None:
         row, sim = self._row_of[venue, symbol], self.venues[venue]
-        listing, book = sim.instruments[symbol], sim.books[symbol]
         self._book_seq += 1
         now_ns = self.clock.mono_ns()
-        words = [0] * ly.BOOK_RECORD_WORDS
-        words[ly.BR_SEQ] = 2 * self._book_seq
-        words[ly.BR_INSTRUMENT] = row.instrument_id
-        words[ly.BR_ROW_EPOCH] = row.row_epoch
-        words[ly.BR_UPDATE_ID] = book.update_id
-        words[ly.BR_RECV_MONO_NS] = now_ns
-        words[ly.BR_VENUE_WALL_NS] = sim.wall_ns() - self._feed_lag_ns(venue)
-        for side, count, price_at, qty_at, absent in (
-            (BID, ly.BR_BID_COUNT, ly.BR_BID_PRICE, ly.BR_BID_QTY, ly.ABSENT_BID),
-            (ASK, ly.BR_ASK_COUNT, ly.BR_ASK_PRICE, ly.BR_ASK_QTY, ly.ABSENT_ASK),
-        ):
-            top = book.top(side, ly.BOOK_DEPTH)
-            words[count] = len(top)
-            words[price_at : price_at + ly.BOOK_DEPTH] = [absent] * ly.BOOK_DEPTH
-            for level, (ticks, units) in enumerate(top):
-                words[price_at + level] = int(listing.price(ticks).scaleb(row.price_exp))
-                words[qty_at + level] = int(listing.qty(units).scaleb(row.qty_exp))
+        sent_ns = sim.wall_ns() - self._feed_lag_ns(venue)
+        words = book_words(row, sim, seq=2 * self._book_seq, recv_mono_ns=now_ns, venue_wall_ns=sent_ns)
         self._books[row.instrument_id] = BookView(words, now_ns)
         if self.finder_on:
             self.find(row)
@@ -443,10 +410,10 @@ class VirtualWorld:
         books = self._books.get(buy.instrument_id), self._books.get(sell.instrument_id)
         if books[0] is None or books[1] is None:
             return None
-        ask, bid = books[0].words[ly.BR_ASK_PRICE], books[1].words[ly.BR_BID_PRICE]
-        if not books[0].words[ly.BR_ASK_COUNT] or not books[1].words[ly.BR_BID_COUNT] or ask >= bid:
+        ask, bid = books[0].words[BOOK.ask_price_fp], books[1].words[BOOK.bid_price_fp]
+        if not books[0].words[BOOK.ask_count] or not books[1].words[BOOK.bid_count] or ask >= bid:
             return None
-        there = min(books[0].words[ly.BR_ASK_QTY], books[1].words[ly.BR_BID_QTY])
+        there = min(books[0].words[BOOK.ask_qty_fp], books[1].words[BOOK.bid_qty_fp])
         wanted = there if qty is None else min(there, int(qty.scaleb(buy.qty_exp)))
         now_ns = self.clock.mono_ns()
         futures = InstrumentKind.PERPETUAL in (buy.spec.kind, sell.spec.kind)
@@ -457,14 +424,14 @@ class VirtualWorld:
                 side=side,
                 limit_price_fp=price,
                 qty_fp=wanted,
-                book_seq=view.words[ly.BR_SEQ],
-                update_id=view.words[ly.BR_UPDATE_ID],
+                book_seq=view.words[BOOK.seq],
+                update_id=view.words[BOOK.update_id],
                 proof_mono_ns=view.proof_mono_ns,
-                recv_mono_ns=view.words[ly.BR_RECV_MONO_NS],
+                recv_mono_ns=view.words[BOOK.recv_mono_ns],
                 best_price_fp=price,
                 notional=price / 10**row.price_exp * wanted / 10**row.qty_exp,
                 row_epoch=row.row_epoch,
-                writer_epoch=view.words[ly.BR_WRITER_EPOCH],
+                writer_epoch=view.words[BOOK.writer_epoch],
             )
             for row, side, price, view in ((buy, 1, ask, books[0]), (sell, -1, bid, books[1]))
         )
@@ -492,9 +459,23 @@ class VirtualWorld:
 
     # --- what the world does ---
 
+    def follow_scenario(self, *, seconds: float, step_ms: int = 100) -> None:
+        """The quoted listings follow the scenario's price and basis paths from now on."""
+        self.market.follow_scenario(self.scenario, seconds=seconds, step_ms=step_ms)
+
     def arm(self, **rule: Any) -> int:
-        """Arms a fault (sim/exchange/faults.py) or carries out a venue's own act at once."""
+        """Arms a fault (sim/exchange/faults.py) or carries out a venue's own act, at once or ``at_s`` from now."""
         parsed = FaultRule.parse(rule)
+        if parsed.at_s > 0:
+
+            def due() -> None:
+                self._arm_now(replace(parsed, at_s=0.0))
+
+            self.clock.call_later(int(parsed.at_s * NS_PER_S), due)
+            return 0
+        return self._arm_now(parsed)
+
+    def _arm_now(self, parsed: FaultRule) -> int:
         self.ledger.append("fault", parsed.venue, fault=parsed.kind, target=parsed.target, symbol=parsed.symbol)
         if parsed.kind == "disconnect":
             for name, link in self.links.items():

@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-import ccxt.pro
 import pytest
 
 from tests.worlds.client_support import HostedSim, credentials, point
+from tests.worlds.later import ccxt, ccxt_pro
 
 T = TypeVar("T")
 WATCHDOG_S = 240
@@ -31,7 +31,7 @@ def drive(sim: HostedSim, case: str, body: Callable[[Any], Awaitable[T]]) -> T:
     kind, venue, _, _, options = CASES[case]
 
     async def run() -> T:
-        exchange = point(getattr(ccxt.pro, kind)(credentials(sim, venue) | options), sim, venue)
+        exchange = point(getattr(ccxt_pro, kind)(credentials(sim, venue) | options), sim, venue)
         try:
             return await asyncio.wait_for(body(exchange), WATCHDOG_S)
         finally:

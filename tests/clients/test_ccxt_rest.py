@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import ccxt
 import pytest
 
 from tests.worlds.client_support import HostedSim, credentials, point
+from tests.worlds.later import ccxt
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-import gate_api
 import pytest
-from gate_api.exceptions import GateApiException
 
+from pipeline.sim.exchange.fault_actions import apply_action
+from pipeline.sim.exchange.faults import FaultRule
 from tests.worlds.client_support import HostedSim
+from tests.worlds.later import gate_api
 
 
 def client(sim: HostedSim, secret: str | None = None) -> Any:
@@ -55,7 +56,7 @@ def test_spot_order_lives_and_dies(spot: Any) -> None:
     assert [row.id for row in open_pairs["BTC_USDT"].orders] == [placed.id]
     cancelled = spot.cancel_order(placed.id, "BTC_USDT")
     assert (cancelled.status, cancelled.finish_as) == ("cancelled", "cancelled")
-    with pytest.raises(GateApiException) as refused:
+    with pytest.raises(gate_api.exceptions.GateApiException) as refused:
         spot.cancel_order(placed.id, "BTC_USDT")
     assert refused.value.label == "ORDER_CANCELLED"
     assert placed.id in [row.id for row in spot.list_orders("BTC_USDT", "finished")]
@@ -102,7 +103,7 @@ def test_dead_man_switch_is_armed_and_disarmed(spot: Any, futures: Any) -> None:
     task = gate_api.CountdownCancelAllFuturesTask(timeout=30, contract="BTC_USDT")
     assert int(futures.countdown_cancel_all_futures("usdt", task).trigger_time) > 0
     task = gate_api.CountdownCancelAllFuturesTask(timeout=3)
-    with pytest.raises(GateApiException):
+    with pytest.raises(gate_api.exceptions.GateApiException):
         futures.countdown_cancel_all_futures("usdt", task)
 
 
@@ -136,7 +137,7 @@ def test_futures_order_is_found_by_both_ids_and_cancelled(futures: Any) -> None:
     book = futures.list_futures_order_book("usdt", "ETH_USDT", limit=5)
     price = str(round(Decimal(book.bids[0].p) * Decimal("0.97"), 1))
     order = gate_api.FuturesOrder(contract="ETH_USDT", size="-2", price=price, tif="poc", text="t-fut-2")
-    with pytest.raises(GateApiException) as refused:
+    with pytest.raises(gate_api.exceptions.GateApiException) as refused:
         futures.create_futures_order("usdt", order)
     assert refused.value.label == "ORDER_POC_IMMEDIATE"
     order = gate_api.FuturesOrder(contract="ETH_USDT", size="2", price=price, tif="poc", text="t-fut-3")
@@ -146,13 +147,13 @@ def test_futures_order_is_found_by_both_ids_and_cancelled(futures: Any) -> None:
     assert [row.id for row in futures.list_futures_orders("usdt", "open", contract="ETH_USDT")] == [placed.id]
     gone = futures.cancel_futures_order("usdt", str(placed.id))
     assert (gone.status, gone.finish_as) == ("finished", "cancelled")
-    with pytest.raises(GateApiException) as missing:
+    with pytest.raises(gate_api.exceptions.GateApiException) as missing:
         futures.get_futures_order("usdt", "t-nobody")
     assert missing.value.label == "ORDER_NOT_FOUND"
 
 
 def test_wrong_secret_is_refused(sim: HostedSim) -> None:
-    with pytest.raises(GateApiException) as refused:
+    with pytest.raises(gate_api.exceptions.GateApiException) as refused:
         gate_api.SpotApi(client(sim, "wrong")).list_spot_accounts()
     assert refused.value.label == "INVALID_SIGNATURE"
 
@@ -184,7 +185,7 @@ def test_spot_orders_are_amended_one_by_one_and_in_a_batch(spot: Any, sim: Hoste
     (own,) = sim.call(lambda: venue.open_orders(account, "DOGE_USDT"))
     assert (own.qty, own.price) == (Decimal(80), Decimal(prices[1]))
     for change, label in (({}, "MISSING_REQUIRED_PARAM"), ({"amount": "900000"}, "BALANCE_NOT_ENOUGH")):
-        with pytest.raises(GateApiException) as refused:
+        with pytest.raises(gate_api.exceptions.GateApiException) as refused:
             spot.amend_order(placed.id, gate_api.OrderPatch(currency_pair="DOGE_USDT", **change))
         assert refused.value.label == label
     (gone,) = spot.cancel_orders(currency_pair="DOGE_USDT", side="buy")
@@ -208,7 +209,7 @@ def test_futures_orders_are_amended_placed_and_cancelled_in_batches(futures: Any
     ]
     done, missing = futures.amend_batch_future_orders("usdt", requests)
     assert done.succeeded and Decimal(done.size) == 4 and missing.label == "ORDER_NOT_FOUND"
-    with pytest.raises(GateApiException) as refused:
+    with pytest.raises(gate_api.exceptions.GateApiException) as refused:
         futures.amend_futures_order("usdt", str(first.id), gate_api.FuturesOrderAmendment(size="-4"))
     assert refused.value.label == "INVALID_PARAM_VALUE"
     gone, unknown = futures.cancel_batch_future_orders("usdt", [str(first.id), "1"])
@@ -230,7 +231,7 @@ def test_candles_of_both_markets_come_by_limit_or_by_span_and_never_by_both(spot
         lambda: spot.list_candlesticks("BTC_USDT", interval="7m"),
         lambda: futures.list_futures_candlesticks("usdt", "BTC_USDT", _from=now_s - 90_000, to=now_s, interval="10s"),
     ):
-        with pytest.raises(GateApiException) as refused:
+        with pytest.raises(gate_api.exceptions.GateApiException) as refused:
             call()
         assert refused.value.label == "INVALID_PARAM_VALUE"
 
@@ -266,7 +267,7 @@ def test_futures_dual_mode_by_its_own_endpoints(futures: Any) -> None:
     send("-3")
     assert held() == {"dual_long": 5, "dual_short": -3}
     assert {row.leverage for row in futures.update_dual_mode_position_leverage("usdt", contract, "7")} == {"7"}
-    with pytest.raises(GateApiException) as refused:
+    with pytest.raises(gate_api.exceptions.GateApiException) as refused:
         futures.get_position("usdt", contract)
     assert refused.value.label == "POSITION_DUAL_MODE"
     send("-2", reduce_only=True)
@@ -276,3 +277,75 @@ def test_futures_dual_mode_by_its_own_endpoints(futures: Any) -> None:
     assert held() == {"dual_long": 0, "dual_short": 0}
     assert futures.set_position_mode("usdt", "single").position_mode == "single"
     assert futures.list_position_close("usdt", contract=contract)[0].side in ("long", "short")
+
+
+def act(sim: HostedSim, **rule: Any) -> None:
+    sim.call(lambda: apply_action(sim.server.venues, FaultRule.parse({"venue": "gateio_futures", **rule})))
+
+
+def test_forced_closes_are_listed_with_their_orders(futures: Any, sim: HostedSim) -> None:
+    symbol = "SOL_USDT"
+    for size in ("6", "-5"):
+        futures.create_futures_order("usdt", gate_api.FuturesOrder(contract=symbol, size=size, price="0", tif="ioc"))
+        if size == "6":
+            act(sim, kind="liquidate", symbol=symbol)
+        else:
+            act(sim, kind="adl", symbol=symbol, amount="2")
+    (liquidated,) = futures.list_liquidates("usdt", contract=symbol)
+    assert (Decimal(liquidated.size), Decimal(liquidated.left), liquidated.leverage) == (6, 0, "10")
+    order = futures.get_futures_order("usdt", str(liquidated.order_id))
+    assert (order.is_liq, order.finish_as, order.text) == (True, "liquidated", f"liq-{order.id}")
+    (deleveraged,) = futures.list_auto_deleverages("usdt", contract=symbol)
+    assert (Decimal(deleveraged.trade_size), Decimal(deleveraged.position_size)) == (2, -3)
+    assert {row.text for row in futures.get_my_trades("usdt", contract=symbol, order=deleveraged.order_id)} == {
+        "auto_deleveraging"
+    }
+    closed, *_ = futures.list_position_close("usdt", contract=symbol)
+    assert (closed.side, closed.text) == ("long", order.text)
+    position = futures.get_position("usdt", symbol)
+    assert (position.pos_margin_mode, position.lever, Decimal(position.size)) == ("isolated", "10", -3)
+    assert Decimal(position.liq_price) > Decimal(position.mark_price)
+    crossed = futures.update_contract_position_leverage("usdt", symbol, "5", "cross")
+    assert (crossed.pos_margin_mode, crossed.leverage, crossed.cross_leverage_limit) == ("cross", "0", "5")
+    assert position.liq_price != crossed.liq_price
+    account = futures.list_futures_accounts("usdt")
+    assert Decimal(account.cross_maintenance_margin) > 0 and Decimal(account.cross_mmr) > 1
+    act(sim, kind="adl", symbol=symbol)
+    (tier,) = futures.list_futures_risk_limit_tiers("usdt", contract=symbol)
+    assert (tier.risk_limit, tier.maintenance_rate, tier.deduction) == ("1000000", "0.005", "0")
+
+
+def test_modes_and_rights_of_the_account_are_read_and_set(futures: Any, sim: HostedSim) -> None:
+    unified, account = gate_api.UnifiedApi(client(sim)), gate_api.AccountApi(client(sim))
+    assert unified.get_unified_mode().mode == "classic" and futures.list_futures_accounts("usdt").margin_mode == 0
+    assert account.get_account_detail().key.mode == 1
+    with pytest.raises(gate_api.exceptions.GateApiException):
+        unified.list_unified_accounts()
+    unified.set_unified_mode(gate_api.UnifiedModeSet(mode="portfolio"))
+    assert unified.get_unified_mode().mode == "portfolio" and futures.list_futures_accounts("usdt").margin_mode == 2
+    shown = unified.list_unified_accounts()
+    assert shown.mode == "portfolio" and Decimal(shown.balances["USDT"].equity) > 0
+    act(sim, kind="change_mode", venue="*", text="classic")
+    assert unified.get_unified_mode().mode == "classic"
+    key = account.get_account_main_keys()
+    assert {row.name: row.read_only for row in key.perms} == {"wallet": False, "spot": False, "futures": False}
+    reader = sim.info["venues"]["gateio_spot"]["keys"][2]
+    config = gate_api.Configuration(
+        host=sim.info["venues"]["gateio_spot"]["rest"], key=reader["api_key"], secret=reader["api_secret"]
+    )
+    rights = gate_api.AccountApi(gate_api.ApiClient(config)).get_account_main_keys()
+    assert all(row.read_only for row in rights.perms)
+    assert account.get_debit_fee().enabled is False
+    account.set_debit_fee(gate_api.DebitFee(enabled=True))
+    assert account.get_debit_fee().enabled is True
+    account.set_debit_fee(gate_api.DebitFee(enabled=False))
+
+
+def test_dual_mode_shows_and_sets_both_sides(futures: Any) -> None:
+    assert futures.set_position_mode("usdt", "dual").position_mode == "dual"
+    both = futures.update_contract_position_leverage("usdt", "DOGE_USDT", "7", "isolated")
+    rows = both if isinstance(both, list) else [both]
+    assert {row.lever for row in rows} <= {"7", None}
+    shown = futures.get_dual_mode_position("usdt", "DOGE_USDT")
+    assert {row.mode: row.lever for row in shown} == {"dual_long": "7", "dual_short": "7"}
+    assert futures.set_position_mode("usdt", "single").position_mode == "single"

@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 
 import aiohttp
 import pytest
-from ccxt.protobuf.mexc import PushDataV3ApiWrapper_pb2
 
 from pipeline.sim.exchange.faults import FaultRule
 from pipeline.sim.wire.auth import gate_api_text, gate_channel_text, gate_rest_text, hmac_sha256_hex, hmac_sha512_hex
 from tests.worlds.client_support import HostedSim
+from tests.worlds.later import mexc_push
 
 T = TypeVar("T")
 WATCHDOG_S = 240
@@ -38,8 +38,7 @@ class Mexc:
     async def send(self, method: str, path: str, query: str = "", shift_ms: int = 0, **kwargs: Any) -> tuple[int, Any]:
         stamp = int(time.time() * 1000) + shift_ms
         text = f"{query}{'&' if query else ''}timestamp={stamp}&recvWindow=5000"
-        text += f"&signature={hmac_sha256_hex(self.row['api_secret'], text.encode())}"
-        url = f"{self.row['rest']}{path}?{text}"
+        url = f"{self.row['rest']}{path}?{text}&signature={hmac_sha256_hex(self.row['api_secret'], text.encode())}"
         async with self.session.request(method, url, headers={"X-MEXC-APIKEY": self.row["api_key"]}, **kwargs) as reply:
             return reply.status, await reply.json()
 
@@ -62,8 +61,7 @@ class Gate:
             return reply.status, await reply.json(), dict(reply.headers)
 
     def login(self, request_id: str = "login") -> dict[str, Any]:
-        stamp = str(int(time.time()))
-        channel = f"{self.prefix}.login"
+        stamp, channel = str(int(time.time())), f"{self.prefix}.login"
         sign = hmac_sha512_hex(self.row["api_secret"], gate_api_text(channel, b"", stamp))
         payload = {"api_key": self.row["api_key"], "signature": sign, "timestamp": stamp, "req_id": request_id}
         return {"time": int(stamp), "channel": channel, "event": "api", "payload": payload}
@@ -91,19 +89,17 @@ def test_mexc_socket_answers_pings_acks_and_refusals_as_recorded(sim: HostedSim)
     async def body(session: aiohttp.ClientSession) -> list[Any]:
         async with session.ws_connect(url) as socket:
             replies = []
-            await socket.send_json({"method": "ping"})
-            replies.append(await text_of(socket))
-            await socket.send_json({"method": "SUBSCRIPTION", "params": [unknown], "id": 4})
-            replies.append(await text_of(socket))
-            await socket.send_json({"method": "SUBSCRIPTION", "params": ["spot@private.orders.v3.api.pb"]})
-            replies.append(await text_of(socket))
-            await socket.send_json({"method": "SUBSCRIPTION", "params": [depth], "id": 1})
-            replies.append(await text_of(socket))
+            for request in (
+                {"method": "ping"},
+                {"method": "SUBSCRIPTION", "params": [unknown], "id": 4},
+                {"method": "SUBSCRIPTION", "params": ["spot@private.orders.v3.api.pb"]},
+                {"method": "SUBSCRIPTION", "params": [depth], "id": 1},
+            ):
+                await socket.send_json(request)
+                replies.append(await text_of(socket))
             previous = 0
             for _ in range(20):
-                depths = PushDataV3ApiWrapper_pb2.PushDataV3ApiWrapper.FromString(
-                    await socket.receive_bytes()
-                ).publicAggreDepths
+                depths = mexc_push.PushDataV3ApiWrapper.FromString(await socket.receive_bytes()).publicAggreDepths
                 assert not previous or int(depths.fromVersion) == previous + 1
                 previous = int(depths.toVersion)
             return replies
@@ -435,6 +431,33 @@ def arm(sim: HostedSim, **fields: Any) -> None:
     sim.call(lambda: sim.server.arm(FaultRule.parse(fields)))
 
 
+def test_gate_futures_tell_of_what_the_venue_closes(sim: HostedSim) -> None:
+    channels = ("liquidates", "auto_deleverages", "position_closes")
+
+    async def body(session: aiohttp.ClientSession) -> dict[str, Any]:
+        gate = Gate(sim, session, "gateio_futures")
+        seen: dict[str, Any] = {}
+        async with session.ws_connect(gate.row["ws"]) as socket:
+            for channel in channels:
+                await socket.send_json(gate.private(f"futures.{channel}", [gate.row["uid"], "!all"]))
+                assert (await text_of(socket))["result"] == {"status": "success"}
+            opening = {"contract": "XRP_USDT", "size": 5, "price": "0", "tif": "ioc"}
+            for kind, amount in (("adl", "20"), ("liquidate", "0")):
+                if kind == "adl":
+                    assert (await gate.send("POST", "/futures/usdt/orders", opening))[0] == 201
+                await asyncio.to_thread(arm, sim, kind=kind, venue="gateio_futures", symbol="XRP_USDT", amount=amount)
+            while len(seen) < 3:
+                push = await text_of(socket)
+                seen[push["channel"]] = push["result"][0]
+        return seen
+
+    seen = drive(body)
+    deleveraged, liquidated = seen["futures.auto_deleverages"], seen["futures.liquidates"]
+    assert (deleveraged["trade_size"], deleveraged["position_size"]) == (-2, 3) and "order_id" not in deleveraged
+    assert (liquidated["size"], liquidated["left"], liquidated["leverage"]) == (3, 0, 10.0)
+    assert seen["futures.position_closes"]["text"] == f"liq-{liquidated['order_id']}"
+
+
 @pytest.mark.parametrize("kind", ["drop_response", "http_error_after", "http_error", "rate_limit"])
 def test_gate_ws_api_faults_leave_exactly_the_promised_truth(own_sim: HostedSim, kind: str) -> None:
     arm(own_sim, kind=kind, venue="gateio_spot", target="place")
@@ -459,9 +482,8 @@ def test_gate_ws_api_faults_leave_exactly_the_promised_truth(own_sim: HostedSim,
     executed = own_sim.call(lambda: venue.order(account, "BTC_USDT", client_id="t-lost")) is not None
     assert executed is (kind in ("drop_response", "http_error_after"))
     errors = [row["header"]["status"] for row in replies if "errs" in row["data"]]
-    assert (
-        errors == {"drop_response": [], "http_error_after": ["503"], "http_error": ["503"], "rate_limit": ["429"]}[kind]
-    )
+    wanted = {"drop_response": [], "http_error_after": ["503"], "http_error": ["503"], "rate_limit": ["429"]}
+    assert errors == wanted[kind]
 
 
 def test_mexc_order_that_is_executed_without_an_answer_is_found_by_its_client_id(own_sim: HostedSim) -> None:

@@ -24,7 +24,8 @@ from pipeline.execution.crash_points import POINTS
 from pipeline.execution.external_records import ExternalFillRecord, ExternalFlowRecord, ExternalPositionRecord
 from pipeline.execution.records import BreakerRecord, ExternalRecord
 from pipeline.model.errors import ArbitrageEngineError
-from tests.worlds.instance_rig import DRAIN_S, Rig, until
+from tests.worlds.instance_rig import DRAIN_S, Rig
+from tests.worlds.waiting import until
 from workers.demo.run_checker import Violation, check_collar, check_fresh, check_halt, check_limits, stale_ns
 from workers.demo.summary import plain_journal
 
@@ -194,9 +195,9 @@ def _back_to_work(rig: Rig, outcome: Outcome) -> None:
         if not name.startswith(EXPECTED_BREAKERS):
             outcome.violations.append({"invariant": "I15", "text": f"breaker {name} tripped: {rig.breakers()[name]}"})
         rig.rearm(name)
-    before = rig.counter("operations")
+    before = rig.counter("entries")
     try:
-        until(lambda: rig.counter("operations") > before, "an operation after the faults", DRAIN_S)
+        until(lambda: rig.counter("entries") > before, "an operation after the faults", DRAIN_S)
     except AssertionError as error:
         refused = rig.reading()["opportunities"]
         outcome.violations.append({"invariant": "I15", "text": f"{error}; {refused}"})

@@ -13,18 +13,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.worlds.instance_rig import arb
+
 pytestmark = pytest.mark.e2e
-
-
-def arb(*arguments: str, timeout: float = 240, **kwargs: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "workers", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-        **kwargs,  # type: ignore[call-overload]
-    )
 
 
 def config(tmp_path: Path, text: str) -> str:
@@ -186,6 +177,7 @@ def test_a_gap_that_nothing_heals_is_a_failed_check(tmp_path: Path, captures_dir
     assert arb("books", str(captures_dir / "spot_btcusdt_20240808.gz")).returncode == 0
 
 
+@pytest.mark.host
 def test_full_shared_memory_file_system(tmp_path: Path) -> None:
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("needs root and unshare for a small /dev/shm of its own")

@@ -12,7 +12,8 @@ from pipeline.model.catalogue_row import words_to_row
 from pipeline.model.enums import TradingStatus
 from pipeline.model.instruments import InstrumentRow
 from shm.pages import CataloguePage
-from tests.worlds.instance_rig import Rig, ready_rig, until
+from tests.worlds.instance_rig import Rig, ready_rig
+from tests.worlds.waiting import until
 from workers.control_socket import ask
 from workers.view.status import read_status
 
@@ -56,7 +57,7 @@ class Looker:
         return dict(read_status(self.running.instance)["feeds"])
 
     def operations(self) -> int:
-        return int(read_status(self.running.instance)["orders"].get("operations", 0))
+        return int(read_status(self.running.instance)["orders"].get("entries", 0))
 
     def detected(self) -> int:
         return int(read_status(self.running.instance)["opportunities"]["detected"])

@@ -15,8 +15,8 @@ import msgspec
 import pytest
 import yaml
 
-from tests.e2e.test_bad_input import arb
-from tests.worlds.instance_rig import Rig, segments_of, until
+from tests.worlds.instance_rig import Rig, arb, segments_of
+from tests.worlds.waiting import until
 from workers.halt_file import read_halt
 from workers.view.status import read_status
 
@@ -214,7 +214,10 @@ def test_paper_up_is_interrupted_in_order_and_refuses_a_twin(running: Rig, tmp_p
 
     done = interrupt(["up", "--config", str(path), "--json"], lambda _: ready_and_refuses_a_twin())
     assert done.returncode == INTERRUPTED
-    assert one_object(done) == {"exit": INTERRUPTED, "error": None}
+    *events, last = (msgspec.json.decode(line) for line in done.stdout.splitlines())
+    assert {"event": "state", "state": "ready"}.items() <= next(e for e in events if e.get("state") == "ready").items()
+    assert (last["exit"], last["error"]) == (INTERRUPTED, None)
+    assert {"open_hedges", "positions", "recoveries"} <= last.keys()
     assert segments_of(name) == []
 
 
@@ -247,7 +250,7 @@ def test_what_people_get_wrong_with_a_running_instance(running: Rig, tmp_path: P
     assert max(map(len, narrow.stdout.splitlines())) <= 40
     assert "executor" in narrow.stdout and "\x1b" not in narrow.stdout
     os.kill(running.engine.pid, signal.SIGKILL)
-    until(lambda: read_status(running.instance)["state"] == "down", "down")
+    until(lambda: read_status(running.instance)["phase"] == "down", "down")
     done = arb("status", *at, "--json")
     assert done.returncode == 1
     assert {row["state"] for row in one_object(done)["processes"].values()} <= {"dead", "stopped"}

@@ -7,7 +7,8 @@ import secrets
 import pytest
 
 from pipeline.execution.records import FundingRecord, HedgeRecord
-from tests.worlds.instance_rig import Rig, until
+from tests.worlds.instance_rig import Rig
+from tests.worlds.waiting import until
 
 pytestmark = pytest.mark.e2e
 

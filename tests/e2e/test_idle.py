@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.worlds.instance_rig import Rig, until
-from workers.view.status import read_status, status_text
+from tests.worlds.instance_rig import Rig
+from tests.worlds.waiting import until
+from workers.view.status import read_status
+from workers.view.status_text import status_text
 
 pytestmark = pytest.mark.e2e
 

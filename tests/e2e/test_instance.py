@@ -16,9 +16,10 @@ from pipeline.execution.records import BalanceRecord, FillRecord, OperationRecor
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.config_load import load_config
 from pipeline.model.errors import BadInput
-from shm.layout import BR_ROW_EPOCH
+from shm.layout import BOOK
 from shm.liveness import LivenessView
-from tests.worlds.instance_rig import Rig, segments_of, until
+from tests.worlds.instance_rig import Rig, segments_of
+from tests.worlds.waiting import until
 from workers.cli.manual_opportunity import execute_file, execute_request
 from workers.cli.report import read_report, report_text
 from workers.cli.why import read_trail, trail_text
@@ -28,7 +29,8 @@ from workers.halt_file import read_halt
 from workers.recorder.sqlite_ledger import open_reader
 from workers.view.live_view import render
 from workers.view.small_view import small_screen
-from workers.view.status import read_status, status_text
+from workers.view.status import read_status
+from workers.view.status_text import status_text
 
 pytestmark = pytest.mark.e2e
 
@@ -51,8 +53,8 @@ def test_every_process_comes_back_and_the_engine_goes_on(running: Rig) -> None:
         )
     seen = completed(instance)
     until(lambda: completed(instance) > seen, "a completed operation after all kills")
+    until(lambda: read_status(instance)["state"] == "ready", "it says so")
     reading = read_status(instance)
-    assert reading["state"] == "ready"
     assert {row["restarts"] for name, row in reading["processes"].items() if name != "supervisor"} == {1}
     assert "tick to order" in status_text(reading)
 
@@ -68,15 +70,15 @@ def test_halt_is_latched_persisted_and_survives_the_guard(running: Rig) -> None:
     until(lambda: running.engine.process_pid("guard") not in (0, before) and running.engine.all_ready(), "guard back")
     reading = read_status(running.instance)
     assert (reading["state"], reading["halted"], reading["risk"]["latched"]) == ("halted", True, True)
-    sent = reading["orders"]["operations"]
+    sent = reading["orders"]["entries"]
     refused = reading["opportunities"]["refused"].get("halt_latch", 0)
     until(
         lambda: read_status(running.instance)["opportunities"]["refused"].get("halt_latch", 0) > refused,
         "opportunities refused by the latch",
     )
-    assert read_status(running.instance)["orders"]["operations"] == sent
+    assert read_status(running.instance)["orders"]["entries"] == sent
     assert ask(sock, {"op": "resume", "reason": "over"})["halted"] is False
-    until(lambda: read_status(running.instance)["orders"]["operations"] > sent, "operations after the resume")
+    until(lambda: read_status(running.instance)["orders"]["entries"] > sent, "operations after the resume")
 
 
 def test_a_restart_storm_halts_until_an_operator_resumes(running: Rig) -> None:
@@ -229,7 +231,9 @@ def test_symbols_are_removed_and_added_while_running(running: Rig) -> None:
     market.attach()
     row = market.instruments.get(coin)
     assert row is not None and row.row_epoch == 2 and coin not in market.removed
-    until(lambda: (view := market.book(coin)) is not None and view.words[BR_ROW_EPOCH] == 2, "a book of the new epoch")
+    until(
+        lambda: (view := market.book(coin)) is not None and view.words[BOOK.row_epoch] == 2, "a book of the new epoch"
+    )
     until(lambda: _judged_by_price(running.instance), "the executor judges the symbol that came back by its price")
     with pytest.raises(BadInput, match="does not list"):
         ask(sock, {"op": "symbols", "action": "add", "venue": "mexc_spot", "symbol": "NOSUCHUSDT"}, timeout_s=15)
@@ -245,7 +249,7 @@ def test_nothing_outlives_a_killed_supervisor(running: Rig) -> None:
     views = LivenessView.attach_all(running.instance)
     until(lambda: not any(view.alive() for view in views.values()), "every process ended")
     reading = read_status(running.instance)  # shared memory outlives the processes
-    assert reading["state"] == "down"
+    assert (reading["state"], reading["phase"]) == ("stopped", "down")
     assert reading["feeds"]["mexc_spot"]["messages"] > 0
 
 
@@ -258,7 +262,7 @@ def test_a_clean_stop_removes_every_segment(running: Rig) -> None:
     assert kept < 4 * 1024 * 1024, "what the journal preallocated is given back"
     assert list(read_journal(running.engine.state_dir / "journal"))
     reading = read_status(running.instance)
-    assert (reading["state"], reading["halted"], reading["risk"]["latched"]) == ("down", False, False)
+    assert (reading["phase"], reading["halted"], reading["risk"]["latched"]) == ("down", False, False)
     assert {row["reachable"] for row in reading["feeds"].values()} == {None}, "nobody asks any more"
     assert "UNREACHABLE" not in status_text(reading)
 
@@ -295,10 +299,10 @@ def test_limits_are_reloaded_while_it_runs_and_the_rest_is_refused(running: Rig)
 
     until(lambda: reloaded("executor") == reloaded("detector") == 1, "detector and executor have heard")
     until(lambda: not read_status(instance)["orders"]["open_operations"], "what was open has ended")
-    sent = read_status(instance)["orders"]["operations"]
+    sent = read_status(instance)["orders"]["entries"]
     detected = read_status(instance)["opportunities"]["detected"]
     until(lambda: read_status(instance)["opportunities"]["detected"] > detected + 10, "episodes that nobody takes")
-    assert read_status(instance)["orders"]["operations"] == sent
+    assert read_status(instance)["orders"]["entries"] == sent
     running.engine.configure({**running.config, "processes": {"detector": {"nice": 5}}})
     with pytest.raises(BadInput, match=r"processes\.detector\.nice"):
         ask(sock, {"op": "reload"})
@@ -309,13 +313,13 @@ def test_limits_are_reloaded_while_it_runs_and_the_rest_is_refused(running: Rig)
     until(lambda: running.engine.process_pid("detector") not in (0, killed) and running.engine.all_ready(), "back")
     detected = read_status(instance)["opportunities"]["detected"]
     until(lambda: read_status(instance)["opportunities"]["detected"] > detected + 3, "it detects")
-    assert read_status(instance)["orders"]["operations"] == sent
+    assert read_status(instance)["orders"]["entries"] == sent
     running.engine.configure(running.config)
     changed = ask(sock, {"op": "reload"})["changed"]
     assert changed == {
         "risk_limits.min_profit_margin_bps": {"from": "100000", "to": str(limits["min_profit_margin_bps"])}
     }
-    until(lambda: read_status(instance)["orders"]["operations"] > sent, "operations again")
+    until(lambda: read_status(instance)["orders"]["entries"] > sent, "operations again")
     after = {name: row["pid"] for name, row in read_status(instance)["processes"].items()}
     assert {name: pid for name, pid in after.items() if name != "detector"} == {
         name: pid for name, pid in processes.items() if name != "detector"

@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from pipeline.execution.journal import read_journal
-from tests.worlds.instance_rig import segments_of, until
+from tests.worlds.instance_rig import segments_of
+from tests.worlds.waiting import until
 from workers.control_plane.instances import run_file
 from workers.control_plane.launch import READY_TIMEOUT_S
 from workers.control_socket import ask
@@ -103,7 +104,7 @@ def test_paper_trades_on_public_feeds_reconciles_and_stops(own_state: Path, tmp_
         changes, positions, fills = paper_changes(state / "paper", list(ready["venues"]))
         assert check_money(books.pnl(), changes) == [], "engine and paper accounts, to the last decimal"
         assert len(fills) == books.fills > 0
-        assert books.outcomes()["unresolved"] == 0
+        assert books.counts().unresolved == 0
         delta = {asset: amount for asset, amount in changes.items() if asset != "USDT"}
         for name, qty in positions.items():
             base = name.partition(" ")[2].partition("_")[0]

@@ -126,6 +126,37 @@ def cycle_edge(legs: list[tuple[int, Fraction, Fees]]) -> Fraction:
     return amount - 1
 
 
+@dataclass(frozen=True)
+class CycleLeg:
+    """A leg of a cycle in real numbers: side, levels (price, quantity) best first, lot, quantity, fees."""
+
+    side: int
+    levels: list[tuple[Fraction, Fraction]]
+    lot: Fraction
+    qty: Fraction
+    fees: Fees
+
+    def flows(self, qty: Fraction) -> tuple[Fraction, Fraction]:
+        """(what it takes of the asset before it, what it brings of the asset behind it), level by level."""
+        left, value = qty, Fraction(0)
+        for price, size in self.levels:
+            take = min(left, size)
+            value, left = value + take * price, left - take
+        assert left == 0, "more than the book holds"
+        if self.side > 0:
+            return value * (1 + Fraction(self.fees.buy_quote, PPM)), qty * (1 - Fraction(self.fees.buy_base, PPM))
+        return qty, value * (1 - Fraction(self.fees.sell, PPM))
+
+
+def cycle_balance(legs: list[CycleLeg]) -> tuple[Fraction, list[Fraction], list[Fraction]]:
+    """(gain in the start asset, what is left over behind each leg but the last, what would be left over with one lot
+    less of that leg)."""
+    flows = [leg.flows(leg.qty) for leg in legs]
+    over = [flows[k][1] - flows[k + 1][0] for k in range(len(legs) - 1)]
+    fewer = [legs[k].flows(legs[k].qty - legs[k].lot)[1] - flows[k + 1][0] for k in range(len(legs) - 1)]
+    return flows[-1][1] - flows[0][0], over, fewer
+
+
 @dataclass
 class Member:
     """One instrument of the episode twin: its fees as buyer and as seller, its kind, its newest best prices."""
@@ -322,3 +353,35 @@ def replay_twin(
                 ]
                 found.append(FoundEpisode(t_ns, legs[0], legs[1], gain))
     return found
+
+
+def hedge_leaves(futures: int, spot: int, milli_bps: int, s: int) -> bool:
+    """Whether the basis of leaving is at or below the threshold, by rational numbers."""
+    return Fraction(s * (futures - spot), spot) * 10_000 <= Fraction(milli_bps, 1000)
+
+
+@dataclass
+class ExitTwin:
+    """Which exits of open hedges an update of one book offers, by the book: every pair of best prices is compared.
+
+    ``exits``: (bought, sold, milli-bps, s) of leaving. An offered exit rests until ``rest_ns`` have passed.
+    """
+
+    exits: list[tuple[int, int, int, int]]
+    rest_ns: int
+    tops: dict[int, tuple[int | None, int | None]] = field(default_factory=dict)  # instrument -> (bid, ask)
+    rests: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def update(self, instrument: int, bid: int | None, ask: int | None, now_ns: int) -> list[tuple[int, int]]:
+        """A new best of one book; the (bought, sold) that are offered."""
+        self.tops[instrument] = (bid, ask)
+        offered = []
+        for buy, sell, milli_bps, s in self.exits:
+            paid, got = self.tops.get(buy, (None, None))[1], self.tops.get(sell, (None, None))[0]
+            if instrument not in (buy, sell) or paid is None or got is None or now_ns < self.rests.get((buy, sell), 0):
+                continue
+            futures, spot = (paid, got) if s > 0 else (got, paid)
+            if hedge_leaves(futures, spot, milli_bps, s):
+                self.rests[buy, sell] = now_ns + self.rest_ns
+                offered.append((buy, sell))
+        return offered

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from fractions import Fraction
 
@@ -10,33 +10,33 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.model.enums import OrderState
-from shm import layout as ly
+from shm.layout import BOOK, BOOK_RING, BOOK_SLOTS, CONN_CAPACITY, CONNECTION, FEED, HEADER
 
 Words = npt.NDArray[np.int64]
 
 
 def read_proved(words: Words, feed_off: int, book_index: int, out: Words) -> int:
     """Newest book and its proof, for a segment that nobody writes meanwhile."""
-    capacity = int(words[feed_off + ly.FEED_BOOK_CAPACITY])
+    capacity = int(words[feed_off + FEED.book_capacity])
     if not 0 <= book_index < capacity:
         return -1
-    ring = feed_off + ly.FEED_BOOK_OFF + book_index * ly.BOOK_RING_WORDS
-    count = int(words[ring + ly.BOOK_HEAD_COUNT])
+    ring = feed_off + FEED.books + book_index * BOOK_RING.WORDS
+    count = int(words[ring + BOOK_RING.count])
     if count == 0:
         return -1
-    slot = ring + ly.BOOK_HEAD_WORDS + ((count - 1) % ly.BOOK_SLOTS) * ly.BOOK_RECORD_WORDS
-    record = words[slot : slot + ly.BOOK_RECORD_WORDS]
+    slot = ring + BOOK_RING.records + ((count - 1) % BOOK_SLOTS) * BOOK.WORDS
+    record = words[slot : slot + BOOK.WORDS]
     out[:] = record
-    if int(record[ly.BR_WRITER_EPOCH]) != int(words[feed_off + ly.SEG_EPOCH]):
+    if int(record[BOOK.writer_epoch]) != int(words[feed_off + HEADER.epoch]):
         return 0
-    conn = int(record[ly.BR_CONN])
-    if not 0 <= conn < ly.CONN_CAPACITY:
+    conn = int(record[BOOK.conn])
+    if not 0 <= conn < CONN_CAPACITY:
         return 0
-    row = words[feed_off + ly.FEED_CONN_OFF + conn * ly.CONN_WORDS :][: ly.CONN_WORDS]
-    if row[ly.CONN_ALIVE] != 1 or row[ly.CONN_GENERATION] != record[ly.BR_CONN_GENERATION]:
+    row = words[feed_off + FEED.connections + conn * CONNECTION.WORDS :][: CONNECTION.WORDS]
+    if row[CONNECTION.alive] != 1 or row[CONNECTION.generation] != record[BOOK.conn_generation]:
         return 0
-    other_topic = int(row[ly.CONN_LAST_FRAME_MONO_NS]) - int(row[ly.CONN_CROSS_TOPIC_LAG_NS])
-    return max(int(record[ly.BR_RECV_MONO_NS]), other_topic)
+    other_topic = int(row[CONNECTION.last_frame_mono_ns]) - int(row[CONNECTION.cross_topic_lag_ns])
+    return max(int(record[BOOK.recv_mono_ns]), other_topic)
 
 
 def final_state(evidence: Iterable[OrderState], filled: Decimal, qty: Decimal) -> OrderState:
@@ -96,3 +96,23 @@ def matched(bought: Fraction, sold: Fraction, buy_lot: Fraction, sell_lot: Fract
     while needed * keep < sold:
         needed += buy_lot
     return [min(bought, needed), sold]
+
+
+def cycle_lots(legs: list[tuple[Callable[[int], Fraction], Callable[[int], Fraction], int]]) -> list[int] | None:
+    """Lots of three legs (what so many lots take, what they bring, most lots): the most of the last leg for which the
+    legs before it have enough, each of them the fewest that are; None when there are none or too much is left over.
+
+    Searches lot by lot.
+    """
+    for last in range(legs[2][2], 0, -1):
+        lots = [0, 0, last]
+        for k in (1, 0):
+            wanted = legs[k + 1][0](lots[k + 1])
+            enough = [n for n in range(1, legs[k][2] + 1) if legs[k][1](n) >= wanted]
+            if not enough:
+                break
+            lots[k] = enough[0]
+        if all(lots):
+            over = [1 - legs[k + 1][0](lots[k + 1]) / legs[k][1](lots[k]) for k in (0, 1)]
+            return lots if max(over) <= Fraction(1, 100) else None
+    return None

@@ -11,16 +11,7 @@ import numpy as np
 from shm.atomics import copy_lines, cpu_pause, load_acquire, mono_ns, sched_yield
 from shm.bookring import book_offset, notice_tail, publish_book, read_book, read_notice
 from shm.jit import njit
-from shm.layout import (
-    BOOK_HEAD_WORDS,
-    BOOK_RECORD_WORDS,
-    BOOK_SLOTS,
-    BR_INSTRUMENT,
-    BR_PUBLISH_MONO_NS,
-    BR_SEQ,
-    BR_UPDATE_ID,
-    LINE_WORDS,
-)
+from shm.layout import BOOK, BOOK_RING, BOOK_SLOTS, LINE_WORDS
 from shm.liveness import beat
 from shm.queue import pop, push
 from shm.words import Words
@@ -40,18 +31,18 @@ def mix(book: int, value: int) -> int:
 @njit
 def fill(record: Words, book: int, value: int) -> None:
     base = mix(book, value)
-    for k in range(LINE_WORDS, BOOK_RECORD_WORDS):
+    for k in range(LINE_WORDS, BOOK.WORDS):
         record[k] = base + k
-    record[BR_INSTRUMENT] = book
-    record[BR_UPDATE_ID] = value
-    record[BR_PUBLISH_MONO_NS] = 1
+    record[BOOK.instrument] = book
+    record[BOOK.update_id] = value
+    record[BOOK.publish_mono_ns] = 1
 
 
 @njit
 def is_whole(record: Words, book: int) -> bool:
-    base = mix(book, record[BR_UPDATE_ID])
-    wrong = record[BR_INSTRUMENT] ^ book
-    for k in range(LINE_WORDS, BOOK_RECORD_WORDS):
+    base = mix(book, record[BOOK.update_id])
+    wrong = record[BOOK.instrument] ^ book
+    for k in range(LINE_WORDS, BOOK.WORDS):
         wrong |= record[k] ^ (base + k)
     return wrong == 0
 
@@ -59,7 +50,7 @@ def is_whole(record: Words, book: int) -> bool:
 @njit
 def write_books(words: Words, books: int, count: int, pauses: int, stop: Words) -> int:
     """Publishes until ``count`` publications or ``stop[0]``; ``pauses`` between two; every book in turn."""
-    record = np.zeros(BOOK_RECORD_WORDS, np.int64)
+    record = np.zeros(BOOK.WORDS, np.int64)
     for v in range(1, count + 1):
         book = v % books
         fill(record, book, v)
@@ -88,11 +79,11 @@ def read_books(words: Words, off: int, books: int, reads: int, out: Words, last:
                 last[book] = seq
                 if not is_whole(out, book):
                     result[TORN_RECORDS] += 1
-            elif (out[LINE_WORDS] - LINE_WORDS) != mix(book, out[BR_UPDATE_ID]) or (
-                out[BOOK_RECORD_WORDS - 1] - out[LINE_WORDS] != BOOK_RECORD_WORDS - 1 - LINE_WORDS
+            elif (out[LINE_WORDS] - LINE_WORDS) != mix(book, out[BOOK.update_id]) or (
+                out[BOOK.WORDS - 1] - out[LINE_WORDS] != BOOK.WORDS - 1 - LINE_WORDS
             ):
                 result[TORN_RECORDS] += 1
-            if out[BR_SEQ] != seq or seq & 1:
+            if out[BOOK.seq] != seq or seq & 1:
                 result[TORN_RECORDS] += 1
         elif seq < 0:
             result[GAVE_UP] += 1
@@ -129,10 +120,10 @@ def follow_notices(words: Words, off: int, books: int, until: int, spare: int, o
             first, stop = 0, books
         for book in range(first, stop):
             if read_book(words, off, book, out) > 0:
-                if not is_whole(out, book) or out[BR_UPDATE_ID] < seen[book]:
+                if not is_whole(out, book) or out[BOOK.update_id] < seen[book]:
                     seen[books + 1] += 1
-                seen[book] = out[BR_UPDATE_ID]
-                newest = max(newest, out[BR_UPDATE_ID])
+                seen[book] = out[BOOK.update_id]
+                newest = max(newest, out[BOOK.update_id])
         for _ in range(spare):
             cpu_pause()
     return laps
@@ -180,10 +171,10 @@ def read_without_a_protocol(words: Words, off: int, attempts: int, out: Words) -
 
     The judge's own test: it must see what a reader without the sequence check would get.
     """
-    slots = book_offset(off, 0) + BOOK_HEAD_WORDS
+    slots = book_offset(off, 0) + BOOK_RING.records
     for k in range(1, attempts + 1):
-        copy_lines(words, slots + (k % BOOK_SLOTS) * BOOK_RECORD_WORDS, out, 0, BOOK_RECORD_WORDS // LINE_WORDS)
-        if out[BR_UPDATE_ID] != 0 and not is_whole(out, 0):
+        copy_lines(words, slots + (k % BOOK_SLOTS) * BOOK.WORDS, out, 0, BOOK.WORDS // LINE_WORDS)
+        if out[BOOK.update_id] != 0 and not is_whole(out, 0):
             return k
     return 0
 
@@ -191,7 +182,7 @@ def read_without_a_protocol(words: Words, off: int, attempts: int, out: Words) -
 @njit
 def publish_and_beat(words: Words, live: Words, books: int) -> None:
     """A feed that never ends: publishes and beats."""
-    record = np.zeros(BOOK_RECORD_WORDS, np.int64)
+    record = np.zeros(BOOK.WORDS, np.int64)
     v = 0
     while True:
         v += 1

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 
-from shm import layout as ly
 from shm.errors import SegmentBusy
+from shm.layout import LOG
 from shm.segment import Segment, cleanup_instance, list_segments, segment_name
 from tests.stress.support import Gate, children
 
 
 def create(instance: str, what: str) -> Segment:
-    return Segment.create(segment_name(instance, what), size_words=1024, kind=ly.KIND_LOG, instance=instance)
+    return Segment.create(segment_name(instance, what), size_words=1024, kind=LOG.KIND, instance=instance)
 
 
 def test_of_many_starts_at_once_exactly_one_owns(instance: str) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shm import layout as ly
 from shm.atomics import mono_ns
 from shm.jit import JIT_DISABLED
+from shm.layout import CURSOR, QUEUE
 from shm.queue import QueueConsumer, QueueProducer, init_queue, queue_words
 from shm.segment import attach_arena, cleanup_instance, list_segments, segment_name
 from shm.wait import PARK_TIMEOUT_MAX_MS, Bell, BellRinger
@@ -29,7 +29,7 @@ LIVES = 12  # of a producer and a consumer that are killed
 @pytest.fixture(scope="module", autouse=True)
 def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Every kernel is compiled here, before any fork."""
-    words, cursor = np.zeros(queue_words(4, SLOT), np.int64), np.zeros(ly.C_WORDS, np.int64)
+    words, cursor = np.zeros(queue_words(4, SLOT), np.int64), np.zeros(CURSOR.END, np.int64)
     init_queue(words, 0, 4, SLOT, 0)
     kr.produce(words, cursor, 0, 2, np.zeros(1, np.int64))
     assert kr.consume(words, cursor, 1, 2, 0) == 0
@@ -70,14 +70,14 @@ def test_either_end_may_be_killed_at_any_time_and_nothing_is_lost(instance: str)
 
     def send(begun: Signpost) -> None:
         producer = QueueProducer.create(instance, "q", capacity=64, slot_words=SLOT)
-        tail = int(producer.words[ly.Q_TAIL])
+        tail = int(producer.words[QUEUE.tail])
         begun.reached()
         kr.produce(producer.words, producer.cursor_words, tail, done, np.zeros(1, np.int64))
 
     def receive(begun: Signpost) -> None:
         consumer = QueueConsumer.create(instance, "q", capacity=64, slot_words=SLOT)
         begun.reached()
-        first = int(consumer.cursor_words[ly.C_CURSOR]) + 1
+        first = int(consumer.cursor_words[CURSOR.cursor]) + 1
         wrong = kr.consume(consumer.words, consumer.cursor_words, first, done, 0)
         raise AssertionError(f"item {wrong} is wrong")
 
@@ -93,15 +93,15 @@ def test_either_end_may_be_killed_at_any_time_and_nothing_is_lost(instance: str)
                 for _ in range(rng.randrange(1, 200_000)):
                     pass
                 if life == LIVES and not consumed:  # a busy machine may have given neither a turn
-                    cursor = attach_arena([segment_name(instance, "q.cursor")], ly.KIND_CURSOR, instance, ly.C_WORDS)
-                    while not cursor.words[ly.C_CURSOR]:
+                    cursor = attach_arena([segment_name(instance, "q.cursor")], CURSOR.KIND, instance, CURSOR.END)
+                    while not cursor.words[CURSOR.cursor]:
                         pass
                 for victim in rng.sample([producer, consumer], 2):
                     victim.kill()
                     assert victim.wait() == -signal.SIGKILL
         probe = QueueConsumer.create(instance, "q", capacity=64, slot_words=SLOT)
-        now = int(probe.cursor_words[ly.C_CURSOR])
-        tail = int(probe.words[ly.Q_TAIL])
+        now = int(probe.cursor_words[CURSOR.cursor])
+        tail = int(probe.words[QUEUE.tail])
         # killed between its slot's sequence and the tail, the producer leaves one item more than the tail counts
         assert consumed <= now <= tail + 1 and tail - now <= 64
         consumed = now

@@ -37,11 +37,9 @@ from pipeline.model.structs import ArbitrageOpportunity
 from pipeline.recovery.manager import RecoveryManager
 from pipeline.risk.exposure import RiskMetrics
 from pipeline.risk.manager import CIRCUIT_BREAKER_TRIGGERED, RiskManager
-from tests.unit.detection.test_detector import Setup
-from tests.unit.recovery.test_manager import held_world
-from tests.unit.test_core_world import ready_world
-from tests.unit.test_market_data import CONFIG
-from tests.unit.test_market_data import World as BooksWorld
+from tests.worlds.books_world import CONFIG, BooksWorld
+from tests.worlds.detector_world import DetectorWorld
+from tests.worlds.execution_starts import held_world, ready_world
 from tests.worlds.execution_world import World, make_config
 from workers.engine import ArbitrageEngine, ExecutionResult
 
@@ -139,7 +137,7 @@ def test_opportunities_are_frozen() -> None:
 
 def test_detector_finds_validates_and_narrows() -> None:
     # a slow host neither makes the books old nor ends the cooldown
-    setup = Setup(max_age_to_trade_ms=60_000, max_skew_ms=60_000, cooldown_ms=60_000)
+    setup = DetectorWorld(max_age_to_trade_ms=60_000, max_skew_ms=60_000, cooldown_ms=60_000)
     found: list[OpportunityRecord] = []
     detector = setup.detector(on_opportunity=found.append)
     setup.dislocate()

@@ -11,26 +11,10 @@ from pipeline.core import ExecutionCore
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import Outcome, Purpose
 from pipeline.model.enums import ArbitrageState, BalanceCheck, OrderState, Refusal
-from tests.worlds.execution_world import Faults, World, make_config
+from tests.worlds.execution_starts import ready_world, trade
+from tests.worlds.execution_world import Faults, World
 
 SPOT = ("mexc_spot", "gateio_spot")
-
-
-def ready_world(seed: int = 1, faults: Faults | None = None, **config: object) -> World:
-    world = World(seed, config=make_config(**config))
-    world.run(100)
-    assert world.core.ready
-    if faults is not None:
-        world.faults = faults
-    return world
-
-
-def trade(world: World, rounds: int, rng: random.Random) -> None:
-    for _ in range(rounds):
-        buy, sell = rng.sample(list(world.venues), 2)
-        qty = Decimal(rng.randint(10, 150)) / 100
-        world.feed_safely(world.offer(buy, sell, qty))
-        world.run(rng.choice([3, 30, 300, 900]))
 
 
 def replayed(world: World) -> Ledger:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
-from tests.conftest import REPO
+from tests.paths import REPO
 
 MODULES = {"random", "secrets", "uuid", "numpy.random", "np.random", "os.urandom"}
 PROFILE_ONLY = {"derandomize", "database", "phases", "print_blob"}

@@ -19,7 +19,7 @@ from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderKind, OrderS
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, InstrumentSpec, OrderRequest, OrderUpdate
 from pipeline.paper import LEVERAGE, PaperAccount, PaperClient, PaperFile, PaperTrading, open_accounts
-from shm import layout as ly
+from shm.layout import BOOK, FLAG_GAP
 
 VENUE = VenueConfig(
     name="x_spot", exchange="x", market="spot", dialect="gateio", venue_id=0, feed_id=0, rest="", ws="", ws_private="",
@@ -46,13 +46,13 @@ class Book:
         self.proof, self.flags, self.venue_ns = 1, 0, 0
 
     def book(self, instrument_id: int) -> BookView | None:
-        words = [0] * ly.BOOK_RECORD_WORDS
-        words[ly.BR_ROW_EPOCH] = 1
-        words[ly.BR_FLAGS] = self.flags
-        words[ly.BR_VENUE_WALL_NS] = self.venue_ns
+        words = [0] * BOOK.WORDS
+        words[BOOK.row_epoch] = 1
+        words[BOOK.flags] = self.flags
+        words[BOOK.venue_wall_ns] = self.venue_ns
         for levels, count, price, qty in (
-            (self.asks, ly.BR_ASK_COUNT, ly.BR_ASK_PRICE, ly.BR_ASK_QTY),
-            (self.bids, ly.BR_BID_COUNT, ly.BR_BID_PRICE, ly.BR_BID_QTY),
+            (self.asks, BOOK.ask_count, BOOK.ask_price_fp, BOOK.ask_qty_fp),
+            (self.bids, BOOK.bid_count, BOOK.bid_price_fp, BOOK.bid_qty_fp),
         ):
             words[count] = len(levels)
             for index, (p, q) in enumerate(levels):
@@ -133,7 +133,7 @@ def test_fok_fills_whole_or_not_at_all(tmp_path: Path) -> None:
     assert account.orders["c1"].state is OrderState.CANCELLED
 
 
-@pytest.mark.parametrize("change", [{"proof": 0}, {"flags": ly.FLAG_GAP}])
+@pytest.mark.parametrize("change", [{"proof": 0}, {"flags": FLAG_GAP}])
 def test_a_book_that_is_not_proved_fills_nothing(tmp_path: Path, change: dict[str, int]) -> None:
     book = Book([("100", "1")], [])
     vars(book).update(change)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,17 +12,9 @@ from pipeline.model.structs import Credentials
 from pipeline.model.venue_events import VenueEvent
 from pipeline.sim.exchange.faults import FaultRule
 from pipeline.sim.server import SimExchangeServer
+from tests.worlds.waiting import until_async
 
-WAIT_S = 120.0
 TRADED = ("mexc_spot", "gateio_spot", "gateio_futures")
-
-
-async def until(holds: Callable[[], bool], what: str = "the expected state") -> None:
-    """Let the loop run until ``holds``; a watchdog, not a measurement."""
-    deadline = asyncio.get_running_loop().time() + WAIT_S
-    while not holds():
-        assert asyncio.get_running_loop().time() < deadline, f"{what} did not come within {WAIT_S} s"
-        await asyncio.sleep(0.005)
 
 
 @dataclass
@@ -43,7 +34,7 @@ class Events:
         ]
 
     async def one(self, kind: type, **fields: object) -> Any:
-        await until(lambda: bool(self.of(kind, **fields)), f"{kind.__name__} {fields}")
+        await until_async(lambda: bool(self.of(kind, **fields)), f"{kind.__name__} {fields}")
         return self.of(kind, **fields)[0]
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from pipeline.core import ExecutionCore
-from pipeline.exchanges.base import FundingNotice, OutcomeKind, PlaceOutcome, SessionState
+from pipeline.exchanges.base import FundingNotice, OutcomeKind, SessionState
 from pipeline.execution.events import (
     AccountSnapshot,
     Action,
@@ -32,7 +31,6 @@ from pipeline.execution.events import (
     NotSent,
     Now,
     Opportunity,
-    OpportunityLeg,
     Place,
     QueryAnswer,
     QueryOrder,
@@ -44,144 +42,26 @@ from pipeline.execution.events import (
 )
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.records import TYPE_OF_RECORD
-from pipeline.execution.repair import unmatched_quantities
 from pipeline.model.config import (
-    DetectionConfig,
     EngineConfig,
-    ExchangeConfig,
-    ExecutionConfig,
-    MarketConfig,
-    RiskLimits,
 )
-from pipeline.model.enums import FeeAssetRule, InstrumentKind, Mode, OpportunityType, OrderSide, OrderState, Refusal
+from pipeline.model.enums import OrderSide, OrderState, Refusal
 from pipeline.model.errors import OutcomeUnknown, VenueRejected
-from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
-from pipeline.model.structs import Balance, Fill, Funding, InstrumentSpec, OrderRequest, OrderUpdate, Position
-from shm import layout as ly
-
-MS = 1_000_000
-START_NS = 5_000 * MS
-WALL_OFFSET_NS = 1_700_000_000_000 * MS
-FAIR = Decimal(100)
-LOT = Decimal("0.01")
-
-
-def make_config(**overrides: Any) -> EngineConfig:
-    """Three venues of two exchanges, limits wide enough for the default world."""
-    market = MarketConfig(symbols=("BTCUSDT",))
-    execution: dict[str, Any] = {
-        "recv_window_ms": 500,
-        "unknown_grace_ms": 1000,
-        "order_timeout_ms": 400,
-        "balance_refresh_interval_ms": 1000,
-    }
-    execution.update(overrides.pop("execution", {}))
-    limits: dict[str, Any] = {"min_profit_margin_bps": Decimal(5), "max_slippage_bps": Decimal(200)}
-    limits.update(overrides.pop("limits", {}))
-    detection: dict[str, Any] = {"cooldown_ms": 5}
-    detection.update(overrides.pop("detection", {}))
-    return EngineConfig(
-        engine_name="world",
-        mode=Mode.SIM,
-        exchanges={
-            "mexc": ExchangeConfig(dialect="mexc", markets={"spot": market}),
-            "gateio": ExchangeConfig(dialect="gateio", markets={"spot": market, "futures": market}),
-        },
-        detection=DetectionConfig(**detection),
-        risk_limits=RiskLimits(**limits),
-        execution=ExecutionConfig(**execution),
-        **overrides,
-    )
-
-
-def make_rows(config: EngineConfig) -> list[InstrumentRow]:
-    """BTC/USDT on every venue: fees 10 ppm, in base on Gate.io spot buys as the real venue does."""
-    specs = [
-        InstrumentSpec(
-            venue=venue.name,
-            symbol="BTCUSDT",
-            base="BTC",
-            quote="USDT",
-            kind=InstrumentKind.PERPETUAL if venue.market == "futures" else InstrumentKind.SPOT,
-            tick=Decimal("0.01"),
-            lot=LOT,
-            min_qty=LOT,
-            min_notional=Decimal(5),
-            taker_fee_ppm=100,
-            fee_rule=FeeAssetRule.RECEIVED if venue.name == "gateio_spot" else FeeAssetRule.QUOTE,
-            reference_price=FAIR,
-        )
-        for venue in config.venues
-    ]
-    return build_rows(specs, [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in config.venues])
-
-
-@dataclass
-class ModelOrder:
-    request: OrderRequest
-    order_id: str
-    filled: Decimal = Decimal(0)
-    value: Decimal = Decimal(0)
-    done: bool = False
-
-
-@dataclass
-class Faults:
-    """Probabilities of what goes wrong with one order or message."""
-
-    drop_request: float = 0.0
-    drop_response: float = 0.0
-    unknown_response: float = 0.0
-    reject: float = 0.0
-    no_fill: float = 0.0
-    partial: float = 0.0
-    drop_stream: float = 0.0
-    duplicate: float = 0.0
-    late: float = 0.0
-    rest_error: float = 0.0
-    not_sent: float = 0.0
-
-    @classmethod
-    def storm(cls, rng: random.Random) -> Faults:
-        names = list(cls.__dataclass_fields__)
-        chosen = rng.sample(names, rng.randint(1, len(names)))
-        return cls(**{name: rng.choice([0.05, 0.2, 0.5]) for name in chosen})
-
-
-@dataclass
-class ModelVenue:
-    """One venue with its own books of account."""
-
-    name: str
-    spot: bool
-    fee_in_base_on_buy: bool
-    balances: dict[str, Decimal]
-    position: Decimal = Decimal(0)
-    cost: Decimal = Decimal(0)
-    orders: dict[str, ModelOrder] = field(default_factory=dict)
-    fills: list[Fill] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-    funding: list[Funding] = field(default_factory=list)
-    bid: Decimal = Decimal("99.95")
-    ask: Decimal = Decimal("100.05")
-    phantom: bool = False  # its prices never fill
-
-    def book(self, exp: tuple[int, int], instrument_id: int, now_ns: int, seq: int, depth: Decimal) -> BookView:
-        words = [0] * ly.BOOK_RECORD_WORDS
-        price_exp, qty_exp = exp
-        words[ly.BR_SEQ] = 2 * seq
-        words[ly.BR_INSTRUMENT] = instrument_id
-        words[ly.BR_ROW_EPOCH] = 1
-        words[ly.BR_UPDATE_ID] = seq
-        words[ly.BR_RECV_MONO_NS] = now_ns
-        words[ly.BR_VENUE_WALL_NS] = now_ns + WALL_OFFSET_NS
-        words[ly.BR_BID_COUNT] = words[ly.BR_ASK_COUNT] = 3
-        for level in range(3):
-            step = Decimal("0.01") * level
-            words[ly.BR_BID_PRICE + level] = int((self.bid - step).scaleb(price_exp))
-            words[ly.BR_ASK_PRICE + level] = int((self.ask + step).scaleb(price_exp))
-            words[ly.BR_BID_QTY + level] = words[ly.BR_ASK_QTY + level] = int(depth.scaleb(qty_exp))
-        return BookView(words, now_ns)
+from pipeline.model.structs import Balance, Fill, Funding, OrderRequest, OrderUpdate, Position
+from tests.worlds.venue_model import (
+    LOT,
+    MS,
+    START_NS,
+    WALL_OFFSET_NS,
+    Faults,
+    ModelOrder,
+    ModelVenue,
+    detected,
+    make_config,
+    make_rows,
+    outcome,
+)
+from tests.worlds.world_judge import judge
 
 
 class World:
@@ -423,7 +303,7 @@ class World:
     def _answer_reject(self, request: OrderRequest, text: str) -> None:
         if not self._chance("drop_response"):
             error = VenueRejected(text, venue=request.venue)
-            self._deliver(self._outcome(request, OutcomeKind.REJECTED, None, error))
+            self._deliver(outcome(request, OutcomeKind.REJECTED, None, error, self.now_ns))
 
     def _match(self, venue: ModelVenue, order: ModelOrder) -> list[Fill]:
         request = order.request
@@ -449,7 +329,7 @@ class World:
             venue.balances["BTC"] += sign * qty
             venue.balances["USDT"] -= sign * qty * price
         else:
-            self._move_position(venue, sign * qty, price)
+            venue.move_position(sign * qty, price)
         venue.balances[fee_asset] -= fee
         assert all(amount >= 0 for amount in venue.balances.values()), "a balance went below zero: I11"
         fill = Fill(
@@ -471,22 +351,14 @@ class World:
         venue.fills.append(fill)
         return fill
 
-    def _move_position(self, venue: ModelVenue, signed: Decimal, price: Decimal) -> None:
-        """Sum of cash flows as if settled at once: exact, realised when the position is back at zero."""
-        venue.position += signed
-        venue.cost += signed * price
-        if venue.position == 0:
-            venue.balances["USDT"] -= venue.cost
-            venue.cost = Decimal(0)
-
     def _tell(self, venue: ModelVenue, order: ModelOrder, fills: list[Fill]) -> None:
         """Answer and stream messages, in any order, some lost, some twice, some late."""
         request = order.request
         messages: list[Any] = list(fills)
         state = OrderState.FILLED if order.filled == request.qty else OrderState.CANCELLED
-        messages.append(self._update(order, state, "ws"))
+        messages.append(order.update(state, "ws", self.now()))
         if venue.spot:
-            messages += [b for b in self.rest_balances(venue, source="ws")]
+            messages += venue.shown_balances(self.now_ns, "ws")
         messages = [m for m in messages if not self._chance("drop_stream")]
         messages += [m for m in messages if self._chance("duplicate")]
         if self._chance("late"):
@@ -494,74 +366,28 @@ class World:
         if not self._chance("drop_response"):
             if self._chance("unknown_response"):
                 error = OutcomeUnknown("504", venue=venue.name)
-                answer = self._outcome(request, OutcomeKind.UNKNOWN, None, error)
+                answer = outcome(request, OutcomeKind.UNKNOWN, None, error, self.now_ns)
             else:
-                answer = self._outcome(
-                    request, OutcomeKind.ACKED, self._update(order, OrderState.OPEN, "ws_api", Decimal(0)), None
-                )
+                opened = order.update(OrderState.OPEN, "ws_api", self.now(), Decimal(0))
+                answer = outcome(request, OutcomeKind.ACKED, opened, None, self.now_ns)
             messages.insert(self.rng.randint(0, len(messages)), answer)
         for message in messages:
             self._deliver(message)
-
-    def _outcome(
-        self, request: OrderRequest, kind: OutcomeKind, update: OrderUpdate | None, error: Any
-    ) -> PlaceOutcome:
-        return PlaceOutcome(
-            venue=request.venue,
-            symbol=request.symbol,
-            client_id=request.client_id,
-            kind=kind,
-            update=update,
-            error=error,
-            recv_mono_ns=self.now_ns,
-        )
-
-    def _update(self, order: ModelOrder, state: OrderState, source: str, filled: Decimal | None = None) -> OrderUpdate:
-        return OrderUpdate(
-            venue=order.request.venue,
-            symbol=order.request.symbol,
-            client_id=order.request.client_id,
-            order_id=order.order_id,
-            state=state,
-            filled_qty=order.filled if filled is None else filled,
-            average_price=None,
-            venue_wall_ms=self.now().wall_ms,
-            recv_mono_ns=self.now_ns,
-            source=source,
-        )
 
     def _deliver(self, message: Any) -> None:
         self._later(self._delay(), lambda: self.feed(message))
 
     # --- REST ---
 
-    def rest_balances(self, venue: ModelVenue, source: str = "rest") -> list[Balance]:
-        return [
-            Balance(
-                venue=venue.name, asset=asset, free=amount, locked=Decimal(0), recv_mono_ns=self.now_ns, source=source
-            )
-            for asset, amount in venue.balances.items()
-        ]
+    def rest_balances(self, venue: ModelVenue) -> list[Balance]:
+        return venue.shown_balances(self.now_ns, "rest")
 
     def rest_positions(self) -> tuple[Position, ...]:
-        venue = self.venues["gateio_futures"]
-        if not venue.position:
-            return ()
-        entry = venue.cost / venue.position
-        return (
-            Position(
-                venue=venue.name,
-                symbol="BTCUSDT",
-                qty=venue.position,
-                entry_price=entry,
-                mark_price=entry,
-                recv_mono_ns=self.now_ns,
-            ),
-        )
+        return self.venues["gateio_futures"].shown_positions(self.now_ns)
 
     def _ended(self, order: ModelOrder) -> OrderUpdate:
         full = order.filled == order.request.qty
-        return self._update(order, OrderState.FILLED if full else OrderState.CANCELLED, "rest")
+        return order.update(OrderState.FILLED if full else OrderState.CANCELLED, "rest", self.now())
 
     def _sweep(self, action: SweepVenue) -> None:
         venue = self.venues[action.venue]
@@ -636,45 +462,10 @@ class World:
         """Makes the books offer an edge between two venues, and the detector's record of it."""
         self.venues[buy].bid, self.venues[buy].ask = Decimal("99.90"), Decimal("99.95")
         self.venues[sell].bid, self.venues[sell].ask = Decimal("100.40"), Decimal("100.45")
-        legs = []
-        futures = "gateio_futures" in (buy, sell)
-        for name, side, price in ((buy, 1, self.venues[buy].ask), (sell, -1, self.venues[sell].bid)):
-            row = next(r for r in self.rows if r.spec.venue == name)
-            limit = price + Decimal("0.02") * side
-            legs.append(
-                OpportunityLeg(
-                    instrument_id=row.instrument_id,
-                    side=side,
-                    limit_price_fp=int(limit.scaleb(row.price_exp)),
-                    qty_fp=int(qty.scaleb(row.qty_exp)),
-                    book_seq=1,
-                    update_id=1,
-                    proof_mono_ns=self.now_ns,
-                    recv_mono_ns=self.now_ns,
-                    best_price_fp=int(price.scaleb(row.price_exp)),
-                    notional=float(qty * price),
-                    row_epoch=1,
-                    writer_epoch=1,
-                )
-            )
         self.opportunity_ids += 1
-        values: dict[str, Any] = {
-            "opportunity_id": self.opportunity_ids,
-            "type": int(OpportunityType.SPOT_FUTURES_HEDGE if futures else OpportunityType.SPOT_SPOT),
-            "pair_id": 0,
-            "detect_mono_ns": self.now_ns,
-            "trigger_recv_mono_ns": self.now_ns,
-            "trigger_publish_mono_ns": self.now_ns,
-            "edge_bps": edge_bps,
-            "entry_edge_bps": edge_bps,
-            "profit_quote": 1.0,
-            "trigger_instrument": legs[0].instrument_id,
-            "direction_key": legs[0].instrument_id * 4096 + legs[1].instrument_id,
-            "legs": tuple(legs),
-            "dequeued_mono_ns": self.now_ns,
-        }
-        values.update(changes)
-        return Opportunity(**values)
+        return detected(
+            self.opportunity_ids, self.rows, self.venues[buy], self.venues[sell], qty, self.now_ns, edge_bps, **changes
+        )
 
     def calm(self, ms: float = 30_000) -> None:
         """Faults stop, books are fair everywhere, time passes."""
@@ -684,37 +475,9 @@ class World:
             venue.bid, venue.ask = Decimal("99.95"), Decimal("100.05")
         self.run(ms)
 
-    # --- the judge ---
-
     def judge(self) -> None:
         """I1-I4, I6, I12 and the money, against the venues' own books."""
-        ledger = self.core.ledger
-        placed = [client_id for venue in self.venues.values() for client_id in venue.requests]
-        assert len(placed) == len(set(placed)), "an order was sent twice (I6)"
-        for client_id in placed:
-            assert client_id in ledger.orders, f"the venue saw {client_id}, the journal did not (I4)"
-        venue_fills = sorted((f.venue, f.trade_id) for v in self.venues.values() for f in v.fills)
-        ours = sorted((venue, trade_id) for venue, _, trade_id in ledger.fills_seen)
-        assert ours == venue_fills, "fills differ (I3)"
-        assert not ledger.unsettled, f"unsettled: {[o.state for o in ledger.unsettled.values()]}"
-        for order in ledger.orders.values():
-            assert 0 <= order.filled <= order.intent.qty
-            model = self.venues[order.intent.venue].orders.get(order.client_id)
-            assert order.filled == (model.filled if model is not None else 0)
-        flows = dict(ledger.accounts.flows)
-        for venue in self.venues.values():
-            if not venue.spot and venue.position:
-                continue  # an open hedge: the model settles only closed positions
-            for asset, amount in venue.balances.items():
-                moved = amount - self.initial[venue.name, asset]
-                assert flows.get((venue.name, asset), Decimal(0)) == moved, f"money differs (I2): {venue.name} {asset}"
-        held = [o for o in ledger.open_operations.values() if o.result is not None]  # wait for an operator
-        assert len(held) == len(ledger.open_operations), "an operation was forgotten"
-        assert bool(held) <= ("recovery_hold" in ledger.breakers)
-        unmatched = [d.amount for o in held for d in unmatched_quantities(o, "USDT", {}) if d.asset == "BTC"]
-        known = sum(unmatched, ledger.dust.get("BTC", Decimal(0)))
-        delta = self.core.positions.delta().get("BTC", Decimal(0))
-        assert delta == known, f"not flat (I1): {delta} {known} {ledger.dust}"
+        judge(self.core, self.venues, self.initial)
 
 
 def listed(venue: ModelVenue) -> tuple[Fill, ...]:

@@ -20,7 +20,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bench.entry_world import LEASE_TOKEN, EntryWorld, Level, plain_template, with_crc
 from pipeline.core import ExecutionCore
 from pipeline.execution.events import Append, CatalogueChanged, Entered, Opportunity, Place
 from pipeline.execution.journal import Place as JournalPlace
@@ -28,12 +27,14 @@ from pipeline.execution.orchestrator import request_of
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.records import RECORD_TYPES, Record
 from pipeline.execution.shared_reads import decode_opportunity
-from shm import layout as ly
+from pipeline.rehearsal.entry_world import LEASE_TOKEN, EntryWorld, Level, plain_template, with_crc
 from shm.bookring import conn_open, init_feed, publish_book
+from shm.layout import BOOK, HEADER, LEG, OPPORTUNITY, feed_segment_words
+from shm.layout_pages import HALT
 from tests.worlds.execution_world import World
 
 BOOKS = 4
-HEADER = struct.Struct("<IHHIIqqqq8s")
+RECORD_HEADER = struct.Struct("<IHHIIqqqq8s")
 
 
 class MemoryJournal:
@@ -57,10 +58,10 @@ class MemoryJournal:
         found: list[Record] = []
         at = 0
         for _ in range(count):
-            kind, length = HEADER.unpack_from(self._place.octets, at)[2:4]
-            body = bytes(self._place.octets[at + HEADER.size : at + HEADER.size + length])
+            kind, length = RECORD_HEADER.unpack_from(self._place.octets, at)[2:4]
+            body = bytes(self._place.octets[at + RECORD_HEADER.size : at + RECORD_HEADER.size + length])
             found.append(msgspec.msgpack.decode(body, type=RECORD_TYPES[kind]))
-            at += HEADER.size + ((length + 7) & ~7)
+            at += RECORD_HEADER.size + ((length + 7) & ~7)
         return found
 
 
@@ -72,12 +73,12 @@ class FastEntryWorld(World):
     def _born(self) -> ExecutionCore:
         core = super()._born()
         feeds = 1 + max(row.feed_id for row in self.rows)
-        size = ly.feed_segment_words(BOOKS)
+        size = feed_segment_words(BOOKS)
         self.words = np.zeros(feeds * size, np.int64)
         self.offsets = [feed * size for feed in range(feeds)]
         self.generations = []
         for feed, offset in enumerate(self.offsets):
-            self.words[offset + ly.SEG_EPOCH] = 1
+            self.words[offset + HEADER.epoch] = 1
             init_feed(self.words, offset, BOOKS)
             self.generations.append(int(conn_open(self.words, offset, 0, feed, 0)))
         self.memory = MemoryJournal()
@@ -93,9 +94,9 @@ class FastEntryWorld(World):
         self.core.update_limits_table()
 
     def _halt(self) -> np.ndarray:
-        page = np.zeros(ly.HALT_WORDS, np.int64)
-        page[ly.HALT_LATCH], page[ly.HALT_LEASE_TOKEN] = self.latched, LEASE_TOKEN
-        page[ly.HALT_LEASE_EXPIRY_MONO_NS] = self.lease_ns
+        page = np.zeros(HALT.END, np.int64)
+        page[HALT.latch], page[HALT.lease_token] = self.latched, LEASE_TOKEN
+        page[HALT.lease_expiry_mono_ns] = self.lease_ns
         return page
 
     def _publish(self) -> None:
@@ -103,7 +104,7 @@ class FastEntryWorld(World):
             view = self.book(row.instrument_id)
             assert view is not None
             record = np.array(view.words, np.int64)
-            record[ly.BR_CONN_GENERATION] = self.generations[row.feed_id]
+            record[BOOK.conn_generation] = self.generations[row.feed_id]
             publish_book(self.words, self.offsets[row.feed_id], row.book_index, record)
 
     def _fast_path(self, opportunity: Opportunity) -> bool:
@@ -140,20 +141,20 @@ class FastEntryWorld(World):
 
 def record_of(opportunity: Opportunity) -> np.ndarray:
     """The record that the detector would have written."""
-    record = np.zeros(ly.OPPORTUNITY_WORDS, np.int64)
-    record[ly.OP_ID], record[ly.OP_TYPE] = opportunity.opportunity_id, opportunity.type
-    record[ly.OP_LEG_COUNT] = len(opportunity.legs)
-    record[ly.OP_DETECT_MONO_NS] = opportunity.detect_mono_ns
-    record[ly.OP_TRIGGER_RECV_MONO_NS] = opportunity.trigger_recv_mono_ns
-    record[ly.OP_DIRECTION_KEY] = opportunity.direction_key
+    record = np.zeros(OPPORTUNITY.WORDS, np.int64)
+    record[OPPORTUNITY.id], record[OPPORTUNITY.type] = opportunity.opportunity_id, opportunity.type
+    record[OPPORTUNITY.leg_count] = len(opportunity.legs)
+    record[OPPORTUNITY.detect_mono_ns] = opportunity.detect_mono_ns
+    record[OPPORTUNITY.trigger_recv_mono_ns] = opportunity.trigger_recv_mono_ns
+    record[OPPORTUNITY.direction_key] = opportunity.direction_key
     floats = record.view(np.float64)
-    floats[ly.OP_EDGE_BPS], floats[ly.OP_PROFIT_QUOTE] = opportunity.edge_bps, opportunity.profit_quote
-    floats[ly.OP_ENTRY_EDGE_BPS] = opportunity.entry_edge_bps
+    floats[OPPORTUNITY.edge_bps], floats[OPPORTUNITY.profit_quote] = opportunity.edge_bps, opportunity.profit_quote
+    floats[OPPORTUNITY.entry_edge_bps] = opportunity.entry_edge_bps
     for k, leg in enumerate(opportunity.legs):
-        at = ly.OP_LEGS + k * ly.LEG_WORDS
-        record[at + ly.LEG_INSTRUMENT], record[at + ly.LEG_SIDE] = leg.instrument_id, leg.side
-        record[at + ly.LEG_LIMIT_PRICE_FP], record[at + ly.LEG_QTY_FP] = leg.limit_price_fp, leg.qty_fp
-        record[at + ly.LEG_ROW_EPOCH] = leg.row_epoch
+        at = OPPORTUNITY.legs + k * LEG.WORDS
+        record[at + LEG.instrument], record[at + LEG.side] = leg.instrument_id, leg.side
+        record[at + LEG.limit_price_fp], record[at + LEG.qty_fp] = leg.limit_price_fp, leg.qty_fp
+        record[at + LEG.row_epoch] = leg.row_epoch
     return with_crc(record)
 
 
@@ -222,7 +223,7 @@ def entered(world: EntryWorld, *, settled: bool = True) -> None:
 
 def other_direction(world: EntryWorld) -> Any:
     record = ordinary(world)
-    record[ly.OP_DIRECTION_KEY] = 999
+    record[OPPORTUNITY.direction_key] = 999
     return with_crc(record)
 
 

@@ -11,8 +11,10 @@ import contextlib
 import os
 import secrets
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import msgspec
 
 from pipeline.execution.journal import JournalEntry, read_journal
 from pipeline.execution.records import BreakerRecord
+from tests.worlds.waiting import POLL_S, until
 from workers.control_plane.launch import Launched, block_new_risk
 from workers.control_socket import ControlError, ask
 from workers.credentials import store_credentials
@@ -30,8 +33,6 @@ from workers.demo.simulator import SimulatorProcess
 from workers.demo.summary import JournalTotals, plain_journal, plain_ledger
 from workers.view.status import Reader, read_status
 
-WAIT_S = 240.0
-POLL_S = 0.05
 IN_FLIGHT_WAIT_S = 4.0
 DRAIN_S = 240.0  # unknown orders need their grace, a silenced venue its silence
 
@@ -121,7 +122,8 @@ class Rig:
         return False
 
     def all_ready(self) -> bool:
-        return self.engine.alive() and self.engine.all_ready() and self.reading()["state"] == "ready"
+        """Every process READY and no halt; breakers and venues are not asked."""
+        return self.engine.alive() and self.engine.all_ready() and not self.reading()["halted"]
 
     def breakers(self) -> dict[str, str]:
         """Tripped breakers and their reasons, as the journal says."""
@@ -229,12 +231,16 @@ def segments_of(instance: str) -> list[str]:
     return sorted(path.name for path in Path("/dev/shm").glob(f"arb.{instance}.*"))
 
 
-def until(condition: Callable[[], bool], what: str, wait_s: float = WAIT_S) -> None:
-    """Poll until ``condition()`` holds; fails after ``wait_s``, which is a watchdog and no assertion on time."""
-    deadline = time.monotonic() + wait_s
-    while not condition():
-        assert time.monotonic() < deadline, f"never came true: {what}"
-        time.sleep(POLL_S)
+def arb(*arguments: str, timeout: float = 240, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    """The command line as a process of its own; its output as text."""
+    return subprocess.run(
+        [sys.executable, "-m", "workers", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        **kwargs,  # type: ignore[call-overload]
+    )
 
 
 def _children_of(pid: int) -> list[int]:

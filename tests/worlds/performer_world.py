@@ -7,11 +7,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from bench.entry_world import LEASE_TOKEN, EntryWorld
 from pipeline.execution.records import Outcome
 from pipeline.execution.shared_reads import decode_opportunity, may_launch
 from pipeline.model.errors import VenueUnavailable
 from pipeline.model.structs import OrderRequest
+from pipeline.rehearsal.entry_world import LEASE_TOKEN, EntryWorld
 from shm.metrics import Metrics
 from workers.executor.pages import ExecutorNumbers
 from workers.executor.performer import Performer

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from functools import partial
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from pipeline.model.errors import BadInput
+from workers.audit_log import audit, who
 from workers.cli.manual_opportunity import execute_file
 from workers.cli.options import Instance, Json
 from workers.control_plane.instances import existing, is_running
 from workers.control_socket import GUARD_SOCKET, SUPERVISOR_SOCKET, ControlError, ask, ask_supervisor
 from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
-from workers.halt_file import NO_REASON, HaltState, latch_on_disk, read_halt, write_halt
+from workers.halt_file import NO_REASON, latch_on_disk, release_on_disk
 from workers.output import emit, say
 from workers.state_folder import instance_dir
 
@@ -24,8 +25,14 @@ SYMBOLS_TIMEOUT_S = 15.0  # adding a symbol asks its venue
 
 
 def status(instance: Instance = "", json: Json = False) -> int:
-    """Show the state of an instance once, from shared memory; also after a crash or a stop."""
-    from workers.view.status import read_status, status_text  # imported here: it loads numba
+    """Show whether an instance can trade and why not, with the command that solves it; also after a crash or a stop.
+
+    `state`: ready, degraded (not everywhere), stopped (no new risk) or halted. Exit code 0: ready; 1: any other state.
+    Notes (a direction out of inventory, a venue paused by its rate limit) do not count. Then P&L, operations, hedges,
+    positions, processes, feeds, refusals and latency.
+    """
+    from workers.view.status import read_status  # imported here: it loads numba
+    from workers.view.status_text import status_text
 
     reading = read_status(existing(instance))
     emit(reading, as_json=json, text=status_text)
@@ -50,17 +57,24 @@ def _latch(operation: str, instance: str, reason: str, json: bool) -> int:
     if not reason.strip():
         raise BadInput(NO_REASON)
     reply = _asked(name, {"op": operation, "reason": reason}) or _latched_on_disk(name, operation, reason)
-    emit({"halted": reply["halted"], "reason": reply["reason"]}, as_json=json, text=partial(_latch_text, name))
-    return EXIT_OK
+    blocking = reply.get("blocking", []) if operation == "resume" else []
+    fields: dict[str, Any] = {"halted": reply["halted"], "reason": reply["reason"]}
+    if operation == "resume":
+        fields["blocking"] = blocking
+    emit(fields, as_json=json, text=lambda r: _latch_text(name, r))
+    return EXIT_CHECK_FAILED if blocking else EXIT_OK
 
 
-def _latch_text(instance: str, fields: dict[str, Any]) -> str:
-    lines = [f"{instance}: {'HALTED' if fields['halted'] else 'running'} ({fields['reason']})"]
-    lines += [
-        f"  {row['what']}: {row['qty']} {row['base']} {row['venue']} {row['symbol']} {row['detail']}"
-        for row in fields.get("adopted", ())
-    ]
-    lines += [f"  still stops new risk: breaker {text}" for text in fields.get("blocking", ())]
+def _latch_text(name: str, fields: dict[str, Any]) -> str:
+    """The latch, after a resume also what was taken over and what still stands in the way of new risk."""
+    if fields["halted"]:
+        return f"{name}: HALTED ({fields['reason']})"
+    lines = [f"{name}: the halt is released ({fields['reason']})"]
+    for row in fields.get("adopted", []):
+        place = f"{row['venue']} {row['symbol']}".rstrip()
+        lines.append(f"  taken over: {row['what']} {row['qty']} {row['base']} on {place}: {row['detail']}")
+    for row in fields.get("blocking", []):
+        lines += [f"  still in the way: {row['what']}", f"    solve: {row['solve']}"]
     return "\n".join(lines)
 
 
@@ -83,10 +97,10 @@ def _latched_on_disk(instance: str, operation: str, reason: str) -> dict[str, An
     folder = instance_dir(instance)
     if operation == "halt":
         latch_on_disk(folder, reason)
-        say(f"arb: {instance} does not answer; the halt is on disk and holds from its next start")
+        say(f"arb: {instance} does not answer; the halt is on disk and holds as soon as a guard runs")
     else:
-        old = read_halt(folder)
-        write_halt(folder, HaltState(halted=False, reason=reason, by="disk", wall_ns=old.wall_ns))
+        release_on_disk(folder, reason)
+    audit(folder, op=operation, by=who(os.geteuid()), reason=reason, where="disk")
     return {"halted": operation == "halt", "reason": reason}
 
 
@@ -103,26 +117,23 @@ def resume(
         bool, typer.Option("--adopt", help="Take over positions and orders that the journal does not explain.")
     ] = False,
 ) -> int:
-    """Release the halt. Nothing else releases it.
+    """Release halt, drain and venue blocks, start again what failed, and say what still stands in the way.
+
+    Nothing else releases them. `blocking` (exit code 1) lists what is left: breakers and held recoveries are decided
+    one by one, see `arb breakers` and `arb recoveries`.
 
     With --adopt, after a lost or older journal or a second engine on the key: positions at the venues become hedges
-    again where their coins are found, everything else a baseline; what was taken over is listed.
+    again where their coins are found, everything else a baseline; `adopted` lists what was taken over.
     """
     if not adopt:
         return _latch("resume", instance, reason, json)
     name = existing(instance)
     if not reason.strip():
         raise BadInput(NO_REASON)
-    request = {"op": "resume", "adopt": True, "reason": reason}
-    reply = ask_supervisor(name, request, timeout_s=ADOPT_TIMEOUT_S)
-    fields = {
-        "halted": reply["halted"],
-        "reason": reply["reason"],
-        "adopted": reply["adopted"],
-        "blocking": [f"{breaker}: {why}" for breaker, why in reply["breakers"].items()],
-    }
-    emit(fields, as_json=json, text=partial(_latch_text, name))
-    return EXIT_OK if not fields["halted"] else EXIT_CHECK_FAILED
+    reply = ask_supervisor(name, {"op": "resume", "adopt": True, "reason": reason}, timeout_s=ADOPT_TIMEOUT_S)
+    fields = {key: reply[key] for key in ("halted", "reason", "adopted", "blocking")}
+    emit(fields, as_json=json, text=lambda r: _latch_text(name, r))
+    return EXIT_CHECK_FAILED if fields["blocking"] else EXIT_OK
 
 
 def execute(

@@ -37,8 +37,9 @@ def books(
     a later snapshot (broken) -, or nothing was applied. Gaps that were healed are counted and are no error.
     """
     from pipeline.book.recording.capture_books import run_books  # imported here: it loads numba
+    from pipeline.exchanges.factory import feed_codec
 
-    fields = run_books(captures, out)
+    fields = run_books(captures, feed_codec, out)
     bookless, broken = (", ".join(map(str, fields[name])) for name in ("bookless", "broken"))  # type: ignore[call-overload]
     if bookless:
         say(f"arb: no snapshot of the recording reaches the updates of {bookless}: no book")

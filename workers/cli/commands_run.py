@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -71,12 +71,25 @@ def up(
     ] = False,
     json: Json = False,
 ) -> int:
-    """Start and supervise an instance in the foreground, until SIGTERM or Ctrl-C."""
-    code, failure = run_instance(
-        str(config_path(config)), instance=instance, mode="" if mode is None else mode.value, live_confirmed=confirmed
+    """Start and supervise an instance in the foreground, until SIGTERM, Ctrl-C or `arb stop`.
+
+    It says READY, and later each change of the answer of `arb status` with the command that solves it; alerts; trades
+    of note; and at its stop what stays open at the venues. With --json one object a line: `event` is state, alert or
+    trade; the last line has `exit`, `error`, `open_hedges` and `positions`.
+    """
+
+    def line(event: dict[str, Any]) -> None:
+        emit(event, as_json=True, text=str)
+
+    code, ended = run_instance(
+        str(config_path(config)),
+        instance=instance,
+        mode="" if mode is None else mode.value,
+        live_confirmed=confirmed,
+        on_event=line if json else None,
     )
     if json:
-        emit({"exit": code, "error": failure}, as_json=True, text=str)
+        line({"exit": code, **ended})
     return code
 
 

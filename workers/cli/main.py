@@ -12,7 +12,14 @@ import typer
 from typer.core import TyperGroup
 
 from pipeline.model.errors import ArbitrageEngineError, BadInput, ConfigInvalid
-from workers.cli import commands_bench, commands_control, commands_data, commands_run
+from workers.cli import (
+    commands_bench,
+    commands_control,
+    commands_data,
+    commands_inspect,
+    commands_run,
+    commands_trading,
+)
 from workers.cli.version import engine_version
 from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
 from workers.output import OutputLost, drop_stdout, say, to_json, write
@@ -68,7 +75,9 @@ def _options(
 
 commands_run.register(app)
 commands_control.register(app)
+commands_trading.register(app)
 commands_data.register(app)
+commands_inspect.register(app)
 commands_bench.register(app)
 
 

@@ -13,7 +13,9 @@ from typing import Any
 import msgspec
 
 from pipeline.execution.accounts import fold_fills
-from pipeline.execution.round_trips import round_trips, won_and_lost
+from pipeline.execution.counts import EndedOperation, OperationCounts, counts_from
+from pipeline.execution.records import Outcome
+from pipeline.execution.round_trips import RoundTrips, round_trips
 from pipeline.model.errors import BadInput
 from pipeline.model.fixedpoint import plain
 from workers.control_plane.instances import ledger_path
@@ -49,8 +51,8 @@ def _mean(values: list[float]) -> float | None:
     return round(sum(values) / len(values), 4) if values else None
 
 
-def _trips(db: sqlite3.Connection, rows: Sequence[sqlite3.Row]) -> dict[str, Decimal]:
-    """P&L of each round trip with an operation in ``rows``; its other operations may be older than the span."""
+def _trips(db: sqlite3.Connection, rows: Sequence[sqlite3.Row]) -> RoundTrips:
+    """The round trips with an operation in ``rows``; their other operations may be older than the span."""
     pnl: dict[str, Decimal] = {}
     closes: dict[str, str] = {}
     began = {row["closes"] or row["operation_id"] for row in rows}
@@ -68,8 +70,18 @@ def _trips(db: sqlite3.Connection, rows: Sequence[sqlite3.Row]) -> dict[str, Dec
     for (body,) in db.execute("SELECT body_json FROM events WHERE kind = 'hedge' ORDER BY seq"):
         hedge = msgspec.json.decode(body)
         left[hedge["operation_id"]] = Decimal(str(hedge["qty"]))
-    trips = round_trips(pnl, closes, {name for name, qty in left.items() if qty})
-    return {name: amount for name, amount in trips.items() if name in began}
+    mine = {name: amount for name, amount in pnl.items() if (closes[name] or name) in began}
+    return round_trips(mine, closes, {name for name, qty in left.items() if qty})
+
+
+def _counts(rows: Sequence[sqlite3.Row], trips: RoundTrips) -> OperationCounts:
+    return counts_from(
+        (
+            EndedOperation(Outcome[row["outcome"].upper()] if row["outcome"] else None, row["closes"] or "")
+            for row in rows
+        ),
+        trips,
+    )
 
 
 def _change_of_accounts(db: sqlite3.Connection, start_wall_ns: int) -> tuple[dict[str, Decimal], dict[str, Decimal]]:
@@ -112,23 +124,22 @@ def read_report(instance: str, since: str) -> dict[str, Any]:
         moved = db.execute(
             "SELECT body_json FROM events WHERE kind = 'external_flow' AND wall_ns >= ?", (start,)
         ).fetchall()
-        won, lost = won_and_lost(_trips(db, rows))
+        counts = _counts(rows, _trips(db, rows))
     funding: dict[str, Decimal] = {}
+    funding_value = Decimal(0)
     payments = {(row["venue"], row["event_id"]): row for row in (msgspec.json.decode(body) for (body,) in paid)}
     for row in payments.values():  # each booking once, by the venue's own number
         _add(funding, {row["asset"]: row["amount"]})
+        funding_value += Decimal(row.get("value_numeraire", 0))
     _add(pnl, funding)
     external: dict[str, Decimal] = {}
     for row in (msgspec.json.decode(body) for (body,) in moved):
         _add(pnl if row["trading"] else external, {row["asset"]: row["amount"]})
-    outcomes: dict[str, int] = {}
     numeraire: dict[str, Decimal] = {}
     detected: list[float] = []
     sent: list[float] = []
     realised: list[float] = []
     for row in rows:
-        outcome = row["outcome"] or "open"
-        outcomes[outcome] = outcomes.get(outcome, 0) + 1
         if row["pnl_numeraire"] is not None:
             value = Decimal(row["pnl_numeraire"])
             numeraire[row["numeraire"]] = numeraire.get(row["numeraire"], Decimal(0)) + value
@@ -136,13 +147,15 @@ def read_report(instance: str, since: str) -> dict[str, Any]:
             detected.append(row["edge_detect_bps"])
             sent.append(row["edge_send_bps"])
             realised.append(row["edge_fill_bps"])
-    ended = sum(count for name, count in outcomes.items() if name != "open")
+    profit = {asset: value + funding_value for asset, value in numeraire.items()}  # there is one numeraire
     return {
         "instance": instance,
+        "profit": profit,
         "since_wall_ns": start,
         "opportunities": opportunities,
-        "operations": {"total": len(rows), **outcomes, "won": won, "lost": lost},
-        "success_rate": round(outcomes.get("completed", 0) / ended, 4) if ended else None,
+        "operations": counts.fields(),
+        "success_rate": counts.success_rate,
+        "win_rate": counts.win_rate,
         "orders": {row[0]: row[1] for row in orders},
         "fills": fills,
         "pnl": {asset: amount for asset, amount in sorted(pnl.items()) if amount},
@@ -161,20 +174,19 @@ def report_text(report: dict[str, Any]) -> str:
     def amounts(sums: dict[str, Any]) -> str:
         return ", ".join(f"{plain(value)} {asset}" for asset, value in sums.items()) or "none"
 
-    operations = report["operations"]
-    counted = ", ".join(f"{count} {name}" for name, count in operations.items() if name != "total")
     edge = report["edge_bps"]
     return "\n".join(
         (
+            f"P&L            {amounts(report['profit'])} realised: every operation at its own prices, and funding",
             f"instance       {report['instance']}",
             f"opportunities  {report['opportunities']} recorded",
-            f"operations     {operations['total']}: {counted}",
+            f"operations     {OperationCounts.of(report['operations']).text()}",
             f"orders         {report['orders']}, fills {report['fills']}",
-            f"P&L            {amounts(report['pnl'])} (fills, fees and funding; a futures position counts once closed)",
+            f"changes        {amounts(report['pnl'])} (fills, fees and funding; a futures position counts once closed)",
             f"  operations   {amounts(report['pnl_numeraire'])}, each at its own prices, without funding",
             f"fees           {amounts(report['fees'])}",
-            f"funding        {amounts(report['funding'])} (in the P&L, not in the operations')",
-            f"external       {amounts(report['external'])} (deposits, withdrawals, unexplained; not in the P&L)",
+            f"funding        {amounts(report['funding'])} (in the P&L and the changes, not in the operations')",
+            f"external       {amounts(report['external'])} (deposits, withdrawals, unexplained; in neither)",
             f"edge bps       expected {edge['expected']}, at send {edge['at_send']}, realised {edge['realised']}",
         )
     )

@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pipeline.exchanges.feed.types import WANTED_DIGITS
+from pipeline.model.account_fees import with_account_fees
 from pipeline.model.catalogue_row import row_to_words
 from pipeline.model.enums import TradingStatus
 from pipeline.model.errors import ArbitrageEngineError, BadInput
 from pipeline.model.fixedpoint import EXP_MAX, EXTRA_DIGITS, FP_LIMIT, plain
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows, largest_price
 from pipeline.model.structs import InstrumentSpec
-from shm.layout import CAT_FLAG_REMOVED, CR_FLAGS
+from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW
 
 if TYPE_CHECKING:
     from pipeline.exchanges.base import VenueClient
@@ -81,6 +82,7 @@ class CatalogueService:
         self._page = page
         self._say = say
         self._venues = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in config.venues]
+        self._account_fees = config.fees
         self._trusted_coins = frozenset(config.detection.trusted_coins)
         self._symbols: dict[str, list[str]] = {v.name: list(v.symbols) for v in config.venues}
         self.rows: list[InstrumentRow] = []
@@ -117,10 +119,11 @@ class CatalogueService:
         async with asyncio.timeout(FETCH_TIMEOUT_S):
             specs = await self._clients[venue].instruments(symbols)
         own = self.fees.get(venue, {})
-        return [
+        found = [
             msgspec.structs.replace(spec, taker_fee_ppm=own[spec.symbol]) if spec.symbol in own else spec
             for spec in specs
         ]
+        return [with_account_fees(spec, self._account_fees.get(venue)) for spec in found]
 
     def _merge(self, specs: Sequence[InstrumentSpec]) -> None:
         specs = [spec for spec in specs if (spec.venue, spec.symbol) not in self.removed]  # removed meanwhile
@@ -170,7 +173,7 @@ class CatalogueService:
         """Replace a row; raises ``ValueError``, before anything is written, where its numbers do not fit."""
         words = row_to_words(row)
         if (row.spec.venue, row.spec.symbol) in self.removed:
-            words[CR_FLAGS] |= CAT_FLAG_REMOVED
+            words[CATALOGUE_ROW.flags] |= CAT_FLAG_REMOVED
         self._page.update(row.instrument_id, words)
         self.rows[row.instrument_id] = row
 

@@ -11,10 +11,13 @@ from typing import Any, Protocol
 from pipeline.model.config import EngineConfig
 from pipeline.model.config_reload import Changes
 from pipeline.model.errors import BadInput, ConfigInvalid
+from workers.audit_log import audit, who
+from workers.control_plane.announcer import Announcer
 from workers.control_plane.catalogue import CatalogueService
 from workers.control_plane.children import Children, ChildState
-from workers.control_socket import GUARD_SOCKET, ask
-from workers.halt_file import NO_REASON
+from workers.control_socket import GUARD_SOCKET, ControlError, ask
+from workers.halt_file import NO_REASON, release_on_disk
+from workers.tradable import fields
 
 EXECUTOR_TIMEOUT_S = 15.0  # an execution is awaited to its end, at most this long
 
@@ -26,6 +29,8 @@ class RunningInstance(Protocol):
     config: EngineConfig
     children: Children
     catalogue: CatalogueService
+
+    announcer: Announcer
 
     def describe(self) -> dict[str, Any]:
         """The instance as ``run.json`` shows it."""
@@ -67,28 +72,31 @@ class Requests:
 
     async def _guard(self, request: dict[str, Any]) -> dict[str, Any]:
         path = self._instance.state_dir / GUARD_SOCKET
-        return await asyncio.to_thread(ask, path, request)
+        return await asyncio.to_thread(ask, path, _on_behalf(request))
 
     async def _resume(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Release the halt, and start again the processes that failed in a restart storm.
-
-        ``adopt``: the executor takes over what its journal does not explain; the reply lists it.
-        """
+        """Start again what failed in a restart storm, the guard first; release halt, drain and blocks; say what still
+        stands in the way. ``adopt``: the executor takes over what its journal does not explain, and lists it."""
+        if not str(request.get("reason", "")).strip():
+            raise BadInput(NO_REASON)
         adopted: dict[str, Any] = {}
         if request.get("adopt"):
-            if not str(request.get("reason", "")).strip():
-                raise BadInput(NO_REASON)
-            adopted = await self._executor({"op": "adopt", "reason": request["reason"]})
-        reply = {**await self._guard({"op": "resume", "reason": request.get("reason", "")}), **adopted}
+            adopted = await self._executor({**request, "op": "adopt"})
         now = time.monotonic()
-        for child in self._instance.children:
+        for child in sorted(self._instance.children, key=lambda child: child.process != "guard"):
             if child.state is ChildState.FAILED:
                 child.want(now)
-        return reply
+        try:
+            reply = await self._guard(request)
+        except ControlError:  # it reads the file as soon as it runs (again)
+            release_on_disk(self._instance.state_dir, str(request["reason"]))
+            reply = {"halted": False, "reason": request["reason"]}
+        answer = self._instance.announcer.answer(self._instance.describe())
+        return {**reply, **adopted, "blocking": [fields(reason) for reason in answer.reasons]}
 
     async def _executor(self, request: dict[str, Any]) -> dict[str, Any]:
         path = self._instance.state_dir / "executor.sock"
-        return await asyncio.to_thread(ask, path, request, timeout_s=EXECUTOR_TIMEOUT_S)
+        return await asyncio.to_thread(ask, path, _on_behalf(request), timeout_s=EXECUTOR_TIMEOUT_S)
 
     async def _symbols(self, request: dict[str, Any]) -> dict[str, Any]:
         catalogue = self._instance.catalogue
@@ -129,5 +137,11 @@ class Requests:
         return {"changed": {path: {"from": old, "to": new} for path, (old, new) in changes.items()}}
 
     async def _stop(self, request: dict[str, Any]) -> dict[str, Any]:
+        audit(self._instance.state_dir, op="stop", by=who(request.get("uid")), reason=str(request.get("reason", "")))
         self._instance.request_stop()
         return {"stopping": True}
+
+
+def _on_behalf(request: dict[str, Any]) -> dict[str, Any]:
+    """A request that is passed on: its own user stays known behind ours."""
+    return {**request, "for_uid": request.get("uid")}

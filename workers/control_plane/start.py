@@ -13,7 +13,9 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -37,11 +39,14 @@ def run_instance(
     live_confirmed: bool,
     await_config: bool = False,
     units: bool = False,
-) -> tuple[int, str | None]:
-    """A whole instance in the foreground until SIGTERM or SIGINT: its exit code, and why it failed if it did.
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+) -> tuple[int, dict[str, Any]]:
+    """A whole instance in the foreground until SIGTERM or SIGINT: its exit code; ``error`` (why it failed if it did)
+    and what stays open at the venues.
 
     ``instance`` and ``mode`` override the configuration where they are not ""; ``await_config``: the parent writes the
-    configuration later; ``units``: systemd starts the other processes. Call before any thread or event loop.
+    configuration later; ``units``: systemd starts the other processes; ``on_event``: takes what is said to operators as
+    objects. Call before any thread or event loop.
     Raises ConfigInvalid, CouldNotStart.
     """
     if mode:
@@ -63,9 +68,14 @@ def run_instance(
 
     try:
         supervisor = Supervisor(
-            instance=name, config=config, config_path=config_path, fork_server=fork_server, units=units
+            instance=name,
+            config=config,
+            config_path=config_path,
+            fork_server=fork_server,
+            units=units,
+            on_event=on_event,
         )
-        return asyncio.run(supervisor.run()), supervisor.failure
+        return asyncio.run(supervisor.run()), supervisor.ended
     finally:
         for lock in locks:
             os.close(lock)

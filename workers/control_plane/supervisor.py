@@ -16,7 +16,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -38,7 +37,8 @@ from shm.logring import LogRing
 from shm.metrics import Metrics
 from shm.pages import CataloguePage
 from shm.segment import cleanup_instance
-from workers.base import LOG_LEVELS, RELOAD_FILE, WARM_TIMEOUT_US, Notifier
+from workers.base import RELOAD_FILE, WARM_TIMEOUT_US, Notifier
+from workers.control_plane.announcer import NOTES_SHOWN, Announcer, Event
 from workers.control_plane.catalogue import CatalogueService
 from workers.control_plane.children import STOP_TIMEOUT_S, Child, Children, ChildState
 from workers.control_plane.fork_client import GONE, ForkServerClient
@@ -53,7 +53,7 @@ from workers.halt_file import latch_on_disk
 from workers.state_folder import instance_dir, replace_file, trim_logs
 
 TICK_S = 0.25
-REFRESH_S = 600.0  # instruments are read again every 10 minutes
+REFRESH_S = 120.0  # instruments are read again: rates of funding and their next stamps among them
 WANTED_DIGITS_S = 0.5  # how often the feeds are asked whether a price needed a finer exponent
 RETRY_VENUE_S = 10.0  # how often a venue that was unreachable is asked again
 GUARD_READY_S = 30.0
@@ -63,8 +63,6 @@ WARM_MODULES = ("guard", "recorder", "poller", "feed", "detector", "executor")
 RELOADING = ("detector", "executor")  # processes that take in a reloaded configuration
 WATCHDOG_US = 10_000_000
 EARLY_PIDS_MAX = 32  # more processes than an instance has
-NOTES_MAX = 50
-NOTES_SHOWN = 10
 
 
 class Supervisor:
@@ -73,36 +71,41 @@ class Supervisor:
     catalogue: CatalogueService
 
     def __init__(
-        self, *, instance: str, config: EngineConfig, config_path: str | None, fork_server: socket.socket, units: bool
+        self,
+        *,
+        instance: str,
+        config: EngineConfig,
+        config_path: str | None,
+        fork_server: socket.socket,
+        units: bool,
+        on_event: Event | None = None,
     ) -> None:
-        """``fork_server``: our end of its channel; with ``units`` it only compiles the kernels into the cache."""
+        """``fork_server``: our end of its channel; with ``units`` it only compiles the kernels."""
         self.instance = instance
         self.config = config
         self.config_path = config_path
         self.state_dir = instance_dir(instance, create=True)
         self.children = Children(config.feeds)
         self.state = "starting"
-        self.notes: list[str] = []
+        self.announcer = Announcer(instance, self.state_dir, config, units=units, on_event=on_event)
+        self._left_open: dict[str, Any] = {}
         self._channel = fork_server
         self._units = units
         self._fork_server_gone = asyncio.Event()
-        self._warm = asyncio.Event()
-        self._changed = asyncio.Event()
-        self._stop = asyncio.Event()
+        self._warm, self._changed, self._stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
         self._early: dict[int, list[str]] = {}  # messages of children whose pid the fork server has not reported yet
         self._pending_venues: list[str] = []
         self._warming = ""
         self._failure: str | None = None
-        self._was_ready = False
-        self._interrupted = False
+        self._was_ready = self._interrupted = False
         self._notifier = Notifier()
         self._started_wall_ns = time.time_ns()
 
     @property
-    def failure(self) -> str | None:
-        """Why the instance could not start or go on; None when nothing was wrong."""
-        return self._failure
+    def ended(self) -> dict[str, Any]:
+        """Why the instance could not start or go on (``error``; None: nothing was wrong), and what stays open."""
+        return {"error": self._failure, **self._left_open}
 
     # --- life ---
 
@@ -112,7 +115,6 @@ class Supervisor:
         self._forget_earlier_run()
         self._open_shared_memory()
         self._open_channels()
-        self._warm_fork_server()
         self.write_run_file()
         self._open_catalogue()
         control = ControlServer(self.state_dir / SUPERVISOR_SOCKET, Requests(self).handle)
@@ -124,7 +126,7 @@ class Supervisor:
             await self._start_processes()
             await self._watch()
         except CouldNotStart as error:
-            self.say("error", str(error))
+            self.announcer.say("error", str(error))
             self._failure = str(error)
         except ConfigInvalid as error:
             self._failure = str(error)
@@ -153,14 +155,12 @@ class Supervisor:
 
     def _open_shared_memory(self) -> None:
         self._liveness = Liveness.create(self.instance, "supervisor")
-        self._log = LogRing.create(self.instance, "supervisor")
+        self.announcer.log = LogRing.create(self.instance, "supervisor")
         self._liveness.set_state(ProcessState.WARMING)
 
     def _open_channels(self) -> None:
         self._notify = NotifySocket(self.instance, self._on_notify)
         self._fork_server = ForkServerClient(self._channel, self._on_fork_server)
-
-    def _warm_fork_server(self) -> None:
         self._fork_server.send(op="config", path=self.config_path)
         dialects = sorted({venue.dialect for venue in self.config.venues})
         self._fork_server.send(op="warm", modules=WARM_MODULES, dialects=dialects, last=True)
@@ -171,14 +171,14 @@ class Supervisor:
             for venue in self.config.venues
         }
         self._page = CataloguePage.create(self.instance)
-        self.catalogue = CatalogueService(self.config, self._clients, self._page, self.say)
+        self.catalogue = CatalogueService(self.config, self._clients, self._page, self.announcer.say)
         if self.config.mode is Mode.PAPER:
             self.catalogue.fees = paper_fees(self.state_dir)
 
     async def _load_catalogue(self) -> None:
         failures = await self.catalogue.load(self.config.venues)
         for failure in failures:
-            self.say("warning", f"venue unreachable: {failure.text}")
+            self.announcer.say("warning", f"venue unreachable: {failure.text}")
         self._pending_venues = [failure.venue for failure in failures]
         if len(failures) == len(self.config.venues):
             reasons = "; ".join(failure.text for failure in failures) or "no venue is configured"
@@ -188,7 +188,7 @@ class Supervisor:
         if self.config.mode is Mode.PAPER:
             open_accounts(self.state_dir / "paper", [row.spec for row in self.catalogue.rows])
         else:
-            await check_keys(self.config, self.instance, self._clients, self.say)
+            await check_keys(self.config, self.instance, self._clients, self.announcer.say)
 
     async def _until(self, event: asyncio.Event) -> None:
         """Wait for ``event`` unless the instance is asked to stop or the fork server dies before."""
@@ -236,6 +236,7 @@ class Supervisor:
             self._notifier.send("WATCHDOG=1")
             self._look_after_children(now)
             self._follow_state()
+            self.announcer.look(self.describe(), now, all_ready=self.children.all_ready())
             if digits.due(now):
                 self._raise_exponents()
             if refresh.due(now):
@@ -288,6 +289,7 @@ class Supervisor:
 
     async def _close(self) -> None:
         """What is left once the children have stopped; segments of a failed running instance stay for `arb status`."""
+        self._left_open = self.announcer.left_open()
         if not any(child.alive for child in self.children):
             shrink(self.state_dir / "journal")
         for client in self._clients.values():
@@ -298,7 +300,8 @@ class Supervisor:
         self._liveness.set_state(ProcessState.STOPPED)
         self.write_run_file()
         self._liveness.close()
-        self._log.close()
+        if self.announcer.log is not None:
+            self.announcer.log.close()
         self._page.close()
         if not self._failure or not self._was_ready:
             cleanup_instance(self.instance)
@@ -315,7 +318,7 @@ class Supervisor:
         try:
             self.reload()
         except ConfigInvalid as error:
-            self.say("error", f"reload refused, nothing changed: {error}")
+            self.announcer.say("error", f"reload refused, nothing changed: {error}")
 
     def reload(self) -> Changes:
         """Read the configuration again and pass it on to the processes that take it in; returns what changed.
@@ -331,7 +334,7 @@ class Supervisor:
             self._fork_server.send(op="config", path=str(path))  # for children that are started from now on
             for process in RELOADING:
                 self.children[process].signal(signal.SIGHUP)
-        self.say("info", f"configuration reloaded: {changes_text(changes)}")
+        self.announcer.say("info", f"configuration reloaded: {changes_text(changes)}")
         return changes
 
     def _raise_exponents(self) -> None:
@@ -354,7 +357,7 @@ class Supervisor:
         self._background.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self.say("error", f"in the background: {type(error).__name__}: {error}")
+            self.announcer.say("error", f"in the background: {type(error).__name__}: {error}")
 
     # --- children ---
 
@@ -380,7 +383,7 @@ class Supervisor:
         for child in self.children:
             reason = child.hung(now_s)
             if reason and child.alive:
-                self.say("error", f"{child.process}: {reason}; killed")
+                self.announcer.say("error", f"{child.process}: {reason}; killed")
                 child.proof_s = child.started_s = now_s
                 child.signal(signal.SIGKILL)
 
@@ -398,7 +401,9 @@ class Supervisor:
                 if time.monotonic() > deadline:
                     for child in group:
                         if child.alive:
-                            self.say("error", f"{child.process} did not stop in {STOP_TIMEOUT_S:.0f} s; killed")
+                            self.announcer.say(
+                                "error", f"{child.process} did not stop in {STOP_TIMEOUT_S:.0f} s; killed"
+                            )
                             child.signal(signal.SIGKILL)
                     deadline += STOP_TIMEOUT_S
                 await self._next_change()
@@ -411,13 +416,13 @@ class Supervisor:
             self._fork_server_gone.set()
         elif event == "warming":
             self._warming = message["text"]
-            self.say("info", f"compiling kernels, the first time only: {self._warming}")
+            self.announcer.say("info", f"compiling kernels, the first time only: {self._warming}")
             self._notifier.send(f"EXTEND_TIMEOUT_USEC={WARM_TIMEOUT_US}\nSTATUS=compiling kernels: {self._warming}")
             self.write_run_file()
         elif event == "warmed":
-            self.say("info", f"warm: {message['module']} in {message['seconds']} s")
+            self.announcer.say("info", f"warm: {message['module']} in {message['seconds']} s")
         elif event == "cache":
-            self.say("warning", f"machine code: {message['text']}")
+            self.announcer.say("warning", f"machine code: {message['text']}")
         elif event == "warm":
             self._warming = ""
             self._warm.set()
@@ -437,13 +442,13 @@ class Supervisor:
         storm = child.exited(status, time.monotonic())
         if child.state is not ChildState.STOPPED and not self._stop.is_set():
             how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"
-            self.say("warning", f"{child.process} ended ({how}); {child.status}")
+            self.announcer.say("warning", f"{child.process} ended ({how}); {child.status}")
         if storm:
             if status == EXIT_USAGE and self.state == "starting":
                 self._failure = f"{child.process} refuses the configuration: {child.status}"
                 self._stop.set()
             else:
-                self.say("error", f"{child.process}: restart storm; halting: `arb resume` starts it again")
+                self.announcer.say("error", f"{child.process}: restart storm; halting: `arb resume` starts it again")
                 self._in_background(self.halt(f"restart storm of {child.process}"))
         self.write_run_file()
 
@@ -466,13 +471,6 @@ class Supervisor:
 
     # --- what operators see ---
 
-    def say(self, level: str, text: str) -> None:
-        """One line for operators: into the notes of ``run.json``, the log ring and stderr."""
-        self.notes = [*self.notes[-(NOTES_MAX - 1) :], f"{level}: {text}"]
-        self._log.text(LOG_LEVELS[level], text)
-        sys.stderr.write(f"supervisor: {level}: {text}\n")
-        sys.stderr.flush()
-
     def describe(self) -> dict[str, Any]:
         """The instance as ``run.json`` and the status request show it."""
         return {
@@ -493,7 +491,7 @@ class Supervisor:
                 venue.name: {"rest": venue.rest, "ws": venue.ws, "reachable": venue.name not in self._pending_venues}
                 for venue in self.config.venues
             },
-            "notes": self.notes[-NOTES_SHOWN:],
+            "notes": self.announcer.notes[-NOTES_SHOWN:],
         }
 
     def write_run_file(self) -> None:

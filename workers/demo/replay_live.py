@@ -250,8 +250,7 @@ def summarise_replay(
     for name, qty in positions.items():
         add(delta, bases.get(name, name), qty)
     violations = [*check_flat(delta, books.dust), *check_money(engine_pnl, changes)]
-    outcomes = books.outcomes()
-    judged = outcomes["won"] + outcomes["lost"]
+    counts = books.counts()
     totals = feed_totals(reading["feeds"])
     frames = sum(int(row.get("frames", 0)) for row in reading["feeds"].values())
     return {
@@ -263,17 +262,18 @@ def summarise_replay(
         "instruments": sum(len(row["symbols"]) for row in sim["venues"].values()),
         **totals,
         "opportunities": reading["opportunities"],
-        "operations": outcomes,
+        "operations": counts.fields(),
         "dislocations": {"offered": 0, "captured": 0},
         "captured_share": None,
-        "win_rate": round(outcomes["won"] / judged, 4) if judged else None,
+        "success_rate": counts.success_rate,
+        "win_rate": counts.win_rate,
         "orders": books.orders,
         "fills": len(fills),
         "pnl": {
             "engine": engine_pnl,
             "venue": changes,
             "equal": engine_pnl == changes,
-            "numeraire": numeraire_value(engine_pnl, _last_prices(fills), NUMERAIRE),
+            "numeraire": numeraire_value(books, _last_prices(fills), NUMERAIRE, "last fills of each listing"),
         },
         "flat": not any(row["invariant"] == "I1" for row in violations),
         "dust": books.dust,
@@ -289,13 +289,10 @@ def summarise_replay(
     }
 
 
-def _last_prices(fills: list[Any]) -> dict[str, Decimal]:
-    """Base asset (the symbol without the numeraire) -> the price of its last fill."""
-    prices: dict[str, Decimal] = {}
-    for fill in fills:
-        base = fill.symbol.removesuffix(NUMERAIRE).rstrip("_-")
-        prices[base] = fill.price
-    return {base: price for base, price in prices.items() if price > ZERO}
+def _last_prices(fills: list[Any]) -> dict[tuple[str, str], Decimal]:
+    """(venue, symbol) -> the price of its last fill."""
+    prices = {(fill.venue, fill.symbol): fill.price for fill in fills}
+    return {key: price for key, price in prices.items() if price > ZERO}
 
 
 def _fee_text(rows: Mapping[str, int]) -> str:

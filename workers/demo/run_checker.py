@@ -246,7 +246,8 @@ def check_limits(journal: Sequence[Row], size_max: Decimal) -> list[Violation]:
 
 
 def check_collar(ledger: Sequence[Row], versions: Sequence[Sequence[Any]], bps_max: Decimal) -> list[Violation]:
-    """I10: no fill is further than ``bps_max`` from the best price that its venue had published last."""
+    """I10: no fill of an order with a client id is further than ``bps_max`` from the best price that its venue had
+    published last."""
     ticks = {(row["venue"], row["symbol"]): Decimal(row["tick"]) for row in ledger if row["kind"] == "instrument"}
     published: dict[tuple[str, str], list[tuple[int, int, int]]] = {}
     for venue, symbol, _, _, mono_ns, bid, _, ask, _ in versions:
@@ -254,8 +255,8 @@ def check_collar(ledger: Sequence[Row], versions: Sequence[Sequence[Any]], bps_m
     texts = []
     for row in ledger:
         key = (row["venue"], row.get("symbol", ""))
-        if row["kind"] != "fill" or key not in published:
-            continue
+        if row["kind"] != "fill" or not row["client_id"] or key not in published:
+            continue  # fills without a client id are the venue's own (liquidation) or another client's
         at = bisect_right(published[key], (row["mono_ns"], 0, 0)) - 1
         touch = published[key][at][2 if row["side"] == "buy" else 1] if at >= 0 else -1
         if touch <= 0:

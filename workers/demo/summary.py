@@ -9,7 +9,9 @@ from typing import Any
 
 import msgspec
 
+from pipeline.economics.equity import PerpetualHolding, equity, index_marks
 from pipeline.execution.accounts import Accounts, Execution, venue_order
+from pipeline.execution.counts import EndedOperation, OperationCounts, counts_from
 from pipeline.execution.external_records import ExternalFillRecord, ExternalFlowRecord, ExternalPositionRecord
 from pipeline.execution.journal import JournalEntry, read_journal
 from pipeline.execution.ledger import Ledger
@@ -22,9 +24,8 @@ from pipeline.execution.records import (
     OperationResultRecord,
     OrderIntentRecord,
     OrderStateRecord,
-    Outcome,
 )
-from pipeline.execution.round_trips import round_trips, won_and_lost
+from pipeline.execution.round_trips import RoundTrips, round_trips
 from workers.demo.run_checker import add, check_all, venue_changes
 
 ZERO = Decimal(0)
@@ -70,6 +71,7 @@ class JournalTotals:
         self.fills = 0
         self.funding: dict[str, Decimal] = {}
         self.payments: set[tuple[str, str]] = set()  # (venue, its number of the booking)
+        self.coins: dict[tuple[str, str], tuple[str, str]] = {}  # (venue, symbol) -> base and quote
         self.foreign: dict[str, Decimal] = {}  # what others hold on our accounts
         self.external: dict[tuple[str, str], Decimal] = {}  # (venue, asset): money that moved without an order
         fills: list[Execution] = []
@@ -79,11 +81,14 @@ class JournalTotals:
             ledger.apply(record, entry.mono_ns, entry.wall_ns)
             if isinstance(record, FillRecord):
                 fills.append(record)
+                self.coins[record.venue, record.symbol] = (record.base, record.quote)
                 self.fills += 1
             elif isinstance(record, ExternalFillRecord):
+                self.coins[record.venue, record.symbol] = (record.base, record.quote)
                 if record.booked:
                     fills.append(record)
             elif isinstance(record, ExternalPositionRecord):
+                self.coins[record.venue, record.symbol] = (record.base, record.quote)
                 self._book(fills)
                 self.accounts.set_position(record.venue, record.symbol, record.qty, record.price)
             elif isinstance(record, ExternalFlowRecord):
@@ -153,27 +158,31 @@ class JournalTotals:
             if hedge.qty
         ]
 
-    def outcomes(self) -> dict[str, int]:
-        """Operations by how they ended; one without a result is unresolved."""
-        ended = [result.outcome for result in self.results.values()]
-        open_count = sum(1 for name in self.operations if name not in self.results)
-        won, lost = won_and_lost(self.trips())
-        return {
-            "completed": ended.count(Outcome.COMPLETED),
-            "failed": ended.count(Outcome.FAILED),
-            "recovered": ended.count(Outcome.RECOVERED),
-            "unresolved": ended.count(Outcome.UNRESOLVED) + open_count,
-            "won": won,
-            "lost": lost,
-        }
+    def counts(self) -> OperationCounts:
+        """Operations by how they ended, and round trips won and lost."""
+        rows = [
+            EndedOperation(self.results[name].outcome if name in self.results else None, record.closes)
+            for name, record in self.operations.items()
+        ]
+        return counts_from(rows, self.trips())
 
-    def trips(self) -> dict[str, Decimal]:
-        """P&L of each round trip by the operation that began it; a hedge counts once it is closed."""
+    def trips(self) -> RoundTrips:
+        """Round trips; a hedge counts once it is closed."""
         return round_trips(
             {name: result.pnl_numeraire for name, result in self.results.items()},
             {name: record.closes for name, record in self.operations.items() if record.closes},
             {name for name, hedge in self.hedges.items() if hedge.qty},
         )
+
+    def perpetuals(self, marks: Mapping[tuple[str, str], Decimal]) -> list[PerpetualHolding]:
+        """Open perpetuals at their venue's mark, ``marks``: (venue, symbol) -> mark; at their entry without one."""
+        found = []
+        for key, position in self.accounts.futures.items():
+            if position.qty:
+                base, quote = self.coins[key]
+                entry = position.entry_price
+                found.append(PerpetualHolding(base, quote, position.qty, entry, marks.get(key, entry)))
+        return found
 
     def closings(self, operation_id: str) -> list[OperationResultRecord]:
         """Results of the operations that closed this one's hedge."""
@@ -184,31 +193,32 @@ class JournalTotals:
         ]
 
 
-def numeraire_value(changes: Mapping[str, Decimal], marks: Mapping[str, Decimal], numeraire: str) -> dict[str, Any]:
-    """``changes`` valued at the venues' own marks; an asset without a mark is listed, not guessed."""
-    value, unknown = ZERO, []
-    for asset, amount in changes.items():
-        if asset == numeraire:
-            value += amount
-        elif asset in marks:
-            value += amount * marks[asset]
-        else:
-            unknown.append(asset)
-    fields: dict[str, Any] = {"asset": numeraire, "value": value.quantize(Decimal("1e-8")), "rates": "venue marks"}
-    if unknown:
-        fields["without_rate"] = unknown
+def numeraire_value(
+    books: JournalTotals, marks: Mapping[tuple[str, str], Decimal], numeraire: str, rates: str
+) -> dict[str, Any]:
+    """The run's profit in the numeraire: changes at one mark per asset (the median of its listings' ``marks``), and
+    what open perpetuals have gained at their venue's mark. An asset without a mark is listed, not guessed."""
+    mids = [
+        (base, mark)
+        for key, mark in marks.items()
+        for base, quote in [books.coins.get(key, ("", ""))]
+        if quote == numeraire
+    ]
+    worth = equity(books.pnl(), books.perpetuals(marks), {**index_marks(mids), numeraire: Decimal(1)})
+    fields: dict[str, Any] = {"asset": numeraire, "value": worth.value.quantize(Decimal("1e-8")), "rates": rates}
+    if worth.unmarked:
+        fields["without_rate"] = list(worth.unmarked)
     return fields
 
 
-def asset_marks(ledger: Sequence[Mapping[str, Any]], venues: Mapping[str, Any], numeraire: str) -> dict[str, Decimal]:
-    """Base asset -> a venue's mark against the numeraire at the end of the run."""
-    marks: dict[str, Decimal] = {}
-    for row in ledger:
-        if row["kind"] == "instrument" and row["quote"] == numeraire:
-            price = venues.get(row["venue"], {}).get("marks", {}).get(row["symbol"])
-            if price is not None and Decimal(price) > 0:
-                marks.setdefault(row["base"], Decimal(price))
-    return marks
+def venue_marks(venues: Mapping[str, Any]) -> dict[tuple[str, str], Decimal]:
+    """(venue, symbol) -> its mark at the end of the run, as the simulated venues say it."""
+    return {
+        (venue, symbol): Decimal(price)
+        for venue, row in venues.items()
+        for symbol, price in row.get("marks", {}).items()
+        if price is not None and Decimal(price) > 0
+    }
 
 
 def feed_totals(feeds: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
@@ -253,10 +263,9 @@ def summarise(
         engine_pnl=engine_pnl,
         dust=books.targets(numeraire),
     )
-    marks = asset_marks(venue_rows, sim_summary["venues"], numeraire)
+    marks = venue_marks(sim_summary["venues"])
     dislocations = sim_summary.get("dislocations", {})
-    outcomes = books.outcomes()
-    judged = outcomes["won"] + outcomes["lost"]
+    counts = books.counts()
     offered = int(dislocations.get("offered", 0)) - int(offered_before.get("offered", 0))
     captured = int(dislocations.get("captured", 0)) - int(offered_before.get("captured", 0))
     return {
@@ -266,17 +275,18 @@ def summarise(
         "instruments": sum(len(row["symbols"]) for row in sim["venues"].values()),
         **feed_totals(reading["feeds"]),
         "opportunities": reading["opportunities"],
-        "operations": outcomes,
+        "operations": counts.fields(),
         "dislocations": {"offered": offered, "captured": captured},
         "captured_share": round(captured / offered, 4) if offered else None,
-        "win_rate": round(outcomes["won"] / judged, 4) if judged else None,
+        "success_rate": counts.success_rate,
+        "win_rate": counts.win_rate,
         "orders": sim_summary["orders"],
         "fills": sim_summary["fills"],
         "pnl": {
             "engine": engine_pnl,
             "venue": venue_pnl,
             "equal": engine_pnl == venue_pnl,
-            "numeraire": numeraire_value(engine_pnl, marks, numeraire),
+            "numeraire": numeraire_value(books, marks, numeraire, "the median of the venues' marks"),
         },
         "funding": {"payments": len(books.payments), "amounts": books.funding},
         "flat": not any(row["invariant"] == "I1" for row in violations),
@@ -308,7 +318,7 @@ def _killed(killed: Mapping[str, Any], books: JournalTotals) -> dict[str, Any] |
 
 def losing(books: JournalTotals, limit: int = 10) -> list[dict[str, Any]]:
     """The round trips that lost most, worst first; ``closed_by``: the operations that closed a hedge."""
-    lost = sorted((pnl, name) for name, pnl in books.trips().items() if pnl < 0)
+    lost = sorted((pnl, name) for name, pnl in books.trips().closed().items() if pnl < 0)
     rows = []
     for pnl, name in lost[:limit]:
         closings = books.closings(name)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.execution.counts import share
+
 
 def _amounts(sums: Mapping[str, Any]) -> str:
     return ", ".join(f"{amount} {asset}" for asset, amount in sums.items()) or "none"
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value * 100:.1f} %"
 
 
 def _latency_lines(latency: Mapping[str, Any]) -> list[str]:
@@ -33,6 +31,8 @@ def summary_text(fields: Mapping[str, Any]) -> str:
     terms = fields.get("terms", {})
     fees = ", ".join(f"{venue} {bps} bps" for venue, bps in terms.get("taker_fee_bps", {}).items())
     lines = [
+        f"P&L {pnl['numeraire']['value']} {pnl['numeraire']['asset']}  at {pnl['numeraire']['rates']}, open hedges at "
+        "their mark (a simulated market: no statement about real ones)",
         f"{fields['seconds']} s on {', '.join(fields['venues'])}: {fields['instruments']} instruments, "
         f"{fields['messages']} messages, {fields['books_published']} books, {fields['gaps']} gaps, "
         f"{fields['resyncs']} resyncs",
@@ -41,18 +41,19 @@ def summary_text(fields: Mapping[str, Any]) -> str:
         f"opportunities      {found['detected']} episodes, {found['taken']} taken; refused "
         + (", ".join(f"{name} {count}" for name, count in found["refused"].items()) or "none")
         + (f"; {found['open']} still open" if found.get("open") else ""),
-        f"operations         {operations['completed']} completed, {operations['failed']} failed, "
-        f"{operations['recovered']} recovered, {operations['unresolved']} unresolved; "
-        f"round trips {operations['won']} won, {operations['lost']} lost, win rate {_share(fields['win_rate'])}",
+        f"operations         {operations['total']} ({operations['entries']} entries, {operations['exits']} hedge "
+        f"exits): "
+        f"{operations['completed']} completed, {operations['failed']} failed, "
+        f"{operations['recovered']} recovered, {operations['unresolved']} unresolved; success "
+        f"{share(fields.get('success_rate'))}",
+        f"round trips        {operations['won']} won, {operations['lost']} lost, win rate {share(fields['win_rate'])}",
         f"dislocations       {fields['dislocations']['offered']} offered, "
-        f"{fields['dislocations']['captured']} captured ({_share(fields['captured_share'])})",
+        f"{fields['dislocations']['captured']} captured ({share(fields['captured_share'])})",
         f"orders             {fields['orders']}, fills {fields['fills']}",
-        f"P&L engine         {_amounts(pnl['engine'])}",
-        f"P&L venues         {_amounts(pnl['venue'])}  ({'equal' if pnl['equal'] else 'NOT EQUAL'})",
-        f"  in {pnl['numeraire']['asset']:<15} {pnl['numeraire']['value']} at {pnl['numeraire']['rates']} "
-        "(a simulated market: no statement about real ones)",
+        f"changes, engine    {_amounts(pnl['engine'])}",
+        f"changes, venues    {_amounts(pnl['venue'])}  ({'equal' if pnl['equal'] else 'NOT EQUAL'})",
         *(
-            [f"funding            {funding['payments']} payments, {_amounts(funding['amounts'])} (in the P&L)"]
+            [f"funding            {funding['payments']} payments, {_amounts(funding['amounts'])} (in the changes)"]
             if (funding := fields.get("funding", {})).get("payments")
             else []
         ),

@@ -1,8 +1,9 @@
-"""The executor's control socket: manual execution, recoveries, breakers, hedges. For operators, off the hot path."""
+"""The executor's control socket: manual execution, and what operators ask and decide. Off the hot path."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,42 @@ from pipeline.model.clock import mono_ns
 from pipeline.model.enums import ArbitrageState, OpportunityType, OrderSide
 from pipeline.model.errors import BadInput
 from pipeline.model.fixedpoint import parse_decimal, plain, to_fp, to_fp_floor
+from workers.audit_log import audit, who
 from workers.control_socket import ControlServer
 from workers.executor.performer import Performer
+from workers.executor.views import CoreViews, Row
 
+SOCKET = "executor.sock"
 RESULT_TIMEOUT_S = 12.0
+CLOSE_POLL_S = 0.05
+CLOSE_POLLS = 200  # a close is waited for about 10 s; it is tried again by itself for longer
 
 
 class ExecutorControl:
-    """Answers requests at the socket ``path``: reads the core, and changes it by events through the performer."""
+    """Answers requests: reads the core, and changes it by events through the performer, each with a line in the audit
+    log of ``state_dir``, where the socket lies."""
 
-    def __init__(self, path: Path, core: ExecutionCore, performer: Performer) -> None:
+    def __init__(self, state_dir: Path, core: ExecutionCore, performer: Performer, views: CoreViews) -> None:
+        self._state_dir = state_dir
         self._core = core
         self._performer = performer
-        self._server = ControlServer(path, self.handle)
+        self._views = views
+        self._server = ControlServer(state_dir / SOCKET, self.handle)
+        self._handlers: dict[str, Callable[[Row], Awaitable[Row]]] = {
+            "execute": self._execute,
+            "operations": self._operations,
+            "recoveries": self._recoveries,
+            "approve": self._decide,
+            "cancel": self._decide,
+            "breakers": self._breakers,
+            "rearm": self._rearm,
+            "adopt": self._adopt,
+            "positions": self._positions,
+            "hedges": self._hedges,
+            "balances": self._balances,
+            "close": self._close,
+            "flatten": self._close,
+        }
 
     async def start(self) -> None:
         await self._server.start()
@@ -34,67 +58,197 @@ class ExecutorControl:
     async def close(self) -> None:
         await self._server.close()
 
-    async def handle(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Answers ``op``: execute, operations, recoveries, approve, cancel, breakers, rearm, adopt, close_hedges,
-        flatten, positions."""
-        operation = request.get("op")
-        core = self._core
-        reason = str(request.get("reason", "by command"))
-        if operation == "execute":
-            return await self._execute(request)
-        if operation == "operations":
-            return self._operations()
-        if operation == "recoveries":
-            return {"recoveries": core.recovery.get_active_recoveries(), **core.recovery.get_recovery_statistics()}
-        if operation in ("approve", "cancel"):
-            kind = CommandKind.APPROVE if operation == "approve" else CommandKind.CANCEL_RECOVERY
-            self._performer.feed(Command(kind, str(request.get("id", "")), reason))
-            return {"recoveries": core.recovery.get_active_recoveries()}
-        if operation == "breakers":
-            status = core.risk.get_circuit_breaker_status()
-            return {"triggered_breakers": list(status.triggered_breakers), "reasons": status.reasons}
-        if operation == "rearm":
-            self._performer.feed(Command(CommandKind.REARM, str(request.get("name", "")), reason))
-            return {"triggered_breakers": list(core.risk.get_circuit_breaker_status().triggered_breakers)}
-        if operation == "adopt":
-            return self._adopt(reason)
-        if operation in ("close_hedges", "flatten"):
-            kind = CommandKind.FLATTEN if operation == "flatten" else CommandKind.CLOSE_HEDGES
-            self._performer.feed(Command(kind, reason=reason))
-            return {"open_hedges": len(core.ledger.hedges)}
-        if operation == "positions":
-            return {
-                "delta": {asset: plain(value) for asset, value in core.positions.delta().items()},
-                "dust": {asset: plain(value) for asset, value in core.ledger.dust.items()},
-                "targets": {asset: plain(value) for asset, value in core.positions.targets().items()},
-                "pnl": {asset: plain(value) for asset, value in core.positions.calculate_total_pnl().items()},
-            }
-        return {"error": f"unknown request {operation!r}"}
+    async def handle(self, request: Row) -> Row:
+        """Answer one request by its ``op``. Raises BadInput for one that cannot be understood."""
+        handler = self._handlers.get(str(request.get("op")))
+        if handler is None:
+            raise BadInput(f"op: found {request.get('op')!r}, wanted one of {', '.join(sorted(self._handlers))}")
+        self._core.context.now = self._performer.now()
+        return await handler(request)
 
-    def _adopt(self, reason: str) -> dict[str, Any]:
-        """Takes over what the journal does not explain: what was found, and the breakers that still stop new risk."""
-        core = self._core
-        if not core.ready:
+    def _audit(self, request: Row, **fields: Any) -> None:
+        uid = request.get("for_uid", request.get("uid"))
+        reason = str(request.get("reason", ""))
+        audit(self._state_dir, op=str(request["op"]), by=who(uid), reason=reason, **fields)
+
+    def _command(self, kind: CommandKind, request: Row, argument: str = "") -> None:
+        """One command into the core; who asked stands in the records that follow from it."""
+        reason = str(request.get("reason", "")).strip() or "by command"
+        by = who(request.get("for_uid", request.get("uid")))
+        self._performer.feed(Command(kind, argument, f"{reason} ({by})"))
+
+    # --- breakers and recoveries ---
+
+    async def _breakers(self, request: Row) -> Row:
+        return {"breakers": self._views.breakers()}
+
+    async def _rearm(self, request: Row) -> Row:
+        name, known = str(request.get("name", "")), self._core.ledger.breakers
+        _want_reason(request)
+        if name not in known:
+            raise BadInput(f"found {name!r}, wanted a tripped breaker: {', '.join(sorted(known)) or 'none is tripped'}")
+        self._command(CommandKind.REARM, request, name)
+        self._audit(request, name=name)
+        return {"rearmed": name, "breakers": self._views.breakers(), "recoveries": self._views.recoveries()}
+
+    async def _recoveries(self, request: Row) -> Row:
+        return {"recoveries": self._views.recoveries(), **self._core.recovery.get_recovery_statistics()}
+
+    async def _decide(self, request: Row) -> Row:
+        """Approve a recovery, or take it over. Its id may be given without the leading ``r``, or by its beginning."""
+        wanted = str(request.get("id", ""))
+        ids = [str(row["recovery_id"]) for row in self._views.recoveries()]
+        found = _named(wanted, ids) or _named(f"r{wanted}", ids)
+        if len(found) != 1:
+            how = "several" if found else "none"
+            raise BadInput(
+                f"found {how} for {wanted!r}, wanted one of the recoveries: {', '.join(ids) or 'none is open'}"
+            )
+        kind = CommandKind.APPROVE if request["op"] == "approve" else CommandKind.CANCEL_RECOVERY
+        self._command(kind, request, found[0])
+        self._audit(request, recovery_id=found[0])
+        return {"decided": found[0], "recoveries": self._views.recoveries(), "breakers": self._views.breakers()}
+
+    # --- what the journal does not explain ---
+
+    async def _adopt(self, request: Row) -> Row:
+        """Take over positions and coins that the journal does not explain; each with what became of it."""
+        _want_reason(request)
+        if not self._core.ready:
             raise BadInput("the venues are not reconciled yet; see `arb status`, and try again")
-        self._performer.feed(Command(CommandKind.ADOPT, reason=reason))
+        self._command(CommandKind.ADOPT, request)
+        found = [
+            {
+                "what": record.what,
+                "venue": record.venue,
+                "symbol": record.symbol,
+                "base": record.base,
+                "qty": record.qty,
+                "price": record.price,
+                "operation_id": record.operation_id,
+                "detail": record.detail,
+            }
+            for record in self._core.adopted
+        ]
+        self._audit(request, adopted=found)
+        return {"adopted": found}
+
+    # --- what is held ---
+
+    async def _positions(self, request: Row) -> Row:
+        core = self._core
         return {
-            "adopted": [
-                {
-                    "what": record.what,
-                    "venue": record.venue,
-                    "symbol": record.symbol,
-                    "base": record.base,
-                    "qty": plain(record.qty),
-                    "price": plain(record.price),
-                    "operation_id": record.operation_id,
-                    "detail": record.detail,
-                }
-                for record in core.adopted
-            ],
-            "breakers": dict(core.ledger.breakers),
+            "positions": self._views.positions(),
+            "delta": {asset: value for asset, value in core.positions.delta().items() if value},
+            "dust": dict(core.ledger.dust),
+            "targets": core.positions.targets(),
+            "changes": {asset: value for asset, value in core.positions.calculate_total_pnl().items() if value},
         }
 
-    def _operations(self) -> dict[str, Any]:
+    async def _hedges(self, request: Row) -> Row:
+        return {"hedges": self._views.hedges()}
+
+    async def _balances(self, request: Row) -> Row:
+        return {"balances": self._views.balances(), "proposals": []}
+
+    # --- leaving ---
+
+    async def _close(self, request: Row) -> Row:
+        """Close one hedge (``id``), or all; ``flatten`` also cancels what rests and lets held repairs go on.
+
+        ``dry_run`` shows the orders and sends nothing. Else the answer comes when all are closed, or after
+        ``CLOSE_POLLS`` looks with what stays open and why.
+        """
+        ids, flatten = self._wanted_hedges(request), request["op"] == "flatten"
+        closer, hedges = self._core.forced_close, self._core.ledger.hedges
+        if request.get("dry_run"):
+            return self._closed(
+                ids, {name: self._views.close_answer(closer.attempt(hedges[name])) for name in ids}, True
+            )
+        answers = {name: self._views.close_answer(closer.attempt(hedges[name])) for name in ids}
+        known = set(self._core.ledger.operations)
+        if flatten:
+            self._command(CommandKind.FLATTEN, request)
+        else:
+            for name in ids:
+                self._command(CommandKind.CLOSE_HEDGES, request, name)
+        for _ in range(CLOSE_POLLS):
+            if not self._still_closing(ids, flatten):
+                break
+            await asyncio.sleep(CLOSE_POLL_S)
+        self._core.context.now = self._performer.now()
+        for name in ids:
+            newest = closer.answers.get(name)
+            if name in hedges and newest is not None and newest.reason:
+                answers[name] = {**answers[name], "reason": newest.reason}
+        result = self._closed(ids, answers, False)
+        result["orders"] = self._orders_of(known)
+        self._audit(request, hedges=ids, left=[row["hedge_id"] for row in result["open_hedges"]])
+        return result
+
+    def _wanted_hedges(self, request: Row) -> list[str]:
+        hedges, wanted = self._core.ledger.hedges, str(request.get("id", ""))
+        if request["op"] == "flatten" or request.get("all"):
+            return list(hedges)
+        found = _named(wanted, list(hedges))
+        if len(found) != 1:
+            how = "several" if found else "none"
+            raise BadInput(
+                f"found {how} for {wanted!r}, wanted one of the open hedges: {', '.join(hedges) or 'none is'}"
+            )
+        return found
+
+    def _still_closing(self, ids: list[str], flatten: bool) -> bool:
+        core = self._core
+        under_way = any(o.record.closes in ids for o in core.ledger.open_operations.values())
+        return under_way or any(n in core.ledger.hedges for n in ids) or (flatten and not core.idle)
+
+    def _orders_of(self, known: set[str]) -> list[Row]:
+        """Orders of the operations that began since ``known``, as they stand."""
+        ledger = self._core.ledger
+        return [
+            {
+                "hedge_id": operation.record.closes,
+                "client_id": order.client_id,
+                "venue": order.intent.venue,
+                "symbol": order.intent.symbol,
+                "side": order.intent.side.name.lower(),
+                "qty": order.intent.qty,
+                "limit_price": order.intent.price,
+                "state": order.state.name.lower(),
+                "filled": order.filled,
+                "average_price": order.average_price if order.filled else None,
+                "reason": order.reason,
+            }
+            for name, operation in ledger.operations.items()
+            if name not in known and operation.record.closes
+            for order in (ledger.orders[client_id] for client_id in operation.orders)
+        ]
+
+    def _closed(self, ids: list[str], answers: dict[str, Row], dry_run: bool) -> Row:
+        """The reply: orders, each hedge's answer, and what is open now."""
+        core = self._core
+        open_hedges = self._views.hedges()
+        left = [row["hedge_id"] for row in open_hedges]
+        held = [row for row in self._views.recoveries() if row["requires_manual_approval"] or row["unmatched"]]
+        return {
+            "dry_run": dry_run,
+            "orders": [order for answer in answers.values() for order in answer["orders"]],
+            "hedges": [
+                {
+                    "hedge_id": name,
+                    "closed": name not in left,
+                    "left": core.ledger.hedges[name].qty if name in core.ledger.hedges else Decimal(0),
+                    "reason": answers[name]["reason"] if name in left else None,
+                }
+                for name in ids
+            ],
+            "open_hedges": open_hedges,
+            "recoveries": held,
+            "flat": not left and core.idle and not held,
+        }
+
+    async def _operations(self, request: Row) -> Row:
         """Open operations and the statistics of all."""
         core = self._core
         return {
@@ -116,6 +270,7 @@ class ExecutorControl:
         """An operator's opportunity through the same gate and saga; waits for its end, bounded."""
         core = self._core
         opportunity = self._manual(request)
+        self._audit(request, legs=[f"{leg.instrument_id} {leg.side} {leg.qty_fp}" for leg in opportunity.legs])
         known = set(core.ledger.operations)
         before = core.refused
         self._performer.feed(opportunity)
@@ -194,3 +349,15 @@ class ExecutorControl:
             row_epoch=row.row_epoch,
             writer_epoch=0,
         )
+
+
+def _named(wanted: str, names: list[str]) -> list[str]:
+    """The names that ``wanted`` may mean: the one that equals it, else those that begin with it."""
+    if wanted in names:
+        return [wanted]
+    return [name for name in names if wanted and name.startswith(wanted)]
+
+
+def _want_reason(request: Row) -> None:
+    if not str(request.get("reason", "")).strip():
+        raise BadInput('found no reason, wanted one to be kept in the journal; add --reason "why"')

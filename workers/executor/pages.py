@@ -8,12 +8,13 @@ from decimal import Decimal
 import numpy as np
 
 from pipeline.core import ExecutionCore
+from pipeline.execution.counts import OperationCounts, counts_of
 from pipeline.execution.events import Now
+from pipeline.execution.hedge_control import ExitDirection
 from pipeline.execution.market import Instruments
-from pipeline.execution.records import Outcome
 from pipeline.model.enums import Refusal
 from pipeline.model.fixedpoint import to_fp_floor
-from shm import layout as ly
+from shm.layout_pages import EXIT_CAPACITY, EXIT_ROW, INVENTORY_ROW
 from shm.metrics import Metrics
 from shm.pages import InventoryPage
 
@@ -31,7 +32,17 @@ STAGES = {
     "event": "one event handled, actions performed",
     "operation": "dequeue to the operation's result",
 }
-COUNTED = ("opportunities", "operations", "orders_sent", "orders_not_sent", "fills", "events", "alerts", "fast_path")
+COUNTED = (
+    "opportunities",
+    "exits_offered",
+    "entries",
+    "orders_sent",
+    "orders_not_sent",
+    "fills",
+    "events",
+    "alerts",
+    "fast_path",
+)
 GAUGES = ("exposure_usd", "breakers", "daily_pnl_cents", "open_operations", "unsettled_orders", "open_hedges")
 
 
@@ -45,10 +56,10 @@ class ExecutorNumbers:
         self.count["over_target_time"] = metrics.counter(
             "over_target_time", "operations that took longer than execution.target_execution_time_ms"
         )
-        for outcome in Outcome:
-            self.count[f"operations.{outcome.name.lower()}"] = metrics.counter(f"operations.{outcome.name.lower()}")
         for name in GAUGES:
             self.count[name] = metrics.counter(name)
+        for name in OperationCounts().fields():
+            self.count[_label(name)] = metrics.counter(_label(name))
         self.refused: dict[Refusal, int] = {
             r: metrics.counter(f"refused.{r.name.lower()}") for r in Refusal if r is not Refusal.NONE
         }
@@ -60,12 +71,19 @@ class ExecutorNumbers:
             int(reading.total_exposure_usd),
             len(reading.tripped_breakers),
             int(reading.daily_realized_pnl * USD_CENTS),
-            reading.open_operations,
+            core.operations_under_way,
             len(core.ledger.unsettled),
             len(core.ledger.hedges),
         )
         for name, value in zip(GAUGES, values, strict=True):
             self.metrics.set(self.count[name], value)
+        for name, value in counts_of(core.ledger).fields().items():
+            self.metrics.set(self.count[_label(name)], value)
+
+
+def _label(name: str) -> str:
+    """Counter of one of the operation counts: ``operations`` is all of them."""
+    return "operations" if name == "total" else f"operations.{name}"
 
 
 class InventoryWriter:
@@ -75,6 +93,7 @@ class InventoryWriter:
         self._page = page
         self._instruments = instruments
         self._due: deque[int] = deque()
+        self._exits: list[ExitDirection] = []
 
     def write(self, core: ExecutionCore, now: Now) -> None:
         if not self._due:
@@ -85,15 +104,32 @@ class InventoryWriter:
         for _ in range(min(INVENTORY_ROWS_PER_TICK, len(self._due))):
             wanted.add(self._due.popleft())
         for row in core.inventory(now, wanted):
-            words = np.zeros(ly.INVENTORY_ROW_WORDS, np.int64)
+            words = np.zeros(INVENTORY_ROW.WORDS, np.int64)
             instrument = self._instruments.get(row.instrument_id)
             assert instrument is not None
-            words[ly.IR_BUY_NOTIONAL] = np.array([row.buy_notional]).view(np.int64)[0]
-            words[ly.IR_SELL_QTY_FP] = _fp(row.sell_qty, instrument.qty_exp)
-            words[ly.IR_POSITION_QTY_FP] = _fp(row.position_qty, instrument.qty_exp)
-            words[ly.IR_BLOCKED_UNTIL_MONO_NS] = row.blocked_until_mono_ns
-            words[ly.IR_STATE] = int(row.tradable)
+            words[INVENTORY_ROW.buy_notional] = np.array([row.buy_notional]).view(np.int64)[0]
+            words[INVENTORY_ROW.sell_qty_fp] = _fp(row.sell_qty, instrument.qty_exp)
+            words[INVENTORY_ROW.position_qty_fp] = _fp(row.position_qty, instrument.qty_exp)
+            words[INVENTORY_ROW.blocked_until_mono_ns] = row.blocked_until_mono_ns
+            words[INVENTORY_ROW.state] = int(row.tradable)
             self._page.write(row.instrument_id, words)
+
+    def write_exits(self, core: ExecutionCore) -> None:
+        """The directions in which open hedges leave, where anything of them has changed."""
+        found = core.hedges.exit_rows()[:EXIT_CAPACITY]
+        if found == self._exits:
+            return
+        self._exits = found
+        rows = np.zeros((len(found), EXIT_ROW.WORDS), np.int64)
+        for row, direction in zip(rows, found, strict=True):
+            instrument = self._instruments.find(direction.spot_venue, direction.spot_symbol)
+            assert instrument is not None  # the direction's key was made of it
+            row[EXIT_ROW.direction_key] = direction.direction_key
+            row[EXIT_ROW.threshold_milli_bps] = direction.threshold_milli_bps
+            row[EXIT_ROW.side] = direction.side
+            row[EXIT_ROW.qty_fp] = _fp(direction.qty, instrument.qty_exp)
+            row[EXIT_ROW.state] = 1
+        self._page.write_exits(rows)
 
     def block_all(self) -> None:
         """The detector sizes with nothing from here on."""

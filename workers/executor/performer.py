@@ -18,6 +18,7 @@ from pipeline.core import ExecutionCore
 from pipeline.exchanges.base import PlaceOutcome, SessionState, VenueEvent, VenueTrading
 from pipeline.execution.events import (
     Action,
+    AddMargin,
     Alert,
     Append,
     CancelOrder,
@@ -45,7 +46,7 @@ from pipeline.model.enums import Durability, Refusal, ReportOutcome
 from pipeline.model.errors import VenueUnavailable
 from pipeline.model.structs import Fill
 from pipeline.risk.last_look import LastLook, LaunchPort, Stop
-from shm import layout as ly
+from shm.layout import OPPORTUNITY, REPORT
 from shm.words import Words
 from workers.executor.pages import ExecutorNumbers
 
@@ -105,7 +106,7 @@ class Performer:
         self._say = say
         self._crash = crash
         self._reports = reports
-        self._report_words = np.zeros(ly.REPORT_WORDS, np.int64)
+        self._report_words = np.zeros(REPORT.WORDS, np.int64)
         self._wake_detector = wake_detector
         self._on_fault = on_fault
         self._mono_ns = clock
@@ -113,6 +114,7 @@ class Performer:
         self._events: deque[CoreEvent] = deque()
         self._busy = False
         self._result_waiters: dict[str, asyncio.Future[OperationResultRecord]] = {}
+        self.on_result: Callable[[OperationResultRecord], object] = lambda record: None  # every result, once written
         self.fault: BaseException | None = None  # what an event or a callback raised: the process ends by it
 
     def now(self) -> Now:
@@ -200,7 +202,7 @@ class Performer:
                     self._send_all(places, now, opportunity)
             elif isinstance(action, CancelOrder):
                 self._cancel(action)
-            elif isinstance(action, (QueryOrder, FetchFills, FetchFunding, SweepVenue, FetchBalances)):
+            elif isinstance(action, (QueryOrder, FetchFills, FetchFunding, SweepVenue, FetchBalances, AddMargin)):
                 self._ask(action)
             elif isinstance(action, Report):
                 self._report(action)
@@ -221,7 +223,7 @@ class Performer:
             metrics.inc(self._count["fills"])
             self._crash("first_fill")
         elif isinstance(record, OperationResultRecord):
-            metrics.inc(self._count[f"operations.{record.outcome.name.lower()}"])
+            self.on_result(record)
             dequeued = record.stamps.get("dequeued")
             if dequeued:
                 took_ns = record.ended_mono_ns - dequeued
@@ -247,11 +249,11 @@ class Performer:
 
     def _report(self, action: Report) -> None:
         words = self._report_words
-        words[ly.RP_OPPORTUNITY_ID] = action.opportunity_id
-        words[ly.RP_OUTCOME] = int(action.outcome)
-        words[ly.RP_DIRECTION_KEY] = action.direction_key
-        words[ly.RP_COOLDOWN_UNTIL_MONO_NS] = action.cooldown_until_mono_ns
-        words[ly.RP_REFUSAL] = int(action.refusal) if action.outcome is ReportOutcome.REFUSED else 0
+        words[REPORT.opportunity_id] = action.opportunity_id
+        words[REPORT.outcome] = int(action.outcome)
+        words[REPORT.direction_key] = action.direction_key
+        words[REPORT.cooldown_until_mono_ns] = action.cooldown_until_mono_ns
+        words[REPORT.refusal] = int(action.refusal) if action.outcome is ReportOutcome.REFUSED else 0
         if self._reports.push(words):
             self._wake_detector()
 
@@ -328,7 +330,7 @@ class Performer:
         metrics.inc(self._count["orders_not_sent"], len(followers) - sent)
         if stamps is not None and first_ns:
             trigger_ns, dequeued_ns = stamps
-            metrics.inc(self._count["operations"])
+            metrics.inc(self._count["entries"])
             if trigger_ns:
                 metrics.record(self._hist["tick_to_order"], first_ns - trigger_ns)
             metrics.record(self._hist["send"], last_ns - dequeued_ns)
@@ -365,7 +367,7 @@ class Performer:
         finally:
             self._busy = False
         self._events.extend(followers)
-        metrics, trigger_ns = self._metrics, int(record[ly.OP_TRIGGER_RECV_MONO_NS])
+        metrics, trigger_ns = self._metrics, int(record[OPPORTUNITY.trigger_recv_mono_ns])
         metrics.record(self._hist["gate"], judged_ns - dequeued_ns)
         metrics.record(self._hist["journal"], written_ns - judged_ns)
         metrics.inc(self._count["fast_path"])

@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 
 from pipeline.core import ExecutionCore
-from pipeline.exchanges.base import VenueTrading
+from pipeline.exchanges.base import AUTH_ATTEMPTS_MAX, VenueTrading
 from pipeline.execution.crash_points import crash_points
 from pipeline.execution.events import (
     CatalogueChanged,
@@ -35,11 +35,12 @@ from pipeline.execution.journal import Journal
 from pipeline.execution.shared_reads import AccountReader, ShmHalt, decode_opportunity
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.clock import mono_ns
-from pipeline.model.enums import Mode, OrderKind, OrderSide, TimeInForce
+from pipeline.model.enums import Mode, OpportunityType, OrderKind, OrderSide, TimeInForce
 from pipeline.model.errors import AuthRefused, ConfigInvalid, VenueError, VenueUnavailable
 from pipeline.model.structs import OrderRequest
-from pipeline.rehearsal import rehearse
-from shm import layout as ly
+from pipeline.rehearsal.rehearse import rehearse
+from shm.layout import BOOK, CURSOR, OPPORTUNITY, REPORT, feed_segment_words
+from shm.layout_pages import HALT
 from shm.pages import AccountPage, HaltPage, InventoryPage
 from shm.queue import QueueConsumer, QueueProducer
 from shm.sources import build_hash
@@ -47,9 +48,12 @@ from shm.wait import PARK, Bell, BellRinger, resolve_wait
 from workers.account_clients import remember_budgets
 from workers.base import WorkerContext, run_worker
 from workers.executor.control import ExecutorControl
+from workers.executor.hedge_models import HedgeModels
 from workers.executor.pages import ExecutorNumbers, InventoryWriter
 from workers.executor.performer import Performer
+from workers.executor.publisher import Publisher
 from workers.executor.venues import Questions
+from workers.halt_file import read_halt
 
 if TYPE_CHECKING:
     from pipeline.exchanges.base import VenueClient
@@ -62,7 +66,6 @@ TICK_IDLE_S = 0.1
 POPS_PER_TURN = 16  # opportunities judged before sockets get their turn
 CATALOGUE_WAIT_S = 30.0
 CONNECT_RETRY_MAX_S = 10.0
-AUTH_ATTEMPTS_MAX = 3  # a refused key is not knocked with again and again; an operator must look
 REHEARSALS = 16  # bytecode is specialised after 8 passes
 FINISH_S = 6.0  # of the 10 s that SIGTERM leaves
 FIRST_EPOCH_BITS = 45
@@ -86,19 +89,20 @@ class Executor:
         self._account = AccountReader(AccountPage.attach(ctx.instance), config.venues, self.instruments)
         self._inventory = InventoryWriter(InventoryPage.create(ctx.instance), self.instruments)
         self._opps = QueueConsumer.create(
-            ctx.instance, "opps", capacity=OPPS_CAPACITY, slot_words=ly.OPPORTUNITY_WORDS, start="newest"
+            ctx.instance, "opps", capacity=OPPS_CAPACITY, slot_words=OPPORTUNITY.WORDS, start="newest"
         )
         self._reports = QueueProducer.create(
-            ctx.instance, "reports", capacity=REPORTS_CAPACITY, slot_words=ly.REPORT_WORDS
+            ctx.instance, "reports", capacity=REPORTS_CAPACITY, slot_words=REPORT.WORDS
         )
-        self._bell = Bell.create(ctx.bells_dir() / "executor", self._opps.cursor_words, ly.C_SLEEPING)
-        self._detector_bell = BellRinger.open(ctx.bells_dir() / "detector", self._reports.cursor_words, ly.C_SLEEPING)
+        self._bell = Bell.create(ctx.bells_dir() / "executor", self._opps.cursor_words, CURSOR.sleeping)
+        self._detector_bell = BellRinger.open(ctx.bells_dir() / "detector", self._reports.cursor_words, CURSOR.sleeping)
         self.journal, self._entries = Journal.open(
             ctx.journal_dir(),
             segment_bytes=config.execution.journal_segment_bytes,
             durability=config.execution.durability,
         )
         self.core = ExecutionCore(config, self.instruments, market=self.market, halt=self.halt, journal=self.journal)
+        self._hedge_models = HedgeModels(ctx.state_dir, self.core.hedges.watch)
         self.trading: dict[str, VenueTrading] = {}
         self._questions = Questions(self._clients, loop)
         self._numbers = ExecutorNumbers(ctx.metrics)
@@ -117,7 +121,9 @@ class Executor:
             wake_detector=self._detector_bell.ring_if_sleeping,
             on_fault=self._stopped.set,
         )
-        self._record = np.zeros(ly.OPPORTUNITY_WORDS, np.int64)
+        self._publisher = Publisher(self.core, ctx.state_dir, ctx.say)
+        self.performer.on_result = self._publisher.results.append
+        self._record = np.zeros(OPPORTUNITY.WORDS, np.int64)
         self._tasks: set[asyncio.Task[None]] = set()
         self._spinning = False
 
@@ -132,7 +138,11 @@ class Executor:
         if not await self._wait_for_catalogue():
             return
         self._questions.start(self.performer.feed)
+        problem = self._hedge_models.load()
+        if problem:
+            ctx.say("warning", problem)
         now = self.performer.now()
+        new_journal = not self._entries
         actions = self.core.boot(
             self._entries,
             now=now,
@@ -146,13 +156,15 @@ class Executor:
         self.journal.boot_epoch = self.core.ledger.boot_epoch
         self.performer.perform(actions, now)
         self._entries = []
+        if new_journal:
+            self._keep_breakers()
         self.journal.sync()  # ids of this run carry its boot epoch: the record of it must outlive the host
         self._crash("boot_replayed")
         if self.journal.truncated_bytes:
             ctx.say("warning", f"journal: torn tail of {self.journal.truncated_bytes} bytes cut off")
         self._connect_all()
         self._rehearse()
-        control = ExecutorControl(ctx.state_dir / "executor.sock", self.core, self.performer)
+        control = ExecutorControl(ctx.state_dir, self.core, self.performer, self._publisher.views)
         await control.start()
         gc.collect()
         gc.freeze()
@@ -163,6 +175,11 @@ class Executor:
         finally:
             await control.close()
             await self._close()
+
+    def _keep_breakers(self) -> None:
+        """A journal that begins anew does not forget the breakers that the one before had passed on to the guard."""
+        for breaker in read_halt(self.ctx.state_dir).breakers:
+            self.core.context.trip(breaker.name, f"kept over a lost journal: {breaker.reason}"[:200])
 
     def _loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """What a callback or a task of ours raised. A network's error is its session's matter; a bug ends us."""
@@ -227,6 +244,7 @@ class Executor:
         now = self.performer.now()
         if self.journal.failed is None and self.performer.fault is None:
             self.performer.perform(self.core.stop(now, "SIGTERM"), now)
+        await self._publisher.close()
         for task in list(self._tasks):
             task.cancel()
         for trading in self.trading.values():
@@ -236,6 +254,7 @@ class Executor:
             except (VenueError, TimeoutError, OSError) as error:
                 self.ctx.say("warning", f"{trading.venue}: {error}")
         self._questions.close()
+        self._hedge_models.save()
         self._bell.close()
         self._detector_bell.close()
         if self.journal.failed is None:
@@ -359,10 +378,13 @@ class Executor:
             dequeued_ns = mono_ns()
             self._crash("dequeued")
             if not self._slow_s and self.performer.enter_fast(self._record, dequeued_ns):
-                self._count_pop(dequeued_ns, int(self._record[ly.OP_DETECT_MONO_NS]))
+                self._count_pop(dequeued_ns, int(self._record[OPPORTUNITY.detect_mono_ns]))
                 continue
             opportunity = decode_opportunity(self._record, dequeued_ns)
-            self._count_pop(dequeued_ns, opportunity.detect_mono_ns)
+            if opportunity.type == OpportunityType.HEDGE_EXIT:
+                self._numbers.metrics.inc(self._numbers.count["exits_offered"])
+            else:
+                self._count_pop(dequeued_ns, opportunity.detect_mono_ns)
             if self._slow_s:
                 self.loop.call_later(self._slow_s, self._judge_late, opportunity)
             else:
@@ -397,7 +419,10 @@ class Executor:
             self.performer.feed(snapshot)
         self.performer.feed(Tick())
         self._inventory.write(self.core, self.performer.now())
+        self._inventory.write_exits(self.core)
         self._numbers.gauges(self.core)
+        self._hedge_models.save_if_due(self.loop, mono_ns())
+        self._publisher.tick(self.performer.now().mono_ns)
         self.journal.kick()
 
     def _update_paper(self, changed: list[InstrumentRow]) -> None:
@@ -436,12 +461,12 @@ def warm(dialects: Sequence[str]) -> None:
                 importlib.import_module(f"pipeline.exchanges.{dialect}.{part}")
             except ModuleNotFoundError:  # a dialect with public streams only
                 continue
-    record_crc32(np.zeros(ly.OPPORTUNITY_WORDS, np.int64))
-    read_proved(np.zeros(ly.feed_segment_words(1), np.int64), 0, 0, np.zeros(ly.BOOK_RECORD_WORDS, np.int64))
+    record_crc32(np.zeros(OPPORTUNITY.WORDS, np.int64))
+    read_proved(np.zeros(feed_segment_words(1), np.int64), 0, 0, np.zeros(BOOK.WORDS, np.int64))
     metrics = Metrics.private()
     metrics.record(metrics.histogram("warm"), 1)
     metrics.inc(metrics.counter("warm"))
-    may_launch(np.zeros(ly.HALT_WORDS, np.int64), 0, 0, 0, 0)
+    may_launch(np.zeros(HALT.END, np.int64), 0, 0, 0, 0)
     EntryEncoder("warm")
     verdict_kernel()
     rehearse()  # what it specialises and imports, every child inherits

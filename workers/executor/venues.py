@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.execution.events import (
+    AddMargin,
     BalancesAnswer,
     CoreEvent,
     FetchBalances,
@@ -19,6 +20,7 @@ from pipeline.execution.events import (
     FetchFunding,
     FillsAnswer,
     FundingAnswer,
+    MarginAnswer,
     QueryAnswer,
     QueryOrder,
     Question,
@@ -99,6 +101,8 @@ class Questions:
             work = self._funding(question)
         elif isinstance(question, SweepVenue):
             work = self._sweep(question)
+        elif isinstance(question, AddMargin):
+            work = self._add_margin(question)
         else:
             work = self._balances(question)
         task = self._loop.create_task(self._answer(work))
@@ -133,6 +137,15 @@ class Questions:
         except FAULTS as error:
             return FundingAnswer(question.venue, (), _words(error))
         return FundingAnswer(question.venue, tuple(rows))
+
+    async def _add_margin(self, question: AddMargin) -> MarginAnswer:
+        venue, symbol, amount = question.venue, question.symbol, question.amount
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                await self._clients[venue].add_margin(symbol, amount)
+        except FAULTS as error:
+            return MarginAnswer(venue, symbol, amount, _words(error))
+        return MarginAnswer(venue, symbol, amount)
 
     async def _balances(self, question: FetchBalances) -> BalancesAnswer:
         async def one(venue: str) -> list[Balance]:

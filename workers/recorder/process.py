@@ -24,8 +24,8 @@ from pipeline.model.enums import OpportunityType
 from pipeline.model.errors import JournalError
 from pipeline.model.fixedpoint import from_fp, plain
 from pipeline.model.structs import Balance
-from shm import layout as ly
 from shm.errors import ShmError
+from shm.layout import LEG, LEG_CAPACITY, LOG, LOG_SLOT, OPPORTUNITY, QUEUE
 from shm.logring import LogReader, LogRing
 from shm.pages import AccountPage
 from shm.queue import attach_queue, init_queue, queue_words, read_at
@@ -58,15 +58,15 @@ def opportunity_row(words: Words, instruments: Instruments, wall_minus_mono_ns: 
     its number, its amounts as their integers. ``wall_minus_mono_ns`` turns monotonic into wall-clock time.
     """
     legs: list[dict[str, Any]] = []
-    pair = f"pair {int(words[ly.OP_PAIR])}"
-    for number in range(min(int(words[ly.OP_LEG_COUNT]), ly.LEG_CAPACITY)):
-        at = ly.OP_LEGS + number * ly.LEG_WORDS
-        instrument_id = int(words[at + ly.LEG_INSTRUMENT])
+    pair = f"pair {int(words[OPPORTUNITY.pair])}"
+    for number in range(min(int(words[OPPORTUNITY.leg_count]), LEG_CAPACITY)):
+        at = OPPORTUNITY.legs + number * LEG.WORDS
+        instrument_id = int(words[at + LEG.instrument])
         row = instruments.get(instrument_id)
         amounts = {
-            "limit_price": (int(words[at + ly.LEG_LIMIT_PRICE_FP]), 0 if row is None else row.price_exp),
-            "qty": (int(words[at + ly.LEG_QTY_FP]), 0 if row is None else row.qty_exp),
-            "best_price": (int(words[at + ly.LEG_BEST_PRICE_FP]), 0 if row is None else row.price_exp),
+            "limit_price": (int(words[at + LEG.limit_price_fp]), 0 if row is None else row.price_exp),
+            "qty": (int(words[at + LEG.qty_fp]), 0 if row is None else row.qty_exp),
+            "best_price": (int(words[at + LEG.best_price_fp]), 0 if row is None else row.price_exp),
         }
         if row is not None and number == 0:
             pair = row.spec.pair
@@ -74,26 +74,26 @@ def opportunity_row(words: Words, instruments: Instruments, wall_minus_mono_ns: 
             {
                 "venue": "" if row is None else row.spec.venue,
                 "symbol": f"instrument {instrument_id}" if row is None else row.spec.symbol,
-                "side": "buy" if int(words[at + ly.LEG_SIDE]) > 0 else "sell",
+                "side": "buy" if int(words[at + LEG.side]) > 0 else "sell",
                 **{name: plain(from_fp(mantissa, exp)) for name, (mantissa, exp) in amounts.items()},
-                "book_seq": int(words[at + ly.LEG_BOOK_SEQ]),
-                "update_id": int(words[at + ly.LEG_UPDATE_ID]),
-                "proof_mono_ns": int(words[at + ly.LEG_PROOF_MONO_NS]),
-                "recv_mono_ns": int(words[at + ly.LEG_RECV_MONO_NS]),
+                "book_seq": int(words[at + LEG.book_seq]),
+                "update_id": int(words[at + LEG.update_id]),
+                "proof_mono_ns": int(words[at + LEG.proof_mono_ns]),
+                "recv_mono_ns": int(words[at + LEG.recv_mono_ns]),
             }
         )
-    kind = int(words[ly.OP_TYPE])
-    detected = int(words[ly.OP_DETECT_MONO_NS])
+    kind = int(words[OPPORTUNITY.type])
+    detected = int(words[OPPORTUNITY.detect_mono_ns])
     return (
-        int(words[ly.OP_ID]),
+        int(words[OPPORTUNITY.id]),
         detected,
         detected + wall_minus_mono_ns,
         OPPORTUNITY_NAMES.get(kind, str(kind)),
         pair,
-        float_of(int(words[ly.OP_EDGE_BPS])),
-        float_of(int(words[ly.OP_ENTRY_EDGE_BPS])),
-        float_of(int(words[ly.OP_PROFIT_QUOTE])),
-        int(words[ly.OP_TRIGGER_RECV_MONO_NS]),
+        float_of(int(words[OPPORTUNITY.edge_bps])),
+        float_of(int(words[OPPORTUNITY.entry_edge_bps])),
+        float_of(int(words[OPPORTUNITY.profit_quote])),
+        int(words[OPPORTUNITY.trigger_recv_mono_ns]),
         msgspec.json.encode(legs).decode(),
     )
 
@@ -108,7 +108,7 @@ class RingReader:
         self._resume = resume
         self._segment: Segment | None = None
         self._next = 0
-        self._out = np.zeros(ly.OPPORTUNITY_WORDS, dtype=np.int64)
+        self._out = np.zeros(OPPORTUNITY.WORDS, dtype=np.int64)
         self.lost = 0
 
     def position(self) -> RingPosition | None:
@@ -135,7 +135,7 @@ class RingReader:
             return []
         assert self._segment is not None
         words = self._segment.words
-        oldest = int(words[ly.Q_TAIL]) - int(words[ly.Q_CAPACITY]) + 1
+        oldest = int(words[QUEUE.tail]) - int(words[QUEUE.capacity]) + 1
         if oldest > self._next:
             self.lost += oldest - self._next
             self._next = oldest
@@ -155,11 +155,11 @@ class RingReader:
 
 def warm(dialects: Sequence[str]) -> None:
     """Compile, or load from the cache, the kernels that the ring readers call, with private arrays."""
-    words = np.zeros(queue_words(2, ly.OPPORTUNITY_WORDS), dtype=np.int64)
-    init_queue(words, 0, 2, ly.OPPORTUNITY_WORDS, 0)
-    read_at(words, 0, 0, np.zeros(ly.OPPORTUNITY_WORDS, dtype=np.int64))
-    ring = np.zeros(ly.LOG_SLOTS_OFF + WARM_LOG_SLOTS * ly.LOG_SLOT_WORDS, np.int64)
-    ring[ly.LOG_CAPACITY_OFF] = WARM_LOG_SLOTS
+    words = np.zeros(queue_words(2, OPPORTUNITY.WORDS), dtype=np.int64)
+    init_queue(words, 0, 2, OPPORTUNITY.WORDS, 0)
+    read_at(words, 0, 0, np.zeros(OPPORTUNITY.WORDS, dtype=np.int64))
+    ring = np.zeros(LOG.slots + WARM_LOG_SLOTS * LOG_SLOT.WORDS, np.int64)
+    ring[LOG.capacity] = WARM_LOG_SLOTS
     segment = Segment("", ring, lock_fd=-1, inode=0, taken_over=False)
     LogRing(segment).text(0, "a line that takes more than one slot: " + "-" * 64)
     LogReader(segment, 0).read()

@@ -71,7 +71,8 @@ CREATE TABLE IF NOT EXISTS orders (
 CREATE TABLE IF NOT EXISTS fills (
   venue TEXT, symbol TEXT, trade_id TEXT, order_id TEXT, client_id TEXT, operation_id TEXT, side TEXT, qty TEXT,
   price TEXT, fee TEXT, fee_asset TEXT, is_maker INTEGER, venue_wall_ms INTEGER, recv_mono_ns INTEGER, source TEXT,
-  wall_ns INTEGER, kind TEXT, base TEXT, quote TEXT, PRIMARY KEY (venue, symbol, trade_id)) WITHOUT ROWID;
+  wall_ns INTEGER, kind TEXT, base TEXT, quote TEXT, extra_fees_json TEXT NOT NULL DEFAULT '[]',
+  PRIMARY KEY (venue, symbol, trade_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS balances (
   venue TEXT, asset TEXT, wall_ns INTEGER, free TEXT, locked TEXT, source TEXT,
   PRIMARY KEY (venue, asset, wall_ns)) WITHOUT ROWID;
@@ -110,6 +111,8 @@ class SqliteLedger:
             self._db.execute("DROP TABLE fills")
             self._db.execute("DROP TABLE operations")
             self._db.execute("DELETE FROM meta WHERE key = 'position'")
+        elif fill_columns and "extra_fees_json" not in fill_columns:  # of one fee a fill: no earlier build read more
+            self._db.execute("ALTER TABLE fills ADD COLUMN extra_fees_json TEXT NOT NULL DEFAULT '[]'")
         self._db.executescript(SCHEMA)
         if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'balances_of_schema_2'").fetchone():
             self._db.execute(
@@ -265,10 +268,10 @@ class SqliteLedger:
 
     def _fill(self, entry: JournalEntry, r: FillRecord) -> None:
         self._db.execute(
-            "INSERT OR IGNORE INTO fills VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            "INSERT OR IGNORE INTO fills VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (r.venue, r.symbol, r.trade_id, r.order_id, r.client_id, r.operation_id, r.side.name.lower(), _text(r.qty),
              _text(r.price), _text(r.fee), r.fee_asset, int(r.is_maker), r.venue_wall_ms, r.recv_mono_ns, r.source,
-             entry.wall_ns, r.kind.name.lower(), r.base, r.quote),
+             entry.wall_ns, r.kind.name.lower(), r.base, r.quote, _json(r.extra_fees)),
         )  # fmt: skip
 
     def _external_fill(self, entry: JournalEntry, r: ExternalFillRecord) -> None:
@@ -316,6 +319,7 @@ EVENT_KINDS: dict[type, str] = {
 
 def read_fill(row: sqlite3.Row) -> FillRecord:
     """The record that a row of ``fills`` was written from; its instrument number, which holds for one run, is -1."""
+    extra = row["extra_fees_json"] if "extra_fees_json" in row.keys() else "[]"  # noqa: SIM118 - a row is no mapping
     return FillRecord(
         venue=row["venue"],
         symbol=row["symbol"],
@@ -336,6 +340,7 @@ def read_fill(row: sqlite3.Row) -> FillRecord:
         venue_wall_ms=row["venue_wall_ms"],
         recv_mono_ns=row["recv_mono_ns"],
         source=row["source"],
+        extra_fees=msgspec.json.decode(extra, type=tuple[tuple[str, Decimal], ...]),
     )
 
 

@@ -13,13 +13,17 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.execution.counts import OperationCounts
 from workers.output import say
 from workers.view.small_view import FULL_ROWS, small_screen
 from workers.view.status import Reader
+from workers.view.status_text import hedge_line, pnl_line, reason_lines
 
 REDRAW_S = 0.5
 PLAIN_EVERY_S = 5.0
 BOOKS_MAX = 12
+REASONS_MAX = 4
+HEDGES_MAX = 4
 WIDE = 72  # characters from which every column has room
 
 
@@ -88,9 +92,13 @@ def render(reading: dict[str, Any], headline: str, width: int = WIDE, height: in
     ]
     narrow = width < WIDE
     mode = str(reading["mode"] or "").upper()
-    style = "bold red" if mode == "LIVE" or reading["halted"] else "bold"
+    style = "bold red" if mode == "LIVE" or reading["state"] in ("halted", "stopped") else "bold"
+    why = [line for row in reading["reasons"][:REASONS_MAX] for line in reason_lines(row)]
     return Group(
-        Text(f"{reading['instance']}  {mode}  {reading['state']}  {headline}", style=style),
+        Text(f"{reading['instance']}  {mode}  {str(reading['state']).upper()}  {headline}", style=style),
+        *(Text(line, style="red") for line in why),
+        Text(pnl_line(reading)),
+        Text(f"operations        {OperationCounts.of(reading['operations']).text()}"),
         _table(
             "processes",
             ["process", "pid", "cpu", "pinned", "beat ms", "state", "restarts"],
@@ -110,10 +118,9 @@ def render(reading: dict[str, Any], headline: str, width: int = WIDE, height: in
             (0, 1, 4) if narrow else (),
         ),
         # operations begun: "taken" shrinks for a moment when the executor refuses what the detector has counted as sent
-        Text(
-            f"opportunities: {found['detected']} episodes, {reading['orders'].get('operations', 0)} entered; {why_not}"
-        ),
+        Text(f"opportunities: {found['detected']} episodes, {reading['orders'].get('entries', 0)} entered; {why_not}"),
         Text(f"executor: {orders}"),
+        *(Text(f"hedge {hedge_line(row)}") for row in reading["hedges"][:HEDGES_MAX]),
         _table("balances and positions", ["account", "free", "locked", "age ms"], _money_rows(reading)),
         _table("latency, us", ["stage", "p50", "p99", "p99.9", "max", "n"], stages, (0, 1, 2) if narrow else ()),
     )

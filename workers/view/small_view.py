@@ -6,8 +6,11 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+from workers.view.status_text import pnl_line
+
 ROWS_MIN = 12
 FULL_ROWS = 48  # from here on the tables of ``live_view`` have room
+PNL_ROWS, REASON_ROWS = 2, 4
 WHY_ROWS, ORDER_ROWS, PROCESS_ROWS, POSITION_ROWS, FEED_ROWS = 2, 2, 2, 3, 5
 
 
@@ -44,10 +47,11 @@ def _feeds(reading: Mapping[str, Any]) -> list[str]:
 
 def _money(reading: Mapping[str, Any], width: int) -> list[str]:
     orders = reading["orders"]
-    pnl = f"{orders.get('daily_pnl_cents', 0) / 100:.2f} USD today, exposure {orders.get('exposure_usd', 0)} USD"
+    pnl = pnl_line(reading).partition(" ")[2].strip().removeprefix("today").strip()
+    pnl += f"; exposure {orders.get('exposure_usd', 0)} USD"
     pnl += f", {orders.get('open_operations', 0)} operations and {orders.get('open_hedges', 0)} hedges open"
     held = [f"{row['venue']} {row['symbol']} {row['qty']:f} @ {row['entry_price']:f}" for row in reading["positions"]]
-    lines = [*_wrapped("P&L", pnl, width, 1), *_wrapped("positions", "; ".join(held), width, POSITION_ROWS)]
+    lines = [*_wrapped("P&L", pnl, width, PNL_ROWS), *_wrapped("positions", "; ".join(held), width, POSITION_ROWS)]
     for venue, assets in reading["balances"].items():
         free = [f"{asset} {row['free']:f}" for asset, row in assets.items() if row["free"] or row["locked"]]
         lines.append(f"{venue}: free " + (", ".join(free) or "none"))
@@ -67,12 +71,13 @@ def small_screen(reading: Mapping[str, Any], headline: str, width: int, height: 
     """At most ``height - 1`` lines of at most ``width`` characters: state, refusals, money and latency always."""
     found = reading["opportunities"]
     refused = sorted(found["refused"].items(), key=lambda item: -item[1])
-    why = f"{found['detected']} episodes, {reading['orders'].get('operations', 0)} entered; why not: "
+    why = f"{found['detected']} episodes, {reading['orders'].get('entries', 0)} entered; why not: "
     counted = ", ".join(f"{name} {count}" for name, count in reading["orders"].items() if count)
-    halted = f"  HALTED: {reading['halt_reason']}" if reading["halted"] else ""
+    stopped = "; ".join(f"{row['what']} -> {row['solve']}" for row in reading["reasons"])
     money, latency = _money(reading, width), _latencies(reading)
     first = [
-        f"{reading['instance']}  {str(reading['mode'] or '').upper()}  {reading['state']}{halted}  {headline}",
+        f"{reading['instance']}  {str(reading['mode'] or '').upper()}  {str(reading['state']).upper()}  {headline}",
+        *(_wrapped("why", stopped, width, REASON_ROWS) if stopped else []),
         *_processes(reading, width),
         *_feeds(reading),
         *_wrapped("found", why + (", ".join(f"{name} {count}" for name, count in refused) or "none"), width, WHY_ROWS),

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from pipeline.execution.counts import OperationCounts, counts_of
+from pipeline.execution.ledger import Ledger
 from pipeline.execution.market import best_price_fp, tradable
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.config import EngineConfig
@@ -16,16 +18,20 @@ from pipeline.model.config_load import load_config
 from pipeline.model.enums import OrderSide, ProcessState
 from pipeline.model.errors import ArbitrageEngineError
 from pipeline.model.fixedpoint import from_fp
-from shm import layout as ly
+from pipeline.risk.breakers import solve
 from shm.errors import ShmError
+from shm.layout import BOOK
+from shm.layout_pages import ACCOUNT_BALANCE, ACCOUNT_POSITION, ASSET_WORDS
 from shm.liveness import LivenessView
 from shm.metrics import Histogram, Metrics
 from shm.pages import AccountPage, HaltPage
 from shm.words import unpack_text
 from workers.control_plane.instances import described as instance_description
 from workers.control_plane.instances import is_running, run_file
+from workers.executor_file import read_executor_state
 from workers.halt_file import read_halt
 from workers.state_folder import instance_dir
+from workers.tradable import InstanceReasons, fields, replayed, utc
 
 PERCENTILES = (50.0, 99.0, 99.9)
 
@@ -65,6 +71,7 @@ class Reader:
     def __init__(self, instance: str) -> None:
         self.instance = instance
         self.state_dir = instance_dir(instance)
+        self._reasons = InstanceReasons(instance, self.state_dir)
         self._market: MarketDataAggregator | None = None
         self._market_of: object = None  # pid of the supervisor whose memory is mapped
 
@@ -75,28 +82,33 @@ class Reader:
         views = LivenessView.attach_all(self.instance)
         metrics = Metrics.attach_all(self.instance)
         counters = {process: found.counters() for process, found in metrics.items()}
-        state = described.get("state", "starting") if running else "down"
         halt = read_halt(self.state_dir)
-        market = self._attached(described)
+        self._reasons.market = market = self._attached(described)
+        answer = self._reasons.answer(described, running=running)
+        executor = executor_fields(self.state_dir, running=running)
         return {
             "instance": self.instance,
-            "state": "halted" if halt.halted and state == "ready" else state,
+            "state": str(answer.state),
+            "reasons": [fields(reason) for reason in answer.reasons],
+            "notes": [fields(reason) for reason in answer.notes],
+            "phase": described.get("state", "starting") if running else "down",
             "mode": described.get("mode"),
             "warming": described.get("warming") or None,
             "failure": described.get("failure"),
             "halted": halt.halted,
             "halt_reason": halt.reason if halt.halted else None,
+            **executor,
             "processes": self._processes(described, views),
             "feeds": self._feeds(described, counters, running),
             "books": [] if market is None else books(market),
             "opportunities": opportunities(counters),
             "orders": orders(counters),
-            "positions": self._positions(market),
+            "positions": self._positions(market) or executor_positions(self.state_dir),
             "balances": self._balances(),
             "risk": self._risk(counters, halt.halted),
             "latency_us": latencies(metrics),
             "counters": counters,
-            "notes": described.get("notes", []),
+            "messages": described.get("notes", []),
         }
 
     def config(self) -> EngineConfig | None:
@@ -181,14 +193,14 @@ class Reader:
         now = time.monotonic_ns()
         for index in range(page.balance_count):
             row = page.balance(index)
-            if row is None or int(row[ly.AB_VENUE]) >= len(names):
+            if row is None or int(row[ACCOUNT_BALANCE.venue]) >= len(names):
                 continue
-            asset = unpack_text(row[ly.AB_ASSET : ly.AB_ASSET + ly.AB_ASSET_WORDS])
-            exp = int(row[ly.AB_EXP])
-            rows.setdefault(names[int(row[ly.AB_VENUE])], {})[asset] = {
-                "free": from_fp(int(row[ly.AB_FREE_FP]), exp),
-                "locked": from_fp(int(row[ly.AB_LOCKED_FP]), exp),
-                "age_ms": round((now - int(row[ly.AB_CONFIRMED_MONO_NS])) / 1e6, 1),
+            asset = unpack_text(row[ACCOUNT_BALANCE.asset : ACCOUNT_BALANCE.asset + ASSET_WORDS])
+            exp = int(row[ACCOUNT_BALANCE.exp])
+            rows.setdefault(names[int(row[ACCOUNT_BALANCE.venue])], {})[asset] = {
+                "free": from_fp(int(row[ACCOUNT_BALANCE.free_fp]), exp),
+                "locked": from_fp(int(row[ACCOUNT_BALANCE.locked_fp]), exp),
+                "age_ms": round((now - int(row[ACCOUNT_BALANCE.confirmed_mono_ns])) / 1e6, 1),
             }
         return rows
 
@@ -197,21 +209,67 @@ class Reader:
         rows = []
         for index in range(page.position_count):
             row = page.position(index)
-            if row is None or int(row[ly.APO_QTY_FP]) == 0 or int(row[ly.APO_VENUE]) >= len(names):
+            if row is None or int(row[ACCOUNT_POSITION.qty_fp]) == 0 or int(row[ACCOUNT_POSITION.venue]) >= len(names):
                 continue
-            instrument = None if market is None else market.instruments.get(int(row[ly.APO_INSTRUMENT]))
+            instrument = None if market is None else market.instruments.get(int(row[ACCOUNT_POSITION.instrument]))
             rows.append(
                 {
-                    "venue": names[int(row[ly.APO_VENUE])],
+                    "venue": names[int(row[ACCOUNT_POSITION.venue])],
                     "symbol": "" if instrument is None else instrument.spec.symbol,
-                    "qty": from_fp(int(row[ly.APO_QTY_FP]), int(row[ly.APO_QTY_EXP])),
-                    "entry_price": from_fp(int(row[ly.APO_ENTRY_PRICE_FP]), int(row[ly.APO_PRICE_EXP])),
+                    "qty": from_fp(int(row[ACCOUNT_POSITION.qty_fp]), int(row[ACCOUNT_POSITION.qty_exp])),
+                    "entry_price": from_fp(
+                        int(row[ACCOUNT_POSITION.entry_price_fp]), int(row[ACCOUNT_POSITION.price_exp])
+                    ),
                 }
             )
         return rows
 
     def _venue_names(self) -> list[str]:
         return list(run_file(self.instance).get("venues", {}))
+
+
+def executor_fields(state_dir: Path, *, running: bool) -> dict[str, Any]:
+    """What only the executor knows, as it last said it; of an instance that has ended without a word, by its journal.
+
+    ``as_of``: when it was said.
+    """
+    state = read_executor_state(state_dir)
+    if state is not None and (running or state.stopped):
+        return {
+            "as_of": utc(state.wall_ns),
+            "pnl": state.pnl,
+            "operations": OperationCounts.of(state.operations).fields(),
+            **_rates(OperationCounts.of(state.operations)),
+            "breakers": state.breakers,
+            "recoveries": state.recoveries,
+            "hedges": state.hedges,
+        }
+    ledger = None if running else replayed(state_dir)
+    counts = OperationCounts() if ledger is None else counts_of(ledger)
+    known = ledger if ledger is not None else Ledger()
+    return {
+        "as_of": utc(known.last_wall_ns),
+        "pnl": {"realised": known.total_pnl} if ledger is not None else None,
+        "operations": counts.fields(),
+        **_rates(counts),
+        "breakers": [{"name": name, "reason": text, "solve": solve(name)} for name, text in known.breakers.items()],
+        "recoveries": [
+            {"recovery_id": r.recovery_id, "state": r.state, "reason": r.reason}
+            for r in known.recoveries.values()
+            if r.state == "waiting_approval"
+        ],
+        "hedges": [{**msgspec.structs.asdict(h), "hedge_id": h.operation_id} for h in known.hedges.values()],
+    }
+
+
+def executor_positions(state_dir: Path) -> list[dict[str, Any]]:
+    """Futures positions as the executor last published them: what stays open after a stop."""
+    state = read_executor_state(state_dir)
+    return [] if state is None else state.positions
+
+
+def _rates(counts: OperationCounts) -> dict[str, float | None]:
+    return {"success_rate": counts.success_rate, "win_rate": counts.win_rate}
 
 
 def _ended(row: dict[str, Any]) -> str:
@@ -234,9 +292,9 @@ def books(market: MarketDataAggregator) -> list[dict[str, Any]]:
                 "symbol": row.spec.symbol,
                 "pair": row.spec.pair,
                 "bid": None if bid is None else from_fp(bid, row.price_exp).normalize(),
-                "bid_qty": None if bid is None else from_fp(view.words[ly.BR_BID_QTY], row.qty_exp).normalize(),
+                "bid_qty": None if bid is None else from_fp(view.words[BOOK.bid_qty_fp], row.qty_exp).normalize(),
                 "ask": None if ask is None else from_fp(ask, row.price_exp).normalize(),
-                "ask_qty": None if ask is None else from_fp(view.words[ly.BR_ASK_QTY], row.qty_exp).normalize(),
+                "ask_qty": None if ask is None else from_fp(view.words[BOOK.ask_qty_fp], row.qty_exp).normalize(),
                 "age_ms": round((now - view.proof_mono_ns) / 1e6, 1) if view.proof_mono_ns else None,
                 "whole": tradable(view, row),
             }
@@ -293,41 +351,3 @@ def latencies(metrics: dict[str, Any]) -> dict[str, Any]:
 def read_status(instance: str) -> dict[str, Any]:
     """One reading of an instance (see :meth:`Reader.read`)."""
     return Reader(instance).read()
-
-
-def status_text(reading: dict[str, Any]) -> str:
-    """A reading as one screen of text."""
-    lines = [f"{reading['instance']}: {reading['state']}, mode {reading['mode']}"]
-    if reading["halted"]:
-        lines.append(f"HALTED: {reading['halt_reason']}  (`arb resume --reason ...` releases it)")
-    if reading["failure"]:
-        lines.append(f"failure: {reading['failure']}")
-    lines.append(f"{'process':<18}{'pid':>8} {'cpu':>4} {'cpus':<8}{'beat ms':>9} {'state':<10}restarts")
-    for name, row in reading["processes"].items():
-        cpus = ",".join(map(str, row["cpus"] or [])) + ("" if row["cpus_wanted"] else " (any)")
-        beat = "-" if row["beat_age_ms"] is None else f"{row['beat_age_ms']:.0f}"
-        parked = " parked" if row["parked"] else ""
-        cpu = "-" if row["cpu"] is None else row["cpu"]
-        lines.append(
-            f"{name:<18}{row['pid']:>8} {cpu!s:>4} {cpus:<8}{beat:>9} {row['state']:<10}{row['restarts']}{parked}"
-        )
-    for name, row in reading["feeds"].items():
-        numbers = [f"{key} {value}" for key, value in row.items() if type(value) is int and value]
-        if row.get("reachable") is False:
-            numbers.insert(0, "UNREACHABLE")
-        lines.append(f"{name:<18}{', '.join(numbers) or '-'}")
-    found = reading["opportunities"]
-    lines.append(
-        f"opportunities     detected {found['detected']}, taken {found['taken']}, refused {found['refused']}, "
-        f"open {found['open']}"
-    )
-    lines.append(f"orders            {msgspec.json.encode(reading['orders']).decode()}")
-    for row in reading["positions"]:
-        lines.append(f"position          {row['venue']} {row['symbol']} {row['qty']} at {row['entry_price']}")
-    total = reading["latency_us"]["tick_to_order"]
-    if total:
-        lines.append(
-            f"tick to order us  p50 {total['p50']}, p99 {total['p99']}, p99.9 {total['p999']}, "
-            f"max {total['max']}, n {total['n']}"
-        )
-    return "\n".join(lines)

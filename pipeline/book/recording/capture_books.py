@@ -23,16 +23,19 @@ from typing import IO
 import msgspec
 import numpy as np
 
+from pipeline.book.codec import CodecOf
 from pipeline.book.recording.capture_files import Capture, is_json, read_capture
 from pipeline.book.recording.contents import CaptureContents
 from pipeline.book.recording.message_order import RecordedBooks
-from pipeline.book.venue_books import FrameResult, VenueBooks
+from pipeline.book.results import FrameResult
+from pipeline.book.venue_books import VenueBooks
 from pipeline.model.clock import mono_ns
 from pipeline.model.errors import ArbitrageEngineError, BadInput
 from pipeline.model.fixedpoint import from_fp, plain
-from shm import bookring, layout
+from shm import bookring
+from shm.layout import FEED_BOOK_CAPACITY_DEFAULT, feed_segment_words
 
-CAPACITY = layout.FEED_BOOK_CAPACITY_DEFAULT
+CAPACITY = FEED_BOOK_CAPACITY_DEFAULT
 SUMMED = (
     "messages",
     "applied",
@@ -77,7 +80,7 @@ class CaptureBooks:
     recorded: RecordedBooks = field(init=False)
 
     def prepare(self) -> None:
-        """Reads the capture's digits, adds its symbols, tells which snapshot is whose."""
+        """Reads the capture's digits, adds its symbols, finds the owner of every snapshot."""
         contents = CaptureContents(self.capture, self.books.codec)
         self.recorded = RecordedBooks(self.capture, self.books, contents.owners)
         if len(contents.digits) > self.books.capacity:
@@ -130,15 +133,17 @@ class CaptureBooks:
         self.out.write(b"\n")
 
 
-def open_capture(path: str | Path, out: IO[bytes] | None = None) -> CaptureBooks:
-    """Reads a capture and makes its books on private words; raises ``BadInput``."""
+def open_capture(path: str | Path, codec_of: CodecOf, out: IO[bytes] | None = None) -> CaptureBooks:
+    """Reads a capture and makes its books on private words; raises ``BadInput``.
+
+    ``codec_of`` finds the feed codec of the venue that the capture turns out to be of. ``out``: where the lines go.
+    """
     capture = read_capture(path)
-    words = np.zeros(layout.feed_segment_words(CAPACITY), dtype=np.int64)
+    words = np.zeros(feed_segment_words(CAPACITY), dtype=np.int64)
     bookring.init_feed(words, 0, CAPACITY)
     bookring.conn_open(words, 0, 0, 0, 0)
     books = VenueBooks(
-        dialect=capture.dialect,
-        market=capture.market,
+        codec=codec_of(capture.dialect, capture.market),
         words=words,
         feed_off=0,
         venue_id=0,
@@ -168,7 +173,7 @@ def output_file(path: str | Path | None) -> Iterator[IO[bytes] | None]:
         raise ArbitrageEngineError(f"cannot write all of {path}: {error.strerror or error}") from None
 
 
-def run_books(paths: Iterable[str | Path], out: str | Path | None = None) -> dict[str, object]:
+def run_books(paths: Iterable[str | Path], codec_of: CodecOf, out: str | Path | None = None) -> dict[str, object]:
     """Runs every capture through its own books, in the order given; writes one JSON line per applied depth message.
 
     Returns ``messages`` (depth messages), ``applied``, ``dropped``, ``gaps``, ``resyncs``, ``fast_path``,
@@ -182,7 +187,7 @@ def run_books(paths: Iterable[str | Path], out: str | Path | None = None) -> dic
     broken: list[str] = []
     damages: list[str] = []
     nanos = 0
-    captures = [open_capture(path) for path in paths]
+    captures = [open_capture(path, codec_of) for path in paths]
     with output_file(out) as sink:
         for books_of in captures:
             books_of.out = sink

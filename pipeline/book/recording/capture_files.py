@@ -1,8 +1,8 @@
-"""Recorded market data: reads the files, tells what they are by their content.
+"""Recorded market data: reads the files and recognises by their content which venue they are of.
 
 Two kinds:
 
-* line captures (plain or gzip, told by the first bytes): ``<receive ns> <JSON>`` a line, wrapped or raw stream
+* line captures (plain or gzip, by their first bytes): ``<receive ns> <JSON>`` a line, wrapped or raw stream
   messages of one venue; a line that is an order book (``lastUpdateId``) is a REST snapshot;
 * request logs, three files named by their prefix: ``P.0`` (instrument lists), ``P.http.0.0`` (snapshots), ``P.ws.1.0``
   (pushes). Lines are ``URL <- time: request``, ``URL -> time: reply``, ``time: push``.
@@ -83,10 +83,12 @@ class Capture:
 
     @property
     def dialect(self) -> str:
+        """The dialect of ``venue``: gateio, of gateio_spot."""
         return self.venue.partition("_")[0]
 
     @property
     def market(self) -> str:
+        """The market of ``venue``: spot, of gateio_spot."""
         return self.venue.partition("_")[2]
 
 
@@ -156,7 +158,7 @@ def _snapshot_symbol(payload: bytes) -> str | None:
 
 
 def _venue_of(payload: bytes) -> str:
-    """The venue that a push shows; "" for one that does not tell."""
+    """The venue whose shape a push has; "" where every venue's could be."""
     channel = _CHANNEL.search(payload)
     if channel is not None:
         return "gateio_spot" if channel[1] == b"spot" else "gateio_futures"

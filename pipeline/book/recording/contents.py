@@ -1,8 +1,8 @@
 """What a recording holds before its books exist: its symbols, their digits, and whose snapshot each one is.
 
 Recorders keep REST replies as received, and some replies name no symbol. Such a snapshot belongs to the recording's
-one symbol; else to the one whose updates around it tell the same levels; else to the one whose prices are near its own.
-What stays ambiguous is refused: a book on another coin's levels would look whole.
+one symbol; else to the one whose updates around it agree with its levels; else to the one whose prices are near its
+own. What stays ambiguous is refused: a book on another coin's levels would look whole.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from statistics import median
 
-from pipeline.book import memory as st
 from pipeline.book.codec import Decoded, FeedCodec, Number, shortest
+from pipeline.book.memory import ASK, BID, TOPIC_DEPTH
 from pipeline.book.recording.capture_files import SNAPSHOT, Capture, Record
 from pipeline.book.recording.digits import DigitCounter, Digits
 from pipeline.model.errors import BadInput, ProtocolViolation
@@ -85,7 +85,7 @@ class CaptureContents:
             decoded = self._codec.reference(record.payload)
         except ProtocolViolation:
             return None
-        return decoded if decoded.topic == st.TOPIC_DEPTH else None
+        return decoded if decoded.topic == TOPIC_DEPTH else None
 
 
 def _levels(book: Decoded) -> Levels:
@@ -101,23 +101,23 @@ def _value(number: Number) -> float:
 
 
 def _agreement(held: Levels, snapshot_id: int, events: list[Decoded]) -> int:
-    """How many levels a symbol's updates and the snapshot tell alike, less those that they tell differently.
+    """How many levels a symbol's updates and the snapshot agree on, less those that they contradict.
 
-    Up to the snapshot's id the last word on a price must be the snapshot's; behind it the first deletion of a price
+    Up to the snapshot's id the last update of a price must equal the snapshot; behind it the first deletion of a price
     deletes what the snapshot holds. Prices outside its depth say nothing.
     """
-    last_word: Levels = {}
+    last_update: Levels = {}
     score = 0
     seen: set[tuple[int, Number]] = set()
     for event in events:
         for key, qty in _levels(event).items():
             if event.last <= snapshot_id:
-                last_word[key] = qty
-            elif key not in seen and key not in last_word:
+                last_update[key] = qty
+            elif key not in seen and key not in last_update:
                 seen.add(key)
                 score += qty[0] == 0 and key in held
     inside = _inside(held)
-    for key, qty in last_word.items():
+    for key, qty in last_update.items():
         if key in held:
             score += 1 if held[key] == qty else -1
         elif qty[0] and inside(key):
@@ -127,16 +127,16 @@ def _agreement(held: Levels, snapshot_id: int, events: list[Decoded]) -> int:
 
 def _inside(held: Levels) -> Callable[[tuple[int, Number]], bool]:
     """Whether a price lies within the snapshot's depth on its side."""
-    bids = [_value(price) for side, price in held if side == st.BID]
-    asks = [_value(price) for side, price in held if side == st.ASK]
+    bids = [_value(price) for side, price in held if side == BID]
+    asks = [_value(price) for side, price in held if side == ASK]
     lowest, highest = min(bids, default=float("inf")), max(asks, default=0.0)
-    return lambda key: _value(key[1]) > lowest if key[0] == st.BID else _value(key[1]) < highest
+    return lambda key: _value(key[1]) > lowest if key[0] == BID else _value(key[1]) < highest
 
 
 def _is_near(held: Levels, events: list[Decoded]) -> bool:
     prices = [_value(price) for event in events for _, price in _levels(event)]
-    tops = [max((_value(p) for side, p in held if side == st.BID), default=0.0)]
-    tops += [min((_value(p) for side, p in held if side == st.ASK), default=0.0)]
+    tops = [max((_value(p) for side, p in held if side == BID), default=0.0)]
+    tops += [min((_value(p) for side, p in held if side == ASK), default=0.0)]
     own = [top for top in tops if top]
     if not prices or not own:
         return False

@@ -5,9 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from pipeline.book import memory as st
 from pipeline.book.codec import Decoded, FeedCodec, shortest
-from pipeline.book.frame_kernels import POW10, significant_digits
+from pipeline.book.memory import (
+    EVENT,
+    FP_LIMIT,
+    FRAME_BYTE,
+    FRAME_CAP_BYTES,
+    LEVEL,
+    TOPIC_DEPTH,
+    TOPIC_SNAPSHOT,
+    TOPIC_UNKNOWN,
+    new_memory,
+)
+from pipeline.book.scaling import POW10, significant_digits
 from pipeline.model.errors import BadInput, ProtocolViolation
 from pipeline.model.fixedpoint import digits_after_point
 from shm.jit import njit_bare as njit
@@ -29,7 +39,7 @@ class Digits:
         ``multiplier``: base coins per unit of quantity. Raises ``BadInput`` when the largest price and the finest
         one do not fit together, or a quantity does not fit at all.
         """
-        limit = float(st.FP_LIMIT) * (1 - 1e-9)
+        limit = float(FP_LIMIT) * (1 - 1e-9)
         if self.largest_price * 10.0**self.price > limit:
             raise BadInput(f"{symbol}: prices up to {self.largest_price:g} with {self.price} digits do not fit int64")
         largest_qty = self.largest_qty * max(1.0, float(multiplier))
@@ -46,9 +56,9 @@ def most_digits(mem: Words, off: int, count: int, which: int) -> tuple[int, floa
     """(most significant digits after the point, largest value) of raw levels; ``which``: LV_PRICE or LV_QTY."""
     most = 0
     largest = 0.0
-    for level in range(off, off + count * st.LEVEL_WORDS, st.LEVEL_WORDS):
+    for level in range(off, off + count * LEVEL.WORDS, LEVEL.WORDS):
         mantissa = mem[level + which]
-        digits = mem[level + which + st.LV_PRICE_DIGITS]
+        digits = mem[level + which + LEVEL.price_digits]
         if mantissa:
             if digits > most:
                 most = max(most, significant_digits(mantissa, digits))
@@ -62,15 +72,15 @@ class DigitCounter:
 
     def __init__(self, codec: FeedCodec) -> None:
         self._codec = codec
-        self._mem = st.new_memory(1, 0, blocks=1)
+        self._mem = new_memory(1, 0, blocks=1)
         codec.rule.write(self._mem)
         self._bytes = memoryview(self._mem.data).cast("B")
         self.symbols: dict[str, Digits] = {}
 
     def _put(self, payload: bytes) -> bool:
-        if len(payload) > st.FRAME_CAP_BYTES:
+        if len(payload) > FRAME_CAP_BYTES:
             return False
-        self._bytes[st.FRAME_BYTE : st.FRAME_BYTE + len(payload)] = payload
+        self._bytes[FRAME_BYTE : FRAME_BYTE + len(payload)] = payload
         return True
 
     def frame(self, payload: bytes) -> None:
@@ -78,22 +88,22 @@ class DigitCounter:
         if not self._put(payload):
             return
         topic = self._codec.scan_frame(self._mem, len(payload))
-        if topic == st.TOPIC_DEPTH:
-            at = int(self._mem[st.EV_SYMBOL_BYTE])
-            symbol = bytes(self._bytes[at : at + int(self._mem[st.EV_SYMBOL_LEN])]).decode("ascii")
+        if topic == TOPIC_DEPTH:
+            at = int(self._mem[EVENT.symbol_byte])
+            symbol = bytes(self._bytes[at : at + int(self._mem[EVENT.symbol_len])]).decode("ascii")
             self._scanned(self.symbols.setdefault(symbol, Digits()))
-        elif topic == st.TOPIC_UNKNOWN:
+        elif topic == TOPIC_UNKNOWN:
             try:
                 decoded = self._codec.reference(payload)
             except ProtocolViolation:
                 return
-            if decoded.topic == st.TOPIC_DEPTH:
+            if decoded.topic == TOPIC_DEPTH:
                 self._decoded(decoded, self.symbols.setdefault(decoded.symbol, Digits()))
 
     def snapshot(self, payload: bytes) -> Digits | None:
         """Digits of a snapshot by itself; None if it cannot be read."""
         found = Digits()
-        if self._put(payload) and self._codec.scan_snapshot(self._mem, len(payload)) == st.TOPIC_SNAPSHOT:
+        if self._put(payload) and self._codec.scan_snapshot(self._mem, len(payload)) == TOPIC_SNAPSHOT:
             self._scanned(found)
             return found
         try:
@@ -112,10 +122,10 @@ class DigitCounter:
 
     def _scanned(self, own: Digits) -> None:
         mem = self._mem
-        for off, count in ((st.EV_BID_OFF, st.EV_BID_COUNT), (st.EV_ASK_OFF, st.EV_ASK_COUNT)):
-            price, largest = most_digits(mem, mem[off], mem[count], st.LV_PRICE)
+        for off, count in ((EVENT.bid_off, EVENT.bid_count), (EVENT.ask_off, EVENT.ask_count)):
+            price, largest = most_digits(mem, mem[off], mem[count], LEVEL.price)
             own.price, own.largest_price = max(own.price, int(price)), max(own.largest_price, float(largest))
-            qty, largest = most_digits(mem, mem[off], mem[count], st.LV_QTY)
+            qty, largest = most_digits(mem, mem[off], mem[count], LEVEL.qty)
             own.qty, own.largest_qty = max(own.qty, int(qty)), max(own.largest_qty, float(largest))
 
     @staticmethod

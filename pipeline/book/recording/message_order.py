@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 
 from pipeline.book.recording.capture_files import SNAPSHOT, Capture, Record
-from pipeline.book.venue_books import FrameResult, VenueBooks
+from pipeline.book.results import FrameResult
+from pipeline.book.venue_books import VenueBooks
 
 _SNAPSHOT_ID = re.compile(rb'"(?:lastUpdateId|id)"\s*:\s*([0-9]{1,19})')
 _NEED_SNAPSHOT = int(FrameResult.NEED_SNAPSHOT)

@@ -10,17 +10,29 @@ Raw (``/ws``) and wrapped (``/stream``) frames::
     {"e":"bookTicker","u":600859600576,"s":"SUSHIUSDT","b":"7.6110","B":"2","a":"7.6120","A":"297","T":…,"E":…}
 
 Partial books (``depth5|10|20``) name no symbol on spot and are another topic. Answers (``result``, ``error``, ``code``)
-and ``serverShutdown`` are for the session.
+and ``serverShutdown`` are control frames.
 
 Source: Binance spot and derivatives documentation of market streams (read 2026), recorded frames.
 """
 
 from __future__ import annotations
 
-from pipeline.book import memory as st
-from pipeline.book import sequencer
 from pipeline.book.codec import Decoded, FeedCodec
 from pipeline.book.frame_kernels import route
+from pipeline.book.memory import (
+    BOOKS,
+    EVENT,
+    FRAME_BYTE,
+    LINK_PREVIOUS,
+    SYMBOL_BYTES,
+    TICKER_EVERY,
+    TOPIC_CONTROL,
+    TOPIC_DEPTH,
+    TOPIC_OTHER,
+    TOPIC_TICKER,
+    TOPIC_UNKNOWN,
+)
+from pipeline.book.sequencer import SequenceRule
 from pipeline.exchanges.parsing import json_fields as keys
 from pipeline.exchanges.parsing import json_scanner as scan
 from pipeline.exchanges.parsing import reference_decoder as ref
@@ -40,9 +52,9 @@ def scan_frame(mem: Words, length: int) -> int:
     """Scans the frame in memory into the event; a ``TOPIC_*``."""
     keys.clear_event(mem)
     scan.end_frame(mem, length)
-    start = scan.skip_space(mem, st.FRAME_BYTE)
+    start = scan.skip_space(mem, FRAME_BYTE)
     if load1(mem, start) != OPEN:
-        return st.TOPIC_UNKNOWN
+        return TOPIC_UNKNOWN
     wrapped = False
     i = start
     at = scan.skip_space(mem, start + 1)
@@ -50,20 +62,20 @@ def scan_frame(mem: Words, length: int) -> int:
         wrapped = True
         i = skip_to_data(mem, at + 8)
         if i < 0:
-            return st.TOPIC_UNKNOWN
+            return TOPIC_UNKNOWN
     i = keys.scan_fields(mem, i, keys.MODE_FRAME)
     if i == OTHER:
-        return st.TOPIC_OTHER
+        return TOPIC_OTHER
     if i == CONTROL:
-        return st.TOPIC_CONTROL
+        return TOPIC_CONTROL
     if i == BAD:
-        return st.TOPIC_UNKNOWN
+        return TOPIC_UNKNOWN
     if wrapped:
         i = scan.expect(mem, i, scan.CLOSE)
         if i < 0:
-            return st.TOPIC_UNKNOWN
+            return TOPIC_UNKNOWN
     if not scan.at_end(mem, i, length):
-        return st.TOPIC_UNKNOWN
+        return TOPIC_UNKNOWN
     return classify(mem)
 
 
@@ -91,30 +103,30 @@ def skip_to_data(mem: Words, i: int) -> int:
 @njit
 def classify(mem: Words) -> int:
     """Topic of a scanned event by the keys that it has."""
-    seen = mem[st.EV_SEEN]
-    if mem[st.EV_SYMBOL_LEN] < 1 or mem[st.EV_SYMBOL_LEN] > st.SYMBOL_BYTES or mem[st.EV_LAST] <= 0:
-        return st.TOPIC_UNKNOWN
-    if mem[st.EV_KIND] == st.TOPIC_DEPTH:
+    seen = mem[EVENT.seen_keys]
+    if mem[EVENT.symbol_len] < 1 or mem[EVENT.symbol_len] > SYMBOL_BYTES or mem[EVENT.last_id] <= 0:
+        return TOPIC_UNKNOWN
+    if mem[EVENT.kind] == TOPIC_DEPTH:
         if seen & _DEPTH_KEYS != _DEPTH_KEYS or seen & _DEPTH_FORBIDDEN or seen & keys.S_FULL:
-            return st.TOPIC_UNKNOWN
-        if mem[st.EV_FIRST] > mem[st.EV_LAST]:
-            return st.TOPIC_UNKNOWN
-        linked = seen & keys.S_PREVIOUS and mem[st.EV_PREVIOUS] <= mem[st.EV_LAST]
-        return st.TOPIC_DEPTH if linked or mem[st.H_LINK] != st.LINK_PREVIOUS else st.TOPIC_UNKNOWN
+            return TOPIC_UNKNOWN
+        if mem[EVENT.first_id] > mem[EVENT.last_id]:
+            return TOPIC_UNKNOWN
+        linked = seen & keys.S_PREVIOUS and mem[EVENT.previous_id] <= mem[EVENT.last_id]
+        return TOPIC_DEPTH if linked or mem[BOOKS.link] != LINK_PREVIOUS else TOPIC_UNKNOWN
     if seen & keys.TICKER_KEYS == keys.TICKER_KEYS and not seen & keys.TICKER_FORBIDDEN:
-        return st.TOPIC_TICKER
-    return st.TOPIC_UNKNOWN
+        return TOPIC_TICKER
+    return TOPIC_UNKNOWN
 
 
 @njit
 def on_frame(mem: Words, words: Words, length: int, recv_ns: int, conn: int) -> int:
-    """The one call per frame: scan, sequence, apply, publish. Returns an ``engine.R_*``."""
+    """The one call per frame: scan, sequence, apply, publish. Returns a result of ``frame_kernels``."""
     return route(mem, words, scan_frame(mem, length), recv_ns, conn)
 
 
 def _reference(frame: bytes, *, linked: bool) -> Decoded:
     if frame.lstrip()[:1] == b"[":
-        return Decoded(topic=st.TOPIC_OTHER)  # all-market streams are arrays
+        return Decoded(topic=TOPIC_OTHER)  # all-market streams are arrays
     fields = ref.read_object(frame)
     if "data" in fields and "stream" in fields:
         fields = ref.read_object(bytes(fields["data"]))
@@ -122,13 +134,13 @@ def _reference(frame: bytes, *, linked: bool) -> Decoded:
         if key == "e":
             kind = ref.read_text(bytes(fields["e"]))
             if kind == "serverShutdown":
-                return Decoded(topic=st.TOPIC_CONTROL)
+                return Decoded(topic=TOPIC_CONTROL)
             if kind not in ("depthUpdate", "bookTicker"):
-                return Decoded(topic=st.TOPIC_OTHER)
+                return Decoded(topic=TOPIC_OTHER)
         elif key == "lastUpdateId":
-            return Decoded(topic=st.TOPIC_OTHER)
+            return Decoded(topic=TOPIC_OTHER)
         elif key in ("result", "error", "code", "msg", "id"):
-            return Decoded(topic=st.TOPIC_CONTROL)
+            return Decoded(topic=TOPIC_CONTROL)
     symbol = ref.symbol_of(fields, frame)
     time = ref.time_of(fields, "E")
     if "e" in fields and ref.read_text(bytes(fields["e"])) == "depthUpdate":
@@ -146,9 +158,13 @@ def reference_futures(frame: bytes) -> Decoded:
     return _reference(frame, linked=True)
 
 
+#: Why the values are as they are: the table of ``pipeline/book/sequencer.py``.
+SPOT_RULE = SequenceRule(drop_offset=1, first_offset=1, overlap=True, ticker=TICKER_EVERY)
+USDM_RULE = SequenceRule(link=LINK_PREVIOUS, drop_offset=0, first_offset=0, overlap=False, ticker=TICKER_EVERY)
+
 CODECS = {
     "spot": FeedCodec(
-        rule=sequencer.BINANCE_SPOT,
+        rule=SPOT_RULE,
         on_frame=on_frame,
         scan_frame=scan_frame,
         scan_snapshot=keys.scan_snapshot,
@@ -156,7 +172,7 @@ CODECS = {
         reference_snapshot=ref.decode_snapshot,
     ),
     "futures": FeedCodec(
-        rule=sequencer.BINANCE_USDM,
+        rule=USDM_RULE,
         on_frame=on_frame,
         scan_frame=scan_frame,
         scan_snapshot=keys.scan_snapshot,

@@ -9,13 +9,12 @@ from decimal import Decimal
 
 import msgspec
 
+from pipeline.exchanges.parsing.own_trades import fill_of_row
 from pipeline.exchanges.parsing.venue_json import decode, number
-from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
+from pipeline.model.enums import OrderState
 from pipeline.model.errors import ProtocolViolation
-from pipeline.model.fixedpoint import plain
-from pipeline.model.structs import Balance, Fill, OrderRequest, OrderUpdate, Position
+from pipeline.model.structs import ZERO, Balance, Fill, OrderUpdate, Position
 
-ZERO = Decimal(0)
 STATES: dict[str, OrderState] = {
     "NEW": OrderState.OPEN,
     "PENDING_NEW": OrderState.OPEN,
@@ -26,7 +25,6 @@ STATES: dict[str, OrderState] = {
     "EXPIRED": OrderState.CANCELLED,  # the remainder of IOC, FOK, market; "expired" of ours means never accepted
     "EXPIRED_IN_MATCH": OrderState.CANCELLED,
 }
-_TIF = {TimeInForce.GTC: "GTC", TimeInForce.IOC: "IOC", TimeInForce.FOK: "FOK", TimeInForce.POST_ONLY: "GTX"}
 
 
 class _Order(msgspec.Struct):
@@ -90,29 +88,6 @@ _futures_balances = msgspec.json.Decoder(list[_FuturesBalance])
 _positions = msgspec.json.Decoder(list[_Position])
 
 
-def place_params(market: str, request: OrderRequest) -> list[tuple[str, str]]:
-    """Parameters of POST …/order (also of the WebSocket API's order.place), without timestamp and signature."""
-    params = [
-        ("symbol", request.symbol),
-        ("side", "BUY" if request.side is OrderSide.BUY else "SELL"),
-    ]
-    if request.kind is OrderKind.MARKET:
-        params += [("type", "MARKET"), ("quantity", plain(request.qty))]
-    elif market == "spot" and request.tif is TimeInForce.POST_ONLY:
-        params += [("type", "LIMIT_MAKER"), ("quantity", plain(request.qty)), ("price", plain(request.price))]
-    else:
-        params += [
-            ("type", "LIMIT"),
-            ("timeInForce", _TIF[request.tif]),
-            ("quantity", plain(request.qty)),
-            ("price", plain(request.price)),
-        ]
-    params.append(("newClientOrderId", request.client_id))
-    if market == "futures" and request.reduce_only:
-        params.append(("reduceOnly", "true"))
-    return params
-
-
 def order_name(symbol: str, client_id: str, order_id: str) -> list[tuple[str, str]]:
     """Parameters that name an order: by the venue's id where known, else by ours."""
     return [("symbol", symbol), ("orderId", order_id) if order_id else ("origClientOrderId", client_id)]
@@ -143,31 +118,25 @@ def _update(venue: str, row: _Order, recv_mono_ns: int) -> OrderUpdate:
 
 
 def parse_order(venue: str, payload: bytes, recv_mono_ns: int) -> OrderUpdate:
+    """GET or DELETE of one order."""
     return _update(venue, decode(_order, payload, venue, "order"), recv_mono_ns)
 
 
 def parse_orders(venue: str, payload: bytes, recv_mono_ns: int) -> list[OrderUpdate]:
+    """A list of orders: open, all, or cancelled ones."""
     return [_update(venue, row, recv_mono_ns) for row in decode(_orders, payload, venue, "orders")]
 
 
 def parse_fills(venue: str, payload: bytes, recv_mono_ns: int) -> list[Fill]:
     """GET /api/v3/myTrades or /fapi/v1/userTrades. Rows carry no client id: match by order id."""
     return [
-        Fill(
-            venue=venue,
-            symbol=row.symbol,
-            trade_id=str(row.id),
-            order_id=str(row.orderId),
+        fill_of_row(
+            venue,
+            row,
             client_id="",
-            side=OrderSide.BUY if (row.isBuyer or row.buyer) else OrderSide.SELL,
-            qty=number(row.qty, venue),
-            price=number(row.price, venue),
-            fee=number(row.commission, venue),
-            fee_asset=row.commissionAsset,
+            is_buy=bool(row.isBuyer or row.buyer),
             is_maker=bool(row.isMaker or row.maker),
-            venue_wall_ms=row.time,
             recv_mono_ns=recv_mono_ns,
-            source="rest",
         )
         for row in decode(_trades, payload, venue, "trades")
     ]

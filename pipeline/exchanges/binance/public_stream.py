@@ -6,7 +6,7 @@
     {"code":2,"msg":"Invalid request: …"}                            refusal without an id
     {"e":"serverShutdown","E":…}                                     this connection ends soon
 
-An unknown symbol is acknowledged and stays silent: only the missing snapshot tells.
+An unknown symbol is acknowledged and stays silent: only its snapshot fails.
 
 *Source:* venues/binance_spot.md section 2, venues/binance_usdm.md sections 1 and 2.
 """
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pipeline.exchanges.feed.public_stream import Control, ControlKind, PublicSession, Request
+from pipeline.exchanges.feed.public_stream import Control, ControlKind, PublicStream, Request
 from pipeline.exchanges.parsing.venue_json import decode
 from pipeline.exchanges.transport.rest import printable
 
@@ -46,8 +46,8 @@ class _Reply(msgspec.Struct):
 _reply = msgspec.json.Decoder(_Reply)
 
 
-class BinanceSession(PublicSession):
-    """:class:`PublicSession` of one Binance market."""
+class BinancePublicStream(PublicStream):
+    """:class:`PublicStream` of one Binance market."""
 
     topics_per_connection_max = 400  # the venue takes 1024
     frames_per_s_max = 3.0  # 5 inbound messages a second, pings and pongs among them
@@ -90,7 +90,7 @@ class BinanceSession(PublicSession):
             self._asked[request_id] = tuple(topics)
             while len(self._asked) > REQUESTS_REMEMBERED_MAX:
                 self._asked.popitem(last=False)
-        return [Request(payload=payload, topics=tuple(topics), request_id=request_id)]
+        return [Request(payload=payload, topics=tuple(topics))]
 
     def control(self, payload: bytes) -> Control:
         reply = decode(_reply, payload, self._venue, "control frame")
@@ -99,13 +99,12 @@ class BinanceSession(PublicSession):
         topics = self._asked.get(reply.id, ()) if isinstance(reply.id, int) else ()
         refusal = reply.error or (_Error(code=reply.code, msg=reply.msg) if reply.code is not None else None)
         if refusal is not None:
-            return Control(
-                kind=ControlKind.REFUSED, topics=topics, reason=printable(f"{refusal.code} {refusal.msg}"), fatal=True
-            )
+            return Control(kind=ControlKind.REFUSED, topics=topics, reason=printable(f"{refusal.code} {refusal.msg}"))
         if topics:
             return Control(kind=ControlKind.ACK, topics=topics)
         return Control(kind=ControlKind.OTHER, reason=printable(reply.event))
 
 
-def make_session(venue: VenueConfig) -> BinanceSession:
-    return BinanceSession(venue)
+def make_public_stream(venue: VenueConfig) -> BinancePublicStream:
+    """Public streams of one market."""
+    return BinancePublicStream(venue)

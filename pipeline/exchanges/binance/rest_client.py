@@ -1,6 +1,6 @@
-"""Binance REST client of spot and USDⓈ-M; the markets differ by a table of paths and weights.
+"""Binance REST client of spot and USDⓈ-M; the markets differ in a table of paths.
 
-Order entry and user streams are not here: ``factory.make_trading`` refuses this dialect with words.
+There is no order entry and no user stream: ``factory.make_trading`` refuses this dialect.
 
 *Source:* venues/binance_spot.md sections 1, 2, 4, 6; venues/binance_usdm.md sections 1, 2, 4, 6.
 """
@@ -17,9 +17,9 @@ from pipeline.exchanges.binance import orders, symbols
 from pipeline.exchanges.binance.errors import KIND_OF_CODE, error_of
 from pipeline.exchanges.binance.signing import BinanceSigner, encode_query
 from pipeline.exchanges.parsing.venue_json import decode
-from pipeline.exchanges.rest_client import RestVenueClient
+from pipeline.exchanges.rest_client import LOOK_BACK_SLACK_MS, RestVenueClient
 from pipeline.exchanges.transport.throttle import Limit
-from pipeline.model.errors import OrderNotFound, VenueError, VenueRejected
+from pipeline.model.errors import OrderNotFound, VenueError
 from pipeline.model.structs import (
     Balance,
     CoinIdentity,
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 DEPTH_LEVELS = 1000
 TRADES_MAX = 1000
 PAGES_MAX = 20
-LOOK_BACK_SLACK_MS = 2_000
 SPAN_MAX_MS = {"spot": 24 * 3600 * 1000, "futures": 7 * 24 * 3600 * 1000}
 LIMITS = {
     "spot": {"public": Limit(6000, 60), "private": Limit(6000, 60)},
@@ -96,6 +95,8 @@ _time = msgspec.json.Decoder(_Time)
 class BinanceClient(RestVenueClient):
     """:class:`VenueClient` of one Binance market."""
 
+    clock_refusals = frozenset(str(code) for code, kind in KIND_OF_CODE.items() if kind == "clock")
+
     def __init__(self, venue: VenueConfig, credentials: Credentials | None) -> None:
         super().__init__(venue, credentials, rest=venue.rest, limits=LIMITS[venue.market])
         self._market = venue.market
@@ -109,11 +110,6 @@ class BinanceClient(RestVenueClient):
 
     def _error_of(self, reply: HttpReply) -> VenueError | None:
         return error_of(self.venue, reply)
-
-    def is_clock_error(self, error: Exception) -> bool:
-        if not isinstance(error, VenueRejected) or not error.api_code.lstrip("-").isdigit():
-            return False
-        return KIND_OF_CODE.get(int(error.api_code)) == "clock"
 
     async def _fetch_server_time_ms(self) -> int:
         return decode(_time, (await self._public(self._paths.time)).body, self.venue, "time").serverTime
@@ -188,7 +184,7 @@ class BinanceClient(RestVenueClient):
         return list(found.values())
 
     def _windows(self, since_wall_ms: int) -> list[tuple[int, int]]:
-        start = self.clock.to_venue_ms(since_wall_ms) - LOOK_BACK_SLACK_MS
+        start = self.since_ms(since_wall_ms)
         now = self.clock.now_ms() + LOOK_BACK_SLACK_MS
         span = SPAN_MAX_MS[self._market]
         edges = range(start, now, span)
@@ -225,13 +221,7 @@ class BinanceClient(RestVenueClient):
         asked = [await self.query_order(symbol, row.client_id, row.order_id) for row in before]
         return [row for row in asked if row is not None]
 
-    async def arm_countdown(self, timeout_s: int, symbol: str = "") -> bool:
-        if self._market == "spot" or not symbol:
-            return False
-        query = f"symbol={symbol}&countdownTime={timeout_s * 1000}"
-        await self._signed("POST", "/fapi/v1/countdownCancelAll", query, weight=10)
-        return True
-
 
 def make_client(venue: VenueConfig, credentials: Credentials | None) -> BinanceClient:
+    """REST client of one market; ``credentials`` None: public requests alone."""
     return BinanceClient(venue, credentials)

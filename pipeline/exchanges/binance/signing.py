@@ -1,11 +1,11 @@
-"""Binance signatures (spot and USDⓈ-M): REST queries and the WebSocket API.
+"""Binance signatures (spot and USDⓈ-M): REST queries.
 
 *Source:* venues/binance_spot.md section 3, venues/binance_usdm.md section 3; their vectors are golden tests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from urllib.parse import quote
 
 from pipeline.exchanges.transport.hmac_pads import HmacPads
@@ -24,6 +24,7 @@ class BinanceSigner:
         self._pads = HmacPads(api_secret, "sha256")
 
     def sign(self, payload: bytes) -> str:
+        """Lower-case hex HMAC-SHA256 of ``payload``."""
         return self._pads.hexdigest(payload)
 
     def signed_query(self, query: str, *, timestamp_ms: int, recv_window_ms: int = RECV_WINDOW_DEFAULT_MS) -> str:
@@ -31,10 +32,6 @@ class BinanceSigner:
         head = f"{query}&" if query else ""
         text = f"{head}timestamp={timestamp_ms}&recvWindow={min(RECV_WINDOW_MAX_MS, max(1, recv_window_ms))}"
         return f"{text}&signature={self.sign(text.encode())}"
-
-    def ws_api(self, params: Mapping[str, str]) -> str:
-        """Signature of WebSocket API parameters: all of them, ``apiKey`` included, sorted by name."""
-        return self.sign("&".join(f"{key}={params[key]}" for key in sorted(params)).encode())
 
 
 def encode_query(params: Iterable[tuple[str, str]]) -> str:

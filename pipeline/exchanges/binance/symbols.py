@@ -22,10 +22,9 @@ from pipeline.exchanges.parsing.venue_json import decode, number
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import fee_ppm
-from pipeline.model.structs import CoinIdentity, FeeSchedule, InstrumentSpec
+from pipeline.model.structs import ZERO, CoinIdentity, FeeSchedule, InstrumentSpec
 
-ZERO = Decimal(0)
-STANDARD_TAKER_PPM = {"spot": 1000, "futures": 500}  # base tier; the row does not tell, the account's endpoint does
+STANDARD_TAKER_PPM = {"spot": 1000, "futures": 500}  # base tier; the row has no fees, the account's endpoint has
 STANDARD_MAKER_PPM = {"spot": 1000, "futures": 200}
 
 

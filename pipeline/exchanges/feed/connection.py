@@ -1,19 +1,20 @@
 """One public connection of a feed: topics wanted, asked, acknowledged, refused; pings; stalls; its end.
 
 The connection knows nothing of books: frames go to ``sink(payload, is_text, recv_mono_ns)``; the owner gives back
-control frames and says when the last other one came. It lives once; the owner replaces it.
+decoded control frames and says when the last other one came. It is opened once; the owner replaces it by a new one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from pipeline.exchanges.feed.public_stream import Control, ControlKind, PublicSession, Request
+from pipeline.exchanges.feed.public_stream import Control, ControlKind, PublicStream, Request
 from pipeline.exchanges.transport.websocket import FrameSink, WsLink, open_ws
 from pipeline.model.clock import mono_ns, wall_ms
-from pipeline.model.errors import VenueUnavailable
+from pipeline.model.errors import VenueRejected, VenueUnavailable
 
 ACK_TIMEOUT_S = 5.0
 ASKS_MAX = 3  # a topic that is neither acknowledged nor refused after so many requests ends the connection
@@ -22,12 +23,29 @@ TICK_S = 0.25
 PAUSE_NS = 1_000_000_000
 
 
-class PublicStream:
+class ConnectionRows:
+    """Rows of the feed's connection table, shared by the markets of one exchange."""
+
+    def __init__(self, capacity: int) -> None:
+        self._free = deque(range(capacity))
+
+    def take(self) -> int:
+        """The row that has been free for longest. Raises ``VenueRejected`` when all are in use."""
+        if not self._free:
+            raise VenueRejected("no free row in the feed's connection table")
+        return self._free.popleft()
+
+    def give_back(self, conn: int) -> None:
+        """The row is free again."""
+        self._free.append(conn)
+
+
+class FeedConnection:
     """State of one connection. ``conn`` is its row in the feed's connection table."""
 
     def __init__(
         self,
-        session: PublicSession,
+        public: PublicStream,
         *,
         venue: str,
         conn: int,
@@ -35,10 +53,10 @@ class PublicStream:
         last_data_ns: Callable[[], int],
         life_s: float,
         stall_after_s: float,
-        on_ack: Callable[[PublicStream, tuple[str, ...]], None],
-        on_refused: Callable[[PublicStream, tuple[str, ...], str], None],
+        on_ack: Callable[[FeedConnection, tuple[str, ...]], None],
+        on_refused: Callable[[FeedConnection, tuple[str, ...], str], None],
     ) -> None:
-        self.session = session
+        self._public = public
         self.venue = venue
         self.conn = conn
         self.life_s = life_s
@@ -58,16 +76,16 @@ class PublicStream:
         self.renew_asked = False
         self.on_time = False  # proofs count only while the frames are of now; a new connection shows it first
 
-    # --- life ---
+    # --- opening and closing ---
 
     async def open(self) -> None:
         """Connect. Raises ``VenueUnavailable``, ``RateLimited``, ``AuthRefused``."""
         self._link = await open_ws(
-            self.session.url(),
+            self._public.url(),
             venue=self.venue,
             on_frame=self._sink,
             on_close=self._ended,
-            headers=self.session.headers(),
+            headers=self._public.headers(),
         )
 
     def _ended(self, reason: str) -> None:
@@ -76,10 +94,16 @@ class PublicStream:
 
     @property
     def is_open(self) -> bool:
+        """The socket stands."""
         return self._link is not None and self._link.is_open
+
+    def carries(self, topic: str) -> bool:
+        """The connection stands and the venue has acknowledged ``topic``."""
+        return self.is_open and topic in self.acked
 
     @property
     def age_s(self) -> float:
+        """Seconds since the socket was opened."""
         return (mono_ns() - self._link.opened_mono_ns) / 1e9 if self._link is not None else 0.0
 
     @property
@@ -88,20 +112,18 @@ class PublicStream:
         return all(topic in self.acked or topic in self.refused for topic in self.wanted)
 
     def drop(self, reason: str) -> None:
+        """End the connection now, without a closing handshake; the first reason counts."""
         self.end_reason = self.end_reason or reason
         if self._link is not None:
             self._link.disconnect(reason)
 
     def close(self) -> None:
+        """End the connection politely."""
         self.end_reason = self.end_reason or "closed by us"
         if self._link is not None:
             self._link.close()
 
     # --- topics ---
-
-    @property
-    def free_topics(self) -> int:
-        return self.session.topics_per_connection_max - len(self.wanted)
 
     async def subscribe(self, topics: Iterable[str]) -> None:
         """Ask for topics, at the pace that the venue allows."""
@@ -109,15 +131,16 @@ class PublicStream:
         for topic in fresh:
             self.wanted[topic] = None
             self.refused.pop(topic, None)
-        await self._send(self.session.subscribe(fresh, self._next_id(len(fresh)), wall_ms() // 1000))
+        await self._send(self._public.subscribe(fresh, self._next_id(len(fresh)), wall_ms() // 1000))
 
     async def unsubscribe(self, topics: Sequence[str]) -> None:
+        """End topics; those that were not asked for are ignored."""
         known = [topic for topic in topics if topic in self.wanted]
         for topic in known:
             self.wanted.pop(topic, None)
             self.acked.discard(topic)
             self._asked.pop(topic, None)
-        await self._send(self.session.unsubscribe(known, self._next_id(len(known)), wall_ms() // 1000))
+        await self._send(self._public.unsubscribe(known, self._next_id(len(known)), wall_ms() // 1000))
 
     def _next_id(self, count: int) -> int:
         first = self._request_id + 1
@@ -135,11 +158,11 @@ class PublicStream:
                 asked = self._asked.get(topic, (0.0, 0))[1]
                 if topic in self.wanted:
                     self._asked[topic] = (loop.time(), asked + 1)
-            await asyncio.sleep(1.0 / self.session.frames_per_s_max)
+            await asyncio.sleep(1.0 / self._public.frames_per_s_max)
 
     def on_control(self, control: Control) -> None:
-        """Apply one verdict. An acknowledgement that names nothing is of the oldest open request: answers come in
-        the order of the questions."""
+        """Apply one control frame. An acknowledgement that names nothing is of the oldest open request: answers come
+        in the order of the requests."""
         if control.kind is ControlKind.ACK:
             topics = tuple(topic for topic in control.topics or self._oldest_asked() if topic in self.wanted)
             self.acked.update(topics)
@@ -161,7 +184,7 @@ class PublicStream:
     async def watch(self) -> None:
         """Ping, ask again for what was not answered, end when silent or broken. Returns when the connection is gone."""
         loop = asyncio.get_running_loop()
-        next_ping = loop.time() + self.session.ping_interval_s
+        next_ping = loop.time() + self._public.ping_interval_s
         looked_ns = mono_ns()
         while not self._closed.is_set():
             with contextlib.suppress(TimeoutError):
@@ -185,8 +208,8 @@ class PublicStream:
                 continue
             await self._ask_again(loop.time())
             if loop.time() >= next_ping:
-                next_ping = loop.time() + self.session.ping_interval_s
-                ping = self.session.ping(wall_ms() // 1000)
+                next_ping = loop.time() + self._public.ping_interval_s
+                ping = self._public.ping(wall_ms() // 1000)
                 if ping:
                     with contextlib.suppress(VenueUnavailable):
                         link.send_text(ping)

@@ -1,13 +1,19 @@
-"""Whose frames count as proof: the rows of one venue's connections in the feed's connection table.
+"""Which frames prove books current: the rows of one venue's connections in the feed's connection table.
 
-A book is proved current by later frames on its connection (the rule is in ``shm/layout.py``). That holds only while
+A later frame on its connection proves a book current (the rule: ``shm/bookring.py``, ``proof_mono_ns``). That holds
+only while
 
-* the connection is alive and its frames are of now: ``pipeline.book.freshness`` judges each frame before it is
-  published and marks the row dead; here is what follows from that, and the venue's clock;
-* topics of one connection do not run apart further than the row's lag allows. That is measured by venue times that run
-  backward: the lag begins at the venue's recorded value; after ``OBSERVED_FRAMES`` and ``OBSERVED_NS`` it is
-  ``MARGIN`` times the largest step of the last ``WINDOW_NS``, never below ``FLOOR_MS`` and never above the recorded
-  value. A step beyond it puts the recorded value back at once; steps beyond that, again and again, raise it further.
+* the connection is alive and its frames are not late: ``pipeline.book.freshness`` judges each frame before anything of
+  it is published and marks the row dead; here is what follows from that, and the venue's clock;
+* topics of one connection run no further apart than the row's lag. The lag follows backward steps of venue time:
+
+  - it begins at the recorded value of the dialect (``PublicStream.cross_topic_lag_ms``);
+  - after ``OBSERVED_FRAMES`` and ``OBSERVED_NS`` without a step beyond it, it is ``MARGIN`` times the largest step of
+    the last ``WINDOW_NS``, at least ``FLOOR_MS`` (or the recorded value, where that is smaller), at most the recorded
+    value;
+  - one step beyond it sets it back to the recorded value at once;
+  - ``DISORDERS_TO_RAISE`` steps beyond the recorded value within ``DISORDER_WINDOW_NS`` raise it to the largest of
+    them, until none has come for ``DISORDER_FORGET_NS``.
 """
 
 from __future__ import annotations
@@ -16,14 +22,14 @@ from collections import deque
 from collections.abc import Callable
 
 from pipeline.book import freshness as freshness
-from pipeline.book import memory as st
+from pipeline.book.memory import BOOKS, WATCH
 from pipeline.book.venue_books import VenueBooks
-from pipeline.exchanges.feed.connection import PublicStream
+from pipeline.exchanges.feed.connection import FeedConnection
 from pipeline.exchanges.feed.types import Counters
 from pipeline.model.clock import mono_ns
 from shm.atomics import store_relaxed
 from shm.bookring import conn_close, conn_open
-from shm.layout import CONN_CROSS_TOPIC_LAG_NS, CONN_WORDS, FEED_CONN_OFF
+from shm.layout import CONNECTION, FEED
 from shm.words import Words
 
 DISORDERS_TO_RAISE = 3
@@ -60,57 +66,59 @@ class Proofs:
         self._feed_off = feed_off
         self._counters = counters
         self._say = say
-        self._streams: dict[int, PublicStream] = {}
+        self._connections: dict[int, FeedConnection] = {}
         self._disorders: deque[tuple[int, int]] = deque(maxlen=DISORDERS_TO_RAISE)
         self._disorder_seen_ns = 0
         self._steps: deque[tuple[int, int]] = deque()  # (when, largest step since the one before), the newest last
         self._observed_since_ns = 0  # since when, and over how many frames, no step exceeded the lag
         self._observed_frames = 0
         books.on_notice = self._notice
-        self._set(st.H_LAG_MS, lag_ms)
+        self._set(BOOKS.lag_ms, lag_ms)
 
-    # --- the books' private words ---
+    # --- the books' private memory ---
 
-    def _set(self, word: int, value: int) -> None:
-        self._books.mem[word] = value
+    def _set(self, offset: int, value: int) -> None:
+        self._books.mem[offset] = value
 
     def _row(self, conn: int) -> int:
-        return st.CONNS + conn * st.CW_WORDS
+        return BOOKS.connections + conn * WATCH.WORDS
 
     def ticked(self, now_ns: int) -> None:
-        """The owner's loop has come round; without that for a while, frames in the sockets are old."""
-        self._set(st.H_TICK_NS, now_ns)
+        """The feed's loop has come round. Where it has not for a while, frames in the sockets are old."""
+        self._set(BOOKS.tick_ns, now_ns)
 
     @property
     def clock_known(self) -> bool:
-        return bool(self._books.mem[st.H_CLOCK_KNOWN])
+        """The venue has answered at least once what time it is."""
+        return bool(self._books.mem[BOOKS.clock_known])
 
     def learn(self, server_ms: int, send_mono_ns: int, recv_mono_ns: int) -> None:
         """One answer of the venue's time endpoint."""
-        self._set(st.H_CLOCK_OFFSET_MS, server_ms - (send_mono_ns + recv_mono_ns) // 2_000_000)
-        self._set(st.H_CLOCK_KNOWN, 1)
+        self._set(BOOKS.clock_offset_ms, server_ms - (send_mono_ns + recv_mono_ns) // 2_000_000)
+        self._set(BOOKS.clock_known, 1)
 
     def last_data_ns(self, conn: int) -> int:
         """When the last frame came on ``conn`` that is no answer or notice."""
-        return int(self._books.mem[self._row(conn) + st.CW_DATA_NS])
+        return int(self._books.mem[self._row(conn) + WATCH.data_ns])
 
     # --- connections ---
 
-    def open(self, stream: PublicStream) -> None:
-        """A new life of the stream's row; it proves nothing until its first frame of now."""
-        self._streams[stream.conn] = stream
-        conn_open(self._words, self._feed_off, stream.conn, self._venue_id, self.lag_ms * NS_PER_MS)
-        row = self._row(stream.conn)
-        self._books.mem[row : row + st.CW_WORDS] = 0
-        self._set(row + st.CW_DATA_NS, mono_ns())
-        self._set(row + st.CW_OPEN, 1)
-        freshness.set_on_time(self._books.mem, self._words, stream.conn, 0)
-        stream.on_time = False
+    def open(self, connection: FeedConnection) -> None:
+        """Opens the row for a new connection; it proves nothing until its first frame that is not late."""
+        self._connections[connection.conn] = connection
+        conn_open(self._words, self._feed_off, connection.conn, self._venue_id, self.lag_ms * NS_PER_MS)
+        row = self._row(connection.conn)
+        self._books.mem[row : row + WATCH.WORDS] = 0
+        self._set(row + WATCH.data_ns, mono_ns())
+        self._set(row + WATCH.open, 1)
+        freshness.set_on_time(self._books.mem, self._words, connection.conn, 0)
+        connection.on_time = False
 
-    def close(self, stream: PublicStream) -> None:
-        self._streams.pop(stream.conn, None)
-        self._set(self._row(stream.conn) + st.CW_OPEN, 0)
-        conn_close(self._words, self._feed_off, stream.conn)
+    def close(self, connection: FeedConnection) -> None:
+        """The connection is gone: its row proves nothing any more."""
+        self._connections.pop(connection.conn, None)
+        self._set(self._row(connection.conn) + WATCH.open, 0)
+        conn_close(self._words, self._feed_off, connection.conn)
 
     def _notice(self, notice: int, recv_mono_ns: int, conn: int) -> None:
         """What the kernel found; the rows say it already."""
@@ -121,20 +129,20 @@ class Proofs:
         if notice & freshness.NOTICE_SILENCE:
             self._counters.silences += 1
         if notice & freshness.NOTICE_DISORDER:
-            self._exceeded(int(self._books.mem[st.H_BACK_MS]), recv_mono_ns)
-        for each in self._streams.values():
-            each.on_time = bool(self._books.mem[self._row(each.conn) + st.CW_ON_TIME])
+            self._exceeded(int(self._books.mem[BOOKS.back_ms]), recv_mono_ns)
+        for each in self._connections.values():
+            each.on_time = bool(self._books.mem[self._row(each.conn) + WATCH.on_time])
 
     # --- how far topics run apart ---
 
     def measure(self, now_ns: int) -> None:
         """Once a second or so: the steps since the last time into the window; the lag by what the window holds."""
         largest = 0
-        for conn in self._streams:
+        for conn in self._connections:
             row = self._row(conn)
-            largest = max(largest, int(self._books.mem[row + st.CW_BACK_MS]))
-            self._observed_frames += int(self._books.mem[row + st.CW_TIMED])
-            self._books.mem[row + st.CW_BACK_MS] = self._books.mem[row + st.CW_TIMED] = 0
+            largest = max(largest, int(self._books.mem[row + WATCH.back_ms]))
+            self._observed_frames += int(self._books.mem[row + WATCH.timed])
+            self._books.mem[row + WATCH.back_ms] = self._books.mem[row + WATCH.timed] = 0
         self._counters.disorder_ms_max = max(self._counters.disorder_ms_max, largest)
         self._observed_since_ns = self._observed_since_ns or now_ns
         if largest > self._base_lag_ms:
@@ -171,7 +179,7 @@ class Proofs:
         if lag_ms == self.lag_ms:
             return
         self.lag_ms = lag_ms
-        self._set(st.H_LAG_MS, lag_ms)
-        for conn in self._streams:
-            row = self._feed_off + FEED_CONN_OFF + conn * CONN_WORDS
-            store_relaxed(self._words, row + CONN_CROSS_TOPIC_LAG_NS, lag_ms * NS_PER_MS)
+        self._set(BOOKS.lag_ms, lag_ms)
+        for conn in self._connections:
+            row = self._feed_off + FEED.connections + conn * CONNECTION.WORDS
+            store_relaxed(self._words, row + CONNECTION.cross_topic_lag_ns, lag_ms * NS_PER_MS)

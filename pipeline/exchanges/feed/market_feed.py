@@ -17,21 +17,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from pipeline.book.venue_books import FrameResult, VenueBooks
+from pipeline.book.codec import FeedCodec
+from pipeline.book.results import FrameResult
+from pipeline.book.venue_books import VenueBooks
 from pipeline.exchanges.base import VenueClient
-from pipeline.exchanges.feed.connection import STABLE_S, PublicStream
+from pipeline.exchanges.feed.connection import STABLE_S, ConnectionRows, FeedConnection
 from pipeline.exchanges.feed.connection_proofs import Proofs
-from pipeline.exchanges.feed.public_stream import ControlKind, PublicSession
+from pipeline.exchanges.feed.planned_change import first_of, overlap, replaces
+from pipeline.exchanges.feed.public_stream import ControlKind, PublicStream
 from pipeline.exchanges.feed.snapshots import IN_FLIGHT_MAX, Snapshots
-from pipeline.exchanges.feed.types import Counters as Counters
-from pipeline.exchanges.feed.types import FeedInstrument as FeedInstrument
-from pipeline.exchanges.feed.types import FeedSettings as FeedSettings
+from pipeline.exchanges.feed.topics import has_room, topics_of
+from pipeline.exchanges.feed.types import Counters, FeedInstrument, FeedSettings
 from pipeline.exchanges.transport.backoff import Backoff
 from pipeline.model.clock import mono_ns
-from pipeline.model.errors import ProtocolViolation, RateLimited, VenueError, VenueRejected
+from pipeline.model.errors import ProtocolViolation, RateLimited, VenueError
 from shm.words import Words
 
 if TYPE_CHECKING:
@@ -42,52 +44,22 @@ REST_FALLBACK_PERIOD_S = 1.0
 REFUSED_RETRY_S = 60.0
 BAD_FRAMES_MAX = 20  # per connection and BAD_FRAMES_WINDOW_S
 BAD_FRAMES_WINDOW_S = 10.0
-OVERLAP_S = 1.0  # both connections run so long, complete and on time, at a planned change
-OVERLAP_MAX_S = 15.0
-OVERLAP_LOOK_S = 0.05
 TICK_S = 0.1
 MEASURE_S = 1.0
 CLOCK_SYNC_S = 60.0
-CLOCK_TRIP_MAX_NS = 1_000_000_000  # a slower answer tells the time too badly
+CLOCK_TRIP_MAX_NS = 1_000_000_000  # the time in a slower answer is too uncertain
 _CONTROL = int(FrameResult.CONTROL)
 _NEED_SNAPSHOT = int(FrameResult.NEED_SNAPSHOT)
 _REJECTED = int(FrameResult.REJECTED)
 _PRICE_PRECISION = int(FrameResult.PRICE_PRECISION)
-ANCHORS = ("BTC", "ETH", "SOL", "XRP", "DOGE", "BNB")  # busiest first, where the venue lists them
 
 
-class ConnSlots:
-    """Rows of the feed's connection table, shared by the markets of one exchange."""
-
-    def __init__(self, capacity: int) -> None:
-        self._free = deque(range(capacity))
-
-    def take(self) -> int:
-        """The row that has been free for longest. Raises ``VenueRejected`` when all are in use."""
-        if not self._free:
-            raise VenueRejected("no free row in the feed's connection table")
-        return self._free.popleft()
-
-    def give_back(self, conn: int) -> None:
-        self._free.append(conn)
-
-
-def anchor_symbol(symbols: Iterable[str]) -> str:
-    """The symbol whose ticker pushes most, by the usual order of markets; "" when there is none."""
-    known = list(symbols)
-    for base in ANCHORS:
-        for symbol in known:
-            if symbol.startswith(base):
-                return symbol
-    return known[0] if known else ""
-
-
-class _Place:
-    """One kept-up connection: its symbols and, in turn, the streams that carry them."""
+class _KeptConnection:
+    """The symbols that share a connection, and the connection that carries them now (None: it is down)."""
 
     def __init__(self) -> None:
         self.symbols: dict[str, None] = {}
-        self.stream: PublicStream | None = None
+        self.live: FeedConnection | None = None
         self.down_since_ns = mono_ns()
         self.task: asyncio.Task[None] | None = None
         self.changed = asyncio.Event()
@@ -100,29 +72,29 @@ class MarketFeed:
         self,
         *,
         venue: VenueConfig,
-        session: PublicSession,
+        public: PublicStream,
         client: VenueClient,
+        codec: FeedCodec,
         words: Words,
         feed_off: int,
-        slots: ConnSlots,
+        connection_rows: ConnectionRows,
         capacity: int,
         settings: FeedSettings | None = None,
         say: Callable[[str, str], None],
         on_frame_done: Callable[[int], None] | None = None,
     ) -> None:
         self.venue = venue
-        self.session = session
+        self.public = public
         self.client = client
         self.counters = Counters()
         settings = settings or FeedSettings()
-        self._life_s = settings.life_s if settings.life_s is not None else session.life_s
-        self._stall_after_s = settings.stall_after_s if settings.stall_after_s is not None else session.stall_after_s
-        self._slots = slots
+        self._life_s = settings.life_s if settings.life_s is not None else public.life_s
+        self._stall_after_s = settings.stall_after_s if settings.stall_after_s is not None else public.stall_after_s
+        self._connection_rows = connection_rows
         self._say = say
         self._on_frame_done = on_frame_done
         self.books = VenueBooks(
-            dialect=venue.dialect,
-            market=venue.market,
+            codec=codec,
             words=words,
             feed_off=feed_off,
             venue_id=venue.venue_id,
@@ -130,8 +102,8 @@ class MarketFeed:
         )
         self.instruments: dict[str, FeedInstrument] = {}
         self._by_book: dict[int, FeedInstrument] = {}
-        self._places: list[_Place] = []
-        self._streams: dict[int, PublicStream] = {}  # by conn
+        self._kept: list[_KeptConnection] = []
+        self._connections: dict[int, FeedConnection] = {}  # by conn
         self._bad: dict[int, deque[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = False
@@ -140,7 +112,7 @@ class MarketFeed:
             venue_id=venue.venue_id,
             books=self.books,
             feed_off=feed_off,
-            lag_ms=session.cross_topic_lag_ms,
+            lag_ms=public.cross_topic_lag_ms,
             counters=self.counters,
             say=say,
         )
@@ -161,14 +133,14 @@ class MarketFeed:
     def add(self, instrument: FeedInstrument) -> None:
         """A new instrument; subscribed at once when running."""
         self._register(instrument)
-        place = next((place for place in self._places if self._room(place)), None)
-        if place is None:
-            place = _Place()
-            self._places.append(place)
+        kept = next((kept for kept in self._kept if has_room(self.public, len(kept.symbols))), None)
+        if kept is None:
+            kept = _KeptConnection()
+            self._kept.append(kept)
             if self._running:
-                self._start(place)
-        place.symbols[instrument.symbol] = None
-        place.changed.set()
+                self._start(kept)
+        kept.symbols[instrument.symbol] = None
+        kept.changed.set()
 
     def _register(self, instrument: FeedInstrument) -> None:
         self.instruments[instrument.symbol] = instrument
@@ -200,33 +172,17 @@ class MarketFeed:
             self.books.set_halted(instrument.book_index, halted)
 
     def remove(self, symbol: str) -> None:
+        """Unsubscribes an instrument; its last record is a gap. Unknown symbols: nothing."""
         instrument = self.instruments.pop(symbol, None)
         if instrument is None:
             return
         self._by_book.pop(instrument.book_index, None)
         self.snapshots.forget(instrument.book_index)
         self.books.remove(symbol)
-        for place in self._places:
-            if symbol in place.symbols:
-                del place.symbols[symbol]
-                place.changed.set()
-
-    def _room(self, place: _Place) -> bool:
-        per_symbol = 2 if self.session.ticker_of_every_symbol else 1
-        anchor = 0 if self.session.ticker_of_every_symbol else 1
-        return (len(place.symbols) + 1) * per_symbol + anchor <= self.session.topics_per_connection_max
-
-    def _topics(self, place: _Place) -> list[str]:
-        """Topics of a connection, the anchor first."""
-        if not place.symbols:
-            return []
-        anchor = anchor_symbol(place.symbols if self.session.ticker_of_every_symbol else self.instruments)
-        tickers = [anchor]
-        if self.session.ticker_of_every_symbol:
-            tickers += [symbol for symbol in place.symbols if symbol != anchor]
-        return [self.session.anchor_topic(symbol) for symbol in tickers] + [
-            self.session.book_topic(symbol) for symbol in place.symbols
-        ]
+        for kept in self._kept:
+            if symbol in kept.symbols:
+                del kept.symbols[symbol]
+                kept.changed.set()
 
     # --- state for the process ---
 
@@ -237,11 +193,11 @@ class MarketFeed:
 
     def waiting_for(self) -> list[str]:
         """Symbols without a whole book, refused ones left out."""
-        refused = {topic for stream in self._streams.values() for topic in stream.refused}
+        refused = {topic for connection in self._connections.values() for topic in connection.refused}
         return [
             symbol
             for symbol, instrument in self.instruments.items()
-            if not self.snapshots.whole(instrument) and self.session.book_topic(symbol) not in refused
+            if not self.snapshots.whole(instrument) and self.public.book_topic(symbol) not in refused
         ]
 
     @property
@@ -251,7 +207,10 @@ class MarketFeed:
 
     @property
     def connected(self) -> bool:
-        return bool(self._places) and all(p.stream is not None and p.stream.is_open for p in self._places if p.symbols)
+        """Every connection that has symbols stands."""
+        return bool(self._kept) and all(
+            kept.live is not None and kept.live.is_open for kept in self._kept if kept.symbols
+        )
 
     # --- running ---
 
@@ -264,46 +223,46 @@ class MarketFeed:
                 await self._sync_clock()
                 self.proofs.ticked(mono_ns())
                 group.create_task(self._tick())
-                for place in self._places:
-                    self._start(place)
+                for kept in self._kept:
+                    self._start(kept)
                 for _ in range(IN_FLIGHT_MAX):
                     group.create_task(self.snapshots.work())
                 group.create_task(self._fallback())
         finally:
             self._running = False
-            for stream in list(self._streams.values()):
-                stream.close()
-                self.proofs.close(stream)
+            for connection in list(self._connections.values()):
+                connection.close()
+                self.proofs.close(connection)
 
-    def _start(self, place: _Place) -> None:
-        place.task = self._group.create_task(self._keep(place))
+    def _start(self, kept: _KeptConnection) -> None:
+        kept.task = self._group.create_task(self._keep(kept))
 
-    async def _keep(self, place: _Place) -> None:
+    async def _keep(self, kept: _KeptConnection) -> None:
         """Own one connection for ever: open, subscribe, watch, replace."""
         backoff = Backoff()
         while True:
-            while not place.symbols:  # a connection without subscriptions is closed by its venue
-                place.changed.clear()
-                await place.changed.wait()
+            while not kept.symbols:  # a connection without subscriptions is closed by its venue
+                kept.changed.clear()
+                await kept.changed.wait()
             floor_s = 0.0
             try:
-                stream = await self._open(place)
+                connection = await self._open(kept)
             except RateLimited as error:
                 floor_s = error.retry_after_s
                 self._say("warning", error.message)
             except VenueError as error:
                 self._say("warning", error.message)
             else:
-                stream = await self._live(place, stream)
-                self._lost(place, stream)
-                if stream.age_s > STABLE_S:
+                connection = await self._live(kept, connection)
+                self._lost(kept, connection)
+                if connection.age_s > STABLE_S:
                     backoff.reset()
             await asyncio.sleep(backoff.next_s(floor_s))
 
-    async def _open(self, place: _Place) -> PublicStream:
-        conn = self._slots.take()
-        stream = PublicStream(
-            self.session,
+    async def _open(self, kept: _KeptConnection) -> FeedConnection:
+        conn = self._connection_rows.take()
+        connection = FeedConnection(
+            self.public,
             venue=self.venue.name,
             conn=conn,
             sink=self._sink(conn),
@@ -313,69 +272,69 @@ class MarketFeed:
             on_ack=self._acked,
             on_refused=self._refused,
         )
-        self._streams[conn] = stream
+        self._connections[conn] = connection
         self._bad[conn] = deque(maxlen=BAD_FRAMES_MAX)
-        self.proofs.open(stream)
+        self.proofs.open(connection)
         try:
-            await stream.open()
+            await connection.open()
         except BaseException:
-            self._forget(stream)
+            self._forget(connection)
             raise
         self.counters.connects += 1
-        place.stream = stream
-        return stream
+        kept.live = connection
+        return connection
 
-    async def _live(self, place: _Place, stream: PublicStream) -> PublicStream:
+    async def _live(self, kept: _KeptConnection, connection: FeedConnection) -> FeedConnection:
         """Until the connection (or the last of its planned successors) is gone."""
         while True:
-            await _first_of(stream.watch(), self._steer(place, stream))
-            if not stream.is_open:
-                return stream
-            successor = await self._change_over(place, stream)
+            await first_of(connection.watch(), self._steer(kept, connection))
+            if not connection.is_open:
+                return connection
+            successor = await self._change_over(kept, connection)
             if successor is None:
-                stream.life_s += 60.0  # could not be replaced now; the old one still serves
+                connection.life_s += 60.0  # could not be replaced now; the old one still serves
             else:
-                stream = successor
+                connection = successor
 
-    async def _steer(self, place: _Place, stream: PublicStream) -> None:
+    async def _steer(self, kept: _KeptConnection, connection: FeedConnection) -> None:
         """Keep the subscriptions as wanted; return when the connection should be changed for a new one."""
-        place.changed.clear()  # before the topics are taken: a change that comes while they are sent must not be lost
-        await stream.subscribe(self._topics(place))
+        kept.changed.clear()  # before the topics are taken: a change that comes while they are sent must not be lost
+        await connection.subscribe(topics_of(self.public, kept.symbols, self.instruments))
         retry_at = asyncio.get_running_loop().time() + REFUSED_RETRY_S
-        while not stream.renew_asked and (stream.life_s <= 0 or stream.age_s < stream.life_s):
+        while not connection.renew_asked and (connection.life_s <= 0 or connection.age_s < connection.life_s):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.25):
-                    await place.changed.wait()
-            if place.changed.is_set():
-                place.changed.clear()
-                wanted = self._topics(place)
+                    await kept.changed.wait()
+            if kept.changed.is_set():
+                kept.changed.clear()
+                wanted = topics_of(self.public, kept.symbols, self.instruments)
                 if not wanted:
-                    stream.drop("no symbols left")
+                    connection.drop("no symbols left")
                     return
-                await stream.unsubscribe([topic for topic in stream.wanted if topic not in wanted])
-                await stream.subscribe([topic for topic in wanted if topic not in stream.wanted])
-            if stream.refused and asyncio.get_running_loop().time() > retry_at:
+                await connection.unsubscribe([topic for topic in connection.wanted if topic not in wanted])
+                await connection.subscribe([topic for topic in wanted if topic not in connection.wanted])
+            if connection.refused and asyncio.get_running_loop().time() > retry_at:
                 retry_at = asyncio.get_running_loop().time() + REFUSED_RETRY_S
-                await stream.subscribe(list(stream.refused))
+                await connection.subscribe(list(connection.refused))
 
-    async def _change_over(self, place: _Place, old: PublicStream) -> PublicStream | None:
-        """Make before break: None when no successor could be opened."""
+    async def _change_over(self, kept: _KeptConnection, old: FeedConnection) -> FeedConnection | None:
+        """Planned change: the new connection is complete before the old one goes. None: the old one stays."""
         try:
-            new = await self._open(place)
+            new = await self._open(kept)
         except VenueError as error:
-            place.stream = old
+            kept.live = old
             self._say("warning", f"planned change put off: {error.message}")
             return None
-        await new.subscribe(self._topics(place))
-        await _first_of(old.watch(), new.watch(), _overlap(old, new))
-        if not (new.is_open and _replaces(old, new) and old.is_open):
+        await new.subscribe(topics_of(self.public, kept.symbols, self.instruments))
+        await first_of(old.watch(), new.watch(), overlap(old, new))
+        if not (new.is_open and replaces(old, new) and old.is_open):
             # the successor did not prove itself: it goes, unless it is the only one left
             worse, better = (new, old) if old.is_open else (old, new)
             self._retire(worse)
-            place.stream = better
+            kept.live = better
             if better is new:
                 return new
-            for symbol in place.symbols:  # what was asked for while nobody carried it
+            for symbol in kept.symbols:  # what was asked for while nobody carried it
                 self.snapshots.carried(self.instruments[symbol])
             return None
         # whatever came over the old one while both were subscribed came over the new one, too
@@ -384,24 +343,24 @@ class MarketFeed:
         self.counters.planned_changes += 1
         return new
 
-    def _retire(self, stream: PublicStream) -> None:
-        stream.close()
-        self._forget(stream)
+    def _retire(self, connection: FeedConnection) -> None:
+        connection.close()
+        self._forget(connection)
 
-    def _forget(self, stream: PublicStream) -> None:
-        self.proofs.close(stream)
-        self._streams.pop(stream.conn, None)
-        self._bad.pop(stream.conn, None)
-        self._slots.give_back(stream.conn)
+    def _forget(self, connection: FeedConnection) -> None:
+        self.proofs.close(connection)
+        self._connections.pop(connection.conn, None)
+        self._bad.pop(connection.conn, None)
+        self._connection_rows.give_back(connection.conn)
 
-    def _lost(self, place: _Place, stream: PublicStream) -> None:
-        """Unplanned end: unproved at once, said once."""
+    def _lost(self, kept: _KeptConnection, connection: FeedConnection) -> None:
+        """Unplanned end: its books are unproved at once, and one warning is logged."""
         self.counters.disconnects += 1
-        self.books.invalidate_connection(stream.conn)
-        self._forget(stream)
-        place.stream = None
-        place.down_since_ns = mono_ns()
-        self._say("warning", f"{self.venue.name}: connection {stream.conn} lost: {stream.end_reason}")
+        self.books.invalidate_connection(connection.conn)
+        self._forget(connection)
+        kept.live = None
+        kept.down_since_ns = mono_ns()
+        self._say("warning", f"{self.venue.name}: connection {connection.conn} lost: {connection.end_reason}")
 
     # --- frames ---
 
@@ -424,7 +383,7 @@ class MarketFeed:
         return take
 
     async def _tick(self) -> None:
-        """The loop's own pulse; now and then how far topics run apart, and the venue's clock."""
+        """Every ``TICK_S``: that the loop runs; now and then how far topics run apart, and the venue's clock."""
         next_sync_ns = next_measure_ns = 0
         while True:
             now_ns = mono_ns()
@@ -465,19 +424,18 @@ class MarketFeed:
             self.snapshots.want(book_index)
 
     def _control(self, payload: bytes, conn: int) -> None:
-        self.counters.control_frames += 1
-        stream = self._streams.get(conn)
-        if stream is None:
+        connection = self._connections.get(conn)
+        if connection is None:
             return
         try:
-            control = self.session.control(payload)
+            control = self.public.control(payload)
         except ProtocolViolation as error:
             self._say("warning", error.message)
             self._bad_frame(conn, mono_ns())
             return
         if control.kind is ControlKind.OTHER and control.reason:
             self._say("info", f"{self.venue.name}: {control.reason}")
-        stream.on_control(control)
+        connection.on_control(control)
 
     def _bad_frame(self, conn: int, recv_mono_ns: int) -> None:
         self.counters.bad_frames += 1
@@ -486,64 +444,36 @@ class MarketFeed:
             return
         seen.append(recv_mono_ns)
         if len(seen) == BAD_FRAMES_MAX and recv_mono_ns - seen[0] < BAD_FRAMES_WINDOW_S * 1e9:
-            self._streams[conn].drop(f"{BAD_FRAMES_MAX} bad frames within {BAD_FRAMES_WINDOW_S:g} s")
+            self._connections[conn].drop(f"{BAD_FRAMES_MAX} bad frames within {BAD_FRAMES_WINDOW_S:g} s")
 
-    def _acked(self, stream: PublicStream, topics: tuple[str, ...]) -> None:
+    def _acked(self, connection: FeedConnection, topics: tuple[str, ...]) -> None:
         """Book topics stand: their books may be aligned."""
         for symbol, instrument in self.instruments.items():
-            if self.session.book_topic(symbol) in topics:
+            if self.public.book_topic(symbol) in topics:
                 self.snapshots.carried(instrument)
 
-    def _carrier(self, instrument: FeedInstrument) -> PublicStream | None:
-        """The open stream that carries the instrument's book topic, acknowledged."""
-        topic = self.session.book_topic(instrument.symbol)
-        for place in self._places:
-            stream = place.stream
-            if instrument.symbol in place.symbols and stream is not None and stream.is_open and topic in stream.acked:
-                return stream
+    def _carrier(self, instrument: FeedInstrument) -> FeedConnection | None:
+        """The open connection that carries the instrument's book topic, acknowledged."""
+        topic = self.public.book_topic(instrument.symbol)
+        for kept in self._kept:
+            connection = kept.live
+            if instrument.symbol in kept.symbols and connection is not None and connection.carries(topic):
+                return connection
         return None
 
-    def _refused(self, stream: PublicStream, topics: tuple[str, ...], reason: str) -> None:
+    def _refused(self, connection: FeedConnection, topics: tuple[str, ...], reason: str) -> None:
         self.counters.refused_topics += len(topics)
         named = ", ".join(topics) or "a topic that the answer does not name"
         self._say("warning", f"{self.venue.name}: refused {named}: {reason}")
 
-    # --- REST while a stream is down ---
+    # --- REST while a connection is down ---
 
     async def _fallback(self) -> None:
         """Poll books of connections that have been down for a while."""
         while True:
             await asyncio.sleep(REST_FALLBACK_PERIOD_S)
             now_ns = mono_ns()
-            for place in self._places:
-                if place.stream is None and now_ns - place.down_since_ns > REST_FALLBACK_AFTER_S * 1e9:
-                    shown = [self.instruments[symbol] for symbol in place.symbols if symbol in self.instruments]
-                    await self.snapshots.show(shown, lambda place=place: place.stream is None)  # type: ignore[misc]
-
-
-async def _overlap(old: PublicStream, new: PublicStream) -> None:
-    """Until ``new`` has replaced ``old`` in everything for a while, or does not manage to."""
-    for _ in range(int(OVERLAP_MAX_S / OVERLAP_LOOK_S)):
-        if _replaces(old, new):
-            break
-        await asyncio.sleep(OVERLAP_LOOK_S)
-    await asyncio.sleep(OVERLAP_S)
-
-
-def _replaces(old: PublicStream, new: PublicStream) -> bool:
-    """``new`` is on time and carries every topic that ``old`` carries."""
-    return new.on_time and new.complete and old.acked <= new.acked
-
-
-async def _first_of(*work: Coroutine[Any, Any, None]) -> None:
-    """Until the first of ``work`` returns; the others are cancelled. An exception of any of them comes out."""
-    tasks = [asyncio.ensure_future(item) for item in work]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        ends = await asyncio.gather(*tasks, return_exceptions=True)
-    for end in ends:
-        if isinstance(end, BaseException) and not isinstance(end, asyncio.CancelledError):
-            raise end
+            for kept in self._kept:
+                if kept.live is None and now_ns - kept.down_since_ns > REST_FALLBACK_AFTER_S * 1e9:
+                    shown = [self.instruments[symbol] for symbol in kept.symbols if symbol in self.instruments]
+                    await self.snapshots.show(shown, lambda kept=kept: kept.live is None)  # type: ignore[misc]

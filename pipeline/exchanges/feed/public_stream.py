@@ -1,7 +1,7 @@
-"""What a feed must know of a venue's public streams; sans-I/O, one implementation per dialect (``session.py``).
+"""What a feed must know of a venue's public streams, sans-I/O: addresses, topics, subscriptions, their answers.
 
-A session turns topics of instruments into frames and control frames into verdicts. It holds no socket and no state of
-a connection except the ids of its own requests.
+One implementation a dialect (``<dialect>/public_stream.py``). It holds no socket, and of a connection's state only the
+ids of its own requests.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import msgspec
 
 
 class ControlKind(IntEnum):
+    """What a control frame (anything that is no market data) says."""
+
     ACK = 0  # topics are subscribed
     REFUSED = 1  # topics are refused, with a reason; the others of the same request stand
     PONG = 2
@@ -22,23 +24,21 @@ class ControlKind(IntEnum):
 
 
 class Control(msgspec.Struct, frozen=True, kw_only=True):
-    """Verdict on one control frame. ``topics`` are those that the frame speaks of (may be none)."""
+    """One control frame, decoded. ``topics``: those that it is about; () where it names none."""
 
     kind: ControlKind
     topics: tuple[str, ...] = ()
     reason: str = ""
-    fatal: bool = False  # whole request failed: every topic of it must be asked again one by one
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One outgoing control frame and the topics that its answer decides about."""
+    """One frame to send, and the topics that its answer accepts or refuses."""
 
     payload: bytes
     topics: tuple[str, ...] = ()
-    request_id: int = 0
 
 
-class PublicSession(ABC):
+class PublicStream(ABC):
     """Public streams of one venue.
 
     A *topic* is the smallest thing that can be subscribed (a channel of a symbol). ``book_topic`` carries the book,
@@ -47,35 +47,43 @@ class PublicSession(ABC):
 
     topics_per_connection_max = 200
     ticker_of_every_symbol = True  # False: one ticker per connection, as its anchor
-    #: How far back venue time may run between topics of one connection: a frame proves that everything older than this
-    #: has arrived. From recordings; the feed measures, raises it where it must, and never goes below.
+    #: How far topics of one connection run apart, in ms of venue time, as recordings show: a frame of one topic proves
+    #: that whatever the others had to say this long before has arrived. A feed begins with this value and then measures
+    #: (``connection_proofs.py``): it goes below it on calm connections, and above it where steps are larger.
     cross_topic_lag_ms = 100
     frames_per_s_max = 10.0  # our control frames
     ping_interval_s = 15.0
-    stall_after_s = 10.0  # no frame of any kind while subscribed
-    life_s = 23 * 3600.0
+    stall_after_s = 10.0  # no frame of any kind while subscribed: the connection is replaced
+    life_s = 23 * 3600.0  # a planned change comes before the venue ends the connection (24 h)
 
     @abstractmethod
-    def url(self) -> str: ...
+    def url(self) -> str:
+        """Address of a connection."""
 
     def headers(self) -> Mapping[str, str]:
+        """Headers of its upgrade request."""
         return {}
 
     @abstractmethod
-    def book_topic(self, symbol: str) -> str: ...
+    def book_topic(self, symbol: str) -> str:
+        """The topic that carries the symbol's book."""
 
     @abstractmethod
-    def anchor_topic(self, symbol: str) -> str: ...
+    def anchor_topic(self, symbol: str) -> str:
+        """The topic that carries the symbol's best prices."""
 
     @abstractmethod
-    def subscribe(self, topics: Sequence[str], request_id: int, wall_s: int) -> list[Request]: ...
+    def subscribe(self, topics: Sequence[str], request_id: int, wall_s: int) -> list[Request]:
+        """Frames that ask for ``topics``. ``request_id``: the first of as many ids as there are topics; ``wall_s``:
+        unix time, which some venues want in the frame."""
 
     @abstractmethod
-    def unsubscribe(self, topics: Sequence[str], request_id: int, wall_s: int) -> list[Request]: ...
+    def unsubscribe(self, topics: Sequence[str], request_id: int, wall_s: int) -> list[Request]:
+        """Frames that end ``topics``; otherwise as :meth:`subscribe`."""
 
     @abstractmethod
     def control(self, payload: bytes) -> Control:
-        """Verdict on a control frame. Raises ``ProtocolViolation``."""
+        """Decodes a control frame. Raises ``ProtocolViolation``."""
 
     def ping(self, wall_s: int) -> bytes:
         """The venue's own ping as a text frame; b"" = protocol pings only."""

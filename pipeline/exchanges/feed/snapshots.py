@@ -14,15 +14,16 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from pipeline.book.venue_books import SnapshotResult, VenueBooks
+from pipeline.book.results import SnapshotResult
+from pipeline.book.venue_books import VenueBooks
 from pipeline.exchanges.base import VenueClient
-from pipeline.exchanges.feed.connection import PublicStream
+from pipeline.exchanges.feed.connection import FeedConnection
 from pipeline.exchanges.feed.types import Counters, FeedInstrument
 from pipeline.exchanges.transport.backoff import Backoff
 from pipeline.model.clock import mono_ns
 from pipeline.model.errors import VenueError
 from shm.bookring import publish_book, read_book
-from shm.layout import BOOK_RECORD_WORDS, BR_FLAGS, BR_PUBLISH_MONO_NS, FLAG_GAP, FLAG_UNPROVED
+from shm.layout import BOOK, FLAG_GAP, FLAG_UNPROVED
 from shm.words import Words
 
 IN_FLIGHT_MAX = 4
@@ -30,8 +31,8 @@ RETRY_BASE_S = 0.05
 RETRY_CAP_S = 10.0
 NO_CONN = -1  # a book that no connection carries: nothing can prove it
 
-#: stream that carries an instrument's book topic, acknowledged; None = none does
-Carrier = Callable[[FeedInstrument], PublicStream | None]
+#: The connection that carries an instrument's book topic, acknowledged; None = none does
+Carrier = Callable[[FeedInstrument], FeedConnection | None]
 
 
 class Snapshots:
@@ -66,7 +67,7 @@ class Snapshots:
         self._too_fine: set[int] = set()  # books whose prices need a finer exponent than their row has
         self.wanted_digits: dict[int, int] = {}  # by instrument: most digits that a refused price needed
         self._rest_filled: set[int] = set()  # books that show a REST snapshot without a stream behind it
-        self._record: Words = np.zeros(BOOK_RECORD_WORDS, dtype=np.int64)
+        self._record: Words = np.zeros(BOOK.WORDS, dtype=np.int64)
 
     # --- asking ---
 
@@ -135,8 +136,8 @@ class Snapshots:
     async def _align(self, instrument: FeedInstrument) -> bool:
         """Fetch and load one snapshot; True = ask again."""
         index = instrument.book_index
-        stream = self._carrier(instrument)
-        if stream is None:
+        connection = self._carrier(instrument)
+        if connection is None:
             return False  # the acknowledgement of its topic asks again
         backoff = self._backoff.setdefault(index, Backoff(base_s=RETRY_BASE_S, cap_s=RETRY_CAP_S))
         asked_ns = mono_ns()  # the answer is at least as new as its question
@@ -152,9 +153,9 @@ class Snapshots:
         if self._books.is_synced(index):
             backoff.reset()  # the stream itself brought a whole book meanwhile
             return False
-        if not stream.is_open or self._carrier(instrument) is None:
+        if not connection.is_open or self._carrier(instrument) is None:
             return self._carrier(instrument) is not None  # asked for too early for the stream that carries it now
-        result = self._books.on_snapshot(index, payload, asked_ns, stream.conn)
+        result = self._books.on_snapshot(index, payload, asked_ns, connection.conn)
         if result == SnapshotResult.SYNCED:
             backoff.reset()
             return False
@@ -188,6 +189,6 @@ class Snapshots:
             self._counters.rest_books += 1
             self._rest_filled.add(index)
             if read_book(self._words, self._feed_off, index, self._record) > 0:
-                self._record[BR_FLAGS] |= FLAG_UNPROVED
-                self._record[BR_PUBLISH_MONO_NS] = 0
+                self._record[BOOK.flags] |= FLAG_UNPROVED
+                self._record[BOOK.publish_mono_ns] = 0
                 publish_book(self._words, self._feed_off, index, self._record)

@@ -23,7 +23,7 @@ class FeedInstrument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FeedSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Overrides for tests; None = the session's own."""
+    """Overrides for tests; None = what the dialect's ``PublicStream`` says."""
 
     life_s: float | None = None
     stall_after_s: float | None = None
@@ -39,7 +39,6 @@ class Counters(msgspec.Struct):
     snapshots_failed: int = 0
     rest_books: int = 0
     bad_frames: int = 0
-    control_frames: int = 0
     disorder_ms_max: int = 0
     late_episodes: int = 0
     silences: int = 0  # connections that said nothing for a while and went on

@@ -4,8 +4,8 @@ Private frames come in the common envelope (venues/gateio_spot.md section 2)::
 
     {"time":1605175506,"channel":"spot.orders","event":"update","result":[{...}, ...]}
 
-``futures.balances`` tells the balance after a change, not what is available; it is news that a REST reading is due, so
-its ``free`` is not invented: see :func:`parse_push`. The same for funding (type ``fund``): numbers of the stream are
+``futures.balances`` sends the balance after a change, not what is available: it only shows that a REST reading is due
+(:class:`FuturesBalanceChanged`). The same for funding (type ``fund``): numbers of the stream are
 rounded and the booking is not named, so GET /futures/usdt/account_book is asked::
 
     [{"time":1682294400.123456,"change":"0.000010152188","balance":"4.59316525194","text":"ETH_USD:6086261",
@@ -23,18 +23,20 @@ from decimal import Decimal
 import msgspec
 
 from pipeline.exchanges.gateio import orders
+from pipeline.exchanges.gateio.account_settings import SINGLE, check_modes, wrong_mode
 from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, maybe_number, number
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.structs import Balance, Fill, Funding, OrderUpdate, Position
 from pipeline.model.venue_events import FundingNotice, MoneyNotice
 
 SPOT_CHANNELS = ("spot.orders", "spot.usertrades", "spot.balances")
-FUNDING = "fund"  # the account book's word for it
+FUNDING = "fund"  # what the account book calls it
 TRANSFER = "dnw"  # and deposits or withdrawals
 #: ``change_type`` of spot balances that no order moved. Source: spot WebSocket v4 "Balances channel" (read 2026-11-21).
 MOVED_WITHOUT_ORDER = frozenset(
     {"deposit", "withdraw", "margin-transfer", "future-transfer", "cross-margin-transfer", "other"}
 )
+NEVER_SHORT = Decimal(99_999_999)  # ``liq_price`` of a short position that no price liquidates
 SETTLED_IN = "USDT"  # of every contract under /futures/usdt
 FUTURES_CHANNELS = ("futures.orders", "futures.usertrades", "futures.balances", "futures.positions")
 
@@ -57,7 +59,14 @@ class _Position(msgspec.Struct):
     size: Decimal
     entry_price: Maybe = ABSENT
     mark_price: Maybe = ABSENT
-    mode: str = "single"
+    mode: str = SINGLE
+    leverage: Maybe = ABSENT
+    margin: Maybe = ABSENT
+    unrealised_pnl: Maybe = ABSENT
+    liq_price: Maybe = ABSENT
+    maintenance_rate: Maybe = ABSENT
+    average_maintenance_rate: Maybe = ABSENT
+    maintenance_margin: Maybe = ABSENT
 
 
 class _SpotBalancePush(msgspec.Struct):
@@ -92,6 +101,8 @@ class _Booking(msgspec.Struct):
 
 
 class Refused(msgspec.Struct):
+    """Why a channel request was refused."""
+
     code: int = 0
     message: str = ""
 
@@ -144,9 +155,11 @@ def parse_spot_balances(venue: str, payload: bytes, recv_mono_ns: int) -> list[B
 def parse_futures_balance(venue: str, payload: bytes, recv_mono_ns: int) -> Balance:
     """GET /futures/usdt/accounts: ``free`` = available margin, ``free`` + ``locked`` = the wallet's realised total.
 
-    ``locked`` is negative while unrealised profit may be used as margin.
+    ``locked`` is negative while unrealised profit may be used as margin. Raises ``AccountSettingsWrong`` in dual or
+    unified mode.
     """
     row = decode(_futures_account, payload, venue, "futures/usdt/accounts")
+    check_modes(venue, payload)
     available = number(row.available, venue)
     return Balance(
         venue=venue,
@@ -188,6 +201,13 @@ def parse_user_id(venue: str, payload: bytes) -> str:
 
 
 def _position(venue: str, row: _Position, multipliers: Mapping[str, Decimal], recv_mono_ns: int) -> Position:
+    """Raises ``AccountSettingsWrong`` for one of two rows of a contract: its quantity alone is not what we hold."""
+    if row.mode != SINGLE:
+        raise wrong_mode(venue, row.mode)
+    liquidation = maybe_number(row.liq_price, venue)
+    if liquidation is not None and liquidation >= NEVER_SHORT:
+        liquidation = Decimal(0)
+    rate = maybe_number(row.average_maintenance_rate, venue) or maybe_number(row.maintenance_rate, venue)
     return Position(
         venue=venue,
         symbol=row.contract,
@@ -195,6 +215,11 @@ def _position(venue: str, row: _Position, multipliers: Mapping[str, Decimal], re
         entry_price=maybe_number(row.entry_price, venue) or Decimal(0),
         mark_price=maybe_number(row.mark_price, venue) or Decimal(0),
         recv_mono_ns=recv_mono_ns,
+        margin=maybe_number(row.margin, venue) or Decimal(0),
+        unrealised_pnl=maybe_number(row.unrealised_pnl, venue) or Decimal(0),
+        liquidation_price=liquidation,
+        maintenance_rate=rate or Decimal(0),
+        maintenance_margin=maybe_number(row.maintenance_margin, venue),
     )
 
 
@@ -206,8 +231,13 @@ def position_contracts(venue: str, payload: bytes) -> list[str]:
 def parse_positions(
     venue: str, payload: bytes, multipliers: Mapping[str, Decimal], recv_mono_ns: int
 ) -> list[Position]:
-    """GET /futures/usdt/positions; rows of size 0 are left out."""
+    """GET /futures/usdt/positions; rows of size 0 are left out.
+
+    Raises ``AccountSettingsWrong`` in dual mode, whatever the sizes of a contract's two rows."""
     rows = decode(_positions, payload, venue, "positions")
+    for row in rows:
+        if row.mode != SINGLE:
+            raise wrong_mode(venue, row.mode)
     return [_position(venue, row, multipliers, recv_mono_ns) for row in rows if row.size != 0]
 
 
@@ -263,6 +293,8 @@ def parse_push(
             yield FuturesBalanceChanged(wallet.currency.upper(), number(wallet.balance, venue))
     elif channel == "futures.positions":
         for position in decode(_positions, payload, venue, channel):
+            if position.mode != SINGLE:  # REST, which is asked twice a second, refuses the venue
+                raise ProtocolViolation(str(wrong_mode(venue, position.mode)), venue=venue)
             yield _position(venue, position, multipliers, recv_mono_ns)
     else:
         raise ProtocolViolation(f"{venue}: push of an unknown channel {channel!r}", venue=venue)

@@ -13,17 +13,27 @@
 
 ``full`` replaces the book; an empty price in a ticker is an empty side; sizes are numbers or, with the header
 ``X-Gate-Size-Decimal``, strings. Sizes of futures are contracts here and become base quantity when they are scaled.
-Everything whose event is not ``update`` or ``all`` (acks, refusals, pongs) is for the session.
+Everything whose event is not ``update`` or ``all`` (acks, refusals, pongs) is a control frame.
 
 Source: Gate.io WebSocket v4 documentation of spot and futures (read 2026), recorded frames.
 """
 
 from __future__ import annotations
 
-from pipeline.book import memory as st
-from pipeline.book import sequencer
 from pipeline.book.codec import Decoded, FeedCodec
 from pipeline.book.frame_kernels import route
+from pipeline.book.memory import (
+    EVENT,
+    FRAME_BYTE,
+    SYMBOL_BYTES,
+    TICKER_EQUAL,
+    TOPIC_CONTROL,
+    TOPIC_DEPTH,
+    TOPIC_OTHER,
+    TOPIC_TICKER,
+    TOPIC_UNKNOWN,
+)
+from pipeline.book.sequencer import SequenceRule
 from pipeline.exchanges.parsing import json_fields as keys
 from pipeline.exchanges.parsing import json_scanner as scan
 from pipeline.exchanges.parsing import reference_decoder as ref
@@ -149,47 +159,47 @@ def scan_frame(mem: Words, length: int) -> int:
     """Scans the frame in memory into the event; a ``TOPIC_*``."""
     keys.clear_event(mem)
     scan.end_frame(mem, length)
-    i = scan.skip_space(mem, st.FRAME_BYTE)
+    i = scan.skip_space(mem, FRAME_BYTE)
     if load1(mem, i) != OPEN:
-        return st.TOPIC_UNKNOWN
+        return TOPIC_UNKNOWN
     channel, i = scan_envelope(mem, i)
     if i == OTHER:
-        return st.TOPIC_OTHER
+        return TOPIC_OTHER
     if i == CONTROL:
-        return st.TOPIC_CONTROL
+        return TOPIC_CONTROL
     if i == BAD or not scan.at_end(mem, i, length):
-        return st.TOPIC_UNKNOWN
-    mem[st.EV_TIME] = mem[st.EV_TIME_2]
+        return TOPIC_UNKNOWN
+    mem[EVENT.time] = mem[EVENT.time_2]
     return classify(mem, channel)
 
 
 @njit
 def classify(mem: Words, channel: int) -> int:
     """Topic of a scanned event by channel, if the keys fit it."""
-    seen = mem[st.EV_SEEN]
+    seen = mem[EVENT.seen_keys]
     if channel == _CHANNEL_OBU:
         strip_obu(mem)
-    if mem[st.EV_SYMBOL_LEN] < 1 or mem[st.EV_SYMBOL_LEN] > st.SYMBOL_BYTES or mem[st.EV_LAST] <= 0:
-        return st.TOPIC_UNKNOWN
+    if mem[EVENT.symbol_len] < 1 or mem[EVENT.symbol_len] > SYMBOL_BYTES or mem[EVENT.last_id] <= 0:
+        return TOPIC_UNKNOWN
     if channel == _CHANNEL_TICKER:
         if seen & keys.TICKER_KEYS == keys.TICKER_KEYS and not seen & keys.TICKER_FORBIDDEN:
-            return st.TOPIC_TICKER
-        return st.TOPIC_UNKNOWN
+            return TOPIC_TICKER
+        return TOPIC_UNKNOWN
     if seen & _DEPTH_FORBIDDEN:
-        return st.TOPIC_UNKNOWN
+        return TOPIC_UNKNOWN
     if not seen & keys.S_FIRST:
-        if not mem[st.EV_FULL]:
-            return st.TOPIC_UNKNOWN
-        mem[st.EV_FIRST] = mem[st.EV_LAST]
-    return st.TOPIC_DEPTH if mem[st.EV_FIRST] <= mem[st.EV_LAST] else st.TOPIC_UNKNOWN
+        if not mem[EVENT.full]:
+            return TOPIC_UNKNOWN
+        mem[EVENT.first_id] = mem[EVENT.last_id]
+    return TOPIC_DEPTH if mem[EVENT.first_id] <= mem[EVENT.last_id] else TOPIC_UNKNOWN
 
 
 @njit
 def strip_obu(mem: Words) -> None:
     """``ob.BTC_USDT.50`` names BTC_USDT; any other text names nothing."""
-    i = mem[st.EV_SYMBOL_BYTE]
-    end = i + mem[st.EV_SYMBOL_LEN]
-    mem[st.EV_SYMBOL_LEN] = 0
+    i = mem[EVENT.symbol_byte]
+    end = i + mem[EVENT.symbol_len]
+    mem[EVENT.symbol_len] = 0
     if scan.word_at(mem, i, min(end - i, 3)) != _V_OB:
         return
     i += 3
@@ -197,20 +207,20 @@ def strip_obu(mem: Words) -> None:
     while at < end and load1(mem, at) != DOT:
         at += 1
     if at < end:
-        mem[st.EV_SYMBOL_BYTE] = i
-        mem[st.EV_SYMBOL_LEN] = at - i
+        mem[EVENT.symbol_byte] = i
+        mem[EVENT.symbol_len] = at - i
 
 
 @njit
 def on_frame(mem: Words, words: Words, length: int, recv_ns: int, conn: int) -> int:
-    """The one call per frame: scan, sequence, apply, publish. Returns an ``engine.R_*``."""
+    """The one call per frame: scan, sequence, apply, publish. Returns a result of ``frame_kernels``."""
     return route(mem, words, scan_frame(mem, length), recv_ns, conn)
 
 
 def _obu_symbol(result: ref.Raw, frame: bytes) -> str:
     """``ob.BTC_USDT.50`` names BTC_USDT."""
     parts = ref.read_text(bytes(result["s"])).split(".") if "s" in result else []
-    if len(parts) < 3 or parts[0] != "ob" or not 0 < len(parts[1].encode()) <= st.SYMBOL_BYTES:
+    if len(parts) < 3 or parts[0] != "ob" or not 0 < len(parts[1].encode()) <= SYMBOL_BYTES:
         raise ref.violation("no usable symbol", frame)
     return parts[1]
 
@@ -219,13 +229,13 @@ def reference(frame: bytes) -> Decoded:
     """A frame by msgspec; raises ``ProtocolViolation``."""
     fields = ref.read_object(frame)
     if "channel" not in fields or "event" not in fields:
-        return Decoded(topic=st.TOPIC_CONTROL)  # answers of the WebSocket API have a header instead
+        return Decoded(topic=TOPIC_CONTROL)  # answers of the WebSocket API have a header instead
     channel = ref.read_text(bytes(fields["channel"])).partition(".")[2]
     event = ref.read_text(bytes(fields["event"]))
     if event not in ("update", "all"):
-        return Decoded(topic=st.TOPIC_CONTROL)
+        return Decoded(topic=TOPIC_CONTROL)
     if channel not in ("order_book_update", "obu", "book_ticker"):
-        return Decoded(topic=st.TOPIC_OTHER)
+        return Decoded(topic=TOPIC_OTHER)
     if "result" not in fields:
         raise ref.violation("push without result", frame)
     try:
@@ -239,8 +249,11 @@ def reference(frame: bytes) -> Decoded:
     return ref.decode_update(result, frame, symbol=symbol, time=time, linked=False, sparse=True)
 
 
+#: Why the values are as they are: the table of ``pipeline/book/sequencer.py``.
+RULE = SequenceRule(drop_offset=1, first_offset=1, overlap=True, ticker=TICKER_EQUAL)
+
 _CODEC = FeedCodec(
-    rule=sequencer.GATEIO,
+    rule=RULE,
     on_frame=on_frame,
     scan_frame=scan_frame,
     scan_snapshot=keys.scan_snapshot,

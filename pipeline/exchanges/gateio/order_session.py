@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,11 +18,11 @@ import msgspec
 from pipeline.exchanges.base import EventSink
 from pipeline.exchanges.gateio import account, orders
 from pipeline.exchanges.gateio import websocket_api as wsapi
-from pipeline.exchanges.gateio.rest_client import SIZE_DECIMAL, GateFuturesClient, make_client
+from pipeline.exchanges.gateio.rest_client import SIZE_DECIMAL, GateClient, GateFuturesClient, make_client
 from pipeline.exchanges.gateio.signing import GateSigner
-from pipeline.exchanges.order_session import StreamSession, TradingBase
+from pipeline.exchanges.order_session import OrderSession
 from pipeline.exchanges.parsing.venue_json import decode
-from pipeline.exchanges.transport.throttle import Throttle
+from pipeline.exchanges.stream_session import StreamSession
 from pipeline.exchanges.transport.websocket import WsLink
 from pipeline.model.clock import wall_ms
 from pipeline.model.errors import (
@@ -129,23 +128,23 @@ class _PrivateStream(StreamSession):
         return f'{{"time":{wall_ms() // 1000},"channel":"{self._owner.prefix}.ping"}}'.encode()
 
 
-class GateTrading(TradingBase):
+class GateTrading(OrderSession):
     """:class:`VenueTrading` of both Gate.io markets."""
 
+    client: GateClient
+
     def __init__(self, venue: VenueConfig, credentials: Credentials, on_event: EventSink) -> None:
-        super().__init__(venue, credentials, on_event)
-        self.client = make_client(venue, credentials)
+        super().__init__(venue, credentials, on_event, make_client(venue, credentials))
         self.signer = GateSigner(credentials.api_key, credentials.api_secret)
         self.prefix = "spot" if venue.market == "spot" else "futures"
         self.multipliers: dict[str, Decimal] = {}
-        self._throttle: Throttle = self.client.transport.throttle
+        self.private = _PrivateStream(self, self.sessions_changed)
         self._entry = _OrderEntry(self, self.sessions_changed)
-        self._private = _PrivateStream(self, self.sessions_changed)
         self._balance_due = False
         self._held: list[tuple[account.Envelope, int]] = []
 
     def sessions_ready(self) -> tuple[bool, str]:
-        for session in (self._entry, self._private):
+        for session in (self._entry, self.private):
             if not session.ready:
                 return False, f"{session.name}: {session.last_reason or 'not connected'}"
         return True, ""
@@ -153,31 +152,18 @@ class GateTrading(TradingBase):
     def set_multipliers(self, multipliers: Mapping[str, Decimal]) -> None:
         self.multipliers.update(multipliers)
 
-    async def connect(self) -> None:
-        self._closing = False
-        await self.client.server_time_ms()
+    async def open_order_entry(self) -> None:
         if isinstance(self.client, GateFuturesClient) and self.config.symbols:
             self.multipliers |= await self.client.learn_multipliers(self.config.symbols)
         await self._entry.start()
-        try:
-            await self._private.start()
-        except BaseException:  # the caller tries again: nothing half-open may be left behind each time
-            await self._entry.stop()
-            raise
-        self.sessions_changed()
 
-    async def close(self) -> None:
-        self._closing = True
-        await self.stop_tasks()
-        await self._private.stop()
+    async def close_order_entry(self) -> None:
         await self._entry.stop()
-        self.end_all_unknown("closed by us")
-        await self.client.close()
 
     async def channel_payloads(self) -> dict[str, str]:
         """Private channels and their payload text; "" = none."""
         if self.prefix == "spot":
-            return {"spot.orders": '["!all"]', "spot.usertrades": '["!all"]', "spot.balances": ""}
+            return {channel: "" if channel.endswith("balances") else '["!all"]' for channel in account.SPOT_CHANNELS}
         uid = self.credentials.uid or self._entry.uid
         if not uid and isinstance(self.client, GateFuturesClient):
             uid = await self.client.user_id()
@@ -192,45 +178,20 @@ class GateTrading(TradingBase):
 
     # --- orders ---
 
-    def _send(self, key: str, bucket: str, frame: bytes) -> int:
-        """Send one registered call; forgets it again when nothing could be sent."""
-        try:
-            if not self._throttle.try_acquire(bucket):
-                raise VenueUnavailable(f"{self.venue}: no budget for {bucket}; nothing was sent", venue=self.venue)
-            sent_ns = self._entry.send(frame)
-        except VenueUnavailable:
-            self.abandon(key)
-            raise
+    def hand_over(self, key: str, payload: bytes) -> int:
+        sent_ns = self._entry.send(payload)
         self.in_flight[key].link = self._entry.link
         self.arm(key)
         return sent_ns
 
-    def remember_budgets(self, path: Path) -> None:
-        self._throttle.remember(path)
-
-    def can_place(self, count: int) -> bool:
-        return self._throttle.delay_s("order", count) == 0.0
-
-    def place(self, request: OrderRequest) -> int:
-        return self.prepare(request)()
-
-    def prepare(self, request: OrderRequest) -> Callable[[], int]:
-        self.check_text(request.symbol, request.client_id)
-        now_ms = wall_ms()
-        if request.expiry_wall_ms and request.expiry_wall_ms <= now_ms:
-            raise VenueUnavailable(f"{self.venue}: order expired before it was sent", venue=self.venue)
-        try:
-            body = orders.place_body(self.prefix, request)
-        except ValueError as error:
-            raise VenueUnavailable(f"{self.venue}: {error}; nothing was sent", venue=self.venue) from None
+    def order_payload(self, request: OrderRequest, now_ms: int) -> bytes:
+        body = orders.place_body(self.prefix, request)
         if self.prefix == "futures":
             self.multipliers.setdefault(request.symbol, request.multiplier)
         clock = self.client.clock
         expiry_ms = clock.to_venue_ms(request.expiry_wall_ms) if request.expiry_wall_ms else 0
-        key = f"p-{request.client_id}"
         time_s = clock.to_venue_ms(now_ms) // 1000
-        frame = wsapi.call_frame(f"{self.prefix}.order_place", key, body, time_s, expiry_ms)
-        return lambda: self.launch(request.symbol, request.client_id, frame)
+        return wsapi.call_frame(f"{self.prefix}.order_place", f"p-{request.client_id}", body, time_s, expiry_ms)
 
     def template(self, terms: OrderTerms) -> Pieces | None:
         body = orders.place_pieces(self.prefix, terms) if self.good_symbol(terms.symbol) else None
@@ -240,22 +201,9 @@ class GateTrading(TradingBase):
             self.multipliers.setdefault(terms.symbol, terms.multiplier)
         return wsapi.call_pieces(f"{self.prefix}.order_place", f"p-{terms.id_prefix}", body)
 
-    def now_ms(self) -> int:
-        return self.client.clock.now_ms()
-
-    def launch(self, symbol: str, client_id: str, payload: bytes) -> int:
-        key = f"p-{client_id}"
-        self.begin(key, is_place=True, symbol=symbol, client_id=client_id)
-        return self._send(key, "order", payload)
-
-    def cancel(self, symbol: str, client_id: str, order_id: str = "") -> None:
-        self.check_text(symbol, client_id)
-        name = order_id or orders.TEXT_PREFIX + client_id
-        param = wsapi.cancel_param(self.prefix, symbol, name)
-        key = f"c-{client_id}"
-        frame = wsapi.call_frame(f"{self.prefix}.order_cancel", key, param, self.client.clock.now_ms() // 1000)
-        self.begin(key, is_place=False, symbol=symbol, client_id=client_id, order_id=order_id)
-        self._send(key, "cancel", frame)
+    def cancel_payload(self, symbol: str, client_id: str, order_id: str) -> bytes:
+        param = wsapi.cancel_param(self.prefix, symbol, order_id or orders.TEXT_PREFIX + client_id)
+        return wsapi.call_frame(f"{self.prefix}.order_cancel", f"c-{client_id}", param, self.now_ms() // 1000)
 
     def answered(self, reply: wsapi.ApiReply, recv_mono_ns: int) -> None:
         """The final reply of a call."""
@@ -264,9 +212,9 @@ class GateTrading(TradingBase):
         update: OrderUpdate | None = None
         if isinstance(error, RateLimited):
             self._throttle.silence(error.retry_after_s, "order" if key.startswith("p-") else "cancel")
-        elif error is not None and self.client.is_clock_error(error):
-            self.spawn(self.resync_clock(self.client))
-        elif error is None:
+        elif error is not None:
+            self.check_clock(error)
+        else:
             try:
                 update = self._update_of(bytes(reply.data.result), recv_mono_ns)
             except (ProtocolViolation, KeyError) as caught:
@@ -323,7 +271,7 @@ class GateTrading(TradingBase):
             self.pushed(frame, recv_mono_ns)
 
     def _ask_balance(self) -> None:
-        """The wallet changed; what is available only REST tells. One question at a time, one per interval."""
+        """The wallet changed, and only REST knows what is available: ask, one request at a time, one per interval."""
         if not self._balance_due:
             self._balance_due = True
             self.spawn(self._fetch_balance())
@@ -346,4 +294,5 @@ def _as_violation(venue: str, error: ProtocolViolation | KeyError) -> ProtocolVi
 
 
 def make_trading(venue: VenueConfig, credentials: Credentials, on_event: EventSink) -> GateTrading:
+    """Order entry and private stream of one market."""
     return GateTrading(venue, credentials, on_event)

@@ -19,11 +19,11 @@ from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, maybe_number, n
 from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import plain
-from pipeline.model.structs import Fill, OrderRequest, OrderUpdate
+from pipeline.model.structs import ZERO, Fill, OrderRequest, OrderUpdate
 from pipeline.templates import template as st
+from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import OrderTerms, Pieces
 
-ZERO = Decimal(0)
 TEXT_PREFIX = "t-"
 #: How ``text`` of a futures order begins that the venue placed itself. Source: APIv4 "Futures", order ``text``.
 FORCED_TEXTS = ("liq", "hedge-liq", "pm_liq", "comb_margin_liq", "scm_liq", "insurance", "auto_delev", "clear")
@@ -76,6 +76,8 @@ class FuturesOrder(msgspec.Struct):
 
 
 class SpotTrade(msgspec.Struct):
+    """The fields of a spot fill that we use."""
+
     id: str | int
     currency_pair: str
     order_id: str | int
@@ -92,6 +94,8 @@ class SpotTrade(msgspec.Struct):
 
 
 class FuturesTrade(msgspec.Struct):
+    """The fields of a futures fill that we use; ``size`` is signed contracts."""
+
     id: str | int
     contract: str
     order_id: str | int
@@ -105,14 +109,8 @@ class FuturesTrade(msgspec.Struct):
     text: str | None = None
 
 
-class OpenOrdersOfPair(msgspec.Struct):
-    currency_pair: str
-    orders: list[SpotOrder]
-
-
 spot_order = msgspec.json.Decoder(SpotOrder)
 spot_orders = msgspec.json.Decoder(list[SpotOrder])
-spot_open_orders = msgspec.json.Decoder(list[OpenOrdersOfPair])
 spot_trades = msgspec.json.Decoder(list[SpotTrade])
 futures_order = msgspec.json.Decoder(FuturesOrder)
 futures_orders = msgspec.json.Decoder(list[FuturesOrder])
@@ -149,12 +147,12 @@ def _spot_body(request: OrderRequest) -> bytes:
 
 def place_pieces(market: str, terms: OrderTerms) -> Pieces | None:
     """:func:`place_body` of an IOC order, with holes. None: a lot of this contract is no whole number of contracts."""
-    client_id = (f'{{"text":"{TEXT_PREFIX}{terms.id_prefix}'.encode(), st.id_text(st.leg(st.L_CLIENT)))
-    price = st.amount_text(st.leg(st.L_TICKS), terms.tick)
+    client_id = (f'{{"text":"{TEXT_PREFIX}{terms.id_prefix}'.encode(), st.id_text(st.leg(ENTRY_LEG.client)))
+    price = st.amount_text(st.leg(ENTRY_LEG.ticks), terms.tick)
     if market == "spot":
         side = "buy" if terms.side is OrderSide.BUY else "sell"
         head = f'","currency_pair":"{terms.symbol}","type":"limit","account":"spot","side":"{side}","amount":"'
-        qty = st.amount_text(st.leg(st.L_LOTS), terms.lot)
+        qty = st.amount_text(st.leg(ENTRY_LEG.lots), terms.lot)
         tail = f'","time_in_force":"{_TIF[TimeInForce.IOC]}"}}'
         return [*client_id, head.encode(), qty, b'","price":"', price, tail.encode()]
     per_lot = terms.lot / terms.multiplier
@@ -162,7 +160,7 @@ def place_pieces(market: str, terms: OrderTerms) -> Pieces | None:
         return None
     signed = per_lot if terms.side is OrderSide.BUY else -per_lot
     head = f'","contract":"{terms.symbol}","size":'
-    qty = st.amount_text(st.leg(st.L_LOTS), signed)
+    qty = st.amount_text(st.leg(ENTRY_LEG.lots), signed)
     return [*client_id, head.encode(), qty, b',"price":"', price, f'","tif":"{_TIF[TimeInForce.IOC]}"}}'.encode()]
 
 
@@ -189,7 +187,7 @@ def _futures_body(request: OrderRequest) -> bytes:
 
 
 def _spot_state(row: SpotOrder, filled: Decimal | None, venue: str) -> OrderState:
-    """``status`` where told (REST, WebSocket API), else the stream's ``event`` with ``finish_as``."""
+    """``status`` where it is sent (REST, WebSocket API), else the stream's ``event`` with ``finish_as``."""
     status = row.status
     if status is None:
         if row.event in ("put", "update"):
@@ -206,16 +204,18 @@ def _spot_state(row: SpotOrder, filled: Decimal | None, venue: str) -> OrderStat
 
 
 def _spot_filled(row: SpotOrder, venue: str) -> Decimal | None:
-    """Cumulative base quantity; None where only quote amounts are told (market buys)."""
-    told = maybe_number(row.filled_amount, venue)
-    if told is not None:
-        return told
+    """Cumulative base quantity; None where only quote amounts are sent (market buys)."""
+    sent = maybe_number(row.filled_amount, venue)
+    if sent is not None:
+        return sent
     if row.type == "market" and row.side == "buy":
         return None
     return number(row.amount, venue) - number(row.left, venue)
 
 
 def spot_update(venue: str, row: SpotOrder, recv_mono_ns: int, source: str) -> OrderUpdate:
+    """Update of a spot order; ``source``: "rest", "ws_api" or "ws". Raises ``ProtocolViolation`` for an unknown
+    status."""
     filled = _spot_filled(row, venue)
     average = maybe_number(row.avg_deal_price, venue)
     total = maybe_number(row.filled_total, venue)
@@ -239,7 +239,8 @@ def spot_update(venue: str, row: SpotOrder, recv_mono_ns: int, source: str) -> O
 def futures_update(
     venue: str, row: FuturesOrder, multipliers: Mapping[str, Decimal], recv_mono_ns: int, source: str
 ) -> OrderUpdate:
-    """Raises ``KeyError`` for a contract whose multiplier is not known."""
+    """Update of a futures order, quantity in base coin. Raises ``KeyError`` for a contract whose multiplier is not
+    known, ``ProtocolViolation`` for an unknown status."""
     multiplier = multipliers[row.contract]
     filled = (abs(number(row.size, venue)) - abs(number(row.left, venue))) * multiplier
     if row.status == "open":
@@ -260,18 +261,28 @@ def futures_update(
         venue_wall_ms=wall_ms,
         recv_mono_ns=recv_mono_ns,
         source=source,
-        reason=row.text if row.text and row.text.startswith(FORCED_TEXTS) else row.finish_as or "",
+        reason=_end_of(row),
     )
 
 
+def _fees(venue: str, *parts: tuple[str, Maybe]) -> tuple[Decimal, str, tuple[tuple[str, Decimal], ...]]:
+    """(fee, its asset, what was taken in further assets) of the parts of one fee, the plain asset's first."""
+    taken = [(asset, amount) for asset, text in parts if (amount := maybe_number(text, venue))]
+    if not taken:
+        return ZERO, parts[0][0], ()
+    return taken[0][1], taken[0][0], tuple(taken[1:])
+
+
+def _end_of(row: FuturesOrder) -> str:
+    """How an order ended; of one that the venue placed and that filled its text, which says what it was for."""
+    ended = row.finish_as or ""
+    forced = row.text is not None and row.text.startswith(FORCED_TEXTS)
+    return str(row.text) if forced and ended in ("", "filled") else ended
+
+
 def spot_fill(venue: str, row: SpotTrade, recv_mono_ns: int, source: str) -> Fill:
-    """The fee in the asset in which it was really taken: received coin, GT, or points."""
-    fee, asset = maybe_number(row.fee, venue) or ZERO, row.fee_currency
-    gt_fee, point_fee = maybe_number(row.gt_fee, venue), maybe_number(row.point_fee, venue)
-    if not fee and gt_fee:
-        fee, asset = gt_fee, GT
-    elif not fee and point_fee:
-        fee, asset = point_fee, POINTS
+    """The fee in the assets in which it was really taken: received coin, GT, points, or several of them."""
+    fee, asset, extra = _fees(venue, (row.fee_currency, row.fee), (GT, row.gt_fee), (POINTS, row.point_fee))
     return Fill(
         venue=venue,
         symbol=row.currency_pair,
@@ -283,6 +294,7 @@ def spot_fill(venue: str, row: SpotTrade, recv_mono_ns: int, source: str) -> Fil
         price=number(row.price, venue),
         fee=fee,
         fee_asset=asset,
+        extra_fees=extra,
         is_maker=row.role == "maker",
         venue_wall_ms=int(number(row.create_time_ms, venue)),
         recv_mono_ns=recv_mono_ns,
@@ -293,12 +305,9 @@ def spot_fill(venue: str, row: SpotTrade, recv_mono_ns: int, source: str) -> Fil
 def futures_fill(
     venue: str, row: FuturesTrade, multipliers: Mapping[str, Decimal], recv_mono_ns: int, source: str
 ) -> Fill:
-    """Fees are in the settlement coin, positive = paid. Raises ``KeyError`` for an unknown multiplier."""
+    """Fees are in the settlement coin or in points, positive = paid. Raises ``KeyError`` for an unknown multiplier."""
     size = number(row.size, venue)
-    fee, asset = maybe_number(row.fee, venue) or ZERO, row.contract.rpartition("_")[2]
-    point_fee = maybe_number(row.point_fee, venue)
-    if not fee and point_fee:
-        fee, asset = point_fee, POINTS
+    fee, asset, extra = _fees(venue, (row.contract.rpartition("_")[2], row.fee), (POINTS, row.point_fee))
     wall_ms = maybe_number(row.create_time_ms, venue)
     if wall_ms is None:
         wall_ms = number(row.create_time, venue) * 1000
@@ -313,6 +322,7 @@ def futures_fill(
         price=number(row.price, venue),
         fee=fee,
         fee_asset=asset,
+        extra_fees=extra,
         is_maker=row.role == "maker",
         venue_wall_ms=int(wall_ms),
         recv_mono_ns=recv_mono_ns,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pipeline.exchanges.feed.public_stream import Control, ControlKind, PublicSession, Request
+from pipeline.exchanges.feed.public_stream import Control, ControlKind, PublicStream, Request
 from pipeline.exchanges.gateio.account import Envelope, envelope
 from pipeline.exchanges.parsing.venue_json import decode
 from pipeline.exchanges.transport.rest import printable
@@ -45,8 +45,8 @@ _system = msgspec.json.Decoder(_SystemNotice | None)
 _payload = msgspec.json.Decoder(list[str] | None)
 
 
-class GateSession(PublicSession):
-    """:class:`PublicSession` of one Gate.io market."""
+class GatePublicStream(PublicStream):
+    """:class:`PublicStream` of one Gate.io market."""
 
     topics_per_connection_max = 200  # undocumented; kept small so that one bad connection loses few books
     frames_per_s_max = 100.0
@@ -94,7 +94,7 @@ class GateSession(PublicSession):
             channel, payload = self._payload(topic)
             number = request_id + offset
             text = f'{{"time":{wall_s},"id":{number},"channel":"{channel}","event":"{event}","payload":{payload}}}'
-            found.append(Request(payload=text.encode(), topics=(topic,), request_id=number))
+            found.append(Request(payload=text.encode(), topics=(topic,)))
             self._asked[number] = topic
         while len(self._asked) > REQUESTS_REMEMBERED_MAX:
             self._asked.popitem(last=False)
@@ -135,5 +135,6 @@ class GateSession(PublicSession):
         return f'{{"time":{wall_s},"channel":"{self._prefix}.ping"}}'.encode()
 
 
-def make_session(venue: VenueConfig) -> GateSession:
-    return GateSession(venue)
+def make_public_stream(venue: VenueConfig) -> GatePublicStream:
+    """Public streams of one market."""
+    return GatePublicStream(venue)

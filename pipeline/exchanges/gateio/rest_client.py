@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pipeline.exchanges.base import HttpCall, HttpReply
-from pipeline.exchanges.gateio import account, orders, symbols
+from pipeline.exchanges.gateio import account, account_settings, orders, symbols
+from pipeline.exchanges.gateio.account_settings import ContractSettings
 from pipeline.exchanges.gateio.errors import KIND_OF_LABEL, error_of
 from pipeline.exchanges.gateio.signing import GateSigner
 from pipeline.exchanges.parsing.venue_json import decode
 from pipeline.exchanges.rest_client import RestVenueClient
 from pipeline.exchanges.transport.throttle import Limit
-from pipeline.model.errors import OrderNotFound, ProtocolViolation, VenueError, VenueRejected
+from pipeline.model.errors import AccountSettingsWrong, OrderNotFound, ProtocolViolation, VenueError, VenueRejected
 from pipeline.model.structs import (
     Balance,
     CoinIdentity,
@@ -52,7 +53,6 @@ TRADES_ROWS = 1000
 PAGES_MAX = 20
 FUNDING_PAGES_MAX = 200  # three settlements a day on a hundred contracts for two months
 MULTIPLIER_ROWS_MIN = 3  # more unknown contracts than this: one list instead of single questions
-LOOK_BACK_SLACK_MS = 2_000
 
 
 class _Time(msgspec.Struct):
@@ -70,6 +70,8 @@ def rest_base(rest: str) -> str:
 class GateClient(RestVenueClient):
     """What spot and futures share."""
 
+    clock_refusals = frozenset(label for label, kind in KIND_OF_LABEL.items() if kind == "clock")
+
     def __init__(self, venue: VenueConfig, credentials: Credentials | None) -> None:
         limits = SPOT_LIMITS if venue.market == "spot" else FUTURES_LIMITS
         super().__init__(venue, credentials, rest=rest_base(venue.rest), limits=limits)
@@ -85,25 +87,16 @@ class GateClient(RestVenueClient):
     def _error_of(self, reply: HttpReply) -> VenueError | None:
         return error_of(self.venue, reply)
 
-    def is_clock_error(self, error: Exception) -> bool:
-        return isinstance(error, VenueRejected) and KIND_OF_LABEL.get(error.api_code) == "clock"
-
     async def _fetch_server_time_ms(self) -> int:
         reply = await self._public("/spot/time")
         return decode(_time, reply.body, self.venue, "spot/time").server_time
 
     def _since_s(self, since_wall_ms: int) -> int:
-        return (self.clock.to_venue_ms(since_wall_ms) - LOOK_BACK_SLACK_MS) // 1000
+        return self.since_ms(since_wall_ms) // 1000
 
     async def _coins(self) -> dict[str, CoinIdentity]:
         reply = await self._public("/spot/currencies")
         return symbols.parse_coins(self.venue, reply.body)
-
-    async def _countdown(self, path: str, timeout_s: int, key: str, symbol: str) -> bool:
-        scope = f',"{key}":"{symbol}"' if symbol else ""
-        body = f'{{"timeout":{timeout_s}{scope}}}'.encode()
-        await self._signed("POST", path, body=body, bucket="query")
-        return True
 
 
 class GateSpotClient(GateClient):
@@ -187,9 +180,6 @@ class GateSpotClient(GateClient):
         rows = decode(orders.spot_orders, reply.body, self.venue, "DELETE spot/orders")
         return [orders.spot_update(self.venue, row, reply.recv_mono_ns, "rest") for row in rows if row.succeeded]
 
-    async def arm_countdown(self, timeout_s: int, symbol: str = "") -> bool:
-        return await self._countdown("/spot/countdown_cancel_all", timeout_s, "currency_pair", symbol)
-
 
 class GateFuturesClient(GateClient):
     """:class:`VenueClient` of Gate.io USDT perpetuals. Sizes in contracts become base coin by each contract's row."""
@@ -197,6 +187,8 @@ class GateFuturesClient(GateClient):
     def __init__(self, venue: VenueConfig, credentials: Credentials | None) -> None:
         super().__init__(venue, credentials)
         self.multipliers: dict[str, Decimal] = {}
+        self._settings: dict[str, ContractSettings] = {}  # as last read or set
+        self._modes_known = False  # single mode, classic account
 
     async def learn_multipliers(self, contracts: Sequence[str]) -> dict[str, Decimal]:
         """Multipliers of ``contracts``, asked where unknown. A delisted contract raises the venue's refusal."""
@@ -223,15 +215,20 @@ class GateFuturesClient(GateClient):
         return (await self._public(path, query, bucket="depth", headers=SIZE_DECIMAL)).body
 
     async def balances(self) -> list[Balance]:
+        self._modes_known = False
         reply = await self._signed("GET", f"{FUTURES_PATH}/accounts")
-        return [account.parse_futures_balance(self.venue, reply.body, reply.recv_mono_ns)]
+        found = [account.parse_futures_balance(self.venue, reply.body, reply.recv_mono_ns)]
+        self._modes_known = True
+        return found
 
     async def user_id(self) -> str:
+        """The account's user id, which private futures channels are subscribed with."""
         reply = await self._signed("GET", f"{FUTURES_PATH}/accounts")
         return account.parse_user_id(self.venue, reply.body)
 
     async def positions(self) -> list[Position]:
         reply = await self._signed("GET", f"{FUTURES_PATH}/positions")
+        self._settings |= account_settings.parse_settings(self.venue, reply.body)
         await self.learn_multipliers(account.position_contracts(self.venue, reply.body))
         return account.parse_positions(self.venue, reply.body, self.multipliers, reply.recv_mono_ns)
 
@@ -324,14 +321,49 @@ class GateFuturesClient(GateClient):
         rows = decode(orders.futures_orders, reply.body, self.venue, "DELETE futures/orders")
         return [orders.futures_update(self.venue, row, self.multipliers, reply.recv_mono_ns, "rest") for row in rows]
 
-    async def set_leverage(self, symbol: str, leverage: int) -> None:
+    async def set_leverage(self, symbol: str, leverage: Decimal) -> None:
         """Isolated margin at ``leverage``. The reply is not used: positions are read afterwards."""
         path = f"{FUTURES_PATH}/positions/{symbol}/leverage"
-        await self._signed("POST", path, f"leverage={leverage}", bucket="query")
+        await self._signed("POST", path, f"leverage={leverage.normalize():f}", bucket="query")
 
-    async def arm_countdown(self, timeout_s: int, symbol: str = "") -> bool:
-        return await self._countdown(f"{FUTURES_PATH}/countdown_cancel_all", timeout_s, "contract", symbol)
+    async def apply_account_settings(self, symbols_: Sequence[str], leverage: Decimal) -> None:
+        """See the base class; what balances and positions reported last decides whether anything is asked."""
+        if not self._modes_known:
+            await self._apply_modes()
+        if any(symbol not in self._settings for symbol in symbols_):
+            reply = await self._signed("GET", f"{FUTURES_PATH}/positions")
+            self._settings |= account_settings.parse_settings(self.venue, reply.body)
+        wanted = account_settings.to_set(symbols_, self._settings, leverage)
+
+        async def one(symbol: str) -> None:
+            await self.set_leverage(symbol, leverage)
+
+        for symbol, refused in zip(wanted, await self.gather(wanted, one), strict=True):
+            known_no = (*account_settings.UNKNOWN_CONTRACT, account_settings.UNCHANGED)
+            if refused is not None and refused.api_code not in known_no:
+                raise account_settings.wrong_leverage(self.venue, symbol, leverage, refused)
+            self._settings[symbol] = ContractSettings(leverage, False)
+
+    async def _apply_modes(self) -> None:
+        """One position a contract; an account that is unified stays so: that is not ours to change."""
+        reply = await self._signed("GET", f"{FUTURES_PATH}/accounts")
+        if account_settings.is_dual(self.venue, reply.body):
+            try:
+                await self._signed("POST", f"{FUTURES_PATH}/set_position_mode", "position_mode=single", bucket="query")
+            except VenueRejected as refused:
+                raise AccountSettingsWrong(
+                    f"{self.venue}: position mode dual, wanted single: {refused}; fix: {account_settings.FIX_DUAL}",
+                    venue=self.venue,
+                ) from refused
+            reply = await self._signed("GET", f"{FUTURES_PATH}/accounts")
+        account_settings.check_modes(self.venue, reply.body)
+        self._modes_known = True
+
+    async def add_margin(self, symbol: str, amount: Decimal) -> None:
+        """POST /futures/usdt/positions/{contract}/margin; positions are read afterwards."""
+        await self._signed("POST", f"{FUTURES_PATH}/positions/{symbol}/margin", f"change={amount:f}", bucket="query")
 
 
 def make_client(venue: VenueConfig, credentials: Credentials | None) -> GateClient:
+    """REST client of one market; ``credentials`` None: public requests alone."""
     return GateSpotClient(venue, credentials) if venue.market == "spot" else GateFuturesClient(venue, credentials)

@@ -9,7 +9,6 @@ import hashlib
 
 from pipeline.exchanges.transport.hmac_pads import HmacPads
 
-WINDOW_S = 60  # a Timestamp further than this from the server's clock is refused
 EMPTY_BODY_SHA512 = hashlib.sha512(b"").hexdigest()
 
 
@@ -28,6 +27,7 @@ class GateSigner:
         return self._pads.hexdigest(f"{method}\n{path}\n{query}\n{body_hash}\n{timestamp_s}".encode())
 
     def rest_headers(self, method: str, path: str, query: str, body: bytes, timestamp_s: int) -> dict[str, str]:
+        """KEY, Timestamp (more than 60 s off the venue's clock is refused) and SIGN."""
         return {
             "KEY": self.api_key,
             "Timestamp": str(timestamp_s),

@@ -27,9 +27,8 @@ from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, maybe_n
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import fee_ppm
-from pipeline.model.structs import CoinIdentity, FeeSchedule, InstrumentSpec
+from pipeline.model.structs import ZERO, CoinIdentity, FeeSchedule, InstrumentSpec
 
-ZERO = Decimal(0)
 _SPOT_STATUS = {
     "tradable": TradingStatus.TRADING,
     "buyable": TradingStatus.BUY_ONLY,

@@ -25,6 +25,7 @@ from pipeline.exchanges.parsing.venue_json import ABSENT, decode
 from pipeline.exchanges.transport.rest import printable
 from pipeline.model.errors import VenueError
 from pipeline.templates import template as st
+from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import Pieces
 
 RATE_SILENCE_S = 1.0  # limits of the trading channels count per second
@@ -32,6 +33,8 @@ RATE_SILENCE_MAX_S = 10.0
 
 
 class Header(msgspec.Struct):
+    """``header`` of a reply; the venue has spelled the name of the reset stamp in two ways."""
+
     status: str | int = "200"
     channel: str = ""
     response_time: str | int = ""
@@ -40,6 +43,8 @@ class Header(msgspec.Struct):
 
 
 class Data(msgspec.Struct):
+    """``data`` of a reply: what was done, or why it was refused."""
+
     result: msgspec.Raw = ABSENT
     errs: Refusal | None = None
 
@@ -54,6 +59,8 @@ class ApiReply(msgspec.Struct):
 
 
 class LoginResult(msgspec.Struct):
+    """``data.result`` of a login: the account's user id."""
+
     uid: str | int = ""
 
 
@@ -62,6 +69,7 @@ _login = msgspec.json.Decoder(LoginResult)
 
 
 def parse_reply(venue: str, payload: bytes | memoryview) -> ApiReply:
+    """One frame of the trading connection. Raises ``ProtocolViolation``."""
     return decode(_reply, payload, venue, "trading reply")
 
 
@@ -92,6 +100,7 @@ def login_frame(signer: GateSigner, prefix: str, req_id: str, time_s: int) -> by
 
 
 def login_uid(venue: str, reply: ApiReply) -> str:
+    """The account's user id, "" where the venue does not send it."""
     return str(decode(_login, bytes(reply.data.result), venue, "login reply").uid)
 
 
@@ -111,13 +120,13 @@ def call_pieces(channel: str, id_prefix: str, req_param: Pieces) -> Pieces:
     """:func:`call_frame` of a placement that expires, with holes; its ``req_id`` is ``id_prefix`` and the client id."""
     return [
         b'{"time":',
-        st.integer_text(st.leg(st.L_NOW_S)),
+        st.integer_text(st.leg(ENTRY_LEG.now_s)),
         f',"channel":"{channel}","event":"api","payload":{{"req_id":"{id_prefix}'.encode(),
-        st.id_text(st.leg(st.L_CLIENT)),
+        st.id_text(st.leg(ENTRY_LEG.client)),
         b'","req_param":',
         *req_param,
         b',"req_header":{"x-gate-exptime":"',
-        st.integer_text(st.leg(st.L_EXPIRY_MS)),
+        st.integer_text(st.leg(ENTRY_LEG.expiry_ms)),
         b'"}}}',
     ]
 

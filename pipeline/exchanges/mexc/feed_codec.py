@@ -1,6 +1,6 @@
 """MEXC spot public stream: aggregated depth diffs (body 313) and best-price tickers (315) in protobuf.
 
-Binary frames hold one ``PushDataV3ApiWrapper``; text frames are JSON answers for the session. A depth frame (delete
+Binary frames hold one ``PushDataV3ApiWrapper``; text frames are JSON control frames. A depth frame (delete
 ask 65000.51, bid 65000.50 x 0.25, versions 1001 to 1003)::
 
     0a 2f "spot@public.aggre.depth.v3.api.pb@100ms@BTCUSDT"  1a 07 "BTCUSDT"  30 fbd095ffbc31 (sendTime)
@@ -22,10 +22,23 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from pipeline.book import memory as st
-from pipeline.book import sequencer
 from pipeline.book.codec import Decoded, FeedCodec, Level, Number
 from pipeline.book.frame_kernels import route
+from pipeline.book.memory import (
+    BOOKS,
+    EVENT,
+    FRAME_BYTE,
+    LEVEL,
+    LEVEL_CAP,
+    SYMBOL_BYTES,
+    TICKER_NONE,
+    TOPIC_CONTROL,
+    TOPIC_DEPTH,
+    TOPIC_OTHER,
+    TOPIC_TICKER,
+    TOPIC_UNKNOWN,
+)
+from pipeline.book.sequencer import SequenceRule
 from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper
 from pipeline.exchanges.parsing import json_fields as keys
 from pipeline.exchanges.parsing import json_scanner as scan
@@ -137,7 +150,7 @@ def text_decimal(mem: Words, i: int, end: int) -> tuple[int, int]:
 @njit
 def scan_item(mem: Words, i: int, end: int, level: int) -> bool:
     """One level: price (field 1) and quantity (field 2), both text, in this order."""
-    if level >= st.LEVELS + st.LEVEL_CAP * st.LEVEL_WORDS or end - i < 4 or load1(mem, i) != 0x0A:
+    if level >= BOOKS.levels + LEVEL_CAP * LEVEL.WORDS or end - i < 4 or load1(mem, i) != 0x0A:
         return False
     at, i = read_length(mem, i + 1, end)
     if at < 0:
@@ -145,21 +158,21 @@ def scan_item(mem: Words, i: int, end: int, level: int) -> bool:
     value, digits = text_decimal(mem, at, i)
     if digits < 0 or i >= end or load1(mem, i) != 0x12:
         return False
-    put(mem, level + st.LV_PRICE, value)
-    put(mem, level + st.LV_PRICE_DIGITS, digits)
+    put(mem, level + LEVEL.price, value)
+    put(mem, level + LEVEL.price_digits, digits)
     at, i = read_length(mem, i + 1, end)
     if at < 0 or i != end:
         return False
     value, digits = text_decimal(mem, at, i)
-    put(mem, level + st.LV_QTY, value)
-    put(mem, level + st.LV_QTY_DIGITS, digits)
+    put(mem, level + LEVEL.qty, value)
+    put(mem, level + LEVEL.qty_digits, digits)
     return digits >= 0
 
 
 @njit
 def scan_depth_body(mem: Words, i: int, end: int) -> bool:
     """AggreDepths into the event; False for a shape that the scanner does not know."""
-    level = st.LEVELS
+    level = BOOKS.levels
     side = 0  # field number of the side being read
     seen = 0
     while i < end:
@@ -184,11 +197,11 @@ def scan_depth_body(mem: Words, i: int, end: int) -> bool:
                     return False
                 seen |= 1 << field
                 side = field
-                mem[st.EV_ASK_OFF if field == 1 else st.EV_BID_OFF] = level
+                mem[EVENT.ask_off if field == 1 else EVENT.bid_off] = level
             if not scan_item(mem, at, i, level):
                 return False
-            level += st.LEVEL_WORDS
-            mem[st.EV_ASK_COUNT if field == 1 else st.EV_BID_COUNT] += 1
+            level += LEVEL.WORDS
+            mem[EVENT.ask_count if field == 1 else EVENT.bid_count] += 1
             continue
         if seen & (1 << field):
             return False
@@ -200,15 +213,15 @@ def scan_depth_body(mem: Words, i: int, end: int) -> bool:
             value, digits = text_decimal(mem, at, i)
             if digits != 0:
                 return False
-            mem[st.EV_FIRST if field == 4 else st.EV_LAST] = value
-    return seen & 48 == 48 and mem[st.EV_LAST] > 0 and mem[st.EV_FIRST] <= mem[st.EV_LAST]
+            mem[EVENT.first_id if field == 4 else EVENT.last_id] = value
+    return seen & 48 == 48 and mem[EVENT.last_id] > 0 and mem[EVENT.first_id] <= mem[EVENT.last_id]
 
 
 @njit
 def scan_ticker_body(mem: Words, i: int, end: int) -> bool:
     """AggreBookTicker into the event; an absent number is an empty side."""
     for k in range(4):
-        mem[st.EV_TICK + 2 * k + 1] = -1
+        mem[EVENT.tick + 2 * k + 1] = -1
     seen = 0
     while i < end:
         tag, i = read_tag(mem, i, end)
@@ -230,11 +243,11 @@ def scan_ticker_body(mem: Words, i: int, end: int) -> bool:
         if digits < 0 or (field == 5 and digits):
             return False
         if field == 5:
-            mem[st.EV_LAST] = value
+            mem[EVENT.last_id] = value
         else:
-            mem[st.EV_TICK + 2 * (field - 1)] = value
-            mem[st.EV_TICK + 2 * (field - 1) + 1] = digits
-    version: int = mem[st.EV_LAST]
+            mem[EVENT.tick + 2 * (field - 1)] = value
+            mem[EVENT.tick + 2 * (field - 1) + 1] = digits
+    version: int = mem[EVENT.last_id]
     return version > 0
 
 
@@ -264,8 +277,8 @@ def scan_wrapper(mem: Words, i: int, end: int) -> tuple[int, int, int]:
                     return 0, 0, 0
                 seen |= 1 << field
                 if field == 3:
-                    mem[st.EV_SYMBOL_BYTE] = at
-                    mem[st.EV_SYMBOL_LEN] = i - at
+                    mem[EVENT.symbol_byte] = at
+                    mem[EVENT.symbol_len] = i - at
             elif field == 5 or field == 6:
                 return 0, 0, 0
         elif wire == _VARINT and field == 6:
@@ -273,7 +286,7 @@ def scan_wrapper(mem: Words, i: int, end: int) -> tuple[int, int, int]:
             if i < 0 or seen & 64:
                 return 0, 0, 0
             seen |= 64
-            mem[st.EV_TIME] = value
+            mem[EVENT.time] = value
         elif field == 0 or field == 1 or field == 3 or field == 4 or field >= _BODY_FIRST:
             return 0, 0, 0
         else:
@@ -288,23 +301,23 @@ def scan_frame(mem: Words, length: int) -> int:
     """Scans the frame in memory into the event; a ``TOPIC_*``."""
     keys.clear_event(mem)
     scan.end_frame(mem, length)
-    if length and load1(mem, st.FRAME_BYTE) == scan.OPEN:
-        return st.TOPIC_CONTROL
-    body, at, end = scan_wrapper(mem, st.FRAME_BYTE, st.FRAME_BYTE + length)
+    if length and load1(mem, FRAME_BYTE) == scan.OPEN:
+        return TOPIC_CONTROL
+    body, at, end = scan_wrapper(mem, FRAME_BYTE, FRAME_BYTE + length)
     if body == 0:
-        return st.TOPIC_UNKNOWN
+        return TOPIC_UNKNOWN
     if body != _DEPTH_BODY and body != _TICKER_BODY:
-        return st.TOPIC_OTHER
-    if mem[st.EV_SYMBOL_LEN] < 1 or mem[st.EV_SYMBOL_LEN] > st.SYMBOL_BYTES:
-        return st.TOPIC_UNKNOWN
+        return TOPIC_OTHER
+    if mem[EVENT.symbol_len] < 1 or mem[EVENT.symbol_len] > SYMBOL_BYTES:
+        return TOPIC_UNKNOWN
     if body == _DEPTH_BODY:
-        return st.TOPIC_DEPTH if scan_depth_body(mem, at, end) else st.TOPIC_UNKNOWN
-    return st.TOPIC_TICKER if scan_ticker_body(mem, at, end) else st.TOPIC_UNKNOWN
+        return TOPIC_DEPTH if scan_depth_body(mem, at, end) else TOPIC_UNKNOWN
+    return TOPIC_TICKER if scan_ticker_body(mem, at, end) else TOPIC_UNKNOWN
 
 
 @njit
 def on_frame(mem: Words, words: Words, length: int, recv_ns: int, conn: int) -> int:
-    """The one call per frame: scan, sequence, apply, publish. Returns an ``engine.R_*``."""
+    """The one call per frame: scan, sequence, apply, publish. Returns a result of ``frame_kernels``."""
     return route(mem, words, scan_frame(mem, length), recv_ns, conn)
 
 
@@ -327,7 +340,7 @@ def _tick(text: str) -> Number | None:
 def reference(frame: bytes) -> Decoded:
     """A frame by google protobuf; raises ``ProtocolViolation``. A missing symbol is read off the channel's end."""
     if frame[:1] == b"{":
-        return Decoded(topic=st.TOPIC_CONTROL)
+        return Decoded(topic=TOPIC_CONTROL)
     try:
         push = PushDataV3ApiWrapper.FromString(bytes(frame))
     except DecodeError as error:
@@ -336,9 +349,9 @@ def reference(frame: bytes) -> Decoded:
     if body not in ("publicAggreDepths", "publicAggreBookTicker"):
         if body is None and not push.channel:
             raise ref.violation("push without channel and body", frame)
-        return Decoded(topic=st.TOPIC_OTHER)
+        return Decoded(topic=TOPIC_OTHER)
     symbol = push.symbol or push.channel.rpartition("@")[2]
-    if not symbol or len(symbol.encode()) > st.SYMBOL_BYTES:
+    if not symbol or len(symbol.encode()) > SYMBOL_BYTES:
         raise ref.violation("no usable symbol", frame)
     if push.sendTime < 0:
         raise ref.violation("negative time", frame)
@@ -348,13 +361,13 @@ def reference(frame: bytes) -> Decoded:
         if last <= 0:
             raise ref.violation("version is not positive", frame)
         numbers = (_tick(tick.bidPrice), _tick(tick.bidQuantity), _tick(tick.askPrice), _tick(tick.askQuantity))
-        return Decoded(topic=st.TOPIC_TICKER, symbol=symbol, last=last, time=push.sendTime, tick=numbers)
+        return Decoded(topic=TOPIC_TICKER, symbol=symbol, last=last, time=push.sendTime, tick=numbers)
     depth = push.publicAggreDepths
     first, last = _version(depth.fromVersion, frame), _version(depth.toVersion, frame)
     if last <= 0 or first > last:
         raise ref.violation(f"versions out of order: {first} to {last}", frame)
     return Decoded(
-        topic=st.TOPIC_DEPTH,
+        topic=TOPIC_DEPTH,
         symbol=symbol,
         first=first,
         last=last,
@@ -364,9 +377,12 @@ def reference(frame: bytes) -> Decoded:
     )
 
 
+#: Why the values are as they are: the table of ``pipeline/book/sequencer.py``.
+RULE = SequenceRule(drop_offset=0, first_offset=1, overlap=False, ticker=TICKER_NONE)
+
 CODECS = {
     "spot": FeedCodec(
-        rule=sequencer.MEXC,
+        rule=RULE,
         on_frame=on_frame,
         scan_frame=scan_frame,
         scan_snapshot=keys.scan_snapshot,

@@ -1,6 +1,6 @@
 """MEXC order entry (raw keep-alive HTTP/1.1) and private stream (listen key, protobuf).
 
-An order is one POST whose query is signed; the head of the request is built once per session, so that placing costs one
+An order is one POST whose query is signed; the head of the request is built once, so that placing costs one
 format, one HMAC over prebuilt pads and one socket write.
 
 There is no dead-man switch and no cancel-on-disconnect here: only IOC and FOK orders should be placed.
@@ -12,7 +12,6 @@ There is no dead-man switch and no cancel-on-disconnect here: only IOC and FOK o
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -24,22 +23,22 @@ from pipeline.exchanges.mexc.errors import error_of
 from pipeline.exchanges.mexc.public_stream import ControlReply, control_decoder, parse_ack
 from pipeline.exchanges.mexc.rest_client import MexcClient
 from pipeline.exchanges.mexc.signing import RECV_WINDOW_DEFAULT_MS, SIGNATURE_BYTES, MexcSigner
-from pipeline.exchanges.order_session import StreamSession, TradingBase
+from pipeline.exchanges.order_session import OrderSession
 from pipeline.exchanges.parsing.venue_json import decode
+from pipeline.exchanges.stream_session import StreamSession
 from pipeline.exchanges.transport.http1 import Http1Pool
 from pipeline.exchanges.transport.rest import retry_after_s
-from pipeline.exchanges.transport.throttle import Throttle
 from pipeline.exchanges.transport.websocket import WsLink, tls_context
-from pipeline.model.clock import mono_ns, wall_ms
+from pipeline.model.clock import mono_ns
 from pipeline.model.errors import (
     AuthRefused,
     OutcomeUnknown,
     ProtocolViolation,
     VenueError,
-    VenueUnavailable,
 )
 from pipeline.model.structs import Credentials, OrderRequest
 from pipeline.templates import template as st
+from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import OrderTerms, Pieces
 
 if TYPE_CHECKING:
@@ -109,14 +108,14 @@ class _PrivateStream(StreamSession):
                     self.link.disconnect("listen key could not be renewed")
 
 
-class MexcTrading(TradingBase):
+class MexcTrading(OrderSession):
     """:class:`VenueTrading` of MEXC spot."""
 
+    client: MexcClient
+
     def __init__(self, venue: VenueConfig, credentials: Credentials, on_event: EventSink) -> None:
-        super().__init__(venue, credentials, on_event)
-        self.client = MexcClient(venue, credentials)
+        super().__init__(venue, credentials, on_event, MexcClient(venue, credentials))
         self._signer = MexcSigner(credentials.api_key, credentials.api_secret)
-        self._throttle: Throttle = self.client.transport.throttle
         parts = urlsplit(venue.rest)
         secure = parts.scheme == "https"
         self._prefix = parts.path.rstrip("/")
@@ -134,31 +133,18 @@ class MexcTrading(TradingBase):
             on_change=lambda _up: self.sessions_changed(),
             venue=self.venue,
         )
-        self.stream = _PrivateStream(self, self.sessions_changed)
+        self.private = _PrivateStream(self, self.sessions_changed)
 
     def sessions_ready(self) -> tuple[bool, str]:
-        if not self.stream.ready:
-            return False, f"private stream: {self.stream.last_reason or 'not connected'}"
+        if not self.private.ready:
+            return False, f"private stream: {self.private.last_reason or 'not connected'}"
         return self._pool.up, "order entry: no connection"
 
-    async def connect(self) -> None:
-        self._closing = False
-        await self.client.server_time_ms()
+    async def open_order_entry(self) -> None:
         await self._pool.start()
-        try:
-            await self.stream.start()
-        except BaseException:  # the caller tries again: nothing half-open may be left behind each time
-            await self._pool.close()
-            raise
-        self.sessions_changed()
 
-    async def close(self) -> None:
-        self._closing = True
-        await self.stop_tasks()
-        await self.stream.stop()
+    async def close_order_entry(self) -> None:
         await self._pool.close()
-        self.end_all_unknown("closed by us")
-        await self.client.close()
 
     def _request(self, method: bytes, query: str, recv_window_ms: int) -> bytes:
         signed = self._signer.signed_query(
@@ -166,42 +152,23 @@ class MexcTrading(TradingBase):
         )
         return b"%b %b/order?%b%b" % (method, self._prefix.encode(), signed.encode(), self._tail)
 
-    def _send(self, key: str, bucket: str, payload: bytes, ended: Callable[[HttpReply], None]) -> int:
-        """Send one registered request; forgets it again when nothing could be sent."""
-        try:
-            if not self._throttle.try_acquire(bucket):
-                raise VenueUnavailable(f"{self.venue}: no budget for {bucket}; nothing was sent", venue=self.venue)
-            connection = self._pool.take()
-            sent_ns = connection.send(payload, ended, lambda reason: self._lost(key, reason), self.request_timeout_s)
-        except VenueUnavailable:
-            self.abandon(key)
-            raise
-        return sent_ns
+    def hand_over(self, key: str, payload: bytes) -> int:
+        entry = self.in_flight[key]
+        ended = self._placed if entry.is_place else self._cancelled
+        return self._pool.take().send(
+            payload,
+            lambda reply: ended(key, entry.client_id, reply),
+            lambda reason: self._lost(key, reason),
+            self.request_timeout_s,
+        )
 
     def _lost(self, key: str, reason: str) -> None:
         error = OutcomeUnknown(f"{self.venue}: {reason} before the answer came", venue=self.venue)
         self.end(key, error=error, recv_mono_ns=mono_ns())
 
-    def remember_budgets(self, path: Path) -> None:
-        self._throttle.remember(path)
-
-    def can_place(self, count: int) -> bool:
-        return self._throttle.delay_s("order", count) == 0.0
-
-    def place(self, request: OrderRequest) -> int:
-        return self.prepare(request)()
-
-    def prepare(self, request: OrderRequest) -> Callable[[], int]:
-        self.check_text(request.symbol, request.client_id)
-        window_ms = request.expiry_wall_ms - wall_ms() if request.expiry_wall_ms else RECV_WINDOW_DEFAULT_MS
-        if window_ms <= 0:
-            raise VenueUnavailable(f"{self.venue}: order expired before it was sent", venue=self.venue)
-        try:
-            query = orders.place_query(request)
-        except ValueError as error:
-            raise VenueUnavailable(f"{self.venue}: {error}; nothing was sent", venue=self.venue) from None
-        payload = self._request(b"POST", query, window_ms)
-        return lambda: self.launch(request.symbol, request.client_id, payload)
+    def order_payload(self, request: OrderRequest, now_ms: int) -> bytes:
+        window_ms = request.expiry_wall_ms - now_ms if request.expiry_wall_ms else RECV_WINDOW_DEFAULT_MS
+        return self._request(b"POST", orders.place_query(request), window_ms)
 
     def template(self, terms: OrderTerms) -> Pieces | None:
         if not self.good_symbol(terms.symbol):
@@ -210,48 +177,31 @@ class MexcTrading(TradingBase):
             b"POST %b/order?" % self._prefix.encode(),
             *orders.place_pieces(terms, self._signer.window(terms.window_ms)),
             b"&signature=",
-            st.gap(st.leg(st.L_SIGNATURE), SIGNATURE_BYTES),
+            st.gap(st.leg(ENTRY_LEG.signature), SIGNATURE_BYTES),
             self._tail,
         ]
 
-    def now_ms(self) -> int:
-        return self.client.clock.now_ms()
-
     def sign(self, order: memoryview, start: int, stop: int, place: int) -> None:
         order[place : place + SIGNATURE_BYTES] = self._signer.sign(order[start:stop]).encode()
-
-    def launch(self, symbol: str, client_id: str, payload: bytes) -> int:
-        key = f"p-{client_id}"
-        self.begin(key, is_place=True, symbol=symbol, client_id=client_id)
-        return self._send(key, "order", payload, lambda reply: self._placed(key, client_id, reply))
 
     def _placed(self, key: str, client_id: str, reply: HttpReply) -> None:
         self._note_reply(reply, "order")
         try:
             update = orders.parse_ack(self.venue, client_id, reply)
         except VenueError as error:
-            self._check_clock(error)
+            self.check_clock(error)
             self.end(key, error=error, recv_mono_ns=reply.recv_mono_ns)
             return
         self.end(key, update=update, recv_mono_ns=reply.recv_mono_ns)
 
-    def _check_clock(self, error: VenueError) -> None:
-        """A refused timestamp is definitive for the order, and a reason to look at the venue's clock again."""
-        if self.client.is_clock_error(error):
-            self.spawn(self.resync_clock(self.client))
-
-    def cancel(self, symbol: str, client_id: str, order_id: str = "") -> None:
-        self.check_text(symbol, client_id)
-        payload = self._request(b"DELETE", orders.order_query(symbol, client_id, order_id), RECV_WINDOW_DEFAULT_MS)
-        key = f"c-{client_id}"
-        self.begin(key, is_place=False, symbol=symbol, client_id=client_id, order_id=order_id)
-        self._send(key, "cancel", payload, lambda reply: self._cancelled(key, client_id, reply))
+    def cancel_payload(self, symbol: str, client_id: str, order_id: str) -> bytes:
+        return self._request(b"DELETE", orders.order_query(symbol, client_id, order_id), RECV_WINDOW_DEFAULT_MS)
 
     def _cancelled(self, key: str, client_id: str, reply: HttpReply) -> None:
         self._note_reply(reply, "cancel")
         error = error_of(self.venue, reply)
         if error is not None:
-            self._check_clock(error)
+            self.check_clock(error)
             self.end(key, error=error, recv_mono_ns=reply.recv_mono_ns)
             return
         try:
@@ -271,4 +221,5 @@ class MexcTrading(TradingBase):
 
 
 def make_trading(venue: VenueConfig, credentials: Credentials, on_event: EventSink) -> MexcTrading:
+    """Order entry and private stream of one venue."""
     return MexcTrading(venue, credentials, on_event)

@@ -13,12 +13,14 @@ import msgspec
 
 from pipeline.exchanges.base import HttpReply
 from pipeline.exchanges.mexc.errors import error_of
+from pipeline.exchanges.parsing.own_trades import fill_of_row
 from pipeline.exchanges.parsing.venue_json import decode, number
 from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import plain
 from pipeline.model.structs import Fill, OrderRequest, OrderUpdate
 from pipeline.templates import template as st
+from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import OrderTerms, Pieces
 
 _TYPE_OF_TIF = {
@@ -105,17 +107,17 @@ def place_pieces(terms: OrderTerms, window_ms: int) -> Pieces:
     """:func:`place_query` of an IOC order with timestamp and window, with holes."""
     side = "BUY" if terms.side is OrderSide.BUY else "SELL"
     return [
-        st.mark(st.leg(st.L_SIGN_FROM)),
+        st.mark(st.leg(ENTRY_LEG.sign_from)),
         f"symbol={terms.symbol}&side={side}&type={_TYPE_OF_TIF[TimeInForce.IOC]}&quantity=".encode(),
-        st.amount_text(st.leg(st.L_LOTS), terms.lot),
+        st.amount_text(st.leg(ENTRY_LEG.lots), terms.lot),
         b"&price=",
-        st.amount_text(st.leg(st.L_TICKS), terms.tick),
+        st.amount_text(st.leg(ENTRY_LEG.ticks), terms.tick),
         f"&newClientOrderId={terms.id_prefix}".encode(),
-        st.id_text(st.leg(st.L_CLIENT)),
+        st.id_text(st.leg(ENTRY_LEG.client)),
         b"&timestamp=",
-        st.integer_text(st.leg(st.L_NOW_MS)),
+        st.integer_text(st.leg(ENTRY_LEG.now_ms)),
         f"&recvWindow={window_ms}".encode(),
-        st.mark(st.leg(st.L_SIGN_TO)),
+        st.mark(st.leg(ENTRY_LEG.sign_to)),
     ]
 
 
@@ -166,6 +168,7 @@ def _update(venue: str, row: _Order, recv_mono_ns: int) -> OrderUpdate:
 
 
 def parse_order(venue: str, payload: bytes, recv_mono_ns: int) -> OrderUpdate:
+    """GET /order. Raises ``ProtocolViolation``, also for a status that is not documented."""
     return _update(venue, decode(_order, payload, venue, "order"), recv_mono_ns)
 
 
@@ -180,27 +183,20 @@ def parse_cancel(venue: str, payload: bytes, recv_mono_ns: int) -> OrderUpdate:
 
 
 def parse_orders(venue: str, payload: bytes, recv_mono_ns: int) -> list[OrderUpdate]:
+    """GET /openOrders and /allOrders, DELETE /openOrders."""
     return [_update(venue, row, recv_mono_ns) for row in decode(_orders, payload, venue, "orders")]
 
 
 def parse_fills(venue: str, payload: bytes, recv_mono_ns: int) -> list[Fill]:
     """GET /myTrades."""
     return [
-        Fill(
-            venue=venue,
-            symbol=row.symbol,
-            trade_id=str(row.id),
-            order_id=str(row.orderId),
+        fill_of_row(
+            venue,
+            row,
             client_id=row.clientOrderId or "",
-            side=OrderSide.BUY if row.isBuyer else OrderSide.SELL,
-            qty=number(row.qty, venue),
-            price=number(row.price, venue),
-            fee=number(row.commission, venue),
-            fee_asset=row.commissionAsset,
+            is_buy=row.isBuyer,
             is_maker=row.isMaker,
-            venue_wall_ms=row.time,
             recv_mono_ns=recv_mono_ns,
-            source="rest",
         )
         for row in decode(_trades, payload, venue, "myTrades")
     ]

@@ -1,6 +1,6 @@
 """MEXC public streams: channels, subscriptions, acknowledgements and refusals. Sans-I/O.
 
-A refusal has code 0 like an acknowledgement; only the text tells them apart (note two spaces, full-width colon)::
+A refusal has code 0 like an acknowledgement; only the text differs (note two spaces, full-width colon)::
 
     {"id":0,"code":0,"msg":"spot@public.aggre.depth.v3.api.pb@10ms@BTCUSDT,spot@public...."}
     {"id":0,"code":0,"msg":"Not Subscribed successfully! [ch].  Reason： Blocked! "}
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pipeline.exchanges.feed.public_stream import Control, ControlKind, PublicSession, Request
+from pipeline.exchanges.feed.public_stream import Control, ControlKind, PublicStream, Request
 from pipeline.exchanges.parsing.venue_json import decode
 from pipeline.exchanges.transport.rest import printable
 
@@ -62,8 +62,8 @@ def parse_ack(msg: str) -> tuple[list[str], dict[str, str]]:
     return accepted, refused
 
 
-class MexcSession(PublicSession):
-    """:class:`PublicSession` of MEXC spot."""
+class MexcPublicStream(PublicStream):
+    """:class:`PublicStream` of MEXC spot."""
 
     topics_per_connection_max = TOPICS_MAX
     ticker_of_every_symbol = False  # 30 topics are few, and nothing says that versions of ticker and depth compare
@@ -96,7 +96,7 @@ class MexcSession(PublicSession):
             return []
         params = ",".join(f'"{topic}"' for topic in topics)
         payload = f'{{"method":"{method}","params":[{params}],"id":{request_id}}}'.encode()
-        return [Request(payload=payload, topics=tuple(topics), request_id=request_id)]
+        return [Request(payload=payload, topics=tuple(topics))]
 
     def control(self, payload: bytes) -> Control:
         reply = decode(control_decoder, payload, self._venue, "control frame")
@@ -114,5 +114,6 @@ class MexcSession(PublicSession):
         return b'{"method":"PING"}'
 
 
-def make_session(venue: VenueConfig) -> MexcSession:
-    return MexcSession(venue)
+def make_public_stream(venue: VenueConfig) -> MexcPublicStream:
+    """Public streams of one venue."""
+    return MexcPublicStream(venue)

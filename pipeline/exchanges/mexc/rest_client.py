@@ -48,7 +48,6 @@ ALL_ORDERS_MAX = 1000
 MY_TRADES_MAX = 100
 PAGES_MAX = 20  # 2000 fills per symbol and question
 SYMBOLS_BY_NAME_MAX = 50  # more than these: ask for the whole list, it is cheaper than a long URL
-LOOK_BACK_SLACK_MS = 2_000
 
 
 class _Time(msgspec.Struct):
@@ -60,6 +59,8 @@ _time = msgspec.json.Decoder(_Time)
 
 class MexcClient(RestVenueClient):
     """:class:`VenueClient` of MEXC spot."""
+
+    clock_refusals = frozenset(str(code) for code, kind in KIND_OF_CODE.items() if kind == "clock")
 
     def __init__(self, venue: VenueConfig, credentials: Credentials | None) -> None:
         super().__init__(venue, credentials, rest=venue.rest, limits=LIMITS)
@@ -73,11 +74,6 @@ class MexcClient(RestVenueClient):
 
     def _error_of(self, reply: HttpReply) -> VenueError | None:
         return error_of(self.venue, reply)
-
-    def is_clock_error(self, error: Exception) -> bool:
-        if not isinstance(error, VenueRejected) or not error.api_code.lstrip("-").isdigit():
-            return False
-        return KIND_OF_CODE.get(int(error.api_code)) == "clock"
 
     async def _fetch_server_time_ms(self) -> int:
         reply = await self._public("/time")
@@ -142,7 +138,7 @@ class MexcClient(RestVenueClient):
         return orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns)
 
     async def finished_orders(self, symbol: str, since_wall_ms: int) -> list[OrderUpdate]:
-        start = self.clock.to_venue_ms(since_wall_ms) - LOOK_BACK_SLACK_MS
+        start = self.since_ms(since_wall_ms)
         query = f"symbol={symbol}&startTime={start}&limit={ALL_ORDERS_MAX}"
         reply = await self._signed("GET", "/allOrders", query, bucket="finished", weight=10)
         found = orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns)
@@ -150,7 +146,7 @@ class MexcClient(RestVenueClient):
 
     async def fills(self, symbol: str, since_wall_ms: int) -> list[Fill]:
         """Pages forward by time: at most ``MY_TRADES_MAX`` per page, a page's last millisecond is asked again."""
-        start = self.clock.to_venue_ms(since_wall_ms) - LOOK_BACK_SLACK_MS
+        start = self.since_ms(since_wall_ms)
         end = 0
         found: dict[str, Fill] = {}
         for _ in range(PAGES_MAX):
@@ -189,11 +185,10 @@ class MexcClient(RestVenueClient):
         return account.parse_listen_key(self.venue, reply.body)
 
     async def renew_listen_key(self, key: str) -> None:
+        """Another 60 minutes for ``key``."""
         await self._signed("PUT", "/userDataStream", f"listenKey={key}", bucket="query")
-
-    async def drop_listen_key(self, key: str) -> None:
-        await self._signed("DELETE", "/userDataStream", f"listenKey={key}", bucket="query")
 
 
 def make_client(venue: VenueConfig, credentials: Credentials | None) -> MexcClient:
+    """REST client of one venue; ``credentials`` None: public requests alone."""
     return MexcClient(venue, credentials)

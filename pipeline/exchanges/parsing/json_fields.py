@@ -6,7 +6,16 @@ What of text and numbers is known here, and what goes to the reference decoder, 
 
 from __future__ import annotations
 
-from pipeline.book import memory as st
+from pipeline.book.memory import (
+    BOOKS,
+    EVENT,
+    FRAME_BYTE,
+    LEVEL,
+    TOPIC_DEPTH,
+    TOPIC_SNAPSHOT,
+    TOPIC_TICKER,
+    TOPIC_UNKNOWN,
+)
 from pipeline.exchanges.parsing.json_scanner import (
     BACKSLASH,
     BAD,
@@ -90,18 +99,18 @@ MODE_SNAPSHOT = 1
 @njit
 def clear_event(mem: Words) -> None:
     """Forgets the last frame."""
-    for k in range(st.EV, st.EV + st.EVENT_WORDS):
+    for k in range(BOOKS.event, BOOKS.event + EVENT.WORDS):
         put(mem, k, 0)
-    put(mem, st.EV_BID_OFF, st.LEVELS)
-    put(mem, st.EV_ASK_OFF, st.LEVELS)
+    put(mem, EVENT.bid_off, BOOKS.levels)
+    put(mem, EVENT.ask_off, BOOKS.levels)
 
 
 @njit
 def mark(mem: Words, bit: int) -> bool:
     """Notes a key; False if it was there already (which value counts is not for the scanner to say)."""
-    if get(mem, st.EV_SEEN) & bit:
+    if get(mem, EVENT.seen_keys) & bit:
         return False
-    put(mem, st.EV_SEEN, get(mem, st.EV_SEEN) | bit)
+    put(mem, EVENT.seen_keys, get(mem, EVENT.seen_keys) | bit)
     return True
 
 
@@ -110,16 +119,16 @@ def field_levels(mem: Words, i: int, bit: int, is_bid: bool) -> int:
     """Bids or asks of an event."""
     if not mark(mem, bit):
         return BAD
-    off = st.LEVELS + (get(mem, st.EV_BID_COUNT) + get(mem, st.EV_ASK_COUNT)) * st.LEVEL_WORDS
+    off = BOOKS.levels + (get(mem, EVENT.bid_count) + get(mem, EVENT.ask_count)) * LEVEL.WORDS
     i, count = scan_levels(mem, i, off)
     if i < 0:
         return BAD
     if is_bid:
-        put(mem, st.EV_BID_OFF, off)
-        put(mem, st.EV_BID_COUNT, count)
+        put(mem, EVENT.bid_off, off)
+        put(mem, EVENT.bid_count, count)
     else:
-        put(mem, st.EV_ASK_OFF, off)
-        put(mem, st.EV_ASK_COUNT, count)
+        put(mem, EVENT.ask_off, off)
+        put(mem, EVENT.ask_count, count)
     return i
 
 
@@ -159,9 +168,9 @@ def field_event(mem: Words, i: int) -> int:
     length = end - i - 1
     one, two = word_at(mem, i + 1, length), word_at(mem, i + 9, length - 8)
     if length == 11 and one == V_DEPTH_1 and two == V_DEPTH_2:
-        mem[st.EV_KIND] = st.TOPIC_DEPTH
+        mem[EVENT.kind] = TOPIC_DEPTH
     elif length == 10 and one == V_TICKER_1 and two == V_TICKER_2:
-        mem[st.EV_KIND] = st.TOPIC_TICKER
+        mem[EVENT.kind] = TOPIC_TICKER
     elif length == 14 and one == V_SHUTDOWN_1 and two == V_SHUTDOWN_2:
         return CONTROL
     else:
@@ -177,8 +186,8 @@ def field_symbol(mem: Words, i: int) -> int:
     end = skip_string(mem, i + 1)
     if end < 0:
         return BAD
-    mem[st.EV_SYMBOL_BYTE] = i + 1
-    mem[st.EV_SYMBOL_LEN] = end - i - 1
+    mem[EVENT.symbol_byte] = i + 1
+    mem[EVENT.symbol_len] = end - i - 1
     return end + 1
 
 
@@ -188,7 +197,7 @@ def field_full(mem: Words, i: int) -> int:
     if not mark(mem, S_FULL):
         return BAD
     if word_at(mem, i, 4) == V_TRUE:
-        mem[st.EV_FULL] = 1
+        mem[EVENT.full] = 1
         return i + 4
     return i + 5 if word_at(mem, i, 5) == V_FALSE else BAD
 
@@ -200,29 +209,29 @@ def field_short(mem: Words, i: int, key: int) -> int:
     if key == K_B_LOWER:
         if c == OPEN_LIST:
             return field_levels(mem, i, S_BID, True)
-        return field_tick(mem, i, S_BID_PRICE, st.EV_TICK)
+        return field_tick(mem, i, S_BID_PRICE, EVENT.tick)
     if key == K_A_LOWER:
         if c == OPEN_LIST:
             return field_levels(mem, i, S_ASK, False)
-        return field_tick(mem, i, S_ASK_PRICE, st.EV_TICK + 4)
+        return field_tick(mem, i, S_ASK_PRICE, EVENT.tick + 4)
     if key == K_U_LOWER:
-        return field_integer(mem, i, S_LAST, st.EV_LAST)
+        return field_integer(mem, i, S_LAST, EVENT.last_id)
     if key == K_U_UPPER:
-        return field_integer(mem, i, S_FIRST, st.EV_FIRST)
+        return field_integer(mem, i, S_FIRST, EVENT.first_id)
     if key == K_PU:
-        return field_integer(mem, i, S_PREVIOUS, st.EV_PREVIOUS)
+        return field_integer(mem, i, S_PREVIOUS, EVENT.previous_id)
     if key == K_S_LOWER:
         return field_symbol(mem, i)
     if key == K_E_UPPER:
-        return field_integer(mem, i, S_TIME, st.EV_TIME)
+        return field_integer(mem, i, S_TIME, EVENT.time)
     if key == K_T_LOWER:
-        return field_integer(mem, i, S_TIME_2, st.EV_TIME_2)
+        return field_integer(mem, i, S_TIME_2, EVENT.time_2)
     if key == K_E_LOWER:
         return field_event(mem, i)
     if key == K_B_UPPER:
-        return field_tick(mem, i, S_BID_QTY, st.EV_TICK + 2)
+        return field_tick(mem, i, S_BID_QTY, EVENT.tick + 2)
     if key == K_A_UPPER:
-        return field_tick(mem, i, S_ASK_QTY, st.EV_TICK + 6)
+        return field_tick(mem, i, S_ASK_QTY, EVENT.tick + 6)
     return skip_scalar(mem, i)
 
 
@@ -232,7 +241,7 @@ def field_long(mem: Words, i: int, key: int, key_2: int, length: int, mode: int)
     whole = (length == 12 and key == K_LAST_1 and key_2 == K_LAST_2) or (length == 2 and key == K_ID)
     if mode == MODE_SNAPSHOT:
         if whole:
-            return field_integer(mem, i, S_LAST, st.EV_LAST)
+            return field_integer(mem, i, S_LAST, EVENT.last_id)
         if length == 4 and key in (K_BIDS, K_ASKS):
             if load1(mem, i) != OPEN_LIST:
                 return BAD
@@ -312,13 +321,13 @@ def scan_snapshot(mem: Words, length: int) -> int:
     """A REST order book (``lastUpdateId`` or ``id``, ``bids``, ``asks``) into the event; a ``TOPIC_*``."""
     clear_event(mem)
     end_frame(mem, length)
-    i = skip_space(mem, st.FRAME_BYTE)
+    i = skip_space(mem, FRAME_BYTE)
     if load1(mem, i) != OPEN:
-        return st.TOPIC_UNKNOWN
+        return TOPIC_UNKNOWN
     i = scan_fields(mem, i, MODE_SNAPSHOT)
     if i < 0 or not at_end(mem, i, length):
-        return st.TOPIC_UNKNOWN
+        return TOPIC_UNKNOWN
     wanted = S_LAST | S_BID | S_ASK
-    if mem[st.EV_SEEN] & wanted != wanted or mem[st.EV_LAST] <= 0:
-        return st.TOPIC_UNKNOWN
-    return st.TOPIC_SNAPSHOT
+    if mem[EVENT.seen_keys] & wanted != wanted or mem[EVENT.last_id] <= 0:
+        return TOPIC_UNKNOWN
+    return TOPIC_SNAPSHOT

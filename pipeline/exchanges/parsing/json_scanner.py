@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.book import memory as st
+from pipeline.book.memory import BOOKS, FRAME_BYTE, LEVEL, LEVEL_CAP
 from shm.bytewords import (
     byte_marks,
     digit_run,
@@ -29,7 +29,7 @@ from shm.words import Words
 
 BAD = -1
 OTHER = -2  # a topic that is not for books
-CONTROL = -3  # an answer or notice for the session
+CONTROL = -3  # an answer to a subscription, or a notice
 
 _POW10 = np.array([10**k for k in range(9)], dtype=np.int64)
 _SAFE = (2**63 - 1) // 10**8 - 1  # eight more digits always fit
@@ -63,7 +63,7 @@ V_NULL = packed("null")
 @njit
 def end_frame(mem: Words, length: int) -> None:
     """Puts the zero bytes behind a frame of ``length`` bytes that stop every scan."""
-    zero16(mem, st.FRAME_BYTE + length)
+    zero16(mem, FRAME_BYTE + length)
 
 
 @njit
@@ -191,12 +191,12 @@ def scan_level_object(mem: Words, i: int, level: int) -> int:
         if i < 0:
             return BAD
         if key == 0x70:
-            put(mem, level + st.LV_PRICE, value)
-            put(mem, level + st.LV_PRICE_DIGITS, digits)
+            put(mem, level + LEVEL.price, value)
+            put(mem, level + LEVEL.price_digits, digits)
             seen |= 1
         elif key == 0x73:
-            put(mem, level + st.LV_QTY, value)
-            put(mem, level + st.LV_QTY_DIGITS, digits)
+            put(mem, level + LEVEL.qty, value)
+            put(mem, level + LEVEL.qty_digits, digits)
             seen |= 2
         else:
             return BAD
@@ -246,10 +246,10 @@ def scan_usual_level(mem: Words, i: int, level: int) -> int:
     qty, qty_digits = short_decimal(mem, qty_at, qty_end)
     if digits < 0 or qty_digits < 0:
         return BAD
-    put(mem, level + st.LV_PRICE, price)
-    put(mem, level + st.LV_QTY, qty)
-    put(mem, level + st.LV_PRICE_DIGITS, digits)
-    put(mem, level + st.LV_QTY_DIGITS, qty_digits)
+    put(mem, level + LEVEL.price, price)
+    put(mem, level + LEVEL.qty, qty)
+    put(mem, level + LEVEL.price_digits, digits)
+    put(mem, level + LEVEL.qty_digits, qty_digits)
     return qty_end + 2
 
 
@@ -265,10 +265,10 @@ def scan_list_level(mem: Words, i: int, level: int) -> int:
     qty, qty_digits, i = scan_decimal(mem, skip_space(mem, i))
     if i < 0:
         return BAD
-    put(mem, level + st.LV_PRICE, price)
-    put(mem, level + st.LV_QTY, qty)
-    put(mem, level + st.LV_PRICE_DIGITS, digits)
-    put(mem, level + st.LV_QTY_DIGITS, qty_digits)
+    put(mem, level + LEVEL.price, price)
+    put(mem, level + LEVEL.qty, qty)
+    put(mem, level + LEVEL.price_digits, digits)
+    put(mem, level + LEVEL.qty_digits, qty_digits)
     return expect(mem, i, CLOSE_LIST)
 
 
@@ -277,7 +277,7 @@ def scan_levels(mem: Words, i: int, level: int) -> tuple[int, int]:
     """(index behind, number of levels) of a JSON array of levels; ``i`` at its bracket, ``level`` the first free
     raw level. Levels are ``["price","qty"]`` or ``{"p":…,"s":…}``, numbers quoted or bare."""
     count = 0
-    end = st.LEVELS + st.LEVEL_CAP * st.LEVEL_WORDS
+    end = BOOKS.levels + LEVEL_CAP * LEVEL.WORDS
     i = skip_space(mem, i + 1)
     if load1(mem, i) == CLOSE_LIST:
         return i + 1, 0
@@ -299,7 +299,7 @@ def scan_levels(mem: Words, i: int, level: int) -> tuple[int, int]:
         else:
             return BAD, 0
         count += 1
-        level += st.LEVEL_WORDS
+        level += LEVEL.WORDS
         c = load1(mem, i)
         if c != COMMA and c != CLOSE_LIST:
             i = skip_space(mem, i)
@@ -347,4 +347,4 @@ def skip_scalar(mem: Words, i: int) -> int:
 @njit
 def at_end(mem: Words, i: int, length: int) -> bool:
     """Nothing but white space between ``i`` and the end of the frame."""
-    return skip_space(mem, i) == st.FRAME_BYTE + length
+    return skip_space(mem, i) == FRAME_BYTE + length

@@ -11,18 +11,16 @@ Source: the venue sheets' market data sections (Binance spot and USDM, Gate.io s
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import msgspec
 
-from pipeline.book import memory as st
 from pipeline.book.codec import Decoded, Level, Number
+from pipeline.book.memory import SYMBOL_BYTES, TOPIC_DEPTH, TOPIC_SNAPSHOT, TOPIC_TICKER
 from pipeline.exchanges.parsing.json_scanner import NUMBER_LENGTH_MAX
 from pipeline.model.errors import ProtocolViolation
 
 _NUMBER = re.compile(rb"([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]{1,2}))?", re.ASCII)
 _INTEGER = re.compile(rb"(?:0|[1-9][0-9]*)", re.ASCII)
-_CONTROL_KEYS = ("result", "error", "code", "msg", "id")
 _ID_LIMIT = 2**63 - 1
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last: nested a thousand deep
 
@@ -110,7 +108,7 @@ def decode_ticker(fields: Raw, frame: bytes, *, symbol: str, time: int) -> Decod
     if last <= 0:
         raise violation("ticker id is not positive", frame)
     return Decoded(
-        topic=st.TOPIC_TICKER,
+        topic=TOPIC_TICKER,
         symbol=symbol,
         last=last,
         time=time,
@@ -136,7 +134,7 @@ def decode_update(fields: Raw, frame: bytes, *, symbol: str, time: int, linked: 
     if last <= 0 or first > last or (linked and previous > last):
         raise violation(f"ids out of order: U={first} u={last} pu={previous}", frame)
     return Decoded(
-        topic=st.TOPIC_DEPTH,
+        topic=TOPIC_DEPTH,
         symbol=symbol,
         first=first,
         last=last,
@@ -156,7 +154,7 @@ def time_of(fields: Raw, key: str) -> int:
 def symbol_of(fields: Raw, frame: bytes) -> str:
     """The value of ``s``; refused when missing or too long for the symbol table."""
     symbol = read_text(bytes(fields["s"])) if "s" in fields else ""
-    if not symbol or len(symbol.encode()) > st.SYMBOL_BYTES:
+    if not symbol or len(symbol.encode()) > SYMBOL_BYTES:
         raise violation("no usable symbol", frame)
     return symbol
 
@@ -171,14 +169,9 @@ def decode_snapshot(frame: bytes) -> Decoded:
     if last <= 0:
         raise violation("snapshot id is not positive", frame)
     return Decoded(
-        topic=st.TOPIC_SNAPSHOT,
+        topic=TOPIC_SNAPSHOT,
         first=last,
         last=last,
         bids=read_levels(bytes(fields["bids"])),
         asks=read_levels(bytes(fields["asks"])),
     )
-
-
-def control_or_other(fields: dict[str, Any]) -> int:
-    """The topic that the first telling key shows: an answer for the session, or a topic that is not for books."""
-    return st.TOPIC_CONTROL if any(key in fields for key in _CONTROL_KEYS) else st.TOPIC_OTHER

@@ -16,6 +16,8 @@ Number = str | int | Decimal  # venues write numbers as text or bare; decoders u
 
 
 class Decodes(Protocol[T_co]):
+    """A msgspec decoder of one type."""
+
     def decode(self, buf: Any, /) -> T_co: ...
 
 
@@ -59,8 +61,3 @@ def maybe_number(raw: msgspec.Raw, venue: str) -> Decimal | None:
         return number(text.decode("ascii"), venue)
     except UnicodeDecodeError:
         raise ProtocolViolation(f"{venue}: not a number: {printable(text)}", venue=venue) from None
-
-
-def whole_ms(value: Number, venue: str) -> int:
-    """Milliseconds from "1605176741123", "1605176741123.456" or a number."""
-    return int(number(value, venue))

@@ -1,4 +1,4 @@
-"""Waiting times between attempts: exponential, with jitter, bounded, so that many clients never knock in step."""
+"""Waiting times between attempts: exponential, with jitter, bounded, so that many clients do not retry in step."""
 
 from __future__ import annotations
 
@@ -24,10 +24,6 @@ class Backoff:
         self._cap_s = cap_s
         self._rng = rng or random.Random()
         self._attempt = 0
-
-    @property
-    def attempt(self) -> int:
-        return self._attempt
 
     def next_s(self, floor_s: float = 0.0) -> float:
         """Seconds to wait before the next attempt, at least ``floor_s``."""

@@ -1,4 +1,4 @@
-"""What a venue has counted of us, kept for the process that is born next: a small mapped file per process and venue.
+"""Request budgets that outlive their process: a small mapped file per process and venue.
 
 A killed process would forget its last second of orders, its weight of the last ten seconds and the silence that a 429
 or 418 asked for; its successor would begin with full budgets and be refused in the middle of a recovery. Pages belong
@@ -29,7 +29,7 @@ UNIT_SCALE = 1_000
 
 
 class BudgetMemory:
-    """Words of one file; one process writes it at a time. Raises OSError when it cannot be had."""
+    """The words (int64) of one file; one process writes it at a time. Raises OSError when it cannot be had."""
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -95,6 +95,7 @@ class Http1Connection(asyncio.Protocol):
 
     @property
     def open(self) -> bool:
+        """Connected, busy or not."""
         return self._transport is not None
 
     def send(self, payload: bytes, on_reply: OnReply, on_lost: OnLost, timeout_s: float = REPLY_TIMEOUT_S) -> int:
@@ -120,13 +121,14 @@ class Http1Connection(asyncio.Protocol):
             written = os.write(self._fd, payload)
         except BlockingIOError:
             written = 0
-        except OSError as error:  # reset by the venue and not yet told by the loop: the kernel took nothing
+        except OSError as error:  # reset by the venue, which the loop has not reported yet: the kernel took nothing
             self.close(type(error).__name__)
             raise VenueUnavailable("connection was reset before; nothing was sent") from None
         if written < len(payload):
             transport.write(payload[written:])
 
     def close(self, reason: str = "closed by us") -> None:
+        """Abort the connection; a request in flight ends with ``on_lost(reason)``."""
         self._broken = self._broken or reason
         if self._transport is not None:
             self._transport.abort()
@@ -218,6 +220,7 @@ class Http1Pool:
 
     @property
     def idle_count(self) -> int:
+        """Connections that could take a request now."""
         return sum(connection.idle for connection in self._connections)
 
     @property
@@ -234,6 +237,7 @@ class Http1Pool:
         ]
 
     async def close(self) -> None:
+        """Close every connection; requests in flight end with ``on_lost``."""
         for task in self._tasks:
             task.cancel()
         for task in self._tasks:

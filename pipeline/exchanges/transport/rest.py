@@ -1,10 +1,10 @@
-"""REST transport: one warm aiohttp session per venue, with the venue's budget in front and honest errors behind.
+"""REST transport: one warm aiohttp session per venue, behind the venue's request budget.
 
 What may be concluded from a failure is decided here and nowhere else:
 
 * nothing left this host (name, connect, TLS failed; our own budget said no) -> ``VenueUnavailable``
 * bytes may have left and no whole answer came (timeout, reset, oversized or cut reply) -> ``OutcomeUnknown``
-* a whole answer came -> ``HttpReply``; its dialect decides with :func:`raise_for_reply`
+* a whole answer came -> ``HttpReply``; the ``errors.py`` of its dialect decides
 
 Redirects are off (a signed request must never follow one), nothing is retried, no proxy variables are read, and
 compression is not offered (a small reply must not become a large one).
@@ -58,7 +58,7 @@ DEFINITIVE: Mapping[str, type[VenueRejected]] = {
 
 
 class ServerClock:
-    """The venue's clock, told once and carried on by CLOCK_MONOTONIC: steps of our wall clock do not move it."""
+    """The venue's last answer, carried on by CLOCK_MONOTONIC: steps of our wall clock do not move it."""
 
     __slots__ = ("_server_ms", "synced_mono_ns")
 
@@ -94,8 +94,6 @@ class RestTransport:
         self.throttle = throttle
         self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
-        self.requests = 0
-        self.rate_limited = 0
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:
@@ -127,7 +125,6 @@ class RestTransport:
         """Send a signed call at once. Error messages hold the path only: a query may hold a signature."""
         session = self._open()
         path = call.target.partition("?")[0]
-        self.requests += 1
         try:
             async with session.request(
                 call.method,
@@ -166,10 +163,10 @@ class RestTransport:
     def note_reply(self, reply: HttpReply) -> None:
         """Obey 429 and 418: silence for Retry-After."""
         if reply.status in (418, 429):
-            self.rate_limited += 1
             self.throttle.silence(retry_after_s(reply))
 
     async def close(self) -> None:
+        """Close the HTTP session; the next request opens a new one."""
         if self._session is not None:
             await self._session.close()
             self._session = None

@@ -97,6 +97,7 @@ class WsLink(WSListener):
 
     @property
     def is_open(self) -> bool:
+        """Frames can be sent."""
         return self._transport is not None
 
     def send_text(self, payload: bytes) -> int:
@@ -109,7 +110,7 @@ class WsLink(WSListener):
 
     async def reraise(self) -> None:
         """After the end: raise what a frame handler of ours raised. A bug must end the process, not look like a lost
-        connection; what the network or the venue did is told by ``on_close`` and raises nothing here."""
+        connection; what the network or the venue did is the reason that ``on_close`` gets, and raises nothing here."""
         if self._last_transport is not None:
             with contextlib.suppress(WSError, OSError, EOFError):
                 await self._last_transport.wait_disconnected()

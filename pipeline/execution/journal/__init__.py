@@ -38,7 +38,7 @@ from pipeline.execution.journal.format import (
     segment_indices,
     segment_path,
 )
-from pipeline.execution.journal.reader import JournalReader, read_journal
+from pipeline.execution.journal.reader import JournalReader, read_journal, segment_start
 from pipeline.execution.journal.segments import shrink
 from pipeline.execution.journal.writer import SEGMENT_BYTES_MIN, Journal, Place
 
@@ -56,5 +56,6 @@ __all__ = [
     "read_journal",
     "segment_indices",
     "segment_path",
+    "segment_start",
     "shrink",
 ]

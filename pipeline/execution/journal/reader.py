@@ -107,6 +107,15 @@ class JournalReader:
             self._view = None
 
 
+def segment_start(directory: Path, index: int) -> JournalPosition:
+    """Where a reader begins that wants segment ``index`` and what follows. Raises JournalError for a damaged header."""
+    view = SegmentView(segment_path(directory, index))
+    try:
+        return JournalPosition(index, FILE_HEADER_BYTES, view.first_seq, view.seed)
+    finally:
+        view.close()
+
+
 def read_journal(directory: Path) -> Iterator[JournalEntry]:
     """Every entry of the journal from its first segment on. Raises JournalError at a flip in the middle."""
     reader = JournalReader(directory)

@@ -75,7 +75,7 @@ class SegmentView:
         if offset + RECORD_HEADER_BYTES > self.size:
             return None
         header = self.map[offset : offset + RECORD_HEADER_BYTES]
-        if header[:4] == NO_MAGIC:  # SYNC journal.magic
+        if header[:4] == NO_MAGIC:  # SYNC journal.magic: acquire; the checksum guards the rest
             return None
         magic, version, kind, length, crc, got_seq, mono_ns, wall_ns, epoch, got_chain = RECORD_HEADER.unpack(header)
         if magic != RECORD_MAGIC:

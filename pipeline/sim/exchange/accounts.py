@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from pipeline.sim.exchange.decimals import ZERO
+from pipeline.sim.exchange.fees import FeeDeduction
 
 BOOK_ENTRIES_MAX = 20_000  # of an account's book
+ACCOUNT_MODES = ("classic", "multi_currency", "portfolio", "single_currency")
 
 
 @dataclass(slots=True)
@@ -46,13 +48,40 @@ class PositionClose:
     total_qty: Decimal
     entry_price: Decimal
     exit_price: Decimal
+    text: str  # of the order that closed it
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class ForcedClose:
+    """What the venue closed by itself. Quantities in base coin; ``position_qty`` is the position before, signed.
+
+    ``kind``: liquidation, adl or settlement. ``leverage`` 0 = cross margin. ``liq_price`` 0 = never.
+    """
+
+    kind: str
+    symbol: str
+    mode: str
+    order_id: int
+    position_qty: Decimal
+    closed_qty: Decimal
+    left_qty: Decimal  # of the position after
+    entry_price: Decimal
+    mark_price: Decimal
+    liq_price: Decimal
+    order_price: Decimal  # 0 = at the market
+    fill_price: Decimal  # average
+    margin: Decimal
+    leverage: Decimal
+    fee: Decimal
+    ts_ms: int
 
 
 @dataclass(slots=True, kw_only=True)
 class SimPosition:
     """Futures position. ``cost`` is the signed open cost: average entry = cost / qty, exact until divided.
 
-    ``mode``: single, dual_long or dual_short; ``extra_margin``: what was added by hand to its initial margin.
+    ``mode``: single, dual_long or dual_short. ``margin``: what backs it in isolated mode, initial margin at the fill
+    prices and what was added by hand; kept, but without meaning, in cross mode.
     """
 
     symbol: str
@@ -65,7 +94,8 @@ class SimPosition:
     updated_ms: int = 0
     update_seq: int = 0
     mode: str = "single"
-    extra_margin: Decimal = ZERO
+    is_cross: bool = False
+    margin: Decimal = ZERO
     span: PositionSpan = field(default_factory=PositionSpan)
 
     @property
@@ -124,8 +154,13 @@ class SimAccount:
     wallets: dict[str, Wallet] = field(default_factory=dict)
     positions: dict[str, SimPosition] = field(default_factory=dict)
     dual_side: bool = False
+    account_mode: str = "classic"  # one of ACCOUNT_MODES; shown, not simulated
     book: deque[BookEntry] = field(default_factory=lambda: deque(maxlen=BOOK_ENTRIES_MAX))
     closes: list[PositionClose] = field(default_factory=list)
+    forced: list[ForcedClose] = field(default_factory=list)
+    default_leverage: Decimal = Decimal(10)  # of contracts that were never set
+    default_cross: bool = False
+    fee_deduction: FeeDeduction | None = None
 
     @property
     def api_key(self) -> str:

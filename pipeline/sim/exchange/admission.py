@@ -10,10 +10,10 @@ from decimal import Decimal
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce, TradingStatus
 from pipeline.sim.exchange.accounts import SimAccount
 from pipeline.sim.exchange.decimals import PPM, ZERO
+from pipeline.sim.exchange.futures.positions import mode_of, position_of
 from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.order_book import ASK, BID, SimBook
 from pipeline.sim.exchange.orders import RejectReason, SimOrderRequest, SimReject
-from pipeline.sim.exchange.positions import mode_of, position_of
 
 
 def check_status(row: SimInstrument, request: SimOrderRequest, now_ms: int) -> None:
@@ -22,6 +22,8 @@ def check_status(row: SimInstrument, request: SimOrderRequest, now_ms: int) -> N
         raise SimReject(RejectReason.EXPIRED, f"now={now_ms} expiry={request.expiry_wall_ms}")
     if row.status is TradingStatus.HALTED:
         raise SimReject(RejectReason.SYMBOL_HALTED, row.symbol)
+    if row.only_reduces and not (request.reduce_only or request.close_position):
+        raise SimReject(RejectReason.SYMBOL_HALTED, f"{row.symbol} is being delisted: reduce-only")
     barred = {TradingStatus.BUY_ONLY: OrderSide.SELL, TradingStatus.SELL_ONLY: OrderSide.BUY}.get(row.status)
     if barred is request.side:
         raise SimReject(RejectReason.SIDE_BARRED, f"{row.symbol} is {row.status.name}")

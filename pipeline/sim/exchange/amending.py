@@ -15,11 +15,11 @@ from pipeline.model.enums import OrderKind, OrderSide
 from pipeline.sim.exchange.accounts import SimAccount
 from pipeline.sim.exchange.admission import check_limits, check_status, check_unfillable
 from pipeline.sim.exchange.decimals import ZERO
+from pipeline.sim.exchange.futures.positions import mode_of
 from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.matching_engine import MatchingEngine
 from pipeline.sim.exchange.order_book import ASK, BID
 from pipeline.sim.exchange.orders import RejectReason, SimAmendRequest, SimOrder, SimOrderRequest, SimReject
-from pipeline.sim.exchange.positions import mode_of
 from pipeline.sim.exchange.settlement import opening_qty
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from pipeline.model.enums import OrderSide
-from pipeline.sim.exchange.accounts import SimPosition
+from pipeline.sim.exchange.accounts import ForcedClose, PositionClose, SimPosition
 from pipeline.sim.exchange.instruments import Level
 from pipeline.sim.exchange.orders import SimOrder, SimTrade
 
@@ -85,7 +85,8 @@ class TradeEvent:
 class BalanceEvent:
     """``change`` is of the total (free + locked) except for order-create/-cancel, where only ``locked_change`` moves.
 
-    ``reason``: order-create, order-update, order-match, order-cancel, fee, pnl, fund, deposit, withdraw.
+    ``reason``: order-create, order-update, order-match, order-cancel, fee, trade-fee-deduct, point-fee, pnl, fund,
+    deposit, withdraw.
     """
 
     asset: str
@@ -107,5 +108,21 @@ class PositionEvent:
     ts_ms: int
 
 
-AccountEvent = OrderEvent | TradeEvent | BalanceEvent | PositionEvent
+@dataclass(slots=True, frozen=True)
+class ForcedEvent:
+    """The venue has closed a position or a part of it by itself."""
+
+    close: ForcedClose
+    ts_ms: int
+
+
+@dataclass(slots=True, frozen=True)
+class CloseEvent:
+    """A position went back to flat."""
+
+    close: PositionClose
+    ts_ms: int
+
+
+AccountEvent = OrderEvent | TradeEvent | BalanceEvent | PositionEvent | ForcedEvent | CloseEvent
 AccountCallback = Callable[[AccountEvent], None]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
 
 import msgspec
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce, TradingStatus
+from pipeline.sim.exchange.accounts import ACCOUNT_MODES, SimAccount
 from pipeline.sim.exchange.decimals import ZERO
 from pipeline.sim.exchange.faults import ACTION_KINDS, BadFault, FaultRule
+from pipeline.sim.exchange.futures.delisting import announce
 from pipeline.sim.exchange.instruments import SimInstrument
+from pipeline.sim.exchange.latency import NS_PER_MS
 from pipeline.sim.exchange.orders import SimOrderRequest, SimReject
 from pipeline.sim.exchange.venue import SimVenue
+
+_FORCED = {"liquidate": "liquidation", "adl": "adl"}
 
 
 def apply_action(venues: dict[str, SimVenue], rule: FaultRule) -> int:
@@ -30,6 +35,8 @@ def apply_action(venues: dict[str, SimVenue], rule: FaultRule) -> int:
             touched += 1
         elif rule.kind in ("withdraw", "deposit"):
             touched += _move_money(venue, rule)
+        elif rule.kind == "change_mode":
+            touched += _change_mode(venue, rule.text)
         elif rule.kind in ("close_wallet", "open_wallet"):
             touched += _switch_wallet(venue, rule)
         else:
@@ -45,6 +52,32 @@ def _move_money(venue: SimVenue, rule: FaultRule) -> int:
             venue.settlement.external(account, rule.asset, amount, rule.kind)
             touched += 1
     return touched
+
+
+def _change_mode(venue: SimVenue, mode: str) -> int:
+    if mode not in (*ACCOUNT_MODES, "single", "dual"):
+        raise BadFault(f"change_mode wants single, dual or one of {ACCOUNT_MODES} as text: text={mode!r}")
+    accounts = list({id(one): one for one in venue.accounts.values()}.values())
+    for account in accounts:
+        if mode in ACCOUNT_MODES:
+            account.account_mode = mode
+        elif any(row.qty for row in account.positions.values()) or venue.open_orders(account):
+            raise BadFault(f"change_mode {mode}: the account has positions or orders")
+        else:
+            account.dual_side = mode == "dual"
+    return len(accounts)
+
+
+def _change_leverage(venue: SimVenue, account: SimAccount, symbol: str, rule: FaultRule) -> None:
+    if rule.text not in ("", "isolated", "cross"):
+        raise BadFault(f"change_leverage wants isolated or cross as text: text={rule.text!r}")
+    leverage, is_cross = Decimal(str(rule.amount)), rule.text == "cross" if rule.text else None
+    if leverage < 1:
+        raise BadFault(f"change_leverage wants an amount from 1: amount={rule.amount}")
+    try:
+        venue.set_leverage(account, symbol, leverage, is_cross=is_cross)
+    except SimReject as refusal:
+        raise BadFault(str(refusal)) from refusal
 
 
 def _switch_wallet(venue: SimVenue, rule: FaultRule) -> int:
@@ -69,17 +102,56 @@ def _act_on_symbols(venue: SimVenue, rule: FaultRule) -> int:
             row.status = TradingStatus.TRADING
         elif rule.kind == "funding" and row.is_futures:
             venue.apply_funding(symbol)
+        elif rule.kind == "announce_delisting":
+            starts_in_ns, lasts_ns = int(rule.delay_ms * NS_PER_MS), int(rule.duration_ms * NS_PER_MS)
+            announce(venue, symbol, starts_in_ns=starts_in_ns, lasts_ns=lasts_ns)
+        elif rule.kind == "change_fee":
+            _change_fee(row, rule)
         elif rule.kind in ("change_tick", "change_lot"):
             _change_row(row, rule)
         elif rule.kind == "manual_order":
-            _manual_order(venue, symbol, Decimal(str(rule.amount)))
+            _manual_order(venue, row, rule)
         else:
             for account in {id(one): one for one in venue.accounts.values()}.values():
                 if rule.kind == "cancel_orders":
                     venue.cancel_all(account, symbol)
-                elif rule.kind == "liquidate" and row.is_futures:
-                    venue.force_close(account, symbol, "liquidated")
+                elif rule.kind == "change_leverage" and row.is_futures:
+                    _change_leverage(venue, account, symbol, rule)
+                elif rule.kind in _FORCED and row.is_futures:
+                    price = _price(rule.text) if rule.kind == "adl" and rule.text else None
+                    venue.force_close(account, symbol, _FORCED[rule.kind], qty=_base_qty(row, rule), price=price)
     return touched
+
+
+def _change_fee(row: SimInstrument, rule: FaultRule) -> None:
+    taker, maker = Decimal(str(rule.amount)), _number(rule.text) if rule.text else Decimal(row.maker_fee_ppm)
+    if taker != int(taker) or maker is None or maker != int(maker):
+        raise BadFault(f"change_fee wants whole ppm: amount={rule.amount} text={rule.text!r}")
+    row.taker_fee_ppm, row.maker_fee_ppm = int(taker), int(maker)
+
+
+def _base_qty(row: SimInstrument, rule: FaultRule) -> Decimal:
+    """``amount`` in base coins, 0 = all; raises ``BadFault`` off the book's unit."""
+    qty = Decimal(str(rule.amount))
+    if qty < 0 or qty % row.unit:
+        raise BadFault(f"{rule.kind} wants an amount from 0 in steps of {row.unit} {row.base}: amount={rule.amount}")
+    return qty
+
+
+def _price(text: str) -> Decimal:
+    price = _number(text)
+    if price is None or price <= 0:
+        raise BadFault(f"adl wants a price as text: text={text!r}")
+    return price
+
+
+def _number(text: str) -> Decimal | None:
+    """A finite number, or None."""
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        return None
+    return value if value.is_finite() else None
 
 
 def _change_row(row: SimInstrument, rule: FaultRule) -> None:
@@ -92,13 +164,28 @@ def _change_row(row: SimInstrument, rule: FaultRule) -> None:
         row.coarsen_lot(int(factor))
 
 
-def _manual_order(venue: SimVenue, symbol: str, amount: Decimal) -> None:
-    account = next(iter(venue.accounts.values()))
-    side = OrderSide.BUY if amount > 0 else OrderSide.SELL
+def _manual_order(venue: SimVenue, row: SimInstrument, rule: FaultRule) -> None:
+    account, amount = next(iter(venue.accounts.values())), Decimal(str(rule.amount))
+    price = _order_price(row, str(rule.price), is_buy=amount > 0) if rule.price else ZERO
     request = SimOrderRequest(
-        symbol=symbol, side=side, kind=OrderKind.MARKET, tif=TimeInForce.IOC, qty=abs(amount), client_id=""
+        symbol=row.symbol,
+        side=OrderSide.BUY if amount > 0 else OrderSide.SELL,
+        kind=OrderKind.LIMIT if price else OrderKind.MARKET,
+        tif=TimeInForce.GTC if price else TimeInForce.IOC,
+        qty=abs(amount),
+        price=price,
+        client_id=venue.client_id_prefix + rule.client_id if rule.client_id else "",
     )
     try:
         venue.place(account, request)
     except SimReject as refusal:
         raise BadFault(str(refusal)) from refusal
+
+
+def _order_price(row: SimInstrument, text: str, *, is_buy: bool) -> Decimal:
+    """A number, or percent from the mark, to the tick that is further from it."""
+    value = _number(text.removesuffix("%"))
+    price = row.reference_price() * (1 + value / 100) if value is not None and text.endswith("%") else value
+    if price is None or price <= 0:
+        raise BadFault(f"manual_order wants a price, or percent from the mark: price={text!r}")
+    return (price / row.tick).to_integral_value(ROUND_FLOOR if is_buy else ROUND_CEILING) * row.tick

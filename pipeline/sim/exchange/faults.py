@@ -1,7 +1,8 @@
 """Fault rules: what to break, where, how often. Rules come from ``POST /faults``, a scenario file or a test.
 
 A rule names a ``kind``, the ``venue`` and the ``target`` it hits ("*" = any), lets ``after`` matches pass, then hits
-``count`` matches (0 = all) with ``probability``, within ``duration_ms`` of its arming (0 = for ever).
+``count`` matches (0 = all) with ``probability``, within ``duration_ms`` of its arming (0 = for ever). ``at_s`` puts
+off the arming, or what is done at once, by so many seconds.
 
 | kind | target | what happens |
 |---|---|---|
@@ -25,9 +26,17 @@ A rule names a ``kind``, the ``venue`` and the ``target`` it hits ("*" = any), l
 | disconnect | public, private, all | sockets closed now |
 | halt_symbol / resume_symbol, close_wallet / open_wallet | symbol / asset | instrument status, coin switches |
 | withdraw / deposit | asset | ``amount`` leaves or enters without a request of the client |
-| cancel_orders, liquidate, funding | symbol | what the venue does by itself |
-| manual_order | symbol | a market order of ``amount`` base coins (negative sells) by another client of the account |
+| cancel_orders, funding | symbol | what the venue does by itself |
+| liquidate | symbol | positions are closed at the market; ``amount`` base coins of each, 0 = all |
+| adl | symbol | the same off the book, at the price in ``text`` (default the mark) |
+| manual_order | symbol | an order of ``amount`` base coins (negative sells) by another client of the account: at the
+  market, or resting at ``price`` (a number, or percent from the mark as in -3%); ``client_id``: its own, without the
+  venue's prefix |
 | change_tick, change_lot | symbol | the instrument row's tick or lot times ``amount`` (a whole number) |
+| change_fee | symbol | the account pays ``amount`` ppm as taker, ``text`` ppm as maker (default: as before) |
+| change_leverage | symbol | another client sets leverage ``amount`` and, by ``text``, isolated or cross |
+| change_mode | - | another client sets the mode in ``text``: single, dual; classic, multi_currency, portfolio, ... |
+| announce_delisting | symbol | reduce-only after ``delay_ms``, then for ``duration_ms``; settlement at the end |
 | burst | - | ``amount`` market events at once on every listing of the venue |
 | clock_skew | - | the venue's clock moves by ``delay_ms`` (may be negative) |
 """
@@ -82,10 +91,15 @@ ACTION_KINDS = frozenset(
         "deposit",
         "cancel_orders",
         "liquidate",
+        "adl",
         "funding",
         "manual_order",
         "change_tick",
         "change_lot",
+        "change_fee",
+        "change_leverage",
+        "change_mode",
+        "announce_delisting",
         "burst",
         "clock_skew",
     }
@@ -152,6 +166,9 @@ class FaultRule:
     text: str = ""
     asset: str = ""
     amount: str = "0"
+    price: str = ""
+    client_id: str = ""
+    at_s: float = 0.0
     rule_id: int = 0
     armed_ns: int = 0
     seen: int = 0
@@ -161,7 +178,7 @@ class FaultRule:
     def parse(cls, raw: dict[str, Any]) -> FaultRule:
         """Raises ``BadFault`` for an unknown kind or field."""
         allowed = {"venue", "target", "symbol", "after", "count", "probability", "duration_ms", "delay_ms", "status"}
-        allowed |= {"kind", "retry_after_s", "reason", "text", "asset", "amount"}
+        allowed |= {"kind", "retry_after_s", "reason", "text", "asset", "amount", "price", "client_id", "at_s"}
         unknown = sorted(set(raw) - allowed)
         if unknown:
             raise BadFault(f"unknown fault fields: {unknown}; known: {sorted(allowed)}")

@@ -59,4 +59,6 @@ class History:
         before = [state for noted_ns, state in states if noted_ns <= at_ns]
         if before:
             return before[-1].copy()
-        return SimPosition(symbol=position.symbol, mode=position.mode, leverage=position.leverage)
+        return SimPosition(
+            symbol=position.symbol, mode=position.mode, leverage=position.leverage, is_cross=position.is_cross
+        )

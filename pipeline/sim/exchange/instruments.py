@@ -16,8 +16,26 @@ from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.structs import CoinIdentity
 from pipeline.sim.exchange.decimals import ONE, ZERO
 from pipeline.sim.exchange.orders import RejectReason, SimReject
+from pipeline.sim.exchange.paths import Path
 
 Level = tuple[int, int]  # (price in ticks, quantity in units); quantity 0 in a delta deletes the level
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class RiskTier:
+    """One risk limit tier of a contract: positions up to ``cap`` quote coins of value.
+
+    Maintenance margin = value x ``maintenance_rate`` - ``deduction``.
+    """
+
+    cap: Decimal
+    initial_rate: Decimal
+    maintenance_rate: Decimal
+    leverage_max: int
+    deduction: Decimal = ZERO
+
+
+DEFAULT_RISK_LIMIT = Decimal(1_000_000)  # cap that the only tier of a contract shows
 
 
 @dataclass(slots=True)
@@ -51,8 +69,14 @@ class SimInstrument:
     funding_rate: Decimal = ZERO
     funding_interval_s: int = 0
     funding_next_s: int = 0  # wall seconds
+    funding_path: Path = ()  # (seconds since the venue's start, rate): the rate follows it
     leverage_max: int = 100
     maintenance_rate: Decimal = Decimal("0.005")
+    risk_tiers: tuple[RiskTier, ...] = ()  # rising caps; empty = one tier of the two fields above
+    delisting_s: int = 0  # wall seconds of an announced delisting: reduce-only from here (0 = none)
+    delisted_s: int = 0  # its end
+    only_reduces: bool = False  # between the two
+    is_delisted: bool = False
     reference: Callable[[], Decimal] | None = None  # set by the venue: mark price now
     price_digits: int = field(init=False)
     qty_digits: int = field(init=False)
@@ -83,6 +107,21 @@ class SimInstrument:
     def fee_asset_is_base_on_buy(self) -> bool:
         """True where fees are taken from what is received, so that a buy pays in base coin."""
         return self.fee_rule is FeeAssetRule.RECEIVED
+
+    @property
+    def tiers(self) -> tuple[RiskTier, ...]:
+        """The risk limit tiers, at least one. Values above the last cap stay in the last tier."""
+        if self.risk_tiers:
+            return self.risk_tiers
+        initial = round(ONE / self.leverage_max, 8)
+        return (
+            RiskTier(
+                cap=DEFAULT_RISK_LIMIT,
+                initial_rate=initial,
+                maintenance_rate=self.maintenance_rate,
+                leverage_max=self.leverage_max,
+            ),
+        )
 
     def reference_price(self) -> Decimal:
         """Mark (futures) or last mid (spot) now; 0 before the market has started."""

@@ -17,11 +17,11 @@ from pipeline.sim.exchange.admission import (
 )
 from pipeline.sim.exchange.decimals import ZERO
 from pipeline.sim.exchange.events import OrderEvent, TradeEvent
+from pipeline.sim.exchange.futures.positions import mode_of
 from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_MS
 from pipeline.sim.exchange.order_book import ASK, BID, Resting, SimBook
 from pipeline.sim.exchange.orders import OrderStatus, RejectReason, SimOrder, SimOrderRequest, SimReject, SimTrade
-from pipeline.sim.exchange.positions import mode_of
 from pipeline.sim.exchange.settlement import opening_qty
 from pipeline.sim.exchange.venue_core import VenueCore
 
@@ -274,17 +274,29 @@ class MatchingEngine(VenueCore):
         *,
         is_maker: bool,
         trade_id: int = 0,
+        off_book: bool = False,
     ) -> int:
-        """One execution: money, order totals, ledger, private push, public trade (unless it has an id already)."""
+        """One execution: money, order totals, ledger, private push, public trade (unless it has an id already).
+
+        ``off_book``: between the venue and the account; the book and the public trades know nothing of it.
+        """
         price, qty = row.price(ticks), row.qty(units)
         taker = order.side if not is_maker else OrderSide(-order.side)
+        if off_book:
+            self._trade_seq += 1
+            trade_id = self._trade_seq
         trade_id = trade_id or self.publish_trade(row.symbol, ticks, units, taker)
         order.filled_qty += qty
         order.filled_quote += price * qty
-        order.last_fill_qty, order.last_fill_price = qty, price
+        order.last_fill_qty = qty
+        if row.is_futures:
+            self._position_changes(account)
         move = self.settlement.fill_futures if row.is_futures else self.settlement.fill_spot
         settled = move(account, row, order, price, qty, is_maker, trade_id)
-        order.fees[settled.fee_asset] = order.fees.get(settled.fee_asset, ZERO) + settled.fee
+        fees = settled.fees
+        order.fees[fees.asset] = order.fees.get(fees.asset, ZERO) + fees.amount
+        if fees.coin:
+            order.coin_fees[fees.coin] = order.coin_fees.get(fees.coin, ZERO) + fees.coin_amount
         order.status = OrderStatus.PARTIALLY_FILLED
         order.updated_ms = self.now_ms()
         order.update_seq += 1
@@ -297,38 +309,50 @@ class MatchingEngine(VenueCore):
             price=price,
             qty=qty,
             quote=price * qty,
-            fee=settled.fee,
-            fee_asset=settled.fee_asset,
+            fee=fees.amount,
+            fee_asset=fees.asset,
+            coin_fee=fees.coin_amount,
+            coin_asset=fees.coin,
             is_maker=is_maker,
             ts_ms=order.updated_ms,
             realised_pnl=settled.realised_pnl,
             close_qty=settled.close_qty,
+            text=order.text,
         )
         self._trades.setdefault(account.uid, []).append(trade)
+        self._record_fill(account, row, order, trade)
+        self._push(account, TradeEvent(trade, order.copy(), order.updated_ms))
+        for callback in () if off_book else self.on_own_fill:
+            callback(row.symbol, order.side, ticks, units)
+        return trade_id
+
+    def _record_fill(self, account: SimAccount, row: SimInstrument, order: SimOrder, trade: SimTrade) -> None:
         self.ledger.append(
             "fill",
             self.name,
             uid=account.uid,
-            trade_id=str(trade_id),
+            trade_id=str(trade.trade_id),
             order_id=str(order.order_id),
-            wire_trade_id=self.trade_id_text(trade_id),
+            wire_trade_id=self.trade_id_text(trade.trade_id),
             wire_order_id=self.order_id_text(order.order_id),
             client_id=order.client_id,
             symbol=row.symbol,
             side=order.side.name.lower(),
-            price=price,
-            qty=qty,
+            price=trade.price,
+            qty=trade.qty,
             quote=trade.quote,
             fee=trade.fee,
             fee_asset=trade.fee_asset,
-            is_maker=is_maker,
+            coin_fee=trade.coin_fee,
+            coin_asset=trade.coin_asset,
+            is_maker=trade.is_maker,
             realised_pnl=trade.realised_pnl,
+            forced=order.forced,
             book_id=self.books[row.symbol].update_id,
         )
-        self._push(account, TradeEvent(trade, order.copy(), order.updated_ms))
-        for callback in self.on_own_fill:
-            callback(row.symbol, order.side, ticks, units)
-        return trade_id
+
+    def _position_changes(self, account: SimAccount) -> None:
+        """A hook: a futures fill of the account."""
 
     def _update(self, account: SimAccount, row: SimInstrument, order: SimOrder) -> None:
         self._release(account, row, order)
@@ -378,6 +402,7 @@ class MatchingEngine(VenueCore):
             status=order.status.value,
             finish_as=order.finish_as,
             reduce_only=order.reduce_only,
+            forced=order.forced,
             book_id=order.book_id,
         )
 

@@ -27,6 +27,7 @@ class RejectReason(StrEnum):
     NO_LIQUIDITY = "no_liquidity"  # market order on an empty side
     INSUFFICIENT_BALANCE = "insufficient_balance"  # spot
     INSUFFICIENT_MARGIN = "insufficient_margin"  # futures
+    WOULD_LIQUIDATE = "would_liquidate"  # futures: the position would be liquidated at once
     POST_ONLY_WOULD_TAKE = "post_only_would_take"
     FOK_NOT_FILLED = "fok_not_filled"
     REDUCE_ONLY = "reduce_only"  # would open or increase, or nothing to reduce
@@ -120,20 +121,22 @@ class SimOrder:
     reduce_only: bool = False
     is_close: bool = False
     amend_text: str = ""
+    forced: str = ""  # liquidation, adl, settlement: an order of the venue itself
+    text: str = ""  # of a forced order, which has no client id
     status: OrderStatus = OrderStatus.NEW
     finish_as: str = (
         "open"  # open filled cancelled ioc fok poc stp reduce_only reduce_out liquidated auto_deleveraged expired
     )
     filled_qty: Decimal = ZERO
     filled_quote: Decimal = ZERO  # sum of price x base quantity
-    fees: dict[str, Decimal] = field(default_factory=dict)
+    fees: dict[str, Decimal] = field(default_factory=dict)  # plain ones, by asset
+    coin_fees: dict[str, Decimal] = field(default_factory=dict)  # paid in a deduction coin
     created_ms: int = 0
     updated_ms: int = 0
     finished_ms: int = 0
     update_seq: int = 0  # +1 at each change
     book_id: int = 0  # the book's update id that the order met on arrival
     last_fill_qty: Decimal = ZERO
-    last_fill_price: Decimal = ZERO
 
     @property
     def is_open(self) -> bool:
@@ -152,12 +155,12 @@ class SimOrder:
 
     def copy(self) -> SimOrder:
         """A copy that later fills do not change."""
-        return replace(self, fees=dict(self.fees))
+        return replace(self, fees=dict(self.fees), coin_fees=dict(self.coin_fees))
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class SimTrade:
-    """One execution of an own order."""
+    """One execution of an own order. ``text``: of a forced order, which has no client id."""
 
     trade_id: int
     order_id: int
@@ -167,9 +170,12 @@ class SimTrade:
     price: Decimal
     qty: Decimal  # base coin
     quote: Decimal
-    fee: Decimal  # positive = paid
+    fee: Decimal  # positive = paid; the plain part
     fee_asset: str
     is_maker: bool
     ts_ms: int
     realised_pnl: Decimal = ZERO
     close_qty: Decimal = ZERO  # part that reduced a position
+    text: str = ""
+    coin_fee: Decimal = ZERO  # the part that was paid in a deduction coin
+    coin_asset: str = ""

@@ -1,48 +1,33 @@
 """Money of one simulated venue: locks, fees, fills into wallets or positions, margin, funding. Exact Decimals.
 
 Every movement is posted to the ledger as a double entry before the wallet changes, so the ledger can prove each
-balance. Fees are charged per fill at the account's tier, rounded up to 12 digits; in the received asset
-or in quote by the instrument's rule. A futures wallet holds the realised balance; what is available is computed
-from it, the marks and the margins (cross margin, one-way mode).
+balance. Fees are charged per fill at the account's tier, rounded up to 12 digits; in the received asset or in quote by
+the instrument's rule, or in a deduction coin (``fees``). A futures wallet holds the realised balance; what is available
+is computed from it, the marks and the margins (``margin``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, ROUND_UP, Decimal
 
 from pipeline.model.enums import OrderSide
 from pipeline.sim.exchange.accounts import BookEntry, SimAccount, SimPosition
 from pipeline.sim.exchange.decimals import MONEY_STEP, PPM, ZERO
-from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, PositionEvent
+from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, CloseEvent, PositionEvent
+from pipeline.sim.exchange.fees import POINTS, FillFee, fill_fee, plain_fee
+from pipeline.sim.exchange.futures.margin import MarginAccount, initial_margin, valued
+from pipeline.sim.exchange.futures.positions import apply_fill, mode_of, position_of, positions_of, record_span
 from pipeline.sim.exchange.history import History
 from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.orders import RejectReason, SimOrder, SimReject
-from pipeline.sim.exchange.positions import apply_fill, mode_of, position_of, positions_of, record_span
 from pipeline.sim.exchange.venue_ledger import Posting, VenueLedger
 
 
 @dataclass(slots=True, frozen=True)
-class MarginAccount:
-    """A futures wallet as the venue shows it; all in the settlement asset."""
-
-    total: Decimal  # realised balance
-    unrealised_pnl: Decimal
-    position_margin: Decimal
-    order_margin: Decimal
-    available: Decimal  # may be used for new orders; never below 0
-
-    @property
-    def equity(self) -> Decimal:
-        """Realised balance and unrealised PnL."""
-        return self.total + self.unrealised_pnl
-
-
-@dataclass(slots=True, frozen=True)
 class Settled:
-    fee: Decimal
-    fee_asset: str
+    fees: FillFee
     realised_pnl: Decimal
     close_qty: Decimal
 
@@ -55,7 +40,9 @@ class Settlement:
         push: Callable[[SimAccount, AccountEvent], None],
         now_ms: Callable[[], int],
         mono_ns: Callable[[], int],
+        settle_asset: str,
     ) -> None:
+        self._settle_asset = settle_asset
         self._mono_ns = mono_ns
         self.history = History()
         self._venue = venue
@@ -158,14 +145,44 @@ class Settlement:
         )
         in_base = instrument.fee_asset_is_base_on_buy and order.side is OrderSide.BUY
         fee_asset, basis = (instrument.base, qty) if in_base else (instrument.quote, quote)
-        fee = _fee(instrument, basis, is_maker)
+        value = basis * price if in_base else basis
+        fees = self._fees(account, instrument, order, basis, fee_asset, value, is_maker)
+        fee = fees.amount
         if fee:
             self._apply(account, "fee", ref, [(user, fee_asset, -fee), ("fees", fee_asset, fee)], order, trade_id)
         fee_of = {fee_asset: fee}
         for asset, delta in ((instrument.base, base_delta), (instrument.quote, quote_delta)):
             change = delta - fee_of.get(asset, ZERO)
             self._balance(account, asset, change, ZERO, "order-match", instrument.symbol, order.order_id)
-        return Settled(fee, fee_asset, ZERO, ZERO)
+        self._take_coin(account, fees, order, trade_id)
+        return Settled(fees, ZERO, ZERO)
+
+    def _fees(
+        self,
+        account: SimAccount,
+        instrument: SimInstrument,
+        order: SimOrder,
+        basis: Decimal,
+        asset: str,
+        value: Decimal,
+        is_maker: bool,
+    ) -> FillFee:
+        """``value``: of ``basis`` in quote. Only fees that are worth settlement coins can be paid in another coin."""
+        if order.forced in ("adl", "settlement"):  # nothing is known of a fee on these: none is taken
+            return FillFee(ZERO, asset)
+        fee = plain_fee(instrument, basis, is_maker)
+        deduction = account.fee_deduction
+        if deduction is None or order.forced or instrument.quote != self._settle_asset:
+            return FillFee(fee, asset)
+        worth = plain_fee(instrument, value, is_maker)
+        return fill_fee(fee, asset, worth, deduction, account.wallet(deduction.coin).free)
+
+    def _take_coin(self, account: SimAccount, fees: FillFee, order: SimOrder, trade_id: int) -> None:
+        if fees.coin_amount:
+            reason, amount = "point-fee" if fees.coin == POINTS else "trade-fee-deduct", fees.coin_amount
+            postings = [(f"user:{account.uid}", fees.coin, -amount), ("fees", fees.coin, amount)]
+            self._apply(account, reason, f"trade:{trade_id}", postings, order, trade_id)
+            self._balance(account, fees.coin, -amount, ZERO, reason, order.symbol, order.order_id)
 
     def _release_for_fill(self, account: SimAccount, order: SimOrder, base: Decimal, quote: Decimal) -> None:
         """Frees, from this order's lock, exactly what the fill is about to spend."""
@@ -189,7 +206,7 @@ class Settlement:
         order_margin = sum(
             (margin for order_id, margin in self._held_margin.items() if self._margin_owner[order_id] is account), ZERO
         )
-        return valued(account.wallet(asset).total, held, marks, order_margin)
+        return valued(account.wallet(asset).total, held, marks, order_margin, instruments)
 
     def reserve_margin(
         self, account: SimAccount, order: SimOrder, opening_notional: Decimal, leverage: Decimal, available: Decimal
@@ -250,12 +267,13 @@ class Settlement:
         before = position.qty
         realised, closed = apply_fill(position, price, qty * int(order.side))
         user, ref, asset = f"user:{account.uid}", f"trade:{trade_id}", instrument.quote
-        fee = _fee(instrument, price * qty, is_maker)
+        fees = self._fees(account, instrument, order, price * qty, asset, price * qty, is_maker)
+        fee = fees.amount
         if not before:
             position.span.start(position, self._now_ms())
         position.realised_pnl += realised
         position.paid_fees += fee
-        record_span(
+        ended = record_span(
             account,
             position,
             before=before,
@@ -263,6 +281,7 @@ class Settlement:
             closed=closed,
             opened=qty - closed,
             now_ms=self._now_ms(),
+            text=order.text or order.client_id or "api",
         )
         symbol, order_id = instrument.symbol, order.order_id
         if realised:
@@ -271,8 +290,11 @@ class Settlement:
         if fee:
             self._apply(account, "fee", ref, [(user, asset, -fee), ("fees", asset, fee)], order, trade_id)
             self._balance(account, asset, -fee, ZERO, "fee", symbol, order_id)
+        self._take_coin(account, fees, order, trade_id)
         self._position(account, position)
-        return Settled(fee, asset, realised, closed)
+        if ended is not None:
+            self._push(account, CloseEvent(ended, self._now_ms()))
+        return Settled(fees, realised, closed)
 
     def fund(self, account: SimAccount, instrument: SimInstrument, mark: Decimal, rate: Decimal) -> None:
         """Pays (long, positive rate) or receives funding on what is open."""
@@ -290,10 +312,36 @@ class Settlement:
 
     def add_margin(self, account: SimAccount, position: SimPosition, change: Decimal, available: Decimal) -> None:
         """Moves money into (or out of) one position's margin by hand; raises ``SimReject`` when it is not there."""
-        if change > available or position.extra_margin + change < 0:
+        least = abs(position.cost) / position.leverage if change < 0 else ZERO
+        if change > available or position.margin + change < least:
             raise SimReject(RejectReason.INSUFFICIENT_MARGIN, f"available={available:.8f} wanted={change}")
-        position.extra_margin += change
+        position.margin += change
         self._position(account, position)
+
+    def set_margin_mode(
+        self,
+        account: SimAccount,
+        position: SimPosition,
+        leverage: Decimal,
+        is_cross: bool,
+        mark: Decimal,
+        free: Decimal,
+    ) -> None:
+        """Another leverage or margin mode; ``free``: what may be used besides what the position holds now.
+
+        Raises ``SimReject`` (nothing has changed) when the new margin is not there.
+        """
+        holds = initial_margin(position, mark) if position.is_cross else position.margin
+        margin = (abs(position.cost) / leverage).quantize(MONEY_STEP, ROUND_HALF_EVEN)
+        wanted = abs(position.qty) * mark / leverage if is_cross else margin
+        if wanted - holds > free:
+            raise SimReject(RejectReason.INSUFFICIENT_MARGIN, f"available={free:.8f} wanted={wanted - holds:.8f}")
+        changed = (position.leverage, position.is_cross) != (leverage, is_cross)
+        position.leverage, position.is_cross = leverage, is_cross
+        if changed:
+            position.margin = margin
+        if changed and position.qty:
+            self._position(account, position)
 
     # --- inside ---
 
@@ -383,23 +431,10 @@ class Settlement:
             mode=position.mode,
             qty=position.qty,
             cost=position.cost,
+            margin=position.margin,
             realised_pnl=position.realised_pnl,
         )
         self._push(account, PositionEvent(position.copy(), self._now_ms()))
-
-
-def valued(
-    total: Decimal, held: Iterable[SimPosition], marks: Callable[[str], Decimal], order_margin: Decimal
-) -> MarginAccount:
-    """A realised balance and positions at their marks."""
-    unrealised = position_margin = ZERO
-    for position in held:
-        if position.qty:
-            value = position.qty * marks(position.symbol)
-            unrealised += value - position.cost
-            position_margin += abs(value) / position.leverage + position.extra_margin
-    available = max(ZERO, total + unrealised - position_margin - order_margin)
-    return MarginAccount(total, unrealised, position_margin, order_margin, available)
 
 
 def opening_qty(position: SimPosition | None, side: OrderSide, qty: Decimal) -> Decimal:
@@ -407,10 +442,3 @@ def opening_qty(position: SimPosition | None, side: OrderSide, qty: Decimal) -> 
     if position is None or not position.qty or (position.qty > 0) == (side is OrderSide.BUY):
         return qty
     return max(ZERO, qty - abs(position.qty))
-
-
-def _fee(instrument: SimInstrument, basis: Decimal, is_maker: bool) -> Decimal:
-    """The account's fee on ``basis``, in its asset; negative is a rebate."""
-    rate = instrument.maker_fee_ppm if is_maker else instrument.taker_fee_ppm
-    fee = (basis * rate / PPM).quantize(MONEY_STEP, ROUND_UP).normalize() if rate else ZERO
-    return fee + ZERO  # no negative zero

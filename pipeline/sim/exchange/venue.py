@@ -9,24 +9,22 @@ around them (order, matching, acknowledgement). Pushes come by callback after fe
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
 from typing import TypeVar
 
-from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
+from pipeline.model.enums import OrderSide
 from pipeline.sim.exchange.accounts import SimAccount, SimPosition, Wallet
-from pipeline.sim.exchange.amending import OrderAmender
 from pipeline.sim.exchange.decimals import ZERO
+from pipeline.sim.exchange.futures.liquidation import Liquidator
+from pipeline.sim.exchange.futures.margin import MarginAccount, valued
+from pipeline.sim.exchange.futures.positions import positions_of
 from pipeline.sim.exchange.history import STALE_NS
 from pipeline.sim.exchange.latency import NS_PER_MS
-from pipeline.sim.exchange.order_book import ASK, BID
 from pipeline.sim.exchange.orders import SimAmendRequest, SimOrder, SimOrderRequest, SimTrade
-from pipeline.sim.exchange.positions import positions_of
-from pipeline.sim.exchange.settlement import MarginAccount, valued
 
 T = TypeVar("T")
 
 
-class SimVenue(OrderAmender):
+class SimVenue(Liquidator):
     """One tradable segment of one exchange."""
 
     # --- order entry: with the network around it ---
@@ -140,7 +138,8 @@ class SimVenue(OrderAmender):
             ),
             ZERO,
         )
-        return valued(wallet.total, self.shown_positions(account), self.mark_price, reserved)
+        shown = self.shown_positions(account)
+        return valued(wallet.total, shown, self.mark_price, reserved, self.instruments)
 
     # --- called by the market and by faults ---
 
@@ -151,48 +150,3 @@ class SimVenue(OrderAmender):
         self.funding_paid.setdefault(symbol, []).append((self.now_ms() // 1000, row.funding_rate))
         for account in {id(one): one for one in self.accounts.values()}.values():
             self.settlement.fund(account, row, mark, row.funding_rate)
-
-    def force_close(self, account: SimAccount, symbol: str, finish_as: str) -> SimOrder | None:
-        """Liquidation or auto-deleveraging: the venue closes what is open at the market; the last such order."""
-        last: SimOrder | None = None
-        for position in positions_of(account, symbol):
-            if position.qty:
-                self.cancel_all(account, symbol)
-                last = self._force_out(account, symbol, position.qty, finish_as)
-        return last
-
-    def _force_out(self, account: SimAccount, symbol: str, held: Decimal, finish_as: str) -> SimOrder:
-        row, book = self.instruments[symbol], self.books[symbol]
-        side = OrderSide.SELL if held > 0 else OrderSide.BUY
-        request = SimOrderRequest(
-            symbol=symbol,
-            side=side,
-            kind=OrderKind.MARKET,
-            tif=TimeInForce.IOC,
-            qty=abs(held),
-            reduce_only=account.dual_side,
-        )
-        units = int(abs(held) / row.unit)
-        order = self._new_order(row, request, units, book.update_id)
-        self._orders[order.order_id] = order
-        self._owner[order.order_id] = account
-        self._take(account, row, book, order, BID if side is OrderSide.BUY else ASK, None, units)
-        self._finish(account, row, order, finish_as)
-        return order.copy()
-
-    def check_margins(self) -> None:
-        """Liquidates accounts whose equity has fallen below the maintenance margin of their positions."""
-        for account in {id(one): one for one in self.accounts.values()}.values():
-            held = [row for row in account.positions.values() if row.qty]
-            if not held:
-                continue
-            maintenance = sum(
-                (
-                    abs(row.qty) * self.mark_price(row.symbol) * self.instruments[row.symbol].maintenance_rate
-                    for row in held
-                ),
-                ZERO,
-            )
-            if self.margin_account(account).equity < maintenance:
-                for symbol in dict.fromkeys(row.symbol for row in held):
-                    self.force_close(account, symbol, "liquidated")

@@ -14,12 +14,14 @@ from pipeline.sim.exchange.candles import CandleSeries
 from pipeline.sim.exchange.decimals import ZERO
 from pipeline.sim.exchange.events import AccountCallback, AccountEvent, MarketCallback, TradeEvent
 from pipeline.sim.exchange.faults import FaultPlan
+from pipeline.sim.exchange.futures.margin import MarginAccount, backing, liquidation_price, required_margin, unrealised
+from pipeline.sim.exchange.futures.positions import position_of, positions_of
 from pipeline.sim.exchange.instruments import Level, SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_MS, LatencyProfile, Link, ManualClock
 from pipeline.sim.exchange.market_events import VenueFeed
 from pipeline.sim.exchange.order_book import ASK, BID, SimBook
-from pipeline.sim.exchange.positions import position_of, positions_of
-from pipeline.sim.exchange.settlement import MarginAccount, Settlement
+from pipeline.sim.exchange.orders import RejectReason, SimReject
+from pipeline.sim.exchange.settlement import Settlement
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 
 OwnFillCallback = Callable[[str, OrderSide, int, int], None]  # symbol, side, price ticks, units
@@ -83,7 +85,7 @@ class VenueCore:
             ticker_interval_ms=ticker_interval_ms,
             shift_ns=int(self.latency.feed_delay_ms * NS_PER_MS),
         )
-        self.settlement = Settlement(name, ledger, self._push, self.now_ms, clock.mono_ns)
+        self.settlement = Settlement(name, ledger, self._push, self.now_ms, clock.mono_ns, settle_asset)
         self.last_prices: dict[str, Decimal] = {}
         self.candles: dict[str, CandleSeries] = {symbol: CandleSeries() for symbol in self.instruments}
         self.mark_candles: dict[str, CandleSeries] = {symbol: CandleSeries() for symbol in self.instruments}
@@ -94,6 +96,7 @@ class VenueCore:
         self._held_event: AccountEvent | None = None  # kept back to be sent after its successor
         self.order_id_text: Callable[[int], str] = str  # as the wire writes them; set by the server
         self.trade_id_text: Callable[[int], str] = str
+        self.client_id_prefix = ""  # that the wire puts before a client's own id
         self._listeners: dict[int, list[AccountCallback]] = {}  # by id(account)
         ledger.add_venue(name, self.wall_ns)
         self._enlist(instruments)
@@ -197,13 +200,45 @@ class VenueCore:
         """The futures position, zero if there never was one."""
         return position_of(account, symbol, mode)
 
-    def set_leverage(self, account: SimAccount, symbol: str, leverage: Decimal) -> None:
-        """Of the contract: in dual mode of both sides."""
+    def set_leverage(
+        self,
+        account: SimAccount,
+        symbol: str,
+        leverage: Decimal,
+        *,
+        is_cross: bool | None = None,
+        mode: str | None = None,
+    ) -> None:
+        """Leverage and margin mode of a contract, in dual mode of both sides unless ``mode`` names one.
+
+        ``is_cross`` None leaves the margin mode. Raises ``SimReject`` when the margin is not there or the position
+        would be liquidated at once.
+        """
+        mark = self.mark_price(symbol)
         for position in positions_of(account, symbol):
-            position.leverage = leverage
+            if mode not in (None, position.mode):
+                continue
+            cross = position.is_cross if is_cross is None else is_cross
+            if position.qty and not cross:
+                margin = abs(position.cost) / leverage + unrealised(position, mark)
+                if margin <= required_margin(self.instruments[symbol], position.qty, mark):
+                    raise SimReject(RejectReason.WOULD_LIQUIDATE, f"{symbol}: margin balance {margin:.8f}")
+            free = self.margin_account(account).available
+            self.settlement.set_margin_mode(account, position, leverage, cross, mark, free)
 
     def margin_account(self, account: SimAccount) -> MarginAccount:
         return self.settlement.margin(account, self.settle_asset, self.mark_price, self.instruments)
+
+    def backing(self, account: SimAccount, position: SimPosition, *, less_required: bool = True) -> Decimal:
+        """See ``margin.backing``; at the marks of now."""
+        held = list(account.positions.values())
+        total = account.wallet(self.settle_asset).total
+        return backing(position, total, held, self.mark_price, self.instruments, less_required=less_required)
+
+    def liquidation_price(self, account: SimAccount, position: SimPosition) -> Decimal | None:
+        """The mark at which the position is liquidated, all others as now; None = never, or no position."""
+        row = self.instruments[position.symbol]
+        return liquidation_price(row, position.qty, position.cost, self.backing(account, position))
 
     # --- private stream ---
 

@@ -10,10 +10,13 @@ Rows (every row: ``seq, kind, venue, wall_ns`` on the venue's clock, ``mono_ns``
 | request | via (rest, ws, ws_api), operation, symbol, client_id, fault, detail: every arrival |
 | order | order_id, client_id, symbol, side, order_kind, tif, price, qty, filled_qty, filled_quote, status, finish_as |
 | reject | client_id, symbol, reason, text |
-| fill | trade_id, order_id, client_id, symbol, side, price, qty, quote, fee, fee_asset, is_maker, realised_pnl |
+| fill | trade_id, order_id, client_id, symbol, side, price, qty, quote, fee, fee_asset, coin_fee, coin_asset,
+  is_maker, realised_pnl, forced; ``coin_*``: the part of the fee that was paid in a deduction coin |
 | entry | reason, ref, postings [[account, asset, amount], ...]: double entry, sums to zero per asset |
 | balance | uid, asset, free, locked, total, reason: after each change |
-| position | uid, symbol, qty, cost, realised_pnl: after each change |
+| position | uid, symbol, qty, cost, margin, realised_pnl: after each change |
+| forced | uid, forced (liquidation, adl, settlement), order_id, text, symbol, side, qty, price, fee, position_before,
+  position_after, mark_price, liq_price: what the venue closed by itself |
 | fault | the rule that was armed |
 
 ``order`` and ``fill`` carry ``book_id``, the update id that they met, and ``wire_order_id``, ``wire_trade_id``: the

@@ -1,8 +1,8 @@
 """The latent fair price of a pair, as leading and lagging venues see it.
 
-A geometric random walk at random times with occasional jumps; a venue that lags by L milliseconds perceives the price
-of L milliseconds ago. All draws come from one generator per pair, seeded by (seed, pair), so that the path depends on
-nothing else.
+A geometric random walk at random times with occasional jumps, times a scenario's path; a venue that lags by L
+milliseconds perceives the price of L milliseconds ago. All draws come from one generator per pair, seeded by (seed,
+pair), so that the walk depends on nothing else.
 """
 
 from __future__ import annotations
@@ -34,31 +34,38 @@ class FairPrice:
         self._move_bps = math.sqrt(rest / self._rate_per_s)
         self._times: list[int] = [0]
         self._prices: list[float] = [spec.price]
+        self._spec = spec
 
     @property
     def now(self) -> float:
-        return self._prices[-1]
+        """The price at the last update."""
+        return self._prices[-1] * self._factor(self._times[-1])
+
+    def _factor(self, when_ns: int) -> float:
+        return self._spec.factor_at(when_ns / NS_PER_S)
 
     def next_delay_ns(self) -> int:
         return max(1, int(self._rng.expovariate(self._rate_per_s) * NS_PER_S))
 
     def move(self, now_ns: int) -> float:
-        """One update; returns its size in bps."""
+        """One update; returns its size in bps, the path's share included."""
         if self._rng.random() < self._jump_share:
             step = self._rng.uniform(-self._jump_bps, self._jump_bps)
         else:
             step = self._rng.gauss(0.0, self._move_bps)
+        drift = self._factor(now_ns) / self._factor(self._times[-1]) if self._spec.path else 1.0
         self._times.append(now_ns)
         self._prices.append(self._prices[-1] * (1.0 + step * BPS))
         if len(self._times) > HISTORY_MAX:
             del self._times[: HISTORY_MAX // 2], self._prices[: HISTORY_MAX // 2]
-        return step
+        return step if drift == 1.0 else ((1.0 + step * BPS) * drift - 1.0) / BPS
 
     def at(self, when_ns: int) -> float:
         """The price at a past moment."""
+        factor = self._factor(when_ns)
         if when_ns >= self._times[-1]:
-            return self._prices[-1]
-        return self._prices[max(0, bisect_right(self._times, when_ns) - 1)]
+            return self._prices[-1] * factor
+        return self._prices[max(0, bisect_right(self._times, when_ns) - 1)] * factor
 
 
 class DerivedPrice:

@@ -53,7 +53,8 @@ class Maker:
         self._fair = fair
         self._tick = float(instrument.tick)
         self._unit = float(instrument.unit)
-        self._offset = 1.0 + listing.basis_bps * BPS
+        self._listing = listing
+        self._offset = 1.0 + listing.basis_at(0.0) * BPS
         self._half_spread_bps = pair.spread_bps * listing.spread / 2.0
         self._tightness = 1.0
         self._noise_bps = 0.0
@@ -122,6 +123,8 @@ class Maker:
     def step(self, now_ns: int) -> None:
         """One market event at market time ``now_ns``."""
         rng = self.rng
+        if isinstance(self._listing.basis_bps, tuple):
+            self._offset = 1.0 + self._listing.basis_at(now_ns / NS_PER_S) * BPS
         keep = math.exp(-(now_ns - self._stepped_ns) / (NOISE_DECAY_S * NS_PER_S))
         self._stepped_ns = now_ns
         draw = self.spec.noise_bps * rng.gauss(0.0, 1.0)

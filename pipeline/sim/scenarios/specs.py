@@ -17,7 +17,10 @@ import yaml
 
 from pipeline.model.enums import InstrumentKind
 from pipeline.model.errors import ConfigInvalid
+from pipeline.sim.exchange.accounts import ACCOUNT_MODES
 from pipeline.sim.exchange.latency import LatencyProfile
+from pipeline.sim.exchange.paths import Path as TimePath
+from pipeline.sim.exchange.paths import path_error, value_at
 
 SCENARIO_DIR = Path(__file__).resolve().parent
 EXTENDS_MAX = 8  # a chain longer than this is a circle
@@ -31,8 +34,24 @@ class CoinSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     withdraw: bool = True
 
 
+class TierSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A risk limit tier: positions up to ``cap`` quote coins; maintenance = value x ``maintenance_rate`` -
+    ``deduction``."""
+
+    cap: Decimal
+    maintenance_rate: Decimal
+    leverage_max: int
+    deduction: Decimal = Decimal(0)
+
+
 class ListingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A pair on one venue: the instrument row, and how its book differs from the others'."""
+    """A pair on one venue: the instrument row, and how its book differs from the others'.
+
+    ``basis_bps``: structural offset from the fair price, a number or a path [[second, bps], ...]; ``funding_path``:
+    [[second, rate], ...], in place of ``funding_rate``. Paths are linear between their points and constant outside;
+    seconds count from the market's start. ``risk_tiers``: rising caps, in place of ``maintenance_rate`` and
+    ``leverage_max``.
+    """
 
     symbol: str
     tick: Decimal
@@ -45,10 +64,18 @@ class ListingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_notional: Decimal = Decimal(0)
     rate: float = 1.0  # factor on the pair's event rate
     spread: float = 1.0  # factor on the pair's spread
-    basis_bps: float = 0.0  # constant offset from the fair price
+    basis_bps: float | TimePath = 0.0
     status: str = "TRADING"
     funding_rate: Decimal = Decimal(0)
     funding_interval_s: int = 0
+    funding_path: TimePath = ()
+    maintenance_rate: Decimal = Decimal("0.005")
+    leverage_max: int = 100
+    risk_tiers: tuple[TierSpec, ...] = ()
+
+    def basis_at(self, at_s: float) -> float:
+        """The structural offset at a time, bps."""
+        return value_at(self.basis_bps, at_s) if isinstance(self.basis_bps, tuple) else self.basis_bps
 
 
 class PairSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,7 +85,8 @@ class PairSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     (Hawkes branching ratio); ``vol_bps``: standard deviation of the fair price over one second; ``jump_bps``: largest
     jump; ``spread_bps``: mean distance from best bid to best ask; ``top_usd``/``level_usd``: median value of the best
     and of a deeper level; ``edits``: mean further level changes of one event; ``derived``: [A/Q, B/Q] makes the fair
-    price A / B (a triangle's third side).
+    price A / B (a triangle's third side). ``path``: [[second, factor], ...] multiplies the fair price, linear between
+    the points: [[15, 1], [75, 1.6]] is a rise of 60 % in one minute.
     """
 
     price: float
@@ -76,12 +104,33 @@ class PairSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     noise_bps: float = 0.2  # a venue's own wandering around the fair price, standard deviation
     trade_share: float = 0.12  # events that are a trade at the best level
     derived: tuple[str, str] | None = None
+    path: TimePath = ()
     dislocation_weight: float = 1.0
     listings: dict[str, ListingSpec] = {}
 
+    def factor_at(self, at_s: float) -> float:
+        """What the path multiplies the fair price with at a time; 1 without a path."""
+        return value_at(self.path, at_s) if self.path else 1.0
+
+
+class FeeDeductionSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fees are paid in ``coin`` (GT, POINT, MX) while the stock lasts; ``balance``: the stock at the start.
+
+    ``price``: settlement coins per coin; ``rate``: what is charged of the plain fee (0.9 = 10 % off).
+    """
+
+    coin: str
+    price: Decimal = Decimal(1)
+    rate: Decimal = Decimal(1)
+    balance: Decimal = Decimal(0)
+    enabled: bool = True
+
 
 class VenueSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One venue. ``lag_ms``: how far its makers are behind the fair price (0 leads)."""
+    """One venue. ``lag_ms``: how far its makers are behind the fair price (0 leads).
+
+    ``leverage``, ``margin_mode``: of contracts that no user has set; ``position_mode``: of the account (futures).
+    """
 
     kind: str  # spot | futures
     lag_ms: float = 0.0
@@ -95,6 +144,10 @@ class VenueSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     refill_ms: float = 400.0
     rejects_unfillable: bool = True
     balances: dict[str, Decimal] = {}
+    fee_deduction: FeeDeductionSpec | None = None
+    leverage: int = 10
+    margin_mode: str = "isolated"  # isolated | cross
+    position_mode: str = "single"  # single | dual
     coins: dict[str, CoinSpec] = {}  # overrides of the scenario's coins
 
     @property
@@ -143,9 +196,10 @@ class AccountSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class ExchangeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One exchange. ``dialect``: a folder of ``wire/``."""
+    """One exchange. ``dialect``: a folder of ``wire/``; ``account_mode``: classic or a unified one (Gate.io)."""
 
     dialect: str
+    account_mode: str = "classic"
     account: AccountSpec | None = None
     venues: dict[str, VenueSpec] = {}  # by market: spot, futures
 
@@ -249,6 +303,12 @@ def _check(scenario: Scenario) -> list[str]:
         for market in spec.venues:
             if market not in ("spot", "futures"):
                 errors.append(f"exchanges.{exchange}.venues.{market}: wants spot or futures")
+            if spec.venues[market].margin_mode not in ("isolated", "cross"):
+                errors.append(f"exchanges.{exchange}.venues.{market}.margin_mode: wants isolated or cross")
+            if spec.venues[market].position_mode not in ("single", "dual"):
+                errors.append(f"exchanges.{exchange}.venues.{market}.position_mode: wants single or dual")
+        if spec.account_mode not in ACCOUNT_MODES:
+            errors.append(f"exchanges.{exchange}.account_mode: wants one of {', '.join(ACCOUNT_MODES)}")
     for pair, row in scenario.pairs.items():
         if pair.count("/") != 1:
             errors.append(f"pairs.{pair}: wants BASE/QUOTE")
@@ -256,13 +316,34 @@ def _check(scenario: Scenario) -> list[str]:
             errors.append(f"pairs.{pair}: price, rates, spread, sizes and gap must be positive")
         if not 0 <= row.clustering < 0.95:
             errors.append(f"pairs.{pair}.clustering: wants 0 <= c < 0.95, found {row.clustering}")
-        for venue in row.listings:
+        if bad := path_error(row.path):
+            errors.append(f"pairs.{pair}.path: {bad}")
+        if any(factor <= 0 for _, factor in row.path):
+            errors.append(f"pairs.{pair}.path: factors must be positive")
+        if row.path and row.derived:
+            errors.append(f"pairs.{pair}.path: a derived pair follows the pairs that it is derived from")
+        for venue, listing in row.listings.items():
             if venue not in names:
                 errors.append(f"pairs.{pair}.listings.{venue}: no such venue; venues: {sorted(names)}")
+            errors += _check_listing(f"pairs.{pair}.listings.{venue}", listing)
         for other in row.derived or ():
             if other not in scenario.pairs or scenario.pairs[other].derived:
                 errors.append(f"pairs.{pair}.derived: {other} is not a plain pair of this scenario")
     spec_of = scenario.dislocations
     if spec_of.rate_per_s < 0 or spec_of.half_life_ms <= 0 or spec_of.edge_bps[0] > spec_of.edge_bps[1]:
         errors.append("dislocations: rate_per_s >= 0, half_life_ms > 0, edge_bps [low, high]")
+    return errors
+
+
+def _check_listing(where: str, listing: ListingSpec) -> list[str]:
+    errors = []
+    if listing.basis_bps == ():
+        errors.append(f"{where}.basis_bps: wants a number or at least one point")
+    basis = listing.basis_bps if isinstance(listing.basis_bps, tuple) else ()
+    for name, path in (("basis_bps", basis), ("funding_path", listing.funding_path)):
+        if bad := path_error(path):
+            errors.append(f"{where}.{name}: {bad}")
+    caps = [tier.cap for tier in listing.risk_tiers]
+    if caps != sorted(set(caps)):
+        errors.append(f"{where}.risk_tiers: caps must rise, found {[str(cap) for cap in caps]}")
     return errors

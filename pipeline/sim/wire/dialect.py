@@ -63,6 +63,8 @@ class Dialect:
     A dialect is found by its folder: ``wire/<name>/exchange.py`` names its class ``DIALECT`` (see ``discovery``).
     """
 
+    client_id_prefix = ""  # that this venue wants before a client's own order id
+
     def __init__(self, venues: dict[str, SimVenue], host: Host) -> None:
         self.venues = venues
         self.host = host

@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from pipeline.book import freshness as freshness
-from pipeline.book import memory as st
+from pipeline.book.memory import BOOKS, EVENT, WATCH, new_memory
 from pipeline.book.venue_books import VenueBooks
+from pipeline.exchanges.factory import feed_codec
 from pipeline.exchanges.feed import connection_proofs as pf
 from pipeline.exchanges.feed.connection_proofs import Proofs
 from pipeline.exchanges.feed.types import Counters
-from shm import bookring, layout
+from shm import bookring
+from shm.layout import BOOK, CONNECTION, FEED, feed_segment_words
 from tests.naive.freshness import Clock, Judge
 
 S = 1_000_000_000
@@ -37,10 +39,10 @@ class Rig:
     """Books of a venue whose ids and times the test chooses, watched by ``Proofs``."""
 
     def __init__(self, lag_ms: int = 100) -> None:
-        self.words = np.zeros(layout.feed_segment_words(4), dtype=np.int64)
+        self.words = np.zeros(feed_segment_words(4), dtype=np.int64)
         bookring.init_feed(self.words, 0, 4)
         self.books = VenueBooks(
-            dialect="gateio", market="futures", words=self.words, feed_off=0, venue_id=1, capacity=4
+            codec=feed_codec("gateio", "futures"), words=self.words, feed_off=0, venue_id=1, capacity=4
         )
         for index, symbol in enumerate(("BTC_USDT", "ETH_USDT")):
             self.books.add(book_index=index, instrument_id=index, symbol=symbol, price_exp=2, qty_exp=2)
@@ -68,7 +70,7 @@ class Rig:
         self.books.on_frame(json.dumps(message).encode(), recv_ns, CONN)
 
     def record(self, index: int = 0) -> Any:
-        out = np.zeros(layout.BOOK_RECORD_WORDS, dtype=np.int64)
+        out = np.zeros(BOOK.WORDS, dtype=np.int64)
         assert bookring.read_book(self.words, 0, index, out) > 0
         return out
 
@@ -77,8 +79,8 @@ class Rig:
 
     @property
     def row_lag_ms(self) -> int:
-        row = layout.FEED_CONN_OFF + CONN * layout.CONN_WORDS
-        return int(self.words[row + layout.CONN_CROSS_TOPIC_LAG_NS]) // MS
+        row = FEED.connections + CONN * CONNECTION.WORDS
+        return int(self.words[row + CONNECTION.cross_topic_lag_ns]) // MS
 
 
 @settings(max_examples=200, deadline=None)
@@ -92,14 +94,14 @@ class Rig:
     ),
 )
 def test_the_kernel_judges_as_the_plain_twin(offset: int | None, lag: int, frames: list[tuple[int, int, int]]) -> None:
-    mem = st.new_memory(1, 0)
-    words = np.zeros(layout.feed_segment_words(1), dtype=np.int64)
-    row = st.CONNS + CONN * st.CW_WORDS
-    mem[row + st.CW_OPEN], mem[st.H_LAG_MS] = 1, lag
+    mem = new_memory(1, 0)
+    words = np.zeros(feed_segment_words(1), dtype=np.int64)
+    row = BOOKS.connections + CONN * WATCH.WORDS
+    mem[row + WATCH.open], mem[BOOKS.lag_ms] = 1, lag
     clock = Clock()
     if offset is not None:
         clock.offset_ms = NOW_MS - 100_000 + offset
-        mem[st.H_CLOCK_KNOWN], mem[st.H_CLOCK_OFFSET_MS] = 1, clock.offset_ms
+        mem[BOOKS.clock_known], mem[BOOKS.clock_offset_ms] = 1, clock.offset_ms
     twin = Judge(clock, lag)
     said: list[str] = []
     recv_ns = 100 * S
@@ -107,15 +109,15 @@ def test_the_kernel_judges_as_the_plain_twin(offset: int | None, lag: int, frame
         recv_ns += wait_ms * MS
         sent = (NOW_MS + (recv_ns - 100 * S) // MS - late_ms) * unit
         twin.frame(sent, recv_ns)
-        mem[st.EV_TIME], mem[st.H_NOTICE] = sent, 0
+        mem[EVENT.time], mem[BOOKS.notice] = sent, 0
         freshness.judge_time(mem, words, CONN, recv_ns)
-        notice = int(mem[st.H_NOTICE])
+        notice = int(mem[BOOKS.notice])
         said += ["late"] if notice & freshness.NOTICE_LATE else []
         said += ["on time"] if notice & freshness.NOTICE_ON_TIME else []
-        said += [f"disorder {mem[st.H_BACK_MS]}"] if notice & freshness.NOTICE_DISORDER else []
-        assert (mem[row + st.CW_ON_TIME], mem[row + st.CW_TIME_MAX]) == (twin.on_time, twin.time_max)
-        assert words[layout.FEED_CONN_OFF + CONN * layout.CONN_WORDS + layout.CONN_ALIVE] == twin.on_time
-    assert (said, mem[row + st.CW_BACK_MS]) == (twin.said, twin.back_ms)
+        said += [f"disorder {mem[BOOKS.back_ms]}"] if notice & freshness.NOTICE_DISORDER else []
+        assert (mem[row + WATCH.on_time], mem[row + WATCH.time_max]) == (twin.on_time, twin.time_max)
+        assert words[FEED.connections + CONN * CONNECTION.WORDS + CONNECTION.alive] == twin.on_time
+    assert (said, mem[row + WATCH.back_ms]) == (twin.said, twin.back_ms)
 
 
 def test_a_late_frame_is_unproved_when_it_is_published_and_frames_of_now_end_that() -> None:

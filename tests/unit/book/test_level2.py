@@ -7,40 +7,52 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from pipeline.book import frame_kernels as engine
 from pipeline.book import level2
-from pipeline.book import memory as st
+from pipeline.book.memory import (
+    BLOCK_LEVELS,
+    BLOCK_WORDS,
+    BOOK_ROW,
+    BOOKS,
+    COUNT_BITS,
+    COUNT_MASK,
+    DIRECTORY_CAP,
+    ENTRY,
+    SIDE,
+    grown,
+    new_memory,
+)
+from pipeline.book.symbol_table import symbol_hash
 from shm.words import Words
 
 
 def memory(blocks: int) -> tuple[Words, int]:
-    mem = st.new_memory(1, 0, blocks=blocks)
-    side = int(mem[st.H_BOOK_OFF]) + st.B_SIDE
-    mem[side + st.SIDE_DIRECTORY] = mem[st.H_DIRECTORY_OFF]
+    mem = new_memory(1, 0, blocks=blocks)
+    side = int(mem[BOOKS.rows_off]) + BOOK_ROW.sides
+    mem[side + SIDE.directory_off] = mem[BOOKS.directories_off]
     return mem, side
 
 
 def contents(mem: Words, side: int) -> list[tuple[int, int]]:
     """All (key, qty), worst first, checking the directory on the way."""
     out: list[tuple[int, int]] = []
-    directory = int(mem[side + st.SIDE_DIRECTORY])
-    for index in range(int(mem[side + st.SIDE_BLOCKS])):
-        entry = directory + index * st.ENTRY_WORDS
+    directory = int(mem[side + SIDE.directory_off])
+    for index in range(int(mem[side + SIDE.blocks])):
+        entry = directory + index * ENTRY.WORDS
         packed = int(mem[entry + 1])
-        base = int(mem[st.H_BLOCK_OFF]) + (packed >> st.COUNT_BITS) * st.BLOCK_WORDS
-        count = packed & st.COUNT_MASK
-        assert 0 < count <= st.BLOCK_LEVELS and mem[entry] == mem[base]
+        base = int(mem[BOOKS.blocks_off]) + (packed >> COUNT_BITS) * BLOCK_WORDS
+        count = packed & COUNT_MASK
+        assert 0 < count <= BLOCK_LEVELS and mem[entry] == mem[base]
         out += [(int(mem[base + 2 * k]), int(mem[base + 2 * k + 1])) for k in range(count)]
     return out
 
 
 def blocks_held(mem: Words, side: int) -> int:
     """Blocks in use or free must be all that were ever taken."""
-    free, at = 0, int(mem[st.H_BLOCK_FREE])
+    free, at = 0, int(mem[BOOKS.block_free])
     while at:
         free += 1
-        at = int(mem[int(mem[st.H_BLOCK_OFF]) + (at - 1) * st.BLOCK_WORDS])
-    assert free + int(mem[side + st.SIDE_BLOCKS]) == mem[st.H_BLOCK_USED]
+        at = int(mem[int(mem[BOOKS.blocks_off]) + (at - 1) * BLOCK_WORDS])
+    assert free + int(mem[side + SIDE.blocks]) == mem[BOOKS.block_used]
     return free
 
 
@@ -99,10 +111,10 @@ def test_compaction_keeps_every_level_and_frees_blocks() -> None:
     for key in range(1, 6001, 3):
         level2.set_level(mem, side, key, 0)
         del wanted[key]
-    before = int(mem[side + st.SIDE_BLOCKS])
+    before = int(mem[side + SIDE.blocks])
     level2.compact(mem, side)
     check(mem, side, wanted)
-    assert mem[side + st.SIDE_BLOCKS] == -(-len(wanted) // st.BLOCK_LEVELS) < before
+    assert mem[side + SIDE.blocks] == -(-len(wanted) // BLOCK_LEVELS) < before
     for key in range(1, 6001, 3):
         assert level2.set_level(mem, side, key, 1) == 0
         wanted[key] = 1
@@ -111,19 +123,19 @@ def test_compaction_keeps_every_level_and_frees_blocks() -> None:
 
 def test_no_free_block_is_told_and_the_levels_stay() -> None:
     mem, side = memory(1)
-    for key in range(1, st.BLOCK_LEVELS + 1):
+    for key in range(1, BLOCK_LEVELS + 1):
         assert level2.set_level(mem, side, key, 1) == 0
     assert level2.set_level(mem, side, 1000, 1) == level2.NO_ROOM
     assert level2.set_level(mem, side, 0 - 5, 1) == level2.NO_ROOM
-    assert [key for key, _ in contents(mem, side)] == list(range(1, st.BLOCK_LEVELS + 1))
-    bigger = st.grown(mem)
+    assert [key for key, _ in contents(mem, side)] == list(range(1, BLOCK_LEVELS + 1))
+    bigger = grown(mem)
     assert level2.set_level(bigger, side, 1000, 1) == 0
     assert level2.best_key(bigger, side) == 1000
 
 
 def test_a_side_at_its_bound_compacts_and_then_refuses() -> None:
-    capacity = st.DIRECTORY_CAP * st.BLOCK_LEVELS
-    mem, side = memory(st.DIRECTORY_CAP + 8)
+    capacity = DIRECTORY_CAP * BLOCK_LEVELS
+    mem, side = memory(DIRECTORY_CAP + 8)
     refused = 0
     for key in range(capacity + 10, 0, -1):
         done = level2.set_level(mem, side, key, 1)
@@ -139,7 +151,7 @@ def test_top_levels_come_best_first_on_both_sides() -> None:
     mem, side = memory(64)
     for key in range(1, 101):
         level2.set_level(mem, side, -key, key)
-    out = st.RECORD
+    out = BOOKS.record
     assert level2.copy_top(mem, side, -1, out, out + 20, 20) == 20
     assert list(mem[out : out + 20]) == list(range(1, 21))
     assert list(mem[out + 20 : out + 40]) == list(range(1, 21))
@@ -147,11 +159,11 @@ def test_top_levels_come_best_first_on_both_sides() -> None:
 
 def test_symbol_hash_stays_inside_its_table() -> None:
     for words in ((-1, -1, -1), (2**63 - 1, -(2**63), 5), (0, 0, 0)):
-        assert 0 <= engine.symbol_hash(*words) < 2**31
+        assert 0 <= symbol_hash(*words) < 2**31
 
 
 def test_growth_moves_no_offset() -> None:
-    mem = st.new_memory(3, 40, blocks=2)
-    bigger = st.grown(mem)
-    assert len(bigger) - len(mem) == 2 * st.BLOCK_WORDS
-    assert [int(w) for w in bigger[: st.HEAD_WORDS] if w] != [] and bigger[st.H_BLOCK_OFF] == mem[st.H_BLOCK_OFF]
+    mem = new_memory(3, 40, blocks=2)
+    bigger = grown(mem)
+    assert len(bigger) - len(mem) == 2 * BLOCK_WORDS
+    assert [int(w) for w in bigger[: BOOKS.event] if w] != [] and bigger[BOOKS.blocks_off] == mem[BOOKS.blocks_off]

@@ -10,49 +10,54 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.book import frame_kernels as engine
-from pipeline.book import memory as st
 from pipeline.book import sequencer
 from pipeline.book.codec import OutOfRange, PricePrecision, exact_price, exact_qty
-from pipeline.book.venue_books import FrameResult, SnapshotResult, VenueBooks
+from pipeline.book.memory import BOOK_ROW, BOOKS, STATE_ALIGNING, STATE_EMPTY, STATE_LIVE, STATE_WAITING, new_memory
+from pipeline.book.results import FrameResult, SnapshotResult
+from pipeline.book.scaling import scale_price, scale_qty, significant_digits
+from pipeline.book.venue_books import VenueBooks
+from pipeline.exchanges.factory import feed_codec
 from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper
 from pipeline.model.fixedpoint import from_fp
-from shm import bookring, layout
+from shm import bookring
+from shm.layout import feed_segment_words
 from tests.naive.book import NaiveBook, decimals
 
+BINANCE_SPOT, BINANCE_USDM = feed_codec("binance", "spot").rule, feed_codec("binance", "futures").rule
+GATEIO, MEXC = feed_codec("gateio", "spot").rule, feed_codec("mexc", "spot").rule
 A, OLD, GAP, WAIT = sequencer.APPLY, sequencer.OLD, sequencer.GAP, sequencer.WAIT
-ALIGNING, LIVE = st.STATE_ALIGNING, st.STATE_LIVE
+ALIGNING, LIVE = STATE_ALIGNING, STATE_LIVE
 
 #: rule, state, local id, (first, last, previous), verdict
 CASES = [
-    (sequencer.BINANCE_SPOT, st.STATE_EMPTY, 100, (1, 2, 0), WAIT),
-    (sequencer.BINANCE_SPOT, st.STATE_WAITING, 100, (101, 102, 0), WAIT),
-    (sequencer.BINANCE_SPOT, ALIGNING, 100, (90, 100, 0), OLD),
-    (sequencer.BINANCE_SPOT, ALIGNING, 100, (90, 101, 0), A),
-    (sequencer.BINANCE_SPOT, ALIGNING, 100, (101, 101, 0), A),
-    (sequencer.BINANCE_SPOT, ALIGNING, 100, (102, 105, 0), GAP),
-    (sequencer.BINANCE_SPOT, LIVE, 100, (101, 105, 0), A),
-    (sequencer.BINANCE_SPOT, LIVE, 100, (99, 100, 0), OLD),
-    (sequencer.BINANCE_SPOT, LIVE, 100, (99, 105, 0), A),
-    (sequencer.BINANCE_SPOT, LIVE, 100, (102, 105, 0), GAP),
-    (sequencer.BINANCE_USDM, ALIGNING, 100, (90, 99, 80), OLD),
-    (sequencer.BINANCE_USDM, ALIGNING, 100, (90, 100, 80), A),
-    (sequencer.BINANCE_USDM, ALIGNING, 100, (104, 110, 100), A),
-    (sequencer.BINANCE_USDM, ALIGNING, 100, (104, 110, 101), GAP),
-    (sequencer.BINANCE_USDM, LIVE, 100, (120, 130, 100), A),
-    (sequencer.BINANCE_USDM, LIVE, 100, (101, 130, 99), GAP),
-    (sequencer.BINANCE_USDM, LIVE, 100, (90, 100, 80), OLD),
-    (sequencer.GATEIO, ALIGNING, 203083287, (203083273, 203083287, 0), OLD),
-    (sequencer.GATEIO, ALIGNING, 203083287, (203083288, 203083299, 0), A),
-    (sequencer.GATEIO, LIVE, 5, (7, 7, 0), GAP),
-    (sequencer.GATEIO, LIVE, 5, (6, 9, 0), A),
-    (sequencer.MEXC, ALIGNING, 10, (5, 9, 0), OLD),
-    (sequencer.MEXC, ALIGNING, 10, (5, 10, 0), A),
-    (sequencer.MEXC, ALIGNING, 10, (11, 12, 0), A),
-    (sequencer.MEXC, ALIGNING, 10, (12, 12, 0), GAP),
-    (sequencer.MEXC, LIVE, 10, (11, 14, 0), A),
-    (sequencer.MEXC, LIVE, 10, (10, 14, 0), GAP),
-    (sequencer.MEXC, LIVE, 10, (5, 10, 0), OLD),
+    (BINANCE_SPOT, STATE_EMPTY, 100, (1, 2, 0), WAIT),
+    (BINANCE_SPOT, STATE_WAITING, 100, (101, 102, 0), WAIT),
+    (BINANCE_SPOT, ALIGNING, 100, (90, 100, 0), OLD),
+    (BINANCE_SPOT, ALIGNING, 100, (90, 101, 0), A),
+    (BINANCE_SPOT, ALIGNING, 100, (101, 101, 0), A),
+    (BINANCE_SPOT, ALIGNING, 100, (102, 105, 0), GAP),
+    (BINANCE_SPOT, LIVE, 100, (101, 105, 0), A),
+    (BINANCE_SPOT, LIVE, 100, (99, 100, 0), OLD),
+    (BINANCE_SPOT, LIVE, 100, (99, 105, 0), A),
+    (BINANCE_SPOT, LIVE, 100, (102, 105, 0), GAP),
+    (BINANCE_USDM, ALIGNING, 100, (90, 99, 80), OLD),
+    (BINANCE_USDM, ALIGNING, 100, (90, 100, 80), A),
+    (BINANCE_USDM, ALIGNING, 100, (104, 110, 100), A),
+    (BINANCE_USDM, ALIGNING, 100, (104, 110, 101), GAP),
+    (BINANCE_USDM, LIVE, 100, (120, 130, 100), A),
+    (BINANCE_USDM, LIVE, 100, (101, 130, 99), GAP),
+    (BINANCE_USDM, LIVE, 100, (90, 100, 80), OLD),
+    (GATEIO, ALIGNING, 203083287, (203083273, 203083287, 0), OLD),
+    (GATEIO, ALIGNING, 203083287, (203083288, 203083299, 0), A),
+    (GATEIO, LIVE, 5, (7, 7, 0), GAP),
+    (GATEIO, LIVE, 5, (6, 9, 0), A),
+    (MEXC, ALIGNING, 10, (5, 9, 0), OLD),
+    (MEXC, ALIGNING, 10, (5, 10, 0), A),
+    (MEXC, ALIGNING, 10, (11, 12, 0), A),
+    (MEXC, ALIGNING, 10, (12, 12, 0), GAP),
+    (MEXC, LIVE, 10, (11, 14, 0), A),
+    (MEXC, LIVE, 10, (10, 14, 0), GAP),
+    (MEXC, LIVE, 10, (5, 10, 0), OLD),
 ]
 
 
@@ -60,10 +65,10 @@ CASES = [
 def test_each_rule_admits_what_its_venue_says(
     rule: sequencer.SequenceRule, state: int, local: int, ids: tuple[int, int, int], verdict: int
 ) -> None:
-    mem = st.new_memory(1, 0, blocks=1)
+    mem = new_memory(1, 0, blocks=1)
     rule.write(mem)
-    book = int(mem[st.H_BOOK_OFF])
-    mem[book + st.B_STATE], mem[book + st.B_UPDATE_ID] = state, local
+    book = int(mem[BOOKS.rows_off])
+    mem[book + BOOK_ROW.state], mem[book + BOOK_ROW.update_id] = state, local
     assert sequencer.judge(mem, book, *ids) == verdict
 
 
@@ -134,9 +139,9 @@ RESULTS = {
 def test_random_streams_equal_the_plain_twin(rule: str, seed: int) -> None:
     draw = random.Random(f"{rule}{seed}")
     dialect, market, symbol = VENUES[rule]
-    words = np.zeros(layout.feed_segment_words(1), dtype=np.int64)
+    words = np.zeros(feed_segment_words(1), dtype=np.int64)
     bookring.init_feed(words, 0, 1)
-    books = VenueBooks(dialect=dialect, market=market, words=words, feed_off=0, venue_id=0, capacity=1)
+    books = VenueBooks(codec=feed_codec(dialect, market), words=words, feed_off=0, venue_id=0, capacity=1)
     books.add(book_index=0, instrument_id=0, symbol=symbol, price_exp=2, qty_exp=3)
     naive = NaiveBook(rule)
     for number, event in enumerate(stream(draw, rule)):
@@ -171,15 +176,15 @@ def test_scaling_in_kernels_equals_exact_integers_or_leaves_it_to_them(seed: int
     for _ in range(3000):
         mantissa, digits = numbers(draw)
         exp, mult, mult_exp = draw.randrange(0, 19), draw.choice([1, 1, 25, 10**7, 10**12]), draw.randrange(0, 5)
-        price = engine.scale_price(mantissa, digits, exp)
+        price = scale_price(mantissa, digits, exp)
         try:
             assert price in (exact_price((mantissa, digits), exp), -2)
         except PricePrecision as error:
             assert price in (-1, -2) and error.digits > exp
-            assert engine.significant_digits(mantissa, digits) == error.digits
+            assert significant_digits(mantissa, digits) == error.digits
         except OutOfRange:
             assert price == -2
-        qty, cut = engine.scale_qty(mantissa, exp - digits - mult_exp, mult)
+        qty, cut = scale_qty(mantissa, exp - digits - mult_exp, mult)
         decided += price != -2 and qty != -2
         if qty == -2:
             continue

@@ -6,66 +6,15 @@ import json
 from decimal import Decimal
 from typing import Any
 
-import numpy as np
 import pytest
 
-from pipeline.book import memory as st
-from pipeline.book import venue_books as bb
-from pipeline.book.venue_books import FrameResult, SnapshotResult, VenueBooks
+from pipeline.book.memory import FRAME_CAP_BYTES, OLD_RUN_MAX
+from pipeline.book.results import FrameResult, SnapshotResult
 from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper
 from pipeline.model.errors import ArbitrageEngineError
-from shm import bookring, layout
-
-CONN = 3
-
-
-def spot_update(first: int, last: int, b: Any = (), a: Any = (), s: str = "BTCUSDT", **more: Any) -> bytes:
-    body = {"e": "depthUpdate", "E": 1700000000000, "s": s, "U": first, "u": last, "b": b, "a": a, **more}
-    return json.dumps(body).encode()
-
-
-def snapshot(last: int, bids: Any = (("100.0", "1"),), asks: Any = (("101.0", "2"),)) -> bytes:
-    return json.dumps({"lastUpdateId": last, "bids": bids, "asks": asks}).encode()
-
-
-def ticker(last: int, b: str, bq: str, a: str, aq: str) -> bytes:
-    return json.dumps({"u": last, "s": "BTCUSDT", "b": b, "B": bq, "a": a, "A": aq}).encode()
-
-
-class Rig:
-    """A venue's books on private words, and what its readers see."""
-
-    def __init__(self, dialect: str = "binance", market: str = "spot", symbol: str = "BTCUSDT", **more: Any) -> None:
-        self.words = np.zeros(layout.feed_segment_words(4), dtype=np.int64)
-        bookring.init_feed(self.words, 0, 4)
-        self.generation = bookring.conn_open(self.words, 0, CONN, 1, 0)
-        self.books = VenueBooks(dialect=dialect, market=market, words=self.words, feed_off=0, venue_id=1, capacity=4)
-        row = {"book_index": 2, "instrument_id": 77, "symbol": symbol, "price_exp": 4, "qty_exp": 4, "row_epoch": 9}
-        self.books.add(**{**row, **more})
-        self.time = 1000
-
-    def frame(self, frame: bytes) -> FrameResult:
-        self.time += 10
-        return FrameResult(self.books.on_frame(frame, self.time, CONN))
-
-    def snap(self, payload: bytes) -> SnapshotResult:
-        self.time += 10
-        return self.books.on_snapshot(2, payload, self.time, CONN)
-
-    def read(self, book_index: int = 2) -> Any:
-        out = np.zeros(layout.BOOK_RECORD_WORDS, dtype=np.int64)
-        assert bookring.read_book(self.words, 0, book_index, out) > 0
-        return out
-
-    def flags(self) -> int:
-        return int(self.read()[layout.BR_FLAGS])
-
-    def live(self) -> Rig:
-        """Synchronised at id 10 with 100.0 x 1 / 101.0 x 2, live at id 11."""
-        assert self.frame(spot_update(9, 9)) is FrameResult.NEED_SNAPSHOT
-        assert self.snap(snapshot(10)) is SnapshotResult.SYNCED
-        assert self.frame(spot_update(11, 11)) is FrameResult.APPLIED
-        return self
+from shm import bookring
+from shm.layout import ABSENT_ASK, ABSENT_BID, BOOK, FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_SNAPSHOT, FLAG_UNPROVED
+from tests.worlds.venue_books_rig import CONN, Rig, snapshot, spot_update, ticker
 
 
 def test_first_update_asks_for_a_snapshot_and_is_replayed_on_top_of_it() -> None:
@@ -76,16 +25,16 @@ def test_first_update_asks_for_a_snapshot_and_is_replayed_on_top_of_it() -> None
     assert rig.books.needs_snapshot() == [2] and rig.books.last_book_index == 2
     assert rig.snap(snapshot(10)) is SnapshotResult.SYNCED
     record = rig.read()
-    assert record[layout.BR_FLAGS] == layout.FLAG_SNAPSHOT
-    assert record[layout.BR_UPDATE_ID] == 12 and record[layout.BR_INSTRUMENT] == 77
-    assert record[layout.BR_ROW_EPOCH] == 9 and record[layout.BR_CONN] == CONN
-    assert record[layout.BR_CONN_GENERATION] == rig.generation
-    assert record[layout.BR_VENUE_WALL_NS] == 1700000000000 * 1_000_000
-    assert record[layout.BR_RECV_MONO_NS] == rig.time
-    assert list(record[layout.BR_BID_PRICE :][:3]) == [1000000, 995000, layout.ABSENT_BID]
-    assert list(record[layout.BR_BID_QTY :][:3]) == [10000, 30000, 0]
-    assert list(record[layout.BR_ASK_PRICE :][:2]) == [1010000, layout.ABSENT_ASK]
-    assert (record[layout.BR_BID_COUNT], record[layout.BR_ASK_COUNT]) == (2, 1)
+    assert record[BOOK.flags] == FLAG_SNAPSHOT
+    assert record[BOOK.update_id] == 12 and record[BOOK.instrument] == 77
+    assert record[BOOK.row_epoch] == 9 and record[BOOK.conn] == CONN
+    assert record[BOOK.conn_generation] == rig.generation
+    assert record[BOOK.venue_wall_ns] == 1700000000000 * 1_000_000
+    assert record[BOOK.recv_mono_ns] == rig.time
+    assert list(record[BOOK.bid_price_fp :][:3]) == [1000000, 995000, ABSENT_BID]
+    assert list(record[BOOK.bid_qty_fp :][:3]) == [10000, 30000, 0]
+    assert list(record[BOOK.ask_price_fp :][:2]) == [1010000, ABSENT_ASK]
+    assert (record[BOOK.bid_count], record[BOOK.ask_count]) == (2, 1)
     assert rig.frame(spot_update(13, 13)) is FrameResult.APPLIED
     assert rig.flags() == 0
     counters = rig.books.counters
@@ -99,26 +48,26 @@ def test_a_gap_is_published_before_anything_else_and_only_its_book_resynchronise
     assert rig.frame(spot_update(5, 5, s="ETHUSDT")) is FrameResult.NEED_SNAPSHOT
     assert rig.books.on_snapshot(1, snapshot(5), rig.time, CONN) is SnapshotResult.SYNCED
     assert rig.frame(spot_update(13, 13, [["100.5", "1"]])) is FrameResult.NEED_SNAPSHOT
-    assert rig.flags() == layout.FLAG_GAP and rig.read()[layout.BR_UPDATE_ID] == 11
+    assert rig.flags() == FLAG_GAP and rig.read()[BOOK.update_id] == 11
     assert rig.books.needs_snapshot() == [2] and rig.books.is_synced(1)
     assert rig.frame(spot_update(12, 12)) is FrameResult.BUFFERED  # what was missing comes late: reordered
     assert rig.frame(spot_update(6, 6, s="ETHUSDT")) is FrameResult.APPLIED
     assert rig.snap(snapshot(13)) is SnapshotResult.SYNCED
-    assert rig.flags() == layout.FLAG_SNAPSHOT and rig.books.counters.gaps == 1 and rig.books.counters.resyncs == 1
+    assert rig.flags() == FLAG_SNAPSHOT and rig.books.counters.gaps == 1 and rig.books.counters.resyncs == 1
 
 
 def test_old_and_repeated_updates_change_nothing() -> None:
     rig = Rig().live()
-    seq = rig.read()[layout.BR_SEQ]
+    seq = rig.read()[BOOK.seq]
     assert rig.frame(spot_update(11, 11, [["100.7", "5"]])) is FrameResult.DROPPED
     assert rig.frame(spot_update(3, 4, [["100.7", "5"]])) is FrameResult.DROPPED
-    assert rig.read()[layout.BR_SEQ] == seq and rig.books.counters.dropped == 3
+    assert rig.read()[BOOK.seq] == seq and rig.books.counters.dropped == 3
 
 
 def test_many_old_updates_in_a_row_mean_that_the_numbering_restarted() -> None:
     rig = Rig().live()
-    results = [rig.frame(spot_update(1 + k % 11, 1 + k % 11)) for k in range(st.OLD_RUN_MAX)]
-    assert results == [FrameResult.DROPPED] * (st.OLD_RUN_MAX - 1) + [FrameResult.NEED_SNAPSHOT]
+    results = [rig.frame(spot_update(1 + k % 11, 1 + k % 11)) for k in range(OLD_RUN_MAX)]
+    assert results == [FrameResult.DROPPED] * (OLD_RUN_MAX - 1) + [FrameResult.NEED_SNAPSHOT]
     assert rig.books.counters.gaps == 1
 
 
@@ -142,17 +91,17 @@ def test_a_live_book_takes_no_older_snapshot() -> None:
 def test_a_locked_or_crossed_book_is_quarantined_until_a_snapshot(bid: str) -> None:
     rig = Rig().live()
     assert rig.frame(spot_update(12, 12, [[bid, "1"]])) is FrameResult.RESYNC
-    assert rig.flags() == layout.FLAG_CROSSED and rig.books.needs_snapshot() == [2]
+    assert rig.flags() == FLAG_CROSSED and rig.books.needs_snapshot() == [2]
     assert rig.frame(spot_update(13, 13, [[bid, "0"]])) is FrameResult.BUFFERED
     assert rig.snap(snapshot(12)) is SnapshotResult.SYNCED
-    assert rig.flags() == layout.FLAG_SNAPSHOT and rig.books.counters.crossed == 1
+    assert rig.flags() == FLAG_SNAPSHOT and rig.books.counters.crossed == 1
 
 
 def test_a_crossed_snapshot_is_refused() -> None:
     rig = Rig()
     rig.frame(spot_update(9, 9))
     assert rig.snap(snapshot(10, [["102", "1"]])) is SnapshotResult.STALE
-    assert rig.flags() & layout.FLAG_CROSSED and rig.books.needs_snapshot() == [2]
+    assert rig.flags() & FLAG_CROSSED and rig.books.needs_snapshot() == [2]
 
 
 def test_deleting_an_unknown_level_does_nothing() -> None:
@@ -169,7 +118,7 @@ BAD_NUMBERS = ["NaN", "-1", "1e999", "1e5", "1_000", "١٢", "Infinity", "", " 1
 def test_a_bad_price_rejects_the_frame_and_invalidates_the_book(text: str) -> None:
     rig = Rig().live()
     assert rig.frame(spot_update(12, 12, [["99", "1"], [text, "1"]])) is FrameResult.REJECTED
-    assert rig.flags() & layout.FLAG_GAP and rig.books.needs_snapshot() == [2]
+    assert rig.flags() & FLAG_GAP and rig.books.needs_snapshot() == [2]
     assert rig.books.last_book_index == 2
     assert rig.books.levels(2)[0] == [(1000000, 10000)]  # nothing of the frame was applied
 
@@ -178,7 +127,7 @@ def test_a_bad_price_rejects_the_frame_and_invalidates_the_book(text: str) -> No
 def test_a_bad_quantity_rejects_the_frame_and_invalidates_the_book(text: str) -> None:
     rig = Rig().live()
     assert rig.frame(spot_update(12, 12, [], [["102", text]])) is FrameResult.REJECTED
-    assert rig.flags() & layout.FLAG_GAP and rig.books.counters.rejected == 1
+    assert rig.flags() & FLAG_GAP and rig.books.counters.rejected == 1
 
 
 @pytest.mark.parametrize(
@@ -208,19 +157,19 @@ def test_a_truncated_frame_invalidates_the_book_that_it_named() -> None:
 
 def test_a_frame_beyond_the_bound_is_rejected() -> None:
     rig = Rig().live()
-    assert rig.frame(b" " * (st.FRAME_CAP_BYTES + 1)) is FrameResult.REJECTED
+    assert rig.frame(b" " * (FRAME_CAP_BYTES + 1)) is FrameResult.REJECTED
 
 
 def test_a_price_finer_than_the_exponent_is_reported_never_rounded() -> None:
     rig = Rig().live()
     assert rig.frame(spot_update(12, 12, [["99.123456", "1"]])) is FrameResult.PRICE_PRECISION
     assert rig.books.needed_price_exp == 6 and rig.books.last_book_index == 2
-    assert rig.flags() == layout.FLAG_GAP | layout.FLAG_HALTED
+    assert rig.flags() == FLAG_GAP | FLAG_HALTED
     rig.books.add(book_index=2, instrument_id=77, symbol="BTCUSDT", price_exp=6, qty_exp=4, row_epoch=10)
     rig.frame(spot_update(12, 12, [["99.123456", "1"]]))
     assert rig.snap(snapshot(11)) is SnapshotResult.SYNCED
     assert rig.books.levels(2)[0][1] == (99123456, 10000)
-    assert rig.read()[layout.BR_ROW_EPOCH] == 10
+    assert rig.read()[BOOK.row_epoch] == 10
 
 
 def test_trailing_zeros_beyond_the_exponent_are_no_digits() -> None:
@@ -286,7 +235,7 @@ def test_other_topics_and_unknown_symbols_prove_the_connection_and_touch_no_book
     assert rig.books.last_book_index == -1
     assert rig.frame(b'{"result":null,"id":1}') is FrameResult.CONTROL
     assert bookring.proof_mono_ns(rig.words, 0, record) == rig.time
-    assert rig.read()[layout.BR_SEQ] == record[layout.BR_SEQ]
+    assert rig.read()[BOOK.seq] == record[BOOK.seq]
 
 
 def test_a_ticker_that_equals_the_book_is_only_counted() -> None:
@@ -300,7 +249,7 @@ def test_a_ticker_that_equals_the_book_is_only_counted() -> None:
 def test_a_ticker_of_the_same_id_that_differs_contradicts_the_book(wrong: tuple[str, str, str, str]) -> None:
     rig = Rig().live()
     assert rig.frame(ticker(11, *wrong)) is FrameResult.RESYNC
-    assert rig.flags() == layout.FLAG_UNPROVED | layout.FLAG_GAP
+    assert rig.flags() == FLAG_UNPROVED | FLAG_GAP
     assert rig.books.needs_snapshot() == [2] and rig.books.counters.contradicted == 1
 
 
@@ -333,7 +282,7 @@ def test_conflated_tickers_compare_only_at_equal_ids() -> None:
         return json.dumps({**tick, "result": body}).encode()
 
     whole = update(7, 7, full=True, b=[["100", "1"]], a=[["101", "2"]])
-    assert rig.frame(whole) is FrameResult.APPLIED and rig.flags() == layout.FLAG_SNAPSHOT
+    assert rig.frame(whole) is FrameResult.APPLIED and rig.flags() == FLAG_SNAPSHOT
     assert rig.frame(update(8, 9)) is FrameResult.APPLIED
     assert rig.frame(book_ticker(8, "99")) is FrameResult.TICKER
     assert rig.frame(book_ticker(12, "99")) is FrameResult.TICKER
@@ -401,7 +350,7 @@ def test_mexc_symbol_can_be_read_off_the_channel() -> None:
 
 
 def test_the_buffer_is_bounded_and_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bb, "BUFFER_FRAMES_MAX", 3)
+    monkeypatch.setattr("pipeline.book.waiting_updates.WAITING_FRAMES_MAX", 3)
     rig = Rig()
     for k in range(1, 7):
         rig.frame(spot_update(k, k))
@@ -430,7 +379,7 @@ def test_a_side_beyond_its_bound_is_a_gap() -> None:
         if result is FrameResult.NEED_SNAPSHOT:
             break
     assert result is FrameResult.NEED_SNAPSHOT and rig.books.counters.overflowed == 1
-    assert rig.flags() & layout.FLAG_GAP
+    assert rig.flags() & FLAG_GAP
 
 
 def test_connection_loss_unproves_its_books_only() -> None:
@@ -439,7 +388,7 @@ def test_connection_loss_unproves_its_books_only() -> None:
     rig.books.on_frame(spot_update(5, 5, s="ETHUSDT"), rig.time, 7)
     rig.books.on_snapshot(1, snapshot(5), rig.time, 7)
     assert rig.books.invalidate_connection(CONN) == [2]
-    assert rig.flags() == layout.FLAG_UNPROVED | layout.FLAG_GAP
+    assert rig.flags() == FLAG_UNPROVED | FLAG_GAP
     assert rig.books.is_synced(1)
 
 
@@ -448,7 +397,7 @@ def test_a_planned_reconnect_moves_books_without_a_hole() -> None:
     bookring.conn_open(rig.words, 0, 4, 1, 0)
     assert FrameResult(rig.books.on_frame(spot_update(11, 11), rig.time, 4)) is FrameResult.DROPPED
     rig.books.move_connection(CONN, 4)
-    assert rig.read()[layout.BR_CONN] == 4 and rig.flags() == 0
+    assert rig.read()[BOOK.conn] == 4 and rig.flags() == 0
     assert FrameResult(rig.books.on_frame(spot_update(12, 12), rig.time, 4)) is FrameResult.APPLIED
     assert rig.books.invalidate_connection(CONN) == []
 
@@ -456,9 +405,9 @@ def test_a_planned_reconnect_moves_books_without_a_hole() -> None:
 def test_a_halted_book_says_so_in_every_record() -> None:
     rig = Rig().live()
     rig.books.set_halted(2, True)
-    assert rig.flags() == layout.FLAG_HALTED
+    assert rig.flags() == FLAG_HALTED
     rig.frame(spot_update(12, 12))
-    assert rig.flags() == layout.FLAG_HALTED
+    assert rig.flags() == FLAG_HALTED
     rig.books.set_halted(2, False)
     assert rig.flags() == 0
 
@@ -472,7 +421,7 @@ def test_symbols_come_and_go_while_running() -> None:
     with pytest.raises(ArbitrageEngineError, match="taken"):
         rig.books.add(book_index=2, instrument_id=9, symbol="S8", price_exp=4, qty_exp=4)
     rig.books.remove("BTCUSDT")
-    assert rig.flags() & layout.FLAG_GAP
+    assert rig.flags() & FLAG_GAP
     assert rig.frame(spot_update(12, 12)) is FrameResult.OTHER_TOPIC
     assert rig.frame(spot_update(1, 1, s="S1")) is FrameResult.NEED_SNAPSHOT
     assert rig.books.symbol_of(1) == "S1" and rig.books.index_of("BTCUSDT") == -1
@@ -495,19 +444,12 @@ def test_symbols_beyond_ascii_are_kept_and_take_the_slow_path() -> None:
     assert rig.books.counters.slow_path == 2
 
 
-def test_unknown_dialects_are_refused() -> None:
-    with pytest.raises(ArbitrageEngineError, match="no feed codec"):
-        bb.load_codec("kraken", "spot")
-    with pytest.raises(ArbitrageEngineError, match="no feed codec"):
-        bb.load_codec("mexc", "futures")
-
-
 def test_quiet_instruments_can_ask_before_any_update() -> None:
     rig = Rig()
     rig.books.request_snapshot(2)
     assert rig.books.needs_snapshot() == [2]
     assert rig.snap(snapshot(10)) is SnapshotResult.SYNCED
-    assert rig.flags() == layout.FLAG_SNAPSHOT
+    assert rig.flags() == FLAG_SNAPSHOT
 
 
 def test_memoryviews_are_taken_as_they_come() -> None:

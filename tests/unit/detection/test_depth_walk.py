@@ -9,38 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.detection.depth_walk import (
-    LEG_LIMIT_WORDS,
-    LL_LOT,
-    LL_MAX_QTY,
-    LL_MIN_NOTIONAL,
-    LL_MIN_QTY,
-    LL_QTY_UNIT,
-    MN_BUY_CAP,
-    MN_BUY_COST,
-    MN_SCALE,
-    MN_SELL_CAP,
-    MONEY_WORDS,
-    SIZE_WORDS,
-    SZ_BUY_LIMIT,
-    SZ_BUY_QTY,
-    SZ_SELL_LIMIT,
-    SZ_SELL_QTY,
-    quantity_for,
-    saturating_add,
-    size_legs,
-    walked_value,
-)
+from pipeline.detection.depth_walk import LEG_LIMITS, MONEY, SIZE, quantity_for, saturating_add, size_legs, walked_value
 from pipeline.detection.edge import NUMBER_LIMIT, edge_ratio
-from shm import layout as ly
+from pipeline.rehearsal.detection_world import book_record
+from shm.layout import BOOK, BOOK_DEPTH
 from tests.naive.detection import Fees, LegLimits, Levels, best_size, clears, delivered, worst_price
-from tests.naive.detection_rig import book_record
 
 BUY = 0
-SELL = ly.BOOK_RECORD_WORDS
-BUY_LIMITS = 2 * ly.BOOK_RECORD_WORDS
-SELL_LIMITS = BUY_LIMITS + LEG_LIMIT_WORDS
-OUT = SELL_LIMITS + LEG_LIMIT_WORDS
+SELL = BOOK.WORDS
+BUY_LIMITS = 2 * BOOK.WORDS
+SELL_LIMITS = BUY_LIMITS + LEG_LIMITS.WORDS
+OUT = SELL_LIMITS + LEG_LIMITS.WORDS
 FREE = LegLimits()
 NO_FEES = Fees()
 HUGE = 1e30
@@ -59,21 +38,28 @@ def size(
     scale: float = 1.0,
 ) -> tuple[int, int, int, int] | None:
     """The kernel's answer in the twin's form."""
-    mem = np.zeros(OUT + SIZE_WORDS, dtype=np.int64)
-    mem[BUY : BUY + ly.BOOK_RECORD_WORDS] = book_record([], asks)
-    mem[SELL : SELL + ly.BOOK_RECORD_WORDS] = book_record(bids, [])
+    mem = np.zeros(OUT + SIZE.WORDS, dtype=np.int64)
+    mem[BUY : BUY + BOOK.WORDS] = book_record([], asks)
+    mem[SELL : SELL + BOOK.WORDS] = book_record(bids, [])
     for at, limits in ((BUY_LIMITS, buy), (SELL_LIMITS, sell)):
-        mem[at + LL_LOT], mem[at + LL_MIN_QTY], mem[at + LL_MAX_QTY] = limits.lot, limits.min_qty, limits.max_qty
-        mem[at + LL_MIN_NOTIONAL], mem[at + LL_QTY_UNIT] = limits.min_notional, limits.qty_unit
-    money = np.zeros(MONEY_WORDS)
-    money[MN_BUY_CAP], money[MN_SELL_CAP], money[MN_SCALE] = buy_cap, sell_cap, scale
-    money[MN_BUY_COST] = 1 + fees.buy_quote / 1e6
+        mem[at + LEG_LIMITS.lot_fp], mem[at + LEG_LIMITS.min_qty_fp], mem[at + LEG_LIMITS.max_qty_fp] = (
+            limits.lot,
+            limits.min_qty,
+            limits.max_qty,
+        )
+        mem[at + LEG_LIMITS.min_notional_fp], mem[at + LEG_LIMITS.qty_unit] = limits.min_notional, limits.qty_unit
+    money = np.zeros(MONEY.WORDS)
+    money[MONEY.buy_cap], money[MONEY.sell_cap], money[MONEY.scale] = buy_cap, sell_cap, scale
+    money[MONEY.buy_cost] = 1 + fees.buy_quote / 1e6
     num, den = edge_ratio(
         sell_ppm=fees.sell, buy_base_ppm=fees.buy_base, buy_quote_ppm=fees.buy_quote, threshold=threshold
     )
     if not size_legs(mem, money, BUY, SELL, num, den, fees.buy_base, BUY_LIMITS, SELL_LIMITS, 0, OUT):
         return None
-    found = [int(mem[OUT + word]) for word in (SZ_BUY_QTY, SZ_SELL_QTY, SZ_BUY_LIMIT, SZ_SELL_LIMIT)]
+    found = [
+        int(mem[OUT + word])
+        for word in (SIZE.buy_qty_fp, SIZE.sell_qty_fp, SIZE.buy_limit_price_fp, SIZE.sell_limit_price_fp)
+    ]
     return found[0], found[1], found[2], found[3]
 
 
@@ -172,8 +158,8 @@ def test_sell_leg_sells_what_was_received() -> None:
 
 
 def test_levels_beyond_the_record_are_not_used() -> None:
-    asks = [(100 + k, 1) for k in range(ly.BOOK_DEPTH)]
-    bids = [(500 - k, 1) for k in range(ly.BOOK_DEPTH)]
+    asks = [(100 + k, 1) for k in range(BOOK_DEPTH)]
+    bids = [(500 - k, 1) for k in range(BOOK_DEPTH)]
     assert size(asks, bids) == (20, 20, 119, 481)
 
 
@@ -204,4 +190,4 @@ def test_no_money_buys_nothing(notional: float) -> None:
 
 def test_walked_value_sums_price_times_quantity() -> None:
     mem = book_record([], [(100, 3), (101, 4), (105, 9)])
-    assert walked_value(mem, 0, ly.BR_ASK_PRICE, ly.BR_ASK_QTY, 5) == 3 * 100 + 2 * 101
+    assert walked_value(mem, 0, BOOK.ask_price_fp, BOOK.ask_qty_fp, 5) == 3 * 100 + 2 * 101

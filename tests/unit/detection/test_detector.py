@@ -5,121 +5,24 @@ from __future__ import annotations
 import threading
 from decimal import Decimal
 
-import numpy as np
 import pytest
 
-from pipeline.detection.detector import IDLE, OpportunityDetector, first_opportunity_id
-from pipeline.detection.kernel_arrays import Ports, private_ports
-from pipeline.detection.memory import C_ACTIVE, FD_OFF, SE_NEXT_ID
+from pipeline.detection.detector import IDLE, first_opportunity_id
+from pipeline.detection.memory import DETECTOR_COUNTERS, DETECTOR_SETTINGS, FEED_READER
 from pipeline.detection.opportunity_record import OpportunityRecord, decode_record
 from pipeline.model.catalogue_row import row_to_words
-from pipeline.model.config import DetectionConfig, EngineConfig, ExchangeConfig, MarketConfig, RiskLimits
-from pipeline.model.enums import InstrumentKind, OpportunityType, OrderSide, Refusal
-from pipeline.model.fixedpoint import to_fp
-from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
-from pipeline.model.structs import ArbitrageOpportunity, InstrumentSpec
-from shm import layout as ly
-from shm.atomics import mono_ns
-from shm.bookring import conn_frame, conn_open, init_feed, publish_book
+from pipeline.model.enums import OpportunityType, OrderSide, Refusal
+from pipeline.model.instruments import build_rows
+from pipeline.model.structs import ArbitrageOpportunity
+from pipeline.rehearsal.instruments import spec, venue_refs
+from shm.layout import LEG, OPPORTUNITY, QUEUE
+from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE, CATALOGUE_ROW
 from shm.pages import write_row
-from tests.naive.detection_rig import book_record
-
-BOOKS = 8
-
-
-def spec(venue: str, symbol: str, base: str = "BTC", **changes: object) -> InstrumentSpec:
-    values: dict[str, object] = {
-        "venue": venue,
-        "symbol": symbol,
-        "base": base,
-        "quote": "USDT",
-        "kind": InstrumentKind.SPOT,
-        "tick": Decimal("0.01"),
-        "lot": Decimal("0.0001"),
-        "min_qty": Decimal("0.0001"),
-        "min_notional": Decimal(5),
-        "reference_price": Decimal(60_000),
-        "taker_fee_ppm": 500,
-    }
-    values.update(changes)
-    return InstrumentSpec(**values)  # type: ignore[arg-type]
-
-
-#: A book that a test has just published is young enough, however slow the machine.
-PATIENT = {"max_age_to_trade_ms": 600_000, "max_skew_ms": 600_000}
-
-
-def engine_config(**detection: object) -> EngineConfig:
-    market = {"spot": MarketConfig(symbols=("X",))}
-    return EngineConfig(
-        exchanges={
-            "mexc": ExchangeConfig(dialect="mexc", markets=market),
-            "gateio": ExchangeConfig(dialect="gateio", markets=market),
-        },
-        detection=DetectionConfig(**{**PATIENT, "max_notional_usd": Decimal(1_000), **detection}),  # type: ignore[arg-type]
-        risk_limits=RiskLimits(min_profit_margin_bps=Decimal(5)),
-    )
-
-
-class Setup:
-    """Two venues with BTC and ETH, a catalogue page in a plain array, and their books."""
-
-    def __init__(self, **detection: object) -> None:
-        self.config = engine_config(**detection)
-        refs = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in self.config.venues]
-        self.specs = [
-            spec(venue, f"{base}{n}", base)
-            for n, venue in enumerate(("mexc_spot", "gateio_spot"))
-            for base in ("BTC", "ETH")
-        ]
-        self.rows = build_rows(self.specs, refs)
-        self.size = ly.feed_segment_words(BOOKS)
-        self.feeds = np.zeros(2 * self.size, dtype=np.int64)
-        self.catalogue = np.zeros(ly.CATALOGUE_WORDS, dtype=np.int64)
-        self.write_catalogue(self.rows)
-        for feed in range(2):
-            self.feeds[feed * self.size + ly.SEG_EPOCH] = 1
-            init_feed(self.feeds, feed * self.size, BOOKS)
-            conn_open(self.feeds, feed * self.size, 0, feed, 0)
-        self.ports: Ports = private_ports(self.feeds)._replace(catalogue=self.catalogue)
-
-    def write_catalogue(self, rows: list[InstrumentRow]) -> None:
-        for row in rows:
-            at = ly.CAT_ROWS_OFF + row.instrument_id * ly.CATALOGUE_ROW_WORDS
-            write_row(self.catalogue, at, row_to_words(row))
-        self.catalogue[ly.CAT_COUNT] = len(rows)
-        self.catalogue[ly.CAT_VERSION] += 1
-
-    def detector(self, **options: object) -> OpportunityDetector:
-        detector = OpportunityDetector(self.config, self.ports, **options)  # type: ignore[arg-type]
-        for feed in range(2):
-            detector.set_feed(feed, offset=feed * self.size)
-        detector.warm()  # so that no book grows old while kernels load
-        return detector
-
-    def publish(self, instrument: int, bid: str, ask: str, qty: str = "1") -> None:
-        row = self.rows[instrument]
-        now = int(mono_ns())
-        quantity = to_fp(qty, row.qty_exp)
-        record = book_record(
-            [(to_fp(bid, row.price_exp), quantity)],
-            [(to_fp(ask, row.price_exp), quantity)],
-            instrument=instrument,
-            recv_mono_ns=now,
-            conn_generation=1,
-            publish_mono_ns=now,
-        )
-        publish_book(self.feeds, row.feed_id * self.size, row.book_index, record)
-        conn_frame(self.feeds, row.feed_id * self.size, 0, now)
-
-    def dislocate(self) -> None:
-        """BTC: buy on MEXC at 60000, sell on Gate.io at 60300."""
-        self.publish(0, "59990", "60000")
-        self.publish(2, "60300", "60310")
+from tests.worlds.detector_world import SPEC, DetectorWorld
 
 
 def test_an_opportunity_reaches_the_user_in_words_and_decimals() -> None:
-    setup = Setup()
+    setup = DetectorWorld()
     found: list[OpportunityRecord] = []
     detector = setup.detector(on_opportunity=found.append)
     setup.dislocate()
@@ -141,7 +44,7 @@ def test_an_opportunity_reaches_the_user_in_words_and_decimals() -> None:
 
 
 def test_detection_runs_in_a_thread_until_it_is_stopped() -> None:
-    setup = Setup()
+    setup = DetectorWorld()
     seen = threading.Event()
     detector = setup.detector(on_opportunity=lambda _record: seen.set())
     detector.start_detection()
@@ -155,7 +58,7 @@ def test_detection_runs_in_a_thread_until_it_is_stopped() -> None:
 
 
 def test_validation_asks_every_gate_of_now() -> None:
-    setup = Setup()
+    setup = DetectorWorld()
     detector = setup.detector()
     opportunity = ArbitrageOpportunity(
         opportunity_id="1",
@@ -181,7 +84,7 @@ def test_validation_asks_every_gate_of_now() -> None:
 
 
 def test_a_user_may_narrow_what_is_monitored_and_add_to_it() -> None:
-    setup = Setup()
+    setup = DetectorWorld()
     found: list[OpportunityRecord] = []
     detector = setup.detector(on_opportunity=found.append)
     assert detector.monitored_symbols == {"BTC/USDT", "ETH/USDT"}
@@ -198,14 +101,13 @@ def test_a_user_may_narrow_what_is_monitored_and_add_to_it() -> None:
 
 
 def test_a_changed_catalogue_keeps_open_episodes_and_their_cooldowns() -> None:
-    setup = Setup(cooldown_ms=3_600_000)
+    setup = DetectorWorld(cooldown_ms=3_600_000)
     found: list[OpportunityRecord] = []
     detector = setup.detector(on_opportunity=found.append)
     setup.dislocate()
     detector.step(idle_ns=0)
-    assert len(found) == 1 and detector.memory.mem[C_ACTIVE] == 1
-    refs = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in setup.config.venues]
-    setup.rows = build_rows([spec("mexc_spot", "SOL0", "SOL")], refs, existing=setup.rows)
+    assert len(found) == 1 and detector.memory.mem[DETECTOR_COUNTERS.active] == 1
+    setup.rows = build_rows([spec("mexc_spot", "SOL0", "SOL", **SPEC)], venue_refs(setup.config), existing=setup.rows)
     setup.write_catalogue(setup.rows)
     setup.dislocate()
     detector.step(idle_ns=0)
@@ -213,42 +115,42 @@ def test_a_changed_catalogue_keeps_open_episodes_and_their_cooldowns() -> None:
     assert len(found) == 1 and detector.counters()["opened"] == 1
     setup.publish(2, "60000", "60010")
     detector.step(idle_ns=0)
-    assert detector.memory.mem[C_ACTIVE] == 0
+    assert detector.memory.mem[DETECTOR_COUNTERS.active] == 0
     setup.dislocate()
     detector.step(idle_ns=0)
     assert len(found) == 1  # still cooling down
 
 
 def test_an_instrument_that_is_removed_ends_its_episodes() -> None:
-    setup = Setup(max_notional_usd=Decimal(1))  # nothing is executable: the episode stays open, refused
+    setup = DetectorWorld(max_notional_usd=Decimal(1))  # nothing is executable: the episode stays open, refused
     detector = setup.detector()
     setup.dislocate()
     detector.step(idle_ns=0)
     assert detector.counters()["open"] == 1
-    at = ly.CAT_ROWS_OFF + 2 * ly.CATALOGUE_ROW_WORDS
+    at = CATALOGUE.rows + 2 * CATALOGUE_ROW.WORDS
     words = row_to_words(setup.rows[2])
-    words[ly.CR_FLAGS] |= ly.CAT_FLAG_REMOVED
+    words[CATALOGUE_ROW.flags] |= CAT_FLAG_REMOVED
     write_row(setup.catalogue, at, words)
-    setup.catalogue[ly.CAT_VERSION] += 1
+    setup.catalogue[CATALOGUE.version] += 1
     detector.step(idle_ns=0)
     counters = detector.counters()
     assert (counters["open"], counters["detected"], counters["refused.below_minimum"]) == (0, 1, 1)
-    assert int(detector.memory.feeds[0, FD_OFF]) == 0
+    assert int(detector.memory.feeds[0, FEED_READER.feed_off]) == 0
 
 
 def test_a_pair_released_from_quarantine_is_judged_anew() -> None:
-    setup = Setup()
+    setup = DetectorWorld()
     found: list[OpportunityRecord] = []
     words = row_to_words(setup.rows[2])
-    words[ly.CR_PAIR] = -1
-    at = ly.CAT_ROWS_OFF + 2 * ly.CATALOGUE_ROW_WORDS
+    words[CATALOGUE_ROW.pair] = -1
+    at = CATALOGUE.rows + 2 * CATALOGUE_ROW.WORDS
     write_row(setup.catalogue, at, words)
     detector = setup.detector(on_opportunity=found.append)
     setup.dislocate()
     detector.step(idle_ns=0)
     assert found == [] and detector.counters()["refused.quarantined"] == 1
     write_row(setup.catalogue, at, row_to_words(setup.rows[2]))
-    setup.catalogue[ly.CAT_VERSION] += 1
+    setup.catalogue[CATALOGUE.version] += 1
     setup.dislocate()
     detector.step(idle_ns=0)
     assert len(found) == 1
@@ -276,7 +178,7 @@ class Sink:
 
 
 def test_metrics_get_only_what_is_new() -> None:
-    setup = Setup()
+    setup = DetectorWorld()
     detector = setup.detector()
     sink = Sink()
     setup.dislocate()
@@ -288,23 +190,23 @@ def test_metrics_get_only_what_is_new() -> None:
 
 
 def test_ids_grow_over_a_restart() -> None:
-    setup = Setup()
+    setup = DetectorWorld()
     first = setup.detector()
     setup.dislocate()
     first.step(idle_ns=0)
-    last = int(first.memory.mem[SE_NEXT_ID]) - 1
+    last = int(first.memory.mem[DETECTOR_SETTINGS.next_id]) - 1
     assert first_opportunity_id(setup.ports.opps) > last
-    setup.ports.opps[ly.Q_SLOTS_OFF + ly.OP_ID] = 2**62  # written under a clock that was far ahead
+    setup.ports.opps[QUEUE.slots + OPPORTUNITY.id] = 2**62  # written under a clock that was far ahead
     assert first_opportunity_id(setup.ports.opps) == 2**62 + 1
 
 
 def test_a_record_with_a_wrong_checksum_is_not_decoded() -> None:
-    setup = Setup()
+    setup = DetectorWorld()
     detector = setup.detector()
     setup.dislocate()
     detector.step(idle_ns=0)
-    record = setup.ports.opps[ly.Q_SLOTS_OFF : ly.Q_SLOTS_OFF + ly.OPPORTUNITY_WORDS].copy()
-    assert detector.decode(record).opportunity_id == record[ly.OP_ID]
-    record[ly.OP_LEGS + ly.LEG_QTY_FP] += 1
+    record = setup.ports.opps[QUEUE.slots : QUEUE.slots + OPPORTUNITY.WORDS].copy()
+    assert detector.decode(record).opportunity_id == record[OPPORTUNITY.id]
+    record[OPPORTUNITY.legs + LEG.qty_fp] += 1
     with pytest.raises(ValueError, match="checksum"):
         decode_record(record, {})

@@ -8,21 +8,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from pipeline.detection.memory import (
-    C_ENDED,
-    C_EVALUATIONS,
-    C_OPENED,
-    C_PUSHED,
-    C_REFUSED,
-    FD_ALIVE,
-    FD_OFF,
-    SE_MAX_AGE_NS,
-)
+from pipeline.detection.memory import DETECTOR_COUNTERS, DETECTOR_SETTINGS, FEED_READER
 from pipeline.detection.opportunity_record import record_crc32, record_crc32_of
 from pipeline.model.enums import FeeAssetRule, Refusal, TradingStatus
-from shm import layout as ly
+from pipeline.rehearsal.detection_world import NOW, Listing, World, terms
 from shm.bookring import conn_open
-from tests.naive.detection_rig import NOW, Listing, World, terms
+from shm.layout import FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED, HEADER, LEG, OPPORTUNITY
+from shm.layout_pages import CAT_FLAG_DEPOSIT, CAT_FLAG_WITHDRAW, CATALOGUE_CAPACITY
 
 BIDS, ASKS = [(10_050, 30_000)], [(10_060, 30_000)]
 LOW_BIDS, LOW_ASKS = [(9_990, 30_000)], [(10_000, 30_000)]
@@ -47,7 +39,11 @@ def end(w: World) -> None:
 
 
 def refusals(w: World) -> dict[Refusal, int]:
-    return {r: w.counter(C_REFUSED + r) for r in Refusal if r < 32 and w.counter(C_REFUSED + r)}
+    return {
+        r: w.counter(DETECTOR_COUNTERS.refused + r)
+        for r in Refusal
+        if r < 32 and w.counter(DETECTOR_COUNTERS.refused + r)
+    }
 
 
 def test_a_clean_edge_is_pushed_once_with_everything_that_the_executor_needs() -> None:
@@ -55,42 +51,46 @@ def test_a_clean_edge_is_pushed_once_with_everything_that_the_executor_needs() -
     edge_between(w)
     (record,) = w.scan()
     assert w.scan() == []
-    assert record[ly.OP_LEG_COUNT] == 2
-    assert record[ly.OP_DIRECTION_KEY] == 0 * ly.CATALOGUE_CAPACITY + 1
-    assert record[ly.OP_CRC32] == record_crc32_of(record) == record_crc32(record)
-    buy, sell = (record[ly.OP_LEGS + k * ly.LEG_WORDS :] for k in range(2))
-    assert [int(buy[c]) for c in (ly.LEG_INSTRUMENT, ly.LEG_SIDE, ly.LEG_LIMIT_PRICE_FP)] == [0, 1, 10_000]
-    assert [int(sell[c]) for c in (ly.LEG_INSTRUMENT, ly.LEG_SIDE, ly.LEG_LIMIT_PRICE_FP)] == [1, -1, 10_050]
-    assert buy[ly.LEG_QTY_FP] == sell[ly.LEG_QTY_FP] == 30_000
-    assert buy[ly.LEG_BOOK_SEQ] == 2 and buy[ly.LEG_PROOF_MONO_NS] == NOW
-    assert record[ly.OP_EDGE_BPS : ly.OP_EDGE_BPS + 1].view(np.float64)[0] == pytest.approx(50.0)
-    assert record[ly.OP_PROFIT_QUOTE : ly.OP_PROFIT_QUOTE + 1].view(np.float64)[0] == pytest.approx(3 * 0.5)
+    assert record[OPPORTUNITY.leg_count] == 2
+    assert record[OPPORTUNITY.direction_key] == 0 * CATALOGUE_CAPACITY + 1
+    assert record[OPPORTUNITY.crc32] == record_crc32_of(record) == record_crc32(record)
+    buy, sell = (record[OPPORTUNITY.legs + k * LEG.WORDS :] for k in range(2))
+    assert [int(buy[c]) for c in (LEG.instrument, LEG.side, LEG.limit_price_fp)] == [0, 1, 10_000]
+    assert [int(sell[c]) for c in (LEG.instrument, LEG.side, LEG.limit_price_fp)] == [1, -1, 10_050]
+    assert buy[LEG.qty_fp] == sell[LEG.qty_fp] == 30_000
+    assert buy[LEG.book_seq] == 2 and buy[LEG.proof_mono_ns] == NOW
+    assert record[OPPORTUNITY.edge_bps : OPPORTUNITY.edge_bps + 1].view(np.float64)[0] == pytest.approx(50.0)
+    assert record[OPPORTUNITY.profit_quote : OPPORTUNITY.profit_quote + 1].view(np.float64)[0] == pytest.approx(3 * 0.5)
     end(w)
-    assert (w.counter(C_OPENED), w.counter(C_PUSHED), w.counter(C_ENDED)) == (1, 1, 0)
+    assert (
+        w.counter(DETECTOR_COUNTERS.opened),
+        w.counter(DETECTOR_COUNTERS.pushed),
+        w.counter(DETECTOR_COUNTERS.ended),
+    ) == (1, 1, 0)
 
 
 def test_a_fee_in_base_makes_the_sell_leg_smaller_than_the_buy_leg() -> None:
     w = world(listings=[Listing(feed=0, fee_ppm=1000, rule=FeeAssetRule.RECEIVED), Listing(feed=1)])
     edge_between(w)
     (record,) = w.scan()
-    buy, sell = (record[ly.OP_LEGS + k * ly.LEG_WORDS :] for k in range(2))
-    assert (int(buy[ly.LEG_QTY_FP]), int(sell[ly.LEG_QTY_FP])) == (30_000, 29_970)
+    buy, sell = (record[OPPORTUNITY.legs + k * LEG.WORDS :] for k in range(2))
+    assert (int(buy[LEG.qty_fp]), int(sell[LEG.qty_fp])) == (30_000, 29_970)
 
 
 def gap(w: World) -> None:
-    edge_between(w, flags=ly.FLAG_GAP)
+    edge_between(w, flags=FLAG_GAP)
 
 
 def crossed(w: World) -> None:
-    edge_between(w, flags=ly.FLAG_CROSSED | ly.FLAG_UNPROVED)
+    edge_between(w, flags=FLAG_CROSSED | FLAG_UNPROVED)
 
 
 def unproved_flag(w: World) -> None:
-    edge_between(w, flags=ly.FLAG_UNPROVED)
+    edge_between(w, flags=FLAG_UNPROVED)
 
 
 def halted(w: World) -> None:
-    edge_between(w, flags=ly.FLAG_HALTED)
+    edge_between(w, flags=FLAG_HALTED)
 
 
 def other_row_epoch(w: World) -> None:
@@ -109,12 +109,12 @@ def newer_connection(w: World) -> None:
 
 def dead_writer(w: World) -> None:
     edge_between(w)
-    w.memory.feeds[1, FD_ALIVE] = 0
+    w.memory.feeds[1, FEED_READER.alive] = 0
 
 
 def other_writer(w: World) -> None:
     edge_between(w)
-    w.feeds[w.feed_words + ly.SEG_EPOCH] = 2
+    w.feeds[w.feed_words + HEADER.epoch] = 2
 
 
 def old(w: World) -> None:
@@ -124,7 +124,7 @@ def old(w: World) -> None:
 
 
 def skewed(w: World) -> None:
-    w.mem[SE_MAX_AGE_NS] = 10_000 * MS
+    w.mem[DETECTOR_SETTINGS.max_age_ns] = 10_000 * MS
     edge_between(w)
     w.now(NOW + 151 * MS)
     w.frame(1, NOW + 151 * MS)
@@ -152,7 +152,11 @@ def test_a_book_that_is_not_proved_is_refused_under_its_gate(cause: Callable[[Wo
     assert w.scan() == []
     end(w)
     assert refusals(w) == {reason: 1}
-    assert (w.counter(C_OPENED), w.counter(C_PUSHED), w.counter(C_ENDED)) == (1, 0, 1)
+    assert (
+        w.counter(DETECTOR_COUNTERS.opened),
+        w.counter(DETECTOR_COUNTERS.pushed),
+        w.counter(DETECTOR_COUNTERS.ended),
+    ) == (1, 0, 1)
 
 
 def test_limits_of_age_and_skew_are_inclusive() -> None:
@@ -168,8 +172,8 @@ def test_limits_of_age_and_skew_are_inclusive() -> None:
         ({"pair_id": -1}, Refusal.QUARANTINED),
         ({"status": TradingStatus.HALTED}, Refusal.STATUS),
         ({"status": TradingStatus.BUY_ONLY}, Refusal.STATUS),
-        ({"flags": ly.CAT_FLAG_WITHDRAW}, Refusal.STATUS),
-        ({"flags": ly.CAT_FLAG_DEPOSIT}, Refusal.STATUS),
+        ({"flags": CAT_FLAG_WITHDRAW}, Refusal.STATUS),
+        ({"flags": CAT_FLAG_DEPOSIT}, Refusal.STATUS),
         ({"min_qty": 30_001}, Refusal.BELOW_MINIMUM),
         ({"lot": 40_000}, Refusal.BELOW_MINIMUM),
         ({"min_notional": 30_151}, Refusal.BELOW_MINIMUM),
@@ -202,14 +206,14 @@ def test_a_quarantined_dislocation_is_counted_at_once_and_only_once() -> None:
     edge_between(w)
     w.scan()
     assert refusals(w) == {Refusal.QUARANTINED: 2}
-    assert (w.counter(C_OPENED), w.counter(C_ENDED)) == (2, 2)
+    assert (w.counter(DETECTOR_COUNTERS.opened), w.counter(DETECTOR_COUNTERS.ended)) == (2, 2)
 
 
 def test_a_pair_whose_exponents_differ_is_not_compared() -> None:
     w = world(listings=[Listing(feed=0), Listing(feed=1, price_exp=3)])
     edge_between(w)
     assert w.scan() == []
-    assert w.counter(C_EVALUATIONS) == 0
+    assert w.counter(DETECTOR_COUNTERS.evaluations) == 0
 
 
 def test_an_edge_below_the_execution_threshold_is_counted_not_pushed() -> None:
@@ -250,7 +254,7 @@ def test_size_is_cut_to_the_inventory_of_the_sell_leg() -> None:
     w.set_inventory(1, buy=0.0, sell=5_000)
     edge_between(w)
     (record,) = w.scan()
-    assert record[ly.OP_LEGS + ly.LEG_QTY_FP] == 4_900  # whole number of 700
+    assert record[OPPORTUNITY.legs + LEG.qty_fp] == 4_900  # whole number of 700
 
 
 def test_a_missing_minimum_is_not_blamed_on_the_inventory() -> None:
@@ -280,7 +284,7 @@ def test_a_full_queue_refuses_and_the_episode_may_go_out_later() -> None:
     for feed in (1, 2, 3):
         w.publish(feed, BIDS, ASKS)
     assert len(w.scan()) == 2
-    assert w.counter(C_PUSHED) == 2
+    assert w.counter(DETECTOR_COUNTERS.pushed) == 2
     w.now(NOW + MS)
     assert len(w.scan()) == 1
 
@@ -298,7 +302,7 @@ def test_the_notional_cap_holds_for_both_legs() -> None:
     w = world(terms=terms(max_notional_usd=150.0))
     edge_between(w)
     (record,) = w.scan()
-    qty = int(record[ly.OP_LEGS + ly.LEG_QTY_FP])
+    qty = int(record[OPPORTUNITY.legs + LEG.qty_fp])
     assert qty * 10_050 <= 150 * 10**6 < (qty + 1) * 10_050
 
 
@@ -306,7 +310,7 @@ def test_an_episode_is_counted_under_the_gate_that_it_came_furthest_to() -> None
     w = world(inventory=True)
     w.set_inventory(0, buy=1e6, sell=0)
     w.set_inventory(1, buy=0.0, sell=0)
-    edge_between(w, flags=ly.FLAG_GAP)
+    edge_between(w, flags=FLAG_GAP)
     w.scan()
     w.publish(1, BIDS, ASKS)
     w.scan()
@@ -320,6 +324,6 @@ def test_an_episode_is_counted_under_the_gate_that_it_came_furthest_to() -> None
 def test_an_unmapped_feed_has_no_books() -> None:
     w = world()
     edge_between(w)
-    w.memory.feeds[1, FD_OFF] = -1
+    w.memory.feeds[1, FEED_READER.feed_off] = -1
     assert w.scan() == []
-    assert w.counter(C_OPENED) == 0
+    assert w.counter(DETECTOR_COUNTERS.opened) == 0

@@ -8,28 +8,15 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.detection.memory import (
-    C_ACTIVE,
-    C_ENDED,
-    C_EPOCHS,
-    C_EVALUATIONS,
-    C_EVENTS,
-    C_LAPS,
-    C_OPENED,
-    C_PUSHED,
-    C_RECHECKS,
-    C_REFUSED,
-    C_UNKNOWN_BOOK,
-    OPENED_RING,
-    SE_NOW_NS,
-)
+from pipeline.detection.memory import DETECTOR_COUNTERS, DETECTOR_SETTINGS, OPENED_RING
 from pipeline.detection.scan_loop import IDLE, RAN_OUT, REFRESH, YIELD, scan_loop
-from pipeline.detection.topology import DR_BUY, DR_SELL
+from pipeline.detection.topology import DIRECTION
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, Refusal
-from shm import layout as ly
+from pipeline.rehearsal.detection_world import NOW, Listing, World, terms
 from shm.atomics import mono_ns
+from shm.layout import HEADER, LEG, NOTICE_CAPACITY, OPPORTUNITY
+from shm.layout_pages import CATALOGUE, CATALOGUE_CAPACITY, CATALOGUE_ROW
 from tests.naive.detection import EpisodeTwin, Member
-from tests.naive.detection_rig import NOW, Listing, World, terms
 
 MS = 1_000_000
 FEES = [0, 500, 2_000]
@@ -70,9 +57,9 @@ def member_of(listing: Listing) -> Member:
 def begun(w: World, before: int) -> list[tuple[int, int]]:
     """(buy, sell) of the episodes that opened since ``before``."""
     found = []
-    for number in range(before, w.counter(C_OPENED)):
+    for number in range(before, w.counter(DETECTOR_COUNTERS.opened)):
         row = w.topology.directions[int(w.memory.opened[number % OPENED_RING])]
-        found.append((int(row[DR_BUY]), int(row[DR_SELL])))
+        found.append((int(row[DIRECTION.buy]), int(row[DIRECTION.sell])))
     return found
 
 
@@ -88,17 +75,20 @@ def test_episodes_are_those_of_the_plain_twin(
     w.scan()
     for step, (which, bid, ask) in enumerate(changes):
         member = which % len(listings)
-        before = w.counter(C_OPENED)
+        before = w.counter(DETECTOR_COUNTERS.opened)
         w.now(NOW + step * MS)
         w.publish(member, [] if bid is None else [(bid, 100)], [] if ask is None else [(ask, 100)])
         w.scan()
         assert sorted(begun(w, before)) == sorted(twin.update(member, bid, ask))
-        assert w.counter(C_ACTIVE) == len(twin.open) == int(np.count_nonzero(w.memory.episodes[:, 0]))
+        assert w.counter(DETECTOR_COUNTERS.active) == len(twin.open) == int(np.count_nonzero(w.memory.episodes[:, 0]))
         assert int(w.memory.group_open.sum()) == len(twin.open)
-    refused = sum(w.counter(C_REFUSED + code) for code in range(32))
-    assert w.counter(C_ENDED) == refused
+    refused = sum(w.counter(DETECTOR_COUNTERS.refused + code) for code in range(32))
+    assert w.counter(DETECTOR_COUNTERS.ended) == refused
     still_open = sum(1 for row in w.memory.episodes if row[0] == 1)
-    assert w.counter(C_OPENED) == w.counter(C_PUSHED) + w.counter(C_ENDED) + still_open
+    assert (
+        w.counter(DETECTOR_COUNTERS.opened)
+        == w.counter(DETECTOR_COUNTERS.pushed) + w.counter(DETECTOR_COUNTERS.ended) + still_open
+    )
 
 
 def pair_world(**changes: object) -> World:
@@ -111,11 +101,11 @@ def test_an_update_looks_only_at_its_own_pair() -> None:
     for instrument in range(8):
         w.publish(instrument, BIDS, ASKS)
     w.scan()
-    evaluations = w.counter(C_EVALUATIONS)
+    evaluations = w.counter(DETECTOR_COUNTERS.evaluations)
     w.publish(8, LOW_BIDS, LOW_ASKS)
     (record,) = w.scan()
-    assert w.counter(C_EVALUATIONS) == evaluations + 1
-    assert record[ly.OP_DIRECTION_KEY] == 8 * ly.CATALOGUE_CAPACITY + 3
+    assert w.counter(DETECTOR_COUNTERS.evaluations) == evaluations + 1
+    assert record[OPPORTUNITY.direction_key] == 8 * CATALOGUE_CAPACITY + 3
 
 
 def test_a_quiet_market_costs_no_evaluation() -> None:
@@ -124,8 +114,8 @@ def test_a_quiet_market_costs_no_evaluation() -> None:
         w.publish(0, LOW_BIDS, LOW_ASKS)
         w.publish(1, LOW_BIDS, LOW_ASKS)
         w.scan()
-    assert w.counter(C_EVALUATIONS) == 0
-    assert w.counter(C_EVENTS) >= 200
+    assert w.counter(DETECTOR_COUNTERS.evaluations) == 0
+    assert w.counter(DETECTOR_COUNTERS.events) >= 200
 
 
 def test_a_lapped_reader_looks_at_every_book_and_counts_the_lap() -> None:
@@ -135,12 +125,12 @@ def test_a_lapped_reader_looks_at_every_book_and_counts_the_lap() -> None:
     w.scan()
     w.publish(1, LOW_BIDS, LOW_ASKS)  # its notice will be overwritten
     w.publish(2, BIDS, ASKS)
-    for _ in range(ly.NOTICE_CAPACITY + 1):
+    for _ in range(NOTICE_CAPACITY + 1):
         w.publish(0, LOW_BIDS, LOW_ASKS)
     found = w.scan()
-    assert w.counter(C_LAPS) == 1
-    assert [int(record[ly.OP_DIRECTION_KEY]) for record in found] == [1 * ly.CATALOGUE_CAPACITY + 2]
-    assert w.scan() == [] and w.counter(C_LAPS) == 1
+    assert w.counter(DETECTOR_COUNTERS.laps) == 1
+    assert [int(record[OPPORTUNITY.direction_key]) for record in found] == [1 * CATALOGUE_CAPACITY + 2]
+    assert w.scan() == [] and w.counter(DETECTOR_COUNTERS.laps) == 1
 
 
 def test_a_proof_that_comes_later_makes_a_refused_episode_tradable() -> None:
@@ -150,14 +140,14 @@ def test_a_proof_that_comes_later_makes_a_refused_episode_tradable() -> None:
     w.now(NOW + 200 * MS)
     w.publish(1, BIDS, ASKS)
     assert w.scan() == []  # instrument 0 was last proved 200 ms ago
-    rechecks = w.counter(C_RECHECKS)
+    rechecks = w.counter(DETECTOR_COUNTERS.rechecks)
     assert w.scan() == []
-    assert w.counter(C_RECHECKS) == rechecks  # nothing new came: not looked at again before its time
+    assert w.counter(DETECTOR_COUNTERS.rechecks) == rechecks  # nothing new came: not looked at again before its time
     w.now(NOW + 200 * MS + 50_000)
     w.frame(0, NOW + 200 * MS + 40_000)
     (record,) = w.scan()
-    assert record[ly.OP_TRIGGER_RECV_MONO_NS] == NOW + 200 * MS + 40_000
-    assert record[ly.OP_LEGS + ly.LEG_PROOF_MONO_NS] == NOW + 200 * MS + 40_000
+    assert record[OPPORTUNITY.trigger_recv_mono_ns] == NOW + 200 * MS + 40_000
+    assert record[OPPORTUNITY.legs + LEG.proof_mono_ns] == NOW + 200 * MS + 40_000
 
 
 def test_an_open_episode_is_looked_at_again_by_the_timer() -> None:
@@ -177,10 +167,10 @@ def test_a_new_writer_is_noticed_and_its_books_are_all_looked_at() -> None:
     w.publish(0, LOW_BIDS, LOW_ASKS)
     w.publish(1, BIDS, ASKS)
     assert len(w.scan()) == 1
-    epochs = w.counter(C_EPOCHS)
-    w.feeds[w.feed_words + ly.SEG_EPOCH] = 7
+    epochs = w.counter(DETECTOR_COUNTERS.epochs)
+    w.feeds[w.feed_words + HEADER.epoch] = 7
     assert w.scan() == []
-    assert w.counter(C_EPOCHS) == epochs + 1
+    assert w.counter(DETECTOR_COUNTERS.epochs) == epochs + 1
 
 
 def test_a_direction_is_pushed_again_only_after_report_and_cooldown_and_as_a_new_episode() -> None:
@@ -188,7 +178,7 @@ def test_a_direction_is_pushed_again_only_after_report_and_cooldown_and_as_a_new
     w.publish(0, LOW_BIDS, LOW_ASKS)
     w.publish(1, BIDS, ASKS)
     (record,) = w.scan()
-    key = int(record[ly.OP_DIRECTION_KEY])
+    key = int(record[OPPORTUNITY.direction_key])
     w.now(NOW + 90 * MS)
     w.publish(0, LOW_BIDS, LOW_ASKS)
     w.publish(1, BIDS, ASKS)
@@ -202,7 +192,7 @@ def test_a_direction_is_pushed_again_only_after_report_and_cooldown_and_as_a_new
     w.now(NOW + 400 * MS)
     w.frame(0, NOW + 400 * MS)
     assert len(w.scan()) == 1
-    assert (w.counter(C_OPENED), w.counter(C_PUSHED)) == (2, 2)
+    assert (w.counter(DETECTOR_COUNTERS.opened), w.counter(DETECTOR_COUNTERS.pushed)) == (2, 2)
 
 
 def test_a_new_episode_within_the_cooldown_is_refused() -> None:
@@ -216,27 +206,27 @@ def test_a_new_episode_within_the_cooldown_is_refused() -> None:
     assert w.scan() == []
     w.publish(1, LOW_BIDS, LOW_ASKS)
     w.scan()
-    assert w.counter(C_REFUSED + Refusal.COOLDOWN) == 1
+    assert w.counter(DETECTOR_COUNTERS.refused + Refusal.COOLDOWN) == 1
 
 
 def test_reports_of_unknown_directions_are_ignored() -> None:
     w = pair_world()
-    for key in (-77, 4095 * ly.CATALOGUE_CAPACITY + 4095, 2**62, 0 * ly.CATALOGUE_CAPACITY + 2):
+    for key in (-77, 4095 * CATALOGUE_CAPACITY + 4095, 2**62, 0 * CATALOGUE_CAPACITY + 2):
         w.report(key, NOW)
     assert w.scan() == []
 
 
 def test_notices_of_unlisted_books_are_counted() -> None:
     w = World([Listing(feed=0)])
-    w.rows[0, ly.CR_BOOK_INDEX] = 9  # published at a place that the topology does not know
+    w.rows[0, CATALOGUE_ROW.book_index] = 9  # published at a place that the topology does not know
     w.scan()
     w.publish(0, BIDS, ASKS)
     w.scan()
-    assert w.counter(C_UNKNOWN_BOOK) == 1
+    assert w.counter(DETECTOR_COUNTERS.unknown_book) == 1
 
 
 def live(w: World, *, idle_ns: int, for_ns: int) -> int:
-    w.mem[SE_NOW_NS] = 0
+    w.mem[DETECTOR_SETTINGS.now_ns] = 0
     return int(scan_loop(w.ports, w.mem, w.flt, mono_ns() + for_ns, idle_ns, YIELD))
 
 
@@ -244,7 +234,7 @@ def test_the_loop_comes_back_when_idle_at_its_deadline_or_for_a_new_catalogue() 
     w = pair_world()
     assert live(w, idle_ns=0, for_ns=10**12) == IDLE
     assert live(w, idle_ns=10**12, for_ns=0) == RAN_OUT
-    catalogue = np.zeros(ly.CATALOGUE_WORDS, dtype=np.int64)
-    catalogue[ly.CAT_VERSION] = 5
+    catalogue = np.zeros(CATALOGUE.END, dtype=np.int64)
+    catalogue[CATALOGUE.version] = 5
     w.ports = w.ports._replace(catalogue=catalogue)
     assert live(w, idle_ns=10**12, for_ns=10**12) == REFRESH

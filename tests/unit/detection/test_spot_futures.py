@@ -9,10 +9,10 @@ import pytest
 
 from pipeline.detection.edge import edge_exceeds
 from pipeline.detection.spot_futures import HedgeTerms, hedge_cost
-from pipeline.detection.topology import DR_DEN, DR_NUM, DR_TYPE, build_topology
+from pipeline.detection.topology import DIRECTION, build_topology
 from pipeline.model.config import HedgeConfig
 from pipeline.model.enums import InstrumentKind, OpportunityType
-from tests.naive.detection_rig import Listing, catalogue_rows, terms
+from pipeline.rehearsal.detection_world import Listing, catalogue_rows, terms
 
 BPS = Fraction(1, 10_000)
 NOTHING = HedgeConfig(expected_exit_basis_bps=Decimal(0), holding_hours=Decimal(8), carry_bps_per_day=Decimal(0))
@@ -67,21 +67,21 @@ def test_the_direction_clears_only_after_all_four_fees() -> None:
     charged = build_topology(rows, terms(entry_only=False, hedge=NOTHING), feed_count=2, book_capacity=4)
     entry = build_topology(rows, terms(), feed_count=2, book_capacity=4)
     direction = 0 * 2 + 1  # buy spot, sell the contract
-    assert charged.directions[direction, DR_TYPE] == OpportunityType.SPOT_FUTURES_HEDGE
+    assert charged.directions[direction, DIRECTION.type] == OpportunityType.SPOT_FUTURES_HEDGE
     # 20 bps of entry spread pay the two entry fees, 40 bps pay all four
     for bid, entry_clears, all_clear in ((100_100, False, False), (100_200, True, False), (100_400, True, True)):
         for topology, wanted in ((entry, entry_clears), (charged, all_clear)):
-            num, den = topology.directions[direction, DR_NUM], topology.directions[direction, DR_DEN]
+            num, den = topology.directions[direction, DIRECTION.num], topology.directions[direction, DIRECTION.den]
             assert bool(edge_exceeds(bid, 100_000, num, den)) is wanted
 
 
 def test_two_contracts_are_no_strategy_of_ours() -> None:
     rows = catalogue_rows([Listing(feed=f, kind=InstrumentKind.PERPETUAL) for f in range(2)])
     topology = build_topology(rows, terms(), feed_count=2, book_capacity=4)
-    assert (topology.directions[:, DR_TYPE] == -1).all()
+    assert (topology.directions[:, DIRECTION.type] == -1).all()
 
 
 def test_two_instruments_of_one_market_are_never_compared() -> None:
     rows = catalogue_rows([Listing(feed=0, venue=3), Listing(feed=1, venue=3)])
     topology = build_topology(rows, terms(), feed_count=2, book_capacity=4)
-    assert (topology.directions[:, DR_TYPE] == -1).all()
+    assert (topology.directions[:, DIRECTION.type] == -1).all()

@@ -9,26 +9,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.detection.cycles import CY_EXEC_NUM, CY_INSTRUMENT, CY_NUM, CY_SIDE, cycle_constant, find_cycles
+from pipeline.detection.cycle_size import CYCLE_WALK, cycle_exceeds, cycle_row
+from pipeline.detection.cycles import CYCLE, cycle_constant, find_cycles
 from pipeline.detection.edge import NUMBER_LIMIT
-from pipeline.detection.memory import C_ENDED, C_OPENED, C_PUSHED, C_REFUSED
-from pipeline.detection.triangular import SC_BEST, cycle_exceeds, cycle_row
+from pipeline.detection.memory import DETECTOR_COUNTERS
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OpportunityType, Refusal
-from shm import layout as ly
+from pipeline.rehearsal.detection_world import NOW, Levels, Listing, World, catalogue_rows, terms
 from shm.atomics import bits_to_f64
-from tests.naive.detection import Fees, cycle_edge
-from tests.naive.detection_rig import NOW, Levels, Listing, World, catalogue_rows, terms
+from shm.layout import LEG, OPPORTUNITY
+from tests.naive.detection import CycleLeg, Fees, cycle_balance, cycle_edge
 
 PAIRS = ("BTC/USDT", "ETH/USDT", "ETH/BTC")
 EXPONENTS = {"BTC/USDT": (2, 6), "ETH/USDT": (2, 6), "ETH/BTC": (6, 6)}
 RATES = {"BTC": 60_000.0, "ETH": 3_000.0}
 
 
-def triangle(*, fee_ppm: int = 0, rule: FeeAssetRule = FeeAssetRule.QUOTE, lot: int = 1, **changes: object) -> World:
+def triangle(
+    *,
+    fee_ppm: int = 0,
+    rule: FeeAssetRule = FeeAssetRule.QUOTE,
+    lots: tuple[int, int, int] = (1, 1, 1),
+    maxima: tuple[int, int, int] = (0, 0, 0),
+    **changes: object,
+) -> World:
+    """``lots``, ``maxima``: of BTC/USDT, ETH/USDT, ETH/BTC, in millionths of a coin; 0 = none."""
     listings = [
         Listing(
-            feed=0, pair=pair, fee_ppm=fee_ppm, rule=rule, lot=lot, price_exp=EXPONENTS[pair][0],
-            qty_exp=EXPONENTS[pair][1], pair_id=number,
+            feed=0, pair=pair, fee_ppm=fee_ppm, rule=rule, lot=lots[number], max_qty=maxima[number],
+            price_exp=EXPONENTS[pair][0], qty_exp=EXPONENTS[pair][1], pair_id=number,
         )
         for number, pair in enumerate(PAIRS)
     ]  # fmt: skip
@@ -84,8 +92,8 @@ def test_a_cycle_gains_exactly_when_the_fraction_does(
 ) -> None:
     w = triangle(fee_ppm=fee, rule=rule, terms=terms(min_edge=threshold, execute_edge=threshold))
     cycle = w.topology.cycles[which]
-    ids = [int(cycle[CY_INSTRUMENT + k]) for k in range(3)]
-    sides = [int(cycle[CY_SIDE + k]) for k in range(3)]
+    ids = [int(cycle[CYCLE.instruments + k]) for k in range(3)]
+    sides = [int(cycle[CYCLE.sides + k]) for k in range(3)]
     chosen = list(fp)
     if boundary:  # put the last price as near to the threshold as integers are
         constant = cycle_constant([w.rows[i] for i in ids], sides, threshold)
@@ -96,12 +104,12 @@ def test_a_cycle_gains_exactly_when_the_fraction_does(
         chosen[2] = min(max(round(wanted), 1), NUMBER_LIMIT - 1)
     legs = []
     for k in range(3):
-        w.mem[SC_BEST + k] = chosen[k]
+        w.mem[CYCLE_WALK.best + k] = chosen[k]
         listing = w.listings[ids[k]]
         legs.append((sides[k], Fraction(chosen[k], 10**listing.price_exp), fees_of(listing)))
     gains = cycle_edge(legs) > threshold
-    for column in (CY_NUM, CY_EXEC_NUM):
-        assert bool(cycle_exceeds(w.mem, int(cycle_row(w.mem, which)), SC_BEST, column)) is gains
+    for column in (CYCLE.num, CYCLE.exec_num):
+        assert bool(cycle_exceeds(w.mem, int(cycle_row(w.mem, which)), CYCLE_WALK.best, column)) is gains
 
 
 def publish_triangle(
@@ -123,16 +131,16 @@ def test_a_gaining_cycle_is_pushed_with_three_legs_in_order() -> None:
     w = triangle()
     publish_triangle(w, *GAINING)
     (record,) = w.scan()
-    assert record[ly.OP_TYPE] == OpportunityType.TRIANGULAR and record[ly.OP_LEG_COUNT] == 3
-    assert record[ly.OP_DIRECTION_KEY] < 0
-    legs = [record[ly.OP_LEGS + k * ly.LEG_WORDS :][: ly.LEG_WORDS] for k in range(3)]
-    assert [(int(leg[ly.LEG_INSTRUMENT]), int(leg[ly.LEG_SIDE])) for leg in legs] == [(0, 1), (2, 1), (1, -1)]
-    btc, eth_bought, eth_sold = (int(leg[ly.LEG_QTY_FP]) for leg in legs)
+    assert record[OPPORTUNITY.type] == OpportunityType.TRIANGULAR and record[OPPORTUNITY.leg_count] == 3
+    assert record[OPPORTUNITY.direction_key] < 0
+    legs = [record[OPPORTUNITY.legs + k * LEG.WORDS :][: LEG.WORDS] for k in range(3)]
+    assert [(int(leg[LEG.instrument]), int(leg[LEG.side])) for leg in legs] == [(0, 1), (2, 1), (1, -1)]
+    btc, eth_bought, eth_sold = (int(leg[LEG.qty_fp]) for leg in legs)
     # 30 ETH can be sold: 1.5 BTC are needed
     assert 29_999_900 <= eth_sold <= eth_bought <= 30 * 10**6
     assert 1_499_990 <= btc <= 1_500_000
-    assert float(bits_to_f64(record[ly.OP_EDGE_BPS])) == pytest.approx(100.0, abs=0.01)
-    assert float(bits_to_f64(record[ly.OP_PROFIT_QUOTE])) == pytest.approx(900.0, abs=0.1)
+    assert float(bits_to_f64(record[OPPORTUNITY.edge_bps])) == pytest.approx(100.0, abs=0.01)
+    assert float(bits_to_f64(record[OPPORTUNITY.profit_quote])) == pytest.approx(900.0, abs=0.1)
 
 
 def test_the_cycle_walks_into_depth_only_while_it_gains() -> None:
@@ -140,10 +148,10 @@ def test_the_cycle_walks_into_depth_only_while_it_gains() -> None:
     btc = ([(5_999_000, 10**6)], [(6_000_000, 10**6), (6_050_000, 10**6), (6_100_000, 10**6)])
     publish_triangle(w, btc, GAINING[1], GAINING[2])
     (record,) = w.scan()
-    leg = record[ly.OP_LEGS :]
+    leg = record[OPPORTUNITY.legs :]
     # at 60500 the cycle still gains 0.16 %, at 61000 it loses: and 1.5 BTC is all that the last leg takes
-    assert leg[ly.LEG_LIMIT_PRICE_FP] == 6_050_000
-    assert 1_499_900 <= leg[ly.LEG_QTY_FP] <= 1_500_000
+    assert leg[LEG.limit_price_fp] == 6_050_000
+    assert 1_499_900 <= leg[LEG.qty_fp] <= 1_500_000
 
 
 level_lists = st.lists(st.tuples(st.integers(0, 400), st.integers(1, 10**8)), min_size=1, max_size=4)
@@ -157,38 +165,90 @@ def stacked(start: int, steps: Levels, sign: int) -> Levels:
     return out
 
 
-@given(level_lists, level_lists, level_lists, st.sampled_from([0, 100, 1000]), st.sampled_from([1, 1000]),
-       st.sampled_from(list(FeeAssetRule)))  # fmt: skip
+def legs_of(w: World, record: np.ndarray, books: list[Levels]) -> list[CycleLeg]:
+    """The record's legs in real numbers; ``books``: by instrument, the levels that the leg meets."""
+    legs = []
+    for k in range(3):
+        leg = record[OPPORTUNITY.legs + k * LEG.WORDS :]
+        instrument = int(leg[LEG.instrument])
+        listing = w.listings[instrument]
+        price_unit, qty_unit = 10**listing.price_exp, 10**listing.qty_exp
+        legs.append(
+            CycleLeg(
+                side=int(leg[LEG.side]),
+                levels=[(Fraction(price, price_unit), Fraction(qty, qty_unit)) for price, qty in books[instrument]],
+                lot=Fraction(listing.lot, qty_unit),
+                qty=Fraction(int(leg[LEG.qty_fp]), qty_unit),
+                fees=fees_of(listing),
+            )
+        )
+    return legs
+
+
+ROUNDED = Fraction(1, 10**9)  # the kernel's float64
+
+
+@given(level_lists, level_lists, level_lists, st.sampled_from([0, 100, 1000]),
+       st.tuples(*[st.sampled_from([1, 1000, 700_000, 5_000_000])] * 3),
+       st.tuples(*[st.sampled_from([0, 900_000, 40_000_000])] * 3), st.sampled_from(list(FeeAssetRule)))  # fmt: skip
 @settings(max_examples=150, deadline=None)
-def test_no_leg_spends_more_than_the_leg_before_it_brings(
-    btc: Levels, eth: Levels, cross: Levels, fee: int, lot: int, rule: FeeAssetRule
+def test_no_leg_is_short_of_what_the_leg_before_it_brings_nor_leaves_a_lot_of_it(
+    btc: Levels,
+    eth: Levels,
+    cross: Levels,
+    fee: int,
+    lots: tuple[int, int, int],
+    maxima: tuple[int, int, int],
+    rule: FeeAssetRule,
 ) -> None:
-    w = triangle(fee_ppm=fee, rule=rule, lot=lot, terms=terms(max_notional_usd=50_000.0))
-    publish_triangle(
-        w,
-        ([], stacked(6_000_000, btc, 1)),
-        (stacked(303_000, eth, -1), []),
-        ([], stacked(50_000, cross, 1)),
-    )
+    w = triangle(fee_ppm=fee, rule=rule, lots=lots, maxima=maxima, terms=terms(max_notional_usd=50_000.0))
+    books = [stacked(6_000_000, btc, 1), stacked(303_000, eth, -1), stacked(50_000, cross, 1)]
+    publish_triangle(w, ([], books[0]), (books[1], []), ([], books[2]))
     for record in w.scan():
-        held: Fraction | None = None
-        for k in range(3):
-            leg = record[ly.OP_LEGS + k * ly.LEG_WORDS :]
-            listing = w.listings[int(leg[ly.LEG_INSTRUMENT])]
-            qty = Fraction(int(leg[ly.LEG_QTY_FP]), 10**listing.qty_exp)
-            worst = Fraction(int(leg[ly.LEG_LIMIT_PRICE_FP]), 10**listing.price_exp)
-            fees = fees_of(listing)
-            assert int(leg[ly.LEG_QTY_FP]) % lot == 0 and qty > 0
-            if leg[ly.LEG_SIDE] > 0:
-                cost = qty * worst * (1 + Fraction(fees.buy_quote, 10**6))
-                assert held is None or cost <= held
-                held = qty * (1 - Fraction(fees.buy_base, 10**6))
-            else:
-                assert held is None or qty <= held
-                held = qty * worst * (1 - Fraction(fees.sell, 10**6))
+        legs = legs_of(w, record, books)
+        gain, over, fewer = cycle_balance(legs)
+        for k in range(2):
+            brought = legs[k].flows(legs[k].qty)[1]
+            assert -ROUNDED * brought <= over[k] <= brought / 100 + ROUNDED
+            assert fewer[k] < ROUNDED * brought  # with one lot less it would be short
+        stated = float(bits_to_f64(record[OPPORTUNITY.profit_quote]))
+        assert stated == pytest.approx(float(gain), rel=1e-6, abs=1e-6)
+        assert stated >= -1e-6
+        for k, leg in enumerate(legs):
+            words = record[OPPORTUNITY.legs + k * LEG.WORDS :]
+            listing = w.listings[int(words[LEG.instrument])]
+            assert leg.qty > 0 and leg.qty % leg.lot == 0
+            assert not listing.max_qty or words[LEG.qty_fp] <= listing.max_qty
             dollars = {"USDT": 1, "BTC": 60_000}[listing.pair.split("/")[1]]
-            best = Fraction(int(leg[ly.LEG_BEST_PRICE_FP]), 10**listing.price_exp)
-            assert qty * best * dollars <= 50_000 * (1 + Fraction(1, 10**9))
+            best = Fraction(int(words[LEG.best_price_fp]), 10**listing.price_exp)
+            assert leg.qty * best * dollars <= 50_000 * (1 + Fraction(1, 10**9))
+
+
+def test_a_maximum_of_the_last_leg_cuts_the_first() -> None:
+    w = triangle(maxima=(0, 1_000_000, 0))
+    publish_triangle(w, *GAINING)
+    (record,) = w.scan()
+    quantities = [int(record[OPPORTUNITY.legs + k * LEG.WORDS + LEG.qty_fp]) for k in range(3)]
+    assert quantities == [50_000, 1_000_000, 1_000_000]  # 0.05 BTC for 1 ETH, all of it sold
+    assert float(bits_to_f64(record[OPPORTUNITY.profit_quote])) == pytest.approx(30.0)
+
+
+def test_a_lot_of_the_last_leg_cuts_the_first() -> None:
+    w = triangle(lots=(1, 20_000_000, 1))
+    publish_triangle(w, *GAINING)
+    (record,) = w.scan()
+    quantities = [int(record[OPPORTUNITY.legs + k * LEG.WORDS + LEG.qty_fp]) for k in range(3)]
+    assert quantities == [1_000_000, 20_000_000, 20_000_000]
+
+
+def test_lots_that_do_not_fit_each_other_make_no_opportunity() -> None:
+    w = triangle(lots=(700_000, 20_000_000, 1))  # 1 BTC buys 20 ETH, but 0.7 or 1.4 is what can be bought
+    publish_triangle(w, *GAINING)
+    assert w.scan() == []
+    w.now(NOW + 5)
+    w.publish(1, [(300_000, 10**6)], [(303_100, 10**6)])  # the episode ends: its refusal is counted
+    w.scan()
+    assert w.counter(DETECTOR_COUNTERS.refused + Refusal.BELOW_MINIMUM) == 1
 
 
 def test_a_cycle_episode_ends_when_the_gain_is_gone_and_is_refused_under_its_gate() -> None:
@@ -198,8 +258,12 @@ def test_a_cycle_episode_ends_when_the_gain_is_gone_and_is_refused_under_its_gat
     w.now(NOW + 5)
     w.publish(1, [(300_000, 10**6)], [(303_100, 10**6)])
     w.scan()
-    assert w.counter(C_REFUSED + Refusal.BELOW_THRESHOLD) == 1
-    assert (w.counter(C_OPENED), w.counter(C_PUSHED), w.counter(C_ENDED)) == (1, 0, 1)
+    assert w.counter(DETECTOR_COUNTERS.refused + Refusal.BELOW_THRESHOLD) == 1
+    assert (
+        w.counter(DETECTOR_COUNTERS.opened),
+        w.counter(DETECTOR_COUNTERS.pushed),
+        w.counter(DETECTOR_COUNTERS.ended),
+    ) == (1, 0, 1)
 
 
 def test_a_cycle_is_bounded_by_what_each_venue_balance_allows() -> None:
@@ -210,7 +274,7 @@ def test_a_cycle_is_bounded_by_what_each_venue_balance_allows() -> None:
         w.set_inventory(instrument, buy=30_000.0, sell=5 * 10**6)
     w.now(NOW + 2_000_000)
     (record,) = w.scan()
-    quantities = [int(record[ly.OP_LEGS + k * ly.LEG_WORDS + ly.LEG_QTY_FP]) for k in range(3)]
+    quantities = [int(record[OPPORTUNITY.legs + k * LEG.WORDS + LEG.qty_fp]) for k in range(3)]
     assert quantities[2] <= 5 * 10**6 and quantities[0] <= 250_000
     assert quantities[2] >= 4_999_000
 
@@ -227,5 +291,5 @@ def test_one_leg_without_a_proof_refuses_the_cycle() -> None:
 def test_absent_sides_make_no_cycle() -> None:
     w = triangle()
     publish_triangle(w, (GAINING[0][0], []), GAINING[1], GAINING[2])
-    assert w.scan() == [] and w.counter(C_OPENED) == 0
+    assert w.scan() == [] and w.counter(DETECTOR_COUNTERS.opened) == 0
     assert np.count_nonzero(w.memory.episodes[:, 0]) == 0

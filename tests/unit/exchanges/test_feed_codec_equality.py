@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as some
 
 from pipeline.book.codec import Decoded
-from pipeline.book.venue_books import load_codec
+from pipeline.exchanges.factory import feed_codec
 from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper
 from tests.worlds.feed_frames import GOLDEN, MEMORY, compare, compare_snapshot, put, read_event
 
@@ -162,7 +162,7 @@ def damaged(draw: Any, frames: some.SearchStrategy[bytes]) -> bytes:
 @SETTINGS
 @given(frame=damaged(binance_frame()))
 def test_binance_scanner_agrees_with_the_reference_decoder(market: str, frame: bytes) -> None:
-    compare(load_codec("binance", market), MEMORY["binance", market], frame)
+    compare(feed_codec("binance", market), MEMORY["binance", market], frame)
 
 
 @SETTINGS
@@ -173,7 +173,7 @@ def test_binance_scanner_agrees_with_the_reference_decoder(market: str, frame: b
     b'"s":"BTC_USDT","U":0,"u":1,"b":[],"a":[["0","10000000000.000000000"]],"full":false}}'
 )
 def test_gateio_scanner_agrees_with_the_reference_decoder(frame: bytes) -> None:
-    compare(load_codec("gateio", "spot"), MEMORY["gateio", "spot"], frame)
+    compare(feed_codec("gateio", "spot"), MEMORY["gateio", "spot"], frame)
 
 
 @some.composite
@@ -214,7 +214,7 @@ def mexc_frame(draw: Any) -> bytes:
 @SETTINGS
 @given(frame=damaged(mexc_frame()))
 def test_mexc_scanner_agrees_with_google_protobuf(frame: bytes) -> None:
-    compare(load_codec("mexc", "spot"), MEMORY["mexc", "spot"], frame)
+    compare(feed_codec("mexc", "spot"), MEMORY["mexc", "spot"], frame)
 
 
 @some.composite
@@ -228,7 +228,7 @@ def snapshot_frame(draw: Any) -> bytes:
 @SETTINGS
 @given(frame=damaged(snapshot_frame()))
 def test_snapshot_scanner_agrees_with_the_reference_decoder(frame: bytes) -> None:
-    compare_snapshot(load_codec("binance", "spot"), MEMORY["binance", "spot"], frame)
+    compare_snapshot(feed_codec("binance", "spot"), MEMORY["binance", "spot"], frame)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_snapshot_scanner_agrees_with_the_reference_decoder(frame: bytes) -> Non
 def test_golden_frames_take_the_fast_path_and_mean_the_same_to_both(
     dialect: str, market: str, frame: bytes, wanted: Decoded
 ) -> None:
-    codec, mem = load_codec(dialect, market), MEMORY[dialect, market]
+    codec, mem = feed_codec(dialect, market), MEMORY[dialect, market]
     put(codec, mem, frame)
     topic = int(codec.scan_frame(mem, len(frame)))
     assert topic == wanted.topic

@@ -9,26 +9,19 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from pipeline.exchanges.factory import make_session, make_venue
-from pipeline.exchanges.feed.market_feed import ConnSlots, FeedInstrument, FeedSettings, MarketFeed
+from pipeline.exchanges.factory import feed_codec, make_public_stream, make_venue
+from pipeline.exchanges.feed.connection import ConnectionRows
+from pipeline.exchanges.feed.market_feed import MarketFeed
+from pipeline.exchanges.feed.topics import topics_of
+from pipeline.exchanges.feed.types import FeedInstrument, FeedSettings
 from pipeline.exchanges.transport.websocket import FrameSink
 from pipeline.model.clock import mono_ns
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
 from shm.bookring import init_feed, proof_mono_ns, read_book
-from shm.layout import (
-    BOOK_RECORD_WORDS,
-    BR_ASK_PRICE,
-    BR_BID_PRICE,
-    BR_CONN,
-    BR_FLAGS,
-    BR_UPDATE_ID,
-    FLAG_HALTED,
-    FLAG_UNPROVED,
-    FLAGS_UNTRADABLE,
-    feed_segment_words,
-)
+from shm.layout import BOOK, FLAG_HALTED, FLAG_UNPROVED, FLAGS_UNTRADABLE, feed_segment_words
 from shm.words import Words
-from tests.worlds.exchange_world import TRADED, World, until, world
+from tests.worlds.exchange_world import TRADED, World, world
+from tests.worlds.waiting import until_async as until
 from workers.feed import warm
 
 CAPACITY = 32
@@ -49,16 +42,17 @@ class Bench:
         self.rows = rows
         self.words: Words = np.zeros(feed_segment_words(CAPACITY), dtype=np.int64)
         init_feed(self.words, 0, CAPACITY)
-        self.record: Words = np.zeros(BOOK_RECORD_WORDS, dtype=np.int64)
+        self.record: Words = np.zeros(BOOK.WORDS, dtype=np.int64)
         self.said: list[str] = []
         config = box.venue(name)
         self.feed = MarketFeed(
             venue=config,
-            session=make_session(config),
+            public=make_public_stream(config),
             client=make_venue(config),
+            codec=feed_codec(config.dialect, config.market),
             words=self.words,
             feed_off=0,
-            slots=ConnSlots(8),
+            connection_rows=ConnectionRows(8),
             capacity=CAPACITY,
             settings=settings,
             say=lambda level, text: self.said.append(text),
@@ -82,7 +76,7 @@ class Bench:
     def tradable(self, row: InstrumentRow) -> bool:
         if read_book(self.words, 0, row.book_index, self.record) <= 0:
             return False
-        return not self.record[BR_FLAGS] & FLAGS_UNTRADABLE and proof_mono_ns(self.words, 0, self.record) > 0
+        return not self.record[BOOK.flags] & FLAGS_UNTRADABLE and proof_mono_ns(self.words, 0, self.record) > 0
 
     def all_tradable(self) -> bool:
         return self.feed.synced and all(self.tradable(row) for row in self.rows)
@@ -91,11 +85,11 @@ class Bench:
         """Best prices equal to the simulator's own book at the same update id."""
         update_id, bids, asks = self.box.server.venues[self.name].depth(row.spec.symbol, 1)
         record = self.read(row)
-        if record[BR_UPDATE_ID] != update_id:
+        if record[BOOK.update_id] != update_id:
             return False
         places = self.box.server.venues[self.name].instruments[row.spec.symbol]
-        bid = float(record[BR_BID_PRICE]) / 10**row.price_exp
-        ask = float(record[BR_ASK_PRICE]) / 10**row.price_exp
+        bid = float(record[BOOK.bid_price_fp]) / 10**row.price_exp
+        ask = float(record[BOOK.ask_price_fp]) / 10**row.price_exp
         tick = float(places.tick)
         assert bid == pytest.approx(bids[0][0] * tick) and ask == pytest.approx(asks[0][0] * tick), row.spec.symbol
         return True
@@ -114,8 +108,8 @@ class Bench:
 
     async def moved(self, row: InstrumentRow) -> None:
         """The book has taken an update behind its snapshot: before, the snapshot may hold what a fault removes."""
-        began = int(self.read(row)[BR_UPDATE_ID])
-        await until(lambda: int(self.read(row)[BR_UPDATE_ID]) > began, f"an update of {row.spec.symbol}")
+        began = int(self.read(row)[BOOK.update_id])
+        await until(lambda: int(self.read(row)[BOOK.update_id]) > began, f"an update of {row.spec.symbol}")
 
 
 @asynccontextmanager
@@ -223,7 +217,7 @@ def test_the_planned_change_of_connections_leaves_no_hole_in_any_proof(name: str
 
         async def change() -> list[str]:
             """Symbols without proof at any time from now to forty looks behind the next change."""
-            first = {int(it.read(row)[BR_CONN]) for row in it.rows}
+            first = {int(it.read(row)[BOOK.conn]) for row in it.rows}
             wanted, looks, holes = counters.planned_changes + 1, 40, []
 
             def look() -> bool:
@@ -233,7 +227,7 @@ def test_the_planned_change_of_connections_leaves_no_hole_in_any_proof(name: str
                 return looks <= 0
 
             await until(look, "the change")
-            assert first.isdisjoint({int(it.read(row)[BR_CONN]) for row in it.rows})
+            assert first.isdisjoint({int(it.read(row)[BOOK.conn]) for row in it.rows})
             return holes
 
         while True:
@@ -283,9 +277,9 @@ def test_a_process_that_stood_still_proves_nothing_with_what_its_sockets_held() 
             return take
 
         await asyncio.sleep(0)
-        for stream in it.feed._streams.values():
-            assert stream._link is not None
-            stream._link._on_frame = watched(stream._link._on_frame)
+        for connection in it.feed._connections.values():
+            assert connection._link is not None
+            connection._link._on_frame = watched(connection._link._on_frame)
         it.feed.proofs.ticked(mono_ns() - 5_000_000_000)  # as after five stopped seconds
         it.feed.proofs.learn(it.box.server.venues["mexc_spot"].now_ms() + 5000, mono_ns(), mono_ns())
         await until(lambda: len(proved) > 3, "frames")
@@ -302,8 +296,8 @@ def test_refused_handshakes_are_waited_out_while_rest_shows_unproved_books(name:
         await until(lambda: it.feed.counters.rest_books >= len(it.rows), "books by REST")
         for row in it.rows:
             record = it.read(row)
-            assert record[BR_FLAGS] & FLAG_UNPROVED and proof_mono_ns(it.words, 0, record) == 0
-            assert record[BR_BID_PRICE] > 0 and record[BR_ASK_PRICE] > 0
+            assert record[BOOK.flags] & FLAG_UNPROVED and proof_mono_ns(it.words, 0, record) == 0
+            assert record[BOOK.bid_price_fp] > 0 and record[BOOK.ask_price_fp] > 0
         await until(it.all_tradable, "whole, proved books after the outage")
         await it.equal()
 
@@ -384,7 +378,7 @@ def test_thirty_topics_are_the_limit_of_a_mexc_connection() -> None:
                     )
                 )
                 it.feed.books.remove(f"X{number}USDT")  # only the spreading over connections is looked at
-            sizes = [len(it.feed._topics(place)) for place in it.feed._places]
+            sizes = [len(topics_of(it.feed.public, kept.symbols, it.feed.instruments)) for kept in it.feed._kept]
             assert len(sizes) == 3 and max(sizes) == 30 and sum(sizes) == len(it.rows) + 60 + 3
 
     asyncio.run(body())
@@ -406,9 +400,9 @@ def test_a_changed_row_starts_the_book_anew_under_its_new_numbers() -> None:
             )
         )
         await until(it.all_tradable, "the book under its new exponent")
-        assert it.read(row)[BR_BID_PRICE] > 10 ** (row.price_exp + 1)
+        assert it.read(row)[BOOK.bid_price_fp] > 10 ** (row.price_exp + 1)
         it.feed.set_halted(old.symbol, True)
-        assert it.read(row)[BR_FLAGS] & FLAG_HALTED
+        assert it.read(row)[BOOK.flags] & FLAG_HALTED
         it.feed.set_halted(old.symbol, False)
         await until(it.all_tradable, "the book after the halt")
 

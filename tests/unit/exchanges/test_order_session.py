@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
-from typing import Any
 
 import numpy as np
 import pytest
 
-from pipeline.exchanges.base import VenueClient, VenueTrading
-from pipeline.exchanges.factory import make_session, make_trading, make_venue
+from pipeline.exchanges.factory import make_public_stream, make_trading, make_venue
 from pipeline.model.clock import wall_ms
 from pipeline.model.config import VenueConfig
-from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
+from pipeline.model.enums import OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import (
     AuthRefused,
     ConfigInvalid,
@@ -29,73 +26,22 @@ from pipeline.model.errors import (
     VenueRejected,
     VenueUnavailable,
 )
-from pipeline.model.fixedpoint import quantize_down, quantize_up
-from pipeline.model.structs import Balance, Credentials, Fill, InstrumentSpec, OrderRequest, OrderUpdate, Position
+from pipeline.model.fixedpoint import quantize_down
+from pipeline.model.structs import Balance, Credentials, Fill, OrderRequest, OrderUpdate, Position
 from pipeline.model.venue_events import CancelOutcome, OutcomeKind, PlaceOutcome, SessionState
 from pipeline.templates import template as st
+from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import OrderTerms, TemplateTable
 from pipeline.templates.template_writer import fill_template
-from tests.worlds.exchange_world import TRADED, WAIT_S, Events, World, until, world
-
-
-class TradingVenue:
-    """One venue, its client and its trading session."""
-
-    def __init__(self, box: World, name: str) -> None:
-        self.box = box
-        self.name = name
-        self.config = box.venue(name)
-        self.events = Events()
-        self.client: VenueClient = make_venue(self.config, box.credentials(name))
-        self.trading: VenueTrading = make_trading(self.config, box.credentials(name), self.events)
-        self.began_ms = wall_ms()
-
-    async def open(self) -> None:
-        self.spec: InstrumentSpec = (await self.client.instruments(self.config.symbols[:1]))[0]
-        await self.trading.connect()
-
-    async def close(self) -> None:
-        await self.trading.close()
-        await self.client.close()
-
-    def order(self, client_id: str, side: OrderSide, away: str, tif: TimeInForce, **changes: object) -> OrderRequest:
-        """An order of about 20 USDT, ``away`` times the reference price."""
-        spec = self.spec
-        fields: dict[str, object] = {
-            "client_id": client_id,
-            "venue": self.name,
-            "symbol": spec.symbol,
-            "side": side,
-            "kind": OrderKind.LIMIT,
-            "tif": tif,
-            "qty": quantize_up(max(spec.min_qty, Decimal(20) / spec.reference_price), spec.lot),
-            "price": quantize_down(spec.reference_price * Decimal(away), spec.tick),
-            "multiplier": spec.multiplier,
-            "expiry_wall_ms": wall_ms() + 5000,
-        }
-        return OrderRequest(**(fields | changes))  # type: ignore[arg-type]
-
-    def buy(self, client_id: str) -> OrderRequest:
-        return self.order(client_id, OrderSide.BUY, "1.02", TimeInForce.IOC)
-
-    def rest(self, client_id: str) -> OrderRequest:
-        return self.order(client_id, OrderSide.BUY, "0.97", TimeInForce.GTC)
-
-
-@asynccontextmanager
-async def context(name: str, scenario: Any = "demo") -> AsyncIterator[TradingVenue]:
-    async with world(scenario) as box:
-        it = TradingVenue(box, name)
-        await it.open()
-        try:
-            yield it
-        finally:
-            await it.close()
+from tests.worlds.exchange_world import TRADED, Events, world
+from tests.worlds.trading_venue import TradingVenue, trading_venue
+from tests.worlds.waiting import WAIT_S
+from tests.worlds.waiting import until_async as until
 
 
 def on(name: str, scenario: Callable[[TradingVenue], Awaitable[None]]) -> None:
     async def body() -> None:
-        async with context(name) as it:
+        async with trading_venue(name) as it:
             await scenario(it)
 
     asyncio.run(body())
@@ -366,7 +312,7 @@ def test_unknown_dialects_and_missing_parts_are_configuration_errors() -> None:
 
     for dialect in ("nosuch", "../mexc", ""):
         with pytest.raises(ConfigInvalid, match="dialect"):
-            make_session(config(dialect))
+            make_public_stream(config(dialect))
     with pytest.raises(ConfigInvalid, match="has no order entry"):
         make_trading(config("binance"), Credentials(api_key="k", api_secret="s"), Events())
 
@@ -389,13 +335,13 @@ def test_an_order_made_of_a_template_is_the_order_that_is_prepared(name: str) ->
         wanted = it.buy("s1x1")
         slots, out = np.zeros(st.SLOTS, np.int64), np.zeros(2048, np.uint8)
         leg = slots[st.LEG_SLOTS : 2 * st.LEG_SLOTS]
-        leg[st.L_LOTS], leg[st.L_TICKS] = wanted.qty / spec.lot, wanted.price / spec.tick
+        leg[ENTRY_LEG.lots], leg[ENTRY_LEG.ticks] = wanted.qty / spec.lot, wanted.price / spec.tick
         now_ms = it.trading.now_ms()
-        leg[st.L_CLIENT], leg[st.L_NOW_MS], leg[st.L_NOW_S] = 1, now_ms, now_ms // 1000
-        leg[st.L_EXPIRY_MS] = now_ms + 5000
+        leg[ENTRY_LEG.client], leg[ENTRY_LEG.now_ms], leg[ENTRY_LEG.now_s] = 1, now_ms, now_ms // 1000
+        leg[ENTRY_LEG.expiry_ms] = now_ms + 5000
         size = fill_template(program, pool, 0, slots, 0, out, 0)
         view = memoryview(out.data).cast("B")[:size]
-        marks = [int(leg[slot]) for slot in (st.L_SIGN_FROM, st.L_SIGN_TO, st.L_SIGNATURE)]
+        marks = [int(leg[slot]) for slot in (ENTRY_LEG.sign_from, ENTRY_LEG.sign_to, ENTRY_LEG.signature)]
         it.trading.sign(view, *marks)
         it.trading.launch(spec.symbol, "s1x1", bytes(view))
         outcome = await it.events.one(PlaceOutcome, client_id="s1x1")

@@ -283,6 +283,21 @@ def test_gate_fee_paid_in_gt_or_points_is_told_in_that_asset() -> None:
     assert [(fill.fee, fill.fee_asset) for fill in fills] == [(Decimal("0.2"), "GT"), (Decimal("0.3"), "POINT")]
 
 
+def test_gate_fee_paid_in_several_assets_is_told_in_each() -> None:
+    row = {
+        "id": "1", "create_time_ms": "1", "currency_pair": "A_B", "order_id": "2", "side": "buy", "amount": "1",
+        "price": "1", "fee": "0.1", "fee_currency": "A", "gt_fee": "0.2", "point_fee": "0.3",
+    }  # fmt: skip
+    fill = gate.spot_fill("v", gate.spot_trades.decode(json.dumps([row]).encode())[0], 1, "ws")
+    assert fill.fees == (("A", Decimal("0.1")), ("GT", Decimal("0.2")), ("POINT", Decimal("0.3")))
+    contract = {
+        "id": 1, "create_time": 1, "contract": "BTC_USDT", "order_id": "2", "size": 1, "price": "1", "text": "t-1",
+        "fee": "0.01", "point_fee": "0.02", "role": "taker",
+    }  # fmt: skip
+    fill = gate.futures_fill("v", gate.futures_trades.decode(json.dumps([contract]).encode())[0], MULTIPLIERS, 1, "ws")
+    assert fill.fees == (("USDT", Decimal("0.01")), ("POINT", Decimal("0.02")))
+
+
 # --- Gate.io WebSocket API ---
 
 
@@ -322,18 +337,6 @@ def test_gate_refusals_over_the_trading_connection() -> None:
 
 
 # --- Binance ---
-
-
-def test_binance_parameters() -> None:
-    ioc = request(tif=TimeInForce.IOC)
-    assert binance.place_params("spot", ioc) == [
-        ("symbol", "BTCUSDT"), ("side", "BUY"), ("type", "LIMIT"), ("timeInForce", "IOC"), ("quantity", "0.001"),
-        ("price", "65000.5"), ("newClientOrderId", "ab1"),
-    ]  # fmt: skip
-    post_only = request(tif=TimeInForce.POST_ONLY, reduce_only=True)
-    assert ("type", "LIMIT_MAKER") in binance.place_params("spot", post_only)
-    assert ("timeInForce", "GTX") in binance.place_params("futures", post_only)
-    assert ("reduceOnly", "true") in binance.place_params("futures", post_only)
 
 
 @pytest.mark.parametrize(

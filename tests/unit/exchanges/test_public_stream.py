@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from pipeline.exchanges.binance.public_stream import BinanceSession
-from pipeline.exchanges.feed.public_stream import ControlKind, PublicSession
-from pipeline.exchanges.gateio.public_stream import GateSession
-from pipeline.exchanges.mexc.public_stream import MexcSession, parse_ack
+from pipeline.exchanges.binance.public_stream import BinancePublicStream
+from pipeline.exchanges.feed.public_stream import ControlKind, PublicStream
+from pipeline.exchanges.gateio.public_stream import GatePublicStream
+from pipeline.exchanges.mexc.public_stream import MexcPublicStream, parse_ack
 from pipeline.model.config import VenueConfig
 from pipeline.model.errors import ProtocolViolation
 
@@ -49,7 +49,7 @@ def test_mexc_acknowledgements_and_refusals_with_the_same_code(
 
 
 def test_mexc_control_frames() -> None:
-    session = MexcSession(venue("mexc", "spot"))
+    session = MexcPublicStream(venue("mexc", "spot"))
     assert session.control(b'{"id":0,"code":0,"msg":"PONG"}').kind is ControlKind.PONG
     ack = session.control(json.dumps({"id": 0, "code": 0, "msg": f"{A},{B}"}).encode())
     assert ack.kind is ControlKind.ACK and ack.topics == (A, B)
@@ -59,7 +59,7 @@ def test_mexc_control_frames() -> None:
 
 
 def test_mexc_subscribe_frame_and_limits() -> None:
-    session = MexcSession(venue("mexc", "spot"))
+    session = MexcPublicStream(venue("mexc", "spot"))
     (request,) = session.subscribe([session.book_topic("BTCUSDT"), session.book_topic("ETHUSDT")], 7, 0)
     assert json.loads(request.payload) == {"method": "SUBSCRIPTION", "params": [A, B], "id": 7}
     assert session.topics_per_connection_max == 30 and session.ping(0) == b'{"method":"PING"}'
@@ -70,7 +70,7 @@ def test_mexc_subscribe_frame_and_limits() -> None:
 
 
 def test_gate_asks_each_topic_by_itself_because_one_bad_symbol_fails_a_payload() -> None:
-    session = GateSession(venue("gateio", "futures"))
+    session = GatePublicStream(venue("gateio", "futures"))
     requests = session.subscribe([session.book_topic("BTC_USDT"), session.anchor_topic("BTC_USDT")], 5, 1_700_000_000)
     assert [json.loads(request.payload) for request in requests] == [
         {"time": 1700000000, "id": 5, "channel": "futures.order_book_update", "event": "subscribe",
@@ -80,7 +80,7 @@ def test_gate_asks_each_topic_by_itself_because_one_bad_symbol_fails_a_payload()
 
 
 def test_gate_answers_are_matched_by_id_then_by_payload_then_not_at_all() -> None:
-    session = GateSession(venue("gateio", "spot"))
+    session = GatePublicStream(venue("gateio", "spot"))
     topic = session.book_topic("BTC_USDT")
     session.subscribe([topic], 5, 0)
     base = '"channel":"spot.order_book_update","event":"subscribe"'
@@ -96,7 +96,7 @@ def test_gate_answers_are_matched_by_id_then_by_payload_then_not_at_all() -> Non
 
 
 def test_gate_refusal_of_the_sheet() -> None:
-    session = GateSession(venue("gateio", "spot"))
+    session = GatePublicStream(venue("gateio", "spot"))
     session.subscribe([session.book_topic("X")], 1, 0)
     frame = (
         b'{"time":1,"time_ms":1,"id":1,"conn_id":"c","trace_id":"t","channel":"spot.order_book_update",'
@@ -117,23 +117,23 @@ def test_gate_refusal_of_the_sheet() -> None:
     ],
 )
 def test_gate_other_control_frames(frame: bytes, kind: ControlKind) -> None:
-    assert GateSession(venue("gateio", "futures")).control(frame).kind is kind
+    assert GatePublicStream(venue("gateio", "futures")).control(frame).kind is kind
 
 
 def test_gate_asks_for_decimal_sizes() -> None:
-    assert GateSession(venue("gateio", "futures")).headers() == {"X-Gate-Size-Decimal": "1"}
+    assert GatePublicStream(venue("gateio", "futures")).headers() == {"X-Gate-Size-Decimal": "1"}
 
 
 # --- Binance ---
 
 
 def test_binance_url_routes_books_of_futures_to_public() -> None:
-    assert BinanceSession(venue("binance", "spot", "wss://h:9443")).url() == "wss://h:9443/ws"
-    assert BinanceSession(venue("binance", "futures", "wss://f")).url() == "wss://f/public/ws"
+    assert BinancePublicStream(venue("binance", "spot", "wss://h:9443")).url() == "wss://h:9443/ws"
+    assert BinancePublicStream(venue("binance", "futures", "wss://f")).url() == "wss://f/public/ws"
 
 
 def test_binance_acknowledgement_error_and_shutdown() -> None:
-    session = BinanceSession(venue("binance", "spot"))
+    session = BinancePublicStream(venue("binance", "spot"))
     topics = [session.book_topic("BTCUSDT"), session.anchor_topic("BTCUSDT")]
     (request,) = session.subscribe(topics, 3, 0)
     assert json.loads(request.payload)["params"] == ["btcusdt@depth@100ms", "btcusdt@bookTicker"]
@@ -147,12 +147,12 @@ def test_binance_acknowledgement_error_and_shutdown() -> None:
 @pytest.mark.parametrize(
     "session",
     [
-        MexcSession(venue("mexc", "spot")),
-        GateSession(venue("gateio", "spot")),
-        BinanceSession(venue("binance", "spot")),
+        MexcPublicStream(venue("mexc", "spot")),
+        GatePublicStream(venue("gateio", "spot")),
+        BinancePublicStream(venue("binance", "spot")),
     ],
 )
 @pytest.mark.parametrize("bad", [b"", b"not json", b"[]", b'"x"', b"\xff\xfe"])
-def test_bytes_that_are_no_control_frame_are_a_protocol_violation(session: PublicSession, bad: bytes) -> None:
+def test_bytes_that_are_no_control_frame_are_a_protocol_violation(session: PublicStream, bad: bytes) -> None:
     with pytest.raises(ProtocolViolation):
         session.control(bad)

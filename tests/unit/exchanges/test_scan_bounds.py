@@ -12,9 +12,9 @@ from typing import TypeAlias
 
 import pytest
 
-from pipeline.book import memory as st
-from pipeline.book.venue_books import load_codec
-from tests.conftest import REPO
+from pipeline.book.memory import TOPIC_DEPTH, TOPIC_SNAPSHOT, TOPIC_UNKNOWN
+from pipeline.exchanges.factory import feed_codec
+from tests.paths import REPO
 from tests.worlds.feed_frames import GOLDEN, MEMORY, compare, compare_snapshot
 
 CASES = REPO / "tests" / "cases"
@@ -153,7 +153,7 @@ def behind(cut: bytes) -> Iterator[bytes]:
 
 @pytest.mark.parametrize(("dialect", "market", "frame"), FRAMES, ids=IDS)
 def test_a_frame_cut_at_any_byte_means_what_its_bytes_say(dialect: str, market: str, frame: bytes) -> None:
-    codec, mem = load_codec(dialect, market), MEMORY[dialect, market]
+    codec, mem = feed_codec(dialect, market), MEMORY[dialect, market]
     for at in range(len(frame) + 1):
         topics = {compare(codec, mem, frame[:at], rest) for rest in behind(frame[at:])}
         assert len(topics) == 1, frame[:at]
@@ -161,15 +161,15 @@ def test_a_frame_cut_at_any_byte_means_what_its_bytes_say(dialect: str, market: 
 
 @pytest.mark.parametrize("frame", SNAPSHOTS)
 def test_a_snapshot_cut_at_any_byte_means_what_its_bytes_say(frame: bytes) -> None:
-    codec, mem = load_codec("binance", "spot"), MEMORY["binance", "spot"]
+    codec, mem = feed_codec("binance", "spot"), MEMORY["binance", "spot"]
     for at in range(len(frame) + 1):
         topics = {compare_snapshot(codec, mem, frame[:at], rest) for rest in behind(frame[at:])}
-        assert topics == {st.TOPIC_SNAPSHOT if at == len(frame) else st.TOPIC_UNKNOWN}, frame[:at]
+        assert topics == {TOPIC_SNAPSHOT if at == len(frame) else TOPIC_UNKNOWN}, frame[:at]
 
 
 @pytest.mark.parametrize(("dialect", "market", "frame"), FRAMES, ids=IDS)
 def test_a_frame_with_any_byte_replaced_means_what_its_bytes_say(dialect: str, market: str, frame: bytes) -> None:
-    codec, mem = load_codec(dialect, market), MEMORY[dialect, market]
+    codec, mem = feed_codec(dialect, market), MEMORY[dialect, market]
     values = bytes(range(256)) if dialect == "mexc" else GRAMMAR
     for at in range(len(frame)):
         for value in values:
@@ -178,7 +178,7 @@ def test_a_frame_with_any_byte_replaced_means_what_its_bytes_say(dialect: str, m
 
 @pytest.mark.parametrize("name", list(BODIES))
 def test_protobuf_fields_cut_or_stretched_inside_a_right_frame(name: str) -> None:
-    codec, mem = load_codec("mexc", "spot"), MEMORY["mexc", "spot"]
+    codec, mem = feed_codec("mexc", "spot"), MEMORY["mexc", "spot"]
 
     def spellings(size: int) -> Iterator[Spelling]:
         for at in range(size + 1):
@@ -197,7 +197,7 @@ def test_protobuf_fields_cut_or_stretched_inside_a_right_frame(name: str) -> Non
                 topics = {compare(codec, mem, frame, rest) for rest in (FILLS[0], FILLS[1], FILLS[3])}
                 assert len(topics) == 1, frame
                 taken |= topics
-        assert st.TOPIC_UNKNOWN in taken and len(taken) > 1  # some are refused, some are frames as good as before
+        assert TOPIC_UNKNOWN in taken and len(taken) > 1  # some are refused, some are frames as good as before
 
 
 def content_of(fields: Fields, target: tuple[int, ...]) -> bytes:
@@ -216,7 +216,7 @@ def content_of(fields: Fields, target: tuple[int, ...]) -> bytes:
 @pytest.mark.parametrize("name", list(BODIES))
 def test_protobuf_varints_longer_than_they_need_to_be(name: str) -> None:
     """Google's decoder refuses tags and lengths of more than five bytes, and field numbers of thirty bits."""
-    codec, mem = load_codec("mexc", "spot"), MEMORY["mexc", "spot"]
+    codec, mem = feed_codec("mexc", "spot"), MEMORY["mexc", "spot"]
     for fields in wrappers(name):
         for target in places(fields):
             for size in range(2, 12):
@@ -242,11 +242,11 @@ def test_protobuf_varints_longer_than_they_need_to_be(name: str) -> None:
 
 def test_the_case_of_a_varint_cut_by_the_frames_end() -> None:
     """Its last field, a varint inside the depth body, ended in the byte behind the body."""
-    codec, mem = load_codec("mexc", "spot"), MEMORY["mexc", "spot"]
+    codec, mem = feed_codec("mexc", "spot"), MEMORY["mexc", "spot"]
     frame = (CASES / "mexc_depth_cut_varint.bin").read_bytes()
-    assert {compare(codec, mem, frame, rest) for rest in FILLS} == {st.TOPIC_UNKNOWN}
+    assert {compare(codec, mem, frame, rest) for rest in FILLS} == {TOPIC_UNKNOWN}
     # with its last byte in the frame it is a good one
-    assert compare(codec, mem, frame.replace(b"\xca\x13\xea", b"\xca\x13\xeb") + b"\0") == st.TOPIC_DEPTH
+    assert compare(codec, mem, frame.replace(b"\xca\x13\xea", b"\xca\x13\xeb") + b"\0") == TOPIC_DEPTH
 
 
 @pytest.mark.parametrize("length", [79, 80, 81, 90])
@@ -257,11 +257,11 @@ def test_numbers_of_many_characters(length: int, shape: str) -> None:
     assert len(text) == length
     number = text.encode()
     update = b'{"e":"depthUpdate","E":1,"s":"A","U":1,"u":2,"b":[["%s","1"]],"a":[["1","%s"]]}' % (number, number)
-    compare(load_codec("binance", "spot"), MEMORY["binance", "spot"], update)
+    compare(feed_codec("binance", "spot"), MEMORY["binance", "spot"], update)
     result = b'{"t":5,"u":6,"s":"A","b":"%s","B":1,"a":"2","A":0}' % number
     ticker = b'{"channel":"spot.book_ticker","event":"update","result":%s}' % result
-    compare(load_codec("gateio", "spot"), MEMORY["gateio", "spot"], ticker)
+    compare(feed_codec("gateio", "spot"), MEMORY["gateio", "spot"], ticker)
     snapshot = b'{"lastUpdateId":1,"bids":[["2","%s"]],"asks":[]}' % number
-    compare_snapshot(load_codec("binance", "spot"), MEMORY["binance", "spot"], snapshot)
+    compare_snapshot(feed_codec("binance", "spot"), MEMORY["binance", "spot"], snapshot)
     body: Fields = [(1, [(1, number), (2, b"1")]), *TEXTS]
-    compare(load_codec("mexc", "spot"), MEMORY["mexc", "spot"], encode([*CHANNEL, *HEAD, (313, body)]))
+    compare(feed_codec("mexc", "spot"), MEMORY["mexc", "spot"], encode([*CHANNEL, *HEAD, (313, body)]))

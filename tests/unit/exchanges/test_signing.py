@@ -205,8 +205,3 @@ def test_gate_login_vectors(channel: str, expected: str) -> None:
 )
 def test_binance_rest_vectors(signer: BinanceSigner, payload: str, expected: str) -> None:
     assert signer.sign(payload.encode()) == expected
-
-
-def test_binance_websocket_api_vector_sorts_by_name() -> None:
-    params = {"timestamp": "1700000000000", "apiKey": "testkey0001"}
-    assert BINANCE_OWN.ws_api(params) == "525d45d04f7b3dc658cb5126b3ba6f16509cdba7d91640f22cffa32296e51df1"

@@ -10,7 +10,8 @@ import pytest
 from pipeline.exchanges.base import HttpReply
 from pipeline.exchanges.transport.http1 import Http1Connection, Http1Pool
 from pipeline.model.errors import VenueUnavailable
-from tests.worlds.exchange_world import WAIT_S, until
+from tests.worlds.waiting import WAIT_S
+from tests.worlds.waiting import until_async as until
 
 Handler = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
 REQUEST = b"POST /order HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.exchanges.feed.market_feed import anchor_symbol
+from pipeline.exchanges.feed.topics import anchor_symbol
 from pipeline.exchanges.transport import rest
 from pipeline.exchanges.transport.backoff import Backoff
 from pipeline.exchanges.transport.rest import ServerClock

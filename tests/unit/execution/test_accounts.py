@@ -88,3 +88,19 @@ def test_a_contract_counts_as_its_base_coin() -> None:
     spot = fill(1, OrderSide.BUY, Decimal(2), Decimal(100), fee=Decimal("0.002"), fee_asset="BTC")
     short = fill(2, OrderSide.SELL, Decimal("1.998"), Decimal(101), kind=InstrumentKind.PERPETUAL, fee=Decimal(0))
     assert exposure_by_asset([spot, short])["BTC"] == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from(["USDT", "BTC", "GT", "POINT"]), st.decimals(-9, 9, places=8)), max_size=4))
+def test_every_part_of_a_fee_is_booked_in_its_asset(parts: list[tuple[str, Decimal]]) -> None:
+    accounts = Accounts()
+    one = fill(1, OrderSide.BUY, Decimal(2), Decimal(100), extra_fees=tuple(parts))
+    accounts.apply_fill(one)
+    paid = {asset: sum(Fraction(amount) for name, amount in parts if name == asset) for asset, _ in parts}
+    paid["USDT"] = paid.get("USDT", Fraction(0)) + Fraction(1, 1000)
+    moved = {"BTC": Fraction(2), "USDT": Fraction(-200)}
+    for asset, amount in paid.items():
+        moved[asset] = moved.get(asset, Fraction(0)) - amount
+        assert Fraction(accounts.fees.get(("v", asset), Decimal(0))) == amount
+    for asset, amount in moved.items():
+        assert Fraction(accounts.flows.get(("v", asset), Decimal(0))) == amount
+        assert Fraction(exposure_by_asset([one]).get(asset, Decimal(0))) == amount

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from decimal import Decimal
-from typing import Any
 
 import pytest
 
-from pipeline.exchanges.base import OutcomeKind, PlaceOutcome, SessionState
+from pipeline.exchanges.base import OutcomeKind, SessionState
 from pipeline.execution.events import (
     BalancesAnswer,
     Command,
@@ -16,102 +14,24 @@ from pipeline.execution.events import (
     FetchBalances,
     Opportunity,
     OpportunityLeg,
-    SweepAnswer,
     SweepVenue,
-    Tick,
 )
-from pipeline.execution.ledger import Operation, Order
 from pipeline.execution.plan import malformed
 from pipeline.execution.records import Outcome
-from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide, OrderState, Refusal
-from pipeline.model.errors import VenueRejected
-from pipeline.model.instruments import VenueRef, build_rows
-from pipeline.model.structs import Fill, InstrumentSpec, OrderUpdate
+from pipeline.model.enums import (
+    BalanceCheck,
+    FeeAssetRule,
+    OpportunityType,
+    OrderSide,
+    OrderState,
+    Refusal,
+)
+from pipeline.rehearsal.instruments import rows_for, spec
+from tests.worlds.execution_starts import ready_world
 from tests.worlds.execution_world import MS, Faults, World, make_config
+from tests.worlds.venue_messages import fill_of, finish_order, moved_by, only, order_on, outcome_of, sweep_of, update_of
 
 SILENT = Faults(drop_request=1.0)
-
-
-def ready_world(seed: int = 1, faults: Faults | None = None, **config: Any) -> World:
-    world = World(seed, config=make_config(**config))
-    world.run(100)
-    assert world.core.ready
-    if faults is not None:
-        world.faults = faults
-    return world
-
-
-def only(world: World) -> Operation:
-    return next(iter(world.core.ledger.operations.values()))
-
-
-def order_on(world: World, venue: str) -> Order:
-    return next(o for o in world.core.ledger.orders.values() if o.intent.venue == venue)
-
-
-def fill_of(world: World, order: Order, **changes: Any) -> Fill:
-    intent = order.intent
-    fee_in_base = intent.venue == "gateio_spot" and intent.side is OrderSide.BUY
-    price = intent.price
-    values: dict[str, Any] = {
-        "venue": intent.venue,
-        "symbol": intent.symbol,
-        "trade_id": f"t-{order.client_id}",
-        "order_id": f"v-{order.client_id}",
-        "client_id": order.client_id,
-        "side": intent.side,
-        "qty": intent.qty,
-        "price": price,
-        "fee": intent.qty * (1 if fee_in_base else price) / 10_000,
-        "fee_asset": "BTC" if fee_in_base else "USDT",
-        "is_maker": False,
-        "venue_wall_ms": world.now().wall_ms,
-        "recv_mono_ns": world.now_ns,
-        "source": "ws",
-    }
-    return Fill(**{**values, **changes})
-
-
-def update_of(world: World, order: Order, state: OrderState, filled: Decimal | None, **changes: Any) -> OrderUpdate:
-    values: dict[str, Any] = {
-        "venue": order.intent.venue,
-        "symbol": order.intent.symbol,
-        "client_id": order.client_id,
-        "order_id": f"v-{order.client_id}",
-        "state": state,
-        "filled_qty": filled,
-        "average_price": None,
-        "venue_wall_ms": world.now().wall_ms,
-        "recv_mono_ns": world.now_ns,
-        "source": "ws",
-    }
-    return OrderUpdate(**{**values, **changes})
-
-
-def outcome_of(world: World, order: Order, kind: OutcomeKind, text: str = "no") -> PlaceOutcome:
-    error = None if kind is OutcomeKind.ACKED else VenueRejected(text, venue=order.intent.venue)
-    return PlaceOutcome(
-        venue=order.intent.venue,
-        symbol=order.intent.symbol,
-        client_id=order.client_id,
-        kind=kind,
-        update=None,
-        error=error,
-        recv_mono_ns=world.now_ns,
-    )
-
-
-def sweep_of(world: World, venue: str, **changes: Any) -> SweepAnswer:
-    model = world.venues[venue]
-    values: dict[str, Any] = {
-        "venue": venue,
-        "began_mono_ns": world.now_ns,
-        "began_wall_ms": world.now().wall_ms,
-        "since_wall_ms": 0,
-        "symbols": ("BTCUSDT",),
-        "balances": tuple(world.rest_balances(model)),
-    }
-    return SweepAnswer(**{**values, **changes})
 
 
 # --- fills: once, all of them ---
@@ -317,23 +237,20 @@ def triangle(sides: tuple[int, int, int], venues: tuple[str, str, str] = ("mexc_
     symbols = (("BTC", "USDT"), ("ETH", "BTC"), ("ETH", "USDT"))
     names = sorted({"mexc_spot", *venues})
     specs = [
-        InstrumentSpec(
-            venue=venue,
-            symbol=base + quote,
-            base=base,
+        spec(
+            venue,
+            base + quote,
+            base,
             quote=quote,
-            kind=InstrumentKind.SPOT,
-            tick=Decimal("0.01"),
             lot=Decimal("0.01"),
             min_qty=Decimal("0.01"),
             min_notional=Decimal(1),
-            taker_fee_ppm=100,
-            reference_price=Decimal(100),
+            fee_rule=FeeAssetRule.RECEIVED,
         )
         for venue in names
         for base, quote in symbols
     ]
-    rows = build_rows(specs, [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in config.venues])
+    rows = rows_for(config, specs)
     from pipeline.execution.market import Instruments
 
     instruments = Instruments(rows)
@@ -355,94 +272,7 @@ def test_a_triangle_is_a_cycle_on_one_venue() -> None:
     assert triangle((1, 1, -1), ("mexc_spot", "mexc_spot", "gateio_spot")) != ""
 
 
-# --- hedges and their money ---
-
-
-def hedge_world(**config: Any) -> World:
-    world = ready_world(faults=SILENT, **config)
-    world.feed(world.offer("mexc_spot", "gateio_futures", edge_bps=90.0))
-    assert len(world.core.ledger.orders) == 2, world.refusals
-    return world
-
-
-def finish_order(world: World, order: Order, qty: Decimal | None = None) -> None:
-    qty = order.intent.qty if qty is None else qty
-    if qty:
-        fill = fill_of(world, order, qty=qty, fee=qty * order.intent.price / 10_000)
-        moved_by(world, fill)
-        world.feed(fill)
-    state = OrderState.FILLED if qty == order.intent.qty else OrderState.CANCELLED
-    world.feed(update_of(world, order, state, qty))
-
-
-def moved_by(world: World, fill: Fill) -> None:
-    """The venue's own books after an execution that only the test knows of."""
-    venue, sign = world.venues[fill.venue], int(fill.side)
-    if venue.spot:
-        venue.balances["BTC"] += sign * fill.qty
-        venue.balances["USDT"] -= sign * fill.qty * fill.price
-    else:
-        world._move_position(venue, sign * fill.qty, fill.price)
-    venue.balances[fill.fee_asset] -= fill.fee
-
-
-def flows_usdt(world: World) -> Decimal:
-    return sum((v for (_, asset), v in world.core.ledger.accounts.flows.items() if asset == "USDT"), Decimal(0))
-
-
-def close_hedge(world: World) -> None:
-    world.calm(2000)
-    world.feed(Command(CommandKind.CLOSE_HEDGES))
-    world.run(3000)
-    assert not world.core.ledger.hedges and not world.core.ledger.open_operations
-
-
-def test_a_hedge_whose_leg_was_completed_by_a_repair_counts_its_basis_once() -> None:
-    world = hedge_world()
-    finish_order(world, order_on(world, "mexc_spot"), Decimal(0))
-    world.faults = Faults()
-    finish_order(world, order_on(world, "gateio_futures"))
-    world.run(1000)
-    assert len(world.core.ledger.hedges) in (0, 1)
-    close_hedge(world)
-    assert world.core.ledger.total_pnl == flows_usdt(world)
-
-
-def test_what_an_unwound_part_of_a_hedge_cost_is_counted() -> None:
-    world = hedge_world()
-    spot, futures = order_on(world, "mexc_spot"), order_on(world, "gateio_futures")
-    finish_order(world, spot)
-    world.faults = Faults()
-    finish_order(world, futures, futures.intent.qty / 2)
-    world.run(1000)
-    assert not world.core.ledger.open_operations
-    close_hedge(world)
-    assert world.core.ledger.total_pnl == flows_usdt(world)
-    assert not world.core.ledger.dust
-
-
-def test_a_late_fill_of_a_closed_hedge_does_not_open_it_again() -> None:
-    world = ready_world()
-    world.feed(world.offer("mexc_spot", "gateio_futures", edge_bps=90.0))
-    world.run(100)
-    assert len(world.core.ledger.hedges) == 1
-    opening = only(world)
-    close_hedge(world)
-    before = world.core.ledger.total_pnl
-    late = [order for order in world.core.ledger.orders.values() if order.intent.operation_id == opening.operation_id]
-    dust = Decimal("0.0001")
-    for order in late:  # the venue corrects itself on both legs
-        world.feed(fill_of(world, order, trade_id=f"late-{order.client_id}", qty=dust, fee=Decimal(0)))
-    world.feed(Tick())
-    assert sum((h.qty for h in world.core.ledger.hedges.values()), Decimal(0)) <= dust
-    assert abs(world.core.ledger.total_pnl - before) < 1
-
-
-# --- people ---
-
-
-def held_operations(world: World) -> int:
-    return sum(1 for o in world.core.ledger.open_operations.values() if o.result is not None)
+# --- operators ---
 
 
 def test_a_recovery_that_an_operator_took_over_is_left_alone_also_after_a_restart() -> None:
@@ -557,63 +387,3 @@ def test_a_fill_that_is_not_reported_yet_is_not_external() -> None:
     moved_by(world, fill_of(world, order_on(world, "mexc_spot")))
     world.run(1400)
     assert "external" not in [getattr(report, "code", "") for report in world.reports]
-
-
-def hedge_storm(seed: int) -> World:
-    """Trades under faults and deaths, then calm, then every hedge is left."""
-    rng = random.Random(seed)
-    world = ready_world(seed, Faults.storm(rng))
-    for _ in range(12):
-        if seed % 3 == 0:
-            world.crash_after = rng.randint(0, 30)
-        buy, sell = rng.sample(list(world.venues), 2)
-        world.feed_safely(world.offer(buy, sell, Decimal(rng.randint(10, 150)) / 100))
-        world.run(rng.choice([3, 30, 300, 900]))
-    world.calm()
-    world.judge()
-    for _ in range(10):
-        world.feed(Command(CommandKind.CLOSE_HEDGES))
-        world.run(3000)
-    return world
-
-
-@pytest.mark.parametrize("seed", range(7000, 7030))
-def test_when_all_hedges_are_left_no_contract_remains_and_every_cent_was_counted(seed: int) -> None:
-    world = hedge_storm(seed)
-    ledger = world.core.ledger
-    if ledger.open_operations:
-        return  # waits for an operator: judged above
-    assert all(h.qty * Decimal("99.95") < 5 for h in ledger.hedges.values()), "what no venue takes may stay, hedged"
-    if ledger.hedges:
-        return
-    assert abs(ledger.accounts.futures_qty("gateio_futures", "BTCUSDT")) < Decimal("0.03"), "only dust may remain"
-    dust = ledger.dust.get("BTC", Decimal(0))
-    assert abs(ledger.total_pnl - flows_usdt(world) - dust * 100) < Decimal("0.2")
-
-
-def test_a_closing_that_sold_a_remainder_on_top_leaves_the_hedge_larger() -> None:
-    """Its unwind took dust along: the short grew, and all of it is left at the next exit."""
-    world = ready_world()
-    world.feed(world.offer("mexc_spot", "gateio_futures", edge_bps=90.0))
-    world.run(100)
-    hedge = next(iter(world.core.ledger.hedges.values()))
-    world.venues["mexc_spot"].bid, world.venues["gateio_futures"].ask = Decimal("99.95"), Decimal("100.05")
-    world.faults = SILENT
-    world.feed(Command(CommandKind.CLOSE_HEDGES))
-    closing = list(world.core.ledger.operations.values())[-1]
-    orders = [world.core.ledger.orders[name] for name in closing.orders]
-    spot = next(o for o in orders if o.intent.kind is InstrumentKind.SPOT)
-    futures = next(o for o in orders if o.intent.kind is InstrumentKind.PERPETUAL)
-    extra = Decimal("0.02")
-    world.feed(update_of(world, futures, OrderState.CANCELLED, extra))
-    wrong = fill_of(
-        world, futures, side=OrderSide.SELL, qty=extra, fee=extra * futures.intent.price / 10_000, source="rest"
-    )
-    world.feed(wrong)
-    bought = fill_of(world, spot, side=OrderSide.BUY, qty=extra, fee=extra * spot.intent.price / 10_000, source="rest")
-    for fill in (wrong, bought):
-        moved_by(world, fill)
-    world.feed(update_of(world, spot, OrderState.CANCELLED, extra))
-    world.feed(bought)
-    assert closing.result is not None
-    assert world.core.ledger.hedges[hedge.operation_id].qty == hedge.qty + extra

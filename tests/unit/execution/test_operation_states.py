@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
@@ -19,10 +18,11 @@ from pipeline.execution.operation_states import NEXT, ORIGIN, STEPS, state_diagr
 from pipeline.execution.records import OperationRecord, OperationStateRecord, Purpose
 from pipeline.model.enums import ArbitrageState
 from pipeline.model.errors import OrderExecutionError
-from tests.unit.test_core_world import ready_world, trade
+from tests.paths import REPO
+from tests.worlds.execution_starts import ready_world, trade
 from tests.worlds.execution_world import Faults
 
-README = Path(__file__).resolve().parents[3] / "pipeline" / "execution" / "README.md"
+README = REPO / "pipeline" / "execution" / "README.md"
 RESTING = {state for state in ArbitrageState if state.rests}
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.execution.counts import counts_of
 from pipeline.execution.events import Command, CommandKind
 from pipeline.execution.journal import JournalPosition
-from pipeline.execution.round_trips import round_trips, won_and_lost
+from pipeline.execution.round_trips import RoundTrips, round_trips
 from pipeline.model.errors import BadInput
 from tests.worlds.execution_world import World
 from workers.cli.report import read_report
@@ -25,15 +26,29 @@ def dec(**values: str) -> dict[str, Decimal]:
 def test_a_hedge_and_its_closings_are_one_trip() -> None:
     pnl = dec(spot="-1", entry="-0.6", first="0.4", second="0.5")
     trips = round_trips(pnl, {"first": "entry", "second": "entry"}, set())
-    assert trips == dec(spot="-1", entry="0.3")
-    assert won_and_lost(trips) == (1, 1)
+    assert trips.closed() == dec(spot="-1", entry="0.3")
+    assert (trips.won, trips.lost) == (1, 1)
 
 
 def test_an_open_hedge_is_not_judged_and_nothing_is_neither() -> None:
     pnl = dec(entry="-0.6", part="0.9", empty="0")
     trips = round_trips(pnl, {"part": "entry"}, {"entry"})
-    assert trips == dec(empty="0")
-    assert won_and_lost(trips) == (0, 0)
+    assert trips.closed() == dec(empty="0")
+    assert (trips.won, trips.lost) == (0, 0)
+
+
+def test_counts_follow_in_whatever_order_hedges_and_results_come() -> None:
+    trips = RoundTrips()
+    trips.add("entry", "", Decimal("-0.6"))
+    assert (trips.won, trips.lost) == (0, 1)
+    trips.hedge("entry", is_open=True)
+    assert (trips.won, trips.lost) == (0, 0)
+    trips.add("exit", "entry", Decimal("0.9"))
+    trips.hedge("entry", is_open=False)
+    assert (trips.won, trips.lost) == (1, 0)
+    trips.add("exit", "entry", Decimal("-0.9"))  # late evidence takes the first result back
+    trips.add("exit", "entry", Decimal("0.1"))
+    assert (trips.won, trips.lost) == (0, 1)
 
 
 def hedged_world() -> World:
@@ -58,13 +73,13 @@ def test_the_summary_judges_a_hedge_when_it_is_closed() -> None:
     world = hedged_world()
     books = JournalTotals(world.entries)
     assert next(iter(books.results.values())).pnl_numeraire < 0, "an entry alone is its fees"
-    assert (books.outcomes()["won"], books.outcomes()["lost"]) == (0, 0)
+    assert (books.counts().won, books.counts().lost) == (0, 0)
     assert losing(books) == []
     leave(world)
     books = JournalTotals(world.entries)
-    assert books.outcomes()["completed"] == 2
-    assert (books.outcomes()["won"], books.outcomes()["lost"]) == (1, 0)
-    assert sum(books.trips().values()) == sum(r.pnl_numeraire for r in books.results.values())
+    assert books.counts().completed == 2
+    assert (books.counts().won, books.counts().lost) == (1, 0)
+    assert sum(books.trips().closed().values()) == sum(r.pnl_numeraire for r in books.results.values())
 
 
 def test_a_hedge_that_is_left_at_a_loss_is_one_lost_trip() -> None:
@@ -76,7 +91,7 @@ def test_a_hedge_that_is_left_at_a_loss_is_one_lost_trip() -> None:
     world.run(1000)
     assert not world.core.ledger.hedges
     books = JournalTotals(world.entries)
-    assert (books.outcomes()["won"], books.outcomes()["lost"]) == (0, 1)
+    assert (books.counts().won, books.counts().lost) == (0, 1)
     (row,) = losing(books)
     assert row["pnl_numeraire"] == sum(r.pnl_numeraire for r in books.results.values())
     assert len(row["closed_by"]) == 1
@@ -97,12 +112,14 @@ def test_the_report_judges_as_the_summary_does(tmp_path: Path, monkeypatch: pyte
 
     assert (folded()["won"], folded()["lost"]) == (0, 0)
     leave(world)
-    assert folded() == {"total": 2, "completed": 2, "won": 1, "lost": 0}
+    assert folded() == counts_of(world.core.ledger).fields() == JournalTotals(world.entries).counts().fields()
+    assert (folded()["entries"], folded()["exits"], folded()["completed"], folded()["won"]) == (1, 1, 2, 1)
     with open_reader(tmp_path / "t-one" / "ledger.sqlite") as db:
         since_ns = db.execute("SELECT MAX(wall_ns) FROM operations").fetchone()[0]
     monkeypatch.setattr("workers.cli.report.since_wall_ns", lambda text: since_ns)
     only_closing = read_report("t-one", "5s")
-    assert only_closing["operations"] == {"total": 1, "completed": 1, "won": 1, "lost": 0}
+    found = only_closing["operations"]
+    assert (found["total"], found["exits"], found["completed"], found["won"], found["lost"]) == (1, 1, 1, 1, 0)
 
 
 def test_the_reported_change_holds_what_futures_realised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,12 +11,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from bench.entry_world import EntryWorld, with_crc
 from pipeline.execution.plan import Rejected
 from pipeline.model.config import LimitConfig
 from pipeline.model.enums import OpportunityType, Refusal, TradingStatus
 from pipeline.model.structs import CoinIdentity
-from shm import layout as ly
+from pipeline.rehearsal.entry_world import EntryWorld, with_crc
+from shm.layout import FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED, LEG, OPPORTUNITY
 from tests.worlds.fast_entry_world import (
     a_world,
     changed,
@@ -30,13 +30,13 @@ from tests.worlds.fast_entry_world import (
     tripped,
 )
 
-SECOND = ly.OP_LEGS + ly.LEG_WORDS
+SECOND = OPPORTUNITY.legs + LEG.WORDS
 Attack = Callable[[EntryWorld], Any]
 
 
 def cooldown(world: EntryWorld) -> Any:
     record = ordinary(world)
-    world.core.risk.gate.note_end(int(record[ly.OP_DIRECTION_KEY]), world.now_ns + 1)
+    world.core.risk.gate.note_end(int(record[OPPORTUNITY.direction_key]), world.now_ns + 1)
     return record
 
 
@@ -164,14 +164,14 @@ def journal_full(world: EntryWorld) -> Any:
 
 def seen_before(world: EntryWorld) -> Any:
     record = ordinary(world)
-    world.core.risk.gate.entered(int(record[ly.OP_DETECT_MONO_NS]), int(record[ly.OP_ID]))
+    world.core.risk.gate.entered(int(record[OPPORTUNITY.detect_mono_ns]), int(record[OPPORTUNITY.id]))
     world.core.update_limits_table()
     return record
 
 
 def older_than_the_newest(world: EntryWorld) -> Any:
     record = ordinary(world)
-    world.core.risk.gate.entered(int(record[ly.OP_DETECT_MONO_NS]) + 1, -5)
+    world.core.risk.gate.entered(int(record[OPPORTUNITY.detect_mono_ns]) + 1, -5)
     world.core.update_limits_table()
     world.now_ns += 1
     return record
@@ -324,7 +324,7 @@ def not_finite(word: int, value: float) -> Attack:
 def leg_word(leg: int, word: int, value: int) -> Attack:
     def attack(world: EntryWorld) -> Any:
         record = ordinary(world)
-        record[ly.OP_LEGS + leg * ly.LEG_WORDS + word] = value
+        record[OPPORTUNITY.legs + leg * LEG.WORDS + word] = value
         return with_crc(record)
 
     return attack
@@ -332,14 +332,14 @@ def leg_word(leg: int, word: int, value: int) -> Attack:
 
 def long_ago(world: EntryWorld) -> Any:
     record = ordinary(world)
-    record[ly.OP_DETECT_MONO_NS] = -(2**63)
+    record[OPPORTUNITY.detect_mono_ns] = -(2**63)
     return with_crc(record)
 
 
 def of_type(number: int) -> Attack:
     def attack(world: EntryWorld) -> Any:
         record = ordinary(world)
-        record[ly.OP_TYPE] = number
+        record[OPPORTUNITY.type] = number
         return with_crc(record)
 
     return attack
@@ -374,8 +374,16 @@ def tick_between_the_numbers(world: EntryWorld) -> Any:
     return ordinary(world)
 
 
+def exit_of_an_open_hedge(world: EntryWorld) -> Any:
+    """A hedge is open that is left by buying and selling just there (tests/unit/virtual/test_hedges.py opens one)."""
+    record = ordinary(world)
+    world.core.risk.gate.leaves_a_hedge = lambda key: key == int(record[OPPORTUNITY.direction_key])
+    return record
+
+
 ATTACKS: dict[str, tuple[Attack, Refusal]] = {
     "cooldown": (cooldown, Refusal.COOLDOWN),
+    "exit of an open hedge": (exit_of_an_open_hedge, Refusal.NETS),
     "direction under way": (under_way, Refusal.DUPLICATE),
     "own order": (own_order, Refusal.INSTRUMENT_BLOCKED),
     "account in doubt": (in_doubt, Refusal.INSTRUMENT_BLOCKED),
@@ -419,10 +427,10 @@ ATTACKS: dict[str, tuple[Attack, Refusal]] = {
     "record of an old row": (old_row_epoch, Refusal.MALFORMED),
     "book of an old row": (old_epoch_of_the_book, Refusal.MALFORMED),
     "finer prices": (finer_prices, Refusal.MALFORMED),
-    "gap": (flagged(ly.FLAG_GAP), Refusal.GAP),
-    "crossed": (flagged(ly.FLAG_CROSSED), Refusal.CROSSED),
-    "halted book": (flagged(ly.FLAG_HALTED), Refusal.HALTED),
-    "unproved book": (flagged(ly.FLAG_UNPROVED), Refusal.UNPROVED),
+    "gap": (flagged(FLAG_GAP), Refusal.GAP),
+    "crossed": (flagged(FLAG_CROSSED), Refusal.CROSSED),
+    "halted book": (flagged(FLAG_HALTED), Refusal.HALTED),
+    "unproved book": (flagged(FLAG_UNPROVED), Refusal.UNPROVED),
     "skew": (skewed, Refusal.STALE_AT_EXECUTOR),
     "old first book": (old_first_book, Refusal.STALE_AT_EXECUTOR),
     "old second book": (old_second_book, Refusal.STALE_AT_EXECUTOR),
@@ -443,15 +451,15 @@ ATTACKS: dict[str, tuple[Attack, Refusal]] = {
     "venue tripped": (tripped("venue.gateio_spot"), Refusal.BREAKER),
     "fees tripped": (tripped("fee.mexc_spot.BTCUSDT"), Refusal.BREAKER),
     "held": (tripped("recovery_hold"), Refusal.BREAKER),
-    "infinite edge": (not_finite(ly.OP_EDGE_BPS, float("inf")), Refusal.MALFORMED),
-    "no entry edge": (not_finite(ly.OP_ENTRY_EDGE_BPS, float("nan")), Refusal.MALFORMED),
-    "no profit": (not_finite(ly.OP_PROFIT_QUOTE, float("-inf")), Refusal.MALFORMED),
-    "instrument beyond": (leg_word(1, ly.LEG_INSTRUMENT, 2**40), Refusal.MALFORMED),
-    "first instrument negative": (leg_word(0, ly.LEG_INSTRUMENT, -1), Refusal.MALFORMED),
-    "first instrument far below": (leg_word(0, ly.LEG_INSTRUMENT, -(2**40)), Refusal.MALFORMED),
-    "second quantity": (leg_word(1, ly.LEG_QTY_FP, 2**62), Refusal.MALFORMED),
-    "second price": (leg_word(1, ly.LEG_LIMIT_PRICE_FP, 0), Refusal.MALFORMED),
-    **{f"type {number}": (of_type(number), Refusal.MALFORMED) for number in (-1, -64, 3, 32, 64, 65, 2**40)},
+    "infinite edge": (not_finite(OPPORTUNITY.edge_bps, float("inf")), Refusal.MALFORMED),
+    "no entry edge": (not_finite(OPPORTUNITY.entry_edge_bps, float("nan")), Refusal.MALFORMED),
+    "no profit": (not_finite(OPPORTUNITY.profit_quote, float("-inf")), Refusal.MALFORMED),
+    "instrument beyond": (leg_word(1, LEG.instrument, 2**40), Refusal.MALFORMED),
+    "first instrument negative": (leg_word(0, LEG.instrument, -1), Refusal.MALFORMED),
+    "first instrument far below": (leg_word(0, LEG.instrument, -(2**40)), Refusal.MALFORMED),
+    "second quantity": (leg_word(1, LEG.qty_fp, 2**62), Refusal.MALFORMED),
+    "second price": (leg_word(1, LEG.limit_price_fp, 0), Refusal.MALFORMED),
+    **{f"type {number}": (of_type(number), Refusal.MALFORMED) for number in (-1, -64, 4, 32, 64, 65, 2**40)},
     "one instrument twice": (one_instrument_twice, Refusal.MALFORMED),
     "two buys": (two_of_a_side(1), Refusal.MALFORMED),
     "two sells": (two_of_a_side(-1), Refusal.MALFORMED),

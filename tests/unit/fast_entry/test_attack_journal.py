@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.entry_world import EntryWorld
 from pipeline.execution.journal import Journal, read_journal, segment_path
 from pipeline.execution.records import StopRecord
+from pipeline.rehearsal.entry_world import EntryWorld
 from tests.worlds.fast_entry_world import a_world, opened, ordinary
 
 

@@ -9,11 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench.entry_world import EntryWorld, engine_config, plain_template, spec
 from pipeline.execution.events import Command, CommandKind
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.records import HedgeRecord
-from pipeline.fast_entry.limits_table import G_ENABLED
+from pipeline.fast_entry.memory import LIMITS
 from pipeline.model.config import FeatureConfig, LimitConfig
 from pipeline.model.enums import (
     BalanceCheck,
@@ -24,6 +23,8 @@ from pipeline.model.enums import (
     Refusal,
 )
 from pipeline.model.venue_events import SessionState
+from pipeline.rehearsal.entry_world import EntryWorld, engine_config, plain_template
+from pipeline.rehearsal.instruments import spec
 from pipeline.templates.template import OrderTerms, Pieces
 from tests.worlds.fast_entry_world import (
     a_world,
@@ -213,7 +214,7 @@ def test_a_hedge_whose_coin_has_a_moving_rate_is_valued_by_the_exact_path() -> N
         world.core.ledger.hedges[name] = hedged(name)
         del world.core.ledger.open_operations[name]
         world.core.update_limits_table()
-        assert not world.fast_entry.limits_table.ints[G_ENABLED]
+        assert not world.fast_entry.limits_table.ints[LIMITS.enabled]
 
 
 def test_numbers_that_no_template_writes_take_the_exact_path_and_end_nothing() -> None:

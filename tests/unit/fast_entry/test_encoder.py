@@ -13,12 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from bench.entry_world import spec
 from pipeline.exchanges.gateio import orders as gate
 from pipeline.exchanges.gateio import websocket_api as wsapi
 from pipeline.exchanges.mexc import orders as mexc
 from pipeline.execution.core_context import base36
-from pipeline.execution.journal_commit import chain_of, crc32_octets
+from pipeline.execution.journal.commit import chain_of, crc32_octets
 from pipeline.execution.plan import _matched, grid_of
 from pipeline.fast_entry import verdict
 from pipeline.model.enums import (
@@ -29,7 +28,9 @@ from pipeline.model.enums import (
 from pipeline.model.fixedpoint import plain
 from pipeline.model.instruments import VenueRef, build_rows
 from pipeline.model.structs import OrderRequest
+from pipeline.rehearsal.instruments import spec
 from pipeline.templates import template as st
+from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template_writer import fill_template, put_base36, put_number
 
 STEPS = some.sampled_from(["0.01", "0.01", "0.02", "0.025", "0.1"])
@@ -104,7 +105,7 @@ def test_msgpack_of_a_template_is_decoded_as_what_it_says(a: int, b: int, counte
     book = st.TemplateTable()
     values = {
         "one": st.number(0),
-        "two": st.amount(st.leg(st.L_LOTS), Decimal("0.0010")),
+        "two": st.amount(st.leg(ENTRY_LEG.lots), Decimal("0.0010")),
         "name": st.id_str(2, "ab"),
         "fixed": "x" * 40,
         "real": st.real(3),
@@ -112,7 +113,7 @@ def test_msgpack_of_a_template_is_decoded_as_what_it_says(a: int, b: int, counte
     book.add(st.record_pieces(Row, values))
     program, pool = book.freeze(np.zeros(0, np.int64))
     slots, out = np.zeros(st.SLOTS, np.int64), np.zeros(512, np.uint8)
-    slots[0], slots[2 * st.LEG_SLOTS + st.L_LOTS], slots[2] = a, b, counter
+    slots[0], slots[2 * st.LEG_SLOTS + ENTRY_LEG.lots], slots[2] = a, b, counter
     slots[3] = np.array([number]).view(np.int64)[0]
     end = fill_template(program, pool, 0, slots, 1, out, 0)
     row = msgspec.msgpack.decode(bytes(out[:end]), type=Row)
@@ -142,9 +143,9 @@ def test_orders_are_byte_for_byte_what_the_codecs_write(
     )  # fmt: skip
     slots = np.zeros(st.SLOTS, np.int64)
     base = st.LEG_SLOTS
-    slots[base + st.L_LOTS], slots[base + st.L_TICKS], slots[base + st.L_CLIENT] = lots, ticks, counter
-    slots[base + st.L_NOW_MS], slots[base + st.L_NOW_S] = now_ms, now_ms // 1000
-    slots[base + st.L_EXPIRY_MS] = now_ms + window
+    slots[base + ENTRY_LEG.lots], slots[base + ENTRY_LEG.ticks], slots[base + ENTRY_LEG.client] = lots, ticks, counter
+    slots[base + ENTRY_LEG.now_ms], slots[base + ENTRY_LEG.now_s] = now_ms, now_ms // 1000
+    slots[base + ENTRY_LEG.expiry_ms] = now_ms + window
     query = mexc.place_query(order)
     wanted = {"mexc": f"{query}&timestamp={now_ms}&recvWindow={window}".encode()}
     pieces = {"mexc": mexc.place_pieces(terms, window)}

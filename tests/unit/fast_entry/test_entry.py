@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from bench.entry_world import LEASE_TOKEN, EntryWorld, Level, engine_config, spec, with_crc
 from pipeline.execution.events import CatalogueChanged, Command, CommandKind, Entered
 from pipeline.execution.journal import read_journal
 from pipeline.execution.ledger import Ledger
@@ -26,7 +25,10 @@ from pipeline.model.enums import (
     TradingStatus,
 )
 from pipeline.model.venue_events import SessionState
-from shm import layout as ly
+from pipeline.rehearsal.entry_world import LEASE_TOKEN, EntryWorld, Level, engine_config, with_crc
+from pipeline.rehearsal.instruments import spec
+from shm.layout import FLAG_GAP, HEADER, LEG, OPPORTUNITY
+from shm.layout_pages import HALT
 from tests.worlds.execution_world import Faults, World, make_config
 from tests.worlds.fast_entry_world import FastEntryWorld, a_world, exact, levels, opened, ordinary, written
 
@@ -101,6 +103,7 @@ def venue_spec(draw: Any, venue: str) -> Any:
     )
 
 
+@pytest.mark.slow
 @MANY
 @given(data=some.data())
 def test_a_yes_is_the_exact_yes_and_a_no_is_no_common_case(data: Any) -> None:
@@ -122,7 +125,7 @@ def test_a_yes_is_the_exact_yes_and_a_no_is_no_common_case(data: Any) -> None:
             dear = side if number == second else -side
             middle = 100 + dear * Decimal(draw(some.integers(-20, 150))) / 100
             bids, asks = draw(books(middle))
-            world.publish(number, bids, asks, flags=ly.FLAG_GAP if draw(ONCE_IN_A_WHILE) else 0)
+            world.publish(number, bids, asks, flags=FLAG_GAP if draw(ONCE_IN_A_WHILE) else 0)
         kinds = {world.rows[i].spec.kind for i in (first, second)}
         hedge = len(kinds) == 2
         limits = [100 + draw(some.decimals(Decimal(-1), Decimal(5), places=2)) for _ in range(2)]
@@ -167,19 +170,19 @@ def test_the_ordinary_opportunity_goes_the_fast_path_and_its_journal_is_whole() 
 def refuse_by(world: EntryWorld, reason: str) -> Any:
     """The ordinary opportunity with one thing wrong; its record."""
     record = ordinary(world)
-    second = ly.OP_LEGS + ly.LEG_WORDS
+    second = OPPORTUNITY.legs + LEG.WORDS
     if reason == "latch":
-        world.halt[ly.HALT_LATCH] = 1
+        world.halt[HALT.latch] = 1
     elif reason == "lease over":
-        world.halt[ly.HALT_LEASE_EXPIRY_MONO_NS] = world.now_ns
+        world.halt[HALT.lease_expiry_mono_ns] = world.now_ns
     elif reason == "lease of another":
-        world.halt[ly.HALT_LEASE_TOKEN] = 99
+        world.halt[HALT.lease_token] = 99
     elif reason == "venue blocked":
-        world.halt[ly.HALT_VENUE_OFF + 1] = 1
+        world.halt[HALT.venue_blocked + 1] = 1
     elif reason == "instrument blocked":
-        world.halt[ly.HALT_INSTRUMENT_OFF + 0] = 1
+        world.halt[HALT.instrument_blocked + 0] = 1
     elif reason == "checksum":
-        record[ly.OP_PROFIT_QUOTE] ^= 1
+        record[OPPORTUNITY.profit_quote] ^= 1
     elif reason == "session down":
         world.feed(SessionState(venue="gateio_spot", state="down", recv_mono_ns=world.now_ns, reason="test"))
     elif reason == "breaker":
@@ -195,7 +198,7 @@ def refuse_by(world: EntryWorld, reason: str) -> Any:
         world.core.risk.gate.note_fill("mexc_spot", "BTCUSDT", world.now_ns, 0)
         world.core.update_limits_table()
     elif reason == "book of a dead feed":
-        world.words[ly.SEG_EPOCH] = 2
+        world.words[HEADER.epoch] = 2
     elif reason == "old book":
         world.now_ns += 101_000_000
         record = ordinary(world)
@@ -203,37 +206,37 @@ def refuse_by(world: EntryWorld, reason: str) -> Any:
         world.now_ns += 90_000_000
         world.publish(0, levels("98.99", "-0.01", "5"), levels("99.10", "0.05", "3"), recv_mono_ns=world.now_ns)
         record = ordinary(world)
-        record[second + ly.LEG_ROW_EPOCH] += 1
+        record[second + LEG.row_epoch] += 1
     elif reason == "unconfirmed balance":
         world.now_ns += 1_500_000_000
         opened_books(world)
         record = ordinary(world)
     elif reason == "detected too long ago":
-        record[ly.OP_DETECT_MONO_NS] -= 101_000_000
+        record[OPPORTUNITY.detect_mono_ns] -= 101_000_000
     elif reason == "detected in the future":
-        record[ly.OP_DETECT_MONO_NS] += 1
+        record[OPPORTUNITY.detect_mono_ns] += 1
     elif reason == "no number":
-        record[ly.OP_EDGE_BPS : ly.OP_EDGE_BPS + 1].view(np.float64)[0] = float("nan")
+        record[OPPORTUNITY.edge_bps : OPPORTUNITY.edge_bps + 1].view(np.float64)[0] = float("nan")
     elif reason == "unknown instrument":
-        record[second + ly.LEG_INSTRUMENT] = 3
+        record[second + LEG.instrument] = 3
     elif reason == "negative instrument":
-        record[second + ly.LEG_INSTRUMENT] = -1
+        record[second + LEG.instrument] = -1
     elif reason == "one instrument twice":
-        record[second + ly.LEG_INSTRUMENT] = 0
+        record[second + LEG.instrument] = 0
     elif reason == "two buys":
-        record[second + ly.LEG_SIDE] = 1
+        record[second + LEG.side] = 1
     elif reason == "side":
-        record[ly.OP_LEGS + ly.LEG_SIDE], record[second + ly.LEG_SIDE] = 2, -2
+        record[OPPORTUNITY.legs + LEG.side], record[second + LEG.side] = 2, -2
     elif reason == "huge quantity":
-        record[ly.OP_LEGS + ly.LEG_QTY_FP] = 2**62
+        record[OPPORTUNITY.legs + LEG.qty_fp] = 2**62
     elif reason == "no quantity":
-        record[ly.OP_LEGS + ly.LEG_QTY_FP] = 0
+        record[OPPORTUNITY.legs + LEG.qty_fp] = 0
     elif reason == "price":
-        record[ly.OP_LEGS + ly.LEG_LIMIT_PRICE_FP] = -1
+        record[OPPORTUNITY.legs + LEG.limit_price_fp] = -1
     elif reason == "legs":
-        record[ly.OP_LEG_COUNT] = 3
+        record[OPPORTUNITY.leg_count] = 3
     elif reason == "type":
-        record[ly.OP_TYPE] = 9
+        record[OPPORTUNITY.type] = 9
     return record if reason == "checksum" else with_crc(record)
 
 

@@ -18,14 +18,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench.entry_world import EntryWorld, engine_config, spec
 from pipeline.execution.events import Sent, Tick
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.shared_reads import decode_opportunity
-from pipeline.fast_entry.limits_table import G_ENABLED
+from pipeline.fast_entry.memory import LIMITS
 from pipeline.model.config import EngineConfig, LimitConfig, RiskLimits
 from pipeline.model.enums import ArbitrageState, InstrumentKind, OpportunityType, OrderSide, OrderState, Refusal
 from pipeline.model.structs import Fill, OrderUpdate
+from pipeline.rehearsal.entry_world import EntryWorld, engine_config
+from pipeline.rehearsal.instruments import spec
 from pipeline.risk.rules import (
     EXACT_PATH_ONLY,
     KNOWN,
@@ -72,7 +73,7 @@ def test_names_of_rules_are_their_own_and_fields_stand_in_one_list() -> None:
 
 
 def test_every_field_of_the_limits_has_a_row_and_no_row_names_a_field_that_is_not() -> None:
-    assert set(limit_fields(engine_config())) == KNOWN
+    assert set(limit_fields(engine_config())) == KNOWN, "the steps are in pipeline/risk/README.md, Adding a limit"
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
@@ -141,7 +142,7 @@ def test_a_limit_without_a_rule_turns_the_fast_path_off_once_it_is_set(max_leg_u
         config = msgspec.structs.replace(world.config, risk_limits=more)
         world.core.reconfigure(config)
         assert unknown_limits(config) == ([] if known else ["risk_limits.max_leg_usd"])
-        assert bool(world.fast_entry.limits_table.ints[G_ENABLED]) is known
+        assert bool(world.fast_entry.limits_table.ints[LIMITS.enabled]) is known
         assert world.fast_entry.offer(ordinary(world), world.halt, world.now()) is known
 
 
@@ -150,7 +151,7 @@ def test_settings_of_the_exact_path_turn_the_fast_path_off(path: str) -> None:
     value, _ = limit_fields(engine_config())[path]
     for other in candidates(value):
         with scene(plain, changed(engine_config(), path, other)) as (world, record):
-            assert not world.fast_entry.limits_table.ints[G_ENABLED]
+            assert not world.fast_entry.limits_table.ints[LIMITS.enabled]
             assert not world.fast_entry.offer(record, world.halt, world.now())
 
 

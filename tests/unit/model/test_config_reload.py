@@ -15,8 +15,8 @@ from pipeline.model.config_reload import changes_text, reload_changes
 from pipeline.model.enums import Refusal
 from pipeline.model.errors import ConfigInvalid
 from pipeline.risk.manager import RiskManager
-from tests.unit.detection.test_detector import Setup
-from tests.unit.test_core_world import ready_world
+from tests.worlds.detector_world import DetectorWorld
+from tests.worlds.execution_starts import ready_world
 
 BASE: dict[str, Any] = {
     "engine_name": "t-x",
@@ -79,7 +79,7 @@ def test_the_gate_and_the_planner_take_other_limits() -> None:
 
 
 def test_the_detector_takes_other_thresholds_and_keeps_its_books() -> None:
-    setup = Setup(max_age_to_trade_ms=60_000, max_skew_ms=60_000)
+    setup = DetectorWorld(max_age_to_trade_ms=60_000, max_skew_ms=60_000)
     found: list[OpportunityRecord] = []
     detector = setup.detector(on_opportunity=found.append)
     limits = msgspec.structs.replace(detector.config.risk_limits, min_profit_margin_bps=Decimal(100_000))

@@ -14,10 +14,9 @@ from pipeline.exchanges.transport import rest
 from pipeline.execution.events import CatalogueChanged, Command, CommandKind, SweepVenue
 from pipeline.execution.ledger import DAY_NS, Ledger
 from pipeline.execution.records import OperationResultRecord, Outcome, Purpose
-from pipeline.fast_entry.limits_table import G_ROWS_OFF, R_BUSY, R_WORDS
+from pipeline.fast_entry.memory import LIMITS, ROW
 from pipeline.model.enums import OrderState, Refusal
-from tests.unit.recovery.test_manager import half_filled
-from tests.unit.test_core_world import ready_world
+from tests.worlds.execution_starts import half_filled, ready_world
 from tests.worlds.execution_world import MS, Faults, World
 from tests.worlds.fast_entry_world import FastEntryWorld
 
@@ -313,8 +312,10 @@ def test_an_unknown_order_blocks_its_own_instrument_after_a_restart_with_other_n
     unknown = {order.intent.venue for order in world.core.ledger.unsettled.values()}
     assert unknown == {"mexc_spot", "gateio_spot"}
     limits_table = world.fast_entry.limits_table
-    first = int(limits_table.ints[G_ROWS_OFF])
-    busy = {row.spec.venue: int(limits_table.ints[first + R_WORDS * row.instrument_id + R_BUSY]) for row in world.rows}
+    first = int(limits_table.ints[LIMITS.rows_off])
+    busy = {
+        row.spec.venue: int(limits_table.ints[first + ROW.WORDS * row.instrument_id + ROW.busy]) for row in world.rows
+    }
     assert busy == {"mexc_spot": 1, "gateio_spot": 1, "gateio_futures": 0}
 
 

@@ -186,6 +186,7 @@ async def ask_a_spot_venue() -> None:
         await client.close()
 
 
+@pytest.mark.slow
 def test_questions_reach_back_behind_the_newest_booking_but_never_before_the_journal() -> None:
     world = hedged_world()
     asked = [action for action in world.core.funding._context.drain() if isinstance(action, FetchFunding)]

@@ -12,27 +12,8 @@ from pipeline.execution.external_records import ExternalFlowRecord
 from pipeline.execution.ledger import LATE_NS
 from pipeline.execution.records import Outcome, Purpose, RecoveryRecord
 from pipeline.model.enums import OrderState, Refusal
-from tests.unit.test_core_world import ready_world
+from tests.worlds.execution_starts import half_filled, held_world, ready_world
 from tests.worlds.execution_world import MS, Faults, World
-
-
-def half_filled(world: World) -> None:
-    """One leg of an operation filled at its venue; the other's price is gone before it arrives."""
-    world.feed(world.offer("mexc_spot", "gateio_spot"))
-    world.venues["gateio_spot"].bid = Decimal("90")
-    for _ in range(20):
-        if world.venues["mexc_spot"].fills:
-            return
-        world.run(0.5)
-
-
-def held_world() -> World:
-    """One leg filled, every repair refused until the ladder is at its end."""
-    world = ready_world(2)
-    half_filled(world)
-    world.faults = Faults(reject=1.0)
-    world.run(30_000)
-    return world
 
 
 def test_the_ladder_ends_with_an_operator_and_a_breaker() -> None:

@@ -15,8 +15,8 @@ from pipeline.model.config import LimitConfig
 from pipeline.model.enums import OpportunityType, Refusal
 from pipeline.model.structs import Balance, CoinIdentity
 from pipeline.model.venue_events import SessionState
-from shm import layout as ly
-from tests.unit.test_core_world import ready_world
+from shm.layout import BOOK, FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED
+from tests.worlds.execution_starts import ready_world
 from tests.worlds.execution_world import World
 
 
@@ -113,10 +113,10 @@ def test_an_edge_that_is_gone_is_refused() -> None:
 @pytest.mark.parametrize(
     ("flag", "wanted"),
     [
-        (ly.FLAG_GAP, Refusal.GAP),
-        (ly.FLAG_CROSSED, Refusal.CROSSED),
-        (ly.FLAG_UNPROVED, Refusal.UNPROVED),
-        (ly.FLAG_HALTED, Refusal.HALTED),
+        (FLAG_GAP, Refusal.GAP),
+        (FLAG_CROSSED, Refusal.CROSSED),
+        (FLAG_UNPROVED, Refusal.UNPROVED),
+        (FLAG_HALTED, Refusal.HALTED),
     ],
 )
 def test_books_with_a_bad_flag_are_refused(flag: int, wanted: Refusal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +126,7 @@ def test_books_with_a_bad_flag_are_refused(flag: int, wanted: Refusal, monkeypat
     def flagged(instrument_id: int) -> BookView | None:
         view = whole(instrument_id)
         assert view is not None
-        view.words[ly.BR_FLAGS] = flag  # type: ignore[index]
+        view.words[BOOK.flags] = flag  # type: ignore[index]
         return view
 
     monkeypatch.setattr(world, "book", flagged)

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from bench.entry_world import EntryWorld
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.model.enums import Refusal
+from pipeline.rehearsal.entry_world import EntryWorld
 from pipeline.risk.last_look import LastLook
 from tests.worlds.fast_entry_world import a_world, exact
 from tests.worlds.performer_world import WorldHalt

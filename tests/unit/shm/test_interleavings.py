@@ -14,10 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shm import bookring, layout, pages, queue, wait
-from shm import layout as ly
+from shm import bookring, pages, queue, wait
+from shm.declare import Table
 from shm.jit import JIT_DISABLED
+from shm.layout import BOOK, BOOK_RING, CURSOR, FEED, NOTICE, QUEUE, feed_segment_words
+from shm.layout_pages import HALT
 from tests.naive.interleave import Machine, SharedWords
+from tests.paths import REPO
 
 plain = pytest.mark.skipif(not JIT_DISABLED, reason="run by test_protocols_without_the_jit")
 FACTOR = int(os.environ.get("ARB_INTERLEAVINGS", "1"))
@@ -26,10 +29,9 @@ SLOT = 16
 
 @pytest.mark.skipif(JIT_DISABLED, reason="this is that run")
 def test_protocols_without_the_jit() -> None:
-    repo = Path(__file__).resolve().parents[3]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__).resolve())],
-        cwd=repo,
+        cwd=REPO,
         env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
         capture_output=True,
         text=True,
@@ -49,19 +51,26 @@ def value_of(record: np.ndarray, skip: tuple[int, ...]) -> int:
     return values.pop() if len(values) == 1 else -1
 
 
+def like(table: Table, **changes: int) -> Table:
+    """The same table with other numbers."""
+    copy = type(table)()
+    vars(copy).update(changes)
+    return copy
+
+
 @pytest.fixture
 def small_books(monkeypatch: pytest.MonkeyPatch) -> int:
     """Two slots a ring, records of two lines, four notices: laps within a few steps. Returns words of a segment."""
     slots, record, notices = 2, 16, 4
-    ring = ly.BOOK_HEAD_WORDS + slots * record
-    off = ly.FEED_NOTICE_OFF + notices * ly.NOTICE_WORDS
+    ring = BOOK_RING.records + slots * record
+    off = FEED.notices + notices * NOTICE.WORDS
     for name, value in {
         "BOOK_SLOTS": slots,
         "_SLOT_MASK": slots - 1,
-        "BOOK_RECORD_WORDS": record,
+        "BOOK": like(BOOK, WORDS=record),
         "_RECORD_LINES": record // 8,
-        "BOOK_RING_WORDS": ring,
-        "FEED_BOOK_OFF": off,
+        "BOOK_RING": like(BOOK_RING, WORDS=ring),
+        "FEED": like(FEED, books=off),
         "NOTICE_CAPACITY": notices,
         "_NOTICE_MASK": notices - 1,
     }.items():
@@ -69,7 +78,7 @@ def small_books(monkeypatch: pytest.MonkeyPatch) -> int:
     return off + 2 * ring
 
 
-BOOK_SKIP = (ly.BR_SEQ, ly.BR_WRITER_EPOCH)
+BOOK_SKIP = (BOOK.seq, BOOK.writer_epoch)
 
 
 @plain
@@ -181,7 +190,7 @@ def test_proof_times_never_belong_to_another_connection(monkeypatch: pytest.Monk
     for seed in range(150 * FACTOR):
         machine = Machine(seed)
         machine.patch(monkeypatch, bookring)
-        words = SharedWords.zeros(ly.feed_segment_words(1))
+        words = SharedWords.zeros(feed_segment_words(1))
         proofs: list[tuple[int, int]] = []
 
         def write(words: SharedWords = words) -> None:
@@ -191,9 +200,9 @@ def test_proof_times_never_belong_to_another_connection(monkeypatch: pytest.Monk
                 bookring.conn_close(words, 0, 0)
 
         def read(words: SharedWords = words, proofs: list[tuple[int, int]] = proofs) -> None:
-            record = np.zeros(ly.BOOK_RECORD_WORDS, np.int64)
+            record = np.zeros(BOOK.WORDS, np.int64)
             for k in range(16):
-                record[ly.BR_CONN_GENERATION], record[ly.BR_RECV_MONO_NS] = 1 + k % 4, (1 + k % 4) * 1000 - 1
+                record[BOOK.conn_generation], record[BOOK.recv_mono_ns] = 1 + k % 4, (1 + k % 4) * 1000 - 1
                 proofs.append((1 + k % 4, bookring.proof_mono_ns(words, 0, record)))
 
         machine.run(write, read)
@@ -206,7 +215,7 @@ def test_proof_times_never_belong_to_another_connection(monkeypatch: pytest.Monk
 def queue_pair(capacity: int = 2) -> tuple[SharedWords, SharedWords]:
     words = SharedWords.zeros(queue.queue_words(capacity, SLOT))
     queue.init_queue(words, 0, capacity, SLOT, 0)
-    return words, SharedWords.zeros(ly.C_WORDS)
+    return words, SharedWords.zeros(CURSOR.END)
 
 
 @plain
@@ -245,7 +254,7 @@ def test_queue_items_arrive_once_in_order_and_whole(monkeypatch: pytest.MonkeyPa
             got.append(value_of(out, (0,)))
         assert got == sent, seed
         assert all(sent[index] == value for index, value in lossy), (seed, lossy, sent)
-        arrived, refused = arrived + len(got), refused + int(words[layout.Q_REFUSED])
+        arrived, refused = arrived + len(got), refused + int(words[QUEUE.refused])
     assert arrived > 100 and refused > 10
 
 
@@ -261,7 +270,7 @@ def test_queue_survives_the_death_of_either_end_at_any_step(monkeypatch: pytest.
         def produce(words: SharedWords = words, cursor: SharedWords = cursor, done: list[int] = accepted) -> None:
             queue.recover_queue(words, 0)
             for _ in range(5):
-                value = queue.load_relaxed(words, layout.Q_TAIL) + 1
+                value = queue.load_relaxed(words, QUEUE.tail) + 1
                 if queue.push(words, 0, cursor, 0, record_of(value, SLOT)):
                     done.append(value)
 
@@ -294,10 +303,10 @@ def test_no_wake_up_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
 
         def produce(words: SharedWords = words, cursor: SharedWords = cursor) -> None:
             queue.push(words, 0, cursor, 0, record_of(1, SLOT))
-            wait.ring_if_sleeping(cursor, layout.C_SLEEPING, 3)
+            wait.ring_if_sleeping(cursor, CURSOR.sleeping, 3)
 
         def consume(words: SharedWords = words, cursor: SharedWords = cursor, asleep: list[bool] = asleep) -> None:
-            wait.prepare_park(cursor, layout.C_SLEEPING)
+            wait.prepare_park(cursor, CURSOR.sleeping)
             asleep.append(queue.is_empty(words, 0, cursor, 0))
 
         machine.run(produce, consume)
@@ -343,8 +352,8 @@ def test_lease_changes_hands_without_an_instant_of_two_holders(monkeypatch: pyte
         machine = Machine(seed)
         machine.patch(monkeypatch, pages)
         page = pages.HaltPage.__new__(pages.HaltPage)
-        page.words = SharedWords.zeros(ly.HALT_WORDS)
-        page.words[ly.HALT_LEASE_TOKEN], page.words[ly.HALT_LEASE_EXPIRY_MONO_NS] = 1, 100
+        page.words = SharedWords.zeros(HALT.END)
+        page.words[HALT.lease_token], page.words[HALT.lease_expiry_mono_ns] = 1, 100
         verdicts: list[tuple[bool, bool]] = []
 
         def guard(page: pages.HaltPage = page) -> None:

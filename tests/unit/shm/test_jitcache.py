@@ -31,20 +31,22 @@ COMPILED, LOADED = ["1", "0"], ["0", "1"]  # misses and hits
 
 VERDICT = """
 import numpy as np
-from pipeline.fast_entry import limits_table as columns, verdict
-from shm import layout as ly
-ints, halt, record = (np.zeros(4096, np.int64), np.zeros(ly.HALT_WORDS, np.int64),
-                      np.zeros(ly.OPPORTUNITY_WORDS, np.int64))
-ints[columns.G_ROW_COUNT] = 2
-ints[columns.G_ROWS_OFF], ints[columns.G_VENUES_OFF] = 64, 32
+from pipeline.fast_entry import verdict
+from pipeline.fast_entry.memory import LIMITS, ROW
+from shm.layout import LEG, OPPORTUNITY
+from shm.layout_pages import HALT
+ints, halt, record = (np.zeros(4096, np.int64), np.zeros(HALT.END, np.int64),
+                      np.zeros(OPPORTUNITY.WORDS, np.int64))
+ints[LIMITS.row_count] = 2
+ints[LIMITS.rows_off], ints[LIMITS.venues_off] = 64, 32
 ints[32] = 1
 for k, side in enumerate((1, -1)):
-    row, leg = 64 + k * columns.R_WORDS, ly.OP_LEGS + k * ly.LEG_WORDS
-    for column in (columns.R_USABLE, columns.R_CAN_BUY, columns.R_CAN_SELL):
+    row, leg = 64 + k * ROW.WORDS, OPPORTUNITY.legs + k * LEG.WORDS
+    for column in (ROW.usable, ROW.can_buy, ROW.can_sell):
         ints[row + column] = 1
-    record[leg + ly.LEG_INSTRUMENT], record[leg + ly.LEG_SIDE] = k, side
+    record[leg + LEG.instrument], record[leg + LEG.side] = k, side
 free = verdict._places(record, halt, ints)
-ints[64 + columns.R_BUSY] = 1
+ints[64 + ROW.busy] = 1
 busy = verdict._places(record, halt, ints)
 print(free, busy, sum(verdict._places.stats.cache_misses.values()))
 """
@@ -95,11 +97,12 @@ def test_a_column_that_moves_is_read_where_it_lies_then(tmp_path: Path) -> None:
     assert run(tree, cache, VERDICT) == ["True", "False", "0"]
     made = Sources(tree)
     files = [tree / name for name in made.closure("pipeline/fast_entry/verdict.py")]
-    (columns,) = (path for path in files if re.search(r"^R_BUSY = \d+$", path.read_text(), re.MULTILINE))
-    text = columns.read_text()
-    last = int(re.search(r"^R_WORDS = (\d+)$", text, re.MULTILINE)[1]) - 1  # type: ignore[index]
-    assert not re.search(rf"^R_\w+ = {last}$", text, re.MULTILINE), "no column is free"
-    columns.write_text(re.sub(r"^R_BUSY = \d+$", f"R_BUSY = {last}", text, flags=re.MULTILINE))
+    (declared,) = (path for path in files if "\nclass Row(Table, " in path.read_text())
+    text = declared.read_text()
+    line = re.search(r"^    busy = word\(.*\)\n", text, re.MULTILINE)[0]  # type: ignore[index]
+    moved = text.replace(line, "").replace("\n\n\nROW = Row()", f"\n{line}\n\nROW = Row()")
+    assert moved.index(line) > text.index(line)
+    declared.write_text(moved)
     assert run(tree, cache, VERDICT) == ["True", "False", "1"]
 
 
@@ -162,7 +165,7 @@ def test_a_damaged_file_counts_as_absent(heard: Heard, tmp_path: Path) -> None:
         kernel = fresh()
         assert kernel(5) == 16
         assert misses(kernel) == 1, case[:80]
-        assert jitcache.damaged_files() == number
+        assert jitcache._REPORT.damaged == number
         assert path.read_bytes()[: len(jitcache.MAGIC)] == jitcache.MAGIC
         again = fresh()
         assert (again(5), misses(again)) == (16, 0), "it was not replaced"
@@ -181,7 +184,7 @@ def test_a_whole_file_of_something_else_counts_as_damaged(heard: Heard, tmp_path
         path.write_bytes(jitcache.MAGIC + jitcache._digest(payload) + payload)
         kernel = fresh()
         assert (kernel(5), misses(kernel)) == (16, 1)
-    assert jitcache.damaged_files() == 5
+    assert jitcache._REPORT.damaged == 5
 
 
 @needs_jit
@@ -193,7 +196,7 @@ def test_a_file_in_place_of_the_folder_is_said_once(heard: Heard, tmp_path: Path
     assert not jitcache.can_keep()
     (sentence,) = heard.sentences
     assert str(tmp_path / "cache") in sentence and "ARB_CACHE_DIR" in sentence
-    assert jitcache.damaged_files() == 0
+    assert jitcache._REPORT.damaged == 0
 
 
 @needs_jit

@@ -14,10 +14,9 @@ from shm import bookring, liveness, logring, metrics, pages, queue
 from shm.jit import JIT_DISABLED, direct, njit
 from shm.warm import warm
 from shm.words import Words
+from tests.paths import REPO
 
 pytestmark = pytest.mark.skipif(JIT_DISABLED, reason="nothing is compiled")
-
-REPO = Path(__file__).resolve().parents[3]
 
 
 @njit(cache=False)
@@ -96,12 +95,12 @@ def test_a_whole_comes_from_the_cache_without_its_parts(tmp_path: Path) -> None:
     program = (
         "import numpy as np\n"
         "from shm.bookring import init_feed, publish_book, read_book\n"
-        "from shm import layout as ly\n"
-        "words = np.zeros(ly.feed_segment_words(1), dtype=np.int64)\n"
-        "record = np.arange(ly.BOOK_RECORD_WORDS, dtype=np.int64)\n"
+        "from shm.layout import BOOK, feed_segment_words\n"
+        "words = np.zeros(feed_segment_words(1), dtype=np.int64)\n"
+        "record = np.arange(BOOK.WORDS, dtype=np.int64)\n"
         "init_feed(words, 0, 1)\n"
         "publish_book(words, 0, 0, record)\n"
-        "out = np.zeros(ly.BOOK_RECORD_WORDS, dtype=np.int64)\n"
+        "out = np.zeros(BOOK.WORDS, dtype=np.int64)\n"
         "assert read_book(words, 0, 0, out) > 0\n"
         "print(sum(publish_book.stats.cache_misses.values()), int(out.sum()))\n"
     )

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shm import layout as ly
 from shm.errors import SegmentMissing, ShmError
+from shm.layout import LOG, LOG_SLOT
 from shm.logring import EVENT_CODE_MAX, TEXT_BYTES_MAX, LogReader, LogRecord, LogRing, log_event, log_text, text_slots
 from shm.segment import Segment
 from tests.stress.support import fork
@@ -19,8 +19,8 @@ CAPACITY = 256
 
 
 def private(start: int = 0, capacity: int = CAPACITY) -> tuple[LogRing, LogReader]:
-    words = np.zeros(ly.LOG_SLOTS_OFF + capacity * ly.LOG_SLOT_WORDS, np.int64)
-    words[ly.LOG_CAPACITY_OFF], words[ly.LOG_TAIL] = capacity, start
+    words = np.zeros(LOG.slots + capacity * LOG_SLOT.WORDS, np.int64)
+    words[LOG.capacity], words[LOG.tail] = capacity, start
     segment = Segment("", words, lock_fd=-1, inode=0, taken_over=False)
     return LogRing(segment), LogReader(segment, start)
 
@@ -70,7 +70,7 @@ def test_texts_of_every_length_come_back_and_long_ones_are_cut(length: int) -> N
     ring.event(1)
     first, second = drain(reader)
     assert first.text == text[:TEXT_BYTES_MAX] and second.code == 1
-    assert int(ring.words[ly.LOG_TAIL]) == int(text_slots(min(length, TEXT_BYTES_MAX))) + 1
+    assert int(ring.words[LOG.tail]) == int(text_slots(min(length, TEXT_BYTES_MAX))) + 1
 
 
 @given(st.lists(st.integers(0, 200), min_size=60, max_size=120))
@@ -93,7 +93,7 @@ def test_text_whose_writer_died_in_it_is_dropped_when_the_next_one_writes() -> N
     ring, reader = private()
     text = np.full(20, 0x6161616161616161, np.int64)
     log_text(ring.words, 0, 5, 1, 160, text)
-    ring.words[ly.LOG_TAIL] = 2  # killed after two of its slots
+    ring.words[LOG.tail] = 2  # killed after two of its slots
     assert reader.read() is None, "the rest may still come"
     ring.text(1, "next")
     assert [r.text for r in drain(reader)] == ["next"] and reader.lost == 2

@@ -7,8 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shm import layout as ly
 from shm.errors import SegmentBusy, ShmError
+from shm.layout_pages import (
+    ACCOUNT_BALANCE,
+    ACCOUNT_POSITION,
+    ACCOUNT_VENUE,
+    CATALOGUE,
+    CATALOGUE_CAPACITY,
+    HALT,
+    INVENTORY_ROW,
+    VENUE_CAPACITY,
+)
 from shm.pages import ROW_TORN, AccountPage, CataloguePage, HaltPage, InventoryPage, may_send, read_row, write_row
 from tests.naive.shm import NaiveRow
 
@@ -75,7 +84,7 @@ def test_catalogue_appends_and_updates_rows_for_readers(instance: str) -> None:
 
 def test_catalogue_capacity_is_the_end(instance: str) -> None:
     page = CataloguePage.create(instance)
-    page.words[ly.CAT_COUNT] = ly.CATALOGUE_CAPACITY
+    page.words[CATALOGUE.count] = CATALOGUE_CAPACITY
     with pytest.raises(ShmError, match="full"):
         page.append(row_of(1, width=48))
     page.close()
@@ -98,12 +107,12 @@ def test_inventory_of_a_dead_executor_is_blocked(instance: str) -> None:
     reader = InventoryPage.attach(instance)
     page.write(7, row_of(1, 2, 3, 4, 1))
     got = reader.row(7)
-    assert got is not None and got[ly.IR_STATE] == 1
+    assert got is not None and got[INVENTORY_ROW.state] == 1
     page.close()
     again = InventoryPage.create(instance)
     got = reader.row(7)
     assert got is not None and not got[1:].any()
-    for instrument, row in ((ly.CATALOGUE_CAPACITY, row_of(1)), (0, row_of(1, width=9))):
+    for instrument, row in ((CATALOGUE_CAPACITY, row_of(1)), (0, row_of(1, width=9))):
         with pytest.raises(ShmError, match="inventory row refused"):
             again.write(instrument, row)
     again.close()
@@ -117,15 +126,15 @@ def test_account_rows_are_appended_in_order_and_replaced_in_place(instance: str)
     page.write_balance(0, row_of(4))
     page.write_position(0, row_of(1, 2, 3, width=16))
     venue, balance, position = reader.venue(2), reader.balance(0), reader.position(0)
-    assert venue is not None and venue[ly.AV_SWEEP_END_MONO_NS] == 20 and reader.venue(3) is None
+    assert venue is not None and venue[ACCOUNT_VENUE.sweep_end_mono_ns] == 20 and reader.venue(3) is None
     assert (reader.balance_count, reader.position_count) == (2, 1)
-    assert balance is not None and balance[ly.AB_VENUE] == 4 and reader.balance(2) is None
-    assert position is not None and position[ly.APO_QTY_FP] == 3 and reader.position(1) is None
+    assert balance is not None and balance[ACCOUNT_BALANCE.venue] == 4 and reader.balance(2) is None
+    assert position is not None and position[ACCOUNT_POSITION.qty_fp] == 3 and reader.position(1) is None
     for wrong in (
         lambda: page.write_balance(3, row_of(1)),
         lambda: page.write_balance(0, row_of(1, width=9)),
         lambda: page.write_position(-1, row_of(1, width=16)),
-        lambda: page.write_venue(ly.VENUE_CAPACITY, row_of(1)),
+        lambda: page.write_venue(VENUE_CAPACITY, row_of(1)),
     ):
         with pytest.raises(ShmError, match="refused"):
             wrong()
@@ -160,9 +169,9 @@ class TestHalt:
 
     @pytest.mark.parametrize("cut", range(3))
     def test_guard_killed_between_the_stores_of_a_grant_lets_nobody_else_send(self, cut: int) -> None:
-        words = np.zeros(ly.HALT_WORDS, np.int64)
-        words[ly.HALT_LEASE_TOKEN], words[ly.HALT_LEASE_EXPIRY_MONO_NS] = 1, 100
-        stores = [(ly.HALT_LEASE_EXPIRY_MONO_NS, 0), (ly.HALT_LEASE_TOKEN, 2), (ly.HALT_LEASE_EXPIRY_MONO_NS, 200)]
+        words = np.zeros(HALT.END, np.int64)
+        words[HALT.lease_token], words[HALT.lease_expiry_mono_ns] = 1, 100
+        stores = [(HALT.lease_expiry_mono_ns, 0), (HALT.lease_token, 2), (HALT.lease_expiry_mono_ns, 200)]
         for at, value in stores[: cut + 1]:
             words[at] = value
         assert not may_send(words, 0, 1, 50), "the old executor is out from the first store on"

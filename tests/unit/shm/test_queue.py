@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shm import layout as ly
 from shm.atomics import store_relaxed
 from shm.errors import SegmentMissing, ShmError
+from shm.layout import CURSOR, QUEUE
 from shm.queue import (
     READ_LOST,
     QueueConsumer,
@@ -25,15 +25,16 @@ from shm.queue import (
 from shm.segment import cleanup_instance, segment_name
 from shm.words import Words
 from tests.naive.shm import NaiveQueue, wrap64
+from tests.worlds.queue_items import pop_new
 
 CAPACITY = 4
 SLOT = 16
 
 
 def make(start: int = 0, capacity: int = CAPACITY, slot: int = SLOT) -> tuple[Words, Words]:
-    words, cursor = np.zeros(queue_words(capacity, slot), np.int64), np.zeros(ly.C_WORDS, np.int64)
+    words, cursor = np.zeros(queue_words(capacity, slot), np.int64), np.zeros(CURSOR.END, np.int64)
     init_queue(words, 0, capacity, slot, start)
-    cursor[ly.C_CURSOR] = start
+    cursor[CURSOR.cursor] = start
     return words, cursor
 
 
@@ -61,7 +62,7 @@ def test_queue_does_what_its_plain_twin_does(operations: list[str], start: int) 
                 assert read_at(words, 0, wrap64(start + index), out) == status
                 if wanted is not None:
                     assert tuple(out[1:].tolist()) == wanted
-    assert words[ly.Q_REFUSED] == naive.refused
+    assert words[QUEUE.refused] == naive.refused
 
 
 @pytest.mark.parametrize("start", [2**31 - 2, 2**32 - 2, 2**63 - 2, -2])
@@ -72,7 +73,7 @@ def test_indices_wrap_without_loss(start: int) -> None:
         assert push(words, 0, cursor, 0, item(value))
         assert pop(words, 0, cursor, 0, out) == 1
         assert out[1:].tolist() == item(value)[1:].tolist() and int(out[0]) == wrap64(start + value)
-    assert pop(words, 0, cursor, 0, out) == 0 and int(cursor[ly.C_CURSOR]) == wrap64(start + 19)
+    assert pop(words, 0, cursor, 0, out) == 0 and int(cursor[CURSOR.cursor]) == wrap64(start + 19)
 
 
 def test_full_queue_refuses_counts_and_keeps_what_it_has() -> None:
@@ -80,16 +81,16 @@ def test_full_queue_refuses_counts_and_keeps_what_it_has() -> None:
     assert [bool(push(words, 0, cursor, 0, item(v))) for v in range(1, 7)] == [True] * 4 + [False] * 2
     out = np.zeros(SLOT, np.int64)
     assert [int(pop(words, 0, cursor, 0, out)) and int(out[1]) for _ in range(5)] == [101, 201, 301, 401, 0]
-    assert words[ly.Q_REFUSED] == 2 and push(words, 0, cursor, 0, item(9))
+    assert words[QUEUE.refused] == 2 and push(words, 0, cursor, 0, item(9))
 
 
 def test_producer_killed_inside_a_push_leaves_an_unseen_slot_that_is_written_again() -> None:
     words, cursor = make()
     out = np.zeros(SLOT, np.int64)
     push(words, 0, cursor, 0, item(1))
-    store_relaxed(words, ly.Q_SLOTS_OFF + SLOT + 3, 666)  # payload half written, no sequence
+    store_relaxed(words, QUEUE.slots + SLOT + 3, 666)  # payload half written, no sequence
     assert pop(words, 0, cursor, 0, out) == 1 and pop(words, 0, cursor, 0, out) == 0
-    store_relaxed(words, ly.Q_SLOTS_OFF + SLOT, 2)  # sequence written, tail not yet
+    store_relaxed(words, QUEUE.slots + SLOT, 2)  # sequence written, tail not yet
     assert read_at(words, 0, 1, out) == 0
     assert push(words, 0, cursor, 0, item(2)) and pop(words, 0, cursor, 0, out) == 1
     assert out[1:].tolist() == item(2)[1:].tolist() and pop(words, 0, cursor, 0, out) == 0
@@ -99,13 +100,13 @@ def test_item_whose_producer_died_before_the_tail_moved_counts_for_its_successor
     producer = QueueProducer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
     consumer = QueueConsumer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
     assert producer.push(item(1)) and producer.push(item(2))
-    store_relaxed(producer.words, ly.Q_TAIL, 1)  # killed between the second item's sequence and the tail
-    got = [consumer.pop_new(), consumer.pop_new()]
-    assert all(g is not None for g in got) and consumer.cursor_words[ly.C_CURSOR] == 2
+    store_relaxed(producer.words, QUEUE.tail, 1)  # killed between the second item's sequence and the tail
+    got = [pop_new(consumer), pop_new(consumer)]
+    assert all(g is not None for g in got) and consumer.cursor_words[CURSOR.cursor] == 2
     producer.close()
     successor = QueueProducer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
     assert successor.depth == 0 and successor.push(item(3))
-    third = consumer.pop_new()
+    third = pop_new(consumer)
     assert third is not None and third[1] == 301
 
 
@@ -116,7 +117,7 @@ def test_lossy_reader_is_told_what_it_lost_and_never_disturbs() -> None:
         assert push(words, 0, cursor, 0, item(value))
         pop(words, 0, cursor, 0, out)
     assert [int(read_at(words, 0, index, out)) for index in range(8)] == [READ_LOST] * 3 + [1, 1, 1, 0, 0]
-    assert int(cursor[ly.C_CURSOR]) == 6
+    assert int(cursor[CURSOR.cursor]) == 6
 
 
 def test_ends_find_each_other_in_either_order(instance: str) -> None:
@@ -124,13 +125,13 @@ def test_ends_find_each_other_in_either_order(instance: str) -> None:
     assert producer.push(item(1))
     consumer = QueueConsumer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
     assert not consumer.empty and producer.refresh() and not producer.refresh()
-    got = consumer.pop_new()
+    got = pop_new(consumer)
     assert got is not None and got[1:].tolist() == item(1)[1:].tolist() and producer.depth == 0
 
     early = QueueConsumer.create(instance, "r", capacity=CAPACITY, slot_words=SLOT)
-    assert early.pop_new() is None and early.empty
+    assert pop_new(early) is None and early.empty
     late = QueueProducer.create(instance, "r", capacity=CAPACITY, slot_words=SLOT)
-    assert late.push(item(2)) and early.refresh() and early.pop_new() is not None
+    assert late.push(item(2)) and early.refresh() and pop_new(early) is not None
 
 
 def test_restarted_producer_and_consumer_go_on_where_they_were(instance: str) -> None:
@@ -139,7 +140,7 @@ def test_restarted_producer_and_consumer_go_on_where_they_were(instance: str) ->
     producer.refresh()
     for value in (1, 2, 3):
         assert producer.push(item(value))
-    assert consumer.pop_new() is not None
+    assert pop_new(consumer) is not None
     consumer.close()
     consumer = QueueConsumer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
     producer.close()
@@ -147,7 +148,7 @@ def test_restarted_producer_and_consumer_go_on_where_they_were(instance: str) ->
     assert producer.segment.taken_over and producer.segment.epoch == 2 and producer.depth == 2
     assert producer.push(item(4)) and producer.push(item(5)) and not producer.push(item(6))
     values = []
-    while (got := consumer.pop_new()) is not None:
+    while (got := pop_new(consumer)) is not None:
         values.append(int(got[1]))
     assert values == [201, 301, 401, 501]
 
@@ -157,13 +158,13 @@ def test_queue_made_anew_continues_at_the_cursor_of_its_living_consumer(instance
     consumer = QueueConsumer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
     producer.refresh()
     for value in (1, 2, 3):
-        assert producer.push(item(value)) and consumer.pop_new() is not None
+        assert producer.push(item(value)) and pop_new(consumer) is not None
     producer.close()
     assert cleanup_instance(instance) == [segment_name(instance, "q")]
     fresh = QueueProducer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
     assert not fresh.segment.taken_over and fresh.depth == 0
     assert fresh.push(item(7)) and consumer.refresh()
-    got = consumer.pop_new()
+    got = pop_new(consumer)
     assert got is not None and got[1] == 701 and consumer.empty
 
 
@@ -171,14 +172,14 @@ def test_consumer_with_a_cursor_of_another_life_starts_at_the_tail_and_producer_
     instance: str,
 ) -> None:
     old = QueueConsumer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
-    old.cursor_words[ly.C_CURSOR] = 900
-    cursor, words = np.zeros(ly.C_WORDS, np.int64), make()[0]
-    cursor[ly.C_CURSOR] = words[ly.Q_CURSOR_SEEN] = 900  # as refresh() leaves it
-    assert not push(words, 0, cursor, 0, item(1)) and words[ly.Q_REFUSED] == 1
+    old.cursor_words[CURSOR.cursor] = 900
+    cursor, words = np.zeros(CURSOR.END, np.int64), make()[0]
+    cursor[CURSOR.cursor] = words[QUEUE.cursor_seen] = 900  # as refresh() leaves it
+    assert not push(words, 0, cursor, 0, item(1)) and words[QUEUE.refused] == 1
     producer = QueueProducer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
-    store_relaxed(producer.words, ly.Q_TAIL, 5)
-    assert old.refresh() and old.cursor_words[ly.C_CURSOR] == 5
-    assert producer.push(item(1)) and old.pop_new() is not None
+    store_relaxed(producer.words, QUEUE.tail, 5)
+    assert old.refresh() and old.cursor_words[CURSOR.cursor] == 5
+    assert producer.push(item(1)) and pop_new(old) is not None
 
 
 @pytest.mark.parametrize(("start", "values", "skipped"), [("oldest", [301, 401, 501, 601], 0), ("newest", [], 4)])
@@ -191,12 +192,12 @@ def test_new_consumer_of_an_old_queue_begins_where_it_is_told(
     for value in range(1, 7):
         assert producer.push(item(value))
         if value <= 2:
-            first.pop_new()
+            pop_new(first)
     first.close()
     cleanup_instance(instance)
     consumer = QueueConsumer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT, start=start)
     found = []
-    while (got := consumer.pop_new()) is not None:
+    while (got := pop_new(consumer)) is not None:
         found.append(int(got[1]))
     assert found == values and consumer.skipped == skipped
 
@@ -221,7 +222,7 @@ def test_consumer_made_anew_that_is_overtaken_goes_on_behind_and_counts(instance
     first = QueueConsumer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
     producer.refresh()
     for value in range(1, 7):
-        assert producer.push(item(value)) and first.pop_new() is not None
+        assert producer.push(item(value)) and pop_new(first) is not None
     first.close()
     assert len(cleanup_instance(instance)) == 1
     consumer = QueueConsumer.create(instance, "q", capacity=CAPACITY, slot_words=SLOT)
@@ -229,7 +230,7 @@ def test_consumer_made_anew_that_is_overtaken_goes_on_behind_and_counts(instance
         assert producer.push(item(value))
     found = []
     for _ in range(12):
-        got = consumer.pop_new()
+        got = pop_new(consumer)
         if got is not None:
             found.append(int(got[1]))
     assert found == [701, 801, 901] and consumer.lost == 4 and consumer.empty, "from 3 on, all are accounted for"

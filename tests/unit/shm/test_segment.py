@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import signal
@@ -13,14 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from shm import layout as ly
 from shm import segment as sg
 from shm.errors import SegmentBusy, SegmentMismatch, SegmentMissing, ShmError, ShmFull
+from shm.layout import FEED, HEADER, LAYOUT_VERSION, MAGIC
 from shm.segment import Segment, attach_arena, cleanup_instance, owner_lives, segment_name
+from tests.paths import REPO
 from tests.stress.support import Signpost, children, fork
 
+PAGE_WORDS = mmap.PAGESIZE // 8
 SIZE = 2000
-KIND = ly.KIND_FEED
+KIND = FEED.KIND
 
 
 def make(instance: str, what: str = "x", *, size: int = SIZE, kind: int = KIND, ready: bool = True) -> Segment:
@@ -47,8 +50,9 @@ def test_created_segment_is_zero_private_to_the_group_and_complete(instance: str
     found = path_of(instance).stat()
     assert stat.S_IMODE(found.st_mode) == 0o640 and found.st_size == SIZE * 8
     assert found.st_blocks * 512 >= SIZE * 8, "reserved, not sparse"
-    assert not segment.words[ly.SEG_HEADER_WORDS :].any()
-    assert (segment.epoch, segment.owner_pid, segment.is_owner, segment.taken_over) == (1, os.getpid(), True, False)
+    assert not segment.words[HEADER.WORDS :].any()
+    assert (segment.epoch, segment.owner_pid, segment.taken_over) == (1, os.getpid(), False)
+    assert owner_lives(segment.name)
     assert segment.owner_start == sg.process_start_ticks(os.getpid()) > 0
 
 
@@ -56,7 +60,7 @@ def test_reader_sees_what_the_owner_writes_and_cannot_write_itself(instance: str
     segment = make(instance)
     reader = attach(instance)
     segment.words[100] = 42
-    assert reader.words[100] == 42 and not reader.is_owner
+    assert reader.words[100] == 42
     with pytest.raises(ShmError, match="only the owner"):
         reader.unlink()
 
@@ -96,7 +100,9 @@ def test_forked_child_does_not_keep_its_parents_ownership_alive(instance: str) -
         segment = make(instance)
 
         def grandchild() -> None:
-            assert not segment.is_owner and segment.words[ly.SEG_MAGIC] == ly.MAGIC
+            with pytest.raises(ShmError, match="only the owner"):
+                segment.unlink()
+            assert segment.words[HEADER.magic] == MAGIC
             ready.reached()
             done.await_reached()
 
@@ -147,13 +153,13 @@ def test_dead_segment_of_another_make_is_replaced_and_its_readers_see_that_it_en
     segment = make(instance)
     reader = attach(instance)
     if change in ("build", "layout", "magic"):
-        word = {"build": ly.SEG_BUILD_HASH, "layout": ly.SEG_LAYOUT_VERSION, "magic": ly.SEG_MAGIC}[change]
+        word = {"build": HEADER.build_hash, "layout": HEADER.layout_version, "magic": HEADER.magic}[change]
         segment.words[word] += 1
     if change == "mode":
         path_of(instance).chmod(0o660)
     segment.close()
     again = make(instance, size=SIZE * (2 if change == "size" else 1), kind=KIND + (change == "kind"))
-    assert not again.taken_over and again.ready and not again.words[ly.SEG_HEADER_WORDS :].any()
+    assert not again.taken_over and again.ready and not again.words[HEADER.WORDS :].any()
     assert not reader.is_current()
     if change not in ("magic", "mode"):
         assert again.epoch == 2 and not reader.ready
@@ -171,13 +177,13 @@ def corrupt(word: int, value: int) -> Callable[[Path], None]:
 
 
 FORGERIES: list[tuple[str, Callable[[Path], object]]] = [
-    ("magic", corrupt(ly.SEG_MAGIC, 1)),
-    ("layout version", corrupt(ly.SEG_LAYOUT_VERSION, ly.LAYOUT_VERSION + 1)),
-    ("schema hash", corrupt(ly.SEG_SCHEMA_HASH, 1)),
-    ("build hash", corrupt(ly.SEG_BUILD_HASH, 1)),
-    ("kind", corrupt(ly.SEG_KIND, KIND + 1)),
-    ("instance", corrupt(ly.SEG_INSTANCE, 1)),
-    ("size in words", corrupt(ly.SEG_SIZE_WORDS, SIZE + 1)),
+    ("magic", corrupt(HEADER.magic, 1)),
+    ("layout version", corrupt(HEADER.layout_version, LAYOUT_VERSION + 1)),
+    ("schema hash", corrupt(HEADER.schema_hash, 1)),
+    ("build hash", corrupt(HEADER.build_hash, 1)),
+    ("kind", corrupt(HEADER.kind, KIND + 1)),
+    ("instance", corrupt(HEADER.instance, 1)),
+    ("size in words", corrupt(HEADER.size_words, SIZE + 1)),
     ("size in words", lambda path: os.truncate(path, SIZE * 4)),
     ("size in words", lambda path: os.truncate(path, SIZE * 16)),
     ("is no segment", lambda path: os.truncate(path, 64)),
@@ -201,23 +207,23 @@ def test_forged_mismatching_or_truncated_segment_is_refused(
 
 
 def test_reader_of_a_truncated_segment_dies_and_takes_nobody_with_it(instance: str) -> None:
-    segment = make(instance, size=4 * sg.PAGE_WORDS)
+    segment = make(instance, size=4 * PAGE_WORDS)
     mapped, cut = Signpost(), Signpost()
 
     def read() -> None:
         reader = attach(instance)
         mapped.reached()
         cut.await_reached()
-        assert reader.words[3 * sg.PAGE_WORDS] == 0
+        assert reader.words[3 * PAGE_WORDS] == 0
 
     with children(read) as (child,):
         mapped.await_reached()
-        os.truncate(path_of(instance), sg.PAGE_WORDS * 8)  # only the owner's user can
+        os.truncate(path_of(instance), PAGE_WORDS * 8)  # only the owner's user can
         cut.reached()
         assert child.wait() == -signal.SIGBUS, "its supervisor starts it again; what it then attaches is refused"
     with pytest.raises(SegmentMismatch, match="size in words"):
         attach(instance)
-    assert segment.words[0] == ly.MAGIC
+    assert segment.words[0] == MAGIC
 
 
 def test_symbolic_link_in_place_of_a_segment_is_not_followed(instance: str, tmp_path: Path) -> None:
@@ -231,6 +237,7 @@ def test_symbolic_link_in_place_of_a_segment_is_not_followed(instance: str, tmp_
     assert target.read_bytes() == b"x" * 4096
 
 
+@pytest.mark.host
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to act as two users")
 class TestTwoUsers:
     """Root hides a breach: owner and reader really are different users here."""
@@ -307,6 +314,7 @@ for k in range(100):
 """
 
 
+@pytest.mark.host
 def test_small_shared_memory_file_system_fills_up_without_a_bus_error(instance: str) -> None:
     unshare = shutil.which("unshare")
     if unshare is None or os.geteuid() != 0:
@@ -316,8 +324,7 @@ def test_small_shared_memory_file_system_fills_up_without_a_bus_error(instance: 
     if probe.returncode:
         pytest.skip(f"this host gives no mount namespace: {probe.stderr.decode().strip()}")
     command = f"{mount} && exec {sys.executable} -c '{SMALL}' {instance}"
-    repo = Path(__file__).resolve().parents[3]
-    done = subprocess.run([unshare, "-m", "sh", "-c", command], capture_output=True, text=True, check=False, cwd=repo)
+    done = subprocess.run([unshare, "-m", "sh", "-c", command], capture_output=True, text=True, check=False, cwd=REPO)
     assert done.stdout.strip() == "full after 4 missing True", done.stderr
 
 
@@ -421,7 +428,7 @@ class TestArena:
         arena = attach_arena(names, KIND, instance, SIZE)
         assert [arena.is_mapped(i) for i in range(3)] == [True, False, False]
         offsets = [arena.offset_of(i) for i in range(3)]
-        assert all(off % sg.PAGE_WORDS == 0 for off in offsets) and offsets[1] >= SIZE
+        assert all(off % PAGE_WORDS == 0 for off in offsets) and offsets[1] >= SIZE
         assert arena.words[offsets[0] + 50] == 1 and not arena.words[offsets[1] : offsets[1] + SIZE].any()
         third = make(instance, "c", size=600)
         third.words[599] = 3
@@ -435,7 +442,7 @@ class TestArena:
         assert arena.refresh() == [2] and words[offsets[2] + SIZE - 1] == 4 and words[offsets[2] + 599] == 0
         bigger.close()
         make(instance, "c", size=100)
-        assert arena.refresh() == [2] and not words[offsets[2] + sg.PAGE_WORDS :].any()
+        assert arena.refresh() == [2] and not words[offsets[2] + PAGE_WORDS :].any()
 
     def test_not_ready_segment_reads_as_zeros_until_it_is(self, instance: str) -> None:
         segment = make(instance, ready=False)

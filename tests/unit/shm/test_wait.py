@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shm import layout as ly
 from shm.errors import ShmError
+from shm.layout import CURSOR
 from shm.queue import QueueConsumer
 from shm.wait import (
     AUTO,
@@ -19,16 +19,14 @@ from shm.wait import (
     YIELD,
     Bell,
     BellRinger,
-    Waiter,
     resolve_wait,
     ring_if_sleeping,
-    spin_until_changed,
 )
 
 
 @pytest.fixture
 def bell(tmp_path: Path):  # type: ignore[no-untyped-def]
-    made = Bell.create(tmp_path / "bells" / "x", np.zeros(ly.C_WORDS, np.int64))
+    made = Bell.create(tmp_path / "bells" / "x", np.zeros(CURSOR.END, np.int64))
     yield made
     made.close()
 
@@ -37,9 +35,9 @@ def test_only_a_sleeper_is_rung(bell: Bell) -> None:
     ringer = BellRinger.open(bell.path, bell.words)
     assert not ringer.ring_if_sleeping() and not bell.park(0)
     bell.prepare_park()
-    assert bell.words[ly.C_SLEEPING] == 1 and ringer.ring_if_sleeping() and ringer.ring_if_sleeping()
+    assert bell.words[CURSOR.sleeping] == 1 and ringer.ring_if_sleeping() and ringer.ring_if_sleeping()
     assert select.select([bell], [], [], 0)[0] == [bell], "an event loop can wait for it"
-    assert bell.park(0) and bell.words[ly.C_SLEEPING] == 0
+    assert bell.park(0) and bell.words[CURSOR.sleeping] == 0
     assert not bell.park(0), "all rings were taken at once"
     ringer.close()
 
@@ -61,15 +59,15 @@ def test_full_pipe_is_as_good_as_rung(bell: Bell) -> None:
     with pytest.raises(BlockingIOError):
         while True:
             os.write(fd, b"x" * 65536)
-    assert ring_if_sleeping(bell.words, ly.C_SLEEPING, fd)
+    assert ring_if_sleeping(bell.words, CURSOR.sleeping, fd)
     assert bell.park(0) and not bell.park(0)
     os.close(fd)
 
 
 def test_ringer_may_come_first_and_consumers_may_restart(tmp_path: Path) -> None:
-    words = np.zeros(ly.C_WORDS, np.int64)
+    words = np.zeros(CURSOR.END, np.int64)
     ringer = BellRinger.open(tmp_path / "b", words)
-    words[ly.C_SLEEPING] = 1
+    words[CURSOR.sleeping] = 1
     assert not ringer.ring_if_sleeping() and not ringer.refresh()
     first = Bell.create(tmp_path / "b", words)
     first.prepare_park()
@@ -102,7 +100,7 @@ def test_what_is_no_fifo_is_refused(tmp_path: Path, kind: str) -> None:
     path = target if kind == "file" else tmp_path / "link"
     if kind == "link":
         path.symlink_to(target)
-    words = np.zeros(ly.C_WORDS, np.int64)
+    words = np.zeros(CURSOR.END, np.int64)
     for attempt in (Bell.create, BellRinger.open):
         with pytest.raises((ShmError, OSError)):
             attempt(path, words)
@@ -126,39 +124,6 @@ def test_auto_picks_by_cores(strategy: str, cores: int, spinners: int, wanted: s
     assert resolve_wait(strategy, cores=cores, spinners=spinners) == wanted
 
 
-def test_unknown_strategies_and_parking_without_a_bell_are_refused() -> None:
-    for wrong in (lambda: resolve_wait("sleep", cores=2, spinners=1), lambda: Waiter(AUTO), lambda: Waiter(PARK)):
-        with pytest.raises(ShmError):
-            wrong()
-
-
-@pytest.mark.parametrize("strategy", [SPIN, YIELD, PARK])
-def test_waiter_returns_when_ready_and_gives_up_at_its_time(bell: Bell, strategy: str) -> None:
-    waiter = Waiter(strategy, bell)
-    looks = iter([False, False, False, True])
-    ringer = BellRinger.open(bell.path, bell.words)
-
-    def ready() -> bool:
-        ringer.ring_if_sleeping()
-        return next(looks)
-
-    assert waiter.wait(ready, 60_000)
-    assert waiter.wait(lambda: True, 0) and not waiter.wait(lambda: False, 1)
-    assert bell.words[ly.C_SLEEPING] == 0
-    if strategy == PARK:
-        assert waiter.parks > 0
-    ringer.close()
-
-
-def test_item_that_comes_between_flag_and_sleep_needs_no_bell(bell: Bell) -> None:
-    waiter = Waiter(PARK, bell)
-    looks = iter([False, True])
-    assert waiter.wait(lambda: next(looks), 60_000) and waiter.parks == 0
-
-
-@pytest.mark.parametrize("yielding", [False, True])
-def test_spin_until_changed_is_bounded(yielding: bool) -> None:
-    words = np.zeros(8, np.int64)
-    assert not spin_until_changed(words, 3, 0, 50, yielding)
-    words[3] = 1
-    assert spin_until_changed(words, 3, 0, 1, yielding) and not spin_until_changed(words, 3, 0, 0, yielding)
+def test_unknown_strategy_is_refused() -> None:
+    with pytest.raises(ShmError, match="sleep"):
+        resolve_wait("sleep", cores=2, spinners=1)

@@ -258,8 +258,9 @@ def test_margin_limits_new_risk_but_never_the_way_out() -> None:
     assert out.status is OrderStatus.FILLED
 
 
-def test_margin_account_values_the_position_at_the_mark() -> None:
+def test_cross_margin_values_the_position_at_the_mark() -> None:
     bench = Bench(futures=True)
+    bench.venue.set_leverage(bench.account, "BTC_USDT", D(10), is_cross=True)
     bench.venue.place(bench.account, bench.request("buy", "0.4", "10000.5"))
     margin = bench.venue.margin_account(bench.account)
     mark = bench.venue.mark_price("BTC_USDT")

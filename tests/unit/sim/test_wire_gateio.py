@@ -12,9 +12,9 @@ from pipeline.model.enums import InstrumentKind, OrderKind, OrderSide, TimeInFor
 from pipeline.model.structs import CoinIdentity
 from pipeline.sim.exchange.accounts import ApiKey, SimAccount, SimPosition
 from pipeline.sim.exchange.events import BalanceEvent
+from pipeline.sim.exchange.futures.margin import MarginAccount
 from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.orders import OrderStatus, RejectReason, SimOrder, SimReject, SimTrade
-from pipeline.sim.exchange.settlement import MarginAccount
 from pipeline.sim.wire.gateio import futures_rows as futures
 from pipeline.sim.wire.gateio import spot_rows as spot
 from pipeline.sim.wire.gateio.api import Countdown, page
@@ -242,10 +242,11 @@ def test_futures_rows_cover_the_documented_ones() -> None:
     assert (row["size"], row["left"], row["fill_price"]) == (10, 10, "0")
     assert "finish_as" not in row and "finish_time" not in row
     assert_covers(futures.order_push(order(), PERPETUAL, ACCOUNT, False), DOCUMENTED_FUTURES_PUSH)
-    position = SimPosition(symbol="BTC_USDT", qty=Decimal("-0.944"), cost=Decimal("-25000"))
-    shown = futures.position_row(position, PERPETUAL, ACCOUNT, decimal_sizes=False, is_cross=True, pending_orders=2)
+    position = SimPosition(symbol="BTC_USDT", qty=Decimal("-0.944"), cost=Decimal("-25000"), is_cross=True)
+    shown = futures.position_row(position, PERPETUAL, ACCOUNT, decimal_sizes=False, pending_orders=2, liq_price=None)
     assert_covers(shown, DOCUMENTED_POSITION)
     assert (shown["size"], shown["leverage"], shown["cross_leverage_limit"]) == (-9440, "0", "10")
+    assert (shown["pos_margin_mode"], shown["lever"], shown["liq_price"]) == ("cross", "10", "99999999")
     assert Decimal(shown["unrealised_pnl"]) == Decimal("-0.944") * Decimal("26704.26") + 25000
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from ccxt.protobuf.mexc import PushDataV3ApiWrapper_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from pipeline.sim.wire.mexc import push_frames as frames
 from pipeline.sim.wire.mexc import streams as stream
 from pipeline.sim.wire.mexc.listen_keys import LIFE_MS, ListenKeys
 from pipeline.sim.wire.rate_limits import Budget, WindowLimiter, retry_after_s
+from tests.worlds.later import mexc_push
 
 TICKER_FRAME = (
     "0a3473706f74407075626c69632e61676772652e626f6f6b5469636b65722e76332e6170692e7062403130306d7340425443555344541a07"
@@ -33,7 +33,7 @@ DEPTH_FRAME = (
 
 
 def decode(frame: bytes) -> object:
-    return PushDataV3ApiWrapper_pb2.PushDataV3ApiWrapper.FromString(frame)
+    return mexc_push.PushDataV3ApiWrapper.FromString(frame)
 
 
 def test_book_ticker_frame_is_the_recorded_one_byte_for_byte() -> None:

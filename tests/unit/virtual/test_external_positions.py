@@ -15,6 +15,7 @@ from pipeline.virtual.world import VirtualWorld
 from tests.worlds.external_world import (
     CONTRACT,
     FUTURES,
+    MID,
     account_of,
     external_world,
     hedge,
@@ -33,8 +34,7 @@ HEDGED = D("0.0299")  # of 0.03 that were bought: the fee is taken in coins, and
 def force(world: VirtualWorld, kind: str, qty: Decimal) -> int:
     """The venue closes ``qty`` of the short; returns when (mono ns)."""
     at_ns = world.clock.mono_ns()
-    ends = {"liquidate": "liquidated", "adl": "auto_deleveraged"}
-    world.venues[FUTURES]._force_out(account_of(world, FUTURES), CONTRACT, -qty, ends[kind])
+    world.arm(kind=kind, venue=FUTURES, symbol=CONTRACT, amount=float(qty))
     return at_ns
 
 
@@ -121,6 +121,8 @@ def test_entries_on_a_contract_wait_until_the_account_agrees_again() -> None:
     world.feed(offered)
     assert world.refusals[-1] in (Refusal.INSTRUMENT_BLOCKED, Refusal.SESSION_DOWN)
     world.run(2500)
+    world.market.move(FUTURES, CONTRACT, MID * D("1.0061"))
+    world.run(50)
     offered = world.opportunity("mexc_spot", FUTURES, "BTC/USDT", qty=D("0.01"))
     assert offered is not None
     world.feed(offered)

@@ -95,7 +95,7 @@ async def _time() -> int:
 def test_a_connection_that_fails_half_way_leaves_nothing_open() -> None:
     """The private stream is refused again and again: order connections must not pile up behind it."""
     client = SimpleNamespace(server_time_ms=_time)
-    for kind, first, second in ((MexcTrading, "_pool", "stream"), (GateTrading, "_entry", "_private")):
+    for kind, first, second in ((MexcTrading, "_pool", "private"), (GateTrading, "_entry", "private")):
         made: Any = object.__new__(kind)
         opened = Part()
         made.client = client
@@ -147,8 +147,8 @@ def guard(folder: Path) -> Any:
     made: Any = object.__new__(Guard)
     made._ctx = SimpleNamespace(state_dir=folder, say=lambda *_: None)
     made._page = FakePage()
-    made._venues = 3
-    made.draining = False
+    made._venues = {"a_spot": 0, "b_spot": 1, "c_spot": 2}
+    made._stamp = None
     made.state = HaltState(halted=False, reason="", by="", wall_ns=0)
     return made
 
@@ -156,7 +156,7 @@ def guard(folder: Path) -> Any:
 def test_a_full_disk_does_not_stop_the_kill_switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = guard(tmp_path)
 
-    def full(folder: Path, state: HaltState) -> None:
+    def full(folder: Path, state: HaltState, **_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("workers.guard.write_halt", full)
@@ -168,7 +168,7 @@ def test_a_resume_that_cannot_be_written_is_none(tmp_path: Path, monkeypatch: py
     made = guard(tmp_path)
     made.handle({"op": "halt", "reason": "now"})
 
-    def full(folder: Path, state: HaltState) -> None:
+    def full(folder: Path, state: HaltState, **_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("workers.guard.write_halt", full)
@@ -177,6 +177,6 @@ def test_a_resume_that_cannot_be_written_is_none(tmp_path: Path, monkeypatch: py
     assert made._page.latched and made.state.halted and read_halt(tmp_path).halted
 
 
-@pytest.mark.parametrize("venue_id", [99, -1, None, [], "x"])
-def test_a_request_that_means_nothing_does_not_end_the_guard(tmp_path: Path, venue_id: object) -> None:
-    assert "error" in guard(tmp_path).handle({"op": "block", "venue_id": venue_id})
+@pytest.mark.parametrize("venue", [99, -1, None, [], "x"])
+def test_a_request_that_means_nothing_does_not_end_the_guard(tmp_path: Path, venue: object) -> None:
+    assert "error" in guard(tmp_path).handle({"op": "block", "venue": venue})

@@ -16,7 +16,7 @@ from pipeline.model.config import EngineConfig, ExchangeConfig, MarketConfig
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.errors import BadInput, VenueUnavailable
 from pipeline.model.structs import CoinIdentity, InstrumentSpec
-from shm.layout import CAT_FLAG_REMOVED, CR_FLAGS
+from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW
 from shm.pages import CataloguePage
 from workers.control_plane.catalogue import CatalogueService
 
@@ -92,7 +92,7 @@ class Rig:
 
     def removed(self, venue: str, symbol: str = "BTC_USDT") -> bool:
         words = self.page.row(self.row(venue, symbol).instrument_id)
-        return words is not None and bool(int(words[CR_FLAGS]) & CAT_FLAG_REMOVED)
+        return words is not None and bool(int(words[CATALOGUE_ROW.flags]) & CAT_FLAG_REMOVED)
 
     def add(self, venue: str, symbol: str = "BTC_USDT") -> Any:
         return asyncio.run(self.service.add(self.config.venue(venue), symbol))

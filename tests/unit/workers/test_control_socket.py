@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ async def serving(path: Path, *requests: dict[str, Any]) -> list[Any]:
 
 
 def test_requests_and_refusals_travel(tmp_path: Path) -> None:
-    heard, refused = asyncio.run(serving(tmp_path / "a.sock", {"op": "x", "n": 1}, {"op": "refuse"}))
-    assert heard == {"heard": {"op": "x", "n": 1}}
+    heard, refused = asyncio.run(serving(tmp_path / "a.sock", {"op": "x", "n": 1, "uid": 4711}, {"op": "refuse"}))
+    assert heard == {"heard": {"op": "x", "n": 1, "uid": os.geteuid()}}, "the user is the kernel's, not the message's"
     assert isinstance(refused, BadInput) and str(refused) == "not today"
     assert not (tmp_path / "a.sock").exists()
 
@@ -45,7 +46,7 @@ def test_paths_beyond_a_socket_address_work(tmp_path: Path) -> None:
     folder.mkdir()
     path = folder / "supervisor.sock"
     assert len(str(path)) > 108
-    assert asyncio.run(serving(path, {"op": "x"})) == [{"heard": {"op": "x"}}]
+    assert asyncio.run(serving(path, {"op": "x"})) == [{"heard": {"op": "x", "uid": os.geteuid()}}]
 
 
 def test_socket_is_for_its_owner_only(tmp_path: Path) -> None:
@@ -61,7 +62,6 @@ def test_socket_is_for_its_owner_only(tmp_path: Path) -> None:
 
 
 def test_garbage_gets_an_error_and_the_server_lives(tmp_path: Path) -> None:
-    import os
     import socket
 
     path = tmp_path / "a.sock"
@@ -86,7 +86,7 @@ def test_garbage_gets_an_error_and_the_server_lives(tmp_path: Path) -> None:
 
     first, second = asyncio.run(talk())
     assert b"error" in first
-    assert second == {"heard": {"op": "x"}}
+    assert second == {"heard": {"op": "x", "uid": os.geteuid()}}
 
 
 def test_silence_is_explained(tmp_path: Path) -> None:

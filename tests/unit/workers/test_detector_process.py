@@ -23,16 +23,18 @@ from pipeline.model.enums import InstrumentKind, ProcessState
 from pipeline.model.fixedpoint import to_fp
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
 from pipeline.model.structs import InstrumentSpec
-from shm import layout as ly
+from pipeline.rehearsal.detection_world import book_record
 from shm.atomics import mono_ns
 from shm.bookring import conn_frame, conn_open, create_feed, publish_book
+from shm.layout import FEED_BOOK_CAPACITY_DEFAULT, OPPORTUNITY
+from shm.layout_pages import INVENTORY, INVENTORY_ROW
 from shm.liveness import Liveness, LivenessView
 from shm.metrics import Metrics
 from shm.pages import CataloguePage, InventoryPage, write_row
 from shm.queue import QueueConsumer
 from shm.segment import cleanup_instance
-from tests.conftest import REPO
-from tests.naive.detection_rig import book_record
+from tests.paths import REPO
+from tests.worlds.queue_items import pop_new
 from workers.detector import attach_detector
 
 WATCHDOG_S = 240.0
@@ -54,7 +56,7 @@ class Venue:
 
     def __init__(self, instance: str, exchange: str, feed_id: int) -> None:
         self.feed_id = feed_id
-        self.segment = create_feed(instance, exchange, ly.FEED_BOOK_CAPACITY_DEFAULT)
+        self.segment = create_feed(instance, exchange, FEED_BOOK_CAPACITY_DEFAULT)
         self.live = Liveness.create(instance, f"feed.{exchange}")
         self.live.set_state(ProcessState.READY)
         self.generation = int(conn_open(self.segment.words, 0, 0, feed_id, 0))
@@ -97,13 +99,13 @@ class Engine:
             catalogue.append(row_to_words(row))
         inventory = InventoryPage.create(instance)
         for row in self.rows:
-            words = np.zeros(ly.INVENTORY_ROW_WORDS, dtype=np.int64)
-            words[ly.IR_BUY_NOTIONAL] = np.float64(1e6).view(np.int64)
-            words[ly.IR_SELL_QTY_FP] = to_fp("10", row.qty_exp)
-            words[ly.IR_STATE] = 1
-            write_row(inventory.words, ly.INV_ROWS_OFF + row.instrument_id * ly.INVENTORY_ROW_WORDS, words)
+            words = np.zeros(INVENTORY_ROW.WORDS, dtype=np.int64)
+            words[INVENTORY_ROW.buy_notional] = np.float64(1e6).view(np.int64)
+            words[INVENTORY_ROW.sell_qty_fp] = to_fp("10", row.qty_exp)
+            words[INVENTORY_ROW.state] = 1
+            write_row(inventory.words, INVENTORY.rows + row.instrument_id * INVENTORY_ROW.WORDS, words)
         self.pages = (catalogue, inventory)
-        self.opps = QueueConsumer.create(instance, "opps", capacity=1024, slot_words=ly.OPPORTUNITY_WORDS)
+        self.opps = QueueConsumer.create(instance, "opps", capacity=1024, slot_words=OPPORTUNITY.WORDS)
         endpoint = {"rest": "http://127.0.0.1:1", "ws": "ws://127.0.0.1:1", "symbols": ["BTCUSDT"]}
         config = {
             "engine_name": instance,
@@ -133,7 +135,7 @@ class Engine:
         self.opps.refresh()
         for venue in self.venues:
             venue.live.beat()
-        record = self.opps.pop_new()
+        record = pop_new(self.opps)
         if record is None:
             self.calm()
             self.dislocate()
@@ -176,7 +178,7 @@ def test_detector_finds_restarts_parks_and_stops(engine: Engine, instance: str) 
         epoch = engine.venues[1].segment.epoch
         engine.venues[1] = Venue(instance, EXCHANGES[1], 1)
         assert engine.venues[1].segment.epoch == epoch + 1
-        while engine.opps.pop_new() is not None:
+        while pop_new(engine.opps) is not None:
             pass
         wait_for(engine.offers, process)
         process.send_signal(signal.SIGTERM)

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.conftest import REPO
+from tests.paths import REPO
 from workers.base import WorkerContext
 from workers.control_plane.fork_server import start_fork_server
 from workers.control_plane.warming import cache_is_cold, note_warm

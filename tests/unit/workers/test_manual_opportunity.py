@@ -12,6 +12,7 @@ import pytest
 from pipeline.model.enums import OpportunityType
 from pipeline.model.errors import BadInput
 from pipeline.model.structs import ArbitrageOpportunity
+from tests.paths import REPO
 from workers.cli.manual_opportunity import execute_file, parse_opportunity, request_of
 
 LEGS = [
@@ -91,7 +92,7 @@ def test_a_users_opportunity_needs_an_instrument_on_both_venues() -> None:
 
 
 def test_the_forms_of_the_readme_are_understood() -> None:
-    text = (Path(__file__).parents[3] / "workers" / "README.md").read_text(encoding="utf-8")
+    text = (REPO / "workers" / "README.md").read_text(encoding="utf-8")
     section = text.partition("## A manual opportunity")[2].partition("\n## ")[0]
     legs, pair = (block.partition("```")[0] for block in section.split("```json\n")[1:])
     first = parse_opportunity(msgspec.json.decode(legs), "README")

@@ -19,8 +19,9 @@ from pipeline.model.enums import Durability, OrderKind, OrderSide, Refusal, Time
 from pipeline.model.errors import JournalError
 from pipeline.model.structs import OrderRequest
 from pipeline.templates import template as st
+from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import OrderTerms, Pieces
-from shm import layout as ly
+from shm.layout_pages import HALT
 from tests.worlds.performer_world import Entry, Venue, performer
 from workers.executor.process import Executor
 
@@ -267,7 +268,7 @@ def test_a_block_of_either_leg_after_the_verdict_keeps_the_whole_entry_back(
     entry: Entry, path: str, leg: int, what: str
 ) -> None:
     row = entry.world.rows[leg]
-    place = ly.HALT_VENUE_OFF + row.venue_id if what == "venue" else ly.HALT_INSTRUMENT_OFF + row.instrument_id
+    place = HALT.venue_blocked + row.venue_id if what == "venue" else HALT.instrument_blocked + row.instrument_id
 
     def block() -> None:
         entry.world.halt[place] = 1
@@ -280,7 +281,7 @@ def test_a_block_of_either_leg_after_the_verdict_keeps_the_whole_entry_back(
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(("word", "value", "refusal"), [
-    (ly.HALT_LATCH, 1, "halt_latch"), (ly.HALT_LEASE_TOKEN, 99, "lease"),
+    (HALT.latch, 1, "halt_latch"), (HALT.lease_token, 99, "lease"),
 ])  # fmt: skip
 def test_a_halt_or_a_lost_lease_after_the_verdict_keeps_the_entry_back(
     entry: Entry, path: str, word: int, value: int, refusal: str
@@ -295,7 +296,7 @@ def test_a_halt_or_a_lost_lease_after_the_verdict_keeps_the_entry_back(
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("place", [ly.HALT_LATCH, ly.HALT_VENUE_OFF + 1, ly.HALT_INSTRUMENT_OFF + 1])
+@pytest.mark.parametrize("place", [HALT.latch, HALT.venue_blocked + 1, HALT.instrument_blocked + 1])
 def test_a_halt_or_a_block_between_the_legs_stops_the_second_one(entry: Entry, path: str, place: int) -> None:
     def said() -> None:
         entry.world.halt[place] = 1
@@ -329,7 +330,7 @@ def test_bytes_that_are_made_late_expire_when_the_journal_says(tmp_path: Path) -
     a proof of absence counts from there."""
 
     def template(_venue: str, _terms: OrderTerms) -> Pieces:
-        return [st.integer_text(st.leg(st.L_EXPIRY_MS))]
+        return [st.integer_text(st.leg(ENTRY_LEG.expiry_ms))]
 
     entry = Entry(tmp_path, template_of=template)
     began = entry.world.now_ns

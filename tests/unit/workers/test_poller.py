@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.model.config import VenueConfig
 from pipeline.model.structs import Balance, Position
-from shm import layout as ly
+from shm.layout_pages import ACCOUNT_BALANCE, ACCOUNT_POSITION, ASSET_WORDS, CATALOGUE_ROW, CATALOGUE_TEXT_WORDS
 from shm.pages import AccountPage, CataloguePage
 from shm.words import pack_text, unpack_text
 from workers.poller import AccountWriter, common_exp, fixed
@@ -45,9 +45,9 @@ def test_common_exponent_carries_both() -> None:
 @pytest.fixture
 def pages(instance: str) -> Iterator[tuple[AccountPage, CataloguePage, AccountWriter]]:
     account, catalogue = AccountPage.create(instance), CataloguePage.create(instance)
-    row = np.zeros(ly.CATALOGUE_ROW_WORDS, dtype=np.int64)
-    row[ly.CR_VENUE] = 3
-    row[ly.CR_SYMBOL : ly.CR_SYMBOL + ly.CR_SYMBOL_WORDS] = pack_text("S", ly.CR_SYMBOL_WORDS)
+    row = np.zeros(CATALOGUE_ROW.WORDS, dtype=np.int64)
+    row[CATALOGUE_ROW.venue] = 3
+    row[CATALOGUE_ROW.symbol : CATALOGUE_ROW.symbol + CATALOGUE_TEXT_WORDS] = pack_text("S", CATALOGUE_TEXT_WORDS)
     catalogue.append(row)
     yield account, catalogue, AccountWriter(account, CataloguePage.attach(instance), [VENUE])
     account.close()
@@ -64,12 +64,12 @@ def read(account: AccountPage) -> dict[str, tuple[Decimal, Decimal, int]]:
     found = {}
     for index in range(account.balance_count):
         row = account.balance(index)
-        assert row is not None and int(row[ly.AB_VENUE]) == 3
-        exp = int(row[ly.AB_EXP])
-        found[unpack_text(row[ly.AB_ASSET : ly.AB_ASSET + ly.AB_ASSET_WORDS])] = (
-            Decimal(int(row[ly.AB_FREE_FP])).scaleb(-exp),
-            Decimal(int(row[ly.AB_LOCKED_FP])).scaleb(-exp),
-            int(row[ly.AB_CONFIRMED_MONO_NS]),
+        assert row is not None and int(row[ACCOUNT_BALANCE.venue]) == 3
+        exp = int(row[ACCOUNT_BALANCE.exp])
+        found[unpack_text(row[ACCOUNT_BALANCE.asset : ACCOUNT_BALANCE.asset + ASSET_WORDS])] = (
+            Decimal(int(row[ACCOUNT_BALANCE.free_fp])).scaleb(-exp),
+            Decimal(int(row[ACCOUNT_BALANCE.locked_fp])).scaleb(-exp),
+            int(row[ACCOUNT_BALANCE.confirmed_mono_ns]),
         )
     return found
 
@@ -112,8 +112,8 @@ def test_positions_close_when_the_venue_lists_them_no_more(
     writer.write_positions("x_futures", [position, unknown], 10)
     row = account.position(0)
     assert row is not None and account.position_count == 1
-    assert Decimal(int(row[ly.APO_QTY_FP])).scaleb(-int(row[ly.APO_QTY_EXP])) == Decimal("-0.5")
+    assert Decimal(int(row[ACCOUNT_POSITION.qty_fp])).scaleb(-int(row[ACCOUNT_POSITION.qty_exp])) == Decimal("-0.5")
     writer.write_positions("x_futures", [], 20)
     row = account.position(0)
     assert row is not None
-    assert (int(row[ly.APO_QTY_FP]), int(row[ly.APO_CONFIRMED_MONO_NS])) == (0, 20)
+    assert (int(row[ACCOUNT_POSITION.qty_fp]), int(row[ACCOUNT_POSITION.confirmed_mono_ns])) == (0, 20)

@@ -17,7 +17,7 @@ from pipeline.execution.events import AccountSnapshot
 from pipeline.execution.market import Instruments
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance
-from shm import layout as ly
+from shm.layout import LEG, OPPORTUNITY
 from shm.logring import LogRing
 from shm.queue import QueueConsumer, QueueProducer
 from tests.worlds.execution_world import make_config, make_rows
@@ -117,14 +117,14 @@ def test_files_are_rotated_and_bounded(ring: LogRing, instance: str, tmp_path: P
 
 
 def opportunity(number: int, rows: list[InstrumentRow]) -> np.ndarray:
-    words = np.zeros(ly.OPPORTUNITY_WORDS, np.int64)
-    words[ly.OP_ID], words[ly.OP_DETECT_MONO_NS], words[ly.OP_LEG_COUNT] = number, number * 10, 2
-    words[ly.OP_EDGE_BPS] = struct.unpack("<q", struct.pack("<d", 12.5))[0]
+    words = np.zeros(OPPORTUNITY.WORDS, np.int64)
+    words[OPPORTUNITY.id], words[OPPORTUNITY.detect_mono_ns], words[OPPORTUNITY.leg_count] = number, number * 10, 2
+    words[OPPORTUNITY.edge_bps] = struct.unpack("<q", struct.pack("<d", 12.5))[0]
     for leg, (row, side) in enumerate(zip(rows, (1, -1), strict=False)):
-        at = ly.OP_LEGS + leg * ly.LEG_WORDS
-        words[at + ly.LEG_INSTRUMENT], words[at + ly.LEG_SIDE] = row.instrument_id, side
-        words[at + ly.LEG_QTY_FP] = 25 * 10 ** (row.qty_exp - 1)
-        words[at + ly.LEG_LIMIT_PRICE_FP] = 100 * 10**row.price_exp
+        at = OPPORTUNITY.legs + leg * LEG.WORDS
+        words[at + LEG.instrument], words[at + LEG.side] = row.instrument_id, side
+        words[at + LEG.qty_fp] = 25 * 10 ** (row.qty_exp - 1)
+        words[at + LEG.limit_price_fp] = 100 * 10**row.price_exp
     return words
 
 
@@ -192,10 +192,10 @@ def test_a_ledger_of_schema_2_keeps_its_balances_and_old_opportunities_go(tmp_pa
 def test_the_opportunity_ring_goes_on_where_the_ledger_stopped(instance: str, tmp_path: Path) -> None:
     rows = make_rows(make_config())[:2]
     instruments = Instruments(rows)
-    producer = QueueProducer.create(instance, "opps", capacity=8, slot_words=ly.OPPORTUNITY_WORDS)
-    consumer = QueueConsumer.create(instance, "opps", capacity=8, slot_words=ly.OPPORTUNITY_WORDS)
+    producer = QueueProducer.create(instance, "opps", capacity=8, slot_words=OPPORTUNITY.WORDS)
+    consumer = QueueConsumer.create(instance, "opps", capacity=8, slot_words=OPPORTUNITY.WORDS)
     producer.refresh()
-    out = np.zeros(ly.OPPORTUNITY_WORDS, np.int64)
+    out = np.zeros(OPPORTUNITY.WORDS, np.int64)
     path = tmp_path / "ledger.sqlite"
     lost = 0
     for number in range(1, 21):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pipeline.execution.journal import Journal, JournalReader
@@ -35,7 +37,7 @@ from pipeline.model.enums import (
 from pipeline.model.errors import BadInput
 from workers.cli.report import read_report, since_wall_ns
 from workers.cli.why import read_trail, trail_text
-from workers.recorder.sqlite_ledger import SqliteLedger, open_reader
+from workers.recorder.sqlite_ledger import SqliteLedger, open_reader, read_fill
 
 LEG = LegPlan(
     instrument_id=0, venue="v_spot", symbol="S", kind=InstrumentKind.SPOT, base="BTC", quote="USDT", side=OrderSide.BUY,
@@ -65,7 +67,7 @@ def records() -> list[Record]:
             venue="v_spot", symbol="S", trade_id="77", order_id="o1", client_id="c1", operation_id="op1",
             instrument_id=0, kind=InstrumentKind.SPOT, base="BTC", quote="USDT", side=OrderSide.BUY, qty=Decimal("0.1"),
             price=Decimal("100.5"), fee=Decimal("0.0000000000001"), fee_asset="BTC", is_maker=False, venue_wall_ms=1,
-            recv_mono_ns=6000, source="ws",
+            recv_mono_ns=6000, source="ws", extra_fees=(("GT", Decimal("0.25")), ("POINT", Decimal("1E-12"))),
         ),
         OrderStateRecord("c1", "o1", OrderState.FILLED, Decimal("0.1"), Decimal("100.5"), 1, 6500, "ws"),
         OrderStateRecord("c1", "o1", OrderState.OPEN, None, None, 1, 7000, "rest", "late"),
@@ -162,8 +164,10 @@ def test_trail_and_report_read_it_back(journal: Path, tmp_path: Path, monkeypatc
     text = trail_text(trail)
     assert "gate approved" in text and "fill 77" in text and "edge bps: detected 12.50" in text
     report = read_report("t-one", "")
-    assert report["operations"] == {"total": 1, "completed": 1, "won": 0, "lost": 1}
-    assert report["pnl"] == {"BTC": Decimal("0.0999999999999"), "USDT": Decimal("-10.05")}, "fees taken off"
+    found = report["operations"]
+    assert (found["total"], found["completed"], found["won"], found["lost"]) == (1, 1, 0, 1)
+    changes = {"BTC": "0.0999999999999", "USDT": "-10.05", "GT": "-0.25", "POINT": "-1E-12"}
+    assert report["pnl"] == {asset: Decimal(text) for asset, text in changes.items()}, "fees taken off"
     assert report["edge_bps"] == {"expected": 12.5, "at_send": 11.0, "realised": -3.0}
     assert read_report("t-one", "2100-01-01")["operations"]["total"] == 0
 
@@ -177,3 +181,24 @@ def test_since_understands_spans_and_iso_times() -> None:
     for text in ("yesterday", "5x", "-3h"):
         with pytest.raises(BadInput, match="--since"):
             since_wall_ns(text)
+
+
+def test_a_fill_is_read_back_with_every_part_of_its_fee(journal: Path, tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    fold(journal, path, 100)
+    (written,) = (record for record in records() if isinstance(record, FillRecord))
+    with open_reader(path) as db:
+        (found,) = (read_fill(row) for row in db.execute("SELECT * FROM fills"))
+    assert found == msgspec.structs.replace(written, instrument_id=-1)
+
+
+def test_a_table_of_the_time_of_one_fee_a_fill_is_brought_up_to_date(journal: Path, tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    fold(journal, path, 100)
+    with sqlite3.connect(path) as db:
+        db.execute("ALTER TABLE fills DROP COLUMN extra_fees_json")
+    with open_reader(path) as db:
+        assert [read_fill(row).extra_fees for row in db.execute("SELECT * FROM fills")] == [()]
+    SqliteLedger(path).close()
+    with open_reader(path) as db:
+        assert [read_fill(row).extra_fees for row in db.execute("SELECT * FROM fills")] == [()]

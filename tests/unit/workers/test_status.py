@@ -9,25 +9,25 @@ from decimal import Decimal
 import pytest
 
 from pipeline.market_data import MarketDataAggregator
-from shm import layout as ly
-from tests.unit.test_market_data import CONFIG, World
+from shm.layout import FLAG_GAP
+from tests.worlds.books_world import CONFIG, BooksWorld
 from workers.view.live_view import BOOKS_MAX, _book_rows
 from workers.view.status import books
 
 
 @pytest.fixture
-def world(instance: str) -> Iterator[World]:
-    made = World(instance)
+def world(instance: str) -> Iterator[BooksWorld]:
+    made = BooksWorld(instance)
     yield made
     made.close()
 
 
-def test_books_show_the_best_level_their_age_and_whether_they_are_whole(world: World) -> None:
+def test_books_show_the_best_level_their_age_and_whether_they_are_whole(world: BooksWorld) -> None:
     market = MarketDataAggregator(world.instance, CONFIG)
     asyncio.run(market.start_aggregation())
     assert books(market) == []
     world.publish(0, "100.5", "101")
-    world.publish(1, "100", "101", flags=ly.FLAG_GAP)
+    world.publish(1, "100", "101", flags=FLAG_GAP)
     whole, gap = books(market)
     assert (whole["bid"], whole["bid_qty"], whole["ask"], whole["ask_qty"]) == (
         Decimal("100.5"), Decimal(2), Decimal(101), Decimal(3),

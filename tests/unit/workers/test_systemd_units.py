@@ -13,9 +13,10 @@ import pytest
 import yaml
 
 from pipeline.model.config_load import config_from_mapping
+from tests.paths import REPO
 from workers.control_plane.systemd_units import MARK, main, stale_files, unit_files
 
-UNITS = Path(__file__).resolve().parents[3] / "systemd"
+UNITS = REPO / "systemd"
 ANALYZE = shutil.which("systemd-analyze")
 #: Exposure times ten that each sandbox must stay under (a bare unit has 96).
 EXPOSURE_MAX = {
@@ -67,6 +68,7 @@ def installed(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.host
 @pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not installed")
 def test_units_are_valid(tmp_path: Path) -> None:
     assert ANALYZE is not None
@@ -82,6 +84,7 @@ def test_units_are_valid(tmp_path: Path) -> None:
         assert done.returncode == 0 and not done.stderr.strip(), (name, done.stderr)
 
 
+@pytest.mark.host
 @pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not installed")
 @pytest.mark.parametrize("name", EXPOSURE_MAX)
 def test_sandboxes_are_tight(name: str, tmp_path: Path) -> None:

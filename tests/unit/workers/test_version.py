@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.model.errors import ArbitrageEngineError
-from tests.conftest import REPO
+from tests.paths import REPO
 from workers.cli.version import engine_version
 
 VERSION = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["version"]

@@ -165,10 +165,6 @@ class MarketApi(ABC):
     @abstractmethod
     async def orders(self, call: ApiRequest) -> list[dict[str, Any]]: ...
 
-    def is_cross(self, uid: str, symbol: str) -> bool:
-        """Whether the user holds a contract in cross margin; never on spot."""
-        return False
-
     # --- public ---
 
     def named_or_all(self, call: ApiRequest) -> list[SimInstrument]:

@@ -36,6 +36,8 @@ _PLACINGS = ("place", "amend")  # one budget
 class GateioDialect(Dialect):
     """Spot, futures or both, by what ``venues`` holds."""
 
+    client_id_prefix = "t-"
+
     def __init__(self, venues: dict[str, SimVenue], host: Host, limits: GateLimits | None = None) -> None:
         super().__init__(venues, host)
         self.limits = limits or GateLimits()

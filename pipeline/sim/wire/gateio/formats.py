@@ -14,7 +14,7 @@ import msgspec
 from pipeline.model.enums import OrderSide, TimeInForce
 from pipeline.sim.exchange.accounts import SimAccount
 from pipeline.sim.exchange.instruments import SimInstrument
-from pipeline.sim.exchange.orders import RejectReason, SimOrder, SimReject
+from pipeline.sim.exchange.orders import RejectReason, SimOrder, SimReject, SimTrade
 from pipeline.sim.wire.numbers import exact_text
 
 TIF_OF = {"gtc": TimeInForce.GTC, "ioc": TimeInForce.IOC, "poc": TimeInForce.POST_ONLY, "fok": TimeInForce.FOK}
@@ -46,6 +46,7 @@ class ApiRequest(msgspec.Struct, frozen=True, kw_only=True):
     args: tuple[str, ...] = ()
     items: list[Any] = []
     account: SimAccount | None = None
+    api_key: str = ""
     now_ms: int = 0
     expiry_ms: int = 0
     decimal_sizes: bool = False
@@ -130,7 +131,12 @@ def amend_text(call: ApiRequest) -> str:
 
 def order_text(order: SimOrder) -> str:
     """The ``text`` field of an order."""
-    return order.client_id or REST_TEXT
+    return order.client_id or order.text or REST_TEXT
+
+
+def trade_text(trade: SimTrade) -> str:
+    """The ``text`` field of an own trade: its order's."""
+    return trade.client_id or trade.text or REST_TEXT
 
 
 def split_id(text: str) -> tuple[int | None, str | None]:
@@ -166,6 +172,7 @@ _COMMON: dict[RejectReason, tuple[str, str, int]] = {
     RejectReason.NOT_PERMITTED: ("READ_ONLY", "Read only API key", 403),
     RejectReason.INJECTED: ("TRADE_RESTRICTED", "Trade restricted", 400),
     RejectReason.INSUFFICIENT_MARGIN: ("INSUFFICIENT_AVAILABLE", "Insufficient available balance", 400),
+    RejectReason.WOULD_LIQUIDATE: ("LIQUIDATE_IMMEDIATELY", "The position would be liquidated immediately", 400),
     RejectReason.REDUCE_ONLY: ("INCREASE_POSITION", "Reduce-only order would increase the position", 400),
     RejectReason.NOTIONAL_TOO_SMALL: ("AMOUNT_TOO_LITTLE", "", 400),
     RejectReason.NOTIONAL_TOO_LARGE: ("AMOUNT_TOO_MUCH", "", 400),

@@ -90,9 +90,6 @@ class FuturesApi(FuturesContracts, MarketApi):
         }
         return own | self.positions.routes() | self._info.routes()
 
-    def is_cross(self, uid: str, symbol: str) -> bool:
-        return self.positions.is_cross(uid, symbol)
-
     def order_row(self, order: SimOrder, call: ApiRequest) -> dict[str, Any]:
         return rows.order_row(order, self.venue.instruments[order.symbol], call.owner, call.decimal_sizes)
 

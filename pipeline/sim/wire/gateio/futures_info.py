@@ -15,11 +15,17 @@ from pipeline.sim.wire.gateio.api import DAY_S, FuturesContracts, Route, page, s
 from pipeline.sim.wire.gateio.formats import ApiRequest, GateError
 from pipeline.sim.wire.numbers import exact_text
 
-_KINDS = {"deposit": "dnw", "withdraw": "dnw", "pnl": "pnl", "fee": "fee", "fund": "fund"}
+_KINDS = {
+    "deposit": "dnw",
+    "withdraw": "dnw",
+    "pnl": "pnl",
+    "fee": "fee",
+    "fund": "fund",
+    "point-fee": "point_fee",
+}
 _KIND_NAMES = frozenset(
     ("dnw", "pnl", "fee", "refr", "fund", "point_dnw", "point_fee", "point_refr", "bonus_offset", "cross_settle")
 )
-RISK_LIMIT = "1000000"
 _STILL = (  # figures of other traders: there are none
     *("lsr_taker", "lsr_account", "top_lsr_account", "top_lsr_size"),
     *("long_liq_size", "long_liq_amount", "long_liq_usd", "short_liq_size", "short_liq_amount", "short_liq_usd"),
@@ -69,15 +75,16 @@ class FuturesInfoApi(FuturesContracts):
         wanted = [self.instrument(symbol)] if symbol else page(list(self.venue.instruments.values()), call)
         return [
             {
-                "tier": 1,
-                "risk_limit": RISK_LIMIT,
-                "initial_rate": exact_text(round(Decimal(1) / one.leverage_max, 8)),
-                "maintenance_rate": exact_text(one.maintenance_rate),
-                "leverage_max": str(one.leverage_max),
-                "deduction": "0",
+                "tier": index + 1,
+                "risk_limit": exact_text(tier.cap),
+                "initial_rate": exact_text(tier.initial_rate),
+                "maintenance_rate": exact_text(tier.maintenance_rate),
+                "leverage_max": str(tier.leverage_max),
+                "deduction": exact_text(tier.deduction),
                 "contract": one.symbol,
             }
             for one in wanted
+            for index, tier in enumerate(one.tiers)
         ]
 
     async def _stats(self, call: ApiRequest) -> Any:

@@ -11,12 +11,13 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.model.enums import OrderKind, TradingStatus
-from pipeline.sim.exchange.accounts import PositionClose, SimAccount, SimPosition
+from pipeline.sim.exchange.accounts import ACCOUNT_MODES, SimAccount, SimPosition
 from pipeline.sim.exchange.events import BalanceEvent, MarketTrade
+from pipeline.sim.exchange.fees import POINTS
+from pipeline.sim.exchange.futures.margin import MarginAccount, maintenance_margin, tier_of, unrealised
 from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.orders import SimOrder, SimTrade
-from pipeline.sim.exchange.settlement import MarginAccount
-from pipeline.sim.wire.gateio.formats import TIF_TEXT, order_text
+from pipeline.sim.wire.gateio.formats import TIF_TEXT, order_text, trade_text
 from pipeline.sim.wire.numbers import exact_text, rate_text
 from pipeline.sim.wire.recent_trades import day_figures
 
@@ -27,6 +28,7 @@ _STATUS = {
     TradingStatus.HALTED: "delisting",
 }
 _SIZE_MAX = Decimal(1_000_000)
+NEVER_SHORT = "99999999"  # ``liq_price`` of a short position that no price liquidates
 _FINISHED_AS = {"fok": "cancelled", "poc": "cancelled", "expired": "cancelled"}
 
 
@@ -52,6 +54,12 @@ def is_fractional(instrument: SimInstrument) -> bool:
     return instrument.lot < instrument.multiplier
 
 
+def _status_text(instrument: SimInstrument) -> str:
+    if instrument.is_delisted:
+        return "delisted"
+    return "delisting" if instrument.only_reduces else _STATUS[instrument.status]
+
+
 def contract_row(
     instrument: SimInstrument, *, decimal_sizes: bool, orderbook_id: int, last: str, trade_id: int
 ) -> dict[str, Any]:
@@ -66,7 +74,7 @@ def contract_row(
         "quanto_multiplier": exact_text(instrument.multiplier),
         "ref_discount_rate": "0",
         "order_price_deviate": rate_text(instrument.price_band_ppm),
-        "maintenance_rate": exact_text(instrument.maintenance_rate),
+        "maintenance_rate": exact_text(instrument.tiers[0].maintenance_rate),
         "mark_type": "index",
         "last_price": last,
         "mark_price": mark,
@@ -74,8 +82,9 @@ def contract_row(
         "funding_rate_indicative": funding,
         "mark_price_round": "0.01",
         "funding_offset": 0,
-        "in_delisting": instrument.status is TradingStatus.HALTED,
-        "risk_limit_base": "1000000",
+        "in_delisting": instrument.only_reduces
+        or (instrument.status is TradingStatus.HALTED and not instrument.is_delisted),
+        "risk_limit_base": exact_text(instrument.tiers[0].cap),
         "interest_rate": "0.0003",
         "order_price_round": exact_text(instrument.tick),
         "order_size_min": size(least, decimal_sizes),
@@ -103,7 +112,9 @@ def contract_row(
         "enable_bonus": True,
         "enable_credit": True,
         "funding_cap_ratio": "0.75",
-        "status": _STATUS[instrument.status],
+        "status": _status_text(instrument),
+        "delisting_time": instrument.delisting_s,
+        "delisted_time": instrument.delisted_s,
         "launch_time": 1546300800,
         "enable_decimal": is_fractional(instrument),
     }
@@ -131,7 +142,7 @@ def order_row(order: SimOrder, instrument: SimInstrument, account: SimAccount, d
         "refu": 0,
         "is_reduce_only": order.reduce_only,
         "is_close": order.is_close,
-        "is_liq": order.finish_as in ("liquidated", "auto_deleveraged"),
+        "is_liq": order.forced in ("liquidation", "adl"),
         "text": order_text(order),
         "status": "open" if order.is_open else "finished",
         "stp_id": 0,
@@ -174,9 +185,9 @@ def trade_row(trade: SimTrade, instrument: SimInstrument, decimal_sizes: bool) -
         "order_id": str(trade.order_id),
         "size": size(contracts(instrument, trade.qty) * sign, decimal_sizes),
         "price": exact_text(trade.price),
-        "text": trade.client_id or "apiv4",
+        "text": trade_text(trade),
         "fee": exact_text(trade.fee),
-        "point_fee": "0",
+        "point_fee": exact_text(trade.coin_fee),
         "role": "maker" if trade.is_maker else "taker",
         "close_size": size(contracts(instrument, trade.close_qty) * sign, decimal_sizes),
     }
@@ -200,19 +211,17 @@ def trade_push(trade: SimTrade, instrument: SimInstrument, decimal_sizes: bool) 
         "size": size(contracts(instrument, trade.qty) * int(trade.side), decimal_sizes),
         "price": exact_text(trade.price),
         "role": "maker" if trade.is_maker else "taker",
-        "text": trade.client_id or "apiv4",
+        "text": trade_text(trade),
         "fee": float(trade.fee),
-        "point_fee": 0,
+        "point_fee": float(trade.coin_fee),
     }
 
 
-def liquidation_price(position: SimPosition, instrument: SimInstrument) -> Decimal:
-    """Where the position's own margin is gone: entry moved by 1/leverage less maintenance."""
-    if not position.qty:
-        return Decimal(0)
-    room = 1 / position.leverage - instrument.maintenance_rate
-    factor = 1 - room if position.qty > 0 else 1 + room
-    return max(Decimal(0), round(position.entry_price * factor / instrument.tick) * instrument.tick)
+def _price_text(price: Decimal | None, instrument: SimInstrument, *, is_short: bool) -> str:
+    """A liquidation price to the tick; "99999999" for a short that no price liquidates, "0" for a long."""
+    if price is None:
+        return NEVER_SHORT if is_short else "0"
+    return exact_text(round(price / instrument.tick) * instrument.tick)
 
 
 def position_row(
@@ -221,13 +230,14 @@ def position_row(
     account: SimAccount,
     *,
     decimal_sizes: bool,
-    is_cross: bool,
     pending_orders: int,
+    liq_price: Decimal | None,
 ) -> dict[str, Any]:
-    """GET /futures/usdt/positions; ``leverage`` "0" means cross."""
-    mark = instrument.reference_price()
+    """GET /futures/usdt/positions; ``leverage`` "0" means cross. ``liq_price`` None: no price liquidates."""
+    mark, is_cross = instrument.reference_price(), position.is_cross
     value = abs(position.qty) * mark
-    unrealised = position.qty * mark - position.cost
+    tier = tier_of(instrument, value)
+    initial = value / position.leverage
     leverage = exact_text(position.leverage)
     pnl = position.realised_pnl - position.paid_fees - position.paid_funding
     return {
@@ -235,17 +245,18 @@ def position_row(
         "contract": position.symbol,
         "size": size(contracts(instrument, position.qty), decimal_sizes),
         "leverage": "0" if is_cross else leverage,
-        "risk_limit": "1000000",
-        "leverage_max": str(instrument.leverage_max),
-        "maintenance_rate": exact_text(instrument.maintenance_rate),
+        "risk_limit": exact_text(tier.cap),
+        "leverage_max": str(tier.leverage_max),
+        "maintenance_rate": exact_text(tier.maintenance_rate),
+        "average_maintenance_rate": exact_text(tier.maintenance_rate),
         "value": exact_text(value),
-        "margin": exact_text(round(value / position.leverage + position.extra_margin, 8)),
-        "initial_margin": exact_text(round(value / position.leverage, 8)),
-        "maintenance_margin": exact_text(round(value * instrument.maintenance_rate, 8)),
+        "margin": exact_text(round(initial if is_cross else position.margin, 8)),
+        "initial_margin": exact_text(round(initial, 8)),
+        "maintenance_margin": exact_text(round(maintenance_margin(instrument, position.qty, mark), 8)),
         "entry_price": exact_text(round(position.entry_price, 12)),
-        "liq_price": exact_text(liquidation_price(position, instrument)),
+        "liq_price": _price_text(liq_price, instrument, is_short=position.qty < 0),
         "mark_price": exact_text(mark),
-        "unrealised_pnl": exact_text(unrealised),
+        "unrealised_pnl": exact_text(unrealised(position, mark)),
         "realised_pnl": exact_text(pnl),
         "pnl_pnl": exact_text(position.realised_pnl),
         "pnl_fund": exact_text(-position.paid_funding),
@@ -262,14 +273,25 @@ def position_row(
         "update_id": position.update_seq,
         "open_time": position.span.opened_ms // 1000 if position.qty else 0,
         "cross_leverage_limit": leverage if is_cross else "0",
+        "pos_margin_mode": "cross" if is_cross else "isolated",
+        "lever": leverage,
+        "risk_limit_table": "",
+        "pid": 0,
     }
 
 
 def position_push(
-    position: SimPosition, instrument: SimInstrument, account: SimAccount, *, decimal_sizes: bool, is_cross: bool
+    position: SimPosition,
+    instrument: SimInstrument,
+    account: SimAccount,
+    *,
+    decimal_sizes: bool,
+    liq_price: Decimal | None,
 ) -> dict[str, Any]:
-    """An item of ``futures.positions``: numbers."""
-    leverage = float(position.leverage)
+    """An item of ``futures.positions``: numbers. No mark, unrealised PnL or maintenance margin, as at the venue."""
+    leverage, is_cross = float(position.leverage), position.is_cross
+    tier = tier_of(instrument, abs(position.qty) * instrument.reference_price())
+    margin = abs(position.cost) / position.leverage if is_cross else position.margin
     return {
         "contract": position.symbol,
         "cross_leverage_limit": leverage if is_cross else 0,
@@ -278,14 +300,14 @@ def position_push(
         "history_point": 0,
         "last_close_pnl": 0,
         "leverage": 0 if is_cross else leverage,
-        "leverage_max": instrument.leverage_max,
-        "liq_price": float(liquidation_price(position, instrument)),
-        "maintenance_rate": float(instrument.maintenance_rate),
-        "margin": float(round(abs(position.cost) / position.leverage + position.extra_margin, 8)),
+        "leverage_max": tier.leverage_max,
+        "liq_price": float(_price_text(liq_price, instrument, is_short=position.qty < 0)),
+        "maintenance_rate": float(tier.maintenance_rate),
+        "margin": float(round(margin, 8)),
         "mode": position.mode,
         "realised_pnl": float(position.realised_pnl - position.paid_fees - position.paid_funding),
         "realised_point": 0,
-        "risk_limit": 1_000_000,
+        "risk_limit": int(tier.cap),
         "size": size(contracts(instrument, position.qty), decimal_sizes),
         "time": position.updated_ms // 1000,
         "time_ms": position.updated_ms,
@@ -294,43 +316,9 @@ def position_push(
     }
 
 
-def close_row(close: PositionClose, instrument: SimInstrument, decimal_sizes: bool) -> dict[str, Any]:
-    """GET /futures/usdt/position_close: gains positive; entry and exit by the side that each was."""
-    entry, leave = exact_text(round(close.entry_price, 12)), exact_text(round(close.exit_price, 12))
-    return {
-        "time": close.closed_ms / 1000,
-        "contract": close.symbol,
-        "side": "long" if close.is_long else "short",
-        "pnl": exact_text(close.realised_pnl - close.paid_fees - close.paid_funding),
-        "pnl_pnl": exact_text(close.realised_pnl),
-        "pnl_fund": exact_text(-close.paid_funding),
-        "pnl_fee": exact_text(-close.paid_fees),
-        "text": "api",
-        "max_size": str(size(contracts(instrument, close.max_qty), decimal_sizes)),
-        "accum_size": str(size(contracts(instrument, close.total_qty), decimal_sizes)),
-        "first_open_time": close.opened_ms // 1000,
-        "long_price": entry if close.is_long else leave,
-        "short_price": leave if close.is_long else entry,
-    }
-
-
-def liquidation_row(order: SimOrder, instrument: SimInstrument, decimal_sizes: bool) -> dict[str, Any]:
-    """GET /futures/usdt/liquidates."""
-    sign, price = int(order.side), exact_text(round(order.average_price, 12))
-    return {
-        "time": order.finished_ms // 1000,
-        "contract": order.symbol,
-        "size": size(contracts(instrument, order.filled_qty) * -sign, decimal_sizes),
-        "leverage": "0",
-        "margin": "0",
-        "entry_price": "0",
-        "liq_price": price,
-        "mark_price": exact_text(instrument.reference_price()),
-        "order_id": order.order_id,
-        "order_price": price,
-        "fill_price": price,
-        "left": size(contracts(instrument, order.left_qty) * sign, decimal_sizes),
-    }
+def _ratio_text(balance: Decimal, margin: Decimal) -> str:
+    """Margin balance over a margin, as the account shows its cross positions; "0" without any."""
+    return exact_text(round(balance / margin, 8)) if margin else "0"
 
 
 def account_row(account: SimAccount, margin: MarginAccount, settle: str) -> dict[str, Any]:
@@ -343,15 +331,23 @@ def account_row(account: SimAccount, margin: MarginAccount, settle: str) -> dict
         "position_margin": exact_text(round(margin.position_margin, 8)),
         "order_margin": exact_text(round(margin.order_margin, 8)),
         "available": exact_text(round(margin.available, 8)),
-        "point": "0",
+        "point": exact_text(account.wallets[POINTS].total) if POINTS in account.wallets else "0",
         "bonus": "0",
         "in_dual_mode": account.dual_side,
         "enable_credit": False,
         "position_mode": "dual" if account.dual_side else "single",
-        "margin_mode": 0,
+        "margin_mode": ACCOUNT_MODES.index(account.account_mode),
         "position_initial_margin": exact_text(round(margin.position_margin, 8)),
-        "maintenance_margin": "0",
+        "maintenance_margin": exact_text(round(margin.maintenance, 8)),
         "cross_available": exact_text(round(margin.available, 8)),
+        "cross_order_margin": exact_text(round(margin.order_margin, 8)),
+        "cross_initial_margin": exact_text(round(margin.cross_initial, 8)),
+        "cross_maintenance_margin": exact_text(round(margin.cross_maintenance, 8)),
+        "cross_unrealised_pnl": exact_text(margin.cross_unrealised),
+        "cross_margin_balance": exact_text(round(margin.cross_balance, 8)),
+        "cross_mmr": _ratio_text(margin.cross_balance, margin.cross_maintenance),
+        "cross_imr": _ratio_text(margin.cross_balance, margin.cross_initial),
+        "isolated_position_margin": exact_text(round(margin.isolated_margin, 8)),
         "history": {
             "dnw": "0",
             "pnl": "0",
@@ -367,7 +363,14 @@ def account_row(account: SimAccount, margin: MarginAccount, settle: str) -> dict
     }
 
 
-_CHANGE_KINDS = {"deposit": "dnw", "withdraw": "dnw", "pnl": "pnl", "fee": "fee", "fund": "fund"}
+_CHANGE_KINDS = {
+    "deposit": "dnw",
+    "withdraw": "dnw",
+    "pnl": "pnl",
+    "fee": "fee",
+    "fund": "fund",
+    "point-fee": "point_fee",
+}
 
 
 def balance_push(event: BalanceEvent, account: SimAccount) -> dict[str, Any]:

@@ -69,6 +69,7 @@ class GateMarket:
             args=args,
             items=items,
             account=account,
+            api_key=headers.get("key", ""),
             now_ms=now_ms,
             expiry_ms=gate_exptime_ms(headers),
             decimal_sizes=decimal_sizes,

@@ -8,10 +8,11 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from pipeline.sim.exchange.accounts import SimPosition
+from pipeline.sim.exchange.accounts import ForcedClose, SimPosition
+from pipeline.sim.exchange.futures.positions import LONG, SHORT, positions_of
 from pipeline.sim.exchange.orders import SimReject
-from pipeline.sim.exchange.positions import LONG, SHORT, positions_of
 from pipeline.sim.exchange.venue import SimVenue
+from pipeline.sim.wire.gateio import closed_rows
 from pipeline.sim.wire.gateio import futures_rows as rows
 from pipeline.sim.wire.gateio.api import DAY_S, FuturesContracts, Route, page, span_ms
 from pipeline.sim.wire.gateio.formats import ApiRequest, GateError, number, refusal
@@ -23,7 +24,6 @@ class PositionsApi(FuturesContracts):
 
     def __init__(self, venue: SimVenue) -> None:
         super().__init__(venue)
-        self._cross: set[tuple[str, str]] = set()  # (uid, contract) in cross margin
 
     def routes(self) -> dict[tuple[str, str], Route]:
         usdt, dual = "/api/v4/futures/usdt", "/api/v4/futures/usdt/dual_comp/positions"
@@ -47,9 +47,6 @@ class PositionsApi(FuturesContracts):
             ("GET", f"{usdt}/auto_deleverages"): Route(self._deleverages, "positions"),
         }
 
-    def is_cross(self, uid: str, symbol: str) -> bool:
-        return (uid, symbol) in self._cross
-
     # --- rows ---
 
     async def account(self, call: ApiRequest) -> Any:
@@ -65,8 +62,8 @@ class PositionsApi(FuturesContracts):
             self.instrument(position.symbol),
             call.owner,
             decimal_sizes=call.decimal_sizes,
-            is_cross=self.is_cross(call.owner.uid, position.symbol),
             pending_orders=len(self.venue.open_orders(call.owner, position.symbol)),
+            liq_price=self.venue.liquidation_price(call.owner, position),
         )
 
     async def _positions(self, call: ApiRequest) -> Any:
@@ -91,12 +88,15 @@ class PositionsApi(FuturesContracts):
 
     # --- leverage and margin ---
 
-    def _apply_leverage(self, call: ApiRequest) -> str:
-        """``leverage`` > 0 is isolated; 0 is cross with ``cross_leverage_limit``. Both come in the query."""
+    def _apply_leverage(self, call: ApiRequest, *, is_cross: bool | None = None, mode: str | None = None) -> str:
+        """``leverage`` > 0 is isolated; 0 is cross with ``cross_leverage_limit``. Both come in the query.
+
+        The newer call names the margin mode (``is_cross``) and, in dual mode, a side (``mode``).
+        """
         instrument = self.instrument(call.args[0])
         wanted = call.decimal("leverage")
-        is_cross = wanted == 0
-        if is_cross:
+        if wanted == 0:
+            is_cross = True
             limit = call.text("cross_leverage_limit")
             wanted = number(limit, "cross_leverage_limit") if limit else Decimal(0)
             wanted = wanted or Decimal(instrument.leverage_max)
@@ -104,9 +104,14 @@ class PositionsApi(FuturesContracts):
             raise GateError("LEVERAGE_TOO_LOW", f"leverage {exact_text(wanted)} is below 1")
         if wanted > instrument.leverage_max:
             raise GateError("LEVERAGE_TOO_HIGH", f"leverage {exact_text(wanted)} exceeds {instrument.leverage_max}")
-        self._set_cross(call.owner.uid, instrument.symbol, is_cross)
-        self.venue.set_leverage(call.owner, instrument.symbol, wanted)
+        self._set(call, instrument.symbol, wanted, bool(is_cross), mode)
         return instrument.symbol
+
+    def _set(self, call: ApiRequest, symbol: str, leverage: Decimal, is_cross: bool, mode: str | None = None) -> None:
+        try:
+            self.venue.set_leverage(call.owner, symbol, leverage, is_cross=is_cross, mode=mode)
+        except SimReject as reject:
+            raise refusal(reject, None, futures=True) from reject
 
     async def _leverage(self, call: ApiRequest) -> Any:
         self._want_mode(call, dual=False)
@@ -118,13 +123,16 @@ class PositionsApi(FuturesContracts):
         return [self._row(one, call) for one in positions_of(call.owner, symbol)]
 
     async def _set_leverage(self, call: ApiRequest) -> Any:
-        """The newer call: the margin mode is named, the leverage is its own."""
+        """The newer call: the margin mode is named, the leverage is its own; a list in dual mode."""
         symbol, mode = self.instrument(call.args[0]).symbol, call.required("margin_mode")
         if mode not in ("isolated", "cross"):
             raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `margin_mode` value: {mode}")
-        self._apply_leverage(call)
-        self._set_cross(call.owner.uid, symbol, mode == "cross")
-        return self._row(positions_of(call.owner, symbol)[0], call)
+        side = call.text("dual_side")
+        if side and (side not in (LONG, SHORT) or not call.owner.dual_side):
+            raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `dual_side` value: {side}")
+        self._apply_leverage(call, is_cross=mode == "cross", mode=side or None)
+        shown = [self._row(one, call) for one in positions_of(call.owner, symbol)]
+        return shown if call.owner.dual_side else shown[0]
 
     async def _get_leverage(self, call: ApiRequest) -> Any:
         position = positions_of(call.owner, self.instrument(call.args[0]).symbol)[0]
@@ -134,6 +142,8 @@ class PositionsApi(FuturesContracts):
         change = call.decimal("change")
         if not position.qty:
             raise GateError("POSITION_EMPTY", "position is empty")
+        if position.is_cross:
+            raise GateError("POSITION_CROSS_MARGIN", "the position is in cross margin")
         available = self.venue.margin_account(call.owner).available
         try:
             self.venue.settlement.add_margin(call.owner, position, change, available)
@@ -155,17 +165,12 @@ class PositionsApi(FuturesContracts):
         self._add_margin(call, self.venue.position(call.owner, symbol, side))
         return [self._row(one, call) for one in positions_of(call.owner, symbol)]
 
-    def _set_cross(self, uid: str, symbol: str, is_cross: bool) -> None:
-        if is_cross:
-            self._cross.add((uid, symbol))
-        else:
-            self._cross.discard((uid, symbol))
-
     def _apply_cross(self, call: ApiRequest) -> str:
         symbol, mode = self.instrument(call.required("contract")).symbol, call.required("mode")
         if mode not in ("ISOLATED", "CROSS"):
             raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `mode` value: {mode}")
-        self._set_cross(call.owner.uid, symbol, mode == "CROSS")
+        leverage = positions_of(call.owner, symbol)[0].leverage
+        self._set(call, symbol, leverage, mode == "CROSS")
         return symbol
 
     async def _cross_mode(self, call: ApiRequest) -> Any:
@@ -213,19 +218,23 @@ class PositionsApi(FuturesContracts):
             and symbol in ("", one.symbol)
             and side in ("", "long" if one.is_long else "short")
         ]
-        return [rows.close_row(one, self.instrument(one.symbol), call.decimal_sizes) for one in page(found, call)]
+        return [
+            closed_rows.close_row(one, self.instrument(one.symbol), call.decimal_sizes) for one in page(found, call)
+        ]
+
+    def _forced(self, call: ApiRequest, kind: str) -> list[ForcedClose]:
+        """Newest first, paged."""
+        symbol = call.text("contract")
+        found = [one for one in reversed(call.owner.forced) if one.kind == kind and symbol in ("", one.symbol)]
+        return page(found, call)
 
     async def _liquidates(self, call: ApiRequest) -> Any:
-        symbol = call.text("contract")
-        orders = [
-            one
-            for one in reversed(self.venue.finished_orders(call.owner, symbol or None))
-            if one.finish_as == "liquidated"
-        ]
-        return [
-            rows.liquidation_row(one, self.instrument(one.symbol), call.decimal_sizes) for one in page(orders, call)
-        ]
+        found = self._forced(call, "liquidation")
+        return [closed_rows.liquidation_row(one, self.instrument(one.symbol), call.decimal_sizes) for one in found]
 
     async def _deleverages(self, call: ApiRequest) -> Any:
-        """The simulator never deleverages."""
-        return []
+        found = self._forced(call, "adl")
+        return [
+            closed_rows.deleverage_row(one, self.instrument(one.symbol), call.owner, call.decimal_sizes)
+            for one in found
+        ]

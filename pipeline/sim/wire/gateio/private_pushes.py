@@ -8,12 +8,28 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.sim.exchange.accounts import SimAccount
-from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, OrderEvent, PositionEvent, TradeEvent
-from pipeline.sim.exchange.instruments import SimInstrument
-from pipeline.sim.wire.gateio import futures_rows, spot_rows
+from pipeline.sim.exchange.events import (
+    AccountEvent,
+    BalanceEvent,
+    CloseEvent,
+    ForcedEvent,
+    OrderEvent,
+    PositionEvent,
+    TradeEvent,
+)
+from pipeline.sim.exchange.venue import SimVenue
+from pipeline.sim.wire.gateio import closed_rows, futures_rows, spot_rows
 
 SPOT_CHANNELS = ("spot.orders", "spot.usertrades", "spot.balances", "spot.orders_v2", "spot.usertrades_v2")
-FUTURES_CHANNELS = ("futures.orders", "futures.usertrades", "futures.balances", "futures.positions")
+FUTURES_CHANNELS = (
+    "futures.orders",
+    "futures.usertrades",
+    "futures.balances",
+    "futures.positions",
+    "futures.liquidates",
+    "futures.auto_deleverages",
+    "futures.position_closes",
+)
 ALL = "!all"
 
 
@@ -38,14 +54,10 @@ def spot_items(event: AccountEvent, account: SimAccount) -> list[tuple[str, str,
 
 
 def futures_items(
-    event: AccountEvent,
-    account: SimAccount,
-    instruments: dict[str, SimInstrument],
-    *,
-    decimal_sizes: bool,
-    is_cross: bool,
+    event: AccountEvent, account: SimAccount, venue: SimVenue, *, decimal_sizes: bool
 ) -> list[tuple[str, str, dict[str, Any]]]:
-    """The same for futures; ``is_cross``: margin mode of the event's contract."""
+    """The same for futures. A settlement at a delisting is told by its order and the closed position only."""
+    instruments = venue.instruments
     if isinstance(event, OrderEvent):
         order = event.order
         item = futures_rows.order_push(order, instruments[order.symbol], account, decimal_sizes)
@@ -57,6 +69,19 @@ def futures_items(
     if isinstance(event, PositionEvent):
         position = event.position
         row = instruments[position.symbol]
-        item = futures_rows.position_push(position, row, account, decimal_sizes=decimal_sizes, is_cross=is_cross)
+        liq_price = venue.liquidation_price(account, position)
+        item = futures_rows.position_push(position, row, account, decimal_sizes=decimal_sizes, liq_price=liq_price)
         return [("futures.positions", position.symbol, item)]
+    if isinstance(event, CloseEvent):
+        return [("futures.position_closes", event.close.symbol, closed_rows.close_push(event.close, account))]
+    if isinstance(event, ForcedEvent):
+        forced = event.close
+        row = instruments[forced.symbol]
+        if forced.kind == "liquidation":
+            item = closed_rows.liquidation_push(forced, row, account, decimal_sizes)
+            return [("futures.liquidates", forced.symbol, item)]
+        if forced.kind == "adl":
+            item = closed_rows.deleverage_push(forced, row, account, decimal_sizes)
+            return [("futures.auto_deleverages", forced.symbol, item)]
+        return []
     return [("futures.balances", "", futures_rows.balance_push(event, account))]

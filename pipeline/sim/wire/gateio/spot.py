@@ -15,6 +15,7 @@ from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.coins import coins
 from pipeline.sim.wire.gateio import candles
 from pipeline.sim.wire.gateio import spot_rows as rows
+from pipeline.sim.wire.gateio.account_modes import AccountModesApi
 from pipeline.sim.wire.gateio.api import DAY_S, MarketApi, Route, empty_list, page, span_ms, text_is_known, want_items
 from pipeline.sim.wire.gateio.formats import (
     TIF_OF,
@@ -48,6 +49,7 @@ class SpotApi(MarketApi):
         super().__init__(venue)
         self._futures = futures
         self._wallet = WalletApi(venue, futures)
+        self._modes = AccountModesApi(venue, futures)
 
     def routes(self) -> dict[tuple[str, str], Route]:
         spot = "/api/v4/spot"
@@ -66,7 +68,6 @@ class SpotApi(MarketApi):
             ("GET", "/api/v4/wallet/fee"): Route(self._fee, "fees"),
             ("GET", f"{spot}/fee"): Route(self._fee, "fees"),
             ("GET", f"{spot}/batch_fee"): Route(self._batch_fee, "fees"),
-            ("GET", "/api/v4/account/detail"): Route(self._detail, "other"),
             ("GET", f"{spot}/accounts"): Route(self._accounts, "balances"),
             ("POST", f"{spot}/orders"): Route(self.place, "place", True, 201),
             ("GET", f"{spot}/orders"): Route(self.orders, "finished_orders"),
@@ -81,7 +82,7 @@ class SpotApi(MarketApi):
             ("GET", f"{spot}/my_trades"): Route(self._my_trades, "trades"),
             ("POST", f"{spot}/countdown_cancel_all"): Route(self.set_countdown, "countdown"),
         }
-        return own | self._wallet.routes()
+        return own | self._wallet.routes() | self._modes.routes()
 
     def instrument(self, symbol: str) -> SimInstrument:
         found = self.venue.instruments.get(symbol)
@@ -146,16 +147,6 @@ class SpotApi(MarketApi):
         if len(wanted) > BATCH_FEE_MAX:
             raise GateError("INVALID_PARAM_VALUE", f"at most {BATCH_FEE_MAX} currency pairs")
         return {symbol: rows.fee_row(call.owner, self.instrument(symbol), None) for symbol in wanted}
-
-    async def _detail(self, call: ApiRequest) -> Any:
-        return {
-            "user_id": int(call.owner.uid),
-            "ip_whitelist": [],
-            "currency_pairs": [],
-            "tier": 0,
-            "key": {"mode": 1},
-            "copy_trading_role": 0,
-        }
 
     async def _accounts(self, call: ApiRequest) -> Any:
         wanted = call.text("currency")

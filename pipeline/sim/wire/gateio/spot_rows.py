@@ -12,13 +12,16 @@ from typing import Any
 from pipeline.model.enums import OrderKind, OrderSide, TradingStatus
 from pipeline.model.structs import CoinIdentity
 from pipeline.sim.exchange.accounts import SimAccount
+from pipeline.sim.exchange.decimals import PPM
 from pipeline.sim.exchange.events import BalanceEvent, MarketTrade
+from pipeline.sim.exchange.fees import POINTS
 from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.orders import OrderStatus, SimOrder, SimTrade
-from pipeline.sim.wire.gateio.formats import TIF_TEXT, ms_fraction, order_text, side_text
+from pipeline.sim.wire.gateio.formats import TIF_TEXT, ms_fraction, order_text, side_text, trade_text
 from pipeline.sim.wire.numbers import exact_text, fraction_digits, rate_text
 from pipeline.sim.wire.recent_trades import day_figures
 
+GT = "GT"
 _TRADE_STATUS = {
     TradingStatus.TRADING: "tradable",
     TradingStatus.BUY_ONLY: "buyable",
@@ -50,7 +53,7 @@ def pair_row(instrument: SimInstrument) -> dict[str, Any]:
         "trade_status": _TRADE_STATUS[instrument.status],
         "sell_start": 0,
         "buy_start": 0,
-        "delisting_time": 0,
+        "delisting_time": instrument.delisted_s,
         "type": "normal",
         "trade_url": f"https://www.gate.com/trade/{instrument.symbol}",
         "st_tag": False,
@@ -128,11 +131,11 @@ def order_row(order: SimOrder) -> dict[str, Any]:
         "avg_deal_price": exact_text(round(order.average_price, 12)) if order.filled_qty else "",
         "fee": exact_text(fee),
         "fee_currency": asset or received,
-        "point_fee": "0",
-        "gt_fee": "0",
+        "point_fee": exact_text(order.coin_fees.get(POINTS, Decimal(0))),
+        "gt_fee": exact_text(order.coin_fees.get(GT, Decimal(0))),
         "gt_maker_fee": "0",
         "gt_taker_fee": "0",
-        "gt_discount": False,
+        "gt_discount": GT in order.coin_fees,
         "rebated_fee": "0",
         "rebated_fee_currency": pair_quote,
         "finish_as": order.finish_as,
@@ -166,6 +169,10 @@ def order_push(order: SimOrder, event: str, uid: int, *, fees: bool) -> dict[str
     return row
 
 
+def _coin_fee(trade: SimTrade, coin: str) -> str:
+    return exact_text(trade.coin_fee) if trade.coin_asset == coin else "0"
+
+
 def trade_row(trade: SimTrade) -> dict[str, Any]:
     """GET /spot/my_trades."""
     return {
@@ -180,10 +187,10 @@ def trade_row(trade: SimTrade) -> dict[str, Any]:
         "price": exact_text(trade.price),
         "fee": exact_text(trade.fee),
         "fee_currency": trade.fee_asset,
-        "point_fee": "0",
-        "gt_fee": "0",
+        "point_fee": _coin_fee(trade, POINTS),
+        "gt_fee": _coin_fee(trade, GT),
         "sequence_id": str(trade.trade_id),
-        "text": trade.client_id or "apiv4",
+        "text": trade_text(trade),
         "amend_text": "-",
     }
 
@@ -201,13 +208,14 @@ def trade_push(trade: SimTrade, uid: int, *, fees: bool) -> dict[str, Any]:
         "amount": exact_text(trade.qty),
         "role": "maker" if trade.is_maker else "taker",
         "price": exact_text(trade.price),
-        "text": trade.client_id or "apiv4",
+        "text": trade_text(trade),
         "id_market": trade.trade_id,
         "amend_text": "-",
         "biz_info": "-",
     }
     if fees:
-        row |= {"fee": exact_text(trade.fee), "fee_currency": trade.fee_asset, "point_fee": "0", "gt_fee": "0"}
+        row |= {"fee": exact_text(trade.fee), "fee_currency": trade.fee_asset}
+        row |= {"point_fee": _coin_fee(trade, POINTS), "gt_fee": _coin_fee(trade, GT)}
     return row
 
 
@@ -216,7 +224,12 @@ def balance_row(asset: str, free: Decimal, locked: Decimal, update_id: int) -> d
     return {"currency": asset, "available": exact_text(free), "locked": exact_text(locked), "update_id": update_id}
 
 
-_CHANGE_TYPES = {"order-create": "order-create", "order-match": "order-match", "fee": "order-match"}
+_CHANGE_TYPES = {
+    "order-create": "order-create",
+    "order-match": "order-match",
+    "fee": "order-match",
+    "point-fee": "trade-fee-deduct",
+}
 
 
 def balance_push(event: BalanceEvent, account: SimAccount) -> dict[str, Any]:
@@ -236,15 +249,21 @@ def balance_push(event: BalanceEvent, account: SimAccount) -> dict[str, Any]:
     }
 
 
+def _discounted(fee_ppm: int, rate: Decimal | None) -> str:
+    return exact_text(Decimal(fee_ppm) * rate / PPM) if rate is not None else "0"
+
+
 def fee_row(account: SimAccount, spot: SimInstrument | None, futures: SimInstrument | None) -> dict[str, Any]:
-    """GET /wallet/fee: the account's own rates as fractions."""
+    """GET /wallet/fee: the account's own rates as fractions; ``gt_*`` where fees are paid in GT."""
+    deduction = account.fee_deduction
+    rate = deduction.rate if deduction is not None and deduction.enabled and deduction.coin == GT else None
     return {
         "user_id": int(account.uid),
         "taker_fee": rate_text(spot.taker_fee_ppm if spot else 2000),
         "maker_fee": rate_text(spot.maker_fee_ppm if spot else 2000),
-        "gt_discount": False,
-        "gt_taker_fee": "0",
-        "gt_maker_fee": "0",
+        "gt_discount": rate is not None,
+        "gt_taker_fee": _discounted(spot.taker_fee_ppm if spot else 2000, rate),
+        "gt_maker_fee": _discounted(spot.maker_fee_ppm if spot else 2000, rate),
         "loan_fee": "0.18",
         "point_type": "1",
         "futures_taker_fee": rate_text(futures.taker_fee_ppm if futures else 500),

@@ -13,14 +13,24 @@ from typing import Any
 from pipeline.model.structs import CoinIdentity
 from pipeline.sim.exchange.accounts import BookEntry, SimAccount
 from pipeline.sim.exchange.decimals import ZERO
+from pipeline.sim.exchange.fees import FeeDeduction
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.coins import coins
 from pipeline.sim.wire.gateio.api import DAY_S, Route, empty_list, page, span_ms
 from pipeline.sim.wire.gateio.formats import ApiRequest, GateError
+from pipeline.sim.wire.gateio.spot_rows import GT
 from pipeline.sim.wire.numbers import exact_text
 
 _SPAN_MAX_S = 30 * DAY_S
-_KINDS = {"deposit": "deposit", "withdraw": "withdraw", "order-match": "order_fill", "fee": "order_fee"}
+_KINDS = {
+    "deposit": "deposit",
+    "withdraw": "withdraw",
+    "order-match": "order_fill",
+    "fee": "order_fee",
+    "trade-fee-deduct": "order_fee",
+    "point-fee": "order_fee",
+}
+_CODES = {"order_fill": "101", "order_fee": "151"}  # those of money moved from outside are not known
 _ACCOUNTS = ("spot", "futures")
 
 
@@ -47,6 +57,7 @@ class WalletApi:
             ("GET", "/api/v4/spot/account_book"): Route(self._book, "account_book"),
             ("GET", "/api/v4/account/rate_limit"): Route(self._rate_limit, "other"),
             ("GET", "/api/v4/account/debit_fee"): Route(self._debit_fee, "other"),
+            ("POST", "/api/v4/account/debit_fee"): Route(self._set_debit_fee, "other"),
         }
 
     def _coin(self, name: str) -> CoinIdentity:
@@ -219,7 +230,17 @@ class WalletApi:
         return [{"tier": "1", "ratio": "0", "main_ratio": "0", "updated_at": str(call.now_ms // 1000)}]
 
     async def _debit_fee(self, call: ApiRequest) -> Any:
-        return {"enabled": False}
+        deduction = call.owner.fee_deduction
+        return {"enabled": deduction is not None and deduction.coin == GT and deduction.enabled}
+
+    async def _set_debit_fee(self, call: ApiRequest) -> Any:
+        """Switches fees in GT on or off, at the simulated price of a scenario (1 without one)."""
+        call.required("enabled")
+        deduction = call.owner.fee_deduction
+        if deduction is None or deduction.coin != GT:
+            deduction = call.owner.fee_deduction = FeeDeduction(coin=GT)
+        deduction.enabled = call.flag("enabled")
+        return {"enabled": deduction.enabled}
 
 
 def _book_row(entry: BookEntry) -> dict[str, Any]:
@@ -230,6 +251,7 @@ def _book_row(entry: BookEntry) -> dict[str, Any]:
         "change": exact_text(entry.change),
         "balance": exact_text(entry.balance),
         "type": _KINDS.get(entry.reason, "unknown"),
+        "code": _CODES.get(_KINDS.get(entry.reason, ""), ""),
         "text": str(entry.order_id) if entry.order_id else "",
     }
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from pipeline.sim.exchange.accounts import SimAccount
-from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, OrderEvent, PositionEvent
+from pipeline.sim.exchange.events import AccountEvent
 from pipeline.sim.exchange.faults import ORDER_OPERATIONS, RequestFaults
 from pipeline.sim.exchange.latency import NS_PER_S
 from pipeline.sim.wire.auth import AuthRefused, verify_gate_channel, verify_gate_login
@@ -223,14 +223,7 @@ class GateSession:
     def _items(self, event: AccountEvent, account: SimAccount) -> list[tuple[str, str, dict[str, Any]]]:
         if self._market.prefix == "spot":
             return private.spot_items(event, account)
-        symbol = _symbol_of(event)
-        return private.futures_items(
-            event,
-            account,
-            self._venue.instruments,
-            decimal_sizes=self._decimal_sizes,
-            is_cross=self._market.api.is_cross(account.uid, symbol),
-        )
+        return private.futures_items(event, account, self._venue, decimal_sizes=self._decimal_sizes)
 
     def _private_push(self, channel: str, item: dict[str, Any]) -> str:
         now_ms = self._venue.now_ms()
@@ -435,13 +428,3 @@ class _Answer:
             budget=self.budget,
         )
         session._sock.send(text)
-
-
-def _symbol_of(event: AccountEvent) -> str:
-    if isinstance(event, OrderEvent):
-        return event.order.symbol
-    if isinstance(event, PositionEvent):
-        return event.position.symbol
-    if isinstance(event, BalanceEvent):
-        return event.symbol
-    return event.trade.symbol

@@ -57,6 +57,7 @@ _REJECTS: dict[RejectReason, tuple[int, str]] = {
     RejectReason.PRICE_BAND: (30010, "no valid trade price"),
     RejectReason.NO_LIQUIDITY: (30010, "no valid trade price"),
     RejectReason.INSUFFICIENT_MARGIN: (10101, "Insufficient balance"),
+    RejectReason.WOULD_LIQUIDATE: (10101, "Insufficient balance"),
     RejectReason.POST_ONLY_WOULD_TAKE: (30041, "current order type can not place order"),
     RejectReason.FOK_NOT_FILLED: (30041, "current order type can not place order"),
     RejectReason.REDUCE_ONLY: (700004, "Parameter error"),
@@ -200,8 +201,8 @@ def trade_row(trade: SimTrade) -> dict[str, Any]:
         "price": exact_text(trade.price),
         "qty": exact_text(trade.qty),
         "quoteQty": exact_text(trade.quote),
-        "commission": exact_text(trade.fee),
-        "commissionAsset": trade.fee_asset,
+        "commission": exact_text(trade.coin_fee or trade.fee),
+        "commissionAsset": trade.coin_asset or trade.fee_asset,
         "time": trade.ts_ms,
         "isBuyer": trade.side is OrderSide.BUY,
         "isMaker": trade.is_maker,
@@ -219,7 +220,7 @@ def symbol_row(instrument: SimInstrument) -> dict[str, Any]:
     maximum = exact_text(instrument.max_notional or Decimal(2_000_000))
     return {
         "symbol": instrument.symbol,
-        "status": "2" if halted else "1",
+        "status": "3" if instrument.is_delisted else "2" if halted else "1",
         "baseAsset": instrument.base,
         "baseAssetPrecision": qty_digits,
         "quoteAsset": instrument.quote,

@@ -9,7 +9,7 @@ import hashlib
 from decimal import Decimal
 
 from pipeline.model.enums import OrderSide
-from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, OrderEvent, PositionEvent
+from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, OrderEvent, TradeEvent
 from pipeline.sim.exchange.orders import SimOrder, SimTrade
 from pipeline.sim.wire.mexc import formats
 from pipeline.sim.wire.mexc import push_frames as frames
@@ -25,6 +25,7 @@ _BALANCE_KINDS = {
     "order-match": b"ENTRUST",
     "order-cancel": b"ENTRUST_CANCEL",
     "fee": b"TRADE_FEE",
+    "trade-fee-deduct": b"TRADE_FEE",
     "deposit": b"DEPOSIT",
     "withdraw": b"WITHDRAW",
     "fund": b"CONTRACT_TRANSFER",
@@ -33,14 +34,14 @@ _BALANCE_KINDS = {
 
 
 def encode(event: AccountEvent) -> tuple[str, bytes] | None:
-    """(channel, frame) of one account event; None for what MEXC spot does not push (positions)."""
+    """(channel, frame) of one account event; None for what MEXC spot does not push (events of positions)."""
     if isinstance(event, OrderEvent):
         return ORDERS, _order_frame(event.order, event.ts_ms)
     if isinstance(event, BalanceEvent):
         return ACCOUNT, _balance_frame(event)
-    if isinstance(event, PositionEvent):
-        return None
-    return DEALS, _deal_frame(event.trade, event.ts_ms)
+    if isinstance(event, TradeEvent):
+        return DEALS, _deal_frame(event.trade, event.ts_ms)
+    return None
 
 
 def _bytes(value: Decimal) -> bytes:
@@ -92,8 +93,8 @@ def _deal_frame(trade: SimTrade, ts_ms: int) -> bytes:
         trade_id=formats.trade_id_text(trade.trade_id).encode(),
         client_id=trade.client_id.encode(),
         order_id=formats.order_id_text(trade.order_id).encode(),
-        fee=_bytes(trade.fee),
-        fee_asset=trade.fee_asset.encode(),
+        fee=_bytes(trade.coin_fee or trade.fee),
+        fee_asset=(trade.coin_asset or trade.fee_asset).encode(),
         time_ms=trade.ts_ms,
     )
     return frames.wrap(

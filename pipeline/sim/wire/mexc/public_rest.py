@@ -51,6 +51,7 @@ class MexcPublic:
             ("GET", f"{v3}/time"): Route(self._time, "time", 1),
             ("GET", f"{v3}/defaultSymbols"): Route(self._default_symbols, "instruments", 1),
             ("GET", f"{v3}/exchangeInfo"): Route(self._exchange_info, "instruments", 10),
+            ("GET", f"{v3}/symbol/offline"): Route(self._offline, "instruments", 1),
             ("GET", f"{v3}/depth"): Route(self._depth, "depth", 1),
             ("GET", f"{v3}/trades"): Route(self._trades, "public_trades", 5),
             ("GET", f"{v3}/historicalTrades"): Route(self._trades, "public_trades", 5),
@@ -63,6 +64,15 @@ class MexcPublic:
             ("GET", "/api/v1/contract/detail"): Route(self._no_contracts, "instruments", 1),
             ("GET", f"{v3}/selfSymbols"): Route(self._default_symbols, "instruments", 1, True),
         }
+
+    async def _offline(self, call: ApiRequest) -> Any:
+        """Announced ends of trading; the fields as a public client library reads them."""
+        rows = [
+            {"symbol": one.symbol, "status": "3" if one.is_delisted else "1", "offlineTime": one.delisted_s * 1000}
+            for one in self._venue.instruments.values()
+            if one.delisted_s
+        ]
+        return {"data": rows, "code": 0, "msg": "success", "timestamp": call.now_ms}
 
     async def _ping(self, call: ApiRequest) -> Any:
         return {}

@@ -13,6 +13,7 @@ import msgspec
 
 from pipeline.model.enums import OrderKind
 from pipeline.sim.exchange.accounts import BookEntry
+from pipeline.sim.exchange.fees import FeeDeduction
 from pipeline.sim.exchange.orders import SimOrder, SimOrderRequest, SimReject
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.coins import coins
@@ -52,6 +53,8 @@ class MexcSigned:
             ("GET", f"{v3}/myTrades"): Route(self._my_trades, "trades", 10, True),
             ("GET", f"{v3}/account"): Route(self._account, "balances", 10, True),
             ("GET", f"{v3}/tradeFee"): Route(self._trade_fee, "fees", 20, True),
+            ("GET", f"{v3}/mxDeduct/enable"): Route(self._deduct, "other", 1, True),
+            ("POST", f"{v3}/mxDeduct/enable"): Route(self._set_deduct, "other", 1, True),
             ("GET", f"{v3}/capital/config/getall"): Route(self._coins, "currencies", 10, True),
             ("GET", f"{v3}/capital/deposit/address"): Route(self._address, "currencies", 10, True),
             ("GET", f"{v3}/capital/deposit/hisrec"): Route(self._deposits, "account_book", 1, True),
@@ -232,6 +235,22 @@ class MexcSigned:
         maker, taker = instrument.maker_fee_ppm / 1_000_000, instrument.taker_fee_ppm / 1_000_000
         data = {"makerCommission": maker, "takerCommission": taker}
         return {"data": data, "code": 0, "msg": "success", "timestamp": call.now_ms}
+
+    def _deduct_reply(self, call: ApiRequest) -> Any:
+        deduction = call.owner.fee_deduction
+        data = {"mxDeductEnable": deduction is not None and deduction.enabled}
+        return {"data": data, "code": 0, "msg": "success", "timestamp": call.now_ms}
+
+    async def _deduct(self, call: ApiRequest) -> Any:
+        return self._deduct_reply(call)
+
+    async def _set_deduct(self, call: ApiRequest) -> Any:
+        """Switches fees in MX on or off, at the simulated price of a scenario (1 without one)."""
+        deduction = call.owner.fee_deduction
+        if deduction is None:
+            deduction = call.owner.fee_deduction = FeeDeduction(coin="MX", splits=False)
+        deduction.enabled = call.required("mxDeductEnable") == "true"
+        return self._deduct_reply(call)
 
     async def _coins(self, call: ApiRequest) -> Any:
         return formats.coin_rows(coins(self._venue))

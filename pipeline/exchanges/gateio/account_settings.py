@@ -1,0 +1,101 @@
+"""Gate.io USDT futures: position mode, account mode, margin mode and leverage, and the calls that set them.
+
+We count one position a contract, backed by its own (isolated) margin at one leverage. Two rows a contract (dual mode),
+one pot for several contracts (cross) or for spot and futures (unified account) mean other sums: then the venue is not
+traded, and the error names the call that mends it.
+
+*Source:* venues/accounts.md section 1; APIv4 "Futures": accounts (``position_mode``, older ``in_dual_mode``;
+``margin_mode`` 0 classic), positions (``leverage`` "0" or ``pos_margin_mode`` cross), set_position_mode,
+positions/{contract}/leverage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import NamedTuple
+
+import msgspec
+
+from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, maybe_number
+from pipeline.model.errors import AccountSettingsWrong
+
+FIX_DUAL = "POST /futures/usdt/set_position_mode?position_mode=single (no position and no order may be open)"
+FIX_UNIFIED = 'PUT /unified/unified_mode {"mode":"classic"} (no position and no order may be open)'
+UNKNOWN_CONTRACT = ("CONTRACT_NOT_FOUND", "CONTRACT_IN_DELISTING")  # no entry there anyway
+UNCHANGED = "NO_CHANGE"
+SINGLE = "single"
+
+
+class ContractSettings(NamedTuple):
+    """How a contract stands. ``leverage`` 0 = not reported."""
+
+    leverage: Decimal
+    is_cross: bool
+
+
+class _Modes(msgspec.Struct):
+    in_dual_mode: bool = False
+    position_mode: str = ""
+    margin_mode: int = 0
+
+
+class _Row(msgspec.Struct):
+    contract: str
+    mode: str = SINGLE
+    leverage: Maybe = ABSENT
+    lever: Maybe = ABSENT
+    pos_margin_mode: str = ""
+
+
+_modes = msgspec.json.Decoder(_Modes)
+_rows = msgspec.json.Decoder(list[_Row])
+
+
+def is_dual(venue: str, payload: bytes) -> bool:
+    """Whether GET /futures/usdt/accounts reports two positions a contract."""
+    row = decode(_modes, payload, venue, "futures/usdt/accounts")
+    return row.in_dual_mode or row.position_mode not in ("", SINGLE)
+
+
+def check_modes(venue: str, payload: bytes) -> None:
+    """Raises ``AccountSettingsWrong`` for a GET /futures/usdt/accounts in dual or unified mode."""
+    row = decode(_modes, payload, venue, "futures/usdt/accounts")
+    if is_dual(venue, payload):
+        raise wrong_mode(venue, row.position_mode or "dual")
+    if row.margin_mode != 0:
+        raise AccountSettingsWrong(
+            f"{venue}: account mode {row.margin_mode} is unified, wanted classic (0); fix: {FIX_UNIFIED}", venue=venue
+        )
+
+
+def wrong_mode(venue: str, mode: str) -> AccountSettingsWrong:
+    """The error of a row or an account that is not in single mode."""
+    return AccountSettingsWrong(f"{venue}: position mode {mode}, wanted single; fix: {FIX_DUAL}", venue=venue)
+
+
+def wrong_leverage(venue: str, symbol: str, leverage: Decimal, why: object) -> AccountSettingsWrong:
+    """The error of a contract that does not take the configured leverage."""
+    return AccountSettingsWrong(
+        f"{venue}: {symbol} is not isolated at leverage {leverage}: {why}; fix: POST "
+        f"/futures/usdt/positions/{symbol}/leverage?leverage={leverage}, or another detection.hedge.leverage",
+        venue=venue,
+    )
+
+
+def parse_settings(venue: str, payload: bytes) -> dict[str, ContractSettings]:
+    """Contracts of GET /futures/usdt/positions, flat ones included. Raises ``AccountSettingsWrong`` in dual mode."""
+    found: dict[str, ContractSettings] = {}
+    for row in decode(_rows, payload, venue, "positions"):
+        if row.mode != SINGLE:
+            raise wrong_mode(venue, row.mode)
+        leverage = maybe_number(row.leverage, venue) or Decimal(0)
+        is_cross = leverage == 0 or row.pos_margin_mode == "cross"
+        found[row.contract] = ContractSettings(maybe_number(row.lever, venue) or leverage, is_cross)
+    return found
+
+
+def to_set(symbols: Sequence[str], known: dict[str, ContractSettings], leverage: Decimal) -> list[str]:
+    """Contracts that are not known to be isolated at ``leverage``."""
+    wanted = ContractSettings(leverage, False)
+    return [symbol for symbol in symbols if known.get(symbol) != wanted]

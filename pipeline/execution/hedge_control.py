@@ -1,0 +1,192 @@
+"""Takes open hedges to their end: which exit is tried when, and what forbids it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+from decimal import Decimal
+from typing import NamedTuple, Protocol
+
+from pipeline.execution.core_context import CoreContext
+from pipeline.execution.events import Opportunity
+from pipeline.execution.hedge_watch import HedgeWatch, exit_key_of, side_of
+from pipeline.execution.hedges import HedgeExits
+from pipeline.execution.plan import Plan
+from pipeline.execution.positions import HedgeState, hedge_state
+from pipeline.execution.records import HedgeRecord
+from pipeline.model.structs import ZERO, InstrumentSpec
+
+LOOK_NS = 250_000_000  # a threshold also moves with time, without any update of a book
+
+
+class ExitDirection(NamedTuple):
+    """The direction of leaving for all hedges of one pair and side. ``qty``: base coins that are open."""
+
+    direction_key: int
+    threshold_milli_bps: int
+    side: int  # +1: the hedges are long spot
+    qty: Decimal
+    spot_venue: str
+    spot_symbol: str
+
+
+class ExitGate(Protocol):
+    """What an exit by choice asks of the gate."""
+
+    def resting(self, direction_key: int) -> bool:
+        """Whether the direction is in its pause after an operation."""
+
+    def has_budget_for(self, plan: Plan) -> bool:
+        """Whether the venues' budgets take the plan's orders."""
+
+    def last_fill(self, venue: str, symbol: str) -> tuple[int, int]:
+        """(receive mono ns, venue wall ms) of our last fill there; zeros: none."""
+
+
+class AccountDoubts(Protocol):
+    """What an exit asks of the comparison of accounts with the ledger."""
+
+    def questioned(self, venue: str, symbol: str) -> bool:
+        """Whether a position is waiting for a sweep that says what it is."""
+
+    def doubtful(self, spec: InstrumentSpec) -> str:
+        """Why nothing is to be decided about an instrument by choice; "" when its account agrees with the ledger."""
+
+
+class HedgeControl:
+    """One instance of the core. Exits that must be pass under halts and breakers, and wait for nothing but a session;
+    exits by choice wait for the core to be ready, for a futures venue without doubt, and for the order budget."""
+
+    def __init__(
+        self,
+        context: CoreContext,
+        gate: ExitGate,
+        *,
+        reconciled: Container[str],
+        ready: Callable[[], bool],
+        leave: Callable[[Plan, HedgeRecord], object],
+        account: AccountDoubts,
+    ) -> None:
+        """``reconciled``: venues whose sessions stand and whose past is known. ``leave``: carries a plan out."""
+        self._account = account
+        self._context = context
+        self._gate = gate
+        self._reconciled = reconciled
+        self._ready = ready
+        self._leave = leave
+        self._looked_mono_ns = 0
+        self.watch = HedgeWatch(context)
+        self.exits = HedgeExits(context, self.watch, gate.last_fill)
+
+    def tick(self) -> None:
+        """At every tick: models and readings, exits that must be; four times a second those by choice."""
+        self.watch.tick()
+        if self._context.ledger.hedges or self.exits.hard:
+            self.exits.tick()
+            self._leave_hard()
+        now_ns = self._context.now.mono_ns
+        if now_ns - self._looked_mono_ns >= LOOK_NS:
+            self._looked_mono_ns = now_ns
+            for hedge in self._at_rest():
+                self._leave_by_choice(hedge)
+
+    def hard_exit(self, hedge: HedgeRecord, reason: str) -> None:
+        """The hedge must leave, whole, at a bounded price (margin, a leg that is gone, a delisting): it begins now and
+        goes on at every tick until the hedge is closed."""
+        self.exits.hard_exit(hedge, reason)
+        self._leave_hard()
+
+    def is_exit(self, direction_key: int) -> bool:
+        """Whether trading that direction leaves an open hedge: the opposite opportunity on the same two instruments."""
+        instruments = self._context.instruments
+        return any(exit_key_of(hedge, instruments) == direction_key for hedge in self._context.ledger.hedges.values())
+
+    def states(self) -> list[HedgeState]:
+        """Every open hedge as an operator sees it, oldest first."""
+        return [
+            hedge_state(
+                hedge,
+                age_h=self.watch.age_h(hedge),
+                funding=sum(self.watch.funding_since_entry(hedge), ZERO),
+                reading=self.watch.readings.get(name),
+                leaving_because=self.exits.hard[name].reason if name in self.exits.hard else "",
+            )
+            for name, hedge in self._context.ledger.hedges.items()
+        ]
+
+    def exit_rows(self) -> list[ExitDirection]:
+        """What the detector is to look for: one row for each direction in which hedges may leave by choice now. What is
+        on its way out, or may not leave, has none."""
+        instruments = self._context.instruments
+        found: dict[int, ExitDirection] = {}
+        for hedge in self._at_rest():
+            reading = self.watch.readings.get(hedge.operation_id)
+            key = exit_key_of(hedge, instruments)
+            if (
+                key < 0
+                or reading is None
+                or reading.threshold_milli_bps is None
+                or hedge.operation_id in self.exits.hard
+            ):
+                continue
+            if not self.watch.may_choose(reading):
+                continue
+            qty = found[key].qty if key in found else ZERO
+            found[key] = ExitDirection(
+                key, reading.threshold_milli_bps, side_of(hedge), qty + hedge.qty, hedge.spot_venue, hedge.spot_symbol
+            )
+        return list(found.values())
+
+    def offered(self, opportunity: Opportunity) -> None:
+        """The detector saw the exit of a direction at or below its threshold: each hedge of it is judged on the books
+        of now, oldest first."""
+        if not opportunity.crc_ok:
+            self._context.alert(1, "malformed", "the exit of a hedge with a wrong checksum")
+            return
+        instruments = self._context.instruments
+        for hedge in self._at_rest():
+            if exit_key_of(hedge, instruments) == opportunity.direction_key:
+                self._leave_by_choice(hedge)
+
+    def _at_rest(self) -> list[HedgeRecord]:
+        """Open hedges that no operation is under way for, and whose position is not being looked up."""
+        ledger = self._context.ledger
+        closing = {o.record.closes for o in ledger.open_operations.values() if o.record.closes}
+        busy = closing | ledger.open_operations.keys()
+        return [
+            hedge
+            for name, hedge in ledger.hedges.items()
+            if name not in busy and not self._account.questioned(hedge.futures_venue, hedge.futures_symbol)
+        ]
+
+    def _in_doubt(self, hedge: HedgeRecord) -> bool:
+        """Whether the account of one of its legs differs from the ledger."""
+        legs = ((hedge.spot_venue, hedge.spot_symbol), (hedge.futures_venue, hedge.futures_symbol))
+        rows = (self._context.instruments.find(*leg) for leg in legs)
+        return any(row is not None and self._account.doubtful(row.spec) for row in rows)
+
+    def _leave_hard(self) -> None:
+        for hedge in self._at_rest() if self.exits.hard else ():
+            if hedge.operation_id not in self.exits.hard:
+                continue
+            missing = [name for name in (hedge.spot_venue, hedge.futures_venue) if name not in self._reconciled]
+            plan: Plan | str = f"{', '.join(missing)}: not connected, or not reconciled yet"
+            if not missing:
+                plan = self.exits.forced_plan(hedge, self.exits.bound_bps(hedge))
+            if isinstance(plan, str):
+                self.exits.say_why_not(hedge, plan)
+            else:
+                self._leave(plan, hedge)
+
+    def _leave_by_choice(self, hedge: HedgeRecord) -> None:
+        """Leaves, in part or whole, where the threshold says so and nothing speaks against it; a halt does not."""
+        if not self._ready() or hedge.operation_id in self.exits.hard:
+            return
+        if hedge.spot_venue not in self._reconciled or hedge.futures_venue not in self._reconciled:
+            return
+        if self._in_doubt(hedge):
+            return
+        plan = self.exits.chosen_plan(hedge)
+        if isinstance(plan, str) or self._gate.resting(plan.opportunity.direction_key):
+            return
+        if self._gate.has_budget_for(plan):
+            self._leave(plan, hedge)

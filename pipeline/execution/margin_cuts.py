@@ -1,0 +1,109 @@
+"""Plans that take a part of a hedge, or all of it, off both legs at once because its margin runs short.
+
+Such an exit is not a choice: age and profit of the books do not decide, only that they are alive and that the price is
+bounded. What the visible books hold within that bound is the most that one plan takes.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from pipeline.execution.core_context import CoreContext
+from pipeline.execution.events import BookView, Opportunity
+from pipeline.execution.market import (
+    average_price,
+    best_price,
+    bounded_price,
+    depth_within,
+    is_tradable_qty,
+    reservation,
+    tradable,
+)
+from pipeline.execution.plan import Plan, PlannedLeg
+from pipeline.execution.records import HedgeRecord
+from pipeline.model.enums import InstrumentKind, OpportunityType, OrderSide
+from pipeline.model.fixedpoint import from_fp, quantize_down, quantize_up, to_fp_ceil, to_fp_floor
+from pipeline.model.instruments import InstrumentRow
+from pipeline.model.structs import ZERO
+
+
+def cut_plan(context: CoreContext, hedge: HedgeRecord, qty: Decimal, slippage_bps: Decimal) -> Plan | str:
+    """Closes ``qty`` base coins of ``hedge`` (rounded up to a lot, at most all of it) on both legs, futures first.
+
+    ``slippage_bps``: how far from the best price each leg may go. A text: why there is no such plan now.
+    """
+    futures = context.instruments.find(hedge.futures_venue, hedge.futures_symbol)
+    spot = context.instruments.find(hedge.spot_venue, hedge.spot_symbol)
+    if spot is None or futures is None:
+        return f"{hedge.base}: an instrument of the hedge is not in the catalogue"
+    spot_side = OrderSide(-int(hedge.spot_side))
+    sides = ((futures, hedge.spot_side), (spot, spot_side))
+    lot = max(spot.spec.lot, futures.spec.lot)
+    wanted = min(quantize_up(qty, lot), quantize_down(hedge.qty, lot))
+    views: list[BookView] = []
+    for row, side in sides:
+        view = _book(context, row)
+        if view is None:
+            return f"{row.spec.venue} {row.spec.symbol}: no live book"
+        best = best_price(view, side, row)
+        if best is None:
+            return f"{row.spec.venue} {row.spec.symbol}: no price for a {side.name.lower()}"
+        limit = bounded_price(best, side, slippage_bps, row.spec.tick)
+        wanted = min(wanted, quantize_down(_depth(view, side, limit, row), lot))
+        views.append(view)
+    legs: list[PlannedLeg] = []
+    for (row, side), view in zip(sides, views, strict=True):
+        leg = _leg(context, row, side, wanted, view, slippage_bps)
+        if leg is None:
+            return f"{row.spec.venue} {row.spec.symbol}: {wanted} is less than the venue takes"
+        legs.append(leg)
+    return _plan(context, hedge, spot, legs)
+
+
+def _plan(context: CoreContext, hedge: HedgeRecord, spot: InstrumentRow, legs: list[PlannedLeg]) -> Plan:
+    operation, now_ns = context.ledger.operations[hedge.operation_id], context.now.mono_ns
+    opportunity = Opportunity(
+        opportunity_id=0,
+        type=int(OpportunityType.SPOT_FUTURES_HEDGE),
+        pair_id=spot.pair_id,
+        detect_mono_ns=now_ns,
+        trigger_recv_mono_ns=0,
+        trigger_publish_mono_ns=0,
+        edge_bps=0.0,
+        entry_edge_bps=0.0,
+        profit_quote=0.0,
+        trigger_instrument=spot.instrument_id,
+        direction_key=-1 - operation.record.direction_key,
+        legs=(),
+        dequeued_mono_ns=now_ns,
+        manual=True,
+    )
+    outlay = legs[-1].qty * legs[-1].average
+    return Plan(opportunity, OpportunityType.SPOT_FUTURES_HEDGE, spot.spec.pair, legs, 0.0, outlay)
+
+
+def _book(context: CoreContext, row: InstrumentRow) -> BookView | None:
+    """The book, unless it may not be traded on or its feed is dead."""
+    view = context.market.book(row.instrument_id)
+    if view is None or not tradable(view, row):
+        return None
+    limit_ns = context.config.detection.dead_after_ms * 1_000_000
+    return view if context.now.mono_ns - view.proof_mono_ns <= limit_ns else None
+
+
+def _depth(view: BookView, side: OrderSide, limit: Decimal, row: InstrumentRow) -> Decimal:
+    rounded = to_fp_floor if side is OrderSide.BUY else to_fp_ceil
+    return from_fp(depth_within(view, side, rounded(limit, row.price_exp)), row.qty_exp)
+
+
+def _leg(
+    context: CoreContext, row: InstrumentRow, side: OrderSide, qty: Decimal, view: BookView, slippage_bps: Decimal
+) -> PlannedLeg | None:
+    best, average = best_price(view, side, row), average_price(view, side, qty, row)
+    if best is None or average is None or not is_tradable_qty(row, qty, best):
+        return None
+    limit = bounded_price(best, side, slippage_bps, row.spec.tick)
+    asset, amount = reservation(row, side, qty, limit, context.config.detection.hedge.leverage)
+    if row.spec.kind is InstrumentKind.PERPETUAL:
+        amount = ZERO  # closing needs no margin
+    return PlannedLeg(row, side, qty, limit, best, average, asset, amount, view)

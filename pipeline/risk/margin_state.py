@@ -1,0 +1,191 @@
+"""Margin of our futures positions as the venues report it, checked by our own formula; what it says of new entries.
+
+A position's distance is how far its mark price may move before it is liquidated, as a fraction of the mark. The nearer
+of the venue's and our own liquidation price counts. Prices and money in quote, quantities in base coins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from pipeline.economics.margin import Tier, disagree, distance, distance_of, liquidation_price
+from pipeline.execution.balances import BalanceMonitor
+from pipeline.execution.core_context import CoreContext
+from pipeline.execution.market import PPM
+from pipeline.execution.plan import Plan, PlannedLeg, Rejected
+from pipeline.model.enums import InstrumentKind, OrderSide, Refusal
+from pipeline.model.instruments import InstrumentRow
+from pipeline.model.structs import ZERO, Position
+
+ONE = Decimal(1)
+INFINITY = Decimal("Infinity")
+MAINTENANCE_ASSUMED = Decimal("0.01")  # of a contract on which we hold nothing: its row is not read
+Key = tuple[str, str]  # venue and symbol
+
+
+@dataclass(frozen=True, slots=True)
+class MarginReading:
+    """One position at its last account reading. ``side``: +1 long, -1 short; ``required``: maintenance margin and taker
+    fee, as a fraction of the notional at mark."""
+
+    position: Position
+    side: int
+    required: Decimal
+    own_liquidation: Decimal | None
+    distance: Decimal
+
+    @property
+    def value(self) -> Decimal:
+        """Notional at mark."""
+        return abs(self.position.qty) * self.position.mark_price
+
+    @property
+    def equity(self) -> Decimal:
+        """Margin and unrealised profit at mark."""
+        gained = self.position.qty * (self.position.mark_price - self.position.entry_price)
+        return self.position.margin + gained
+
+    def shortfall(self, target: Decimal) -> Decimal:
+        """Margin to add so that the distance becomes ``target``; 0 where it is that large."""
+        return max(ZERO, self.value * ratio_for(target, self.side, self.required) - self.equity)
+
+
+def ratio_for(target: Decimal, side: int, required: Decimal) -> Decimal:
+    """Equity over notional at which the distance is ``target`` (the inverse of ``economics.margin.distance_of``)."""
+    return target * (ONE - side * required) + required
+
+
+class MarginState:
+    """Keeps the positions of the last account readings and judges by them. One per core."""
+
+    def __init__(self, context: CoreContext, balances: BalanceMonitor) -> None:
+        self._context = context
+        self._balances = balances
+        self.readings: dict[Key, MarginReading] = {}
+        self.marks: dict[Key, Decimal] = {}  # mark price of each contract that we hold, as its venue reported it
+        self._exact_only: frozenset[Key] | None = None
+        self.doubted: dict[Key, str] = {}  # contracts whose liquidation price we and the venue compute differently
+
+    # --- readings ---
+
+    def update(self, positions: Iterable[Position], venues: Iterable[str]) -> None:
+        """Complete position lists of ``venues``, by REST; contracts that they leave out are flat."""
+        fresh = set(venues)
+        self._exact_only = None
+        self.readings = {key: reading for key, reading in self.readings.items() if key[0] not in fresh}
+        self.marks = {key: mark for key, mark in self.marks.items() if key[0] not in fresh}
+        held: set[Key] = set()
+        for position in positions:
+            key = (position.venue, position.symbol)
+            row = self._context.instruments.find(*key)
+            if position.venue not in fresh or not position.qty or not position.mark_price or row is None:
+                continue
+            self.marks[key] = position.mark_price
+            if position.margin <= 0 and not position.liquidation_price:
+                continue  # this venue reports no margin (paper accounts): nothing to watch
+            held.add(key)
+            self.readings[key] = self._read(position, row)
+            self._compare(key)
+        for key in [key for key in self.doubted if key[0] in fresh and key not in held]:
+            del self.doubted[key]
+
+    def _read(self, position: Position, row: InstrumentRow) -> MarginReading:
+        side = 1 if position.qty > 0 else -1
+        qty, mark = abs(position.qty), position.mark_price
+        rate, fee = position.maintenance_rate or MAINTENANCE_ASSUMED, row.spec.taker_fee_ppm / PPM
+        kept = position.maintenance_margin
+        deduction = ZERO if kept is None else max(ZERO, rate * qty * mark - kept)
+        required = rate + fee - deduction / (qty * mark)
+        own: Decimal | None = None
+        nearest = INFINITY
+        if position.margin > 0:
+            tiers = (Tier(INFINITY, rate, deduction),)
+            own = liquidation_price(side, qty, position.entry_price, position.margin, tiers, fee)
+            nearest = distance(side, mark, own)
+        if position.liquidation_price:
+            nearest = min(nearest, distance(side, mark, position.liquidation_price))
+        return MarginReading(position, side, required, own, nearest)
+
+    def _compare(self, key: Key) -> None:
+        """Entries stop where our liquidation price and the venue's differ: a tier or a mode is misread."""
+        reading = self.readings[key]
+        told, own = reading.position.liquidation_price, reading.own_liquidation
+        if told is None or reading.position.margin <= 0 or not disagree(own, told or None):
+            self.doubted.pop(key, None)
+            return
+        text = f"liquidation price {told} by the venue, {own} by our formula: tier or margin mode is misread"
+        if key not in self.doubted:
+            self._context.alert(2, "margin", f"{key[0]} {key[1]}: {text}")
+        self.doubted[key] = text
+
+    # --- entries ---
+
+    @property
+    def target(self) -> Decimal:
+        """The distance that an entry must leave, as a fraction."""
+        return self._context.config.detection.hedge.margin.target_pct / 100
+
+    def shortfall(self, venue: str) -> Decimal:
+        """Margin that the positions on a venue lack for the target distance."""
+        target = self.target
+        return sum((r.shortfall(target) for key, r in self.readings.items() if key[0] == venue), ZERO)
+
+    def entry_refusal(self, plan: Plan) -> Rejected | None:
+        """Refuses an entry that would leave less than the target distance, free balance of the venue counted."""
+        for leg in plan.legs:
+            if leg.row.spec.kind is InstrumentKind.PERPETUAL:
+                refused = self._leg_refusal(leg, plan)
+                if refused is not None:
+                    return refused
+        return None
+
+    def _leg_refusal(self, leg: PlannedLeg, plan: Plan) -> Rejected | None:
+        spec, side = leg.row.spec, int(leg.side)
+        key = (spec.venue, spec.symbol)
+        if key in self.doubted:
+            return Rejected(Refusal.MARGIN_LIMIT, f"{spec.venue} {spec.symbol}: {self.doubted[key]}")
+        required = self._required(leg.row)
+        held = self.readings.get(key)
+        leverage = self._context.config.detection.hedge.leverage
+        value, equity = leg.qty * leg.limit, leg.qty * leg.limit / leverage
+        others = self.shortfall(spec.venue)
+        if held is not None and held.side == side:
+            others -= held.shortfall(self.target)
+            value, equity = value + held.value, equity + held.equity
+        elif held is not None and leg.qty <= abs(held.position.qty):
+            return None  # the position shrinks
+        lacks = max(ZERO, value * ratio_for(self.target, side, required) - equity) + others
+        balance = (spec.venue, spec.quote)
+        taken = sum((amount for venue, asset, amount in plan.needs() if (venue, asset) == balance), ZERO)
+        free = self._balances.usable(*balance) - taken
+        if lacks and not lacks <= free:
+            left = distance_of(side, ONE, value, equity, value, required)
+            text = f"{left:.2%} to liquidation with this entry, {lacks:.2f} {spec.quote} short of {self.target:.0%}"
+            return Rejected(Refusal.MARGIN_LIMIT, f"{spec.venue} {spec.symbol}: {text}, {free:.2f} free")
+        return None
+
+    def _required(self, row: InstrumentRow) -> Decimal:
+        held = self.readings.get((row.spec.venue, row.spec.symbol))
+        return held.required if held is not None else MAINTENANCE_ASSUMED + row.spec.taker_fee_ppm / PPM
+
+    def exact_only(self) -> frozenset[Key]:
+        """Contracts on which an entry needs more than its own margin (free balance, a look at other positions): the
+        exact path judges them. Computed anew after each account reading and :meth:`reconfigured`."""
+        if self._exact_only is None:
+            self._exact_only = frozenset(
+                (row.spec.venue, row.spec.symbol) for row in self._context.instruments if self._for_exact_path(row)
+            )
+        return self._exact_only
+
+    def reconfigured(self) -> None:
+        """The configuration or the catalogue has changed."""
+        self._exact_only = None
+
+    def _for_exact_path(self, row: InstrumentRow) -> bool:
+        if row.spec.kind is not InstrumentKind.PERPETUAL:
+            return False
+        leverage, required = self._context.config.detection.hedge.leverage, self._required(row)
+        enough = all(not ONE / leverage < ratio_for(self.target, int(side), required) for side in OrderSide)
+        return not enough or (row.spec.venue, row.spec.symbol) in self.doubted or self.shortfall(row.spec.venue) > 0

@@ -1,0 +1,198 @@
+"""Whether the engine may take new risk, and every reason why not, with the command that solves it.
+
+This file has the words (``Reason``, ``TradeState``) and the reasons that only the executor knows: breakers, held
+recoveries, reducing, venues, inventory, journal, lease. ``workers/tradable.py`` adds those of processes, feeds,
+halt and disk; every view, command and alert shows the union and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum, StrEnum
+
+import msgspec
+
+from pipeline.core import ExecutionCore
+from pipeline.execution.ledger import Ledger
+from pipeline.execution.market import mid_price
+from pipeline.model.enums import InstrumentKind
+from pipeline.model.instruments import InstrumentRow
+from pipeline.model.structs import ZERO
+from pipeline.risk.breakers import solve, stops_everything
+from pipeline.risk.gate import INTENT_BYTES, REPAIR_HEADROOM
+
+RESUME = "arb resume --reason R"
+LOOK = "arb status"
+
+
+class TradeState(StrEnum):
+    """The one answer."""
+
+    READY = "ready"  # new risk is taken wherever an opportunity is
+    DEGRADED = "degraded"  # new risk is taken, but not everywhere
+    STOPPED = "stopped"  # no new risk is taken
+    HALTED = "halted"  # an operator or the supervisor has latched the halt
+
+
+class Effect(IntEnum):
+    """What a reason does to trading."""
+
+    NOTE = 0  # worth knowing; what it concerns comes and goes by itself
+    DEGRADES = 1
+    STOPS = 2
+    HALTS = 3
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
+    """Why the engine takes no new risk, or not everywhere. ``since_wall_ns`` 0: not known."""
+
+    what: str
+    solve: str
+    effect: Effect
+    since_wall_ns: int = 0
+
+
+def state_of(reasons: Iterable[Reason]) -> TradeState:
+    """The answer that follows from all reasons."""
+    worst = max((reason.effect for reason in reasons), default=Effect.NOTE)
+    return (TradeState.READY, TradeState.DEGRADED, TradeState.STOPPED, TradeState.HALTED)[worst]
+
+
+def ledger_reasons(ledger: Ledger) -> list[Reason]:
+    """Reasons that stand in the journal and so outlive the executor: breakers and recoveries."""
+    found = [
+        Reason(
+            what=f"breaker {name}: {text}",
+            solve=solve(name),
+            effect=Effect.STOPS if stops_everything(name) else Effect.DEGRADES,
+            since_wall_ns=ledger.since_wall_ns.get(name, 0),
+        )
+        for name, text in sorted(ledger.breakers.items())
+    ]
+    for record in ledger.recoveries.values():
+        since = ledger.since_wall_ns.get(record.recovery_id, 0)
+        if record.state == "waiting_approval":
+            found.append(
+                Reason(
+                    what=f"recovery {record.recovery_id} waits for an operator: {record.reason}",
+                    solve=f"arb recoveries --approve {record.recovery_id} (or --cancel {record.recovery_id})",
+                    effect=Effect.DEGRADES,
+                    since_wall_ns=since,
+                )
+            )
+        elif record.state == "cancelled" and record.operation_id in ledger.open_operations:
+            found.append(
+                Reason(
+                    what=f"recovery {record.recovery_id} was taken over by an operator: {record.reason}",
+                    solve=f"arb recoveries --approve {record.recovery_id} hands it back",
+                    effect=Effect.NOTE,
+                    since_wall_ns=since,
+                )
+            )
+    return found
+
+
+def executor_reasons(core: ExecutionCore, cover: InventoryCover | None = None) -> list[Reason]:
+    """Every reason that the executor knows, at ``core.context.now``; those of inventory where it was looked at."""
+    gate, recovery, context = core.risk.gate, core.recovery, core.context
+    found = ledger_reasons(core.ledger)
+    found += [
+        Reason(what=text, solve=f"arb recoveries --approve r{operation_id}", effect=Effect.DEGRADES)
+        for operation_id, text in recovery.unproved.items()
+    ]
+    if core.stopping:
+        found.append(Reason(what="the executor is stopping", solve="arb up", effect=Effect.STOPS))
+    elif not recovery.ready():
+        what = "the venues are not reconciled yet"
+        found.append(Reason(what=what, solve=f"{LOOK} (it ends by itself)", effect=Effect.STOPS))
+    if gate.reducing:
+        what = f"reducing: {gate.reducing} is not repaired yet"
+        found.append(Reason(what=what, solve="arb recoveries (it ends with the repair)", effect=Effect.STOPS))
+    if not context.now.mono_ns < context.halt.lease_expiry_mono_ns():
+        what = "no lease: the guard grants none"
+        found.append(Reason(what=what, solve=f"{LOOK} shows the guard; {RESUME} revives it", effect=Effect.STOPS))
+    if not context.journal.has_room(INTENT_BYTES):
+        what = "the journal has no room for an intent"
+        found.append(Reason(what=what, solve="free space where the state folder lies", effect=Effect.STOPS))
+    return found + _venue_reasons(core) + ([] if cover is None else cover.reasons())
+
+
+def _venue_reasons(core: ExecutionCore) -> list[Reason]:
+    """Venues that take no order: away, not reconciled, or their request budget is used up for now."""
+    venues = sorted({row.spec.venue for row in core.context.instruments})
+    away = [v for v in venues if not core.balances.session_up(v) or v not in core.recovery]
+    paused = [v for v in venues if v not in away and not core.risk.gate.has_budget(v, 1 + REPAIR_HEADROOM)]
+    left = len(venues) - len(away)
+    found = [
+        Reason(
+            what=f"venue {venue}: "
+            + ("not reconciled" if core.balances.session_up(venue) else "no order entry, private stream down"),
+            solve=f"{LOOK} (it connects again by itself); `arb logs` of its key or network where it does not",
+            effect=Effect.DEGRADES if left > 1 else Effect.STOPS,
+        )
+        for venue in away
+    ]
+    all_paused = bool(paused) and left - len(paused) < 1
+    return found + [
+        Reason(
+            what=f"venue {venue}: paused by its request limit",
+            solve="it ends by itself",
+            effect=Effect.STOPS if all_paused else Effect.NOTE,
+        )
+        for venue in paused
+    ]
+
+
+class InventoryCover:
+    """Which instruments the balances cover, looked at a few at a time so that no look is long."""
+
+    def __init__(self, core: ExecutionCore) -> None:
+        self._core = core
+        self._known: dict[int, tuple[bool, bool]] = {}  # instrument -> whether the smallest buy, sell is covered
+
+    def look(self, rows: Iterable[InstrumentRow]) -> None:
+        """Look at these instruments."""
+        for row in rows:
+            self._known[row.instrument_id] = _affordable(self._core, row)
+
+    def reasons(self) -> list[Reason]:
+        """Directions that no balance covers: a note each, and a stop where no direction of any pair is left. Nothing
+        before every instrument was looked at."""
+        rows = [row for row in self._core.context.instruments if row.tradable_pair]
+        if not self._core.ready or any(row.instrument_id not in self._known for row in rows):
+            return []
+        buyers: dict[int, set[str]] = {}
+        sellers: dict[int, set[str]] = {}
+        empty: set[str] = set()
+        for row in rows:
+            buys, sells = self._known[row.instrument_id]
+            spec = row.spec
+            if buys:
+                buyers.setdefault(row.pair_id, set()).add(spec.venue)
+            else:
+                empty.add(f"{spec.venue}: too little {spec.quote} to buy {spec.base}")
+            if sells:
+                sellers.setdefault(row.pair_id, set()).add(spec.venue)
+            elif spec.kind is InstrumentKind.SPOT:
+                empty.add(f"{spec.venue}: too little {spec.base} to sell")
+        covered = any(buy != sell for pair in buyers for buy in buyers[pair] for sell in sellers.get(pair, ()))
+        if rows and not covered:
+            what = "no direction of any pair is covered by balances: " + "; ".join(sorted(empty))
+            how = "arb balance; move coins or quote between the venues"
+            return [Reason(what=what[:400], solve=how, effect=Effect.STOPS)]
+        return [Reason(what=text, solve="arb balance", effect=Effect.NOTE) for text in sorted(empty)]
+
+
+def _affordable(core: ExecutionCore, row: InstrumentRow) -> tuple[bool, bool]:
+    """Whether the balances cover the smallest buy and the smallest sell of an instrument. Reservations are left out:
+    they come and go with every operation."""
+    spec, leverage = row.spec, core.config.detection.hedge.leverage
+    view = None if spec.reference_price else core.context.market.book(row.instrument_id)
+    price = spec.reference_price or (mid_price(view, row) if view is not None else None) or ZERO
+    least_quote = max(spec.min_notional, spec.min_qty * price)
+    quote = core.balances.get_balance(spec.venue, spec.quote) or ZERO
+    if spec.kind is InstrumentKind.PERPETUAL:
+        covered = quote * leverage >= least_quote and quote > 0
+        return covered, covered
+    base = core.balances.get_balance(spec.venue, spec.base) or ZERO
+    return quote >= least_quote and quote > 0, base >= spec.min_qty and base * price >= spec.min_notional and base > 0

@@ -1,0 +1,125 @@
+"""Inside the container: simulated venues, the engine's units, one kill; what was seen goes into a file as JSON.
+
+Started by tests/worlds/booted_container.py with systemd as process 1. What systemctl and ``arb status`` say is looked
+at, nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.worlds.waiting import until
+from workers.credentials import store_credentials
+from workers.demo.demo import keys_of
+from workers.demo.simulator import SimulatorProcess
+
+UNITS = "/etc/systemd/system"
+PROCESSES = ("supervisor", "guard", "recorder", "poller", "executor", "detector")
+PYTHON = "/opt/arb/.venv/bin/python"
+
+
+def run(*command: str, check: bool = True) -> str:
+    """Output of a command."""
+    return subprocess.run(command, check=check, capture_output=True, text=True).stdout.strip()
+
+
+def show(unit: str, name: str) -> str:
+    """A property of a unit."""
+    return run("systemctl", "show", "--value", "-p", name, unit)
+
+
+def status() -> dict[str, Any]:
+    """``arb status --json`` as the engine's user; {} while it cannot say anything."""
+    environment = ["env", "ARB_STATE_DIR=/var/lib/arb", "ARB_CACHE_DIR=/var/cache/arb"]
+    command = [
+        "runuser",
+        "-u",
+        "arb",
+        "--",
+        *environment,
+        PYTHON,
+        "-m",
+        "workers",
+        "status",
+        "--instance",
+        "main",
+        "--json",
+    ]
+    text = run(*command, check=False)
+    found: dict[str, Any] = json.loads(text) if text.startswith("{") else {}
+    return found
+
+
+def completed() -> int:
+    """Operations that the running engine has completed."""
+    return int(status().get("orders", {}).get("operations.completed", 0))
+
+
+def drive() -> dict[str, Any]:
+    """Starts the target, waits for operations, kills the executor, waits again, stops: what was seen."""
+    run("ldconfig")
+    run("systemd-sysusers")
+    Path("/etc/arb").mkdir(exist_ok=True)
+    simulator = SimulatorProcess(seed=1, scenario="demo", log=Path("/opt/simulator.log"))
+    fields = simulator.wait_ready()
+    config = {**fields.pop("engine_config"), "engine_name": "main"}
+    Path("/etc/arb/main.yaml").write_text(yaml.safe_dump(config))
+    for exchange, key in keys_of(fields["venues"]).items():
+        store_credentials("main", exchange, key)
+    Path("/var/cache/arb").mkdir(exist_ok=True)
+    for folder in ("/var/lib/arb", "/var/cache/arb"):
+        run("chown", "-R", "arb:arb", folder)
+    run(PYTHON, "-m", "workers.control_plane.systemd_units", "--config", "/etc/arb/main.yaml", "--out", UNITS)
+    run("systemctl", "daemon-reload")
+    units = [f"arb-{process}@main.service" for process in PROCESSES]
+    units += [f"arb-feed@main:{exchange}.service" for exchange in config["exchanges"]]
+    run("systemctl", "start", "arb@main.target")
+    until(lambda: all(show(unit, "ActiveState") == "active" for unit in units), "every unit active")
+    seen: dict[str, Any] = {
+        "units": units,
+        "uids": sorted({run("stat", "-c", "%U", f"/proc/{show(u, 'MainPID')}") for u in units}),
+    }
+    until(lambda: completed() > 0, "an operation")
+    before = show("arb-executor@main.service", "MainPID")
+    run("systemctl", "kill", "-s", "KILL", "arb-executor@main.service")
+    until(
+        lambda: (
+            show("arb-executor@main.service", "MainPID") not in ("0", before)
+            and show("arb-executor@main.service", "ActiveState") == "active"
+        ),
+        "the executor's return",
+    )
+    seen["restarts"] = {unit: int(show(unit, "NRestarts")) for unit in units}
+    again = completed()
+    until(lambda: completed() > again, "an operation after the kill")
+    seen["state"] = status()["state"]
+    run("systemctl", "stop", "arb@main.target")
+    until(lambda: all(show(unit, "ActiveState") in ("inactive", "failed") for unit in units), "every unit stopped")
+    seen["ends"] = {unit: show(unit, "Result") for unit in units}
+    seen["segments"] = [path.name for path in Path("/dev/shm").glob("arb.main.*")]
+    simulator.stop()
+    return seen
+
+
+def main() -> int:
+    """Writes the result to the file named by the argument; 1 when something did not come true."""
+    out = Path(sys.argv[1])
+    try:
+        out.write_text(json.dumps(drive()))
+    except BaseException:  # noqa: BLE001  (the outermost frame: the container's end is the only way out)
+        traceback.print_exc()
+        print(run("systemctl", "--no-pager", "list-units", "arb*", "--all", check=False))
+        print(run("journalctl", "--no-pager", "-n", "80", check=False))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""The unit files under a real systemd: an instance starts, trades, loses its executor, trades again and stops."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from shm.sources import cache_root
+from tests.worlds.booted_container import Container, missing
+
+pytestmark = [pytest.mark.host, pytest.mark.skipif(bool(missing()), reason=missing() or "can boot")]
+
+
+def test_an_instance_of_units_boots_survives_a_kill_and_stops(tmp_path: Path) -> None:
+    container = Container(tmp_path)
+    try:
+        if container.refused:
+            pytest.skip(f"no overlay here: {container.refused}")
+        container.install(cache_root())
+        text = container.boot()
+        assert text, container.log()
+        seen = json.loads(text)
+    finally:
+        container.close()
+    assert seen["uids"] == ["arb"]
+    assert seen["state"] == "ready"
+    executor = "arb-executor@main.service"
+    assert seen["restarts"] == {unit: int(unit == executor) for unit in seen["units"]}
+    assert seen["ends"] == dict.fromkeys(seen["units"], "success")

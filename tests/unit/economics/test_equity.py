@@ -1,0 +1,85 @@
+"""Equity, the day's P&L and hedging: worked cases, and the identities that must hold for any numbers."""
+
+from __future__ import annotations
+
+import random
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+
+from pipeline.economics.equity import (
+    Hedging,
+    PerpetualHolding,
+    daily_pnl,
+    equity,
+    hedging,
+    index_marks,
+    transfers_value,
+)
+
+D = Decimal
+
+
+def test_the_index_is_the_median_so_that_one_venue_moves_nothing() -> None:
+    marks = index_marks([("BTC", D(100)), ("BTC", D(101)), ("BTC", D(150)), ("ETH", D(10)), ("ETH", D(12))])
+    assert marks == {"BTC": D(101), "ETH": D(11)}
+    assert index_marks([("BTC", D(0)), ("BTC", D(-1))]) == {}, "what is no price is no mark"
+
+
+def test_a_lasting_difference_between_venues_is_no_profit() -> None:
+    """Coins bought at the cheap venue are worth the index, wherever they lie."""
+    marks = {**index_marks([("BTC", D(100)), ("BTC", D(102))]), "USDT": D(1)}
+    before = equity({"USDT": D(1000), "BTC": D(5)}, [], marks)
+    after = equity({"USDT": D(1000) - 100, "BTC": D(6)}, [], marks)
+    assert after.value - before.value == 1, "the edge to the index, not the 2 between the venues"
+
+
+def test_a_hedge_counts_its_perpetual_at_the_venues_mark() -> None:
+    marks = {"BTC": D(110), "USDT": D(1)}
+    short = PerpetualHolding("BTC", "USDT", D(-1), D("100.35"), D("110.1"))
+    worth = equity({"USDT": D(900), "BTC": D(1)}, [short], marks)
+    assert short.unrealised == D("-9.75")
+    assert worth.value == D(900) + D(110) - D("9.75")
+
+
+def test_what_has_no_mark_is_named_and_not_guessed() -> None:
+    worth = equity({"USDT": D(5), "NOVA": D(7), "GONE": D(0)}, [], {"USDT": D(1)})
+    assert (worth.value, worth.unmarked) == (D(5), ("NOVA",))
+
+
+def test_a_deposit_is_no_profit_and_a_price_is_inventory() -> None:
+    """1 BTC held at 100; it rises to 110, 50 USDT come in, trading earned 3."""
+    marks = {"BTC": D(110), "USDT": D(1)}
+    came = transfers_value([("USDT", D(50))], marks)
+    found = daily_pnl(D(1000) + 10 + 50 + 3, D(1000), came, {"BTC": D(1)}, {"BTC": D(100), "USDT": D(1)}, marks)
+    assert found == (D(13), D(3), D(10))
+    with pytest.raises(KeyError):
+        transfers_value([("NOVA", D(1))], marks)
+
+
+def test_the_parts_of_hedging_add_up() -> None:
+    """1 BTC spot long, 1 BTC short elsewhere: hedged. 2 ETH alone: net."""
+    found = hedging([("BTC", D(1)), ("BTC", D(-1)), ("ETH", D(2))], {"BTC": D(100), "ETH": D(10)})
+    assert found == Hedging(gross=D(220), net=D(20), hedged=D(100))
+
+
+def test_identities_hold_for_any_numbers() -> None:
+    rng = random.Random(5)
+
+    def number(low: int, high: int) -> Decimal:
+        return D(rng.randint(low, high)) / 100
+
+    for _ in range(300):
+        coins = ["A", "B", "C"]
+        marks = {c: number(1, 100_000) for c in coins}
+        old = {c: number(1, 100_000) for c in coins}
+        held = {c: number(-500, 500) for c in coins}
+        now, then, came = number(-99_999, 99_999), number(-99_999, 99_999), number(-999, 999)
+        day = daily_pnl(now, then, came, held, old, marks)
+        assert day.total == now - then - came == day.trading + day.inventory
+        moves = [(rng.choice(coins), number(-500, 500)) for _ in range(6)]
+        parts = hedging(moves, marks)
+        assert parts.gross == 2 * parts.hedged + parts.net
+        exact = sum(abs(Fraction(qty) * Fraction(marks[coin])) for coin, qty in moves)
+        assert Fraction(parts.gross) == exact

@@ -1,0 +1,30 @@
+"""The parts of a dialect are found by its folder; what is not there is refused with its name."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.book.codec import FeedCodec
+from pipeline.exchanges.factory import feed_codec
+from pipeline.model.errors import ConfigInvalid
+
+MARKETS = [("binance", "spot"), ("binance", "futures"), ("gateio", "spot"), ("gateio", "futures"), ("mexc", "spot")]
+
+
+@pytest.mark.parametrize(("dialect", "market"), MARKETS)
+def test_every_market_has_a_feed_codec(dialect: str, market: str) -> None:
+    assert isinstance(feed_codec(dialect, market), FeedCodec)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "market", "said"),
+    [
+        ("kraken", "spot", "dialect 'kraken' has no folder"),
+        ("mexc", "futures", "dialect 'mexc' has no feed codec for market 'futures'"),
+        ("feed", "spot", r"dialect 'feed' has no feed codec \(feed_codec.py is not in its folder\)"),
+        ("../exchanges/gateio", "spot", "has no folder"),
+    ],
+)
+def test_what_is_not_there_is_refused_by_name(dialect: str, market: str, said: str) -> None:
+    with pytest.raises(ConfigInvalid, match=said):
+        feed_codec(dialect, market)

@@ -1,0 +1,170 @@
+"""A forced close closes what is there, or says why not: every reason that keeps a hedge open is a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+import pytest
+
+from pipeline.exchanges.base import SessionState
+from pipeline.execution.events import Command, CommandKind
+from pipeline.execution.forced_close import RETRY_NS, CloseAnswer
+from tests.worlds.execution_world import MS, Faults, World
+
+D = Decimal
+
+
+def hedged_world(qty: str = "1") -> World:
+    world = World(9)
+    world.run(100)
+    world.feed(world.offer("gateio_spot", "gateio_futures", D(qty)))
+    world.run(100)
+    assert len(world.core.ledger.hedges) == 1
+    for name in ("gateio_spot", "gateio_futures"):  # leaving costs: no exit by the engine's own choice
+        world.venues[name].bid, world.venues[name].ask = D("99.00"), D("101.00")
+    world.run(50)
+    return world
+
+
+def attempt(world: World) -> CloseAnswer:
+    core = world.core
+    core.context.now = world.now()
+    return core.forced_close.attempt(next(iter(core.ledger.hedges.values())))
+
+
+def close(world: World, hedge_id: str = "") -> None:
+    world.feed(Command(CommandKind.CLOSE_HEDGES, hedge_id, "test"))
+
+
+def test_a_hedge_is_closed_at_a_loss_when_an_operator_says_so() -> None:
+    world = hedged_world()
+    answer = attempt(world)
+    assert answer.plan is not None and (answer.reason, answer.left) == ("", 0)
+    assert world.core.ledger.hedges, "looking at it changes nothing"
+    close(world)
+    world.run(1000)
+    assert not world.core.ledger.hedges
+    assert world.venues["gateio_futures"].position == 0
+    assert world.core.forced_close.wanted == ()
+
+
+def test_only_the_hedge_that_was_named_is_closed() -> None:
+    world = hedged_world("0.5")
+    world.feed(world.offer("gateio_spot", "gateio_futures", D("0.7")))
+    world.run(300)
+    first, second = world.core.ledger.hedges
+    for name in ("gateio_spot", "gateio_futures"):
+        world.venues[name].bid, world.venues[name].ask = D("99.00"), D("101.00")
+    close(world, second)
+    world.run(1000)
+    assert list(world.core.ledger.hedges) == [first]
+
+
+def test_a_thin_book_is_closed_piece_by_piece() -> None:
+    """Three levels of 0.1 a side, one cent apart: 0.3 at a time."""
+    world = hedged_world()
+    world.depth = D("0.1")
+    answer = attempt(world)
+    assert answer.plan is not None and answer.left == D("0.69")  # of 0.99: the fee of the buy was taken in coins
+    close(world)
+    world.run(100)
+    (hedge,) = world.core.ledger.hedges.values()
+    assert hedge.qty == D("0.69")
+    world.run(3000)
+    assert not world.core.ledger.hedges
+    assert len(world.core.ledger.closings[next(iter(world.core.ledger.closings))]) == 4
+
+
+def no_book(world: World) -> None:
+    world.blind = True
+
+
+def away(world: World) -> None:
+    world.up["gateio_futures"] = False
+    world.feed(SessionState(venue="gateio_futures", state="down", recv_mono_ns=world.now_ns, reason="test"))
+
+
+def no_lease(world: World) -> None:
+    world.lease_ns = world.now_ns
+
+
+def no_coins(world: World) -> None:
+    world.venues["gateio_spot"].balances["BTC"] = D(0)
+    world.run(2500)
+
+
+def too_thin(world: World) -> None:
+    world.depth = D("0.001")
+
+
+def pending(world: World) -> None:
+    world.faults = Faults(drop_request=1.0)
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    for name in ("gateio_spot", "gateio_futures"):
+        world.venues[name].bid, world.venues[name].ask = D("99.00"), D("101.00")
+
+
+def funds_again(world: World) -> None:
+    world.venues["gateio_spot"].balances["BTC"] = D(50)
+
+
+def up_again(world: World) -> None:
+    world.up["gateio_futures"] = True
+    world.feed(SessionState(venue="gateio_futures", state="up", recv_mono_ns=world.now_ns))
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "words", "heal"),
+    [
+        (no_book, "gateio_spot BTCUSDT: no whole book", lambda w: setattr(w, "blind", False)),
+        (away, "gateio_futures BTCUSDT: the venue is not connected and reconciled", up_again),
+        (no_lease, "no lease", lambda w: setattr(w, "lease_ns", 2**62)),
+        (no_coins, "free 0 BTC", funds_again),
+        (too_thin, "the smallest order is 0.01 BTC", lambda w: setattr(w, "depth", D(2))),
+        (pending, "is not settled", lambda w: setattr(w, "faults", Faults())),
+    ],
+    ids=["no_book", "away", "no_lease", "no_coins", "too_thin", "pending"],
+)
+def test_what_cannot_be_closed_says_why_and_is_tried_again(
+    obstacle: Callable[[World], None], words: str, heal: Callable[[World], None]
+) -> None:
+    world = hedged_world()
+    obstacle(world)
+    answer = attempt(world)
+    assert answer.plan is None and words in answer.reason and answer.left == answer.hedge.qty
+    close(world)
+    hedge_id = next(iter(world.core.ledger.hedges))
+    assert words in world.core.forced_close.answers[hedge_id].reason
+    assert world.core.forced_close.wanted == (hedge_id,)
+    heal(world)
+    world.run(10_000)
+    assert not world.core.ledger.hedges, "it is closed as soon as it can be"
+
+
+def test_a_close_is_given_up_after_its_time() -> None:
+    world = hedged_world()
+    world.depth = D("0.001")
+    close(world)
+    world.run(RETRY_NS / MS + 1000)
+    assert world.core.forced_close.wanted == ()
+    world.depth = D(2)
+    world.run(2000)
+    assert world.core.ledger.hedges, "an operator asks again"
+
+
+def test_halt_and_breakers_do_not_keep_a_hedge() -> None:
+    world = hedged_world()
+    world.latched = True
+    world.core.context.now = world.now()
+    world.core.risk.force_emergency_shutdown("test")
+    close(world)
+    world.run(1000)
+    assert not world.core.ledger.hedges
+
+
+def test_flatten_closes_lets_holds_go_on_and_cancels() -> None:
+    world = hedged_world()
+    world.feed(Command(CommandKind.FLATTEN, reason="test"))
+    world.run(2000)
+    assert not world.core.ledger.hedges and world.core.idle

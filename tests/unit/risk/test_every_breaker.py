@@ -1,0 +1,360 @@
+"""Every breaker and hold that the code can trip: seen by its reason, solved by the requests of the commands alone.
+
+``TRIPS`` has one way to trip each name; a name in the source without one fails the test. A solved world takes
+opportunities again, and nothing of it stays open, so that a drain ends.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipeline.equity_watch import EquityWatch
+from pipeline.exchanges.base import OutcomeKind, PlaceOutcome
+from pipeline.execution.events import Command, CommandKind
+from pipeline.model.enums import OrderState
+from pipeline.model.errors import BadInput, VenueRejected
+from pipeline.model.structs import Fill, OrderUpdate
+from pipeline.tradable import Effect, TradeState, executor_reasons, state_of
+from tests.paths import REPO
+from tests.worlds.execution_starts import held_world, ready_world
+from tests.worlds.execution_world import Faults, World
+from workers.audit_log import FILE_NAME as AUDIT
+from workers.executor.control import ExecutorControl
+from workers.executor.views import CoreViews
+
+SILENT = Faults(drop_response=1.0, drop_stream=1.0)
+NEVER_NS = 2**62
+
+
+class WorldPerformer:
+    """What the control socket needs of the performer, on virtual time."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def feed(self, event: Any) -> None:
+        self._world.feed(event)
+
+    def now(self) -> Any:
+        return self._world.now()
+
+
+class Operator:
+    """Asks as the commands do."""
+
+    def __init__(self, world: World, folder: Path) -> None:
+        self.world = world
+        self.folder = folder
+
+    def ask(self, op: str, **request: Any) -> dict[str, Any]:
+        performer: Any = WorldPerformer(self.world)
+        core = self.world.core
+        control = ExecutorControl(self.folder, core, performer, CoreViews(core, EquityWatch(core)))
+        return asyncio.run(control.handle({"op": op, "uid": 0, **request}))
+
+    def reasons(self) -> list[str]:
+        core = self.world.core
+        core.context.now = self.world.now()
+        return [reason.what for reason in executor_reasons(core) if reason.effect > Effect.NOTE]
+
+    def state(self) -> TradeState:
+        self.world.core.context.now = self.world.now()
+        return state_of(executor_reasons(self.world.core))
+
+
+def sent_order(world: World, venue: str = "mexc_spot") -> Any:
+    """An order whose venue says nothing of it."""
+    world.faults = SILENT
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    return next(o for o in world.core.ledger.orders.values() if o.intent.venue == venue)
+
+
+def told_fill(world: World, order: Any, **changes: Any) -> None:
+    intent = order.intent
+    values: dict[str, Any] = {
+        "venue": intent.venue, "symbol": intent.symbol, "trade_id": "told", "order_id": "o-1",
+        "client_id": order.client_id, "side": intent.side, "qty": intent.qty, "price": intent.price,
+        "fee": intent.qty * intent.price * Decimal(100) / 1_000_000, "fee_asset": "USDT", "is_maker": False,
+        "venue_wall_ms": world.now().wall_ms, "recv_mono_ns": world.now_ns, "source": "ws",
+    }  # fmt: skip
+    world.feed(Fill(**{**values, **changes}))
+
+
+def overfill() -> World:
+    world = ready_world()
+    order = sent_order(world)
+    world.feed(
+        OrderUpdate(
+            venue="mexc_spot", symbol=order.intent.symbol, client_id=order.client_id, order_id="o-1",
+            state=OrderState.PARTIALLY_FILLED, filled_qty=order.intent.qty * 2, average_price=None,
+            venue_wall_ms=world.now().wall_ms, recv_mono_ns=world.now_ns, source="ws",
+        )
+    )  # fmt: skip
+    return world
+
+
+def bad_fill() -> World:
+    world = ready_world()
+    order = sent_order(world)
+    told_fill(world, order, price=order.intent.price * 2)
+    return world
+
+
+def fee() -> World:
+    world = ready_world()
+    order = sent_order(world)
+    told_fill(world, order, fee=order.intent.price)
+    return world
+
+
+def malformed() -> World:
+    world = ready_world()
+    for _ in range(5):
+        world.feed(world.offer("mexc_spot", "gateio_spot", crc_ok=False))
+    return world
+
+
+def duplicates() -> World:
+    world = ready_world()
+    offered = world.offer("mexc_spot", "gateio_spot")
+    for _ in range(120):
+        world.feed(offered)
+    return world
+
+
+def daily_loss() -> World:
+    world = ready_world(limits={"max_daily_loss_usd": Decimal(10)})
+    world.core.ledger.day = world.now().wall_ns // (86_400 * 10**9)
+    world.core.ledger.day_pnl = Decimal(-11)
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    return world
+
+
+def venue_faults() -> World:
+    world = ready_world()
+    order = sent_order(world)
+    world.faults = Faults()
+    for _ in range(5):
+        world.feed(
+            PlaceOutcome(
+                venue="mexc_spot", symbol=order.intent.symbol, client_id=order.client_id, kind=OutcomeKind.REJECTED,
+                update=None, error=VenueRejected("not permitted", venue="mexc_spot"), recv_mono_ns=world.now_ns,
+            )
+        )  # fmt: skip
+    return world
+
+
+def moved_position() -> World:
+    world = ready_world(4)
+    venue = world.venues["gateio_futures"]
+    venue.position, venue.cost = Decimal(-1), Decimal(-100)
+    world.run(1500)
+    venue.position = venue.cost = Decimal(0)  # the operator has closed it by hand
+    return world
+
+
+def emergency() -> World:
+    world = ready_world()
+    world.core.context.now = world.now()
+    world.core.risk.force_emergency_shutdown("the operator's program says so")
+    world.run(50)
+    return world
+
+
+#: (how it is tripped, the tripped breaker's name)
+TRIPS: list[tuple[Callable[[], World], str]] = [
+    (overfill, "overfill"),
+    (bad_fill, "bad_fill"),
+    (fee, "fee.mexc_spot.BTCUSDT"),
+    (malformed, "malformed"),
+    (duplicates, "duplicates"),
+    (daily_loss, "daily_loss"),
+    (venue_faults, "venue.mexc_spot"),
+    (moved_position, "venue.gateio_futures"),
+    (emergency, "emergency"),
+    (held_world, "recovery_hold"),
+]
+
+
+def names_in_the_source() -> set[str]:
+    """First argument of every ``trip(`` in the engine; a computed part becomes ``*``."""
+    constants = {"RECOVERY_HOLD": "recovery_hold", "DAILY_LOSS": "daily_loss"}
+    found = set()
+    for path in [*(REPO / "pipeline").rglob("*.py"), *(REPO / "workers").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or node.func.attr != "trip":
+                continue
+            name = node.args[0]
+            if isinstance(name, ast.Constant):
+                found.add(str(name.value))
+            elif isinstance(name, ast.JoinedStr):
+                found.add("".join(str(p.value) if isinstance(p, ast.Constant) else "*" for p in name.values))
+            elif isinstance(name, ast.Name):
+                found.add(constants[name.id])
+            elif isinstance(name, ast.Call) and ast.unparse(name.func) == "venue_breaker":
+                found.add("venue.*")
+            else:
+                assert ast.unparse(name) == "breaker.name", f"{path}: {ast.unparse(name)}"  # kept over a lost journal
+    return found
+
+
+def test_every_name_in_the_source_is_tripped_here() -> None:
+    tripped = [name for _, name in TRIPS]
+    for pattern in names_in_the_source():
+        wanted = re.compile(re.escape(pattern).replace(r"\*", ".+"))
+        assert any(wanted.fullmatch(name) for name in tripped), f"no test trips {pattern}"
+
+
+@pytest.mark.parametrize(("trip", "name"), TRIPS, ids=[name for _, name in TRIPS])
+def test_a_breaker_is_seen_and_solved_by_the_commands(trip: Callable[[], World], name: str, tmp_path: Path) -> None:
+    world = trip()
+    operator = Operator(world, tmp_path)
+    assert name in world.core.ledger.breakers
+    assert any(what.startswith(f"breaker {name}: ") for what in operator.reasons())
+    assert operator.state() in (TradeState.STOPPED, TradeState.DEGRADED)
+    (row,) = [row for row in operator.ask("breakers")["breakers"] if row["name"] == name]
+    assert row["reason"] and row["since_wall_ns"] and f"--rearm {name}" in row["solve"]
+    with pytest.raises(BadInput, match="reason"):
+        operator.ask("rearm", name=name)
+    assert name in world.core.ledger.breakers, "nothing is re-armed without a reason"
+    world.faults = Faults()
+    if name == "daily_loss":  # as its `solve` says: a higher limit, taken in by a reload
+        limits = msgspec.structs.replace(world.config.risk_limits, max_daily_loss_usd=Decimal(1000))
+        world.core.reconfigure(msgspec.structs.replace(world.config, risk_limits=limits))
+    assert operator.ask("rearm", name=name, reason="looked at it")["rearmed"] == name
+    world.calm(20_000)
+    for other in list(world.core.ledger.breakers):  # what the same cause has tripped besides
+        operator.ask("rearm", name=other, reason="looked at it too")
+    world.calm(20_000)
+    assert not world.core.ledger.open_operations and world.core.idle, "a drain ends"
+    assert operator.reasons() == [] and operator.state() is TradeState.READY
+    world.refusals.clear()
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    assert world.refusals == [] and world.core.ledger.open_operations, "it trades again"
+    lines = [msgspec.json.decode(line) for line in (tmp_path / AUDIT).read_bytes().splitlines()]
+    assert (lines[0]["op"], lines[0]["name"], lines[0]["reason"]) == ("rearm", name, "looked at it")
+
+
+def market_again(world: World) -> None:
+    """Venues that take orders at fair prices; the breaker of the one that had refused them is re-armed."""
+    world.faults = Faults()
+    world.feed(Command(CommandKind.REARM, "venue.mexc_spot", "it takes orders again"))
+    for venue in world.venues.values():
+        venue.bid, venue.ask = Decimal("99.95"), Decimal("100.05")
+
+
+def test_approving_the_last_held_recovery_ends_the_hold(tmp_path: Path) -> None:
+    world = held_world()
+    operator = Operator(world, tmp_path)
+    (row,) = operator.ask("recoveries")["recoveries"]
+    assert row["requires_manual_approval"] and row["unmatched"]
+    assert any(what.startswith(f"recovery {row['recovery_id']} waits") for what in operator.reasons())
+    market_again(world)
+    reply = operator.ask("approve", id=row["operation_id"], reason="market is fine")  # with or without the r
+    assert reply["breakers"] == []
+    world.calm(3000)
+    assert world.core.idle and operator.state() is TradeState.READY
+
+
+def test_a_recovery_that_is_taken_over_stops_nothing_and_can_be_handed_back(tmp_path: Path) -> None:
+    world = held_world()
+    operator = Operator(world, tmp_path)
+    (row,) = operator.ask("recoveries")["recoveries"]
+    operator.ask("cancel", id=row["recovery_id"], reason="mine")
+    market_again(world)
+    world.run(2000)
+    assert operator.state() is TradeState.READY, operator.reasons()
+    assert world.core.idle, "a drain does not wait for what the operator does himself"
+    assert world.core.risk.get_current_risk_metrics().total_exposure_usd > 90, "its exposure stays counted"
+    (still,) = operator.ask("recoveries")["recoveries"]
+    assert still["state"] == "cancelled"
+    operator.ask("approve", id=row["recovery_id"], reason="yours again")
+    world.calm(3000)
+    assert operator.ask("recoveries")["recoveries"] == [] and not world.core.ledger.open_operations
+
+
+def test_a_hold_survives_a_restart_and_is_solved_after_it(tmp_path: Path) -> None:
+    world = held_world()
+    world.faults = Faults()
+    world.kill()
+    world.run(2000)
+    operator = Operator(world, tmp_path)
+    assert any(what.startswith("recovery ") for what in operator.reasons())
+    market_again(world)
+    operator.ask("rearm", name="recovery_hold", reason="after the restart")
+    world.calm(3000)
+    assert world.core.idle and operator.state() is TradeState.READY
+
+
+def test_an_order_without_a_trace_is_shown_and_settled_by_an_approval(tmp_path: Path) -> None:
+    world = ready_world(3, Faults(drop_request=1.0))
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    world.venues["mexc_spot"].balances["BTC"] += Decimal("0.5")
+    world.faults = Faults()
+    world.run(4000)
+    operator = Operator(world, tmp_path)
+    (row,) = [r for r in operator.ask("recoveries")["recoveries"] if r["requires_manual_approval"]]
+    assert "no trace" in row["reason"]
+    assert any("no trace" in what for what in operator.reasons())
+    operator.ask("approve", id=row["recovery_id"], reason="a friend's deposit")
+    world.run(5000)
+    assert not world.core.ledger.unsettled
+    assert not any("no trace" in what for what in operator.reasons())
+
+
+def test_reducing_is_shown_while_it_lasts(tmp_path: Path) -> None:
+    world = ready_world(2)
+    operator = Operator(world, tmp_path)
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    world.venues["gateio_spot"].bid = Decimal("90")
+    for _ in range(20):
+        if world.venues["mexc_spot"].fills:
+            break
+        world.run(0.5)
+    world.faults = Faults(no_fill=1.0)
+    for _ in range(400):
+        world.run(10)
+        if any(what.startswith("reducing") for what in operator.reasons()):
+            break
+    assert operator.state() is TradeState.STOPPED
+    assert any(what.startswith("reducing: operation ") for what in operator.reasons())
+
+
+def test_lease_journal_and_venues_have_their_reasons(tmp_path: Path) -> None:
+    from pipeline.exchanges.base import SessionState
+
+    world = ready_world()
+    operator = Operator(world, tmp_path)
+    assert operator.reasons() == []
+    world.lease_ns = world.now_ns
+    assert any("no lease" in what for what in operator.reasons())
+    world.lease_ns = NEVER_NS
+    world.journal_room = False
+    assert any("journal has no room" in what for what in operator.reasons())
+    world.journal_room = True
+    world.feed(SessionState(venue="mexc_spot", state="down", recv_mono_ns=world.now_ns, reason="test"))
+    assert operator.reasons() == ["venue mexc_spot: no order entry, private stream down"]
+    assert operator.state() is TradeState.DEGRADED, "the other two venues trade"
+    world.feed(SessionState(venue="gateio_spot", state="down", recv_mono_ns=world.now_ns, reason="test"))
+    assert operator.state() is TradeState.STOPPED, "one venue alone is nothing"
+
+
+def test_a_venue_paused_by_its_budget_is_a_note(tmp_path: Path) -> None:
+    world = ready_world()
+    operator = Operator(world, tmp_path)
+    world.core.risk.gate.order_budget = lambda venue, count: venue != "mexc_spot"
+    world.core.context.now = world.now()
+    assert operator.reasons() == []
+    notes = [reason.what for reason in executor_reasons(world.core)]
+    assert notes == ["venue mexc_spot: paused by its request limit"]
+    world.core.risk.gate.order_budget = lambda venue, count: False
+    assert operator.state() is TradeState.STOPPED

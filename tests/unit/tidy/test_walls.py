@@ -1,0 +1,382 @@
+"""Each rule of ``tests/tidy`` fails on a small tree that breaks it, and passes beside it on one that does not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.paths import REPO
+from tests.tidy import dead, imports, sizes, texts
+from tests.tidy.__main__ import report
+from tests.tidy.rules import CHECKS
+from tests.tidy.tree import Finding, Tree, load
+
+ORDER = ("low", "mid", "mid.wire", "high", "bench", "tests")
+
+
+def tree(root: Path, files: dict[str, str]) -> Tree:
+    """Writes ``files`` below ``root`` (with an ``__init__.py`` in each folder of Python files) and loads them."""
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        for folder in [*path.relative_to(root).parents][:-1] if name.endswith(".py") else ():
+            (root / folder / "__init__.py").touch()
+    return load(root)
+
+
+def places(findings: list[Finding]) -> list[str]:
+    return [f"{finding.path}:{finding.line}" for finding in findings]
+
+
+# --- imports ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import high.b",
+        "from high import b",
+        "from high.b import name",
+        "def f():\n    from high.b import name",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from high.b import name",
+        "from ..high import b",
+        "import importlib\nb = importlib.import_module('high.b')",
+        "import importlib\nTABLE = {'b': 'high.b:name'}\ndef f(x): return importlib.import_module(TABLE[x])",
+        "import importlib\ndef f(x): return importlib.import_module(f'high.{x}')",
+        "from importlib import import_module\ndef f(x): return import_module(f'{\"high\"}.b', 'high.b')",
+    ],
+)
+def test_an_import_upward_is_found_however_it_is_written(tmp_path: Path, line: str) -> None:
+    found = imports.import_order(tree(tmp_path, {"low/a.py": line, "high/b.py": "name = 1"}), ORDER)
+    assert {finding.path for finding in found} == {"low/a.py"}
+    assert "low imports high" in found[0].message and "low comes before high in the order" in found[0].message
+
+
+def test_an_import_downward_and_inside_a_room_is_none(tmp_path: Path) -> None:
+    files = {"low/a.py": "", "high/b.py": "from low import a\nfrom high import c", "high/c.py": "import low.a, json"}
+    assert imports.import_order(tree(tmp_path, files), ORDER) == []
+
+
+def test_a_room_inside_a_room_has_a_place_of_its_own(tmp_path: Path) -> None:
+    files = {"mid/a.py": "from mid.wire import b", "mid/wire/b.py": "", "mid/wire/c.py": "from mid import a"}
+    assert places(imports.import_order(tree(tmp_path, files), ORDER)) == ["mid/a.py:1"]
+
+
+def test_rooms_apart_import_each_other_in_neither_direction(tmp_path: Path) -> None:
+    files = {"bench/a.py": "import tests.b", "tests/b.py": "\nimport bench.a"}
+    found = imports.import_order(tree(tmp_path, files), ORDER, [frozenset({"bench", "tests"})])
+    assert places(found) == ["bench/a.py:1", "tests/b.py:2"]
+    assert all("neither may import the other" in finding.message for finding in found)
+
+
+def test_a_file_in_no_room_is_found(tmp_path: Path) -> None:
+    found = imports.import_order(tree(tmp_path, {"new/a.py": ""}), ORDER)
+    assert "lies in no room" in found[0].message
+
+
+def test_a_placeholder_stands_for_one_name_and_not_for_a_path(tmp_path: Path) -> None:
+    files = {"low/a.py": "import importlib\ndef f(x): return importlib.import_module(f'mid.{x}.codec')"}
+    files |= {"mid/wire/codec.py": "", "mid/wire/deep/codec.py": ""}
+    (found,) = imports.import_order(tree(tmp_path, files), ORDER)
+    assert "mid.wire.codec (string)" in found.message
+
+
+@pytest.mark.parametrize(
+    "call", ["importlib.import_module(name)", "importlib.import_module(f'{name}.b')", "__import__(name)"]
+)
+def test_a_string_import_that_does_not_say_what_it_imports_is_refused(tmp_path: Path, call: str) -> None:
+    (found,) = imports.unreadable_string_imports(tree(tmp_path, {"low/a.py": f"import importlib\nname = ''\n{call}"}))
+    assert found.line == 3 and call in found.message.replace('"', "'")
+
+
+def test_a_string_import_that_says_what_it_imports_is_not(tmp_path: Path) -> None:
+    files = {"low/a.py": "import importlib\nT = {'b': 'low.b'}\nimportlib.import_module(T['b'])", "low/b.py": ""}
+    files["low/c.py"] = "import importlib\ndef f(x): return importlib.import_module(f'low.{x}')"
+    files["low/d.py"] = "import importlib\nimportlib.import_module('uvloop')"
+    assert imports.unreadable_string_imports(tree(tmp_path, files)) == []
+
+
+def test_a_circle_of_files_is_found_through_lazy_typed_and_string_imports(tmp_path: Path) -> None:
+    files = {
+        "low/a.py": "def f():\n    import low.b",
+        "low/b.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from low.c import x",
+        "low/c.py": "import importlib\nx = 1\ndef f(): return importlib.import_module('low.a')",
+        "low/d.py": "import low.a",
+    }
+    (found,) = imports.import_cycles(tree(tmp_path, files))
+    assert "low/a.py -> low/b.py -> low/c.py -> low/a.py" in found.message
+
+
+def test_a_registry_that_finds_its_parts_by_folder_closes_a_circle_with_a_part_that_imports_it(tmp_path: Path) -> None:
+    files = {"mid/registry.py": "import importlib\ndef f(x): return importlib.import_module(f'mid.{x}.orders')"}
+    files |= {"mid/one/orders.py": "", "mid/two/orders.py": "from mid import registry"}
+    (found,) = imports.import_cycles(tree(tmp_path, files))
+    assert "mid/registry.py -> mid/two/orders.py" in found.message
+
+
+def test_files_without_a_circle_have_none(tmp_path: Path) -> None:
+    files = {"low/a.py": "import low.b, low.c", "low/b.py": "import low.c", "low/c.py": ""}
+    assert imports.import_cycles(tree(tmp_path, files)) == []
+
+
+def test_a_test_module_that_another_imports_is_found(tmp_path: Path) -> None:
+    files = {
+        "tests/test_a.py": "x = 1",
+        "tests/test_b.py": "\nfrom tests.test_a import x",
+        "tests/conftest.py": "y = 1",
+    }
+    files |= {"tests/test_c.py": "import tests.worlds.w\nfrom tests.conftest import y", "tests/worlds/w.py": ""}
+    assert places(imports.tests_import_no_tests(tree(tmp_path, files))) == ["tests/test_b.py:2", "tests/test_c.py:2"]
+
+
+def test_libraries_are_imported_in_their_places_only(tmp_path: Path) -> None:
+    files = {"low/a.py": "import numba\nimport time\nimport asyncio", "low/clock.py": "import time"}
+    files["high/b.py"] = "import asyncio"
+    found = imports.libraries(tree(tmp_path, files), ("low", "high"), ("low/clock.py",), ("high/",))
+    assert places(found) == ["low/a.py:1", "low/a.py:2", "low/a.py:3"]
+
+
+# --- what READMEs say ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("# low\n\nMay import: shm, pipeline/model.\n", ["shm", "pipeline/model"]),
+        ("May import: shm, pipeline/core.py. Imported by workers.", ["shm", "pipeline/core.py"]),
+        ("May import: shm,\npipeline/model.\n", ["shm", "pipeline/model"]),
+        ("May import: nothing.", []),
+        ("Memory. May import: `shm` (layout), `pipeline/core.py`. Imported by all.", ["shm", "pipeline/core.py"]),
+        ("It may import: shm.", None),
+        ("May import: shm.\nMay import: pipeline.", None),
+    ],
+)
+def test_the_line_of_a_readme_is_read(text: str, names: list[str] | None) -> None:
+    assert imports.may_import_line(text) == names
+
+
+def test_an_import_that_the_readme_does_not_allow_is_found(tmp_path: Path) -> None:
+    files = {"mid/README.md": "May import: low/a.py.", "mid/x.py": "import low.a\nimport low.b", "low/a.py": ""}
+    files |= {"low/b.py": "", "low/README.md": "May import: nothing.", "mid/in/y.py": "from mid import x\nimport low.b"}
+    found = imports.may_import(tree(tmp_path, files), ORDER)
+    assert places(found) == ["mid/in/y.py:2", "mid/x.py:2"]
+    assert found[0].message == "imports low/b.py; mid/README.md allows low/a.py"
+
+
+def test_a_folder_with_a_readme_of_its_own_obeys_that_one(tmp_path: Path) -> None:
+    files = {"mid/README.md": "May import: nothing.", "mid/wire/README.md": "May import: low.", "low/a.py": ""}
+    files |= {"mid/wire/x.py": "import low.a", "low/README.md": "May import: nothing."}
+    assert imports.may_import(tree(tmp_path, files), ORDER) == []
+
+
+def test_a_room_without_the_line_a_room_without_a_readme_and_a_name_of_nothing_are_found(tmp_path: Path) -> None:
+    files = {"low/a.py": "", "mid/README.md": "no line", "mid/x.py": "", "high/README.md": "May import: gone."}
+    found = imports.may_import(tree(tmp_path, files | {"high/y.py": ""}), ORDER)
+    assert [finding.message.split(";")[0].split(" sentence")[0] for finding in found] == [
+        "names gone, which is no folder and no file of the tree",
+        "missing",
+        "wanted: exactly one",
+    ]
+
+
+def test_a_path_in_a_readme_that_is_not_there_is_found(tmp_path: Path) -> None:
+    files = {"shm/a.py": "", "tests/unit/test_b.py": "", "README.md": "`shm/a.py`, shm/a, shm/, tests/unit/test_*.py."}
+    files["shm/README.md"] = "fine: arb/shm/gone.py\n`shm/gone.py` and tests/unit/test_shm_*.py"
+    found = texts.readme_paths(tree(tmp_path, files))
+    assert [finding.message.split(",")[0] for finding in found] == [
+        "names shm/gone.py",
+        "names tests/unit/test_shm_*.py",
+    ]
+    assert places(found) == ["shm/README.md:2", "shm/README.md:2"]
+
+
+# --- dead code ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("def gone():\n    return gone()", "gone"),
+        ("GONE = 1", "GONE"),
+        ("GONE: int = 1", "GONE"),
+        ("if True:\n    GONE = 1", "GONE"),
+        ("class Gone:\n    pass", "Gone"),
+        ("class A:\n    def gone(self): return self.gone\nA()", "A.gone"),
+        ("class A:\n    gone: int = 0\nA()", "A.gone"),
+        ("from enum import Enum\nclass A(Enum):\n    GONE = 1\nA(1)", "A.GONE"),
+        ("class A(ValueError):\n    def gone(self): pass\nA()", "A.gone"),
+        ("class A:\n    gone = 0\ndef f(a): a.gone = 1\nf(A())", "A.gone"),
+    ],
+)
+def test_a_definition_without_a_use_is_found(tmp_path: Path, text: str, label: str) -> None:
+    (found,) = dead.dead_definitions(tree(tmp_path, {"low/a.py": text}), {})
+    assert found.message.startswith(f"{label} is used nowhere")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def used(): pass\nused()",
+        "class A:\n    def used(self): pass\nA().used()",
+        "class A:\n    used: int = 0\nA(used=1)",
+        "class A:\n    def used(self): pass\ngetattr(A(), 'used')",
+        "from library import Base\nclass A(Base):\n    def called_by_the_library(self): pass\nA()",
+        "import asyncio\nclass A:\n    def data_received(self, data): pass\nA()",
+        "import typer\napp = typer.Typer()\n@app.command()\ndef run(): pass",
+    ],
+)
+def test_a_definition_with_a_use_is_none(tmp_path: Path, text: str) -> None:
+    assert dead.dead_definitions(tree(tmp_path, {"low/a.py": text}), {}) == []
+
+
+def test_what_tests_alone_use_is_dead_but_for_fields_and_for_what_lies_in_tests(tmp_path: Path) -> None:
+    files = {"low/a.py": "def tried(): pass\nclass A:\n    field: int = 0\nA()", "tests/help.py": "def helper(): pass"}
+    files["bench/tests/test_b.py"] = "def test_b(): pass"
+    files["tests/test_a.py"] = (
+        "from low.a import tried\nfrom tests.help import helper\ndef test_it(a): helper(tried(a.field))"
+    )
+    (found,) = dead.dead_definitions(tree(tmp_path, files), {})
+    assert found.message.startswith("tried is used by tests alone") and found.path == "low/a.py"
+
+
+def test_public_names_are_not_dead_and_entries_that_are_not_needed_are_found(tmp_path: Path) -> None:
+    here = tree(
+        tmp_path, {"low/a.py": "def way_in(): pass\nclass A:\n    def b(self): pass\n    def _c(self): pass\nA()"}
+    )
+    public = {"low/a.py:way_in": "a reason", "low/a.py:A.*": "a reason"}
+    (found,) = dead.dead_definitions(here, public)
+    assert found.message.startswith("A._c is used nowhere")
+    (_, stale) = dead.dead_definitions(here, public | {"low/a.py:A": "used"})
+    assert "low/a.py:A is listed as public, but is used or gone" in stale.message
+
+
+# --- sizes ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_function_of_more_than_80_lines_is_found(tmp_path: Path) -> None:
+    body = "    x = 1\n"
+    here = tree(
+        tmp_path, {"low/a.py": "def f():\n" + body * 79, "low/b.py": "class A:\n  async def g():\n" + body * 80}
+    )
+    (found,) = sizes.long_functions(here)
+    assert found.path == "low/b.py" and "g has 81 lines; at most 80" in found.message
+
+
+def test_a_file_of_more_than_500_lines_needs_a_reason_and_at_most_four_have_one(tmp_path: Path) -> None:
+    files = {f"low/{name}.py": "\n" * 501 for name in "abcde"} | {"low/short.py": "\n" * 500}
+    here = tree(tmp_path, files)
+    reasons = {f"low/{name}.py": "a reason" for name in "abcd"}
+    assert places(sizes.long_files(here, reasons)) == ["low/e.py:1"]
+    assert "at most 4" in sizes.long_files(here, reasons | {"low/e.py": "a reason"})[0].message
+    assert "strike it out" in sizes.long_files(here, {"low/short.py": "a reason"})[-1].message
+
+
+def test_a_folder_of_more_than_25_files_is_found(tmp_path: Path) -> None:
+    here = tree(tmp_path, {f"docs/{number}.md": "" for number in range(26)} | {f"more/{n}.md": "" for n in range(25)})
+    (found,) = sizes.full_folders(here)
+    assert found.path == "docs" and "26 files; at most 25" in found.message
+
+
+# --- texts ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_without_a_docstring_is_found(tmp_path: Path) -> None:
+    here = tree(tmp_path, {"low/a.py": '"""Says."""', "low/b.py": "x = 1", "tests/c.py": ""})
+    assert places(texts.module_docstrings(here, ("low",))) == ["low/__init__.py:1", "low/b.py:1"]
+
+
+@pytest.mark.parametrize("line", ["from low.a import f", "from low import a\na.f()", "import low.a as a\na.f()"])
+def test_a_definition_that_another_folder_imports_needs_a_docstring(tmp_path: Path, line: str) -> None:
+    files = {"low/a.py": 'def f(): pass\ndef g():\n    """Says."""\ndef inner(): pass', "high/b.py": line}
+    (found,) = texts.imported_docstrings(tree(tmp_path, files), ("low",))
+    assert found.message.startswith("f has no docstring, and high/b.py imports it")
+
+
+def test_what_only_its_own_folder_or_tests_import_needs_none(tmp_path: Path) -> None:
+    files = {"low/a.py": "def f(): pass", "low/b.py": "from low.a import f", "tests/c.py": "from low.a import f"}
+    assert texts.imported_docstrings(tree(tmp_path, files), ("low",)) == []
+
+
+STORE = "store_release(w, 1, 2)  # SYNC row.seq: release; pairs with read\n"
+LOAD = "# SYNC row.seq: the odd number is seen\n# before any word\nx = load_acquire(w, 1)\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        (STORE, "acquire (load)"),
+        (LOAD, "release (store)"),
+        ("SEQ = 1  # a number. SYNC row.seq\n", "release (store) and acquire (load)"),
+        ("fence_seq_cst()  # SYNC row.seq: fence\n", "acquire (load)"),
+        (STORE.replace("row.seq", "row.other") + LOAD, "acquire (load)"),
+    ],
+)
+def test_a_sync_name_without_its_other_end_is_found(tmp_path: Path, text: str, missing: str) -> None:
+    found = texts.sync_pairs(tree(tmp_path, {"low/a.py": text}), ("low",))
+    assert f"has no {missing} end" in found[0].message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        STORE + LOAD,
+        "fence_seq_cst()  # SYNC bell.sleeping: pairs with the fence in ring\n" * 2,
+        "w[1] = 2  # SYNC row.seq: release\nx = w[1]  # SYNC row.seq: acquire\n",
+        STORE + "fence_acquire()\n# SYNC row.seq: the copy is done\nif w[1]: pass\n",
+    ],
+)
+def test_a_sync_name_at_both_ends_is_none(tmp_path: Path, text: str) -> None:
+    assert texts.sync_pairs(tree(tmp_path, {"low/a.py": text}), ("low",)) == []
+
+
+def test_both_ends_may_stand_in_different_files(tmp_path: Path) -> None:
+    assert texts.sync_pairs(tree(tmp_path, {"low/a.py": STORE, "high/b.py": LOAD}), ("low", "high")) == []
+
+
+def test_a_forbidden_call_is_found(tmp_path: Path) -> None:
+    here = tree(tmp_path, {"low/a.py": "import asyncio\nasyncio.wait_for(x, 1)\nself.wait_for(x)"})
+    assert places(texts.forbidden_calls(here, ("low",))) == ["low/a.py:2"]
+
+
+@pytest.mark.parametrize("mark", ["TODO", "raise NotImplementedError", "/root/x", "/home/me/x", "https://x.y/simple/"])
+def test_a_forbidden_mark_is_found_in_any_text(tmp_path: Path, mark: str) -> None:
+    here = tree(tmp_path, {"low/a.md": f"fine\n{mark}\n", "b.lock": mark, "exempt.md": mark})
+    assert places(texts.forbidden_marks(tmp_path, here.files, ["exempt.md"])) == ["low/a.md:2"]
+
+
+def test_a_file_that_is_not_formatted_is_found(tmp_path: Path) -> None:
+    tree(tmp_path, {"low/a.py": "x   =  1\n", "low/b.py": "x = 1\n"})
+    assert places(texts.format_check(tmp_path)) == ["low/a.py:1"]
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_breaches_by_room_and_tells_by_its_exit_code(tmp_path: Path) -> None:
+    tree(tmp_path, {"shm/a.py": "import workers.b", "workers/b.py": "", "shm/README.md": "May import: nothing."})
+    command = [sys.executable, "-m", "tests.tidy", str(tmp_path), "--rule", "import order"]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[:2] == [
+        "== shm: 1",
+        "shm/a.py:1 [import order] shm imports workers.b (statement); shm comes before workers in the order",
+    ]
+    assert subprocess.run([*command, "--under", "workers"], cwd=REPO, capture_output=True).returncode == 0
+
+
+def test_a_report_names_the_room_of_each_breach() -> None:
+    text = report(
+        [Finding("pipeline/book/level2.py", 3, "sync", "b"), Finding("tests/unit/sim/test_a.py", 1, "x", "a")]
+    )
+    assert [line for line in text.splitlines() if line.startswith("==")] == [
+        "== pipeline/book: 1",
+        "== tests/unit/sim: 1",
+    ]
+
+
+def test_every_rule_has_a_check() -> None:
+    assert {"import order", "import cycles", "dead definitions", "sync pairs", "may import", "format"} <= set(CHECKS)

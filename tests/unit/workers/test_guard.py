@@ -1,0 +1,131 @@
+"""The guard: what stands on the disk is obeyed before each lease, and nothing is forgotten by a restart."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipeline.model.enums import ProcessState
+from shm.liveness import Liveness
+from shm.metrics import Metrics
+from shm.pages import HaltPage
+from tests.worlds.execution_world import make_config
+from workers.audit_log import FILE_NAME as AUDIT
+from workers.guard import Guard
+from workers.halt_file import latch_on_disk, read_halt
+
+
+class Context:
+    """What the guard uses of its process."""
+
+    def __init__(self, instance: str, folder: Path) -> None:
+        self.instance = instance
+        self.config = make_config()
+        self.state_dir = folder
+        self.metrics = Metrics.private("guard")
+        self.said: list[str] = []
+
+    def say(self, level: str, text: str) -> None:
+        self.said.append(f"{level}: {text}")
+
+
+class Life:
+    """A guard on real pages, which can be born again on the same state folder."""
+
+    def __init__(self, instance: str, folder: Path) -> None:
+        self.instance = instance
+        self.executor = Liveness.create(instance, "executor")
+        self.executor.set_state(ProcessState.READY)
+        self.context = Context(instance, folder)
+        self.page = HaltPage.create(instance)
+        self.guard = Guard(self.context, self.page)  # type: ignore[arg-type]
+
+    def again(self) -> None:
+        """SIGKILL and restart."""
+        self.page.close()
+        self.page = HaltPage.create(self.instance)
+        self.guard = Guard(self.context, self.page)  # type: ignore[arg-type]
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        return self.guard.handle({**request, "uid": os.geteuid()})
+
+    def may_send(self, now_ns: int) -> bool:
+        """One lease period at ``now_ns``, then whether the executor may send new risk right after it."""
+        self.executor.beat()
+        self.guard.grant(now_ns)
+        return self.page.may_send(self.executor.epoch, now_ns + 1)
+
+    def close(self) -> None:
+        self.page.close()
+        self.executor.close()
+
+
+@pytest.fixture
+def life(instance: str, tmp_path: Path) -> Iterator[Life]:
+    made = Life(instance, tmp_path)
+    yield made
+    made.close()
+
+
+def now_of(life: Life) -> int:
+    from pipeline.model.clock import mono_ns
+
+    return mono_ns()
+
+
+def test_a_halt_that_was_latched_while_the_guard_hung_is_obeyed_before_the_next_lease(life: Life) -> None:
+    assert life.may_send(now_of(life))
+    latch_on_disk(life.context.state_dir, "restart storm of executor")  # as the supervisor does
+    assert not life.may_send(now_of(life))
+    assert life.page.reason == "restart storm of executor"
+    assert not life.ask(op="resume", reason="looked at it")["halted"]
+    assert life.may_send(now_of(life))
+
+
+def test_halt_drain_and_blocks_survive_the_guard(life: Life) -> None:
+    assert life.ask(op="drain", reason="maintenance")["draining"]
+    assert life.ask(op="block", venue="mexc_spot", reason="odd books")["blocked_venues"] == ["mexc_spot"]
+    life.ask(op="undrain")
+    life.again()
+    assert [life.page.venue_blocked(number) for number in range(3)] == [True, False, False]
+    life.ask(op="drain", reason="again")
+    life.again()
+    assert all(life.page.venue_blocked(number) for number in range(3))
+    assert not life.page.latched
+    reply = life.ask(op="resume", reason="over")
+    assert reply == {"halted": False, "reason": "over", "draining": False, "blocked_venues": []}
+    life.again()
+    assert not any(life.page.venue_blocked(number) for number in range(3))
+
+
+def test_breakers_and_holds_lie_beside_the_halt_and_survive_a_resume(life: Life) -> None:
+    row = {"name": "daily_loss", "reason": "5001 USD lost", "since_wall_ns": 7}
+    life.ask(op="note", breakers=[row], holds=["ra1x2"])
+    life.ask(op="halt", reason="look")
+    life.ask(op="resume", reason="looked")
+    life.again()
+    state = life.guard.state
+    assert [(b.name, b.since_wall_ns) for b in state.breakers] == [("daily_loss", 7)]
+    assert state.holds == ("ra1x2",)
+    life.ask(op="note", breakers=[], holds=[])
+    assert read_halt(life.context.state_dir).breakers == ()
+
+
+def test_every_decision_has_a_line_that_says_who_when_and_why(life: Life) -> None:
+    life.ask(op="halt", reason="look")
+    life.ask(op="state")
+    life.ask(op="resume", reason="looked")
+    rows = [msgspec.json.decode(line) for line in (life.context.state_dir / AUDIT).read_bytes().splitlines()]
+    assert [(row["op"], row["reason"]) for row in rows] == [("halt", "look"), ("resume", "looked")]
+    assert all(row["by"].startswith(f"uid {os.geteuid()}") and row["wall_ns"] > 0 for row in rows)
+
+
+def test_a_file_that_is_taken_away_releases_nothing(life: Life) -> None:
+    life.ask(op="halt", reason="look")
+    (life.context.state_dir / "halt.json").unlink()
+    assert not life.may_send(now_of(life))

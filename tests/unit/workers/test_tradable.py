@@ -1,0 +1,202 @@
+"""The one answer of an instance: what each finding does to it, and the words that every view shows."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipeline.execution.journal import Journal
+from pipeline.model.enums import AccountState, ProcessState
+from pipeline.risk.breakers import solve
+from pipeline.tradable import Effect, Reason, TradeState, executor_reasons, state_of
+from shm.liveness import Liveness, LivenessView
+from tests.worlds.execution_starts import held_world, ready_world
+from workers.executor.publisher import Publisher
+from workers.executor_file import read_executor_state, write_executor_state
+from workers.halt_file import OPEN, Block, HaltState, latch_on_disk
+from workers.tradable import (
+    InstanceReasons,
+    account_reasons,
+    answer_of,
+    feed_reasons,
+    fields,
+    halt_reasons,
+    process_reasons,
+    utc,
+)
+
+VENUES = ("mexc_spot", "gateio_spot", "gateio_futures")
+BLOCK = Block(reason="why", by="uid 0 (root)", wall_ns=1_795_902_811_008_533_247)
+
+
+def state(reasons: list[Reason]) -> TradeState:
+    return answer_of(reasons).state
+
+
+def reason(effect: Effect, what: str = "x") -> Reason:
+    return Reason(what=what, solve="y", effect=effect)
+
+
+def test_the_worst_reason_decides_and_notes_do_not_count() -> None:
+    assert state_of([]) is TradeState.READY
+    assert state_of([reason(Effect.NOTE)]) is TradeState.READY
+    assert state_of([reason(Effect.NOTE), reason(Effect.DEGRADES)]) is TradeState.DEGRADED
+    assert state_of([reason(Effect.STOPS), reason(Effect.DEGRADES)]) is TradeState.STOPPED
+    assert state_of([reason(Effect.STOPS), reason(Effect.HALTS)]) is TradeState.HALTED
+
+
+def test_reasons_stand_worst_first_each_once_and_notes_apart() -> None:
+    rows = [
+        reason(Effect.NOTE, "n"),
+        reason(Effect.DEGRADES, "d"),
+        reason(Effect.STOPS, "s"),
+        reason(Effect.STOPS, "d"),
+    ]
+    answer = answer_of(rows)
+    assert [r.what for r in answer.reasons] == ["s", "d"] or [r.what for r in answer.reasons] == ["d", "s"]
+    assert [r.what for r in answer.notes] == ["n"]
+    assert answer.text().startswith("stopped: ")
+
+
+def test_times_are_utc_and_unknown_ones_are_none() -> None:
+    assert utc(BLOCK.wall_ns) == "2026-11-28T21:53:31Z"
+    assert fields(reason(Effect.NOTE)) == {"what": "x", "since": None, "solve": "y"}
+
+
+def test_halt_drain_and_blocks() -> None:
+    assert halt_reasons(OPEN, list(VENUES), running=True) == []
+    halted = HaltState(halted=True, reason="fire", by="uid 0", wall_ns=5)
+    assert state(halt_reasons(halted, list(VENUES), running=True)) is TradeState.HALTED
+    assert state(halt_reasons(halted, list(VENUES), running=False)) is TradeState.STOPPED
+    drained = msgspec.structs.replace(OPEN, drain=BLOCK)
+    (found,) = halt_reasons(drained, list(VENUES), running=True)
+    assert (found.effect, found.solve) == (Effect.STOPS, "arb resume --reason R")
+    one = msgspec.structs.replace(OPEN, venues={"mexc_spot": BLOCK})
+    assert state(halt_reasons(one, list(VENUES), running=True)) is TradeState.DEGRADED
+    two = msgspec.structs.replace(OPEN, venues={"mexc_spot": BLOCK, "gateio_spot": BLOCK})
+    assert state(halt_reasons(two, list(VENUES), running=True)) is TradeState.STOPPED
+
+
+@pytest.mark.parametrize(
+    ("bad", "wanted"),
+    [
+        ((), TradeState.READY),
+        (("executor",), TradeState.STOPPED),
+        (("guard",), TradeState.STOPPED),
+        (("detector",), TradeState.STOPPED),
+        (("poller",), TradeState.STOPPED),
+        (("recorder",), TradeState.DEGRADED),
+        (("feed.mexc",), TradeState.DEGRADED),
+        (("feed.mexc", "feed.gateio"), TradeState.STOPPED),
+    ],
+)
+def test_dead_processes(instance: str, bad: tuple[str, ...], wanted: TradeState) -> None:
+    names = ("guard", "executor", "detector", "poller", "recorder", "feed.mexc", "feed.gateio", "supervisor")
+    pages = {name: Liveness.create(instance, name) for name in names if name not in bad}
+    for page in pages.values():
+        page.set_state(ProcessState.READY)
+        page.beat()
+    views = LivenessView.attach_all(instance)
+    described = {"state": "ready", "processes": {name: {} for name in names if name != "supervisor"}}
+    now_ns = max(view.beat_mono_ns for view in views.values())
+    found = process_reasons(described, views, now_ns)
+    assert state(found) is wanted
+    assert {name for name in bad if not any(f"process {name} is not running" in r.what for r in found)} == set()
+    later = process_reasons(described, views, now_ns + 10_000_000_000)
+    assert sum("hangs since 10 s" in r.what for r in later) == len(pages)
+    failed = {"state": "failed", "processes": {"detector": {"state": "failed", "status": "exit code 1"}}}
+    (storm, *_) = process_reasons(failed, views, now_ns)
+    assert "has failed and is not started again (exit code 1)" in storm.what and storm.solve.startswith("arb resume")
+    for page in pages.values():
+        page.close()
+
+
+def test_a_start_says_that_it_is_one() -> None:
+    found = process_reasons({"warming": "2 of 6 done"}, {}, 0)
+    assert [r.what for r in found] == ["starting: compiling kernels, 2 of 6 done"]
+    assert state(found) is TradeState.STOPPED
+
+
+def test_feeds_and_venues() -> None:
+    rows: dict[str, dict[str, Any]] = {venue: {} for venue in VENUES}
+    up = {f"{venue}.{what}": 1 for venue in VENUES for what in ("connected", "books_whole")}
+    assert feed_reasons(rows, up) == [] == feed_reasons(rows, {})
+    (found,) = feed_reasons(rows, {**up, "mexc_spot.connected": 0})
+    assert (found.what, found.effect) == ("feed of mexc_spot: no stream is connected", Effect.DEGRADES)
+    down = {**up, "mexc_spot.books_whole": 0, "gateio_spot.connected": 0}
+    assert state(feed_reasons(rows, down)) is TradeState.STOPPED
+    (found,) = feed_reasons({**rows, "mexc_spot": {"reachable": False}}, up)
+    assert "unreachable" in found.what
+
+
+def test_a_rate_limit_is_a_note_and_a_refused_key_is_not() -> None:
+    assert account_reasons(dict.fromkeys(VENUES, 1)) == []
+    paused = account_reasons({**dict.fromkeys(VENUES, 1), "mexc_spot": AccountState.PAUSED})
+    assert state(paused) is TradeState.READY and paused[0].effect is Effect.NOTE
+    assert state(account_reasons(dict.fromkeys(VENUES, AccountState.PAUSED))) is TradeState.STOPPED
+    refused = account_reasons({**dict.fromkeys(VENUES, 1), "mexc_spot": AccountState.REFUSED})
+    assert state(refused) is TradeState.DEGRADED and "key refused" in refused[0].what
+    assert state(account_reasons({**dict.fromkeys(VENUES, AccountState.FAILING), "mexc_spot": 1})) is TradeState.STOPPED
+
+
+# --- what the executor says, and what is left of it ---
+
+
+def published(folder: Path, *, stopped: bool) -> None:
+    world = held_world()
+    world.core.context.now = world.now()
+    write_executor_state(folder, Publisher(world.core, folder, lambda level, text: None).state(stopped=stopped))
+
+
+def test_what_is_published_is_read_back_as_it_was_said(tmp_path: Path) -> None:
+    world = ready_world()
+    world.feed(world.offer("gateio_spot", "gateio_futures", Decimal(2540)))
+    world.run(300)
+    world.core.context.now = world.now()
+    said = Publisher(world.core, tmp_path, lambda level, text: None).state()
+    write_executor_state(tmp_path, said)
+    heard = read_executor_state(tmp_path)
+    assert heard is not None
+    assert heard.reasons == said.reasons == executor_reasons(world.core)
+    assert heard.operations == said.operations
+    assert "E+" not in (tmp_path / "executor.json").read_text(), "quantities are plain decimals"
+
+
+def test_a_stopped_instance_still_says_what_will_stand_in_its_way(instance: str, tmp_path: Path) -> None:
+    published(tmp_path, stopped=True)
+    reasons = InstanceReasons(instance, tmp_path)
+    answer = reasons.answer({"state": "stopped", "config": "/etc/main.yaml"}, running=False)
+    assert answer.state is TradeState.STOPPED
+    whats = [r.what for r in answer.reasons]
+    assert "the instance does not run" in whats
+    assert any(what.startswith("breaker recovery_hold") for what in whats)
+    assert next(r.solve for r in answer.reasons if "does not run" in r.what) == "arb up --config /etc/main.yaml"
+
+
+def test_after_a_crash_the_journal_speaks(instance: str, tmp_path: Path) -> None:
+    """No word of the executor at all: its journal is replayed."""
+    world = held_world()
+    journal, _ = Journal.open(tmp_path / "journal")
+    for entry in world.entries:
+        journal.append(entry.record, entry.mono_ns, entry.wall_ns)
+    journal.close()
+    answer = InstanceReasons(instance, tmp_path).answer({"state": "ready"}, running=False)
+    whats = [r.what for r in answer.reasons]
+    assert "its supervisor ended without an orderly stop" in whats
+    assert any(what.startswith("breaker recovery_hold") for what in whats)
+    assert any("waits for an operator" in what for what in whats)
+
+
+def test_a_halt_on_the_disk_is_said_without_a_process(instance: str, tmp_path: Path) -> None:
+    latch_on_disk(tmp_path, "look at the feeds")
+    answer = InstanceReasons(instance, tmp_path).answer({}, running=False)
+    assert any("look at the feeds" in r.what for r in answer.reasons)
+
+
+def test_every_breaker_names_the_command_that_solves_it() -> None:
+    for name in ("recovery_hold", "daily_loss", "venue.mexc_spot", "fee.mexc_spot.BTCUSDT", "overfill"):
+        assert f"arb breakers --rearm {name} --reason R" in solve(name)

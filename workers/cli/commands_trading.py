@@ -1,0 +1,311 @@
+"""Commands about what is held and what stands in the way: positions, hedges, balance, breakers, recoveries, close,
+flatten, stop.
+
+Reading works from the executor's socket, else from what it last published, else from the journal. Deciding needs a
+running executor; who asked, when and why stands in the journal and in ``audit.jsonl``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from pipeline.model.errors import BadInput
+from workers.cli.options import Instance, Json
+from workers.control_plane.instances import existing, is_running
+from workers.control_socket import GUARD_SOCKET, ControlError, ask, ask_supervisor
+from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
+from workers.halt_file import read_halt, write_halt
+from workers.output import emit, say
+from workers.state_folder import instance_dir
+
+EXECUTOR_SOCKET = "executor.sock"
+CLOSE_TIMEOUT_S = 30.0  # the executor answers a close after about 10 s at the latest
+STOP_TIMEOUT_S = 90.0
+POLL_S = 0.1
+Why = Annotated[str, typer.Option("--reason", help="Why; kept in the journal and in audit.jsonl.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the orders, send none.")]
+
+
+def _read(instance: str, operation: str) -> tuple[str, dict[str, Any]]:
+    """(instance, reply of its executor), or what it last published where it does not answer."""
+    name = existing(instance)
+    with contextlib.suppress(ControlError):
+        return name, {**ask(instance_dir(name) / EXECUTOR_SOCKET, {"op": operation}), "live": True}
+    from workers.view.status import read_status  # imported here: it loads numba
+
+    reading = read_status(name)
+    fields: dict[str, Any] = {what: reading[what] for what in ("hedges", "positions", "breakers", "recoveries")}
+    say(f"arb: the executor of {name} does not answer; as of {reading['as_of'] or 'an unknown time'}")
+    return name, {
+        **fields,
+        "balances": _balance_rows(reading),
+        "proposals": [],
+        "live": False,
+        "as_of": reading["as_of"],
+    }
+
+
+def _balance_rows(reading: dict[str, Any]) -> list[dict[str, Any]]:
+    """Balances of the account page, or the executor's last word, as rows of ``arb balance``."""
+    rows = [
+        {"venue": venue, "asset": asset, "total": row["free"] + row["locked"], "free": row["free"], "reserved": None}
+        for venue, assets in reading["balances"].items()
+        for asset, row in assets.items()
+        if row["free"] or row["locked"]
+    ]
+    from workers.executor_file import read_executor_state
+
+    state = read_executor_state(instance_dir(reading["instance"]))
+    return rows or ([] if state is None else state.balances)
+
+
+def _decide(instance: str, request: dict[str, Any], *, timeout_s: float = 5.0) -> tuple[str, dict[str, Any]]:
+    """One request to the executor. Raises ControlError where none runs: nothing is decided then."""
+    name = existing(instance)
+    return name, ask(instance_dir(name) / EXECUTOR_SOCKET, request, timeout_s=timeout_s)
+
+
+def positions(instance: Instance = "", json: Json = False) -> int:
+    """Show the open futures positions: entry, mark, unrealised P&L, what of it is not ours; also after a stop."""
+    from workers.view.status_text import position_line
+
+    _, reply = _read(instance, "positions")
+    rows = "\n".join(position_line(row) for row in reply["positions"])
+    emit(reply, as_json=json, text=lambda _: rows or "no open position")
+    return EXIT_OK
+
+
+def hedges(instance: Instance = "", json: Json = False) -> int:
+    """Show the open hedges: legs, entry, age, unrealised P&L, funding so far; also after a stop."""
+    from workers.view.status_text import hedge_line
+
+    _, reply = _read(instance, "hedges")
+    rows = "\n".join(hedge_line(row) for row in reply["hedges"])
+    emit(reply, as_json=json, text=lambda _: rows or "no open hedge")
+    return EXIT_OK
+
+
+def balance(instance: Instance = "", json: Json = False) -> int:
+    """Show the balances per venue and coin: what the venue says is free, and what our own orders reserve of it."""
+    _, reply = _read(instance, "balances")
+
+    def text(fields: dict[str, Any]) -> str:
+        lines = [f"{'venue':<18}{'coin':<10}{'total':>24}{'free':>24}{'reserved':>16}"]
+        lines += [
+            f"{row['venue']:<18}{row['asset']:<10}{row['total']!s:>24}{row['free']!s:>24}{row['reserved'] or '0'!s:>16}"
+            for row in fields["balances"]
+        ]
+        return "\n".join(lines)
+
+    emit(reply, as_json=json, text=text)
+    return EXIT_OK
+
+
+def breakers(
+    instance: Instance = "",
+    rearm: Annotated[str, typer.Option("--rearm", metavar="NAME", help="Re-arm this breaker (needs --reason).")] = "",
+    reason: Why = "",
+    json: Json = False,
+) -> int:
+    """Show the tripped breakers and what solves each, or re-arm one. Exit code 1: one is still tripped.
+
+    `venue.V` and `fee.V.SYMBOL` stop their venue or instrument only, every other one stops all new risk. Exits stay
+    possible. Re-arming `recovery_hold` lets every recovery that waits for an operator go on.
+    """
+    if rearm:
+        if not reason.strip():
+            raise BadInput('found no reason, wanted one to be kept in the journal; add --reason "why"')
+        _, reply = _decide(instance, {"op": "rearm", "name": rearm, "reason": reason})
+    else:
+        _, reply = _read(instance, "breakers")
+    emit(reply, as_json=json, text=lambda r: _breaker_lines(r["breakers"]))
+    return EXIT_CHECK_FAILED if reply["breakers"] else EXIT_OK
+
+
+def _breaker_lines(rows: list[dict[str, Any]]) -> str:
+    from workers.tradable import utc
+
+    lines = []
+    for row in rows:
+        since = utc(int(row.get("since_wall_ns") or 0))
+        lines.append(f"{row['name']}: {row['reason']}" + (f" (since {since})" if since else ""))
+        lines.append(f"  solve: {row['solve']}")
+    return "\n".join(lines) or "no breaker is tripped"
+
+
+def recoveries(
+    instance: Instance = "",
+    approve: Annotated[str, typer.Option("--approve", metavar="ID", help="Let this recovery go on.")] = "",
+    cancel: Annotated[str, typer.Option("--cancel", metavar="ID", help="Take it over: you repair it yourself.")] = "",
+    reason: Why = "",
+    json: Json = False,
+) -> int:
+    """Show the recoveries that are not over, or decide about one. Exit code 1: one still waits for an operator.
+
+    A held recovery has tried every venue within the bounded price. --approve lets its repairs begin again; --cancel
+    leaves the exposure to you (it stays counted) until --approve hands it back. The breaker `recovery_hold` is re-armed
+    when none waits any more.
+    """
+    if approve and cancel:
+        raise BadInput("found --approve and --cancel, wanted one of them")
+    if approve or cancel:
+        operation = "approve" if approve else "cancel"
+        _, reply = _decide(instance, {"op": operation, "id": approve or cancel, "reason": reason})
+    else:
+        _, reply = _read(instance, "recoveries")
+
+    def text(fields: dict[str, Any]) -> str:
+        return "\n".join(_recovery_lines(row) for row in fields["recoveries"]) or "no recovery is open"
+
+    emit(reply, as_json=json, text=text)
+    waits = any(row.get("requires_manual_approval", row["state"] == "waiting_approval") for row in reply["recoveries"])
+    return EXIT_CHECK_FAILED if waits else EXIT_OK
+
+
+def _recovery_lines(row: dict[str, Any]) -> str:
+    unmatched = ", ".join(f"{amount} {asset}" for asset, amount in row.get("unmatched", {}).items())
+    what = f"{row['recovery_id']} {row.get('pair', '')} {row['state']}: {row['reason']}"
+    if unmatched:
+        what += f"; unmatched {unmatched}"
+    if row.get("requires_manual_approval", row["state"] == "waiting_approval"):
+        what += f"\n  solve: arb recoveries --approve {row['recovery_id']} (or --cancel {row['recovery_id']})"
+    return what
+
+
+def _order_line(row: dict[str, Any], *, dry_run: bool) -> str:
+    state = f": {row['state']}, filled {row['filled']}" if "state" in row else ""
+    at = f" {row['venue']} {row['symbol']} {row['side']} {row['qty']} at {row['limit_price']} or better"
+    return ("would send" if dry_run else "sent") + at + state
+
+
+def _closed_text(fields: dict[str, Any]) -> str:
+    """Orders, and each hedge that stays open with the reason."""
+    lines = []
+    lines += [_order_line(row, dry_run=fields["dry_run"]) for row in fields["orders"]]
+    for row in fields["hedges"]:
+        if not row["closed"] and not (fields["dry_run"] and not row["reason"]):
+            lines.append(f"hedge {row['hedge_id']} stays open with {row['left']}: {row['reason'] or 'not filled yet'}")
+    lines += [_recovery_lines(row) for row in fields["recoveries"]]
+    lines.append(f"flat: {'yes' if fields['flat'] else 'no'}; {len(fields['open_hedges'])} hedges open")
+    return "\n".join(lines)
+
+
+def close(
+    hedge: Annotated[str, typer.Argument(metavar="[ID]", help="Id of the hedge (its beginning is enough).")] = "",
+    every: Annotated[bool, typer.Option("--all", help="Every open hedge.")] = False,
+    dry_run: DryRun = False,
+    reason: Why = "",
+    instance: Instance = "",
+    json: Json = False,
+) -> int:
+    """Close one hedge or all, at a bounded price, profit or not; what cannot be closed says why. See `arb hedges`.
+
+    Passes under halt and breakers. What books or balances do not allow now is tried again for a minute. Exit code 1:
+    something stays open. New hedges may be entered meanwhile; `arb flatten` stops new risk first.
+    """
+    if bool(hedge) == every:
+        raise BadInput("found neither or both, wanted the ID of a hedge or --all; see `arb hedges`")
+    request = {"op": "close", "id": hedge, "all": every, "dry_run": dry_run, "reason": reason}
+    _, reply = _decide(instance, request, timeout_s=CLOSE_TIMEOUT_S)
+    emit(reply, as_json=json, text=_closed_text)
+    done = all(row["closed"] or (dry_run and not row["reason"]) for row in reply["hedges"])
+    return EXIT_OK if done else EXIT_CHECK_FAILED
+
+
+def flatten(dry_run: DryRun = False, reason: Why = "", instance: Instance = "", json: Json = False) -> int:
+    """Take no new risk, close every hedge, cancel what rests, let held repairs go on: everything to its target.
+
+    At bounded prices, under halt and breakers. New risk stays away until `arb resume --reason R`. Exit code 1:
+    something stays open, and the output says what and why.
+    """
+    name = existing(instance)
+    if not dry_run:
+        with contextlib.suppress(ControlError):  # a guard that does not answer grants no lease for new risk either
+            ask(instance_dir(name) / GUARD_SOCKET, {"op": "drain", "reason": reason or "arb flatten"})
+    reply = ask(
+        instance_dir(name) / EXECUTOR_SOCKET,
+        {"op": "flatten", "dry_run": dry_run, "reason": reason},
+        timeout_s=CLOSE_TIMEOUT_S,
+    )
+    emit(reply, as_json=json, text=_closed_text)
+    ready = all(not row["reason"] for row in reply["hedges"])
+    return EXIT_OK if reply["flat"] or (dry_run and ready) else EXIT_CHECK_FAILED
+
+
+def stop(
+    flat: Annotated[bool, typer.Option("--flatten", help="Close every hedge first, as `arb flatten` does.")] = False,
+    dry_run: DryRun = False,
+    reason: Why = "",
+    instance: Instance = "",
+    json: Json = False,
+) -> int:
+    """Stop the instance in order and say what stays open at the venues; with --flatten close it first.
+
+    No new risk is taken, open operations are ended, then every process stops; hedges stay open unless --flatten closes
+    them. Exit code 1: something stays open. `arb up` goes on where it stopped.
+    """
+    name = existing(instance)
+    if not is_running(name):
+        raise ControlError(f"{name} does not run; see `arb status --instance {name}`")
+    folder, before = instance_dir(name), read_halt(instance_dir(name))
+    closed: dict[str, Any] = {"orders": [], "hedges": [], "recoveries": []}
+    if flat:
+        closed = _flattened(name, dry_run=dry_run, reason=reason)
+    if not dry_run:
+        ask_supervisor(name, {"op": "stop", "reason": reason or "arb stop"})
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while is_running(name) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+        if is_running(name):
+            raise ControlError(f"{name} has not stopped after {STOP_TIMEOUT_S:.0f} s; see `arb status`")
+        if flat and before.drain is None:  # the drain was ours: it must not outlive this stop
+            write_halt(folder, msgspec.structs.replace(read_halt(folder), drain=None))
+    from workers.view.status import read_status  # imported here: it loads numba
+
+    reading = read_status(name)
+    left = {what: reading[what] for what in ("hedges", "positions", "recoveries")}
+    fields = {
+        "stopped": not is_running(name),
+        "dry_run": dry_run,
+        "orders": closed["orders"],
+        "not_closed": [row for row in closed["hedges"] if row["reason"]],
+        "open_hedges": left["hedges"],
+        "positions": left["positions"],
+        "recoveries": left["recoveries"],
+        "flat": not (left["hedges"] or left["positions"] or left["recoveries"]),
+    }
+    emit(fields, as_json=json, text=_stopped_text)
+    return EXIT_OK if fields["flat"] or dry_run else EXIT_CHECK_FAILED
+
+
+def _flattened(name: str, *, dry_run: bool, reason: str) -> dict[str, Any]:
+    folder = instance_dir(name)
+    if not dry_run:
+        ask(folder / GUARD_SOCKET, {"op": "drain", "reason": reason or "arb stop --flatten"})
+    request = {"op": "flatten", "dry_run": dry_run, "reason": reason or "arb stop --flatten"}
+    return ask(folder / EXECUTOR_SOCKET, request, timeout_s=CLOSE_TIMEOUT_S)
+
+
+def _stopped_text(fields: dict[str, Any]) -> str:
+    from workers.view.status_text import hedge_line, position_line
+
+    lines = ["stopped" if fields["stopped"] else "still running"]
+    lines += [_order_line(row, dry_run=fields["dry_run"]) for row in fields["orders"]]
+    lines += [f"not closed: hedge {row['hedge_id']}: {row['reason']}" for row in fields["not_closed"]]
+    lines += [f"stays open: hedge {hedge_line(row)}" for row in fields["open_hedges"]]
+    lines += [f"stays open: position {position_line(row)}" for row in fields["positions"]]
+    lines += [_recovery_lines(row) for row in fields["recoveries"]]
+    if fields["flat"]:
+        lines.append("nothing stays open")
+    return "\n".join(lines)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands to ``app``."""
+    for command in (positions, hedges, balance, breakers, recoveries, close, flatten, stop):
+        app.command(name=command.__name__)(command)

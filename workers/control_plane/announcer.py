@@ -1,0 +1,194 @@
+"""What the supervisor says to operators: READY, changes of the one answer, alerts, trades of note, what stays open.
+
+On stderr (the terminal of ``arb up``, the journal of systemd), in the ``STATUS=`` of systemd, and as events for
+``arb up --json``. Nothing here decides anything: the answer is that of ``workers/tradable.py``.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.market_data import MarketDataAggregator
+from pipeline.model.config import EngineConfig
+from pipeline.tradable import TradeState
+from shm.errors import ShmError
+from shm.logring import LogReader, LogRing
+from workers.base import LOG_LEVELS, Notifier
+from workers.executor_file import read_executor_state
+from workers.tradable import Answer, InstanceReasons, fields
+
+NOTES_MAX = 50
+NOTES_SHOWN = 10
+LOOK_S = 1.0
+LINES_PER_LOOK = 20  # of one process; a flood must not bury the rest
+TRADE = "trade: "  # how the executor begins a line about trades (workers/executor/publisher.py)
+LEVEL_NAMES = {number: name for name, number in LOG_LEVELS.items()}
+Event = Callable[[dict[str, Any]], None]
+
+
+class Announcer:
+    """Speaks for one instance. ``units``: systemd shows what the other processes say, so it is not repeated here."""
+
+    def __init__(
+        self, instance: str, state_dir: Path, config: EngineConfig, *, units: bool, on_event: Event | None = None
+    ) -> None:
+        self.notes: list[str] = []
+        self.log: LogRing | None = None
+        self._instance = instance
+        self._state_dir = state_dir
+        self._config = config
+        self._units = units
+        self._on_event = on_event
+        self._notifier = Notifier()
+        self._reasons = InstanceReasons(instance, state_dir)
+        self._readers: dict[str, LogReader] = {}
+        self._said: tuple[str, ...] = ()
+        self._was_ready = False
+        self._next_s = 0.0
+
+    def say(self, level: str, text: str) -> None:
+        """One line of the supervisor's own: into the notes of ``run.json``, the log ring and stderr."""
+        if self.log is not None:
+            self.log.text(LOG_LEVELS[level], text)
+        self._write("supervisor", level, text)
+        if LOG_LEVELS[level] >= LOG_LEVELS["warning"]:
+            self._event({"event": "alert", "process": "supervisor", "level": level, "text": text})
+
+    def _write(self, process: str, level: str, text: str) -> None:
+        self.notes = [*self.notes[-(NOTES_MAX - 1) :], f"{level}: {text}"]
+        sys.stderr.write(f"{process}: {level}: {text}\n")
+        sys.stderr.flush()
+
+    def _event(self, event: dict[str, Any]) -> None:
+        if self._on_event is not None:
+            self._on_event(event)
+
+    # --- the answer ---
+
+    def answer(self, described: Mapping[str, Any]) -> Answer:
+        """Whether the instance can trade, now."""
+        return self._reasons.answer(described, running=True)
+
+    def look(self, described: Mapping[str, Any], now_s: float, *, all_ready: bool) -> None:
+        """Once a second: say what the processes said, and what has changed about the answer. Before all processes were
+        READY for the first time nothing but that is said."""
+        if now_s < self._next_s:
+            return
+        self._next_s = now_s + LOOK_S
+        self._attach_books()
+        if not self._units:
+            self._alerts()
+        if not (self._was_ready or all_ready):
+            return
+        answer = self.answer(described)
+        if not self._was_ready and answer.state is TradeState.STOPPED and self._settling(answer):
+            return
+        self._changed(answer, described)
+        self._was_ready = True
+
+    def _settling(self, answer: Answer) -> bool:
+        """Whether all that stands in the way right after a start ends by itself within moments."""
+        return all("by itself" in reason.solve or "wait" in reason.solve for reason in answer.reasons)
+
+    def _attach_books(self) -> None:
+        if self._reasons.market is None:
+            self._reasons.market = MarketDataAggregator(self._instance, self._config)
+        try:
+            self._reasons.market.attach()
+            self._reasons.market.refresh()
+        except ShmError:  # not there yet, or being replaced
+            self._reasons.market = None
+
+    def _changed(self, answer: Answer, described: Mapping[str, Any]) -> None:
+        known = (str(answer.state), *sorted(re.sub(r"\d+", "#", reason.what) for reason in answer.reasons))
+        if known == self._said:
+            return
+        before, self._said = self._said, known
+        self._notifier.send(f"STATUS={answer.text()}")
+        self._event(
+            {
+                "event": "state",
+                "state": str(answer.state),
+                "reasons": [fields(reason) for reason in answer.reasons],
+                "notes": [fields(reason) for reason in answer.notes],
+            }
+        )
+        if answer.state is TradeState.READY:
+            venues = ", ".join(described.get("venues", {}))
+            self._write("supervisor", "info", f"READY: mode {described.get('mode')}, {venues}; `arb status`, `arb top`")
+            for note in answer.notes:
+                self._write("supervisor", "info", f"note: {note.what}")
+            return
+        for reason in answer.reasons:
+            if re.sub(r"\d+", "#", reason.what) not in before[1:]:
+                text = f"{str(answer.state).upper()}: {reason.what}; solve: {reason.solve}"
+                self._write("supervisor", "warning", text)
+        if set(known[1:]) < set(before[1:]):
+            self._write("supervisor", "info", answer.text())
+
+    # --- alerts and trades ---
+
+    def _alerts(self) -> None:
+        """Warnings and worse of every process, and the executor's lines about trades."""
+        for process in (
+            "executor",
+            "guard",
+            "detector",
+            "poller",
+            "recorder",
+            *(f"feed.{f}" for f in self._config.feeds),
+        ):
+            reader = self._reader(process)
+            for _ in range(LINES_PER_LOOK):
+                record = None if reader is None else reader.read()
+                if record is None:
+                    break
+                if record.code:
+                    continue
+                level = LEVEL_NAMES.get(record.level, "info")
+                if record.text.startswith(TRADE):
+                    self._write(process, level, record.text)
+                    self._event({"event": "trade", "text": record.text.removeprefix(TRADE)})
+                elif record.level >= LOG_LEVELS["warning"]:
+                    self._write(process, level, record.text)
+                    self._event({"event": "alert", "process": process, "level": level, "text": record.text})
+
+    def _reader(self, process: str) -> LogReader | None:
+        known = self._readers.get(process)
+        if known is not None and known.segment.is_current():
+            return known
+        try:
+            self._readers[process] = LogReader.attach(self._instance, process)
+        except ShmError:
+            return known
+        return self._readers[process]
+
+    # --- the end ---
+
+    def left_open(self) -> dict[str, Any]:
+        """Say what stays open at the venues once the executor has stopped; the same as fields."""
+        if not self._units:
+            self._alerts()
+        state = read_executor_state(self._state_dir)
+        if state is None:
+            return {"open_hedges": [], "positions": [], "recoveries": []}
+        for row in state.hedges:
+            legs = f"{row['spot_venue']} {row['spot_symbol']} against {row['futures_venue']} {row['futures_symbol']}"
+            text = f"hedge {row['hedge_id']} stays open: {row['qty']} {row['base']}, {legs}"
+            self._write("supervisor", "warning", text)
+        for row in state.positions:
+            text = f"position stays open: {row['venue']} {row['symbol']} {row['qty']}"
+            self._write("supervisor", "warning", text)
+        for row in state.recoveries:
+            text = f"recovery {row['recovery_id']} is not over ({row['state']}): {row['reason']}"
+            self._write("supervisor", "warning", text)
+        if state.hedges or state.positions:
+            text = "nobody watches what stays open; `arb up` goes on with it, `arb close --all` then closes it"
+            self._write("supervisor", "warning", text)
+        elif self._was_ready:
+            self._write("supervisor", "info", "nothing stays open at the venues")
+        return {"open_hedges": state.hedges, "positions": state.positions, "recoveries": state.recoveries}

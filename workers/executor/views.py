@@ -1,0 +1,194 @@
+"""What operators see of the core: positions, hedges, balances, breakers and recoveries as plain rows.
+
+The same rows are the answers of the control socket and the content of ``executor.json``. Decimals stay Decimals.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from pipeline.core import ExecutionCore
+from pipeline.equity_watch import EquityWatch
+from pipeline.execution.forced_close import CloseAnswer
+from pipeline.execution.ledger import Operation
+from pipeline.execution.records import HedgeRecord
+from pipeline.model.enums import OrderSide
+from pipeline.model.structs import ZERO
+from pipeline.risk.breakers import solve
+
+BPS = Decimal(10_000)
+Row = dict[str, Any]
+
+
+class CoreViews:
+    """Rows of one core. ``watch`` has the marks."""
+
+    def __init__(self, core: ExecutionCore, watch: EquityWatch) -> None:
+        self._core = core
+        self._watch = watch
+
+    def breakers(self) -> list[Row]:
+        """Tripped breakers: name, since, reason, and the command that solves each."""
+        ledger = self._core.ledger
+        return [
+            {"name": name, "since_wall_ns": ledger.since_wall_ns.get(name, 0), "reason": reason, "solve": solve(name)}
+            for name, reason in sorted(ledger.breakers.items())
+        ]
+
+    def recoveries(self) -> list[Row]:
+        """Recoveries that are not over, those that an operator has taken over among them."""
+        core, found = self._core, list[Row]()
+        for record in core.ledger.recoveries.values():
+            operation = core.ledger.operations.get(record.operation_id)
+            over = record.state == "cancelled" and record.operation_id not in core.ledger.open_operations
+            if record.state == "done" or over or operation is None:
+                continue
+            found.append(
+                {
+                    "recovery_id": record.recovery_id,
+                    "operation_id": record.operation_id,
+                    "pair": operation.record.pair,
+                    "strategy": record.strategy,
+                    "state": record.state,
+                    "requires_manual_approval": core.recovery.needs_operator(record),
+                    "since_wall_ns": core.ledger.since_wall_ns.get(record.recovery_id, 0),
+                    "reason": core.recovery.unproved.get(record.operation_id, record.reason),
+                    "unmatched": self._unmatched(operation),
+                }
+            )
+        return found
+
+    def _unmatched(self, operation: Operation) -> dict[str, Decimal]:
+        """What an operation's fills left behind, per base asset."""
+        bases = {leg.base for leg in operation.record.legs}
+        exposure = operation.exposure()
+        left = {asset: exposure.get(asset, ZERO) - operation.moved_to_dust.get(asset, ZERO) for asset in bases}
+        return {asset: amount for asset, amount in left.items() if amount}
+
+    def positions(self) -> list[Row]:
+        """Open futures positions: entry, mark, unrealised P&L in quote. ``foreign_qty``: held beyond our own fills.
+
+        Liquidation price and distance are None where they are not known.
+        """
+        core, found = self._core, list[Row]()
+        marks = self._watch.marks()
+        ledger = core.ledger
+        for key in sorted({*ledger.accounts.futures, *ledger.position_offsets}):
+            position = ledger.accounts.futures.get(key)
+            qty, foreign = ledger.accounts.futures_qty(*key), ledger.position_offsets.get(key, ZERO)
+            row = core.context.instruments.find(*key)
+            if not qty + foreign:
+                continue
+            entry = position.entry_price if position is not None else ZERO
+            mark = None if row is None else self._watch.mark(row, marks)
+            found.append(
+                {
+                    "venue": key[0],
+                    "symbol": key[1],
+                    "base": "" if row is None else row.spec.base,
+                    "quote": "" if row is None else row.spec.quote,
+                    "qty": qty + foreign,
+                    "foreign_qty": foreign,
+                    "entry_price": entry,
+                    "mark_price": mark,
+                    "unrealised": None if mark is None else qty * (mark - entry),
+                    "liquidation_price": None,
+                    "liquidation_distance_bps": None,
+                }
+            )
+        return found
+
+    def hedges(self) -> list[Row]:
+        """Open hedges: legs, entry, age, marks, unrealised P&L (fees of the exit not taken off), funding so far."""
+        return [self._hedge(hedge) for hedge in self._core.ledger.hedges.values()]
+
+    def _hedge(self, hedge: HedgeRecord) -> Row:
+        core, marks = self._core, self._watch.marks()
+        ledger, way = core.ledger, int(hedge.spot_side)
+        operation = ledger.operations[hedge.operation_id]
+        spot = core.context.instruments.find(hedge.spot_venue, hedge.spot_symbol)
+        futures = core.context.instruments.find(hedge.futures_venue, hedge.futures_symbol)
+        spot_mark = None if spot is None else self._watch.mid(spot.instrument_id) or marks.get(hedge.base)
+        futures_mark = None if futures is None else self._watch.mark(futures, marks)
+        unrealised = None
+        if spot_mark is not None and futures_mark is not None:
+            legs = (spot_mark - hedge.entry_spot_price) - (futures_mark - hedge.entry_futures_price)
+            unrealised = legs * way * hedge.qty
+        contract = (hedge.futures_venue, hedge.futures_symbol)
+        received = ledger.funding_of.get(contract, ZERO) - ledger.funding_at.get(hedge.operation_id, ZERO)
+        since = ledger.since_wall_ns.get(hedge.operation_id, 0)
+        answer = core.forced_close.answers.get(hedge.operation_id)
+        return {
+            "hedge_id": hedge.operation_id,
+            "pair": operation.record.pair,
+            "base": hedge.base,
+            "quote": operation.record.legs[0].quote,
+            "qty": hedge.qty,
+            "spot_venue": hedge.spot_venue,
+            "spot_symbol": hedge.spot_symbol,
+            "spot_side": hedge.spot_side.name.lower(),
+            "futures_venue": hedge.futures_venue,
+            "futures_symbol": hedge.futures_symbol,
+            "entry_spot_price": hedge.entry_spot_price,
+            "entry_futures_price": hedge.entry_futures_price,
+            "since_wall_ns": since,
+            "age_s": round((core.context.now.wall_ns - since) / 1e9, 1) if since else None,
+            "spot_mark": spot_mark,
+            "futures_mark": futures_mark,
+            "unrealised": unrealised,
+            "funding": received * -way * hedge.qty,
+            "liquidation_price": None,
+            "liquidation_distance_bps": None,
+            "closing": hedge.operation_id in core.forced_close.wanted,
+            "not_closed": answer.reason if answer is not None and answer.reason else None,
+        }
+
+    def balances(self) -> list[Row]:
+        """Balances per venue and coin: total and free as the venue says, what our orders reserve, what may be used.
+
+        Targets, drift and time to empty are None where none is set.
+        """
+        monitor, now_ns = self._core.balances, self._core.context.now.mono_ns
+        found = []
+        for (venue, asset), total in sorted(monitor.totals().items()):
+            reserved = monitor.reserved(venue, asset)
+            if not total and not reserved:
+                continue
+            age_ns = monitor.confirmed_age_ns(venue, asset, now_ns)
+            found.append(
+                {
+                    "venue": venue,
+                    "asset": asset,
+                    "total": total,
+                    "free": monitor.get_balance(venue, asset) or ZERO,
+                    "reserved": reserved,
+                    "usable": monitor.usable(venue, asset),
+                    "age_ms": None if age_ns is None else round(age_ns / 1e6, 1),
+                    "target": None,
+                    "drift": None,
+                    "time_to_empty_s": None,
+                }
+            )
+        return found
+
+    def close_answer(self, answer: CloseAnswer) -> Row:
+        """One attempt to close a hedge: the orders that it sends (or would send), or why it sends none."""
+        legs = [] if answer.plan is None else answer.plan.legs
+        return {
+            "hedge_id": answer.hedge.operation_id,
+            "reason": answer.reason or None,
+            "left": answer.left,
+            "orders": [
+                {
+                    "hedge_id": answer.hedge.operation_id,
+                    "venue": leg.row.spec.venue,
+                    "symbol": leg.row.spec.symbol,
+                    "side": OrderSide(leg.side).name.lower(),
+                    "qty": leg.qty,
+                    "limit_price": leg.limit,
+                    "best_price": leg.best,
+                }
+                for leg in legs
+            ],
+        }

@@ -1,0 +1,57 @@
+"""``executor.json``: what only the executor knows, as it last said it, for views that must work after a crash or a
+stop.
+
+Reasons, breakers, recoveries, hedges, positions, balances, counts, equity. Written about once a second, best
+effort; the journal is the truth, and is replayed where the file is missing.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipeline.equity_watch import DayStart
+from pipeline.tradable import Reason
+from workers.output import plain_values
+from workers.state_folder import replace_file
+
+FILE_NAME = "executor.json"
+
+
+class ExecutorState(msgspec.Struct, frozen=True, kw_only=True):
+    """Content of the file. ``wall_ns``, ``mono_ns``: when it was said. Rows are those of ``executor/views.py``."""
+
+    wall_ns: int
+    mono_ns: int
+    pid: int
+    stopped: bool  # the executor ended in order, and this is its last word
+    reasons: list[Reason]
+    breakers: list[dict[str, Any]]
+    recoveries: list[dict[str, Any]]
+    hedges: list[dict[str, Any]]
+    positions: list[dict[str, Any]]
+    balances: list[dict[str, Any]]
+    delta: dict[str, Decimal]
+    dust: dict[str, Decimal]
+    operations: dict[str, int]
+    pnl: dict[str, Any] | None
+    changes: dict[str, Decimal]
+    day_start: DayStart | None = None
+
+
+def write_executor_state(state_dir: Path, state: ExecutorState) -> None:
+    """Replace the file. Raises OSError."""
+    replace_file(
+        state_dir / FILE_NAME, msgspec.json.encode(plain_values(msgspec.to_builtins(state, builtin_types=(Decimal,))))
+    )
+
+
+def read_executor_state(state_dir: Path) -> ExecutorState | None:
+    """What the executor last said; None where there is no file that can be read."""
+    try:
+        return msgspec.json.decode((state_dir / FILE_NAME).read_bytes(), type=ExecutorState)
+    except (OSError, msgspec.MsgspecError):
+        return None

@@ -1,0 +1,341 @@
+"""The one answer of an instance: can it trade, and if not, why, since when, and what solves it.
+
+Joins what the executor last published (``executor.json``; the journal where there is none) with what only the
+outside sees: processes, halt, drain and blocks, feeds, accounts, disk. ``arb status``, ``arb top``, ``arb up``, the
+``STATUS=`` of systemd and alerts all show this and nothing else.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipeline.execution.journal import read_journal
+from pipeline.execution.ledger import Ledger
+from pipeline.market_data import MarketDataAggregator
+from pipeline.model.enums import AccountState, ProcessState
+from pipeline.model.errors import ArbitrageEngineError
+from pipeline.tradable import RESUME, Effect, Reason, TradeState, ledger_reasons, state_of
+from shm.errors import ShmError
+from shm.layout_pages import ACCOUNT_VENUE
+from shm.liveness import LivenessView
+from shm.metrics import Metrics
+from shm.pages import AccountPage
+from workers.executor_file import ExecutorState, read_executor_state
+from workers.halt_file import HaltState, read_halt
+
+WAIT = "it is started again by itself; arb status"
+SILENT_NS = 3_000_000_000  # a process that has not beaten for this long hangs
+OLD_STATE_NS = 5_000_000_000  # the executor publishes once a second
+DISK_LOW_BYTES = 256 * 1024 * 1024
+#: What each process is needed for: without a ``STOPS`` one nothing can be entered.
+NEEDED = {
+    "guard": (Effect.STOPS, "no lease is granted"),
+    "executor": (Effect.STOPS, "nothing is sent"),
+    "detector": (Effect.STOPS, "nothing is found"),
+    "poller": (Effect.STOPS, "balances are not confirmed"),
+    "recorder": (Effect.DEGRADES, "nothing is written for arb report and arb why"),
+    "supervisor": (Effect.DEGRADES, "nothing is started again"),
+}
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether an instance can trade. ``reasons`` are why not (worst first), ``notes`` what is worth knowing."""
+
+    state: TradeState
+    reasons: list[Reason]
+    notes: list[Reason]
+
+    def text(self) -> str:
+        """The answer in one line: the state and the first reasons."""
+        what = "; ".join(reason.what for reason in self.reasons[:3])
+        more = f" (and {len(self.reasons) - 3} more)" if len(self.reasons) > 3 else ""
+        return f"{self.state}: {what}{more}" if what else str(self.state)
+
+
+def answer_of(reasons: Iterable[Reason]) -> Answer:
+    """The answer that follows from all reasons; of two with the same text the worse one."""
+    known: dict[str, Reason] = {}
+    for reason in reasons:
+        if reason.what not in known or known[reason.what].effect < reason.effect:
+            known[reason.what] = reason
+    ordered = sorted(known.values(), key=lambda reason: -reason.effect)
+    return Answer(
+        state=state_of(ordered),
+        reasons=[reason for reason in ordered if reason.effect > Effect.NOTE],
+        notes=[reason for reason in ordered if reason.effect is Effect.NOTE],
+    )
+
+
+def fields(reason: Reason) -> dict[str, Any]:
+    """A reason as ``--json`` shows it: ``since`` is UTC, or None where it is not known."""
+    return {"what": reason.what, "since": utc(reason.since_wall_ns), "solve": reason.solve}
+
+
+def utc(wall_ns: int) -> str | None:
+    """A wall-clock time as ISO 8601 in UTC, to the second; None for 0."""
+    if not wall_ns:
+        return None
+    at = datetime.datetime.fromtimestamp(wall_ns // 1_000_000_000, datetime.UTC)
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def replayed(state_dir: Path) -> Ledger | None:
+    """The ledger by a replay of the journal; None where there is no journal, or it cannot be read."""
+    ledger = Ledger()
+    try:
+        for entry in read_journal(state_dir / "journal"):
+            ledger.apply(entry.record, entry.mono_ns, entry.wall_ns)
+    except (ArbitrageEngineError, OSError):
+        return None
+    return ledger if ledger.records else None
+
+
+class InstanceReasons:
+    """Reads an instance's reasons; :meth:`answer` may be called again and again.
+
+    ``market``: the instance's books, where the caller has them attached; without it no book is called old.
+    """
+
+    def __init__(self, instance: str, state_dir: Path) -> None:
+        self._instance = instance
+        self._state_dir = state_dir
+        self.market: MarketDataAggregator | None = None
+
+    def answer(self, described: Mapping[str, Any], *, running: bool) -> Answer:
+        """The answer now. ``described``: content of ``run.json``; ``running``: whether its supervisor lives."""
+        return answer_of(self.reasons(described, running=running))
+
+    def reasons(self, described: Mapping[str, Any], *, running: bool) -> list[Reason]:
+        """Every reason, in no order."""
+        halt = read_halt(self._state_dir)
+        published = read_executor_state(self._state_dir)
+        found = halt_reasons(halt, list(described.get("venues", {})), running=running)
+        if not running:
+            return [*found, *self._not_running(described), *self._left_behind(published)]
+        views = LivenessView.attach_all(self._instance)
+        found += process_reasons(described, views, time.monotonic_ns())
+        found += self._published_reasons(published, views.get("executor"))
+        return [*found, *self._feed_reasons(described), *self._account_reasons(described), *self._disk_reasons()]
+
+    # --- an instance that does not run ---
+
+    def _not_running(self, described: Mapping[str, Any]) -> list[Reason]:
+        config = described.get("config")
+        solve = f"arb up --config {config}" if config else "arb up"
+        state, failure = described.get("state"), described.get("failure")
+        if failure:
+            return [Reason(what=f"failed: {failure}", solve=solve, effect=Effect.STOPS)]
+        crashed = state not in (None, "stopped")
+        what = "its supervisor ended without an orderly stop" if crashed else "the instance does not run"
+        return [Reason(what=what, solve=solve, effect=Effect.STOPS)]
+
+    def _left_behind(self, published: ExecutorState | None) -> list[Reason]:
+        """What stands in the way of the next start as well, and what is still open at the venues."""
+        if published is not None and published.stopped:
+            found = [reason for reason in published.reasons if _of_journal(reason)]
+            hedges = len(published.hedges)
+        else:
+            ledger = replayed(self._state_dir)
+            if ledger is None:
+                return []
+            found, hedges = ledger_reasons(ledger), len(ledger.hedges)
+        if hedges:
+            what = f"{hedges} hedges stay open at the venues, and nobody watches them"
+            found.append(Reason(what=what, solve="arb hedges; arb up, then arb close --all", effect=Effect.NOTE))
+        return found
+
+    # --- a running one ---
+
+    def _published_reasons(self, published: ExecutorState | None, executor: LivenessView | None) -> list[Reason]:
+        """What the executor says; what it cannot say any more while it is away or hangs."""
+        alive = executor is not None and executor.alive() and executor.state == ProcessState.READY
+        if published is None:
+            if not alive:
+                return []
+            what = "the executor has not published its state"
+            return [Reason(what=what, solve="free space where the state folder lies", effect=Effect.DEGRADES)]
+        if not alive or executor is None or executor.pid != published.pid:
+            # away, or just born and not heard yet: what stands in the journal still holds
+            return [reason for reason in published.reasons if _of_journal(reason)]
+        found = list(published.reasons)
+        age_ns = time.time_ns() - published.wall_ns
+        if age_ns > OLD_STATE_NS:
+            what = f"the executor's state is {age_ns // 1_000_000_000} s old"
+            solve = "arb status; free space where the state folder lies"
+            found.append(Reason(what=what, solve=solve, effect=Effect.DEGRADES, since_wall_ns=published.wall_ns))
+        tripped = self._counter("executor", "breakers")
+        if tripped != len(published.breakers) and age_ns > OLD_STATE_NS:
+            what = f"{tripped} breakers are tripped, {len(published.breakers)} of them by name above"
+            found.append(Reason(what=what, solve="arb breakers", effect=Effect.DEGRADES))
+        return found
+
+    def _counter(self, process: str, name: str) -> int:
+        return self._counters(process).get(name, 0)
+
+    def _counters(self, process: str) -> dict[str, int]:
+        try:
+            metrics = Metrics.attach(self._instance, process)
+        except ShmError:
+            return {}
+        try:
+            return metrics.counters()
+        finally:
+            metrics.close()
+
+    def _feed_reasons(self, described: Mapping[str, Any]) -> list[Reason]:
+        venues = described.get("venues", {})
+        counters: dict[str, int] = {}
+        for process in described.get("processes", {}):
+            if process.startswith("feed."):
+                counters |= self._counters(process)
+        found = feed_reasons(venues, counters)
+        if self.market is not None and not found:
+            found += book_reasons(self.market, list(venues), time.monotonic_ns())
+        return found
+
+    def _account_reasons(self, described: Mapping[str, Any]) -> list[Reason]:
+        page = AccountPage.attach(self._instance)
+        rows = {}
+        for number, venue in enumerate(described.get("venues", {})):
+            row = page.venue(number) if page.mapped else None
+            if row is not None:
+                rows[venue] = int(row[ACCOUNT_VENUE.state])
+        return account_reasons(rows)
+
+    def _disk_reasons(self) -> list[Reason]:
+        try:
+            disk = os.statvfs(self._state_dir)
+        except OSError as error:
+            what = f"the state folder cannot be read: {error.strerror}"
+            return [Reason(what=what, solve=f"look at {self._state_dir}", effect=Effect.DEGRADES)]
+        free = disk.f_bavail * disk.f_frsize
+        if free >= DISK_LOW_BYTES:
+            return []
+        what = f"the disk of the state folder has {free // 1_000_000} MB left"
+        return [Reason(what=what, solve=f"free space where {self._state_dir} lies", effect=Effect.DEGRADES)]
+
+
+def _of_journal(reason: Reason) -> bool:
+    """Whether a reason of the executor stands in its journal, and so outlives it."""
+    return reason.what.startswith(("breaker ", "recovery "))
+
+
+def halt_reasons(halt: HaltState, venues: list[str], *, running: bool) -> list[Reason]:
+    """Halt, drain and blocked venues, as they stand on the disk. ``running``: a stopped instance is stopped first."""
+    found = []
+    if halt.halted:
+        effect = Effect.HALTS if running else Effect.STOPS
+        what = f"HALTED by {halt.by}: {halt.reason}"
+        found.append(Reason(what=what, solve=RESUME, effect=effect, since_wall_ns=halt.wall_ns))
+    if halt.drain is not None:
+        what = f"draining, no new risk is taken ({halt.drain.by}): {halt.drain.reason}"
+        found.append(Reason(what=what, solve=RESUME, effect=Effect.STOPS, since_wall_ns=halt.drain.wall_ns))
+    left = [venue for venue in venues if venue not in halt.venues]
+    for venue, block in sorted(halt.venues.items()):
+        effect = Effect.DEGRADES if len(left) > 1 else Effect.STOPS
+        what = f"venue {venue}: blocked ({block.by}): {block.reason}"
+        found.append(Reason(what=what, solve=RESUME, effect=effect, since_wall_ns=block.wall_ns))
+    return found
+
+
+def process_reasons(described: Mapping[str, Any], views: Mapping[str, LivenessView], now_mono_ns: int) -> list[Reason]:
+    """Processes that are dead, starting or hanging. ``described``: content of ``run.json``."""
+    rows = dict(described.get("processes", {}))
+    if rows and described.get("state") not in (None, "starting"):
+        rows["supervisor"] = {}
+    feeds = [name for name in rows if name.startswith("feed.")]
+    found, bad_feeds = [], 0
+    for name, row in rows.items():
+        effect, without = NEEDED.get(name, (Effect.DEGRADES, "its venues are not read"))
+        view = views.get(name)
+        what, solve = _process_fault(name, row, view, now_mono_ns)
+        if what:
+            bad_feeds += name in feeds
+            found.append(Reason(what=f"{what}: {without}", solve=solve, effect=effect))
+    if feeds and bad_feeds == len(feeds):
+        found.append(Reason(what="no feed works", solve=WAIT, effect=Effect.STOPS))
+    if described.get("state") in (None, "starting") or not rows:
+        warming = described.get("warming")
+        what = f"starting: compiling kernels, {warming}" if warming else "starting"
+        found.append(Reason(what=what, solve="wait; arb status", effect=Effect.STOPS))
+    return found
+
+
+def _process_fault(name: str, row: Mapping[str, Any], view: LivenessView | None, now_mono_ns: int) -> tuple[str, str]:
+    """(what is wrong with a process, what solves it); ("", "") where nothing is."""
+    if row.get("state") == "failed":
+        status = f" ({row['status']})" if row.get("status") else ""
+        return f"process {name} has failed and is not started again{status}", RESUME
+    if view is None or not view.alive():
+        return f"process {name} is not running", WAIT
+    if view.beat_age_ns(now_mono_ns) > SILENT_NS:
+        seconds = view.beat_age_ns(now_mono_ns) // 1_000_000_000
+        return f"process {name} hangs since {seconds} s", "it is killed and started again by itself; arb status"
+    if view.state not in (ProcessState.READY, ProcessState.DEGRADED):
+        return f"process {name} is not READY", WAIT
+    return "", ""
+
+
+def feed_reasons(venues: Mapping[str, Mapping[str, Any]], counters: Mapping[str, int]) -> list[Reason]:
+    """Venues whose instruments or streams cannot be read. ``counters``: those of all feeds, ``<venue>.<what>``."""
+    dead: dict[str, str] = {}
+    for venue, row in venues.items():
+        if row.get("reachable") is False:
+            dead[venue] = "unreachable: its instruments could not be read"
+        elif counters.get(f"{venue}.connected", 1) == 0:
+            dead[venue] = "no stream is connected"
+        elif f"{venue}.books_whole" in counters and not counters[f"{venue}.books_whole"]:
+            dead[venue] = "no book is whole"
+    effect = Effect.DEGRADES if len(venues) - len(dead) > 1 else Effect.STOPS
+    solve = "it connects again by itself; check exchanges.*.markets.* and the network where it does not"
+    return [Reason(what=f"feed of {venue}: {text}", solve=solve, effect=effect) for venue, text in dead.items()]
+
+
+def book_reasons(market: MarketDataAggregator, venues: list[str], now_mono_ns: int) -> list[Reason]:
+    """Venues of which no book is proved current any more."""
+    newest: dict[str, int] = {}
+    for row in market.instruments:
+        if row.instrument_id not in market.removed:
+            view = market.book(row.instrument_id)
+            proof = 0 if view is None else view.proof_mono_ns
+            newest[row.spec.venue] = max(newest.get(row.spec.venue, 0), proof)
+    dead = {venue: proof for venue, proof in newest.items() if now_mono_ns - proof > market.dead_after_ns}
+    effect = Effect.DEGRADES if len(venues) - len(dead) > 1 else Effect.STOPS
+    solve = "it connects again by itself; check the network where it does not"
+    return [
+        Reason(
+            what=f"feed of {venue}: no book is proved current"
+            + (f" since {(now_mono_ns - proof) // 1_000_000_000} s" if proof else ""),
+            solve=solve,
+            effect=effect,
+        )
+        for venue, proof in dead.items()
+    ]
+
+
+def account_reasons(states: Mapping[str, int]) -> list[Reason]:
+    """Venues whose account the poller cannot read: a pause by a rate limit is a note. ``states``: of its page."""
+    paused = [venue for venue, state in states.items() if state == AccountState.PAUSED]
+    bad = [venue for venue, state in states.items() if state in (AccountState.FAILING, AccountState.REFUSED)]
+    left = len(states) - len(bad)
+    found = []
+    for venue in bad:
+        refused = states[venue] == AccountState.REFUSED
+        what = "key refused" if refused else "cannot be read, its balances grow old"
+        solve = (
+            "put a valid key into the state folder's keys/ and restart" if refused else "it is asked again by itself"
+        )
+        effect = Effect.DEGRADES if left > 1 else Effect.STOPS
+        found.append(Reason(what=f"account of {venue}: {what}", solve=solve, effect=effect))
+    for venue in paused:
+        effect = Effect.NOTE if left - len(paused) > 0 else Effect.STOPS
+        what = f"account of {venue}: paused by the venue's rate limit"
+        found.append(Reason(what=what, solve="it ends by itself", effect=effect))
+    return found

@@ -1,0 +1,118 @@
+"""One reading of an instance as text: the answer and the money first, then what they rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Context, Decimal, InvalidOperation
+from typing import Any
+
+from pipeline.execution.counts import OperationCounts
+from pipeline.model.fixedpoint import plain
+
+REASONS_MAX = 12
+SHORT = Context(prec=10)
+
+
+def amount(value: object) -> str:
+    """A decimal as text, to the cent; ``-`` where there is none."""
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return "-"
+    return f"{number.quantize(Decimal('0.01')) + 0:f}"  # + 0: no minus before a zero
+
+
+def short(value: object) -> str:
+    """A price or quantity as text with at most ten digits; ``-`` where there is none."""
+    try:
+        return plain(+Decimal(str(value)).normalize(SHORT))
+    except InvalidOperation:
+        return "-"
+
+
+def answer_lines(reading: Mapping[str, Any]) -> list[str]:
+    """State, and every reason and note with the command that solves it."""
+    halted = "  HALTED" if reading["halted"] else ""
+    lines = [f"{reading['instance']}: {reading['state']}{halted}, mode {reading['mode']}"]
+    for row in reading["reasons"][:REASONS_MAX]:
+        lines += reason_lines(row)
+    if len(reading["reasons"]) > REASONS_MAX:
+        lines.append(f"  and {len(reading['reasons']) - REASONS_MAX} more reasons (--json)")
+    lines += [f"  note: {row['what']}" for row in reading["notes"][:REASONS_MAX]]
+    return lines
+
+
+def reason_lines(row: Mapping[str, Any]) -> list[str]:
+    """One reason, and what solves it."""
+    since = f" (since {row['since']})" if row["since"] else ""
+    return [f"  {row['what']}{since}", f"    solve: {row['solve']}"]
+
+
+def pnl_line(reading: Mapping[str, Any]) -> str:
+    """The day's P&L and equity in the numeraire."""
+    pnl = reading["pnl"]
+    if not pnl:
+        return "P&L               not known yet"
+    asset = pnl.get("asset", "")
+    if pnl.get("daily") is None:
+        return f"P&L               realised {amount(pnl.get('realised'))} {asset} in all".rstrip()
+    return (
+        f"P&L today         {amount(pnl['daily'])} {asset} (trading {amount(pnl['trading'])}, inventory "
+        f"{amount(pnl['inventory'])}); equity {amount(pnl['equity'])} {asset}; realised in all "
+        f"{amount(pnl['realised'])}"
+    )
+
+
+def hedge_line(row: Mapping[str, Any]) -> str:
+    """One open hedge."""
+    legs = f"{row['spot_venue']} {row['spot_symbol']} against {row['futures_venue']} {row['futures_symbol']}"
+    mark = f", unrealised {amount(row['unrealised'])}" if row.get("unrealised") is not None else ""
+    funding = f", funding {amount(row['funding'])}" if row.get("funding") is not None else ""
+    age = f", open for {row['age_s']:.0f} s" if row.get("age_s") is not None else ""
+    why = f"  NOT CLOSED: {row['not_closed']}" if row.get("not_closed") else ""
+    return f"{row['hedge_id']}  {short(row['qty'])} {row['base']}: {legs}{mark}{funding}{age}{why}"
+
+
+def position_line(row: Mapping[str, Any]) -> str:
+    """One futures position."""
+    mark = f", mark {short(row['mark_price'])}, unrealised {amount(row['unrealised'])}" if row.get("mark_price") else ""
+    foreign = f" ({row['foreign_qty']} of it not by our fills)" if Decimal(str(row.get("foreign_qty", 0))) else ""
+    return f"{row['venue']} {row['symbol']} {short(row['qty'])} at {short(row['entry_price'])}{mark}{foreign}"
+
+
+def status_text(reading: dict[str, Any]) -> str:
+    """A reading as one screen of text."""
+    lines = [*answer_lines(reading), pnl_line(reading)]
+    lines.append(f"operations        {OperationCounts.of(reading['operations']).text()}")
+    lines += [f"hedge             {hedge_line(row)}" for row in reading["hedges"]]
+    lines += [f"position          {position_line(row)}" for row in reading["positions"]]
+    if reading["as_of"] and reading["phase"] == "down":
+        lines.append(f"as of             {reading['as_of']} (nothing is watched since)")
+    lines.append(f"{'process':<18}{'pid':>8} {'cpu':>4} {'cpus':<8}{'beat ms':>9} {'state':<10}restarts")
+    for name, row in reading["processes"].items():
+        cpus = ",".join(map(str, row["cpus"] or [])) + ("" if row["cpus_wanted"] else " (any)")
+        beat = "-" if row["beat_age_ms"] is None else f"{row['beat_age_ms']:.0f}"
+        parked = " parked" if row["parked"] else ""
+        cpu = "-" if row["cpu"] is None else row["cpu"]
+        lines.append(
+            f"{name:<18}{row['pid']:>8} {cpu!s:>4} {cpus:<8}{beat:>9} {row['state']:<10}{row['restarts']}{parked}"
+        )
+    for name, row in reading["feeds"].items():
+        numbers = [f"{key} {value}" for key, value in row.items() if type(value) is int and value]
+        if row.get("reachable") is False:
+            numbers.insert(0, "UNREACHABLE")
+        lines.append(f"{name:<18}{', '.join(numbers) or '-'}")
+    found = reading["opportunities"]
+    lines.append(
+        f"opportunities     detected {found['detected']}, taken {found['taken']}, refused {found['refused']}, "
+        f"open {found['open']}"
+    )
+    counted = ", ".join(f"{name} {value}" for name, value in reading["orders"].items() if value)
+    lines.append(f"executor          {counted or 'nothing yet'}")
+    total = reading["latency_us"]["tick_to_order"]
+    if total:
+        lines.append(
+            f"tick to order us  p50 {total['p50']}, p99 {total['p99']}, p99.9 {total['p999']}, "
+            f"max {total['max']}, n {total['n']}"
+        )
+    return "\n".join(lines)
