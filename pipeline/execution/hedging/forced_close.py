@@ -50,10 +50,18 @@ class CloseAnswer(msgspec.Struct, frozen=True, kw_only=True):
 class ForcedClose:
     """Which hedges are to be closed by command, and the plan of each (see the module's docstring).
 
-    ``reconciled(venue)``: its session stands and its past is known.
+    ``reconciled(venue)``: its session stands and its past is known. ``questioned(venue, symbol)``: a position is being
+    looked up.
     """
 
-    def __init__(self, context: CoreContext, balances: BalanceMonitor, reconciled: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        context: CoreContext,
+        balances: BalanceMonitor,
+        reconciled: Callable[[str], bool],
+        questioned: Callable[[str, str], bool],
+    ) -> None:
+        self._questioned = questioned
         self._context = context
         self._balances = balances
         self._reconciled = reconciled
@@ -126,6 +134,8 @@ class ForcedClose:
             return f"not in the catalogue; `arb symbols add {venue} {symbol}`"
         if not self._reconciled(venue):
             return "the venue is not connected and reconciled"
+        if self._questioned(venue, symbol):
+            return "what the position is, is being looked up at the venue"
         if not can_trade(row, side):
             return f"the venue takes no {side.name.lower()} order ({row.spec.status.name.lower()})"
         unsettled = next(context.ledger.unsettled_of_symbol(venue, symbol), None)
