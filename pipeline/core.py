@@ -55,13 +55,20 @@ from pipeline.execution.operation_states import StateController
 from pipeline.execution.orchestrator import OrderOrchestrator
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.positions import PositionManager
-from pipeline.execution.records import BootRecord, Purpose, RefusalRecord, StopRecord
+from pipeline.execution.records import AdoptedRecord, BootRecord, FillRecord, Purpose, RefusalRecord, StopRecord
 from pipeline.fast_entry.entry import FastEntry
 from pipeline.model.config import EngineConfig
 from pipeline.model.enums import BalanceCheck, OpportunityType, OrderState, Refusal, ReportOutcome
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
-from pipeline.model.venue_events import CancelOutcome, FundingNotice, OutcomeKind, PlaceOutcome, SessionState
+from pipeline.model.venue_events import (
+    CancelOutcome,
+    FundingNotice,
+    MoneyNotice,
+    OutcomeKind,
+    PlaceOutcome,
+    SessionState,
+)
 from pipeline.recovery.funding import FundingWatch
 from pipeline.recovery.holds import Holds
 from pipeline.recovery.manager import EarlierRun, RecoveryManager
@@ -105,16 +112,25 @@ class ExecutionCore:
         )
         self.rates = UsdRates(self.context.instruments, market)
         self.states = StateController(self.ledger, self.context.record)
-        self.positions = PositionManager(self.ledger, self.rates, self.context.record)
+        self.positions = PositionManager(self.ledger, self.rates, self.context.record, config.execution.numeraire)
         self.inventory_prices = InventoryPrices(self.context, self.balances)
         self.risk = RiskManager(self.context, self.balances, self.rates)
         self.risk.gate.inventory_price_bps = self.inventory_prices.price_bps
         self.fees = AccountFees(config, self.context.instruments, self.rates)
         self.fee_stock = FeeStock(self.context, self.balances, self.rates)
-        self.evidence = Evidence(self.context, self.fees, on_fill=self.risk.gate.filled)
-        self.recovery = RecoveryManager(self.context, self.evidence, self.balances, on_evidence=self._after)
+        self.evidence = Evidence(self.context, self.fees, on_fill=self._filled)
+        self.funding = FundingWatch(self.context, self._numeraire_rate)
+        self.recovery = RecoveryManager(
+            self.context,
+            self.evidence,
+            self.balances,
+            on_evidence=self._after,
+            rate=self.rates.rate,
+            funding_known=self.funding.covers,
+        )
         self.fast_entry: FastEntry | None = None
         self.risk.gate.reconciled, self.risk.taken_over = self.recovery, self.recovery.taken_over
+        self.risk.gate.doubtful = self.recovery.account.doubtful
         self.orders = OrderOrchestrator(
             self.context,
             self.states,
@@ -127,16 +143,17 @@ class ExecutionCore:
             held_by_operator=self.recovery.held_by_operator,
             awaits_first_sweep=self.recovery.awaits_first_sweep,
             can_place=lambda venue: self.risk.gate.has_budget(venue, 1),
+            questioned=self.recovery.account.questioned,
         )
         self.holds = Holds(self.ledger, self.risk, self.recovery, self.orders)
         self.order_queries = OrderQueries(self.context, self.evidence)
-        self.funding = FundingWatch(self.context, self._numeraire_rate)
         self.hedges = HedgeControl(
             self.context,
             self.risk.gate,
             reconciled=self.recovery,
             ready=lambda: self.ready,
             leave=lambda plan, hedge: self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id),
+            account=self.recovery.account,
         )
         self.risk.gate.leaves_a_hedge = self.hedges.is_exit
         self.margin = MarginWatch(
@@ -146,8 +163,9 @@ class ExecutionCore:
             execute=lambda plan, hedge: self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id),
             has_budget=self.risk.gate.has_budget_for,
         )
-        self.forced_close = ForcedClose(self.context, self.balances, self.hedges.exits, self.recovery.__contains__)
+        self.forced_close = ForcedClose(self.context, self.balances, self.hedges.exits, self.recovery)
         self.stopping, self.refused, self.last_refusal = False, 0, ""
+        self.adopted: list[AdoptedRecord] = []  # what the last ADOPT has taken over
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)
         self._token = self._refusal_second = self._refusal_records = self._closes_looked_mono_ns = 0
         self._handlers = self._event_handlers()
@@ -159,7 +177,8 @@ class ExecutionCore:
             OrderUpdate: lambda event: self._after(self.evidence.update(event)),
             Fill: lambda event: self._after(self.evidence.fill(event)),
             Balance: self.balances.on_balance,
-            Position: self._nothing,
+            Position: self.recovery.account.on_position,
+            MoneyNotice: self.recovery.account.on_notice,
             PlaceOutcome: self._outcome,
             CancelOutcome: self._cancel_outcome,
             SessionState: self._session,
@@ -167,7 +186,7 @@ class ExecutionCore:
             NotSent: lambda event: self._after(self.evidence.not_sent(event)),
             Tick: self._tick,
             AccountSnapshot: self._account,
-            QueryAnswer: self._query_answer,
+            QueryAnswer: lambda event: self._after(event.update and self.evidence.update(event.update)),
             FillsAnswer: self._fills_answer,
             FundingNotice: self.funding.on_notice,
             FundingAnswer: self.funding.on_answer,
@@ -214,7 +233,7 @@ class ExecutionCore:
         earlier = EarlierRun.of(self.ledger, host_boot)
         self.context.record(BootRecord(epoch, instance, str(self.config.mode), pid, build_hash, host_boot))
         if earlier.same_host_boot:
-            self._recall(now)
+            self.risk.recall(now)
         venues = sorted({v.name for v in self.config.venues} | set(self.context.instruments.venues()))
         for operation in list(self.ledger.open_operations.values()):
             self.states.transition_to_recovery(operation, "found open at the start")
@@ -224,18 +243,6 @@ class ExecutionCore:
         self.balances.start_monitoring(self.config.inventory.alarm_of)
         self.recovery.start(venues, earlier)
         return self.context.drain()
-
-    def _recall(self, now: Now) -> None:
-        """Restores what the gate knew in the run before: orders of the last second, and times of our own fills."""
-        gate = self.risk.gate
-        sends = [
-            (order.sent_mono_ns or order.intent_mono_ns, order.intent.venue) for order in self.ledger.orders.values()
-        ]
-        for sent_mono_ns, venue in sorted(sends):
-            gate.recall_send(venue, sent_mono_ns, now.mono_ns)
-        for operation in self.ledger.operations.values():
-            for fill in operation.fills:
-                gate.note_fill(fill.venue, fill.symbol, min(fill.recv_mono_ns, now.mono_ns), fill.venue_wall_ms)
 
     def stop(self, now: Now, reason: str) -> list[Action]:
         """The actions that end a run on purpose: its last record."""
@@ -362,11 +369,13 @@ class ExecutionCore:
             return
         if order.settled:
             self.balances.settled(order)
+        self.recovery.reduced(order)
         operation = self.ledger.operations[order.intent.operation_id]
         self.orders.advance(operation)
 
-    def _nothing(self, event: object) -> None:
-        """Pushed positions change nothing: only the poller's complete lists are compared with the ledger."""
+    def _filled(self, record: FillRecord) -> None:
+        self.risk.gate.filled(record)
+        self.recovery.account.on_fill(record)
 
     def _outcome(self, outcome: PlaceOutcome) -> None:
         order = self.evidence.outcome(outcome)
@@ -387,10 +396,6 @@ class ExecutionCore:
         if order is not None and not order.settled:
             self.order_queries.ask_now(order)
 
-    def _query_answer(self, answer: QueryAnswer) -> None:
-        if answer.update is not None:
-            self._after(self.evidence.update(answer.update))
-
     def _fills_answer(self, answer: FillsAnswer) -> None:
         for fill in answer.fills:
             self._after(self.evidence.fill(fill))
@@ -400,7 +405,7 @@ class ExecutionCore:
     def _account(self, snapshot: AccountSnapshot) -> None:
         for balance in snapshot.balances:
             self.balances.on_balance(balance)
-        self.recovery.on_account(snapshot.balances, snapshot.positions, set(snapshot.positions_recv_mono_ns))
+        self.recovery.account.on_account(snapshot.balances, snapshot.positions, snapshot.positions_recv_mono_ns)
         self.margin.on_account(snapshot)
 
     def _session(self, state: SessionState) -> None:
@@ -467,6 +472,8 @@ class ExecutionCore:
                 self.holds.release_all(command.reason)
         elif kind is CommandKind.REARM:
             self.holds.rearm(command.argument, command.reason)
+        elif kind is CommandKind.ADOPT:
+            self.adopted = self.recovery.adoption.adopt(command.reason)
         elif kind is CommandKind.APPROVE:
             self.holds.approve(command.argument, command.reason)
         elif kind is CommandKind.CANCEL_RECOVERY:

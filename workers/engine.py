@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline.execution.counts import OperationCounts
+from pipeline.execution.results.counts import OperationCounts
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.config import EngineConfig
 from pipeline.model.config_load import load_config
@@ -128,7 +128,7 @@ class ArbitrageEngine:
         return bool(reading["state"] == "ready")
 
     def get_engine_statistics(self) -> Mapping[str, Any]:
-        """Counts over the whole journal (defined in pipeline/execution/counts.py), the mean time in milliseconds; 0
+        """Counts over the whole journal (pipeline/execution/results/counts.py), the mean time in milliseconds; 0
         where nothing happened yet."""
         reading = Reader(self.instance).read()
         counts = OperationCounts.of(reading["operations"])

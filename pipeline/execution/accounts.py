@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact
 
+from pipeline.execution.external_records import ExternalFillRecord
 from pipeline.execution.records import FillRecord, FundingRecord
 from pipeline.model.enums import InstrumentKind
 from pipeline.model.structs import ZERO
@@ -58,26 +59,44 @@ class FuturesPosition:
         self.realised = EXACT.add(self.realised, realised)
         return realised
 
+    def set_qty(self, qty: Decimal, price: Decimal) -> None:
+        """Makes ``qty`` the position without realising anything: what is gone takes its share of the cost with it,
+        what is new costs ``price``."""
+        grown = qty - self.qty
+        if self.qty and qty and (self.qty > 0) == (qty > 0) and abs(qty) < abs(self.qty):
+            share = EXACT.multiply(self.cost, qty)
+            self.cost = _DIVISION.divide(share, self.qty).quantize(PNL_DIGITS, ROUND_HALF_EVEN)
+        elif self.qty and qty and (self.qty > 0) == (qty > 0):
+            self.cost = EXACT.add(self.cost, EXACT.multiply(price, grown))
+        else:
+            self.cost = EXACT.multiply(price, qty)
+        self.qty = qty
+
+
+Execution = FillRecord | ExternalFillRecord
+
 
 @dataclass(slots=True)
 class Accounts:
     """Running sums of fills and funding, exact.
 
-    ``flows``: (venue, asset) -> change of the balance since the journal began. ``fees``: (venue, asset) -> paid.
-    ``futures``: (venue, symbol) -> position by our fills.
+    ``flows``: (venue, asset) -> change of the balance by trading since the journal began. ``external``: the same by
+    money that came or went without a trade. ``fees``: (venue, asset) -> paid. ``futures``: (venue, symbol) -> position
+    by all executions on the account.
     """
 
     flows: dict[tuple[str, str], Decimal] = field(default_factory=dict)
     fees: dict[tuple[str, str], Decimal] = field(default_factory=dict)
     futures: dict[tuple[str, str], FuturesPosition] = field(default_factory=dict)
+    external: dict[tuple[str, str], Decimal] = field(default_factory=dict)
 
     def _move(self, venue: str, asset: str, amount: Decimal) -> None:
         if amount:
             key = (venue, asset)
             self.flows[key] = EXACT.add(self.flows.get(key, ZERO), amount)
 
-    def apply_fill(self, fill: FillRecord) -> None:
-        """Books one fill and every part of its fee."""
+    def apply_fill(self, fill: Execution) -> None:
+        """Books one execution and every part of its fee."""
         signed = fill.qty * int(fill.side)
         if fill.kind is InstrumentKind.SPOT:
             self._move(fill.venue, fill.base, signed)
@@ -93,6 +112,22 @@ class Accounts:
     def apply_funding(self, record: FundingRecord) -> None:
         """Books one funding payment."""
         self._move(record.venue, record.asset, record.amount)
+
+    def apply_external(self, venue: str, asset: str, amount: Decimal, *, trading: bool) -> None:
+        """Books money that moved without an order; ``trading``: it is the result of a position after all."""
+        if trading:
+            self._move(venue, asset, amount)
+        elif amount:
+            self.external[venue, asset] = EXACT.add(self.external.get((venue, asset), ZERO), amount)
+
+    def set_position(self, venue: str, symbol: str, qty: Decimal, price: Decimal) -> None:
+        """Makes ``qty`` the position (see :meth:`FuturesPosition.set_qty`)."""
+        self.futures.setdefault((venue, symbol), FuturesPosition()).set_qty(qty, price)
+
+    def moved(self, venue: str, asset: str) -> Decimal:
+        """Change of a balance since the journal began, trading and external money together."""
+        key = (venue, asset)
+        return EXACT.add(self.flows.get(key, ZERO), self.external.get(key, ZERO))
 
     def per_asset(self) -> dict[str, Decimal]:
         """Change per asset over all venues: the engine's realised P&L, to be equal to the venues' own."""
@@ -123,13 +158,13 @@ class Accounts:
         return totals
 
 
-def venue_order(fill: FillRecord) -> tuple[str, str, int, str]:
+def venue_order(fill: Execution) -> tuple[str, str, int, str]:
     """Sort key of fills: the venue's own order (trade id), not that of arrival; realised profit depends on it."""
     number = _LEADING_NUMBER.match(fill.trade_id)
     return fill.venue, fill.symbol, int(number.group()) if number else 0, fill.trade_id
 
 
-def fold_fills(fills: Iterable[FillRecord]) -> Accounts:
+def fold_fills(fills: Iterable[Execution]) -> Accounts:
     """The accounts after ``fills``, applied in the venues' own order whatever the order of ``fills``."""
     accounts = Accounts()
     for fill in sorted(fills, key=venue_order):

@@ -223,11 +223,6 @@ class BalanceMonitor:
                 found[key] = total
         return found
 
-    def unexplained(self, venue: str, asset: str) -> Decimal | None:
-        """REST total less what the ledger expects; None without either of them, or while anything is reserved."""
-        base = self._ledger.baseline.get((venue, asset))
-        row = self._rows.get((venue, asset))
-        if base is None or row is None or row.rest_total is None or self._by_key.get((venue, asset)):
-            return None
-        total, flow = base
-        return row.rest_total - (total + self._ledger.accounts.flows.get((venue, asset), ZERO) - flow)
+    def unreported(self, venue: str, asset: str) -> bool:
+        """Whether an order has taken something of this balance and no balance reported since shows it."""
+        return any(self._reservations[i][1].settled for i in self._by_key.get((venue, asset), ()))

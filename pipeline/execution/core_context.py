@@ -11,6 +11,7 @@ from pipeline.execution.records import BreakerRecord, Record
 from pipeline.model.config import EngineConfig
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_ID_DIGITS = frozenset(_DIGITS)
 ID_PREFIX = "a"
 ID_MAX = 28  # shortest limit of all venues (Gate.io text)
 BOOT_EPOCH_MAX = 36**10 - 1
@@ -24,6 +25,16 @@ def base36(number: int) -> str:
         digits = _DIGITS[rest] + digits
         if not number:
             return digits
+
+
+def epoch_of(client_id: str) -> int | None:
+    """Boot epoch of an id of an engine's form (see :class:`Ids`); None for every other text."""
+    epoch, mark, counter = client_id[len(ID_PREFIX) :].partition("x")
+    if not client_id.startswith(ID_PREFIX) or not mark or not epoch or not counter or len(client_id) > ID_MAX:
+        return None
+    if not _ID_DIGITS.issuperset(epoch) or not _ID_DIGITS.issuperset(counter):
+        return None
+    return int(epoch, 36)
 
 
 class Ids:

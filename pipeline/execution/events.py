@@ -18,7 +18,7 @@ from pipeline.execution.records import OperationRecord, OrderIntentRecord, Purpo
 from pipeline.model.enums import Refusal, ReportOutcome
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, Funding, OrderRequest, OrderUpdate, Position
-from pipeline.model.venue_events import CancelOutcome, FundingNotice, PlaceOutcome, SessionState
+from pipeline.model.venue_events import CancelOutcome, FundingNotice, MoneyNotice, PlaceOutcome, SessionState
 
 
 class Now(msgspec.Struct, frozen=True):
@@ -224,6 +224,7 @@ class CommandKind(IntEnum):
     CANCEL_RECOVERY = 3
     REARM = 4  # a breaker
     STOP = 5  # take no new opportunity, finish what is open
+    ADOPT = 6  # take over what is at the venues and this journal does not explain
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -245,6 +246,7 @@ CoreEvent = (
     | CancelOutcome
     | SessionState
     | FundingNotice
+    | MoneyNotice
     | Sent
     | NotSent
     | Tick

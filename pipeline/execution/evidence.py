@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
 
 from pipeline.execution.account_fees import AccountFees
 from pipeline.execution.core_context import CoreContext
-from pipeline.execution.events import NotSent, Sent
+from pipeline.execution.events import FetchFills, NotSent, QueryOrder, Sent, SweepAnswer
+from pipeline.execution.external_records import HeldFillRecord
 from pipeline.execution.ledger import Order
 from pipeline.execution.order_states import RANK
 from pipeline.execution.records import ExternalRecord, FillRecord, OrderSentRecord, OrderStateRecord
@@ -20,21 +24,44 @@ from pipeline.model.structs import Fill, OrderUpdate
 from pipeline.model.venue_events import OutcomeKind, PlaceOutcome
 
 ORPHANS_MAX = 1000  # order ids of which messages wait for their acknowledgement
+ORPHAN_PATIENCE_NS = 200_000_000  # an acknowledgement that is this late is asked for
+FILLS_MARGIN_MS = 60_000  # clock differences between us and a venue
+NO_FEE_ASSET = "no fee asset"
+
+
+@dataclass(slots=True)
+class ForeignOrder:
+    """Messages of one order of the account that names no order of ours."""
+
+    venue: str
+    order_id: str
+    symbol: str
+    first_mono_ns: int
+    client_id: str = ""
+    reason: str = ""
+    venue_wall_ms: int = 0
+    messages: list[Fill | OrderUpdate] = field(default_factory=list)
+
+    @property
+    def fills(self) -> list[Fill]:
+        """Its executions that are not booked yet."""
+        return [message for message in self.messages if isinstance(message, Fill)]
 
 
 class Evidence:
     """Merges evidence into the ledger. Methods return the order that changed, or None where nothing did.
 
     A fill or update that names no order of ours waits as an orphan: the acknowledgement with the venue's order id may
-    come behind it. What is still an orphan after a complete sweep is external. ``on_fill`` is called with every fill
-    that is booked, whatever way it came.
+    come behind it. What is still an orphan after a complete sweep belongs to others (:meth:`foreign`). A fill that a
+    stream reports and that cannot be is held until REST confirms it. ``on_fill`` is called with every fill that is
+    booked, whatever way it came.
     """
 
     def __init__(self, context: CoreContext, fees: AccountFees, on_fill: Callable[[FillRecord], None]) -> None:
         self._context = context
         self._fees = fees
         self._on_fill = on_fill
-        self._orphans: OrderedDict[tuple[str, str], list[Fill | OrderUpdate]] = OrderedDict()
+        self._orphans: OrderedDict[tuple[str, str], ForeignOrder] = OrderedDict()
 
     def sent(self, event: Sent) -> Order | None:
         """The bytes of an order left this host."""
@@ -93,6 +120,8 @@ class Evidence:
         reported = update.filled_qty
         if reported is not None and reported > order.intent.qty and update.source != "rest":
             self._context.trip("overfill", f"{order.client_id}: {reported} of {order.intent.qty} by {update.source}")
+            self._confirm(order)
+            update = msgspec.structs.replace(update, filled_qty=None, average_price=None)
             reported = None  # not believed before REST says so
         new_qty = reported is not None and (order.reported_filled is None or reported > order.reported_filled)
         new_id = bool(update.order_id) and not order.order_id
@@ -129,6 +158,9 @@ class Evidence:
         intent = order.intent
         if intent.symbol != fill.symbol:
             return None
+        doubt = "" if fill.source == "rest" else _doubt(fill, order)
+        if doubt:
+            return self._hold(fill, order, doubt)
         if fill.order_id and not order.order_id:
             self._record_state(order, OrderState.OPEN, order_id=fill.order_id, source=fill.source)
             if (fill.venue, fill.symbol, fill.trade_id) in ledger.fills_seen:  # it was among the orphans of this id
@@ -160,14 +192,69 @@ class Evidence:
         self._check_fill(fill, order)
         return order
 
-    def external_orphans(self, venue: str) -> int:
-        """After a complete sweep of ``venue``: records its orphans as external. Returns how many messages they were."""
-        found = 0
-        for key in [key for key in self._orphans if key[0] == venue]:
-            for message in self._orphans.pop(key):
-                found += 1
-                what = "fill" if isinstance(message, Fill) else "order"
-                self._context.record(ExternalRecord(venue, what, f"{message.symbol} order {key[1]}"))
+    def _hold(self, fill: Fill, order: Order, doubt: str) -> Order | None:
+        """Keeps a fill back that cannot be, or that is not complete, and asks REST for the true one."""
+        if (fill.venue, fill.symbol, fill.trade_id) in self._context.ledger.external.held:
+            return None
+        self._context.record(
+            HeldFillRecord(
+                fill.venue,
+                fill.symbol,
+                fill.trade_id,
+                order.client_id,
+                fill.side,
+                fill.qty,
+                fill.price,
+                doubt,
+                "held",
+            )
+        )
+        if doubt != NO_FEE_ASSET:
+            self._context.trip("bad_fill", f"{order.client_id}: {doubt}; held until REST confirms it")
+        self._confirm(order)
+        return order
+
+    def _confirm(self, order: Order) -> None:
+        intent = order.intent
+        since_ms = intent.expiry_wall_ms - self._context.config.execution.recv_window_ms - FILLS_MARGIN_MS
+        self._context.act(QueryOrder(intent.venue, intent.symbol, intent.client_id, order.order_id))
+        self._context.act(FetchFills(intent.venue, intent.symbol, since_ms))
+
+    def deny(self, answer: SweepAnswer) -> list[Order]:
+        """Ends the wait for held fills that a complete sweep, begun long after, does not list. Their orders."""
+        found: list[Order] = []
+        listed = {(fill.venue, fill.symbol, fill.trade_id) for fill in answer.fills}
+        grace_ns = self._context.config.execution.unknown_grace_ms * 1_000_000
+        for key, held in list(self._context.ledger.external.held.items()):
+            order = self._context.ledger.orders[held.client_id]
+            waited_ns = answer.began_mono_ns - order.last_evidence_mono_ns
+            late = waited_ns >= grace_ns or (waited_ns < 0 and order.boot_epoch != self._context.ledger.boot_epoch)
+            if held.venue == answer.venue and held.symbol in answer.symbols and key not in listed and late:
+                self._context.record(msgspec.structs.replace(held, state="denied"))
+                found.append(order)
+        return found
+
+    # --- messages about orders that are not ours ---
+
+    def orphaned(self) -> list[tuple[str, str]]:
+        """(venue, symbol) of messages that have waited too long for an order of ours."""
+        latest_ns = self._context.now.mono_ns - ORPHAN_PATIENCE_NS
+        return [(one.venue, one.symbol) for one in self._orphans.values() if one.first_mono_ns <= latest_ns]
+
+    def foreign(self, answer: SweepAnswer) -> list[ForeignOrder]:
+        """After a complete sweep is merged: the orders there that cannot be ours, each once; they are forgotten here.
+
+        An order without an id of ours may still be one of ours while any of ours on its symbol has no id of the venue.
+        """
+        ledger = self._context.ledger
+        unnamed = {
+            o.intent.symbol for o in ledger.unsettled.values() if o.intent.venue == answer.venue and not o.order_id
+        }
+        found: list[ForeignOrder] = []
+        for key, order in list(self._orphans.items()):
+            swept = order.venue == answer.venue and order.symbol in answer.symbols
+            if swept and (order.client_id or order.symbol not in unnamed):
+                found.append(self._orphans.pop(key))
         return found
 
     def _check_fill(self, fill: Fill, order: Order) -> None:
@@ -207,15 +294,43 @@ class Evidence:
         if not message.order_id:
             return
         key = (message.venue, message.order_id)
-        self._orphans.setdefault(key, []).append(message)
+        if isinstance(message, OrderUpdate) and key in self._context.ledger.external.orders:
+            return  # known to be another's; only its executions are news
+        known = self._orphans.get(key)
+        if known is None:
+            now_ns = self._context.now.mono_ns
+            known = self._orphans[key] = ForeignOrder(message.venue, message.order_id, message.symbol, now_ns)
+        known.client_id = known.client_id or message.client_id
+        known.venue_wall_ms = max(known.venue_wall_ms, message.venue_wall_ms)
+        if isinstance(message, OrderUpdate):
+            known.reason = message.reason or known.reason
+        trades = {fill.trade_id for fill in known.fills}
+        if isinstance(message, OrderUpdate) or message.trade_id not in trades:
+            known.messages.append(message)
         if len(self._orphans) > ORPHANS_MAX:
             (venue, order_id), lost = self._orphans.popitem(last=False)
-            self._context.record(ExternalRecord(venue, "orphans dropped", f"order {order_id}: {len(lost)} messages"))
+            detail = f"order {order_id}: {len(lost.messages)} messages"
+            self._context.record(ExternalRecord(venue, "orphans dropped", detail))
 
     def _merge_orphans(self, venue: str, order_id: str) -> None:
         """Merges the messages that waited for this order id."""
-        for message in self._orphans.pop((venue, order_id), []):
+        known = self._orphans.pop((venue, order_id), None)
+        for message in known.messages if known is not None else ():
             if isinstance(message, Fill):
                 self.fill(message)
             else:
                 self.update(message)
+
+
+def _doubt(fill: Fill, order: Order) -> str:
+    """Why a fill that a stream reports cannot be true as it is; "" where it can."""
+    intent = order.intent
+    if fill.side is not intent.side:
+        return f"fill {fill.trade_id} is a {fill.side.name}, the order a {intent.side.name}"
+    if not 0 < fill.qty <= intent.qty - order.filled:
+        return f"fill {fill.trade_id} of {fill.qty}, {intent.qty - order.filled} of {intent.qty} are open"
+    worse = fill.price > intent.price if intent.side is OrderSide.BUY else fill.price < intent.price
+    if worse and intent.price > 0:
+        return f"fill {fill.trade_id} at {fill.price}, limit {intent.price}"
+    named = fill.fee_asset or (not fill.fee and fill.extra_fees)
+    return "" if named and all(asset for asset, _ in fill.extra_fees) else NO_FEE_ASSET

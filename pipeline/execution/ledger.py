@@ -16,8 +16,16 @@ from hashlib import blake2b
 import msgspec
 
 from pipeline.execution.accounts import EXACT, Accounts, exposure_by_asset
+from pipeline.execution.external import ExternalState
+from pipeline.execution.external_records import (
+    ExternalFillRecord,
+    ExternalFlowRecord,
+    ExternalPositionRecord,
+    HeldFillRecord,
+)
 from pipeline.execution.order_states import EMPTY_ENDINGS, merge, with_quantity
 from pipeline.execution.records import (
+    AdoptedRecord,
     BalanceRecord,
     BootRecord,
     BreakerRecord,
@@ -41,13 +49,17 @@ from pipeline.execution.records import (
     RefusalRecord,
     StopRecord,
 )
-from pipeline.execution.round_trips import RoundTrips
+from pipeline.execution.results.round_trips import RoundTrips
 from pipeline.model.enums import ArbitrageState, OrderState
 from pipeline.model.errors import JournalError
 from pipeline.model.structs import ZERO
 
 DAY_NS = 86_400 * 1_000_000_000
 LATE_NS = 120_000_000_000  # how long after an order's end a venue may still add a fill to it
+#: Breakers of what the world did to the account; besides ``venue.<venue>``.
+UNEXPLAINED_LOSS = "unexplained_loss"  # money is gone and nothing says why
+UNKNOWN_PAST = "unknown_past"  # a lost or older journal: re-armed by adoption only
+SECOND_ENGINE = "second_engine"  # another engine trades on one of our keys
 AUDIT_MAX = 20_000  # transitions kept in memory; the journal keeps all
 FUNDING_KEPT = 512  # payments of one contract: beyond any deadline of a hedge, hourly stamps included
 
@@ -70,6 +82,8 @@ class Order:
     first_fill_mono_ns: int = 0
     last_fill_mono_ns: int = 0
     settled_mono_ns: int = 0
+    last_evidence_mono_ns: int = 0
+    held: int = 0  # fills that wait for their confirmation by REST
     reason: str = ""
 
     @property
@@ -83,7 +97,7 @@ class Order:
 
         A terminal state without a cumulative quantity settles nothing (CANCELED may come before the last trade).
         """
-        if not self.state.is_terminal:
+        if not self.state.is_terminal or self.held:
             return False
         if self.state in EMPTY_ENDINGS:
             return True
@@ -117,6 +131,7 @@ class Operation:
     moved_to_dust: dict[str, Decimal] = field(default_factory=dict)
     recovered: bool = False  # a REPAIR order was needed
     late: bool = False  # a fill came after the result: to be advanced again
+    forced: bool = False  # others took a part of a leg: see external.own_side_only
 
     @property
     def operation_id(self) -> str:
@@ -133,6 +148,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.boot_epoch = 0
+        self.epochs: set[int] = set()  # of all runs in this journal
         self.host_boot = ""
         self.records = 0
         self.orders: dict[str, Order] = {}
@@ -150,6 +166,7 @@ class Ledger:
             str, int
         ] = {}  # tripped breaker, recovery, or operation of an open hedge -> since when
         self.accounts = Accounts()
+        self.external = ExternalState()
         self.moved_mono_ns: dict[tuple[str, str], int] = {}  # (venue, asset or symbol) -> when a fill last moved it
         self.funding_seen: set[tuple[str, str]] = set()
         #: (venue, symbol) -> (time, received per base coin held long) of the newest payments of a contract
@@ -157,9 +174,8 @@ class Ledger:
         self.funding_wall_ms: dict[str, int] = {}  # venue -> time of its newest funding that is booked here
         self.began_wall_ms = 0  # first run of this journal; funding booked before it is in the first balances
         self.baseline: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}  # (total, flow then) of the last balance row
-        self.position_offsets: dict[
-            tuple[str, str], Decimal
-        ] = {}  # (venue, symbol): futures position held beyond our fills
+        self.position_offsets: dict[tuple[str, str], Decimal] = {}  # (venue, symbol): position before this journal
+        self.based_wall_ms: dict[str, int] = {}  # venue -> when its first baseline was taken
         self.touched: dict[tuple[str, str], int] = {}  # (venue, symbol) -> our last order or fill that no sweep covers
         self.outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
         self.trips = RoundTrips()
@@ -187,9 +203,14 @@ class Ledger:
             PositionRecord: self._position,
             RefusalRecord: self._nothing,
             ReconcileRecord: self._reconcile,
-            ExternalRecord: self._nothing,
+            ExternalRecord: self.external.note,
+            ExternalFillRecord: lambda record: self.external.fill(record, self),
+            ExternalFlowRecord: lambda record: self.external.flow(record, self),
+            ExternalPositionRecord: lambda record: self.external.position(record, self),
+            HeldFillRecord: self._held_fill,
+            AdoptedRecord: lambda record: self.external.adopt(record, self),
         }
-        self._mono_ns = 0
+        self.mono_ns = 0  # of the newest record
         self._wall_ns = 0
 
     @property
@@ -199,7 +220,7 @@ class Ledger:
 
     def apply(self, record: Record, mono_ns: int, wall_ns: int) -> None:
         """Folds one record in. Raises JournalError when it cannot follow what is known (a damaged journal)."""
-        self._mono_ns, self._wall_ns = mono_ns, wall_ns
+        self.mono_ns, self._wall_ns = mono_ns, wall_ns
         self.records += 1
         try:
             self._apply[type(record)](record)  # type: ignore[operator]
@@ -207,6 +228,16 @@ class Ledger:
             raise JournalError(f"journal record names something unknown: {type(record).__name__} {error}") from error
 
     # --- queries ---
+
+    def expected_balance(self, venue: str, asset: str) -> Decimal | None:
+        """What a balance must be (free and locked) by its baseline and all that moved since; None without one."""
+        base = self.baseline.get((venue, asset))
+        return None if base is None else EXACT.add(base[0], EXACT.subtract(self.accounts.moved(venue, asset), base[1]))
+
+    def expected_position(self, venue: str, symbol: str) -> Decimal:
+        """What a futures position must be: all executions, and what the account held before this journal."""
+        offset = self.position_offsets.get((venue, symbol), ZERO)
+        return EXACT.add(self.accounts.futures_qty(venue, symbol), offset)
 
     def order_of(self, venue: str, client_id: str, order_id: str) -> Order | None:
         """The order that a venue's message is about: by our id where it carries one, else by the venue's id."""
@@ -246,6 +277,8 @@ class Ledger:
             sorted(self.recoveries.items()),
             sorted((k, str(v)) for k, v in self.accounts.flows.items()),
             sorted((k, str(p.qty), str(p.cost)) for k, p in self.accounts.futures.items()),
+            sorted((k, str(v)) for k, v in self.accounts.external.items()),
+            self.external.content(),
             [str(self.day), str(self.day_pnl), str(self.total_pnl)],
         ]
         return blake2b(msgspec.msgpack.encode(content), digest_size=16).hexdigest()
@@ -257,6 +290,7 @@ class Ledger:
 
     def _boot(self, record: BootRecord) -> None:
         self.boot_epoch = record.boot_epoch
+        self.epochs.add(record.boot_epoch)
         if record.host_boot != self.host_boot:  # another zero of the clock: every stamp so far is in its past
             self.moved_mono_ns.clear()
             self.touched = dict.fromkeys(self.touched, 0)
@@ -264,7 +298,7 @@ class Ledger:
         self.began_wall_ms = self.began_wall_ms or self._wall_ns // 1_000_000
 
     def _operation(self, record: OperationRecord) -> None:
-        operation = Operation(record, self._mono_ns, self.boot_epoch)
+        operation = Operation(record, self.mono_ns, self.boot_epoch)
         self.operations[record.operation_id] = operation
         self.open_operations[record.operation_id] = operation
         if record.closes:
@@ -275,15 +309,15 @@ class Ledger:
         operation = self.operations[record.operation_id]
         if record.to_state.rests:  # the others only name where an operation came from
             operation.state = record.to_state
-        self.audit.append((self._mono_ns, record))
+        self.audit.append((self.mono_ns, record))
 
     def _intent(self, record: OrderIntentRecord) -> None:
-        order = Order(record, self._mono_ns, self.boot_epoch)
+        order = Order(record, self.mono_ns, self.boot_epoch)
         operation = self.operations[record.operation_id]
         self.orders[record.client_id] = order
         self.unsettled[record.client_id] = order
         operation.orders.append(record.client_id)
-        self.touched[record.venue, record.symbol] = self._mono_ns
+        self.touched[record.venue, record.symbol] = self.mono_ns
         if record.purpose is Purpose.REPAIR:
             operation.recovered = True
         self.open_operations[record.operation_id] = operation
@@ -313,7 +347,10 @@ class Ledger:
     def _fill(self, record: FillRecord) -> None:
         order = self.orders[record.client_id]
         operation = self.operations[record.operation_id]
-        self.fills_seen.add((record.venue, record.symbol, record.trade_id))
+        key = (record.venue, record.symbol, record.trade_id)
+        self.fills_seen.add(key)
+        if self.external.held.pop(key, None) is not None:
+            order.held -= 1
         order.filled = EXACT.add(order.filled, record.qty)
         order.quote_filled = EXACT.add(order.quote_filled, EXACT.multiply(record.qty, record.price))
         order.first_fill_mono_ns = order.first_fill_mono_ns or record.recv_mono_ns
@@ -321,29 +358,38 @@ class Ledger:
         operation.fills.append(record)
         self.accounts.apply_fill(record)
         for what in (record.base, record.quote, record.symbol):
-            self.moved_mono_ns[record.venue, what] = self._mono_ns
+            self.moved_mono_ns[record.venue, what] = self.mono_ns
         if operation.result is not None:
             operation.late = True
             self.open_operations[operation.operation_id] = operation
         self._after_evidence(order)
 
+    def _held_fill(self, record: HeldFillRecord) -> None:
+        order = self.orders[record.client_id]
+        self.external.hold(record)
+        order.held += 1 if record.state == "held" else -1
+        self.open_operations[order.intent.operation_id] = self.operations[order.intent.operation_id]
+        self._after_evidence(order)
+
     def _after_evidence(self, order: Order) -> None:
-        self.touched[order.intent.venue, order.intent.symbol] = self._mono_ns
+        order.last_evidence_mono_ns = self.mono_ns
+        self.touched[order.intent.venue, order.intent.symbol] = self.mono_ns
         order.state = with_quantity(order.state, order.known_filled, order.intent.qty)
         if order.settled:
             if self.unsettled.pop(order.client_id, None) is not None:
-                order.settled_mono_ns = self._mono_ns
+                order.settled_mono_ns = self.mono_ns
         else:
             self.unsettled[order.client_id] = order
 
     def _balance(self, record: BalanceRecord) -> None:
         key = (record.venue, record.asset)
-        flow = self.accounts.flows.get(key, ZERO)
-        self.baseline[key] = (EXACT.add(record.free, record.locked), flow)
+        self.baseline[key] = (EXACT.add(record.free, record.locked), self.accounts.moved(*key))
+        self.based_wall_ms.setdefault(record.venue, self._wall_ns // 1_000_000)
 
     def _position(self, record: PositionRecord) -> None:
         if record.baseline:
             self.position_offsets[record.venue, record.symbol] = EXACT.subtract(record.qty, record.expected_qty)
+            self.based_wall_ms.setdefault(record.venue, self._wall_ns // 1_000_000)
 
     def _reconcile(self, record: ReconcileRecord) -> None:
         """A complete sweep covers its symbols, but for those touched so lately that a venue may still add a fill."""
@@ -407,6 +453,8 @@ class Ledger:
         else:
             self.breakers.pop(record.name, None)
             self.since_wall_ns.pop(record.name, None)
+            if record.name == UNEXPLAINED_LOSS:
+                self.external.unexplained_usd = ZERO
 
     def _funding(self, record: FundingRecord) -> None:
         key = (record.venue, record.event_id)

@@ -16,15 +16,14 @@ is ever sent twice: a repair is a new order with a new id.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from decimal import Decimal
 
 from pipeline.execution.account_fees import AccountFees
 from pipeline.execution.accounts import EXACT
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
-from pipeline.execution.counts import counts_of
 from pipeline.execution.events import CancelOrder, Entered, Place, Report
+from pipeline.execution.external_shares import position_unknown
 from pipeline.execution.ledger import Operation, Order
 from pipeline.execution.market import USD_COINS, UsdRates
 from pipeline.execution.operation_states import StateController
@@ -37,8 +36,17 @@ from pipeline.execution.records import (
     Outcome,
     Purpose,
 )
-from pipeline.execution.repair import Repair, RepairChooser, operation_start, unmatched_quantities
-from pipeline.execution.settle import entry_basis, futures_moved, hedge_record, matched_qty, result_of
+from pipeline.execution.repair import Repair, RepairChooser, RepairPace, operation_start, unmatched_quantities
+from pipeline.execution.results.counts import counts_of
+from pipeline.execution.settle import (
+    entry_basis,
+    futures_moved,
+    hedge_left,
+    hedge_record,
+    hedge_terms,
+    matched_qty,
+    result_of,
+)
 from pipeline.model.enums import (
     ArbitrageState,
     InstrumentKind,
@@ -58,26 +66,13 @@ REPAIR_PAUSE_MAX_NS = 500_000_000
 COOLDOWN_MAX_NS = 60_000_000_000
 
 
-@dataclass(slots=True)
-class RepairPace:
-    """Pace of an operation's repairs, in memory only. Repairs are the rungs of a ladder: each allows more slippage.
-
-    ``held``: no repair before an operator has decided.
-    """
-
-    attempts: int = 0
-    rungs_forgiven: int = 0  # repairs made before an operator let the ladder begin again: they no longer count
-    next_try_mono_ns: int = 0
-    blocked_since_mono_ns: int = 0  # since when no venue takes the repair; 0 = one does
-    held: bool = False
-
-
 class OrderOrchestrator:
     """Executes plans and leads every operation to its end (requirements S4).
 
     Callbacks into recovery: ``on_recovery(operation, strategy, reason)`` when repairs begin, change or are held,
     ``on_recovered`` at their end; ``held_by_operator`` and ``awaits_first_sweep`` ask for its view of an operation and
-    an order. ``can_place(venue)``: the venue's rate budget takes an order now.
+    an order. ``can_place(venue)``: the venue's rate budget takes an order now. ``questioned(venue, symbol)``: a
+    position there is being looked up, nothing that depends on it is repaired.
     ``on_end`` is called with the direction of an operation that has a result, and until when that direction pauses
     (monotonic ns).
     """
@@ -96,8 +91,10 @@ class OrderOrchestrator:
         held_by_operator: Callable[[Operation], bool],
         awaits_first_sweep: Callable[[Order], bool],
         can_place: Callable[[str], bool],
+        questioned: Callable[[str, str], bool],
     ) -> None:
         self._context = context
+        self._questioned = questioned
         self._states = states
         self._balances = balances
         self._rates = rates
@@ -238,7 +235,9 @@ class OrderOrchestrator:
         if operation.operation_id not in ledger.open_operations:
             return
         unsettled = ledger.unsettled_of_operation(operation)
-        if any(self._answer_expected(order) or self._awaits_first_sweep(order) for order in unsettled):
+        if any(o.held or self._answer_expected(o) or self._awaits_first_sweep(o) for o in unsettled):
+            return
+        if position_unknown(ledger, operation, self._questioned):
             return
         pace = self.repair_pace(operation)
         alone = len(ledger.open_operations) == 1
@@ -361,7 +360,7 @@ class OrderOrchestrator:
             outcome, reason = Outcome.FAILED, self._why_empty(operation)
         elif operation.recovered:
             outcome, reason = Outcome.RECOVERED, "broken leg repaired"
-        elif matched_qty(operation, context.ledger) > 0:
+        elif matched_qty(operation, context.ledger) > 0 or not operation.orders:  # without orders: adopted
             outcome, reason = Outcome.COMPLETED, "all legs filled"
         else:
             outcome, reason = Outcome.FAILED, "a leg filled less than any venue trades"
@@ -435,20 +434,15 @@ class OrderOrchestrator:
         if record.type is not OpportunityType.SPOT_FUTURES_HEDGE:
             return ZERO
         opening = ledger.operations[record.closes] if record.closes else operation
-        # Summed over all fills each time, so that an operation that late evidence reopened is not counted twice.
-        # Signed: a closing that was unwound and sold a remainder along with it has made the position larger.
-        opened = futures_moved(opening)
-        way = -1 if opened < 0 else 1
-        closed = sum((-way * futures_moved(o) for o in ledger.closings.get(opening.operation_id, ())), ZERO)
-        left = max(ZERO, EXACT.subtract(abs(opened), closed))
+        left = hedge_left(ledger, opening)
         known = ledger.hedges.get(opening.operation_id)
         reason = f"closed by {operation.operation_id}" if record.closes else "opened"
         if left or known is not None:
             self._context.record(hedge_record(opening, left, reason))
-        basis = entry_basis(opening)
+        basis, way = entry_basis(opening), -int(hedge_terms(opening)[0])
         if record.closes:
             return basis * -way * futures_moved(operation)
-        return -basis * abs(opened)  # not earned before the exit
+        return -basis * way * futures_moved(opening)  # not earned before the exit
 
     # --- commands and numbers ---
 

@@ -36,8 +36,11 @@ class PositionEntry(msgspec.Struct, frozen=True, kw_only=True):
 class PositionManager:
     """Positions, exposure and P&L, computed from the ledger at each call (requirements S3)."""
 
-    def __init__(self, ledger: Ledger, rates: UsdRates, emit: Callable[[Record], None]) -> None:
+    def __init__(
+        self, ledger: Ledger, rates: UsdRates, emit: Callable[[Record], None], numeraire: str = "USDT"
+    ) -> None:
         self._ledger = ledger
+        self._numeraire = numeraire
         self._rates = rates
         self._emit = emit
 
@@ -95,18 +98,28 @@ class PositionManager:
         return self._ledger.accounts.per_asset()
 
     def delta(self) -> dict[str, Decimal]:
-        """Net change of exposure per asset: spot changes plus futures positions."""
-        base_of = {
+        """Net change of exposure per asset by everything that was executed on the accounts, ours or not: spot changes
+        plus futures positions, as they are at the venues."""
+        base_of = {**self._ledger.external.base_of, **self._bases()}
+        return self._ledger.accounts.delta(base_of)
+
+    def _bases(self) -> dict[tuple[str, str], str]:
+        """(venue, contract) -> base asset, of the contracts that operations have traded."""
+        return {
             (leg.venue, leg.symbol): leg.base
             for operation in self._ledger.operations.values()
             for leg in operation.record.legs
             if leg.kind is InstrumentKind.PERPETUAL
         }
-        return self._ledger.accounts.delta(base_of)
 
     def targets(self) -> dict[str, Decimal]:
-        """What :meth:`delta` should be per base asset: the dust left on purpose (a hedge's legs cancel out)."""
-        return dict(self._ledger.dust)
+        """What :meth:`delta` should be per base asset: the dust left on purpose, and what others hold on our accounts
+        (a hedge's legs cancel out). The numeraire has no target."""
+        totals = dict(self._ledger.dust)
+        for asset, amount in self._ledger.external.foreign().items():
+            totals[asset] = EXACT.add(totals.get(asset, ZERO), amount)
+        totals.pop(self._numeraire, None)
+        return {asset: amount for asset, amount in totals.items() if amount}
 
     def age_ns(self, entry: PositionEntry, mono_ns: int) -> int:
         """Time since the position's first fill."""

@@ -15,6 +15,12 @@ from enum import IntEnum
 
 import msgspec
 
+from pipeline.execution.external_records import (
+    ExternalFillRecord,
+    ExternalFlowRecord,
+    ExternalPositionRecord,
+    HeldFillRecord,
+)
 from pipeline.model.enums import (
     ArbitrageState,
     InstrumentKind,
@@ -323,11 +329,34 @@ class FundingRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ExternalRecord(msgspec.Struct, frozen=True, array_like=True):
-    """An order, fill, balance or position of our account that no intent of ours explains."""
+    """Something of our account that no intent of ours explains and that moves nothing in the ledger: an order that
+    others placed (``order_id``), or messages that were dropped. Written by builds before the records below for every
+    movement."""
 
     venue: str
     what: str
     detail: str
+    order_id: str = ""
+    witness: str = ""
+
+
+class AdoptedRecord(msgspec.Struct, frozen=True, array_like=True):
+    """An operator took over what a lost or older journal does not explain (``arb resume --adopt``).
+
+    ``what``: "hedge" (operation ``operation_id`` holds it from now on), "closed" (a hedge that was left by orders which
+    the journal lacks), "baseline" (held, not ours to trade), "order". ``fills``: what the operation is given; they move
+    no account, because the accounts have moved already.
+    """
+
+    what: str
+    venue: str
+    symbol: str
+    base: str
+    qty: Decimal  # signed, base coins
+    price: Decimal
+    operation_id: str
+    detail: str
+    fills: tuple[FillRecord, ...] = ()
 
 
 class StopRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -358,6 +387,11 @@ Record = (
     | FundingRecord
     | ExternalRecord
     | StopRecord
+    | ExternalFillRecord
+    | ExternalFlowRecord
+    | ExternalPositionRecord
+    | HeldFillRecord
+    | AdoptedRecord
 )
 
 RECORD_TYPES: dict[int, type[Record]] = {
@@ -380,6 +414,11 @@ RECORD_TYPES: dict[int, type[Record]] = {
     17: FundingRecord,
     18: ExternalRecord,
     19: StopRecord,
+    20: ExternalFillRecord,
+    21: ExternalFlowRecord,
+    22: ExternalPositionRecord,
+    23: HeldFillRecord,
+    24: AdoptedRecord,
 }
 TYPE_OF_RECORD: dict[type[Record], int] = {struct: number for number, struct in RECORD_TYPES.items()}
 

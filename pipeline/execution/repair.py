@@ -4,6 +4,9 @@ An unmatched quantity is the net amount of an asset that an operation's fills le
 one did not, or not as far. Completing the missing leg and unwinding the filled one are the same order seen from two
 venues: the quantity is sold (or bought back) wherever that brings more. So a repair looks at every instrument of the
 operation that trades the asset against the start asset, and takes the best price after fees.
+
+Where others have ended a leg (liquidation, ADL, somebody's order), what is left is only reduced, on its own instrument:
+the leg that is gone is not opened again, and what was sold is not bought back.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from decimal import Decimal
 from pipeline.execution.accounts import EXACT
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
+from pipeline.execution.external_shares import group_net, own_side_only
 from pipeline.execution.ledger import Operation
 from pipeline.execution.market import (
     average_price,
@@ -58,6 +62,20 @@ class UnmatchedQuantity:
     asset: str
     amount: Decimal
     dust: Decimal
+
+
+@dataclass(slots=True)
+class RepairPace:
+    """Pace of an operation's repairs, in memory only. Repairs are the rungs of a ladder: each allows more slippage.
+
+    ``held``: no repair before an operator has decided.
+    """
+
+    attempts: int = 0
+    rungs_forgiven: int = 0  # repairs made before an operator let the ladder begin again: they no longer count
+    next_try_mono_ns: int = 0
+    blocked_since_mono_ns: int = 0  # since when no venue takes the repair; 0 = one does
+    held: bool = False
 
 
 def unmatched_quantities(operation: Operation, numeraire: str, dust: dict[str, Decimal]) -> list[UnmatchedQuantity]:
@@ -122,7 +140,7 @@ class RepairChooser:
                 continue
             options = [
                 found
-                for leg, plan in self._legs(operation, quantity.asset)
+                for leg, plan in self._legs(operation, quantity.asset, amount)
                 if (found := self._option(operation, leg, plan, amount, slippage_bps, purpose)) is not None
             ]
             if options:
@@ -146,10 +164,18 @@ class RepairChooser:
                 found[place] = found.get(place, 0) + 1
         return found
 
-    def _legs(self, operation: Operation, asset: str) -> list[tuple[int, LegPlan]]:
+    def _legs(self, operation: Operation, asset: str, amount: Decimal) -> list[tuple[int, LegPlan]]:
+        """Legs on which ``amount`` may be closed: all that trade the asset against the start asset, or only those that
+        still hold that much of the same sign."""
         start = operation_start(operation, self._context.config.execution.numeraire)
+        ledger = self._context.ledger
+        reducing = own_side_only(ledger, operation)
         return [
-            (index, leg) for index, leg in enumerate(operation.record.legs) if leg.base == asset and leg.quote == start
+            (index, leg)
+            for index, leg in enumerate(operation.record.legs)
+            if leg.base == asset
+            and leg.quote == start
+            and (not reducing or _within(amount, group_net(ledger, operation, leg.venue, leg.symbol)))
         ]
 
     def _worth_an_order(
@@ -163,7 +189,7 @@ class RepairChooser:
         side = OrderSide.SELL if amount > 0 else OrderSide.BUY
         legs = [
             (plan, self._context.instruments.find(plan.venue, plan.symbol))
-            for _, plan in self._legs(operation, quantity.asset)
+            for _, plan in self._legs(operation, quantity.asset, amount)
         ]
         if legs and all(row is None for _, row in legs):
             return True
@@ -195,6 +221,12 @@ class RepairChooser:
             return None
         asset, reserve = reservation(row, side, qty, price, self._context.config.detection.hedge.leverage)
         reducing = row.spec.kind is InstrumentKind.PERPETUAL and self._reduces(row, side, qty)
+        if (
+            row.spec.kind is InstrumentKind.PERPETUAL
+            and not reducing
+            and own_side_only(self._context.ledger, operation)
+        ):
+            return None
         if not reducing and self._balances.usable(plan.venue, asset) < reserve:
             return None
         fee, _ = fee_of(row, side, Decimal(1), expected)
@@ -264,3 +296,8 @@ class RepairChooser:
         if best is None:
             return plan.best_price, plan.best_price
         return best, average_price(view, side, qty, row) or best
+
+
+def _within(amount: Decimal, held: Decimal) -> bool:
+    """Whether closing ``amount`` only reduces what is held."""
+    return amount * held > 0 and abs(amount) <= abs(held)

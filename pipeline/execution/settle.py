@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from pipeline.execution.accounts import EXACT, Accounts
+from pipeline.execution.external import EXTERNAL
+from pipeline.execution.external_shares import group_of
 from pipeline.execution.ledger import Ledger, Operation, Order
 from pipeline.execution.records import FillRecord, HedgeRecord, OperationResultRecord, Outcome, Purpose
 from pipeline.execution.repair import operation_start
@@ -157,13 +159,25 @@ def futures_moved(operation: Operation) -> Decimal:
     return sum((f.qty * int(f.side) for f in operation.fills if f.kind is InstrumentKind.PERPETUAL), ZERO)
 
 
+def hedge_left(ledger: Ledger, opening: Operation) -> Decimal:
+    """Base coins that are still hedged of what an operation opened.
+
+    Summed over all fills of it and of its closings each time, so that an operation that late evidence reopened is not
+    counted twice. Signed: a closing that was unwound and sold a remainder along with it has made the position larger.
+    """
+    way = -int(hedge_terms(opening)[0])
+    moved = sum((futures_moved(o) for o in group_of(ledger, opening)), ZERO)
+    return max(ZERO, moved * way)
+
+
 def hedge_terms(operation: Operation) -> tuple[OrderSide, Decimal, Decimal]:
     """(spot side, entry price of spot, of futures) of the hedge that an operation opened.
 
-    By the position that its fills made, not by the plan: what a broken entry leaves may be of the opposite direction.
-    Without a fill on a side the plan's price stands.
+    By the position that its own fills made, not by the plan: what a broken entry leaves may be of the opposite
+    direction. Without a fill on a side the plan's price stands.
     """
-    spot_side = OrderSide.BUY if futures_moved(operation) < 0 else OrderSide.SELL
+    own = (f.qty * int(f.side) for f in operation.fills if f.kind is InstrumentKind.PERPETUAL and f.source != EXTERNAL)
+    spot_side = OrderSide.BUY if sum(own, ZERO) < 0 else OrderSide.SELL
     futures_side = OrderSide.SELL if spot_side is OrderSide.BUY else OrderSide.BUY
     planned = {leg.kind: leg.best_price for leg in operation.record.legs}
     spot = average_fill(operation.fills, InstrumentKind.SPOT, spot_side) or planned[InstrumentKind.SPOT]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from enum import StrEnum
 from typing import Literal
 
@@ -63,7 +64,19 @@ class FundingNotice(msgspec.Struct, frozen=True, kw_only=True):
     recv_mono_ns: int
 
 
+class MoneyNotice(msgspec.Struct, frozen=True, kw_only=True):
+    """A venue's stream says that money moved without an order (deposit, withdrawal, transfer). A balance follows."""
+
+    venue: str
+    asset: str
+    amount: Decimal  # signed change of the total
+    reason: str  # the venue's word for it
+    recv_mono_ns: int
+
+
 #: Every event of a venue.
-VenueEvent = OrderUpdate | Fill | Balance | Position | PlaceOutcome | CancelOutcome | SessionState | FundingNotice
+VenueEvent = (
+    OrderUpdate | Fill | Balance | Position | PlaceOutcome | CancelOutcome | SessionState | FundingNotice | MoneyNotice
+)
 #: Takes the events of a session, in the order of their arrival.
 EventSink = Callable[[VenueEvent], None]

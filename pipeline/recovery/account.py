@@ -1,98 +1,214 @@
 """Balances and positions as the venues state them, compared with the ledger.
 
-A baseline is a balance or position that was read while nothing of ours could be moving it; from there on the ledger
-counts our own fills and funding. What differs was moved by something else: a transfer, a liquidation, another user of
-the account. The same comparison is the third condition of a negative proof (:meth:`AccountCheck.agrees`).
+A baseline is a balance or position that was read while nothing of ours could be moving it, once per journal; from
+there on the ledger counts our own fills, funding, and what was booked as external. What differs from that was moved by
+something else. A difference becomes a record when it is certain:
+
+* the same difference in ``READINGS`` readings while no order of ours could be moving it,
+* a sweep begun after the first of them has listed no execution that explains it,
+* it is not what an older reading would show (a venue's answer may be stale), and no unknown order explains it.
+
+A notice of the venue's stream of exactly that amount makes it certain at once. From the second reading on the
+instrument is in doubt: no entries there until ``AGREE_POLLS`` readings in a row agree with the ledger. A position that
+is questioned (:meth:`AccountCheck.question`) keeps repairs of its hedges waiting until a sweep has answered.
+The same comparison is the third condition of a negative proof (:meth:`AccountCheck.agrees`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import SweepAnswer
-from pipeline.execution.ledger import Order
-from pipeline.execution.records import BalanceRecord, ExternalRecord, PositionRecord
-from pipeline.model.enums import InstrumentKind
-from pipeline.model.structs import ZERO, Balance, Position
+from pipeline.execution.ledger import UNKNOWN_PAST, Order
+from pipeline.execution.records import BalanceRecord, FillRecord, PositionRecord
+from pipeline.model.enums import InstrumentKind, OrderState
+from pipeline.model.structs import ZERO, Balance, InstrumentSpec, Position
+from pipeline.model.venue_events import MoneyNotice
+from pipeline.recovery.external_book import ExternalBook
 
-MISMATCHES_MAX = 3  # account readings in a row that disagree with the ledger before it is called external
+READINGS = 3
+SUSPECT_READINGS = 2
+AGREE_POLLS = 3
+STALE_NS = 30_000_000_000  # how old a venue's answer may be
+NOTICE_NS = 60_000_000_000
+WALLET_TOLERANCE = Decimal(1)  # futures wallets: what the order of fills may shift between realised and open
+#: Not ended, and no fill reported: a complete sweep without a trace of the order settles these. OPEN too, because our
+#: orders never rest: its ending was lost, and venues stop listing orders that ended with nothing filled.
+UNPROVED = frozenset({OrderState.UNKNOWN, OrderState.OPEN})
+Key = tuple[str, str]  # venue, and asset or symbol
+
+
+@dataclass(slots=True)
+class _Difference:
+    """One difference to the ledger, as the last readings showed it."""
+
+    off: Decimal
+    first_mono_ns: int
+    times: int = 0
+    swept: bool = False  # a sweep begun after the first reading found nothing that explains it
+
+
+@dataclass(slots=True)
+class _Past:
+    """What the ledger expected lately, to recognise a stale answer."""
+
+    newest: Decimal
+    older: list[tuple[int, Decimal]] = field(default_factory=list)  # (until mono ns, value)
 
 
 class AccountCheck:
-    """Keeps the baselines and compares what venues state with the ledger.
+    """Keeps the baselines, compares what venues state with the ledger, books what is certain.
 
-    ``suspect(venue, asset or symbol)`` is called one reading before a difference is recorded as external: perhaps a
-    fill of our own is missing.
+    ``suspect(venue, asset or symbol)`` asks for a sweep of what may explain a difference and returns its symbols;
+    ``funding_known(venue, since)``: funding booked until ``since`` (mono ns) is in the ledger.
     """
 
-    def __init__(self, context: CoreContext, balances: BalanceMonitor, suspect: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        context: CoreContext,
+        balances: BalanceMonitor,
+        book: ExternalBook,
+        suspect: Callable[[str, str], None],
+        funding_known: Callable[[str, int], bool],
+    ) -> None:
         self._context = context
         self._balances = balances
+        self._book = book
         self._suspect = suspect
-        self._mismatches: dict[tuple[str, str], tuple[Decimal, int]] = {}
+        self._funding_known = funding_known
+        self._differences: dict[Key, _Difference] = {}
+        self._doubts: dict[Key, int] = {}  # -> readings that must still agree
+        self._questions: dict[Key, int] = {}  # position -> when it was questioned (mono ns)
+        self._pushed: dict[Key, Position] = {}
+        self._notices: dict[Key, list[MoneyNotice]] = {}
+        self._past: dict[Key, _Past] = {}
+        self._listed: dict[Key, Position] = {}  # newest row of each position that REST listed
 
-    def set_baseline(self, answer: SweepAnswer, *, fresh: bool) -> None:
-        """Takes new baselines from a complete sweep; a difference to what the ledger expects is recorded as external.
+    # --- what others ask ---
 
-        ``fresh``: the sweep is the first complete one since the venue's session came up.
-        """
-        ledger = self._context.ledger
-        moving = self._moving(answer.venue)
+    def doubtful(self, spec: InstrumentSpec) -> str:
+        """Why nothing new may be risked on an instrument; "" when its venue's account agrees with the ledger."""
+        if not self._doubts:
+            return ""
+        for what in (spec.symbol, spec.base, spec.quote):
+            if (spec.venue, what) in self._doubts:
+                return f"{spec.venue} {what}: account and ledger differ"
+        return ""
 
-        def still(what: str) -> bool:
-            """Whether nothing of ours can have moved it between the venue's reading and our own count."""
-            return what not in moving and ledger.moved_mono_ns.get((answer.venue, what), -1) < answer.began_mono_ns
+    def questioned(self, venue: str, symbol: str) -> bool:
+        """Whether a position is waiting for a sweep that says what it is."""
+        return (venue, symbol) in self._questions
 
+    def question(self, venue: str, symbol: str) -> None:
+        """A position may not be what the ledger says: asks for a sweep; repairs that depend on it wait."""
+        if (venue, symbol) not in self._questions:
+            self._questions[venue, symbol] = self._context.now.mono_ns
+            self._doubts[venue, symbol] = AGREE_POLLS
+            self._suspect(venue, symbol)
+
+    def doubt(self, venue: str, what: str) -> None:
+        """No entries there until the account has agreed with the ledger for a while."""
+        self._doubts[venue, what] = AGREE_POLLS
+
+    def doubt_instrument(self, venue: str, symbol: str) -> None:
+        """The same for what an execution on an instrument moves: a contract's position, or a spot pair's coin."""
+        row = self._context.instruments.find(venue, symbol)
+        if row is not None:
+            self.doubt(venue, symbol if row.spec.kind is InstrumentKind.PERPETUAL else row.spec.base)
+
+    def entry_price(self, venue: str, symbol: str) -> Decimal:
+        """Average entry price of a position as its venue states it; 0 without one."""
+        position = self._listed.get((venue, symbol))
+        return position.entry_price if position is not None else ZERO
+
+    def open_questions(self) -> list[Key]:
+        """Positions that wait for an answer: a sweep without one has to be repeated."""
+        return list(self._questions)
+
+    # --- evidence ---
+
+    def on_fill(self, record: FillRecord) -> None:
+        """A fill of ours moved the ledger: what it expected until now may still be what a stale answer shows."""
+        for what in (record.base, record.quote, record.symbol):
+            self._remember(record.venue, what)
+
+    def on_position(self, position: Position) -> None:
+        """The stream's position: a witness, and news when it differs while no order of ours can be moving it."""
+        key = (position.venue, position.symbol)
+        self._pushed[key] = position
+        busy = next(self._context.ledger.unsettled_of_symbol(*key), None) is not None
+        known = key in self._context.ledger.position_offsets
+        if known and not busy and position.qty != self._context.ledger.expected_position(*key):
+            self.question(*key)
+
+    def on_notice(self, notice: MoneyNotice) -> None:
+        """The stream says that money moved without an order."""
+        self._notices.setdefault((notice.venue, notice.asset), []).append(notice)
+        self._doubts[notice.venue, notice.asset] = AGREE_POLLS
+
+    # --- sweeps ---
+
+    def after_sweep(self, answer: SweepAnswer) -> None:
+        """Takes the baselines that are missing, and answers the questions about positions that the sweep covers."""
+        for (venue, what), difference in self._differences.items():
+            if venue == answer.venue and answer.began_mono_ns >= difference.first_mono_ns:
+                difference.swept = difference.swept or self._covered(venue, what, answer)
+        self._set_balances(answer)
+        if self._is_spot(answer.venue):
+            return
+        self._set_positions(answer)
+        listed = {position.symbol: position for position in answer.positions}
+        self._listed.update({(answer.venue, symbol): position for symbol, position in listed.items()})
+        for key in [k for k in self._questions if k[0] == answer.venue and k[1] in answer.symbols]:
+            if answer.began_mono_ns >= self._questions[key]:
+                self._judge_position(key, listed.get(key[1]), answer.began_mono_ns)
+
+    def _covered(self, venue: str, what: str, answer: SweepAnswer) -> bool:
+        """Whether a sweep would have listed an execution that moved this: every instrument whose base coin or symbol
+        it is. A quote coin alone is moved by no execution: the instruments of what else differs there."""
+        specs = [row.spec for row in self._context.instruments if row.spec.venue == venue]
+        moved = {what}
+        if all(what not in (spec.symbol, spec.base) for spec in specs):
+            moved = {other for name, other in self._differences if name == venue}
+        return {s.symbol for s in specs if s.symbol in moved or s.base in moved} <= set(answer.symbols)
+
+    def _set_balances(self, answer: SweepAnswer) -> None:
+        """Baselines of balances that have none: only while nothing of ours can be moving them."""
+        ledger, moving = self._context.ledger, self._moving(answer.venue)
         for balance in (*answer.balances, *self._unlisted(answer)):
             key = (balance.venue, balance.asset)
-            base = ledger.baseline.get(key)
-            if not still(balance.asset) or (base is not None and not fresh):
+            if key in ledger.baseline or balance.asset in moving or self._moved_since(key, answer.began_mono_ns):
                 continue  # a new baseline would hide what an unknown order did, or count a fill twice or never
-            if base is not None:
-                moved = ledger.accounts.flows.get(key, ZERO) - base[1]
-                off = balance.free + balance.locked - base[0] - moved
-                if off and self._is_spot(balance.venue):
-                    detail = f"{balance.asset} differs by {off} from the ledger"
-                    self._context.record(ExternalRecord(balance.venue, "balance", detail))
-                    self._context.alert(1, "external", f"{balance.venue} {detail}")
-            self._context.record(
-                BalanceRecord(
-                    balance.venue, balance.asset, balance.free, balance.locked, "reconcile", balance.recv_mono_ns
-                )
-            )
-        if not self._is_spot(answer.venue):
-            self._set_positions(answer, still, fresh=fresh)
+            self._context.record(BalanceRecord(*key, balance.free, balance.locked, "reconcile", balance.recv_mono_ns))
 
-    def _set_positions(self, answer: SweepAnswer, still: Callable[[str], bool], *, fresh: bool) -> None:
+    def _set_positions(self, answer: SweepAnswer) -> None:
         """The same for positions; the venue's list is complete, so every symbol that it leaves out is at zero.
 
-        Offsets to our own fills are in the journal, so a position that changed while no executor ran is noticed.
+        What the account held before the journal began is kept apart from our own fills, and no entry is made before
+        an operator has said whose it is.
         """
-        ledger, venue = self._context.ledger, answer.venue
+        ledger, venue, moving = self._context.ledger, answer.venue, self._moving(answer.venue)
         listed = {p.symbol: p for p in answer.positions}
         for symbol in sorted({*self._context.instruments.symbols_of(venue), *listed}):
-            known = ledger.position_offsets.get((venue, symbol))
-            expected, position = ledger.accounts.futures_qty(venue, symbol), listed.get(symbol)
-            qty, entry = (position.qty, position.entry_price) if position is not None else (ZERO, ZERO)
-            baseline = still(symbol) and (known is None or fresh)
-            if not baseline and not (fresh and (qty or expected)):
+            key = (venue, symbol)
+            if key in ledger.position_offsets or symbol in moving or self._moved_since(key, answer.began_mono_ns):
                 continue
-            off = qty - expected
-            if baseline and known is not None and off != known:
-                self._external(venue, "position", f"{symbol} differs by {off - known} from the ledger", trip=True)
-            if not baseline or off != known or qty:
-                now_ns = self._context.now.mono_ns
-                self._context.record(PositionRecord(venue, symbol, qty, expected, entry, now_ns, baseline))
+            position, expected = listed.get(symbol), ledger.accounts.futures_qty(venue, symbol)
+            qty, entry = (position.qty, position.entry_price) if position is not None else (ZERO, ZERO)
+            self._context.record(
+                PositionRecord(venue, symbol, qty, expected, entry, self._context.now.mono_ns, baseline=True)
+            )
+            if qty != expected:
+                text = f"{venue} {symbol}: position {qty} that the journal does not explain"
+                self._context.trip(UNKNOWN_PAST, f"{text}; `arb resume --adopt` takes it over")
 
-    def _external(self, venue: str, what: str, detail: str, *, trip: bool = False) -> None:
-        """Something moved that no intent of ours explains."""
-        self._context.record(ExternalRecord(venue, what, detail))
-        self._context.alert(2, "external", f"{venue} {detail}")
-        if trip:  # liquidation, ADL, another user of the account: nothing new before an operator decided
-            self._context.trip(f"venue.{venue}", detail)
+    def _moved_since(self, key: Key, mono_ns: int) -> bool:
+        """Whether something of ours moved it after the venue may have read it."""
+        return self._context.ledger.moved_mono_ns.get(key, -1) >= mono_ns
 
     def _moving(self, venue: str) -> set[str]:
         """Assets and symbols that an unsettled order may have moved while its fills are not known yet."""
@@ -100,17 +216,11 @@ class AccountCheck:
         return {what for intent in intents for what in (intent.base, intent.quote, intent.symbol)}
 
     def _unlisted(self, answer: SweepAnswer) -> list[Balance]:
-        """Zero balances that venues leave out of their lists: base assets traded there, and assets that had a balance
-        at the last baseline."""
+        """Zero balances that venues leave out of their lists: coins traded there."""
+        if not self._is_spot(answer.venue):
+            return []
         listed = {balance.asset for balance in answer.balances}
-        bases = {r.spec.base for r in self._context.instruments if r.spec.venue == answer.venue}
-        bases = bases if self._is_spot(answer.venue) else set()
-        nonzero = {
-            asset
-            for (venue, asset), (total, _) in self._context.ledger.baseline.items()
-            if venue == answer.venue and total
-        }
-        fresh = {asset for asset in bases if (answer.venue, asset) not in self._context.ledger.baseline}
+        specs = [row.spec for row in self._context.instruments if row.spec.venue == answer.venue]
         return [
             Balance(
                 venue=answer.venue,
@@ -120,7 +230,7 @@ class AccountCheck:
                 recv_mono_ns=answer.began_mono_ns,
                 source="rest",
             )
-            for asset in sorted((fresh | nonzero) - listed)
+            for asset in sorted({coin for spec in specs for coin in (spec.base, spec.quote)} - listed)
         ]
 
     def _is_spot(self, venue: str) -> bool:
@@ -133,58 +243,178 @@ class AccountCheck:
         """
         intent, ledger = order.intent, self._context.ledger
         if intent.kind is InstrumentKind.PERPETUAL:
-            offset = ledger.position_offsets.get((intent.venue, intent.symbol))
-            if offset is None:
+            if (intent.venue, intent.symbol) not in ledger.position_offsets:
                 return True
             position = next((p.qty for p in answer.positions if p.symbol == intent.symbol), ZERO)
-            return position == ledger.accounts.futures_qty(intent.venue, intent.symbol) + offset
-        key = (intent.venue, intent.base)
-        base = ledger.baseline.get(key)
-        if base is None:
-            return True
+            return position == ledger.expected_position(intent.venue, intent.symbol)
+        expected = ledger.expected_balance(intent.venue, intent.base)
         reported = sum((b.free + b.locked for b in answer.balances if b.asset == intent.base), ZERO)
-        moved = ledger.accounts.flows.get(key, ZERO) - base[1]
-        return reported == base[0] + moved
+        return expected is None or reported == expected
 
-    # --- the account's own movements ---
+    # --- the account poller ---
 
-    def on_account(self, balances: tuple[Balance, ...], positions: tuple[Position, ...], venues: set[str]) -> None:
-        """Compares what REST confirms with the ledger; one difference ``MISMATCHES_MAX`` times in a row is no race.
-
-        ``venues``: futures venues whose position list is complete.
-        """
-        moving = {venue: self._moving(venue) for venue in {balance.venue for balance in balances}}
+    def on_account(
+        self, balances: Iterable[Balance], positions: Iterable[Position], confirmed: Mapping[str, int]
+    ) -> None:
+        """Compares what REST confirms with the ledger. ``confirmed``: futures venues whose position list is complete,
+        and when it was (mono ns)."""
+        ledger, offs = self._context.ledger, {}
         for balance in balances:
             key = (balance.venue, balance.asset)
-            if self._is_spot(balance.venue):
-                self._note_difference(
-                    *key, None if balance.asset in moving[balance.venue] else self._balances.unexplained(*key)
-                )
-        listed = {(p.venue, p.symbol): p.qty for p in positions}
-        for (venue, symbol), offset in self._context.ledger.position_offsets.items():
-            row = self._context.instruments.find(venue, symbol)
-            if venue not in venues or row is None:
-                continue
-            if (
-                not offset
-                and (venue, symbol) not in listed
-                and not self._context.ledger.accounts.futures_qty(venue, symbol)
-            ):
-                self._mismatches.pop((venue, symbol), None)
-                continue
-            busy = next(self._context.ledger.unsettled_of_symbol(venue, symbol), None) is not None
-            off = listed.get((venue, symbol), ZERO) - self._context.ledger.accounts.futures_qty(venue, symbol) - offset
-            self._note_difference(venue, symbol, None if busy else off, trip=True)
+            expected = ledger.expected_balance(*key)
+            if expected is not None:
+                offs[key] = self._off(balance, expected)
+        for balance in balances:
+            self._judge_balance(balance, offs)
+        listed = {(p.venue, p.symbol): p for p in positions}
+        self._listed.update(listed)
+        for key in list(ledger.position_offsets):
+            if key[0] in confirmed and self._context.instruments.find(*key) is not None:
+                self._judge_position(key, listed.get(key), confirmed[key[0]])
 
-    def _note_difference(self, venue: str, what: str, off: Decimal | None, *, trip: bool = False) -> None:
-        key = (venue, what)
-        if not off:
-            self._mismatches.pop(key, None)
+    def _off(self, balance: Balance, expected: Decimal) -> Decimal:
+        off = balance.free + balance.locked - expected
+        return ZERO if not self._is_spot(balance.venue) and abs(off) <= WALLET_TOLERANCE else off
+
+    def _judge_balance(self, balance: Balance, offs: Mapping[Key, Decimal]) -> None:
+        key = (balance.venue, balance.asset)
+        off = offs.get(key)
+        if off is None:
             return
-        before, times = self._mismatches.get(key, (off, 0))
-        times = times + 1 if off == before else 1  # readings that race our own fills differ from one to the next
-        self._mismatches[key] = (off, times)
-        if times == MISMATCHES_MAX - 1:
-            self._suspect(venue, what)
-        if times == MISMATCHES_MAX:
-            self._external(venue, "account", f"{what} differs by {off} from the ledger", trip=trip)
+        if key not in self._past:
+            self._remember(*key)
+        if self._hot(key, balance.recv_mono_ns):
+            return
+        if not off:
+            self._agreed(key)
+            return
+        difference = self._differ(key, off)
+        notices = self._notices_of(key)
+        noticed = bool(notices) and sum((n.amount for n in notices), ZERO) == off
+        if not noticed and difference.times < READINGS:
+            return
+        if not noticed and not (difference.swept and self._settled_money(balance, off, difference, offs)):
+            return
+        heard = [notice for notice in notices if notice.amount * off > 0]
+        reason = heard[-1].reason if heard else ""
+        self._differences.pop(key, None)
+        self._notices.pop(key, None)
+        self._book.flow(*key, off, reason=reason, witness="push" if heard else "poll")
+        self._past.pop(key, None)
+
+    def _settled_money(
+        self, balance: Balance, off: Decimal, difference: _Difference, offs: Mapping[Key, Decimal]
+    ) -> bool:
+        """Whether nothing else explains a difference of money: a stale answer, an order of unknown outcome, funding."""
+        key = (balance.venue, balance.asset)
+        if self._looks_stale(key, balance.free + balance.locked):
+            return False
+        if not self._is_spot(balance.venue):
+            return self._funding_known(balance.venue, difference.first_mono_ns)
+        for order in self._unknown_on(key):
+            intent = order.intent
+            other = intent.quote if balance.asset == intent.base else intent.base
+            if offs.get((balance.venue, other), off):
+                return False  # an execution moves both coins; where the other has not moved, it was none
+        return True
+
+    def _judge_position(self, key: Key, position: Position | None, read_mono_ns: int) -> None:
+        ledger = self._context.ledger
+        qty = position.qty if position is not None else ZERO
+        read_mono_ns = position.recv_mono_ns if position is not None else read_mono_ns
+        off = qty - ledger.expected_position(*key)
+        if key not in self._past:
+            self._remember(*key)
+        if self._hot(key, read_mono_ns):
+            return
+        if not off:
+            if read_mono_ns >= self._questions.get(key, read_mono_ns):
+                self._questions.pop(key, None)
+            self._agreed(key)
+            return
+        difference = self._differ(key, off)
+        if difference.times >= SUSPECT_READINGS:
+            self.question(*key)
+        pushed = self._pushed.get(key)
+        witnessed = pushed is not None and pushed.qty == qty and not self._moved_since(key, pushed.recv_mono_ns)
+        if not difference.swept or not (witnessed or difference.times >= READINGS):
+            return
+        if not witnessed and self._looks_stale(key, qty):
+            return
+        if any(int(o.intent.side) * off > 0 and abs(off) <= o.intent.qty for o in self._unknown_on(key)):
+            return  # it may be what the unknown order did
+        self._differences.pop(key, None)
+        self._questions.pop(key, None)
+        price = position.entry_price if position is not None else ZERO
+        if pushed is not None and pushed.mark_price:
+            price = pushed.mark_price
+        price = price or ledger.accounts.futures[key].entry_price
+        self._book.position(*key, qty, price, witness="push" if witnessed else "poll")
+        self._past.pop(key, None)
+        self._doubts[key] = AGREE_POLLS
+
+    # --- inside ---
+
+    def _differ(self, key: Key, off: Decimal) -> _Difference:
+        """Counts a reading that differs."""
+        known = self._differences.get(key)
+        if known is None or known.off != off:  # readings that race our own fills differ from one to the next
+            known = self._differences[key] = _Difference(off, self._context.now.mono_ns)
+        known.times += 1
+        if known.times >= SUSPECT_READINGS:
+            self._doubts[key] = AGREE_POLLS
+            if known.times == SUSPECT_READINGS or not known.swept:
+                self._suspect(*key)
+        return known
+
+    def _agreed(self, key: Key) -> None:
+        """Counts a reading that agrees."""
+        self._differences.pop(key, None)
+        left = self._doubts.get(key, 0) - 1
+        if left > 0:
+            self._doubts[key] = left
+        elif key not in self._questions:
+            self._doubts.pop(key, None)
+
+    def _hot(self, key: Key, read_mono_ns: int) -> bool:
+        """Whether an order of ours may be moving it, so that a reading says nothing."""
+        if self._moved_since(key, read_mono_ns):
+            return True
+        venue, what = key
+        timeout_ns = self._context.config.answer_timeout_ms * 1_000_000
+        for order in self._context.ledger.unsettled.values():
+            intent = order.intent
+            if intent.venue == venue and what in (intent.base, intent.quote, intent.symbol):
+                waited_ns = self._context.now.mono_ns - (order.sent_mono_ns or order.intent_mono_ns)
+                if order.state not in UNPROVED or order.known_filled or 0 <= waited_ns < timeout_ns:
+                    return True
+        return self._balances.unreported(venue, what)
+
+    def _unknown_on(self, key: Key) -> list[Order]:
+        venue, what = key
+        orders = [order for order in self._context.ledger.unsettled.values() if order.intent.venue == venue]
+        return [o for o in orders if what in (o.intent.base, o.intent.quote, o.intent.symbol)]
+
+    def _remember(self, venue: str, what: str) -> None:
+        ledger, now_ns = self._context.ledger, self._context.now.mono_ns
+        is_position = (venue, what) in ledger.position_offsets
+        value = ledger.expected_position(venue, what) if is_position else ledger.expected_balance(venue, what)
+        if value is None:
+            return
+        past = self._past.get((venue, what))
+        if past is None:
+            self._past[venue, what] = _Past(value)
+        elif past.newest != value:
+            past.older = [(until, old) for until, old in past.older if until > now_ns - STALE_NS]
+            past.older.append((now_ns, past.newest))
+            past.newest = value
+
+    def _looks_stale(self, key: Key, value: Decimal) -> bool:
+        """Whether it is what the ledger expected a short while ago: a venue's answer may be that old."""
+        past, oldest_ns = self._past.get(key), self._context.now.mono_ns - STALE_NS
+        return past is not None and any(old == value and until > oldest_ns for until, old in past.older)
+
+    def _notices_of(self, key: Key) -> list[MoneyNotice]:
+        """Notices that may explain a difference; old ones are dropped."""
+        oldest_ns = self._context.now.mono_ns - NOTICE_NS
+        return [notice for notice in self._notices.get(key, ()) if notice.recv_mono_ns > oldest_ns]

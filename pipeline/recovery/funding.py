@@ -33,6 +33,7 @@ class _Venue:
     tries: int = 0
     final: bool = False  # a stop waits for one more answer
     notices: list[FundingNotice] = field(default_factory=list)  # from the stream, not found by REST yet
+    answered_mono_ns: int = -1  # when the query was asked that was last answered well
 
 
 class FundingWatch:
@@ -55,6 +56,14 @@ class FundingWatch:
         state.notices.append(notice)
         state.tries = 0
         state.due_mono_ns = min(state.due_mono_ns, self._context.now.mono_ns + NOTICE_PAUSE_FIRST_NS)
+
+    def covers(self, venue: str, since_mono_ns: int) -> bool:
+        """Whether a query asked since then was answered and no notice is open; if not, one is due at once."""
+        state = self._venues.setdefault(venue, _Venue())
+        if state.answered_mono_ns >= since_mono_ns:
+            return not state.notices
+        state.due_mono_ns = min(state.due_mono_ns, self._context.now.mono_ns)
+        return False
 
     def stopping(self) -> None:
         """One more query of each venue, so that no payment is missing in the journal's last record."""
@@ -87,6 +96,8 @@ class FundingWatch:
         """Books what is new; queries again while a booking of a notice is not listed, or the answer failed."""
         context = self._context
         state = self._venues.setdefault(answer.venue, _Venue())
+        if not answer.error and state.asked_mono_ns:
+            state.answered_mono_ns = state.asked_mono_ns
         state.asked_mono_ns = 0
         for row in answer.funding:
             if (row.venue, row.event_id) in context.ledger.funding_seen:

@@ -18,16 +18,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from pipeline.execution.balances import BalanceMonitor
-from pipeline.execution.core_context import CoreContext
+from pipeline.execution.core_context import CoreContext, epoch_of
 from pipeline.execution.events import SweepAnswer, SweepVenue
 from pipeline.execution.evidence import Evidence
 from pipeline.execution.ledger import LATE_NS, Ledger, Operation, Order
 from pipeline.execution.records import ReconcileRecord, RecoveryRecord
 from pipeline.model.enums import OrderState
-from pipeline.model.structs import Balance, Position
-from pipeline.recovery.account import AccountCheck
+from pipeline.recovery.account import UNPROVED, AccountCheck
+from pipeline.recovery.adoption import Adoption
+from pipeline.recovery.external_book import ExternalBook
 
 SWEEP_PAUSE_NS = 1_000_000_000
 SWEEP_RETRY_MAX_NS = 10_000_000_000
@@ -38,10 +40,10 @@ FIRST_ANSWER_NS = 3_000_000_000  # how long READY and an earlier run's broken op
 VENUES_TO_TRADE = 2
 LATE_MARGIN_MS = LATE_NS // 1_000_000
 SUSPECT_NS = 900_000_000_000  # how far back an unexplained movement is searched for among our own orders
-
-#: Not ended, and no fill reported: a complete sweep without a trace of the order settles these. OPEN too, because our
-#: orders never rest: its ending was lost, and venues stop listing orders that ended with nothing filled.
-UNPROVED = frozenset({OrderState.UNKNOWN, OrderState.OPEN})
+PROOF_PAUSE_MAX_NS = 30_000_000_000  # between sweeps that could not decide about an unknown order
+FIRST_DOUBTS_NS = 60_000_000_000  # after a start: differences to the ledger may be older than the run
+FIRST_SWEEP_MS = 3_600_000  # how far back the first sweep of a new journal looks for orders of an engine
+FIRST_SYMBOLS_MAX = 40  # and in how many symbols: each costs requests before the first trade
 
 
 @dataclass(slots=True, frozen=True)
@@ -73,13 +75,16 @@ class _Venue:
     lost_mono_ns: int = 0  # when the sweep under way counts as failed
     down_mono_ns: int = 0  # when its session was last lost
     failures: int = 0
+    undecided: int = 0  # sweeps in a row that left an unknown order unknown
+    prove_due_mono_ns: int = 0
 
 
 class RecoveryManager:
     """Sweeps of the venues, proof for unknown orders, and the register of recoveries (requirements S8).
 
     ``venue in manager``: its past is known since its session last came up. ``on_evidence(order)`` is called after
-    everything that a sweep or a proof has changed about an order.
+    everything that a sweep or a proof has changed about an order. ``funding_known(venue, since)``: funding booked until
+    then (mono ns) is in the ledger.
     """
 
     def __init__(
@@ -89,6 +94,8 @@ class RecoveryManager:
         balances: BalanceMonitor,
         *,
         on_evidence: Callable[[Order], None],
+        rate: Callable[[str], Decimal | None],
+        funding_known: Callable[[str, int], bool],
     ) -> None:
         self._context = context
         self._evidence = evidence
@@ -96,9 +103,13 @@ class RecoveryManager:
         self._on_evidence = on_evidence
         self._venues: dict[str, _Venue] = {}
         self._boot_mono_ns = 0
+        self._boot_wall_ms = self._alive_wall_ms = 0
         self._same_host_boot = True
         self.unproved: dict[str, str] = {}  # operation -> why an operator must say that its order never executed
-        self._account = AccountCheck(context, balances, self._suspect)
+        self._refused: set[str] = set()  # orders whose refusal has raised a question about a position
+        self.book = ExternalBook(context, rate)
+        self.adoption = Adoption(context, rate, lambda venue, symbol: self.account.entry_price(venue, symbol))
+        self.account = AccountCheck(context, balances, self.book, self._suspect, funding_known)
 
     # --- start-up and sweeps ---
 
@@ -109,12 +120,15 @@ class RecoveryManager:
         process leaves its journal whole, and the balances of the whole account are the evidence for the others. After
         a boot of the host the journal may lack its last moments: everything is swept.
         """
-        self._boot_mono_ns = self._context.now.mono_ns
-        self._same_host_boot = earlier.same_host_boot
+        self._boot_mono_ns, self._boot_wall_ms = self._context.now.mono_ns, self._context.now.wall_ms
+        self._same_host_boot, self._alive_wall_ms = earlier.same_host_boot, earlier.alive_wall_ms
         for venue in venues:
             state = self._venues.setdefault(venue, _Venue())
             state.everything = not earlier.same_host_boot
-            state.since_wall_ms = earlier.alive_wall_ms - LATE_MARGIN_MS if earlier.alive_wall_ms else 0
+            state.since_wall_ms = earlier.alive_wall_ms - LATE_MARGIN_MS
+            if not earlier.alive_wall_ms:  # a new journal, or a lost one: orders of an engine would show it
+                state.since_wall_ms = self._boot_wall_ms - FIRST_SWEEP_MS
+                state.suspects.update(sorted(self._context.instruments.symbols_of(venue))[:FIRST_SYMBOLS_MAX])
         for order in list(self._context.ledger.unsettled.values()):
             self._balances.reserve_balance(order)
             self._evidence.unknown(order, "restart")
@@ -130,6 +144,10 @@ class RecoveryManager:
             return bool(venues)
         waited_ns = self._context.now.mono_ns - self._boot_mono_ns
         return waited_ns >= FIRST_ANSWER_NS and sum(v.reconciled for v in venues) >= VENUES_TO_TRADE
+
+    def questioned(self, venue: str, symbol: str) -> bool:
+        """Whether a position is being looked up at the venue: nothing is decided by it meanwhile."""
+        return self.account.questioned(venue, symbol)
 
     def __contains__(self, venue: object) -> bool:
         """Whether a venue's past is known since its session last came up (new risk needs that)."""
@@ -159,8 +177,13 @@ class RecoveryManager:
                 state.sweeping, state.tried = False, True
                 self._failed(venue, state, "no answer to the sweep")
         for order in self._context.ledger.unsettled.values():
-            if order.state in UNPROVED and now_ns >= self.provable_at(order):
+            due_ns = self._venues[order.intent.venue].prove_due_mono_ns if order.intent.venue in self._venues else 0
+            waits = order.held or (order.state in UNPROVED and now_ns >= self.provable_at(order))
+            if waits and now_ns >= due_ns:
                 self._want(order.intent.venue, f"order {order.client_id} unknown")
+        for venue, symbol in {*self._evidence.orphaned(), *self.account.open_questions()}:
+            if symbol not in self._venues[venue].suspects or not self._venues[venue].sweeping:
+                self._look_at(venue, {symbol}, "moved")
         for venue, state in self._venues.items():
             if state.wanted and not state.sweeping and now_ns >= state.due_mono_ns:
                 symbols = self._symbols(venue)
@@ -242,14 +265,53 @@ class RecoveryManager:
         state.everything = False
         if answer.since_wall_ms <= state.since_wall_ms:
             state.since_wall_ms = 0
+        self._foreign(answer)
         self._resolve(answer)
-        self._evidence.external_orphans(answer.venue)
+        for order in self._evidence.deny(answer):
+            self._on_evidence(order)
         fresh = not state.reconciled and answer.began_mono_ns >= state.down_mono_ns
-        self._account.set_baseline(answer, fresh=fresh)
+        self.account.after_sweep(answer)
         state.reconciled = state.reconciled or fresh
+        self._back_off(answer, state)
+
+    def _back_off(self, answer: SweepAnswer, state: _Venue) -> None:
+        """A sweep that could not decide about an unknown order will not a second later either."""
+        orders = self._context.ledger.unsettled.values()
+        if any(o.intent.venue == answer.venue and answer.began_mono_ns >= self.provable_at(o) for o in orders):
+            state.undecided += 1
+        else:
+            state.undecided = 0
+        pause_ns = min(PROOF_PAUSE_MAX_NS, SWEEP_PAUSE_NS << min(state.undecided, 5))
+        state.prove_due_mono_ns = self._context.now.mono_ns + pause_ns
+
+    def _foreign(self, answer: SweepAnswer) -> None:
+        """Books what a complete sweep shows of orders that are not ours. What happened before the first balances of
+        this journal moves nothing."""
+        ledger = self._context.ledger
+        based_ms = ledger.based_wall_ms.get(answer.venue)
+        for order in self._evidence.foreign(answer):
+            at_ms = min((fill.venue_wall_ms for fill in order.fills), default=order.venue_wall_ms)
+            booked = based_ms is not None and at_ms >= based_ms
+            live = booked and at_ms >= self._boot_wall_ms
+            witness = "push" if order.first_mono_ns < answer.began_mono_ns else "poll"
+            for fill in order.fills:
+                self.book.fill(
+                    fill,
+                    client_id=order.client_id,
+                    reason=order.reason,
+                    witness=witness,
+                    booked=based_ms is not None and fill.venue_wall_ms >= based_ms,
+                    live=live,
+                )
+            if order.fills:
+                self.account.doubt_instrument(order.venue, order.symbol)
+            elif (order.venue, order.order_id) not in ledger.external.orders and (booked or epoch_of(order.client_id)):
+                self.book.order(order.venue, order.symbol, order.order_id, order.client_id, witness=witness, live=live)
 
     def _suspect(self, venue: str, what: str) -> None:
-        """Perhaps a venue added a fill to an ended order: symbols traded within ``SUSPECT_NS`` are swept again."""
+        """Something moved that the ledger does not explain: perhaps a fill of ours that a venue added late, perhaps
+        somebody else's. Swept are the instruments of that name or base coin, and those traded within ``SUSPECT_NS``
+        that could have moved it."""
         since_ns = self._context.now.mono_ns - SUSPECT_NS
         found = {
             order.intent.symbol
@@ -258,15 +320,28 @@ class RecoveryManager:
             and what in (order.intent.base, order.intent.quote, order.intent.symbol)
             and since_ns < order.intent_mono_ns <= self._context.now.mono_ns
         }
-        if found:
-            state = self._venues.setdefault(venue, _Venue())
-            state.suspects |= found
-            state.since_wall_ms = self._context.now.wall_ms - SUSPECT_NS // 1_000_000
-            self._want(venue, f"{what} moved")
+        specs = [row.spec for row in self._context.instruments if row.spec.venue == venue]
+        found |= {spec.symbol for spec in specs if what in (spec.symbol, spec.base)}
+        self._look_at(venue, found, f"{what} moved")
 
-    def on_account(self, balances: tuple[Balance, ...], positions: tuple[Position, ...], venues: set[str]) -> None:
-        """Compares what the poller confirmed by REST; ``venues``: futures venues whose position list is complete."""
-        self._account.on_account(balances, positions, venues)
+    def _look_at(self, venue: str, symbols: set[str], reason: str) -> None:
+        state = self._venues.setdefault(venue, _Venue())
+        state.suspects |= symbols
+        since_ms = self._context.now.wall_ms - SUSPECT_NS // 1_000_000
+        if self._alive_wall_ms and self._context.now.mono_ns - self._boot_mono_ns < FIRST_DOUBTS_NS:
+            since_ms = min(since_ms, self._alive_wall_ms - LATE_MARGIN_MS)  # it may have happened between the runs
+        state.since_wall_ms = min(state.since_wall_ms, since_ms) if state.since_wall_ms else since_ms
+        self._want(venue, reason)
+
+    def reduced(self, order: Order) -> None:
+        """After evidence about an order. One that only reduces and that its venue refused or cut shows that the
+        position is not what the ledger says."""
+        if not order.intent.reduce_only or order.client_id in self._refused:
+            return
+        cut = order.final_filled is not None and order.final_filled < order.intent.qty
+        if cut or order.state is OrderState.REJECTED:
+            self._refused.add(order.client_id)
+            self.account.question(order.intent.venue, order.intent.symbol)
 
     # --- unknown orders ---
 
@@ -286,13 +361,13 @@ class RecoveryManager:
         seen_ids = {update.order_id for update in answer.orders} | {fill.order_id for fill in answer.fills}
         for order in list(self._context.ledger.unsettled.values()):
             intent = order.intent
-            if order.state not in UNPROVED or intent.venue != answer.venue:
+            if order.state not in UNPROVED or intent.venue != answer.venue or order.held:
                 continue
             if intent.symbol not in answer.symbols or answer.began_mono_ns < self.provable_at(order):
                 continue
             if order.client_id in seen or (order.order_id and order.order_id in seen_ids) or order.known_filled:
                 continue
-            if not self._account.agrees(order, answer) and not self._approved(intent.operation_id):
+            if not self.account.agrees(order, answer) and not self._approved(intent.operation_id):
                 text = f"{order.client_id}: no trace, yet balances moved; approve r{intent.operation_id} to settle it"
                 if intent.operation_id not in self.unproved:
                     self._context.alert(2, "unknown_unproved", text)

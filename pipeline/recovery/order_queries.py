@@ -74,7 +74,8 @@ class OrderQueries:
         intent = order.intent
         if not order.state.is_terminal or order.reported_filled is None:
             self._context.act(QueryOrder(intent.venue, intent.symbol, intent.client_id, order.order_id))
-        if order.state.is_terminal or order.known_filled > order.filled or order.state is OrderState.UNKNOWN:
+        behind = order.known_filled > order.filled or order.held
+        if order.state.is_terminal or behind or order.state is OrderState.UNKNOWN:
             since_ms = intent.expiry_wall_ms - self._context.config.execution.recv_window_ms - FILLS_MARGIN_MS
             self._context.act(FetchFills(intent.venue, intent.symbol, since_ms))
         if order.state in (OrderState.OPEN, OrderState.PARTIALLY_FILLED):

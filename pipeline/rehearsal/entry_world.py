@@ -161,6 +161,7 @@ class EntryWorld:
                 self.journal.append(action.record, now.mono_ns, now.wall_ns)
             elif isinstance(action, SweepVenue):
                 self.feed(SweepAnswer(action.venue, now.mono_ns, now.wall_ms, now.wall_ms, action.symbols))
+                self.core.ledger.baseline.clear()  # balances are what a test says, not what was traded
 
     def fund(self, amounts: dict[tuple[str, str], Decimal]) -> None:
         """The poller confirms what each venue holds."""

@@ -59,6 +59,9 @@ class Gate:
         self.ready = False
         self.reducing = ""  # why no new risk is taken while something old is repaired; "" = nothing
         self.reconciled: Container[str] = ()  # venues whose sessions stand and whose past is known
+        self.doubtful: Callable[[InstrumentSpec], str] = (
+            _agrees  # why an instrument's account is in doubt; "" = it is not
+        )
         self.user_check: UserCheck | None = None
         self.order_budget: OrderBudget | None = None  # the venues' own budgets, where somebody knows them
         self.leaves_a_hedge: Callable[[int], bool] = lambda direction_key: False  # whether it is an open hedge's exit
@@ -107,6 +110,8 @@ class Gate:
         """What the jitted verdict does not look at: the direction's own pause, the venues' budgets, room in the
         journal; and once more what stops everything, which may have been set since the limits table was refreshed."""
         if not self.ready or self.reducing or self.user_check is not None or self.resting(direction_key):
+            return False
+        if self.doubtful(first) or self.doubtful(second):
             return False
         ledger = self._context.ledger
         instruments = ((first.venue, first.symbol), (second.venue, second.symbol))
@@ -304,6 +309,9 @@ class Gate:
                 return Rejected(Refusal.SESSION_DOWN, spec.venue)
             if next(context.ledger.unsettled_of_symbol(spec.venue, spec.symbol), None) is not None:
                 return Rejected(Refusal.INSTRUMENT_BLOCKED, f"{spec.venue} {spec.symbol}: own order not settled")
+            doubt = self.doubtful(spec)
+            if doubt:
+                return Rejected(Refusal.INSTRUMENT_BLOCKED, doubt)
         return None
 
     @property
@@ -450,6 +458,11 @@ class Gate:
     def _user(self, plan: Plan) -> Rejected | None:
         objection = self.user_check(plan) if self.user_check is not None else ""
         return Rejected(Refusal.BREAKER, f"user: {objection}") if objection else None
+
+
+def _agrees(spec: InstrumentSpec) -> str:
+    """Where nobody compares accounts, none is in doubt."""
+    return ""
 
 
 def _venues(plan: Plan) -> set[str]:

@@ -9,8 +9,8 @@ import msgspec
 
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
-from pipeline.execution.events import Entered, Opportunity
-from pipeline.execution.ledger import Operation
+from pipeline.execution.events import Entered, Now, Opportunity
+from pipeline.execution.ledger import UNKNOWN_PAST, Operation
 from pipeline.execution.market import UsdRates
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.records import BreakerRecord
@@ -79,6 +79,16 @@ class RiskManager:
             self._context.trip(venue_breaker(venue), f"{self._faults[venue]} faults in a row, last: {text}"[:200])
             self._faults[venue] = 0
 
+    def recall(self, now: Now) -> None:
+        """Restores what the gate knew in the run before: orders of the last second, and times of our own fills."""
+        gate, ledger = self.gate, self._context.ledger
+        sends = [(order.sent_mono_ns or order.intent_mono_ns, order.intent.venue) for order in ledger.orders.values()]
+        for sent_mono_ns, venue in sorted(sends):
+            gate.recall_send(venue, sent_mono_ns, now.mono_ns)
+        for operation in ledger.operations.values():
+            for fill in operation.fills:
+                gate.note_fill(fill.venue, fill.symbol, min(fill.recv_mono_ns, now.mono_ns), fill.venue_wall_ms)
+
     # --- breakers ---
 
     def get_circuit_breaker_status(self) -> BreakerStatus:
@@ -86,8 +96,11 @@ class RiskManager:
         return BreakerStatus(tuple(sorted(breakers)), dict(breakers))
 
     def rearm(self, name: str, reason: str) -> bool:
-        """An operator re-arms one breaker; False when it was not tripped."""
+        """An operator re-arms one breaker; False when it was not tripped, or what it found must be adopted first."""
         if name not in self._context.ledger.breakers:
+            return False
+        if name == UNKNOWN_PAST:
+            self._context.alert(1, "breaker", f"{name} is released by `arb resume --adopt --reason ...`")
             return False
         self._context.record(BreakerRecord(name, False, reason))
         return True

@@ -108,6 +108,8 @@ RULES = (
     Rule("sessions up, past known", Refusal.SESSION_DOWN, _GATE + "_places", (VERDICT, LAST_LOOK),
          _reason("session down")),
     Rule("own orders there settled", Refusal.INSTRUMENT_BLOCKED, _GATE + "_places", (VERDICT,), _attack("own order")),
+    Rule("account agrees with the ledger", Refusal.INSTRUMENT_BLOCKED, _GATE + "_places", (MAY_ENTER,),
+         _attack("account in doubt")),
     # --- the books ---
     Rule("book there", Refusal.NO_BOOK, _PLAN + "Planner._book_fault", (VERDICT,), _attack("no book")),
     Rule("book without gap", Refusal.GAP, _PLAN + "Planner._book_fault", (VERDICT,), _attack("gap")),
@@ -188,6 +190,7 @@ EXACT_PATH_ONLY = {
 #: Fields that refuse no entry, and what they are for.
 NO_RULE = {
     "risk_limits.warn_exposure_usd": "warns an operator",
+    "risk_limits.max_unexplained_loss_usd": "money that is gone without a reason trips a breaker",
     "risk_limits.max_execution_time_ms": "when an order without an answer counts as UNKNOWN",
     "detection.min_edge_bps": "from when on the detector counts an episode",
     "detection.dead_after_ms": "when a feed is dead; forced exits may use books up to this age",

@@ -8,7 +8,6 @@ decide about each request, and every request is a row of the venue's ledger.
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
 
 from pipeline.execution.events import (
     AddMargin,
@@ -23,18 +22,23 @@ from pipeline.execution.events import (
     SweepAnswer,
     SweepVenue,
 )
-from pipeline.model.enums import InstrumentKind, OrderKind, OrderState
+from pipeline.model.enums import InstrumentKind, OrderState
 from pipeline.model.errors import (
-    InsufficientBalance,
     OutcomeUnknown,
     RateLimited,
-    TradingDisabled,
     VenueError,
     VenueRejected,
     VenueUnavailable,
 )
 from pipeline.model.structs import ZERO, Balance, Fill, Funding, OrderRequest, OrderUpdate, Position
-from pipeline.model.venue_events import CancelOutcome, FundingNotice, OutcomeKind, PlaceOutcome, SessionState
+from pipeline.model.venue_events import (
+    CancelOutcome,
+    FundingNotice,
+    MoneyNotice,
+    OutcomeKind,
+    PlaceOutcome,
+    SessionState,
+)
 from pipeline.sim.exchange.accounts import SimAccount, SimPosition
 from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, OrderEvent, PositionEvent, TradeEvent
 from pipeline.sim.exchange.faults import NO_FAULTS, RequestFaults
@@ -45,23 +49,15 @@ from pipeline.sim.exchange.orders import (
     OrderStatus,
     RejectReason,
     SimOrder,
-    SimOrderRequest,
     SimReject,
     SimTrade,
 )
 from pipeline.sim.exchange.venue import SimVenue
-from pipeline.sim.wire.rate_limits import Budget, WindowLimiter
+from pipeline.sim.wire.rate_limits import WindowLimiter
+from pipeline.virtual.orders import PLACE_BUDGETS, REJECTIONS, sim_request
 
 Answer = QueryAnswer | FillsAnswer | FundingAnswer | SweepAnswer | MarginAnswer
 Emit = Callable[[object], None]
-
-PLACE_BUDGETS = {"mexc_spot": Budget(5, 1_000), "gateio_spot": Budget(10, 1_000), "gateio_futures": Budget(100, 1_000)}
-REJECTIONS: dict[RejectReason, type[VenueRejected]] = {
-    RejectReason.INSUFFICIENT_BALANCE: InsufficientBalance,
-    RejectReason.INSUFFICIENT_MARGIN: InsufficientBalance,
-    RejectReason.SYMBOL_HALTED: TradingDisabled,
-    RejectReason.SIDE_BARRED: TradingDisabled,
-}
 
 
 class VenueLink:
@@ -135,7 +131,7 @@ class VenueLink:
             self._outcome(generation, request, OutcomeKind.UNKNOWN, None, error, faults)
             return
         try:
-            order = self.venue.place(self.account, _sim_request(request))
+            order = self.venue.place(self.account, sim_request(request))
         except SimReject as refusal:
             kind = REJECTIONS.get(refusal.reason, VenueRejected)
             rejected = kind(f"{self.name}: {refusal}", venue=self.name, api_code=refusal.reason.value)
@@ -221,6 +217,16 @@ class VenueLink:
             self._emit(self._position(event.position))
 
     def _balance_pushed(self, event: BalanceEvent) -> None:
+        if event.reason in ("deposit", "withdraw"):
+            self._emit(
+                MoneyNotice(
+                    venue=self.name,
+                    asset=event.asset,
+                    amount=event.change,
+                    reason=event.reason,
+                    recv_mono_ns=self._clock.mono_ns(),
+                )
+            )
         if event.reason == "fund":
             self._emit(
                 FundingNotice(
@@ -419,7 +425,7 @@ class VenueLink:
             venue_wall_ms=order.updated_ms,
             recv_mono_ns=self._clock.mono_ns(),
             source=source,
-            reason="" if order.is_open else order.finish_as,
+            reason="" if order.is_open else order.text if order.finish_as == "filled" else order.finish_as,
         )
 
     def _fill(self, trade: SimTrade, source: str) -> Fill:
@@ -480,17 +486,3 @@ class VenueLink:
 
     def _unknown(self, text: str) -> OutcomeUnknown:
         return OutcomeUnknown(f"{self.name}: {text}", venue=self.name)
-
-
-def _sim_request(request: OrderRequest) -> SimOrderRequest:
-    return SimOrderRequest(
-        symbol=request.symbol,
-        side=request.side,
-        kind=request.kind,
-        tif=request.tif,
-        qty=request.qty,
-        price=request.price if request.kind is OrderKind.LIMIT else Decimal(0),
-        client_id=request.client_id,
-        reduce_only=request.reduce_only,
-        expiry_wall_ms=request.expiry_wall_ms,
-    )

@@ -21,6 +21,7 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.execution.crash_points import POINTS
+from pipeline.execution.external_records import ExternalFillRecord, ExternalFlowRecord, ExternalPositionRecord
 from pipeline.execution.records import BreakerRecord, ExternalRecord
 from pipeline.model.errors import ArbitrageEngineError
 from tests.worlds.instance_rig import DRAIN_S, Rig
@@ -215,7 +216,7 @@ def _judge(rig: Rig, outcome: Outcome) -> None:
         outcome.violations.append({"invariant": "I5", "text": "a journal record without its run's epoch"})
     for entry in entries:
         record = entry.record
-        if isinstance(record, ExternalRecord):
+        if isinstance(record, (ExternalRecord, ExternalFillRecord, ExternalFlowRecord, ExternalPositionRecord)):
             outcome.violations.append({"invariant": "I11", "text": f"nobody else moved anything: {record}"})
         elif isinstance(record, BreakerRecord) and record.tripped:
             outcome.counts[f"tripped {record.name}"] += 1

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from pipeline.core import ExecutionCore
 from pipeline.exchanges.base import FundingNotice, OutcomeKind, SessionState
 from pipeline.execution.events import (
@@ -398,7 +400,7 @@ class World:
             since_wall_ms=action.since_wall_ms,
             symbols=action.symbols,
             orders=() if failed else tuple(self._ended(o) for o in venue.orders.values()),
-            fills=() if failed else tuple(venue.fills),
+            fills=() if failed else listed(venue),
             balances=() if failed else tuple(self.rest_balances(venue)),
             positions=() if failed or venue.spot else self.rest_positions(),
             error="model" if failed else "",
@@ -415,7 +417,7 @@ class World:
 
     def _fetch_fills(self, action: FetchFills) -> None:
         failed = self._chance("rest_error")
-        fills = () if failed else tuple(self.venues[action.venue].fills)
+        fills = () if failed else listed(self.venues[action.venue])
         self.feed(FillsAnswer(action.venue, action.symbol, fills, "model" if failed else ""))
 
     def _fetch_balances(self, action: FetchBalances) -> None:
@@ -476,6 +478,11 @@ class World:
     def judge(self) -> None:
         """I1-I4, I6, I12 and the money, against the venues' own books."""
         judge(self.core, self.venues, self.initial)
+
+
+def listed(venue: ModelVenue) -> tuple[Fill, ...]:
+    """The venue's fills as REST lists them."""
+    return tuple(msgspec.structs.replace(fill, source="rest") for fill in venue.fills)
 
 
 class Crash(Exception):

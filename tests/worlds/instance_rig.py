@@ -207,7 +207,7 @@ class Rig:
             uids=self.uids,
             numeraire="USDT",
             engine_pnl=books.pnl(),
-            dust=books.dust,
+            dust=books.targets("USDT"),
         )
 
     def money(self) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -92,9 +92,22 @@ def sweep_of(world: World, venue: str, **changes: Any) -> SweepAnswer:
     return SweepAnswer(**{**values, **changes})
 
 
+def moved_by(world: World, fill: Fill) -> None:
+    """The venue's own books after an execution that only the test knows of."""
+    venue, sign = world.venues[fill.venue], int(fill.side)
+    if venue.spot:
+        venue.balances["BTC"] += sign * fill.qty
+        venue.balances["USDT"] -= sign * fill.qty * fill.price
+    else:
+        venue.move_position(sign * fill.qty, fill.price)
+    venue.balances[fill.fee_asset] -= fill.fee
+
+
 def finish_order(world: World, order: Order, qty: Decimal | None = None) -> None:
     qty = order.intent.qty if qty is None else qty
     if qty:
-        world.feed(fill_of(world, order, qty=qty, fee=qty * order.intent.price / 10_000))
+        fill = fill_of(world, order, qty=qty, fee=qty * order.intent.price / 10_000)
+        moved_by(world, fill)
+        world.feed(fill)
     state = OrderState.FILLED if qty == order.intent.qty else OrderState.CANCELLED
     world.feed(update_of(world, order, state, qty))

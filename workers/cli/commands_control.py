@@ -20,6 +20,7 @@ from workers.output import emit, say
 from workers.state_folder import instance_dir
 
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept in halt.json and shown by status.")]
+ADOPT_TIMEOUT_S = 20.0
 SYMBOLS_TIMEOUT_S = 15.0  # adding a symbol asks its venue
 
 
@@ -65,10 +66,13 @@ def _latch(operation: str, instance: str, reason: str, json: bool) -> int:
 
 
 def _latch_text(name: str, fields: dict[str, Any]) -> str:
-    """The latch, and after a resume what still stands in the way of new risk."""
+    """The latch, after a resume also what was taken over and what still stands in the way of new risk."""
     if fields["halted"]:
         return f"{name}: HALTED ({fields['reason']})"
     lines = [f"{name}: the halt is released ({fields['reason']})"]
+    for row in fields.get("adopted", []):
+        place = f"{row['venue']} {row['symbol']}".rstrip()
+        lines.append(f"  taken over: {row['what']} {row['qty']} {row['base']} on {place}: {row['detail']}")
     for row in fields.get("blocking", []):
         lines += [f"  still in the way: {row['what']}", f"    solve: {row['solve']}"]
     return "\n".join(lines)
@@ -105,13 +109,31 @@ def halt(reason: Reason, instance: Instance = "", json: Json = False) -> int:
     return _latch("halt", instance, reason, json)
 
 
-def resume(reason: Reason, instance: Instance = "", json: Json = False) -> int:
+def resume(
+    reason: Reason,
+    instance: Instance = "",
+    json: Json = False,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Take over positions and orders that the journal does not explain.")
+    ] = False,
+) -> int:
     """Release halt, drain and venue blocks, start again what failed, and say what still stands in the way.
 
     Nothing else releases them. `blocking` (exit code 1) lists what is left: breakers and held recoveries are decided
     one by one, see `arb breakers` and `arb recoveries`.
+
+    With --adopt, after a lost or older journal or a second engine on the key: positions at the venues become hedges
+    again where their coins are found, everything else a baseline; `adopted` lists what was taken over.
     """
-    return _latch("resume", instance, reason, json)
+    if not adopt:
+        return _latch("resume", instance, reason, json)
+    name = existing(instance)
+    if not reason.strip():
+        raise BadInput(NO_REASON)
+    reply = ask_supervisor(name, {"op": "resume", "adopt": True, "reason": reason}, timeout_s=ADOPT_TIMEOUT_S)
+    fields = {key: reply[key] for key in ("halted", "reason", "adopted", "blocking")}
+    emit(fields, as_json=json, text=lambda r: _latch_text(name, r))
+    return EXIT_CHECK_FAILED if fields["blocking"] else EXIT_OK
 
 
 def execute(

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from pipeline.execution.accounts import fold_fills
-from pipeline.execution.counts import EndedOperation, OperationCounts, counts_from
 from pipeline.execution.records import Outcome
-from pipeline.execution.round_trips import RoundTrips, round_trips
+from pipeline.execution.results.counts import EndedOperation, OperationCounts, counts_from
+from pipeline.execution.results.round_trips import RoundTrips, round_trips
 from pipeline.model.errors import BadInput
 from pipeline.model.fixedpoint import plain
 from workers.control_plane.instances import ledger_path
@@ -121,6 +121,9 @@ def read_report(instance: str, since: str) -> dict[str, Any]:
         pnl, fees = _change_of_accounts(db, start)
         events = db.execute("SELECT kind, COUNT(*) FROM events WHERE wall_ns >= ? GROUP BY kind", (start,)).fetchall()
         paid = db.execute("SELECT body_json FROM events WHERE kind = 'funding' AND wall_ns >= ?", (start,)).fetchall()
+        moved = db.execute(
+            "SELECT body_json FROM events WHERE kind = 'external_flow' AND wall_ns >= ?", (start,)
+        ).fetchall()
         counts = _counts(rows, _trips(db, rows))
     funding: dict[str, Decimal] = {}
     funding_value = Decimal(0)
@@ -129,6 +132,9 @@ def read_report(instance: str, since: str) -> dict[str, Any]:
         _add(funding, {row["asset"]: row["amount"]})
         funding_value += Decimal(row.get("value_numeraire", 0))
     _add(pnl, funding)
+    external: dict[str, Decimal] = {}
+    for row in (msgspec.json.decode(body) for (body,) in moved):
+        _add(pnl if row["trading"] else external, {row["asset"]: row["amount"]})
     numeraire: dict[str, Decimal] = {}
     detected: list[float] = []
     sent: list[float] = []
@@ -156,6 +162,7 @@ def read_report(instance: str, since: str) -> dict[str, Any]:
         "pnl_numeraire": numeraire,
         "fees": {asset: amount for asset, amount in sorted(fees.items()) if amount},
         "funding": dict(sorted(funding.items())),
+        "external": {asset: amount for asset, amount in sorted(external.items()) if amount},
         "edge_bps": {"expected": _mean(detected), "at_send": _mean(sent), "realised": _mean(realised)},
         "events": {row[0]: row[1] for row in events},
     }
@@ -179,6 +186,7 @@ def report_text(report: dict[str, Any]) -> str:
             f"  operations   {amounts(report['pnl_numeraire'])}, each at its own prices, without funding",
             f"fees           {amounts(report['fees'])}",
             f"funding        {amounts(report['funding'])} (in the P&L and the changes, not in the operations')",
+            f"external       {amounts(report['external'])} (deposits, withdrawals, unexplained; in neither)",
             f"edge bps       expected {edge['expected']}, at send {edge['at_send']}, realised {edge['realised']}",
         )
     )

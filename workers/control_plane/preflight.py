@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 from collections.abc import Callable
+from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,7 @@ from pipeline.model.config import EngineConfig, VenueConfig
 from pipeline.model.enums import Mode
 from pipeline.model.errors import ArbitrageEngineError, AuthRefused, ConfigInvalid, VenueError
 from workers.credentials import load_credentials, missing_keys
-from workers.state_folder import instance_dir
+from workers.state_folder import instance_dir, state_root
 
 KEY_CHECK_S = 5.0
 
@@ -40,6 +41,39 @@ def lock_instance(instance: str) -> int:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
+
+
+def lock_keys(config: EngineConfig, instance: str) -> list[int]:
+    """One lock for each API key that the instance trades with, held while the returned descriptors are open: two
+    engines on one account would take each other's orders for a stranger's. Raises CouldNotStart when another instance
+    of this host holds one. The files are named by a fingerprint of the key; simulated venues of different addresses
+    may share a key."""
+    held: list[int] = []
+    if config.mode is Mode.PAPER:
+        return held
+    folder = state_root() / "key-locks"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for exchange in config.feeds:
+        credentials = load_credentials(config, exchange, instance=instance)
+        if credentials is None:
+            continue
+        place = "" if config.mode is Mode.LIVE else next(v.rest for v in config.venues if v.exchange == exchange)
+        name = blake2b(f"{credentials.api_key} {place}".encode(), digest_size=12).hexdigest()
+        descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 64, 0).decode(errors="replace").strip()
+            for lock in (descriptor, *held):
+                os.close(lock)
+            raise CouldNotStart(
+                f"keys/{exchange}.json: found a key that instance {holder} trades with, wanted one of its own; "
+                f"stop it with `arb halt` and SIGTERM of its `arb up`, or use another key"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{instance}\n".encode(), 0)
+        held.append(descriptor)
+    return held
 
 
 def check_mode(config: EngineConfig, instance: str, *, live_confirmed: bool) -> None:

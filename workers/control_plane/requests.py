@@ -76,9 +76,12 @@ class Requests:
 
     async def _resume(self, request: dict[str, Any]) -> dict[str, Any]:
         """Start again what failed in a restart storm, the guard first; release halt, drain and blocks; say what still
-        stands in the way."""
+        stands in the way. ``adopt``: the executor takes over what its journal does not explain, and lists it."""
         if not str(request.get("reason", "")).strip():
             raise BadInput(NO_REASON)
+        adopted: dict[str, Any] = {}
+        if request.get("adopt"):
+            adopted = await self._executor({**request, "op": "adopt"})
         now = time.monotonic()
         for child in sorted(self._instance.children, key=lambda child: child.process != "guard"):
             if child.state is ChildState.FAILED:
@@ -89,7 +92,7 @@ class Requests:
             release_on_disk(self._instance.state_dir, str(request["reason"]))
             reply = {"halted": False, "reason": request["reason"]}
         answer = self._instance.announcer.answer(self._instance.describe())
-        return {**reply, "blocking": [fields(reason) for reason in answer.reasons]}
+        return {**reply, **adopted, "blocking": [fields(reason) for reason in answer.reasons]}
 
     async def _executor(self, request: dict[str, Any]) -> dict[str, Any]:
         path = self._instance.state_dir / "executor.sock"

@@ -24,7 +24,7 @@ from pipeline.model.enums import Mode
 from pipeline.model.errors import ArbitrageEngineError, ConfigInvalid
 from workers.base import die_with_parent
 from workers.control_plane.fork_server import start_fork_server
-from workers.control_plane.preflight import check_mode, lock_instance
+from workers.control_plane.preflight import check_mode, lock_instance, lock_keys
 from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_USAGE
 
 EARLY_MODULES = ("guard", "recorder", "detector")  # their kernels need no dialect, so no configuration
@@ -61,7 +61,8 @@ def run_instance(
     config = load_config(config_path)
     name = instance or config.instance
     check_mode(config, name, live_confirmed=live_confirmed)
-    lock = lock_instance(name)
+    locks = [lock_instance(name)]
+    locks += lock_keys(config, name)
     # Not at the top of the file: it loads numpy, numba and aiohttp, which must come after the fork (see above).
     from workers.control_plane.supervisor import Supervisor
 
@@ -76,7 +77,8 @@ def run_instance(
         )
         return asyncio.run(supervisor.run()), supervisor.ended
     finally:
-        os.close(lock)
+        for lock in locks:
+            os.close(lock)
 
 
 def _await_file(path: Path) -> None:

@@ -121,7 +121,8 @@ def _numbers(row: Row, further: Iterable[Sequence[str]]) -> tuple[Decimal, Decim
 
 
 def check_fills(ledger: Sequence[Row], journal: Sequence[Row], ours: frozenset[str]) -> list[Violation]:
-    """I3: the journal's fills are the venues' fills of our orders, each exactly once, with the same numbers."""
+    """I3: the journal's fills are the venues' fills of our orders, each exactly once, with the same numbers; fills of
+    others that it has booked are the venues' too."""
 
     def key(row: Row) -> tuple[str, str, str]:
         return row["venue"], row["symbol"], str(row["trade_id"])
@@ -131,9 +132,12 @@ def check_fills(ledger: Sequence[Row], journal: Sequence[Row], ours: frozenset[s
     texts = [f"fill {name} is in the journal {count} times" for name, count in counted.items() if count > 1]
     texts += [f"fill {name} is not in the journal" for name in venue_rows if name not in counted]
     texts += [f"fill {name} is not in the venues' ledger" for name in counted if name not in venue_rows]
-    for row in journal:
-        if row["record"] == "FillRecord" and key(row) in venue_rows:
-            theirs = venue_rows[key(row)]
+    others = {key(row): row for row in ledger if row["kind"] == "fill" and row["client_id"] not in ours}
+    booked = [row for row in journal if row["record"] == "ExternalFillRecord" and row["booked"]]
+    texts += [f"external fill {key(row)} is not in the venues' ledger" for row in booked if key(row) not in others]
+    for row in [*booked, *(row for row in journal if row["record"] == "FillRecord")]:
+        theirs = others.get(key(row)) or venue_rows.get(key(row))
+        if theirs is not None:
             coins = ((theirs.get("coin_asset", ""), theirs.get("coin_fee", "0")),)
             mine, other = _numbers(row, row.get("extra_fees", ())), _numbers(theirs, coins)
             if mine != other:
@@ -142,8 +146,14 @@ def check_fills(ledger: Sequence[Row], journal: Sequence[Row], ours: frozenset[s
 
 
 def check_accounted(ledger: Sequence[Row], journal: Sequence[Row]) -> list[Violation]:
-    """I4: every order at a venue has an intent journalled before it arrived; every intent has ended."""
+    """I4: every order at a venue has an intent journalled before it arrived, or is noted as somebody else's; every
+    intent has ended."""
     intents = {row["client_id"]: row for row in journal if row["record"] == "OrderIntentRecord"}
+    others = {
+        (row["venue"], row["order_id"])
+        for row in journal
+        if row["record"] in ("ExternalFillRecord", "ExternalRecord") and row["order_id"]
+    }
     texts = []
     ended: set[str] = set()
     for row in journal:
@@ -154,6 +164,8 @@ def check_accounted(ledger: Sequence[Row], journal: Sequence[Row]) -> list[Viola
         if row["kind"] != "order":
             continue
         intent = intents.get(row["client_id"])
+        if intent is None and (row["venue"], str(row.get("wire_order_id") or row.get("order_id"))) in others:
+            continue
         if intent is None:
             texts.append(f"order {row['client_id']} ({row['venue']} {row['symbol']}) has no intent in the journal")
         elif intent["at_mono_ns"] > row["mono_ns"]:

@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 
 from pipeline.economics.equity import PerpetualHolding, equity, index_marks
-from pipeline.execution.accounts import Accounts, venue_order
-from pipeline.execution.counts import EndedOperation, OperationCounts, counts_from
+from pipeline.execution.accounts import Accounts, Execution, venue_order
+from pipeline.execution.external_records import ExternalFillRecord, ExternalFlowRecord, ExternalPositionRecord
 from pipeline.execution.journal import JournalEntry, read_journal
+from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import (
     DustRecord,
     FillRecord,
@@ -23,7 +24,8 @@ from pipeline.execution.records import (
     OrderIntentRecord,
     OrderStateRecord,
 )
-from pipeline.execution.round_trips import RoundTrips, round_trips
+from pipeline.execution.results.counts import EndedOperation, OperationCounts, counts_from
+from pipeline.execution.results.round_trips import RoundTrips, round_trips
 from workers.demo.run_checker import add, check_all, venue_changes
 
 ZERO = Decimal(0)
@@ -70,12 +72,28 @@ class JournalTotals:
         self.funding: dict[str, Decimal] = {}
         self.payments: set[tuple[str, str]] = set()  # (venue, its number of the booking)
         self.coins: dict[tuple[str, str], tuple[str, str]] = {}  # (venue, symbol) -> base and quote
-        fills: list[FillRecord] = []
+        self.foreign: dict[str, Decimal] = {}  # what others hold on our accounts
+        self.external: dict[tuple[str, str], Decimal] = {}  # (venue, asset): money that moved without an order
+        fills: list[Execution] = []
+        ledger = Ledger()
         for entry in entries:
             record = entry.record
+            ledger.apply(record, entry.mono_ns, entry.wall_ns)
             if isinstance(record, FillRecord):
                 fills.append(record)
                 self.coins[record.venue, record.symbol] = (record.base, record.quote)
+                self.fills += 1
+            elif isinstance(record, ExternalFillRecord):
+                self.coins[record.venue, record.symbol] = (record.base, record.quote)
+                if record.booked:
+                    fills.append(record)
+            elif isinstance(record, ExternalPositionRecord):
+                self.coins[record.venue, record.symbol] = (record.base, record.quote)
+                self._book(fills)
+                self.accounts.set_position(record.venue, record.symbol, record.qty, record.price)
+            elif isinstance(record, ExternalFlowRecord):
+                trading = record.trading
+                self.accounts.apply_external(record.venue, record.asset, record.amount, trading=trading)
             elif isinstance(record, OrderIntentRecord):
                 self.orders += 1
             elif isinstance(record, OperationRecord):
@@ -90,10 +108,16 @@ class JournalTotals:
                 self.payments.add((record.venue, record.event_id))
                 self.accounts.apply_funding(record)
                 add(self.funding, record.asset, record.amount)
-        # A position's realised profit depends on the order of its fills: the venue's own order, not that of arrival.
+        self._book(fills)
+        self.external = self.accounts.external
+        self.foreign = ledger.external.foreign()
+
+    def _book(self, fills: list[Execution]) -> None:
+        """Books the fills so far and forgets them. A position's realised profit depends on their order: the venue's
+        own, not that of arrival."""
         for fill in sorted(fills, key=venue_order):
             self.accounts.apply_fill(fill)
-        self.fills = len(fills)
+        fills.clear()
 
     def pnl(self) -> dict[str, Decimal]:
         """Asset -> change over all venues."""
@@ -101,6 +125,21 @@ class JournalTotals:
         for (_, asset), amount in self.accounts.flows.items():
             add(total, asset, amount)
         return total
+
+    def targets(self, numeraire: str) -> dict[str, Decimal]:
+        """What the exposure per asset is allowed to be: dust, and what others hold on our accounts."""
+        totals = dict(self.dust)
+        for asset, amount in self.foreign.items():
+            add(totals, asset, amount)
+        totals.pop(numeraire, None)
+        return totals
+
+    def money(self) -> dict[str, Decimal]:
+        """Asset -> money that came or went without an order, over all venues."""
+        totals: dict[str, Decimal] = {}
+        for (_, asset), amount in self.external.items():
+            add(totals, asset, amount)
+        return totals
 
     def open_hedges(self) -> list[dict[str, Any]]:
         """Rows of the hedges that are still open, as `arb demo --json` shows them."""
@@ -222,7 +261,7 @@ def summarise(
         uids=uids,
         numeraire=numeraire,
         engine_pnl=engine_pnl,
-        dust=books.dust,
+        dust=books.targets(numeraire),
     )
     marks = venue_marks(sim_summary["venues"])
     dislocations = sim_summary.get("dislocations", {})
@@ -252,6 +291,7 @@ def summarise(
         "funding": {"payments": len(books.payments), "amounts": books.funding},
         "flat": not any(row["invariant"] == "I1" for row in violations),
         "dust": books.dust,
+        "external": {"held_by_others": books.foreign, "money": books.money()},
         "open_hedges": books.open_hedges(),
         "losing_operations": losing(books),
         "latency_us": reading["latency_us"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.execution.counts import share
+from pipeline.execution.results.counts import share
 
 
 def _amounts(sums: Mapping[str, Any]) -> str:

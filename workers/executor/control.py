@@ -44,6 +44,7 @@ class ExecutorControl:
             "cancel": self._decide,
             "breakers": self._breakers,
             "rearm": self._rearm,
+            "adopt": self._adopt,
             "positions": self._positions,
             "hedges": self._hedges,
             "balances": self._balances,
@@ -83,8 +84,7 @@ class ExecutorControl:
 
     async def _rearm(self, request: Row) -> Row:
         name, known = str(request.get("name", "")), self._core.ledger.breakers
-        if not str(request.get("reason", "")).strip():
-            raise BadInput('found no reason, wanted one to be kept in the journal; add --reason "why"')
+        _want_reason(request)
         if name not in known:
             raise BadInput(f"found {name!r}, wanted a tripped breaker: {', '.join(sorted(known)) or 'none is tripped'}")
         self._command(CommandKind.REARM, request, name)
@@ -109,6 +109,30 @@ class ExecutorControl:
         self._audit(request, recovery_id=found[0])
         return {"decided": found[0], "recoveries": self._views.recoveries(), "breakers": self._views.breakers()}
 
+    # --- what the journal does not explain ---
+
+    async def _adopt(self, request: Row) -> Row:
+        """Take over positions and coins that the journal does not explain; each with what became of it."""
+        _want_reason(request)
+        if not self._core.ready:
+            raise BadInput("the venues are not reconciled yet; see `arb status`, and try again")
+        self._command(CommandKind.ADOPT, request)
+        found = [
+            {
+                "what": record.what,
+                "venue": record.venue,
+                "symbol": record.symbol,
+                "base": record.base,
+                "qty": record.qty,
+                "price": record.price,
+                "operation_id": record.operation_id,
+                "detail": record.detail,
+            }
+            for record in self._core.adopted
+        ]
+        self._audit(request, adopted=found)
+        return {"adopted": found}
+
     # --- what is held ---
 
     async def _positions(self, request: Row) -> Row:
@@ -117,6 +141,7 @@ class ExecutorControl:
             "positions": self._views.positions(),
             "delta": self._views.delta(),
             "dust": dict(core.ledger.dust),
+            "targets": core.positions.targets(),
             "changes": {asset: value for asset, value in core.positions.calculate_total_pnl().items() if value},
         }
 
@@ -331,3 +356,8 @@ def _named(wanted: str, names: list[str]) -> list[str]:
     if wanted in names:
         return [wanted]
     return [name for name in names if wanted and name.startswith(wanted)]
+
+
+def _want_reason(request: Row) -> None:
+    if not str(request.get("reason", "")).strip():
+        raise BadInput('found no reason, wanted one to be kept in the journal; add --reason "why"')

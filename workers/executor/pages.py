@@ -8,10 +8,10 @@ from decimal import Decimal
 import numpy as np
 
 from pipeline.core import ExecutionCore
-from pipeline.execution.counts import OperationCounts, counts_of
 from pipeline.execution.events import Now
 from pipeline.execution.hedging.control import ExitDirection
 from pipeline.execution.market import Instruments
+from pipeline.execution.results.counts import OperationCounts, counts_of
 from pipeline.model.enums import Refusal
 from pipeline.model.fixedpoint import to_fp_floor
 from shm.layout_pages import EXIT_CAPACITY, EXIT_ROW, INVENTORY_ROW

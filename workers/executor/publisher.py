@@ -18,8 +18,8 @@ from typing import Any
 
 from pipeline.core import ExecutionCore
 from pipeline.equity_watch import DAY_NS, EquityFigures, EquityWatch
-from pipeline.execution.counts import counts_of
 from pipeline.execution.records import OperationResultRecord, Outcome
+from pipeline.execution.results.counts import counts_of
 from pipeline.model.fixedpoint import plain
 from pipeline.tradable import InventoryCover, executor_reasons
 from workers.control_socket import GUARD_SOCKET, ControlError, ask

@@ -15,8 +15,15 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from pipeline.execution.external_records import (
+    ExternalFillRecord,
+    ExternalFlowRecord,
+    ExternalPositionRecord,
+    HeldFillRecord,
+)
 from pipeline.execution.journal import JournalEntry, JournalPosition
 from pipeline.execution.records import (
+    AdoptedRecord,
     BalanceRecord,
     BootRecord,
     BreakerRecord,
@@ -123,6 +130,7 @@ class SqliteLedger:
             OrderSentRecord: self._sent,
             OrderStateRecord: self._order_state,
             FillRecord: self._fill,
+            ExternalFillRecord: self._external_fill,
             BalanceRecord: self._balance,
         }
 
@@ -266,6 +274,16 @@ class SqliteLedger:
              entry.wall_ns, r.kind.name.lower(), r.base, r.quote, _json(r.extra_fees)),
         )  # fmt: skip
 
+    def _external_fill(self, entry: JournalEntry, r: ExternalFillRecord) -> None:
+        """A row of ``fills`` without an operation; ``source`` says what caused it."""
+        if r.booked:
+            self._db.execute(
+                "INSERT OR IGNORE INTO fills VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                (r.venue, r.symbol, r.trade_id, r.order_id, r.client_id, "", r.side.name.lower(), _text(r.qty),
+                 _text(r.price), _text(r.fee), r.fee_asset, 0, r.venue_wall_ms, r.recv_mono_ns, f"external {r.cause}",
+                 entry.wall_ns, r.kind.name.lower(), r.base, r.quote),
+            )  # fmt: skip
+
     def _balance(self, entry: JournalEntry, r: BalanceRecord) -> None:
         self._db.execute(
             "INSERT OR IGNORE INTO balances VALUES (?,?,?,?,?,?)",
@@ -291,6 +309,10 @@ EVENT_KINDS: dict[type, str] = {
     BreakerRecord: "breaker",
     FundingRecord: "funding",
     ExternalRecord: "external",
+    ExternalFlowRecord: "external_flow",
+    ExternalPositionRecord: "external_position",
+    HeldFillRecord: "held_fill",
+    AdoptedRecord: "adopted",
     StopRecord: "stop",
 }
 

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.execution.counts import OperationCounts
+from pipeline.execution.results.counts import OperationCounts
 from workers.output import say
 from workers.view.small_view import FULL_ROWS, small_screen
 from workers.view.status import Reader

@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from pipeline.execution.counts import OperationCounts, counts_of
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.market import best_price_fp, tradable
+from pipeline.execution.results.counts import OperationCounts, counts_of
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.config import EngineConfig
 from pipeline.model.config_load import load_config

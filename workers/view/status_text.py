@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
-from pipeline.execution.counts import OperationCounts
+from pipeline.execution.results.counts import OperationCounts
 from pipeline.model.fixedpoint import plain
 
 REASONS_MAX = 12

@@ -27,10 +27,15 @@ from pipeline.exchanges.gateio.account_settings import SINGLE, check_modes, wron
 from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, maybe_number, number
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.structs import Balance, Fill, Funding, OrderUpdate, Position
-from pipeline.model.venue_events import FundingNotice
+from pipeline.model.venue_events import FundingNotice, MoneyNotice
 
 SPOT_CHANNELS = ("spot.orders", "spot.usertrades", "spot.balances")
 FUNDING = "fund"  # what the account book calls it
+TRANSFER = "dnw"  # and deposits or withdrawals
+#: ``change_type`` of spot balances that no order moved. Source: spot WebSocket v4 "Balances channel" (read 2026-11-21).
+MOVED_WITHOUT_ORDER = frozenset(
+    {"deposit", "withdraw", "margin-transfer", "future-transfer", "cross-margin-transfer", "other"}
+)
 NEVER_SHORT = Decimal(99_999_999)  # ``liq_price`` of a short position that no price liquidates
 SETTLED_IN = "USDT"  # of every contract under /futures/usdt
 FUTURES_CHANNELS = ("futures.orders", "futures.usertrades", "futures.balances", "futures.positions")
@@ -47,8 +52,6 @@ class _FuturesAccount(msgspec.Struct):
     total: Decimal
     available: Decimal
     user: int | str = 0
-    order_margin: Maybe = ABSENT
-    position_margin: Maybe = ABSENT
 
 
 class _Position(msgspec.Struct):
@@ -71,10 +74,13 @@ class _SpotBalancePush(msgspec.Struct):
     available: Decimal
     freeze: Decimal = Decimal(0)
     total: Decimal | None = None
+    change: Maybe = ABSENT
+    change_type: str = ""
 
 
 class _FuturesBalancePush(msgspec.Struct):
     balance: Decimal
+    change: Maybe = ABSENT
     currency: str = "usdt"
     type: str = ""
     text: str = ""
@@ -128,7 +134,7 @@ _spot_balance_push = msgspec.json.Decoder(list[_SpotBalancePush])
 _futures_balance_push = msgspec.json.Decoder(list[_FuturesBalancePush])
 _bookings = msgspec.json.Decoder(list[_Booking])
 
-PrivateEvent = OrderUpdate | Fill | Balance | Position | FuturesBalanceChanged | FundingNotice
+PrivateEvent = OrderUpdate | Fill | Balance | Position | FuturesBalanceChanged | FundingNotice | MoneyNotice
 
 
 def parse_spot_balances(venue: str, payload: bytes, recv_mono_ns: int) -> list[Balance]:
@@ -147,16 +153,19 @@ def parse_spot_balances(venue: str, payload: bytes, recv_mono_ns: int) -> list[B
 
 
 def parse_futures_balance(venue: str, payload: bytes, recv_mono_ns: int) -> Balance:
-    """GET /futures/usdt/accounts: ``free`` = available margin, ``locked`` = margin of positions and orders.
+    """GET /futures/usdt/accounts: ``free`` = available margin, ``free`` + ``locked`` = the wallet's realised total.
 
-    Raises ``AccountSettingsWrong`` in dual or unified mode."""
+    ``locked`` is negative while unrealised profit may be used as margin. Raises ``AccountSettingsWrong`` in dual or
+    unified mode.
+    """
     row = decode(_futures_account, payload, venue, "futures/usdt/accounts")
     check_modes(venue, payload)
+    available = number(row.available, venue)
     return Balance(
         venue=venue,
         asset=row.currency.upper(),
-        free=number(row.available, venue),
-        locked=sum((maybe_number(x, venue) or Decimal(0) for x in (row.order_margin, row.position_margin)), Decimal(0)),
+        free=available,
+        locked=number(row.total, venue) - available,
         recv_mono_ns=recv_mono_ns,
         source="rest",
     )
@@ -232,6 +241,11 @@ def parse_positions(
     return [_position(venue, row, multipliers, recv_mono_ns) for row in rows if row.size != 0]
 
 
+def _money(venue: str, asset: str, change: Maybe, reason: str, recv_mono_ns: int) -> MoneyNotice:
+    amount = maybe_number(change, venue) or Decimal(0)
+    return MoneyNotice(venue=venue, asset=asset, amount=amount, reason=reason, recv_mono_ns=recv_mono_ns)
+
+
 def parse_push(
     venue: str, frame: Envelope, multipliers: Mapping[str, Decimal], recv_mono_ns: int
 ) -> Iterator[PrivateEvent]:
@@ -249,6 +263,8 @@ def parse_push(
             yield orders.spot_fill(venue, trade, recv_mono_ns, "ws")
     elif channel == "spot.balances":
         for spot in decode(_spot_balance_push, payload, venue, channel):
+            if spot.change_type in MOVED_WITHOUT_ORDER:
+                yield _money(venue, spot.currency, spot.change, spot.change_type, recv_mono_ns)
             yield Balance(
                 venue=venue,
                 asset=spot.currency,
@@ -272,6 +288,8 @@ def parse_push(
                     venue_wall_ms=wallet.time_ms or wallet.time * 1000,
                     recv_mono_ns=recv_mono_ns,
                 )
+            elif wallet.type == TRANSFER:
+                yield _money(venue, wallet.currency.upper(), wallet.change, "transfer", recv_mono_ns)
             yield FuturesBalanceChanged(wallet.currency.upper(), number(wallet.balance, venue))
     elif channel == "futures.positions":
         for position in decode(_positions, payload, venue, channel):

@@ -25,6 +25,8 @@ from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import OrderTerms, Pieces
 
 TEXT_PREFIX = "t-"
+#: How ``text`` of a futures order begins that the venue placed itself. Source: APIv4 "Futures", order ``text``.
+FORCED_TEXTS = ("liq", "hedge-liq", "pm_liq", "comb_margin_liq", "scm_liq", "insurance", "auto_delev", "clear")
 _TIF = {
     TimeInForce.GTC: "gtc",
     TimeInForce.IOC: "ioc",
@@ -259,7 +261,7 @@ def futures_update(
         venue_wall_ms=wall_ms,
         recv_mono_ns=recv_mono_ns,
         source=source,
-        reason=row.finish_as or "",
+        reason=_end_of(row),
     )
 
 
@@ -269,6 +271,13 @@ def _fees(venue: str, *parts: tuple[str, Maybe]) -> tuple[Decimal, str, tuple[tu
     if not taken:
         return ZERO, parts[0][0], ()
     return taken[0][1], taken[0][0], tuple(taken[1:])
+
+
+def _end_of(row: FuturesOrder) -> str:
+    """How an order ended; of one that the venue placed and that filled its text, which says what it was for."""
+    ended = row.finish_as or ""
+    forced = row.text is not None and row.text.startswith(FORCED_TEXTS)
+    return str(row.text) if forced and ended in ("", "filled") else ended
 
 
 def spot_fill(venue: str, row: SpotTrade, recv_mono_ns: int, source: str) -> Fill:

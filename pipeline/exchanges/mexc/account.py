@@ -8,6 +8,7 @@ Private frames are ``PushDataV3ApiWrapper`` with body 304 (orders), 306 (deals) 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 
 import msgspec
 from google.protobuf.message import DecodeError
@@ -18,6 +19,7 @@ from pipeline.exchanges.parsing.venue_json import decode, number, optional_numbe
 from pipeline.model.enums import OrderSide
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.structs import Balance, Fill, OrderUpdate
+from pipeline.model.venue_events import MoneyNotice
 
 CHANNELS = (
     "spot@private.orders.v3.api.pb",
@@ -25,6 +27,8 @@ CHANNELS = (
     "spot@private.account.v3.api.pb",
 )
 _BUY = 1
+#: How ``type`` of an account push begins that no order caused. Source: venues/mexc_spot.md section 5.
+MOVED_WITHOUT_ORDER = ("DEPOSIT", "WITHDRAW", "CONTRACT_TRANSFER", "TRANSFER", "SUGAR")
 
 
 class _Balance(msgspec.Struct):
@@ -68,7 +72,9 @@ def parse_listen_key(venue: str, payload: bytes) -> str:
     return key
 
 
-def parse_private(venue: str, frame: bytes | memoryview, recv_mono_ns: int) -> Iterator[OrderUpdate | Fill | Balance]:
+def parse_private(
+    venue: str, frame: bytes | memoryview, recv_mono_ns: int
+) -> Iterator[OrderUpdate | Fill | Balance | MoneyNotice]:
     """Events of one binary private frame. Raises ``ProtocolViolation`` for bytes that are no known push."""
     wrapper = PushDataV3ApiWrapper()
     try:
@@ -82,6 +88,15 @@ def parse_private(venue: str, frame: bytes | memoryview, recv_mono_ns: int) -> I
         yield _deal(venue, wrapper, recv_mono_ns)
     elif body == "privateAccount":
         row = wrapper.privateAccount
+        if row.type.startswith(MOVED_WITHOUT_ORDER):
+            changes = (row.balanceAmountChange, row.frozenAmountChange)
+            yield MoneyNotice(
+                venue=venue,
+                asset=row.vcoinName,
+                amount=sum((number(change or "0", venue) for change in changes), Decimal(0)),
+                reason=row.type,
+                recv_mono_ns=recv_mono_ns,
+            )
         yield Balance(
             venue=venue,
             asset=row.vcoinName,

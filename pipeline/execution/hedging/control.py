@@ -12,7 +12,7 @@ from pipeline.execution.hedging.exits import HedgeExits
 from pipeline.execution.hedging.watch import HedgeWatch, exit_key_of, side_of
 from pipeline.execution.plan import Plan
 from pipeline.execution.records import HedgeRecord
-from pipeline.model.structs import ZERO
+from pipeline.model.structs import ZERO, InstrumentSpec
 
 LOOK_NS = 250_000_000  # a threshold also moves with time, without any update of a book
 
@@ -41,6 +41,16 @@ class ExitGate(Protocol):
         """(receive mono ns, venue wall ms) of our last fill there; zeros: none."""
 
 
+class AccountDoubts(Protocol):
+    """What an exit asks of the comparison of accounts with the ledger."""
+
+    def questioned(self, venue: str, symbol: str) -> bool:
+        """Whether a position is waiting for a sweep that says what it is."""
+
+    def doubtful(self, spec: InstrumentSpec) -> str:
+        """Why nothing is to be decided about an instrument by choice; "" when its account agrees with the ledger."""
+
+
 class HedgeControl:
     """One instance of the core. Exits that must be pass under halts and breakers, and wait for nothing but a session;
     exits by choice wait for the core to be ready, for a futures venue without doubt, and for the order budget."""
@@ -53,8 +63,10 @@ class HedgeControl:
         reconciled: Container[str],
         ready: Callable[[], bool],
         leave: Callable[[Plan, HedgeRecord], object],
+        account: AccountDoubts,
     ) -> None:
         """``reconciled``: venues whose sessions stand and whose past is known. ``leave``: carries a plan out."""
+        self._account = account
         self._context = context
         self._gate = gate
         self._reconciled = reconciled
@@ -122,11 +134,21 @@ class HedgeControl:
                 self._leave_by_choice(hedge)
 
     def _at_rest(self) -> list[HedgeRecord]:
-        """Open hedges that no operation is under way for."""
+        """Open hedges that no operation is under way for, and whose position is not being looked up."""
         ledger = self._context.ledger
         closing = {o.record.closes for o in ledger.open_operations.values() if o.record.closes}
         busy = closing | ledger.open_operations.keys()
-        return [hedge for name, hedge in ledger.hedges.items() if name not in busy]
+        return [
+            hedge
+            for name, hedge in ledger.hedges.items()
+            if name not in busy and not self._account.questioned(hedge.futures_venue, hedge.futures_symbol)
+        ]
+
+    def _in_doubt(self, hedge: HedgeRecord) -> bool:
+        """Whether the account of one of its legs differs from the ledger."""
+        legs = ((hedge.spot_venue, hedge.spot_symbol), (hedge.futures_venue, hedge.futures_symbol))
+        rows = (self._context.instruments.find(*leg) for leg in legs)
+        return any(row is not None and self._account.doubtful(row.spec) for row in rows)
 
     def _leave_hard(self) -> None:
         for hedge in self._at_rest() if self.exits.hard else ():
@@ -147,7 +169,7 @@ class HedgeControl:
             return
         if hedge.spot_venue not in self._reconciled or hedge.futures_venue not in self._reconciled:
             return
-        if f"venue.{hedge.futures_venue}" in self._context.ledger.breakers:
+        if self._in_doubt(hedge):
             return
         plan = self.exits.chosen_plan(hedge)
         if isinstance(plan, str) or self._gate.resting(plan.opportunity.direction_key):

@@ -7,8 +7,9 @@ time that the operator gave is over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from decimal import Decimal
+from typing import Protocol
 
 import msgspec
 
@@ -37,19 +38,24 @@ class CloseAnswer(msgspec.Struct, frozen=True, kw_only=True):
     left: Decimal = ZERO
 
 
+class KnownVenues(Protocol):
+    """Recovery's view of the venues: ``venue in venues`` = its session stands and its past is known."""
+
+    def __contains__(self, venue: object) -> bool:
+        """Whether a venue is reconciled."""
+
+    def questioned(self, venue: str, symbol: str) -> bool:
+        """Whether a position is being looked up at the venue."""
+
+
 class ForcedClose:
-    """Which hedges are to be closed by command, and the plan of each (see the module's docstring).
+    """Which hedges are to be closed by command, and the plan of each (see the module's docstring)."""
 
-    ``reconciled(venue)``: its session stands and its past is known.
-    """
-
-    def __init__(
-        self, context: CoreContext, balances: BalanceMonitor, exits: HedgeExits, reconciled: Callable[[str], bool]
-    ) -> None:
+    def __init__(self, context: CoreContext, balances: BalanceMonitor, exits: HedgeExits, venues: KnownVenues) -> None:
         self._context = context
         self._exits = exits
         self._balances = balances
-        self._reconciled = reconciled
+        self._venues = venues
         self._until_mono_ns: dict[str, int] = {}
         self.answers: dict[str, CloseAnswer] = {}  # hedge -> its newest attempt
 
@@ -115,8 +121,10 @@ class ForcedClose:
             row = self._context.instruments.find(venue, symbol)
             if row is None:
                 return f"{venue} {symbol}: not in the catalogue; `arb symbols add {venue} {symbol}`"
-            if not self._reconciled(venue):
+            if venue not in self._venues:
                 return f"{venue} {symbol}: the venue is not connected and reconciled"
+            if self._venues.questioned(venue, symbol):
+                return f"{venue} {symbol}: what the position is, is being looked up at the venue"
             if not can_trade(row, side):
                 status = row.spec.status.name.lower()
                 return f"{venue} {symbol}: the venue takes no {side.name.lower()} order ({status})"

@@ -204,7 +204,7 @@ def test_gate_rest_accounts_of_the_sheets() -> None:
         b'"order_margin":"21.5","available":"9525.0","point":"0","bonus":"0","in_dual_mode":false,"history":{}}'
     )
     futures = gate.parse_futures_balance("v", futures_body, 1)
-    assert (futures.free, futures.locked) == (Decimal("9525.0"), Decimal("182.7"))
+    assert (futures.free, futures.locked) == (Decimal("9525.0"), Decimal("182.8")), "together the total"
     assert gate.parse_user_id("v", futures_body) == "1666"
 
 

@@ -29,7 +29,7 @@ from pipeline.model.enums import (
 from pipeline.rehearsal.instruments import rows_for, spec
 from tests.worlds.execution_starts import ready_world
 from tests.worlds.execution_world import MS, Faults, World, make_config
-from tests.worlds.venue_messages import fill_of, finish_order, only, order_on, outcome_of, sweep_of, update_of
+from tests.worlds.venue_messages import fill_of, finish_order, moved_by, only, order_on, outcome_of, sweep_of, update_of
 
 SILENT = Faults(drop_request=1.0)
 
@@ -107,7 +107,7 @@ def test_a_restart_keeps_the_baseline_of_a_balance() -> None:
     world = ready_world(faults=SILENT)
     world.feed(world.offer("mexc_spot", "gateio_spot"))
     client_id = order_on(world, "mexc_spot").client_id
-    world.venues["mexc_spot"].balances["BTC"] += order_on(world, "mexc_spot").intent.qty
+    moved_by(world, fill_of(world, order_on(world, "mexc_spot")))
     world.kill()
     world.run(8000)
     assert world.core.ledger.orders[client_id].state is OrderState.UNKNOWN
@@ -122,7 +122,8 @@ def test_a_coin_that_the_account_never_listed_is_evidence_too() -> None:
     world.faults = SILENT
     world.feed(world.offer("mexc_spot", "gateio_spot"))
     order = order_on(world, "mexc_spot")
-    world.venues["mexc_spot"].balances["BTC"] = order.intent.qty
+    world.venues["mexc_spot"].balances["BTC"] = Decimal(0)
+    moved_by(world, fill_of(world, order))
     world.run(8000)
     assert order.state is OrderState.UNKNOWN
 
@@ -383,6 +384,6 @@ def test_a_fill_that_is_not_reported_yet_is_not_external() -> None:
     """The balance has moved by our own order, whose answer and events are lost: no alarm while it is being asked."""
     world = ready_world(faults=SILENT)
     world.feed(world.offer("mexc_spot", "gateio_spot"))
-    world.venues["mexc_spot"].balances["BTC"] += order_on(world, "mexc_spot").intent.qty
+    moved_by(world, fill_of(world, order_on(world, "mexc_spot")))
     world.run(1400)
     assert "external" not in [getattr(report, "code", "") for report in world.reports]

@@ -20,7 +20,7 @@ from pipeline.model.enums import (
 )
 from tests.worlds.execution_starts import ready_world
 from tests.worlds.execution_world import Faults, World
-from tests.worlds.venue_messages import fill_of, finish_order, only, order_on, update_of
+from tests.worlds.venue_messages import fill_of, finish_order, moved_by, only, order_on, update_of
 
 SILENT = Faults(drop_request=1.0)
 
@@ -131,9 +131,13 @@ def test_a_closing_that_sold_a_remainder_on_top_leaves_the_hedge_larger() -> Non
     futures = next(o for o in orders if o.intent.kind is InstrumentKind.PERPETUAL)
     extra = Decimal("0.02")
     world.feed(update_of(world, futures, OrderState.CANCELLED, extra))
-    wrong = fill_of(world, futures, side=OrderSide.SELL, qty=extra, fee=extra * futures.intent.price / 10_000)
+    wrong = fill_of(
+        world, futures, side=OrderSide.SELL, qty=extra, fee=extra * futures.intent.price / 10_000, source="rest"
+    )
     world.feed(wrong)
-    bought = fill_of(world, spot, side=OrderSide.BUY, qty=extra, fee=extra * spot.intent.price / 10_000)
+    bought = fill_of(world, spot, side=OrderSide.BUY, qty=extra, fee=extra * spot.intent.price / 10_000, source="rest")
+    for fill in (wrong, bought):
+        moved_by(world, fill)
     world.feed(update_of(world, spot, OrderState.CANCELLED, extra))
     world.feed(bought)
     assert closing.result is not None

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.execution.counts import EndedOperation, OperationCounts, counts_from, counts_of
 from pipeline.execution.records import Outcome
-from pipeline.execution.round_trips import RoundTrips
+from pipeline.execution.results.counts import EndedOperation, OperationCounts, counts_from, counts_of
+from pipeline.execution.results.round_trips import RoundTrips
 from tests.worlds.execution_world import Faults, World
 from workers.cli.report import read_report
 from workers.demo.summary import JournalTotals

@@ -2,8 +2,8 @@
 
 ``golden/journal.bin``: the used bytes of one segment with one record of every type, each field set. A change of the
 format, of a record's fields or of an enum's numbers shows here. ``golden/journal_19_types.bin``: the same as written
-before a fill could have fees in several assets. To write the first anew after a change that only adds fields at the end
-(the old file must still be readable, so keep it beside the new one):
+before a fill could have fees in several assets and before external records. To write the first anew after a change that
+only adds fields at the end (the old file must still be readable, so keep it beside the new one):
 ``python -m tests.unit.execution.test_journal_golden``.
 """
 
@@ -14,9 +14,17 @@ from pathlib import Path
 
 import msgspec
 
+from pipeline.execution.external_records import (
+    ExternalFillRecord,
+    ExternalFlowRecord,
+    ExternalPositionRecord,
+    HeldFillRecord,
+    TakenShare,
+)
 from pipeline.execution.journal import SEGMENT_BYTES_MIN, Journal, read_journal, segment_path
 from pipeline.execution.records import (
     RECORD_TYPES,
+    AdoptedRecord,
     BalanceRecord,
     BootRecord,
     BreakerRecord,
@@ -53,6 +61,7 @@ from pipeline.model.enums import (
 )
 
 GOLDEN = Path(__file__).parent / "golden" / "journal.bin"
+OLDER = GOLDEN.with_name("journal_19_types.bin")
 D = Decimal
 SPOT, PERPETUAL = InstrumentKind.SPOT, InstrumentKind.PERPETUAL
 BUY, SELL = OrderSide.BUY, OrderSide.SELL
@@ -104,8 +113,30 @@ def records() -> list[Record]:
         ReconcileRecord("gateio_spot", 3000, 1700000001000, True, ("BTC_USDT",), 1, 0, ""),
         BreakerRecord("bad_fill", True, "a25x2: too much"),
         FundingRecord("gateio_futures", "BTC_USDT", "f1", "USDT", D("-0.02"), 1700000002000, D("-0.02")),
-        ExternalRecord("gateio_spot", "balance", "USDT differs"),
+        ExternalRecord("gateio_spot", "order", "BTC_USDT order 77", "77", "push"),
         StopRecord("SIGTERM", 0, 1),
+        ExternalFillRecord(
+            "gateio_futures", "BTC_USDT", "t2", "v-2", "", 4, PERPETUAL, "BTC", "USDT", BUY, D("0.01"), D("110"),
+            D("0.0006"), "USDT", "liquidation", "push", 1700000003000, 4000, True,
+            (TakenShare("a25x1", D("0.01"), D("0.0006")),),
+        ),
+        ExternalFlowRecord(
+            "gateio_spot", "BTC", D("-1.5"), "withdrawal", "push", 4100, False, D("-150"), "BTC_USDT", D("100"),
+            (TakenShare("a25x1", D("0.005")),),
+        ),
+        ExternalPositionRecord(
+            "gateio_futures", "BTC_USDT", "BTC", "USDT", D("-0.01"), D("0"), D("110"), "unlisted", "poll", 4200,
+            (TakenShare("a25x1", D("0.01")),),
+        ),
+        HeldFillRecord("gateio_spot", "BTC_USDT", "t3", "a25x2", SELL, D("0.05"), D("100"), "too much", "held"),
+        AdoptedRecord(
+            "hedge", "gateio_futures", "BTC_USDT", "BTC", D("-0.01"), D("100.1"), "a25x1", "hedged by BTC", (
+                FillRecord(
+                    "gateio_futures", "BTC_USDT", "", "", "", "a25x1", 4, PERPETUAL, "BTC", "USDT", SELL, D("0.01"),
+                    D("100.1"), D("0"), "USDT", False, 0, 4300, "adopted",
+                ),
+            ),
+        ),
     ]  # fmt: skip
 
 
@@ -127,13 +158,13 @@ def test_the_same_records_give_the_same_bytes_as_ever(tmp_path: Path) -> None:
     assert written(tmp_path) == GOLDEN.read_bytes().rstrip(b"\0")
 
 
-def test_fills_of_the_time_of_one_fee_are_read_with_that_fee_alone(tmp_path: Path) -> None:
-    old = GOLDEN.with_name("journal_19_types.bin")
-    segment_path(tmp_path, 1).write_bytes(old.read_bytes().ljust(SEGMENT_BYTES_MIN, b"\0"))
+def test_fills_of_the_time_of_one_fee_and_external_records_of_three_fields_are_read(tmp_path: Path) -> None:
+    segment_path(tmp_path, 1).write_bytes(OLDER.read_bytes().ljust(SEGMENT_BYTES_MIN, b"\0"))
     expected = [
         msgspec.structs.replace(record, extra_fees=()) if isinstance(record, FillRecord) else record
-        for record in records()
+        for record in records()[:19]
     ]
+    expected[17] = ExternalRecord("gateio_spot", "balance", "USDT differs")
     assert [entry.record for entry in read_journal(tmp_path)] == expected
 
 

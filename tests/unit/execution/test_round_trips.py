@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.execution.counts import counts_of
 from pipeline.execution.events import Command, CommandKind
 from pipeline.execution.journal import JournalPosition
-from pipeline.execution.round_trips import RoundTrips, round_trips
+from pipeline.execution.results.counts import counts_of
+from pipeline.execution.results.round_trips import RoundTrips, round_trips
 from pipeline.model.errors import BadInput
 from tests.worlds.execution_world import World
 from workers.cli.report import read_report

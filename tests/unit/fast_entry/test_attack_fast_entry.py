@@ -126,6 +126,12 @@ def no_sells(world: EntryWorld) -> Any:
     return ordinary(world)
 
 
+def in_doubt(world: EntryWorld) -> Any:
+    """A coin on the selling venue is not what the ledger expects."""
+    world.core.recovery.account.doubt(world.rows[1].spec.venue, "BTC")
+    return ordinary(world)
+
+
 def no_buys(world: EntryWorld) -> Any:
     changed(world, 0, status=TradingStatus.SELL_ONLY)
     return ordinary(world)
@@ -380,6 +386,7 @@ ATTACKS: dict[str, tuple[Attack, Refusal]] = {
     "exit of an open hedge": (exit_of_an_open_hedge, Refusal.NETS),
     "direction under way": (under_way, Refusal.DUPLICATE),
     "own order": (own_order, Refusal.INSTRUMENT_BLOCKED),
+    "account in doubt": (in_doubt, Refusal.INSTRUMENT_BLOCKED),
     "open operations": (too_many_open, Refusal.IN_FLIGHT_LIMIT),
     "exposure of what is open": (exposed, Refusal.EXPOSURE_LIMIT),
     "position of what is open": (position_of_what_is_open, Refusal.POSITION_LIMIT),

@@ -120,6 +120,11 @@ def test_a_journal_restored_from_an_old_copy_gives_no_id_twice() -> None:
     world.entries = old
     world.epoch_step = 12_345  # drawn by the caller, different each run
     world.kill()
+    world.run(4000)
+    assert "unknown_past" in world.core.ledger.breakers, "orders at the venues that the copy does not know"
+    world.feed(Command(CommandKind.ADOPT, reason="restored from a copy"))
+    for name in list(world.core.ledger.breakers):
+        world.feed(Command(CommandKind.REARM, name))
     world.run(600)
     world.feed(world.offer("mexc_spot", "gateio_spot"))
     world.run(200)

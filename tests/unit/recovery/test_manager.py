@@ -8,8 +8,9 @@ import msgspec
 
 from pipeline.exchanges.base import SessionState
 from pipeline.execution.events import Command, CommandKind
+from pipeline.execution.external_records import ExternalFlowRecord
 from pipeline.execution.ledger import LATE_NS
-from pipeline.execution.records import ExternalRecord, Outcome, Purpose, RecoveryRecord
+from pipeline.execution.records import Outcome, Purpose, RecoveryRecord
 from pipeline.model.enums import OrderState, Refusal
 from tests.worlds.execution_starts import half_filled, held_world, ready_world
 from tests.worlds.execution_world import MS, Faults, World
@@ -51,13 +52,27 @@ def test_a_cancelled_recovery_is_left_to_the_operator() -> None:
 
 
 def test_no_trace_but_moved_balances_is_no_proof() -> None:
+    """Both coins have moved as the order would have moved them: it may have executed."""
     world = ready_world(3, Faults(drop_request=1.0))
     world.feed(world.offer("mexc_spot", "gateio_spot"))
-    world.venues["mexc_spot"].balances["BTC"] += Decimal("0.5")  # somebody received coins meanwhile
+    world.venues["mexc_spot"].balances["BTC"] += Decimal("0.5")
+    world.venues["mexc_spot"].balances["USDT"] -= Decimal("0.5") * Decimal("99.95")
     world.faults = Faults()
     world.run(4000)
     states = {o.intent.venue: o.state for o in world.core.ledger.orders.values()}
     assert states == {"mexc_spot": OrderState.UNKNOWN, "gateio_spot": OrderState.EXPIRED}
+
+
+def test_a_deposit_is_no_execution_and_leaves_an_unknown_order_decidable() -> None:
+    """An execution moves both coins; only one has moved, so somebody received coins meanwhile."""
+    world = ready_world(3, Faults(drop_request=1.0))
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    world.venues["mexc_spot"].balances["BTC"] += Decimal("0.5")
+    world.faults = Faults()
+    world.run(4000)
+    assert {o.state for o in world.core.ledger.orders.values()} == {OrderState.EXPIRED}
+    flows = [e.record for e in world.entries if isinstance(e.record, ExternalFlowRecord)]
+    assert [(f.venue, f.asset, f.amount, f.cause) for f in flows] == [("mexc_spot", "BTC", Decimal("0.5"), "deposit")]
 
 
 def test_one_incomplete_sweep_proves_nothing() -> None:
@@ -88,8 +103,9 @@ def test_coins_that_move_without_us_are_recorded_within_seconds() -> None:
     world = ready_world(4)
     world.venues["mexc_spot"].balances["BTC"] -= 1
     world.run(1500)
-    found = [e.record for e in world.entries if isinstance(e.record, ExternalRecord)]
-    assert found and found[0].venue == "mexc_spot" and "BTC" in found[0].detail
+    found = [e.record for e in world.entries if isinstance(e.record, ExternalFlowRecord)]
+    assert [(f.venue, f.asset, f.amount, f.witness) for f in found] == [("mexc_spot", "BTC", Decimal(-1), "poll")]
+    assert {"venue.mexc_spot", "unexplained_loss"} <= world.core.ledger.breakers.keys(), "100 USD without a reason"
 
 
 def test_a_position_that_moves_without_us_stops_its_venue() -> None:
@@ -129,7 +145,7 @@ def swept(world: World) -> dict[str, tuple[str, ...]]:
 
 def test_only_what_no_sweep_has_covered_is_swept_again() -> None:
     world = ready_world(1)
-    assert set(swept(world).values()) == {()}, "nothing of ours is unresolved in a new journal"
+    assert set(swept(world).values()) == {("BTCUSDT",)}, "a new journal may be a lost one"
     world.feed(world.offer("mexc_spot", "gateio_spot"))
     world.run(100)
     world.kill()

@@ -13,7 +13,7 @@ import msgspec
 
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import Outcome
-from pipeline.execution.round_trips import RoundTrips
+from pipeline.execution.results.round_trips import RoundTrips
 
 
 class EndedOperation(NamedTuple):

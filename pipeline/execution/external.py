@@ -1,0 +1,245 @@
+"""What the world did to the account besides our orders: the ledger's part of it, and whose leg it took.
+
+A forced or foreign execution moves accounts and positions like a fill of ours. What it closed is taken from the
+operations that held it (``external_shares.py``): their fills get the execution as if it were their own, so that the
+other leg is left as an unmatched quantity. What no operation held stays with others: ``unowned`` futures,
+``foreign_spot`` coins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Protocol
+
+from pipeline.execution.accounts import EXACT, Accounts
+from pipeline.execution.external_records import (
+    ExternalFillRecord,
+    ExternalFlowRecord,
+    ExternalPositionRecord,
+    HeldFillRecord,
+    TakenShare,
+)
+from pipeline.execution.records import AdoptedRecord, ExternalRecord, FillRecord, LegPlan
+from pipeline.model.enums import InstrumentKind, OrderSide
+from pipeline.model.structs import ZERO
+
+EXTERNAL = "external"  # source of a fill that an operation was given because others had taken a part of its leg
+Place = tuple[str, str]  # venue and symbol, or venue and asset
+Trade = tuple[str, str, str]  # venue, symbol, trade id
+
+
+def _add(sums: dict[Place, Decimal], key: Place, amount: Decimal) -> None:
+    total = EXACT.add(sums.get(key, ZERO), amount)
+    if total:
+        sums[key] = total
+    else:
+        sums.pop(key, None)
+
+
+class Books(Protocol):
+    """The parts of the ledger that external records move besides :class:`ExternalState`; the ledger is one."""
+
+    accounts: Accounts
+    fills_seen: set[Trade]
+    moved_mono_ns: dict[Place, int]
+    position_offsets: dict[Place, Decimal]
+    operations: dict[str, Any]  # Operation of ledger.py, which imports this file
+    open_operations: dict[str, Any]
+    mono_ns: int
+
+
+@dataclass(slots=True)
+class ExternalState:
+    """The part of the ledger that external records write; changed by :meth:`Ledger.apply` only.
+
+    ``unowned``: (venue, contract) -> position that no operation holds, signed base coins. ``foreign_spot``: (venue,
+    asset) -> what executions of others changed. ``held``: fills that wait for REST. ``orders``: (venue, order id) of
+    orders that are not ours. ``unpriced``: (venue, asset) whose money for a closed position has not been seen yet.
+    ``unexplained_usd``: money lost without any explanation since the breaker was last re-armed.
+    """
+
+    unowned: dict[Place, Decimal] = field(default_factory=dict)
+    foreign_spot: dict[Place, Decimal] = field(default_factory=dict)
+    base_of: dict[Place, str] = field(default_factory=dict)
+    held: dict[Trade, HeldFillRecord] = field(default_factory=dict)
+    orders: set[Place] = field(default_factory=set)
+    unpriced: set[Place] = field(default_factory=set)
+    unexplained_usd: Decimal = ZERO
+
+    def foreign(self) -> dict[str, Decimal]:
+        """Asset -> what others hold on our accounts, spot and futures together; without zeros."""
+        totals: dict[str, Decimal] = {}
+        for (_, asset), amount in self.foreign_spot.items():
+            totals[asset] = EXACT.add(totals.get(asset, ZERO), amount)
+        for key, amount in self.unowned.items():
+            base = self.base_of[key]
+            totals[base] = EXACT.add(totals.get(base, ZERO), amount)
+        return {asset: amount for asset, amount in totals.items() if amount}
+
+    def content(self) -> list[object]:
+        """Everything, for the ledger's digest."""
+        return [
+            sorted((k, str(v)) for k, v in self.unowned.items()),
+            sorted((k, str(v)) for k, v in self.foreign_spot.items()),
+            sorted(self.held.items()),
+            sorted(self.orders),
+            sorted(self.unpriced),
+            str(self.unexplained_usd),
+        ]
+
+    # --- the fold ---
+
+    def note(self, record: ExternalRecord) -> None:
+        if record.order_id:
+            self.orders.add((record.venue, record.order_id))
+
+    def fill(self, record: ExternalFillRecord, books: Books) -> None:
+        books.fills_seen.add((record.venue, record.symbol, record.trade_id))
+        self.orders.add((record.venue, record.order_id))
+        if not record.booked:
+            return
+        books.accounts.apply_fill(record)
+        for what in (record.base, record.quote, record.symbol):
+            books.moved_mono_ns[record.venue, what] = books.mono_ns
+        for share in record.taken:
+            _give(books, share.operation_id, _as_fill(record, share))
+        key, sign = (record.venue, record.symbol), int(record.side)
+        self.base_of[key] = record.base
+        if record.kind is InstrumentKind.PERPETUAL:
+            taken = sum((share.qty for share in record.taken), ZERO)
+            _add(self.unowned, key, sign * EXACT.subtract(record.qty, taken))
+            return
+        _add(self.foreign_spot, (record.venue, record.base), sign * record.qty)
+        _add(self.foreign_spot, (record.venue, record.quote), -sign * EXACT.multiply(record.qty, record.price))
+        for asset, amount in record.fees:
+            _add(self.foreign_spot, (record.venue, asset), -amount)
+
+    def flow(self, record: ExternalFlowRecord, books: Books) -> None:
+        key = (record.venue, record.asset)
+        books.accounts.apply_external(record.venue, record.asset, record.amount, trading=record.trading)
+        if record.trading:
+            self.unpriced.discard(key)
+        if record.cause == "unexplained" and record.amount < 0:
+            self.unexplained_usd = EXACT.subtract(self.unexplained_usd, record.value_usd)
+        for share in record.taken:
+            self._take_spot(record, share, books)
+
+    def _take_spot(self, record: ExternalFlowRecord, share: TakenShare, books: Books) -> None:
+        leg = _leg(books, share.operation_id, record.venue, record.symbol)
+        gone = FillRecord(
+            venue=record.venue,
+            symbol=record.symbol,
+            trade_id="",
+            order_id="",
+            client_id="",
+            operation_id=share.operation_id,
+            instrument_id=leg.instrument_id,
+            kind=InstrumentKind.SPOT,
+            base=leg.base,
+            quote=leg.quote,
+            side=OrderSide.SELL,
+            qty=share.qty,
+            price=record.price,
+            fee=ZERO,
+            fee_asset=leg.quote,
+            is_maker=False,
+            venue_wall_ms=0,
+            recv_mono_ns=record.recv_mono_ns,
+            source=EXTERNAL,
+        )
+        _give(books, share.operation_id, gone)
+        _add(self.foreign_spot, (record.venue, leg.base), share.qty)
+
+    def position(self, record: ExternalPositionRecord, books: Books) -> None:
+        key = (record.venue, record.symbol)
+        books.accounts.set_position(record.venue, record.symbol, record.qty, record.price)
+        books.position_offsets[key] = ZERO
+        books.moved_mono_ns[key] = books.mono_ns
+        change = EXACT.subtract(record.qty, record.qty_before)
+        side = OrderSide.BUY if change > 0 else OrderSide.SELL
+        for share in record.taken:
+            leg = _leg(books, share.operation_id, *key)
+            gone = FillRecord(
+                venue=record.venue,
+                symbol=record.symbol,
+                trade_id="",
+                order_id="",
+                client_id="",
+                operation_id=share.operation_id,
+                instrument_id=leg.instrument_id,
+                kind=InstrumentKind.PERPETUAL,
+                base=record.base,
+                quote=record.quote,
+                side=side,
+                qty=share.qty,
+                price=record.price,
+                fee=ZERO,
+                fee_asset=record.quote,
+                is_maker=False,
+                venue_wall_ms=0,
+                recv_mono_ns=record.recv_mono_ns,
+                source=EXTERNAL,
+            )
+            _give(books, share.operation_id, gone)
+        self.base_of[key] = record.base
+        taken = sum((share.qty for share in record.taken), ZERO)
+        _add(self.unowned, key, EXACT.subtract(change, taken * int(side)))
+        if record.cause != "adopted":
+            self.unpriced.add((record.venue, record.quote))
+
+    def hold(self, record: HeldFillRecord) -> None:
+        key = (record.venue, record.symbol, record.trade_id)
+        if record.state == "held":
+            self.held[key] = record
+        else:
+            self.held.pop(key, None)
+
+    def adopt(self, record: AdoptedRecord, books: Books) -> None:
+        for fill in record.fills:
+            _give(books, record.operation_id, fill)
+            signed = fill.qty * int(fill.side)
+            if fill.kind is InstrumentKind.PERPETUAL:
+                _add(self.unowned, (fill.venue, fill.symbol), -signed)
+            else:
+                _add(self.foreign_spot, (fill.venue, fill.base), -signed)
+
+
+def _leg(books: Books, operation_id: str, venue: str, symbol: str) -> LegPlan:
+    """The leg of an operation on an instrument."""
+    legs: tuple[LegPlan, ...] = books.operations[operation_id].record.legs
+    return next(leg for leg in legs if (leg.venue, leg.symbol) == (venue, symbol))
+
+
+def _give(books: Books, operation_id: str, fill: FillRecord) -> None:
+    """An operation gets an execution that was not its own; one that had ended is open again."""
+    operation = books.operations[operation_id]
+    operation.fills.append(fill)
+    operation.forced = operation.forced or fill.source == EXTERNAL
+    if operation.result is not None:
+        operation.late = True
+    books.open_operations[operation_id] = operation
+
+
+def _as_fill(record: ExternalFillRecord, share: TakenShare) -> FillRecord:
+    return FillRecord(
+        venue=record.venue,
+        symbol=record.symbol,
+        trade_id=record.trade_id,
+        order_id=record.order_id,
+        client_id="",
+        operation_id=share.operation_id,
+        instrument_id=record.instrument_id,
+        kind=record.kind,
+        base=record.base,
+        quote=record.quote,
+        side=record.side,
+        qty=share.qty,
+        price=record.price,
+        fee=share.fee,
+        fee_asset=record.fee_asset,
+        is_maker=False,
+        venue_wall_ms=record.venue_wall_ms,
+        recv_mono_ns=record.recv_mono_ns,
+        source=EXTERNAL,
+    )

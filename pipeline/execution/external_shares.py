@@ -1,0 +1,103 @@
+"""Whose leg an external movement took: the operations that held it, and what they may still do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+from pipeline.execution.ledger import SECOND_ENGINE, UNKNOWN_PAST, Ledger, Operation
+from pipeline.model.enums import OrderSide, OrderState
+from pipeline.model.structs import ZERO
+
+
+def group_of(ledger: Ledger, operation: Operation) -> list[Operation]:
+    """The operation that opened a hedge and those that leave it; any other operation alone."""
+    opening = ledger.operations[operation.record.closes] if operation.record.closes else operation
+    return [opening, *ledger.closings.get(opening.operation_id, ())]
+
+
+def group_net(ledger: Ledger, operation: Operation, venue: str, symbol: str) -> Decimal:
+    """Signed base coins that an operation's group holds on one instrument, by its fills."""
+    return sum(
+        (
+            fill.qty * int(fill.side)
+            for member in group_of(ledger, operation)
+            for fill in member.fills
+            if fill.symbol == symbol and fill.venue == venue
+        ),
+        ZERO,
+    )
+
+
+def own_side_only(ledger: Ledger, operation: Operation) -> bool:
+    """Whether an operation may only reduce what its group still holds, each leg on its own instrument.
+
+    So from when on a leg is known, or must be feared, to have been ended by others: a part of it was taken, or a
+    venue refused to reduce it. Buying back what the other leg has sold would open a position that nothing hedges.
+    """
+    return any(
+        member.forced
+        or any(
+            (order := ledger.orders[client_id]).state is OrderState.REJECTED and order.intent.reduce_only
+            for client_id in member.orders
+        )
+        for member in group_of(ledger, operation)
+    )
+
+
+def position_unknown(ledger: Ledger, operation: Operation, questioned: Callable[[str, str], bool]) -> bool:
+    """Whether others may have ended a leg, and how much of it is not known yet: by the venue, or by an operator where
+    orders of an engine are there that the journal lacks. ``questioned(venue, symbol)``: it is being looked up."""
+    if not own_side_only(ledger, operation):
+        return False
+    if UNKNOWN_PAST in ledger.breakers or SECOND_ENGINE in ledger.breakers:
+        return True
+    return any(questioned(leg.venue, leg.symbol) for leg in operation.record.legs)
+
+
+def futures_taken(ledger: Ledger, venue: str, symbol: str, signed: Decimal) -> list[tuple[Operation, Decimal]]:
+    """Which operations lose how much (base coins) of their leg to an external change of a futures position.
+
+    What nobody owns goes first, then the oldest holders of the other sign. A hedge that is being left loses it from
+    the operation that leaves it: that one's own order finds nothing any more.
+    """
+    left = abs(signed)
+    unowned = ledger.external.unowned.get((venue, symbol), ZERO)
+    if unowned * signed < 0:
+        left = max(ZERO, left - abs(unowned))
+    found: list[tuple[Operation, Decimal]] = []
+    for opening in _holders(ledger):
+        net = group_net(ledger, opening, venue, symbol)
+        if net * signed < 0 and left > 0:
+            taken = min(abs(net), left)
+            left -= taken
+            closing = [o for o in group_of(ledger, opening)[1:] if o.operation_id in ledger.open_operations]
+            found.append((closing[0] if closing else opening, taken))
+    return found
+
+
+def spot_taken(ledger: Ledger, venue: str, base: str, total: Decimal) -> list[tuple[Operation, str, Decimal]]:
+    """(operation, symbol, base coins) by which the coins that hedges bought on a venue exceed ``total``, what is there;
+    the newest hedge loses first."""
+    held = [
+        hedge
+        for hedge in ledger.hedges.values()
+        if (hedge.spot_venue, hedge.base) == (venue, base)
+        and hedge.spot_side is OrderSide.BUY
+        and hedge.operation_id not in ledger.open_operations
+    ]
+    short = sum((hedge.qty for hedge in held), ZERO) - total
+    found: list[tuple[Operation, str, Decimal]] = []
+    for hedge in reversed(held):
+        if short > 0:
+            taken = min(hedge.qty, short)
+            short -= taken
+            found.append((ledger.operations[hedge.operation_id], hedge.spot_symbol, taken))
+    return found
+
+
+def _holders(ledger: Ledger) -> list[Operation]:
+    """Operations that opened something which may still be held, oldest first."""
+    names = dict.fromkeys(ledger.hedges)
+    names.update(dict.fromkeys(o.record.closes or o.operation_id for o in ledger.open_operations.values()))
+    return sorted((ledger.operations[name] for name in names), key=lambda o: o.started_mono_ns)

@@ -1,0 +1,1 @@
+"""What operations amount to: won and lost round trips, and the one definition of every count and rate."""

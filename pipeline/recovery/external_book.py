@@ -1,0 +1,254 @@
+"""External movements become records: what moved, what reported it, whose leg it took, and what stops because of it.
+
+Answers (issue 7, item 1):
+
+| what | answer |
+|---|---|
+| liquidation | the hedge shrinks, its other leg is reduced; breaker of the venue |
+| ADL, settlement | the hedge shrinks, its other leg is reduced |
+| order of another client | booked; what it took of a hedge as above; breaker of the venue |
+| order with an id of an engine's form | booked, nothing is taken or repaired; ``second_engine`` or ``unknown_past`` |
+| deposit, incoming transfer | the expected balance moves |
+| withdrawal, outgoing transfer | the same; breaker of the venue; hedges whose coins are gone shrink |
+| money gone without a reason | as a withdrawal; beyond ``max_unexplained_loss_usd`` breaker ``unexplained_loss`` |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import ROUND_HALF_EVEN, Decimal
+
+from pipeline.execution.accounts import EXACT, PNL_DIGITS
+from pipeline.execution.core_context import CoreContext, epoch_of
+from pipeline.execution.external_records import (
+    ExternalFillRecord,
+    ExternalFlowRecord,
+    ExternalPositionRecord,
+    TakenShare,
+)
+from pipeline.execution.external_shares import futures_taken, spot_taken
+from pipeline.execution.ledger import SECOND_ENGINE, UNEXPLAINED_LOSS, UNKNOWN_PAST, Operation
+from pipeline.execution.records import ExternalRecord
+from pipeline.execution.settle import hedge_left, hedge_record
+from pipeline.model.enums import InstrumentKind
+from pipeline.model.structs import ZERO, Fill
+
+#: How venues name the end of an order that they placed themselves, and the text of such an order -> the cause.
+FORCED = (
+    ("liq", "liquidation"),
+    ("insurance", "liquidation"),
+    ("autoclose", "liquidation"),
+    ("auto_deleverag", "adl"),
+    ("adl", "adl"),
+    ("settlement", "settlement"),
+    ("clear", "settlement"),
+    ("delivery", "settlement"),
+)
+FLOW_CAUSES = {"deposit": "deposit", "withdraw": "withdrawal"}  # others are transfers
+
+
+def forced_cause(reason: str) -> str:
+    """Cause of an order by how its venue says that it came or ended; "order" for one that a client placed."""
+    lower = reason.lower()
+    return next((cause for word, cause in FORCED if word in lower), "order")
+
+
+def flow_cause(reason: str) -> str:
+    """Cause of a movement of money by the venue's own word for it."""
+    lower = reason.lower()
+    return next((cause for word, cause in FLOW_CAUSES.items() if lower.startswith(word)), "transfer")
+
+
+class ExternalBook:
+    """Writes the records. ``rate(asset)``: USD per unit, None where unknown."""
+
+    def __init__(self, context: CoreContext, rate: Callable[[str], Decimal | None]) -> None:
+        self._context = context
+        self._rate = rate
+
+    # --- executions and orders ---
+
+    def fill(self, fill: Fill, *, client_id: str, reason: str, witness: str, booked: bool, live: bool) -> None:
+        """Books an execution of an order that is not ours. ``client_id`` and ``reason``: of its order, "" where the
+        venue does not list one; ``live``: it happened while this run was under way."""
+        context = self._context
+        row = context.instruments.find(fill.venue, fill.symbol)
+        if row is None:
+            return
+        spec = row.spec
+        cause = "engine" if epoch_of(client_id) is not None else forced_cause(reason)
+        taken: tuple[TakenShare, ...] = ()
+        if booked and cause != "engine" and spec.kind is InstrumentKind.PERPETUAL:
+            signed = fill.qty * int(fill.side)
+            taken = self._shares(futures_taken(context.ledger, fill.venue, fill.symbol, signed), fill.qty, fill.fee)
+        context.record(
+            ExternalFillRecord(
+                venue=fill.venue,
+                symbol=fill.symbol,
+                trade_id=fill.trade_id,
+                order_id=fill.order_id,
+                client_id=client_id,
+                instrument_id=row.instrument_id,
+                kind=spec.kind,
+                base=spec.base,
+                quote=spec.quote,
+                side=fill.side,
+                qty=fill.qty,
+                price=fill.price,
+                fee=fill.fee,
+                fee_asset=fill.fee_asset or spec.quote,
+                cause=cause,
+                witness=witness,
+                venue_wall_ms=fill.venue_wall_ms,
+                recv_mono_ns=fill.recv_mono_ns,
+                booked=booked,
+                taken=taken,
+                extra_fees=fill.extra_fees,
+            )
+        )
+        self._shrink(taken)
+        text = f"{fill.side.name} {fill.qty} {fill.symbol} at {fill.price}"
+        if cause == "engine":
+            self.engine(fill.venue, client_id, live=live)
+        if booked:
+            context.alert(2, "external", f"{fill.venue} {cause}: {text}{_lost(taken)}")
+            if cause in ("liquidation", "order"):
+                context.trip(f"venue.{fill.venue}", f"{cause}: {text}")
+            if spec.kind is InstrumentKind.SPOT:
+                self.shortage(fill.venue, spec.base, fill.price)
+
+    def order(self, venue: str, symbol: str, order_id: str, client_id: str, *, witness: str, live: bool) -> None:
+        """Notes an order of others that has no execution that is listed."""
+        self._context.record(
+            ExternalRecord(venue, "order", f"{symbol} order {order_id} {client_id}".rstrip(), order_id, witness)
+        )
+        if epoch_of(client_id) is not None:
+            self.engine(venue, client_id, live=live)
+        else:
+            self._context.alert(2, "external", f"{venue} order {order_id} on {symbol} is not ours")
+            self._context.trip(f"venue.{venue}", f"order {order_id} on {symbol} is not ours")
+
+    def engine(self, venue: str, client_id: str, *, live: bool) -> None:
+        """An order with an id of an engine's form that this journal does not know: a second engine on the key, or a
+        journal that lacks what an earlier run did. Either stops all new risk."""
+        second = live and epoch_of(client_id) not in self._context.ledger.epochs
+        name = SECOND_ENGINE if second else UNKNOWN_PAST
+        what = "another engine trades on this key" if second else "the journal lacks what an earlier run did"
+        self._context.trip(name, f"{venue} order {client_id}: {what}; `arb resume --adopt` takes it over")
+
+    # --- positions ---
+
+    def position(self, venue: str, symbol: str, qty: Decimal, price: Decimal, *, witness: str) -> None:
+        """Moves the ledger to a position for which the venue lists no execution."""
+        context = self._context
+        row = context.instruments.find(venue, symbol)
+        if row is None:
+            return
+        before = context.ledger.accounts.futures_qty(venue, symbol)
+        signed = EXACT.subtract(qty, context.ledger.expected_position(venue, symbol))
+        taken = self._shares(futures_taken(context.ledger, venue, symbol, signed), abs(signed), ZERO)
+        context.record(
+            ExternalPositionRecord(
+                venue=venue,
+                symbol=symbol,
+                base=row.spec.base,
+                quote=row.spec.quote,
+                qty_before=before,
+                qty=qty,
+                price=price,
+                cause="unlisted",
+                witness=witness,
+                recv_mono_ns=context.now.mono_ns,
+                taken=taken,
+            )
+        )
+        self._shrink(taken)
+        detail = f"{symbol} is {qty}, not {qty - signed}"
+        context.alert(2, "external", f"{venue} position {detail}{_lost(taken)}")
+        context.trip(f"venue.{venue}", f"position {detail}")
+
+    # --- money ---
+
+    def flow(self, venue: str, asset: str, amount: Decimal, *, reason: str, witness: str) -> None:
+        """Books money that moved without an order. ``reason``: the venue's word for it, "" where it gave none."""
+        context, external = self._context, self._context.ledger.external
+        rate = self._rate(asset)
+        trading = not reason and (venue, asset) in external.unpriced
+        cause = "settlement" if trading else flow_cause(reason) if reason else "deposit"
+        if not reason and not trading and amount < 0:
+            cause = "unexplained"
+        value = (amount * rate).quantize(PNL_DIGITS, ROUND_HALF_EVEN) if rate is not None else ZERO
+        context.record(
+            ExternalFlowRecord(
+                venue, asset, amount, cause, witness, context.now.mono_ns, trading=trading, value_usd=value
+            )
+        )
+        context.alert(1 if amount > 0 or trading else 2, "external", f"{venue} {asset} {amount:+} ({cause})")
+        if trading:
+            return
+        if amount < 0:
+            context.trip(f"venue.{venue}", f"{cause}: {asset} {amount:+}")
+        self._bound(venue, asset, cause, rate)
+        self.shortage(venue, asset, rate or ZERO)
+
+    def _bound(self, venue: str, asset: str, cause: str, rate: Decimal | None) -> None:
+        """Halts beyond the bound; a loss that cannot be valued counts as beyond it."""
+        if cause != "unexplained":
+            return
+        limit = self._context.config.risk_limits.max_unexplained_loss_usd
+        lost = self._context.ledger.external.unexplained_usd
+        if rate is None or not lost <= limit:
+            text = f"{lost:.2f} USD are gone without a reason, at most {limit}" if rate else f"{asset} has no USD rate"
+            self._context.trip(UNEXPLAINED_LOSS, f"{venue} {asset}: {text}")
+
+    def shortage(self, venue: str, asset: str, price: Decimal) -> None:
+        """Shrinks hedges whose coins are no longer on their spot venue; ``price``: what the coins are valued at."""
+        ledger = self._context.ledger
+        total = ledger.expected_balance(venue, asset)
+        if total is None:
+            return
+        for operation, symbol, qty in spot_taken(ledger, venue, asset, total):
+            taken = (TakenShare(operation.operation_id, qty),)
+            self._context.record(
+                ExternalFlowRecord(
+                    venue,
+                    asset,
+                    ZERO,
+                    "shortage",
+                    "ledger",
+                    self._context.now.mono_ns,
+                    symbol=symbol,
+                    price=price,
+                    taken=taken,
+                )
+            )
+            self._context.alert(2, "external", f"{venue} {asset}: coins of hedges are gone{_lost(taken)}")
+            hedge = ledger.hedges[operation.operation_id]
+            self._context.record(hedge_record(operation, hedge.qty - qty, f"{qty} {asset} are gone from {venue}"))
+
+    # --- inside ---
+
+    def _shares(self, taken: list[tuple[Operation, Decimal]], qty: Decimal, fee: Decimal) -> tuple[TakenShare, ...]:
+        """Each operation's part, with its part of the fee; what is rounded goes to the last when all is taken."""
+        shares: list[TakenShare] = []
+        fee_left, qty_left = fee, qty
+        for operation, part in taken:
+            qty_left -= part
+            own = fee_left if not qty_left else (fee * part / qty).quantize(PNL_DIGITS, ROUND_HALF_EVEN)
+            fee_left -= own
+            shares.append(TakenShare(operation.operation_id, part, own))
+        return tuple(shares)
+
+    def _shrink(self, taken: tuple[TakenShare, ...]) -> None:
+        """Hedges show at once what is left of them; their results follow when the other leg is reduced."""
+        ledger = self._context.ledger
+        for share in taken:
+            operation = ledger.operations[share.operation_id]
+            opening = ledger.operations[operation.record.closes] if operation.record.closes else operation
+            if opening.operation_id in ledger.hedges:
+                left = hedge_left(ledger, opening)
+                self._context.record(hedge_record(opening, left, f"{share.qty} taken at the venue"))
+
+
+def _lost(taken: tuple[TakenShare, ...]) -> str:
+    return "".join(f"; {share.qty} of {share.operation_id}" for share in taken)

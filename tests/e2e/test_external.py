@@ -1,0 +1,99 @@
+"""What others do to the account of a running instance: a liquidation, a lost journal, a second engine on the key."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import subprocess
+import sys
+
+import msgspec
+import pytest
+
+from pipeline.execution.external_records import ExternalFillRecord
+from pipeline.execution.records import AdoptedRecord, HedgeRecord, OrderIntentRecord, Purpose
+from tests.worlds.instance_rig import Rig, until
+from workers.control_plane.launch import Launched, LaunchError
+from workers.credentials import load_credentials, store_credentials
+from workers.exit_codes import EXIT_COULD_NOT_START
+
+pytestmark = pytest.mark.e2e
+
+NAKED_MAX_NS = 5_000_000_000
+
+
+def hedges(rig: Rig) -> dict[str, HedgeRecord]:
+    newest = {e.record.operation_id: e.record for e in rig.entries() if isinstance(e.record, HedgeRecord)}
+    return {name: record for name, record in newest.items() if record.qty}
+
+
+def taken(rig: Rig) -> dict[str, str]:
+    """Operation that lost its futures leg -> the order id of the venue that took it."""
+    fills = [e.record for e in rig.entries() if isinstance(e.record, ExternalFillRecord)]
+    return {share.operation_id: fill.order_id for fill in fills for share in fill.taken}
+
+
+def repairs(rig: Rig, operations: set[str]) -> dict[str, str]:
+    """Repair order -> its operation."""
+    intents = [e.record for e in rig.entries() if isinstance(e.record, OrderIntentRecord)]
+    return {
+        i.client_id: i.operation_id for i in intents if i.operation_id in operations and i.purpose is Purpose.REPAIR
+    }
+
+
+def test_after_a_liquidation_the_spot_legs_are_flat_within_seconds_by_the_venues_ledger(running: Rig) -> None:
+    until(lambda: bool(hedges(running)), "an open hedge")
+    running.fault(kind="liquidate", venue="gateio_futures", symbol="*")
+    until(lambda: bool(taken(running)), "the notice")
+    until(lambda: not taken(running).keys() & hedges(running).keys(), "the hedges' end")
+    operations = set(taken(running))
+    until(lambda: bool(repairs(running, operations)), "the spot legs' sale")
+    assert "venue.gateio_futures" in running.breakers()
+    running.end()
+    fills = [row for row in running.ledger() if row["kind"] == "fill"]
+    forced = [row["mono_ns"] for row in fills if row["venue"] == "gateio_futures" and not row["client_id"]]
+    owner = repairs(running, operations)
+    left = [row for row in fills if row["client_id"] in owner and row["mono_ns"] > min(forced)]
+    assert left and max(row["mono_ns"] for row in left) - min(forced) <= NAKED_MAX_NS
+    assert not [row for row in left if row["venue"] == "gateio_futures"], "what was taken is not opened again"
+    shown = [e.record for e in running.entries() if isinstance(e.record, HedgeRecord)]
+    bought = {record.operation_id: record.spot_side.name for record in shown}
+    assert all(row["side"].upper() != bought[owner[row["client_id"]]] for row in left), "nor is the other leg"
+    engine, venues = running.money()
+    assert engine == venues
+    assert running.judge() == []
+
+
+def test_a_lost_journal_halts_until_its_positions_are_adopted(running: Rig) -> None:
+    until(lambda: bool(hedges(running)), "an open hedge")
+    running.end()
+    held = {row.futures_symbol for row in hedges(running).values()}
+    shutil.rmtree(running.engine.state_dir / "journal")
+    running.start_again()
+    until(lambda: "unknown_past" in running.breakers(), "the halt")
+    assert not any(isinstance(e.record, OrderIntentRecord) for e in running.entries())
+    command = [sys.executable, "-m", "workers", "resume", "--adopt", "--json", "--reason", "journal lost"]
+    done = subprocess.run([*command, "--instance", running.instance], capture_output=True, text=True, check=True)
+    reply = msgspec.json.decode(done.stdout)
+    assert {row["symbol"] for row in reply["adopted"] if row["what"] == "hedge"} == held
+    assert not reply["halted"] and not any(text.startswith("unknown_past") for text in reply["blocking"])
+    assert any(isinstance(e.record, AdoptedRecord) for e in running.entries())
+    until(lambda: any(isinstance(e.record, OrderIntentRecord) for e in running.entries()), "orders again")
+
+
+def test_a_second_instance_on_the_same_keys_is_refused_and_told_who_holds_them(running: Rig) -> None:
+    second = Launched(f"t-{secrets.token_hex(4)}")
+    try:
+        from pipeline.model.config_load import load_config
+
+        config = load_config(running.engine.config_path)
+        for exchange in config.feeds:
+            key = load_credentials(config, exchange, instance=running.instance)
+            assert key is not None
+            store_credentials(second.instance, exchange, key)
+        second.configure({**running.config, "engine_name": second.instance})
+        with pytest.raises(LaunchError, match=running.instance):
+            second.wait_ready()
+        assert second.stop() == EXIT_COULD_NOT_START
+    finally:
+        second.clean()

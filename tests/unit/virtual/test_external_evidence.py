@@ -1,0 +1,218 @@
+"""Fills that cannot be, journals that lack what happened, a second engine: on virtual time, the simulator judges."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from pipeline.execution.core_context import epoch_of
+from pipeline.execution.events import CommandKind
+from pipeline.execution.external_records import ExternalFillRecord, HeldFillRecord
+from pipeline.execution.records import AdoptedRecord, FillRecord, Purpose
+from pipeline.model.enums import OrderSide, Refusal
+from pipeline.sim.exchange.events import TradeEvent
+from pipeline.virtual.world import VirtualWorld
+from tests.worlds.external_world import CONTRACT, FUTURES, external_world, hedge, judge, place, records, venue_delta
+
+D = Decimal
+
+
+def spot_trade(world: VirtualWorld) -> None:
+    world.market.move("mexc_spot", "BTCUSDT", D("63680"))
+    world.run(50)
+    offered = world.opportunity("mexc_spot", "gateio_spot", "BTC/USDT", qty=D("0.01"))
+    assert offered is not None
+    world.feed(offered)
+
+
+def repairs(world: VirtualWorld) -> list[Any]:
+    return [o for o in world.core.ledger.orders.values() if o.intent.purpose is Purpose.REPAIR]
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_a_fill_beyond_its_order_waits_for_rest_and_nothing_is_repaired_from_it(kill: bool) -> None:
+    world = external_world()
+    world.arm(kind="overfill", venue="gateio_spot", target="private", count=1)
+    spot_trade(world)
+    assert world.run_until(lambda: bool(records(world, HeldFillRecord)), limit_ms=1000)
+    if kill:
+        world.kill()
+    world.run(3000)
+    assert "bad_fill" in world.core.ledger.breakers
+    fills = {(r.venue, r.trade_id): r.qty for r in records(world, FillRecord)}
+    theirs = {(r["venue"], r["trade_id"]): r["qty"] for r in world.ledger.of_kind("fill")}
+    assert fills == theirs
+    assert not repairs(world) and not world.core.ledger.open_operations and not world.core.ledger.external.held
+    judge(world)
+
+
+def changed_stream(world: VirtualWorld, venue: str, **changes: Any) -> None:
+    """The venue's stream reports the next execution otherwise than it was; REST tells the truth."""
+    sim, push = world.venues[venue], world.venues[venue]._push
+    left = [1]
+
+    def altered(account: Any, event: Any) -> None:
+        if isinstance(event, TradeEvent) and left:
+            left.clear()
+            event = replace(event, trade=replace(event.trade, **changes))
+        push(account, event)
+
+    sim._push = altered  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("changes", [{"side": OrderSide.BUY}, {"price": D(1000)}])
+def test_a_fill_of_the_wrong_side_or_beyond_its_limit_waits_for_rest(changes: dict[str, Any]) -> None:
+    world = external_world()
+    changed_stream(world, "gateio_spot", **changes)
+    spot_trade(world)
+    world.run(3000)
+    assert len(records(world, HeldFillRecord)) == 1
+    assert "bad_fill" in world.core.ledger.breakers
+    assert not repairs(world) and not world.core.ledger.open_operations
+    judge(world)
+
+
+def test_a_fill_without_its_fees_asset_is_confirmed_and_trips_nothing() -> None:
+    world = external_world()
+    changed_stream(world, "gateio_spot", fee_asset="", fee=D(0))
+    spot_trade(world)
+    world.run(3000)
+    assert [row.reason for row in records(world, HeldFillRecord)] == ["no fee asset"]
+    assert not world.core.ledger.breakers and not repairs(world)
+    judge(world)
+
+
+def test_a_fill_that_no_venue_lists_is_denied() -> None:
+    world = external_world()
+    spot_trade(world)
+    world.run(2000)
+    true = next(r for r in records(world, FillRecord) if r.venue == "gateio_spot")
+    link = world.links["gateio_spot"]
+    trade = next(t for rows in world.venues["gateio_spot"]._trades.values() for t in rows if t.client_id)
+    world.feed(link._fill(replace(trade, trade_id=1, qty=true.qty), "ws"))
+    assert [row.state for row in records(world, HeldFillRecord)] == ["held"]
+    world.run(10_000)
+    assert [row.state for row in records(world, HeldFillRecord)] == ["held", "denied"]
+    assert not world.core.ledger.unsettled and not world.core.ledger.open_operations and not repairs(world)
+    judge(world)
+
+
+# --- journals that lack what happened ---
+
+
+def blocked(world: VirtualWorld) -> bool:
+    spot_trade(world)
+    return world.refusals[-1:] == [Refusal.BREAKER]
+
+
+def test_a_lost_journal_with_a_position_halts_until_it_is_adopted() -> None:
+    world = external_world()
+    hedge(world)
+    held = -world.position(FUTURES, CONTRACT)
+    world.entries.clear()
+    world.kill()
+    world.run(2000)
+    assert "unknown_past" in world.core.ledger.breakers and blocked(world)
+    world.command(CommandKind.REARM, "unknown_past")
+    assert "unknown_past" in world.core.ledger.breakers, "only adoption releases it"
+    world.command(CommandKind.ADOPT, reason="journal lost")
+    assert [(r.what, r.venue, r.symbol, r.qty) for r in world.core.adopted] == [("hedge", FUTURES, CONTRACT, -held)]
+    assert "unknown_past" not in world.core.ledger.breakers
+    (adopted,) = world.core.ledger.hedges.values()
+    assert (adopted.qty, adopted.spot_side) == (held, OrderSide.BUY)
+    assert world.core.ledger.accounts.futures_qty(FUTURES, CONTRACT) == -held
+    assert world.core.ledger.total_pnl == 0
+    world.kill()
+    world.run(2000)
+    assert not world.core.ledger.breakers and len(world.core.ledger.hedges) == 1
+    world.market.move(FUTURES, CONTRACT, D(64000))
+    world.run(100)
+    world.command(CommandKind.CLOSE_HEDGES)
+    world.run(3000)
+    assert not world.core.ledger.hedges and world.position(FUTURES, CONTRACT) == 0
+    delta = world.core.positions.delta()
+    assert {a: q for a, q in delta.items() if q and a != "USDT"} == world.core.positions.targets()
+
+
+def test_an_older_journal_without_an_entry_takes_the_hedge_over_with_its_own_coins() -> None:
+    world = external_world()
+    world.run(1000)
+    old = list(world.entries)
+    hedge(world)
+    held = -world.position(FUTURES, CONTRACT)
+    world.entries[:] = old
+    world.kill()
+    world.run(6000)
+    assert "unknown_past" in world.core.ledger.breakers
+    assert {row.cause for row in records(world, ExternalFillRecord)} == {"engine"}
+    judge(world)
+    world.command(CommandKind.ADOPT, reason="restored from a copy")
+    assert ("hedge", -held) in [(r.what, r.qty) for r in world.core.adopted]
+    (adopted,) = world.core.ledger.hedges.values()
+    assert (adopted.qty, adopted.spot_venue) == (held, "gateio_spot")
+    judge(world)
+
+
+def test_an_older_journal_without_an_exit_closes_its_hedge_and_sells_nothing_twice() -> None:
+    world = external_world()
+    hedge(world)
+    world.run(500)
+    old = list(world.entries)
+    world.command(CommandKind.CLOSE_HEDGES)
+    world.run(2000)
+    assert world.position(FUTURES, CONTRACT) == 0
+    orders = len(world.ledger.of_kind("fill"))
+    world.entries[:] = old
+    world.kill()
+    world.run(6000)
+    assert "unknown_past" in world.core.ledger.breakers and len(world.core.ledger.hedges) == 1
+    world.command(CommandKind.ADOPT, reason="restored from a copy")
+    world.run(2000)
+    assert "closed" in [r.what for r in records(world, AdoptedRecord)]
+    assert not world.core.ledger.hedges and not world.core.ledger.open_operations
+    assert len(world.ledger.of_kind("fill")) == orders, "nothing was traded"
+    judge(world)
+
+
+def test_a_position_without_coins_becomes_a_baseline() -> None:
+    world = external_world()
+    place(world, FUTURES, CONTRACT, D("0.02"))  # long: no sold coins are known
+    world.entries.clear()
+    world.kill()
+    world.run(2000)
+    assert "unknown_past" in world.core.ledger.breakers
+    world.command(CommandKind.ADOPT, reason="mine")
+    assert [(r.what, r.qty) for r in world.core.adopted] == [("baseline", D("0.02"))]
+    assert world.core.positions.targets() == {"BTC": D("0.02")} and not world.core.ledger.hedges
+    assert not world.core.ledger.breakers
+
+
+def test_a_journal_that_is_new_on_an_unused_account_trades_at_once() -> None:
+    world = external_world()
+    place(world, "gateio_spot", "BTC_USDT", D("0.01"))
+    world.entries.clear()
+    world.kill()
+    world.run(2000)
+    assert not world.core.ledger.breakers, "what happened before the journal's first balances is in them"
+
+
+# --- a second engine ---
+
+
+def test_orders_with_ids_of_another_engine_halt() -> None:
+    world = external_world()
+    hedge(world)
+    assert epoch_of("a9z9x1") not in (None, world.core.ledger.boot_epoch)
+    place(world, FUTURES, CONTRACT, D("0.01"), client_id="a9z9x1")
+    assert world.run_until(lambda: "second_engine" in world.core.ledger.breakers, limit_ms=5000)
+    world.run(1000)
+    assert blocked(world) and not repairs(world)
+    judge(world)
+    world.command(CommandKind.ADOPT, reason="the other one is stopped")
+    world.run(3000)
+    assert "second_engine" not in world.core.ledger.breakers
+    assert venue_delta(world, "BTC") == world.core.positions.targets()["BTC"]
+    judge(world)

@@ -1,0 +1,185 @@
+"""Deposits, withdrawals and spot orders of others, on virtual time; the simulator's ledger judges."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from pipeline.execution.events import CommandKind
+from pipeline.execution.external_records import ExternalFillRecord, ExternalFlowRecord
+from pipeline.model.enums import OrderState, Refusal
+from pipeline.virtual.world import VirtualWorld
+from tests.worlds.external_world import (
+    CONTRACT,
+    FUTURES,
+    account_of,
+    external_world,
+    hedge,
+    judge,
+    naked_ms,
+    place,
+    records,
+    venue_delta,
+)
+
+D = Decimal
+
+
+def flows(world: VirtualWorld) -> list[tuple[str, str, Decimal, str, str]]:
+    return [(r.venue, r.asset, r.amount, r.cause, r.witness) for r in records(world, ExternalFlowRecord)]
+
+
+def unknown_order(world: VirtualWorld) -> str:
+    """An order on MEXC whose request is lost; its id."""
+    world.arm(kind="drop_request", venue="mexc_spot", target="place", count=1)
+    world.market.move("mexc_spot", "BTCUSDT", D("63680"))
+    world.run(50)
+    offered = world.opportunity("mexc_spot", "gateio_spot", "BTC/USDT", qty=D("0.01"))
+    assert offered is not None
+    world.feed(offered)
+    world.run(20)
+    return next(o.client_id for o in world.core.ledger.orders.values() if o.intent.venue == "mexc_spot")
+
+
+@pytest.mark.parametrize("kill", [False, True])
+@pytest.mark.parametrize(("heard", "witness"), [(True, "push"), (False, "poll")])
+def test_a_deposit_moves_the_baseline_and_an_unknown_order_is_decided(heard: bool, witness: str, kill: bool) -> None:
+    world = external_world()
+    client_id = unknown_order(world)
+    if not heard:
+        world.arm(kind="drop_event", venue="mexc_spot", target="private", count=0)
+    world.arm(kind="deposit", venue="mexc_spot", asset="BTC", amount=1)
+    if kill:
+        world.kill()
+    assert world.run_until(lambda: bool(flows(world)), limit_ms=5000)
+    world.run(8000)
+    assert flows(world) == [("mexc_spot", "BTC", D(1), "deposit", witness)]
+    assert world.core.ledger.orders[client_id].state is OrderState.EXPIRED
+    assert not world.core.ledger.unsettled and not world.core.ledger.open_operations
+    assert "venue.mexc_spot" not in world.core.ledger.breakers
+    judge(world)
+
+
+def test_a_deposit_of_quote_is_noticed_while_an_order_is_unknown() -> None:
+    world = external_world()
+    client_id = unknown_order(world)
+    world.arm(kind="drop_event", venue="mexc_spot", target="private", count=0)
+    world.arm(kind="deposit", venue="mexc_spot", asset="USDT", amount=5000)
+    world.run(5000)
+    assert flows(world) == [("mexc_spot", "USDT", D(5000), "deposit", "poll")]
+    world.run(5000)
+    assert world.core.ledger.orders[client_id].state is OrderState.EXPIRED
+    judge(world)
+
+
+@pytest.mark.parametrize(("amount", "heard", "halts"), [(30_000, True, False), (30, False, False), (60, False, True)])
+def test_a_withdrawal_stops_its_venue_and_a_loss_without_a_reason_halts(amount: int, heard: bool, halts: bool) -> None:
+    world = external_world()
+    if not heard:
+        world.arm(kind="drop_event", venue="gateio_spot", target="private", count=0)
+    world.arm(kind="withdraw", venue="gateio_spot", asset="USDT", amount=amount)
+    assert world.run_until(lambda: bool(flows(world)), limit_ms=5000)
+    cause, witness = ("withdrawal", "push") if heard else ("unexplained", "poll")
+    assert flows(world) == [("gateio_spot", "USDT", D(-amount), cause, witness)]
+    assert ("unexplained_loss" in world.core.ledger.breakers) is halts
+    assert "venue.gateio_spot" in world.core.ledger.breakers
+    world.market.move("mexc_spot", "BTCUSDT", D("63680"))
+    world.run(50)
+    offered = world.opportunity("mexc_spot", "gateio_spot", "BTC/USDT", qty=D("0.01"))
+    assert offered is not None
+    world.feed(offered)
+    assert world.refusals[-1] is Refusal.BREAKER
+    judge(world)
+
+
+def test_losses_add_up_until_they_are_re_armed() -> None:
+    world = external_world()
+    world.arm(kind="drop_event", venue="gateio_spot", target="private", count=0)
+    for _ in range(2):
+        world.arm(kind="withdraw", venue="gateio_spot", asset="USDT", amount=40)
+        world.run(4000)
+    assert "unexplained_loss" in world.core.ledger.breakers
+    world.command(CommandKind.REARM, "unexplained_loss")
+    world.arm(kind="withdraw", venue="gateio_spot", asset="USDT", amount=40)
+    world.run(4000)
+    assert "unexplained_loss" not in world.core.ledger.breakers
+    assert len(flows(world)) == 3
+
+
+def test_money_of_a_futures_wallet_is_noticed_too() -> None:
+    world = external_world()
+    hedge(world)
+    world.arm(kind="drop_event", venue=FUTURES, target="private", count=0)
+    world.arm(kind="withdraw", venue=FUTURES, asset="USDT", amount=1000)
+    world.run(5000)
+    (flow,) = flows(world)
+    assert flow[:2] == (FUTURES, "USDT") and abs(flow[2] + 1000) < D("0.01") and flow[3] == "unexplained"
+    assert {"venue.gateio_futures", "unexplained_loss"} <= world.core.ledger.breakers.keys()
+
+
+def test_funding_that_nobody_reported_is_no_unexplained_money() -> None:
+    world = external_world()
+    hedge(world)
+    world.venues[FUTURES].instruments[CONTRACT].funding_rate = D("0.003")
+    world.arm(kind="drop_event", venue=FUTURES, target="private", count=0)
+    world.arm(kind="funding", venue=FUTURES)
+    world.run(5000)
+    assert not flows(world) and len(world.core.ledger.funding_seen) == 1
+    judge(world)
+
+
+def test_a_spot_order_of_another_client_is_booked_and_stays_his() -> None:
+    world = external_world()
+    place(world, "gateio_spot", "BTC_USDT", D("0.5"))
+    assert world.run_until(lambda: bool(records(world, ExternalFillRecord)), limit_ms=5000)
+    world.run(2000)
+    assert not flows(world)
+    assert "venue.gateio_spot" in world.core.ledger.breakers
+    assert world.core.positions.targets()["BTC"] == venue_delta(world, "BTC") > D("0.499")
+    judge(world)
+    world.kill()
+    world.run(3000)
+    judge(world)
+
+
+def test_an_unheard_spot_order_is_found_by_its_balances() -> None:
+    world = external_world()
+    world.arm(kind="drop_event", venue="gateio_spot", target="private", count=0)
+    place(world, "gateio_spot", "BTC_USDT", D("-0.2"))
+    assert world.run_until(lambda: bool(records(world, ExternalFillRecord)), limit_ms=5000)
+    world.run(2000)
+    assert not flows(world)
+    assert {row.witness for row in records(world, ExternalFillRecord)} == {"poll"}
+    judge(world)
+
+
+def test_coins_of_a_hedge_that_are_withdrawn_close_its_futures_leg() -> None:
+    """All coins of the spot venue but 0.0099 go: what the hedge had bought is among them. A contract is 0.0001."""
+    world = external_world()
+    hedge(world)
+    at_ns = world.clock.mono_ns()
+    there = account_of(world, "gateio_spot").wallet("BTC").free
+    world.arm(kind="withdraw", venue="gateio_spot", asset="BTC", amount=float(there - D("0.0099")))
+    world.run(5000)
+    assert account_of(world, "gateio_spot").wallet("BTC").total < D("0.01")
+    left = sum((h.qty for h in world.core.ledger.hedges.values()), D(0))
+    assert left == D("0.0100") and world.position(FUTURES, CONTRACT) == -left
+    assert naked_ms(world, at_ns) <= 5000
+    judge(world)
+
+
+def test_sweeps_for_an_order_that_cannot_be_decided_become_rare() -> None:
+    """Both coins have moved as the order would have moved them, and the venue lists neither order nor trade."""
+    world = external_world()
+    client_id = unknown_order(world)
+    price = world.core.ledger.orders[client_id].intent.price
+    world.arm(kind="drop_event", venue="mexc_spot", target="private", count=0)
+    world.arm(kind="deposit", venue="mexc_spot", asset="BTC", amount=0.01)
+    world.arm(kind="withdraw", venue="mexc_spot", asset="USDT", amount=float(price * D("0.01")))
+    world.run(60_000)
+    assert world.core.ledger.orders[client_id].state is OrderState.UNKNOWN
+    asked = [r for r in world.ledger.of_kind("request") if r["operation"] == "finished_orders"]
+    recent = [r for r in asked if r["venue"] == "mexc_spot" and r["mono_ns"] > world.clock.mono_ns() - 30_000_000_000]
+    assert len(recent) <= 3
+    assert [a.code for a in world.alerts].count("unknown_unproved") == 1

@@ -1,0 +1,203 @@
+"""Futures legs that the venue or others end, on virtual time; the simulator's ledger judges."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+import pytest
+
+from pipeline.execution.events import CatalogueChanged, CommandKind
+from pipeline.execution.external_records import ExternalFillRecord, ExternalPositionRecord
+from pipeline.execution.records import FillRecord, HedgeRecord
+from pipeline.model.enums import OrderSide, Refusal
+from pipeline.virtual.world import VirtualWorld
+from tests.worlds.external_world import (
+    CONTRACT,
+    FUTURES,
+    MID,
+    account_of,
+    external_world,
+    hedge,
+    judge,
+    naked_ms,
+    place,
+    records,
+    venue_delta,
+)
+
+D = Decimal
+BOUND_MS = 5000.0
+HEDGED = D("0.0299")  # of 0.03 that were bought: the fee is taken in coins, and a contract is 0.0001
+
+
+def force(world: VirtualWorld, kind: str, qty: Decimal) -> int:
+    """The venue closes ``qty`` of the short; returns when (mono ns)."""
+    at_ns = world.clock.mono_ns()
+    world.arm(kind=kind, venue=FUTURES, symbol=CONTRACT, amount=float(qty))
+    return at_ns
+
+
+def spot_bought_after(world: VirtualWorld, since_ns: int) -> Decimal:
+    rows = world.ledger.of_kind("fill")
+    bought = [r for r in rows if r["venue"].endswith("spot") and r["side"] == "buy" and r["mono_ns"] > since_ns]
+    return sum((row["qty"] for row in bought), D(0))
+
+
+@pytest.mark.parametrize(("kind", "qty"), [("liquidate", "0.0299"), ("liquidate", "0.01"), ("adl", "0.02")])
+@pytest.mark.parametrize("kill", [False, True])
+def test_what_a_venue_takes_of_a_futures_leg_its_spot_leg_loses(kind: str, qty: str, kill: bool) -> None:
+    world = external_world()
+    hedge(world)
+    at_ns = force(world, kind, D(qty))
+    if kill:
+        world.kill()
+    assert world.run_until(lambda: venue_delta(world, "BTC") == world.core.ledger.dust.get("BTC", D(0)), limit_ms=5000)
+    world.run(1000)
+    assert naked_ms(world, at_ns) <= BOUND_MS
+    assert sum((h.qty for h in world.core.ledger.hedges.values()), D(0)) == HEDGED - D(qty)
+    taken = records(world, ExternalFillRecord)
+    assert {row.cause for row in taken} == {"liquidation" if kind == "liquidate" else "adl"}
+    assert sum((row.qty for row in taken), D(0)) == D(qty)
+    assert ("venue.gateio_futures" in world.core.ledger.breakers) is (kind == "liquidate")
+    assert spot_bought_after(world, at_ns) == 0
+    judge(world)
+    world.kill()
+    world.run(3000)
+    judge(world)
+
+
+def test_a_remainder_below_the_lot_of_the_spot_leg_is_dust_that_delta_shows() -> None:
+    world = external_world()
+    hedge(world)
+    row = next(r for r in world.instruments if r.spec.venue == "gateio_spot" and r.spec.symbol == "BTC_USDT")
+    before = world.core.ledger.dust["BTC"]
+    spec = msgspec.structs.replace(row.spec, min_notional=D(3000))
+    world.feed(CatalogueChanged((msgspec.structs.replace(row, spec=spec),)))
+    force(world, "adl", D("0.02"))
+    world.run(4000)
+    assert world.core.ledger.dust == {"BTC": D("0.02") + before}
+    assert world.core.positions.delta()["BTC"] == D("0.02") + before
+    judge(world)
+
+
+@pytest.mark.parametrize("command", [CommandKind.CLOSE_HEDGES, CommandKind.FLATTEN])
+def test_closing_a_hedge_whose_futures_leg_is_gone_sells_the_spot_once(command: CommandKind) -> None:
+    """The command comes before the notice: the reduce-only leg is refused, and nothing is bought back."""
+    world = external_world()
+    hedge(world)
+    world.arm(kind="drop_event", venue=FUTURES, target="private", count=0)
+    at_ns = force(world, "liquidate", HEDGED)
+    world.command(command)
+    world.run(4000)
+    assert not world.core.ledger.hedges and not world.core.ledger.open_operations
+    assert spot_bought_after(world, at_ns) == 0
+    assert naked_ms(world, at_ns) <= BOUND_MS
+    assert venue_delta(world, "BTC") == world.core.ledger.dust.get("BTC", D(0))
+    judge(world)
+
+
+def test_a_leg_that_is_taken_while_the_hedge_is_left_counts_for_the_closing() -> None:
+    """The spot leg of the exit is on its way when the futures leg is liquidated."""
+    world = external_world()
+    hedge(world)
+    world.arm(kind="delay_request", venue=FUTURES, target="place", count=1, delay_ms=300)
+    world.command(CommandKind.CLOSE_HEDGES)
+    world.run(60)
+    at_ns = force(world, "liquidate", HEDGED)
+    world.run(5000)
+    assert not world.core.ledger.hedges and not world.core.ledger.open_operations
+    assert spot_bought_after(world, at_ns) == 0
+    judge(world)
+
+
+def test_entries_on_a_contract_wait_until_the_account_agrees_again() -> None:
+    world = external_world()
+    hedge(world)
+    force(world, "adl", HEDGED)
+    assert world.run_until(lambda: bool(records(world, ExternalFillRecord)), limit_ms=2000)
+    offered = world.opportunity("mexc_spot", FUTURES, "BTC/USDT", qty=D("0.01"))
+    assert offered is not None
+    world.feed(offered)
+    assert world.refusals[-1] in (Refusal.INSTRUMENT_BLOCKED, Refusal.SESSION_DOWN)
+    world.run(2500)
+    world.market.move(FUTURES, CONTRACT, MID * D("1.0061"))
+    world.run(50)
+    offered = world.opportunity("mexc_spot", FUTURES, "BTC/USDT", qty=D("0.01"))
+    assert offered is not None
+    world.feed(offered)
+    world.run(1000)
+    assert len(world.core.ledger.hedges) == 1, world.refusals
+
+
+def test_the_order_of_another_client_takes_from_the_hedge_or_stays_his() -> None:
+    world = external_world()
+    hedge(world)
+    place(world, FUTURES, CONTRACT, D("-0.01"))  # adds to the short: not ours
+    world.run(3000)
+    assert world.core.ledger.external.unowned == {(FUTURES, CONTRACT): D("-0.01")}
+    assert "venue.gateio_futures" in world.core.ledger.breakers
+    assert sum((h.qty for h in world.core.ledger.hedges.values()), D(0)) == HEDGED
+    judge(world)
+    place(world, FUTURES, CONTRACT, D("0.02"))  # his 0.01, and 0.01 of the hedge
+    world.run(4000)
+    assert not world.core.ledger.external.unowned
+    assert sum((h.qty for h in world.core.ledger.hedges.values()), D(0)) == HEDGED - D("0.01")
+    assert {row.witness for row in records(world, ExternalFillRecord)} == {"push"}
+    judge(world)
+
+
+def test_a_position_without_any_listed_execution_moves_the_ledger_all_the_same() -> None:
+    world = external_world()
+    hedge(world)
+    world.run(31_000)  # what the ledger expected before the entry is no stale answer any more
+    venue = world.venues[FUTURES]
+    world.arm(kind="drop_event", venue=FUTURES, target="private", count=0)
+    known = len(venue._trades[account_of(world, FUTURES).uid])
+    at_ns = force(world, "adl", HEDGED)
+    del venue._trades[account_of(world, FUTURES).uid][known:]
+    world.run(5000)
+    moved = records(world, ExternalPositionRecord)
+    assert [(row.qty_before, row.qty) for row in moved] == [(-HEDGED, D(0))]
+    assert naked_ms(world, at_ns) <= BOUND_MS
+    assert not world.core.ledger.hedges and venue_delta(world, "BTC") == world.core.ledger.dust.get("BTC", D(0))
+
+
+def test_a_stale_answer_moves_nothing() -> None:
+    """REST shows the account as it was before the entry: no position, no trade."""
+    world = external_world()
+    for target in ("positions", "balances", "trades", "finished_orders"):
+        world.arm(kind="stale", venue=FUTURES, target=target, delay_ms=4000, count=0)
+    hedge(world)
+    world.run(3000)
+    assert not records(world, ExternalPositionRecord) and not records(world, ExternalFillRecord)
+    assert len(world.core.ledger.hedges) == 1
+
+
+def test_two_hedges_lose_in_the_order_of_their_age() -> None:
+    world = external_world()
+    hedge(world, D("0.02"))
+    hedge(world, D("0.01"))
+    first, second = world.core.ledger.hedges.values()
+    force(world, "adl", D("0.025"))
+    world.run(4000)
+    left = {h.operation_id: h.qty for h in world.core.ledger.hedges.values()}
+    assert left == {second.operation_id: first.qty + second.qty - D("0.025")} and first.operation_id not in left
+    shown = [row for row in records(world, HedgeRecord) if row.operation_id == first.operation_id]
+    assert shown[-1].qty == 0 and shown[-1].spot_side is OrderSide.BUY
+    sold = [f for f in records(world, FillRecord) if f.side is OrderSide.SELL and f.venue == "gateio_spot"]
+    assert abs(sum((f.qty for f in sold), D(0)) - D("0.025")) <= D("0.001")
+    judge(world)
+
+
+@pytest.mark.parametrize("action", [*range(12), 15, 20, 25])
+def test_a_core_that_dies_at_any_action_of_the_answer_ends_flat_and_equal(action: int) -> None:
+    world = external_world(3)
+    hedge(world)
+    world.crash_after = action
+    at_ns = force(world, "liquidate", D("0.02"))
+    world.run(8000)
+    assert sum((h.qty for h in world.core.ledger.hedges.values()), D(0)) == HEDGED - D("0.02")
+    assert venue_delta(world, "BTC") == world.core.ledger.dust.get("BTC", D(0))
+    assert spot_bought_after(world, at_ns) == 0 and not world.core.ledger.open_operations
+    judge(world)
