@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pipeline.execution.ledger import SECOND_ENGINE, UNKNOWN_PAST
 from pipeline.execution.orchestrator import RECOVERY_HOLD
 
 DAILY_LOSS = "daily_loss"
+ADOPTED = (UNKNOWN_PAST, SECOND_ENGINE)  # ended by adoption, not re-armed
 SCOPED = ("venue.", "fee.")
 Symbol = tuple[str, str]  # venue and its name for an instrument: the same in every run
 
@@ -38,6 +40,9 @@ def blocking(breakers: Iterable[str], instruments: Iterable[Symbol]) -> str:
 def solve(name: str) -> str:
     """The command that re-arms a breaker, and what has to be done before it."""
     rearm = f"arb breakers --rearm {name} --reason R"
+    if name in ADOPTED:
+        first = "stop the other engine, then " if name == SECOND_ENGINE else ""
+        return f"{first}arb resume --adopt --reason R: lists what it finds at the venues and takes it over"
     if name == RECOVERY_HOLD:
         return f"arb recoveries --approve ID (or --cancel ID); {rearm} lets all of them go on"
     if name == DAILY_LOSS:
