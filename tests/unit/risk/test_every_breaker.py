@@ -50,6 +50,10 @@ class WorldPerformer:
         return self._world.now()
 
 
+async def nothing() -> None:
+    """Nobody reads what is published here."""
+
+
 class Operator:
     """Asks as the commands do."""
 
@@ -60,7 +64,7 @@ class Operator:
     def ask(self, op: str, **request: Any) -> dict[str, Any]:
         performer: Any = WorldPerformer(self.world)
         core = self.world.core
-        control = ExecutorControl(self.folder, core, performer, CoreViews(core, EquityWatch(core)))
+        control = ExecutorControl(self.folder, core, performer, CoreViews(core, EquityWatch(core)), nothing)
         return asyncio.run(control.handle({"op": op, "uid": 0, **request}))
 
     def reasons(self) -> list[str]:
