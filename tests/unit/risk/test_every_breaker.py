@@ -349,7 +349,7 @@ def test_an_order_without_a_trace_is_shown_and_settled_by_an_approval(tmp_path: 
     world = ready_world(3, Faults(drop_request=1.0))
     world.feed(world.offer("mexc_spot", "gateio_spot"))
     world.venues["mexc_spot"].balances["BTC"] += Decimal("0.5")
-    world.venues["mexc_spot"].balances["USDT"] -= Decimal("0.5") * Decimal("99.95")  # as the order would have moved them
+    world.venues["mexc_spot"].balances["USDT"] -= Decimal("0.5") * Decimal("99.95")  # as it would have moved
     world.faults = Faults()
     world.run(4000)
     operator = Operator(world, tmp_path)
