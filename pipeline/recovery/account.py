@@ -204,7 +204,7 @@ class AccountCheck:
             )
             if qty != expected:
                 text = f"{venue} {symbol}: position {qty} that the journal does not explain"
-                self._context.trip(UNKNOWN_PAST, f"{text}; `arb resume --adopt` takes it over")
+                self._context.trip(UNKNOWN_PAST, text)
 
     def _moved_since(self, key: Key, mono_ns: int) -> bool:
         """Whether something of ours moved it after the venue may have read it."""

@@ -131,10 +131,11 @@ class ExternalBook:
     def engine(self, venue: str, client_id: str, *, live: bool) -> None:
         """An order with an id of an engine's form that this journal does not know: a second engine on the key, or a
         journal that lacks what an earlier run did. Either stops all new risk."""
-        second = live and epoch_of(client_id) not in self._context.ledger.epochs
-        name = SECOND_ENGINE if second else UNKNOWN_PAST
-        what = "another engine trades on this key" if second else "the journal lacks what an earlier run did"
-        self._context.trip(name, f"{venue} order {client_id}: {what}; `arb resume --adopt` takes it over")
+        order = f"{venue} order {client_id}"
+        if live and epoch_of(client_id) not in self._context.ledger.epochs:
+            self._context.trip(SECOND_ENGINE, f"{order}: another engine trades on this key")
+        else:
+            self._context.trip(UNKNOWN_PAST, f"{order}: the journal lacks what an earlier run did")
 
     # --- positions ---
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pipeline.execution.ledger import SECOND_ENGINE, UNKNOWN_PAST
+from pipeline.execution.ledger import SECOND_ENGINE, UNEXPLAINED_LOSS, UNKNOWN_PAST
 from pipeline.execution.orchestrator import RECOVERY_HOLD
 
 DAILY_LOSS = "daily_loss"
-ADOPTED = (UNKNOWN_PAST, SECOND_ENGINE)  # ended by adoption, not re-armed
+ADOPT = "arb resume --adopt --reason R"
+ADOPTED_ONLY = frozenset({UNKNOWN_PAST, SECOND_ENGINE})  # what they found must be taken over, a re-arm is not enough
 SCOPED = ("venue.", "fee.")
 Symbol = tuple[str, str]  # venue and its name for an instrument: the same in every run
 
@@ -39,10 +40,13 @@ def blocking(breakers: Iterable[str], instruments: Iterable[Symbol]) -> str:
 
 def solve(name: str) -> str:
     """The command that re-arms a breaker, and what has to be done before it."""
+    if name == UNKNOWN_PAST:
+        return f"{ADOPT} takes over positions and orders that the journal does not know, and lists them"
+    if name == SECOND_ENGINE:
+        return f"stop the other engine on this key; {ADOPT} takes over what it left"
     rearm = f"arb breakers --rearm {name} --reason R"
-    if name in ADOPTED:
-        first = "stop the other engine, then " if name == SECOND_ENGINE else ""
-        return f"{first}arb resume --adopt --reason R: lists what it finds at the venues and takes it over"
+    if name == UNEXPLAINED_LOSS:
+        return f"look at the account's withdrawals and orders; then {rearm}, which begins to count anew"
     if name == RECOVERY_HOLD:
         return f"arb recoveries --approve ID (or --cancel ID); {rearm} lets all of them go on"
     if name == DAILY_LOSS:

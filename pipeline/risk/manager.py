@@ -10,13 +10,13 @@ import msgspec
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import Entered, Now, Opportunity
-from pipeline.execution.ledger import UNKNOWN_PAST, Operation
+from pipeline.execution.ledger import Operation
 from pipeline.execution.market import UsdRates
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.records import BreakerRecord
 from pipeline.execution.repair import unmatched_quantities
 from pipeline.model.enums import ArbitrageState
-from pipeline.risk.breakers import DAILY_LOSS, venue_breaker
+from pipeline.risk.breakers import ADOPTED_ONLY, DAILY_LOSS, venue_breaker
 from pipeline.risk.exposure import RiskMetrics, unrealised_pnl
 from pipeline.risk.gate import Gate
 
@@ -99,8 +99,7 @@ class RiskManager:
         """An operator re-arms one breaker; False when it was not tripped, or what it found must be adopted first."""
         if name not in self._context.ledger.breakers:
             return False
-        if name == UNKNOWN_PAST:
-            self._context.alert(1, "breaker", f"{name} is released by `arb resume --adopt --reason ...`")
+        if name in ADOPTED_ONLY:
             return False
         self._context.record(BreakerRecord(name, False, reason))
         return True

@@ -15,7 +15,7 @@ from pipeline.model.clock import mono_ns
 from pipeline.model.enums import ArbitrageState, OpportunityType, OrderSide
 from pipeline.model.errors import BadInput
 from pipeline.model.fixedpoint import parse_decimal, plain, to_fp, to_fp_floor
-from pipeline.risk.breakers import ADOPTED, solve
+from pipeline.risk.breakers import ADOPTED_ONLY, solve
 from workers.audit_log import audit, who
 from workers.control_socket import ControlServer
 from workers.executor.performer import Performer
@@ -101,8 +101,8 @@ class ExecutorControl:
         _want_reason(request)
         if name not in known:
             raise BadInput(f"found {name!r}, wanted a tripped breaker: {', '.join(sorted(known)) or 'none is tripped'}")
-        if name in ADOPTED:
-            raise BadInput(f"{name} is not re-armed but adopted: {solve(name)}")
+        if name in ADOPTED_ONLY:
+            raise BadInput(f"found {name}, which a re-arm does not solve, wanted: {solve(name)}")
         self._command(CommandKind.REARM, request, name)
         self._audit(request, name=name)
         return {"rearmed": name, "breakers": self._views.breakers(), "recoveries": self._views.recoveries()}

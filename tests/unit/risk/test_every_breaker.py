@@ -19,11 +19,10 @@ import pytest
 
 from pipeline.equity_watch import EquityWatch
 from pipeline.exchanges.base import OutcomeKind, PlaceOutcome
-from pipeline.execution.core_context import base36
 from pipeline.execution.events import Command, CommandKind
 from pipeline.model.enums import OrderState
 from pipeline.model.errors import BadInput, VenueRejected
-from pipeline.model.structs import Fill, OrderUpdate
+from pipeline.model.structs import Fill, OrderRequest, OrderUpdate
 from pipeline.tradable import Effect, TradeState, executor_reasons, state_of
 from tests.paths import REPO
 from tests.worlds.execution_starts import held_world, ready_world
@@ -176,36 +175,37 @@ def emergency() -> World:
     return world
 
 
-def second_engine() -> World:
-    world = ready_world()
-    told_order(world, f"a{base36(4711)}x1")  # an id of an engine's form, of no run of this journal
-    world.run(2000)
-    return world
-
-
-def told_order(world: World, client_id: str) -> None:
-    """The stream tells of an order that this journal does not know."""
-    world.feed(
-        OrderUpdate(
-            venue="mexc_spot", symbol="BTCUSDT", client_id=client_id, order_id="theirs-1",
-            state=OrderState.CANCELLED, filled_qty=Decimal(0), average_price=None,
-            venue_wall_ms=world.now().wall_ms, recv_mono_ns=world.now_ns, source="ws",
-        )
-    )  # fmt: skip
-
-
-def unknown_past() -> World:
-    """A lost journal with a position at the venue."""
-    world = World(4)
-    world.venues["gateio_futures"].position, world.venues["gateio_futures"].cost = Decimal(-1), Decimal(-100)
+def unexplained_loss() -> World:
+    world = ready_world(4)
+    world.venues["mexc_spot"].balances["USDT"] -= 60
     world.run(1500)
     return world
 
 
-def unexplained_loss() -> World:
-    world = ready_world(4, limits={"max_unexplained_loss_usd": Decimal(10)})
-    world.venues["mexc_spot"].balances["USDT"] -= 100
-    world.run(3000)
+def lost_journal() -> World:
+    """Positions at a venue at the first start of a journal."""
+    world = ready_world(4)
+    venue = world.venues["gateio_futures"]
+    venue.position, venue.cost = Decimal(1), Decimal(100)
+    world.entries.clear()
+    world.kill()
+    world.run(500)
+    return world
+
+
+def second_engine() -> World:
+    """A fill of an order with an id of an engine's form that no run of ours has given."""
+    world = ready_world(4)
+    order = sent_order(world)
+    world.faults = Faults()
+    venue, intent = world.venues["mexc_spot"], order.intent
+    other = OrderRequest(
+        client_id="a9z9x1", venue="mexc_spot", symbol=intent.symbol, side=intent.side, kind=intent.order_kind,
+        tif=intent.tif, qty=Decimal("0.5"), price=intent.price,
+    )  # fmt: skip
+    world._arrive(other)
+    assert venue.orders["a9z9x1"].filled
+    world.run(4000)
     return world
 
 
@@ -221,16 +221,22 @@ TRIPS: list[tuple[Callable[[], World], str]] = [
     (moved_position, "venue.gateio_futures"),
     (emergency, "emergency"),
     (held_world, "recovery_hold"),
-    (second_engine, "second_engine"),
-    (unknown_past, "unknown_past"),
     (unexplained_loss, "unexplained_loss"),
+    (lost_journal, "unknown_past"),
+    (second_engine, "second_engine"),
 ]
+ADOPTED = ("unknown_past", "second_engine")
 
 
 def names_in_the_source() -> set[str]:
     """First argument of every ``trip(`` in the engine; a computed part becomes ``*``."""
-    constants = {"RECOVERY_HOLD": "recovery_hold", "DAILY_LOSS": "daily_loss", "UNKNOWN_PAST": "unknown_past"}
-    constants |= {"UNEXPLAINED_LOSS": "unexplained_loss", "name": "second_engine"}  # or unknown_past: book of others
+    constants = {
+        "RECOVERY_HOLD": "recovery_hold",
+        "DAILY_LOSS": "daily_loss",
+        "UNEXPLAINED_LOSS": "unexplained_loss",
+        "UNKNOWN_PAST": "unknown_past",
+        "SECOND_ENGINE": "second_engine",
+    }
     found = set()
     for path in [*(REPO / "pipeline").rglob("*.py"), *(REPO / "workers").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -265,21 +271,21 @@ def test_a_breaker_is_seen_and_solved_by_the_commands(trip: Callable[[], World],
     assert any(what.startswith(f"breaker {name}: ") for what in operator.reasons())
     assert operator.state() in (TradeState.STOPPED, TradeState.DEGRADED)
     (row,) = [row for row in operator.ask("breakers")["breakers"] if row["name"] == name]
-    way_out = "arb resume --adopt" if name in ADOPTED else f"--rearm {name}"
-    assert row["reason"] and row["since_wall_ns"] and way_out in row["solve"]
+    command = "arb resume --adopt" if name in ADOPTED else f"--rearm {name}"
+    assert row["reason"] and row["since_wall_ns"] and command in row["solve"]
+    op, solved = ("adopt", {}) if name in ADOPTED else ("rearm", {"name": name})
     with pytest.raises(BadInput, match="reason"):
-        operator.ask("rearm", name=name)
+        operator.ask(op, **solved)
+    if name in ADOPTED:
+        with pytest.raises(BadInput, match="--adopt"):
+            operator.ask("rearm", name=name, reason="a re-arm is not enough")
     assert name in world.core.ledger.breakers, "nothing is re-armed without a reason"
     world.faults = Faults()
     if name == "daily_loss":  # as its `solve` says: a higher limit, taken in by a reload
         limits = msgspec.structs.replace(world.config.risk_limits, max_daily_loss_usd=Decimal(1000))
         world.core.reconfigure(msgspec.structs.replace(world.config, risk_limits=limits))
-    if name in ADOPTED:
-        with pytest.raises(BadInput, match="--adopt"):
-            operator.ask("rearm", name=name, reason="looked at it")
-        assert "adopted" in operator.ask("adopt", reason="it is ours")
-    else:
-        assert operator.ask("rearm", name=name, reason="looked at it")["rearmed"] == name
+    assert operator.ask(op, reason="looked at it", **solved)
+    assert name not in world.core.ledger.breakers
     world.calm(20_000)
     for other in list(world.core.ledger.breakers):  # what the same cause has tripped besides
         operator.ask("rearm", name=other, reason="looked at it too")
@@ -290,8 +296,7 @@ def test_a_breaker_is_seen_and_solved_by_the_commands(trip: Callable[[], World],
     world.feed(world.offer("mexc_spot", "gateio_spot"))
     assert world.refusals == [] and world.core.ledger.open_operations, "it trades again"
     lines = [msgspec.json.decode(line) for line in (tmp_path / AUDIT).read_bytes().splitlines()]
-    wanted = ("adopt", "it is ours") if name in ADOPTED else ("rearm", "looked at it")
-    assert (lines[0]["op"], lines[0]["reason"]) == wanted
+    assert (lines[0]["op"], lines[0].get("name", name), lines[0]["reason"]) == (op, name, "looked at it")
 
 
 def market_again(world: World) -> None:
@@ -349,10 +354,17 @@ def test_an_order_without_a_trace_needs_nobody_once_the_deposit_is_booked(tmp_pa
     world = ready_world(3, Faults(drop_request=1.0))
     world.feed(world.offer("mexc_spot", "gateio_spot"))
     world.venues["mexc_spot"].balances["BTC"] += Decimal("0.5")
+    world.venues["mexc_spot"].balances["USDT"] -= Decimal("0.5") * Decimal("99.95")  # as it would have moved
     world.faults = Faults()
-    world.calm(20_000)
-    assert not world.core.ledger.unsettled and not world.core.recovery.unproved
-    assert not any(r["requires_manual_approval"] for r in Operator(world, tmp_path).ask("recoveries")["recoveries"])
+    world.run(4000)
+    operator = Operator(world, tmp_path)
+    (row,) = [r for r in operator.ask("recoveries")["recoveries"] if r["requires_manual_approval"]]
+    assert "no trace" in row["reason"]
+    assert any("no trace" in what for what in operator.reasons())
+    operator.ask("approve", id=row["recovery_id"], reason="a friend's trade")
+    world.run(5000)
+    assert not world.core.ledger.unsettled
+    assert not any("no trace" in what for what in operator.reasons())
 
 
 def test_reducing_is_shown_while_it_lasts(tmp_path: Path) -> None:
