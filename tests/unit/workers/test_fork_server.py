@@ -18,6 +18,7 @@ import pytest
 from tests.paths import REPO
 from workers.base import WorkerContext
 from workers.control_plane.fork_server import start_fork_server
+from workers.control_plane.process_modules import PROCESS_MODULES
 from workers.control_plane.warming import cache_is_cold, note_warm
 
 WAIT_S = 240.0
@@ -29,6 +30,7 @@ def module(name: str, run: Any, warm: Any = None) -> None:
     if warm is not None:
         made.warm = warm  # type: ignore[attr-defined]
     sys.modules[f"workers.{name}"] = made
+    PROCESS_MODULES[name] = f"workers.{name}"
 
 
 class Nest:
@@ -82,6 +84,7 @@ def nest(tmp_path: Path, instance: str, state_dir: Path, monkeypatch: pytest.Mon
     os.waitpid(made.pid, 0)
     for name in ("testcounts", "testraises", "testsleeps", "testwarm"):
         sys.modules.pop(f"workers.{name}", None)
+        PROCESS_MODULES.pop(name, None)
 
 
 def test_children_run_with_their_own_environment_and_report_their_end(nest: Nest, tmp_path: Path) -> None:
@@ -165,6 +168,7 @@ def test_a_cache_is_warm_for_the_dialects_that_were_compiled_and_no_other(
 WARMS = """
 import json, sys
 from workers.control_plane.fork_server import start_fork_server
+from workers.control_plane.process_modules import PROCESS_MODULES
 _, channel = start_fork_server()
 channel.send(b'{"op": "warm", "modules": [], "dialects": [], "last": true}')
 while (message := json.loads(channel.recv(65536)))["event"] != "warm":
