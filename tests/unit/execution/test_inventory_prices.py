@@ -20,7 +20,9 @@ MEXC, GATEIO = "mexc_spot", "gateio_spot"
 
 
 def world(**settings: Any) -> VirtualWorld:
-    made = VirtualWorld("demo", 1, settings={"detection": DetectionConfig(types=("spot_spot",)), **settings})
+    made = VirtualWorld(
+        "demo", 1, settings={"detection": DetectionConfig(types=("spot_spot",), inventory_price=True), **settings}
+    )
     made.open({(MEXC, "BTCUSDT"): Quote(MID), (GATEIO, "BTC_USDT"): Quote(MID)})
     assert made.run_until(lambda: made.core.ready, limit_ms=5000)
     made.run(100)
