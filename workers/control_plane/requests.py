@@ -21,7 +21,7 @@ from workers.halt_file import NO_REASON, release_on_disk
 from workers.tradable import fields
 
 PUBLISHED_POLL_S = 0.05
-PUBLISHED_POLLS = 60  # the executor publishes once a second
+PUBLISHED_POLLS = 80  # the executor publishes once a second
 EXECUTOR_TIMEOUT_S = 15.0  # an execution is awaited to its end, at most this long
 
 
@@ -99,10 +99,14 @@ class Requests:
         return {**reply, **adopted, "blocking": [fields(reason) for reason in answer.reasons]}
 
     async def _published_since(self, wall_ns: int) -> None:
-        """Waits, for a bounded time, until what the executor publishes is of later than ``wall_ns``."""
+        """Waits, for a bounded time, until everything that the executor has published was made later than ``wall_ns``.
+        Its parts are made one after the other, so the first state after that may hold older ones."""
+        seen: set[int] = set()
         for _ in range(PUBLISHED_POLLS):
             state = read_executor_state(self._instance.state_dir)
             if state is not None and state.wall_ns > wall_ns:
+                seen.add(state.wall_ns)
+            if len(seen) > 1:
                 return
             await asyncio.sleep(PUBLISHED_POLL_S)
 
