@@ -163,8 +163,7 @@ class ExecutionCore:
             execute=lambda plan, hedge: self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id),
             has_budget=self.risk.gate.has_budget_for,
         )
-        account = self.recovery.account
-        self.forced_close = ForcedClose(self.context, self.balances, self.recovery.__contains__, account.questioned)
+        self.forced_close = ForcedClose(self.context, self.balances, self.hedges.exits, self.recovery)
         self.stopping, self.refused, self.last_refusal = False, 0, ""
         self.adopted: list[AdoptedRecord] = []  # what the last ADOPT has taken over
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)

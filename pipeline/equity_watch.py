@@ -7,7 +7,7 @@ were read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -34,13 +34,13 @@ DAY_NS = 86_400 * 1_000_000_000
 MID_MAX_AGE_NS = 30_000_000_000  # a mid that could not be read again for so long is left out of the median
 COMPLETE_WAIT_NS = 60_000_000_000  # how long the day's first reading waits for a mark of every coin that is held
 ONE = Decimal(1)
-Key = tuple[str, str]
 
 
 class DayStart(msgspec.Struct, frozen=True, kw_only=True):
     """What there was at 00:00 UTC, or at the first complete reading of the day.
 
-    ``balances`` per asset; ``held`` the same with perpetuals as base coin. ``equity`` is that of assets with a mark.
+    ``balances`` per asset; ``held`` the same with perpetuals as base coin; ``external``: money from outside until then.
+    ``equity`` is that of assets with a mark.
     """
 
     day: int  # UTC day number
@@ -48,6 +48,7 @@ class DayStart(msgspec.Struct, frozen=True, kw_only=True):
     equity: Decimal
     balances: dict[str, Decimal]
     held: dict[str, Decimal]
+    external: dict[str, Decimal]
     marks: dict[str, Decimal]
 
 
@@ -79,9 +80,8 @@ class EquityFigures(msgspec.Struct, frozen=True, kw_only=True):
 class EquityWatch:
     """Equity, P&L of the day and marks of a running core.
 
-    ``start``: the day's beginning as an earlier run of the same day stored it. ``transfers``: net (asset, amount) that
-    came from outside since the day's start. ``perpetual_marks``: the venues' own marks; a contract without one is
-    marked at its own proved mid.
+    ``start``: the day's beginning as an earlier run of the same day stored it. Contracts are marked as their
+    venues say, else at their own proved mid.
     """
 
     def __init__(self, core: ExecutionCore, start: DayStart | None = None) -> None:
@@ -91,8 +91,6 @@ class EquityWatch:
         self._marked_mono_ns = -1  # when the last marks were made: once per moment is enough
         self._waiting_since_mono_ns = 0
         self.start = start
-        self.transfers: Callable[[], Iterable[tuple[str, Decimal]]] = tuple
-        self.perpetual_marks: Mapping[Key, Decimal] = {}
 
     def look(self, rows: Iterable[InstrumentRow]) -> None:
         """Read the mids of these instruments: a few at a time, so that no look is long."""
@@ -142,7 +140,8 @@ class EquityWatch:
     def mark(self, row: InstrumentRow, marks: Mapping[str, Decimal]) -> Decimal | None:
         """Mark of an instrument: a perpetual's is its venue's (its own mid where the venue's is not known), a spot
         coin's the index."""
-        own = self.perpetual_marks.get((row.spec.venue, row.spec.symbol)) or self.mid(row.instrument_id)
+        told = self._core.risk.gate.margin.marks
+        own = told.get((row.spec.venue, row.spec.symbol)) or self.mid(row.instrument_id)
         return (
             own or marks.get(row.spec.base) if row.spec.kind is InstrumentKind.PERPETUAL else marks.get(row.spec.base)
         )
@@ -150,9 +149,15 @@ class EquityWatch:
     def balances(self) -> dict[str, Decimal]:
         """Asset -> total over all venues, as the ledger counts it."""
         ledger, found = self._core.ledger, dict[str, Decimal]()
-        for (venue, asset), (total, flow_then) in ledger.baseline.items():
-            flow = ledger.accounts.flows.get((venue, asset), ZERO)
-            found[asset] = found.get(asset, ZERO) + total + flow - flow_then
+        for venue, asset in ledger.baseline:
+            found[asset] = found.get(asset, ZERO) + (ledger.expected_balance(venue, asset) or ZERO)
+        return found
+
+    def external(self) -> dict[str, Decimal]:
+        """Asset -> money that came from outside or went there since the journal began."""
+        found: dict[str, Decimal] = {}
+        for (_, asset), amount in self._core.ledger.accounts.external.items():
+            found[asset] = found.get(asset, ZERO) + amount
         return found
 
     def figures(self) -> EquityFigures | None:
@@ -175,11 +180,14 @@ class EquityWatch:
                 equity=worth.value,
                 balances=balances,
                 held=held,
+                external=self.external(),
                 marks=marks,
             )
         self._mark_late(self.start, marks)
-        came = transfers_value([t for t in self.transfers() if t[0] in marks], marks)
-        daily = daily_pnl(worth.value, self.start.equity, came, self.start.held, self.start.marks, marks)
+        before = self.start.external
+        came = [(coin, amount - before.get(coin, ZERO)) for coin, amount in self.external().items() if coin in marks]
+        moved = transfers_value(came, marks)
+        daily = daily_pnl(worth.value, self.start.equity, moved, self.start.held, self.start.marks, marks)
         return EquityFigures(
             equity=worth,
             daily=daily,

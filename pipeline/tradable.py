@@ -114,6 +114,22 @@ def executor_reasons(core: ExecutionCore, cover: InventoryCover | None = None) -
     if not context.journal.has_room(INTENT_BYTES):
         what = "the journal has no room for an intent"
         found.append(Reason(what=what, solve="free space where the state folder lies", effect=Effect.STOPS))
+    found += [
+        Reason(
+            what=f"margin of {venue} {symbol}: {text}",
+            solve="set the contract's leverage and margin mode at the venue as configured; it ends by itself",
+            effect=Effect.DEGRADES,
+        )
+        for (venue, symbol), text in gate.margin.doubted.items()
+    ]
+    found += [
+        Reason(
+            what=f"hedge {name} must leave: {exit_.reason}",
+            solve="arb hedges (it leaves by itself)",
+            effect=Effect.NOTE,
+        )
+        for name, exit_ in core.hedges.exits.hard.items()
+    ]
     return found + _venue_reasons(core) + ([] if cover is None else cover.reasons())
 
 

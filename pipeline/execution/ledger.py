@@ -171,8 +171,6 @@ class Ledger:
         self.funding_seen: set[tuple[str, str]] = set()
         #: (venue, symbol) -> (time, received per base coin held long) of the newest payments of a contract
         self.payments_of: dict[tuple[str, str], deque[tuple[int, Decimal]]] = {}
-        self.funding_of: dict[tuple[str, str], Decimal] = {}  # (venue, symbol) -> received per base coin held long
-        self.funding_at: dict[str, Decimal] = {}  # open hedge -> ``funding_of`` its contract when it was opened
         self.funding_wall_ms: dict[str, int] = {}  # venue -> time of its newest funding that is booked here
         self.began_wall_ms = 0  # first run of this journal; funding booked before it is in the first balances
         self.baseline: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}  # (total, flow then) of the last balance row
@@ -440,11 +438,8 @@ class Ledger:
         if record.qty:
             self.hedges[record.operation_id] = record
             self.since_wall_ns.setdefault(record.operation_id, self._wall_ns)
-            contract = (record.futures_venue, record.futures_symbol)
-            self.funding_at.setdefault(record.operation_id, self.funding_of.get(contract, ZERO))
         else:
             self.hedges.pop(record.operation_id, None)
-            self.funding_at.pop(record.operation_id, None)
             self.since_wall_ns.pop(record.operation_id, None)
 
     def _recovery(self, record: RecoveryRecord) -> None:
@@ -469,7 +464,6 @@ class Ledger:
             contract = (record.venue, record.symbol)
             held = self.accounts.futures_qty(*contract)
             if held:
-                self.funding_of[contract] = self.funding_of.get(contract, ZERO) + record.amount / held
                 payments = self.payments_of.setdefault(contract, deque(maxlen=FUNDING_KEPT))
                 payments.append((record.venue_wall_ms, record.amount / held))
             self._add_pnl(record.value_numeraire)

@@ -145,6 +145,10 @@ class RecoveryManager:
         waited_ns = self._context.now.mono_ns - self._boot_mono_ns
         return waited_ns >= FIRST_ANSWER_NS and sum(v.reconciled for v in venues) >= VENUES_TO_TRADE
 
+    def questioned(self, venue: str, symbol: str) -> bool:
+        """Whether a position is being looked up at the venue: nothing is decided by it meanwhile."""
+        return self.account.questioned(venue, symbol)
+
     def __contains__(self, venue: object) -> bool:
         """Whether a venue's past is known since its session last came up (new risk needs that)."""
         state = self._venues.get(venue) if isinstance(venue, str) else None

@@ -16,7 +16,7 @@ from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.records import BreakerRecord
 from pipeline.execution.repair import unmatched_quantities
 from pipeline.model.enums import ArbitrageState
-from pipeline.risk.breakers import ADOPTED_ONLY, venue_breaker
+from pipeline.risk.breakers import ADOPTED_ONLY, DAILY_LOSS, venue_breaker
 from pipeline.risk.exposure import RiskMetrics, unrealised_pnl
 from pipeline.risk.gate import Gate
 
@@ -152,7 +152,7 @@ class RiskManager:
         gate.unrealised = sum(worth.values(), Decimal(0))
         loss, limit = gate.day_loss(), context.config.risk_limits.max_daily_loss_usd
         if gate.unrealised < 0 and not loss <= limit:
-            context.trip("daily_loss", f"{loss:.2f} USD lost today, {-gate.unrealised:.2f} of it not realised")
+            context.trip(DAILY_LOSS, f"{loss:.2f} USD lost today, {-gate.unrealised:.2f} of it not realised")
 
     def _call(self, alert_type: str, metrics: RiskMetrics) -> None:
         if self.risk_alert_callback is not None:

@@ -129,7 +129,7 @@ def test_hedges_are_shown_closed_and_flattened(running: Rig) -> None:
     assert code == 2 and "nosuch" in reply["error"]
     code, reply = arb(running, "balance")
     assert {"venue", "asset", "total", "free", "reserved", "target"} <= reply["balances"][0].keys()
-    assert (code, reply["proposals"]) == (0, [])
+    assert code == 0 and isinstance(reply["proposals"], list)
 
     def flat() -> bool:
         code, reply = arb(running, "flatten", "--reason", "going home")

@@ -71,13 +71,17 @@ def test_a_price_is_inventory_and_a_closed_hedge_is_trading() -> None:
     assert found.daily.trading == found.daily.total - 1000 != 0
 
 
-def test_transfers_are_taken_off_once_somebody_names_them() -> None:
+def test_a_deposit_and_a_withdrawal_are_no_profit() -> None:
     world = ready_world()
     watch = EquityWatch(world.core)
     at(world, "99.95", "100.05")
-    read(world, watch)
-    watch.transfers = lambda: (("BTC", D("0.5")), ("NOBODY", D(9)))
-    assert read(world, watch).daily.total == -50
+    start = read(world, watch).equity.value
+    world.venues["mexc_spot"].balances["BTC"] += D("0.5")
+    world.venues["gateio_spot"].balances["USDT"] -= D(20)
+    world.run(5000)
+    found = read(world, watch)
+    assert found.equity.value == start + 50 - 20
+    assert found.daily.total == 0
 
 
 def test_a_day_goes_on_over_a_restart_and_begins_anew_at_midnight() -> None:

@@ -23,6 +23,7 @@ from workers.executor.views import CoreViews, Row
 
 SOCKET = "executor.sock"
 RESULT_TIMEOUT_S = 12.0
+DECIDING = ("approve", "cancel", "rearm", "adopt", "close", "flatten")
 CLOSE_POLL_S = 0.05
 CLOSE_POLLS = 200  # a close is waited for about 10 s; it is tried again by itself for longer
 
@@ -31,7 +32,16 @@ class ExecutorControl:
     """Answers requests: reads the core, and changes it by events through the performer, each with a line in the audit
     log of ``state_dir``, where the socket lies."""
 
-    def __init__(self, state_dir: Path, core: ExecutionCore, performer: Performer, views: CoreViews) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        core: ExecutionCore,
+        performer: Performer,
+        views: CoreViews,
+        publish: Callable[[], Awaitable[None]],
+    ) -> None:
+        """``publish``: writes what views of the instance read, after each decision."""
+        self._publish = publish
         self._state_dir = state_dir
         self._core = core
         self._performer = performer
@@ -65,7 +75,10 @@ class ExecutorControl:
         if handler is None:
             raise BadInput(f"op: found {request.get('op')!r}, wanted one of {', '.join(sorted(self._handlers))}")
         self._core.context.now = self._performer.now()
-        return await handler(request)
+        reply = await handler(request)
+        if request["op"] in DECIDING:
+            await self._publish()
+        return reply
 
     def _audit(self, request: Row, **fields: Any) -> None:
         uid = request.get("for_uid", request.get("uid"))

@@ -164,7 +164,9 @@ class Executor:
             ctx.say("warning", f"journal: torn tail of {self.journal.truncated_bytes} bytes cut off")
         self._connect_all()
         self._rehearse()
-        control = ExecutorControl(ctx.state_dir, self.core, self.performer, self._publisher.views)
+        control = ExecutorControl(
+            ctx.state_dir, self.core, self.performer, self._publisher.views, self._publisher.publish
+        )
         await control.start()
         gc.collect()
         gc.freeze()

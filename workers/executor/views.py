@@ -94,11 +94,19 @@ class CoreViews:
                     "entry_price": entry,
                     "mark_price": mark,
                     "unrealised": None if mark is None else qty * (mark - entry),
-                    "liquidation_price": None,
-                    "liquidation_distance_bps": None,
+                    **self._liquidation(key),
                 }
             )
         return found
+
+    def _liquidation(self, key: tuple[str, str]) -> Row:
+        """Liquidation price and distance (bps of the mark) of a contract; None where they are not known."""
+        reading = self._core.risk.gate.margin.readings.get(key)
+        if reading is None or not reading.distance.is_finite():
+            return {"liquidation_price": None, "liquidation_distance_bps": None}
+        told = reading.position.liquidation_price
+        price = told if told else reading.own_liquidation
+        return {"liquidation_price": price, "liquidation_distance_bps": round(reading.distance * BPS, 1)}
 
     def delta(self) -> dict[str, Decimal]:
         """Net change of exposure per asset: spot changes plus futures positions; those at zero are left out."""
@@ -123,8 +131,6 @@ class CoreViews:
         if spot_mark is not None and futures_mark is not None:
             legs = (spot_mark - hedge.entry_spot_price) - (futures_mark - hedge.entry_futures_price)
             unrealised = legs * way * hedge.qty
-        contract = (hedge.futures_venue, hedge.futures_symbol)
-        received = ledger.funding_of.get(contract, ZERO) - ledger.funding_at.get(hedge.operation_id, ZERO)
         since = ledger.since_wall_ns.get(hedge.operation_id, 0)
         answer = core.forced_close.answers.get(hedge.operation_id)
         reading = core.hedges.watch.readings.get(hedge.operation_id)
@@ -147,15 +153,14 @@ class CoreViews:
             "spot_mark": spot_mark,
             "futures_mark": futures_mark,
             "unrealised": unrealised,
-            "funding": received * -way * hedge.qty,
+            "funding": sum(core.hedges.watch.funding_since_entry(hedge), ZERO),
             "next_stamp_s": None if reading is None else round(reading.clock.next_stamp_h * 3600),
             "next_rate_bps": None if reading is None else reading.clock.rate_bps,
             "basis_bps": None if reading is None else round(reading.y_bps, 3),
             "value_of_leaving_bps": None if reading is None else round(reading.value_bps, 3),
             "leaves_at_bps": None if reading is None else reading.leaves_at_bps,
             "leaving_because": None if must is None else must.reason,
-            "liquidation_price": None,
-            "liquidation_distance_bps": None,
+            **self._liquidation((hedge.futures_venue, hedge.futures_symbol)),
             "closing": hedge.operation_id in core.forced_close.wanted,
             "not_closed": answer.reason if answer is not None and answer.reason else None,
         }

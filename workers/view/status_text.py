@@ -69,7 +69,8 @@ def hedge_line(row: Mapping[str, Any]) -> str:
     mark = f", unrealised {amount(row['unrealised'])}" if row.get("unrealised") is not None else ""
     funding = f", funding {amount(row['funding'])}" if row.get("funding") is not None else ""
     age = f", open for {row['age_s']:.0f} s" if row.get("age_s") is not None else ""
-    why = f"  NOT CLOSED: {row['not_closed']}" if row.get("not_closed") else ""
+    why = f"  MUST LEAVE: {row['leaving_because']}" if row.get("leaving_because") else ""
+    why += f"  NOT CLOSED: {row['not_closed']}" if row.get("not_closed") else ""
     return f"{row['hedge_id']}  {short(row['qty'])} {row['base']}: {legs}{mark}{funding}{age}{why}"
 
 
@@ -77,7 +78,11 @@ def position_line(row: Mapping[str, Any]) -> str:
     """One futures position."""
     mark = f", mark {short(row['mark_price'])}, unrealised {amount(row['unrealised'])}" if row.get("mark_price") else ""
     foreign = f" ({row['foreign_qty']} of it not by our fills)" if Decimal(str(row.get("foreign_qty", 0))) else ""
-    return f"{row['venue']} {row['symbol']} {short(row['qty'])} at {short(row['entry_price'])}{mark}{foreign}"
+    distance = row.get("liquidation_distance_bps")
+    liquidated = f", liquidated at {short(row['liquidation_price'])} ({distance} bps away)" if distance else ""
+    return (
+        f"{row['venue']} {row['symbol']} {short(row['qty'])} at {short(row['entry_price'])}{mark}{liquidated}{foreign}"
+    )
 
 
 def balance_line(row: Mapping[str, Any]) -> str:

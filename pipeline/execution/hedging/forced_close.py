@@ -7,29 +7,20 @@ time that the operator gave is over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from decimal import Decimal
+from typing import Protocol
 
 import msgspec
 
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
-from pipeline.execution.events import BookView, Opportunity
-from pipeline.execution.market import (
-    average_price,
-    best_price_fp,
-    bounded_price,
-    can_trade,
-    depth_within,
-    is_tradable_qty,
-    reservation,
-    tradable,
-)
+from pipeline.execution.hedging.exits import HedgeExits
+from pipeline.execution.market import can_trade
 from pipeline.execution.plan import Plan, PlannedLeg
 from pipeline.execution.records import HedgeRecord
-from pipeline.model.enums import InstrumentKind, OpportunityType, OrderSide
-from pipeline.model.fixedpoint import from_fp, plain, quantize_down, to_fp
-from pipeline.model.instruments import InstrumentRow
+from pipeline.model.enums import InstrumentKind, OrderSide
+from pipeline.model.fixedpoint import plain
 from pipeline.model.structs import ZERO
 
 RETRY_NS = 60_000_000_000  # how long a forced close is tried again by itself
@@ -47,24 +38,24 @@ class CloseAnswer(msgspec.Struct, frozen=True, kw_only=True):
     left: Decimal = ZERO
 
 
+class KnownVenues(Protocol):
+    """Recovery's view of the venues: ``venue in venues`` = its session stands and its past is known."""
+
+    def __contains__(self, venue: object) -> bool:
+        """Whether a venue is reconciled."""
+
+    def questioned(self, venue: str, symbol: str) -> bool:
+        """Whether a position is being looked up at the venue."""
+
+
 class ForcedClose:
-    """Which hedges are to be closed by command, and the plan of each (see the module's docstring).
+    """Which hedges are to be closed by command, and the plan of each (see the module's docstring)."""
 
-    ``reconciled(venue)``: its session stands and its past is known. ``questioned(venue, symbol)``: a position is being
-    looked up.
-    """
-
-    def __init__(
-        self,
-        context: CoreContext,
-        balances: BalanceMonitor,
-        reconciled: Callable[[str], bool],
-        questioned: Callable[[str, str], bool],
-    ) -> None:
-        self._questioned = questioned
+    def __init__(self, context: CoreContext, balances: BalanceMonitor, exits: HedgeExits, venues: KnownVenues) -> None:
         self._context = context
+        self._exits = exits
         self._balances = balances
-        self._reconciled = reconciled
+        self._venues = venues
         self._until_mono_ns: dict[str, int] = {}
         self.answers: dict[str, CloseAnswer] = {}  # hedge -> its newest attempt
 
@@ -104,109 +95,45 @@ class ForcedClose:
             return CloseAnswer(hedge=hedge, reason="an operation on it is under way", left=hedge.qty)
         if not context.now.mono_ns < context.halt.lease_expiry_mono_ns():
             return CloseAnswer(hedge=hedge, reason="no lease: the guard grants none, see `arb status`", left=hedge.qty)
-        legs = (
+        away = self._away(hedge)
+        if away:
+            return CloseAnswer(hedge=hedge, reason=away, left=hedge.qty)
+        bound = context.config.risk_limits.max_slippage_bps
+        plan = self._exits.forced_plan(hedge, bound)
+        if isinstance(plan, str):
+            return CloseAnswer(hedge=hedge, reason=plan, left=hedge.qty)
+        spot = next(leg for leg in plan.legs if leg.row.spec.kind is InstrumentKind.SPOT)
+        usable = self._balances.usable(spot.row.spec.venue, spot.reserve_asset)
+        if usable < spot.reserve_amount:  # as much of it as the balance covers
+            covered = msgspec.structs.replace(hedge, qty=spot.qty * usable / spot.reserve_amount)
+            smaller = self._exits.forced_plan(covered, bound)
+            if isinstance(smaller, str):
+                return CloseAnswer(hedge=hedge, reason=_short(spot, usable), left=hedge.qty)
+            plan = smaller
+        return CloseAnswer(hedge=hedge, plan=plan, left=hedge.qty - plan.legs[0].qty)
+
+    def _away(self, hedge: HedgeRecord) -> str:
+        """Which venue of a hedge takes no order of the side that closes it; "" where both do."""
+        for venue, symbol, side in (
             (hedge.spot_venue, hedge.spot_symbol, _opposite(hedge.spot_side)),
             (hedge.futures_venue, hedge.futures_symbol, hedge.spot_side),
-        )
-        places: list[_Place] = []
-        for venue, symbol, side in legs:
-            place = self._place(venue, symbol, side)
-            if isinstance(place, str):
-                return CloseAnswer(hedge=hedge, reason=f"{venue} {symbol}: {place}", left=hedge.qty)
-            places.append(place)
-        lot = max(place.row.spec.lot for place in places)
-        qty = quantize_down(min(hedge.qty, *(place.most for place in places)), lot)
-        for place in places:
-            if not is_tradable_qty(place.row, qty, place.best):
-                spec = place.row.spec
-                what = f"{plain(qty)} of {plain(hedge.qty)} {hedge.base} can be traded now ({place.bound})"
-                least = f"the smallest order is {plain(spec.min_qty)} {spec.base} and {plain(spec.min_notional)}"
-                reason = f"{spec.venue} {spec.symbol}: {what}; {least} {spec.quote}"
-                return CloseAnswer(hedge=hedge, reason=reason, left=hedge.qty)
-        planned = [self._leg(place, qty) for place in places]
-        return CloseAnswer(hedge=hedge, plan=self._plan(hedge, planned), left=hedge.qty - qty)
-
-    def _place(self, venue: str, symbol: str, side: OrderSide) -> _Place | str:
-        """What one leg can trade now, or why it cannot."""
-        context = self._context
-        row = context.instruments.find(venue, symbol)
-        if row is None:
-            return f"not in the catalogue; `arb symbols add {venue} {symbol}`"
-        if not self._reconciled(venue):
-            return "the venue is not connected and reconciled"
-        if self._questioned(venue, symbol):
-            return "what the position is, is being looked up at the venue"
-        if not can_trade(row, side):
-            return f"the venue takes no {side.name.lower()} order ({row.spec.status.name.lower()})"
-        unsettled = next(context.ledger.unsettled_of_symbol(venue, symbol), None)
-        if unsettled is not None:
-            return f"order {unsettled.client_id} is not settled"
-        view = context.market.book(row.instrument_id)
-        best_fp = None if view is None else best_price_fp(view, side)
-        if view is None or best_fp is None or not tradable(view, row):
-            return "no whole book"
-        age_ms = (context.now.mono_ns - view.proof_mono_ns) // 1_000_000
-        if age_ms > context.config.detection.dead_after_ms:
-            return f"its book is not proved current since {age_ms} ms"
-        best = from_fp(best_fp, row.price_exp)
-        limit = bounded_price(best, side, context.config.risk_limits.max_slippage_bps, row.spec.tick)
-        depth = from_fp(depth_within(view, side, to_fp(limit, row.price_exp)), row.qty_exp)
-        most, bound = (
-            depth,
-            f"{plain(depth)} within {context.config.risk_limits.max_slippage_bps} bps of the best price",
-        )
-        if row.spec.kind is InstrumentKind.SPOT:
-            asset, _ = reservation(row, side, Decimal(1), limit, Decimal(1))
-            usable = self._balances.usable(venue, asset)
-            affordable = usable if side is OrderSide.SELL else usable / self._cost(row, side, limit)
-            if affordable < most:
-                most, bound = affordable, f"free {plain(usable)} {asset}"
-        return _Place(row, side, view, best, limit, most, bound)
-
-    def _cost(self, row: InstrumentRow, side: OrderSide, limit: Decimal) -> Decimal:
-        return reservation(row, side, Decimal(1), limit, Decimal(1))[1]
-
-    def _leg(self, place: _Place, qty: Decimal) -> PlannedLeg:
-        row = place.row
-        asset, amount = reservation(row, place.side, qty, place.limit, self._context.config.detection.hedge.leverage)
-        if row.spec.kind is InstrumentKind.PERPETUAL:
-            amount = ZERO  # closing needs no margin (requirements 4.6)
-        average = average_price(place.view, place.side, qty, row) or place.best
-        return PlannedLeg(row, place.side, qty, place.limit, place.best, average, asset, amount, place.view)
-
-    def _plan(self, hedge: HedgeRecord, legs: list[PlannedLeg]) -> Plan:
-        context, spot = self._context, legs[0]
-        operation = context.ledger.operations[hedge.operation_id]
-        opportunity = Opportunity(
-            opportunity_id=0,
-            type=int(OpportunityType.SPOT_FUTURES_HEDGE),
-            pair_id=spot.row.pair_id,
-            detect_mono_ns=context.now.mono_ns,
-            trigger_recv_mono_ns=0,
-            trigger_publish_mono_ns=0,
-            edge_bps=0.0,
-            entry_edge_bps=0.0,
-            profit_quote=0.0,
-            trigger_instrument=spot.row.instrument_id,
-            direction_key=-1 - operation.record.direction_key,
-            legs=(),
-            dequeued_mono_ns=context.now.mono_ns,
-            manual=True,
-        )
-        outlay = spot.qty * spot.average
-        return Plan(opportunity, OpportunityType.SPOT_FUTURES_HEDGE, spot.row.spec.pair, legs, 0.0, outlay)
+        ):
+            row = self._context.instruments.find(venue, symbol)
+            if row is None:
+                return f"{venue} {symbol}: not in the catalogue; `arb symbols add {venue} {symbol}`"
+            if venue not in self._venues:
+                return f"{venue} {symbol}: the venue is not connected and reconciled"
+            if self._venues.questioned(venue, symbol):
+                return f"{venue} {symbol}: what the position is, is being looked up at the venue"
+            if not can_trade(row, side):
+                status = row.spec.status.name.lower()
+                return f"{venue} {symbol}: the venue takes no {side.name.lower()} order ({status})"
+        return ""
 
 
-class _Place(msgspec.Struct, frozen=True):
-    """One leg's instrument, side and prices; ``most``: base coins that it can trade now, and what ``bound``s them."""
-
-    row: InstrumentRow
-    side: OrderSide
-    view: BookView
-    best: Decimal
-    limit: Decimal
-    most: Decimal
-    bound: str
+def _short(leg: PlannedLeg, usable: Decimal) -> str:
+    spec, needed = leg.row.spec, plain(leg.reserve_amount)
+    return f"{spec.venue} {spec.symbol}: free {plain(usable)} {leg.reserve_asset}, {needed} needed"
 
 
 def _opposite(side: OrderSide) -> OrderSide:

@@ -10,13 +10,16 @@ import pytest
 from pipeline.exchanges.base import SessionState
 from pipeline.execution.events import Command, CommandKind
 from pipeline.execution.hedging.forced_close import RETRY_NS, CloseAnswer
-from tests.worlds.execution_world import MS, Faults, World
+from pipeline.model.config import HedgeConfig, HedgeExitConfig
+from pipeline.model.structs import Balance
+from tests.worlds.execution_world import MS, Faults, World, make_config
 
 D = Decimal
 
 
 def hedged_world(qty: str = "1") -> World:
-    world = World(9)
+    never = HedgeConfig(exit=HedgeExitConfig(max_loss_bps=D(100_000)))  # by the engine's own decision
+    world = World(9, config=make_config(detection={"hedge": never}))
     world.run(100)
     world.feed(world.offer("gateio_spot", "gateio_futures", D(qty)))
     world.run(100)
@@ -89,9 +92,12 @@ def no_lease(world: World) -> None:
     world.lease_ns = world.now_ns
 
 
-def no_coins(world: World) -> None:
-    world.venues["gateio_spot"].balances["BTC"] = D(0)
-    world.run(2500)
+def locked_coins(world: World) -> None:
+    """Somebody's resting order on the account holds every coin."""
+    total = world.venues["gateio_spot"].balances["BTC"]
+    world.feed(
+        Balance(venue="gateio_spot", asset="BTC", free=D(0), locked=total, recv_mono_ns=world.now_ns + 1, source="ws")
+    )
 
 
 def too_thin(world: World) -> None:
@@ -105,10 +111,6 @@ def pending(world: World) -> None:
         world.venues[name].bid, world.venues[name].ask = D("99.00"), D("101.00")
 
 
-def funds_again(world: World) -> None:
-    world.venues["gateio_spot"].balances["BTC"] = D(50)
-
-
 def up_again(world: World) -> None:
     world.up["gateio_futures"] = True
     world.feed(SessionState(venue="gateio_futures", state="up", recv_mono_ns=world.now_ns))
@@ -117,14 +119,14 @@ def up_again(world: World) -> None:
 @pytest.mark.parametrize(
     ("obstacle", "words", "heal"),
     [
-        (no_book, "gateio_spot BTCUSDT: no whole book", lambda w: setattr(w, "blind", False)),
+        (no_book, "gateio_spot BTCUSDT: no book that may be traded on", lambda w: setattr(w, "blind", False)),
         (away, "gateio_futures BTCUSDT: the venue is not connected and reconciled", up_again),
         (no_lease, "no lease", lambda w: setattr(w, "lease_ns", 2**62)),
-        (no_coins, "free 0 BTC", funds_again),
-        (too_thin, "the smallest order is 0.01 BTC", lambda w: setattr(w, "depth", D(2))),
-        (pending, "is not settled", lambda w: setattr(w, "faults", Faults())),
+        (locked_coins, "free 0 BTC, 0.99 needed", lambda w: None),
+        (too_thin, "no depth of a lot and the venues' minima within 200 bps", lambda w: setattr(w, "depth", D(2))),
+        (pending, "own order not settled", lambda w: setattr(w, "faults", Faults())),
     ],
-    ids=["no_book", "away", "no_lease", "no_coins", "too_thin", "pending"],
+    ids=["no_book", "away", "no_lease", "locked_coins", "too_thin", "pending"],
 )
 def test_what_cannot_be_closed_says_why_and_is_tried_again(
     obstacle: Callable[[World], None], words: str, heal: Callable[[World], None]
@@ -140,6 +142,23 @@ def test_what_cannot_be_closed_says_why_and_is_tried_again(
     heal(world)
     world.run(10_000)
     assert not world.core.ledger.hedges, "it is closed as soon as it can be"
+
+
+def test_only_as_much_leaves_as_the_balance_covers() -> None:
+    world = hedged_world()
+    total = world.venues["gateio_spot"].balances["BTC"]
+    half = Balance(
+        venue="gateio_spot",
+        asset="BTC",
+        free=D("0.4"),
+        locked=total - D("0.4"),
+        recv_mono_ns=world.now_ns + 1,
+        source="ws",
+    )
+    world.feed(half)
+    answer = attempt(world)
+    assert answer.plan is not None
+    assert [leg.qty for leg in answer.plan.legs] == [D("0.4"), D("0.4")] and answer.left == D("0.59")
 
 
 def test_a_close_is_given_up_after_its_time() -> None:

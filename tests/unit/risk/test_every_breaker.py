@@ -33,6 +33,7 @@ from workers.executor.views import CoreViews
 
 SILENT = Faults(drop_response=1.0, drop_stream=1.0)
 NEVER_NS = 2**62
+ADOPTED = ("unknown_past", "second_engine")
 
 
 class WorldPerformer:
@@ -48,6 +49,10 @@ class WorldPerformer:
         return self._world.now()
 
 
+async def nothing() -> None:
+    """Nobody reads what is published here."""
+
+
 class Operator:
     """Asks as the commands do."""
 
@@ -58,7 +63,7 @@ class Operator:
     def ask(self, op: str, **request: Any) -> dict[str, Any]:
         performer: Any = WorldPerformer(self.world)
         core = self.world.core
-        control = ExecutorControl(self.folder, core, performer, CoreViews(core, EquityWatch(core)))
+        control = ExecutorControl(self.folder, core, performer, CoreViews(core, EquityWatch(core)), nothing)
         return asyncio.run(control.handle({"op": op, "uid": 0, **request}))
 
     def reasons(self) -> list[str]:
@@ -345,7 +350,7 @@ def test_a_hold_survives_a_restart_and_is_solved_after_it(tmp_path: Path) -> Non
     assert world.core.idle and operator.state() is TradeState.READY
 
 
-def test_an_order_without_a_trace_is_shown_and_settled_by_an_approval(tmp_path: Path) -> None:
+def test_an_order_without_a_trace_needs_nobody_once_the_deposit_is_booked(tmp_path: Path) -> None:
     world = ready_world(3, Faults(drop_request=1.0))
     world.feed(world.offer("mexc_spot", "gateio_spot"))
     world.venues["mexc_spot"].balances["BTC"] += Decimal("0.5")
