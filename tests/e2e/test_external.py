@@ -15,6 +15,7 @@ from pipeline.execution.records import AdoptedRecord, HedgeRecord, OrderIntentRe
 from tests.worlds.instance_rig import Rig, until
 from workers.control_plane.launch import Launched, LaunchError
 from workers.credentials import load_credentials, store_credentials
+from workers.demo.run_checker import venue_positions
 from workers.exit_codes import EXIT_COULD_NOT_START
 
 pytestmark = pytest.mark.e2e
@@ -65,20 +66,21 @@ def test_after_a_liquidation_the_spot_legs_are_flat_within_seconds_by_the_venues
 
 
 def test_a_lost_journal_halts_until_its_positions_are_adopted(running: Rig) -> None:
-    until(lambda: bool(hedges(running)), "an open hedge")
-    running.end()
-    held = {row.futures_symbol for row in hedges(running).values()}
+    until(lambda: bool(venue_positions(running.ledger(), running.uids)), "an open hedge")
+    running.kill_instance()
     shutil.rmtree(running.engine.state_dir / "journal")
     running.start_again()
     until(lambda: "unknown_past" in running.breakers(), "the halt")
     assert not any(isinstance(e.record, OrderIntentRecord) for e in running.entries())
+    held = {symbol for _, symbol in venue_positions(running.ledger(), running.uids)}
     command = [sys.executable, "-m", "workers", "resume", "--adopt", "--json", "--reason", "journal lost"]
     done = subprocess.run([*command, "--instance", running.instance], capture_output=True, text=True, check=False)
     assert done.stdout, done.stderr
     reply = msgspec.json.decode(done.stdout)  # exit code 1 where a venue is still on its way up
-    assert {row["symbol"] for row in reply["adopted"] if row["what"] == "hedge"} == held
+    assert {row["symbol"] for row in reply["adopted"] if row["symbol"]} == held
     assert not reply["halted"] and not any("unknown_past" in row["what"] for row in reply["blocking"])
-    assert any(isinstance(e.record, AdoptedRecord) for e in running.entries())
+    recorded = [e.record for e in running.entries() if isinstance(e.record, AdoptedRecord)]
+    assert {record.symbol for record in recorded if record.symbol} == held
     until(lambda: any(isinstance(e.record, OrderIntentRecord) for e in running.entries()), "orders again")
 
 

@@ -16,12 +16,9 @@ from workers.control_plane.announcer import Announcer
 from workers.control_plane.catalogue import CatalogueService
 from workers.control_plane.children import Children, ChildState
 from workers.control_socket import GUARD_SOCKET, ControlError, ask
-from workers.executor_file import read_executor_state
 from workers.halt_file import NO_REASON, release_on_disk
 from workers.tradable import fields
 
-PUBLISHED_POLL_S = 0.05
-PUBLISHED_POLLS = 60  # the executor publishes once a second
 EXECUTOR_TIMEOUT_S = 15.0  # an execution is awaited to its end, at most this long
 
 
@@ -85,7 +82,6 @@ class Requests:
         adopted: dict[str, Any] = {}
         if request.get("adopt"):
             adopted = await self._executor({**request, "op": "adopt"})
-            await self._published_since(time.time_ns())
         now = time.monotonic()
         for child in sorted(self._instance.children, key=lambda child: child.process != "guard"):
             if child.state is ChildState.FAILED:
@@ -97,14 +93,6 @@ class Requests:
             reply = {"halted": False, "reason": request["reason"]}
         answer = self._instance.announcer.answer(self._instance.describe())
         return {**reply, **adopted, "blocking": [fields(reason) for reason in answer.reasons]}
-
-    async def _published_since(self, wall_ns: int) -> None:
-        """Waits, for a bounded time, until what the executor publishes is of later than ``wall_ns``."""
-        for _ in range(PUBLISHED_POLLS):
-            state = read_executor_state(self._instance.state_dir)
-            if state is not None and state.wall_ns > wall_ns:
-                return
-            await asyncio.sleep(PUBLISHED_POLL_S)
 
     async def _executor(self, request: dict[str, Any]) -> dict[str, Any]:
         path = self._instance.state_dir / "executor.sock"
