@@ -27,6 +27,6 @@ SLOW = (
     "tests/unit/test_replay_exact.py",
     "tests/unit/virtual/test_margin_storm.py",
     "tests/unit/workers/test_detector_process.py",
-    "tests/unit/workers/control_plane/test_fork_server.py",
+    "tests/unit/workers/test_fork_server.py",
     "bench/tests/",
 )

@@ -13,6 +13,7 @@ from pipeline.model.enums import OpportunityType
 from pipeline.model.errors import BadInput, ConfigInvalid
 from pipeline.model.structs import ArbitrageOpportunity
 from tests.worlds.instance_rig import segments_of
+from tests.worlds.waiting import until
 from workers.credentials import store_credentials
 from workers.demo.demo import keys_of
 from workers.demo.simulator import SimulatorProcess
@@ -40,7 +41,7 @@ def test_a_session_executes_counts_and_cleans_up(tmp_path: Path) -> None:
             await engine.execute_opportunity(opportunity("ETH/USDT"))
         assert not engine.is_healthy
         async with engine.session():
-            assert engine.is_healthy
+            until(lambda: engine.is_healthy, "health")
             assert engine.market_data.is_aggregating
             with pytest.raises(BadInput, match="already"):
                 await engine.start()
