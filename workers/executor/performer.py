@@ -291,7 +291,9 @@ class Performer:
         entries = {place.operation_id for place in places if place.purpose.adds_risk}
         for operation in entries & stopped.keys():
             self._metrics.inc(self._refused[stopped[operation][0]])
-        stamps = None if opportunity is None else (opportunity.trigger_recv_mono_ns, opportunity.dequeued_mono_ns)
+        stamps = None
+        if entries and opportunity is not None:  # an exit that the detector offers is no entry
+            stamps = (opportunity.trigger_recv_mono_ns, opportunity.dequeued_mono_ns)
         self._count_sends(followers, stamps, first_ns, last_ns)
         if first_ns:
             self._crash("sent" if places[0].purpose is Purpose.ENTRY else "repair_sent")
@@ -323,7 +325,7 @@ class Performer:
     def _count_sends(
         self, followers: list[CoreEvent], stamps: tuple[int, int] | None, first_ns: int, last_ns: int
     ) -> None:
-        """``stamps`` of an opportunity: receive stamp of its trigger (0: none), when it was dequeued."""
+        """``stamps`` of an entry: receive stamp of its trigger (0: none), when it was dequeued."""
         metrics = self._metrics
         sent = sum(isinstance(event, Sent) for event in followers)
         metrics.inc(self._count["orders_sent"], sent)

@@ -15,6 +15,7 @@ import pytest
 
 from pipeline.execution.events import Action, Append, CoreEvent, NotSent, Now, Place, Sent, Tick
 from pipeline.execution.records import Purpose, StopRecord
+from pipeline.execution.shared_reads import decode_opportunity
 from pipeline.model.enums import Durability, OrderKind, OrderSide, Refusal, TimeInForce
 from pipeline.model.errors import JournalError
 from pipeline.model.structs import OrderRequest
@@ -22,7 +23,9 @@ from pipeline.templates import template as st
 from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import OrderTerms, Pieces
 from shm.layout_pages import HALT
+from shm.metrics import Metrics
 from tests.worlds.performer_world import Entry, Venue, performer
+from workers.executor.pages import ExecutorNumbers
 from workers.executor.process import Executor
 
 MS = 1_000_000
@@ -113,8 +116,15 @@ class Scripted:
             may_launch=lambda *_: True, lease_expiry_mono_ns=lambda: 2**62, latched=lambda: False
         )
         self.now_ns = 1
+        self.numbers = ExecutorNumbers(Metrics.private())
         self.performer = performer(
-            self.core, self.journal, self.halt, self.venues, clock=lambda: self.now_ns, wall=lambda: self.now_ns
+            self.core,
+            self.journal,
+            self.halt,
+            self.venues,
+            numbers=self.numbers,
+            clock=lambda: self.now_ns,
+            wall=lambda: self.now_ns,
         )
 
     def run(self, *actions: Action) -> None:
@@ -124,6 +134,13 @@ class Scripted:
     @property
     def sent(self) -> list[str]:
         return [line.removeprefix("send ") for line in self.log if line.startswith("send")]
+
+
+@pytest.fixture
+def entry(tmp_path: Path) -> Iterator[Entry]:
+    made = Entry(tmp_path)
+    yield made
+    made.world.close()
 
 
 def intent(name: str) -> Append:
@@ -166,6 +183,18 @@ def test_a_first_leg_that_cannot_leave_keeps_the_second_back(purpose: Purpose) -
     assert [event.client_id for event in made.core.events if isinstance(event, NotSent)] == ["i1", "i2"]
 
 
+@pytest.mark.parametrize(("purpose", "entries"), [(Purpose.ENTRY, 1), (Purpose.CLOSE, 0)])
+def test_an_exit_that_the_detector_offers_counts_as_no_entry(entry: Entry, purpose: Purpose, entries: int) -> None:
+    offered = decode_opportunity(entry.record(), 1)
+    made = Scripted(a=True)
+    made.core.operation("o1", "a")
+    made.core.actions.append([Place(request("a", "i1"), purpose, "o1")])
+    made.performer.feed(offered)
+    assert made.sent == ["i1"]
+    counters = made.numbers.metrics.counters()
+    assert (counters["entries"], counters["orders_sent"]) == (entries, 1)
+
+
 def test_one_operation_that_cannot_send_holds_no_other_back() -> None:
     made = Scripted(a=False, b=True)
     made.run(Place(request("a", "i1"), Purpose.REPAIR, "o1"), Place(request("b", "i2"), Purpose.REPAIR, "o2"))
@@ -202,13 +231,6 @@ def test_a_journal_that_takes_no_record_ends_the_executor_wherever_the_event_cam
 
 
 # --- both paths of an entry, on a real core and journal ---
-
-
-@pytest.fixture
-def entry(tmp_path: Path) -> Iterator[Entry]:
-    made = Entry(tmp_path)
-    yield made
-    made.world.close()
 
 
 @pytest.mark.parametrize("path", PATHS)
