@@ -59,6 +59,9 @@ class HaltPort(Protocol):
     def lease_expiry_mono_ns(self) -> int:
         """Until when new risk may be sent (monotonic); 0 = no lease."""
 
+    def fenced(self) -> bool:
+        """Whether the guard has taken over: nothing may be sent, not even what reduces risk."""
+
     def venue_blocked(self, venue_id: int) -> bool:
         """Whether new risk on a venue is blocked."""
 
@@ -272,7 +275,7 @@ class Append(msgspec.Struct, frozen=True):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Send this order once. Right before: the lease always, and the halt latch when ``purpose`` adds risk."""
+    """Send this order once. Right before: no fence; lease, halt latch and blocks too when ``purpose`` adds risk."""
 
     request: OrderRequest
     purpose: Purpose

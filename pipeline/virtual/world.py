@@ -99,6 +99,7 @@ class VirtualWorld:
         self.reports: list[Report] = []
         self.latched = False
         self.lease_expiry_ns = LEASE_FOR_EVER_NS
+        self.fenced = False
         self.blocked_venues: set[int] = set()
         self.blocked_instruments: set[int] = set()
         self.journal_room = True
@@ -219,6 +220,7 @@ class VirtualWorld:
         class Halt:
             latched = staticmethod(lambda: world.latched)
             lease_expiry_mono_ns = staticmethod(lambda: world.lease_expiry_ns)
+            fenced = staticmethod(lambda: world.fenced)
             venue_blocked = staticmethod(lambda venue_id: venue_id in world.blocked_venues)
             instrument_blocked = staticmethod(lambda instrument_id: instrument_id in world.blocked_instruments)
 

@@ -315,7 +315,7 @@ class Performer:
     def _forbidden(self, place: Place, expiry_ns: int, *, first: bool) -> Stop | None:
         """The last look at an order of the exact path. ``first``: nothing of its operation has left."""
         if not place.purpose.adds_risk:
-            return self._last_look.without_risk(self._mono_ns())
+            return self._last_look.without_risk()
         legs = self._core.ledger.operations[place.operation_id].record.legs
         if not first:
             own = (place.request.venue, place.request.symbol)
