@@ -228,6 +228,7 @@ class CommandKind(IntEnum):
     REARM = 4  # a breaker
     STOP = 5  # take no new opportunity, finish what is open
     ADOPT = 6  # take over what is at the venues and this journal does not explain
+    CANCEL_ORDERS = 7  # every order that may still rest at a venue
 
 
 class Command(msgspec.Struct, frozen=True):
