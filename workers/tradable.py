@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline.execution.journal import read_journal
+from pipeline.execution.journal.guard_journal import whole_journal
 from pipeline.execution.ledger import Ledger
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.enums import AccountState, ProcessState
@@ -90,7 +90,7 @@ def replayed(state_dir: Path) -> Ledger | None:
     """The ledger by a replay of the journal; None where there is no journal, or it cannot be read."""
     ledger = Ledger()
     try:
-        for entry in read_journal(state_dir / "journal"):
+        for entry in whole_journal(state_dir):
             ledger.apply(entry.record, entry.mono_ns, entry.wall_ns)
     except (ArbitrageEngineError, OSError):
         return None
@@ -234,6 +234,10 @@ def halt_reasons(halt: HaltState, venues: list[str], *, running: bool) -> list[R
         effect = Effect.HALTS if running else Effect.STOPS
         what = f"HALTED by {halt.by}: {halt.reason}"
         found.append(Reason(what=what, solve=RESUME, effect=effect, since_wall_ns=halt.wall_ns))
+    if halt.fence is not None:
+        what = f"fenced, the guard closes what is open: {halt.fence.reason}"
+        solve = "arb status (it ends by itself)"
+        found.append(Reason(what=what, solve=solve, effect=Effect.STOPS, since_wall_ns=halt.fence.wall_ns))
     if halt.drain is not None:
         what = f"draining, no new risk is taken ({halt.drain.by}): {halt.drain.reason}"
         found.append(Reason(what=what, solve=RESUME, effect=Effect.STOPS, since_wall_ns=halt.drain.wall_ns))

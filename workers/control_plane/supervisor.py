@@ -447,8 +447,15 @@ class Supervisor:
                 self._stop.set()
             else:
                 self.announcer.say("error", f"{child.process}: restart storm; halting: `arb resume` starts it again")
-                self._in_background(self.halt(f"restart storm of {child.process}"))
+                self._in_background(self._given_up(child.process))
         self.write_run_file()
+
+    async def _given_up(self, process: str) -> None:
+        """Nobody starts it again: halt; what an executor has left open is the guard's now."""
+        reason = f"restart storm of {process}"
+        await self.halt(reason)
+        if process == "executor":
+            await asyncio.to_thread(ask, self.state_dir / GUARD_SOCKET, {"op": "take_over", "reason": reason})
 
     async def halt(self, reason: str) -> None:
         """Latch the halt: through the guard, or on disk when the guard does not answer."""

@@ -16,7 +16,7 @@ from shm.metrics import Metrics
 from shm.pages import HaltPage
 from tests.worlds.execution_world import make_config
 from workers.audit_log import FILE_NAME as AUDIT
-from workers.guard import Guard
+from workers.guard.process import Guard
 from workers.halt_file import latch_on_disk, read_halt
 
 
@@ -29,6 +29,7 @@ class Context:
         self.state_dir = folder
         self.metrics = Metrics.private("guard")
         self.said: list[str] = []
+        self.restarts = 0
 
     def say(self, level: str, text: str) -> None:
         self.said.append(f"{level}: {text}")
@@ -57,7 +58,7 @@ class Life:
     def may_send(self, now_ns: int) -> bool:
         """One lease period at ``now_ns``, then whether the executor may send new risk right after it."""
         self.executor.beat()
-        self.guard.grant(now_ns)
+        self.guard.look(now_ns)
         return self.page.may_send(self.executor.epoch, now_ns + 1)
 
     def close(self) -> None:
@@ -98,7 +99,7 @@ def test_halt_drain_and_blocks_survive_the_guard(life: Life) -> None:
     assert all(life.page.venue_blocked(number) for number in range(3))
     assert not life.page.latched
     reply = life.ask(op="resume", reason="over")
-    assert reply == {"halted": False, "reason": "over", "draining": False, "blocked_venues": []}
+    assert reply == {"halted": False, "reason": "over", "draining": False, "blocked_venues": [], "fenced": False}
     life.again()
     assert not any(life.page.venue_blocked(number) for number in range(3))
 
@@ -109,7 +110,7 @@ def test_breakers_and_holds_lie_beside_the_halt_and_survive_a_resume(life: Life)
     life.ask(op="halt", reason="look")
     life.ask(op="resume", reason="looked")
     life.again()
-    state = life.guard.state
+    state = life.guard.keeper.state
     assert [(b.name, b.since_wall_ns) for b in state.breakers] == [("daily_loss", 7)]
     assert state.holds == ("ra1x2",)
     life.ask(op="note", breakers=[], holds=[])

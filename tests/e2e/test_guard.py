@@ -1,0 +1,142 @@
+"""The guard stands in for a lost executor: real processes on simulated venues, judged by the venues' own ledger."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from pipeline.execution.journal.guard_journal import read_guard_journal
+from pipeline.execution.records import FillRecord, OrderIntentRecord
+from tests.worlds.instance_rig import Rig
+from tests.worlds.waiting import until
+from workers.control_socket import ControlError, ask
+from workers.demo.kill import IN_FLIGHT_MS, HalfDone
+from workers.demo.run_checker import deltas
+from workers.halt_file import read_halt
+
+pytestmark = pytest.mark.e2e
+
+SETTINGS: dict[str, Any] = {
+    "execution": {"recv_window_ms": 800, "unknown_grace_ms": 1200},
+    "risk_limits": {"max_orders_per_s": 100},
+}
+
+
+@contextlib.contextmanager
+def running(**config: Any) -> Iterator[Rig]:
+    rig = Rig(f"g-{secrets.token_hex(4)}", **{**SETTINGS, **config})
+    try:
+        rig.start()
+        yield rig
+    finally:
+        rig.close()
+
+
+def takeover(rig: Rig) -> dict[str, Any]:
+    """What the guard says about its takeover; {} while it does not answer."""
+    with contextlib.suppress(ControlError):
+        return ask(rig.engine.state_dir / "guard.sock", {"op": "takeover"})
+    return {}
+
+
+def taken_over(rig: Rig) -> dict[str, Any]:
+    """Waits for a takeover that has ended; how."""
+    until(lambda: takeover(rig).get("flat") is not None, "a takeover that ended")
+    return takeover(rig)
+
+
+def holds_a_hedge(rig: Rig) -> None:
+    until(lambda: int(rig.reading()["orders"].get("open_hedges", 0)) > 0, "an open hedge")
+
+
+def half_done(rig: Rig, venue: str) -> bool:
+    """Waits for an operation with one leg filled and the other on its way to ``venue``; False where none comes."""
+    watch = HalfDone(rig.engine.state_dir / "journal")
+    watch.poll()
+    give_up = time.monotonic() + 30
+    try:
+        rig.fault(kind="delay_request", venue=venue, target="place", count=1, delay_ms=IN_FLIGHT_MS)
+        while time.monotonic() < give_up:
+            watch.poll()
+            if watch.find() is not None:
+                return True
+        return False
+    finally:
+        watch.close()
+
+
+def exposure(rig: Rig) -> dict[str, Decimal]:
+    """Net exposure per asset by the venues' ledger."""
+    return deltas(rig.ledger(), rig.uids, "USDT")
+
+
+def is_judged(rig: Rig) -> None:
+    """Every invariant after an orderly end, and the money to the last digit."""
+    rig.end()
+    assert rig.judge() == []
+    ours, theirs = rig.money()
+    assert {k: v for k, v in ours.items() if v} == {k: v for k, v in theirs.items() if v}
+
+
+def guards_orders(rig: Rig) -> list[str]:
+    return [
+        entry.record.client_id
+        for entry in read_guard_journal(rig.engine.state_dir)
+        if isinstance(entry.record, OrderIntentRecord)
+    ]
+
+
+def test_a_hung_executor_is_ended_and_what_it_left_is_closed() -> None:
+    with running() as rig:
+        holds_a_hedge(rig)
+        assert half_done(rig, "gateio_spot")
+        pid = rig.engine.process_pid("executor")
+        os.kill(pid, signal.SIGSTOP)
+        ended = taken_over(rig)
+        assert ended["flat"] and ended["closed"] and not ended["left"]
+        assert guards_orders(rig) and all(name.startswith("g") for name in guards_orders(rig))
+        until(rig.engine.all_ready, "the next executor READY")
+        assert rig.engine.process_pid("executor") != pid
+        state = read_halt(rig.engine.state_dir)
+        assert state.halted and state.fence is None and "hangs" in state.reason and "the guard sent" in state.reason
+        fills = [entry.record for entry in rig.entries() if isinstance(entry.record, FillRecord)]
+        assert {f.client_id[0] for f in fills} == {"a", "g"}, "the guard's fills are in the executor's journal"
+        rig.resume()
+        before = rig.counter("entries")
+        until(lambda: rig.counter("entries") > before, "trades again")
+        is_judged(rig)
+
+
+def test_a_storm_of_the_executor_ends_flat_without_anybody() -> None:
+    with running() as rig:
+        holds_a_hedge(rig)
+        half_done(rig, "gateio_futures")
+        for _ in range(5):
+            before = rig.engine.process_pid("executor")
+            rig.kill("executor")
+            until(lambda pid=before: rig.engine.process_pid("executor") != pid, "the executor's death seen")  # type: ignore[misc]
+            until(
+                lambda: (
+                    rig.engine.process_pid("executor") != 0
+                    or rig.engine.describe()["processes"]["executor"]["state"] == "failed"
+                ),
+                "started again, or given up",
+            )
+        assert rig.engine.describe()["processes"]["executor"]["state"] == "failed"
+        ended = taken_over(rig)
+        assert ended["flat"] and not ended["left"]
+        known = rig.reading()
+        assert known["open_hedges"] == [] if "open_hedges" in known else True
+        small = {asset: amount for asset, amount in exposure(rig).items() if abs(amount) > Decimal("0.01")}
+        assert small == {}, "nothing but remainders below every minimum"
+        rig.resume()
+        until(rig.all_ready, "READY after the resume")
+        is_judged(rig)

@@ -1,0 +1,232 @@
+"""The hands of the guard: the execution core on the journals of a dead executor, with order sessions of its own.
+
+Runs in a thread with a loop of its own, so that the guard goes on answering. It sends only while the executor is fenced
+and proved dead; what it does lies in the guard's journal (``pipeline/execution/journal/guard_journal.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from pipeline.core import ExecutionCore
+from pipeline.execution.core_context import GUARD_ID_PREFIX
+from pipeline.execution.events import Action, CatalogueChanged, Tick
+from pipeline.execution.journal import Journal, JournalEntry, read_journal
+from pipeline.execution.journal.guard_journal import GUARD_JOURNAL, clear, read_guard_journal, unfolded
+from pipeline.execution.shared_reads import AccountReader
+from pipeline.market_data import MarketDataAggregator
+from pipeline.model.errors import ArbitrageEngineError, VenueUnavailable
+from pipeline.takeover import Takeover, TakeoverHalt, TakeoverResult, needs_hands
+from shm.metrics import Metrics
+from shm.pages import AccountPage
+from shm.sources import build_hash
+from shm.words import Words
+from workers.account_clients import KeyRole, account_clients
+from workers.base import WorkerContext
+from workers.executor.pages import ExecutorNumbers
+from workers.executor.performer import Performer
+from workers.executor.process import FIRST_EPOCH_BITS, STEP_EPOCH_BITS, host_boot_id
+from workers.executor.publisher import Publisher
+from workers.executor.sessions import Sessions
+from workers.executor.venues import Questions
+
+if TYPE_CHECKING:
+    from pipeline.exchanges.base import VenueClient
+
+TICK_S = 0.02
+CATALOGUE_WAIT_S = 30.0
+SEGMENT_BYTES = 4 * 1024 * 1024  # of the guard's journal: a takeover writes a few hundred records
+GIVE_BACK_AFTER_S = 5.0  # proven legs are closed: an executor that waits may wait for the proof of the rest itself
+
+
+class NoReports:
+    """The guard has no detector to report to."""
+
+    def push(self, words: Words) -> bool:
+        """Reports of operations are dropped."""
+        return False
+
+
+class Closing(threading.Thread):
+    """One takeover. ``hedges``: ids to close; None = all. ``result`` is there when the thread has ended without
+    ``error``. ``say`` is called in this thread."""
+
+    def __init__(
+        self, ctx: WorkerContext, reason: str, hedges: Sequence[str] | None, say: Callable[[str, str], None]
+    ) -> None:
+        super().__init__(name="closing", daemon=True)
+        self._ctx = ctx
+        self._reason = reason
+        self._hedges = hedges
+        self._say = say
+        self._end = threading.Event()
+        self.awaited = False  # an executor waits for the fence's end: set by the guard's main thread
+        self.result: TakeoverResult | None = None
+        self.error = ""
+        self.acted = False  # the venues were spoken to
+
+    def ask_end(self) -> None:
+        """Ends the takeover as it stands; what it has done is in its journal."""
+        self._end.set()
+
+    def run(self) -> None:
+        """The thread's whole life."""
+        try:
+            self.result = asyncio.run(self._main())
+        except ArbitrageEngineError as error:
+            self.error = f"{type(error).__name__}: {error}"
+        except Exception as error:  # noqa: BLE001  outermost frame of the thread: the guard tries again, and says so
+            self.error = f"{type(error).__name__}: {error}"
+
+    async def _main(self) -> TakeoverResult:
+        ctx = self._ctx
+        market = MarketDataAggregator(ctx.instance, ctx.config)
+        market.attach()
+        await self._catalogue(market)
+        journal, entries = _open_journals(ctx)
+        try:
+            core = ExecutionCore(ctx.config, market.instruments, market=market, halt=TakeoverHalt(), journal=journal)
+            life = _Life(ctx, core, journal, market, self._say)
+            actions = life.boot(entries)
+            takeover = Takeover(core, self._hedges)
+            if not needs_hands(core.ledger, close=self._hedges is None or bool(self._hedges)):
+                return takeover.result()  # nothing has been written or sent
+            self.acted = True
+            return await self._act(life, takeover, actions)
+        finally:
+            if journal.failed is None:
+                journal.close()
+
+    async def _catalogue(self, market: MarketDataAggregator) -> None:
+        deadline = asyncio.get_running_loop().time() + CATALOGUE_WAIT_S
+        while not len(market.instruments):
+            if self._end.is_set() or asyncio.get_running_loop().time() > deadline:
+                raise VenueUnavailable("the catalogue is empty: is the supervisor running?")
+            await asyncio.sleep(TICK_S)
+            market.refresh()
+
+    async def _act(self, life: _Life, takeover: Takeover, actions: list[Action]) -> TakeoverResult:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        await life.begin(actions)
+        try:
+            while not self._end.is_set():
+                life.tick()
+                for command in takeover.commands(life.performer.now().mono_ns, self._reason):
+                    life.performer.feed(command)
+                life.check()
+                enough = self.awaited and loop.time() - began_s > GIVE_BACK_AFTER_S and takeover.proven_closed
+                if takeover.done or enough:
+                    break
+                await asyncio.sleep(TICK_S)
+        finally:
+            await life.end(self._reason)
+        return takeover.result()
+
+
+class _Life:
+    """A core and everything that carries out its actions, for one takeover."""
+
+    def __init__(
+        self,
+        ctx: WorkerContext,
+        core: ExecutionCore,
+        journal: Journal,
+        market: MarketDataAggregator,
+        say: Callable[[str, str], None],
+    ) -> None:
+        self._ctx = ctx
+        self._core = core
+        self._journal = journal
+        self._market = market
+        self._account = AccountReader(AccountPage.attach(ctx.instance), ctx.config.venues, market.instruments)
+        self._questions = Questions(self._clients, asyncio.get_running_loop())
+        self._sessions = Sessions(ctx, market, lambda event: self.performer.feed(event), role=KeyRole.GUARD, say=say)
+        self._publisher = Publisher(core, ctx.state_dir, say)
+        self.performer = Performer(
+            core,
+            journal,
+            TakeoverHalt(),
+            self._sessions.trading,
+            venue_ids={venue.name: venue.venue_id for venue in ctx.config.venues},
+            ask=self._questions.ask,
+            numbers=ExecutorNumbers(Metrics.private()),
+            say=say,
+            crash=lambda point: None,
+            reports=NoReports(),
+            wake_detector=lambda: None,
+            on_fault=lambda: None,
+        )
+        self.performer.on_result = self._publisher.results.append
+
+    def boot(self, entries: list[JournalEntry]) -> list[Action]:
+        """The core on both journals; nothing is written or sent yet."""
+        return self._core.boot(
+            entries,
+            now=self.performer.now(),
+            first_epoch=1 + secrets.randbits(FIRST_EPOCH_BITS),
+            instance=self._ctx.instance,
+            pid=os.getpid(),
+            build_hash=build_hash(),
+            host_boot=host_boot_id(),
+            epoch_step=1 + secrets.randbits(STEP_EPOCH_BITS),
+            id_prefix=GUARD_ID_PREFIX,
+        )
+
+    def _clients(self) -> dict[str, VenueClient]:
+        return account_clients(self._ctx, KeyRole.GUARD)
+
+    async def begin(self, actions: list[Action]) -> None:
+        """The first records, synced before any id of this run leaves; then the venues."""
+        self._journal.boot_epoch = self._core.ledger.boot_epoch
+        self._sessions.open()
+        self._core.risk.gate.order_budget = lambda venue, count: self._sessions.trading[venue].can_place(count)
+        self._questions.start(self.performer.feed)
+        self.performer.perform(actions, self.performer.now())
+        self._journal.sync()
+        self._sessions.connect()
+
+    def tick(self) -> None:
+        """Books, account and time, as they are now."""
+        changed = self._market.refresh()
+        if changed:
+            self._sessions.take_rows(changed)
+            self.performer.feed(CatalogueChanged(tuple(changed)))
+        snapshot = self._account.poll()
+        if snapshot is not None:
+            self.performer.feed(snapshot)
+        self.performer.feed(Tick())
+        self._journal.kick()
+
+    def check(self) -> None:
+        """Raises what ended the performer or the journal."""
+        if self.performer.fault is not None:
+            raise self.performer.fault
+        if self._journal.failed is not None:
+            raise OSError(f"journal of the guard: {self._journal.failed}")
+
+    async def end(self, reason: str) -> None:
+        """The last record; what views read is brought up to it; sockets are closed."""
+        if self._journal.failed is None and self.performer.fault is None:
+            now = self.performer.now()
+            self.performer.perform(self._core.stop(now, reason), now)
+            await self._publisher.publish()
+        await self._sessions.close()
+        self._questions.close()
+
+
+def _open_journals(ctx: WorkerContext) -> tuple[Journal, list[JournalEntry]]:
+    """The guard's journal, and everything that the core must know: the executor's journal and what that lacks of the
+    guard's. A guard's journal of which nothing is missing there begins anew."""
+    own = list(read_journal(ctx.journal_dir()))
+    folder = ctx.state_dir / GUARD_JOURNAL
+    if folder.is_dir() and not unfolded(own, read_guard_journal(ctx.state_dir)):
+        clear(folder)
+    size = min(SEGMENT_BYTES, ctx.config.execution.journal_segment_bytes)
+    journal, before = Journal.open(folder, segment_bytes=size, durability=ctx.config.execution.durability)
+    return journal, [*own, *unfolded(own, before)]
