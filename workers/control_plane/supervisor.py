@@ -41,14 +41,14 @@ from workers.control_plane.announcer import NOTES_SHOWN, Announcer, Event
 from workers.control_plane.catalogue import CatalogueService
 from workers.control_plane.children import STOP_TIMEOUT_S, Child, Children, ChildState
 from workers.control_plane.fork_client import GONE, ForkServerClient
+from workers.control_plane.giving_up import give_up
 from workers.control_plane.notify_socket import NotifySocket
 from workers.control_plane.preflight import CouldNotStart, check_keys, paper_fees
 from workers.control_plane.requests import Requests
 from workers.control_plane.timer import Timer
-from workers.control_socket import GUARD_SOCKET, SUPERVISOR_SOCKET, ControlError, ControlServer, ask
+from workers.control_socket import SUPERVISOR_SOCKET, ControlServer
 from workers.credentials import load_credentials
 from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
-from workers.halt_file import latch_on_disk
 from workers.state_folder import instance_dir, replace_file, trim_logs
 
 TICK_S = 0.25
@@ -447,22 +447,8 @@ class Supervisor:
                 self._stop.set()
             else:
                 self.announcer.say("error", f"{child.process}: restart storm; halting: `arb resume` starts it again")
-                self._in_background(self._given_up(child.process))
+                self._in_background(give_up(self.state_dir, child.process))
         self.write_run_file()
-
-    async def _given_up(self, process: str) -> None:
-        """Nobody starts it again: halt; what an executor has left open is the guard's now."""
-        reason = f"restart storm of {process}"
-        await self.halt(reason)
-        if process == "executor":
-            await asyncio.to_thread(ask, self.state_dir / GUARD_SOCKET, {"op": "take_over", "reason": reason})
-
-    async def halt(self, reason: str) -> None:
-        """Latch the halt: through the guard, or on disk when the guard does not answer."""
-        try:
-            await asyncio.to_thread(ask, self.state_dir / GUARD_SOCKET, {"op": "halt", "reason": reason})
-        except ControlError:
-            latch_on_disk(self.state_dir, reason)
 
     def _on_notify(self, pid: int, text: str) -> None:
         """One message of a child's readiness protocol."""

@@ -56,7 +56,7 @@ class TakingOver:
 
     def by_configuration(self) -> Sequence[str] | None:
         """The hedges that are closed when the executor is lost."""
-        return None if self._ctx.config.guard.on_executor_loss is OnLoss.FLATTEN else ()
+        return () if self._ctx.config.guard.on_executor_loss is OnLoss.HOLD else None
 
     def step(self, now_ns: int) -> None:
         """One step of the takeover under way. ``now_ns``: monotonic."""

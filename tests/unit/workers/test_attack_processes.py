@@ -17,7 +17,9 @@ from pipeline.model.errors import AuthRefused, JournalError, OutcomeUnknown, Ven
 from tests.worlds.execution_starts import ready_world
 from workers.executor import performer as performer
 from workers.executor.process import Executor
+from workers.executor.sessions import Sessions
 from workers.executor.venues import patiently
+from workers.guard.keeper import HaltKeeper
 from workers.halt_file import HaltState, KeptBreaker, read_halt, write_halt
 
 
@@ -110,8 +112,9 @@ def test_a_connection_that_fails_half_way_leaves_nothing_open() -> None:
 
 def test_a_refused_key_is_not_knocked_with_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    made: Any = object.__new__(Executor)
-    made.ctx = SimpleNamespace(say=lambda level, text: said.append(level), stop_requested=lambda: False)
+    made: Any = object.__new__(Sessions)
+    made._ctx = SimpleNamespace(stop_requested=lambda: False)
+    made._say = lambda level, text: said.append(level)
     attempts: list[int] = []
 
     async def refuse() -> None:
@@ -121,7 +124,7 @@ def test_a_refused_key_is_not_knocked_with_for_ever(monkeypatch: pytest.MonkeyPa
     async def no_pause(_seconds: float) -> None:
         return
 
-    monkeypatch.setattr("workers.executor.process.asyncio.sleep", no_pause)
+    monkeypatch.setattr("workers.executor.sessions.asyncio.sleep", no_pause)
     asyncio.run(made._connect(SimpleNamespace(connect=refuse, venue="a")))
     assert len(attempts) == 3 and said == ["critical"]
 
@@ -138,6 +141,11 @@ class FakePage:
 
     def release(self) -> None:
         self.latched = False
+
+    def fence(self) -> None:
+        """Not looked at here."""
+
+    lift_fence = fence
 
     def block_venue(self, venue_id: int, blocked: bool) -> None:
         if not 0 <= venue_id < 3:
