@@ -46,10 +46,10 @@ class TakeoverHalt(HaltPort):
 
 
 class TakeoverResult(msgspec.Struct, frozen=True, kw_only=True):
-    """How a takeover ended: ``orders`` sent, hedges ``closed`` and ``left`` (ids), operations and orders still open,
-    and those operations that wait for an operator."""
+    """How a takeover ended, all by ids: ``orders`` sent, hedges ``closed`` and ``left``, operations and orders still
+    open, and those operations that wait for an operator."""
 
-    orders: int = 0
+    orders: tuple[str, ...] = ()
     closed: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
     open_operations: tuple[str, ...] = ()
@@ -72,12 +72,18 @@ class Takeover:
 
     def __init__(self, core: ExecutionCore, hedges: Sequence[str] | None) -> None:
         self.core = core
-        self._wanted = set(core.ledger.hedges if hedges is None else hedges)
-        self._all = hedges is None
-        self._began_orders = len(core.ledger.orders)
+        self._wanted: set[str] = set()
+        self._all = False
+        self._known_orders = frozenset(core.ledger.orders)
         self._stopped = self._reconciled = False
         self._asked_mono_ns = 0
         self._had = tuple(core.ledger.hedges)
+        self.want(hedges)
+
+    def want(self, hedges: Sequence[str] | None) -> None:
+        """Closes these hedges as well; None = all."""
+        self._all = self._all or hedges is None
+        self._wanted.update(hedges or ())
 
     def commands(self, now_mono_ns: int, reason: str) -> list[Command]:
         """The commands that are due now."""
@@ -129,7 +135,7 @@ class Takeover:
         """How it stands."""
         ledger = self.core.ledger
         return TakeoverResult(
-            orders=len(ledger.orders) - self._began_orders,
+            orders=tuple(name for name in ledger.orders if name not in self._known_orders),
             closed=tuple(name for name in self._had if name not in ledger.hedges),
             left=tuple(sorted(self._left())),
             open_operations=tuple(ledger.open_operations),

@@ -192,6 +192,7 @@ class GuardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     on_executor_loss: OnLoss = OnLoss.FLATTEN
     hung_after_ms: int = 1000  # a READY executor without a beat for this long is fenced and killed
     restart_within_ms: int = 10_000  # one that has gone must be READY again by then
+    on_stop: OnLoss = OnLoss.HOLD  # what an orderly stop does with open hedges
 
 
 class TransferConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

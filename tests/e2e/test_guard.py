@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from pipeline.execution.journal.guard_journal import read_guard_journal, whole_journal
 from pipeline.execution.records import FillRecord, OrderIntentRecord
-from tests.worlds.instance_rig import Rig
+from tests.worlds.instance_rig import Rig, arb
 from tests.worlds.waiting import until
-from workers.control_plane.children import STORM_EXITS
 from workers.control_socket import ControlError, ask
 from workers.demo.kill import IN_FLIGHT_MS, HalfDone
 from workers.demo.run_checker import deltas
@@ -120,22 +120,24 @@ def test_a_hung_executor_is_ended_and_what_it_left_is_closed() -> None:
         is_judged(rig)
 
 
+def storm(rig: Rig) -> None:
+    """SIGKILLs until the executor is given up."""
+
+    def row() -> dict[str, Any]:
+        found: dict[str, Any] = rig.engine.describe()["processes"]["executor"]
+        return found
+
+    while row()["state"] != "failed":
+        pid = row()["pid"]
+        rig.kill("executor")
+        until(lambda pid=pid: row()["state"] == "failed" or row()["pid"] not in (0, pid), "started again or given up")  # type: ignore[misc]
+
+
 def test_a_storm_of_the_executor_ends_flat_without_anybody() -> None:
     with running() as rig:
         holds_a_hedge(rig)
         half_done(rig, "gateio_futures")
-        for _ in range(STORM_EXITS):
-            before = rig.engine.process_pid("executor")
-            rig.kill("executor")
-            until(lambda pid=before: rig.engine.process_pid("executor") != pid, "the executor's death seen")  # type: ignore[misc]
-            until(
-                lambda: (
-                    rig.engine.process_pid("executor") != 0
-                    or rig.engine.describe()["processes"]["executor"]["state"] == "failed"
-                ),
-                "started again, or given up",
-            )
-        assert rig.engine.describe()["processes"]["executor"]["state"] == "failed"
+        storm(rig)
         ended = taken_over(rig)
         assert ended["flat"] and not ended["left"]
         known = JournalTotals(list(whole_journal(rig.engine.state_dir)))
@@ -143,3 +145,32 @@ def test_a_storm_of_the_executor_ends_flat_without_anybody() -> None:
         rig.resume()
         until(rig.all_ready, "READY after the resume")
         is_judged(rig)
+
+
+def test_hedges_that_are_held_are_closed_by_command_without_an_executor() -> None:
+    with running(guard={"on_executor_loss": "hold"}) as rig:
+        holds_a_hedge(rig)
+        storm(rig)
+        assert taken_over(rig)["flat"], "no leg without its partner"
+        held = replayed(rig.engine.state_dir)
+        assert held is not None and not held.open_operations
+        done = arb("flatten", "--instance", rig.instance, "--json")
+        reply = msgspec.json.decode(done.stdout)
+        assert done.returncode == 0 and reply["flat"], (done.stdout, done.stderr)
+        assert {row["hedge_id"] for row in reply["hedges"] if row["closed"]} == set(held.hedges)
+        known = JournalTotals(list(whole_journal(rig.engine.state_dir)))
+        assert exposure(rig) == known.targets("USDT")
+        rig.resume()
+        until(rig.all_ready, "READY after the resume")
+        is_judged(rig)
+
+
+def test_a_stop_closes_hedges_where_that_is_configured() -> None:
+    """SIGTERM of the supervisor is what ``arb stop`` and Ctrl-C are."""
+    with running(guard={"on_stop": "flatten"}) as rig:
+        holds_a_hedge(rig)
+        rig.engine.stop()
+        ledger = replayed(rig.engine.state_dir)
+        assert ledger is not None and not ledger.hedges and not ledger.open_operations
+        assert rig.judge() == []
+        assert not read_halt(rig.engine.state_dir).halted

@@ -34,6 +34,7 @@ from workers.executor.process import FIRST_EPOCH_BITS, STEP_EPOCH_BITS, host_boo
 from workers.executor.publisher import Publisher
 from workers.executor.sessions import Sessions
 from workers.executor.venues import Questions
+from workers.executor.views import Row, order_rows
 
 if TYPE_CHECKING:
     from pipeline.exchanges.base import VenueClient
@@ -53,8 +54,8 @@ class NoReports:
 
 
 class Closing(threading.Thread):
-    """One takeover. ``hedges``: ids to close; None = all. ``result`` is there when the thread has ended without
-    ``error``. ``say`` is called in this thread."""
+    """One takeover. ``hedges``: ids to close, which may grow meanwhile; None = all. ``result`` is there when the thread
+    has ended without ``error``. ``say`` is called in this thread."""
 
     def __init__(
         self, ctx: WorkerContext, reason: str, hedges: Sequence[str] | None, say: Callable[[str, str], None]
@@ -62,13 +63,15 @@ class Closing(threading.Thread):
         super().__init__(name="closing", daemon=True)
         self._ctx = ctx
         self._reason = reason
-        self._hedges = hedges
+        self.hedges = hedges
         self._say = say
         self._end = threading.Event()
         self.awaited = False  # an executor waits for the fence's end: set by the guard's main thread
         self.result: TakeoverResult | None = None
         self.error = ""
         self.acted = False  # the venues were spoken to
+        self.orders: list[Row] = []  # what was sent, as it stands
+        self.reasons: dict[str, str] = {}  # hedge that is left -> why
 
     def ask_end(self) -> None:
         """Ends the takeover as it stands; what it has done is in its journal."""
@@ -93,8 +96,8 @@ class Closing(threading.Thread):
             core = ExecutionCore(ctx.config, market.instruments, market=market, halt=TakeoverHalt(), journal=journal)
             life = _Life(ctx, core, journal, market, self._say)
             actions = life.boot(entries)
-            takeover = Takeover(core, self._hedges)
-            if not needs_hands(core.ledger, close=self._hedges is None or bool(self._hedges)):
+            takeover = Takeover(core, self.hedges)
+            if not needs_hands(core.ledger, close=self.hedges is None or bool(self.hedges)):
                 return takeover.result()  # nothing has been written or sent
             self.acted = True
             return await self._act(life, takeover, actions)
@@ -117,6 +120,7 @@ class Closing(threading.Thread):
         try:
             while not self._end.is_set():
                 life.tick()
+                takeover.want(self.hedges)
                 for command in takeover.commands(life.performer.now().mono_ns, self._reason):
                     life.performer.feed(command)
                 life.check()
@@ -126,7 +130,11 @@ class Closing(threading.Thread):
                 await asyncio.sleep(TICK_S)
         finally:
             await life.end(self._reason)
-        return takeover.result()
+        result, core = takeover.result(), takeover.core
+        self.orders = order_rows(core.ledger, result.orders)
+        answers = core.forced_close.answers
+        self.reasons = {name: answers[name].reason if name in answers else "" for name in result.left}
+        return result
 
 
 class _Life:

@@ -24,6 +24,7 @@ import msgspec
 
 from shm.liveness import LivenessView
 from shm.pages import HaltPage
+from workers.audit_log import audit, who
 from workers.base import WorkerContext, run_worker
 from workers.control_socket import GUARD_SOCKET, REQUEST_BYTES_MAX, listen, peer_uid
 from workers.credentials import without_guard_key
@@ -68,13 +69,30 @@ class Guard:
             self.watch.forget()
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Carry out one request: of the halt page (``keeper.OPERATIONS``), or ``take_over`` and ``takeover``."""
+        """Carry out one request: of the halt page (``keeper.OPERATIONS``), ``take_over``, ``close`` or ``takeover``."""
         operation = request.get("op")
         if operation == "take_over":
             return self._take_over(str(request.get("reason", "")).strip() or "by command")
+        if operation == "close":
+            return self._close(request)
         if operation == "takeover":
             return self.taking_over.describe()
         return self.keeper.handle(request)
+
+    def _close(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Hedges ``ids`` (None: all) are closed in the place of an executor that is not READY, and legs without their
+        partner with them; how it goes on: request ``takeover``."""
+        if self.watch.serving and self.watch.beating:
+            return {"error": "the executor is READY: ask it"}
+        wanted, by = request.get("ids"), who(request.get("for_uid", request.get("uid")))
+        reason = f"{str(request.get('reason', '')).strip() or 'close'} ({by})"
+        hedges = None if wanted is None else [str(name) for name in wanted]
+        audit(self._ctx.state_dir, op="close", by=by, reason=reason, hedges=hedges)
+        if self.taking_over.active:
+            self.taking_over.widen(hedges)
+        else:
+            self.taking_over.begin(reason, hedges)
+        return self.taking_over.describe()
 
     def _take_over(self, reason: str) -> dict[str, Any]:
         """The supervisor has given the executor up."""

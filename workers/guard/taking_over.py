@@ -13,6 +13,7 @@ from workers.base import WorkerContext
 from workers.guard.closing import Closing
 from workers.guard.fencing import Condemned
 from workers.guard.keeper import HaltKeeper
+from workers.output import plain_values
 
 ATTEMPTS_MAX = 3  # closings that fail by themselves; then the executor gets its chance, halted
 RETRY_NS = 1_000_000_000
@@ -35,6 +36,8 @@ class TakingOver:
         self._due_ns = 0
         self._lines: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         self.last: TakeoverResult | None = None
+        self._orders: list[dict[str, Any]] = []
+        self._reasons: dict[str, str] = {}
         self.takeovers = ctx.metrics.counter("takeovers", "times that the guard stood in for the executor")
 
     @property
@@ -53,6 +56,13 @@ class TakingOver:
         self._condemned = Condemned(self._executor)
         if self._condemned.problem:
             self._ctx.say("error", self._condemned.problem)
+
+    def widen(self, hedges: Sequence[str] | None) -> None:
+        """The takeover under way closes these hedges as well; None = all."""
+        both = self._hedges is not None and hedges is not None
+        self._hedges = [*(self._hedges or ()), *(hedges or ())] if both else None
+        if self._closing is not None:
+            self._closing.hedges = self._hedges
 
     def by_configuration(self) -> Sequence[str] | None:
         """The hedges that are closed when the executor is lost."""
@@ -89,7 +99,7 @@ class TakingOver:
                 return
             what = f"the guard could not close what is open: {closing.error}"
         else:
-            self.last = closing.result
+            self.last, self._orders, self._reasons = closing.result, closing.orders, closing.reasons
             what = _words(closing.result) if closing.acted else NOTHING_OPEN
         self._ctx.say("warning", f"takeover ended: {what or 'nothing was open'}")
         problem = self._keeper.lift_fence(what)
@@ -121,14 +131,14 @@ class TakingOver:
         return {
             "taking_over": self._reason or None,
             "closed": list(last.closed) if last is not None else [],
-            "left": list(last.left) if last is not None else [],
-            "orders": last.orders if last is not None else 0,
+            "left": self._reasons if last is not None else {},
+            "orders": plain_values(self._orders) if last is not None else [],
             "flat": last.flat if last is not None else None,
         }
 
 
 def _words(result: TakeoverResult) -> str:
-    text = f"the guard sent {result.orders} orders, closed {len(result.closed)} hedges"
+    text = f"the guard sent {len(result.orders)} orders, closed {len(result.closed)} hedges"
     if result.left:
         text += f", {len(result.left)} hedges are left"
     if result.unsettled:

@@ -60,6 +60,11 @@ class ExecutorWatch:
         return ""
 
     @property
+    def serving(self) -> bool:
+        """Whether it was READY at the last look."""
+        return self._last.alive and self._last.state in SERVING
+
+    @property
     def beating(self) -> bool:
         """Whether it lives and is not about to count as hung: it may have a lease."""
         return self._last.alive and self.silent_ns < self._hung_after_ns
