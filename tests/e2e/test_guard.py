@@ -120,6 +120,20 @@ def test_a_hung_executor_is_ended_and_what_it_left_is_closed() -> None:
         is_judged(rig)
 
 
+def test_a_guard_that_is_killed_in_a_takeover_goes_on() -> None:
+    with running() as rig:
+        holds_a_hedge(rig)
+        half_done(rig, "gateio_futures")
+        os.kill(rig.engine.process_pid("executor"), signal.SIGSTOP)
+        until(lambda: bool(guards_orders(rig)), "the guard's first order")
+        rig.kill("guard")
+        until(lambda: read_halt(rig.engine.state_dir).fence is None, "the takeover's end")
+        until(rig.engine.all_ready, "every process READY")
+        assert read_halt(rig.engine.state_dir).halted
+        rig.resume()
+        is_judged(rig)
+
+
 def storm(rig: Rig) -> None:
     """SIGKILLs until the executor is given up."""
 
@@ -174,3 +188,14 @@ def test_a_stop_closes_hedges_where_that_is_configured() -> None:
         assert ledger is not None and not ledger.hedges and not ledger.open_operations
         assert rig.judge() == []
         assert not read_halt(rig.engine.state_dir).halted
+
+
+def test_gateio_has_a_timer_from_each_send_and_none_after_a_planned_stop() -> None:
+    with running() as rig:
+        until(lambda: rig.counter("countdowns") >= 2, "timers set")
+        is_judged(rig)
+        wanted = ("place", "countdown")
+        rows = [row for row in rig.ledger() if row["kind"] == "request" and row["operation"] in wanted]
+        for venue in ("gateio_spot", "gateio_futures"):
+            own = [row["operation"] for row in rows if row["venue"] == venue]
+            assert own.count("countdown") >= 2 and own[-1] == "countdown", "the last word disarms"

@@ -42,6 +42,7 @@ COUNTED = (
     "events",
     "alerts",
     "fast_path",
+    "countdowns",
 )
 GAUGES = ("exposure_usd", "breakers", "daily_pnl_cents", "open_operations", "unsettled_orders", "open_hedges")
 

@@ -48,6 +48,7 @@ from shm.sources import build_hash
 from shm.wait import PARK, Bell, BellRinger, resolve_wait
 from workers.base import WorkerContext, run_worker
 from workers.executor.control import ExecutorControl
+from workers.executor.dead_man import DeadMan
 from workers.executor.hedge_models import HedgeModels
 from workers.executor.pages import ExecutorNumbers, InventoryWriter
 from workers.executor.performer import Performer
@@ -67,6 +68,7 @@ POPS_PER_TURN = 16  # opportunities judged before sockets get their turn
 CATALOGUE_WAIT_S = 30.0
 REHEARSALS = 16  # bytecode is specialised after 8 passes
 FINISH_S = 6.0  # of the 10 s that SIGTERM leaves
+DISARM_S = 1.0
 FENCE_LOOK_S = 0.01
 FENCE_TOLD_NS = 1_000_000_000
 FENCE_EXTEND_US = 10_000_000
@@ -125,6 +127,7 @@ class Executor:
             wake_detector=self._detector_bell.ring_if_sleeping,
             on_fault=self._stopped.set,
         )
+        self._dead_man = DeadMan(self._arm, self.performer.sent_mono_ns)
         self._publisher = Publisher(self.core, ctx.state_dir, ctx.say)
         self.performer.on_result = self._publisher.results.append
         self._record = np.zeros(OPPORTUNITY.WORDS, np.int64)
@@ -254,6 +257,7 @@ class Executor:
         if self.journal.failed is None and self.performer.fault is None:
             self.performer.perform(self.core.stop(now, "SIGTERM"), now)
         await self._publisher.publish(stopped=True)
+        await self._disarm()
         await self._sessions.close()
         self._questions.close()
         self._hedge_models.save()
@@ -261,6 +265,19 @@ class Executor:
         self._detector_bell.close()
         if self.journal.failed is None:
             self.journal.close()
+
+    def _arm(self, venue: str, seconds: int) -> bool:
+        if self._questions.set_countdown(venue, seconds) is None:
+            return False
+        self._numbers.metrics.inc(self._numbers.count["countdowns"])
+        return True
+
+    async def _disarm(self) -> None:
+        """Planned: no timer shall cancel what an operator places after us."""
+        asked = [self._questions.set_countdown(venue, 0) for venue in self._dead_man.running(mono_ns())]
+        waits = [future for future in asked if future is not None]
+        if waits:
+            await asyncio.wait(waits, timeout=DISARM_S)
 
     # --- venues ---
 
@@ -379,6 +396,7 @@ class Executor:
         self._inventory.write(self.core, self.performer.now())
         self._inventory.write_exits(self.core)
         self._numbers.gauges(self.core)
+        self._dead_man.tick(mono_ns())
         self._hedge_models.save_if_due(self.loop, mono_ns())
         self._publisher.tick(self.performer.now().mono_ns)
         self.journal.kick()

@@ -126,6 +126,40 @@ def test_every_decision_has_a_line_that_says_who_when_and_why(life: Life) -> Non
     assert all(row["by"].startswith(f"uid {os.geteuid()}") and row["wall_ns"] > 0 for row in rows)
 
 
+def test_the_fence_outlives_the_guard_and_a_resume_and_takes_the_lease(life: Life) -> None:
+    assert life.may_send(now_of(life))
+    life.guard.keeper.fence("the executor hangs")
+    assert life.page.fenced and life.page.latched and not life.page.may_send(life.executor.epoch, now_of(life))
+    assert not life.ask(op="resume", reason="now")["halted"]
+    assert life.page.fenced and read_halt(life.context.state_dir).fence is not None
+    life.page.close()
+    life.page = HaltPage.create(life.instance)
+    assert life.page.fenced, "a page that is taken over keeps it"
+
+
+@pytest.mark.parametrize("what", ["", "the guard sent 2 orders"])
+def test_the_latch_goes_with_the_fence_only_where_nothing_was_open(life: Life, what: str) -> None:
+    keeper = life.guard.keeper
+    keeper.fence("the executor hangs")
+    assert keeper.lift_fence(what) == ""
+    assert not life.page.fenced and keeper.state.fence is None
+    assert keeper.state.halted == life.page.latched == bool(what)
+    assert what in keeper.state.reason
+
+
+def test_a_halt_that_stood_before_stands_after_a_takeover(life: Life) -> None:
+    life.ask(op="halt", reason="look")
+    life.guard.keeper.fence("the executor hangs")
+    life.guard.keeper.lift_fence("")
+    assert life.page.latched and life.guard.keeper.state.reason == "look"
+
+
+def test_a_serving_executor_is_asked_itself(life: Life) -> None:
+    assert life.may_send(now_of(life))
+    assert "READY" in life.ask(op="close", ids=None)["error"]
+    assert not life.page.fenced
+
+
 def test_a_file_that_is_taken_away_releases_nothing(life: Life) -> None:
     life.ask(op="halt", reason="look")
     (life.context.state_dir / "halt.json").unlink()
