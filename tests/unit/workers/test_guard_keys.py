@@ -16,7 +16,7 @@ from workers.credentials import GUARD_SUFFIX, store_credentials, without_guard_k
 
 def test_the_guard_has_its_own_key_or_the_executors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARB_STATE_DIR", str(tmp_path))
-    exchanges = {name: ExchangeConfig(dialect=name) for name in ("mexc", "gateio")}
+    exchanges = {name: ExchangeConfig(dialect=name, markets={}) for name in ("mexc", "gateio")}
     ctx: Any = SimpleNamespace(config=EngineConfig(engine_name="keys", exchanges=exchanges), instance="keys")
     assert credentials_of(ctx, "mexc", KeyRole.GUARD) is None
     for exchange in exchanges:
