@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from pipeline.execution.journal.guard_journal import read_guard_journal, whole_journal
-from pipeline.execution.records import FillRecord, OrderIntentRecord
+from pipeline.execution.records import FillRecord, OperationRecord, OrderIntentRecord
 from tests.worlds.instance_rig import Rig, arb
 from tests.worlds.waiting import until
 from workers.control_socket import ControlError, ask
@@ -131,6 +131,31 @@ def test_a_guard_that_is_killed_in_a_takeover_goes_on() -> None:
         until(rig.engine.all_ready, "every process READY")
         assert read_halt(rig.engine.state_dir).halted
         rig.resume()
+        is_judged(rig)
+
+
+def test_where_the_feeds_hang_as_well_the_venues_own_snapshots_will_do() -> None:
+    with running(detection={"dead_after_ms": 1200}) as rig:
+        holds_a_hedge(rig)
+        stopped = [rig.engine.process_pid(name) for name in ("feed.mexc", "feed.gateio", "executor")]
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        known = replayed(rig.engine.state_dir)
+        assert known is not None
+        ended = taken_over(rig)
+        for pid in stopped[:2]:
+            os.kill(pid, signal.SIGCONT)
+        assert ended["flat"] and not ended["left"] and set(ended["closed"]) == set(known.hedges)
+        legs = [
+            leg
+            for entry in read_guard_journal(rig.engine.state_dir)
+            if isinstance(entry.record, OperationRecord) and entry.record.closes
+            for leg in entry.record.legs
+        ]
+        assert bool(legs) == bool(known.hedges) and all(leg.book_seq == 0 for leg in legs), "no feed's book"
+        until(rig.engine.all_ready, "every process READY")
+        if read_halt(rig.engine.state_dir).halted:
+            rig.resume()
         is_judged(rig)
 
 

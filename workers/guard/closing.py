@@ -33,15 +33,19 @@ from workers.executor.performer import Performer
 from workers.executor.process import FIRST_EPOCH_BITS, STEP_EPOCH_BITS, host_boot_id
 from workers.executor.publisher import Publisher
 from workers.executor.sessions import Sessions
-from workers.executor.venues import Questions
+from workers.executor.venues import FAULTS, Questions
 from workers.executor.views import Row, order_rows
+from workers.guard.books import TakeoverBooks
 
 if TYPE_CHECKING:
     from pipeline.exchanges.base import VenueClient
+    from pipeline.model.instruments import InstrumentRow
 
 TICK_S = 0.02
 CATALOGUE_WAIT_S = 30.0
 SEGMENT_BYTES = 4 * 1024 * 1024  # of the guard's journal: a takeover writes a few hundred records
+SNAPSHOT_NS = 1_000_000_000  # between two snapshots of one book: a forced close takes books of up to 5 s
+SNAPSHOT_S = 3.0
 GIVE_BACK_AFTER_S = 5.0  # proven legs are closed: an executor that waits may wait for the proof of the rest itself
 
 
@@ -93,8 +97,9 @@ class Closing(threading.Thread):
         await self._catalogue(market)
         journal, entries = _open_journals(ctx)
         try:
-            core = ExecutionCore(ctx.config, market.instruments, market=market, halt=TakeoverHalt(), journal=journal)
-            life = _Life(ctx, core, journal, market, self._say)
+            books = TakeoverBooks(ctx.config, market)
+            core = ExecutionCore(ctx.config, market.instruments, market=books, halt=TakeoverHalt(), journal=journal)
+            life = _Life(ctx, core, journal, market, books, self._say)
             actions = life.boot(entries)
             takeover = Takeover(core, self.hedges)
             if not needs_hands(core.ledger, close=self.hedges is None or bool(self.hedges)):
@@ -146,10 +151,15 @@ class _Life:
         core: ExecutionCore,
         journal: Journal,
         market: MarketDataAggregator,
+        books: TakeoverBooks,
         say: Callable[[str, str], None],
     ) -> None:
         self._ctx = ctx
         self._core = core
+        self._books = books
+        self._say = say
+        self._looked_ns = 0
+        self._fetching: set[asyncio.Task[None]] = set()
         self._journal = journal
         self._market = market
         self._account = AccountReader(AccountPage.attach(ctx.instance), ctx.config.venues, market.instruments)
@@ -209,7 +219,34 @@ class _Life:
         if snapshot is not None:
             self.performer.feed(snapshot)
         self.performer.feed(Tick())
+        self._look_at_books(self.performer.now().mono_ns)
         self._journal.kick()
+
+    def _look_at_books(self, now_ns: int) -> None:
+        """Asks for snapshots of the books that no feed proves any more, once a second."""
+        if now_ns - self._looked_ns < SNAPSHOT_NS:
+            return
+        self._looked_ns = now_ns
+        rows = {(row.spec.venue, row.spec.symbol): row for row in self._market.instruments}
+        for row in self._books.wanted(self._core.ledger, rows, now_ns):
+            task = asyncio.get_running_loop().create_task(self._fetch(row))
+            self._fetching.add(task)
+            task.add_done_callback(self._fetching.discard)
+
+    async def _fetch(self, row: InstrumentRow) -> None:
+        asked_ns = self.performer.now().mono_ns
+        asked = self._questions.depth_snapshot(row.spec.venue, row.spec.symbol)
+        if asked is None:
+            return
+        try:
+            async with asyncio.timeout(SNAPSHOT_S):
+                payload = await asked
+        except FAULTS as error:
+            self._say("warning", f"{row.spec.venue} {row.spec.symbol}: no snapshot: {error}")
+            return
+        problem = self._books.take(row, payload, asked_ns, self.performer.now().mono_ns)
+        if problem:
+            self._say("warning", problem)
 
     def check(self) -> None:
         """Raises what ended the performer or the journal."""
@@ -224,6 +261,8 @@ class _Life:
             now = self.performer.now()
             self.performer.perform(self._core.stop(now, reason), now)
             await self._publisher.publish()
+        for task in list(self._fetching):
+            task.cancel()
         await self._sessions.close()
         self._questions.close()
 
