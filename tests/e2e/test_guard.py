@@ -159,6 +159,19 @@ def test_where_the_feeds_hang_as_well_the_venues_own_snapshots_will_do() -> None
         is_judged(rig)
 
 
+def test_an_executor_that_does_not_come_back_is_not_waited_for() -> None:
+    with running(guard={"restart_within_ms": 2000}) as rig:
+        holds_a_hedge(rig)
+        before = rig.engine.process_pid("executor")
+        rig.kill("executor")
+        until(lambda: rig.engine.process_pid("executor") not in (0, before), "the next one started")
+        os.kill(rig.engine.process_pid("executor"), signal.SIGSTOP)
+        assert taken_over(rig)["flat"]
+        until(rig.engine.all_ready, "a third one READY")
+        rig.resume()
+        is_judged(rig)
+
+
 def storm(rig: Rig) -> None:
     """SIGKILLs until the executor is given up."""
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 from pipeline.core import ExecutionCore
 from pipeline.execution.core_context import GUARD_ID_PREFIX
 from pipeline.execution.events import Action, CatalogueChanged, Tick
-from pipeline.execution.journal import Journal, JournalEntry, read_journal
+from pipeline.execution.journal import Journal, JournalEntry, read_journal, segment_indices
 from pipeline.execution.journal.guard_journal import GUARD_JOURNAL, clear, read_guard_journal, unfolded
 from pipeline.execution.shared_reads import AccountReader
 from pipeline.market_data import MarketDataAggregator
-from pipeline.model.errors import ArbitrageEngineError, VenueUnavailable
+from pipeline.model.errors import ArbitrageEngineError, JournalError, VenueUnavailable
 from pipeline.takeover import Takeover, TakeoverHalt, TakeoverResult, needs_hands
 from shm.metrics import Metrics
 from shm.pages import AccountPage
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 TICK_S = 0.02
 CATALOGUE_WAIT_S = 30.0
 SEGMENT_BYTES = 4 * 1024 * 1024  # of the guard's journal: a takeover writes a few hundred records
+SEGMENTS_KEPT = 2
 SNAPSHOT_NS = 1_000_000_000  # between two snapshots of one book: a forced close takes books of up to 5 s
 SNAPSHOT_S = 3.0
 GIVE_BACK_AFTER_S = 5.0  # proven legs are closed: an executor that waits may wait for the proof of the rest itself
@@ -267,13 +268,32 @@ class _Life:
         self._questions.close()
 
 
+def make_room(ctx: WorkerContext) -> str:
+    """The guard's journal, before it is needed: a disk that is full later must not keep a takeover from its records.
+    What went wrong, or ""."""
+    folder = ctx.state_dir / GUARD_JOURNAL
+    if segment_indices(folder):
+        return ""
+    try:
+        _open(ctx)[0].close()
+    except (JournalError, OSError) as error:
+        return f"no room for the guard's journal: {error}"
+    return ""
+
+
+def _open(ctx: WorkerContext) -> tuple[Journal, list[JournalEntry]]:
+    size = min(SEGMENT_BYTES, ctx.config.execution.journal_segment_bytes)
+    folder = ctx.state_dir / GUARD_JOURNAL
+    return Journal.open(folder, segment_bytes=size, durability=ctx.config.execution.durability)
+
+
 def _open_journals(ctx: WorkerContext) -> tuple[Journal, list[JournalEntry]]:
     """The guard's journal, and everything that the core must know: the executor's journal and what that lacks of the
-    guard's. A guard's journal of which nothing is missing there begins anew."""
+    guard's. A guard's journal that has grown, and of which nothing is missing there, begins anew."""
     own = list(read_journal(ctx.journal_dir()))
     folder = ctx.state_dir / GUARD_JOURNAL
-    if folder.is_dir() and not unfolded(own, read_guard_journal(ctx.state_dir)):
+    grown = len(segment_indices(folder)) > SEGMENTS_KEPT
+    if grown and not unfolded(own, read_guard_journal(ctx.state_dir)):
         clear(folder)
-    size = min(SEGMENT_BYTES, ctx.config.execution.journal_segment_bytes)
-    journal, before = Journal.open(folder, segment_bytes=size, durability=ctx.config.execution.durability)
+    journal, before = _open(ctx)
     return journal, [*own, *unfolded(own, before)]

@@ -28,6 +28,7 @@ from workers.audit_log import audit, who
 from workers.base import WorkerContext, run_worker
 from workers.control_socket import GUARD_SOCKET, REQUEST_BYTES_MAX, listen, peer_uid
 from workers.credentials import without_guard_key
+from workers.guard.closing import make_room
 from workers.guard.keeper import HaltKeeper
 from workers.guard.taking_over import TakingOver
 from workers.guard.watch import ExecutorWatch, Sight
@@ -138,6 +139,9 @@ def _said(guard: Guard, ctx: WorkerContext) -> str:
 def run(ctx: WorkerContext) -> None:
     """The guard's life: latch and fence from disk into the page, READY, then a look every 100 ms, requests between."""
     page = HaltPage.create(ctx.instance)
+    problem = make_room(ctx)
+    if problem:
+        ctx.say("error", problem)
     guard = Guard(ctx, page)
     server = listen(ctx.state_dir / GUARD_SOCKET)
     poll = select.poll()
