@@ -48,6 +48,7 @@ from pipeline.execution.records import (
     RecoveryRecord,
     RefusalRecord,
     StopRecord,
+    TakeoverRecord,
 )
 from pipeline.execution.results.round_trips import RoundTrips
 from pipeline.model.enums import ArbitrageState, OrderState
@@ -200,6 +201,7 @@ class Ledger:
             BreakerRecord: self._breaker,
             FundingRecord: self._funding,
             StopRecord: self._nothing,
+            TakeoverRecord: self._nothing,
             PositionRecord: self._position,
             RefusalRecord: self._nothing,
             ReconcileRecord: self._reconcile,

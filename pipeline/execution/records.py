@@ -367,6 +367,15 @@ class StopRecord(msgspec.Struct, frozen=True, array_like=True):
     open_operations: int
 
 
+class TakeoverRecord(msgspec.Struct, frozen=True, array_like=True):
+    """The guard stands in for a lost executor: first record of its run, before the BootRecord. What follows continues the
+    executor's journal behind its record ``own_seq`` of the run ``own_epoch`` (0, 0: from its beginning)."""
+
+    own_seq: int
+    own_epoch: int
+    reason: str
+
+
 Record = (
     BootRecord
     | OperationRecord
@@ -392,6 +401,7 @@ Record = (
     | ExternalPositionRecord
     | HeldFillRecord
     | AdoptedRecord
+    | TakeoverRecord
 )
 
 RECORD_TYPES: dict[int, type[Record]] = {
@@ -419,6 +429,7 @@ RECORD_TYPES: dict[int, type[Record]] = {
     22: ExternalPositionRecord,
     23: HeldFillRecord,
     24: AdoptedRecord,
+    32: TakeoverRecord,
 }
 TYPE_OF_RECORD: dict[type[Record], int] = {struct: number for number, struct in RECORD_TYPES.items()}
 

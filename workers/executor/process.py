@@ -32,7 +32,7 @@ from pipeline.execution.events import (
     Tick,
 )
 from pipeline.execution.journal import Journal
-from pipeline.execution.journal.guard_journal import fold_in, read_guard_journal
+from pipeline.execution.journal.guard_journal import fold_in, read_guard_journal, unfolded
 from pipeline.execution.shared_reads import AccountReader, ShmHalt, decode_opportunity
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.clock import mono_ns
@@ -105,7 +105,10 @@ class Executor:
             segment_bytes=config.execution.journal_segment_bytes,
             durability=config.execution.durability,
         )
-        self._guard_records = fold_in(self.journal, self._entries, read_guard_journal(ctx.state_dir))
+        guard = read_guard_journal(ctx.state_dir)
+        self._guard_records = fold_in(self.journal, self._entries, guard)
+        if unfolded(self._entries, guard):
+            ctx.say("critical", "guard_journal: continues another journal than this one; nothing of it is taken over")
         self.core = ExecutionCore(config, self.instruments, market=self.market, halt=self.halt, journal=self.journal)
         self._hedge_models = HedgeModels(ctx.state_dir, self.core.hedges.watch)
         self._sessions = Sessions(ctx, self.market, lambda event: self.performer.feed(event))

@@ -17,7 +17,15 @@ from pipeline.core import ExecutionCore
 from pipeline.execution.core_context import GUARD_ID_PREFIX
 from pipeline.execution.events import Action, CatalogueChanged, Tick
 from pipeline.execution.journal import Journal, JournalEntry, read_journal, segment_indices
-from pipeline.execution.journal.guard_journal import GUARD_JOURNAL, clear, read_guard_journal, unfolded
+from pipeline.execution.journal.guard_journal import (
+    GUARD_JOURNAL,
+    Base,
+    base_of,
+    clear,
+    missing,
+    read_guard_journal,
+)
+from pipeline.execution.records import TakeoverRecord
 from pipeline.execution.shared_reads import AccountReader
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.errors import ArbitrageEngineError, JournalError, VenueUnavailable
@@ -96,7 +104,7 @@ class Closing(threading.Thread):
         market = MarketDataAggregator(ctx.instance, ctx.config)
         market.attach()
         await self._catalogue(market)
-        journal, entries = _open_journals(ctx)
+        journal, entries, base = _open_journals(ctx)
         try:
             books = TakeoverBooks(ctx.config, market)
             core = ExecutionCore(ctx.config, market.instruments, market=books, halt=TakeoverHalt(), journal=journal)
@@ -106,6 +114,7 @@ class Closing(threading.Thread):
             if not needs_hands(core.ledger, close=self.hedges is None or bool(self.hedges)):
                 return takeover.result()  # nothing has been written or sent
             self.acted = True
+            life.note(TakeoverRecord(*base, self._reason))
             return await self._act(life, takeover, actions)
         finally:
             if journal.failed is None:
@@ -197,12 +206,17 @@ class _Life:
             id_prefix=GUARD_ID_PREFIX,
         )
 
+    def note(self, record: TakeoverRecord) -> None:
+        """The first record of the run."""
+        now = self.performer.now()
+        self._journal.boot_epoch = self._core.ledger.boot_epoch
+        self._journal.append(record, now.mono_ns, now.wall_ns)
+
     def _clients(self) -> dict[str, VenueClient]:
         return account_clients(self._ctx, KeyRole.GUARD)
 
     async def begin(self, actions: list[Action]) -> None:
         """The first records, synced before any id of this run leaves; then the venues."""
-        self._journal.boot_epoch = self._core.ledger.boot_epoch
         self._sessions.open()
         self._core.risk.gate.order_budget = lambda venue, count: self._sessions.trading[venue].can_place(count)
         self._questions.start(self.performer.feed)
@@ -287,13 +301,15 @@ def _open(ctx: WorkerContext) -> tuple[Journal, list[JournalEntry]]:
     return Journal.open(folder, segment_bytes=size, durability=ctx.config.execution.durability)
 
 
-def _open_journals(ctx: WorkerContext) -> tuple[Journal, list[JournalEntry]]:
-    """The guard's journal, and everything that the core must know: the executor's journal and what that lacks of the
-    guard's. A guard's journal that has grown, and of which nothing is missing there, begins anew."""
+def _open_journals(ctx: WorkerContext) -> tuple[Journal, list[JournalEntry], Base]:
+    """The guard's journal, everything that the core must know (the executor's journal and what that lacks of the
+    guard's), and what the guard's next records continue. A guard's journal that has grown, and of which nothing is
+    missing there, begins anew."""
     own = list(read_journal(ctx.journal_dir()))
     folder = ctx.state_dir / GUARD_JOURNAL
-    grown = len(segment_indices(folder)) > SEGMENTS_KEPT
-    if grown and not unfolded(own, read_guard_journal(ctx.state_dir)):
+    guard = read_guard_journal(ctx.state_dir)
+    if len(segment_indices(folder)) > SEGMENTS_KEPT and not missing(own, guard):
         clear(folder)
-    journal, before = _open(ctx)
-    return journal, [*own, *unfolded(own, before)]
+        guard = read_guard_journal(ctx.state_dir)
+    journal, _ = _open(ctx)
+    return journal, [*own, *missing(own, guard)], base_of(own, guard)

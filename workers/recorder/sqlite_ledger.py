@@ -43,6 +43,7 @@ from pipeline.execution.records import (
     RecoveryRecord,
     RefusalRecord,
     StopRecord,
+    TakeoverRecord,
 )
 from pipeline.model.enums import InstrumentKind, OrderSide, OrderState
 from pipeline.model.structs import Balance
@@ -314,6 +315,7 @@ EVENT_KINDS: dict[type, str] = {
     HeldFillRecord: "held_fill",
     AdoptedRecord: "adopted",
     StopRecord: "stop",
+    TakeoverRecord: "takeover",
 }
 
 

@@ -4,6 +4,10 @@ The guard boots the execution core on the executor's journal and writes what fol
 boot epochs of its own. The ledger after it is the fold of the executor's records and then of the guard's. The next
 executor appends them to its journal as they are, epoch and times included, before it boots: from there on its journal
 is whole again. A kill in between is harmless: the records of the guard's epochs that are there already are counted.
+
+Each run of the guard begins with a TakeoverRecord that names the executor's record behind which it continues. Records
+whose executor's journal was lost or exchanged by an older one are left where they are: to a ledger that knows nothing
+of what they continue they would be nonsense (what is at the venues then waits for ``arb resume --adopt``).
 """
 
 from __future__ import annotations
@@ -16,9 +20,11 @@ import msgspec
 from pipeline.execution.journal.format import JournalEntry, segment_indices, segment_path
 from pipeline.execution.journal.reader import read_journal
 from pipeline.execution.journal.writer import Journal
+from pipeline.execution.records import TakeoverRecord
 
 GUARD_JOURNAL = "guard_journal"  # its folder, in the state folder
 EXECUTOR_JOURNAL = "journal"
+Base = tuple[int, int]  # (sequence number, boot epoch) of a record of the executor; (0, 0): of none
 
 
 def unfolded(own: Iterable[JournalEntry], guard: Sequence[JournalEntry]) -> list[JournalEntry]:
@@ -28,17 +34,35 @@ def unfolded(own: Iterable[JournalEntry], guard: Sequence[JournalEntry]) -> list
     return list(guard[folded:])
 
 
+def base_of(own: Sequence[JournalEntry], guard: Sequence[JournalEntry]) -> Base:
+    """The newest record of ``own`` that is not the guard's."""
+    epochs = {entry.boot_epoch for entry in guard}
+    newest = next((entry for entry in reversed(own) if entry.boot_epoch not in epochs), None)
+    return (0, 0) if newest is None else (newest.seq, newest.boot_epoch)
+
+
+def missing(own: Sequence[JournalEntry], guard: Sequence[JournalEntry]) -> list[JournalEntry]:
+    """As :func:`unfolded`, but nothing where ``own`` is not what the guard's records continue."""
+    found = unfolded(own, guard)
+    if not found:
+        return []
+    bases = {
+        e.boot_epoch: (e.record.own_seq, e.record.own_epoch) for e in guard if isinstance(e.record, TakeoverRecord)
+    }
+    return found if bases.get(found[0].boot_epoch) == base_of(own, guard) else []
+
+
 def fold_in(journal: Journal, own: list[JournalEntry], guard: Sequence[JournalEntry]) -> int:
     """Appends what the executor's journal lacks of the guard's, there and to ``own``, synced when this returns; how
     many. Raises JournalError."""
-    missing = unfolded(own, guard)
-    for entry in missing:
+    found = missing(own, guard)
+    for entry in found:
         journal.boot_epoch = entry.boot_epoch
         seq = journal.append(entry.record, entry.mono_ns, entry.wall_ns)
         own.append(msgspec.structs.replace(entry, seq=seq))
-    if missing:
+    if found:
         journal.sync()
-    return len(missing)
+    return len(found)
 
 
 def read_guard_journal(state_dir: Path) -> list[JournalEntry]:
@@ -50,11 +74,12 @@ def read_guard_journal(state_dir: Path) -> list[JournalEntry]:
 def whole_journal(state_dir: Path) -> Iterator[JournalEntry]:
     """The executor's journal and what it lacks of the guard's: everything that is known. Raises JournalError."""
     guard = read_guard_journal(state_dir)
-    epochs, folded = {entry.boot_epoch for entry in guard}, 0
-    for entry in read_journal(state_dir / EXECUTOR_JOURNAL):
-        folded += entry.boot_epoch in epochs
-        yield entry
-    yield from guard[folded:]
+    if not guard:
+        yield from read_journal(state_dir / EXECUTOR_JOURNAL)
+        return
+    own = list(read_journal(state_dir / EXECUTOR_JOURNAL))
+    yield from own
+    yield from missing(own, guard)
 
 
 def clear(directory: Path) -> None:

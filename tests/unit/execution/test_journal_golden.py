@@ -48,6 +48,7 @@ from pipeline.execution.records import (
     RecoveryRecord,
     RefusalRecord,
     StopRecord,
+    TakeoverRecord,
 )
 from pipeline.model.enums import (
     ArbitrageState,
@@ -137,6 +138,7 @@ def records() -> list[Record]:
                 ),
             ),
         ),
+        TakeoverRecord(41, 77, "the executor hangs"),
     ]  # fmt: skip
 
 
