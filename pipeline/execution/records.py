@@ -368,8 +368,8 @@ class StopRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class TakeoverRecord(msgspec.Struct, frozen=True, array_like=True):
-    """The guard stands in for a lost executor: first record of its run, before the BootRecord. What follows continues the
-    executor's journal behind its record ``own_seq`` of the run ``own_epoch`` (0, 0: from its beginning)."""
+    """The guard stands in for a lost executor: first record of its run, before the BootRecord. What follows continues
+    the executor's journal behind its record ``own_seq`` of the run ``own_epoch`` (0, 0: from its beginning)."""
 
     own_seq: int
     own_epoch: int
