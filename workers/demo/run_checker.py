@@ -300,17 +300,22 @@ def check_monotone(ledger: Sequence[Row], journal: Sequence[Row]) -> list[Violat
         for client_id, qty in filled.items()
         if not ZERO <= qty <= intents.get(client_id, ZERO)
     ]
-    theirs: dict[str, Decimal] = {}
+    newest: dict[tuple[str, str], Row] = {}  # (venue, the venue's order id): orders of others have no client id
     for row in ledger:
-        if row["kind"] == "order":
-            now = Decimal(row["filled_qty"])
-            if now < theirs.get(row["client_id"], ZERO):
-                texts.append(f"{row['client_id']}: the venue's filled quantity went back to {now}")
-            theirs[row["client_id"]] = now
+        if row["kind"] != "order":
+            continue
+        key = (row["venue"], str(row["order_id"]))
+        if key in newest and Decimal(row["filled_qty"]) < Decimal(newest[key]["filled_qty"]):
+            name = row["client_id"] or f"order {row['order_id']} of {row['venue']}"
+            texts.append(f"{name}: the venue's filled quantity went back to {row['filled_qty']}")
+        newest[key] = row
+    theirs: dict[str, Decimal] = {}
+    for row in newest.values():
+        add(theirs, row["client_id"], Decimal(row["filled_qty"]))
     texts += [
-        f"{client_id}: journal filled {filled.get(client_id, ZERO)}, venue {qty}"
-        for client_id, qty in theirs.items()
-        if client_id in intents and filled.get(client_id, ZERO) != qty
+        f"{client_id}: journal filled {filled.get(client_id, ZERO)}, venue {theirs.get(client_id, ZERO)}"
+        for client_id in dict.fromkeys(row["client_id"] for row in newest.values())
+        if client_id in intents and filled.get(client_id, ZERO) != theirs.get(client_id, ZERO)
     ]
     return _violations("I12", texts)
 
