@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from pipeline.execution.accounts import EXACT, Accounts
+from pipeline.execution.external_fills import EXTERNAL, given_fill
 from pipeline.execution.external_records import (
     ExternalFillRecord,
     ExternalFlowRecord,
@@ -24,7 +25,6 @@ from pipeline.execution.records import AdoptedRecord, ExternalRecord, FillRecord
 from pipeline.model.enums import InstrumentKind, OrderSide
 from pipeline.model.structs import ZERO
 
-EXTERNAL = "external"  # source of a fill that an operation was given because others had taken a part of its leg
 Place = tuple[str, str]  # venue and symbol, or venue and asset
 Trade = tuple[str, str, str]  # venue, symbol, trade id
 
@@ -127,26 +127,14 @@ class ExternalState:
 
     def _take_spot(self, record: ExternalFlowRecord, share: TakenShare, books: Books) -> None:
         leg = _leg(books, share.operation_id, record.venue, record.symbol)
-        gone = FillRecord(
-            venue=record.venue,
-            symbol=record.symbol,
-            trade_id="",
-            order_id="",
-            client_id="",
-            operation_id=share.operation_id,
-            instrument_id=leg.instrument_id,
-            kind=InstrumentKind.SPOT,
-            base=leg.base,
-            quote=leg.quote,
-            side=OrderSide.SELL,
-            qty=share.qty,
-            price=record.price,
-            fee=ZERO,
-            fee_asset=leg.quote,
-            is_maker=False,
-            venue_wall_ms=0,
-            recv_mono_ns=record.recv_mono_ns,
+        gone = given_fill(
+            share.operation_id,
+            leg,
+            OrderSide.SELL,
+            share.qty,
+            record.price,
             source=EXTERNAL,
+            recv_mono_ns=record.recv_mono_ns,
         )
         _give(books, share.operation_id, gone)
         _add(self.foreign_spot, (record.venue, leg.base), share.qty)
@@ -160,26 +148,14 @@ class ExternalState:
         side = OrderSide.BUY if change > 0 else OrderSide.SELL
         for share in record.taken:
             leg = _leg(books, share.operation_id, *key)
-            gone = FillRecord(
-                venue=record.venue,
-                symbol=record.symbol,
-                trade_id="",
-                order_id="",
-                client_id="",
-                operation_id=share.operation_id,
-                instrument_id=leg.instrument_id,
-                kind=InstrumentKind.PERPETUAL,
-                base=record.base,
-                quote=record.quote,
-                side=side,
-                qty=share.qty,
-                price=record.price,
-                fee=ZERO,
-                fee_asset=record.quote,
-                is_maker=False,
-                venue_wall_ms=0,
-                recv_mono_ns=record.recv_mono_ns,
+            gone = given_fill(
+                share.operation_id,
+                leg,
+                side,
+                share.qty,
+                record.price,
                 source=EXTERNAL,
+                recv_mono_ns=record.recv_mono_ns,
             )
             _give(books, share.operation_id, gone)
         self.base_of[key] = record.base
@@ -222,24 +198,17 @@ def _give(books: Books, operation_id: str, fill: FillRecord) -> None:
 
 
 def _as_fill(record: ExternalFillRecord, share: TakenShare) -> FillRecord:
-    return FillRecord(
-        venue=record.venue,
-        symbol=record.symbol,
+    return given_fill(
+        share.operation_id,
+        record,
+        record.side,
+        share.qty,
+        record.price,
+        source=EXTERNAL,
+        recv_mono_ns=record.recv_mono_ns,
         trade_id=record.trade_id,
         order_id=record.order_id,
-        client_id="",
-        operation_id=share.operation_id,
-        instrument_id=record.instrument_id,
-        kind=record.kind,
-        base=record.base,
-        quote=record.quote,
-        side=record.side,
-        qty=share.qty,
-        price=record.price,
         fee=share.fee,
         fee_asset=record.fee_asset,
-        is_maker=False,
         venue_wall_ms=record.venue_wall_ms,
-        recv_mono_ns=record.recv_mono_ns,
-        source=EXTERNAL,
     )

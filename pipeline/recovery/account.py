@@ -349,7 +349,7 @@ class AccountCheck:
         if pushed is not None and pushed.mark_price:
             price = pushed.mark_price
         price = price or ledger.accounts.futures[key].entry_price
-        self._book.position(*key, qty, price, witness="push" if witnessed else "poll")
+        self._book.position(*key, qty, price, cause="unlisted", witness="push" if witnessed else "poll")
         self._past.pop(key, None)
         self._doubts[key] = AGREE_POLLS
 

@@ -31,6 +31,7 @@ from pipeline.execution.ledger import SECOND_ENGINE, UNEXPLAINED_LOSS, UNKNOWN_P
 from pipeline.execution.records import ExternalRecord
 from pipeline.execution.settle import hedge_left, hedge_record
 from pipeline.model.enums import InstrumentKind
+from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO, Fill
 
 #: How venues name the end of an order that they placed themselves, and the text of such an order -> the cause.
@@ -139,34 +140,44 @@ class ExternalBook:
 
     # --- positions ---
 
-    def position(self, venue: str, symbol: str, qty: Decimal, price: Decimal, *, witness: str) -> None:
-        """Moves the ledger to a position for which the venue lists no execution."""
-        context = self._context
-        row = context.instruments.find(venue, symbol)
+    def position(self, venue: str, symbol: str, qty: Decimal, price: Decimal, *, cause: str, witness: str) -> None:
+        """Moves the ledger to a position for which the venue lists no execution; ``cause`` as in the record."""
+        row = self._context.instruments.find(venue, symbol)
         if row is None:
             return
-        before = context.ledger.accounts.futures_qty(venue, symbol)
-        signed = EXACT.subtract(qty, context.ledger.expected_position(venue, symbol))
-        taken = self._shares(futures_taken(context.ledger, venue, symbol, signed), abs(signed), ZERO)
+        expected = self._context.ledger.expected_position(venue, symbol)
+        taken = self.move_position(row, qty, price, cause=cause, witness=witness)
+        detail = f"{symbol} is {qty}, not {expected}"
+        self._context.alert(2, "external", f"{venue} position {detail} ({cause}){_lost(taken)}")
+        if cause not in ("adl", "settlement"):
+            self._context.trip(f"venue.{venue}", f"position {detail}")
+
+    def move_position(
+        self, row: InstrumentRow, qty: Decimal, price: Decimal, *, cause: str, witness: str
+    ) -> tuple[TakenShare, ...]:
+        """The record that moves a position to ``qty``, and what it takes of operations: nothing where it only takes
+        into the ledger what was expected there."""
+        context, ledger = self._context, self._context.ledger
+        venue, symbol = row.spec.venue, row.spec.symbol
+        signed = EXACT.subtract(qty, ledger.expected_position(venue, symbol))
+        taken = self._shares(futures_taken(ledger, venue, symbol, signed), abs(signed), ZERO) if signed else ()
         context.record(
             ExternalPositionRecord(
                 venue=venue,
                 symbol=symbol,
                 base=row.spec.base,
                 quote=row.spec.quote,
-                qty_before=before,
+                qty_before=ledger.accounts.futures_qty(venue, symbol),
                 qty=qty,
                 price=price,
-                cause="unlisted",
+                cause=cause,
                 witness=witness,
                 recv_mono_ns=context.now.mono_ns,
                 taken=taken,
             )
         )
         self._shrink(taken)
-        detail = f"{symbol} is {qty}, not {qty - signed}"
-        context.alert(2, "external", f"{venue} position {detail}{_lost(taken)}")
-        context.trip(f"venue.{venue}", f"position {detail}")
+        return taken
 
     # --- money ---
 
@@ -241,14 +252,17 @@ class ExternalBook:
         return tuple(shares)
 
     def _shrink(self, taken: tuple[TakenShare, ...]) -> None:
-        """Hedges show at once what is left of them; their results follow when the other leg is reduced."""
-        ledger = self._context.ledger
         for share in taken:
-            operation = ledger.operations[share.operation_id]
-            opening = ledger.operations[operation.record.closes] if operation.record.closes else operation
-            if opening.operation_id in ledger.hedges:
-                left = hedge_left(ledger, opening)
-                self._context.record(hedge_record(opening, left, f"{share.qty} taken at the venue"))
+            operation = self._context.ledger.operations[share.operation_id]
+            self.shrink(operation, f"{share.qty} taken at the venue")
+
+    def shrink(self, operation: Operation, detail: str) -> None:
+        """The hedge of an operation shows at once what is left of it; its result follows when the other leg is
+        reduced."""
+        ledger = self._context.ledger
+        opening = ledger.operations[operation.record.closes] if operation.record.closes else operation
+        if opening.operation_id in ledger.hedges:
+            self._context.record(hedge_record(opening, hedge_left(ledger, opening), detail))
 
 
 def _lost(taken: tuple[TakenShare, ...]) -> str:

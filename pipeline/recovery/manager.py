@@ -108,7 +108,9 @@ class RecoveryManager:
         self.unproved: dict[str, str] = {}  # operation -> why an operator must say that its order never executed
         self._refused: set[str] = set()  # orders whose refusal has raised a question about a position
         self.book = ExternalBook(context, rate)
-        self.adoption = Adoption(context, rate, lambda venue, symbol: self.account.entry_price(venue, symbol))
+        self.adoption = Adoption(
+            context, self.book, rate, lambda venue, symbol: self.account.entry_price(venue, symbol)
+        )
         self.account = AccountCheck(context, balances, self.book, self._suspect, funding_known)
 
     # --- start-up and sweeps ---
