@@ -40,6 +40,15 @@ def add(sums: dict[str, Decimal], asset: str, amount: Decimal) -> None:
         sums.pop(asset, None)
 
 
+def until_stop(ledger: Sequence[Row], journal: Sequence[Row]) -> list[Row]:
+    """The venues' rows without the funding that they paid after the engine had stopped: hedges that stay open go on
+    paying and earning, and nobody is there who could book it. All rows where the journal does not end with a stop."""
+    if not journal or journal[-1]["record"] != "StopRecord":
+        return list(ledger)
+    stopped_ns = journal[-1]["at_mono_ns"]
+    return [row for row in ledger if row["kind"] != "entry" or row["reason"] != "fund" or row["mono_ns"] <= stopped_ns]
+
+
 def venue_changes(ledger: Sequence[Row], uids: frozenset[str]) -> dict[str, Decimal]:
     """Asset -> realised change of the engine's balances over all venues, deposits and withdrawals apart."""
     changes: dict[str, Decimal] = {}

@@ -75,6 +75,16 @@ def test_deposits_are_no_profit() -> None:
     assert checker.venue_changes(ledger(), UIDS) == {"BTC": Decimal(2), "USDT": Decimal("-20.1")}
 
 
+def test_funding_after_the_stop_is_not_the_engines_to_know() -> None:
+    paid = {**entry(9, ("user:7", "USDT", "-3"), ("funding", "USDT", "3"), reason="fund"), "mono_ns": 90}
+    stopped = [*journal(), {"record": "StopRecord", "at_mono_ns": 80}]
+    assert checker.until_stop([*ledger(), paid], stopped) == ledger()
+    for known in (journal(), [*journal(), {"record": "StopRecord", "at_mono_ns": 95}]):
+        assert checker.until_stop([*ledger(), paid], known) == [*ledger(), paid]
+    late_fill = {**ledger()[6], "mono_ns": 99}
+    assert checker.until_stop([late_fill], stopped) == [late_fill]
+
+
 def test_exposure_that_no_dust_explains() -> None:
     rows = [row for row in ledger() if row["kind"] != "position"]
     assert judge(rows) == ["I1"]
