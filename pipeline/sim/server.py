@@ -63,9 +63,11 @@ class SimExchangeServer:
         *,
         speed: Speed = 1.0,
         ports: Mapping[str, int] | None = None,
+        waits: bool = False,
     ) -> None:
         """``scenario``: loaded one, packaged name, file or mapping; None = ``demo``, or nothing but the captures.
-        ``ports``: exchange -> port; the others get free ones."""
+        ``ports``: exchange -> port; the others get free ones. ``waits``: the times of the scenario's faults count from
+        :meth:`begin`, else from the start."""
         if scenario is None and captures:
             self.scenario = Scenario(name="captures")
         else:
@@ -74,6 +76,8 @@ class SimExchangeServer:
         self._captures = [Path(path) for path in captures]
         self._speed: Speed = speed
         self._ports = dict(ports or {})
+        self._timed = [rule for raw in self.scenario.faults if (rule := FaultRule.parse(raw)).at_s > 0]
+        self._waits = waits
         self.venues: dict[str, SimVenue] = {}
         self.market: SyntheticMarket | None = None
         self.source: CaptureSource | None = None
@@ -120,7 +124,10 @@ class SimExchangeServer:
         for dialect in self.dialects.values():
             dialect.on_start()
         for raw in self.scenario.faults:
-            self.arm(FaultRule.parse(raw))
+            if (rule := FaultRule.parse(raw)).at_s <= 0:
+                self.arm(rule)
+        if not self._waits:
+            self.begin()
         for venue in self.venues.values():
             arm_timers(venue)
         self._info = {
@@ -169,6 +176,14 @@ class SimExchangeServer:
         return int(runner.addresses[0][1])
 
     # --- faults ---
+
+    def begin(self) -> int:
+        """The scenario's faults that wait for a time count from now; how many there are. Once: a second call has none
+        left."""
+        timed, self._timed = self._timed, []
+        for rule in timed:
+            self.arm(rule)
+        return len(timed)
 
     def arm(self, rule: FaultRule) -> int:
         """Arms a rule, or carries out an action, at once or at its time; the ledger notes either."""
