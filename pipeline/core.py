@@ -40,7 +40,6 @@ from pipeline.execution.events import (
     Refused,
     Report,
     Sent,
-    SweepAnswer,
     Tick,
 )
 from pipeline.execution.evidence import Evidence
@@ -190,7 +189,7 @@ class ExecutionCore:
             FillsAnswer: self._fills_answer,
             FundingNotice: self.funding.on_notice,
             FundingAnswer: self.funding.on_answer,
-            SweepAnswer: self.recovery.on_sweep,
+            **self.recovery.answers(),
             BalancesAnswer: self._balances_answer,
             MarginAnswer: self.margin.on_answer,
             CatalogueChanged: self._catalogue,

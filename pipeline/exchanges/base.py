@@ -37,8 +37,10 @@ from pipeline.model.structs import (
     Balance,
     FeeSchedule,
     Fill,
+    ForcedClose,
     Funding,
     InstrumentSpec,
+    MoneyMove,
     OrderRequest,
     OrderUpdate,
     Position,
@@ -134,6 +136,15 @@ class VenueClient(ABC):
 
     async def funding(self, since_wall_ms: int) -> list[Funding]:
         """Funding payments booked at or after ``since_wall_ms`` (local wall clock), oldest first; [] on spot."""
+        return []
+
+    async def money_moves(self, since_wall_ms: int) -> list[MoneyMove]:
+        """Money that moved without an order at or after ``since_wall_ms`` (local wall clock), oldest first, as the
+        venue's own lists show it; [] on a venue without such a list."""
+        return []
+
+    async def forced_closes(self, since_wall_ms: int) -> list[ForcedClose]:
+        """Positions that the venue closed by itself at or after ``since_wall_ms`` (local wall clock); [] on spot."""
         return []
 
     @abstractmethod

@@ -25,6 +25,8 @@ from pipeline.execution.records import AdoptedRecord, ExternalRecord, FillRecord
 from pipeline.model.enums import InstrumentKind, OrderSide
 from pipeline.model.structs import ZERO
 
+TRADES = "my_trades"  # the list of executions, which are known by their own ids
+NO_LIST = frozenset({"push", "poll", "ledger"})  # witnesses that are no row of a venue's list
 Place = tuple[str, str]  # venue and symbol, or venue and asset
 Trade = tuple[str, str, str]  # venue, symbol, trade id
 
@@ -56,7 +58,8 @@ class ExternalState:
     ``unowned``: (venue, contract) -> position that no operation holds, signed base coins. ``foreign_spot``: (venue,
     asset) -> what executions of others changed. ``held``: fills that wait for REST. ``orders``: (venue, order id) of
     orders that are not ours. ``unpriced``: (venue, asset) whose money for a closed position has not been seen yet.
-    ``unexplained_usd``: money lost without any explanation since the breaker was last re-armed.
+    ``witnesses``: (venue, witness) of movements that a list of the venue has proved. ``unexplained_usd``: money lost
+    without any explanation since the breaker was last re-armed.
     """
 
     unowned: dict[Place, Decimal] = field(default_factory=dict)
@@ -65,6 +68,7 @@ class ExternalState:
     held: dict[Trade, HeldFillRecord] = field(default_factory=dict)
     orders: set[Place] = field(default_factory=set)
     unpriced: set[Place] = field(default_factory=set)
+    witnesses: set[Place] = field(default_factory=set)
     unexplained_usd: Decimal = ZERO
 
     def foreign(self) -> dict[str, Decimal]:
@@ -85,6 +89,7 @@ class ExternalState:
             sorted(self.held.items()),
             sorted(self.orders),
             sorted(self.unpriced),
+            sorted(self.witnesses),
             str(self.unexplained_usd),
         ]
 
@@ -99,6 +104,7 @@ class ExternalState:
         self.orders.add((record.venue, record.order_id))
         if not record.booked:
             return
+        self._witnessed(record.venue, record.witness)
         books.accounts.apply_fill(record)
         for what in (record.base, record.quote, record.symbol):
             books.moved_mono_ns[record.venue, what] = books.mono_ns
@@ -118,12 +124,17 @@ class ExternalState:
     def flow(self, record: ExternalFlowRecord, books: Books) -> None:
         key = (record.venue, record.asset)
         books.accounts.apply_external(record.venue, record.asset, record.amount, trading=record.trading)
+        self._witnessed(record.venue, record.witness)
         if record.trading:
             self.unpriced.discard(key)
         if record.cause == "unexplained" and record.amount < 0:
             self.unexplained_usd = EXACT.subtract(self.unexplained_usd, record.value_usd)
         for share in record.taken:
             self._take_spot(record, share, books)
+
+    def _witnessed(self, venue: str, witness: str) -> None:
+        if witness not in NO_LIST and not witness.startswith(TRADES):
+            self.witnesses.add((venue, witness))
 
     def _take_spot(self, record: ExternalFlowRecord, share: TakenShare, books: Books) -> None:
         leg = _leg(books, share.operation_id, record.venue, record.symbol)
@@ -143,6 +154,7 @@ class ExternalState:
         key = (record.venue, record.symbol)
         books.accounts.set_position(record.venue, record.symbol, record.qty, record.price)
         books.position_offsets[key] = ZERO
+        self._witnessed(record.venue, record.witness)
         books.moved_mono_ns[key] = books.mono_ns
         change = EXACT.subtract(record.qty, record.qty_before)
         side = OrderSide.BUY if change > 0 else OrderSide.SELL

@@ -10,7 +10,7 @@ Answers (issue 7, item 1):
 | order with an id of an engine's form | booked, nothing is taken or repaired; ``second_engine`` or ``unknown_past`` |
 | deposit, incoming transfer | the expected balance moves |
 | withdrawal, outgoing transfer | the same; breaker of the venue; hedges whose coins are gone shrink |
-| money gone without a reason | as a withdrawal; beyond ``max_unexplained_loss_usd`` breaker ``unexplained_loss`` |
+| money that no list and no notice explains | the same; lost beyond the limit: breaker ``unexplained_loss`` |
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ FORCED = (
     ("clear", "settlement"),
     ("delivery", "settlement"),
 )
+UNARMED = ("adl", "settlement")  # nobody's fault: the venue goes on
 FLOW_CAUSES = {"deposit": "deposit", "withdraw": "withdrawal"}  # others are transfers
 
 
@@ -113,20 +114,24 @@ class ExternalBook:
             self.engine(fill.venue, client_id, live=live)
         if booked:
             context.alert(2, "external", f"{fill.venue} {cause}: {text}{_lost(taken)}")
-            if cause in ("liquidation", "order"):
+            if cause not in (*UNARMED, "engine"):
                 context.trip(f"venue.{fill.venue}", f"{cause}: {text}")
             if spec.kind is InstrumentKind.SPOT:
                 self.shortage(fill.venue, spec.base, fill.price)
 
-    def order(self, venue: str, symbol: str, order_id: str, client_id: str, *, witness: str, live: bool) -> None:
-        """Notes an order of others that has no execution that is listed."""
+    def order(
+        self, venue: str, symbol: str, order_id: str, client_id: str, *, reason: str, witness: str, live: bool
+    ) -> None:
+        """Notes an order of others that has no execution that is listed; ``reason`` as for a fill."""
         self._context.record(
             ExternalRecord(venue, "order", f"{symbol} order {order_id} {client_id}".rstrip(), order_id, witness)
         )
         if epoch_of(client_id) is not None:
             self.engine(venue, client_id, live=live)
-        else:
-            self._context.alert(2, "external", f"{venue} order {order_id} on {symbol} is not ours")
+            return
+        cause = forced_cause(reason)
+        self._context.alert(2, "external", f"{venue} order {order_id} on {symbol} is not ours ({cause})")
+        if cause not in UNARMED:
             self._context.trip(f"venue.{venue}", f"order {order_id} on {symbol} is not ours")
 
     def engine(self, venue: str, client_id: str, *, live: bool) -> None:
@@ -149,7 +154,7 @@ class ExternalBook:
         taken = self.move_position(row, qty, price, cause=cause, witness=witness)
         detail = f"{symbol} is {qty}, not {expected}"
         self._context.alert(2, "external", f"{venue} position {detail} ({cause}){_lost(taken)}")
-        if cause not in ("adl", "settlement"):
+        if cause not in UNARMED:
             self._context.trip(f"venue.{venue}", f"position {detail}")
 
     def move_position(
@@ -186,9 +191,7 @@ class ExternalBook:
         context, external = self._context, self._context.ledger.external
         rate = self._rate(asset)
         trading = not reason and (venue, asset) in external.unpriced
-        cause = "settlement" if trading else flow_cause(reason) if reason else "deposit"
-        if not reason and not trading and amount < 0:
-            cause = "unexplained"
+        cause = "settlement" if trading else flow_cause(reason) if reason else "unexplained"
         value = (amount * rate).quantize(PNL_DIGITS, ROUND_HALF_EVEN) if rate is not None else ZERO
         context.record(
             ExternalFlowRecord(
@@ -200,13 +203,12 @@ class ExternalBook:
             return
         if amount < 0:
             context.trip(f"venue.{venue}", f"{cause}: {asset} {amount:+}")
-        self._bound(venue, asset, cause, rate)
+        if amount < 0 and cause == "unexplained":
+            self._bound(venue, asset, rate)
         self.shortage(venue, asset, rate or ZERO)
 
-    def _bound(self, venue: str, asset: str, cause: str, rate: Decimal | None) -> None:
+    def _bound(self, venue: str, asset: str, rate: Decimal | None) -> None:
         """Halts beyond the bound; a loss that cannot be valued counts as beyond it."""
-        if cause != "unexplained":
-            return
         limit = self._context.config.risk_limits.max_unexplained_loss_usd
         lost = self._context.ledger.external.unexplained_usd
         if rate is None or not lost <= limit:

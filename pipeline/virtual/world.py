@@ -19,7 +19,6 @@ from pipeline.core import ExecutionCore
 from pipeline.execution.events import (
     AccountSnapshot,
     Action,
-    AddMargin,
     Alert,
     Append,
     BalancesAnswer,
@@ -28,18 +27,15 @@ from pipeline.execution.events import (
     Command,
     CommandKind,
     FetchBalances,
-    FetchFills,
-    FetchFunding,
     NotSent,
     Now,
     Opportunity,
     OpportunityLeg,
     Place,
-    QueryOrder,
+    Question,
     Refused,
     Report,
     Sent,
-    SweepVenue,
     Tick,
 )
 from pipeline.execution.journal import JournalEntry
@@ -291,18 +287,10 @@ class VirtualWorld:
                 followers.append(self._place(action))
             elif isinstance(action, CancelOrder):
                 self.links[action.venue].cancel(action)
-            elif isinstance(action, SweepVenue):
-                self.links[action.venue].sweep(action)
-            elif isinstance(action, QueryOrder):
-                self.links[action.venue].query(action)
-            elif isinstance(action, FetchFills):
-                self.links[action.venue].fetch_fills(action)
-            elif isinstance(action, FetchFunding):
-                self.links[action.venue].fetch_funding(action)
-            elif isinstance(action, AddMargin):
-                self.links[action.venue].add_margin(action)
             elif isinstance(action, FetchBalances):
                 self._fetch_balances(action)
+            elif isinstance(action, Question):
+                self.links[action.venue].question(action)
             elif isinstance(action, Refused):
                 self.refusals.append(action.refusal)
             elif isinstance(action, Report):

@@ -6,6 +6,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from pipeline.execution.external_records import ExternalFillRecord
 from pipeline.execution.records import AdoptedRecord, HedgeRecord, OrderIntentRecord, Purpose
 from tests.worlds.instance_rig import Rig, until
+from tests.worlds.waiting import WAIT_S
 from workers.control_plane.launch import Launched, LaunchError
 from workers.credentials import load_credentials, store_credentials
 from workers.demo.run_checker import venue_positions
@@ -74,9 +76,21 @@ def test_a_lost_journal_halts_until_its_positions_are_adopted(running: Rig) -> N
     assert not any(isinstance(e.record, OrderIntentRecord) for e in running.entries())
     held = {symbol for _, symbol in venue_positions(running.ledger(), running.uids)}
     command = [sys.executable, "-m", "workers", "resume", "--adopt", "--json", "--reason", "journal lost"]
-    done = subprocess.run([*command, "--instance", running.instance], capture_output=True, text=True, check=False)
-    assert done.stdout, done.stderr
-    reply = msgspec.json.decode(done.stdout)  # exit code 1 where a venue is still on its way up
+    replies: list[dict[str, Any]] = []
+
+    def adopted() -> bool:
+        """Refused until every venue has been swept once: what is taken over is listed whole."""
+        done = subprocess.run(
+            [*command, "--instance", running.instance], capture_output=True, text=True, check=False, timeout=WAIT_S
+        )
+        if not done.stdout:
+            assert "not swept yet" in done.stderr, done.stderr
+            return False
+        replies.append(msgspec.json.decode(done.stdout))  # exit code 1 where something else still stands in the way
+        return True
+
+    until(adopted, "the adoption")
+    (reply,) = replies
     assert {row["symbol"] for row in reply["adopted"] if row["symbol"]} == held
     assert not reply["halted"] and not any("unknown_past" in row["what"] for row in reply["blocking"])
     recorded = [e.record for e in running.entries() if isinstance(e.record, AdoptedRecord)]

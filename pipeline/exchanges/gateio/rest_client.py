@@ -6,14 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from pipeline.exchanges.base import HttpCall, HttpReply
-from pipeline.exchanges.gateio import account, account_settings, orders, symbols
+from pipeline.exchanges.gateio import account, account_settings, histories, orders, symbols
 from pipeline.exchanges.gateio.account_settings import ContractSettings
 from pipeline.exchanges.gateio.errors import KIND_OF_LABEL, error_of
 from pipeline.exchanges.gateio.signing import GateSigner
@@ -27,8 +27,10 @@ from pipeline.model.structs import (
     Credentials,
     FeeSchedule,
     Fill,
+    ForcedClose,
     Funding,
     InstrumentSpec,
+    MoneyMove,
     OrderUpdate,
     Position,
 )
@@ -50,6 +52,7 @@ FUTURES_LIMITS = {**SPOT_LIMITS, "order": Limit(100, 1, shared=False, rolling=Tr
 DEPTH_LEVELS = 100
 PAGE_ROWS = 100
 TRADES_ROWS = 1000
+BOOK_ROWS = 1000
 PAGES_MAX = 20
 FUNDING_PAGES_MAX = 200  # three settlements a day on a hundred contracts for two months
 MULTIPLIER_ROWS_MIN = 3  # more unknown contracts than this: one list instead of single questions
@@ -93,6 +96,25 @@ class GateClient(RestVenueClient):
 
     def _since_s(self, since_wall_ms: int) -> int:
         return self.since_ms(since_wall_ms) // 1000
+
+    async def _moves(
+        self,
+        path: str,
+        query: Callable[[int], str],
+        parse: Callable[[str, bytes], tuple[list[MoneyMove], int]],
+        since_wall_ms: int,
+        page_rows: int,
+    ) -> list[MoneyMove]:
+        """Every page of an account book since then. Raises ``ProtocolViolation`` beyond ``FUNDING_PAGES_MAX``."""
+        since_s = self._since_s(since_wall_ms)
+        found: dict[str, MoneyMove] = {}
+        for page in range(FUNDING_PAGES_MAX):
+            reply = await self._signed("GET", path, f"from={since_s}&{query(page)}", bucket="query")
+            rows, count = parse(self.venue, reply.body)
+            found.update((row.event_id, row) for row in rows if row.venue_wall_ms >= since_s * 1000)
+            if count < page_rows:
+                return sorted(found.values(), key=lambda row: (row.venue_wall_ms, row.event_id))
+        raise ProtocolViolation(f"{self.venue}: account_book: too many pages since {since_s}", venue=self.venue)
 
     async def _coins(self) -> dict[str, CoinIdentity]:
         reply = await self._public("/spot/currencies")
@@ -168,6 +190,12 @@ class GateSpotClient(GateClient):
             if len(rows) < TRADES_ROWS:
                 break
         return sorted(found, key=lambda fill: (fill.venue_wall_ms, fill.trade_id))
+
+    async def money_moves(self, since_wall_ms: int) -> list[MoneyMove]:
+        def query(page: int) -> str:
+            return f"page={page + 1}&limit={BOOK_ROWS}"
+
+        return await self._moves("/spot/account_book", query, histories.parse_spot_moves, since_wall_ms, BOOK_ROWS)
 
     async def cancel(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate:
         name = order_id or orders.TEXT_PREFIX + client_id
@@ -307,6 +335,23 @@ class GateFuturesClient(GateClient):
         raise ProtocolViolation(
             f"{self.venue}: account_book: more than {FUNDING_PAGES_MAX} pages since {since_ms}", venue=self.venue
         )
+
+    async def money_moves(self, since_wall_ms: int) -> list[MoneyMove]:
+        def query(page: int) -> str:
+            return f"limit={PAGE_ROWS}&offset={page * PAGE_ROWS}"
+
+        path, parse = f"{FUTURES_PATH}/account_book", histories.parse_futures_moves
+        return await self._moves(path, query, parse, since_wall_ms, PAGE_ROWS)
+
+    async def forced_closes(self, since_wall_ms: int) -> list[ForcedClose]:
+        """The newest of each list: a page holds more than a sweep looks back to."""
+        since_s = self._since_s(since_wall_ms)
+        found: list[ForcedClose] = []
+        for name in histories.CAUSES:
+            query = f"from={since_s}&limit={PAGE_ROWS}"
+            reply = await self._signed("GET", f"{FUTURES_PATH}/{name}", query, bucket="query")
+            found += histories.parse_forced(self.venue, reply.body, name)
+        return [row for row in found if row.venue_wall_ms >= since_s * 1000]
 
     async def cancel(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate:
         name = order_id or orders.TEXT_PREFIX + client_id

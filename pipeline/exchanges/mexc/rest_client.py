@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pipeline.exchanges.base import HttpCall, HttpReply
-from pipeline.exchanges.mexc import account, orders, symbols
+from pipeline.exchanges.mexc import account, histories, orders, symbols
 from pipeline.exchanges.mexc.errors import KIND_OF_CODE, error_of
 from pipeline.exchanges.mexc.signing import MexcSigner
 from pipeline.exchanges.parsing.venue_json import decode
@@ -26,6 +26,7 @@ from pipeline.model.structs import (
     FeeSchedule,
     Fill,
     InstrumentSpec,
+    MoneyMove,
     OrderUpdate,
     Position,
 )
@@ -46,6 +47,7 @@ LIMITS = {
 DEPTH_LEVELS = 1000
 ALL_ORDERS_MAX = 1000
 MY_TRADES_MAX = 100
+HISTORY_ROWS = 1000
 PAGES_MAX = 20  # 2000 fills per symbol and question
 SYMBOLS_BY_NAME_MAX = 50  # more than these: ask for the whole list, it is cheaper than a long URL
 
@@ -166,6 +168,15 @@ class MexcClient(RestVenueClient):
             else:
                 end = oldest
         return sorted(found.values(), key=lambda fill: (fill.venue_wall_ms, fill.trade_id))
+
+    async def money_moves(self, since_wall_ms: int) -> list[MoneyMove]:
+        """Deposits and withdrawals; a transfer between own accounts is in neither list."""
+        start, end = self.since_ms(since_wall_ms), self.clock.now_ms()
+        query = f"startTime={start}&endTime={end}&limit={HISTORY_ROWS}"
+        came = await self._signed("GET", "/capital/deposit/hisrec", query, bucket="query")
+        went = await self._signed("GET", "/capital/withdraw/history", query, bucket="query")
+        found = histories.parse_deposits(self.venue, came.body) + histories.parse_withdrawals(self.venue, went.body)
+        return sorted(found, key=lambda row: row.venue_wall_ms)
 
     async def cancel(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate:
         query = orders.order_query(symbol, client_id, order_id)

@@ -14,6 +14,7 @@ import pytest
 from pipeline.model.enums import InstrumentKind
 from pipeline.sim.scenarios.specs import load_scenario
 from pipeline.sim.server import SimExchangeServer, serve_until_stopped
+from tests.worlds.waiting import until_async
 
 BINANCE = {
     "name": "binance_small",
@@ -41,7 +42,6 @@ BINANCE = {
         }
     },
 }
-from tests.worlds.waiting import until_async
 
 
 def serve(
