@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Protocol
 
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
@@ -43,6 +44,12 @@ WALLET_TOLERANCE = Decimal(1)  # futures wallets: what the order of fills may sh
 #: orders never rest: its ending was lost, and venues stop listing orders that ended with nothing filled.
 UNPROVED = frozenset({OrderState.UNKNOWN, OrderState.OPEN})
 Key = tuple[str, str]  # venue, and asset or symbol
+
+
+class Suspect(Protocol):
+    """Asks for a sweep of what may explain that something moved, or (``held``) that somebody's order holds it."""
+
+    def __call__(self, venue: str, what: str, held: bool = False) -> None: ...
 
 
 @dataclass(slots=True)
@@ -76,7 +83,7 @@ class AccountCheck:
         balances: BalanceMonitor,
         book: ExternalBook,
         history: MoneyHistory,
-        suspect: Callable[[str, str], None],
+        suspect: Suspect,
         funding_known: Callable[[str, int], bool],
     ) -> None:
         self._context = context
@@ -95,6 +102,7 @@ class AccountCheck:
         self._listed: dict[Key, Position] = {}  # newest row of each position that REST listed
         self._forced: dict[Key, tuple[ForcedClose, ...]] = {}  # what the last sweep listed of each contract
         self._agreed_wall_ms: dict[Key, int] = {}  # when a balance agreed last
+        self._locked: dict[Key, Decimal] = {}  # what resting orders of others hold of a coin, as last read
 
     # --- what others ask ---
 
@@ -299,6 +307,7 @@ class AccountCheck:
         if not off:
             self._agreed_wall_ms[key] = self._context.now.wall_ms
             self._agreed(key)
+            self._held_by_others(key, balance)
             return
         difference = self._differ(key, off)
         if difference.times >= SUSPECT_READINGS:
@@ -316,6 +325,12 @@ class AccountCheck:
                 return
             listed = self._history.nearest(key, off, self._since_ms(key))
         self._book_money(key, off, listed, tolerance)
+
+    def _held_by_others(self, key: Key, balance: Balance) -> None:
+        """Coins that no order of ours can hold (ours never rest): whose does is asked once for each that is new."""
+        if self._is_spot(key[0]) and balance.locked > self._locked.get(key, ZERO):
+            self._suspect(*key, held=True)
+        self._locked[key] = balance.locked
 
     def _book_money(self, key: Key, off: Decimal, listed: list[MoneyMove], tolerance: Decimal) -> None:
         """Books the rows of the venue's lists, each by itself, and what they leave of the difference."""

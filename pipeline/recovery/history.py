@@ -20,7 +20,8 @@ PAUSE_MAX_NS = 30_000_000_000
 ANSWER_LOST_NS = 10_000_000_000  # longer than the question's own time limit
 TRIES_ENOUGH = 3  # questions without an answer after which a difference is judged without the venue's list
 CREDITED_LATE_MS = 3_600_000  # how long after its stamp a venue may book a movement
-SAME_MOVE_MS = 600_000  # a movement and the row that lists it
+SAME_MOVE_MS = 600_000  # how far a movement's booking and the row that lists it may lie apart
+LISTED_BEFORE_MS = 120_000  # a row is stamped this long before its movement was booked here, at most
 Key = tuple[str, str]  # venue and asset
 
 
@@ -48,11 +49,10 @@ class MoneyHistory:
         self._claimed: set[tuple[str, str]] = set()  # (venue, witness) of rows that such a movement has claimed
 
     def want(self, venue: str, since_wall_ms: int, *, news: bool) -> None:
-        """A venue's lists from ``since_wall_ms`` (less what it books late) are to be read: at once where there is
-        ``news``, else after the growing pause."""
+        """A venue's lists from ``since_wall_ms`` on are to be read: at once where there is ``news``, else after the
+        growing pause."""
         state = self._venues.setdefault(venue, _Venue())
-        since_ms = since_wall_ms - CREDITED_LATE_MS
-        state.since_wall_ms = min(state.since_wall_ms, since_ms) if state.wanted else since_ms
+        state.since_wall_ms = min(state.since_wall_ms, since_wall_ms) if state.wanted else since_wall_ms
         state.wanted = True
         if news:
             state.pause_ns = PAUSE_FIRST_NS
@@ -66,8 +66,14 @@ class MoneyHistory:
         return state.answered_ns >= since_mono_ns or sum(at >= since_mono_ns for at in state.failed) >= TRIES_ENOUGH
 
     def tick(self) -> None:
-        """Asks what is due."""
-        now_ns = self._context.now.mono_ns
+        """Asks what is due; where something was booked that no list showed, until one does or it is too old."""
+        now_ns, oldest_ms = self._context.now.mono_ns, self._context.now.wall_ms - SAME_MOVE_MS
+        for key, waiting in list(self._unlisted.items()):
+            self._unlisted[key] = [known for known in waiting if known[1] >= oldest_ms]
+            if not self._unlisted[key]:
+                del self._unlisted[key]
+            elif not self._venues[key[0]].wanted:
+                self.want(key[0], self._unlisted[key][0][1] - LISTED_BEFORE_MS, news=False)
         for venue, state in self._venues.items():
             if state.asked_ns and now_ns - state.asked_ns >= ANSWER_LOST_NS:
                 self._ended(state, "no answer")
@@ -97,12 +103,14 @@ class MoneyHistory:
         return key in self._claimed or key in self._context.ledger.external.witnesses
 
     def _claims(self, move: MoneyMove) -> bool:
-        """Whether a movement that was booked without a row is this one; it is so once."""
+        """Whether a movement that was booked without a row is this one; it is so once, and an operator is told."""
         waiting = self._unlisted.get((move.venue, move.asset), [])
         for known in waiting:
             if known[0] == move.amount and abs(known[1] - move.venue_wall_ms) <= SAME_MOVE_MS:
                 waiting.remove(known)
                 self._claimed.add((move.venue, move.witness))
+                text = f"{move.venue} {move.asset} {move.amount:+} is listed now: {move.reason}, {move.witness}"
+                self._context.alert(1, "external", text)
                 return True
         return False
 
@@ -132,9 +140,8 @@ class MoneyHistory:
 
     def booked_unlisted(self, key: Key, amount: Decimal) -> None:
         """A movement was booked that no list shows yet."""
-        now_ms = self._context.now.wall_ms
-        kept = [known for known in self._unlisted.get(key, ()) if now_ms - known[1] <= SAME_MOVE_MS]
-        self._unlisted[key] = [*kept, (amount, now_ms)]
+        self._venues.setdefault(key[0], _Venue())
+        self._unlisted.setdefault(key, []).append((amount, self._context.now.wall_ms))
 
 
 def _sum(moves: Iterable[MoneyMove]) -> Decimal:

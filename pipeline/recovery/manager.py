@@ -33,6 +33,7 @@ from pipeline.recovery.account import UNPROVED, AccountCheck
 from pipeline.recovery.adoption import Adoption
 from pipeline.recovery.external_book import ExternalBook
 from pipeline.recovery.history import MoneyHistory
+from pipeline.recovery.suspects import SUSPECT_NS, suspects
 
 SWEEP_PAUSE_NS = 1_000_000_000
 SWEEP_RETRY_MAX_NS = 10_000_000_000
@@ -42,7 +43,6 @@ SWEEP_SYMBOL_NS = 1_000_000_000
 FIRST_ANSWER_NS = 3_000_000_000  # how long READY and an earlier run's broken operation wait for a venue's first sweep
 VENUES_TO_TRADE = 2
 LATE_MARGIN_MS = LATE_NS // 1_000_000
-SUSPECT_NS = 900_000_000_000  # how far back an unexplained movement is searched for among our own orders
 PROOF_PAUSE_MAX_NS = 30_000_000_000  # between sweeps that could not decide about an unknown order
 FIRST_DOUBTS_NS = 60_000_000_000  # after a start: differences to the ledger may be older than the run
 FIRST_SWEEP_MS = 3_600_000  # how far back the first sweep of a new journal looks for orders of an engine
@@ -330,21 +330,12 @@ class RecoveryManager:
                 place = (order.venue, order.symbol, order.order_id, order.client_id)
                 self.book.order(*place, reason=reason, witness=witness, live=live)
 
-    def _suspect(self, venue: str, what: str) -> None:
+    def _suspect(self, venue: str, what: str, held: bool = False) -> None:
         """Something moved that the ledger does not explain: perhaps a fill of ours that a venue added late, perhaps
-        somebody else's. Swept are the instruments of that name or base coin, and those traded within ``SUSPECT_NS``
-        that could have moved it."""
-        since_ns = self._context.now.mono_ns - SUSPECT_NS
-        found = {
-            order.intent.symbol
-            for order in self._context.ledger.orders.values()
-            if order.intent.venue == venue
-            and what in (order.intent.base, order.intent.quote, order.intent.symbol)
-            and since_ns < order.intent_mono_ns <= self._context.now.mono_ns
-        }
-        specs = [row.spec for row in self._context.instruments if row.spec.venue == venue]
-        found |= {spec.symbol for spec in specs if what in (spec.symbol, spec.base)}
-        self._look_at(venue, found, f"{what} moved")
+        somebody else's. ``held``: it did not move, somebody's resting order holds it."""
+        context = self._context
+        found = suspects(context.ledger, context.instruments, venue, what, context.now.mono_ns, held=held)
+        self._look_at(venue, found, f"{what} {'held' if held else 'moved'}")
 
     def _look_at(self, venue: str, symbols: set[str], reason: str) -> None:
         state = self._venues.setdefault(venue, _Venue())

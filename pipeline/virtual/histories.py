@@ -5,24 +5,25 @@ from __future__ import annotations
 from pipeline.model.enums import InstrumentKind
 from pipeline.model.structs import ForcedClose, Funding, MoneyMove
 from pipeline.sim.exchange.accounts import SimAccount
+from pipeline.sim.exchange.history import shown_book
 from pipeline.sim.exchange.venue import SimVenue
 
 MOVES = {"deposit": "deposit", "withdraw": "withdraw"}  # reasons of the account's book that no order caused
 LISTS = {"liquidation": "liquidates", "adl": "auto_deleverages"}
 
 
-def funding(venue: str, account: SimAccount, since_wall_ms: int) -> tuple[Funding, ...]:
+def funding(venue: SimVenue, account: SimAccount, since_wall_ms: int) -> tuple[Funding, ...]:
     """Funding bookings, oldest first."""
     return tuple(
         Funding(
-            venue=venue,
+            venue=venue.name,
             symbol=row.symbol,
             event_id=str(row.entry_id),
             asset=row.asset,
             amount=row.change,
             venue_wall_ms=row.ts_ms,
         )
-        for row in account.book
+        for row in shown_book(account, venue.now_ms())
         if row.reason == "fund" and row.ts_ms >= since_wall_ms
     )
 
@@ -40,7 +41,7 @@ def money_moves(venue: SimVenue, account: SimAccount, since_wall_ms: int) -> tup
             event_id=str(row.entry_id),
             venue_wall_ms=row.ts_ms,
         )
-        for row in account.book
+        for row in shown_book(account, venue.now_ms())
         if row.reason in MOVES and row.ts_ms >= since_wall_ms
     )
 

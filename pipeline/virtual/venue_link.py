@@ -365,7 +365,7 @@ class VenueLink:
 
     def fetch_funding(self, action: FetchFunding) -> None:
         def answer(error: str) -> None:
-            rows = () if error else histories.funding(self.name, self.account, action.since_wall_ms)
+            rows = () if error else histories.funding(self.venue, self.account, action.since_wall_ms)
             self.later(FundingAnswer(action.venue, rows, error))
 
         self.ask("account_book", "*", answer)

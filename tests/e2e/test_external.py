@@ -52,6 +52,8 @@ def test_after_a_liquidation_the_spot_legs_are_flat_within_seconds_by_the_venues
     operations = set(taken(running))
     until(lambda: bool(repairs(running, operations)), "the spot legs' sale")
     assert "venue.gateio_futures" in running.breakers()
+    lists = {e.record.witness.partition(" ")[0] for e in running.entries() if isinstance(e.record, ExternalFillRecord)}
+    assert lists == {"liquidates"}, "the venue's own list proves each of them"
     running.end()
     fills = [row for row in running.ledger() if row["kind"] == "fill"]
     forced = [row["mono_ns"] for row in fills if row["venue"] == "gateio_futures" and not row["client_id"]]

@@ -19,6 +19,7 @@ from pipeline.model.errors import ProtocolViolation
 from pipeline.model.structs import MoneyMove
 
 CREDITED = "5"
+CREDITED_LATE_MS = 3_600_000  # a row may be stamped with its request: so much later its coins may move
 ENDED_UNPAID = frozenset({"8", "9"})  # failed, cancelled
 
 

@@ -171,7 +171,7 @@ class MexcClient(RestVenueClient):
 
     async def money_moves(self, since_wall_ms: int) -> list[MoneyMove]:
         """Deposits and withdrawals; a transfer between own accounts is in neither list."""
-        start, end = self.since_ms(since_wall_ms), self.clock.now_ms()
+        start, end = self.since_ms(since_wall_ms) - histories.CREDITED_LATE_MS, self.clock.now_ms()
         query = f"startTime={start}&endTime={end}&limit={HISTORY_ROWS}"
         came = await self._signed("GET", "/capital/deposit/hisrec", query, bucket="query")
         went = await self._signed("GET", "/capital/withdraw/history", query, bucket="query")

@@ -11,7 +11,7 @@ off the arming, or what is done at once, by so many seconds.
 | drop_request | operation | connection closed, nothing executed |
 | drop_response | operation | executed, connection closed without a reply |
 | delay_request / delay_response | operation | ``delay_ms`` before / after it is executed |
-| stale | query operations | the answer is ``delay_ms`` old: balances, orders, trades, positions as they were then |
+| stale | query operations | the answer is ``delay_ms`` old: balances, orders, trades, positions, books of money then |
 | reject | place | the venue refuses with ``reason`` (a RejectReason) |
 | rate_limit | operation | 429 with Retry-After ``retry_after_s`` |
 | drop_delta / duplicate_delta / reorder_delta | depth | one book delta lost / sent twice / swapped with its successor |
@@ -105,7 +105,9 @@ ACTION_KINDS = frozenset(
     }
 )
 # Stale answers are for questions about the account; a rule for "*" leaves everything else alone.
-STALE_OPERATIONS = frozenset({"order", "open_orders", "finished_orders", "trades", "balances", "positions"})
+STALE_OPERATIONS = frozenset(
+    {"order", "open_orders", "finished_orders", "trades", "balances", "positions", "account_book"}
+)
 KINDS = REQUEST_KINDS | STREAM_KINDS | ACTION_KINDS
 
 # Operations that dialects name when they classify a request.

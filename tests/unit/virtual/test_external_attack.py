@@ -9,7 +9,7 @@
 | a further fill of an order that is filled, in no list; killed meanwhile | `test_external_evidence`, here |
 | names our order on another instrument | here |
 | REST cannot be asked while a fill is held | here |
-| second instance on the key, same host | `tests/unit/workers/test_key_lock.py`, `tests/e2e/test_external.py` |
+| second instance on the key, same host | `workers/control_plane/test_key_lock.py`, `tests/e2e/test_external.py` |
 | second engine's executions | `test_external_evidence`: ids of another engine |
 | second engine's order that rests; beside an unknown order of ours | here |
 | id of this engine's own run that the journal lacks | here |
@@ -170,9 +170,14 @@ def entries_are_stopped(world: VirtualWorld) -> bool:
     return world.refusals[-1:] == [Refusal.BREAKER]
 
 
-def test_an_order_of_a_second_engine_that_only_rests_halts() -> None:
+@pytest.mark.parametrize("heard", [True, False])
+@pytest.mark.parametrize(("qty", "price"), [("-0.1", "70000"), ("0.1", "60000")])
+def test_an_order_of_a_second_engine_that_only_rests_halts(qty: str, price: str, heard: bool) -> None:
+    """Without the stream the coins that it holds show it."""
     world = external_world()
-    rest(world, "gateio_spot", CONTRACT, "a9z9x1", "-0.1", "70000")
+    if not heard:
+        world.arm(kind="drop_event", venue="gateio_spot", target="private", count=0)
+    rest(world, "gateio_spot", CONTRACT, "a9z9x1", qty, price)
     assert world.run_until(lambda: "second_engine" in world.core.ledger.breakers, limit_ms=5000)
     assert entries_are_stopped(world) and not repairs(world)
     world.command(CommandKind.REARM, "second_engine")

@@ -175,6 +175,23 @@ def test_lists_that_do_not_answer_delay_the_booking_and_do_not_forbid_it() -> No
     judge(world)
 
 
+def test_a_stale_list_leaves_a_loss_unexplained_until_it_shows_it() -> None:
+    """The halt stands: an operator is told what it was, and decides."""
+    world = external_world()
+    world.arm(kind="drop_event", venue="gateio_spot", target="private", count=0)
+    world.arm(kind="stale", venue="gateio_spot", target="account_book", delay_ms=20_000, count=0)
+    world.arm(kind="withdraw", venue="gateio_spot", asset="USDT", amount=60)
+    witness = newest_booking(world, "gateio_spot")
+    world.run(5000)
+    assert flows(world) == [("gateio_spot", "USDT", D(-60), "unexplained", "poll")]
+    world.run(60_000)
+    assert [a.text for a in world.alerts if "is listed now" in a.text] == [
+        f"gateio_spot USDT -60 is listed now: withdraw, {witness}"
+    ]
+    assert len(flows(world)) == 1 and "unexplained_loss" in world.core.ledger.breakers
+    judge(world)
+
+
 def test_a_list_that_shows_a_movement_late_moves_nothing_again() -> None:
     """The stream tells of a deposit before the list does; later as much is lost, and that is not the old row."""
     world = external_world()
