@@ -6,12 +6,13 @@ import secrets
 import shutil
 import subprocess
 import sys
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 import pytest
 
-from pipeline.execution.external_records import ExternalFillRecord
+from pipeline.execution.external_records import ExternalFillRecord, ExternalFlowRecord
 from pipeline.execution.records import AdoptedRecord, HedgeRecord, OrderIntentRecord, Purpose
 from tests.worlds.instance_rig import Rig, until
 from tests.worlds.waiting import WAIT_S
@@ -64,6 +65,28 @@ def test_after_a_liquidation_the_spot_legs_are_flat_within_seconds_by_the_venues
     shown = [e.record for e in running.entries() if isinstance(e.record, HedgeRecord)]
     bought = {record.operation_id: record.spot_side.name for record in shown}
     assert all(row["side"].upper() != bought[owner[row["client_id"]]] for row in left), "nor is the other leg"
+    engine, venues = running.money()
+    assert engine == venues
+    assert running.judge() == []
+
+
+def test_money_that_comes_and_goes_is_booked_with_the_venues_own_number_of_it(running: Rig) -> None:
+    running.fault(kind="deposit", venue="gateio_spot", asset="USDT", amount=1500)
+    running.fault(kind="deposit", venue="gateio_futures", asset="USDT", amount=700)
+    running.fault(kind="withdraw", venue="mexc_spot", asset="USDT", amount=2500)
+
+    def flows() -> list[ExternalFlowRecord]:
+        return [e.record for e in running.entries() if isinstance(e.record, ExternalFlowRecord)]
+
+    until(lambda: len(flows()) >= 3, "three movements of money")
+    running.end()
+    found = {(r.venue, r.amount, r.cause, r.witness.partition(" ")[0]) for r in flows()}
+    assert found == {
+        ("gateio_spot", Decimal(1500), "deposit", "account_book"),
+        ("gateio_futures", Decimal(700), "transfer", "account_book"),
+        ("mexc_spot", Decimal(-2500), "withdrawal", "withdrawals"),
+    }
+    assert set(running.breakers()) == {"venue.mexc_spot"}, "what goes stops its venue, and nothing is unexplained"
     engine, venues = running.money()
     assert engine == venues
     assert running.judge() == []
