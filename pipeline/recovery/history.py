@@ -121,7 +121,8 @@ class MoneyHistory:
             return []
         for move in [move for move in state.moves.values() if self._booked(move)]:
             del state.moves[move.witness]
-        oldest_ms = since_wall_ms - CREDITED_LATE_MS
+        based_ms = self._context.ledger.based_wall_ms.get(key[0], 0)  # older rows are in the first balances
+        oldest_ms = max(since_wall_ms - CREDITED_LATE_MS, based_ms)
         rows = [m for m in state.moves.values() if m.asset == key[1] and m.venue_wall_ms >= oldest_ms]
         return sorted(rows, key=lambda move: (move.venue_wall_ms, move.witness))
 

@@ -6,9 +6,10 @@ from decimal import Decimal
 
 import pytest
 
-from pipeline.execution.events import CommandKind
+from pipeline.execution.events import CommandKind, MoneyAnswer
 from pipeline.execution.external_records import ExternalFillRecord, ExternalFlowRecord
 from pipeline.model.enums import OrderState, Refusal
+from pipeline.model.structs import MoneyMove
 from pipeline.virtual.world import VirtualWorld
 from tests.worlds.external_world import (
     CONTRACT,
@@ -172,6 +173,26 @@ def test_lists_that_do_not_answer_delay_the_booking_and_do_not_forbid_it() -> No
     assert flows(world) == [("gateio_spot", "USDT", D(-60), "unexplained", "poll")]
     asked = [r for r in world.ledger.of_kind("request") if r["operation"] == "account_book"]
     assert len([r for r in asked if r["venue"] == "gateio_spot"]) >= 3
+    judge(world)
+
+
+def test_a_row_from_before_the_journals_first_balances_explains_nothing() -> None:
+    """A list may reach further back than was asked: its rows are stamped long before coins are credited."""
+    world = external_world()
+    first = next(entry for entry in account_of(world, "mexc_spot").book if entry.asset == "USDT")
+    row = MoneyMove(
+        venue="mexc_spot",
+        asset="USDT",
+        amount=first.change,
+        reason="deposit",
+        listed_in="deposits",
+        event_id="what the account began with",
+        venue_wall_ms=first.ts_ms,
+    )
+    world.feed(MoneyAnswer("mexc_spot", (row,)))
+    moved_unlisted(world, "deposit", "mexc_spot", "USDT", float(first.change))
+    world.run(5000)
+    assert flows(world) == [("mexc_spot", "USDT", first.change, "unexplained", "poll")]
     judge(world)
 
 
