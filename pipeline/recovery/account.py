@@ -9,10 +9,10 @@ something else. A difference becomes a record when it is certain:
 * it is not what an older reading would show (a venue's answer may be stale), and no unknown order explains it.
 
 Money is looked up in the venue's own lists before that (``history.py``): rows that make up the difference make it
-certain at once, and are its witness. A notice of the venue's stream of exactly that amount does so as well. From the
-second reading on the instrument is in doubt: no entries there until ``AGREE_POLLS`` readings in a row agree with the
-ledger. A position that is questioned (:meth:`AccountCheck.question`) keeps repairs of its hedges waiting until a sweep
-has answered.
+certain at once, and are its witness. A notice of the venue's stream of exactly that amount makes it certain with the
+third reading, swept or not. From the second reading on the instrument is in doubt: no entries there until
+``AGREE_POLLS`` readings in a row agree with the ledger. A position that is questioned (:meth:`AccountCheck.question`)
+keeps repairs of its hedges waiting until a sweep has answered.
 The same comparison is the third condition of a negative proof (:meth:`AccountCheck.agrees`).
 """
 
@@ -317,8 +317,8 @@ class AccountCheck:
         listed = self._history.explain(key, off, self._since_ms(key), tolerance)
         if not listed:
             noticed = bool(notices) and sum((n.amount for n in notices), ZERO) == off
-            if not noticed and difference.times < READINGS:
-                return
+            if difference.times < READINGS:
+                return  # venues list a movement a little after its notice
             if not noticed and not (difference.swept and self._settled_money(balance, off, difference, offs)):
                 return
             if not self._history.answered(key[0], notices[-1].recv_mono_ns if noticed else difference.first_mono_ns):

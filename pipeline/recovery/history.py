@@ -21,6 +21,7 @@ ANSWER_LOST_NS = 10_000_000_000  # longer than the question's own time limit
 TRIES_ENOUGH = 3  # questions without an answer after which a difference is judged without the venue's list
 CREDITED_LATE_MS = 3_600_000  # how long after its stamp a venue may book a movement
 SAME_MOVE_MS = 600_000  # how far a movement's booking and the row that lists it may lie apart
+STAMP_MS = 2_000  # stamps may be in whole seconds, and a venue's clock is not ours
 LISTED_BEFORE_MS = 120_000  # a row is stamped this long before its movement was booked here, at most
 Key = tuple[str, str]  # venue and asset
 
@@ -122,7 +123,7 @@ class MoneyHistory:
         for move in [move for move in state.moves.values() if self._booked(move)]:
             del state.moves[move.witness]
         based_ms = self._context.ledger.based_wall_ms.get(key[0], 0)  # older rows are in the first balances
-        oldest_ms = max(since_wall_ms - CREDITED_LATE_MS, based_ms)
+        oldest_ms = max(since_wall_ms - CREDITED_LATE_MS, based_ms - STAMP_MS)
         rows = [m for m in state.moves.values() if m.asset == key[1] and m.venue_wall_ms >= oldest_ms]
         return sorted(rows, key=lambda move: (move.venue_wall_ms, move.witness))
 

@@ -171,8 +171,8 @@ class MexcClient(RestVenueClient):
 
     async def money_moves(self, since_wall_ms: int) -> list[MoneyMove]:
         """Deposits and withdrawals; a transfer between own accounts is in neither list."""
-        start, end = self.since_ms(since_wall_ms) - histories.CREDITED_LATE_MS, self.clock.now_ms()
-        query = f"startTime={start}&endTime={end}&limit={HISTORY_ROWS}"
+        start = self.since_ms(since_wall_ms) - histories.CREDITED_LATE_MS
+        query = f"startTime={start}&limit={HISTORY_ROWS}"  # until now by the venue's clock, not by what we take it for
         came = await self._signed("GET", "/capital/deposit/hisrec", query, bucket="query")
         went = await self._signed("GET", "/capital/withdraw/history", query, bucket="query")
         found = histories.parse_deposits(self.venue, came.body) + histories.parse_withdrawals(self.venue, went.body)

@@ -187,13 +187,30 @@ def test_a_row_from_before_the_journals_first_balances_explains_nothing() -> Non
         reason="deposit",
         listed_in="deposits",
         event_id="what the account began with",
-        venue_wall_ms=first.ts_ms,
+        venue_wall_ms=first.ts_ms - 60_000,
     )
     world.feed(MoneyAnswer("mexc_spot", (row,)))
     moved_unlisted(world, "deposit", "mexc_spot", "USDT", float(first.change))
     world.run(5000)
     assert flows(world) == [("mexc_spot", "USDT", first.change, "unexplained", "poll")]
     judge(world)
+
+
+def test_a_row_stamped_in_whole_seconds_explains_what_came_right_after_the_first_balances() -> None:
+    world = external_world()
+    row = MoneyMove(
+        venue=FUTURES,
+        asset="USDT",
+        amount=D(700),
+        reason="transfer",
+        listed_in="account_book",
+        event_id="17",
+        venue_wall_ms=world.core.ledger.based_wall_ms[FUTURES] // 1000 * 1000,
+    )
+    world.feed(MoneyAnswer(FUTURES, (row,)))
+    moved_unlisted(world, "deposit", FUTURES, "USDT", 700)
+    world.run(5000)
+    assert flows(world) == [(FUTURES, "USDT", D(700), "transfer", "account_book 17")]
 
 
 def test_a_stale_list_leaves_a_loss_unexplained_until_it_shows_it() -> None:
