@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.exchanges.base import VenueClient
+from pipeline.exchanges.transport.backoff import KEY_RETRY_S
 from pipeline.model.config import VenueConfig
 from pipeline.model.enums import AccountState
 from pipeline.model.errors import AccountSettingsWrong, AuthRefused, RateLimited, VenueError
@@ -40,7 +41,6 @@ from workers.base import WorkerContext, run_worker
 
 BEAT_S = 0.025
 BACKOFF_MAX_S = 10.0
-REFUSED_RETRY_S = 30.0  # a refused key is not asked again in a loop
 SETTINGS_RETRY_S = 2.0  # an account in a wrong mode is looked at again after this
 CLOCK_EVERY_S = 30.0
 DIGITS_MAX = 18  # of an int64 fixed-point number
@@ -212,7 +212,7 @@ class VenuePoller:
             positions = await self._client.positions() if venue.market == "futures" else []
             await self._measure_clock()
         except AuthRefused as error:
-            return self._failure(begin_ns, AccountState.REFUSED, f"key refused: {error}", REFUSED_RETRY_S)
+            return self._failure(begin_ns, AccountState.REFUSED, f"key refused: {error}", KEY_RETRY_S)
         except AccountSettingsWrong as error:
             return self._failure(begin_ns, AccountState.REFUSED, f"not traded: {error}", SETTINGS_RETRY_S)
         except RateLimited as error:

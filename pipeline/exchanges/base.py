@@ -54,7 +54,6 @@ from pipeline.model.venue_events import VenueEvent as VenueEvent
 if TYPE_CHECKING:
     from pipeline.templates.template import OrderTerms, Pieces
 
-AUTH_ATTEMPTS_MAX = 3  # a refused key is not tried again and again; an operator must look
 CLIENT_ID_MAX = 28  # shortest limit of all venues: Gate.io text is "t-" and at most 28 bytes
 
 
@@ -177,9 +176,9 @@ class VenueTrading(ABC):
 
     @abstractmethod
     async def connect(self) -> None:
-        """Opens order entry and private stream and returns when both stand. Raises ``VenueUnavailable`` or
-        ``AuthRefused`` when the first attempt fails; after that they reconnect by themselves, with backoff, and every
-        change is a ``SessionState`` event."""
+        """Opens order entry and private stream and returns when both stand. Raises a ``VenueError`` when the first
+        attempt fails (``transport/backoff.py`` says when to come again); after that they reconnect by themselves, with
+        backoff, for ever, and every change is a ``SessionState`` event."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -189,6 +188,15 @@ class VenueTrading(ABC):
     @abstractmethod
     def connected(self) -> bool:
         """Order entry and private stream both stand (the last ``SessionState`` was "up")."""
+
+    @property
+    def gateway_answers(self) -> int:
+        """Answers so far that came from a gateway before the venue, to orders, questions and upgrades."""
+        return 0
+
+    def why_down(self) -> str:
+        """What the session that does not stand was told last; "" where both stand or nothing is known."""
+        return ""
 
     @abstractmethod
     def place(self, request: OrderRequest) -> int:

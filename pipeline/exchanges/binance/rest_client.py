@@ -108,7 +108,7 @@ class BinanceClient(RestVenueClient):
         signed = self._signer.signed_query(query, timestamp_ms=self.clock.now_ms())
         return HttpCall(method=method, target=f"{path}?{signed}", headers={"X-MBX-APIKEY": self._signer.api_key})
 
-    def _error_of(self, reply: HttpReply) -> VenueError | None:
+    def error_of(self, reply: HttpReply) -> VenueError | None:
         return error_of(self.venue, reply)
 
     async def _fetch_server_time_ms(self) -> int:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import msgspec
 
 from pipeline.exchanges.base import HttpReply
-from pipeline.exchanges.transport.rest import RETRY_AFTER_DEFAULT_S, http_error, printable, retry_after_s, table_error
-from pipeline.model.errors import OutcomeUnknown, VenueError
+from pipeline.exchanges.transport.refusals import OwnCode, error_of_reply, printable
+from pipeline.model.errors import VenueError
 
 _KINDS: dict[str, str] = {
     "funds": "BALANCE_NOT_ENOUGH INSUFFICIENT_AVAILABLE MARGIN_BALANCE_NOT_ENOUGH LIQUIDATE_IMMEDIATELY",
@@ -45,25 +45,24 @@ class Refusal(msgspec.Struct):
 _decoder = msgspec.json.Decoder(Refusal)
 
 
-def refusal_error(venue: str, status: int, refusal: Refusal, retry_s: float = RETRY_AFTER_DEFAULT_S) -> VenueError:
-    """Error of one refusal, by its HTTP or header status and label."""
+def code_of(refusal: Refusal) -> OwnCode | None:
+    """The venue's own code of one refusal, REST or WebSocket API; None without a label."""
+    if not refusal.label:
+        return None
     text = f"{refusal.label}: {printable(refusal.message or refusal.detail)}"
-    kind = KIND_OF_LABEL.get(refusal.label)
-    if status in (418, 429) or kind == "rate":
-        return table_error(venue, "rate", text, api_code=refusal.label, retry_s=retry_s)
-    if status >= 500 or status == 408 or kind is None:
-        return OutcomeUnknown(f"{venue}: status {status}: {text}", venue=venue, code=status, api_code=refusal.label)
-    return table_error(venue, kind, text, api_code=refusal.label)
+    return OwnCode(refusal.label, KIND_OF_LABEL.get(refusal.label), text)
 
 
-def error_of(venue: str, reply: HttpReply) -> VenueError | None:
-    """The error that a REST reply carries; None for a success (200, 201, 202, 204)."""
+def own_code(reply: HttpReply) -> OwnCode | None:
+    """The venue's own code in a REST reply; none in a success (200, 201, 202, 204)."""
     if 200 <= reply.status < 300:
         return None
     try:
-        refusal = _decoder.decode(reply.body)
+        return code_of(_decoder.decode(reply.body))
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return http_error(venue, reply, printable(reply.body))
-    if not refusal.label:
-        return http_error(venue, reply, printable(reply.body))
-    return refusal_error(venue, reply.status, refusal, retry_after_s(reply))
+        return None
+
+
+def error_of(venue: str, reply: HttpReply) -> VenueError | None:
+    """The error that a REST reply carries; None for a success."""
+    return error_of_reply(venue, reply, own_code)

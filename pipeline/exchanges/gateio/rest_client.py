@@ -84,7 +84,7 @@ class GateClient(RestVenueClient):
         headers["Content-Type"] = "application/json"
         return HttpCall(method=method, target=f"{path}?{query}" if query else path, headers=headers, body=body)
 
-    def _error_of(self, reply: HttpReply) -> VenueError | None:
+    def error_of(self, reply: HttpReply) -> VenueError | None:
         return error_of(self.venue, reply)
 
     async def _fetch_server_time_ms(self) -> int:

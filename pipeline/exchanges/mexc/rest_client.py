@@ -72,7 +72,7 @@ class MexcClient(RestVenueClient):
         headers = {"X-MEXC-APIKEY": self._signer.api_key, "Content-Type": "application/json"}
         return HttpCall(method=method, target=f"{path}?{signed}", headers=headers)
 
-    def _error_of(self, reply: HttpReply) -> VenueError | None:
+    def error_of(self, reply: HttpReply) -> VenueError | None:
         return error_of(self.venue, reply)
 
     async def _fetch_server_time_ms(self) -> int:

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from pipeline.exchanges.transport.rest import printable
+from pipeline.exchanges.transport.refusals import printable
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import parse_decimal
 
