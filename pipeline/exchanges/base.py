@@ -54,6 +54,8 @@ from pipeline.model.venue_events import VenueEvent as VenueEvent
 if TYPE_CHECKING:
     from pipeline.templates.template import OrderTerms, Pieces
 
+#: Codes of a refusal for which the key is not to blame: the account gets this part of the venue with its first money.
+ACCOUNT_MISSING = frozenset({"USER_NOT_FOUND"})  # Gate.io futures
 CLIENT_ID_MAX = 28  # shortest limit of all venues: Gate.io text is "t-" and at most 28 bytes
 
 
@@ -156,6 +158,10 @@ class VenueClient(ABC):
         """Moves ``amount`` (quote) of free balance into the margin of an isolated position."""
         raise VenueUnavailable(f"{self.venue}: margin cannot be added here; nothing was sent", venue=self.venue)
 
+    def take_odd_rows(self) -> tuple[int, list[str]]:
+        """(rows of lists that could not be read and were left out so far, a line about each name not yet told)."""
+        return 0, []
+
     def remember_budgets(self, path: Path) -> None:
         """Goes on with what the process before left of its request budgets and silences, and keeps writing them to
         ``path`` (transport/throttle.py). Raises OSError."""
@@ -193,6 +199,10 @@ class VenueTrading(ABC):
     def gateway_answers(self) -> int:
         """Answers so far that came from a gateway before the venue, to orders, questions and upgrades."""
         return 0
+
+    def take_odd_rows(self) -> tuple[int, list[str]]:
+        """As :meth:`VenueClient.take_odd_rows`, of pushes and of the session's own questions."""
+        return 0, []
 
     def why_down(self) -> str:
         """What the session that does not stand was told last; "" where both stand or nothing is known."""

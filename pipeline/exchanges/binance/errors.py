@@ -46,7 +46,7 @@ _THROTTLED = -1008
 
 class _Body(msgspec.Struct):
     code: int | None = None
-    msg: str = ""
+    msg: str | None = ""
 
 
 _decoder = msgspec.json.Decoder(_Body)
@@ -64,10 +64,10 @@ def own_code(reply: HttpReply) -> OwnCode | None:
         return None
     if body.code is None:
         return None
-    kind = KIND_OF_CODE.get(body.code)
+    kind, msg = KIND_OF_CODE.get(body.code), body.msg or ""
     if body.code == _NEW_ORDER_REJECTED:
-        kind = next((found for needle, found in _KIND_OF_TEXT if needle in body.msg), "rejected")
-    text = f"code {body.code}: {printable(body.msg)}"
+        kind = next((found for needle, found in _KIND_OF_TEXT if needle in msg), "rejected")
+    text = f"code {body.code}: {printable(msg)}"
     return OwnCode(str(body.code), kind, text, certain=body.code == _THROTTLED)
 
 

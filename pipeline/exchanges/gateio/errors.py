@@ -14,14 +14,16 @@ from pipeline.exchanges.transport.refusals import OwnCode, error_of_reply, print
 from pipeline.model.errors import VenueError
 
 _KINDS: dict[str, str] = {
-    "funds": "BALANCE_NOT_ENOUGH INSUFFICIENT_AVAILABLE MARGIN_BALANCE_NOT_ENOUGH LIQUIDATE_IMMEDIATELY",
+    "funds": """BALANCE_NOT_ENOUGH INSUFFICIENT_AVAILABLE MARGIN_BALANCE_NOT_ENOUGH FUTURES_BALANCE_NOT_ENOUGH
+        LIQUIDATE_IMMEDIATELY""",
     "rejected": """INVALID_CURRENCY_PAIR INVALID_CURRENCY INVALID_PARAM_VALUE AMOUNT_TOO_LITTLE QUANTITY_NOT_ENOUGH
         AMOUNT_TOO_MUCH INVALID_PRECISION MISSING_REQUIRED_PARAM INVALID_ARGUMENT INVALID_REQUEST_BODY BAD_REQUEST
         INVALID_CONTENT_TYPE PRICE_THRESHOLD_EXCEEDED ORDER_BOOK_NOT_FOUND CANCEL_FAIL POC_FILL_IMMEDIATELY FOK_NOT_FILL
         RISK_LIMIT_EXCEEDED CONTRACT_NOT_FOUND SIZE_TOO_SMALL SIZE_TOO_LARGE ERR_QUOTA_LOWER_LIMIT PRICE_TOO_DEVIATED
         MARKET_PRICE_TOO_DEVIATED CONTRACT_NO_COUNTER ORDER_NOT_OWNED TOO_MANY_ORDERS ORDER_POC_IMMEDIATE ORDER_POC
         ORDER_FOK INCREASE_POSITION REDUCE_EXCEEDED POSITION_EMPTY POSITION_DUAL_MODE POSITION_HOLDING ORDER_PENDING
-        LEVERAGE_TOO_HIGH LEVERAGE_TOO_LOW NO_CHANGE POSITION_NOT_FOUND""",
+        LEVERAGE_TOO_HIGH LEVERAGE_TOO_LOW NO_CHANGE POSITION_NOT_FOUND PRICE_OVER_LIQUIDATION PRICE_OVER_BANKRUPT
+        RISK_LIMIT_TOO_LOW""",
     "clock": "REQUEST_EXPIRED",
     "auth": """INVALID_KEY INVALID_SIGNATURE IP_FORBIDDEN READ_ONLY FORBIDDEN MISSING_REQUIRED_HEADER
         AUTHENTICATION_FAILED INVALID_CREDENTIALS USER_NOT_FOUND""",
@@ -37,9 +39,9 @@ KIND_OF_LABEL: dict[str, str] = {label: kind for kind, labels in _KINDS.items() 
 class Refusal(msgspec.Struct):
     """Body of a refusal; futures sometimes say ``detail`` for ``message``."""
 
-    label: str = ""
-    message: str = ""
-    detail: str = ""
+    label: str | None = ""
+    message: str | None = ""
+    detail: str | None = ""
 
 
 _decoder = msgspec.json.Decoder(Refusal)
@@ -49,7 +51,7 @@ def code_of(refusal: Refusal) -> OwnCode | None:
     """The venue's own code of one refusal, REST or WebSocket API; None without a label."""
     if not refusal.label:
         return None
-    text = f"{refusal.label}: {printable(refusal.message or refusal.detail)}"
+    text = f"{refusal.label}: {printable(refusal.message or refusal.detail or '')}"
     return OwnCode(refusal.label, KIND_OF_LABEL.get(refusal.label), text)
 
 

@@ -18,6 +18,7 @@ _KINDS: dict[str, tuple[int, ...]] = {
     "funds": (30004, 30005, 10101),
     "rejected": (
         *(10007, 30014, 30021, 730001, -1121),  # symbol
+        *(-1128, 10095, 10098, 30025),  # combination of parameters, no amount, risk control, nobody on the other side
         *(30002, 30003, 10096, 10097, 10102),  # notional, amount
         *(30010, 30087),  # price
         *(700004, 700008, 730002, 33333, 44444, 700013),  # parameters
