@@ -192,6 +192,7 @@ class VenuePoller:
         self._offset_ns = 0
         self._clock_at_s = 0.0
         self._sweeps = ctx.metrics.counter(f"sweeps.{venue.name}", "complete balance sweeps")
+        self._odd = ctx.metrics.counter(f"odd_rows.{venue.name}", "rows of others that could not be read, left out")
         self._failed = ctx.metrics.counter(f"sweep_failures.{venue.name}", "balance sweeps that failed")
 
     async def run(self) -> None:
@@ -203,6 +204,15 @@ class VenuePoller:
 
     async def _sweep(self) -> float:
         """One sweep; returns the least pause before the next, in seconds."""
+        try:
+            return await self._ask()
+        finally:
+            count, news = self._client.take_odd_rows()
+            self._ctx.metrics.set(self._odd, count)
+            for line in news:
+                self._ctx.say("warning", line)
+
+    async def _ask(self) -> float:
         venue, begin_ns = self._venue, time.monotonic_ns()
         try:
             leverage = self._ctx.config.detection.hedge.leverage

@@ -137,6 +137,9 @@ class OrderSession(VenueTrading):
     def gateway_answers(self) -> int:
         return self.client.gateway.count + sum(stream.gateway_answers for stream in self.streams())
 
+    def take_odd_rows(self) -> tuple[int, list[str]]:
+        return self.client.take_odd_rows()
+
     def why_down(self) -> str:
         return "" if self._was_up else self.sessions_ready()[1]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.exchanges.base import HttpCall, HttpReply, VenueClient
+from pipeline.exchanges.parsing.rows import OddRows
 from pipeline.exchanges.transport.gateway_watch import GatewayWatch
 from pipeline.exchanges.transport.rest import RestTransport, ServerClock
 from pipeline.exchanges.transport.throttle import Limit, Throttle
@@ -45,6 +46,8 @@ class RestVenueClient(VenueClient):
         self.transport = RestTransport(rest, venue=venue.name, throttle=throttle)
         self.gateway = GatewayWatch(throttle)
         self._credentials = credentials
+        self.odd_rows = OddRows()
+        self.symbols = set(venue.symbols)  # ours: whose rows in lists must be readable
 
     @property
     def has_credentials(self) -> bool:
@@ -143,6 +146,9 @@ class RestVenueClient(VenueClient):
                     return error
 
         return list(await asyncio.gather(*(one(symbol) for symbol in symbols)))
+
+    def take_odd_rows(self) -> tuple[int, list[str]]:
+        return self.odd_rows.count, self.odd_rows.take_news()
 
     def remember_budgets(self, path: Path) -> None:
         self.transport.throttle.remember(path)

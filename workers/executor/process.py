@@ -100,8 +100,8 @@ class Executor:
         )
         self._hedge_models = HedgeModels(ctx.state_dir, self.core.hedges.watch)
         self.trading: dict[str, VenueTrading] = {}
-        self._sessions = SessionWatch(self.trading, ctx.metrics, ctx.say)
         self._questions = Questions(self._clients, loop)
+        self._sessions = SessionWatch(self.trading, ctx.metrics, ctx.say, self._questions.odd_rows)
         self._numbers = ExecutorNumbers(ctx.metrics)
         self._stopped = asyncio.Event()
         self.performer = Performer(

@@ -41,10 +41,19 @@ async def first_connection(trading: VenueTrading, say: Say, stop_requested: Call
 
 
 class SessionWatch:
-    """Says when a venue's sessions stay down, and counts gateways' answers. ``trading``: by venue, filled as made."""
+    """Says when a venue's sessions stay down, counts gateways' answers, and names rows that could not be read.
 
-    def __init__(self, trading: Mapping[str, VenueTrading], metrics: Metrics, say: Say) -> None:
+    ``trading``: by venue, filled as made; ``odd_rows``: names of such rows from elsewhere (bulk questions)."""
+
+    def __init__(
+        self,
+        trading: Mapping[str, VenueTrading],
+        metrics: Metrics,
+        say: Say,
+        odd_rows: Callable[[], list[str]] = list,
+    ) -> None:
         self._trading = trading
+        self._odd_rows = odd_rows
         self._metrics = metrics
         self._say = say
         self._down_since_ns: dict[str, int] = {}
@@ -53,6 +62,8 @@ class SessionWatch:
 
     def tick(self, now_mono_ns: int) -> None:
         """Look at every venue."""
+        for line in self._odd_rows():
+            self._say("warning", line)
         for venue, trading in self._trading.items():
             answers = trading.gateway_answers
             if answers:
@@ -61,6 +72,8 @@ class SessionWatch:
                     text = "answers without the venue's own code, to orders and upgrades"
                     counter = self._counters[venue] = self._metrics.counter(f"gateway_answers.{venue}", text)
                 self._metrics.set(counter, answers)
+            for line in trading.take_odd_rows()[1]:
+                self._say("warning", line)
             if trading.connected:
                 self._back(venue, now_mono_ns)
             else:

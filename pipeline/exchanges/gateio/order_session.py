@@ -240,7 +240,16 @@ class GateTrading(OrderSession):
     def pushed(self, frame: account.Envelope, recv_mono_ns: int) -> None:
         """One update frame; held back while a contract's multiplier is being asked."""
         try:
-            events = list(account.parse_push(self.venue, frame, self.multipliers, recv_mono_ns))
+            events = list(
+                account.parse_push(
+                    self.venue,
+                    frame,
+                    self.multipliers,
+                    recv_mono_ns,
+                    symbols=self.client.symbols,
+                    odd=self.client.odd_rows,
+                )
+            )
         except ProtocolViolation as error:
             self.violation(error)
             return

@@ -50,6 +50,22 @@ Maybe = msgspec.Raw
 ABSENT = msgspec.Raw(b"null")
 
 
+def required_number(raw: msgspec.Raw, venue: str) -> Decimal:
+    """As :func:`maybe_number`; raises ``ProtocolViolation`` for a number that is absent, too."""
+    value = maybe_number(raw, venue)
+    if value is None:
+        raise ProtocolViolation(f"{venue}: a number is missing", venue=venue)
+    return value
+
+
+def lenient_ms(raw: msgspec.Raw, unit_ms: int = 1) -> int:
+    """A time that only informs, in ms; 0 where it cannot be read. ``unit_ms``: of the venue's number."""
+    try:
+        return int(parse_decimal(bytes(raw).strip(b'"').decode("ascii")) * unit_ms)
+    except (ValueError, UnicodeDecodeError):
+        return 0
+
+
 def maybe_number(raw: msgspec.Raw, venue: str) -> Decimal | None:
     """None for absent, null and empty text. Raises ``ProtocolViolation`` for anything that is no finite number."""
     text = bytes(raw)
