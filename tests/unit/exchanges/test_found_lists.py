@@ -209,7 +209,10 @@ def test_a_list_of_orders_among_cancelled_ones_costs_nothing() -> None:
     assert update.client_id == "x" and odd.count == 1
 
 
-@pytest.mark.parametrize("odd_time", [{"finish_time_ms": 1.5}, {"create_time": "1546569968"}, {"finish_time": None}])
+@pytest.mark.parametrize(
+    "odd_time",
+    [{"finish_time_ms": 1.5}, {"create_time": "1546569968"}, {"finish_time": None}, {"finish_time": "9e999999999"}],
+)
 def test_times_of_an_order_decide_nothing(odd_time: dict[str, object]) -> None:
     row = json.loads(case("orders/O_gate_order_decimal.json")) | odd_time
     update = gate_orders.futures_update(
