@@ -52,7 +52,7 @@ from workers.executor.hedge_models import HedgeModels
 from workers.executor.pages import ExecutorNumbers, InventoryWriter
 from workers.executor.performer import Performer
 from workers.executor.publisher import Publisher
-from workers.executor.sessions import SessionWatch, first_connection
+from workers.executor.session_watch import SessionWatch, first_connection
 from workers.executor.venues import Questions
 
 if TYPE_CHECKING:

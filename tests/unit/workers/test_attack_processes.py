@@ -27,7 +27,7 @@ from shm.metrics import Metrics
 from tests.worlds.execution_starts import ready_world
 from workers.executor import performer as performer
 from workers.executor.earlier_runs import keep_breakers
-from workers.executor.sessions import SessionWatch, first_connection
+from workers.executor.session_watch import SessionWatch, first_connection
 from workers.executor.venues import patiently
 from workers.guard import Guard, HaltState, KeptBreaker, read_halt, write_halt
 
@@ -144,7 +144,7 @@ def test_no_refusal_of_a_first_connection_is_the_last(
     async def pause(seconds: float) -> None:
         paused.append(seconds)
 
-    monkeypatch.setattr("workers.executor.sessions.asyncio.sleep", pause)
+    monkeypatch.setattr("workers.executor.session_watch.asyncio.sleep", pause)
     trading: Any = SimpleNamespace(connect=connect, venue="a")
     asyncio.run(first_connection(trading, lambda level, _text: said.append(level), lambda: False))
     assert not refusals and len(paused) == 20
