@@ -25,7 +25,7 @@ from pipeline.economics.equity import (
     index_marks,
     transfers_value,
 )
-from pipeline.execution.market import USD_COINS, mid_price, tradable
+from pipeline.execution.market import USD_COINS, declared_usd, mid_price, tradable
 from pipeline.model.enums import InstrumentKind
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
@@ -90,6 +90,7 @@ class EquityWatch:
         self._last_marks: dict[str, Decimal] = {}  # a coin whose books are away keeps its last one
         self._marked_mono_ns = -1  # when the last marks were made: once per moment is enough
         self._waiting_since_mono_ns = 0
+        self._declared = declared_usd(core.config.fees)  # coins for fees that no book prices
         self.start = start
 
     def look(self, rows: Iterable[InstrumentRow]) -> None:
@@ -119,7 +120,7 @@ class EquityWatch:
         self._marked_mono_ns = self._core.context.now.mono_ns
         numeraire = self._core.config.execution.numeraire
         priced = [(row.spec, mid) for row in self._core.context.instruments if (mid := self.mid(row.instrument_id))]
-        found = {coin: ONE for coin in USD_COINS}
+        found = {**self._declared, **{coin: ONE for coin in USD_COINS}}
         found |= index_marks((spec.base, mid) for spec, mid in priced if spec.quote == numeraire)
         found[numeraire] = ONE
         others = index_marks((s.base, mid * found[s.quote]) for s, mid in priced if s.quote in found)

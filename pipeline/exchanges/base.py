@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.clock import wall_ms
 from pipeline.model.errors import VenueUnavailable
 from pipeline.model.structs import (
@@ -114,6 +115,11 @@ class VenueClient(ABC):
     @abstractmethod
     async def fees(self, symbols: Sequence[str]) -> list[FeeSchedule]:
         """The account's own maker and taker fees (ppm) of ``symbols``; those that the venue refuses are left out."""
+
+    async def fee_switch(self) -> FeeSwitch | None:
+        """The coin that the account's fees are taken in; None: this venue does not tell, or not without
+        credentials."""
+        return None
 
     @abstractmethod
     async def query_order(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate | None:
