@@ -23,6 +23,7 @@ from pipeline.economics.equity import (
     equity,
     hedging,
     index_marks,
+    stress,
     transfers_value,
 )
 from pipeline.execution.market import USD_COINS, declared_usd, mid_price, tradable
@@ -58,6 +59,7 @@ class EquityFigures(msgspec.Struct, frozen=True, kw_only=True):
     equity: Equity
     daily: DailyPnl
     hedging: Hedging
+    stress: Decimal
     since_wall_ns: int
     marks: dict[str, Decimal]
 
@@ -74,6 +76,7 @@ class EquityFigures(msgspec.Struct, frozen=True, kw_only=True):
             "gross": self.hedging.gross,
             "net": self.hedging.net,
             "hedged": self.hedging.hedged,
+            "stress": self.stress,
         }
 
 
@@ -193,6 +196,7 @@ class EquityWatch:
             equity=worth,
             daily=daily,
             hedging=self._hedging(perpetuals, marks),
+            stress=self._stress(marks),
             since_wall_ns=self.start.wall_ns,
             marks=marks,
         )
@@ -220,3 +224,24 @@ class EquityWatch:
             if asset in marks and asset not in USD_COINS
         ]
         return hedging([*moved, *((p.base, p.qty) for p in perpetuals if p.base in marks)], marks)
+
+    def _stress(self, marks: Mapping[str, Decimal]) -> Decimal:
+        """Exposure under stress: what our trading moved, per account, and orders whose outcome is not known."""
+        ledger, instruments = self._core.ledger, self._core.context.instruments
+        moved = [
+            (asset, venue, amount)
+            for (venue, asset), amount in ledger.accounts.flows.items()
+            if amount and asset not in USD_COINS
+        ]
+        for (venue, symbol), position in ledger.accounts.futures.items():
+            row = instruments.find(venue, symbol)
+            if row is not None and position.qty:
+                moved.append((row.spec.base, f"{venue} {symbol}", position.qty))
+        unknown = []
+        for order in ledger.unsettled.values():
+            intent, left = order.intent, order.intent.qty - order.filled
+            account = intent.venue
+            if intent.kind is InstrumentKind.PERPETUAL:
+                account = f"{intent.venue} {intent.symbol}"
+            unknown.append((intent.base, account, left * int(intent.side)))
+        return stress(moved, unknown, marks, self._core.hedges.watch.basis_move())

@@ -21,8 +21,10 @@ from pipeline.model.errors import BadInput
 from pipeline.model.fixedpoint import plain
 from pipeline.model.structs import ZERO
 from workers.control_plane.instances import ledger_path
+from workers.executor_file import pnl_text, read_executor_state
 from workers.recorder.attribution import RESIDUAL_STEP, OperationPnl, added, attributed
 from workers.recorder.sqlite_ledger import SCHEMA_VERSION, open_reader, read_fill
+from workers.state_folder import instance_dir
 from workers.tradable import utc
 
 _SPAN = re.compile(r"(\d+)([smhd])\Z")
@@ -222,9 +224,11 @@ def read_report(instance: str, since: str, by: str = "") -> dict[str, Any]:
     profit = {asset: value + funding_value for asset, value in numeraire.items()}  # there is one numeraire
     flows = [(int(row["wall_ns"]), Decimal(row.get("value_numeraire", 0))) for row in payments.values()]
     parts = ReportParts(operations, flows, [int(row[0]) for row in boots])
+    state = read_executor_state(instance_dir(instance))
     return {
         "instance": instance,
         "profit": profit,
+        "today": None if state is None or state.pnl is None else {**state.pnl, "as_of": utc(state.wall_ns)},
         "attribution": {**part_fields(parts.total), "residual": parts.residual.normalize(), "unknown": unknown},
         "rows": [
             {by: key, **part_fields(row), "residual": residual.normalize(), "operations": count}
@@ -253,10 +257,11 @@ def report_text(report: dict[str, Any]) -> str:
     def amounts(sums: dict[str, Any]) -> str:
         return ", ".join(f"{plain(value)} {asset}" for asset, value in sums.items()) or "none"
 
-    edge, parts = report["edge_bps"], report["attribution"]
+    edge, parts, today = report["edge_bps"], report["attribution"], report["today"]
     return "\n".join(
         (
             f"P&L            {amounts(report['profit'])} realised: every operation at its own prices, and funding",
+            *([f"{pnl_text(today)} (as of {today['as_of']})"] if today else []),
             f"  made of      {parts_text(parts)}",
             f"instance       {report['instance']}",
             f"opportunities  {report['opportunities']} recorded",

@@ -18,7 +18,7 @@ from pipeline.tradable import TradeState
 from shm.errors import ShmError
 from shm.logring import LogReader, LogRing
 from workers.base import LOG_LEVELS, Notifier
-from workers.executor_file import read_executor_state
+from workers.executor_file import pnl_text, read_executor_state
 from workers.tradable import Answer, InstanceReasons, fields
 
 NOTES_MAX = 50
@@ -179,7 +179,9 @@ class Announcer:
             self._alerts()
         state = read_executor_state(self._state_dir)
         if state is None:
-            return {"open_hedges": [], "positions": [], "recoveries": []}
+            return {"open_hedges": [], "positions": [], "recoveries": [], "pnl": None}
+        if state.pnl is not None:
+            self._write("supervisor", "info", pnl_text(state.pnl))
         for row in state.hedges:
             legs = f"{row['spot_venue']} {row['spot_symbol']} against {row['futures_venue']} {row['futures_symbol']}"
             text = f"hedge {row['hedge_id']} stays open: {row['qty']} {row['base']}, {legs}"
@@ -195,7 +197,12 @@ class Announcer:
             self._write("supervisor", "warning", text)
         elif self._was_ready:
             self._write("supervisor", "info", "nothing stays open at the venues")
-        return {"open_hedges": state.hedges, "positions": state.positions, "recoveries": state.recoveries}
+        return {
+            "open_hedges": state.hedges,
+            "positions": state.positions,
+            "recoveries": state.recoveries,
+            "pnl": state.pnl,
+        }
 
 
 def _settling(answer: Answer) -> bool:
