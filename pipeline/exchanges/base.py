@@ -177,9 +177,14 @@ class VenueTrading(ABC):
     """Order entry and private stream of one venue. Made by ``factory.make_trading(venue, credentials, on_event)``.
 
     All callbacks run in the loop that called :meth:`connect`; ``on_event`` must return quickly and not raise.
+
+    ``protocol_violations``: frames dropped because the venue's documents do not allow them; ``last_violation``: what
+    was wrong with the newest.
     """
 
     venue: str
+    protocol_violations: int = 0
+    last_violation: str = ""
 
     @abstractmethod
     async def connect(self) -> None:

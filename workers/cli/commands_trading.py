@@ -81,12 +81,19 @@ def positions(instance: Instance = "", json: Json = False) -> int:
 
 
 def hedges(instance: Instance = "", json: Json = False) -> int:
-    """Show the open hedges: legs, entry, age, unrealised P&L, funding so far; also after a stop."""
-    from workers.view.status_text import hedge_line
+    """Show the open hedges: legs, entry, age, unrealised P&L, funding so far, exposure under stress; also after a stop.
 
-    _, reply = _read(instance, "hedges")
-    rows = "\n".join(hedge_line(row) for row in reply["hedges"])
-    emit(reply, as_json=json, text=lambda _: rows or "no open hedge")
+    The first word of a line is the hedge's ID: `arb close ID` closes it, `arb close --all` every one.
+    """
+    from workers.executor_file import read_executor_state
+    from workers.view.status_text import exposure_line, hedge_line
+
+    name, reply = _read(instance, "hedges")
+    state = read_executor_state(instance_dir(name))
+    reply["stress"] = None if state is None or state.pnl is None else state.pnl.get("stress")
+    rows = [hedge_line(row) for row in reply["hedges"]] or ["no open hedge"]
+    rows.append(exposure_line({"pnl": None if state is None else state.pnl}))
+    emit(reply, as_json=json, text=lambda _: "\n".join(row for row in rows if row))
     return EXIT_OK
 
 

@@ -50,7 +50,7 @@ from workers.base import WorkerContext, run_worker
 from workers.executor.control import ExecutorControl
 from workers.executor.hedge_models import HedgeModels
 from workers.executor.pages import ExecutorNumbers, InventoryWriter
-from workers.executor.performer import Performer
+from workers.executor.performer import ALERT, Performer
 from workers.executor.publisher import Publisher
 from workers.executor.venues import Questions
 from workers.halt_file import read_halt
@@ -424,6 +424,8 @@ class Executor:
         self._inventory.write(self.core, self.performer.now())
         self._inventory.write_exits(self.core)
         self._numbers.gauges(self.core)
+        for text in self._numbers.sessions(self.trading, mono_ns()):
+            self.ctx.say("warning", f"{ALERT}{text}")
         self._hedge_models.save_if_due(self.loop, mono_ns())
         self._publisher.tick(self.performer.now().mono_ns)
         self.journal.kick()
