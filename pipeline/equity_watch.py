@@ -35,6 +35,7 @@ DAY_NS = 86_400 * 1_000_000_000
 MID_MAX_AGE_NS = 30_000_000_000  # a mid that could not be read again for so long is left out of the median
 COMPLETE_WAIT_NS = 60_000_000_000  # how long the day's first reading waits for a mark of every coin that is held
 ONE = Decimal(1)
+CENTS = Decimal("0.01")
 
 
 class DayStart(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +77,7 @@ class EquityFigures(msgspec.Struct, frozen=True, kw_only=True):
             "gross": self.hedging.gross,
             "net": self.hedging.net,
             "hedged": self.hedging.hedged,
-            "stress": self.stress,
+            "stress": self.stress.quantize(CENTS),
         }
 
 

@@ -71,7 +71,10 @@ def hedge_line(row: Mapping[str, Any]) -> str:
     age = f", open for {row['age_s']:.0f} s" if row.get("age_s") is not None else ""
     why = f"  MUST LEAVE: {row['leaving_because']}" if row.get("leaving_because") else ""
     why += f"  NOT CLOSED: {row['not_closed']}" if row.get("not_closed") else ""
-    return f"{row['hedge_id']}  {short(row['qty'])} {row['base']}: {legs}{mark}{funding}{age}{why}"
+    entry = f", entered at {short(row['entry_spot_price'])} against {short(row['entry_futures_price'])}"
+    distance = row.get("liquidation_distance_bps")
+    liquidated = f", {distance} bps from liquidation" if distance else ""
+    return f"{row['hedge_id']}  {short(row['qty'])} {row['base']}: {legs}{entry}{mark}{funding}{age}{liquidated}{why}"
 
 
 def position_line(row: Mapping[str, Any]) -> str:
