@@ -45,7 +45,7 @@ def shown_by_views(world: World, folder: Path) -> dict[str, dict[str, int]]:
         "metrics": {n: counters["operations" if n == "total" else f"operations.{n}"] for n in fields},
         "status after a crash": {},
     }
-    journal, _ = Journal.open(folder / "journal", segment_bytes=4 * 1024 * 1024)
+    journal = Journal.open(folder / "journal", segment_bytes=4 * 1024 * 1024)
     for entry in world.entries:
         journal.append(entry.record, entry.mono_ns, entry.wall_ns)
     journal.close()
