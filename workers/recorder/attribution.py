@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from pipeline.economics.attribution import Attribution, LegFill, RepairFill, attribute
-from pipeline.execution.external import EXTERNAL
+from pipeline.execution.external_fills import EXTERNAL
 from pipeline.execution.records import FillRecord, LegPlan
 from pipeline.model.structs import ZERO
 from workers.recorder.sqlite_ledger import read_fill
