@@ -117,7 +117,8 @@ class LimitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class RiskLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Requirements S12 and S24. All bounds are inclusive; a missing or non-positive limit refuses the start."""
+    """Limits of risk, all bounds inclusive. A limit that is left out has its default. Those in ``LIMITS_POSITIVE``
+    (``config_load.py``) refuse the start where they are not positive."""
 
     max_position_size_usd: Decimal = Decimal(10000)
     max_total_exposure_usd: Decimal = Decimal(50000)
@@ -221,7 +222,7 @@ class InventoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class FeatureConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Switches of the requirements (S13)."""
+    """Switches, by the names that users know."""
 
     enable_circuit_breakers: bool = True
     enable_risk_checks: bool = True
@@ -232,7 +233,7 @@ class FeatureConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole configuration of one instance (the user's ArbitrageConfig, requirements S13)."""
+    """The whole configuration of one instance (``ArbitrageConfig`` to its users)."""
 
     engine_name: str = "arb"
     mode: Mode = Mode.PAPER
@@ -310,7 +311,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return self.risk_limits.min_profit_margin_bps if own is None else own
 
 
-#: ``ARB_*`` variable -> path in the configuration (requirements S24, and the switches beside them)
+#: ``ARB_*`` variable -> path in the configuration (limits, and the switches beside them)
 ENV_PATHS: dict[str, tuple[str, ...]] = {
     "ARB_ENGINE_NAME": ("engine_name",),
     "ARB_MODE": ("mode",),

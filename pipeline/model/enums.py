@@ -29,7 +29,7 @@ class FeeAssetRule(IntEnum):
 
 
 class OpportunityType(IntEnum):
-    """Kinds of arbitrage (requirements S16): two spot venues, spot against futures, a cycle of three pairs.
+    """Kinds of arbitrage: two spot venues, spot against futures, a cycle of three pairs.
 
     ``HEDGE_EXIT`` is no kind to look for: the detector offers the executor the exit of a hedge that is open.
     """
@@ -84,7 +84,7 @@ class OrderState(IntEnum):
 
 
 class ArbitrageState(IntEnum):
-    """States of one opportunity from its detection to its end (requirements S15).
+    """States of one opportunity from its detection to its end.
 
     The first three are the detector's and appear in audit trails only; an operation is always in one of the others.
     """
@@ -155,7 +155,7 @@ class Durability(StrEnum):
 
 
 class ExchangeName(StrEnum):
-    """Exchanges by name, for users of the Python interface (requirements S16): ``ExchangeName.MEXC`` names an exchange,
+    """Exchanges by name, for users of the Python interface: ``ExchangeName.MEXC`` names an exchange,
     ``"mexc_spot"`` a venue of it. The engine itself knows exchanges by the names in its configuration."""
 
     MEXC = "mexc"

@@ -1,7 +1,7 @@
 """The gate: every limit, in a fixed order, right before an intent is written. The first refusal is the one counted.
 
 Comparisons are written ``not (x <= limit)``: a number that is not comparable refuses. A limit that cannot be computed
-(an asset without a rate) refuses. Sections: requirements S12, S24; reliability.md rows 31, 42, 74, 79, 85.
+(an asset without a rate) refuses.
 """
 
 from __future__ import annotations

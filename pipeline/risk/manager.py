@@ -1,4 +1,4 @@
-"""The risk manager (requirements S6, S18): the gate, breakers that an operator re-arms, one reading of all metrics."""
+"""The risk manager: the gate, breakers that an operator re-arms, one reading of all metrics."""
 
 from __future__ import annotations
 

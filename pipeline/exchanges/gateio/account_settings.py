@@ -4,7 +4,7 @@ We count one position a contract, backed by its own (isolated) margin at one lev
 one pot for several contracts (cross) or for spot and futures (unified account) mean other sums: then the venue is not
 traded, and the error names the call that mends it.
 
-*Source:* venues/accounts.md section 1; APIv4 "Futures": accounts (``position_mode``, older ``in_dual_mode``;
+*Source:* Gate.io API v4 "Futures": accounts (``position_mode``, older ``in_dual_mode``;
 ``margin_mode`` 0 classic), positions (``leverage`` "0" or ``pos_margin_mode`` cross), set_position_mode,
 positions/{contract}/leverage.
 """

@@ -342,7 +342,23 @@ def test_a_forbidden_call_is_found(tmp_path: Path) -> None:
     assert places(texts.forbidden_calls(here, ("low",))) == ["low/a.py:2"]
 
 
-@pytest.mark.parametrize("mark", ["TODO", "raise NotImplementedError", "/root/x", "/home/me/x", "https://x.y/simple/"])
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "TODO",
+        "raise NotImplementedError",
+        "/root/x",
+        "/home/me/x",
+        "https://x.y/simple/",
+        "venues/gateio_spot.md 4",
+        "reliability.md row 31",
+        "requirements S16",
+        "Requirements 4.6",
+        "fault rows 1-17",
+        "of rows (S12)",
+        "I22",
+    ],
+)
 def test_a_forbidden_mark_is_found_in_any_text(tmp_path: Path, mark: str) -> None:
     here = tree(tmp_path, {"low/a.md": f"fine\n{mark}\n", "b.lock": mark, "exempt.md": mark})
     assert places(texts.forbidden_marks(tmp_path, here.files, ["exempt.md"])) == ["low/a.md:2"]
