@@ -73,7 +73,7 @@ def test_a_book_is_shown_by_its_field_names_and_in_decimals(
 ) -> None:
     world.publish(0, "100.5", "101", flags=FLAG_GAP | FLAG_CROSSED)
     code, result, _ = arb("book", "aa_spot", "S")
-    assert code == 0 and result["whole"]
+    assert code == 0 and result["readable"]
     assert result["levels"]["bids"][0] == ["100.5", "2"] and result["levels"]["asks"][0] == ["101", "3"]
     book = table(result, "book")
     assert list(book["fields"]) == [field.name for field in BOOK.FIELDS]
@@ -92,7 +92,7 @@ def test_a_book_that_was_never_published_is_exit_code_1(
     world: BooksWorld, arb: Callable[..., tuple[int, Any, str]]
 ) -> None:
     code, result, err = arb("book", "aa_spot", "S")
-    assert (code, result["whole"]) == (1, False) and "no whole book of aa_spot S" in err
+    assert (code, result["readable"]) == (1, False) and "no readable book of aa_spot S" in err
     assert table(result, "instrument")["fields"]["symbol"] == "S"
 
 
