@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.tidy import dead, imports, sizes, texts
+from tests.tidy import dead, imports, readmes, sizes, texts
 from tests.tidy.tree import Finding, Tree
 
 PRODUCT = ("shm", "pipeline", "workers")
@@ -97,6 +97,7 @@ CHECKS: Mapping[str, Check] = {
     "string imports": lambda tree, root: imports.unreadable_string_imports(tree),
     "may import": lambda tree, root: imports.may_import(tree, ORDER),
     "paths in READMEs": lambda tree, root: texts.readme_paths(tree),
+    "tables in READMEs": lambda tree, root: readmes.readme_tables(tree),
     "tests import no tests": lambda tree, root: imports.tests_import_no_tests(tree),
     "modules in their places": lambda tree, root: imports.libraries(tree, PRODUCT, CLOCKS, SOCKETS),
     "dead definitions": lambda tree, root: dead.dead_definitions(tree, PUBLIC),
