@@ -55,7 +55,7 @@ class HedgeExitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     price: beyond the deadline or the loss, when funding has turned, or by command."""
 
     capital_bps_per_day: Decimal = Decimal(2)  # what the bound capital would earn elsewhere; beside carry_bps_per_day
-    stamp_window_s: int = 60  # so near a funding stamp it is uncertain who pays: a payment counts, a receipt does not
+    stamp_window_s: int = 60  # so near a funding time it is uncertain who pays: a payment counts, a receipt does not
     deadline_hours: Decimal = Decimal(240)
     max_loss_bps: Decimal = Decimal(150)  # if left now, fees and funding included; a failed model: keep it wide
     forced_slippage_bps: tuple[Decimal, ...] = (Decimal(10), Decimal(20), Decimal(50))  # bounds from the best price

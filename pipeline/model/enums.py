@@ -172,7 +172,8 @@ class Refusal(IntEnum):
     right before the send, ``risk/last_look.py``. The row of each: ``risk/rules.py``.
 
     The names, lower case, are the keys of ``opportunities.refused`` in the JSON of ``arb demo`` and ``arb status``. The
-    numbers stand in journals: a new one is the next free of its part (the executor's: 123), none is used again.
+    detector's numbers are the order of its gates (``detection/episodes.py``). The executor's stand in journals: a new
+    one is the next free (123), none is used again.
     """
 
     NONE = 0

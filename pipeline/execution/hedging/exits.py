@@ -150,7 +150,7 @@ class HedgeExits:
         if reading is None or reading.threshold_milli_bps is None:
             return "no threshold yet"
         if not self._watch.may_choose(reading):
-            return "a funding stamp that pays us is near"
+            return "a funding time that pays us is near"
         leaving = self._leaving(hedge, self._context.config.detection.max_age_to_trade_ms)
         if isinstance(leaving, str):
             return leaving
