@@ -12,80 +12,18 @@ import msgspec
 import numpy as np
 
 from pipeline.model.config import LimitConfig
-from pipeline.model.enums import OpportunityType, TradingStatus
-from pipeline.model.structs import CoinIdentity
+from pipeline.model.enums import OpportunityType
 from pipeline.rehearsal.entry_world import EntryWorld, with_crc
 from shm.layout import LEG, OPPORTUNITY
 from tests.worlds.fast_entry_world import (
     changed,
     configured,
-    entered,
     levels,
     opened,
     ordinary,
-    other_direction,
 )
 
 Attack = Callable[[EntryWorld], Any]
-
-
-def off_the_tick(world: EntryWorld) -> Any:
-    """The best price is no multiple of the tick, and without slippage the limit on the tick is beyond it."""
-    changed(world, 0, tick=Decimal("0.2"))
-    configured(world, max_slippage_bps=Decimal(0))
-    return ordinary(world)
-
-
-def no_book(world: EntryWorld) -> Any:
-    """The catalogue's row names a place where no book was ever published."""
-    changed(world, 1, book_index=9)
-    return ordinary(world)
-
-
-def order_rate(world: EntryWorld) -> Any:
-    entered(world)
-    configured(world, max_orders_per_s=3)
-    return other_direction(world)
-
-
-def daily_loss(world: EntryWorld) -> Any:
-    ledger = world.core.ledger
-    ledger.day, ledger.day_pnl = world.now().wall_ns // 86_400_000_000_000, Decimal(-1_000_000)
-    world.core.update_limits_table()
-    return ordinary(world)
-
-
-def quarantined(world: EntryWorld) -> Any:
-    for instrument_id in (0, 1):
-        changed(world, instrument_id, pair_id=-1, quarantine_reason="doubt")
-    return ordinary(world)
-
-
-def other_pair(world: EntryWorld) -> Any:
-    changed(world, 1, pair_id=5)
-    return ordinary(world)
-
-
-def wallet_closed(world: EntryWorld) -> Any:
-    identity = CoinIdentity(asset="BTC", networks=(("BTC", ""),), deposit_enabled=False, withdraw_enabled=True)
-    changed(world, 1, identity=identity)
-    return ordinary(world)
-
-
-def no_sells(world: EntryWorld) -> Any:
-    changed(world, 1, status=TradingStatus.BUY_ONLY)
-    return ordinary(world)
-
-
-def in_doubt(world: EntryWorld) -> Any:
-    """A coin on the selling venue is not what the ledger expects."""
-    world.core.recovery.account.doubt(world.rows[1].spec.venue, "BTC")
-    return ordinary(world)
-
-
-def no_buys(world: EntryWorld) -> Any:
-    changed(world, 0, status=TradingStatus.SELL_ONLY)
-    return ordinary(world)
 
 
 def not_reconciled(world: EntryWorld) -> Any:

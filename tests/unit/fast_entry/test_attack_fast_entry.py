@@ -9,7 +9,8 @@ import pytest
 
 from pipeline.execution.plan import Rejected
 from pipeline.model.config import LimitConfig
-from pipeline.model.enums import Refusal
+from pipeline.model.enums import Refusal, TradingStatus
+from pipeline.model.structs import CoinIdentity
 from pipeline.rehearsal.entry_world import EntryWorld
 from shm.layout import FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED, LEG, OPPORTUNITY
 from tests.worlds.attack_scenes import (
@@ -18,37 +19,28 @@ from tests.worlds.attack_scenes import (
     below_the_notional,
     below_the_quantity,
     cycle_of_two,
-    daily_loss,
     dearer_fee,
     disabled_type,
     empty_side,
     exit_of_an_open_hedge,
     finer_prices,
     flagged,
-    in_doubt,
     journal_full,
     leg_word,
     long_ago,
-    no_book,
-    no_buys,
     no_hedge,
-    no_sells,
     not_finite,
     not_reconciled,
     of_type,
-    off_the_tick,
     old_epoch_of_the_book,
     old_first_book,
     old_row_epoch,
     old_second_book,
     older_than_the_newest,
     one_instrument_twice,
-    order_rate,
-    other_pair,
     own_fill_by_the_venues_clock,
     poor,
     price_left,
-    quarantined,
     reducing,
     seen_before,
     skewed,
@@ -58,7 +50,6 @@ from tests.worlds.attack_scenes import (
     two_of_a_side,
     unproved,
     venue_off,
-    wallet_closed,
     wrong_kind,
 )
 from tests.worlds.fast_entry_world import (
@@ -117,6 +108,65 @@ def within_a_scope(scope: str, key: str, **limits: Any) -> Attack:
         return other_direction(world)
 
     return attack
+
+
+def off_the_tick(world: EntryWorld) -> Any:
+    """The best price is no multiple of the tick, and without slippage the limit on the tick is beyond it."""
+    changed(world, 0, tick=Decimal("0.2"))
+    configured(world, max_slippage_bps=Decimal(0))
+    return ordinary(world)
+
+
+def no_book(world: EntryWorld) -> Any:
+    """The catalogue's row names a place where no book was ever published."""
+    changed(world, 1, book_index=9)
+    return ordinary(world)
+
+
+def order_rate(world: EntryWorld) -> Any:
+    entered(world)
+    configured(world, max_orders_per_s=3)
+    return other_direction(world)
+
+
+def daily_loss(world: EntryWorld) -> Any:
+    ledger = world.core.ledger
+    ledger.day, ledger.day_pnl = world.now().wall_ns // 86_400_000_000_000, Decimal(-1_000_000)
+    world.core.update_limits_table()
+    return ordinary(world)
+
+
+def quarantined(world: EntryWorld) -> Any:
+    for instrument_id in (0, 1):
+        changed(world, instrument_id, pair_id=-1, quarantine_reason="doubt")
+    return ordinary(world)
+
+
+def other_pair(world: EntryWorld) -> Any:
+    changed(world, 1, pair_id=5)
+    return ordinary(world)
+
+
+def wallet_closed(world: EntryWorld) -> Any:
+    identity = CoinIdentity(asset="BTC", networks=(("BTC", ""),), deposit_enabled=False, withdraw_enabled=True)
+    changed(world, 1, identity=identity)
+    return ordinary(world)
+
+
+def no_sells(world: EntryWorld) -> Any:
+    changed(world, 1, status=TradingStatus.BUY_ONLY)
+    return ordinary(world)
+
+
+def in_doubt(world: EntryWorld) -> Any:
+    """A coin on the selling venue is not what the ledger expects."""
+    world.core.recovery.account.doubt(world.rows[1].spec.venue, "BTC")
+    return ordinary(world)
+
+
+def no_buys(world: EntryWorld) -> Any:
+    changed(world, 0, status=TradingStatus.SELL_ONLY)
+    return ordinary(world)
 
 
 ATTACKS: dict[str, tuple[Attack, Refusal]] = {
