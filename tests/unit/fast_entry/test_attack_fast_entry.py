@@ -54,6 +54,7 @@ from tests.worlds.attack_scenes import (
 )
 from tests.worlds.fast_entry_world import (
     a_world,
+    changed,
     configured,
     entered,
     exact,
