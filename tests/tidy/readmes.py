@@ -30,6 +30,8 @@ def readme_tables(tree: Tree) -> list[Finding]:
     roots = {path.split("/", 1)[0] for path in tree.files if "/" in path}
     findings = []
     for readme, text in tree.readmes.items():
+        if not readme.endswith("README.md"):
+            continue
         folder = str(PurePosixPath(readme).parent)
         cells = list(_name_cells(text))
         for number, cell in cells:
