@@ -172,8 +172,8 @@ class Refusal(IntEnum):
     right before the send, ``risk/last_look.py``. The row of each: ``risk/rules.py``.
 
     The names, lower case, are the keys of ``opportunities.refused`` in the JSON of ``arb demo`` and ``arb status``. The
-    numbers stand in journals: a new one is the next free of its part (the executor's: 123), none is used again. By those
-    of the detector it is judged how far an evaluation came (``detection/episodes.py``).
+    numbers stand in journals: a new one is the next free of its part (the executor's: 123), none is used again.
+    By those of the detector it is judged how far an evaluation came (``detection/episodes.py``).
     """
 
     NONE = 0
