@@ -48,7 +48,7 @@ from pipeline.execution.inventory.prices import InventoryPrices
 from pipeline.execution.inventory.rows import InventoryRow, inventory_row
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.ledger import Ledger, Operation, Order
-from pipeline.execution.market import Instruments, UsdRates
+from pipeline.execution.market import Instruments, UsdRates, declared_usd
 from pipeline.execution.operation_states import StateController
 from pipeline.execution.orchestrator import OrderOrchestrator
 from pipeline.execution.plan import Plan, Rejected
@@ -109,7 +109,7 @@ class ExecutionCore:
             check=config.execution.balance_check,
             alert=lambda code, text: self.context.alert(1, code, text),
         )
-        self.rates = UsdRates(self.context.instruments, market)
+        self.rates = UsdRates(self.context.instruments, market, declared_usd(config.fees))
         self.states = StateController(self.ledger, self.context.record)
         self.positions = PositionManager(self.ledger, self.rates, self.context.record, config.execution.numeraire)
         self.inventory_prices = InventoryPrices(self.context, self.balances)
@@ -384,6 +384,7 @@ class ExecutionCore:
             self.balances.on_balance(balance)
         self.recovery.account.on_account(snapshot.balances, snapshot.positions, snapshot.positions_recv_mono_ns)
         self.margin.on_account(snapshot)
+        self.fee_stock.told(snapshot.fee_coins, self.fees)
 
     def _session(self, state: SessionState) -> None:
         up = state.state == "up"

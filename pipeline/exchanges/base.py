@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.clock import wall_ms
 from pipeline.model.errors import VenueUnavailable
 from pipeline.model.structs import (
@@ -116,6 +117,11 @@ class VenueClient(ABC):
     async def fees(self, symbols: Sequence[str]) -> list[FeeSchedule]:
         """The account's own maker and taker fees (ppm) of ``symbols``; those that the venue refuses are left out."""
 
+    async def fee_switch(self) -> FeeSwitch | None:
+        """The coin that the account's fees are taken in; None: this venue does not tell, or not without
+        credentials."""
+        return None
+
     @abstractmethod
     async def query_order(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate | None:
         """By ``order_id`` where given, else by ``client_id``. None: the venue says not found, which is no proof
@@ -176,9 +182,14 @@ class VenueTrading(ABC):
     """Order entry and private stream of one venue. Made by ``factory.make_trading(venue, credentials, on_event)``.
 
     All callbacks run in the loop that called :meth:`connect`; ``on_event`` must return quickly and not raise.
+
+    ``protocol_violations``: frames dropped because the venue's documents do not allow them; ``last_violation``: what
+    was wrong with the newest.
     """
 
     venue: str
+    protocol_violations: int = 0
+    last_violation: str = ""
 
     @abstractmethod
     async def connect(self) -> None:

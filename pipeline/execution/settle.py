@@ -132,6 +132,9 @@ def result_of(
     for base, (qty, cost) in contracts.items():  # an open contract counts as base coin bought at its cost
         exposure[base] = exposure.get(base, ZERO) + qty
         exposure[start] = exposure.get(start, ZERO) - cost
+    moved = {asset for fill in operation.fills for asset in (fill.base, fill.quote)} | set(exposure) | set(fees)
+    moved |= {asset for leg in record.legs for asset in (leg.base, leg.quote)}
+    marks = {asset: rates[asset] * numeraire_rate for asset in sorted(moved) if asset in rates}
     gained = value(exposure, rates) + carried
     spent = outlay(operation, rates)
     matched = matched_qty(operation, ledger)
@@ -154,6 +157,8 @@ def result_of(
         started_mono_ns=operation.started_mono_ns,
         ended_mono_ns=ended_mono_ns,
         stamps=stamps(operation, ledger),
+        marks=marks,
+        carried=carried * numeraire_rate,
     )
 
 

@@ -158,6 +158,7 @@ class DeductionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     coin: str
     discount_ppm: int = 0  # what a fee in the coin is cheaper than the plain one
+    price_usd: Decimal | None = None  # of one coin, where no book tells it; a POINT is 1 USD unless this says otherwise
     warn_usd: Decimal = Decimal(10)  # a stock worth less is a note
     warn_days: Decimal = Decimal(2)  # and one that lasts fewer days at this run's pace
 

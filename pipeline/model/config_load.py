@@ -391,6 +391,9 @@ def _check_fees(config: EngineConfig, errors: list[str]) -> None:
             errors.append(f"{path}.deduction.coin: found {fees.deduction.coin!r}, wanted a coin in capitals, as GT")
         if not 0 <= fees.deduction.discount_ppm <= 1_000_000:
             errors.append(f"{path}.deduction.discount_ppm: found {fees.deduction.discount_ppm}, wanted 0 to 1000000")
+        price = fees.deduction.price_usd
+        if price is not None and not (price.is_finite() and price > 0):
+            errors.append(f"{path}.deduction.price_usd: found {price}, wanted more than 0")
         for key in ("warn_usd", "warn_days"):
             value = getattr(fees.deduction, key)
             if not value.is_finite() or value < 0:

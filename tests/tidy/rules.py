@@ -44,7 +44,6 @@ _COMPONENT = (
 )
 _FORMAT = "part of the journal's format: read by whoever reads the journal or the recorder's files"
 _CAMPAIGNS = "an invariant of the check; the fault campaigns hold a run to it (tests/e2e/campaign.py)"
-_WIRED = "wired by the hedge, margin and inventory rules"
 _VIRTUAL = "whole cases are tested in it (tests/unit/virtual)"
 PUBLIC: Mapping[str, str] = {
     "workers/engine.py:ArbitrageEngine": "the Python user's way in to a whole engine",
@@ -69,7 +68,6 @@ PUBLIC: Mapping[str, str] = {
     "workers/demo/run_checker.py:check_halt": _CAMPAIGNS,
     "workers/demo/run_checker.py:check_fresh": _CAMPAIGNS,
     "workers/demo/run_checker.py:check_collar": _CAMPAIGNS,
-    "pipeline/economics/attribution.py:attribute": _WIRED,
     "pipeline/virtual/world.py:VirtualWorld.follow_scenario": _VIRTUAL,
 }
 

@@ -72,7 +72,7 @@ def _latch_text(name: str, fields: dict[str, Any]) -> str:
     """The latch, after a resume also what was taken over and what still stands in the way of new risk."""
     if fields["halted"]:
         return f"{name}: HALTED ({fields['reason']})"
-    lines = [f"{name}: the halt is released ({fields['reason']})"]
+    lines = [f"{name}: halt, drain and venue blocks are released ({fields['reason']})"]
     for row in fields.get("adopted", []):
         place = f"{row['venue']} {row['symbol']}".rstrip()
         lines.append(f"  taken over: {row['what']} {row['qty']} {row['base']} on {place}: {row['detail']}")

@@ -344,6 +344,7 @@ class Supervisor:
                 continue
             self.catalogue.take_wanted(metrics.counters())
             metrics.close()
+        self._pending_venues = self.catalogue.with_other_fee_coins(self.instance, self._pending_venues)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -51,6 +51,7 @@ from shm.words import Words
 from workers.executor.pages import ExecutorNumbers
 
 Say = Callable[[str, str], None]  # (level, text): one line for the operator
+ALERT = "alert: "  # how a line about an alert of the core begins
 MS_NS = 1_000_000
 
 
@@ -210,7 +211,8 @@ class Performer:
                 self._metrics.inc(self._refused[action.refusal])
             elif isinstance(action, Alert):
                 self._metrics.inc(self._count["alerts"])
-                self._say(("info", "warning", "critical")[action.severity], f"{action.code}: {action.text}")
+                mark = ALERT if action.severity else ""
+                self._say(("info", "warning", "critical")[action.severity], f"{mark}{action.code}: {action.text}")
 
     def _append(self, action: Append, now: Now) -> None:
         """Into the journal; a failure ends the process before anything that depends on it is sent."""

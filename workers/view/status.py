@@ -240,6 +240,7 @@ def executor_fields(state_dir: Path, *, running: bool) -> dict[str, Any]:
         return {
             "as_of": utc(state.wall_ns),
             "pnl": state.pnl,
+            "changes": state.changes,
             "operations": OperationCounts.of(state.operations).fields(),
             **_rates(OperationCounts.of(state.operations)),
             "breakers": state.breakers,
@@ -252,6 +253,7 @@ def executor_fields(state_dir: Path, *, running: bool) -> dict[str, Any]:
     return {
         "as_of": utc(known.last_wall_ns),
         "pnl": {"realised": known.total_pnl} if ledger is not None else None,
+        "changes": {asset: value for asset, value in known.accounts.per_asset().items() if value},
         "operations": counts.fields(),
         **_rates(counts),
         "breakers": [{"name": name, "reason": text, "solve": solve(name)} for name, text in known.breakers.items()],
