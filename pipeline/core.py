@@ -319,7 +319,7 @@ class ExecutionCore:
         operation = self.orders.execute_opportunity(plan, purpose=purpose, closes=closes)
         for action in self.context.actions:
             if isinstance(action, Place):
-                self.risk.gate.note_send(action.request.venue, self.context.now.mono_ns)
+                self.risk.gate.sends.note(action.request.venue, self.context.now.mono_ns)
         return operation
 
     def _balances_answer(self, answer: BalancesAnswer) -> None:

@@ -1,4 +1,4 @@
-"""OpportunityDetector (requirements S2): the scan loop with its catalogue, counters and life cycle around it.
+"""OpportunityDetector: the scan loop with its catalogue, counters and life cycle around it.
 
 The detector process is made of this object; a Python user drives the same one, either beside a running instance
 (``workers.detector.attach_detector``: looks on, with a queue of its own) or on private arrays (replays, tests).

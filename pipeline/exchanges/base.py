@@ -254,7 +254,8 @@ class VenueTrading(ABC):
         return
 
     def launch(self, symbol: str, client_id: str, payload: bytes) -> int:
-        """Hands a filled and signed template to the socket: the result and the errors of :meth:`place`."""
+        """Hands a filled template (signed where the venue signs orders) to the socket: result and errors of
+        :meth:`place`."""
         raise VenueUnavailable(f"{self.venue}: no orders of templates here; nothing was sent", venue=self.venue)
 
     @abstractmethod

@@ -248,7 +248,7 @@ class Planner:
             views.append(view)
         proofs = [view.proof_mono_ns for view in views]
         if too_far_apart(min(proofs), max(proofs), self._max_skew_ns):
-            return Rejected(Refusal.STALE_AT_EXECUTOR, f"skew {(max(proofs) - min(proofs)) // 1000} us")
+            return Rejected(Refusal.SKEW, f"books {(max(proofs) - min(proofs)) // 1000} us apart")
         return self._size(opportunity, rows, views)
 
     def _book_fault(self, view: BookView | None, row: InstrumentRow, mono_ns: int) -> Rejected | None:
@@ -264,7 +264,7 @@ class Planner:
             ):
                 if flags & bit:
                     return Rejected(refusal, _name(row))
-            return Rejected(Refusal.MALFORMED, f"{_name(row)}: book of row epoch {view.words[BOOK.row_epoch]}")
+            return Rejected(Refusal.HALTED, f"{_name(row)}: book of row epoch {view.words[BOOK.row_epoch]}")
         if too_old(view.proof_mono_ns, mono_ns, self._max_age_ns):
             age_us = (mono_ns - view.proof_mono_ns) // 1000
             return Rejected(Refusal.STALE_AT_EXECUTOR, f"{_name(row)}: proved {age_us} us ago")

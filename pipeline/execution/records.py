@@ -110,7 +110,7 @@ class OperationRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class OperationStateRecord(msgspec.Struct, frozen=True, array_like=True):
-    """One step of the operation's state machine (requirements S15): the audit trail."""
+    """One step of the operation's state machine: the audit trail."""
 
     operation_id: str
     from_state: ArbitrageState

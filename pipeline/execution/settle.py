@@ -1,4 +1,7 @@
-"""How an operation ended: exact P&L per asset, value in the numeraire, edges, stage stamps. Pure functions."""
+"""Computes the result of an operation that has ended: exact P&L per asset, value in the numeraire, edges, stage stamps.
+
+Pure functions; nothing is settled here with anybody.
+"""
 
 from __future__ import annotations
 

@@ -268,7 +268,7 @@ class LimitsTable:
         config, ledger, limits = context.config, context.ledger, context.config.risk_limits
         words[LIMITS.last_detect_mono_ns], words[LIMITS.last_id] = gate.newest
         words[LIMITS.open_left] = min(limits.max_open_operations - len(ledger.open_operations), WORD_MAX)
-        words[LIMITS.rate_free_mono_ns] = gate.rate_free_mono_ns(2)
+        words[LIMITS.rate_free_mono_ns] = gate.sends.free_mono_ns(2, limits.max_orders_per_s)
         self.floats[LIMIT_FLOATS.exposure_room] = float(limits.max_total_exposure_usd - now.total) * FLOAT_UNDER
         words[LIMITS.enabled] = (
             gate.ready

@@ -55,7 +55,7 @@ class HedgeExitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     price: beyond the deadline or the loss, when funding has turned, or by command."""
 
     capital_bps_per_day: Decimal = Decimal(2)  # what the bound capital would earn elsewhere; beside carry_bps_per_day
-    stamp_window_s: int = 60  # so near a funding stamp it is uncertain who pays: a payment counts, a receipt does not
+    stamp_window_s: int = 60  # so near a funding time it is uncertain who pays: a payment counts, a receipt does not
     deadline_hours: Decimal = Decimal(240)
     max_loss_bps: Decimal = Decimal(150)  # if left now, fees and funding included; a failed model: keep it wide
     forced_slippage_bps: tuple[Decimal, ...] = (Decimal(10), Decimal(20), Decimal(50))  # bounds from the best price
@@ -117,7 +117,8 @@ class LimitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class RiskLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Requirements S12 and S24. All bounds are inclusive; a missing or non-positive limit refuses the start."""
+    """Limits of risk, all bounds inclusive. A limit that is left out has its default. Those in ``LIMITS_POSITIVE``
+    (``config_load.py``) refuse the start where they are not positive."""
 
     max_position_size_usd: Decimal = Decimal(10000)
     max_total_exposure_usd: Decimal = Decimal(50000)
@@ -223,7 +224,7 @@ class InventoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class FeatureConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Switches of the requirements (S13)."""
+    """Switches, by the names that users know."""
 
     enable_circuit_breakers: bool = True
     enable_risk_checks: bool = True
@@ -234,7 +235,7 @@ class FeatureConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole configuration of one instance (the user's ArbitrageConfig, requirements S13)."""
+    """The whole configuration of one instance (``ArbitrageConfig`` to its users)."""
 
     engine_name: str = "arb"
     mode: Mode = Mode.PAPER
@@ -312,7 +313,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return self.risk_limits.min_profit_margin_bps if own is None else own
 
 
-#: ``ARB_*`` variable -> path in the configuration (requirements S24, and the switches beside them)
+#: ``ARB_*`` variable -> path in the configuration (limits, and the switches beside them)
 ENV_PATHS: dict[str, tuple[str, ...]] = {
     "ARB_ENGINE_NAME": ("engine_name",),
     "ARB_MODE": ("mode",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.tidy import dead, imports, sizes, texts
+from tests.tidy import dead, imports, readmes, sizes, texts
 from tests.tidy.tree import Finding, Tree
 
 PRODUCT = ("shm", "pipeline", "workers")
@@ -56,7 +56,7 @@ PUBLIC: Mapping[str, str] = {
     "pipeline/rehearsal/detection_world.py:World.*": "what tests do to a world",
     "pipeline/detection/opportunity_record.py:OpportunityRecord.as_opportunity": "given to a Python user's callback",
     "pipeline/model/enums.py:AccountState.NEVER": "the code of a row that nobody has written yet",
-    "pipeline/model/enums.py:ExchangeName": "the Python user's names of exchanges (requirements S16)",
+    "pipeline/model/enums.py:ExchangeName": "the Python user's names of exchanges",
     "pipeline/execution/operation_states.py:state_diagram": "draws the README's diagram; a test compares them",
     "pipeline/execution/records.py:ReconcileRecord.began_venue_wall_ms": _FORMAT,
     "pipeline/execution/records.py:ReconcileRecord.orders_seen": _FORMAT,
@@ -95,6 +95,7 @@ CHECKS: Mapping[str, Check] = {
     "string imports": lambda tree, root: imports.unreadable_string_imports(tree),
     "may import": lambda tree, root: imports.may_import(tree, ORDER),
     "paths in READMEs": lambda tree, root: texts.readme_paths(tree),
+    "tables in READMEs": lambda tree, root: readmes.readme_tables(tree),
     "tests import no tests": lambda tree, root: imports.tests_import_no_tests(tree),
     "modules in their places": lambda tree, root: imports.libraries(tree, PRODUCT, CLOCKS, SOCKETS),
     "dead definitions": lambda tree, root: dead.dead_definitions(tree, PUBLIC),

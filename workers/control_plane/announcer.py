@@ -17,6 +17,7 @@ from pipeline.model.config import EngineConfig
 from pipeline.tradable import TradeState
 from shm.errors import ShmError
 from shm.logring import LogReader, LogRing
+from shm.metrics import Metrics
 from workers.base import LOG_LEVELS, Notifier
 from workers.executor_file import pnl_text, read_executor_state
 from workers.tradable import Answer, InstanceReasons, fields
@@ -82,6 +83,11 @@ class Announcer:
     def _event(self, event: dict[str, Any]) -> None:
         if self._on_event is not None:
             self._on_event(event)
+
+    def last_counters(self) -> dict[str, dict[str, int]]:
+        """Counters of detector and executor: what was found and why it was refused, for views after their end."""
+        found = Metrics.attach_all(self._instance)
+        return {name: found[name].counters() for name in ("detector", "executor") if name in found}
 
     # --- the answer ---
 

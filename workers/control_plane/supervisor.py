@@ -491,6 +491,7 @@ class Supervisor:
                 for venue in self.config.venues
             },
             "notes": self.announcer.notes[-NOTES_SHOWN:],
+            "counters": self.announcer.last_counters() if self.state in ("stopped", "failed") else {},
         }
 
     def write_run_file(self) -> None:

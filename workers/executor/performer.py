@@ -382,8 +382,9 @@ class Performer:
         return venue_ms - max(0, self._mono_ns() - at_mono_ns) // MS_NS
 
     def _launch(self, orders: Sequence[OrderBytes], expiry_mono_ns: int) -> tuple[list[CoreEvent], int, int]:
-        """Both legs to their sockets, signed before the first one leaves: (events for the core, stamp of the first
-        send, of the last). ``expiry_mono_ns``: from when on a venue refuses them."""
+        """Both legs to their sockets, both complete (signed where the venue signs orders) before the first one leaves:
+        (events for the core, stamp of the first send, of the last). ``expiry_mono_ns``: from when on a venue
+        refuses them."""
         payloads = []
         for order in orders:
             self._trading[order.venue].sign(order.view, *order.signed)

@@ -77,7 +77,7 @@ def _own(row: InstrumentRow, book: BookState) -> list[Reason]:
         what = "its tick, lot, multiplier or status has changed, or the venue has suspended it"
         found.append(_reason(what, f"arb symbols list; arb symbols add {name} confirms a change"))
     if not book.published:
-        found.append(_reason("no whole book of it is in shared memory", BY_ITSELF))
+        found.append(_reason("no readable book of it is in shared memory", BY_ITSELF))
         return found
     found += [_reason(text, BY_ITSELF) for flag, text in FLAGS if book.flags & flag]
     if book.age_ms is None:

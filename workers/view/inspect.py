@@ -269,7 +269,7 @@ def read_page(instance: str, name: str) -> Result:
 
 def read_market_book(instance: str, venue: str, symbol: str) -> Result:
     """The newest book of one instrument, its connection, and both sides in decimals. ``symbol``: the venue's, or the
-    pair. ``whole`` is false where nothing was published or the copy is torn."""
+    pair. ``readable`` is false where nothing was published or the copy is torn."""
     index, row = _instrument(instance, venue, symbol)
     record = np.zeros(BOOK.WORDS, np.int64)
     feeds = [name for name in segments(instance) if _kind_of(instance, name) == FEED.KIND]
@@ -279,21 +279,21 @@ def read_market_book(instance: str, venue: str, symbol: str) -> Result:
         if status > 0 and int(record[BOOK.instrument]) == index:  # else another feed's
             proof = int(proof_mono_ns(segment.words, 0, record))
             result = _result(instance, f"book {venue} {symbol}", segment)
-            result["whole"] = True
+            result["readable"] = True
             result["proof_mono_ns"] = proof
             result["age_ms"] = round((time.monotonic_ns() - proof) / 1e6, 3) if proof else None
             result["levels"] = _levels(record, row)
             result["tables"] = [_record(BOOK, record), *_connection(segment.words, int(record[BOOK.conn]))]
             return {**result, **_verdict(instance, venue, index, row, int(record[BOOK.flags]), result["age_ms"])}
     result = _result(instance, f"book {venue} {symbol}")
-    result |= {"whole": False, "tables": [_record(CATALOGUE_ROW, row, title="instrument")]}
+    result |= {"readable": False, "tables": [_record(CATALOGUE_ROW, row, title="instrument")]}
     return {**result, **_verdict(instance, venue, index, row, None, None)}
 
 
 def _verdict(
     instance: str, venue: str, index: int, row: Words, flags: int | None, age_ms: float | None
 ) -> dict[str, Any]:
-    """``flags`` None: no whole book was read."""
+    """``flags`` None: no readable book."""
     state = BookState(
         published=flags is not None,
         flags=flags or 0,

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from workers.view.status_text import pnl_line
+from workers.view.status_text import pnl_line, shown_state
 
 ROWS_MIN = 12
 FULL_ROWS = 48  # from here on the tables of ``live_view`` have room
@@ -78,7 +78,7 @@ def small_screen(reading: Mapping[str, Any], headline: str, width: int, height: 
     stopped = "; ".join(f"{row['what']} -> {row['solve']}" for row in reading["reasons"])
     (pnl_rows, money), latency = _money(reading, width), _latencies(reading)
     first = [
-        f"{reading['instance']}  {str(reading['mode'] or '').upper()}  {str(reading['state']).upper()}  {headline}",
+        f"{reading['instance']}  {str(reading['mode'] or '').upper()}  {shown_state(reading).upper()}  {headline}",
         *(_wrapped("why", stopped, width, REASON_ROWS) if stopped else []),
         *money[:pnl_rows],
         *_processes(reading, width),

@@ -82,6 +82,8 @@ class Reader:
         views = LivenessView.attach_all(self.instance)
         metrics = Metrics.attach_all(self.instance)
         counters = {process: found.counters() for process, found in metrics.items()}
+        if not running:  # their memory is gone after an orderly stop
+            counters = {**described.get("counters", {}), **counters}
         halt = read_halt(self.state_dir)
         self._reasons.market = market = self._attached(described)
         answer = self._reasons.answer(described, running=running)
@@ -298,7 +300,7 @@ def books(market: MarketDataAggregator) -> list[dict[str, Any]]:
                 "ask": None if ask is None else from_fp(ask, row.price_exp).normalize(),
                 "ask_qty": None if ask is None else from_fp(view.words[BOOK.ask_qty_fp], row.qty_exp).normalize(),
                 "age_ms": round((now - view.proof_mono_ns) / 1e6, 1) if view.proof_mono_ns else None,
-                "whole": tradable(view, row),
+                "tradable": tradable(view, row),
             }
         )
     return rows

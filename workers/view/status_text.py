@@ -22,10 +22,16 @@ def short(value: object) -> str:
         return "-"
 
 
+def shown_state(reading: Mapping[str, Any]) -> str:
+    """The state as people read it: what is not up yet is starting, and only then stopped."""
+    return "starting" if reading["phase"] == "starting" and reading["state"] == "stopped" else str(reading["state"])
+
+
 def answer_lines(reading: Mapping[str, Any]) -> list[str]:
     """State, and every reason and note with the command that solves it."""
     halted = "  HALTED" if reading["halted"] else ""
-    lines = [f"{reading['instance']}: {reading['state']}{halted}, mode {reading['mode']}"]
+    mode = f", mode {reading['mode']}" if reading["mode"] else ""
+    lines = [f"{reading['instance']}: {shown_state(reading)}{halted}{mode}"]
     for row in reading["reasons"][:REASONS_MAX]:
         lines += reason_lines(row)
     if len(reading["reasons"]) > REASONS_MAX:
@@ -132,8 +138,9 @@ def status_text(reading: dict[str, Any]) -> str:
             numbers.insert(0, "UNREACHABLE")
         lines.append(f"{name:<18}{', '.join(numbers) or '-'}")
     found = reading["opportunities"]
+    last = "of the last run: " if reading["phase"] == "down" else ""
     lines.append(
-        f"opportunities     detected {found['detected']}, taken {found['taken']}, refused {found['refused']}, "
+        f"opportunities     {last}detected {found['detected']}, taken {found['taken']}, refused {found['refused']}, "
         f"open {found['open']}"
     )
     counted = ", ".join(f"{name} {value}" for name, value in reading["orders"].items() if value)

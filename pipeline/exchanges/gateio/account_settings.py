@@ -4,7 +4,7 @@ We count one position a contract, backed by its own (isolated) margin at one lev
 one pot for several contracts (cross) or for spot and futures (unified account) mean other sums: then the venue is not
 traded, and the error names the call that mends it.
 
-*Source:* venues/accounts.md section 1; APIv4 "Futures": accounts (``position_mode``, older ``in_dual_mode``;
+*Source:* Gate.io API v4 "Futures": accounts (``position_mode``, older ``in_dual_mode``;
 ``margin_mode`` 0 classic), positions (``leverage`` "0" or ``pos_margin_mode`` cross), set_position_mode,
 positions/{contract}/leverage.
 """
@@ -73,7 +73,7 @@ def parse_fee_switch(venue: str, payload: bytes) -> FeeSwitch:
 
         {"taker_fee":"0.002","gt_discount":true,"gt_taker_fee":"0.0018","debit_fee":1}
 
-    *Source:* venues/gateio_spot.md; APIv4 "Query personal trading fees" (``debit_fee``: 1 GT, 2 points, 3 VIP rates).
+    *Source:* Gate.io API v4, wallet: "Query personal trading fees" (``debit_fee``: 1 GT, 2 points, 3 VIP rates).
     """
     row = decode(_wallet_fee, payload, venue, "wallet/fee")
     coin = "GT" if row.gt_discount else DEBITED.get(row.debit_fee, "")

@@ -1,6 +1,6 @@
 """Gate.io REST client of both markets; the differences are in two tables of paths, not in two copies.
 
-*Source:* venues/gateio_spot.md sections 1, 3, 4, 6, 7; venues/gateio_futures.md sections 1, 2, 4, 5. Limits: public
+*Source:* Gate.io API v4: spot, futures and wallet endpoints, "Frequency limit rule". Limits: public
 200 / 10 s per endpoint and IP; private 200 / 10 s per endpoint; cancel 200 / s; place 10 / s (spot), 100 / s (futures).
 """
 

@@ -2,7 +2,7 @@
 
 Private frames are ``PushDataV3ApiWrapper`` with body 304 (orders), 306 (deals) or 307 (account).
 
-*Source:* venues/mexc_spot.md sections 3 and 5.
+*Source:* MEXC spot v3: user data streams (account, deals, orders), account information, account trade list.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CHANNELS = (
     "spot@private.account.v3.api.pb",
 )
 _BUY = 1
-#: How ``type`` of an account push begins that no order caused. Source: venues/mexc_spot.md section 5.
+#: How ``type`` of an account push begins that no order caused. Source: MEXC spot v3, spot account update.
 MOVED_WITHOUT_ORDER = ("DEPOSIT", "WITHDRAW", "CONTRACT_TRANSFER", "TRANSFER", "SUGAR")
 
 
@@ -85,7 +85,7 @@ def parse_fee_switch(venue: str, payload: bytes) -> FeeSwitch:
 
         {"data":{"mxDeductEnable":true},"code":0,"msg":"success","timestamp":1700000000000}
 
-    *Source:* venues/accounts.md section 1; spot v3 "Query MX Deduct Status".
+    *Source:* MEXC spot v3, "Query MX Deduct Status".
     """
     return FeeSwitch("MX" if decode(_switch, payload, venue, "mxDeduct/enable").data.mxDeductEnable else "")
 

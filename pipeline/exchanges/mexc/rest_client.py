@@ -1,7 +1,7 @@
 """MEXC spot REST client.
 
-*Source:* venues/mexc_spot.md sections 1, 2, 5, 6. Limits: 500 weight / 10 s per endpoint, of which 2026 reports leave
-300 per IP; orders 5 per second. Buckets here are per class of endpoint, on the smaller figure.
+*Source:* MEXC spot v3: market data, spot account and trade, limits. Limits: 500 weight / 10 s per endpoint, of
+which 2026 reports leave 300 per IP; orders 5 per second. Buckets here are per class of endpoint, on the smaller figure.
 """
 
 from __future__ import annotations

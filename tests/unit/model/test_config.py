@@ -157,7 +157,7 @@ def test_files_that_cannot_be_read_or_parsed_are_named(tmp_path: Path) -> None:
         load_config(broken, {})
 
 
-S24 = {
+VARIABLES = {
     "ARB_MAX_POSITION_SIZE_USD": ("10000", lambda c: c.risk_limits.max_position_size_usd == 10000),
     "ARB_MAX_TOTAL_EXPOSURE_USD": ("50000", lambda c: c.risk_limits.max_total_exposure_usd == 50000),
     "ARB_MIN_PROFIT_MARGIN_BPS": ("50", lambda c: c.risk_limits.min_profit_margin_bps == c.execute_edge_bps == 50),
@@ -171,9 +171,9 @@ S24 = {
 }
 
 
-@pytest.mark.parametrize("name", S24)
-def test_every_variable_of_the_requirements_reaches_its_setting(config_file: Path, name: str) -> None:
-    value, holds = S24[name]
+@pytest.mark.parametrize("name", VARIABLES)
+def test_every_variable_reaches_its_setting(config_file: Path, name: str) -> None:
+    value, holds = VARIABLES[name]
     assert holds(load_config(config_file, {name: value}))
 
 

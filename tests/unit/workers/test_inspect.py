@@ -77,7 +77,7 @@ def test_a_book_is_shown_by_its_field_names_and_in_decimals(
 ) -> None:
     world.publish(0, "100.5", "101", flags=FLAG_GAP | FLAG_CROSSED)
     code, result, _ = arb("book", "aa_spot", "S")
-    assert code == 0 and result["whole"]
+    assert code == 0 and result["readable"]
     assert result["levels"]["bids"][0] == ["100.5", "2"] and result["levels"]["asks"][0] == ["101", "3"]
     book = table(result, "book")
     assert list(book["fields"]) == [field.name for field in BOOK.FIELDS]
@@ -125,7 +125,7 @@ def test_reasons_of_other_venues_and_symbols_do_not_concern_a_book() -> None:
         (FLAG_CROSSED, {}, "not below its best ask"),
         (0, {"age_ms": 500.0}, "proved current 500 ms ago"),
         (0, {"age_ms": None}, "never proved current"),
-        (0, {"published": False}, "no whole book"),
+        (0, {"published": False}, "no readable book"),
         (0, {"removed": True}, "taken out of the catalogue"),
     ],
 )
@@ -143,7 +143,7 @@ def test_a_book_that_was_never_published_is_exit_code_1(
     world: BooksWorld, arb: Callable[..., tuple[int, Any, str]]
 ) -> None:
     code, result, err = arb("book", "aa_spot", "S")
-    assert (code, result["whole"]) == (1, False) and "no whole book of aa_spot S" in err
+    assert (code, result["readable"]) == (1, False) and "no readable book of aa_spot S" in err
     assert table(result, "instrument")["fields"]["symbol"] == "S"
 
 
