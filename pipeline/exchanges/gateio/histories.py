@@ -9,7 +9,7 @@ GET /spot/account_book and GET /futures/usdt/account_book have a row for every c
 GET /futures/usdt/liquidates and .../auto_deleverages list what the venue closed, with the order's id: the text of such
 an order alone is no proof of how it came.
 
-*Source:* venues/accounts.md sections 3 and 4; APIv4 "Query account book", "List liquidation history", "List
+*Source:* Gate.io API v4, "Query account book", "List liquidation history", "List
 Auto-Deleveraging History"; types of rows as ccxt's gate lists them (4.5.90).
 """
 

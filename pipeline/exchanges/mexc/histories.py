@@ -6,7 +6,7 @@ GET /capital/deposit/hisrec, GET /capital/withdraw/history::
     [{"id":"adcd...","txId":"0xc8...","coin":"USDC-MATIC","amount":"2","status":7,"transactionFee":"1",
       "applyTime":1664882739000}]
 
-A withdrawal's ``amount`` has its fee in it. *Source:* venues/accounts.md section 4; spot v3 "Deposit History",
+A withdrawal's ``amount`` has its fee in it. *Source:* MEXC spot v3, "Deposit History",
 "Withdraw History"; shapes as ccxt's mexc shows them (4.5.90), numbers there as text.
 """
 
