@@ -124,6 +124,7 @@ class RiskLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     warn_exposure_usd: Decimal = Decimal(40000)
     max_daily_loss_usd: Decimal = Decimal(5000)
     min_profit_margin_bps: Decimal = Decimal(50)
+    min_profit_usd: Decimal = Decimal("0.50")  # of one entry: expected, net of all fees and the inventory's price
     max_execution_time_ms: int = 1000  # a leg without an answer for this long is UNKNOWN: recovery begins
     max_slippage_bps: Decimal = Decimal(20)
     max_orders_per_s: int = 20
@@ -317,6 +318,7 @@ ENV_PATHS: dict[str, tuple[str, ...]] = {
     "ARB_MAX_POSITION_SIZE_USD": ("risk_limits", "max_position_size_usd"),
     "ARB_MAX_TOTAL_EXPOSURE_USD": ("risk_limits", "max_total_exposure_usd"),
     "ARB_MIN_PROFIT_MARGIN_BPS": ("risk_limits", "min_profit_margin_bps"),
+    "ARB_MIN_PROFIT_USD": ("risk_limits", "min_profit_usd"),
     "ARB_MAX_DAILY_LOSS_USD": ("risk_limits", "max_daily_loss_usd"),
     "ARB_TARGET_EXECUTION_TIME_MS": ("execution", "target_execution_time_ms"),
     "ARB_BALANCE_REFRESH_INTERVAL_MS": ("execution", "balance_refresh_interval_ms"),
