@@ -326,6 +326,7 @@ class ExecutionCore:
     def _refuse(self, opportunity: Opportunity, verdict: Rejected) -> None:
         now = self.context.now
         self.refused += 1
+        self.inventory_prices.note_refusal(verdict.refusal)
         self.last_refusal = f"{verdict.refusal.name.lower()}: {verdict.detail}"
         second = now.mono_ns // 1_000_000_000
         if second != self._refusal_second:

@@ -44,7 +44,7 @@ from pipeline.model.structs import ArbitrageOpportunity
 from shm.atomics import load_acquire
 from shm.jit import direct
 from shm.layout import FEED_BOOK_CAPACITY_DEFAULT, LEG, OPPORTUNITY, QUEUE
-from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE, CATALOGUE_CAPACITY, CATALOGUE_ROW, INVENTORY_PRICE
+from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE, CATALOGUE_ROW, INVENTORY_PRICE
 from shm.pages import price_words, read_row
 from shm.queue import pop
 from shm.words import Words
@@ -240,10 +240,7 @@ class OpportunityDetector:
         if np.array_equal(prices, self._prices):
             return
         self._prices = prices
-        found: dict[int, int] = {}
-        for key, price_mbps in prices.tolist():
-            buy, sell = divmod(key, CATALOGUE_CAPACITY)
-            found[key], found[sell * CATALOGUE_CAPACITY + buy] = price_mbps, -price_mbps
+        found: dict[int, int] = dict(prices.tolist())
         before, self._prices_mbps = self._prices_mbps, found
         rows = self._monitored_rows()
         for key in before.keys() | found.keys():

@@ -102,8 +102,8 @@ class DetectionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     cooldown_ms: int = 250
     max_notional_usd: Decimal = Decimal(2000)
     trusted_coins: tuple[str, ...] = TRUSTED_COINS
-    #: Spot-spot pays for the inventory that it moves, and the way back is paid. It costs order budget: opt-in.
-    inventory_price: bool = False
+    #: Spot-spot pays for the inventory that it moves; the way back is paid, less what its orders are worth elsewhere.
+    inventory_price: bool = True
     hedge: HedgeConfig = HedgeConfig()
 
 
