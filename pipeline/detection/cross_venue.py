@@ -251,8 +251,6 @@ def pair_gates(
     if code != 0:
         return code
     code = size_gates(ports, mem, flt, direction)
-    if code == 0:
-        code = worth_gate(mem, flt, direction)
     if code != 0:
         return code
     if now_ns < mem[episode_row(mem, direction) + EPISODE.cooldown_until_ns]:
@@ -264,7 +262,7 @@ def pair_gates(
             ]
             if mem[record_at(leg) + BOOK.recv_mono_ns] < blocked_until:
                 return NOT_AFTER_OWN_FILL
-    return 0
+    return worth_gate(mem, flt, direction)
 
 
 @njit_bare

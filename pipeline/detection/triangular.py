@@ -161,9 +161,6 @@ def cycle_gates(ports: Ports, mem: Words, flt: Floats, cycle_index: int, now_ns:
         return BELOW_MINIMUM
     if fitted_edge(mem, flt, cycle, floats) < flt[floats + CYCLE_FLOATS.execute_edge] - ROUNDING:
         return BELOW_THRESHOLD
-    code = cycle_worth_gate(mem, flt, cycle, floats)
-    if code != 0:
-        return code
     if now_ns < mem[episode_row(mem, mem[DETECTOR.direction_count] + cycle_index) + EPISODE.cooldown_until_ns]:
         return COOLDOWN
     if limited:
@@ -171,7 +168,7 @@ def cycle_gates(ports: Ports, mem: Words, flt: Floats, cycle_index: int, now_ns:
             blocked_until = mem[DETECTOR.inventory_rows + k * INVENTORY_ROW.WORDS + INVENTORY_ROW.blocked_until_mono_ns]
             if mem[record_at(k) + BOOK.recv_mono_ns] < blocked_until:
                 return NOT_AFTER_OWN_FILL
-    return 0
+    return cycle_worth_gate(mem, flt, cycle, floats)
 
 
 @njit_bare

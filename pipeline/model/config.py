@@ -103,7 +103,8 @@ class DetectionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     max_notional_usd: Decimal = Decimal(2000)
     trusted_coins: tuple[str, ...] = TRUSTED_COINS
     #: Spot-spot pays for the inventory that it moves; the way back is paid, less what its orders are worth elsewhere.
-    inventory_price: bool = True
+    #: Opt-in, for markets that run one way: in the two-way demo it enters 15 % less and earns no more (economics/README.md).
+    inventory_price: bool = False
     hedge: HedgeConfig = HedgeConfig()
 
 

@@ -183,11 +183,11 @@ class Refusal(IntEnum):
     INVENTORY = 11
     BELOW_MINIMUM = 12  # executable quantity under lot, minimum quantity or notional
     BELOW_THRESHOLD = 13  # edge positive, below the execution threshold
-    BELOW_MIN_PROFIT = 14  # expected net profit under risk_limits.min_profit_usd, or not to be valued in USD
-    COOLDOWN = 15
-    NOT_AFTER_OWN_FILL = 16  # book not later than our last fill there
-    QUEUE_FULL = 17
-    TORN = 18
+    COOLDOWN = 14
+    NOT_AFTER_OWN_FILL = 15  # book not later than our last fill there
+    QUEUE_FULL = 16
+    TORN = 17
+    BELOW_MIN_PROFIT = 18  # expected net profit under risk_limits.min_profit_usd, or not to be valued in USD
 
     STALE_AT_EXECUTOR = 100
     MOVED = 101  # edge gone when the executor re-read the books
