@@ -103,7 +103,8 @@ class DetectionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     max_notional_usd: Decimal = Decimal(2000)
     trusted_coins: tuple[str, ...] = TRUSTED_COINS
     #: Spot-spot pays for the inventory that it moves; the way back is paid, less what its orders are worth elsewhere.
-    #: Opt-in, for markets that run one way: in the two-way demo it enters 15 % less and earns no more (economics/README.md).
+    #: Opt-in, for markets that run one way: in the two-way demo it enters 15 % less and was not seen to earn more
+    #: (figures: pipeline/economics/README.md).
     inventory_price: bool = False
     hedge: HedgeConfig = HedgeConfig()
 
@@ -150,6 +151,7 @@ class ExecutionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     unwind_slippage_bps: Decimal = Decimal(50)
     unwind_max_slippage_bps: Decimal = Decimal(200)
     journal_segment_bytes: int = 64 * 1024 * 1024
+    journal_max_bytes: int = 2 * 1024 * 1024 * 1024  # above it, segments that a checkpoint covers are removed
     numeraire: str = "USDT"
 
 

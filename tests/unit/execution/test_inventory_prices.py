@@ -82,7 +82,7 @@ def test_hits_that_found_no_room_make_returns_cheaper_and_nothing_else() -> None
     offered = made.opportunity(MEXC, GATEIO, "BTC/USDT")
     assert offered is not None
     made.feed(offered)
-    assert made.core.last_refusal.startswith("order_rate")
+    assert made.core.refusals.last.startswith("order_rate")
     stock(made, GATEIO, "BTC", "0.2000001")
     lost_bps = offered.edge_bps  # of one hit in one
     assert lost_bps > 4
