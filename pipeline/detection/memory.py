@@ -135,7 +135,7 @@ class DetectorFloats(Table, words=32, writer=DETECTOR_THREAD):
 
     line 0    | money[8] |
     line 1..2 | flow[16] |
-    line 3    | min_profit_usd | spent | brought | profit | worth_usd | 0[3] |
+    line 3    | min_profit_usd | spent | brought | profit | worth_usd | 0 | 0 | 0 |
     """
 
     money = reals_of(8, "MONEY")
