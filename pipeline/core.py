@@ -287,6 +287,7 @@ class ExecutionCore:
         verdict = self.risk.validate_opportunity_risk(opportunity)
         if isinstance(verdict, Rejected):
             self.refusals.refuse(opportunity, verdict)
+            self.inventory_prices.note_refusal(verdict.refusal)
         elif self.config.execution.balance_check is BalanceCheck.STRICT:
             self._token += 1
             self._pending[self._token] = (verdict, self.context.now.mono_ns)

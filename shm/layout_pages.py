@@ -123,7 +123,7 @@ class InventoryPrice(Table, words=2, writer="executor"):
     | key | price_mbps |
     """
 
-    key = word("buy instrument * CATALOGUE_CAPACITY + sell instrument; the direction back has the negative price")
+    key = word("buy instrument * CATALOGUE_CAPACITY + sell instrument")
     price_mbps = word("added to the direction's execution threshold", unit="milli-bps")
 
 

@@ -288,8 +288,9 @@ def _check(config: EngineConfig, errors: list[str]) -> None:
     limits = config.risk_limits
     for key in LIMITS_POSITIVE:
         _positive(getattr(limits, key), f"risk_limits.{key}", errors)
-    if not limits.min_profit_margin_bps.is_finite():
-        errors.append(f"risk_limits.min_profit_margin_bps: found {limits.min_profit_margin_bps}, wanted a number")
+    for key in ("min_profit_margin_bps", "min_profit_usd"):
+        if not getattr(limits, key).is_finite():
+            errors.append(f"risk_limits.{key}: found {getattr(limits, key)}, wanted a number")
     _check_tables(config, errors)
     for name in config.detection.types:
         known_types = [kind.name.lower() for kind in OpportunityType if kind is not OpportunityType.HEDGE_EXIT]

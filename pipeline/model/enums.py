@@ -194,6 +194,7 @@ class Refusal(IntEnum):
     NOT_AFTER_OWN_FILL = 15  # book not later than our last fill there
     QUEUE_FULL = 16
     TORN = 17
+    BELOW_MIN_PROFIT = 18  # expected net profit under risk_limits.min_profit_usd, or not to be valued in USD
 
     STALE_AT_EXECUTOR = 100  # a book's proof, or the detection itself, older than max_age_to_trade_ms
     MOVED = 101  # edge gone when the executor re-read the books

@@ -23,6 +23,7 @@ from pipeline.risk.breakers import DAILY_LOSS, Symbol, blocking
 from pipeline.risk.exposure import Coin, Exposure, exposure, position_sizes
 from pipeline.risk.margin_state import MarginState
 from pipeline.risk.order_rate import SECOND_NS, SendTimes
+from pipeline.risk.profit import least_profit
 from shm.layout import BOOK
 
 INTENT_BYTES = 16 * 1024  # more than one operation ever writes before its orders are sent
@@ -323,6 +324,9 @@ class Gate:
         if unvalued is not None:
             return unvalued
         limits, ledger, now_ns = self._context.config.risk_limits, self._context.ledger, self._context.now.mono_ns
+        refused = least_profit(plan, limits.min_profit_usd, self._rates)
+        if refused is not None:
+            return refused
         size, now = plan.notional_usd, self.exposure()
         if now.unvalued:
             return Rejected(Refusal.EXPOSURE_LIMIT, f"hedges in {', '.join(sorted(now.unvalued))}: no USD rate")

@@ -98,7 +98,7 @@ exchanges:
   gateio: {venues: {spot: {balances: *rich}}}
 engine:
   detection: {types: [spot_spot], min_edge_bps: "0", execute_edge_bps: "0"}
-  risk_limits: {min_profit_margin_bps: "0"}
+  risk_limits: {min_profit_margin_bps: "0", min_profit_usd: "0"}
 """
 ABOUT_TIME = {"unproved", "quiet_unproved", "skew", "gap", "no_book", "torn"}
 

@@ -89,6 +89,12 @@ def too_many_open(world: EntryWorld) -> Any:
     return other_direction(world)
 
 
+def little_profit(world: EntryWorld) -> Any:
+    """The edge is wide, and the profit (below 0.43 USD) a little short of the least."""
+    configured(world, min_profit_usd=Decimal("0.44"))
+    return ordinary(world)
+
+
 def exposed(world: EntryWorld) -> Any:
     entered(world)
     configured(world, max_total_exposure_usd=Decimal(80))
@@ -172,6 +178,7 @@ def no_buys(world: EntryWorld) -> Any:
 
 ATTACKS: dict[str, tuple[Attack, Refusal]] = {
     "cooldown": (cooldown, Refusal.COOLDOWN),
+    "profit under the least": (little_profit, Refusal.BELOW_MIN_PROFIT),
     "exit of an open hedge": (exit_of_an_open_hedge, Refusal.NETS),
     "direction under way": (under_way, Refusal.DUPLICATE),
     "own order": (own_order, Refusal.INSTRUMENT_BLOCKED),
