@@ -110,7 +110,7 @@ class OperationRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class OperationStateRecord(msgspec.Struct, frozen=True, array_like=True):
-    """One step of the operation's state machine (requirements S15): the audit trail."""
+    """One step of the operation's state machine: the audit trail."""
 
     operation_id: str
     from_state: ArbitrageState
@@ -247,6 +247,8 @@ class OperationResultRecord(msgspec.Struct, frozen=True, array_like=True):
     started_mono_ns: int
     ended_mono_ns: int
     stamps: dict[str, int]  # stage name -> mono ns: dequeued gate journal send first_ack last_ack first_fill last_fill
+    marks: dict[str, Decimal] = {}  # numeraire per unit of each asset that moved: what the result was valued at
+    carried: Decimal = ZERO  # numeraire: basis of a hedge, off at its entry, added at its exit
 
 
 class RefusalRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -359,6 +361,12 @@ class AdoptedRecord(msgspec.Struct, frozen=True, array_like=True):
     fills: tuple[FillRecord, ...] = ()
 
 
+class RetiredRecord(msgspec.Struct, frozen=True, array_like=True):
+    """These operations, settled long ago, leave the executor's memory with their orders (retirement.py)."""
+
+    operation_ids: tuple[str, ...]
+
+
 class StopRecord(msgspec.Struct, frozen=True, array_like=True):
     """Last record of a run that ended on purpose."""
 
@@ -369,9 +377,9 @@ class StopRecord(msgspec.Struct, frozen=True, array_like=True):
 
 class TakeoverRecord(msgspec.Struct, frozen=True, array_like=True):
     """The guard stands in for a lost executor: first record of its run, before the BootRecord. What follows continues
-    the executor's journal behind its record ``own_seq`` of the run ``own_epoch`` (0, 0: from its beginning)."""
+    the executor's journal of ``own_records`` records, the newest of the run ``own_epoch`` (0, 0: an empty one)."""
 
-    own_seq: int
+    own_records: int
     own_epoch: int
     reason: str
 
@@ -401,6 +409,7 @@ Record = (
     | ExternalPositionRecord
     | HeldFillRecord
     | AdoptedRecord
+    | RetiredRecord
     | TakeoverRecord
 )
 
@@ -429,6 +438,7 @@ RECORD_TYPES: dict[int, type[Record]] = {
     22: ExternalPositionRecord,
     23: HeldFillRecord,
     24: AdoptedRecord,
+    25: RetiredRecord,
     32: TakeoverRecord,
 }
 TYPE_OF_RECORD: dict[type[Record], int] = {struct: number for number, struct in RECORD_TYPES.items()}

@@ -53,7 +53,12 @@ Level = tuple[Decimal, Decimal]  # price, quantity
 def engine_config(**overrides: dict[str, Any]) -> EngineConfig:
     """MEXC spot, Gate.io spot and futures; ``overrides`` by section: limits, execution, detection."""
     market = MarketConfig(symbols=("BTCUSDT",))
-    limits = {"min_profit_margin_bps": Decimal(5), "max_slippage_bps": Decimal(200), "max_orders_per_s": 1000}
+    limits = {
+        "min_profit_margin_bps": Decimal(5),
+        "min_profit_usd": Decimal("0.001"),  # entries here are of 50 USD and less
+        "max_slippage_bps": Decimal(200),
+        "max_orders_per_s": 1000,
+    }
     return EngineConfig(
         engine_name="entry",
         mode=Mode.SIM,
@@ -109,7 +114,7 @@ class EntryWorld:
             self._generations.append(int(conn_open(self.words, offset, 0, feed, 0)))
         self._scratch = np.zeros(BOOK.WORDS, np.int64)
         self.instruments = Instruments(self.rows)
-        self.journal, _ = Journal.open(folder, segment_bytes=1 << 22)
+        self.journal = Journal.open(folder, segment_bytes=1 << 22)
         self.numbers = 0
         self.core = ExecutionCore(self.config, self.instruments, market=self, halt=self, journal=self.journal)
         self.perform(self.core.boot([], now=self.now(), first_epoch=FIRST_EPOCH, instance="entry", pid=1, build_hash=2))

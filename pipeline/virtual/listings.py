@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.model.account_fees import with_account_fees
 from pipeline.model.config import EngineConfig
 from pipeline.model.structs import InstrumentSpec
 from pipeline.sim.exchange.venue import SimVenue
+from pipeline.virtual.orders import with_venue_fees
 
 
 def listing_of(venue: SimVenue, symbol: str, config: EngineConfig) -> InstrumentSpec:
@@ -34,4 +34,4 @@ def listing_of(venue: SimVenue, symbol: str, config: EngineConfig) -> Instrument
         reference_price=venue.mark_price(symbol),
         identity=row.identity,
     )
-    return with_account_fees(spec, config.fees.get(venue.name))
+    return with_venue_fees(spec, venue, config.fees.get(venue.name))

@@ -20,7 +20,6 @@ from pipeline.execution.core_context import GUARD_ID_PREFIX, ID_PREFIX
 from pipeline.execution.events import (
     AccountSnapshot,
     Action,
-    AddMargin,
     Alert,
     Append,
     BalancesAnswer,
@@ -29,23 +28,21 @@ from pipeline.execution.events import (
     Command,
     CommandKind,
     FetchBalances,
-    FetchFills,
-    FetchFunding,
     HaltPort,
     NotSent,
     Now,
     Opportunity,
     Place,
-    QueryOrder,
+    Question,
     Refused,
     Report,
     Sent,
-    SweepVenue,
     Tick,
 )
+from pipeline.execution.guard_journal import base_of, missing
 from pipeline.execution.journal import JournalEntry
-from pipeline.execution.journal.guard_journal import unfolded
-from pipeline.execution.records import TYPE_OF_RECORD
+from pipeline.execution.ledger import Ledger
+from pipeline.execution.records import TYPE_OF_RECORD, TakeoverRecord
 from pipeline.model.config import EngineConfig, ExchangeConfig, MarketConfig
 from pipeline.model.enums import InstrumentKind, Mode, OpportunityType, Refusal
 from pipeline.model.errors import VenueUnavailable
@@ -63,6 +60,7 @@ from pipeline.takeover import TakeoverHalt
 from pipeline.virtual.books import book_words, offered_leg
 from pipeline.virtual.listings import listing_of
 from pipeline.virtual.market import Quote, ScriptedMarket
+from pipeline.virtual.orders import told_coins
 from pipeline.virtual.venue_link import VenueLink
 from shm.layout import BOOK
 
@@ -219,9 +217,15 @@ class VirtualWorld:
         self.lives += 1
         life = self.lives
         halt: HaltPort = TakeoverHalt() if self.takes_over else WorldHalt(self)
-        self.core = ExecutionCore(self.config, self.instruments, market=self, halt=halt, journal=self)
+        ledger = Ledger()
+        for entry in self.entries:
+            ledger.apply(entry.record, entry.mono_ns, entry.wall_ns)
+        base, more = base_of(ledger, self.guard_entries), missing(ledger, self.guard_entries)
+        self.core = ExecutionCore(self.config, self.instruments, market=self, halt=halt, journal=self, ledger=ledger)
+        if not self.takes_over:
+            self.entries += more
         actions = self.core.boot(
-            [*self.entries, *unfolded(self.entries, self.guard_entries)],
+            more,
             now=self.now(),
             first_epoch=77,
             instance="virtual",
@@ -235,6 +239,8 @@ class VirtualWorld:
             name: VenueLink(venue, next(iter(venue.accounts.values())), self._ours(life, self.feed))
             for name, venue in self.venues.items()
         }
+        if self.takes_over:
+            actions.insert(0, Append(TakeoverRecord(*base, "virtual")))
         self._perform(actions, self.now())
         for link in self.links.values():
             link.connect()
@@ -268,7 +274,6 @@ class VirtualWorld:
     def give_back(self) -> None:
         """The guard's core ends; the executor's next life folds the guard's journal into its own."""
         self.takes_over = False
-        self.entries += unfolded(self.entries, self.guard_entries)
         self.kill()
 
     def _survive(self) -> None:
@@ -299,18 +304,10 @@ class VirtualWorld:
                 followers.append(self._place(action))
             elif isinstance(action, CancelOrder):
                 self.links[action.venue].cancel(action)
-            elif isinstance(action, SweepVenue):
-                self.links[action.venue].sweep(action)
-            elif isinstance(action, QueryOrder):
-                self.links[action.venue].query(action)
-            elif isinstance(action, FetchFills):
-                self.links[action.venue].fetch_fills(action)
-            elif isinstance(action, FetchFunding):
-                self.links[action.venue].fetch_funding(action)
-            elif isinstance(action, AddMargin):
-                self.links[action.venue].add_margin(action)
             elif isinstance(action, FetchBalances):
                 self._fetch_balances(action)
+            elif isinstance(action, Question):
+                self.links[action.venue].question(action)
             elif isinstance(action, Refused):
                 self.refusals.append(action.refusal)
             elif isinstance(action, Report):
@@ -371,7 +368,8 @@ class VirtualWorld:
                 return
             positions: list[Position] = link.positions()
             times = {link.name: self.clock.mono_ns()} if link.venue.kind is InstrumentKind.PERPETUAL else {}
-            self.feed(AccountSnapshot(tuple(link.balances("rest")), tuple(positions), times))
+            coins = told_coins(link.venue, self.config.fees.get(link.name))
+            self.feed(AccountSnapshot(tuple(link.balances("rest")), tuple(positions), times, coins))
 
         for link in self.links.values():
             link.ask("balances", "*", partial(take, link))

@@ -26,8 +26,10 @@ from pipeline.execution.events import (
     FetchBalances,
     FetchFills,
     FetchFunding,
+    FetchMoney,
     FillsAnswer,
     FundingAnswer,
+    MoneyAnswer,
     NotSent,
     Now,
     Opportunity,
@@ -233,6 +235,8 @@ class World:
                 self._later(self._delay(), lambda a=action: self._fetch_fills(a))
             elif isinstance(action, FetchFunding):
                 self._later(self._delay(), lambda a=action: self._fetch_funding(a))
+            elif isinstance(action, FetchMoney):
+                self._later(self._delay(), lambda a=action: self._fetch_money(a))
             elif isinstance(action, FetchBalances):
                 self._later(self._delay(), lambda a=action: self._fetch_balances(a))
             elif isinstance(action, Refused):
@@ -456,6 +460,10 @@ class World:
         rows = [row for row in self.venues[action.venue].funding if row.venue_wall_ms >= action.since_wall_ms]
         self.feed(FundingAnswer(action.venue, tuple(rows)))
 
+    def _fetch_money(self, action: FetchMoney) -> None:
+        """No venue of the model keeps a list of it."""
+        self.feed(MoneyAnswer(action.venue, (), "model" if self._chance("rest_error") else ""))
+
     # --- opportunities ---
 
     def offer(
@@ -479,7 +487,7 @@ class World:
 
     def judge(self) -> None:
         """I1-I4, I6, I12 and the money, against the venues' own books."""
-        judge(self.core, self.venues, self.initial)
+        judge(self.core, self.venues, self.initial, self.entries)
 
 
 def listed(venue: ModelVenue) -> tuple[Fill, ...]:

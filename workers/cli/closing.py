@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from pipeline.model.errors import BadInput
+from workers.control_plane.instances import described, is_running
 from workers.control_socket import GUARD_SOCKET, ControlError, ask
 from workers.output import say
 from workers.state_folder import instance_dir
@@ -16,14 +17,31 @@ GUARD_TIMEOUT_S = 120.0  # orders in flight expire first, and an unknown one is 
 POLL_S = 0.1
 
 
+def ask_executor(name: str, request: dict[str, Any], *, timeout_s: float = 5.0) -> dict[str, Any]:
+    """One request to the executor. Raises ControlError where none answers: nothing is decided then."""
+    try:
+        return ask(instance_dir(name) / EXECUTOR_SOCKET, request, timeout_s=timeout_s)
+    except ControlError:
+        if is_running(name):
+            raise
+    config = described(name).get("config")
+    start = f"arb up --config {config}" if config else "arb up"
+    raise ControlError(
+        f"{name} does not run, so nothing was done; `arb hedges` and `arb positions` show what stays open; "
+        f"`{start}` starts it, then repeat this command"
+    )
+
+
 def close_hedges(name: str, request: dict[str, Any]) -> dict[str, Any]:
     """The reply to the request ``close`` or ``flatten``, of the executor, or of the guard where that does not answer.
 
     Raises ControlError where neither does, BadInput for a hedge that is not open.
     """
     try:
-        return ask(instance_dir(name) / EXECUTOR_SOCKET, request, timeout_s=CLOSE_TIMEOUT_S)
+        return ask_executor(name, request, timeout_s=CLOSE_TIMEOUT_S)
     except ControlError as error:
+        if not is_running(name):
+            raise
         if request.get("dry_run"):
             raise ControlError(f"{error}; only an executor can show what it would send") from None
         missing = str(error)

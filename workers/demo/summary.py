@@ -12,8 +12,8 @@ import msgspec
 from pipeline.economics.equity import PerpetualHolding, equity, index_marks
 from pipeline.execution.accounts import Accounts, Execution, venue_order
 from pipeline.execution.external_records import ExternalFillRecord, ExternalFlowRecord, ExternalPositionRecord
+from pipeline.execution.guard_journal import whole_journal
 from pipeline.execution.journal import JournalEntry
-from pipeline.execution.journal.guard_journal import whole_journal
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import (
     DustRecord,
@@ -27,7 +27,7 @@ from pipeline.execution.records import (
 )
 from pipeline.execution.results.counts import EndedOperation, OperationCounts, counts_from
 from pipeline.execution.results.round_trips import RoundTrips, round_trips
-from workers.demo.run_checker import add, check_all, venue_changes
+from workers.demo.run_checker import add, check_all, until_stop, venue_changes
 
 ZERO = Decimal(0)
 CLIENT_PREFIX = "t-"  # Gate.io wants it before custom ids; the engine's own ids are without it
@@ -252,13 +252,14 @@ def summarise(
     """The fields of ``arb demo --json``; ``offered_before``: dislocations that ended before the engine was READY."""
     entries = list(whole_journal(journal_dir.parent))
     books = JournalTotals(entries)
-    venue_rows = plain_ledger(ledger)
+    journal = plain_journal(entries)
+    venue_rows = until_stop(plain_ledger(ledger), journal)
     uids = frozenset(str(row["uid"]) for row in sim["venues"].values())
     numeraire = str(config.get("execution", {}).get("numeraire", "USDT"))
     engine_pnl, venue_pnl = books.pnl(), venue_changes(venue_rows, uids)
     violations = check_all(
         ledger=venue_rows,
-        journal=plain_journal(entries),
+        journal=journal,
         uids=uids,
         numeraire=numeraire,
         engine_pnl=engine_pnl,

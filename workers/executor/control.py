@@ -130,8 +130,10 @@ class ExecutorControl:
     async def _adopt(self, request: Row) -> Row:
         """Take over positions and coins that the journal does not explain; each with what became of it."""
         _want_reason(request)
-        if not self._core.ready:
-            raise BadInput("the venues are not reconciled yet; see `arb status`, and try again")
+        awaited = self._core.recovery.awaited()
+        if awaited or not self._core.ready:
+            names = ", ".join(awaited) or "the venues"
+            raise BadInput(f"found {names} not swept yet, wanted all that is there in one list; try again in seconds")
         self._command(CommandKind.ADOPT, request)
         found = [
             {
@@ -272,13 +274,13 @@ class ExecutorControl:
         opportunity = self._manual(request)
         self._audit(request, legs=[f"{leg.instrument_id} {leg.side} {leg.qty_fp}" for leg in opportunity.legs])
         known = set(core.ledger.operations)
-        before = core.refused
+        before = core.refusals.count
         self._performer.feed(opportunity)
         fresh = [operation for name, operation in core.ledger.operations.items() if name not in known]
         mine = [o for o in fresh if o.record.manual and o.record.opportunity_id == opportunity.opportunity_id]
         if not mine:
-            refused = core.refused > before
-            why = core.last_refusal if refused else "asked the venues for balances: look at the operations"
+            refused = core.refusals.count > before
+            why = core.refusals.last if refused else "asked the venues for balances: look at the operations"
             return {"final_state": "refused" if refused else "pending", "reason": why}
         operation = mine[0]
         if operation.result is None:

@@ -16,7 +16,6 @@ import secrets
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -31,8 +30,8 @@ from pipeline.execution.events import (
     Opportunity,
     Tick,
 )
-from pipeline.execution.journal import Journal
-from pipeline.execution.journal.guard_journal import fold_in, read_guard_journal, unfolded
+from pipeline.execution.guard_journal import fold_in, orphaned, read_guard_journal
+from pipeline.execution.results.counts import counts_of
 from pipeline.execution.shared_reads import AccountReader, ShmHalt, decode_opportunity
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.clock import mono_ns
@@ -49,13 +48,14 @@ from shm.wait import PARK, Bell, BellRinger, resolve_wait
 from workers.base import WorkerContext, run_worker
 from workers.executor.control import ExecutorControl
 from workers.executor.dead_man import DeadMan
+from workers.executor.earlier_runs import host_boot_id, keep_breakers, open_journal
 from workers.executor.hedge_models import HedgeModels
 from workers.executor.pages import ExecutorNumbers, InventoryWriter
-from workers.executor.performer import Performer
+from workers.executor.performer import ALERT, Performer
 from workers.executor.publisher import Publisher
+from workers.executor.session_watch import SessionWatch
 from workers.executor.sessions import Sessions
 from workers.executor.venues import Questions
-from workers.halt_file import read_halt
 
 if TYPE_CHECKING:
     from pipeline.exchanges.base import VenueClient
@@ -74,7 +74,6 @@ FENCE_TOLD_NS = 1_000_000_000
 FENCE_EXTEND_US = 10_000_000
 FIRST_EPOCH_BITS = 45
 STEP_EPOCH_BITS = 24  # an id repeats by chance once in 16 million restored journals; room for 200 million runs
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Executor:
@@ -100,20 +99,19 @@ class Executor:
         )
         self._bell = Bell.create(ctx.bells_dir() / "executor", self._opps.cursor_words, CURSOR.sleeping)
         self._detector_bell = BellRinger.open(ctx.bells_dir() / "detector", self._reports.cursor_words, CURSOR.sleeping)
-        self.journal, self._entries = Journal.open(
-            ctx.journal_dir(),
-            segment_bytes=config.execution.journal_segment_bytes,
-            durability=config.execution.durability,
-        )
+        self.journal, ledger = open_journal(ctx)
         guard = read_guard_journal(ctx.state_dir)
-        self._guard_records = fold_in(self.journal, self._entries, guard)
-        if unfolded(self._entries, guard):
+        self._guard_records = fold_in(self.journal, ledger, guard)
+        if orphaned(ledger, guard):
             ctx.say("critical", "guard_journal: continues another journal than this one; nothing of it is taken over")
-        self.core = ExecutionCore(config, self.instruments, market=self.market, halt=self.halt, journal=self.journal)
+        self.core = ExecutionCore(
+            config, self.instruments, market=self.market, halt=self.halt, journal=self.journal, ledger=ledger
+        )
         self._hedge_models = HedgeModels(ctx.state_dir, self.core.hedges.watch)
         self._sessions = Sessions(ctx, self.market, lambda event: self.performer.feed(event))
         self.trading = self._sessions.trading
         self._questions = Questions(self._clients, loop)
+        self._session_watch = SessionWatch(self.trading, ctx.metrics, ctx.say, self._questions.odd_rows)
         self._numbers = ExecutorNumbers(ctx.metrics)
         self._stopped = asyncio.Event()
         self.performer = Performer(
@@ -151,9 +149,8 @@ class Executor:
         if problem:
             ctx.say("warning", problem)
         now = self.performer.now()
-        new_journal = not self._entries
+        new_journal = not self.core.ledger.records
         actions = self.core.boot(
-            self._entries,
             now=now,
             first_epoch=1 + secrets.randbits(FIRST_EPOCH_BITS),
             instance=ctx.instance,
@@ -164,9 +161,8 @@ class Executor:
         )
         self.journal.boot_epoch = self.core.ledger.boot_epoch
         self.performer.perform(actions, now)
-        self._entries = []
         if new_journal:
-            self._keep_breakers()
+            keep_breakers(ctx.state_dir, self.core.context)
         self.journal.sync()  # ids of this run carry its boot epoch: the record of it must outlive the host
         self._crash("boot_replayed")
         if self._guard_records:
@@ -188,11 +184,6 @@ class Executor:
         finally:
             await control.close()
             await self._close()
-
-    def _keep_breakers(self) -> None:
-        """A journal that begins anew does not forget the breakers that the one before had passed on to the guard."""
-        for breaker in read_halt(self.ctx.state_dir).breakers:
-            self.core.context.trip(breaker.name, f"kept over a lost journal: {breaker.reason}"[:200])
 
     def _loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """What a callback or a task of ours raised. A network's error is its session's matter; a bug ends us."""
@@ -224,7 +215,7 @@ class Executor:
             if not self.ctx.is_ready and self.core.ready:
                 self._crash("reconciled")
                 await self._publisher.publish()
-                self.ctx.ready(f"{len(self.core.ledger.operations)} operations in the journal, venues reconciled")
+                self.ctx.ready(f"{counts_of(self.core.ledger).total} operations in the journal, venues reconciled")
             if self.ctx.stop_requested():
                 finish_by = finish_by or self.loop.time() + FINISH_S
                 if self.core.finished or self.loop.time() > finish_by:
@@ -400,17 +391,12 @@ class Executor:
         self._inventory.write_exits(self.core)
         self._numbers.gauges(self.core)
         self._dead_man.tick(mono_ns())
+        for text in self._numbers.sessions(self.trading, mono_ns()):
+            self.ctx.say("warning", f"{ALERT}{text}")
         self._hedge_models.save_if_due(self.loop, mono_ns())
+        self._session_watch.tick(self.performer.now().mono_ns)
         self._publisher.tick(self.performer.now().mono_ns)
         self.journal.kick()
-
-
-def host_boot_id() -> str:
-    """What the kernel calls this boot of the host; "" where it does not say."""
-    try:
-        return BOOT_ID.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
 
 
 def warm(dialects: Sequence[str]) -> None:

@@ -7,18 +7,17 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from pipeline.exchanges.base import AUTH_ATTEMPTS_MAX, EventSink, VenueTrading
+from pipeline.exchanges.base import EventSink, VenueTrading
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.enums import Mode
-from pipeline.model.errors import AuthRefused, ConfigInvalid, VenueError
+from pipeline.model.errors import ConfigInvalid, VenueError
 from workers.account_clients import KeyRole, credentials_of, remember_budgets
 from workers.base import WorkerContext
+from workers.executor.session_watch import first_connection
 
 if TYPE_CHECKING:
     from pipeline.model.instruments import InstrumentRow
 
-CONNECT_RETRY_FIRST_S = 0.2
-CONNECT_RETRY_MAX_S = 10.0
 CLOSE_S = 1.0
 
 
@@ -68,28 +67,11 @@ class Sessions:
     def connect(self) -> None:
         """Begins to connect every session; each is tried until it stands."""
         for trading in self.trading.values():
-            task = asyncio.get_running_loop().create_task(self._connect(trading))
+            task = asyncio.get_running_loop().create_task(
+                first_connection(trading, self._say, self._ctx.stop_requested)
+            )
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-
-    async def _connect(self, trading: VenueTrading) -> None:
-        """The first connection, until it stands; afterwards the session keeps itself up."""
-        pause_s = CONNECT_RETRY_FIRST_S
-        refusals = 0
-        while not self._ctx.stop_requested():
-            try:
-                await trading.connect()
-                return
-            except AuthRefused as error:
-                refusals += 1
-                if refusals >= AUTH_ATTEMPTS_MAX:
-                    self._say("critical", f"{trading.venue}: key refused, no further attempt: {error}")
-                    return
-            except (VenueError, TimeoutError, OSError) as error:
-                if pause_s == CONNECT_RETRY_FIRST_S:
-                    self._say("warning", f"{trading.venue}: order entry not connected: {error}")
-            await asyncio.sleep(pause_s)
-            pause_s = min(CONNECT_RETRY_MAX_S, pause_s * 2)
 
     def set_multipliers(self) -> None:
         """Tells every session what a contract of its venue holds."""

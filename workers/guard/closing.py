@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 from pipeline.core import ExecutionCore
 from pipeline.execution.core_context import GUARD_ID_PREFIX
 from pipeline.execution.events import Action, CatalogueChanged, Tick
-from pipeline.execution.journal import Journal, JournalEntry, read_journal, segment_indices
-from pipeline.execution.journal.guard_journal import (
+from pipeline.execution.guard_journal import (
     GUARD_JOURNAL,
     Base,
     base_of,
@@ -25,7 +24,10 @@ from pipeline.execution.journal.guard_journal import (
     missing,
     read_guard_journal,
 )
+from pipeline.execution.journal import Journal, segment_indices
+from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import TakeoverRecord
+from pipeline.execution.settled.checkpoint import recover
 from pipeline.execution.shared_reads import AccountReader
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.errors import ArbitrageEngineError, JournalError, VenueUnavailable
@@ -36,9 +38,10 @@ from shm.sources import build_hash
 from shm.words import Words
 from workers.account_clients import KeyRole, account_clients
 from workers.base import WorkerContext
+from workers.executor.earlier_runs import host_boot_id
 from workers.executor.pages import ExecutorNumbers
 from workers.executor.performer import Performer
-from workers.executor.process import FIRST_EPOCH_BITS, STEP_EPOCH_BITS, host_boot_id
+from workers.executor.process import FIRST_EPOCH_BITS, STEP_EPOCH_BITS
 from workers.executor.publisher import Publisher
 from workers.executor.sessions import Sessions
 from workers.executor.venues import FAULTS, Questions
@@ -104,12 +107,14 @@ class Closing(threading.Thread):
         market = MarketDataAggregator(ctx.instance, ctx.config)
         market.attach()
         await self._catalogue(market)
-        journal, entries, base = _open_journals(ctx)
+        journal, ledger, base = _open_journals(ctx)
         try:
             books = TakeoverBooks(ctx.config, market)
-            core = ExecutionCore(ctx.config, market.instruments, market=books, halt=TakeoverHalt(), journal=journal)
+            core = ExecutionCore(
+                ctx.config, market.instruments, market=books, halt=TakeoverHalt(), journal=journal, ledger=ledger
+            )
             life = _Life(ctx, core, journal, market, books, self._say)
-            actions = life.boot(entries)
+            actions = life.boot()
             takeover = Takeover(core, self.hedges)
             if not needs_hands(core.ledger, close=self.hedges is None or bool(self.hedges)):
                 return takeover.result()  # nothing has been written or sent
@@ -192,10 +197,9 @@ class _Life:
         )
         self.performer.on_result = self._publisher.results.append
 
-    def boot(self, entries: list[JournalEntry]) -> list[Action]:
+    def boot(self) -> list[Action]:
         """The core on both journals; nothing is written or sent yet."""
         return self._core.boot(
-            entries,
             now=self.performer.now(),
             first_epoch=1 + secrets.randbits(FIRST_EPOCH_BITS),
             instance=self._ctx.instance,
@@ -289,27 +293,29 @@ def make_room(ctx: WorkerContext) -> str:
     if segment_indices(folder):
         return ""
     try:
-        _open(ctx)[0].close()
+        _open(ctx).close()
     except (JournalError, OSError) as error:
         return f"no room for the guard's journal: {error}"
     return ""
 
 
-def _open(ctx: WorkerContext) -> tuple[Journal, list[JournalEntry]]:
+def _open(ctx: WorkerContext) -> Journal:
     size = min(SEGMENT_BYTES, ctx.config.execution.journal_segment_bytes)
     folder = ctx.state_dir / GUARD_JOURNAL
     return Journal.open(folder, segment_bytes=size, durability=ctx.config.execution.durability)
 
 
-def _open_journals(ctx: WorkerContext) -> tuple[Journal, list[JournalEntry], Base]:
-    """The guard's journal, everything that the core must know (the executor's journal and what that lacks of the
-    guard's), and what the guard's next records continue. A guard's journal that has grown, and of which nothing is
-    missing there, begins anew."""
-    own = list(read_journal(ctx.journal_dir()))
+def _open_journals(ctx: WorkerContext) -> tuple[Journal, Ledger, Base]:
+    """The guard's journal, the fold of everything that the core must know (the executor's journal and what that lacks
+    of the guard's), and what the guard's next records continue. A guard's journal that has grown, and of which nothing
+    is missing there, begins anew."""
+    ledger = recover(ctx.journal_dir()).ledger
     folder = ctx.state_dir / GUARD_JOURNAL
     guard = read_guard_journal(ctx.state_dir)
-    if len(segment_indices(folder)) > SEGMENTS_KEPT and not missing(own, guard):
+    if len(segment_indices(folder)) > SEGMENTS_KEPT and not missing(ledger, guard):
         clear(folder)
-        guard = read_guard_journal(ctx.state_dir)
-    journal, _ = _open(ctx)
-    return journal, [*own, *missing(own, guard)], base_of(own, guard)
+        guard = []
+    journal, base = _open(ctx), base_of(ledger, guard)
+    for entry in missing(ledger, guard):
+        ledger.apply(entry.record, entry.mono_ns, entry.wall_ns)
+    return journal, ledger, base
