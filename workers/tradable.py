@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline.execution.guard_journal import missing, read_guard_journal
+from pipeline.execution.journal.guard_journal import missing, read_guard_journal
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.settled.checkpoint import recover
 from pipeline.market_data import MarketDataAggregator

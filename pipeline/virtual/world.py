@@ -39,8 +39,8 @@ from pipeline.execution.events import (
     Sent,
     Tick,
 )
-from pipeline.execution.guard_journal import base_of, missing
 from pipeline.execution.journal import JournalEntry
+from pipeline.execution.journal.guard_journal import base_of, missing
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import TYPE_OF_RECORD, TakeoverRecord
 from pipeline.model.config import EngineConfig, ExchangeConfig, MarketConfig

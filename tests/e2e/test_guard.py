@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pipeline.execution.guard_journal import read_guard_journal, whole_journal
+from pipeline.execution.journal.guard_journal import read_guard_journal, whole_journal
 from pipeline.execution.records import FillRecord, OperationRecord, OrderIntentRecord
 from tests.worlds.instance_rig import Rig, arb
 from tests.worlds.waiting import until

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.model.config import EngineConfig
+from pipeline.model.enums import OnLoss
+from workers.control_plane.children import Child, Children
 from workers.control_socket import GUARD_SOCKET, ControlError, ask
 
 EXECUTOR_SOCKET = "executor.sock"
@@ -14,6 +17,12 @@ EXECUTOR_S = 20.0  # it answers a flatten after about 10 s at the latest
 GUARD_S = 30.0  # where no executor is READY the guard closes: orders in flight expire first
 POLL_S = 0.1
 REASON = "stop with hedges as configured"
+
+
+def closes_hedges(config: EngineConfig, children: Children, group: Sequence[Child]) -> bool:
+    """Whether open hedges are closed before ``group`` stops: where it has the executor, and a guard lives."""
+    wanted = config.guard.on_stop is OnLoss.FLATTEN and children["guard"].alive
+    return wanted and any(child.process == "executor" for child in group)
 
 
 async def close_hedges(state_dir: Path, say: Callable[[str, str], None]) -> None:

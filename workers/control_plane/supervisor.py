@@ -28,7 +28,7 @@ from pipeline.execution.journal import shrink
 from pipeline.model.config import EngineConfig
 from pipeline.model.config_load import load_config
 from pipeline.model.config_reload import Changes, changes_text, reload_changes
-from pipeline.model.enums import Mode, OnLoss, ProcessState
+from pipeline.model.enums import Mode, ProcessState
 from pipeline.model.errors import ConfigInvalid
 from pipeline.paper import open_accounts
 from shm.errors import ShmError
@@ -42,7 +42,7 @@ from workers.control_plane.catalogue import CatalogueService
 from workers.control_plane.children import STOP_TIMEOUT_S, Child, Children, ChildState
 from workers.control_plane.fork_client import GONE, ForkServerClient
 from workers.control_plane.giving_up import give_up
-from workers.control_plane.last_close import close_hedges
+from workers.control_plane.last_close import close_hedges, closes_hedges
 from workers.control_plane.notify_socket import NotifySocket
 from workers.control_plane.preflight import CouldNotStart, check_keys, paper_fees
 from workers.control_plane.requests import Requests
@@ -395,7 +395,7 @@ class Supervisor:
         if self._units:
             return
         for group in self.children.stop_groups():
-            if self._closes_hedges(group):
+            if self._was_ready and closes_hedges(self.config, self.children, group):
                 self._notifier.send(f"EXTEND_TIMEOUT_USEC={CLOSING_US}")
                 await close_hedges(self.state_dir, self.announcer.say)
             for child in group:
@@ -411,11 +411,6 @@ class Supervisor:
                             child.signal(signal.SIGKILL)
                     deadline += STOP_TIMEOUT_S
                 await self._next_change()
-
-    def _closes_hedges(self, group: list[Child]) -> bool:
-        """Whether open hedges are closed before ``group`` stops: where it has the executor, once all were READY."""
-        wanted = self.config.guard.on_stop is OnLoss.FLATTEN and self._was_ready
-        return wanted and any(child.process == "executor" for child in group) and self.children["guard"].alive
 
     def _on_fork_server(self, message: dict[str, Any]) -> None:
         """One message of the fork server; its events are listed in ``fork_server``."""

@@ -12,8 +12,8 @@ import msgspec
 from pipeline.economics.equity import PerpetualHolding, equity, index_marks
 from pipeline.execution.accounts import Accounts, Execution, venue_order
 from pipeline.execution.external_records import ExternalFillRecord, ExternalFlowRecord, ExternalPositionRecord
-from pipeline.execution.guard_journal import whole_journal
 from pipeline.execution.journal import JournalEntry
+from pipeline.execution.journal.guard_journal import whole_journal
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import (
     DustRecord,

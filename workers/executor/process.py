@@ -30,7 +30,7 @@ from pipeline.execution.events import (
     Opportunity,
     Tick,
 )
-from pipeline.execution.guard_journal import fold_in, orphaned, read_guard_journal
+from pipeline.execution.journal.guard_journal import fold_in, orphaned, read_guard_journal
 from pipeline.execution.results.counts import counts_of
 from pipeline.execution.shared_reads import AccountReader, ShmHalt, decode_opportunity
 from pipeline.market_data import MarketDataAggregator

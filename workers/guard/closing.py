@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from pipeline.core import ExecutionCore
 from pipeline.execution.core_context import GUARD_ID_PREFIX
 from pipeline.execution.events import Action, CatalogueChanged, Tick
-from pipeline.execution.guard_journal import (
+from pipeline.execution.journal import Journal, segment_indices
+from pipeline.execution.journal.guard_journal import (
     GUARD_JOURNAL,
     Base,
     base_of,
@@ -24,7 +25,6 @@ from pipeline.execution.guard_journal import (
     missing,
     read_guard_journal,
 )
-from pipeline.execution.journal import Journal, segment_indices
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import TakeoverRecord
 from pipeline.execution.settled.checkpoint import recover

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.execution.guard_journal import (
+from pipeline.execution.journal import Journal, JournalEntry, read_journal
+from pipeline.execution.journal.guard_journal import (
     GUARD_JOURNAL,
     base_of,
     clear,
@@ -17,7 +18,6 @@ from pipeline.execution.guard_journal import (
     read_guard_journal,
     whole_journal,
 )
-from pipeline.execution.journal import Journal, JournalEntry, read_journal
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import BootRecord, StopRecord, TakeoverRecord
 from pipeline.execution.settled.checkpoint import recover
