@@ -159,8 +159,10 @@ def reference_futures(frame: bytes) -> Decoded:
 
 
 #: Why the values are as they are: the table of ``pipeline/book/sequencer.py``.
-SPOT_RULE = SequenceRule(drop_offset=1, first_offset=1, overlap=True, ticker=TICKER_EVERY)
-USDM_RULE = SequenceRule(link=LINK_PREVIOUS, drop_offset=0, first_offset=0, overlap=False, ticker=TICKER_EVERY)
+SPOT_RULE = SequenceRule(drop_offset=1, first_offset=1, overlap=True, ticker=TICKER_EVERY, deep=True)
+USDM_RULE = SequenceRule(
+    link=LINK_PREVIOUS, drop_offset=0, first_offset=0, overlap=False, ticker=TICKER_EVERY, deep=True
+)
 
 CODECS = {
     "spot": FeedCodec(

@@ -1,0 +1,227 @@
+"""What a book may be believed: numbering that restarts, depth that nobody knows, tickers that are ahead of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pipeline.book.memory import OLD_RUN_MAX
+from pipeline.book.results import FrameResult, SnapshotResult
+from shm import bookring
+from shm.layout import BOOK, BOOK_DEPTH, FLAG_GAP, FLAG_HORIZON, FLAG_SNAPSHOT, FLAG_UNPROVED
+from tests.worlds.venue_books_rig import Rig, snapshot, spot_update, ticker
+
+T0_MS = 1700000000000
+
+
+def proof_ns(rig: Rig) -> int:
+    return int(bookring.proof_mono_ns(rig.words, 0, rig.read()))
+
+
+# --- numbering ---
+
+
+def test_numbering_that_restarts_lower_is_a_gap_with_its_first_update() -> None:
+    rig = Rig().live()
+    rig.snap(snapshot(900_000_010))
+    assert rig.frame(spot_update(900_000_011, 900_000_011, E=T0_MS)) is FrameResult.APPLIED
+    assert rig.frame(spot_update(1000, 1000, [["90.0", "1"]], E=T0_MS + 100)) is FrameResult.NEED_SNAPSHOT
+    assert rig.flags() & FLAG_GAP and rig.books.counters.gaps == 1
+    assert rig.frame(spot_update(1001, 1001, E=T0_MS + 200)) is FrameResult.BUFFERED
+    assert rig.snap(snapshot(1000, [["90.0", "1"]], [["90.1", "1"]])) is SnapshotResult.SYNCED
+    assert rig.read()[BOOK.bid_price_fp] == 900000
+
+
+def test_tickers_of_the_numbering_before_the_restart_are_forgotten() -> None:
+    rig = Rig().live()
+    rig.snap(snapshot(900_000_010))
+    rig.frame(spot_update(900_000_011, 900_000_011, E=T0_MS))
+    rig.frame(ticker(900_000_011, "100.0", "1", "101.0", "2"))
+    rig.frame(spot_update(1000, 1000, E=T0_MS + 100))
+    assert rig.snap(snapshot(1001)) is SnapshotResult.SYNCED
+    assert rig.frame(spot_update(1002, 1002, E=T0_MS + 200)) is FrameResult.APPLIED
+    assert rig.frame(ticker(1002, "99.0", "1", "101.0", "2")) is FrameResult.RESYNC  # it compares again
+
+
+def test_a_whole_book_of_the_new_numbering_is_taken_at_once() -> None:
+    rig = Rig("gateio", "spot", "BTC_USDT")
+
+    def push(last: int, t: int, bid: str, full: bool) -> bytes:
+        result = {"t": t, "s": "BTC_USDT", "U": last, "u": last, "b": [[bid, "1"]], "a": [["101", "1"]]}
+        result |= {"full": True} if full else {}
+        body = {"time": 1, "channel": "spot.order_book_update", "event": "update", "result": result}
+        return json.dumps(body).encode()
+
+    assert rig.frame(push(900_000, T0_MS, "100", True)) is FrameResult.APPLIED
+    assert rig.frame(push(100, T0_MS - 5, "95", True)) is FrameResult.DROPPED  # of before
+    assert rig.frame(push(1000, T0_MS + 100, "90", True)) is FrameResult.APPLIED
+    record = rig.read()
+    assert record[BOOK.bid_price_fp] == 900000 and record[BOOK.flags] == FLAG_SNAPSHOT
+    assert rig.frame(push(1001, T0_MS + 200, "91", False)) is FrameResult.APPLIED
+
+
+def test_what_a_second_connection_repeats_is_no_restart() -> None:
+    """Two connections bring every update twice, each with its time; another clock may add some milliseconds."""
+    rig = Rig().live()
+    for k in range(12, 112):
+        assert rig.frame(spot_update(k, k, E=T0_MS + k)) is FrameResult.APPLIED
+        assert rig.frame(spot_update(k, k, E=T0_MS + k + 20)) is FrameResult.DROPPED
+        assert rig.flags() == 0
+    assert rig.books.counters.gaps == 0
+
+
+def test_an_update_that_is_old_without_a_time_needs_a_run() -> None:
+    rig = Rig().live()
+    results = [rig.frame(spot_update(1, 1, E=0)) for _ in range(OLD_RUN_MAX)]
+    assert results == [FrameResult.DROPPED] * (OLD_RUN_MAX - 1) + [FrameResult.NEED_SNAPSHOT]
+
+
+def test_a_dropped_update_proves_no_book() -> None:
+    rig = Rig().live()
+    before = proof_ns(rig)
+    rig.time += 10_000
+    assert rig.frame(spot_update(11, 11)) is FrameResult.DROPPED
+    assert proof_ns(rig) == before
+    rig.frame(ticker(11, "100.0", "1", "101.0", "2"))
+    assert proof_ns(rig) == rig.time
+
+
+def test_an_old_update_of_a_much_later_time_unproves_its_book_until_one_is_applied() -> None:
+    rig = Rig().live()
+    for k in range(12, 20):
+        rig.frame(spot_update(k, k))
+    assert rig.frame(spot_update(15, 15, E=T0_MS + 400)) is FrameResult.DROPPED  # not from far back: no restart
+    assert rig.flags() == FLAG_UNPROVED
+    assert rig.frame(spot_update(20, 20, E=T0_MS + 500)) is FrameResult.APPLIED
+    assert rig.flags() == 0
+
+
+# --- depth ---
+
+
+def deep(last: int, middle: int = 10_000, levels: int = 1000) -> bytes:
+    """A snapshot of ``levels`` levels a side, one unit apart."""
+    bids = [[f"{middle - 1 - k}", "1"] for k in range(levels)]
+    asks = [[f"{middle + k}", "1"] for k in range(levels)]
+    return snapshot(last, bids, asks)
+
+
+def deep_rig(levels: int = 1000, **more: Any) -> Rig:
+    rig = Rig(**more)
+    rig.frame(spot_update(9, 9))
+    assert rig.snap(deep(10, levels=levels)) is SnapshotResult.SYNCED
+    assert rig.frame(spot_update(11, 11)) is FrameResult.APPLIED
+    return rig
+
+
+def drop_bids(rig: Rig, first: int, count: int, update_id: int) -> None:
+    """The best bid falls: the levels from ``first`` down go, the offers follow."""
+    bids = [[f"{first - k}", "0"] for k in range(count)]
+    assert rig.frame(spot_update(update_id, update_id, bids, [[f"{first - count + 1}", "1"]])) is FrameResult.APPLIED
+
+
+def test_levels_behind_the_snapshots_last_one_are_not_published() -> None:
+    rig = deep_rig()
+    rig.frame(spot_update(12, 12, [["8000", "7"]]))  # placed since: known, but not alone there perhaps
+    drop_bids(rig, 9999, 990, 13)
+    record = rig.read()
+    assert record[BOOK.flags] == FLAG_HORIZON
+    assert record[BOOK.bid_count] == 10 and record[BOOK.bid_price_fp + 9] == 9000 * 10_000
+    assert record[BOOK.ask_count] == BOOK_DEPTH
+    drop_bids(rig, 9009, 10, 14)
+    assert rig.read()[BOOK.bid_count] == 0 and rig.books.top(2).bid == 8000 * 10_000
+    assert rig.books.doubts(2)[2]
+
+
+def test_a_side_that_the_snapshot_holds_whole_has_no_horizon() -> None:
+    rig = deep_rig(levels=60)
+    drop_bids(rig, 9999, 50, 12)
+    rig.frame(spot_update(13, 13, [["8000", "7"]]))
+    record = rig.read()
+    assert (record[BOOK.flags], record[BOOK.bid_count]) == (0, 11)
+    assert rig.books.near_horizon() == []
+
+
+def test_a_book_asks_for_a_snapshot_before_the_price_is_at_its_horizon() -> None:
+    rig = deep_rig()
+    drop_bids(rig, 9999, 400, 12)
+    assert rig.books.near_horizon() == []
+    drop_bids(rig, 9599, 200, 13)
+    assert rig.books.near_horizon() == [2] and rig.flags() == 0
+
+
+@pytest.mark.parametrize("last", [12, 13, 14, 20])
+def test_a_standing_book_takes_the_new_snapshot_of_any_moment_since_it_was_asked_for(last: int) -> None:
+    """Older than the book, as old, newer: the updates of the meantime go on top of it."""
+    rig = deep_rig()
+    drop_bids(rig, 9999, 600, 12)
+    rig.books.deepen(2)
+    assert rig.frame(spot_update(13, 13, [["9199.5", "5"]])) is FrameResult.APPLIED
+    assert rig.frame(spot_update(14, 14, [["9199.6", "6"]])) is FrameResult.APPLIED
+    seq = rig.read()[BOOK.seq]
+    assert rig.snap(deep(last, middle=9200)) is SnapshotResult.SYNCED
+    record = rig.read()
+    assert record[BOOK.seq] == seq + 2 and record[BOOK.flags] == FLAG_SNAPSHOT  # one publication
+    assert rig.books.near_horizon() == [] and rig.books.is_synced(2)
+    assert rig.books.levels(2)[0][-1][0] == 8200 * 10_000
+    if last < 14:
+        assert record[BOOK.update_id] == 14 and rig.books.levels(2)[0][0] == (91_996_000, 60_000)
+        assert rig.frame(spot_update(15, 15)) is FrameResult.APPLIED
+
+
+def test_a_snapshot_from_before_it_was_asked_for_changes_nothing() -> None:
+    rig = deep_rig()
+    drop_bids(rig, 9999, 600, 12)
+    rig.books.deepen(2)
+    before = rig.books.levels(2)
+    assert rig.snap(deep(11, middle=9200)) is SnapshotResult.STALE
+    assert rig.books.levels(2) == before and rig.flags() == 0
+    rig.books.stop_deepening(2)
+    assert rig.snap(deep(12, middle=9200)) is SnapshotResult.STALE
+
+
+def test_a_gap_while_the_new_snapshot_is_on_its_way_is_a_gap() -> None:
+    rig = deep_rig()
+    rig.books.deepen(2)
+    rig.frame(spot_update(12, 12))
+    assert rig.frame(spot_update(15, 15)) is FrameResult.NEED_SNAPSHOT
+    assert rig.snap(deep(13)) is SnapshotResult.STALE and rig.flags() & FLAG_GAP
+    assert rig.snap(deep(14)) is SnapshotResult.SYNCED and rig.books.top(2).update_id == 15
+
+
+def test_a_ticker_does_not_contradict_a_best_price_that_lies_beyond_the_horizon() -> None:
+    rig = deep_rig()
+    rig.frame(spot_update(12, 12, [["8000", "7"]]))
+    drop_bids(rig, 9999, 1000, 13)
+    assert rig.frame(ticker(13, "8999.5", "3", "9000", "1")) is FrameResult.TICKER
+    assert rig.books.counters.contradicted == 0 and rig.books.near_horizon() == [2]
+
+
+# --- tickers ahead ---
+
+
+def test_a_book_whose_update_does_not_follow_its_ticker_is_lost() -> None:
+    rig = Rig().live()
+    rig.frame(ticker(12, "100.5", "1", "101.0", "2"))
+    ahead_ns = rig.time
+    assert rig.books.lose_behind(ahead_ns - 1) == []
+    rig.frame(ticker(13, "100.6", "1", "101.0", "2"))
+    assert rig.books.lose_behind(ahead_ns) == [2]
+    assert rig.flags() == FLAG_UNPROVED | FLAG_GAP and rig.books.needs_snapshot() == [2]
+    assert rig.books.counters.gaps == 1
+
+
+def test_a_book_that_has_come_as_far_as_its_tickers_is_not_behind() -> None:
+    rig = Rig().live()
+    rig.frame(ticker(12, "100.5", "1", "101.0", "2"))
+    rig.frame(ticker(14, "100.6", "1", "101.0", "2"))
+    assert rig.frame(spot_update(12, 12, [["100.5", "1"]])) is FrameResult.APPLIED
+    since_ns = rig.time
+    assert rig.books.lose_behind(since_ns - 1) == []  # 14 is still to come, from now on
+    assert rig.frame(spot_update(13, 14, [["100.6", "1"]])) is FrameResult.APPLIED
+    assert rig.books.lose_behind(rig.time + 1) == []
+    rig.frame(ticker(15, "100.7", "1", "101.0", "2"))
+    rig.snap(snapshot(15))
+    assert rig.books.lose_behind(rig.time + 1) == []  # the snapshot has brought it along
