@@ -17,6 +17,7 @@ from pipeline.book.memory import (
     TICKER,
     TICKER_EVERY,
     TICKER_RING,
+    WATCH,
 )
 from pipeline.book.scaling import scale_price, scale_qty
 from shm.bytewords import get
@@ -91,12 +92,15 @@ def remember_ticker(mem: Words, book: int, at: int) -> int:
 @njit
 def next_behind(mem: Words, slot: int, capacity: int, before_ns: int) -> int:
     """The first slot from ``slot`` on whose book stands and has had a ticker ahead of it since before ``before_ns``;
-    -1 = none."""
+    -1 = none. A connection whose frames are late is judged when they are of now again."""
     for at in range(slot, capacity):
         book = mem[BOOKS.rows_off] + at * BOOK_ROW.WORDS
         if not mem[book + BOOK_ROW.used] or mem[book + BOOK_ROW.state] < STATE_ALIGNING:
             continue
         if not mem[book + BOOK_ROW.lead_ns] or mem[book + BOOK_ROW.lead_ns] > before_ns:
+            continue
+        watch = BOOKS.connections + mem[book + BOOK_ROW.conn] * WATCH.WORDS
+        if mem[book + BOOK_ROW.conn] >= 0 and mem[watch + WATCH.open] and not mem[watch + WATCH.on_time]:
             continue
         if mem[book + BOOK_ROW.ticker_count] and newest_ticker(mem, book, at) > mem[book + BOOK_ROW.update_id]:
             return at

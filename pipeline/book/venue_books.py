@@ -20,7 +20,7 @@ from decimal import Decimal
 
 from pipeline.book import level2
 from pipeline.book.book_table import BookTable
-from pipeline.book.codec import FeedCodec, OutOfRange, PricePrecision
+from pipeline.book.codec import FeedCodec, OutOfRange, PricePrecision, exact_price, exact_qty
 from pipeline.book.decoded_event import write_event
 from pipeline.book.frame_kernels import (
     OWNER_LOSE,
@@ -69,7 +69,7 @@ from pipeline.book.tickers import next_behind
 from pipeline.book.waiting_updates import WaitingUpdate, WaitingUpdates
 from pipeline.model.errors import ArbitrageEngineError, ProtocolViolation
 from shm.jit import direct
-from shm.layout import FEED_BOOK_CAPACITY_DEFAULT, FLAG_GAP, FLAG_HALTED, FLAG_SNAPSHOT, FLAG_UNPROVED
+from shm.layout import BOOK_DEPTH, FEED_BOOK_CAPACITY_DEFAULT, FLAG_GAP, FLAG_HALTED, FLAG_SNAPSHOT, FLAG_UNPROVED
 from shm.words import Words
 
 _FRAME_CAP_BYTES = FRAME_CAP_BYTES
@@ -315,6 +315,25 @@ class VenueBooks(BookTable):
             self._waiting[slot].clear()
             self._kept_from[slot] = int(self.mem[row + BOOK_ROW.update_id])
             self.mem[row + BOOK_ROW.kept] = 1
+
+    def agrees(self, book_index: int, payload: bytes) -> bool:
+        """Whether a REST order book has the same published top as a standing book. Changes nothing."""
+        slot = self._slot_of_index[book_index]
+        row = self._row(slot)
+        if not self.is_synced(book_index):
+            return False
+        price_exp, qty_exp = int(self.mem[row + BOOK_ROW.price_exp]), int(self.mem[row + BOOK_ROW.qty_exp])
+        mult, mult_exp = int(self.mem[row + BOOK_ROW.multiplier]), int(self.mem[row + BOOK_ROW.multiplier_exp])
+        try:
+            theirs = self.codec.reference_snapshot(payload)
+            sides = [
+                sorted(((exact_price(p, price_exp), exact_qty(q, qty_exp, mult, mult_exp)[0]) for p, q in side if q[0]))
+                for side in (theirs.bids, theirs.asks)
+            ]
+        except (ProtocolViolation, OutOfRange, PricePrecision):
+            return False
+        bids, asks = self.levels(book_index)
+        return bids[:BOOK_DEPTH] == sides[0][::-1][:BOOK_DEPTH] and asks[:BOOK_DEPTH] == sides[1][:BOOK_DEPTH]
 
     def stop_deepening(self, book_index: int) -> None:
         """The snapshot did not come: the book goes on as it is."""
