@@ -154,6 +154,11 @@ def can_trade(row: InstrumentRow, side: OrderSide) -> bool:
     return status is (TradingStatus.BUY_ONLY if side is OrderSide.BUY else TradingStatus.SELL_ONLY)
 
 
+def can_enter(row: InstrumentRow, side: OrderSide) -> bool:
+    """Whether an entry may have a leg there: the venue takes it, and trading does not end soon."""
+    return can_trade(row, side) and not row.spec.ending
+
+
 def is_tradable_qty(row: InstrumentRow, qty: Decimal, price: Decimal) -> bool:
     """Whether the venue takes an order of this base quantity (already on the lot) at this price."""
     spec = row.spec

@@ -102,6 +102,8 @@ class DetectionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     cooldown_ms: int = 250
     max_notional_usd: Decimal = Decimal(2000)
     trusted_coins: tuple[str, ...] = TRUSTED_COINS
+    #: Hours before an announced delisting or delivery: no entries from then on, hedges with a leg there leave.
+    no_entries_before_end_h: int = 24
     #: Spot-spot pays for the inventory that it moves, and the way back is paid. It costs order budget: opt-in.
     inventory_price: bool = False
     hedge: HedgeConfig = HedgeConfig()

@@ -104,6 +104,8 @@ RULES = (
          _attack("venue off"), ("risk_limits.per_venue", "risk_limits.per_asset", "risk_limits.per_pair")),
     Rule("pair not in quarantine", Refusal.QUARANTINED, _GATE + "_places", (TABLE_OFF,), _attack("quarantined")),
     Rule("side open at the venue", Refusal.STATUS, _GATE + "_places", (VERDICT,), _attack("no sells")),
+    Rule("trading does not end soon", Refusal.STATUS, _GATE + "_places", (VERDICT,), _attack("ends soon"),
+         ("detection.no_entries_before_end_h",)),
     Rule("wallet open", Refusal.STATUS, _GATE + "_places", (TABLE_OFF,), _attack("wallet closed")),
     Rule("sessions up, past known", Refusal.SESSION_DOWN, _GATE + "_places", (VERDICT, LAST_LOOK),
          _reason("session down")),

@@ -19,7 +19,7 @@ from pipeline.exchanges.binance.signing import BinanceSigner, encode_query
 from pipeline.exchanges.parsing.venue_json import decode
 from pipeline.exchanges.rest_client import LOOK_BACK_SLACK_MS, RestVenueClient
 from pipeline.exchanges.transport.throttle import Limit
-from pipeline.model.errors import OrderNotFound, VenueError
+from pipeline.model.errors import OrderNotFound, RateLimited, VenueError, VenueRejected
 from pipeline.model.structs import (
     Balance,
     CoinIdentity,
@@ -126,9 +126,11 @@ class BinanceClient(RestVenueClient):
         if self._market == "spot":
             quotes = await self._public("/api/v3/ticker/bookTicker", weight=4)
             prices, premiums = symbols.parse_prices(self.venue, quotes.body), None
+            ends = await self._ends()
         else:
             reply = await self._public("/fapi/v1/premiumIndex", weight=10)
             prices, premiums = {}, symbols.parse_premiums(self.venue, reply.body)
+            ends = {}  # the rows have them
         return symbols.parse_instruments(
             self.venue,
             self._market,
@@ -138,7 +140,20 @@ class BinanceClient(RestVenueClient):
             coins=coins,
             prices=prices,
             premiums=premiums,
+            ends=ends,
         )
+
+    async def _ends(self) -> dict[str, int]:
+        """Announced delistings of spot, which only a key may read; none where it may not."""
+        if not self.has_credentials:
+            return {}
+        try:
+            reply = await self._signed("GET", "/sapi/v1/spot/delist-schedule", weight=100)
+        except VenueRejected as error:
+            if isinstance(error, RateLimited):
+                raise
+            return {}
+        return symbols.parse_ends(self.venue, reply.body)
 
     async def depth_snapshot(self, symbol: str) -> bytes:
         weight = 50 if self._market == "spot" else 20

@@ -23,6 +23,7 @@ from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import fee_ppm
 from pipeline.model.structs import ZERO, CoinIdentity, FeeSchedule, InstrumentSpec
+from pipeline.model.trading_times import announced_s
 
 STANDARD_TAKER_PPM = {"spot": 1000, "futures": 500}  # base tier; the row has no fees, the account's endpoint has
 STANDARD_MAKER_PPM = {"spot": 1000, "futures": 200}
@@ -46,6 +47,8 @@ class _Row(msgspec.Struct):
     filters: list[_Filter]
     isSpotTradingAllowed: bool = True
     contractType: str = ""
+    onboardDate: int = 0
+    deliveryDate: int = 0
 
 
 class _Info(msgspec.Struct):
@@ -78,6 +81,11 @@ class _Coin(msgspec.Struct):
     networkList: list[_Network] = []
 
 
+class _Delisting(msgspec.Struct):
+    delistTime: int
+    symbols: list[str]
+
+
 class _Ticker(msgspec.Struct):
     symbol: str
     bidPrice: Decimal
@@ -96,6 +104,7 @@ _spot_commission = msgspec.json.Decoder(_SpotCommission)
 _futures_commission = msgspec.json.Decoder(_FuturesCommission)
 _coins = msgspec.json.Decoder(list[_Coin])
 _tickers = msgspec.json.Decoder(list[_Ticker] | _Ticker)
+_delistings = msgspec.json.Decoder(list[_Delisting])
 _premiums = msgspec.json.Decoder(list[_Premium] | _Premium)
 FUNDING_INTERVAL_S = 8 * 3600  # the usual one; contracts with another are listed by a fundingInfo endpoint
 
@@ -110,11 +119,13 @@ def parse_instruments(
     coins: Mapping[str, CoinIdentity],
     prices: Mapping[str, Decimal],
     premiums: Mapping[str, _Premium] | None = None,
+    ends: Mapping[str, int] | None = None,
 ) -> list[InstrumentSpec]:
-    """Specs of ``symbols`` from exchangeInfo, in their order; unlisted ones are left out."""
+    """Specs of ``symbols`` from exchangeInfo, in their order; unlisted ones are left out. ``ends``: unix seconds of
+    announced delistings by symbol, of spot."""
     rows = {row.symbol: row for row in decode(_info, payload, venue, "exchangeInfo").symbols}
     return [
-        _spec(venue, market, rows[symbol], fees.get(symbol), coins, prices, (premiums or {}).get(symbol))
+        _spec(venue, market, rows[symbol], fees.get(symbol), coins, prices, (premiums or {}).get(symbol), ends or {})
         for symbol in symbols
         if symbol in rows
     ]
@@ -128,6 +139,7 @@ def _spec(
     coins: Mapping[str, CoinIdentity],
     prices: Mapping[str, Decimal],
     premium: _Premium | None,
+    ends: Mapping[str, int],
 ) -> InstrumentSpec:
     filters = {item.filterType: item for item in row.filters}
     price, lot = filters.get("PRICE_FILTER"), filters.get("LOT_SIZE")
@@ -156,6 +168,8 @@ def _spec(
         funding_rate_ppb=round(number(rate, venue) * 1_000_000_000),
         funding_interval_s=FUNDING_INTERVAL_S if futures else 0,
         funding_next_wall_s=premium.nextFundingTime // 1000 if premium else 0,
+        trading_from_wall_s=announced_s(row.onboardDate // 1000),
+        trading_until_wall_s=announced_s(row.deliveryDate // 1000) or ends.get(row.symbol, 0),
         reference_price=premium.markPrice if premium else prices.get(row.symbol, ZERO),
         identity=coins.get(row.baseAsset),
     )
@@ -193,6 +207,12 @@ def parse_prices(venue: str, payload: bytes) -> dict[str, Decimal]:
         for row in (rows if isinstance(rows, list) else [rows])
         if row.bidPrice > 0 and row.askPrice > 0
     }
+
+
+def parse_ends(venue: str, payload: bytes) -> dict[str, int]:
+    """GET /sapi/v1/spot/delist-schedule: ``[{"delistTime":1700000000000,"symbols":["XYZUSDT"]}]``; unix seconds."""
+    rows = decode(_delistings, payload, venue, "delist-schedule")
+    return {symbol: announced_s(row.delistTime // 1000) for row in rows for symbol in row.symbols}
 
 
 def parse_premiums(venue: str, payload: bytes) -> dict[str, _Premium]:

@@ -28,6 +28,7 @@ from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import fee_ppm
 from pipeline.model.structs import ZERO, CoinIdentity, FeeSchedule, InstrumentSpec
+from pipeline.model.trading_times import announced_s
 
 _SPOT_STATUS = {
     "tradable": TradingStatus.TRADING,
@@ -49,6 +50,9 @@ class _Pair(msgspec.Struct):
     min_quote_amount: Maybe = ABSENT
     max_base_amount: Maybe = ABSENT
     type: str = "normal"
+    buy_start: float = 0
+    sell_start: float = 0
+    delisting_time: float = 0
 
 
 class _Contract(msgspec.Struct):
@@ -59,6 +63,9 @@ class _Contract(msgspec.Struct):
     type: str = "direct"
     status: str = "trading"  # absent in rows before 2024
     in_delisting: bool = False
+    delisting_time: float = 0  # only reductions from here on
+    delisted_time: float = 0
+    launch_time: float = 0
     enable_decimal: bool = False
     order_size_max: Maybe = ABSENT
     order_price_deviate: Maybe = ABSENT
@@ -152,6 +159,8 @@ def _spot_spec(
         taker_fee_ppm=own.taker_ppm if own else base_fee,
         maker_fee_ppm=own.maker_ppm if own else base_fee,
         fee_rule=FeeAssetRule.RECEIVED,
+        trading_from_wall_s=announced_s(max(row.buy_start, row.sell_start)),
+        trading_until_wall_s=announced_s(row.delisting_time),
         reference_price=prices.get(row.id, ZERO),
         identity=coins.get(row.base),
     )
@@ -182,7 +191,8 @@ def _futures_spec(
         raise ProtocolViolation(f"{venue}: contract {row.name} with multiplier {row.quanto_multiplier}", venue=venue)
     multiplier = number(row.quanto_multiplier, venue)
     step = number(row.order_size_min, venue) if row.enable_decimal and 0 < row.order_size_min < 1 else Decimal(1)
-    trading = row.status == "trading" and not row.in_delisting and row.type == "direct"
+    ending = row.status == "delisting" or row.in_delisting
+    trading = (row.status == "trading" or ending) and row.status != "delisted" and row.type == "direct"
     return InstrumentSpec(
         venue=venue,
         symbol=row.name,
@@ -202,6 +212,9 @@ def _futures_spec(
         funding_rate_ppb=round((maybe_number(row.funding_rate, venue) or ZERO) * 1_000_000_000),
         funding_interval_s=row.funding_interval,
         funding_next_wall_s=row.funding_next_apply,
+        trading_from_wall_s=announced_s(row.launch_time),
+        trading_until_wall_s=announced_s(row.delisting_time or row.delisted_time),
+        ending=ending,
         reference_price=maybe_number(row.mark_price, venue) or maybe_number(row.last_price, venue) or ZERO,
         identity=coins.get(base),
     )

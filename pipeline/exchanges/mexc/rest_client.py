@@ -95,7 +95,18 @@ class MexcClient(RestVenueClient):
             fees=fees,
             coins=coins,
             prices=symbols.parse_prices(self.venue, quotes.body),
+            ends=await self._ends(),
         )
+
+    async def _ends(self) -> dict[str, int]:
+        """Announced ends of trading; none where the venue has no such list (it is in no document of its own)."""
+        try:
+            reply = await self._public("/symbol/offline")
+        except VenueRejected as error:
+            if isinstance(error, RateLimited):
+                raise
+            return {}
+        return symbols.parse_ends(self.venue, reply.body)
 
     async def _exchange_info(self, symbols_: Sequence[str]) -> HttpReply:
         """By name where they are few; a name that the venue refuses must not cost the others their rows."""

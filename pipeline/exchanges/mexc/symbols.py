@@ -22,6 +22,7 @@ from pipeline.exchanges.parsing.venue_json import decode, number
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.fixedpoint import fee_ppm
 from pipeline.model.structs import CoinIdentity, FeeSchedule, InstrumentSpec
+from pipeline.model.trading_times import announced_s
 
 _STATUS_ONLINE = ("1", "ENABLED")  # "ENABLED" is the documentation's old sample
 _SIDE_OF_TYPE = {1: TradingStatus.TRADING, 2: TradingStatus.BUY_ONLY, 3: TradingStatus.SELL_ONLY}
@@ -74,6 +75,16 @@ class _Ticker(msgspec.Struct):
     askPrice: str | None = None
 
 
+class _Offline(msgspec.Struct):
+    symbol: str
+    offlineTime: int = 0
+
+
+class _OfflineReply(msgspec.Struct):
+    data: list[_Offline] | None = None
+
+
+_offline = msgspec.json.Decoder(_OfflineReply)
 _info = msgspec.json.Decoder(_Info)
 _trade_fee = msgspec.json.Decoder(_TradeFee, float_hook=Decimal)
 _coins = msgspec.json.Decoder(list[_Coin])
@@ -94,10 +105,12 @@ def parse_instruments(
     fees: Mapping[str, FeeSchedule],
     coins: Mapping[str, CoinIdentity],
     prices: Mapping[str, Decimal],
+    ends: Mapping[str, int] | None = None,
 ) -> list[InstrumentSpec]:
     """Specs of ``symbols`` from GET /exchangeInfo, in the order of ``symbols``; unlisted ones are left out.
 
-    ``fees`` (by symbol) come from the account's own endpoint; without an entry the row's base rates stand.
+    ``ends``: unix seconds of announced ends of trading by symbol. ``fees`` (by symbol) come from the account's own
+    endpoint; without an entry the row's base rates stand.
     """
     rows = {row.symbol: row for row in decode(_info, payload, venue, "exchangeInfo").symbols}
     specs: list[InstrumentSpec] = []
@@ -122,6 +135,7 @@ def parse_instruments(
                 taker_fee_ppm=own.taker_ppm if own else fee_ppm(row.takerCommission),
                 maker_fee_ppm=own.maker_ppm if own else fee_ppm(row.makerCommission),
                 fee_rule=FeeAssetRule.QUOTE,
+                trading_until_wall_s=(ends or {}).get(symbol, 0),
                 reference_price=prices.get(symbol, Decimal(0)),
                 identity=coins.get(row.baseAsset),
             )
@@ -148,6 +162,13 @@ def parse_coins(venue: str, payload: bytes) -> dict[str, CoinIdentity]:
             withdraw_enabled=any(net.withdrawEnable for net in coin.networkList),
         )
     return found
+
+
+def parse_ends(venue: str, payload: bytes) -> dict[str, int]:
+    """GET /symbol/offline: ``{"data":[{"symbol":"XYZUSDT","status":"1","offlineTime":1700000000000}]}``; unix
+    seconds."""
+    rows = decode(_offline, payload, venue, "symbol/offline").data or []
+    return {row.symbol: announced_s(row.offlineTime // 1000) for row in rows}
 
 
 def parse_prices(venue: str, payload: bytes) -> dict[str, Decimal]:
