@@ -96,8 +96,7 @@ def exact_price(number: Number, exp: int) -> int:
 
 
 def exact_qty(number: Number, exp: int, mult: int, mult_exp: int) -> tuple[int, bool]:
-    """(base quantity in fixed point cut down, whether digits were cut): the twin of
-    ``scaling.scale_qty``."""
+    """(base quantity in fixed point cut down, whether it was cut): the twin of ``scaling.scale_qty``."""
     mantissa, digits = number
     shift = exp - digits - mult_exp
     value = mantissa * mult
@@ -105,6 +104,4 @@ def exact_qty(number: Number, exp: int, mult: int, mult_exp: int) -> tuple[int, 
         qty, rest = value * 10**shift, 0
     else:
         qty, rest = divmod(value, 10**-shift)
-    if qty > FP_LIMIT:
-        raise OutOfRange(f"quantity does not fit: {mantissa}e-{digits} at {exp} digits")
-    return qty, rest != 0
+    return min(qty, FP_LIMIT), rest != 0 or qty > FP_LIMIT

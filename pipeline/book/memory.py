@@ -188,7 +188,7 @@ class BookCounters(Table, words=24, start=BOOKS.counters, writer=FEED):
     slow_path = word("frames that went to the reference decoder", unit="frames")
     crossed = word("books found with best bid >= best ask")
     rejected = word("bytes that the venue's documents do not allow", unit="frames")
-    inexact_levels = word("quantities with digits beyond the exponent, cut down", unit="levels")
+    inexact_levels = word("quantities with digits beyond the exponent, or beyond fixed point, cut down", unit="levels")
     tickers = word("tickers of known symbols", unit="messages")
     contradicted = word("tickers that proved a book wrong (each is a gap too)", unit="messages")
     other = word("other topics, unknown symbols", unit="frames")

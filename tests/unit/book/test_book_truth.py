@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.book.memory import OLD_RUN_MAX
+from pipeline.book.memory import FP_LIMIT, OLD_RUN_MAX
 from pipeline.book.results import FrameResult, SnapshotResult
 from shm import bookring
 from shm.layout import BOOK, BOOK_DEPTH, FLAG_GAP, FLAG_HORIZON, FLAG_SNAPSHOT, FLAG_UNPROVED
 from tests.worlds.venue_books_rig import Rig, snapshot, spot_update, ticker
 
+CASES = Path(__file__).parents[2] / "cases"
 T0_MS = 1700000000000
 
 
@@ -225,3 +228,42 @@ def test_a_book_that_has_come_as_far_as_its_tickers_is_not_behind() -> None:
     rig.frame(ticker(15, "100.7", "1", "101.0", "2"))
     rig.snap(snapshot(15))
     assert rig.books.lose_behind(rig.time + 1) == []  # the snapshot has brought it along
+
+
+# --- quantities beyond fixed point ---
+
+
+@pytest.mark.parametrize("name", ["N_wall_4700000000000000", "N_wall_9000000000000000", "N_tiny_price_huge_qty"])
+def test_one_giant_level_is_cut_and_the_book_stands(name: str) -> None:
+    rig = Rig(price_exp=13, qty_exp=4)
+    assert rig.frame(spot_update(9, 9)) is FrameResult.NEED_SNAPSHOT
+    body = (CASES / f"{name}.json").read_bytes()
+    assert rig.snap(body) is SnapshotResult.SYNCED
+    bids, _ = rig.books.levels(2)
+    for (_, qty_fp), (_, qty) in zip(bids, json.loads(body)["bids"], strict=True):
+        assert qty_fp == min(int(Decimal(qty) * 10**4), FP_LIMIT)
+    assert max(qty for _, qty in bids) == FP_LIMIT
+    assert rig.books.counters.inexact_levels > 0 and rig.books.counters.rejected == 0
+    giant = spot_update(11, 11, [["0.0000000000001", "9" * 30]], [["0.0000000020000", "9" * 17]])
+    assert rig.frame(giant) is FrameResult.APPLIED
+    assert rig.books.levels(2)[0][-1][1] == rig.books.levels(2)[1][-1][1] == FP_LIMIT
+
+
+# --- partial books ---
+
+
+def test_a_partial_book_is_told_from_an_update_by_its_stream() -> None:
+    rig = Rig("binance", "futures")
+    rig.frame(spot_update(9, 9, pu=8))
+    rig.snap(snapshot(10))
+    assert rig.frame(spot_update(10, 11, pu=9)) is FrameResult.APPLIED
+
+    def wrapped(stream: str, **more: Any) -> bytes:
+        return json.dumps({"stream": stream, "data": json.loads(spot_update(12, 12, pu=11, **more))}).encode()
+
+    for stream in ("btcusdt@depth5", "btcusdt@depth20@100ms", "btcusdt@depth10@500ms"):
+        for slow in ({}, {"b": [[1.2e-05, 3]]}):  # by the scanner, by the reference decoder
+            assert rig.frame(wrapped(stream, **slow)) is FrameResult.OTHER_TOPIC
+    for at, stream in enumerate(("btcusdt@depth@100ms", "btcusdt@depth")):
+        update = json.loads(spot_update(12 + at, 12 + at, pu=11 + at))
+        assert rig.frame(json.dumps({"stream": stream, "data": update}).encode()) is FrameResult.APPLIED
