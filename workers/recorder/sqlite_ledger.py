@@ -42,6 +42,7 @@ from pipeline.execution.records import (
     ReconcileRecord,
     RecoveryRecord,
     RefusalRecord,
+    RetiredRecord,
     StopRecord,
 )
 from pipeline.model.enums import InstrumentKind, OrderSide, OrderState
@@ -278,10 +279,10 @@ class SqliteLedger:
         """A row of ``fills`` without an operation; ``source`` says what caused it."""
         if r.booked:
             self._db.execute(
-                "INSERT OR IGNORE INTO fills VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                "INSERT OR IGNORE INTO fills VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 (r.venue, r.symbol, r.trade_id, r.order_id, r.client_id, "", r.side.name.lower(), _text(r.qty),
                  _text(r.price), _text(r.fee), r.fee_asset, 0, r.venue_wall_ms, r.recv_mono_ns, f"external {r.cause}",
-                 entry.wall_ns, r.kind.name.lower(), r.base, r.quote),
+                 entry.wall_ns, r.kind.name.lower(), r.base, r.quote, _json(r.extra_fees)),
             )  # fmt: skip
 
     def _balance(self, entry: JournalEntry, r: BalanceRecord) -> None:
@@ -314,6 +315,7 @@ EVENT_KINDS: dict[type, str] = {
     HeldFillRecord: "held_fill",
     AdoptedRecord: "adopted",
     StopRecord: "stop",
+    RetiredRecord: "retired",
 }
 
 
