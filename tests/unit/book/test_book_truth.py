@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from pipeline.book.memory import FP_LIMIT, OLD_RUN_MAX
 from pipeline.book.results import FrameResult, SnapshotResult
 from shm import bookring
 from shm.layout import BOOK, BOOK_DEPTH, FLAG_GAP, FLAG_HORIZON, FLAG_SNAPSHOT, FLAG_UNPROVED
+from tests.naive.book import known_top, snapshot_horizon
 from tests.worlds.venue_books_rig import Rig, snapshot, spot_update, ticker
 
 CASES = Path(__file__).parents[2] / "cases"
@@ -267,3 +270,43 @@ def test_a_partial_book_is_told_from_an_update_by_its_stream() -> None:
     for at, stream in enumerate(("btcusdt@depth@100ms", "btcusdt@depth")):
         update = json.loads(spot_update(12 + at, 12 + at, pu=11 + at))
         assert rig.frame(json.dumps({"stream": stream, "data": update}).encode()) is FrameResult.APPLIED
+
+
+# --- the horizon against its plain twin ---
+
+
+@given(
+    counts=st.tuples(st.sampled_from([5, 99, 100, 101, 120, 500]), st.sampled_from([5, 99, 100, 101, 120, 500])),
+    moves=st.lists(st.tuples(st.integers(0, 1), st.integers(1, 700), st.booleans()), max_size=80),
+    fall=st.integers(0, 130),
+    rise=st.integers(0, 130),
+)
+@example(counts=(100, 5), moves=[(0, 300, True)], fall=95, rise=0)
+@example(counts=(120, 120), moves=[(1, 400, True), (0, 400, True)], fall=0, rise=119)
+def test_the_published_top_ends_where_the_twins_does(
+    counts: tuple[int, int], moves: list[tuple[int, int, bool]], fall: int, rise: int
+) -> None:
+    rig = Rig()
+    sides = [{Decimal(1000 - k) for k in range(counts[0])}, {Decimal(1001 + k) for k in range(counts[1])}]
+    horizons = [
+        snapshot_horizon(list(side), len(sides[1 - which]), bids=which == 0) for which, side in enumerate(sides)
+    ]
+    rig.frame(spot_update(9, 9))
+    rig.snap(snapshot(10, *([[str(price), "1"] for price in sorted(side)] for side in sides)))  # in any order
+    changes: list[list[list[str]]] = [[], []]
+    for which, cut in ((0, fall), (1, rise)):
+        for price in sorted(sides[which], reverse=which == 0)[: min(cut, len(sides[which]) - 1)]:
+            sides[which].discard(price)
+            changes[which].append([str(price), "0"])
+    for which, distance, placed in moves:
+        price = Decimal(1000 - distance if which == 0 else 1001 + distance)
+        (sides[which].add if placed else sides[which].discard)(price)
+        changes[which].append([str(price), "1" if placed else "0"])
+    assert rig.frame(spot_update(11, 11, *changes)) is FrameResult.APPLIED
+    record = rig.read()
+    cut_any = False
+    for which, (count, prices) in enumerate(((BOOK.bid_count, BOOK.bid_price_fp), (BOOK.ask_count, BOOK.ask_price_fp))):
+        wanted = known_top(list(sides[which]), horizons[which], which == 0, BOOK_DEPTH)
+        assert [int(p) for p in record[prices : prices + int(record[count])]] == [int(p * 10**4) for p in wanted]
+        cut_any |= len(wanted) < min(BOOK_DEPTH, len(sides[which]))
+    assert bool(record[BOOK.flags] & FLAG_HORIZON) == cut_any
