@@ -294,7 +294,7 @@ class VenueBooks(BookTable):
             return SnapshotResult.REJECTED
         live = self.mem[row + BOOK_ROW.state] >= STATE_ALIGNING
         if live and self.mem[EVENT.last_id] <= self.mem[row + BOOK_ROW.update_id]:
-            kept_from = self._kept_from.get(slot)
+            kept_from = self._kept_from.get(slot) if self.mem[row + BOOK_ROW.kept] else None
             if kept_from is None or self.mem[EVENT.last_id] < kept_from:
                 return SnapshotResult.STALE
         self._stop_keeping(slot)

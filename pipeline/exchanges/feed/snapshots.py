@@ -138,7 +138,8 @@ class Snapshots:
             while not self._wanted:
                 self._event.clear()
                 await self._event.wait()
-            book_index = next(iter(self._wanted))
+            first = next(iter(self._wanted))  # books that stand can wait
+            book_index = next((index for index in self._wanted if index not in self._deepening), first)
             del self._wanted[book_index]
             instrument = self._instruments.get(book_index)
             if instrument is None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.book.memory import FP_LIMIT, OLD_RUN_MAX
 from pipeline.book.results import FrameResult, SnapshotResult
+from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper
 from shm import bookring
 from shm.layout import BOOK, BOOK_DEPTH, FLAG_GAP, FLAG_HORIZON, FLAG_SNAPSHOT, FLAG_UNPROVED
 from tests.naive.book import known_top, snapshot_horizon
@@ -195,6 +196,26 @@ def test_a_gap_while_the_new_snapshot_is_on_its_way_is_a_gap() -> None:
     assert rig.frame(spot_update(15, 15)) is FrameResult.NEED_SNAPSHOT
     assert rig.snap(deep(13)) is SnapshotResult.STALE and rig.flags() & FLAG_GAP
     assert rig.snap(deep(14)) is SnapshotResult.SYNCED and rig.books.top(2).update_id == 15
+
+
+def test_a_book_that_was_lost_and_healed_meanwhile_keeps_nothing_for_the_snapshot() -> None:
+    """Its updates since then were not kept: an older snapshot would take it back in time."""
+    rig = Rig("mexc", "spot")
+
+    def push(first: int, last: int) -> bytes:
+        wrapper = PushDataV3ApiWrapper(channel="c", symbol="BTCUSDT")
+        depth = wrapper.publicAggreDepths
+        depth.fromVersion, depth.toVersion = str(first), str(last)
+        return bytes(wrapper.SerializeToString())
+
+    rig.frame(push(9, 9))
+    rig.snap(deep(10))
+    rig.frame(push(11, 11))
+    rig.books.deepen(2)
+    assert rig.frame(push(14, 14)) is FrameResult.NEED_SNAPSHOT
+    assert rig.snap(deep(13)) is SnapshotResult.SYNCED
+    assert rig.frame(push(15, 15)) is FrameResult.APPLIED
+    assert rig.snap(deep(14)) is SnapshotResult.STALE and rig.books.top(2).update_id == 15
 
 
 def test_a_ticker_does_not_contradict_a_best_price_that_lies_beyond_the_horizon() -> None:
