@@ -31,16 +31,15 @@ def scale_price(mantissa: int, digits: int, exp: int) -> int:
 
 @njit
 def scale_qty(mantissa: int, shift: int, mult: int) -> tuple[int, int]:
-    """(base quantity in fixed point cut down, 1 if it was cut) of ``mantissa * mult * 10**shift``; (-2, 0): for the
-    reference decoder to judge. ``shift`` = exponent - digits - the multiplier's own exponent. More than fixed point
-    holds is cut to its limit: one giant level must not cost the book, and nobody trades so much."""
+    """(base quantity in fixed point cut down, 1 if digits were cut) of ``mantissa * mult * 10**shift``; (-2, 0): for
+    the reference decoder to judge. ``shift`` = exponent - digits - the multiplier's own exponent."""
     if mult != 1:
         if mantissa > FP_LIMIT // mult:
             return -2, 0
         mantissa *= mult
     if shift >= 0:
         if shift > 18 or mantissa > FP_MAX[shift]:
-            return (FP_LIMIT, 1) if mantissa else (0, 0)
+            return (-2, 0) if mantissa else (0, 0)
         return mantissa * POW10[shift], 0
     if shift < -18:
         return (-2, 0) if mantissa else (0, 0)

@@ -31,14 +31,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.clock import wall_ms
 from pipeline.model.errors import VenueUnavailable
 from pipeline.model.structs import (
     Balance,
     FeeSchedule,
     Fill,
+    ForcedClose,
     Funding,
     InstrumentSpec,
+    MoneyMove,
     OrderRequest,
     OrderUpdate,
     Position,
@@ -54,7 +57,8 @@ from pipeline.model.venue_events import VenueEvent as VenueEvent
 if TYPE_CHECKING:
     from pipeline.templates.template import OrderTerms, Pieces
 
-AUTH_ATTEMPTS_MAX = 3  # a refused key is not tried again and again; an operator must look
+#: Codes of a refusal for which the key is not to blame: the account gets this part of the venue with its first money.
+ACCOUNT_MISSING = frozenset({"USER_NOT_FOUND"})  # Gate.io futures
 CLIENT_ID_MAX = 28  # shortest limit of all venues: Gate.io text is "t-" and at most 28 bytes
 
 
@@ -115,6 +119,11 @@ class VenueClient(ABC):
     async def fees(self, symbols: Sequence[str]) -> list[FeeSchedule]:
         """The account's own maker and taker fees (ppm) of ``symbols``; those that the venue refuses are left out."""
 
+    async def fee_switch(self) -> FeeSwitch | None:
+        """The coin that the account's fees are taken in; None: this venue does not tell, or not without
+        credentials."""
+        return None
+
     @abstractmethod
     async def query_order(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate | None:
         """By ``order_id`` where given, else by ``client_id``. None: the venue says not found, which is no proof
@@ -134,6 +143,15 @@ class VenueClient(ABC):
 
     async def funding(self, since_wall_ms: int) -> list[Funding]:
         """Funding payments booked at or after ``since_wall_ms`` (local wall clock), oldest first; [] on spot."""
+        return []
+
+    async def money_moves(self, since_wall_ms: int) -> list[MoneyMove]:
+        """Money that moved without an order at or after ``since_wall_ms`` (local wall clock), oldest first, as the
+        venue's own lists show it; [] on a venue without such a list."""
+        return []
+
+    async def forced_closes(self, since_wall_ms: int) -> list[ForcedClose]:
+        """Positions that the venue closed by itself at or after ``since_wall_ms`` (local wall clock); [] on spot."""
         return []
 
     @abstractmethod
@@ -157,6 +175,10 @@ class VenueClient(ABC):
         """Moves ``amount`` (quote) of free balance into the margin of an isolated position."""
         raise VenueUnavailable(f"{self.venue}: margin cannot be added here; nothing was sent", venue=self.venue)
 
+    def take_odd_rows(self) -> tuple[int, list[str]]:
+        """(rows of lists that could not be read and were left out so far, a line about each name not yet told)."""
+        return 0, []
+
     def remember_budgets(self, path: Path) -> None:
         """Goes on with what the process before left of its request budgets and silences, and keeps writing them to
         ``path`` (transport/throttle.py). Raises OSError."""
@@ -171,15 +193,20 @@ class VenueTrading(ABC):
     """Order entry and private stream of one venue. Made by ``factory.make_trading(venue, credentials, on_event)``.
 
     All callbacks run in the loop that called :meth:`connect`; ``on_event`` must return quickly and not raise.
+
+    ``protocol_violations``: frames dropped because the venue's documents do not allow them; ``last_violation``: what
+    was wrong with the newest.
     """
 
     venue: str
+    protocol_violations: int = 0
+    last_violation: str = ""
 
     @abstractmethod
     async def connect(self) -> None:
-        """Opens order entry and private stream and returns when both stand. Raises ``VenueUnavailable`` or
-        ``AuthRefused`` when the first attempt fails; after that they reconnect by themselves, with backoff, and every
-        change is a ``SessionState`` event."""
+        """Opens order entry and private stream and returns when both stand. Raises a ``VenueError`` when the first
+        attempt fails (``transport/backoff.py`` says when to come again); after that they reconnect by themselves, with
+        backoff, for ever, and every change is a ``SessionState`` event."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -189,6 +216,19 @@ class VenueTrading(ABC):
     @abstractmethod
     def connected(self) -> bool:
         """Order entry and private stream both stand (the last ``SessionState`` was "up")."""
+
+    @property
+    def gateway_answers(self) -> int:
+        """Answers so far that came from a gateway before the venue, to orders, questions and upgrades."""
+        return 0
+
+    def take_odd_rows(self) -> tuple[int, list[str]]:
+        """As :meth:`VenueClient.take_odd_rows`, of pushes and of the session's own questions."""
+        return 0, []
+
+    def why_down(self) -> str:
+        """What the session that does not stand was told last; "" where both stand or nothing is known."""
+        return ""
 
     @abstractmethod
     def place(self, request: OrderRequest) -> int:
@@ -214,7 +254,8 @@ class VenueTrading(ABC):
         return
 
     def launch(self, symbol: str, client_id: str, payload: bytes) -> int:
-        """Hands a filled and signed template to the socket: the result and the errors of :meth:`place`."""
+        """Hands a filled template (signed where the venue signs orders) to the socket: result and errors of
+        :meth:`place`."""
         raise VenueUnavailable(f"{self.venue}: no orders of templates here; nothing was sent", venue=self.venue)
 
     @abstractmethod

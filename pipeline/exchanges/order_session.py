@@ -79,8 +79,7 @@ class OrderSession(VenueTrading):
 
     @abstractmethod
     async def open_order_entry(self) -> None:
-        """Opens what orders are sent over, once. Raises ``VenueUnavailable`` or ``AuthRefused`` and leaves nothing
-        open."""
+        """Opens what orders are sent over, once. Raises a ``VenueError`` and leaves nothing open."""
 
     @abstractmethod
     async def close_order_entry(self) -> None:
@@ -88,12 +87,14 @@ class OrderSession(VenueTrading):
 
     @abstractmethod
     def order_payload(self, request: OrderRequest, now_ms: int) -> bytes:
-        """The whole signed request of an order, ``now_ms`` on our wall clock. Raises ``ValueError`` for an order that
+        """The complete request bytes of an order, signed where the venue signs orders (Gate.io signs the login of its
+        connection instead), ``now_ms`` on our wall clock. Raises ``ValueError`` for an order that
         this venue cannot express."""
 
     @abstractmethod
     def cancel_payload(self, symbol: str, client_id: str, order_id: str) -> bytes:
-        """The whole signed request of a cancel; by ``order_id`` where it is not empty."""
+        """The complete request bytes of a cancel, signed as those of an order; by ``order_id`` where it is not
+        empty."""
 
     @abstractmethod
     def hand_over(self, key: str, payload: bytes) -> int:
@@ -129,6 +130,20 @@ class OrderSession(VenueTrading):
     @property
     def connected(self) -> bool:
         return self._was_up
+
+    def streams(self) -> tuple[StreamSession, ...]:
+        """The sessions that are WebSockets."""
+        return (self.private,)
+
+    @property
+    def gateway_answers(self) -> int:
+        return self.client.gateway.count + sum(stream.gateway_answers for stream in self.streams())
+
+    def take_odd_rows(self) -> tuple[int, list[str]]:
+        return self.client.take_odd_rows()
+
+    def why_down(self) -> str:
+        return "" if self._was_up else self.sessions_ready()[1]
 
     def sessions_changed(self) -> None:
         """A session came or went: one event when the venue as a whole goes up or down."""
@@ -203,6 +218,10 @@ class OrderSession(VenueTrading):
             raise VenueUnavailable(
                 f"{self.venue}: client id must be 1-{CLIENT_ID_MAX} letters and digits: {client_id!r}", venue=self.venue
             )
+
+    def note_answer(self, error: VenueError | None, bucket: str, *, ban_is_of_bucket: bool = True) -> None:
+        """What an answer says about the venue's gateway and its limits; ``error`` None: it was a success."""
+        self.client.gateway.note(error, bucket, ban_is_of_bucket=ban_is_of_bucket)
 
     # --- work beside the events ---
 

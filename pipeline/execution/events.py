@@ -17,7 +17,16 @@ import msgspec
 from pipeline.execution.records import OperationRecord, OrderIntentRecord, Purpose, Record
 from pipeline.model.enums import Refusal, ReportOutcome
 from pipeline.model.instruments import InstrumentRow
-from pipeline.model.structs import Balance, Fill, Funding, OrderRequest, OrderUpdate, Position
+from pipeline.model.structs import (
+    Balance,
+    Fill,
+    ForcedClose,
+    Funding,
+    MoneyMove,
+    OrderRequest,
+    OrderUpdate,
+    Position,
+)
 from pipeline.model.venue_events import CancelOutcome, FundingNotice, MoneyNotice, PlaceOutcome, SessionState
 
 
@@ -145,6 +154,7 @@ class AccountSnapshot(msgspec.Struct, frozen=True):
     balances: tuple[Balance, ...]
     positions: tuple[Position, ...] = ()
     positions_recv_mono_ns: Mapping[str, int] = {}  # venue -> time of the last complete position list
+    fee_coins: Mapping[str, str] = {}  # venue that tells it -> the coin that fees are taken in, "" = plain
 
 
 class QueryAnswer(msgspec.Struct, frozen=True):
@@ -181,6 +191,16 @@ class SweepAnswer(msgspec.Struct, frozen=True):
     fills: tuple[Fill, ...] = ()
     balances: tuple[Balance, ...] = ()
     positions: tuple[Position, ...] = ()
+    forced: tuple[ForcedClose, ...] = ()  # what the venue closed by itself
+    error: str = ""
+
+
+class MoneyAnswer(msgspec.Struct, frozen=True):
+    """Every movement of money without an order that a venue lists since the question's time; with ``error`` perhaps
+    none of them."""
+
+    venue: str
+    moves: tuple[MoneyMove, ...] = ()
     error: str = ""
 
 
@@ -255,6 +275,7 @@ CoreEvent = (
     | FillsAnswer
     | SweepAnswer
     | FundingAnswer
+    | MoneyAnswer
     | BalancesAnswer
     | MarginAnswer
     | CatalogueChanged
@@ -321,6 +342,13 @@ class FetchFunding(msgspec.Struct, frozen=True):
     since_wall_ms: int
 
 
+class FetchMoney(msgspec.Struct, frozen=True):
+    """Ask a venue which money moved without an order; answered by ``MoneyAnswer``."""
+
+    venue: str
+    since_wall_ms: int
+
+
 class FetchBalances(msgspec.Struct, frozen=True):
     """Ask venues for their balances by REST; answered by ``BalancesAnswer`` of the same ``token``."""
 
@@ -362,5 +390,6 @@ class Alert(msgspec.Struct, frozen=True):
     text: str
 
 
-Question = QueryOrder | FetchFills | FetchFunding | SweepVenue | FetchBalances | AddMargin  # REST, off the order path
+#: REST, off the order path.
+Question = QueryOrder | FetchFills | FetchFunding | FetchMoney | SweepVenue | FetchBalances | AddMargin
 Action = Append | Place | CancelOrder | Question | Report | Refused | Alert

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from pipeline.execution.accounts import EXACT, Accounts
+from pipeline.execution.external_fills import EXTERNAL, given_fill
 from pipeline.execution.external_records import (
     ExternalFillRecord,
     ExternalFlowRecord,
@@ -24,7 +25,8 @@ from pipeline.execution.records import AdoptedRecord, ExternalRecord, FillRecord
 from pipeline.model.enums import InstrumentKind, OrderSide
 from pipeline.model.structs import ZERO
 
-EXTERNAL = "external"  # source of a fill that an operation was given because others had taken a part of its leg
+TRADES = "my_trades"  # the list of executions, which are known by their own ids
+NO_LIST = frozenset({"push", "poll", "ledger"})  # witnesses that are no row of a venue's list
 Place = tuple[str, str]  # venue and symbol, or venue and asset
 Trade = tuple[str, str, str]  # venue, symbol, trade id
 
@@ -56,7 +58,8 @@ class ExternalState:
     ``unowned``: (venue, contract) -> position that no operation holds, signed base coins. ``foreign_spot``: (venue,
     asset) -> what executions of others changed. ``held``: fills that wait for REST. ``orders``: (venue, order id) of
     orders that are not ours. ``unpriced``: (venue, asset) whose money for a closed position has not been seen yet.
-    ``unexplained_usd``: money lost without any explanation since the breaker was last re-armed.
+    ``witnesses``: (venue, witness) of movements that a list of the venue has proved. ``unexplained_usd``: money lost
+    without any explanation since the breaker was last re-armed.
     """
 
     unowned: dict[Place, Decimal] = field(default_factory=dict)
@@ -65,6 +68,7 @@ class ExternalState:
     held: dict[Trade, HeldFillRecord] = field(default_factory=dict)
     orders: set[Place] = field(default_factory=set)
     unpriced: set[Place] = field(default_factory=set)
+    witnesses: set[Place] = field(default_factory=set)
     unexplained_usd: Decimal = ZERO
 
     def foreign(self) -> dict[str, Decimal]:
@@ -85,6 +89,7 @@ class ExternalState:
             sorted(self.held.items()),
             sorted(self.orders),
             sorted(self.unpriced),
+            sorted(self.witnesses),
             str(self.unexplained_usd),
         ]
 
@@ -99,6 +104,7 @@ class ExternalState:
         self.orders.add((record.venue, record.order_id))
         if not record.booked:
             return
+        self._witnessed(record.venue, record.witness)
         books.accounts.apply_fill(record)
         for what in (record.base, record.quote, record.symbol):
             books.moved_mono_ns[record.venue, what] = books.mono_ns
@@ -118,6 +124,7 @@ class ExternalState:
     def flow(self, record: ExternalFlowRecord, books: Books) -> None:
         key = (record.venue, record.asset)
         books.accounts.apply_external(record.venue, record.asset, record.amount, trading=record.trading)
+        self._witnessed(record.venue, record.witness)
         if record.trading:
             self.unpriced.discard(key)
         if record.cause == "unexplained" and record.amount < 0:
@@ -125,28 +132,20 @@ class ExternalState:
         for share in record.taken:
             self._take_spot(record, share, books)
 
+    def _witnessed(self, venue: str, witness: str) -> None:
+        if witness not in NO_LIST and not witness.startswith(TRADES):
+            self.witnesses.add((venue, witness))
+
     def _take_spot(self, record: ExternalFlowRecord, share: TakenShare, books: Books) -> None:
         leg = _leg(books, share.operation_id, record.venue, record.symbol)
-        gone = FillRecord(
-            venue=record.venue,
-            symbol=record.symbol,
-            trade_id="",
-            order_id="",
-            client_id="",
-            operation_id=share.operation_id,
-            instrument_id=leg.instrument_id,
-            kind=InstrumentKind.SPOT,
-            base=leg.base,
-            quote=leg.quote,
-            side=OrderSide.SELL,
-            qty=share.qty,
-            price=record.price,
-            fee=ZERO,
-            fee_asset=leg.quote,
-            is_maker=False,
-            venue_wall_ms=0,
-            recv_mono_ns=record.recv_mono_ns,
+        gone = given_fill(
+            share.operation_id,
+            leg,
+            OrderSide.SELL,
+            share.qty,
+            record.price,
             source=EXTERNAL,
+            recv_mono_ns=record.recv_mono_ns,
         )
         _give(books, share.operation_id, gone)
         _add(self.foreign_spot, (record.venue, leg.base), share.qty)
@@ -155,31 +154,20 @@ class ExternalState:
         key = (record.venue, record.symbol)
         books.accounts.set_position(record.venue, record.symbol, record.qty, record.price)
         books.position_offsets[key] = ZERO
+        self._witnessed(record.venue, record.witness)
         books.moved_mono_ns[key] = books.mono_ns
         change = EXACT.subtract(record.qty, record.qty_before)
         side = OrderSide.BUY if change > 0 else OrderSide.SELL
         for share in record.taken:
             leg = _leg(books, share.operation_id, *key)
-            gone = FillRecord(
-                venue=record.venue,
-                symbol=record.symbol,
-                trade_id="",
-                order_id="",
-                client_id="",
-                operation_id=share.operation_id,
-                instrument_id=leg.instrument_id,
-                kind=InstrumentKind.PERPETUAL,
-                base=record.base,
-                quote=record.quote,
-                side=side,
-                qty=share.qty,
-                price=record.price,
-                fee=ZERO,
-                fee_asset=record.quote,
-                is_maker=False,
-                venue_wall_ms=0,
-                recv_mono_ns=record.recv_mono_ns,
+            gone = given_fill(
+                share.operation_id,
+                leg,
+                side,
+                share.qty,
+                record.price,
                 source=EXTERNAL,
+                recv_mono_ns=record.recv_mono_ns,
             )
             _give(books, share.operation_id, gone)
         self.base_of[key] = record.base
@@ -222,24 +210,17 @@ def _give(books: Books, operation_id: str, fill: FillRecord) -> None:
 
 
 def _as_fill(record: ExternalFillRecord, share: TakenShare) -> FillRecord:
-    return FillRecord(
-        venue=record.venue,
-        symbol=record.symbol,
+    return given_fill(
+        share.operation_id,
+        record,
+        record.side,
+        share.qty,
+        record.price,
+        source=EXTERNAL,
+        recv_mono_ns=record.recv_mono_ns,
         trade_id=record.trade_id,
         order_id=record.order_id,
-        client_id="",
-        operation_id=share.operation_id,
-        instrument_id=record.instrument_id,
-        kind=record.kind,
-        base=record.base,
-        quote=record.quote,
-        side=record.side,
-        qty=share.qty,
-        price=record.price,
         fee=share.fee,
         fee_asset=record.fee_asset,
-        is_maker=False,
         venue_wall_ms=record.venue_wall_ms,
-        recv_mono_ns=record.recv_mono_ns,
-        source=EXTERNAL,
     )

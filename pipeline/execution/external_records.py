@@ -41,7 +41,7 @@ class ExternalFillRecord(msgspec.Struct, frozen=True, array_like=True):
     fee: Decimal  # positive = paid
     fee_asset: str
     cause: str  # "liquidation" | "adl" | "settlement" | "order" | "engine" (an order with an id of an engine's form)
-    witness: str  # what reported it: "push" | "poll"
+    witness: str  # the venue's list and id that prove it; "push" | "poll": what reported it, where no list shows it
     venue_wall_ms: int
     recv_mono_ns: int
     booked: bool = True
@@ -66,7 +66,7 @@ class ExternalFlowRecord(msgspec.Struct, frozen=True, array_like=True):
     asset: str
     amount: Decimal  # signed
     cause: str  # "deposit" | "withdrawal" | "transfer" | "settlement" | "shortage" | "unexplained"
-    witness: str
+    witness: str  # as above
     recv_mono_ns: int
     trading: bool = False
     value_usd: Decimal = ZERO
@@ -86,8 +86,8 @@ class ExternalPositionRecord(msgspec.Struct, frozen=True, array_like=True):
     qty_before: Decimal  # as the ledger had it
     qty: Decimal
     price: Decimal
-    cause: str  # "unlisted" | "adopted"
-    witness: str
+    cause: str  # "unlisted" | "liquidation" | "adl" | "adopted"
+    witness: str  # as above
     recv_mono_ns: int
     taken: tuple[TakenShare, ...] = ()
 

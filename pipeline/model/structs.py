@@ -165,6 +165,40 @@ class Funding(msgspec.Struct, frozen=True, kw_only=True):
     venue_wall_ms: int
 
 
+class MoneyMove(msgspec.Struct, frozen=True, kw_only=True):
+    """Money that moved without an order, as a list of the venue's own shows it: a deposit, a withdrawal, a transfer."""
+
+    venue: str
+    asset: str
+    amount: Decimal  # signed: + = came
+    reason: str  # the venue's own word for it
+    listed_in: str  # "account_book", "deposits", "withdrawals"
+    event_id: str  # unique in that list
+    venue_wall_ms: int
+
+    @property
+    def witness(self) -> str:
+        """What proves it: list and id."""
+        return f"{self.listed_in} {self.event_id}"
+
+
+class ForcedClose(msgspec.Struct, frozen=True, kw_only=True):
+    """A futures position that the venue has closed by itself, whole or in part, as a list of its own shows it."""
+
+    venue: str
+    symbol: str
+    order_id: str
+    cause: str  # "liquidation" | "adl"
+    price: Decimal
+    listed_in: str  # "liquidates", "auto_deleverages"
+    venue_wall_ms: int
+
+    @property
+    def witness(self) -> str:
+        """What proves it: list and id."""
+        return f"{self.listed_in} {self.order_id}"
+
+
 class FeeSchedule(msgspec.Struct, frozen=True, kw_only=True):
     """Fee rates of one account on one symbol, in ppm of the notional."""
 
@@ -188,7 +222,7 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ArbitrageOpportunity(msgspec.Struct, frozen=True, kw_only=True):
-    """An opportunity as a Python user sees it (requirements S10)."""
+    """An opportunity as a Python user sees it."""
 
     opportunity_id: str
     opportunity_type: OpportunityType

@@ -8,9 +8,11 @@ something else. A difference becomes a record when it is certain:
 * a sweep begun after the first of them has listed no execution that explains it,
 * it is not what an older reading would show (a venue's answer may be stale), and no unknown order explains it.
 
-A notice of the venue's stream of exactly that amount makes it certain at once. From the second reading on the
-instrument is in doubt: no entries there until ``AGREE_POLLS`` readings in a row agree with the ledger. A position that
-is questioned (:meth:`AccountCheck.question`) keeps repairs of its hedges waiting until a sweep has answered.
+Money is looked up in the venue's own lists before that (``history.py``): rows that make up the difference make it
+certain at once, and are its witness. A notice of the venue's stream of exactly that amount makes it certain with the
+third reading, swept or not. From the second reading on the instrument is in doubt: no entries there until
+``AGREE_POLLS`` readings in a row agree with the ledger. A position that is questioned (:meth:`AccountCheck.question`)
+keeps repairs of its hedges waiting until a sweep has answered.
 The same comparison is the third condition of a negative proof (:meth:`AccountCheck.agrees`).
 """
 
@@ -19,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Protocol
 
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
@@ -26,9 +29,10 @@ from pipeline.execution.events import SweepAnswer
 from pipeline.execution.ledger import UNKNOWN_PAST, Order
 from pipeline.execution.records import BalanceRecord, FillRecord, PositionRecord
 from pipeline.model.enums import InstrumentKind, OrderState
-from pipeline.model.structs import ZERO, Balance, InstrumentSpec, Position
+from pipeline.model.structs import ZERO, Balance, ForcedClose, InstrumentSpec, MoneyMove, Position
 from pipeline.model.venue_events import MoneyNotice
 from pipeline.recovery.external_book import ExternalBook
+from pipeline.recovery.history import MoneyHistory
 
 READINGS = 3
 SUSPECT_READINGS = 2
@@ -40,6 +44,12 @@ WALLET_TOLERANCE = Decimal(1)  # futures wallets: what the order of fills may sh
 #: orders never rest: its ending was lost, and venues stop listing orders that ended with nothing filled.
 UNPROVED = frozenset({OrderState.UNKNOWN, OrderState.OPEN})
 Key = tuple[str, str]  # venue, and asset or symbol
+
+
+class Suspect(Protocol):
+    """Asks for a sweep of what may explain that something moved, or (``held``) that somebody's order holds it."""
+
+    def __call__(self, venue: str, what: str, held: bool = False) -> None: ...
 
 
 @dataclass(slots=True)
@@ -72,12 +82,15 @@ class AccountCheck:
         context: CoreContext,
         balances: BalanceMonitor,
         book: ExternalBook,
-        suspect: Callable[[str, str], None],
+        history: MoneyHistory,
+        suspect: Suspect,
         funding_known: Callable[[str, int], bool],
     ) -> None:
         self._context = context
         self._balances = balances
         self._book = book
+        self._history = history
+        self.known_until_wall_ms = 0  # what happened before is in the journal, or in its first balances
         self._suspect = suspect
         self._funding_known = funding_known
         self._differences: dict[Key, _Difference] = {}
@@ -87,6 +100,9 @@ class AccountCheck:
         self._notices: dict[Key, list[MoneyNotice]] = {}
         self._past: dict[Key, _Past] = {}
         self._listed: dict[Key, Position] = {}  # newest row of each position that REST listed
+        self._forced: dict[Key, tuple[ForcedClose, ...]] = {}  # what the last sweep listed of each contract
+        self._agreed_wall_ms: dict[Key, int] = {}  # when a balance agreed last
+        self._locked: dict[Key, Decimal] = {}  # what resting orders of others hold of a coin, as last read
 
     # --- what others ask ---
 
@@ -149,6 +165,7 @@ class AccountCheck:
         """The stream says that money moved without an order."""
         self._notices.setdefault((notice.venue, notice.asset), []).append(notice)
         self._doubts[notice.venue, notice.asset] = AGREE_POLLS
+        self._history.want(notice.venue, self._since_ms((notice.venue, notice.asset)), news=True)
 
     # --- sweeps ---
 
@@ -161,6 +178,8 @@ class AccountCheck:
         if self._is_spot(answer.venue):
             return
         self._set_positions(answer)
+        for symbol in answer.symbols:
+            self._forced[answer.venue, symbol] = tuple(row for row in answer.forced if row.symbol == symbol)
         listed = {position.symbol: position for position in answer.positions}
         self._listed.update({(answer.venue, symbol): position for symbol, position in listed.items()})
         for key in [k for k in self._questions if k[0] == answer.venue and k[1] in answer.symbols]:
@@ -286,21 +305,50 @@ class AccountCheck:
         if self._hot(key, balance.recv_mono_ns):
             return
         if not off:
+            self._agreed_wall_ms[key] = self._context.now.wall_ms
             self._agreed(key)
+            self._held_by_others(key, balance)
             return
         difference = self._differ(key, off)
+        if difference.times >= SUSPECT_READINGS:
+            self._history.want(key[0], self._since_ms(key), news=difference.times == SUSPECT_READINGS)
         notices = self._notices_of(key)
-        noticed = bool(notices) and sum((n.amount for n in notices), ZERO) == off
-        if not noticed and difference.times < READINGS:
-            return
-        if not noticed and not (difference.swept and self._settled_money(balance, off, difference, offs)):
-            return
-        heard = [notice for notice in notices if notice.amount * off > 0]
-        reason = heard[-1].reason if heard else ""
+        tolerance = ZERO if self._is_spot(key[0]) else WALLET_TOLERANCE
+        listed = self._history.explain(key, off, self._since_ms(key), tolerance)
+        if not listed:
+            noticed = bool(notices) and sum((n.amount for n in notices), ZERO) == off
+            if difference.times < READINGS:
+                return  # venues list a movement a little after its notice
+            if not noticed and not (difference.swept and self._settled_money(balance, off, difference, offs)):
+                return
+            if not self._history.answered(key[0], notices[-1].recv_mono_ns if noticed else difference.first_mono_ns):
+                return
+            listed = self._history.nearest(key, off, self._since_ms(key))
+        self._book_money(key, off, listed, tolerance)
+
+    def _held_by_others(self, key: Key, balance: Balance) -> None:
+        """Coins that no order of ours can hold (ours never rest): whose does is asked once for each that is new."""
+        if self._is_spot(key[0]) and balance.locked > self._locked.get(key, ZERO):
+            self._suspect(*key, held=True)
+        self._locked[key] = balance.locked
+
+    def _book_money(self, key: Key, off: Decimal, listed: list[MoneyMove], tolerance: Decimal) -> None:
+        """Books the rows of the venue's lists, each by itself, and what they leave of the difference."""
+        for move in listed:
+            self._book.flow(*key, move.amount, reason=move.reason, witness=move.witness)
+        left = off - sum((move.amount for move in listed), ZERO)
+        if not listed or abs(left) > tolerance:
+            heard = [n for n in self._notices_of(key) if n.amount == left or (n.amount * left > 0 and not listed)]
+            self._history.booked_unlisted(key, left)
+            self._book.flow(*key, left, reason=heard[-1].reason if heard else "", witness="push" if heard else "poll")
         self._differences.pop(key, None)
         self._notices.pop(key, None)
-        self._book.flow(*key, off, reason=reason, witness="push" if heard else "poll")
         self._past.pop(key, None)
+
+    def _since_ms(self, key: Key) -> int:
+        """Wall ms from which on something may have moved a balance that is not in the ledger."""
+        known_ms = max(self._agreed_wall_ms.get(key, 0) - STALE_NS // 1_000_000, self.known_until_wall_ms)
+        return max(known_ms, self._context.ledger.based_wall_ms.get(key[0], 0))
 
     def _settled_money(
         self, balance: Balance, off: Decimal, difference: _Difference, offs: Mapping[Key, Decimal]
@@ -349,11 +397,18 @@ class AccountCheck:
         if pushed is not None and pushed.mark_price:
             price = pushed.mark_price
         price = price or ledger.accounts.futures[key].entry_price
-        self._book.position(*key, qty, price, witness="push" if witnessed else "poll")
+        cause, witness = "unlisted", "push" if witnessed else "poll"
+        forced = [row for row in self._forced.get(key, ()) if not self._booked(row)]
+        if forced:
+            cause, witness, price = forced[-1].cause, forced[-1].witness, forced[-1].price or price
+        self._book.position(*key, qty, price, cause=cause, witness=witness)
         self._past.pop(key, None)
         self._doubts[key] = AGREE_POLLS
 
     # --- inside ---
+
+    def _booked(self, row: ForcedClose) -> bool:
+        return (row.venue, row.witness) in self._context.ledger.external.witnesses
 
     def _differ(self, key: Key, off: Decimal) -> _Difference:
         """Counts a reading that differs."""

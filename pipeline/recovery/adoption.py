@@ -13,8 +13,7 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from pipeline.execution.core_context import CoreContext
-from pipeline.execution.external import EXTERNAL
-from pipeline.execution.external_records import ExternalPositionRecord
+from pipeline.execution.external_fills import ADOPTED, EXTERNAL, given_fill
 from pipeline.execution.external_shares import group_net
 from pipeline.execution.ledger import SECOND_ENGINE, UNKNOWN_PAST, Operation
 from pipeline.execution.market import mid_price
@@ -27,25 +26,26 @@ from pipeline.execution.records import (
     OperationStateRecord,
     Outcome,
 )
-from pipeline.execution.settle import entry_basis, hedge_left, hedge_record, result_of
+from pipeline.execution.settle import entry_basis, hedge_record, result_of
 from pipeline.model.enums import ArbitrageState, InstrumentKind, OpportunityType, OrderSide
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
-
-ADOPTED = "adopted"  # source of the fills that an adopted hedge is given
+from pipeline.recovery.external_book import ExternalBook
 
 
 class Adoption:
-    """Finds and takes over. ``rate(asset)``: USD per unit, None where unknown; ``entry_price(venue, symbol)``: of a
-    position, as the venue states it; 0 where it does not."""
+    """Finds and takes over. ``book`` writes what moves positions; ``rate(asset)``: USD per unit, None where unknown;
+    ``entry_price(venue, symbol)``: of a position, as the venue states it; 0 where it does not."""
 
     def __init__(
         self,
         context: CoreContext,
+        book: ExternalBook,
         rate: Callable[[str], Decimal | None],
         entry_price: Callable[[str, str], Decimal],
     ) -> None:
         self._context = context
+        self._book = book
         self._rate = rate
         self._entry_price = entry_price
 
@@ -85,20 +85,8 @@ class Adoption:
             row = self._context.instruments.find(venue, symbol)
             if not offset or row is None:
                 continue
-            self._context.record(
-                ExternalPositionRecord(
-                    venue=venue,
-                    symbol=symbol,
-                    base=row.spec.base,
-                    quote=row.spec.quote,
-                    qty_before=ledger.accounts.futures_qty(venue, symbol),
-                    qty=ledger.expected_position(venue, symbol),
-                    price=self._entry_price(venue, symbol) or self._price(row),
-                    cause=ADOPTED,
-                    witness="poll",
-                    recv_mono_ns=self._context.now.mono_ns,
-                )
-            )
+            price = self._entry_price(venue, symbol) or self._price(row)
+            self._book.move_position(row, ledger.expected_position(venue, symbol), price, cause=ADOPTED, witness="poll")
 
     def _closed(self, row: InstrumentRow, qty: Decimal, price: Decimal) -> list[AdoptedRecord]:
         """Hedges of this journal that lost orders have left, in whole or in part."""
@@ -131,7 +119,7 @@ class Adoption:
                 tuple(fills),
             )
             self._context.record(record)
-            self._context.record(hedge_record(operation, hedge_left(ledger, operation), detail))
+            self._book.shrink(operation, detail)
             found.append(record)
         return found
 
@@ -251,28 +239,9 @@ class Adoption:
     def _fill(
         self, operation: Operation, row: InstrumentRow, side: OrderSide, qty: Decimal, price: Decimal, source: str
     ) -> FillRecord:
-        spec = row.spec
-        return FillRecord(
-            venue=spec.venue,
-            symbol=spec.symbol,
-            trade_id="",
-            order_id="",
-            client_id="",
-            operation_id=operation.operation_id,
-            instrument_id=row.instrument_id,
-            kind=spec.kind,
-            base=spec.base,
-            quote=spec.quote,
-            side=side,
-            qty=qty,
-            price=price,
-            fee=ZERO,
-            fee_asset=spec.quote,
-            is_maker=False,
-            venue_wall_ms=0,
-            recv_mono_ns=self._context.now.mono_ns,
-            source=source,
-        )
+        leg = self._leg(row, side, qty, price)
+        now_ns = self._context.now.mono_ns
+        return given_fill(operation.operation_id, leg, side, qty, price, source=source, recv_mono_ns=now_ns)
 
 
 def _side(qty: Decimal) -> OrderSide:

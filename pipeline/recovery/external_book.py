@@ -1,6 +1,6 @@
 """External movements become records: what moved, what reported it, whose leg it took, and what stops because of it.
 
-Answers (issue 7, item 1):
+Answers:
 
 | what | answer |
 |---|---|
@@ -10,7 +10,7 @@ Answers (issue 7, item 1):
 | order with an id of an engine's form | booked, nothing is taken or repaired; ``second_engine`` or ``unknown_past`` |
 | deposit, incoming transfer | the expected balance moves |
 | withdrawal, outgoing transfer | the same; breaker of the venue; hedges whose coins are gone shrink |
-| money gone without a reason | as a withdrawal; beyond ``max_unexplained_loss_usd`` breaker ``unexplained_loss`` |
+| money that no list and no notice explains | the same; lost beyond the limit: breaker ``unexplained_loss`` |
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from pipeline.execution.ledger import SECOND_ENGINE, UNEXPLAINED_LOSS, UNKNOWN_P
 from pipeline.execution.records import ExternalRecord
 from pipeline.execution.settle import hedge_left, hedge_record
 from pipeline.model.enums import InstrumentKind
+from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO, Fill
 
 #: How venues name the end of an order that they placed themselves, and the text of such an order -> the cause.
@@ -44,6 +45,7 @@ FORCED = (
     ("clear", "settlement"),
     ("delivery", "settlement"),
 )
+UNARMED = ("adl", "settlement")  # nobody's fault: the venue goes on
 FLOW_CAUSES = {"deposit": "deposit", "withdraw": "withdrawal"}  # others are transfers
 
 
@@ -112,20 +114,24 @@ class ExternalBook:
             self.engine(fill.venue, client_id, live=live)
         if booked:
             context.alert(2, "external", f"{fill.venue} {cause}: {text}{_lost(taken)}")
-            if cause in ("liquidation", "order"):
+            if cause not in (*UNARMED, "engine"):
                 context.trip(f"venue.{fill.venue}", f"{cause}: {text}")
             if spec.kind is InstrumentKind.SPOT:
                 self.shortage(fill.venue, spec.base, fill.price)
 
-    def order(self, venue: str, symbol: str, order_id: str, client_id: str, *, witness: str, live: bool) -> None:
-        """Notes an order of others that has no execution that is listed."""
+    def order(
+        self, venue: str, symbol: str, order_id: str, client_id: str, *, reason: str, witness: str, live: bool
+    ) -> None:
+        """Notes an order of others that has no execution that is listed; ``reason`` as for a fill."""
         self._context.record(
             ExternalRecord(venue, "order", f"{symbol} order {order_id} {client_id}".rstrip(), order_id, witness)
         )
         if epoch_of(client_id) is not None:
             self.engine(venue, client_id, live=live)
-        else:
-            self._context.alert(2, "external", f"{venue} order {order_id} on {symbol} is not ours")
+            return
+        cause = forced_cause(reason)
+        self._context.alert(2, "external", f"{venue} order {order_id} on {symbol} is not ours ({cause})")
+        if cause not in UNARMED:
             self._context.trip(f"venue.{venue}", f"order {order_id} on {symbol} is not ours")
 
     def engine(self, venue: str, client_id: str, *, live: bool) -> None:
@@ -139,34 +145,44 @@ class ExternalBook:
 
     # --- positions ---
 
-    def position(self, venue: str, symbol: str, qty: Decimal, price: Decimal, *, witness: str) -> None:
-        """Moves the ledger to a position for which the venue lists no execution."""
-        context = self._context
-        row = context.instruments.find(venue, symbol)
+    def position(self, venue: str, symbol: str, qty: Decimal, price: Decimal, *, cause: str, witness: str) -> None:
+        """Moves the ledger to a position for which the venue lists no execution; ``cause`` as in the record."""
+        row = self._context.instruments.find(venue, symbol)
         if row is None:
             return
-        before = context.ledger.accounts.futures_qty(venue, symbol)
-        signed = EXACT.subtract(qty, context.ledger.expected_position(venue, symbol))
-        taken = self._shares(futures_taken(context.ledger, venue, symbol, signed), abs(signed), ZERO)
+        expected = self._context.ledger.expected_position(venue, symbol)
+        taken = self.move_position(row, qty, price, cause=cause, witness=witness)
+        detail = f"{symbol} is {qty}, not {expected}"
+        self._context.alert(2, "external", f"{venue} position {detail} ({cause}){_lost(taken)}")
+        if cause not in UNARMED:
+            self._context.trip(f"venue.{venue}", f"position {detail}")
+
+    def move_position(
+        self, row: InstrumentRow, qty: Decimal, price: Decimal, *, cause: str, witness: str
+    ) -> tuple[TakenShare, ...]:
+        """The record that moves a position to ``qty``, and what it takes of operations: nothing where it only takes
+        into the ledger what was expected there."""
+        context, ledger = self._context, self._context.ledger
+        venue, symbol = row.spec.venue, row.spec.symbol
+        signed = EXACT.subtract(qty, ledger.expected_position(venue, symbol))
+        taken = self._shares(futures_taken(ledger, venue, symbol, signed), abs(signed), ZERO) if signed else ()
         context.record(
             ExternalPositionRecord(
                 venue=venue,
                 symbol=symbol,
                 base=row.spec.base,
                 quote=row.spec.quote,
-                qty_before=before,
+                qty_before=ledger.accounts.futures_qty(venue, symbol),
                 qty=qty,
                 price=price,
-                cause="unlisted",
+                cause=cause,
                 witness=witness,
                 recv_mono_ns=context.now.mono_ns,
                 taken=taken,
             )
         )
         self._shrink(taken)
-        detail = f"{symbol} is {qty}, not {qty - signed}"
-        context.alert(2, "external", f"{venue} position {detail}{_lost(taken)}")
-        context.trip(f"venue.{venue}", f"position {detail}")
+        return taken
 
     # --- money ---
 
@@ -175,9 +191,7 @@ class ExternalBook:
         context, external = self._context, self._context.ledger.external
         rate = self._rate(asset)
         trading = not reason and (venue, asset) in external.unpriced
-        cause = "settlement" if trading else flow_cause(reason) if reason else "deposit"
-        if not reason and not trading and amount < 0:
-            cause = "unexplained"
+        cause = "settlement" if trading else flow_cause(reason) if reason else "unexplained"
         value = (amount * rate).quantize(PNL_DIGITS, ROUND_HALF_EVEN) if rate is not None else ZERO
         context.record(
             ExternalFlowRecord(
@@ -189,13 +203,12 @@ class ExternalBook:
             return
         if amount < 0:
             context.trip(f"venue.{venue}", f"{cause}: {asset} {amount:+}")
-        self._bound(venue, asset, cause, rate)
+        if amount < 0 and cause == "unexplained":
+            self._bound(venue, asset, rate)
         self.shortage(venue, asset, rate or ZERO)
 
-    def _bound(self, venue: str, asset: str, cause: str, rate: Decimal | None) -> None:
+    def _bound(self, venue: str, asset: str, rate: Decimal | None) -> None:
         """Halts beyond the bound; a loss that cannot be valued counts as beyond it."""
-        if cause != "unexplained":
-            return
         limit = self._context.config.risk_limits.max_unexplained_loss_usd
         lost = self._context.ledger.external.unexplained_usd
         if rate is None or not lost <= limit:
@@ -241,14 +254,17 @@ class ExternalBook:
         return tuple(shares)
 
     def _shrink(self, taken: tuple[TakenShare, ...]) -> None:
-        """Hedges show at once what is left of them; their results follow when the other leg is reduced."""
-        ledger = self._context.ledger
         for share in taken:
-            operation = ledger.operations[share.operation_id]
-            opening = ledger.operations[operation.record.closes] if operation.record.closes else operation
-            if opening.operation_id in ledger.hedges:
-                left = hedge_left(ledger, opening)
-                self._context.record(hedge_record(opening, left, f"{share.qty} taken at the venue"))
+            operation = self._context.ledger.operations[share.operation_id]
+            self.shrink(operation, f"{share.qty} taken at the venue")
+
+    def shrink(self, operation: Operation, detail: str) -> None:
+        """The hedge of an operation shows at once what is left of it; its result follows when the other leg is
+        reduced."""
+        ledger = self._context.ledger
+        opening = ledger.operations[operation.record.closes] if operation.record.closes else operation
+        if opening.operation_id in ledger.hedges:
+            self._context.record(hedge_record(opening, hedge_left(ledger, opening), detail))
 
 
 def _lost(taken: tuple[TakenShare, ...]) -> str:

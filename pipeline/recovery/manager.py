@@ -1,10 +1,10 @@
-"""Recovery (requirements S8): reconcile with the venues before new risk, settle unknown orders by proof, escalate.
+"""Recovery: reconcile with the venues before new risk, settle unknown orders by proof, escalate.
 
 Start-up: the journal is replayed, every order without an ending becomes UNKNOWN, and every venue is swept once (open
 and finished orders, fills, balances, positions). A venue that cannot be swept is disabled, not waited for, and swept
 again later; its unknown orders keep their worst-case exposure.
 
-An order is proved never to have executed (EXPIRED) only when all of this holds (reliability.md, resolving UNKNOWN):
+An order is proved never to have executed (EXPIRED) only when all of this holds:
 
 1. its expiry has passed by ``recv_window + unknown_grace`` on the monotonic clock;
 2. one complete sweep of its venue *begun after that* shows neither the order nor a fill of it;
@@ -19,17 +19,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext, epoch_of
-from pipeline.execution.events import SweepAnswer, SweepVenue
+from pipeline.execution.events import MoneyAnswer, SweepAnswer, SweepVenue
 from pipeline.execution.evidence import Evidence
+from pipeline.execution.external import TRADES
 from pipeline.execution.ledger import LATE_NS, Ledger, Operation, Order
 from pipeline.execution.records import ReconcileRecord, RecoveryRecord
 from pipeline.model.enums import OrderState
 from pipeline.recovery.account import UNPROVED, AccountCheck
 from pipeline.recovery.adoption import Adoption
 from pipeline.recovery.external_book import ExternalBook
+from pipeline.recovery.history import MoneyHistory
+from pipeline.recovery.suspects import SUSPECT_NS, suspects
 
 SWEEP_PAUSE_NS = 1_000_000_000
 SWEEP_RETRY_MAX_NS = 10_000_000_000
@@ -39,7 +43,6 @@ SWEEP_SYMBOL_NS = 1_000_000_000
 FIRST_ANSWER_NS = 3_000_000_000  # how long READY and an earlier run's broken operation wait for a venue's first sweep
 VENUES_TO_TRADE = 2
 LATE_MARGIN_MS = LATE_NS // 1_000_000
-SUSPECT_NS = 900_000_000_000  # how far back an unexplained movement is searched for among our own orders
 PROOF_PAUSE_MAX_NS = 30_000_000_000  # between sweeps that could not decide about an unknown order
 FIRST_DOUBTS_NS = 60_000_000_000  # after a start: differences to the ledger may be older than the run
 FIRST_SWEEP_MS = 3_600_000  # how far back the first sweep of a new journal looks for orders of an engine
@@ -80,7 +83,7 @@ class _Venue:
 
 
 class RecoveryManager:
-    """Sweeps of the venues, proof for unknown orders, and the register of recoveries (requirements S8).
+    """Sweeps of the venues, proof for unknown orders, and the register of recoveries.
 
     ``venue in manager``: its past is known since its session last came up. ``on_evidence(order)`` is called after
     everything that a sweep or a proof has changed about an order. ``funding_known(venue, since)``: funding booked until
@@ -108,8 +111,15 @@ class RecoveryManager:
         self.unproved: dict[str, str] = {}  # operation -> why an operator must say that its order never executed
         self._refused: set[str] = set()  # orders whose refusal has raised a question about a position
         self.book = ExternalBook(context, rate)
-        self.adoption = Adoption(context, rate, lambda venue, symbol: self.account.entry_price(venue, symbol))
-        self.account = AccountCheck(context, balances, self.book, self._suspect, funding_known)
+        self.adoption = Adoption(
+            context, self.book, rate, lambda venue, symbol: self.account.entry_price(venue, symbol)
+        )
+        self.history = MoneyHistory(context)
+        self.account = AccountCheck(context, balances, self.book, self.history, self._suspect, funding_known)
+
+    def answers(self) -> dict[type, Callable[[Any], object]]:
+        """Who takes the answers to this component's questions, for the core's table."""
+        return {SweepAnswer: self.on_sweep, MoneyAnswer: self.history.on_answer}
 
     # --- start-up and sweeps ---
 
@@ -122,6 +132,7 @@ class RecoveryManager:
         """
         self._boot_mono_ns, self._boot_wall_ms = self._context.now.mono_ns, self._context.now.wall_ms
         self._same_host_boot, self._alive_wall_ms = earlier.same_host_boot, earlier.alive_wall_ms
+        self.account.known_until_wall_ms = max(0, earlier.alive_wall_ms - LATE_MARGIN_MS)
         for venue in venues:
             state = self._venues.setdefault(venue, _Venue())
             state.everything = not earlier.same_host_boot
@@ -140,10 +151,14 @@ class RecoveryManager:
         One that hangs is not waited for longer than ``FIRST_ANSWER_NS`` once two others are reconciled.
         """
         venues = self._venues.values()
-        if all(v.tried for v in venues):
+        if not self.awaited():
             return bool(venues)
         waited_ns = self._context.now.mono_ns - self._boot_mono_ns
         return waited_ns >= FIRST_ANSWER_NS and sum(v.reconciled for v in venues) >= VENUES_TO_TRADE
+
+    def awaited(self) -> list[str]:
+        """Venues whose first sweep has not ended, well or not."""
+        return [name for name, venue in self._venues.items() if not venue.tried]
 
     def questioned(self, venue: str, symbol: str) -> bool:
         """Whether a position is being looked up at the venue: nothing is decided by it meanwhile."""
@@ -171,6 +186,7 @@ class RecoveryManager:
 
     def tick(self) -> None:
         """Starts the sweeps that are due, and wants one where an unknown order may be proved never to have executed."""
+        self.history.tick()
         now_ns = self._context.now.mono_ns
         for venue, state in self._venues.items():
             if state.sweeping and now_ns >= state.lost_mono_ns:
@@ -289,40 +305,37 @@ class RecoveryManager:
         this journal moves nothing."""
         ledger = self._context.ledger
         based_ms = ledger.based_wall_ms.get(answer.venue)
+        forced = {row.order_id: row for row in answer.forced}
+        trades = {(fill.symbol, fill.trade_id) for fill in answer.fills}
         for order in self._evidence.foreign(answer):
             at_ms = min((fill.venue_wall_ms for fill in order.fills), default=order.venue_wall_ms)
             booked = based_ms is not None and at_ms >= based_ms
             live = booked and at_ms >= self._boot_wall_ms
             witness = "push" if order.first_mono_ns < answer.began_mono_ns else "poll"
+            by = forced.get(order.order_id)
+            reason, witness = (by.cause, by.witness) if by is not None else (order.reason, witness)
             for fill in order.fills:
+                listed = by is None and (fill.symbol, fill.trade_id) in trades
                 self.book.fill(
                     fill,
                     client_id=order.client_id,
-                    reason=order.reason,
-                    witness=witness,
+                    reason=reason,
+                    witness=f"{TRADES} {fill.trade_id}" if listed else witness,
                     booked=based_ms is not None and fill.venue_wall_ms >= based_ms,
                     live=live,
                 )
             if order.fills:
                 self.account.doubt_instrument(order.venue, order.symbol)
             elif (order.venue, order.order_id) not in ledger.external.orders and (booked or epoch_of(order.client_id)):
-                self.book.order(order.venue, order.symbol, order.order_id, order.client_id, witness=witness, live=live)
+                place = (order.venue, order.symbol, order.order_id, order.client_id)
+                self.book.order(*place, reason=reason, witness=witness, live=live)
 
-    def _suspect(self, venue: str, what: str) -> None:
+    def _suspect(self, venue: str, what: str, held: bool = False) -> None:
         """Something moved that the ledger does not explain: perhaps a fill of ours that a venue added late, perhaps
-        somebody else's. Swept are the instruments of that name or base coin, and those traded within ``SUSPECT_NS``
-        that could have moved it."""
-        since_ns = self._context.now.mono_ns - SUSPECT_NS
-        found = {
-            order.intent.symbol
-            for order in self._context.ledger.orders.values()
-            if order.intent.venue == venue
-            and what in (order.intent.base, order.intent.quote, order.intent.symbol)
-            and since_ns < order.intent_mono_ns <= self._context.now.mono_ns
-        }
-        specs = [row.spec for row in self._context.instruments if row.spec.venue == venue]
-        found |= {spec.symbol for spec in specs if what in (spec.symbol, spec.base)}
-        self._look_at(venue, found, f"{what} moved")
+        somebody else's. ``held``: it did not move, somebody's resting order holds it."""
+        context = self._context
+        found = suspects(context.ledger, context.instruments, venue, what, context.now.mono_ns, held=held)
+        self._look_at(venue, found, f"{what} {'held' if held else 'moved'}")
 
     def _look_at(self, venue: str, symbols: set[str], reason: str) -> None:
         state = self._venues.setdefault(venue, _Venue())

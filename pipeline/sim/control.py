@@ -10,6 +10,7 @@
 | GET /versions?venue=V&symbol=S&depth=20&first=ID&last=ID | published book versions: update id, wall ms, mono ns, best
   in ticks and units; with ``depth`` (20 at most) also interval ms, bids, asks; ``first``, ``last`` choose update ids |
 | GET /faults, POST /faults, DELETE /faults[/ID] | armed rules; one rule or a list (``faults`` names them); disarm |
+| POST /begin | the times of the scenario's faults count from now, where the server was told to wait for this |
 | POST /plant {pair, edge_bps, usd, life_ms} | one dislocation now |
 | GET /replay, POST /replay/confirm {venue, frames} | recorded sources: frames sent, frames digested |
 """
@@ -48,6 +49,8 @@ class Controlled(Protocol):
 
     def arm(self, rule: FaultRule) -> int: ...
 
+    def begin(self) -> int: ...
+
 
 class Control:
     """Handlers of the control application."""
@@ -67,6 +70,7 @@ class Control:
         app.router.add_post("/faults", self._arm)
         app.router.add_delete("/faults", self._disarm)
         app.router.add_delete("/faults/{rule}", self._disarm)
+        app.router.add_post("/begin", self._begin)
         app.router.add_post("/plant", self._plant)
         app.router.add_get("/replay", self._replay)
         app.router.add_post("/replay/confirm", self._confirm)
@@ -139,6 +143,9 @@ class Control:
             return reply({"cleared": True})
         found = text.isdigit() and self._server.faults.remove(int(text))
         return reply({"removed": bool(found)}, 200 if found else 404)
+
+    async def _begin(self, request: web.Request) -> web.Response:
+        return reply({"begun": self._server.begin()})
 
     async def _plant(self, request: web.Request) -> web.Response:
         market = self._server.market

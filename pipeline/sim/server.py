@@ -42,7 +42,7 @@ from pipeline.sim.market.synthetic import SyntheticMarket
 from pipeline.sim.recorded.capture_dialects import CAPTURE_DIALECTS
 from pipeline.sim.recorded.capture_source import CaptureSource, Speed
 from pipeline.sim.scenarios.specs import Scenario, load_scenario
-from pipeline.sim.wire.dialect import Dialect
+from pipeline.sim.wire.dialect import Dialect, gateway_page
 from pipeline.sim.wire.discovery import load_dialect
 
 HOST = "127.0.0.1"
@@ -63,9 +63,11 @@ class SimExchangeServer:
         *,
         speed: Speed = 1.0,
         ports: Mapping[str, int] | None = None,
+        waits: bool = False,
     ) -> None:
         """``scenario``: loaded one, packaged name, file or mapping; None = ``demo``, or nothing but the captures.
-        ``ports``: exchange -> port; the others get free ones."""
+        ``ports``: exchange -> port; the others get free ones. ``waits``: the times of the scenario's faults count from
+        :meth:`begin`, else from the start."""
         if scenario is None and captures:
             self.scenario = Scenario(name="captures")
         else:
@@ -74,6 +76,8 @@ class SimExchangeServer:
         self._captures = [Path(path) for path in captures]
         self._speed: Speed = speed
         self._ports = dict(ports or {})
+        self._timed = [rule for raw in self.scenario.faults if (rule := FaultRule.parse(raw)).at_s > 0]
+        self._waits = waits
         self.venues: dict[str, SimVenue] = {}
         self.market: SyntheticMarket | None = None
         self.source: CaptureSource | None = None
@@ -120,7 +124,10 @@ class SimExchangeServer:
         for dialect in self.dialects.values():
             dialect.on_start()
         for raw in self.scenario.faults:
-            self.arm(FaultRule.parse(raw))
+            if (rule := FaultRule.parse(raw)).at_s <= 0:
+                self.arm(rule)
+        if not self._waits:
+            self.begin()
         for venue in self.venues.values():
             arm_timers(venue)
         self._info = {
@@ -170,6 +177,14 @@ class SimExchangeServer:
 
     # --- faults ---
 
+    def begin(self) -> int:
+        """The scenario's faults that wait for a time count from now; how many there are. Once: a second call has none
+        left."""
+        timed, self._timed = self._timed, []
+        for rule in timed:
+            self.arm(rule)
+        return len(timed)
+
     def arm(self, rule: FaultRule) -> int:
         """Arms a rule, or carries out an action, at once or at its time; the ledger notes either."""
         if rule.at_s > 0:
@@ -214,7 +229,7 @@ class SimExchangeServer:
         detail: dict[str, Any] | None = None,
     ) -> RequestFaults:
         """A request has arrived: see ``wire.dialect.Host``."""
-        faults = self.faults.request(venue, operation, symbol)
+        faults = self.faults.request(venue, operation, symbol, by_rest=via == "rest")
         STALE_NS.set(faults.stale_ns)
         fault = "" if faults is NO_FAULTS else ",".join(_named(faults))
         self.ledger.request(
@@ -256,6 +271,8 @@ class SimExchangeServer:
             )
             if faults.drop_request:
                 return _hang_up(request)
+            if faults.page_status:
+                return gateway_page(faults.page_status)
             if faults.status:
                 return dialect.error_response(venue, faults.status, faults.retry_after_s)
             response = await handler(request)
@@ -348,9 +365,12 @@ def _venue_summary(venue: SimVenue) -> dict[str, Any]:
     }
 
 
+_DELAYS = ("delay_ns", "delay_after_ns", "stale_ns")
+
+
 def _named(faults: RequestFaults) -> list[str]:
     names = []
-    for name in ("status", "status_after", "drop_request", "drop_response", "delay_ns", "delay_after_ns", "stale_ns"):
+    for name in ("status", "status_after", "page_status", "drop_request", "drop_response", *_DELAYS):
         if getattr(faults, name):
             names.append(f"{name}={getattr(faults, name)}")
     return names

@@ -14,9 +14,11 @@ from pipeline.execution.events import (
     CancelOrder,
     FetchFills,
     FetchFunding,
+    FetchMoney,
     FillsAnswer,
     FundingAnswer,
     MarginAnswer,
+    MoneyAnswer,
     QueryAnswer,
     QueryOrder,
     SweepAnswer,
@@ -30,7 +32,7 @@ from pipeline.model.errors import (
     VenueRejected,
     VenueUnavailable,
 )
-from pipeline.model.structs import ZERO, Balance, Fill, Funding, OrderRequest, OrderUpdate, Position
+from pipeline.model.structs import ZERO, Balance, Fill, OrderRequest, OrderUpdate, Position
 from pipeline.model.venue_events import (
     CancelOutcome,
     FundingNotice,
@@ -54,9 +56,11 @@ from pipeline.sim.exchange.orders import (
 )
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.rate_limits import WindowLimiter
+from pipeline.virtual import histories
 from pipeline.virtual.orders import PLACE_BUDGETS, REJECTIONS, sim_request
 
-Answer = QueryAnswer | FillsAnswer | FundingAnswer | SweepAnswer | MarginAnswer
+VenueQuestion = QueryOrder | FetchFills | FetchFunding | FetchMoney | SweepVenue | AddMargin
+Answer = QueryAnswer | FillsAnswer | FundingAnswer | MoneyAnswer | SweepAnswer | MarginAnswer
 Emit = Callable[[object], None]
 
 
@@ -282,6 +286,18 @@ class VenueLink:
         """The way back of an answer."""
         self._clock.call_at(self.venue.rest_link.arrival_ns(), lambda: self._emit(event))
 
+    def question(self, action: VenueQuestion) -> None:
+        """Asks; the answer comes as an event of the core."""
+        asks: dict[type, Callable[..., None]] = {
+            SweepVenue: self.sweep,
+            QueryOrder: self.query,
+            FetchFills: self.fetch_fills,
+            FetchFunding: self.fetch_funding,
+            FetchMoney: self.fetch_money,
+            AddMargin: self.add_margin,
+        }
+        asks[type(action)](action)
+
     def sweep(self, action: SweepVenue) -> None:
         """Open and finished orders, trades, balances and positions, as one answer."""
         began_mono_ns, began_wall_ms = self._clock.mono_ns(), self._clock.wall_ns() // NS_PER_MS
@@ -302,6 +318,7 @@ class VenueLink:
                     fills=() if error else tuple(self.fills(since, wanted)),
                     balances=() if error else tuple(self.balances("rest")),
                     positions=() if error else tuple(self.positions()),
+                    forced=() if error else histories.forced_closes(self.name, self.account, since),
                     error=error,
                 )
             )
@@ -348,8 +365,15 @@ class VenueLink:
 
     def fetch_funding(self, action: FetchFunding) -> None:
         def answer(error: str) -> None:
-            rows = () if error else tuple(self.funding(action.since_wall_ms))
+            rows = () if error else histories.funding(self.venue, self.account, action.since_wall_ms)
             self.later(FundingAnswer(action.venue, rows, error))
+
+        self.ask("account_book", "*", answer)
+
+    def fetch_money(self, action: FetchMoney) -> None:
+        def answer(error: str) -> None:
+            rows = () if error else histories.money_moves(self.venue, self.account, action.since_wall_ms)
+            self.later(MoneyAnswer(action.venue, rows, error))
 
         self.ask("account_book", "*", answer)
 
@@ -389,20 +413,6 @@ class VenueLink:
     def fills(self, since_wall_ms: int, symbols: set[str]) -> list[Fill]:
         rows = self.venue.trades(self.account, since_ms=since_wall_ms)
         return [self._fill(row, "rest") for row in rows if row.symbol in symbols]
-
-    def funding(self, since_wall_ms: int) -> list[Funding]:
-        return [
-            Funding(
-                venue=self.name,
-                symbol=row.symbol,
-                event_id=str(row.entry_id),
-                asset=row.asset,
-                amount=row.change,
-                venue_wall_ms=row.ts_ms,
-            )
-            for row in self.account.book
-            if row.reason == "fund" and row.ts_ms >= since_wall_ms
-        ]
 
     def _update(self, order: SimOrder, source: str) -> OrderUpdate:
         """An order as the venue's codec reads it: a forced one has no id of ours and did not end as ``filled``."""

@@ -19,7 +19,6 @@ from pipeline.core import ExecutionCore
 from pipeline.execution.events import (
     AccountSnapshot,
     Action,
-    AddMargin,
     Alert,
     Append,
     BalancesAnswer,
@@ -28,23 +27,19 @@ from pipeline.execution.events import (
     Command,
     CommandKind,
     FetchBalances,
-    FetchFills,
-    FetchFunding,
     NotSent,
     Now,
     Opportunity,
     OpportunityLeg,
     Place,
-    QueryOrder,
+    Question,
     Refused,
     Report,
     Sent,
-    SweepVenue,
     Tick,
 )
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.records import TYPE_OF_RECORD
-from pipeline.model.account_fees import with_account_fees
 from pipeline.model.config import EngineConfig, ExchangeConfig, MarketConfig
 from pipeline.model.enums import InstrumentKind, Mode, OpportunityType, Refusal
 from pipeline.model.errors import VenueUnavailable
@@ -60,6 +55,7 @@ from pipeline.sim.factory import build_venues
 from pipeline.sim.scenarios.specs import Scenario, load_scenario
 from pipeline.virtual.books import book_words
 from pipeline.virtual.market import Quote, ScriptedMarket
+from pipeline.virtual.orders import told_coins, with_venue_fees
 from pipeline.virtual.venue_link import VenueLink
 from shm.layout import BOOK
 
@@ -171,7 +167,7 @@ class VirtualWorld:
             reference_price=venue.mark_price(symbol),
             identity=row.identity,
         )
-        return with_account_fees(spec, self.config.fees.get(venue.name))
+        return with_venue_fees(spec, venue, self.config.fees.get(venue.name))
 
     # --- ports of the core ---
 
@@ -291,18 +287,10 @@ class VirtualWorld:
                 followers.append(self._place(action))
             elif isinstance(action, CancelOrder):
                 self.links[action.venue].cancel(action)
-            elif isinstance(action, SweepVenue):
-                self.links[action.venue].sweep(action)
-            elif isinstance(action, QueryOrder):
-                self.links[action.venue].query(action)
-            elif isinstance(action, FetchFills):
-                self.links[action.venue].fetch_fills(action)
-            elif isinstance(action, FetchFunding):
-                self.links[action.venue].fetch_funding(action)
-            elif isinstance(action, AddMargin):
-                self.links[action.venue].add_margin(action)
             elif isinstance(action, FetchBalances):
                 self._fetch_balances(action)
+            elif isinstance(action, Question):
+                self.links[action.venue].question(action)
             elif isinstance(action, Refused):
                 self.refusals.append(action.refusal)
             elif isinstance(action, Report):
@@ -362,7 +350,8 @@ class VirtualWorld:
                 return
             positions: list[Position] = link.positions()
             times = {link.name: self.clock.mono_ns()} if link.venue.kind is InstrumentKind.PERPETUAL else {}
-            self.feed(AccountSnapshot(tuple(link.balances("rest")), tuple(positions), times))
+            coins = told_coins(link.venue, self.config.fees.get(link.name))
+            self.feed(AccountSnapshot(tuple(link.balances("rest")), tuple(positions), times, coins))
 
         for link in self.links.values():
             link.ask("balances", "*", partial(take, link))

@@ -6,13 +6,16 @@ import secrets
 import shutil
 import subprocess
 import sys
+from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
 
-from pipeline.execution.external_records import ExternalFillRecord
+from pipeline.execution.external_records import ExternalFillRecord, ExternalFlowRecord
 from pipeline.execution.records import AdoptedRecord, HedgeRecord, OrderIntentRecord, Purpose
 from tests.worlds.instance_rig import Rig, until
+from tests.worlds.waiting import WAIT_S
 from workers.control_plane.launch import Launched, LaunchError
 from workers.credentials import load_credentials, store_credentials
 from workers.demo.run_checker import venue_positions
@@ -50,6 +53,8 @@ def test_after_a_liquidation_the_spot_legs_are_flat_within_seconds_by_the_venues
     operations = set(taken(running))
     until(lambda: bool(repairs(running, operations)), "the spot legs' sale")
     assert "venue.gateio_futures" in running.breakers()
+    lists = {e.record.witness.partition(" ")[0] for e in running.entries() if isinstance(e.record, ExternalFillRecord)}
+    assert lists == {"liquidates"}, "the venue's own list proves each of them"
     running.end()
     fills = [row for row in running.ledger() if row["kind"] == "fill"]
     forced = [row["mono_ns"] for row in fills if row["venue"] == "gateio_futures" and not row["client_id"]]
@@ -65,6 +70,28 @@ def test_after_a_liquidation_the_spot_legs_are_flat_within_seconds_by_the_venues
     assert running.judge() == []
 
 
+def test_money_that_comes_and_goes_is_booked_with_the_venues_own_number_of_it(running: Rig) -> None:
+    running.fault(kind="deposit", venue="gateio_spot", asset="USDT", amount=1500)
+    running.fault(kind="deposit", venue="gateio_futures", asset="USDT", amount=700)
+    running.fault(kind="withdraw", venue="mexc_spot", asset="USDT", amount=2500)
+
+    def flows() -> list[ExternalFlowRecord]:
+        return [e.record for e in running.entries() if isinstance(e.record, ExternalFlowRecord)]
+
+    until(lambda: len(flows()) >= 3, "three movements of money")
+    running.end()
+    found = {(r.venue, r.amount, r.cause, r.witness.partition(" ")[0]) for r in flows()}
+    assert found == {
+        ("gateio_spot", Decimal(1500), "deposit", "account_book"),
+        ("gateio_futures", Decimal(700), "transfer", "account_book"),
+        ("mexc_spot", Decimal(-2500), "withdrawal", "withdrawals"),
+    }
+    assert set(running.breakers()) == {"venue.mexc_spot"}, "what goes stops its venue, and nothing is unexplained"
+    engine, venues = running.money()
+    assert engine == venues
+    assert running.judge() == []
+
+
 def test_a_lost_journal_halts_until_its_positions_are_adopted(running: Rig) -> None:
     until(lambda: bool(venue_positions(running.ledger(), running.uids)), "an open hedge")
     running.kill_instance()
@@ -74,9 +101,21 @@ def test_a_lost_journal_halts_until_its_positions_are_adopted(running: Rig) -> N
     assert not any(isinstance(e.record, OrderIntentRecord) for e in running.entries())
     held = {symbol for _, symbol in venue_positions(running.ledger(), running.uids)}
     command = [sys.executable, "-m", "workers", "resume", "--adopt", "--json", "--reason", "journal lost"]
-    done = subprocess.run([*command, "--instance", running.instance], capture_output=True, text=True, check=False)
-    assert done.stdout, done.stderr
-    reply = msgspec.json.decode(done.stdout)  # exit code 1 where a venue is still on its way up
+    replies: list[dict[str, Any]] = []
+
+    def adopted() -> bool:
+        """Refused until every venue has been swept once: what is taken over is listed whole."""
+        done = subprocess.run(
+            [*command, "--instance", running.instance], capture_output=True, text=True, check=False, timeout=WAIT_S
+        )
+        if not done.stdout:
+            assert "not swept yet" in done.stderr, done.stderr
+            return False
+        replies.append(msgspec.json.decode(done.stdout))  # exit code 1 where something else still stands in the way
+        return True
+
+    until(adopted, "the adoption")
+    (reply,) = replies
     assert {row["symbol"] for row in reply["adopted"] if row["symbol"]} == held
     assert not reply["halted"] and not any("unknown_past" in row["what"] for row in reply["blocking"])
     recorded = [e.record for e in running.entries() if isinstance(e.record, AdoptedRecord)]

@@ -26,8 +26,10 @@ from pipeline.execution.events import (
     FetchBalances,
     FetchFills,
     FetchFunding,
+    FetchMoney,
     FillsAnswer,
     FundingAnswer,
+    MoneyAnswer,
     NotSent,
     Now,
     Opportunity,
@@ -231,6 +233,8 @@ class World:
                 self._later(self._delay(), lambda a=action: self._fetch_fills(a))
             elif isinstance(action, FetchFunding):
                 self._later(self._delay(), lambda a=action: self._fetch_funding(a))
+            elif isinstance(action, FetchMoney):
+                self._later(self._delay(), lambda a=action: self._fetch_money(a))
             elif isinstance(action, FetchBalances):
                 self._later(self._delay(), lambda a=action: self._fetch_balances(a))
             elif isinstance(action, Refused):
@@ -453,6 +457,10 @@ class World:
             return
         rows = [row for row in self.venues[action.venue].funding if row.venue_wall_ms >= action.since_wall_ms]
         self.feed(FundingAnswer(action.venue, tuple(rows)))
+
+    def _fetch_money(self, action: FetchMoney) -> None:
+        """No venue of the model keeps a list of it."""
+        self.feed(MoneyAnswer(action.venue, (), "model" if self._chance("rest_error") else ""))
 
     # --- opportunities ---
 

@@ -28,7 +28,7 @@ from workers.control_socket import ControlError, ask
 from workers.credentials import store_credentials
 from workers.demo.demo import keys_of
 from workers.demo.kill import kill_executor
-from workers.demo.run_checker import Violation, check_all, venue_changes
+from workers.demo.run_checker import Violation, check_all, until_stop, venue_changes
 from workers.demo.simulator import SimulatorProcess
 from workers.demo.summary import JournalTotals, plain_journal, plain_ledger
 from workers.view.status import Reader, read_status
@@ -199,11 +199,11 @@ class Rig:
 
     def judge(self) -> list[Violation]:
         """Every invariant that the venues' ledger can be asked for, after :meth:`end`."""
-        ledger, entries = self.ledger(), self.entries()
-        books = JournalTotals(entries)
+        entries = self.entries()
+        books, journal = JournalTotals(entries), plain_journal(entries)
         return check_all(
-            ledger=ledger,
-            journal=plain_journal(entries),
+            ledger=until_stop(self.ledger(), journal),
+            journal=journal,
             uids=self.uids,
             numeraire="USDT",
             engine_pnl=books.pnl(),
@@ -212,7 +212,9 @@ class Rig:
 
     def money(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """(the engine's, the venues') change per asset."""
-        return self.books().pnl(), dict(venue_changes(self.ledger(), self.uids))
+        entries = self.entries()
+        ledger = until_stop(self.ledger(), plain_journal(entries))
+        return JournalTotals(entries).pnl(), dict(venue_changes(ledger, self.uids))
 
 
 @contextlib.contextmanager

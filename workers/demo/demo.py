@@ -87,7 +87,10 @@ class Demo:
         self.started_wall_ns = time.time_ns()
         self.engine = Launched(self.instance)
         self.simulator = SimulatorProcess(
-            seed=options.seed, scenario=options.scenario, log=self.engine.state_dir / "log" / "simulator.log"
+            seed=options.seed,
+            scenario=options.scenario,
+            waits=True,
+            log=self.engine.state_dir / "log" / "simulator.log",
         )
         self.sim: dict[str, Any] = {}
         self.config: dict[str, Any] = {}
@@ -118,6 +121,7 @@ class Demo:
             show_compiling(described)
 
         self.start_seconds = self.engine.wait_ready(progress)
+        self.simulator.control("/begin", b"{}")  # what others do to the account must not come before the engine
         self.before = self.simulator.control("/summary")["dislocations"]
         show(f"engine READY {self.start_seconds:.1f} s after its launch")
 

@@ -40,6 +40,15 @@ def add(sums: dict[str, Decimal], asset: str, amount: Decimal) -> None:
         sums.pop(asset, None)
 
 
+def until_stop(ledger: Sequence[Row], journal: Sequence[Row]) -> list[Row]:
+    """The venues' rows without the funding that they paid after the engine had stopped: hedges that stay open go on
+    paying and earning, and nobody is there who could book it. All rows where the journal does not end with a stop."""
+    if not journal or journal[-1]["record"] != "StopRecord":
+        return list(ledger)
+    stopped_ns = journal[-1]["at_mono_ns"]
+    return [row for row in ledger if row["kind"] != "entry" or row["reason"] != "fund" or row["mono_ns"] <= stopped_ns]
+
+
 def venue_changes(ledger: Sequence[Row], uids: frozenset[str]) -> dict[str, Decimal]:
     """Asset -> realised change of the engine's balances over all venues, deposits and withdrawals apart."""
     changes: dict[str, Decimal] = {}
@@ -300,17 +309,22 @@ def check_monotone(ledger: Sequence[Row], journal: Sequence[Row]) -> list[Violat
         for client_id, qty in filled.items()
         if not ZERO <= qty <= intents.get(client_id, ZERO)
     ]
-    theirs: dict[str, Decimal] = {}
+    newest: dict[tuple[str, str], Row] = {}  # (venue, the venue's order id): orders of others have no client id
     for row in ledger:
-        if row["kind"] == "order":
-            now = Decimal(row["filled_qty"])
-            if now < theirs.get(row["client_id"], ZERO):
-                texts.append(f"{row['client_id']}: the venue's filled quantity went back to {now}")
-            theirs[row["client_id"]] = now
+        if row["kind"] != "order":
+            continue
+        key = (row["venue"], str(row["order_id"]))
+        if key in newest and Decimal(row["filled_qty"]) < Decimal(newest[key]["filled_qty"]):
+            name = row["client_id"] or f"order {row['order_id']} of {row['venue']}"
+            texts.append(f"{name}: the venue's filled quantity went back to {row['filled_qty']}")
+        newest[key] = row
+    theirs: dict[str, Decimal] = {}
+    for row in newest.values():
+        add(theirs, row["client_id"], Decimal(row["filled_qty"]))
     texts += [
-        f"{client_id}: journal filled {filled.get(client_id, ZERO)}, venue {qty}"
-        for client_id, qty in theirs.items()
-        if client_id in intents and filled.get(client_id, ZERO) != qty
+        f"{client_id}: journal filled {filled.get(client_id, ZERO)}, venue {theirs.get(client_id, ZERO)}"
+        for client_id in dict.fromkeys(row["client_id"] for row in newest.values())
+        if client_id in intents and filled.get(client_id, ZERO) != theirs.get(client_id, ZERO)
     ]
     return _violations("I12", texts)
 

@@ -29,9 +29,20 @@ class SimulatorError(ArbitrageEngineError):
 class SimulatorProcess:
     """The simulated exchanges in a child process; it ends with its parent."""
 
-    def __init__(self, *, seed: int, scenario: str, captures: Sequence[Path] = (), speed: str = "1", log: Path) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int,
+        scenario: str,
+        captures: Sequence[Path] = (),
+        speed: str = "1",
+        waits: bool = False,
+        log: Path,
+    ) -> None:
+        """``waits``: the scenario's timed faults count from a POST of ``/begin``, not from the start."""
         arguments = [sys.executable, "-m", "workers.demo.simulator_server", "--parent", str(os.getpid())]
         arguments += ["--seed", str(seed), "--scenario", scenario, "--speed", speed]
+        arguments += ["--waits"] if waits else []
         for capture in captures:
             arguments += ["--capture", str(capture)]
         self._log_path = log

@@ -25,12 +25,15 @@ from workers.output import say, to_json, write
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
-def run_simulator(*, config: Path | None, seed: int, scenario: str, captures: Sequence[Path], speed: str = "1") -> int:
+def run_simulator(
+    *, config: Path | None, seed: int, scenario: str, captures: Sequence[Path], speed: str = "1", waits: bool = False
+) -> int:
     """Serve until SIGTERM; one JSON line on stdout when every port listens. Returns the exit code.
 
     ``config``: an engine's configuration; only the exchanges that it names are served, on the ports of its loopback
-    URLs. Recorded venues stand beside the scenario's; with no scenario ("") alone. Raises ConfigInvalid, BadInput, and
-    ArbitrageEngineError for a port in use.
+    URLs. Recorded venues stand beside the scenario's; with no scenario ("") alone. ``waits``: the scenario's timed
+    faults count from a POST of ``/begin`` to the control URL. Raises ConfigInvalid, BadInput, and ArbitrageEngineError
+    for a port in use.
     """
     chosen = load_scenario(scenario) if scenario or not captures else None
     ports: dict[str, int] = {}
@@ -40,7 +43,7 @@ def run_simulator(*, config: Path | None, seed: int, scenario: str, captures: Se
         if chosen is not None:
             chosen = _only_configured(chosen, configured, recorded=bool(captures))
     factor: Literal["max"] | float = "max" if speed == "max" else float(speed)
-    server = SimExchangeServer(chosen, seed, captures, speed=factor, ports=ports)
+    server = SimExchangeServer(chosen, seed, captures, speed=factor, ports=ports, waits=waits)
 
     interrupted = False
 
@@ -113,6 +116,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--scenario", default="demo")
     parser.add_argument("--capture", type=Path, action="append", default=[])
     parser.add_argument("--speed", default="1")
+    parser.add_argument("--waits", action="store_true")
     parser.add_argument("--parent", type=int, default=0)
     arguments = parser.parse_args(argv)
     if arguments.parent:
@@ -124,6 +128,7 @@ def main(argv: list[str] | None = None) -> int:
             scenario=arguments.scenario,
             captures=arguments.capture,
             speed=arguments.speed,
+            waits=arguments.waits,
         )
     except ConfigInvalid as error:
         say(str(error))

@@ -26,7 +26,7 @@ from pipeline.execution.records import (
 )
 from pipeline.execution.results.counts import EndedOperation, OperationCounts, counts_from
 from pipeline.execution.results.round_trips import RoundTrips, round_trips
-from workers.demo.run_checker import add, check_all, venue_changes
+from workers.demo.run_checker import add, check_all, until_stop, venue_changes
 
 ZERO = Decimal(0)
 CLIENT_PREFIX = "t-"  # Gate.io wants it before custom ids; the engine's own ids are without it
@@ -251,13 +251,14 @@ def summarise(
     """The fields of ``arb demo --json``; ``offered_before``: dislocations that ended before the engine was READY."""
     entries = list(read_journal(journal_dir))
     books = JournalTotals(entries)
-    venue_rows = plain_ledger(ledger)
+    journal = plain_journal(entries)
+    venue_rows = until_stop(plain_ledger(ledger), journal)
     uids = frozenset(str(row["uid"]) for row in sim["venues"].values())
     numeraire = str(config.get("execution", {}).get("numeraire", "USDT"))
     engine_pnl, venue_pnl = books.pnl(), venue_changes(venue_rows, uids)
     violations = check_all(
         ledger=venue_rows,
-        journal=plain_journal(entries),
+        journal=journal,
         uids=uids,
         numeraire=numeraire,
         engine_pnl=engine_pnl,

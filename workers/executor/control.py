@@ -130,8 +130,10 @@ class ExecutorControl:
     async def _adopt(self, request: Row) -> Row:
         """Take over positions and coins that the journal does not explain; each with what became of it."""
         _want_reason(request)
-        if not self._core.ready:
-            raise BadInput("the venues are not reconciled yet; see `arb status`, and try again")
+        awaited = self._core.recovery.awaited()
+        if awaited or not self._core.ready:
+            names = ", ".join(awaited) or "the venues"
+            raise BadInput(f"found {names} not swept yet, wanted all that is there in one list; try again in seconds")
         self._command(CommandKind.ADOPT, request)
         found = [
             {

@@ -18,9 +18,11 @@ from pipeline.execution.events import (
     FetchBalances,
     FetchFills,
     FetchFunding,
+    FetchMoney,
     FillsAnswer,
     FundingAnswer,
     MarginAnswer,
+    MoneyAnswer,
     QueryAnswer,
     QueryOrder,
     Question,
@@ -29,7 +31,7 @@ from pipeline.execution.events import (
 )
 from pipeline.model.clock import mono_ns, wall_ms
 from pipeline.model.errors import AuthRefused, VenueError
-from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
+from pipeline.model.structs import Balance, Fill, ForcedClose, OrderUpdate, Position
 
 if TYPE_CHECKING:
     from pipeline.exchanges.base import VenueClient
@@ -87,6 +89,10 @@ class Questions:
         for client in self._clients.values():
             await client.close()
 
+    def odd_rows(self) -> list[str]:
+        """Rows of lists that could not be read and were left out, each name once, as lines for operators."""
+        return [line for client in list(self._clients.values()) for line in client.take_odd_rows()[1]]
+
     def ask(self, question: Question) -> None:
         """Asks; the answer comes as an event, an error inside it."""
         self._loop.call_soon_threadsafe(self._start, question)
@@ -99,6 +105,8 @@ class Questions:
             work = self._fills(question)
         elif isinstance(question, FetchFunding):
             work = self._funding(question)
+        elif isinstance(question, FetchMoney):
+            work = self._money(question)
         elif isinstance(question, SweepVenue):
             work = self._sweep(question)
         elif isinstance(question, AddMargin):
@@ -138,6 +146,14 @@ class Questions:
             return FundingAnswer(question.venue, (), _words(error))
         return FundingAnswer(question.venue, tuple(rows))
 
+    async def _money(self, question: FetchMoney) -> MoneyAnswer:
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                moves = await self._clients[question.venue].money_moves(question.since_wall_ms)
+        except FAULTS as error:
+            return MoneyAnswer(question.venue, (), _words(error))
+        return MoneyAnswer(question.venue, tuple(moves))
+
     async def _add_margin(self, question: AddMargin) -> MarginAnswer:
         venue, symbol, amount = question.venue, question.symbol, question.amount
         try:
@@ -166,6 +182,7 @@ class Questions:
         fills: list[Fill] = []
         balances: list[Balance] = []
         positions: list[Position] = []
+        forced: list[ForcedClose] = []
         gate = asyncio.Semaphore(SWEEP_CONCURRENCY)
 
         async def symbol_sweep(symbol: str) -> None:
@@ -180,6 +197,7 @@ class Questions:
                 await asyncio.gather(*(symbol_sweep(symbol) for symbol in question.symbols))
                 balances = await patiently(client.balances)
                 positions = await patiently(client.positions)
+                forced = await patiently(lambda: client.forced_closes(question.since_wall_ms))
         except FAULTS as error:
             error_text = _words(error)
         return SweepAnswer(
@@ -192,6 +210,7 @@ class Questions:
             fills=tuple(fills),
             balances=tuple(balances),
             positions=tuple(positions),
+            forced=tuple(forced),
             error=error_text,
         )
 

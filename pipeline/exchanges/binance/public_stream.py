@@ -8,7 +8,7 @@
 
 An unknown symbol is acknowledged and stays silent: only its snapshot fails.
 
-*Source:* venues/binance_spot.md section 2, venues/binance_usdm.md sections 1 and 2.
+*Source:* Binance spot and USDⓈ-M futures, WebSocket market streams: diff. depth, how to manage a local order book.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import msgspec
 
 from pipeline.exchanges.feed.public_stream import Control, ControlKind, PublicStream, Request
 from pipeline.exchanges.parsing.venue_json import decode
-from pipeline.exchanges.transport.rest import printable
+from pipeline.exchanges.transport.refusals import printable
 
 if TYPE_CHECKING:
     from pipeline.model.config import VenueConfig

@@ -2,7 +2,7 @@
 
 There is no order entry and no user stream: ``factory.make_trading`` refuses this dialect.
 
-*Source:* venues/binance_spot.md sections 1, 2, 4, 6; venues/binance_usdm.md sections 1, 2, 4, 6.
+*Source:* Binance spot REST API and USDⓈ-M futures API: market data, trading, limits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.exchanges.binance.signing import BinanceSigner, encode_query
 from pipeline.exchanges.parsing.venue_json import decode
 from pipeline.exchanges.rest_client import LOOK_BACK_SLACK_MS, RestVenueClient
 from pipeline.exchanges.transport.throttle import Limit
-from pipeline.model.errors import OrderNotFound, RateLimited, VenueError, VenueRejected
+from pipeline.model.errors import OrderNotFound, RateLimited, VenueError
 from pipeline.model.structs import (
     Balance,
     CoinIdentity,
@@ -102,19 +102,21 @@ class BinanceClient(RestVenueClient):
         self._market = venue.market
         self._paths = _PATHS[venue.market]
         self._signer = BinanceSigner(credentials.api_key, credentials.api_secret) if credentials else None
+        self._known_ends: dict[str, int] = {}  # announced, by symbol
 
     def _sign(self, method: str, path: str, query: str, body: bytes) -> HttpCall:
         assert self._signer is not None, "a signed call needs credentials"
         signed = self._signer.signed_query(query, timestamp_ms=self.clock.now_ms())
         return HttpCall(method=method, target=f"{path}?{signed}", headers={"X-MBX-APIKEY": self._signer.api_key})
 
-    def _error_of(self, reply: HttpReply) -> VenueError | None:
+    def error_of(self, reply: HttpReply) -> VenueError | None:
         return error_of(self.venue, reply)
 
     async def _fetch_server_time_ms(self) -> int:
         return decode(_time, (await self._public(self._paths.time)).body, self.venue, "time").serverTime
 
     async def instruments(self, symbols_: Sequence[str]) -> list[InstrumentSpec]:
+        self.symbols.update(symbols_)
         info = await self._public(self._paths.info, weight=20)
         fees: dict[str, FeeSchedule] = {}
         coins: dict[str, CoinIdentity] = {}
@@ -122,14 +124,14 @@ class BinanceClient(RestVenueClient):
             fees = {fee.symbol: fee for fee in await self.fees(symbols_)}
             if self._market == "spot":
                 reply = await self._signed("GET", "/sapi/v1/capital/config/getall", weight=10)
-                coins = symbols.parse_coins(self.venue, reply.body)
+                coins = symbols.parse_coins(self.venue, reply.body, self.odd_rows)
         if self._market == "spot":
             quotes = await self._public("/api/v3/ticker/bookTicker", weight=4)
-            prices, premiums = symbols.parse_prices(self.venue, quotes.body), None
+            prices, premiums = symbols.parse_prices(self.venue, quotes.body, self.odd_rows), None
             ends = await self._ends()
         else:
             reply = await self._public("/fapi/v1/premiumIndex", weight=10)
-            prices, premiums = {}, symbols.parse_premiums(self.venue, reply.body)
+            prices, premiums = {}, symbols.parse_premiums(self.venue, reply.body, self.odd_rows)
             ends = {}  # the rows have them
         return symbols.parse_instruments(
             self.venue,
@@ -140,20 +142,24 @@ class BinanceClient(RestVenueClient):
             coins=coins,
             prices=prices,
             premiums=premiums,
+            odd=self.odd_rows,
             ends=ends,
         )
 
     async def _ends(self) -> dict[str, int]:
-        """Announced delistings of spot, which only a key may read; none where it may not."""
+        """Announced delistings of spot, which only a key may read.
+
+        Where it cannot be read, what it said last: that must not cost the instruments, and silence withdraws nothing.
+        """
         if not self.has_credentials:
             return {}
         try:
             reply = await self._signed("GET", "/sapi/v1/spot/delist-schedule", weight=100)
-        except VenueRejected as error:
+            self._known_ends = symbols.parse_ends(self.venue, reply.body)
+        except VenueError as error:
             if isinstance(error, RateLimited):
                 raise
-            return {}
-        return symbols.parse_ends(self.venue, reply.body)
+        return self._known_ends
 
     async def depth_snapshot(self, symbol: str) -> bytes:
         weight = 50 if self._market == "spot" else 20
@@ -161,13 +167,17 @@ class BinanceClient(RestVenueClient):
 
     async def balances(self) -> list[Balance]:
         reply = await self._signed("GET", self._paths.balances, weight=20)
-        return orders.parse_balances(self.venue, self._market, reply.body, reply.recv_mono_ns)
+        return orders.parse_balances(
+            self.venue, self._market, reply.body, reply.recv_mono_ns, symbols=self.symbols, odd=self.odd_rows
+        )
 
     async def positions(self) -> list[Position]:
         if self._market == "spot":
             return []
         reply = await self._signed("GET", "/fapi/v3/positionRisk", weight=5)
-        return orders.parse_positions(self.venue, reply.body, reply.recv_mono_ns)
+        return orders.parse_positions(
+            self.venue, reply.body, reply.recv_mono_ns, symbols=self.symbols, odd=self.odd_rows
+        )
 
     async def fees(self, symbols_: Sequence[str]) -> list[FeeSchedule]:
         async def one(symbol: str) -> FeeSchedule:
@@ -186,7 +196,7 @@ class BinanceClient(RestVenueClient):
 
     async def open_orders(self, symbol: str) -> list[OrderUpdate]:
         reply = await self._signed("GET", self._paths.open_orders, f"symbol={symbol}", weight=6)
-        return orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns)
+        return orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns, self.odd_rows)
 
     async def finished_orders(self, symbol: str, since_wall_ms: int) -> list[OrderUpdate]:
         """Windows of at most 24 h, oldest first."""
@@ -194,7 +204,7 @@ class BinanceClient(RestVenueClient):
         for start, end in self._windows(since_wall_ms):
             query = f"symbol={symbol}&startTime={start}&endTime={end}&limit={TRADES_MAX}"
             reply = await self._signed("GET", self._paths.all_orders, query, weight=20)
-            rows = orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns)
+            rows = orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns, self.odd_rows)
             found.update((row.order_id, row) for row in rows if row.state.is_terminal)
         return list(found.values())
 
@@ -231,7 +241,7 @@ class BinanceClient(RestVenueClient):
         except OrderNotFound:
             return []
         if self._market == "spot":
-            return orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns)
+            return orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns, self.odd_rows)
         # USDⓈ-M answers without a list: ask for each order that was open
         asked = [await self.query_order(symbol, row.client_id, row.order_id) for row in before]
         return [row for row in asked if row is not None]

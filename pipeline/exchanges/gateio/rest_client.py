@@ -1,25 +1,26 @@
 """Gate.io REST client of both markets; the differences are in two tables of paths, not in two copies.
 
-*Source:* venues/gateio_spot.md sections 1, 3, 4, 6, 7; venues/gateio_futures.md sections 1, 2, 4, 5. Limits: public
+*Source:* Gate.io API v4: spot, futures and wallet endpoints, "Frequency limit rule". Limits: public
 200 / 10 s per endpoint and IP; private 200 / 10 s per endpoint; cancel 200 / s; place 10 / s (spot), 100 / s (futures).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from pipeline.exchanges.base import HttpCall, HttpReply
-from pipeline.exchanges.gateio import account, account_settings, orders, symbols
+from pipeline.exchanges.gateio import account, account_settings, histories, orders, symbols
 from pipeline.exchanges.gateio.account_settings import ContractSettings
 from pipeline.exchanges.gateio.errors import KIND_OF_LABEL, error_of
 from pipeline.exchanges.gateio.signing import GateSigner
 from pipeline.exchanges.parsing.venue_json import decode
 from pipeline.exchanges.rest_client import RestVenueClient
 from pipeline.exchanges.transport.throttle import Limit
+from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.errors import AccountSettingsWrong, OrderNotFound, ProtocolViolation, VenueError, VenueRejected
 from pipeline.model.structs import (
     Balance,
@@ -27,8 +28,10 @@ from pipeline.model.structs import (
     Credentials,
     FeeSchedule,
     Fill,
+    ForcedClose,
     Funding,
     InstrumentSpec,
+    MoneyMove,
     OrderUpdate,
     Position,
 )
@@ -50,6 +53,7 @@ FUTURES_LIMITS = {**SPOT_LIMITS, "order": Limit(100, 1, shared=False, rolling=Tr
 DEPTH_LEVELS = 100
 PAGE_ROWS = 100
 TRADES_ROWS = 1000
+BOOK_ROWS = 1000
 PAGES_MAX = 20
 FUNDING_PAGES_MAX = 200  # three settlements a day on a hundred contracts for two months
 MULTIPLIER_ROWS_MIN = 3  # more unknown contracts than this: one list instead of single questions
@@ -84,7 +88,7 @@ class GateClient(RestVenueClient):
         headers["Content-Type"] = "application/json"
         return HttpCall(method=method, target=f"{path}?{query}" if query else path, headers=headers, body=body)
 
-    def _error_of(self, reply: HttpReply) -> VenueError | None:
+    def error_of(self, reply: HttpReply) -> VenueError | None:
         return error_of(self.venue, reply)
 
     async def _fetch_server_time_ms(self) -> int:
@@ -94,15 +98,35 @@ class GateClient(RestVenueClient):
     def _since_s(self, since_wall_ms: int) -> int:
         return self.since_ms(since_wall_ms) // 1000
 
+    async def _moves(
+        self,
+        path: str,
+        query: Callable[[int], str],
+        parse: Callable[[str, bytes], tuple[list[MoneyMove], int]],
+        since_wall_ms: int,
+        page_rows: int,
+    ) -> list[MoneyMove]:
+        """Every page of an account book since then. Raises ``ProtocolViolation`` beyond ``FUNDING_PAGES_MAX``."""
+        since_s = self._since_s(since_wall_ms)
+        found: dict[str, MoneyMove] = {}
+        for page in range(FUNDING_PAGES_MAX):
+            reply = await self._signed("GET", path, f"from={since_s}&{query(page)}", bucket="query")
+            rows, count = parse(self.venue, reply.body)
+            found.update((row.event_id, row) for row in rows if row.venue_wall_ms >= since_s * 1000)
+            if count < page_rows:
+                return sorted(found.values(), key=lambda row: (row.venue_wall_ms, row.event_id))
+        raise ProtocolViolation(f"{self.venue}: account_book: too many pages since {since_s}", venue=self.venue)
+
     async def _coins(self) -> dict[str, CoinIdentity]:
         reply = await self._public("/spot/currencies")
-        return symbols.parse_coins(self.venue, reply.body)
+        return symbols.parse_coins(self.venue, reply.body, self.odd_rows)
 
 
 class GateSpotClient(GateClient):
     """:class:`VenueClient` of Gate.io spot."""
 
     async def instruments(self, symbols_: Sequence[str]) -> list[InstrumentSpec]:
+        self.symbols.update(symbols_)
         pairs = await self._public("/spot/currency_pairs")
         tickers = await self._public("/spot/tickers")
         fees = {fee.symbol: fee for fee in await self.fees(symbols_)} if self.has_credentials else {}
@@ -112,7 +136,8 @@ class GateSpotClient(GateClient):
             symbols_,
             fees=fees,
             coins=await self._coins(),
-            prices=symbols.parse_prices(self.venue, tickers.body),
+            prices=symbols.parse_prices(self.venue, tickers.body, self.odd_rows),
+            odd=self.odd_rows,
         )
 
     async def depth_snapshot(self, symbol: str) -> bytes:
@@ -121,7 +146,9 @@ class GateSpotClient(GateClient):
 
     async def balances(self) -> list[Balance]:
         reply = await self._signed("GET", "/spot/accounts")
-        return account.parse_spot_balances(self.venue, reply.body, reply.recv_mono_ns)
+        return account.parse_spot_balances(
+            self.venue, reply.body, reply.recv_mono_ns, symbols=self.symbols, odd=self.odd_rows
+        )
 
     async def positions(self) -> list[Position]:
         return []
@@ -132,6 +159,12 @@ class GateSpotClient(GateClient):
             return symbols.parse_spot_fee(self.venue, symbol, reply.body)
 
         return [found for found in await self.gather(symbols_, one) if isinstance(found, FeeSchedule)]
+
+    async def fee_switch(self) -> FeeSwitch | None:
+        if not self.has_credentials:
+            return None
+        reply = await self._signed("GET", "/wallet/fee", bucket="query")
+        return account_settings.parse_fee_switch(self.venue, reply.body)
 
     async def query_order(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate | None:
         name = order_id or orders.TEXT_PREFIX + client_id
@@ -146,9 +179,9 @@ class GateSpotClient(GateClient):
         found: list[OrderUpdate] = []
         for page in range(1, PAGES_MAX + 1):
             reply = await self._signed("GET", "/spot/orders", f"{query}&page={page}&limit={PAGE_ROWS}", bucket="query")
-            rows = decode(orders.spot_orders, reply.body, self.venue, "spot/orders")
-            found += [orders.spot_update(self.venue, row, reply.recv_mono_ns, "rest") for row in rows]
-            if len(rows) < PAGE_ROWS:
+            rows, count = orders.spot_updates(self.venue, reply.body, reply.recv_mono_ns, "rest", self.odd_rows)
+            found += [update for _, update in rows]
+            if count < PAGE_ROWS:
                 break
         return found
 
@@ -163,11 +196,17 @@ class GateSpotClient(GateClient):
         found: list[Fill] = []
         for page in range(1, PAGES_MAX + 1):
             reply = await self._signed("GET", "/spot/my_trades", f"{query}&page={page}", bucket="query")
-            rows = decode(orders.spot_trades, reply.body, self.venue, "spot/my_trades")
-            found += [orders.spot_fill(self.venue, row, reply.recv_mono_ns, "rest") for row in rows]
-            if len(rows) < TRADES_ROWS:
+            fills, count = orders.spot_fills(self.venue, reply.body, reply.recv_mono_ns, "rest", self.odd_rows)
+            found += fills
+            if count < TRADES_ROWS:
                 break
         return sorted(found, key=lambda fill: (fill.venue_wall_ms, fill.trade_id))
+
+    async def money_moves(self, since_wall_ms: int) -> list[MoneyMove]:
+        def query(page: int) -> str:
+            return f"page={page + 1}&limit={BOOK_ROWS}"
+
+        return await self._moves("/spot/account_book", query, histories.parse_spot_moves, since_wall_ms, BOOK_ROWS)
 
     async def cancel(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate:
         name = order_id or orders.TEXT_PREFIX + client_id
@@ -177,8 +216,8 @@ class GateSpotClient(GateClient):
 
     async def cancel_all(self, symbol: str) -> list[OrderUpdate]:
         reply = await self._signed("DELETE", "/spot/orders", f"currency_pair={symbol}&account=spot", bucket="cancel")
-        rows = decode(orders.spot_orders, reply.body, self.venue, "DELETE spot/orders")
-        return [orders.spot_update(self.venue, row, reply.recv_mono_ns, "rest") for row in rows if row.succeeded]
+        rows, _ = orders.spot_updates(self.venue, reply.body, reply.recv_mono_ns, "rest", self.odd_rows)
+        return [update for row, update in rows if row.succeeded]
 
 
 class GateFuturesClient(GateClient):
@@ -195,7 +234,7 @@ class GateFuturesClient(GateClient):
         unknown = [name for name in dict.fromkeys(contracts) if name not in self.multipliers]
         if len(unknown) > MULTIPLIER_ROWS_MIN:
             reply = await self._public(f"{FUTURES_PATH}/contracts", headers=SIZE_DECIMAL)
-            self.multipliers |= symbols.parse_multipliers(self.venue, reply.body)
+            self.multipliers |= symbols.parse_multipliers(self.venue, reply.body, self.odd_rows)
             unknown = [name for name in unknown if name not in self.multipliers]
         for name in unknown:
             reply = await self._public(f"{FUTURES_PATH}/contracts/{name}", headers=SIZE_DECIMAL)
@@ -203,9 +242,11 @@ class GateFuturesClient(GateClient):
         return self.multipliers
 
     async def instruments(self, symbols_: Sequence[str]) -> list[InstrumentSpec]:
+        self.symbols.update(symbols_)
         reply = await self._public(f"{FUTURES_PATH}/contracts", headers=SIZE_DECIMAL)
         fees = {fee.symbol: fee for fee in await self.fees(symbols_)} if self.has_credentials else {}
-        specs = symbols.parse_futures(self.venue, reply.body, symbols_, fees=fees, coins=await self._coins())
+        coins = await self._coins()
+        specs = symbols.parse_futures(self.venue, reply.body, symbols_, fees=fees, coins=coins, odd=self.odd_rows)
         self.multipliers |= {spec.symbol: spec.multiplier for spec in specs}
         return specs
 
@@ -228,9 +269,10 @@ class GateFuturesClient(GateClient):
 
     async def positions(self) -> list[Position]:
         reply = await self._signed("GET", f"{FUTURES_PATH}/positions")
-        self._settings |= account_settings.parse_settings(self.venue, reply.body)
-        await self.learn_multipliers(account.position_contracts(self.venue, reply.body))
-        return account.parse_positions(self.venue, reply.body, self.multipliers, reply.recv_mono_ns)
+        self._settings |= account_settings.parse_settings(self.venue, reply.body, self.odd_rows)
+        rows = account.position_rows(self.venue, reply.body, self.symbols, self.odd_rows)
+        await self.learn_multipliers([row.contract for row in rows])
+        return account.positions_of(self.venue, rows, self.multipliers, reply.recv_mono_ns)
 
     async def fees(self, symbols_: Sequence[str]) -> list[FeeSchedule]:
         async def one(symbol: str) -> FeeSchedule | None:
@@ -256,12 +298,11 @@ class GateFuturesClient(GateClient):
         for page in range(PAGES_MAX):
             query = f"contract={symbol}&status={status}&limit={PAGE_ROWS}&offset={page * PAGE_ROWS}"
             reply = await self._signed("GET", f"{FUTURES_PATH}/orders", query, bucket="query")
-            rows = decode(orders.futures_orders, reply.body, self.venue, "futures/orders")
-            found += [
-                (row, orders.futures_update(self.venue, row, self.multipliers, reply.recv_mono_ns, "rest"))
-                for row in rows
-            ]
-            if len(rows) < PAGE_ROWS or all((row.finish_time or since_s) < since_s for row in rows):
+            rows, count = orders.futures_updates(
+                self.venue, reply.body, self.multipliers, reply.recv_mono_ns, "rest", self.odd_rows
+            )
+            found += rows
+            if count < PAGE_ROWS or (rows and all(0 < row.finished_ms < since_s * 1000 for row, _ in rows)):
                 break
         return found
 
@@ -273,7 +314,7 @@ class GateFuturesClient(GateClient):
         return [
             update
             for row, update in await self._list(symbol, "finished", since_s)
-            if row.finish_time is None or row.finish_time >= since_s
+            if not 0 < row.finished_ms < since_s * 1000
         ]
 
     async def fills(self, symbol: str, since_wall_ms: int) -> list[Fill]:
@@ -283,13 +324,13 @@ class GateFuturesClient(GateClient):
         for page in range(PAGES_MAX):
             query = f"contract={symbol}&limit={PAGE_ROWS}&offset={page * PAGE_ROWS}"
             reply = await self._signed("GET", f"{FUTURES_PATH}/my_trades", query, bucket="query")
-            rows = decode(orders.futures_trades, reply.body, self.venue, "futures/my_trades")
-            page_fills = [
-                orders.futures_fill(self.venue, row, self.multipliers, reply.recv_mono_ns, "rest") for row in rows
-            ]
-            found += [fill for fill in page_fills if fill.venue_wall_ms >= since_s * 1000]
+            page_fills, count = orders.futures_fills(
+                self.venue, reply.body, self.multipliers, reply.recv_mono_ns, "rest", self.odd_rows
+            )
+            old = [0 < fill.venue_wall_ms < since_s * 1000 for fill in page_fills]  # 0: a time that is not known
+            found += [fill for fill, too_old in zip(page_fills, old, strict=True) if not too_old]
             # newest first is what the venue gives; without that promise only a short page ends the search
-            if len(rows) < PAGE_ROWS or all(fill.venue_wall_ms < since_s * 1000 for fill in page_fills):
+            if count < PAGE_ROWS or (old and all(old)):
                 break
         return sorted(found, key=lambda fill: (fill.venue_wall_ms, fill.trade_id))
 
@@ -308,6 +349,23 @@ class GateFuturesClient(GateClient):
             f"{self.venue}: account_book: more than {FUNDING_PAGES_MAX} pages since {since_ms}", venue=self.venue
         )
 
+    async def money_moves(self, since_wall_ms: int) -> list[MoneyMove]:
+        def query(page: int) -> str:
+            return f"limit={PAGE_ROWS}&offset={page * PAGE_ROWS}"
+
+        path, parse = f"{FUTURES_PATH}/account_book", histories.parse_futures_moves
+        return await self._moves(path, query, parse, since_wall_ms, PAGE_ROWS)
+
+    async def forced_closes(self, since_wall_ms: int) -> list[ForcedClose]:
+        """The newest of each list: a page holds more than a sweep looks back to."""
+        since_s = self._since_s(since_wall_ms)
+        found: list[ForcedClose] = []
+        for name in histories.CAUSES:
+            query = f"from={since_s}&limit={PAGE_ROWS}"
+            reply = await self._signed("GET", f"{FUTURES_PATH}/{name}", query, bucket="query")
+            found += histories.parse_forced(self.venue, reply.body, name)
+        return [row for row in found if row.venue_wall_ms >= since_s * 1000]
+
     async def cancel(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate:
         name = order_id or orders.TEXT_PREFIX + client_id
         await self.learn_multipliers([symbol])
@@ -318,8 +376,10 @@ class GateFuturesClient(GateClient):
     async def cancel_all(self, symbol: str) -> list[OrderUpdate]:
         await self.learn_multipliers([symbol])
         reply = await self._signed("DELETE", f"{FUTURES_PATH}/orders", f"contract={symbol}", bucket="cancel")
-        rows = decode(orders.futures_orders, reply.body, self.venue, "DELETE futures/orders")
-        return [orders.futures_update(self.venue, row, self.multipliers, reply.recv_mono_ns, "rest") for row in rows]
+        rows, _ = orders.futures_updates(
+            self.venue, reply.body, self.multipliers, reply.recv_mono_ns, "rest", self.odd_rows
+        )
+        return [update for _, update in rows]
 
     async def set_leverage(self, symbol: str, leverage: Decimal) -> None:
         """Isolated margin at ``leverage``. The reply is not used: positions are read afterwards."""
@@ -332,7 +392,7 @@ class GateFuturesClient(GateClient):
             await self._apply_modes()
         if any(symbol not in self._settings for symbol in symbols_):
             reply = await self._signed("GET", f"{FUTURES_PATH}/positions")
-            self._settings |= account_settings.parse_settings(self.venue, reply.body)
+            self._settings |= account_settings.parse_settings(self.venue, reply.body, self.odd_rows)
         wanted = account_settings.to_set(symbols_, self._settings, leverage)
 
         async def one(symbol: str) -> None:

@@ -12,7 +12,7 @@ Row of GET /futures/usdt/contracts (recorded 2023)::
      "funding_next_apply":1684944000,"mark_price":"26704.26","taker_fee_rate":"0.00075","maker_fee_rate":"-0.000152",
      "in_delisting":false, ...}
 
-*Source:* venues/gateio_spot.md section 1, venues/gateio_futures.md section 1.
+*Source:* Gate.io API v4: spot currency pairs, spot currencies, futures contracts, wallet fee.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from decimal import Decimal
 import msgspec
 
 from pipeline.exchanges.parsing.network_names import coin_identity
-from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, maybe_number, number
+from pipeline.exchanges.parsing.rows import OddRows, Rows, any_row, in_order
+from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, lenient_ms, maybe_number, number
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import fee_ppm
@@ -50,9 +51,9 @@ class _Pair(msgspec.Struct):
     min_quote_amount: Maybe = ABSENT
     max_base_amount: Maybe = ABSENT
     type: str = "normal"
-    buy_start: float = 0
-    sell_start: float = 0
-    delisting_time: float = 0
+    buy_start: Maybe = ABSENT
+    sell_start: Maybe = ABSENT
+    delisting_time: Maybe = ABSENT
 
 
 class _Contract(msgspec.Struct):
@@ -63,15 +64,15 @@ class _Contract(msgspec.Struct):
     type: str = "direct"
     status: str = "trading"  # absent in rows before 2024
     in_delisting: bool = False
-    delisting_time: float = 0  # only reductions from here on
-    delisted_time: float = 0
-    launch_time: float = 0
+    delisting_time: Maybe = ABSENT  # only reductions from here on
+    delisted_time: Maybe = ABSENT
+    launch_time: Maybe = ABSENT
     enable_decimal: bool = False
     order_size_max: Maybe = ABSENT
     order_price_deviate: Maybe = ABSENT
     funding_rate: Maybe = ABSENT
     funding_interval: int = 0
-    funding_next_apply: int = 0
+    funding_next_apply: Maybe = ABSENT
     mark_price: Maybe = ABSENT
     last_price: Maybe = ABSENT
     taker_fee_rate: Maybe = ABSENT
@@ -111,12 +112,12 @@ class _Ticker(msgspec.Struct):
     last: Maybe = ABSENT
 
 
-_pairs = msgspec.json.Decoder(list[_Pair] | _Pair)
-_contracts = msgspec.json.Decoder(list[_Contract] | _Contract)
+_pairs = Rows(_Pair, or_one=True)
+_contracts = Rows(_Contract, or_one=True)
 _wallet_fee = msgspec.json.Decoder(_WalletFee)
 _futures_fee = msgspec.json.Decoder(dict[str, _FuturesFee])
-_currencies = msgspec.json.Decoder(list[_Currency])
-_tickers = msgspec.json.Decoder(list[_Ticker])
+_currencies = Rows(_Currency)
+_tickers = Rows(_Ticker)
 
 
 def parse_spot(
@@ -127,11 +128,15 @@ def parse_spot(
     fees: Mapping[str, FeeSchedule],
     coins: Mapping[str, CoinIdentity],
     prices: Mapping[str, Decimal],
+    odd: OddRows | None = None,
 ) -> list[InstrumentSpec]:
-    """Specs of ``symbols`` from GET /spot/currency_pairs, in their order; unlisted ones are left out."""
-    decoded = decode(_pairs, payload, venue, "currency_pairs")
-    rows = {row.id: row for row in (decoded if isinstance(decoded, list) else [decoded])}
-    return [_spot_spec(venue, rows[symbol], fees.get(symbol), coins, prices) for symbol in symbols if symbol in rows]
+    """Specs of ``symbols`` from GET /spot/currency_pairs, in their order; unlisted and unreadable ones are left out."""
+    wanted = frozenset(symbols)
+
+    def spec(row: _Pair) -> InstrumentSpec | None:
+        return _spot_spec(venue, row, fees.get(row.id), coins, prices) if row.id in wanted else None
+
+    return in_order(symbols, _pairs.read(payload, venue, "currency_pairs", spec, odd=odd, foreign=any_row))
 
 
 def _spot_spec(
@@ -159,8 +164,8 @@ def _spot_spec(
         taker_fee_ppm=own.taker_ppm if own else base_fee,
         maker_fee_ppm=own.maker_ppm if own else base_fee,
         fee_rule=FeeAssetRule.RECEIVED,
-        trading_from_wall_s=announced_s(max(row.buy_start, row.sell_start)),
-        trading_until_wall_s=announced_s(row.delisting_time),
+        trading_from_wall_s=announced_s(max(lenient_ms(row.buy_start), lenient_ms(row.sell_start))),
+        trading_until_wall_s=announced_s(lenient_ms(row.delisting_time)),
         reference_price=prices.get(row.id, ZERO),
         identity=coins.get(row.base),
     )
@@ -173,14 +178,19 @@ def parse_futures(
     *,
     fees: Mapping[str, FeeSchedule],
     coins: Mapping[str, CoinIdentity],
+    odd: OddRows | None = None,
 ) -> list[InstrumentSpec]:
-    """Specs of ``symbols`` from GET /futures/usdt/contracts: contracts become base coin here.
+    """Specs of ``symbols`` from GET /futures/usdt/contracts: contracts become base coin here. Unlisted and unreadable
+    ones are left out.
 
     A contract's coin is the exchange's own spot coin of that ticker (``coins`` of the same exchange).
     """
-    decoded = decode(_contracts, payload, venue, "contracts")
-    rows = {row.name: row for row in (decoded if isinstance(decoded, list) else [decoded])}
-    return [_futures_spec(venue, rows[symbol], fees.get(symbol), coins) for symbol in symbols if symbol in rows]
+    wanted = frozenset(symbols)
+
+    def spec(row: _Contract) -> InstrumentSpec | None:
+        return _futures_spec(venue, row, fees.get(row.name), coins) if row.name in wanted else None
+
+    return in_order(symbols, _contracts.read(payload, venue, "contracts", spec, odd=odd, foreign=any_row))
 
 
 def _futures_spec(
@@ -211,20 +221,23 @@ def _futures_spec(
         price_band_ppm=int((maybe_number(row.order_price_deviate, venue) or ZERO) * 1_000_000),
         funding_rate_ppb=round((maybe_number(row.funding_rate, venue) or ZERO) * 1_000_000_000),
         funding_interval_s=row.funding_interval,
-        funding_next_wall_s=row.funding_next_apply,
-        trading_from_wall_s=announced_s(row.launch_time),
-        trading_until_wall_s=announced_s(row.delisting_time or row.delisted_time),
+        funding_next_wall_s=lenient_ms(row.funding_next_apply),
+        trading_from_wall_s=announced_s(lenient_ms(row.launch_time)),
+        trading_until_wall_s=announced_s(lenient_ms(row.delisting_time)) or announced_s(lenient_ms(row.delisted_time)),
         ending=ending,
         reference_price=maybe_number(row.mark_price, venue) or maybe_number(row.last_price, venue) or ZERO,
         identity=coins.get(base),
     )
 
 
-def parse_multipliers(venue: str, payload: bytes) -> dict[str, Decimal]:
+def parse_multipliers(venue: str, payload: bytes, odd: OddRows | None = None) -> dict[str, Decimal]:
     """Base coins per contract, of every contract in the reply."""
-    decoded = decode(_contracts, payload, venue, "contracts")
-    rows = decoded if isinstance(decoded, list) else [decoded]
-    return {row.name: number(row.quanto_multiplier, venue) for row in rows if row.quanto_multiplier > 0}
+
+    def one(row: _Contract) -> tuple[str, Decimal]:
+        return row.name, number(row.quanto_multiplier, venue)
+
+    found = _contracts.read(payload, venue, "contracts", one, odd=odd, foreign=any_row)
+    return {name: multiplier for name, multiplier in found if multiplier > 0}
 
 
 def parse_spot_fee(venue: str, symbol: str, payload: bytes) -> FeeSchedule:
@@ -245,26 +258,32 @@ def parse_futures_fees(venue: str, payload: bytes) -> dict[str, FeeSchedule]:
     }
 
 
-def parse_coins(venue: str, payload: bytes) -> dict[str, CoinIdentity]:
-    """GET /spot/currencies: identity and wallet switches by coin. A wallet is open if any chain is."""
-    found: dict[str, CoinIdentity] = {}
-    for coin in decode(_currencies, payload, venue, "spot/currencies"):
-        chains = coin.chains
-        found[coin.currency] = coin_identity(
-            coin.currency,
-            ((chain.name, chain.addr or "") for chain in chains),
-            deposit_enabled=not coin.delisted
-            and not coin.deposit_disabled
-            and (not chains or any(not chain.deposit_disabled for chain in chains)),
-            withdraw_enabled=not coin.delisted
-            and not coin.withdraw_disabled
-            and (not chains or any(not chain.withdraw_disabled for chain in chains)),
-        )
-    return found
+def parse_coins(venue: str, payload: bytes, odd: OddRows | None = None) -> dict[str, CoinIdentity]:
+    """GET /spot/currencies: identity and wallet switches by coin. A wallet is open if any chain is. A coin without an
+    identity is doubt, which quarantines its pair."""
+    found = _currencies.read(payload, venue, "spot/currencies", _identity, odd=odd, foreign=any_row)
+    return {coin.asset: coin for coin in found}
 
 
-def parse_prices(venue: str, payload: bytes) -> dict[str, Decimal]:
+def _identity(coin: _Currency) -> CoinIdentity:
+    chains = coin.chains
+    return coin_identity(
+        coin.currency,
+        ((chain.name, chain.addr or "") for chain in chains),
+        deposit_enabled=not coin.delisted
+        and not coin.deposit_disabled
+        and (not chains or any(not chain.deposit_disabled for chain in chains)),
+        withdraw_enabled=not coin.delisted
+        and not coin.withdraw_disabled
+        and (not chains or any(not chain.withdraw_disabled for chain in chains)),
+    )
+
+
+def parse_prices(venue: str, payload: bytes, odd: OddRows | None = None) -> dict[str, Decimal]:
     """GET /spot/tickers: last price by pair."""
-    rows = decode(_tickers, payload, venue, "spot/tickers")
-    prices = {row.currency_pair: maybe_number(row.last, venue) for row in rows}
-    return {symbol: price for symbol, price in prices.items() if price is not None and price > 0}
+
+    def one(row: _Ticker) -> tuple[str, Decimal]:
+        return row.currency_pair, maybe_number(row.last, venue) or ZERO
+
+    found = _tickers.read(payload, venue, "spot/tickers", one, odd=odd, foreign=any_row)
+    return {symbol: price for symbol, price in found if price > 0}

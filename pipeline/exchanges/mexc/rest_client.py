@@ -1,7 +1,7 @@
 """MEXC spot REST client.
 
-*Source:* venues/mexc_spot.md sections 1, 2, 5, 6. Limits: 500 weight / 10 s per endpoint, of which 2026 reports leave
-300 per IP; orders 5 per second. Buckets here are per class of endpoint, on the smaller figure.
+*Source:* MEXC spot v3: market data, spot account and trade, limits. Limits: 500 weight / 10 s per endpoint, of
+which 2026 reports leave 300 per IP; orders 5 per second. Buckets here are per class of endpoint, on the smaller figure.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pipeline.exchanges.base import HttpCall, HttpReply
-from pipeline.exchanges.mexc import account, orders, symbols
+from pipeline.exchanges.mexc import account, histories, orders, symbols
 from pipeline.exchanges.mexc.errors import KIND_OF_CODE, error_of
 from pipeline.exchanges.mexc.signing import MexcSigner
 from pipeline.exchanges.parsing.venue_json import decode
 from pipeline.exchanges.rest_client import RestVenueClient
 from pipeline.exchanges.transport.throttle import Limit
+from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.errors import OrderNotFound, RateLimited, VenueError, VenueRejected
 from pipeline.model.structs import (
     Balance,
@@ -26,6 +27,7 @@ from pipeline.model.structs import (
     FeeSchedule,
     Fill,
     InstrumentSpec,
+    MoneyMove,
     OrderUpdate,
     Position,
 )
@@ -46,6 +48,7 @@ LIMITS = {
 DEPTH_LEVELS = 1000
 ALL_ORDERS_MAX = 1000
 MY_TRADES_MAX = 100
+HISTORY_ROWS = 1000
 PAGES_MAX = 20  # 2000 fills per symbol and question
 SYMBOLS_BY_NAME_MAX = 50  # more than these: ask for the whole list, it is cheaper than a long URL
 
@@ -65,6 +68,7 @@ class MexcClient(RestVenueClient):
     def __init__(self, venue: VenueConfig, credentials: Credentials | None) -> None:
         super().__init__(venue, credentials, rest=venue.rest, limits=LIMITS)
         self._signer = MexcSigner(credentials.api_key, credentials.api_secret) if credentials else None
+        self._known_ends: dict[str, int] = {}  # announced, by symbol
 
     def _sign(self, method: str, path: str, query: str, body: bytes) -> HttpCall:
         assert self._signer is not None, "a signed call needs credentials"
@@ -72,7 +76,7 @@ class MexcClient(RestVenueClient):
         headers = {"X-MEXC-APIKEY": self._signer.api_key, "Content-Type": "application/json"}
         return HttpCall(method=method, target=f"{path}?{signed}", headers=headers)
 
-    def _error_of(self, reply: HttpReply) -> VenueError | None:
+    def error_of(self, reply: HttpReply) -> VenueError | None:
         return error_of(self.venue, reply)
 
     async def _fetch_server_time_ms(self) -> int:
@@ -80,6 +84,7 @@ class MexcClient(RestVenueClient):
         return decode(_time, reply.body, self.venue, "time").serverTime
 
     async def instruments(self, symbols_: Sequence[str]) -> list[InstrumentSpec]:
+        self.symbols.update(symbols_)
         info = await self._exchange_info(symbols_)
         quotes = await self._public("/ticker/bookTicker")
         fees: dict[str, FeeSchedule] = {}
@@ -87,26 +92,30 @@ class MexcClient(RestVenueClient):
         if self.has_credentials:
             fees = {fee.symbol: fee for fee in await self.fees(symbols_)}
             reply = await self._signed("GET", "/capital/config/getall", weight=10)
-            coins = symbols.parse_coins(self.venue, reply.body)
+            coins = symbols.parse_coins(self.venue, reply.body, self.odd_rows)
         return symbols.parse_instruments(
             self.venue,
             info.body,
             symbols_,
             fees=fees,
             coins=coins,
-            prices=symbols.parse_prices(self.venue, quotes.body),
+            prices=symbols.parse_prices(self.venue, quotes.body, self.odd_rows),
+            odd=self.odd_rows,
             ends=await self._ends(),
         )
 
     async def _ends(self) -> dict[str, int]:
-        """Announced ends of trading; none where the venue has no such list (it is in no document of its own)."""
+        """Announced ends of trading (a list that no document of the venue names).
+
+        Where it cannot be read, what it said last: that must not cost the instruments, and silence withdraws nothing.
+        """
         try:
             reply = await self._public("/symbol/offline")
-        except VenueRejected as error:
+            self._known_ends = symbols.parse_ends(self.venue, reply.body)
+        except VenueError as error:
             if isinstance(error, RateLimited):
                 raise
-            return {}
-        return symbols.parse_ends(self.venue, reply.body)
+        return self._known_ends
 
     async def _exchange_info(self, symbols_: Sequence[str]) -> HttpReply:
         """By name where they are few; a name that the venue refuses must not cost the others their rows."""
@@ -123,7 +132,9 @@ class MexcClient(RestVenueClient):
 
     async def balances(self) -> list[Balance]:
         reply = await self._signed("GET", "/account", weight=10)
-        return account.parse_balances(self.venue, reply.body, reply.recv_mono_ns)
+        return account.parse_balances(
+            self.venue, reply.body, reply.recv_mono_ns, symbols=self.symbols, odd=self.odd_rows
+        )
 
     async def positions(self) -> list[Position]:
         return []
@@ -134,6 +145,12 @@ class MexcClient(RestVenueClient):
             return symbols.parse_fee(self.venue, symbol, reply.body)
 
         return [found for found in await self.gather(symbols_, one) if isinstance(found, FeeSchedule)]
+
+    async def fee_switch(self) -> FeeSwitch | None:
+        if not self.has_credentials:
+            return None
+        reply = await self._signed("GET", "/mxDeduct/enable", bucket="query")
+        return account.parse_fee_switch(self.venue, reply.body)
 
     async def query_order(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate | None:
         try:
@@ -146,13 +163,13 @@ class MexcClient(RestVenueClient):
 
     async def open_orders(self, symbol: str) -> list[OrderUpdate]:
         reply = await self._signed("GET", "/openOrders", f"symbol={symbol}", bucket="query", weight=3)
-        return orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns)
+        return orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns, self.odd_rows)
 
     async def finished_orders(self, symbol: str, since_wall_ms: int) -> list[OrderUpdate]:
         start = self.since_ms(since_wall_ms)
         query = f"symbol={symbol}&startTime={start}&limit={ALL_ORDERS_MAX}"
         reply = await self._signed("GET", "/allOrders", query, bucket="finished", weight=10)
-        found = orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns)
+        found = orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns, self.odd_rows)
         return [update for update in found if update.state.is_terminal]
 
     async def fills(self, symbol: str, since_wall_ms: int) -> list[Fill]:
@@ -165,10 +182,10 @@ class MexcClient(RestVenueClient):
             if end:
                 query = f"symbol={symbol}&startTime={start}&endTime={end}&limit={MY_TRADES_MAX}"
             reply = await self._signed("GET", "/myTrades", query, bucket="trades", weight=10)
-            page = orders.parse_fills(self.venue, reply.body, reply.recv_mono_ns)
+            page, count = orders.parse_fills(self.venue, reply.body, reply.recv_mono_ns, self.odd_rows)
             before = len(found)
             found.update((fill.trade_id, fill) for fill in page)
-            if len(page) < MY_TRADES_MAX or len(found) == before:
+            if count < MY_TRADES_MAX or len(found) == before:
                 break
             # undocumented whether a full page holds the newest or the oldest trades: widen on the side that is missing
             oldest, newest = min(f.venue_wall_ms for f in page), max(f.venue_wall_ms for f in page)
@@ -177,6 +194,15 @@ class MexcClient(RestVenueClient):
             else:
                 end = oldest
         return sorted(found.values(), key=lambda fill: (fill.venue_wall_ms, fill.trade_id))
+
+    async def money_moves(self, since_wall_ms: int) -> list[MoneyMove]:
+        """Deposits and withdrawals; a transfer between own accounts is in neither list."""
+        start = self.since_ms(since_wall_ms) - histories.CREDITED_LATE_MS
+        query = f"startTime={start}&limit={HISTORY_ROWS}"  # until now by the venue's clock, not by what we take it for
+        came = await self._signed("GET", "/capital/deposit/hisrec", query, bucket="query")
+        went = await self._signed("GET", "/capital/withdraw/history", query, bucket="query")
+        found = histories.parse_deposits(self.venue, came.body) + histories.parse_withdrawals(self.venue, went.body)
+        return sorted(found, key=lambda row: row.venue_wall_ms)
 
     async def cancel(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate:
         query = orders.order_query(symbol, client_id, order_id)
@@ -188,7 +214,7 @@ class MexcClient(RestVenueClient):
             reply = await self._signed("DELETE", "/openOrders", f"symbol={symbol}", bucket="cancel")
         except OrderNotFound:
             return []
-        return orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns)
+        return orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns, self.odd_rows)
 
     async def listen_key(self) -> str:
         """A new key of the private stream, valid for 60 minutes."""

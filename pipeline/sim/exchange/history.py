@@ -10,12 +10,19 @@ from bisect import bisect_right
 from collections import deque
 from contextvars import ContextVar
 
-from pipeline.sim.exchange.accounts import SimAccount, SimPosition, Wallet
+from pipeline.sim.exchange.accounts import BookEntry, SimAccount, SimPosition, Wallet
+from pipeline.sim.exchange.latency import NS_PER_MS
 from pipeline.sim.exchange.orders import SimOrder
 
 # Age of the answers of the request that this task serves; 0 = current.
 STALE_NS: ContextVar[int] = ContextVar("stale_ns", default=0)
 STATES_MAX = 5_000  # states of one wallet or position kept; older moments show the oldest
+
+
+def shown_book(account: SimAccount, now_ms: int) -> list[BookEntry]:
+    """The account book that the request which this task serves is shown, oldest first; ``now_ms``: the venue's time."""
+    newest_ms = now_ms - STALE_NS.get() // NS_PER_MS
+    return [entry for entry in account.book if entry.ts_ms <= newest_ms or not STALE_NS.get()]
 
 
 class History:

@@ -268,7 +268,7 @@ def test_one_giant_level_is_cut_and_the_book_stands(name: str) -> None:
         assert qty_fp == min(int(Decimal(qty) * 10**4), FP_LIMIT)
     assert max(qty for _, qty in bids) == FP_LIMIT
     assert rig.books.counters.inexact_levels > 0 and rig.books.counters.rejected == 0
-    giant = spot_update(11, 11, [["0.0000000000001", "9" * 30]], [["0.0000000020000", "9" * 17]])
+    giant = spot_update(11, 11, [["0.0000000000001", "9" * 18]], [["0.0000000020000", "9" * 17]])
     assert rig.frame(giant) is FrameResult.APPLIED
     assert rig.books.levels(2)[0][-1][1] == rig.books.levels(2)[1][-1][1] == FP_LIMIT
 

@@ -10,6 +10,7 @@ import pytest
 from pipeline.model.config_load import config_from_mapping, load_config, load_with_origins
 from pipeline.model.enums import Mode, OpportunityType, WaitStrategy
 from pipeline.model.errors import ConfigInvalid
+from tests.paths import REPO
 
 GOOD = """
 engine_name: demo
@@ -52,6 +53,11 @@ def test_venues_have_dense_ids_spot_before_futures(config_file: Path) -> None:
 
 def test_yaml_decimals_are_exact(config_file: Path) -> None:
     assert load_config(config_file, {}).risk_limits.min_profit_margin_bps == Decimal("0.1")
+
+
+def test_a_coin_that_yaml_reads_as_a_boolean_is_named_by_its_path() -> None:
+    with pytest.raises(ConfigInvalid, match=r"detection\.trusted_coins\[1\]"):
+        load_config(REPO / "tests" / "cases" / "yaml_bool.yaml", {})
 
 
 def test_process_settings_fall_back_to_the_kind_of_process(config_file: Path) -> None:
@@ -153,10 +159,11 @@ def test_files_that_cannot_be_read_or_parsed_are_named(tmp_path: Path) -> None:
         load_config(broken, {})
 
 
-S24 = {
+VARIABLES = {
     "ARB_MAX_POSITION_SIZE_USD": ("10000", lambda c: c.risk_limits.max_position_size_usd == 10000),
     "ARB_MAX_TOTAL_EXPOSURE_USD": ("50000", lambda c: c.risk_limits.max_total_exposure_usd == 50000),
     "ARB_MIN_PROFIT_MARGIN_BPS": ("50", lambda c: c.risk_limits.min_profit_margin_bps == c.execute_edge_bps == 50),
+    "ARB_MIN_PROFIT_USD": ("0.75", lambda c: c.risk_limits.min_profit_usd == Decimal("0.75")),
     "ARB_MAX_DAILY_LOSS_USD": ("5000", lambda c: c.risk_limits.max_daily_loss_usd == 5000),
     "ARB_TARGET_EXECUTION_TIME_MS": ("31", lambda c: c.execution.target_execution_time_ms == 31),
     "ARB_OPPORTUNITY_SCAN_INTERVAL_MS": ("100", lambda c: True),  # without effect: detection is event-driven
@@ -167,9 +174,9 @@ S24 = {
 }
 
 
-@pytest.mark.parametrize("name", S24)
-def test_every_variable_of_the_requirements_reaches_its_setting(config_file: Path, name: str) -> None:
-    value, holds = S24[name]
+@pytest.mark.parametrize("name", VARIABLES)
+def test_every_variable_reaches_its_setting(config_file: Path, name: str) -> None:
+    value, holds = VARIABLES[name]
     assert holds(load_config(config_file, {name: value}))
 
 

@@ -72,7 +72,9 @@ def test_a_deposit_is_no_execution_and_leaves_an_unknown_order_decidable() -> No
     world.run(4000)
     assert {o.state for o in world.core.ledger.orders.values()} == {OrderState.EXPIRED}
     flows = [e.record for e in world.entries if isinstance(e.record, ExternalFlowRecord)]
-    assert [(f.venue, f.asset, f.amount, f.cause) for f in flows] == [("mexc_spot", "BTC", Decimal("0.5"), "deposit")]
+    assert [(f.venue, f.asset, f.amount, f.cause) for f in flows] == [
+        ("mexc_spot", "BTC", Decimal("0.5"), "unexplained")
+    ]
 
 
 def test_one_incomplete_sweep_proves_nothing() -> None:

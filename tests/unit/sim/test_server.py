@@ -14,6 +14,7 @@ import pytest
 from pipeline.model.enums import InstrumentKind
 from pipeline.sim.scenarios.specs import load_scenario
 from pipeline.sim.server import SimExchangeServer, serve_until_stopped
+from tests.worlds.waiting import until_async
 
 BINANCE = {
     "name": "binance_small",
@@ -47,7 +48,9 @@ def serve(
     body: Callable[[SimExchangeServer, dict[str, Any], aiohttp.ClientSession], Awaitable[None]], **options: Any
 ) -> None:
     async def run() -> None:
-        server = SimExchangeServer(options.get("scenario", BINANCE), options.get("seed", 1))
+        server = SimExchangeServer(
+            options.get("scenario", BINANCE), options.get("seed", 1), waits=options.get("waits", False)
+        )
         info = await server.start()
         try:
             async with aiohttp.ClientSession() as client:
@@ -144,6 +147,22 @@ def test_streams_and_snapshots_of_both_binance_markets_align() -> None:
             assert (await fetch(client, f"{rest}/depth?symbol=NOPE"))["code"] == -1121
 
     serve(body)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_timed_faults_of_a_scenario_count_from_the_start_or_from_the_word_to_begin(waits: bool) -> None:
+    async def body(server: SimExchangeServer, info: dict[str, Any], client: aiohttp.ClientSession) -> None:
+        def armed() -> list[str]:
+            return [row["fault"] for row in server.ledger.of_kind("fault")]
+
+        for left in (int(waits), 0):
+            async with client.post(f"{info['control']}/begin", json={}) as answer:
+                assert (await answer.json())["begun"] == left
+        await until_async(lambda: bool(armed()), "the timed fault")
+        assert armed() == ["clock_skew"]
+
+    fault = {"kind": "clock_skew", "venue": "*", "delay_ms": 5, "at_s": 0.01}
+    serve(body, scenario={**BINANCE, "faults": [fault]}, waits=waits)
 
 
 def test_request_faults_reach_the_wire_and_the_ledger() -> None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.equity_watch import EquityWatch
 from pipeline.execution.core_context import epoch_of
 from pipeline.execution.events import CommandKind
 from pipeline.execution.external_records import ExternalFillRecord, HeldFillRecord
 from pipeline.execution.records import AdoptedRecord, FillRecord, Purpose
 from pipeline.model.enums import OrderSide, Refusal
+from pipeline.model.errors import BadInput
 from pipeline.sim.exchange.events import TradeEvent
 from pipeline.virtual.world import VirtualWorld
 from tests.worlds.external_world import CONTRACT, FUTURES, external_world, hedge, judge, place, records, venue_delta
+from workers.executor.control import ExecutorControl
+from workers.executor.views import CoreViews
 
 D = Decimal
 
@@ -135,6 +141,33 @@ def test_a_lost_journal_with_a_position_halts_until_it_is_adopted() -> None:
     assert not world.core.ledger.hedges and world.position(FUTURES, CONTRACT) == 0
     delta = world.core.positions.delta()
     assert {a: q for a, q in delta.items() if q and a != "USDT"} == world.core.positions.targets()
+
+
+def test_adoption_waits_until_every_venue_has_been_swept_once(tmp_path: Path) -> None:
+    """Trading need not wait for a venue that hangs, but what is taken over is listed whole, in one go."""
+    world = external_world()
+    hedge(world)
+    world.entries.clear()
+    world.arm(kind="delay_request", venue="mexc_spot", target="finished_orders", count=0, delay_ms=20_000)
+    world.kill()
+    world.run(6000)
+    performer: Any = world
+    core = world.core
+    control = ExecutorControl(tmp_path, core, performer, CoreViews(core, EquityWatch(core)), nothing)
+    adopt = {"op": "adopt", "uid": 0, "reason": "journal lost"}
+    assert core.ready and core.recovery.awaited() == ["mexc_spot"]
+    with pytest.raises(BadInput, match="mexc_spot not swept yet"):
+        asyncio.run(control.handle(adopt))
+    assert "unknown_past" in core.ledger.breakers
+    world.run(20_000)
+    found = asyncio.run(control.handle(adopt))["adopted"]
+    assert ("hedge", FUTURES) in [(row["what"], row["venue"]) for row in found]
+    world.run(60_000)
+    assert "unknown_past" not in core.ledger.breakers, "nothing that was found later needs a second adoption"
+
+
+async def nothing() -> None:
+    """Nobody reads what is published here."""
 
 
 def test_an_older_journal_without_an_entry_takes_the_hedge_over_with_its_own_coins() -> None:

@@ -59,6 +59,8 @@ def test_what_a_venue_takes_of_a_futures_leg_its_spot_leg_loses(kind: str, qty: 
     taken = records(world, ExternalFillRecord)
     assert {row.cause for row in taken} == {"liquidation" if kind == "liquidate" else "adl"}
     assert sum((row.qty for row in taken), D(0)) == D(qty)
+    listed_in = "liquidates" if kind == "liquidate" else "auto_deleverages"
+    assert all(row.witness == f"{listed_in} {row.order_id}" for row in taken)
     assert ("venue.gateio_futures" in world.core.ledger.breakers) is (kind == "liquidate")
     assert spot_bought_after(world, at_ns) == 0
     judge(world)
@@ -143,7 +145,7 @@ def test_the_order_of_another_client_takes_from_the_hedge_or_stays_his() -> None
     world.run(4000)
     assert not world.core.ledger.external.unowned
     assert sum((h.qty for h in world.core.ledger.hedges.values()), D(0)) == HEDGED - D("0.01")
-    assert {row.witness for row in records(world, ExternalFillRecord)} == {"push"}
+    assert all(row.witness == f"my_trades {row.trade_id}" for row in records(world, ExternalFillRecord))
     judge(world)
 
 
@@ -158,7 +160,9 @@ def test_a_position_without_any_listed_execution_moves_the_ledger_all_the_same()
     del venue._trades[account_of(world, FUTURES).uid][known:]
     world.run(5000)
     moved = records(world, ExternalPositionRecord)
-    assert [(row.qty_before, row.qty) for row in moved] == [(-HEDGED, D(0))]
+    assert [(row.qty_before, row.qty, row.cause) for row in moved] == [(-HEDGED, D(0), "adl")]
+    assert moved[0].witness == f"auto_deleverages {account_of(world, FUTURES).forced[-1].order_id}"
+    assert "venue.gateio_futures" not in world.core.ledger.breakers
     assert naked_ms(world, at_ns) <= BOUND_MS
     assert not world.core.ledger.hedges and venue_delta(world, "BTC") == world.core.ledger.dust.get("BTC", D(0))
 

@@ -14,18 +14,30 @@ def entry(seq: int, *postings: tuple[str, str, str], reason: str = "order-match"
     return {"kind": "entry", "seq": seq, "venue": "v", "reason": reason, "postings": [list(p) for p in postings]}
 
 
+def order(order_id: str, client_id: str, mono_ns: int, filled_qty: str) -> dict[str, Any]:
+    return {
+        "kind": "order",
+        "venue": "v",
+        "symbol": "S",
+        "order_id": order_id,
+        "client_id": client_id,
+        "mono_ns": mono_ns,
+        "filled_qty": filled_qty,
+    }
+
+
 def ledger() -> list[dict[str, Any]]:
     return [
         {"kind": "instrument", "venue": "v", "symbol": "S", "base": "BTC", "quote": "USDT"},
         {"kind": "instrument", "venue": "f", "symbol": "P", "base": "BTC", "quote": "USDT"},
         entry(3, ("user:7", "USDT", "1000"), ("external", "USDT", "-1000"), reason="deposit"),
         {"kind": "request", "venue": "v", "operation": "place", "client_id": "a1", "mono_ns": 20},
-        {"kind": "order", "venue": "v", "symbol": "S", "client_id": "a1", "mono_ns": 21, "filled_qty": "0"},
+        order("5", "a1", 21, "0"),
         entry(6, ("user:7", "BTC", "2"), ("market", "BTC", "-2"), ("user:7", "USDT", "-20"), ("market", "USDT", "20")),
         {"kind": "fill", "venue": "v", "symbol": "S", "client_id": "a1", "trade_id": "9", "qty": "2", "price": "10",
          "fee": "0.1"},
         entry(8, ("user:7", "USDT", "-0.1"), ("fees", "USDT", "0.1"), reason="fee"),
-        {"kind": "order", "venue": "v", "symbol": "S", "client_id": "a1", "mono_ns": 22, "filled_qty": "2"},
+        order("5", "a1", 22, "2"),
         {"kind": "position", "venue": "f", "symbol": "P", "uid": "7", "qty": "-2"},
     ]  # fmt: skip
 
@@ -63,6 +75,16 @@ def test_deposits_are_no_profit() -> None:
     assert checker.venue_changes(ledger(), UIDS) == {"BTC": Decimal(2), "USDT": Decimal("-20.1")}
 
 
+def test_funding_after_the_stop_is_not_the_engines_to_know() -> None:
+    paid = {**entry(9, ("user:7", "USDT", "-3"), ("funding", "USDT", "3"), reason="fund"), "mono_ns": 90}
+    stopped = [*journal(), {"record": "StopRecord", "at_mono_ns": 80}]
+    assert checker.until_stop([*ledger(), paid], stopped) == ledger()
+    for known in (journal(), [*journal(), {"record": "StopRecord", "at_mono_ns": 95}]):
+        assert checker.until_stop([*ledger(), paid], known) == [*ledger(), paid]
+    late_fill = {**ledger()[6], "mono_ns": 99}
+    assert checker.until_stop([late_fill], stopped) == [late_fill]
+
+
 def test_exposure_that_no_dust_explains() -> None:
     rows = [row for row in ledger() if row["kind"] != "position"]
     assert judge(rows) == ["I1"]
@@ -91,7 +113,7 @@ def test_fill_missing_doubled_or_different() -> None:
 
 def test_order_without_intent_or_before_it() -> None:
     rows = ledger()
-    rows.append({"kind": "order", "venue": "v", "symbol": "S", "client_id": "x", "mono_ns": 1, "filled_qty": "0"})
+    rows.append(order("6", "x", 1, "0"))
     assert judge(rows) == ["I4"]
     late = journal()
     late[0]["at_mono_ns"] = 1_000
@@ -113,16 +135,22 @@ def test_order_sent_twice() -> None:
 
 def test_filled_quantity_that_goes_back() -> None:
     rows = ledger()
-    rows.append({"kind": "order", "venue": "v", "symbol": "S", "client_id": "a1", "mono_ns": 24, "filled_qty": "1"})
+    rows.append(order("5", "a1", 24, "1"))
     assert "I12" in judge(rows)
+
+
+def test_orders_of_others_without_a_client_id_are_told_apart() -> None:
+    rows = ledger()
+    rows += [order("6", "", 1, "0"), order("6", "", 2, "3"), order("7", "", 3, "0"), order("7", "", 4, "1")]
+    assert checker.check_monotone(rows, journal()) == []
+    rows.append(order("6", "", 5, "2"))
+    (found,) = checker.check_monotone(rows, journal())
+    assert found == {"invariant": "I12", "text": "order 6 of v: the venue's filled quantity went back to 2"}
 
 
 def test_long_lists_are_cut_and_say_so() -> None:
     rows = ledger()
-    rows += [
-        {"kind": "order", "venue": "v", "symbol": "S", "client_id": f"x{n}", "mono_ns": 1, "filled_qty": "0"}
-        for n in range(30)
-    ]
+    rows += [order(f"6{n}", f"x{n}", 1, "0") for n in range(30)]
     found = checker.check_accounted(rows, journal())
     assert len(found) == checker.LISTED_MAX + 1
     assert found[-1]["text"] == "and 10 more"

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.sim.exchange.accounts import BookEntry
+from pipeline.sim.exchange.history import shown_book
 from pipeline.sim.wire.gateio import candles
 from pipeline.sim.wire.gateio.api import DAY_S, FuturesContracts, Route, page, span_ms
 from pipeline.sim.wire.gateio.formats import ApiRequest, GateError
@@ -136,7 +137,7 @@ class FuturesInfoApi(FuturesContracts):
             raise GateError("INVALID_PARAM_VALUE", f"Invalid request parameter `type` value: {kind}")
         found = [
             one
-            for one in reversed(call.owner.book)
+            for one in reversed(shown_book(call.owner, call.now_ms))
             if start_ms <= one.ts_ms <= end_ms
             and kind in ("", _KINDS.get(one.reason, "dnw"))
             and symbol in ("", one.symbol)

@@ -223,9 +223,14 @@ class PositionsApi(FuturesContracts):
         ]
 
     def _forced(self, call: ApiRequest, kind: str) -> list[ForcedClose]:
-        """Newest first, paged."""
+        """Newest first, paged; ``from`` and ``to`` choose."""
+        start_ms, end_ms = span_ms(call, default_s=30 * DAY_S)
         symbol = call.text("contract")
-        found = [one for one in reversed(call.owner.forced) if one.kind == kind and symbol in ("", one.symbol)]
+        found = [
+            one
+            for one in reversed(call.owner.forced)
+            if one.kind == kind and symbol in ("", one.symbol) and start_ms <= one.ts_ms <= end_ms
+        ]
         return page(found, call)
 
     async def _liquidates(self, call: ApiRequest) -> Any:

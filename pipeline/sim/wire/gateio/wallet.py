@@ -14,6 +14,7 @@ from pipeline.model.structs import CoinIdentity
 from pipeline.sim.exchange.accounts import BookEntry, SimAccount
 from pipeline.sim.exchange.decimals import ZERO
 from pipeline.sim.exchange.fees import FeeDeduction
+from pipeline.sim.exchange.history import shown_book
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.coins import coins
 from pipeline.sim.wire.gateio.api import DAY_S, Route, empty_list, page, span_ms
@@ -131,7 +132,7 @@ class WalletApi:
         wanted = call.text("currency")
         found = [
             one
-            for one in reversed(call.owner.book)
+            for one in reversed(shown_book(call.owner, call.now_ms))
             if one.reason == reason and start_ms <= one.ts_ms <= end_ms and wanted in ("", one.asset)
         ]
         return [
@@ -217,7 +218,7 @@ class WalletApi:
         kind, asset = call.text("type"), call.text("currency")
         found = [
             one
-            for one in reversed(call.owner.book)
+            for one in reversed(shown_book(call.owner, call.now_ms))
             if start_ms <= one.ts_ms <= end_ms
             and kind in ("", _KINDS.get(one.reason, "unknown"))
             and asset in ("", one.asset)

@@ -14,6 +14,7 @@ import msgspec
 from pipeline.model.enums import OrderKind
 from pipeline.sim.exchange.accounts import BookEntry
 from pipeline.sim.exchange.fees import FeeDeduction
+from pipeline.sim.exchange.history import shown_book
 from pipeline.sim.exchange.orders import SimOrder, SimOrderRequest, SimReject
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.coins import coins
@@ -279,7 +280,7 @@ class MexcSigned:
         asset = call.params.get("coin", "")
         found = [
             one
-            for one in reversed(call.owner.book)
+            for one in reversed(shown_book(call.owner, call.now_ms))
             if one.reason == reason and start_ms <= one.ts_ms <= end_ms and asset in ("", one.asset)
         ]
         return found[: min(call.integer("limit", 1000), 1000)]

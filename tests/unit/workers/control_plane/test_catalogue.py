@@ -11,14 +11,16 @@ import msgspec
 import pytest
 
 from pipeline.detection.topology import group_rows
+from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.catalogue_row import words_to_row
 from pipeline.model.config import EngineConfig, ExchangeConfig, MarketConfig
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.errors import BadInput, VenueUnavailable
-from pipeline.model.structs import CoinIdentity, InstrumentSpec
+from pipeline.model.structs import Balance, CoinIdentity, InstrumentSpec
 from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW
-from shm.pages import CataloguePage
+from shm.pages import AccountPage, CataloguePage
 from workers.control_plane.catalogue import CatalogueService
+from workers.poller import AccountWriter
 
 VENUES = ("mexc_spot", "gateio_spot", "gateio_futures")
 
@@ -43,11 +45,24 @@ class Listing:
     def __init__(self, *specs: InstrumentSpec) -> None:
         self.specs = {spec.symbol: spec for spec in specs}
         self.down = False
+        self.odd: list[str] = []
+        self.switch: FeeSwitch | None = None
+        self.stock: list[Balance] = []
+
+    async def fee_switch(self) -> FeeSwitch | None:
+        return self.switch
+
+    async def balances(self) -> list[Balance]:
+        return self.stock
 
     async def instruments(self, symbols: Sequence[str]) -> list[InstrumentSpec]:
         if self.down:
             raise VenueUnavailable("no answer")
         return [self.specs[symbol] for symbol in symbols if symbol in self.specs]
+
+    def take_odd_rows(self) -> tuple[int, list[str]]:
+        odd, self.odd = self.odd, []
+        return len(odd), odd
 
     def change(self, symbol: str = "BTC_USDT", **fields: Any) -> None:
         self.specs[symbol] = msgspec.structs.replace(self.specs[symbol], **fields)
@@ -160,6 +175,22 @@ def test_new_numbers_that_the_exponents_cannot_hold_halt_and_the_old_ones_stay(r
     assert any(text.startswith("error") and "restart" in text for text in rig.said)
 
 
+def test_a_row_that_cannot_be_read_halts_its_instrument_until_it_can(rig: Rig) -> None:
+    listing = rig.venues["gateio_futures"]
+    row = listing.specs.pop("BTC_USDT")
+    listing.odd = ["gateio_futures contracts: row BTC_USDT left out: null"]
+    assert rig.load() == []
+    assert rig.row("gateio_futures").spec.status is TradingStatus.HALTED
+    assert rig.row("gateio_futures", "ETH_USDT").spec.status is TradingStatus.TRADING
+    assert any("BTC_USDT left out" in text for text in rig.said)
+    halts = [text for text in rig.said if "halted until" in text]
+    rig.load()
+    assert [text for text in rig.said if "halted until" in text] == halts, "said once"
+    listing.specs["BTC_USDT"] = row
+    rig.load()
+    assert rig.row("gateio_futures").spec.status is TradingStatus.TRADING
+
+
 def test_an_unreachable_venue_keeps_its_rows(rig: Rig) -> None:
     rig.venues["mexc_spot"].down = True
     assert len(rig.load()) == 1 and rig.row("mexc_spot").spec.status is TradingStatus.TRADING
@@ -216,6 +247,37 @@ def test_a_price_that_no_exponent_holds_is_said_once_and_changes_nothing(rig: Ri
     for _ in range(2):
         assert not rig.service.take_wanted({f"mexc_spot.wanted_digits.{row.instrument_id}": 17})
     assert rig.rows() == before and len(rig.said) == 1 and "no exponent holds" in rig.said[0]
+
+
+def test_fees_follow_the_coin_that_the_venue_takes_them_in(rig: Rig, instance: str) -> None:
+    gate = rig.venues["gateio_spot"]
+    page = AccountPage.create(instance)
+    writer = AccountWriter(page, CataloguePage.attach(instance), rig.config.venues)
+
+    def poll(coin: str) -> list[str]:
+        writer.write_venue(
+            "gateio_spot", begin_ns=1, end_ns=2, state=1, failures=0, clock_offset_ns=0, fee_coin=coin
+        )  # fmt: skip
+        return rig.service.with_other_fee_coins(instance, [])
+
+    gate.change(fee_rule=FeeAssetRule.RECEIVED)
+    rig.load()
+    assert rig.service.with_other_fee_coins(instance, ["mexc_spot"]) == ["mexc_spot"]  # nothing is told yet
+    gate.switch = FeeSwitch("")
+    rig.load()
+    assert poll("") == []
+    gate.switch = FeeSwitch("GT", 100_000)
+    assert poll("GT") == ["gateio_spot"]
+    rig.load()
+    assert rig.row("gateio_spot").spec.taker_fee_ppm == 1000  # on, and no GT in stock: nothing is deducted
+    gate.stock = [
+        Balance(venue="gateio_spot", asset="GT", free=Decimal(1), locked=Decimal(0), recv_mono_ns=1, source="rest")
+    ]
+    rig.load()
+    assert rig.row("gateio_spot").spec.taker_fee_ppm == 900
+    assert rig.row("gateio_spot").spec.fee_rule is FeeAssetRule.QUOTE
+    assert poll("GT") == [] and poll("") == ["gateio_spot"]
+    page.close()
 
 
 def test_an_announced_end_comes_near_while_its_venue_does_not_answer(rig: Rig) -> None:

@@ -1,0 +1,97 @@
+"""Every kind of external event is in the journal within five seconds of the venue's stamp of it, heard or polled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+import pytest
+
+from pipeline.execution.external_records import ExternalFillRecord, ExternalFlowRecord
+from pipeline.virtual.world import VirtualWorld
+from tests.worlds.external_world import CONTRACT, FUTURES, external_world, hedge, judge, place
+
+D = Decimal
+NOTICED_NS = 5_000_000_000
+HEDGED = D("0.0299")
+
+
+def _force(kind: str, qty: str) -> Callable[[VirtualWorld], None]:
+    return lambda world: _arm(world, kind=kind, venue=FUTURES, symbol=CONTRACT, amount=float(qty))
+
+
+def _money(kind: str, venue: str, asset: str, amount: float) -> Callable[[VirtualWorld], None]:
+    return lambda world: _arm(world, kind=kind, venue=venue, asset=asset, amount=amount)
+
+
+def _arm(world: VirtualWorld, **rule: object) -> None:
+    world.arm(**rule)
+
+
+#: name -> (venue, what happens there, cause of its record, kind of the venue's own row, that row's reason or "")
+EVENTS: dict[str, tuple[str, Callable[[VirtualWorld], None], str, str, str]] = {
+    "liquidation": (FUTURES, _force("liquidate", "0.0299"), "liquidation", "fill", ""),
+    "partial liquidation": (FUTURES, _force("liquidate", "0.01"), "liquidation", "fill", ""),
+    "whole deleveraging": (FUTURES, _force("adl", "0.0299"), "adl", "fill", ""),
+    "partial deleveraging": (FUTURES, _force("adl", "0.01"), "adl", "fill", ""),
+    "foreign futures order": (FUTURES, lambda world: place(world, FUTURES, CONTRACT, D("0.01")), "order", "fill", ""),
+    "foreign spot order": (
+        "gateio_spot",
+        lambda world: place(world, "gateio_spot", "BTC_USDT", D("0.2")),
+        "order",
+        "fill",
+        "",
+    ),
+    "foreign spot order at mexc": (
+        "mexc_spot",
+        lambda world: place(world, "mexc_spot", "BTCUSDT", D("-0.2")),
+        "order",
+        "fill",
+        "",
+    ),
+    "deposit": ("gateio_spot", _money("deposit", "gateio_spot", "USDT", 1500), "deposit", "entry", "deposit"),
+    "deposit of coins": ("mexc_spot", _money("deposit", "mexc_spot", "BTC", 0.5), "deposit", "entry", "deposit"),
+    "withdrawal": ("mexc_spot", _money("withdraw", "mexc_spot", "USDT", 2500), "withdrawal", "entry", "withdraw"),
+    "withdrawal of margin": (FUTURES, _money("withdraw", FUTURES, "USDT", 1000), "transfer", "entry", "withdraw"),
+    "settlement": (
+        FUTURES,
+        lambda world: _arm(
+            world, kind="announce_delisting", venue=FUTURES, symbol=CONTRACT, delay_ms=1000, duration_ms=1000
+        ),
+        "settlement",
+        "fill",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("heard", [True, False], ids=["push", "poll"])
+@pytest.mark.parametrize("name", EVENTS)
+def test_an_external_event_is_booked_within_five_seconds_of_the_venues_stamp(name: str, heard: bool) -> None:
+    venue, happens, cause, row_kind, reason = EVENTS[name]
+    world = external_world()
+    hedge(world)
+    world.run(2000)
+    if not heard:
+        world.arm(kind="drop_event", venue=venue, target="private", count=0)
+    before = len(world.ledger.rows)
+    happens(world)
+    world.run(12_000)
+    stamps = [
+        row["mono_ns"]
+        for row in world.ledger.rows[before:]
+        if row["kind"] == row_kind and row["venue"] == venue
+        if (row["reason"] == reason if reason else not row["client_id"])
+    ]
+    booked = [
+        (entry.mono_ns, entry.record)
+        for entry in world.entries
+        if isinstance(entry.record, (ExternalFillRecord, ExternalFlowRecord))
+        and entry.record.venue == venue
+        and entry.record.cause == cause
+    ]
+    assert stamps and booked, (stamps, [type(entry.record).__name__ for entry in world.entries[-20:]])
+    assert max(at for at, _ in booked) - min(stamps) <= NOTICED_NS
+    assert all(at >= min(stamps) for at, _ in booked)
+    assert all(record.witness not in ("push", "poll") for _, record in booked), "a list of the venue proves it"
+    judge(world)
