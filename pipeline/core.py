@@ -144,6 +144,7 @@ class ExecutionCore:
             awaits_first_sweep=self.recovery.awaits_first_sweep,
             can_place=lambda venue: self.risk.gate.has_budget(venue, 1),
             questioned=self.recovery.account.questioned,
+            urgent_bps=self.risk.gate.margin.urgent_bps,
         )
         self.holds = Holds(self.ledger, self.risk, self.recovery, self.orders)
         self.order_queries = OrderQueries(self.context, self.evidence)

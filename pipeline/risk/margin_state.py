@@ -13,7 +13,8 @@ from decimal import Decimal
 from pipeline.economics.margin import Tier, disagree, distance, distance_of, liquidation_price
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
-from pipeline.execution.market import PPM
+from pipeline.execution.ledger import Operation
+from pipeline.execution.market import BPS, PPM
 from pipeline.execution.plan import Plan, PlannedLeg, Rejected
 from pipeline.model.enums import InstrumentKind, OrderSide, Refusal
 from pipeline.model.instruments import InstrumentRow
@@ -119,6 +120,27 @@ class MarginState:
         if key not in self.doubted:
             self._context.alert(2, "margin", f"{key[0]} {key[1]}: {text}")
         self.doubted[key] = text
+
+    # --- exits ---
+
+    def short(self, venue: str, symbol: str) -> bool:
+        """Whether a contract is so near to its liquidation that its margin comes before every choice."""
+        reading = self.readings.get((venue, symbol))
+        trigger = self._context.config.detection.hedge.margin.trigger_pct
+        return reading is not None and reading.distance * 100 < trigger
+
+    def bound_bps(self, venue: str, symbol: str) -> Decimal:
+        """How far from the best price an order may go that closes a contract whose margin is short: to where the
+        contract would be liquidated, because any price before that is better than what the venue does there. 0 where
+        the distance is not below the trigger."""
+        return max(ZERO, self.readings[venue, symbol].distance * BPS) if self.short(venue, symbol) else ZERO
+
+    def urgent_bps(self, operation: Operation) -> Decimal:
+        """The same for the repairs of an operation; 0 for those that leave no hedge."""
+        for leg in operation.record.legs if operation.record.closes else ():
+            if leg.kind is InstrumentKind.PERPETUAL:
+                return self.bound_bps(leg.venue, leg.symbol)
+        return ZERO
 
     # --- entries ---
 

@@ -153,13 +153,10 @@ class MarginWatch:
             self._context.alert(2, "margin", f"{key[0]} {key[1]}: {text}")
 
     def _cut(self, key: Key, reading: MarginReading, qty: Decimal, *, forced: bool = False) -> Decimal:
-        """Closes ``qty`` base coins of the hedges on this contract, oldest first; how much is under way.
-
-        The price bound is the widest: a leg that does not fill while the price runs is worse than a price paid."""
-        slippage_bps = self._context.config.execution.unwind_max_slippage_bps
+        """Closes ``qty`` base coins of the hedges on this contract, oldest first; how much is under way."""
         left, why = qty, "no hedge of ours is on it"
         for hedge in self._hedges(key, reading.side):
-            plan = cut_plan(self._context, hedge, left, slippage_bps)
+            plan = cut_plan(self._context, hedge, left, self._state.bound_bps(*key))
             if isinstance(plan, str):
                 why = plan
                 continue

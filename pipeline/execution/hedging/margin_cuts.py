@@ -1,7 +1,8 @@
 """Plans that take a part of a hedge, or all of it, off both legs at once because its margin runs short.
 
 Such an exit is not a choice: age and profit of the books do not decide, only that they are alive and that the price is
-bounded. What the visible books hold within that bound is the most that one plan takes.
+bounded. What the visible books hold within ``unwind_max_slippage_bps`` is the most that one plan takes. Its limits are
+wider where the price runs: an order that comes back empty from a slow venue costs the time that the position has.
 """
 
 from __future__ import annotations
@@ -26,12 +27,16 @@ from pipeline.model.fixedpoint import from_fp, quantize_down, quantize_up, to_fp
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
 
+BAND_SHARE = Decimal("0.8")  # of a venue's price band: its reference moves while the order is on its way
 
-def cut_plan(context: CoreContext, hedge: HedgeRecord, qty: Decimal, slippage_bps: Decimal) -> Plan | str:
+
+def cut_plan(context: CoreContext, hedge: HedgeRecord, qty: Decimal, bound_bps: Decimal) -> Plan | str:
     """Closes ``qty`` base coins of ``hedge`` (rounded up to a lot, at most all of it) on both legs, futures first.
 
-    ``slippage_bps``: how far from the best price each leg may go. A text: why there is no such plan now.
+    ``bound_bps``: how far from the best price each limit may go, at least ``unwind_max_slippage_bps``, at most the
+    venue's own band. A text: why there is no such plan now.
     """
+    seen_bps = context.config.execution.unwind_max_slippage_bps
     futures = context.instruments.find(hedge.futures_venue, hedge.futures_symbol)
     spot = context.instruments.find(hedge.spot_venue, hedge.spot_symbol)
     if spot is None or futures is None:
@@ -48,12 +53,12 @@ def cut_plan(context: CoreContext, hedge: HedgeRecord, qty: Decimal, slippage_bp
         best = best_price(view, side, row)
         if best is None:
             return f"{row.spec.venue} {row.spec.symbol}: no price for a {side.name.lower()}"
-        limit = bounded_price(best, side, slippage_bps, row.spec.tick)
+        limit = bounded_price(best, side, seen_bps, row.spec.tick)
         wanted = min(wanted, quantize_down(_depth(view, side, limit, row), lot))
         views.append(view)
     legs: list[PlannedLeg] = []
     for (row, side), view in zip(sides, views, strict=True):
-        leg = _leg(context, row, side, wanted, view, slippage_bps)
+        leg = _leg(context, row, side, wanted, view, max(seen_bps, _within_band(row, bound_bps)))
         if leg is None:
             return f"{row.spec.venue} {row.spec.symbol}: {wanted} is less than the venue takes"
         legs.append(leg)
@@ -80,6 +85,11 @@ def _plan(context: CoreContext, hedge: HedgeRecord, spot: InstrumentRow, legs: l
     )
     outlay = legs[-1].qty * legs[-1].average
     return Plan(opportunity, OpportunityType.SPOT_FUTURES_HEDGE, spot.spec.pair, legs, 0.0, outlay)
+
+
+def _within_band(row: InstrumentRow, bound_bps: Decimal) -> Decimal:
+    band_bps = Decimal(row.spec.price_band_ppm) / 100 * BAND_SHARE
+    return min(bound_bps, band_bps) if band_bps else bound_bps
 
 
 def _book(context: CoreContext, row: InstrumentRow) -> BookView | None:
