@@ -18,6 +18,7 @@ from decimal import Decimal
 from pipeline.execution.accounts import EXACT
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
+from pipeline.execution.events import BookView
 from pipeline.execution.external_shares import group_net, own_side_only
 from pipeline.execution.ledger import Operation
 from pipeline.execution.market import (
@@ -237,6 +238,9 @@ class RepairChooser:
             return None
         if next(self._context.ledger.unsettled_of_symbol(plan.venue, plan.symbol), None) is not None:
             return None  # an unsettled order may still fill there: no new intent on that symbol
+        view = self._living_book(row)
+        if view is not None and best_price(view, side, row) is None:
+            return None  # nobody is there now: an order would come back empty, and a slow venue takes its time for that
         best, expected = self._price(row, plan, side, abs(amount))
         price = self._collared_price(operation, plan, side, best, slippage_bps, row.spec.tick)
         if price is None:
@@ -291,13 +295,18 @@ class RepairChooser:
             price = min(price, limit) if side is OrderSide.BUY else max(price, limit)
         return price if price > 0 else None
 
+    def _living_book(self, row: InstrumentRow) -> BookView | None:
+        """An instrument's book; None where it is dead or may not be traded on."""
+        view = self._context.market.book(row.instrument_id)
+        dead_ns = self._context.config.detection.dead_after_ms * 1_000_000
+        if view is None or not tradable(view, row):
+            return None
+        return None if self._context.now.mono_ns - view.proof_mono_ns > dead_ns else view
+
     def _living_best(self, row: InstrumentRow | None, side: OrderSide) -> Decimal | None:
         """Best price of an instrument's book; None where it is dead, untradable or empty on that side."""
-        view = None if row is None else self._context.market.book(row.instrument_id)
-        dead_ns = self._context.config.detection.dead_after_ms * 1_000_000
-        if row is None or view is None or not tradable(view, row):
-            return None
-        return None if self._context.now.mono_ns - view.proof_mono_ns > dead_ns else best_price(view, side, row)
+        view = None if row is None else self._living_book(row)
+        return None if view is None or row is None else best_price(view, side, row)
 
     def _reduces(self, row: InstrumentRow, side: OrderSide, qty: Decimal) -> bool:
         position = self._context.ledger.accounts.futures_qty(row.spec.venue, row.spec.symbol)
@@ -315,11 +324,8 @@ class RepairChooser:
 
     def _price(self, row: InstrumentRow, plan: LegPlan, side: OrderSide, qty: Decimal) -> tuple[Decimal, Decimal]:
         """(best price, expected average price) by a book that is not dead, else the plan's price twice."""
-        view = self._context.market.book(row.instrument_id)
-        dead_ns = self._context.config.detection.dead_after_ms * 1_000_000
-        if view is None or not tradable(view, row) or self._context.now.mono_ns - view.proof_mono_ns > dead_ns:
-            return plan.best_price, plan.best_price
-        best = best_price(view, side, row)
-        if best is None:
+        view = self._living_book(row)
+        best = None if view is None else best_price(view, side, row)
+        if view is None or best is None:
             return plan.best_price, plan.best_price
         return best, average_price(view, side, qty, row) or best

@@ -138,6 +138,23 @@ def test_the_rest_of_a_sold_spot_leg_is_bought_back_although_a_fee_in_coins_make
     judge(world)
 
 
+def test_an_empty_book_gets_no_repair_and_the_next_quote_does() -> None:
+    world = external_world()
+    hedge(world)
+    world.market.quote("gateio_spot", CONTRACT, Quote(MID, qty=D(0)))
+    world.run(50)
+    at_ns, orders = force(world, "liquidate", HEDGED), len(world.ledger.of_kind("order"))
+    assert world.run_until(lambda: bool(records(world, ExternalFillRecord)), limit_ms=2000)
+    world.run(1000)
+    ours = [row for row in world.ledger.of_kind("order")[orders:] if row["client_id"]]
+    assert not ours and not world.ledger.of_kind("reject")
+    world.market.quote("gateio_spot", CONTRACT, Quote(MID, qty=D("0.5")))
+    assert world.run_until(lambda: abs(venue_delta(world, "BTC")) < D("0.0001"), limit_ms=1000)
+    world.run(500)
+    assert naked_ms(world, at_ns) <= BOUND_MS
+    judge(world)
+
+
 def test_entries_on_a_contract_wait_until_the_account_agrees_again() -> None:
     world = external_world()
     hedge(world)

@@ -27,10 +27,12 @@ def test_a_fast_venue_liquidates_nothing_at_three_times(seed: int) -> None:
     assert abs(end.left - end.spot_left) < D("0.01"), "the legs are cut together"
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_slow_venue_liquidates_nothing_either(seed: int) -> None:
-    end = run_storm(Storm(venue=SLOW), seed, up=seed % 2 == 0)
+@pytest.mark.parametrize(("seed", "up"), [(9, True), (12, True), (0, False), (1, False)])
+def test_a_slow_venue_liquidates_nothing_either(seed: int, up: bool) -> None:
+    """Seeds in which an exit by choice, a leg that was undone, or too narrow a limit cost the contract."""
+    end = run_storm(Storm(venue=SLOW), seed, up=up)
     assert end.entered and not end.liquidated and end.cuts > 0
+    assert abs(end.left - end.spot_left) < D("0.01")
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -40,8 +42,25 @@ def test_ten_times_lives_on_its_buffer(seed: int) -> None:
 
 
 @pytest.mark.parametrize("up", [True, False])
-def test_without_the_watch_the_same_storm_liquidates(up: bool) -> None:
-    assert run_storm(Storm(margin=ASLEEP), 1, up=up).liquidated
+def test_without_the_watch_the_same_storm_liquidates_and_the_other_leg_is_gone_within_five_seconds(up: bool) -> None:
+    end = run_storm(Storm(margin=ASLEEP), 1, up=up)
+    assert end.liquidated and 0 < end.naked_s <= 5
+    assert (end.left, round(end.spot_left, 3)) == (0, 0)
+
+
+def test_no_exit_by_choice_begins_below_the_trigger() -> None:
+    """It would hold the hedge, at limits that protect a profit, while its margin runs out."""
+    world = storm_world(Storm(), 1, up=True)
+    control = world.core.hedges
+    assert world.run_until(lambda: bool(control.exit_rows()), limit_ms=5000)
+    world.stalled.add(SPOT)  # nothing can be cut
+    world.run(6000)
+    mid = world.market.quotes[FUTURES, SYMBOL].mid
+    world.market.move(FUTURES, SYMBOL, mid * D("1.18"))
+    world.run(1000)
+    state = world.core.risk.gate.margin
+    assert state.short(FUTURES, SYMBOL) and state.bound_bps(FUTURES, SYMBOL) > 500
+    assert not control.exit_rows() and world.core.ledger.hedges
 
 
 def test_ten_times_without_a_buffer_does_not_enter() -> None:
