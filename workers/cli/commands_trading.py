@@ -81,7 +81,7 @@ def positions(instance: Instance = "", json: Json = False) -> int:
 
 
 def hedges(instance: Instance = "", json: Json = False) -> int:
-    """Show the open hedges: legs, entry, age, unrealised P&L, funding so far; also after a stop."""
+    """Show the open hedges: entry, age, marks, unrealised P&L, funding, distance to liquidation; also after a stop."""
     from workers.view.status_text import hedge_line
 
     _, reply = _read(instance, "hedges")
