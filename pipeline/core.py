@@ -30,7 +30,6 @@ from pipeline.execution.events import (
     FundingAnswer,
     HaltPort,
     JournalPort,
-    MarginAnswer,
     MarketPort,
     NotSent,
     Now,
@@ -193,7 +192,7 @@ class ExecutionCore:
             FundingAnswer: self.funding.on_answer,
             SweepAnswer: self.recovery.on_sweep,
             BalancesAnswer: self._balances_answer,
-            MarginAnswer: self.margin.on_answer,
+            **self.margin.handlers(),
             CatalogueChanged: self._catalogue,
             Command: self._command,
         }

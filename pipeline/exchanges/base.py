@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from pipeline.economics.margin import Tier
 from pipeline.model.clock import wall_ms
 from pipeline.model.errors import VenueUnavailable
 from pipeline.model.structs import (
@@ -135,6 +136,10 @@ class VenueClient(ABC):
     async def funding(self, since_wall_ms: int) -> list[Funding]:
         """Funding payments booked at or after ``since_wall_ms`` (local wall clock), oldest first; [] on spot."""
         return []
+
+    async def risk_tiers(self, symbol: str) -> tuple[Tier, ...]:
+        """Maintenance margin of a contract by notional, the last tier without an end; () where none is listed."""
+        return ()
 
     @abstractmethod
     async def cancel(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 
+from pipeline.economics.margin import Tier
 from pipeline.execution.records import OperationRecord, OrderIntentRecord, Purpose, Record
 from pipeline.model.enums import Refusal, ReportOutcome
 from pipeline.model.instruments import InstrumentRow
@@ -209,6 +210,16 @@ class MarginAnswer(msgspec.Struct, frozen=True):
     error: str = ""
 
 
+class RiskTiersAnswer(msgspec.Struct, frozen=True):
+    """Answer to ``FetchRiskTiers``: rising tiers, the last without an end; none with ``error``, and none of a venue
+    that has no such list."""
+
+    venue: str
+    symbol: str
+    tiers: tuple[Tier, ...] = ()
+    error: str = ""
+
+
 class CatalogueChanged(msgspec.Struct, frozen=True):
     """Instruments that are new or changed."""
 
@@ -257,6 +268,7 @@ CoreEvent = (
     | FundingAnswer
     | BalancesAnswer
     | MarginAnswer
+    | RiskTiersAnswer
     | CatalogueChanged
     | Command
 )
@@ -336,6 +348,13 @@ class AddMargin(msgspec.Struct, frozen=True):
     amount: Decimal
 
 
+class FetchRiskTiers(msgspec.Struct, frozen=True):
+    """Ask a futures venue for a contract's maintenance margin by position size; answered by ``RiskTiersAnswer``."""
+
+    venue: str
+    symbol: str
+
+
 class Report(msgspec.Struct, frozen=True):
     """How an opportunity ended, for the detector (reports queue); its direction rests until the cooldown's end."""
 
@@ -362,5 +381,6 @@ class Alert(msgspec.Struct, frozen=True):
     text: str
 
 
-Question = QueryOrder | FetchFills | FetchFunding | SweepVenue | FetchBalances | AddMargin  # REST, off the order path
+#: By REST, off the order path.
+Question = QueryOrder | FetchFills | FetchFunding | SweepVenue | FetchBalances | AddMargin | FetchRiskTiers
 Action = Append | Place | CancelOrder | Question | Report | Refused | Alert

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import ROUND_DOWN, Decimal
+from typing import Any
 
 from pipeline.economics.margin import share_to_close
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
-from pipeline.execution.events import AccountSnapshot, AddMargin, MarginAnswer
+from pipeline.execution.events import AccountSnapshot, AddMargin, MarginAnswer, RiskTiersAnswer
 from pipeline.execution.hedging.margin_cuts import cut_plan
 from pipeline.execution.ledger import Operation
 from pipeline.execution.market import BPS, PPM
@@ -61,9 +62,14 @@ class MarginWatch:
 
     # --- events ---
 
+    def handlers(self) -> dict[type, Callable[[Any], object]]:
+        """What takes each answer to a question of the watch or of ``state``."""
+        return {MarginAnswer: self.on_answer, RiskTiersAnswer: self._state.on_tiers}
+
     def on_account(self, snapshot: AccountSnapshot) -> None:
         """New account readings; balances are with the monitor already."""
         self._state.update(snapshot.positions, snapshot.positions_recv_mono_ns)
+        self._state.ask_tiers(snapshot.positions_recv_mono_ns)
         for key, reading in list(self._state.readings.items()):
             if key[0] in snapshot.positions_recv_mono_ns:
                 self._look(key, reading)

@@ -51,12 +51,14 @@ SLOW = Venue(order_ms=2000, rest_ms=200, share=Decimal("0.3"))
 
 @dataclass(frozen=True, slots=True)
 class Storm:
-    """``buffer``: free futures balance at the entry, as a part of the notional."""
+    """``buffer``: free futures balance at the entry, as a part of the notional; ``risk_tiers``: of the contract, as a
+    scenario has them."""
 
     leverage: int = 3
     buffer: Decimal = Decimal(0)
     margin: MarginConfig = DEFAULTS
     venue: Venue = FAST
+    risk_tiers: tuple[dict[str, str | int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +98,12 @@ def storm_world(storm: Storm, seed: int, *, up: bool) -> VirtualWorld:
         "spot": {"latency": speed},
         "futures": {"latency": speed, "leverage": storm.leverage, "balances": {"USDT": str(backing.quantize(MID))}},
     }
+    listings = {FUTURES: {"risk_tiers": list(storm.risk_tiers)}} if storm.risk_tiers else {}
     exits = HedgeExitConfig(max_loss_bps=Decimal(10_000))  # what is tried here is the margin watch, alone
     hedge = HedgeConfig(leverage=Decimal(storm.leverage), margin=storm.margin, exit=exits)
     patience_ms = 4 * storm.venue.order_ms + 1000
     world = VirtualWorld(
-        {"extends": "demo", "exchanges": {"gateio": {"venues": venues}}},
+        {"extends": "demo", "exchanges": {"gateio": {"venues": venues}}, "pairs": {PAIR: {"listings": listings}}},
         seed,
         settings={
             "detection": DetectionConfig(cooldown_ms=5, hedge=hedge, max_skew_ms=1000, max_age_to_trade_ms=1000),

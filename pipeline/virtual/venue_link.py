@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pipeline.economics.margin import Tier, endless
 from pipeline.execution.events import (
     AddMargin,
     CancelOrder,
     FetchFills,
     FetchFunding,
+    FetchRiskTiers,
     FillsAnswer,
     FundingAnswer,
     MarginAnswer,
     QueryAnswer,
     QueryOrder,
+    RiskTiersAnswer,
     SweepAnswer,
     SweepVenue,
 )
@@ -56,7 +59,7 @@ from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.rate_limits import WindowLimiter
 from pipeline.virtual.orders import PLACE_BUDGETS, REJECTIONS, sim_request
 
-Answer = QueryAnswer | FillsAnswer | FundingAnswer | SweepAnswer | MarginAnswer
+Answer = QueryAnswer | FillsAnswer | FundingAnswer | SweepAnswer | MarginAnswer | RiskTiersAnswer
 Emit = Callable[[object], None]
 
 
@@ -345,6 +348,15 @@ class VenueLink:
             self.later(MarginAnswer(action.venue, action.symbol, action.amount, error))
 
         self.ask("leverage", action.symbol, answer)
+
+    def fetch_risk_tiers(self, action: FetchRiskTiers) -> None:
+        rows = self.venue.instruments[action.symbol].tiers
+        tiers = endless([Tier(row.cap, row.maintenance_rate, row.deduction) for row in rows])
+
+        def answer(error: str) -> None:
+            self.later(RiskTiersAnswer(action.venue, action.symbol, () if error else tiers, error))
+
+        self.ask("instruments", action.symbol, answer)
 
     def fetch_funding(self, action: FetchFunding) -> None:
         def answer(error: str) -> None:

@@ -30,6 +30,7 @@ from pipeline.execution.events import (
     FetchBalances,
     FetchFills,
     FetchFunding,
+    FetchRiskTiers,
     NotSent,
     Now,
     Opportunity,
@@ -67,6 +68,16 @@ START_NS = 1_000 * NS_PER_S
 TICK_NS = 20 * NS_PER_MS
 ACCOUNT_POLL_NS = 200 * NS_PER_MS
 LEASE_FOR_EVER_NS = 2**62
+#: What is asked of one venue, and who asks it.
+ASKS: dict[type, Callable[[VenueLink, Any], None]] = {
+    CancelOrder: VenueLink.cancel,
+    SweepVenue: VenueLink.sweep,
+    QueryOrder: VenueLink.query,
+    FetchFills: VenueLink.fetch_fills,
+    FetchFunding: VenueLink.fetch_funding,
+    FetchRiskTiers: VenueLink.fetch_risk_tiers,
+    AddMargin: VenueLink.add_margin,
+}
 
 
 class ProcessKilled(Exception):
@@ -289,18 +300,9 @@ class VirtualWorld:
                 self._append(action, now)
             elif isinstance(action, Place):
                 followers.append(self._place(action))
-            elif isinstance(action, CancelOrder):
-                self.links[action.venue].cancel(action)
-            elif isinstance(action, SweepVenue):
-                self.links[action.venue].sweep(action)
-            elif isinstance(action, QueryOrder):
-                self.links[action.venue].query(action)
-            elif isinstance(action, FetchFills):
-                self.links[action.venue].fetch_fills(action)
-            elif isinstance(action, FetchFunding):
-                self.links[action.venue].fetch_funding(action)
-            elif isinstance(action, AddMargin):
-                self.links[action.venue].add_margin(action)
+            elif type(action) in ASKS:
+                asked: Any = action
+                ASKS[type(action)](self.links[asked.venue], asked)
             elif isinstance(action, FetchBalances):
                 self._fetch_balances(action)
             elif isinstance(action, Refused):

@@ -26,6 +26,7 @@ from pipeline.execution.events import (
     FetchBalances,
     FetchFills,
     FetchFunding,
+    FetchRiskTiers,
     FillsAnswer,
     FundingAnswer,
     NotSent,
@@ -35,6 +36,7 @@ from pipeline.execution.events import (
     QueryAnswer,
     QueryOrder,
     Refused,
+    RiskTiersAnswer,
     Sent,
     SweepAnswer,
     SweepVenue,
@@ -229,6 +231,9 @@ class World:
                 self._later(self._delay(), lambda a=action: self._query(a))
             elif isinstance(action, FetchFills):
                 self._later(self._delay(), lambda a=action: self._fetch_fills(a))
+            elif isinstance(action, FetchRiskTiers):
+                answer = RiskTiersAnswer(action.venue, action.symbol)  # no list: what positions report counts
+                self._later(self._delay(), lambda a=answer: self.feed(a))
             elif isinstance(action, FetchFunding):
                 self._later(self._delay(), lambda a=action: self._fetch_funding(a))
             elif isinstance(action, FetchBalances):

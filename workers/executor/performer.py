@@ -18,25 +18,19 @@ from pipeline.core import ExecutionCore
 from pipeline.exchanges.base import PlaceOutcome, SessionState, VenueEvent, VenueTrading
 from pipeline.execution.events import (
     Action,
-    AddMargin,
     Alert,
     Append,
     CancelOrder,
     CoreEvent,
-    FetchBalances,
-    FetchFills,
-    FetchFunding,
     NotSent,
     Now,
     Opportunity,
     Place,
-    QueryOrder,
     Question,
     Refused,
     Report,
     Sent,
     SweepAnswer,
-    SweepVenue,
 )
 from pipeline.execution.journal import Journal
 from pipeline.execution.records import FillRecord, OperationResultRecord, Purpose
@@ -202,7 +196,7 @@ class Performer:
                     self._send_all(places, now, opportunity)
             elif isinstance(action, CancelOrder):
                 self._cancel(action)
-            elif isinstance(action, (QueryOrder, FetchFills, FetchFunding, SweepVenue, FetchBalances, AddMargin)):
+            elif isinstance(action, Question):
                 self._ask(action)
             elif isinstance(action, Report):
                 self._report(action)

@@ -22,6 +22,7 @@ from decimal import Decimal
 
 import msgspec
 
+from pipeline.economics.margin import Tier, endless
 from pipeline.exchanges.parsing.network_names import coin_identity
 from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, maybe_number, number
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
@@ -104,10 +105,17 @@ class _Ticker(msgspec.Struct):
     last: Maybe = ABSENT
 
 
+class _RiskTier(msgspec.Struct):
+    risk_limit: Decimal
+    maintenance_rate: Decimal
+    deduction: Maybe = ABSENT
+
+
 _pairs = msgspec.json.Decoder(list[_Pair] | _Pair)
 _contracts = msgspec.json.Decoder(list[_Contract] | _Contract)
 _wallet_fee = msgspec.json.Decoder(_WalletFee)
 _futures_fee = msgspec.json.Decoder(dict[str, _FuturesFee])
+_risk_tiers = msgspec.json.Decoder(list[_RiskTier])
 _currencies = msgspec.json.Decoder(list[_Currency])
 _tickers = msgspec.json.Decoder(list[_Ticker])
 
@@ -230,6 +238,28 @@ def parse_futures_fees(venue: str, payload: bytes) -> dict[str, FeeSchedule]:
         )
         for symbol, rates in decode(_futures_fee, payload, venue, "futures/usdt/fee").items()
     }
+
+
+def parse_risk_tiers(venue: str, payload: bytes) -> tuple[Tier, ...]:
+    """GET /futures/usdt/risk_limit_tiers?contract=BTC_USDT, in rising order; a position above the last limit (none may
+    be opened there) counts as in the last tier: ``[{"maintenance_rate":"0.004","tier":1,"initial_rate":"0.008",
+    "leverage_max":"125","risk_limit":"500000","deduction":"0"}]``. Maintenance = value x rate - deduction.
+
+    Raises ``ProtocolViolation`` where rates, limits or deductions fall or are out of range.
+    """
+    rows = decode(_risk_tiers, payload, venue, "futures/usdt/risk_limit_tiers")
+    tiers = sorted(
+        Tier(
+            number(row.risk_limit, venue),
+            number(row.maintenance_rate, venue),
+            maybe_number(row.deduction, venue) or ZERO,
+        )
+        for row in rows
+    )
+    for below, tier in zip((Tier(ZERO, ZERO, ZERO), *tiers), tiers, strict=False):
+        if not (below.cap < tier.cap and below.rate <= tier.rate < 1 and below.deduction <= tier.deduction):
+            raise ProtocolViolation(f"{venue}: risk tiers must rise, found {below} before {tier}", venue=venue)
+    return endless(tiers)
 
 
 def parse_coins(venue: str, payload: bytes) -> dict[str, CoinIdentity]:

@@ -10,6 +10,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
+from pipeline.economics.margin import Tier, disagree, liquidation_price
 from pipeline.model.config import MarginConfig
 from pipeline.virtual.margin_storm import BASIS, FUTURES, MID, QTY, SLOW, SPOT, SYMBOL, Storm, run_storm, storm_world
 from pipeline.virtual.world import VirtualWorld
@@ -130,6 +131,32 @@ def test_our_liquidation_price_is_the_venues() -> None:
         told, own = reading.position.liquidation_price, reading.own_liquidation
         assert told is not None and own is not None and abs(own / told - 1) < D("0.0001")
         assert not state.doubted and D("0.31") < reading.distance < D("0.34")
+
+
+def steep(cap: int) -> tuple[dict[str, str | int], ...]:
+    """0.5 % of the first ``cap`` quote coins, 2 % of what is beyond."""
+    return (
+        {"cap": str(cap), "maintenance_rate": "0.005", "leverage_max": 100},
+        {"cap": "1000000", "maintenance_rate": "0.02", "leverage_max": 20, "deduction": f"{cap * 0.015}"},
+    )
+
+
+@pytest.mark.parametrize(("up", "cap"), [(True, 3500), (False, 2700)])
+def test_our_liquidation_price_is_the_venues_where_it_lies_in_another_tier(up: bool, cap: int) -> None:
+    world = storm_world(Storm(risk_tiers=steep(cap)), 1, up=up)
+    state = world.core.risk.gate.margin
+    world.run(2500)
+    reading = state.readings[FUTURES, SYMBOL]
+    position = reading.position
+    told, own = position.liquidation_price, reading.own_liquidation
+    assert told is not None and own is not None and abs(own / told - 1) < D("0.0001")
+    assert not state.doubted
+    assert position.maintenance_margin is not None
+    deduction = position.maintenance_rate * abs(position.qty) * position.mark_price - position.maintenance_margin
+    now = (Tier(D("Infinity"), position.maintenance_rate, deduction),)
+    side, qty = reading.side, abs(position.qty)
+    by_now = liquidation_price(side, qty, position.entry_price, position.margin, now, D("0.0002"))
+    assert disagree(by_now, told), "the tier of now alone would be taken for misread"
 
 
 def test_a_loss_that_is_not_realised_trips_the_limit_of_the_day() -> None:
