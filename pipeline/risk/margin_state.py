@@ -6,6 +6,7 @@ of the venue's and our own liquidation price counts. Prices and money in quote, 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -72,7 +73,8 @@ class MarginState:
         self.marks: dict[Key, Decimal] = {}  # mark price of each contract that we hold, as its venue reported it
         self._exact_only: frozenset[Key] | None = None
         self._tiers: dict[Key, tuple[Tier, ...]] = {}  # maintenance margin by notional, as the venue lists it
-        self._tiers_due_mono_ns: dict[Key, int] = {}  # when a contract's tiers are asked for (again)
+        self._tiers_wanted: dict[str, deque[str]] = {}  # venue -> contracts whose tiers are asked for next
+        self._tiers_again_mono_ns: dict[str, int] = {}  # venue -> when all of them are asked for again
         self.doubted: dict[Key, str] = {}  # contracts whose liquidation price we and the venue compute differently
 
     # --- readings ---
@@ -99,24 +101,22 @@ class MarginState:
             del self.doubted[key]
 
     def ask_tiers(self, venues: Iterable[str]) -> None:
-        """Asks for the tiers of one contract of each of ``venues`` that is due; they seldom change."""
-        now_ns, due = self._context.now.mono_ns, set(venues)
-        for row in self._context.instruments:
-            spec = row.spec
-            if spec.venue not in due or spec.kind is not InstrumentKind.PERPETUAL:
-                continue
-            if now_ns >= self._tiers_due_mono_ns.get((spec.venue, spec.symbol), 0):
-                self._tiers_due_mono_ns[spec.venue, spec.symbol] = now_ns + TIERS_RETRY_NS
-                due.discard(spec.venue)
-                self._context.act(FetchRiskTiers(spec.venue, spec.symbol))
+        """Asks each of these futures venues for the tiers of its next contract, all of them once an hour."""
+        now_ns = self._context.now.mono_ns
+        for venue in venues:
+            if now_ns >= self._tiers_again_mono_ns.get(venue, 0):
+                symbols = self._tiers_wanted[venue] = deque(self._context.instruments.symbols_of(venue))
+                self._tiers_again_mono_ns[venue] = now_ns + (TIERS_AGAIN_NS if symbols else TIERS_RETRY_NS)
+            if self._tiers_wanted[venue]:
+                self._context.act(FetchRiskTiers(venue, self._tiers_wanted[venue].popleft()))
 
     def on_tiers(self, answer: RiskTiersAnswer) -> None:
         """The next account reading counts with them."""
-        if not answer.error:
-            key = (answer.venue, answer.symbol)
-            self._tiers[key] = answer.tiers
-            self._tiers_due_mono_ns[key] = self._context.now.mono_ns + TIERS_AGAIN_NS
-            self._exact_only = None
+        if answer.error:
+            self._tiers_again_mono_ns[answer.venue] = self._context.now.mono_ns + TIERS_RETRY_NS
+            return
+        self._tiers[answer.venue, answer.symbol] = answer.tiers
+        self._exact_only = None
 
     def _tiers_of(self, position: Position, value: Decimal) -> tuple[Tier, ...]:
         """The venue's list, where the position stands in it as its value says. Else (no list; a risk limit that the

@@ -233,7 +233,7 @@ class World:
                 self._later(self._delay(), lambda a=action: self._fetch_fills(a))
             elif isinstance(action, FetchRiskTiers):
                 answer = RiskTiersAnswer(action.venue, action.symbol)  # no list: what positions report counts
-                self._later(self._delay(), lambda a=answer: self.feed(a))
+                self._later(0.0, lambda a=answer: self.feed(a))
             elif isinstance(action, FetchFunding):
                 self._later(self._delay(), lambda a=action: self._fetch_funding(a))
             elif isinstance(action, FetchBalances):
