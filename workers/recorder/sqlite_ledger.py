@@ -278,10 +278,10 @@ class SqliteLedger:
         """A row of ``fills`` without an operation; ``source`` says what caused it."""
         if r.booked:
             self._db.execute(
-                "INSERT OR IGNORE INTO fills VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                "INSERT OR IGNORE INTO fills VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 (r.venue, r.symbol, r.trade_id, r.order_id, r.client_id, "", r.side.name.lower(), _text(r.qty),
                  _text(r.price), _text(r.fee), r.fee_asset, 0, r.venue_wall_ms, r.recv_mono_ns, f"external {r.cause}",
-                 entry.wall_ns, r.kind.name.lower(), r.base, r.quote),
+                 entry.wall_ns, r.kind.name.lower(), r.base, r.quote, _json(r.extra_fees)),
             )  # fmt: skip
 
     def _balance(self, entry: JournalEntry, r: BalanceRecord) -> None:

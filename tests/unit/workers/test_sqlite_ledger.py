@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pipeline.execution.journal import Journal, JournalReader
+from pipeline.execution.journal import SEGMENT_BYTES_MIN, Journal, JournalReader, segment_path
 from pipeline.execution.records import (
     BalanceRecord,
     BootRecord,
@@ -37,7 +37,10 @@ from pipeline.model.enums import (
 from pipeline.model.errors import BadInput
 from workers.cli.report import read_report, since_wall_ns
 from workers.cli.why import read_trail, trail_text
-from workers.recorder.sqlite_ledger import SqliteLedger, open_reader, read_fill
+from workers.recorder.sqlite_ledger import EVENT_KINDS, SqliteLedger, open_reader, read_fill
+
+#: A journal with one record of every type (tests/unit/execution/test_journal_golden.py holds it to that).
+EVERY_RECORD = Path(__file__).parents[1] / "execution" / "golden" / "journal.bin"
 
 LEG = LegPlan(
     instrument_id=0, venue="v_spot", symbol="S", kind=InstrumentKind.SPOT, base="BTC", quote="USDT", side=OrderSide.BUY,
@@ -139,6 +142,17 @@ def test_a_failed_transaction_leaves_rows_and_position_alone(journal: Path, tmp_
         ledger.apply(broken, None)  # type: ignore[arg-type]
     ledger.close()
     assert dump(path)["operations"] == []
+
+
+def test_a_record_of_every_type_has_its_row(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    folder.mkdir()
+    segment_path(folder, 1).write_bytes(EVERY_RECORD.read_bytes().ljust(SEGMENT_BYTES_MIN, b"\0"))
+    fold(folder, tmp_path / "ledger.sqlite", 1)
+    with open_reader(tmp_path / "ledger.sqlite") as db:
+        assert {row["kind"] for row in db.execute("SELECT kind FROM events")} == set(EVENT_KINDS.values())
+        fills = [read_fill(row) for row in db.execute("SELECT * FROM fills ORDER BY trade_id")]
+    assert [(fill.trade_id, fill.source) for fill in fills] == [("t1", "rest"), ("t2", "external liquidation")]
 
 
 def test_numbers_are_exact_text_and_terminal_states_stay(journal: Path, tmp_path: Path) -> None:
