@@ -30,9 +30,10 @@ from pipeline.execution.market import (
     is_tradable_qty,
     reservation,
     tradable,
+    within_band,
 )
 from pipeline.execution.records import LegPlan, Purpose
-from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderSide
+from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderSide, OrderState
 from pipeline.model.fixedpoint import quantize_down
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
@@ -241,6 +242,9 @@ class RepairChooser:
         view = self._living_book(row)
         if view is not None and best_price(view, side, row) is None:
             return None  # nobody is there now: an order would come back empty, and a slow venue takes its time for that
+        most_bps = self._context.config.execution.unwind_max_slippage_bps
+        if slippage_bps > most_bps:
+            slippage_bps = max(most_bps, ZERO if self._refused(operation, plan) else within_band(row, slippage_bps))
         best, expected = self._price(row, plan, side, abs(amount))
         price = self._collared_price(operation, plan, side, best, slippage_bps, row.spec.tick)
         if price is None:
@@ -257,11 +261,19 @@ class RepairChooser:
         ):
             return None
         if not reducing and self._balances.usable(plan.venue, asset) < reserve:
+            if slippage_bps > most_bps:  # a nearer limit needs less of the balance
+                return self._option(operation, leg, plan, amount, most_bps, purpose)
             return None
         fee, _ = fee_of(row, side, Decimal(1), expected)
         fee_quote = fee if row.spec.fee_rule is FeeAssetRule.QUOTE or side is OrderSide.SELL else fee * expected
         score = expected - fee_quote if side is OrderSide.SELL else -(expected + fee_quote)
         return Repair(row, leg, side, qty, price, purpose, asset, ZERO if reducing else reserve, score)
+
+    def _refused(self, operation: Operation, plan: LegPlan) -> bool:
+        """Whether the venue has refused an order of this operation on this instrument: its limit may be why."""
+        orders = (self._context.ledger.orders[client_id] for client_id in operation.orders)
+        place = (plan.venue, plan.symbol)
+        return any(o.state is OrderState.REJECTED and (o.intent.venue, o.intent.symbol) == place for o in orders)
 
     def _collared_price(
         self, operation: Operation, plan: LegPlan, side: OrderSide, best: Decimal, slippage_bps: Decimal, tick: Decimal

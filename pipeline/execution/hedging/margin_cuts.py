@@ -7,6 +7,7 @@ wider where the price runs: an order that comes back empty from a slow venue cos
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 
 from pipeline.execution.core_context import CoreContext
@@ -19,6 +20,7 @@ from pipeline.execution.market import (
     is_tradable_qty,
     reservation,
     tradable,
+    within_band,
 )
 from pipeline.execution.plan import Plan, PlannedLeg
 from pipeline.execution.records import HedgeRecord
@@ -27,14 +29,19 @@ from pipeline.model.fixedpoint import from_fp, quantize_down, quantize_up, to_fp
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
 
-BAND_SHARE = Decimal("0.8")  # of a venue's price band: its reference moves while the order is on its way
 
-
-def cut_plan(context: CoreContext, hedge: HedgeRecord, qty: Decimal, bound_bps: Decimal) -> Plan | str:
+def cut_plan(
+    context: CoreContext,
+    hedge: HedgeRecord,
+    qty: Decimal,
+    bound_bps: Decimal,
+    usable: Callable[[str, str], Decimal],
+) -> Plan | str:
     """Closes ``qty`` base coins of ``hedge`` (rounded up to a lot, at most all of it) on both legs, futures first.
 
     ``bound_bps``: how far from the best price each limit may go, at least ``unwind_max_slippage_bps``, at most the
-    venue's own band. A text: why there is no such plan now.
+    venue's own band, and no farther than that where the balance does not cover it. ``usable(venue, asset)``: free
+    balance. A text: why there is no such plan now.
     """
     seen_bps = context.config.execution.unwind_max_slippage_bps
     futures = context.instruments.find(hedge.futures_venue, hedge.futures_symbol)
@@ -58,7 +65,9 @@ def cut_plan(context: CoreContext, hedge: HedgeRecord, qty: Decimal, bound_bps: 
         views.append(view)
     legs: list[PlannedLeg] = []
     for (row, side), view in zip(sides, views, strict=True):
-        leg = _leg(context, row, side, wanted, view, max(seen_bps, _within_band(row, bound_bps)))
+        leg = _leg(context, row, side, wanted, view, max(seen_bps, within_band(row, bound_bps)))
+        if leg is not None and leg.reserve_amount > usable(row.spec.venue, leg.reserve_asset):
+            leg = _leg(context, row, side, wanted, view, seen_bps)
         if leg is None:
             return f"{row.spec.venue} {row.spec.symbol}: {wanted} is less than the venue takes"
         legs.append(leg)
@@ -85,11 +94,6 @@ def _plan(context: CoreContext, hedge: HedgeRecord, spot: InstrumentRow, legs: l
     )
     outlay = legs[-1].qty * legs[-1].average
     return Plan(opportunity, OpportunityType.SPOT_FUTURES_HEDGE, spot.spec.pair, legs, 0.0, outlay)
-
-
-def _within_band(row: InstrumentRow, bound_bps: Decimal) -> Decimal:
-    band_bps = Decimal(row.spec.price_band_ppm) / 100 * BAND_SHARE
-    return min(bound_bps, band_bps) if band_bps else bound_bps
 
 
 def _book(context: CoreContext, row: InstrumentRow) -> BookView | None:
