@@ -63,7 +63,7 @@ INTENT = OrderIntentRecord(
 
 def ours_round(folder: Path, n: int) -> tuple[Words, str]:
     """ns of each append, then the hash of what is read back."""
-    journal, _ = Journal.open(folder, durability=Durability.PROCESS)
+    journal = Journal.open(folder, durability=Durability.PROCESS)
     append, clock = journal.append, time.monotonic_ns
     taken = []
     for _ in range(n):
@@ -83,7 +83,7 @@ def ours_round(folder: Path, n: int) -> tuple[Words, str]:
 
 def record_bytes(folder: Path) -> int:
     """Bytes of one stored intent, padding apart."""
-    journal, _ = Journal.open(folder)
+    journal = Journal.open(folder)
     before = journal.room_bytes()
     journal.append(INTENT, 1, 1)
     used = before - journal.room_bytes()

@@ -193,7 +193,7 @@ class Lane:
         sent = clock()
         world.perform(list(behind))
         if len(places) != 2:
-            raise BenchFailed(f"orders: the exact path says {world.core.last_refusal}")
+            raise BenchFailed(f"orders: the exact path says {world.core.refusals.last}")
         orders = world.core.ledger.orders
         self._end([orders[place.request.client_id].intent for place in places])
         return [judged - began, journalled - judged, sent - journalled, sent - began]

@@ -36,8 +36,6 @@ from pipeline.execution.events import (
     Opportunity,
     Place,
     QueryAnswer,
-    Refused,
-    Report,
     Sent,
     SweepAnswer,
     Tick,
@@ -54,10 +52,12 @@ from pipeline.execution.operation_states import StateController
 from pipeline.execution.orchestrator import OrderOrchestrator
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.positions import PositionManager
-from pipeline.execution.records import AdoptedRecord, BootRecord, FillRecord, Purpose, RefusalRecord, StopRecord
+from pipeline.execution.records import AdoptedRecord, BootRecord, FillRecord, Purpose, StopRecord
+from pipeline.execution.results.refusals import Refusals
+from pipeline.execution.settled.retirement import Retirement
 from pipeline.fast_entry.entry import FastEntry
 from pipeline.model.config import EngineConfig
-from pipeline.model.enums import BalanceCheck, OpportunityType, OrderState, Refusal, ReportOutcome
+from pipeline.model.enums import BalanceCheck, OpportunityType, OrderState, Refusal
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
 from pipeline.model.venue_events import (
@@ -77,8 +77,6 @@ from pipeline.risk.manager import RiskManager
 from pipeline.risk.margin_watch import MarginWatch
 from shm.words import Words
 
-REFUSAL_RECORDS_PER_S = 5  # refusals that become records; all are counted
-REFUSAL_PAUSE_NS = 5_000_000  # the detector may offer the same direction again after this
 CLOSE_LOOK_NS = 250_000_000
 STRICT_TIMEOUT_NS = 1_000_000_000
 
@@ -87,7 +85,7 @@ class ExecutionCore:
     """Events in, actions out (see the module's docstring). One instance per executor run.
 
     :meth:`boot` comes first, then :meth:`handle` for every event, :meth:`stop` at the end of a run that ends on
-    purpose. The components are attributes, for reading.
+    purpose. The components are attributes, for reading. ``ledger``: what earlier runs left, where it is known already.
     """
 
     def __init__(
@@ -98,9 +96,10 @@ class ExecutionCore:
         market: MarketPort,
         halt: HaltPort,
         journal: JournalPort,
+        ledger: Ledger | None = None,
     ) -> None:
         self.config = config
-        self.ledger = Ledger()
+        self.ledger = Ledger() if ledger is None else ledger
         instruments = rows if isinstance(rows, Instruments) else Instruments(rows)
         self.context = CoreContext(config, self.ledger, instruments, market, halt, journal, Ids(1))
         self.balances = BalanceMonitor(
@@ -164,10 +163,11 @@ class ExecutionCore:
             has_budget=self.risk.gate.has_budget_for,
         )
         self.forced_close = ForcedClose(self.context, self.balances, self.hedges.exits, self.recovery)
-        self.stopping, self.refused, self.last_refusal = False, 0, ""
+        self.refusals, self.retirement = Refusals(self.context), Retirement(self.context)
+        self.stopping = False
         self.adopted: list[AdoptedRecord] = []  # what the last ADOPT has taken over
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)
-        self._token = self._refusal_second = self._refusal_records = self._closes_looked_mono_ns = 0
+        self._token = self._closes_looked_mono_ns = 0
         self._handlers = self._event_handlers()
 
     def _event_handlers(self) -> dict[type, Callable[[Any], object]]:
@@ -208,7 +208,7 @@ class ExecutionCore:
 
     def boot(
         self,
-        entries: Iterable[JournalEntry],
+        entries: Iterable[JournalEntry] = (),
         *,
         now: Now,
         first_epoch: int,
@@ -218,7 +218,7 @@ class ExecutionCore:
         host_boot: str = "",
         epoch_step: int = 1,
     ) -> list[Action]:
-        """Replays the journal and begins a new run. ``first_epoch``: boot epoch of a journal that has none yet.
+        """Replays ``entries`` and begins a new run. ``first_epoch``: boot epoch of a journal that has none yet.
 
         The caller draws ``first_epoch`` at random below 2**45 and ``epoch_step`` at random from 1 on, so that neither a
         lost journal nor one restored from an old copy repeats old ids.
@@ -287,7 +287,7 @@ class ExecutionCore:
             return
         verdict = self.risk.validate_opportunity_risk(opportunity)
         if isinstance(verdict, Rejected):
-            self._refuse(opportunity, verdict)
+            self.refusals.refuse(opportunity, verdict)
         elif self.config.execution.balance_check is BalanceCheck.STRICT:
             self._token += 1
             self._pending[self._token] = (verdict, self.context.now.mono_ns)
@@ -323,29 +323,6 @@ class ExecutionCore:
                 self.risk.gate.note_send(action.request.venue, self.context.now.mono_ns)
         return operation
 
-    def _refuse(self, opportunity: Opportunity, verdict: Rejected) -> None:
-        now = self.context.now
-        self.refused += 1
-        self.last_refusal = f"{verdict.refusal.name.lower()}: {verdict.detail}"
-        second = now.mono_ns // 1_000_000_000
-        if second != self._refusal_second:
-            self._refusal_second, self._refusal_records = second, 0
-        if self._refusal_records < REFUSAL_RECORDS_PER_S:
-            self._refusal_records += 1
-            row = self.context.instruments.get(opportunity.legs[0].instrument_id) if opportunity.legs else None
-            pair = row.spec.pair if row is not None else ""
-            self.context.record(RefusalRecord(opportunity.opportunity_id, pair, verdict.refusal, verdict.detail[:200]))
-        self.context.act(Refused(opportunity.opportunity_id, verdict.refusal, verdict.detail))
-        self.context.act(
-            Report(
-                opportunity.opportunity_id,
-                ReportOutcome.REFUSED,
-                opportunity.direction_key,
-                now.mono_ns + REFUSAL_PAUSE_NS,
-                verdict.refusal,
-            )
-        )
-
     def _balances_answer(self, answer: BalancesAnswer) -> None:
         pending = self._pending.pop(answer.token, None)
         for balance in answer.balances:
@@ -357,7 +334,7 @@ class ExecutionCore:
         if not answer.error:
             verdict = self.risk.gate.recheck(plan)
         if isinstance(verdict, Rejected):
-            self._refuse(plan.opportunity, verdict)
+            self.refusals.refuse(plan.opportunity, verdict)
         else:
             self._execute(verdict)
 
@@ -446,6 +423,7 @@ class ExecutionCore:
             if now_ns - asked_ns > STRICT_TIMEOUT_NS:
                 self._balances_answer(BalancesAnswer(token, (), "no answer in time"))
         self.hedges.tick()
+        self.retirement.tick()
         if now_ns - self._closes_looked_mono_ns >= CLOSE_LOOK_NS:
             self._closes_looked_mono_ns = now_ns
             self._close_by_command()

@@ -16,8 +16,8 @@ from typing import Any
 
 import msgspec
 
-from pipeline.execution.journal import read_journal
 from pipeline.execution.ledger import Ledger
+from pipeline.execution.settled.checkpoint import recover
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.enums import AccountState, ProcessState
 from pipeline.model.errors import ArbitrageEngineError
@@ -88,10 +88,8 @@ def utc(wall_ns: int) -> str | None:
 
 def replayed(state_dir: Path) -> Ledger | None:
     """The ledger by a replay of the journal; None where there is no journal, or it cannot be read."""
-    ledger = Ledger()
     try:
-        for entry in read_journal(state_dir / "journal"):
-            ledger.apply(entry.record, entry.mono_ns, entry.wall_ns)
+        ledger = recover(state_dir / "journal").ledger
     except (ArbitrageEngineError, OSError):
         return None
     return ledger if ledger.records else None

@@ -149,7 +149,7 @@ class Evidence:
     def fill(self, fill: Fill) -> Order | None:
         """Books a fill once, however late. None when it is known already or its order is not known yet."""
         ledger = self._context.ledger
-        if (fill.venue, fill.symbol, fill.trade_id) in ledger.fills_seen:
+        if ledger.fill_known(fill.venue, fill.symbol, fill.trade_id):
             return None
         order = ledger.order_of(fill.venue, fill.client_id, fill.order_id)
         if order is None:
@@ -294,8 +294,10 @@ class Evidence:
         if not message.order_id:
             return
         key = (message.venue, message.order_id)
-        if isinstance(message, OrderUpdate) and key in self._context.ledger.external.orders:
-            return  # known to be another's; only its executions are news
+        ledger = self._context.ledger
+        known_order = key in ledger.external.orders or ledger.settled_long_ago(message.venue, message.client_id, key[1])
+        if isinstance(message, OrderUpdate) and known_order:
+            return  # known to be another's, or settled long ago; only its executions are news
         known = self._orphans.get(key)
         if known is None:
             now_ns = self._context.now.mono_ns

@@ -2,7 +2,7 @@
 
 ``apply(record, mono_ns, wall_ns)`` is the only way in. The live process applies a record when it appends it; a restart
 applies the same records in the same order: the two states are equal byte for byte (``digest``). Nothing sent is ever
-forgotten: orders, and the ids of all fills, have no time to live.
+forgotten: of orders that left memory (``retirement.py``) the identities stay, and those of all fills.
 """
 
 from __future__ import annotations
@@ -47,10 +47,13 @@ from pipeline.execution.records import (
     Record,
     RecoveryRecord,
     RefusalRecord,
+    RetiredRecord,
     StopRecord,
 )
 from pipeline.execution.results.round_trips import RoundTrips
-from pipeline.model.enums import ArbitrageState, OrderState
+from pipeline.execution.settled.identities import SettledIds, fill_identity, order_identity, venue_order_identity
+from pipeline.execution.settled.leaving import retire
+from pipeline.model.enums import ArbitrageState, InstrumentKind, OrderState
 from pipeline.model.errors import JournalError
 from pipeline.model.structs import ZERO
 
@@ -155,10 +158,13 @@ class Ledger:
         self.unsettled: dict[str, Order] = {}
         self.by_order_id: dict[tuple[str, str], str] = {}
         self.fills_seen: set[tuple[str, str, str]] = set()
+        self.settled = SettledIds()  # orders and fills of operations that have left memory
+        self.retired_operations = 0  # how many have
         self.operations: dict[str, Operation] = {}
         self.open_operations: dict[str, Operation] = {}
         self.closings: dict[str, list[Operation]] = {}  # operation that opened a hedge -> those that close it
         self.hedges: dict[str, HedgeRecord] = {}
+        self.base_of: dict[tuple[str, str], str] = {}  # (venue, contract) -> base asset, of all that operations traded
         self.dust: dict[str, Decimal] = {}
         self.breakers: dict[str, str] = {}
         self.recoveries: dict[str, RecoveryRecord] = {}
@@ -203,24 +209,20 @@ class Ledger:
             PositionRecord: self._position,
             RefusalRecord: self._nothing,
             ReconcileRecord: self._reconcile,
-            ExternalRecord: self.external.note,
+            ExternalRecord: lambda record: self.external.note(record),
             ExternalFillRecord: lambda record: self.external.fill(record, self),
             ExternalFlowRecord: lambda record: self.external.flow(record, self),
             ExternalPositionRecord: lambda record: self.external.position(record, self),
             HeldFillRecord: self._held_fill,
             AdoptedRecord: lambda record: self.external.adopt(record, self),
+            RetiredRecord: lambda record: retire(self, record),
         }
         self.mono_ns = 0  # of the newest record
-        self._wall_ns = 0
-
-    @property
-    def last_wall_ns(self) -> int:
-        """Wall clock of the newest record; 0 before the first."""
-        return self._wall_ns
+        self.last_wall_ns = 0  # of the newest record
 
     def apply(self, record: Record, mono_ns: int, wall_ns: int) -> None:
         """Folds one record in. Raises JournalError when it cannot follow what is known (a damaged journal)."""
-        self.mono_ns, self._wall_ns = mono_ns, wall_ns
+        self.mono_ns, self.last_wall_ns = mono_ns, wall_ns
         self.records += 1
         try:
             self._apply[type(record)](record)  # type: ignore[operator]
@@ -247,6 +249,20 @@ class Ledger:
             order = self.orders.get(known) if known is not None else None
         return order if order is not None and order.intent.venue == venue else None
 
+    def fill_known(self, venue: str, symbol: str, trade_id: str) -> bool:
+        """Whether an execution is booked, however long ago."""
+        return (venue, symbol, trade_id) in self.fills_seen or (
+            bool(self.retired_operations) and fill_identity(venue, symbol, trade_id) in self.settled
+        )
+
+    def settled_long_ago(self, venue: str, client_id: str, order_id: str) -> bool:
+        """Whether an order is one of ours that has left memory."""
+        if not self.retired_operations:
+            return False
+        if client_id and order_identity(venue, client_id) in self.settled:
+            return True
+        return bool(order_id) and venue_order_identity(venue, order_id) in self.settled
+
     def unsettled_of_symbol(self, venue: str, symbol: str) -> Iterator[Order]:
         """Unsettled orders on an instrument, by name: its number is of this run, an order may be of an earlier one."""
         orders = self.unsettled.values()
@@ -266,6 +282,8 @@ class Ledger:
             ],
             sorted(self.unsettled),
             sorted(self.fills_seen),
+            self.retired_operations,
+            self.settled.digest,
             sorted(self.funding_seen),
             sorted((k, str(v)) for k, v in self.position_offsets.items()),
             sorted(self.touched.items()),
@@ -295,12 +313,15 @@ class Ledger:
             self.moved_mono_ns.clear()
             self.touched = dict.fromkeys(self.touched, 0)
         self.host_boot = record.host_boot
-        self.began_wall_ms = self.began_wall_ms or self._wall_ns // 1_000_000
+        self.began_wall_ms = self.began_wall_ms or self.last_wall_ns // 1_000_000
 
     def _operation(self, record: OperationRecord) -> None:
         operation = Operation(record, self.mono_ns, self.boot_epoch)
         self.operations[record.operation_id] = operation
         self.open_operations[record.operation_id] = operation
+        for leg in record.legs:
+            if leg.kind is InstrumentKind.PERPETUAL:
+                self.base_of[leg.venue, leg.symbol] = leg.base
         if record.closes:
             self.exits += 1
             self.closings.setdefault(record.closes, []).append(operation)
@@ -384,12 +405,12 @@ class Ledger:
     def _balance(self, record: BalanceRecord) -> None:
         key = (record.venue, record.asset)
         self.baseline[key] = (EXACT.add(record.free, record.locked), self.accounts.moved(*key))
-        self.based_wall_ms.setdefault(record.venue, self._wall_ns // 1_000_000)
+        self.based_wall_ms.setdefault(record.venue, self.last_wall_ns // 1_000_000)
 
     def _position(self, record: PositionRecord) -> None:
         if record.baseline:
             self.position_offsets[record.venue, record.symbol] = EXACT.subtract(record.qty, record.expected_qty)
-            self.based_wall_ms.setdefault(record.venue, self._wall_ns // 1_000_000)
+            self.based_wall_ms.setdefault(record.venue, self.last_wall_ns // 1_000_000)
 
     def _reconcile(self, record: ReconcileRecord) -> None:
         """A complete sweep covers its symbols, but for those touched so lately that a venue may still add a fill."""
@@ -418,7 +439,7 @@ class Ledger:
             self.open_operations.pop(record.operation_id, None)
 
     def _add_pnl(self, amount: Decimal) -> None:
-        day = self._wall_ns // DAY_NS
+        day = self.last_wall_ns // DAY_NS
         if day > self.day:  # a wall clock that steps back does not begin a day again
             self.day, self.day_pnl = day, ZERO
         self.day_pnl = EXACT.add(self.day_pnl, amount)
@@ -437,19 +458,19 @@ class Ledger:
         self.trips.hedge(record.operation_id, is_open=bool(record.qty))
         if record.qty:
             self.hedges[record.operation_id] = record
-            self.since_wall_ns.setdefault(record.operation_id, self._wall_ns)
+            self.since_wall_ns.setdefault(record.operation_id, self.last_wall_ns)
         else:
             self.hedges.pop(record.operation_id, None)
             self.since_wall_ns.pop(record.operation_id, None)
 
     def _recovery(self, record: RecoveryRecord) -> None:
         self.recoveries[record.recovery_id] = record
-        self.since_wall_ns[record.recovery_id] = self._wall_ns
+        self.since_wall_ns[record.recovery_id] = self.last_wall_ns
 
     def _breaker(self, record: BreakerRecord) -> None:
         if record.tripped:
             self.breakers.setdefault(record.name, record.reason)
-            self.since_wall_ns.setdefault(record.name, self._wall_ns)
+            self.since_wall_ns.setdefault(record.name, self.last_wall_ns)
         else:
             self.breakers.pop(record.name, None)
             self.since_wall_ns.pop(record.name, None)

@@ -12,7 +12,7 @@ from pipeline.execution.accounts import EXACT
 from pipeline.execution.ledger import Ledger, Operation
 from pipeline.execution.market import UsdRates
 from pipeline.execution.records import FillRecord, Record
-from pipeline.model.enums import InstrumentKind, OrderSide
+from pipeline.model.enums import OrderSide
 from pipeline.model.structs import ZERO
 
 
@@ -100,17 +100,7 @@ class PositionManager:
     def delta(self) -> dict[str, Decimal]:
         """Net change of exposure per asset by everything that was executed on the accounts, ours or not: spot changes
         plus futures positions, as they are at the venues."""
-        base_of = {**self._ledger.external.base_of, **self._bases()}
-        return self._ledger.accounts.delta(base_of)
-
-    def _bases(self) -> dict[tuple[str, str], str]:
-        """(venue, contract) -> base asset, of the contracts that operations have traded."""
-        return {
-            (leg.venue, leg.symbol): leg.base
-            for operation in self._ledger.operations.values()
-            for leg in operation.record.legs
-            if leg.kind is InstrumentKind.PERPETUAL
-        }
+        return self._ledger.accounts.delta({**self._ledger.external.base_of, **self._ledger.base_of})
 
     def targets(self) -> dict[str, Decimal]:
         """What :meth:`delta` should be per base asset: the dust left on purpose, and what others hold on our accounts

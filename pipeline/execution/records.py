@@ -359,6 +359,12 @@ class AdoptedRecord(msgspec.Struct, frozen=True, array_like=True):
     fills: tuple[FillRecord, ...] = ()
 
 
+class RetiredRecord(msgspec.Struct, frozen=True, array_like=True):
+    """These operations, settled long ago, leave the executor's memory with their orders (retirement.py)."""
+
+    operation_ids: tuple[str, ...]
+
+
 class StopRecord(msgspec.Struct, frozen=True, array_like=True):
     """Last record of a run that ended on purpose."""
 
@@ -392,6 +398,7 @@ Record = (
     | ExternalPositionRecord
     | HeldFillRecord
     | AdoptedRecord
+    | RetiredRecord
 )
 
 RECORD_TYPES: dict[int, type[Record]] = {
@@ -419,6 +426,7 @@ RECORD_TYPES: dict[int, type[Record]] = {
     22: ExternalPositionRecord,
     23: HeldFillRecord,
     24: AdoptedRecord,
+    25: RetiredRecord,
 }
 TYPE_OF_RECORD: dict[type[Record], int] = {struct: number for number, struct in RECORD_TYPES.items()}
 

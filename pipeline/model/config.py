@@ -148,6 +148,7 @@ class ExecutionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     unwind_slippage_bps: Decimal = Decimal(50)
     unwind_max_slippage_bps: Decimal = Decimal(200)
     journal_segment_bytes: int = 64 * 1024 * 1024
+    journal_max_bytes: int = 2 * 1024 * 1024 * 1024  # above it, segments that a checkpoint covers are removed
     numeraire: str = "USDT"
 
 

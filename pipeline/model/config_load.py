@@ -300,7 +300,9 @@ def _check(config: EngineConfig, errors: list[str]) -> None:
         _positive(getattr(config.detection, key), f"detection.{key}", errors)
     _check_hedge_exit(config, errors)
     _check_hedge(config.detection.hedge, errors)
-    for key in ("balance_refresh_interval_ms", "order_timeout_ms", "recv_window_ms", "journal_segment_bytes"):
+    for key in ("balance_refresh_interval_ms", "order_timeout_ms", "recv_window_ms"):
+        _positive(getattr(config.execution, key), f"execution.{key}", errors)
+    for key in ("journal_segment_bytes", "journal_max_bytes"):
         _positive(getattr(config.execution, key), f"execution.{key}", errors)
     for key in ("log_file_bytes", "log_files", "opportunities_max", "balances_every_s"):
         _positive(getattr(config.recording, key), f"recording.{key}", errors)

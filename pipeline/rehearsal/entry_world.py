@@ -109,7 +109,7 @@ class EntryWorld:
             self._generations.append(int(conn_open(self.words, offset, 0, feed, 0)))
         self._scratch = np.zeros(BOOK.WORDS, np.int64)
         self.instruments = Instruments(self.rows)
-        self.journal, _ = Journal.open(folder, segment_bytes=1 << 22)
+        self.journal = Journal.open(folder, segment_bytes=1 << 22)
         self.numbers = 0
         self.core = ExecutionCore(self.config, self.instruments, market=self, halt=self, journal=self.journal)
         self.perform(self.core.boot([], now=self.now(), first_epoch=FIRST_EPOCH, instance="entry", pid=1, build_hash=2))

@@ -213,6 +213,7 @@ NO_RULE = {
     "execution.unwind_slippage_bps": "prices of repairs",
     "execution.unwind_max_slippage_bps": "prices of repairs",
     "execution.journal_segment_bytes": "size of the journal's files",
+    "execution.journal_max_bytes": "when old files of the journal are removed",
     "execution.numeraire": "in which asset profit is counted",
     "features.enable_circuit_breakers": "off: breakers stop nothing on the exact path; the fast path still obeys them",
     "features.enable_recovery_mode": "whether broken legs are repaired without an operator",

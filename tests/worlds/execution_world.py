@@ -482,7 +482,7 @@ class World:
 
     def judge(self) -> None:
         """I1-I4, I6, I12 and the money, against the venues' own books."""
-        judge(self.core, self.venues, self.initial)
+        judge(self.core, self.venues, self.initial, self.entries)
 
 
 def listed(venue: ModelVenue) -> tuple[Fill, ...]:

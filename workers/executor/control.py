@@ -288,13 +288,13 @@ class ExecutorControl:
         opportunity = self._manual(request)
         self._audit(request, legs=[f"{leg.instrument_id} {leg.side} {leg.qty_fp}" for leg in opportunity.legs])
         known = set(core.ledger.operations)
-        before = core.refused
+        before = core.refusals.count
         self._performer.feed(opportunity)
         fresh = [operation for name, operation in core.ledger.operations.items() if name not in known]
         mine = [o for o in fresh if o.record.manual and o.record.opportunity_id == opportunity.opportunity_id]
         if not mine:
-            refused = core.refused > before
-            why = core.last_refusal if refused else "asked the venues for balances: look at the operations"
+            refused = core.refusals.count > before
+            why = core.refusals.last if refused else "asked the venues for balances: look at the operations"
             return {"final_state": "refused" if refused else "pending", "reason": why}
         operation = mine[0]
         if operation.result is None:

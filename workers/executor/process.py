@@ -15,7 +15,6 @@ import os
 import secrets
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -31,7 +30,7 @@ from pipeline.execution.events import (
     Opportunity,
     Tick,
 )
-from pipeline.execution.journal import Journal
+from pipeline.execution.results.counts import counts_of
 from pipeline.execution.shared_reads import AccountReader, ShmHalt, decode_opportunity
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.clock import mono_ns
@@ -48,12 +47,12 @@ from shm.wait import PARK, Bell, BellRinger, resolve_wait
 from workers.account_clients import remember_budgets
 from workers.base import WorkerContext, run_worker
 from workers.executor.control import ExecutorControl
+from workers.executor.earlier_runs import host_boot_id, keep_breakers, open_journal
 from workers.executor.hedge_models import HedgeModels
 from workers.executor.pages import ExecutorNumbers, InventoryWriter
 from workers.executor.performer import Performer
 from workers.executor.publisher import Publisher
 from workers.executor.venues import Questions
-from workers.halt_file import read_halt
 
 if TYPE_CHECKING:
     from pipeline.exchanges.base import VenueClient
@@ -70,7 +69,6 @@ REHEARSALS = 16  # bytecode is specialised after 8 passes
 FINISH_S = 6.0  # of the 10 s that SIGTERM leaves
 FIRST_EPOCH_BITS = 45
 STEP_EPOCH_BITS = 24  # an id repeats by chance once in 16 million restored journals; room for 200 million runs
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Executor:
@@ -96,12 +94,10 @@ class Executor:
         )
         self._bell = Bell.create(ctx.bells_dir() / "executor", self._opps.cursor_words, CURSOR.sleeping)
         self._detector_bell = BellRinger.open(ctx.bells_dir() / "detector", self._reports.cursor_words, CURSOR.sleeping)
-        self.journal, self._entries = Journal.open(
-            ctx.journal_dir(),
-            segment_bytes=config.execution.journal_segment_bytes,
-            durability=config.execution.durability,
+        self.journal, ledger = open_journal(ctx)
+        self.core = ExecutionCore(
+            config, self.instruments, market=self.market, halt=self.halt, journal=self.journal, ledger=ledger
         )
-        self.core = ExecutionCore(config, self.instruments, market=self.market, halt=self.halt, journal=self.journal)
         self._hedge_models = HedgeModels(ctx.state_dir, self.core.hedges.watch)
         self.trading: dict[str, VenueTrading] = {}
         self._questions = Questions(self._clients, loop)
@@ -142,9 +138,8 @@ class Executor:
         if problem:
             ctx.say("warning", problem)
         now = self.performer.now()
-        new_journal = not self._entries
+        new_journal = not self.core.ledger.records
         actions = self.core.boot(
-            self._entries,
             now=now,
             first_epoch=1 + secrets.randbits(FIRST_EPOCH_BITS),
             instance=ctx.instance,
@@ -155,9 +150,8 @@ class Executor:
         )
         self.journal.boot_epoch = self.core.ledger.boot_epoch
         self.performer.perform(actions, now)
-        self._entries = []
         if new_journal:
-            self._keep_breakers()
+            keep_breakers(ctx.state_dir, self.core.context)
         self.journal.sync()  # ids of this run carry its boot epoch: the record of it must outlive the host
         self._crash("boot_replayed")
         if self.journal.truncated_bytes:
@@ -177,11 +171,6 @@ class Executor:
         finally:
             await control.close()
             await self._close()
-
-    def _keep_breakers(self) -> None:
-        """A journal that begins anew does not forget the breakers that the one before had passed on to the guard."""
-        for breaker in read_halt(self.ctx.state_dir).breakers:
-            self.core.context.trip(breaker.name, f"kept over a lost journal: {breaker.reason}"[:200])
 
     def _loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """What a callback or a task of ours raised. A network's error is its session's matter; a bug ends us."""
@@ -213,7 +202,7 @@ class Executor:
             if not self.ctx.is_ready and self.core.ready:
                 self._crash("reconciled")
                 await self._publisher.publish()
-                self.ctx.ready(f"{len(self.core.ledger.operations)} operations in the journal, venues reconciled")
+                self.ctx.ready(f"{counts_of(self.core.ledger).total} operations in the journal, venues reconciled")
             if self.ctx.stop_requested():
                 finish_by = finish_by or self.loop.time() + FINISH_S
                 if self.core.finished or self.loop.time() > finish_by:
@@ -437,14 +426,6 @@ class Executor:
             trading = self.trading.get(row.spec.venue)
             if isinstance(trading, PaperTrading):
                 trading.take_row(row)
-
-
-def host_boot_id() -> str:
-    """What the kernel calls this boot of the host; "" where it does not say."""
-    try:
-        return BOOT_ID.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
 
 
 def warm(dialects: Sequence[str]) -> None:

@@ -32,6 +32,7 @@ from shm.queue import attach_queue, init_queue, queue_words, read_at
 from shm.segment import Segment
 from shm.words import Words
 from workers.base import WorkerContext, run_worker
+from workers.recorder.checkpoints import Checkpoints
 from workers.recorder.log_files import DrainPosition, LogDrain, boot_id
 from workers.recorder.sqlite_ledger import SqliteLedger
 
@@ -210,12 +211,16 @@ class Recorder:
         account = AccountReader(AccountPage.attach(ctx.instance), ctx.config.venues, self.market.instruments)
         self.balances = BalanceWatch(account, settings.balances_every_s)
         self._prune_at_ns = 0
+        self.checkpoints = Checkpoints(ctx.journal_dir(), ctx.config.execution.journal_max_bytes)
+        self._checkpoint_problem = ""
         counter = ctx.metrics.counter
         self._records = counter("journal_records", "journal records in the ledger")
         self._opportunities = counter("opportunities_recorded", "opportunities in the ledger")
         self._opportunities_lost = counter("opportunities_lost", "opportunities overwritten before they were seen")
         self._lines = counter("log_lines", "lines written to the log files")
         self._slots_lost = counter("log_slots_lost", "slots of log rings overwritten before they were read")
+        self._checkpoints = counter("checkpoints", "checkpoints of the executor's ledger written by this run")
+        self._segments_removed = counter("segments_removed", "segments of the journal removed by this run")
         self._lost_before = (ctx.metrics.value("opportunities_lost"), ctx.metrics.value("log_slots_lost"))
 
     def round(self) -> int:
@@ -250,10 +255,19 @@ class Recorder:
         if now_ns >= self._prune_at_ns:
             self._prune_at_ns = now_ns + PRUNE_EVERY_NS
             self.ledger.prune(self.ctx.config.recording.opportunities_max)
+        more = self.checkpoints.round(self.ledger.position(), last=last)
+        while last and more:
+            more = self.checkpoints.round(self.ledger.position(), last=last)
+        if self.checkpoints.problem != self._checkpoint_problem:
+            self._checkpoint_problem = self.checkpoints.problem
+            self.ctx.say("error", f"no checkpoints any more, the journal grows: {self.checkpoints.problem}")
+        self.ctx.metrics.set(self._checkpoints, self.checkpoints.written)
+        self.ctx.metrics.set(self._segments_removed, self.checkpoints.removed_segments)
 
     def close(self) -> None:
         """Close journal, log files and SQLite ledger."""
         self.journal.close()
+        self.checkpoints.close()
         self.logs.close()
         self.ledger.close()
 

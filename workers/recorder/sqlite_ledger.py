@@ -42,6 +42,7 @@ from pipeline.execution.records import (
     ReconcileRecord,
     RecoveryRecord,
     RefusalRecord,
+    RetiredRecord,
     StopRecord,
 )
 from pipeline.model.enums import InstrumentKind, OrderSide, OrderState
@@ -314,6 +315,7 @@ EVENT_KINDS: dict[type, str] = {
     HeldFillRecord: "held_fill",
     AdoptedRecord: "adopted",
     StopRecord: "stop",
+    RetiredRecord: "retired",
 }
 
 

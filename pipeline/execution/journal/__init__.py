@@ -39,7 +39,7 @@ from pipeline.execution.journal.format import (
     segment_path,
 )
 from pipeline.execution.journal.reader import JournalReader, read_journal, segment_start
-from pipeline.execution.journal.segments import shrink
+from pipeline.execution.journal.segments import fits, shrink
 from pipeline.execution.journal.writer import SEGMENT_BYTES_MIN, Journal, Place
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "JournalPosition",
     "JournalReader",
     "Place",
+    "fits",
     "read_journal",
     "segment_indices",
     "segment_path",

@@ -25,6 +25,7 @@ from pipeline.execution.journal.format import (
     RECORD_MAGIC,
     SPARE_NAME,
     JournalEntry,
+    JournalPosition,
     chain_of,
     crc32_of,
     padded,
@@ -116,6 +117,29 @@ class SegmentView:
                     return True
             at = self.map.find(needle, at + 4)
         return False
+
+
+def fits(directory: Path, position: JournalPosition) -> bool:
+    """Whether the journal has exactly the records before ``position``: one ends there, with its number and chain.
+
+    Headers are walked, bodies are not read; what follows is checked by its reader.
+    """
+    path = segment_path(directory, position.index)
+    try:
+        view = SegmentView(path)
+    except (JournalError, OSError):
+        return False
+    try:
+        offset, seq, chain = FILE_HEADER_BYTES, view.first_seq, view.seed
+        while offset < min(position.offset, view.size - RECORD_HEADER_BYTES):
+            magic, _, _, length, _, got_seq, _, _, _, got_chain = RECORD_HEADER.unpack_from(view.map, offset)
+            if magic != RECORD_MAGIC or got_seq != seq or length > RECORD_BYTES_MAX:
+                return False
+            offset += RECORD_HEADER_BYTES + padded(length)
+            seq, chain = seq + 1, got_chain
+        return (offset, seq, chain) == (position.offset, position.next_seq, position.chain)
+    finally:
+        view.close()
 
 
 def shrink(directory: Path) -> int:

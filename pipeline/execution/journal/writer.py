@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -92,6 +93,7 @@ class Journal:
         self._stopping = False
         self._sync_lock = threading.Lock()
         self._spare_lock = threading.Lock()
+        self._folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._file = os.open(segment_path(directory, position.index), os.O_RDWR | os.O_CLOEXEC)
         self._map = mmap.mmap(self._file, os.fstat(self._file).st_size)
         self._capacity = len(self._map)
@@ -110,20 +112,23 @@ class Journal:
         *,
         segment_bytes: int = SEGMENT_BYTES_DEFAULT,
         durability: Durability = Durability.PROCESS,
-    ) -> tuple[Journal, list[JournalEntry]]:
-        """Replays what is there, cuts a torn tail off, and goes on behind it: (journal, every entry so far).
+        start: JournalPosition | None = None,
+        each: Callable[[JournalEntry], None] = lambda entry: None,
+    ) -> Journal:
+        """Reads what is there from ``start`` on (None: from the beginning), cuts a torn tail off, goes on behind it.
 
-        Raises JournalError when the journal is damaged in the middle, or the directory has no room for a segment.
+        ``each`` is called with every entry that was read. Raises JournalError when the journal is damaged in the
+        middle, or the directory has no room for a segment.
         """
         if segment_bytes < SEGMENT_BYTES_MIN:
             raise JournalError(f"segment_bytes below {SEGMENT_BYTES_MIN}: segment_bytes={segment_bytes}")
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not segment_indices(directory):
             create_segment(directory, segment_path(directory, 1), segment_bytes, file_header(1, 1, bytes(8)))
-        reader = JournalReader(directory)
-        entries: list[JournalEntry] = []
-        while batch := reader.poll():
-            entries.extend(batch)
+        reader = JournalReader(directory, start)
+        while batch := reader.poll(1000):
+            for entry in batch:
+                each(entry)
         position, lost_mark = reader.position, reader.whole_record_follows()
         assert position is not None  # a segment exists
         reader.close()
@@ -135,7 +140,7 @@ class Journal:
         extend_segment(segment_path(directory, position.index), segment_bytes)
         journal = cls(directory, position, segment_bytes=segment_bytes, durability=durability)
         journal._cut_tail()
-        return journal, entries
+        return journal
 
     # --- writing ---
 
@@ -230,6 +235,8 @@ class Journal:
             try:
                 for descriptor in {*retired, current}:
                     os.fdatasync(descriptor)
+                if retired:  # a segment was begun by a rename, which is on the device when its folder is
+                    os.fsync(self._folder)
             except OSError as error:
                 self._error = error
                 raise JournalError(f"fdatasync failed, the process must stop: {error}") from error
@@ -257,6 +264,7 @@ class Journal:
         self._place.show(None)
         self._map.close()
         os.close(self._file)
+        os.close(self._folder)
 
     # --- segments ---
 

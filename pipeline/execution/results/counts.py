@@ -87,7 +87,7 @@ def counts_of(ledger: Ledger) -> OperationCounts:
     """The counts of an execution ledger: its whole journal."""
     outcomes = ledger.outcomes
     completed, failed, recovered = (outcomes[o] for o in (Outcome.COMPLETED, Outcome.FAILED, Outcome.RECOVERED))
-    total = len(ledger.operations)
+    total = len(ledger.operations) + ledger.retired_operations
     return OperationCounts(
         entries=total - ledger.exits,
         exits=ledger.exits,

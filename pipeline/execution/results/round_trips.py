@@ -16,41 +16,48 @@ from pipeline.model.structs import ZERO
 class RoundTrips:
     """P&L of every round trip by the operation that began it, and how many gained and lost.
 
-    ``won``, ``lost``: round trips that are closed; one that came out at exactly 0 is neither.
+    ``won``, ``lost``: round trips that are closed; one that came out at exactly 0 is neither. ``pnl``: of every round
+    trip, ``open``: those whose hedge is open, both by the operation that began it.
     """
 
-    def __init__(self) -> None:
-        self.won = 0
-        self.lost = 0
-        self._pnl: dict[str, Decimal] = {}
-        self._open: set[str] = set()
+    def __init__(
+        self, won: int = 0, lost: int = 0, pnl: dict[str, Decimal] | None = None, open_hedges: set[str] | None = None
+    ) -> None:
+        self.won = won
+        self.lost = lost
+        self.pnl: dict[str, Decimal] = {} if pnl is None else pnl
+        self.open: set[str] = set() if open_hedges is None else open_hedges
 
     def add(self, operation_id: str, closes: str, amount: Decimal) -> None:
         """An operation ended with ``amount`` (numeraire); ``closes``: the operation whose hedge it closed, or ""."""
         began = closes or operation_id
         self._count(began, -1)
-        self._pnl[began] = self._pnl.get(began, ZERO) + amount
+        self.pnl[began] = self.pnl.get(began, ZERO) + amount
         self._count(began, 1)
 
     def hedge(self, began: str, *, is_open: bool) -> None:
         """The hedge that operation ``began`` opened is open, or closed."""
         self._count(began, -1)
         if is_open:
-            self._open.add(began)
+            self.open.add(began)
         else:
-            self._open.discard(began)
+            self.open.discard(began)
         self._count(began, 1)
 
+    def forget(self, began: str) -> None:
+        """A closed round trip stays counted; nothing will be added to it."""
+        self.pnl.pop(began, None)
+
     def _count(self, began: str, step: int) -> None:
-        amount = self._pnl.get(began)
-        if amount is None or began in self._open:
+        amount = self.pnl.get(began)
+        if amount is None or began in self.open:
             return
         self.won += step if amount > 0 else 0
         self.lost += step if amount < 0 else 0
 
     def closed(self) -> dict[str, Decimal]:
         """Operation that began the round trip -> P&L of the whole of it. Hedges that are still open are left out."""
-        return {began: amount for began, amount in self._pnl.items() if began not in self._open}
+        return {began: amount for began, amount in self.pnl.items() if began not in self.open}
 
 
 def round_trips(pnl: Mapping[str, Decimal], closes: Mapping[str, str], open_hedges: Container[str]) -> RoundTrips:

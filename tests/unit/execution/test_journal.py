@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.execution import journal as jn
-from pipeline.execution.journal import Journal, JournalReader, read_journal, segment_path
+from pipeline.execution.journal import Journal, JournalEntry, JournalReader, read_journal, segment_path
 from pipeline.execution.journal.format import MAGIC
 from pipeline.execution.records import RECORD_TYPES, TYPE_OF_RECORD, BreakerRecord, OrderSentRecord, Record
 from pipeline.model.enums import Durability
@@ -30,7 +30,8 @@ def fill(journal: Journal, count: int, start: int = 0) -> list[Record]:
 
 
 def opened(path: Path, **options: object) -> tuple[Journal, list[Record]]:
-    journal, entries = Journal.open(path, segment_bytes=SMALL, **options)  # type: ignore[arg-type]
+    entries: list[JournalEntry] = []
+    journal = Journal.open(path, segment_bytes=SMALL, each=entries.append, **options)  # type: ignore[arg-type]
     return journal, [entry.record for entry in entries]
 
 
@@ -55,7 +56,7 @@ def test_segments_rotate_and_chain(tmp_path: Path) -> None:
 
 def test_a_shrunk_journal_goes_on_and_its_readers_too(tmp_path: Path) -> None:
     size = 64 * SMALL
-    journal, _ = Journal.open(tmp_path, segment_bytes=size)
+    journal = Journal.open(tmp_path, segment_bytes=size)
     records = fill(journal, 20)
     reader = JournalReader(tmp_path)
     assert [entry.record for entry in reader.poll()] == records
@@ -66,7 +67,8 @@ def test_a_shrunk_journal_goes_on_and_its_readers_too(tmp_path: Path) -> None:
     early = JournalReader(tmp_path)  # maps the short file, as a recorder does that is up before the executor
     assert [entry.record for entry in early.poll()] == records
     assert jn.shrink(tmp_path) == 0
-    again, entries = Journal.open(tmp_path, segment_bytes=size)
+    entries: list[JournalEntry] = []
+    again = Journal.open(tmp_path, segment_bytes=size, each=entries.append)
     assert [entry.record for entry in entries] == records
     assert segment_path(tmp_path, 1).stat().st_size == size and again.room_bytes() > size
     more = fill(again, 200, start=20)
@@ -214,7 +216,7 @@ def test_a_failed_sync_is_final(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def _append_for_ever(path: str, ready: multiprocessing.synchronize.Event) -> None:
-    journal, _ = Journal.open(Path(path), segment_bytes=SMALL)
+    journal = Journal.open(Path(path), segment_bytes=SMALL)
     number = 0
     while True:
         fill(journal, 1, start=number)

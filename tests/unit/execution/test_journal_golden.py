@@ -47,6 +47,7 @@ from pipeline.execution.records import (
     Record,
     RecoveryRecord,
     RefusalRecord,
+    RetiredRecord,
     StopRecord,
 )
 from pipeline.model.enums import (
@@ -137,12 +138,13 @@ def records() -> list[Record]:
                 ),
             ),
         ),
+        RetiredRecord(("a25x1", "a25x9")),
     ]  # fmt: skip
 
 
 def written(directory: Path) -> bytes:
     """The used bytes of the segment that ``records()`` make."""
-    journal, _ = Journal.open(directory, segment_bytes=SEGMENT_BYTES_MIN)
+    journal = Journal.open(directory, segment_bytes=SEGMENT_BYTES_MIN)
     for number, record in enumerate(records(), 1):
         journal.boot_epoch = 77 if number > 1 else 0
         journal.append(record, 1_000_000 + number, 1_700_000_000_000_000_000 + number)

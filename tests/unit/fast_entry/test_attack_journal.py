@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.execution.journal import Journal, read_journal, segment_path
+from pipeline.execution.journal import Journal, JournalEntry, read_journal, segment_path
 from pipeline.execution.records import StopRecord
 from pipeline.rehearsal.entry_world import EntryWorld
 from tests.worlds.fast_entry_world import a_world, opened, ordinary
@@ -24,7 +24,7 @@ def test_entries_and_ordinary_records_are_one_chain_over_every_rotation(tmp_path
     with a_world() as world:
         opened(world)
         assert world.fast_entry.offer(ordinary(world), world.halt, world.now())
-        journal, _ = Journal.open(tmp_path, segment_bytes=16 * 1024)
+        journal = Journal.open(tmp_path, segment_bytes=16 * 1024)
         journal.boot_epoch = 7
         ids: list[str] = []
         notes = 0
@@ -37,7 +37,8 @@ def test_entries_and_ordinary_records_are_one_chain_over_every_rotation(tmp_path
         assert [entry.seq for entry in found] == list(range(1, len(found) + 1))
         assert len(found) == notes + len(ids) and len(set(ids)) == len(ids)
         journal.close()
-        journal, entries = Journal.open(tmp_path, segment_bytes=16 * 1024)
+        entries: list[JournalEntry] = []
+        journal = Journal.open(tmp_path, segment_bytes=16 * 1024, each=entries.append)
         assert [entry.record for entry in entries] == [entry.record for entry in found]
         ids += encoded(world, journal)
         assert len(list(read_journal(tmp_path))) == notes + len(ids)
@@ -51,7 +52,7 @@ def test_an_entry_that_was_written_in_part_is_cut_to_its_whole_records(tmp_path:
     with a_world() as world:
         opened(world)
         assert world.fast_entry.offer(ordinary(world), world.halt, world.now())
-        journal, _ = Journal.open(tmp_path, segment_bytes=64 * 1024)
+        journal = Journal.open(tmp_path, segment_bytes=64 * 1024)
         encoded(world, journal)
         segment = segment_path(tmp_path, 1)
         image = bytearray(segment.read_bytes())
@@ -64,7 +65,8 @@ def test_an_entry_that_was_written_in_part_is_cut_to_its_whole_records(tmp_path:
             image[mark : mark + 4] = bytes(4)
         journal.close()
         segment.write_bytes(image)
-        journal, entries = Journal.open(tmp_path, segment_bytes=64 * 1024)
+        entries: list[JournalEntry] = []
+        journal = Journal.open(tmp_path, segment_bytes=64 * 1024, each=entries.append)
         assert len(entries) == whole and journal.truncated_bytes
         encoded(world, journal)
         assert len(list(read_journal(tmp_path))) == whole + 3
@@ -73,9 +75,10 @@ def test_an_entry_that_was_written_in_part_is_cut_to_its_whole_records(tmp_path:
 
 def test_a_segment_of_any_size_is_written_to(tmp_path: Path) -> None:
     """Its size is configured in bytes, and an older run may have left one of an odd size."""
-    journal, _ = Journal.open(tmp_path, segment_bytes=100_001)
+    journal = Journal.open(tmp_path, segment_bytes=100_001)
     journal.claim(8192)
     journal.close()
-    journal, entries = Journal.open(tmp_path, segment_bytes=100_001)
+    entries: list[JournalEntry] = []
+    journal = Journal.open(tmp_path, segment_bytes=100_001, each=entries.append)
     assert not entries and list(read_journal(tmp_path)) == []
     journal.close()

@@ -253,7 +253,7 @@ def enter(world: EntryWorld, first: int = 0) -> None:
     """An operation that the exact path approved is under way in the coin of instrument ``first``."""
     world.feed(decode_opportunity(offered(world, first, first + 1), world.now_ns))
     if not world.core.ledger.open_operations:
-        raise Unreachable(world.core.last_refusal)
+        raise Unreachable(world.core.refusals.last)
 
 
 def filled(world: EntryWorld, leg: int, *, state: OrderState = OrderState.FILLED) -> None:

@@ -16,13 +16,14 @@ from pipeline.execution.records import StopRecord
 from pipeline.model.errors import AuthRefused, JournalError, OutcomeUnknown, VenueUnavailable
 from tests.worlds.execution_starts import ready_world
 from workers.executor import performer as performer
+from workers.executor.earlier_runs import keep_breakers
 from workers.executor.process import Executor
 from workers.executor.venues import patiently
 from workers.guard import Guard, HaltState, KeptBreaker, read_halt, write_halt
 
 
 def test_a_record_in_the_middle_that_lost_its_mark_is_damage_and_no_end(tmp_path: Path) -> None:
-    journal, _ = Journal.open(tmp_path, segment_bytes=64 * 1024)
+    journal = Journal.open(tmp_path, segment_bytes=64 * 1024)
     offsets = []
     for number in range(5):
         offsets.append(journal._offset)
@@ -191,8 +192,6 @@ def test_a_journal_that_begins_anew_keeps_the_breakers_of_the_one_before(tmp_pat
             halted=False, reason="", by="", wall_ns=0, breakers=(KeptBreaker(name="daily_loss", reason="5001 USD"),)
         ),
     )
-    made: Any = object.__new__(Executor)
-    made.ctx, made.core = SimpleNamespace(state_dir=tmp_path), world.core
-    made._keep_breakers()
+    keep_breakers(tmp_path, world.core.context)
     world.run(50)
     assert world.core.ledger.breakers == {"daily_loss": "kept over a lost journal: 5001 USD"}

@@ -258,7 +258,7 @@ def leg(side: OrderSide) -> LegPlan:
 @pytest.fixture
 def journal(instance: str, state_dir: Path) -> Iterator[Journal]:
     folder = instance_dir(instance, create=True) / "journal"
-    made, _ = Journal.open(folder, segment_bytes=SEGMENT_BYTES_MIN)
+    made = Journal.open(folder, segment_bytes=SEGMENT_BYTES_MIN)
     yield made
     made.close()
 

@@ -89,7 +89,7 @@ def records() -> list[Record]:
 @pytest.fixture
 def journal(tmp_path: Path) -> Path:
     folder = tmp_path / "journal"
-    writer, _ = Journal.open(folder, segment_bytes=64 * 1024)
+    writer = Journal.open(folder, segment_bytes=64 * 1024)
     for number, record in enumerate(records()):
         writer.append(record, 1000 + number, 1_700_000_000_000_000_000 + number)
     writer.close()

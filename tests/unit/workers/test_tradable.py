@@ -180,7 +180,7 @@ def test_a_stopped_instance_still_says_what_will_stand_in_its_way(instance: str,
 def test_after_a_crash_the_journal_speaks(instance: str, tmp_path: Path) -> None:
     """No word of the executor at all: its journal is replayed."""
     world = held_world()
-    journal, _ = Journal.open(tmp_path / "journal")
+    journal = Journal.open(tmp_path / "journal")
     for entry in world.entries:
         journal.append(entry.record, entry.mono_ns, entry.wall_ns)
     journal.close()

@@ -1,0 +1,245 @@
+"""Does a long life cost anything at the next start? ``python -m bench.growth [--operations N]``.
+
+A run of the core on the simulator's venues (virtual time: entries, partial fills, repairs, hedges that open and close)
+is written into a real journal again and again under new ids, as days of trading would; operations leave memory ten
+minutes after their end. The recorder's code writes checkpoints and removes old segments beside it. Then a fresh process
+starts from what is on the disk. Printed: seconds and memory of that start, what lies on the disk, and that the first
+fill, sent again, is still known. Goals: 5 s, 600 MB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipeline.execution.journal import Journal, JournalEntry, segment_indices, segment_path
+from pipeline.execution.records import (
+    DustRecord,
+    FillRecord,
+    HedgeRecord,
+    OperationRecord,
+    OperationResultRecord,
+    OperationStateRecord,
+    OrderIntentRecord,
+    OrderSentRecord,
+    OrderStateRecord,
+    Record,
+    RecoveryRecord,
+    RetiredRecord,
+)
+from pipeline.execution.settled.checkpoint import recover
+from pipeline.execution.settled.retirement import RECORD_MAX, RETIRE_AFTER_NS
+from pipeline.model.config import DetectionConfig, HedgeConfig, HedgeExitConfig, RiskLimits
+from pipeline.virtual.market import Quote
+from pipeline.virtual.world import VirtualWorld
+from workers.recorder.checkpoints import Checkpoints
+
+READY_S_MAX = 5.0
+MEMORY_MB_MAX = 600
+ROUND_OF = (
+    OperationRecord,
+    OperationStateRecord,
+    OrderIntentRecord,
+    OrderSentRecord,
+    OrderStateRecord,
+    FillRecord,
+    OperationResultRecord,
+    DustRecord,
+    HedgeRecord,
+    RecoveryRecord,
+)
+IDS = ("operation_id", "client_id", "order_id", "trade_id", "recovery_id", "closes")
+D = Decimal
+
+
+def traded_world(rounds: int) -> VirtualWorld:
+    """A core that has traded: edges to both sides, legs that break, hedges that open and leave; all of it settled."""
+    settings = {
+        "risk_limits": RiskLimits(min_profit_margin_bps=D(3), max_slippage_bps=D(50), max_daily_loss_usd=D(10**6)),
+        "detection": DetectionConfig(cooldown_ms=5, hedge=HedgeConfig(exit=HedgeExitConfig(max_loss_bps=D(500)))),
+    }
+    world = VirtualWorld("demo", 1, settings=settings)
+    spots = (("mexc_spot", "BTCUSDT"), ("gateio_spot", "BTC_USDT"))
+    futures, mid = ("gateio_futures", "BTC_USDT"), D(64000)
+    world.open({listing: Quote(mid, qty=D("0.02")) for listing in (*spots, futures)})
+    assert world.run_until(lambda: world.core.ready, limit_ms=5000)
+    for number in range(rounds):
+        for venue in ("mexc_spot", "gateio_spot"):
+            if number % 3 == 0:
+                world.arm(kind=("reject", "drop_response")[number % 2], venue=venue, target="place", count=1)
+            world.finder_on = True
+            world.market.move(venue, "BTCUSDT" if venue == "mexc_spot" else "BTC_USDT", mid * D("0.9965"))
+            world.run(400)
+            world.finder_on = False
+            for listing in spots:
+                world.market.move(*listing, mid)
+            world.run(400)
+        world.market.move(*futures, mid * D("1.006"))
+        world.run(50)
+        offered = world.opportunity("gateio_spot", "gateio_futures", "BTC/USDT")
+        if offered is not None:
+            world.feed(offered)
+        world.run(1000)
+        world.market.move(*futures, mid)
+        world.run_until(lambda: not world.core.ledger.hedges, limit_ms=20_000)
+    world.run(3000)
+    return world
+
+
+def template_of(world: VirtualWorld) -> list[JournalEntry]:
+    """The journal entries of all operations that ended with everything settled and nothing open."""
+    ledger = world.core.ledger
+    going = set(ledger.open_operations) | set(ledger.hedges)
+    going |= {one.operation_id for name in ledger.hedges for one in ledger.closings.get(name, ())}
+    going |= {o.intent.operation_id for o in ledger.unsettled.values()}
+    going |= {r.operation_id for r in ledger.recoveries.values() if r.state not in ("done", "cancelled")}
+    kept: list[JournalEntry] = []
+    for entry in world.entries:
+        record = entry.record
+        if isinstance(record, ROUND_OF):
+            name = getattr(record, "operation_id", "") or _operation_of(ledger, record)
+            if name not in going:
+                kept.append(entry)
+    return kept
+
+
+def _operation_of(ledger: Any, record: Any) -> str:
+    order = ledger.orders.get(record.client_id)
+    return "" if order is None else order.intent.operation_id
+
+
+def renamed(record: Record, suffix: str) -> Record:
+    """The same fact about another order: every id gets the suffix."""
+    changes = {name: value + suffix for name in IDS if (value := getattr(record, name, ""))}
+    return msgspec.structs.replace(record, **changes)
+
+
+def rounds_of(template: list[JournalEntry], operations: int) -> Iterator[tuple[list[tuple[Record, int, int]], int]]:
+    """(records with their times, operations so far), one round of the template after the other."""
+    names = [e.record.operation_id for e in template if isinstance(e.record, OperationRecord)]
+    span_ns = template[-1].mono_ns - template[0].mono_ns + 1_000_000_000
+    lag = RETIRE_AFTER_NS // span_ns + 1
+    number = done = 0
+    while done < operations:
+        number += 1
+        shift = number * span_ns
+        rows: list[tuple[Record, int, int]] = [
+            (renamed(e.record, f"-{number:x}"), e.mono_ns + shift, e.wall_ns + shift) for e in template
+        ]
+        if number > lag:
+            gone = [f"{name}-{number - lag:x}" for name in names]
+            _, mono_ns, wall_ns = rows[-1]
+            rows += [
+                (RetiredRecord(tuple(gone[at : at + RECORD_MAX])), mono_ns, wall_ns)
+                for at in range(0, len(gone), RECORD_MAX)
+            ]
+        done += len(names)
+        yield rows, done
+
+
+def write_life(folder: Path, operations: int, bytes_max: int) -> dict[str, Any]:
+    """Writes the journal with its checkpoints; what was written."""
+    world = traded_world(12)
+    template = template_of(world)
+    journal = Journal.open(folder)
+    checkpoints = Checkpoints(folder, bytes_max)
+    first = next(e.record for e in template if isinstance(e.record, FillRecord))
+    records = operations_done = 0
+    for entry in world.entries[:1]:  # the boot record
+        journal.append(entry.record, entry.mono_ns, entry.wall_ns)
+    for rows, so_far in rounds_of(template, operations):
+        operations_done = so_far
+        for record, mono_ns, wall_ns in rows:
+            journal.append(record, mono_ns, wall_ns)
+        records += len(rows)
+        reader = checkpoints.position
+        while checkpoints.round(reader):
+            reader = checkpoints.position
+    while checkpoints.round(checkpoints.position):
+        pass
+    journal.close()
+    checkpoints.close()
+    if checkpoints.problem:
+        raise SystemExit(f"checkpoints: {checkpoints.problem}")
+    kinds = {kind.__name__: sum(isinstance(e.record, kind) for e in template) for kind in ROUND_OF}
+    return {
+        "operations": operations_done,
+        "records": records,
+        "template": {k: v for k, v in kinds.items() if v},
+        "checkpoints": checkpoints.written,
+        "segments_removed": checkpoints.removed_segments,
+        "first_fill": [first.venue, first.symbol, first.trade_id + "-1"],
+    }
+
+
+def start(folder: Path, fill: list[str]) -> dict[str, Any]:
+    """What an executor does with its journal at its start, in this process."""
+    began_s = time.perf_counter()
+    found = recover(folder)
+    journal = Journal.open(folder, start=found.position)
+    took_s = time.perf_counter() - began_s
+    journal.close()
+    status = Path("/proc/self/status").read_text()
+    peak_kb = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    ledger = found.ledger
+    return {
+        "start_s": round(took_s, 3),
+        "peak_mb": peak_kb // 1024,
+        "replayed": found.replayed,
+        "problems": found.problems,
+        "operations": ledger.retired_operations + len(ledger.operations),
+        "in_memory": len(ledger.operations),
+        "identities": len(ledger.settled),
+        "first_fill_known": ledger.fill_known(*fill),
+        "another_known": ledger.fill_known(fill[0], fill[1], "never-1"),
+        "digest": ledger.digest(),
+    }
+
+
+def disk_bytes(folder: Path) -> dict[str, int]:
+    """What lies on the disk: the journal's segments, checkpoints, files of identities."""
+    return {
+        "journal": sum(segment_path(folder, i).stat().st_size for i in segment_indices(folder)),
+        "checkpoints": sum(path.stat().st_size for path in folder.glob("checkpoint-*.bin")),
+        "identities": sum(path.stat().st_size for path in folder.glob("settled-*.ids")),
+    }
+
+
+def main() -> int:
+    """Prints one JSON object; exit code 1 where a goal is missed or something was forgotten."""
+    parser = argparse.ArgumentParser(description="start and memory after a long life")
+    parser.add_argument("--operations", type=int, default=1_000_000)
+    parser.add_argument("--journal-max-bytes", type=int, default=2 << 30)
+    parser.add_argument("--start", help=argparse.SUPPRESS)  # the fresh process
+    parser.add_argument("--fill", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.start:
+        print(json.dumps(start(Path(options.start), json.loads(options.fill))))
+        return 0
+    with tempfile.TemporaryDirectory(prefix="arb-growth-") as name:
+        folder = Path(name)
+        began_s = time.perf_counter()
+        life = write_life(folder, options.operations, options.journal_max_bytes)
+        life["written_s"] = round(time.perf_counter() - began_s, 1)
+        command = [sys.executable, "-m", "bench.growth", "--start", name, "--fill", json.dumps(life["first_fill"])]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found = json.loads(done.stdout)
+        found["disk"] = disk_bytes(folder)
+    print(json.dumps({"life": life, "start": found}, indent=1))
+    right = found["first_fill_known"] and not found["another_known"] and found["operations"] == life["operations"]
+    met = found["start_s"] <= READY_S_MAX and found["peak_mb"] <= MEMORY_MB_MAX
+    return int(not (right and met))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,324 @@
+"""Checkpoints: the ledger's state at a position of the journal, so that a start replays only what came behind it.
+
+::
+
+    <journal>/checkpoint-<seq, 16 digits>.bin    | magic "ARBCKPT1" 8 | body bytes u64 | crc32 of the body u32 | 0 u32 |
+                                                 | body: msgpack of ``Checkpoint`` |
+    <journal>/settled-<number, 8 digits>.ids     CHUNK identities of 16 bytes, sorted (settled.py); written once
+
+The recorder writes them: it folds the same records by the same code, beside the executor's path. A checkpoint that is
+damaged, of other code, or does not fit the journal is passed over for an older one, then for the whole journal. The
+ledger that it gives must have the digest that was written with it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from hashlib import blake2b
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from pipeline.execution.accounts import Accounts
+from pipeline.execution.external import ExternalState
+from pipeline.execution.journal import (
+    JournalEntry,
+    JournalPosition,
+    JournalReader,
+    fits,
+    segment_indices,
+    segment_path,
+)
+from pipeline.execution.ledger import AUDIT_MAX, FUNDING_KEPT, Ledger, Operation, Order
+from pipeline.execution.records import HedgeRecord, OperationStateRecord, Outcome, RecoveryRecord
+from pipeline.execution.results.round_trips import RoundTrips
+from pipeline.execution.settled.identities import CHUNK, IDENTITY_BYTES, Chunk
+from pipeline.model.errors import JournalError
+
+MAGIC = b"ARBCKPT1"
+HEADER = struct.Struct("<8sQII")
+KEPT = 2  # the newest two: the older one serves where the newer one is damaged
+Key = tuple[str, str]
+
+
+class LedgerState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that a ledger remembers; what follows from it (indices, open objects) is built anew."""
+
+    boot_epoch: int
+    epochs: set[int]
+    host_boot: str
+    records: int
+    orders: list[Order]
+    unsettled: list[str]
+    fills_seen: set[tuple[str, str, str]]
+    retired_operations: int
+    operations: list[Operation]
+    open_operations: list[str]
+    closings: dict[str, list[str]]
+    hedges: dict[str, HedgeRecord]
+    base_of: dict[Key, str]
+    dust: dict[str, Decimal]
+    breakers: dict[str, str]
+    recoveries: dict[str, RecoveryRecord]
+    since_wall_ns: dict[str, int]
+    accounts: Accounts
+    external: ExternalState
+    moved_mono_ns: dict[Key, int]
+    funding_seen: set[Key]
+    payments_of: dict[Key, list[tuple[int, Decimal]]]
+    funding_wall_ms: dict[str, int]
+    began_wall_ms: int
+    baseline: dict[Key, tuple[Decimal, Decimal]]
+    position_offsets: dict[Key, Decimal]
+    based_wall_ms: dict[str, int]
+    touched: dict[Key, int]
+    outcomes: dict[int, int]
+    trips_won: int
+    trips_lost: int
+    trips_pnl: dict[str, Decimal]
+    trips_open: set[str]
+    exits: int
+    day: int
+    day_pnl: Decimal
+    total_pnl: Decimal
+    audit: list[tuple[int, OperationStateRecord]]
+    mono_ns: int
+    wall_ns: int
+
+
+class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A ledger at ``position`` (everything before it is in). ``chunks``: content hashes of the files of identities."""
+
+    position: JournalPosition
+    state: LedgerState
+    chunks: list[bytes]
+    recent: list[bytes]
+    settled_digest: bytes
+    ledger_digest: str
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(Checkpoint)
+
+
+def state_of(ledger: Ledger) -> LedgerState:
+    """What a checkpoint keeps of a ledger."""
+    return LedgerState(
+        orders=list(ledger.orders.values()),
+        unsettled=list(ledger.unsettled),
+        operations=list(ledger.operations.values()),
+        open_operations=list(ledger.open_operations),
+        closings={name: [one.operation_id for one in group] for name, group in ledger.closings.items()},
+        payments_of={key: list(payments) for key, payments in ledger.payments_of.items()},
+        outcomes={int(outcome): count for outcome, count in ledger.outcomes.items()},
+        trips_won=ledger.trips.won,
+        trips_lost=ledger.trips.lost,
+        trips_pnl=ledger.trips.pnl,
+        trips_open=ledger.trips.open,
+        audit=list(ledger.audit),
+        wall_ns=ledger.last_wall_ns,
+        **{name: getattr(ledger, name) for name in PLAIN},
+    )
+
+
+#: Fields that are the ledger's attributes of the same name, as they are.
+PLAIN = (
+    "boot_epoch",
+    "epochs",
+    "host_boot",
+    "records",
+    "fills_seen",
+    "retired_operations",
+    "hedges",
+    "base_of",
+    "dust",
+    "breakers",
+    "recoveries",
+    "since_wall_ns",
+    "accounts",
+    "external",
+    "moved_mono_ns",
+    "funding_seen",
+    "funding_wall_ms",
+    "began_wall_ms",
+    "baseline",
+    "position_offsets",
+    "based_wall_ms",
+    "touched",
+    "exits",
+    "day",
+    "day_pnl",
+    "total_pnl",
+    "mono_ns",
+)
+
+
+def ledger_of(state: LedgerState) -> Ledger:
+    """A ledger in this state, but for its identities of settled orders. Raises KeyError where a name is unknown."""
+    ledger = Ledger()
+    for name in PLAIN:
+        setattr(ledger, name, getattr(state, name))
+    ledger.orders = {order.client_id: order for order in state.orders}
+    ledger.by_order_id = {(o.intent.venue, o.order_id): o.client_id for o in state.orders if o.order_id}
+    ledger.unsettled = {name: ledger.orders[name] for name in state.unsettled}
+    ledger.operations = {operation.operation_id: operation for operation in state.operations}
+    ledger.open_operations = {name: ledger.operations[name] for name in state.open_operations}
+    ledger.closings = {name: [ledger.operations[one] for one in group] for name, group in state.closings.items()}
+    ledger.payments_of = {key: deque(rows, maxlen=FUNDING_KEPT) for key, rows in state.payments_of.items()}
+    ledger.outcomes = {outcome: state.outcomes.get(int(outcome), 0) for outcome in Outcome}
+    ledger.trips = RoundTrips(state.trips_won, state.trips_lost, state.trips_pnl, state.trips_open)
+    ledger.audit = deque(state.audit, maxlen=AUDIT_MAX)
+    ledger.last_wall_ns = state.wall_ns
+    return ledger
+
+
+# --- files ---
+
+
+def checkpoint_paths(directory: Path) -> list[Path]:
+    """Checkpoints of the journal in ``directory``, oldest first."""
+    return sorted(directory.glob("checkpoint-????????????????.bin"))
+
+
+def _chunk_path(directory: Path, number: int) -> Path:
+    return directory / f"settled-{number:08d}.ids"
+
+
+def _write(path: Path, content: bytes) -> None:
+    """The file is there whole and on the device, or not at all."""
+    temporary = path.with_suffix(".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(content)
+            out.flush()
+            os.fdatasync(out.fileno())
+        os.rename(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _digest(content: bytes) -> bytes:
+    return blake2b(content, digest_size=16).digest()
+
+
+def write_checkpoint(directory: Path, ledger: Ledger, position: JournalPosition) -> Path:
+    """Writes the state of ``ledger``, in which everything before ``position`` is folded; removes old ones.
+
+    Raises OSError (a full disk): the checkpoints before stay.
+    """
+    chunks: list[bytes] = []
+    for number, chunk in enumerate(ledger.settled.chunks, 1):
+        content = chunk.tobytes()
+        path = _chunk_path(directory, number)
+        if not path.exists() or path.stat().st_size != len(content):
+            _write(path, content)
+        chunks.append(_digest(content))
+    kept = Checkpoint(position, state_of(ledger), chunks, ledger.settled.recent, ledger.settled.digest, ledger.digest())
+    body = _ENCODER.encode(kept)
+    path = directory / f"checkpoint-{position.next_seq:016d}.bin"
+    _write(path, HEADER.pack(MAGIC, len(body), zlib.crc32(body), 0) + body)
+    for old in checkpoint_paths(directory)[:-KEPT]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def read_checkpoint(path: Path) -> tuple[Ledger, JournalPosition]:
+    """The ledger and position of one checkpoint. Raises JournalError where it is damaged or of other code."""
+    try:
+        content = path.read_bytes()
+        magic, length, crc, _ = HEADER.unpack_from(content, 0)
+        body = content[HEADER.size : HEADER.size + length]
+        if magic != MAGIC or len(body) != length or zlib.crc32(body) != crc:
+            raise JournalError(f"checkpoint damaged: path={path}")
+        kept = _DECODER.decode(body)
+        ledger = ledger_of(kept.state)
+        chunks = [_read_chunk(_chunk_path(path.parent, n), want) for n, want in enumerate(kept.chunks, 1)]
+    except (OSError, struct.error, msgspec.MsgspecError, KeyError) as error:
+        raise JournalError(f"checkpoint cannot be read: path={path} {error}") from error
+    ledger.settled.restore(chunks, kept.recent, kept.settled_digest)
+    if ledger.digest() != kept.ledger_digest:
+        raise JournalError(f"checkpoint gives another state than was written: path={path}")
+    return ledger, kept.position
+
+
+def _read_chunk(path: Path, want: bytes) -> Chunk:
+    content = path.read_bytes()
+    if len(content) != CHUNK * IDENTITY_BYTES or _digest(content) != want:
+        raise JournalError(f"identities of settled orders damaged: path={path}")
+    return np.frombuffer(content, np.uint64).reshape(-1, 2)
+
+
+@dataclass(slots=True)
+class Recovered:
+    """A journal folded: from the newest checkpoint that holds, else from its beginning.
+
+    ``position``: where the journal goes on, None where there is none yet. ``replayed``: records behind the checkpoint.
+    ``problems``: why checkpoints were passed over.
+    """
+
+    ledger: Ledger = field(default_factory=Ledger)
+    position: JournalPosition | None = None
+    replayed: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def fold(self, entry: JournalEntry) -> None:
+        """Applies the next entry. Raises JournalError where it cannot follow."""
+        self.ledger.apply(entry.record, entry.mono_ns, entry.wall_ns)
+        self.replayed += 1
+
+
+def newest_checkpoint(directory: Path) -> Recovered:
+    """The state of the newest checkpoint that is whole and fits the journal; an empty one where there is none.
+
+    Raises JournalError where there is none and the journal's beginning is gone too.
+    """
+    found = Recovered()
+    for path in reversed(checkpoint_paths(directory)):
+        try:
+            ledger, position = read_checkpoint(path)
+        except JournalError as error:
+            found.problems.append(str(error))
+            continue
+        if fits(directory, position):
+            found.ledger, found.position = ledger, position
+            return found
+        found.problems.append(f"checkpoint is not of this journal: path={path}")
+    indices = segment_indices(directory)
+    if indices and indices[0] != 1:
+        raise JournalError(
+            f"journal begins with {segment_path(directory, indices[0]).name} and no checkpoint holds: "
+            f"{'; '.join(found.problems) or 'there is none'}. Restore checkpoint-*.bin and settled-*.ids from a backup"
+        )
+    return found
+
+
+def recover(directory: Path, each: Callable[[JournalEntry], None] = lambda entry: None) -> Recovered:
+    """What a journal says, for reading only. ``each`` is called with every entry behind the checkpoint.
+
+    Raises JournalError.
+    """
+    found = newest_checkpoint(directory)
+    reader = JournalReader(directory, found.position)
+    try:
+        while entries := reader.poll(1000):
+            for entry in entries:
+                found.fold(entry)
+                each(entry)
+    finally:
+        reader.close()
+    found.position = reader.position
+    return found

@@ -1,0 +1,69 @@
+"""Settled operations leave memory: what is kept of them, and when they may go.
+
+An operation may leave with its whole group (the operation that opened a hedge and those that closed it) once all of
+them have ended, every order is settled, no hedge of it is open and no evidence came for ``RETIRE_AFTER_NS``. The core
+decides and writes a record; the ledger obeys the record, so that live state and replay are the same. What stays: sums,
+counts, and the identities of orders and fills (``identities.py``): a repeated message is known for ever. A fill of such
+an order that is not known takes the way of fills that are not ours, which halts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipeline.execution.core_context import CoreContext
+from pipeline.execution.ledger import Ledger, Operation
+from pipeline.execution.records import RetiredRecord
+
+RETIRE_AFTER_NS = 600 * 1_000_000_000  # beyond every sweep's overlap: later messages about it are repetitions
+LOOK_EVERY_NS = 10 * 1_000_000_000
+LOOKED_AT_PER_TICK = 32  # bounds what one tick costs
+RECORD_MAX = 64  # operations of one record
+OVER = ("done", "cancelled")  # states of a recovery that nothing waits for
+
+
+class Retirement:
+    """Decides which operations leave memory; a few are looked at in every tick."""
+
+    def __init__(self, context: CoreContext) -> None:
+        self._context = context
+        self._began_mono_ns = 0
+        self._looked_mono_ns = 0
+        self._names: Iterator[str] = iter(())
+
+    def tick(self) -> None:
+        """Looks at the next operations; writes a record where some may leave."""
+        now_ns = self._context.now.mono_ns
+        self._began_mono_ns = self._began_mono_ns or now_ns
+        ledger = self._context.ledger
+        found: dict[str, None] = {}
+        for _ in range(LOOKED_AT_PER_TICK):
+            name = next(self._names, None)
+            if name is None:
+                if now_ns - self._looked_mono_ns >= LOOK_EVERY_NS:
+                    self._looked_mono_ns = now_ns
+                    self._names = iter(list(ledger.operations))
+                break
+            operation = ledger.operations.get(name)
+            if operation is None or operation.record.closes or name in found:
+                continue
+            group = [operation, *ledger.closings.get(name, ())]
+            if len(found) + len(group) <= RECORD_MAX and self._over(ledger, group):
+                found.update(dict.fromkeys(one.operation_id for one in group))
+        if found:
+            self._context.record(RetiredRecord(tuple(found)))
+
+    def _over(self, ledger: Ledger, group: list[Operation]) -> bool:
+        if group[0].operation_id in ledger.hedges or any(one.operation_id in ledger.open_operations for one in group):
+            return False
+        names = {one.operation_id for one in group}
+        if any(r.operation_id in names and r.state not in OVER for r in ledger.recoveries.values()):
+            return False
+        orders = [ledger.orders[client_id] for one in group for client_id in one.orders]
+        if not all(order.settled for order in orders):
+            return False
+        # Stamps of an earlier run may be of another boot of the host: its orders count from the start of this run.
+        stamps = [(one.boot_epoch, one.started_mono_ns) for one in group]
+        stamps += [(order.boot_epoch, order.last_evidence_mono_ns) for order in orders]
+        newest_ns = max(at_ns if epoch == ledger.boot_epoch else self._began_mono_ns for epoch, at_ns in stamps)
+        return self._context.now.mono_ns - newest_ns >= RETIRE_AFTER_NS

@@ -1,0 +1,279 @@
+"""Checkpoints: a start from one is a start from the whole journal, and a bad one is passed over."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from pipeline.execution.journal import (
+    SEGMENT_BYTES_MIN,
+    Journal,
+    JournalPosition,
+    JournalReader,
+    segment_indices,
+    segment_path,
+)
+from pipeline.execution.ledger import Ledger
+from pipeline.execution.records import Record, StopRecord
+from pipeline.execution.settled import retirement
+from pipeline.execution.settled.checkpoint import (
+    LedgerState,
+    checkpoint_paths,
+    newest_checkpoint,
+    read_checkpoint,
+    recover,
+    write_checkpoint,
+)
+from pipeline.execution.settled.identities import CHUNK, identity
+from pipeline.model.enums import Durability
+from pipeline.model.errors import JournalError
+from tests.worlds.execution_starts import ready_world, trade
+from tests.worlds.execution_world import Faults, World
+from workers.recorder import checkpoints
+from workers.recorder.checkpoints import Checkpoints
+
+S_NS = 1_000_000_000
+
+
+@pytest.fixture(scope="module")
+def stormy() -> World:
+    """A world with everything in its journal: broken legs, kills, hedges, operations that have left memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retirement, "RETIRE_AFTER_NS", 3 * S_NS)
+        patch.setattr(retirement, "LOOK_EVERY_NS", S_NS // 10)
+        rng = random.Random(5)
+        world = ready_world(5, Faults.storm(rng))
+        for _ in range(18):
+            world.crash_after = rng.randint(0, 25)
+            trade(world, 3, rng)
+            world.run(1500)
+        world.calm()
+        world.faults = Faults()
+        world.feed(world.offer("mexc_spot", "gateio_futures"))
+        world.run(300)
+    assert world.core.ledger.hedges and world.core.ledger.retired_operations
+    return world
+
+
+def written(world: World, folder: Path, *, segment_bytes: int = SEGMENT_BYTES_MIN) -> None:
+    journal = Journal.open(folder, segment_bytes=segment_bytes)
+    for entry in world.entries:
+        journal.append(entry.record, entry.mono_ns, entry.wall_ns)
+    journal.close()
+
+
+def whole(folder: Path) -> str:
+    ledger, reader = Ledger(), JournalReader(folder)
+    while entries := reader.poll():
+        for entry in entries:
+            ledger.apply(entry.record, entry.mono_ns, entry.wall_ns)
+    reader.close()
+    return ledger.digest()
+
+
+def checkpoint_after(folder: Path, count: int) -> Path:
+    """A checkpoint behind the first ``count`` records."""
+    ledger, reader = Ledger(), JournalReader(folder)
+    for entry in reader.poll(count):
+        ledger.apply(entry.record, entry.mono_ns, entry.wall_ns)
+    position = reader.position
+    reader.close()
+    assert position is not None and position.next_seq == count + 1
+    return write_checkpoint(folder, ledger, position)
+
+
+def test_everything_that_a_ledger_remembers_is_in_a_checkpoint() -> None:
+    derived = {"by_order_id", "_apply", "settled", "trips", "last_wall_ns"}
+    kept = set(LedgerState.__struct_fields__) | derived
+    assert set(vars(Ledger())) - kept == set()
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.77, 0.99, 1.0])
+def test_a_start_from_a_checkpoint_anywhere_is_the_whole_replay(stormy: World, share: float, tmp_path: Path) -> None:
+    written(stormy, tmp_path)
+    count = max(1, int(len(stormy.entries) * share))
+    checkpoint_after(tmp_path, count)
+    found = recover(tmp_path)
+    assert not found.problems and found.replayed == len(stormy.entries) - count
+    assert found.ledger.digest() == whole(tmp_path) == stormy.core.ledger.digest()
+    assert found.ledger.expected_balance("mexc_spot", "BTC") == stormy.core.ledger.expected_balance("mexc_spot", "BTC")
+    for name in stormy.core.ledger.hedges:
+        assert found.ledger.operations[name] is (
+            found.ledger.open_operations.get(name) or found.ledger.operations[name]
+        )
+    assert found.ledger.audit == stormy.core.ledger.audit
+
+
+def test_a_restored_ledger_goes_on_as_the_live_one(stormy: World, tmp_path: Path) -> None:
+    """Objects that are reachable by two ways are one: a record after the restore changes both."""
+    written(stormy, tmp_path)
+    for count in range(1, len(stormy.entries), max(1, len(stormy.entries) // 60)):
+        path = checkpoint_after(tmp_path, count)
+        ledger, _ = read_checkpoint(path)
+        for entry in stormy.entries[count:]:
+            ledger.apply(entry.record, entry.mono_ns, entry.wall_ns)
+        assert ledger.digest() == stormy.core.ledger.digest(), count
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_said(stormy: World, tmp_path: Path) -> None:
+    written(stormy, tmp_path)
+    older, newer = checkpoint_after(tmp_path, 50), checkpoint_after(tmp_path, 90)
+    content = bytearray(newer.read_bytes())
+    for damage in (len(content) // 2, 0, 25):
+        broken = bytearray(content)
+        broken[damage] ^= 1
+        newer.write_bytes(broken)
+        found = recover(tmp_path)
+        assert len(found.problems) == 1 and newer.name in found.problems[0]
+        assert found.replayed == len(stormy.entries) - 50 and found.ledger.digest() == whole(tmp_path)
+    newer.write_bytes(content[:-7])
+    older.write_bytes(b"")
+    found = recover(tmp_path)
+    assert len(found.problems) == 2 and found.replayed == len(stormy.entries)
+    assert found.ledger.digest() == whole(tmp_path)
+
+
+def test_a_checkpoint_of_another_journal_or_beyond_an_older_copy_is_passed_over(stormy: World, tmp_path: Path) -> None:
+    written(stormy, tmp_path / "a")
+    path = checkpoint_after(tmp_path / "a", len(stormy.entries))
+    other = tmp_path / "b"
+    journal = Journal.open(other, segment_bytes=SEGMENT_BYTES_MIN)
+    for number in range(len(stormy.entries) + 10):
+        journal.append(StopRecord(str(number), 0, 0), 1, 1)
+    journal.close()
+    (other / path.name).write_bytes(path.read_bytes())
+    found = recover(other)
+    assert "not of this journal" in found.problems[0] and found.replayed == len(stormy.entries) + 10
+    last = segment_indices(tmp_path / "a")[-1]
+    segment_path(tmp_path / "a", last).unlink()
+    found = recover(tmp_path / "a")
+    assert "not of this journal" in found.problems[0] and found.ledger.records < len(stormy.entries)
+
+
+def test_a_lost_beginning_without_a_checkpoint_is_refused_with_words(stormy: World, tmp_path: Path) -> None:
+    written(stormy, tmp_path)
+    path = checkpoint_after(tmp_path, len(stormy.entries) - 3)
+    segment_path(tmp_path, 1).unlink()
+    assert recover(tmp_path).ledger.digest() == stormy.core.ledger.digest()
+    path.unlink()
+    with pytest.raises(JournalError, match=r"no checkpoint holds: there is none\. Restore"):
+        newest_checkpoint(tmp_path)
+
+
+def test_identities_are_kept_in_files_that_are_written_once_and_checked(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path, segment_bytes=SEGMENT_BYTES_MIN)
+    journal.append(StopRecord("x", 0, 0), 1, 1)
+    journal.close()
+    ledger = Ledger()
+    ledger.apply(StopRecord("x", 0, 0), 1, 1)
+    for number in range(CHUNK + 5):
+        ledger.settled.add(identity(str(number)))
+    ledger.retired_operations = 1
+    reader = JournalReader(tmp_path)
+    reader.poll()
+    assert reader.position is not None
+    write_checkpoint(tmp_path, ledger, reader.position)
+    stamp = (tmp_path / "settled-00000001.ids").stat().st_mtime_ns
+    path = write_checkpoint(tmp_path, ledger, reader.position)
+    assert (tmp_path / "settled-00000001.ids").stat().st_mtime_ns == stamp
+    again, _ = read_checkpoint(path)
+    assert len(again.settled) == CHUNK + 5 and again.digest() == ledger.digest()
+    assert all(identity(str(number)) in again.settled for number in range(0, CHUNK + 5, 997))
+    content = bytearray((tmp_path / "settled-00000001.ids").read_bytes())
+    content[77] ^= 1
+    (tmp_path / "settled-00000001.ids").write_bytes(content)
+    with pytest.raises(JournalError, match="identities of settled orders damaged"):
+        read_checkpoint(path)
+
+
+# --- the recorder's part ---
+
+
+def followed(folder: Path, bytes_max: int, recorded: JournalPosition | None, *, last: bool = True) -> Checkpoints:
+    made = Checkpoints(folder, bytes_max)
+    while made.round(recorded, last=last):
+        pass
+    made.round(recorded, last=last)
+    made.close()
+    return made
+
+
+def end_of(folder: Path) -> JournalPosition:
+    reader = JournalReader(folder)
+    while reader.poll():
+        pass
+    reader.close()
+    assert reader.position is not None
+    return reader.position
+
+
+def test_segments_go_when_checkpoint_and_sqlite_ledger_have_them(
+    stormy: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("EVERY_RECORDS", 40), ("STOP_RECORDS", 1), ("SLICE_RECORDS", 40)):
+        monkeypatch.setattr(checkpoints, name, value)
+    written(stormy, tmp_path)
+    before, end = segment_indices(tmp_path), end_of(tmp_path)
+    assert len(before) > 4
+    nothing = followed(tmp_path, 0, None)
+    assert nothing.written > 3 and not nothing.removed_segments and segment_indices(tmp_path) == before
+    assert len(checkpoint_paths(tmp_path)) == 2
+    journal = Journal.open(tmp_path, segment_bytes=SEGMENT_BYTES_MIN, start=end)
+    for number in range(3):
+        journal.append(StopRecord(str(number), 0, 0), 1, 1)
+    journal.close()
+    followed(tmp_path, 1 << 40, end)
+    assert segment_indices(tmp_path) == before, "below the limit nothing goes"
+    journal = Journal.open(tmp_path, segment_bytes=SEGMENT_BYTES_MIN, start=end)
+    journal.append(StopRecord("last", 0, 0), 1, 1)
+    journal.close()
+    behind = JournalPosition(before[2], 0, 0, b"")
+    assert followed(tmp_path, 0, behind).removed_segments == 2
+    assert segment_indices(tmp_path) == before[2:], "the SQLite ledger has not read further"
+    expected = Ledger()
+    for entry in stormy.entries:
+        expected.apply(entry.record, entry.mono_ns, entry.wall_ns)
+    for text in ("0", "1", "2", "last"):
+        expected.apply(StopRecord(text, 0, 0), 1, 1)
+    assert recover(tmp_path).ledger.digest() == expected.digest()
+
+
+def test_a_journal_that_cannot_be_followed_ends_the_checkpoints_not_the_recorder(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path, segment_bytes=SEGMENT_BYTES_MIN)
+    records: list[Record] = [StopRecord("x", 0, 0)] * 3
+    for record in records:
+        journal.append(record, 1, 1)
+    journal.close()
+    made = Checkpoints(tmp_path, 0)
+    path = segment_path(tmp_path, 1)
+    content = bytearray(path.read_bytes())
+    content[64 + 56 + 1] ^= 1  # the first record's body
+    path.write_bytes(content)
+    assert not made.round(None) and "damaged in the middle" in made.problem
+    assert not made.round(None)
+    made.close()
+
+
+# --- power ---
+
+
+def test_under_power_the_folder_is_on_the_device_before_what_a_new_segment_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segment that is not in its folder is lost with the host, whatever of its content is on the device."""
+    synced: list[str] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd))[1])
+    journal = Journal.open(tmp_path, segment_bytes=SEGMENT_BYTES_MIN, durability=Durability.POWER)
+    segments = 1
+    for number in range(1200):
+        journal.append(StopRecord(str(number), 0, 0), 1, 1)
+        journal.sync()
+        if len(segment_indices(tmp_path)) > segments:
+            segments += 1
+            assert synced.count(str(tmp_path)) >= segments - 1
+    journal.close()
+    assert segments > 3
