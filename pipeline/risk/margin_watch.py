@@ -108,10 +108,10 @@ class MarginWatch:
             return True
         ledger = self._context.ledger
         for name in self._cutting.pop(key, []):
-            operation = ledger.operations[name]
+            operation = ledger.operations.get(name)  # none: it ended so long ago that it left memory
             if name in ledger.open_operations:
                 self._cutting.setdefault(key, []).append(name)
-            elif operation.result is not None:
+            elif operation is not None and operation.result is not None:
                 self._acted(key, operation.result.ended_mono_ns)
         return key in self._cutting
 

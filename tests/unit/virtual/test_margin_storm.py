@@ -12,8 +12,23 @@ import pytest
 
 from pipeline.economics.margin import Tier, disagree, liquidation_price
 from pipeline.execution.hedging.margin_cuts import cut_plan
+from pipeline.execution.settled import retirement
 from pipeline.model.config import MarginConfig
-from pipeline.virtual.margin_storm import BASIS, FUTURES, MID, QTY, SLOW, SPOT, SYMBOL, Storm, run_storm, storm_world
+from pipeline.sim.exchange.latency import NS_PER_S
+from pipeline.virtual.margin_storm import (
+    BASIS,
+    FUTURES,
+    MID,
+    PAIR,
+    QTY,
+    SLOW,
+    SPOT,
+    SYMBOL,
+    Storm,
+    run_storm,
+    storm_world,
+)
+from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
 
 D = Decimal
@@ -114,6 +129,26 @@ def test_a_jump_below_the_last_bound_closes_both_legs() -> None:
     assert not world.core.ledger.hedges and world.core.margin.closes == 1
     assert world.position(FUTURES, SYMBOL) == 0 and not world.ledger.of_kind("forced")
     assert abs(world.core.positions.delta().get("BTC", D(0))) < D("0.0001")
+
+
+def test_a_cut_that_has_left_memory_does_not_matter_to_the_next_hedge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retirement, "RETIRE_AFTER_NS", 3 * NS_PER_S)
+    monkeypatch.setattr(retirement, "LOOK_EVERY_NS", NS_PER_S // 10)
+    world = storm_world(Storm(buffer=D(1)), 1, up=True)
+    ledger = world.core.ledger
+    for name in (SPOT, FUTURES):
+        world.market.move(name, SYMBOL, world.market.quotes[name, SYMBOL].mid * D("1.29"))
+    assert world.run_until(lambda: bool(ledger.retired_operations) and not ledger.operations, limit_ms=30_000)
+    assert world.core.margin.closes == 1
+    for name in (SPOT, FUTURES):
+        world.market.quote(name, SYMBOL, Quote(MID * BASIS if name == FUTURES else MID, qty=QTY))
+    world.run(2000)
+    offered = world.opportunity(SPOT, FUTURES, PAIR, qty=QTY / 2)
+    assert offered is not None
+    world.feed(offered)
+    assert world.run_until(lambda: bool(ledger.hedges), limit_ms=10_000), world.refusals
+    world.run(1000)
+    assert (FUTURES, SYMBOL) in world.core.risk.gate.margin.readings
 
 
 def test_a_watch_that_can_cut_nothing_says_why_once() -> None:
