@@ -52,7 +52,7 @@ from pipeline.execution.operation_states import StateController
 from pipeline.execution.orchestrator import OrderOrchestrator
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.positions import PositionManager
-from pipeline.execution.records import AdoptedRecord, BootRecord, FillRecord, Purpose, StopRecord
+from pipeline.execution.records import AdoptedRecord, BootRecord, FillRecord, HedgeRecord, Purpose, StopRecord
 from pipeline.execution.results.refusals import Refusals
 from pipeline.execution.settled.retirement import Retirement
 from pipeline.fast_entry.entry import FastEntry
@@ -151,16 +151,13 @@ class ExecutionCore:
             self.risk.gate,
             reconciled=self.recovery,
             ready=lambda: self.ready,
-            leave=lambda plan, hedge: self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id),
+            leave=self._leave,
             account=self.recovery.account,
         )
         self.risk.gate.leaves_a_hedge = self.hedges.is_exit
+        gate = self.risk.gate
         self.margin = MarginWatch(
-            self.context,
-            self.balances,
-            self.risk.gate.margin,
-            execute=lambda plan, hedge: self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id),
-            has_budget=self.risk.gate.has_budget_for,
+            self.context, self.balances, gate.margin, execute=self._leave, has_budget=gate.has_budget_for
         )
         self.forced_close = ForcedClose(self.context, self.balances, self.hedges.exits, self.recovery)
         self.refusals, self.retirement = Refusals(self.context), Retirement(self.context)
@@ -323,6 +320,9 @@ class ExecutionCore:
                 self.risk.gate.note_send(action.request.venue, self.context.now.mono_ns)
         return operation
 
+    def _leave(self, plan: Plan, hedge: HedgeRecord) -> Operation:
+        return self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id)
+
     def _balances_answer(self, answer: BalancesAnswer) -> None:
         pending = self._pending.pop(answer.token, None)
         for balance in answer.balances:
@@ -433,7 +433,7 @@ class ExecutionCore:
         if self.forced_close.wanted:
             for answer in self.forced_close.due():
                 if answer.plan is not None:
-                    self._execute(answer.plan, purpose=Purpose.CLOSE, closes=answer.hedge.operation_id)
+                    self._leave(answer.plan, answer.hedge)
 
     # --- commands ---
 

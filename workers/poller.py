@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.exchanges.base import VenueClient
+from pipeline.exchanges.transport.backoff import KEY_RETRY_S
 from pipeline.model.config import VenueConfig
 from pipeline.model.enums import AccountState
 from pipeline.model.errors import AccountSettingsWrong, AuthRefused, RateLimited, VenueError
@@ -40,7 +41,6 @@ from workers.base import WorkerContext, run_worker
 
 BEAT_S = 0.025
 BACKOFF_MAX_S = 10.0
-REFUSED_RETRY_S = 30.0  # a refused key is not asked again in a loop
 SETTINGS_RETRY_S = 2.0  # an account in a wrong mode is looked at again after this
 CLOCK_EVERY_S = 30.0
 DIGITS_MAX = 18  # of an int64 fixed-point number
@@ -192,6 +192,7 @@ class VenuePoller:
         self._offset_ns = 0
         self._clock_at_s = 0.0
         self._sweeps = ctx.metrics.counter(f"sweeps.{venue.name}", "complete balance sweeps")
+        self._odd = ctx.metrics.counter(f"odd_rows.{venue.name}", "rows of others that could not be read, left out")
         self._failed = ctx.metrics.counter(f"sweep_failures.{venue.name}", "balance sweeps that failed")
 
     async def run(self) -> None:
@@ -203,6 +204,15 @@ class VenuePoller:
 
     async def _sweep(self) -> float:
         """One sweep; returns the least pause before the next, in seconds."""
+        try:
+            return await self._ask()
+        finally:
+            count, news = self._client.take_odd_rows()
+            self._ctx.metrics.set(self._odd, count)
+            for line in news:
+                self._ctx.say("warning", line)
+
+    async def _ask(self) -> float:
         venue, begin_ns = self._venue, time.monotonic_ns()
         try:
             leverage = self._ctx.config.detection.hedge.leverage
@@ -212,7 +222,7 @@ class VenuePoller:
             positions = await self._client.positions() if venue.market == "futures" else []
             await self._measure_clock()
         except AuthRefused as error:
-            return self._failure(begin_ns, AccountState.REFUSED, f"key refused: {error}", REFUSED_RETRY_S)
+            return self._failure(begin_ns, AccountState.REFUSED, f"key refused: {error}", KEY_RETRY_S)
         except AccountSettingsWrong as error:
             return self._failure(begin_ns, AccountState.REFUSED, f"not traded: {error}", SETTINGS_RETRY_S)
         except RateLimited as error:

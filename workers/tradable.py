@@ -328,7 +328,9 @@ def account_reasons(states: Mapping[str, int]) -> list[Reason]:
         refused = states[venue] == AccountState.REFUSED
         what = "key refused" if refused else "cannot be read, its balances grow old"
         solve = (
-            "put a valid key into the state folder's keys/ and restart" if refused else "it is asked again by itself"
+            "mend key or account at the venue: it is asked again every few minutes; a new key in keys/ needs a restart"
+            if refused
+            else "it is asked again by itself"
         )
         effect = Effect.DEGRADES if left > 1 else Effect.STOPS
         found.append(Reason(what=f"account of {venue}: {what}", solve=solve, effect=effect))

@@ -66,6 +66,9 @@ class PricePrecision(Exception):
         self.digits = digits
 
 
+COINS_MAX = 10**18  # of whole coins in one level: walls of 10**16 are real
+
+
 class OutOfRange(Exception):
     """A number that fixed point cannot hold, or a price of zero."""
 
@@ -96,8 +99,10 @@ def exact_price(number: Number, exp: int) -> int:
 
 
 def exact_qty(number: Number, exp: int, mult: int, mult_exp: int) -> tuple[int, bool]:
-    """(base quantity in fixed point cut down, whether digits were cut): the twin of
-    ``scaling.scale_qty``."""
+    """(base quantity in fixed point cut down, whether anything was cut): the twin of ``scaling.scale_qty``, which
+    leaves to this one what does not fit: a level larger than the book holds is cut to the limit, not fatal.
+
+    Raises ``OutOfRange`` for what is no quantity of any coin."""
     mantissa, digits = number
     shift = exp - digits - mult_exp
     value = mantissa * mult
@@ -105,6 +110,6 @@ def exact_qty(number: Number, exp: int, mult: int, mult_exp: int) -> tuple[int, 
         qty, rest = value * 10**shift, 0
     else:
         qty, rest = divmod(value, 10**-shift)
-    if qty > FP_LIMIT:
-        raise OutOfRange(f"quantity does not fit: {mantissa}e-{digits} at {exp} digits")
-    return qty, rest != 0
+    if qty > FP_LIMIT and value > COINS_MAX * 10 ** (digits + mult_exp):
+        raise OutOfRange(f"no coin has so many: {mantissa}e-{digits}")
+    return min(qty, FP_LIMIT), rest != 0 or qty > FP_LIMIT

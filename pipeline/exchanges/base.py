@@ -55,7 +55,8 @@ from pipeline.model.venue_events import VenueEvent as VenueEvent
 if TYPE_CHECKING:
     from pipeline.templates.template import OrderTerms, Pieces
 
-AUTH_ATTEMPTS_MAX = 3  # a refused key is not tried again and again; an operator must look
+#: Codes of a refusal for which the key is not to blame: the account gets this part of the venue with its first money.
+ACCOUNT_MISSING = frozenset({"USER_NOT_FOUND"})  # Gate.io futures
 CLIENT_ID_MAX = 28  # shortest limit of all venues: Gate.io text is "t-" and at most 28 bytes
 
 
@@ -162,6 +163,10 @@ class VenueClient(ABC):
         """Moves ``amount`` (quote) of free balance into the margin of an isolated position."""
         raise VenueUnavailable(f"{self.venue}: margin cannot be added here; nothing was sent", venue=self.venue)
 
+    def take_odd_rows(self) -> tuple[int, list[str]]:
+        """(rows of lists that could not be read and were left out so far, a line about each name not yet told)."""
+        return 0, []
+
     def remember_budgets(self, path: Path) -> None:
         """Goes on with what the process before left of its request budgets and silences, and keeps writing them to
         ``path`` (transport/throttle.py). Raises OSError."""
@@ -182,9 +187,9 @@ class VenueTrading(ABC):
 
     @abstractmethod
     async def connect(self) -> None:
-        """Opens order entry and private stream and returns when both stand. Raises ``VenueUnavailable`` or
-        ``AuthRefused`` when the first attempt fails; after that they reconnect by themselves, with backoff, and every
-        change is a ``SessionState`` event."""
+        """Opens order entry and private stream and returns when both stand. Raises a ``VenueError`` when the first
+        attempt fails (``transport/backoff.py`` says when to come again); after that they reconnect by themselves, with
+        backoff, for ever, and every change is a ``SessionState`` event."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -194,6 +199,19 @@ class VenueTrading(ABC):
     @abstractmethod
     def connected(self) -> bool:
         """Order entry and private stream both stand (the last ``SessionState`` was "up")."""
+
+    @property
+    def gateway_answers(self) -> int:
+        """Answers so far that came from a gateway before the venue, to orders, questions and upgrades."""
+        return 0
+
+    def take_odd_rows(self) -> tuple[int, list[str]]:
+        """As :meth:`VenueClient.take_odd_rows`, of pushes and of the session's own questions."""
+        return 0, []
+
+    def why_down(self) -> str:
+        """What the session that does not stand was told last; "" where both stand or nothing is known."""
+        return ""
 
     @abstractmethod
     def place(self, request: OrderRequest) -> int:

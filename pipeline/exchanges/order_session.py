@@ -79,8 +79,7 @@ class OrderSession(VenueTrading):
 
     @abstractmethod
     async def open_order_entry(self) -> None:
-        """Opens what orders are sent over, once. Raises ``VenueUnavailable`` or ``AuthRefused`` and leaves nothing
-        open."""
+        """Opens what orders are sent over, once. Raises a ``VenueError`` and leaves nothing open."""
 
     @abstractmethod
     async def close_order_entry(self) -> None:
@@ -129,6 +128,20 @@ class OrderSession(VenueTrading):
     @property
     def connected(self) -> bool:
         return self._was_up
+
+    def streams(self) -> tuple[StreamSession, ...]:
+        """The sessions that are WebSockets."""
+        return (self.private,)
+
+    @property
+    def gateway_answers(self) -> int:
+        return self.client.gateway.count + sum(stream.gateway_answers for stream in self.streams())
+
+    def take_odd_rows(self) -> tuple[int, list[str]]:
+        return self.client.take_odd_rows()
+
+    def why_down(self) -> str:
+        return "" if self._was_up else self.sessions_ready()[1]
 
     def sessions_changed(self) -> None:
         """A session came or went: one event when the venue as a whole goes up or down."""
@@ -203,6 +216,10 @@ class OrderSession(VenueTrading):
             raise VenueUnavailable(
                 f"{self.venue}: client id must be 1-{CLIENT_ID_MAX} letters and digits: {client_id!r}", venue=self.venue
             )
+
+    def note_answer(self, error: VenueError | None, bucket: str, *, ban_is_of_bucket: bool = True) -> None:
+        """What an answer says about the venue's gateway and its limits; ``error`` None: it was a success."""
+        self.client.gateway.note(error, bucket, ban_is_of_bucket=ban_is_of_bucket)
 
     # --- work beside the events ---
 

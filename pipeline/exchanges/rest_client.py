@@ -1,6 +1,7 @@
 """What the REST clients of all dialects share: signing with the venue's clock, errors, many symbols at once.
 
 A dialect's client says what its limits are, how a call is signed, and which error a reply carries.
+Gateways' answers and silences are noted here (``transport/gateway_watch.py``).
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.exchanges.base import HttpCall, HttpReply, VenueClient
+from pipeline.exchanges.parsing.rows import OddRows
+from pipeline.exchanges.transport.gateway_watch import GatewayWatch
 from pipeline.exchanges.transport.rest import RestTransport, ServerClock
 from pipeline.exchanges.transport.throttle import Limit, Throttle
 from pipeline.model.clock import mono_ns
-from pipeline.model.errors import AuthRefused, VenueRejected
+from pipeline.model.errors import AuthRefused, VenueError, VenueRejected
 from pipeline.model.structs import Credentials
 
 if TYPE_CHECKING:
@@ -39,8 +42,12 @@ class RestVenueClient(VenueClient):
         self.venue = venue.name
         self.config = venue
         self.clock = ServerClock()
-        self.transport = RestTransport(rest, venue=venue.name, throttle=Throttle(limits))
+        throttle = Throttle(limits)
+        self.transport = RestTransport(rest, venue=venue.name, throttle=throttle)
+        self.gateway = GatewayWatch(throttle)
         self._credentials = credentials
+        self.odd_rows = OddRows()
+        self.symbols = set(venue.symbols)  # ours: whose rows in lists must be readable
 
     @property
     def has_credentials(self) -> bool:
@@ -52,7 +59,8 @@ class RestVenueClient(VenueClient):
         """A signed call to ``path`` (prefix included), stamped with the venue's clock now."""
 
     @abstractmethod
-    def _error_of(self, reply: HttpReply) -> Exception | None: ...
+    def error_of(self, reply: HttpReply) -> VenueError | None:
+        """The error that a whole answer carries; None for a success."""
 
     @abstractmethod
     async def _fetch_server_time_ms(self) -> int: ...
@@ -77,7 +85,8 @@ class RestVenueClient(VenueClient):
         reply = await self.transport.send(
             lambda: HttpCall(method="GET", target=target, headers=headers or {}), bucket=bucket, weight=weight
         )
-        error = self._error_of(reply)
+        error = self.error_of(reply)
+        self.gateway.note(error, bucket)
         if error is not None:
             raise error
         return reply
@@ -107,7 +116,8 @@ class RestVenueClient(VenueClient):
             reply = await self.transport.send(
                 lambda: self._sign(method, full_path, query, body), bucket=bucket, weight=weight
             )
-            error = self._error_of(reply)
+            error = self.error_of(reply)
+            self.gateway.note(error, bucket)
             if error is None:
                 return reply
             if attempt == 0 and self.is_clock_error(error):
@@ -136,6 +146,9 @@ class RestVenueClient(VenueClient):
                     return error
 
         return list(await asyncio.gather(*(one(symbol) for symbol in symbols)))
+
+    def take_odd_rows(self) -> tuple[int, list[str]]:
+        return self.odd_rows.count, self.odd_rows.take_news()
 
     def remember_budgets(self, path: Path) -> None:
         self.transport.throttle.remember(path)

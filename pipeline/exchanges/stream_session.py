@@ -1,8 +1,8 @@
 """One WebSocket of a venue that logs in and stays: the private stream, and Gate.io's order entry.
 
-A dialect says where to connect, what to send first and what frames mean. The session does the rest: it reconnects with
-jittered backoff, pings as the venue wants, ends a connection that is silent, and replaces one before its planned end
-while the old one still runs.
+A dialect says where to connect, what to send first and what frames mean. The session does the rest: it reconnects for
+ever, with pauses by who refused it (``transport/backoff.py``), pings as the venue wants, ends a connection that is
+silent, and replaces one before its planned end while the old one still runs.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
-from pipeline.exchanges.base import AUTH_ATTEMPTS_MAX
-from pipeline.exchanges.transport.backoff import Backoff
+from pipeline.exchanges.base import HttpReply
+from pipeline.exchanges.transport.backoff import ReconnectPauses
 from pipeline.exchanges.transport.websocket import WsLink, open_ws
 from pipeline.model.clock import mono_ns
-from pipeline.model.errors import AuthRefused, RateLimited, VenueError, VenueUnavailable
+from pipeline.model.errors import GatewayRefused, VenueError, VenueUnavailable
 
 HANDSHAKE_TIMEOUT_S = 5.0
 DRAIN_S = 5.0  # the replaced connection of a planned change lives on this long for answers under way
@@ -39,6 +39,7 @@ class StreamSession(ABC):
         self._task: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
         self.last_reason = ""
+        self.gateway_answers = 0  # to attempts to connect
 
     # --- what a dialect says ---
 
@@ -49,6 +50,10 @@ class StreamSession(ABC):
     def headers(self) -> Mapping[str, str]:
         """Headers of the upgrade request."""
         return {}
+
+    def error_of(self, reply: HttpReply) -> VenueError | None:
+        """The venue's own error in the answer to a refused upgrade; None: there is none in it, a gateway spoke."""
+        return None
 
     @abstractmethod
     async def handshake(self, link: WsLink) -> None:
@@ -111,7 +116,12 @@ class StreamSession(ABC):
 
     async def start(self) -> None:
         """Connect once (raises) and stay connected from then on."""
-        link, closed = await self._connect()
+        try:
+            link, closed = await self._connect()
+        except VenueError as error:
+            self.last_reason = error.message
+            self.gateway_answers += isinstance(error, GatewayRefused)
+            raise
         self._task = asyncio.create_task(self._run(link, closed), name=f"{self.venue}.{self.name}")
         self._task.add_done_callback(_report_death)
 
@@ -146,6 +156,7 @@ class StreamSession(ABC):
             on_frame=self.on_frame,
             on_close=on_close,
             headers=self.headers(),
+            error_of=self.error_of,
         )
         try:
             await self.handshake(link)
@@ -167,31 +178,21 @@ class StreamSession(ABC):
         self.on_lost(link, reason)
 
     async def _run(self, link: WsLink, closed: asyncio.Event) -> None:
-        backoff = Backoff()
-        refusals = 0
+        pauses = ReconnectPauses()
         while True:
             link, closed = await self._live(link, closed)
-            lived_s = (mono_ns() - link.opened_mono_ns) / 1e9
-            if lived_s > STABLE_S:
-                backoff.reset()
-                refusals = 0
+            if (mono_ns() - link.opened_mono_ns) / 1e9 > STABLE_S:
+                pauses.reset()
+            pause_s = pauses.next_s()
             while True:
+                await asyncio.sleep(pause_s)
                 try:
-                    floor_s = 0.0
-                    await asyncio.sleep(backoff.next_s())
                     link, closed = await self._connect()
                     break
-                except RateLimited as error:
-                    self.last_reason, floor_s = error.message, error.retry_after_s
-                except AuthRefused as error:
-                    self.last_reason = error.message
-                    refusals += 1
-                    if refusals >= AUTH_ATTEMPTS_MAX:
-                        self._on_change()
-                        return
                 except VenueError as error:
+                    self.gateway_answers += isinstance(error, GatewayRefused)
                     self.last_reason = error.message
-                await asyncio.sleep(floor_s)
+                    pause_s = pauses.next_s(error)
 
     async def _live(self, link: WsLink, closed: asyncio.Event) -> tuple[WsLink, asyncio.Event]:
         """Ping, watch and renew until the connection is gone; a planned change returns only after the next end."""

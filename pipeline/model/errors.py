@@ -9,10 +9,11 @@
     |   +-- VenueRejected        refused by the venue: final, nothing was executed
     |   |   +-- RateLimited      429 or the venue's own code; carries retry_after_s
     |   |   +-- InsufficientBalance
-    |   |   +-- AuthRefused      key, signature, permission, IP: never retried in a loop
+    |   |   +-- AuthRefused      key, signature, permission, IP, by the venue's own code: asked again every few minutes
     |   |   +-- TradingDisabled  instrument or direction is closed
     |   |   +-- OrderNotFound    of a query or a cancel: not proof that the order never existed
     |   +-- OutcomeUnknown       timeout, 5xx, disconnect after bytes left: reconcile, never resend
+    |   |   +-- GatewayRefused   an answer without the venue's own code (CDN, WAF, proxy): back off, come again
     |   +-- VenueUnavailable     nothing was sent
     |   +-- AccountSettingsWrong the account stands in a mode in which orders mean something else; names the fixing call
     |   +-- ProtocolViolation    bytes that the venue's documents do not allow: count, drop, resync
@@ -47,6 +48,7 @@ __all__ = [
     "AuthRefused",
     "BadInput",
     "ConfigInvalid",
+    "GatewayRefused",
     "InsufficientBalance",
     "JournalError",
     "OrderExecutionError",
@@ -109,7 +111,7 @@ class InsufficientBalance(VenueRejected):
 
 
 class AuthRefused(VenueRejected):
-    """Key, signature, permission or IP refused: never retried in a loop."""
+    """Key, signature, permission or IP refused by the venue's own code: asked again every few minutes, no sooner."""
 
 
 class TradingDisabled(VenueRejected):
@@ -122,6 +124,16 @@ class OrderNotFound(VenueRejected):
 
 class OutcomeUnknown(VenueError):
     """Time-out, 5xx or disconnect after bytes left: reconcile, never send again."""
+
+
+class GatewayRefused(OutcomeUnknown):
+    """Somebody before the venue answered (CDN, WAF, proxy): no word about a key or an order, and it passes.
+
+    ``retry_after_s``: the silence that the answer asks for; 0 = none named."""
+
+    def __init__(self, message: str, *, venue: str = "", code: int = 0, retry_after_s: float = 0.0) -> None:
+        super().__init__(message, venue=venue, code=code, api_code=str(code) if code else "")
+        self.retry_after_s = retry_after_s
 
 
 class VenueUnavailable(VenueError):

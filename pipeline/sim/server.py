@@ -42,7 +42,7 @@ from pipeline.sim.market.synthetic import SyntheticMarket
 from pipeline.sim.recorded.capture_dialects import CAPTURE_DIALECTS
 from pipeline.sim.recorded.capture_source import CaptureSource, Speed
 from pipeline.sim.scenarios.specs import Scenario, load_scenario
-from pipeline.sim.wire.dialect import Dialect
+from pipeline.sim.wire.dialect import Dialect, gateway_page
 from pipeline.sim.wire.discovery import load_dialect
 
 HOST = "127.0.0.1"
@@ -214,7 +214,7 @@ class SimExchangeServer:
         detail: dict[str, Any] | None = None,
     ) -> RequestFaults:
         """A request has arrived: see ``wire.dialect.Host``."""
-        faults = self.faults.request(venue, operation, symbol)
+        faults = self.faults.request(venue, operation, symbol, by_rest=via == "rest")
         STALE_NS.set(faults.stale_ns)
         fault = "" if faults is NO_FAULTS else ",".join(_named(faults))
         self.ledger.request(
@@ -256,6 +256,8 @@ class SimExchangeServer:
             )
             if faults.drop_request:
                 return _hang_up(request)
+            if faults.page_status:
+                return gateway_page(faults.page_status)
             if faults.status:
                 return dialect.error_response(venue, faults.status, faults.retry_after_s)
             response = await handler(request)
@@ -348,9 +350,12 @@ def _venue_summary(venue: SimVenue) -> dict[str, Any]:
     }
 
 
+_DELAYS = ("delay_ns", "delay_after_ns", "stale_ns")
+
+
 def _named(faults: RequestFaults) -> list[str]:
     names = []
-    for name in ("status", "status_after", "drop_request", "drop_response", "delay_ns", "delay_after_ns", "stale_ns"):
+    for name in ("status", "status_after", "page_status", "drop_request", "drop_response", *_DELAYS):
         if getattr(faults, name):
             names.append(f"{name}={getattr(faults, name)}")
     return names

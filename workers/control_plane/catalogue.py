@@ -107,11 +107,11 @@ class CatalogueService:
             else:
                 missing = sorted(set(self._symbols[venue.name]) - {spec.symbol for spec in result})
                 if missing:
-                    self._say(
-                        "warning",
-                        f"{venue.name} does not list {', '.join(missing)}",
-                    )
+                    self._say("warning", f"{venue.name} does not list, or not readably: {', '.join(missing)}")
+                    self._halt_missing(venue.name, missing)
                 specs.extend(result)
+            for line in self._clients[venue.name].take_odd_rows()[1]:
+                self._say("warning", line)
         self._merge(specs)
         return failures
 
@@ -168,6 +168,18 @@ class CatalogueService:
                     row, spec=msgspec.structs.replace(row.spec, status=TradingStatus.HALTED), row_epoch=epoch
                 )
             )
+
+    def _halt_missing(self, venue: str, symbols: Sequence[str]) -> None:
+        """An instrument whose row is gone or cannot be read is halted; the next reading that has it ends that."""
+        for symbol in symbols:
+            instrument_id = self._id_of((venue, symbol))
+            if instrument_id < 0 or self.rows[instrument_id].spec.status == TradingStatus.HALTED:
+                continue
+            row = self.rows[instrument_id]
+            self._write(
+                msgspec.structs.replace(row, spec=msgspec.structs.replace(row.spec, status=TradingStatus.HALTED))
+            )
+            self._say("error", f"{venue} {symbol}: halted until the venue lists it readably again")
 
     def _write(self, row: InstrumentRow) -> None:
         """Replace a row; raises ``ValueError``, before anything is written, where its numbers do not fit."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline.exchanges.base import VenueClient
+from pipeline.exchanges.base import ACCOUNT_MISSING, VenueClient
 from pipeline.model.config import EngineConfig, VenueConfig
 from pipeline.model.enums import Mode
 from pipeline.model.errors import ArbitrageEngineError, AuthRefused, ConfigInvalid, VenueError
@@ -122,6 +122,9 @@ async def check_keys(
             async with asyncio.timeout(KEY_CHECK_S):
                 await clients[venue.name].balances()
         except AuthRefused as error:
+            if error.api_code in ACCOUNT_MISSING:  # it starts without that venue, which is asked again by itself
+                say("error", f"{venue.name} is not traded yet, asked again by itself: {error}")
+                return ""
             path = instance_dir(instance) / "keys" / f"{venue.exchange}.json"
             return f"keys/{venue.exchange}.json: refused by {venue.name}: {error}; write a valid key into {path}"
         except (VenueError, TimeoutError, OSError):

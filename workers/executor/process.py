@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from pipeline.core import ExecutionCore
-from pipeline.exchanges.base import AUTH_ATTEMPTS_MAX, VenueTrading
+from pipeline.exchanges.base import VenueTrading
 from pipeline.execution.crash_points import crash_points
 from pipeline.execution.events import (
     CatalogueChanged,
@@ -35,7 +35,7 @@ from pipeline.execution.shared_reads import AccountReader, ShmHalt, decode_oppor
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.clock import mono_ns
 from pipeline.model.enums import Mode, OpportunityType, OrderKind, OrderSide, TimeInForce
-from pipeline.model.errors import AuthRefused, ConfigInvalid, VenueError, VenueUnavailable
+from pipeline.model.errors import ConfigInvalid, VenueError, VenueUnavailable
 from pipeline.model.structs import OrderRequest
 from pipeline.rehearsal.rehearse import rehearse
 from shm.layout import BOOK, CURSOR, OPPORTUNITY, REPORT, feed_segment_words
@@ -52,6 +52,7 @@ from workers.executor.hedge_models import HedgeModels
 from workers.executor.pages import ExecutorNumbers, InventoryWriter
 from workers.executor.performer import Performer
 from workers.executor.publisher import Publisher
+from workers.executor.session_watch import SessionWatch, first_connection
 from workers.executor.venues import Questions
 
 if TYPE_CHECKING:
@@ -64,7 +65,6 @@ TICK_S = 0.02
 TICK_IDLE_S = 0.1
 POPS_PER_TURN = 16  # opportunities judged before sockets get their turn
 CATALOGUE_WAIT_S = 30.0
-CONNECT_RETRY_MAX_S = 10.0
 REHEARSALS = 16  # bytecode is specialised after 8 passes
 FINISH_S = 6.0  # of the 10 s that SIGTERM leaves
 FIRST_EPOCH_BITS = 45
@@ -101,6 +101,7 @@ class Executor:
         self._hedge_models = HedgeModels(ctx.state_dir, self.core.hedges.watch)
         self.trading: dict[str, VenueTrading] = {}
         self._questions = Questions(self._clients, loop)
+        self._sessions = SessionWatch(self.trading, ctx.metrics, ctx.say, self._questions.odd_rows)
         self._numbers = ExecutorNumbers(ctx.metrics)
         self._stopped = asyncio.Event()
         self.performer = Performer(
@@ -281,7 +282,7 @@ class Executor:
         fast_entry.learn(lambda venue, terms: self.trading[venue].template(terms))
         self.core.risk.gate.order_budget = lambda venue, count: self.trading[venue].can_place(count)
         for trading in self.trading.values():
-            task = self.loop.create_task(self._connect(trading))
+            task = self.loop.create_task(first_connection(trading, self.ctx.say, self.ctx.stop_requested))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -312,25 +313,6 @@ class Executor:
             trading.set_multipliers(
                 {r.spec.symbol: r.spec.multiplier for r in self.instruments if r.spec.venue == name}
             )
-
-    async def _connect(self, trading: VenueTrading) -> None:
-        """The first connection, until it stands; afterwards the session keeps itself up."""
-        pause_s = 0.2
-        refusals = 0
-        while not self.ctx.stop_requested():
-            try:
-                await trading.connect()
-                return
-            except AuthRefused as error:
-                refusals += 1
-                if refusals >= AUTH_ATTEMPTS_MAX:
-                    self.ctx.say("critical", f"{trading.venue}: key refused, no further attempt: {error}")
-                    return
-            except (VenueError, TimeoutError, OSError) as error:
-                if pause_s == 0.2:
-                    self.ctx.say("warning", f"{trading.venue}: order entry not connected: {error}")
-            await asyncio.sleep(pause_s)
-            pause_s = min(CONNECT_RETRY_MAX_S, pause_s * 2)
 
     # --- the queue ---
 
@@ -414,6 +396,7 @@ class Executor:
         self._inventory.write_exits(self.core)
         self._numbers.gauges(self.core)
         self._hedge_models.save_if_due(self.loop, mono_ns())
+        self._sessions.tick(self.performer.now().mono_ns)
         self._publisher.tick(self.performer.now().mono_ns)
         self.journal.kick()
 

@@ -89,6 +89,10 @@ class Questions:
         for client in self._clients.values():
             await client.close()
 
+    def odd_rows(self) -> list[str]:
+        """Rows of lists that could not be read and were left out, each name once, as lines for operators."""
+        return [line for client in list(self._clients.values()) for line in client.take_odd_rows()[1]]
+
     def ask(self, question: Question) -> None:
         """Asks; the answer comes as an event, an error inside it."""
         self._loop.call_soon_threadsafe(self._start, question)

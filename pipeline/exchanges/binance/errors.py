@@ -8,8 +8,8 @@ from __future__ import annotations
 import msgspec
 
 from pipeline.exchanges.base import HttpReply
-from pipeline.exchanges.transport.rest import RETRY_AFTER_DEFAULT_S, http_error, printable, retry_after_s, table_error
-from pipeline.model.errors import OutcomeUnknown, VenueError
+from pipeline.exchanges.transport.refusals import OwnCode, error_of_reply, printable
+from pipeline.model.errors import VenueError
 
 _KINDS: dict[str, tuple[int, ...]] = {
     "funds": (-2019, -2018),
@@ -40,35 +40,37 @@ _KIND_OF_TEXT: tuple[tuple[str, str], ...] = (
 _FAILED_503 = (b"Service Unavailable.", b"Internal error; unable to process your request. Please try again.")
 
 
+#: Throttled before anything was looked at, whatever the status (USDⓈ-M answers 503).
+_THROTTLED = -1008
+
+
 class _Body(msgspec.Struct):
-    code: int = 0
-    msg: str = ""
+    code: int | None = None
+    msg: str | None = ""
 
 
 _decoder = msgspec.json.Decoder(_Body)
 
 
-def refusal_error(venue: str, status: int, code: int, msg: str, retry_s: float = RETRY_AFTER_DEFAULT_S) -> VenueError:
-    """Error of one refusal, by HTTP (or WebSocket API) status, code and text."""
-    text = f"code {code}: {printable(msg)}"
-    kind = KIND_OF_CODE.get(code)
-    if code == _NEW_ORDER_REJECTED:
+def own_code(reply: HttpReply) -> OwnCode | None:
+    """The venue's own code; -2010 says everything in its text, and two texts of a 503 need no code."""
+    if 200 <= reply.status < 300:
+        return None
+    if reply.status == 503 and any(text in reply.body for text in _FAILED_503):
+        return OwnCode("503", "rejected", printable(reply.body), certain=True)
+    try:
+        body = _decoder.decode(reply.body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    if body.code is None:
+        return None
+    kind, msg = KIND_OF_CODE.get(body.code), body.msg or ""
+    if body.code == _NEW_ORDER_REJECTED:
         kind = next((found for needle, found in _KIND_OF_TEXT if needle in msg), "rejected")
-    if status in (418, 429) or kind == "rate":
-        return table_error(venue, "rate", text, api_code=str(code), retry_s=retry_s)
-    if kind is None or status >= 500:
-        return OutcomeUnknown(f"{venue}: status {status}: {text}", venue=venue, code=status, api_code=str(code))
-    return table_error(venue, kind, text, api_code=str(code))
+    text = f"code {body.code}: {printable(msg)}"
+    return OwnCode(str(body.code), kind, text, certain=body.code == _THROTTLED)
 
 
 def error_of(venue: str, reply: HttpReply) -> VenueError | None:
     """The error that a REST reply carries; None for a success."""
-    if 200 <= reply.status < 300:
-        return None
-    if reply.status == 503 and any(text in reply.body for text in _FAILED_503):
-        return table_error(venue, "rejected", f"HTTP 503: {printable(reply.body)}", api_code="503")
-    try:
-        body = _decoder.decode(reply.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return http_error(venue, reply, printable(reply.body))
-    return refusal_error(venue, reply.status, body.code, body.msg, retry_after_s(reply))
+    return error_of_reply(venue, reply, own_code)

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from decimal import Decimal
 
 import msgspec
 
 from pipeline.exchanges.parsing.own_trades import fill_of_row
-from pipeline.exchanges.parsing.venue_json import decode, number
+from pipeline.exchanges.parsing.rows import OddRows, Rows, not_of_assets, not_of_symbols, not_our_order
+from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, lenient_ms, number
 from pipeline.model.enums import OrderState
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.structs import ZERO, Balance, Fill, OrderUpdate, Position
@@ -20,6 +22,7 @@ STATES: dict[str, OrderState] = {
     "PENDING_NEW": OrderState.OPEN,
     "PARTIALLY_FILLED": OrderState.PARTIALLY_FILLED,
     "FILLED": OrderState.FILLED,
+    "PENDING_CANCEL": OrderState.OPEN,
     "CANCELED": OrderState.CANCELLED,
     "REJECTED": OrderState.REJECTED,
     "EXPIRED": OrderState.CANCELLED,  # the remainder of IOC, FOK, market; "expired" of ours means never accepted
@@ -37,9 +40,9 @@ class _Order(msgspec.Struct):
     cummulativeQuoteQty: Decimal | None = None
     cumQuote: Decimal | None = None
     avgPrice: Decimal | None = None
-    updateTime: int | None = None
-    transactTime: int | None = None
-    time: int | None = None
+    updateTime: Maybe = ABSENT
+    transactTime: Maybe = ABSENT
+    time: Maybe = ABSENT
 
 
 class _Trade(msgspec.Struct):
@@ -50,7 +53,7 @@ class _Trade(msgspec.Struct):
     qty: Decimal
     commission: Decimal
     commissionAsset: str
-    time: int
+    time: Maybe = ABSENT
     isBuyer: bool | None = None
     isMaker: bool | None = None
     buyer: bool | None = None
@@ -64,7 +67,7 @@ class _SpotBalance(msgspec.Struct):
 
 
 class _SpotAccount(msgspec.Struct):
-    balances: list[_SpotBalance]
+    balances: msgspec.Raw
 
 
 class _FuturesBalance(msgspec.Struct):
@@ -81,11 +84,13 @@ class _Position(msgspec.Struct):
 
 
 _order = msgspec.json.Decoder(_Order)
-_orders = msgspec.json.Decoder(list[_Order])
+_orders = Rows(_Order)
+_foreign_order = not_our_order("clientOrderId", "origClientOrderId")
 _trades = msgspec.json.Decoder(list[_Trade])
 _spot_account = msgspec.json.Decoder(_SpotAccount)
-_futures_balances = msgspec.json.Decoder(list[_FuturesBalance])
-_positions = msgspec.json.Decoder(list[_Position])
+_spot_balances = Rows(_SpotBalance)
+_futures_balances = Rows(_FuturesBalance)
+_positions = Rows(_Position)
 
 
 def order_name(symbol: str, client_id: str, order_id: str) -> list[tuple[str, str]]:
@@ -100,7 +105,7 @@ def _update(venue: str, row: _Order, recv_mono_ns: int) -> OrderUpdate:
     filled = number(row.executedQty, venue)
     quote = row.cummulativeQuoteQty if row.cummulativeQuoteQty is not None else row.cumQuote
     average = row.avgPrice if row.avgPrice else None
-    if average is None and filled > 0 and quote:
+    if average is None and filled > 0 and quote is not None and quote > 0:  # -1: not known (old orders)
         average = number(quote, venue) / filled
     return OrderUpdate(
         venue=venue,
@@ -110,7 +115,7 @@ def _update(venue: str, row: _Order, recv_mono_ns: int) -> OrderUpdate:
         state=state,
         filled_qty=filled,
         average_price=average if filled > 0 else None,
-        venue_wall_ms=row.updateTime or row.transactTime or row.time or 0,
+        venue_wall_ms=lenient_ms(row.updateTime) or lenient_ms(row.transactTime) or lenient_ms(row.time),
         recv_mono_ns=recv_mono_ns,
         source="rest",
         reason=row.status,
@@ -122,9 +127,14 @@ def parse_order(venue: str, payload: bytes, recv_mono_ns: int) -> OrderUpdate:
     return _update(venue, decode(_order, payload, venue, "order"), recv_mono_ns)
 
 
-def parse_orders(venue: str, payload: bytes, recv_mono_ns: int) -> list[OrderUpdate]:
-    """A list of orders: open, all, or cancelled ones."""
-    return [_update(venue, row, recv_mono_ns) for row in decode(_orders, payload, venue, "orders")]
+def parse_orders(venue: str, payload: bytes, recv_mono_ns: int, odd: OddRows | None = None) -> list[OrderUpdate]:
+    """A list of orders: open, all, or cancelled ones. What is none of ours and cannot be read is left out: among
+    cancelled orders there are lists of orders (OCO)."""
+
+    def one(row: _Order) -> OrderUpdate:
+        return _update(venue, row, recv_mono_ns)
+
+    return _orders.read(payload, venue, "orders", one, odd=odd, foreign=_foreign_order)
 
 
 def parse_fills(venue: str, payload: bytes, recv_mono_ns: int) -> list[Fill]:
@@ -142,15 +152,20 @@ def parse_fills(venue: str, payload: bytes, recv_mono_ns: int) -> list[Fill]:
     ]
 
 
-def parse_balances(venue: str, market: str, payload: bytes, recv_mono_ns: int) -> list[Balance]:
-    """GET /api/v3/account or /fapi/v3/balance."""
-    if market == "spot":
-        rows = [(r.asset, r.free, r.locked) for r in decode(_spot_account, payload, venue, "account").balances]
-    else:
-        found = decode(_futures_balances, payload, venue, "balance")
-        rows = [(r.asset, r.availableBalance, max(ZERO, r.balance - r.availableBalance)) for r in found]
-    return [
-        Balance(
+def parse_balances(
+    venue: str,
+    market: str,
+    payload: bytes,
+    recv_mono_ns: int,
+    *,
+    symbols: Collection[str] = (),
+    odd: OddRows | None = None,
+) -> list[Balance]:
+    """GET /api/v3/account or /fapi/v3/balance. Raises ``ProtocolViolation`` where the balance of an asset of
+    ``symbols`` cannot be read."""
+
+    def balance(asset: str, free: Decimal, locked: Decimal) -> Balance:
+        return Balance(
             venue=venue,
             asset=asset,
             free=number(free, venue),
@@ -158,14 +173,30 @@ def parse_balances(venue: str, market: str, payload: bytes, recv_mono_ns: int) -
             recv_mono_ns=recv_mono_ns,
             source="rest",
         )
-        for asset, free, locked in rows
-    ]
+
+    foreign = not_of_assets(symbols, "asset")
+    if market == "spot":
+
+        def spot(row: _SpotBalance) -> Balance:
+            return balance(row.asset, row.free, row.locked)
+
+        rows = bytes(decode(_spot_account, payload, venue, "account").balances)
+        return _spot_balances.read(rows, venue, "balances", spot, odd=odd, foreign=foreign)
+
+    def futures(row: _FuturesBalance) -> Balance:
+        locked = number(row.balance, venue) - number(row.availableBalance, venue)
+        return balance(row.asset, row.availableBalance, max(ZERO, locked))
+
+    return _futures_balances.read(payload, venue, "balance", futures, odd=odd, foreign=foreign)
 
 
-def parse_positions(venue: str, payload: bytes, recv_mono_ns: int) -> list[Position]:
-    """GET /fapi/v3/positionRisk; rows of size 0 are left out."""
-    return [
-        Position(
+def parse_positions(
+    venue: str, payload: bytes, recv_mono_ns: int, *, symbols: Collection[str] = (), odd: OddRows | None = None
+) -> list[Position]:
+    """GET /fapi/v3/positionRisk; rows of size 0, and unreadable ones of contracts beside ``symbols``, are left out."""
+
+    def one(row: _Position) -> Position:
+        return Position(
             venue=venue,
             symbol=row.symbol,
             qty=number(row.positionAmt, venue),
@@ -173,6 +204,7 @@ def parse_positions(venue: str, payload: bytes, recv_mono_ns: int) -> list[Posit
             mark_price=number(row.markPrice, venue),
             recv_mono_ns=recv_mono_ns,
         )
-        for row in decode(_positions, payload, venue, "positionRisk")
-        if row.positionAmt != 0
-    ]
+
+    foreign = not_of_symbols(symbols, "symbol")
+    found = _positions.read(payload, venue, "positionRisk", one, odd=odd, foreign=foreign)
+    return [position for position in found if position.qty != 0]

@@ -108,13 +108,14 @@ class BinanceClient(RestVenueClient):
         signed = self._signer.signed_query(query, timestamp_ms=self.clock.now_ms())
         return HttpCall(method=method, target=f"{path}?{signed}", headers={"X-MBX-APIKEY": self._signer.api_key})
 
-    def _error_of(self, reply: HttpReply) -> VenueError | None:
+    def error_of(self, reply: HttpReply) -> VenueError | None:
         return error_of(self.venue, reply)
 
     async def _fetch_server_time_ms(self) -> int:
         return decode(_time, (await self._public(self._paths.time)).body, self.venue, "time").serverTime
 
     async def instruments(self, symbols_: Sequence[str]) -> list[InstrumentSpec]:
+        self.symbols.update(symbols_)
         info = await self._public(self._paths.info, weight=20)
         fees: dict[str, FeeSchedule] = {}
         coins: dict[str, CoinIdentity] = {}
@@ -122,13 +123,13 @@ class BinanceClient(RestVenueClient):
             fees = {fee.symbol: fee for fee in await self.fees(symbols_)}
             if self._market == "spot":
                 reply = await self._signed("GET", "/sapi/v1/capital/config/getall", weight=10)
-                coins = symbols.parse_coins(self.venue, reply.body)
+                coins = symbols.parse_coins(self.venue, reply.body, self.odd_rows)
         if self._market == "spot":
             quotes = await self._public("/api/v3/ticker/bookTicker", weight=4)
-            prices, premiums = symbols.parse_prices(self.venue, quotes.body), None
+            prices, premiums = symbols.parse_prices(self.venue, quotes.body, self.odd_rows), None
         else:
             reply = await self._public("/fapi/v1/premiumIndex", weight=10)
-            prices, premiums = {}, symbols.parse_premiums(self.venue, reply.body)
+            prices, premiums = {}, symbols.parse_premiums(self.venue, reply.body, self.odd_rows)
         return symbols.parse_instruments(
             self.venue,
             self._market,
@@ -138,6 +139,7 @@ class BinanceClient(RestVenueClient):
             coins=coins,
             prices=prices,
             premiums=premiums,
+            odd=self.odd_rows,
         )
 
     async def depth_snapshot(self, symbol: str) -> bytes:
@@ -146,13 +148,17 @@ class BinanceClient(RestVenueClient):
 
     async def balances(self) -> list[Balance]:
         reply = await self._signed("GET", self._paths.balances, weight=20)
-        return orders.parse_balances(self.venue, self._market, reply.body, reply.recv_mono_ns)
+        return orders.parse_balances(
+            self.venue, self._market, reply.body, reply.recv_mono_ns, symbols=self.symbols, odd=self.odd_rows
+        )
 
     async def positions(self) -> list[Position]:
         if self._market == "spot":
             return []
         reply = await self._signed("GET", "/fapi/v3/positionRisk", weight=5)
-        return orders.parse_positions(self.venue, reply.body, reply.recv_mono_ns)
+        return orders.parse_positions(
+            self.venue, reply.body, reply.recv_mono_ns, symbols=self.symbols, odd=self.odd_rows
+        )
 
     async def fees(self, symbols_: Sequence[str]) -> list[FeeSchedule]:
         async def one(symbol: str) -> FeeSchedule:
@@ -171,7 +177,7 @@ class BinanceClient(RestVenueClient):
 
     async def open_orders(self, symbol: str) -> list[OrderUpdate]:
         reply = await self._signed("GET", self._paths.open_orders, f"symbol={symbol}", weight=6)
-        return orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns)
+        return orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns, self.odd_rows)
 
     async def finished_orders(self, symbol: str, since_wall_ms: int) -> list[OrderUpdate]:
         """Windows of at most 24 h, oldest first."""
@@ -179,7 +185,7 @@ class BinanceClient(RestVenueClient):
         for start, end in self._windows(since_wall_ms):
             query = f"symbol={symbol}&startTime={start}&endTime={end}&limit={TRADES_MAX}"
             reply = await self._signed("GET", self._paths.all_orders, query, weight=20)
-            rows = orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns)
+            rows = orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns, self.odd_rows)
             found.update((row.order_id, row) for row in rows if row.state.is_terminal)
         return list(found.values())
 
@@ -216,7 +222,7 @@ class BinanceClient(RestVenueClient):
         except OrderNotFound:
             return []
         if self._market == "spot":
-            return orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns)
+            return orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns, self.odd_rows)
         # USDⓈ-M answers without a list: ask for each order that was open
         asked = [await self.query_order(symbol, row.client_id, row.order_id) for row in before]
         return [row for row in asked if row is not None]

@@ -18,7 +18,8 @@ from decimal import Decimal
 import msgspec
 
 from pipeline.exchanges.parsing.network_names import coin_identity
-from pipeline.exchanges.parsing.venue_json import decode, number
+from pipeline.exchanges.parsing.rows import OddRows, Rows, any_row, in_order
+from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, lenient_ms, maybe_number, number
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import fee_ppm
@@ -49,7 +50,7 @@ class _Row(msgspec.Struct):
 
 
 class _Info(msgspec.Struct):
-    symbols: list[_Row]
+    symbols: msgspec.Raw
 
 
 class _Rates(msgspec.Struct):
@@ -86,17 +87,26 @@ class _Ticker(msgspec.Struct):
 
 class _Premium(msgspec.Struct):
     symbol: str
-    markPrice: Decimal = ZERO
-    lastFundingRate: Decimal | None = None
-    nextFundingTime: int = 0
+    markPrice: Maybe = ABSENT
+    lastFundingRate: Maybe = ABSENT  # "" for a dated contract
+    nextFundingTime: Maybe = ABSENT
+
+
+class Premium(msgspec.Struct, frozen=True):
+    """Mark price, funding rate (a fraction; 0 where the contract pays none) and unix ms of the next funding."""
+
+    mark_price: Decimal
+    rate: Decimal
+    next_funding_ms: int
 
 
 _info = msgspec.json.Decoder(_Info)
 _spot_commission = msgspec.json.Decoder(_SpotCommission)
 _futures_commission = msgspec.json.Decoder(_FuturesCommission)
-_coins = msgspec.json.Decoder(list[_Coin])
-_tickers = msgspec.json.Decoder(list[_Ticker] | _Ticker)
-_premiums = msgspec.json.Decoder(list[_Premium] | _Premium)
+_rows = Rows(_Row)
+_coins = Rows(_Coin)
+_tickers = Rows(_Ticker, or_one=True)
+_premiums = Rows(_Premium, or_one=True)
 FUNDING_INTERVAL_S = 8 * 3600  # the usual one; contracts with another are listed by a fundingInfo endpoint
 
 
@@ -109,15 +119,20 @@ def parse_instruments(
     fees: Mapping[str, FeeSchedule],
     coins: Mapping[str, CoinIdentity],
     prices: Mapping[str, Decimal],
-    premiums: Mapping[str, _Premium] | None = None,
+    premiums: Mapping[str, Premium] | None = None,
+    odd: OddRows | None = None,
 ) -> list[InstrumentSpec]:
-    """Specs of ``symbols`` from exchangeInfo, in their order; unlisted ones are left out."""
-    rows = {row.symbol: row for row in decode(_info, payload, venue, "exchangeInfo").symbols}
-    return [
-        _spec(venue, market, rows[symbol], fees.get(symbol), coins, prices, (premiums or {}).get(symbol))
-        for symbol in symbols
-        if symbol in rows
-    ]
+    """Specs of ``symbols`` from exchangeInfo, in their order; unlisted and unreadable ones are left out."""
+    wanted = frozenset(symbols)
+
+    def spec(row: _Row) -> InstrumentSpec | None:
+        if row.symbol not in wanted:
+            return None
+        premium = (premiums or {}).get(row.symbol)
+        return _spec(venue, market, row, fees.get(row.symbol), coins, prices, premium)
+
+    rows = bytes(decode(_info, payload, venue, "exchangeInfo").symbols)
+    return in_order(symbols, _rows.read(rows, venue, "exchangeInfo", spec, odd=odd, foreign=any_row))
 
 
 def _spec(
@@ -127,7 +142,7 @@ def _spec(
     own: FeeSchedule | None,
     coins: Mapping[str, CoinIdentity],
     prices: Mapping[str, Decimal],
-    premium: _Premium | None,
+    premium: Premium | None,
 ) -> InstrumentSpec:
     filters = {item.filterType: item for item in row.filters}
     price, lot = filters.get("PRICE_FILTER"), filters.get("LOT_SIZE")
@@ -137,7 +152,6 @@ def _spec(
     minimum = (floor.minNotional or floor.notional or ZERO) if floor else ZERO
     futures = market == "futures"
     trading = row.status == "TRADING" and (row.contractType == "PERPETUAL" if futures else row.isSpotTradingAllowed)
-    rate = premium.lastFundingRate if premium and premium.lastFundingRate is not None else ZERO
     return InstrumentSpec(
         venue=venue,
         symbol=row.symbol,
@@ -153,10 +167,10 @@ def _spec(
         taker_fee_ppm=own.taker_ppm if own else STANDARD_TAKER_PPM[market],
         maker_fee_ppm=own.maker_ppm if own else STANDARD_MAKER_PPM[market],
         fee_rule=FeeAssetRule.QUOTE if futures else FeeAssetRule.RECEIVED,
-        funding_rate_ppb=round(number(rate, venue) * 1_000_000_000),
+        funding_rate_ppb=round((premium.rate if premium else ZERO) * 1_000_000_000),
         funding_interval_s=FUNDING_INTERVAL_S if futures else 0,
-        funding_next_wall_s=premium.nextFundingTime // 1000 if premium else 0,
-        reference_price=premium.markPrice if premium else prices.get(row.symbol, ZERO),
+        funding_next_wall_s=premium.next_funding_ms // 1000 if premium else 0,
+        reference_price=premium.mark_price if premium else prices.get(row.symbol, ZERO),
         identity=coins.get(row.baseAsset),
     )
 
@@ -172,30 +186,40 @@ def parse_fee(venue: str, market: str, symbol: str, payload: bytes) -> FeeSchedu
     return FeeSchedule(venue=venue, symbol=symbol, taker_ppm=fee_ppm(taker), maker_ppm=fee_ppm(maker))
 
 
-def parse_coins(venue: str, payload: bytes) -> dict[str, CoinIdentity]:
-    """GET /sapi/v1/capital/config/getall."""
-    return {
-        coin.coin: coin_identity(
-            coin.coin,
-            ((net.network, net.contractAddress or "") for net in coin.networkList),
-            deposit_enabled=any(net.depositEnable for net in coin.networkList),
-            withdraw_enabled=any(net.withdrawEnable for net in coin.networkList),
-        )
-        for coin in decode(_coins, payload, venue, "capital/config/getall")
-    }
+def parse_coins(venue: str, payload: bytes, odd: OddRows | None = None) -> dict[str, CoinIdentity]:
+    """GET /sapi/v1/capital/config/getall. A coin without an identity is doubt, which quarantines its pair."""
+    found = _coins.read(payload, venue, "capital/config/getall", _identity, odd=odd, foreign=any_row)
+    return {coin.asset: coin for coin in found}
 
 
-def parse_prices(venue: str, payload: bytes) -> dict[str, Decimal]:
+def _identity(coin: _Coin) -> CoinIdentity:
+    return coin_identity(
+        coin.coin,
+        ((net.network, net.contractAddress or "") for net in coin.networkList),
+        deposit_enabled=any(net.depositEnable for net in coin.networkList),
+        withdraw_enabled=any(net.withdrawEnable for net in coin.networkList),
+    )
+
+
+def parse_prices(venue: str, payload: bytes, odd: OddRows | None = None) -> dict[str, Decimal]:
     """GET /api/v3/ticker/bookTicker: mid price by symbol, where both sides are there."""
-    rows = decode(_tickers, payload, venue, "ticker/bookTicker")
-    return {
-        row.symbol: (number(row.bidPrice, venue) + number(row.askPrice, venue)) / 2
-        for row in (rows if isinstance(rows, list) else [rows])
-        if row.bidPrice > 0 and row.askPrice > 0
-    }
+
+    def one(row: _Ticker) -> tuple[str, Decimal]:
+        bid, ask = number(row.bidPrice, venue), number(row.askPrice, venue)
+        return row.symbol, (bid + ask) / 2 if bid > 0 and ask > 0 else ZERO
+
+    found = _tickers.read(payload, venue, "ticker/bookTicker", one, odd=odd, foreign=any_row)
+    return {symbol: price for symbol, price in found if price > 0}
 
 
-def parse_premiums(venue: str, payload: bytes) -> dict[str, _Premium]:
+def parse_premiums(venue: str, payload: bytes, odd: OddRows | None = None) -> dict[str, Premium]:
     """GET /fapi/v1/premiumIndex: mark price, funding rate and next funding by symbol."""
-    rows = decode(_premiums, payload, venue, "premiumIndex")
-    return {row.symbol: row for row in (rows if isinstance(rows, list) else [rows])}
+
+    def one(row: _Premium) -> tuple[str, Premium]:
+        return row.symbol, Premium(
+            mark_price=maybe_number(row.markPrice, venue) or ZERO,
+            rate=maybe_number(row.lastFundingRate, venue) or ZERO,
+            next_funding_ms=lenient_ms(row.nextFundingTime),
+        )
+
+    return dict(_premiums.read(payload, venue, "premiumIndex", one, odd=odd, foreign=any_row))

@@ -79,7 +79,7 @@ class FeedConnection:
     # --- opening and closing ---
 
     async def open(self) -> None:
-        """Connect. Raises ``VenueUnavailable``, ``RateLimited``, ``AuthRefused``."""
+        """Connect. Raises ``VenueUnavailable``, ``RateLimited``, ``GatewayRefused``."""
         self._link = await open_ws(
             self._public.url(),
             venue=self.venue,

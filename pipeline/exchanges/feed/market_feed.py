@@ -31,9 +31,9 @@ from pipeline.exchanges.feed.public_stream import ControlKind, PublicStream
 from pipeline.exchanges.feed.snapshots import IN_FLIGHT_MAX, Snapshots
 from pipeline.exchanges.feed.topics import has_room, topics_of
 from pipeline.exchanges.feed.types import Counters, FeedInstrument, FeedSettings
-from pipeline.exchanges.transport.backoff import Backoff
+from pipeline.exchanges.transport.backoff import ReconnectPauses
 from pipeline.model.clock import mono_ns
-from pipeline.model.errors import ProtocolViolation, RateLimited, VenueError
+from pipeline.model.errors import ProtocolViolation, VenueError
 from shm.words import Words
 
 if TYPE_CHECKING:
@@ -239,25 +239,23 @@ class MarketFeed:
 
     async def _keep(self, kept: _KeptConnection) -> None:
         """Own one connection for ever: open, subscribe, watch, replace."""
-        backoff = Backoff()
+        pauses = ReconnectPauses()
         while True:
             while not kept.symbols:  # a connection without subscriptions is closed by its venue
                 kept.changed.clear()
                 await kept.changed.wait()
-            floor_s = 0.0
+            refused: VenueError | None = None
             try:
                 connection = await self._open(kept)
-            except RateLimited as error:
-                floor_s = error.retry_after_s
-                self._say("warning", error.message)
             except VenueError as error:
+                refused = error
                 self._say("warning", error.message)
             else:
                 connection = await self._live(kept, connection)
                 self._lost(kept, connection)
                 if connection.age_s > STABLE_S:
-                    backoff.reset()
-            await asyncio.sleep(backoff.next_s(floor_s))
+                    pauses.reset()
+            await asyncio.sleep(pauses.next_s(refused))
 
     async def _open(self, kept: _KeptConnection) -> FeedConnection:
         conn = self._connection_rows.take()

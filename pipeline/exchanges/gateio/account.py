@@ -17,15 +17,16 @@ history" (read 2026-11-21): ``contract`` since 2023-10-30, ``id`` newer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 
 import msgspec
 
 from pipeline.exchanges.gateio import orders
 from pipeline.exchanges.gateio.account_settings import SINGLE, check_modes, wrong_mode
-from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, maybe_number, number
-from pipeline.model.errors import ProtocolViolation
+from pipeline.exchanges.parsing.rows import OddRows, Rows, not_of_assets, not_of_symbols
+from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, lenient_ms, maybe_number, number
+from pipeline.model.errors import AccountSettingsWrong, ProtocolViolation
 from pipeline.model.structs import Balance, Fill, Funding, OrderUpdate, Position
 from pipeline.model.venue_events import FundingNotice, MoneyNotice
 
@@ -54,7 +55,9 @@ class _FuturesAccount(msgspec.Struct):
     user: int | str = 0
 
 
-class _Position(msgspec.Struct):
+class PositionRow(msgspec.Struct):
+    """A row of positions, REST or push; ``size`` is signed contracts."""
+
     contract: str
     size: Decimal
     entry_price: Maybe = ABSENT
@@ -84,8 +87,8 @@ class _FuturesBalancePush(msgspec.Struct):
     currency: str = "usdt"
     type: str = ""
     text: str = ""
-    time: int = 0
-    time_ms: int = 0
+    time: Maybe = ABSENT
+    time_ms: Maybe = ABSENT
 
 
 class _Booking(msgspec.Struct):
@@ -127,20 +130,23 @@ class FuturesBalanceChanged(msgspec.Struct, frozen=True):
 
 
 envelope = msgspec.json.Decoder(Envelope)
-_spot_accounts = msgspec.json.Decoder(list[_SpotAccount])
+_spot_accounts = Rows(_SpotAccount)
 _futures_account = msgspec.json.Decoder(_FuturesAccount)
-_positions = msgspec.json.Decoder(list[_Position])
-_spot_balance_push = msgspec.json.Decoder(list[_SpotBalancePush])
-_futures_balance_push = msgspec.json.Decoder(list[_FuturesBalancePush])
+_positions = Rows(PositionRow)
+_spot_balance_push = Rows(_SpotBalancePush)
+_futures_balance_push = Rows(_FuturesBalancePush)
 _bookings = msgspec.json.Decoder(list[_Booking])
 
 PrivateEvent = OrderUpdate | Fill | Balance | Position | FuturesBalanceChanged | FundingNotice | MoneyNotice
 
 
-def parse_spot_balances(venue: str, payload: bytes, recv_mono_ns: int) -> list[Balance]:
-    """GET /spot/accounts."""
-    return [
-        Balance(
+def parse_spot_balances(
+    venue: str, payload: bytes, recv_mono_ns: int, *, symbols: Collection[str] = (), odd: OddRows | None = None
+) -> list[Balance]:
+    """GET /spot/accounts. Raises ``ProtocolViolation`` where the balance of an asset of ``symbols`` cannot be read."""
+
+    def one(row: _SpotAccount) -> Balance:
+        return Balance(
             venue=venue,
             asset=row.currency,
             free=number(row.available, venue),
@@ -148,8 +154,9 @@ def parse_spot_balances(venue: str, payload: bytes, recv_mono_ns: int) -> list[B
             recv_mono_ns=recv_mono_ns,
             source="rest",
         )
-        for row in decode(_spot_accounts, payload, venue, "spot/accounts")
-    ]
+
+    foreign = not_of_assets(symbols, "currency")
+    return _spot_accounts.read(payload, venue, "spot/accounts", one, odd=odd, foreign=foreign)
 
 
 def parse_futures_balance(venue: str, payload: bytes, recv_mono_ns: int) -> Balance:
@@ -200,7 +207,7 @@ def parse_user_id(venue: str, payload: bytes) -> str:
     return str(decode(_futures_account, payload, venue, "futures/usdt/accounts").user)
 
 
-def _position(venue: str, row: _Position, multipliers: Mapping[str, Decimal], recv_mono_ns: int) -> Position:
+def _position(venue: str, row: PositionRow, multipliers: Mapping[str, Decimal], recv_mono_ns: int) -> Position:
     """Raises ``AccountSettingsWrong`` for one of two rows of a contract: its quantity alone is not what we hold."""
     if row.mode != SINGLE:
         raise wrong_mode(venue, row.mode)
@@ -223,22 +230,28 @@ def _position(venue: str, row: _Position, multipliers: Mapping[str, Decimal], re
     )
 
 
-def position_contracts(venue: str, payload: bytes) -> list[str]:
-    """Contracts named by GET /futures/usdt/positions, so that their multipliers can be learnt first."""
-    return [row.contract for row in decode(_positions, payload, venue, "positions") if row.size != 0]
-
-
-def parse_positions(
-    venue: str, payload: bytes, multipliers: Mapping[str, Decimal], recv_mono_ns: int
-) -> list[Position]:
-    """GET /futures/usdt/positions; rows of size 0 are left out.
+def position_rows(
+    venue: str, payload: bytes, symbols: Collection[str] = (), odd: OddRows | None = None
+) -> list[PositionRow]:
+    """Rows of GET /futures/usdt/positions with a size; an unreadable one of a contract beside ``symbols`` is left out.
 
     Raises ``AccountSettingsWrong`` in dual mode, whatever the sizes of a contract's two rows."""
-    rows = decode(_positions, payload, venue, "positions")
-    for row in rows:
+
+    def one(row: PositionRow) -> PositionRow:
         if row.mode != SINGLE:
             raise wrong_mode(venue, row.mode)
-    return [_position(venue, row, multipliers, recv_mono_ns) for row in rows if row.size != 0]
+        number(row.size, venue)
+        return row
+
+    foreign = not_of_symbols(symbols, "contract")
+    return [row for row in _positions.read(payload, venue, "positions", one, odd=odd, foreign=foreign) if row.size != 0]
+
+
+def positions_of(
+    venue: str, rows: Sequence[PositionRow], multipliers: Mapping[str, Decimal], recv_mono_ns: int
+) -> list[Position]:
+    """Positions in base coin; ``multipliers`` knows every contract of ``rows``."""
+    return [_position(venue, row, multipliers, recv_mono_ns) for row in rows]
 
 
 def _money(venue: str, asset: str, change: Maybe, reason: str, recv_mono_ns: int) -> MoneyNotice:
@@ -247,54 +260,80 @@ def _money(venue: str, asset: str, change: Maybe, reason: str, recv_mono_ns: int
 
 
 def parse_push(
-    venue: str, frame: Envelope, multipliers: Mapping[str, Decimal], recv_mono_ns: int
+    venue: str,
+    frame: Envelope,
+    multipliers: Mapping[str, Decimal],
+    recv_mono_ns: int,
+    *,
+    symbols: Collection[str] = (),
+    odd: OddRows | None = None,
 ) -> Iterator[PrivateEvent]:
-    """Events of one ``update`` frame of a private channel.
+    """Events of one ``update`` frame of a private channel. Unreadable rows that are not ours are left out.
 
     Raises ``ProtocolViolation``; ``KeyError`` for a futures contract whose multiplier is not known.
     """
     payload = bytes(frame.result)
     channel = frame.channel
     if channel == "spot.orders":
-        for order in decode(orders.spot_orders, payload, venue, channel):
-            yield orders.spot_update(venue, order, recv_mono_ns, "ws")
+        yield from (update for _, update in orders.spot_updates(venue, payload, recv_mono_ns, "ws", odd)[0])
     elif channel == "spot.usertrades":
-        for trade in decode(orders.spot_trades, payload, venue, channel):
-            yield orders.spot_fill(venue, trade, recv_mono_ns, "ws")
+        yield from orders.spot_fills(venue, payload, recv_mono_ns, "ws", odd)[0]
     elif channel == "spot.balances":
-        for spot in decode(_spot_balance_push, payload, venue, channel):
-            if spot.change_type in MOVED_WITHOUT_ORDER:
-                yield _money(venue, spot.currency, spot.change, spot.change_type, recv_mono_ns)
-            yield Balance(
-                venue=venue,
-                asset=spot.currency,
-                free=number(spot.available, venue),
-                locked=number(spot.freeze, venue),
-                recv_mono_ns=recv_mono_ns,
-                source="ws",
-            )
+        yield from _spot_balances_pushed(venue, payload, recv_mono_ns, symbols, odd)
     elif channel == "futures.orders":
-        for contract_order in decode(orders.futures_orders, payload, venue, channel):
-            yield orders.futures_update(venue, contract_order, multipliers, recv_mono_ns, "ws")
+        rows, _ = orders.futures_updates(venue, payload, multipliers, recv_mono_ns, "ws", odd)
+        yield from (update for _, update in rows)
     elif channel == "futures.usertrades":
-        for contract_trade in decode(orders.futures_trades, payload, venue, channel):
-            yield orders.futures_fill(venue, contract_trade, multipliers, recv_mono_ns, "ws")
+        yield from orders.futures_fills(venue, payload, multipliers, recv_mono_ns, "ws", odd)[0]
     elif channel == "futures.balances":
-        for wallet in decode(_futures_balance_push, payload, venue, channel):
-            if wallet.type == FUNDING:
-                yield FundingNotice(
-                    venue=venue,
-                    symbol=wallet.text.partition(":")[0],
-                    venue_wall_ms=wallet.time_ms or wallet.time * 1000,
-                    recv_mono_ns=recv_mono_ns,
-                )
-            elif wallet.type == TRANSFER:
-                yield _money(venue, wallet.currency.upper(), wallet.change, "transfer", recv_mono_ns)
-            yield FuturesBalanceChanged(wallet.currency.upper(), number(wallet.balance, venue))
+        for wallet in _futures_balance_push.read(payload, venue, channel, lambda row: row):
+            yield from _wallet_pushed(venue, wallet, recv_mono_ns)
     elif channel == "futures.positions":
-        for position in decode(_positions, payload, venue, channel):
-            if position.mode != SINGLE:  # REST, which is asked twice a second, refuses the venue
-                raise ProtocolViolation(str(wrong_mode(venue, position.mode)), venue=venue)
-            yield _position(venue, position, multipliers, recv_mono_ns)
+
+        def position(row: PositionRow) -> Position:
+            return _position(venue, row, multipliers, recv_mono_ns)
+
+        foreign = not_of_symbols(symbols, "contract")
+        try:
+            yield from _positions.read(payload, venue, channel, position, odd=odd, foreign=foreign)
+        except AccountSettingsWrong as wrong:  # REST, which is asked twice a second, refuses the venue
+            raise ProtocolViolation(str(wrong), venue=venue) from None
     else:
         raise ProtocolViolation(f"{venue}: push of an unknown channel {channel!r}", venue=venue)
+
+
+def _spot_balances_pushed(
+    venue: str, payload: bytes, recv_mono_ns: int, symbols: Collection[str], odd: OddRows | None
+) -> Iterator[MoneyNotice | Balance]:
+    def one(row: _SpotBalancePush) -> tuple[MoneyNotice | None, Balance]:
+        moved = row.change_type in MOVED_WITHOUT_ORDER
+        balance = Balance(
+            venue=venue,
+            asset=row.currency,
+            free=number(row.available, venue),
+            locked=number(row.freeze, venue),
+            recv_mono_ns=recv_mono_ns,
+            source="ws",
+        )
+        return (_money(venue, row.currency, row.change, row.change_type, recv_mono_ns) if moved else None), balance
+
+    foreign = not_of_assets(symbols, "currency")
+    for notice, balance in _spot_balance_push.read(payload, venue, "spot.balances", one, odd=odd, foreign=foreign):
+        if notice is not None:
+            yield notice
+        yield balance
+
+
+def _wallet_pushed(
+    venue: str, wallet: _FuturesBalancePush, recv_mono_ns: int
+) -> Iterator[FundingNotice | MoneyNotice | FuturesBalanceChanged]:
+    if wallet.type == FUNDING:
+        yield FundingNotice(
+            venue=venue,
+            symbol=wallet.text.partition(":")[0],
+            venue_wall_ms=lenient_ms(wallet.time_ms) or lenient_ms(wallet.time, 1000),
+            recv_mono_ns=recv_mono_ns,
+        )
+    elif wallet.type == TRANSFER:
+        yield _money(venue, wallet.currency.upper(), wallet.change, "transfer", recv_mono_ns)
+    yield FuturesBalanceChanged(wallet.currency.upper(), number(wallet.balance, venue))

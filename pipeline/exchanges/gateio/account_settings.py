@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from pipeline.exchanges.parsing.rows import OddRows, Rows, any_row
 from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, maybe_number
 from pipeline.model.errors import AccountSettingsWrong
 
@@ -49,7 +50,7 @@ class _Row(msgspec.Struct):
 
 
 _modes = msgspec.json.Decoder(_Modes)
-_rows = msgspec.json.Decoder(list[_Row])
+_rows = Rows(_Row)
 
 
 def is_dual(venue: str, payload: bytes) -> bool:
@@ -83,16 +84,17 @@ def wrong_leverage(venue: str, symbol: str, leverage: Decimal, why: object) -> A
     )
 
 
-def parse_settings(venue: str, payload: bytes) -> dict[str, ContractSettings]:
+def parse_settings(venue: str, payload: bytes, odd: OddRows | None = None) -> dict[str, ContractSettings]:
     """Contracts of GET /futures/usdt/positions, flat ones included. Raises ``AccountSettingsWrong`` in dual mode."""
-    found: dict[str, ContractSettings] = {}
-    for row in decode(_rows, payload, venue, "positions"):
+
+    def one(row: _Row) -> tuple[str, ContractSettings]:
         if row.mode != SINGLE:
             raise wrong_mode(venue, row.mode)
         leverage = maybe_number(row.leverage, venue) or Decimal(0)
         is_cross = leverage == 0 or row.pos_margin_mode == "cross"
-        found[row.contract] = ContractSettings(maybe_number(row.lever, venue) or leverage, is_cross)
-    return found
+        return row.contract, ContractSettings(maybe_number(row.lever, venue) or leverage, is_cross)
+
+    return dict(_rows.read(payload, venue, "positions", one, odd=odd, foreign=any_row))
 
 
 def to_set(symbols: Sequence[str], known: dict[str, ContractSettings], leverage: Decimal) -> list[str]:

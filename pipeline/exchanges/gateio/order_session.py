@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pipeline.exchanges.base import EventSink
+from pipeline.exchanges.base import EventSink, HttpReply
 from pipeline.exchanges.gateio import account, orders
 from pipeline.exchanges.gateio import websocket_api as wsapi
+from pipeline.exchanges.gateio.errors import error_of
 from pipeline.exchanges.gateio.rest_client import SIZE_DECIMAL, GateClient, GateFuturesClient, make_client
 from pipeline.exchanges.gateio.signing import GateSigner
 from pipeline.exchanges.order_session import OrderSession
@@ -28,7 +29,6 @@ from pipeline.model.clock import wall_ms
 from pipeline.model.errors import (
     AuthRefused,
     ProtocolViolation,
-    RateLimited,
     VenueError,
     VenueUnavailable,
 )
@@ -49,6 +49,9 @@ class _OrderEntry(StreamSession):
         super().__init__("order entry", owner.venue, on_change)
         self._owner = owner
         self.uid = ""
+
+    def error_of(self, reply: HttpReply) -> VenueError | None:
+        return error_of(self.venue, reply)
 
     async def url(self) -> str:
         return self._owner.config.ws_api or self._owner.config.ws
@@ -149,6 +152,9 @@ class GateTrading(OrderSession):
                 return False, f"{session.name}: {session.last_reason or 'not connected'}"
         return True, ""
 
+    def streams(self) -> tuple[StreamSession, ...]:
+        return (self._entry, self.private)
+
     def set_multipliers(self, multipliers: Mapping[str, Decimal]) -> None:
         self.multipliers.update(multipliers)
 
@@ -210,9 +216,8 @@ class GateTrading(OrderSession):
         key = reply.request_id
         error = wsapi.reply_error(self.venue, reply, self.client.clock.now_ms())
         update: OrderUpdate | None = None
-        if isinstance(error, RateLimited):
-            self._throttle.silence(error.retry_after_s, "order" if key.startswith("p-") else "cancel")
-        elif error is not None:
+        self.note_answer(error, "order" if key.startswith("p-") else "cancel")
+        if error is not None:
             self.check_clock(error)
         else:
             try:
@@ -235,7 +240,16 @@ class GateTrading(OrderSession):
     def pushed(self, frame: account.Envelope, recv_mono_ns: int) -> None:
         """One update frame; held back while a contract's multiplier is being asked."""
         try:
-            events = list(account.parse_push(self.venue, frame, self.multipliers, recv_mono_ns))
+            events = list(
+                account.parse_push(
+                    self.venue,
+                    frame,
+                    self.multipliers,
+                    recv_mono_ns,
+                    symbols=self.client.symbols,
+                    odd=self.client.odd_rows,
+                )
+            )
         except ProtocolViolation as error:
             self.violation(error)
             return

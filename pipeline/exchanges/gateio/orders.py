@@ -15,7 +15,8 @@ from decimal import Decimal
 
 import msgspec
 
-from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, maybe_number, number
+from pipeline.exchanges.parsing.rows import OddRows, Rows, not_our_order
+from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, lenient_ms, maybe_number, number
 from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import plain
@@ -69,10 +70,14 @@ class FuturesOrder(msgspec.Struct):
     text: str | None = None
     finish_as: str | None = None
     fill_price: Maybe = ABSENT
-    create_time: float | None = None
-    finish_time: float | None = None
-    finish_time_ms: int | None = None
-    update_time: float | None = None
+    create_time: Maybe = ABSENT
+    finish_time: Maybe = ABSENT
+    finish_time_ms: Maybe = ABSENT
+
+    @property
+    def finished_ms(self) -> int:
+        """When it ended, unix ms; 0 where that is not known."""
+        return lenient_ms(self.finish_time_ms) or lenient_ms(self.finish_time, 1000)
 
 
 class SpotTrade(msgspec.Struct):
@@ -84,7 +89,7 @@ class SpotTrade(msgspec.Struct):
     side: str
     amount: Decimal
     price: Decimal
-    create_time_ms: Decimal
+    create_time_ms: Maybe = ABSENT
     role: str = "taker"
     fee: Maybe = ABSENT
     fee_currency: str = ""
@@ -101,7 +106,7 @@ class FuturesTrade(msgspec.Struct):
     order_id: str | int
     size: Decimal
     price: Decimal
-    create_time: Decimal = ZERO
+    create_time: Maybe = ABSENT
     create_time_ms: Maybe = ABSENT
     role: str = "taker"
     fee: Maybe = ABSENT
@@ -110,11 +115,12 @@ class FuturesTrade(msgspec.Struct):
 
 
 spot_order = msgspec.json.Decoder(SpotOrder)
-spot_orders = msgspec.json.Decoder(list[SpotOrder])
-spot_trades = msgspec.json.Decoder(list[SpotTrade])
 futures_order = msgspec.json.Decoder(FuturesOrder)
-futures_orders = msgspec.json.Decoder(list[FuturesOrder])
-futures_trades = msgspec.json.Decoder(list[FuturesTrade])
+_spot_orders = Rows(SpotOrder)
+_spot_trades = Rows(SpotTrade)
+_futures_orders = Rows(FuturesOrder)
+_futures_trades = Rows(FuturesTrade)
+_foreign = not_our_order("text", prefix=TEXT_PREFIX)
 
 
 def client_id_of(text: str | None) -> str:
@@ -193,11 +199,12 @@ def _spot_state(row: SpotOrder, filled: Decimal | None, venue: str) -> OrderStat
         if row.event in ("put", "update"):
             status = "open"
         elif row.event == "finish":
-            status = "closed" if row.finish_as == "filled" else "cancelled"
+            status = "closed"
     if status == "open":
         return OrderState.PARTIALLY_FILLED if filled else OrderState.OPEN
-    if status == "closed":
-        return OrderState.FILLED
+    if status == "closed":  # ended, however: an IOC with something left is "closed", too
+        whole = row.finish_as == "filled" or row.left == 0
+        return OrderState.FILLED if whole else OrderState.CANCELLED
     if status == "cancelled":
         return OrderState.CANCELLED
     raise ProtocolViolation(f"{venue}: order {row.id} with status {row.status!r}, event {row.event!r}", venue=venue)
@@ -229,7 +236,7 @@ def spot_update(venue: str, row: SpotOrder, recv_mono_ns: int, source: str) -> O
         state=_spot_state(row, filled, venue),
         filled_qty=filled,
         average_price=average if average and filled != 0 else None,
-        venue_wall_ms=int(maybe_number(row.update_time_ms, venue) or 0),
+        venue_wall_ms=lenient_ms(row.update_time_ms),
         recv_mono_ns=recv_mono_ns,
         source=source,
         reason=row.finish_as or "",
@@ -249,7 +256,7 @@ def futures_update(
         state = OrderState.FILLED if row.finish_as == "filled" else OrderState.CANCELLED
     else:
         raise ProtocolViolation(f"{venue}: order {row.id} with status {row.status!r}", venue=venue)
-    wall_ms = row.finish_time_ms or int((row.finish_time or row.create_time or 0) * 1000)
+    wall_ms = row.finished_ms or lenient_ms(row.create_time, 1000)
     return OrderUpdate(
         venue=venue,
         symbol=row.contract,
@@ -296,7 +303,7 @@ def spot_fill(venue: str, row: SpotTrade, recv_mono_ns: int, source: str) -> Fil
         fee_asset=asset,
         extra_fees=extra,
         is_maker=row.role == "maker",
-        venue_wall_ms=int(number(row.create_time_ms, venue)),
+        venue_wall_ms=lenient_ms(row.create_time_ms),
         recv_mono_ns=recv_mono_ns,
         source=source,
     )
@@ -308,9 +315,6 @@ def futures_fill(
     """Fees are in the settlement coin or in points, positive = paid. Raises ``KeyError`` for an unknown multiplier."""
     size = number(row.size, venue)
     fee, asset, extra = _fees(venue, (row.contract.rpartition("_")[2], row.fee), (POINTS, row.point_fee))
-    wall_ms = maybe_number(row.create_time_ms, venue)
-    if wall_ms is None:
-        wall_ms = number(row.create_time, venue) * 1000
     return Fill(
         venue=venue,
         symbol=row.contract,
@@ -324,7 +328,63 @@ def futures_fill(
         fee_asset=asset,
         extra_fees=extra,
         is_maker=row.role == "maker",
-        venue_wall_ms=int(wall_ms),
+        venue_wall_ms=lenient_ms(row.create_time_ms) or lenient_ms(row.create_time, 1000),
         recv_mono_ns=recv_mono_ns,
         source=source,
     )
+
+
+def spot_updates(
+    venue: str, payload: bytes, recv_mono_ns: int, source: str, odd: OddRows | None = None
+) -> tuple[list[tuple[SpotOrder, OrderUpdate]], int]:
+    """Orders of a list with their rows, and how many rows it had. Orders of others that cannot be read are left out.
+
+    Raises ``ProtocolViolation`` for a list, or an order of ours, that cannot be read; so do the three below."""
+
+    def one(row: SpotOrder) -> tuple[SpotOrder, OrderUpdate]:
+        return row, spot_update(venue, row, recv_mono_ns, source)
+
+    return _spot_orders.read_page(payload, venue, "spot orders", one, odd=odd, foreign=_foreign)
+
+
+def spot_fills(
+    venue: str, payload: bytes, recv_mono_ns: int, source: str, odd: OddRows | None = None
+) -> tuple[list[Fill], int]:
+    """Fills of a list, and how many rows it had."""
+
+    def one(row: SpotTrade) -> Fill:
+        return spot_fill(venue, row, recv_mono_ns, source)
+
+    return _spot_trades.read_page(payload, venue, "spot fills", one, odd=odd, foreign=_foreign)
+
+
+def futures_updates(
+    venue: str,
+    payload: bytes,
+    multipliers: Mapping[str, Decimal],
+    recv_mono_ns: int,
+    source: str,
+    odd: OddRows | None = None,
+) -> tuple[list[tuple[FuturesOrder, OrderUpdate]], int]:
+    """As :func:`spot_updates`. Raises ``KeyError`` for a contract whose multiplier is not known."""
+
+    def one(row: FuturesOrder) -> tuple[FuturesOrder, OrderUpdate]:
+        return row, futures_update(venue, row, multipliers, recv_mono_ns, source)
+
+    return _futures_orders.read_page(payload, venue, "futures orders", one, odd=odd, foreign=_foreign)
+
+
+def futures_fills(
+    venue: str,
+    payload: bytes,
+    multipliers: Mapping[str, Decimal],
+    recv_mono_ns: int,
+    source: str,
+    odd: OddRows | None = None,
+) -> tuple[list[Fill], int]:
+    """As :func:`spot_fills`. Raises ``KeyError`` for a contract whose multiplier is not known."""
+
+    def one(row: FuturesTrade) -> Fill:
+        return futures_fill(venue, row, multipliers, recv_mono_ns, source)
+
+    return _futures_trades.read_page(payload, venue, "futures fills", one, odd=odd, foreign=_foreign)

@@ -85,7 +85,7 @@ class GateClient(RestVenueClient):
         headers["Content-Type"] = "application/json"
         return HttpCall(method=method, target=f"{path}?{query}" if query else path, headers=headers, body=body)
 
-    def _error_of(self, reply: HttpReply) -> VenueError | None:
+    def error_of(self, reply: HttpReply) -> VenueError | None:
         return error_of(self.venue, reply)
 
     async def _fetch_server_time_ms(self) -> int:
@@ -97,13 +97,14 @@ class GateClient(RestVenueClient):
 
     async def _coins(self) -> dict[str, CoinIdentity]:
         reply = await self._public("/spot/currencies")
-        return symbols.parse_coins(self.venue, reply.body)
+        return symbols.parse_coins(self.venue, reply.body, self.odd_rows)
 
 
 class GateSpotClient(GateClient):
     """:class:`VenueClient` of Gate.io spot."""
 
     async def instruments(self, symbols_: Sequence[str]) -> list[InstrumentSpec]:
+        self.symbols.update(symbols_)
         pairs = await self._public("/spot/currency_pairs")
         tickers = await self._public("/spot/tickers")
         fees = {fee.symbol: fee for fee in await self.fees(symbols_)} if self.has_credentials else {}
@@ -113,7 +114,8 @@ class GateSpotClient(GateClient):
             symbols_,
             fees=fees,
             coins=await self._coins(),
-            prices=symbols.parse_prices(self.venue, tickers.body),
+            prices=symbols.parse_prices(self.venue, tickers.body, self.odd_rows),
+            odd=self.odd_rows,
         )
 
     async def depth_snapshot(self, symbol: str) -> bytes:
@@ -122,7 +124,9 @@ class GateSpotClient(GateClient):
 
     async def balances(self) -> list[Balance]:
         reply = await self._signed("GET", "/spot/accounts")
-        return account.parse_spot_balances(self.venue, reply.body, reply.recv_mono_ns)
+        return account.parse_spot_balances(
+            self.venue, reply.body, reply.recv_mono_ns, symbols=self.symbols, odd=self.odd_rows
+        )
 
     async def positions(self) -> list[Position]:
         return []
@@ -147,9 +151,9 @@ class GateSpotClient(GateClient):
         found: list[OrderUpdate] = []
         for page in range(1, PAGES_MAX + 1):
             reply = await self._signed("GET", "/spot/orders", f"{query}&page={page}&limit={PAGE_ROWS}", bucket="query")
-            rows = decode(orders.spot_orders, reply.body, self.venue, "spot/orders")
-            found += [orders.spot_update(self.venue, row, reply.recv_mono_ns, "rest") for row in rows]
-            if len(rows) < PAGE_ROWS:
+            rows, count = orders.spot_updates(self.venue, reply.body, reply.recv_mono_ns, "rest", self.odd_rows)
+            found += [update for _, update in rows]
+            if count < PAGE_ROWS:
                 break
         return found
 
@@ -164,9 +168,9 @@ class GateSpotClient(GateClient):
         found: list[Fill] = []
         for page in range(1, PAGES_MAX + 1):
             reply = await self._signed("GET", "/spot/my_trades", f"{query}&page={page}", bucket="query")
-            rows = decode(orders.spot_trades, reply.body, self.venue, "spot/my_trades")
-            found += [orders.spot_fill(self.venue, row, reply.recv_mono_ns, "rest") for row in rows]
-            if len(rows) < TRADES_ROWS:
+            fills, count = orders.spot_fills(self.venue, reply.body, reply.recv_mono_ns, "rest", self.odd_rows)
+            found += fills
+            if count < TRADES_ROWS:
                 break
         return sorted(found, key=lambda fill: (fill.venue_wall_ms, fill.trade_id))
 
@@ -178,8 +182,8 @@ class GateSpotClient(GateClient):
 
     async def cancel_all(self, symbol: str) -> list[OrderUpdate]:
         reply = await self._signed("DELETE", "/spot/orders", f"currency_pair={symbol}&account=spot", bucket="cancel")
-        rows = decode(orders.spot_orders, reply.body, self.venue, "DELETE spot/orders")
-        return [orders.spot_update(self.venue, row, reply.recv_mono_ns, "rest") for row in rows if row.succeeded]
+        rows, _ = orders.spot_updates(self.venue, reply.body, reply.recv_mono_ns, "rest", self.odd_rows)
+        return [update for row, update in rows if row.succeeded]
 
 
 class GateFuturesClient(GateClient):
@@ -196,7 +200,7 @@ class GateFuturesClient(GateClient):
         unknown = [name for name in dict.fromkeys(contracts) if name not in self.multipliers]
         if len(unknown) > MULTIPLIER_ROWS_MIN:
             reply = await self._public(f"{FUTURES_PATH}/contracts", headers=SIZE_DECIMAL)
-            self.multipliers |= symbols.parse_multipliers(self.venue, reply.body)
+            self.multipliers |= symbols.parse_multipliers(self.venue, reply.body, self.odd_rows)
             unknown = [name for name in unknown if name not in self.multipliers]
         for name in unknown:
             reply = await self._public(f"{FUTURES_PATH}/contracts/{name}", headers=SIZE_DECIMAL)
@@ -204,9 +208,11 @@ class GateFuturesClient(GateClient):
         return self.multipliers
 
     async def instruments(self, symbols_: Sequence[str]) -> list[InstrumentSpec]:
+        self.symbols.update(symbols_)
         reply = await self._public(f"{FUTURES_PATH}/contracts", headers=SIZE_DECIMAL)
         fees = {fee.symbol: fee for fee in await self.fees(symbols_)} if self.has_credentials else {}
-        specs = symbols.parse_futures(self.venue, reply.body, symbols_, fees=fees, coins=await self._coins())
+        coins = await self._coins()
+        specs = symbols.parse_futures(self.venue, reply.body, symbols_, fees=fees, coins=coins, odd=self.odd_rows)
         self.multipliers |= {spec.symbol: spec.multiplier for spec in specs}
         return specs
 
@@ -229,9 +235,10 @@ class GateFuturesClient(GateClient):
 
     async def positions(self) -> list[Position]:
         reply = await self._signed("GET", f"{FUTURES_PATH}/positions")
-        self._settings |= account_settings.parse_settings(self.venue, reply.body)
-        await self.learn_multipliers(account.position_contracts(self.venue, reply.body))
-        return account.parse_positions(self.venue, reply.body, self.multipliers, reply.recv_mono_ns)
+        self._settings |= account_settings.parse_settings(self.venue, reply.body, self.odd_rows)
+        rows = account.position_rows(self.venue, reply.body, self.symbols, self.odd_rows)
+        await self.learn_multipliers([row.contract for row in rows])
+        return account.positions_of(self.venue, rows, self.multipliers, reply.recv_mono_ns)
 
     async def fees(self, symbols_: Sequence[str]) -> list[FeeSchedule]:
         async def one(symbol: str) -> FeeSchedule | None:
@@ -261,12 +268,11 @@ class GateFuturesClient(GateClient):
         for page in range(PAGES_MAX):
             query = f"contract={symbol}&status={status}&limit={PAGE_ROWS}&offset={page * PAGE_ROWS}"
             reply = await self._signed("GET", f"{FUTURES_PATH}/orders", query, bucket="query")
-            rows = decode(orders.futures_orders, reply.body, self.venue, "futures/orders")
-            found += [
-                (row, orders.futures_update(self.venue, row, self.multipliers, reply.recv_mono_ns, "rest"))
-                for row in rows
-            ]
-            if len(rows) < PAGE_ROWS or all((row.finish_time or since_s) < since_s for row in rows):
+            rows, count = orders.futures_updates(
+                self.venue, reply.body, self.multipliers, reply.recv_mono_ns, "rest", self.odd_rows
+            )
+            found += rows
+            if count < PAGE_ROWS or (rows and all(0 < row.finished_ms < since_s * 1000 for row, _ in rows)):
                 break
         return found
 
@@ -278,7 +284,7 @@ class GateFuturesClient(GateClient):
         return [
             update
             for row, update in await self._list(symbol, "finished", since_s)
-            if row.finish_time is None or row.finish_time >= since_s
+            if not 0 < row.finished_ms < since_s * 1000
         ]
 
     async def fills(self, symbol: str, since_wall_ms: int) -> list[Fill]:
@@ -288,13 +294,13 @@ class GateFuturesClient(GateClient):
         for page in range(PAGES_MAX):
             query = f"contract={symbol}&limit={PAGE_ROWS}&offset={page * PAGE_ROWS}"
             reply = await self._signed("GET", f"{FUTURES_PATH}/my_trades", query, bucket="query")
-            rows = decode(orders.futures_trades, reply.body, self.venue, "futures/my_trades")
-            page_fills = [
-                orders.futures_fill(self.venue, row, self.multipliers, reply.recv_mono_ns, "rest") for row in rows
-            ]
-            found += [fill for fill in page_fills if fill.venue_wall_ms >= since_s * 1000]
+            page_fills, count = orders.futures_fills(
+                self.venue, reply.body, self.multipliers, reply.recv_mono_ns, "rest", self.odd_rows
+            )
+            old = [0 < fill.venue_wall_ms < since_s * 1000 for fill in page_fills]  # 0: a time that is not known
+            found += [fill for fill, too_old in zip(page_fills, old, strict=True) if not too_old]
             # newest first is what the venue gives; without that promise only a short page ends the search
-            if len(rows) < PAGE_ROWS or all(fill.venue_wall_ms < since_s * 1000 for fill in page_fills):
+            if count < PAGE_ROWS or (old and all(old)):
                 break
         return sorted(found, key=lambda fill: (fill.venue_wall_ms, fill.trade_id))
 
@@ -323,8 +329,10 @@ class GateFuturesClient(GateClient):
     async def cancel_all(self, symbol: str) -> list[OrderUpdate]:
         await self.learn_multipliers([symbol])
         reply = await self._signed("DELETE", f"{FUTURES_PATH}/orders", f"contract={symbol}", bucket="cancel")
-        rows = decode(orders.futures_orders, reply.body, self.venue, "DELETE futures/orders")
-        return [orders.futures_update(self.venue, row, self.multipliers, reply.recv_mono_ns, "rest") for row in rows]
+        rows, _ = orders.futures_updates(
+            self.venue, reply.body, self.multipliers, reply.recv_mono_ns, "rest", self.odd_rows
+        )
+        return [update for _, update in rows]
 
     async def set_leverage(self, symbol: str, leverage: Decimal) -> None:
         """Isolated margin at ``leverage``. The reply is not used: positions are read afterwards."""
@@ -337,7 +345,7 @@ class GateFuturesClient(GateClient):
             await self._apply_modes()
         if any(symbol not in self._settings for symbol in symbols_):
             reply = await self._signed("GET", f"{FUTURES_PATH}/positions")
-            self._settings |= account_settings.parse_settings(self.venue, reply.body)
+            self._settings |= account_settings.parse_settings(self.venue, reply.body, self.odd_rows)
         wanted = account_settings.to_set(symbols_, self._settings, leverage)
 
         async def one(symbol: str) -> None:

@@ -24,7 +24,8 @@ import msgspec
 
 from pipeline.economics.margin import Tier, endless
 from pipeline.exchanges.parsing.network_names import coin_identity
-from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, maybe_number, number
+from pipeline.exchanges.parsing.rows import OddRows, Rows, any_row, in_order
+from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, lenient_ms, maybe_number, number
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import fee_ppm
@@ -65,7 +66,7 @@ class _Contract(msgspec.Struct):
     order_price_deviate: Maybe = ABSENT
     funding_rate: Maybe = ABSENT
     funding_interval: int = 0
-    funding_next_apply: int = 0
+    funding_next_apply: Maybe = ABSENT
     mark_price: Maybe = ABSENT
     last_price: Maybe = ABSENT
     taker_fee_rate: Maybe = ABSENT
@@ -111,13 +112,13 @@ class _RiskTier(msgspec.Struct):
     deduction: Maybe = ABSENT
 
 
-_pairs = msgspec.json.Decoder(list[_Pair] | _Pair)
-_contracts = msgspec.json.Decoder(list[_Contract] | _Contract)
+_pairs = Rows(_Pair, or_one=True)
+_contracts = Rows(_Contract, or_one=True)
 _wallet_fee = msgspec.json.Decoder(_WalletFee)
 _futures_fee = msgspec.json.Decoder(dict[str, _FuturesFee])
-_risk_tiers = msgspec.json.Decoder(list[_RiskTier])
-_currencies = msgspec.json.Decoder(list[_Currency])
-_tickers = msgspec.json.Decoder(list[_Ticker])
+_risk_tiers = Rows(_RiskTier)
+_currencies = Rows(_Currency)
+_tickers = Rows(_Ticker)
 
 
 def parse_spot(
@@ -128,11 +129,15 @@ def parse_spot(
     fees: Mapping[str, FeeSchedule],
     coins: Mapping[str, CoinIdentity],
     prices: Mapping[str, Decimal],
+    odd: OddRows | None = None,
 ) -> list[InstrumentSpec]:
-    """Specs of ``symbols`` from GET /spot/currency_pairs, in their order; unlisted ones are left out."""
-    decoded = decode(_pairs, payload, venue, "currency_pairs")
-    rows = {row.id: row for row in (decoded if isinstance(decoded, list) else [decoded])}
-    return [_spot_spec(venue, rows[symbol], fees.get(symbol), coins, prices) for symbol in symbols if symbol in rows]
+    """Specs of ``symbols`` from GET /spot/currency_pairs, in their order; unlisted and unreadable ones are left out."""
+    wanted = frozenset(symbols)
+
+    def spec(row: _Pair) -> InstrumentSpec | None:
+        return _spot_spec(venue, row, fees.get(row.id), coins, prices) if row.id in wanted else None
+
+    return in_order(symbols, _pairs.read(payload, venue, "currency_pairs", spec, odd=odd, foreign=any_row))
 
 
 def _spot_spec(
@@ -172,14 +177,19 @@ def parse_futures(
     *,
     fees: Mapping[str, FeeSchedule],
     coins: Mapping[str, CoinIdentity],
+    odd: OddRows | None = None,
 ) -> list[InstrumentSpec]:
-    """Specs of ``symbols`` from GET /futures/usdt/contracts: contracts become base coin here.
+    """Specs of ``symbols`` from GET /futures/usdt/contracts: contracts become base coin here. Unlisted and unreadable
+    ones are left out.
 
     A contract's coin is the exchange's own spot coin of that ticker (``coins`` of the same exchange).
     """
-    decoded = decode(_contracts, payload, venue, "contracts")
-    rows = {row.name: row for row in (decoded if isinstance(decoded, list) else [decoded])}
-    return [_futures_spec(venue, rows[symbol], fees.get(symbol), coins) for symbol in symbols if symbol in rows]
+    wanted = frozenset(symbols)
+
+    def spec(row: _Contract) -> InstrumentSpec | None:
+        return _futures_spec(venue, row, fees.get(row.name), coins) if row.name in wanted else None
+
+    return in_order(symbols, _contracts.read(payload, venue, "contracts", spec, odd=odd, foreign=any_row))
 
 
 def _futures_spec(
@@ -209,17 +219,20 @@ def _futures_spec(
         price_band_ppm=int((maybe_number(row.order_price_deviate, venue) or ZERO) * 1_000_000),
         funding_rate_ppb=round((maybe_number(row.funding_rate, venue) or ZERO) * 1_000_000_000),
         funding_interval_s=row.funding_interval,
-        funding_next_wall_s=row.funding_next_apply,
+        funding_next_wall_s=lenient_ms(row.funding_next_apply),
         reference_price=maybe_number(row.mark_price, venue) or maybe_number(row.last_price, venue) or ZERO,
         identity=coins.get(base),
     )
 
 
-def parse_multipliers(venue: str, payload: bytes) -> dict[str, Decimal]:
+def parse_multipliers(venue: str, payload: bytes, odd: OddRows | None = None) -> dict[str, Decimal]:
     """Base coins per contract, of every contract in the reply."""
-    decoded = decode(_contracts, payload, venue, "contracts")
-    rows = decoded if isinstance(decoded, list) else [decoded]
-    return {row.name: number(row.quanto_multiplier, venue) for row in rows if row.quanto_multiplier > 0}
+
+    def one(row: _Contract) -> tuple[str, Decimal]:
+        return row.name, number(row.quanto_multiplier, venue)
+
+    found = _contracts.read(payload, venue, "contracts", one, odd=odd, foreign=any_row)
+    return {name: multiplier for name, multiplier in found if multiplier > 0}
 
 
 def parse_spot_fee(venue: str, symbol: str, payload: bytes) -> FeeSchedule:
@@ -247,41 +260,44 @@ def parse_risk_tiers(venue: str, payload: bytes) -> tuple[Tier, ...]:
 
     Raises ``ProtocolViolation`` where rates, limits or deductions fall or are out of range.
     """
-    rows = decode(_risk_tiers, payload, venue, "futures/usdt/risk_limit_tiers")
-    tiers = sorted(
-        Tier(
-            number(row.risk_limit, venue),
-            number(row.maintenance_rate, venue),
-            maybe_number(row.deduction, venue) or ZERO,
-        )
-        for row in rows
-    )
+
+    def one(row: _RiskTier) -> Tier:
+        deduction = maybe_number(row.deduction, venue) or ZERO
+        return Tier(number(row.risk_limit, venue), number(row.maintenance_rate, venue), deduction)
+
+    tiers = sorted(_risk_tiers.read(payload, venue, "futures/usdt/risk_limit_tiers", one))
     for below, tier in zip((Tier(ZERO, ZERO, ZERO), *tiers), tiers, strict=False):
         if not (below.cap < tier.cap and below.rate <= tier.rate < 1 and below.deduction <= tier.deduction):
             raise ProtocolViolation(f"{venue}: risk tiers must rise, found {below} before {tier}", venue=venue)
     return endless(tiers)
 
 
-def parse_coins(venue: str, payload: bytes) -> dict[str, CoinIdentity]:
-    """GET /spot/currencies: identity and wallet switches by coin. A wallet is open if any chain is."""
-    found: dict[str, CoinIdentity] = {}
-    for coin in decode(_currencies, payload, venue, "spot/currencies"):
-        chains = coin.chains
-        found[coin.currency] = coin_identity(
-            coin.currency,
-            ((chain.name, chain.addr or "") for chain in chains),
-            deposit_enabled=not coin.delisted
-            and not coin.deposit_disabled
-            and (not chains or any(not chain.deposit_disabled for chain in chains)),
-            withdraw_enabled=not coin.delisted
-            and not coin.withdraw_disabled
-            and (not chains or any(not chain.withdraw_disabled for chain in chains)),
-        )
-    return found
+def parse_coins(venue: str, payload: bytes, odd: OddRows | None = None) -> dict[str, CoinIdentity]:
+    """GET /spot/currencies: identity and wallet switches by coin. A wallet is open if any chain is. A coin without an
+    identity is doubt, which quarantines its pair."""
+    found = _currencies.read(payload, venue, "spot/currencies", _identity, odd=odd, foreign=any_row)
+    return {coin.asset: coin for coin in found}
 
 
-def parse_prices(venue: str, payload: bytes) -> dict[str, Decimal]:
+def _identity(coin: _Currency) -> CoinIdentity:
+    chains = coin.chains
+    return coin_identity(
+        coin.currency,
+        ((chain.name, chain.addr or "") for chain in chains),
+        deposit_enabled=not coin.delisted
+        and not coin.deposit_disabled
+        and (not chains or any(not chain.deposit_disabled for chain in chains)),
+        withdraw_enabled=not coin.delisted
+        and not coin.withdraw_disabled
+        and (not chains or any(not chain.withdraw_disabled for chain in chains)),
+    )
+
+
+def parse_prices(venue: str, payload: bytes, odd: OddRows | None = None) -> dict[str, Decimal]:
     """GET /spot/tickers: last price by pair."""
-    rows = decode(_tickers, payload, venue, "spot/tickers")
-    prices = {row.currency_pair: maybe_number(row.last, venue) for row in rows}
-    return {symbol: price for symbol, price in prices.items() if price is not None and price > 0}
+
+    def one(row: _Ticker) -> tuple[str, Decimal]:
+        return row.currency_pair, maybe_number(row.last, venue) or ZERO
+
+    found = _tickers.read(payload, venue, "spot/tickers", one, odd=odd, foreign=any_row)
+    return {symbol: price for symbol, price in found if price > 0}

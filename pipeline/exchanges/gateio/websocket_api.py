@@ -19,11 +19,11 @@ from __future__ import annotations
 
 import msgspec
 
-from pipeline.exchanges.gateio.errors import Refusal, refusal_error
+from pipeline.exchanges.gateio.errors import Refusal, code_of
 from pipeline.exchanges.gateio.signing import GateSigner
 from pipeline.exchanges.parsing.venue_json import ABSENT, decode
-from pipeline.exchanges.transport.rest import printable
-from pipeline.model.errors import VenueError
+from pipeline.exchanges.transport.refusals import error_of_code, printable
+from pipeline.model.errors import GatewayRefused, VenueError
 from pipeline.templates import template as st
 from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import Pieces
@@ -78,8 +78,11 @@ def reply_error(venue: str, reply: ApiReply, now_wall_ms: int) -> VenueError | N
     status = int(reply.header.status) if str(reply.header.status).isdigit() else 0
     if 200 <= status < 300 and reply.data.errs is None:
         return None
-    refusal = reply.data.errs or Refusal(label="", message=printable(bytes(reply.data.result)))
-    return refusal_error(venue, status, refusal, retry_s=_silence_s(reply.header, now_wall_ms))
+    own = code_of(reply.data.errs or Refusal())
+    if own is None:
+        text = printable(bytes(reply.data.result))
+        return GatewayRefused(f"{venue}: status {status} without a label: {text}", venue=venue, code=status)
+    return error_of_code(venue, status, own, _silence_s(reply.header, now_wall_ms))
 
 
 def _silence_s(header: Header, now_wall_ms: int) -> float:

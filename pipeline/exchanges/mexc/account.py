@@ -7,7 +7,7 @@ Private frames are ``PushDataV3ApiWrapper`` with body 304 (orders), 306 (deals) 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from decimal import Decimal
 
 import msgspec
@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 
 from pipeline.exchanges.mexc.orders import STREAM_STATES
 from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper
+from pipeline.exchanges.parsing.rows import OddRows, Rows, not_of_assets
 from pipeline.exchanges.parsing.venue_json import decode, number, optional_number
 from pipeline.model.enums import OrderSide
 from pipeline.model.errors import ProtocolViolation
@@ -38,7 +39,7 @@ class _Balance(msgspec.Struct):
 
 
 class _Account(msgspec.Struct):
-    balances: list[_Balance]
+    balances: msgspec.Raw
 
 
 class _ListenKey(msgspec.Struct):
@@ -46,13 +47,17 @@ class _ListenKey(msgspec.Struct):
 
 
 _account = msgspec.json.Decoder(_Account)
+_balances = Rows(_Balance)
 _listen_key = msgspec.json.Decoder(_ListenKey)
 
 
-def parse_balances(venue: str, payload: bytes, recv_mono_ns: int) -> list[Balance]:
-    """GET /account."""
-    return [
-        Balance(
+def parse_balances(
+    venue: str, payload: bytes, recv_mono_ns: int, *, symbols: Collection[str] = (), odd: OddRows | None = None
+) -> list[Balance]:
+    """GET /account. Raises ``ProtocolViolation`` where the balance of an asset of ``symbols`` cannot be read."""
+
+    def one(row: _Balance) -> Balance:
+        return Balance(
             venue=venue,
             asset=row.asset,
             free=number(row.free, venue),
@@ -60,8 +65,9 @@ def parse_balances(venue: str, payload: bytes, recv_mono_ns: int) -> list[Balanc
             recv_mono_ns=recv_mono_ns,
             source="rest",
         )
-        for row in decode(_account, payload, venue, "account").balances
-    ]
+
+    rows = bytes(decode(_account, payload, venue, "account").balances)
+    return _balances.read(rows, venue, "balances", one, odd=odd, foreign=not_of_assets(symbols, "asset"))
 
 
 def parse_listen_key(venue: str, payload: bytes) -> str:

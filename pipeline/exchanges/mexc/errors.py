@@ -11,13 +11,14 @@ from __future__ import annotations
 import msgspec
 
 from pipeline.exchanges.base import HttpReply
-from pipeline.exchanges.transport.rest import http_error, printable, retry_after_s, table_error
-from pipeline.model.errors import OutcomeUnknown, VenueError
+from pipeline.exchanges.transport.refusals import OwnCode, error_of_reply, printable
+from pipeline.model.errors import VenueError
 
 _KINDS: dict[str, tuple[int, ...]] = {
     "funds": (30004, 30005, 10101),
     "rejected": (
         *(10007, 30014, 30021, 730001, -1121),  # symbol
+        *(-1128, 10095, 10098, 30025),  # combination of parameters, no amount, risk control, nobody on the other side
         *(30002, 30003, 10096, 10097, 10102),  # notional, amount
         *(30010, 30087),  # price
         *(700004, 700008, 730002, 33333, 44444, 700013),  # parameters
@@ -42,25 +43,21 @@ class _Body(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Body)
 
 
-def error_of(venue: str, reply: HttpReply) -> VenueError | None:
-    """The error that a reply carries; None for a success."""
+def own_code(reply: HttpReply) -> OwnCode | None:
+    """The venue's own code; a success may carry one, too (0 and 200 mean nothing there)."""
     ok = 200 <= reply.status < 300
     if ok and b'"code"' not in reply.body[:400] and b'"code"' not in reply.body[-400:]:
         return None
     try:
         body = _decoder.decode(reply.body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        # a bare list has no code; anything else that is not JSON speaks by its status alone
-        return None if ok else http_error(venue, reply, printable(reply.body))
+        return None  # a bare list has no code
     code = int(body.code) if body.code is not None and str(body.code).lstrip("-").isdigit() else None
-    if ok and code in (None, 0, 200):
+    if code is None or (ok and code in (0, 200)):
         return None
-    text = f"code {code}: {printable(body.msg or '')}"
-    if reply.status >= 500 or code is None:
-        return http_error(venue, reply, text)
-    kind = KIND_OF_CODE.get(code)
-    if reply.status in (418, 429) or kind == "rate":
-        return table_error(venue, "rate", text, api_code=str(code), retry_s=retry_after_s(reply))
-    if kind is None:
-        return OutcomeUnknown(f"{venue}: HTTP {reply.status}, unlisted {text}", venue=venue, api_code=str(code))
-    return table_error(venue, kind, text, api_code=str(code))
+    return OwnCode(str(code), KIND_OF_CODE.get(code), f"code {code}: {printable(body.msg or '')}")
+
+
+def error_of(venue: str, reply: HttpReply) -> VenueError | None:
+    """The error that a reply carries; None for a success."""
+    return error_of_reply(venue, reply, own_code)

@@ -27,7 +27,6 @@ from pipeline.exchanges.order_session import OrderSession
 from pipeline.exchanges.parsing.venue_json import decode
 from pipeline.exchanges.stream_session import StreamSession
 from pipeline.exchanges.transport.http1 import Http1Pool
-from pipeline.exchanges.transport.rest import retry_after_s
 from pipeline.exchanges.transport.websocket import WsLink, tls_context
 from pipeline.model.clock import mono_ns
 from pipeline.model.errors import (
@@ -48,6 +47,7 @@ POOL_SIZE = 4  # three legs of a triangle and one cancel
 KEY_RENEW_NS = 30 * 60 * 1_000_000_000
 CONNECTION_LIFE_S = 23 * 3600.0
 SUBSCRIBE_KEY = "subscribe"
+IP_BAN = 418  # everything is silent; a 429 is of one endpoint
 
 
 class _PrivateStream(StreamSession):
@@ -69,6 +69,9 @@ class _PrivateStream(StreamSession):
         config = self._owner.config
         base = config.ws_private or config.ws
         return f"{base}{'&' if '?' in base else '?'}listenKey={self._key}"
+
+    def error_of(self, reply: HttpReply) -> VenueError | None:
+        return error_of(self.venue, reply)
 
     async def handshake(self, link: WsLink) -> None:
         params = ",".join(f'"{channel}"' for channel in account.CHANNELS)
@@ -185,21 +188,22 @@ class MexcTrading(OrderSession):
         order[place : place + SIGNATURE_BYTES] = self._signer.sign(order[start:stop]).encode()
 
     def _placed(self, key: str, client_id: str, reply: HttpReply) -> None:
-        self._note_reply(reply, "order")
         try:
             update = orders.parse_ack(self.venue, client_id, reply)
         except VenueError as error:
+            self.note_answer(error, "order", ban_is_of_bucket=reply.status != IP_BAN)
             self.check_clock(error)
             self.end(key, error=error, recv_mono_ns=reply.recv_mono_ns)
             return
+        self.note_answer(None, "order")
         self.end(key, update=update, recv_mono_ns=reply.recv_mono_ns)
 
     def cancel_payload(self, symbol: str, client_id: str, order_id: str) -> bytes:
         return self._request(b"DELETE", orders.order_query(symbol, client_id, order_id), RECV_WINDOW_DEFAULT_MS)
 
     def _cancelled(self, key: str, client_id: str, reply: HttpReply) -> None:
-        self._note_reply(reply, "cancel")
         error = error_of(self.venue, reply)
+        self.note_answer(error, "cancel", ban_is_of_bucket=reply.status != IP_BAN)
         if error is not None:
             self.check_clock(error)
             self.end(key, error=error, recv_mono_ns=reply.recv_mono_ns)
@@ -211,13 +215,6 @@ class MexcTrading(OrderSession):
             self.end(key, error=violation, recv_mono_ns=reply.recv_mono_ns)
             return
         self.end(key, update=msgspec.structs.replace(update, client_id=client_id), recv_mono_ns=reply.recv_mono_ns)
-
-    def _note_reply(self, reply: HttpReply, bucket: str) -> None:
-        """429: this endpoint is silent for Retry-After; 418: everything is."""
-        if reply.status == 429:
-            self._throttle.silence(retry_after_s(reply), bucket)
-        elif reply.status == 418:
-            self._throttle.silence(retry_after_s(reply))
 
 
 def make_trading(venue: VenueConfig, credentials: Credentials, on_event: EventSink) -> MexcTrading:

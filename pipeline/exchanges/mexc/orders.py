@@ -14,7 +14,8 @@ import msgspec
 from pipeline.exchanges.base import HttpReply
 from pipeline.exchanges.mexc.errors import error_of
 from pipeline.exchanges.parsing.own_trades import fill_of_row
-from pipeline.exchanges.parsing.venue_json import decode, number
+from pipeline.exchanges.parsing.rows import OddRows, Rows, not_our_order
+from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, lenient_ms, maybe_number
 from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import plain
@@ -49,19 +50,19 @@ STREAM_STATES: dict[int, OrderState] = {
 class _Ack(msgspec.Struct):
     symbol: str
     orderId: str | int
-    transactTime: int = 0
+    transactTime: Maybe = ABSENT
 
 
 class _Order(msgspec.Struct):
     symbol: str
     orderId: str | int
-    executedQty: str
-    cummulativeQuoteQty: str
     status: str
+    executedQty: Maybe = ABSENT
+    cummulativeQuoteQty: Maybe = ABSENT
     clientOrderId: str | None = None
     origClientOrderId: str | None = None
-    time: int | None = None
-    updateTime: int | None = None
+    time: Maybe = ABSENT
+    updateTime: Maybe = ABSENT
 
 
 class _Trade(msgspec.Struct):
@@ -72,16 +73,17 @@ class _Trade(msgspec.Struct):
     qty: str
     commission: str
     commissionAsset: str
-    time: int
     isBuyer: bool
     isMaker: bool
+    time: Maybe = ABSENT
     clientOrderId: str | None = None
 
 
 _ack = msgspec.json.Decoder(_Ack)
 _order = msgspec.json.Decoder(_Order)
-_orders = msgspec.json.Decoder(list[_Order])
-_trades = msgspec.json.Decoder(list[_Trade])
+_orders = Rows(_Order)
+_trades = Rows(_Trade)
+_foreign_order = not_our_order("clientOrderId", "origClientOrderId")
 
 
 def place_query(request: OrderRequest) -> str:
@@ -140,7 +142,7 @@ def parse_ack(venue: str, client_id: str, reply: HttpReply) -> OrderUpdate:
         state=OrderState.OPEN,
         filled_qty=None,
         average_price=None,
-        venue_wall_ms=ack.transactTime,
+        venue_wall_ms=lenient_ms(ack.transactTime),
         recv_mono_ns=reply.recv_mono_ns,
         source="rest",
     )
@@ -150,8 +152,8 @@ def _update(venue: str, row: _Order, recv_mono_ns: int) -> OrderUpdate:
     state = REST_STATES.get(row.status)
     if state is None:
         raise ProtocolViolation(f"{venue}: unknown order status {row.status!r}", venue=venue)
-    filled = number(row.executedQty, venue)
-    quote = number(row.cummulativeQuoteQty, venue)
+    filled = maybe_number(row.executedQty, venue)  # None: not said, so that fills are asked for
+    quote = maybe_number(row.cummulativeQuoteQty, venue)
     return OrderUpdate(
         venue=venue,
         symbol=row.symbol,
@@ -159,8 +161,8 @@ def _update(venue: str, row: _Order, recv_mono_ns: int) -> OrderUpdate:
         order_id=str(row.orderId),
         state=state,
         filled_qty=filled,
-        average_price=quote / filled if filled > 0 else None,
-        venue_wall_ms=row.updateTime or row.time or 0,
+        average_price=quote / filled if filled and quote and filled > 0 and quote > 0 else None,
+        venue_wall_ms=lenient_ms(row.updateTime) or lenient_ms(row.time),
         recv_mono_ns=recv_mono_ns,
         source="rest",
         reason=row.status,
@@ -182,15 +184,20 @@ def parse_cancel(venue: str, payload: bytes, recv_mono_ns: int) -> OrderUpdate:
     )
 
 
-def parse_orders(venue: str, payload: bytes, recv_mono_ns: int) -> list[OrderUpdate]:
-    """GET /openOrders and /allOrders, DELETE /openOrders."""
-    return [_update(venue, row, recv_mono_ns) for row in decode(_orders, payload, venue, "orders")]
+def parse_orders(venue: str, payload: bytes, recv_mono_ns: int, odd: OddRows | None = None) -> list[OrderUpdate]:
+    """GET /openOrders and /allOrders, DELETE /openOrders. Unreadable orders of others are left out."""
+
+    def one(row: _Order) -> OrderUpdate:
+        return _update(venue, row, recv_mono_ns)
+
+    return _orders.read(payload, venue, "orders", one, odd=odd, foreign=_foreign_order)
 
 
-def parse_fills(venue: str, payload: bytes, recv_mono_ns: int) -> list[Fill]:
-    """GET /myTrades."""
-    return [
-        fill_of_row(
+def parse_fills(venue: str, payload: bytes, recv_mono_ns: int, odd: OddRows | None = None) -> tuple[list[Fill], int]:
+    """GET /myTrades, and how many rows it had. Unreadable fills of others are left out."""
+
+    def one(row: _Trade) -> Fill:
+        return fill_of_row(
             venue,
             row,
             client_id=row.clientOrderId or "",
@@ -198,5 +205,5 @@ def parse_fills(venue: str, payload: bytes, recv_mono_ns: int) -> list[Fill]:
             is_maker=row.isMaker,
             recv_mono_ns=recv_mono_ns,
         )
-        for row in decode(_trades, payload, venue, "myTrades")
-    ]
+
+    return _trades.read_page(payload, venue, "myTrades", one, odd=odd, foreign=not_our_order("clientOrderId"))

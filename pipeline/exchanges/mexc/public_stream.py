@@ -20,7 +20,7 @@ import msgspec
 
 from pipeline.exchanges.feed.public_stream import Control, ControlKind, PublicStream, Request
 from pipeline.exchanges.parsing.venue_json import decode
-from pipeline.exchanges.transport.rest import printable
+from pipeline.exchanges.transport.refusals import printable
 
 if TYPE_CHECKING:
     from pipeline.model.config import VenueConfig

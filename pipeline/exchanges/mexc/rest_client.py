@@ -72,7 +72,7 @@ class MexcClient(RestVenueClient):
         headers = {"X-MEXC-APIKEY": self._signer.api_key, "Content-Type": "application/json"}
         return HttpCall(method=method, target=f"{path}?{signed}", headers=headers)
 
-    def _error_of(self, reply: HttpReply) -> VenueError | None:
+    def error_of(self, reply: HttpReply) -> VenueError | None:
         return error_of(self.venue, reply)
 
     async def _fetch_server_time_ms(self) -> int:
@@ -80,6 +80,7 @@ class MexcClient(RestVenueClient):
         return decode(_time, reply.body, self.venue, "time").serverTime
 
     async def instruments(self, symbols_: Sequence[str]) -> list[InstrumentSpec]:
+        self.symbols.update(symbols_)
         info = await self._exchange_info(symbols_)
         quotes = await self._public("/ticker/bookTicker")
         fees: dict[str, FeeSchedule] = {}
@@ -87,14 +88,15 @@ class MexcClient(RestVenueClient):
         if self.has_credentials:
             fees = {fee.symbol: fee for fee in await self.fees(symbols_)}
             reply = await self._signed("GET", "/capital/config/getall", weight=10)
-            coins = symbols.parse_coins(self.venue, reply.body)
+            coins = symbols.parse_coins(self.venue, reply.body, self.odd_rows)
         return symbols.parse_instruments(
             self.venue,
             info.body,
             symbols_,
             fees=fees,
             coins=coins,
-            prices=symbols.parse_prices(self.venue, quotes.body),
+            prices=symbols.parse_prices(self.venue, quotes.body, self.odd_rows),
+            odd=self.odd_rows,
         )
 
     async def _exchange_info(self, symbols_: Sequence[str]) -> HttpReply:
@@ -112,7 +114,9 @@ class MexcClient(RestVenueClient):
 
     async def balances(self) -> list[Balance]:
         reply = await self._signed("GET", "/account", weight=10)
-        return account.parse_balances(self.venue, reply.body, reply.recv_mono_ns)
+        return account.parse_balances(
+            self.venue, reply.body, reply.recv_mono_ns, symbols=self.symbols, odd=self.odd_rows
+        )
 
     async def positions(self) -> list[Position]:
         return []
@@ -135,13 +139,13 @@ class MexcClient(RestVenueClient):
 
     async def open_orders(self, symbol: str) -> list[OrderUpdate]:
         reply = await self._signed("GET", "/openOrders", f"symbol={symbol}", bucket="query", weight=3)
-        return orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns)
+        return orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns, self.odd_rows)
 
     async def finished_orders(self, symbol: str, since_wall_ms: int) -> list[OrderUpdate]:
         start = self.since_ms(since_wall_ms)
         query = f"symbol={symbol}&startTime={start}&limit={ALL_ORDERS_MAX}"
         reply = await self._signed("GET", "/allOrders", query, bucket="finished", weight=10)
-        found = orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns)
+        found = orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns, self.odd_rows)
         return [update for update in found if update.state.is_terminal]
 
     async def fills(self, symbol: str, since_wall_ms: int) -> list[Fill]:
@@ -154,10 +158,10 @@ class MexcClient(RestVenueClient):
             if end:
                 query = f"symbol={symbol}&startTime={start}&endTime={end}&limit={MY_TRADES_MAX}"
             reply = await self._signed("GET", "/myTrades", query, bucket="trades", weight=10)
-            page = orders.parse_fills(self.venue, reply.body, reply.recv_mono_ns)
+            page, count = orders.parse_fills(self.venue, reply.body, reply.recv_mono_ns, self.odd_rows)
             before = len(found)
             found.update((fill.trade_id, fill) for fill in page)
-            if len(page) < MY_TRADES_MAX or len(found) == before:
+            if count < MY_TRADES_MAX or len(found) == before:
                 break
             # undocumented whether a full page holds the newest or the oldest trades: widen on the side that is missing
             oldest, newest = min(f.venue_wall_ms for f in page), max(f.venue_wall_ms for f in page)
@@ -177,7 +181,7 @@ class MexcClient(RestVenueClient):
             reply = await self._signed("DELETE", "/openOrders", f"symbol={symbol}", bucket="cancel")
         except OrderNotFound:
             return []
-        return orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns)
+        return orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns, self.odd_rows)
 
     async def listen_key(self) -> str:
         """A new key of the private stream, valid for 60 minutes."""

@@ -18,7 +18,8 @@ from decimal import Decimal
 import msgspec
 
 from pipeline.exchanges.parsing.network_names import coin_identity
-from pipeline.exchanges.parsing.venue_json import decode, number
+from pipeline.exchanges.parsing.rows import OddRows, Rows, any_row, in_order
+from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, number, required_number
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.fixedpoint import fee_ppm
 from pipeline.model.structs import CoinIdentity, FeeSchedule, InstrumentSpec
@@ -37,13 +38,13 @@ class _Row(msgspec.Struct):
     isSpotTradingAllowed: bool = True
     quoteAmountPrecision: str = "0"
     baseSizePrecision: str = "0"
-    makerCommission: str = "0"
-    takerCommission: str = "0"
+    makerCommission: Maybe = ABSENT
+    takerCommission: Maybe = ABSENT
     tradeSideType: int | str = 1
 
 
 class _Info(msgspec.Struct):
-    symbols: list[_Row]
+    symbols: msgspec.Raw
 
 
 class _Rates(msgspec.Struct):
@@ -76,8 +77,9 @@ class _Ticker(msgspec.Struct):
 
 _info = msgspec.json.Decoder(_Info)
 _trade_fee = msgspec.json.Decoder(_TradeFee, float_hook=Decimal)
-_coins = msgspec.json.Decoder(list[_Coin])
-_tickers = msgspec.json.Decoder(list[_Ticker] | _Ticker)
+_rows = Rows(_Row)
+_coins = Rows(_Coin)
+_tickers = Rows(_Ticker, or_one=True)
 
 
 def _status(row: _Row) -> TradingStatus:
@@ -94,39 +96,46 @@ def parse_instruments(
     fees: Mapping[str, FeeSchedule],
     coins: Mapping[str, CoinIdentity],
     prices: Mapping[str, Decimal],
+    odd: OddRows | None = None,
 ) -> list[InstrumentSpec]:
-    """Specs of ``symbols`` from GET /exchangeInfo, in the order of ``symbols``; unlisted ones are left out.
+    """Specs of ``symbols`` from GET /exchangeInfo, in their order; unlisted and unreadable ones are left out.
 
     ``fees`` (by symbol) come from the account's own endpoint; without an entry the row's base rates stand.
     """
-    rows = {row.symbol: row for row in decode(_info, payload, venue, "exchangeInfo").symbols}
-    specs: list[InstrumentSpec] = []
-    for symbol in symbols:
-        row = rows.get(symbol)
-        if row is None:
-            continue
-        own = fees.get(symbol)
-        lot = Decimal(1).scaleb(-row.baseAssetPrecision)
-        specs.append(
-            InstrumentSpec(
-                venue=venue,
-                symbol=symbol,
-                base=row.baseAsset,
-                quote=row.quoteAsset,
-                kind=InstrumentKind.SPOT,
-                tick=Decimal(1).scaleb(-row.quotePrecision),
-                lot=lot,
-                min_qty=max(lot, number(row.baseSizePrecision, venue)),
-                min_notional=number(row.quoteAmountPrecision, venue),
-                status=_status(row),
-                taker_fee_ppm=own.taker_ppm if own else fee_ppm(row.takerCommission),
-                maker_fee_ppm=own.maker_ppm if own else fee_ppm(row.makerCommission),
-                fee_rule=FeeAssetRule.QUOTE,
-                reference_price=prices.get(symbol, Decimal(0)),
-                identity=coins.get(row.baseAsset),
-            )
-        )
-    return specs
+    wanted = frozenset(symbols)
+
+    def spec(row: _Row) -> InstrumentSpec | None:
+        return _spec(venue, row, fees.get(row.symbol), coins, prices) if row.symbol in wanted else None
+
+    rows = bytes(decode(_info, payload, venue, "exchangeInfo").symbols)
+    return in_order(symbols, _rows.read(rows, venue, "exchangeInfo", spec, odd=odd, foreign=any_row))
+
+
+def _spec(
+    venue: str,
+    row: _Row,
+    own: FeeSchedule | None,
+    coins: Mapping[str, CoinIdentity],
+    prices: Mapping[str, Decimal],
+) -> InstrumentSpec:
+    lot = Decimal(1).scaleb(-row.baseAssetPrecision)
+    return InstrumentSpec(
+        venue=venue,
+        symbol=row.symbol,
+        base=row.baseAsset,
+        quote=row.quoteAsset,
+        kind=InstrumentKind.SPOT,
+        tick=Decimal(1).scaleb(-row.quotePrecision),
+        lot=lot,
+        min_qty=max(lot, number(row.baseSizePrecision, venue)),
+        min_notional=number(row.quoteAmountPrecision, venue),
+        status=_status(row),
+        taker_fee_ppm=own.taker_ppm if own else fee_ppm(required_number(row.takerCommission, venue)),
+        maker_fee_ppm=own.maker_ppm if own else fee_ppm(required_number(row.makerCommission, venue)),
+        fee_rule=FeeAssetRule.QUOTE,
+        reference_price=prices.get(row.symbol, Decimal(0)),
+        identity=coins.get(row.baseAsset),
+    )
 
 
 def parse_fee(venue: str, symbol: str, payload: bytes) -> FeeSchedule:
@@ -137,25 +146,28 @@ def parse_fee(venue: str, symbol: str, payload: bytes) -> FeeSchedule:
     )
 
 
-def parse_coins(venue: str, payload: bytes) -> dict[str, CoinIdentity]:
-    """GET /capital/config/getall: identity and wallet switches by coin. A wallet is open if any network is."""
-    found: dict[str, CoinIdentity] = {}
-    for coin in decode(_coins, payload, venue, "capital/config/getall"):
-        found[coin.coin] = coin_identity(
-            coin.coin,
-            ((net.netWork or net.network, net.contract or "") for net in coin.networkList),
-            deposit_enabled=any(net.depositEnable for net in coin.networkList),
-            withdraw_enabled=any(net.withdrawEnable for net in coin.networkList),
-        )
-    return found
+def parse_coins(venue: str, payload: bytes, odd: OddRows | None = None) -> dict[str, CoinIdentity]:
+    """GET /capital/config/getall: identity and wallet switches by coin. A wallet is open if any network is. A coin
+    without an identity is doubt, which quarantines its pair."""
+    found = _coins.read(payload, venue, "capital/config/getall", _identity, odd=odd, foreign=any_row)
+    return {coin.asset: coin for coin in found}
 
 
-def parse_prices(venue: str, payload: bytes) -> dict[str, Decimal]:
+def _identity(coin: _Coin) -> CoinIdentity:
+    return coin_identity(
+        coin.coin,
+        ((net.netWork or net.network, net.contract or "") for net in coin.networkList),
+        deposit_enabled=any(net.depositEnable for net in coin.networkList),
+        withdraw_enabled=any(net.withdrawEnable for net in coin.networkList),
+    )
+
+
+def parse_prices(venue: str, payload: bytes, odd: OddRows | None = None) -> dict[str, Decimal]:
     """GET /ticker/bookTicker: mid price by symbol, where both sides are there."""
-    rows = decode(_tickers, payload, venue, "ticker/bookTicker")
-    prices: dict[str, Decimal] = {}
-    for row in rows if isinstance(rows, list) else [rows]:
+
+    def one(row: _Ticker) -> tuple[str, Decimal]:
         bid, ask = number(row.bidPrice or "0", venue), number(row.askPrice or "0", venue)
-        if bid > 0 and ask > 0:
-            prices[row.symbol] = (bid + ask) / 2
-    return prices
+        return row.symbol, (bid + ask) / 2 if bid > 0 and ask > 0 else Decimal(0)
+
+    found = _tickers.read(payload, venue, "ticker/bookTicker", one, odd=odd, foreign=any_row)
+    return {symbol: price for symbol, price in found if price > 0}

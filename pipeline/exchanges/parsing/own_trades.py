@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from pipeline.exchanges.parsing.venue_json import number
+from pipeline.exchanges.parsing.venue_json import Maybe, lenient_ms, number
 from pipeline.model.enums import OrderSide
 from pipeline.model.structs import Fill
 
 
 class TradeRow(Protocol):
-    """What both venues' rows have. Numbers are text or ``Decimal``, ids text or int, ``time`` is unix ms."""
+    """What both venues' rows have. Numbers are text or ``Decimal``, ids text or int; ``time`` (ms) only informs."""
 
     symbol: str
     id: Any
@@ -19,7 +19,7 @@ class TradeRow(Protocol):
     qty: Any
     commission: Any
     commissionAsset: str
-    time: int
+    time: Maybe
 
 
 def fill_of_row(venue: str, row: TradeRow, *, client_id: str, is_buy: bool, is_maker: bool, recv_mono_ns: int) -> Fill:
@@ -36,7 +36,7 @@ def fill_of_row(venue: str, row: TradeRow, *, client_id: str, is_buy: bool, is_m
         fee=number(row.commission, venue),
         fee_asset=row.commissionAsset,
         is_maker=is_maker,
-        venue_wall_ms=row.time,
+        venue_wall_ms=lenient_ms(row.time),
         recv_mono_ns=recv_mono_ns,
         source="rest",
     )

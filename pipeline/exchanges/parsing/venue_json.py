@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from pipeline.exchanges.transport.rest import printable
+from pipeline.exchanges.transport.refusals import printable
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import parse_decimal
 
@@ -48,6 +48,26 @@ def optional_number(value: Number | None, venue: str) -> Decimal | None:
 #: A number that a venue may leave out, send as null, as empty text, as text or bare; its exact digits are kept.
 Maybe = msgspec.Raw
 ABSENT = msgspec.Raw(b"null")
+TIME_BYTES_MAX = 32  # of a time as text: unix us with a fraction
+
+
+def required_number(raw: msgspec.Raw, venue: str) -> Decimal:
+    """As :func:`maybe_number`; raises ``ProtocolViolation`` for a number that is absent, too."""
+    value = maybe_number(raw, venue)
+    if value is None:
+        raise ProtocolViolation(f"{venue}: a number is missing", venue=venue)
+    return value
+
+
+def lenient_ms(raw: msgspec.Raw, unit_ms: int = 1) -> int:
+    """A time that only informs, in ms; 0 where it cannot be read. ``unit_ms``: of the venue's number."""
+    text = bytes(raw).strip(b'"')
+    if len(text) > TIME_BYTES_MAX or b"e" in text or b"E" in text:
+        return 0
+    try:
+        return int(parse_decimal(text.decode("ascii")) * unit_ms)
+    except (ValueError, UnicodeDecodeError):
+        return 0
 
 
 def maybe_number(raw: msgspec.Raw, venue: str) -> Decimal | None:

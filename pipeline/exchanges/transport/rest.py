@@ -4,7 +4,7 @@ What may be concluded from a failure is decided here and nowhere else:
 
 * nothing left this host (name, connect, TLS failed; our own budget said no) -> ``VenueUnavailable``
 * bytes may have left and no whole answer came (timeout, reset, oversized or cut reply) -> ``OutcomeUnknown``
-* a whole answer came -> ``HttpReply``; the ``errors.py`` of its dialect decides
+* a whole answer came -> ``HttpReply``; ``refusals.py`` and the ``errors.py`` of its dialect decide
 
 Redirects are off (a signed request must never follow one), nothing is retried, no proxy variables are read, and
 compression is not offered (a small reply must not become a large one).
@@ -13,7 +13,7 @@ compression is not offered (a small reply must not become a large one).
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -22,39 +22,13 @@ from yarl import URL
 from pipeline.exchanges.base import HttpCall, HttpReply
 from pipeline.exchanges.transport.throttle import Throttle
 from pipeline.model.clock import mono_ns, wall_ms
-from pipeline.model.errors import (
-    AuthRefused,
-    InsufficientBalance,
-    OrderNotFound,
-    OutcomeUnknown,
-    ProtocolViolation,
-    RateLimited,
-    TradingDisabled,
-    VenueError,
-    VenueRejected,
-    VenueUnavailable,
-)
+from pipeline.model.errors import OutcomeUnknown, VenueUnavailable
 
 REPLY_BYTES_MAX = 64 * 1024 * 1024  # MEXC's full instrument list is several MB
 CONNECT_TIMEOUT_S = 3.0
 TOTAL_TIMEOUT_S = 10.0
 CONNECTIONS_MAX = 20
 KEEPALIVE_S = 30.0
-RETRY_AFTER_DEFAULT_S = 10.0  # a 429 without Retry-After: one whole window of every venue here
-BAN_DEFAULT_S = 120.0  # a 418 lasts two minutes at least
-
-DUPLICATE = "duplicate"  # api_code of an OutcomeUnknown that is evidence: an order with this client id exists
-
-#: Kinds of a dialect's error table that are the venue's definitive no. The rest: ``rate`` (definitive, and silence),
-#: ``unknown`` (ambiguous), ``duplicate`` (ambiguous, and evidence that the order exists: query it).
-DEFINITIVE: Mapping[str, type[VenueRejected]] = {
-    "rejected": VenueRejected,
-    "clock": VenueRejected,
-    "funds": InsufficientBalance,
-    "auth": AuthRefused,
-    "disabled": TradingDisabled,
-    "not_found": OrderNotFound,
-}
 
 
 class ServerClock:
@@ -108,6 +82,7 @@ class RestTransport:
                 timeout=aiohttp.ClientTimeout(total=self._timeout_s, connect=CONNECT_TIMEOUT_S),
                 headers={"Accept-Encoding": "identity", "User-Agent": "arb-engine"},
                 cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
                 trust_env=False,
             )
         return self._session
@@ -156,65 +131,14 @@ class RestTransport:
             raise OutcomeUnknown(
                 f"{self.venue}: answer to {path} is larger than {REPLY_BYTES_MAX} bytes", venue=self.venue
             )
-        reply = HttpReply(status=status, headers=headers, body=bytes(buffer), recv_mono_ns=received_ns)
-        self.note_reply(reply)
-        return reply
-
-    def note_reply(self, reply: HttpReply) -> None:
-        """Obey 429 and 418: silence for Retry-After."""
-        if reply.status in (418, 429):
-            self.throttle.silence(retry_after_s(reply))
+        if headers.get("content-encoding", "identity") != "identity":
+            raise OutcomeUnknown(
+                f"{self.venue}: answer to {path} is compressed, which was not asked for", venue=self.venue
+            )
+        return HttpReply(status=status, headers=headers, body=bytes(buffer), recv_mono_ns=received_ns)
 
     async def close(self) -> None:
         """Close the HTTP session; the next request opens a new one."""
         if self._session is not None:
             await self._session.close()
             self._session = None
-
-
-def retry_after_s(reply: HttpReply) -> float:
-    """Seconds of silence that a 429 or 418 asks for."""
-    text = reply.headers.get("retry-after", "")
-    if text.isascii() and text.isdigit():
-        return min(float(text), 3 * 86_400.0)
-    return BAN_DEFAULT_S if reply.status == 418 else RETRY_AFTER_DEFAULT_S
-
-
-def http_error(venue: str, reply: HttpReply, text: str) -> VenueError:
-    """Error of a status whose body names no code that the dialect's table knows.
-
-    5xx and 408 are ambiguous by every venue's own words; other 4xx are the gateway's no before any matching.
-    """
-    message = f"{venue}: HTTP {reply.status}: {text}"
-    if reply.status in (418, 429):
-        return RateLimited(message, retry_after_s=retry_after_s(reply), venue=venue, api_code=str(reply.status))
-    if reply.status >= 500 or reply.status == 408:
-        return OutcomeUnknown(message, venue=venue, code=reply.status, api_code=str(reply.status))
-    if reply.status in (401, 403):
-        return AuthRefused(message, venue=venue, code=reply.status, api_code=str(reply.status))
-    if 400 <= reply.status < 500:
-        return VenueRejected(message, venue=venue, code=reply.status, api_code=str(reply.status))
-    return ProtocolViolation(message, venue=venue, code=reply.status, api_code=str(reply.status))
-
-
-def table_error(
-    venue: str, kind: str, message: str, *, api_code: str, retry_s: float = RETRY_AFTER_DEFAULT_S
-) -> VenueError:
-    """Error of a code that a dialect's table names with ``kind``."""
-    text = f"{venue}: {message}"
-    definitive = DEFINITIVE.get(kind)
-    if definitive is not None:
-        return definitive(text, venue=venue, api_code=api_code)
-    if kind == "rate":
-        return RateLimited(text, retry_after_s=retry_s, venue=venue, api_code=api_code)
-    if kind == DUPLICATE:
-        return OutcomeUnknown(text, venue=venue, api_code=DUPLICATE)
-    return OutcomeUnknown(text, venue=venue, api_code=api_code)
-
-
-def printable(text: str | bytes, limit: int = 200) -> str:
-    """Venue text for messages and logs: one line, no control characters, bounded."""
-    if isinstance(text, bytes):
-        text = text[: 4 * limit].decode("utf-8", "replace")
-    clean = "".join(char if char.isprintable() else "?" for char in text)
-    return clean[:limit]

@@ -23,9 +23,10 @@ from picows import (
     ws_connect,
 )
 
-from pipeline.exchanges.transport.rest import BAN_DEFAULT_S, RETRY_AFTER_DEFAULT_S
+from pipeline.exchanges.base import HttpReply
+from pipeline.exchanges.transport.refusals import gateway_error
 from pipeline.model.clock import mono_ns
-from pipeline.model.errors import AuthRefused, RateLimited, VenueUnavailable
+from pipeline.model.errors import GatewayRefused, VenueError, VenueUnavailable
 
 FRAME_BYTES_MAX = 4 * 1024 * 1024  # a whole 400-level book is under 64 KiB; MEXC's order lists under 1 MiB
 FRAGMENTS_MAX = 64
@@ -63,6 +64,9 @@ class WsLink(WSListener):
         recv_mono_ns = mono_ns()
         self.last_frame_mono_ns = recv_mono_ns
         kind = frame.msg_type
+        if frame.rsv1:  # RFC 6455 section 5.2: no extension was negotiated, so this fails the connection
+            self.disconnect("a compressed frame, which was not negotiated")
+            return
         # Looked up once above: each look-up of a member through its class costs as much as the rest of this function.
         if (kind is _TEXT or kind is _BINARY) and frame.fin:
             self.frames += 1
@@ -146,8 +150,10 @@ async def open_ws(
     ping_idle_s: float = PING_IDLE_S,
     ping_reply_s: float = PING_REPLY_S,
     tls: ssl.SSLContext | None = None,
+    error_of: Callable[[HttpReply], VenueError | None] | None = None,
 ) -> WsLink:
-    """Connect and upgrade. Raises ``VenueUnavailable``, ``RateLimited`` (429, 418) or ``AuthRefused`` (401, 403).
+    """Connect and upgrade. Raises ``VenueUnavailable``, or what the answer to the upgrade says: ``RateLimited`` (429,
+    418), ``GatewayRefused``, and where ``error_of`` finds the venue's own code in it that code's error.
 
     The URL may hold a listen key: errors name the host only.
     """
@@ -167,7 +173,7 @@ async def open_ws(
             logger_name=_log,
         )
     except WSHandshakeError as error:
-        raise _handshake_error(venue, host, error) from None
+        raise _handshake_error(venue, host, error, error_of) from None
     except (WSError, OSError, TimeoutError, EOFError) as error:
         text = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         raise VenueUnavailable(f"{venue}: cannot open a stream to {host}: {text}", venue=venue) from None
@@ -176,16 +182,17 @@ async def open_ws(
     return link
 
 
-def _handshake_error(venue: str, host: str, error: WSHandshakeError) -> VenueUnavailable | RateLimited | AuthRefused:
+def _handshake_error(
+    venue: str, host: str, error: WSHandshakeError, error_of: Callable[[HttpReply], VenueError | None] | None
+) -> VenueError:
+    """By the answer to the upgrade: the venue's own code in it, else the gateway's word."""
     response = error.response
     status = int(response.status) if response is not None else 0
-    message = (
-        f"{venue}: {host} refused the upgrade with HTTP {status}" if status else f"{venue}: {host}: upgrade failed"
-    )
-    if status in (418, 429):
-        text = response.headers.get("Retry-After", "") if response is not None else ""
-        default_s = BAN_DEFAULT_S if status == 418 else RETRY_AFTER_DEFAULT_S
-        return RateLimited(message, retry_after_s=float(text) if text.isdigit() else default_s, venue=venue)
-    if status in (401, 403):
-        return AuthRefused(message, venue=venue, api_code=str(status))
-    return VenueUnavailable(message, venue=venue, api_code=str(status))
+    if response is None or status < 200:
+        return VenueUnavailable(f"{venue}: {host}: upgrade failed", venue=venue)
+    headers = {str(name).lower(): str(value) for name, value in response.headers.items()}
+    reply = HttpReply(status=status, headers=headers, body=bytes(error.raw_body or b""), recv_mono_ns=mono_ns())
+    own = error_of(reply) if error_of is not None else None
+    if own is None or isinstance(own, GatewayRefused):
+        return gateway_error(venue, reply, f" to the upgrade at {host}")
+    return own

@@ -14,6 +14,8 @@ off the arming, or what is done at once, by so many seconds.
 | stale | query operations | the answer is ``delay_ms`` old: balances, orders, trades, positions as they were then |
 | reject | place | the venue refuses with ``reason`` (a RejectReason) |
 | rate_limit | operation | 429 with Retry-After ``retry_after_s`` |
+| gateway_page | operation; public, private | REST request or upgrade answered by the edge before the venue: HTML under
+  ``status`` (default 403), nothing executed; sockets that stand go on |
 | drop_delta / duplicate_delta / reorder_delta | depth | one book delta lost / sent twice / swapped with its successor |
 | stall | public, private | stream silent while the rule lives; the socket stays open |
 | delay_stream | public, private | ``delay_ms`` late, in order |
@@ -61,6 +63,7 @@ REQUEST_KINDS = frozenset(
         "stale",
         "reject",
         "rate_limit",
+        "gateway_page",
     }
 )
 STREAM_KINDS = frozenset(
@@ -201,6 +204,7 @@ class RequestFaults:
     status: int = 0  # answer with this HTTP status (or the WS API's equal) and do not execute
     retry_after_s: float = 0.0  # with status 429
     status_after: int = 0  # execute, then answer with this status
+    page_status: int = 0  # the edge answers with a page under this status: REST only, do not execute
     drop_request: bool = False  # close the connection, do not execute
     drop_response: bool = False  # execute, close the connection
     delay_ns: int = 0
@@ -250,14 +254,17 @@ class FaultPlan:
             "retired": [asdict(rule) for rule in self.retired],
         }
 
-    def request(self, venue: str, operation: str, symbol: str = "*") -> RequestFaults:
-        """The faults on one request; counts a match for each rule that applies."""
+    def request(self, venue: str, operation: str, symbol: str = "*", *, by_rest: bool = True) -> RequestFaults:
+        """The faults on one request; counts a match for each rule that applies. ``by_rest``: not over a WebSocket that
+        stands, where no edge answers."""
         if not self.rules:
             return NO_FAULTS
         fields: dict[str, Any] = {}
         for rule in list(self.rules):
             if rule.kind not in REQUEST_KINDS or rule.kind == "reject":
                 continue  # refusals are the matching engine's: SimVenue.place asks ``stream`` for them
+            if rule.kind == "gateway_page" and not by_rest:
+                continue
             if rule.kind == "stale" and operation not in STALE_OPERATIONS:
                 continue
             if not self._hits(rule, venue, operation, symbol):
@@ -266,6 +273,8 @@ class FaultPlan:
                 fields["status"] = rule.status or 503
             elif rule.kind == "http_error_after":
                 fields["status_after"] = rule.status or 503
+            elif rule.kind == "gateway_page":
+                fields["page_status"] = rule.status or 403
             elif rule.kind == "rate_limit":
                 fields["status"] = 429
                 fields["retry_after_s"] = rule.retry_after_s

@@ -104,6 +104,16 @@ class Dialect:
         """Called at shutdown, after the sockets are closed."""
 
 
+def gateway_page(status: int) -> web.Response:
+    """What an edge (CDN, WAF) answers before the venue sees anything; source: public reports of its 403 pages."""
+    text = (
+        '<!DOCTYPE HTML PUBLIC "-//W3C//DTD HTML 4.01 Transitional//EN">\n'
+        "<HTML><HEAD><TITLE>ERROR: The request could not be satisfied</TITLE></HEAD><BODY>\n"
+        f"<H1>{status} ERROR</H1>\nRequest blocked. Try again later.\n</BODY></HTML>\n"
+    )
+    return web.Response(status=status, text=text, content_type="text/html")
+
+
 class SimSocket:
     """A WebSocket of one client with one writer task: sends are synchronous and keep their order.
 
@@ -139,6 +149,9 @@ class SimSocket:
         )
         if rule is not None:
             return web.Response(status=rule.status or 429, text="refused")
+        rule = self.dialect.host.faults.stream("gateway_page", self.venue, self.scope)
+        if rule is not None:
+            return gateway_page(rule.status or 403)
         await self.response.prepare(self.request)
         self.dialect.sockets.add(self)
         self._writer = asyncio.create_task(self._write())

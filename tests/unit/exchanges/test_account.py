@@ -213,8 +213,8 @@ def test_gate_positions_of_the_sheet_leave_flat_ones_out() -> None:
         b'[{"user":10000,"contract":"BTC_USDT","size":-9440,"leverage":"0","entry_price":"3779.55",'
         b'"mark_price":"3780.32","mode":"single","update_time":1684994406},{"contract":"ETH_USDT","size":"0"}]'
     )
-    assert gate.position_contracts("v", body) == ["BTC_USDT"]
-    (position,) = gate.parse_positions("v", body, MULTIPLIERS, 1)
+    assert [row.contract for row in gate.position_rows("v", body)] == ["BTC_USDT"]
+    (position,) = gate.positions_of("v", gate.position_rows("v", body), MULTIPLIERS, 1)
     assert (position.qty, position.mark_price) == (Decimal("-0.9440"), Decimal("3780.32"))
 
 

@@ -9,9 +9,10 @@ from pipeline.exchanges.binance import errors as binance
 from pipeline.exchanges.gateio import errors as gate
 from pipeline.exchanges.mexc import errors as mexc
 from pipeline.exchanges.order_session import outcome_kind
-from pipeline.exchanges.transport.rest import DUPLICATE, http_error, printable
+from pipeline.exchanges.transport.refusals import DUPLICATE, gateway_error, printable
 from pipeline.model.errors import (
     AuthRefused,
+    GatewayRefused,
     InsufficientBalance,
     OrderNotFound,
     OutcomeUnknown,
@@ -50,12 +51,12 @@ def reply(status: int, body: str, **headers: str) -> HttpReply:
         (429, '{"msg":"Too Many Requests","code":429}', RateLimited),
         (418, "banned", RateLimited),
         (500, '{"msg":"x","code":30005}', OutcomeUnknown),
-        (502, "<html>bad gateway</html>", OutcomeUnknown),
-        (504, "", OutcomeUnknown),
-        (408, "", OutcomeUnknown),
-        (403, "<html>WAF</html>", AuthRefused),
+        (502, "<html>bad gateway</html>", GatewayRefused),
+        (504, "", GatewayRefused),
+        (408, "", GatewayRefused),
+        (403, "<html>WAF</html>", GatewayRefused),
         (200, '{"code":20002,"msg":"system"}', OutcomeUnknown),
-        (302, "moved", ProtocolViolation),
+        (302, "moved", GatewayRefused),
     ],
 )
 def test_mexc_table(status: int, body: str, expected: type[VenueError]) -> None:
@@ -86,7 +87,7 @@ def test_mexc_successes(body: str) -> None:
         (500, '{"label":"SERVER_ERROR","message":"x"}', OutcomeUnknown),
         (503, '{"label":"BALANCE_NOT_ENOUGH","message":"a 5xx stays unknown"}', OutcomeUnknown),
         (400, '{"label":"TOO_BUSY","message":"x"}', OutcomeUnknown),
-        (502, "bad gateway", OutcomeUnknown),
+        (502, "bad gateway", GatewayRefused),
     ],
 )
 def test_gate_table(status: int, body: str, expected: type[VenueError]) -> None:
@@ -109,7 +110,9 @@ def test_gate_table(status: int, body: str, expected: type[VenueError]) -> None:
         (503, '{"code":0,"msg":"Unknown error, please check your request or try again later."}', OutcomeUnknown),
         (503, '{"code":0,"msg":"Service Unavailable."}', VenueRejected),
         (503, '{"msg":"Internal error; unable to process your request. Please try again."}', VenueRejected),
-        (408, "", OutcomeUnknown),
+        (408, "", GatewayRefused),
+        (403, '{"message":"Forbidden"}', GatewayRefused),
+        (503, '{"code":-1008,"msg":"Request throttled by system-level protection."}', RateLimited),
         (418, '{"code":-1003,"msg":"IP banned until 1"}', RateLimited),
     ],
 )
@@ -131,7 +134,7 @@ def test_duplicate_id_refusals_are_marked_as_evidence_that_the_order_exists() ->
 def test_retry_after_is_obeyed_and_a_ban_lasts_two_minutes_without_it() -> None:
     limited = mexc.error_of("v", reply(429, '{"code":429}', retry_after="7"))
     assert isinstance(limited, RateLimited) and limited.retry_after_s == 7
-    banned = http_error("v", reply(418, ""), "")
+    banned = gateway_error("v", reply(418, ""))
     assert isinstance(banned, RateLimited) and banned.retry_after_s >= 120
 
 

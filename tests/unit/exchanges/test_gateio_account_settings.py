@@ -34,7 +34,10 @@ THREE = Decimal(3)
 @pytest.mark.parametrize("name", ["D_gate_positions_dual.json", "D2_gate_positions_dual_one_leg.json"])
 def test_two_rows_a_contract_are_refused_with_the_call_that_mends_it(name: str) -> None:
     payload = (CASES / name).read_bytes()
-    for read in (lambda: gate.parse_positions("v", payload, MULTIPLIERS, 1), lambda: parse_settings(payload)):
+    for read in (
+        lambda: gate.positions_of("v", gate.position_rows("v", payload), MULTIPLIERS, 1),
+        lambda: parse_settings(payload),
+    ):
         with pytest.raises(AccountSettingsWrong, match=r"dual_long, wanted single; fix: POST .*position_mode=single"):
             read()
 
@@ -74,13 +77,15 @@ def test_a_position_row_carries_its_margin_and_no_price_that_cannot_be() -> None
         "mark_price": "61000", "margin": "20000", "unrealised_pnl": "-1000", "liq_price": "79542.6",
         "maintenance_rate": "0.005", "maintenance_margin": "305",
     }  # fmt: skip
-    (position,) = gate.parse_positions("v", json.dumps([row]).encode(), MULTIPLIERS, 1)
+    (position,) = gate.positions_of("v", gate.position_rows("v", json.dumps([row]).encode()), MULTIPLIERS, 1)
     assert (position.margin, position.unrealised_pnl, position.liquidation_price) == (20000, -1000, Decimal("79542.6"))
     assert (position.maintenance_rate, position.maintenance_margin) == (Decimal("0.005"), 305)
-    (never,) = gate.parse_positions("v", json.dumps([row | {"liq_price": "99999999"}]).encode(), MULTIPLIERS, 1)
+    (never,) = gate.positions_of(
+        "v", gate.position_rows("v", json.dumps([row | {"liq_price": "99999999"}]).encode()), MULTIPLIERS, 1
+    )
     assert never.liquidation_price == 0
     del row["liq_price"], row["maintenance_margin"]
-    (silent,) = gate.parse_positions("v", json.dumps([row]).encode(), MULTIPLIERS, 1)
+    (silent,) = gate.positions_of("v", gate.position_rows("v", json.dumps([row]).encode()), MULTIPLIERS, 1)
     assert silent.liquidation_price is None and silent.maintenance_margin is None
 
 

@@ -304,6 +304,16 @@ def test_refused_handshakes_are_waited_out_while_rest_shows_unproved_books(name:
     on(name, scenario)
 
 
+def test_pages_to_public_upgrades_are_outlasted() -> None:
+    async def scenario(it: Bench) -> None:
+        it.box.fault(kind="gateway_page", venue="gateio_spot", target="public", count=4)
+        it.box.fault(kind="disconnect", venue="gateio_spot", target="public")
+        await until(lambda: sum("without the venue's own code" in text for text in it.said) == 4, "four pages")
+        await until(it.all_tradable, "whole, proved books after them")
+
+    on("gateio_spot", scenario)
+
+
 def test_a_429_handshake_is_not_knocked_on_again_before_its_time() -> None:
     async def scenario(it: Bench) -> None:
         it.box.fault(kind="refuse_connect", venue="gateio_spot", target="public", status=429, count=0)

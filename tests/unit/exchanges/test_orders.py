@@ -121,7 +121,7 @@ def test_mexc_fills_keep_side_fee_and_client_id() -> None:
             }
         ]
     ).encode()  # fmt: skip
-    (fill,) = mexc.parse_fills("v", body, 1)
+    (fill,) = mexc.parse_fills("v", body, 1)[0]
     assert (fill.trade_id, fill.side, fill.qty, fill.fee, fill.fee_asset) == (
         "fad2af9e", OrderSide.SELL, Decimal(3), Decimal("0.006"), "USDT",
     )  # fmt: skip
@@ -214,7 +214,12 @@ def test_gate_spot_order_of_the_sheet() -> None:
         ({"status": None, "event": "put", "filled_amount": "0"}, OrderState.OPEN),
         ({"status": None, "event": "update", "filled_amount": "0.0001"}, OrderState.PARTIALLY_FILLED),
         ({"status": None, "event": "finish", "finish_as": "filled"}, OrderState.FILLED),
-        ({"status": None, "event": "finish", "finish_as": "cancelled"}, OrderState.CANCELLED),
+        ({"status": None, "event": "finish", "finish_as": "cancelled", "left": "0.001"}, OrderState.CANCELLED),
+        ({"status": "closed", "finish_as": "ioc", "left": "0.0005"}, OrderState.CANCELLED),
+        ({"status": "closed", "finish_as": "stp", "left": "0.0005"}, OrderState.CANCELLED),
+        ({"status": "closed", "finish_as": "ioc", "left": "0"}, OrderState.FILLED),
+        ({"status": "closed", "finish_as": "filled"}, OrderState.FILLED),
+        ({"status": "closed", "finish_as": None, "left": "0.0005"}, OrderState.CANCELLED),
     ],
 )
 def test_gate_spot_states_of_rest_and_stream(fields: dict[str, object], state: OrderState) -> None:
@@ -259,7 +264,7 @@ def test_gate_fills_of_the_sheets() -> None:
             "sequence_id": "1", "text": "t-x", "amend_text": "-",
         }
     ).encode()  # fmt: skip
-    fill = gate.spot_fill("v", gate.spot_trades.decode(b"[" + spot + b"]")[0], 1, "rest")
+    fill = gate.spot_fills("v", b"[" + spot + b"]", 1, "rest")[0][0]
     assert (fill.side, fill.fee, fill.fee_asset, fill.venue_wall_ms) == (
         OrderSide.SELL, Decimal("0.0005"), "BTC", 1548000000123,
     )  # fmt: skip
@@ -267,7 +272,7 @@ def test_gate_fills_of_the_sheets() -> None:
         b'[{"id":121234231,"create_time":1514764800.123,"contract":"BTC_USDT","order_id":"21893289839","size":-100,'
         b'"price":"100.123","text":"t-123456","fee":"0.01","point_fee":"0","role":"taker","close_size":0}]'
     )
-    fill = gate.futures_fill("v", gate.futures_trades.decode(futures)[0], MULTIPLIERS, 1, "rest")
+    fill = gate.futures_fills("v", futures, MULTIPLIERS, 1, "rest")[0][0]
     assert (fill.side, fill.qty, fill.fee_asset) == (OrderSide.SELL, Decimal("0.01"), "USDT")
     assert fill.venue_wall_ms == 1514764800123 and fill.client_id == "123456"
 
@@ -278,8 +283,7 @@ def test_gate_fee_paid_in_gt_or_points_is_told_in_that_asset() -> None:
         "price": "1", "fee": "0", "fee_currency": "A",
     }  # fmt: skip
     rows = [base | {"gt_fee": "0.2"}, base | {"point_fee": "0.3"}]
-    decoded = gate.spot_trades.decode(json.dumps(rows).encode())
-    fills = [gate.spot_fill("v", row, 1, "ws") for row in decoded]
+    fills, _ = gate.spot_fills("v", json.dumps(rows).encode(), 1, "ws")
     assert [(fill.fee, fill.fee_asset) for fill in fills] == [(Decimal("0.2"), "GT"), (Decimal("0.3"), "POINT")]
 
 
@@ -288,13 +292,13 @@ def test_gate_fee_paid_in_several_assets_is_told_in_each() -> None:
         "id": "1", "create_time_ms": "1", "currency_pair": "A_B", "order_id": "2", "side": "buy", "amount": "1",
         "price": "1", "fee": "0.1", "fee_currency": "A", "gt_fee": "0.2", "point_fee": "0.3",
     }  # fmt: skip
-    fill = gate.spot_fill("v", gate.spot_trades.decode(json.dumps([row]).encode())[0], 1, "ws")
+    fill = gate.spot_fills("v", json.dumps([row]).encode(), 1, "ws")[0][0]
     assert fill.fees == (("A", Decimal("0.1")), ("GT", Decimal("0.2")), ("POINT", Decimal("0.3")))
     contract = {
         "id": 1, "create_time": 1, "contract": "BTC_USDT", "order_id": "2", "size": 1, "price": "1", "text": "t-1",
         "fee": "0.01", "point_fee": "0.02", "role": "taker",
     }  # fmt: skip
-    fill = gate.futures_fill("v", gate.futures_trades.decode(json.dumps([contract]).encode())[0], MULTIPLIERS, 1, "ws")
+    fill = gate.futures_fills("v", json.dumps([contract]).encode(), MULTIPLIERS, 1, "ws")[0][0]
     assert fill.fees == (("USDT", Decimal("0.01")), ("POINT", Decimal("0.02")))
 
 

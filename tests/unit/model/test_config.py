@@ -10,6 +10,7 @@ import pytest
 from pipeline.model.config_load import config_from_mapping, load_config, load_with_origins
 from pipeline.model.enums import Mode, OpportunityType, WaitStrategy
 from pipeline.model.errors import ConfigInvalid
+from tests.paths import REPO
 
 GOOD = """
 engine_name: demo
@@ -52,6 +53,11 @@ def test_venues_have_dense_ids_spot_before_futures(config_file: Path) -> None:
 
 def test_yaml_decimals_are_exact(config_file: Path) -> None:
     assert load_config(config_file, {}).risk_limits.min_profit_margin_bps == Decimal("0.1")
+
+
+def test_a_coin_that_yaml_reads_as_a_boolean_is_named_by_its_path() -> None:
+    with pytest.raises(ConfigInvalid, match=r"detection\.trusted_coins\[1\]"):
+        load_config(REPO / "tests" / "cases" / "yaml_bool.yaml", {})
 
 
 def test_process_settings_fall_back_to_the_kind_of_process(config_file: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,13 +12,22 @@ import pytest
 
 from pipeline.exchanges.gateio.order_session import GateTrading
 from pipeline.exchanges.mexc.order_session import MexcTrading
+from pipeline.exchanges.transport.backoff import GATEWAY_BASE_S, GATEWAY_CAP_S, KEY_RETRY_S, ReconnectPauses
 from pipeline.execution.journal import RECORD_MAGIC, Journal, segment_path
 from pipeline.execution.records import StopRecord
-from pipeline.model.errors import AuthRefused, JournalError, OutcomeUnknown, VenueUnavailable
+from pipeline.model.errors import (
+    AuthRefused,
+    GatewayRefused,
+    JournalError,
+    OutcomeUnknown,
+    RateLimited,
+    VenueUnavailable,
+)
+from shm.metrics import Metrics
 from tests.worlds.execution_starts import ready_world
 from workers.executor import performer as performer
 from workers.executor.earlier_runs import keep_breakers
-from workers.executor.process import Executor
+from workers.executor.session_watch import SessionWatch, first_connection
 from workers.executor.venues import patiently
 from workers.guard import Guard, HaltState, KeptBreaker, read_halt, write_halt
 
@@ -109,22 +119,74 @@ def test_a_connection_that_fails_half_way_leaves_nothing_open() -> None:
         assert opened.open == 0
 
 
-def test_a_refused_key_is_not_knocked_with_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "level", "pause_s"),
+    [
+        (AuthRefused("bad key"), "critical", (KEY_RETRY_S, KEY_RETRY_S)),
+        (GatewayRefused("403 page"), "warning", (GATEWAY_BASE_S / 2, GATEWAY_CAP_S)),
+        (GatewayRefused("banned", retry_after_s=900), "warning", (900, 900)),
+        (RateLimited("429", retry_after_s=77), "warning", (77, 77)),
+        (VenueUnavailable("no route"), "warning", (0.1, 30)),
+    ],
+)
+def test_no_refusal_of_a_first_connection_is_the_last(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, level: str, pause_s: tuple[float, float]
+) -> None:
+    """Neither a refused key nor a page of the edge is final: it is asked again, at the pace of who refused."""
     said: list[str] = []
-    made: Any = object.__new__(Executor)
-    made.ctx = SimpleNamespace(say=lambda level, text: said.append(level), stop_requested=lambda: False)
-    attempts: list[int] = []
+    paused: list[float] = []
+    refusals = [error] * 20
 
-    async def refuse() -> None:
-        attempts.append(1)
-        raise AuthRefused("bad key")
+    async def connect() -> None:
+        if refusals:
+            raise refusals.pop()
 
-    async def no_pause(_seconds: float) -> None:
-        return
+    async def pause(seconds: float) -> None:
+        paused.append(seconds)
 
-    monkeypatch.setattr("workers.executor.process.asyncio.sleep", no_pause)
-    asyncio.run(made._connect(SimpleNamespace(connect=refuse, venue="a")))
-    assert len(attempts) == 3 and said == ["critical"]
+    monkeypatch.setattr("workers.executor.session_watch.asyncio.sleep", pause)
+    trading: Any = SimpleNamespace(connect=connect, venue="a")
+    asyncio.run(first_connection(trading, lambda level, _text: said.append(level), lambda: False))
+    assert not refusals and len(paused) == 20
+    assert all(pause_s[0] <= seconds <= pause_s[1] for seconds in paused)
+    assert set(said) == {level}
+
+
+def test_a_minute_of_pages_is_waited_for_with_pauses_that_fit_it() -> None:
+    """Pauses grow with the outage and are bounded: after a minute of pages the next look comes within a quarter of it,
+    and a day of them costs few requests."""
+    pauses = ReconnectPauses(random.Random(1))
+    page, waited_s, last_s, attempts = GatewayRefused("403"), 0.0, 0.0, 0
+    while waited_s < 60:
+        last_s = pauses.next_s(page)
+        waited_s += last_s
+    assert last_s <= 15
+    while waited_s < 86_400:
+        waited_s += pauses.next_s(page)
+        attempts += 1
+    assert attempts < 600
+    pauses.reset()
+    assert pauses.next_s(page) <= GATEWAY_BASE_S
+
+
+def test_what_stays_down_is_said_with_the_reason_and_what_comes_back_too() -> None:
+    said: list[tuple[str, str]] = []
+    metrics = Metrics.private()
+    venue: Any = SimpleNamespace(
+        connected=False, gateway_answers=0, why_down=lambda: "private: HTTP 403", take_odd_rows=lambda: (0, [])
+    )
+    watch = SessionWatch({"a": venue}, metrics, lambda level, text: said.append((level, text)))
+    for second in range(29):
+        watch.tick((1000 + second) * 10**9)
+    assert said == []
+    venue.gateway_answers = 7
+    for second in range(29, 400):
+        watch.tick((1000 + second) * 10**9)
+    assert [level for level, _ in said] == ["critical"] * 2 and "HTTP 403" in said[0][1]
+    assert metrics.counters()["gateway_answers.a"] == 7
+    venue.connected = True
+    watch.tick(2000 * 10**9)
+    assert said[-1][0] == "info"
 
 
 # --- the guard ---

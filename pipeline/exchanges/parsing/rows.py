@@ -1,0 +1,210 @@
+"""Lists of venues, decoded row by row: a row of somebody else that cannot be read costs itself, not the list.
+
+A list is decoded whole, which is one call; only when that fails, or a row cannot be converted, is each row looked at by
+itself. Whose an unreadable row is decides what it costs: one of ours voids the answer (it may be money or an order), a
+foreign one is counted and named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from decimal import DecimalException
+from typing import Generic, TypeVar
+
+import msgspec
+
+from pipeline.exchanges.base import CLIENT_ID_MAX
+from pipeline.exchanges.transport.refusals import printable
+from pipeline.model.errors import ProtocolViolation
+from pipeline.model.structs import InstrumentSpec
+
+Row = TypeVar("Row")
+T = TypeVar("T")
+
+#: Fields that name a row, in the order in which they are looked for.
+NAMES = ("symbol", "name", "currency_pair", "contract", "currency", "asset", "coin", "id", "orderId", "text")
+ORDER_LIST = "orderListId"
+NEWS_MAX = 64  # names that are kept for an operator between two looks
+NAMES_MAX = 4096  # names that are remembered as told
+
+Fields = Mapping[str, object]
+_UNREADABLE = (msgspec.DecodeError, ProtocolViolation, DecimalException, ValueError)
+_raws = msgspec.json.Decoder(list[msgspec.Raw])
+_any = msgspec.json.Decoder()
+
+
+class OddRows:
+    """Rows that could not be read and were left out: how many, and which. One per client."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._told: set[str] = set()
+        self._news: list[str] = []
+
+    def add(self, what: str, name: str, reason: str) -> None:
+        """One row of the list ``what``; every name is news once."""
+        self.count += 1
+        key = f"{what} {name}"
+        if key not in self._told and len(self._told) < NAMES_MAX:
+            self._told.add(key)
+            if len(self._news) < NEWS_MAX:
+                self._news.append(f"{what}: row {name} left out: {reason}")
+
+    def take_news(self) -> list[str]:
+        """What was not told yet, as lines for operators."""
+        news, self._news = self._news, []
+        return news
+
+
+class Rows(Generic[Row]):
+    """Decoder of a JSON list of ``Row``. ``or_one``: a reply that is one object is a list of one."""
+
+    def __init__(self, row_type: type[Row], *, or_one: bool = False) -> None:
+        self._whole = msgspec.json.Decoder(list[row_type])  # type: ignore[valid-type]
+        self._one = msgspec.json.Decoder(row_type)
+        self._or_one = or_one
+
+    def read(
+        self,
+        payload: bytes | memoryview,
+        venue: str,
+        what: str,
+        convert: Callable[[Row], T],
+        *,
+        odd: OddRows | None = None,
+        foreign: Callable[[Fields], bool] | None = None,
+    ) -> list[T]:
+        """``convert`` of every row, in the list's order.
+
+        ``foreign``: whether a row that cannot be read is not ours, by its fields; None: every row is ours. Raises
+        ``ProtocolViolation`` where the list itself, or a row of ours, cannot be read; what else ``convert`` raises is
+        not caught.
+        """
+        return self.read_page(payload, venue, what, convert, odd=odd, foreign=foreign)[0]
+
+    def read_page(
+        self,
+        payload: bytes | memoryview,
+        venue: str,
+        what: str,
+        convert: Callable[[Row], T],
+        *,
+        odd: OddRows | None = None,
+        foreign: Callable[[Fields], bool] | None = None,
+    ) -> tuple[list[T], int]:
+        """:meth:`read`, and how many rows the list had, those that were left out included: a full page has a next."""
+        if self._or_one and bytes(payload[:1]) == b"{":
+            payload = b"[%b]" % bytes(payload)
+        try:
+            rows: list[Row] = self._whole.decode(payload)
+            return [convert(row) for row in rows], len(rows)
+        except _UNREADABLE as error:
+            if foreign is None:
+                raise _violation(venue, what, error, payload) from None
+        return self._one_by_one(payload, venue, what, convert, odd or OddRows(), foreign)
+
+    def _one_by_one(
+        self,
+        payload: bytes | memoryview,
+        venue: str,
+        what: str,
+        convert: Callable[[Row], T],
+        odd: OddRows,
+        foreign: Callable[[Fields], bool],
+    ) -> tuple[list[T], int]:
+        try:
+            raws = _raws.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise _violation(venue, what, error, payload) from None
+        found: list[T] = []
+        left_out: list[tuple[str, str]] = []
+        for raw in raws:
+            try:
+                found.append(convert(self._one.decode(raw)))
+            except _UNREADABLE as error:
+                fields = _fields(bytes(raw))
+                none_readable = foreign is any_row and len(left_out) == len(raws) - 1
+                if none_readable or not foreign(fields):
+                    raise _violation(venue, what, error, bytes(raw)) from None
+                left_out.append((name_of(fields), printable(str(error))))
+        for name, reason in left_out:
+            odd.add(f"{venue} {what}", name, reason)
+        return found, len(raws)
+
+
+def name_of(fields: Fields) -> str:
+    """What a row calls itself; "?" for one without a name."""
+    for key in NAMES:
+        value = fields.get(key)
+        if isinstance(value, str | int) and value != "":
+            return printable(str(value), 40)
+    return "?"
+
+
+def in_order(symbols: Sequence[str], specs: Iterable[InstrumentSpec | None]) -> list[InstrumentSpec]:
+    """The specs of ``symbols``, in their order; None is a row that was not wanted."""
+    found = {spec.symbol: spec for spec in specs if spec is not None}
+    return [found[symbol] for symbol in symbols if symbol in found]
+
+
+def any_row(_fields: Fields) -> bool:
+    """Every row may be left out, but not all of them: one of ours that is missing is noticed where it is looked for."""
+    return True
+
+
+def not_of_symbols(symbols: Collection[str], key: str) -> Callable[[Fields], bool]:
+    """Foreign are rows whose ``key`` names none of ``symbols``; a row whose ``key`` is no text may be ours."""
+
+    def foreign(fields: Fields) -> bool:
+        name = fields.get(key)
+        return isinstance(name, str) and name not in symbols
+
+    return foreign
+
+
+def not_of_assets(symbols: Collection[str], key: str) -> Callable[[Fields], bool]:
+    """Foreign are rows whose asset ``key`` is neither base nor quote of ``symbols``: parts between ``_``, or where
+    symbols have no ``_`` their beginning or end. A row whose ``key`` is no text may be ours."""
+
+    def ours(asset: str, symbol: str) -> bool:
+        return asset in symbol.split("_") if "_" in symbol else symbol.startswith(asset) or symbol.endswith(asset)
+
+    def foreign(fields: Fields) -> bool:
+        asset = fields.get(key)
+        return isinstance(asset, str) and not any(ours(asset, symbol) for symbol in symbols)
+
+    return foreign
+
+
+def not_our_order(*id_keys: str, prefix: str = "") -> Callable[[Fields], bool]:
+    """Foreign are orders and fills whose client id cannot be one of ours (``prefix``, then letters and digits): none,
+    or of another form. A row without such a field may be ours, but for a list of orders (OCO) among orders."""
+
+    def may_be_ours(text: object) -> bool:
+        if not isinstance(text, str) or not text.startswith(prefix):
+            return False
+        client_id = text[len(prefix) :]
+        return 0 < len(client_id) <= CLIENT_ID_MAX and client_id.isascii() and client_id.isalnum()
+
+    def foreign(fields: Fields) -> bool:
+        present = [key for key in id_keys if key in fields]
+        if not present:
+            return ORDER_LIST in fields
+        return not any(may_be_ours(fields[key]) for key in present)
+
+    return foreign
+
+
+def _fields(raw: bytes) -> Fields:
+    try:
+        value = _any.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _violation(venue: str, what: str, error: Exception, payload: bytes | memoryview) -> ProtocolViolation:
+    if isinstance(error, ProtocolViolation):
+        return error
+    head = printable(bytes(payload[:120]))
+    return ProtocolViolation(f"{venue}: {what} is not what its documents say: {error}: {head}", venue=venue)

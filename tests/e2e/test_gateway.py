@@ -1,0 +1,57 @@
+"""An edge (CDN, WAF) that answers 403 pages for a minute while the instance trades, judged by the venues' ledger."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.execution.records import OrderIntentRecord
+from tests.paths import REPO
+from tests.worlds.instance_rig import Rig, ready_rig, until
+
+pytestmark = pytest.mark.e2e
+
+EDGE_MS = 60_000
+VENUE = "mexc_spot"
+
+
+def fills_after(rig: Rig, venue: str, mono_ns: int) -> bool:
+    return any(row["kind"] == "fill" and row["venue"] == venue and row["mono_ns"] > mono_ns for row in rig.ledger())
+
+
+def test_a_minute_of_403_pages_costs_that_minute_and_nothing_more(running: Rig) -> None:
+    until(lambda: fills_after(running, VENUE, 0), "trading at the venue")
+    began_ns = time.monotonic_ns()
+    running.fault(kind="gateway_page", venue=VENUE, target="*", count=0, duration_ms=EDGE_MS)
+    running.fault(kind="disconnect", venue=VENUE, target="private")
+    until(lambda: any(VENUE in row["what"] for row in running.reading()["reasons"]), "that it is shown")
+    until(lambda: time.monotonic_ns() - began_ns > EDGE_MS * 1_000_000, "the edge's end")
+    over_ns = time.monotonic_ns()
+    until(lambda: fills_after(running, VENUE, over_ns), "trading at the venue again, by itself")
+    assert running.breakers() == {} and not running.reading()["halted"]
+    running.end()
+    pages = [row for row in running.ledger() if row["kind"] == "request" and "page_status" in row.get("fault", "")]
+    assert pages, "the edge was met"
+    others = [row for row in running.ledger() if row["kind"] == "fill" and row["venue"] != VENUE]
+    assert any(began_ns < row["mono_ns"] < over_ns for row in others), "the other venues went on"
+    placed = [row["client_id"] for row in running.ledger() if row["kind"] == "request" and row["operation"] == "place"]
+    assert len(placed) == len(set(placed)), "nothing was sent twice"
+    assert {e.record.client_id for e in running.entries() if isinstance(e.record, OrderIntentRecord)} >= set(placed)
+    engine, venues = running.money()
+    assert engine == venues
+    assert running.judge() == []
+
+
+def test_a_venue_whose_first_upgrades_are_refused_trades_some_seconds_later(tmp_path: Path) -> None:
+    demo = (REPO / "pipeline" / "sim" / "scenarios" / "demo.yaml").read_text()
+    scenario = tmp_path / "edge403.yaml"
+    scenario.write_text(
+        f"{demo}\nfaults:\n  - {{kind: refuse_connect, venue: {VENUE}, target: private, status: 403, count: 3}}\n"
+    )
+    with ready_rig(str(scenario)) as rig:
+        until(lambda: fills_after(rig, VENUE, 0), "trading at the venue")
+        refused = [row for row in rig.ledger() if row["kind"] == "request" and row["operation"] == "connect"]
+        assert len([row for row in refused if row["venue"] == VENUE]) > 3
+        assert rig.breakers() == {}

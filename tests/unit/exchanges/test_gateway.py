@@ -1,0 +1,174 @@
+"""Answers of an edge (CDN, WAF) before the venue, on every path: questions, orders, upgrades of private streams."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiohttp import web
+from picows import WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
+
+from pipeline.exchanges.base import HttpCall
+from pipeline.exchanges.transport.gateway_watch import GatewayWatch
+from pipeline.exchanges.transport.rest import RestTransport
+from pipeline.exchanges.transport.throttle import Limit, Throttle
+from pipeline.exchanges.transport.websocket import open_ws
+from pipeline.model.enums import OrderState
+from pipeline.model.errors import AuthRefused, GatewayRefused, OutcomeUnknown, RateLimited, VenueRejected
+from pipeline.model.structs import OrderUpdate
+from pipeline.model.venue_events import OutcomeKind, PlaceOutcome, SessionState
+from tests.worlds.exchange_world import TRADED, Events, world
+from tests.worlds.trading_venue import trading_venue
+from tests.worlds.waiting import until_async as until
+
+
+@pytest.mark.parametrize("name", TRADED)
+def test_pages_to_upgrades_are_outlasted_and_never_a_refused_key(name: str) -> None:
+    """More refusals than any key would get: the sessions come back by themselves."""
+
+    async def body() -> None:
+        async with trading_venue(name) as it:
+            it.box.fault(kind="gateway_page", venue=name, target="private", count=2)
+            it.box.fault(kind="gateway_page", venue=name, target="public", count=2)
+            it.box.fault(kind="disconnect", venue=name, target="all")
+            await until(lambda: bool(it.events.of(SessionState, state="down")), "the end of the sessions")
+            await until(lambda: it.trading.gateway_answers >= 2, "pages")
+            assert "HTTP 403" in it.trading.why_down()
+            await until(lambda: it.trading.connected, "the sessions again")
+            it.trading.place(it.buy("g1"))
+            await it.events.one(OrderUpdate, client_id="g1", state=OrderState.FILLED)
+
+    asyncio.run(body())
+
+
+def test_a_page_to_an_order_leaves_it_unknown_and_rests_order_entry() -> None:
+    async def body() -> None:
+        async with trading_venue("mexc_spot") as it:
+            it.box.fault(kind="gateway_page", venue="mexc_spot", target="place", count=1)
+            it.trading.place(it.buy("g1"))
+            outcome = await it.events.one(PlaceOutcome, client_id="g1")
+            assert outcome.kind is OutcomeKind.UNKNOWN and isinstance(outcome.error, GatewayRefused)
+            assert not it.trading.can_place(1), "the edge is not knocked with at once"
+            await until(lambda: it.trading.can_place(1), "order entry again")
+            it.trading.place(it.buy("g2"))
+            assert (await it.events.one(PlaceOutcome, client_id="g2")).kind is OutcomeKind.ACKED
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("name", TRADED)
+def test_a_page_to_a_question_is_the_gateways_and_the_next_one_is_answered(name: str) -> None:
+    async def body() -> None:
+        async with trading_venue(name) as it:
+            it.box.fault(kind="gateway_page", venue=name, target="balances", count=1)
+            with pytest.raises(GatewayRefused) as caught:
+                await it.client.balances()
+            assert not isinstance(caught.value, VenueRejected)
+            assert await it.client.balances()
+
+    asyncio.run(body())
+
+
+def test_a_wrong_key_is_still_a_refused_key() -> None:
+    async def body() -> None:
+        from pipeline.exchanges.factory import make_trading
+        from pipeline.model.structs import Credentials
+
+        async with world() as box:
+            wrong = Credentials(api_key="wrongkey", api_secret="secret", uid="1")
+            for name in TRADED:
+                trading = make_trading(box.venue(name), wrong, Events())
+                with pytest.raises(AuthRefused):
+                    await trading.connect()
+                await trading.close()
+
+    asyncio.run(body())
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_ns = 1_000_000_000
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+
+def test_the_silence_after_pages_grows_and_ends_with_the_venues_own_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("pipeline.exchanges.transport.gateway_watch.mono_ns", clock)
+    throttle = Throttle({"order": Limit(100, 1), "query": Limit(100, 1)}, clock_ns=clock)
+    watch = GatewayWatch(throttle)
+    page = GatewayRefused("page", code=403)
+    pauses = []
+    for _ in range(12):
+        watch.note(page, "query")
+        watch.note(page, "query")  # left before the silence: does not lengthen it
+        pauses.append(throttle.delay_s("query"))
+        assert throttle.delay_s("order") == 0.0, "the other buckets go on"
+        clock.now_ns += int(pauses[-1] * 1e9) + 1
+    assert watch.count == 24 and watch.since_mono_ns == 1_000_000_000
+    assert pauses[-1] > 2 * pauses[0] and all(0 < pause <= 300 for pause in pauses)
+    watch.note(VenueRejected("own code"), "query")
+    assert watch.since_mono_ns == 0
+    watch.note(page, "query")
+    assert throttle.delay_s("query") <= 1.0
+    clock.now_ns += 2_000_000_000
+    watch.note(GatewayRefused("busy", code=503), "query")
+    assert throttle.delay_s("query") == 0.0, "who asks paces himself after a 5xx"
+    watch.note(GatewayRefused("maintenance", code=503, retry_after_s=30), "query")
+    assert throttle.delay_s("query") == pytest.approx(30)
+    watch.note(RateLimited("429", retry_after_s=50), "order", ban_is_of_bucket=True)
+    assert throttle.delay_s("order") == pytest.approx(50)
+    watch.note(RateLimited("418", retry_after_s=500), "query")
+    assert throttle.delay_s("order") == pytest.approx(500)
+
+
+def test_a_compressed_frame_that_was_not_negotiated_fails_the_connection() -> None:
+    class Server(WSListener):
+        def on_ws_connected(self, transport: WSTransport) -> None:
+            transport.send(WSMsgType.TEXT, b"plain")
+            transport.send(WSMsgType.TEXT, b"\xaa\x56\x2a\xcd", True, True)
+
+    async def body() -> None:
+        got: list[bytes] = []
+        ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        def listener(_request: WSUpgradeRequest) -> WSListener:
+            return Server()
+
+        server = await ws_create_server(listener, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        await open_ws(
+            f"ws://127.0.0.1:{port}/",
+            venue="v",
+            on_frame=lambda payload, _text, _at: got.append(bytes(payload)),
+            on_close=ended.set_result,
+        )
+        assert "not negotiated" in await ended
+        assert got == [b"plain"]
+        server.close()
+
+    asyncio.run(body())
+
+
+def test_a_compressed_answer_that_was_not_asked_for_is_no_answer() -> None:
+    async def squeezed(_request: web.Request) -> web.Response:
+        response = web.json_response({"a": 1})
+        response.enable_compression(web.ContentCoding.gzip)
+        return response
+
+    async def body() -> None:
+        app = web.Application()
+        app.router.add_get("/", squeezed)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        transport = RestTransport(f"http://{host}:{port}", venue="v", throttle=Throttle({"q": Limit(1, 1)}))
+        with pytest.raises(OutcomeUnknown, match="compressed"):
+            await transport.send(lambda: HttpCall(method="GET", target="/"), bucket="q")
+        await transport.close()
+        await runner.cleanup()
+
+    asyncio.run(body())
