@@ -33,7 +33,7 @@ Floats = npt.NDArray[np.float64]
 
 MINUTES = 182 * 24 * 60
 SEEDS = 20
-INTERVAL_MIN = 480  # between funding stamps
+INTERVAL_MIN = 480  # between funding times
 FEES_IN_BPS, FEES_OUT_BPS, HALF_SPREAD_BPS = 10.0, 10.0, 1.0
 CARRY_BPS_PER_H = 0.14
 ENTRY_MIN_BPS = 2.0

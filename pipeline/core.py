@@ -47,7 +47,7 @@ from pipeline.execution.inventory.prices import InventoryPrices
 from pipeline.execution.inventory.rows import InventoryRow, inventory_row
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.ledger import Ledger, Operation, Order
-from pipeline.execution.market import Instruments, UsdRates
+from pipeline.execution.market import Instruments, UsdRates, declared_usd
 from pipeline.execution.operation_states import StateController
 from pipeline.execution.orchestrator import OrderOrchestrator
 from pipeline.execution.plan import Plan, Rejected
@@ -108,7 +108,7 @@ class ExecutionCore:
             check=config.execution.balance_check,
             alert=lambda code, text: self.context.alert(1, code, text),
         )
-        self.rates = UsdRates(self.context.instruments, market)
+        self.rates = UsdRates(self.context.instruments, market, declared_usd(config.fees))
         self.states = StateController(self.ledger, self.context.record)
         self.positions = PositionManager(self.ledger, self.rates, self.context.record, config.execution.numeraire)
         self.inventory_prices = InventoryPrices(self.context, self.balances)
@@ -285,6 +285,7 @@ class ExecutionCore:
         verdict = self.risk.validate_opportunity_risk(opportunity)
         if isinstance(verdict, Rejected):
             self.refusals.refuse(opportunity, verdict)
+            self.inventory_prices.note_refusal(verdict.refusal)
         elif self.config.execution.balance_check is BalanceCheck.STRICT:
             self._token += 1
             self._pending[self._token] = (verdict, self.context.now.mono_ns)
@@ -317,7 +318,7 @@ class ExecutionCore:
         operation = self.orders.execute_opportunity(plan, purpose=purpose, closes=closes)
         for action in self.context.actions:
             if isinstance(action, Place):
-                self.risk.gate.note_send(action.request.venue, self.context.now.mono_ns)
+                self.risk.gate.sends.note(action.request.venue, self.context.now.mono_ns)
         return operation
 
     def _leave(self, plan: Plan, hedge: HedgeRecord) -> Operation:
@@ -384,6 +385,7 @@ class ExecutionCore:
             self.balances.on_balance(balance)
         self.recovery.account.on_account(snapshot.balances, snapshot.positions, snapshot.positions_recv_mono_ns)
         self.margin.on_account(snapshot)
+        self.fee_stock.told(snapshot.fee_coins, self.fees)
 
     def _session(self, state: SessionState) -> None:
         up = state.state == "up"

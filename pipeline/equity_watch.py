@@ -23,9 +23,10 @@ from pipeline.economics.equity import (
     equity,
     hedging,
     index_marks,
+    stress,
     transfers_value,
 )
-from pipeline.execution.market import USD_COINS, mid_price, tradable
+from pipeline.execution.market import USD_COINS, declared_usd, mid_price, tradable
 from pipeline.model.enums import InstrumentKind
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
@@ -34,6 +35,7 @@ DAY_NS = 86_400 * 1_000_000_000
 MID_MAX_AGE_NS = 30_000_000_000  # a mid that could not be read again for so long is left out of the median
 COMPLETE_WAIT_NS = 60_000_000_000  # how long the day's first reading waits for a mark of every coin that is held
 ONE = Decimal(1)
+CENTS = Decimal("0.01")
 
 
 class DayStart(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +60,7 @@ class EquityFigures(msgspec.Struct, frozen=True, kw_only=True):
     equity: Equity
     daily: DailyPnl
     hedging: Hedging
+    stress: Decimal
     since_wall_ns: int
     marks: dict[str, Decimal]
 
@@ -74,6 +77,7 @@ class EquityFigures(msgspec.Struct, frozen=True, kw_only=True):
             "gross": self.hedging.gross,
             "net": self.hedging.net,
             "hedged": self.hedging.hedged,
+            "stress": self.stress.quantize(CENTS),
         }
 
 
@@ -90,6 +94,7 @@ class EquityWatch:
         self._last_marks: dict[str, Decimal] = {}  # a coin whose books are away keeps its last one
         self._marked_mono_ns = -1  # when the last marks were made: once per moment is enough
         self._waiting_since_mono_ns = 0
+        self._declared = declared_usd(core.config.fees)  # coins for fees that no book prices
         self.start = start
 
     def look(self, rows: Iterable[InstrumentRow]) -> None:
@@ -119,7 +124,7 @@ class EquityWatch:
         self._marked_mono_ns = self._core.context.now.mono_ns
         numeraire = self._core.config.execution.numeraire
         priced = [(row.spec, mid) for row in self._core.context.instruments if (mid := self.mid(row.instrument_id))]
-        found = {coin: ONE for coin in USD_COINS}
+        found = {**self._declared, **{coin: ONE for coin in USD_COINS}}
         found |= index_marks((spec.base, mid) for spec, mid in priced if spec.quote == numeraire)
         found[numeraire] = ONE
         others = index_marks((s.base, mid * found[s.quote]) for s, mid in priced if s.quote in found)
@@ -192,6 +197,7 @@ class EquityWatch:
             equity=worth,
             daily=daily,
             hedging=self._hedging(perpetuals, marks),
+            stress=self._stress(marks),
             since_wall_ns=self.start.wall_ns,
             marks=marks,
         )
@@ -219,3 +225,24 @@ class EquityWatch:
             if asset in marks and asset not in USD_COINS
         ]
         return hedging([*moved, *((p.base, p.qty) for p in perpetuals if p.base in marks)], marks)
+
+    def _stress(self, marks: Mapping[str, Decimal]) -> Decimal:
+        """Exposure under stress: what our trading moved, per account, and orders whose outcome is not known."""
+        ledger, instruments = self._core.ledger, self._core.context.instruments
+        moved = [
+            (asset, venue, amount)
+            for (venue, asset), amount in ledger.accounts.flows.items()
+            if amount and asset not in USD_COINS
+        ]
+        for (venue, symbol), position in ledger.accounts.futures.items():
+            row = instruments.find(venue, symbol)
+            if row is not None and position.qty:
+                moved.append((row.spec.base, f"{venue} {symbol}", position.qty))
+        unknown = []
+        for order in ledger.unsettled.values():
+            intent, left = order.intent, order.intent.qty - order.filled
+            account = intent.venue
+            if intent.kind is InstrumentKind.PERPETUAL:
+                account = f"{intent.venue} {intent.symbol}"
+            unknown.append((intent.base, account, left * int(intent.side)))
+        return stress(moved, unknown, marks, self._core.hedges.watch.basis_move())

@@ -1,6 +1,6 @@
 """MarketDataAggregator: all venues' books and instruments, read from live shared memory at each call.
 
-``MarketDataAggregator`` (requirements S9) maps the catalogue and every feed's segment read-only. The executor judges
+``MarketDataAggregator`` maps the catalogue and every feed's segment read-only. The executor judges
 by its :meth:`~MarketDataAggregator.book`; ``arb status`` and ``top``, the recorder and a Python user read with the same
 object. A synchronised snapshot is one in which no book of the set changed while the set was read. Feeds (streams, REST
 while a stream is down) fill the memory; a reader starts nothing and does not slow a feed.
@@ -65,7 +65,7 @@ def _side(view: BookView, row: InstrumentRow, side: OrderSide) -> tuple[Level, .
 
 
 class MarketDataAggregator:
-    """Every venue's books and instruments of a running instance (requirements S9). Not thread-safe: one per thread.
+    """Every venue's books and instruments of a running instance. Not thread-safe: one per thread.
 
     ``subscribe``: how a new symbol is asked for (the supervisor's control socket); without it
     ``add_symbol_subscription`` refuses. Nothing is cached: every call reads shared memory.
@@ -111,7 +111,7 @@ class MarketDataAggregator:
             self.refresh()
 
     async def start_aggregation(self) -> None:
-        """:meth:`attach`, under the name of the requirements."""
+        """:meth:`attach`, under the name that the other components have."""
         self.attach()
 
     async def stop_aggregation(self) -> None:

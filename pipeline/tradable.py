@@ -123,6 +123,10 @@ def executor_reasons(core: ExecutionCore, cover: InventoryCover | None = None) -
         for (venue, symbol), text in gate.margin.doubted.items()
     ]
     found += [
+        Reason(what=text, solve=text.rpartition("; ")[2], effect=Effect.NOTE)
+        for text in core.fee_stock.differences.values()
+    ]
+    found += [
         Reason(
             what=f"hedge {name} must leave: {exit_.reason}",
             solve="arb hedges (it leaves by itself)",

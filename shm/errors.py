@@ -10,7 +10,7 @@
         +-- SegmentMissing       nobody has created it (or it is being created: not READY)
         +-- ShmFull              no room in the shared-memory file system
 
-They live here because ``shm`` is the lowest room; ``pipeline.model.errors`` re-exports them in its tree.
+They live here because ``shm`` is the lowest package; ``pipeline.model.errors`` re-exports them in its tree.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ HALT_REASON_WORDS = 32  # 256 bytes
 BALANCE_CAPACITY = 2048
 POSITION_CAPACITY = 512
 ASSET_WORDS = 2  # 16 bytes
+FEE_COIN_WORDS = 1  # 8 bytes
 
 # --- flags of a catalogue row ---
 CAT_FLAG_DEPOSIT = 1
@@ -122,7 +123,7 @@ class InventoryPrice(Table, words=2, writer="executor"):
     | key | price_mbps |
     """
 
-    key = word("buy instrument * CATALOGUE_CAPACITY + sell instrument; the direction back has the negative price")
+    key = word("buy instrument * CATALOGUE_CAPACITY + sell instrument")
     price_mbps = word("added to the direction's execution threshold", unit="milli-bps")
 
 
@@ -188,7 +189,7 @@ HALT = Halt()
 class AccountVenue(Table, words=8, writer="poller"):
     """How fresh a venue's account is. A seqlock.
 
-    | seq | sweep_begin_mono_ns | sweep_end_mono_ns | state | failures | clock_offset_ns | 0 | 0 |
+    | seq | sweep_begin_mono_ns | sweep_end_mono_ns | state | failures | clock_offset_ns | fee_told | fee_coin |
     """
 
     seq = word("odd while the row is written", sync="row.seq")
@@ -197,6 +198,8 @@ class AccountVenue(Table, words=8, writer="poller"):
     state = word("how the readings go", codes={0: "never", 1: "ok", 2: "failing", 3: "key refused", 4: "paused"})
     failures = word("failed readings in a row", unit="readings")
     clock_offset_ns = word("venue's clock - our wall clock")
+    fee_told = word("whether the venue tells which coin fees are taken in", codes={0: "no", 1: "yes"})
+    fee_coin = text_of(FEE_COIN_WORDS, "that coin; empty: fees are plain")
 
 
 ACCOUNT_VENUE = AccountVenue()

@@ -135,8 +135,9 @@ class LivenessView:
         return int(load_acquire(self.words, LIVENESS.beat_mono_ns))  # SYNC live.beat: acquire; pairs with beat
 
     def beat_age_ns(self, now_mono_ns: int | None = None) -> int:
-        """Age of the newest beat; the whole clock where there never was one."""
-        return (mono_ns() if now_mono_ns is None else now_mono_ns) - self.beat_mono_ns
+        """Age of the newest beat; the whole clock where there never was one. 0 for a beat that came after
+        ``now_mono_ns`` was read."""
+        return max(0, (mono_ns() if now_mono_ns is None else now_mono_ns) - self.beat_mono_ns)
 
     def hung(self, now_mono_ns: int | None = None, *, missed_beats: int = MISSED_BEATS) -> bool:
         """No beat for ``missed_beats`` periods of what the process does (busy or parked)."""

@@ -37,6 +37,7 @@ from shm.layout_pages import (
     CATALOGUE_ROW,
     EXIT_CAPACITY,
     EXIT_ROW,
+    FEE_COIN_WORDS,
     HALT,
     HALT_REASON_WORDS,
     INVENTORY,
@@ -284,6 +285,13 @@ class AccountPage(Page):
 
     def venue(self, venue: int) -> Words | None:
         return self._row(ACCOUNT.venues + venue * ACCOUNT_VENUE.WORDS, ACCOUNT_VENUE.WORDS)
+
+    def fee_coin(self, venue: int) -> str | None:
+        """The coin that a venue takes the account's fees in, "" for plain fees; None where it has not told."""
+        row = self.venue(venue)
+        if row is None or not row[ACCOUNT_VENUE.fee_told]:
+            return None
+        return unpack_text(row[ACCOUNT_VENUE.fee_coin : ACCOUNT_VENUE.fee_coin + FEE_COIN_WORDS])
 
     def write_balance(self, index: int, row: Words) -> None:
         """Replaces balance row ``index``, or appends it where ``index == balance_count`` (int64[8])."""

@@ -17,6 +17,7 @@ ours that is dead is unlinked and made anew, with the old epoch + 1 where the ol
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import mmap
@@ -73,6 +74,8 @@ def instance_hash(instance: str) -> int:
     return int.from_bytes(digest, "little", signed=True)
 
 
+_WORD = 2**64 - 1
+_OF_BUILD = frozenset({"layout version", "schema hash", "build hash"})
 # Taken when this module is loaded: it names the code that runs, not what lies on the disk when a segment is made.
 _BUILD_HASH = build_hash()
 
@@ -167,7 +170,17 @@ def _check_header(name: str, words: Words, size_bytes: int, kind: int, instance:
     for label, (offset, value) in wanted.items():
         found = int(load_relaxed(words, offset))
         if found != value:
-            raise SegmentMismatch(f"segment {name} refused: {label} is {found:#x}, wanted {value:#x}")
+            text = f"segment {name} refused: {label} is {found & _WORD:#x}, wanted {value & _WORD:#x}"
+            raise SegmentMismatch(text + (_who_made(words) if label in _OF_BUILD else ""))
+
+
+def _who_made(words: Words) -> str:
+    """What to use on a segment of another build: the ``arb`` beside its owner's Python, while that lives."""
+    found, process = "", Path(f"/proc/{int(load_relaxed(words, HEADER.owner_pid))}")
+    with contextlib.suppress(OSError):  # it is gone, or another user's
+        arb = ((process / "cwd").readlink() / os.fsdecode((process / "cmdline").read_bytes().split(b"\0")[0])).parent
+        found = f" ({arb}/arb)" if (arb / "arb").exists() else ""
+    return f"; another checkout made it: use the arb that started it{found}"
 
 
 def _map_fd(fd: int, size_bytes: int, writable: bool) -> Words:

@@ -1,4 +1,4 @@
-"""Compiles, or loads from the cache, every kernel of this room that Python calls: on private words, for real.
+"""Compiles, or loads from the cache, every kernel of this package that Python calls: on private words, for real.
 
 Who forks processes calls it first, so that none of them compiles one alone, on its way to READY or behind it.
 """

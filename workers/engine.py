@@ -1,4 +1,4 @@
-"""``ArbitrageEngine``: the Python user's way in (requirements S1). It starts the same processes as ``arb up``.
+"""``ArbitrageEngine``: the Python user's way in. It starts the same processes as ``arb up``.
 
     async with ArbitrageEngine("config.yaml").session() as engine:
         result = await engine.execute_opportunity(opportunity)
@@ -34,7 +34,7 @@ from workers.view.status import Reader
 
 
 class ExecutionResult(msgspec.Struct, frozen=True, kw_only=True):
-    """How a manual opportunity ended (requirements S14). Times in milliseconds, profit in the numeraire."""
+    """How a manual opportunity ended. Times in milliseconds, profit in the numeraire."""
 
     final_state: str
     total_execution_time_ms: float | None

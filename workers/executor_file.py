@@ -7,7 +7,8 @@ effort; the journal is the truth, and is replayed where the file is missing.
 
 from __future__ import annotations
 
-from decimal import Decimal
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +56,26 @@ def read_executor_state(state_dir: Path) -> ExecutorState | None:
         return msgspec.json.decode((state_dir / FILE_NAME).read_bytes(), type=ExecutorState)
     except (OSError, msgspec.MsgspecError):
         return None
+
+
+def amount(value: object) -> str:
+    """A decimal as text, to the cent; ``-`` where there is none."""
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return "-"
+    return f"{number.quantize(Decimal('0.01')) + 0:f}"  # + 0: no minus before a zero
+
+
+def pnl_text(pnl: Mapping[str, Any] | None) -> str:
+    """Field ``pnl`` as one line: the day's P&L, equity at one mark per asset, and what was realised in all."""
+    if not pnl:
+        return "P&L               not known yet"
+    asset = pnl.get("asset", "")
+    if pnl.get("daily") is None:
+        return f"P&L               realised {amount(pnl.get('realised'))} {asset} in all".rstrip()
+    return (
+        f"P&L today         {amount(pnl['daily'])} {asset} (trading {amount(pnl['trading'])}, inventory "
+        f"{amount(pnl['inventory'])}); equity {amount(pnl['equity'])} {asset}; realised in all "
+        f"{amount(pnl['realised'])}"
+    )

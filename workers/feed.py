@@ -239,7 +239,7 @@ class FeedProcess:
         waiting = [f"{m.venue.name} {symbol}" for m in self.markets.values() for symbol in m.waiting_for()]
         self.ctx.ready(f"{count - len(waiting)} of {count} books")
         if waiting:
-            self.ctx.degraded(f"books not whole: {', '.join(waiting[:10])}")
+            self.ctx.degraded(f"books wait for their snapshots: {', '.join(waiting[:10])}")
             whole = False
             while not whole:
                 await asyncio.sleep(0.25)

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.exchanges.base import VenueClient
+from pipeline.exchanges.fee_switch import read_fee_switch
 from pipeline.exchanges.transport.backoff import KEY_RETRY_S
 from pipeline.model.config import VenueConfig
 from pipeline.model.enums import AccountState
@@ -31,6 +32,7 @@ from shm.layout_pages import (
     ASSET_WORDS,
     CATALOGUE_ROW,
     CATALOGUE_TEXT_WORDS,
+    FEE_COIN_WORDS,
     POSITION_TELLS_LIQUIDATION,
     POSITION_TELLS_MAINTENANCE,
 )
@@ -42,6 +44,7 @@ from workers.base import WorkerContext, run_worker
 BEAT_S = 0.025
 BACKOFF_MAX_S = 10.0
 SETTINGS_RETRY_S = 2.0  # an account in a wrong mode is looked at again after this
+FEE_SWITCH_EVERY_S = 5.0  # an operator changes it by hand
 CLOCK_EVERY_S = 30.0
 DIGITS_MAX = 18  # of an int64 fixed-point number
 POSITION_AMOUNTS = (
@@ -155,15 +158,27 @@ class AccountWriter:
             self._page.write_position(index, row)
 
     def write_venue(
-        self, venue: str, *, begin_ns: int, end_ns: int, state: int, failures: int, clock_offset_ns: int
+        self,
+        venue: str,
+        *,
+        begin_ns: int,
+        end_ns: int,
+        state: int,
+        failures: int,
+        clock_offset_ns: int,
+        fee_coin: str | None = None,
     ) -> None:
-        """Write how a venue's sweeps go: monotonic ns of the last one, state, failures in a row, clock offset."""
+        """Write how a venue's sweeps go: monotonic ns of the last one, state, failures in a row, clock offset, and the
+        coin that it takes fees in (None: it does not tell)."""
         row = np.zeros(ACCOUNT_VENUE.WORDS, dtype=np.int64)
         row[ACCOUNT_VENUE.sweep_begin_mono_ns] = begin_ns
         row[ACCOUNT_VENUE.sweep_end_mono_ns] = end_ns
         row[ACCOUNT_VENUE.state] = state
         row[ACCOUNT_VENUE.failures] = failures
         row[ACCOUNT_VENUE.clock_offset_ns] = clock_offset_ns
+        if fee_coin is not None:
+            row[ACCOUNT_VENUE.fee_told] = 1
+            row[ACCOUNT_VENUE.fee_coin : ACCOUNT_VENUE.fee_coin + FEE_COIN_WORDS] = pack_text(fee_coin, FEE_COIN_WORDS)
         self._page.write_venue(self._venues[venue], row)
 
     def _read_catalogue(self) -> None:
@@ -191,6 +206,8 @@ class VenuePoller:
         self.swept = False
         self._offset_ns = 0
         self._clock_at_s = 0.0
+        self._fee_coin: str | None = None
+        self._fee_at_s = 0.0
         self._sweeps = ctx.metrics.counter(f"sweeps.{venue.name}", "complete balance sweeps")
         self._odd = ctx.metrics.counter(f"odd_rows.{venue.name}", "rows of others that could not be read, left out")
         self._failed = ctx.metrics.counter(f"sweep_failures.{venue.name}", "balance sweeps that failed")
@@ -221,6 +238,7 @@ class VenuePoller:
             sent_positions_ns = time.monotonic_ns()
             positions = await self._client.positions() if venue.market == "futures" else []
             await self._measure_clock()
+            await self._read_fee_switch()
         except AuthRefused as error:
             return self._failure(begin_ns, AccountState.REFUSED, f"key refused: {error}", KEY_RETRY_S)
         except AccountSettingsWrong as error:
@@ -252,6 +270,14 @@ class VenuePoller:
         self._offset_ns = server_ms * 1_000_000 - (before + time.time_ns()) // 2
         self._clock_at_s = now + CLOCK_EVERY_S
 
+    async def _read_fee_switch(self) -> None:
+        now = time.monotonic()
+        if now < self._fee_at_s:
+            return
+        self._fee_at_s = now + FEE_SWITCH_EVERY_S
+        told = await read_fee_switch(self._client, self._ctx.config.fees.get(self._venue.name))
+        self._fee_coin = None if told is None else told.coin
+
     def _failure(self, begin_ns: int, state: int, text: str, pause_s: float) -> float:
         if self.failures == 0:
             self._ctx.degraded(f"{self._venue.name}: account sweep failed: {text}")
@@ -268,6 +294,7 @@ class VenuePoller:
             state=state,
             failures=self.failures,
             clock_offset_ns=self._offset_ns,
+            fee_coin=self._fee_coin,
         )
 
 

@@ -290,7 +290,7 @@ def feed_reasons(venues: Mapping[str, Mapping[str, Any]], counters: Mapping[str,
         elif counters.get(f"{venue}.connected", 1) == 0:
             dead[venue] = "no stream is connected"
         elif f"{venue}.books_whole" in counters and not counters[f"{venue}.books_whole"]:
-            dead[venue] = "no book is whole"
+            dead[venue] = "every book waits for its snapshot"
     effect = Effect.DEGRADES if len(venues) - len(dead) > 1 else Effect.STOPS
     solve = "it connects again by itself; check exchanges.*.markets.* and the network where it does not"
     return [Reason(what=f"feed of {venue}: {text}", solve=solve, effect=effect) for venue, text in dead.items()]

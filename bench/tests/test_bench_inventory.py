@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from bench.inventory import FLOWS, LOTS, Flow, bound, compare, engine, hits
+from bench.inventory import BUSY, FLOWS, LOTS, Busy, Flow, bound, compare, compare_busy, engine, hits
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
@@ -16,6 +16,12 @@ def test_the_price_reaches_its_share_of_the_bound(flow: Flow) -> None:
     assert max(flow.goal, 0.9) <= row.share <= 1.0
     assert row.priced >= row.unpriced
     assert compare(flow, seeds=2) == row
+
+
+@pytest.mark.parametrize("flow", BUSY, ids=lambda flow: flow.name)
+def test_where_orders_are_scarce_the_price_earns_no_less_than_none(flow: Busy) -> None:
+    none, _, both = compare_busy(flow, seeds=1)
+    assert both >= none > 0
 
 
 def test_the_bound_is_the_best_of_all_choices() -> None:

@@ -1,7 +1,7 @@
 """Are a connection's frames of now, and how far apart do its topics run? Jitted, asked before a frame is published.
 
 A frame that comes late is stamped as received just now, so age by receipt alone would call old books fresh: a delayed
-stream (fault row 14), a process that was stopped and reads its full socket buffers (fault row 42), a proxy that holds
+stream, a process that was stopped and reads its full socket buffers, a proxy that holds
 things back. So the time that a frame carries is held against the venue's own clock, on our monotonic clock (steps of
 our wall clock do not matter), and the connection's row says "dead" from the first late frame on, until frames of now
 have come for a while. Only connections that their owner has opened (``WATCH.open``) are judged; recordings are not.

@@ -1,4 +1,4 @@
-"""When an update may touch a book: the gap machine of every venue, rules as data.
+"""When an update may touch a book: gap detection and resync of every venue, rules as data.
 
 An update covers the ids ``first .. last`` (absolute quantities), a snapshot stands at id ``L``::
 

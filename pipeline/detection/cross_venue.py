@@ -21,7 +21,6 @@ from pipeline.detection.episodes import (
     close_episode,
     episode_row,
     may_be_looked_at,
-    note_pushed,
     note_refusal,
     open_episode,
 )
@@ -42,9 +41,19 @@ from pipeline.detection.memory import (
     DETECTOR_FLOATS,
     DETECTOR_SETTINGS,
     EPISODE,
+    HELD,
     OPEN,
 )
-from pipeline.detection.publish import best_ask, best_bid, fill_header, fill_leg, now_of, send_record
+from pipeline.detection.publish import (
+    best_ask,
+    best_bid,
+    fill_edges,
+    fill_header,
+    fill_leg,
+    hold_record,
+    now_of,
+    profit_gate,
+)
 from pipeline.detection.topology import DIRECTION, DIRECTION_FLOATS, GROUP, INSTRUMENT
 from pipeline.model.enums import Refusal
 from shm.atomics import bits_to_f64
@@ -62,7 +71,6 @@ BELOW_MINIMUM = int(Refusal.BELOW_MINIMUM)
 BELOW_THRESHOLD = int(Refusal.BELOW_THRESHOLD)
 COOLDOWN = int(Refusal.COOLDOWN)
 NOT_AFTER_OWN_FILL = int(Refusal.NOT_AFTER_OWN_FILL)
-QUEUE_FULL = int(Refusal.QUEUE_FULL)
 BUY_LEG = 0
 SELL_LEG = 1
 BUY_RECORD = DETECTOR.records
@@ -203,6 +211,26 @@ def size_gates(ports: Ports, mem: Words, flt: Floats, direction: int) -> int:
 
 
 @njit_bare
+def worth_gate(mem: Words, flt: Floats, direction: int) -> int:
+    """Values the trade of SIZE on the copied books, for the record, and judges its expected net profit."""
+    row = direction_row(mem, direction)
+    floats = mem[DETECTOR.direction_floats_off] + direction * DIRECTION_FLOATS.WORDS
+    buy_qty, sell_qty = mem[DETECTOR.size + SIZE.buy_qty_fp], mem[DETECTOR.size + SIZE.sell_qty_fp]
+    scale = flt[floats + DIRECTION_FLOATS.scale]
+    spent = walked_value(mem, BUY_RECORD, BOOK.ask_price_fp, BOOK.ask_qty_fp, buy_qty) * scale
+    brought = walked_value(mem, SELL_RECORD, BOOK.bid_price_fp, BOOK.bid_qty_fp, sell_qty) * scale
+    flt[DETECTOR_FLOATS.spent], flt[DETECTOR_FLOATS.brought] = spent, brought
+    kept = float(buy_qty) * (1.0 - float(mem[row + DIRECTION.buy_base_ppm]) / 1e6)
+    dust = (kept - float(sell_qty)) * float(mem[DETECTOR.size + SIZE.sell_limit_price_fp]) * scale
+    cost = spent * flt[floats + DIRECTION_FLOATS.buy_cost]
+    profit = (
+        (brought + dust) * flt[floats + DIRECTION_FLOATS.sell_keep] - cost - flt[floats + DIRECTION_FLOATS.cost] * spent
+    )
+    usd = flt[mem[DETECTOR.usd_off] + mem[row + DIRECTION.buy]]
+    return profit_gate(flt, profit, flt[floats + DIRECTION_FLOATS.price] * cost, usd)
+
+
+@njit_bare
 def pair_gates(
     ports: Ports, mem: Words, flt: Floats, direction: int, buy_status: int, sell_status: int, now_ns: int
 ) -> int:
@@ -234,7 +262,7 @@ def pair_gates(
             ]
             if mem[record_at(leg) + BOOK.recv_mono_ns] < blocked_until:
                 return NOT_AFTER_OWN_FILL
-    return 0
+    return worth_gate(mem, flt, direction)
 
 
 @njit_bare
@@ -261,30 +289,19 @@ def judge_direction(ports: Ports, mem: Words, flt: Floats, direction: int) -> tu
 
 
 @njit_bare
-def push_direction(
-    ports: Ports,
-    mem: Words,
-    flt: Floats,
-    direction: int,
-    trigger: int,
-    trigger_recv_ns: int,
-    trigger_pub_ns: int,
-    now_ns: int,
-) -> bool:
-    """Builds the record of SIZE and pushes it. ``edge_bps`` is that of the sized trade after everything that the
+def hold_direction(
+    ports: Ports, mem: Words, flt: Floats, direction: int, trigger: int, trigger_recv_ns: int, trigger_pub_ns: int
+) -> None:
+    """Builds the record of SIZE and holds it. ``edge_bps`` is that of the sized trade after everything that the
     strategy charges, base dust at the sell limit; ``entry_edge_bps`` that of the best prices after entry fees."""
     row = direction_row(mem, direction)
     floats = mem[DETECTOR.direction_floats_off] + direction * DIRECTION_FLOATS.WORDS
     buy, sell = mem[row + DIRECTION.buy], mem[row + DIRECTION.sell]
     buy_qty, sell_qty = mem[DETECTOR.size + SIZE.buy_qty_fp], mem[DETECTOR.size + SIZE.sell_qty_fp]
-    scale = flt[floats + DIRECTION_FLOATS.scale]
-    spent = walked_value(mem, BUY_RECORD, BOOK.ask_price_fp, BOOK.ask_qty_fp, buy_qty) * scale
-    brought = walked_value(mem, SELL_RECORD, BOOK.bid_price_fp, BOOK.bid_qty_fp, sell_qty) * scale
-    kept = float(buy_qty) * (1.0 - float(mem[row + DIRECTION.buy_base_ppm]) / 1e6)
-    dust = (kept - float(sell_qty)) * float(mem[DETECTOR.size + SIZE.sell_limit_price_fp]) * scale
-    cost = spent * flt[floats + DIRECTION_FLOATS.buy_cost]
-    profit = (
-        (brought + dust) * flt[floats + DIRECTION_FLOATS.sell_keep] - cost - flt[floats + DIRECTION_FLOATS.cost] * spent
+    spent, brought, profit = (
+        flt[DETECTOR_FLOATS.spent],
+        flt[DETECTOR_FLOATS.brought],
+        flt[DETECTOR_FLOATS.profit],
     )
     pair = mem[instrument_row(mem, buy) + INSTRUMENT.pair]
     fill_header(
@@ -294,7 +311,8 @@ def push_direction(
     fill_leg(mem, BUY_LEG, buy, 1, mem[DETECTOR.size + SIZE.buy_limit_price_fp], ask, buy_qty, spent)
     fill_leg(mem, SELL_LEG, sell, -1, mem[DETECTOR.size + SIZE.sell_limit_price_fp], bid, sell_qty, brought)
     entry = edge_bps(bid, ask, flt[floats + DIRECTION_FLOATS.fee])
-    return send_record(ports, mem, profit / cost * 1e4, entry, profit, now_ns)
+    fill_edges(mem, profit / (spent * flt[floats + DIRECTION_FLOATS.buy_cost]) * 1e4, entry, profit)
+    hold_record(ports, mem, flt, direction)
 
 
 @njit_bare
@@ -316,6 +334,8 @@ def evaluate_direction(
         mem[DETECTOR_COUNTERS.torn] += 1
         return
     was = mem[episode_row(mem, direction) + EPISODE.state]
+    if was == HELD:  # judged in this event already, by way of its other book
+        return
     group_open = mem[DETECTOR.group_open_off] + mem[instrument_row(mem, buy) + INSTRUMENT.group]
     bid = best_bid(mem, SELL_RECORD) if sell_status > 0 else ABSENT_BID
     ask = best_ask(mem, BUY_RECORD) if buy_status > 0 else ABSENT_ASK
@@ -340,8 +360,6 @@ def evaluate_direction(
         trigger_pub_ns = max(mem[BUY_RECORD + BOOK.publish_mono_ns], mem[SELL_RECORD + BOOK.publish_mono_ns])
     code = pair_gates(ports, mem, flt, direction, buy_status, sell_status, now_ns)
     if code == 0:
-        if push_direction(ports, mem, flt, direction, trigger, trigger_recv_ns, trigger_pub_ns, now_ns):
-            note_pushed(mem, direction, now_ns)
-            return
-        code = QUEUE_FULL
+        hold_direction(ports, mem, flt, direction, trigger, trigger_recv_ns, trigger_pub_ns)
+        return
     note_refusal(mem, direction, code, now_ns)

@@ -1,4 +1,4 @@
-"""OpportunityDetector (requirements S2): the scan loop with its catalogue, counters and life cycle around it.
+"""OpportunityDetector: the scan loop with its catalogue, counters and life cycle around it.
 
 The detector process is made of this object; a Python user drives the same one, either beside a running instance
 (``workers.detector.attach_detector``: looks on, with a queue of its own) or on private arrays (replays, tests).
@@ -25,7 +25,15 @@ from pipeline.detection.memory import DETECTOR, DETECTOR_COUNTERS, DETECTOR_SETT
 from pipeline.detection.opportunity_record import OpportunityRecord, decode_record
 from pipeline.detection.scan_loop import IDLE, RAN_OUT, REFRESH, SPIN, YIELD, scan_loop
 from pipeline.detection.thresholds import Terms
-from pipeline.detection.topology import DIRECTION, GROUP, INSTRUMENT, NO_FEED, build_topology, notional_caps
+from pipeline.detection.topology import (
+    DIRECTION,
+    GROUP,
+    INSTRUMENT,
+    NO_FEED,
+    build_topology,
+    notional_caps,
+    quote_rates,
+)
 from pipeline.model.catalogue_row import words_to_row
 from pipeline.model.clock import mono_ns, wall_ns
 from pipeline.model.config import EngineConfig
@@ -36,7 +44,7 @@ from pipeline.model.structs import ArbitrageOpportunity
 from shm.atomics import load_acquire
 from shm.jit import direct
 from shm.layout import FEED_BOOK_CAPACITY_DEFAULT, LEG, OPPORTUNITY, QUEUE
-from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE, CATALOGUE_CAPACITY, CATALOGUE_ROW, INVENTORY_PRICE
+from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE, CATALOGUE_ROW, INVENTORY_PRICE
 from shm.pages import price_words, read_row
 from shm.queue import pop
 from shm.words import Words
@@ -204,7 +212,7 @@ class OpportunityDetector:
         self.memory = new
 
     def usd_rates(self) -> dict[str, float]:
-        """Dollar rates of quotes that are no stable coin, from the mid prices of our own books (for caps only)."""
+        """Dollar rates of quotes that are no stable coin, from the mid prices of our own books (for limits only)."""
         rates: dict[str, float] = {}
         instruments = self.memory.topology.instruments
         for index, row in enumerate(self._rows):
@@ -218,8 +226,10 @@ class OpportunityDetector:
         return rates
 
     def refresh_caps(self) -> None:
-        """Notional caps at the rates of now, where a quote is no stable coin."""
-        self.memory.caps[: len(self._rows) or 1] = notional_caps(self._rows, self.terms, self.usd_rates())
+        """Notional caps and USD rates of now, where a quote is no stable coin."""
+        rates = quote_rates(self._rows, self.usd_rates())
+        self.memory.usd[: len(rates)] = rates
+        self.memory.caps[: len(rates)] = notional_caps(rates, self.terms)
 
     def refresh_prices(self) -> None:
         """Thresholds at the inventory prices that the executor's page has now; directions whose price is the same stay
@@ -230,10 +240,7 @@ class OpportunityDetector:
         if np.array_equal(prices, self._prices):
             return
         self._prices = prices
-        found: dict[int, int] = {}
-        for key, price_mbps in prices.tolist():
-            buy, sell = divmod(key, CATALOGUE_CAPACITY)
-            found[key], found[sell * CATALOGUE_CAPACITY + buy] = price_mbps, -price_mbps
+        found: dict[int, int] = dict(prices.tolist())
         before, self._prices_mbps = self._prices_mbps, found
         rows = self._monitored_rows()
         for key in before.keys() | found.keys():

@@ -1,7 +1,9 @@
-"""The gates between an edge and an opportunity, in order. Each answers a ``Refusal`` code; 0 = passed.
+"""The detector's gates of one book and one venue. Each answers a ``Refusal`` code; 0 = passed.
 
-Order: no book, gap, crossed, unproved, halted, writer dead, quiet unproved (age), skew, quarantined, status,
-inventory, minimum, threshold, cooldown, own fill. A gate is asked of every leg before the next gate is asked of any.
+Here: no book, gap, crossed, unproved, halted, writer dead, quiet unproved (age), status; in ``cross_venue.py`` and
+``triangular.py``, which ask all of them in order, those of a whole opportunity: skew, quarantined, (status,) inventory,
+minimum, threshold, cooldown, own fill. A gate is asked of every leg before the next gate is asked of any. The executor
+judges again, on books read again: ``execution/plan.py``, ``risk/gate.py``, ``risk/last_look.py``.
 """
 
 # Kernels: words of an array are int64 to numba, Any to mypy.

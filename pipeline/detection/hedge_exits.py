@@ -22,7 +22,7 @@ from pipeline.detection.episodes import close_episode, episode_row
 from pipeline.detection.gates import book_gate, first_gate, instrument_row, read_leg, record_at
 from pipeline.detection.kernel_arrays import Ports
 from pipeline.detection.memory import CLOSED, DETECTOR, DETECTOR_COUNTERS, DETECTOR_SETTINGS, EPISODE, EXIT
-from pipeline.detection.publish import best_ask, best_bid, fill_header, fill_leg, now_of, send_record
+from pipeline.detection.publish import best_ask, best_bid, fill_edges, fill_header, fill_leg, now_of, send_record
 from pipeline.detection.topology import DIRECTION, DIRECTION_FLOATS, GROUP, INSTRUMENT
 from pipeline.model.enums import OpportunityType
 from shm.jit import njit_bare
@@ -157,6 +157,7 @@ def evaluate_exit(
     fill_header(mem, HEDGE_EXIT, pair, 2, mem[at + DIRECTION.key], trigger, trigger_recv_ns, trigger_pub_ns)
     fill_leg(mem, 0, buy, 1, ask, ask, qty, notional)
     fill_leg(mem, 1, sell, -1, bid, bid, qty, notional)
-    if send_record(ports, mem, gained_bps, -y_bps, gained_bps / 1e4 * notional, now_ns):
+    fill_edges(mem, gained_bps, -y_bps, gained_bps / 1e4 * notional)
+    if send_record(ports, mem, DETECTOR.opportunity, now_ns):
         mem[row + EXIT.resting_until_ns] = now_ns + REST_NS
         mem[DETECTOR_COUNTERS.exits] += 1

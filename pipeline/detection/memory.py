@@ -24,7 +24,7 @@ from pipeline.detection.topology import (
     Topology,
     fill_direction,
 )
-from shm.declare import Table, reals_of, rows_of, word, words_of
+from shm.declare import Table, real, reals_of, rows_of, word, words_of
 from shm.layout import BOOK, LINE_WORDS, OPPORTUNITY, REPORT
 from shm.layout_pages import CATALOGUE_CAPACITY, EXIT_CAPACITY, EXIT_ROW, INVENTORY_ROW
 from shm.words import Words
@@ -40,6 +40,9 @@ CLOSED = 0
 OPEN = 1
 PUSHED = 2
 SETTLED = 3  # refused for good and counted already: nothing but its end is waited for
+HELD = 4  # passed every gate; is pushed when all hits of this event have been judged
+
+HELD_CAPACITY = 32  # records of one event that are put in order; what comes beyond is put in order on its own
 
 NOT_LOADED = -1  # version of exit rows that no page has
 DETECTOR_THREAD = "detector"  # who writes all of it
@@ -55,7 +58,7 @@ class Detector(Table, writer=DETECTOR_THREAD):
                  | hits_off |
     line 2       | top_bid_off | top_ask_off | need_off | need_t_off | direction_floats_off | caps_off |
                  | cycle_floats_off | exits_off |
-    line 3       | exit_count | exit_of_off | 0[6] |
+    line 3       | exit_count | exit_of_off | usd_off | held_off | held_of_off | held_worth_off | held_count | 0 |
     line 4..9    | counters[48] |
     line 10..11  | settings[16] |
     line 12..47  | records: 3 BOOK ... |
@@ -101,6 +104,12 @@ class Detector(Table, writer=DETECTOR_THREAD):
     exits_off = word("EXIT rows")
     exit_count = word("of them in use", unit="rows")
     exit_of_off = word("by direction: index of its EXIT row + 1; 0 = none")
+    usd_off = word("in ``flt``: USD of one unit of the quote, by instrument; 0 = unknown")
+    # what one event offers, until all of it has been judged
+    held_off = word("OPPORTUNITY rows")
+    held_of_off = word("episode of each; -1 = pushed already")
+    held_worth_off = word("in ``flt``: expected net profit of each, USD")
+    held_count = word("of them in use", unit="rows")
     counters = words_of(16 + REFUSAL_CODES, "DETECTOR_COUNTERS", at=32)
     settings = words_of(16, "DETECTOR_SETTINGS")
     records = rows_of(BOOK, LEGS, "copies of up to three books")
@@ -121,15 +130,22 @@ DETECTOR = Detector()
 assert 2 * LEG_LIMITS.WORDS <= 16 and SIZE.WORDS <= 32
 
 
-class DetectorFloats(Table, writer=DETECTOR_THREAD):
+class DetectorFloats(Table, words=32, writer=DETECTOR_THREAD):
     """What does not depend on the catalogue in ``flt``.
 
     line 0    | money[8] |
     line 1..2 | flow[16] |
+    line 3    | min_profit_usd | spent | brought | profit | worth_usd | 0 | 0 | 0 |
     """
 
     money = reals_of(8, "MONEY")
     flow = reals_of(16, "FLOW: scratch of the triangular kernel")
+    min_profit_usd = real("least expected net profit of a trade that is offered; -inf = none")
+    # of the trade that was sized last
+    spent = real("what its buy leg costs before fees", unit="quote")
+    brought = real("what its sell leg brings before fees", unit="quote")
+    profit = real("expected, after all fees and later costs", unit="start asset")
+    worth_usd = real("the same less the price of the inventory that it moves; -inf = no USD rate")
 
 
 DETECTOR_FLOATS = DetectorFloats()
@@ -219,13 +235,16 @@ class FeedReader(Table, words=8, writer=DETECTOR_THREAD):
 FEED_READER = FeedReader()
 
 
+EPISODE_STATES = {CLOSED: "closed", OPEN: "open", PUSHED: "pushed", SETTLED: "settled", HELD: "held"}
+
+
 class Episode(Table, words=8, writer=DETECTOR_THREAD):
     """One direction or cycle, from its first edge above the minimum to the first at or below it.
 
     | state | reason | opened_ns | cooldown_until_ns | position | evaluated_ns | watch | rearmed |
     """
 
-    state = word("how it stands", codes={CLOSED: "closed", OPEN: "open", PUSHED: "pushed", SETTLED: "settled"})
+    state = word("how it stands", codes=EPISODE_STATES)
     reason = word("Refusal of the evaluation that came furthest")
     opened_ns = word("when it was opened", unit="ns of the monotonic clock")
     cooldown_until_ns = word("not pushed before; survives the episode", unit="ns of the monotonic clock")
@@ -260,6 +279,8 @@ class Memory:
             DETECTOR.hits_off: LEGS * episodes + 1,
             DETECTOR.exits_off: EXIT_CAPACITY * EXIT.WORDS,
             DETECTOR.exit_of_off: len(topology.directions),
+            DETECTOR.held_off: HELD_CAPACITY * OPPORTUNITY.WORDS,
+            DETECTOR.held_of_off: HELD_CAPACITY,
         }
         float_sizes = {
             DETECTOR.top_bid_off: slots,
@@ -267,8 +288,10 @@ class Memory:
             DETECTOR.need_off: topology.need.size,
             DETECTOR.need_t_off: topology.need_t.size,
             DETECTOR.direction_floats_off: topology.floats.size,
+            DETECTOR.usd_off: topology.usd.size,
             DETECTOR.caps_off: topology.cap_quote.size,
             DETECTOR.cycle_floats_off: topology.cycle_floats.size,
+            DETECTOR.held_worth_off: HELD_CAPACITY,
         }
         self.mem: Words = np.zeros(_end(DETECTOR.WORDS, sizes), dtype=np.int64)
         self.flt: Floats = np.zeros(_end(DETECTOR_FLOATS.WORDS, float_sizes), dtype=np.float64)
@@ -294,7 +317,9 @@ class Memory:
         self._fill(self.flt, DETECTOR.need_off, topology.need)
         self._fill(self.flt, DETECTOR.need_t_off, topology.need_t)
         self._fill(self.flt, DETECTOR.direction_floats_off, topology.floats)
+        self._fill(self.flt, DETECTOR.usd_off, topology.usd)
         self._fill(self.flt, DETECTOR.caps_off, topology.cap_quote)
+        self.flt[DETECTOR_FLOATS.min_profit_usd] = topology.min_profit_usd
         self._fill(self.flt, DETECTOR.cycle_floats_off, topology.cycle_floats)
         self.episodes = self._view(DETECTOR.episodes_off, episodes, EPISODE.WORDS)
         self.feeds = self._view(DETECTOR.feeds_off, feeds, FEED_READER.WORDS)
@@ -306,6 +331,7 @@ class Memory:
         self.top_bid = self.flt[mem[DETECTOR.top_bid_off] : mem[DETECTOR.top_bid_off] + slots]
         self.top_ask = self.flt[mem[DETECTOR.top_ask_off] : mem[DETECTOR.top_ask_off] + slots]
         self.caps = self.flt[mem[DETECTOR.caps_off] : mem[DETECTOR.caps_off] + topology.cap_quote.size]
+        self.usd = self.flt[mem[DETECTOR.usd_off] : mem[DETECTOR.usd_off] + topology.usd.size]
         self.top_bid[:] = -1.0
         self.top_ask[:] = np.inf
         self.feeds[:, FEED_READER.feed_off] = NO_FEED

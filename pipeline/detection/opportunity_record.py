@@ -108,7 +108,7 @@ class OpportunityRecord(msgspec.Struct, frozen=True, kw_only=True):
     legs: tuple[OpportunityLeg, ...]
 
     def as_opportunity(self) -> ArbitrageOpportunity:
-        """As requirements S10 has it. Buy = first buying leg, sell = last selling leg (a cycle has three)."""
+        """As a Python user sees it. Buy = first buying leg, sell = last selling leg (a cycle has three)."""
         buy = next(leg for leg in self.legs if leg.side is OrderSide.BUY)
         sell = next(leg for leg in reversed(self.legs) if leg.side is OrderSide.SELL)
         quantity = min(buy.qty, sell.qty) if self.kind is not OpportunityType.TRIANGULAR else self.legs[0].qty

@@ -1,14 +1,31 @@
-"""Building and pushing the opportunity record (``OPPORTUNITY``), shared by all kernels."""
+"""Building and pushing the opportunity record (``OPPORTUNITY``), shared by all kernels.
+
+What one event offers is held until all of its hits have been judged, and then pushed by expected net profit, greatest
+first: two hits may need the same balance, book or order budget, and the executor takes records in their order.
+"""
 
 # Kernels: words of an array are int64 to numba, Any to mypy.
 # mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.detection.episodes import episode_row, note_pushed, note_refusal
 from pipeline.detection.gates import record_at
 from pipeline.detection.kernel_arrays import NOTHING, Ports
-from pipeline.detection.memory import DETECTOR, DETECTOR_SETTINGS
+from pipeline.detection.memory import (
+    DETECTOR,
+    DETECTOR_FLOATS,
+    DETECTOR_SETTINGS,
+    EPISODE,
+    HELD,
+    HELD_CAPACITY,
+    OPEN,
+)
 from pipeline.detection.opportunity_record import record_crc32
+from pipeline.model.enums import Refusal
 from shm.atomics import f64_to_bits, mono_ns
 from shm.jit import njit_bare
 from shm.layout import ABSENT_ASK, ABSENT_BID, BOOK, CURSOR, LEG, OPPORTUNITY
@@ -16,6 +33,11 @@ from shm.metrics import hist_record
 from shm.queue import push
 from shm.wait import ring_if_sleeping
 from shm.words import Words
+
+Floats = npt.NDArray[np.float64]
+
+BELOW_MIN_PROFIT = int(Refusal.BELOW_MIN_PROFIT)
+QUEUE_FULL = int(Refusal.QUEUE_FULL)
 
 
 @njit_bare
@@ -61,11 +83,9 @@ def fill_leg(
 def fill_header(
     mem: Words, kind: int, pair: int, legs: int, key: int, trigger: int, trigger_recv_ns: int, trigger_pub_ns: int
 ) -> None:
-    """Everything of the record but legs, edges and checksum; takes the next id."""
+    """Everything of the record but legs, edges, id and checksum."""
     for k in range(OPPORTUNITY.WORDS):
         mem[DETECTOR.opportunity + k] = 0
-    mem[DETECTOR.opportunity + OPPORTUNITY.id] = mem[DETECTOR_SETTINGS.next_id]
-    mem[DETECTOR_SETTINGS.next_id] += 1
     mem[DETECTOR.opportunity + OPPORTUNITY.type] = kind
     mem[DETECTOR.opportunity + OPPORTUNITY.pair] = pair
     mem[DETECTOR.opportunity + OPPORTUNITY.leg_count] = legs
@@ -76,12 +96,70 @@ def fill_header(
 
 
 @njit_bare
-def send_record(ports: Ports, mem: Words, edge: float, entry: float, profit: float, now_ns: int) -> bool:
-    """Stamps, sums and pushes the record and rings the executor; False = the queue is full."""
-    record = mem[DETECTOR.opportunity : DETECTOR.opportunity + OPPORTUNITY.WORDS]
-    record[OPPORTUNITY.edge_bps] = f64_to_bits(edge)
-    record[OPPORTUNITY.entry_edge_bps] = f64_to_bits(entry)
-    record[OPPORTUNITY.profit_quote] = f64_to_bits(profit)
+def profit_gate(flt: Floats, profit: float, price: float, usd: float) -> int:
+    """Whether the trade that was sized is worth the least profit: 0, or the refusal. Leaves ``profit`` (start asset)
+    and what it is worth in USD, less the ``price`` of the inventory that it moves, for the record and its rank.
+
+    ``usd``: of one unit of the start asset; 0 = unknown, which is never worth enough.
+    """
+    flt[DETECTOR_FLOATS.profit] = profit
+    flt[DETECTOR_FLOATS.worth_usd] = (profit - price) * usd if usd > 0.0 else -np.inf
+    return 0 if flt[DETECTOR_FLOATS.worth_usd] >= flt[DETECTOR_FLOATS.min_profit_usd] else BELOW_MIN_PROFIT
+
+
+@njit_bare
+def fill_edges(mem: Words, edge: float, entry: float, profit: float) -> None:
+    """Edges (bps) and profit of the record that is being built."""
+    mem[DETECTOR.opportunity + OPPORTUNITY.edge_bps] = f64_to_bits(edge)
+    mem[DETECTOR.opportunity + OPPORTUNITY.entry_edge_bps] = f64_to_bits(entry)
+    mem[DETECTOR.opportunity + OPPORTUNITY.profit_quote] = f64_to_bits(profit)
+
+
+@njit_bare
+def hold_record(ports: Ports, mem: Words, flt: Floats, episode: int) -> None:
+    """Keeps the record that was built, with its rank, until :func:`send_held`."""
+    if mem[DETECTOR.held_count] >= HELD_CAPACITY:
+        send_held(ports, mem, flt)
+    count = mem[DETECTOR.held_count]
+    at = mem[DETECTOR.held_off] + count * OPPORTUNITY.WORDS
+    for k in range(OPPORTUNITY.WORDS):
+        mem[at + k] = mem[DETECTOR.opportunity + k]
+    mem[mem[DETECTOR.held_of_off] + count] = episode
+    flt[mem[DETECTOR.held_worth_off] + count] = flt[DETECTOR_FLOATS.worth_usd]
+    mem[DETECTOR.held_count] = count + 1
+    mem[episode_row(mem, episode) + EPISODE.state] = HELD
+
+
+@njit_bare
+def send_held(ports: Ports, mem: Words, flt: Floats) -> None:
+    """Pushes what is held, greatest expected net profit first, equal ones in the order of their hits. All of them are
+    detected now: the executor takes a record only if its stamp and id are later than the last one's."""
+    count = mem[DETECTOR.held_count]
+    if count == 0:
+        return
+    now_ns = now_of(mem)
+    episodes, worth = mem[DETECTOR.held_of_off], mem[DETECTOR.held_worth_off]
+    for _ in range(count):
+        best = -1
+        for k in range(count):
+            if mem[episodes + k] >= 0 and (best < 0 or flt[worth + k] > flt[worth + best]):
+                best = k
+        episode = mem[episodes + best]
+        mem[episodes + best] = -1
+        mem[episode_row(mem, episode) + EPISODE.state] = OPEN
+        if send_record(ports, mem, mem[DETECTOR.held_off] + best * OPPORTUNITY.WORDS, now_ns):
+            note_pushed(mem, episode, now_ns)
+        else:
+            note_refusal(mem, episode, QUEUE_FULL, now_ns)
+    mem[DETECTOR.held_count] = 0
+
+
+@njit_bare
+def send_record(ports: Ports, mem: Words, at: int, now_ns: int) -> bool:
+    """Numbers, stamps, sums and pushes the record at word ``at`` and rings the executor; False = the queue is full."""
+    record = mem[at : at + OPPORTUNITY.WORDS]
+    record[OPPORTUNITY.id] = mem[DETECTOR_SETTINGS.next_id]
+    mem[DETECTOR_SETTINGS.next_id] += 1
     record[OPPORTUNITY.detect_mono_ns] = now_ns
     record[OPPORTUNITY.crc32] = record_crc32(record)
     if not push(ports.opps, 0, ports.opps_cursor, 0, record):

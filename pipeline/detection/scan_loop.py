@@ -25,7 +25,7 @@ from pipeline.detection.gates import instrument_row
 from pipeline.detection.hedge_exits import direction_of_key, evaluate_exit, load_exits
 from pipeline.detection.kernel_arrays import NOTHING, Ports
 from pipeline.detection.memory import CLOSED, DETECTOR, DETECTOR_COUNTERS, DETECTOR_SETTINGS, EPISODE, FEED_READER
-from pipeline.detection.publish import now_of
+from pipeline.detection.publish import now_of, send_held
 from pipeline.detection.topology import DIRECTION, INSTRUMENT, NO_FEED
 from pipeline.detection.triangular import check_cycles, evaluate_cycle
 from shm.atomics import cpu_pause, fence_acquire, load_acquire, load_relaxed, mono_ns, sched_yield
@@ -207,7 +207,8 @@ def next_hits(words: Words, mem: Words, flt: Floats) -> int:
 
 @njit_bare
 def evaluate_hits(ports: Ports, mem: Words, flt: Floats, hits: int) -> None:
-    """Evaluates the hit list, in its order."""
+    """Evaluates the hit list, in its order, and pushes what may be traded, best first. Exits of open hedges go before
+    entries: they are pushed as they are found."""
     received_ns, published_ns, trigger = mem[SCAN_PASS.recv_ns], mem[SCAN_PASS.publish_ns], mem[SCAN_PASS.trigger]
     directions = mem[DETECTOR.direction_count]
     for k in range(hits):
@@ -218,6 +219,7 @@ def evaluate_hits(ports: Ports, mem: Words, flt: Floats, hits: int) -> None:
             evaluate_exit(ports, mem, flt, episode, trigger, received_ns, published_ns)
         else:
             evaluate_direction(ports, mem, flt, episode, trigger, received_ns, published_ns)
+    send_held(ports, mem, flt)
 
 
 @njit_bare
@@ -287,6 +289,7 @@ def recheck(ports: Ports, mem: Words, flt: Floats, now_ns: int) -> None:
         # an episode that ended was replaced by the last of the list: then this place is looked at again
         if at < mem[DETECTOR_COUNTERS.active] and mem[mem[DETECTOR.active_off] + at] == episode:
             at += 1
+    send_held(ports, mem, flt)
 
 
 @njit_bare

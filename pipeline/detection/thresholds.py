@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import msgspec
@@ -20,6 +21,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     execute_edge: Fraction
     hedge: HedgeConfig
     max_notional_usd: float
+    min_profit_usd: float = -math.inf  # expected net profit from which on a trade is offered; -inf = whatever it is
     entry_only: bool = False
 
     @classmethod
@@ -32,4 +34,5 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
             execute_edge=max(minimum, Fraction(config.execute_edge_bps) / BPS),
             hedge=detection.hedge,
             max_notional_usd=float(detection.max_notional_usd),
+            min_profit_usd=float(config.risk_limits.min_profit_usd),
         )

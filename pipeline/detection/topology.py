@@ -86,10 +86,10 @@ class Direction(Table, words=10, writer="detector"):
 DIRECTION = Direction()
 
 
-class DirectionFloats(Table, words=5, writer="detector"):
-    """Floats of a direction: for sizes and records, never to decide.
+class DirectionFloats(Table, words=6, writer="detector"):
+    """Floats of a direction: for sizes, profits and records, never to decide whether there is an edge.
 
-    | fee | cost | sell_keep | buy_cost | scale |
+    | fee | cost | sell_keep | buy_cost | scale | price |
     """
 
     fee = real("(1-s)(1-r)/(1+q)", unit="factor")
@@ -97,6 +97,7 @@ class DirectionFloats(Table, words=5, writer="detector"):
     sell_keep = real("1-s", unit="factor")
     buy_cost = real("1+q", unit="factor")
     scale = real("10**-(price_exp + qty_exp)", unit="quote per (price unit x quantity unit)")
+    price = real("price of the inventory that it moves", unit="fraction of the notional")
 
 
 DIRECTION_FLOATS = DirectionFloats()
@@ -127,10 +128,12 @@ class Topology(NamedTuple):
     need: Floats  # (directions,)
     need_t: Floats
     books: Words  # (feeds, book capacity) instrument id or -1
+    usd: Floats  # (instruments,) USD of one unit of the instrument's quote; 0 = unknown
     cap_quote: Floats  # (instruments,) max notional in the instrument's quote; 0 = rate unknown, never traded
     cycles: Words  # (cycles, CYCLE.WORDS)
     cycle_floats: Floats
     cycle_of: Words  # cycle indices, grouped by instrument
+    min_profit_usd: float  # expected net profit from which on a trade is offered
 
 
 @lru_cache(maxsize=65536)
@@ -228,21 +231,27 @@ def fill_direction(
     out[DIRECTION.quarantined] = int(buy[CATALOGUE_ROW.pair]) < 0 or int(sell[CATALOGUE_ROW.pair]) < 0
     floats[DIRECTION_FLOATS.fee] = (1 - sell_ppm / 1e6) * (1 - base_ppm / 1e6) / (1 + quote_ppm / 1e6)
     floats[DIRECTION_FLOATS.cost] = float(cost)
+    floats[DIRECTION_FLOATS.price] = float(price)
     floats[DIRECTION_FLOATS.sell_keep] = 1 - sell_ppm / 1e6
     floats[DIRECTION_FLOATS.buy_cost] = 1 + quote_ppm / 1e6
     floats[DIRECTION_FLOATS.scale] = 10.0 ** -(int(buy[CATALOGUE_ROW.price_exp]) + int(buy[CATALOGUE_ROW.qty_exp]))
     return screen_factor(int(out[DIRECTION.num]), int(out[DIRECTION.den]))
 
 
-def notional_caps(rows: Words, terms: Terms, usd_rates: Mapping[str, float]) -> Floats:
-    """Max notional in each instrument's own quote. A stable coin counts as one dollar here (a cap, not an account);
-    another quote needs a rate in ``usd_rates``, and without one its instruments are not traded."""
-    caps = np.zeros(max(1, len(rows)), dtype=np.float64)
+def quote_rates(rows: Words, usd_rates: Mapping[str, float]) -> Floats:
+    """USD of one unit of each instrument's quote; 0 = unknown. A stable coin counts as one dollar here (a limit, not an
+    account); another quote needs a rate in ``usd_rates``."""
+    rates = np.zeros(max(1, len(rows)), dtype=np.float64)
     for instrument, row in enumerate(rows):
         quote = pair_text(row).partition("/")[2]
-        rate = 1.0 if quote in STABLE_QUOTES else usd_rates.get(quote, 0.0)
-        caps[instrument] = terms.max_notional_usd / rate if rate > 0.0 else 0.0
-    return caps
+        rates[instrument] = 1.0 if quote in STABLE_QUOTES else usd_rates.get(quote, 0.0)
+    return rates
+
+
+def notional_caps(rates: Floats, terms: Terms) -> Floats:
+    """Max notional in each instrument's own quote at its rate (``quote_rates``); 0 without one: it is not traded."""
+    known = rates > 0.0
+    return np.where(known, terms.max_notional_usd / np.where(known, rates, 1.0), 0.0)
 
 
 def build_topology(
@@ -288,6 +297,7 @@ def build_topology(
             raise ValueError(f"instrument {instrument}: book {book} of feed {feed} is beyond {feed_count} feeds")
         books[feed, book] = instrument
     found = build_cycles(rows, terms)
+    rates = quote_rates(rows, usd_rates or {})
     for instrument, (first, last) in found.ranges.items():
         instruments[instrument, INSTRUMENT.cycle_start], instruments[instrument, INSTRUMENT.cycle_end] = first, last
     return Topology(
@@ -299,8 +309,10 @@ def build_topology(
         need,
         need_t,
         books,
-        notional_caps(rows, terms, usd_rates or {}),
+        rates,
+        notional_caps(rates, terms),
         found.table,
         found.floats,
         found.by_instrument,
+        terms.min_profit_usd,
     )

@@ -39,7 +39,6 @@ from pipeline.detection.episodes import (
     close_episode,
     episode_row,
     may_be_looked_at,
-    note_pushed,
     note_refusal,
     open_episode,
 )
@@ -57,11 +56,22 @@ from pipeline.detection.memory import (
     CLOSED,
     DETECTOR,
     DETECTOR_COUNTERS,
+    DETECTOR_FLOATS,
     DETECTOR_SETTINGS,
     EPISODE,
+    HELD,
     OPEN,
 )
-from pipeline.detection.publish import best_ask, best_bid, fill_header, fill_leg, now_of, send_record
+from pipeline.detection.publish import (
+    best_ask,
+    best_bid,
+    fill_edges,
+    fill_header,
+    fill_leg,
+    hold_record,
+    now_of,
+    profit_gate,
+)
 from pipeline.detection.topology import INSTRUMENT
 from pipeline.model.enums import OpportunityType, Refusal
 from shm.atomics import bits_to_f64
@@ -78,7 +88,6 @@ BELOW_MINIMUM = int(Refusal.BELOW_MINIMUM)
 BELOW_THRESHOLD = int(Refusal.BELOW_THRESHOLD)
 COOLDOWN = int(Refusal.COOLDOWN)
 NOT_AFTER_OWN_FILL = int(Refusal.NOT_AFTER_OWN_FILL)
-QUEUE_FULL = int(Refusal.QUEUE_FULL)
 SKEW = int(Refusal.SKEW)
 QUARANTINED = int(Refusal.QUARANTINED)
 TRIANGULAR = int(OpportunityType.TRIANGULAR)
@@ -106,6 +115,15 @@ def cycle_caps(mem: Words, flt: Floats, cycle: int, floats: int, limited: bool) 
             return INVENTORY if limited else BELOW_MINIMUM
         flt[FLOW.cap + k] = cap
     return 0
+
+
+@njit_bare
+def cycle_worth_gate(mem: Words, flt: Floats, cycle: int, floats: int) -> int:
+    """Judges the expected net profit of the fitted cycle. The asset that it starts and ends in is the quote of its
+    first leg or of its last one: it is base in at most one of the three (cycles.py)."""
+    profit = fitted_edge(mem, flt, cycle, floats) * spent(mem, flt, cycle, floats, 0, mem[CYCLE_WALK.qty])
+    leg = 0 if mem[cycle + CYCLE.sides] > 0 else LEGS - 1
+    return profit_gate(flt, profit, 0.0, flt[mem[DETECTOR.usd_off] + mem[cycle + CYCLE.instruments + leg]])
 
 
 @njit_bare
@@ -150,7 +168,7 @@ def cycle_gates(ports: Ports, mem: Words, flt: Floats, cycle_index: int, now_ns:
             blocked_until = mem[DETECTOR.inventory_rows + k * INVENTORY_ROW.WORDS + INVENTORY_ROW.blocked_until_mono_ns]
             if mem[record_at(k) + BOOK.recv_mono_ns] < blocked_until:
                 return NOT_AFTER_OWN_FILL
-    return 0
+    return cycle_worth_gate(mem, flt, cycle, floats)
 
 
 @njit_bare
@@ -166,17 +184,10 @@ def cycle_edge(mem: Words, flt: Floats, cycle: int, floats: int) -> float:
 
 
 @njit_bare
-def push_cycle(
-    ports: Ports,
-    mem: Words,
-    flt: Floats,
-    cycle_index: int,
-    trigger: int,
-    trigger_recv_ns: int,
-    trigger_pub_ns: int,
-    now_ns: int,
-) -> bool:
-    """Builds and pushes the record. Its profit is in the start asset: what the last leg brings less what the first one
+def hold_cycle(
+    ports: Ports, mem: Words, flt: Floats, cycle_index: int, trigger: int, trigger_recv_ns: int, trigger_pub_ns: int
+) -> None:
+    """Builds and holds the record. Its profit is in the start asset: what the last leg brings less what the first one
     takes."""
     cycle, floats = cycle_row(mem, cycle_index), cycle_float_row(mem, cycle_index)
     pair = mem[instrument_row(mem, mem[cycle + CYCLE.instruments]) + INSTRUMENT.pair]
@@ -188,9 +199,9 @@ def push_cycle(
             mem, record, side, level_of(mem, record, BOOK.ask_qty_fp if side > 0 else BOOK.bid_qty_fp, qty)
         )
         fill_leg(mem, k, mem[cycle + CYCLE.instruments + k], side, limit, mem[CYCLE_WALK.best + k], qty, value)
-    taken = spent(mem, flt, cycle, floats, 0, mem[CYCLE_WALK.qty])
-    edge = fitted_edge(mem, flt, cycle, floats)
-    return send_record(ports, mem, edge * 1e4, cycle_edge(mem, flt, cycle, floats) * 1e4, edge * taken, now_ns)
+    edge, entry = fitted_edge(mem, flt, cycle, floats), cycle_edge(mem, flt, cycle, floats)
+    fill_edges(mem, edge * 1e4, entry * 1e4, flt[DETECTOR_FLOATS.profit])
+    hold_record(ports, mem, flt, mem[DETECTOR.direction_count] + cycle_index)
 
 
 @njit_bare
@@ -203,6 +214,8 @@ def evaluate_cycle(
     """
     cycle = cycle_row(mem, cycle_index)
     episode = mem[DETECTOR.direction_count] + cycle_index
+    if mem[episode_row(mem, episode) + EPISODE.state] == HELD:  # judged in this event already, by way of another book
+        return
     mem[DETECTOR_COUNTERS.evaluations] += 1
     for k in range(LEGS):
         status = read_leg(ports.feeds, mem, mem[cycle + CYCLE.instruments + k], k)
@@ -229,10 +242,8 @@ def evaluate_cycle(
             trigger_pub_ns = max(trigger_pub_ns, mem[record_at(k) + BOOK.publish_mono_ns])
     code = cycle_gates(ports, mem, flt, cycle_index, now_ns)
     if code == 0:
-        if push_cycle(ports, mem, flt, cycle_index, trigger, trigger_recv_ns, trigger_pub_ns, now_ns):
-            note_pushed(mem, episode, now_ns)
-            return
-        code = QUEUE_FULL
+        hold_cycle(ports, mem, flt, cycle_index, trigger, trigger_recv_ns, trigger_pub_ns)
+        return
     note_refusal(mem, episode, code, now_ns)
 
 

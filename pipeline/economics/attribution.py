@@ -28,6 +28,8 @@ class LegFill(NamedTuple):
 
 
 class RepairFill(NamedTuple):
+    """An execution beside the planned legs: ``d`` +1 bought, -1 sold; ``qty`` base units, ``price`` numeraire."""
+
     asset: str
     d: int
     qty: Decimal
@@ -57,25 +59,28 @@ def attribute(
     fees: Decimal,
     funding: Decimal,
     marks: Mapping[str, Decimal],
+    matched: Sequence[Decimal] | None = None,
 ) -> Attribution:
     """``fees`` paid (positive), ``funding`` received (negative: paid), ``marks``: numeraire per unit of each leg's
-    asset.
+    asset. ``matched``: per leg what was executed on every leg, where legs differ in size or unit (a fee taken from what
+    is bought, a cycle); without it the least filled quantity. The sum does not depend on it.
 
     Raises ``KeyError`` for a leg whose asset has no mark: an unmarked asset has no P&L.
     """
-    matched = min(leg.filled for leg in legs)
+    least = min(leg.filled for leg in legs)
+    pairs = list(zip(legs, matched or [least] * len(legs), strict=True))
 
-    def total(part: Callable[[LegFill], Decimal]) -> Decimal:
-        return sum((leg.d * part(leg) for leg in legs), ZERO)
+    def total(part: Callable[[LegFill, Decimal], Decimal]) -> Decimal:
+        return sum((leg.d * part(leg, both) for leg, both in pairs), ZERO)
 
     return Attribution(
-        edge=-total(lambda leg: leg.planned * leg.price_detected),
-        missed=total(lambda leg: (leg.planned - matched) * leg.price_detected),
-        latency=-total(lambda leg: matched * (leg.price_sent - leg.price_detected)),
-        slippage=-total(lambda leg: matched * (leg.price_filled - leg.price_sent)),
-        broken=total(lambda leg: (leg.filled - matched) * (marks[leg.asset] - leg.price_filled))
+        edge=-total(lambda leg, both: leg.planned * leg.price_detected),
+        missed=total(lambda leg, both: (leg.planned - both) * leg.price_detected),
+        latency=-total(lambda leg, both: both * (leg.price_sent - leg.price_detected)),
+        slippage=-total(lambda leg, both: both * (leg.price_filled - leg.price_sent)),
+        broken=total(lambda leg, both: (leg.filled - both) * (marks[leg.asset] - leg.price_filled))
         + sum((fill.d * fill.qty * (marks[fill.asset] - fill.price) for fill in repairs), ZERO),
-        marks=total(lambda leg: matched * marks[leg.asset]),
+        marks=total(lambda leg, both: both * marks[leg.asset]),
         fees=-fees,
         funding=funding,
     )

@@ -10,12 +10,15 @@ inventory is what the coins that were held at 00:00 gained by their price alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
+from itertools import combinations
 from statistics import median
 from typing import NamedTuple
 
 ZERO = Decimal(0)
+STRESS_MOVE = Decimal("0.10")  # of every price
+UNKNOWN_MAX = 8  # orders of one coin of which every combination is looked at
 
 
 class PerpetualHolding(NamedTuple):
@@ -125,3 +128,49 @@ def hedging(deviations: Iterable[tuple[str, Decimal]], marks: Mapping[str, Decim
         per_coin[coin] = per_coin.get(coin, ZERO) + value
     net = sum((abs(value) for value in per_coin.values()), ZERO)
     return Hedging(gross, net, (gross - net) / 2)
+
+
+def stress(
+    deviations: Iterable[tuple[str, str, Decimal]],
+    unknown: Iterable[tuple[str, str, Decimal]],
+    marks: Mapping[str, Decimal],
+    basis_move: Decimal,
+) -> Decimal:
+    """What is lost when every coin moves ``STRESS_MOVE`` against what is held net, and the basis moves by
+    ``basis_move`` (a share of the price) against what is hedged.
+
+    ``deviations``: (coin, account, signed quantity beyond the baseline). ``unknown``: the same of orders whose outcome
+    is not known; each counts as filled or not, whichever is worse (of more than ``UNKNOWN_MAX`` of a coin: all buys,
+    all sells, all, or none). Coins without a mark are left out.
+    """
+    held: dict[str, dict[str, Decimal]] = {}
+    for coin, account, qty in deviations:
+        if coin in marks:
+            accounts = held.setdefault(coin, {})
+            accounts[account] = accounts.get(account, ZERO) + qty
+    open_: dict[str, list[tuple[str, Decimal]]] = {}
+    for coin, account, qty in unknown:
+        if coin in marks:
+            held.setdefault(coin, {})
+            open_.setdefault(coin, []).append((account, qty))
+
+    def loss(coin: str, filled: Iterable[tuple[str, Decimal]]) -> Decimal:
+        accounts = dict(held[coin])
+        for account, qty in filled:
+            accounts[account] = accounts.get(account, ZERO) + qty
+        found = hedging(((coin, qty) for qty in accounts.values()), marks)
+        return found.net * STRESS_MOVE + found.hedged * basis_move
+
+    total = ZERO
+    for coin in held:
+        total += max(loss(coin, filled) for filled in _outcomes(open_.get(coin, [])))
+    return total
+
+
+def _outcomes(orders: list[tuple[str, Decimal]]) -> Iterator[list[tuple[str, Decimal]]]:
+    """Which of the orders may have filled."""
+    if len(orders) > UNKNOWN_MAX:
+        yield from ([], orders, [o for o in orders if o[1] > 0], [o for o in orders if o[1] < 0])
+        return
+    for count in range(len(orders) + 1):
+        yield from map(list, combinations(orders, count))

@@ -15,7 +15,7 @@ from math import exp, floor, isfinite, log
 #: k/(theta sd), and z with phi(z)/N(z) equal to it (normal density over distribution); linear between, clamped outside.
 _STOP_RATIO = (0.001, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0)
 _STOP_Z = (3.46, 2.72, 2.28, 1.69, 1.26, 0.73, 0.33, 0.0, -0.30, -0.97, -1.57, -2.69, -4.81)
-STAMPS_AHEAD = 8  # funding stamps that the look-ahead considers
+STAMPS_AHEAD = 8  # funding times that the look-ahead considers
 RATE_PERSISTENCE = 0.7  # of a rate's distance from its long mean, from one stamp to the next
 MILLI_BPS_MAX = 2**53  # a threshold beyond this is not compared in the kernel
 

@@ -8,11 +8,23 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 QUANTILE = 0.75
 HITS = 200  # newest net edges of a direction that the quantile is taken of
 HEIGHT_MIN_BPS = 0.5
+SYMMETRY_HITS = 20  # of both directions: from then on what each has shown counts for more than what both have
+
+
+def height_bps(edges_bps: Iterable[float]) -> float:
+    """75 % quantile of edges, never below ``HEIGHT_MIN_BPS``."""
+    ordered = sorted(edges_bps)
+    if not ordered:
+        return HEIGHT_MIN_BPS
+    rank = QUANTILE * (len(ordered) - 1)
+    low = int(rank)
+    high = min(low + 1, len(ordered) - 1)
+    return max(HEIGHT_MIN_BPS, ordered[low] + (ordered[high] - ordered[low]) * (rank - low))
 
 
 class EdgeHeight:
@@ -27,16 +39,47 @@ class EdgeHeight:
         """One hit's edge after fees, taken or not."""
         self._edges.append(max(0.0, net_edge_bps))
 
+    def __iter__(self) -> Iterator[float]:
+        return iter(self._edges)
+
+    def __len__(self) -> int:
+        return len(self._edges)
+
     @property
     def bps(self) -> float:
         """Never below ``HEIGHT_MIN_BPS``."""
-        if not self._edges:
-            return HEIGHT_MIN_BPS
-        ordered = sorted(self._edges)
-        rank = QUANTILE * (len(ordered) - 1)
-        low = int(rank)
-        high = min(low + 1, len(ordered) - 1)
-        return max(HEIGHT_MIN_BPS, ordered[low] + (ordered[high] - ordered[low]) * (rank - low))
+        return height_bps(self._edges)
+
+
+def heights(forward: EdgeHeight, backward: EdgeHeight) -> tuple[float, float]:
+    """(forward, reverse) heights of the line, in bps. A market is taken to be alike both ways until it shows otherwise:
+    the first hit of a direction says nothing of the other one, and must not be charged for running one way."""
+    seen = len(forward) + len(backward)
+    trust = seen / (seen + SYMMETRY_HITS)
+    both = height_bps([*forward, *backward])
+    return trust * forward.bps + (1 - trust) * both, trust * backward.bps + (1 - trust) * both
+
+
+class BudgetPrice:
+    """What one more operation costs where orders are scarce: the edge that the newest hits have lost because the order
+    budget or the number of open operations had no room, per hit. 0 where there is room for all."""
+
+    def __init__(self) -> None:
+        self._lost: deque[float] = deque(maxlen=HITS)
+
+    def add(self, net_edge_bps: float, *, lost: bool) -> None:
+        """One hit's edge after fees, and whether there was no room for it."""
+        self._lost.append(max(0.0, net_edge_bps) if lost else 0.0)
+
+    @property
+    def bps(self) -> float:
+        return sum(self._lost) / len(self._lost) if self._lost else 0.0
+
+
+def with_budget(price: float, budget_bps: float) -> float:
+    """A direction's price where orders cost ``budget_bps``: what is paid for a return is less by that, at least 0. What
+    a forward trade pays stays as it is."""
+    return price if price >= 0 else min(0.0, price + budget_bps)
 
 
 def resting_point(k: float, forward_bps: float, reverse_bps: float) -> float:

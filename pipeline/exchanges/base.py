@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pipeline.economics.margin import Tier
+from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.clock import wall_ms
 from pipeline.model.errors import VenueUnavailable
 from pipeline.model.structs import (
@@ -117,6 +118,11 @@ class VenueClient(ABC):
     async def fees(self, symbols: Sequence[str]) -> list[FeeSchedule]:
         """The account's own maker and taker fees (ppm) of ``symbols``; those that the venue refuses are left out."""
 
+    async def fee_switch(self) -> FeeSwitch | None:
+        """The coin that the account's fees are taken in; None: this venue does not tell, or not without
+        credentials."""
+        return None
+
     @abstractmethod
     async def query_order(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate | None:
         """By ``order_id`` where given, else by ``client_id``. None: the venue says not found, which is no proof
@@ -181,9 +187,14 @@ class VenueTrading(ABC):
     """Order entry and private stream of one venue. Made by ``factory.make_trading(venue, credentials, on_event)``.
 
     All callbacks run in the loop that called :meth:`connect`; ``on_event`` must return quickly and not raise.
+
+    ``protocol_violations``: frames dropped because the venue's documents do not allow them; ``last_violation``: what
+    was wrong with the newest.
     """
 
     venue: str
+    protocol_violations: int = 0
+    last_violation: str = ""
 
     @abstractmethod
     async def connect(self) -> None:
@@ -237,7 +248,8 @@ class VenueTrading(ABC):
         return
 
     def launch(self, symbol: str, client_id: str, payload: bytes) -> int:
-        """Hands a filled and signed template to the socket: the result and the errors of :meth:`place`."""
+        """Hands a filled template (signed where the venue signs orders) to the socket: result and errors of
+        :meth:`place`."""
         raise VenueUnavailable(f"{self.venue}: no orders of templates here; nothing was sent", venue=self.venue)
 
     @abstractmethod

@@ -87,12 +87,14 @@ class OrderSession(VenueTrading):
 
     @abstractmethod
     def order_payload(self, request: OrderRequest, now_ms: int) -> bytes:
-        """The whole signed request of an order, ``now_ms`` on our wall clock. Raises ``ValueError`` for an order that
+        """The complete request bytes of an order, signed where the venue signs orders (Gate.io signs the login of its
+        connection instead), ``now_ms`` on our wall clock. Raises ``ValueError`` for an order that
         this venue cannot express."""
 
     @abstractmethod
     def cancel_payload(self, symbol: str, client_id: str, order_id: str) -> bytes:
-        """The whole signed request of a cancel; by ``order_id`` where it is not empty."""
+        """The complete request bytes of a cancel, signed as those of an order; by ``order_id`` where it is not
+        empty."""
 
     @abstractmethod
     def hand_over(self, key: str, payload: bytes) -> int:

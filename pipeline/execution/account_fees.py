@@ -6,7 +6,7 @@ Binance BNB), or in parts of both. Values are in the quote asset of the instrume
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
 from pipeline.execution.market import PPM, Instruments, UsdRates, fee_of
@@ -30,6 +30,13 @@ class AccountFees:
         self._rates = rates
         self._configured = {venue: fees.deduction.coin for venue, fees in config.fees.items() if fees.deduction}
         self._known = {venue.name: DEDUCTION_COINS.get(venue.dialect, frozenset()) for venue in config.venues}
+
+    def told(self, fee_coins: Mapping[str, str]) -> None:
+        """The coin that each venue says it takes fees in ("" = plain), in place of the configured one."""
+        for venue, coin in fee_coins.items():
+            self._configured.pop(venue, None)
+            if coin:
+                self._configured[venue] = coin
 
     def fault(self, row: InstrumentRow, fill: Fill) -> str:
         """Why a taker fee must stop trading on its instrument: dearer than expected, or in an asset that nobody named;

@@ -1,4 +1,4 @@
-"""Balances with a proof of age, less what our own orders may still take (requirements S7).
+"""Balances with a proof of age, less what our own orders may still take.
 
 A balance may be used in a decision when the venue's private stream is up and REST confirmed it no longer ago than the
 refresh interval. Usable is the smaller of the stream's and REST's free balance, less the reservations:
@@ -48,7 +48,7 @@ def spent(order: Order) -> Decimal:
 
 
 class BalanceMonitor:
-    """Balances of every venue, how well each is proved, and what is reserved of it (requirements S7).
+    """Balances of every venue, how well each is proved, and what is reserved of it.
 
     The core feeds it with balances and sessions; every intent reserves what its order may take.
     """

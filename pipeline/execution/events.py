@@ -146,6 +146,7 @@ class AccountSnapshot(msgspec.Struct, frozen=True):
     balances: tuple[Balance, ...]
     positions: tuple[Position, ...] = ()
     positions_recv_mono_ns: Mapping[str, int] = {}  # venue -> time of the last complete position list
+    fee_coins: Mapping[str, str] = {}  # venue that tells it -> the coin that fees are taken in, "" = plain
 
 
 class QueryAnswer(msgspec.Struct, frozen=True):

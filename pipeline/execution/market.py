@@ -6,10 +6,11 @@ its name ends in ``_fp``. ``side`` is always the side of our order: a buy meets 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import ROUND_CEILING, Decimal
 
 from pipeline.execution.events import BookView, MarketPort
+from pipeline.model.config import FeeConfig
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderSide, TradingStatus
 from pipeline.model.fixedpoint import from_fp, quantize_down, quantize_up
 from pipeline.model.instruments import InstrumentRow
@@ -21,6 +22,8 @@ PPM = Decimal(1_000_000)
 BPS = Decimal(10_000)
 BAND_SHARE = Decimal("0.8")  # of a venue's price band: its reference moves while an order is on its way
 USD_COINS = frozenset({"USD", "USDT", "USDC"})  # declared rate 1, for limits only; P&L keeps them apart
+#: Coins for fees that no book trades. Gate.io: a point stands for 1 USDT of fees.
+FEE_COIN_USD = {"POINT": ONE}
 
 
 class Instruments:
@@ -200,11 +203,17 @@ def reservation(
 
 
 class UsdRates:
-    """USD value of one unit of an asset, for limits only: USD coins count 1, others the mid of a book against one."""
+    """USD value of one unit of an asset, for limits only: USD coins count 1, others the mid of a book against one.
 
-    def __init__(self, instruments: Instruments, market: MarketPort) -> None:
+    ``declared``: prices of coins that no book tells (coins for fees); a book's comes first.
+    """
+
+    def __init__(
+        self, instruments: Instruments, market: MarketPort, declared: Mapping[str, Decimal] = FEE_COIN_USD
+    ) -> None:
         self._instruments = instruments
         self._market = market
+        self._declared = declared
 
     def rate(self, asset: str) -> Decimal | None:
         """USD per unit; None where no tradable book gives it (a limit that cannot be computed refuses)."""
@@ -216,4 +225,14 @@ class UsdRates:
                 mid = mid_price(view, row) if view is not None and tradable(view, row) else None
                 if mid is not None:
                     return mid
-        return None
+        return self._declared.get(asset)
+
+
+def declared_usd(fees: Mapping[str, FeeConfig]) -> dict[str, Decimal]:
+    """USD per unit of the coins for fees that have a price without a book: the documented ones, and the configured."""
+    own = {
+        fee.deduction.coin: fee.deduction.price_usd
+        for fee in fees.values()
+        if fee.deduction is not None and fee.deduction.price_usd is not None
+    }
+    return {**FEE_COIN_USD, **own}

@@ -1,7 +1,7 @@
-"""The operation's state machine (requirements S5, S15): one table that judges every step and draws the diagram.
+"""The operation's state machine : one table that judges every step and draws the diagram.
 
 An operation rests in four states: EXECUTING from the record that creates it, RECOVERING, COMPLETED and FAILED
-(``ArbitrageState.rests``). IDLE, DETECTING and OPPORTUNITY_FOUND of the requirements are the detector's work on the
+(``ArbitrageState.rests``). IDLE, DETECTING and OPPORTUNITY_FOUND are the detector's work on the
 opportunity, over before there is an operation. They stand in the audit trail as the operation's origin (``ORIGIN``),
 and no operation is ever in them.
 
@@ -36,7 +36,7 @@ STEPS = (
     Step(S.EXECUTING, S.RECOVERING, "a leg broke, an outcome is unknown, or a start found it open"),
     Step(S.RECOVERING, S.COMPLETED, "repaired, or every leg proved filled"),
     Step(S.RECOVERING, S.FAILED, "nothing filled, or less than any venue trades"),
-    Step(S.RECOVERING, S.EXECUTING, "by a caller's command, never by the saga (requirements S15)"),
+    Step(S.RECOVERING, S.EXECUTING, "by a caller's command, never by the saga"),
     Step(S.COMPLETED, S.RECOVERING, "late evidence reopened it"),
     Step(S.FAILED, S.RECOVERING, "late evidence reopened it"),
 )

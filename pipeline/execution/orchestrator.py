@@ -1,4 +1,4 @@
-"""The leg saga (requirements S4): all legs at once, then repairs until no unmatched quantity is left.
+"""The leg saga: all legs at once, then repairs until no unmatched quantity is left.
 
 "Both legs or neither" does not exist across venues: a broken leg is a normal state. After every piece of evidence
 ``advance`` looks at the operation as a whole and takes the first row that applies::
@@ -67,7 +67,7 @@ COOLDOWN_MAX_NS = 60_000_000_000
 
 
 class OrderOrchestrator:
-    """Executes plans and leads every operation to its end (requirements S4).
+    """Executes plans and leads every operation to its end.
 
     Callbacks into recovery: ``on_recovery(operation, strategy, reason)`` when repairs begin, change or are held,
     ``on_recovered`` at their end; ``held_by_operator`` and ``awaits_first_sweep`` ask for its view of an operation and

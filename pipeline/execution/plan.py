@@ -17,6 +17,7 @@ from pipeline.detection.spot_futures import HedgeTerms, hedge_cost
 from pipeline.execution.cycle_plan import CycleLeg, fit_cycle
 from pipeline.execution.events import BookView, MarketPort, Opportunity
 from pipeline.execution.market import (
+    BPS,
     Instruments,
     best_price_fp,
     depth_within,
@@ -78,7 +79,9 @@ class PlannedLeg:
 
 @dataclass(slots=True)
 class Plan:
-    """What will be executed of an opportunity. ``edge_send_bps``: edge on the books that the legs were sized on."""
+    """What will be executed of an opportunity. ``edge_send_bps``: edge on the books that the legs were sized on;
+    ``profit``: expected there, after all fees and later costs and less the price of the inventory that it moves, in
+    ``profit_asset``."""
 
     opportunity: Opportunity
     type: OpportunityType
@@ -86,6 +89,8 @@ class Plan:
     legs: list[PlannedLeg]
     edge_send_bps: float
     notional_usd: Decimal = ZERO
+    profit: Decimal = ZERO
+    profit_asset: str = ""
 
     def needs(self) -> list[tuple[str, str, Decimal]]:
         """(venue, asset, amount) that the legs may take."""
@@ -248,7 +253,7 @@ class Planner:
             views.append(view)
         proofs = [view.proof_mono_ns for view in views]
         if too_far_apart(min(proofs), max(proofs), self._max_skew_ns):
-            return Rejected(Refusal.STALE_AT_EXECUTOR, f"skew {(max(proofs) - min(proofs)) // 1000} us")
+            return Rejected(Refusal.SKEW, f"books {(max(proofs) - min(proofs)) // 1000} us apart")
         return self._size(opportunity, rows, views)
 
     def _book_fault(self, view: BookView | None, row: InstrumentRow, mono_ns: int) -> Rejected | None:
@@ -264,7 +269,7 @@ class Planner:
             ):
                 if flags & bit:
                     return Rejected(refusal, _name(row))
-            return Rejected(Refusal.MALFORMED, f"{_name(row)}: book of row epoch {view.words[BOOK.row_epoch]}")
+            return Rejected(Refusal.HALTED, f"{_name(row)}: book of row epoch {view.words[BOOK.row_epoch]}")
         if too_old(view.proof_mono_ns, mono_ns, self._max_age_ns):
             age_us = (mono_ns - view.proof_mono_ns) // 1000
             return Rejected(Refusal.STALE_AT_EXECUTOR, f"{_name(row)}: proved {age_us} us ago")
@@ -313,21 +318,23 @@ class Planner:
                 )
             legs.append(planned)
         type_ = OpportunityType(opportunity.type)
-        edge = self._edge_bps(type_, legs)
-        threshold = self._threshold_bps(type_, legs)
+        start = start_asset(type_, rows, self._config.execution.numeraire)
+        edge, outlay = self._edge_bps(type_, legs, start)
+        price = self._price_bps(type_, legs)
+        threshold = float(self._config.execute_edge_bps) + price
         if not edge >= threshold:
             text = f"edge {edge:.2f} bps now, {opportunity.edge_bps:.2f} detected, {threshold:.2f} needed"
             return Rejected(Refusal.MOVED, text)
-        return Plan(opportunity, type_, rows[0].spec.pair, legs, edge)
+        profit = outlay * Decimal(edge - price) / BPS
+        return Plan(opportunity, type_, rows[0].spec.pair, legs, edge, profit=profit, profit_asset=start)
 
-    def _threshold_bps(self, type_: OpportunityType, legs: list[PlannedLeg]) -> float:
-        """The execution edge, and for spot-spot the price of the inventory that the trade moves."""
-        threshold = float(self._config.execute_edge_bps)
+    def _price_bps(self, type_: OpportunityType, legs: list[PlannedLeg]) -> float:
+        """Price of the inventory that a spot-spot trade moves, on top of the execution edge; 0 for other types."""
         if type_ is not OpportunityType.SPOT_SPOT:
-            return threshold
+            return 0.0
         first, second = (leg.row.instrument_id for leg in legs)
         buy, sell = (first, second) if legs[0].side is OrderSide.BUY else (second, first)
-        return threshold + self._inventory_price_bps(buy, sell)
+        return self._inventory_price_bps(buy, sell)
 
     def _limit_ticks(self, wanted_fp: int, grid: Grid, side: OrderSide, best_fp: int) -> int:
         """The detector's limit, no further from the best price than the slippage limit, in ticks: buys rounded down,
@@ -353,12 +360,12 @@ class Planner:
         asset, amount = reservation(row, side, qty, limit, self._leverage)
         return PlannedLeg(row, side, qty, limit, best, average, asset, amount, view)
 
-    def _edge_bps(self, type_: OpportunityType, legs: list[PlannedLeg]) -> float:
-        """Profit over outlay in the start asset, fees in their assets, what remains in other assets at leg prices.
+    def _edge_bps(self, type_: OpportunityType, legs: list[PlannedLeg], start: str) -> tuple[float, Decimal]:
+        """(profit over outlay, outlay) in the asset ``start``, fees in their assets, what remains in other assets at
+        leg prices.
 
         What a cycle leaves over between its legs is not sold and counts as worth nothing.
         """
-        start = start_asset(type_, [leg.row for leg in legs], self._config.execution.numeraire)
         totals: dict[str, Decimal] = {}
         rates = {start: Decimal(1)}
         for leg in legs:
@@ -375,7 +382,7 @@ class Planner:
         edge = float(profit / outlay * 10_000) if outlay else -math.inf
         if type_ is OpportunityType.SPOT_FUTURES_HEDGE:
             edge -= self._exit_charge_bps(legs)
-        return edge
+        return edge, outlay
 
     def _exit_charge_bps(self, legs: list[PlannedLeg]) -> float:
         """What a hedge still costs after its entry: exit fees, expected basis, funding, carry (the detector's rule)."""

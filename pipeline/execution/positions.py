@@ -1,4 +1,4 @@
-"""Positions, exposure and P&L as users see them (requirements S3, S11): computed from the ledger, stored nowhere."""
+"""Positions, exposure and P&L as users see them: computed from the ledger, stored nowhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.model.structs import ZERO
 
 
 class PositionEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """Net filled quantity of one operation on one instrument (requirements S11)."""
+    """Net filled quantity of one operation on one instrument."""
 
     position_id: str
     opportunity_id: int
@@ -34,7 +34,7 @@ class PositionEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PositionManager:
-    """Positions, exposure and P&L, computed from the ledger at each call (requirements S3)."""
+    """Positions, exposure and P&L, computed from the ledger at each call."""
 
     def __init__(
         self, ledger: Ledger, rates: UsdRates, emit: Callable[[Record], None], numeraire: str = "USDT"

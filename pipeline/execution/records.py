@@ -110,7 +110,7 @@ class OperationRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class OperationStateRecord(msgspec.Struct, frozen=True, array_like=True):
-    """One step of the operation's state machine (requirements S15): the audit trail."""
+    """One step of the operation's state machine: the audit trail."""
 
     operation_id: str
     from_state: ArbitrageState
@@ -247,6 +247,8 @@ class OperationResultRecord(msgspec.Struct, frozen=True, array_like=True):
     started_mono_ns: int
     ended_mono_ns: int
     stamps: dict[str, int]  # stage name -> mono ns: dequeued gate journal send first_ack last_ack first_fill last_fill
+    marks: dict[str, Decimal] = {}  # numeraire per unit of each asset that moved: what the result was valued at
+    carried: Decimal = ZERO  # numeraire: basis of a hedge, off at its entry, added at its exit
 
 
 class RefusalRecord(msgspec.Struct, frozen=True, array_like=True):

@@ -1,4 +1,7 @@
-"""How an operation ended: exact P&L per asset, value in the numeraire, edges, stage stamps. Pure functions."""
+"""Computes the result of an operation that has ended: exact P&L per asset, value in the numeraire, edges, stage stamps.
+
+Pure functions; nothing is settled here with anybody.
+"""
 
 from __future__ import annotations
 
@@ -129,6 +132,9 @@ def result_of(
     for base, (qty, cost) in contracts.items():  # an open contract counts as base coin bought at its cost
         exposure[base] = exposure.get(base, ZERO) + qty
         exposure[start] = exposure.get(start, ZERO) - cost
+    moved = {asset for fill in operation.fills for asset in (fill.base, fill.quote)} | set(exposure) | set(fees)
+    moved |= {asset for leg in record.legs for asset in (leg.base, leg.quote)}
+    marks = {asset: rates[asset] * numeraire_rate for asset in sorted(moved) if asset in rates}
     gained = value(exposure, rates) + carried
     spent = outlay(operation, rates)
     matched = matched_qty(operation, ledger)
@@ -151,6 +157,8 @@ def result_of(
         started_mono_ns=operation.started_mono_ns,
         ended_mono_ns=ended_mono_ns,
         stamps=stamps(operation, ledger),
+        marks=marks,
+        carried=carried * numeraire_rate,
     )
 
 

@@ -139,7 +139,9 @@ class AccountReader:
         if not fresh:
             return None
         positions, confirmed = self._positions(fresh)
-        return AccountSnapshot(tuple(self._balances(fresh)), tuple(positions), confirmed)
+        coins = {self._venues[number].name: self._page.fee_coin(number) for number in fresh}
+        told = {venue: coin for venue, coin in coins.items() if coin is not None}
+        return AccountSnapshot(tuple(self._balances(fresh)), tuple(positions), confirmed, told)
 
     def _balances(self, fresh: set[int]) -> list[Balance]:
         found: list[Balance] = []

@@ -32,6 +32,7 @@ from shm.layout_pages import VENUE_CAPACITY
 LOTS_MAX = 1 << 61
 WORD_MAX = 1 << 61  # a configured number beyond it means as much as this
 FLOAT_UNDER = 1.0 - 1e-12  # of what may be used: a float64 may lie above the Decimal that it stands for
+FLOAT_OVER = 1e-12  # on top of what must be reached, likewise
 ZERO = Decimal(0)
 Key = tuple[str, str]  # venue and asset, or venue and symbol
 
@@ -133,6 +134,8 @@ class LimitsTable:
         two_legged = self._gate.enabled_types - {OpportunityType.TRIANGULAR}
         words[LIMITS.types] = sum(1 << int(kind) for kind in two_legged)
         floats[LIMIT_FLOATS.edge_min_bps] = float(config.execute_edge_bps)
+        least = float(config.risk_limits.min_profit_usd)
+        floats[LIMIT_FLOATS.profit_min_usd] = least + abs(least) * FLOAT_OVER
         self._all_known = not unknown_limits(config)
 
     def _row(self, row: InstrumentRow) -> None:
@@ -268,7 +271,7 @@ class LimitsTable:
         config, ledger, limits = context.config, context.ledger, context.config.risk_limits
         words[LIMITS.last_detect_mono_ns], words[LIMITS.last_id] = gate.newest
         words[LIMITS.open_left] = min(limits.max_open_operations - len(ledger.open_operations), WORD_MAX)
-        words[LIMITS.rate_free_mono_ns] = gate.rate_free_mono_ns(2)
+        words[LIMITS.rate_free_mono_ns] = gate.sends.free_mono_ns(2, limits.max_orders_per_s)
         self.floats[LIMIT_FLOATS.exposure_room] = float(limits.max_total_exposure_usd - now.total) * FLOAT_UNDER
         words[LIMITS.enabled] = (
             gate.ready

@@ -84,11 +84,12 @@ ROW = Row()
 class LimitFloats(Table, words=8, writer=EXECUTOR):
     """What holds for every entry.
 
-    | edge_min_bps | exposure_room | 0[6] |
+    | edge_min_bps | exposure_room | profit_min_usd | 0[5] |
     """
 
     edge_min_bps = real("smallest edge at the moment of sending")
     exposure_room = real("by how much the exposure may still grow", unit="USD")
+    profit_min_usd = real("smallest expected net profit at the moment of sending; the price of inventory is taken off")
 
 
 LIMIT_FLOATS = LimitFloats()

@@ -37,6 +37,7 @@ NO_SIZE = 5
 NO_EDGE = 6
 NO_LIMIT = 7
 NO_MONEY = 8
+NO_PROFIT = 9
 
 GUARD = 1e-9  # relative: a thousand times more than the floats of one decision can be off
 EDGE_GUARD_BPS = 1e-6
@@ -290,8 +291,9 @@ def _edge_bps(
     float_rows: tuple[int, int],
     average: tuple[float, float],
     slots: Words,
-) -> float:
-    """Profit over outlay in quote; what remains in base at the first leg's price, a hedge's later costs taken off."""
+) -> tuple[float, float]:
+    """(profit over outlay in bps, outlay) in quote; what remains in base at the first leg's price, a hedge's later
+    costs taken off."""
     base_left, quote_left, outlay, charge = 0.0, 0.0, 0.0, 0.0
     price_of_base = average[0] * floats[float_rows[0] + ROW_FLOATS.price]
     for k in range(2):
@@ -313,9 +315,9 @@ def _edge_bps(
             else:
                 charge += floats[float_row + (ROW_FLOATS.hedge_short_bps if side < 0 else ROW_FLOATS.hedge_long_bps)]
     if not outlay > 0.0:
-        return -1.0e9
+        return -1.0e9, 0.0
     edge: float = (base_left * price_of_base + quote_left) / outlay * 10_000.0 - charge
-    return edge
+    return edge, outlay
 
 
 @njit_bare
@@ -448,9 +450,12 @@ def judge(
             slots[2 * LEG_SLOTS + ENTRY_LEG.lots] * ints[rows[1] + ROW.lot_fp],
         ),
     )
-    edge = _edge_bps(record[OPPORTUNITY.type], ints, floats, rows, float_rows, average, slots)
+    edge, outlay = _edge_bps(record[OPPORTUNITY.type], ints, floats, rows, float_rows, average, slots)
     if not edge >= floats[LIMIT_FLOATS.edge_min_bps] + price_bps + EDGE_GUARD_BPS:
         return NO_EDGE
+    # a row's quote is one that counts as one dollar: the limits table leaves all others to the exact path
+    if not (edge - price_bps - EDGE_GUARD_BPS) / 10_000.0 * outlay >= floats[LIMIT_FLOATS.profit_min_usd]:
+        return NO_PROFIT
     size = _limits(ints, floats, rows, float_rows, slots)
     if size < 0.0:
         return NO_LIMIT

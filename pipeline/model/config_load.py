@@ -288,8 +288,9 @@ def _check(config: EngineConfig, errors: list[str]) -> None:
     limits = config.risk_limits
     for key in LIMITS_POSITIVE:
         _positive(getattr(limits, key), f"risk_limits.{key}", errors)
-    if not limits.min_profit_margin_bps.is_finite():
-        errors.append(f"risk_limits.min_profit_margin_bps: found {limits.min_profit_margin_bps}, wanted a number")
+    for key in ("min_profit_margin_bps", "min_profit_usd"):
+        if not getattr(limits, key).is_finite():
+            errors.append(f"risk_limits.{key}: found {getattr(limits, key)}, wanted a number")
     _check_tables(config, errors)
     for name in config.detection.types:
         known_types = [kind.name.lower() for kind in OpportunityType if kind is not OpportunityType.HEDGE_EXIT]
@@ -391,6 +392,9 @@ def _check_fees(config: EngineConfig, errors: list[str]) -> None:
             errors.append(f"{path}.deduction.coin: found {fees.deduction.coin!r}, wanted a coin in capitals, as GT")
         if not 0 <= fees.deduction.discount_ppm <= 1_000_000:
             errors.append(f"{path}.deduction.discount_ppm: found {fees.deduction.discount_ppm}, wanted 0 to 1000000")
+        price = fees.deduction.price_usd
+        if price is not None and not (price.is_finite() and price > 0):
+            errors.append(f"{path}.deduction.price_usd: found {price}, wanted more than 0")
         for key in ("warn_usd", "warn_days"):
             value = getattr(fees.deduction, key)
             if not value.is_finite() or value < 0:

@@ -29,7 +29,7 @@ class FeeAssetRule(IntEnum):
 
 
 class OpportunityType(IntEnum):
-    """Kinds of arbitrage (requirements S16): two spot venues, spot against futures, a cycle of three pairs.
+    """Kinds of arbitrage: two spot venues, spot against futures, a cycle of three pairs.
 
     ``HEDGE_EXIT`` is no kind to look for: the detector offers the executor the exit of a hedge that is open.
     """
@@ -84,7 +84,7 @@ class OrderState(IntEnum):
 
 
 class ArbitrageState(IntEnum):
-    """States of one opportunity from its detection to its end (requirements S15).
+    """States of one opportunity from its detection to its end.
 
     The first three are the detector's and appear in audit trails only; an operation is always in one of the others.
     """
@@ -155,7 +155,7 @@ class Durability(StrEnum):
 
 
 class ExchangeName(StrEnum):
-    """Exchanges by name, for users of the Python interface (requirements S16): ``ExchangeName.MEXC`` names an exchange,
+    """Exchanges by name, for users of the Python interface: ``ExchangeName.MEXC`` names an exchange,
     ``"mexc_spot"`` a venue of it. The engine itself knows exchanges by the names in its configuration."""
 
     MEXC = "mexc"
@@ -164,21 +164,28 @@ class ExchangeName(StrEnum):
 
 
 class Refusal(IntEnum):
-    """First gate that refused an opportunity; detector gates first, executor gates from 100 on.
+    """First gate that refused an opportunity: what the detector gives (the executor too, where it finds the same fact
+    on the books that it reads again), then what the executor alone gives, from 100 on.
 
-    The names, lower case, are the keys of ``opportunities.refused`` in the JSON of ``arb demo`` and ``arb status``.
+    Who gives what: books ``detection/gates.py`` (executor: ``execution/plan.py``, ``Planner._book_fault``); skew to own
+    fill ``detection/cross_venue.py`` and ``triangular.py``; from 100 on ``risk/gate.py``, ``execution/plan.py`` and,
+    right before the send, ``risk/last_look.py``. The row of each: ``risk/rules.py``.
+
+    The names, lower case, are the keys of ``opportunities.refused`` in the JSON of ``arb demo`` and ``arb status``. The
+    numbers stand in journals: a new one is the next free of its part (the executor's: 123), none is used again.
+    By those of the detector it is judged how far an evaluation came (``detection/episodes.py``).
     """
 
     NONE = 0
     NO_BOOK = 1
     GAP = 2
     CROSSED = 3
-    UNPROVED = 4
-    HALTED = 5
+    UNPROVED = 4  # the feed vouches for nothing: no connection, late frames, a book by REST
+    HALTED = 5  # halted by the feed or an operator, or a book of another epoch than its catalogue row's
     WRITER_DEAD = 6
-    QUIET_UNPROVED = 7  # no proof of currency within max_age_to_trade
-    SKEW = 8
-    QUARANTINED = 9
+    QUIET_UNPROVED = 7  # no proof of currency within max_age_to_trade_ms (executor: STALE_AT_EXECUTOR)
+    SKEW = 8  # the proofs of two legs further apart than max_skew_ms
+    QUARANTINED = 9  # the coin's identity is in doubt
     STATUS = 10  # venue status or wallet switch forbids the direction
     INVENTORY = 11
     BELOW_MINIMUM = 12  # executable quantity under lot, minimum quantity or notional
@@ -187,8 +194,9 @@ class Refusal(IntEnum):
     NOT_AFTER_OWN_FILL = 15  # book not later than our last fill there
     QUEUE_FULL = 16
     TORN = 17
+    BELOW_MIN_PROFIT = 18  # expected net profit under risk_limits.min_profit_usd, or not to be valued in USD
 
-    STALE_AT_EXECUTOR = 100
+    STALE_AT_EXECUTOR = 100  # a book's proof, or the detection itself, older than max_age_to_trade_ms
     MOVED = 101  # edge gone when the executor re-read the books
     HALT_LATCH = 102
     LEASE = 103
@@ -202,15 +210,15 @@ class Refusal(IntEnum):
     BALANCE_UNPROVED = 111
     BALANCE_SHORT = 112
     DUPLICATE = 113
-    MALFORMED = 114
+    MALFORMED = 114  # the record itself: checksum, legs, sides, numbers, epochs, steps
     BREAKER = 115
     MARGIN_LIMIT = 116
     IN_FLIGHT_LIMIT = 117
     JOURNAL_FULL = 118
     DISABLED_TYPE = 119
     SESSION_DOWN = 120  # order entry or private stream of a venue not connected
+    STALE_AT_SEND = 121  # approved, but books too old or too far apart, or the order expired, at the first byte
     NETS = 122  # the opposite of an open hedge on its own two instruments: that is its exit, not an entry
-    STALE_AT_SEND = 121  # approved, but books or order too old when the first bytes were to leave
 
 
 class AccountState(IntEnum):

@@ -41,7 +41,7 @@ from shm.errors import (
     ShmFull,
 )
 
-# The root and the branch of shared memory are defined in shm/, the lowest room, and belong to this tree.
+# The root and the branch of shared memory are defined in shm/, the lowest package, and belong to this tree.
 __all__ = [
     "AccountSettingsWrong",
     "ArbitrageEngineError",

@@ -185,7 +185,7 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ArbitrageOpportunity(msgspec.Struct, frozen=True, kw_only=True):
-    """An opportunity as a Python user sees it (requirements S10)."""
+    """An opportunity as a Python user sees it."""
 
     opportunity_id: str
     opportunity_type: OpportunityType

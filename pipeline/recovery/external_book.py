@@ -1,6 +1,6 @@
 """External movements become records: what moved, what reported it, whose leg it took, and what stops because of it.
 
-Answers (issue 7, item 1):
+Answers:
 
 | what | answer |
 |---|---|

@@ -1,10 +1,10 @@
-"""Recovery (requirements S8): reconcile with the venues before new risk, settle unknown orders by proof, escalate.
+"""Recovery: reconcile with the venues before new risk, settle unknown orders by proof, escalate.
 
 Start-up: the journal is replayed, every order without an ending becomes UNKNOWN, and every venue is swept once (open
 and finished orders, fills, balances, positions). A venue that cannot be swept is disabled, not waited for, and swept
 again later; its unknown orders keep their worst-case exposure.
 
-An order is proved never to have executed (EXPIRED) only when all of this holds (reliability.md, resolving UNKNOWN):
+An order is proved never to have executed (EXPIRED) only when all of this holds:
 
 1. its expiry has passed by ``recv_window + unknown_grace`` on the monotonic clock;
 2. one complete sweep of its venue *begun after that* shows neither the order nor a fill of it;
@@ -80,7 +80,7 @@ class _Venue:
 
 
 class RecoveryManager:
-    """Sweeps of the venues, proof for unknown orders, and the register of recoveries (requirements S8).
+    """Sweeps of the venues, proof for unknown orders, and the register of recoveries.
 
     ``venue in manager``: its past is known since its session last came up. ``on_evidence(order)`` is called after
     everything that a sweep or a proof has changed about an order. ``funding_known(venue, since)``: funding booked until

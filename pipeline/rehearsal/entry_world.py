@@ -53,7 +53,12 @@ Level = tuple[Decimal, Decimal]  # price, quantity
 def engine_config(**overrides: dict[str, Any]) -> EngineConfig:
     """MEXC spot, Gate.io spot and futures; ``overrides`` by section: limits, execution, detection."""
     market = MarketConfig(symbols=("BTCUSDT",))
-    limits = {"min_profit_margin_bps": Decimal(5), "max_slippage_bps": Decimal(200), "max_orders_per_s": 1000}
+    limits = {
+        "min_profit_margin_bps": Decimal(5),
+        "min_profit_usd": Decimal("0.001"),  # entries here are of 50 USD and less
+        "max_slippage_bps": Decimal(200),
+        "max_orders_per_s": 1000,
+    }
     return EngineConfig(
         engine_name="entry",
         mode=Mode.SIM,

@@ -48,7 +48,7 @@ def solve(name: str) -> str:
     if name == UNEXPLAINED_LOSS:
         return f"look at the account's withdrawals and orders; then {rearm}, which begins to count anew"
     if name == RECOVERY_HOLD:
-        return f"arb recoveries --approve ID (or --cancel ID); {rearm} lets all of them go on"
+        return f"arb recoveries lists the IDs: arb recoveries --approve ID (or --cancel ID); {rearm} lets all go on"
     if name == DAILY_LOSS:
         return f"raise risk_limits.max_daily_loss_usd and `arb config reload`, or wait for 00:00 UTC; then {rearm}"
     return rearm

@@ -20,7 +20,7 @@ Coin = tuple[str, str]  # venue and coin: what the position limit counts by
 
 
 class RiskMetrics(msgspec.Struct, frozen=True, kw_only=True):
-    """One reading (requirements S14). USD values for limits, see ``UsdRates``."""
+    """One reading. USD values for limits, see ``UsdRates``."""
 
     total_exposure_usd: Decimal
     open_exposure_usd: Decimal

@@ -1,12 +1,16 @@
-"""Watches the stock of deduction coins: what fees are paid in, per venue, against what a day of trading takes."""
+"""Watches what fees are paid in: the coin that each venue tells against the configured one, and the stock of that coin
+against what a day of trading takes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 
+from pipeline.execution.account_fees import AccountFees
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.market import UsdRates
+from pipeline.model.account_fees import FeeSwitch, switch_fault, true_fees
 from pipeline.model.structs import ZERO
 
 LOOK_NS = 10_000_000_000
@@ -23,9 +27,30 @@ class FeeStock:
         self._balances = balances
         self._rates = rates
         self._watched = {venue: fees.deduction for venue, fees in context.config.fees.items() if fees.deduction}
+        self._told: dict[str, str] = {}
+        self.differences: dict[str, str] = {}  # venue -> how its fee coin differs from the configured one
         self._began: dict[str, tuple[int, Decimal]] = {}  # venue -> (since, fees paid in the coin until then)
         self._low: set[str] = set()
         self._looked_mono_ns = 0
+
+    def told(self, fee_coins: Mapping[str, str], fees_of_fills: AccountFees) -> None:
+        """The coin that each venue takes fees in ("" = plain): one that is not the configured one is an alarm, its
+        stock is the one that is watched, and fills are judged by it."""
+        fees_of_fills.told(fee_coins)
+        for venue, coin in fee_coins.items():
+            if self._told.get(venue) == coin:
+                continue
+            self._told[venue] = coin
+            fees, told = self._context.config.fees.get(venue), FeeSwitch(coin)
+            self.differences.pop(venue, None)
+            text = switch_fault(venue, fees, told)
+            if text:
+                self.differences[venue] = text
+                self._context.alert(1, "fee_switch", text)
+            self._watched.pop(venue, None)
+            true = true_fees(fees, told)
+            if true is not None and true.deduction is not None:
+                self._watched[venue] = true.deduction
 
     def tick(self) -> None:
         """Looks at every stock, every 10 s at most."""

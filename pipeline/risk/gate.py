@@ -1,12 +1,11 @@
 """The gate: every limit, in a fixed order, right before an intent is written. The first refusal is the one counted.
 
 Comparisons are written ``not (x <= limit)``: a number that is not comparable refuses. A limit that cannot be computed
-(an asset without a rate) refuses. Sections: requirements S12, S24; reliability.md rows 31, 42, 74, 79, 85.
+(an asset without a rate) refuses.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Container
 from decimal import Decimal
 
@@ -23,11 +22,11 @@ from pipeline.model.structs import InstrumentSpec
 from pipeline.risk.breakers import DAILY_LOSS, Symbol, blocking
 from pipeline.risk.exposure import Coin, Exposure, exposure, position_sizes
 from pipeline.risk.margin_state import MarginState
+from pipeline.risk.order_rate import SECOND_NS, SendTimes
+from pipeline.risk.profit import least_profit
 from shm.layout import BOOK
 
 INTENT_BYTES = 16 * 1024  # more than one operation ever writes before its orders are sent
-SECOND_NS = 1_000_000_000
-NEVER_NS = 2**62
 MALFORMED_MAX = 5  # malformed opportunities before the detector is declared mad
 DUPLICATES_MAX = 100  # identical opportunities in a row before an operator has to look
 ZERO = Decimal(0)
@@ -47,8 +46,7 @@ class Gate:
         self.inventory_price_bps: DirectionPrice = no_price
         self._planner = self._new_planner()
         self.margin = MarginState(context, balances)
-        self._sends: deque[int] = deque()
-        self._sends_by_venue: dict[str, deque[int]] = {}
+        self.sends = SendTimes()
         self._last = (0, -1)  # (detection time, id) of the newest opportunity; ids restart with the detector
         self._malformed = 0
         self._duplicates = 0
@@ -99,13 +97,6 @@ class Gate:
         """(detection time, id) of the newest opportunity that was judged."""
         return self._last
 
-    def rate_free_mono_ns(self, orders: int) -> int:
-        """From when on ``orders`` more are within the order rate of all venues together; 0 = now."""
-        over = len(self._sends) + orders - self._context.config.risk_limits.max_orders_per_s
-        if over <= 0:
-            return 0
-        return self._sends[over - 1] + SECOND_NS if over <= len(self._sends) else NEVER_NS
-
     def may_enter(self, direction_key: int, first: InstrumentSpec, second: InstrumentSpec) -> bool:
         """What the jitted verdict does not look at: the direction's own pause, the venues' budgets, room in the
         journal; and once more what stops everything, which may have been set since the limits table was refreshed."""
@@ -133,32 +124,12 @@ class Gate:
         self._last = (detect_mono_ns, opportunity_id)
         self._duplicates = 0
 
-    def note_send(self, venue: str, mono_ns: int) -> None:
-        """An order is about to be sent: it counts at once, whatever becomes of it (RTS 6, 15(2))."""
-        for sends in (self._sends, self._sends_by_venue.setdefault(venue, deque())):
-            while sends and sends[0] <= mono_ns - SECOND_NS:
-                sends.popleft()
-            sends.append(mono_ns)
-
-    def recall_send(self, venue: str, sent_mono_ns: int, mono_ns: int) -> None:
-        """An order of the run before: a restart does not open a new second."""
-        if mono_ns - SECOND_NS < sent_mono_ns <= mono_ns:
-            self.note_send(venue, sent_mono_ns)
-
     def note_end(self, direction_key: int, cooldown_until_mono_ns: int) -> None:
         self._cooldown[direction_key] = cooldown_until_mono_ns
 
     def resting(self, direction_key: int) -> bool:
         """Whether a direction is still in its pause after an operation."""
         return self._context.now.mono_ns < self._cooldown.get(direction_key, 0)
-
-    def orders_last_second(self, mono_ns: int, venue: str = "") -> int:
-        sends = self._sends_by_venue.get(venue) if venue else self._sends
-        if sends is None:
-            return 0
-        while sends and sends[0] <= mono_ns - SECOND_NS:
-            sends.popleft()
-        return len(sends)
 
     # --- the judgement ---
 
@@ -353,6 +324,9 @@ class Gate:
         if unvalued is not None:
             return unvalued
         limits, ledger, now_ns = self._context.config.risk_limits, self._context.ledger, self._context.now.mono_ns
+        refused = least_profit(plan, limits.min_profit_usd, self._rates)
+        if refused is not None:
+            return refused
         size, now = plan.notional_usd, self.exposure()
         if now.unvalued:
             return Rejected(Refusal.EXPOSURE_LIMIT, f"hedges in {', '.join(sorted(now.unvalued))}: no USD rate")
@@ -412,15 +386,15 @@ class Gate:
     def _rate_limits(self, plan: Plan, now_ns: int) -> Rejected | None:
         limits = self._context.config.risk_limits
         wanted = len(plan.legs)
-        if not self.orders_last_second(now_ns) + wanted <= limits.max_orders_per_s:
-            return Rejected(Refusal.ORDER_RATE, f"{self.orders_last_second(now_ns)} orders in the last second")
+        if not self.sends.last_second(now_ns) + wanted <= limits.max_orders_per_s:
+            return Rejected(Refusal.ORDER_RATE, f"{self.sends.last_second(now_ns)} orders in the last second")
         for venue in _venues(plan):
             orders = sum(1 for leg in plan.legs if leg.row.spec.venue == venue)
             scoped = limits.per_venue.get(venue)
             if (
                 scoped is not None
                 and scoped.max_orders_per_s is not None
-                and not self.orders_last_second(now_ns, venue) + orders <= scoped.max_orders_per_s
+                and not self.sends.last_second(now_ns, venue) + orders <= scoped.max_orders_per_s
             ):
                 return Rejected(Refusal.ORDER_RATE, f"{venue}: {scoped.max_orders_per_s} a second")
             if not self.has_budget(venue, orders + REPAIR_HEADROOM):

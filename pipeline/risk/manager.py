@@ -1,4 +1,4 @@
-"""The risk manager (requirements S6, S18): the gate, breakers that an operator re-arms, one reading of all metrics."""
+"""The risk manager: the gate, breakers that an operator re-arms, one reading of all metrics."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class RiskManager:
         now_ns = self._context.now.mono_ns
         self.gate.entered(entered.operation.detect_mono_ns, entered.operation.opportunity_id)
         for intent in entered.intents:
-            self.gate.note_send(intent.venue, now_ns)
+            self.gate.sends.note(intent.venue, now_ns)
 
     def order_outcome(self, venue: str, good: bool, text: str = "") -> None:
         """Counts faults of a venue in a row: unknown outcomes, refusals of orders that our own checks passed."""
@@ -84,7 +84,7 @@ class RiskManager:
         gate, ledger = self.gate, self._context.ledger
         sends = [(order.sent_mono_ns or order.intent_mono_ns, order.intent.venue) for order in ledger.orders.values()]
         for sent_mono_ns, venue in sorted(sends):
-            gate.recall_send(venue, sent_mono_ns, now.mono_ns)
+            gate.sends.recall(venue, sent_mono_ns, now.mono_ns)
         for operation in ledger.operations.values():
             for fill in operation.fills:
                 gate.note_fill(fill.venue, fill.symbol, min(fill.recv_mono_ns, now.mono_ns), fill.venue_wall_ms)
@@ -211,7 +211,7 @@ class RiskManager:
             daily_realized_pnl=ledger.day_pnl if today <= ledger.day else Decimal(0),
             unrealized_pnl=self.gate.unrealised,
             tripped_breakers=tuple(sorted(ledger.breakers)),
-            orders_last_second=self.gate.orders_last_second(self._context.now.mono_ns),
+            orders_last_second=self.gate.sends.last_second(self._context.now.mono_ns),
         )
 
     def get_risk_statistics(self) -> dict[str, object]:

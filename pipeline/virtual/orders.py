@@ -1,13 +1,16 @@
-"""Orders on their way to a simulated venue: the venue's form of a request, refusals, and how many it takes a second."""
+"""Orders on their way to a simulated venue: the venue's form of a request, refusals, orders a second, fees."""
 
 from __future__ import annotations
 
 from decimal import Decimal
 
-from pipeline.model.enums import OrderKind
+from pipeline.model.account_fees import FeeSwitch, true_fees, with_account_fees
+from pipeline.model.config import FeeConfig
+from pipeline.model.enums import InstrumentKind, OrderKind
 from pipeline.model.errors import InsufficientBalance, TradingDisabled, VenueRejected
-from pipeline.model.structs import OrderRequest
+from pipeline.model.structs import InstrumentSpec, OrderRequest
 from pipeline.sim.exchange.orders import RejectReason, SimOrderRequest
+from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.rate_limits import Budget
 
 PLACE_BUDGETS = {"mexc_spot": Budget(5, 1_000), "gateio_spot": Budget(10, 1_000), "gateio_futures": Budget(100, 1_000)}
@@ -32,3 +35,21 @@ def sim_request(request: OrderRequest) -> SimOrderRequest:
         reduce_only=request.reduce_only,
         expiry_wall_ms=request.expiry_wall_ms,
     )
+
+
+def told_coins(venue: SimVenue, fees: FeeConfig | None) -> dict[str, str]:
+    """The coin of fees by venue, as ``read_fee_switch`` says it: spot markets tell it, the futures market does not."""
+    if venue.kind is InstrumentKind.PERPETUAL:
+        return {}
+    account = next(iter(venue.accounts.values()))
+    deduction = account.fee_deduction
+    if deduction is None or not deduction.enabled:
+        return {venue.name: ""}
+    configured = fees is not None and fees.deduction is not None and fees.deduction.coin == deduction.coin
+    return {venue.name: deduction.coin if configured or account.wallet(deduction.coin).total > 0 else ""}
+
+
+def with_venue_fees(spec: InstrumentSpec, venue: SimVenue, fees: FeeConfig | None) -> InstrumentSpec:
+    """``spec`` with the configured ``fees`` and the deduction that the venue tells."""
+    told = told_coins(venue, fees).get(venue.name)
+    return with_account_fees(spec, true_fees(fees, None if told is None else FeeSwitch(told)))

@@ -45,7 +45,6 @@ from pipeline.execution.events import (
 )
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.records import TYPE_OF_RECORD
-from pipeline.model.account_fees import with_account_fees
 from pipeline.model.config import EngineConfig, ExchangeConfig, MarketConfig
 from pipeline.model.enums import InstrumentKind, Mode, OpportunityType, Refusal
 from pipeline.model.errors import VenueUnavailable
@@ -61,6 +60,7 @@ from pipeline.sim.factory import build_venues
 from pipeline.sim.scenarios.specs import Scenario, load_scenario
 from pipeline.virtual.books import book_words
 from pipeline.virtual.market import Quote, ScriptedMarket
+from pipeline.virtual.orders import told_coins, with_venue_fees
 from pipeline.virtual.venue_link import VenueLink
 from shm.layout import BOOK
 
@@ -182,7 +182,7 @@ class VirtualWorld:
             reference_price=venue.mark_price(symbol),
             identity=row.identity,
         )
-        return with_account_fees(spec, self.config.fees.get(venue.name))
+        return with_venue_fees(spec, venue, self.config.fees.get(venue.name))
 
     # --- ports of the core ---
 
@@ -301,8 +301,7 @@ class VirtualWorld:
             elif isinstance(action, Place):
                 followers.append(self._place(action))
             elif type(action) in ASKS:
-                asked: Any = action
-                ASKS[type(action)](self.links[asked.venue], asked)
+                ASKS[type(action)](self.links[getattr(action, "venue")], action)  # noqa: B009 - all of them have one
             elif isinstance(action, FetchBalances):
                 self._fetch_balances(action)
             elif isinstance(action, Refused):
@@ -364,7 +363,8 @@ class VirtualWorld:
                 return
             positions: list[Position] = link.positions()
             times = {link.name: self.clock.mono_ns()} if link.venue.kind is InstrumentKind.PERPETUAL else {}
-            self.feed(AccountSnapshot(tuple(link.balances("rest")), tuple(positions), times))
+            coins = told_coins(link.venue, self.config.fees.get(link.name))
+            self.feed(AccountSnapshot(tuple(link.balances("rest")), tuple(positions), times, coins))
 
         for link in self.links.values():
             link.ask("balances", "*", partial(take, link))

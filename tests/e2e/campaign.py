@@ -188,19 +188,21 @@ def run_seed(
 
 
 def _back_to_work(rig: Rig, outcome: Outcome) -> None:
-    """I15: everything READY, and an opportunity taken, after the faults have ended."""
+    """Everything READY, and an opportunity taken, after the faults have ended."""
     until(rig.all_ready, "every process READY after the faults", DRAIN_S)
     for name in rig.breakers():
         outcome.counts[f"breaker {name}"] += 1
         if not name.startswith(EXPECTED_BREAKERS):
-            outcome.violations.append({"invariant": "I15", "text": f"breaker {name} tripped: {rig.breakers()[name]}"})
+            outcome.violations.append(
+                {"invariant": "back to work", "text": f"breaker {name} tripped: {rig.breakers()[name]}"}
+            )
         rig.rearm(name)
     before = rig.counter("entries")
     try:
         until(lambda: rig.counter("entries") > before, "an operation after the faults", DRAIN_S)
     except AssertionError as error:
         refused = rig.reading()["opportunities"]
-        outcome.violations.append({"invariant": "I15", "text": f"{error}; {refused}"})
+        outcome.violations.append({"invariant": "back to work", "text": f"{error}; {refused}"})
 
 
 def _judge(rig: Rig, outcome: Outcome) -> None:

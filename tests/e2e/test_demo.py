@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from workers.cli.report import read_report
 from workers.demo.demo import DemoOptions, run_demo
 from workers.output import to_json
+from workers.view.status import read_status
 
 pytestmark = pytest.mark.e2e
 
@@ -54,6 +57,23 @@ def test_executor_killed_between_two_legs_comes_back_and_everything_reconciles(o
     assert left == []  # the state of a healthy run is removed
 
 
+def test_report_status_and_summary_of_a_demo_agree_and_its_parts_add_up(own_state: Path) -> None:
+    fields = run_demo(DemoOptions(seconds=12, keep=True, quiet=True)).fields
+    (instance,) = [path.name for path in own_state.iterdir() if path.name.startswith("demo-")]
+    report = read_report(instance, "", "operation")
+    status = read_status(instance)
+    assert fields["operations"]["total"] > 0
+    assert fields["operations"] == report["operations"] == status["operations"]
+    assert (fields["win_rate"], fields["success_rate"]) == (report["win_rate"], report["success_rate"])
+    assert report["success_rate"] == status["success_rate"]
+    assert len(fields["open_hedges"]) == len(status["hedges"])
+    assert report["attribution"]["residual"] == 0 and report["attribution"]["unknown"] == []
+    assert all(row["residual"] == 0 for row in report["rows"])
+    profit = sum(report["profit"].values())
+    assert abs(report["attribution"]["total"] - profit) < Decimal("1e-9")
+    assert abs(Decimal(status["pnl"]["realised"]) - profit) < Decimal("1e-9")
+
+
 NULL_MARKETS = ("null_flat", "null_below_fees", "null_same_ticker", "null_shifted", "null_closed_wallet")
 
 
@@ -78,7 +98,7 @@ exchanges:
   gateio: {venues: {spot: {balances: *rich}}}
 engine:
   detection: {types: [spot_spot], min_edge_bps: "0", execute_edge_bps: "0"}
-  risk_limits: {min_profit_margin_bps: "0"}
+  risk_limits: {min_profit_margin_bps: "0", min_profit_usd: "0"}
 """
 ABOUT_TIME = {"unproved", "quiet_unproved", "skew", "gap", "no_book", "torn"}
 

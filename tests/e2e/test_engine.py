@@ -1,4 +1,4 @@
-"""``ArbitrageEngine`` as a Python user runs it (requirements S1)."""
+"""``ArbitrageEngine`` as a Python user runs it."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def test_a_killed_recorder_loses_and_doubles_nothing(running: Rig) -> None:
         until(lambda seen=seen: completed(running.instance) > seen, "an operation beside it")
     books = read_status(running.instance)["books"]
     assert {row["venue"] for row in books} == {"mexc_spot", "gateio_spot", "gateio_futures"}
-    assert all(row["bid"] < row["ask"] for row in books if row["whole"])
+    assert all(row["bid"] < row["ask"] for row in books if row["tradable"])
     running.engine.stop()
     reader = JournalReader(state / "journal")
     entries = []
@@ -255,6 +255,8 @@ def test_nothing_outlives_a_killed_supervisor(running: Rig) -> None:
 
 def test_a_clean_stop_removes_every_segment(running: Rig) -> None:
     assert segments_of(running.instance)
+    until(lambda: read_status(running.instance)["opportunities"]["refused"], "a refusal")
+    refused = read_status(running.instance)["opportunities"]["refused"]
     assert running.engine.stop() == 0
     assert segments_of(running.instance) == []
     assert (running.engine.state_dir / "ledger.sqlite").exists()
@@ -265,6 +267,9 @@ def test_a_clean_stop_removes_every_segment(running: Rig) -> None:
     assert (reading["phase"], reading["halted"], reading["risk"]["latched"]) == ("down", False, False)
     assert {row["reachable"] for row in reading["feeds"].values()} == {None}, "nobody asks any more"
     assert "UNREACHABLE" not in status_text(reading)
+    kept_counts = reading["opportunities"]["refused"]
+    assert all(kept_counts[reason] >= count for reason, count in refused.items()), "why not stays readable"
+    assert "of the last run: detected" in status_text(reading)
 
 
 def test_a_second_start_of_an_instance_is_refused(running: Rig) -> None:

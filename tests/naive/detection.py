@@ -115,6 +115,34 @@ def best_size(
     return best
 
 
+def walked(levels: Levels, qty: int) -> int:
+    """Sum of price x quantity of the first ``qty`` units."""
+    value = 0
+    for price, size in levels:
+        value += price * min(qty, size)
+        qty -= min(qty, size)
+    return value
+
+
+def net_worth_usd(
+    asks: Levels,
+    bids: Levels,
+    fees: Fees,
+    size: tuple[int, int, int, int],
+    *,
+    scale: Fraction,
+    price: Fraction,
+    usd: Fraction,
+) -> Fraction:
+    """USD that a sized trade is expected to earn: what the sale brings, base that is over at the sell limit, less what
+    the purchase costs and less the price of the inventory that it moves. ``usd``: of one unit of the quote."""
+    buy_qty, sell_qty, _, sell_limit = size
+    cost = walked(asks, buy_qty) * Fraction(PPM + fees.buy_quote, PPM)
+    over = buy_qty * Fraction(PPM - fees.buy_base, PPM) - sell_qty
+    proceeds = (walked(bids, sell_qty) + over * sell_limit) * Fraction(PPM - fees.sell, PPM)
+    return (proceeds - cost * (1 + price)) * scale * usd
+
+
 def cycle_edge(legs: list[tuple[int, Fraction, Fees]]) -> Fraction:
     """Gain of a cycle: legs of (side, real price, fees); a sell earns the bid, a buy divides by the ask."""
     amount = Fraction(1)

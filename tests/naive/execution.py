@@ -1,4 +1,4 @@
-"""Slow, obvious twins of the execution room: the proved read of a book, order evidence, positions by replaying lots."""
+"""Slow, obvious twins of the execution package: proved read of a book, order evidence, positions by replaying lots."""
 
 from __future__ import annotations
 

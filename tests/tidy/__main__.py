@@ -1,4 +1,4 @@
-"""``python -m tests.tidy [ROOT] [--rule NAME] [--under PATH]``: prints every breach of the tree's rules, by room.
+"""``python -m tests.tidy [ROOT] [--rule NAME] [--under PATH]``: prints every breach of the tree's rules, by package.
 
 ``ROOT`` (default: this checkout) is the tree to look at. Exit 0: none; 1: some.
 """
@@ -16,7 +16,7 @@ from tests.tidy.tree import Finding, load
 
 
 def room(path: str) -> str:
-    """The room that a finding's path lies in, for the report: ``pipeline/book``, ``tests/unit/sim``."""
+    """The package that a finding's path lies in, for the report: ``pipeline/book``, ``tests/unit/sim``."""
     dotted = path.removesuffix(".py").replace("/", ".")
     inside = [name for name in ORDER if dotted == name or dotted.startswith(name + ".")]
     found = max(inside, key=len, default=path).replace(".", "/")
@@ -24,7 +24,7 @@ def room(path: str) -> str:
 
 
 def report(findings: list[Finding]) -> str:
-    """Findings as text, one section a room."""
+    """Findings as text, one section a package."""
     rooms: dict[str, list[Finding]] = defaultdict(list)
     for finding in sorted(findings):
         rooms[room(finding.path)].append(finding)
@@ -32,11 +32,13 @@ def report(findings: list[Finding]) -> str:
         f"== {name}: {len(rooms[name])}\n" + "\n".join(str(finding) for finding in rooms[name])
         for name in sorted(rooms)
     ]
-    return "\n\n".join([*sections, f"{len(findings)} findings in {len(rooms)} rooms"])
+    return "\n\n".join([*sections, f"{len(findings)} findings in {len(rooms)} packages"])
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.tidy", description="Breaches of the tree's rules, by room.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.tidy", description="Breaches of the tree's rules, by package."
+    )
     parser.add_argument("root", nargs="?", type=Path, default=REPO, help="the tree to look at (default: this checkout)")
     parser.add_argument("--rule", action="append", choices=sorted(CHECKS), help="only this rule; may be repeated")
     parser.add_argument("--under", default="", help="only findings in paths that begin so, as pipeline/book")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.tidy import dead, imports, sizes, texts
+from tests.tidy import dead, imports, readmes, sizes, texts
 from tests.tidy.tree import Finding, Tree
 
 PRODUCT = ("shm", "pipeline", "workers")
@@ -44,7 +44,6 @@ _COMPONENT = (
 )
 _FORMAT = "part of the journal's format: read by whoever reads the journal or the recorder's files"
 _CAMPAIGNS = "an invariant of the check; the fault campaigns hold a run to it (tests/e2e/campaign.py)"
-_WIRED = "wired by the hedge, margin and inventory rules"
 _VIRTUAL = "whole cases are tested in it (tests/unit/virtual)"
 PUBLIC: Mapping[str, str] = {
     "workers/engine.py:ArbitrageEngine": "the Python user's way in to a whole engine",
@@ -57,7 +56,7 @@ PUBLIC: Mapping[str, str] = {
     "pipeline/rehearsal/detection_world.py:World.*": "what tests do to a world",
     "pipeline/detection/opportunity_record.py:OpportunityRecord.as_opportunity": "given to a Python user's callback",
     "pipeline/model/enums.py:AccountState.NEVER": "the code of a row that nobody has written yet",
-    "pipeline/model/enums.py:ExchangeName": "the Python user's names of exchanges (requirements S16)",
+    "pipeline/model/enums.py:ExchangeName": "the Python user's names of exchanges",
     "pipeline/execution/operation_states.py:state_diagram": "draws the README's diagram; a test compares them",
     "pipeline/execution/records.py:ReconcileRecord.began_venue_wall_ms": _FORMAT,
     "pipeline/execution/records.py:ReconcileRecord.orders_seen": _FORMAT,
@@ -69,7 +68,6 @@ PUBLIC: Mapping[str, str] = {
     "workers/demo/run_checker.py:check_halt": _CAMPAIGNS,
     "workers/demo/run_checker.py:check_fresh": _CAMPAIGNS,
     "workers/demo/run_checker.py:check_collar": _CAMPAIGNS,
-    "pipeline/economics/attribution.py:attribute": _WIRED,
     "pipeline/virtual/world.py:VirtualWorld.follow_scenario": _VIRTUAL,
 }
 
@@ -97,6 +95,7 @@ CHECKS: Mapping[str, Check] = {
     "string imports": lambda tree, root: imports.unreadable_string_imports(tree),
     "may import": lambda tree, root: imports.may_import(tree, ORDER),
     "paths in READMEs": lambda tree, root: texts.readme_paths(tree),
+    "tables in READMEs": lambda tree, root: readmes.readme_tables(tree),
     "tests import no tests": lambda tree, root: imports.tests_import_no_tests(tree),
     "modules in their places": lambda tree, root: imports.libraries(tree, PRODUCT, CLOCKS, SOCKETS),
     "dead definitions": lambda tree, root: dead.dead_definitions(tree, PUBLIC),

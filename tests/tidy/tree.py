@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+#: Texts at the root that lead to files, as a README does.
+ROOT_GUIDES = frozenset({"CONTRIBUTING.md", "GLOSSARY.md", "SECURITY.md"})
 SKIPPED_FOLDERS = frozenset({"__pycache__", "build", "dist"})
 
 
@@ -66,7 +68,7 @@ class Source:
 
 class Tree:
     """All files of a checkout by their paths from the root: ``files`` is the paths of everything, ``sources`` the texts
-    of the Python files, ``readmes`` those of the README.md files."""
+    of the Python files, ``readmes`` those of the README.md files and of the guides at the root."""
 
     def __init__(self, files: list[str], sources: Mapping[str, str], readmes: Mapping[str, str]) -> None:
         self.files = files
@@ -88,7 +90,8 @@ def load(root: Path) -> Tree:
     root itself are no modules of the tree."""
     files = sorted(_files_below(root, root))
     sources = {name: (root / name).read_text() for name in files if name.endswith(".py") and "/" in name}
-    readmes = {name: (root / name).read_text() for name in files if name.endswith("README.md")}
+    guides = (name for name in files if name.endswith("README.md") or name in ROOT_GUIDES)
+    readmes = {name: (root / name).read_text() for name in guides}
     return Tree(files, sources, readmes)
 
 

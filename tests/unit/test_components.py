@@ -1,4 +1,4 @@
-"""The nine components under their names (requirements S1 to S9), and one behaviour of each.
+"""The nine components under their names, and one behaviour of each.
 
 The processes are built from these very objects: the executor's core holds five of them and the recovery manager, the
 detector worker runs an OpportunityDetector. Each has a test file of its own that goes deeper.
@@ -59,7 +59,7 @@ BEHAVIOUR_OF_INSTANCES = {RiskManager: "is_monitoring risk_alert_callback", Bala
 
 
 @pytest.mark.parametrize("component", NAMES, ids=lambda component: component.__name__)
-def test_the_names_of_the_requirements_exist(component: type) -> None:
+def test_the_names_exist(component: type) -> None:
     for name in NAMES[component].split():
         assert callable(getattr(component, name)) or isinstance(inspect.getattr_static(component, name), property), name
 
@@ -88,7 +88,7 @@ def traded_world() -> World:
     return world
 
 
-# --- S1 ---
+# --- ArbitrageEngine ---
 
 
 def test_engine_refuses_what_needs_a_running_instance_and_counts_nothing_yet(state_dir: object, instance: str) -> None:
@@ -132,7 +132,7 @@ def test_opportunities_are_frozen() -> None:
         opportunity().symbol = "ETH/USDT"  # type: ignore[misc]
 
 
-# --- S2 ---
+# --- OpportunityDetector ---
 
 
 def test_detector_finds_validates_and_narrows() -> None:
@@ -153,7 +153,7 @@ def test_detector_finds_validates_and_narrows() -> None:
     assert not detector.is_detecting
 
 
-# --- S3 ---
+# --- PositionManager ---
 
 
 def test_positions_are_views_of_the_fills() -> None:
@@ -186,7 +186,7 @@ def test_an_atomic_operation_applies_all_or_nothing() -> None:
     assert positions.targets() == {"BTC": Decimal(1)}
 
 
-# --- S4 ---
+# --- OrderOrchestrator ---
 
 
 def test_orchestrator_executes_both_legs_and_counts() -> None:
@@ -199,7 +199,7 @@ def test_orchestrator_executes_both_legs_and_counts() -> None:
     assert world.core.orders.cancel_all_orders() == 2
 
 
-# --- S5 ---
+# --- StateController ---
 
 
 def test_states_move_by_the_table_and_leave_a_trail() -> None:
@@ -219,7 +219,7 @@ def test_states_move_by_the_table_and_leave_a_trail() -> None:
     assert states.get_operations_by_state(ArbitrageState.RECOVERING) == [operation]
 
 
-# --- S6 ---
+# --- RiskManager ---
 
 
 def test_risk_manager_judges_alerts_and_shuts_down() -> None:
@@ -252,7 +252,7 @@ def test_exposure_above_the_warning_alerts_once() -> None:
     assert heard == ["HIGH_EXPOSURE"]
 
 
-def test_limits_have_the_names_of_the_requirements() -> None:
+def test_limits_have_the_names_that_users_know() -> None:
     wanted = (
         "max_position_size_usd max_total_exposure_usd max_daily_loss_usd min_profit_margin_bps max_execution_time_ms"
         " max_slippage_bps"
@@ -260,7 +260,7 @@ def test_limits_have_the_names_of_the_requirements() -> None:
     assert set(wanted.split()) <= set(RiskLimits.__struct_fields__)
 
 
-# --- S7 ---
+# --- BalanceMonitor ---
 
 
 def test_balances_are_checked_reserved_and_watched() -> None:
@@ -279,7 +279,7 @@ def test_balances_are_checked_reserved_and_watched() -> None:
     assert any("balance_low" in str(report) for report in world.reports)
 
 
-# --- S8 ---
+# --- RecoveryManager ---
 
 
 def test_recoveries_are_listed_decided_and_counted() -> None:
@@ -305,7 +305,7 @@ def test_a_broken_leg_is_recovered_without_an_operator() -> None:
     assert world.core.recovery.get_recovery_statistics()["success_rate"] == 1.0
 
 
-# --- S9 ---
+# --- MarketDataAggregator ---
 
 
 @pytest.fixture
@@ -338,7 +338,7 @@ def test_aggregator_gives_a_synchronised_snapshot(books: BooksWorld) -> None:
     assert asked == [("aa_spot", "ETHUSDT")]
 
 
-# --- S23 ---
+# --- errors ---
 
 
 def test_errors_have_one_root() -> None:

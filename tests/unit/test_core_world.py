@@ -66,7 +66,7 @@ def test_storms_end_flat_with_every_fill_known_once(seed: int) -> None:
     trade(world, 12, rng)
     world.calm()
     world.judge()
-    assert replayed(world).digest() == world.core.ledger.digest(), "a replay of the journal is the live state (I22)"
+    assert replayed(world).digest() == world.core.ledger.digest(), "a replay of the journal is the live state"
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -51,6 +51,8 @@ def test_equity_is_what_the_venues_hold_at_one_mark() -> None:
     assert now.daily.total == now.equity.value - 40_000 == now.daily.trading
     assert now.daily.inventory == 0
     assert now.hedging.gross == 2 * now.hedging.hedged + now.hedging.net
+    move = world.core.hedges.watch.basis_move()
+    assert move > 0 and now.stress == now.hedging.net * D("0.1") + now.hedging.hedged * move
 
 
 def test_a_price_is_inventory_and_a_closed_hedge_is_trading() -> None:

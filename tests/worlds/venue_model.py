@@ -43,7 +43,11 @@ def make_config(**overrides: Any) -> EngineConfig:
         "balance_refresh_interval_ms": 1000,
     }
     execution.update(overrides.pop("execution", {}))
-    limits: dict[str, Any] = {"min_profit_margin_bps": Decimal(5), "max_slippage_bps": Decimal(200)}
+    limits: dict[str, Any] = {
+        "min_profit_margin_bps": Decimal(5),
+        "min_profit_usd": Decimal("0.001"),  # trades here are of 100 USD and less
+        "max_slippage_bps": Decimal(200),
+    }
     limits.update(overrides.pop("limits", {}))
     detection: dict[str, Any] = {"cooldown_ms": 5}
     detection.update(overrides.pop("detection", {}))

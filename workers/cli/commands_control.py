@@ -29,7 +29,10 @@ def status(instance: Instance = "", json: Json = False) -> int:
 
     `state`: ready, degraded (not everywhere), stopped (no new risk) or halted. Exit code 0: ready; 1: any other state.
     Notes (a direction out of inventory, a venue paused by its rate limit) do not count. Then P&L, operations, hedges,
-    positions, processes, feeds, refusals and latency.
+    positions, processes, feeds, refusals (after a stop: of the last run) and latency.
+
+    Why ONE instrument or pair is refused: `arb inspect book VENUE SYMBOL` (its book now), `arb inspect journal 50` (the
+    executor's refusals, each with pair and detail), `arb why ID` (an operation that did begin).
     """
     from workers.view.status import read_status  # imported here: it loads numba
     from workers.view.status_text import status_text
@@ -69,7 +72,7 @@ def _latch_text(name: str, fields: dict[str, Any]) -> str:
     """The latch, after a resume also what was taken over and what still stands in the way of new risk."""
     if fields["halted"]:
         return f"{name}: HALTED ({fields['reason']})"
-    lines = [f"{name}: the halt is released ({fields['reason']})"]
+    lines = [f"{name}: halt, drain and venue blocks are released ({fields['reason']})"]
     for row in fields.get("adopted", []):
         place = f"{row['venue']} {row['symbol']}".rstrip()
         lines.append(f"  taken over: {row['what']} {row['qty']} {row['base']} on {place}: {row['detail']}")

@@ -96,16 +96,21 @@ def why(
 
 def report(
     since: Annotated[str, typer.Option("--since", help="ISO time or a span like 90m, 24h, 7d.")] = "",
+    by: Annotated[str, typer.Option("--by", help="Also one row per run, day or operation.")] = "",
     instance: Instance = "",
     json: Json = False,
 ) -> int:
-    """Sum up the SQLite ledger: P&L, fees, success, recovery, expected and realised edge."""
+    """Sum up the SQLite ledger: P&L in its parts (edge + missed + latency + slippage + broken + marks - fees +
+    funding; the residual is 0, or a record is missing), success, recovery, expected and realised edge."""
     from workers.cli.report import read_report, report_text  # imported here: it loads numpy
 
-    emit(read_report(existing(instance), since), as_json=json, text=report_text)
+    if by not in ("", *REPORT_BY):
+        raise BadInput(f"--by: found {by!r}, wanted one of {', '.join(REPORT_BY)}")
+    emit(read_report(existing(instance), since, by), as_json=json, text=report_text)
     return EXIT_OK
 
 
+REPORT_BY = ("run", "day", "operation")
 config_app = typer.Typer(help="Configuration: check it, or show each value with its origin.", no_args_is_help=True)
 ConfigInstance = Annotated[str, typer.Option("--instance", help="Whose keys; default: engine_name.")]
 

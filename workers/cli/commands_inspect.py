@@ -38,8 +38,8 @@ def inspect(what: What, instance: Instance = "", json: Json = False) -> int:
             raise
     result = read(name, what)
     emit(result, as_json=json, text=inspect_text)
-    if result.get("whole") is False:
-        say(f"arb: no whole book of {' '.join(what[1:])} in shared memory")
+    if result.get("readable") is False:
+        say(f"arb: no readable book of {' '.join(what[1:])} in shared memory")
         return EXIT_CHECK_FAILED
     return EXIT_OK
 

@@ -16,7 +16,7 @@ import typer
 
 from pipeline.model.errors import BadInput
 from workers.cli.options import Instance, Json
-from workers.control_plane.instances import existing, is_running
+from workers.control_plane.instances import described, existing, is_running
 from workers.control_socket import GUARD_SOCKET, ControlError, ask, ask_supervisor
 from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
 from workers.halt_file import read_halt, write_halt
@@ -67,7 +67,21 @@ def _balance_rows(reading: dict[str, Any]) -> list[dict[str, Any]]:
 def _decide(instance: str, request: dict[str, Any], *, timeout_s: float = 5.0) -> tuple[str, dict[str, Any]]:
     """One request to the executor. Raises ControlError where none runs: nothing is decided then."""
     name = existing(instance)
-    return name, ask(instance_dir(name) / EXECUTOR_SOCKET, request, timeout_s=timeout_s)
+    return name, _ask_executor(name, request, timeout_s=timeout_s)
+
+
+def _ask_executor(name: str, request: dict[str, Any], *, timeout_s: float) -> dict[str, Any]:
+    try:
+        return ask(instance_dir(name) / EXECUTOR_SOCKET, request, timeout_s=timeout_s)
+    except ControlError:
+        if is_running(name):
+            raise
+    config = described(name).get("config")
+    start = f"arb up --config {config}" if config else "arb up"
+    raise ControlError(
+        f"{name} does not run, so nothing was done; `arb hedges` and `arb positions` show what stays open; "
+        f"`{start}` starts it, then repeat this command"
+    )
 
 
 def positions(instance: Instance = "", json: Json = False) -> int:
@@ -81,12 +95,19 @@ def positions(instance: Instance = "", json: Json = False) -> int:
 
 
 def hedges(instance: Instance = "", json: Json = False) -> int:
-    """Show the open hedges: entry, age, marks, unrealised P&L, funding, distance to liquidation; also after a stop."""
-    from workers.view.status_text import hedge_line
+    """Show the open hedges: entry, age, marks, P&L, funding, distance to liquidation, stress; also after a stop.
 
-    _, reply = _read(instance, "hedges")
-    rows = "\n".join(hedge_line(row) for row in reply["hedges"])
-    emit(reply, as_json=json, text=lambda _: rows or "no open hedge")
+    The first word of a line is the hedge's ID: `arb close ID` closes it, `arb close --all` every one.
+    """
+    from workers.executor_file import read_executor_state
+    from workers.view.status_text import exposure_line, hedge_line
+
+    name, reply = _read(instance, "hedges")
+    state = read_executor_state(instance_dir(name))
+    reply["stress"] = None if state is None or state.pnl is None else state.pnl.get("stress")
+    rows = [hedge_line(row) for row in reply["hedges"]] or ["no open hedge"]
+    rows.append(exposure_line({"pnl": None if state is None else state.pnl}))
+    emit(reply, as_json=json, text=lambda _: "\n".join(row for row in rows if row))
     return EXIT_OK
 
 
@@ -112,7 +133,8 @@ def breakers(
     reason: Why = "",
     json: Json = False,
 ) -> int:
-    """Show the tripped breakers and what solves each, or re-arm one. Exit code 1: one is still tripped.
+    """Show the tripped breakers and what solves each, or re-arm one: first mend its reason, then `arb breakers --rearm
+    NAME --reason "why"`. Exit code 1: one is still tripped.
 
     `venue.V` and `fee.V.SYMBOL` stop their venue or instrument only, every other one stops all new risk. Exits stay
     possible. Re-arming `recovery_hold` lets every recovery that waits for an operator go on.
@@ -145,7 +167,7 @@ def recoveries(
     reason: Why = "",
     json: Json = False,
 ) -> int:
-    """Show the recoveries that are not over, or decide about one. Exit code 1: one still waits for an operator.
+    """Show the recoveries that are not over, with their IDs, or decide about one. Exit code 1: one waits for you.
 
     A held recovery has tried every venue within the bounded price. --approve lets its repairs begin again; --cancel
     leaves the exposure to you (it stays counted) until --approve hands it back. The breaker `recovery_hold` is re-armed
@@ -209,7 +231,8 @@ def close(
     something stays open. New hedges may be entered meanwhile; `arb flatten` stops new risk first.
     """
     if bool(hedge) == every:
-        raise BadInput("found neither or both, wanted the ID of a hedge or --all; see `arb hedges`")
+        found = "an ID and --all" if every else "neither an ID nor --all"
+        raise BadInput(f"found {found}, wanted one of them; `arb hedges` lists the IDs")
     request = {"op": "close", "id": hedge, "all": every, "dry_run": dry_run, "reason": reason}
     _, reply = _decide(instance, request, timeout_s=CLOSE_TIMEOUT_S)
     emit(reply, as_json=json, text=_closed_text)
@@ -220,18 +243,14 @@ def close(
 def flatten(dry_run: DryRun = False, reason: Why = "", instance: Instance = "", json: Json = False) -> int:
     """Take no new risk, close every hedge, cancel what rests, let held repairs go on: everything to its target.
 
-    At bounded prices, under halt and breakers. New risk stays away until `arb resume --reason R`. Exit code 1:
-    something stays open, and the output says what and why.
+    At bounded prices, under halt and breakers; `--dry-run` shows the orders first. New risk stays away until
+    `arb resume --reason R`. Exit code 1: something stays open, and the output says what and why.
     """
     name = existing(instance)
     if not dry_run:
         with contextlib.suppress(ControlError):  # a guard that does not answer grants no lease for new risk either
             ask(instance_dir(name) / GUARD_SOCKET, {"op": "drain", "reason": reason or "arb flatten"})
-    reply = ask(
-        instance_dir(name) / EXECUTOR_SOCKET,
-        {"op": "flatten", "dry_run": dry_run, "reason": reason},
-        timeout_s=CLOSE_TIMEOUT_S,
-    )
+    reply = _ask_executor(name, {"op": "flatten", "dry_run": dry_run, "reason": reason}, timeout_s=CLOSE_TIMEOUT_S)
     emit(reply, as_json=json, text=_closed_text)
     ready = all(not row["reason"] for row in reply["hedges"])
     return EXIT_OK if reply["flat"] or (dry_run and ready) else EXIT_CHECK_FAILED
@@ -247,7 +266,8 @@ def stop(
     """Stop the instance in order and say what stays open at the venues; with --flatten close it first.
 
     No new risk is taken, open operations are ended, then every process stops; hedges stay open unless --flatten closes
-    them. Exit code 1: something stays open. `arb up` goes on where it stopped.
+    them. Exit code 1: something stays open: `arb hedges` and `arb positions` still show it, nobody watches it, and
+    `arb up` goes on where it stopped.
     """
     name = existing(instance)
     if not is_running(name):
@@ -302,6 +322,8 @@ def _stopped_text(fields: dict[str, Any]) -> str:
     lines += [_recovery_lines(row) for row in fields["recoveries"]]
     if fields["flat"]:
         lines.append("nothing stays open")
+    elif fields["stopped"]:
+        lines.append("nobody watches what stays open: `arb up` goes on with it, `arb close --all` then closes it")
     return "\n".join(lines)
 
 

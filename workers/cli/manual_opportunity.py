@@ -4,7 +4,7 @@ Two shapes are understood, as JSON or YAML: the engine's own legs
 
     {"type": "spot_spot", "legs": [{"venue", "symbol", "side", "qty", "limit_price"}, ...]}
 
-and the opportunity of requirements S10 (``symbol`` is the pair, ``buy_exchange``/``sell_exchange`` are venues):
+and the opportunity of the Python interface (``symbol`` is the pair, ``buy_exchange``/``sell_exchange`` are venues):
 
     {"opportunity_type": "SPOT_SPOT", "symbol": "BTC/USDT", "buy_exchange": "mexc_spot", "sell_exchange": "gateio_spot",
      "buy_price": "64000", "sell_price": "64100", "max_quantity": "0.01"}

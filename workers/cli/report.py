@@ -5,21 +5,27 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
+from pipeline.economics.attribution import Attribution
 from pipeline.execution.accounts import fold_fills
 from pipeline.execution.records import Outcome
 from pipeline.execution.results.counts import EndedOperation, OperationCounts, counts_from
 from pipeline.execution.results.round_trips import RoundTrips, round_trips
 from pipeline.model.errors import BadInput
 from pipeline.model.fixedpoint import plain
+from pipeline.model.structs import ZERO
 from workers.control_plane.instances import ledger_path
+from workers.executor_file import pnl_text, read_executor_state
+from workers.recorder.attribution import RESIDUAL_STEP, OperationPnl, added, attributed
 from workers.recorder.sqlite_ledger import SCHEMA_VERSION, open_reader, read_fill
+from workers.state_folder import instance_dir
+from workers.tradable import utc
 
 _SPAN = re.compile(r"(\d+)([smhd])\Z")
 WALL_NS_MAX = 2**63 - 1  # the year 2262: the largest stamp of SQLite and the journal
@@ -99,19 +105,80 @@ def _change_of_accounts(db: sqlite3.Connection, start_wall_ns: int) -> tuple[dic
     return change, fees
 
 
-def read_report(instance: str, since: str) -> dict[str, Any]:
-    """The fields of ``arb report``: changes of the accounts by fills, fees and funding since ``since`` (``pnl``), sums
-    over the operations that began since then, round trips won and lost. Raises BadInput without a ledger."""
+class ReportParts:
+    """The P&L of operations and funding in its parts, in the numeraire; ``residual``: what no record explains."""
+
+    def __init__(self, operations: Sequence[OperationPnl], funding: Sequence[tuple[int, Decimal]], boots: list[int]):
+        self._operations = operations
+        self._funding = funding  # wall ns, amount
+        self._boots = boots
+        self.total = _with_funding(added(one.parts for one in operations), (amount for _, amount in funding))
+        self.residual = sum((one.residual for one in operations), ZERO)
+
+    def by(self, what: str) -> list[tuple[str, Attribution, Decimal, int]]:
+        """(key, parts, residual, operations) per ``run``, ``day`` or ``operation``, oldest first; [] for ""."""
+        if not what:
+            return []
+        operations: dict[str, list[OperationPnl]] = {}
+        for one in self._operations:
+            operations.setdefault(self._key(what, one.wall_ns, one.operation_id), []).append(one)
+        funding: dict[str, list[Decimal]] = {}
+        for wall_ns, amount in self._funding:
+            funding.setdefault(self._key(what, wall_ns, "funding"), []).append(amount)
+        return [
+            (
+                key,
+                _with_funding(added(one.parts for one in operations.get(key, ())), funding.get(key, ())),
+                sum((one.residual for one in operations.get(key, ())), ZERO),
+                len(operations.get(key, ())),
+            )
+            for key in dict.fromkeys([*operations, *funding])
+        ]
+
+    def _key(self, what: str, wall_ns: int, operation_id: str) -> str:
+        """Funding belongs to a position: of a table by operation it is a row of its own."""
+        if what == "operation":
+            return operation_id
+        text = utc(wall_ns) or ""
+        if what == "day":
+            return text[:10]
+        began = [boot for boot in self._boots if boot <= wall_ns]
+        return (utc(began[-1]) or "") if began else text
+
+
+def _with_funding(parts: Attribution, amounts: Iterable[Decimal]) -> Attribution:
+    return parts._replace(funding=parts.funding + sum(amounts, ZERO))
+
+
+def part_fields(parts: Attribution) -> dict[str, Decimal]:
+    """The parts and their sum as ``--json`` shows them, to a billionth."""
+    return {
+        name: value.quantize(RESIDUAL_STEP).normalize() + ZERO
+        for name, value in {**parts._asdict(), "total": parts.total}.items()
+    }
+
+
+def _ledger(instance: str) -> sqlite3.Connection:
+    """The instance's ledger, for reading. Raises BadInput where there is none of this build's version."""
     path = ledger_path(instance)
     if not path.exists():
         raise BadInput(f"found no ledger at {path}, wanted the recorder's; see `arb status --instance {instance}`")
+    db = open_reader(path)
+    schema = int(db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()[0])
+    if schema != SCHEMA_VERSION:
+        db.close()
+        raise BadInput(
+            f"{path}: found version {schema}, wanted {SCHEMA_VERSION}; the next `arb up` of it brings it up to date"
+        )
+    return db
+
+
+def read_report(instance: str, since: str, by: str = "") -> dict[str, Any]:
+    """The fields of ``arb report``: changes of the accounts by fills, fees and funding since ``since`` (``pnl``), sums
+    over the operations that began since then, round trips won and lost, the P&L in its parts (also ``by`` run, day or
+    operation). Raises BadInput without a ledger."""
     start = since_wall_ns(since)
-    with open_reader(path) as db:
-        schema = int(db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()[0])
-        if schema != SCHEMA_VERSION:
-            raise BadInput(
-                f"{path}: found version {schema}, wanted {SCHEMA_VERSION}; the next `arb up` of it brings it up to date"
-            )
+    with _ledger(instance) as db:
         rows = db.execute("SELECT * FROM operations WHERE wall_ns >= ? ORDER BY wall_ns", (start,)).fetchall()
         opportunities = db.execute("SELECT COUNT(*) FROM opportunities WHERE wall_ns >= ?", (start,)).fetchone()[0]
         orders = db.execute(
@@ -120,14 +187,21 @@ def read_report(instance: str, since: str) -> dict[str, Any]:
         fills = db.execute("SELECT COUNT(*) FROM fills WHERE wall_ns >= ?", (start,)).fetchone()[0]
         pnl, fees = _change_of_accounts(db, start)
         events = db.execute("SELECT kind, COUNT(*) FROM events WHERE wall_ns >= ? GROUP BY kind", (start,)).fetchall()
-        paid = db.execute("SELECT body_json FROM events WHERE kind = 'funding' AND wall_ns >= ?", (start,)).fetchall()
+        paid = db.execute(
+            "SELECT body_json, wall_ns FROM events WHERE kind = 'funding' AND wall_ns >= ?", (start,)
+        ).fetchall()
         moved = db.execute(
             "SELECT body_json FROM events WHERE kind = 'external_flow' AND wall_ns >= ?", (start,)
         ).fetchall()
         counts = _counts(rows, _trips(db, rows))
+        operations, unknown = attributed(db, rows)
+        boots = db.execute("SELECT wall_ns FROM events WHERE kind = 'boot' ORDER BY wall_ns").fetchall()
     funding: dict[str, Decimal] = {}
     funding_value = Decimal(0)
-    payments = {(row["venue"], row["event_id"]): row for row in (msgspec.json.decode(body) for (body,) in paid)}
+    payments = {
+        (row["venue"], row["event_id"]): row
+        for row in ({**msgspec.json.decode(body), "wall_ns": wall_ns} for body, wall_ns in paid)
+    }
     for row in payments.values():  # each booking once, by the venue's own number
         _add(funding, {row["asset"]: row["amount"]})
         funding_value += Decimal(row.get("value_numeraire", 0))
@@ -148,9 +222,18 @@ def read_report(instance: str, since: str) -> dict[str, Any]:
             sent.append(row["edge_send_bps"])
             realised.append(row["edge_fill_bps"])
     profit = {asset: value + funding_value for asset, value in numeraire.items()}  # there is one numeraire
+    flows = [(int(row["wall_ns"]), Decimal(row.get("value_numeraire", 0))) for row in payments.values()]
+    parts = ReportParts(operations, flows, [int(row[0]) for row in boots])
+    state = read_executor_state(instance_dir(instance))
     return {
         "instance": instance,
         "profit": profit,
+        "today": None if state is None or state.pnl is None else {**state.pnl, "as_of": utc(state.wall_ns)},
+        "attribution": {**part_fields(parts.total), "residual": parts.residual.normalize(), "unknown": unknown},
+        "rows": [
+            {by: key, **part_fields(row), "residual": residual.normalize(), "operations": count}
+            for key, row, residual, count in parts.by(by)
+        ],
         "since_wall_ns": start,
         "opportunities": opportunities,
         "operations": counts.fields(),
@@ -174,10 +257,12 @@ def report_text(report: dict[str, Any]) -> str:
     def amounts(sums: dict[str, Any]) -> str:
         return ", ".join(f"{plain(value)} {asset}" for asset, value in sums.items()) or "none"
 
-    edge = report["edge_bps"]
+    edge, parts, today = report["edge_bps"], report["attribution"], report["today"]
     return "\n".join(
         (
             f"P&L            {amounts(report['profit'])} realised: every operation at its own prices, and funding",
+            *([f"{pnl_text(today)} (as of {today['as_of']})"] if today else []),
+            f"  made of      {parts_text(parts)}",
             f"instance       {report['instance']}",
             f"opportunities  {report['opportunities']} recorded",
             f"operations     {OperationCounts.of(report['operations']).text()}",
@@ -188,5 +273,30 @@ def report_text(report: dict[str, Any]) -> str:
             f"funding        {amounts(report['funding'])} (in the P&L and the changes, not in the operations')",
             f"external       {amounts(report['external'])} (deposits, withdrawals, unexplained; in neither)",
             f"edge bps       expected {edge['expected']}, at send {edge['at_send']}, realised {edge['realised']}",
+            *_table(report["rows"]),
         )
     )
+
+
+def parts_text(parts: Mapping[str, Any]) -> str:
+    """The parts of a P&L in one line, and what they leave over."""
+    terms = " ".join(f"{name} {_short(parts[name])}" for name in Attribution._fields)
+    unknown = f"; {len(parts['unknown'])} operations without marks" if parts["unknown"] else ""
+    return f"{terms} = {_short(parts['total'])}, residual {plain(parts['residual'])}{unknown}"
+
+
+def _short(value: Decimal) -> str:
+    return f"{value:+.4f}" if value else "0"
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Rows of ``--by`` under each other."""
+    if not rows:
+        return []
+    key = next(iter(rows[0]))
+    names = [*Attribution._fields, "total"]
+    lines = ["", f"{key:<24} {'ops':>5} " + " ".join(f"{name:>10}" for name in names) + "  residual"]
+    for row in rows:
+        amounts = " ".join(f"{_short(row[name]):>10}" for name in names)
+        lines.append(f"{row[key]:<24} {row['operations']:>5} {amounts}  {plain(row['residual'])}")
+    return lines

@@ -17,14 +17,16 @@ from pipeline.model.config import EngineConfig
 from pipeline.tradable import TradeState
 from shm.errors import ShmError
 from shm.logring import LogReader, LogRing
+from shm.metrics import Metrics
 from workers.base import LOG_LEVELS, Notifier
-from workers.executor_file import read_executor_state
+from workers.executor_file import pnl_text, read_executor_state
 from workers.tradable import Answer, InstanceReasons, fields
 
 NOTES_MAX = 50
 NOTES_SHOWN = 10
 LOOK_S = 1.0
 LINES_PER_LOOK = 20  # of one process; a flood must not bury the rest
+ALERT = "alert: "  # how it begins a line about an alert (workers/executor/performer.py)
 TRADE = "trade: "  # how the executor begins a line about trades (workers/executor/publisher.py)
 LEVEL_NAMES = {number: name for name, number in LOG_LEVELS.items()}
 Event = Callable[[dict[str, Any]], None]
@@ -63,9 +65,15 @@ class Announcer:
         """One line of the supervisor's own: into the notes of ``run.json``, the log ring and stderr."""
         if self._log is not None:
             self._log.text(LOG_LEVELS[level], text)
-        self._write("supervisor", level, text)
-        if LOG_LEVELS[level] >= LOG_LEVELS["warning"]:
-            self._event({"event": "alert", "process": "supervisor", "level": level, "text": text})
+        self._write("supervisor", _shown(level, text), text)
+        self._tell("supervisor", level, text)
+
+    def _tell(self, process: str, level: str, text: str) -> None:
+        """A line as an event: alerts of the executor and errors are alerts, warnings are notes."""
+        if text.startswith(ALERT) or LOG_LEVELS[level] >= LOG_LEVELS["error"]:
+            self._event({"event": "alert", "process": process, "level": level, "text": text.removeprefix(ALERT)})
+        elif LOG_LEVELS[level] >= LOG_LEVELS["warning"]:
+            self._event({"event": "note", "process": process, "level": level, "text": text})
 
     def _write(self, process: str, level: str, text: str) -> None:
         self.notes = [*self.notes[-(NOTES_MAX - 1) :], f"{level}: {text}"]
@@ -75,6 +83,11 @@ class Announcer:
     def _event(self, event: dict[str, Any]) -> None:
         if self._on_event is not None:
             self._on_event(event)
+
+    def last_counters(self) -> dict[str, dict[str, int]]:
+        """Counters of detector and executor: what was found and why it was refused, for views after their end."""
+        found = Metrics.attach_all(self._instance)
+        return {name: found[name].counters() for name in ("detector", "executor") if name in found}
 
     # --- the answer ---
 
@@ -137,7 +150,7 @@ class Announcer:
     # --- alerts and trades ---
 
     def _alerts(self) -> None:
-        """Warnings and worse of every process, and the executor's lines about trades."""
+        """Warnings (notes), alerts and errors of every process, and the executor's lines about trades."""
         for process in (
             "executor",
             "guard",
@@ -158,8 +171,8 @@ class Announcer:
                     self._write(process, level, record.text)
                     self._event({"event": "trade", "text": record.text.removeprefix(TRADE)})
                 elif record.level >= LOG_LEVELS["warning"]:
-                    self._write(process, level, record.text)
-                    self._event({"event": "alert", "process": process, "level": level, "text": record.text})
+                    self._write(process, _shown(level, record.text), record.text)
+                    self._tell(process, level, record.text)
 
     def _reader(self, process: str) -> LogReader | None:
         known = self._readers.get(process)
@@ -179,7 +192,9 @@ class Announcer:
             self._alerts()
         state = read_executor_state(self._state_dir)
         if state is None:
-            return {"open_hedges": [], "positions": [], "recoveries": []}
+            return {"open_hedges": [], "positions": [], "recoveries": [], "pnl": None}
+        if state.pnl is not None:
+            self._write("supervisor", "info", pnl_text(state.pnl))
         for row in state.hedges:
             legs = f"{row['spot_venue']} {row['spot_symbol']} against {row['futures_venue']} {row['futures_symbol']}"
             text = f"hedge {row['hedge_id']} stays open: {row['qty']} {row['base']}, {legs}"
@@ -195,7 +210,17 @@ class Announcer:
             self._write("supervisor", "warning", text)
         elif self._was_ready:
             self._write("supervisor", "info", "nothing stays open at the venues")
-        return {"open_hedges": state.hedges, "positions": state.positions, "recoveries": state.recoveries}
+        return {
+            "open_hedges": state.hedges,
+            "positions": state.positions,
+            "recoveries": state.recoveries,
+            "pnl": state.pnl,
+        }
+
+
+def _shown(level: str, text: str) -> str:
+    """What a line is called: a warning that is no alert is a note."""
+    return "note" if level == "warning" and not text.startswith(ALERT) else level
 
 
 def _settling(answer: Answer) -> bool:

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from pipeline.exchanges.fee_switch import read_fee_switch
 from pipeline.exchanges.feed.types import WANTED_DIGITS
-from pipeline.model.account_fees import with_account_fees
+from pipeline.model.account_fees import FeeSwitch, true_fees, with_account_fees
 from pipeline.model.catalogue_row import row_to_words
 from pipeline.model.enums import TradingStatus
 from pipeline.model.errors import ArbitrageEngineError, BadInput
@@ -28,6 +29,7 @@ from pipeline.model.fixedpoint import EXP_MAX, EXTRA_DIGITS, FP_LIMIT, plain
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows, largest_price
 from pipeline.model.structs import InstrumentSpec
 from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW
+from shm.pages import AccountPage
 
 if TYPE_CHECKING:
     from pipeline.exchanges.base import VenueClient
@@ -47,6 +49,10 @@ class VenueFailure(msgspec.Struct, frozen=True, kw_only=True):
 def changed_shape(old: InstrumentSpec, new: InstrumentSpec) -> bool:
     """Whether tick, lot or multiplier changed, so that the instrument's numbers mean something else than before."""
     return (old.tick, old.lot, old.multiplier) != (new.tick, new.lot, new.multiplier)
+
+
+def _coin(told: FeeSwitch | None) -> str | None:
+    return None if told is None else told.coin
 
 
 def _shape(spec: InstrumentSpec) -> str:
@@ -83,6 +89,7 @@ class CatalogueService:
         self._say = say
         self._venues = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in config.venues]
         self._account_fees = config.fees
+        self._switches: dict[str, FeeSwitch | None] = {}  # what each venue said of its fee coin, at its last reading
         self._trusted_coins = frozenset(config.detection.trusted_coins)
         self._symbols: dict[str, list[str]] = {v.name: list(v.symbols) for v in config.venues}
         self.rows: list[InstrumentRow] = []
@@ -118,12 +125,27 @@ class CatalogueService:
     async def _fetch(self, venue: str, symbols: Sequence[str]) -> list[InstrumentSpec]:
         async with asyncio.timeout(FETCH_TIMEOUT_S):
             specs = await self._clients[venue].instruments(symbols)
+            self._switches[venue] = await read_fee_switch(self._clients[venue], self._account_fees.get(venue))
         own = self.fees.get(venue, {})
         found = [
             msgspec.structs.replace(spec, taker_fee_ppm=own[spec.symbol]) if spec.symbol in own else spec
             for spec in specs
         ]
-        return [with_account_fees(spec, self._account_fees.get(venue)) for spec in found]
+        fees = true_fees(self._account_fees.get(venue), self._switches[venue])
+        return [with_account_fees(spec, fees) for spec in found]
+
+    def with_other_fee_coins(self, instance: str, venues: list[str]) -> list[str]:
+        """``venues``, and those whose fees are taken in another coin by now than the rows count with (account page)."""
+        page = AccountPage.attach(instance)
+        if not page.mapped:
+            return venues
+        moved = [
+            venue.name
+            for venue in self._venues
+            if (coin := page.fee_coin(venue.venue_id)) is not None and coin != _coin(self._switches.get(venue.name))
+        ]
+        page.close()
+        return list(dict.fromkeys([*venues, *moved]))
 
     def _merge(self, specs: Sequence[InstrumentSpec]) -> None:
         specs = [spec for spec in specs if (spec.venue, spec.symbol) not in self.removed]  # removed meanwhile

@@ -344,6 +344,7 @@ class Supervisor:
                 continue
             self.catalogue.take_wanted(metrics.counters())
             metrics.close()
+        self._pending_venues = self.catalogue.with_other_fee_coins(self.instance, self._pending_venues)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -490,6 +491,7 @@ class Supervisor:
                 for venue in self.config.venues
             },
             "notes": self.announcer.notes[-NOTES_SHOWN:],
+            "counters": self.announcer.last_counters() if self.state in ("stopped", "failed") else {},
         }
 
     def write_run_file(self) -> None:

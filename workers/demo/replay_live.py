@@ -131,7 +131,8 @@ def replay_config(
             # recordings have no coin identities: instruments are paired by ticker and price, as ``--exact`` does
             "trusted_coins": coins,
         },
-        "risk_limits": {"min_profit_margin_bps": edge},
+        # every edge above the threshold counts, however little the recorded sizes make of it
+        "risk_limits": {"min_profit_margin_bps": edge, "min_profit_usd": "0" if options.min_edge_bps >= 0 else "-1e9"},
     }
 
 

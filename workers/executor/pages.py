@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from decimal import Decimal
 
 import numpy as np
 
 from pipeline.core import ExecutionCore
+from pipeline.exchanges.base import VenueTrading
 from pipeline.execution.events import Now
 from pipeline.execution.hedging.control import ExitDirection
 from pipeline.execution.market import Instruments
@@ -43,6 +45,7 @@ COUNTED = (
     "alerts",
     "fast_path",
 )
+VIOLATION_EVERY_NS = 60_000_000_000
 GAUGES = ("exposure_usd", "breakers", "daily_pnl_cents", "open_operations", "unsettled_orders", "open_hedges")
 
 
@@ -51,6 +54,7 @@ class ExecutorNumbers:
 
     def __init__(self, metrics: Metrics) -> None:
         self.metrics = metrics
+        self._violations: dict[str, tuple[int, int]] = {}  # venue -> (count, mono ns) of the last alert
         self.hist = {label: metrics.histogram(label, doc) for label, doc in STAGES.items()}
         self.count = {name: metrics.counter(name) for name in COUNTED}
         self.count["over_target_time"] = metrics.counter(
@@ -63,6 +67,22 @@ class ExecutorNumbers:
         self.refused: dict[Refusal, int] = {
             r: metrics.counter(f"refused.{r.name.lower()}") for r in Refusal if r is not Refusal.NONE
         }
+
+    def sessions(self, trading: Mapping[str, VenueTrading], mono_ns: int) -> list[str]:
+        """Counts the frames that order entry and private streams have dropped; an alert for each venue where that has
+        risen, once a minute at most."""
+        alerts = []
+        for venue, session in trading.items():
+            count = session.protocol_violations
+            label = f"protocol_violations.{venue}"
+            if label not in self.count:
+                self.count[label] = self.metrics.counter(label, "frames dropped: not as the venue's documents allow")
+            self.metrics.set(self.count[label], count)
+            said, at_ns = self._violations.get(venue, (0, -VIOLATION_EVERY_NS))
+            if count > said and mono_ns - at_ns >= VIOLATION_EVERY_NS:
+                self._violations[venue] = (count, mono_ns)
+                alerts.append(f"protocol: {venue}: {count} frames dropped, the last: {session.last_violation}")
+        return alerts
 
     def gauges(self, core: ExecutionCore) -> None:
         """How things stand, for whoever looks."""

@@ -45,6 +45,7 @@ from shm.words import Words
 from workers.executor.pages import ExecutorNumbers
 
 Say = Callable[[str, str], None]  # (level, text): one line for the operator
+ALERT = "alert: "  # how a line about an alert of the core begins
 MS_NS = 1_000_000
 
 
@@ -204,7 +205,8 @@ class Performer:
                 self._metrics.inc(self._refused[action.refusal])
             elif isinstance(action, Alert):
                 self._metrics.inc(self._count["alerts"])
-                self._say(("info", "warning", "critical")[action.severity], f"{action.code}: {action.text}")
+                mark = ALERT if action.severity else ""
+                self._say(("info", "warning", "critical")[action.severity], f"{mark}{action.code}: {action.text}")
 
     def _append(self, action: Append, now: Now) -> None:
         """Into the journal; a failure ends the process before anything that depends on it is sent."""
@@ -380,8 +382,9 @@ class Performer:
         return venue_ms - max(0, self._mono_ns() - at_mono_ns) // MS_NS
 
     def _launch(self, orders: Sequence[OrderBytes], expiry_mono_ns: int) -> tuple[list[CoreEvent], int, int]:
-        """Both legs to their sockets, signed before the first one leaves: (events for the core, stamp of the first
-        send, of the last). ``expiry_mono_ns``: from when on a venue refuses them."""
+        """Both legs to their sockets, both complete (signed where the venue signs orders) before the first one leaves:
+        (events for the core, stamp of the first send, of the last). ``expiry_mono_ns``: from when on a venue
+        refuses them."""
         payloads = []
         for order in orders:
             self._trading[order.venue].sign(order.view, *order.signed)

@@ -50,7 +50,7 @@ from workers.executor.control import ExecutorControl
 from workers.executor.earlier_runs import host_boot_id, keep_breakers, open_journal
 from workers.executor.hedge_models import HedgeModels
 from workers.executor.pages import ExecutorNumbers, InventoryWriter
-from workers.executor.performer import Performer
+from workers.executor.performer import ALERT, Performer
 from workers.executor.publisher import Publisher
 from workers.executor.session_watch import SessionWatch, first_connection
 from workers.executor.venues import Questions
@@ -395,6 +395,8 @@ class Executor:
         self._inventory.write(self.core, self.performer.now())
         self._inventory.write_exits(self.core)
         self._numbers.gauges(self.core)
+        for text in self._numbers.sessions(self.trading, mono_ns()):
+            self.ctx.say("warning", f"{ALERT}{text}")
         self._hedge_models.save_if_due(self.loop, mono_ns())
         self._sessions.tick(self.performer.now().mono_ns)
         self._publisher.tick(self.performer.now().mono_ns)

@@ -77,6 +77,7 @@ def opportunity_row(words: Words, instruments: Instruments, wall_minus_mono_ns: 
                 "symbol": f"instrument {instrument_id}" if row is None else row.spec.symbol,
                 "side": "buy" if int(words[at + LEG.side]) > 0 else "sell",
                 **{name: plain(from_fp(mantissa, exp)) for name, (mantissa, exp) in amounts.items()},
+                "notional": repr(float_of(int(words[at + LEG.notional]))),
                 "book_seq": int(words[at + LEG.book_seq]),
                 "update_id": int(words[at + LEG.update_id]),
                 "proof_mono_ns": int(words[at + LEG.proof_mono_ns]),

@@ -48,7 +48,7 @@ from pipeline.execution.records import (
 from pipeline.model.enums import InstrumentKind, OrderSide, OrderState
 from pipeline.model.structs import Balance
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS opportunities (
@@ -60,7 +60,8 @@ CREATE TABLE IF NOT EXISTS operations (
   pnl_numeraire TEXT, numeraire TEXT, fees_json TEXT, filled_qty TEXT, dust_json TEXT, hedge_open INTEGER,
   reason TEXT, manual INTEGER, closes TEXT,
   trigger_recv_mono_ns INTEGER, detect_mono_ns INTEGER, dequeued_mono_ns INTEGER, gate_mono_ns INTEGER,
-  started_mono_ns INTEGER, ended_mono_ns INTEGER, stamps_json TEXT, legs_json TEXT) WITHOUT ROWID;
+  started_mono_ns INTEGER, ended_mono_ns INTEGER, stamps_json TEXT, legs_json TEXT,
+  marks_json TEXT, carried TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS operation_states (
   seq INTEGER PRIMARY KEY, operation_id TEXT, from_state TEXT, to_state TEXT, reason TEXT, mono_ns INTEGER,
   wall_ns INTEGER);
@@ -114,6 +115,10 @@ class SqliteLedger:
             self._db.execute("DELETE FROM meta WHERE key = 'position'")
         elif fill_columns and "extra_fees_json" not in fill_columns:  # of one fee a fill: no earlier build read more
             self._db.execute("ALTER TABLE fills ADD COLUMN extra_fees_json TEXT NOT NULL DEFAULT '[]'")
+        operation_columns = {row[1] for row in self._db.execute("PRAGMA table_info(operations)")}
+        if operation_columns and "kind" in fill_columns and "marks_json" not in operation_columns:
+            for column in ("marks_json", "carried"):
+                self._db.execute(f"ALTER TABLE operations ADD COLUMN {column} TEXT")
         self._db.executescript(SCHEMA)
         if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'balances_of_schema_2'").fetchone():
             self._db.execute(
@@ -230,11 +235,11 @@ class SqliteLedger:
     def _operation_result(self, entry: JournalEntry, r: OperationResultRecord) -> None:
         self._db.execute(
             "UPDATE operations SET outcome=?, edge_fill_bps=?, pnl_json=?, pnl_numeraire=?, numeraire=?, fees_json=?,"
-            " filled_qty=?, dust_json=?, hedge_open=?, reason=?, started_mono_ns=?, ended_mono_ns=?, stamps_json=?"
-            " WHERE operation_id=?",
+            " filled_qty=?, dust_json=?, hedge_open=?, reason=?, started_mono_ns=?, ended_mono_ns=?, stamps_json=?,"
+            " marks_json=?, carried=? WHERE operation_id=?",
             (r.outcome.name.lower(), r.edge_fill_bps, _json(r.pnl), _text(r.pnl_numeraire), r.numeraire, _json(r.fees),
              _text(r.filled_qty), _json(r.dust), int(r.hedge_open), r.reason, r.started_mono_ns, r.ended_mono_ns,
-             _json(r.stamps), r.operation_id),
+             _json(r.stamps), _json(r.marks) if r.marks else None, _text(r.carried), r.operation_id),
         )  # fmt: skip
 
     def _intent(self, entry: JournalEntry, r: OrderIntentRecord) -> None:
@@ -276,7 +281,8 @@ class SqliteLedger:
         )  # fmt: skip
 
     def _external_fill(self, entry: JournalEntry, r: ExternalFillRecord) -> None:
-        """A row of ``fills`` without an operation; ``source`` says what caused it."""
+        """A row of ``fills`` without an operation; ``source`` says what caused it. The event names who lost by it."""
+        self._event(entry, r)
         if r.booked:
             self._db.execute(
                 "INSERT OR IGNORE INTO fills VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
@@ -310,6 +316,7 @@ EVENT_KINDS: dict[type, str] = {
     BreakerRecord: "breaker",
     FundingRecord: "funding",
     ExternalRecord: "external",
+    ExternalFillRecord: "external_fill",
     ExternalFlowRecord: "external_flow",
     ExternalPositionRecord: "external_position",
     HeldFillRecord: "held_fill",

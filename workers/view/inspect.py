@@ -26,7 +26,7 @@ from pipeline.execution.journal import (
     segment_indices,
     segment_start,
 )
-from pipeline.model.catalogue_row import words_to_text
+from pipeline.model.catalogue_row import words_to_row, words_to_text
 from pipeline.model.enums import (
     FeeAssetRule,
     InstrumentKind,
@@ -54,7 +54,7 @@ from shm.layout import (
     QUEUE,
     REPORT,
 )
-from shm.layout_pages import CATALOGUE_ROW, CATALOGUE_TEXT_WORDS
+from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW, CATALOGUE_TEXT_WORDS
 from shm.metrics import Metrics
 from shm.pages import CataloguePage, read_row
 from shm.queue import read_at
@@ -63,6 +63,7 @@ from shm.segment import SHM_FOLDER, Segment, list_segments, owner_lives, segment
 from shm.words import Words
 from workers.control_plane.instances import run_file
 from workers.state_folder import instance_dir
+from workers.view.book_verdict import BookState, book_age_limit_ms, verdict
 
 PAGES = ("catalogue", "inventory", "halt", "account")
 PAYLOADS = {"opps": OPPORTUNITY, "reports": REPORT}
@@ -268,7 +269,7 @@ def read_page(instance: str, name: str) -> Result:
 
 def read_market_book(instance: str, venue: str, symbol: str) -> Result:
     """The newest book of one instrument, its connection, and both sides in decimals. ``symbol``: the venue's, or the
-    pair. ``whole`` is false where nothing was published or the copy is torn."""
+    pair. ``readable`` is false where nothing was published or the copy is torn."""
     index, row = _instrument(instance, venue, symbol)
     record = np.zeros(BOOK.WORDS, np.int64)
     feeds = [name for name in segments(instance) if _kind_of(instance, name) == FEED.KIND]
@@ -278,14 +279,29 @@ def read_market_book(instance: str, venue: str, symbol: str) -> Result:
         if status > 0 and int(record[BOOK.instrument]) == index:  # else another feed's
             proof = int(proof_mono_ns(segment.words, 0, record))
             result = _result(instance, f"book {venue} {symbol}", segment)
-            result["whole"] = True
+            result["readable"] = True
             result["proof_mono_ns"] = proof
             result["age_ms"] = round((time.monotonic_ns() - proof) / 1e6, 3) if proof else None
             result["levels"] = _levels(record, row)
             result["tables"] = [_record(BOOK, record), *_connection(segment.words, int(record[BOOK.conn]))]
-            return result
+            return {**result, **_verdict(instance, venue, index, row, int(record[BOOK.flags]), result["age_ms"])}
     result = _result(instance, f"book {venue} {symbol}")
-    return {**result, "whole": False, "tables": [_record(CATALOGUE_ROW, row, title="instrument")]}
+    result |= {"readable": False, "tables": [_record(CATALOGUE_ROW, row, title="instrument")]}
+    return {**result, **_verdict(instance, venue, index, row, None, None)}
+
+
+def _verdict(
+    instance: str, venue: str, index: int, row: Words, flags: int | None, age_ms: float | None
+) -> dict[str, Any]:
+    """``flags`` None: no readable book."""
+    state = BookState(
+        published=flags is not None,
+        flags=flags or 0,
+        age_ms=age_ms,
+        max_age_ms=book_age_limit_ms(run_file(instance)),
+        removed=bool(int(row[CATALOGUE_ROW.flags]) & CAT_FLAG_REMOVED),
+    )
+    return verdict(instance, words_to_row(index, row, venue), state)
 
 
 def _connection(words: Words, conn: int) -> list[Result]:
@@ -438,7 +454,7 @@ def inspect_text(result: Result) -> str:
     if "owner" in result:
         owner = result["owner"]
         lines.append(f"{result['segment']}, owner {owner['pid']} {'alive' if owner['alive'] else 'dead'}")
-    known = ("instance", "what", "segment", "owner", "tables", "levels")
+    known = ("instance", "what", "segment", "owner", "tables", "levels", "tradable", "sentence")
     lines += [f"{name} {_value(value)}" for name, value in result.items() if name not in known]
     for side, levels in result.get("levels", {}).items():
         lines += ["", f"{side} (price, quantity)", *(f"  {price:f}  {qty:f}" for price, qty in levels)]
@@ -451,6 +467,8 @@ def inspect_text(result: Result) -> str:
                 lines += _field_lines(row.get("fields", {}), table["units"], row.get("meanings", {}), indent=4)
         else:
             lines += _field_lines(table["fields"], table["units"], table.get("meanings", {}), indent=2)
+    if "sentence" in result:
+        lines += ["", result["sentence"]]
     return "\n".join(lines)
 
 

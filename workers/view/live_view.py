@@ -17,7 +17,7 @@ from pipeline.execution.results.counts import OperationCounts
 from workers.output import say
 from workers.view.small_view import FULL_ROWS, small_screen
 from workers.view.status import Reader
-from workers.view.status_text import hedge_line, pnl_line, reason_lines
+from workers.view.status_text import hedge_line, pnl_line, reason_lines, shown_state
 
 REDRAW_S = 0.5
 PLAIN_EVERY_S = 5.0
@@ -54,16 +54,22 @@ def _feed_rows(reading: dict[str, Any]) -> list[list[str]]:
 
 
 def _book_rows(reading: dict[str, Any]) -> list[list[str]]:
-    """Books by pair, at most ``BOOKS_MAX``; the others are counted."""
-    books = sorted(reading["books"], key=lambda row: (row["pair"], row["venue"]))
+    """Books by pair, those that are refused first, at most ``BOOKS_MAX``; the others are counted."""
+    books = sorted(reading["books"], key=lambda row: (not _refused(row), row["pair"], row["venue"]))
     rows = []
     for row in books[:BOOKS_MAX]:
         bid, ask = ("-" if row[side] is None else f"{row[side]:f} x {row[f'{side}_qty']:f}" for side in ("bid", "ask"))
         age = "unproved" if row["age_ms"] is None else f"{row['age_ms']:.0f}"
-        rows.append([row["pair"], row["venue"], bid, ask, age if row["whole"] else "not whole"])
+        rows.append([row["pair"], row["venue"], bid, ask, age if row["tradable"] else "refused"])
     if len(books) > BOOKS_MAX:
-        rows.append([f"and {len(books) - BOOKS_MAX} more", "", "", "", ""])
+        refused = sum(map(_refused, books[BOOKS_MAX:]))
+        rows.append([f"and {len(books) - BOOKS_MAX} more, {refused or 'none'} of them refused", "", "", "", ""])
     return rows
+
+
+def _refused(book: dict[str, Any]) -> bool:
+    """Whether the book is traded on by nobody, whatever its age: flags, another row's epoch, no proof."""
+    return not book["tradable"] or book["age_ms"] is None
 
 
 def _money_rows(reading: dict[str, Any]) -> list[list[str]]:
@@ -95,7 +101,7 @@ def render(reading: dict[str, Any], headline: str, width: int = WIDE, height: in
     style = "bold red" if mode == "LIVE" or reading["state"] in ("halted", "stopped") else "bold"
     why = [line for row in reading["reasons"][:REASONS_MAX] for line in reason_lines(row)]
     return Group(
-        Text(f"{reading['instance']}  {mode}  {str(reading['state']).upper()}  {headline}", style=style),
+        Text(f"{reading['instance']}  {mode}  {shown_state(reading).upper()}  {headline}", style=style),
         *(Text(line, style="red") for line in why),
         Text(pnl_line(reading)),
         Text(f"operations        {OperationCounts.of(reading['operations']).text()}"),

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from workers.view.status_text import pnl_line
+from workers.view.status_text import pnl_line, shown_state
 
 ROWS_MIN = 12
 FULL_ROWS = 48  # from here on the tables of ``live_view`` have room
@@ -45,17 +45,19 @@ def _feeds(reading: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _money(reading: Mapping[str, Any], width: int) -> list[str]:
+def _money(reading: Mapping[str, Any], width: int) -> tuple[int, list[str]]:
+    """(how many of the lines are the P&L's, P&L, positions and balances)."""
     orders = reading["orders"]
     pnl = pnl_line(reading).partition(" ")[2].strip().removeprefix("today").strip()
     pnl += f"; exposure {orders.get('exposure_usd', 0)} USD"
     pnl += f", {orders.get('open_operations', 0)} operations and {orders.get('open_hedges', 0)} hedges open"
     held = [f"{row['venue']} {row['symbol']} {row['qty']:f} @ {row['entry_price']:f}" for row in reading["positions"]]
-    lines = [*_wrapped("P&L", pnl, width, PNL_ROWS), *_wrapped("positions", "; ".join(held), width, POSITION_ROWS)]
+    earned = _wrapped("P&L", pnl, width, PNL_ROWS)
+    lines = [*earned, *_wrapped("positions", "; ".join(held), width, POSITION_ROWS)]
     for venue, assets in reading["balances"].items():
         free = [f"{asset} {row['free']:f}" for asset, row in assets.items() if row["free"] or row["locked"]]
         lines.append(f"{venue}: free " + (", ".join(free) or "none"))
-    return lines
+    return len(earned), lines
 
 
 def _latencies(reading: Mapping[str, Any]) -> list[str]:
@@ -74,15 +76,16 @@ def small_screen(reading: Mapping[str, Any], headline: str, width: int, height: 
     why = f"{found['detected']} episodes, {reading['orders'].get('entries', 0)} entered; why not: "
     counted = ", ".join(f"{name} {count}" for name, count in reading["orders"].items() if count)
     stopped = "; ".join(f"{row['what']} -> {row['solve']}" for row in reading["reasons"])
-    money, latency = _money(reading, width), _latencies(reading)
+    (pnl_rows, money), latency = _money(reading, width), _latencies(reading)
     first = [
-        f"{reading['instance']}  {str(reading['mode'] or '').upper()}  {str(reading['state']).upper()}  {headline}",
+        f"{reading['instance']}  {str(reading['mode'] or '').upper()}  {shown_state(reading).upper()}  {headline}",
         *(_wrapped("why", stopped, width, REASON_ROWS) if stopped else []),
+        *money[:pnl_rows],
         *_processes(reading, width),
         *_feeds(reading),
         *_wrapped("found", why + (", ".join(f"{name} {count}" for name, count in refused) or "none"), width, WHY_ROWS),
         *_wrapped("executor", counted, width, ORDER_ROWS),
-        *money,
+        *money[pnl_rows:],
     ]
     room = max(ROWS_MIN, height - 1)
     lines = first[: room - 2]  # two rows of latency at least

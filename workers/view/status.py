@@ -82,6 +82,8 @@ class Reader:
         views = LivenessView.attach_all(self.instance)
         metrics = Metrics.attach_all(self.instance)
         counters = {process: found.counters() for process, found in metrics.items()}
+        if not running:  # their memory is gone after an orderly stop
+            counters = {**described.get("counters", {}), **counters}
         halt = read_halt(self.state_dir)
         self._reasons.market = market = self._attached(described)
         answer = self._reasons.answer(described, running=running)
@@ -238,6 +240,7 @@ def executor_fields(state_dir: Path, *, running: bool) -> dict[str, Any]:
         return {
             "as_of": utc(state.wall_ns),
             "pnl": state.pnl,
+            "changes": state.changes,
             "operations": OperationCounts.of(state.operations).fields(),
             **_rates(OperationCounts.of(state.operations)),
             "breakers": state.breakers,
@@ -250,6 +253,7 @@ def executor_fields(state_dir: Path, *, running: bool) -> dict[str, Any]:
     return {
         "as_of": utc(known.last_wall_ns),
         "pnl": {"realised": known.total_pnl} if ledger is not None else None,
+        "changes": {asset: value for asset, value in known.accounts.per_asset().items() if value},
         "operations": counts.fields(),
         **_rates(counts),
         "breakers": [{"name": name, "reason": text, "solve": solve(name)} for name, text in known.breakers.items()],
@@ -296,7 +300,7 @@ def books(market: MarketDataAggregator) -> list[dict[str, Any]]:
                 "ask": None if ask is None else from_fp(ask, row.price_exp).normalize(),
                 "ask_qty": None if ask is None else from_fp(view.words[BOOK.ask_qty_fp], row.qty_exp).normalize(),
                 "age_ms": round((now - view.proof_mono_ns) / 1e6, 1) if view.proof_mono_ns else None,
-                "whole": tradable(view, row),
+                "tradable": tradable(view, row),
             }
         )
     return rows

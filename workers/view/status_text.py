@@ -8,18 +8,10 @@ from typing import Any
 
 from pipeline.execution.results.counts import OperationCounts
 from pipeline.model.fixedpoint import plain
+from workers.executor_file import amount, pnl_text
 
 REASONS_MAX = 12
 SHORT = Context(prec=10)
-
-
-def amount(value: object) -> str:
-    """A decimal as text, to the cent; ``-`` where there is none."""
-    try:
-        number = Decimal(str(value))
-    except InvalidOperation:
-        return "-"
-    return f"{number.quantize(Decimal('0.01')) + 0:f}"  # + 0: no minus before a zero
 
 
 def short(value: object) -> str:
@@ -30,10 +22,16 @@ def short(value: object) -> str:
         return "-"
 
 
+def shown_state(reading: Mapping[str, Any]) -> str:
+    """The state as people read it: what is not up yet is starting, and only then stopped."""
+    return "starting" if reading["phase"] == "starting" and reading["state"] == "stopped" else str(reading["state"])
+
+
 def answer_lines(reading: Mapping[str, Any]) -> list[str]:
     """State, and every reason and note with the command that solves it."""
     halted = "  HALTED" if reading["halted"] else ""
-    lines = [f"{reading['instance']}: {reading['state']}{halted}, mode {reading['mode']}"]
+    mode = f", mode {reading['mode']}" if reading["mode"] else ""
+    lines = [f"{reading['instance']}: {shown_state(reading)}{halted}{mode}"]
     for row in reading["reasons"][:REASONS_MAX]:
         lines += reason_lines(row)
     if len(reading["reasons"]) > REASONS_MAX:
@@ -50,17 +48,25 @@ def reason_lines(row: Mapping[str, Any]) -> list[str]:
 
 def pnl_line(reading: Mapping[str, Any]) -> str:
     """The day's P&L and equity in the numeraire."""
-    pnl = reading["pnl"]
-    if not pnl:
-        return "P&L               not known yet"
-    asset = pnl.get("asset", "")
-    if pnl.get("daily") is None:
-        return f"P&L               realised {amount(pnl.get('realised'))} {asset} in all".rstrip()
+    return pnl_text(reading["pnl"])
+
+
+def exposure_line(reading: Mapping[str, Any]) -> str:
+    """What our trading moved: how much of it is hedged, and what it loses under stress; "" where it is not known."""
+    pnl = reading["pnl"] or {}
+    if pnl.get("stress") is None:
+        return ""
+    asset = pnl["asset"]
     return (
-        f"P&L today         {amount(pnl['daily'])} {asset} (trading {amount(pnl['trading'])}, inventory "
-        f"{amount(pnl['inventory'])}); equity {amount(pnl['equity'])} {asset}; realised in all "
-        f"{amount(pnl['realised'])}"
+        f"exposure          net {amount(pnl['net'])} {asset}, hedged {amount(pnl['hedged'])} {asset}; under stress "
+        f"(prices 10 % against it, the basis by its 99 % move) {amount(pnl['stress'])} {asset} are lost"
     )
+
+
+def change_line(reading: Mapping[str, Any]) -> str:
+    """Changes of the accounts per asset by our trading; "" where they are not known."""
+    changes = [f"{short(value)} {asset}" for asset, value in (reading.get("changes") or {}).items()]
+    return f"changes           {', '.join(changes)} (all accounts, by our trading)" if changes else ""
 
 
 def hedge_line(row: Mapping[str, Any]) -> str:
@@ -114,6 +120,7 @@ def proposal_line(row: Mapping[str, Any]) -> str:
 def status_text(reading: dict[str, Any]) -> str:
     """A reading as one screen of text."""
     lines = [*answer_lines(reading), pnl_line(reading)]
+    lines += [line for line in (exposure_line(reading), change_line(reading)) if line]
     lines.append(f"operations        {OperationCounts.of(reading['operations']).text()}")
     lines += [f"hedge             {hedge_line(row)}" for row in reading["hedges"]]
     lines += [f"position          {position_line(row)}" for row in reading["positions"]]
@@ -134,8 +141,9 @@ def status_text(reading: dict[str, Any]) -> str:
             numbers.insert(0, "UNREACHABLE")
         lines.append(f"{name:<18}{', '.join(numbers) or '-'}")
     found = reading["opportunities"]
+    last = "of the last run: " if reading["phase"] == "down" else ""
     lines.append(
-        f"opportunities     detected {found['detected']}, taken {found['taken']}, refused {found['refused']}, "
+        f"opportunities     {last}detected {found['detected']}, taken {found['taken']}, refused {found['refused']}, "
         f"open {found['open']}"
     )
     counted = ", ".join(f"{name} {value}" for name, value in reading["orders"].items() if value)

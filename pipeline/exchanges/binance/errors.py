@@ -1,6 +1,6 @@
 """Binance: which refusals are definitive and which leave the outcome open; spot and USDⓈ-M, REST and WebSocket API.
 
-*Source:* venues/binance_spot.md section 6, venues/binance_usdm.md section 6.
+*Source:* Binance spot REST API and USDⓈ-M futures API: error codes.
 """
 
 from __future__ import annotations

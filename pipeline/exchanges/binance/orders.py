@@ -1,6 +1,6 @@
 """Binance orders and account, spot and USDⓈ-M: REST answers -> updates, fills, balances, positions. Sans-I/O.
 
-*Source:* venues/binance_spot.md section 4, venues/binance_usdm.md section 4.
+*Source:* Binance spot REST API and USDⓈ-M futures API: query order, cancel order.
 """
 
 from __future__ import annotations

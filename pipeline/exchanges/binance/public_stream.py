@@ -8,7 +8,7 @@
 
 An unknown symbol is acknowledged and stays silent: only its snapshot fails.
 
-*Source:* venues/binance_spot.md section 2, venues/binance_usdm.md sections 1 and 2.
+*Source:* Binance spot and USDⓈ-M futures, WebSocket market streams: diff. depth, how to manage a local order book.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 There is no order entry and no user stream: ``factory.make_trading`` refuses this dialect.
 
-*Source:* venues/binance_spot.md sections 1, 2, 4, 6; venues/binance_usdm.md sections 1, 2, 4, 6.
+*Source:* Binance spot REST API and USDⓈ-M futures API: market data, trading, limits.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Binance signatures (spot and USDⓈ-M): REST queries.
 
-*Source:* venues/binance_spot.md section 3, venues/binance_usdm.md section 3; their vectors are golden tests.
+*Source:* Binance spot REST API and USDⓈ-M futures API: request security (SIGNED); their vectors are golden tests.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ Ticks and steps come from the filters only (``pricePrecision`` of USDⓈ-M is no
     {"filterType":"NOTIONAL","minNotional":"10.00000000", ...}      older: MIN_NOTIONAL {"minNotional":…}
     {"filterType":"MIN_NOTIONAL","notional":"5.0"}                  USDⓈ-M
 
-*Source:* venues/binance_spot.md section 1, venues/binance_usdm.md section 1.
+*Source:* Binance spot REST API and USDⓈ-M futures API: exchange information.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The public side of one venue inside a feed process: connections, subscriptions, snapshots, books.
 
-What happens when (fault rows 1-17 of the reliability notes):
+What happens when:
 
 * a frame -> one call into the books, which decode, sequence, apply and publish it;
 * a book needs a snapshot (first time, gap, crossed, bad bytes) -> that one book, through a queue with the venue's

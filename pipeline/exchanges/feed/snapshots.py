@@ -1,7 +1,7 @@
 """Books by REST: the snapshots that diffs are aligned with, and what is shown while a stream is down.
 
 One queue per venue, a few requests in flight, the venue's request budget in front, jittered backoff per book: a gap on
-every symbol at once drains in order and costs no 429 (fault rows 4 to 6).
+every symbol at once drains in order and costs no 429.
 
 A snapshot proves a book only together with a stream that carried the book's topic *before* the snapshot was asked for:
 otherwise an update could fall between the two, unseen.

@@ -1,6 +1,6 @@
 """Gate.io accounts: REST balances and positions, private-channel frames -> events. Sans-I/O.
 
-Private frames come in the common envelope (venues/gateio_spot.md section 2)::
+Private frames come in the common envelope (Gate.io API v4, spot WebSocket, server response)::
 
     {"time":1605175506,"channel":"spot.orders","event":"update","result":[{...}, ...]}
 
@@ -11,8 +11,8 @@ rounded and the booking is not named, so GET /futures/usdt/account_book is asked
     [{"time":1682294400.123456,"change":"0.000010152188","balance":"4.59316525194","text":"ETH_USD:6086261",
       "type":"fund","contract":"ETH_USD","trade_id":"1","id":"1"}]
 
-*Source:* venues/gateio_spot.md section 6, venues/gateio_futures.md section 4; APIv4 "Query futures account change
-history" (read 2026-11-21): ``contract`` since 2023-10-30, ``id`` newer.
+*Source:* Gate.io API v4, spot and futures WebSocket: orders, usertrades, balances, positions; REST "Query futures
+account change history" (read 2026-11-21): ``contract`` since 2023-10-30, ``id`` newer.
 """
 
 from __future__ import annotations

@@ -1,24 +1,25 @@
-"""Gate.io USDT futures: position mode, account mode, margin mode and leverage, and the calls that set them.
+"""Gate.io: the coin of fees; USDT futures: position mode, account mode, margin mode, leverage, the calls that set them.
 
 We count one position a contract, backed by its own (isolated) margin at one leverage. Two rows a contract (dual mode),
 one pot for several contracts (cross) or for spot and futures (unified account) mean other sums: then the venue is not
 traded, and the error names the call that mends it.
 
-*Source:* venues/accounts.md section 1; APIv4 "Futures": accounts (``position_mode``, older ``in_dual_mode``;
+*Source:* Gate.io API v4 "Futures": accounts (``position_mode``, older ``in_dual_mode``;
 ``margin_mode`` 0 classic), positions (``leverage`` "0" or ``pos_margin_mode`` cross), set_position_mode,
 positions/{contract}/leverage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
 import msgspec
 
 from pipeline.exchanges.parsing.rows import OddRows, Rows, any_row
-from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, maybe_number
+from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, maybe_number, number
+from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.errors import AccountSettingsWrong
 
 FIX_DUAL = "POST /futures/usdt/set_position_mode?position_mode=single (no position and no order may be open)"
@@ -26,6 +27,10 @@ FIX_UNIFIED = 'PUT /unified/unified_mode {"mode":"classic"} (no position and no 
 UNKNOWN_CONTRACT = ("CONTRACT_NOT_FOUND", "CONTRACT_IN_DELISTING")  # no entry there anyway
 UNCHANGED = "NO_CHANGE"
 SINGLE = "single"
+#: ``debit_fee`` of wallet/fee: what fees are taken in. Every other number (3: the tier's rates) is plain.
+DEBITED: Mapping[int, str] = {1: "GT", 2: "POINT"}
+NO_DEBIT = 0
+PPM = 1_000_000
 
 
 class ContractSettings(NamedTuple):
@@ -33,6 +38,13 @@ class ContractSettings(NamedTuple):
 
     leverage: Decimal
     is_cross: bool
+
+
+class _WalletFee(msgspec.Struct):
+    taker_fee: Decimal
+    gt_discount: bool = False
+    gt_taker_fee: Maybe = ABSENT
+    debit_fee: int = NO_DEBIT
 
 
 class _Modes(msgspec.Struct):
@@ -49,8 +61,26 @@ class _Row(msgspec.Struct):
     pos_margin_mode: str = ""
 
 
+_wallet_fee = msgspec.json.Decoder(_WalletFee)
 _modes = msgspec.json.Decoder(_Modes)
 _rows = Rows(_Row)
+
+
+def parse_fee_switch(venue: str, payload: bytes) -> FeeSwitch:
+    """GET /wallet/fee without a pair: GT where ``gt_discount`` is set, else what ``debit_fee`` names (GT, points).
+
+    ``gt_taker_fee`` tells what a fee in GT is cheaper; a point stands for the plain fee::
+
+        {"taker_fee":"0.002","gt_discount":true,"gt_taker_fee":"0.0018","debit_fee":1}
+
+    *Source:* Gate.io API v4, wallet: "Query personal trading fees" (``debit_fee``: 1 GT, 2 points, 3 VIP rates).
+    """
+    row = decode(_wallet_fee, payload, venue, "wallet/fee")
+    coin = "GT" if row.gt_discount else DEBITED.get(row.debit_fee, "")
+    plain, in_gt = number(row.taker_fee, venue), maybe_number(row.gt_taker_fee, venue)
+    if coin == "GT" and in_gt and plain > 0:
+        return FeeSwitch(coin, max(0, int((plain - in_gt) * PPM / plain)))
+    return FeeSwitch(coin, 0 if coin == "POINT" else None)
 
 
 def is_dual(venue: str, payload: bytes) -> bool:

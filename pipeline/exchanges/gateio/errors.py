@@ -2,7 +2,7 @@
 
 A label that is not in the table is ambiguous for an order: query, never assume. 5xx is ambiguous whatever its label.
 
-*Source:* venues/gateio_spot.md section 7, venues/gateio_futures.md section 5.
+*Source:* Gate.io API v4, list of error labels; its WebSocket documents' error codes.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Two connections: one carries only orders, so that no burst of pushes stands before an answer; one carries the private
 channels. The differences of the markets are data: channel names, path tables, whether sizes are contracts.
 
-*Source:* venues/gateio_spot.md sections 2, 5, 6; venues/gateio_futures.md section 4.
+*Source:* Gate.io API v4, WebSocket spot and futures: login, order place, orders and usertrades channels.
 """
 
 from __future__ import annotations

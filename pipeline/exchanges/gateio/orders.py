@@ -4,7 +4,7 @@ One order object serves REST, the WebSocket API and the private stream; the stre
 writes bare numbers (futures). Our client id travels as ``text`` = "t-" + id. Futures sizes are signed contracts: base
 coin is |size| x multiplier, and only this module converts.
 
-*Source:* venues/gateio_spot.md section 6, venues/gateio_futures.md section 4. Doubt: what a second order with the same
+*Source:* Gate.io API v4: create an order (spot), create a futures order. Doubt: what a second order with the same
 ``text`` gives; a refusal for it is taken as evidence that the order exists.
 """
 

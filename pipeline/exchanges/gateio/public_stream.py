@@ -10,7 +10,7 @@ fails a whole payload; so every topic is its own request with its own id::
 
 A topic here is "channel|symbol".
 
-*Source:* venues/gateio_spot.md sections 2 and 3, venues/gateio_futures.md section 2.
+*Source:* Gate.io API v4, spot and futures WebSocket: order_book_update, obu, book_ticker; REST order book.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Gate.io REST client of both markets; the differences are in two tables of paths, not in two copies.
 
-*Source:* venues/gateio_spot.md sections 1, 3, 4, 6, 7; venues/gateio_futures.md sections 1, 2, 4, 5. Limits: public
+*Source:* Gate.io API v4: spot, futures and wallet endpoints, "Frequency limit rule". Limits: public
 200 / 10 s per endpoint and IP; private 200 / 10 s per endpoint; cancel 200 / s; place 10 / s (spot), 100 / s (futures).
 """
 
@@ -21,6 +21,7 @@ from pipeline.exchanges.gateio.signing import GateSigner
 from pipeline.exchanges.parsing.venue_json import decode
 from pipeline.exchanges.rest_client import RestVenueClient
 from pipeline.exchanges.transport.throttle import Limit
+from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.errors import AccountSettingsWrong, OrderNotFound, ProtocolViolation, VenueError, VenueRejected
 from pipeline.model.structs import (
     Balance,
@@ -137,6 +138,12 @@ class GateSpotClient(GateClient):
             return symbols.parse_spot_fee(self.venue, symbol, reply.body)
 
         return [found for found in await self.gather(symbols_, one) if isinstance(found, FeeSchedule)]
+
+    async def fee_switch(self) -> FeeSwitch | None:
+        if not self.has_credentials:
+            return None
+        reply = await self._signed("GET", "/wallet/fee", bucket="query")
+        return account_settings.parse_fee_switch(self.venue, reply.body)
 
     async def query_order(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate | None:
         name = order_id or orders.TEXT_PREFIX + client_id

@@ -1,6 +1,6 @@
 """Gate.io v4 signatures: REST, private channels, WebSocket trading. The same for spot and futures.
 
-*Source:* venues/gateio_spot.md sections 4 and 5, venues/gateio_futures.md section 3; their vectors are golden tests.
+*Source:* Gate.io API v4: "API signature string generation", WebSocket authentication, API login; golden vectors.
 """
 
 from __future__ import annotations

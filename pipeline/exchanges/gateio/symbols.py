@@ -12,7 +12,7 @@ Row of GET /futures/usdt/contracts (recorded 2023)::
      "funding_next_apply":1684944000,"mark_price":"26704.26","taker_fee_rate":"0.00075","maker_fee_rate":"-0.000152",
      "in_delisting":false, ...}
 
-*Source:* venues/gateio_spot.md section 1, venues/gateio_futures.md section 1.
+*Source:* Gate.io API v4: spot currency pairs, spot currencies, futures contracts, wallet fee.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ A placement is answered twice: an echo with ``"ack":true``, then the result (``a
 
 The echo proves nothing but receipt by the gateway, so it ends no request.
 
-*Source:* venues/gateio_spot.md section 5, venues/gateio_futures.md section 4; ``req_header`` with ``x-gate-exptime``
-(unix ms) in the venue's WebSocket documentation of order_place.
+*Source:* Gate.io API v4, spot and futures WebSocket API: login, order place and cancel; ``req_header`` with
+``x-gate-exptime`` (unix ms) in the venue's WebSocket documentation of order_place.
 """
 
 from __future__ import annotations

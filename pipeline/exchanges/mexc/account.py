@@ -2,7 +2,7 @@
 
 Private frames are ``PushDataV3ApiWrapper`` with body 304 (orders), 306 (deals) or 307 (account).
 
-*Source:* venues/mexc_spot.md sections 3 and 5.
+*Source:* MEXC spot v3: user data streams (account, deals, orders), account information, account trade list.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pipeline.exchanges.mexc.orders import STREAM_STATES
 from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper
 from pipeline.exchanges.parsing.rows import OddRows, Rows, not_of_assets
 from pipeline.exchanges.parsing.venue_json import decode, number, optional_number
+from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.enums import OrderSide
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.structs import Balance, Fill, OrderUpdate
@@ -28,7 +29,7 @@ CHANNELS = (
     "spot@private.account.v3.api.pb",
 )
 _BUY = 1
-#: How ``type`` of an account push begins that no order caused. Source: venues/mexc_spot.md section 5.
+#: How ``type`` of an account push begins that no order caused. Source: MEXC spot v3, spot account update.
 MOVED_WITHOUT_ORDER = ("DEPOSIT", "WITHDRAW", "CONTRACT_TRANSFER", "TRANSFER", "SUGAR")
 
 
@@ -46,8 +47,17 @@ class _ListenKey(msgspec.Struct):
     listenKey: str
 
 
+class _Switch(msgspec.Struct):
+    mxDeductEnable: bool
+
+
+class _SwitchReply(msgspec.Struct):
+    data: _Switch
+
+
 _account = msgspec.json.Decoder(_Account)
 _balances = Rows(_Balance)
+_switch = msgspec.json.Decoder(_SwitchReply)
 _listen_key = msgspec.json.Decoder(_ListenKey)
 
 
@@ -68,6 +78,16 @@ def parse_balances(
 
     rows = bytes(decode(_account, payload, venue, "account").balances)
     return _balances.read(rows, venue, "balances", one, odd=odd, foreign=not_of_assets(symbols, "asset"))
+
+
+def parse_fee_switch(venue: str, payload: bytes) -> FeeSwitch:
+    """GET /mxDeduct/enable; the discount is not told::
+
+        {"data":{"mxDeductEnable":true},"code":0,"msg":"success","timestamp":1700000000000}
+
+    *Source:* MEXC spot v3, "Query MX Deduct Status".
+    """
+    return FeeSwitch("MX" if decode(_switch, payload, venue, "mxDeduct/enable").data.mxDeductEnable else "")
 
 
 def parse_listen_key(venue: str, payload: bytes) -> str:

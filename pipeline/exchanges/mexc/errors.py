@@ -2,7 +2,7 @@
 
 A code that is not in the table is ambiguous for an order, whatever its HTTP status: query, never assume.
 
-*Source:* venues/mexc_spot.md section 6. Undocumented: the code of a duplicate client id (-2010 is taken as on Binance,
+*Source:* MEXC spot v3, error codes. Undocumented: the code of a duplicate client id (-2010 is taken as on Binance,
 whose API this one follows; both readings lead to a query).
 """
 

@@ -5,8 +5,8 @@ format, one HMAC over prebuilt pads and one socket write.
 
 There is no dead-man switch and no cancel-on-disconnect here: only IOC and FOK orders should be placed.
 
-*Source:* venues/mexc_spot.md sections 3 to 6. A listen key lives 60 minutes and is renewed every 30; a connection lives
-24 h and is replaced before.
+*Source:* MEXC spot v3: new order, listen key, user data streams. A listen key lives 60 minutes and is renewed every
+30; a connection lives 24 h and is replaced before.
 """
 
 from __future__ import annotations

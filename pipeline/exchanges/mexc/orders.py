@@ -3,8 +3,8 @@
 POST /order answers without a status: ``{"symbol":"MXUSDT","orderId":"C02__…","orderListId":-1,"price":"0.1",
 "origQty":"50","type":"LIMIT","side":"BUY","transactTime":1666676533741}``: accepted, nothing said about fills.
 
-*Source:* venues/mexc_spot.md section 5. Doubt: a cancel's answer may show the state before the cancel ("NEW"), so a
-cancel's answer that is not terminal is not taken as news; the private stream and queries decide.
+*Source:* MEXC spot v3: new order, cancel order, query order. Doubt: a cancel's answer may show the state before the
+cancel ("NEW"), so a cancel's answer that is not terminal is not taken as news; the private stream and queries decide.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ A refusal has code 0 like an acknowledgement; only the text differs (note two sp
     {"id":0,"code":0,"msg":"Not Subscribed successfully! [ch].  Reason： Blocked! "}
     {"id":0,"code":0,"msg":"Subscribed successful! [a,b]. Not Subscribed successfully! [c].  Reason： Blocked! "}
 
-*Source:* venues/mexc_spot.md section 3. At most 30 topics a connection; a connection without subscription is closed
-after 30 s, without data after 60 s; 24 h life.
+*Source:* MEXC spot v3, WebSocket market streams. At most 30 topics a connection; a connection without subscription is
+closed after 30 s, without data after 60 s; 24 h life.
 """
 
 from __future__ import annotations

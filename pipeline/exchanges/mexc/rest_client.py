@@ -1,7 +1,7 @@
 """MEXC spot REST client.
 
-*Source:* venues/mexc_spot.md sections 1, 2, 5, 6. Limits: 500 weight / 10 s per endpoint, of which 2026 reports leave
-300 per IP; orders 5 per second. Buckets here are per class of endpoint, on the smaller figure.
+*Source:* MEXC spot v3: market data, spot account and trade, limits. Limits: 500 weight / 10 s per endpoint, of
+which 2026 reports leave 300 per IP; orders 5 per second. Buckets here are per class of endpoint, on the smaller figure.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pipeline.exchanges.mexc.signing import MexcSigner
 from pipeline.exchanges.parsing.venue_json import decode
 from pipeline.exchanges.rest_client import RestVenueClient
 from pipeline.exchanges.transport.throttle import Limit
+from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.errors import OrderNotFound, RateLimited, VenueError, VenueRejected
 from pipeline.model.structs import (
     Balance,
@@ -127,6 +128,12 @@ class MexcClient(RestVenueClient):
             return symbols.parse_fee(self.venue, symbol, reply.body)
 
         return [found for found in await self.gather(symbols_, one) if isinstance(found, FeeSchedule)]
+
+    async def fee_switch(self) -> FeeSwitch | None:
+        if not self.has_credentials:
+            return None
+        reply = await self._signed("GET", "/mxDeduct/enable", bucket="query")
+        return account.parse_fee_switch(self.venue, reply.body)
 
     async def query_order(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate | None:
         try:

@@ -4,7 +4,7 @@
 into the query (the body stays empty), as independent clients do. The server accepts ``timestamp < server + 1000`` and
 ``server - timestamp <= recvWindow`` (1..60000 ms, default 5000).
 
-*Source:* venues/mexc_spot.md section 4; its four vectors are golden tests.
+*Source:* MEXC spot v3, SIGNED endpoint security; four vectors are golden tests.
 """
 
 from __future__ import annotations

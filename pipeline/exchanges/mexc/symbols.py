@@ -7,7 +7,7 @@ Row of GET /exchangeInfo (recorded 2025-01)::
      "isSpotTradingAllowed":true,"quoteAmountPrecision":"1","baseSizePrecision":"0","maxQuoteAmount":"2000000",
      "makerCommission":"0.0005","takerCommission":"0.0005","tradeSideType":1, ...}
 
-*Source:* venues/mexc_spot.md section 1; GET /capital/config/getall as independent clients read it.
+*Source:* MEXC spot v3, exchange information; GET /capital/config/getall as independent clients read it.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ class HedgeExits:
         if reading is None or reading.threshold_milli_bps is None:
             return "no threshold yet"
         if not self._watch.may_choose(reading):
-            return "a funding stamp that pays us is near"
+            return "a funding time that pays us is near"
         leaving = self._leaving(hedge, self._context.config.detection.max_age_to_trade_ms)
         if isinstance(leaving, str):
             return leaving
@@ -276,7 +276,7 @@ class HedgeExits:
                 return f"{row.spec.venue} {row.spec.symbol}: {qty} is below the venue's minimum"
             asset, amount = reservation(row, side, qty, limit, self._context.config.detection.hedge.leverage)
             if row.spec.kind is InstrumentKind.PERPETUAL:
-                amount = ZERO  # closing needs no margin (requirements 4.6)
+                amount = ZERO  # closing needs no margin
             legs.append(PlannedLeg(row, side, qty, limit, best, average, asset, amount, view))
         return self._with_opportunity(leaving, legs, forced=forced)
 

@@ -36,6 +36,7 @@ MINUTE_NS = 60 * SECOND_NS
 HOUR_NS = 3600 * SECOND_NS
 HOUR_S = 3600
 MEAN_OF_S = 120  # the basis now is the mean of so many seconds
+QUANTILE_99 = 2.576  # standard deviations that 99 % of a normal variable's moves stay within, either way
 PAIRS_PER_TICK = 4  # pairs whose minute is observed in one tick, so that no tick grows with the catalogue
 INTERVAL_UNKNOWN_S = 8 * HOUR_S
 PPB_PER_BPS = 100_000
@@ -170,6 +171,16 @@ class HedgeWatch:
         """Every model that has seen a minute, by ``"spot_venue symbol futures_venue symbol"``."""
         known = {" ".join(key): pair.state() for key, pair in self._pairs.items() if pair.minute >= 0}
         return {" ".join(key): state for key, state in self._kept.items()} | known
+
+    def basis_move(self) -> Decimal:
+        """99 % quantile of how far the basis of an open hedge moves, as a share of the price: the widest of their
+        models; a pair that is not known has the width of the unknown."""
+        widths = [
+            pair.model.view(0.0).sd_bps
+            for key in {pair_key(hedge) for hedge in self._context.ledger.hedges.values()}
+            if (pair := self._pairs.get(key)) is not None
+        ]
+        return Decimal(repr(max(widths, default=0.0) * QUANTILE_99 / 10_000))
 
     def rows_changed(self) -> None:
         """The catalogue has new or changed rows: instruments, rates, stamps. Open hedges are read anew at once."""

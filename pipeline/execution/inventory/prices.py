@@ -4,6 +4,9 @@ A pair of venues that trade one spot pair has a forward direction (buy at the fi
 one. How much can still go each way follows from the cash at one venue and the coins at the other; the line of
 :mod:`pipeline.economics.inventory_price` makes a price of it, which the forward direction pays and the backward one is
 paid. Its height is learned from the edges of the opportunities that reached the executor, taken or not.
+
+A return spends orders that another hit may need: it is paid less by the price of the order budget, which is learned
+from the hits that the budget refused.
 """
 
 from __future__ import annotations
@@ -14,12 +17,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pipeline.economics.inventory_price import EdgeHeight, hours_to_empty, lots_to_send, price_bps, transfer_worth
+from pipeline.economics.inventory_price import (
+    HEIGHT_MIN_BPS,
+    BudgetPrice,
+    EdgeHeight,
+    heights,
+    hours_to_empty,
+    lots_to_send,
+    price_bps,
+    transfer_worth,
+    with_budget,
+)
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import Entered, Opportunity, Tick
 from pipeline.execution.market import mid_price, tradable
-from pipeline.model.enums import InstrumentKind
+from pipeline.model.enums import InstrumentKind, Refusal
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill
 from shm.layout_pages import CATALOGUE_CAPACITY, PRICE_CAPACITY
@@ -29,6 +42,7 @@ PAIRS_PER_REFRESH = 8
 SAMPLE_NS = 60_000_000_000
 SAMPLES = 60  # of the fill level: the flow of the last hour
 HOUR_NS = 3600_000_000_000
+BUDGET_REFUSALS = frozenset({Refusal.ORDER_RATE, Refusal.IN_FLIGHT_LIMIT})
 
 
 @dataclass(slots=True)
@@ -45,24 +59,31 @@ class Lane:
     mid: float = 0.0
     cash: tuple[float, float] = (0.0, 0.0)
     coins: tuple[float, float] = (0.0, 0.0)  # at mid
-    price_mbps: int = 0
+    price_mbps: tuple[int, int] = (0, 0)  # forward, back
     forward: EdgeHeight = field(default_factory=EdgeHeight)
     backward: EdgeHeight = field(default_factory=EdgeHeight)
+    line: tuple[float, float] = (HEIGHT_MIN_BPS, HEIGHT_MIN_BPS)  # its heights, of both
     alarmed: bool = False
     flow: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=SAMPLES))
+
+    @property
+    def keys(self) -> tuple[int, int]:
+        """Direction keys, forward and back."""
+        ids = self.first.instrument_id, self.second.instrument_id
+        return direction_key(*ids), direction_key(ids[1], ids[0])
 
     @property
     def to_send(self) -> float:
         """Coins' worth to send from the first to the second venue, so that inventory stands where the price is zero;
         negative: the other way."""
-        return lots_to_send(self.x, self.k, self.forward.bps, self.backward.bps) if self.k else 0.0
+        return lots_to_send(self.x, self.k, *self.line) if self.k else 0.0
 
     @property
     def worth(self) -> float:
         """What sending them earns, in quote."""
         if not self.k:
             return 0.0
-        return transfer_worth(self.x, self.k, self.forward.bps, self.backward.bps, 1.0)
+        return transfer_worth(self.x, self.k, *self.line, 1.0)
 
     def per_hour(self) -> float:
         """Net forward flow of the last hour; 0 where less than a minute was seen."""
@@ -105,6 +126,8 @@ class InventoryPrices:
         self._moved: set[int] = set()  # keys of pairs whose balances just changed
         self._prices: dict[int, int] = {}  # both directions
         self._known = -1
+        self._budget = BudgetPrice()
+        self._no_room = False  # for the opportunity that is being handled
         self.changed = False  # a price that the page does not have yet
 
     @property
@@ -124,7 +147,7 @@ class InventoryPrices:
                     lane = self._lanes.get(key)
                     if lane is not None:
                         lane.first, lane.second = first, second
-                    elif first.spec.venue != second.spec.venue and len(self._lanes) < PRICE_CAPACITY:
+                    elif first.spec.venue != second.spec.venue and 2 * len(self._lanes) < PRICE_CAPACITY:
                         self._lanes[key] = Lane(first, second)
                         for spec in (first.spec, second.spec):
                             for name in (spec.symbol, spec.base):
@@ -143,9 +166,16 @@ class InventoryPrices:
             self.note_moved(event.venue, event.symbol)
         elif isinstance(event, Opportunity) and event.crc_ok and not event.manual and math.isfinite(event.edge_bps):
             self.note_opportunity(event.legs, event.edge_bps)
+            self._budget.add(event.edge_bps, lost=self._no_room)
         elif isinstance(event, Entered):
             self.note_opportunity(event.operation.legs, event.operation.edge_detect_bps)
+            self._budget.add(event.operation.edge_detect_bps, lost=False)
+        self._no_room = False
         self.price_moved()
+
+    def note_refusal(self, refusal: Refusal) -> None:
+        """The opportunity that is being handled was refused."""
+        self._no_room = refusal in BUDGET_REFUSALS
 
     def note_opportunity(self, legs: Sequence[EntryLeg], edge_bps: float) -> None:
         """An opportunity that reached the executor, with its edge after fees, taken or not."""
@@ -155,13 +185,11 @@ class InventoryPrices:
 
     def note_hit(self, buy: int, sell: int, edge_bps: float) -> None:
         """The same by instrument ids."""
-        lane = self._lanes.get(direction_key(buy, sell))
+        forward = self._lanes.get(direction_key(buy, sell))
+        lane = forward or self._lanes.get(direction_key(sell, buy))
         if lane is not None:
-            lane.forward.add(edge_bps)
-            return
-        lane = self._lanes.get(direction_key(sell, buy))
-        if lane is not None:
-            lane.backward.add(edge_bps)
+            (lane.backward if forward is None else lane.forward).add(edge_bps)
+            lane.line = heights(lane.forward, lane.backward)
 
     def note_moved(self, venue: str, name: str) -> None:
         """A fill of a symbol, or a balance of a coin: its prices are computed after this event."""
@@ -195,13 +223,11 @@ class InventoryPrices:
         lane.cash, lane.coins = cash, coins
         lane.k, lane.x, lane.mid = (onward + back) / 2, (back - onward) / 2, mid
         priced = self._enabled and lane.k > 0
-        price = price_bps(lane.x, lane.k, lane.forward.bps, lane.backward.bps) if priced else 0.0
-        price_mbps = round(price * MBPS)
-        if price_mbps != lane.price_mbps:
-            lane.price_mbps, self.changed = price_mbps, True
-            ids = lane.first.instrument_id, lane.second.instrument_id
-            self._prices[direction_key(*ids)] = price_mbps
-            self._prices[direction_key(ids[1], ids[0])] = -price_mbps
+        price = price_bps(lane.x, lane.k, *lane.line) if priced else 0.0
+        forward, back = (round(with_budget(way, self._budget.bps) * MBPS) for way in (price, -price))
+        if (forward, back) != lane.price_mbps:
+            lane.price_mbps, self.changed = (forward, back), True
+            self._prices.update(zip(lane.keys, lane.price_mbps, strict=True))
         if not lane.flow or now_ns - lane.flow[-1][0] >= SAMPLE_NS:
             lane.flow.append((now_ns, lane.x))
             self._watch(lane)
@@ -242,5 +268,5 @@ class InventoryPrices:
         return self._prices.get(direction_key(buy, sell), 0) / MBPS
 
     def published(self) -> Iterator[tuple[int, int]]:
-        """(key, milli-bps) of every forward direction, always in the same order."""
-        return ((key, lane.price_mbps) for key, lane in self._lanes.items())
+        """(key, milli-bps) of every direction, always in the same order."""
+        return (way for lane in self._lanes.values() for way in zip(lane.keys, lane.price_mbps, strict=True))

@@ -74,7 +74,7 @@ class Dialect:
         """Adds the dialect's REST and WebSocket paths."""
 
     def urls(self, host: str, port: int) -> dict[str, dict[str, str]]:
-        """venue name -> {"rest": ..., "ws": ..., optional "ws_private", "ws_api"}: values for venues/ section 1."""
+        """venue name -> {"rest": ..., "ws": ..., optional "ws_private", "ws_api"}: what a configuration needs."""
         return {}
 
     def classify(self, method: str, path: str, query: dict[str, str]) -> tuple[str, str, str] | None:

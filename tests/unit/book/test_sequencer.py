@@ -1,4 +1,4 @@
-"""The gap machine: each venue's rule on a table, then random streams against the plain twin, levels included."""
+"""Gap detection and resync: each venue's rule on a table, then random streams against the plain twin, with levels."""
 
 from __future__ import annotations
 

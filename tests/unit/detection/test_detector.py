@@ -223,9 +223,10 @@ def test_prices_on_the_executors_page_move_thresholds_and_survive_another_catalo
     directions = detector.memory.topology.directions
 
     def price(price_mbps: int) -> None:
-        inventory[INVENTORY.prices + INVENTORY_PRICE.key] = 0 * CATALOGUE_CAPACITY + 2
-        inventory[INVENTORY.prices + INVENTORY_PRICE.price_mbps] = price_mbps
-        inventory[INVENTORY.price_count] = 1
+        for number, (key, value) in enumerate(((there, price_mbps), (back, -price_mbps // 2))):
+            at = INVENTORY.prices + number * INVENTORY_PRICE.WORDS
+            inventory[at + INVENTORY_PRICE.key], inventory[at + INVENTORY_PRICE.price_mbps] = key, value
+        inventory[INVENTORY.price_count] = 2
 
     def thresholds() -> dict[int, tuple[int, int]]:
         at = int(detector.memory.mem[DETECTOR.directions_off])

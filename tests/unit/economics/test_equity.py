@@ -9,12 +9,15 @@ from fractions import Fraction
 import pytest
 
 from pipeline.economics.equity import (
+    STRESS_MOVE,
+    UNKNOWN_MAX,
     Hedging,
     PerpetualHolding,
     daily_pnl,
     equity,
     hedging,
     index_marks,
+    stress,
     transfers_value,
 )
 
@@ -83,3 +86,43 @@ def test_identities_hold_for_any_numbers() -> None:
         assert parts.gross == 2 * parts.hedged + parts.net
         exact = sum(abs(Fraction(qty) * Fraction(marks[coin])) for coin, qty in moves)
         assert Fraction(parts.gross) == exact
+
+
+def naive_stress(
+    moved: list[tuple[str, str, Decimal]],
+    unknown: list[tuple[str, str, Decimal]],
+    marks: dict[str, Decimal],
+    basis_move: Decimal,
+) -> Decimal:
+    """The worst over every subset of all orders at once."""
+    worst = D(0)
+    for mask in range(2 ** len(unknown)):
+        accounts: dict[tuple[str, str], Decimal] = {}
+        for coin, account, qty in [*moved, *(row for n, row in enumerate(unknown) if mask >> n & 1)]:
+            accounts[coin, account] = accounts.get((coin, account), D(0)) + qty
+        found = hedging([(coin, qty) for (coin, _), qty in accounts.items()], marks)
+        worst = max(worst, found.net * STRESS_MOVE + found.hedged * basis_move)
+    return worst
+
+
+def test_stress_of_a_hedge_is_its_basis_and_of_what_is_naked_its_price() -> None:
+    marks, hedge = {"BTC": D(100)}, [("BTC", "spot", D(2)), ("BTC", "futures", D(-2))]
+    assert stress(hedge, [], marks, D("0.005")) == D(1)
+    assert stress(hedge[:1], [], marks, D("0.005")) == D(20)
+    assert stress(hedge[:1], [("BTC", "futures", D(-2))], marks, D("0.005")) == D(20)  # it may not have filled
+    assert stress(hedge, [("BTC", "spot", D(-2))], marks, D("0.005")) == D(20)  # it may have
+    assert stress([("NOVA", "spot", D(2))], [], marks, D(1)) == 0
+
+
+def test_unknown_orders_count_as_whatever_is_worse() -> None:
+    rng = random.Random(7)
+    marks = {"A": D(10), "B": D(3)}
+
+    def rows(count: int) -> list[tuple[str, str, Decimal]]:
+        return [(rng.choice("AB"), rng.choice("xyz"), D(rng.randint(-50, 50)) / 10) for _ in range(count)]
+
+    for _ in range(200):
+        moved, unknown, move = rows(4), rows(rng.randint(0, 5)), D(rng.randint(0, 300)) / 1000
+        assert stress(moved, unknown, marks, move) == naive_stress(moved, unknown, marks, move)
+    many = [("A", "x", D(1))] * (UNKNOWN_MAX + 1)
+    assert stress([("A", "x", D(-2))], many, marks, D(0)) == (D(UNKNOWN_MAX + 1) - 2) * 10 * STRESS_MOVE

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,11 +11,14 @@ from hypothesis import strategies as st
 from pipeline.economics.inventory_price import (
     HEIGHT_MIN_BPS,
     HITS,
+    BudgetPrice,
     EdgeHeight,
+    heights,
     hours_to_empty,
     lots_to_send,
     price_bps,
     transfer_worth,
+    with_budget,
 )
 
 
@@ -56,3 +61,49 @@ def test_hours_to_empty_run_to_the_end_of_the_flow() -> None:
     assert hours_to_empty(10, 30, 5) == 4
     assert hours_to_empty(10, 30, -5) == 8
     assert hours_to_empty(10, 30, 0) == float("inf")
+
+
+def quantile_75(edges: list[float]) -> float:
+    """The twin: the value below which three quarters of the steps between sorted edges lie."""
+    ordered = sorted(max(0.0, edge) for edge in edges)
+    place = Fraction(3, 4) * (len(ordered) - 1)
+    low = place.numerator // place.denominator
+    if low + 1 == len(ordered):
+        return max(HEIGHT_MIN_BPS, ordered[low])
+    return max(HEIGHT_MIN_BPS, ordered[low] + (ordered[low + 1] - ordered[low]) * float(place - low))
+
+
+edge_lists = st.lists(st.floats(-50, 50), min_size=1, max_size=60)
+
+
+@given(edge_lists, edge_lists)
+def test_heights_lie_between_what_a_direction_has_shown_and_what_both_have(
+    forward: list[float], backward: list[float]
+) -> None:
+    both = quantile_75(forward + backward)
+    trust = (len(forward) + len(backward)) / (len(forward) + len(backward) + 20)
+    found = heights(EdgeHeight(forward), EdgeHeight(backward))
+    assert found == pytest.approx([trust * quantile_75(own) + (1 - trust) * both for own in (forward, backward)])
+
+
+def test_the_first_hit_of_one_direction_does_not_price_it_and_the_hundredth_does() -> None:
+    once, often = heights(EdgeHeight([20.0]), EdgeHeight()), heights(EdgeHeight([20.0] * 100), EdgeHeight())
+    assert 0 < price_bps(0, 30, *once) < 1
+    assert price_bps(0, 30, *often) > 7
+
+
+@given(st.lists(st.tuples(st.floats(-50, 50), st.booleans()), max_size=3 * HITS))
+def test_the_orders_price_is_what_the_newest_hits_lost_for_want_of_room(hits: list[tuple[float, bool]]) -> None:
+    budget = BudgetPrice()
+    for edge, lost in hits:
+        budget.add(edge, lost=lost)
+    newest = hits[-HITS:]
+    wanted = sum(max(0.0, edge) for edge, lost in newest if lost) / max(1, len(newest))
+    assert budget.bps == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(("price", "budget", "wanted"), [(-6, 0, -6), (-6, 2, -4), (-6, 9, 0), (6, 2, 6), (0, 3, 0)])
+def test_only_a_return_pays_for_its_orders_and_at_most_what_it_is_paid(
+    price: float, budget: float, wanted: float
+) -> None:
+    assert with_budget(price, budget) == wanted

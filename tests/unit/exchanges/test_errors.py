@@ -1,4 +1,4 @@
-"""The definitive/ambiguous tables: what ends an order, what leaves it unknown (fault rows 47-51, 60, 66-70, 77)."""
+"""The definitive/ambiguous tables: what ends an order, what leaves it unknown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The public side of a venue against the simulated exchanges: books equal to the venue's, through fault rows 1-17."""
+"""The public side of a venue against the simulated exchanges: books equal to the venue's, through its faults."""
 
 from __future__ import annotations
 

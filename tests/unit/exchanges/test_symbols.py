@@ -10,8 +10,11 @@ import pytest
 
 from pipeline.exchanges.binance import symbols as binance
 from pipeline.exchanges.gateio import symbols as gate
+from pipeline.exchanges.gateio.account_settings import parse_fee_switch as parse_gate_switch
 from pipeline.exchanges.mexc import symbols as mexc
+from pipeline.exchanges.mexc.account import parse_fee_switch as parse_mexc_switch
 from pipeline.exchanges.parsing.network_names import coin_identity, network_name
+from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.structs import FeeSchedule
@@ -181,6 +184,13 @@ def test_gate_fees_of_the_sheet() -> None:
     assert gate.parse_spot_fee("v", "ETH_USDT", wallet) == FeeSchedule(
         venue="v", symbol="ETH_USDT", taker_ppm=2000, maker_ppm=1500
     )
+    assert parse_gate_switch("v", wallet) == FeeSwitch("")
+    in_gt = wallet.replace(b'"gt_discount":false,"gt_taker_fee":"0"', b'"gt_discount":true,"gt_taker_fee":"0.0018"')
+    assert parse_gate_switch("v", in_gt) == FeeSwitch("GT", 100_000)
+    assert parse_gate_switch("v", wallet.replace(b'"debit_fee":3', b'"debit_fee":1')) == FeeSwitch("GT", None)
+    assert parse_gate_switch("v", wallet.replace(b'"debit_fee":3', b'"debit_fee":2')) == FeeSwitch("POINT", 0)
+    with pytest.raises(ProtocolViolation):
+        parse_gate_switch("v", b'{"gt_discount":true}')
     futures = gate.parse_futures_fees("v", b'{"BTC_USDT":{"taker_fee":"0.00075","maker_fee":"-0.00010"}}')
     assert (futures["BTC_USDT"].taker_ppm, futures["BTC_USDT"].maker_ppm) == (750, -100)
 
@@ -215,6 +225,14 @@ def test_gate_risk_tiers_that_do_not_rise_are_refused(found: bytes, instead: byt
     assert found in RISK_TIERS
     with pytest.raises(ProtocolViolation):
         gate.parse_risk_tiers("v", RISK_TIERS.replace(found, instead))
+
+
+def test_mexc_deduction_switch() -> None:
+    body = b'{"data":{"mxDeductEnable":true},"code":0,"msg":"success","timestamp":1700000000000}'
+    assert parse_mexc_switch("v", body) == FeeSwitch("MX")
+    assert parse_mexc_switch("v", body.replace(b"true", b"false")) == FeeSwitch("")
+    with pytest.raises(ProtocolViolation):
+        parse_mexc_switch("v", b'{"data":{},"code":0}')
 
 
 def test_gate_coin_with_every_chain_closed_is_closed() -> None:

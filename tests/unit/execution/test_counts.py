@@ -1,4 +1,4 @@
-"""One definition of counts and rates: ledger, demo and report give the same numbers for the same journal."""
+"""One definition of counts and rates: engine, metrics, status, report and demo agree on the same run."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.execution.journal import Journal
 from pipeline.execution.records import Outcome
 from pipeline.execution.results.counts import EndedOperation, OperationCounts, counts_from, counts_of
 from pipeline.execution.results.round_trips import RoundTrips
+from shm.metrics import Metrics
 from tests.worlds.execution_world import Faults, World
-from workers.cli.report import read_report
+from workers.cli.report import read_report, report_text
 from workers.demo.summary import JournalTotals
+from workers.executor.pages import ExecutorNumbers
+from workers.executor.publisher import Publisher
+from workers.executor_file import write_executor_state
 from workers.recorder.sqlite_ledger import SqliteLedger
+from workers.view.status import executor_fields
 
 
 def test_every_operation_counts_once() -> None:
@@ -26,6 +32,35 @@ def test_every_operation_counts_once() -> None:
     assert counts.win_rate is None
     assert OperationCounts.of(counts.fields()) == counts
     assert OperationCounts().success_rate is None
+
+
+def shown_by_views(world: World, folder: Path) -> dict[str, dict[str, int]]:
+    """The counts as each view shows them: metrics, the executor's file, status while it runs, after a stop, a crash."""
+    metrics = Metrics.private()
+    ExecutorNumbers(metrics).gauges(world.core)
+    counters = metrics.counters()
+    fields = OperationCounts().fields()
+    world.core.context.now = world.now()
+    found = {
+        "metrics": {n: counters["operations" if n == "total" else f"operations.{n}"] for n in fields},
+        "status after a crash": {},
+    }
+    journal = Journal.open(folder / "journal", segment_bytes=4 * 1024 * 1024)
+    for entry in world.entries:
+        journal.append(entry.record, entry.mono_ns, entry.wall_ns)
+    journal.close()
+    found["status after a crash"] = executor_fields(folder, running=False)["operations"]
+    publisher = Publisher(world.core, folder, lambda level, text: None)
+    state = publisher.state()
+    write_executor_state(folder, state)
+    found["executor.json"] = OperationCounts.of(state.operations).fields()
+    running = executor_fields(folder, running=True)
+    found["status"] = running["operations"]
+    counts = OperationCounts.of(running["operations"])
+    assert (running["success_rate"], running["win_rate"]) == (counts.success_rate, counts.win_rate)
+    assert counters["open_hedges"] == len(running["hedges"]) == len(world.core.ledger.hedges)
+    assert counters["breakers"] == len(running["breakers"])
+    return found
 
 
 @pytest.mark.parametrize("seed", [3, 9, 21])
@@ -48,6 +83,16 @@ def test_engine_demo_and_report_agree(seed: int, tmp_path: Path, monkeypatch: py
     report = read_report("t-one", "")
     assert report["operations"] == live.fields()
     assert (report["success_rate"], report["win_rate"]) == (live.success_rate, live.win_rate)
+    assert OperationCounts.of(report["operations"]).text() in report_text(report)
+    views = shown_by_views(world, tmp_path / "t-one")
+    for name, fields in views.items():
+        assert fields == live.fields(), name
+    profit = sum(report["profit"].values())
+    assert (
+        profit
+        == world.core.ledger.total_pnl
+        == sum(r.pnl_numeraire for r in JournalTotals(world.entries).results.values())
+    )
     statistics = world.core.orders.get_execution_statistics()
     assert statistics["success_rate"] == (live.success_rate or 0.0)
     assert sum(statistics[name] for name in ("completed", "failed", "recovered", "unresolved")) == live.total

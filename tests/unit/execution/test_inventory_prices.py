@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.economics.inventory_price import price_bps
 from pipeline.execution.inventory.prices import direction_key
-from pipeline.model.config import DetectionConfig, InventoryConfig
+from pipeline.model.config import DetectionConfig, InventoryConfig, RiskLimits
 from pipeline.model.structs import Balance
 from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
@@ -65,6 +65,29 @@ def test_the_price_is_the_line_over_what_can_still_go_each_way() -> None:
     assert prices.price_bps(first, second) == pytest.approx(8.0)
     stock(made, MEXC, "BTC", "0")
     assert prices.price_bps(first, second) == 0.0, "nothing can go either way: there is nothing to price"
+
+
+def test_hits_that_found_no_room_make_returns_cheaper_and_nothing_else() -> None:
+    wide = {"max_slippage_bps": D(50), "max_position_size_usd": D(10**6), "max_total_exposure_usd": D(10**6)}
+    made = world(risk_limits=RiskLimits(min_profit_margin_bps=D(3), max_orders_per_s=1, **wide))
+    first, second = ids(made)
+    prices = made.core.inventory_prices
+    for _ in range(20):
+        prices.note_hit(first, second, 8.0)
+        prices.note_hit(second, first, 8.0)
+    stock(made, GATEIO, "BTC", "0.2")
+    assert (prices.price_bps(first, second), prices.price_bps(second, first)) == pytest.approx((4.0, -4.0))
+    made.market.move(MEXC, "BTCUSDT", MID * (1 - D("0.0014")))
+    made.run(50)
+    offered = made.opportunity(MEXC, GATEIO, "BTC/USDT")
+    assert offered is not None
+    made.feed(offered)
+    assert made.core.refusals.last.startswith("order_rate")
+    stock(made, GATEIO, "BTC", "0.2000001")
+    lost_bps = offered.edge_bps  # of one hit in one
+    assert lost_bps > 4
+    assert prices.price_bps(first, second) > 4.0 - 0.5, "forward pays as before"
+    assert prices.price_bps(second, first) == 0.0, "no return is worth an order now"
 
 
 def test_a_switched_off_price_is_zero_and_the_report_goes_on() -> None:

@@ -2,7 +2,8 @@
 
 ``golden/journal.bin``: the used bytes of one segment with one record of every type, each field set. A change of the
 format, of a record's fields or of an enum's numbers shows here. ``golden/journal_19_types.bin``: the same as written
-before a fill could have fees in several assets and before external records. To write the first anew after a change that
+before a fill could have fees in several assets and before external records, ``golden/journal_24_types.bin`` before a
+result had its marks. To write the first anew after a change that
 only adds fields at the end (the old file must still be readable, so keep it beside the new one):
 ``python -m tests.unit.execution.test_journal_golden``.
 """
@@ -63,6 +64,7 @@ from pipeline.model.enums import (
 
 GOLDEN = Path(__file__).parent / "golden" / "journal.bin"
 OLDER = GOLDEN.with_name("journal_19_types.bin")
+WITHOUT_MARKS = GOLDEN.with_name("journal_24_types.bin")
 D = Decimal
 SPOT, PERPETUAL = InstrumentKind.SPOT, InstrumentKind.PERPETUAL
 BUY, SELL = OrderSide.BUY, OrderSide.SELL
@@ -102,7 +104,7 @@ def records() -> list[Record]:
         OperationResultRecord(
             "a25x1", 901, Outcome.RECOVERED, {"USDT": D("-0.1"), "BTC": D("0.00001")}, D("-0.099"), "USDT",
             {"USDT": D("0.01")}, 12.5, 11.25, -3.75, D("0.01"), {"BTC": D("0.00001")}, True, "repaired", 1003, 2400,
-            {"gate": 1003, "send": 2000},
+            {"gate": 1003, "send": 2000}, {"BTC": D("100.05"), "USDT": D(1)}, D("-0.0005"),
         ),
         RefusalRecord(902, "BTC/USDT", Refusal.MOVED, "edge 1.00 bps now"),
         DustRecord("BTC", D("0.00001"), "a25x1", "remainder"),
@@ -160,11 +162,23 @@ def test_the_same_records_give_the_same_bytes_as_ever(tmp_path: Path) -> None:
     assert written(tmp_path) == GOLDEN.read_bytes().rstrip(b"\0")
 
 
+def without_marks() -> list[Record]:
+    return [
+        msgspec.structs.replace(record, marks={}, carried=D(0)) if isinstance(record, OperationResultRecord) else record
+        for record in records()
+    ]
+
+
+def test_results_of_the_time_before_marks_are_read(tmp_path: Path) -> None:
+    segment_path(tmp_path, 1).write_bytes(WITHOUT_MARKS.read_bytes().ljust(SEGMENT_BYTES_MIN, b"\0"))
+    assert [entry.record for entry in read_journal(tmp_path)] == without_marks()[:24]
+
+
 def test_fills_of_the_time_of_one_fee_and_external_records_of_three_fields_are_read(tmp_path: Path) -> None:
     segment_path(tmp_path, 1).write_bytes(OLDER.read_bytes().ljust(SEGMENT_BYTES_MIN, b"\0"))
     expected = [
         msgspec.structs.replace(record, extra_fees=()) if isinstance(record, FillRecord) else record
-        for record in records()[:19]
+        for record in without_marks()[:19]
     ]
     expected[17] = ExternalRecord("gateio_spot", "balance", "USDT differs")
     assert [entry.record for entry in read_journal(tmp_path)] == expected

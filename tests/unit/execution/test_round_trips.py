@@ -13,7 +13,7 @@ from pipeline.execution.journal import JournalPosition
 from pipeline.execution.results.counts import counts_of
 from pipeline.execution.results.round_trips import RoundTrips, round_trips
 from pipeline.model.errors import BadInput
-from tests.worlds.execution_world import World
+from tests.worlds.hedged_world import hedged_world, leave
 from workers.cli.report import read_report
 from workers.demo.summary import JournalTotals, losing
 from workers.recorder.sqlite_ledger import SqliteLedger, open_reader
@@ -49,24 +49,6 @@ def test_counts_follow_in_whatever_order_hedges_and_results_come() -> None:
     trips.add("exit", "entry", Decimal("-0.9"))  # late evidence takes the first result back
     trips.add("exit", "entry", Decimal("0.1"))
     assert (trips.won, trips.lost) == (0, 1)
-
-
-def hedged_world() -> World:
-    """A world that holds one hedge: its entry has paid fees and earned nothing yet."""
-    world = World(9)
-    world.run(100)
-    world.feed(world.offer("gateio_spot", "gateio_futures"))
-    world.run(100)
-    assert len(world.core.ledger.hedges) == 1
-    return world
-
-
-def leave(world: World) -> None:
-    """Spot rises above the contract: leaving pays."""
-    for name, bid, ask in (("gateio_spot", "100.60", "100.61"), ("gateio_futures", "100.20", "100.21")):
-        world.venues[name].bid, world.venues[name].ask = Decimal(bid), Decimal(ask)
-    world.run(1000)
-    assert not world.core.ledger.hedges
 
 
 def test_the_summary_judges_a_hedge_when_it_is_closed() -> None:

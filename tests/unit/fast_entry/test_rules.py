@@ -47,6 +47,7 @@ JUDGES = (
     "pipeline/execution/plan.py",
     "pipeline/risk/gate.py",
     "pipeline/risk/last_look.py",
+    "pipeline/risk/profit.py",
     "workers/executor/performer.py",
 )
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.model.account_fees import discounted, with_account_fees
+from pipeline.model.account_fees import FeeSwitch, discounted, switch_fault, true_fees, with_account_fees
 from pipeline.model.config import DeductionConfig, FeeConfig
 from pipeline.model.config_load import load_config
 from pipeline.model.enums import FeeAssetRule
@@ -58,6 +58,7 @@ def test_fees_of_a_venue_are_loaded(tmp_path: Path) -> None:
         ("{gateio_spot: {deduction: {coin: gt}}}", "fees.gateio_spot.deduction.coin"),
         ("{gateio_spot: {deduction: {coin: GT, discount_ppm: 1000001}}}", "fees.gateio_spot.deduction.discount_ppm"),
         ("{gateio_spot: {deduction: {coin: GT, warn_usd: -1}}}", "fees.gateio_spot.deduction.warn_usd"),
+        ("{gateio_spot: {deduction: {coin: GT, price_usd: 0}}}", "fees.gateio_spot.deduction.price_usd"),
         ("{gateio_spot: {tacker_ppm: 1}}", "fees"),
     ],
 )
@@ -67,3 +68,32 @@ def test_what_makes_no_sense_is_named(tmp_path: Path, text: str, path: str) -> N
     with pytest.raises(ConfigInvalid) as caught:
         load_config(config)
     assert any(line.startswith(path) for line in caught.value.errors)
+
+
+GT = FeeConfig(taker_ppm=2000, deduction=DeductionConfig(coin="GT", discount_ppm=100_000))
+POINT = FeeConfig(deduction=DeductionConfig(coin="POINT"))
+
+
+@pytest.mark.parametrize(
+    ("fees", "told", "true", "said"),
+    [
+        (GT, None, ("GT", 100_000), []),  # the venue does not tell: what is configured holds
+        (GT, FeeSwitch("GT"), ("GT", 100_000), []),
+        (GT, FeeSwitch("GT", 50_000), ("GT", 50_000), []),
+        (GT, FeeSwitch(""), None, ["takes plain fees", "fees in GT", "remove fees.v.deduction"]),
+        (GT, FeeSwitch("POINT", 0), ("POINT", 0), ["takes fees in POINT", "fees in GT", "deduction.coin: POINT"]),
+        (POINT, FeeSwitch("GT", 90_000), ("GT", 90_000), ["takes fees in GT", "fees in POINT"]),
+        (None, FeeSwitch("MX"), ("MX", 0), ["takes fees in MX", "plain fees", "deduction.coin: MX"]),
+        (None, FeeSwitch(""), None, []),
+        (None, None, None, []),
+    ],
+)
+def test_the_venues_switch_is_what_counts_and_a_difference_names_both(
+    fees: FeeConfig | None, told: FeeSwitch | None, true: tuple[str, int] | None, said: list[str]
+) -> None:
+    found = true_fees(fees, told)
+    deduction = None if found is None else found.deduction
+    assert (None if deduction is None else (deduction.coin, deduction.discount_ppm)) == true
+    assert fees is None or found is None or found.taker_ppm == fees.taker_ppm
+    text = switch_fault("v", fees, told)
+    assert bool(text) == bool(said) and all(part in text for part in said)

@@ -157,10 +157,11 @@ def test_files_that_cannot_be_read_or_parsed_are_named(tmp_path: Path) -> None:
         load_config(broken, {})
 
 
-S24 = {
+VARIABLES = {
     "ARB_MAX_POSITION_SIZE_USD": ("10000", lambda c: c.risk_limits.max_position_size_usd == 10000),
     "ARB_MAX_TOTAL_EXPOSURE_USD": ("50000", lambda c: c.risk_limits.max_total_exposure_usd == 50000),
     "ARB_MIN_PROFIT_MARGIN_BPS": ("50", lambda c: c.risk_limits.min_profit_margin_bps == c.execute_edge_bps == 50),
+    "ARB_MIN_PROFIT_USD": ("0.75", lambda c: c.risk_limits.min_profit_usd == Decimal("0.75")),
     "ARB_MAX_DAILY_LOSS_USD": ("5000", lambda c: c.risk_limits.max_daily_loss_usd == 5000),
     "ARB_TARGET_EXECUTION_TIME_MS": ("31", lambda c: c.execution.target_execution_time_ms == 31),
     "ARB_OPPORTUNITY_SCAN_INTERVAL_MS": ("100", lambda c: True),  # without effect: detection is event-driven
@@ -171,9 +172,9 @@ S24 = {
 }
 
 
-@pytest.mark.parametrize("name", S24)
-def test_every_variable_of_the_requirements_reaches_its_setting(config_file: Path, name: str) -> None:
-    value, holds = S24[name]
+@pytest.mark.parametrize("name", VARIABLES)
+def test_every_variable_reaches_its_setting(config_file: Path, name: str) -> None:
+    value, holds = VARIABLES[name]
     assert holds(load_config(config_file, {name: value}))
 
 

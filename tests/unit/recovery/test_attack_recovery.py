@@ -38,8 +38,8 @@ def test_a_restart_does_not_open_a_new_second_of_orders() -> None:
     world.feed(world.offer("mexc_spot", "gateio_spot"))
     world.run(20)
     world.kill()
-    assert world.core.risk.gate.orders_last_second(world.now_ns) == 2
-    assert world.core.risk.gate.orders_last_second(world.now_ns, "mexc_spot") == 1
+    assert world.core.risk.gate.sends.last_second(world.now_ns) == 2
+    assert world.core.risk.gate.sends.last_second(world.now_ns, "mexc_spot") == 1
 
 
 def lost(world: World, wall_ns: int, amount: str) -> None:

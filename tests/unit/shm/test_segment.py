@@ -206,6 +206,22 @@ def test_forged_mismatching_or_truncated_segment_is_refused(
         attach_arena([segment.name], KIND, instance, SIZE)
 
 
+def test_a_segment_of_another_build_names_the_arb_beside_its_owners_python(instance: str) -> None:
+    segment = make(instance)
+    corrupt(HEADER.build_hash, -0x7C23)(path_of(instance))
+    arb = Path(sys.executable).parent / "arb"
+    assert arb.exists(), "the console script of the checkout that runs these tests"
+    with pytest.raises(
+        SegmentMismatch, match=r"build hash is 0xf+83dd, wanted 0x[0-9a-f]+; another checkout"
+    ) as refused:
+        attach(instance)
+    assert str(refused.value).endswith(f"use the arb that started it ({arb})")
+    corrupt(HEADER.owner_pid, 0)(path_of(instance))  # nobody: no path to name
+    with pytest.raises(SegmentMismatch, match=r"use the arb that started it$"):
+        attach(instance)
+    segment.close()
+
+
 def test_reader_of_a_truncated_segment_dies_and_takes_nobody_with_it(instance: str) -> None:
     segment = make(instance, size=4 * PAGE_WORDS)
     mapped, cut = Signpost(), Signpost()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.paths import REPO
-from tests.tidy import dead, imports, sizes, texts
+from tests.tidy import dead, imports, readmes, sizes, texts
 from tests.tidy.__main__ import report
 from tests.tidy.rules import CHECKS
 from tests.tidy.tree import Finding, Tree, load
@@ -183,6 +183,41 @@ def test_a_room_without_the_line_a_room_without_a_readme_and_a_name_of_nothing_a
     ]
 
 
+TABLE = "# x\n\n| file | holds |\n|---|---|\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (TABLE + "| `a.py`, `sub/c.py` | `gone.py` is a remark |", []),
+        (TABLE + "| `a`, [`sub/`](sub/README.md) | |", []),
+        (TABLE + "| `sub/c.py`, `d.py` | a file after another of its folder |\n\nAlso `a`.", []),
+        (TABLE + "| `a.py` (as `gone.py` was), `sub/` | |", []),
+        ("# x\n\nHere: `a` and `sub`.", []),
+        (TABLE + "| `a.py`, `sub/`, `gone.py` | |", [5]),
+        (TABLE + "| `a.py`, `sub/gone.py` | |", [5]),
+        (TABLE + "| `a.py` | |\n| `sub` | |\n| `d.py` | not of this folder |", [7]),
+        (TABLE + "| `a.py` | |", [1]),
+        ("# x\n\n`sub` alone", [1]),
+        ("# x\n", [1, 1]),
+    ],
+)
+def test_a_readme_names_all_that_lies_in_its_folder_and_nothing_else(
+    tmp_path: Path, text: str, found: list[int]
+) -> None:
+    files = {"low/a.py": "", "low/sub/c.py": "", "low/sub/d.py": "", "low/README.md": text}
+    findings = readmes.readme_tables(tree(tmp_path, files | {"README.md": "# root"}))
+    assert [finding.line for finding in findings] == found, findings
+
+
+def test_a_folder_without_python_needs_a_complete_readme_only_where_that_has_a_table(tmp_path: Path) -> None:
+    here = tree(tmp_path, {"units/a.service": "", "units/README.md": "# units"})
+    assert readmes.readme_tables(here) == []
+    here = tree(tmp_path, {"units/b.service": "", "units/README.md": TABLE + "| `a.service` | |"})
+    (finding,) = readmes.readme_tables(here)
+    assert "does not name b.service" in finding.message
+
+
 def test_a_path_in_a_readme_that_is_not_there_is_found(tmp_path: Path) -> None:
     files = {"shm/a.py": "", "tests/unit/test_b.py": "", "README.md": "`shm/a.py`, shm/a, shm/, tests/unit/test_*.py."}
     files["shm/README.md"] = "fine: arb/shm/gone.py\n`shm/gone.py` and tests/unit/test_shm_*.py"
@@ -342,7 +377,23 @@ def test_a_forbidden_call_is_found(tmp_path: Path) -> None:
     assert places(texts.forbidden_calls(here, ("low",))) == ["low/a.py:2"]
 
 
-@pytest.mark.parametrize("mark", ["TODO", "raise NotImplementedError", "/root/x", "/home/me/x", "https://x.y/simple/"])
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "TODO",
+        "raise NotImplementedError",
+        "/root/x",
+        "/home/me/x",
+        "https://x.y/simple/",
+        "venues/gateio_spot.md 4",
+        "reliability.md row 31",
+        "requirements S16",
+        "Requirements 4.6",
+        "fault rows 1-17",
+        "of rows (S12)",
+        "I22",
+    ],
+)
 def test_a_forbidden_mark_is_found_in_any_text(tmp_path: Path, mark: str) -> None:
     here = tree(tmp_path, {"low/a.md": f"fine\n{mark}\n", "b.lock": mark, "exempt.md": mark})
     assert places(texts.forbidden_marks(tmp_path, here.files, ["exempt.md"])) == ["low/a.md:2"]

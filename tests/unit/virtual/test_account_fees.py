@@ -17,9 +17,11 @@ DEDUCTION = FeeConfig(deduction=DeductionConfig(coin="GT", discount_ppm=100_000,
 PRICE = 9  # of GT
 
 
-def make(stock: str, fees: dict[str, FeeConfig], *, coin: str = "GT") -> VirtualWorld:
+def make(
+    stock: str, fees: dict[str, FeeConfig], *, coin: str = "GT", price: int | str = PRICE, enabled: bool = True
+) -> VirtualWorld:
     """Gate.io takes its spot fees in ``coin``, at 0.9 of the plain ones, while there is some."""
-    deduction = {"coin": coin, "price": PRICE, "rate": "0.9", "balance": stock}
+    deduction = {"coin": coin, "price": price, "rate": "0.9", "balance": stock, "enabled": enabled}
     scenario: dict[str, Any] = {
         "extends": "demo",
         "exchanges": {"gateio": {"venues": {"spot": {"fee_deduction": deduction}}}},
@@ -139,3 +141,62 @@ def test_a_stock_that_is_worth_little_is_a_note_once() -> None:
     world.run(30_000)
     (note,) = [alert for alert in world.alerts if alert.code == "fee_stock"]
     assert note.severity == 0 and "below 1000000000" in note.text
+
+
+def switched_off(world: VirtualWorld) -> None:
+    account = next(iter(world.venues["gateio_spot"].accounts.values()))
+    assert account.fee_deduction is not None
+    account.fee_deduction.enabled = False
+
+
+def test_a_deduction_that_is_off_at_the_venue_is_an_alarm_and_plain_fees_are_counted() -> None:
+    world = make("3", {"gateio_spot": DEDUCTION}, enabled=False)
+    buy_at_gate(world)
+    fill = gate_fill(world)
+    assert [asset for asset, _ in fill.fees] == ["BTC"]
+    assert not world.core.ledger.breakers  # a plain fee is what was expected
+    row = world.core.context.instruments.find("gateio_spot", "BTC_USDT")
+    assert row is not None and row.spec.taker_fee_ppm == 200
+    said = [alert.text for alert in world.alerts if alert.code == "fee_switch"]
+    assert len(said) == 1 and "takes plain fees, configured are fees in GT" in said[0]
+    sold = next(record for record in records(world, FillRecord) if record.venue == "mexc_spot")
+    assert sold.qty <= fill.qty - fill.fees[0][1]  # sized with the fee kept back in the coin that is bought
+    assert_booked_as_the_venues_did(world)
+
+
+def test_a_deduction_that_nobody_configured_is_an_alarm_until_its_stock_is_gone() -> None:
+    world = make("0.05", {})
+    world.run(500)
+    said = [alert.text for alert in world.alerts if alert.code == "fee_switch"]
+    assert len(said) == 1 and "takes fees in GT, configured are plain fees" in said[0]
+    buy_at_gate(world)
+    assert [asset for asset, _ in gate_fill(world).fees] == ["BTC", "GT"]
+    world.run(1000)
+    assert not world.core.fee_stock.differences and not world.core.ledger.breakers  # plain again, as configured
+    assert_booked_as_the_venues_did(world)
+
+
+def test_a_switch_that_is_turned_while_running_is_noticed_once() -> None:
+    world = make("3", {"gateio_spot": DEDUCTION})
+    assert not [alert for alert in world.alerts if alert.code == "fee_switch"]
+    switched_off(world)
+    world.run(2000)
+    assert len([alert for alert in world.alerts if alert.code == "fee_switch"]) == 1
+    assert list(world.core.fee_stock.differences) == ["gateio_spot"]
+
+
+def test_a_fee_in_points_is_worth_a_dollar_a_point() -> None:
+    world = make("100", {"gateio_spot": FeeConfig(deduction=DeductionConfig(coin="POINT"))}, coin="POINT", price=1)
+    buy_at_gate(world)
+    fill = gate_fill(world)
+    ((coin, points),) = fill.fees
+    assert coin == "POINT" and points > 0
+    (result,) = records(world, OperationResultRecord)
+    assert result.pnl_numeraire == result.pnl["USDT"] - points
+    assert world.core.rates.rate("POINT") == 1 and not world.core.ledger.breakers
+
+
+def test_a_dearer_fee_in_points_trips() -> None:
+    world = make("100", {"gateio_spot": FeeConfig(deduction=DeductionConfig(coin="POINT"))}, coin="POINT", price="0.5")
+    buy_at_gate(world)
+    assert "fee.gateio_spot.BTC_USDT" in world.core.ledger.breakers

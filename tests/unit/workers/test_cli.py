@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from workers.cli import main as cli
-from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_INTERRUPTED
+from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_INTERRUPTED, EXIT_USAGE
+from workers.state_folder import instance_dir
 
 Register = Callable[[Callable[[], None]], None]
 
@@ -40,3 +43,22 @@ def test_ctrl_c_is_an_interruption(command: Register, capsys: pytest.CaptureFixt
     command(body)
     assert cli.main(["tried"]) == EXIT_INTERRUPTED
     assert "arb: interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["close", "--all"], ["flatten"], ["breakers", "--rearm", "x", "--reason", "y"]])
+def test_what_needs_a_running_instance_says_how_to_start_it(
+    words: list[str], state_dir: Path, instance: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = instance_dir(instance, create=True)
+    (folder / "run.json").write_bytes(msgspec.json.encode({"state": "stopped", "config": "/etc/arb/x.yaml"}))
+    assert cli.main([*words, "--instance", instance]) == EXIT_COULD_NOT_START
+    said = capsys.readouterr().err
+    assert f"{instance} does not run, so nothing was done" in said and "`arb hedges`" in said
+    assert "`arb up --config /etc/arb/x.yaml` starts it, then repeat this command" in said
+
+
+def test_close_wants_one_hedge_or_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["close"]) == EXIT_USAGE
+    assert "found neither an ID nor --all, wanted one of them; `arb hedges` lists the IDs" in capsys.readouterr().err
+    assert cli.main(["close", "a1", "--all"]) == EXIT_USAGE
+    assert "found an ID and --all" in capsys.readouterr().err

@@ -19,6 +19,9 @@ from pipeline.execution.journal import SEGMENT_BYTES_MIN, Journal
 from pipeline.execution.records import BootRecord, BreakerRecord, LegPlan, OperationRecord
 from pipeline.model.enums import InstrumentKind, OpportunityType, OrderSide
 from pipeline.model.errors import BadInput
+from pipeline.model.instruments import VenueRef, build_rows
+from pipeline.rehearsal.instruments import spec
+from pipeline.tradable import Effect, Reason
 from shm.layout import (
     BOOK,
     FLAG_CROSSED,
@@ -36,6 +39,7 @@ from tests.worlds.books_world import CONFIG, BooksWorld
 from tests.worlds.queue_items import pop_new
 from workers.base import instance_dir
 from workers.cli.main import main
+from workers.view.book_verdict import BookState, against
 from workers.view.inspect import inspect, inspect_text
 
 REPO = Path(__file__).resolve().parents[3]
@@ -73,7 +77,7 @@ def test_a_book_is_shown_by_its_field_names_and_in_decimals(
 ) -> None:
     world.publish(0, "100.5", "101", flags=FLAG_GAP | FLAG_CROSSED)
     code, result, _ = arb("book", "aa_spot", "S")
-    assert code == 0 and result["whole"]
+    assert code == 0 and result["readable"]
     assert result["levels"]["bids"][0] == ["100.5", "2"] and result["levels"]["asks"][0] == ["101", "3"]
     book = table(result, "book")
     assert list(book["fields"]) == [field.name for field in BOOK.FIELDS]
@@ -81,6 +85,53 @@ def test_a_book_is_shown_by_its_field_names_and_in_decimals(
     assert book["units"]["recv_mono_ns"] == "ns of the monotonic clock"
     assert result["owner"] == {"pid": os.getpid(), "alive": True}
     assert table(result, "connection 0")["fields"]["alive"] == 1
+
+
+def test_a_book_ends_with_one_sentence_whether_it_may_be_traded(
+    world: BooksWorld, arb: Callable[..., tuple[int, Any, str]], instance: str
+) -> None:
+    world.publish(0, "100.5", "101", flags=FLAG_GAP)
+    _, result, _ = arb("book", "aa_spot", "S")
+    assert not result["tradable"]
+    assert result["sentence"].startswith("aa_spot S may not be traded now: the instance does not run; solve: arb up")
+    assert inspect_text(inspect(instance, ["book", "aa_spot", "S"])).splitlines()[-1] == result["sentence"]
+
+
+def books_reasons(flags: int, *reasons: Reason, **book: Any) -> list[str]:
+    """What stands against a book of ``aa_spot S``, its own reasons and those of the one answer that concern it."""
+    (row, *_) = build_rows([spec("aa_spot", symbol="S")], [VenueRef(name="aa_spot", venue_id=0, feed_id=0)])
+    state = BookState(published=True, flags=flags, age_ms=5.0, max_age_ms=100)._replace(**book)
+    return [reason.what for reason in against(row, state, list(reasons))]
+
+
+def test_reasons_of_other_venues_and_symbols_do_not_concern_a_book() -> None:
+    def degraded(what: str, effect: Effect = Effect.DEGRADES) -> Reason:
+        return Reason(what=what, solve="x", effect=effect)
+
+    assert books_reasons(0) == []
+    others = ("breaker venue.bb_spot: x", "breaker fee.aa_spot.OTHER: x", "feed of bb_spot: dead",
+              "venue bb_spot: down", "margin of aa_spot OTHER: x", "process recorder is not running: x")  # fmt: skip
+    assert books_reasons(0, *(degraded(what) for what in others)) == []
+    mine = ("breaker venue.aa_spot: x", "breaker fee.aa_spot.S: x", "feed of aa_spot: dead", "account of aa_spot: old")
+    assert books_reasons(0, *(degraded(what) for what in mine)) == list(mine)
+    assert books_reasons(0, degraded("breaker bad_fill: x", Effect.STOPS)) == ["breaker bad_fill: x"]
+    assert books_reasons(0, degraded("aa_spot: too little USDT", Effect.NOTE)) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "book", "said"),
+    [
+        (FLAG_GAP, {}, "a snapshot is awaited"),
+        (FLAG_CROSSED, {}, "not below its best ask"),
+        (0, {"age_ms": 500.0}, "proved current 500 ms ago"),
+        (0, {"age_ms": None}, "never proved current"),
+        (0, {"published": False}, "no readable book"),
+        (0, {"removed": True}, "taken out of the catalogue"),
+    ],
+)
+def test_what_a_book_itself_says_against_trading(flags: int, book: dict[str, Any], said: str) -> None:
+    (what,) = books_reasons(flags, **book)
+    assert said in what
 
 
 def test_a_book_is_found_by_its_pair_too(world: BooksWorld, arb: Callable[..., tuple[int, Any, str]]) -> None:
@@ -92,7 +143,7 @@ def test_a_book_that_was_never_published_is_exit_code_1(
     world: BooksWorld, arb: Callable[..., tuple[int, Any, str]]
 ) -> None:
     code, result, err = arb("book", "aa_spot", "S")
-    assert (code, result["whole"]) == (1, False) and "no whole book of aa_spot S" in err
+    assert (code, result["readable"]) == (1, False) and "no readable book of aa_spot S" in err
     assert table(result, "instrument")["fields"]["symbol"] == "S"
 
 

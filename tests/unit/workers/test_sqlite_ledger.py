@@ -216,3 +216,15 @@ def test_a_table_of_the_time_of_one_fee_a_fill_is_brought_up_to_date(journal: Pa
     SqliteLedger(path).close()
     with open_reader(path) as db:
         assert [read_fill(row).extra_fees for row in db.execute("SELECT * FROM fills")] == [()]
+
+
+def test_a_ledger_of_schema_4_gets_the_columns_of_marks(journal: Path, tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    fold(journal, path, 1000)
+    with sqlite3.connect(path) as old:
+        for column in ("marks_json", "carried"):
+            old.execute(f"ALTER TABLE operations DROP COLUMN {column}")
+        old.execute("UPDATE meta SET value = '4' WHERE key = 'schema'")
+    fold(journal, path, 1000)
+    with open_reader(path) as db:
+        assert db.execute("SELECT marks_json, outcome FROM operations").fetchone()["outcome"] == "completed"

@@ -1,18 +1,21 @@
-"""The status reading's books: best levels as the aggregator sees them."""
+"""The status reading: books as the aggregator sees them, beats, an instance that starts, counts after a stop."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from pipeline.market_data import MarketDataAggregator
 from shm.layout import FLAG_GAP
+from shm.liveness import Liveness, LivenessView
 from tests.worlds.books_world import CONFIG, BooksWorld
 from workers.view.live_view import BOOKS_MAX, _book_rows
 from workers.view.status import books
+from workers.view.status_text import answer_lines
 
 
 @pytest.fixture
@@ -22,19 +25,45 @@ def world(instance: str) -> Iterator[BooksWorld]:
     made.close()
 
 
-def test_books_show_the_best_level_their_age_and_whether_they_are_whole(world: BooksWorld) -> None:
+def test_books_show_the_best_level_their_age_and_whether_they_are_tradable(world: BooksWorld) -> None:
     market = MarketDataAggregator(world.instance, CONFIG)
     asyncio.run(market.start_aggregation())
     assert books(market) == []
     world.publish(0, "100.5", "101")
     world.publish(1, "100", "101", flags=FLAG_GAP)
-    whole, gap = books(market)
-    assert (whole["bid"], whole["bid_qty"], whole["ask"], whole["ask_qty"]) == (
+    good, gap = books(market)
+    assert (good["bid"], good["bid_qty"], good["ask"], good["ask_qty"]) == (
         Decimal("100.5"), Decimal(2), Decimal(101), Decimal(3),
     )  # fmt: skip
-    assert (whole["venue"], whole["pair"], whole["whole"]) == ("aa_spot", "BTC/USDT", True)
-    assert not gap["whole"]
-    rows = _book_rows({"books": [whole, gap]})
-    assert rows[0][:4] == ["BTC/USDT", "aa_spot", "100.5 x 2", "101 x 3"]
-    assert rows[1][4] == "not whole"
-    assert _book_rows({"books": [whole] * (BOOKS_MAX + 3)})[-1][0] == "and 3 more"
+    assert (good["venue"], good["pair"], good["tradable"]) == ("aa_spot", "BTC/USDT", True)
+    assert not gap["tradable"]
+    rows = _book_rows({"books": [good, gap]})
+    assert rows[1][:4] == ["BTC/USDT", "aa_spot", "100.5 x 2", "101 x 3"]
+    assert rows[0][4] == "refused"
+    assert _book_rows({"books": [good] * (BOOKS_MAX + 3)})[-1][0].startswith("and 3 more")
+
+
+@pytest.mark.parametrize("bad", [{"tradable": False}, {"age_ms": None}])
+def test_books_that_are_refused_come_before_those_that_have_no_room(bad: dict[str, Any]) -> None:
+    sides = {"bid": None, "ask": None, "venue": "a"}
+    good = [{**sides, "pair": f"A{number}", "tradable": True, "age_ms": 1.0} for number in range(BOOKS_MAX + 2)]
+    rows = _book_rows({"books": [*good, {**good[0], "pair": "Z", **bad}]})
+    assert rows[0][0] == "Z" and rows[-1][0] == "and 3 more, none of them refused"
+
+
+def test_a_beat_after_the_readers_clock_is_no_negative_age(instance: str) -> None:
+    live = Liveness.create(instance, "feed.x")
+    try:
+        live.beat()
+        view = LivenessView.attach(instance, "feed.x")
+        assert view.beat_age_ns(view.beat_mono_ns - 3_000_000) == 0
+        assert view.beat_age_ns(view.beat_mono_ns + 7) == 7
+    finally:
+        live.close()
+
+
+def test_an_instance_that_starts_says_so() -> None:
+    reading = {"instance": "x", "state": "stopped", "phase": "starting", "halted": False, "mode": None}
+    reading |= {"reasons": [], "notes": []}
+    assert answer_lines(reading) == ["x: starting"]
+    assert answer_lines({**reading, "phase": "ready", "mode": "sim"}) == ["x: stopped, mode sim"]

@@ -249,6 +249,10 @@ def balance_push(event: BalanceEvent, account: SimAccount) -> dict[str, Any]:
     }
 
 
+#: ``debit_fee``: what fees are taken in; 3: the tier's rates, plain.
+DEBIT_FEES = {GT: 1, POINTS: 2}
+
+
 def _discounted(fee_ppm: int, rate: Decimal | None) -> str:
     return exact_text(Decimal(fee_ppm) * rate / PPM) if rate is not None else "0"
 
@@ -268,7 +272,7 @@ def fee_row(account: SimAccount, spot: SimInstrument | None, futures: SimInstrum
         "point_type": "1",
         "futures_taker_fee": rate_text(futures.taker_fee_ppm if futures else 500),
         "futures_maker_fee": rate_text(futures.maker_fee_ppm if futures else 200),
-        "debit_fee": 3,
+        "debit_fee": DEBIT_FEES.get(deduction.coin, 3) if deduction is not None and deduction.enabled else 3,
     }
 
 

@@ -14,7 +14,8 @@ from shm.logring import LogRing
 from tests.worlds.execution_starts import held_world
 from tests.worlds.execution_world import make_config
 from workers.base import LOG_LEVELS
-from workers.control_plane.announcer import TRADE, Announcer
+from workers.control_plane.announcer import ALERT, TRADE, Announcer
+from workers.executor.performer import ALERT as ALERT_OF_EXECUTOR
 from workers.executor.publisher import TRADE as TRADE_OF_EXECUTOR
 from workers.executor.publisher import Publisher
 from workers.executor_file import write_executor_state
@@ -92,20 +93,27 @@ def test_ready_is_said_once_and_a_change_as_often_as_it_comes(life: Life, capsys
 
 
 def test_alerts_and_trades_of_every_process_are_repeated(life: Life, capsys: pytest.CaptureFixture[str]) -> None:
-    assert TRADE == TRADE_OF_EXECUTOR
-    life.rings["executor"].text(LOG_LEVELS["critical"], "breaker: overfill: twice")
+    assert (TRADE, ALERT) == (TRADE_OF_EXECUTOR, ALERT_OF_EXECUTOR)
+    life.rings["executor"].text(LOG_LEVELS["critical"], f"{ALERT}breaker: overfill: twice")
+    life.rings["executor"].text(LOG_LEVELS["warning"], f"{ALERT}session_down: mexc_spot: closed")
     life.rings["executor"].text(LOG_LEVELS["info"], f"{TRADE}BTC/USDT hedge opened")
     life.rings["executor"].text(LOG_LEVELS["info"], "nothing of note")
     life.rings["feed.mexc"].text(LOG_LEVELS["warning"], "connection lost")
     life.look()
     said = capsys.readouterr().err
-    assert "executor: critical: breaker: overfill: twice" in said
+    assert "executor: critical: alert: breaker: overfill: twice" in said
+    assert "executor: warning: alert: session_down" in said
     assert f"executor: info: {TRADE}BTC/USDT hedge opened" in said
-    assert "feed.mexc: warning: connection lost" in said
+    assert "feed.mexc: note: connection lost" in said
     assert "nothing of note" not in said
     assert [(e["event"], e.get("process")) for e in life.events] == [
-        ("alert", "executor"), ("trade", None), ("alert", "feed.mexc"),
+        ("alert", "executor"), ("alert", "executor"), ("trade", None), ("note", "feed.mexc"),
     ]  # fmt: skip
+    assert life.events[0]["text"] == "breaker: overfill: twice"
+    life.announcer.say("warning", "quarantined mexc_spot NOVAUSDT: another contract")
+    life.announcer.say("error", "reload refused")
+    assert [event["event"] for event in life.events[-2:]] == ["note", "alert"]
+    capsys.readouterr()
     life.look()
     assert capsys.readouterr().err == ""
 

@@ -11,14 +11,16 @@ import msgspec
 import pytest
 
 from pipeline.detection.topology import group_rows
+from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.catalogue_row import words_to_row
 from pipeline.model.config import EngineConfig, ExchangeConfig, MarketConfig
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.errors import BadInput, VenueUnavailable
-from pipeline.model.structs import CoinIdentity, InstrumentSpec
+from pipeline.model.structs import Balance, CoinIdentity, InstrumentSpec
 from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW
-from shm.pages import CataloguePage
+from shm.pages import AccountPage, CataloguePage
 from workers.control_plane.catalogue import CatalogueService
+from workers.poller import AccountWriter
 
 VENUES = ("mexc_spot", "gateio_spot", "gateio_futures")
 
@@ -44,6 +46,14 @@ class Listing:
         self.specs = {spec.symbol: spec for spec in specs}
         self.down = False
         self.odd: list[str] = []
+        self.switch: FeeSwitch | None = None
+        self.stock: list[Balance] = []
+
+    async def fee_switch(self) -> FeeSwitch | None:
+        return self.switch
+
+    async def balances(self) -> list[Balance]:
+        return self.stock
 
     async def instruments(self, symbols: Sequence[str]) -> list[InstrumentSpec]:
         if self.down:
@@ -237,3 +247,34 @@ def test_a_price_that_no_exponent_holds_is_said_once_and_changes_nothing(rig: Ri
     for _ in range(2):
         assert not rig.service.take_wanted({f"mexc_spot.wanted_digits.{row.instrument_id}": 17})
     assert rig.rows() == before and len(rig.said) == 1 and "no exponent holds" in rig.said[0]
+
+
+def test_fees_follow_the_coin_that_the_venue_takes_them_in(rig: Rig, instance: str) -> None:
+    gate = rig.venues["gateio_spot"]
+    page = AccountPage.create(instance)
+    writer = AccountWriter(page, CataloguePage.attach(instance), rig.config.venues)
+
+    def poll(coin: str) -> list[str]:
+        writer.write_venue(
+            "gateio_spot", begin_ns=1, end_ns=2, state=1, failures=0, clock_offset_ns=0, fee_coin=coin
+        )  # fmt: skip
+        return rig.service.with_other_fee_coins(instance, [])
+
+    gate.change(fee_rule=FeeAssetRule.RECEIVED)
+    rig.load()
+    assert rig.service.with_other_fee_coins(instance, ["mexc_spot"]) == ["mexc_spot"]  # nothing is told yet
+    gate.switch = FeeSwitch("")
+    rig.load()
+    assert poll("") == []
+    gate.switch = FeeSwitch("GT", 100_000)
+    assert poll("GT") == ["gateio_spot"]
+    rig.load()
+    assert rig.row("gateio_spot").spec.taker_fee_ppm == 1000  # on, and no GT in stock: nothing is deducted
+    gate.stock = [
+        Balance(venue="gateio_spot", asset="GT", free=Decimal(1), locked=Decimal(0), recv_mono_ns=1, source="rest")
+    ]
+    rig.load()
+    assert rig.row("gateio_spot").spec.taker_fee_ppm == 900
+    assert rig.row("gateio_spot").spec.fee_rule is FeeAssetRule.QUOTE
+    assert poll("GT") == [] and poll("") == ["gateio_spot"]
+    page.close()
