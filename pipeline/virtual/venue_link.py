@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pipeline.economics.margin import Tier, endless
 from pipeline.execution.events import (
     AddMargin,
     CancelOrder,
     FetchFills,
     FetchFunding,
     FetchMoney,
+    FetchRiskTiers,
     FillsAnswer,
     FundingAnswer,
     MarginAnswer,
     MoneyAnswer,
     QueryAnswer,
     QueryOrder,
+    RiskTiersAnswer,
     SweepAnswer,
     SweepVenue,
 )
@@ -59,8 +62,8 @@ from pipeline.sim.wire.rate_limits import WindowLimiter
 from pipeline.virtual import histories
 from pipeline.virtual.orders import PLACE_BUDGETS, REJECTIONS, sim_request
 
-VenueQuestion = QueryOrder | FetchFills | FetchFunding | FetchMoney | SweepVenue | AddMargin
-Answer = QueryAnswer | FillsAnswer | FundingAnswer | MoneyAnswer | SweepAnswer | MarginAnswer
+VenueQuestion = QueryOrder | FetchFills | FetchFunding | FetchMoney | SweepVenue | AddMargin | FetchRiskTiers
+Answer = QueryAnswer | FillsAnswer | FundingAnswer | MoneyAnswer | SweepAnswer | MarginAnswer | RiskTiersAnswer
 Emit = Callable[[object], None]
 
 
@@ -295,6 +298,7 @@ class VenueLink:
             FetchFunding: self.fetch_funding,
             FetchMoney: self.fetch_money,
             AddMargin: self.add_margin,
+            FetchRiskTiers: self.fetch_risk_tiers,
         }
         asks[type(action)](action)
 
@@ -362,6 +366,15 @@ class VenueLink:
             self.later(MarginAnswer(action.venue, action.symbol, action.amount, error))
 
         self.ask("leverage", action.symbol, answer)
+
+    def fetch_risk_tiers(self, action: FetchRiskTiers) -> None:
+        rows = self.venue.instruments[action.symbol].tiers
+        tiers = endless([Tier(row.cap, row.maintenance_rate, row.deduction) for row in rows])
+
+        def answer(error: str) -> None:
+            self.later(RiskTiersAnswer(action.venue, action.symbol, () if error else tiers, error))
+
+        self.ask("instruments", action.symbol, answer)
 
     def fetch_funding(self, action: FetchFunding) -> None:
         def answer(error: str) -> None:

@@ -27,6 +27,7 @@ from pipeline.execution.events import (
     FetchFills,
     FetchFunding,
     FetchMoney,
+    FetchRiskTiers,
     FillsAnswer,
     FundingAnswer,
     MoneyAnswer,
@@ -37,6 +38,7 @@ from pipeline.execution.events import (
     QueryAnswer,
     QueryOrder,
     Refused,
+    RiskTiersAnswer,
     Sent,
     SweepAnswer,
     SweepVenue,
@@ -231,6 +233,9 @@ class World:
                 self._later(self._delay(), lambda a=action: self._query(a))
             elif isinstance(action, FetchFills):
                 self._later(self._delay(), lambda a=action: self._fetch_fills(a))
+            elif isinstance(action, FetchRiskTiers):
+                answer = RiskTiersAnswer(action.venue, action.symbol)  # no list: what positions report counts
+                self._later(0.0, lambda a=answer: self.feed(a))
             elif isinstance(action, FetchFunding):
                 self._later(self._delay(), lambda a=action: self._fetch_funding(a))
             elif isinstance(action, FetchMoney):

@@ -22,6 +22,7 @@ from decimal import Decimal
 
 import msgspec
 
+from pipeline.economics.margin import Tier, endless
 from pipeline.exchanges.parsing.network_names import coin_identity
 from pipeline.exchanges.parsing.rows import OddRows, Rows, any_row, in_order
 from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, lenient_ms, maybe_number, number
@@ -112,10 +113,17 @@ class _Ticker(msgspec.Struct):
     last: Maybe = ABSENT
 
 
+class _RiskTier(msgspec.Struct):
+    risk_limit: Decimal
+    maintenance_rate: Decimal
+    deduction: Maybe = ABSENT
+
+
 _pairs = Rows(_Pair, or_one=True)
 _contracts = Rows(_Contract, or_one=True)
 _wallet_fee = msgspec.json.Decoder(_WalletFee)
 _futures_fee = msgspec.json.Decoder(dict[str, _FuturesFee])
+_risk_tiers = Rows(_RiskTier)
 _currencies = Rows(_Currency)
 _tickers = Rows(_Ticker)
 
@@ -256,6 +264,25 @@ def parse_futures_fees(venue: str, payload: bytes) -> dict[str, FeeSchedule]:
         )
         for symbol, rates in decode(_futures_fee, payload, venue, "futures/usdt/fee").items()
     }
+
+
+def parse_risk_tiers(venue: str, payload: bytes) -> tuple[Tier, ...]:
+    """GET /futures/usdt/risk_limit_tiers?contract=BTC_USDT, in rising order; a position above the last limit (none may
+    be opened there) counts as in the last tier: ``[{"maintenance_rate":"0.004","tier":1,"initial_rate":"0.008",
+    "leverage_max":"125","risk_limit":"500000","deduction":"0"}]``. Maintenance = value x rate - deduction.
+
+    Raises ``ProtocolViolation`` where rates, limits or deductions fall or are out of range.
+    """
+
+    def one(row: _RiskTier) -> Tier:
+        deduction = maybe_number(row.deduction, venue) or ZERO
+        return Tier(number(row.risk_limit, venue), number(row.maintenance_rate, venue), deduction)
+
+    tiers = sorted(_risk_tiers.read(payload, venue, "futures/usdt/risk_limit_tiers", one))
+    for below, tier in zip((Tier(ZERO, ZERO, ZERO), *tiers), tiers, strict=False):
+        if not (below.cap < tier.cap and below.rate <= tier.rate < 1 and below.deduction <= tier.deduction):
+            raise ProtocolViolation(f"{venue}: risk tiers must rise, found {below} before {tier}", venue=venue)
+    return endless(tiers)
 
 
 def parse_coins(venue: str, payload: bytes, odd: OddRows | None = None) -> dict[str, CoinIdentity]:

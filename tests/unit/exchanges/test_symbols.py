@@ -238,6 +238,38 @@ def test_gate_fees_of_the_sheet() -> None:
     assert (futures["BTC_USDT"].taker_ppm, futures["BTC_USDT"].maker_ppm) == (750, -100)
 
 
+RISK_TIERS = (
+    b'[{"maintenance_rate":"0.004","tier":1,"initial_rate":"0.008","leverage_max":"125","risk_limit":"500000",'
+    b'"deduction":"0","contract":"BTC_USDT"},{"maintenance_rate":"0.005","tier":2,"initial_rate":"0.01",'
+    b'"leverage_max":"100","risk_limit":"1000000","deduction":"500"}]'
+)
+
+
+def test_gate_risk_tiers_rise_and_the_last_has_no_end() -> None:
+    first, last = gate.parse_risk_tiers("v", RISK_TIERS)
+    assert first == (Decimal(500_000), Decimal("0.004"), Decimal(0))
+    assert last == (Decimal("Infinity"), Decimal("0.005"), Decimal(500))
+    turned = json.dumps(json.loads(RISK_TIERS)[::-1]).encode()
+    assert gate.parse_risk_tiers("v", turned) == (first, last)
+    assert gate.parse_risk_tiers("v", b"[]") == ()
+
+
+@pytest.mark.parametrize(
+    ("found", "instead"),
+    [
+        (b'"risk_limit":"1000000"', b'"risk_limit":"500000"'),
+        (b'"maintenance_rate":"0.005"', b'"maintenance_rate":"0.003"'),
+        (b'"maintenance_rate":"0.005"', b'"maintenance_rate":"1.5"'),
+        (b'"deduction":"0"', b'"deduction":"-1"'),
+        (b'"deduction":"500"', b'"deduction":"NaN"'),
+    ],
+)
+def test_gate_risk_tiers_that_do_not_rise_are_refused(found: bytes, instead: bytes) -> None:
+    assert found in RISK_TIERS
+    with pytest.raises(ProtocolViolation):
+        gate.parse_risk_tiers("v", RISK_TIERS.replace(found, instead))
+
+
 def test_mexc_deduction_switch() -> None:
     body = b'{"data":{"mxDeductEnable":true},"code":0,"msg":"success","timestamp":1700000000000}'
     assert parse_mexc_switch("v", body) == FeeSwitch("MX")
