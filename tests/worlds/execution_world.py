@@ -12,8 +12,6 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-import msgspec
-
 from pipeline.core import ExecutionCore
 from pipeline.exchanges.base import FundingNotice, OutcomeKind, SessionState
 from pipeline.execution.events import (
@@ -61,6 +59,7 @@ from tests.worlds.venue_model import (
     ModelOrder,
     ModelVenue,
     detected,
+    listed,
     make_config,
     make_rows,
     outcome,
@@ -491,11 +490,6 @@ class World:
     def judge(self) -> None:
         """I1-I4, I6, I12 and the money, against the venues' own books."""
         judge(self.core, self.venues, self.initial, self.entries)
-
-
-def listed(venue: ModelVenue) -> tuple[Fill, ...]:
-    """The venue's fills as REST lists them."""
-    return tuple(msgspec.structs.replace(fill, source="rest") for fill in venue.fills)
 
 
 class Crash(Exception):

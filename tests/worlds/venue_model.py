@@ -249,3 +249,8 @@ def detected(
     }
     values.update(changes)
     return Opportunity(**values)
+
+
+def listed(venue: ModelVenue) -> tuple[Fill, ...]:
+    """The venue's fills as REST lists them."""
+    return tuple(msgspec.structs.replace(fill, source="rest") for fill in venue.fills)
