@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from pipeline.execution.events import BookView, Now, Opportunity, OpportunityLeg
 from pipeline.model.config import (
     DetectionConfig,
