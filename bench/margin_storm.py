@@ -3,7 +3,7 @@
 The engine's core, its gate and its watch on the simulator's venues and virtual time (``pipeline.virtual.margin_storm``)
 while the price goes 60 % up or down in 60 s, with noise and jumps of 2 %. Counts are of
 ``--seeds`` runs each. ``left``: mean part of the contract that is open at the end; ``bare``: largest difference of the
-legs then, as a part of the hedge.
+legs then, as a part of the hedge; ``naked``: the longest time from a liquidation until the other leg was gone too.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pipeline.model.config import MarginConfig
 from pipeline.virtual.margin_storm import FAST, SLOW, Outcome, Storm, run_storm
 
 SEEDS = 200
+NAKED_MOST_S = 5.0
 
 
 def _distances(trigger: int, target: int, out: int) -> MarginConfig:
@@ -39,7 +40,7 @@ def main() -> int:
     parser.add_argument("--row", choices=sorted(ROWS), action="append", help="only these rows")
     options = parser.parse_args()
     title = "leverage, buffer, trigger/target/out, venue"
-    print(f"{title:44} {'up':>5} {'down':>5} {'may':>7} {'left':>6} {'bare':>7}")
+    print(f"{title:44} {'up':>5} {'down':>5} {'may':>7} {'left':>6} {'bare':>7} {'naked':>6}")
     worse = False
     for name in options.row or ROWS:
         storm, up_most, down_most = ROWS[name]
@@ -49,9 +50,11 @@ def main() -> int:
         missing = sum(not run.entered for run in every)
         left = sum((run.left for run in every), Decimal(0)) / len(every)
         bare = max(abs(run.left - run.spot_left) for run in every)
+        naked_s = max(run.naked_s for run in every)
         note = f"  {missing} did not enter" if missing else ""
-        print(f"{name:44} {up:5} {down:5} {f'{up_most}/{down_most}':>7} {left:6.3f} {bare:7.4f}{note}", flush=True)
-        worse = worse or up > up_most or down > down_most or bool(missing)
+        line = f"{name:44} {up:5} {down:5} {f'{up_most}/{down_most}':>7} {left:6.3f} {bare:7.4f} {naked_s:6.2f}{note}"
+        print(line, flush=True)
+        worse = worse or up > up_most or down > down_most or bool(missing) or naked_s > NAKED_MOST_S
     return int(worse)
 
 

@@ -30,7 +30,6 @@ from pipeline.execution.events import (
     FundingAnswer,
     HaltPort,
     JournalPort,
-    MarginAnswer,
     MarketPort,
     NotSent,
     Now,
@@ -52,7 +51,7 @@ from pipeline.execution.operation_states import StateController
 from pipeline.execution.orchestrator import OrderOrchestrator
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.positions import PositionManager
-from pipeline.execution.records import AdoptedRecord, BootRecord, FillRecord, Purpose, StopRecord
+from pipeline.execution.records import AdoptedRecord, BootRecord, FillRecord, HedgeRecord, Purpose, StopRecord
 from pipeline.execution.results.refusals import Refusals
 from pipeline.execution.settled.retirement import Retirement
 from pipeline.fast_entry.entry import FastEntry
@@ -142,6 +141,7 @@ class ExecutionCore:
             awaits_first_sweep=self.recovery.awaits_first_sweep,
             can_place=lambda venue: self.risk.gate.has_budget(venue, 1),
             questioned=self.recovery.account.questioned,
+            urgent_bps=self.risk.gate.margin.urgent_bps,
         )
         self.holds = Holds(self.ledger, self.risk, self.recovery, self.orders)
         self.order_queries = OrderQueries(self.context, self.evidence)
@@ -150,16 +150,13 @@ class ExecutionCore:
             self.risk.gate,
             reconciled=self.recovery,
             ready=lambda: self.ready,
-            leave=lambda plan, hedge: self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id),
+            leave=self._leave,
             account=self.recovery.account,
         )
         self.risk.gate.leaves_a_hedge = self.hedges.is_exit
+        gate = self.risk.gate
         self.margin = MarginWatch(
-            self.context,
-            self.balances,
-            self.risk.gate.margin,
-            execute=lambda plan, hedge: self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id),
-            has_budget=self.risk.gate.has_budget_for,
+            self.context, self.balances, gate.margin, execute=self._leave, has_budget=gate.has_budget_for
         )
         self.forced_close = ForcedClose(self.context, self.balances, self.hedges.exits, self.recovery)
         self.refusals, self.retirement = Refusals(self.context), Retirement(self.context)
@@ -191,7 +188,7 @@ class ExecutionCore:
             FundingAnswer: self.funding.on_answer,
             **self.recovery.answers(),
             BalancesAnswer: self._balances_answer,
-            MarginAnswer: self.margin.on_answer,
+            **self.margin.handlers(),
             CatalogueChanged: self._catalogue,
             Command: self._command,
         }
@@ -324,6 +321,9 @@ class ExecutionCore:
                 self.risk.gate.sends.note(action.request.venue, self.context.now.mono_ns)
         return operation
 
+    def _leave(self, plan: Plan, hedge: HedgeRecord) -> Operation:
+        return self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id)
+
     def _balances_answer(self, answer: BalancesAnswer) -> None:
         pending = self._pending.pop(answer.token, None)
         for balance in answer.balances:
@@ -434,7 +434,7 @@ class ExecutionCore:
         if self.forced_close.wanted:
             for answer in self.forced_close.due():
                 if answer.plan is not None:
-                    self._execute(answer.plan, purpose=Purpose.CLOSE, closes=answer.hedge.operation_id)
+                    self._leave(answer.plan, answer.hedge)
 
     # --- commands ---
 

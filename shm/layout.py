@@ -17,7 +17,7 @@ from __future__ import annotations
 from shm.declare import LINE_WORDS as LINE_WORDS
 from shm.declare import Table, real, rows_of, text_of, word, words_of
 
-LAYOUT_VERSION = 3
+LAYOUT_VERSION = 4
 WORD_BYTES = 8
 MAGIC = 0x31_42_52_41_2E_45_48_54  # "THE.ARB1", little-endian
 
@@ -49,6 +49,7 @@ FLAG_GAP = 2  # continuity lost; waiting for a snapshot
 FLAG_CROSSED = 4  # best bid >= best ask
 FLAG_UNPROVED = 8  # connection lost, or contradicted by a comparable ticker
 FLAG_HALTED = 16  # tick, lot, multiplier or status changed; instrument not tradable
+FLAG_HORIZON = 32  # levels end where the snapshot's depth ended: what lies behind is not known whole, and left out
 FLAGS_UNTRADABLE = FLAG_GAP | FLAG_CROSSED | FLAG_UNPROVED | FLAG_HALTED
 
 
@@ -97,6 +98,7 @@ class Book(Table, words=96, writer="feed"):
             FLAG_CROSSED: "crossed",
             FLAG_UNPROVED: "unproved",
             FLAG_HALTED: "halted",
+            FLAG_HORIZON: "horizon",
         },
     )
     writer_epoch = word("epoch of the feed segment when this was written")

@@ -25,6 +25,7 @@ CAT_FLAG_DEPOSIT = 1
 CAT_FLAG_WITHDRAW = 2
 CAT_FLAG_IDENTITY = 4  # the coin behind the ticker is known
 CAT_FLAG_REMOVED = 8
+CAT_FLAG_ENDING = 16  # trading ends soon: no entries
 
 
 # --- flags of a position: the venue reported it ---
@@ -39,7 +40,7 @@ class CatalogueRow(Table, words=48, writer="supervisor"):
     line 1 | status | price_exp | qty_exp | tick_fp | lot_fp | min_qty_fp | max_qty_fp | min_notional_fp |
     line 2 | taker_fee_ppm | maker_fee_ppm | fee_asset_rule | multiplier_fp | row_epoch | funding_rate_ppb |
            | funding_interval_s | funding_next_wall_s |
-    line 3 | flags | price_band_ppm | 0[6] |
+    line 3 | flags | price_band_ppm | trading_from_wall_s | trading_until_wall_s | 0[4] |
     line 4 | symbol[4] | pair_text[4] |
     line 5 | 0[8] |
     """
@@ -75,9 +76,12 @@ class CatalogueRow(Table, words=48, writer="supervisor"):
             CAT_FLAG_WITHDRAW: "withdraw",
             CAT_FLAG_IDENTITY: "identity",
             CAT_FLAG_REMOVED: "removed",
+            CAT_FLAG_ENDING: "ending",
         },
     )
     price_band_ppm = word("|price - mark| <= mark * band; 0 = no bound")
+    trading_from_wall_s = word("listing; 0 = not told")
+    trading_until_wall_s = word("delisting, delivery, reduce-only; 0 = none announced")
     symbol = text_of(CATALOGUE_TEXT_WORDS, "the venue's own name of it", at=32)
     pair_text = text_of(CATALOGUE_TEXT_WORDS, "BASE/QUOTE")
 

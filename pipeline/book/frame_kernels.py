@@ -8,7 +8,8 @@ was. Results are the ``RESULT_*`` values; those up to ``RESULT_CONTROL`` are fin
 from __future__ import annotations
 
 from pipeline.book.freshness import check_pause, judge_time, note_frame
-from pipeline.book.level2 import NO_ROOM, best_key, best_qty, clear_side, copy_top, set_level
+from pipeline.book.horizon import best_is_beyond, cut_at, known_levels, set_horizon
+from pipeline.book.level2 import NO_ROOM, best_key, clear_side, copy_top, set_level
 from pipeline.book.memory import (
     BOOK_COUNTERS,
     BOOK_ROW,
@@ -16,13 +17,13 @@ from pipeline.book.memory import (
     EVENT,
     LEVEL,
     OLD_RUN_MAX,
+    OVERLAP_NS,
     SIDE,
     STATE_ALIGNING,
     STATE_EMPTY,
     STATE_LIVE,
     STATE_WAITING,
     TICKER,
-    TICKER_EVERY,
     TICKER_NONE,
     TICKER_RING,
     TOPIC_CONTROL,
@@ -36,6 +37,7 @@ from pipeline.book.memory import (
 from pipeline.book.scaling import scale_price, scale_qty, significant_digits
 from pipeline.book.sequencer import APPLY, OLD, WAIT, judge
 from pipeline.book.symbol_table import find_symbol
+from pipeline.book.tickers import newest_not_above, newest_ticker, remember_ticker, ticker_disagrees
 from shm.bookring import conn_frame, publish_book
 from shm.bytewords import get, put
 from shm.jit import njit_bare as njit
@@ -66,10 +68,13 @@ RESULT_NEED_SNAPSHOT = 6  # the same, and the book has just lost its continuity 
 RESULT_RESYNC = 7  # crossed or contradicted: applied and published as untradable, snapshot wanted
 RESULT_REJECTED = 8
 RESULT_PRICE_PRECISION = 9  # a price has digits beyond the exponent: raise the row's epoch
+RESULT_KEPT = 10  # applied, and to be kept for the snapshot that is being fetched
 RESULT_UNKNOWN_SHAPE = 20
 RESULT_GROW = 21
 RESULT_OVERFLOW = 22
 RESULT_NOTICE = 64  # added to a result: BOOKS.notice says what the connections' owner must look at
+
+CONTRADICTS_MS = 250  # the same update over two connections bears times that differ by less
 
 OWNER_REPEAT = 0
 OWNER_LOSE = 1
@@ -121,7 +126,11 @@ def is_crossed(mem: Words, book: int) -> bool:
 
 @njit
 def publish(mem: Words, words: Words, book: int, flags: int) -> None:
-    """Publishes the book's top with ``flags``, the owner's sticky flags and those pending for one record."""
+    """Publishes the book's top with ``flags``, the owner's sticky flags and those pending for one record.
+
+    ``FLAG_HORIZON`` says that the top reaches beyond the book's horizon: what lies there is left out. (Not of a
+    recorded book: it can ask nobody for more.)
+    """
     feed = get(mem, BOOKS.feed_off)
     record = BOOKS.record
     conn = get(mem, book + BOOK_ROW.conn)
@@ -145,11 +154,17 @@ def publish(mem: Words, words: Words, book: int, flags: int) -> None:
     asks = bids + SIDE.WORDS
     depth = BOOK_DEPTH
     count = copy_top(mem, bids, 1, record + BOOK.bid_price_fp, record + BOOK.bid_qty_fp, depth)
+    known = known_levels(mem, record + BOOK.bid_price_fp, count, 1, get(mem, book + BOOK_ROW.horizon))
+    if known < count:
+        count = cut_at(mem, book, known, count)
     put(mem, record + BOOK.bid_count, count)
     for k in range(count, depth):
         put(mem, record + BOOK.bid_price_fp + k, ABSENT_BID)
         put(mem, record + BOOK.bid_qty_fp + k, 0)
     count = copy_top(mem, asks, -1, record + BOOK.ask_price_fp, record + BOOK.ask_qty_fp, depth)
+    known = known_levels(mem, record + BOOK.ask_price_fp, count, -1, get(mem, book + BOOK_ROW.horizon + 1))
+    if known < count:
+        count = cut_at(mem, book, known, count)
     put(mem, record + BOOK.ask_count, count)
     for k in range(count, depth):
         put(mem, record + BOOK.ask_price_fp + k, ABSENT_ASK)
@@ -165,6 +180,8 @@ def lose(mem: Words, book: int, flags: int) -> None:
     """Continuity is lost: the book waits for a snapshot. ``flags`` are those that :func:`route` publishes
     the book with, once the frame has been worked through."""
     mem[book + BOOK_ROW.state] = STATE_WAITING
+    mem[book + BOOK_ROW.kept] = 0
+    mem[book + BOOK_ROW.lead_ns] = 0
     mem[BOOKS.publish_flags] = flags
 
 
@@ -172,41 +189,6 @@ def lose(mem: Words, book: int, flags: int) -> None:
 def venue_ns(sent: int) -> int:
     """Venue time in ns; venues send ms, Binance on request us (told apart by size: 1e14 ms is the year 5138)."""
     return sent * 1000 if sent > 100_000_000_000_000 else sent * 1_000_000
-
-
-@njit
-def ticker_disagrees(mem: Words, book: int, slot: int, index: int) -> bool:
-    """Whether ticker number ``index`` of the ring differs from the book's best prices and quantities."""
-    at = mem[BOOKS.tickers_off] + (slot * TICKER_RING + index % TICKER_RING) * TICKER.WORDS
-    bids = book + BOOK_ROW.sides
-    asks = bids + SIDE.WORDS
-    same_prices = get(mem, at + TICKER.bid_price_fp) == best_key(mem, bids) and get(
-        mem, at + TICKER.ask_price_fp
-    ) == -best_key(mem, asks)
-    same_qtys = get(mem, at + TICKER.bid_qty_fp) == best_qty(mem, bids) and get(
-        mem, at + TICKER.ask_qty_fp
-    ) == best_qty(mem, asks)
-    return not (same_prices and same_qtys)
-
-
-@njit
-def newest_not_above(mem: Words, book: int, slot: int) -> int:
-    """Number of the remembered ticker that must equal the book as it stands; -1 if none is known to.
-
-    Where every change of the top makes a ticker, it is the newest one not above the book's id; it is known to be the
-    newest once one above the book's id has come, or when the ids are equal. Where tickers are conflated, only equal
-    ids compare.
-    """
-    local = mem[book + BOOK_ROW.update_id]
-    count = mem[book + BOOK_ROW.ticker_count]
-    base = mem[BOOKS.tickers_off] + slot * TICKER_RING * TICKER.WORDS
-    for index in range(count - 1, max(0, count - TICKER_RING) - 1, -1):
-        update_id = mem[base + (index % TICKER_RING) * TICKER.WORDS]
-        if update_id == local:
-            return index
-        if update_id < local:
-            return index if mem[BOOKS.ticker_rule] == TICKER_EVERY and index < count - 1 else -1
-    return -1
 
 
 @njit
@@ -219,6 +201,8 @@ def check_tickers(mem: Words, book: int, slot: int) -> bool:
     index = newest_not_above(mem, book, slot)
     if index < 0 or not ticker_disagrees(mem, book, slot, index):
         return False
+    if best_is_beyond(mem, book):
+        return False  # an order that stood there before the snapshot is not known: published as cut, nothing trades
     mem[BOOK_COUNTERS.contradicted] += 1
     if mem[BOOKS.recorded]:
         mem[BOOKS.publish_flags] = FLAG_UNPROVED
@@ -238,13 +222,43 @@ def synced(mem: Words, book: int) -> None:
 
 
 @njit
+def newer_by_ms(mem: Words, book: int) -> int:
+    """How much later than the book the event is by the venue's own time; 0 where either names none."""
+    at = mem[book + BOOK_ROW.venue_ns]
+    if mem[EVENT.time] <= 0 or at <= 0:
+        return 0
+    newer: int = (venue_ns(mem[EVENT.time]) - at) // 1_000_000
+    return newer
+
+
+@njit
+def is_restart(mem: Words, book: int) -> bool:
+    """Whether an event that is old by its number is new: later than the book by more than topics run apart, and of a
+    number from further back than any connection repeats."""
+    return bool(newer_by_ms(mem, book) > mem[BOOKS.lag_ms] and mem[EVENT.last_id] < mem[book + BOOK_ROW.floor_id])
+
+
+@njit
+def forget_numbering(mem: Words, book: int) -> None:
+    """The venue counts anew: what is remembered by number compares with nothing any more."""
+    mem[book + BOOK_ROW.ticker_count] = mem[book + BOOK_ROW.lead_ns] = 0
+    mem[book + BOOK_ROW.floor_id] = mem[book + BOOK_ROW.next_floor_id] = 0
+
+
+@njit
 def admit(mem: Words, book: int) -> int:
     """Sequencer: ``RESULT_APPLIED`` = to be applied, else the frame's result."""
     if mem[EVENT.full]:
         old = mem[book + BOOK_ROW.state] >= STATE_ALIGNING and mem[EVENT.last_id] < mem[book + BOOK_ROW.update_id]
-        if old:
-            mem[BOOK_COUNTERS.dropped] += 1
-        return RESULT_DROPPED if old else RESULT_APPLIED
+        if not old:
+            return RESULT_APPLIED
+        if is_restart(mem, book):  # and this is the whole book in the new numbering
+            mem[BOOK_COUNTERS.gaps] += 1
+            mem[book + BOOK_ROW.state] = STATE_WAITING
+            forget_numbering(mem, book)
+            return RESULT_APPLIED
+        mem[BOOK_COUNTERS.dropped] += 1
+        return RESULT_DROPPED
     verdict = judge(mem, book, mem[EVENT.first_id], mem[EVENT.last_id], mem[EVENT.previous_id])
     if verdict == APPLY:
         return RESULT_APPLIED
@@ -256,9 +270,13 @@ def admit(mem: Words, book: int) -> int:
         return RESULT_BUFFERED
     if verdict == OLD:
         mem[book + BOOK_ROW.old_run] += 1
-        if mem[book + BOOK_ROW.state] != STATE_LIVE or mem[book + BOOK_ROW.old_run] < OLD_RUN_MAX:
+        live = mem[book + BOOK_ROW.state] == STATE_LIVE
+        if not live or (mem[book + BOOK_ROW.old_run] < OLD_RUN_MAX and not is_restart(mem, book)):
             mem[BOOK_COUNTERS.dropped] += 1
+            if live and newer_by_ms(mem, book) > CONTRADICTS_MS:
+                mem[BOOKS.publish_flags] = FLAG_UNPROVED  # of an earlier id and a later time: one of them is wrong
             return RESULT_DROPPED
+        forget_numbering(mem, book)
     if mem[BOOKS.quiet]:
         mem[BOOK_COUNTERS.stale_snapshots] += 1
     else:
@@ -303,18 +321,27 @@ def depth_event(mem: Words, slot: int, snapshot: bool, recv_ns: int, conn: int) 
             if done:
                 return RESULT_GROW if done == NO_ROOM else RESULT_OVERFLOW
             level += step
+    if whole:
+        set_horizon(mem, book)
+        put(mem, book + BOOK_ROW.floor_ns, recv_ns)
+        put(mem, book + BOOK_ROW.floor_id, get(mem, EVENT.last_id))
+        put(mem, book + BOOK_ROW.next_floor_id, get(mem, EVENT.last_id))
     put(mem, BOOK_COUNTERS.inexact_levels, get(mem, BOOK_COUNTERS.inexact_levels) + get(mem, EVENT.inexact))
     put(mem, book + BOOK_ROW.update_id, get(mem, EVENT.last_id))
+    if recv_ns - get(mem, book + BOOK_ROW.floor_ns) > OVERLAP_NS:
+        put(mem, book + BOOK_ROW.floor_ns, recv_ns)
+        put(mem, book + BOOK_ROW.floor_id, get(mem, book + BOOK_ROW.next_floor_id))
+        put(mem, book + BOOK_ROW.next_floor_id, get(mem, EVENT.last_id))
     put(mem, book + BOOK_ROW.old_run, 0)
     put(mem, book + BOOK_ROW.recv_ns, max(recv_ns, get(mem, book + BOOK_ROW.recv_ns)))
     put(mem, book + BOOK_ROW.conn, conn)
     if get(mem, EVENT.time):
         put(mem, book + BOOK_ROW.venue_ns, venue_ns(get(mem, EVENT.time)))
-    return applied(mem, book, slot, snapshot, whole)
+    return applied(mem, book, slot, snapshot, whole, recv_ns)
 
 
 @njit
-def applied(mem: Words, book: int, slot: int, snapshot: bool, whole: bool) -> int:
+def applied(mem: Words, book: int, slot: int, snapshot: bool, whole: bool, recv_ns: int) -> int:
     """State and publication after the levels are in: quarantines a crossed or contradicted book (a recorded one only
     for as long as it is so). An ``RESULT_*``."""
     if snapshot:
@@ -333,35 +360,17 @@ def applied(mem: Words, book: int, slot: int, snapshot: bool, whole: bool) -> in
         else:
             put(mem, BOOKS.publish_flags, FLAG_CROSSED)
         return doubted
-    if get(mem, book + BOOK_ROW.ticker_count) and check_tickers(mem, book, slot):
-        return doubted
+    if get(mem, book + BOOK_ROW.ticker_count):
+        ahead = newest_ticker(mem, book, slot) > get(mem, book + BOOK_ROW.update_id)
+        put(mem, book + BOOK_ROW.lead_ns, recv_ns if ahead else 0)
+        if check_tickers(mem, book, slot):
+            return doubted
     put(mem, BOOKS.publish_flags, 0)
-    return RESULT_APPLIED
+    return RESULT_KEPT if get(mem, book + BOOK_ROW.kept) else RESULT_APPLIED
 
 
 @njit
-def remember_ticker(mem: Words, book: int, at: int) -> int:
-    """Writes the event's ticker to word offset ``at``: 1 written, 0 not comparable, -1 for the reference decoder."""
-    for k in range(2):
-        raw = EVENT.tick + 4 * k
-        price = mem[raw]
-        qty = mem[raw + 2]
-        if not mem[EVENT.scaled]:
-            if price > 0:
-                price = scale_price(price, mem[raw + 1], mem[book + BOOK_ROW.price_exp])
-            if qty > 0:
-                shift = mem[book + BOOK_ROW.qty_exp] - mem[book + BOOK_ROW.multiplier_exp] - mem[raw + 3]
-                qty, _ = scale_qty(qty, shift, mem[book + BOOK_ROW.multiplier])
-            if price < 0 or qty < 0:
-                return 0 if price == -1 else -1
-        mem[at + TICKER.bid_price_fp + 2 * k] = price
-        mem[at + TICKER.bid_qty_fp + 2 * k] = qty
-    mem[at + TICKER.update_id] = mem[EVENT.last_id]
-    return 1
-
-
-@njit
-def ticker_event(mem: Words, slot: int) -> int:
+def ticker_event(mem: Words, slot: int, recv_ns: int) -> int:
     """Remembers a best-price ticker; one whose id is comparable may prove the book wrong. Returns a ``RESULT_*``."""
     if mem[BOOKS.ticker_rule] == TICKER_NONE:
         return RESULT_TICKER
@@ -375,6 +384,8 @@ def ticker_event(mem: Words, slot: int) -> int:
     if kept < 1:
         return RESULT_TICKER if kept == 0 else RESULT_UNKNOWN_SHAPE
     mem[book + BOOK_ROW.ticker_count] = count + 1
+    if not mem[book + BOOK_ROW.lead_ns] and mem[EVENT.last_id] > mem[book + BOOK_ROW.update_id]:
+        mem[book + BOOK_ROW.lead_ns] = recv_ns
     # Only the first ticker at or above the book's id tells something new about the book as it stands.
     if mem[book + BOOK_ROW.state] != STATE_LIVE or newest >= mem[book + BOOK_ROW.update_id]:
         return RESULT_TICKER
@@ -420,7 +431,7 @@ def route(mem: Words, words: Words, topic: int, recv_ns: int, conn: int) -> int:
         mem[BOOK_COUNTERS.other] += 1
         result = RESULT_OTHER
     elif topic == TOPIC_TICKER:
-        result = ticker_event(mem, slot)
+        result = ticker_event(mem, slot, recv_ns)
     else:
         result = depth_event(mem, slot, topic == TOPIC_SNAPSHOT, recv_ns, conn)
     if live and mem[BOOKS.notice]:
@@ -429,7 +440,8 @@ def route(mem: Words, words: Words, topic: int, recv_ns: int, conn: int) -> int:
         return result
     if mem[BOOKS.publish_flags] >= 0:
         publish(mem, words, book_row(mem, slot), mem[BOOKS.publish_flags])
-    conn_frame(words, mem[BOOKS.feed_off], conn, recv_ns)
+    if (result & ~RESULT_NOTICE) != RESULT_DROPPED:
+        conn_frame(words, mem[BOOKS.feed_off], conn, recv_ns)  # what its own book does not believe proves no other
     mem[BOOK_COUNTERS.frames] += 1
     mem[BOOK_COUNTERS.slow_path if mem[EVENT.scaled] else BOOK_COUNTERS.fast_path] += 1
     if slot >= 0:

@@ -62,6 +62,8 @@ COUNT_MASK = (1 << COUNT_BITS) - 1
 BLOCKS_START = 64
 
 OLD_RUN_MAX = 64  # so many old updates in a row on a live book: the venue's numbering restarted, resynchronise
+OVERLAP_NS = 5_000_000_000  # connections overlap for a second: an update that another one repeats is never older
+HORIZON_NONE = -(2**63)  # below every key: the side is known whole
 FP_LIMIT = 2**62
 _COPY_WORDS = 4096
 
@@ -106,7 +108,7 @@ LEVEL = Level()
 class Books(Table, writer=FEED):
     """What does not depend on how many books there are: the head, and the work area of one frame.
 
-    line 0             | feed_off | link | drop_offset | first_offset | overlap | ticker_rule | 0 | quiet |
+    line 0             | feed_off | link | drop_offset | first_offset | overlap | ticker_rule | deep | quiet |
     line 1             | recorded | rows_off | symbols_off | symbol_mask | tickers_off | directories_off | blocks_off |
                        | block_count |
     line 2             | block_free | block_used | last_slot | needed_exp | publish_flags | 0 | 0 | 0 |
@@ -128,7 +130,8 @@ class Books(Table, writer=FEED):
     first_offset = word("the first update must have first <= snapshot + this")
     overlap = word("1: an update that begins at or below the local id and ends above it is applied")
     ticker_rule = word("TICKER_*: what a ticker's update id proves")
-    quiet = word("1 while buffered updates are replayed: nothing is published", at=7)
+    deep = word("1: updates come from any depth, so that a snapshot that was cut off leaves a horizon")
+    quiet = word("1 while buffered updates are replayed: nothing is published")
     recorded = word("1: recorded time: publish time = receive time, and a doubted book goes on (nobody can be asked)")
     # where the parts behind this table begin
     rows_off = word("BOOK_ROW, by slot")
@@ -185,7 +188,7 @@ class BookCounters(Table, words=24, start=BOOKS.counters, writer=FEED):
     slow_path = word("frames that went to the reference decoder", unit="frames")
     crossed = word("books found with best bid >= best ask")
     rejected = word("bytes that the venue's documents do not allow", unit="frames")
-    inexact_levels = word("quantities with digits beyond the exponent, cut down", unit="levels")
+    inexact_levels = word("quantities with digits beyond the exponent, or beyond fixed point, cut down", unit="levels")
     tickers = word("tickers of known symbols", unit="messages")
     contradicted = word("tickers that proved a book wrong (each is a gap too)", unit="messages")
     other = word("other topics, unknown symbols", unit="frames")
@@ -265,8 +268,8 @@ class BookRow(Table, words=32, writer=FEED):
 
     line 0 | instrument | book_index | state | update_id | price_exp | qty_exp | multiplier | multiplier_exp |
     line 1 | row_epoch | conn | recv_ns | venue_ns | was_synced | old_run | sticky_flags | pending_flags |
-    line 2 | last_flags | ticker_count | used | 0 | sides: 2 SIDE ... |
-    line 3 | 0[8] |
+    line 2 | last_flags | ticker_count | used | floor_ns | sides: 2 SIDE ... |
+    line 3 | horizon[2] | reach[2] | kept | lead_ns | floor_id | next_floor_id |
     """
 
     instrument = word("row of the catalogue")
@@ -291,7 +294,14 @@ class BookRow(Table, words=32, writer=FEED):
     last_flags = word("of the newest published record")
     ticker_count = word("tickers ever remembered", unit="messages")
     used = word("1 = the slot is taken")
+    floor_ns = word("when next_floor_id was the newest one", unit="ns of the monotonic clock")
     sides = rows_of(SIDE, 2, "bids, asks", at=20)
+    horizon = words_of(2, "bids, asks: worst key up to which all levels are known; HORIZON_NONE = all are")
+    reach = words_of(2, "best key - horizon when its snapshot was loaded", unit="price_fp")
+    kept = word("1 = updates are applied and kept as well, for a snapshot that is being fetched")
+    lead_ns = word("since when a ticker is ahead of the book's id; 0 = none is", unit="ns of the monotonic clock")
+    floor_id = word("an id that was the newest one at least OVERLAP_NS ago")
+    next_floor_id = word("the next floor_id")
 
 
 BOOK_ROW = BookRow()

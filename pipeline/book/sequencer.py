@@ -23,8 +23,11 @@ Source: the venues' documentation of local order books (read 2026). Choices wher
   so nothing of this symbol lies between ``pu`` and ``U``, and every ``U <= L`` has ``pu < L`` too.
 * An update that begins at or below the local id and ends above it: Binance spot and Gate.io only call ``U > local+1`` a
   gap, quantities are absolute, so it is applied; MEXC and USDM demand equality, so it is a gap.
-* ``OLD_RUN_MAX`` old updates in a row on a live book are a restart of the venue's numbering: a gap. Two connections
-  that overlap bring every update twice, never so many in a row.
+* An update that is old by its id on a live book, later than the book by the venue's time, and of an id that the book
+  had passed ``OVERLAP_NS`` ago is a restart of the venue's numbering: a gap at once (a whole book is taken as it is).
+  Two connections that overlap bring every update twice, with its time, and never from so far back.
+* ``OLD_RUN_MAX`` old updates in a row on a live book are the same, where the venue names no time. An old update proves
+  no book; one that is later by ``CONTRADICTS_MS`` unproves its own.
 """
 
 from __future__ import annotations
@@ -57,6 +60,7 @@ class SequenceRule:
     first_offset: int
     overlap: bool
     ticker: int
+    deep: bool  # updates come from any depth, not from a view that the snapshot holds whole
 
     def write(self, mem: Words) -> None:
         """Puts the rule into a book memory's head."""
@@ -65,6 +69,7 @@ class SequenceRule:
         mem[BOOKS.first_offset] = self.first_offset
         mem[BOOKS.overlap] = int(self.overlap)
         mem[BOOKS.ticker_rule] = self.ticker
+        mem[BOOKS.deep] = int(self.deep)
 
 
 @njit

@@ -15,11 +15,12 @@ A caller's loop::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 
 from pipeline.book import level2
-from pipeline.book.codec import FeedCodec, OutOfRange, PricePrecision
+from pipeline.book.book_table import BookTable
+from pipeline.book.codec import FeedCodec, OutOfRange, PricePrecision, exact_price, exact_qty
 from pipeline.book.decoded_event import write_event
 from pipeline.book.frame_kernels import (
     OWNER_LOSE,
@@ -30,6 +31,7 @@ from pipeline.book.frame_kernels import (
     RESULT_CONTROL,
     RESULT_DROPPED,
     RESULT_GROW,
+    RESULT_KEPT,
     RESULT_NEED_SNAPSHOT,
     RESULT_NOTICE,
     RESULT_OVERFLOW,
@@ -42,18 +44,14 @@ from pipeline.book.frame_kernels import (
 from pipeline.book.memory import (
     ASK,
     BID,
-    BLOCK_WORDS,
     BOOK_COUNTERS,
     BOOK_ROW,
     BOOKS,
-    COUNT_BITS,
-    COUNT_MASK,
-    COUNTER_NAMES,
     DIRECTORY_WORDS,
-    ENTRY,
     EVENT,
     FRAME_BYTE,
     FRAME_CAP_BYTES,
+    HORIZON_NONE,
     SIDE,
     STATE_ALIGNING,
     STATE_EMPTY,
@@ -65,19 +63,20 @@ from pipeline.book.memory import (
     grown,
     new_memory,
 )
-from pipeline.book.results import BookCounters, FrameResult, SnapshotResult, Top
+from pipeline.book.results import FrameResult, SnapshotResult
 from pipeline.book.symbol_table import rewrite_symbols, write_symbol
+from pipeline.book.tickers import next_behind
 from pipeline.book.waiting_updates import WaitingUpdate, WaitingUpdates
 from pipeline.model.errors import ArbitrageEngineError, ProtocolViolation
 from shm.jit import direct
-from shm.layout import FEED_BOOK_CAPACITY_DEFAULT, FLAG_GAP, FLAG_HALTED, FLAG_SNAPSHOT, FLAG_UNPROVED
+from shm.layout import BOOK_DEPTH, FEED_BOOK_CAPACITY_DEFAULT, FLAG_GAP, FLAG_HALTED, FLAG_SNAPSHOT, FLAG_UNPROVED
 from shm.words import Words
 
 _FRAME_CAP_BYTES = FRAME_CAP_BYTES
 _FINAL = RESULT_CONTROL  # results up to this need nothing from Python
 
 
-class VenueBooks:
+class VenueBooks(BookTable):
     """All books of one venue (one market of one exchange). Single-threaded."""
 
     def __init__(
@@ -92,11 +91,10 @@ class VenueBooks:
     ) -> None:
         """``codec``: how this venue's frames are read and sequenced (``pipeline.exchanges.factory.feed_codec``).
         ``capacity``: most books at once. ``recorded_time``: publish stamps are the receive times (replay)."""
+        super().__init__(new_memory(capacity, feed_off), capacity)
         self.codec = codec
         self.venue_id = venue_id
-        self.capacity = capacity
         self.words = words
-        self.mem = new_memory(capacity, feed_off)
         self.mem[BOOKS.recorded] = int(recorded_time)
         self.codec.rule.write(self.mem)
         self._frame = memoryview(self.mem.data).cast("B")[FRAME_BYTE : FRAME_BYTE + FRAME_CAP_BYTES]
@@ -105,10 +103,8 @@ class VenueBooks:
         self._route = direct(route, self.mem, self.words, 0, 0, 0)
         self._owner_publish = direct(owner_publish, self.mem, self.words, 0, 0, 0)
         self._scan_snapshot = direct(self.codec.scan_snapshot, self.mem, 0)
-        self._slots: dict[str, int] = {}
-        self._symbols: dict[int, str] = {}
-        self._slot_of_index: dict[int, int] = {}
         self._waiting: dict[int, WaitingUpdates] = {}  # by slot
+        self._kept_from: dict[int, int] = {}  # by slot: since which id its updates are kept for a new snapshot
         self.on_applied: Callable[[int], None] | None = None  # called with the book index after each replayed update
         self.on_notice: Callable[[int, int, int], None] | None = None  # freshness.NOTICE_*, receive time, connection
 
@@ -154,6 +150,7 @@ class VenueBooks:
         self.mem[row + BOOK_ROW.multiplier_exp] = max(0, -exponent)
         self.mem[row + BOOK_ROW.row_epoch] = row_epoch
         self.mem[row + BOOK_ROW.conn] = -1
+        self.mem[row + BOOK_ROW.horizon : row + BOOK_ROW.horizon + 2] = HORIZON_NONE
         for side in (BID, ASK):
             directory = int(self.mem[BOOKS.directories_off]) + (slot * 2 + side) * DIRECTORY_WORDS
             self.mem[row + BOOK_ROW.sides + side * SIDE.WORDS + SIDE.directory_off] = directory
@@ -177,6 +174,7 @@ class VenueBooks:
         del self._symbols[slot]
         del self._slot_of_index[int(self.mem[row + BOOK_ROW.book_index])]
         del self._waiting[slot]
+        self._kept_from.pop(slot, None)
         self.mem[row + BOOK_ROW.used] = 0
         rewrite_symbols(self.mem, self._slots)
 
@@ -221,6 +219,10 @@ class VenueBooks:
             self.mem[BOOK_COUNTERS.overflowed] += self._waiting[slot].keep(WaitingUpdate(frame, recv_mono_ns, conn))
         elif result in (RESULT_RESYNC, RESULT_PRICE_PRECISION):
             self._waiting[slot].clear()
+        elif result == RESULT_KEPT:
+            if self._waiting[slot].keep(WaitingUpdate(frame, recv_mono_ns, conn)):
+                self.stop_deepening(self.last_book_index)  # too many came meanwhile: not this time
+            return FrameResult.APPLIED
         return result
 
     def _slow(self, frame: bytes, recv_mono_ns: int, conn: int) -> int:
@@ -278,7 +280,8 @@ class VenueBooks:
 
         ``recv_mono_ns``: better the time when the request was sent: the book is known to be current as of then.
         ``conn``: the stream connection that carries this book's updates. One publication at the end, flagged
-        ``FLAG_SNAPSHOT``. A live book takes no snapshot older than itself (``STALE``).
+        ``FLAG_SNAPSHOT``. A live book takes no snapshot older than itself (``STALE``), but for one that ``deepen`` has
+        kept its updates for.
         """
         slot = self._slot_of_index[book_index]
         row = self._row(slot)
@@ -291,11 +294,59 @@ class VenueBooks:
             return SnapshotResult.REJECTED
         live = self.mem[row + BOOK_ROW.state] >= STATE_ALIGNING
         if live and self.mem[EVENT.last_id] <= self.mem[row + BOOK_ROW.update_id]:
-            return SnapshotResult.STALE
+            kept_from = self._kept_from.get(slot) if self.mem[row + BOOK_ROW.kept] else None
+            if kept_from is None or self.mem[EVENT.last_id] < kept_from:
+                return SnapshotResult.STALE
+        self._stop_keeping(slot)
         refused = self._load_snapshot(payload, slot, recv_mono_ns, conn)
         if refused is not None:
             return refused
-        return self._replay(slot)
+        outcome = self._replay(slot)
+        if live and outcome is SnapshotResult.STALE and self.mem[row + BOOK_ROW.state] == STATE_WAITING:
+            self._owner(slot, FLAG_GAP, OWNER_LOSE)  # what was published before it stands no longer
+        return outcome
+
+    def deepen(self, book_index: int) -> None:
+        """A standing book is to get a new snapshot, because it is near its horizon: its updates are kept from now on,
+        so that the snapshot may be of any moment since. ``stop_deepening`` ends that."""
+        slot = self._slot_of_index[book_index]
+        row = self._row(slot)
+        if self.mem[row + BOOK_ROW.state] >= STATE_ALIGNING and not self.mem[row + BOOK_ROW.kept]:
+            self._waiting[slot].clear()
+            self._kept_from[slot] = int(self.mem[row + BOOK_ROW.update_id])
+            self.mem[row + BOOK_ROW.kept] = 1
+
+    def agrees(self, book_index: int, payload: bytes) -> bool:
+        """Whether a REST order book has the same published top as a standing book. Changes nothing."""
+        slot = self._slot_of_index[book_index]
+        row = self._row(slot)
+        if not self.is_synced(book_index):
+            return False
+        price_exp, qty_exp = int(self.mem[row + BOOK_ROW.price_exp]), int(self.mem[row + BOOK_ROW.qty_exp])
+        mult, mult_exp = int(self.mem[row + BOOK_ROW.multiplier]), int(self.mem[row + BOOK_ROW.multiplier_exp])
+        try:
+            theirs = self.codec.reference_snapshot(payload)
+            sides = [
+                sorted(((exact_price(p, price_exp), exact_qty(q, qty_exp, mult, mult_exp)[0]) for p, q in side if q[0]))
+                for side in (theirs.bids, theirs.asks)
+            ]
+        except (ProtocolViolation, OutOfRange, PricePrecision):
+            return False
+        bids, asks = self.levels(book_index)
+        return bids[:BOOK_DEPTH] == sides[0][::-1][:BOOK_DEPTH] and asks[:BOOK_DEPTH] == sides[1][:BOOK_DEPTH]
+
+    def stop_deepening(self, book_index: int) -> None:
+        """The snapshot did not come: the book goes on as it is."""
+        slot = self._slot_of_index[book_index]
+        if self._stop_keeping(slot):
+            self._waiting[slot].clear()
+
+    def _stop_keeping(self, slot: int) -> bool:
+        row = self._row(slot)
+        was = bool(self.mem[row + BOOK_ROW.kept])
+        self.mem[row + BOOK_ROW.kept] = 0
+        self._kept_from.pop(slot, None)
+        return was
 
     def _read_snapshot(self, payload: bytes, slot: int) -> bool:
         self.mem[BOOK_COUNTERS.slow_path] += 1
@@ -405,82 +456,20 @@ class VenueBooks:
         kept = int(self.mem[row + BOOK_ROW.last_flags]) & ~(FLAG_HALTED | FLAG_SNAPSHOT)
         self._owner(slot, kept, OWNER_REPEAT)
 
-    def needs_snapshot(self) -> list[int]:
-        """Book indices that wait for a snapshot (an untouched book asks with its first update)."""
-        return [
-            index
-            for index, slot in self._slot_of_index.items()
-            if self.mem[self._row(slot) + BOOK_ROW.state] == STATE_WAITING
-        ]
-
     def request_snapshot(self, book_index: int) -> None:
         """Makes an untouched book wait for its snapshot before any update has come (quiet instruments)."""
         row = self._row(self._slot_of_index[book_index])
         if self.mem[row + BOOK_ROW.state] == STATE_EMPTY:
             self.mem[row + BOOK_ROW.state] = STATE_WAITING
 
-    def is_synced(self, book_index: int) -> bool:
-        """Whether the book stands on a snapshot with no gap since."""
-        return bool(self.mem[self._row(self._slot_of_index[book_index]) + BOOK_ROW.state] >= STATE_ALIGNING)
-
-    def ever_synced(self, book_index: int) -> bool:
-        """Whether the book has stood on a snapshot that its updates reached, at any time."""
-        return bool(self.mem[self._row(self._slot_of_index[book_index]) + BOOK_ROW.was_synced])
-
-    @property
-    def last_book_index(self) -> int:
-        """Which book the last result was about; -1 = none."""
-        slot = int(self.mem[BOOKS.last_slot])
-        return int(self.mem[self._row(slot) + BOOK_ROW.book_index]) if slot >= 0 else -1
-
-    @property
-    def needed_price_exp(self) -> int:
-        """Digits after the point that the last refused price needs (``PRICE_PRECISION``)."""
-        return int(self.mem[BOOKS.needed_exp])
-
-    @property
-    def counters(self) -> BookCounters:
-        """All totals since the start."""
-        values = self.mem[BOOKS.counters : BOOKS.counters + len(COUNTER_NAMES)]
-        return BookCounters(*(int(value) for value in values))
-
-    def symbol_of(self, book_index: int) -> str:
-        """The symbol of a book index."""
-        return self._symbols[self._slot_of_index[book_index]]
-
-    def index_of(self, symbol: str) -> int:
-        """The book index of a symbol; -1 if it is not ours."""
-        slot = self._slots.get(symbol, -1)
-        return int(self.mem[self._row(slot) + BOOK_ROW.book_index]) if slot >= 0 else -1
-
-    def top(self, book_index: int) -> Top:
-        """Update id and best levels of a book, whatever its state."""
-        row = self._row(self._slot_of_index[book_index])
-        bids, asks = row + BOOK_ROW.sides, row + BOOK_ROW.sides + SIDE.WORDS
-        mem = self.mem
-        return Top(
-            int(mem[row + BOOK_ROW.update_id]),
-            int(level2.best_key(mem, bids)),
-            int(level2.best_qty(mem, bids)),
-            -int(level2.best_key(mem, asks)),
-            int(level2.best_qty(mem, asks)),
-        )
-
-    def levels(self, book_index: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-        """All (price_fp, qty_fp) of both sides, best first."""
-        row = self._row(self._slot_of_index[book_index])
-        return (
-            [(key, qty) for key, qty in self._side(row + BOOK_ROW.sides)],
-            [(-key, qty) for key, qty in self._side(row + BOOK_ROW.sides + SIDE.WORDS)],
-        )
-
-    def _side(self, side: int) -> Iterator[tuple[int, int]]:
-        directory = int(self.mem[side + SIDE.directory_off])
-        for index in range(int(self.mem[side + SIDE.blocks]) - 1, -1, -1):
-            packed = int(self.mem[directory + index * ENTRY.WORDS + 1])
-            base = int(self.mem[BOOKS.blocks_off]) + (packed >> COUNT_BITS) * BLOCK_WORDS
-            for k in range((packed & COUNT_MASK) - 1, -1, -1):
-                yield int(self.mem[base + 2 * k]), int(self.mem[base + 2 * k + 1])
-
-    def _row(self, slot: int) -> int:
-        return int(self.mem[BOOKS.rows_off]) + slot * BOOK_ROW.WORDS
+    def lose_behind(self, before_ns: int) -> list[int]:
+        """Loses the books that have had a ticker ahead of them since before ``before_ns``: their updates were lost.
+        Returns their book indices; each is counted as a gap."""
+        found = []
+        slot = next_behind(self.mem, 0, self.capacity, before_ns)
+        while slot >= 0:
+            found.append(int(self.mem[self._row(slot) + BOOK_ROW.book_index]))
+            self.mem[BOOK_COUNTERS.gaps] += 1
+            self._lose(slot, FLAG_UNPROVED | FLAG_GAP)
+            slot = next_behind(self.mem, slot + 1, self.capacity, before_ns)
+        return found

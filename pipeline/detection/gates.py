@@ -18,7 +18,7 @@ from shm.atomics import fence_acquire, load_relaxed
 from shm.bookring import newest_offset, proof_mono_ns, read_book
 from shm.jit import njit_bare
 from shm.layout import BOOK, FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED, HEADER
-from shm.layout_pages import CAT_FLAG_DEPOSIT, CAT_FLAG_WITHDRAW, INVENTORY, INVENTORY_ROW
+from shm.layout_pages import CAT_FLAG_DEPOSIT, CAT_FLAG_ENDING, CAT_FLAG_WITHDRAW, INVENTORY, INVENTORY_ROW
 from shm.pages import read_row
 from shm.words import Words
 
@@ -126,10 +126,12 @@ def first_gate(a: int, b: int) -> int:
 
 @njit_bare
 def status_gate(mem: Words, instrument: int, side: int) -> int:
-    """Whether the venue takes this side and, for a spot leg, the coin can be moved in and out of the venue."""
+    """Whether the venue takes this side, for long enough, and, for a spot leg, lets the coin in and out."""
     row = instrument_row(mem, instrument)
     status = mem[row + INSTRUMENT.status]
     if status != TRADING and not (status == BUY_ONLY and side > 0) and not (status == SELL_ONLY and side < 0):
+        return STATUS
+    if mem[row + INSTRUMENT.flags] & CAT_FLAG_ENDING:
         return STATUS
     if mem[row + INSTRUMENT.kind] == SPOT and mem[row + INSTRUMENT.flags] & WALLET_OPEN != WALLET_OPEN:
         return STATUS

@@ -26,6 +26,11 @@ class Tier(NamedTuple):
     deduction: Decimal
 
 
+def endless(tiers: Sequence[Tier]) -> tuple[Tier, ...]:
+    """The same tiers, the last without an end: a position above a venue's last limit counts as in its last tier."""
+    return (*tiers[:-1], *(tier._replace(cap=Decimal("Infinity")) for tier in tiers[-1:]))
+
+
 def liquidation_price(
     d: int, qty: Decimal, entry: Decimal, equity: Decimal, tiers: Sequence[Tier], fee: Decimal
 ) -> Decimal | None:

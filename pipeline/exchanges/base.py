@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from pipeline.economics.margin import Tier
 from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.clock import wall_ms
 from pipeline.model.errors import VenueUnavailable
@@ -153,6 +154,10 @@ class VenueClient(ABC):
     async def forced_closes(self, since_wall_ms: int) -> list[ForcedClose]:
         """Positions that the venue closed by itself at or after ``since_wall_ms`` (local wall clock); [] on spot."""
         return []
+
+    async def risk_tiers(self, symbol: str) -> tuple[Tier, ...]:
+        """Maintenance margin of a contract by notional, the last tier without an end; () where none is listed."""
+        return ()
 
     @abstractmethod
     async def cancel(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate:

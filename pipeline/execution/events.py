@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 
+from pipeline.economics.margin import Tier
 from pipeline.execution.records import OperationRecord, OrderIntentRecord, Purpose, Record
 from pipeline.model.enums import Refusal, ReportOutcome
 from pipeline.model.instruments import InstrumentRow
@@ -232,6 +233,16 @@ class MarginAnswer(msgspec.Struct, frozen=True):
     error: str = ""
 
 
+class RiskTiersAnswer(msgspec.Struct, frozen=True):
+    """Answer to ``FetchRiskTiers``: rising tiers, the last without an end; none with ``error``, and none of a venue
+    that has no such list."""
+
+    venue: str
+    symbol: str
+    tiers: tuple[Tier, ...] = ()
+    error: str = ""
+
+
 class CatalogueChanged(msgspec.Struct, frozen=True):
     """Instruments that are new or changed."""
 
@@ -282,6 +293,7 @@ CoreEvent = (
     | MoneyAnswer
     | BalancesAnswer
     | MarginAnswer
+    | RiskTiersAnswer
     | CatalogueChanged
     | Command
 )
@@ -368,6 +380,13 @@ class AddMargin(msgspec.Struct, frozen=True):
     amount: Decimal
 
 
+class FetchRiskTiers(msgspec.Struct, frozen=True):
+    """Ask a futures venue for a contract's maintenance margin by position size; answered by ``RiskTiersAnswer``."""
+
+    venue: str
+    symbol: str
+
+
 class Report(msgspec.Struct, frozen=True):
     """How an opportunity ended, for the detector (reports queue); its direction rests until the cooldown's end."""
 
@@ -395,5 +414,5 @@ class Alert(msgspec.Struct, frozen=True):
 
 
 #: REST, off the order path.
-Question = QueryOrder | FetchFills | FetchFunding | FetchMoney | SweepVenue | FetchBalances | AddMargin
+Question = QueryOrder | FetchFills | FetchFunding | FetchMoney | SweepVenue | FetchBalances | AddMargin | FetchRiskTiers
 Action = Append | Place | CancelOrder | Question | Report | Refused | Alert

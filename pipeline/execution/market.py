@@ -20,6 +20,7 @@ from shm.layout import BOOK, FLAGS_UNTRADABLE
 ONE = Decimal(1)
 PPM = Decimal(1_000_000)
 BPS = Decimal(10_000)
+BAND_SHARE = Decimal("0.8")  # of a venue's price band: its reference moves while an order is on its way
 USD_COINS = frozenset({"USD", "USDT", "USDC"})  # declared rate 1, for limits only; P&L keeps them apart
 #: Coins for fees that no book trades. Gate.io: a point stands for 1 USDT of fees.
 FEE_COIN_USD = {"POINT": ONE}
@@ -149,12 +150,23 @@ def bounded_price(best: Decimal, side: OrderSide, slippage_bps: Decimal, tick: D
     return order_price(best + step if side is OrderSide.BUY else best - step, side, tick)
 
 
+def within_band(row: InstrumentRow, slippage_bps: Decimal) -> Decimal:
+    """``slippage_bps``, or less where the venue refuses limits that far from its own reference price."""
+    band_bps = Decimal(row.spec.price_band_ppm) / 100 * BAND_SHARE
+    return min(slippage_bps, band_bps) if band_bps else slippage_bps
+
+
 def can_trade(row: InstrumentRow, side: OrderSide) -> bool:
     """Whether the venue's trading status lets an order of ``side`` in."""
     status = row.spec.status
     if status is TradingStatus.TRADING:
         return True
     return status is (TradingStatus.BUY_ONLY if side is OrderSide.BUY else TradingStatus.SELL_ONLY)
+
+
+def can_enter(row: InstrumentRow, side: OrderSide) -> bool:
+    """Whether an entry may have a leg there: the venue takes it, and trading does not end soon."""
+    return can_trade(row, side) and not row.spec.ending
 
 
 def is_tradable_qty(row: InstrumentRow, qty: Decimal, price: Decimal) -> bool:

@@ -72,7 +72,7 @@ class OrderOrchestrator:
     Callbacks into recovery: ``on_recovery(operation, strategy, reason)`` when repairs begin, change or are held,
     ``on_recovered`` at their end; ``held_by_operator`` and ``awaits_first_sweep`` ask for its view of an operation and
     an order. ``can_place(venue)``: the venue's rate budget takes an order now. ``questioned(venue, symbol)``: a
-    position there is being looked up, nothing that depends on it is repaired.
+    position there is being looked up, nothing that depends on it is repaired. ``urgent_bps``: see ``RepairChooser``.
     ``on_end`` is called with the direction of an operation that has a result, and until when that direction pauses
     (monotonic ns).
     """
@@ -92,6 +92,7 @@ class OrderOrchestrator:
         awaits_first_sweep: Callable[[Order], bool],
         can_place: Callable[[str], bool],
         questioned: Callable[[str, str], bool],
+        urgent_bps: Callable[[Operation], Decimal],
     ) -> None:
         self._context = context
         self._questioned = questioned
@@ -99,7 +100,7 @@ class OrderOrchestrator:
         self._balances = balances
         self._rates = rates
         self._fees = fees
-        self._repairs = RepairChooser(context, balances, balances.session_up, can_place)
+        self._repairs = RepairChooser(context, balances, balances.session_up, can_place, urgent_bps)
         self._on_recovery = on_recovery
         self._on_recovered = on_recovered
         self._on_end = on_end

@@ -18,6 +18,7 @@ from decimal import Decimal
 from pipeline.execution.accounts import EXACT
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
+from pipeline.execution.events import BookView
 from pipeline.execution.external_shares import group_net, own_side_only
 from pipeline.execution.ledger import Operation
 from pipeline.execution.market import (
@@ -29,9 +30,10 @@ from pipeline.execution.market import (
     is_tradable_qty,
     reservation,
     tradable,
+    within_band,
 )
 from pipeline.execution.records import LegPlan, Purpose
-from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderSide
+from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderSide, OrderState
 from pipeline.model.fixedpoint import quantize_down
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
@@ -108,7 +110,8 @@ class RepairChooser:
     """Chooses the order that closes an unmatched quantity.
 
     ``usable_session(venue)``: order entry and private stream are up. ``can_place(venue)``: its rate budget takes an
-    order now.
+    order now. ``urgent_bps(operation)``: what its repairs may pay because the margin of the hedge that it closes is
+    short, 0 where it is not.
     """
 
     def __init__(
@@ -117,9 +120,11 @@ class RepairChooser:
         balances: BalanceMonitor,
         usable_session: Callable[[str], bool],
         can_place: Callable[[str], bool],
+        urgent_bps: Callable[[Operation], Decimal],
     ) -> None:
         self._context = context
         self._can_place = can_place
+        self._urgent_bps = urgent_bps
         self._balances = balances
         self._session_up = usable_session
 
@@ -129,7 +134,13 @@ class RepairChooser:
         """(best repair or None, whether the quantity is large enough for an order).
 
         (None, True): an order is needed but none can be placed now; (None, False): the quantity is dust.
+        Where margin is short, or others have ended a leg, ``slippage_bps`` is the widest; a hedge that leaves because
+        of its margin is completed, and undoing the leg that has filled is the last resort.
         """
+        record, urgent_bps = operation.record, self._urgent_bps(operation)
+        completing = bool(record.closes) and (record.manual or urgent_bps > 0)
+        if urgent_bps or own_side_only(self._context.ledger, operation):
+            slippage_bps = max(slippage_bps, urgent_bps, self._context.config.execution.unwind_max_slippage_bps)
         worth = self._worth_an_order(operation, quantity, quantity.amount, slippage_bps)
         both = quantity.amount + quantity.dust
         attempts = ((both, Purpose.REPAIR), (quantity.amount, Purpose.REPAIR)) if worth else ((both, Purpose.DUST),)
@@ -140,19 +151,28 @@ class RepairChooser:
                 continue
             options = [
                 found
-                for leg, plan in self._legs(operation, quantity.asset, amount)
-                if (found := self._option(operation, leg, plan, amount, slippage_bps, purpose)) is not None
+                for leg, plan, part in self._legs(operation, quantity, amount)
+                if (found := self._option(operation, leg, plan, part, slippage_bps, purpose)) is not None
             ]
             if options:
                 # a venue that takes no order now (rate budget, pause after 429) would leave it open: others come first
                 able = [option for option in options if self._can_place(option.row.spec.venue)]
-                empty = self._empty(operation)  # a price that did not fill before comes after the others
-                best = max(
-                    able or options, key=lambda o: (-empty.get((o.row.spec.venue, o.row.spec.symbol), 0), o.score)
-                )
+                best = self._best(operation, able or options, amount if completing else ZERO)
                 best.takes_dust = amount - quantity.amount
                 return best, True
         return None, worth
+
+    def _best(self, operation: Operation, options: list[Repair], completed: Decimal) -> Repair:
+        """The best price; before it, that it was not tried in vain; before that, that it reduces what the hedge still
+        holds of the sign of ``completed`` (0: no matter)."""
+        empty = self._empty(operation)
+
+        def rank(option: Repair) -> tuple[bool, int, Decimal]:
+            place = (option.row.spec.venue, option.row.spec.symbol)
+            reduces = completed * group_net(self._context.ledger, operation, *place) > 0
+            return reduces, -empty.get(place, 0), option.score
+
+        return max(options, key=rank)
 
     def _empty(self, operation: Operation) -> dict[tuple[str, str], int]:
         """Repairs of this operation that came back with nothing, by instrument."""
@@ -164,19 +184,26 @@ class RepairChooser:
                 found[place] = found.get(place, 0) + 1
         return found
 
-    def _legs(self, operation: Operation, asset: str, amount: Decimal) -> list[tuple[int, LegPlan]]:
-        """Legs on which ``amount`` may be closed: all that trade the asset against the start asset, or only those that
-        still hold that much of the same sign."""
+    def _legs(
+        self, operation: Operation, quantity: UnmatchedQuantity, amount: Decimal
+    ) -> list[tuple[int, LegPlan, Decimal]]:
+        """Legs on which ``amount`` may be closed, and how much of it: all that trade the asset against the start asset,
+        or only those that still hold some of the same sign, at most that much (a fee that was taken in base coins makes
+        the amount a little larger than what is held)."""
         start = operation_start(operation, self._context.config.execution.numeraire)
         ledger = self._context.ledger
         reducing = own_side_only(ledger, operation)
-        return [
-            (index, leg)
-            for index, leg in enumerate(operation.record.legs)
-            if leg.base == asset
-            and leg.quote == start
-            and (not reducing or _within(amount, group_net(ledger, operation, leg.venue, leg.symbol)))
-        ]
+        found: list[tuple[int, LegPlan, Decimal]] = []
+        for index, leg in enumerate(operation.record.legs):
+            if leg.base != quantity.asset or leg.quote != start:
+                continue
+            part = amount
+            if reducing:
+                held = group_net(ledger, operation, leg.venue, leg.symbol)
+                part = min(amount, held, key=abs) if amount * held > 0 else ZERO
+            if part == amount or (part and amount == quantity.amount):  # dust is closed along with it whole, or not
+                found.append((index, leg, part))
+        return found
 
     def _worth_an_order(
         self, operation: Operation, quantity: UnmatchedQuantity, amount: Decimal, slippage_bps: Decimal
@@ -188,17 +215,17 @@ class RepairChooser:
         """
         side = OrderSide.SELL if amount > 0 else OrderSide.BUY
         legs = [
-            (plan, self._context.instruments.find(plan.venue, plan.symbol))
-            for _, plan in self._legs(operation, quantity.asset, amount)
+            (plan, part, self._context.instruments.find(plan.venue, plan.symbol))
+            for _, plan, part in self._legs(operation, quantity, amount)
         ]
-        if legs and all(row is None for _, row in legs):
+        if legs and all(row is None for _, _, row in legs):
             return True
-        for plan, row in legs:
+        for plan, part, row in legs:
             if row is None:
                 continue
-            best, _ = self._price(row, plan, side, abs(amount))
+            best, _ = self._price(row, plan, side, abs(part))
             price = min(best, bounded_price(best, side, slippage_bps, row.spec.tick))
-            if is_tradable_qty(row, quantize_down(abs(amount), row.spec.lot), price):
+            if is_tradable_qty(row, quantize_down(abs(part), row.spec.lot), price):
                 return True
         return False
 
@@ -212,6 +239,12 @@ class RepairChooser:
             return None
         if next(self._context.ledger.unsettled_of_symbol(plan.venue, plan.symbol), None) is not None:
             return None  # an unsettled order may still fill there: no new intent on that symbol
+        view = self._living_book(row)
+        if view is not None and best_price(view, side, row) is None:
+            return None  # nobody is there now: an order would come back empty, and a slow venue takes its time for that
+        most_bps = self._context.config.execution.unwind_max_slippage_bps
+        if slippage_bps > most_bps:
+            slippage_bps = max(most_bps, ZERO if self._refused(operation, plan) else within_band(row, slippage_bps))
         best, expected = self._price(row, plan, side, abs(amount))
         price = self._collared_price(operation, plan, side, best, slippage_bps, row.spec.tick)
         if price is None:
@@ -228,18 +261,27 @@ class RepairChooser:
         ):
             return None
         if not reducing and self._balances.usable(plan.venue, asset) < reserve:
+            if slippage_bps > most_bps:  # a nearer limit needs less of the balance
+                return self._option(operation, leg, plan, amount, most_bps, purpose)
             return None
         fee, _ = fee_of(row, side, Decimal(1), expected)
         fee_quote = fee if row.spec.fee_rule is FeeAssetRule.QUOTE or side is OrderSide.SELL else fee * expected
         score = expected - fee_quote if side is OrderSide.SELL else -(expected + fee_quote)
         return Repair(row, leg, side, qty, price, purpose, asset, ZERO if reducing else reserve, score)
 
+    def _refused(self, operation: Operation, plan: LegPlan) -> bool:
+        """Whether the venue has refused an order of this operation on this instrument: its limit may be why."""
+        orders = (self._context.ledger.orders[client_id] for client_id in operation.orders)
+        place = (plan.venue, plan.symbol)
+        return any(o.state is OrderState.REJECTED and (o.intent.venue, o.intent.symbol) == place for o in orders)
+
     def _collared_price(
         self, operation: Operation, plan: LegPlan, side: OrderSide, best: Decimal, slippage_bps: Decimal, tick: Decimal
     ) -> Decimal | None:
         """Limit price of a repair, or None where ``best`` is too far from every other price of the pair.
 
-        The limit is within ``slippage_bps`` of the best price, and within ``unwind_max_slippage_bps`` of a reference:
+        The limit is within ``slippage_bps`` of the best price, and within ``unwind_max_slippage_bps`` (or
+        ``slippage_bps``, where that is more) of a reference:
         the highest (for a buy; the lowest for a sell) of the same pair's best prices on other venues whose books are
         not dead, and of the plan's price while it is younger than ``PLAN_PRICE_NS``. So a stub quote on one venue is
         not sold to, and a false quote elsewhere does not forbid a fair one. Where its own book is dead, the plan's
@@ -258,19 +300,25 @@ class RepairChooser:
         price = bounded_price(best, side, slippage_bps, tick)
         if references:
             reference = max(references) if side is OrderSide.BUY else min(references)
-            limit = bounded_price(reference, side, self._context.config.execution.unwind_max_slippage_bps, tick)
+            most_bps = max(self._context.config.execution.unwind_max_slippage_bps, slippage_bps)
+            limit = bounded_price(reference, side, most_bps, tick)
             if (best > limit) if side is OrderSide.BUY else (best < limit):
                 return None
             price = min(price, limit) if side is OrderSide.BUY else max(price, limit)
         return price if price > 0 else None
 
+    def _living_book(self, row: InstrumentRow) -> BookView | None:
+        """An instrument's book; None where it is dead or may not be traded on."""
+        view = self._context.market.book(row.instrument_id)
+        dead_ns = self._context.config.detection.dead_after_ms * 1_000_000
+        if view is None or not tradable(view, row):
+            return None
+        return None if self._context.now.mono_ns - view.proof_mono_ns > dead_ns else view
+
     def _living_best(self, row: InstrumentRow | None, side: OrderSide) -> Decimal | None:
         """Best price of an instrument's book; None where it is dead, untradable or empty on that side."""
-        view = None if row is None else self._context.market.book(row.instrument_id)
-        dead_ns = self._context.config.detection.dead_after_ms * 1_000_000
-        if row is None or view is None or not tradable(view, row):
-            return None
-        return None if self._context.now.mono_ns - view.proof_mono_ns > dead_ns else best_price(view, side, row)
+        view = None if row is None else self._living_book(row)
+        return None if view is None or row is None else best_price(view, side, row)
 
     def _reduces(self, row: InstrumentRow, side: OrderSide, qty: Decimal) -> bool:
         position = self._context.ledger.accounts.futures_qty(row.spec.venue, row.spec.symbol)
@@ -288,16 +336,8 @@ class RepairChooser:
 
     def _price(self, row: InstrumentRow, plan: LegPlan, side: OrderSide, qty: Decimal) -> tuple[Decimal, Decimal]:
         """(best price, expected average price) by a book that is not dead, else the plan's price twice."""
-        view = self._context.market.book(row.instrument_id)
-        dead_ns = self._context.config.detection.dead_after_ms * 1_000_000
-        if view is None or not tradable(view, row) or self._context.now.mono_ns - view.proof_mono_ns > dead_ns:
-            return plan.best_price, plan.best_price
-        best = best_price(view, side, row)
-        if best is None:
+        view = self._living_book(row)
+        best = None if view is None else best_price(view, side, row)
+        if view is None or best is None:
             return plan.best_price, plan.best_price
         return best, average_price(view, side, qty, row) or best
-
-
-def _within(amount: Decimal, held: Decimal) -> bool:
-    """Whether closing ``amount`` only reduces what is held."""
-    return amount * held > 0 and abs(amount) <= abs(held)

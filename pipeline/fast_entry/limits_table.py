@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pipeline.detection.spot_futures import HedgeTerms, hedge_cost
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
-from pipeline.execution.market import PPM, USD_COINS, UsdRates, can_trade, reserved_share
+from pipeline.execution.market import PPM, USD_COINS, UsdRates, can_enter, reserved_share
 from pipeline.execution.plan import Grid, grid_of
 from pipeline.fast_entry.memory import LIMIT_FLOATS, LIMITS, ROW, ROW_FLOATS
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide
@@ -160,8 +160,8 @@ class LimitsTable:
         )
         words[ROW.tick_factor], words[ROW.lot_factor] = factor_of(grid.tick)[0], factor_of(grid.lot)[0]
         self._float_row(row, grid)
-        words[ROW.can_buy] = OrderSide.BUY in sides and can_trade(row, OrderSide.BUY)
-        words[ROW.can_sell] = OrderSide.SELL in sides and can_trade(row, OrderSide.SELL)
+        words[ROW.can_buy] = OrderSide.BUY in sides and can_enter(row, OrderSide.BUY)
+        words[ROW.can_sell] = OrderSide.SELL in sides and can_enter(row, OrderSide.SELL)
         words[ROW.usable] = 1
 
     def _fits(self, row: InstrumentRow, grid: Grid, lot_fp: Fraction) -> bool:

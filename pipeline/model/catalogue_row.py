@@ -13,7 +13,14 @@ from pipeline.model.fixedpoint import FP_LIMIT, from_fp, to_fp, to_fp_ceil, to_f
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import CoinIdentity, InstrumentSpec
 from shm.layout import WORD_BYTES
-from shm.layout_pages import CAT_FLAG_DEPOSIT, CAT_FLAG_IDENTITY, CAT_FLAG_WITHDRAW, CATALOGUE_ROW, CATALOGUE_TEXT_WORDS
+from shm.layout_pages import (
+    CAT_FLAG_DEPOSIT,
+    CAT_FLAG_ENDING,
+    CAT_FLAG_IDENTITY,
+    CAT_FLAG_WITHDRAW,
+    CATALOGUE_ROW,
+    CATALOGUE_TEXT_WORDS,
+)
 from shm.words import Words
 
 
@@ -58,8 +65,10 @@ def row_to_words(row: InstrumentRow) -> Words:
     words[CATALOGUE_ROW.funding_rate_ppb] = spec.funding_rate_ppb
     words[CATALOGUE_ROW.funding_interval_s] = spec.funding_interval_s
     words[CATALOGUE_ROW.funding_next_wall_s] = spec.funding_next_wall_s
-    words[CATALOGUE_ROW.flags] = _flags(spec)
+    words[CATALOGUE_ROW.flags] = _flags(spec) | (CAT_FLAG_ENDING if spec.ending else 0)
     words[CATALOGUE_ROW.price_band_ppm] = spec.price_band_ppm
+    words[CATALOGUE_ROW.trading_from_wall_s] = spec.trading_from_wall_s
+    words[CATALOGUE_ROW.trading_until_wall_s] = spec.trading_until_wall_s
     words[CATALOGUE_ROW.symbol : CATALOGUE_ROW.symbol + CATALOGUE_TEXT_WORDS] = text_to_words(
         spec.symbol, CATALOGUE_TEXT_WORDS
     )
@@ -117,6 +126,9 @@ def words_to_row(instrument_id: int, words: Words, venue_name: str) -> Instrumen
         funding_rate_ppb=int(words[CATALOGUE_ROW.funding_rate_ppb]),
         funding_interval_s=int(words[CATALOGUE_ROW.funding_interval_s]),
         funding_next_wall_s=int(words[CATALOGUE_ROW.funding_next_wall_s]),
+        trading_from_wall_s=int(words[CATALOGUE_ROW.trading_from_wall_s]),
+        trading_until_wall_s=int(words[CATALOGUE_ROW.trading_until_wall_s]),
+        ending=bool(int(words[CATALOGUE_ROW.flags]) & CAT_FLAG_ENDING),
         identity=_identity(base, int(words[CATALOGUE_ROW.flags])),
     )
     return InstrumentRow(

@@ -102,6 +102,8 @@ class DetectionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     cooldown_ms: int = 250
     max_notional_usd: Decimal = Decimal(2000)
     trusted_coins: tuple[str, ...] = TRUSTED_COINS
+    #: Hours before an announced delisting or delivery: no entries from then on, hedges with a leg there leave.
+    no_entries_before_end_h: int = 24
     #: Spot-spot pays for the inventory that it moves; the way back is paid, less what its orders are worth elsewhere.
     #: Opt-in, for markets that run one way: in the two-way demo it enters 15 % less and was not seen to earn more
     #: (figures: pipeline/economics/README.md).

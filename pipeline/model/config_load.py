@@ -36,6 +36,7 @@ from pipeline.model.config import (
 from pipeline.model.enums import Mode, OpportunityType
 from pipeline.model.errors import ConfigInvalid
 
+HOURS_BEFORE_END_MAX = 24 * 30
 FEE_PPM_MAX = 100_000  # a tenth of the notional
 NAME_RE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 LIMITS_POSITIVE = (
@@ -301,6 +302,9 @@ def _check(config: EngineConfig, errors: list[str]) -> None:
             errors.append(f"detection.types: found {name!r}, wanted some of {known}")
     for key in ("max_age_to_trade_ms", "dead_after_ms", "max_skew_ms", "max_notional_usd"):
         _positive(getattr(config.detection, key), f"detection.{key}", errors)
+    if not 0 <= config.detection.no_entries_before_end_h <= HOURS_BEFORE_END_MAX:
+        found = config.detection.no_entries_before_end_h
+        errors.append(f"detection.no_entries_before_end_h: found {found}, wanted 0 to {HOURS_BEFORE_END_MAX} hours")
     _check_hedge_exit(config, errors)
     _check_hedge(config.detection.hedge, errors)
     for key in ("balance_refresh_interval_ms", "order_timeout_ms", "recv_window_ms"):

@@ -23,6 +23,7 @@ RELOADABLE = (
     "detection.max_skew_ms",
     "detection.cooldown_ms",
     "detection.max_notional_usd",
+    "detection.no_entries_before_end_h",
     "execution.target_execution_time_ms",
     "execution.unwind_slippage_bps",
     "execution.unwind_max_slippage_bps",

@@ -55,6 +55,9 @@ class InstrumentSpec(msgspec.Struct, frozen=True, kw_only=True):
     funding_rate_ppb: int = 0
     funding_interval_s: int = 0
     funding_next_wall_s: int = 0
+    trading_from_wall_s: int = 0  # listing; 0 = not told
+    trading_until_wall_s: int = 0  # delisting, delivery, or when only reductions begin; 0 = none
+    ending: bool = False  # that is near or has begun: no entries, hedges leave (``model.trading_times``)
     reference_price: Decimal = ZERO  # last or mark price where the venue gives it; 0 = unknown
     identity: CoinIdentity | None = None
 

@@ -12,13 +12,14 @@ from decimal import Decimal
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import Opportunity
-from pipeline.execution.market import UsdRates, can_trade
+from pipeline.execution.market import UsdRates, can_enter
 from pipeline.execution.plan import DirectionPrice, Plan, Planner, Rejected, malformed, no_price
 from pipeline.execution.records import FillRecord
 from pipeline.model.config import LimitConfig
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide, Refusal
 from pipeline.model.instruments import wallet_open
 from pipeline.model.structs import InstrumentSpec
+from pipeline.model.trading_times import ending_text
 from pipeline.risk.breakers import DAILY_LOSS, Symbol, blocking
 from pipeline.risk.exposure import Coin, Exposure, exposure, position_sizes
 from pipeline.risk.margin_state import MarginState
@@ -272,8 +273,8 @@ class Gate:
                 return Rejected(Refusal.INSTRUMENT_BLOCKED, f"{disabled} disabled by limits")
             if not row.tradable_pair and opportunity.type != OpportunityType.TRIANGULAR:
                 return Rejected(Refusal.QUARANTINED, f"{spec.venue} {spec.symbol}: {row.quarantine_reason}")
-            if not can_trade(row, OrderSide(leg.side)):
-                return Rejected(Refusal.STATUS, f"{spec.venue} {spec.symbol}")
+            if not can_enter(row, OrderSide(leg.side)):
+                return Rejected(Refusal.STATUS, ending_text(spec) if spec.ending else f"{spec.venue} {spec.symbol}")
             if not wallet_open(spec):  # the detector refuses it too; an operator's opportunity comes past the detector
                 return Rejected(Refusal.STATUS, f"{spec.venue} {spec.symbol}: deposits or withdrawals are closed")
             if not self._balances.session_up(spec.venue) or spec.venue not in self.reconciled:

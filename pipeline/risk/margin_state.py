@@ -6,14 +6,17 @@ of the venue's and our own liquidation price counts. Prices and money in quote, 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from pipeline.economics.margin import Tier, disagree, distance, distance_of, liquidation_price
+from pipeline.economics.margin import Tier, disagree, distance, distance_of, liquidation_price, maintenance_rate
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
-from pipeline.execution.market import PPM
+from pipeline.execution.events import FetchRiskTiers, RiskTiersAnswer
+from pipeline.execution.ledger import Operation
+from pipeline.execution.market import BPS, PPM
 from pipeline.execution.plan import Plan, PlannedLeg, Rejected
 from pipeline.model.enums import InstrumentKind, OrderSide, Refusal
 from pipeline.model.instruments import InstrumentRow
@@ -21,7 +24,10 @@ from pipeline.model.structs import ZERO, Position
 
 ONE = Decimal(1)
 INFINITY = Decimal("Infinity")
-MAINTENANCE_ASSUMED = Decimal("0.01")  # of a contract on which we hold nothing: its row is not read
+MAINTENANCE_ASSUMED = Decimal("0.01")  # of a contract whose tiers are not known and whose row is not read
+RATE_STEP = Decimal("0.000002")  # rates that differ by less are equal: readings come in whole ppm
+TIERS_RETRY_NS = 60_000_000_000
+TIERS_AGAIN_NS = 3_600_000_000_000
 Key = tuple[str, str]  # venue and symbol
 
 
@@ -66,6 +72,9 @@ class MarginState:
         self.readings: dict[Key, MarginReading] = {}
         self.marks: dict[Key, Decimal] = {}  # mark price of each contract that we hold, as its venue reported it
         self._exact_only: frozenset[Key] | None = None
+        self._tiers: dict[Key, tuple[Tier, ...]] = {}  # maintenance margin by notional, as the venue lists it
+        self._tiers_wanted: dict[str, deque[str]] = {}  # venue -> contracts whose tiers are asked for next
+        self._tiers_again_mono_ns: dict[str, int] = {}  # venue -> when all of them are asked for again
         self.doubted: dict[Key, str] = {}  # contracts whose liquidation price we and the venue compute differently
 
     # --- readings ---
@@ -91,17 +100,44 @@ class MarginState:
         for key in [key for key in self.doubted if key[0] in fresh and key not in held]:
             del self.doubted[key]
 
+    def ask_tiers(self, venues: Iterable[str]) -> None:
+        """Asks each of these futures venues for the tiers of its next contract, all of them once an hour."""
+        now_ns = self._context.now.mono_ns
+        for venue in venues:
+            if now_ns >= self._tiers_again_mono_ns.get(venue, 0):
+                symbols = self._tiers_wanted[venue] = deque(self._context.instruments.symbols_of(venue))
+                self._tiers_again_mono_ns[venue] = now_ns + (TIERS_AGAIN_NS if symbols else TIERS_RETRY_NS)
+            if self._tiers_wanted[venue]:
+                self._context.act(FetchRiskTiers(venue, self._tiers_wanted[venue].popleft()))
+
+    def on_tiers(self, answer: RiskTiersAnswer) -> None:
+        """The next account reading counts with them."""
+        if answer.error:
+            self._tiers_again_mono_ns[answer.venue] = self._context.now.mono_ns + TIERS_RETRY_NS
+            return
+        self._tiers[answer.venue, answer.symbol] = answer.tiers
+        self._exact_only = None
+
+    def _tiers_of(self, position: Position, value: Decimal) -> tuple[Tier, ...]:
+        """The venue's list, where the position stands in it as its value says. Else (no list; a risk limit that the
+        user has set higher) the one tier that the position reports."""
+        rate, kept = position.maintenance_rate or MAINTENANCE_ASSUMED, position.maintenance_margin
+        tiers = self._tiers.get((position.venue, position.symbol), ())
+        tier = next((tier for tier in tiers if value <= tier.cap), None)
+        if tier is not None:
+            average = tier.rate - tier.deduction / value  # what an account with tiered margin reports
+            if min(abs(tier.rate - rate), abs(average - rate)) <= RATE_STEP:
+                return tiers
+        return (Tier(INFINITY, rate, ZERO if kept is None else max(ZERO, rate * value - kept)),)
+
     def _read(self, position: Position, row: InstrumentRow) -> MarginReading:
         side = 1 if position.qty > 0 else -1
-        qty, mark = abs(position.qty), position.mark_price
-        rate, fee = position.maintenance_rate or MAINTENANCE_ASSUMED, row.spec.taker_fee_ppm / PPM
-        kept = position.maintenance_margin
-        deduction = ZERO if kept is None else max(ZERO, rate * qty * mark - kept)
-        required = rate + fee - deduction / (qty * mark)
+        qty, mark, fee = abs(position.qty), position.mark_price, row.spec.taker_fee_ppm / PPM
+        tiers = self._tiers_of(position, qty * mark)
+        required = maintenance_rate(qty, mark, tiers, fee)
         own: Decimal | None = None
         nearest = INFINITY
         if position.margin > 0:
-            tiers = (Tier(INFINITY, rate, deduction),)
             own = liquidation_price(side, qty, position.entry_price, position.margin, tiers, fee)
             nearest = distance(side, mark, own)
         if position.liquidation_price:
@@ -119,6 +155,27 @@ class MarginState:
         if key not in self.doubted:
             self._context.alert(2, "margin", f"{key[0]} {key[1]}: {text}")
         self.doubted[key] = text
+
+    # --- exits ---
+
+    def short(self, venue: str, symbol: str) -> bool:
+        """Whether a contract is so near to its liquidation that its margin comes before every choice."""
+        reading = self.readings.get((venue, symbol))
+        trigger = self._context.config.detection.hedge.margin.trigger_pct
+        return reading is not None and reading.distance * 100 < trigger
+
+    def bound_bps(self, venue: str, symbol: str) -> Decimal:
+        """How far from the best price an order may go that closes a contract whose margin is short: to where the
+        contract would be liquidated, because any price before that is better than what the venue does there. 0 where
+        the distance is not below the trigger."""
+        return max(ZERO, self.readings[venue, symbol].distance * BPS) if self.short(venue, symbol) else ZERO
+
+    def urgent_bps(self, operation: Operation) -> Decimal:
+        """The same for the repairs of an operation; 0 for those that leave no hedge."""
+        for leg in operation.record.legs if operation.record.closes else ():
+            if leg.kind is InstrumentKind.PERPETUAL:
+                return self.bound_bps(leg.venue, leg.symbol)
+        return ZERO
 
     # --- entries ---
 
@@ -146,7 +203,6 @@ class MarginState:
         key = (spec.venue, spec.symbol)
         if key in self.doubted:
             return Rejected(Refusal.MARGIN_LIMIT, f"{spec.venue} {spec.symbol}: {self.doubted[key]}")
-        required = self._required(leg.row)
         held = self.readings.get(key)
         leverage = self._context.config.detection.hedge.leverage
         value, equity = leg.qty * leg.limit, leg.qty * leg.limit / leverage
@@ -156,6 +212,7 @@ class MarginState:
             value, equity = value + held.value, equity + held.equity
         elif held is not None and leg.qty <= abs(held.position.qty):
             return None  # the position shrinks
+        required = self._required(leg.row, value)
         lacks = max(ZERO, value * ratio_for(self.target, side, required) - equity) + others
         balance = (spec.venue, spec.quote)
         taken = sum((amount for venue, asset, amount in plan.needs() if (venue, asset) == balance), ZERO)
@@ -166,9 +223,14 @@ class MarginState:
             return Rejected(Refusal.MARGIN_LIMIT, f"{spec.venue} {spec.symbol}: {text}, {free:.2f} free")
         return None
 
-    def _required(self, row: InstrumentRow) -> Decimal:
-        held = self.readings.get((row.spec.venue, row.spec.symbol))
-        return held.required if held is not None else MAINTENANCE_ASSUMED + row.spec.taker_fee_ppm / PPM
+    def _required(self, row: InstrumentRow, value: Decimal) -> Decimal:
+        """Maintenance margin and taker fee as a fraction of a position of this value; at least what it is now."""
+        key, fee = (row.spec.venue, row.spec.symbol), row.spec.taker_fee_ppm / PPM
+        held, tiers = self.readings.get(key), self._tiers.get(key, ())
+        if tiers:
+            listed = maintenance_rate(ONE, value, tiers, fee)
+            return listed if held is None else max(listed, held.required)
+        return held.required if held is not None else MAINTENANCE_ASSUMED + fee
 
     def exact_only(self) -> frozenset[Key]:
         """Contracts on which an entry needs more than its own margin (free balance, a look at other positions): the
@@ -186,6 +248,7 @@ class MarginState:
     def _for_exact_path(self, row: InstrumentRow) -> bool:
         if row.spec.kind is not InstrumentKind.PERPETUAL:
             return False
-        leverage, required = self._context.config.detection.hedge.leverage, self._required(row)
+        leverage, most = self._context.config.detection.hedge.leverage, self._context.config.risk_limits
+        required = self._required(row, most.max_position_size_usd)
         enough = all(not ONE / leverage < ratio_for(self.target, int(side), required) for side in OrderSide)
         return not enough or (row.spec.venue, row.spec.symbol) in self.doubted or self.shortfall(row.spec.venue) > 0

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import ROUND_DOWN, Decimal
+from typing import Any
 
 from pipeline.economics.margin import share_to_close
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
-from pipeline.execution.events import AccountSnapshot, AddMargin, MarginAnswer
+from pipeline.execution.events import AccountSnapshot, AddMargin, MarginAnswer, RiskTiersAnswer
 from pipeline.execution.hedging.margin_cuts import cut_plan
 from pipeline.execution.ledger import Operation
 from pipeline.execution.market import BPS, PPM
@@ -61,9 +62,14 @@ class MarginWatch:
 
     # --- events ---
 
+    def handlers(self) -> dict[type, Callable[[Any], object]]:
+        """What takes each answer to a question of the watch or of ``state``."""
+        return {MarginAnswer: self.on_answer, RiskTiersAnswer: self._state.on_tiers}
+
     def on_account(self, snapshot: AccountSnapshot) -> None:
         """New account readings; balances are with the monitor already."""
         self._state.update(snapshot.positions, snapshot.positions_recv_mono_ns)
+        self._state.ask_tiers(snapshot.positions_recv_mono_ns)
         for key, reading in list(self._state.readings.items()):
             if key[0] in snapshot.positions_recv_mono_ns:
                 self._look(key, reading)
@@ -102,10 +108,10 @@ class MarginWatch:
             return True
         ledger = self._context.ledger
         for name in self._cutting.pop(key, []):
-            operation = ledger.operations[name]
+            operation = ledger.operations.get(name)  # none: it ended so long ago that it left memory
             if name in ledger.open_operations:
                 self._cutting.setdefault(key, []).append(name)
-            elif operation.result is not None:
+            elif operation is not None and operation.result is not None:
                 self._acted(key, operation.result.ended_mono_ns)
         return key in self._cutting
 
@@ -153,13 +159,10 @@ class MarginWatch:
             self._context.alert(2, "margin", f"{key[0]} {key[1]}: {text}")
 
     def _cut(self, key: Key, reading: MarginReading, qty: Decimal, *, forced: bool = False) -> Decimal:
-        """Closes ``qty`` base coins of the hedges on this contract, oldest first; how much is under way.
-
-        The price bound is the widest: a leg that does not fill while the price runs is worse than a price paid."""
-        slippage_bps = self._context.config.execution.unwind_max_slippage_bps
+        """Closes ``qty`` base coins of the hedges on this contract, oldest first; how much is under way."""
         left, why = qty, "no hedge of ours is on it"
         for hedge in self._hedges(key, reading.side):
-            plan = cut_plan(self._context, hedge, left, slippage_bps)
+            plan = cut_plan(self._context, hedge, left, self._state.bound_bps(*key), self._balances.usable)
             if isinstance(plan, str):
                 why = plan
                 continue

@@ -31,38 +31,41 @@ BASIS = Decimal("1.00625")  # futures over spot at a storm upwards, the reverse 
 STORM_S, AFTER_S, STEP_MS = 60.0, 10.0, 100
 NOISE_PER_ROOT_S = 0.002
 JUMP, JUMPS_PER_S = 0.02, 1 / 20
+EQUAL_SHARE = Decimal("0.01")  # of the hedge: legs that differ by less are equal
 MARGIN_FEES = Decimal("0.005")  # of the notional: what an entry takes beyond its margin
 
 
 @dataclass(frozen=True, slots=True)
 class Venue:
-    """How fast both venues are: order, REST question; the part of the hedge that one order can take; how far a forced
-    price may go, which must suit the speed: the price moves by 1.5 % a second."""
+    """How fast both venues are: order, REST question; the part of the hedge that one order can take."""
 
     order_ms: int
     rest_ms: int
     share: Decimal = Decimal(10)
-    slippage_bps: Decimal = ExecutionConfig().unwind_max_slippage_bps
 
 
 FAST = Venue(order_ms=500, rest_ms=50)
 DEFAULTS = MarginConfig()
-SLOW = Venue(order_ms=2000, rest_ms=200, share=Decimal("0.3"), slippage_bps=Decimal(800))
+SLOW = Venue(order_ms=2000, rest_ms=200, share=Decimal("0.3"))
 
 
 @dataclass(frozen=True, slots=True)
 class Storm:
-    """``buffer``: free futures balance at the entry, as a part of the notional."""
+    """``buffer``: free futures balance at the entry, as a part of the notional; ``risk_tiers``: of the contract, as a
+    scenario has them."""
 
     leverage: int = 3
     buffer: Decimal = Decimal(0)
     margin: MarginConfig = DEFAULTS
     venue: Venue = FAST
+    risk_tiers: tuple[dict[str, str | int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``left``: part of the hedge's contract that is open at the end; ``spot_left``: of its spot leg."""
+    """``left``: part of the hedge's contract that is open at the end; ``spot_left``: of its spot leg. ``naked_s``: from
+    the first forced order of the venue until the legs were equal again for good, by the stamps of the venues' ledger;
+    0 where there was none."""
 
     entered: bool
     liquidated: bool
@@ -71,6 +74,7 @@ class Outcome:
     cuts: int
     closes: int
     added: Decimal
+    naked_s: float = 0.0
 
 
 def path(rng: random.Random, *, up: bool) -> list[Decimal]:
@@ -94,20 +98,19 @@ def storm_world(storm: Storm, seed: int, *, up: bool) -> VirtualWorld:
         "spot": {"latency": speed},
         "futures": {"latency": speed, "leverage": storm.leverage, "balances": {"USDT": str(backing.quantize(MID))}},
     }
+    listings = {FUTURES: {"risk_tiers": list(storm.risk_tiers)}} if storm.risk_tiers else {}
     exits = HedgeExitConfig(max_loss_bps=Decimal(10_000))  # what is tried here is the margin watch, alone
     hedge = HedgeConfig(leverage=Decimal(storm.leverage), margin=storm.margin, exit=exits)
     patience_ms = 4 * storm.venue.order_ms + 1000
     world = VirtualWorld(
-        {"extends": "demo", "exchanges": {"gateio": {"venues": venues}}},
+        {"extends": "demo", "exchanges": {"gateio": {"venues": venues}}, "pairs": {PAIR: {"listings": listings}}},
         seed,
         settings={
             "detection": DetectionConfig(cooldown_ms=5, hedge=hedge, max_skew_ms=1000, max_age_to_trade_ms=1000),
             "risk_limits": RiskLimits(
                 min_profit_margin_bps=Decimal(3), max_slippage_bps=Decimal(50), max_execution_time_ms=patience_ms
             ),
-            "execution": ExecutionConfig(
-                order_timeout_ms=patience_ms, recv_window_ms=10_000, unwind_max_slippage_bps=storm.venue.slippage_bps
-            ),
+            "execution": ExecutionConfig(order_timeout_ms=patience_ms, recv_window_ms=10_000),
         },
     )
     # every book holds what one order may take, anew at each step of the path
@@ -156,4 +159,21 @@ def run_storm(storm: Storm, seed: int, *, up: bool) -> Outcome:
         cuts=watch.cuts,
         closes=watch.closes,
         added=watch.added,
+        naked_s=naked_s(world, whole * EQUAL_SHARE),
     )
+
+
+def naked_s(world: VirtualWorld, tolerance: Decimal) -> float:
+    """Seconds from the first forced order until the net of all fills stays within ``tolerance`` base coins."""
+    forced = world.ledger.of_kind("forced")
+    if not forced:
+        return 0.0
+    net, equal_ns = Decimal(0), math.inf
+    for row in world.ledger.of_kind("fill"):
+        net += row["qty"] * (1 if row["side"] == "buy" else -1)
+        if abs(net) > tolerance:
+            equal_ns = math.inf
+        elif equal_ns == math.inf:
+            equal_ns = row["mono_ns"]
+    began_ns: int = forced[0]["mono_ns"]
+    return max(0.0, (equal_ns - began_ns) / NS_PER_S)

@@ -9,22 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pipeline.economics.margin import Tier, endless
 from pipeline.execution.events import (
     AddMargin,
     CancelOrder,
     FetchFills,
     FetchFunding,
     FetchMoney,
+    FetchRiskTiers,
     FillsAnswer,
     FundingAnswer,
     MarginAnswer,
     MoneyAnswer,
     QueryAnswer,
     QueryOrder,
+    RiskTiersAnswer,
     SweepAnswer,
     SweepVenue,
 )
-from pipeline.model.enums import InstrumentKind, OrderState
+from pipeline.model.enums import InstrumentKind
 from pipeline.model.errors import (
     OutcomeUnknown,
     RateLimited,
@@ -32,7 +35,7 @@ from pipeline.model.errors import (
     VenueRejected,
     VenueUnavailable,
 )
-from pipeline.model.structs import ZERO, Balance, Fill, OrderRequest, OrderUpdate, Position
+from pipeline.model.structs import Balance, Fill, OrderRequest, OrderUpdate, Position
 from pipeline.model.venue_events import (
     CancelOutcome,
     FundingNotice,
@@ -41,26 +44,23 @@ from pipeline.model.venue_events import (
     PlaceOutcome,
     SessionState,
 )
-from pipeline.sim.exchange.accounts import SimAccount, SimPosition
+from pipeline.sim.exchange.accounts import SimAccount
 from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, OrderEvent, PositionEvent, TradeEvent
 from pipeline.sim.exchange.faults import NO_FAULTS, RequestFaults
-from pipeline.sim.exchange.futures.margin import maintenance_margin, tier_of, unrealised
 from pipeline.sim.exchange.history import STALE_NS
 from pipeline.sim.exchange.latency import NS_PER_MS
 from pipeline.sim.exchange.orders import (
-    OrderStatus,
     RejectReason,
-    SimOrder,
     SimReject,
-    SimTrade,
 )
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.rate_limits import WindowLimiter
 from pipeline.virtual import histories
 from pipeline.virtual.orders import PLACE_BUDGETS, REJECTIONS, sim_request
+from pipeline.virtual.venue_rows import fill_of, order_update, position_of
 
-VenueQuestion = QueryOrder | FetchFills | FetchFunding | FetchMoney | SweepVenue | AddMargin
-Answer = QueryAnswer | FillsAnswer | FundingAnswer | MoneyAnswer | SweepAnswer | MarginAnswer
+VenueQuestion = QueryOrder | FetchFills | FetchFunding | FetchMoney | SweepVenue | AddMargin | FetchRiskTiers
+Answer = QueryAnswer | FillsAnswer | FundingAnswer | MoneyAnswer | SweepAnswer | MarginAnswer | RiskTiersAnswer
 Emit = Callable[[object], None]
 
 
@@ -145,7 +145,7 @@ class VenueLink:
             error = self._unknown("connection closed" if faults.drop_response else f"HTTP {faults.status_after}")
             self._outcome(generation, request, OutcomeKind.UNKNOWN, None, error, faults)
             return
-        self._outcome(generation, request, OutcomeKind.ACKED, self._update(order, "ws_api"), None, faults)
+        self._outcome(generation, request, OutcomeKind.ACKED, order_update(self.venue, order, "ws_api"), None, faults)
 
     def _outcome(
         self,
@@ -184,8 +184,8 @@ class VenueLink:
                 error = self._unknown("no answer")
             else:
                 try:
-                    update = self._update(
-                        self.venue.cancel(self.account, action.symbol, client_id=action.client_id), "ws_api"
+                    update = order_update(
+                        self.venue, self.venue.cancel(self.account, action.symbol, client_id=action.client_id), "ws_api"
                     )
                 except SimReject as refusal:
                     error = VenueRejected(f"{self.name}: {refusal}", venue=self.name)
@@ -212,13 +212,13 @@ class VenueLink:
         if generation != self.generation:
             return
         if isinstance(event, TradeEvent):
-            self._emit(self._fill(event.trade, "ws"))
+            self._emit(fill_of(self.venue, event.trade, "ws"))
         elif isinstance(event, OrderEvent):
-            self._emit(self._update(event.order, "ws"))
+            self._emit(order_update(self.venue, event.order, "ws"))
         elif isinstance(event, BalanceEvent):
             self._balance_pushed(event)
         elif isinstance(event, PositionEvent):
-            self._emit(self._position(event.position))
+            self._emit(position_of(self.venue, self.account, event.position))
 
     def _balance_pushed(self, event: BalanceEvent) -> None:
         if event.reason in ("deposit", "withdraw"):
@@ -295,6 +295,7 @@ class VenueLink:
             FetchFunding: self.fetch_funding,
             FetchMoney: self.fetch_money,
             AddMargin: self.add_margin,
+            FetchRiskTiers: self.fetch_risk_tiers,
         }
         asks[type(action)](action)
 
@@ -314,7 +315,7 @@ class VenueLink:
                     began_wall_ms=began_wall_ms,
                     since_wall_ms=since,
                     symbols=action.symbols,
-                    orders=tuple(self._update(order, "rest") for order in known if order.symbol in wanted),
+                    orders=tuple(order_update(self.venue, order, "rest") for order in known if order.symbol in wanted),
                     fills=() if error else tuple(self.fills(since, wanted)),
                     balances=() if error else tuple(self.balances("rest")),
                     positions=() if error else tuple(self.positions()),
@@ -336,7 +337,7 @@ class VenueLink:
                     if action.order_id
                     else self.venue.order(self.account, action.symbol, client_id=action.client_id)
                 )
-            update = None if found is None else self._update(found, "rest")
+            update = None if found is None else order_update(self.venue, found, "rest")
             self.later(QueryAnswer(action.venue, action.symbol, action.client_id, update, error))
 
         self.ask("order", action.symbol, answer, action.client_id)
@@ -362,6 +363,15 @@ class VenueLink:
             self.later(MarginAnswer(action.venue, action.symbol, action.amount, error))
 
         self.ask("leverage", action.symbol, answer)
+
+    def fetch_risk_tiers(self, action: FetchRiskTiers) -> None:
+        rows = self.venue.instruments[action.symbol].tiers
+        tiers = endless([Tier(row.cap, row.maintenance_rate, row.deduction) for row in rows])
+
+        def answer(error: str) -> None:
+            self.later(RiskTiersAnswer(action.venue, action.symbol, () if error else tiers, error))
+
+        self.ask("instruments", action.symbol, answer)
 
     def fetch_funding(self, action: FetchFunding) -> None:
         def answer(error: str) -> None:
@@ -408,73 +418,13 @@ class VenueLink:
     def positions(self) -> list[Position]:
         if self.venue.kind is InstrumentKind.SPOT:
             return []
-        return [self._position(row) for row in self.venue.shown_positions(self.account) if row.qty]
+        return [
+            position_of(self.venue, self.account, row) for row in self.venue.shown_positions(self.account) if row.qty
+        ]
 
     def fills(self, since_wall_ms: int, symbols: set[str]) -> list[Fill]:
         rows = self.venue.trades(self.account, since_ms=since_wall_ms)
-        return [self._fill(row, "rest") for row in rows if row.symbol in symbols]
-
-    def _update(self, order: SimOrder, source: str) -> OrderUpdate:
-        """An order as the venue's codec reads it: a forced one has no id of ours and did not end as ``filled``."""
-        state = {
-            OrderStatus.NEW: OrderState.OPEN,
-            OrderStatus.PARTIALLY_FILLED: OrderState.PARTIALLY_FILLED,
-            OrderStatus.FILLED: OrderState.FILLED,
-            OrderStatus.CANCELED: OrderState.CANCELLED,
-        }[order.status]
-        if order.forced and order.finish_as != "filled":
-            state = OrderState.CANCELLED
-        return OrderUpdate(
-            venue=self.name,
-            symbol=order.symbol,
-            client_id=order.client_id,
-            order_id=str(order.order_id),
-            state=state,
-            filled_qty=order.filled_qty,
-            average_price=order.average_price if order.filled_qty else None,
-            venue_wall_ms=order.updated_ms,
-            recv_mono_ns=self._clock.mono_ns(),
-            source=source,
-            reason="" if order.is_open else order.text if order.finish_as == "filled" else order.finish_as,
-        )
-
-    def _fill(self, trade: SimTrade, source: str) -> Fill:
-        """As the codecs tell it: a deduction coin's part stands alone where nothing was paid in the plain asset."""
-        parts = ((trade.fee_asset, trade.fee), (trade.coin_asset, trade.coin_fee))
-        (asset, fee), *extra = [part for part in parts if part[1]] or parts[:1]
-        return Fill(
-            venue=self.name,
-            symbol=trade.symbol,
-            trade_id=str(trade.trade_id),
-            order_id=str(trade.order_id),
-            client_id=trade.client_id,
-            side=trade.side,
-            qty=trade.qty,
-            price=trade.price,
-            fee=fee,
-            fee_asset=asset,
-            extra_fees=tuple(extra),
-            is_maker=trade.is_maker,
-            venue_wall_ms=trade.ts_ms,
-            recv_mono_ns=self._clock.mono_ns(),
-            source=source,
-        )
-
-    def _position(self, row: SimPosition) -> Position:
-        mark, listing = self.venue.mark_price(row.symbol), self.venue.instruments[row.symbol]
-        return Position(
-            venue=self.name,
-            symbol=row.symbol,
-            qty=row.qty,
-            entry_price=row.entry_price,
-            mark_price=mark,
-            recv_mono_ns=self._clock.mono_ns(),
-            margin=row.margin,
-            unrealised_pnl=unrealised(row, mark),
-            liquidation_price=self.venue.liquidation_price(self.account, row) or ZERO,
-            maintenance_rate=tier_of(listing, abs(row.qty) * mark).maintenance_rate,
-            maintenance_margin=maintenance_margin(listing, row.qty, mark),
-        )
+        return [fill_of(self.venue, row, "rest") for row in rows if row.symbol in symbols]
 
     # --- inside ---
 

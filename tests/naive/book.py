@@ -127,3 +127,21 @@ def gate_event(frame: bytes, multipliers: dict[str, Decimal]) -> dict[str, Any] 
     result = message["result"]
     size = multipliers.get(result["s"], Decimal(1))
     return {**result, "b": decimals(result["b"], size), "a": decimals(result["a"], size)}
+
+
+def snapshot_horizon(levels: list[Decimal], other: int, bids: bool) -> Decimal | None:
+    """The worst price of a snapshot's side that was cut off by its limit; None where the side is whole.
+
+    ``other``: how many levels the other side has.
+    """
+    count = len(levels)
+    cut = count >= 1000 or (count >= 100 and (count in (100, 500) or count == other))
+    return (min(levels) if bids else max(levels)) if cut else None
+
+
+def known_top(levels: list[Decimal], horizon: Decimal | None, bids: bool, depth: int) -> list[Decimal]:
+    """The best ``depth`` prices of a side, best first, less those that lie behind its horizon."""
+    best = sorted(levels, reverse=bids)[:depth]
+    if horizon is None:
+        return best
+    return [price for price in best if (price >= horizon if bids else price <= horizon)]

@@ -146,7 +146,7 @@ class BinanceMaker:
             tick = Decimal(ticks[(self.seed + k) % len(ticks)])
             step = Decimal(draw.choice(["1", "0.001", "0.00001", "0.00000001"]))
             middle = draw.choice([150, 9_000 * (k + 1), 987_654_321])
-            name = f"S{k}USDT" if draw.random() < 0.8 else f"S{k}USD_PERP"
+            name = f"S{k}USDT" if draw.random() < 0.8 else f"S{k}USDT_991231"
             self.markets.append(Market(name, tick, step, middle, draw))
         self.previous = {market.symbol: market.last for market in self.markets}
         self.held: list[tuple[Market, dict[str, Any]]] = []

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-import msgspec
-
 from pipeline.core import ExecutionCore
 from pipeline.exchanges.base import FundingNotice, OutcomeKind, SessionState
 from pipeline.execution.events import (
@@ -27,6 +25,7 @@ from pipeline.execution.events import (
     FetchFills,
     FetchFunding,
     FetchMoney,
+    FetchRiskTiers,
     FillsAnswer,
     FundingAnswer,
     MoneyAnswer,
@@ -37,6 +36,7 @@ from pipeline.execution.events import (
     QueryAnswer,
     QueryOrder,
     Refused,
+    RiskTiersAnswer,
     Sent,
     SweepAnswer,
     SweepVenue,
@@ -59,6 +59,7 @@ from tests.worlds.venue_model import (
     ModelOrder,
     ModelVenue,
     detected,
+    listed,
     make_config,
     make_rows,
     outcome,
@@ -233,6 +234,9 @@ class World:
                 self._later(self._delay(), lambda a=action: self._query(a))
             elif isinstance(action, FetchFills):
                 self._later(self._delay(), lambda a=action: self._fetch_fills(a))
+            elif isinstance(action, FetchRiskTiers):
+                answer = RiskTiersAnswer(action.venue, action.symbol)  # no list: what positions report counts
+                self._later(0.0, lambda a=answer: self.feed(a))
             elif isinstance(action, FetchFunding):
                 self._later(self._delay(), lambda a=action: self._fetch_funding(a))
             elif isinstance(action, FetchMoney):
@@ -488,11 +492,6 @@ class World:
     def judge(self) -> None:
         """I1-I4, I6, I12 and the money, against the venues' own books."""
         judge(self.core, self.venues, self.initial, self.entries)
-
-
-def listed(venue: ModelVenue) -> tuple[Fill, ...]:
-    """The venue's fills as REST lists them."""
-    return tuple(msgspec.structs.replace(fill, source="rest") for fill in venue.fills)
 
 
 class Crash(Exception):

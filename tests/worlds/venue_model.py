@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from pipeline.execution.events import BookView, Now, Opportunity, OpportunityLeg
 from pipeline.model.config import (
     DetectionConfig,
@@ -249,3 +251,8 @@ def detected(
     }
     values.update(changes)
     return Opportunity(**values)
+
+
+def listed(venue: ModelVenue) -> tuple[Fill, ...]:
+    """The venue's fills as REST lists them."""
+    return tuple(msgspec.structs.replace(fill, source="rest") for fill in venue.fills)

@@ -34,7 +34,9 @@ def books(
     """Build books from recorded frames with the engine's own codecs, sequencers and books.
 
     Exit code 1: a book is not whole at the end - no snapshot reaches its updates (bookless), or a gap was not healed by
-    a later snapshot (broken) -, or nothing was applied. Gaps that were healed are counted and are no error.
+    a later snapshot (broken) -, a state was crossed or contradicted by its ticker (its row is marked), or nothing was
+    applied. Gaps that were healed are counted and are no error, nor are rows whose best price lies beyond what the
+    snapshot knew (marked beyond_horizon).
     """
     from pipeline.book.recording.capture_books import run_books  # imported here: it loads numba
     from pipeline.exchanges.factory import feed_codec
@@ -45,8 +47,14 @@ def books(
         say(f"arb: no snapshot of the recording reaches the updates of {bookless}: no book")
     if broken:
         say(f"arb: no later snapshot of the recording heals the gap of {broken}: no book from there on")
+    doubted = fields["crossed"] or fields["contradicted"]
+    if doubted:
+        say(
+            f"arb: {fields['crossed']} states are crossed and {fields['contradicted']} contradicted by their tickers: "
+            "the recording is not whole, or not of what it seems; --out marks their rows"
+        )
     emit(fields, as_json=json, text=_lines)
-    return EXIT_OK if fields["applied"] and not bookless and not broken else EXIT_CHECK_FAILED
+    return EXIT_OK if fields["applied"] and not (bookless or broken or doubted) else EXIT_CHECK_FAILED
 
 
 def replay(

@@ -80,7 +80,7 @@ def positions(instance: Instance = "", json: Json = False) -> int:
 
 
 def hedges(instance: Instance = "", json: Json = False) -> int:
-    """Show the open hedges: legs, entry, age, unrealised P&L, funding so far, exposure under stress; also after a stop.
+    """Show the open hedges: entry, age, marks, P&L, funding, distance to liquidation, stress; also after a stop.
 
     The first word of a line is the hedge's ID: `arb close ID` closes it, `arb close --all` every one.
     """

@@ -23,11 +23,13 @@ from pipeline.exchanges.fee_switch import read_fee_switch
 from pipeline.exchanges.feed.types import WANTED_DIGITS
 from pipeline.model.account_fees import FeeSwitch, true_fees, with_account_fees
 from pipeline.model.catalogue_row import row_to_words
+from pipeline.model.clock import wall_ms
 from pipeline.model.enums import TradingStatus
 from pipeline.model.errors import ArbitrageEngineError, BadInput
 from pipeline.model.fixedpoint import EXP_MAX, EXTRA_DIGITS, FP_LIMIT, plain
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows, largest_price
 from pipeline.model.structs import InstrumentSpec
+from pipeline.model.trading_times import at_time, ending_text
 from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW
 from shm.pages import AccountPage
 
@@ -83,7 +85,10 @@ class CatalogueService:
         clients: dict[str, VenueClient],
         page: CataloguePage,
         say: Callable[[str, str], None],
+        wall_s: Callable[[], int] = lambda: wall_ms() // 1000,
     ) -> None:
+        self._wall_s = wall_s
+        self.before_end_h = config.detection.no_entries_before_end_h
         self._clients = clients
         self._page = page
         self._say = say
@@ -120,7 +125,23 @@ class CatalogueService:
             for line in self._clients[venue.name].take_odd_rows()[1]:
                 self._say("warning", line)
         self._merge(specs)
+        self._obey_times()
         return failures
+
+    def _at_time(self, spec: InstrumentSpec) -> InstrumentSpec:
+        return at_time(spec, self._wall_s(), self.before_end_h)
+
+    def _obey_times(self) -> None:
+        """Announced ends come near without a new word of their venue, also while it does not answer."""
+        for row in self.rows:
+            spec = self._at_time(row.spec)
+            if spec != row.spec:
+                self._say_ending(row.spec, spec)
+                self._write(msgspec.structs.replace(row, spec=spec))
+
+    def _say_ending(self, old: InstrumentSpec | None, new: InstrumentSpec) -> None:
+        if new.ending and (old is None or not old.ending):
+            self._say("warning", f"{ending_text(new)}: no entries from now on, hedges leave")
 
     async def _fetch(self, venue: str, symbols: Sequence[str]) -> list[InstrumentSpec]:
         async with asyncio.timeout(FETCH_TIMEOUT_S):
@@ -148,7 +169,8 @@ class CatalogueService:
         return list(dict.fromkeys([*venues, *moved]))
 
     def _merge(self, specs: Sequence[InstrumentSpec]) -> None:
-        specs = [spec for spec in specs if (spec.venue, spec.symbol) not in self.removed]  # removed meanwhile
+        # removed meanwhile: left out
+        specs = [self._at_time(spec) for spec in specs if (spec.venue, spec.symbol) not in self.removed]
         known = {(row.spec.venue, row.spec.symbol): row.instrument_id for row in self.rows}
         fresh = [spec for spec in specs if (spec.venue, spec.symbol) not in known]
         for spec in specs:
@@ -160,6 +182,7 @@ class CatalogueService:
             self.rows = build_rows(fresh, self._venues, existing=self.rows, trusted_coins=self._trusted_coins)
             for row in self.rows[first:]:
                 self._page.append(row_to_words(row))
+                self._say_ending(None, row.spec)
                 if row.quarantine_reason:
                     self._say("warning", f"quarantined {row.spec.venue} {row.spec.symbol}: {row.quarantine_reason}")
 
@@ -180,6 +203,7 @@ class CatalogueService:
             spec = msgspec.structs.replace(spec, status=TradingStatus.HALTED)
         if spec == row.spec:
             return
+        self._say_ending(row.spec, spec)
         changed = msgspec.structs.replace(row, spec=spec, row_epoch=epoch)
         try:
             self._write(changed)
@@ -263,7 +287,7 @@ class CatalogueService:
             self._revive(instrument_id, specs[0])
         elif key in self.held:
             self.held.discard(key)
-            self._update(instrument_id, specs[0])
+            self._update(instrument_id, self._at_time(specs[0]))
         return self.rows[self._id_of(key)]
 
     def _id_of(self, key: tuple[str, str]) -> int:
@@ -271,6 +295,7 @@ class CatalogueService:
         return next((row.instrument_id for row in self.rows if (row.spec.venue, row.spec.symbol) == key), -1)
 
     def _revive(self, instrument_id: int, spec: InstrumentSpec) -> None:
+        spec = self._at_time(spec)
         row, key = self.rows[instrument_id], (spec.venue, spec.symbol)
         self.removed.discard(key)
         self.held.discard(key)

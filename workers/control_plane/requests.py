@@ -109,6 +109,8 @@ class Requests:
                     "symbol": row.spec.symbol,
                     "pair": row.spec.pair,
                     "status": row.spec.status.name.lower(),
+                    "ending": row.spec.ending,
+                    "trading_until_wall_s": row.spec.trading_until_wall_s or None,
                     "removed": (row.spec.venue, row.spec.symbol) in catalogue.removed,
                     "quarantined": row.quarantine_reason or None,
                 }

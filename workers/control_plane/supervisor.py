@@ -331,6 +331,7 @@ class Supervisor:
             path = self.state_dir / RELOAD_FILE
             replace_file(path, msgspec.json.encode(wanted))
             self.config = wanted
+            self.catalogue.before_end_h = wanted.detection.no_entries_before_end_h
             self._fork_server.send(op="config", path=str(path))  # for children that are started from now on
             for process in RELOADING:
                 self.children[process].signal(signal.SIGHUP)

@@ -19,6 +19,7 @@ from pipeline.execution.events import (
     FetchFills,
     FetchFunding,
     FetchMoney,
+    FetchRiskTiers,
     FillsAnswer,
     FundingAnswer,
     MarginAnswer,
@@ -26,6 +27,7 @@ from pipeline.execution.events import (
     QueryAnswer,
     QueryOrder,
     Question,
+    RiskTiersAnswer,
     SweepAnswer,
     SweepVenue,
 )
@@ -136,6 +138,8 @@ class Questions:
             work = self._sweep(question)
         elif isinstance(question, AddMargin):
             work = self._add_margin(question)
+        elif isinstance(question, FetchRiskTiers):
+            work = self._risk_tiers(question)
         else:
             work = self._balances(question)
         task = self._loop.create_task(self._answer(work))
@@ -187,6 +191,14 @@ class Questions:
         except FAULTS as error:
             return MarginAnswer(venue, symbol, amount, _words(error))
         return MarginAnswer(venue, symbol, amount)
+
+    async def _risk_tiers(self, question: FetchRiskTiers) -> RiskTiersAnswer:
+        venue, symbol = question.venue, question.symbol
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                return RiskTiersAnswer(venue, symbol, await self._clients[venue].risk_tiers(symbol))
+        except FAULTS as error:
+            return RiskTiersAnswer(venue, symbol, (), _words(error))
 
     async def _balances(self, question: FetchBalances) -> BalancesAnswer:
         async def one(venue: str) -> list[Balance]:

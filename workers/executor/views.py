@@ -101,13 +101,17 @@ class CoreViews:
         return found
 
     def _liquidation(self, key: tuple[str, str]) -> Row:
-        """Liquidation price and distance (bps of the mark) of a contract; None where they are not known."""
+        """Liquidation price and distance (bps and percent of the mark) of a contract; None where they are not known."""
         reading = self._core.risk.gate.margin.readings.get(key)
         if reading is None or not reading.distance.is_finite():
-            return {"liquidation_price": None, "liquidation_distance_bps": None}
+            return {"liquidation_price": None, "liquidation_distance_bps": None, "liquidation_distance_pct": None}
         told = reading.position.liquidation_price
         price = told if told else reading.own_liquidation
-        return {"liquidation_price": price, "liquidation_distance_bps": round(reading.distance * BPS, 1)}
+        return {
+            "liquidation_price": price,
+            "liquidation_distance_bps": round(reading.distance * BPS, 1),
+            "liquidation_distance_pct": round(reading.distance * 100, 3),
+        }
 
     def delta(self) -> dict[str, Decimal]:
         """Net change of exposure per asset: spot changes plus futures positions; those at zero are left out."""

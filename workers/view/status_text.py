@@ -72,26 +72,29 @@ def change_line(reading: Mapping[str, Any]) -> str:
 def hedge_line(row: Mapping[str, Any]) -> str:
     """One open hedge."""
     legs = f"{row['spot_venue']} {row['spot_symbol']} against {row['futures_venue']} {row['futures_symbol']}"
+    entry = f", entered at {short(row['entry_spot_price'])}/{short(row['entry_futures_price'])}"
+    if row.get("spot_mark") is not None and row.get("futures_mark") is not None:
+        entry += f", marks {short(row['spot_mark'])}/{short(row['futures_mark'])}"
     mark = f", unrealised {amount(row['unrealised'])}" if row.get("unrealised") is not None else ""
     funding = f", funding {amount(row['funding'])}" if row.get("funding") is not None else ""
     age = f", open for {row['age_s']:.0f} s" if row.get("age_s") is not None else ""
     why = f"  MUST LEAVE: {row['leaving_because']}" if row.get("leaving_because") else ""
     why += f"  NOT CLOSED: {row['not_closed']}" if row.get("not_closed") else ""
-    entry = f", entered at {short(row['entry_spot_price'])} against {short(row['entry_futures_price'])}"
-    distance = row.get("liquidation_distance_bps")
-    liquidated = f", {distance} bps from liquidation" if distance else ""
-    return f"{row['hedge_id']}  {short(row['qty'])} {row['base']}: {legs}{entry}{mark}{funding}{age}{liquidated}{why}"
+    return f"{row['hedge_id']}  {short(row['qty'])} {row['base']}: {legs}{entry}{mark}{funding}{age}{_away(row)}{why}"
 
 
 def position_line(row: Mapping[str, Any]) -> str:
     """One futures position."""
     mark = f", mark {short(row['mark_price'])}, unrealised {amount(row['unrealised'])}" if row.get("mark_price") else ""
     foreign = f" ({row['foreign_qty']} of it not by our fills)" if Decimal(str(row.get("foreign_qty", 0))) else ""
-    distance = row.get("liquidation_distance_bps")
-    liquidated = f", liquidated at {short(row['liquidation_price'])} ({distance} bps away)" if distance else ""
-    return (
-        f"{row['venue']} {row['symbol']} {short(row['qty'])} at {short(row['entry_price'])}{mark}{liquidated}{foreign}"
-    )
+    held = f"{row['venue']} {row['symbol']} {short(row['qty'])} at {short(row['entry_price'])}"
+    return f"{held}{mark}{_away(row)}{foreign}"
+
+
+def _away(row: Mapping[str, Any]) -> str:
+    """Where a contract is liquidated, and how far its mark is from there."""
+    percent = row.get("liquidation_distance_pct")
+    return "" if percent is None else f", liquidated at {short(row['liquidation_price'])}, {percent} % of the mark away"
 
 
 def balance_line(row: Mapping[str, Any]) -> str:

@@ -9,10 +9,16 @@ Exponents are chosen from the capture's own digits, so that every number is held
 symbol is: ``pipeline.book.recording.contents``. A symbol with updates that no snapshot reaches has no book:
 ``bookless`` names it.
 ``broken`` names symbols whose book stood and was lost (gap, contradiction) with no later snapshot to heal it.
+
+A row that cannot be believed says so in ``marks``: ``crossed`` (best bid at or above best ask), ``contradicted`` (by a
+ticker that must equal it), ``beyond_horizon`` (its best price lies behind the snapshot's last level, where an order
+that stood there before is not known: :mod:`pipeline.book.horizon`). The first two are the recording's fault, the last
+one is not. Rows are written ``ROWS_HELD_MAX`` rows late, because the ticker that contradicts one comes after it.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +30,7 @@ import msgspec
 import numpy as np
 
 from pipeline.book.codec import CodecOf
+from pipeline.book.memory import BOOKS
 from pipeline.book.recording.capture_files import Capture, is_json, read_capture
 from pipeline.book.recording.contents import CaptureContents
 from pipeline.book.recording.message_order import RecordedBooks
@@ -35,6 +42,8 @@ from pipeline.model.fixedpoint import from_fp, plain
 from shm import bookring
 from shm.layout import FEED_BOOK_CAPACITY_DEFAULT, feed_segment_words
 
+Row = dict[str, object]
+ROWS_HELD_MAX = 65536  # a ticker that contradicts a row comes soon after it
 CAPACITY = FEED_BOOK_CAPACITY_DEFAULT
 SUMMED = (
     "messages",
@@ -77,6 +86,9 @@ class CaptureBooks:
     instruments: dict[int, _Instrument] = field(default_factory=dict)
     out: IO[bytes] | None = None
     damage: str = ""
+    beyond_horizon: int = 0  # rows
+    _held: deque[Row] = field(default_factory=deque)
+    _last: dict[int, Row] = field(default_factory=dict)  # book index -> its newest row
     recorded: RecordedBooks = field(init=False)
 
     def prepare(self) -> None:
@@ -104,6 +116,8 @@ class CaptureBooks:
         result = self.recorded.step(index, record.time_ns)
         if result == FrameResult.APPLIED:
             self.line(self.books.last_book_index)
+        elif result == FrameResult.TICKER and self.books.mem[BOOKS.publish_flags] > 0:
+            _mark(self._last.get(self.books.last_book_index), "contradicted")
         elif result == FrameResult.REJECTED and not is_json(record.payload):
             self.damage = f"{record.file}:{record.line}: message is not whole JSON"
 
@@ -113,11 +127,14 @@ class CaptureBooks:
         for index in range(len(self.capture.records)):
             self.step(index)
             if self.damage:
-                return
-        self.damage = self.capture.damage
+                break
+        self._write_held(0)
+        self.damage = self.damage or self.capture.damage
 
     def line(self, book_index: int) -> None:
         """The output line of an applied depth message."""
+        crossed, contradicted, beyond = self.books.doubts(book_index)
+        self.beyond_horizon += beyond
         if self.out is None:
             return
         instrument = self.instruments[book_index]
@@ -129,8 +146,26 @@ class CaptureBooks:
             row[f"{side}_qty"] = plain(base) if price else None
             if instrument.multiplier != 1:
                 row[f"{side}_contracts"] = plain(base / instrument.multiplier) if price else None
-        self.out.write(msgspec.json.encode(row))
-        self.out.write(b"\n")
+        for mark, found in (("crossed", crossed), ("contradicted", contradicted), ("beyond_horizon", beyond)):
+            if found:
+                _mark(row, mark)
+        self._held.append(row)
+        self._last[book_index] = row
+        self._write_held(ROWS_HELD_MAX)
+
+    def _write_held(self, kept: int) -> None:
+        """Writes the oldest rows that are held back, all but ``kept``."""
+        while self.out is not None and len(self._held) > kept:
+            self.out.write(msgspec.json.encode(self._held.popleft()))
+            self.out.write(b"\n")
+
+
+def _mark(row: Row | None, mark: str) -> None:
+    if row is not None:
+        marks = row.setdefault("marks", [])
+        assert isinstance(marks, list)
+        if mark not in marks:
+            marks.append(mark)
 
 
 def open_capture(path: str | Path, codec_of: CodecOf, out: IO[bytes] | None = None) -> CaptureBooks:
@@ -186,7 +221,7 @@ def run_books(paths: Iterable[str | Path], codec_of: CodecOf, out: str | Path | 
     bookless: list[str] = []
     broken: list[str] = []
     damages: list[str] = []
-    nanos = 0
+    nanos = beyond_horizon = 0
     captures = [open_capture(path, codec_of) for path in paths]
     with output_file(out) as sink:
         for books_of in captures:
@@ -194,6 +229,7 @@ def run_books(paths: Iterable[str | Path], codec_of: CodecOf, out: str | Path | 
             start_ns = mono_ns()
             books_of.run()
             nanos += mono_ns() - start_ns
+            beyond_horizon += books_of.beyond_horizon
             counters = msgspec.structs.asdict(books_of.books.counters)
             for name in SUMMED:
                 totals[name] += counters[name]
@@ -206,7 +242,7 @@ def run_books(paths: Iterable[str | Path], codec_of: CodecOf, out: str | Path | 
             if books_of.damage:
                 damages.append(books_of.damage)
     result: dict[str, object] = {**totals, "seconds": nanos / 1e9, "symbols": symbols}
-    result |= {"bookless": bookless, "broken": broken}
+    result |= {"bookless": bookless, "broken": broken, "beyond_horizon": beyond_horizon}
     if damages:
         raise DamagedCapture("; ".join(damages), result)
     return result

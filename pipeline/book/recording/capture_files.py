@@ -7,9 +7,9 @@ Two kinds:
 * request logs, three files named by their prefix: ``P.0`` (instrument lists), ``P.http.0.0`` (snapshots), ``P.ws.1.0``
   (pushes). Lines are ``URL <- time: request``, ``URL -> time: reply``, ``time: push``.
 
-Which venue: ``pu`` in depth updates = Binance USDⓈ-M, depth updates without it = Binance spot, channels ``spot.*`` and
-``futures.*`` = Gate.io. A file that is cut off or damaged yields everything before the damage; then ``Capture.damage``
-says file and line.
+Which venue: ``pu`` in depth updates = Binance USDⓈ-M (COIN-M, told by its symbols, is refused), depth updates without
+it = Binance spot, channels ``spot.*`` and ``futures.*`` = Gate.io. Partial books (``@depth5``) are no depth updates. A
+file that is cut off or damaged yields everything before the damage; then ``Capture.damage`` says file and line.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ _REPLY = re.compile(rb"(https?://\S+) -> ([0-9]+(?:\.[0-9]+)?): (.*)", re.DOTALL
 _REQUEST = re.compile(rb"\w+://\S+ (?:<-|<->|->) [0-9.]+")
 _CHANNEL = re.compile(rb'"channel"\s*:\s*"(spot|futures)\.')
 _DEPTH_EVENT = re.compile(rb'"e"\s*:\s*"depthUpdate"')
+_PARTIAL = re.compile(rb'"stream"\s*:\s*"[^"]*@depth[0-9]')
+_COIN_MARGINED = re.compile(rb'"s"\s*:\s*"([A-Z0-9]+USD_(?:PERP|[0-9]{6}))"')
 _PREVIOUS = re.compile(rb'"pu"\s*:\s*[0-9]')
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last: nested a thousand deep
 _SYMBOL_PARAMETERS = ("currency_pair", "contract", "symbol")
@@ -162,7 +164,7 @@ def _venue_of(payload: bytes) -> str:
     channel = _CHANNEL.search(payload)
     if channel is not None:
         return "gateio_spot" if channel[1] == b"spot" else "gateio_futures"
-    if _DEPTH_EVENT.search(payload) is None:
+    if _DEPTH_EVENT.search(payload) is None or _PARTIAL.search(payload) is not None:
         return ""
     return "binance_futures" if _PREVIOUS.search(payload) is not None else "binance_spot"
 
@@ -170,6 +172,12 @@ def _venue_of(payload: bytes) -> str:
 def _set_venue(capture: Capture, record: Record) -> None:
     """The capture's venue by its first telling message; ``BadInput`` when a later one is another venue's."""
     venue = _venue_of(record.payload) if record.kind == FRAME else ""
+    coin = _COIN_MARGINED.search(record.payload) if venue == "binance_futures" else None
+    if coin is not None:
+        raise BadInput(
+            f"{record.file}:{record.line}: a recording of Binance COIN-M futures ({coin[1].decode()}): quantities are "
+            "contracts of US dollars, which no venue here has; wanted spot or USDⓈ-M"
+        )
     if venue and capture.venue and venue != capture.venue:
         raise BadInput(f"{record.file}:{record.line}: a message of {venue} in a capture of {capture.venue}")
     capture.venue = capture.venue or venue
@@ -195,7 +203,13 @@ def _read_lines(path: Path) -> Capture:
     if not capture.records:
         raise BadInput(capture.damage or f"capture is empty: {path}")
     if not capture.venue:
-        raise BadInput(capture.damage or f"{path}: holds no depth update of a venue that we know")
+        partial = any(_PARTIAL.search(record.payload) for record in capture.records)
+        what = (
+            "partial books only (depth5, depth10, depth20), wanted their updates (@depth)"
+            if partial
+            else ("no depth update of a venue that we know")
+        )
+        raise BadInput(capture.damage or f"{path}: holds {what}")
     return capture
 
 

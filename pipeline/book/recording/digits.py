@@ -34,10 +34,11 @@ class Digits:
     largest_qty: float = 0.0
 
     def exponents(self, symbol: str, multiplier: Decimal) -> tuple[int, int]:
-        """(price_exp, qty_exp): exact for prices; quantities lose digits only where int64 cannot hold them.
+        """(price_exp, qty_exp): exact for prices; quantities lose digits only where int64 cannot hold them (one that
+        does not fit at all is cut by the book).
 
         ``multiplier``: base coins per unit of quantity. Raises ``BadInput`` when the largest price and the finest
-        one do not fit together, or a quantity does not fit at all.
+        one do not fit together.
         """
         limit = float(FP_LIMIT) * (1 - 1e-9)
         if self.largest_price * 10.0**self.price > limit:
@@ -46,8 +47,6 @@ class Digits:
         qty_exp = min(18, self.qty + digits_after_point(multiplier))
         while qty_exp > 0 and largest_qty * 10.0**qty_exp > limit:
             qty_exp -= 1
-        if largest_qty * 10.0**qty_exp > limit:
-            raise BadInput(f"{symbol}: quantities up to {largest_qty:g} do not fit int64")
         return self.price, qty_exp
 
 

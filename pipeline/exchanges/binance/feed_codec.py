@@ -9,13 +9,16 @@ Raw (``/ws``) and wrapped (``/stream``) frames::
      "pu":600859598061,"b":[["7.5040","813"]],"a":[]}
     {"e":"bookTicker","u":600859600576,"s":"SUSHIUSDT","b":"7.6110","B":"2","a":"7.6120","A":"297","T":…,"E":…}
 
-Partial books (``depth5|10|20``) name no symbol on spot and are another topic. Answers (``result``, ``error``, ``code``)
-and ``serverShutdown`` are control frames.
+Partial books (``depth5|10|20``) are another topic. On spot they name no symbol; on USDⓈ-M they look like updates,
+``pu`` included, and only the stream's name tells them apart (a raw frame has none: such a stream must not be
+subscribed). Answers (``result``, ``error``, ``code``) and ``serverShutdown`` are control frames.
 
 Source: Binance spot and derivatives documentation of market streams (read 2026), recorded frames.
 """
 
 from __future__ import annotations
+
+import re
 
 from pipeline.book.codec import Decoded, FeedCodec
 from pipeline.book.frame_kernels import route
@@ -43,6 +46,9 @@ from shm.words import Words
 
 _K_STREAM = scan.packed("stream")
 _K_DATA = scan.packed("data")
+_K_DEPTH = scan.packed("depth")
+_PARTIAL = re.compile(r"@depth[0-9]")
+AT, ZERO, NINE = ord("@"), ord("0"), ord("9")
 _DEPTH_KEYS = keys.S_SYMBOL | keys.S_FIRST | keys.S_LAST | keys.S_BID | keys.S_ASK
 _DEPTH_FORBIDDEN = keys.S_BID_PRICE | keys.S_BID_QTY | keys.S_ASK_PRICE | keys.S_ASK_QTY
 
@@ -76,7 +82,22 @@ def scan_frame(mem: Words, length: int) -> int:
             return TOPIC_UNKNOWN
     if not scan.at_end(mem, i, length):
         return TOPIC_UNKNOWN
-    return classify(mem)
+    topic = classify(mem)
+    return TOPIC_OTHER if topic == TOPIC_DEPTH and wrapped and is_partial_stream(mem, at + 8) else topic
+
+
+@njit
+def is_partial_stream(mem: Words, i: int) -> bool:
+    """Whether the stream's name, from behind the key ``stream``, is of a partial book: ``@depth`` and a digit."""
+    i = scan.expect(mem, i, COLON)
+    if i >= 0:
+        i = scan.expect(mem, i, QUOTE)
+    end = scan.skip_string(mem, i) if i >= 0 else -1
+    while 0 <= i < end - 6:
+        if load1(mem, i) == AT and scan.word_at(mem, i + 1, 5) == _K_DEPTH:
+            return bool(ZERO <= load1(mem, i + 6) <= NINE)
+        i += 1
+    return False
 
 
 @njit
@@ -128,7 +149,9 @@ def _reference(frame: bytes, *, linked: bool) -> Decoded:
     if frame.lstrip()[:1] == b"[":
         return Decoded(topic=TOPIC_OTHER)  # all-market streams are arrays
     fields = ref.read_object(frame)
+    partial = False
     if "data" in fields and "stream" in fields:
+        partial = _PARTIAL.search(ref.read_text(bytes(fields["stream"]))) is not None
         fields = ref.read_object(bytes(fields["data"]))
     for key in fields:
         if key == "e":
@@ -144,7 +167,8 @@ def _reference(frame: bytes, *, linked: bool) -> Decoded:
     symbol = ref.symbol_of(fields, frame)
     time = ref.time_of(fields, "E")
     if "e" in fields and ref.read_text(bytes(fields["e"])) == "depthUpdate":
-        return ref.decode_update(fields, frame, symbol=symbol, time=time, linked=linked, sparse=False)
+        update = ref.decode_update(fields, frame, symbol=symbol, time=time, linked=linked, sparse=False)
+        return Decoded(topic=TOPIC_OTHER) if partial else update
     return ref.decode_ticker(fields, frame, symbol=symbol, time=time)
 
 
@@ -159,8 +183,10 @@ def reference_futures(frame: bytes) -> Decoded:
 
 
 #: Why the values are as they are: the table of ``pipeline/book/sequencer.py``.
-SPOT_RULE = SequenceRule(drop_offset=1, first_offset=1, overlap=True, ticker=TICKER_EVERY)
-USDM_RULE = SequenceRule(link=LINK_PREVIOUS, drop_offset=0, first_offset=0, overlap=False, ticker=TICKER_EVERY)
+SPOT_RULE = SequenceRule(drop_offset=1, first_offset=1, overlap=True, ticker=TICKER_EVERY, deep=True)
+USDM_RULE = SequenceRule(
+    link=LINK_PREVIOUS, drop_offset=0, first_offset=0, overlap=False, ticker=TICKER_EVERY, deep=True
+)
 
 CODECS = {
     "spot": FeedCodec(

@@ -19,7 +19,7 @@ from pipeline.exchanges.binance.signing import BinanceSigner, encode_query
 from pipeline.exchanges.parsing.venue_json import decode
 from pipeline.exchanges.rest_client import LOOK_BACK_SLACK_MS, RestVenueClient
 from pipeline.exchanges.transport.throttle import Limit
-from pipeline.model.errors import OrderNotFound, VenueError
+from pipeline.model.errors import OrderNotFound, RateLimited, VenueError
 from pipeline.model.structs import (
     Balance,
     CoinIdentity,
@@ -102,6 +102,7 @@ class BinanceClient(RestVenueClient):
         self._market = venue.market
         self._paths = _PATHS[venue.market]
         self._signer = BinanceSigner(credentials.api_key, credentials.api_secret) if credentials else None
+        self._known_ends: dict[str, int] = {}  # announced, by symbol
 
     def _sign(self, method: str, path: str, query: str, body: bytes) -> HttpCall:
         assert self._signer is not None, "a signed call needs credentials"
@@ -127,9 +128,11 @@ class BinanceClient(RestVenueClient):
         if self._market == "spot":
             quotes = await self._public("/api/v3/ticker/bookTicker", weight=4)
             prices, premiums = symbols.parse_prices(self.venue, quotes.body, self.odd_rows), None
+            ends = await self._ends()
         else:
             reply = await self._public("/fapi/v1/premiumIndex", weight=10)
             prices, premiums = {}, symbols.parse_premiums(self.venue, reply.body, self.odd_rows)
+            ends = {}  # the rows have them
         return symbols.parse_instruments(
             self.venue,
             self._market,
@@ -140,7 +143,23 @@ class BinanceClient(RestVenueClient):
             prices=prices,
             premiums=premiums,
             odd=self.odd_rows,
+            ends=ends,
         )
+
+    async def _ends(self) -> dict[str, int]:
+        """Announced delistings of spot, which only a key may read.
+
+        Where it cannot be read, what it said last: that must not cost the instruments, and silence withdraws nothing.
+        """
+        if not self.has_credentials:
+            return {}
+        try:
+            reply = await self._signed("GET", "/sapi/v1/spot/delist-schedule", weight=100)
+            self._known_ends = symbols.parse_ends(self.venue, reply.body)
+        except VenueError as error:
+            if isinstance(error, RateLimited):
+                raise
+        return self._known_ends
 
     async def depth_snapshot(self, symbol: str) -> bytes:
         weight = 50 if self._market == "spot" else 20

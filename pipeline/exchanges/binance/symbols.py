@@ -24,6 +24,7 @@ from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import fee_ppm
 from pipeline.model.structs import ZERO, CoinIdentity, FeeSchedule, InstrumentSpec
+from pipeline.model.trading_times import announced_s
 
 STANDARD_TAKER_PPM = {"spot": 1000, "futures": 500}  # base tier; the row has no fees, the account's endpoint has
 STANDARD_MAKER_PPM = {"spot": 1000, "futures": 200}
@@ -47,6 +48,8 @@ class _Row(msgspec.Struct):
     filters: list[_Filter]
     isSpotTradingAllowed: bool = True
     contractType: str = ""
+    onboardDate: Maybe = ABSENT
+    deliveryDate: Maybe = ABSENT
 
 
 class _Info(msgspec.Struct):
@@ -79,6 +82,11 @@ class _Coin(msgspec.Struct):
     networkList: list[_Network] = []
 
 
+class _Delisting(msgspec.Struct):
+    delistTime: int
+    symbols: list[str]
+
+
 class _Ticker(msgspec.Struct):
     symbol: str
     bidPrice: Decimal
@@ -103,6 +111,7 @@ class Premium(msgspec.Struct, frozen=True):
 _info = msgspec.json.Decoder(_Info)
 _spot_commission = msgspec.json.Decoder(_SpotCommission)
 _futures_commission = msgspec.json.Decoder(_FuturesCommission)
+_delistings = msgspec.json.Decoder(list[_Delisting])
 _rows = Rows(_Row)
 _coins = Rows(_Coin)
 _tickers = Rows(_Ticker, or_one=True)
@@ -120,16 +129,19 @@ def parse_instruments(
     coins: Mapping[str, CoinIdentity],
     prices: Mapping[str, Decimal],
     premiums: Mapping[str, Premium] | None = None,
+    ends: Mapping[str, int] | None = None,
     odd: OddRows | None = None,
 ) -> list[InstrumentSpec]:
-    """Specs of ``symbols`` from exchangeInfo, in their order; unlisted and unreadable ones are left out."""
+    """Specs of ``symbols`` from exchangeInfo, in their order; unlisted and unreadable ones are left out.
+
+    ``ends``: unix seconds of announced delistings by symbol, of spot."""
     wanted = frozenset(symbols)
 
     def spec(row: _Row) -> InstrumentSpec | None:
         if row.symbol not in wanted:
             return None
         premium = (premiums or {}).get(row.symbol)
-        return _spec(venue, market, row, fees.get(row.symbol), coins, prices, premium)
+        return _spec(venue, market, row, fees.get(row.symbol), coins, prices, premium, (ends or {}).get(row.symbol, 0))
 
     rows = bytes(decode(_info, payload, venue, "exchangeInfo").symbols)
     return in_order(symbols, _rows.read(rows, venue, "exchangeInfo", spec, odd=odd, foreign=any_row))
@@ -143,6 +155,7 @@ def _spec(
     coins: Mapping[str, CoinIdentity],
     prices: Mapping[str, Decimal],
     premium: Premium | None,
+    end_s: int,
 ) -> InstrumentSpec:
     filters = {item.filterType: item for item in row.filters}
     price, lot = filters.get("PRICE_FILTER"), filters.get("LOT_SIZE")
@@ -170,6 +183,8 @@ def _spec(
         funding_rate_ppb=round((premium.rate if premium else ZERO) * 1_000_000_000),
         funding_interval_s=FUNDING_INTERVAL_S if futures else 0,
         funding_next_wall_s=premium.next_funding_ms // 1000 if premium else 0,
+        trading_from_wall_s=announced_s(lenient_ms(row.onboardDate) // 1000),
+        trading_until_wall_s=announced_s(lenient_ms(row.deliveryDate) // 1000) or end_s,
         reference_price=premium.mark_price if premium else prices.get(row.symbol, ZERO),
         identity=coins.get(row.baseAsset),
     )
@@ -210,6 +225,12 @@ def parse_prices(venue: str, payload: bytes, odd: OddRows | None = None) -> dict
 
     found = _tickers.read(payload, venue, "ticker/bookTicker", one, odd=odd, foreign=any_row)
     return {symbol: price for symbol, price in found if price > 0}
+
+
+def parse_ends(venue: str, payload: bytes) -> dict[str, int]:
+    """GET /sapi/v1/spot/delist-schedule: ``[{"delistTime":1700000000000,"symbols":["XYZUSDT"]}]``; unix seconds."""
+    rows = decode(_delistings, payload, venue, "delist-schedule")
+    return {symbol: announced_s(row.delistTime // 1000) for row in rows for symbol in row.symbols}
 
 
 def parse_premiums(venue: str, payload: bytes, odd: OddRows | None = None) -> dict[str, Premium]:

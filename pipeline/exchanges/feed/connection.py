@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from pipeline.exchanges.feed.public_stream import Control, ControlKind, PublicStream, Request
 from pipeline.exchanges.transport.websocket import FrameSink, WsLink, open_ws
@@ -55,6 +55,7 @@ class FeedConnection:
         stall_after_s: float,
         on_ack: Callable[[FeedConnection, tuple[str, ...]], None],
         on_refused: Callable[[FeedConnection, tuple[str, ...], str], None],
+        is_quiet: Callable[[FeedConnection], Awaitable[bool]],
     ) -> None:
         self._public = public
         self.venue = venue
@@ -64,6 +65,8 @@ class FeedConnection:
         self._sink = sink
         self._on_ack = on_ack
         self._on_refused = on_refused
+        self._is_quiet = is_quiet
+        self._confirmed_ns = 0  # when the venue last confirmed that there is nothing to say
         self._link: WsLink | None = None
         self._closed = asyncio.Event()
         self.end_reason = ""
@@ -202,9 +205,12 @@ class FeedConnection:
             if now_ns - link.last_frame_mono_ns > self.stall_after_s * 1e9:
                 self.drop(f"no frame for {self.stall_after_s:g} s")
                 continue
-            if self.acked and now_ns - self._last_data_ns() > 3 * self.stall_after_s * 1e9:
-                # pongs come, data does not: subscriptions are dead behind a living socket
-                self.drop(f"no data for {3 * self.stall_after_s:g} s")
+            if self.acked and self._silent_ns() > 3 * self.stall_after_s * 1e9:
+                # pongs come, data does not: nothing happens in its markets, or its subscriptions are dead
+                if await self._is_quiet(self):
+                    self._confirmed_ns = mono_ns()
+                elif self._silent_ns() > 3 * self.stall_after_s * 1e9:
+                    self.drop(f"no data for {3 * self.stall_after_s:g} s")
                 continue
             await self._ask_again(loop.time())
             if loop.time() >= next_ping:
@@ -215,6 +221,9 @@ class FeedConnection:
                         link.send_text(ping)
         if self._link is not None:
             await self._link.reraise()
+
+    def _silent_ns(self) -> int:
+        return mono_ns() - max(self._last_data_ns(), self._confirmed_ns)
 
     async def _ask_again(self, now: float) -> None:
         late = [

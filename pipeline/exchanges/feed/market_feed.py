@@ -45,6 +45,8 @@ REFUSED_RETRY_S = 60.0
 BAD_FRAMES_MAX = 20  # per connection and BAD_FRAMES_WINDOW_S
 BAD_FRAMES_WINDOW_S = 10.0
 TICK_S = 0.1
+BEHIND_TICKER_NS = 400_000_000  # an update follows its ticker within that: recorded are 212 ms at most
+QUIET_ASKED_MAX = 5  # books of a silent connection that are compared with the venue's
 MEASURE_S = 1.0
 CLOCK_SYNC_S = 60.0
 CLOCK_TRIP_MAX_NS = 1_000_000_000  # the time in a slower answer is too uncertain
@@ -269,6 +271,7 @@ class MarketFeed:
             stall_after_s=self._stall_after_s,
             on_ack=self._acked,
             on_refused=self._refused,
+            is_quiet=self._is_quiet,
         )
         self._connections[conn] = connection
         self._bad[conn] = deque(maxlen=BAD_FRAMES_MAX)
@@ -381,18 +384,36 @@ class MarketFeed:
         return take
 
     async def _tick(self) -> None:
-        """Every ``TICK_S``: that the loop runs; now and then how far topics run apart, and the venue's clock."""
-        next_sync_ns = next_measure_ns = 0
+        """Every ``TICK_S``: that the loop runs, which books are behind their tickers; now and then which ones are near
+        their horizon, how far topics run apart, and the venue's clock."""
+        next_sync_ns = next_measure_ns = last_ns = 0
         while True:
             now_ns = mono_ns()
             self.proofs.ticked(now_ns)
+            if now_ns - last_ns < 2 * TICK_S * 1e9:  # else the updates may lie unread in our own sockets
+                for book_index in self.books.lose_behind(now_ns - BEHIND_TICKER_NS):
+                    self.counters.behind_ticker += 1
+                    self.snapshots.want(book_index)
+            last_ns = now_ns
             if now_ns >= next_measure_ns:
                 next_measure_ns = now_ns + int(MEASURE_S * 1e9)
                 self.proofs.measure(now_ns)
+                for book_index in self.books.near_horizon():
+                    self.snapshots.deepen(book_index)
             if now_ns >= next_sync_ns:
                 next_sync_ns = now_ns + int(CLOCK_SYNC_S * 1e9)
                 self._spawn(self._sync_clock())
             await asyncio.sleep(TICK_S)
+
+    async def _is_quiet(self, connection: FeedConnection) -> bool:
+        """Whether nothing has come over a connection because nothing has happened: its books are those of REST."""
+        symbols = [symbol for kept in self._kept if kept.live is connection for symbol in kept.symbols]
+        carried = [self.instruments[symbol] for symbol in symbols if symbol in self.instruments]
+        for instrument in carried[:QUIET_ASKED_MAX]:
+            if not await self.snapshots.confirms(instrument):
+                return False
+        self.counters.quiet += bool(carried)
+        return bool(carried)
 
     async def _sync_clock(self) -> None:
         sent_ns = mono_ns()

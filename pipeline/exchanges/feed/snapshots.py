@@ -29,6 +29,7 @@ from shm.words import Words
 IN_FLIGHT_MAX = 4
 RETRY_BASE_S = 0.05
 RETRY_CAP_S = 10.0
+DEEPEN_AGAIN_NS = 5_000_000_000  # a book near its horizon asks for a new snapshot no more often
 NO_CONN = -1  # a book that no connection carries: nothing can prove it
 
 #: The connection that carries an instrument's book topic, acknowledged; None = none does
@@ -63,6 +64,8 @@ class Snapshots:
         self._wanted: dict[int, None] = {}  # ordered set of book indices
         self._running: set[int] = set()
         self._backoff: dict[int, Backoff] = {}
+        self._deepening: set[int] = set()  # standing books that get a new snapshot
+        self._deepened_ns: dict[int, int] = {}  # when they last asked for one
         self._event = asyncio.Event()
         self._too_fine: set[int] = set()  # books whose prices need a finer exponent than their row has
         self.wanted_digits: dict[int, int] = {}  # by instrument: most digits that a refused price needed
@@ -76,6 +79,19 @@ class Snapshots:
         if book_index in self._instruments and book_index not in self._too_fine and book_index not in self._running:
             self._wanted.setdefault(book_index)
             self._event.set()
+
+    def deepen(self, book_index: int) -> None:
+        """A standing book is near the end of what its snapshot knew: a new one, while the book goes on."""
+        now_ns = mono_ns()
+        asked_ns = self._deepened_ns.get(book_index)
+        if asked_ns is not None and now_ns - asked_ns < DEEPEN_AGAIN_NS:
+            return
+        if book_index in self._wanted or book_index in self._running or book_index not in self._instruments:
+            return
+        self._deepened_ns[book_index] = now_ns
+        self._deepening.add(book_index)
+        self._books.deepen(book_index)
+        self.want(book_index)
 
     def carried(self, instrument: FeedInstrument) -> None:
         """A stream carries the book's topic now: align it (a quiet book gets no update that would ask for it)."""
@@ -91,6 +107,8 @@ class Snapshots:
         """The instrument is removed or starts anew."""
         self._wanted.pop(book_index, None)
         self._backoff.pop(book_index, None)
+        self._deepening.discard(book_index)
+        self._deepened_ns.pop(book_index, None)
         self._too_fine.discard(book_index)
         self._rest_filled.discard(book_index)
 
@@ -120,7 +138,8 @@ class Snapshots:
             while not self._wanted:
                 self._event.clear()
                 await self._event.wait()
-            book_index = next(iter(self._wanted))
+            first = next(iter(self._wanted))  # books that stand can wait
+            book_index = next((index for index in self._wanted if index not in self._deepening), first)
             del self._wanted[book_index]
             instrument = self._instruments.get(book_index)
             if instrument is None:
@@ -130,6 +149,9 @@ class Snapshots:
                 again = await self._align(instrument)
             finally:
                 self._running.discard(book_index)
+                if book_index in self._deepening:
+                    self._deepening.discard(book_index)
+                    self._books.stop_deepening(book_index)
             if again:
                 self.want(book_index)
 
@@ -150,7 +172,8 @@ class Snapshots:
             return True
         if self._instruments.get(index) is not instrument:
             return True
-        if self._books.is_synced(index):
+        deepening = index in self._deepening and self._books.is_synced(index)
+        if self._books.is_synced(index) and not deepening:
             backoff.reset()  # the stream itself brought a whole book meanwhile
             return False
         if not connection.is_open or self._carrier(instrument) is None:
@@ -158,7 +181,10 @@ class Snapshots:
         result = self._books.on_snapshot(index, payload, asked_ns, connection.conn)
         if result == SnapshotResult.SYNCED:
             backoff.reset()
+            self._counters.deepened += deepening
             return False
+        if deepening and self._books.is_synced(index):
+            return False  # from before it was asked for; the book goes on, and asks again
         if result == SnapshotResult.PRICE_PRECISION:
             self.too_fine(index)
             return False
@@ -167,6 +193,15 @@ class Snapshots:
             self._say("warning", f"{self._venue} {instrument.symbol}: snapshot could not be read")
         await asyncio.sleep(backoff.next_s())
         return not self._books.is_synced(index) if index in self._instruments else False
+
+    async def confirms(self, instrument: FeedInstrument) -> bool:
+        """Whether the venue's REST shows the same book: nothing has come because nothing has happened."""
+        try:
+            payload = await self._client.depth_snapshot(instrument.symbol)
+        except VenueError:
+            return False
+        index = instrument.book_index
+        return self._instruments.get(index) is instrument and self._books.agrees(index, payload)
 
     # --- while a stream is down ---
 

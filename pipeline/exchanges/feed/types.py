@@ -43,3 +43,6 @@ class Counters(msgspec.Struct):
     late_episodes: int = 0
     silences: int = 0  # connections that said nothing for a while and went on
     pauses: int = 0
+    deepened: int = 0  # snapshots taken by standing books whose price had come near the end of the last one
+    behind_ticker: int = 0  # books lost because no update followed a ticker that was ahead of them
+    quiet: int = 0  # connections without data whose books the venue's REST has confirmed

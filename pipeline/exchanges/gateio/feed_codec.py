@@ -250,7 +250,7 @@ def reference(frame: bytes) -> Decoded:
 
 
 #: Why the values are as they are: the table of ``pipeline/book/sequencer.py``.
-RULE = SequenceRule(drop_offset=1, first_offset=1, overlap=True, ticker=TICKER_EQUAL)
+RULE = SequenceRule(drop_offset=1, first_offset=1, overlap=True, ticker=TICKER_EQUAL, deep=False)
 
 _CODEC = FeedCodec(
     rule=RULE,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from pipeline.economics.margin import Tier
 from pipeline.exchanges.base import HttpCall, HttpReply
 from pipeline.exchanges.gateio import account, account_settings, histories, orders, symbols
 from pipeline.exchanges.gateio.account_settings import ContractSettings
@@ -287,6 +288,10 @@ class GateFuturesClient(GateClient):
             return symbols.parse_futures_fees(self.venue, reply.body).get(symbol)
 
         return [found for found in await self.gather(symbols_, one) if isinstance(found, FeeSchedule)]
+
+    async def risk_tiers(self, symbol: str) -> tuple[Tier, ...]:
+        reply = await self._public(f"{FUTURES_PATH}/risk_limit_tiers", f"contract={symbol}")
+        return symbols.parse_risk_tiers(self.venue, reply.body)
 
     async def query_order(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate | None:
         name = order_id or orders.TEXT_PREFIX + client_id

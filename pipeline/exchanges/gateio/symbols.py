@@ -22,6 +22,7 @@ from decimal import Decimal
 
 import msgspec
 
+from pipeline.economics.margin import Tier, endless
 from pipeline.exchanges.parsing.network_names import coin_identity
 from pipeline.exchanges.parsing.rows import OddRows, Rows, any_row, in_order
 from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, lenient_ms, maybe_number, number
@@ -29,6 +30,7 @@ from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import fee_ppm
 from pipeline.model.structs import ZERO, CoinIdentity, FeeSchedule, InstrumentSpec
+from pipeline.model.trading_times import announced_s
 
 _SPOT_STATUS = {
     "tradable": TradingStatus.TRADING,
@@ -50,6 +52,9 @@ class _Pair(msgspec.Struct):
     min_quote_amount: Maybe = ABSENT
     max_base_amount: Maybe = ABSENT
     type: str = "normal"
+    buy_start: Maybe = ABSENT
+    sell_start: Maybe = ABSENT
+    delisting_time: Maybe = ABSENT
 
 
 class _Contract(msgspec.Struct):
@@ -60,6 +65,9 @@ class _Contract(msgspec.Struct):
     type: str = "direct"
     status: str = "trading"  # absent in rows before 2024
     in_delisting: bool = False
+    delisting_time: Maybe = ABSENT  # only reductions from here on
+    delisted_time: Maybe = ABSENT
+    launch_time: Maybe = ABSENT
     enable_decimal: bool = False
     order_size_max: Maybe = ABSENT
     order_price_deviate: Maybe = ABSENT
@@ -105,10 +113,17 @@ class _Ticker(msgspec.Struct):
     last: Maybe = ABSENT
 
 
+class _RiskTier(msgspec.Struct):
+    risk_limit: Decimal
+    maintenance_rate: Decimal
+    deduction: Maybe = ABSENT
+
+
 _pairs = Rows(_Pair, or_one=True)
 _contracts = Rows(_Contract, or_one=True)
 _wallet_fee = msgspec.json.Decoder(_WalletFee)
 _futures_fee = msgspec.json.Decoder(dict[str, _FuturesFee])
+_risk_tiers = Rows(_RiskTier)
 _currencies = Rows(_Currency)
 _tickers = Rows(_Ticker)
 
@@ -157,6 +172,8 @@ def _spot_spec(
         taker_fee_ppm=own.taker_ppm if own else base_fee,
         maker_fee_ppm=own.maker_ppm if own else base_fee,
         fee_rule=FeeAssetRule.RECEIVED,
+        trading_from_wall_s=announced_s(max(lenient_ms(row.buy_start), lenient_ms(row.sell_start))),
+        trading_until_wall_s=announced_s(lenient_ms(row.delisting_time)),
         reference_price=prices.get(row.id, ZERO),
         identity=coins.get(row.base),
     )
@@ -192,7 +209,8 @@ def _futures_spec(
         raise ProtocolViolation(f"{venue}: contract {row.name} with multiplier {row.quanto_multiplier}", venue=venue)
     multiplier = number(row.quanto_multiplier, venue)
     step = number(row.order_size_min, venue) if row.enable_decimal and 0 < row.order_size_min < 1 else Decimal(1)
-    trading = row.status == "trading" and not row.in_delisting and row.type == "direct"
+    ending = row.status == "delisting" or row.in_delisting
+    trading = (row.status == "trading" or ending) and row.status != "delisted" and row.type == "direct"
     return InstrumentSpec(
         venue=venue,
         symbol=row.name,
@@ -212,6 +230,9 @@ def _futures_spec(
         funding_rate_ppb=round((maybe_number(row.funding_rate, venue) or ZERO) * 1_000_000_000),
         funding_interval_s=row.funding_interval,
         funding_next_wall_s=lenient_ms(row.funding_next_apply),
+        trading_from_wall_s=announced_s(lenient_ms(row.launch_time)),
+        trading_until_wall_s=announced_s(lenient_ms(row.delisting_time)) or announced_s(lenient_ms(row.delisted_time)),
+        ending=ending,
         reference_price=maybe_number(row.mark_price, venue) or maybe_number(row.last_price, venue) or ZERO,
         identity=coins.get(base),
     )
@@ -243,6 +264,25 @@ def parse_futures_fees(venue: str, payload: bytes) -> dict[str, FeeSchedule]:
         )
         for symbol, rates in decode(_futures_fee, payload, venue, "futures/usdt/fee").items()
     }
+
+
+def parse_risk_tiers(venue: str, payload: bytes) -> tuple[Tier, ...]:
+    """GET /futures/usdt/risk_limit_tiers?contract=BTC_USDT, in rising order; a position above the last limit (none may
+    be opened there) counts as in the last tier: ``[{"maintenance_rate":"0.004","tier":1,"initial_rate":"0.008",
+    "leverage_max":"125","risk_limit":"500000","deduction":"0"}]``. Maintenance = value x rate - deduction.
+
+    Raises ``ProtocolViolation`` where rates, limits or deductions fall or are out of range.
+    """
+
+    def one(row: _RiskTier) -> Tier:
+        deduction = maybe_number(row.deduction, venue) or ZERO
+        return Tier(number(row.risk_limit, venue), number(row.maintenance_rate, venue), deduction)
+
+    tiers = sorted(_risk_tiers.read(payload, venue, "futures/usdt/risk_limit_tiers", one))
+    for below, tier in zip((Tier(ZERO, ZERO, ZERO), *tiers), tiers, strict=False):
+        if not (below.cap < tier.cap and below.rate <= tier.rate < 1 and below.deduction <= tier.deduction):
+            raise ProtocolViolation(f"{venue}: risk tiers must rise, found {below} before {tier}", venue=venue)
+    return endless(tiers)
 
 
 def parse_coins(venue: str, payload: bytes, odd: OddRows | None = None) -> dict[str, CoinIdentity]:

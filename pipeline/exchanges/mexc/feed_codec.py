@@ -378,7 +378,7 @@ def reference(frame: bytes) -> Decoded:
 
 
 #: Why the values are as they are: the table of ``pipeline/book/sequencer.py``.
-RULE = SequenceRule(drop_offset=0, first_offset=1, overlap=False, ticker=TICKER_NONE)
+RULE = SequenceRule(drop_offset=0, first_offset=1, overlap=False, ticker=TICKER_NONE, deep=True)
 
 CODECS = {
     "spot": FeedCodec(

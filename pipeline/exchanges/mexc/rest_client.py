@@ -68,6 +68,7 @@ class MexcClient(RestVenueClient):
     def __init__(self, venue: VenueConfig, credentials: Credentials | None) -> None:
         super().__init__(venue, credentials, rest=venue.rest, limits=LIMITS)
         self._signer = MexcSigner(credentials.api_key, credentials.api_secret) if credentials else None
+        self._known_ends: dict[str, int] = {}  # announced, by symbol
 
     def _sign(self, method: str, path: str, query: str, body: bytes) -> HttpCall:
         assert self._signer is not None, "a signed call needs credentials"
@@ -100,7 +101,21 @@ class MexcClient(RestVenueClient):
             coins=coins,
             prices=symbols.parse_prices(self.venue, quotes.body, self.odd_rows),
             odd=self.odd_rows,
+            ends=await self._ends(),
         )
+
+    async def _ends(self) -> dict[str, int]:
+        """Announced ends of trading (a list that no document of the venue names).
+
+        Where it cannot be read, what it said last: that must not cost the instruments, and silence withdraws nothing.
+        """
+        try:
+            reply = await self._public("/symbol/offline")
+            self._known_ends = symbols.parse_ends(self.venue, reply.body)
+        except VenueError as error:
+            if isinstance(error, RateLimited):
+                raise
+        return self._known_ends
 
     async def _exchange_info(self, symbols_: Sequence[str]) -> HttpReply:
         """By name where they are few; a name that the venue refuses must not cost the others their rows."""

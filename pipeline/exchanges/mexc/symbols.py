@@ -23,6 +23,7 @@ from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, number,
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.fixedpoint import fee_ppm
 from pipeline.model.structs import CoinIdentity, FeeSchedule, InstrumentSpec
+from pipeline.model.trading_times import announced_s
 
 _STATUS_ONLINE = ("1", "ENABLED")  # "ENABLED" is the documentation's old sample
 _SIDE_OF_TYPE = {1: TradingStatus.TRADING, 2: TradingStatus.BUY_ONLY, 3: TradingStatus.SELL_ONLY}
@@ -75,6 +76,16 @@ class _Ticker(msgspec.Struct):
     askPrice: str | None = None
 
 
+class _Offline(msgspec.Struct):
+    symbol: str
+    offlineTime: int = 0
+
+
+class _OfflineReply(msgspec.Struct):
+    data: list[_Offline] | None = None
+
+
+_offline = msgspec.json.Decoder(_OfflineReply)
 _info = msgspec.json.Decoder(_Info)
 _trade_fee = msgspec.json.Decoder(_TradeFee, float_hook=Decimal)
 _rows = Rows(_Row)
@@ -96,16 +107,18 @@ def parse_instruments(
     fees: Mapping[str, FeeSchedule],
     coins: Mapping[str, CoinIdentity],
     prices: Mapping[str, Decimal],
+    ends: Mapping[str, int] | None = None,
     odd: OddRows | None = None,
 ) -> list[InstrumentSpec]:
     """Specs of ``symbols`` from GET /exchangeInfo, in their order; unlisted and unreadable ones are left out.
 
-    ``fees`` (by symbol) come from the account's own endpoint; without an entry the row's base rates stand.
+    ``ends``: unix seconds of announced ends of trading by symbol. ``fees`` (by symbol) come from the account's own
+    endpoint; without an entry the row's base rates stand.
     """
     wanted = frozenset(symbols)
 
     def spec(row: _Row) -> InstrumentSpec | None:
-        return _spec(venue, row, fees.get(row.symbol), coins, prices) if row.symbol in wanted else None
+        return _spec(venue, row, fees.get(row.symbol), coins, prices, ends or {}) if row.symbol in wanted else None
 
     rows = bytes(decode(_info, payload, venue, "exchangeInfo").symbols)
     return in_order(symbols, _rows.read(rows, venue, "exchangeInfo", spec, odd=odd, foreign=any_row))
@@ -117,6 +130,7 @@ def _spec(
     own: FeeSchedule | None,
     coins: Mapping[str, CoinIdentity],
     prices: Mapping[str, Decimal],
+    ends: Mapping[str, int],
 ) -> InstrumentSpec:
     lot = Decimal(1).scaleb(-row.baseAssetPrecision)
     return InstrumentSpec(
@@ -133,6 +147,7 @@ def _spec(
         taker_fee_ppm=own.taker_ppm if own else fee_ppm(required_number(row.takerCommission, venue)),
         maker_fee_ppm=own.maker_ppm if own else fee_ppm(required_number(row.makerCommission, venue)),
         fee_rule=FeeAssetRule.QUOTE,
+        trading_until_wall_s=ends.get(row.symbol, 0),
         reference_price=prices.get(row.symbol, Decimal(0)),
         identity=coins.get(row.baseAsset),
     )
@@ -151,6 +166,13 @@ def parse_coins(venue: str, payload: bytes, odd: OddRows | None = None) -> dict[
     without an identity is doubt, which quarantines its pair."""
     found = _coins.read(payload, venue, "capital/config/getall", _identity, odd=odd, foreign=any_row)
     return {coin.asset: coin for coin in found}
+
+
+def parse_ends(venue: str, payload: bytes) -> dict[str, int]:
+    """GET /symbol/offline: ``{"data":[{"symbol":"XYZUSDT","status":"1","offlineTime":1700000000000}]}``; unix
+    seconds."""
+    rows = decode(_offline, payload, venue, "symbol/offline").data or []
+    return {row.symbol: announced_s(row.offlineTime // 1000) for row in rows}
 
 
 def _identity(coin: _Coin) -> CoinIdentity:

@@ -28,6 +28,13 @@ class ExitDirection(NamedTuple):
     spot_symbol: str
 
 
+class MarginView(Protocol):
+    """What an exit by choice asks of the margin state."""
+
+    def short(self, venue: str, symbol: str) -> bool:
+        """Whether a contract is so near to its liquidation that its margin comes before every choice."""
+
+
 class ExitGate(Protocol):
     """What an exit by choice asks of the gate."""
 
@@ -39,6 +46,10 @@ class ExitGate(Protocol):
 
     def last_fill(self, venue: str, symbol: str) -> tuple[int, int]:
         """(receive mono ns, venue wall ms) of our last fill there; zeros: none."""
+
+    @property
+    def margin(self) -> MarginView:
+        """Margin of the futures positions."""
 
 
 class AccountDoubts(Protocol):
@@ -85,7 +96,7 @@ class HedgeControl:
         now_ns = self._context.now.mono_ns
         if now_ns - self._looked_mono_ns >= LOOK_NS:
             self._looked_mono_ns = now_ns
-            for hedge in self._at_rest():
+            for hedge in self._free_to_choose():
                 self._leave_by_choice(hedge)
 
     def hard_exit(self, hedge: HedgeRecord, reason: str) -> None:
@@ -104,15 +115,10 @@ class HedgeControl:
         on its way out, or may not leave, has none."""
         instruments = self._context.instruments
         found: dict[int, ExitDirection] = {}
-        for hedge in self._at_rest():
+        for hedge in self._free_to_choose():
             reading = self.watch.readings.get(hedge.operation_id)
             key = exit_key_of(hedge, instruments)
-            if (
-                key < 0
-                or reading is None
-                or reading.threshold_milli_bps is None
-                or hedge.operation_id in self.exits.hard
-            ):
+            if key < 0 or reading is None or reading.threshold_milli_bps is None:
                 continue
             if not self.watch.may_choose(reading):
                 continue
@@ -129,7 +135,7 @@ class HedgeControl:
             self._context.alert(1, "malformed", "the exit of a hedge with a wrong checksum")
             return
         instruments = self._context.instruments
-        for hedge in self._at_rest():
+        for hedge in self._free_to_choose():
             if exit_key_of(hedge, instruments) == opportunity.direction_key:
                 self._leave_by_choice(hedge)
 
@@ -142,6 +148,15 @@ class HedgeControl:
             hedge
             for name, hedge in ledger.hedges.items()
             if name not in busy and not self._account.questioned(hedge.futures_venue, hedge.futures_symbol)
+        ]
+
+    def _free_to_choose(self) -> list[HedgeRecord]:
+        """Those of them that may leave by choice: nothing else makes them leave."""
+        return [
+            hedge
+            for hedge in self._at_rest()
+            if hedge.operation_id not in self.exits.hard
+            and not self._gate.margin.short(hedge.futures_venue, hedge.futures_symbol)
         ]
 
     def _in_doubt(self, hedge: HedgeRecord) -> bool:
@@ -165,7 +180,7 @@ class HedgeControl:
 
     def _leave_by_choice(self, hedge: HedgeRecord) -> None:
         """Leaves, in part or whole, where the threshold says so and nothing speaks against it; a halt does not."""
-        if not self._ready() or hedge.operation_id in self.exits.hard:
+        if not self._ready():
             return
         if hedge.spot_venue not in self._reconciled or hedge.futures_venue not in self._reconciled:
             return

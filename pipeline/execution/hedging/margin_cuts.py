@@ -1,11 +1,13 @@
 """Plans that take a part of a hedge, or all of it, off both legs at once because its margin runs short.
 
 Such an exit is not a choice: age and profit of the books do not decide, only that they are alive and that the price is
-bounded. What the visible books hold within that bound is the most that one plan takes.
+bounded. What the visible books hold within ``unwind_max_slippage_bps`` is the most that one plan takes. Its limits are
+wider where the price runs: an order that comes back empty from a slow venue costs the time that the position has.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 
 from pipeline.execution.core_context import CoreContext
@@ -18,6 +20,7 @@ from pipeline.execution.market import (
     is_tradable_qty,
     reservation,
     tradable,
+    within_band,
 )
 from pipeline.execution.plan import Plan, PlannedLeg
 from pipeline.execution.records import HedgeRecord
@@ -27,11 +30,20 @@ from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
 
 
-def cut_plan(context: CoreContext, hedge: HedgeRecord, qty: Decimal, slippage_bps: Decimal) -> Plan | str:
+def cut_plan(
+    context: CoreContext,
+    hedge: HedgeRecord,
+    qty: Decimal,
+    bound_bps: Decimal,
+    usable: Callable[[str, str], Decimal],
+) -> Plan | str:
     """Closes ``qty`` base coins of ``hedge`` (rounded up to a lot, at most all of it) on both legs, futures first.
 
-    ``slippage_bps``: how far from the best price each leg may go. A text: why there is no such plan now.
+    ``bound_bps``: how far from the best price each limit may go, at least ``unwind_max_slippage_bps``, at most the
+    venue's own band, and no farther than that where the balance does not cover it. ``usable(venue, asset)``: free
+    balance. A text: why there is no such plan now.
     """
+    seen_bps = context.config.execution.unwind_max_slippage_bps
     futures = context.instruments.find(hedge.futures_venue, hedge.futures_symbol)
     spot = context.instruments.find(hedge.spot_venue, hedge.spot_symbol)
     if spot is None or futures is None:
@@ -48,12 +60,14 @@ def cut_plan(context: CoreContext, hedge: HedgeRecord, qty: Decimal, slippage_bp
         best = best_price(view, side, row)
         if best is None:
             return f"{row.spec.venue} {row.spec.symbol}: no price for a {side.name.lower()}"
-        limit = bounded_price(best, side, slippage_bps, row.spec.tick)
+        limit = bounded_price(best, side, seen_bps, row.spec.tick)
         wanted = min(wanted, quantize_down(_depth(view, side, limit, row), lot))
         views.append(view)
     legs: list[PlannedLeg] = []
     for (row, side), view in zip(sides, views, strict=True):
-        leg = _leg(context, row, side, wanted, view, slippage_bps)
+        leg = _leg(context, row, side, wanted, view, max(seen_bps, within_band(row, bound_bps)))
+        if leg is not None and leg.reserve_amount > usable(row.spec.venue, leg.reserve_asset):
+            leg = _leg(context, row, side, wanted, view, seen_bps)
         if leg is None:
             return f"{row.spec.venue} {row.spec.symbol}: {wanted} is less than the venue takes"
         legs.append(leg)

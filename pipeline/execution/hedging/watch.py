@@ -29,6 +29,7 @@ from pipeline.execution.records import HedgeRecord
 from pipeline.model.enums import InstrumentKind, OrderSide
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
+from pipeline.model.trading_times import ending_text
 from shm.layout_pages import CATALOGUE_CAPACITY
 
 SECOND_NS = 1_000_000_000
@@ -361,7 +362,12 @@ class HedgeWatch:
         return float(sum(self.funding_since_entry(hedge), ZERO) / notional * 10_000) if notional else 0.0
 
     def hard_reason(self, hedge: HedgeRecord) -> str:
-        """Why the hedge must leave whole now: deadline, loss, funding that turned; "" when nothing says so."""
+        """Why the hedge must leave whole now: trading that ends, deadline, loss, funding that turned; "" when nothing
+        says so."""
+        for leg in ((hedge.spot_venue, hedge.spot_symbol), (hedge.futures_venue, hedge.futures_symbol)):
+            row = self._context.instruments.find(*leg)
+            if row is not None and row.spec.ending:
+                return ending_text(row.spec)
         reading, limits = self.readings.get(hedge.operation_id), self._context.config.detection.hedge.exit
         age_h = self.age_h(hedge)
         if age_h > limits.deadline_hours:

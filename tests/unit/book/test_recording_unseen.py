@@ -151,6 +151,57 @@ def test_a_ticker_that_disagrees_is_counted_and_the_recording_goes_on(tmp_path: 
     counters = books.books.counters
     assert [row[1] for row in got] == [7, 9, 10]
     assert (counters.contradicted, counters.crossed, counters.gaps) == (1, 1, 0)
+    marks = [json.loads(line).get("marks") for line in (tmp_path / "out").read_text().splitlines()]
+    assert marks == [["contradicted"], ["crossed"], None]
+    assert main(["books", str(path)]) == 1
+
+
+def test_a_row_beyond_the_snapshots_depth_is_marked_and_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "deep"
+    bids = [[str(1000 - k), "1"] for k in range(100)]
+    asks = [[str(1001 + k), "1"] for k in range(100)]
+    fall = [[price, "0"] for price, _ in bids] + [["890", "1"]]
+    messages = [update(1, 5), snapshot(5, bids, asks), update(6, 7), update(8, 9, b=fall, a=[["891", "1"]])]
+    path.write_bytes(lines(messages))
+    run(path, tmp_path / "out")
+    marks = [json.loads(line).get("marks") for line in (tmp_path / "out").read_text().splitlines()]
+    assert marks == [None, ["beyond_horizon"]] and main(["books", str(path)]) == 0
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_partial_books_of_usdm_are_never_a_success(
+    tmp_path: Path, captures_dir: Path, capsys: pytest.CaptureFixture[str], wrapped: bool
+) -> None:
+    """Five levels a frame, with a predecessor like an update: refused by the stream's name; without one, crossed."""
+    path = tmp_path / "partial"
+    whole = gzip.decompress((captures_dir / "usdm_btcusdt_20240808.gz").read_bytes()).splitlines()
+    found, previous, mid = [], 0, 61_800.0
+    for line in whole:
+        time, _, text = line.partition(b" ")
+        message = json.loads(text)
+        if "stream" not in message:
+            found.append(line)
+        elif message["data"].get("e") == "depthUpdate":
+            data = message["data"]
+            mid += 0.7 * (-1) ** len(found)
+            data |= {"b": [[f"{mid - k / 10:.1f}", "1"] for k in range(1, 6)], "pu": previous or data["pu"]}
+            data |= {"a": [[f"{mid + k / 10:.1f}", "1"] for k in range(5)]}
+            previous = data["u"]
+            body = {"stream": "btcusdt@depth5@0ms", "data": data} if wrapped else data
+            found.append(time + b" " + json.dumps(body).encode())
+        if len(found) == 300:
+            break
+    path.write_bytes(b"\n".join(found) + b"\n")
+    assert main(["books", str(path)]) == (2 if wrapped else 1)
+    assert ("partial books only" if wrapped else "crossed") in capsys.readouterr().err
+
+
+def test_a_coin_margined_recording_is_refused_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "coin"
+    for symbol in ("BTCUSD_PERP", "BTCUSD_211231"):
+        path.write_bytes(lines([update(1, 5, s=symbol, pu=0, ps="BTCUSD")]))
+        assert main(["books", str(path)]) == 2
+        assert f"COIN-M futures ({symbol})" in capsys.readouterr().err
 
 
 def test_unnamed_snapshots_of_coins_at_the_same_price_are_told_by_their_levels(tmp_path: Path) -> None:

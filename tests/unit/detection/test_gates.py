@@ -15,7 +15,7 @@ from pipeline.model.enums import FeeAssetRule, Refusal, TradingStatus
 from pipeline.rehearsal.detection_world import NOW, Listing, World, terms
 from shm.bookring import conn_open
 from shm.layout import FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED, HEADER, LEG, OPPORTUNITY
-from shm.layout_pages import CAT_FLAG_DEPOSIT, CAT_FLAG_WITHDRAW, CATALOGUE_CAPACITY
+from shm.layout_pages import CAT_FLAG_DEPOSIT, CAT_FLAG_ENDING, CAT_FLAG_WITHDRAW, CATALOGUE_CAPACITY
 
 BIDS, ASKS = [(10_050, 30_000)], [(10_060, 30_000)]
 LOW_BIDS, LOW_ASKS = [(9_990, 30_000)], [(10_000, 30_000)]
@@ -175,6 +175,7 @@ def test_limits_of_age_and_skew_are_inclusive() -> None:
         ({"status": TradingStatus.BUY_ONLY}, Refusal.STATUS),
         ({"flags": CAT_FLAG_WITHDRAW}, Refusal.STATUS),
         ({"flags": CAT_FLAG_DEPOSIT}, Refusal.STATUS),
+        ({"flags": CAT_FLAG_DEPOSIT | CAT_FLAG_WITHDRAW | CAT_FLAG_ENDING}, Refusal.STATUS),
         ({"min_qty": 30_001}, Refusal.BELOW_MINIMUM),
         ({"lot": 40_000}, Refusal.BELOW_MINIMUM),
         ({"min_notional": 30_151}, Refusal.BELOW_MINIMUM),

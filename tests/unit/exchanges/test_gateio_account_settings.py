@@ -127,6 +127,16 @@ def order(venue: SimVenue, side: OrderSide, away: str, tif: TimeInForce) -> SimO
     )
 
 
+def test_risk_tiers_are_read_from_the_venue() -> None:
+    async def body(box: World, client: GateFuturesClient, venue: SimVenue, account: SimAccount) -> None:
+        served = venue.instruments["BTC_USDT"].tiers
+        read = await client.risk_tiers("BTC_USDT")
+        assert [(t.rate, t.deduction) for t in read] == [(t.maintenance_rate, t.deduction) for t in served]
+        assert read and read[-1].cap == Decimal("Infinity")
+
+    on_futures(body)
+
+
 def test_leverage_is_set_once_and_again_when_somebody_changes_it() -> None:
     async def body(box: World, client: GateFuturesClient, venue: SimVenue, account: SimAccount) -> None:
         symbols = box.venue(VENUE).symbols

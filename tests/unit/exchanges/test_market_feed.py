@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
 
+from pipeline.book.memory import BOOK_ROW
 from pipeline.exchanges.factory import feed_codec, make_public_stream, make_venue
 from pipeline.exchanges.feed.connection import ConnectionRows
 from pipeline.exchanges.feed.market_feed import MarketFeed
@@ -208,6 +210,59 @@ def test_a_silent_stall_with_an_open_socket_ends_in_a_new_connection(name: str) 
         await it.equal()
 
     on(name, scenario, settings=FeedSettings(stall_after_s=0.4))
+
+
+def test_a_quiet_pair_alone_on_a_connection_stays_subscribed() -> None:
+    """Pings are answered and nothing happens: REST shows the same book, so that the subscription is not dead."""
+
+    async def scenario(it: Bench) -> None:
+        it.feed.public.ping_interval_s = 0.1
+        it.feed.add(it.instrument(it.rows[0]))
+        await until(lambda: it.tradable(it.rows[0]), "the book")
+        assert it.box.server.market is not None
+        it.box.server.market.stop()
+        await until(lambda: it.feed.counters.quiet >= 2 or it.feed.counters.disconnects > 0, "the quiet being noticed")
+        assert it.feed.counters.disconnects == 0 and it.feed.books.is_synced(it.rows[0].book_index)
+        it.box.server.market.start()
+        await it.moved(it.rows[0])
+        assert it.feed.counters.connects == 1
+
+    on("gateio_spot", scenario, settings=FeedSettings(stall_after_s=0.6), add=False, wait=False)
+
+
+def test_a_book_that_is_behind_its_ticker_is_lost_and_fetched_again() -> None:
+    """The update of a change is lost, its ticker comes: no later update would tell of the hole."""
+
+    async def scenario(it: Bench) -> None:
+        row = it.rows[0]
+        assert it.box.server.market is not None
+        it.box.server.market.stop()
+        index, book = row.book_index, it.feed.books
+        await until(lambda: not book.lose_behind(0) and it.equals_venue(row), "the market at rest")
+        ahead = int(it.read(row)[BOOK.update_id]) + 5
+        result = {"t": it.box.server.venues[it.name].now_ms(), "u": ahead, "s": row.spec.symbol}
+        result |= {"b": "1", "B": "1", "a": "2", "A": "1"}
+        push = {"time": 1, "channel": "spot.book_ticker", "event": "update", "result": result}
+        book.on_frame(json.dumps(push).encode(), mono_ns(), int(it.read(row)[BOOK.conn]))
+        assert book.is_synced(index)
+        await until(lambda: it.feed.counters.behind_ticker == 1, "the loss being noticed")
+        await until(lambda: book.is_synced(index) and book.counters.resyncs == 1, "the book again")
+
+    on("gateio_spot", scenario)
+
+
+def test_a_book_near_its_horizon_takes_a_deeper_snapshot_while_it_stands() -> None:
+    async def scenario(it: Bench) -> None:
+        row, book = it.rows[0], it.feed.books
+        await it.moved(it.rows[0])
+        at = book._row(book._slot_of_index[row.book_index])
+        best = book.top(row.book_index).bid
+        book.mem[at + BOOK_ROW.horizon], book.mem[at + BOOK_ROW.reach] = best - 10, 1000  # as of a cut snapshot
+        await until(lambda: it.feed.counters.deepened == 1, "the snapshot")
+        assert book.counters.gaps == 0 and book.near_horizon() == [] and it.tradable(row)
+        await it.equal()
+
+    on("mexc_spot", scenario)
 
 
 @pytest.mark.parametrize("name", TRADED)

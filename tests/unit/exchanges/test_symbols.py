@@ -18,6 +18,7 @@ from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.structs import FeeSchedule
+from pipeline.model.trading_times import at_time
 
 MEXC_ROW = {
     "symbol": "BROCKUSDT", "status": "1", "baseAsset": "BROCK", "baseAssetPrecision": 2, "quoteAsset": "USDT",
@@ -157,10 +158,52 @@ def test_gate_futures_row_of_the_sheet_becomes_base_coin() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"in_delisting": True}, {"status": "prelaunch"}, {"status": "delisting"}, {"status": "circuit_breaker"}]
+    "changes", [{"status": "prelaunch"}, {"status": "delisted", "in_delisting": True}, {"status": "circuit_breaker"}]
 )
 def test_gate_futures_that_do_not_trade_are_halted(changes: dict[str, object]) -> None:
     assert gate_futures(**changes).status is TradingStatus.HALTED
+
+
+def test_gate_spot_says_when_trading_begins_and_ends() -> None:
+    payload = (Path(__file__).parents[2] / "cases" / "C_gate_delisting.json").read_bytes()
+    ending, coming = gate.parse_spot("gateio_spot", payload, ["ETH_USDT", "AAA_USDT"], fees={}, coins={}, prices={})
+    assert (ending.trading_from_wall_s, ending.trading_until_wall_s) == (0, 1795888266)
+    assert (coming.trading_from_wall_s, coming.trading_until_wall_s) == (1795891266, 0)
+    now_s = 1795887666  # ten minutes before the one, an hour before the other
+    assert at_time(ending, now_s, 24).ending and at_time(ending, now_s, 24).status is TradingStatus.TRADING
+    assert at_time(coming, now_s, 24).status is TradingStatus.HALTED and not at_time(coming, now_s, 24).ending
+    assert at_time(coming, 1795891266, 24) == coming and at_time(ending, 1795888266 - 24 * 3600 - 1, 24) == ending
+
+
+def test_mexc_announces_the_end_of_trading_in_a_list_of_its_own() -> None:
+    payload = json.dumps({"data": [{"symbol": "BROCKUSDT", "status": "1", "offlineTime": 1795888266000}], "code": 0})
+    ends = mexc.parse_ends("mexc_spot", payload.encode())
+    row = json.dumps({"symbols": [MEXC_ROW]}).encode()
+    found = mexc.parse_instruments("mexc_spot", row, ["BROCKUSDT"], fees={}, coins={}, prices={}, ends=ends)
+    assert found[0].trading_until_wall_s == 1795888266
+    assert mexc.parse_ends("mexc_spot", b'{"data":null,"code":0}') == {}
+
+
+def test_binance_contract_that_is_delivered_and_perpetual_that_never_is() -> None:
+    for date, until_s in ((4133404800000, 0), (1795888266000, 1795888266)):
+        filters = [
+            {"filterType": "PRICE_FILTER", "tickSize": "0.1"},
+            {"filterType": "LOT_SIZE", "stepSize": "0.001", "minQty": "0.001", "maxQty": "1000"},
+        ]
+        row = {"symbol": "BTCUSDT", "status": "TRADING", "baseAsset": "BTC", "quoteAsset": "USDT", "filters": filters}
+        row |= {"contractType": "PERPETUAL", "onboardDate": 1598252400000, "deliveryDate": date}
+        body = json.dumps({"symbols": [row]}).encode()
+        spec = binance.parse_instruments("b", "futures", body, ["BTCUSDT"], fees={}, coins={}, prices={})[0]
+        assert (spec.trading_from_wall_s, spec.trading_until_wall_s) == (1598252400, until_s)
+    ends = binance.parse_ends("b", b'[{"delistTime":1700000000000,"symbols":["XYZUSDT","ABCUSDT"]}]')
+    assert ends == {"XYZUSDT": 1700000000, "ABCUSDT": 1700000000}
+
+
+@pytest.mark.parametrize("changes", [{"in_delisting": True}, {"status": "delisting"}])
+def test_gate_futures_that_are_being_delisted_let_positions_leave_and_nothing_in(changes: dict[str, object]) -> None:
+    spec = gate_futures(**changes, delisting_time=1795888266, delisted_time=1795890066)
+    assert (spec.status, spec.ending) == (TradingStatus.TRADING, True)
+    assert spec.trading_until_wall_s == 1795888266  # only reductions from here on
 
 
 def test_gate_decimal_contracts_have_their_own_step() -> None:
@@ -193,6 +236,38 @@ def test_gate_fees_of_the_sheet() -> None:
         parse_gate_switch("v", b'{"gt_discount":true}')
     futures = gate.parse_futures_fees("v", b'{"BTC_USDT":{"taker_fee":"0.00075","maker_fee":"-0.00010"}}')
     assert (futures["BTC_USDT"].taker_ppm, futures["BTC_USDT"].maker_ppm) == (750, -100)
+
+
+RISK_TIERS = (
+    b'[{"maintenance_rate":"0.004","tier":1,"initial_rate":"0.008","leverage_max":"125","risk_limit":"500000",'
+    b'"deduction":"0","contract":"BTC_USDT"},{"maintenance_rate":"0.005","tier":2,"initial_rate":"0.01",'
+    b'"leverage_max":"100","risk_limit":"1000000","deduction":"500"}]'
+)
+
+
+def test_gate_risk_tiers_rise_and_the_last_has_no_end() -> None:
+    first, last = gate.parse_risk_tiers("v", RISK_TIERS)
+    assert first == (Decimal(500_000), Decimal("0.004"), Decimal(0))
+    assert last == (Decimal("Infinity"), Decimal("0.005"), Decimal(500))
+    turned = json.dumps(json.loads(RISK_TIERS)[::-1]).encode()
+    assert gate.parse_risk_tiers("v", turned) == (first, last)
+    assert gate.parse_risk_tiers("v", b"[]") == ()
+
+
+@pytest.mark.parametrize(
+    ("found", "instead"),
+    [
+        (b'"risk_limit":"1000000"', b'"risk_limit":"500000"'),
+        (b'"maintenance_rate":"0.005"', b'"maintenance_rate":"0.003"'),
+        (b'"maintenance_rate":"0.005"', b'"maintenance_rate":"1.5"'),
+        (b'"deduction":"0"', b'"deduction":"-1"'),
+        (b'"deduction":"500"', b'"deduction":"NaN"'),
+    ],
+)
+def test_gate_risk_tiers_that_do_not_rise_are_refused(found: bytes, instead: bytes) -> None:
+    assert found in RISK_TIERS
+    with pytest.raises(ProtocolViolation):
+        gate.parse_risk_tiers("v", RISK_TIERS.replace(found, instead))
 
 
 def test_mexc_deduction_switch() -> None:

@@ -165,6 +165,12 @@ def no_sells(world: EntryWorld) -> Any:
     return ordinary(world)
 
 
+def ends_soon(world: EntryWorld) -> Any:
+    """Its delisting is announced and near: the venue still takes every order."""
+    changed(world, 0, ending=True)
+    return ordinary(world)
+
+
 def in_doubt(world: EntryWorld) -> Any:
     """A coin on the selling venue is not what the ledger expects."""
     world.core.recovery.account.doubt(world.rows[1].spec.venue, "BTC")
@@ -211,6 +217,7 @@ ATTACKS: dict[str, tuple[Attack, Refusal]] = {
     "other pair": (other_pair, Refusal.MALFORMED),
     "wallet closed": (wallet_closed, Refusal.STATUS),
     "no sells": (no_sells, Refusal.STATUS),
+    "ends soon": (ends_soon, Refusal.STATUS),
     "no buys": (no_buys, Refusal.STATUS),
     "not reconciled": (not_reconciled, Refusal.SESSION_DOWN),
     "stream down": (stream_down, Refusal.SESSION_DOWN),

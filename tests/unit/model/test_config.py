@@ -95,6 +95,7 @@ BAD = {
     "risk_limits": {"max_daily_loss_usd": "NaN", "max_orders_per_s": "x", "max_position_size_usd": 0},
     "detection": {
         "types": ["spot_moon"],
+        "no_entries_before_end_h": -1,
         "hedge": {"leverage": 0, "margin": {"trigger_pct": 25, "mark_interval_ms": 0}},
     },
     "processes": {"feeder": {}, "detector": {"cpus": [-1], "nice": 99}},
@@ -119,6 +120,7 @@ def test_every_error_is_listed_at_once_with_its_path() -> None:
         "risk_limits.max_orders_per_s",
         "risk_limits.max_position_size_usd",
         "detection.types",
+        "detection.no_entries_before_end_h",
         "detection.hedge.leverage",
         "detection.hedge.margin",
         "detection.hedge.margin.mark_interval_ms",

@@ -198,7 +198,7 @@ def test_floats_texts_and_rows_are_read_as_what_they_are() -> None:
 
 def test_results_of_the_book_kernels_have_different_numbers() -> None:
     found = [value for name, value in vars(book_kernels).items() if name.startswith("RESULT_")]
-    assert len(found) == len(set(found)) == 14
+    assert len(found) == len(set(found)) == 15
 
 
 def test_text_in_words_is_cut_at_whole_characters() -> None:

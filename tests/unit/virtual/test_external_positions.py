@@ -11,6 +11,7 @@ from pipeline.execution.events import CatalogueChanged, CommandKind
 from pipeline.execution.external_records import ExternalFillRecord, ExternalPositionRecord
 from pipeline.execution.records import FillRecord, HedgeRecord
 from pipeline.model.enums import OrderSide, Refusal
+from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
 from tests.worlds.external_world import (
     CONTRACT,
@@ -110,6 +111,49 @@ def test_a_leg_that_is_taken_while_the_hedge_is_left_counts_for_the_closing() ->
     world.run(5000)
     assert not world.core.ledger.hedges and not world.core.ledger.open_operations
     assert spot_bought_after(world, at_ns) == 0
+    judge(world)
+
+
+def test_the_rest_of_a_sold_spot_leg_is_bought_back_although_a_fee_in_coins_makes_it_more_than_was_sold() -> None:
+    """A part of the spot leg is bought back, its fee taken in coins, when the futures leg is liquidated: the rest of
+    the sold coins is bought, not called dust."""
+    world = external_world()
+    world.market.move("gateio_spot", CONTRACT, MID * D("1.006"))
+    world.run(50)
+    offered = world.opportunity(FUTURES, "gateio_spot", "BTC/USDT", qty=D("0.03"))
+    assert offered is not None
+    world.feed(offered)
+    assert world.run_until(lambda: bool(world.core.ledger.hedges), limit_ms=2000)
+    world.market.quote("gateio_spot", CONTRACT, Quote(MID * D("1.006"), qty=D("0.002")))
+    world.run(300)
+    world.arm(kind="delay_request", venue=FUTURES, target="place", count=1, delay_ms=300)
+    world.command(CommandKind.CLOSE_HEDGES)
+    world.run(60)
+    assert world.core.ledger.open_operations
+    world.market.quote("gateio_spot", CONTRACT, Quote(MID * D("1.006"), qty=D("0.5")))
+    at_ns = world.clock.mono_ns()
+    world.arm(kind="liquidate", venue=FUTURES, symbol=CONTRACT, amount=0.03)
+    assert world.run_until(lambda: abs(venue_delta(world, "BTC")) < D("0.0001"), limit_ms=BOUND_MS)
+    world.run(1000)
+    assert not world.core.ledger.hedges and not world.core.ledger.open_operations
+    assert naked_ms(world, at_ns) <= BOUND_MS
+    judge(world)
+
+
+def test_an_empty_book_gets_no_repair_and_the_next_quote_does() -> None:
+    world = external_world()
+    hedge(world)
+    world.market.quote("gateio_spot", CONTRACT, Quote(MID, qty=D(0)))
+    world.run(50)
+    at_ns, orders = force(world, "liquidate", HEDGED), len(world.ledger.of_kind("order"))
+    assert world.run_until(lambda: bool(records(world, ExternalFillRecord)), limit_ms=2000)
+    world.run(1000)
+    ours = [row for row in world.ledger.of_kind("order")[orders:] if row["client_id"]]
+    assert not ours and not world.ledger.of_kind("reject")
+    world.market.quote("gateio_spot", CONTRACT, Quote(MID, qty=D("0.5")))
+    assert world.run_until(lambda: abs(venue_delta(world, "BTC")) < D("0.0001"), limit_ms=1000)
+    world.run(500)
+    assert naked_ms(world, at_ns) <= BOUND_MS
     judge(world)
 
 

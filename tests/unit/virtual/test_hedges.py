@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import msgspec
+import pytest
 
 from pipeline.execution.events import CatalogueChanged, Opportunity
 from pipeline.execution.records import FundingRecord
@@ -288,3 +289,25 @@ def test_a_hedge_shows_what_it_is_worth_if_it_left_now() -> None:
     results = [operation.result for operation in world.core.ledger.operations.values() if operation.result is not None]
     round_trip = sum((result.pnl_numeraire for result in results), D(0)) + notional * D("0.001")
     assert abs(round_trip - notional * D(reading.value_bps) / 10_000) < D("0.5")  # of 2000: depth, ticks and carry
+
+
+@pytest.mark.parametrize("leg", [SPOT, FUTURES])
+def test_a_hedge_leaves_before_the_announced_end_of_one_of_its_markets(leg: tuple[str, str]) -> None:
+    world = make()
+    restore_depth(world)
+    world.run(2000)
+    assert not is_flat(world)
+    row = next(row for row in world.instruments if (row.spec.venue, row.spec.symbol) == leg)
+    until_s = world.clock.wall_ns() // 1_000_000_000 + 3600
+    spec = msgspec.structs.replace(row.spec, trading_until_wall_s=until_s, ending=True)
+    world.feed(CatalogueChanged((msgspec.structs.replace(row, spec=spec),)))
+    world.run(5000)
+    assert is_flat(world)
+    assert any("ends trading at" in alert.text for alert in world.alerts)
+    world.market.move(*FUTURES, MID * D("1.012"))
+    world.run(1500)
+    offer = world.opportunity(SPOT[0], FUTURES[0], "BTC/USDT")
+    assert offer is not None  # an operator's; the detector does not offer it
+    world.feed(offer)
+    world.run(1500)
+    assert is_flat(world)

@@ -10,8 +10,25 @@ from decimal import Decimal
 import msgspec
 import pytest
 
+from pipeline.economics.margin import Tier, disagree, liquidation_price
+from pipeline.execution.hedging.margin_cuts import cut_plan
+from pipeline.execution.settled import retirement
 from pipeline.model.config import MarginConfig
-from pipeline.virtual.margin_storm import BASIS, FUTURES, MID, QTY, SLOW, SPOT, SYMBOL, Storm, run_storm, storm_world
+from pipeline.sim.exchange.latency import NS_PER_S
+from pipeline.virtual.margin_storm import (
+    BASIS,
+    FUTURES,
+    MID,
+    PAIR,
+    QTY,
+    SLOW,
+    SPOT,
+    SYMBOL,
+    Storm,
+    run_storm,
+    storm_world,
+)
+from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
 
 D = Decimal
@@ -27,10 +44,12 @@ def test_a_fast_venue_liquidates_nothing_at_three_times(seed: int) -> None:
     assert abs(end.left - end.spot_left) < D("0.01"), "the legs are cut together"
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_slow_venue_liquidates_nothing_either(seed: int) -> None:
-    end = run_storm(Storm(venue=SLOW), seed, up=seed % 2 == 0)
+@pytest.mark.parametrize(("seed", "up"), [(9, True), (12, True), (0, False), (1, False)])
+def test_a_slow_venue_liquidates_nothing_either(seed: int, up: bool) -> None:
+    """Seeds in which an exit by choice, a leg that was undone, or too narrow a limit cost the contract."""
+    end = run_storm(Storm(venue=SLOW), seed, up=up)
     assert end.entered and not end.liquidated and end.cuts > 0
+    assert abs(end.left - end.spot_left) < D("0.01")
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -40,13 +59,53 @@ def test_ten_times_lives_on_its_buffer(seed: int) -> None:
 
 
 @pytest.mark.parametrize("up", [True, False])
-def test_without_the_watch_the_same_storm_liquidates(up: bool) -> None:
-    assert run_storm(Storm(margin=ASLEEP), 1, up=up).liquidated
+def test_without_the_watch_the_same_storm_liquidates_and_the_other_leg_is_gone_within_five_seconds(up: bool) -> None:
+    end = run_storm(Storm(margin=ASLEEP), 1, up=up)
+    assert end.liquidated and 0 < end.naked_s <= 5
+    assert (end.left, round(end.spot_left, 3)) == (0, 0)
+
+
+def test_no_exit_by_choice_begins_below_the_trigger() -> None:
+    """It would hold the hedge, at limits that protect a profit, while its margin runs out."""
+    world = storm_world(Storm(), 1, up=True)
+    control = world.core.hedges
+    assert world.run_until(lambda: bool(control.exit_rows()), limit_ms=5000)
+    world.stalled.add(SPOT)  # nothing can be cut
+    world.run(6000)
+    mid = world.market.quotes[FUTURES, SYMBOL].mid
+    world.market.move(FUTURES, SYMBOL, mid * D("1.18"))
+    world.run(1000)
+    state = world.core.risk.gate.margin
+    assert state.short(FUTURES, SYMBOL) and state.bound_bps(FUTURES, SYMBOL) > 500
+    assert not control.exit_rows() and world.core.ledger.hedges
 
 
 def test_ten_times_without_a_buffer_does_not_enter() -> None:
     assert not run_storm(Storm(10, D("0.05")), 1, up=True).entered
     assert run_storm(Storm(10, D("0.12")), 1, up=True).entered
+
+
+def test_limits_of_a_cut_reach_as_far_as_balance_and_price_band_allow() -> None:
+    """Sizes stay what the books hold within the usual bound; a limit that the venue would refuse cuts nothing."""
+    world = storm_world(Storm(venue=SLOW), 1, up=False)
+    world.run(50)
+    context, (hedge,) = world.core.context, world.core.ledger.hedges.values()
+    half = context.config.execution.unwind_max_slippage_bps
+
+    def reach(bound_bps: int, usable: Decimal) -> tuple[Decimal, Decimal]:
+        plan = cut_plan(context, hedge, QTY, D(bound_bps), lambda venue, asset: usable)
+        assert not isinstance(plan, str)
+        futures, spot = plan.legs
+        bps = [abs(leg.limit / leg.best - 1) * 10_000 for leg in plan.legs]
+        assert futures.qty == spot.qty < QTY  # 5 levels of what one order may take
+        return round(bps[0]), round(bps[1])
+
+    assert reach(50, D(10**6)) == (half, half)
+    assert reach(400, D(10**6)) == (400, 400)
+    assert reach(400, D(0)) == (400, half)
+    rows = [context.instruments.find(venue, SYMBOL) for venue in (FUTURES, SPOT)]
+    bands = [D(row.spec.price_band_ppm) / 100 for row in rows if row is not None]
+    assert reach(9000, D(10**6)) == tuple(round(band * D("0.8")) if band else 9000 for band in bands)
 
 
 def test_free_balance_is_added_before_anything_is_cut() -> None:
@@ -70,6 +129,26 @@ def test_a_jump_below_the_last_bound_closes_both_legs() -> None:
     assert not world.core.ledger.hedges and world.core.margin.closes == 1
     assert world.position(FUTURES, SYMBOL) == 0 and not world.ledger.of_kind("forced")
     assert abs(world.core.positions.delta().get("BTC", D(0))) < D("0.0001")
+
+
+def test_a_cut_that_has_left_memory_does_not_matter_to_the_next_hedge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retirement, "RETIRE_AFTER_NS", 3 * NS_PER_S)
+    monkeypatch.setattr(retirement, "LOOK_EVERY_NS", NS_PER_S // 10)
+    world = storm_world(Storm(buffer=D(1)), 1, up=True)
+    ledger = world.core.ledger
+    for name in (SPOT, FUTURES):
+        world.market.move(name, SYMBOL, world.market.quotes[name, SYMBOL].mid * D("1.29"))
+    assert world.run_until(lambda: bool(ledger.retired_operations) and not ledger.operations, limit_ms=30_000)
+    assert world.core.margin.closes == 1
+    for name in (SPOT, FUTURES):
+        world.market.quote(name, SYMBOL, Quote(MID * BASIS if name == FUTURES else MID, qty=QTY))
+    world.run(2000)
+    offered = world.opportunity(SPOT, FUTURES, PAIR, qty=QTY / 2)
+    assert offered is not None
+    world.feed(offered)
+    assert world.run_until(lambda: bool(ledger.hedges), limit_ms=10_000), world.refusals
+    world.run(1000)
+    assert (FUTURES, SYMBOL) in world.core.risk.gate.margin.readings
 
 
 def test_a_watch_that_can_cut_nothing_says_why_once() -> None:
@@ -111,6 +190,32 @@ def test_our_liquidation_price_is_the_venues() -> None:
         told, own = reading.position.liquidation_price, reading.own_liquidation
         assert told is not None and own is not None and abs(own / told - 1) < D("0.0001")
         assert not state.doubted and D("0.31") < reading.distance < D("0.34")
+
+
+def steep(cap: int) -> tuple[dict[str, str | int], ...]:
+    """0.5 % of the first ``cap`` quote coins, 2 % of what is beyond."""
+    return (
+        {"cap": str(cap), "maintenance_rate": "0.005", "leverage_max": 100},
+        {"cap": "1000000", "maintenance_rate": "0.02", "leverage_max": 20, "deduction": f"{cap * 0.015}"},
+    )
+
+
+@pytest.mark.parametrize(("up", "cap"), [(True, 3500), (False, 2700)])
+def test_our_liquidation_price_is_the_venues_where_it_lies_in_another_tier(up: bool, cap: int) -> None:
+    world = storm_world(Storm(risk_tiers=steep(cap)), 1, up=up)
+    state = world.core.risk.gate.margin
+    world.run(2500)
+    reading = state.readings[FUTURES, SYMBOL]
+    position = reading.position
+    told, own = position.liquidation_price, reading.own_liquidation
+    assert told is not None and own is not None and abs(own / told - 1) < D("0.0001")
+    assert not state.doubted
+    assert position.maintenance_margin is not None
+    deduction = position.maintenance_rate * abs(position.qty) * position.mark_price - position.maintenance_margin
+    now = (Tier(D("Infinity"), position.maintenance_rate, deduction),)
+    side, qty = reading.side, abs(position.qty)
+    by_now = liquidation_price(side, qty, position.entry_price, position.margin, now, D("0.0002"))
+    assert disagree(by_now, told), "the tier of now alone would be taken for misread"
 
 
 def test_a_loss_that_is_not_realised_trips_the_limit_of_the_day() -> None:

@@ -25,7 +25,7 @@ _STATUS = {
     TradingStatus.TRADING: "trading",
     TradingStatus.BUY_ONLY: "trading",
     TradingStatus.SELL_ONLY: "trading",
-    TradingStatus.HALTED: "delisting",
+    TradingStatus.HALTED: "circuit_breaker",
 }
 _SIZE_MAX = Decimal(1_000_000)
 NEVER_SHORT = "99999999"  # ``liq_price`` of a short position that no price liquidates
@@ -82,8 +82,7 @@ def contract_row(
         "funding_rate_indicative": funding,
         "mark_price_round": "0.01",
         "funding_offset": 0,
-        "in_delisting": instrument.only_reduces
-        or (instrument.status is TradingStatus.HALTED and not instrument.is_delisted),
+        "in_delisting": instrument.only_reduces,
         "risk_limit_base": exact_text(instrument.tiers[0].cap),
         "interest_rate": "0.0003",
         "order_price_round": exact_text(instrument.tick),

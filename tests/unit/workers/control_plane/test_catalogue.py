@@ -278,3 +278,36 @@ def test_fees_follow_the_coin_that_the_venue_takes_them_in(rig: Rig, instance: s
     assert rig.row("gateio_spot").spec.fee_rule is FeeAssetRule.QUOTE
     assert poll("GT") == [] and poll("") == ["gateio_spot"]
     page.close()
+
+
+def test_an_announced_end_comes_near_while_its_venue_does_not_answer(rig: Rig) -> None:
+    """The announcement was read once; the clock alone makes it count, and a withdrawn one ends with the next row."""
+    now_s = 1_795_000_000
+    rig.service._wall_s = lambda: now_s
+    venue = rig.venues["gateio_spot"]
+    venue.change(trading_until_wall_s=now_s + 30 * 3600)
+    rig.load()
+    assert not rig.row("gateio_spot").spec.ending and rig.said == []
+    venue.down = True
+    now_s += 6 * 3600
+    rig.load()
+    row = rig.row("gateio_spot")
+    assert row.spec.ending and row.spec.trading_until_wall_s == now_s + 24 * 3600 and row.row_epoch == 1
+    assert [text for text in rig.said if "BTC_USDT ends trading at" in text] == rig.said[-1:]
+    rig.load()
+    assert sum("ends trading" in text for text in rig.said) == 1
+    venue.down = False
+    venue.change(trading_until_wall_s=0)
+    rig.load()
+    assert not rig.row("gateio_spot").spec.ending
+
+
+def test_an_instrument_that_is_not_listed_yet_is_halted_until_it_is(rig: Rig) -> None:
+    now_s = 1_795_000_000
+    rig.service._wall_s = lambda: now_s
+    rig.venues["gateio_spot"].change(trading_from_wall_s=now_s + 60)
+    rig.load()
+    assert rig.row("gateio_spot").spec.status is TradingStatus.HALTED
+    now_s += 60
+    rig.load()
+    assert rig.row("gateio_spot").spec.status is TradingStatus.TRADING

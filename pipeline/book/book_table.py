@@ -1,0 +1,132 @@
+"""The books of a venue as a table that is read: who is in it, how each one stands, its levels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipeline.book import level2
+from pipeline.book.horizon import best_is_beyond, next_near
+from pipeline.book.memory import (
+    BLOCK_WORDS,
+    BOOK_ROW,
+    BOOKS,
+    COUNT_BITS,
+    COUNT_MASK,
+    COUNTER_NAMES,
+    ENTRY,
+    SIDE,
+    STATE_ALIGNING,
+    STATE_WAITING,
+)
+from pipeline.book.results import BookCounters, Top
+from shm.layout import FLAG_CROSSED, FLAG_UNPROVED
+from shm.words import Words
+
+
+class BookTable:
+    """Which book is in which row of the private memory, and how it stands. Changes nothing (``VenueBooks`` does)."""
+
+    def __init__(self, mem: Words, capacity: int) -> None:
+        self.mem = mem
+        self.capacity = capacity
+        self._slots: dict[str, int] = {}
+        self._symbols: dict[int, str] = {}
+        self._slot_of_index: dict[int, int] = {}
+
+    def needs_snapshot(self) -> list[int]:
+        """Book indices that wait for a snapshot (an untouched book asks with its first update)."""
+        return [
+            index
+            for index, slot in self._slot_of_index.items()
+            if self.mem[self._row(slot) + BOOK_ROW.state] == STATE_WAITING
+        ]
+
+    def is_synced(self, book_index: int) -> bool:
+        """Whether the book stands on a snapshot with no gap since."""
+        return bool(self.mem[self._row(self._slot_of_index[book_index]) + BOOK_ROW.state] >= STATE_ALIGNING)
+
+    def ever_synced(self, book_index: int) -> bool:
+        """Whether the book has stood on a snapshot that its updates reached, at any time."""
+        return bool(self.mem[self._row(self._slot_of_index[book_index]) + BOOK_ROW.was_synced])
+
+    @property
+    def last_book_index(self) -> int:
+        """Which book the last result was about; -1 = none."""
+        slot = int(self.mem[BOOKS.last_slot])
+        return int(self.mem[self._row(slot) + BOOK_ROW.book_index]) if slot >= 0 else -1
+
+    @property
+    def needed_price_exp(self) -> int:
+        """Digits after the point that the last refused price needs (``PRICE_PRECISION``)."""
+        return int(self.mem[BOOKS.needed_exp])
+
+    @property
+    def counters(self) -> BookCounters:
+        """All totals since the start."""
+        values = self.mem[BOOKS.counters : BOOKS.counters + len(COUNTER_NAMES)]
+        return BookCounters(*(int(value) for value in values))
+
+    def symbol_of(self, book_index: int) -> str:
+        """The symbol of a book index."""
+        return self._symbols[self._slot_of_index[book_index]]
+
+    def index_of(self, symbol: str) -> int:
+        """The book index of a symbol; -1 if it is not ours."""
+        slot = self._slots.get(symbol, -1)
+        return int(self.mem[self._row(slot) + BOOK_ROW.book_index]) if slot >= 0 else -1
+
+    def near_horizon(self) -> list[int]:
+        """Book indices that want a new snapshot: their price has come near the end of what the last one knew."""
+        found = []
+        slot = next_near(self.mem, 0, self.capacity)
+        while slot >= 0:
+            found.append(int(self.mem[self._row(slot) + BOOK_ROW.book_index]))
+            slot = next_near(self.mem, slot + 1, self.capacity)
+        return found
+
+    def doubts(self, book_index: int) -> tuple[bool, bool, bool]:
+        """(crossed, contradicted, beyond its horizon) as the last frame left a book; the first two of recordings, whose
+        doubted books go on."""
+        flags = max(0, int(self.mem[BOOKS.publish_flags]))
+        row = self._row(self._slot_of_index[book_index])
+        return bool(flags & FLAG_CROSSED), bool(flags & FLAG_UNPROVED), bool(best_is_beyond(self.mem, row))
+
+    def top(self, book_index: int) -> Top:
+        """Update id and best levels of a book, whatever its state."""
+        return top_of(self.mem, self._row(self._slot_of_index[book_index]))
+
+    def levels(self, book_index: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """All (price_fp, qty_fp) of both sides, best first, those beyond the horizon among them."""
+        return levels_of(self.mem, self._row(self._slot_of_index[book_index]))
+
+    def _row(self, slot: int) -> int:
+        return int(self.mem[BOOKS.rows_off]) + slot * BOOK_ROW.WORDS
+
+
+def top_of(mem: Words, row: int) -> Top:
+    """Update id and best levels of the book at word offset ``row``."""
+    bids, asks = row + BOOK_ROW.sides, row + BOOK_ROW.sides + SIDE.WORDS
+    return Top(
+        int(mem[row + BOOK_ROW.update_id]),
+        int(level2.best_key(mem, bids)),
+        int(level2.best_qty(mem, bids)),
+        -int(level2.best_key(mem, asks)),
+        int(level2.best_qty(mem, asks)),
+    )
+
+
+def levels_of(mem: Words, row: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """All (price_fp, qty_fp) of both sides of the book at word offset ``row``, best first."""
+    return (
+        [(key, qty) for key, qty in _side(mem, row + BOOK_ROW.sides)],
+        [(-key, qty) for key, qty in _side(mem, row + BOOK_ROW.sides + SIDE.WORDS)],
+    )
+
+
+def _side(mem: Words, side: int) -> Iterator[tuple[int, int]]:
+    directory = int(mem[side + SIDE.directory_off])
+    for index in range(int(mem[side + SIDE.blocks]) - 1, -1, -1):
+        packed = int(mem[directory + index * ENTRY.WORDS + 1])
+        base = int(mem[BOOKS.blocks_off]) + (packed >> COUNT_BITS) * BLOCK_WORDS
+        for k in range((packed & COUNT_MASK) - 1, -1, -1):
+            yield int(mem[base + 2 * k]), int(mem[base + 2 * k + 1])

@@ -1,0 +1,108 @@
+"""Best-price tickers beside a book, jitted: what is remembered of them, which one must equal it, which one it lags.
+
+A ticker of a number that the book has not reached says that the book has changed, and that its update is on its way.
+Where the update does not come in time, it was lost, and no later frame of another topic may prove the book
+(``next_behind``). Numbers of tickers and depth compare where ``TICKER_*`` says so (:mod:`pipeline.book.sequencer`).
+"""
+
+from __future__ import annotations
+
+from pipeline.book.level2 import best_key, best_qty
+from pipeline.book.memory import (
+    BOOK_ROW,
+    BOOKS,
+    EVENT,
+    SIDE,
+    STATE_ALIGNING,
+    TICKER,
+    TICKER_EVERY,
+    TICKER_RING,
+    WATCH,
+)
+from pipeline.book.scaling import scale_price, scale_qty
+from shm.bytewords import get
+from shm.jit import njit_bare as njit
+from shm.words import Words
+
+
+@njit
+def newest_ticker(mem: Words, book: int, slot: int) -> int:
+    """Id of the ticker remembered last; the caller knows that there is one."""
+    last = mem[book + BOOK_ROW.ticker_count] - 1
+    update_id: int = mem[mem[BOOKS.tickers_off] + (slot * TICKER_RING + last % TICKER_RING) * TICKER.WORDS]
+    return update_id
+
+
+@njit
+def ticker_disagrees(mem: Words, book: int, slot: int, index: int) -> bool:
+    """Whether ticker number ``index`` of the ring differs from the book's best prices and quantities."""
+    at = mem[BOOKS.tickers_off] + (slot * TICKER_RING + index % TICKER_RING) * TICKER.WORDS
+    bids = book + BOOK_ROW.sides
+    asks = bids + SIDE.WORDS
+    same_prices = get(mem, at + TICKER.bid_price_fp) == best_key(mem, bids) and get(
+        mem, at + TICKER.ask_price_fp
+    ) == -best_key(mem, asks)
+    same_qtys = get(mem, at + TICKER.bid_qty_fp) == best_qty(mem, bids) and get(
+        mem, at + TICKER.ask_qty_fp
+    ) == best_qty(mem, asks)
+    return not (same_prices and same_qtys)
+
+
+@njit
+def newest_not_above(mem: Words, book: int, slot: int) -> int:
+    """Number of the remembered ticker that must equal the book as it stands; -1 if none is known to.
+
+    Where every change of the top makes a ticker, it is the newest one not above the book's id; it is known to be the
+    newest once one above the book's id has come, or when the ids are equal. Where tickers are conflated, only equal
+    ids compare.
+    """
+    local = mem[book + BOOK_ROW.update_id]
+    count = mem[book + BOOK_ROW.ticker_count]
+    base = mem[BOOKS.tickers_off] + slot * TICKER_RING * TICKER.WORDS
+    for index in range(count - 1, max(0, count - TICKER_RING) - 1, -1):
+        update_id = mem[base + (index % TICKER_RING) * TICKER.WORDS]
+        if update_id == local:
+            return index
+        if update_id < local:
+            return index if mem[BOOKS.ticker_rule] == TICKER_EVERY and index < count - 1 else -1
+    return -1
+
+
+@njit
+def remember_ticker(mem: Words, book: int, at: int) -> int:
+    """Writes the event's ticker to word offset ``at``: 1 written, 0 not comparable, -1 for the reference decoder."""
+    for k in range(2):
+        raw = EVENT.tick + 4 * k
+        price = mem[raw]
+        qty = mem[raw + 2]
+        if not mem[EVENT.scaled]:
+            if price > 0:
+                price = scale_price(price, mem[raw + 1], mem[book + BOOK_ROW.price_exp])
+            if qty > 0:
+                shift = mem[book + BOOK_ROW.qty_exp] - mem[book + BOOK_ROW.multiplier_exp] - mem[raw + 3]
+                qty, _ = scale_qty(qty, shift, mem[book + BOOK_ROW.multiplier])
+            if price < 0 or qty < 0:
+                return 0 if price == -1 else -1
+        mem[at + TICKER.bid_price_fp + 2 * k] = price
+        mem[at + TICKER.bid_qty_fp + 2 * k] = qty
+    mem[at + TICKER.update_id] = mem[EVENT.last_id]
+    return 1
+
+
+@njit
+def next_behind(mem: Words, slot: int, capacity: int, before_ns: int) -> int:
+    """The first slot from ``slot`` on whose book stands and has had a ticker ahead of it since before ``before_ns``;
+    -1 = none. A connection whose frames are late is judged when they are of now again."""
+    for at in range(slot, capacity):
+        book = mem[BOOKS.rows_off] + at * BOOK_ROW.WORDS
+        if not mem[book + BOOK_ROW.used] or mem[book + BOOK_ROW.state] < STATE_ALIGNING:
+            continue
+        if not mem[book + BOOK_ROW.lead_ns] or mem[book + BOOK_ROW.lead_ns] > before_ns:
+            continue
+        watch = BOOKS.connections + mem[book + BOOK_ROW.conn] * WATCH.WORDS
+        if mem[book + BOOK_ROW.conn] >= 0 and mem[watch + WATCH.open] and not mem[watch + WATCH.on_time]:
+            continue
+        if mem[book + BOOK_ROW.ticker_count] and newest_ticker(mem, book, at) > mem[book + BOOK_ROW.update_id]:
+            return at
+        mem[book + BOOK_ROW.lead_ns] = 0  # a snapshot has brought it along
+    return -1

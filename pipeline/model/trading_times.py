@@ -1,0 +1,41 @@
+"""What the times that venues announce (listing, delisting, delivery) say of an instrument at a given moment.
+
+An instrument that is not listed yet is halted, whatever its row says. Hours before its end it is *ending*: nothing new
+is entered there, and hedges with a leg there leave while both markets still work. (A venue may withdraw an
+announcement: the next row that is read from it says so.)
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from pipeline.model.enums import TradingStatus
+from pipeline.model.structs import InstrumentSpec
+
+HOUR_S = 3600
+NEVER_S = 4_102_444_800  # 2100: Binance gives perpetual contracts a delivery date there
+
+
+def announced_s(seconds: float) -> int:
+    """A venue's time in unix seconds as a whole number; 0 where it says none, or one that is never."""
+    return int(seconds) if 0 < seconds < NEVER_S else 0
+
+
+def at_time(spec: InstrumentSpec, wall_s: int, before_end_h: int) -> InstrumentSpec:
+    """``spec`` as its times make it at ``wall_s`` (unix); ``before_end_h``: how long before its end it is ending."""
+    status = TradingStatus.HALTED if spec.trading_from_wall_s > wall_s else spec.status
+    until_s = spec.trading_until_wall_s
+    ending = spec.ending or (until_s > 0 and wall_s >= until_s - before_end_h * HOUR_S)
+    if (status, ending) == (spec.status, spec.ending):
+        return spec
+    return msgspec.structs.replace(spec, status=status, ending=ending)
+
+
+def ending_text(spec: InstrumentSpec) -> str:
+    """Why nothing new is entered on an instrument that is ending."""
+    if not spec.trading_until_wall_s:
+        return f"{spec.venue} {spec.symbol}: the venue only lets positions be reduced"
+    at = datetime.fromtimestamp(spec.trading_until_wall_s, UTC)
+    return f"{spec.venue} {spec.symbol} ends trading at {at:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,36 @@
+"""What ``arb hedges`` shows of an open hedge, on a running core and the simulator's venues."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from pipeline.equity_watch import EquityWatch
+from pipeline.virtual.margin_storm import FUTURES, SPOT, SYMBOL, Storm, storm_world
+from workers.executor.views import CoreViews
+from workers.view.status_text import hedge_line, position_line
+
+D = Decimal
+
+
+def test_a_hedge_shows_entry_age_funding_marks_result_and_the_way_to_its_liquidation() -> None:
+    world = storm_world(Storm(), 1, up=True)
+    world.run(2500)
+    for name in (SPOT, FUTURES):
+        world.market.move(name, SYMBOL, world.market.quotes[name, SYMBOL].mid * D("1.1"))
+    world.run(500)
+    watch = EquityWatch(world.core)
+    watch.look(world.instruments)
+    views = CoreViews(world.core, watch)
+    (row,) = views.hedges()
+    for field in ("entry_spot_price", "entry_futures_price", "age_s", "funding", "spot_mark", "futures_mark"):
+        assert row[field] is not None, field
+    assert row["unrealised"] is not None and row["age_s"] > 2
+    position = world.core.risk.gate.margin.readings[FUTURES, SYMBOL].position
+    told = position.liquidation_price
+    assert told
+    percent = (told - position.mark_price) / position.mark_price * 100
+    assert abs(row["liquidation_distance_pct"] - percent) < D("0.01") and 19 < percent < 22
+    line = hedge_line(row)
+    assert f"{row['liquidation_distance_pct']} % of the mark away" in line
+    assert "entered at" in line and "marks" in line and "unrealised" in line and "open for" in line
+    assert f"{row['liquidation_distance_pct']} % of the mark away" in position_line(views.positions()[0])
