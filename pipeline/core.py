@@ -159,7 +159,7 @@ class ExecutionCore:
             self.context, self.balances, gate.margin, execute=self._leave, has_budget=gate.has_budget_for
         )
         self.forced_close = ForcedClose(self.context, self.balances, self.hedges.exits, self.recovery)
-        self.refusals, self.retirement = Refusals(self.context), Retirement(self.context)
+        self.refusals, self.retirement = Refusals(self.context), Retirement(self.context, self.recovery)
         self.stopping = False
         self.adopted: list[AdoptedRecord] = []  # what the last ADOPT has taken over
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)

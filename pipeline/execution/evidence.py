@@ -149,11 +149,12 @@ class Evidence:
     def fill(self, fill: Fill) -> Order | None:
         """Books a fill once, however late. None when it is known already or its order is not known yet."""
         ledger = self._context.ledger
-        if ledger.fill_known(fill.venue, fill.symbol, fill.trade_id):
+        if (fill.venue, fill.symbol, fill.trade_id) in ledger.fills_seen:
             return None
         order = ledger.order_of(fill.venue, fill.client_id, fill.order_id)
         if order is None:
-            self._keep_orphan(fill)
+            if not ledger.fill_known(fill.venue, fill.symbol, fill.trade_id):
+                self._keep_orphan(fill)
             return None
         intent = order.intent
         if intent.symbol != fill.symbol:
