@@ -24,6 +24,7 @@ from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import CancelOrder, Entered, Place, Report
 from pipeline.execution.external_shares import position_unknown
+from pipeline.execution.hedging.rests import kept_prices
 from pipeline.execution.ledger import Operation, Order
 from pipeline.execution.market import USD_COINS, UsdRates
 from pipeline.execution.operation_states import StateController
@@ -137,6 +138,8 @@ class OrderOrchestrator:
             closes=closes,
         )
         operation = self._states.create_operation(record)
+        if plan.dust:
+            context.record(DustRecord(record.legs[0].base, plan.dust, record.operation_id, "hedge below a minimum"))
         requests = [
             self._intend(
                 operation,
@@ -408,6 +411,7 @@ class OrderOrchestrator:
                 ended_mono_ns=context.now.mono_ns,
                 dust=dust,
                 fee_rates=self._fees.coin_rates(operation.fills, start),
+                kept=kept_prices(context, operation),
                 carried=carried,
             )
         )

@@ -81,7 +81,8 @@ class PlannedLeg:
 class Plan:
     """What will be executed of an opportunity. ``edge_send_bps``: edge on the books that the legs were sized on;
     ``profit``: expected there, after all fees and later costs and less the price of the inventory that it moves, in
-    ``profit_asset``."""
+    ``profit_asset``. ``dust``: base coins, + = held, that the plan leaves on spot unsold: only the futures leg of a
+    hedge leaves, see ``hedging/rests.py``."""
 
     opportunity: Opportunity
     type: OpportunityType
@@ -91,6 +92,7 @@ class Plan:
     notional_usd: Decimal = ZERO
     profit: Decimal = ZERO
     profit_asset: str = ""
+    dust: Decimal = ZERO
 
     def needs(self) -> list[tuple[str, str, Decimal]]:
         """(venue, asset, amount) that the legs may take."""

@@ -119,15 +119,17 @@ def result_of(
     ended_mono_ns: int,
     dust: dict[str, Decimal],
     fee_rates: Mapping[str, Decimal],
+    kept: Mapping[str, Decimal],
     carried: Decimal = ZERO,
 ) -> OperationResultRecord:
     """The result record. ``numeraire_rate``: value of the start asset in the numeraire. ``fee_rates``: values, in the
-    start asset, of assets that only fees were paid in. ``carried``: entry basis of
+    start asset, of assets that only fees were paid in; ``kept``: of coins that it keeps as dust on a market that it did
+    not trade on. ``carried``: entry basis of
     a hedge, in the start asset: taken off when this operation opened it, added when this operation closed it."""
     record = operation.record
     start = operation_start(operation, numeraire)
     pnl, fees, contracts = pnl_per_asset(operation.fills)
-    rates = {**fee_rates, **own_rates(operation, start)}
+    rates = {**fee_rates, **own_rates(operation, start), **kept}
     exposure = dict(pnl)
     for base, (qty, cost) in contracts.items():  # an open contract counts as base coin bought at its cost
         exposure[base] = exposure.get(base, ZERO) + qty

@@ -174,6 +174,7 @@ class Adoption:
                 dust={},
                 carried=-entry_basis(operation) * amount,
                 fee_rates={},
+                kept={},
             )
         )
         return record

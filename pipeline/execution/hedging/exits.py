@@ -15,6 +15,7 @@ from decimal import Decimal
 from pipeline.economics.hedge_exit import leaves
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import BookView, Opportunity
+from pipeline.execution.hedging.rests import futures_leg_of_rest, least_qty, rest_text, without_rest
 from pipeline.execution.hedging.watch import HedgeWatch, side_of
 from pipeline.execution.market import (
     average_price,
@@ -31,7 +32,7 @@ from pipeline.execution.market import (
 from pipeline.execution.plan import Plan, PlannedLeg, too_far_apart
 from pipeline.execution.records import HedgeRecord
 from pipeline.model.enums import InstrumentKind, OpportunityType, OrderSide
-from pipeline.model.fixedpoint import quantize_down, quantize_up, to_fp
+from pipeline.model.fixedpoint import quantize_down, to_fp
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
 from shm.layout import BOOK
@@ -163,18 +164,23 @@ class HedgeExits:
                 return f"{row.spec.venue}: no book later than our own fill"
         threshold = reading.threshold_milli_bps
         bound = self._context.config.risk_limits.max_slippage_bps
+        if rest_text(hedge, leaving.sides(), ZERO):  # nobody gains by keeping what no trade can close
+            return self._rest_plan(leaving, bound)
         qty = self._sized(leaving, bound, lambda q: self._passes(leaving, q, threshold))
         if not qty:
             return "the basis is above the threshold"
         limits = self._protecting(leaving, qty, threshold, bound)
-        return self._plan(leaving, qty, limits, forced=False)
+        return self._plan(leaving, qty, limits)
 
-    def forced_plan(self, hedge: HedgeRecord, bound_bps: Decimal) -> Plan | str:
-        """The exit of all that both books hold within ``bound_bps`` of their best prices; or why there is none."""
+    def forced_plan(self, hedge: HedgeRecord, bound_bps: Decimal, most: Decimal | None = None) -> Plan | str:
+        """The exit of all that both books hold within ``bound_bps`` of their best prices, at most ``most`` base coins;
+        or why there is none."""
         leaving = self._leaving(hedge, self._context.config.detection.dead_after_ms)
         if isinstance(leaving, str):
             return leaving
-        qty = self._sized(leaving, bound_bps, lambda _: True)
+        if rest_text(hedge, leaving.sides(), self._context.config.risk_limits.max_slippage_bps):
+            return self._rest_plan(leaving, bound_bps)
+        qty = self._sized(leaving, bound_bps, lambda q: most is None or q <= most)
         if not qty:
             return f"no depth of a lot and the venues' minima within {bound_bps} bps of the best prices"
         limits = []
@@ -182,7 +188,7 @@ class HedgeExits:
             best = best_price(view, side, row)
             assert best is not None  # there is depth
             limits.append(bounded_price(best, side, bound_bps, row.spec.tick))
-        return self._plan(leaving, qty, limits, forced=True)
+        return self._plan(leaving, qty, limits)
 
     def _leaving(self, hedge: HedgeRecord, limit_ms: int) -> Leaving | str:
         """Both books, proved within ``limit_ms``, without an unsettled order of ours; or what is missing."""
@@ -219,21 +225,21 @@ class HedgeExits:
             found = depth_within(view, side, to_fp(limit, row.price_exp))
             most = min(most, quantize_down(Decimal(found).scaleb(-row.qty_exp), lot))
         qty = lot * largest_passing(int(most / lot), lambda count: passes(count * lot))
-        rest, least = whole - qty, self._least(leaving)
-        if 0 < rest < least:
-            qty = whole - least
-        return qty if qty >= least else ZERO
+        return without_rest(qty, whole, self._least(leaving))
 
     def _least(self, leaving: Leaving) -> Decimal:
-        """The least quantity on the lot that both venues take at their best prices."""
-        least = leaving.lot
-        for row, view, side in leaving.sides():
-            best = best_price(view, side, row)
-            assert best is not None
-            # at the worst price that a limit may have, a sell's notional is less than at the best
-            worst = best * (1 - self._context.config.risk_limits.max_slippage_bps / 10_000)
-            least = max(least, row.spec.min_qty, row.spec.min_notional / worst)
-        return quantize_up(least, leaving.lot)
+        """The least quantity on the lot that both venues take, at the worst price that a limit may have."""
+        return least_qty(leaving.sides(), leaving.lot, self._context.config.risk_limits.max_slippage_bps)
+
+    def _rest_plan(self, leaving: Leaving, bound_bps: Decimal) -> Plan | str:
+        """The end of a hedge that is below a venue's minimum: its futures leg closed, its coins dust."""
+        leg = futures_leg_of_rest(self._context, leaving.hedge, leaving.sides()[1], bound_bps)
+        if isinstance(leg, str):
+            text = rest_text(leaving.hedge, leaving.sides(), self._context.config.risk_limits.max_slippage_bps)
+            return f"{text}; {leg}"
+        plan = self._with_opportunity(leaving, [leg], ZERO, leg.qty * leg.average)
+        plan.dust = leg.qty * leaving.s
+        return plan
 
     def _passes(self, leaving: Leaving, qty: Decimal, threshold_milli_bps: int) -> bool:
         """The kernel's comparison on the averages of ``qty``, exact: both as sums of price x quantity."""
@@ -268,7 +274,7 @@ class HedgeExits:
                 limits.append(max(farthest, min(worst, wanted)))
         return limits
 
-    def _plan(self, leaving: Leaving, qty: Decimal, limits: list[Decimal], *, forced: bool) -> Plan | str:
+    def _plan(self, leaving: Leaving, qty: Decimal, limits: list[Decimal]) -> Plan | str:
         legs: list[PlannedLeg] = []
         for (row, view, side), limit in zip(leaving.sides(), limits, strict=True):
             best, average = best_price(view, side, row), average_price(view, side, qty, row)
@@ -278,11 +284,10 @@ class HedgeExits:
             if row.spec.kind is InstrumentKind.PERPETUAL:
                 amount = ZERO  # closing needs no margin
             legs.append(PlannedLeg(row, side, qty, limit, best, average, asset, amount, view))
-        return self._with_opportunity(leaving, legs, forced=forced)
+        return self._with_opportunity(leaving, legs, *_profit(leaving.hedge, legs[0], legs[1]))
 
-    def _with_opportunity(self, leaving: Leaving, legs: list[PlannedLeg], *, forced: bool) -> Plan:
+    def _with_opportunity(self, leaving: Leaving, legs: list[PlannedLeg], profit: Decimal, outlay: Decimal) -> Plan:
         hedge, context = leaving.hedge, self._context
-        profit, outlay = _profit(hedge, legs[0], legs[1])
         edge = float(profit / outlay * 10_000)
         operation = context.ledger.operations[hedge.operation_id]
         opportunity = Opportunity(

@@ -102,11 +102,10 @@ class ForcedClose:
         plan = self._exits.forced_plan(hedge, bound)
         if isinstance(plan, str):
             return CloseAnswer(hedge=hedge, reason=plan, left=hedge.qty)
-        spot = next(leg for leg in plan.legs if leg.row.spec.kind is InstrumentKind.SPOT)
-        usable = self._balances.usable(spot.row.spec.venue, spot.reserve_asset)
-        if usable < spot.reserve_amount:  # as much of it as the balance covers
-            covered = msgspec.structs.replace(hedge, qty=spot.qty * usable / spot.reserve_amount)
-            smaller = self._exits.forced_plan(covered, bound)
+        spot = next((leg for leg in plan.legs if leg.row.spec.kind is InstrumentKind.SPOT), None)
+        usable = ZERO if spot is None else self._balances.usable(spot.row.spec.venue, spot.reserve_asset)
+        if spot is not None and usable < spot.reserve_amount:  # as much of it as the balance covers
+            smaller = self._exits.forced_plan(hedge, bound, spot.qty * usable / spot.reserve_amount)
             if isinstance(smaller, str):
                 return CloseAnswer(hedge=hedge, reason=_short(spot, usable), left=hedge.qty)
             plan = smaller

@@ -12,6 +12,7 @@ from decimal import Decimal
 
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import BookView, Opportunity
+from pipeline.execution.hedging.rests import LegBook, futures_leg_of_rest, least_qty, rest_text, without_rest
 from pipeline.execution.market import (
     average_price,
     best_price,
@@ -39,9 +40,10 @@ def cut_plan(
 ) -> Plan | str:
     """Closes ``qty`` base coins of ``hedge`` (rounded up to a lot, at most all of it) on both legs, futures first.
 
-    ``bound_bps``: how far from the best price each limit may go, at least ``unwind_max_slippage_bps``, at most the
-    venue's own band, and no farther than that where the balance does not cover it. ``usable(venue, asset)``: free
-    balance. A text: why there is no such plan now.
+    What stays open is nothing or what both venues take an order of: the cut is smaller for it, or all is taken where
+    the books hold all. ``bound_bps``: how far from the best price each limit may go, at least
+    ``unwind_max_slippage_bps``, at most the venue's own band, and no farther than that where the balance does not cover
+    it. ``usable(venue, asset)``: free balance. A text: why there is no such plan now.
     """
     seen_bps = context.config.execution.unwind_max_slippage_bps
     futures = context.instruments.find(hedge.futures_venue, hedge.futures_symbol)
@@ -51,7 +53,8 @@ def cut_plan(
     spot_side = OrderSide(-int(hedge.spot_side))
     sides = ((futures, hedge.spot_side), (spot, spot_side))
     lot = max(spot.spec.lot, futures.spec.lot)
-    wanted = min(quantize_up(qty, lot), quantize_down(hedge.qty, lot))
+    whole = held = quantize_down(hedge.qty, lot)
+    wanted = min(quantize_up(qty, lot), whole)
     views: list[BookView] = []
     for row, side in sides:
         view = _book(context, row)
@@ -61,8 +64,19 @@ def cut_plan(
         if best is None:
             return f"{row.spec.venue} {row.spec.symbol}: no price for a {side.name.lower()}"
         limit = bounded_price(best, side, seen_bps, row.spec.tick)
-        wanted = min(wanted, quantize_down(_depth(view, side, limit, row), lot))
+        held = min(held, quantize_down(_depth(view, side, limit, row), lot))
         views.append(view)
+    books = [(row, view, side) for (row, side), view in zip(sides, views, strict=True)]
+    text = rest_text(hedge, books, seen_bps)
+    if text:
+        return _rest_plan(context, hedge, spot, books[0], text, max(seen_bps, within_band(futures, bound_bps)))
+    least, wanted = least_qty(books, lot, seen_bps), min(wanted, held)
+    if held == whole and whole - wanted < least:
+        wanted = whole  # a little more cut is better than a little less
+    cut = without_rest(max(wanted, min(least, held)), whole, least)
+    if not cut:
+        return f"{hedge.base}: {wanted} is less than the venues take, or would leave less"
+    wanted = cut
     legs: list[PlannedLeg] = []
     for (row, side), view in zip(sides, views, strict=True):
         leg = _leg(context, row, side, wanted, view, max(seen_bps, within_band(row, bound_bps)))
@@ -72,6 +86,18 @@ def cut_plan(
             return f"{row.spec.venue} {row.spec.symbol}: {wanted} is less than the venue takes"
         legs.append(leg)
     return _plan(context, hedge, spot, legs)
+
+
+def _rest_plan(
+    context: CoreContext, hedge: HedgeRecord, spot: InstrumentRow, futures: LegBook, text: str, bound_bps: Decimal
+) -> Plan | str:
+    """The end of a hedge that is below a venue's minimum: its futures leg closed, its coins dust."""
+    leg = futures_leg_of_rest(context, hedge, futures, bound_bps)
+    if isinstance(leg, str):
+        return f"{text}; {leg}"
+    plan = _plan(context, hedge, spot, [leg])
+    plan.dust = leg.qty * int(hedge.spot_side)
+    return plan
 
 
 def _plan(context: CoreContext, hedge: HedgeRecord, spot: InstrumentRow, legs: list[PlannedLeg]) -> Plan:

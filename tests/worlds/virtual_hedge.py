@@ -1,0 +1,45 @@
+"""A virtual world whose core holds one hedge, for tests of how it leaves."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from pipeline.model.config import DetectionConfig, ExecutionConfig, HedgeConfig, HedgeExitConfig, RiskLimits
+from pipeline.virtual.market import Quote
+from pipeline.virtual.world import VirtualWorld
+
+D = Decimal
+SPOT, FUTURES = ("gateio_spot", "BTC_USDT"), ("gateio_futures", "BTC_USDT")
+MID = D("64000")
+
+
+def make(**exit_settings: object) -> VirtualWorld:
+    """A world whose core holds one hedge: long spot, short futures, entered at a basis of about 60 bps that is there
+    still."""
+    hedge = HedgeConfig(exit=HedgeExitConfig(**exit_settings))  # type: ignore[arg-type]
+    settings = {
+        "detection": DetectionConfig(cooldown_ms=5, hedge=hedge),
+        "risk_limits": RiskLimits(min_profit_margin_bps=D(3), max_slippage_bps=D(50)),
+        "execution": ExecutionConfig(),
+    }
+    world = VirtualWorld("demo", 1, settings=settings)
+    world.open({listing: Quote(MID, qty=D("0.05")) for listing in (("mexc_spot", "BTCUSDT"), SPOT, FUTURES)})
+    assert world.run_until(lambda: world.core.ready, limit_ms=5000)
+    world.market.move(*FUTURES, MID * D("1.006"))
+    world.run(50)
+    offer = world.opportunity(SPOT[0], FUTURES[0], "BTC/USDT")
+    assert offer is not None
+    world.feed(offer)
+    world.run(2500)
+    assert len(world.core.ledger.hedges) == 1 and not world.core.ledger.unsettled
+    return world
+
+
+def restore_depth(world: VirtualWorld) -> None:
+    """What the entry took from the books is there again."""
+    for listing in (SPOT, FUTURES):
+        world.market.move(*listing, world.market.quotes[listing].mid)
+
+
+def is_flat(world: VirtualWorld) -> bool:
+    return not world.core.ledger.hedges and world.position(*FUTURES) == 0
