@@ -57,7 +57,7 @@ class HedgeExitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     capital_bps_per_day: Decimal = Decimal(2)  # what the bound capital would earn elsewhere; beside carry_bps_per_day
     stamp_window_s: int = 60  # so near a funding time it is uncertain who pays: a payment counts, a receipt does not
     deadline_hours: Decimal = Decimal(240)
-    max_loss_bps: Decimal = Decimal(150)  # if left now, fees and funding included; a failed model: keep it wide
+    max_loss_bps: Decimal = Decimal(150)  # if left, at the best of 10 s, all costs in; a failed model: keep it wide
     forced_slippage_bps: tuple[Decimal, ...] = (Decimal(10), Decimal(20), Decimal(50))  # bounds from the best price
     forced_step_s: int = 5  # each bound holds so long before the next
 

@@ -1,10 +1,17 @@
-"""A world that holds one hedge, and the market in which leaving it pays."""
+"""Worlds that hold one hedge: a tiny one with the market in which leaving it pays, and one of simulated venues."""
 
 from __future__ import annotations
 
 from decimal import Decimal
 
+from pipeline.model.config import DetectionConfig, ExecutionConfig, HedgeConfig, HedgeExitConfig, RiskLimits
+from pipeline.virtual.market import Quote
+from pipeline.virtual.world import VirtualWorld
 from tests.worlds.execution_world import World
+
+D = Decimal
+SPOT, FUTURES = ("gateio_spot", "BTC_USDT"), ("gateio_futures", "BTC_USDT")
+MID = D("64000")
 
 
 def hedged_world() -> World:
@@ -23,3 +30,35 @@ def leave(world: World) -> None:
         world.venues[name].bid, world.venues[name].ask = Decimal(bid), Decimal(ask)
     world.run(1000)
     assert not world.core.ledger.hedges
+
+
+def make(**exit_settings: object) -> VirtualWorld:
+    """A world whose core holds one hedge: long spot, short futures, entered at a basis of about 60 bps that is there
+    still."""
+    hedge = HedgeConfig(exit=HedgeExitConfig(**exit_settings))  # type: ignore[arg-type]
+    settings = {
+        "detection": DetectionConfig(cooldown_ms=5, hedge=hedge),
+        "risk_limits": RiskLimits(min_profit_margin_bps=D(3), max_slippage_bps=D(50)),
+        "execution": ExecutionConfig(),
+    }
+    world = VirtualWorld("demo", 1, settings=settings)
+    world.open({listing: Quote(MID, qty=D("0.05")) for listing in (("mexc_spot", "BTCUSDT"), SPOT, FUTURES)})
+    assert world.run_until(lambda: world.core.ready, limit_ms=5000)
+    world.market.move(*FUTURES, MID * D("1.006"))
+    world.run(50)
+    offer = world.opportunity(SPOT[0], FUTURES[0], "BTC/USDT")
+    assert offer is not None
+    world.feed(offer)
+    world.run(2500)
+    assert len(world.core.ledger.hedges) == 1 and not world.core.ledger.unsettled
+    return world
+
+
+def restore_depth(world: VirtualWorld) -> None:
+    """What the entry took from the books is there again."""
+    for listing in (SPOT, FUTURES):
+        world.market.move(*listing, world.market.quotes[listing].mid)
+
+
+def is_flat(world: VirtualWorld) -> bool:
+    return not world.core.ledger.hedges and world.position(*FUTURES) == 0

@@ -84,7 +84,7 @@ class HedgeControl:
         self._ready = ready
         self._leave = leave
         self._looked_mono_ns = 0
-        self.watch = HedgeWatch(context)
+        self.watch = HedgeWatch(context, gate.last_fill)
         self.exits = HedgeExits(context, self.watch, gate.last_fill)
 
     def tick(self) -> None:

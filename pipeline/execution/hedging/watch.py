@@ -7,9 +7,10 @@ decides is exact, on the integer threshold (:func:`pipeline.economics.hedge_exit
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 
 import msgspec
 
@@ -30,6 +31,7 @@ from pipeline.model.enums import InstrumentKind, OrderSide
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
 from pipeline.model.trading_times import ending_text
+from shm.layout import BOOK
 from shm.layout_pages import CATALOGUE_CAPACITY
 
 SECOND_NS = 1_000_000_000
@@ -37,6 +39,8 @@ MINUTE_NS = 60 * SECOND_NS
 HOUR_NS = 3600 * SECOND_NS
 HOUR_S = 3600
 MEAN_OF_S = 120  # the basis now is the mean of so many seconds
+LOSS_HOLDS_S = 10  # a loss counts at prices that the books have shown for so long
+LOSS_GAP_S = 3  # without a fresh book for longer, they have shown nothing
 QUANTILE_99 = 2.576  # standard deviations that 99 % of a normal variable's moves stay within, either way
 PAIRS_PER_TICK = 4  # pairs whose minute is observed in one tick, so that no tick grows with the catalogue
 INTERVAL_UNKNOWN_S = 8 * HOUR_S
@@ -66,6 +70,25 @@ class Pair:
     minute: int = -1  # wall minute that was observed last
     seconds: deque[tuple[int, float, float, float]] = field(default_factory=lambda: deque(maxlen=MEAN_OF_S))
     # (mono ns, basis of mids, y of a hedge long spot, y of one short spot)
+    settled: deque[tuple[int, float, float]] = field(default_factory=lambda: deque(maxlen=MEAN_OF_S))
+    # (mono ns, y long spot, y short spot) of books that both came after our own last fill there
+    settled_since_ns: int = 0  # since when such books came without a gap
+
+    def take_settled(self, now_ns: int, long: float, short: float) -> None:
+        """One more reading of books that our own fills have not just emptied."""
+        if not self.settled or now_ns - self.settled[-1][0] > LOSS_GAP_S * SECOND_NS:
+            self.settled.clear()
+            self.settled_since_ns = now_ns
+        self.settled.append((now_ns, long, short))
+
+    def lasting_y_bps(self, s: int, now_ns: int) -> float | None:
+        """The cheapest ``y`` that the books have shown in ``LOSS_HOLDS_S``; None where they have not for so long."""
+        if not self.settled or now_ns - self.settled[-1][0] > LOSS_GAP_S * SECOND_NS:
+            return None
+        if now_ns - self.settled_since_ns < LOSS_HOLDS_S * SECOND_NS:
+            return None
+        place = 1 if s > 0 else 2
+        return min(row[place] for row in self.settled if now_ns - row[0] <= LOSS_HOLDS_S * SECOND_NS)
 
     def state(self) -> PairState:
         return PairState(self.model.state(), self.rate_bps, self.rate_weight)
@@ -81,10 +104,12 @@ class FundingClock(msgspec.Struct, frozen=True):
 
 class HedgeReading(msgspec.Struct, frozen=True, kw_only=True):
     """One open hedge at this second, bps of its notional. ``y_bps``: basis at leaving prices, a smaller one is cheaper;
+    ``lasting_value_bps``: the best ``value_bps`` of the last seconds, None while it is not known;
     ``threshold_milli_bps``: leave when 1000 y is at or below it (None: never by choice)."""
 
     y_bps: float
     value_bps: float
+    lasting_value_bps: float | None
     threshold_milli_bps: int | None
     clock: FundingClock
     age_h: float
@@ -148,8 +173,10 @@ def leaving_bps(spot: BookView, futures: BookView, s: int) -> float | None:
 class HedgeWatch:
     """Models of all pairs and readings of all open hedges. :meth:`tick` moves it on; everything else only reads."""
 
-    def __init__(self, context: CoreContext) -> None:
+    def __init__(self, context: CoreContext, last_fill: Callable[[str, str], tuple[int, int]]) -> None:
+        """``last_fill``: (receive mono ns, venue wall ms) of our last fill on a venue's symbol; zeros: none."""
         self._context = context
+        self._last_fill = last_fill
         self._pairs: dict[PairKey, Pair] = {}
         self._kept: dict[PairKey, PairState] = {}  # of an earlier run, for pairs that the catalogue has not shown yet
         self._turn: Iterator[Pair] = iter(())
@@ -281,8 +308,19 @@ class HedgeWatch:
         now_ns, found = self._context.now.mono_ns, self._sample(pair)
         if found is not None:
             pair.seconds.append((now_ns, *found))
+            if self._after_own_fills(pair):
+                pair.take_settled(now_ns, *found[1:])
         while pair.seconds and now_ns - pair.seconds[0][0] > MEAN_OF_S * SECOND_NS:
             pair.seconds.popleft()
+
+    def _after_own_fills(self, pair: Pair) -> bool:
+        """Whether both books came after our own last fill on them: before, they still show what we have taken, or show
+        nothing where we took it."""
+        for row in (pair.spot, pair.futures):
+            view = self._context.market.book(row.instrument_id)
+            if view is None or view.words[BOOK.recv_mono_ns] <= self._last_fill(row.spec.venue, row.spec.symbol)[0]:
+                return False
+        return True
 
     def _reading(self, pair: Pair, hedge: HedgeRecord) -> HedgeReading | None:
         if not pair.seconds:
@@ -299,17 +337,22 @@ class HedgeWatch:
         entry = s * (hedge.entry_futures_price - hedge.entry_spot_price) / hedge.entry_spot_price * 10_000
         carry_bps_per_h = float(hedging.carry_bps_per_day) / 24
         threshold = self._threshold_bps(pair, s, y_mean, basis_mean, clock, fees)
+        value_at = partial(
+            value_of_leaving_bps,
+            entry_basis_bps=float(entry),
+            entry_fees_bps=fees / 2,
+            exit_fees_bps=fees / 2,
+            funding_bps=funding_bps,
+            carry_bps_per_h=carry_bps_per_h,
+            age_h=age_h,
+        )
+        lasting = None  # a book that its own entry has emptied says nothing of what a hedge is worth
+        if age_h * HOUR_S >= LOSS_HOLDS_S:
+            lasting = pair.lasting_y_bps(s, self._context.now.mono_ns)
         return HedgeReading(
             y_bps=y,
-            value_bps=value_of_leaving_bps(
-                entry_basis_bps=float(entry),
-                y_bps=y,
-                entry_fees_bps=fees / 2,
-                exit_fees_bps=fees / 2,
-                funding_bps=funding_bps,
-                carry_bps_per_h=carry_bps_per_h,
-                age_h=age_h,
-            ),
+            value_bps=value_at(y_bps=y),
+            lasting_value_bps=None if lasting is None else value_at(y_bps=lasting),
             threshold_milli_bps=threshold_milli_bps(threshold),
             clock=clock,
             age_h=age_h,
@@ -374,8 +417,9 @@ class HedgeWatch:
             return f"deadline: open for {age_h:.1f} h, at most {limits.deadline_hours}"
         if reading is None:
             return ""
-        if reading.value_bps < -float(limits.max_loss_bps):
-            return f"loss: {reading.value_bps:.1f} bps if left now, at most -{limits.max_loss_bps}"
+        value_bps = reading.lasting_value_bps
+        if value_bps is not None and value_bps < -float(limits.max_loss_bps):
+            return f"loss: {value_bps:.1f} bps at best in {LOSS_HOLDS_S} s, at most -{limits.max_loss_bps}"
         pair = self._pairs.get(pair_key(hedge))
         paid = self.funding_since_entry(hedge)[-2:]
         notional = hedge.qty * hedge.entry_futures_price

@@ -12,7 +12,7 @@ from pipeline.execution.plan import Plan
 from pipeline.execution.records import HedgeRecord
 from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
-from tests.worlds.virtual_hedge import FUTURES, MID, SPOT, is_flat, make, restore_depth
+from tests.worlds.hedged_world import FUTURES, MID, SPOT, is_flat, make, restore_depth
 
 D = Decimal
 LOT = D("0.0001")  # of the contract: 6.4 USDT

@@ -12,7 +12,7 @@ from pipeline.execution.records import FundingRecord
 from pipeline.model.enums import OpportunityType, Refusal
 from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
-from tests.worlds.virtual_hedge import FUTURES, MID, SPOT, is_flat, make, restore_depth
+from tests.worlds.hedged_world import FUTURES, MID, SPOT, is_flat, make, restore_depth
 
 D = Decimal
 
@@ -99,13 +99,40 @@ def test_a_receipt_within_the_stamp_window_is_not_counted_and_nothing_leaves_in_
     assert is_flat(world)
 
 
-def test_a_loss_beyond_the_bound_ends_the_hedge() -> None:
+def lost(world: VirtualWorld) -> bool:
+    return any("loss" in alert.text for alert in world.alerts)
+
+
+def test_a_loss_beyond_the_bound_ends_the_hedge_once_it_lasts() -> None:
     world = make()
     restore_depth(world)
     world.market.move(*FUTURES, MID * D("1.03"))
-    world.run(3000)
-    assert is_flat(world)
-    assert any("loss" in alert.text for alert in world.alerts)
+    world.run(8000)
+    assert not is_flat(world) and not lost(world)
+    world.run(6000)
+    assert is_flat(world) and lost(world)
+
+
+def test_a_side_that_our_own_entry_has_emptied_is_no_loss() -> None:
+    """For some seconds the only ask of the contract is 3 % away; then others offer again."""
+    world = make()
+    for _ in range(4):
+        world.market.quote(*FUTURES, Quote(MID * D("1.006"), half_spread_bps=D(300), qty=D("0.05")))
+        world.run(5000)
+        reading = next(iter(world.core.hedges.watch.readings.values()))
+        assert reading.value_bps < -200
+        world.market.quote(*FUTURES, Quote(MID * D("1.006"), qty=D("0.05")))
+        world.run(2000)
+    assert not is_flat(world) and not lost(world)
+
+
+def test_books_from_before_our_own_last_fill_show_no_loss() -> None:
+    world = make()
+    restore_depth(world)
+    world.core.risk.gate.note_fill(*FUTURES, world.clock.mono_ns() + 60_000_000_000, 0)
+    world.market.move(*FUTURES, MID * D("1.03"))
+    world.run(20_000)
+    assert not is_flat(world) and not lost(world)
 
 
 def test_the_deadline_ends_the_hedge() -> None:
