@@ -15,14 +15,16 @@ import msgspec
 from pipeline.core import ExecutionCore
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.market import mid_price
-from pipeline.model.enums import InstrumentKind
+from pipeline.model.enums import InstrumentKind, OpportunityType
+from pipeline.model.fixedpoint import plain
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
-from pipeline.risk.breakers import solve, stops_everything
+from pipeline.risk.breakers import blocking, solve, stops_everything
 from pipeline.risk.gate import INTENT_BYTES, REPAIR_HEADROOM
 
 RESUME = "arb resume --reason R"
 LOOK = "arb status"
+REFUSED_NS = 60_000_000_000  # how long a refusal for a position limit is told
 
 
 class TradeState(StrEnum):
@@ -96,6 +98,11 @@ def executor_reasons(core: ExecutionCore, cover: InventoryCover | None = None) -
     """Every reason that the executor knows, at ``core.context.now``; those of inventory where it was looked at."""
     gate, recovery, context = core.risk.gate, core.recovery, core.context
     found = ledger_reasons(core.ledger)
+    if any(not stops_everything(name) for name in core.ledger.breakers) and not _trades_somewhere(core):
+        found = [  # each alone degrades; together they stop
+            msgspec.structs.replace(reason, effect=Effect.STOPS) if reason.what.startswith("breaker ") else reason
+            for reason in found
+        ]
     found += [
         Reason(what=text, solve=f"arb recoveries --approve r{operation_id}", effect=Effect.DEGRADES)
         for operation_id, text in recovery.unproved.items()
@@ -134,7 +141,44 @@ def executor_reasons(core: ExecutionCore, cover: InventoryCover | None = None) -
         )
         for name, exit_ in core.hedges.exits.hard.items()
     ]
-    return found + _venue_reasons(core) + ([] if cover is None else cover.reasons())
+    return found + _at_limit(core) + _venue_reasons(core) + ([] if cover is None else cover.reasons())
+
+
+def _at_limit(core: ExecutionCore) -> list[Reason]:
+    """Coins of which the gate refused an entry lately because of their position, and would refuse it again now."""
+    gate, context = core.risk.gate, core.context
+    since_ns, limit = context.now.mono_ns - REFUSED_NS, context.config.risk_limits.max_position_size_usd
+    refused = {coin: size for coin, (at_ns, size) in gate.position_refused.items() if at_ns >= since_ns}
+    if not refused:
+        return []
+    held = gate.exposure().by_position
+    return [
+        Reason(
+            what=f"{coin} on {venue} is at its position limit (max_position_size_usd {plain(limit)})",
+            solve="arb hedges (it trades again when a hedge closes)",
+            effect=Effect.NOTE,
+        )
+        for (venue, coin), size in sorted(refused.items())
+        if held.get((venue, coin), ZERO) > 0 and held[venue, coin] + size > limit
+    ]
+
+
+def _trades_somewhere(core: ExecutionCore) -> bool:
+    """Whether breakers and venues that are away leave the instruments of one opportunity: two of a pair, one of them on
+    spot, or three on spot of one venue where cycles are enabled."""
+    pairs: dict[int, list[InstrumentRow]] = {}
+    spots: dict[str, int] = {}
+    for row in core.context.instruments:
+        spec = row.spec
+        away = not core.balances.session_up(spec.venue) or spec.venue not in core.recovery
+        if away or not row.tradable_pair or blocking(core.ledger.breakers, [(spec.venue, spec.symbol)]):
+            continue
+        pairs.setdefault(row.pair_id, []).append(row)
+        if spec.kind is InstrumentKind.SPOT:
+            spots[spec.venue] = spots.get(spec.venue, 0) + 1
+    if OpportunityType.TRIANGULAR in core.risk.gate.enabled_types and max(spots.values(), default=0) >= 3:
+        return True
+    return any(len(rows) > 1 and any(r.spec.kind is InstrumentKind.SPOT for r in rows) for rows in pairs.values())
 
 
 def _venue_reasons(core: ExecutionCore) -> list[Reason]:

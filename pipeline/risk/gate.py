@@ -64,6 +64,7 @@ class Gate:
         self.user_check: UserCheck | None = None
         self.order_budget: OrderBudget | None = None  # the venues' own budgets, where somebody knows them
         self.leaves_a_hedge: Callable[[int], bool] = lambda direction_key: False  # whether it is an open hedge's exit
+        self.position_refused: dict[Coin, tuple[int, Decimal]] = {}  # newest refusal by position: mono ns, USD wanted
         self.enabled_types = frozenset(context.config.enabled_opportunity_types)
 
     # --- events ---
@@ -334,6 +335,8 @@ class Gate:
         positions = _positions_after(plan, now)
         for (venue, coin), position in positions.items():
             if not position <= limits.max_position_size_usd:
+                wanted = position - now.by_position.get((venue, coin), ZERO)
+                self.position_refused[venue, coin] = (now_ns, wanted)
                 return Rejected(
                     Refusal.POSITION_LIMIT,
                     f"{coin} on {venue}: {position:.2f} USD with this entry, at most {limits.max_position_size_usd}",

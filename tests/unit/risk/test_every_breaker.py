@@ -18,15 +18,17 @@ import msgspec
 import pytest
 
 from pipeline.equity_watch import EquityWatch
-from pipeline.exchanges.base import OutcomeKind, PlaceOutcome
+from pipeline.exchanges.base import OutcomeKind, PlaceOutcome, SessionState
 from pipeline.execution.events import Command, CommandKind
-from pipeline.model.enums import OrderState
+from pipeline.model.config import HedgeConfig, HedgeExitConfig
+from pipeline.model.enums import OrderState, Refusal
 from pipeline.model.errors import BadInput, VenueRejected
 from pipeline.model.structs import Fill, OrderRequest, OrderUpdate
+from pipeline.risk.breakers import fee_breaker, venue_breaker
 from pipeline.tradable import Effect, TradeState, executor_reasons, state_of
 from tests.paths import REPO
 from tests.worlds.execution_starts import held_world, ready_world
-from tests.worlds.execution_world import Faults, World
+from tests.worlds.execution_world import Faults, World, make_config
 from workers.audit_log import FILE_NAME as AUDIT
 from workers.executor.control import ExecutorControl
 from workers.executor.views import CoreViews
@@ -386,7 +388,6 @@ def test_reducing_is_shown_while_it_lasts(tmp_path: Path) -> None:
 
 
 def test_lease_journal_and_venues_have_their_reasons(tmp_path: Path) -> None:
-    from pipeline.exchanges.base import SessionState
 
     world = ready_world()
     operator = Operator(world, tmp_path)
@@ -414,3 +415,46 @@ def test_a_venue_paused_by_its_budget_is_a_note(tmp_path: Path) -> None:
     assert notes == ["venue mexc_spot: paused by its request limit"]
     world.core.risk.gate.order_budget = lambda venue, count: False
     assert operator.state() is TradeState.STOPPED
+
+
+def test_breakers_on_all_venues_that_trade_stop(tmp_path: Path) -> None:
+    world = ready_world()
+    operator = Operator(world, tmp_path)
+    world.core.context.trip(venue_breaker("mexc_spot"), "test")
+    assert operator.state() is TradeState.DEGRADED, "the other two venues trade"
+    world.core.context.trip(venue_breaker("gateio_futures"), "test")
+    assert operator.state() is TradeState.STOPPED, "one venue alone is nothing"
+    world.core.context.trip(venue_breaker("gateio_spot"), "test")
+    assert operator.state() is TradeState.STOPPED
+
+
+def test_breakers_and_a_venue_that_is_away_together_stop(tmp_path: Path) -> None:
+    world = ready_world()
+    operator = Operator(world, tmp_path)
+    world.core.context.trip(fee_breaker("mexc_spot", "BTCUSDT"), "test")
+    assert operator.state() is TradeState.DEGRADED
+    world.feed(SessionState(venue="gateio_spot", state="down", recv_mono_ns=world.now_ns, reason="test"))
+    assert operator.state() is TradeState.STOPPED
+
+
+def test_a_coin_at_its_position_limit_is_a_note_until_a_hedge_closes(tmp_path: Path) -> None:
+    never = HedgeConfig(exit=HedgeExitConfig(max_loss_bps=Decimal(100_000)))
+    limits = {"max_position_size_usd": Decimal(150)}
+    world = World(9, config=make_config(detection={"hedge": never}, limits=limits))
+    operator = Operator(world, tmp_path)
+
+    def notes() -> list[str]:
+        world.core.context.now = world.now()
+        return [reason.what for reason in executor_reasons(world.core) if "position limit" in reason.what]
+
+    world.run(100)
+    world.feed(world.offer("gateio_spot", "gateio_futures", Decimal(1)))
+    world.run(1000)
+    assert len(world.core.ledger.hedges) == 1 and notes() == []
+    world.feed(world.offer("mexc_spot", "gateio_spot", Decimal(1)))
+    assert world.refusals[-1] is Refusal.POSITION_LIMIT
+    assert notes() == ["BTC on gateio_spot is at its position limit (max_position_size_usd 150)"]
+    assert operator.state() is TradeState.READY
+    world.feed(Command(CommandKind.CLOSE_HEDGES, "", "test"))
+    world.run(1000)
+    assert not world.core.ledger.hedges and notes() == []
