@@ -25,7 +25,7 @@ from pipeline.model.account_fees import FeeSwitch, true_fees, with_account_fees
 from pipeline.model.catalogue_row import row_to_words
 from pipeline.model.clock import wall_ms
 from pipeline.model.enums import TradingStatus
-from pipeline.model.errors import ArbitrageEngineError, BadInput
+from pipeline.model.errors import ArbitrageEngineError, BadInput, VenueError
 from pipeline.model.fixedpoint import EXP_MAX, EXTRA_DIGITS, FP_LIMIT, plain
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows, largest_price
 from pipeline.model.structs import InstrumentSpec
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from shm.pages import CataloguePage
 
 FETCH_TIMEOUT_S = 10.0
+FEE_SWITCH_TIMEOUT_S = 2.0  # of a question that rows do not wait for: what was told last stands
 
 
 class VenueFailure(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,14 +147,23 @@ class CatalogueService:
     async def _fetch(self, venue: str, symbols: Sequence[str]) -> list[InstrumentSpec]:
         async with asyncio.timeout(FETCH_TIMEOUT_S):
             specs = await self._clients[venue].instruments(symbols)
-            self._switches[venue] = await read_fee_switch(self._clients[venue], self._account_fees.get(venue))
+        await self._read_fee_switch(venue)
         own = self.fees.get(venue, {})
         found = [
             msgspec.structs.replace(spec, taker_fee_ppm=own[spec.symbol]) if spec.symbol in own else spec
             for spec in specs
         ]
-        fees = true_fees(self._account_fees.get(venue), self._switches[venue])
+        fees = true_fees(self._account_fees.get(venue), self._switches.get(venue))
         return [with_account_fees(spec, fees) for spec in found]
+
+    async def _read_fee_switch(self, venue: str) -> None:
+        """Asks which coin the venue takes fees in. Without an answer what it told last stays: that must not cost the
+        rows, and the poller tells when the coin is another."""
+        try:
+            async with asyncio.timeout(FEE_SWITCH_TIMEOUT_S):
+                self._switches[venue] = await read_fee_switch(self._clients[venue], self._account_fees.get(venue))
+        except (VenueError, TimeoutError, OSError) as error:
+            self._say("warning", f"{venue}: coin of fees not told: {str(error) or 'no answer'}")
 
     def with_other_fee_coins(self, instance: str, venues: list[str]) -> list[str]:
         """``venues``, and those whose fees are taken in another coin by now than the rows count with (account page)."""

@@ -15,7 +15,7 @@ from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.catalogue_row import words_to_row
 from pipeline.model.config import EngineConfig, ExchangeConfig, MarketConfig
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
-from pipeline.model.errors import BadInput, VenueUnavailable
+from pipeline.model.errors import BadInput, GatewayRefused, VenueUnavailable
 from pipeline.model.structs import Balance, CoinIdentity, InstrumentSpec
 from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW
 from shm.pages import AccountPage, CataloguePage
@@ -278,6 +278,32 @@ def test_fees_follow_the_coin_that_the_venue_takes_them_in(rig: Rig, instance: s
     assert rig.row("gateio_spot").spec.fee_rule is FeeAssetRule.QUOTE
     assert poll("GT") == [] and poll("") == ["gateio_spot"]
     page.close()
+
+
+def test_a_question_about_the_coin_of_fees_that_fails_costs_no_rows(
+    instance: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither at a start, where the venue would have no rows, nor later, where what was told last stands."""
+
+    async def page(_self: Listing) -> FeeSwitch | None:
+        raise GatewayRefused("HTTP 403: <html>", code=403, retry_after_s=3600)
+
+    with monkeypatch.context() as gateway:
+        gateway.setattr(Listing, "fee_switch", page)
+        rig = Rig(instance)
+        assert len(rig.rows()) == 2 * len(VENUES) and rig.load() == []
+        assert any("coin of fees not told: HTTP 403" in text for text in rig.said)
+    rig.venues["gateio_spot"].switch = FeeSwitch("GT", 100_000)
+    rig.venues["gateio_spot"].stock = [
+        Balance(venue="gateio_spot", asset="GT", free=Decimal(1), locked=Decimal(0), recv_mono_ns=1, source="rest")
+    ]
+    rig.load()
+    assert rig.row("gateio_spot").spec.taker_fee_ppm == 900
+    monkeypatch.setattr(Listing, "fee_switch", page)
+    rig.venues["gateio_spot"].change(min_qty=Decimal("0.5"))
+    assert rig.load() == []
+    row = rig.row("gateio_spot")
+    assert (row.spec.taker_fee_ppm, row.spec.min_qty) == (900, Decimal("0.5"))
 
 
 def test_an_announced_end_comes_near_while_its_venue_does_not_answer(rig: Rig) -> None:
