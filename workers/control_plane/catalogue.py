@@ -121,7 +121,9 @@ class CatalogueService:
                 missing = sorted(set(self._symbols[venue.name]) - {spec.symbol for spec in result})
                 if missing:
                     self._say("warning", f"{venue.name} does not list, or not readably: {', '.join(missing)}")
-                    self._halt_missing(venue.name, missing)
+                    unreadable = self._clients[venue.name].take_unreadable(missing)
+                    self._halt_missing(venue.name, [symbol for symbol in missing if symbol not in unreadable])
+                    self._stop_entries(venue.name, sorted(unreadable))
                 specs.extend(result)
             for line in self._clients[venue.name].take_odd_rows()[1]:
                 self._say("warning", line)
@@ -226,7 +228,7 @@ class CatalogueService:
             )
 
     def _halt_missing(self, venue: str, symbols: Sequence[str]) -> None:
-        """An instrument whose row is gone or cannot be read is halted; the next reading that has it ends that."""
+        """An instrument whose row is gone is halted; the next reading that has it ends that."""
         for symbol in symbols:
             instrument_id = self._id_of((venue, symbol))
             if instrument_id < 0 or self.rows[instrument_id].spec.status == TradingStatus.HALTED:
@@ -235,7 +237,20 @@ class CatalogueService:
             self._write(
                 msgspec.structs.replace(row, spec=msgspec.structs.replace(row.spec, status=TradingStatus.HALTED))
             )
-            self._say("error", f"{venue} {symbol}: halted until the venue lists it readably again")
+            self._say("error", f"{venue} {symbol}: halted until the venue lists it again")
+
+    def _stop_entries(self, venue: str, symbols: Sequence[str]) -> None:
+        """An instrument whose row cannot be read keeps its last good one, for exits and repairs, and takes no entries.
+        The next row that can be read ends that."""
+        for symbol in symbols:
+            instrument_id = self._id_of((venue, symbol))
+            if instrument_id < 0 or self.rows[instrument_id].spec.ending:
+                continue
+            row = self.rows[instrument_id]
+            self._write(
+                msgspec.structs.replace(row, spec=msgspec.structs.replace(row.spec, ending=True, unreadable=True))
+            )
+            self._say("error", f"{venue} {symbol}: its row cannot be read: no entries until it can")
 
     def _write(self, row: InstrumentRow) -> None:
         """Replace a row; raises ``ValueError``, before anything is written, where its numbers do not fit."""

@@ -11,10 +11,11 @@ import msgspec
 import pytest
 
 from pipeline.detection.topology import group_rows
+from pipeline.execution.market import can_enter, can_trade
 from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.catalogue_row import words_to_row
 from pipeline.model.config import EngineConfig, ExchangeConfig, MarketConfig
-from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
+from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderSide, TradingStatus
 from pipeline.model.errors import BadInput, GatewayRefused, VenueUnavailable
 from pipeline.model.structs import Balance, CoinIdentity, InstrumentSpec
 from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW
@@ -46,6 +47,7 @@ class Listing:
         self.specs = {spec.symbol: spec for spec in specs}
         self.down = False
         self.odd: list[str] = []
+        self.unreadable: frozenset[str] = frozenset()
         self.switch: FeeSwitch | None = None
         self.stock: list[Balance] = []
 
@@ -63,6 +65,10 @@ class Listing:
     def take_odd_rows(self) -> tuple[int, list[str]]:
         odd, self.odd = self.odd, []
         return len(odd), odd
+
+    def take_unreadable(self, symbols: Sequence[str]) -> frozenset[str]:
+        unreadable, self.unreadable = self.unreadable & frozenset(symbols), frozenset()
+        return unreadable
 
     def change(self, symbol: str = "BTC_USDT", **fields: Any) -> None:
         self.specs[symbol] = msgspec.structs.replace(self.specs[symbol], **fields)
@@ -304,6 +310,23 @@ def test_a_question_about_the_coin_of_fees_that_fails_costs_no_rows(
     assert rig.load() == []
     row = rig.row("gateio_spot")
     assert (row.spec.taker_fee_ppm, row.spec.min_qty) == (900, Decimal("0.5"))
+
+
+def test_a_row_that_cannot_be_read_stops_entries_and_nothing_else(rig: Rig) -> None:
+    """Repairs and exits go on with the last good row; a row that is gone is halted."""
+    venue = rig.venues["gateio_spot"]
+    eth = venue.specs.pop("ETH_USDT")
+    kept = venue.specs.pop("BTC_USDT")
+    venue.unreadable = frozenset({"BTC_USDT"})
+    rig.load()
+    row = rig.row("gateio_spot")
+    assert can_trade(row, OrderSide.SELL) and can_trade(row, OrderSide.BUY) and not can_enter(row, OrderSide.BUY)
+    assert row.spec.unreadable and row.spec.taker_fee_ppm == kept.taker_fee_ppm
+    assert rig.row("gateio_spot", "ETH_USDT").spec.status is TradingStatus.HALTED
+    venue.specs |= {"BTC_USDT": kept, "ETH_USDT": eth}
+    rig.load()
+    for symbol in ("BTC_USDT", "ETH_USDT"):
+        assert can_enter(rig.row("gateio_spot", symbol), OrderSide.BUY)
 
 
 def test_an_announced_end_comes_near_while_its_venue_does_not_answer(rig: Rig) -> None:
