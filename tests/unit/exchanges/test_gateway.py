@@ -123,6 +123,22 @@ def test_the_silence_after_pages_grows_and_ends_with_the_venues_own_answer(monke
     assert throttle.delay_s("order") == pytest.approx(500)
 
 
+def test_a_path_that_is_refused_for_long_is_not_asked_sooner_because_another_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("pipeline.exchanges.transport.gateway_watch.mono_ns", clock)
+    throttle = Throttle({"order": Limit(100, 1), "query": Limit(100, 1)}, clock_ns=clock)
+    watch = GatewayWatch(throttle)
+    pauses = []
+    for _ in range(12):
+        watch.note(GatewayRefused("page", code=403), "query")
+        pauses.append(throttle.delay_s("query"))
+        clock.now_ns += int(pauses[-1] * 1e9) + 1
+        watch.note(None, "order")
+    assert pauses[-1] > 2 * pauses[0] and watch.since_mono_ns == 1_000_000_000
+
+
 def test_a_compressed_frame_that_was_not_negotiated_fails_the_connection() -> None:
     class Server(WSListener):
         def on_ws_connected(self, transport: WSTransport) -> None:
