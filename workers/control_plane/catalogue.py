@@ -167,18 +167,18 @@ class CatalogueService:
         except (VenueError, TimeoutError, OSError) as error:
             self._say("warning", f"{venue}: coin of fees not told: {str(error) or 'no answer'}")
 
-    def with_other_fee_coins(self, instance: str, venues: list[str]) -> list[str]:
-        """``venues``, and those whose fees are taken in another coin by now than the rows count with (account page)."""
+    def other_fee_coins(self, instance: str) -> list[str]:
+        """Venues whose fees are taken in another coin by now (account page) than the rows count with."""
         page = AccountPage.attach(instance)
         if not page.mapped:
-            return venues
+            return []
         moved = [
             venue.name
             for venue in self._venues
             if (coin := page.fee_coin(venue.venue_id)) is not None and coin != _coin(self._switches.get(venue.name))
         ]
         page.close()
-        return list(dict.fromkeys([*venues, *moved]))
+        return moved
 
     def _merge(self, specs: Sequence[InstrumentSpec]) -> None:
         # removed meanwhile: left out

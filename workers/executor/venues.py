@@ -117,7 +117,7 @@ class Questions:
             work = self._risk_tiers(question)
         else:
             work = self._balances(question)
-        task = self._loop.create_task(work)
+        task: asyncio.Task[CoreEvent] = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._answer(question, done))
 

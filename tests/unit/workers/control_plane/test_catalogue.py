@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,6 +23,7 @@ from pipeline.model.structs import Balance, CoinIdentity, InstrumentSpec
 from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW
 from shm.pages import AccountPage, CataloguePage
 from workers.control_plane.catalogue import CatalogueService
+from workers.control_plane.supervisor import Supervisor
 from workers.poller import AccountWriter
 
 VENUES = ("mexc_spot", "gateio_spot", "gateio_futures")
@@ -264,11 +267,11 @@ def test_fees_follow_the_coin_that_the_venue_takes_them_in(rig: Rig, instance: s
         writer.write_venue(
             "gateio_spot", begin_ns=1, end_ns=2, state=1, failures=0, clock_offset_ns=0, fee_coin=coin
         )  # fmt: skip
-        return rig.service.with_other_fee_coins(instance, [])
+        return rig.service.other_fee_coins(instance)
 
     gate.change(fee_rule=FeeAssetRule.RECEIVED)
     rig.load()
-    assert rig.service.with_other_fee_coins(instance, ["mexc_spot"]) == ["mexc_spot"]  # nothing is told yet
+    assert rig.service.other_fee_coins(instance) == []  # nothing is told yet
     gate.switch = FeeSwitch("")
     rig.load()
     assert poll("") == []
@@ -327,6 +330,22 @@ def test_a_row_that_cannot_be_read_stops_entries_and_nothing_else(rig: Rig) -> N
     rig.load()
     for symbol in ("BTC_USDT", "ETH_USDT"):
         assert can_enter(rig.row("gateio_spot", symbol), OrderSide.BUY)
+
+
+def test_a_venue_whose_fee_coin_changed_is_still_reachable(rig: Rig, instance: str, state_dir: Path) -> None:
+    page = AccountPage.create(instance)
+    writer = AccountWriter(page, CataloguePage.attach(instance), rig.config.venues)
+    writer.write_venue("gateio_spot", begin_ns=1, end_ns=2, state=1, failures=0, clock_offset_ns=0, fee_coin="GT")
+    ours, theirs = socket.socketpair()
+    supervisor = Supervisor(instance=instance, config=rig.config, config_path=None, fork_server=ours, units=True)
+    supervisor.catalogue = rig.service
+    supervisor._raise_exponents()
+    assert all(venue["reachable"] for venue in supervisor.describe()["venues"].values())
+    assert supervisor._moved_fees == ["gateio_spot"], "its rows are read again"
+    supervisor.announcer.close()
+    for end in (ours, theirs):
+        end.close()
+    page.close()
 
 
 def test_an_announced_end_comes_near_while_its_venue_does_not_answer(rig: Rig) -> None:
