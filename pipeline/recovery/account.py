@@ -358,6 +358,9 @@ class AccountCheck:
         if self._looks_stale(key, balance.free + balance.locked):
             return False
         if not self._is_spot(balance.venue):
+            positions = self._context.ledger.position_offsets
+            if any(venue == balance.venue and (venue, what) in positions for venue, what in self._differences):
+                return False  # what moved a position has moved the money too: it is booked with the position
             return self._funding_known(balance.venue, difference.first_mono_ns)
         for order in self._unknown_on(key):
             intent = order.intent

@@ -283,6 +283,7 @@ class RecoveryManager:
             state.since_wall_ms = 0
         self._foreign(answer)
         self._resolve(answer)
+        self._foreign(answer)  # what an order that is settled now has kept waiting: no position is judged without it
         for order in self._evidence.deny(answer):
             self._on_evidence(order)
         fresh = not state.reconciled and answer.began_mono_ns >= state.down_mono_ns
