@@ -87,10 +87,10 @@ def test_an_execution_of_others_that_may_be_the_unknown_orders_waits_for_the_ope
     client_id = lost_exit(world)
     place(world, FUTURES, CONTRACT, D("0.01"))
     world.run(15_000)
-    order = world.core.ledger.orders[client_id]
-    assert order.state is OrderState.UNKNOWN and not records(world, ExternalFillRecord)
+    orders = world.core.ledger.orders
+    assert orders[client_id].state is OrderState.UNKNOWN and not records(world, ExternalFillRecord)
     assert not records(world, ExternalFlowRecord)
-    world.command(CommandKind.APPROVE, f"r{order.intent.operation_id}")
+    world.command(CommandKind.APPROVE, f"r{orders[client_id].intent.operation_id}")
     world.run(40_000)
-    assert order.state is OrderState.EXPIRED
+    assert orders[client_id].state is OrderState.EXPIRED
     booked_once(world)
