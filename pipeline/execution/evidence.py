@@ -241,6 +241,10 @@ class Evidence:
         latest_ns = self._context.now.mono_ns - ORPHAN_PATIENCE_NS
         return [(one.venue, one.symbol) for one in self._orphans.values() if one.first_mono_ns <= latest_ns]
 
+    def awaits(self, venue: str, symbol: str) -> bool:
+        """Whether executions on an instrument wait until it is certain whose they are."""
+        return any((one.venue, one.symbol) == (venue, symbol) and one.fills for one in self._orphans.values())
+
     def foreign(self, answer: SweepAnswer) -> list[ForeignOrder]:
         """After a complete sweep is merged: the orders there that cannot be ours, each once; they are forgotten here.
 

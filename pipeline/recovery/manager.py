@@ -115,7 +115,8 @@ class RecoveryManager:
             context, self.book, rate, lambda venue, symbol: self.account.entry_price(venue, symbol)
         )
         self.history = MoneyHistory(context)
-        self.account = AccountCheck(context, balances, self.book, self.history, self._suspect, funding_known)
+        account = (context, balances, self.book, self.history, self._suspect, funding_known, evidence.awaits)
+        self.account = AccountCheck(*account)
 
     def answers(self) -> dict[type, Callable[[Any], object]]:
         """Who takes the answers to this component's questions, for the core's table."""

@@ -94,3 +94,18 @@ def test_an_execution_of_others_that_may_be_the_unknown_orders_waits_for_the_ope
     world.run(40_000)
     assert orders[client_id].state is OrderState.EXPIRED
     booked_once(world)
+
+
+def test_more_than_the_unknown_order_in_two_executions_waits_and_is_booked_once() -> None:
+    """Each of them may be the unknown order's; both together are more than it wanted."""
+    world = external_world()
+    client_id = lost_exit(world)
+    for _ in range(2):
+        place(world, FUTURES, CONTRACT, D("0.02"))
+    world.run(15_000)
+    orders = world.core.ledger.orders
+    assert orders[client_id].state is OrderState.UNKNOWN and not records(world, ExternalPositionRecord)
+    world.command(CommandKind.APPROVE, f"r{orders[client_id].intent.operation_id}")
+    world.run(40_000)
+    assert orders[client_id].state is OrderState.EXPIRED
+    booked_once(world)
