@@ -50,6 +50,7 @@ from pipeline.execution.records import (
     RefusalRecord,
     RetiredRecord,
     StopRecord,
+    TakeoverRecord,
 )
 from pipeline.model.enums import (
     ArbitrageState,
@@ -141,6 +142,7 @@ def records() -> list[Record]:
             ),
         ),
         RetiredRecord(("a25x1", "a25x9")),
+        TakeoverRecord(41, 77, "the executor hangs"),
     ]  # fmt: skip
 
 
