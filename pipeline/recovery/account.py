@@ -339,7 +339,6 @@ class AccountCheck:
         left = off - sum((move.amount for move in listed), ZERO)
         if not listed or abs(left) > tolerance:
             heard = [n for n in self._notices_of(key) if n.amount == left or (n.amount * left > 0 and not listed)]
-            self._history.booked_unlisted(key, left)
             self._book.flow(*key, left, reason=heard[-1].reason if heard else "", witness="push" if heard else "poll")
         self._differences.pop(key, None)
         self._notices.pop(key, None)
