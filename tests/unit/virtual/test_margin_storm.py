@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.economics.margin import Tier, disagree, liquidation_price
 from pipeline.execution.hedging.margin_cuts import cut_plan
+from pipeline.execution.records import OrderIntentRecord, Purpose
 from pipeline.execution.settled import retirement
 from pipeline.model.config import MarginConfig
 from pipeline.sim.exchange.latency import NS_PER_S
@@ -106,6 +107,25 @@ def test_limits_of_a_cut_reach_as_far_as_balance_and_price_band_allow() -> None:
     rows = [context.instruments.find(venue, SYMBOL) for venue in (FUTURES, SPOT)]
     bands = [D(row.spec.price_band_ppm) / 100 for row in rows if row is not None]
     assert reach(9000, D(10**6)) == tuple(round(band * D("0.8")) if band else 9000 for band in bands)
+
+
+def test_a_short_margin_widens_repairs_on_the_contract_and_not_on_the_spot_venue() -> None:
+    """The spot leg's order of a cut is lost: what is repaired there is sold within the usual bound."""
+    world = storm_world(Storm(), 1, up=True)
+    for name in (SPOT, FUTURES):
+        world.market.move(name, SYMBOL, world.market.quotes[name, SYMBOL].mid * D("1.2"))
+    world.arm(kind="drop_request", venue=SPOT, target="place", count=1)
+    state, orders = world.core.risk.gate.margin, world.core.ledger.orders
+
+    def repairs() -> list[OrderIntentRecord]:
+        return [o.intent for o in orders.values() if o.intent.venue == SPOT and o.intent.purpose is Purpose.REPAIR]
+
+    assert world.run_until(lambda: bool(repairs()), limit_ms=30_000)
+    assert state.bound_bps(FUTURES, SYMBOL) > 500
+    most_bps = world.core.context.config.execution.unwind_max_slippage_bps
+    best = world.market.quotes[SPOT, SYMBOL].mid
+    assert 0 <= (1 - repairs()[0].price / best) * 10_000 <= most_bps + 2
+    assert world.run_until(lambda: not world.core.ledger.open_operations, limit_ms=30_000)
 
 
 def test_free_balance_is_added_before_anything_is_cut() -> None:
