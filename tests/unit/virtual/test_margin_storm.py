@@ -5,16 +5,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from decimal import Decimal
 
 import msgspec
 import pytest
 
 from pipeline.economics.margin import Tier, disagree, liquidation_price
+from pipeline.execution.events import FetchRiskTiers, RiskTiersAnswer
 from pipeline.execution.hedging.margin_cuts import cut_plan
+from pipeline.execution.market import Instruments
 from pipeline.execution.records import OrderIntentRecord, Purpose
 from pipeline.execution.settled import retirement
 from pipeline.model.config import MarginConfig
+from pipeline.risk.margin_state import MarginState
 from pipeline.sim.exchange.latency import NS_PER_S
 from pipeline.virtual.margin_storm import (
     BASIS,
@@ -257,3 +261,28 @@ def test_a_hedge_without_a_usd_rate_is_named_and_never_counts_as_one_dollar() ->
     assert (found.hedges, found.unvalued) == (0, {"USDT"})
     world.run(2500)
     assert [alert.code for alert in world.alerts if "no USD rate for USDT" in alert.text] == ["exposure"]
+
+
+def test_one_contract_whose_tiers_are_refused_keeps_no_other_waiting() -> None:
+    """A question a second, answered at once; one contract is refused each time."""
+    world = storm_world(Storm(), 1, up=True)
+    context = world.core.context
+    known = next(row for row in context.instruments if row.spec.venue == FUTURES)
+    names = [f"C{number}_USDT" for number in range(200)]
+    specs = [msgspec.structs.replace(known.spec, symbol=name) for name in names]
+    context.instruments = Instruments(
+        msgspec.structs.replace(known, instrument_id=number, spec=spec) for number, spec in enumerate(specs)
+    )
+    state = MarginState(context, world.core.balances)
+    refused, asked, began = names[3], Counter[str](), context.now
+    for second in range(3599):
+        context.now = msgspec.structs.replace(began, mono_ns=began.mono_ns + second * NS_PER_S)
+        context.actions.clear()
+        state.ask_tiers([FUTURES])
+        for question in context.actions:
+            assert isinstance(question, FetchRiskTiers)
+            asked[question.symbol] += 1
+            error = "refused" if question.symbol == refused else ""
+            state.on_tiers(RiskTiersAnswer(FUTURES, question.symbol, error=error))
+    assert asked.pop(refused) > 10
+    assert asked == dict.fromkeys([name for name in names if name != refused], 1)
