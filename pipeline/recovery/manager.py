@@ -111,11 +111,9 @@ class RecoveryManager:
         self.unproved: dict[str, str] = {}  # operation -> why an operator must say that its order never executed
         self._refused: set[str] = set()  # orders whose refusal has raised a question about a position
         self.book = ExternalBook(context, rate)
-        self.adoption = Adoption(
-            context, self.book, rate, lambda venue, symbol: self.account.entry_price(venue, symbol)
-        )
         self.history = MoneyHistory(context)
         self.account = AccountCheck(context, balances, self.book, self.history, self._suspect, funding_known)
+        self.adoption = Adoption(context, self.book, rate, entry_price=self.account.entry_price, gone=self.account.gone)
 
     def answers(self) -> dict[type, Callable[[Any], object]]:
         """Who takes the answers to this component's questions, for the core's table."""
