@@ -478,7 +478,9 @@ class RecoveryManager:
         return record.state == "waiting_approval" or unproved
 
     def get_recovery_statistics(self) -> dict[str, float]:
-        """Counts of recoveries over the whole journal, and the share that is done (1.0 without any)."""
+        """Counts of recoveries in memory, and the share that is done (1.0 without any). Those of operations that were
+        settled long ago have left it; how every operation of the journal ended is counted by
+        ``execution/results/counts.py``."""
         records = self._context.ledger.recoveries.values()
         done = sum(1 for record in records if record.state == "done")
         return {
