@@ -1,7 +1,7 @@
 """Does a long life cost anything at the next start? ``python -m bench.growth [--operations N]``.
 
 A run of the core on the simulator's venues (virtual time: entries, partial fills, repairs, hedges that open and close)
-is written into a real journal again and again under new ids, as days of trading would; operations leave memory ten
+is written into a real journal again and again under new ids, as days of trading would; operations leave memory twenty
 minutes after their end. The recorder's code writes checkpoints and removes old segments beside it. Then a fresh process
 starts from what is on the disk. Printed: seconds and memory of that start, what lies on the disk, and that the first
 fill, sent again, is still known. Goals: 5 s, 600 MB.

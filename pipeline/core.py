@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.execution.account_fees import AccountFees
 from pipeline.execution.balances import BalanceMonitor
-from pipeline.execution.core_context import BOOT_EPOCH_MAX, CoreContext, Ids
+from pipeline.execution.core_context import BOOT_EPOCH_MAX, ID_PREFIX, CoreContext, Ids
 from pipeline.execution.events import (
     AccountSnapshot,
     Action,
@@ -159,7 +159,7 @@ class ExecutionCore:
             self.context, self.balances, gate.margin, execute=self._leave, has_budget=gate.has_budget_for
         )
         self.forced_close = ForcedClose(self.context, self.balances, self.hedges.exits, self.recovery)
-        self.refusals, self.retirement = Refusals(self.context), Retirement(self.context)
+        self.refusals, self.retirement = Refusals(self.context), Retirement(self.context, self.recovery)
         self.stopping = False
         self.adopted: list[AdoptedRecord] = []  # what the last ADOPT has taken over
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)
@@ -213,28 +213,29 @@ class ExecutionCore:
         build_hash: int,
         host_boot: str = "",
         epoch_step: int = 1,
+        id_prefix: str = ID_PREFIX,
     ) -> list[Action]:
         """Replays ``entries`` and begins a new run. ``first_epoch``: boot epoch of a journal that has none yet.
 
         The caller draws ``first_epoch`` at random below 2**45 and ``epoch_step`` at random from 1 on, so that neither a
-        lost journal nor one restored from an old copy repeats old ids.
+        lost journal nor one restored from an old copy repeats old ids. ``id_prefix``: who runs this core.
         """
         for entry in entries:
             self.ledger.apply(entry.record, entry.mono_ns, entry.wall_ns)
         epoch = self.ledger.boot_epoch + epoch_step if self.ledger.boot_epoch else first_epoch
         if not 0 < epoch <= BOOT_EPOCH_MAX:
             raise ValueError(f"boot epoch out of range: {epoch}")
-        self.context.now = now
-        self.context.ids = Ids(epoch)
+        self.context.now, self.context.ids = now, Ids(epoch, id_prefix)
         earlier = EarlierRun.of(self.ledger, host_boot)
         self.context.record(BootRecord(epoch, instance, str(self.config.mode), pid, build_hash, host_boot))
         if earlier.same_host_boot:
             self.risk.recall(now)
         venues = sorted({v.name for v in self.config.venues} | set(self.context.instruments.venues()))
-        for operation in list(self.ledger.open_operations.values()):
-            self.states.transition_to_recovery(operation, "found open at the start")
+        why, operations = "found open at the start", list(self.ledger.open_operations.values())
+        for operation in operations:
+            self.states.transition_to_recovery(operation, why)
             if not self.recovery.held_by_operator(operation):
-                self.recovery.initiate_recovery(operation, "resolve", "found open at the start")
+                self.recovery.initiate_recovery(operation, "resolve", why)
         self.risk.start_monitoring()
         self.balances.start_monitoring(self.config.inventory.alarm_of)
         self.recovery.start(venues, earlier)
@@ -330,9 +331,8 @@ class ExecutionCore:
         if pending is None:
             return
         plan, _ = pending
-        verdict: Plan | Rejected = Rejected(Refusal.BALANCE_UNPROVED, answer.error)
-        if not answer.error:
-            verdict = self.risk.gate.recheck(plan)
+        failed = Rejected(Refusal.BALANCE_UNPROVED, answer.error) if answer.error else None
+        verdict = failed or self.risk.gate.recheck(plan)
         if isinstance(verdict, Rejected):
             self.refusals.refuse(plan.opportunity, verdict)
         else:
@@ -440,6 +440,8 @@ class ExecutionCore:
 
     def _command(self, command: Command) -> None:
         kind = command.kind
+        if kind in (CommandKind.FLATTEN, CommandKind.CANCEL_ORDERS):
+            self.orders.cancel_all_orders()
         if kind is CommandKind.STOP:
             self.stopping = True
             self.funding.stopping()
@@ -447,7 +449,6 @@ class ExecutionCore:
             self.forced_close.ask([command.argument] if command.argument else list(self.ledger.hedges))
             self._close_by_command()
             if kind is CommandKind.FLATTEN:
-                self.orders.cancel_all_orders()
                 self.holds.release_all(command.reason)
         elif kind is CommandKind.REARM:
             self.holds.rearm(command.argument, command.reason)
@@ -464,7 +465,7 @@ class ExecutionCore:
         """Inventory rows of ``instruments`` (ids; None = all): what could be bought and sold now, and positions."""
         self.context.now = now
         known = self.context.instruments
-        wanted = known if instruments is None else [row for i in instruments if (row := known.get(i)) is not None]
+        wanted = known if instruments is None else (row for i in instruments if (row := known.get(i)) is not None)
         return [self._inventory_row(row) for row in wanted]
 
     def _inventory_row(self, row: InstrumentRow) -> InventoryRow:

@@ -109,7 +109,7 @@ def executor_reasons(core: ExecutionCore, cover: InventoryCover | None = None) -
         what = f"reducing: {gate.reducing} is not repaired yet"
         found.append(Reason(what=what, solve="arb recoveries (it ends with the repair)", effect=Effect.STOPS))
     if not context.now.mono_ns < context.halt.lease_expiry_mono_ns():
-        what = "no lease: the guard grants none"
+        what = "no lease: the guard grants none for new risk"
         found.append(Reason(what=what, solve=f"{LOOK} shows the guard; {RESUME} revives it", effect=Effect.STOPS))
     if not context.journal.has_room(INTENT_BYTES):
         what = "the journal has no room for an intent"

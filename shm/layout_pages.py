@@ -173,15 +173,16 @@ INVENTORY = Inventory()
 class Halt(Table, start=HEADER.END, writer="guard", kind=9):
     """Segment ``halt``: whether anything may be sent.
 
-    line 0       | latch | lease_expiry_mono_ns | lease_token | 0[5] |
+    line 0       | latch | lease_expiry_mono_ns | lease_token | fence | 0[4] |
     line 1..4    | reason[32] |
     line 5..12   | venue_blocked[64] |
     line 13..524 | instrument_blocked[4096] |
     """
 
     latch = word("whether the engine is halted", sync="halt.latch", codes={0: "may trade", 1: "halted"})
-    lease_expiry_mono_ns = word("the executor sends nothing after this", sync="halt.lease")
+    lease_expiry_mono_ns = word("the executor sends no new risk after this", sync="halt.lease")
     lease_token = word("fencing token: epoch of the executor that the lease is for", sync="halt.lease")
+    fence = word("whether the executor may send at all", sync="halt.fence", codes={0: "may send", 1: "fenced"})
     reason = text_of(HALT_REASON_WORDS, "why it is halted, for people", at=LINE_WORDS)
     venue_blocked = words_of(VENUE_CAPACITY, "by venue id: 1 = blocked", sync="halt.block")
     instrument_blocked = words_of(CATALOGUE_CAPACITY, "by instrument id: 1 = blocked", sync="halt.block")

@@ -323,7 +323,7 @@ class AccountPage(Page):
 class HaltPage(Page):
     """Halt latch, the executor's lease, blocks per venue and instrument (guard).
 
-    A new owner inherits latch, reason and blocks, never the lease.
+    A new owner inherits latch, fence, reason and blocks, never the lease.
     """
 
     KIND = HALT.KIND
@@ -363,9 +363,24 @@ class HaltPage(Page):
         store_release(self.words, HALT.lease_expiry_mono_ns, expiry_mono_ns)
 
     def revoke(self) -> None:
-        """Nobody may send from now on."""
+        """Nobody may send new risk from now on."""
         store_release(self.words, HALT.lease_expiry_mono_ns, 0)
         fence_release()
+
+    def fence(self) -> None:
+        """No executor sends anything from now on, whether it adds risk or not: the guard is about to take over."""
+        self.revoke()
+        store_release(self.words, HALT.fence, 1)  # SYNC halt.fence: release; pairs with fenced
+
+    def lift_fence(self) -> None:
+        """The next executor goes on."""
+        store_release(self.words, HALT.fence, 0)  # SYNC halt.fence: release; pairs with fenced
+
+    @property
+    def fenced(self) -> bool:
+        """Whether even what reduces risk must stay; not where there is no page, because nobody takes over then."""
+        # SYNC halt.fence: acquire; pairs with fence
+        return self.mapped and bool(load_acquire(self.words, HALT.fence) != 0)
 
     @property
     def lease(self) -> tuple[int, int]:

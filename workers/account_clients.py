@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from pipeline.exchanges.base import VenueClient, VenueTrading
 from pipeline.exchanges.factory import make_venue
 from pipeline.model.enums import Mode
 from pipeline.model.errors import ConfigInvalid
+from pipeline.model.structs import Credentials
 from pipeline.paper import paper_client
 from workers.base import WorkerContext
-from workers.credentials import load_credentials, missing_keys
+from workers.credentials import GUARD_SUFFIX, load_credentials, missing_keys
 
 
-def account_clients(ctx: WorkerContext) -> dict[str, VenueClient]:
+class KeyRole(StrEnum):
+    """Whose key of an exchange is used."""
+
+    TRADE = "trade"
+    GUARD = "guard"
+
+
+def credentials_of(ctx: WorkerContext, exchange: str, role: KeyRole) -> Credentials | None:
+    """The role's key of an exchange; a guard without one of its own uses the trade key. Raises ConfigInvalid."""
+    own = None
+    if role is KeyRole.GUARD:
+        own = load_credentials(ctx.config, f"{exchange}{GUARD_SUFFIX}", instance=ctx.instance)
+    return own or load_credentials(ctx.config, exchange, instance=ctx.instance)
+
+
+def account_clients(ctx: WorkerContext, role: KeyRole = KeyRole.TRADE) -> dict[str, VenueClient]:
     """One client per venue, by name, able to answer for the account. Raises ConfigInvalid where a key is missing."""
     if ctx.config.mode is Mode.PAPER:
         return {venue.name: paper_client(venue, ctx.state_dir / "paper") for venue in ctx.config.venues}
@@ -20,8 +38,7 @@ def account_clients(ctx: WorkerContext) -> dict[str, VenueClient]:
     if missing:
         raise ConfigInvalid(missing)
     for venue in ctx.config.venues:
-        credentials = load_credentials(ctx.config, venue.exchange, instance=ctx.instance)
-        clients[venue.name] = make_venue(venue, credentials)
+        clients[venue.name] = make_venue(venue, credentials_of(ctx, venue.exchange, role))
         remember_budgets(ctx, clients[venue.name])
     return clients
 

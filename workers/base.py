@@ -146,6 +146,10 @@ class WorkerContext:
         """Report one line about what the process is doing, for ``systemctl status`` and ``arb status``."""
         self._notifier.send(f"STATUS={text}")
 
+    def wait_longer(self, more_us: int, text: str) -> None:
+        """Report that READY comes later, for a reason: whoever waits for it gives ``more_us`` from now."""
+        self._notifier.send(f"EXTEND_TIMEOUT_USEC={more_us}\nSTATUS={text}")
+
     def degraded(self, text: str) -> None:
         """Report that the process works, but not as configured (a venue down, a CPU missing)."""
         self.liveness.set_state(ProcessState.DEGRADED)

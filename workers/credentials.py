@@ -13,6 +13,7 @@ from pipeline.model.errors import ConfigInvalid
 from pipeline.model.structs import Credentials
 from workers.state_folder import instance_dir
 
+GUARD_SUFFIX = ".guard"  # <exchange>.guard.json: the guard's own trade key; without one it uses the executor's
 KEY_FORMAT = '{"api_key": "...", "api_secret": "...", "uid": ""}'
 
 
@@ -54,6 +55,13 @@ def store_credentials(instance: str, exchange: str, credentials: Credentials) ->
     with os.fdopen(descriptor, "wb") as handle:
         handle.write(msgspec.json.encode(credentials))
     return path
+
+
+def without_guard_key(config: EngineConfig, instance: str) -> list[str]:
+    """Exchanges at which the guard trades with the executor's key because it has none of its own."""
+    return [
+        name for name in config.feeds if load_credentials(config, f"{name}{GUARD_SUFFIX}", instance=instance) is None
+    ]
 
 
 def missing_keys(config: EngineConfig, instance: str) -> list[str]:

@@ -40,7 +40,7 @@ class HaltState(msgspec.Struct, frozen=True, kw_only=True):
     """Content of ``halt.json``: latched or not, why, by whom (``uid N``, ``disk``, ``guard``), when (wall clock).
 
     ``drain``: every venue is blocked for new risk. ``venues``: blocked venues by name. ``holds``: recoveries that wait
-    for an operator.
+    for an operator. ``fence``: the guard has taken over from the executor, and why; ends with the takeover alone.
     """
 
     halted: bool
@@ -51,6 +51,7 @@ class HaltState(msgspec.Struct, frozen=True, kw_only=True):
     venues: dict[str, Block] = {}
     breakers: tuple[KeptBreaker, ...] = ()
     holds: tuple[str, ...] = ()
+    fence: Block | None = None
 
 
 OPEN = HaltState(halted=False, reason="", by="", wall_ns=0)
@@ -121,7 +122,7 @@ def release_on_disk(state_dir: Path, reason: str) -> None:
 
 
 def released(state: HaltState, *, reason: str, by: str) -> HaltState:
-    """``state`` without halt, drain and blocks; breakers and holds are the executor's and stay."""
+    """``state`` without halt, drain and blocks; breakers and holds are the executor's, the fence is the guard's."""
     return msgspec.structs.replace(
         state, halted=False, reason=reason, by=by, wall_ns=time.time_ns(), drain=None, venues={}
     )

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from pipeline.execution.journal.guard_journal import missing, read_guard_journal
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.settled.checkpoint import recover
 from pipeline.market_data import MarketDataAggregator
@@ -90,6 +91,8 @@ def replayed(state_dir: Path) -> Ledger | None:
     """The ledger by a replay of the journal; None where there is no journal, or it cannot be read."""
     try:
         ledger = recover(state_dir / "journal").ledger
+        for entry in missing(ledger, read_guard_journal(state_dir)):
+            ledger.apply(entry.record, entry.mono_ns, entry.wall_ns)
     except (ArbitrageEngineError, OSError):
         return None
     return ledger if ledger.records else None
@@ -232,6 +235,10 @@ def halt_reasons(halt: HaltState, venues: list[str], *, running: bool) -> list[R
         effect = Effect.HALTS if running else Effect.STOPS
         what = f"HALTED by {halt.by}: {halt.reason}"
         found.append(Reason(what=what, solve=RESUME, effect=effect, since_wall_ns=halt.wall_ns))
+    if halt.fence is not None:
+        what = f"fenced, the guard closes what is open: {halt.fence.reason}"
+        solve = "arb status (it ends by itself)"
+        found.append(Reason(what=what, solve=solve, effect=Effect.STOPS, since_wall_ns=halt.fence.wall_ns))
     if halt.drain is not None:
         what = f"draining, no new risk is taken ({halt.drain.by}): {halt.drain.reason}"
         found.append(Reason(what=what, solve=RESUME, effect=Effect.STOPS, since_wall_ns=halt.drain.wall_ns))

@@ -168,6 +168,13 @@ class VenueClient(ABC):
     async def cancel_all(self, symbol: str) -> list[OrderUpdate]:
         """Cancels every order of ``symbol`` and returns those that the venue cancelled; [] for none."""
 
+    #: Whether the venue has a timer that cancels every order of the account unless it is set again in time.
+    has_countdown = False
+
+    async def set_countdown(self, seconds: int) -> None:
+        """Sets that timer, of the whole market; 0 disarms it."""
+        raise VenueUnavailable(f"{self.venue}: no dead-man timer here; nothing was sent", venue=self.venue)
+
     async def apply_account_settings(self, symbols: Sequence[str], leverage: Decimal) -> None:
         """Brings the account into the modes that we count with: one position a contract, isolated margin at
         ``leverage`` on every one of ``symbols``, no unified account. Asks nothing while the last readings agree.

@@ -12,7 +12,8 @@ from pipeline.model.config import EngineConfig
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _ID_DIGITS = frozenset(_DIGITS)
-ID_PREFIX = "a"
+ID_PREFIX = "a"  # of the executor
+GUARD_ID_PREFIX = "g"  # of the guard, while it stands in for it
 ID_MAX = 28  # shortest limit of all venues (Gate.io text)
 BOOT_EPOCH_MAX = 36**10 - 1
 
@@ -29,8 +30,14 @@ def base36(number: int) -> str:
 
 def epoch_of(client_id: str) -> int | None:
     """Boot epoch of an id of an engine's form (see :class:`Ids`); None for every other text."""
-    epoch, mark, counter = client_id[len(ID_PREFIX) :].partition("x")
-    if not client_id.startswith(ID_PREFIX) or not mark or not epoch or not counter or len(client_id) > ID_MAX:
+    epoch, mark, counter = client_id[1:].partition("x")
+    if (
+        not client_id.startswith((ID_PREFIX, GUARD_ID_PREFIX))
+        or not mark
+        or not epoch
+        or not counter
+        or len(client_id) > ID_MAX
+    ):
         return None
     if not _ID_DIGITS.issuperset(epoch) or not _ID_DIGITS.issuperset(counter):
         return None
@@ -38,15 +45,15 @@ def epoch_of(client_id: str) -> int | None:
 
 
 class Ids:
-    """Ids of operations and orders, unique over all runs: "a", the run's boot epoch, "x", a counter (base 36).
+    """Ids of operations and orders, unique over all runs: prefix, the run's boot epoch, "x", a counter (base 36).
 
     Raises ValueError for a boot epoch outside 1..``BOOT_EPOCH_MAX``. No clock, no randomness.
     """
 
-    def __init__(self, boot_epoch: int) -> None:
+    def __init__(self, boot_epoch: int, prefix: str = ID_PREFIX) -> None:
         if not 0 < boot_epoch <= BOOT_EPOCH_MAX:
             raise ValueError(f"boot epoch out of range: {boot_epoch}")
-        self.prefix = f"{ID_PREFIX}{base36(boot_epoch)}x"
+        self.prefix = f"{prefix}{base36(boot_epoch)}x"
         self._count = 0
         self._head = ""  # digits of the last counter but its last one
         self._head_of = 0  # the number that those digits are

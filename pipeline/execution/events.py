@@ -69,6 +69,9 @@ class HaltPort(Protocol):
     def lease_expiry_mono_ns(self) -> int:
         """Until when new risk may be sent (monotonic); 0 = no lease."""
 
+    def fenced(self) -> bool:
+        """Whether the guard has taken over: nothing may be sent, not even what reduces risk."""
+
     def venue_blocked(self, venue_id: int) -> bool:
         """Whether new risk on a venue is blocked."""
 
@@ -256,6 +259,7 @@ class CommandKind(IntEnum):
     REARM = 4  # a breaker
     STOP = 5  # take no new opportunity, finish what is open
     ADOPT = 6  # take over what is at the venues and this journal does not explain
+    CANCEL_ORDERS = 7  # every order that may still rest at a venue
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -305,7 +309,7 @@ class Append(msgspec.Struct, frozen=True):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Send this order once. Right before: the lease always, and the halt latch when ``purpose`` adds risk."""
+    """Send this order once. Right before: no fence; lease, halt latch and blocks too when ``purpose`` adds risk."""
 
     request: OrderRequest
     purpose: Purpose

@@ -87,7 +87,9 @@ class ExternalState:
         return {asset: amount for asset, amount in totals.items() if amount}
 
     def content(self) -> list[object]:
-        """Everything, for the ledger's digest."""
+        """Everything, for the ledger's digest. ``unlisted`` only where there is any: checkpoints of the time before it
+        hold without it."""
+        unlisted = sorted((k, [(str(amount), at_ms) for amount, at_ms in v]) for k, v in self.unlisted.items())
         return [
             sorted((k, str(v)) for k, v in self.unowned.items()),
             sorted((k, str(v)) for k, v in self.foreign_spot.items()),
@@ -96,7 +98,7 @@ class ExternalState:
             sorted(self.unpriced),
             sorted(self.witnesses),
             str(self.unexplained_usd),
-            sorted((k, [(str(amount), at_ms) for amount, at_ms in v]) for k, v in self.unlisted.items()),
+            *([unlisted] if unlisted else []),
         ]
 
     # --- the fold ---

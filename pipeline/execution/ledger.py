@@ -11,9 +11,6 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
-from hashlib import blake2b
-
-import msgspec
 
 from pipeline.execution.accounts import EXACT, Accounts, exposure_by_asset
 from pipeline.execution.external import ExternalState
@@ -49,8 +46,10 @@ from pipeline.execution.records import (
     RefusalRecord,
     RetiredRecord,
     StopRecord,
+    TakeoverRecord,
 )
 from pipeline.execution.results.round_trips import RoundTrips
+from pipeline.execution.settled.digest import digest_of
 from pipeline.execution.settled.identities import SettledIds, fill_identity, order_identity, venue_order_identity
 from pipeline.execution.settled.leaving import retire
 from pipeline.model.enums import ArbitrageState, InstrumentKind, OrderState
@@ -86,6 +85,7 @@ class Order:
     last_fill_mono_ns: int = 0
     settled_mono_ns: int = 0
     last_evidence_mono_ns: int = 0
+    evidence_epoch: int = 0  # boot epoch of the run that has the last evidence
     held: int = 0  # fills that wait for their confirmation by REST
     reason: str = ""
 
@@ -131,6 +131,8 @@ class Operation:
     orders: list[str] = field(default_factory=list)
     fills: list[FillRecord] = field(default_factory=list)
     result: OperationResultRecord | None = None
+    ended_mono_ns: int = 0  # of its newest result, in the run ``ended_epoch``
+    ended_epoch: int = 0
     moved_to_dust: dict[str, Decimal] = field(default_factory=dict)
     recovered: bool = False  # a REPAIR order was needed
     late: bool = False  # a fill came after the result: to be advanced again
@@ -206,6 +208,7 @@ class Ledger:
             BreakerRecord: self._breaker,
             FundingRecord: self._funding,
             StopRecord: self._nothing,
+            TakeoverRecord: self._nothing,
             PositionRecord: self._position,
             RefusalRecord: self._nothing,
             ReconcileRecord: self._reconcile,
@@ -274,32 +277,7 @@ class Ledger:
 
     def digest(self) -> str:
         """Hash of the state, hexadecimal: equal for a live process and for a replay of its journal."""
-        content = [
-            self.boot_epoch,
-            [
-                (o.client_id, int(o.state), o.order_id, str(o.reported_filled), str(o.filled), o.sent_mono_ns, o.reason)
-                for o in self.orders.values()
-            ],
-            sorted(self.unsettled),
-            sorted(self.fills_seen),
-            self.retired_operations,
-            self.settled.digest,
-            sorted(self.funding_seen),
-            sorted((k, str(v)) for k, v in self.position_offsets.items()),
-            sorted(self.touched.items()),
-            [(o.operation_id, int(o.state), o.orders, o.result, o.late) for o in self.operations.values()],
-            sorted(self.open_operations),
-            sorted(self.hedges.items()),
-            sorted((k, str(v)) for k, v in self.dust.items()),
-            sorted(self.breakers.items()),
-            sorted(self.recoveries.items()),
-            sorted((k, str(v)) for k, v in self.accounts.flows.items()),
-            sorted((k, str(p.qty), str(p.cost)) for k, p in self.accounts.futures.items()),
-            sorted((k, str(v)) for k, v in self.accounts.external.items()),
-            self.external.content(),
-            [str(self.day), str(self.day_pnl), str(self.total_pnl)],
-        ]
-        return blake2b(msgspec.msgpack.encode(content), digest_size=16).hexdigest()
+        return digest_of(self)
 
     # --- the fold ---
 
@@ -393,7 +371,7 @@ class Ledger:
         self._after_evidence(order)
 
     def _after_evidence(self, order: Order) -> None:
-        order.last_evidence_mono_ns = self.mono_ns
+        order.last_evidence_mono_ns, order.evidence_epoch = self.mono_ns, self.boot_epoch
         self.touched[order.intent.venue, order.intent.symbol] = self.mono_ns
         order.state = with_quantity(order.state, order.known_filled, order.intent.qty)
         if order.settled:
@@ -431,6 +409,7 @@ class Ledger:
             self.trips.add(record.operation_id, closes, -before.pnl_numeraire)
             self._add_pnl(-before.pnl_numeraire)
         operation.result = record
+        operation.ended_mono_ns, operation.ended_epoch = self.mono_ns, self.boot_epoch
         operation.late = False
         self.outcomes[record.outcome] += 1
         self.trips.add(record.operation_id, closes, record.pnl_numeraire)

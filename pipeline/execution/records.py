@@ -381,6 +381,15 @@ class StopRecord(msgspec.Struct, frozen=True, array_like=True):
     open_operations: int
 
 
+class TakeoverRecord(msgspec.Struct, frozen=True, array_like=True):
+    """The guard stands in for a lost executor: first record of its run, before the BootRecord. What follows continues
+    the executor's journal of ``own_records`` records, the newest of the run ``own_epoch`` (0, 0: an empty one)."""
+
+    own_records: int
+    own_epoch: int
+    reason: str
+
+
 Record = (
     BootRecord
     | OperationRecord
@@ -407,6 +416,7 @@ Record = (
     | HeldFillRecord
     | AdoptedRecord
     | RetiredRecord
+    | TakeoverRecord
 )
 
 RECORD_TYPES: dict[int, type[Record]] = {
@@ -435,6 +445,7 @@ RECORD_TYPES: dict[int, type[Record]] = {
     23: HeldFillRecord,
     24: AdoptedRecord,
     25: RetiredRecord,
+    32: TakeoverRecord,
 }
 TYPE_OF_RECORD: dict[type[Record], int] = {struct: number for number, struct in RECORD_TYPES.items()}
 

@@ -92,6 +92,10 @@ class ShmHalt:
         token, expiry = self._page.lease
         return expiry if token == self.token else 0
 
+    def fenced(self) -> bool:
+        """Whether the guard has taken over: nothing may be sent."""
+        return bool(self._page.fenced)
+
     def venue_blocked(self, venue_id: int) -> bool:
         """Whether new risk on a venue is blocked."""
         return bool(self._page.venue_blocked(venue_id))

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import msgspec
 
-from pipeline.model.enums import BalanceCheck, Durability, Mode, OpportunityType, WaitStrategy
+from pipeline.model.enums import BalanceCheck, Durability, Mode, OnLoss, OpportunityType, WaitStrategy
 
 MARKETS = ("spot", "futures")
 DIALECTS = ("mexc", "gateio", "binance")
@@ -193,6 +193,16 @@ class RecordingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     balances_every_s: int = 60  # balances that changed, at most this often
 
 
+class GuardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When the guard takes over from the executor, and what it does with open hedges. A leg without its partner is
+    closed in any case."""
+
+    on_executor_loss: OnLoss = OnLoss.FLATTEN
+    hung_after_ms: int = 1000  # a READY executor without a beat for this long is fenced and killed
+    restart_within_ms: int = 10_000  # one that has gone must be READY again by then
+    on_stop: OnLoss = OnLoss.HOLD  # what an orderly stop does with open hedges
+
+
 class TransferConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a coin travels between two exchanges: what the network takes, in the coin, and how long it lasts."""
 
@@ -251,6 +261,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     features: FeatureConfig = FeatureConfig()
     recording: RecordingConfig = RecordingConfig()
     inventory: InventoryConfig = InventoryConfig()
+    guard: GuardConfig = GuardConfig()
     processes: dict[str, ProcessConfig] = {}
     fees: dict[str, FeeConfig] = {}  # by venue
 

@@ -24,6 +24,7 @@ from pipeline.model.config import (
     ExchangeConfig,
     ExecutionConfig,
     FeatureConfig,
+    GuardConfig,
     HedgeConfig,
     InventoryConfig,
     LimitConfig,
@@ -226,6 +227,7 @@ def _decode(data: dict[str, Any], errors: list[str]) -> EngineConfig | None:
         "features": FeatureConfig,
         "recording": RecordingConfig,
         "inventory": InventoryConfig,
+        "guard": GuardConfig,
     }
     known = {field.name for field in msgspec.structs.fields(EngineConfig)}
     values: dict[str, Any] = {}
@@ -312,6 +314,7 @@ def _check(config: EngineConfig, errors: list[str]) -> None:
     for key in ("log_file_bytes", "log_files", "opportunities_max", "balances_every_s"):
         _positive(getattr(config.recording, key), f"recording.{key}", errors)
     _check_inventory(config, errors)
+    _check_guard(config.guard, errors)
     _check_processes(config, errors)
     _check_fees(config, errors)
     if config.features.enable_dry_run and config.mode is Mode.LIVE:
@@ -379,6 +382,14 @@ def _check_inventory(config: EngineConfig, errors: list[str]) -> None:
         _positive(transfer.minutes, f"inventory.transfers.{coin}.minutes", errors)
         if not transfer.fee.is_finite() or transfer.fee < 0:
             errors.append(f"inventory.transfers.{coin}.fee: found {transfer.fee}, wanted 0 or above")
+
+
+def _check_guard(guard: GuardConfig, errors: list[str]) -> None:
+    """Bounds below which a healthy executor would be killed: it beats ten times a second, and starts in a second."""
+    for key, least in (("hung_after_ms", 500), ("restart_within_ms", 2000)):
+        found = getattr(guard, key)
+        if not found >= least:
+            errors.append(f"guard.{key}: found {found}, wanted at least {least}")
 
 
 def _check_fees(config: EngineConfig, errors: list[str]) -> None:

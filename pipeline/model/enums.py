@@ -154,6 +154,13 @@ class Durability(StrEnum):
     POWER = "power"
 
 
+class OnLoss(StrEnum):
+    """What the guard does with hedges whose executor is lost: close them, or leave hedged what is hedged."""
+
+    FLATTEN = "flatten"
+    HOLD = "hold"
+
+
 class ExchangeName(StrEnum):
     """Exchanges by name, for users of the Python interface: ``ExchangeName.MEXC`` names an exchange,
     ``"mexc_spot"`` a venue of it. The engine itself knows exchanges by the names in its configuration."""

@@ -112,7 +112,8 @@ class RecoveryManager:
         self._refused: set[str] = set()  # orders whose refusal has raised a question about a position
         self.book = ExternalBook(context, rate)
         self.history = MoneyHistory(context)
-        self.account = AccountCheck(context, balances, self.book, self.history, self._suspect, funding_known)
+        account = (context, balances, self.book, self.history, self._suspect, funding_known, evidence.awaits)
+        self.account = AccountCheck(*account)
         self.adoption = Adoption(context, self.book, rate, entry_price=self.account.entry_price, gone=self.account.gone)
 
     def answers(self) -> dict[type, Callable[[Any], object]]:
@@ -281,6 +282,7 @@ class RecoveryManager:
             state.since_wall_ms = 0
         self._foreign(answer)
         self._resolve(answer)
+        self._foreign(answer)  # what an order that is settled now has kept waiting: no position is judged without it
         for order in self._evidence.deny(answer):
             self._on_evidence(order)
         fresh = not state.reconciled and answer.began_mono_ns >= state.down_mono_ns

@@ -141,6 +141,9 @@ class EntryWorld:
         held = self.halt[HALT.lease_token] == LEASE_TOKEN
         return int(self.halt[HALT.lease_expiry_mono_ns]) if held else 0
 
+    def fenced(self) -> bool:
+        return bool(self.halt[HALT.fence])
+
     def venue_blocked(self, venue_id: int) -> bool:
         return bool(self.halt[HALT.venue_blocked + venue_id])
 

@@ -77,6 +77,9 @@ class _World:
     def lease_expiry_mono_ns(self) -> int:
         return self.now_ns + 1
 
+    def fenced(self) -> bool:
+        return False
+
     def venue_blocked(self, venue_id: int) -> bool:
         return False
 

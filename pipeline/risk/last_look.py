@@ -66,11 +66,10 @@ class LastLook:
                 return self._forbidden(leg)
         return self._books(legs, now_mono_ns) if first else None
 
-    def without_risk(self, now_mono_ns: int) -> Stop | None:
-        """Why an order that adds no risk (exit, repair, remainder) may not leave now: the lease alone forbids it."""
-        if now_mono_ns < self._halt.lease_expiry_mono_ns():
-            return None
-        return Refusal.LEASE, "lease ran out before the send"
+    def without_risk(self) -> Stop | None:
+        """Why an order that adds no risk (exit, repair, remainder) may not leave: the fence alone forbids it. A lease
+        is for new risk; a guard that is gone must not leave a leg open."""
+        return (Refusal.LEASE, "fenced before the send: the guard has taken over") if self._halt.fenced() else None
 
     def _forbidden(self, leg: EntryLeg) -> Stop:
         """What forbids the leg, in the gate's order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.execution.events import BookView, OpportunityLeg
 from pipeline.model.instruments import InstrumentRow
 from pipeline.sim.exchange.order_book import ASK, BID
 from pipeline.sim.exchange.venue import SimVenue
@@ -29,3 +30,21 @@ def book_words(row: InstrumentRow, venue: SimVenue, *, seq: int, recv_mono_ns: i
             words[price_at + level] = int(listing.price(ticks).scaleb(row.price_exp))
             words[qty_at + level] = int(listing.qty(units).scaleb(row.qty_exp))
     return words
+
+
+def offered_leg(row: InstrumentRow, side: int, price_fp: int, qty_fp: int, view: BookView) -> OpportunityLeg:
+    """A leg at ``view``'s best price, as the detector would write it."""
+    return OpportunityLeg(
+        instrument_id=row.instrument_id,
+        side=side,
+        limit_price_fp=price_fp,
+        qty_fp=qty_fp,
+        book_seq=view.words[BOOK.seq],
+        update_id=view.words[BOOK.update_id],
+        proof_mono_ns=view.proof_mono_ns,
+        recv_mono_ns=view.words[BOOK.recv_mono_ns],
+        best_price_fp=price_fp,
+        notional=price_fp / 10**row.price_exp * qty_fp / 10**row.qty_exp,
+        row_epoch=row.row_epoch,
+        writer_epoch=view.words[BOOK.writer_epoch],
+    )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core import ExecutionCore
+from pipeline.execution.core_context import GUARD_ID_PREFIX, ID_PREFIX
 from pipeline.execution.events import (
     AccountSnapshot,
     Action,
@@ -27,10 +28,10 @@ from pipeline.execution.events import (
     Command,
     CommandKind,
     FetchBalances,
+    HaltPort,
     NotSent,
     Now,
     Opportunity,
-    OpportunityLeg,
     Place,
     Question,
     Refused,
@@ -39,12 +40,14 @@ from pipeline.execution.events import (
     Tick,
 )
 from pipeline.execution.journal import JournalEntry
-from pipeline.execution.records import TYPE_OF_RECORD
+from pipeline.execution.journal.guard_journal import base_of, missing
+from pipeline.execution.ledger import Ledger
+from pipeline.execution.records import TYPE_OF_RECORD, TakeoverRecord
 from pipeline.model.config import EngineConfig, ExchangeConfig, MarketConfig
 from pipeline.model.enums import InstrumentKind, Mode, OpportunityType, Refusal
 from pipeline.model.errors import VenueUnavailable
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
-from pipeline.model.structs import Balance, InstrumentSpec, Position
+from pipeline.model.structs import Balance, Position
 from pipeline.sim.exchange.fault_actions import apply_action
 from pipeline.sim.exchange.faults import ACTION_KINDS, FaultPlan, FaultRule
 from pipeline.sim.exchange.futures.timers import arm_timers
@@ -53,9 +56,11 @@ from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 from pipeline.sim.factory import build_venues
 from pipeline.sim.scenarios.specs import Scenario, load_scenario
-from pipeline.virtual.books import book_words
+from pipeline.takeover import TakeoverHalt
+from pipeline.virtual.books import book_words, offered_leg
+from pipeline.virtual.listings import listing_of
 from pipeline.virtual.market import Quote, ScriptedMarket
-from pipeline.virtual.orders import told_coins, with_venue_fees
+from pipeline.virtual.orders import told_coins
 from pipeline.virtual.venue_link import VenueLink
 from shm.layout import BOOK
 
@@ -67,6 +72,28 @@ LEASE_FOR_EVER_NS = 2**62
 
 class ProcessKilled(Exception):
     """The core's process dies at this action."""
+
+
+class WorldHalt:
+    """The halt page of a world, as its executor sees it."""
+
+    def __init__(self, world: VirtualWorld) -> None:
+        self._world = world
+
+    def latched(self) -> bool:
+        return self._world.latched
+
+    def lease_expiry_mono_ns(self) -> int:
+        return self._world.lease_expiry_ns
+
+    def fenced(self) -> bool:
+        return self._world.fenced
+
+    def venue_blocked(self, venue_id: int) -> bool:
+        return venue_id in self._world.blocked_venues
+
+    def instrument_blocked(self, instrument_id: int) -> bool:
+        return instrument_id in self._world.blocked_instruments
 
 
 class VirtualWorld:
@@ -90,11 +117,14 @@ class VirtualWorld:
         self.config = self._config(settings or {})
         self.instruments: list[InstrumentRow] = []
         self.entries: list[JournalEntry] = []
+        self.guard_entries: list[JournalEntry] = []
         self.refusals: list[Refusal] = []
         self.alerts: list[Alert] = []
         self.reports: list[Report] = []
         self.latched = False
         self.lease_expiry_ns = LEASE_FOR_EVER_NS
+        self.fenced = False
+        self.takes_over = False  # whether the core that lives is the guard's
         self.blocked_venues: set[int] = set()
         self.blocked_instruments: set[int] = set()
         self.journal_room = True
@@ -119,7 +149,9 @@ class VirtualWorld:
         """Books as ``quotes`` say, accounts and timers; then the core's first life."""
         for (name, symbol), quote in (quotes or {}).items():
             self.market.quote(name, symbol, quote)
-        specs = [self._spec(venue, symbol) for venue in self.venues.values() for symbol in venue.instruments]
+        specs = [
+            listing_of(venue, symbol, self.config) for venue in self.venues.values() for symbol in venue.instruments
+        ]
         refs = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in self.config.venues]
         self.instruments = build_rows(specs, refs)
         self._row_of = {(row.spec.venue, row.spec.symbol): row for row in self.instruments}
@@ -141,33 +173,6 @@ class VirtualWorld:
             }
             exchanges[exchange] = ExchangeConfig(dialect=spec.dialect, markets=markets)
         return EngineConfig(engine_name="virtual", mode=Mode.SIM, exchanges=exchanges, **settings)
-
-    def _spec(self, venue: SimVenue, symbol: str) -> InstrumentSpec:
-        row = venue.instruments[symbol]
-        spec = InstrumentSpec(
-            venue=venue.name,
-            symbol=symbol,
-            base=row.base,
-            quote=row.quote,
-            kind=row.kind,
-            tick=row.tick,
-            lot=row.lot,
-            min_qty=row.min_qty,
-            max_qty=row.max_qty,
-            min_notional=row.min_notional,
-            multiplier=row.multiplier,
-            status=row.status,
-            taker_fee_ppm=row.taker_fee_ppm,
-            maker_fee_ppm=row.maker_fee_ppm,
-            fee_rule=row.fee_rule,
-            price_band_ppm=row.price_band_ppm,
-            funding_rate_ppb=int(row.funding_rate * 1_000_000_000),
-            funding_interval_s=row.funding_interval_s,
-            funding_next_wall_s=row.funding_next_s,
-            reference_price=venue.mark_price(symbol),
-            identity=row.identity,
-        )
-        return with_venue_fees(spec, venue, self.config.fees.get(venue.name))
 
     # --- ports of the core ---
 
@@ -210,18 +215,17 @@ class VirtualWorld:
 
     def _start_life(self) -> None:
         self.lives += 1
-        world = self
-
-        class Halt:
-            latched = staticmethod(lambda: world.latched)
-            lease_expiry_mono_ns = staticmethod(lambda: world.lease_expiry_ns)
-            venue_blocked = staticmethod(lambda venue_id: venue_id in world.blocked_venues)
-            instrument_blocked = staticmethod(lambda instrument_id: instrument_id in world.blocked_instruments)
-
         life = self.lives
-        self.core = ExecutionCore(self.config, self.instruments, market=self, halt=Halt(), journal=self)
+        halt: HaltPort = TakeoverHalt() if self.takes_over else WorldHalt(self)
+        ledger = Ledger()
+        for entry in self.entries:
+            ledger.apply(entry.record, entry.mono_ns, entry.wall_ns)
+        base, more = base_of(ledger, self.guard_entries), missing(ledger, self.guard_entries)
+        self.core = ExecutionCore(self.config, self.instruments, market=self, halt=halt, journal=self, ledger=ledger)
+        if not self.takes_over:
+            self.entries += more
         actions = self.core.boot(
-            list(self.entries),
+            more,
             now=self.now(),
             first_epoch=77,
             instance="virtual",
@@ -229,11 +233,14 @@ class VirtualWorld:
             build_hash=1,
             host_boot="virtual",
             epoch_step=1,
+            id_prefix=GUARD_ID_PREFIX if self.takes_over else ID_PREFIX,
         )
         self.links = {
             name: VenueLink(venue, next(iter(venue.accounts.values())), self._ours(life, self.feed))
             for name, venue in self.venues.items()
         }
+        if self.takes_over:
+            actions.insert(0, Append(TakeoverRecord(*base, "virtual")))
         self._perform(actions, self.now())
         for link in self.links.values():
             link.connect()
@@ -258,6 +265,16 @@ class VirtualWorld:
         for link in self.links.values():
             link.disconnect()
         self._start_life()
+
+    def take_over(self) -> None:
+        """SIGKILL, and the guard's core begins: what it does is written into ``guard_entries``."""
+        self.takes_over = True
+        self.kill()
+
+    def give_back(self) -> None:
+        """The guard's core ends; the executor's next life folds the guard's journal into its own."""
+        self.takes_over = False
+        self.kill()
 
     def _survive(self) -> None:
         if self.crash_after is not None:
@@ -301,9 +318,10 @@ class VirtualWorld:
             self.feed(event)
 
     def _append(self, action: Append, now: Now) -> None:
-        self.entries.append(
+        journal = self.guard_entries if self.takes_over else self.entries
+        journal.append(
             JournalEntry(
-                len(self.entries) + 1,
+                len(journal) + 1,
                 TYPE_OF_RECORD[type(action.record)],
                 now.mono_ns,
                 now.wall_ns,
@@ -408,20 +426,7 @@ class VirtualWorld:
         futures = InstrumentKind.PERPETUAL in (buy.spec.kind, sell.spec.kind)
         edge_bps = float(bid - ask) / float(ask) * 1e4
         legs = tuple(
-            OpportunityLeg(
-                instrument_id=row.instrument_id,
-                side=side,
-                limit_price_fp=price,
-                qty_fp=wanted,
-                book_seq=view.words[BOOK.seq],
-                update_id=view.words[BOOK.update_id],
-                proof_mono_ns=view.proof_mono_ns,
-                recv_mono_ns=view.words[BOOK.recv_mono_ns],
-                best_price_fp=price,
-                notional=price / 10**row.price_exp * wanted / 10**row.qty_exp,
-                row_epoch=row.row_epoch,
-                writer_epoch=view.words[BOOK.writer_epoch],
-            )
+            offered_leg(row, side, price, wanted, view)
             for row, side, price, view in ((buy, 1, ask, books[0]), (sell, -1, bid, books[1]))
         )
         self._opportunity_ids += 1

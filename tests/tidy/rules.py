@@ -23,6 +23,7 @@ ORDER = (
     "pipeline.fast_entry",
     "pipeline.recovery",
     "pipeline.core",
+    "pipeline.takeover",
     "pipeline.rehearsal",
     "pipeline.exchanges",
     "pipeline.sim",

@@ -85,6 +85,7 @@ class World:
         self.reports: list[Action] = []
         self.latched = False
         self.lease_ns = 2**62
+        self.fenced = False
         self.journal_room = True
         self.crash_after: int | None = None  # actions until the process dies
         self.actions_done = 0
@@ -126,6 +127,7 @@ class World:
         class Halt:
             latched = staticmethod(lambda: world.latched)
             lease_expiry_mono_ns = staticmethod(lambda: world.lease_ns)
+            fenced = staticmethod(lambda: world.fenced)
             venue_blocked = staticmethod(lambda venue_id: False)
             instrument_blocked = staticmethod(lambda instrument_id: False)
 

@@ -74,7 +74,7 @@ class WorldHalt:
 
     def __init__(self, world: EntryWorld) -> None:
         self.page: Any = world.halt
-        self.latched, self.lease_expiry_mono_ns = world.latched, world.lease_expiry_mono_ns
+        self.latched, self.lease_expiry_mono_ns, self.fenced = world.latched, world.lease_expiry_mono_ns, world.fenced
         self.venue_blocked, self.instrument_blocked = world.venue_blocked, world.instrument_blocked
 
     def words(self) -> Any:

@@ -15,16 +15,15 @@ import msgspec
 import typer
 
 from pipeline.model.errors import BadInput
+from workers.cli.closing import EXECUTOR_SOCKET, ask_executor, close_hedges
 from workers.cli.options import Instance, Json
-from workers.control_plane.instances import described, existing, is_running
+from workers.control_plane.instances import existing, is_running
 from workers.control_socket import GUARD_SOCKET, ControlError, ask, ask_supervisor
 from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
 from workers.halt_file import read_halt, write_halt
 from workers.output import emit, say
 from workers.state_folder import instance_dir
 
-EXECUTOR_SOCKET = "executor.sock"
-CLOSE_TIMEOUT_S = 30.0  # the executor answers a close after about 10 s at the latest
 STOP_TIMEOUT_S = 90.0
 POLL_S = 0.1
 Why = Annotated[str, typer.Option("--reason", help="Why; kept in the journal and in audit.jsonl.")]
@@ -64,24 +63,10 @@ def _balance_rows(reading: dict[str, Any]) -> list[dict[str, Any]]:
     return rows or ([] if state is None else state.balances)
 
 
-def _decide(instance: str, request: dict[str, Any], *, timeout_s: float = 5.0) -> tuple[str, dict[str, Any]]:
+def _decide(instance: str, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """One request to the executor. Raises ControlError where none runs: nothing is decided then."""
     name = existing(instance)
-    return name, _ask_executor(name, request, timeout_s=timeout_s)
-
-
-def _ask_executor(name: str, request: dict[str, Any], *, timeout_s: float) -> dict[str, Any]:
-    try:
-        return ask(instance_dir(name) / EXECUTOR_SOCKET, request, timeout_s=timeout_s)
-    except ControlError:
-        if is_running(name):
-            raise
-    config = described(name).get("config")
-    start = f"arb up --config {config}" if config else "arb up"
-    raise ControlError(
-        f"{name} does not run, so nothing was done; `arb hedges` and `arb positions` show what stays open; "
-        f"`{start}` starts it, then repeat this command"
-    )
+    return name, ask_executor(name, request)
 
 
 def positions(instance: Instance = "", json: Json = False) -> int:
@@ -227,14 +212,15 @@ def close(
 ) -> int:
     """Close one hedge or all, at a bounded price, profit or not; what cannot be closed says why. See `arb hedges`.
 
-    Passes under halt and breakers. What books or balances do not allow now is tried again for a minute. Exit code 1:
-    something stays open. New hedges may be entered meanwhile; `arb flatten` stops new risk first.
+    Passes under halt and breakers. What books or balances do not allow now is tried again for a minute. Where no
+    executor is READY the guard closes. Exit code 1: something stays open. New hedges may be entered meanwhile;
+    `arb flatten` stops new risk first.
     """
     if bool(hedge) == every:
         found = "an ID and --all" if every else "neither an ID nor --all"
         raise BadInput(f"found {found}, wanted one of them; `arb hedges` lists the IDs")
     request = {"op": "close", "id": hedge, "all": every, "dry_run": dry_run, "reason": reason}
-    _, reply = _decide(instance, request, timeout_s=CLOSE_TIMEOUT_S)
+    reply = close_hedges(existing(instance), request)
     emit(reply, as_json=json, text=_closed_text)
     done = all(row["closed"] or (dry_run and not row["reason"]) for row in reply["hedges"])
     return EXIT_OK if done else EXIT_CHECK_FAILED
@@ -250,7 +236,7 @@ def flatten(dry_run: DryRun = False, reason: Why = "", instance: Instance = "", 
     if not dry_run:
         with contextlib.suppress(ControlError):  # a guard that does not answer grants no lease for new risk either
             ask(instance_dir(name) / GUARD_SOCKET, {"op": "drain", "reason": reason or "arb flatten"})
-    reply = _ask_executor(name, {"op": "flatten", "dry_run": dry_run, "reason": reason}, timeout_s=CLOSE_TIMEOUT_S)
+    reply = close_hedges(name, {"op": "flatten", "dry_run": dry_run, "reason": reason})
     emit(reply, as_json=json, text=_closed_text)
     ready = all(not row["reason"] for row in reply["hedges"])
     return EXIT_OK if reply["flat"] or (dry_run and ready) else EXIT_CHECK_FAILED
@@ -307,8 +293,7 @@ def _flattened(name: str, *, dry_run: bool, reason: str) -> dict[str, Any]:
     folder = instance_dir(name)
     if not dry_run:
         ask(folder / GUARD_SOCKET, {"op": "drain", "reason": reason or "arb stop --flatten"})
-    request = {"op": "flatten", "dry_run": dry_run, "reason": reason or "arb stop --flatten"}
-    return ask(folder / EXECUTOR_SOCKET, request, timeout_s=CLOSE_TIMEOUT_S)
+    return close_hedges(name, {"op": "flatten", "dry_run": dry_run, "reason": reason or "arb stop --flatten"})
 
 
 def _stopped_text(fields: dict[str, Any]) -> str:

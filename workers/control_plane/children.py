@@ -1,8 +1,8 @@
 """The table of child processes: started, ready, watched, restarted with backoff, stopped in order.
 
 A process that ends is started again at once, then after 0.2 s, doubling to 5 s; one that ends ``STORM_EXITS`` times
-within ``STORM_WINDOW_S`` (a restart storm) is not started again, and the instance is halted. Nothing here opens a
-socket or reads a clock: times are monotonic seconds, given by the caller.
+within ``STORM_WINDOW_S`` (a restart storm) is not started again, and the instance is halted; the guard always is.
+Nothing here opens a socket or reads a clock: times are monotonic seconds, given by the caller.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ STORM_WINDOW_S = 60.0
 WATCHDOG_S = 10.0  # a READY process that proves no progress for this long is killed
 START_TIMEOUT_S = 60.0  # and one that does not become READY
 STOP_TIMEOUT_S = 12.0  # above base.STOP_GRACE_S
+
+NEVER_GIVEN_UP = ("guard",)  # started again for ever: it alone closes what a lost executor leaves open
 
 #: Stopped group by group: first no new opportunities, then no new orders, then the readers, last the guard.
 STOP_ORDER = (("detector",), ("executor",), ("feed", "poller"), ("recorder",), ("guard",))
@@ -110,6 +112,8 @@ class Child:
                     self._exited_s = None
             elif key == "STATUS":
                 self.status = value
+            elif key == "EXTEND_TIMEOUT_USEC" and self.state is ChildState.STARTING:
+                self.started_s = now_s  # it waits for somebody else, and says so: its time begins anew
             elif key == "STOPPING" and self.state is not ChildState.STOPPING:
                 self.state = ChildState.STOPPING
         self.proof_s = now_s
@@ -130,6 +134,7 @@ class Child:
         if self._exited_s is None:
             self._exited_s = now_s
         storm = len(self._exits) == STORM_EXITS and now_s - self._exits[0] <= STORM_WINDOW_S
+        storm = storm and self.process not in NEVER_GIVEN_UP
         if storm or status == EXIT_USAGE:
             self.state = ChildState.FAILED
             return True

@@ -10,7 +10,7 @@ PROCESS_MODULES = {
     "detector": "workers.detector",
     "executor": "workers.executor.process",
     "feed": "workers.feed",
-    "guard": "workers.guard",
+    "guard": "workers.guard.process",
     "poller": "workers.poller",
     "recorder": "workers.recorder.process",
 }

@@ -41,14 +41,15 @@ from workers.control_plane.announcer import NOTES_SHOWN, Announcer, Event
 from workers.control_plane.catalogue import CatalogueService
 from workers.control_plane.children import STOP_TIMEOUT_S, Child, Children, ChildState
 from workers.control_plane.fork_client import GONE, ForkServerClient
+from workers.control_plane.giving_up import give_up
+from workers.control_plane.last_close import close_hedges, closes_hedges
 from workers.control_plane.notify_socket import NotifySocket
 from workers.control_plane.preflight import CouldNotStart, check_keys, paper_fees
 from workers.control_plane.requests import Requests
 from workers.control_plane.timer import Timer
-from workers.control_socket import GUARD_SOCKET, SUPERVISOR_SOCKET, ControlError, ControlServer, ask
+from workers.control_socket import SUPERVISOR_SOCKET, ControlServer
 from workers.credentials import load_credentials
 from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
-from workers.halt_file import latch_on_disk
 from workers.state_folder import instance_dir, replace_file, trim_logs
 
 TICK_S = 0.25
@@ -61,6 +62,7 @@ TRIM_LOGS_S = 30.0
 WARM_MODULES = ("guard", "recorder", "poller", "feed", "detector", "executor")
 RELOADING = ("detector", "executor")  # processes that take in a reloaded configuration
 WATCHDOG_US = 10_000_000
+CLOSING_US = 60_000_000  # what a stop that closes hedges may take longer
 EARLY_PIDS_MAX = 32  # more processes than an instance has
 
 
@@ -394,6 +396,9 @@ class Supervisor:
         if self._units:
             return
         for group in self.children.stop_groups():
+            if self._was_ready and closes_hedges(self.config, self.children, group):
+                self._notifier.send(f"EXTEND_TIMEOUT_USEC={CLOSING_US}")
+                await close_hedges(self.state_dir, self.announcer.say)
             for child in group:
                 child.stop()
             deadline = time.monotonic() + STOP_TIMEOUT_S
@@ -449,15 +454,8 @@ class Supervisor:
                 self._stop.set()
             else:
                 self.announcer.say("error", f"{child.process}: restart storm; halting: `arb resume` starts it again")
-                self._in_background(self.halt(f"restart storm of {child.process}"))
+                self._in_background(give_up(self.state_dir, child.process))
         self.write_run_file()
-
-    async def halt(self, reason: str) -> None:
-        """Latch the halt: through the guard, or on disk when the guard does not answer."""
-        try:
-            await asyncio.to_thread(ask, self.state_dir / GUARD_SOCKET, {"op": "halt", "reason": reason})
-        except ControlError:
-            latch_on_disk(self.state_dir, reason)
 
     def _on_notify(self, pid: int, text: str) -> None:
         """One message of a child's readiness protocol."""

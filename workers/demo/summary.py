@@ -12,7 +12,8 @@ import msgspec
 from pipeline.economics.equity import PerpetualHolding, equity, index_marks
 from pipeline.execution.accounts import Accounts, Execution, venue_order
 from pipeline.execution.external_records import ExternalFillRecord, ExternalFlowRecord, ExternalPositionRecord
-from pipeline.execution.journal import JournalEntry, read_journal
+from pipeline.execution.journal import JournalEntry
+from pipeline.execution.journal.guard_journal import whole_journal
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import (
     DustRecord,
@@ -249,7 +250,7 @@ def summarise(
     killed: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The fields of ``arb demo --json``; ``offered_before``: dislocations that ended before the engine was READY."""
-    entries = list(read_journal(journal_dir))
+    entries = list(whole_journal(journal_dir.parent))
     books = JournalTotals(entries)
     journal = plain_journal(entries)
     venue_rows = until_stop(plain_ledger(ledger), journal)

@@ -19,7 +19,7 @@ from pipeline.risk.breakers import ADOPTED_ONLY, solve
 from workers.audit_log import audit, who
 from workers.control_socket import ControlServer
 from workers.executor.performer import Performer
-from workers.executor.views import CoreViews, Row
+from workers.executor.views import CoreViews, Row, order_rows
 
 SOCKET = "executor.sock"
 RESULT_TIMEOUT_S = 12.0
@@ -224,24 +224,8 @@ class ExecutorControl:
     def _orders_of(self, known: set[str]) -> list[Row]:
         """Orders of the operations that began since ``known``, as they stand."""
         ledger = self._core.ledger
-        return [
-            {
-                "hedge_id": operation.record.closes,
-                "client_id": order.client_id,
-                "venue": order.intent.venue,
-                "symbol": order.intent.symbol,
-                "side": order.intent.side.name.lower(),
-                "qty": order.intent.qty,
-                "limit_price": order.intent.price,
-                "state": order.state.name.lower(),
-                "filled": order.filled,
-                "average_price": order.average_price if order.filled else None,
-                "reason": order.reason,
-            }
-            for name, operation in ledger.operations.items()
-            if name not in known and operation.record.closes
-            for order in (ledger.orders[client_id] for client_id in operation.orders)
-        ]
+        fresh = [o for name, o in ledger.operations.items() if name not in known and o.record.closes]
+        return order_rows(ledger, [client_id for operation in fresh for client_id in operation.orders])
 
     def _closed(self, ids: list[str], answers: dict[str, Row], dry_run: bool) -> Row:
         """The reply: orders, each hedge's answer, and what is open now."""

@@ -44,6 +44,7 @@ COUNTED = (
     "events",
     "alerts",
     "fast_path",
+    "countdowns",
 )
 VIOLATION_EVERY_NS = 60_000_000_000
 GAUGES = ("exposure_usd", "breakers", "daily_pnl_cents", "open_operations", "unsettled_orders", "open_hedges")

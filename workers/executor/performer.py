@@ -110,6 +110,7 @@ class Performer:
         self._busy = False
         self._result_waiters: dict[str, asyncio.Future[OperationResultRecord]] = {}
         self.on_result: Callable[[OperationResultRecord], object] = lambda record: None  # every result, once written
+        self.sent_mono_ns: dict[str, int] = {}  # venue -> our newest order there
         self.fault: BaseException | None = None  # what an event or a callback raised: the process ends by it
 
     def now(self) -> Now:
@@ -275,6 +276,7 @@ class Performer:
                     refused = (Refusal.SESSION_DOWN, str(error))
                 else:
                     first_ns, last_ns = first_ns or sent_ns, sent_ns
+                    self.sent_mono_ns[place.request.venue] = sent_ns
                     begun.add(operation)
                     followers.append(Sent(place.request.client_id, sent_ns))
                     if len(places) > 1 and place is places[0]:
@@ -311,7 +313,7 @@ class Performer:
     def _forbidden(self, place: Place, expiry_ns: int, *, first: bool) -> Stop | None:
         """The last look at an order of the exact path. ``first``: nothing of its operation has left."""
         if not place.purpose.adds_risk:
-            return self._last_look.without_risk(self._mono_ns())
+            return self._last_look.without_risk()
         legs = self._core.ledger.operations[place.operation_id].record.legs
         if not first:
             own = (place.request.venue, place.request.symbol)
@@ -403,6 +405,7 @@ class Performer:
                     refused = (Refusal.SESSION_DOWN, str(error))
                 else:
                     followers.append(Sent(order.client_id, last_ns))
+                    self.sent_mono_ns[order.venue] = last_ns
                     if not first_ns:
                         first_ns, legs = last_ns, orders[1:]
                         self._crash("after_first_leg_sent")

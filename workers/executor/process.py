@@ -14,6 +14,7 @@ import gc
 import os
 import secrets
 import sys
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,6 @@ import msgspec
 import numpy as np
 
 from pipeline.core import ExecutionCore
-from pipeline.exchanges.base import VenueTrading
 from pipeline.execution.crash_points import crash_points
 from pipeline.execution.events import (
     CatalogueChanged,
@@ -30,12 +30,13 @@ from pipeline.execution.events import (
     Opportunity,
     Tick,
 )
+from pipeline.execution.journal.guard_journal import fold_in, orphaned, read_guard_journal
 from pipeline.execution.results.counts import counts_of
 from pipeline.execution.shared_reads import AccountReader, ShmHalt, decode_opportunity
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.clock import mono_ns
-from pipeline.model.enums import Mode, OpportunityType, OrderKind, OrderSide, TimeInForce
-from pipeline.model.errors import ConfigInvalid, VenueError, VenueUnavailable
+from pipeline.model.enums import OpportunityType, OrderKind, OrderSide, ProcessState, TimeInForce
+from pipeline.model.errors import VenueUnavailable
 from pipeline.model.structs import OrderRequest
 from pipeline.rehearsal.rehearse import rehearse
 from shm.layout import BOOK, CURSOR, OPPORTUNITY, REPORT, feed_segment_words
@@ -44,21 +45,21 @@ from shm.pages import AccountPage, HaltPage, InventoryPage
 from shm.queue import QueueConsumer, QueueProducer
 from shm.sources import build_hash
 from shm.wait import PARK, Bell, BellRinger, resolve_wait
-from workers.account_clients import remember_budgets
 from workers.base import WorkerContext, run_worker
 from workers.executor.control import ExecutorControl
+from workers.executor.dead_man import DeadMan
 from workers.executor.earlier_runs import host_boot_id, keep_breakers, open_journal
 from workers.executor.hedge_models import HedgeModels
 from workers.executor.pages import ExecutorNumbers, InventoryWriter
 from workers.executor.performer import Performer
 from workers.executor.publisher import Publisher
-from workers.executor.session_watch import SessionWatch, first_connection
+from workers.executor.session_watch import SessionWatch
+from workers.executor.sessions import Sessions
 from workers.executor.venues import Questions
 from workers.output import ALERT
 
 if TYPE_CHECKING:
     from pipeline.exchanges.base import VenueClient
-    from pipeline.model.instruments import InstrumentRow
 
 OPPS_CAPACITY = 1024
 REPORTS_CAPACITY = 1024
@@ -68,6 +69,10 @@ POPS_PER_TURN = 16  # opportunities judged before sockets get their turn
 CATALOGUE_WAIT_S = 30.0
 REHEARSALS = 16  # bytecode is specialised after 8 passes
 FINISH_S = 6.0  # of the 10 s that SIGTERM leaves
+DISARM_S = 1.0
+FENCE_LOOK_S = 0.01
+FENCE_TOLD_NS = 1_000_000_000
+FENCE_EXTEND_US = 10_000_000
 FIRST_EPOCH_BITS = 45
 STEP_EPOCH_BITS = 24  # an id repeats by chance once in 16 million restored journals; room for 200 million runs
 
@@ -96,13 +101,18 @@ class Executor:
         self._bell = Bell.create(ctx.bells_dir() / "executor", self._opps.cursor_words, CURSOR.sleeping)
         self._detector_bell = BellRinger.open(ctx.bells_dir() / "detector", self._reports.cursor_words, CURSOR.sleeping)
         self.journal, ledger = open_journal(ctx)
+        guard = read_guard_journal(ctx.state_dir)
+        self._guard_records = fold_in(self.journal, ledger, guard)
+        if orphaned(ledger, guard):
+            ctx.say("critical", "guard_journal: continues another journal than this one; nothing of it is taken over")
         self.core = ExecutionCore(
             config, self.instruments, market=self.market, halt=self.halt, journal=self.journal, ledger=ledger
         )
         self._hedge_models = HedgeModels(ctx.state_dir, self.core.hedges.watch)
-        self.trading: dict[str, VenueTrading] = {}
+        self._sessions = Sessions(ctx, self.market, lambda event: self.performer.feed(event))
+        self.trading = self._sessions.trading
         self._questions = Questions(self._clients, loop)
-        self._sessions = SessionWatch(self.trading, ctx.metrics, ctx.say, self._questions.odd_rows)
+        self._session_watch = SessionWatch(self.trading, ctx.metrics, ctx.say, self._questions.odd_rows)
         self._numbers = ExecutorNumbers(ctx.metrics)
         self._stopped = asyncio.Event()
         self.performer = Performer(
@@ -119,10 +129,10 @@ class Executor:
             wake_detector=self._detector_bell.ring_if_sleeping,
             on_fault=self._stopped.set,
         )
+        self._dead_man = DeadMan(self._arm, self.performer.sent_mono_ns)
         self._publisher = Publisher(self.core, ctx.state_dir, ctx.say)
         self.performer.on_result = self._publisher.results.append
         self._record = np.zeros(OPPORTUNITY.WORDS, np.int64)
-        self._tasks: set[asyncio.Task[None]] = set()
         self._spinning = False
 
     # --- life ---
@@ -156,6 +166,8 @@ class Executor:
             keep_breakers(ctx.state_dir, self.core.context)
         self.journal.sync()  # ids of this run carry its boot epoch: the record of it must outlive the host
         self._crash("boot_replayed")
+        if self._guard_records:
+            ctx.say("warning", f"journal: {self._guard_records} records of the guard taken over")
         if self.journal.truncated_bytes:
             ctx.say("warning", f"journal: torn tail of {self.journal.truncated_bytes} bytes cut off")
         self._connect_all()
@@ -232,6 +244,7 @@ class Executor:
         self.performer.feed(Command(CommandKind.STOP, reason="SIGTERM"))
 
     async def _close(self) -> None:
+        self.ctx.liveness.set_state(ProcessState.STOPPING)  # no beats from here on, and no hang
         self._inventory.block_all()
         self.loop.remove_reader(self._bell.fileno())
         self._spinning = False
@@ -239,20 +252,27 @@ class Executor:
         if self.journal.failed is None and self.performer.fault is None:
             self.performer.perform(self.core.stop(now, "SIGTERM"), now)
         await self._publisher.publish(stopped=True)
-        for task in list(self._tasks):
-            task.cancel()
-        for trading in self.trading.values():
-            try:
-                async with asyncio.timeout(1.0):
-                    await trading.close()
-            except (VenueError, TimeoutError, OSError) as error:
-                self.ctx.say("warning", f"{trading.venue}: {error}")
+        await self._disarm()
+        await self._sessions.close()
         self._questions.close()
         self._hedge_models.save()
         self._bell.close()
         self._detector_bell.close()
         if self.journal.failed is None:
             self.journal.close()
+
+    def _arm(self, venue: str, seconds: int) -> bool:
+        if self._questions.set_countdown(venue, seconds) is None:
+            return False
+        self._numbers.metrics.inc(self._numbers.count["countdowns"])
+        return True
+
+    async def _disarm(self) -> None:
+        """Planned: no timer shall cancel what an operator places after us."""
+        asked = [self._questions.set_countdown(venue, 0) for venue in self._dead_man.running(mono_ns())]
+        waits = [future for future in asked if future is not None]
+        if waits:
+            await asyncio.wait(waits, timeout=DISARM_S)
 
     # --- venues ---
 
@@ -263,29 +283,11 @@ class Executor:
         return account_clients(self.ctx)
 
     def _connect_all(self) -> None:
-        for venue in self.ctx.config.venues:
-            if self.ctx.config.mode is Mode.PAPER:
-                from pipeline.paper import PaperTrading
-
-                rows = {row.spec.symbol: row for row in self.instruments if row.spec.venue == venue.name}
-                folder = self.ctx.state_dir / "paper"
-                self.trading[venue.name] = PaperTrading(venue, folder, self.market, rows, self.performer.feed)
-            else:
-                from pipeline.exchanges.factory import make_trading
-
-                credentials = self.ctx.credentials(venue.exchange)
-                if credentials is None:
-                    raise ConfigInvalid([f"exchanges.{venue.exchange}: no keys in the state folder"])
-                self.trading[venue.name] = make_trading(venue, credentials, self.performer.feed)
-                remember_budgets(self.ctx, self.trading[venue.name])
-        self._set_multipliers()
+        self._sessions.open()
         fast_entry = self.core.open_fast_entry(*self.market.memory, self.halt.token)
         fast_entry.learn(lambda venue, terms: self.trading[venue].template(terms))
         self.core.risk.gate.order_budget = lambda venue, count: self.trading[venue].can_place(count)
-        for trading in self.trading.values():
-            task = self.loop.create_task(first_connection(trading, self.ctx.say, self.ctx.stop_requested))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        self._sessions.connect()
 
     def _rehearse(self) -> None:
         """The order path before there is an order, up to the bytes: the first order is not the slow one."""
@@ -308,12 +310,6 @@ class Executor:
             with contextlib.suppress(VenueUnavailable):  # a symbol that cannot be ordered is refused when it is
                 for _ in range(REHEARSALS):
                     trading.prepare(request)  # what it returns would send it, and is dropped
-
-    def _set_multipliers(self) -> None:
-        for name, trading in self.trading.items():
-            trading.set_multipliers(
-                {r.spec.symbol: r.spec.multiplier for r in self.instruments if r.spec.venue == name}
-            )
 
     # --- the queue ---
 
@@ -386,9 +382,8 @@ class Executor:
         self._reports.refresh()
         changed = self.market.refresh()
         if changed:
-            self._set_multipliers()
+            self._sessions.take_rows(changed)
             self.performer.feed(CatalogueChanged(tuple(changed)))
-            self._update_paper(changed)
         snapshot = self._account.poll()
         if snapshot is not None:
             self.performer.feed(snapshot)
@@ -396,22 +391,13 @@ class Executor:
         self._inventory.write(self.core, self.performer.now())
         self._inventory.write_exits(self.core)
         self._numbers.gauges(self.core)
+        self._dead_man.tick(mono_ns())
         for text in self._numbers.sessions(self.trading, mono_ns()):
             self.ctx.say("warning", f"{ALERT}{text}")
         self._hedge_models.save_if_due(self.loop, mono_ns())
-        self._sessions.tick(self.performer.now().mono_ns)
+        self._session_watch.tick(self.performer.now().mono_ns)
         self._publisher.tick(self.performer.now().mono_ns)
         self.journal.kick()
-
-    def _update_paper(self, changed: list[InstrumentRow]) -> None:
-        if self.ctx.config.mode is not Mode.PAPER:
-            return
-        from pipeline.paper import PaperTrading
-
-        for row in changed:
-            trading = self.trading.get(row.spec.venue)
-            if isinstance(trading, PaperTrading):
-                trading.take_row(row)
 
 
 def warm(dialects: Sequence[str]) -> None:
@@ -442,10 +428,31 @@ def warm(dialects: Sequence[str]) -> None:
     rehearse()  # what it specialises and imports, every child inherits
 
 
+def wait_for_the_guard(ctx: WorkerContext) -> bool:
+    """Before anything is opened: while the guard has taken over, it alone acts. False when a stop is asked meanwhile.
+
+    Whoever comes here has its status page already: a guard that fences now finds this process there and kills it.
+    """
+    page = HaltPage.attach(ctx.instance)
+    told_ns = 0
+    while not ctx.stop_requested():
+        page.refresh()
+        if not page.fenced:
+            return True
+        if mono_ns() - told_ns > FENCE_TOLD_NS:
+            told_ns = mono_ns()
+            ctx.wait_longer(FENCE_EXTEND_US, "fenced: the guard closes what is open")
+        ctx.progress()
+        time.sleep(FENCE_LOOK_S)
+    return False
+
+
 def run(ctx: WorkerContext) -> None:
     """The executor's whole life."""
     import uvloop
 
+    if not wait_for_the_guard(ctx):
+        return
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     try:

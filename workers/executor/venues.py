@@ -99,6 +99,31 @@ class Questions:
         """Asks; the answer comes as an event, an error inside it."""
         self._loop.call_soon_threadsafe(self._start, question)
 
+    def set_countdown(self, venue: str, seconds: int) -> asyncio.Future[bool] | None:
+        """Sets a venue's dead-man timer; whether it took it comes later. None: it has none, or nobody can be asked."""
+        client = self._clients.get(venue)
+        if client is None or not client.has_countdown or not self._thread.is_alive():
+            return None
+        work = asyncio.run_coroutine_threadsafe(self._countdown(venue, seconds), self._loop)
+        return asyncio.wrap_future(work, loop=self._home)
+
+    def depth_snapshot(self, venue: str, symbol: str) -> asyncio.Future[bytes] | None:
+        """A venue's book by REST, as received; raises the errors of ``VenueClient`` where it is awaited. None: nobody
+        can be asked."""
+        client = self._clients.get(venue)
+        if client is None or not self._thread.is_alive():
+            return None
+        work = asyncio.run_coroutine_threadsafe(client.depth_snapshot(symbol), self._loop)
+        return asyncio.wrap_future(work, loop=self._home)
+
+    async def _countdown(self, venue: str, seconds: int) -> bool:
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                await self._clients[venue].set_countdown(seconds)
+        except FAULTS:
+            return False
+        return True
+
     def _start(self, question: Question) -> None:
         work: Coroutine[Any, Any, CoreEvent]
         if isinstance(question, QueryOrder):

@@ -5,6 +5,7 @@ The same rows are the answers of the control socket and the content of ``executo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +13,7 @@ from pipeline.core import ExecutionCore
 from pipeline.equity_watch import EquityWatch
 from pipeline.execution.hedging.forced_close import CloseAnswer
 from pipeline.execution.inventory.targets import InventoryReport, inventory_report
-from pipeline.execution.ledger import Operation
+from pipeline.execution.ledger import Ledger, Operation
 from pipeline.execution.records import HedgeRecord
 from pipeline.model.enums import OrderSide
 from pipeline.model.structs import ZERO
@@ -244,3 +245,24 @@ class CoreViews:
                 for leg in legs
             ],
         }
+
+
+def order_rows(ledger: Ledger, client_ids: Iterable[str]) -> list[Row]:
+    """Orders as they stand, for the reply to a close."""
+    orders = [ledger.orders[client_id] for client_id in client_ids]
+    return [
+        {
+            "hedge_id": ledger.operations[order.intent.operation_id].record.closes,
+            "client_id": order.client_id,
+            "venue": order.intent.venue,
+            "symbol": order.intent.symbol,
+            "side": order.intent.side.name.lower(),
+            "qty": order.intent.qty,
+            "limit_price": order.intent.price,
+            "state": order.state.name.lower(),
+            "filled": order.filled,
+            "average_price": order.average_price if order.filled else None,
+            "reason": order.reason,
+        }
+        for order in orders
+    ]

@@ -6,6 +6,7 @@ away, and catches up in slices.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from pipeline.execution.journal import JournalPosition, JournalReader, segment_indices, segment_path
@@ -14,6 +15,7 @@ from pipeline.execution.settled.checkpoint import (
     checkpoint_paths,
     newest_checkpoint,
     read_checkpoint,
+    set_unfit_aside,
     write_checkpoint,
 )
 from pipeline.model.errors import JournalError
@@ -21,11 +23,13 @@ from pipeline.model.errors import JournalError
 EVERY_RECORDS = 40_000  # a start replays at most about twice as many: about two seconds
 STOP_RECORDS = 200  # so many are worth a checkpoint at a planned stop
 SLICE_RECORDS = 2_000
+RETRY_S = 60.0  # after a disk that took nothing
 
 
 class Checkpoints:
     """Follows the journal in ``directory``. ``journal_bytes_max``: above it, segments that a checkpoint covers and that
-    are in the SQLite ledger are removed, oldest first. ``problem``: why it follows no more, or ""."""
+    are in the SQLite ledger are removed, oldest first. ``problem``: what stands in its way, or "". A disk that takes
+    nothing is tried again; a journal that cannot be followed ends it."""
 
     def __init__(self, directory: Path, journal_bytes_max: int) -> None:
         self._directory = directory
@@ -33,9 +37,12 @@ class Checkpoints:
         self._state: Recovered | None = None
         self._reader: JournalReader | None = None
         self._since = 0
+        self._retry_at_s = 0.0
+        self._over = False
         self.written = 0
         self.removed_segments = 0
         self.problem = ""
+        self.set_aside: list[str] = []
 
     @property
     def position(self) -> JournalPosition | None:
@@ -47,19 +54,20 @@ class Checkpoints:
 
         ``recorded``: how far the SQLite ledger is. ``last``: at a planned stop.
         """
-        if self.problem:
+        if self._over:
             return False
         try:
             entries = self._fold()
-            if self._since >= (STOP_RECORDS if last and entries < SLICE_RECORDS else EVERY_RECORDS):
-                self._write(recorded)
         except (JournalError, OSError) as error:
-            self.problem = str(error)
+            self.problem, self._over = str(error), True
             return False
+        if self._since >= (STOP_RECORDS if last and entries < SLICE_RECORDS else EVERY_RECORDS):
+            self._write(recorded)
         return entries == SLICE_RECORDS
 
     def _fold(self) -> int:
         if self._state is None or self._reader is None:
+            self.set_aside = set_unfit_aside(self._directory)
             self._state = newest_checkpoint(self._directory)
             self._reader = JournalReader(self._directory, self._state.position)
         entries = self._reader.poll(SLICE_RECORDS)
@@ -69,22 +77,33 @@ class Checkpoints:
         return len(entries)
 
     def _write(self, recorded: JournalPosition | None) -> None:
+        if time.monotonic() < self._retry_at_s:
+            return
         assert self._state is not None and self._reader is not None and self._reader.position is not None
-        write_checkpoint(self._directory, self._state.ledger, self._reader.position)
-        self._since = 0
-        self.written += 1
-        self._compact(recorded)
+        try:
+            write_checkpoint(self._directory, self._state.ledger, self._reader.position)
+            self._since = 0
+            self.written += 1
+            self._compact(recorded, self._reader.position)
+        except OSError as error:
+            self.problem, self._retry_at_s = str(error), time.monotonic() + RETRY_S
+        else:
+            self.problem = ""
 
-    def _compact(self, recorded: JournalPosition | None) -> None:
+    def _compact(self, recorded: JournalPosition | None, folded: JournalPosition) -> None:
         """The oldest checkpoint that is kept bounds what may go: it must be able to serve."""
         paths = checkpoint_paths(self._directory)
         if recorded is None or len(paths) < 2:
             return
-        _, oldest = read_checkpoint(paths[0])
+        try:
+            _, oldest = read_checkpoint(paths[0])
+        except JournalError:  # damaged since it was written: the next one takes its place
+            paths[0].unlink(missing_ok=True)
+            return
         sizes = {i: segment_path(self._directory, i).stat().st_size for i in segment_indices(self._directory)}
         total = sum(sizes.values())
         for index in sorted(sizes):
-            if total <= self._bytes_max or index >= min(oldest.index, recorded.index):
+            if total <= self._bytes_max or index >= min(oldest.index, recorded.index, folded.index):
                 return
             segment_path(self._directory, index).unlink()
             total -= sizes[index]

@@ -256,12 +256,16 @@ class Recorder:
         if now_ns >= self._prune_at_ns:
             self._prune_at_ns = now_ns + PRUNE_EVERY_NS
             self.ledger.prune(self.ctx.config.recording.opportunities_max)
-        more = self.checkpoints.round(self.ledger.position(), last=last)
-        while last and more:
-            more = self.checkpoints.round(self.ledger.position(), last=last)
+        for _ in range(STOP_ROUNDS_MAX if last else 1):
+            if not self.checkpoints.round(self.ledger.position(), last=last):
+                break
+        for text in self.checkpoints.set_aside:
+            self.ctx.say("warning", f"set aside: {text}")
+        self.checkpoints.set_aside.clear()
         if self.checkpoints.problem != self._checkpoint_problem:
             self._checkpoint_problem = self.checkpoints.problem
-            self.ctx.say("error", f"no checkpoints any more, the journal grows: {self.checkpoints.problem}")
+            if self._checkpoint_problem:
+                self.ctx.say("error", f"no checkpoint is written, the journal grows: {self._checkpoint_problem}")
         self.ctx.metrics.set(self._checkpoints, self.checkpoints.written)
         self.ctx.metrics.set(self._segments_removed, self.checkpoints.removed_segments)
 

@@ -44,6 +44,7 @@ from pipeline.execution.records import (
     RefusalRecord,
     RetiredRecord,
     StopRecord,
+    TakeoverRecord,
 )
 from pipeline.model.enums import InstrumentKind, OrderSide, OrderState
 from pipeline.model.structs import Balance
@@ -323,6 +324,7 @@ EVENT_KINDS: dict[type, str] = {
     AdoptedRecord: "adopted",
     StopRecord: "stop",
     RetiredRecord: "retired",
+    TakeoverRecord: "takeover",
 }
 
 

@@ -77,10 +77,17 @@ class GateClient(RestVenueClient):
 
     clock_refusals = frozenset(label for label, kind in KIND_OF_LABEL.items() if kind == "clock")
 
+    has_countdown = True
+
     def __init__(self, venue: VenueConfig, credentials: Credentials | None) -> None:
         limits = SPOT_LIMITS if venue.market == "spot" else FUTURES_LIMITS
         super().__init__(venue, credentials, rest=rest_base(venue.rest), limits=limits)
         self._signer = GateSigner(credentials.api_key, credentials.api_secret) if credentials else None
+
+    async def set_countdown(self, seconds: int) -> None:
+        """See the base class; the least is 5 seconds."""
+        path = "/spot/countdown_cancel_all" if self.config.market == "spot" else f"{FUTURES_PATH}/countdown_cancel_all"
+        await self._signed("POST", path, body=b'{"timeout":%d}' % seconds, bucket="query")
 
     def _sign(self, method: str, path: str, query: str, body: bytes) -> HttpCall:
         assert self._signer is not None, "a signed call needs credentials"

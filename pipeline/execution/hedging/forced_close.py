@@ -93,8 +93,8 @@ class ForcedClose:
         context = self._context
         if self._under_way(hedge.operation_id):
             return CloseAnswer(hedge=hedge, reason="an operation on it is under way", left=hedge.qty)
-        if not context.now.mono_ns < context.halt.lease_expiry_mono_ns():
-            return CloseAnswer(hedge=hedge, reason="no lease: the guard grants none, see `arb status`", left=hedge.qty)
+        if context.halt.fenced():
+            return CloseAnswer(hedge=hedge, reason="fenced: the guard has taken over, see `arb status`", left=hedge.qty)
         away = self._away(hedge)
         if away:
             return CloseAnswer(hedge=hedge, reason=away, left=hedge.qty)

@@ -89,6 +89,7 @@ class JournalReader:
         else:
             index, offset = position.index, position.offset
             if not segment_path(self.directory, index).exists():
+                self._refuse_gap(index)
                 return False
         view = SegmentView(segment_path(self.directory, index))
         if view.index != index:
@@ -99,6 +100,15 @@ class JournalReader:
             self._position = JournalPosition(index, FILE_HEADER_BYTES, view.first_seq, view.seed)
         self._view = view
         return True
+
+    def _refuse_gap(self, index: int) -> None:
+        left = [other for other in segment_indices(self.directory) if other > index]
+        if left:
+            raise JournalError(
+                f"journal segment is gone: path={segment_path(self.directory, index)}, the next is {left[0]}. "
+                "Segments go once the SQLite ledger has them: restore both from one backup, or move ledger.sqlite away "
+                "(it is built anew from what is left)"
+            )
 
     def close(self) -> None:
         """Unmaps the segment; ``position`` stays valid."""

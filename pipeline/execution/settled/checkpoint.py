@@ -2,13 +2,16 @@
 
 ::
 
-    <journal>/checkpoint-<seq, 16 digits>.bin    | magic "ARBCKPT1" 8 | body bytes u64 | crc32 of the body u32 | 0 u32 |
-                                                 | body: msgpack of ``Checkpoint`` |
-    <journal>/settled-<number, 8 digits>.ids     CHUNK identities of 16 bytes, sorted (settled.py); written once
+    <journal>/checkpoint-<seq, 16 digits>.bin          | magic "ARBCKPT1" 8 | body bytes u64 | crc32 of the body u32 |
+                                                       | version u32 | body: msgpack of ``Checkpoint`` |
+    <journal>/settled-<number, 8 digits>-<digest>.ids  CHUNK identities of 16 bytes (identities.py)
 
 The recorder writes them: it folds the same records by the same code, beside the executor's path. A checkpoint that is
-damaged, of other code, or does not fit the journal is passed over for an older one, then for the whole journal. The
-ledger that it gives must have the digest that was written with it.
+damaged, of another version, or does not fit the journal is passed over for an older one, then for the whole journal.
+The ledger that it gives must have the digest that was written with it.
+
+``VERSION`` grows when the fold gives another state for the same records; a new field of ``LedgerState``, ``Order`` or
+``Operation`` has a default, so that the checkpoints of earlier builds are read (a golden one is tested).
 """
 
 from __future__ import annotations
@@ -43,12 +46,13 @@ from pipeline.execution.settled.identities import CHUNK, IDENTITY_BYTES, Chunk
 from pipeline.model.errors import JournalError
 
 MAGIC = b"ARBCKPT1"
+VERSION = 1
 HEADER = struct.Struct("<8sQII")
 KEPT = 2  # the newest two: the older one serves where the newer one is damaged
 Key = tuple[str, str]
 
 
-class LedgerState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class LedgerState(msgspec.Struct, frozen=True):
     """Everything that a ledger remembers; what follows from it (indices, open objects) is built anew."""
 
     boot_epoch: int
@@ -93,13 +97,13 @@ class LedgerState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wall_ns: int
 
 
-class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Checkpoint(msgspec.Struct, frozen=True):
     """A ledger at ``position`` (everything before it is in). ``chunks``: content hashes of the files of identities."""
 
     position: JournalPosition
     state: LedgerState
     chunks: list[bytes]
-    recent: list[bytes]
+    newest: bytes
     settled_digest: bytes
     ledger_digest: str
 
@@ -108,56 +112,32 @@ _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Checkpoint)
 
 
-def state_of(ledger: Ledger) -> LedgerState:
-    """What a checkpoint keeps of a ledger."""
-    return LedgerState(
-        orders=list(ledger.orders.values()),
-        unsettled=list(ledger.unsettled),
-        operations=list(ledger.operations.values()),
-        open_operations=list(ledger.open_operations),
-        closings={name: [one.operation_id for one in group] for name, group in ledger.closings.items()},
-        payments_of={key: list(payments) for key, payments in ledger.payments_of.items()},
-        outcomes={int(outcome): count for outcome, count in ledger.outcomes.items()},
-        trips_won=ledger.trips.won,
-        trips_lost=ledger.trips.lost,
-        trips_pnl=ledger.trips.pnl,
-        trips_open=ledger.trips.open,
-        audit=list(ledger.audit),
-        wall_ns=ledger.last_wall_ns,
-        **{name: getattr(ledger, name) for name in PLAIN},
-    )
+def _converted(ledger: Ledger) -> dict[str, object]:
+    """The fields of a state that are not the ledger's attributes of the same name as they are."""
+    return {
+        "orders": list(ledger.orders.values()),
+        "unsettled": list(ledger.unsettled),
+        "operations": list(ledger.operations.values()),
+        "open_operations": list(ledger.open_operations),
+        "closings": {name: [one.operation_id for one in group] for name, group in ledger.closings.items()},
+        "payments_of": {key: list(payments) for key, payments in ledger.payments_of.items()},
+        "outcomes": {int(outcome): count for outcome, count in ledger.outcomes.items()},
+        "trips_won": ledger.trips.won,
+        "trips_lost": ledger.trips.lost,
+        "trips_pnl": ledger.trips.pnl,
+        "trips_open": ledger.trips.open,
+        "audit": list(ledger.audit),
+        "wall_ns": ledger.last_wall_ns,
+    }
 
 
 #: Fields that are the ledger's attributes of the same name, as they are.
-PLAIN = (
-    "boot_epoch",
-    "epochs",
-    "host_boot",
-    "records",
-    "fills_seen",
-    "retired_operations",
-    "hedges",
-    "base_of",
-    "dust",
-    "breakers",
-    "recoveries",
-    "since_wall_ns",
-    "accounts",
-    "external",
-    "moved_mono_ns",
-    "funding_seen",
-    "funding_wall_ms",
-    "began_wall_ms",
-    "baseline",
-    "position_offsets",
-    "based_wall_ms",
-    "touched",
-    "exits",
-    "day",
-    "day_pnl",
-    "total_pnl",
-    "mono_ns",
-)
+PLAIN = tuple(name for name in LedgerState.__struct_fields__ if name not in _converted(Ledger()))
+
+
+def state_of(ledger: Ledger) -> LedgerState:
+    """What a checkpoint keeps of a ledger."""
+    return LedgerState(**_converted(ledger), **{name: getattr(ledger, name) for name in PLAIN})  # type: ignore[arg-type]
 
 
 def ledger_of(state: LedgerState) -> Ledger:
@@ -187,8 +167,8 @@ def checkpoint_paths(directory: Path) -> list[Path]:
     return sorted(directory.glob("checkpoint-????????????????.bin"))
 
 
-def _chunk_path(directory: Path, number: int) -> Path:
-    return directory / f"settled-{number:08d}.ids"
+def _chunk_path(directory: Path, number: int, digest: bytes) -> Path:
+    return directory / f"settled-{number:08d}-{digest.hex()}.ids"
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -221,41 +201,65 @@ def write_checkpoint(directory: Path, ledger: Ledger, position: JournalPosition)
     Raises OSError (a full disk): the checkpoints before stay.
     """
     chunks: list[bytes] = []
-    for number, chunk in enumerate(ledger.settled.chunks, 1):
+    for number, chunk in enumerate(ledger.settled.full, 1):
         content = chunk.tobytes()
-        path = _chunk_path(directory, number)
-        if not path.exists() or path.stat().st_size != len(content):
-            _write(path, content)
         chunks.append(_digest(content))
-    kept = Checkpoint(position, state_of(ledger), chunks, ledger.settled.recent, ledger.settled.digest, ledger.digest())
+        path = _chunk_path(directory, number, chunks[-1])
+        if not path.exists() or path.read_bytes() != content:
+            _write(path, content)
+    settled = ledger.settled
+    kept = Checkpoint(position, state_of(ledger), chunks, settled.newest(), settled.digest, ledger.digest())
     body = _ENCODER.encode(kept)
     path = directory / f"checkpoint-{position.next_seq:016d}.bin"
-    _write(path, HEADER.pack(MAGIC, len(body), zlib.crc32(body), 0) + body)
+    _write(path, HEADER.pack(MAGIC, len(body), zlib.crc32(body), VERSION) + body)
     for old in checkpoint_paths(directory)[:-KEPT]:
         old.unlink(missing_ok=True)
     return path
+
+
+def set_unfit_aside(directory: Path) -> list[str]:
+    """Renames the checkpoints that cannot serve this journal, so that none is taken for its newest or its oldest: it
+    was lost or restored from an older copy, they are damaged, or of a build that this one cannot read. What was wrong.
+    """
+    found: list[str] = []
+    for path in checkpoint_paths(directory):
+        try:
+            _, position = read_checkpoint(path)
+            problem = "" if fits(directory, position) else f"checkpoint is not of this journal: path={path}"
+        except JournalError as error:
+            problem = str(error)
+        if problem:
+            path.rename(path.with_suffix(".unfit"))
+            found.append(problem)
+    return found
 
 
 def read_checkpoint(path: Path) -> tuple[Ledger, JournalPosition]:
     """The ledger and position of one checkpoint. Raises JournalError where it is damaged or of other code."""
     try:
         content = path.read_bytes()
-        magic, length, crc, _ = HEADER.unpack_from(content, 0)
+        magic, length, crc, version = HEADER.unpack_from(content, 0)
         body = content[HEADER.size : HEADER.size + length]
+        if magic == MAGIC and version != VERSION:
+            raise JournalError(
+                f"checkpoint of another version: path={path} version={version} wanted={VERSION}; the build that wrote "
+                "it reads it"
+            )
         if magic != MAGIC or len(body) != length or zlib.crc32(body) != crc:
             raise JournalError(f"checkpoint damaged: path={path}")
         kept = _DECODER.decode(body)
         ledger = ledger_of(kept.state)
-        chunks = [_read_chunk(_chunk_path(path.parent, n), want) for n, want in enumerate(kept.chunks, 1)]
+        chunks = [_read_chunk(path.parent, number, want) for number, want in enumerate(kept.chunks, 1)]
     except (OSError, struct.error, msgspec.MsgspecError, KeyError) as error:
         raise JournalError(f"checkpoint cannot be read: path={path} {error}") from error
-    ledger.settled.restore(chunks, kept.recent, kept.settled_digest)
+    ledger.settled.restore(chunks, kept.newest, kept.settled_digest)
     if ledger.digest() != kept.ledger_digest:
         raise JournalError(f"checkpoint gives another state than was written: path={path}")
     return ledger, kept.position
 
 
-def _read_chunk(path: Path, want: bytes) -> Chunk:
+def _read_chunk(directory: Path, number: int, want: bytes) -> Chunk:
+    path = _chunk_path(directory, number, want)
     content = path.read_bytes()
     if len(content) != CHUNK * IDENTITY_BYTES or _digest(content) != want:
         raise JournalError(f"identities of settled orders damaged: path={path}")

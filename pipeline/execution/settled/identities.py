@@ -1,7 +1,7 @@
 """Identities of orders and fills that have left memory: 16 bytes each, so that none is ever taken for new.
 
-Looked up only for messages about orders that are no longer in memory: rare. The newest identities are a set; every
-``CHUNK`` of them becomes one sorted array, which a checkpoint writes to a file once and never again.
+Looked up only for messages about orders that are no longer in memory: rare, so that a scan does. They lie in arrays of
+``CHUNK`` in the order of their coming; a checkpoint writes each full one to a file of its own.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 CHUNK = 65_536
-IDENTITY_BYTES = 16  # two of a hundred million differ but for a chance of 1 in 10**22
-Chunk = npt.NDArray[np.uint64]  # [CHUNK, 2]: both halves of an identity, sorted by the first
+IDENTITY_BYTES = 16  # that two of a hundred million are equal by chance: once in 10**22
+Chunk = npt.NDArray[np.uint64]  # [CHUNK, 2]: both halves of an identity
 
 
 def identity(*parts: str) -> bytes:
@@ -40,44 +40,45 @@ class SettledIds:
     """A set of identities that only grows. ``digest``: 16 bytes over all of them in their order, for comparisons."""
 
     def __init__(self) -> None:
-        self.chunks: list[Chunk] = []
-        self.recent: list[bytes] = []
+        self.full: list[Chunk] = []
         self.digest = bytes(16)
-        self._recent = set[bytes]()
+        self._open: Chunk = np.zeros((CHUNK, 2), np.uint64)
+        self._octets = memoryview(self._open.data).cast("B")
+        self._used = 0
 
     def __len__(self) -> int:
-        return len(self.chunks) * CHUNK + len(self.recent)
+        return len(self.full) * CHUNK + self._used
 
     def add(self, one: bytes) -> None:
         """Adds an identity that is not in it."""
-        self.recent.append(one)
-        self._recent.add(one)
+        at = self._used * IDENTITY_BYTES
+        self._octets[at : at + IDENTITY_BYTES] = one
+        self._used += 1
         self.digest = blake2b(self.digest + one, digest_size=16).digest()
-        if len(self.recent) == CHUNK:
-            self.chunks.append(sorted_chunk(self.recent))
-            self.recent, self._recent = [], set()
+        if self._used == CHUNK:
+            self.full.append(self._open)
+            self._begin_chunk(b"")
+
+    def _begin_chunk(self, content: bytes) -> None:
+        self._open = np.zeros((CHUNK, 2), np.uint64)
+        self._octets = memoryview(self._open.data).cast("B")
+        self._octets[: len(content)] = content
+        self._used = len(content) // IDENTITY_BYTES
 
     def __contains__(self, one: object) -> bool:
         if not isinstance(one, bytes):
             return False
-        if one in self._recent:
-            return True
         first, second = np.frombuffer(one, np.uint64)
-        for chunk in self.chunks:
-            at = int(np.searchsorted(chunk[:, 0], first))
-            while at < CHUNK and chunk[at, 0] == first:
-                if chunk[at, 1] == second:
-                    return True
-                at += 1
+        for rows in (self._open[: self._used], *reversed(self.full)):
+            if bool((rows[rows[:, 0] == first, 1] == second).any()):
+                return True
         return False
 
-    def restore(self, chunks: list[Chunk], recent: list[bytes], digest: bytes) -> None:
+    def newest(self) -> bytes:
+        """The identities behind the full arrays, one after the other."""
+        return bytes(self._octets[: self._used * IDENTITY_BYTES])
+
+    def restore(self, full: list[Chunk], newest: bytes, digest: bytes) -> None:
         """Takes the content that a checkpoint has kept."""
-        self.chunks, self.recent, self.digest = chunks, recent, digest
-        self._recent = set(recent)
-
-
-def sorted_chunk(identities: list[bytes]) -> Chunk:
-    """``CHUNK`` identities as a sorted array."""
-    rows = np.frombuffer(b"".join(identities), np.uint64).reshape(-1, 2)
-    return rows[np.lexsort((rows[:, 1], rows[:, 0]))]
+        self.full, self.digest = full, digest
+        self._begin_chunk(newest)

@@ -9,24 +9,26 @@ an order that is not known takes the way of fills that are not ours, which halts
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.ledger import Ledger, Operation
 from pipeline.execution.records import RetiredRecord
 
-RETIRE_AFTER_NS = 600 * 1_000_000_000  # beyond every sweep's overlap: later messages about it are repetitions
+RETIRE_AFTER_NS = 1200 * 1_000_000_000  # longer than anything that asks for earlier orders (recovery/suspects.py)
 LOOK_EVERY_NS = 10 * 1_000_000_000
 LOOKED_AT_PER_TICK = 32  # bounds what one tick costs
-RECORD_MAX = 64  # operations of one record
+RECORD_MAX = 4  # operations of one record: it is folded between two events of the executor
 OVER = ("done", "cancelled")  # states of a recovery that nothing waits for
 
 
 class Retirement:
     """Decides which operations leave memory; a few are looked at in every tick."""
 
-    def __init__(self, context: CoreContext) -> None:
+    def __init__(self, context: CoreContext, reconciled: Container[str]) -> None:
+        """``reconciled``: venues whose orders are known since this run began."""
         self._context = context
+        self._reconciled = reconciled
         self._began_mono_ns = 0
         self._looked_mono_ns = 0
         self._names: Iterator[str] = iter(())
@@ -60,10 +62,10 @@ class Retirement:
         if any(r.operation_id in names and r.state not in OVER for r in ledger.recoveries.values()):
             return False
         orders = [ledger.orders[client_id] for one in group for client_id in one.orders]
-        if not all(order.settled for order in orders):
+        if not all(order.settled and order.intent.venue in self._reconciled for order in orders):
             return False
         # Stamps of an earlier run may be of another boot of the host: its orders count from the start of this run.
-        stamps = [(one.boot_epoch, one.started_mono_ns) for one in group]
-        stamps += [(order.boot_epoch, order.last_evidence_mono_ns) for order in orders]
+        stamps = [(one.ended_epoch, one.ended_mono_ns) for one in group]
+        stamps += [(order.evidence_epoch, order.last_evidence_mono_ns) for order in orders]
         newest_ns = max(at_ns if epoch == ledger.boot_epoch else self._began_mono_ns for epoch, at_ns in stamps)
         return self._context.now.mono_ns - newest_ns >= RETIRE_AFTER_NS

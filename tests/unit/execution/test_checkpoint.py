@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 from pathlib import Path
@@ -163,30 +164,67 @@ def test_a_lost_beginning_without_a_checkpoint_is_refused_with_words(stormy: Wor
         newest_checkpoint(tmp_path)
 
 
-def test_identities_are_kept_in_files_that_are_written_once_and_checked(tmp_path: Path) -> None:
-    journal = Journal.open(tmp_path, segment_bytes=SEGMENT_BYTES_MIN)
+def with_a_chunk(folder: Path, prefix: str) -> tuple[Ledger, JournalPosition]:
+    """A journal of one record, and a ledger that has so many settled orders that one file of identities is full."""
+    journal = Journal.open(folder, segment_bytes=SEGMENT_BYTES_MIN)
     journal.append(StopRecord("x", 0, 0), 1, 1)
     journal.close()
     ledger = Ledger()
     ledger.apply(StopRecord("x", 0, 0), 1, 1)
     for number in range(CHUNK + 5):
-        ledger.settled.add(identity(str(number)))
+        ledger.settled.add(identity(prefix, str(number)))
     ledger.retired_operations = 1
-    reader = JournalReader(tmp_path)
-    reader.poll()
-    assert reader.position is not None
-    write_checkpoint(tmp_path, ledger, reader.position)
-    stamp = (tmp_path / "settled-00000001.ids").stat().st_mtime_ns
-    path = write_checkpoint(tmp_path, ledger, reader.position)
-    assert (tmp_path / "settled-00000001.ids").stat().st_mtime_ns == stamp
+    return ledger, end_of(folder)
+
+
+def test_identities_are_kept_in_files_that_are_checked_and_written_again_where_they_are_damaged(tmp_path: Path) -> None:
+    ledger, position = with_a_chunk(tmp_path, "a")
+    write_checkpoint(tmp_path, ledger, position)
+    (chunk,) = tmp_path.glob("settled-*.ids")
+    stamp = chunk.stat().st_mtime_ns
+    path = write_checkpoint(tmp_path, ledger, position)
+    assert chunk.stat().st_mtime_ns == stamp
     again, _ = read_checkpoint(path)
     assert len(again.settled) == CHUNK + 5 and again.digest() == ledger.digest()
-    assert all(identity(str(number)) in again.settled for number in range(0, CHUNK + 5, 997))
-    content = bytearray((tmp_path / "settled-00000001.ids").read_bytes())
+    assert all(identity("a", str(number)) in again.settled for number in range(0, CHUNK + 5, 997))
+    content = bytearray(chunk.read_bytes())
     content[77] ^= 1
-    (tmp_path / "settled-00000001.ids").write_bytes(content)
+    chunk.write_bytes(content)
     with pytest.raises(JournalError, match="identities of settled orders damaged"):
         read_checkpoint(path)
+    read_checkpoint(write_checkpoint(tmp_path, ledger, position))
+
+
+def test_identities_of_another_journal_are_not_taken_for_ours(tmp_path: Path) -> None:
+    """Its file has the same number and the same size."""
+    other, position = with_a_chunk(tmp_path / "other", "b")
+    write_checkpoint(tmp_path / "other", other, position)
+    ledger, position = with_a_chunk(tmp_path / "ours", "a")
+    for path in (tmp_path / "other").glob("settled-*.ids"):
+        (tmp_path / "ours" / path.name).write_bytes(path.read_bytes())
+    again, _ = read_checkpoint(write_checkpoint(tmp_path / "ours", ledger, position))
+    assert identity("a", "7") in again.settled and identity("b", "7") not in again.settled
+
+
+def test_a_checkpoint_of_another_version_is_passed_over_with_words(stormy: World, tmp_path: Path) -> None:
+    written(stormy, tmp_path)
+    path = checkpoint_after(tmp_path, 50)
+    content = bytearray(path.read_bytes())
+    content[20:24] = (7).to_bytes(4, "little")
+    path.write_bytes(content)
+    found = recover(tmp_path)
+    assert "version=7" in found.problems[0] and found.ledger.digest() == whole(tmp_path)
+
+
+def test_a_checkpoint_that_an_earlier_build_wrote_is_read(tmp_path: Path) -> None:
+    """``golden/checkpoint.bin`` stands behind the records of ``golden/journal_of_checkpoint.bin``."""
+    golden = Path(__file__).parent / "golden"
+    segment_path(tmp_path, 1).write_bytes((golden / "journal_of_checkpoint.bin").read_bytes().ljust(1 << 20, b"\0"))
+    position = end_of(tmp_path)
+    (tmp_path / f"checkpoint-{position.next_seq:016d}.bin").write_bytes((golden / "checkpoint.bin").read_bytes())
+    found = recover(tmp_path)
+    assert not found.problems and not found.replayed and found.position == position
+    assert found.ledger.digest() == whole(tmp_path)
 
 
 # --- the recorder's part ---
@@ -239,6 +277,58 @@ def test_segments_go_when_checkpoint_and_sqlite_ledger_have_them(
     for text in ("0", "1", "2", "last"):
         expected.apply(StopRecord(text, 0, 0), 1, 1)
     assert recover(tmp_path).ledger.digest() == expected.digest()
+
+
+def test_a_journal_that_was_restored_from_an_older_copy_keeps_its_segments(
+    stormy: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checkpoints of the lost part have higher numbers: they are neither the newest nor a bound for what may go."""
+    for name, value in (("EVERY_RECORDS", 40), ("STOP_RECORDS", 1), ("SLICE_RECORDS", 40)):
+        monkeypatch.setattr(checkpoints, name, value)
+    written(stormy, tmp_path)
+    newest = checkpoint_after(tmp_path, len(stormy.entries))
+    checkpoint_after(tmp_path, len(stormy.entries) - 1)
+    for index in segment_indices(tmp_path):
+        segment_path(tmp_path, index).unlink()
+    journal = Journal.open(tmp_path, segment_bytes=SEGMENT_BYTES_MIN)
+    for entry in stormy.entries[: len(stormy.entries) // 2]:
+        journal.append(entry.record, entry.mono_ns, entry.wall_ns)
+    journal.append(StopRecord("another life", 0, 0), 1, 1)
+    journal.close()
+    digest = whole(tmp_path)
+    made = followed(tmp_path, 0, end_of(tmp_path))
+    assert len(made.set_aside) == 2 and newest.with_suffix(".unfit").exists() and not made.problem
+    found = recover(tmp_path)
+    assert not found.problems and found.ledger.digest() == digest and found.replayed < found.ledger.records
+
+
+def test_a_disk_that_takes_nothing_is_tried_again(
+    stormy: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "RETRY_S", 0.0)
+    written(stormy, tmp_path)
+    made = Checkpoints(tmp_path, 1 << 40)
+    with monkeypatch.context() as full:
+        full.setattr(os, "rename", _no_space)
+        while made.round(None, last=True):
+            pass
+        assert "No space" in made.problem and not made.written
+    made.round(None, last=True)
+    made.close()
+    assert made.written == 1 and not made.problem
+    assert recover(tmp_path).replayed == 0
+
+
+def _no_space(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_reader_whose_segment_is_gone_says_so(stormy: World, tmp_path: Path) -> None:
+    written(stormy, tmp_path)
+    segment_path(tmp_path, 1).unlink()
+    reader = JournalReader(tmp_path, JournalPosition(1, 64, 1, bytes(8)))
+    with pytest.raises(JournalError, match=r"segment is gone.*move ledger\.sqlite away"):
+        reader.poll()
 
 
 def test_a_journal_that_cannot_be_followed_ends_the_checkpoints_not_the_recorder(tmp_path: Path) -> None:

@@ -88,8 +88,8 @@ def away(world: World) -> None:
     world.feed(SessionState(venue="gateio_futures", state="down", recv_mono_ns=world.now_ns, reason="test"))
 
 
-def no_lease(world: World) -> None:
-    world.lease_ns = world.now_ns
+def fenced(world: World) -> None:
+    world.fenced = True
 
 
 def locked_coins(world: World) -> None:
@@ -121,12 +121,12 @@ def up_again(world: World) -> None:
     [
         (no_book, "gateio_spot BTCUSDT: no book that may be traded on", lambda w: setattr(w, "blind", False)),
         (away, "gateio_futures BTCUSDT: the venue is not connected and reconciled", up_again),
-        (no_lease, "no lease", lambda w: setattr(w, "lease_ns", 2**62)),
+        (fenced, "fenced: the guard has taken over", lambda w: setattr(w, "fenced", False)),
         (locked_coins, "free 0 BTC, 0.99 needed", lambda w: None),
         (too_thin, "no depth of a lot and the venues' minima within 200 bps", lambda w: setattr(w, "depth", D(2))),
         (pending, "own order not settled", lambda w: setattr(w, "faults", Faults())),
     ],
-    ids=["no_book", "away", "no_lease", "locked_coins", "too_thin", "pending"],
+    ids=["no_book", "away", "fenced", "locked_coins", "too_thin", "pending"],
 )
 def test_what_cannot_be_closed_says_why_and_is_tried_again(
     obstacle: Callable[[World], None], words: str, heal: Callable[[World], None]

@@ -12,6 +12,7 @@ from pipeline.execution.records import FillRecord, RetiredRecord
 from pipeline.execution.results.counts import counts_of
 from pipeline.execution.settled import retirement
 from pipeline.execution.settled.identities import CHUNK, SettledIds, identity
+from pipeline.recovery.suspects import SUSPECT_NS
 from tests.worlds.execution_starts import ready_world, trade
 from tests.worlds.execution_world import Faults, World
 
@@ -93,6 +94,30 @@ def test_a_new_fill_of_a_retired_order_stops_new_risk_and_moves_the_ledger(soon:
         assert ledger.accounts.moved("mexc_spot", asset) == moved
 
 
+def test_an_order_that_an_earlier_run_sent_stays_as_long_after_its_last_evidence(soon: None) -> None:
+    world = ready_world()
+    world.faults = Faults(drop_stream=1.0, drop_response=1.0)
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    world.run(50)
+    world.kill()
+    world.faults = Faults(rest_error=1.0)  # the venues are away: nothing is settled
+    world.run(6000)
+    assert world.core.ledger.unsettled and not retired(world)
+    world.faults = Faults()
+    while world.core.ledger.unsettled:
+        world.run(20)
+    settled_ns = world.now_ns
+    while not retired(world):
+        world.run(20)
+    assert world.now_ns - settled_ns >= 2.5 * S_NS
+    world.run(1000)
+    world.judge()
+
+
+def test_orders_stay_longer_than_anything_asks_for_them() -> None:
+    assert retirement.RETIRE_AFTER_NS > SUSPECT_NS
+
+
 def test_an_open_hedge_keeps_its_operation(soon: None) -> None:
     world = ready_world()
     world.feed(world.offer("mexc_spot", "gateio_futures"))
@@ -125,7 +150,7 @@ def test_identities_over_several_chunks_are_a_set() -> None:
     known = [identity(str(number)) for number in range(2 * CHUNK + 777)]
     for one in known:
         ids.add(one)
-    assert len(ids) == len(known) and len(ids.chunks) == 2
+    assert len(ids) == len(known) and len(ids.full) == 2
     assert all(one in ids for one in rng.sample(known, 3000))
     assert not any(identity(f"other {number}") in ids for number in range(3000))
 
@@ -140,7 +165,7 @@ def test_identities_that_share_a_half_are_told_apart(seed: int) -> None:
     ids = SettledIds()
     for one in known:
         ids.add(one)
-    assert ids.chunks and not ids.recent
+    assert len(ids.full) == 1 and len(ids) == CHUNK
     for first in halves:
         for second in halves[::10]:
             assert (first + second in ids) == (first + second in known)

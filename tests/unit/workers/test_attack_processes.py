@@ -29,7 +29,8 @@ from workers.executor import performer as performer
 from workers.executor.earlier_runs import keep_breakers
 from workers.executor.session_watch import SessionWatch, first_connection
 from workers.executor.venues import patiently
-from workers.guard import Guard, HaltState, KeptBreaker, read_halt, write_halt
+from workers.guard.keeper import HaltKeeper
+from workers.halt_file import HaltState, KeptBreaker, read_halt, write_halt
 
 
 def test_a_record_in_the_middle_that_lost_its_mark_is_damage_and_no_end(tmp_path: Path) -> None:
@@ -202,13 +203,18 @@ class FakePage:
     def release(self) -> None:
         self.latched = False
 
+    def fence(self) -> None:
+        """Not looked at here."""
+
+    lift_fence = fence
+
     def block_venue(self, venue_id: int, blocked: bool) -> None:
         if not 0 <= venue_id < 3:
             raise IndexError(venue_id)
 
 
 def guard(folder: Path) -> Any:
-    made: Any = object.__new__(Guard)
+    made: Any = object.__new__(HaltKeeper)
     made._ctx = SimpleNamespace(state_dir=folder, say=lambda *_: None)
     made._page = FakePage()
     made._venues = {"a_spot": 0, "b_spot": 1, "c_spot": 2}
@@ -223,7 +229,7 @@ def test_a_full_disk_does_not_stop_the_kill_switch(tmp_path: Path, monkeypatch: 
     def full(folder: Path, state: HaltState, **_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("workers.guard.write_halt", full)
+    monkeypatch.setattr("workers.guard.keeper.write_halt", full)
     reply = made.handle({"op": "halt", "reason": "now"})
     assert made._page.latched and reply["halted"] and "No space" in reply["warning"]
 
@@ -235,7 +241,7 @@ def test_a_resume_that_cannot_be_written_is_none(tmp_path: Path, monkeypatch: py
     def full(folder: Path, state: HaltState, **_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("workers.guard.write_halt", full)
+    monkeypatch.setattr("workers.guard.keeper.write_halt", full)
     reply = made.handle({"op": "resume", "reason": "again"})
     assert "error" in reply
     assert made._page.latched and made.state.halted and read_halt(tmp_path).halted

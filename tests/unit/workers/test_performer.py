@@ -113,7 +113,7 @@ class Scripted:
         self.journal = ListJournal(self.log)
         self.venues = {venue: Venue(self.log, up=state) for venue, state in up.items()}
         self.halt = SimpleNamespace(
-            may_launch=lambda *_: True, lease_expiry_mono_ns=lambda: 2**62, latched=lambda: False
+            may_launch=lambda *_: True, lease_expiry_mono_ns=lambda: 2**62, latched=lambda: False, fenced=lambda: False
         )
         self.now_ns = 1
         self.numbers = ExecutorNumbers(Metrics.private())
@@ -202,13 +202,14 @@ def test_one_operation_that_cannot_send_holds_no_other_back() -> None:
 
 
 @pytest.mark.parametrize("purpose", [purpose for purpose in Purpose if not purpose.adds_risk])
-def test_orders_without_risk_leave_on_old_books_and_under_a_halt_but_never_without_the_lease(purpose: Purpose) -> None:
+def test_orders_without_risk_leave_halted_and_without_a_lease_but_never_fenced(purpose: Purpose) -> None:
     made = Scripted(a=True)
     made.now_ns = 10**12
     made.halt.may_launch, made.halt.latched = (lambda *_: False), (lambda: True)
+    made.halt.lease_expiry_mono_ns = lambda: made.now_ns
     made.run(Place(request("a", "i1"), purpose, "o1"))
     assert made.sent == ["i1"]
-    made.halt.lease_expiry_mono_ns = lambda: made.now_ns
+    made.halt.fenced = lambda: True
     made.run(Place(request("a", "i2"), purpose, "o1"))
     assert made.sent == ["i1"]
     assert [event.refusal for event in made.core.events if isinstance(event, NotSent)] == [Refusal.LEASE]

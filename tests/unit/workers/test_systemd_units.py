@@ -25,7 +25,7 @@ EXPOSURE_MAX = {
     "arb-poller@main.service": 17,
     "arb-executor@main.service": 17,
     "arb-feed@main:mexc.service": 17,
-    "arb-guard@main.service": 9,
+    "arb-guard@main.service": 17,
     "arb-recorder@main.service": 9,
     "arb-detector@main.service": 9,
 }

@@ -168,3 +168,26 @@ def test_processes_that_systemd_starts_are_observed() -> None:
     assert children.all_ready()
     for child in children:
         child.observed(0, ChildState.WAITING, 4.0)  # closes what was opened
+
+
+def test_the_guard_is_never_given_up() -> None:
+    for process, given_up in (("executor", True), ("guard", False)):
+        child = Child(process)
+        child.want(0.0)
+        verdicts = []
+        for number in range(3 * STORM_EXITS):
+            if child.state is not ChildState.WAITING:
+                break
+            child.starting(child.start_at_s)
+            verdicts.append(child.exited(-9, child.start_at_s + 0.001 * number))
+        assert any(verdicts) == given_up
+        assert (child.state is ChildState.FAILED) == given_up
+
+
+def test_a_start_that_waits_for_somebody_else_and_says_so_is_not_late() -> None:
+    child = Child("executor")
+    child.want(0.0)
+    started(child, 0.0)
+    child.notified("EXTEND_TIMEOUT_USEC=10000000\nSTATUS=fenced", START_TIMEOUT_S - 1)
+    assert child.hung(START_TIMEOUT_S + 1) == ""
+    assert child.hung(2 * START_TIMEOUT_S) != ""

@@ -1,32 +1,27 @@
-"""The guard: owner of the halt page. It grants the executor a short lease, and keeps halt, drain and blocks on disk.
+"""The halt page and ``halt.json``: latch, lease, fence, drain and blocks, and the requests that change them.
 
-The executor sends nothing that adds risk unless the latch is open and the lease has not run out: one atomic load
-each before a send. The lease is renewed every 100 ms for 500 ms while the executor's process lives and its beat moves;
-so it runs out by itself when the guard dies, and the guard lets it run out when the executor hangs.
+The executor sends nothing that adds risk unless the latch is open and its lease has not run out, and nothing at all
+under the fence: one atomic load each before a send. The lease is renewed every 100 ms for 500 ms while the executor's
+process lives and its beat moves; so it runs out by itself when the guard dies.
 
 ``halt.json`` is written (and synced) before the page, so that a halt survives any crash. It is looked at before
 each lease: what somebody else has written meanwhile (the supervisor, ``arb halt``, while the guard hung) is obeyed
 before the executor gets another. ``drain`` blocks every venue for new risk without the latch. Halt, drain and
-blocks outlive the guard and end by ``resume`` only (a drain also by ``undrain``). Breakers and held recoveries are
-passed on by the executor and kept beside them.
+blocks outlive the guard and end by ``resume`` only (a drain also by ``undrain``); the fence ends with the takeover that
+it is for. Breakers and held recoveries are passed on by the executor and kept beside them.
 """
 
 from __future__ import annotations
 
-import os
-import select
-import socket
-import sys
 import time
 from typing import Any
 
 import msgspec
 
-from shm.liveness import LivenessView
 from shm.pages import HaltPage
 from workers.audit_log import audit, who
-from workers.base import WorkerContext, run_worker
-from workers.control_socket import BAD_INPUT, GUARD_SOCKET, REQUEST_BYTES_MAX, listen, peer_uid
+from workers.base import WorkerContext
+from workers.control_socket import BAD_INPUT
 from workers.halt_file import (
     NO_REASON,
     Block,
@@ -39,21 +34,19 @@ from workers.halt_file import (
     write_halt,
 )
 
-LEASE_PERIOD_NS = 100_000_000
 LEASE_NS = 500_000_000
-HUNG_AFTER_NS = 2_000_000_000  # an executor that has not beaten for this long gets no further lease
-CLIENT_TIMEOUT_S = 0.2  # the guard serves one short request at a time between two leases
+BY_GUARD = "guard"  # who latched, where the guard did it by itself
+SET_ATTEMPTS = 3  # somebody else may write halt.json at the same time
 OPERATIONS = ("halt", "resume", "drain", "undrain", "block", "unblock", "note", "state")
 
 
-class Guard:
+class HaltKeeper:
     """The halt page, the lease, and the requests that change them."""
 
     def __init__(self, ctx: WorkerContext, page: HaltPage) -> None:
         self._ctx = ctx
         self._page = page
         self._venues = {venue.name: venue.venue_id for venue in ctx.config.venues}
-        self._executor = LivenessView.attach(ctx.instance, "executor", missing_ok=True)
         self.leases = ctx.metrics.counter("leases_granted", "leases granted to the executor")
         self.withheld = ctx.metrics.counter("leases_withheld", "lease periods without a grant: executor absent or hung")
         self._stamp = stamp_of(ctx.state_dir)
@@ -61,7 +54,11 @@ class Guard:
         self._show()
 
     def _show(self) -> None:
-        """Set the page's latch and blocks as the state says."""
+        """Set the page's fence, latch and blocks as the state says."""
+        if self.state.fence is not None:
+            self._page.fence()
+        else:
+            self._page.lift_fence()
         if self.state.halted:
             self._page.latch(self.state.reason)
         else:
@@ -80,17 +77,44 @@ class Guard:
         said = f"HALTED: {self.state.reason}" if self.state.halted else "not halted"
         self._ctx.say("warning", f"halt.json was changed by {self.state.by}: {said}")
 
-    def grant(self, now_ns: int) -> None:
-        """Look at the disk, then renew the lease for 500 ms, unless the executor is gone or hangs. ``now_ns``:
-        monotonic."""
+    def grant(self, epoch: int, now_ns: int, *, beating: bool) -> None:
+        """Look at the disk, then renew the lease of the executor of ``epoch`` for 500 ms, unless it is fenced, gone or
+        hangs (``beating``). ``now_ns``: monotonic."""
         self.look_at_disk()
-        view = self._executor
-        view.refresh()
-        if not view.alive() or view.beat_age_ns(now_ns) > HUNG_AFTER_NS:
+        if not beating or self.state.fence is not None:
             self._ctx.metrics.inc(self.withheld)
             return
-        self._page.grant(view.epoch, now_ns + LEASE_NS)
+        self._page.grant(epoch, now_ns + LEASE_NS)
         self._ctx.metrics.inc(self.leases)
+
+    def fence(self, reason: str) -> None:
+        """Latch and fence: nobody but the guard sends from here on. In force even where the disk refuses."""
+        now_ns = time.time_ns()
+        for _ in range(SET_ATTEMPTS):
+            wanted = msgspec.structs.replace(self.state, fence=Block(reason=reason, by=BY_GUARD, wall_ns=now_ns))
+            if not wanted.halted:
+                wanted = msgspec.structs.replace(wanted, halted=True, reason=reason, by=BY_GUARD, wall_ns=now_ns)
+            self._set(wanted, release=False)
+            if self.state.fence is not None:
+                break
+        audit(self._ctx.state_dir, op="fence", by=BY_GUARD, reason=reason, venue="", problem="")
+
+    def lift_fence(self, what: str) -> str:
+        """End the fence. ``what`` was done meanwhile: "" where nothing had to be, and then the guard's own latch goes
+        with it; else that stays, and says so. Returns what went wrong: the fence stands then."""
+        self.look_at_disk()
+        state, fence = self.state, self.state.fence
+        if fence is None:
+            return ""
+        wanted = msgspec.structs.replace(state, fence=None)
+        if state.halted and (state.by, state.reason) == (BY_GUARD, fence.reason):
+            if what:
+                wanted = msgspec.structs.replace(wanted, reason=f"{fence.reason}; {what}")
+            else:
+                wanted = msgspec.structs.replace(wanted, halted=False, reason="")
+        problem = self._set(wanted, release=True)
+        audit(self._ctx.state_dir, op="lift fence", by=BY_GUARD, reason=what, venue="", problem=problem)
+        return problem
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Carry out one request (``OPERATIONS``); its reply."""
@@ -142,6 +166,7 @@ class Guard:
             "reason": state.reason,
             "draining": state.drain is not None,
             "blocked_venues": sorted(state.venues),
+            "fenced": state.fence is not None,
         }
 
     def _set(self, wanted: HaltState, *, release: bool) -> str:
@@ -163,62 +188,3 @@ class Guard:
         self.state = wanted
         self._show()
         return problem
-
-
-def _serve_one(server: socket.socket, guard: Guard) -> None:
-    """Accept a connection, answer one request, close. A silent client is left after 0.2 s: less than a lease."""
-    try:
-        client, _ = server.accept()
-    except BlockingIOError:
-        return
-    with client:
-        client.settimeout(CLIENT_TIMEOUT_S)
-        uid = peer_uid(client)
-        if uid not in (0, os.geteuid()):
-            return
-        try:
-            with client.makefile("rb") as stream:
-                line = stream.readline(REQUEST_BYTES_MAX)
-            request = msgspec.json.decode(line, type=dict[str, Any])
-            reply = guard.handle({**request, "uid": uid})
-        except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, ValueError) as error:
-            reply = {"error": f"found a request that cannot be decoded, wanted one JSON object a line: {error}"}
-        except OSError:
-            return
-        try:
-            client.sendall(msgspec.json.encode(reply) + b"\n")
-        except OSError:
-            return
-
-
-def run(ctx: WorkerContext) -> None:
-    """The guard's life: latch from disk into the page, READY, then a lease every 100 ms and requests in between."""
-    page = HaltPage.create(ctx.instance)
-    guard = Guard(ctx, page)
-    server = listen(ctx.state_dir / GUARD_SOCKET)
-    poll = select.poll()
-    poll.register(server, select.POLLIN)
-    poll.register(ctx.stop_fd, select.POLLIN)
-    ctx.liveness.parked = True
-    ctx.ready("HALTED: " + guard.state.reason if guard.state.halted else "latch open")
-    due_ns = time.monotonic_ns()
-    while not ctx.stop_requested():
-        now_ns = time.monotonic_ns()
-        if now_ns >= due_ns:
-            guard.grant(now_ns)
-            due_ns = now_ns + LEASE_PERIOD_NS
-            ctx.progress()
-        for descriptor, _ in poll.poll(max(0.0, (due_ns - time.monotonic_ns()) / 1e6)):
-            if descriptor == server.fileno():
-                _serve_one(server, guard)
-    server.close()
-    page.revoke()
-
-
-def main() -> int:
-    """``python -m workers.guard --instance I --config F``."""
-    return run_worker("guard", run)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

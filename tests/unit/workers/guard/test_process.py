@@ -16,7 +16,7 @@ from shm.metrics import Metrics
 from shm.pages import HaltPage
 from tests.worlds.execution_world import make_config
 from workers.audit_log import FILE_NAME as AUDIT
-from workers.guard import Guard
+from workers.guard.process import Guard
 from workers.halt_file import latch_on_disk, read_halt
 
 
@@ -29,6 +29,7 @@ class Context:
         self.state_dir = folder
         self.metrics = Metrics.private("guard")
         self.said: list[str] = []
+        self.restarts = 0
 
     def say(self, level: str, text: str) -> None:
         self.said.append(f"{level}: {text}")
@@ -57,7 +58,7 @@ class Life:
     def may_send(self, now_ns: int) -> bool:
         """One lease period at ``now_ns``, then whether the executor may send new risk right after it."""
         self.executor.beat()
-        self.guard.grant(now_ns)
+        self.guard.look(now_ns)
         return self.page.may_send(self.executor.epoch, now_ns + 1)
 
     def close(self) -> None:
@@ -98,7 +99,7 @@ def test_halt_drain_and_blocks_survive_the_guard(life: Life) -> None:
     assert all(life.page.venue_blocked(number) for number in range(3))
     assert not life.page.latched
     reply = life.ask(op="resume", reason="over")
-    assert reply == {"halted": False, "reason": "over", "draining": False, "blocked_venues": []}
+    assert reply == {"halted": False, "reason": "over", "draining": False, "blocked_venues": [], "fenced": False}
     life.again()
     assert not any(life.page.venue_blocked(number) for number in range(3))
 
@@ -109,7 +110,7 @@ def test_breakers_and_holds_lie_beside_the_halt_and_survive_a_resume(life: Life)
     life.ask(op="halt", reason="look")
     life.ask(op="resume", reason="looked")
     life.again()
-    state = life.guard.state
+    state = life.guard.keeper.state
     assert [(b.name, b.since_wall_ns) for b in state.breakers] == [("daily_loss", 7)]
     assert state.holds == ("ra1x2",)
     life.ask(op="note", breakers=[], holds=[])
@@ -123,6 +124,40 @@ def test_every_decision_has_a_line_that_says_who_when_and_why(life: Life) -> Non
     rows = [msgspec.json.decode(line) for line in (life.context.state_dir / AUDIT).read_bytes().splitlines()]
     assert [(row["op"], row["reason"]) for row in rows] == [("halt", "look"), ("resume", "looked")]
     assert all(row["by"].startswith(f"uid {os.geteuid()}") and row["wall_ns"] > 0 for row in rows)
+
+
+def test_the_fence_outlives_the_guard_and_a_resume_and_takes_the_lease(life: Life) -> None:
+    assert life.may_send(now_of(life))
+    life.guard.keeper.fence("the executor hangs")
+    assert life.page.fenced and life.page.latched and not life.page.may_send(life.executor.epoch, now_of(life))
+    assert not life.ask(op="resume", reason="now")["halted"]
+    assert life.page.fenced and read_halt(life.context.state_dir).fence is not None
+    life.page.close()
+    life.page = HaltPage.create(life.instance)
+    assert life.page.fenced, "a page that is taken over keeps it"
+
+
+@pytest.mark.parametrize("what", ["", "the guard sent 2 orders"])
+def test_the_latch_goes_with_the_fence_only_where_nothing_was_open(life: Life, what: str) -> None:
+    keeper = life.guard.keeper
+    keeper.fence("the executor hangs")
+    assert keeper.lift_fence(what) == ""
+    assert not life.page.fenced and keeper.state.fence is None
+    assert keeper.state.halted == life.page.latched == bool(what)
+    assert what in keeper.state.reason
+
+
+def test_a_halt_that_stood_before_stands_after_a_takeover(life: Life) -> None:
+    life.ask(op="halt", reason="look")
+    life.guard.keeper.fence("the executor hangs")
+    life.guard.keeper.lift_fence("")
+    assert life.page.latched and life.guard.keeper.state.reason == "look"
+
+
+def test_a_serving_executor_is_asked_itself(life: Life) -> None:
+    assert life.may_send(now_of(life))
+    assert "READY" in life.ask(op="close", ids=None)["error"]
+    assert not life.page.fenced
 
 
 def test_a_file_that_is_taken_away_releases_nothing(life: Life) -> None:

@@ -1,0 +1,144 @@
+"""What the guard does with an execution core while the executor is fenced: close what must be closed, nothing new.
+
+The core is the executor's own: booted on its journal it sweeps the venues, waits for the expiry of orders in flight,
+settles them by proof, and repairs every operation that a death has left half done. A takeover adds the rest: what still
+rests is cancelled, hedges are closed (both legs at once, the reduce-only futures leg not later than the spot leg), each
+within the bounded prices of a forced close. No clock, no socket: the caller feeds the commands and ticks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from pipeline.core import ExecutionCore
+from pipeline.execution.events import Command, CommandKind, HaltPort
+from pipeline.execution.ledger import Ledger
+
+ASK_AGAIN_NS = 20_000_000_000  # a forced close is tried by the core for a minute; hedges that are left are asked again
+
+
+class TakeoverHalt(HaltPort):
+    """The halt page as the guard's own core sees it: no new risk, and no fence, which is for the executor."""
+
+    def latched(self) -> bool:
+        return True
+
+    def lease_expiry_mono_ns(self) -> int:
+        return 0
+
+    def fenced(self) -> bool:
+        return False
+
+    def venue_blocked(self, venue_id: int) -> bool:
+        return True
+
+    def instrument_blocked(self, instrument_id: int) -> bool:
+        return True
+
+    def may_launch(self, mono_ns: int, venue_id: int, instrument_id: int) -> bool:
+        """Never: no entry leaves here."""
+        return False
+
+    def words(self) -> None:
+        """No page: the fast path of entries stays shut."""
+
+
+class TakeoverResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How a takeover ended, all by ids: ``orders`` sent, hedges ``closed`` and ``left``, operations and orders still
+    open, and those operations that wait for an operator."""
+
+    orders: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    open_operations: tuple[str, ...] = ()
+    unsettled: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
+
+    @property
+    def flat(self) -> bool:
+        """Nothing is open but hedges that were to be kept."""
+        return not (self.open_operations or self.unsettled)
+
+
+def needs_hands(ledger: Ledger, *, close: bool) -> bool:
+    """Whether anything is open that a takeover would act on. ``close``: hedges too."""
+    return bool(ledger.open_operations or ledger.unsettled or (close and ledger.hedges))
+
+
+class Takeover:
+    """Says what to command to ``core`` and when it is done. ``hedges``: ids to close; None = all of them."""
+
+    def __init__(self, core: ExecutionCore, hedges: Sequence[str] | None) -> None:
+        self.core = core
+        self._wanted: set[str] = set()
+        self._all = False
+        self._known_orders = frozenset(core.ledger.orders)
+        self._stopped = self._reconciled = False
+        self._asked_mono_ns = 0
+        self._had = tuple(core.ledger.hedges)
+        self.want(hedges)
+
+    def want(self, hedges: Sequence[str] | None) -> None:
+        """Closes these hedges as well; None = all."""
+        self._all = self._all or hedges is None
+        self._wanted.update(hedges or ())
+
+    def commands(self, now_mono_ns: int, reason: str) -> list[Command]:
+        """The commands that are due now."""
+        found: list[Command] = []
+        if not self._stopped:
+            self._stopped = True
+            found.append(Command(CommandKind.STOP, reason=reason))
+        if not self.core.recovery.ready():
+            return found
+        if not self._reconciled:
+            self._reconciled = True
+            found.append(Command(CommandKind.CANCEL_ORDERS, reason=reason))
+        if self._all:
+            self._wanted |= self.core.ledger.hedges.keys()
+        left = sorted(self._left())
+        if left and (not self._asked_mono_ns or now_mono_ns - self._asked_mono_ns >= ASK_AGAIN_NS):
+            self._asked_mono_ns = now_mono_ns
+            found += [Command(CommandKind.CLOSE_HEDGES, name, reason) for name in left]
+        return found
+
+    def _left(self) -> set[str]:
+        return self._wanted & self.core.ledger.hedges.keys()
+
+    @property
+    def done(self) -> bool:
+        """Reconciled, the wanted hedges closed, and nothing open that goes on without an operator."""
+        if not self._reconciled or self._left():
+            return False
+        held = self._held()
+        ledger = self.core.ledger
+        return ledger.open_operations.keys() <= held and all(
+            order.intent.operation_id in held for order in ledger.unsettled.values()
+        )
+
+    @property
+    def proven_closed(self) -> bool:
+        """As :meth:`done`, but for orders whose outcome is not known: an executor waits for their proof as well."""
+        if not self._reconciled or self._left():
+            return False
+        waiting = {order.intent.operation_id for order in self.core.ledger.unsettled.values()}
+        return self.core.ledger.open_operations.keys() <= (self._held() | waiting)
+
+    def _held(self) -> set[str]:
+        core = self.core
+        waits = {name for name, o in core.ledger.open_operations.items() if core.recovery.held_by_operator(o)}
+        return waits | core.recovery.unproved.keys()
+
+    def result(self) -> TakeoverResult:
+        """How it stands."""
+        ledger = self.core.ledger
+        return TakeoverResult(
+            orders=tuple(name for name in ledger.orders if name not in self._known_orders),
+            closed=tuple(name for name in self._had if name not in ledger.hedges),
+            left=tuple(sorted(self._left())),
+            open_operations=tuple(ledger.open_operations),
+            unsettled=tuple(ledger.unsettled),
+            held=tuple(sorted(self._held())),
+        )

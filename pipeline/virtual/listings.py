@@ -1,0 +1,37 @@
+"""The simulated venues' instruments as rows of the engine's catalogue."""
+
+from __future__ import annotations
+
+from pipeline.model.config import EngineConfig
+from pipeline.model.structs import InstrumentSpec
+from pipeline.sim.exchange.venue import SimVenue
+from pipeline.virtual.orders import with_venue_fees
+
+
+def listing_of(venue: SimVenue, symbol: str, config: EngineConfig) -> InstrumentSpec:
+    """What a catalogue would say of one of the venue's instruments, with the fees that ``config`` gives the account."""
+    row = venue.instruments[symbol]
+    spec = InstrumentSpec(
+        venue=venue.name,
+        symbol=symbol,
+        base=row.base,
+        quote=row.quote,
+        kind=row.kind,
+        tick=row.tick,
+        lot=row.lot,
+        min_qty=row.min_qty,
+        max_qty=row.max_qty,
+        min_notional=row.min_notional,
+        multiplier=row.multiplier,
+        status=row.status,
+        taker_fee_ppm=row.taker_fee_ppm,
+        maker_fee_ppm=row.maker_fee_ppm,
+        fee_rule=row.fee_rule,
+        price_band_ppm=row.price_band_ppm,
+        funding_rate_ppb=int(row.funding_rate * 1_000_000_000),
+        funding_interval_s=row.funding_interval_s,
+        funding_next_wall_s=row.funding_next_s,
+        reference_price=venue.mark_price(symbol),
+        identity=row.identity,
+    )
+    return with_venue_fees(spec, venue, config.fees.get(venue.name))

@@ -1,0 +1,240 @@
+"""The guard stands in for a lost executor: real processes on simulated venues, judged by the venues' own ledger."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipeline.execution.journal.guard_journal import read_guard_journal, whole_journal
+from pipeline.execution.records import FillRecord, OperationRecord, OrderIntentRecord
+from tests.worlds.instance_rig import Rig, arb
+from tests.worlds.waiting import until
+from workers.control_socket import ControlError, ask
+from workers.demo.kill import IN_FLIGHT_MS, HalfDone
+from workers.demo.run_checker import deltas
+from workers.demo.summary import JournalTotals
+from workers.halt_file import read_halt
+from workers.tradable import replayed
+
+pytestmark = pytest.mark.e2e
+
+SETTINGS: dict[str, Any] = {
+    "execution": {"recv_window_ms": 800, "unknown_grace_ms": 1200},
+    "risk_limits": {"max_orders_per_s": 100},
+}
+
+
+@contextlib.contextmanager
+def running(**config: Any) -> Iterator[Rig]:
+    rig = Rig(f"g-{secrets.token_hex(4)}", **{**SETTINGS, **config})
+    try:
+        rig.start()
+        yield rig
+    finally:
+        rig.close()
+
+
+def takeover(rig: Rig) -> dict[str, Any]:
+    """What the guard says about its takeover; {} while it does not answer."""
+    with contextlib.suppress(ControlError):
+        return ask(rig.engine.state_dir / "guard.sock", {"op": "takeover"})
+    return {}
+
+
+def taken_over(rig: Rig) -> dict[str, Any]:
+    """Waits for a takeover that has ended; how."""
+    until(lambda: takeover(rig).get("flat") is not None, "a takeover that ended")
+    return takeover(rig)
+
+
+def holds_a_hedge(rig: Rig) -> None:
+    until(lambda: int(rig.reading()["orders"].get("open_hedges", 0)) > 0, "an open hedge")
+
+
+def half_done(rig: Rig, venue: str) -> bool:
+    """Waits for an operation with one leg filled and the other on its way to ``venue``; False where none comes."""
+    watch = HalfDone(rig.engine.state_dir / "journal")
+    watch.poll()
+    give_up = time.monotonic() + 30
+    try:
+        rig.fault(kind="delay_request", venue=venue, target="place", count=1, delay_ms=IN_FLIGHT_MS)
+        while time.monotonic() < give_up:
+            watch.poll()
+            if watch.find() is not None:
+                return True
+        return False
+    finally:
+        watch.close()
+
+
+def exposure(rig: Rig) -> dict[str, Decimal]:
+    """Net exposure per asset by the venues' ledger."""
+    return deltas(rig.ledger(), rig.uids, "USDT")
+
+
+def is_judged(rig: Rig) -> None:
+    """Every invariant after an orderly end, and the money to the last digit."""
+    rig.end()
+    assert rig.judge() == []
+    ours, theirs = rig.money()
+    assert {k: v for k, v in ours.items() if v} == {k: v for k, v in theirs.items() if v}
+
+
+def guards_orders(rig: Rig) -> list[str]:
+    return [
+        entry.record.client_id
+        for entry in read_guard_journal(rig.engine.state_dir)
+        if isinstance(entry.record, OrderIntentRecord)
+    ]
+
+
+def test_a_hung_executor_is_ended_and_what_it_left_is_closed() -> None:
+    with running() as rig:
+        holds_a_hedge(rig)
+        assert half_done(rig, "gateio_spot")
+        pid = rig.engine.process_pid("executor")
+        os.kill(pid, signal.SIGSTOP)
+        known = replayed(rig.engine.state_dir)  # a stopped process writes no more
+        assert known is not None and (known.open_operations or known.hedges)
+        ended = taken_over(rig)
+        assert ended["flat"] and set(ended["closed"]) == set(known.hedges) and not ended["left"]
+        assert guards_orders(rig) and all(name.startswith("g") for name in guards_orders(rig))
+        until(rig.engine.all_ready, "the next executor READY")
+        assert rig.engine.process_pid("executor") != pid
+        state = read_halt(rig.engine.state_dir)
+        assert state.halted and state.fence is None and "hangs" in state.reason and "the guard sent" in state.reason
+        fills = [entry.record for entry in rig.entries() if isinstance(entry.record, FillRecord)]
+        assert {f.client_id[0] for f in fills} == {"a", "g"}, "the guard's fills are in the executor's journal"
+        rig.resume()
+        before = rig.counter("entries")
+        until(lambda: rig.counter("entries") > before, "trades again")
+        is_judged(rig)
+
+
+def test_a_guard_that_is_killed_in_a_takeover_goes_on() -> None:
+    with running() as rig:
+        holds_a_hedge(rig)
+        half_done(rig, "gateio_futures")
+        os.kill(rig.engine.process_pid("executor"), signal.SIGSTOP)
+        until(lambda: bool(guards_orders(rig)) or takeover(rig).get("flat") is not None, "the guard's first order")
+        rig.kill("guard")
+        until(lambda: read_halt(rig.engine.state_dir).fence is None, "the takeover's end")
+        until(rig.engine.all_ready, "every process READY")
+        if guards_orders(rig):  # else all had left by itself, and nothing was open
+            assert read_halt(rig.engine.state_dir).halted
+            rig.resume()
+        is_judged(rig)
+
+
+def test_where_the_feeds_hang_as_well_the_venues_own_snapshots_will_do() -> None:
+    with running(detection={"dead_after_ms": 1200}) as rig:
+        holds_a_hedge(rig)
+        stopped = [rig.engine.process_pid(name) for name in ("feed.mexc", "feed.gateio", "executor")]
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        known = replayed(rig.engine.state_dir)
+        assert known is not None
+        ended = taken_over(rig)
+        for pid in stopped[:2]:
+            os.kill(pid, signal.SIGCONT)
+        assert ended["flat"] and not ended["left"] and set(ended["closed"]) == set(known.hedges)
+        legs = [
+            leg
+            for entry in read_guard_journal(rig.engine.state_dir)
+            if isinstance(entry.record, OperationRecord) and entry.record.closes
+            for leg in entry.record.legs
+        ]
+        assert bool(legs) == bool(known.hedges) and all(leg.book_seq == 0 for leg in legs), "no feed's book"
+        until(rig.engine.all_ready, "every process READY")
+        if read_halt(rig.engine.state_dir).halted:
+            rig.resume()
+        is_judged(rig)
+
+
+def test_an_executor_that_does_not_come_back_is_not_waited_for() -> None:
+    with running(guard={"restart_within_ms": 2000}) as rig:
+        holds_a_hedge(rig)
+        before = rig.engine.process_pid("executor")
+        rig.kill("executor")
+        until(lambda: rig.engine.process_pid("executor") not in (0, before), "the next one started")
+        os.kill(rig.engine.process_pid("executor"), signal.SIGSTOP)
+        assert taken_over(rig)["flat"]
+        until(rig.engine.all_ready, "a third one READY")
+        rig.resume()
+        is_judged(rig)
+
+
+def storm(rig: Rig) -> None:
+    """SIGKILLs until the executor is given up."""
+
+    def row() -> dict[str, Any]:
+        found: dict[str, Any] = rig.engine.describe()["processes"]["executor"]
+        return found
+
+    while row()["state"] != "failed":
+        pid = row()["pid"]
+        rig.kill("executor")
+        until(lambda pid=pid: row()["state"] == "failed" or row()["pid"] not in (0, pid), "started again or given up")  # type: ignore[misc]
+
+
+def test_a_storm_of_the_executor_ends_flat_without_anybody() -> None:
+    with running() as rig:
+        holds_a_hedge(rig)
+        half_done(rig, "gateio_futures")
+        storm(rig)
+        ended = taken_over(rig)
+        assert ended["flat"] and not ended["left"]
+        known = JournalTotals(list(whole_journal(rig.engine.state_dir)))
+        assert exposure(rig) == known.targets("USDT"), "remainders below every minimum, and nothing else"
+        rig.resume()
+        until(rig.all_ready, "READY after the resume")
+        is_judged(rig)
+
+
+def test_hedges_that_are_held_are_closed_by_command_without_an_executor() -> None:
+    with running(guard={"on_executor_loss": "hold"}) as rig:
+        holds_a_hedge(rig)
+        storm(rig)
+        assert taken_over(rig)["flat"], "no leg without its partner"
+        held = replayed(rig.engine.state_dir)
+        assert held is not None and not held.open_operations
+        done = arb("flatten", "--instance", rig.instance, "--json")
+        reply = msgspec.json.decode(done.stdout)
+        assert done.returncode == 0 and reply["flat"], (done.stdout, done.stderr)
+        assert {row["hedge_id"] for row in reply["hedges"] if row["closed"]} == set(held.hedges)
+        known = JournalTotals(list(whole_journal(rig.engine.state_dir)))
+        assert exposure(rig) == known.targets("USDT")
+        rig.resume()
+        until(rig.all_ready, "READY after the resume")
+        is_judged(rig)
+
+
+def test_a_stop_closes_hedges_where_that_is_configured() -> None:
+    """SIGTERM of the supervisor is what ``arb stop`` and Ctrl-C are."""
+    with running(guard={"on_stop": "flatten"}) as rig:
+        holds_a_hedge(rig)
+        rig.engine.stop()
+        ledger = replayed(rig.engine.state_dir)
+        assert ledger is not None and not ledger.hedges and not ledger.open_operations
+        assert rig.judge() == []
+        assert not read_halt(rig.engine.state_dir).halted
+
+
+def test_gateio_has_a_timer_from_each_send_and_none_after_a_planned_stop() -> None:
+    with running() as rig:
+        until(lambda: rig.counter("countdowns") >= 2, "timers set")
+        is_judged(rig)
+        wanted = ("place", "countdown")
+        rows = [row for row in rig.ledger() if row["kind"] == "request" and row["operation"] in wanted]
+        for venue in ("gateio_spot", "gateio_futures"):
+            own = [row["operation"] for row in rows if row["venue"] == venue]
+            assert own.count("countdown") >= 2 and own[-1] == "countdown", "the last word disarms"

@@ -1,0 +1,152 @@
+"""The guard stands in for a dead executor: on one virtual clock, judged by the simulated venues' ledger."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from pipeline.execution.core_context import epoch_of
+from pipeline.execution.records import FillRecord, OrderIntentRecord, Purpose
+from pipeline.takeover import Takeover, needs_hands
+from pipeline.virtual.world import VirtualWorld
+from tests.worlds.external_world import FUTURES, external_world, hedge, judge, venue_delta
+
+D = Decimal
+
+
+def takes_over(world: VirtualWorld, hedges: tuple[str, ...] | None = None, limit_ms: float = 60_000) -> Takeover:
+    """The executor dies, the guard's core does what a takeover wants, until it is done."""
+    world.take_over()
+    takeover = Takeover(world.core, hedges)
+
+    def turn() -> bool:
+        for command in takeover.commands(world.clock.mono_ns(), "test"):
+            world.feed(command)
+        return takeover.done
+
+    assert world.run_until(turn, limit_ms=limit_ms), takeover.result()
+    return takeover
+
+
+def flat(world: VirtualWorld) -> bool:
+    """The venues' exposure is what the guard's core lists as remainders below every minimum, and nothing else."""
+    return venue_delta(world, "BTC") == world.core.positions.targets().get("BTC", D(0))
+
+
+def half_done(world: VirtualWorld) -> None:
+    """An operation whose bought leg has filled, and whose sold one is on its way for longer than a restart takes."""
+    before = venue_delta(world, "BTC")
+    world.arm(kind="delay_request", venue="gateio_spot", target="place", count=1, delay_ms=2600)
+    world.market.move("gateio_spot", "BTC_USDT", D(64000))  # a book later than our last fill
+    world.market.move("mexc_spot", "BTCUSDT", D(63600))
+    world.run(50)
+    offered = world.opportunity("mexc_spot", "gateio_spot", "BTC/USDT", qty=D("0.02"))
+    assert offered is not None
+    world.feed(offered)
+    world.run(100)
+    assert world.core.ledger.open_operations, world.refusals
+    assert venue_delta(world, "BTC") == before + D("0.02")
+
+
+def test_a_naked_leg_is_closed_and_the_next_executor_knows_every_fill() -> None:
+    world = external_world()
+    half_done(world)
+    takeover = takes_over(world)
+    assert takeover.result().flat and len(takeover.result().orders) >= 1
+    assert flat(world)
+    world.give_back()
+    assert world.run_until(lambda: world.core.ready, limit_ms=5000)
+    world.run(3000)
+    judge(world)
+
+
+def test_hedges_are_closed_with_both_legs_and_no_coin_is_sold_twice() -> None:
+    world = external_world()
+    hedge(world)
+    hedge(world)
+    before = len(world.ledger.of_kind("fill"))
+    result = takes_over(world).result()
+    assert len(result.closed) == 2 and not result.left
+    assert world.position(FUTURES, "BTC_USDT") == 0 and flat(world)
+    ours = [row for row in world.ledger.of_kind("fill")[before:]]
+    assert ours and all(row["client_id"].startswith("g") and epoch_of(row["client_id"]) for row in ours)
+    world.give_back()
+    assert world.run_until(lambda: world.core.ready, limit_ms=5000)
+    judge(world)
+
+
+def test_hedges_that_are_hedged_may_be_held_and_naked_legs_are_closed_all_the_same() -> None:
+    world = external_world()
+    hedge(world)
+    half_done(world)
+    result = takes_over(world, hedges=()).result()
+    assert result.flat and not result.closed
+    assert list(world.core.ledger.hedges) and world.position(FUTURES, "BTC_USDT") != 0
+    assert flat(world)
+    world.give_back()
+    assert world.run_until(lambda: world.core.ready, limit_ms=5000)
+    judge(world)
+
+
+def test_a_guard_opens_nothing_whatever_is_offered() -> None:
+    world = external_world()
+    hedge(world)
+    world.take_over()
+    takeover = Takeover(world.core, ())
+    world.finder_on = True
+    world.market.move("mexc_spot", "BTCUSDT", D(63000))
+    for _ in range(40):
+        for command in takeover.commands(world.clock.mono_ns(), "test"):
+            world.feed(command)
+        world.run(50)
+    intents = [entry.record for entry in world.guard_entries if isinstance(entry.record, OrderIntentRecord)]
+    assert not [intent for intent in intents if intent.purpose is Purpose.ENTRY]
+    assert takeover.done and not takeover.result().orders
+
+
+@pytest.mark.parametrize("action", [0, 2, 5, 9, 14])
+def test_a_guard_that_dies_goes_on_with_its_own_journal(action: int) -> None:
+    world = external_world()
+    hedge(world)
+    half_done(world)
+    world.take_over()
+    world.crash_after = action
+    takeover = Takeover(world.core, None)
+
+    def turn() -> bool:
+        nonlocal takeover
+        if takeover.core is not world.core:
+            takeover = Takeover(world.core, None)
+        for command in takeover.commands(world.clock.mono_ns(), "test"):
+            world.feed(command)
+        return takeover.done and takeover.core is world.core
+
+    assert world.run_until(turn, limit_ms=60_000)
+    assert flat(world) and not world.core.ledger.hedges
+    world.give_back()
+    assert world.run_until(lambda: world.core.ready, limit_ms=5000)
+    judge(world)
+
+
+def test_a_second_takeover_before_an_executor_came_folds_both_once() -> None:
+    world = external_world()
+    half_done(world)
+    takes_over(world)
+    world.run(500)
+    takes_over(world)
+    world.give_back()
+    assert world.run_until(lambda: world.core.ready, limit_ms=5000)
+    fills = [entry.record for entry in world.entries if isinstance(entry.record, FillRecord)]
+    assert len({(f.venue, f.symbol, f.trade_id) for f in fills}) == len(fills)
+    assert {entry.boot_epoch for entry in world.entries} >= {entry.boot_epoch for entry in world.guard_entries}
+    judge(world)
+
+
+def test_nothing_open_needs_no_hands() -> None:
+    world = external_world()
+    assert not needs_hands(world.core.ledger, close=True)
+    hedge(world)
+    assert needs_hands(world.core.ledger, close=True) and not needs_hands(world.core.ledger, close=False)
+    half_done(world)
+    assert needs_hands(world.core.ledger, close=False)

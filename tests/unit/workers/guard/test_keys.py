@@ -1,0 +1,36 @@
+"""Whose key of an exchange the guard uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipeline.model.config import EngineConfig, ExchangeConfig
+from pipeline.model.structs import Credentials
+from workers.account_clients import KeyRole, credentials_of
+from workers.credentials import GUARD_SUFFIX, store_credentials, without_guard_key
+
+
+def test_the_guard_has_its_own_key_or_the_executors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARB_STATE_DIR", str(tmp_path))
+    exchanges = {name: ExchangeConfig(dialect=name, markets={}) for name in ("mexc", "gateio")}
+    ctx: Any = SimpleNamespace(config=EngineConfig(engine_name="keys", exchanges=exchanges), instance="keys")
+    assert credentials_of(ctx, "mexc", KeyRole.GUARD) is None
+    for exchange in exchanges:
+        store_credentials("keys", exchange, Credentials(api_key=f"trade-{exchange}", api_secret="s"))
+    store_credentials("keys", f"gateio{GUARD_SUFFIX}", Credentials(api_key="guard-gateio", api_secret="s"))
+    found = {
+        (exchange, role): getattr(credentials_of(ctx, exchange, role), "api_key", None)
+        for exchange in exchanges
+        for role in KeyRole
+    }
+    assert found == {
+        ("mexc", KeyRole.TRADE): "trade-mexc",
+        ("mexc", KeyRole.GUARD): "trade-mexc",
+        ("gateio", KeyRole.TRADE): "trade-gateio",
+        ("gateio", KeyRole.GUARD): "guard-gateio",
+    }
+    assert without_guard_key(ctx.config, "keys") == ["mexc"]

@@ -1,0 +1,99 @@
+"""Dead-man timers: armed from each send, disarmed on planned stops, and what they do at the venue."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+
+import pytest
+
+from pipeline.exchanges.factory import make_venue
+from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
+from pipeline.model.errors import VenueUnavailable
+from pipeline.model.fixedpoint import quantize_down
+from pipeline.sim.exchange.orders import SimOrderRequest
+from tests.worlds.exchange_world import world
+from tests.worlds.waiting import until_async
+from workers.executor.dead_man import ARM_AGAIN_NS, ARM_S, DeadMan
+
+S_NS = 1_000_000_000
+
+
+class Timers:
+    """Venues that take timers; ``asked``: (venue, seconds) in order."""
+
+    def __init__(self, *venues: str) -> None:
+        self.venues = venues
+        self.asked: list[tuple[str, int]] = []
+        self.sent: dict[str, int] = {}
+        self.dead_man = DeadMan(self._arm, self.sent)
+
+    def _arm(self, venue: str, seconds: int) -> bool:
+        if venue in self.venues:
+            self.asked.append((venue, seconds))
+        return venue in self.venues
+
+
+def test_each_send_is_covered_and_further_ones_cost_no_request_each() -> None:
+    timers = Timers("a", "b")
+    now = 50 * S_NS
+    timers.dead_man.tick(now)
+    assert timers.asked == [] and timers.dead_man.running(now) == []
+    for step in range(100):  # a send every 100 ms, a look every 100 ms
+        timers.sent["a"] = now + step * S_NS // 10
+        timers.dead_man.tick(now + step * S_NS // 10 + 1)
+    assert timers.asked == [("a", ARM_S)] * 5
+    assert ARM_S * S_NS - ARM_AGAIN_NS >= 8 * S_NS
+    timers.dead_man.tick(now + 13 * S_NS)
+    assert len(timers.asked) == 6, "the sends since the last timer are covered as well"
+    timers.dead_man.tick(now + 60 * S_NS)
+    assert len(timers.asked) == 6, "quiet"
+
+
+def test_a_venue_without_a_timer_is_left_alone() -> None:
+    timers = Timers("a")
+    timers.sent.update(a=5 * S_NS, c=5 * S_NS)
+    timers.dead_man.tick(6 * S_NS)
+    assert timers.asked == [("a", ARM_S)]
+    assert timers.dead_man.running(7 * S_NS) == ["a"]
+    assert timers.dead_man.running(17 * S_NS) == []
+
+
+def test_the_venues_cancel_what_rests_when_no_word_comes_and_nothing_after_a_disarm() -> None:
+    async def body() -> None:
+        async with world("demo") as box:
+            opened = {}
+            for name in ("gateio_spot", "gateio_futures"):
+                venue = box.server.venues[name]
+                account = next(iter(venue.accounts.values()))
+                row = venue.instruments["BTC_USDT"]
+                price = quantize_down(venue.mark_price(row.symbol) * Decimal("0.9"), row.tick)
+                request = SimOrderRequest(
+                    symbol=row.symbol, side=OrderSide.BUY, kind=OrderKind.LIMIT, tif=TimeInForce.GTC,
+                    qty=Decimal("0.01"), price=price,
+                )  # fmt: skip
+                venue.place(account, request)
+                opened[name] = lambda venue=venue, account=account: len(venue.open_orders(account))
+                client = make_venue(box.venue(name), box.credentials(name))
+                assert client.has_countdown
+                await client.set_countdown(5)
+                if name == "gateio_futures":
+                    await client.set_countdown(0)
+                await client.close()
+            assert opened["gateio_spot"]() == opened["gateio_futures"]() == 1
+            await until_async(lambda: not opened["gateio_spot"](), "the timer's cancel")
+            assert opened["gateio_futures"]() == 1, "disarmed"
+
+    asyncio.run(body())
+
+
+def test_a_venue_without_a_timer_says_that_nothing_was_sent() -> None:
+    async def body() -> None:
+        async with world("demo") as box:
+            client = make_venue(box.venue("mexc_spot"), box.credentials("mexc_spot"))
+            assert not client.has_countdown
+            with pytest.raises(VenueUnavailable):
+                await client.set_countdown(10)
+            await client.close()
+
+    asyncio.run(body())

@@ -1,0 +1,93 @@
+"""``arb close``, ``flatten`` and ``stop --flatten`` where no executor is READY: the guard carries them out."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from pipeline.model.errors import BadInput
+from workers.control_plane.instances import described, is_running
+from workers.control_socket import GUARD_SOCKET, ControlError, ask
+from workers.output import say
+from workers.state_folder import instance_dir
+
+EXECUTOR_SOCKET = "executor.sock"
+CLOSE_TIMEOUT_S = 30.0  # the executor answers a close after about 10 s at the latest
+GUARD_TIMEOUT_S = 120.0  # orders in flight expire first, and an unknown one is proved
+POLL_S = 0.1
+
+
+def ask_executor(name: str, request: dict[str, Any], *, timeout_s: float = 5.0) -> dict[str, Any]:
+    """One request to the executor. Raises ControlError where none answers: nothing is decided then."""
+    try:
+        return ask(instance_dir(name) / EXECUTOR_SOCKET, request, timeout_s=timeout_s)
+    except ControlError:
+        if is_running(name):
+            raise
+    config = described(name).get("config")
+    start = f"arb up --config {config}" if config else "arb up"
+    raise ControlError(
+        f"{name} does not run, so nothing was done; `arb hedges` and `arb positions` show what stays open; "
+        f"`{start}` starts it, then repeat this command"
+    )
+
+
+def close_hedges(name: str, request: dict[str, Any]) -> dict[str, Any]:
+    """The reply to the request ``close`` or ``flatten``, of the executor, or of the guard where that does not answer.
+
+    Raises ControlError where neither does, BadInput for a hedge that is not open.
+    """
+    try:
+        return ask_executor(name, request, timeout_s=CLOSE_TIMEOUT_S)
+    except ControlError as error:
+        if not is_running(name):
+            raise
+        if request.get("dry_run"):
+            raise ControlError(f"{error}; only an executor can show what it would send") from None
+        missing = str(error)
+    say(f"arb: {missing}; asking the guard")
+    try:
+        return _by_guard(name, request)
+    except ControlError as error:
+        raise ControlError(f"{missing}; guard: {error}") from None
+
+
+def _by_guard(name: str, request: dict[str, Any]) -> dict[str, Any]:
+    from workers.executor_file import read_executor_state  # imported here: they load numba
+    from workers.tradable import replayed
+
+    folder = instance_dir(name)
+    ledger = replayed(folder)
+    known = list(ledger.hedges) if ledger is not None else []
+    everything = request["op"] == "flatten" or request.get("all")
+    ids = known if everything else [hedge for hedge in known if hedge.startswith(str(request.get("id", "")))]
+    if not everything and len(ids) != 1:
+        listed = ", ".join(known) or "none is open"
+        raise BadInput(f"found {len(ids)} open hedges for {request.get('id')!r}, wanted one of {listed}")
+    wanted = {"op": "close", "ids": None if everything else ids, "reason": request.get("reason", "")}
+    reply = ask(folder / GUARD_SOCKET, wanted)
+    deadline = time.monotonic() + GUARD_TIMEOUT_S
+    while reply["taking_over"]:
+        if time.monotonic() > deadline:
+            raise ControlError(f"the guard is still closing after {GUARD_TIMEOUT_S:.0f} s; see `arb status`")
+        time.sleep(POLL_S)
+        reply = ask(folder / GUARD_SOCKET, {"op": "takeover"})
+    ledger, state = replayed(folder), read_executor_state(folder)
+    left = ledger.hedges if ledger is not None else {}
+    held = state.recoveries if state is not None else []
+    return {
+        "dry_run": False,
+        "orders": reply["orders"],
+        "hedges": [
+            {
+                "hedge_id": hedge,
+                "closed": hedge not in left,
+                "left": left[hedge].qty if hedge in left else 0,
+                "reason": reply["left"].get(hedge, "") or "not closed yet" if hedge in left else None,
+            }
+            for hedge in ids
+        ],
+        "open_hedges": state.hedges if state is not None and left else [],
+        "recoveries": [row for row in held if row.get("requires_manual_approval")],
+        "flat": bool(reply["flat"]) and not left,
+    }

@@ -1,0 +1,37 @@
+"""Dead-man timers at the venues: without a word from us they cancel what rests, ``ARM_S`` after our last send.
+
+Our orders rest for no moment (IOC, or expired by the venue), so that a timer that runs out in quiet times cancels
+nothing of ours; it is for the order that should not have rested, of an engine that is gone. The account is the
+engine's alone.
+Disarmed on planned stops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+ARM_S = 10  # Gate.io takes 5 at least
+ARM_AGAIN_NS = 2_000_000_000  # further sends are covered for 8 s at least, at half a request a second
+NS_PER_S = 1_000_000_000
+
+
+class DeadMan:
+    """``arm(venue, seconds)`` asks the venue for a timer and returns at once, False where it has none; ``sent``: venue
+    -> mono ns of our newest send."""
+
+    def __init__(self, arm: Callable[[str, int], bool], sent: Mapping[str, int]) -> None:
+        self._arm = arm
+        self._sent = sent
+        self._asked: dict[str, int] = {}
+
+    def tick(self, now_ns: int) -> None:
+        """Arms where something was sent since the last time. ``now_ns``: monotonic."""
+        for venue, sent_ns in self._sent.items():
+            asked_ns = self._asked.get(venue, 0)
+            due = sent_ns > asked_ns and (not asked_ns or now_ns - asked_ns >= ARM_AGAIN_NS)
+            if due and self._arm(venue, ARM_S):
+                self._asked[venue] = now_ns
+
+    def running(self, now_ns: int) -> list[str]:
+        """Venues whose timer may still run: to be disarmed before a planned stop."""
+        return [venue for venue, asked_ns in self._asked.items() if now_ns - asked_ns < ARM_S * NS_PER_S]

@@ -1,0 +1,321 @@
+"""The hands of the guard: the execution core on the journals of a dead executor, with order sessions of its own.
+
+Runs in a thread with a loop of its own, so that the guard goes on answering. It sends only while the executor is fenced
+and proved dead; what it does lies in the guard's journal (``pipeline/execution/journal/guard_journal.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from pipeline.core import ExecutionCore
+from pipeline.execution.core_context import GUARD_ID_PREFIX
+from pipeline.execution.events import Action, CatalogueChanged, Tick
+from pipeline.execution.journal import Journal, segment_indices
+from pipeline.execution.journal.guard_journal import (
+    GUARD_JOURNAL,
+    Base,
+    base_of,
+    clear,
+    missing,
+    read_guard_journal,
+)
+from pipeline.execution.ledger import Ledger
+from pipeline.execution.records import TakeoverRecord
+from pipeline.execution.settled.checkpoint import recover
+from pipeline.execution.shared_reads import AccountReader
+from pipeline.market_data import MarketDataAggregator
+from pipeline.model.errors import ArbitrageEngineError, JournalError, VenueUnavailable
+from pipeline.takeover import Takeover, TakeoverHalt, TakeoverResult, needs_hands
+from shm.metrics import Metrics
+from shm.pages import AccountPage
+from shm.sources import build_hash
+from shm.words import Words
+from workers.account_clients import KeyRole, account_clients
+from workers.base import WorkerContext
+from workers.executor.earlier_runs import host_boot_id
+from workers.executor.pages import ExecutorNumbers
+from workers.executor.performer import Performer
+from workers.executor.process import FIRST_EPOCH_BITS, STEP_EPOCH_BITS
+from workers.executor.publisher import Publisher
+from workers.executor.sessions import Sessions
+from workers.executor.venues import FAULTS, Questions
+from workers.executor.views import Row, order_rows
+from workers.guard.books import TakeoverBooks
+
+if TYPE_CHECKING:
+    from pipeline.exchanges.base import VenueClient
+    from pipeline.model.instruments import InstrumentRow
+
+TICK_S = 0.02
+CATALOGUE_WAIT_S = 30.0
+SEGMENT_BYTES = 4 * 1024 * 1024  # of the guard's journal: a takeover writes a few hundred records
+SEGMENTS_KEPT = 2
+SNAPSHOT_NS = 1_000_000_000  # between two snapshots of one book: a forced close takes books of up to 5 s
+SNAPSHOT_S = 3.0
+GIVE_BACK_AFTER_S = 5.0  # proven legs are closed: an executor that waits may wait for the proof of the rest itself
+
+
+class NoReports:
+    """The guard has no detector to report to."""
+
+    def push(self, words: Words) -> bool:
+        """Reports of operations are dropped."""
+        return False
+
+
+class Closing(threading.Thread):
+    """One takeover. ``hedges``: ids to close, which may grow meanwhile; None = all. ``result`` is there when the thread
+    has ended without ``error``. ``say`` is called in this thread."""
+
+    def __init__(
+        self, ctx: WorkerContext, reason: str, hedges: Sequence[str] | None, say: Callable[[str, str], None]
+    ) -> None:
+        super().__init__(name="closing", daemon=True)
+        self._ctx = ctx
+        self._reason = reason
+        self.hedges = hedges
+        self._say = say
+        self._end = threading.Event()
+        self.awaited = False  # an executor waits for the fence's end: set by the guard's main thread
+        self.result: TakeoverResult | None = None
+        self.error = ""
+        self.acted = False  # the venues were spoken to
+        self.orders: list[Row] = []  # what was sent, as it stands
+        self.reasons: dict[str, str] = {}  # hedge that is left -> why
+
+    def ask_end(self) -> None:
+        """Ends the takeover as it stands; what it has done is in its journal."""
+        self._end.set()
+
+    def run(self) -> None:
+        """The thread's whole life."""
+        try:
+            self.result = asyncio.run(self._main())
+        except ArbitrageEngineError as error:
+            self.error = f"{type(error).__name__}: {error}"
+        except Exception as error:  # noqa: BLE001  outermost frame of the thread: the guard tries again, and says so
+            self.error = f"{type(error).__name__}: {error}"
+
+    async def _main(self) -> TakeoverResult:
+        ctx = self._ctx
+        market = MarketDataAggregator(ctx.instance, ctx.config)
+        market.attach()
+        await self._catalogue(market)
+        journal, ledger, base = _open_journals(ctx)
+        try:
+            books = TakeoverBooks(ctx.config, market)
+            core = ExecutionCore(
+                ctx.config, market.instruments, market=books, halt=TakeoverHalt(), journal=journal, ledger=ledger
+            )
+            life = _Life(ctx, core, journal, market, books, self._say)
+            actions = life.boot()
+            takeover = Takeover(core, self.hedges)
+            if not needs_hands(core.ledger, close=self.hedges is None or bool(self.hedges)):
+                return takeover.result()  # nothing has been written or sent
+            self.acted = True
+            life.note(TakeoverRecord(*base, self._reason))
+            return await self._act(life, takeover, actions)
+        finally:
+            if journal.failed is None:
+                journal.close()
+
+    async def _catalogue(self, market: MarketDataAggregator) -> None:
+        deadline = asyncio.get_running_loop().time() + CATALOGUE_WAIT_S
+        while not len(market.instruments):
+            if self._end.is_set() or asyncio.get_running_loop().time() > deadline:
+                raise VenueUnavailable("the catalogue is empty: is the supervisor running?")
+            await asyncio.sleep(TICK_S)
+            market.refresh()
+
+    async def _act(self, life: _Life, takeover: Takeover, actions: list[Action]) -> TakeoverResult:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        await life.begin(actions)
+        try:
+            while not self._end.is_set():
+                life.tick()
+                takeover.want(self.hedges)
+                for command in takeover.commands(life.performer.now().mono_ns, self._reason):
+                    life.performer.feed(command)
+                life.check()
+                enough = self.awaited and loop.time() - began_s > GIVE_BACK_AFTER_S and takeover.proven_closed
+                if takeover.done or enough:
+                    break
+                await asyncio.sleep(TICK_S)
+        finally:
+            await life.end(self._reason)
+        result, core = takeover.result(), takeover.core
+        self.orders = order_rows(core.ledger, result.orders)
+        answers = core.forced_close.answers
+        self.reasons = {name: answers[name].reason if name in answers else "" for name in result.left}
+        return result
+
+
+class _Life:
+    """A core and everything that carries out its actions, for one takeover."""
+
+    def __init__(
+        self,
+        ctx: WorkerContext,
+        core: ExecutionCore,
+        journal: Journal,
+        market: MarketDataAggregator,
+        books: TakeoverBooks,
+        say: Callable[[str, str], None],
+    ) -> None:
+        self._ctx = ctx
+        self._core = core
+        self._books = books
+        self._say = say
+        self._looked_ns = 0
+        self._fetching: set[asyncio.Task[None]] = set()
+        self._journal = journal
+        self._market = market
+        self._account = AccountReader(AccountPage.attach(ctx.instance), ctx.config.venues, market.instruments)
+        self._questions = Questions(self._clients, asyncio.get_running_loop())
+        self._sessions = Sessions(ctx, market, lambda event: self.performer.feed(event), role=KeyRole.GUARD, say=say)
+        self._publisher = Publisher(core, ctx.state_dir, say)
+        self.performer = Performer(
+            core,
+            journal,
+            TakeoverHalt(),
+            self._sessions.trading,
+            venue_ids={venue.name: venue.venue_id for venue in ctx.config.venues},
+            ask=self._questions.ask,
+            numbers=ExecutorNumbers(Metrics.private()),
+            say=say,
+            crash=lambda point: None,
+            reports=NoReports(),
+            wake_detector=lambda: None,
+            on_fault=lambda: None,
+        )
+        self.performer.on_result = self._publisher.results.append
+
+    def boot(self) -> list[Action]:
+        """The core on both journals; nothing is written or sent yet."""
+        return self._core.boot(
+            now=self.performer.now(),
+            first_epoch=1 + secrets.randbits(FIRST_EPOCH_BITS),
+            instance=self._ctx.instance,
+            pid=os.getpid(),
+            build_hash=build_hash(),
+            host_boot=host_boot_id(),
+            epoch_step=1 + secrets.randbits(STEP_EPOCH_BITS),
+            id_prefix=GUARD_ID_PREFIX,
+        )
+
+    def note(self, record: TakeoverRecord) -> None:
+        """The first record of the run."""
+        now = self.performer.now()
+        self._journal.boot_epoch = self._core.ledger.boot_epoch
+        self._journal.append(record, now.mono_ns, now.wall_ns)
+
+    def _clients(self) -> dict[str, VenueClient]:
+        return account_clients(self._ctx, KeyRole.GUARD)
+
+    async def begin(self, actions: list[Action]) -> None:
+        """The first records, synced before any id of this run leaves; then the venues."""
+        self._sessions.open()
+        self._core.risk.gate.order_budget = lambda venue, count: self._sessions.trading[venue].can_place(count)
+        self._questions.start(self.performer.feed)
+        self.performer.perform(actions, self.performer.now())
+        self._journal.sync()
+        self._sessions.connect()
+
+    def tick(self) -> None:
+        """Books, account and time, as they are now."""
+        changed = self._market.refresh()
+        if changed:
+            self._sessions.take_rows(changed)
+            self.performer.feed(CatalogueChanged(tuple(changed)))
+        snapshot = self._account.poll()
+        if snapshot is not None:
+            self.performer.feed(snapshot)
+        self.performer.feed(Tick())
+        self._look_at_books(self.performer.now().mono_ns)
+        self._journal.kick()
+
+    def _look_at_books(self, now_ns: int) -> None:
+        """Asks for snapshots of the books that no feed proves any more, once a second."""
+        if now_ns - self._looked_ns < SNAPSHOT_NS:
+            return
+        self._looked_ns = now_ns
+        rows = {(row.spec.venue, row.spec.symbol): row for row in self._market.instruments}
+        for row in self._books.wanted(self._core.ledger, rows, now_ns):
+            task = asyncio.get_running_loop().create_task(self._fetch(row))
+            self._fetching.add(task)
+            task.add_done_callback(self._fetching.discard)
+
+    async def _fetch(self, row: InstrumentRow) -> None:
+        asked_ns = self.performer.now().mono_ns
+        asked = self._questions.depth_snapshot(row.spec.venue, row.spec.symbol)
+        if asked is None:
+            return
+        try:
+            async with asyncio.timeout(SNAPSHOT_S):
+                payload = await asked
+        except FAULTS as error:
+            self._say("warning", f"{row.spec.venue} {row.spec.symbol}: no snapshot: {error}")
+            return
+        problem = self._books.take(row, payload, asked_ns, self.performer.now().mono_ns)
+        if problem:
+            self._say("warning", problem)
+
+    def check(self) -> None:
+        """Raises what ended the performer or the journal."""
+        if self.performer.fault is not None:
+            raise self.performer.fault
+        if self._journal.failed is not None:
+            raise OSError(f"journal of the guard: {self._journal.failed}")
+
+    async def end(self, reason: str) -> None:
+        """The last record; what views read is brought up to it; sockets are closed."""
+        if self._journal.failed is None and self.performer.fault is None:
+            now = self.performer.now()
+            self.performer.perform(self._core.stop(now, reason), now)
+            await self._publisher.publish()
+        for task in list(self._fetching):
+            task.cancel()
+        await self._sessions.close()
+        self._questions.close()
+
+
+def make_room(ctx: WorkerContext) -> str:
+    """The guard's journal, before it is needed: a disk that is full later must not keep a takeover from its records.
+    What went wrong, or ""."""
+    folder = ctx.state_dir / GUARD_JOURNAL
+    if segment_indices(folder):
+        return ""
+    try:
+        _open(ctx).close()
+    except (JournalError, OSError) as error:
+        return f"no room for the guard's journal: {error}"
+    return ""
+
+
+def _open(ctx: WorkerContext) -> Journal:
+    size = min(SEGMENT_BYTES, ctx.config.execution.journal_segment_bytes)
+    folder = ctx.state_dir / GUARD_JOURNAL
+    return Journal.open(folder, segment_bytes=size, durability=ctx.config.execution.durability)
+
+
+def _open_journals(ctx: WorkerContext) -> tuple[Journal, Ledger, Base]:
+    """The guard's journal, the fold of everything that the core must know (the executor's journal and what that lacks
+    of the guard's), and what the guard's next records continue. A guard's journal that has grown, and of which nothing
+    is missing there, begins anew."""
+    ledger = recover(ctx.journal_dir()).ledger
+    folder = ctx.state_dir / GUARD_JOURNAL
+    guard = read_guard_journal(ctx.state_dir)
+    if len(segment_indices(folder)) > SEGMENTS_KEPT and not missing(ledger, guard):
+        clear(folder)
+        guard = []
+    journal, base = _open(ctx), base_of(ledger, guard)
+    for entry in missing(ledger, guard):
+        ledger.apply(entry.record, entry.mono_ns, entry.wall_ns)
+    return journal, ledger, base

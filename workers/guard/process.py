@@ -1,0 +1,180 @@
+"""The guard: it grants the executor a short lease for new risk, keeps halt, drain and blocks, and stands in for an
+executor that is lost.
+
+Lost is one that hangs (``guard.hung_after_ms`` without a beat), one that is not READY again in time
+(``guard.restart_within_ms``), and one that its supervisor has given up. The guard then latches and fences, ends the
+process by SIGKILL and waits for the proof of its death, closes what is open (``closing.py``) and lifts the fence. The
+latch stays where it had to send anything; where nothing was open it goes with the fence.
+
+The main thread looks at the executor and the disk every 100 ms and answers requests in between; a takeover works in a
+thread of its own. A guard that is born while the fence stands goes on with the takeover.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from shm.liveness import LivenessView
+from shm.pages import HaltPage
+from workers.audit_log import audit, who
+from workers.base import WorkerContext, run_worker
+from workers.control_socket import GUARD_SOCKET, REQUEST_BYTES_MAX, listen, peer_uid
+from workers.credentials import without_guard_key
+from workers.guard.closing import make_room
+from workers.guard.keeper import HaltKeeper
+from workers.guard.taking_over import TakingOver
+from workers.guard.watch import ExecutorWatch, Sight
+
+LOOK_NS = 100_000_000
+CLIENT_TIMEOUT_S = 0.2  # the guard serves one short request at a time between two leases
+
+
+class Guard:
+    """The parts of the process, and what connects them."""
+
+    def __init__(self, ctx: WorkerContext, page: HaltPage) -> None:
+        self._ctx = ctx
+        self.keeper = HaltKeeper(ctx, page)
+        self._executor = LivenessView.attach(ctx.instance, "executor", missing_ok=True)
+        settings = ctx.config.guard
+        self.watch = ExecutorWatch(
+            hung_after_ms=settings.hung_after_ms,
+            restart_within_ms=settings.restart_within_ms,
+            served=ctx.restarts > 0 or page.lease[0] != 0,
+        )
+        self.taking_over = TakingOver(ctx, self.keeper, self._executor)
+        if self.keeper.state.fence is not None:
+            self.taking_over.begin(self.keeper.state.fence.reason, self.taking_over.by_configuration())
+
+    def look(self, now_ns: int) -> None:
+        """What is due every 100 ms. ``now_ns``: monotonic."""
+        view = self._executor
+        view.refresh()
+        sight = Sight()
+        if view.mapped:
+            sight = Sight(alive=view.alive(), epoch=view.epoch, state=view.state, progress=view.progress)
+        lost = self.watch.look(sight, now_ns)
+        self.keeper.grant(sight.epoch, now_ns, beating=self.watch.beating)
+        if lost and not self.taking_over.active:
+            self.taking_over.begin(lost, self.taking_over.by_configuration())
+        self.taking_over.step(now_ns)
+        if self.taking_over.active:
+            self.watch.forget()
+
+    def handle(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Carry out one request: of the halt page (``keeper.OPERATIONS``), ``take_over``, ``close`` or ``takeover``."""
+        operation = request.get("op")
+        if operation == "take_over":
+            return self._take_over(str(request.get("reason", "")).strip() or "by command")
+        if operation == "close":
+            return self._close(request)
+        if operation == "takeover":
+            return self.taking_over.describe()
+        return self.keeper.handle(request)
+
+    def _close(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Hedges ``ids`` (None: all) are closed in the place of an executor that is not READY, and legs without their
+        partner with them; how it goes on: request ``takeover``."""
+        if self.watch.serving and self.watch.beating:
+            return {"error": "the executor is READY: ask it"}
+        wanted, by = request.get("ids"), who(request.get("for_uid", request.get("uid")))
+        reason = f"{str(request.get('reason', '')).strip() or 'close'} ({by})"
+        hedges = None if wanted is None else [str(name) for name in wanted]
+        audit(self._ctx.state_dir, op="close", by=by, reason=reason, hedges=hedges)
+        if self.taking_over.active:
+            self.taking_over.widen(hedges)
+        else:
+            self.taking_over.begin(reason, hedges)
+        return self.taking_over.describe()
+
+    def _take_over(self, reason: str) -> dict[str, Any]:
+        """The supervisor has given the executor up."""
+        if not self.taking_over.active:
+            self.taking_over.begin(reason, self.taking_over.by_configuration())
+        return self.taking_over.describe()
+
+
+def _serve_one(server: socket.socket, guard: Guard) -> None:
+    """Accept a connection, answer one request, close. A silent client is left after 0.2 s: less than a lease."""
+    try:
+        client, _ = server.accept()
+    except BlockingIOError:
+        return
+    with client:
+        client.settimeout(CLIENT_TIMEOUT_S)
+        uid = peer_uid(client)
+        if uid not in (0, os.geteuid()):
+            return
+        try:
+            with client.makefile("rb") as stream:
+                line = stream.readline(REQUEST_BYTES_MAX)
+            request = msgspec.json.decode(line, type=dict[str, Any])
+            reply = guard.handle({**request, "uid": uid})
+        except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, ValueError) as error:
+            reply = {"error": f"found a request that cannot be decoded, wanted one JSON object a line: {error}"}
+        except OSError:
+            return
+        try:
+            client.sendall(msgspec.json.encode(reply) + b"\n")
+        except OSError:
+            return
+
+
+def _said(guard: Guard, ctx: WorkerContext) -> str:
+    """The line of the process's status."""
+    state = guard.keeper.state
+    text = "HALTED: " + state.reason if state.halted else "latch open"
+    without = without_guard_key(ctx.config, ctx.instance)
+    return f"{text}; no key of its own at {', '.join(without)}: would use the trade key" if without else text
+
+
+def run(ctx: WorkerContext) -> None:
+    """The guard's life: latch and fence from disk into the page, READY, then a look every 100 ms, requests between."""
+    page = HaltPage.create(ctx.instance)
+    problem = make_room(ctx)
+    if problem:
+        ctx.say("error", problem)
+    guard = Guard(ctx, page)
+    server = listen(ctx.state_dir / GUARD_SOCKET)
+    poll = select.poll()
+    poll.register(server, select.POLLIN)
+    poll.register(ctx.stop_fd, select.POLLIN)
+    ctx.liveness.parked = True
+    ctx.ready(_said(guard, ctx))
+    due_ns = time.monotonic_ns()
+    while not ctx.stop_requested():
+        now_ns = time.monotonic_ns()
+        if now_ns >= due_ns:
+            guard.look(now_ns)
+            due_ns = now_ns + LOOK_NS
+            ctx.progress()
+        for descriptor, _ in poll.poll(max(0.0, (due_ns - time.monotonic_ns()) / 1e6)):
+            if descriptor == server.fileno():
+                _serve_one(server, guard)
+    server.close()
+    guard.taking_over.stop()
+    page.revoke()
+
+
+def warm(dialects: Sequence[str]) -> None:
+    """What a takeover imports: the executor's parts, and the dialects' clients."""
+    from workers.executor.process import warm as warm_executor
+
+    warm_executor(dialects)
+
+
+def main() -> int:
+    """``python -m workers.guard --instance I --config F``."""
+    return run_worker("guard", run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

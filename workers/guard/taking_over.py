@@ -1,0 +1,148 @@
+"""The course of a takeover, step by step: fence, end of the executor with proof, closing, end of the fence."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.model.enums import OnLoss, ProcessState
+from pipeline.takeover import TakeoverResult
+from shm.liveness import LivenessView
+from workers.base import WorkerContext
+from workers.guard.closing import Closing
+from workers.guard.fencing import Condemned
+from workers.guard.keeper import HaltKeeper
+from workers.output import plain_values
+
+ATTEMPTS_MAX = 3  # closings that fail by themselves; then the executor gets its chance, halted
+RETRY_NS = 1_000_000_000
+JOIN_S = 5.0
+NOTHING_OPEN = ""
+
+
+class TakingOver:
+    """At most one takeover at a time. :meth:`step` is called every 100 ms, in the guard's main thread."""
+
+    def __init__(self, ctx: WorkerContext, keeper: HaltKeeper, executor: LivenessView) -> None:
+        self._ctx = ctx
+        self._keeper = keeper
+        self._executor = executor
+        self._condemned: Condemned | None = None
+        self._closing: Closing | None = None
+        self._hedges: Sequence[str] | None = None
+        self._reason = ""
+        self._attempts = 0
+        self._due_ns = 0
+        self._lines: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+        self.last: TakeoverResult | None = None
+        self._orders: list[dict[str, Any]] = []
+        self._reasons: dict[str, str] = {}
+        self.takeovers = ctx.metrics.counter("takeovers", "times that the guard stood in for the executor")
+
+    @property
+    def active(self) -> bool:
+        """Whether the executor is fenced."""
+        return bool(self._reason)
+
+    def begin(self, reason: str, hedges: Sequence[str] | None) -> None:
+        """Fences, and ends the executor. ``hedges``: ids to close; None = all."""
+        self._reason, self._hedges = reason, hedges
+        self._attempts = 0
+        self.last = None
+        self._ctx.metrics.inc(self.takeovers)
+        self._ctx.say("critical", f"taking over: {reason}")
+        self._keeper.fence(reason)
+        self._condemned = Condemned(self._executor)
+        if self._condemned.problem:
+            self._ctx.say("error", self._condemned.problem)
+
+    def widen(self, hedges: Sequence[str] | None) -> None:
+        """The takeover under way closes these hedges as well; None = all."""
+        both = self._hedges is not None and hedges is not None
+        self._hedges = [*(self._hedges or ()), *(hedges or ())] if both else None
+        if self._closing is not None:
+            self._closing.hedges = self._hedges
+
+    def by_configuration(self) -> Sequence[str] | None:
+        """The hedges that are closed when the executor is lost."""
+        return () if self._ctx.config.guard.on_executor_loss is OnLoss.HOLD else None
+
+    def step(self, now_ns: int) -> None:
+        """One step of the takeover under way. ``now_ns``: monotonic."""
+        self._pass_on()
+        if not self.active:
+            return
+        if self._condemned is not None:
+            if not self._condemned.dead():
+                return
+            self._condemned = None
+        closing = self._closing
+        if closing is None:
+            if now_ns >= self._due_ns:
+                self._closing = Closing(self._ctx, self._reason, self._hedges, lambda *line: self._lines.put(line))
+                self._closing.start()
+        elif closing.is_alive():
+            self._executor.refresh()
+            closing.awaited = self._executor.alive() and self._executor.state == ProcessState.WARMING
+        else:
+            self._closing = None
+            self._closed(closing, now_ns)
+
+    def _closed(self, closing: Closing, now_ns: int) -> None:
+        self._pass_on()
+        if closing.result is None:
+            self._attempts += 1
+            self._ctx.say("critical", f"closing failed: {closing.error}")
+            self._due_ns = now_ns + RETRY_NS
+            if self._attempts < ATTEMPTS_MAX:
+                return
+            what = f"the guard could not close what is open: {closing.error}"
+        else:
+            self.last, self._orders, self._reasons = closing.result, closing.orders, closing.reasons
+            what = _words(closing.result) if closing.acted else NOTHING_OPEN
+        self._ctx.say("warning", f"takeover ended: {what or 'nothing was open'}")
+        problem = self._keeper.lift_fence(what)
+        if problem:
+            self._ctx.say("critical", f"the fence stands: {problem}")
+            self._due_ns = now_ns + RETRY_NS
+            return
+        self._reason = ""
+
+    def _pass_on(self) -> None:
+        """What the closing thread had to say; the log ring has one writing thread."""
+        while True:
+            try:
+                level, text = self._lines.get_nowait()
+            except queue.Empty:
+                return
+            self._ctx.say(level, text)
+
+    def stop(self) -> None:
+        """The guard ends: so does the closing. The fence stays on the disk, and the next guard goes on."""
+        if self._closing is not None:
+            self._closing.ask_end()
+            self._closing.join(JOIN_S)
+            self._pass_on()
+
+    def describe(self) -> dict[str, Any]:
+        """The takeover under way, or how the last one ended."""
+        last = self.last
+        return {
+            "taking_over": self._reason or None,
+            "closed": list(last.closed) if last is not None else [],
+            "left": self._reasons if last is not None else {},
+            "orders": plain_values(self._orders) if last is not None else [],
+            "flat": last.flat if last is not None else None,
+        }
+
+
+def _words(result: TakeoverResult) -> str:
+    text = f"the guard sent {len(result.orders)} orders, closed {len(result.closed)} hedges"
+    if result.left:
+        text += f", {len(result.left)} hedges are left"
+    if result.unsettled:
+        text += f", {len(result.unsettled)} orders wait for proof"
+    if result.held:
+        text += f", {len(result.held)} recoveries wait for an operator"
+    return f"{text}; look, then `arb resume --reason R`"

@@ -1,0 +1,74 @@
+"""Whether the executor is lost, by looks at its status page. No clock, no shared memory of its own.
+
+Only time in which the guard itself ran counts: a host that stood still for two seconds is no hung executor.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from pipeline.model.enums import ProcessState
+
+LOOK_MAX_NS = 200_000_000  # a look counts for no more, however late it comes
+FIRST_START_NS = 120_000_000_000  # an executor that has never been READY may be waiting for kernels and venues
+SERVING = (ProcessState.READY, ProcessState.DEGRADED)
+ENDED = (ProcessState.STOPPING, ProcessState.STOPPED)
+MS_NS = 1_000_000
+
+
+class Sight(msgspec.Struct, frozen=True):
+    """What one look at the executor's status page has shown. ``epoch`` 0: there has never been one."""
+
+    alive: bool = False
+    epoch: int = 0
+    state: int = 0
+    progress: int = 0
+
+
+class ExecutorWatch:
+    """Told of every look; says when the executor hangs or does not come back.
+
+    ``served``: an executor of this instance has been READY before this guard was born.
+    """
+
+    def __init__(self, *, hung_after_ms: int, restart_within_ms: int, served: bool) -> None:
+        self._hung_after_ns = hung_after_ms * MS_NS
+        self._restart_within_ns = restart_within_ms * MS_NS
+        self._served = served
+        self._looked_ns = 0
+        self._last = Sight()
+        self.silent_ns = 0  # READY without a beat for so long
+        self.lost_ns = 0  # not READY for so long
+
+    def look(self, sight: Sight, now_ns: int) -> str:
+        """Why the executor counts as lost; "" while it does not. ``now_ns``: monotonic."""
+        passed_ns = min(LOOK_MAX_NS, max(0, now_ns - self._looked_ns)) if self._looked_ns else 0
+        self._looked_ns = now_ns
+        before, self._last = self._last, sight
+        serving = sight.alive and sight.state in SERVING
+        beaten = (sight.epoch, sight.progress) != (before.epoch, before.progress)
+        self.silent_ns = 0 if beaten or not serving else self.silent_ns + passed_ns
+        self._served = self._served or serving
+        if serving or not sight.epoch or sight.state in ENDED:
+            self.lost_ns = 0
+        else:
+            self.lost_ns += passed_ns
+        if self.silent_ns >= self._hung_after_ns:
+            return f"the executor hangs: no beat for {self.silent_ns // MS_NS} ms"
+        if self.lost_ns >= (self._restart_within_ns if self._served else FIRST_START_NS):
+            return f"the executor is not READY again after {self.lost_ns / 1e9:.1f} s"
+        return ""
+
+    @property
+    def serving(self) -> bool:
+        """Whether it was READY at the last look."""
+        return self._last.alive and self._last.state in SERVING
+
+    @property
+    def beating(self) -> bool:
+        """Whether it lives and is not about to count as hung: it may have a lease."""
+        return self._last.alive and self.silent_ns < self._hung_after_ns
+
+    def forget(self) -> None:
+        """What was seen so far has been acted upon: time begins anew."""
+        self.silent_ns = self.lost_ns = 0
