@@ -19,6 +19,7 @@ from pipeline.execution.records import AdoptedRecord, FillRecord, Purpose
 from pipeline.model.enums import OrderSide, Refusal
 from pipeline.model.errors import BadInput
 from pipeline.sim.exchange.events import TradeEvent
+from pipeline.virtual.venue_rows import fill_of
 from pipeline.virtual.world import VirtualWorld
 from tests.worlds.external_world import CONTRACT, FUTURES, external_world, hedge, judge, place, records, venue_delta
 from workers.executor.control import ExecutorControl
@@ -99,7 +100,7 @@ def test_a_fill_that_no_venue_lists_is_denied() -> None:
     true = next(r for r in records(world, FillRecord) if r.venue == "gateio_spot")
     link = world.links["gateio_spot"]
     trade = next(t for rows in world.venues["gateio_spot"]._trades.values() for t in rows if t.client_id)
-    world.feed(link._fill(replace(trade, trade_id=1, qty=true.qty), "ws"))
+    world.feed(fill_of(link.venue, replace(trade, trade_id=1, qty=true.qty), "ws"))
     assert [row.state for row in records(world, HeldFillRecord)] == ["held"]
     world.run(10_000)
     assert [row.state for row in records(world, HeldFillRecord)] == ["held", "denied"]
