@@ -88,6 +88,7 @@ def _by_guard(name: str, request: dict[str, Any]) -> dict[str, Any]:
             for hedge in ids
         ],
         "open_hedges": state.hedges if state is not None and left else [],
+        "positions": state.positions if state is not None else [],
         "recoveries": [row for row in held if row.get("requires_manual_approval")],
         "flat": bool(reply["flat"]) and not left,
     }

@@ -18,6 +18,7 @@ from pipeline.model.errors import BadInput
 from workers.cli.closing import EXECUTOR_SOCKET, ask_executor, close_hedges
 from workers.cli.options import Instance, Json
 from workers.control_plane.instances import existing, is_running
+from workers.control_plane.left_open import flat_line, unwatched_lines
 from workers.control_socket import GUARD_SOCKET, ControlError, ask, ask_supervisor
 from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
 from workers.halt_file import read_halt, write_halt
@@ -198,7 +199,8 @@ def _closed_text(fields: dict[str, Any]) -> str:
         if not row["closed"] and not (fields["dry_run"] and not row["reason"]):
             lines.append(f"hedge {row['hedge_id']} stays open with {row['left']}: {row['reason'] or 'not filled yet'}")
     lines += [_recovery_lines(row) for row in fields["recoveries"]]
-    lines.append(f"flat: {'yes' if fields['flat'] else 'no'}; {len(fields['open_hedges'])} hedges open")
+    positions = fields.get("positions", [])
+    lines.append(flat_line(flat=fields["flat"], hedges=len(fields["open_hedges"]), positions=positions))
     return "\n".join(lines)
 
 
@@ -308,7 +310,7 @@ def _stopped_text(fields: dict[str, Any]) -> str:
     if fields["flat"]:
         lines.append("nothing stays open")
     elif fields["stopped"]:
-        lines.append("nobody watches what stays open: `arb up` goes on with it, `arb close --all` then closes it")
+        lines += unwatched_lines(fields["open_hedges"], fields["positions"])
     return "\n".join(lines)
 
 

@@ -19,6 +19,7 @@ from shm.errors import ShmError
 from shm.logring import LogReader, LogRing
 from shm.metrics import Metrics
 from workers.base import LOG_LEVELS, Notifier
+from workers.control_plane.left_open import unwatched_lines
 from workers.executor_file import pnl_text, read_executor_state
 from workers.tradable import Answer, InstanceReasons, fields
 
@@ -206,8 +207,8 @@ class Announcer:
             text = f"recovery {row['recovery_id']} is not over ({row['state']}): {row['reason']}"
             self._write("supervisor", "warning", text)
         if state.hedges or state.positions:
-            text = "nobody watches what stays open; `arb up` goes on with it, `arb close --all` then closes it"
-            self._write("supervisor", "warning", text)
+            for text in unwatched_lines(state.hedges, state.positions):
+                self._write("supervisor", "warning", text)
         elif self._was_ready:
             self._write("supervisor", "info", "nothing stays open at the venues")
         return {

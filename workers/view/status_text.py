@@ -86,7 +86,7 @@ def hedge_line(row: Mapping[str, Any]) -> str:
 def position_line(row: Mapping[str, Any]) -> str:
     """One futures position."""
     mark = f", mark {short(row['mark_price'])}, unrealised {amount(row['unrealised'])}" if row.get("mark_price") else ""
-    foreign = f" ({row['foreign_qty']} of it not by our fills)" if Decimal(str(row.get("foreign_qty", 0))) else ""
+    foreign = f"  NOT OURS: {short(row['foreign_qty'])} of it" if Decimal(str(row.get("foreign_qty", 0))) else ""
     held = f"{row['venue']} {row['symbol']} {short(row['qty'])} at {short(row['entry_price'])}"
     return f"{held}{mark}{_away(row)}{foreign}"
 

@@ -56,9 +56,7 @@ def unknown_in(words: str, root: TyperGroup) -> str:
 def test_every_command_that_a_text_names_exists() -> None:
     root = typer.main.get_command(app)
     assert isinstance(root, TyperGroup)
-    named = [
-        (path, words) for path, text in texts() for pattern in (QUOTED, BARE) for words in pattern.findall(text)
-    ]
+    named = [(path, words) for path, text in texts() for pattern in (QUOTED, BARE) for words in pattern.findall(text)]
     assert len(named) > 150, "the texts are read"
     wrong = {f"{path.relative_to(REPO)}: arb {words}" for path, words in named if unknown_in(words, root)}
     assert not wrong

@@ -1,18 +1,24 @@
-"""What an operator reads who knows ``arb --help`` alone: after a stop, without an executor, of other people's trades."""
+"""What an operator reads who knows ``arb --help`` alone: after a stop, without an executor, of trades of others."""
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from pipeline.equity_watch import EquityWatch
 from pipeline.virtual.margin_storm import Storm, storm_world
 from pipeline.virtual.world import VirtualWorld
+from tests.worlds.external_world import CONTRACT, FUTURES, external_world, hedge, place
 from workers.cli import main as cli
+from workers.control_plane.left_open import flat_line, unwatched_lines
 from workers.executor.publisher import Publisher
+from workers.executor.views import CoreViews
 from workers.executor_file import write_executor_state
 from workers.state_folder import instance_dir
+from workers.view.status_text import position_line
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +59,26 @@ def test_top_shows_what_stays_open_after_a_stop(
     assert str(qty) in capsys.readouterr().out
     assert any(f"{qty} @ " in line for line in small_screen(reading, "", 120, rows))
     render(reading, "", 120, rows)
+
+
+def test_what_is_not_ours_is_marked_and_nobody_promises_to_close_it() -> None:
+    world = external_world()
+    hedge(world)
+    place(world, FUTURES, CONTRACT, Decimal("-0.01"))  # adds to the short: not ours
+    world.run(3000)
+    watch = EquityWatch(world.core)
+    watch.look(world.instruments)
+    (row,) = CoreViews(world.core, watch).positions()
+    assert (row["qty"], row["foreign_qty"]) == (Decimal("-0.0399"), Decimal("-0.01"))
+    assert "NOT OURS: -0.01 of it" in position_line(row)
+    exposure = f"net exposure {Decimal('-0.01') * row['mark_price']:.0f} USDT: close it at the venue"
+    assert flat_line(flat=True, hedges=0, positions=[row]) == (
+        f"flat: yes (ours); 0 hedges open; not ours: -0.01 {CONTRACT} on {FUTURES}, {exposure}"
+    )
+    told = "; ".join(unwatched_lines([], [row]))
+    assert exposure in told and "close --all" not in told
+    both = unwatched_lines([{"hedge_id": "a"}], [row])
+    assert "then closes the hedges" in both[0] and exposure in both[1]
+    ours = {**row, "foreign_qty": Decimal(0)}
+    assert flat_line(flat=True, hedges=0, positions=[ours]) == "flat: yes; 0 hedges open"
+    assert "not ours" not in "; ".join(unwatched_lines([{"hedge_id": "a"}], [ours]))
