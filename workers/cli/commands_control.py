@@ -10,16 +10,19 @@ import typer
 
 from pipeline.model.errors import BadInput
 from workers.audit_log import audit, who
+from workers.cli.closing import ask_running
 from workers.cli.manual_opportunity import execute_file
 from workers.cli.options import Instance, Json
-from workers.control_plane.instances import existing, is_running
-from workers.control_socket import GUARD_SOCKET, SUPERVISOR_SOCKET, ControlError, ask, ask_supervisor
+from workers.control_plane.instances import existing, is_running, start_command
+from workers.control_socket import GUARD_SOCKET, SUPERVISOR_SOCKET, ControlError, ask
 from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
 from workers.halt_file import NO_REASON, latch_on_disk, release_on_disk
 from workers.output import emit, say
 from workers.state_folder import instance_dir
 
-Reason = Annotated[str, typer.Option("--reason", help="Why; kept in halt.json and shown by status.")]
+Reason = Annotated[
+    str, typer.Option("--reason", help="Why (needed); kept in halt.json and shown by status.", show_default=False)
+]
 ADOPT_TIMEOUT_S = 20.0
 SYMBOLS_TIMEOUT_S = 15.0  # adding a symbol asks its venue
 
@@ -61,7 +64,7 @@ def _latch(operation: str, instance: str, reason: str, json: bool) -> int:
         raise BadInput(NO_REASON)
     reply = _asked(name, {"op": operation, "reason": reason}) or _latched_on_disk(name, operation, reason)
     blocking = reply.get("blocking", []) if operation == "resume" else []
-    fields: dict[str, Any] = {"halted": reply["halted"], "reason": reply["reason"]}
+    fields: dict[str, Any] = {"halted": reply["halted"], "reason": reply["reason"], "running": is_running(name)}
     if operation == "resume":
         fields["blocking"] = blocking
     emit(fields, as_json=json, text=lambda r: _latch_text(name, r))
@@ -73,6 +76,8 @@ def _latch_text(name: str, fields: dict[str, Any]) -> str:
     if fields["halted"]:
         return f"{name}: HALTED ({fields['reason']})"
     lines = [f"{name}: halt, drain and venue blocks are released ({fields['reason']})"]
+    if not fields.get("running", True):
+        lines.append(f"  {name} does not run, so nothing trades; `{start_command(name)}` starts it")
     for row in fields.get("adopted", []):
         place = f"{row['venue']} {row['symbol']}".rstrip()
         lines.append(f"  taken over: {row['what']} {row['qty']} {row['base']} on {place}: {row['detail']}")
@@ -97,23 +102,23 @@ def _asked(instance: str, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _latched_on_disk(instance: str, operation: str, reason: str) -> dict[str, Any]:
-    folder = instance_dir(instance)
+    folder, by = instance_dir(instance), who(os.geteuid())
     if operation == "halt":
-        latch_on_disk(folder, reason)
+        latch_on_disk(folder, reason, by=by)
         say(f"arb: {instance} does not answer; the halt is on disk and holds as soon as a guard runs")
     else:
-        release_on_disk(folder, reason)
-    audit(folder, op=operation, by=who(os.geteuid()), reason=reason, where="disk")
+        release_on_disk(folder, reason, by=by)
+    audit(folder, op=operation, by=by, reason=reason, where="disk")
     return {"halted": operation == "halt", "reason": reason}
 
 
-def halt(reason: Reason, instance: Instance = "", json: Json = False) -> int:
+def halt(reason: Reason = "", instance: Instance = "", json: Json = False) -> int:
     """Latch the halt: no new risk is taken, exits stay possible. It outlives restarts, until `arb resume`."""
     return _latch("halt", instance, reason, json)
 
 
 def resume(
-    reason: Reason,
+    reason: Reason = "",
     instance: Instance = "",
     json: Json = False,
     adopt: Annotated[
@@ -133,7 +138,7 @@ def resume(
     name = existing(instance)
     if not reason.strip():
         raise BadInput(NO_REASON)
-    reply = ask_supervisor(name, {"op": "resume", "adopt": True, "reason": reason}, timeout_s=ADOPT_TIMEOUT_S)
+    reply = ask_running(name, {"op": "resume", "adopt": True, "reason": reason}, timeout_s=ADOPT_TIMEOUT_S)
     fields = {key: reply[key] for key in ("halted", "reason", "adopted", "blocking")}
     emit(fields, as_json=json, text=lambda r: _latch_text(name, r))
     return EXIT_CHECK_FAILED if fields["blocking"] else EXIT_OK
@@ -173,7 +178,7 @@ symbols_app = typer.Typer(help="Instruments of a running instance: list, add, re
 
 
 def _symbols(instance: str, **request: str) -> dict[str, Any]:
-    return ask_supervisor(existing(instance), {"op": "symbols", **request}, timeout_s=SYMBOLS_TIMEOUT_S)
+    return ask_running(existing(instance), {"op": "symbols", **request}, timeout_s=SYMBOLS_TIMEOUT_S)
 
 
 def _symbol_lines(reply: dict[str, Any]) -> str:

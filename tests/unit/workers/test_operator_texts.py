@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,12 +13,16 @@ from pipeline.equity_watch import EquityWatch
 from pipeline.virtual.margin_storm import Storm, storm_world
 from pipeline.virtual.world import VirtualWorld
 from tests.worlds.external_world import CONTRACT, FUTURES, external_world, hedge, place
+from workers.audit_log import who
 from workers.cli import main as cli
 from workers.control_plane.left_open import flat_line, unwatched_lines
 from workers.executor.publisher import Publisher
 from workers.executor.views import CoreViews
 from workers.executor_file import write_executor_state
+from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_USAGE
+from workers.halt_file import read_halt
 from workers.state_folder import instance_dir
+from workers.tradable import halt_reasons
 from workers.view.status_text import position_line
 
 
@@ -82,3 +87,58 @@ def test_what_is_not_ours_is_marked_and_nobody_promises_to_close_it() -> None:
     ours = {**row, "foreign_qty": Decimal(0)}
     assert flat_line(flat=True, hedges=0, positions=[ours]) == "flat: yes; 0 hedges open"
     assert "not ours" not in "; ".join(unwatched_lines([{"hedge_id": "a"}], [ours]))
+
+
+def ran(instance: str) -> str:
+    """An instance that has stopped in order; the command that starts it."""
+    folder = instance_dir(instance, create=True)
+    (folder / "run.json").write_bytes(msgspec.json.encode({"state": "stopped", "config": "/etc/arb/x.yaml"}))
+    (folder / "lock").touch()
+    return "`arb up --config /etc/arb/x.yaml` starts it"
+
+
+def test_a_resume_of_a_stopped_instance_says_that_nothing_runs_and_whose_it_was(
+    state_dir: Path, instance: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    starts = ran(instance)
+    me = who(os.geteuid())
+    assert cli.main(["halt", "--reason", "after stop", "--instance", instance]) == 0
+    (reason, *_) = halt_reasons(read_halt(instance_dir(instance)), [], running=False)
+    assert reason.what == f"HALTED by {me}: after stop"
+    capsys.readouterr()
+    assert cli.main(["resume", "--reason", "looked", "--instance", instance]) == 0
+    said = capsys.readouterr().out
+    assert "released (looked)" in said and f"{instance} does not run, so nothing trades; {starts}" in said
+    assert read_halt(instance_dir(instance)).by == me
+
+
+@pytest.mark.parametrize("words", [["symbols", "list"], ["config", "reload"], ["inspect", "book", "aa_spot", "S"]])
+def test_what_wants_a_running_instance_says_so_of_a_stopped_one(
+    words: list[str], state_dir: Path, instance: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    starts = ran(instance)
+    assert cli.main([*words, "--instance", instance]) == EXIT_COULD_NOT_START
+    said = capsys.readouterr().err
+    assert f"{instance} does not run" in said and starts in said
+
+
+@pytest.mark.parametrize("command", ["halt", "resume"])
+def test_a_latch_without_a_reason_shows_how_to_give_one(
+    command: str, state_dir: Path, instance: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran(instance)
+    assert cli.main([command, "--instance", instance]) == EXIT_USAGE
+    assert 'e.g. --reason "' in capsys.readouterr().err
+
+
+def test_of_several_instances_that_have_run_the_newest_is_named(
+    state_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ARB_ENGINE_NAME", raising=False)
+    for number, name in enumerate(("bb", "aa", "cc")):
+        ran(name)
+        os.utime(instance_dir(name) / "run.json", ns=(0, -abs(number - 1) + 10))
+    assert cli.main(["status"]) == EXIT_USAGE
+    assert (
+        "several have run: aa (newest), bb, cc; name one with --instance, e.g. --instance aa" in capsys.readouterr().err
+    )
