@@ -117,7 +117,7 @@ def latch_on_disk(state_dir: Path, reason: str, *, by: str) -> None:
 
 
 def release_on_disk(state_dir: Path, reason: str, *, by: str) -> None:
-    """End halt, drain and blocks of an instance that does not run. ``by``: as for :func:`latch_on_disk`. Raises OSError."""
+    """End halt, drain and blocks of an instance that does not run. ``by``: as above. Raises OSError."""
     found = read_halt(state_dir)
     write_halt(state_dir, released(found, reason=reason, by=by))
 
