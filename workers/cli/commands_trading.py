@@ -86,12 +86,13 @@ def hedges(instance: Instance = "", json: Json = False) -> int:
     The first word of a line is the hedge's ID: `arb close ID` closes it, `arb close --all` every one.
     """
     from workers.executor_file import read_executor_state
-    from workers.view.status_text import exposure_line, hedge_line
+    from workers.view.status_text import exposure_line, hedge_line, hedge_total_line
 
     name, reply = _read(instance, "hedges")
     state = read_executor_state(instance_dir(name))
     reply["stress"] = None if state is None or state.pnl is None else state.pnl.get("stress")
     rows = [hedge_line(row) for row in reply["hedges"]] or ["no open hedge"]
+    rows.append(hedge_total_line(reply["hedges"]))
     rows.append(exposure_line({"pnl": None if state is None else state.pnl}))
     emit(reply, as_json=json, text=lambda _: "\n".join(row for row in rows if row))
     return EXIT_OK

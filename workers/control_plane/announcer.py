@@ -198,7 +198,8 @@ class Announcer:
             self._write("supervisor", "info", pnl_text(state.pnl))
         for row in state.hedges:
             legs = f"{row['spot_venue']} {row['spot_symbol']} against {row['futures_venue']} {row['futures_symbol']}"
-            text = f"hedge {row['hedge_id']} stays open: {row['qty']} {row['base']}, {legs}"
+            side = "long" if row["spot_side"] == "buy" else "short"  # of the spot leg
+            text = f"hedge {row['hedge_id']} stays open: {side} {row['qty']} {row['base']}, {legs}"
             self._write("supervisor", "warning", text)
         for row in state.positions:
             text = f"position stays open: {row['venue']} {row['symbol']} {row['qty']}"
