@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from decimal import Decimal
 from typing import Annotated, Any
 
 import msgspec
@@ -27,6 +28,7 @@ from workers.state_folder import instance_dir
 
 STOP_TIMEOUT_S = 90.0
 POLL_S = 0.1
+NOT_SENT = "not_sent"  # OrderState.NOT_SENT in rows of orders
 Why = Annotated[str, typer.Option("--reason", help="Why; kept in the journal and in audit.jsonl.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the orders, send none.")]
 
@@ -126,13 +128,15 @@ def breakers(
     `venue.V` and `fee.V.SYMBOL` stop their venue or instrument only, every other one stops all new risk. Exits stay
     possible. Re-arming `recovery_hold` lets every recovery that waits for an operator go on.
     """
+    head = ""
     if rearm:
         if not reason.strip():
             raise BadInput('found no reason, wanted one to be kept in the journal; add --reason "why"')
         _, reply = _decide(instance, {"op": "rearm", "name": rearm, "reason": reason})
+        head = f"{reply.get('rearmed', rearm)}: re-armed\n"
     else:
         _, reply = _read(instance, "breakers")
-    emit(reply, as_json=json, text=lambda r: _breaker_lines(r["breakers"]))
+    emit(reply, as_json=json, text=lambda r: head + _breaker_lines(r["breakers"]))
     return EXIT_CHECK_FAILED if reply["breakers"] else EXIT_OK
 
 
@@ -187,16 +191,31 @@ def _recovery_lines(row: dict[str, Any]) -> str:
 
 
 def _order_line(row: dict[str, Any], *, dry_run: bool) -> str:
+    from workers.executor_file import amount
+    from workers.view.status_text import short
+
     state = f": {row['state']}, filled {row['filled']}" if "state" in row else ""
+    if Decimal(str(row.get("filled") or 0)) and row.get("average_price") is not None:
+        filled, price = Decimal(str(row["filled"])), Decimal(str(row["average_price"]))
+        state += f" at {short(price)}, {amount(filled * price)} in all"
     at = f" {row['venue']} {row['symbol']} {row['side']} {row['qty']} at {row['limit_price']} or better"
     return ("would send" if dry_run else "sent") + at + state
 
 
+def _order_lines(fields: dict[str, Any]) -> list[str]:
+    """Orders that were sent (or would be), each with its hedge; those that were never sent only by their number."""
+    unsent = [row for row in fields["orders"] if row.get("state") == NOT_SENT]
+    sent = [row for row in fields["orders"] if row.get("state") != NOT_SENT]
+    lines = [f"hedge {row['hedge_id']}: {_order_line(row, dry_run=fields['dry_run'])}" for row in sent]
+    return lines + ([f"{len(unsent)} orders were not sent and tried again"] if unsent else [])
+
+
 def _closed_text(fields: dict[str, Any]) -> str:
     """Orders, and each hedge that stays open with the reason."""
-    lines = []
-    lines += [_order_line(row, dry_run=fields["dry_run"]) for row in fields["orders"]]
+    lines = _order_lines(fields)
     for row in fields["hedges"]:
+        if row["closed"] and not fields["dry_run"]:
+            lines.append(f"hedge {row['hedge_id']} is closed; `arb why {row['hedge_id']}` shows its round trip")
         if not row["closed"] and not (fields["dry_run"] and not row["reason"]):
             lines.append(f"hedge {row['hedge_id']} stays open with {row['left']}: {row['reason'] or 'not filled yet'}")
     lines += [_recovery_lines(row) for row in fields["recoveries"]]
@@ -240,7 +259,8 @@ def flatten(dry_run: DryRun = False, reason: Why = "", instance: Instance = "", 
         with contextlib.suppress(ControlError):  # a guard that does not answer grants no lease for new risk either
             ask(instance_dir(name) / GUARD_SOCKET, {"op": "drain", "reason": reason or "arb flatten"})
     reply = close_hedges(name, {"op": "flatten", "dry_run": dry_run, "reason": reason})
-    emit(reply, as_json=json, text=_closed_text)
+    off = "" if dry_run else "\nnew risk stays off until `arb resume --reason R`"
+    emit(reply, as_json=json, text=lambda r: _closed_text(r) + off)
     ready = all(not row["reason"] for row in reply["hedges"])
     return EXIT_OK if reply["flat"] or (dry_run and ready) else EXIT_CHECK_FAILED
 
@@ -303,7 +323,7 @@ def _stopped_text(fields: dict[str, Any]) -> str:
     from workers.view.status_text import hedge_line, position_line
 
     lines = ["stopped" if fields["stopped"] else "still running"]
-    lines += [_order_line(row, dry_run=fields["dry_run"]) for row in fields["orders"]]
+    lines += _order_lines(fields)
     lines += [f"not closed: hedge {row['hedge_id']}: {row['reason']}" for row in fields["not_closed"]]
     lines += [f"stays open: hedge {hedge_line(row)}" for row in fields["open_hedges"]]
     lines += [f"stays open: position {position_line(row)}" for row in fields["positions"]]

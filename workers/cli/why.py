@@ -101,12 +101,10 @@ def round_trip_line(trip: dict[str, Any]) -> str:
     money = f"{amount(trip['pnl'])} {trip['numeraire'] or ''}".rstrip()
     if trip["open"]:
         parts = f", partly closed by {by}" if by else ""
-        return (
-            f"  hedge {trip['began']} still open{parts}; so far {money} (an entry pays fees, the exit earns the basis)"
-        )
-    return (
-        f"  hedge {trip['began']} closed by {by}; round trip {'+' if trip['pnl'] > 0 else ''}{money}, without funding"
-    )
+        why = "an entry pays fees, the exit earns the basis"
+        return f"  hedge {trip['began']} still open{parts}; so far {money} ({why})"
+    sign = "+" if trip["pnl"] > 0 else ""
+    return f"  hedge {trip['began']} closed by {by}; round trip {sign}{money}, without funding"
 
 
 def stage_times(operation: dict[str, Any]) -> dict[str, float]:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from pipeline.equity_watch import EquityWatch
+from pipeline.model.enums import OrderState
 from pipeline.virtual.margin_storm import Storm, storm_world
 from pipeline.virtual.world import VirtualWorld
 from tests.worlds.external_world import CONTRACT, FUTURES, external_world, hedge, place
 from workers.audit_log import who
 from workers.cli import main as cli
+from workers.cli.closing import EXECUTOR_SOCKET
+from workers.cli.commands_trading import NOT_SENT, _closed_text
 from workers.control_plane.left_open import flat_line, unwatched_lines
+from workers.control_socket import ControlServer
 from workers.executor.publisher import Publisher
 from workers.executor.views import CoreViews
 from workers.executor_file import write_executor_state
@@ -142,3 +150,47 @@ def test_of_several_instances_that_have_run_the_newest_is_named(
     assert (
         "several have run: aa (newest), bb, cc; name one with --instance, e.g. --instance aa" in capsys.readouterr().err
     )
+
+
+def test_a_close_says_which_hedge_at_what_price_and_does_not_repeat_what_was_not_sent() -> None:
+    order = {"hedge_id": "a1", "venue": "mexc_spot", "symbol": "XRPUSDT", "side": "sell", "qty": "600",
+             "limit_price": "0.51", "state": "filled", "filled": "600", "average_price": "0.52"}  # fmt: skip
+    unsent = {**order, "state": "not_sent", "filled": "0", "average_price": None}
+    fields = {"dry_run": False, "orders": [unsent, unsent, order], "recoveries": [], "open_hedges": [], "flat": True}
+    fields["hedges"] = [{"hedge_id": "a1", "closed": True, "left": 0, "reason": None}]
+    assert _closed_text(fields).splitlines() == [
+        "hedge a1: sent mexc_spot XRPUSDT sell 600 at 0.51 or better: filled, filled 600 at 0.52, 312.00 in all",
+        "2 orders were not sent and tried again",
+        "hedge a1 is closed; `arb why a1` shows its round trip",
+        "flat: yes; 0 hedges open",
+    ]
+    assert OrderState.NOT_SENT.name.lower() == NOT_SENT
+
+
+@pytest.fixture
+def held(state_dir: Path, instance: str) -> Iterator[str]:
+    """An instance whose executor socket answers as the control room's does after a re-arm or a flatten."""
+
+    async def answer(request: dict[str, Any]) -> dict[str, Any]:
+        if request["op"] == "rearm":
+            return {"rearmed": request["name"], "breakers": [], "recoveries": []}
+        return {"dry_run": False, "orders": [], "hedges": [], "recoveries": [], "open_hedges": [], "flat": True}
+
+    ran(instance)
+    loop = asyncio.new_event_loop()
+    server = ControlServer(instance_dir(instance) / EXECUTOR_SOCKET, answer)
+    loop.run_until_complete(server.start())
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield instance
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.run_until_complete(server.close())
+    loop.close()
+
+
+def test_a_rearm_names_its_breaker_and_a_flatten_what_ends_it(held: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["breakers", "--rearm", "daily_loss", "--reason", "looked", "--instance", held]) == 0
+    assert capsys.readouterr().out.splitlines() == ["daily_loss: re-armed", "no breaker is tripped"]
+    assert cli.main(["flatten", "--instance", held]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "new risk stays off until `arb resume --reason R`"
