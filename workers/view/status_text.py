@@ -23,8 +23,9 @@ def short(value: object) -> str:
 
 
 def shown_state(reading: Mapping[str, Any]) -> str:
-    """The state as people read it: what is not up yet is starting, and only then stopped."""
-    return "starting" if reading["phase"] == "starting" and reading["state"] == "stopped" else str(reading["state"])
+    """The state as people read it: what is not up yet is starting, what ends is stopping, and only then stopped."""
+    under_way = reading["phase"] in ("starting", "stopping") and reading["state"] == "stopped"
+    return str(reading["phase"] if under_way else reading["state"])
 
 
 def answer_lines(reading: Mapping[str, Any]) -> list[str]:
