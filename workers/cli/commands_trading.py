@@ -48,6 +48,7 @@ def _read(instance: str, operation: str) -> tuple[str, dict[str, Any]]:
         "balances": _balance_rows(reading),
         "proposals": [],
         "live": False,
+        "unknown_now": is_running(name),  # after a stop its last word holds; of a dead executor it may be old
         "as_of": reading["as_of"],
     }
 
@@ -136,8 +137,8 @@ def breakers(
         head = f"{reply.get('rearmed', rearm)}: re-armed\n"
     else:
         _, reply = _read(instance, "breakers")
-    emit(reply, as_json=json, text=lambda r: head + _breaker_lines(r["breakers"]))
-    return EXIT_CHECK_FAILED if reply["breakers"] else EXIT_OK
+    emit(reply, as_json=json, text=lambda r: head + _breaker_lines(r["breakers"]) + _unknown_now(r))
+    return EXIT_CHECK_FAILED if reply["breakers"] or reply.get("unknown_now") else EXIT_OK
 
 
 def _breaker_lines(rows: list[dict[str, Any]]) -> str:
@@ -173,11 +174,21 @@ def recoveries(
         _, reply = _read(instance, "recoveries")
 
     def text(fields: dict[str, Any]) -> str:
-        return "\n".join(_recovery_lines(row) for row in fields["recoveries"]) or "no recovery is open"
+        lines = "\n".join(_recovery_lines(row) for row in fields["recoveries"]) or "no recovery is open"
+        return lines + _unknown_now(fields)
 
     emit(reply, as_json=json, text=text)
     waits = any(row.get("requires_manual_approval", row["state"] == "waiting_approval") for row in reply["recoveries"])
-    return EXIT_CHECK_FAILED if waits else EXIT_OK
+    return EXIT_CHECK_FAILED if waits or reply.get("unknown_now") else EXIT_OK
+
+
+def _unknown_now(fields: dict[str, Any]) -> str:
+    """That a reading is the last word of an executor that does not answer; "" for one that is true now."""
+    if not fields.get("unknown_now"):
+        return ""
+    return (
+        f"\nas of {fields['as_of'] or 'an unknown time'}; UNKNOWN now: the executor does not answer, see `arb status`"
+    )
 
 
 def _recovery_lines(row: dict[str, Any]) -> str:

@@ -23,14 +23,15 @@ from workers.cli import main as cli
 from workers.cli.closing import EXECUTOR_SOCKET
 from workers.cli.commands_trading import NOT_SENT, _closed_text
 from workers.control_plane.left_open import flat_line, unwatched_lines
+from workers.control_plane.preflight import lock_instance
 from workers.control_socket import ControlServer
 from workers.executor.publisher import Publisher
 from workers.executor.views import CoreViews
 from workers.executor_file import write_executor_state
-from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_USAGE
+from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_COULD_NOT_START, EXIT_USAGE
 from workers.halt_file import read_halt
 from workers.state_folder import instance_dir
-from workers.tradable import halt_reasons
+from workers.tradable import InstanceReasons, halt_reasons
 from workers.view.status_text import position_line
 
 
@@ -194,3 +195,31 @@ def test_a_rearm_names_its_breaker_and_a_flatten_what_ends_it(held: str, capsys:
     assert capsys.readouterr().out.splitlines() == ["daily_loss: re-armed", "no breaker is tripped"]
     assert cli.main(["flatten", "--instance", held]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "new risk stays off until `arb resume --reason R`"
+
+
+@pytest.mark.parametrize("command", ["breakers", "recoveries"])
+def test_without_its_executor_a_running_instance_does_not_say_none(
+    command: str, hedged: VirtualWorld, state_dir: Path, instance: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped(hedged, instance)
+    assert cli.main([command, "--instance", instance]) == 0, "the last word of an orderly stop holds"
+    assert "UNKNOWN" not in capsys.readouterr().out
+    lock = lock_instance(instance)
+    try:
+        assert cli.main([command, "--instance", instance]) == EXIT_CHECK_FAILED
+        said = capsys.readouterr().out
+        assert "as of 20" in said and "UNKNOWN now: the executor does not answer" in said
+    finally:
+        os.close(lock)
+
+
+def test_a_status_in_a_restart_storm_says_that_nobody_watches_the_hedges(
+    hedged: VirtualWorld, state_dir: Path, instance: str
+) -> None:
+    folder = stopped(hedged, instance)
+    answered = InstanceReasons(instance, folder)
+    failed = {"state": "ready", "processes": {"executor": {"state": "failed"}}}
+    said = [reason.what for reason in answered.answer(failed, running=True).reasons]
+    assert any(what.startswith("1 hedges are open, and nobody watches them") for what in said), said
+    failed["processes"] = {"executor": {"state": "ready"}}
+    assert not any("nobody watches" in reason.what for reason in answered.answer(failed, running=True).reasons)
