@@ -26,6 +26,7 @@ CAT_FLAG_WITHDRAW = 2
 CAT_FLAG_IDENTITY = 4  # the coin behind the ticker is known
 CAT_FLAG_REMOVED = 8
 CAT_FLAG_ENDING = 16  # trading ends soon: no entries
+CAT_FLAG_UNREADABLE = 32  # with "ending": only because the venue's row cannot be read; hedges stay
 
 
 # --- flags of a position: the venue reported it ---
@@ -77,6 +78,7 @@ class CatalogueRow(Table, words=48, writer="supervisor"):
             CAT_FLAG_IDENTITY: "identity",
             CAT_FLAG_REMOVED: "removed",
             CAT_FLAG_ENDING: "ending",
+            CAT_FLAG_UNREADABLE: "unreadable",
         },
     )
     price_band_ppm = word("|price - mark| <= mark * band; 0 = no bound")

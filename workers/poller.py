@@ -45,6 +45,7 @@ BEAT_S = 0.025
 BACKOFF_MAX_S = 10.0
 SETTINGS_RETRY_S = 2.0  # an account in a wrong mode is looked at again after this
 FEE_SWITCH_EVERY_S = 5.0  # an operator changes it by hand
+FEE_SWITCH_TIMEOUT_S = 10.0  # more would be the wait of a silenced budget: what was told last stands meanwhile
 CLOCK_EVERY_S = 30.0
 DIGITS_MAX = 18  # of an int64 fixed-point number
 POSITION_AMOUNTS = (
@@ -207,13 +208,18 @@ class VenuePoller:
         self._offset_ns = 0
         self._clock_at_s = 0.0
         self._fee_coin: str | None = None
-        self._fee_at_s = 0.0
+        self._fee_fault = ""  # why the last question about it had no answer
         self._sweeps = ctx.metrics.counter(f"sweeps.{venue.name}", "complete balance sweeps")
         self._odd = ctx.metrics.counter(f"odd_rows.{venue.name}", "rows of others that could not be read, left out")
         self._failed = ctx.metrics.counter(f"sweep_failures.{venue.name}", "balance sweeps that failed")
 
     async def run(self) -> None:
-        """Sweep until cancelled."""
+        """Sweep until cancelled. The coin of fees is asked for beside the sweeps: it must not cost an account page."""
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._sweep_for_ever())
+            both.create_task(self._follow_fee_switch())
+
+    async def _sweep_for_ever(self) -> None:
         while True:
             began = time.monotonic()
             pause = await self._sweep()
@@ -238,7 +244,6 @@ class VenuePoller:
             sent_positions_ns = time.monotonic_ns()
             positions = await self._client.positions() if venue.market == "futures" else []
             await self._measure_clock()
-            await self._read_fee_switch()
         except AuthRefused as error:
             return self._failure(begin_ns, AccountState.REFUSED, f"key refused: {error}", KEY_RETRY_S)
         except AccountSettingsWrong as error:
@@ -270,12 +275,24 @@ class VenuePoller:
         self._offset_ns = server_ms * 1_000_000 - (before + time.time_ns()) // 2
         self._clock_at_s = now + CLOCK_EVERY_S
 
+    async def _follow_fee_switch(self) -> None:
+        while True:
+            await self._read_fee_switch()
+            await asyncio.sleep(FEE_SWITCH_EVERY_S)
+
     async def _read_fee_switch(self) -> None:
-        now = time.monotonic()
-        if now < self._fee_at_s:
+        """Asks once which coin fees are taken in; without an answer the one that was told last stays."""
+        try:
+            async with asyncio.timeout(FEE_SWITCH_TIMEOUT_S):
+                told = await read_fee_switch(self._client, self._ctx.config.fees.get(self._venue.name))
+        except (VenueError, TimeoutError, OSError) as error:
+            if not self._fee_fault:
+                self._ctx.say("warning", f"{self._venue.name}: coin of fees not told: {str(error) or 'no answer'}")
+            self._fee_fault = str(error) or "no answer"
             return
-        self._fee_at_s = now + FEE_SWITCH_EVERY_S
-        told = await read_fee_switch(self._client, self._ctx.config.fees.get(self._venue.name))
+        if self._fee_fault:
+            self._ctx.say("info", f"{self._venue.name}: coin of fees told again")
+        self._fee_fault = ""
         self._fee_coin = None if told is None else told.coin
 
     def _failure(self, begin_ns: int, state: int, text: str, pause_s: float) -> float:

@@ -191,6 +191,11 @@ class VenueClient(ABC):
         """(rows of lists that could not be read and were left out so far, a line about each name not yet told)."""
         return 0, []
 
+    def take_unreadable(self, symbols: Sequence[str]) -> frozenset[str]:
+        """Those of ``symbols`` that rows left out since the last call were, or may have been, about: they may be
+        listed. All of them where such a row has no name."""
+        return frozenset()
+
     def remember_budgets(self, path: Path) -> None:
         """Goes on with what the process before left of its request budgets and silences, and keeps writing them to
         ``path`` (transport/throttle.py). Raises OSError."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.exchanges.base import HttpCall, HttpReply, VenueClient
-from pipeline.exchanges.parsing.rows import OddRows
+from pipeline.exchanges.parsing.rows import NO_NAME, OddRows
 from pipeline.exchanges.transport.gateway_watch import GatewayWatch
 from pipeline.exchanges.transport.rest import RestTransport, ServerClock
 from pipeline.exchanges.transport.throttle import Limit, Throttle
@@ -149,6 +149,10 @@ class RestVenueClient(VenueClient):
 
     def take_odd_rows(self) -> tuple[int, list[str]]:
         return self.odd_rows.count, self.odd_rows.take_news()
+
+    def take_unreadable(self, symbols: Sequence[str]) -> frozenset[str]:
+        names = self.odd_rows.take_names()
+        return frozenset(symbols) if NO_NAME in names else names & frozenset(symbols)
 
     def remember_budgets(self, path: Path) -> None:
         self.transport.throttle.remember(path)

@@ -119,8 +119,7 @@ class StreamSession(ABC):
         try:
             link, closed = await self._connect()
         except VenueError as error:
-            self.last_reason = error.message
-            self.gateway_answers += isinstance(error, GatewayRefused)
+            self._refused(error)
             raise
         self._task = asyncio.create_task(self._run(link, closed), name=f"{self.venue}.{self.name}")
         self._task.add_done_callback(_report_death)
@@ -170,6 +169,10 @@ class StreamSession(ABC):
         self._on_change()
         return link, closed
 
+    def _refused(self, error: VenueError) -> None:
+        self.last_reason = error.message
+        self.gateway_answers += isinstance(error, GatewayRefused)
+
     def _lost(self, link: WsLink, reason: str) -> None:
         self.last_reason = reason
         if self._link is link:
@@ -190,12 +193,15 @@ class StreamSession(ABC):
                     link, closed = await self._connect()
                     break
                 except VenueError as error:
-                    self.gateway_answers += isinstance(error, GatewayRefused)
-                    self.last_reason = error.message
+                    self._refused(error)
                     pause_s = pauses.next_s(error)
 
     async def _live(self, link: WsLink, closed: asyncio.Event) -> tuple[WsLink, asyncio.Event]:
-        """Ping, watch and renew until the connection is gone; a planned change returns only after the next end."""
+        """Ping, watch and renew until the connection is gone; a planned change returns only after the next end.
+
+        A planned change that is refused is tried again as a reconnection is, with its pauses: the old connection still
+        serves."""
+        pauses, change_from_ns = ReconnectPauses(), 0
         while not closed.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.ping_interval_s):
@@ -210,8 +216,14 @@ class StreamSession(ABC):
                 if ping:
                     link.send_text(ping)
                 await self.upkeep()
-                if self.life_s and now_ns - link.opened_mono_ns > self.life_s * 1e9:
-                    link, closed = await self._replace(link, closed)
+            if not self.life_s or now_ns - link.opened_mono_ns <= self.life_s * 1e9 or now_ns < change_from_ns:
+                continue
+            try:
+                link, closed = await self._replace(link, closed)
+                pauses.reset()
+            except VenueError as error:
+                self._refused(error)
+                change_from_ns = mono_ns() + int(pauses.next_s(error) * 1e9)
         await link.reraise()
         return link, closed
 

@@ -20,7 +20,7 @@ from pipeline.execution.ledger import Order
 from pipeline.execution.order_states import RANK
 from pipeline.execution.records import ExternalRecord, FillRecord, OrderSentRecord, OrderStateRecord
 from pipeline.model.enums import OrderSide, OrderState
-from pipeline.model.structs import Fill, OrderUpdate
+from pipeline.model.structs import ZERO, Fill, OrderUpdate
 from pipeline.model.venue_events import OutcomeKind, PlaceOutcome
 
 ORPHANS_MAX = 1000  # order ids of which messages wait for their acknowledgement
@@ -242,21 +242,33 @@ class Evidence:
         latest_ns = self._context.now.mono_ns - ORPHAN_PATIENCE_NS
         return [(one.venue, one.symbol) for one in self._orphans.values() if one.first_mono_ns <= latest_ns]
 
+    def awaits(self, venue: str, symbol: str) -> bool:
+        """Whether executions on an instrument wait until it is certain whose they are."""
+        return any((one.venue, one.symbol) == (venue, symbol) and one.fills for one in self._orphans.values())
+
     def foreign(self, answer: SweepAnswer) -> list[ForeignOrder]:
         """After a complete sweep is merged: the orders there that cannot be ours, each once; they are forgotten here.
 
-        An order without an id of ours may still be one of ours while any of ours on its symbol has no id of the venue.
+        An order without an id of ours may still be one of ours whose venue's id is not known, unless the venue lists it
+        as a forced close, or it executed on the other side or more than that one wanted.
         """
-        ledger = self._context.ledger
-        unnamed = {
-            o.intent.symbol for o in ledger.unsettled.values() if o.intent.venue == answer.venue and not o.order_id
-        }
+        forced = {row.order_id for row in answer.forced}
         found: list[ForeignOrder] = []
         for key, order in list(self._orphans.items()):
-            swept = order.venue == answer.venue and order.symbol in answer.symbols
-            if swept and (order.client_id or order.symbol not in unnamed):
+            if order.venue != answer.venue or order.symbol not in answer.symbols:
+                continue
+            if order.client_id or order.order_id in forced or not self._may_be_ours(order):
                 found.append(self._orphans.pop(key))
         return found
+
+    def _may_be_ours(self, order: ForeignOrder) -> bool:
+        """Whether an order of ours that has no id of its venue yet may have executed what these messages say."""
+        fills = order.fills
+        executed = sum((fill.qty for fill in fills), ZERO)
+        return any(
+            not own.order_id and executed <= own.intent.qty and all(fill.side is own.intent.side for fill in fills)
+            for own in self._context.ledger.unsettled_of_symbol(order.venue, order.symbol)
+        )
 
     def _check_fill(self, fill: Fill, order: Order) -> None:
         """Trips a breaker for a fill that contradicts its order, or whose fee is too dear or in an unnamed asset.

@@ -17,6 +17,7 @@ from shm.layout_pages import (
     CAT_FLAG_DEPOSIT,
     CAT_FLAG_ENDING,
     CAT_FLAG_IDENTITY,
+    CAT_FLAG_UNREADABLE,
     CAT_FLAG_WITHDRAW,
     CATALOGUE_ROW,
     CATALOGUE_TEXT_WORDS,
@@ -66,6 +67,7 @@ def row_to_words(row: InstrumentRow) -> Words:
     words[CATALOGUE_ROW.funding_interval_s] = spec.funding_interval_s
     words[CATALOGUE_ROW.funding_next_wall_s] = spec.funding_next_wall_s
     words[CATALOGUE_ROW.flags] = _flags(spec) | (CAT_FLAG_ENDING if spec.ending else 0)
+    words[CATALOGUE_ROW.flags] |= CAT_FLAG_UNREADABLE if spec.unreadable else 0
     words[CATALOGUE_ROW.price_band_ppm] = spec.price_band_ppm
     words[CATALOGUE_ROW.trading_from_wall_s] = spec.trading_from_wall_s
     words[CATALOGUE_ROW.trading_until_wall_s] = spec.trading_until_wall_s
@@ -129,6 +131,7 @@ def words_to_row(instrument_id: int, words: Words, venue_name: str) -> Instrumen
         trading_from_wall_s=int(words[CATALOGUE_ROW.trading_from_wall_s]),
         trading_until_wall_s=int(words[CATALOGUE_ROW.trading_until_wall_s]),
         ending=bool(int(words[CATALOGUE_ROW.flags]) & CAT_FLAG_ENDING),
+        unreadable=bool(int(words[CATALOGUE_ROW.flags]) & CAT_FLAG_UNREADABLE),
         identity=_identity(base, int(words[CATALOGUE_ROW.flags])),
     )
     return InstrumentRow(

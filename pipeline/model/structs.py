@@ -58,6 +58,7 @@ class InstrumentSpec(msgspec.Struct, frozen=True, kw_only=True):
     trading_from_wall_s: int = 0  # listing; 0 = not told
     trading_until_wall_s: int = 0  # delisting, delivery, or when only reductions begin; 0 = none
     ending: bool = False  # that is near or has begun: no entries, hedges leave (``model.trading_times``)
+    unreadable: bool = False  # "ending" only because its row could not be read: no entries, hedges stay
     reference_price: Decimal = ZERO  # last or mark price where the venue gives it; 0 = unknown
     identity: CoinIdentity | None = None
 

@@ -27,14 +27,17 @@ def at_time(spec: InstrumentSpec, wall_s: int, before_end_h: int) -> InstrumentS
     """``spec`` as its times make it at ``wall_s`` (unix); ``before_end_h``: how long before its end it is ending."""
     status = TradingStatus.HALTED if spec.trading_from_wall_s > wall_s else spec.status
     until_s = spec.trading_until_wall_s
-    ending = spec.ending or (until_s > 0 and wall_s >= until_s - before_end_h * HOUR_S)
-    if (status, ending) == (spec.status, spec.ending):
+    near = until_s > 0 and wall_s >= until_s - before_end_h * HOUR_S
+    ending, unreadable = spec.ending or near, spec.unreadable and not near
+    if (status, ending, unreadable) == (spec.status, spec.ending, spec.unreadable):
         return spec
-    return msgspec.structs.replace(spec, status=status, ending=ending)
+    return msgspec.structs.replace(spec, status=status, ending=ending, unreadable=unreadable)
 
 
 def ending_text(spec: InstrumentSpec) -> str:
     """Why nothing new is entered on an instrument that is ending."""
+    if spec.unreadable:
+        return f"{spec.venue} {spec.symbol}: its row cannot be read"
     if not spec.trading_until_wall_s:
         return f"{spec.venue} {spec.symbol}: the venue only lets positions be reduced"
     at = datetime.fromtimestamp(spec.trading_until_wall_s, UTC)

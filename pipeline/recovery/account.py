@@ -74,7 +74,8 @@ class AccountCheck:
     """Keeps the baselines, compares what venues state with the ledger, books what is certain.
 
     ``suspect(venue, asset or symbol)`` asks for a sweep of what may explain a difference and returns its symbols;
-    ``funding_known(venue, since)``: funding booked until ``since`` (mono ns) is in the ledger.
+    ``funding_known(venue, since)``: funding booked until ``since`` (mono ns) is in the ledger. ``awaited(venue,
+    symbol)``: executions there wait until it is certain whose they are.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class AccountCheck:
         history: MoneyHistory,
         suspect: Suspect,
         funding_known: Callable[[str, int], bool],
+        awaited: Callable[[str, str], bool],
     ) -> None:
         self._context = context
         self._balances = balances
@@ -93,6 +95,7 @@ class AccountCheck:
         self.known_until_wall_ms = 0  # what happened before is in the journal, or in its first balances
         self._suspect = suspect
         self._funding_known = funding_known
+        self._awaited = awaited
         self._differences: dict[Key, _Difference] = {}
         self._doubts: dict[Key, int] = {}  # -> readings that must still agree
         self._questions: dict[Key, int] = {}  # position -> when it was questioned (mono ns)
@@ -358,6 +361,9 @@ class AccountCheck:
         if self._looks_stale(key, balance.free + balance.locked):
             return False
         if not self._is_spot(balance.venue):
+            positions = self._context.ledger.position_offsets
+            if any(venue == balance.venue and (venue, what) in positions for venue, what in self._differences):
+                return False  # what moved a position has moved the money too: it is booked with the position
             return self._funding_known(balance.venue, difference.first_mono_ns)
         for order in self._unknown_on(key):
             intent = order.intent
@@ -387,7 +393,7 @@ class AccountCheck:
         witnessed = pushed is not None and pushed.qty == qty and not self._moved_since(key, pushed.recv_mono_ns)
         if not difference.swept or not (witnessed or difference.times >= READINGS):
             return
-        if not witnessed and self._looks_stale(key, qty):
+        if (not witnessed and self._looks_stale(key, qty)) or self._awaited(*key):
             return
         if any(int(o.intent.side) * off > 0 and abs(off) <= o.intent.qty for o in self._unknown_on(key)):
             return  # it may be what the unknown order did

@@ -115,7 +115,8 @@ class RecoveryManager:
             context, self.book, rate, lambda venue, symbol: self.account.entry_price(venue, symbol)
         )
         self.history = MoneyHistory(context)
-        self.account = AccountCheck(context, balances, self.book, self.history, self._suspect, funding_known)
+        account = (context, balances, self.book, self.history, self._suspect, funding_known, evidence.awaits)
+        self.account = AccountCheck(*account)
 
     def answers(self) -> dict[type, Callable[[Any], object]]:
         """Who takes the answers to this component's questions, for the core's table."""
@@ -283,6 +284,7 @@ class RecoveryManager:
             state.since_wall_ms = 0
         self._foreign(answer)
         self._resolve(answer)
+        self._foreign(answer)  # what an order that is settled now has kept waiting: no position is judged without it
         for order in self._evidence.deny(answer):
             self._on_evidence(order)
         fresh = not state.reconciled and answer.began_mono_ns >= state.down_mono_ns

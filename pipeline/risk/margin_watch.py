@@ -30,6 +30,7 @@ from pipeline.model.structs import ZERO
 from pipeline.risk.margin_state import Key, MarginReading, MarginState
 
 STEP = Decimal("0.0001")  # quote; smaller amounts of margin are not moved
+ADDING_MAX_NS = 30_000_000_000  # an answer comes within seconds, an error too; without one the reading decides again
 Execute = Callable[[Plan, HedgeRecord], Operation]
 
 
@@ -51,7 +52,7 @@ class MarginWatch:
         self._state = state
         self._execute = execute
         self._has_budget = has_budget
-        self._adding: set[Key] = set()  # AddMargin without an answer yet
+        self._adding: dict[Key, int] = {}  # AddMargin without an answer yet -> asked at, mono ns
         self._cutting: dict[Key, list[str]] = {}  # operations that we began
         self._acted_mono_ns: dict[Key, int] = {}  # readings from before this are of no use
         self._next_look_mono_ns: dict[Key, int] = {}
@@ -77,7 +78,7 @@ class MarginWatch:
     def on_answer(self, answer: MarginAnswer) -> None:
         """The venue's answer to an added margin; a refusal is seen at the next reading as well."""
         key = (answer.venue, answer.symbol)
-        self._adding.discard(key)
+        self._adding.pop(key, None)
         self._acted(key)
         if answer.error:
             text = f"{answer.amount} not known to be added: {answer.error}"
@@ -104,8 +105,11 @@ class MarginWatch:
 
     def _busy(self, key: Key) -> bool:
         """An act of ours is under way; the time of those that have ended is noted."""
-        if key in self._adding:
+        asked_ns = self._adding.get(key)
+        if asked_ns is not None and self._context.now.mono_ns - asked_ns < ADDING_MAX_NS:
             return True
+        if asked_ns is not None:
+            self.on_answer(MarginAnswer(*key, ZERO, f"no answer in {ADDING_MAX_NS // 1_000_000_000} s"))
         ledger = self._context.ledger
         for name in self._cutting.pop(key, []):
             operation = ledger.operations.get(name)  # none: it ended so long ago that it left memory
@@ -130,7 +134,7 @@ class MarginWatch:
         added = min(wanted, free).quantize(STEP, ROUND_DOWN)
         text = f"{reading.distance:.2%} from mark {position.mark_price} to liquidation"
         if added > 0:
-            self._adding.add(key)
+            self._adding[key] = self._context.now.mono_ns
             self._context.act(AddMargin(*key, added))
             self._context.alert(1, "margin", f"{key[0]} {key[1]}: {text}: {added} {row.spec.quote} added")
         if wanted - added <= STEP:

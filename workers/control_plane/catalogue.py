@@ -25,7 +25,7 @@ from pipeline.model.account_fees import FeeSwitch, true_fees, with_account_fees
 from pipeline.model.catalogue_row import row_to_words
 from pipeline.model.clock import wall_ms
 from pipeline.model.enums import TradingStatus
-from pipeline.model.errors import ArbitrageEngineError, BadInput
+from pipeline.model.errors import ArbitrageEngineError, BadInput, VenueError
 from pipeline.model.fixedpoint import EXP_MAX, EXTRA_DIGITS, FP_LIMIT, plain
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows, largest_price
 from pipeline.model.structs import InstrumentSpec
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from shm.pages import CataloguePage
 
 FETCH_TIMEOUT_S = 10.0
+FEE_SWITCH_TIMEOUT_S = 2.0  # of a question that rows do not wait for: what was told last stands
 
 
 class VenueFailure(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +121,9 @@ class CatalogueService:
                 missing = sorted(set(self._symbols[venue.name]) - {spec.symbol for spec in result})
                 if missing:
                     self._say("warning", f"{venue.name} does not list, or not readably: {', '.join(missing)}")
-                    self._halt_missing(venue.name, missing)
+                    unreadable = self._clients[venue.name].take_unreadable(missing)
+                    self._halt_missing(venue.name, [symbol for symbol in missing if symbol not in unreadable])
+                    self._stop_entries(venue.name, sorted(unreadable))
                 specs.extend(result)
             for line in self._clients[venue.name].take_odd_rows()[1]:
                 self._say("warning", line)
@@ -146,27 +149,36 @@ class CatalogueService:
     async def _fetch(self, venue: str, symbols: Sequence[str]) -> list[InstrumentSpec]:
         async with asyncio.timeout(FETCH_TIMEOUT_S):
             specs = await self._clients[venue].instruments(symbols)
-            self._switches[venue] = await read_fee_switch(self._clients[venue], self._account_fees.get(venue))
+        await self._read_fee_switch(venue)
         own = self.fees.get(venue, {})
         found = [
             msgspec.structs.replace(spec, taker_fee_ppm=own[spec.symbol]) if spec.symbol in own else spec
             for spec in specs
         ]
-        fees = true_fees(self._account_fees.get(venue), self._switches[venue])
+        fees = true_fees(self._account_fees.get(venue), self._switches.get(venue))
         return [with_account_fees(spec, fees) for spec in found]
 
-    def with_other_fee_coins(self, instance: str, venues: list[str]) -> list[str]:
-        """``venues``, and those whose fees are taken in another coin by now than the rows count with (account page)."""
+    async def _read_fee_switch(self, venue: str) -> None:
+        """Asks which coin the venue takes fees in. Without an answer what it told last stays: that must not cost the
+        rows, and the poller tells when the coin is another."""
+        try:
+            async with asyncio.timeout(FEE_SWITCH_TIMEOUT_S):
+                self._switches[venue] = await read_fee_switch(self._clients[venue], self._account_fees.get(venue))
+        except (VenueError, TimeoutError, OSError) as error:
+            self._say("warning", f"{venue}: coin of fees not told: {str(error) or 'no answer'}")
+
+    def other_fee_coins(self, instance: str) -> list[str]:
+        """Venues whose fees are taken in another coin by now (account page) than the rows count with."""
         page = AccountPage.attach(instance)
         if not page.mapped:
-            return venues
+            return []
         moved = [
             venue.name
             for venue in self._venues
             if (coin := page.fee_coin(venue.venue_id)) is not None and coin != _coin(self._switches.get(venue.name))
         ]
         page.close()
-        return list(dict.fromkeys([*venues, *moved]))
+        return moved
 
     def _merge(self, specs: Sequence[InstrumentSpec]) -> None:
         # removed meanwhile: left out
@@ -216,7 +228,7 @@ class CatalogueService:
             )
 
     def _halt_missing(self, venue: str, symbols: Sequence[str]) -> None:
-        """An instrument whose row is gone or cannot be read is halted; the next reading that has it ends that."""
+        """An instrument whose row is gone is halted; the next reading that has it ends that."""
         for symbol in symbols:
             instrument_id = self._id_of((venue, symbol))
             if instrument_id < 0 or self.rows[instrument_id].spec.status == TradingStatus.HALTED:
@@ -225,7 +237,20 @@ class CatalogueService:
             self._write(
                 msgspec.structs.replace(row, spec=msgspec.structs.replace(row.spec, status=TradingStatus.HALTED))
             )
-            self._say("error", f"{venue} {symbol}: halted until the venue lists it readably again")
+            self._say("error", f"{venue} {symbol}: halted until the venue lists it again")
+
+    def _stop_entries(self, venue: str, symbols: Sequence[str]) -> None:
+        """An instrument whose row cannot be read keeps its last good one, for exits and repairs, and takes no entries.
+        The next row that can be read ends that."""
+        for symbol in symbols:
+            instrument_id = self._id_of((venue, symbol))
+            if instrument_id < 0 or self.rows[instrument_id].spec.ending:
+                continue
+            row = self.rows[instrument_id]
+            self._write(
+                msgspec.structs.replace(row, spec=msgspec.structs.replace(row.spec, ending=True, unreadable=True))
+            )
+            self._say("error", f"{venue} {symbol}: its row cannot be read: no entries until it can")
 
     def _write(self, row: InstrumentRow) -> None:
         """Replace a row; raises ``ValueError``, before anything is written, where its numbers do not fit."""

@@ -96,7 +96,8 @@ class Supervisor:
         self._warm, self._changed, self._stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
         self._early: dict[int, list[str]] = {}  # messages of children whose pid the fork server has not reported yet
-        self._pending_venues: list[str] = []
+        self._pending_venues: list[str] = []  # whose instruments could not be read
+        self._moved_fees: list[str] = []  # that take fees in another coin than their rows count with
         self._warming = ""
         self._failure: str | None = None
         self._was_ready = self._interrupted = False
@@ -242,8 +243,8 @@ class Supervisor:
                 self._raise_exponents()
             if refresh.due(now):
                 self._in_background(self._refresh([venue.name for venue in self.config.venues]))
-            elif self._pending_venues and retry.due(now):
-                self._in_background(self._refresh(self._pending_venues))
+            elif (stale := {*self._pending_venues, *self._moved_fees}) and retry.due(now):
+                self._in_background(self._refresh(sorted(stale)))
             if trim.due(now):
                 trim_logs(self.state_dir / "log", LOG_BYTES_MAX)
             if self._fork_server_gone.is_set():
@@ -310,8 +311,7 @@ class Supervisor:
 
     async def _refresh(self, names: list[str]) -> None:
         venues = [self.config.venue(name) for name in names]
-        failures = await self.catalogue.load(venues)
-        failed = [failure.venue for failure in failures]
+        failed = [failure.venue for failure in await self.catalogue.load(venues)]
         self._pending_venues = [v for v in self._pending_venues if v not in names] + failed
 
     def _hang_up(self) -> None:
@@ -347,7 +347,7 @@ class Supervisor:
                 continue
             self.catalogue.take_wanted(metrics.counters())
             metrics.close()
-        self._pending_venues = self.catalogue.with_other_fee_coins(self.instance, self._pending_venues)
+        self._moved_fees = self.catalogue.other_fee_coins(self.instance)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

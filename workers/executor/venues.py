@@ -56,7 +56,7 @@ class Questions:
         self._deliver: Callable[[CoreEvent], None] = _dropped
         self._clients: dict[str, VenueClient] = {}
         self._loop = asyncio.new_event_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[CoreEvent]] = set()
         self._thread = threading.Thread(target=self._run, name="questions", daemon=True)
 
     def start(self, deliver: Callable[[CoreEvent], None]) -> None:
@@ -96,7 +96,7 @@ class Questions:
         return [line for client in list(self._clients.values()) for line in client.take_odd_rows()[1]]
 
     def ask(self, question: Question) -> None:
-        """Asks; the answer comes as an event, an error inside it."""
+        """Asks; the answer comes as an event, an error inside it, whatever the error: who asked waits for it."""
         self._loop.call_soon_threadsafe(self._start, question)
 
     def set_countdown(self, venue: str, seconds: int) -> asyncio.Future[bool] | None:
@@ -142,12 +142,21 @@ class Questions:
             work = self._risk_tiers(question)
         else:
             work = self._balances(question)
-        task = self._loop.create_task(self._answer(work))
+        task: asyncio.Task[CoreEvent] = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda done: self._answer(question, done))
 
-    async def _answer(self, work: Coroutine[Any, Any, CoreEvent]) -> None:
-        event = await work
+    def _answer(self, question: Question, task: asyncio.Task[CoreEvent]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():  # closing
+            return
+        error = task.exception()
+        if error is None:
+            event = task.result()
+        else:  # a bug of ours: reported, and an answer all the same
+            event = failed(question, _words(error))
+            message = f"question failed: {type(question).__name__}"
+            self._loop.call_exception_handler({"message": message, "exception": error, "task": task})
         self._home.call_soon_threadsafe(self._deliver, event)
 
     async def _query(self, question: QueryOrder) -> QueryAnswer:
@@ -267,6 +276,32 @@ async def patiently(ask: Callable[[], Awaitable[list[Answer]]]) -> list[Answer]:
         except FAULTS:
             await asyncio.sleep(pause_s)
     return await ask()
+
+
+def failed(question: Question, error: str) -> CoreEvent:
+    """The answer to a question that could not even be asked."""
+    if isinstance(question, QueryOrder):
+        return QueryAnswer(question.venue, question.symbol, question.client_id, None, error)
+    if isinstance(question, FetchFills):
+        return FillsAnswer(question.venue, question.symbol, (), error)
+    if isinstance(question, FetchFunding):
+        return FundingAnswer(question.venue, (), error)
+    if isinstance(question, FetchMoney):
+        return MoneyAnswer(question.venue, (), error)
+    if isinstance(question, AddMargin):
+        return MarginAnswer(question.venue, question.symbol, question.amount, error)
+    if isinstance(question, FetchRiskTiers):
+        return RiskTiersAnswer(question.venue, question.symbol, (), error)
+    if isinstance(question, FetchBalances):
+        return BalancesAnswer(question.token, (), error)
+    return SweepAnswer(
+        venue=question.venue,
+        began_mono_ns=mono_ns(),
+        began_wall_ms=wall_ms(),
+        since_wall_ms=question.since_wall_ms,
+        symbols=question.symbols,
+        error=error,
+    )
 
 
 def _words(error: BaseException) -> str:

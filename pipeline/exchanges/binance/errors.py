@@ -37,7 +37,7 @@ _KIND_OF_TEXT: tuple[tuple[str, str], ...] = (
     ("immediately match", "rejected"),
 )
 #: USDⓈ-M: these two 503 texts are failures, every other 503 is unknown
-_FAILED_503 = (b"Service Unavailable.", b"Internal error; unable to process your request. Please try again.")
+_FAILED_503 = ("Service Unavailable.", "Internal error; unable to process your request. Please try again.")
 
 
 #: Throttled before anything was looked at, whatever the status (USDⓈ-M answers 503).
@@ -49,14 +49,22 @@ class _Body(msgspec.Struct):
     msg: str | None = ""
 
 
+class _ExactBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What the venue's refusals have, and nothing beside it: a gateway has the same texts in other shapes."""
+
+    msg: str
+    code: int = 0
+
+
 _decoder = msgspec.json.Decoder(_Body)
+_exact = msgspec.json.Decoder(_ExactBody)
 
 
 def own_code(reply: HttpReply) -> OwnCode | None:
     """The venue's own code; -2010 says everything in its text, and two texts of a 503 need no code."""
     if 200 <= reply.status < 300:
         return None
-    if reply.status == 503 and any(text in reply.body for text in _FAILED_503):
+    if reply.status == 503 and _is_failure(reply.body):
         return OwnCode("503", "rejected", printable(reply.body), certain=True)
     try:
         body = _decoder.decode(reply.body)
@@ -69,6 +77,14 @@ def own_code(reply: HttpReply) -> OwnCode | None:
         kind = next((found for needle, found in _KIND_OF_TEXT if needle in msg), "rejected")
     text = f"code {body.code}: {printable(msg)}"
     return OwnCode(str(body.code), kind, text, certain=body.code == _THROTTLED)
+
+
+def _is_failure(payload: bytes) -> bool:
+    try:
+        body = _exact.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return body.msg in _FAILED_503 and body.code <= 0  # the venue's codes are negative, a gateway's is the status
 
 
 def error_of(venue: str, reply: HttpReply) -> VenueError | None:

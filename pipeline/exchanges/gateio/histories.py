@@ -15,9 +15,12 @@ Auto-Deleveraging History"; types of rows as ccxt's gate lists them (4.5.90).
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
-from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, maybe_number, number
+from pipeline.exchanges.parsing.rows import Fields, OddRows, Rows, not_of_assets, not_of_symbols
+from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, maybe_number, number
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.structs import ZERO, ForcedClose, MoneyMove
 
@@ -48,29 +51,63 @@ class _Forced(msgspec.Struct):
     fill_price: Maybe = ABSENT
 
 
-_bookings = msgspec.json.Decoder(list[_Booking])
-_forced = msgspec.json.Decoder(list[_Forced])
+_bookings = Rows(_Booking)
+_forced = Rows(_Forced)
 
 
-def parse_spot_moves(venue: str, payload: bytes) -> tuple[list[MoneyMove], int]:
-    """GET /spot/account_book: (what no order moved, number of rows)."""
-    rows = decode(_bookings, payload, venue, "spot/account_book")
-    moved = [row for row in rows if row.type not in ORDER_TYPES and row.code not in ORDER_CODES]
-    return [_move(venue, row, row.type or f"code {row.code}", 1) for row in moved], len(rows)
+def parse_spot_moves(
+    venue: str, payload: bytes, symbols: Collection[str] | None = None, odd: OddRows | None = None
+) -> tuple[list[MoneyMove], int]:
+    """GET /spot/account_book: (what no order moved, number of rows).
+
+    A row that cannot be read is left out where it is an order's, or of a coin that none of ``symbols`` has; another one
+    voids the answer, as every one does without ``symbols``.
+    """
+
+    def one(row: _Booking) -> MoneyMove | None:
+        if row.type in ORDER_TYPES or row.code in ORDER_CODES:
+            return None
+        return _move(venue, row, row.type or f"code {row.code}", 1)
+
+    foreign = None if symbols is None else not_of_assets(symbols, "currency")
+
+    def not_ours(fields: Fields) -> bool:
+        of_order = _is_one_of(ORDER_TYPES, fields.get("type")) or _is_one_of(ORDER_CODES, fields.get("code"))
+        return of_order or (foreign is not None and foreign(fields))
+
+    rows, count = _bookings.read_page(
+        payload, venue, "spot/account_book", one, odd=odd, foreign=None if foreign is None else not_ours
+    )
+    return [row for row in rows if row is not None], count
 
 
-def parse_futures_moves(venue: str, payload: bytes) -> tuple[list[MoneyMove], int]:
-    """GET /futures/usdt/account_book: (what neither orders nor funding moved, number of rows)."""
-    rows = decode(_bookings, payload, venue, "futures/usdt/account_book")
-    moved = [row for row in rows if row.type not in FUTURES_ORDER_TYPES]
+def parse_futures_moves(
+    venue: str, payload: bytes, symbols: Collection[str] | None = None, odd: OddRows | None = None
+) -> tuple[list[MoneyMove], int]:
+    """GET /futures/usdt/account_book: (what neither orders nor funding moved, number of rows). All are of one coin: a
+    row that cannot be read is left out, with ``symbols``, only where it is an order's or funding."""
     words = {FUTURES_TRANSFER: "transfer"}
-    return [_move(venue, row, words.get(row.type, row.type), 1000) for row in moved], len(rows)
+
+    def one(row: _Booking) -> MoneyMove | None:
+        return None if row.type in FUTURES_ORDER_TYPES else _move(venue, row, words.get(row.type, row.type), 1000)
+
+    def not_ours(fields: Fields) -> bool:
+        return _is_one_of(FUTURES_ORDER_TYPES, fields.get("type"))
+
+    rows, count = _bookings.read_page(
+        payload, venue, "futures/usdt/account_book", one, odd=odd, foreign=None if symbols is None else not_ours
+    )
+    return [row for row in rows if row is not None], count
 
 
-def parse_forced(venue: str, payload: bytes, listed_in: str) -> list[ForcedClose]:
-    """GET /futures/usdt/``listed_in``: "liquidates" or "auto_deleverages"."""
-    return [
-        ForcedClose(
+def parse_forced(
+    venue: str, payload: bytes, listed_in: str, symbols: Collection[str] | None = None, odd: OddRows | None = None
+) -> list[ForcedClose]:
+    """GET /futures/usdt/``listed_in``: "liquidates" or "auto_deleverages". A row that cannot be read is left out where
+    its contract is none of ``symbols``."""
+
+    def one(row: _Forced) -> ForcedClose:
+        return ForcedClose(
             venue=venue,
             symbol=row.contract,
             order_id=str(row.order_id),
@@ -79,8 +116,13 @@ def parse_forced(venue: str, payload: bytes, listed_in: str) -> list[ForcedClose
             listed_in=listed_in,
             venue_wall_ms=_time_ms(venue, row.time, 1000),
         )
-        for row in decode(_forced, payload, venue, listed_in)
-    ]
+
+    foreign = None if symbols is None else not_of_symbols(symbols, "contract")
+    return _forced.read(payload, venue, listed_in, one, odd=odd, foreign=foreign)
+
+
+def _is_one_of(words: frozenset[str], value: object) -> bool:
+    return isinstance(value, str) and value in words
 
 
 def _move(venue: str, row: _Booking, reason: str, time_unit_ms: int) -> MoneyMove:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from pipeline.exchanges.gateio import account, account_settings, histories, orde
 from pipeline.exchanges.gateio.account_settings import ContractSettings
 from pipeline.exchanges.gateio.errors import KIND_OF_LABEL, error_of
 from pipeline.exchanges.gateio.signing import GateSigner
+from pipeline.exchanges.parsing.rows import OddRows
 from pipeline.exchanges.parsing.venue_json import decode
 from pipeline.exchanges.rest_client import RestVenueClient
 from pipeline.exchanges.transport.throttle import Limit
@@ -110,7 +111,7 @@ class GateClient(RestVenueClient):
         self,
         path: str,
         query: Callable[[int], str],
-        parse: Callable[[str, bytes], tuple[list[MoneyMove], int]],
+        parse: Callable[[str, bytes, Collection[str], OddRows], tuple[list[MoneyMove], int]],
         since_wall_ms: int,
         page_rows: int,
     ) -> list[MoneyMove]:
@@ -119,7 +120,7 @@ class GateClient(RestVenueClient):
         found: dict[str, MoneyMove] = {}
         for page in range(FUNDING_PAGES_MAX):
             reply = await self._signed("GET", path, f"from={since_s}&{query(page)}", bucket="query")
-            rows, count = parse(self.venue, reply.body)
+            rows, count = parse(self.venue, reply.body, self.symbols, self.odd_rows)
             found.update((row.event_id, row) for row in rows if row.venue_wall_ms >= since_s * 1000)
             if count < page_rows:
                 return sorted(found.values(), key=lambda row: (row.venue_wall_ms, row.event_id))
@@ -375,7 +376,7 @@ class GateFuturesClient(GateClient):
         for name in histories.CAUSES:
             query = f"from={since_s}&limit={PAGE_ROWS}"
             reply = await self._signed("GET", f"{FUTURES_PATH}/{name}", query, bucket="query")
-            found += histories.parse_forced(self.venue, reply.body, name)
+            found += histories.parse_forced(self.venue, reply.body, name, self.symbols, self.odd_rows)
         return [row for row in found if row.venue_wall_ms >= since_s * 1000]
 
     async def cancel(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate:

@@ -32,6 +32,9 @@ _KINDS: dict[str, tuple[int, ...]] = {
     "duplicate": (-2010,),
     "unknown": (500, 503, 504, 20002),
 }
+#: Codes that are a status of HTTP as well, with the venue's text. Under another one, or in a body of another shape,
+#: a gateway may have said it, which is no word about a key or an order.
+_SHARED_CODES = {400: "api key required", 401: "no authority", 403: "access denied"}
 KIND_OF_CODE: dict[int, str] = {code: kind for kind, codes in _KINDS.items() for code in codes}
 
 
@@ -40,7 +43,16 @@ class _Body(msgspec.Struct):
     msg: str | None = None
 
 
+class _ExactBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What the venue's refusals have, and nothing beside it."""
+
+    code: int | str
+    msg: str
+    extend: msgspec.Raw = msgspec.field(name="_extend", default=msgspec.Raw(b"null"))
+
+
 _decoder = msgspec.json.Decoder(_Body)
+_exact = msgspec.json.Decoder(_ExactBody)
 
 
 def own_code(reply: HttpReply) -> OwnCode | None:
@@ -55,7 +67,16 @@ def own_code(reply: HttpReply) -> OwnCode | None:
     code = int(body.code) if body.code is not None and str(body.code).lstrip("-").isdigit() else None
     if code is None or (ok and code in (0, 200)):
         return None
+    if code in _SHARED_CODES and not _is_venues_text(reply.body, _SHARED_CODES[code]):
+        return OwnCode(str(code), None, f"code {code}: {printable(body.msg or '')}") if ok else None
     return OwnCode(str(code), KIND_OF_CODE.get(code), f"code {code}: {printable(body.msg or '')}")
+
+
+def _is_venues_text(payload: bytes, text: str) -> bool:
+    try:
+        return _exact.decode(payload).msg.strip().rstrip(".!").lower() == text
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
 
 
 def error_of(venue: str, reply: HttpReply) -> VenueError | None:

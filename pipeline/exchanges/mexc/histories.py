@@ -12,9 +12,12 @@ A withdrawal's ``amount`` has its fee in it. *Source:* MEXC spot v3, "Deposit Hi
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+
 import msgspec
 
-from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, maybe_number, number
+from pipeline.exchanges.parsing.rows import Fields, OddRows, Rows, not_of_assets
+from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, maybe_number, number
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.structs import MoneyMove
 
@@ -41,15 +44,20 @@ class _Withdrawal(msgspec.Struct):
     updateTime: Maybe = ABSENT
 
 
-_deposits = msgspec.json.Decoder(list[_Deposit])
-_withdrawals = msgspec.json.Decoder(list[_Withdrawal])
+_deposits = Rows(_Deposit)
+_withdrawals = Rows(_Withdrawal)
 
 
-def parse_deposits(venue: str, payload: bytes) -> list[MoneyMove]:
-    """GET /capital/deposit/hisrec: those that are credited."""
-    rows = decode(_deposits, payload, venue, "capital/deposit/hisrec")
-    return [
-        MoneyMove(
+def parse_deposits(
+    venue: str, payload: bytes, symbols: Collection[str] | None = None, odd: OddRows | None = None
+) -> list[MoneyMove]:
+    """GET /capital/deposit/hisrec: those that are credited. A row that cannot be read is left out where none of
+    ``symbols`` has its coin; another one voids the answer, as every one does without ``symbols``."""
+
+    def one(row: _Deposit) -> MoneyMove | None:
+        if str(row.status) != CREDITED:
+            return None
+        return MoneyMove(
             venue=venue,
             asset=row.coin.partition("-")[0],
             amount=number(row.amount, venue),
@@ -58,17 +66,22 @@ def parse_deposits(venue: str, payload: bytes) -> list[MoneyMove]:
             event_id=row.txId,
             venue_wall_ms=_time_ms(venue, row.updateTime, row.insertTime),
         )
-        for row in rows
-        if str(row.status) == CREDITED
-    ]
+
+    rows = _deposits.read(payload, venue, "capital/deposit/hisrec", one, odd=odd, foreign=_not_ours(symbols))
+    return [row for row in rows if row is not None]
 
 
-def parse_withdrawals(venue: str, payload: bytes) -> list[MoneyMove]:
-    """GET /capital/withdraw/history: those that have not failed. Whether the coins leave the balance with the request
-    or with its end is not documented; a row counts only where it explains a difference."""
-    rows = decode(_withdrawals, payload, venue, "capital/withdraw/history")
-    return [
-        MoneyMove(
+def parse_withdrawals(
+    venue: str, payload: bytes, symbols: Collection[str] | None = None, odd: OddRows | None = None
+) -> list[MoneyMove]:
+    """GET /capital/withdraw/history: those that have not failed; rows as in :func:`parse_deposits`. Whether the coins
+    leave the balance with the request or with its end is not documented; a row counts only where it explains a
+    difference."""
+
+    def one(row: _Withdrawal) -> MoneyMove | None:
+        if str(row.status) in ENDED_UNPAID:
+            return None
+        return MoneyMove(
             venue=venue,
             asset=row.coin.partition("-")[0],
             amount=-number(row.amount, venue),
@@ -77,9 +90,22 @@ def parse_withdrawals(venue: str, payload: bytes) -> list[MoneyMove]:
             event_id=row.id,
             venue_wall_ms=_time_ms(venue, row.updateTime, row.applyTime),
         )
-        for row in rows
-        if str(row.status) not in ENDED_UNPAID
-    ]
+
+    rows = _withdrawals.read(payload, venue, "capital/withdraw/history", one, odd=odd, foreign=_not_ours(symbols))
+    return [row for row in rows if row is not None]
+
+
+def _not_ours(symbols: Collection[str] | None) -> Callable[[Fields], bool] | None:
+    """The test of a row's coin, which may have its network's name behind a dash."""
+    if symbols is None:
+        return None
+    foreign = not_of_assets(symbols, "coin")
+
+    def not_ours(fields: Fields) -> bool:
+        coin = fields.get("coin")
+        return isinstance(coin, str) and foreign({"coin": coin.partition("-")[0]})
+
+    return not_ours
 
 
 def _time_ms(venue: str, *times: msgspec.Raw) -> int:

@@ -201,7 +201,8 @@ class MexcClient(RestVenueClient):
         query = f"startTime={start}&limit={HISTORY_ROWS}"  # until now by the venue's clock, not by what we take it for
         came = await self._signed("GET", "/capital/deposit/hisrec", query, bucket="query")
         went = await self._signed("GET", "/capital/withdraw/history", query, bucket="query")
-        found = histories.parse_deposits(self.venue, came.body) + histories.parse_withdrawals(self.venue, went.body)
+        found = histories.parse_deposits(self.venue, came.body, self.symbols, self.odd_rows)
+        found += histories.parse_withdrawals(self.venue, went.body, self.symbols, self.odd_rows)
         return sorted(found, key=lambda row: row.venue_wall_ms)
 
     async def cancel(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate:

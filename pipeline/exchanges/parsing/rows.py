@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 #: Fields that name a row, in the order in which they are looked for.
 NAMES = ("symbol", "name", "currency_pair", "contract", "currency", "asset", "coin", "id", "orderId", "text")
+NO_NAME = "?"
 ORDER_LIST = "orderListId"
 NEWS_MAX = 64  # names that are kept for an operator between two looks
 NAMES_MAX = 4096  # names that are remembered as told
@@ -39,11 +40,14 @@ class OddRows:
     def __init__(self) -> None:
         self.count = 0
         self._told: set[str] = set()
+        self._unreadable: set[str] = set()
         self._news: list[str] = []
 
     def add(self, what: str, name: str, reason: str) -> None:
         """One row of the list ``what``; every name is news once."""
         self.count += 1
+        if len(self._unreadable) < NAMES_MAX:
+            self._unreadable.add(name)
         key = f"{what} {name}"
         if key not in self._told and len(self._told) < NAMES_MAX:
             self._told.add(key)
@@ -54,6 +58,11 @@ class OddRows:
         """What was not told yet, as lines for operators."""
         news, self._news = self._news, []
         return news
+
+    def take_names(self) -> frozenset[str]:
+        """Names of all rows that were left out since the last call; ``NO_NAME`` for those without."""
+        names, self._unreadable = frozenset(self._unreadable), set()
+        return names
 
 
 class Rows(Generic[Row]):
@@ -133,12 +142,12 @@ class Rows(Generic[Row]):
 
 
 def name_of(fields: Fields) -> str:
-    """What a row calls itself; "?" for one without a name."""
+    """What a row calls itself; ``NO_NAME`` for one without a name."""
     for key in NAMES:
         value = fields.get(key)
         if isinstance(value, str | int) and value != "":
             return printable(str(value), 40)
-    return "?"
+    return NO_NAME
 
 
 def in_order(symbols: Sequence[str], specs: Iterable[InstrumentSpec | None]) -> list[InstrumentSpec]:

@@ -366,7 +366,7 @@ class HedgeWatch:
         says so."""
         for leg in ((hedge.spot_venue, hedge.spot_symbol), (hedge.futures_venue, hedge.futures_symbol)):
             row = self._context.instruments.find(*leg)
-            if row is not None and row.spec.ending:
+            if row is not None and row.spec.ending and not row.spec.unreadable:
                 return ending_text(row.spec)
         reading, limits = self.readings.get(hedge.operation_id), self._context.config.detection.hedge.exit
         age_h = self.age_h(hedge)

@@ -9,12 +9,14 @@ from aiohttp import web
 from picows import WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
 
 from pipeline.exchanges.base import HttpCall
+from pipeline.exchanges.mexc.order_session import _PrivateStream as MexcStream
+from pipeline.exchanges.transport.backoff import ReconnectPauses
 from pipeline.exchanges.transport.gateway_watch import GatewayWatch
 from pipeline.exchanges.transport.rest import RestTransport
 from pipeline.exchanges.transport.throttle import Limit, Throttle
 from pipeline.exchanges.transport.websocket import open_ws
 from pipeline.model.enums import OrderState
-from pipeline.model.errors import AuthRefused, GatewayRefused, OutcomeUnknown, RateLimited, VenueRejected
+from pipeline.model.errors import AuthRefused, GatewayRefused, OutcomeUnknown, RateLimited, VenueError, VenueRejected
 from pipeline.model.structs import OrderUpdate
 from pipeline.model.venue_events import OutcomeKind, PlaceOutcome, SessionState
 from tests.worlds.exchange_world import TRADED, Events, world
@@ -37,6 +39,37 @@ def test_pages_to_upgrades_are_outlasted_and_never_a_refused_key(name: str) -> N
             await until(lambda: it.trading.connected, "the sessions again")
             it.trading.place(it.buy("g1"))
             await it.events.one(OrderUpdate, client_id="g1", state=OrderState.FILLED)
+
+    asyncio.run(body())
+
+
+def test_a_planned_change_that_is_refused_pauses_as_a_reconnection_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old connection serves on; the edge is not asked again at every ping."""
+    pings: list[None] = []
+    told: list[object] = []
+
+    class LongPauses(ReconnectPauses):
+        def next_s(self, error: VenueError | None = None) -> float:
+            told.append(error)
+            return 1e6
+
+    def ping(_stream: MexcStream) -> bytes:
+        pings.append(None)
+        return b'{"method":"PING"}'
+
+    monkeypatch.setattr("pipeline.exchanges.stream_session.ReconnectPauses", LongPauses)
+    monkeypatch.setattr(MexcStream, "ping_interval_s", 0.01)
+    monkeypatch.setattr(MexcStream, "ping", ping)
+
+    async def body() -> None:
+        async with trading_venue("mexc_spot") as it:
+            it.box.fault(kind="gateway_page", venue="mexc_spot", target="private", count=10**6)
+            monkeypatch.setattr(MexcStream, "life_s", 1e-6)
+            await until(lambda: it.trading.gateway_answers > 0, "a page to the planned change")
+            seen = len(pings)
+            await until(lambda: len(pings) > seen + 20, "pings of the old connection")
+            assert it.trading.gateway_answers == 1 and it.trading.connected
+            assert [type(error) for error in told] == [GatewayRefused]
 
     asyncio.run(body())
 
@@ -121,6 +154,22 @@ def test_the_silence_after_pages_grows_and_ends_with_the_venues_own_answer(monke
     assert throttle.delay_s("order") == pytest.approx(50)
     watch.note(RateLimited("418", retry_after_s=500), "query")
     assert throttle.delay_s("order") == pytest.approx(500)
+
+
+def test_a_path_that_is_refused_for_long_is_not_asked_sooner_because_another_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("pipeline.exchanges.transport.gateway_watch.mono_ns", clock)
+    throttle = Throttle({"order": Limit(100, 1), "query": Limit(100, 1)}, clock_ns=clock)
+    watch = GatewayWatch(throttle)
+    pauses = []
+    for _ in range(12):
+        watch.note(GatewayRefused("page", code=403), "query")
+        pauses.append(throttle.delay_s("query"))
+        clock.now_ns += int(pauses[-1] * 1e9) + 1
+        watch.note(None, "order")
+    assert pauses[-1] > 2 * pauses[0] and watch.since_mono_ns == 1_000_000_000
 
 
 def test_a_compressed_frame_that_was_not_negotiated_fails_the_connection() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.exchanges.gateio import histories as gate
 from pipeline.exchanges.mexc import histories as mexc
+from pipeline.exchanges.parsing.rows import OddRows
 from pipeline.model.errors import ProtocolViolation
 
 D = Decimal
@@ -102,3 +103,37 @@ def test_rows_without_a_time_or_an_amount_are_refused(bad: bytes) -> None:
         gate.parse_forced("v", b'[{"time":' + bad + b',"contract":"A_B"}]', "liquidates")
     with pytest.raises(ProtocolViolation):
         mexc.parse_deposits("v", b'[{"amount":"1","coin":"A","txId":"x","status":5,"insertTime":' + bad + b"}]")
+
+
+def test_an_odd_row_of_another_coin_costs_itself_and_one_of_ours_the_answer() -> None:
+    """A booking that nobody foresaw must not leave a withdrawal unexplained."""
+    ours, odd = {"BTC_USDT"}, OddRows()
+    book = SPOT_BOOK[:-1] + b',{"id":"9","time":1,"currency":"XYZ","change":"n/a","type":"airdrop"}'
+    book += b',{"time":1,"currency":"USDT","change":"1","type":"order_fill","id":{}}]'
+    moves, count = gate.parse_spot_moves("v", book, ours, odd)
+    assert (len(moves), count, odd.count) == (3, 7, 2)
+    with pytest.raises(ProtocolViolation):
+        gate.parse_spot_moves("v", book[:-1] + b',{"time":1,"currency":"USDT","change":"n/a","type":"x"}]', ours, odd)
+
+    futures = FUTURES_BOOK[:-1] + b',{"time":1,"change":"1","type":"pnl","id":{}}]'
+    assert [m.amount for m in gate.parse_futures_moves("v", futures, ours, odd)[0]] == [D(-250), D(3)]
+    with pytest.raises(ProtocolViolation):
+        gate.parse_futures_moves("v", futures[:-1] + b',{"time":1,"change":"n/a","type":"dnw"}]', ours, odd)
+
+    forced = LIQUIDATES[:-1] + b',{"time":"n/a","contract":"XYZ_USDT"}]'
+    assert len(gate.parse_forced("v", forced, "liquidates", ours, odd)) == 1
+    with pytest.raises(ProtocolViolation):
+        gate.parse_forced("v", forced.replace(b"XYZ_USDT", b"BTC_USDT"), "liquidates", ours, odd)
+
+
+def test_an_odd_row_among_mexcs_deposits_and_withdrawals() -> None:
+    ours, odd = {"EOSUSDC"}, OddRows()
+    deposits = DEPOSITS[:-1] + b',{"amount":"n/a","coin":"XYZ-TRX","status":5,"txId":"t","insertTime":1}]'
+    assert len(mexc.parse_deposits("v", deposits, ours, odd)) == 2
+    with pytest.raises(ProtocolViolation):
+        mexc.parse_deposits("v", deposits.replace(b"XYZ-TRX", b"USDC-TRX"), ours, odd)
+    withdrawals = WITHDRAWALS[:-1] + b',{"id":7,"coin":"XYZ","amount":"1","status":7,"applyTime":1}]'
+    assert len(mexc.parse_withdrawals("v", withdrawals, ours, odd)) == 1
+    with pytest.raises(ProtocolViolation):
+        mexc.parse_withdrawals("v", withdrawals.replace(b"XYZ", b"EOS"), ours, odd)
+    assert odd.count == 2

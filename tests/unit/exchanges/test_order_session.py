@@ -336,6 +336,7 @@ def test_an_order_made_of_a_template_is_the_order_that_is_prepared(name: str) ->
         slots, out = np.zeros(st.SLOTS, np.int64), np.zeros(2048, np.uint8)
         leg = slots[st.LEG_SLOTS : 2 * st.LEG_SLOTS]
         leg[ENTRY_LEG.lots], leg[ENTRY_LEG.ticks] = wanted.qty / spec.lot, wanted.price / spec.tick
+        fill_template(program, pool, 0, slots, 0, out, 0)  # compiled before the order's time window begins
         now_ms = it.trading.now_ms()
         leg[ENTRY_LEG.client], leg[ENTRY_LEG.now_ms], leg[ENTRY_LEG.now_s] = 1, now_ms, now_ms // 1000
         leg[ENTRY_LEG.expiry_ms] = now_ms + 5000

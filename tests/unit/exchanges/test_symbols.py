@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from decimal import Decimal
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.exchanges.binance import symbols as binance
+from pipeline.exchanges.factory import make_venue
 from pipeline.exchanges.gateio import symbols as gate
 from pipeline.exchanges.gateio.account_settings import parse_fee_switch as parse_gate_switch
+from pipeline.exchanges.gateio.rest_client import GateSpotClient
 from pipeline.exchanges.mexc import symbols as mexc
 from pipeline.exchanges.mexc.account import parse_fee_switch as parse_mexc_switch
 from pipeline.exchanges.parsing.network_names import coin_identity, network_name
@@ -19,6 +22,7 @@ from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.structs import FeeSchedule
 from pipeline.model.trading_times import at_time
+from tests.worlds.exchange_world import world
 
 MEXC_ROW = {
     "symbol": "BROCKUSDT", "status": "1", "baseAsset": "BROCK", "baseAssetPrecision": 2, "quoteAsset": "USDT",
@@ -173,6 +177,26 @@ def test_gate_spot_says_when_trading_begins_and_ends() -> None:
     assert at_time(ending, now_s, 24).ending and at_time(ending, now_s, 24).status is TradingStatus.TRADING
     assert at_time(coming, now_s, 24).status is TradingStatus.HALTED and not at_time(coming, now_s, 24).ending
     assert at_time(coming, 1795891266, 24) == coming and at_time(ending, 1795888266 - 24 * 3600 - 1, 24) == ending
+
+
+def test_a_client_knows_which_listed_rows_could_not_be_read() -> None:
+    async def body() -> None:
+        async with world("demo") as box:
+            client = make_venue(box.venue("gateio_spot"), None)
+            assert isinstance(client, GateSpotClient)
+            wanted = ["BTC_USDT", "ETH_USDT"]
+
+            def read(*rows: dict[str, object]) -> frozenset[str]:
+                payload = json.dumps([{**GATE_PAIR, "id": "AAA_USDT"}, *rows]).encode()
+                gate.parse_spot("v", payload, wanted, fees={}, coins={}, prices={}, odd=client.odd_rows)
+                return client.take_unreadable(wanted)
+
+            assert read() == frozenset()
+            assert read({"id": "BTC_USDT", "base": 7}) == {"BTC_USDT"} and read() == frozenset()
+            assert read({"id": None}) == set(wanted), "it may be about any of them"
+            await client.close()
+
+    asyncio.run(body())
 
 
 def test_mexc_announces_the_end_of_trading_in_a_list_of_its_own() -> None:

@@ -154,11 +154,12 @@ def test_row_survives_its_words() -> None:
         trading_from_wall_s=1_598_252_400,
         trading_until_wall_s=1_795_888_266,
         ending=True,
+        unreadable=True,
         identity=coin(("eth", ""), deposit=False),
     )
     row = build_rows([s], VENUES)[0]
     back = words_to_row(row.instrument_id, row_to_words(row), "gateio_futures")
-    for name in ("trading_from_wall_s", "trading_until_wall_s", "ending"):
+    for name in ("trading_from_wall_s", "trading_until_wall_s", "ending", "unreadable"):
         assert getattr(back.spec, name) == getattr(s, name), name
     for name in ("symbol", "base", "quote", "kind", "tick", "lot", "min_qty", "min_notional", "multiplier", "status"):
         assert getattr(back.spec, name) == getattr(s, name), name

@@ -291,6 +291,18 @@ def test_a_hedge_shows_what_it_is_worth_if_it_left_now() -> None:
     assert abs(round_trip - notional * D(reading.value_bps) / 10_000) < D("0.5")  # of 2000: depth, ticks and carry
 
 
+def test_a_row_that_cannot_be_read_takes_no_entry_and_drives_no_hedge_out() -> None:
+    world = make()
+    restore_depth(world)
+    world.run(2000)
+    assert not is_flat(world)
+    for row in list(world.instruments):
+        spec = msgspec.structs.replace(row.spec, ending=True, unreadable=True)
+        world.feed(CatalogueChanged((msgspec.structs.replace(row, spec=spec),)))
+    world.run(5000)
+    assert not is_flat(world)
+
+
 @pytest.mark.parametrize("leg", [SPOT, FUTURES])
 def test_a_hedge_leaves_before_the_announced_end_of_one_of_its_markets(leg: tuple[str, str]) -> None:
     world = make()

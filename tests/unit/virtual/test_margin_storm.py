@@ -11,9 +11,11 @@ import msgspec
 import pytest
 
 from pipeline.economics.margin import Tier, disagree, liquidation_price
+from pipeline.execution.events import AddMargin
 from pipeline.execution.hedging.margin_cuts import cut_plan
 from pipeline.execution.settled import retirement
 from pipeline.model.config import MarginConfig
+from pipeline.risk import margin_watch
 from pipeline.sim.exchange.latency import NS_PER_S
 from pipeline.virtual.margin_storm import (
     BASIS,
@@ -29,6 +31,7 @@ from pipeline.virtual.margin_storm import (
     storm_world,
 )
 from pipeline.virtual.market import Quote
+from pipeline.virtual.venue_link import VenueLink
 from pipeline.virtual.world import VirtualWorld
 
 D = Decimal
@@ -118,6 +121,27 @@ def test_free_balance_is_added_before_anything_is_cut() -> None:
     assert watch.added > 0 and watch.cuts == 0
     assert abs(reading.distance - D("0.20")) < D("0.001")
     assert -reading.position.qty == next(iter(world.core.ledger.hedges.values())).qty
+
+
+def test_an_added_margin_whose_answer_is_lost_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(margin_watch, "ADDING_MAX_NS", 2 * NS_PER_S)
+    lost: list[AddMargin] = []
+    answered = VenueLink.add_margin
+
+    def add_margin(link: VenueLink, action: AddMargin) -> None:
+        if lost:
+            answered(link, action)
+        else:
+            lost.append(action)
+
+    monkeypatch.setattr(VenueLink, "add_margin", add_margin)
+    world = storm_world(Storm(buffer=D("0.3")), 1, up=True)
+    for name in (SPOT, FUTURES):
+        world.market.move(name, SYMBOL, world.market.quotes[name, SYMBOL].mid * D("1.2"))
+    world.run(8000)
+    assert lost and world.core.margin.added > 0
+    assert any("no answer" in alert.text for alert in world.alerts)
+    assert abs(world.core.risk.gate.margin.readings[FUTURES, SYMBOL].distance - D("0.20")) < D("0.001")
 
 
 def test_a_jump_below_the_last_bound_closes_both_legs() -> None:

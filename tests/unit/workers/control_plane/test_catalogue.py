@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from pipeline.detection.topology import group_rows
+from pipeline.execution.market import can_enter, can_trade
 from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.catalogue_row import words_to_row
 from pipeline.model.config import EngineConfig, ExchangeConfig, MarketConfig
-from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
-from pipeline.model.errors import BadInput, VenueUnavailable
+from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderSide, TradingStatus
+from pipeline.model.errors import BadInput, GatewayRefused, VenueUnavailable
 from pipeline.model.structs import Balance, CoinIdentity, InstrumentSpec
 from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW
 from shm.pages import AccountPage, CataloguePage
 from workers.control_plane.catalogue import CatalogueService
+from workers.control_plane.supervisor import Supervisor
 from workers.poller import AccountWriter
 
 VENUES = ("mexc_spot", "gateio_spot", "gateio_futures")
@@ -46,6 +50,7 @@ class Listing:
         self.specs = {spec.symbol: spec for spec in specs}
         self.down = False
         self.odd: list[str] = []
+        self.unreadable: frozenset[str] = frozenset()
         self.switch: FeeSwitch | None = None
         self.stock: list[Balance] = []
 
@@ -63,6 +68,10 @@ class Listing:
     def take_odd_rows(self) -> tuple[int, list[str]]:
         odd, self.odd = self.odd, []
         return len(odd), odd
+
+    def take_unreadable(self, symbols: Sequence[str]) -> frozenset[str]:
+        unreadable, self.unreadable = self.unreadable & frozenset(symbols), frozenset()
+        return unreadable
 
     def change(self, symbol: str = "BTC_USDT", **fields: Any) -> None:
         self.specs[symbol] = msgspec.structs.replace(self.specs[symbol], **fields)
@@ -258,11 +267,11 @@ def test_fees_follow_the_coin_that_the_venue_takes_them_in(rig: Rig, instance: s
         writer.write_venue(
             "gateio_spot", begin_ns=1, end_ns=2, state=1, failures=0, clock_offset_ns=0, fee_coin=coin
         )  # fmt: skip
-        return rig.service.with_other_fee_coins(instance, [])
+        return rig.service.other_fee_coins(instance)
 
     gate.change(fee_rule=FeeAssetRule.RECEIVED)
     rig.load()
-    assert rig.service.with_other_fee_coins(instance, ["mexc_spot"]) == ["mexc_spot"]  # nothing is told yet
+    assert rig.service.other_fee_coins(instance) == []  # nothing is told yet
     gate.switch = FeeSwitch("")
     rig.load()
     assert poll("") == []
@@ -277,6 +286,65 @@ def test_fees_follow_the_coin_that_the_venue_takes_them_in(rig: Rig, instance: s
     assert rig.row("gateio_spot").spec.taker_fee_ppm == 900
     assert rig.row("gateio_spot").spec.fee_rule is FeeAssetRule.QUOTE
     assert poll("GT") == [] and poll("") == ["gateio_spot"]
+    page.close()
+
+
+def test_a_question_about_the_coin_of_fees_that_fails_costs_no_rows(
+    instance: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither at a start, where the venue would have no rows, nor later, where what was told last stands."""
+
+    async def page(_self: Listing) -> FeeSwitch | None:
+        raise GatewayRefused("HTTP 403: <html>", code=403, retry_after_s=3600)
+
+    with monkeypatch.context() as gateway:
+        gateway.setattr(Listing, "fee_switch", page)
+        rig = Rig(instance)
+        assert len(rig.rows()) == 2 * len(VENUES) and rig.load() == []
+        assert any("coin of fees not told: HTTP 403" in text for text in rig.said)
+    rig.venues["gateio_spot"].switch = FeeSwitch("GT", 100_000)
+    rig.venues["gateio_spot"].stock = [
+        Balance(venue="gateio_spot", asset="GT", free=Decimal(1), locked=Decimal(0), recv_mono_ns=1, source="rest")
+    ]
+    rig.load()
+    assert rig.row("gateio_spot").spec.taker_fee_ppm == 900
+    monkeypatch.setattr(Listing, "fee_switch", page)
+    rig.venues["gateio_spot"].change(min_qty=Decimal("0.5"))
+    assert rig.load() == []
+    row = rig.row("gateio_spot")
+    assert (row.spec.taker_fee_ppm, row.spec.min_qty) == (900, Decimal("0.5"))
+
+
+def test_a_row_that_cannot_be_read_stops_entries_and_nothing_else(rig: Rig) -> None:
+    """Repairs and exits go on with the last good row; a row that is gone is halted."""
+    venue = rig.venues["gateio_spot"]
+    eth = venue.specs.pop("ETH_USDT")
+    kept = venue.specs.pop("BTC_USDT")
+    venue.unreadable = frozenset({"BTC_USDT"})
+    rig.load()
+    row = rig.row("gateio_spot")
+    assert can_trade(row, OrderSide.SELL) and can_trade(row, OrderSide.BUY) and not can_enter(row, OrderSide.BUY)
+    assert row.spec.unreadable and row.spec.taker_fee_ppm == kept.taker_fee_ppm
+    assert rig.row("gateio_spot", "ETH_USDT").spec.status is TradingStatus.HALTED
+    venue.specs |= {"BTC_USDT": kept, "ETH_USDT": eth}
+    rig.load()
+    for symbol in ("BTC_USDT", "ETH_USDT"):
+        assert can_enter(rig.row("gateio_spot", symbol), OrderSide.BUY)
+
+
+def test_a_venue_whose_fee_coin_changed_is_still_reachable(rig: Rig, instance: str, state_dir: Path) -> None:
+    page = AccountPage.create(instance)
+    writer = AccountWriter(page, CataloguePage.attach(instance), rig.config.venues)
+    writer.write_venue("gateio_spot", begin_ns=1, end_ns=2, state=1, failures=0, clock_offset_ns=0, fee_coin="GT")
+    ours, theirs = socket.socketpair()
+    supervisor = Supervisor(instance=instance, config=rig.config, config_path=None, fork_server=ours, units=True)
+    supervisor.catalogue = rig.service
+    supervisor._raise_exponents()
+    assert all(venue["reachable"] for venue in supervisor.describe()["venues"].values())
+    assert supervisor._moved_fees == ["gateio_spot"], "its rows are read again"
+    supervisor.announcer.close()
+    for end in (ours, theirs):
+        end.close()
     page.close()
 
 
