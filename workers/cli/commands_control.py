@@ -27,19 +27,38 @@ ADOPT_TIMEOUT_S = 20.0
 SYMBOLS_TIMEOUT_S = 15.0  # adding a symbol asks its venue
 
 
-def status(instance: Instance = "", json: Json = False) -> int:
+def status(
+    instance: Instance = "",
+    refused: Annotated[
+        str,
+        typer.Option("--refused", metavar="PAIR|all", help="Instead: the executor's refusals by pair and reason."),
+    ] = "",
+    json: Json = False,
+) -> int:
     """Show whether an instance can trade and why not, with the command that solves it; also after a crash or a stop.
 
     `state`: ready, degraded (not everywhere), stopped (no new risk) or halted. Exit code 0: ready; 1: any other state.
     Notes (a direction out of inventory, a venue paused by its rate limit) do not count. Then P&L, operations, hedges,
     positions, processes, feeds, refusals (after a stop: of the last run) and latency.
 
-    Why ONE instrument or pair is refused: `arb inspect book VENUE SYMBOL` (its book now), `arb inspect journal 50` (the
-    executor's refusals, each with pair and detail), `arb why ID` (an operation that did begin).
+    P&L today: equity now less equity at the day's first reading (UTC) and transfers. Of it, inventory is the move of
+    what was held then, trading is the rest. Realised in all: what ended operations and funding earned since the journal
+    began; it stands alone where no mark is known. `max_daily_loss_usd` counts none of these: what was realised today,
+    and what open hedges have lost at mid (their gains do not count).
+
+    Why ONE instrument or pair is refused: `arb status --refused PAIR` (the executor's refusals by reason), `arb inspect
+    book VENUE SYMBOL` (its book now), `arb inspect journal 50` (the last records), `arb why ID` (an operation that did
+    begin).
     """
     from workers.view.status import read_status  # imported here: it loads numba
     from workers.view.status_text import status_text
 
+    if refused:
+        from workers.cli.refused import read_refused, refused_text
+
+        rows = read_refused(existing(instance), refused)
+        emit({"refused": rows}, as_json=json, text=lambda fields: refused_text(fields["refused"], refused))
+        return EXIT_OK
     reading = read_status(existing(instance))
     emit(reading, as_json=json, text=status_text)
     return EXIT_OK if reading["state"] == "ready" else EXIT_CHECK_FAILED

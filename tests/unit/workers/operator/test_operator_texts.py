@@ -14,7 +14,9 @@ import msgspec
 import pytest
 
 from pipeline.equity_watch import EquityWatch
-from pipeline.model.enums import OrderState
+from pipeline.execution.journal import JournalEntry
+from pipeline.execution.records import RefusalRecord
+from pipeline.model.enums import OrderState, Refusal
 from pipeline.virtual.margin_storm import Storm, storm_world
 from pipeline.virtual.world import VirtualWorld
 from tests.worlds.external_world import CONTRACT, FUTURES, external_world, hedge, place
@@ -22,6 +24,7 @@ from workers.audit_log import who
 from workers.cli import main as cli
 from workers.cli.closing import EXECUTOR_SOCKET
 from workers.cli.commands_trading import NOT_SENT, _closed_text
+from workers.control_plane.instances import ledger_path
 from workers.control_plane.left_open import flat_line, unwatched_lines
 from workers.control_plane.preflight import lock_instance
 from workers.control_socket import ControlServer
@@ -30,6 +33,7 @@ from workers.executor.views import CoreViews
 from workers.executor_file import write_executor_state
 from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_COULD_NOT_START, EXIT_USAGE
 from workers.halt_file import read_halt
+from workers.recorder.sqlite_ledger import SqliteLedger
 from workers.state_folder import instance_dir
 from workers.tradable import InstanceReasons, halt_reasons
 from workers.view.status_text import position_line
@@ -223,3 +227,26 @@ def test_a_status_in_a_restart_storm_says_that_nobody_watches_the_hedges(
     assert any(what.startswith("1 hedges are open, and nobody watches them") for what in said), said
     failed["processes"] = {"executor": {"state": "ready"}}
     assert not any("nobody watches" in reason.what for reason in answered.answer(failed, running=True).reasons)
+
+
+def test_refusals_are_counted_by_pair_and_reason(
+    state_dir: Path, instance: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran(instance)
+    said = [
+        ("XRP/USDT", Refusal.HALTED, "first"),
+        ("BTC/USDT", Refusal.HALTED, ""),
+        ("XRP/USDT", Refusal.HALTED, "new"),
+    ]
+    records = [RefusalRecord(number, *rest) for number, rest in enumerate(said)]
+    ledger = SqliteLedger(ledger_path(instance))
+    second = 1_000_000_000
+    ledger.apply([JournalEntry(n + 1, 0, n, (n + 1) * second, 1, record) for n, record in enumerate(records)], None)
+    ledger.close()
+    assert cli.main(["status", "--refused", "XRP/USDT", "--instance", instance, "--json"]) == 0
+    assert msgspec.json.decode(capsys.readouterr().out)["refused"] == [
+        {"pair": "XRP/USDT", "reason": "halted", "count": 2, "last": "1970-01-01T00:00:03Z", "detail": "new"}
+    ]
+    assert cli.main(["status", "--refused", "all", "--instance", instance]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines[1:]] == [["XRP/USDT", "halted", "2"], ["BTC/USDT", "halted", "1"]]
