@@ -26,9 +26,9 @@ from pipeline.economics.equity import (
     stress,
     transfers_value,
 )
-from pipeline.execution.market import USD_COINS, declared_usd, mid_price, tradable
+from pipeline.execution.market import declared_usd, mid_price, tradable
 from pipeline.model.enums import InstrumentKind
-from pipeline.model.instruments import InstrumentRow
+from pipeline.model.instruments import USD_COINS, InstrumentRow
 from pipeline.model.structs import ZERO
 
 DAY_NS = 86_400 * 1_000_000_000

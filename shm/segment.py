@@ -180,7 +180,7 @@ def _who_made(words: Words) -> str:
     with contextlib.suppress(OSError):  # it is gone, or another user's
         arb = ((process / "cwd").readlink() / os.fsdecode((process / "cmdline").read_bytes().split(b"\0")[0])).parent
         found = f" ({arb}/arb)" if (arb / "arb").exists() else ""
-    return f"; another checkout made it: use the arb that started it{found}"
+    return f"; another installation made it: use the arb that started it{found}"
 
 
 def _map_fd(fd: int, size_bytes: int, writable: bool) -> Words:

@@ -12,6 +12,9 @@ import msgspec
 
 from pipeline.model.errors import ArbitrageEngineError
 
+ALERT = "alert: "  # how the executor begins a line about an alert of the core; the supervisor repeats such lines
+TRADE = "trade: "  # the same for trades
+
 
 class OutputLost(ArbitrageEngineError):
     """The result of a command could not be written to stdout."""

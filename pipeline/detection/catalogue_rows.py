@@ -8,8 +8,6 @@ from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW, CATALOGUE_TEXT_WOR
 from shm.words import Words
 
 FEE_LIMIT_PPM = 100_000  # a taker fee beyond 10 % is not a fee that we understand: never traded
-#: Count as one dollar where a cap in dollars is applied; as assets they stay different (a pair has one quote).
-STABLE_QUOTES = frozenset({"USD", "USDT", "USDC", "FDUSD", "TUSD", "DAI", "USDE", "PYUSD"})
 
 
 def buy_fees(row: Words) -> tuple[int, int]:

@@ -15,10 +15,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.detection.catalogue_rows import STABLE_QUOTES, buy_fees, pair_text, tradable_row
+from pipeline.detection.catalogue_rows import buy_fees, pair_text, tradable_row
 from pipeline.detection.edge import PPM
 from pipeline.detection.thresholds import Terms
 from pipeline.model.enums import InstrumentKind, OpportunityType
+from pipeline.model.instruments import USD_COINS
 from shm.declare import Table, real, reals_of, word, words_of
 from shm.layout_pages import CATALOGUE_CAPACITY, CATALOGUE_ROW
 from shm.words import Words
@@ -94,8 +95,8 @@ def cycle_constant(rows: list[Words], sides: list[int], threshold: Fraction) -> 
 
 
 def _start_asset(assets: set[str], bases: list[str]) -> str:
-    """Where a cycle starts and ends: a stable coin if there is one, else the asset that is base least often."""
-    return min(assets, key=lambda asset: (asset not in STABLE_QUOTES, bases.count(asset), asset))
+    """Where a cycle starts and ends: a dollar coin if there is one, else the asset that is base least often."""
+    return min(assets, key=lambda asset: (asset not in USD_COINS, bases.count(asset), asset))
 
 
 def find_cycles(rows: Words) -> Iterator[tuple[list[int], list[int]]]:

@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec
 import numpy as np
 
-from pipeline.detection.catalogue_rows import STABLE_QUOTES, pair_text
+from pipeline.detection.catalogue_rows import pair_text
 from pipeline.detection.cross_venue import judge_direction
 from pipeline.detection.depth_walk import SIZE
 from pipeline.detection.episodes import close_episode
@@ -39,7 +39,7 @@ from pipeline.model.clock import mono_ns, wall_ns
 from pipeline.model.config import EngineConfig
 from pipeline.model.enums import Refusal
 from pipeline.model.fixedpoint import from_fp
-from pipeline.model.instruments import InstrumentRow
+from pipeline.model.instruments import USD_COINS, InstrumentRow
 from pipeline.model.structs import ArbitrageOpportunity
 from shm.atomics import load_acquire
 from shm.jit import direct
@@ -212,13 +212,13 @@ class OpportunityDetector:
         self.memory = new
 
     def usd_rates(self) -> dict[str, float]:
-        """Dollar rates of quotes that are no stable coin, from the mid prices of our own books (for limits only)."""
+        """Dollar rates of quotes other than ``USD_COINS``, from the mid prices of our own books (for limits only)."""
         rates: dict[str, float] = {}
         instruments = self.memory.topology.instruments
         for index, row in enumerate(self._rows):
             base, _, quote = pair_text(row).partition("/")
             slot = int(instruments[index, INSTRUMENT.slot]) if index < len(instruments) else -1
-            if base in rates or quote not in STABLE_QUOTES or slot < 0:
+            if base in rates or quote not in USD_COINS or slot < 0:
                 continue
             bid, ask = float(self.memory.top_bid[slot]), float(self.memory.top_ask[slot])
             if 0 < bid <= ask < float("inf"):
@@ -226,7 +226,7 @@ class OpportunityDetector:
         return rates
 
     def refresh_caps(self) -> None:
-        """Notional caps and USD rates of now, where a quote is no stable coin."""
+        """Notional caps and USD rates of now, where a quote is none of ``USD_COINS``."""
         rates = quote_rates(self._rows, self.usd_rates())
         self.memory.usd[: len(rates)] = rates
         self.memory.caps[: len(rates)] = notional_caps(rates, self.terms)

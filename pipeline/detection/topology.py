@@ -20,12 +20,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.detection.catalogue_rows import STABLE_QUOTES, buy_fees, pair_text, tradable_row
+from pipeline.detection.catalogue_rows import buy_fees, pair_text, tradable_row
 from pipeline.detection.cycles import build_cycles
 from pipeline.detection.edge import DISABLED, edge_ratio, screen_factor
 from pipeline.detection.spot_futures import HedgeTerms, hedge_cost
 from pipeline.detection.thresholds import Terms
 from pipeline.model.enums import InstrumentKind, OpportunityType
+from pipeline.model.instruments import USD_COINS
 from shm.declare import Table, real, word
 from shm.layout_pages import CATALOGUE_CAPACITY, CATALOGUE_ROW
 from shm.words import Words
@@ -239,12 +240,12 @@ def fill_direction(
 
 
 def quote_rates(rows: Words, usd_rates: Mapping[str, float]) -> Floats:
-    """USD of one unit of each instrument's quote; 0 = unknown. A stable coin counts as one dollar here (a limit, not an
+    """USD of one unit of each instrument's quote; 0 = unknown. ``USD_COINS`` count as one dollar (a limit, not an
     account); another quote needs a rate in ``usd_rates``."""
     rates = np.zeros(max(1, len(rows)), dtype=np.float64)
     for instrument, row in enumerate(rows):
         quote = pair_text(row).partition("/")[2]
-        rates[instrument] = 1.0 if quote in STABLE_QUOTES else usd_rates.get(quote, 0.0)
+        rates[instrument] = 1.0 if quote in USD_COINS else usd_rates.get(quote, 0.0)
     return rates
 
 

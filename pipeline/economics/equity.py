@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 ZERO = Decimal(0)
 STRESS_MOVE = Decimal("0.10")  # of every price
-UNKNOWN_MAX = 8  # orders of one coin of which every combination is looked at
+UNKNOWN_MAX = 4  # orders of one coin of which every combination is looked at: 8 would stop the loop of orders for 5 ms
 
 
 class PerpetualHolding(NamedTuple):

@@ -27,6 +27,8 @@ from pipeline.model.structs import ZERO
 
 TRADES = "my_trades"  # the list of executions, which are known by their own ids
 NO_LIST = frozenset({"push", "poll", "ledger"})  # witnesses that are no row of a venue's list
+LISTED = "listed"  # ``what`` of a record that names the row of a movement that was booked before
+UNLISTED_KEPT_MS = 3_600_000  # so long after its booking a movement's row may still come: venues list hours, not days
 Place = tuple[str, str]  # venue and symbol, or venue and asset
 Trade = tuple[str, str, str]  # venue, symbol, trade id
 
@@ -49,6 +51,7 @@ class Books(Protocol):
     operations: dict[str, Any]  # Operation of ledger.py, which imports this file
     open_operations: dict[str, Any]
     mono_ns: int
+    last_wall_ns: int
 
 
 @dataclass(slots=True)
@@ -58,8 +61,9 @@ class ExternalState:
     ``unowned``: (venue, contract) -> position that no operation holds, signed base coins. ``foreign_spot``: (venue,
     asset) -> what executions of others changed. ``held``: fills that wait for REST. ``orders``: (venue, order id) of
     orders that are not ours. ``unpriced``: (venue, asset) whose money for a closed position has not been seen yet.
-    ``witnesses``: (venue, witness) of movements that a list of the venue has proved. ``unexplained_usd``: money lost
-    without any explanation since the breaker was last re-armed.
+    ``witnesses``: (venue, witness) of movements that a list of the venue has proved. ``unlisted``: (venue, asset) ->
+    (amount, wall ms of the booking) of those that no list had shown when they were booked. ``unexplained_usd``: money
+    lost without any explanation since the breaker was last re-armed.
     """
 
     unowned: dict[Place, Decimal] = field(default_factory=dict)
@@ -70,6 +74,7 @@ class ExternalState:
     unpriced: set[Place] = field(default_factory=set)
     witnesses: set[Place] = field(default_factory=set)
     unexplained_usd: Decimal = ZERO
+    unlisted: dict[Place, list[tuple[Decimal, int]]] = field(default_factory=dict)
 
     def foreign(self) -> dict[str, Decimal]:
         """Asset -> what others hold on our accounts, spot and futures together; without zeros."""
@@ -82,7 +87,9 @@ class ExternalState:
         return {asset: amount for asset, amount in totals.items() if amount}
 
     def content(self) -> list[object]:
-        """Everything, for the ledger's digest."""
+        """Everything, for the ledger's digest. ``unlisted`` only where there is any: checkpoints of the time before it
+        hold without it."""
+        unlisted = sorted((k, [(str(amount), at_ms) for amount, at_ms in v]) for k, v in self.unlisted.items())
         return [
             sorted((k, str(v)) for k, v in self.unowned.items()),
             sorted((k, str(v)) for k, v in self.foreign_spot.items()),
@@ -91,6 +98,7 @@ class ExternalState:
             sorted(self.unpriced),
             sorted(self.witnesses),
             str(self.unexplained_usd),
+            *([unlisted] if unlisted else []),
         ]
 
     # --- the fold ---
@@ -98,6 +106,17 @@ class ExternalState:
     def note(self, record: ExternalRecord) -> None:
         if record.order_id:
             self.orders.add((record.venue, record.order_id))
+        if record.what == LISTED:
+            self._listed(record)
+
+    def _listed(self, record: ExternalRecord) -> None:
+        """A row belongs to one booking, and to nothing else from now on."""
+        self.witnesses.add((record.venue, record.witness))
+        key, booked = (record.venue, record.asset), (record.amount, record.booked_wall_ms)
+        if booked in self.unlisted.get(key, ()):
+            self.unlisted[key].remove(booked)
+            if not self.unlisted[key]:
+                del self.unlisted[key]
 
     def fill(self, record: ExternalFillRecord, books: Books) -> None:
         books.fills_seen.add((record.venue, record.symbol, record.trade_id))
@@ -125,12 +144,18 @@ class ExternalState:
         key = (record.venue, record.asset)
         books.accounts.apply_external(record.venue, record.asset, record.amount, trading=record.trading)
         self._witnessed(record.venue, record.witness)
+        if record.witness in NO_LIST and record.amount:
+            self._unlisted(key, record.amount, books.last_wall_ns // 1_000_000)
         if record.trading:
             self.unpriced.discard(key)
         if record.cause == "unexplained" and record.amount < 0:
             self.unexplained_usd = EXACT.subtract(self.unexplained_usd, record.value_usd)
         for share in record.taken:
             self._take_spot(record, share, books)
+
+    def _unlisted(self, key: Place, amount: Decimal, at_ms: int) -> None:
+        kept = [known for known in self.unlisted.get(key, ()) if at_ms - known[1] <= UNLISTED_KEPT_MS]
+        self.unlisted[key] = [*kept, (amount, at_ms)]
 
     def _witnessed(self, venue: str, witness: str) -> None:
         if witness not in NO_LIST and not witness.startswith(TRADES):

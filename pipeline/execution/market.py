@@ -13,7 +13,7 @@ from pipeline.execution.events import BookView, MarketPort
 from pipeline.model.config import FeeConfig
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderSide, TradingStatus
 from pipeline.model.fixedpoint import from_fp, quantize_down, quantize_up
-from pipeline.model.instruments import InstrumentRow
+from pipeline.model.instruments import USD_COINS, InstrumentRow
 from pipeline.model.structs import ZERO
 from shm.layout import BOOK, FLAGS_UNTRADABLE
 
@@ -21,7 +21,6 @@ ONE = Decimal(1)
 PPM = Decimal(1_000_000)
 BPS = Decimal(10_000)
 BAND_SHARE = Decimal("0.8")  # of a venue's price band: its reference moves while an order is on its way
-USD_COINS = frozenset({"USD", "USDT", "USDC"})  # declared rate 1, for limits only; P&L keeps them apart
 #: Coins for fees that no book trades. Gate.io: a point stands for 1 USDT of fees.
 FEE_COIN_USD = {"POINT": ONE}
 

@@ -94,7 +94,8 @@ class StateController:
             self.transition_state(operation, S.RECOVERING, reason)
 
     def get_operations_by_state(self, state: ArbitrageState) -> list[Operation]:
-        """Operations of this journal that are in ``state`` now; none for a state in which no operation rests."""
+        """Operations in memory that are in ``state`` now; none for a state in which no operation rests. Those settled
+        long ago have left it; ``results/counts.py`` counts all."""
         return [operation for operation in self._ledger.operations.values() if operation.state is state]
 
     def audit_trail(self, operation_id: str) -> list[tuple[int, OperationStateRecord]]:

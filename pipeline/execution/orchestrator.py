@@ -25,7 +25,7 @@ from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import CancelOrder, Entered, Place, Report
 from pipeline.execution.external_shares import position_unknown
 from pipeline.execution.ledger import Operation, Order
-from pipeline.execution.market import USD_COINS, UsdRates
+from pipeline.execution.market import UsdRates
 from pipeline.execution.operation_states import StateController
 from pipeline.execution.plan import Plan
 from pipeline.execution.records import (
@@ -56,7 +56,7 @@ from pipeline.model.enums import (
     OrderState,
     TimeInForce,
 )
-from pipeline.model.instruments import InstrumentRow
+from pipeline.model.instruments import USD_COINS, InstrumentRow
 from pipeline.model.structs import ZERO, OrderRequest
 
 RECOVERY_HOLD = "recovery_hold"  # the breaker of operations that wait for an operator

@@ -69,7 +69,8 @@ class PositionManager:
     def get_positions(
         self, *, exchange: str | None = None, symbol: str | None = None, open_only: bool = True
     ) -> list[PositionEntry]:
-        """Positions of operations that are under way or have an open hedge (``open_only=False``: of all operations)."""
+        """Positions of operations that are under way or have an open hedge (``open_only=False``: of all in
+        memory; operations that were settled long ago have left it, with their positions)."""
         ledger = self._ledger
         wanted = list(ledger.operations.values())
         if open_only:

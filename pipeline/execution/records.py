@@ -331,15 +331,21 @@ class FundingRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ExternalRecord(msgspec.Struct, frozen=True, array_like=True):
-    """Something of our account that no intent of ours explains and that moves nothing in the ledger: an order that
-    others placed (``order_id``), or messages that were dropped. Written by builds before the records below for every
-    movement."""
+    """Something of our account that no intent of ours explains and that moves nothing in the ledger.
+
+    An order that others placed (``order_id``); messages that were dropped; or, with ``what`` = "listed", the row of a
+    venue's list (``witness``) that shows ``amount`` of ``asset``, booked without a row at ``booked_wall_ms``. Written
+    by builds before the records below for every movement.
+    """
 
     venue: str
     what: str
     detail: str
     order_id: str = ""
     witness: str = ""
+    asset: str = ""
+    amount: Decimal = ZERO  # signed
+    booked_wall_ms: int = 0
 
 
 class AdoptedRecord(msgspec.Struct, frozen=True, array_like=True):

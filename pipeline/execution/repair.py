@@ -11,7 +11,7 @@ the leg that is gone is not opened again, and what was sold is not bought back.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -111,7 +111,7 @@ class RepairChooser:
 
     ``usable_session(venue)``: order entry and private stream are up. ``can_place(venue)``: its rate budget takes an
     order now. ``urgent_bps(operation)``: what its repairs may pay because the margin of the hedge that it closes is
-    short, 0 where it is not.
+    short, 0 where it is not. It widens orders on that contract alone: no other leg is liquidated.
     """
 
     def __init__(
@@ -134,25 +134,28 @@ class RepairChooser:
         """(best repair or None, whether the quantity is large enough for an order).
 
         (None, True): an order is needed but none can be placed now; (None, False): the quantity is dust.
-        Where margin is short, or others have ended a leg, ``slippage_bps`` is the widest; a hedge that leaves because
+        Where margin is short, or others have ended a leg, ``slippage_bps`` is the widest, and the contract's order may
+        go to where it would be liquidated; a hedge that leaves because
         of its margin is completed, and undoing the leg that has filled is the last resort.
         """
         record, urgent_bps = operation.record, self._urgent_bps(operation)
         completing = bool(record.closes) and (record.manual or urgent_bps > 0)
         if urgent_bps or own_side_only(self._context.ledger, operation):
-            slippage_bps = max(slippage_bps, urgent_bps, self._context.config.execution.unwind_max_slippage_bps)
-        worth = self._worth_an_order(operation, quantity, quantity.amount, slippage_bps)
+            slippage_bps = max(slippage_bps, self._context.config.execution.unwind_max_slippage_bps)
+        most_bps = {kind: slippage_bps for kind in InstrumentKind}
+        most_bps[InstrumentKind.PERPETUAL] = max(slippage_bps, urgent_bps)
+        worth = self._worth_an_order(operation, quantity, quantity.amount, most_bps)
         both = quantity.amount + quantity.dust
         attempts = ((both, Purpose.REPAIR), (quantity.amount, Purpose.REPAIR)) if worth else ((both, Purpose.DUST),)
         for amount, purpose in attempts:
             if not amount or (worth and (amount > 0) != (quantity.amount > 0)):
                 continue
-            if not self._worth_an_order(operation, quantity, amount, slippage_bps):
+            if not self._worth_an_order(operation, quantity, amount, most_bps):
                 continue
             options = [
                 found
                 for leg, plan, part in self._legs(operation, quantity, amount)
-                if (found := self._option(operation, leg, plan, part, slippage_bps, purpose)) is not None
+                if (found := self._option(operation, leg, plan, part, most_bps[plan.kind], purpose)) is not None
             ]
             if options:
                 # a venue that takes no order now (rate budget, pause after 429) would leave it open: others come first
@@ -206,7 +209,11 @@ class RepairChooser:
         return found
 
     def _worth_an_order(
-        self, operation: Operation, quantity: UnmatchedQuantity, amount: Decimal, slippage_bps: Decimal
+        self,
+        operation: Operation,
+        quantity: UnmatchedQuantity,
+        amount: Decimal,
+        most_bps: Mapping[InstrumentKind, Decimal],
     ) -> bool:
         """Whether any instrument of the operation takes an order of this size at the price that it would carry.
 
@@ -224,7 +231,7 @@ class RepairChooser:
             if row is None:
                 continue
             best, _ = self._price(row, plan, side, abs(part))
-            price = min(best, bounded_price(best, side, slippage_bps, row.spec.tick))
+            price = min(best, bounded_price(best, side, most_bps[plan.kind], row.spec.tick))
             if is_tradable_qty(row, quantize_down(abs(part), row.spec.lot), price):
                 return True
         return False

@@ -17,11 +17,11 @@ import numpy.typing as npt
 from pipeline.detection.spot_futures import HedgeTerms, hedge_cost
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
-from pipeline.execution.market import PPM, USD_COINS, UsdRates, can_enter, reserved_share
+from pipeline.execution.market import PPM, UsdRates, can_enter, reserved_share
 from pipeline.execution.plan import Grid, grid_of
 from pipeline.fast_entry.memory import LIMIT_FLOATS, LIMITS, ROW, ROW_FLOATS
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide
-from pipeline.model.instruments import InstrumentRow, wallet_open
+from pipeline.model.instruments import USD_COINS, InstrumentRow, wallet_open
 from pipeline.risk.breakers import fee_breaker, stops_everything, venue_breaker
 from pipeline.risk.exposure import Exposure
 from pipeline.risk.gate import Gate

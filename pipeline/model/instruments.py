@@ -18,6 +18,9 @@ from pipeline.model.fixedpoint import pair_exponents
 from pipeline.model.structs import CoinIdentity, InstrumentSpec
 
 QUARANTINED = -1
+#: Declared rate 1, for limits in dollars only, in the detector as in the gate: profit and loss keeps them apart, and a
+#: pair has one quote. Another stable coin takes the rate of its book against one of these.
+USD_COINS = frozenset({"USD", "USDT", "USDC"})
 PRICE_RATIO_MAX = Decimal("1.10")  # reference prices further apart than this are not the same coin
 HEADROOM = Decimal(100)  # largest price and quantity that books must hold: this many times the known ones
 LARGEST_QTY_DEFAULT = Decimal(10) ** 9

@@ -103,6 +103,7 @@ class AccountCheck:
         self._notices: dict[Key, list[MoneyNotice]] = {}
         self._past: dict[Key, _Past] = {}
         self._listed: dict[Key, Position] = {}  # newest row of each position that REST listed
+        self._complete: set[str] = set()  # futures venues whose list was read whole in this run
         self._forced: dict[Key, tuple[ForcedClose, ...]] = {}  # what the last sweep listed of each contract
         self._agreed_wall_ms: dict[Key, int] = {}  # when a balance agreed last
         self._locked: dict[Key, Decimal] = {}  # what resting orders of others hold of a coin, as last read
@@ -143,6 +144,11 @@ class AccountCheck:
         """Average entry price of a position as its venue states it; 0 without one."""
         position = self._listed.get((venue, symbol))
         return position.entry_price if position is not None else ZERO
+
+    def gone(self, venue: str, symbol: str) -> bool:
+        """Whether the newest complete list of a venue's positions, read in this run, lacks this one."""
+        position = self._listed.get((venue, symbol))
+        return venue in self._complete and (position is None or not position.qty)
 
     def open_questions(self) -> list[Key]:
         """Positions that wait for an answer: a sweep without one has to be repeated."""
@@ -289,7 +295,8 @@ class AccountCheck:
         for balance in balances:
             self._judge_balance(balance, offs)
         listed = {(p.venue, p.symbol): p for p in positions}
-        self._listed.update(listed)
+        self._listed = {key: row for key, row in self._listed.items() if key[0] not in confirmed} | listed
+        self._complete.update(confirmed)
         for key in list(ledger.position_offsets):
             if key[0] in confirmed and self._context.instruments.find(*key) is not None:
                 self._judge_position(key, listed.get(key), confirmed[key[0]])
@@ -342,7 +349,6 @@ class AccountCheck:
         left = off - sum((move.amount for move in listed), ZERO)
         if not listed or abs(left) > tolerance:
             heard = [n for n in self._notices_of(key) if n.amount == left or (n.amount * left > 0 and not listed)]
-            self._history.booked_unlisted(key, left)
             self._book.flow(*key, left, reason=heard[-1].reason if heard else "", witness="push" if heard else "poll")
         self._differences.pop(key, None)
         self._notices.pop(key, None)

@@ -4,7 +4,8 @@ A futures position that no operation holds becomes a hedge again where its spot 
 an engine bought there, or else coins that lie on a spot venue of the same pair. Its entry prices are the position's
 entry price as the venue states it, and the spot price of now: what the hedge earned before is in no journal. A position
 without coins, and coins without a position, become a baseline: they stay, are listed, and are not ours to trade. A
-hedge of this journal that was left by orders which it lacks is closed.
+hedge of this journal that was left by orders which it lacks is closed. A position on a contract that the catalogue
+lacks is left, and said.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pipeline.execution.records import (
     OperationRecord,
     OperationStateRecord,
     Outcome,
+    PositionRecord,
 )
 from pipeline.execution.settle import entry_basis, hedge_record, result_of
 from pipeline.model.enums import ArbitrageState, InstrumentKind, OpportunityType, OrderSide
@@ -32,10 +34,14 @@ from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
 from pipeline.recovery.external_book import ExternalBook
 
+LEFT = "left"  # listed for the operator, not taken over
+NO_CONTRACT = "not in the catalogue: close it at the venue, or adopt again once the contract is listed"
+
 
 class Adoption:
     """Finds and takes over. ``book`` writes what moves positions; ``rate(asset)``: USD per unit, None where unknown;
-    ``entry_price(venue, symbol)``: of a position, as the venue states it; 0 where it does not."""
+    ``entry_price(venue, symbol)``: of a position, as the venue states it; 0 where it does not;
+    ``gone(venue, symbol)``: the venue's newest list of all positions lacks it."""
 
     def __init__(
         self,
@@ -43,14 +49,20 @@ class Adoption:
         book: ExternalBook,
         rate: Callable[[str], Decimal | None],
         entry_price: Callable[[str, str], Decimal],
+        gone: Callable[[str, str], bool],
     ) -> None:
         self._context = context
         self._book = book
         self._rate = rate
         self._entry_price = entry_price
+        self._gone = gone
 
     def adopt(self, reason: str) -> list[AdoptedRecord]:
-        """Takes everything over, releases the breakers that waited for it; what was found, for the operator."""
+        """Takes everything over, releases the breakers that waited for it; what was found, for the operator.
+
+        Positions from before this journal on contracts that the catalogue lacks are listed and not taken over: while
+        there are any, ``unknown_past`` stays.
+        """
         context, ledger = self._context, self._context.ledger
         self._take_positions_in()
         coins = dict(ledger.external.foreign_spot)
@@ -72,11 +84,29 @@ class Adoption:
                     AdoptedRecord("baseline", venue, "", asset, qty, ZERO, "", "coins moved by orders of others")
                 )
                 context.record(found[-1])
+        unlisted = self._not_in_catalogue()
         for name in (UNKNOWN_PAST, SECOND_ENGINE):
-            if name in ledger.breakers:
+            if name in ledger.breakers and not (unlisted and name == UNKNOWN_PAST):
                 context.record(BreakerRecord(name, False, f"adopted: {reason}"))
         context.alert(1, ADOPTED, f"{len(found)} taken over: {reason}")
-        return found
+        for record in unlisted:
+            context.alert(2, ADOPTED, f"{record.venue} {record.symbol}: {record.qty} not taken over: {record.detail}")
+        return [*found, *unlisted]
+
+    def _not_in_catalogue(self) -> list[AdoptedRecord]:
+        """Positions from before this journal on contracts that the catalogue lacks, for the operator's list only; one
+        that its venue no longer lists is none."""
+        ledger, now_ns = self._context.ledger, self._context.now.mono_ns
+        left: list[AdoptedRecord] = []
+        for (venue, symbol), offset in sorted(ledger.position_offsets.items()):
+            if not offset or self._context.instruments.find(venue, symbol) is not None:
+                continue
+            if not ledger.accounts.futures_qty(venue, symbol) and self._gone(venue, symbol):
+                self._context.record(PositionRecord(venue, symbol, ZERO, ZERO, ZERO, now_ns, baseline=True))
+            else:
+                price = self._entry_price(venue, symbol)
+                left.append(AdoptedRecord(LEFT, venue, symbol, "", offset, price, "", NO_CONTRACT))
+        return left
 
     def _take_positions_in(self) -> None:
         """Positions from before this journal become the ledger's: from here on it shows what is at the venue."""

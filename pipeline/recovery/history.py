@@ -2,7 +2,8 @@
 
 A venue is asked as soon as a balance differs from the ledger, or its stream gives notice, and again with growing pauses
 while a difference stands. A row is the witness of a movement: its id goes into the record, and no row is booked twice,
-in this run or a later one. A movement that was booked before any list showed it claims its row when that one appears.
+in this run or a later one. A movement that was booked before any list showed it claims its row when that one appears;
+the claim is a record too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from decimal import Decimal
 
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import FetchMoney, MoneyAnswer
+from pipeline.execution.external import LISTED
+from pipeline.execution.records import ExternalRecord
 from pipeline.model.structs import ZERO, MoneyMove
 
 PAUSE_FIRST_NS = 200_000_000
@@ -46,8 +49,6 @@ class MoneyHistory:
     def __init__(self, context: CoreContext) -> None:
         self._context = context
         self._venues: dict[str, _Venue] = {}
-        self._unlisted: dict[Key, list[tuple[Decimal, int]]] = {}  # booked without a row: (amount, wall ms)
-        self._claimed: set[tuple[str, str]] = set()  # (venue, witness) of rows that such a movement has claimed
 
     def want(self, venue: str, since_wall_ms: int, *, news: bool) -> None:
         """A venue's lists from ``since_wall_ms`` on are to be read: at once where there is ``news``, else after the
@@ -69,12 +70,10 @@ class MoneyHistory:
     def tick(self) -> None:
         """Asks what is due; where something was booked that no list showed, until one does or it is too old."""
         now_ns, oldest_ms = self._context.now.mono_ns, self._context.now.wall_ms - SAME_MOVE_MS
-        for key, waiting in list(self._unlisted.items()):
-            self._unlisted[key] = [known for known in waiting if known[1] >= oldest_ms]
-            if not self._unlisted[key]:
-                del self._unlisted[key]
-            elif not self._venues[key[0]].wanted:
-                self.want(key[0], self._unlisted[key][0][1] - LISTED_BEFORE_MS, news=False)
+        for (venue, _), waiting in self._context.ledger.external.unlisted.items():
+            since_ms = min((at_ms for _, at_ms in waiting if at_ms >= oldest_ms), default=None)
+            if since_ms is not None and not self._venues.setdefault(venue, _Venue()).wanted:
+                self.want(venue, since_ms - LISTED_BEFORE_MS, news=False)
         for venue, state in self._venues.items():
             if state.asked_ns and now_ns - state.asked_ns >= ANSWER_LOST_NS:
                 self._ended(state, "no answer")
@@ -100,20 +99,21 @@ class MoneyHistory:
         state.pause_ns = min(PAUSE_MAX_NS, state.pause_ns * 2)
 
     def _booked(self, move: MoneyMove) -> bool:
-        key = (move.venue, move.witness)
-        return key in self._claimed or key in self._context.ledger.external.witnesses
+        return (move.venue, move.witness) in self._context.ledger.external.witnesses
 
     def _claims(self, move: MoneyMove) -> bool:
         """Whether a movement that was booked without a row is this one; it is so once, and an operator is told."""
-        waiting = self._unlisted.get((move.venue, move.asset), [])
-        for known in waiting:
-            if known[0] == move.amount and abs(known[1] - move.venue_wall_ms) <= SAME_MOVE_MS:
-                waiting.remove(known)
-                self._claimed.add((move.venue, move.witness))
-                text = f"{move.venue} {move.asset} {move.amount:+} is listed now: {move.reason}, {move.witness}"
-                self._context.alert(1, "external", text)
-                return True
-        return False
+        waiting = self._context.ledger.external.unlisted.get((move.venue, move.asset), [])
+        stamps = [at_ms for amount, at_ms in waiting if amount == move.amount]
+        booked_ms = next((at_ms for at_ms in stamps if abs(at_ms - move.venue_wall_ms) <= SAME_MOVE_MS), None)
+        if booked_ms is None:
+            return False
+        text = f"{move.asset} {move.amount:+} is listed now: {move.reason}, {move.witness}"
+        self._context.record(
+            ExternalRecord(move.venue, LISTED, text, "", move.witness, move.asset, move.amount, booked_ms)
+        )
+        self._context.alert(1, "external", f"{move.venue} {text}")
+        return True
 
     def _rows(self, key: Key, since_wall_ms: int) -> list[MoneyMove]:
         """Rows of an asset that are not booked, oldest first."""
@@ -139,11 +139,6 @@ class MoneyHistory:
         chosen = [rows[first:] for first in range(len(rows) - 1, -1, -1)]
         best = min(chosen, key=lambda some: abs(off - _sum(some)), default=[])
         return best if abs(off - _sum(best)) < abs(off) else []
-
-    def booked_unlisted(self, key: Key, amount: Decimal) -> None:
-        """A movement was booked that no list shows yet."""
-        self._venues.setdefault(key[0], _Venue())
-        self._unlisted.setdefault(key, []).append((amount, self._context.now.wall_ms))
 
 
 def _sum(moves: Iterable[MoneyMove]) -> Decimal:

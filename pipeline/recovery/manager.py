@@ -111,12 +111,10 @@ class RecoveryManager:
         self.unproved: dict[str, str] = {}  # operation -> why an operator must say that its order never executed
         self._refused: set[str] = set()  # orders whose refusal has raised a question about a position
         self.book = ExternalBook(context, rate)
-        self.adoption = Adoption(
-            context, self.book, rate, lambda venue, symbol: self.account.entry_price(venue, symbol)
-        )
         self.history = MoneyHistory(context)
         account = (context, balances, self.book, self.history, self._suspect, funding_known, evidence.awaits)
         self.account = AccountCheck(*account)
+        self.adoption = Adoption(context, self.book, rate, entry_price=self.account.entry_price, gone=self.account.gone)
 
     def answers(self) -> dict[type, Callable[[Any], object]]:
         """Who takes the answers to this component's questions, for the core's table."""
@@ -482,7 +480,9 @@ class RecoveryManager:
         return record.state == "waiting_approval" or unproved
 
     def get_recovery_statistics(self) -> dict[str, float]:
-        """Counts of recoveries over the whole journal, and the share that is done (1.0 without any)."""
+        """Counts of recoveries in memory, and the share that is done (1.0 without any). Those of operations that were
+        settled long ago have left it; how every operation of the journal ended is counted by
+        ``execution/results/counts.py``."""
         records = self._context.ledger.recoveries.values()
         done = sum(1 for record in records if record.state == "done")
         return {

@@ -10,9 +10,10 @@ import msgspec
 
 from pipeline.execution.events import MarketPort
 from pipeline.execution.ledger import Ledger, Operation
-from pipeline.execution.market import USD_COINS, Instruments, UsdRates, mid_price, tradable
+from pipeline.execution.market import Instruments, UsdRates, mid_price, tradable
 from pipeline.execution.records import HedgeRecord
 from pipeline.model.enums import OrderSide
+from pipeline.model.instruments import USD_COINS
 
 ZERO = Decimal(0)
 Marks = Mapping[tuple[str, str], Decimal]  # (venue, symbol) -> mark price

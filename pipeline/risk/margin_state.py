@@ -75,6 +75,7 @@ class MarginState:
         self._tiers: dict[Key, tuple[Tier, ...]] = {}  # maintenance margin by notional, as the venue lists it
         self._tiers_wanted: dict[str, deque[str]] = {}  # venue -> contracts whose tiers are asked for next
         self._tiers_again_mono_ns: dict[str, int] = {}  # venue -> when all of them are asked for again
+        self._tiers_failed: dict[Key, int] = {}  # contracts whose question failed -> when it is asked again
         self.doubted: dict[Key, str] = {}  # contracts whose liquidation price we and the venue compute differently
 
     # --- readings ---
@@ -101,19 +102,24 @@ class MarginState:
             del self.doubted[key]
 
     def ask_tiers(self, venues: Iterable[str]) -> None:
-        """Asks each of these futures venues for the tiers of its next contract, all of them once an hour."""
+        """Asks each of these futures venues for the tiers of its next contract: all of them once an hour, one that
+        failed a minute later again."""
         now_ns = self._context.now.mono_ns
         for venue in venues:
             if now_ns >= self._tiers_again_mono_ns.get(venue, 0):
                 symbols = self._tiers_wanted[venue] = deque(self._context.instruments.symbols_of(venue))
                 self._tiers_again_mono_ns[venue] = now_ns + (TIERS_AGAIN_NS if symbols else TIERS_RETRY_NS)
+                self._tiers_failed = {key: at for key, at in self._tiers_failed.items() if key[0] != venue}
+            for key in [key for key, at in self._tiers_failed.items() if key[0] == venue and now_ns >= at]:
+                del self._tiers_failed[key]
+                self._tiers_wanted[venue].append(key[1])
             if self._tiers_wanted[venue]:
                 self._context.act(FetchRiskTiers(venue, self._tiers_wanted[venue].popleft()))
 
     def on_tiers(self, answer: RiskTiersAnswer) -> None:
         """The next account reading counts with them."""
         if answer.error:
-            self._tiers_again_mono_ns[answer.venue] = self._context.now.mono_ns + TIERS_RETRY_NS
+            self._tiers_failed[answer.venue, answer.symbol] = self._context.now.mono_ns + TIERS_RETRY_NS
             return
         self._tiers[answer.venue, answer.symbol] = answer.tiers
         self._exact_only = None

@@ -85,6 +85,21 @@ recording: {log_files: 0}
         assert any(word in error for error in errors), (word, errors)
 
 
+def test_a_profit_that_no_allowed_entry_reaches_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    spot = "{rest: 'http://127.0.0.1:1', ws: 'ws://127.0.0.1:1', symbols: [BTCUSDT]}"
+    text = f"mode: paper\nexchanges: {{mexc: {{dialect: mexc, markets: {{spot: {spot}}}}}}}\n"
+    path.write_text(text + "detection: {max_notional_usd: 80}\n")
+    told = one_object(arb("config", "check", "--config", str(path), "--json"))
+    assert told["valid"] and len(told["notes"]) == 1
+    for words in ("min_profit_usd: found 0.50", "80 USD by detection.max_notional_usd", "0.4000 USD", "62.50 bps"):
+        assert words in told["notes"][0]
+    plain = arb("config", "check", "--config", str(path)).stdout.splitlines()
+    assert plain[1:] == told["notes"]
+    path.write_text(text + "detection: {max_notional_usd: 100}\n")
+    assert one_object(arb("config", "check", "--config", str(path), "--json"))["notes"] == []
+
+
 def test_dotenv_lines_are_read_as_shells_write_them(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("engine_name: t-x\n")

@@ -99,7 +99,8 @@ def _latch_text(name: str, fields: dict[str, Any]) -> str:
         lines.append(f"  {name} does not run, so nothing trades; `{start_command(name)}` starts it")
     for row in fields.get("adopted", []):
         place = f"{row['venue']} {row['symbol']}".rstrip()
-        lines.append(f"  taken over: {row['what']} {row['qty']} {row['base']} on {place}: {row['detail']}")
+        what = "not taken over:" if row["what"] == "left" else f"taken over: {row['what']}"
+        lines.append(f"  {what} {row['qty']} {row['base']} on {place}: {row['detail']}")
     for row in fields.get("blocking", []):
         lines += [f"  still in the way: {row['what']}", f"    solve: {row['solve']}"]
     return "\n".join(lines)

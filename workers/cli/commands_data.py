@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.model.config_load import load_config
+from pipeline.model.config_notes import config_notes
 from pipeline.model.errors import BadInput
 from workers.cli.closing import ask_running
 from workers.cli.config_view import config_lines, config_values
@@ -125,13 +126,28 @@ ConfigInstance = Annotated[str, typer.Option("--instance", help="Whose keys; def
 
 @config_app.command("check")
 def config_check(config: ConfigPath = None, instance: ConfigInstance = "", json: Json = False) -> int:
-    """Read the configuration as a start would, keys included; every error is listed with its path (exit code 2)."""
+    """Read the configuration as a start would, keys included; every error is listed with its path (exit code 2).
+
+    `notes` are lines about values that are allowed and probably not meant.
+    """
     path = config_path(config)
     loaded = load_config(path)
     check_mode(loaded, instance or loaded.instance, live_confirmed=True)  # the flag belongs to `arb up`
-    fields = {"valid": True, "config": str(path), "mode": str(loaded.mode), "venues": [v.name for v in loaded.venues]}
-    emit(fields, as_json=json, text=lambda f: f"{f['config']}: valid, mode {f['mode']}, {', '.join(f['venues'])}")
+    fields = {
+        "valid": True,
+        "config": str(path),
+        "mode": str(loaded.mode),
+        "venues": [v.name for v in loaded.venues],
+        "notes": config_notes(loaded),
+    }
+    emit(fields, as_json=json, text=checked_text)
     return EXIT_OK
+
+
+def checked_text(fields: dict[str, Any]) -> str:
+    """A valid configuration in one line, and a line for each note."""
+    first = f"{fields['config']}: valid, mode {fields['mode']}, {', '.join(fields['venues'])}"
+    return "\n".join([first, *fields["notes"]])
 
 
 @config_app.command("show")

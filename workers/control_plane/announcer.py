@@ -21,14 +21,13 @@ from shm.metrics import Metrics
 from workers.base import LOG_LEVELS, Notifier
 from workers.control_plane.left_open import unwatched_lines
 from workers.executor_file import pnl_text, read_executor_state
+from workers.output import ALERT, TRADE
 from workers.tradable import Answer, InstanceReasons, fields
 
 NOTES_MAX = 50
 NOTES_SHOWN = 10
 LOOK_S = 1.0
 LINES_PER_LOOK = 20  # of one process; a flood must not bury the rest
-ALERT = "alert: "  # how it begins a line about an alert (workers/executor/performer.py)
-TRADE = "trade: "  # how the executor begins a line about trades (workers/executor/publisher.py)
 LEVEL_NAMES = {number: name for name, number in LOG_LEVELS.items()}
 Event = Callable[[dict[str, Any]], None]
 

@@ -43,9 +43,9 @@ from pipeline.risk.last_look import LastLook, LaunchPort, Stop
 from shm.layout import OPPORTUNITY, REPORT
 from shm.words import Words
 from workers.executor.pages import ExecutorNumbers
+from workers.output import ALERT
 
 Say = Callable[[str, str], None]  # (level, text): one line for the operator
-ALERT = "alert: "  # how a line about an alert of the core begins
 MS_NS = 1_000_000
 
 

@@ -51,11 +51,12 @@ from workers.executor.dead_man import DeadMan
 from workers.executor.earlier_runs import host_boot_id, keep_breakers, open_journal
 from workers.executor.hedge_models import HedgeModels
 from workers.executor.pages import ExecutorNumbers, InventoryWriter
-from workers.executor.performer import ALERT, Performer
+from workers.executor.performer import Performer
 from workers.executor.publisher import Publisher
 from workers.executor.session_watch import SessionWatch
 from workers.executor.sessions import Sessions
 from workers.executor.venues import Questions
+from workers.output import ALERT
 
 if TYPE_CHECKING:
     from pipeline.exchanges.base import VenueClient

@@ -25,6 +25,7 @@ from pipeline.tradable import InventoryCover, executor_reasons
 from workers.control_socket import GUARD_SOCKET, ControlError, ask
 from workers.executor.views import CoreViews
 from workers.executor_file import ExecutorState, read_executor_state, write_executor_state
+from workers.output import TRADE
 
 PERIOD_NS = 1_000_000_000
 ROWS_PER_TICK = 8
@@ -32,8 +33,6 @@ GUARD_TIMEOUT_S = 1.0
 SUMMARY_NS = 10_000_000_000
 NOTABLE_PER_PERIOD = 5  # trades that get a line of their own
 RESULTS_MAX = 256
-
-TRADE = "trade: "  # how a line for the operator about trades begins
 
 
 class Publisher:

@@ -7,7 +7,8 @@
 * 429 and 418 ask for silence, whoever said them. How long stands in Retry-After, in a header with the time of the
   reset, or only in the text ("banned until 1795899827562").
 
-*Source:* venues/*.md, sections on limits and errors; RFC 9110 section 10.2.3 (Retry-After).
+*Source:* API documents of MEXC, Gate.io and Binance, sections on rate limits and errors; RFC 9110 section 10.2.3
+(Retry-After).
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import Entered, Opportunity, Tick
 from pipeline.execution.market import mid_price, tradable
-from pipeline.model.enums import InstrumentKind, Refusal
+from pipeline.model.enums import InstrumentKind, OpportunityType, Refusal
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill
 from shm.layout_pages import CATALOGUE_CAPACITY, PRICE_CAPACITY
@@ -164,7 +164,7 @@ class InventoryPrices:
             self.note_moved(event.venue, event.asset)
         elif isinstance(event, Fill):
             self.note_moved(event.venue, event.symbol)
-        elif isinstance(event, Opportunity) and event.crc_ok and not event.manual and math.isfinite(event.edge_bps):
+        elif isinstance(event, Opportunity) and self._is_hit(event):
             self.note_opportunity(event.legs, event.edge_bps)
             self._budget.add(event.edge_bps, lost=self._no_room)
         elif isinstance(event, Entered):
@@ -172,6 +172,11 @@ class InventoryPrices:
             self._budget.add(event.operation.edge_detect_bps, lost=False)
         self._no_room = False
         self.price_moved()
+
+    def _is_hit(self, offered: Opportunity) -> bool:
+        """Whether the detector found an entry; an exit of a hedge is no choice between entries."""
+        own = offered.crc_ok and not offered.manual and offered.type != OpportunityType.HEDGE_EXIT
+        return own and math.isfinite(offered.edge_bps)
 
     def note_refusal(self, refusal: Refusal) -> None:
         """The opportunity that is being handled was refused."""

@@ -11,6 +11,7 @@ import pytest
 from pipeline.detection.memory import DETECTOR, DETECTOR_COUNTERS, DETECTOR_SETTINGS, FEED_READER
 from pipeline.detection.opportunity_record import record_crc32, record_crc32_of
 from pipeline.detection.topology import build_topology
+from pipeline.execution.market import Instruments, UsdRates
 from pipeline.model.enums import FeeAssetRule, Refusal, TradingStatus
 from pipeline.rehearsal.detection_world import NOW, Listing, World, terms
 from shm.bookring import conn_open
@@ -20,6 +21,13 @@ from shm.layout_pages import CAT_FLAG_DEPOSIT, CAT_FLAG_ENDING, CAT_FLAG_WITHDRA
 BIDS, ASKS = [(10_050, 30_000)], [(10_060, 30_000)]
 LOW_BIDS, LOW_ASKS = [(9_990, 30_000)], [(10_000, 30_000)]
 MS = 1_000_000
+
+
+class NoBooks:
+    """A market without any book."""
+
+    def book(self, instrument_id: int) -> None:
+        return None
 
 
 def world(**changes: object) -> World:
@@ -298,6 +306,15 @@ def test_quotes_without_a_dollar_rate_are_not_traded() -> None:
         edge_between(w)
     assert blind.scan() == []
     assert len(rated.scan()) == 1
+
+
+@pytest.mark.parametrize("quote", ["USD", "USDT", "USDC", "FDUSD", "TUSD", "DAI", "USDE", "PYUSD"])
+def test_a_quote_counts_as_a_dollar_for_the_detector_where_it_does_for_the_gate(quote: str) -> None:
+    """Without a book of the coin: what the gate cannot value it would refuse each time that it is offered."""
+    w = world(listings=[Listing(feed=f, pair=f"ETH/{quote}") for f in range(2)])
+    edge_between(w)
+    known = UsdRates(Instruments(), NoBooks()).rate(quote) is not None
+    assert len(w.scan()) == known
 
 
 def test_the_notional_cap_holds_for_both_legs() -> None:

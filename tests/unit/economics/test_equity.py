@@ -122,7 +122,24 @@ def test_unknown_orders_count_as_whatever_is_worse() -> None:
         return [(rng.choice("AB"), rng.choice("xyz"), D(rng.randint(-50, 50)) / 10) for _ in range(count)]
 
     for _ in range(200):
-        moved, unknown, move = rows(4), rows(rng.randint(0, 5)), D(rng.randint(0, 300)) / 1000
+        moved, unknown, move = rows(4), rows(rng.randint(0, UNKNOWN_MAX)), D(rng.randint(0, 300)) / 1000
         assert stress(moved, unknown, marks, move) == naive_stress(moved, unknown, marks, move)
     many = [("A", "x", D(1))] * (UNKNOWN_MAX + 1)
     assert stress([("A", "x", D(-2))], many, marks, D(0)) == (D(UNKNOWN_MAX + 1) - 2) * 10 * STRESS_MOVE
+
+
+def test_stress_of_many_unknown_orders_looks_at_few_outcomes() -> None:
+    """It is counted on the executor's own loop: eight orders of one coin cost no more than four."""
+    looked: list[int] = []
+
+    class Counted(dict[str, Decimal]):
+        def __getitem__(self, coin: str) -> Decimal:
+            looked.append(1)
+            return super().__getitem__(coin)
+
+    counts = []
+    for orders in (4, 8):
+        looked.clear()
+        stress([("A", "x", D(-2))], [("A", str(n), D(1)) for n in range(orders)], Counted(A=D(10)), D(0))
+        counts.append(len(looked))
+    assert counts[1] <= counts[0]

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -459,17 +460,7 @@ def test_a_changed_row_starts_the_book_anew_under_its_new_numbers() -> None:
     async def scenario(it: Bench) -> None:
         row = it.rows[0]
         old = it.instrument(row)
-        it.feed.replace(
-            FeedInstrument(
-                symbol=old.symbol,
-                book_index=old.book_index,
-                instrument_id=old.instrument_id,
-                price_exp=old.price_exp + 1,
-                qty_exp=old.qty_exp,
-                row_epoch=2,
-                multiplier=old.multiplier,
-            )
-        )
+        it.feed.replace(msgspec.structs.replace(old, price_exp=old.price_exp + 1, row_epoch=2))
         await until(it.all_tradable, "the book under its new exponent")
         assert it.read(row)[BOOK.bid_price_fp] > 10 ** (row.price_exp + 1)
         it.feed.set_halted(old.symbol, True)

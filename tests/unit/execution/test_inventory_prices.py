@@ -5,11 +5,13 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from pipeline.economics.inventory_price import price_bps
 from pipeline.execution.inventory.prices import direction_key
 from pipeline.model.config import DetectionConfig, InventoryConfig, RiskLimits
+from pipeline.model.enums import OpportunityType, Refusal
 from pipeline.model.structs import Balance
 from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
@@ -88,6 +90,28 @@ def test_hits_that_found_no_room_make_returns_cheaper_and_nothing_else() -> None
     assert lost_bps > 4
     assert prices.price_bps(first, second) > 4.0 - 0.5, "forward pays as before"
     assert prices.price_bps(second, first) == 0.0, "no return is worth an order now"
+
+
+def test_exits_of_hedges_that_the_detector_offers_are_no_hits_of_the_budget() -> None:
+    made = world()
+    first, second = ids(made)
+    prices = made.core.inventory_prices
+    for _ in range(4):
+        prices.note_hit(first, second, 8.0)
+        prices.note_hit(second, first, 8.0)
+    made.market.move(MEXC, "BTCUSDT", MID * (1 - D("0.0014")))
+    made.run(50)
+    offered = made.opportunity(MEXC, GATEIO, "BTC/USDT")
+    assert offered is not None
+    prices.note_refusal(Refusal.ORDER_RATE)
+    prices.after(offered)
+    stock(made, GATEIO, "BTC", "0.2")
+    cheap = prices.price_bps(second, first)
+    assert cheap > -4.0, "one hit of one was lost"
+    for _ in range(50):
+        prices.after(msgspec.structs.replace(offered, type=OpportunityType.HEDGE_EXIT, edge_bps=2.0))
+    stock(made, GATEIO, "BTC", "0.2")
+    assert prices.price_bps(second, first) == cheap
 
 
 def test_a_switched_off_price_is_zero_and_the_report_goes_on() -> None:

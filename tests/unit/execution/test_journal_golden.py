@@ -66,6 +66,7 @@ from pipeline.model.enums import (
 GOLDEN = Path(__file__).parent / "golden" / "journal.bin"
 OLDER = GOLDEN.with_name("journal_19_types.bin")
 WITHOUT_MARKS = GOLDEN.with_name("journal_24_types.bin")
+WITHOUT_CLAIMS = GOLDEN.with_name("journal_25_types.bin")
 D = Decimal
 SPOT, PERPETUAL = InstrumentKind.SPOT, InstrumentKind.PERPETUAL
 BUY, SELL = OrderSide.BUY, OrderSide.SELL
@@ -184,6 +185,11 @@ def test_fills_of_the_time_of_one_fee_and_external_records_of_three_fields_are_r
     ]
     expected[17] = ExternalRecord("gateio_spot", "balance", "USDT differs")
     assert [entry.record for entry in read_journal(tmp_path)] == expected
+
+
+def test_external_records_of_the_time_before_claimed_rows_are_read(tmp_path: Path) -> None:
+    segment_path(tmp_path, 1).write_bytes(WITHOUT_CLAIMS.read_bytes().ljust(SEGMENT_BYTES_MIN, b"\0"))
+    assert [entry.record for entry in read_journal(tmp_path)] == records()[:25]
 
 
 def test_bytes_that_an_earlier_build_wrote_are_read_to_the_last_field(tmp_path: Path) -> None:

@@ -212,7 +212,7 @@ def test_a_segment_of_another_build_names_the_arb_beside_its_owners_python(insta
     arb = Path(sys.executable).parent / "arb"
     assert arb.exists(), "the console script of the checkout that runs these tests"
     with pytest.raises(
-        SegmentMismatch, match=r"build hash is 0xf+83dd, wanted 0x[0-9a-f]+; another checkout"
+        SegmentMismatch, match=r"build hash is 0xf+83dd, wanted 0x[0-9a-f]+; another installation"
     ) as refused:
         attach(instance)
     assert str(refused.value).endswith(f"use the arb that started it ({arb})")

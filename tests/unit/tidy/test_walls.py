@@ -386,6 +386,7 @@ def test_a_forbidden_call_is_found(tmp_path: Path) -> None:
         "/home/me/x",
         "https://x.y/simple/",
         "venues/gateio_spot.md 4",
+        "venues/*.md, sections on limits",
         "reliability.md row 31",
         "requirements S16",
         "Requirements 4.6",

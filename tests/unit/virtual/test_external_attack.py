@@ -31,6 +31,7 @@ from pipeline.execution.external_records import HeldFillRecord
 from pipeline.execution.records import FillRecord, Purpose
 from pipeline.model.enums import OrderKind, OrderSide, OrderState, Refusal, TimeInForce
 from pipeline.sim.exchange.orders import SimOrderRequest
+from pipeline.virtual.venue_rows import fill_of
 from pipeline.virtual.world import VirtualWorld
 from tests.worlds.external_world import (
     CONTRACT,
@@ -123,7 +124,7 @@ def test_a_fill_that_no_list_shows_is_denied_whatever_it_says(qty: str, kill: bo
     world.run(2000)
     link = world.links["gateio_spot"]
     trade = next(t for rows in world.venues["gateio_spot"]._trades.values() for t in rows if t.client_id)
-    world.feed(link._fill(replace(trade, trade_id=1, qty=D(qty)), "ws"))
+    world.feed(fill_of(link.venue, replace(trade, trade_id=1, qty=D(qty)), "ws"))
     assert [row.state for row in records(world, HeldFillRecord)] == ["held"]
     if kill:
         world.kill()
@@ -140,7 +141,7 @@ def test_a_fill_that_names_our_order_on_another_instrument_is_nobodys() -> None:
     world.run(2000)
     link = world.links["gateio_spot"]
     trade = next(t for rows in world.venues["gateio_spot"]._trades.values() for t in rows if t.client_id)
-    world.feed(link._fill(replace(trade, trade_id=1, symbol="ETH_USDT"), "ws"))
+    world.feed(fill_of(link.venue, replace(trade, trade_id=1, symbol="ETH_USDT"), "ws"))
     world.run(5000)
     fills_are_the_venues(world)
     assert not repairs(world) and not world.core.ledger.unsettled

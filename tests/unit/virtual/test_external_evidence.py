@@ -14,10 +14,12 @@ from pipeline.equity_watch import EquityWatch
 from pipeline.execution.core_context import epoch_of
 from pipeline.execution.events import CommandKind
 from pipeline.execution.external_records import ExternalFillRecord, HeldFillRecord
+from pipeline.execution.market import Instruments
 from pipeline.execution.records import AdoptedRecord, FillRecord, Purpose
 from pipeline.model.enums import OrderSide, Refusal
 from pipeline.model.errors import BadInput
 from pipeline.sim.exchange.events import TradeEvent
+from pipeline.virtual.venue_rows import fill_of
 from pipeline.virtual.world import VirtualWorld
 from tests.worlds.external_world import CONTRACT, FUTURES, external_world, hedge, judge, place, records, venue_delta
 from workers.executor.control import ExecutorControl
@@ -98,7 +100,7 @@ def test_a_fill_that_no_venue_lists_is_denied() -> None:
     true = next(r for r in records(world, FillRecord) if r.venue == "gateio_spot")
     link = world.links["gateio_spot"]
     trade = next(t for rows in world.venues["gateio_spot"]._trades.values() for t in rows if t.client_id)
-    world.feed(link._fill(replace(trade, trade_id=1, qty=true.qty), "ws"))
+    world.feed(fill_of(link.venue, replace(trade, trade_id=1, qty=true.qty), "ws"))
     assert [row.state for row in records(world, HeldFillRecord)] == ["held"]
     world.run(10_000)
     assert [row.state for row in records(world, HeldFillRecord)] == ["held", "denied"]
@@ -141,6 +143,31 @@ def test_a_lost_journal_with_a_position_halts_until_it_is_adopted() -> None:
     assert not world.core.ledger.hedges and world.position(FUTURES, CONTRACT) == 0
     delta = world.core.positions.delta()
     assert {a: q for a, q in delta.items() if q and a != "USDT"} == world.core.positions.targets()
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_position_on_a_contract_that_the_catalogue_lacks_is_listed_and_not_adopted(closed: bool) -> None:
+    world = external_world()
+    hedge(world)
+    held = -world.position(FUTURES, CONTRACT)
+    world.entries.clear()
+    world.kill()
+    world.run(2000)
+    context = world.core.context
+    whole = list(context.instruments)
+    context.instruments = Instruments(row for row in whole if (row.spec.venue, row.spec.symbol) != (FUTURES, CONTRACT))
+    world.command(CommandKind.ADOPT, reason="journal lost")
+    assert [(r.what, r.venue, r.symbol, r.qty) for r in world.core.adopted] == [("left", FUTURES, CONTRACT, -held)]
+    assert "unknown_past" in world.core.ledger.breakers and not records(world, AdoptedRecord)
+    if closed:
+        place(world, FUTURES, CONTRACT, held)
+        world.run(2000)
+    else:
+        context.instruments = Instruments(whole)
+    world.command(CommandKind.ADOPT, reason="once more")
+    assert [r.what for r in world.core.adopted] == ([] if closed else ["hedge"])
+    assert "unknown_past" not in world.core.ledger.breakers
+    assert len(world.core.ledger.hedges) == (not closed)
 
 
 def test_adoption_waits_until_every_venue_has_been_swept_once(tmp_path: Path) -> None:

@@ -247,6 +247,27 @@ def test_a_list_that_shows_a_movement_late_moves_nothing_again() -> None:
     judge(world)
 
 
+@pytest.mark.parametrize("killed", ["after the row was claimed", "before it is listed"])
+def test_a_row_of_a_booked_movement_explains_no_later_loss_of_another_run(killed: str) -> None:
+    """The withdrawal is booked before any list shows it; the loss after the restart is as large and has no row."""
+    world = external_world()
+    world.arm(kind="drop_event", venue="gateio_spot", target="private", count=0)
+    world.arm(kind="stale", venue="gateio_spot", target="account_book", delay_ms=8000, count=0)
+    world.arm(kind="withdraw", venue="gateio_spot", asset="USDT", amount=40)
+    assert world.run_until(lambda: bool(flows(world)), limit_ms=5000)
+    assert "unexplained_loss" not in world.core.ledger.breakers
+    if killed == "after the row was claimed":
+        assert world.run_until(lambda: any("is listed now" in a.text for a in world.alerts), limit_ms=60_000)
+    world.kill()
+    world.run(40_000 if killed == "before it is listed" else 5000)
+    assert len([a for a in world.alerts if "is listed now" in a.text]) == 1
+    moved_unlisted(world, "withdraw", "gateio_spot", "USDT", 40)
+    world.run(8000)
+    assert flows(world) == [("gateio_spot", "USDT", D(-40), "unexplained", "poll")] * 2
+    assert "unexplained_loss" in world.core.ledger.breakers
+    judge(world)
+
+
 def test_funding_that_nobody_reported_is_no_unexplained_money() -> None:
     world = external_world()
     hedge(world)

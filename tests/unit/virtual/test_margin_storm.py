@@ -5,17 +5,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from decimal import Decimal
 
 import msgspec
 import pytest
 
 from pipeline.economics.margin import Tier, disagree, liquidation_price
-from pipeline.execution.events import AddMargin
+from pipeline.execution.events import AddMargin, FetchRiskTiers, RiskTiersAnswer
 from pipeline.execution.hedging.margin_cuts import cut_plan
+from pipeline.execution.market import Instruments
+from pipeline.execution.records import OrderIntentRecord, Purpose
 from pipeline.execution.settled import retirement
 from pipeline.model.config import MarginConfig
 from pipeline.risk import margin_watch
+from pipeline.risk.margin_state import MarginState
 from pipeline.sim.exchange.latency import NS_PER_S
 from pipeline.virtual.margin_storm import (
     BASIS,
@@ -109,6 +113,25 @@ def test_limits_of_a_cut_reach_as_far_as_balance_and_price_band_allow() -> None:
     rows = [context.instruments.find(venue, SYMBOL) for venue in (FUTURES, SPOT)]
     bands = [D(row.spec.price_band_ppm) / 100 for row in rows if row is not None]
     assert reach(9000, D(10**6)) == tuple(round(band * D("0.8")) if band else 9000 for band in bands)
+
+
+def test_a_short_margin_widens_repairs_on_the_contract_and_not_on_the_spot_venue() -> None:
+    """The spot leg's order of a cut is lost: what is repaired there is sold within the usual bound."""
+    world = storm_world(Storm(), 1, up=True)
+    for name in (SPOT, FUTURES):
+        world.market.move(name, SYMBOL, world.market.quotes[name, SYMBOL].mid * D("1.2"))
+    world.arm(kind="drop_request", venue=SPOT, target="place", count=1)
+    state, orders = world.core.risk.gate.margin, world.core.ledger.orders
+
+    def repairs() -> list[OrderIntentRecord]:
+        return [o.intent for o in orders.values() if o.intent.venue == SPOT and o.intent.purpose is Purpose.REPAIR]
+
+    assert world.run_until(lambda: bool(repairs()), limit_ms=30_000)
+    assert state.bound_bps(FUTURES, SYMBOL) > 500
+    most_bps = world.core.context.config.execution.unwind_max_slippage_bps
+    best = world.market.quotes[SPOT, SYMBOL].mid
+    assert 0 <= (1 - repairs()[0].price / best) * 10_000 <= most_bps + 2
+    assert world.run_until(lambda: not world.core.ledger.open_operations, limit_ms=30_000)
 
 
 def test_free_balance_is_added_before_anything_is_cut() -> None:
@@ -261,3 +284,28 @@ def test_a_hedge_without_a_usd_rate_is_named_and_never_counts_as_one_dollar() ->
     assert (found.hedges, found.unvalued) == (0, {"USDT"})
     world.run(2500)
     assert [alert.code for alert in world.alerts if "no USD rate for USDT" in alert.text] == ["exposure"]
+
+
+def test_one_contract_whose_tiers_are_refused_keeps_no_other_waiting() -> None:
+    """A question a second, answered at once; one contract is refused each time."""
+    world = storm_world(Storm(), 1, up=True)
+    context = world.core.context
+    known = next(row for row in context.instruments if row.spec.venue == FUTURES)
+    names = [f"C{number}_USDT" for number in range(200)]
+    specs = [msgspec.structs.replace(known.spec, symbol=name) for name in names]
+    context.instruments = Instruments(
+        msgspec.structs.replace(known, instrument_id=number, spec=spec) for number, spec in enumerate(specs)
+    )
+    state = MarginState(context, world.core.balances)
+    refused, asked, began = names[3], Counter[str](), context.now
+    for second in range(3599):
+        context.now = msgspec.structs.replace(began, mono_ns=began.mono_ns + second * NS_PER_S)
+        context.actions.clear()
+        state.ask_tiers([FUTURES])
+        for question in context.actions:
+            assert isinstance(question, FetchRiskTiers)
+            asked[question.symbol] += 1
+            error = "refused" if question.symbol == refused else ""
+            state.on_tiers(RiskTiersAnswer(FUTURES, question.symbol, error=error))
+    assert asked.pop(refused) > 10
+    assert asked == dict.fromkeys([name for name in names if name != refused], 1)

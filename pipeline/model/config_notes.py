@@ -1,0 +1,34 @@
+"""What a valid configuration probably does not mean: one line each, for ``arb config check``."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from pipeline.model.config import EngineConfig
+
+BPS = Decimal(10_000)
+
+
+def config_notes(config: EngineConfig) -> list[str]:
+    """Lines for the operator; [] where nothing is odd. The limits of single venues, assets and pairs are left out."""
+    return _profit_out_of_reach(config)
+
+
+def _profit_out_of_reach(config: EngineConfig) -> list[str]:
+    """Where the largest entry that the limits allow earns too little at the least edge."""
+    limits = config.risk_limits
+    sizes = {
+        "detection.max_notional_usd": config.detection.max_notional_usd,
+        "risk_limits.max_position_size_usd": limits.max_position_size_usd,
+        "risk_limits.max_total_exposure_usd": limits.max_total_exposure_usd,
+    }
+    key = min(sizes, key=lambda name: sizes[name])
+    edge_bps = config.execute_edge_bps
+    earned = sizes[key] * edge_bps / BPS
+    if earned >= limits.min_profit_usd:
+        return []
+    wanted_bps = limits.min_profit_usd * BPS / sizes[key]
+    return [
+        f"risk_limits.min_profit_usd: found {limits.min_profit_usd:f}, but the largest entry ({sizes[key]:f} USD by "
+        f"{key}) earns {earned:.4f} USD at the least edge of {edge_bps:f} bps: none passes below {wanted_bps:.2f} bps"
+    ]

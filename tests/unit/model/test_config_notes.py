@@ -1,0 +1,36 @@
+"""What is said of configurations that are valid and probably not meant."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from pipeline.model.config import DetectionConfig, EngineConfig, RiskLimits
+from pipeline.model.config_notes import config_notes
+
+
+@pytest.mark.parametrize(
+    ("size", "limit", "edge_bps", "execute_bps", "least", "told"),
+    [
+        ("2000", "10000", "50", None, "0.50", False),
+        ("100", "10000", "50", None, "0.50", False),
+        ("99", "10000", "50", None, "0.50", True),
+        ("2000", "99", "50", None, "0.50", True),
+        ("99", "10000", "50", "60", "0.50", False),
+        ("99", "10000", "60", "50", "0.50", True),
+        ("2000", "10000", "0", None, "0", False),
+        ("2000", "10000", "-1", None, "0", True),
+    ],
+)
+def test_a_least_profit_beyond_the_largest_entry_at_the_least_edge_is_told(
+    size: str, limit: str, edge_bps: str, execute_bps: str | None, least: str, told: bool
+) -> None:
+    execute = None if execute_bps is None else Decimal(execute_bps)
+    config = EngineConfig(
+        detection=DetectionConfig(max_notional_usd=Decimal(size), execute_edge_bps=execute),
+        risk_limits=RiskLimits(
+            max_position_size_usd=Decimal(limit), min_profit_margin_bps=Decimal(edge_bps), min_profit_usd=Decimal(least)
+        ),
+    )
+    assert len(config_notes(config)) == told
