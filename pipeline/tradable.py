@@ -191,7 +191,7 @@ def _venue_reasons(core: ExecutionCore) -> list[Reason]:
         Reason(
             what=f"venue {venue}: "
             + ("not reconciled" if core.balances.session_up(venue) else "no order entry, private stream down"),
-            solve=f"{LOOK} (it connects again by itself); `arb logs` of its key or network where it does not",
+            solve=f"{LOOK} (it connects again by itself); where it does not, its log/executor.log says why",
             effect=Effect.DEGRADES if left > 1 else Effect.STOPS,
         )
         for venue in away

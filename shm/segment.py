@@ -474,13 +474,13 @@ class Arena:
     def _map(self, i: int, name: str) -> bool:
         try:
             segment = Segment.attach(name, kind=self._kind, instance=self._instance)
-        except SegmentMissing:
+            fd = _open(name, writable=False)
+        except SegmentMissing:  # also one that went in between: its instance stops
             return False
         size_bytes = segment.words.nbytes
-        if pages_bytes(len(segment.words)) > self._slot_bytes:
-            raise SegmentMismatch(f"segment {name} has {size_bytes} bytes, arena slots {self._slot_bytes}")
-        fd = _open(name, writable=False)
         try:
+            if pages_bytes(len(segment.words)) > self._slot_bytes:
+                raise SegmentMismatch(f"segment {name} has {size_bytes} bytes, arena slots {self._slot_bytes}")
             if os.fstat(fd).st_ino != segment.inode:  # replaced in between: the next refresh takes it
                 return False
             address = self._mapping.address + i * self._slot_bytes

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 FILE_NAME = "halt.json"
-NO_REASON = 'found no reason, wanted one to be kept with the latch; add --reason "why"'
+NO_REASON = 'found no reason, wanted one to be kept with the latch; add one, e.g. --reason "looking at odd fills"'
 Stamp = tuple[int, int, int]  # inode, modification time in ns, size in bytes: which content the file has
 
 
@@ -37,7 +37,7 @@ class KeptBreaker(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HaltState(msgspec.Struct, frozen=True, kw_only=True):
-    """Content of ``halt.json``: latched or not, why, by whom (``uid N``, ``disk``, ``guard``), when (wall clock).
+    """Content of ``halt.json``: latched or not, why, by whom (``uid N (name)`` or a process), when (wall clock).
 
     ``drain``: every venue is blocked for new risk. ``venues``: blocked venues by name. ``holds``: recoveries that wait
     for an operator. ``fence``: the guard has taken over from the executor, and why; ends with the takeover alone.
@@ -109,16 +109,17 @@ def write_halt(state_dir: Path, state: HaltState, *, known: Stamp | None = None)
         os.close(folder)
 
 
-def latch_on_disk(state_dir: Path, reason: str) -> None:
-    """Halt an instance whose guard does not answer: in force as soon as a guard runs again. Raises OSError."""
+def latch_on_disk(state_dir: Path, reason: str, *, by: str) -> None:
+    """Halt an instance whose guard does not answer: in force as soon as a guard runs again. ``by``: who decided it (the
+    ``who`` of the audit log, or a process). Raises OSError."""
     found = read_halt(state_dir)
-    write_halt(state_dir, msgspec.structs.replace(found, halted=True, reason=reason, by="disk", wall_ns=time.time_ns()))
+    write_halt(state_dir, msgspec.structs.replace(found, halted=True, reason=reason, by=by, wall_ns=time.time_ns()))
 
 
-def release_on_disk(state_dir: Path, reason: str) -> None:
-    """End halt, drain and blocks of an instance that does not run. Raises OSError."""
+def release_on_disk(state_dir: Path, reason: str, *, by: str) -> None:
+    """End halt, drain and blocks of an instance that does not run. ``by``: as above. Raises OSError."""
     found = read_halt(state_dir)
-    write_halt(state_dir, released(found, reason=reason, by="disk"))
+    write_halt(state_dir, released(found, reason=reason, by=by))
 
 
 def released(state: HaltState, *, reason: str, by: str) -> HaltState:

@@ -123,6 +123,7 @@ class InstanceReasons:
         views = LivenessView.attach_all(self._instance)
         found += process_reasons(described, views, time.monotonic_ns())
         found += self._published_reasons(published, views.get("executor"))
+        found += self._unwatched(described, published)
         return [*found, *self._feed_reasons(described), *self._account_reasons(described), *self._disk_reasons()]
 
     # --- an instance that does not run ---
@@ -176,6 +177,20 @@ class InstanceReasons:
             what = f"{tripped} breakers are tripped, {len(published.breakers)} of them by name above"
             found.append(Reason(what=what, solve="arb breakers", effect=Effect.DEGRADES))
         return found
+
+    def _unwatched(self, described: Mapping[str, Any], published: ExecutorState | None) -> list[Reason]:
+        """Hedges that are open while the executor is not started again; the journals say which the guard has closed."""
+        row = described.get("processes", {}).get("executor", {})
+        if row.get("state") != "failed" or published is None or not published.hedges:
+            return []
+        ledger = replayed(self._state_dir)
+        left = len(published.hedges) if ledger is None else len(ledger.hedges)
+        if not left:
+            return []
+        what = f"{left} hedges are open, and nobody watches them: the executor is not started again"
+        return [
+            Reason(what=what, solve=f"arb hedges; arb close --all (the guard closes), or {RESUME}", effect=Effect.STOPS)
+        ]
 
     def _counter(self, process: str, name: str) -> int:
         return self._counters(process).get(name, 0)

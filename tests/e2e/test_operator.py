@@ -102,7 +102,7 @@ def test_a_drain_survives_the_guard_and_a_hung_guard_obeys_the_disk(running: Rig
     trades_again(running)
     os.kill(running.engine.process_pid("guard"), signal.SIGSTOP)
     try:
-        latch_on_disk(running.engine.state_dir, "while the guard hangs")
+        latch_on_disk(running.engine.state_dir, "while the guard hangs", by="uid 7 (ann)")
     finally:
         os.kill(running.engine.process_pid("guard"), signal.SIGCONT)
     until(lambda: bool(read_status(running.instance)["risk"]["latched"]), "the page obeys the disk")

@@ -6,8 +6,8 @@ import time
 from typing import Any
 
 from pipeline.model.errors import BadInput
-from workers.control_plane.instances import described, is_running
-from workers.control_socket import GUARD_SOCKET, ControlError, ask
+from workers.control_plane.instances import is_running, start_command
+from workers.control_socket import GUARD_SOCKET, ControlError, ask, ask_supervisor
 from workers.output import say
 from workers.state_folder import instance_dir
 
@@ -24,12 +24,25 @@ def ask_executor(name: str, request: dict[str, Any], *, timeout_s: float = 5.0) 
     except ControlError:
         if is_running(name):
             raise
-    config = described(name).get("config")
-    start = f"arb up --config {config}" if config else "arb up"
-    raise ControlError(
+    raise not_running(name)
+
+
+def not_running(name: str) -> ControlError:
+    """What a command says that needs a running instance."""
+    return ControlError(
         f"{name} does not run, so nothing was done; `arb hedges` and `arb positions` show what stays open; "
-        f"`{start}` starts it, then repeat this command"
+        f"`{start_command(name)}` starts it, then repeat this command"
     )
+
+
+def ask_running(name: str, request: dict[str, Any], *, timeout_s: float = 5.0) -> dict[str, Any]:
+    """One request to the supervisor. Raises ControlError where none answers: nothing is decided then."""
+    try:
+        return ask_supervisor(name, request, timeout_s=timeout_s)
+    except ControlError:
+        if is_running(name):
+            raise
+    raise not_running(name)
 
 
 def close_hedges(name: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -88,6 +101,7 @@ def _by_guard(name: str, request: dict[str, Any]) -> dict[str, Any]:
             for hedge in ids
         ],
         "open_hedges": state.hedges if state is not None and left else [],
+        "positions": state.positions if state is not None else [],
         "recoveries": [row for row in held if row.get("requires_manual_approval")],
         "flat": bool(reply["flat"]) and not left,
     }

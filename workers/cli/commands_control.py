@@ -10,33 +10,55 @@ import typer
 
 from pipeline.model.errors import BadInput
 from workers.audit_log import audit, who
+from workers.cli.closing import ask_running
 from workers.cli.manual_opportunity import execute_file
 from workers.cli.options import Instance, Json
-from workers.control_plane.instances import existing, is_running
-from workers.control_socket import GUARD_SOCKET, SUPERVISOR_SOCKET, ControlError, ask, ask_supervisor
+from workers.control_plane.instances import existing, is_running, start_command
+from workers.control_socket import GUARD_SOCKET, SUPERVISOR_SOCKET, ControlError, ask
 from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
 from workers.halt_file import NO_REASON, latch_on_disk, release_on_disk
 from workers.output import emit, say
 from workers.state_folder import instance_dir
 
-Reason = Annotated[str, typer.Option("--reason", help="Why; kept in halt.json and shown by status.")]
+Reason = Annotated[
+    str, typer.Option("--reason", help="Why (needed); kept in halt.json and shown by status.", show_default=False)
+]
 ADOPT_TIMEOUT_S = 20.0
 SYMBOLS_TIMEOUT_S = 15.0  # adding a symbol asks its venue
 
 
-def status(instance: Instance = "", json: Json = False) -> int:
+def status(
+    instance: Instance = "",
+    refused: Annotated[
+        str,
+        typer.Option("--refused", metavar="PAIR|all", help="Instead: the executor's refusals by pair and reason."),
+    ] = "",
+    json: Json = False,
+) -> int:
     """Show whether an instance can trade and why not, with the command that solves it; also after a crash or a stop.
 
     `state`: ready, degraded (not everywhere), stopped (no new risk) or halted. Exit code 0: ready; 1: any other state.
     Notes (a direction out of inventory, a venue paused by its rate limit) do not count. Then P&L, operations, hedges,
     positions, processes, feeds, refusals (after a stop: of the last run) and latency.
 
-    Why ONE instrument or pair is refused: `arb inspect book VENUE SYMBOL` (its book now), `arb inspect journal 50` (the
-    executor's refusals, each with pair and detail), `arb why ID` (an operation that did begin).
+    P&L today: equity now less equity at the day's first reading (UTC) and transfers. Of it, inventory is the move of
+    what was held then, trading is the rest. Realised in all: what ended operations and funding earned since the journal
+    began; it stands alone where no mark is known. `max_daily_loss_usd` counts none of these: what was realised today,
+    and what open hedges have lost at mid (their gains do not count).
+
+    Why ONE instrument or pair is refused: `arb status --refused PAIR` (the executor's refusals by reason), `arb inspect
+    book VENUE SYMBOL` (its book now), `arb inspect journal 50` (the last records), `arb why ID` (an operation that did
+    begin).
     """
     from workers.view.status import read_status  # imported here: it loads numba
     from workers.view.status_text import status_text
 
+    if refused:
+        from workers.cli.refused import read_refused, refused_text
+
+        rows = read_refused(existing(instance), refused)
+        emit({"refused": rows}, as_json=json, text=lambda fields: refused_text(fields["refused"], refused))
+        return EXIT_OK
     reading = read_status(existing(instance))
     emit(reading, as_json=json, text=status_text)
     return EXIT_OK if reading["state"] == "ready" else EXIT_CHECK_FAILED
@@ -61,7 +83,7 @@ def _latch(operation: str, instance: str, reason: str, json: bool) -> int:
         raise BadInput(NO_REASON)
     reply = _asked(name, {"op": operation, "reason": reason}) or _latched_on_disk(name, operation, reason)
     blocking = reply.get("blocking", []) if operation == "resume" else []
-    fields: dict[str, Any] = {"halted": reply["halted"], "reason": reply["reason"]}
+    fields: dict[str, Any] = {"halted": reply["halted"], "reason": reply["reason"], "running": is_running(name)}
     if operation == "resume":
         fields["blocking"] = blocking
     emit(fields, as_json=json, text=lambda r: _latch_text(name, r))
@@ -73,6 +95,8 @@ def _latch_text(name: str, fields: dict[str, Any]) -> str:
     if fields["halted"]:
         return f"{name}: HALTED ({fields['reason']})"
     lines = [f"{name}: halt, drain and venue blocks are released ({fields['reason']})"]
+    if not fields.get("running", True):
+        lines.append(f"  {name} does not run, so nothing trades; `{start_command(name)}` starts it")
     for row in fields.get("adopted", []):
         place = f"{row['venue']} {row['symbol']}".rstrip()
         what = "not taken over:" if row["what"] == "left" else f"taken over: {row['what']}"
@@ -98,23 +122,23 @@ def _asked(instance: str, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _latched_on_disk(instance: str, operation: str, reason: str) -> dict[str, Any]:
-    folder = instance_dir(instance)
+    folder, by = instance_dir(instance), who(os.geteuid())
     if operation == "halt":
-        latch_on_disk(folder, reason)
+        latch_on_disk(folder, reason, by=by)
         say(f"arb: {instance} does not answer; the halt is on disk and holds as soon as a guard runs")
     else:
-        release_on_disk(folder, reason)
-    audit(folder, op=operation, by=who(os.geteuid()), reason=reason, where="disk")
+        release_on_disk(folder, reason, by=by)
+    audit(folder, op=operation, by=by, reason=reason, where="disk")
     return {"halted": operation == "halt", "reason": reason}
 
 
-def halt(reason: Reason, instance: Instance = "", json: Json = False) -> int:
+def halt(reason: Reason = "", instance: Instance = "", json: Json = False) -> int:
     """Latch the halt: no new risk is taken, exits stay possible. It outlives restarts, until `arb resume`."""
     return _latch("halt", instance, reason, json)
 
 
 def resume(
-    reason: Reason,
+    reason: Reason = "",
     instance: Instance = "",
     json: Json = False,
     adopt: Annotated[
@@ -134,7 +158,7 @@ def resume(
     name = existing(instance)
     if not reason.strip():
         raise BadInput(NO_REASON)
-    reply = ask_supervisor(name, {"op": "resume", "adopt": True, "reason": reason}, timeout_s=ADOPT_TIMEOUT_S)
+    reply = ask_running(name, {"op": "resume", "adopt": True, "reason": reason}, timeout_s=ADOPT_TIMEOUT_S)
     fields = {key: reply[key] for key in ("halted", "reason", "adopted", "blocking")}
     emit(fields, as_json=json, text=lambda r: _latch_text(name, r))
     return EXIT_CHECK_FAILED if fields["blocking"] else EXIT_OK
@@ -174,7 +198,7 @@ symbols_app = typer.Typer(help="Instruments of a running instance: list, add, re
 
 
 def _symbols(instance: str, **request: str) -> dict[str, Any]:
-    return ask_supervisor(existing(instance), {"op": "symbols", **request}, timeout_s=SYMBOLS_TIMEOUT_S)
+    return ask_running(existing(instance), {"op": "symbols", **request}, timeout_s=SYMBOLS_TIMEOUT_S)
 
 
 def _symbol_lines(reply: dict[str, Any]) -> str:

@@ -10,11 +10,11 @@ import typer
 from pipeline.model.config_load import load_config
 from pipeline.model.config_notes import config_notes
 from pipeline.model.errors import BadInput
+from workers.cli.closing import ask_running
 from workers.cli.config_view import config_lines, config_values
 from workers.cli.options import ConfigPath, Instance, Json, config_path
 from workers.control_plane.instances import existing
 from workers.control_plane.preflight import check_mode
-from workers.control_socket import ask_supervisor
 from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from workers.output import emit, say
 
@@ -160,7 +160,7 @@ def config_show(config: ConfigPath = None, json: Json = False) -> int:
 @config_app.command("reload")
 def config_reload(instance: Instance = "", json: Json = False) -> int:
     """Take in changed thresholds and limits while the engine runs, as SIGHUP does: all of them, or none."""
-    reply = ask_supervisor(existing(instance), {"op": "reload"})
+    reply = ask_running(existing(instance), {"op": "reload"})
     rows = [f"{path}: {row['from']} -> {row['to']}" for path, row in reply["changed"].items()]
     emit(reply, as_json=json, text=lambda r: "\n".join(rows) or "nothing changed")
     return EXIT_OK

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.model.errors import BadInput
+from workers.control_socket import ControlError
 from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
 from workers.output import emit, say
 
@@ -26,7 +27,7 @@ def inspect(what: What, instance: Instance = "", json: Json = False) -> int:
 
     Exit code 1: the book that was asked for has not been published, or is torn.
     """
-    from workers.control_plane.instances import existing, resolve
+    from workers.control_plane.instances import existing, is_running, resolve, start_command
     from workers.view.inspect import inspect as read
     from workers.view.inspect import inspect_text, segments
 
@@ -36,6 +37,11 @@ def inspect(what: What, instance: Instance = "", json: Json = False) -> int:
         name = resolve(instance)
         if not segments(name):
             raise
+    if what[0] in ("book", "page", "queue") and not segments(name) and not is_running(name):
+        raise ControlError(
+            f"{name} does not run, and a stop in order leaves no shared memory; `arb inspect journal` and `arb status` "
+            f"show what it left, `{start_command(name)}` starts it"
+        )
     result = read(name, what)
     emit(result, as_json=json, text=inspect_text)
     if result.get("readable") is False:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from decimal import Decimal
 from typing import Annotated, Any
 
 import msgspec
@@ -18,6 +19,7 @@ from pipeline.model.errors import BadInput
 from workers.cli.closing import EXECUTOR_SOCKET, ask_executor, close_hedges
 from workers.cli.options import Instance, Json
 from workers.control_plane.instances import existing, is_running
+from workers.control_plane.left_open import flat_line, unwatched_lines
 from workers.control_socket import GUARD_SOCKET, ControlError, ask, ask_supervisor
 from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
 from workers.halt_file import read_halt, write_halt
@@ -26,6 +28,7 @@ from workers.state_folder import instance_dir
 
 STOP_TIMEOUT_S = 90.0
 POLL_S = 0.1
+NOT_SENT = "not_sent"  # OrderState.NOT_SENT in rows of orders
 Why = Annotated[str, typer.Option("--reason", help="Why; kept in the journal and in audit.jsonl.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the orders, send none.")]
 
@@ -45,6 +48,7 @@ def _read(instance: str, operation: str) -> tuple[str, dict[str, Any]]:
         "balances": _balance_rows(reading),
         "proposals": [],
         "live": False,
+        "unknown_now": is_running(name),  # after a stop its last word holds; of a dead executor it may be old
         "as_of": reading["as_of"],
     }
 
@@ -85,12 +89,13 @@ def hedges(instance: Instance = "", json: Json = False) -> int:
     The first word of a line is the hedge's ID: `arb close ID` closes it, `arb close --all` every one.
     """
     from workers.executor_file import read_executor_state
-    from workers.view.status_text import exposure_line, hedge_line
+    from workers.view.status_text import exposure_line, hedge_line, hedge_total_line
 
     name, reply = _read(instance, "hedges")
     state = read_executor_state(instance_dir(name))
     reply["stress"] = None if state is None or state.pnl is None else state.pnl.get("stress")
     rows = [hedge_line(row) for row in reply["hedges"]] or ["no open hedge"]
+    rows.append(hedge_total_line(reply["hedges"]))
     rows.append(exposure_line({"pnl": None if state is None else state.pnl}))
     emit(reply, as_json=json, text=lambda _: "\n".join(row for row in rows if row))
     return EXIT_OK
@@ -124,14 +129,16 @@ def breakers(
     `venue.V` and `fee.V.SYMBOL` stop their venue or instrument only, every other one stops all new risk. Exits stay
     possible. Re-arming `recovery_hold` lets every recovery that waits for an operator go on.
     """
+    head = ""
     if rearm:
         if not reason.strip():
             raise BadInput('found no reason, wanted one to be kept in the journal; add --reason "why"')
         _, reply = _decide(instance, {"op": "rearm", "name": rearm, "reason": reason})
+        head = f"{reply.get('rearmed', rearm)}: re-armed\n"
     else:
         _, reply = _read(instance, "breakers")
-    emit(reply, as_json=json, text=lambda r: _breaker_lines(r["breakers"]))
-    return EXIT_CHECK_FAILED if reply["breakers"] else EXIT_OK
+    emit(reply, as_json=json, text=lambda r: head + _breaker_lines(r["breakers"]) + _unknown_now(r))
+    return EXIT_CHECK_FAILED if reply["breakers"] or reply.get("unknown_now") else EXIT_OK
 
 
 def _breaker_lines(rows: list[dict[str, Any]]) -> str:
@@ -167,11 +174,21 @@ def recoveries(
         _, reply = _read(instance, "recoveries")
 
     def text(fields: dict[str, Any]) -> str:
-        return "\n".join(_recovery_lines(row) for row in fields["recoveries"]) or "no recovery is open"
+        lines = "\n".join(_recovery_lines(row) for row in fields["recoveries"]) or "no recovery is open"
+        return lines + _unknown_now(fields)
 
     emit(reply, as_json=json, text=text)
     waits = any(row.get("requires_manual_approval", row["state"] == "waiting_approval") for row in reply["recoveries"])
-    return EXIT_CHECK_FAILED if waits else EXIT_OK
+    return EXIT_CHECK_FAILED if waits or reply.get("unknown_now") else EXIT_OK
+
+
+def _unknown_now(fields: dict[str, Any]) -> str:
+    """That a reading is the last word of an executor that does not answer; "" for one that is true now."""
+    if not fields.get("unknown_now"):
+        return ""
+    return (
+        f"\nas of {fields['as_of'] or 'an unknown time'}; UNKNOWN now: the executor does not answer, see `arb status`"
+    )
 
 
 def _recovery_lines(row: dict[str, Any]) -> str:
@@ -185,20 +202,36 @@ def _recovery_lines(row: dict[str, Any]) -> str:
 
 
 def _order_line(row: dict[str, Any], *, dry_run: bool) -> str:
+    from workers.executor_file import amount
+    from workers.view.status_text import short
+
     state = f": {row['state']}, filled {row['filled']}" if "state" in row else ""
+    if Decimal(str(row.get("filled") or 0)) and row.get("average_price") is not None:
+        filled, price = Decimal(str(row["filled"])), Decimal(str(row["average_price"]))
+        state += f" at {short(price)}, {amount(filled * price)} in all"
     at = f" {row['venue']} {row['symbol']} {row['side']} {row['qty']} at {row['limit_price']} or better"
     return ("would send" if dry_run else "sent") + at + state
 
 
+def _order_lines(fields: dict[str, Any]) -> list[str]:
+    """Orders that were sent (or would be), each with its hedge; those that were never sent only by their number."""
+    unsent = [row for row in fields["orders"] if row.get("state") == NOT_SENT]
+    sent = [row for row in fields["orders"] if row.get("state") != NOT_SENT]
+    lines = [f"hedge {row['hedge_id']}: {_order_line(row, dry_run=fields['dry_run'])}" for row in sent]
+    return lines + ([f"{len(unsent)} orders were not sent and tried again"] if unsent else [])
+
+
 def _closed_text(fields: dict[str, Any]) -> str:
     """Orders, and each hedge that stays open with the reason."""
-    lines = []
-    lines += [_order_line(row, dry_run=fields["dry_run"]) for row in fields["orders"]]
+    lines = _order_lines(fields)
     for row in fields["hedges"]:
+        if row["closed"] and not fields["dry_run"]:
+            lines.append(f"hedge {row['hedge_id']} is closed; `arb why {row['hedge_id']}` shows its round trip")
         if not row["closed"] and not (fields["dry_run"] and not row["reason"]):
             lines.append(f"hedge {row['hedge_id']} stays open with {row['left']}: {row['reason'] or 'not filled yet'}")
     lines += [_recovery_lines(row) for row in fields["recoveries"]]
-    lines.append(f"flat: {'yes' if fields['flat'] else 'no'}; {len(fields['open_hedges'])} hedges open")
+    positions = fields.get("positions", [])
+    lines.append(flat_line(flat=fields["flat"], hedges=len(fields["open_hedges"]), positions=positions))
     return "\n".join(lines)
 
 
@@ -237,7 +270,8 @@ def flatten(dry_run: DryRun = False, reason: Why = "", instance: Instance = "", 
         with contextlib.suppress(ControlError):  # a guard that does not answer grants no lease for new risk either
             ask(instance_dir(name) / GUARD_SOCKET, {"op": "drain", "reason": reason or "arb flatten"})
     reply = close_hedges(name, {"op": "flatten", "dry_run": dry_run, "reason": reason})
-    emit(reply, as_json=json, text=_closed_text)
+    off = "" if dry_run else "\nnew risk stays off until `arb resume --reason R`"
+    emit(reply, as_json=json, text=lambda r: _closed_text(r) + off)
     ready = all(not row["reason"] for row in reply["hedges"])
     return EXIT_OK if reply["flat"] or (dry_run and ready) else EXIT_CHECK_FAILED
 
@@ -300,7 +334,7 @@ def _stopped_text(fields: dict[str, Any]) -> str:
     from workers.view.status_text import hedge_line, position_line
 
     lines = ["stopped" if fields["stopped"] else "still running"]
-    lines += [_order_line(row, dry_run=fields["dry_run"]) for row in fields["orders"]]
+    lines += _order_lines(fields)
     lines += [f"not closed: hedge {row['hedge_id']}: {row['reason']}" for row in fields["not_closed"]]
     lines += [f"stays open: hedge {hedge_line(row)}" for row in fields["open_hedges"]]
     lines += [f"stays open: position {position_line(row)}" for row in fields["positions"]]
@@ -308,7 +342,7 @@ def _stopped_text(fields: dict[str, Any]) -> str:
     if fields["flat"]:
         lines.append("nothing stays open")
     elif fields["stopped"]:
-        lines.append("nobody watches what stays open: `arb up` goes on with it, `arb close --all` then closes it")
+        lines += unwatched_lines(fields["open_hedges"], fields["positions"])
     return "\n".join(lines)
 
 

@@ -224,6 +224,7 @@ def read_report(instance: str, since: str, by: str = "") -> dict[str, Any]:
     profit = {asset: value + funding_value for asset, value in numeraire.items()}  # there is one numeraire
     flows = [(int(row["wall_ns"]), Decimal(row.get("value_numeraire", 0))) for row in payments.values()]
     parts = ReportParts(operations, flows, [int(row[0]) for row in boots])
+    about = {} if by != "operation" else {row["operation_id"]: _about(row) for row in rows}
     state = read_executor_state(instance_dir(instance))
     return {
         "instance": instance,
@@ -231,7 +232,7 @@ def read_report(instance: str, since: str, by: str = "") -> dict[str, Any]:
         "today": None if state is None or state.pnl is None else {**state.pnl, "as_of": utc(state.wall_ns)},
         "attribution": {**part_fields(parts.total), "residual": parts.residual.normalize(), "unknown": unknown},
         "rows": [
-            {by: key, **part_fields(row), "residual": residual.normalize(), "operations": count}
+            {by: key, **about.get(key, {}), **part_fields(row), "residual": residual.normalize(), "operations": count}
             for key, row, residual, count in parts.by(by)
         ],
         "since_wall_ns": start,
@@ -249,6 +250,12 @@ def read_report(instance: str, since: str, by: str = "") -> dict[str, Any]:
         "edge_bps": {"expected": _mean(detected), "at_send": _mean(sent), "realised": _mean(realised)},
         "events": {row[0]: row[1] for row in events},
     }
+
+
+def _about(row: sqlite3.Row) -> dict[str, Any]:
+    """What an operation was: of a table by operation."""
+    fields = {"at": utc(row["wall_ns"]), "pair": row["pair"], "outcome": row["outcome"] or row["state"]}
+    return {**fields, "closes": row["closes"] or None}
 
 
 def report_text(report: dict[str, Any]) -> str:
@@ -298,5 +305,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = ["", f"{key:<24} {'ops':>5} " + " ".join(f"{name:>10}" for name in names) + "  residual"]
     for row in rows:
         amounts = " ".join(f"{_short(row[name]):>10}" for name in names)
-        lines.append(f"{row[key]:<24} {row['operations']:>5} {amounts}  {plain(row['residual'])}")
+        about = f"  {row['at']} {row['pair']} {row['outcome']}" if row.get("pair") else ""
+        about += f", closes {row['closes']}" if row.get("closes") else ""
+        lines.append(f"{row[key]:<24} {row['operations']:>5} {amounts}  {plain(row['residual'])}{about}")
     return lines

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from pipeline.model.errors import BadInput
 from workers.control_plane.instances import ledger_path
+from workers.executor_file import amount
 from workers.recorder.sqlite_ledger import open_reader
 
 #: stage name -> the stage that it follows; latencies are shown between them
@@ -62,14 +65,46 @@ def read_trail(instance: str, wanted: str) -> dict[str, Any]:
             "SELECT * FROM opportunities WHERE id = ? AND detect_mono_ns = ?",
             (operation["opportunity_id"], operation["detect_mono_ns"]),
         ).fetchone()
+        trip = round_trip(db, operation)
     return {
         "operation": operation,
+        "round_trip": trip,
         "opportunity": None if opportunity is None else _row(opportunity),
         "states": [_row(row) for row in states],
         "orders": [_row(row) for row in orders],
         "fills": [_row(row) for row in fills],
         "stages_us": stage_times(operation),
     }
+
+
+def round_trip(db: sqlite3.Connection, operation: dict[str, Any]) -> dict[str, Any] | None:
+    """The hedge that an operation opened or closed: ``began``, ``closed_by``, whether it is still open, and the P&L of
+    the operations of the round trip so far (numeraire, without funding); None where it was no hedge's."""
+    began = str(operation["closes"] or operation["operation_id"])
+    rows = db.execute(
+        "SELECT * FROM operations WHERE operation_id = ? OR closes = ? ORDER BY wall_ns", (began, began)
+    ).fetchall()
+    closers = [row["operation_id"] for row in rows if row["closes"]]
+    left = Decimal(0)
+    for (body,) in db.execute("SELECT body_json FROM events WHERE kind = 'hedge' ORDER BY seq"):
+        hedge = msgspec.json.decode(body)
+        left = Decimal(str(hedge["qty"])) if hedge["operation_id"] == began else left
+    if not closers and not left:
+        return None
+    pnl = sum((Decimal(row["pnl_numeraire"]) for row in rows if row["pnl_numeraire"] is not None), Decimal(0))
+    return {"began": began, "closed_by": closers, "open": bool(left), "pnl": pnl, "numeraire": operation["numeraire"]}
+
+
+def round_trip_line(trip: dict[str, Any]) -> str:
+    """What became of the hedge."""
+    by = ", ".join(trip["closed_by"])
+    money = f"{amount(trip['pnl'])} {trip['numeraire'] or ''}".rstrip()
+    if trip["open"]:
+        parts = f", partly closed by {by}" if by else ""
+        why = "an entry pays fees, the exit earns the basis"
+        return f"  hedge {trip['began']} still open{parts}; so far {money} ({why})"
+    sign = "+" if trip["pnl"] > 0 else ""
+    return f"  hedge {trip['began']} closed by {by}; round trip {sign}{money}, without funding"
 
 
 def stage_times(operation: dict[str, Any]) -> dict[str, float]:
@@ -111,6 +146,8 @@ def trail_text(trail: dict[str, Any]) -> str:
         f"  P&L {operation['pnl']} = {operation['pnl_numeraire']} {operation['numeraire']}; fees {operation['fees']}; "
         f"dust {operation['dust']}",
     ]
+    if trail["round_trip"] is not None:
+        lines.append(round_trip_line(trail["round_trip"]))
     if operation["reason"]:
         lines.append(f"  reason: {operation['reason']}")
     for leg in operation["legs"] or []:

@@ -19,6 +19,7 @@ from shm.errors import ShmError
 from shm.logring import LogReader, LogRing
 from shm.metrics import Metrics
 from workers.base import LOG_LEVELS, Notifier
+from workers.control_plane.left_open import unwatched_lines
 from workers.executor_file import pnl_text, read_executor_state
 from workers.output import ALERT, TRADE
 from workers.tradable import Answer, InstanceReasons, fields
@@ -196,7 +197,8 @@ class Announcer:
             self._write("supervisor", "info", pnl_text(state.pnl))
         for row in state.hedges:
             legs = f"{row['spot_venue']} {row['spot_symbol']} against {row['futures_venue']} {row['futures_symbol']}"
-            text = f"hedge {row['hedge_id']} stays open: {row['qty']} {row['base']}, {legs}"
+            side = "long" if row["spot_side"] == "buy" else "short"  # of the spot leg
+            text = f"hedge {row['hedge_id']} stays open: {side} {row['qty']} {row['base']}, {legs}"
             self._write("supervisor", "warning", text)
         for row in state.positions:
             text = f"position stays open: {row['venue']} {row['symbol']} {row['qty']}"
@@ -205,8 +207,8 @@ class Announcer:
             text = f"recovery {row['recovery_id']} is not over ({row['state']}): {row['reason']}"
             self._write("supervisor", "warning", text)
         if state.hedges or state.positions:
-            text = "nobody watches what stays open; `arb up` goes on with it, `arb close --all` then closes it"
-            self._write("supervisor", "warning", text)
+            for text in unwatched_lines(state.hedges, state.positions):
+                self._write("supervisor", "warning", text)
         elif self._was_ready:
             self._write("supervisor", "info", "nothing stays open at the venues")
         return {

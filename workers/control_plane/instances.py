@@ -56,10 +56,22 @@ def resolve(instance: str) -> str:
     if running:
         return running[0]
     if len(known) > 1:
-        raise BadInput(f"no instance runs, several have run: {', '.join(known)}; name one with --instance")
+        newest = max(known, key=_last_written)
+        listed = ", ".join(f"{name} (newest)" if name == newest else name for name in known)
+        raise BadInput(
+            f"no instance runs, several have run: {listed}; name one with --instance, e.g. --instance {newest}"
+        )
     if not known:
         raise BadInput(f"no instance in {state_root()}; start one with `arb up` (or try `arb demo --keep`)")
     return known[0]
+
+
+def _last_written(instance: str) -> int:
+    """When a supervisor last wrote of the instance (ns of the file system's clock); 0 where none did."""
+    try:
+        return (instance_dir(instance) / "run.json").stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def existing(instance: str) -> str:
@@ -88,6 +100,12 @@ def described(instance: str) -> dict[str, Any]:
     except (OSError, ValueError):
         holder = 0
     return {} if is_running(instance) and holder != found.get("pid") else found
+
+
+def start_command(instance: str) -> str:
+    """The command that starts the instance (again)."""
+    config = described(instance).get("config")
+    return f"arb up --config {config}" if config else "arb up"
 
 
 def ledger_path(instance: str) -> Path:

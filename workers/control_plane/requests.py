@@ -89,7 +89,7 @@ class Requests:
         try:
             reply = await self._guard(request)
         except ControlError:  # it reads the file as soon as it runs (again)
-            release_on_disk(self._instance.state_dir, str(request["reason"]))
+            release_on_disk(self._instance.state_dir, str(request["reason"]), by=who(request.get("uid")))
             reply = {"halted": False, "reason": request["reason"]}
         answer = self._instance.announcer.answer(self._instance.describe())
         return {**reply, **adopted, "blocking": [fields(reason) for reason in answer.reasons]}

@@ -249,6 +249,8 @@ def run_demo(options: DemoOptions) -> DemoResult:
         if options.keep or failed:
             at = f"--instance {demo.instance}"
             say(f"state kept in {demo.engine.state_dir} (arb why ID {at}, arb report {at}; rm -r when done)")
+        elif result is not None and not options.json:
+            say("the state of this run is gone, and its IDs with it; use --keep for `arb why ID` and `arb report`")
 
 
 def _hold(result: DemoResult, interrupt: Interrupt, options: DemoOptions) -> None:

@@ -246,6 +246,7 @@ class ExecutorControl:
                 for name in ids
             ],
             "open_hedges": open_hedges,
+            "positions": self._views.positions(),
             "recoveries": held,
             "flat": not left and core.idle and not held,
         }

@@ -69,7 +69,8 @@ class CoreViews:
         return {asset: amount for asset, amount in left.items() if amount}
 
     def positions(self) -> list[Row]:
-        """Open futures positions: entry, mark, unrealised P&L in quote. ``foreign_qty``: held beyond our own fills.
+        """Open futures positions: entry, mark, unrealised P&L in quote. ``foreign_qty``: what of it no hedge or
+        operation of ours holds: from before this journal, or by orders of others (also after an adoption).
 
         Liquidation price and distance are None where they are not known.
         """
@@ -78,9 +79,9 @@ class CoreViews:
         ledger = core.ledger
         for key in sorted({*ledger.accounts.futures, *ledger.position_offsets}):
             position = ledger.accounts.futures.get(key)
-            qty, foreign = ledger.accounts.futures_qty(*key), ledger.position_offsets.get(key, ZERO)
+            qty, before = ledger.accounts.futures_qty(*key), ledger.position_offsets.get(key, ZERO)
             row = core.context.instruments.find(*key)
-            if not qty + foreign:
+            if not qty + before:
                 continue
             entry = position.entry_price if position is not None else ZERO
             mark = None if row is None else self._watch.mark(row, marks)
@@ -90,8 +91,8 @@ class CoreViews:
                     "symbol": key[1],
                     "base": "" if row is None else row.spec.base,
                     "quote": "" if row is None else row.spec.quote,
-                    "qty": qty + foreign,
-                    "foreign_qty": foreign,
+                    "qty": qty + before,
+                    "foreign_qty": before + ledger.external.unowned.get(key, ZERO),
                     "entry_price": entry,
                     "mark_price": mark,
                     "unrealised": None if mark is None else qty * (mark - entry),

@@ -126,7 +126,7 @@ class HaltKeeper:
             return self._reply()
         if operation == "note":
             return self._note(request)
-        reason, by = str(request.get("reason", "")).strip(), who(request.get("for_uid", request.get("uid")))
+        reason, by = str(request.get("reason", "")).strip(), _by(request)
         if operation in ("halt", "resume") and not reason:
             return {"error": NO_REASON, "kind": BAD_INPUT}
         block = Block(reason=reason or str(operation), by=by, wall_ns=time.time_ns())
@@ -188,3 +188,8 @@ class HaltKeeper:
         self.state = wanted
         self._show()
         return problem
+
+
+def _by(request: dict[str, Any]) -> str:
+    """Who decided: ``process`` where it was the supervisor itself, else the user in whose name it is asked."""
+    return str(request["process"]) if "process" in request else who(request.get("for_uid", request.get("uid")))

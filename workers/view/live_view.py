@@ -17,7 +17,7 @@ from pipeline.execution.results.counts import OperationCounts
 from workers.output import say
 from workers.view.small_view import FULL_ROWS, small_screen
 from workers.view.status import Reader
-from workers.view.status_text import hedge_line, pnl_line, reason_lines, shown_state
+from workers.view.status_text import hedge_line, pnl_line, reason_lines, short, shown_state
 
 REDRAW_S = 0.5
 PLAIN_EVERY_S = 5.0
@@ -79,7 +79,7 @@ def _money_rows(reading: dict[str, Any]) -> list[list[str]]:
             if row["free"] or row["locked"]:
                 rows.append([f"{venue} {asset}", f"{row['free']:f}", f"{row['locked']:f}", f"{row['age_ms']:.0f}"])
     for row in reading["positions"]:
-        rows.append([f"{row['venue']} {row['symbol']}", f"{row['qty']:f}", f"@ {row['entry_price']:f}", ""])
+        rows.append([f"{row['venue']} {row['symbol']}", short(row["qty"]), f"@ {short(row['entry_price'])}", ""])
     return rows
 
 

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from workers.view.status_text import pnl_line, shown_state
+from workers.view.status_text import pnl_line, short, shown_state
 
 ROWS_MIN = 12
 FULL_ROWS = 48  # from here on the tables of ``live_view`` have room
@@ -51,7 +51,10 @@ def _money(reading: Mapping[str, Any], width: int) -> tuple[int, list[str]]:
     pnl = pnl_line(reading).partition(" ")[2].strip().removeprefix("today").strip()
     pnl += f"; exposure {orders.get('exposure_usd', 0)} USD"
     pnl += f", {orders.get('open_operations', 0)} operations and {orders.get('open_hedges', 0)} hedges open"
-    held = [f"{row['venue']} {row['symbol']} {row['qty']:f} @ {row['entry_price']:f}" for row in reading["positions"]]
+    held = [
+        f"{row['venue']} {row['symbol']} {short(row['qty'])} @ {short(row['entry_price'])}"
+        for row in reading["positions"]
+    ]
     earned = _wrapped("P&L", pnl, width, PNL_ROWS)
     lines = [*earned, *_wrapped("positions", "; ".join(held), width, POSITION_ROWS)]
     for venue, assets in reading["balances"].items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
@@ -23,8 +23,9 @@ def short(value: object) -> str:
 
 
 def shown_state(reading: Mapping[str, Any]) -> str:
-    """The state as people read it: what is not up yet is starting, and only then stopped."""
-    return "starting" if reading["phase"] == "starting" and reading["state"] == "stopped" else str(reading["state"])
+    """The state as people read it: what is not up yet is starting, what ends is stopping, and only then stopped."""
+    under_way = reading["phase"] in ("starting", "stopping") and reading["state"] == "stopped"
+    return str(reading["phase"] if under_way else reading["state"])
 
 
 def answer_lines(reading: Mapping[str, Any]) -> list[str]:
@@ -70,8 +71,9 @@ def change_line(reading: Mapping[str, Any]) -> str:
 
 
 def hedge_line(row: Mapping[str, Any]) -> str:
-    """One open hedge."""
-    legs = f"{row['spot_venue']} {row['spot_symbol']} against {row['futures_venue']} {row['futures_symbol']}"
+    """One open hedge: its side, entry, marks, result, the next funding stamp, and when it leaves."""
+    spot, futures = ("long", "short") if row.get("spot_side", "buy") == "buy" else ("short", "long")
+    legs = f"{row['spot_venue']} {row['spot_symbol']}, {futures} {row['futures_venue']} {row['futures_symbol']}"
     entry = f", entered at {short(row['entry_spot_price'])}/{short(row['entry_futures_price'])}"
     if row.get("spot_mark") is not None and row.get("futures_mark") is not None:
         entry += f", marks {short(row['spot_mark'])}/{short(row['futures_mark'])}"
@@ -80,13 +82,44 @@ def hedge_line(row: Mapping[str, Any]) -> str:
     age = f", open for {row['age_s']:.0f} s" if row.get("age_s") is not None else ""
     why = f"  MUST LEAVE: {row['leaving_because']}" if row.get("leaving_because") else ""
     why += f"  NOT CLOSED: {row['not_closed']}" if row.get("not_closed") else ""
-    return f"{row['hedge_id']}  {short(row['qty'])} {row['base']}: {legs}{entry}{mark}{funding}{age}{_away(row)}{why}"
+    held = f"{row['hedge_id']}  {spot} {short(row['qty'])} {row['base']} {legs}"
+    return f"{held}{entry}{mark}{funding}{age}{_leaves(row)}{_away(row)}{why}"
+
+
+def _leaves(row: Mapping[str, Any]) -> str:
+    """The next funding stamp with its rate, and the basis at which the hedge leaves; what is not known is left out."""
+    stamp, rate = row.get("next_stamp_s"), row.get("next_rate_bps")
+    basis, leaves = row.get("basis_bps"), row.get("leaves_at_bps")
+    text = ""
+    if stamp is not None:
+        text += f", next funding in {float(stamp) / 60:.0f} min"
+        text += f" at {short(rate)} bps" if rate is not None else ""
+    if basis is not None and leaves is not None:
+        text += f", basis {short(basis)} bps, leaves at {short(leaves)}"
+    return text
+
+
+def hedge_total_line(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Unrealised P&L and funding of all open hedges together, per quote coin; "" for fewer than two."""
+    if len(rows) < 2:
+        return ""
+    sums: dict[str, list[Decimal]] = {}
+    unmarked = 0
+    for row in rows:
+        total = sums.setdefault(str(row.get("quote", "")), [Decimal(0), Decimal(0)])
+        total[1] += Decimal(str(row.get("funding") or 0))
+        if row.get("unrealised") is None:
+            unmarked += 1
+        else:
+            total[0] += Decimal(str(row["unrealised"]))
+    money = "; ".join(f"unrealised {amount(a)} {quote}, funding {amount(b)} {quote}" for quote, (a, b) in sums.items())
+    return f"total of {len(rows)} hedges: {money}" + (f" ({unmarked} without marks left out)" if unmarked else "")
 
 
 def position_line(row: Mapping[str, Any]) -> str:
     """One futures position."""
     mark = f", mark {short(row['mark_price'])}, unrealised {amount(row['unrealised'])}" if row.get("mark_price") else ""
-    foreign = f" ({row['foreign_qty']} of it not by our fills)" if Decimal(str(row.get("foreign_qty", 0))) else ""
+    foreign = f"  NOT OURS: {short(row['foreign_qty'])} of it" if Decimal(str(row.get("foreign_qty", 0))) else ""
     held = f"{row['venue']} {row['symbol']} {short(row['qty'])} at {short(row['entry_price'])}"
     return f"{held}{mark}{_away(row)}{foreign}"
 

@@ -477,3 +477,19 @@ class TestArena:
         arena = attach_arena([segment_name(instance, "a")], KIND, instance, SIZE)
         with pytest.raises(ShmError, match="out of range"):
             arena.offset_of(1)
+
+
+def test_an_arena_leaves_out_a_segment_that_goes_while_it_is_mapped(
+    instance: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An instance that stops removes its memory between two looks of a reader."""
+    segment = make(instance)
+
+    def attached_and_gone(name: str, *, kind: int, instance: str) -> Segment:
+        found = real(name, kind=kind, instance=instance)
+        path_of(instance).unlink()
+        return found
+
+    real = Segment.attach
+    monkeypatch.setattr(Segment, "attach", attached_and_gone)
+    assert not attach_arena([segment.name], KIND, instance, SIZE).is_mapped(0)

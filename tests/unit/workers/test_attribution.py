@@ -17,6 +17,8 @@ from tests.worlds.execution_world import Faults, World
 from tests.worlds.external_world import CONTRACT, FUTURES, external_world, hedge
 from tests.worlds.hedged_world import hedged_world, leave
 from workers.cli.report import parts_text, read_report, report_text
+from workers.cli.why import read_trail, trail_text
+from workers.executor_file import amount
 from workers.recorder.sqlite_ledger import SqliteLedger
 
 D = Decimal
@@ -79,11 +81,19 @@ def test_a_hedge_is_taken_apart_at_its_entry_and_at_its_exit(ledger: Path) -> No
     fold(ledger, world.entries)
     entry = assert_adds_up(read_report("t-one", "", "operation"))
     assert entry["total"] == entry["fees"] < 0  # its basis is not earned yet
+    (began,) = world.core.ledger.hedges
+    assert f"hedge {began} still open; so far {amount(entry['total'])} " in trail_text(read_trail("t-one", began))
     leave(world)
     fold(ledger, world.entries)
     report = read_report("t-one", "", "operation")
     both = assert_adds_up(report)
     assert both["total"] > 0 and len(report["rows"]) == 2
+    closer = report["rows"][1]
+    assert closer["closes"] == began and closer["pair"] and closer["at"]
+    assert f"{closer['at']} {closer['pair']} {closer['outcome']}, closes {began}" in report_text(report)
+    for name in (began, closer["operation"]):
+        said = trail_text(read_trail("t-one", name))
+        assert f"hedge {began} closed by {closer['operation']}; round trip +{amount(both['total'])} " in said
 
 
 @pytest.mark.parametrize(("kind", "qty"), [("liquidate", "0.0299"), ("adl", "0.02")])

@@ -38,9 +38,9 @@ def test_damaged_file_counts_as_halted(tmp_path: Path) -> None:
 
 
 def test_disk_latch_without_a_guard(tmp_path: Path) -> None:
-    latch_on_disk(tmp_path, "guard is gone")
+    latch_on_disk(tmp_path, "guard is gone", by="uid 7 (ann)")
     found = read_halt(tmp_path)
-    assert (found.halted, found.reason, found.by) == (True, "guard is gone", "disk")
+    assert (found.halted, found.reason, found.by) == (True, "guard is gone", "uid 7 (ann)")
 
 
 def test_a_disk_latch_keeps_what_else_stands_in_the_file(tmp_path: Path) -> None:
@@ -50,13 +50,13 @@ def test_a_disk_latch_keeps_what_else_stands_in_the_file(tmp_path: Path) -> None
         breakers=(KeptBreaker(name="daily_loss", reason="5001 USD"),), holds=("r1",),
     )  # fmt: skip
     write_halt(tmp_path, kept)
-    latch_on_disk(tmp_path, "storm")
+    latch_on_disk(tmp_path, "storm", by="uid 7 (ann)")
     found = read_halt(tmp_path)
     assert found.halted
     assert (found.drain, found.venues, found.breakers, found.holds) == (
         block, {"mexc_spot": block}, kept.breakers, ("r1",),
     )  # fmt: skip
-    release_on_disk(tmp_path, "looked at it")
+    release_on_disk(tmp_path, "looked at it", by="uid 7 (ann)")
     found = read_halt(tmp_path)
     assert (found.halted, found.drain, found.venues) == (False, None, {})
     assert found.breakers == kept.breakers, "breakers are re-armed, not resumed"
@@ -70,7 +70,7 @@ def test_a_file_of_the_version_before_is_read(tmp_path: Path) -> None:
 def test_a_writer_that_was_overtaken_writes_nothing(tmp_path: Path) -> None:
     write_halt(tmp_path, HaltState(halted=False, reason="", by="", wall_ns=0))
     known = stamp_of(tmp_path)
-    latch_on_disk(tmp_path, "the guard hangs")
+    latch_on_disk(tmp_path, "the guard hangs", by="uid 7 (ann)")
     with pytest.raises(ChangedMeanwhile):
         write_halt(tmp_path, HaltState(halted=False, reason="older", by="guard", wall_ns=1), known=known)
     assert read_halt(tmp_path).reason == "the guard hangs"

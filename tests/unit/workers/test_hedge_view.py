@@ -7,7 +7,8 @@ from decimal import Decimal
 from pipeline.equity_watch import EquityWatch
 from pipeline.virtual.margin_storm import FUTURES, SPOT, SYMBOL, Storm, storm_world
 from workers.executor.views import CoreViews
-from workers.view.status_text import hedge_line, position_line
+from workers.executor_file import amount
+from workers.view.status_text import hedge_line, hedge_total_line, position_line, short
 
 D = Decimal
 
@@ -34,3 +35,10 @@ def test_a_hedge_shows_entry_age_funding_marks_result_and_the_way_to_its_liquida
     assert f"{row['liquidation_distance_pct']} % of the mark away" in line
     assert "entered at" in line and "marks" in line and "unrealised" in line and "open for" in line
     assert f"{row['liquidation_distance_pct']} % of the mark away" in position_line(views.positions()[0])
+    side, other = ("long", "short") if row["spot_side"] == "buy" else ("short", "long")
+    assert f"{side} {short(row['qty'])} {row['base']} {SPOT} {SYMBOL}, {other} {FUTURES} {SYMBOL}" in line
+    assert f"next funding in {row['next_stamp_s'] / 60:.0f} min" in line
+    assert f"leaves at {short(row['leaves_at_bps'])}" in line
+    assert hedge_total_line([row]) == ""
+    double = f"unrealised {amount(2 * row['unrealised'])} USDT, funding {amount(2 * row['funding'])} USDT"
+    assert hedge_total_line([row, row]) == f"total of 2 hedges: {double}"

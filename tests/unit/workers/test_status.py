@@ -66,4 +66,5 @@ def test_an_instance_that_starts_says_so() -> None:
     reading = {"instance": "x", "state": "stopped", "phase": "starting", "halted": False, "mode": None}
     reading |= {"reasons": [], "notes": []}
     assert answer_lines(reading) == ["x: starting"]
+    assert answer_lines({**reading, "phase": "stopping"}) == ["x: stopping"]
     assert answer_lines({**reading, "phase": "ready", "mode": "sim"}) == ["x: stopped, mode sim"]

@@ -192,7 +192,7 @@ def test_after_a_crash_the_journal_speaks(instance: str, tmp_path: Path) -> None
 
 
 def test_a_halt_on_the_disk_is_said_without_a_process(instance: str, tmp_path: Path) -> None:
-    latch_on_disk(tmp_path, "look at the feeds")
+    latch_on_disk(tmp_path, "look at the feeds", by="uid 7 (ann)")
     answer = InstanceReasons(instance, tmp_path).answer({}, running=False)
     assert any("look at the feeds" in r.what for r in answer.reasons)
 

@@ -16,8 +16,10 @@ from shm.metrics import Metrics
 from shm.pages import HaltPage
 from tests.worlds.execution_world import make_config
 from workers.audit_log import FILE_NAME as AUDIT
+from workers.control_plane.giving_up import BY
 from workers.guard.process import Guard
 from workers.halt_file import latch_on_disk, read_halt
+from workers.tradable import halt_reasons
 
 
 class Context:
@@ -81,7 +83,7 @@ def now_of(life: Life) -> int:
 
 def test_a_halt_that_was_latched_while_the_guard_hung_is_obeyed_before_the_next_lease(life: Life) -> None:
     assert life.may_send(now_of(life))
-    latch_on_disk(life.context.state_dir, "restart storm of executor")  # as the supervisor does
+    latch_on_disk(life.context.state_dir, "restart storm of executor", by="uid 7 (ann)")  # as the supervisor does
     assert not life.may_send(now_of(life))
     assert life.page.reason == "restart storm of executor"
     assert not life.ask(op="resume", reason="looked at it")["halted"]
@@ -124,6 +126,12 @@ def test_every_decision_has_a_line_that_says_who_when_and_why(life: Life) -> Non
     rows = [msgspec.json.decode(line) for line in (life.context.state_dir / AUDIT).read_bytes().splitlines()]
     assert [(row["op"], row["reason"]) for row in rows] == [("halt", "look"), ("resume", "looked")]
     assert all(row["by"].startswith(f"uid {os.geteuid()}") and row["wall_ns"] > 0 for row in rows)
+
+
+def test_a_halt_of_the_supervisor_is_no_users(life: Life) -> None:
+    life.ask(op="halt", reason="restart storm of executor", process=BY)
+    (first, *_) = halt_reasons(life.guard.keeper.state, [], running=True)
+    assert first.what == "HALTED by supervisor: restart storm of executor"
 
 
 def test_the_fence_outlives_the_guard_and_a_resume_and_takes_the_lease(life: Life) -> None:
