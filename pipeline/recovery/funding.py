@@ -31,7 +31,8 @@ class _Venue:
     asked_mono_ns: int = 0  # of the query under way; 0 = none
     due_mono_ns: int = 0
     tries: int = 0
-    final: bool = False  # a stop waits for one more answer
+    final: bool = False  # a stop waits for one more answer, to a query asked from then on
+    final_mono_ns: int = 0
     notices: list[FundingNotice] = field(default_factory=list)  # from the stream, not found by REST yet
     answered_mono_ns: int = -1  # when the query was asked that was last answered well
 
@@ -67,9 +68,10 @@ class FundingWatch:
 
     def stopping(self) -> None:
         """One more query of each venue, so that no payment is missing in the journal's last record."""
+        now_ns = self._context.now.mono_ns
         for state in self._venues.values():
-            state.final, state.tries = True, 0
-            state.due_mono_ns = self._context.now.mono_ns
+            state.final, state.final_mono_ns, state.tries = True, now_ns, 0
+            state.due_mono_ns = now_ns
 
     @property
     def pending(self) -> bool:
@@ -98,6 +100,7 @@ class FundingWatch:
         state = self._venues.setdefault(answer.venue, _Venue())
         if not answer.error and state.asked_mono_ns:
             state.answered_mono_ns = state.asked_mono_ns
+        earlier = state.asked_mono_ns <= state.final_mono_ns  # asked before the stop: it may lack the newest payment
         state.asked_mono_ns = 0
         for row in answer.funding:
             if (row.venue, row.event_id) in context.ledger.funding_seen:
@@ -110,12 +113,12 @@ class FundingWatch:
                 if notice.symbol == row.symbol and abs(notice.venue_wall_ms - row.venue_wall_ms) <= NOTICE_MATCH_MS:
                     state.notices.remove(notice)
                     break
-        state.final = state.final and bool(answer.error)
+        state.final = state.final and (bool(answer.error) or earlier)
         if (state.notices or answer.error) and state.tries < NOTICE_TRIES_MAX:
             pause_ns = min(NOTICE_PAUSE_MAX_NS, NOTICE_PAUSE_FIRST_NS << state.tries)
             state.tries += 1
         else:
             state.notices.clear()
             state.tries = 0
-            pause_ns = INTERVAL_NS
+            pause_ns = 0 if state.final else INTERVAL_NS
         state.due_mono_ns = context.now.mono_ns + pause_ns

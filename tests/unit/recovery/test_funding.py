@@ -118,6 +118,22 @@ def test_a_stop_waits_for_the_last_booking_and_for_no_longer() -> None:
     assert not world.core.finished, "an answer that failed proves nothing"
 
 
+def test_an_answer_to_an_earlier_question_does_not_end_the_wait_of_a_stop() -> None:
+    """It may have left the venue before the newest payment was booked."""
+    world = hedged_world(faults=Faults(drop_stream=1.0))
+    world.run(INTERVAL_NS / MS)
+    while not world.core.funding._venues["gateio_futures"].asked_mono_ns:
+        world.run(1)
+    asked = FundingAnswer("gateio_futures", ())  # what that question will be told
+    world.fund(PAID)
+    world.feed(Command(CommandKind.STOP, reason="end"))
+    world.feed(asked)
+    assert world.core.funding.pending and not booked(world)
+    world.run(1000)
+    check(world, PAID)
+    assert not world.core.funding.pending
+
+
 def test_what_the_account_paid_before_the_journal_began_is_not_ours() -> None:
     world = World(3)
     old = Funding(
