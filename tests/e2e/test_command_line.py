@@ -199,11 +199,13 @@ def test_ctrl_c_ends_a_replay_with_130(own_state: Path, captures_dir: Path) -> N
 def test_instances_that_have_run_are_listed(own_state: Path) -> None:
     done = arb("status", "--json")
     assert (done.returncode, "arb up" in one_object(done)["error"]) == (2, True)
-    for name in ("one", "two"):
+    for number, name in enumerate(("one", "two")):
         (own_state / name).mkdir(parents=True)
         (own_state / name / "lock").write_text("")
+        (own_state / name / "run.json").write_text("{}")
+        os.utime(own_state / name / "run.json", (1000 + number, 1000 + number))
     done = arb("status", "--json")
-    assert (done.returncode, "one, two" in one_object(done)["error"]) == (2, True)
+    assert (done.returncode, "one, two (newest)" in one_object(done)["error"]) == (2, True)
     assert "'arb'" not in done.stderr
 
 
