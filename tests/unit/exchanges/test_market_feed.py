@@ -292,7 +292,7 @@ def test_the_planned_change_of_connections_leaves_no_hole_in_any_proof(name: str
             if before == (counters.pauses, counters.late_episodes, counters.silences, counters.behind_ticker):
                 break  # else the machine kept this process waiting, and books without proof were right
             await until(it.all_tradable, "proved books")
-        assert holes == [] and counters.disconnects == 0 and it.feed.books.counters.gaps == 0
+        assert holes == [] and counters.disconnects == 0 and it.feed.books.counters.gaps == counters.behind_ticker
         await it.equal()
 
     on(name, scenario, settings=FeedSettings(life_s=1.0))
