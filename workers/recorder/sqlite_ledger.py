@@ -148,38 +148,30 @@ class SqliteLedger:
 
     def apply(self, entries: Sequence[JournalEntry], position: JournalPosition | None) -> None:
         """Write ``entries`` and the reader's ``position`` in one transaction."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with self._db:  # commits, or rolls back on any error
+            self._db.execute("BEGIN IMMEDIATE")
             for entry in entries:
                 self._fold.get(type(entry.record), self._event)(entry, entry.record)
             if position is not None:
                 self._db.execute("INSERT OR REPLACE INTO meta VALUES ('position', ?)", (_json(position),))
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
 
     def opportunities(self, rows: Sequence[Row], position: msgspec.Struct | None) -> None:
         """Write rows of the ``opportunities`` table (in its column order; known ones stay as they are) and the ring
         reader's ``position`` in one transaction."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("INSERT OR IGNORE INTO opportunities VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
             if position is not None:
                 self.remember("opportunities", position)
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
 
     def balances(self, rows: Sequence[Balance], wall_ns: int) -> None:
         """Write balances of the account page at wall-clock time ``wall_ns``, beside those of the journal."""
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.executemany(
-            "INSERT OR IGNORE INTO balances VALUES (?,?,?,?,?,?)",
-            [(row.venue, row.asset, wall_ns, _text(row.free), _text(row.locked), row.source) for row in rows],
-        )
-        self._db.execute("COMMIT")
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany(
+                "INSERT OR IGNORE INTO balances VALUES (?,?,?,?,?,?)",
+                [(row.venue, row.asset, wall_ns, _text(row.free), _text(row.locked), row.source) for row in rows],
+            )
 
     def prune(self, opportunities_max: int) -> None:
         """Remove the oldest opportunities beyond ``opportunities_max`` (ids grow with time)."""

@@ -372,6 +372,8 @@ def test_pages_to_public_upgrades_are_outlasted() -> None:
         it.box.fault(kind="disconnect", venue="gateio_spot", target="public")
         await until(lambda: sum("without the venue's own code" in text for text in it.said) == 4, "four pages")
         await until(it.all_tradable, "whole, proved books after them")
+        await it.equal()
+        assert it.feed.counters.disconnects == 1
 
     on("gateio_spot", scenario)
 

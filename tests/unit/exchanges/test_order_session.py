@@ -238,6 +238,7 @@ def test_spot_balance_pushes_agree_with_rest_at_the_end() -> None:
             return bool(pushed) and all(asked[asset] == amounts for asset, amounts in pushed.items())
 
         await until(agree, "pushes that end with what REST says")
+        assert {b.asset for b in it.events.of(Balance)} <= asked.keys()
 
     on("gateio_spot", scenario)
 
