@@ -94,8 +94,8 @@ def assert_equal(scanned: Decoded, wanted: Decoded, frame: bytes) -> None:
         assert scanned == wanted, frame
 
 
-def compare_snapshot(codec: FeedCodec, mem: Any, frame: bytes, behind: bytes = b"") -> int:
-    """:func:`compare` for a REST order book."""
+def assert_snapshot_equal(codec: FeedCodec, mem: Any, frame: bytes, behind: bytes = b"") -> int:
+    """:func:`assert_scan_equal` for a REST order book."""
     put(codec, mem, frame, behind)
     topic = int(codec.scan_snapshot(mem, len(frame)))
     if topic == TOPIC_SNAPSHOT:
@@ -103,7 +103,7 @@ def compare_snapshot(codec: FeedCodec, mem: Any, frame: bytes, behind: bytes = b
     return topic
 
 
-def compare(codec: FeedCodec, mem: Any, frame: bytes, behind: bytes = b"") -> int:
+def assert_scan_equal(codec: FeedCodec, mem: Any, frame: bytes, behind: bytes = b"") -> int:
     """Scans, compares with the reference decoder, returns the topic."""
     put(codec, mem, frame, behind)
     topic = int(codec.scan_frame(mem, len(frame)))

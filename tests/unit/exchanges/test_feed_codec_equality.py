@@ -15,7 +15,7 @@ from hypothesis import strategies as some
 from pipeline.book.codec import Decoded
 from pipeline.exchanges.factory import feed_codec
 from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper
-from tests.worlds.feed_frames import GOLDEN, MEMORY, compare, compare_snapshot, put, read_event
+from tests.worlds.feed_frames import GOLDEN, MEMORY, assert_scan_equal, assert_snapshot_equal, put, read_event
 
 SETTINGS = settings(max_examples=400)
 
@@ -162,7 +162,7 @@ def damaged(draw: Any, frames: some.SearchStrategy[bytes]) -> bytes:
 @SETTINGS
 @given(frame=damaged(binance_frame()))
 def test_binance_scanner_agrees_with_the_reference_decoder(market: str, frame: bytes) -> None:
-    compare(feed_codec("binance", market), MEMORY["binance", market], frame)
+    assert_scan_equal(feed_codec("binance", market), MEMORY["binance", market], frame)
 
 
 @SETTINGS
@@ -173,7 +173,7 @@ def test_binance_scanner_agrees_with_the_reference_decoder(market: str, frame: b
     b'"s":"BTC_USDT","U":0,"u":1,"b":[],"a":[["0","10000000000.000000000"]],"full":false}}'
 )
 def test_gateio_scanner_agrees_with_the_reference_decoder(frame: bytes) -> None:
-    compare(feed_codec("gateio", "spot"), MEMORY["gateio", "spot"], frame)
+    assert_scan_equal(feed_codec("gateio", "spot"), MEMORY["gateio", "spot"], frame)
 
 
 @some.composite
@@ -214,7 +214,7 @@ def mexc_frame(draw: Any) -> bytes:
 @SETTINGS
 @given(frame=damaged(mexc_frame()))
 def test_mexc_scanner_agrees_with_google_protobuf(frame: bytes) -> None:
-    compare(feed_codec("mexc", "spot"), MEMORY["mexc", "spot"], frame)
+    assert_scan_equal(feed_codec("mexc", "spot"), MEMORY["mexc", "spot"], frame)
 
 
 @some.composite
@@ -228,7 +228,7 @@ def snapshot_frame(draw: Any) -> bytes:
 @SETTINGS
 @given(frame=damaged(snapshot_frame()))
 def test_snapshot_scanner_agrees_with_the_reference_decoder(frame: bytes) -> None:
-    compare_snapshot(feed_codec("binance", "spot"), MEMORY["binance", "spot"], frame)
+    assert_snapshot_equal(feed_codec("binance", "spot"), MEMORY["binance", "spot"], frame)
 
 
 @pytest.mark.parametrize(

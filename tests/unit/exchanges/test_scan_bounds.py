@@ -15,7 +15,7 @@ import pytest
 from pipeline.book.memory import TOPIC_DEPTH, TOPIC_SNAPSHOT, TOPIC_UNKNOWN
 from pipeline.exchanges.factory import feed_codec
 from tests.paths import REPO
-from tests.worlds.feed_frames import GOLDEN, MEMORY, compare, compare_snapshot
+from tests.worlds.feed_frames import GOLDEN, MEMORY, assert_scan_equal, assert_snapshot_equal
 
 CASES = REPO / "tests" / "cases"
 
@@ -155,7 +155,7 @@ def behind(cut: bytes) -> Iterator[bytes]:
 def test_a_frame_cut_at_any_byte_means_what_its_bytes_say(dialect: str, market: str, frame: bytes) -> None:
     codec, mem = feed_codec(dialect, market), MEMORY[dialect, market]
     for at in range(len(frame) + 1):
-        topics = {compare(codec, mem, frame[:at], rest) for rest in behind(frame[at:])}
+        topics = {assert_scan_equal(codec, mem, frame[:at], rest) for rest in behind(frame[at:])}
         assert len(topics) == 1, frame[:at]
 
 
@@ -163,7 +163,7 @@ def test_a_frame_cut_at_any_byte_means_what_its_bytes_say(dialect: str, market: 
 def test_a_snapshot_cut_at_any_byte_means_what_its_bytes_say(frame: bytes) -> None:
     codec, mem = feed_codec("binance", "spot"), MEMORY["binance", "spot"]
     for at in range(len(frame) + 1):
-        topics = {compare_snapshot(codec, mem, frame[:at], rest) for rest in behind(frame[at:])}
+        topics = {assert_snapshot_equal(codec, mem, frame[:at], rest) for rest in behind(frame[at:])}
         assert topics == {TOPIC_SNAPSHOT if at == len(frame) else TOPIC_UNKNOWN}, frame[:at]
 
 
@@ -173,7 +173,7 @@ def test_a_frame_with_any_byte_replaced_means_what_its_bytes_say(dialect: str, m
     values = bytes(range(256)) if dialect == "mexc" else GRAMMAR
     for at in range(len(frame)):
         for value in values:
-            compare(codec, mem, frame[:at] + bytes([value]) + frame[at + 1 :], FILLS[1])
+            assert_scan_equal(codec, mem, frame[:at] + bytes([value]) + frame[at + 1 :], FILLS[1])
 
 
 @pytest.mark.parametrize("name", list(BODIES))
@@ -194,7 +194,7 @@ def test_protobuf_fields_cut_or_stretched_inside_a_right_frame(name: str) -> Non
         for target in places(fields):
             for spell in spellings(len(content_of(fields, target))):
                 frame = encode(fields, target, spell)
-                topics = {compare(codec, mem, frame, rest) for rest in (FILLS[0], FILLS[1], FILLS[3])}
+                topics = {assert_scan_equal(codec, mem, frame, rest) for rest in (FILLS[0], FILLS[1], FILLS[3])}
                 assert len(topics) == 1, frame
                 taken |= topics
         assert TOPIC_UNKNOWN in taken and len(taken) > 1  # some are refused, some are frames as good as before
@@ -232,21 +232,21 @@ def test_protobuf_varints_longer_than_they_need_to_be(name: str) -> None:
                     return field(number, padded if flat else content, flat)
 
                 for spell in (longer_tag, longer_length, longer_value):
-                    compare(codec, mem, encode(fields, target, spell), FILLS[1])
+                    assert_scan_equal(codec, mem, encode(fields, target, spell), FILLS[1])
     for bits in range(8, 62):
         for fields in wrappers(name):
             for k in range(len(fields) + 1):
                 for extra in ((1 << bits | 2, b"x"), (1 << bits | 2, 5), (1 << bits | BODIES[name][0], b"")):
-                    compare(codec, mem, encode([*fields[:k], extra, *fields[k:]]), FILLS[1])
+                    assert_scan_equal(codec, mem, encode([*fields[:k], extra, *fields[k:]]), FILLS[1])
 
 
 def test_the_case_of_a_varint_cut_by_the_frames_end() -> None:
     """Its last field, a varint inside the depth body, ended in the byte behind the body."""
     codec, mem = feed_codec("mexc", "spot"), MEMORY["mexc", "spot"]
     frame = (CASES / "mexc_depth_cut_varint.bin").read_bytes()
-    assert {compare(codec, mem, frame, rest) for rest in FILLS} == {TOPIC_UNKNOWN}
+    assert {assert_scan_equal(codec, mem, frame, rest) for rest in FILLS} == {TOPIC_UNKNOWN}
     # with its last byte in the frame it is a good one
-    assert compare(codec, mem, frame.replace(b"\xca\x13\xea", b"\xca\x13\xeb") + b"\0") == TOPIC_DEPTH
+    assert assert_scan_equal(codec, mem, frame.replace(b"\xca\x13\xea", b"\xca\x13\xeb") + b"\0") == TOPIC_DEPTH
 
 
 @pytest.mark.parametrize("length", [79, 80, 81, 90])
@@ -257,11 +257,11 @@ def test_numbers_of_many_characters(length: int, shape: str) -> None:
     assert len(text) == length
     number = text.encode()
     update = b'{"e":"depthUpdate","E":1,"s":"A","U":1,"u":2,"b":[["%s","1"]],"a":[["1","%s"]]}' % (number, number)
-    compare(feed_codec("binance", "spot"), MEMORY["binance", "spot"], update)
+    assert_scan_equal(feed_codec("binance", "spot"), MEMORY["binance", "spot"], update)
     result = b'{"t":5,"u":6,"s":"A","b":"%s","B":1,"a":"2","A":0}' % number
     ticker = b'{"channel":"spot.book_ticker","event":"update","result":%s}' % result
-    compare(feed_codec("gateio", "spot"), MEMORY["gateio", "spot"], ticker)
+    assert_scan_equal(feed_codec("gateio", "spot"), MEMORY["gateio", "spot"], ticker)
     snapshot = b'{"lastUpdateId":1,"bids":[["2","%s"]],"asks":[]}' % number
-    compare_snapshot(feed_codec("binance", "spot"), MEMORY["binance", "spot"], snapshot)
+    assert_snapshot_equal(feed_codec("binance", "spot"), MEMORY["binance", "spot"], snapshot)
     body: Fields = [(1, [(1, number), (2, b"1")]), *TEXTS]
-    compare(feed_codec("mexc", "spot"), MEMORY["mexc", "spot"], encode([*CHANNEL, *HEAD, (313, body)]))
+    assert_scan_equal(feed_codec("mexc", "spot"), MEMORY["mexc", "spot"], encode([*CHANNEL, *HEAD, (313, body)]))
