@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import secrets
 import sys
 from collections.abc import Iterator
@@ -36,6 +37,12 @@ settings.load_profile("fixed")
 
 # pytest rewrites every test module's asserts: 15 s for all of them, unless they are kept in __pycache__.
 sys.dont_write_bytecode = False
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Thousands of collected tests live to the end: without them, each collection of garbage is a short one."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
